@@ -1,0 +1,14 @@
+{
+  # A door to the CMake build, so that `node-gyp rebuild`, node-gyp-build and prebuildify work. It names no inputs:
+  # `rebuild` always runs it, and CMake decides what is out of date.
+  "targets": [{
+    "target_name": "llama_headstart",
+    "type": "none",
+    "actions": [{
+      "action_name": "cmake",
+      "inputs": [],
+      "outputs": ["<(PRODUCT_DIR)/llama_headstart.node"],
+      "action": ["node", "scripts/build-native.mjs", "--output", "<(PRODUCT_DIR)"]
+    }]
+  }]
+}

@@ -1,0 +1,293 @@
+import { keyComponents } from './cache/key.js';
+import type { TemplateCacheStats } from './cache/stats.js';
+import { TemplateCache } from './cache/template-cache.js';
+import {
+  type ContextSizes,
+  checkOptions,
+  type ModelConfig,
+  type ResolvedModelConfig,
+  resolveContextSizes,
+  resolveModelConfig,
+} from './config.js';
+import { Engine } from './engine/engine.js';
+import { HeadstartError } from './errors.js';
+import { fingerprintModel } from './model/fingerprint.js';
+import { resolveModelSource } from './model/source.js';
+import { throwIfAborted } from './native/addon.js';
+import { type Logger, setNativeLogger } from './native/log.js';
+import { Model } from './native/model.js';
+import { systemInfo } from './native/system.js';
+import { Session, type SessionServices } from './session/session.js';
+import { Renderer, type TemplateSource, type ToolDefinition } from './template/render.js';
+import { Templates } from './template/templates.js';
+
+export interface AgentOptions {
+  model: ModelConfig;
+  /** Default of sessions that name none. */
+  systemPrompt?: string;
+  /** Default of sessions that name none. */
+  tools?: readonly ToolDefinition[];
+  /** Gets this package's and llama.cpp's warnings. @default none: quiet */
+  logger?: Logger;
+  /** The model's load, 0 to 1. */
+  onProgress?: (fraction: number) => void;
+  /** Aborts the start; what was opened is closed again. */
+  signal?: AbortSignal;
+}
+
+export interface SessionOptions {
+  /** @default the agent's */
+  systemPrompt?: string;
+  /** @default the agent's */
+  tools?: readonly ToolDefinition[];
+  /** False prefills the template and leaves the cache alone. @default true */
+  templateCache?: boolean;
+  signal?: AbortSignal;
+}
+
+const AGENT_CHECKS = {
+  model: (value: unknown) => (typeof value === 'object' && value !== null ? undefined : 'an object'),
+  systemPrompt: checkSystemPrompt,
+  tools: checkTools,
+  logger: checkFunction,
+  onProgress: checkFunction,
+  signal: checkSignal,
+};
+
+const SESSION_CHECKS = {
+  systemPrompt: checkSystemPrompt,
+  tools: checkTools,
+  templateCache: (value: unknown) => (typeof value === 'boolean' ? undefined : 'a boolean'),
+  signal: checkSignal,
+};
+
+interface Parts extends SessionServices {
+  templates: Templates;
+  defaults: TemplateSource;
+}
+
+/**
+ * A model with its context and template cache, ready for sessions.
+ *
+ * @example
+ * const agent = await AgentServer.initialize({ model: { source: 'model.gguf' }, systemPrompt: 'You are terse.' });
+ * const session = await agent.createSession();
+ * console.log((await session.send('What is a KV cache?')).text);
+ * await agent.close();
+ */
+export class AgentServer {
+  readonly #parts: Parts;
+  readonly #sessions = new Set<Session>();
+  #closing: Promise<void> | undefined;
+
+  private constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Loads the model, makes its context and opens the template cache.
+   *
+   * @throws HeadstartError `CONFIG_INVALID`, `ADDON_NOT_FOUND`, `MODEL_NOT_FOUND`, `MODEL_INVALID`, `UNSUPPORTED_MODEL`,
+   *   `CONTEXT_FAILED`, `OUT_OF_MEMORY`, `ABORTED`.
+   */
+  static async initialize(options: AgentOptions): Promise<AgentServer> {
+    checkOptions(options, AGENT_CHECKS, 'the options');
+    const config = resolveModelConfig(options.model);
+    throwIfAborted(options.signal);
+    if (options.logger !== undefined) {
+      setNativeLogger(options.logger, { level: config.debug ? 'info' : 'warn' });
+    }
+    const path = await resolveModelSource(config.source);
+    const [model, fingerprint] = await loadModel(path, config, options);
+    try {
+      const { engine, sizes } = await makeEngine(model, config);
+      const cache = await openCache(model, fingerprint, engine, config, options.logger);
+      const renderer = new Renderer(model, config.chatTemplate);
+      const templates = new Templates(model, renderer, fingerprint, config.cacheDir ?? undefined);
+      const defaults = { systemPrompt: options.systemPrompt, tools: options.tools };
+      throwIfAborted(options.signal);
+      return new AgentServer({ model, engine, cache, renderer, templates, defaults, contextSize: sizes.contextSize });
+    } catch (error) {
+      await model.close(); // and with it the context
+      throw error;
+    }
+  }
+
+  /** The loaded model. */
+  get model(): Model {
+    return this.#parts.model;
+  }
+
+  /** Tokens that one session may hold. */
+  get contextSize(): number {
+    return this.#parts.contextSize;
+  }
+
+  /**
+   * Opens a session with its template ready in the KV cache. Any number may be open; `nSeqMax` of them hold a sequence.
+   *
+   * @throws HeadstartError `CONFIG_INVALID`, `CLOSED`, `ABORTED`, `CONTEXT_FULL`, `NO_CHAT_TEMPLATE`, and what rendering
+   *   and decoding throw.
+   */
+  async createSession(options: SessionOptions = {}): Promise<Session> {
+    const begin = performance.now();
+    checkOptions(options, SESSION_CHECKS, 'the session options');
+    this.#requireOpen();
+    throwIfAborted(options.signal);
+    const { defaults, templates, contextSize } = this.#parts;
+    const source = {
+      systemPrompt: options.systemPrompt ?? defaults.systemPrompt,
+      tools: options.tools ?? defaults.tools,
+    };
+    const boundary = await templates.find(source);
+    if (boundary.tokens.length >= contextSize) {
+      throw new HeadstartError(
+        'CONTEXT_FULL',
+        `The template has ${boundary.tokens.length} tokens and leaves no room in a context of ${contextSize}: shorten the system prompt or tools, or raise \`contextSize\``,
+      );
+    }
+    this.#requireOpen();
+    const session: Session = await Session.start(
+      this.#parts,
+      {
+        source,
+        template: boundary.tokens,
+        templateReason: boundary.reason,
+        useCache: options.templateCache ?? true,
+        signal: options.signal,
+        onClosed: () => this.#sessions.delete(session),
+      },
+      begin,
+    );
+    this.#sessions.add(session);
+    if (this.#closing !== undefined) {
+      await session.close();
+      this.#requireOpen();
+    }
+    return session;
+  }
+
+  /** How the template cache does. */
+  getTemplateCacheStats(): TemplateCacheStats {
+    return this.#parts.cache.stats();
+  }
+
+  /** Resolves when every template prefilled so far is on disk, or has failed to get there. */
+  flush(): Promise<void> {
+    return this.#parts.cache.flush();
+  }
+
+  /** Ends turns that run, finishes saves, frees context and model. Idempotent. */
+  close(): Promise<void> {
+    this.#closing ??= this.#closeParts();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #closeParts(): Promise<void> {
+    const { cache, engine, model } = this.#parts;
+    await Promise.all([...this.#sessions].map((session) => session.close()));
+    await cache.close();
+    await engine.close();
+    await model.close();
+  }
+
+  #requireOpen(): void {
+    if (this.#closing !== undefined) {
+      throw new HeadstartError('CLOSED', 'Expected an open agent, but it was closed');
+    }
+  }
+}
+
+async function loadModel(path: string, config: ResolvedModelConfig, options: AgentOptions): Promise<[Model, string]> {
+  const fingerprint = fingerprintModel(path, { signal: options.signal });
+  fingerprint.catch(() => undefined); // a file that cannot be loaded is reported as that, first
+  const model = await Model.load({
+    path,
+    gpuLayers: config.nGpuLayers,
+    useMmap: config.useMmap,
+    useMlock: config.useMlock,
+    ...(options.onProgress && { onProgress: options.onProgress }),
+    ...(options.signal && { signal: options.signal }),
+  });
+  try {
+    return [model, await fingerprint];
+  } catch (error) {
+    await model.close();
+    throw error;
+  }
+}
+
+async function makeEngine(model: Model, config: ResolvedModelConfig): Promise<{ engine: Engine; sizes: ContextSizes }> {
+  const sizes = resolveContextSizes(config, model.info.trainContextSize);
+  const context = await model.createContext({
+    kvCells: sizes.kvCells,
+    maxSequences: sizes.maxSequences,
+    maxOutputs: sizes.maxSequences,
+    batchSize: config.batchSize,
+    threads: config.nThreads,
+    batchThreads: config.nThreadsBatch,
+    unified: config.kvLayout === 'unified',
+    keyType: config.keyType,
+    valueType: config.valueType,
+    flashAttention: config.flashAttention,
+    fullSlidingWindow: config.fullSlidingWindow,
+  });
+  return { engine: new Engine(context, { residentSequences: sizes.residentSequences }), sizes };
+}
+
+function openCache(
+  model: Model,
+  fingerprint: string,
+  engine: Engine,
+  config: ResolvedModelConfig,
+  logger: Logger | undefined,
+): Promise<TemplateCache> {
+  const components = keyComponents({
+    llamaVersion: systemInfo().llamaVersion,
+    fingerprint,
+    model: model.info,
+    metadata: model.metadata(),
+    context: engine.context.info,
+  });
+  return TemplateCache.open({
+    engine,
+    components,
+    directory: config.cacheDir ?? undefined,
+    maxMemoryBytes: config.maxMemoryBytes,
+    minFreeDiskBytes: config.minFreeDiskBytes,
+    logger,
+  });
+}
+
+function checkSystemPrompt(value: unknown): string | undefined {
+  return typeof value === 'string' ? undefined : 'a string';
+}
+
+function checkFunction(value: unknown): string | undefined {
+  return typeof value === 'function' ? undefined : 'a function';
+}
+
+function checkSignal(value: unknown): string | undefined {
+  return value instanceof AbortSignal ? undefined : 'an AbortSignal';
+}
+
+function checkTools(value: unknown): string | undefined {
+  if (!Array.isArray(value)) {
+    return 'an array of tools';
+  }
+  const names = new Set<string>();
+  for (const tool of value as Partial<ToolDefinition>[]) {
+    if (typeof tool?.name !== 'string' || tool.name === '') {
+      return 'an array of tools, each with a non-empty `name`';
+    }
+    if (names.has(tool.name)) {
+      return `an array of tools with names of their own ("${tool.name}" is there twice)`;
+    }
+    names.add(tool.name);
+  }
+  return undefined;
+}

@@ -1,0 +1,60 @@
+import type { SequenceState } from '../native/state.js';
+
+/** The memory tier: verified states by key, least recently used out first, within a budget of bytes. */
+export class MemoryStore {
+  readonly #maxBytes: number;
+  readonly #states = new Map<string, SequenceState>();
+  #bytes = 0;
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get count(): number {
+    return this.#states.size;
+  }
+
+  get(key: string): SequenceState | undefined {
+    const state = this.#states.get(key);
+    if (state !== undefined) {
+      this.#states.delete(key);
+      this.#states.set(key, state);
+    }
+    return state;
+  }
+
+  /** Takes the state over; false, and the caller keeps it, where it is larger than the whole budget or already there. */
+  put(key: string, state: SequenceState): boolean {
+    if (state.byteLength > this.#maxBytes || this.#states.has(key)) {
+      return false;
+    }
+    this.#states.set(key, state);
+    this.#bytes += state.byteLength;
+    for (const [oldest] of this.#states) {
+      if (this.#bytes <= this.#maxBytes) {
+        break;
+      }
+      this.delete(oldest);
+    }
+    return true;
+  }
+
+  delete(key: string): void {
+    const state = this.#states.get(key);
+    if (state !== undefined) {
+      this.#states.delete(key);
+      this.#bytes -= state.byteLength;
+      state.close();
+    }
+  }
+
+  clear(): void {
+    for (const key of [...this.#states.keys()]) {
+      this.delete(key);
+    }
+  }
+}

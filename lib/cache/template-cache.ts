@@ -1,0 +1,408 @@
+import type { Engine } from '../engine/engine.js';
+import type { SequenceHolder } from '../engine/sequences.js';
+import { HeadstartError } from '../errors.js';
+import { throwIfAborted } from '../native/addon.js';
+import type { Logger } from '../native/log.js';
+import type { SequenceState } from '../native/state.js';
+import { sameTokens } from '../template/tokens.js';
+import { DiskStore } from './disk.js';
+import { ENTRY_FORMAT, type KeyComponents, templateKey } from './key.js';
+import { MemoryStore } from './memory.js';
+import { type StartReport, StatsCounter, type TemplateCacheStats, type Tier } from './stats.js';
+
+export interface TemplateCacheOptions {
+  engine: Engine;
+  /** All that changes KV bytes but the tokens: see `keyComponents`. */
+  components: KeyComponents;
+  /** The cache directory; undefined keeps templates in this process only. */
+  directory?: string | undefined;
+  /** Budget of the memory tier in bytes. @default 256 MiB */
+  maxMemoryBytes?: number | undefined;
+  /** Nothing is saved that would leave less free disk. @default the larger of 5 % and 2 GiB */
+  minFreeDiskBytes?: number | undefined;
+  logger?: Logger | undefined;
+}
+
+export interface StartOptions {
+  /** False prefills and leaves the cache alone: tier `bypass`. @default true */
+  cache?: boolean;
+  signal?: AbortSignal | undefined;
+}
+
+/** A template in a sequence of its own, which sessions fork. */
+class Resident implements SequenceHolder {
+  readonly tokens: Int32Array;
+  readonly onEvicted: () => void;
+  sequence = -1;
+  /** While it is being filled nobody may take its sequence. */
+  busy = true;
+
+  constructor(tokens: Int32Array, onEvicted: () => void) {
+    this.tokens = tokens;
+    this.onEvicted = onEvicted;
+  }
+}
+
+/** What filling a sequence came to. */
+interface Filled {
+  tier: Tier;
+  bytes: number;
+  reason?: string;
+}
+
+const DEFAULT_MEMORY_BYTES = 256 * 1024 ** 2;
+
+/**
+ * The template cache: an exact-boundary, persistent prefix cache over one engine. It takes token arrays and knows nothing
+ * of chat: `start` brings a template's tokens into an empty sequence by the cheapest way there is.
+ *
+ * A problem of the cache is a miss, never a failure: what `start` throws, a plain prefill would have thrown too.
+ */
+export class TemplateCache {
+  readonly #engine: Engine;
+  readonly #components: KeyComponents;
+  readonly #disk: DiskStore | undefined;
+  readonly #memory: MemoryStore;
+  readonly #logger: Logger | undefined;
+  readonly #stats = new StatsCounter();
+  readonly #residents = new Map<string, Resident>();
+  /** Templates being filled: who comes meanwhile waits, and finds them. */
+  readonly #filling = new Map<string, Promise<void>>();
+  readonly #saving = new Set<Promise<void>>();
+  readonly #keys = new WeakMap<Int32Array, string>();
+  #closed = false;
+
+  private constructor(options: TemplateCacheOptions) {
+    this.#engine = options.engine;
+    this.#components = options.components;
+    this.#disk =
+      options.directory === undefined ? undefined : new DiskStore(options.directory, options.minFreeDiskBytes);
+    this.#memory = new MemoryStore(options.maxMemoryBytes ?? DEFAULT_MEMORY_BYTES);
+    this.#logger = options.logger;
+  }
+
+  /** Opens the directory and counts its entries. A directory that cannot be used is a cache of misses. */
+  static async open(options: TemplateCacheOptions): Promise<TemplateCache> {
+    const cache = new TemplateCache(options);
+    await cache.#disk?.scan();
+    return cache;
+  }
+
+  /**
+   * Brings a template into an empty sequence.
+   *
+   * @param sequence an empty sequence of the engine's session pool
+   * @param tokens the template's token ids, at least one; do not change the array afterwards
+   * @throws HeadstartError `ABORTED`, `CLOSED`, `CONTEXT_FULL`, `TOKEN_OUT_OF_RANGE`, `DECODE_FAILED`; the sequence is
+   *   empty then.
+   */
+  async start(sequence: number, tokens: Int32Array, options: StartOptions = {}): Promise<StartReport> {
+    const begin = performance.now();
+    this.#requireOpen();
+    throwIfAborted(options.signal);
+    if (tokens.length === 0) {
+      throw new HeadstartError('INVALID_ARGUMENT', 'Expected a template of at least one token');
+    }
+    const key = options.cache === false ? '' : this.#keyOf(tokens);
+    try {
+      const filled =
+        key === '' ? await this.#bypass(sequence, tokens, options) : await this.#fill(key, sequence, tokens, options);
+      this.#stats.count(filled.tier);
+      const cachedTokens = filled.tier === 'miss' || filled.tier === 'bypass' ? 0 : tokens.length;
+      return { templateTokens: tokens.length, cachedTokens, ...filled, key, ms: performance.now() - begin };
+    } catch (error) {
+      await this.#engine.context.removeSequence(sequence).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** A session's prompt did not begin with the template it started from. */
+  countPrefixMismatch(): void {
+    this.#stats.prefixMismatches++;
+  }
+
+  stats(): TemplateCacheStats {
+    const { hits, misses, hitRate, hitsByTier, bypasses, corruptions, saves, failedSaves, prefixMismatches } =
+      this.#stats;
+    const residentTokens = [...this.#residents.values()].reduce((total, resident) => total + resident.tokens.length, 0);
+    return {
+      entries: this.#disk?.entryCount ?? this.#residents.size,
+      totalTokens: this.#disk?.totalTokens ?? residentTokens,
+      hits,
+      misses,
+      hitRate,
+      hitsByTier: { ...hitsByTier },
+      bypasses,
+      corruptions,
+      saves,
+      failedSaves,
+      prefixMismatches,
+      bytesOnDisk: this.#disk?.totalBytes ?? 0,
+      bytesInMemory: this.#memory.bytes,
+      residentTemplates: this.#residents.size,
+    };
+  }
+
+  /** Resolves when every save begun so far is on disk or has failed. */
+  async flush(): Promise<void> {
+    await Promise.all(this.#saving);
+  }
+
+  /** Refuses new starts, finishes saves, frees the memory tier. Idempotent. Close it before its engine. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.allSettled(this.#filling.values());
+    await this.flush();
+    this.#memory.clear();
+  }
+
+  #keyOf(tokens: Int32Array): string {
+    let key = this.#keys.get(tokens);
+    if (key === undefined) {
+      key = templateKey(this.#components, tokens);
+      this.#keys.set(tokens, key);
+    }
+    return key;
+  }
+
+  async #bypass(sequence: number, tokens: Int32Array, options: StartOptions): Promise<Filled> {
+    await this.#engine.prefill(sequence, tokens, 0, options);
+    await this.#settleWindow(sequence, tokens);
+    return { tier: 'bypass', bytes: 0, reason: 'the cache was switched off for this start' };
+  }
+
+  async #fill(key: string, sequence: number, tokens: Int32Array, options: StartOptions): Promise<Filled> {
+    if (this.#engine.residents.size === 0) {
+      return this.#once(
+        key,
+        options,
+        () => this.#load(key, sequence, tokens, options),
+        () => this.#fill(key, sequence, tokens, options),
+      );
+    }
+    const resident = this.#residents.get(key);
+    if (resident !== undefined && !resident.busy && sameTokens(resident.tokens, tokens)) {
+      return this.#fork(resident, sequence, { tier: 'resident', bytes: 0 });
+    }
+    return this.#once(
+      key,
+      options,
+      async () => {
+        const { made, filled } = await this.#makeResident(key, tokens, options);
+        return this.#fork(made, sequence, filled);
+      },
+      () => this.#fill(key, sequence, tokens, options),
+    );
+  }
+
+  /** Runs `first` if nobody fills this key now; else waits for who does, however that ends, and runs `then`. */
+  async #once(
+    key: string,
+    options: StartOptions,
+    first: () => Promise<Filled>,
+    then: () => Promise<Filled>,
+  ): Promise<Filled> {
+    const other = this.#filling.get(key);
+    if (other !== undefined) {
+      await abortable(other, options.signal);
+      return then();
+    }
+    const mine = first();
+    const done = mine.then(
+      () => undefined,
+      () => undefined,
+    );
+    this.#filling.set(key, done);
+    try {
+      return await mine;
+    } finally {
+      this.#filling.delete(key);
+    }
+  }
+
+  async #fork(resident: Resident, sequence: number, filled: Filled): Promise<Filled> {
+    this.#engine.residents.touch(resident.sequence);
+    await this.#engine.context.copySequence(resident.sequence, sequence);
+    return filled;
+  }
+
+  /** Fills a sequence that sessions can fork; waits while all of them are being filled. */
+  async #makeResident(
+    key: string,
+    tokens: Int32Array,
+    options: StartOptions,
+  ): Promise<{ made: Resident; filled: Filled }> {
+    const { residents } = this.#engine;
+    const made = new Resident(tokens, () => this.#residents.delete(key));
+    made.sequence = await residents.lease(made, options.signal);
+    try {
+      const filled = await this.#load(key, made.sequence, tokens, options);
+      this.#residents.set(key, made);
+      return { made, filled };
+    } catch (error) {
+      residents.release(made.sequence);
+      throw error;
+    } finally {
+      made.busy = false;
+      // Behind the fork that our caller asks for next: eviction queues up after it.
+      setImmediate(() => residents.idle());
+    }
+  }
+
+  /** Memory, else disk, else prefill. */
+  async #load(key: string, sequence: number, tokens: Int32Array, options: StartOptions): Promise<Filled> {
+    const held = this.#memory.get(key);
+    if (held !== undefined) {
+      const bytes = held.byteLength;
+      if ((await this.#restore(sequence, held)) === undefined) {
+        return { tier: 'memory', bytes };
+      }
+    }
+    const found = await this.#disk?.read(key, tokens, options.signal);
+    if (found?.state !== undefined) {
+      const problem = await this.#restore(sequence, found.state);
+      if (problem === undefined) {
+        this.#keep(key, found.state);
+        return { tier: 'disk', bytes: found.bytes };
+      }
+      found.state.close();
+      return this.#prefill(key, sequence, tokens, options, `not restored: ${problem}`);
+    }
+    if (found?.corrupt) {
+      this.#stats.corruptions++;
+      this.#logger?.('warn', `template cache: entry set aside, ${found.reason}`);
+    }
+    return this.#prefill(key, sequence, tokens, options, found?.reason ?? 'absent');
+  }
+
+  /** @returns what was wrong, or undefined once the state is in the sequence */
+  async #restore(sequence: number, state: SequenceState): Promise<string | undefined> {
+    try {
+      await this.#engine.withRoom(() => this.#engine.context.restoreSequence(sequence, state));
+      return undefined;
+    } catch (error) {
+      if (HeadstartError.isInstance(error, 'CLOSED')) {
+        throw error;
+      }
+      this.#logger?.('warn', `template cache: ${String(error)}`);
+      await this.#engine.context.removeSequence(sequence);
+      return error instanceof Error ? error.message : String(error);
+    }
+  }
+
+  async #prefill(
+    key: string,
+    sequence: number,
+    tokens: Int32Array,
+    options: StartOptions,
+    reason: string,
+  ): Promise<Filled> {
+    const begin = performance.now();
+    await this.#engine.prefill(sequence, tokens, 0, options);
+    const prefillMs = performance.now() - begin;
+    const state = await this.#capture(sequence, tokens);
+    if (state !== undefined) {
+      if (this.#engine.hasWindow) {
+        await this.#replace(sequence, state);
+      }
+      this.#save(key, state, prefillMs);
+    }
+    return { tier: 'miss', bytes: 0, reason };
+  }
+
+  async #capture(sequence: number, tokens: Int32Array): Promise<SequenceState | undefined> {
+    try {
+      return await this.#engine.context.captureSequence(sequence, tokens);
+    } catch (error) {
+      if (HeadstartError.isInstance(error, 'CLOSED')) {
+        throw error;
+      }
+      this.#logger?.('warn', `template cache: not captured, ${String(error)}`);
+      return undefined;
+    }
+  }
+
+  /**
+   * A window's cells that a prefill left masked are never freed once sequences share them, and a state holds none: so the
+   * template goes out and comes back from its own state, on the cold path as on the warm one.
+   */
+  async #settleWindow(sequence: number, tokens: Int32Array): Promise<void> {
+    const state = this.#engine.hasWindow ? await this.#capture(sequence, tokens) : undefined;
+    if (state !== undefined) {
+      await this.#replace(sequence, state);
+      state.close();
+    }
+  }
+
+  async #replace(sequence: number, state: SequenceState): Promise<void> {
+    await this.#engine.context.removeSequence(sequence);
+    await this.#engine.context.restoreSequence(sequence, state);
+  }
+
+  /** Writes in the background: the first session is already running. */
+  #save(key: string, captured: SequenceState, prefillMs: number): void {
+    const state = captured.share(); // the memory tier may drop its own before the file is written
+    this.#keep(key, captured);
+    const disk = this.#disk;
+    if (disk === undefined) {
+      state.close();
+      return;
+    }
+    const metadata = {
+      format: ENTRY_FORMAT,
+      key,
+      components: this.#components,
+      createdAt: new Date().toISOString(),
+      prefillMs,
+    };
+    const saving = disk
+      .write(state, metadata)
+      .then(
+        () => {
+          this.#stats.saves++;
+        },
+        (error: unknown) => {
+          this.#stats.failedSaves++;
+          this.#logger?.('warn', `template cache: not saved, ${String(error)}`);
+        },
+      )
+      .finally(() => {
+        this.#saving.delete(saving);
+        state.close();
+      });
+    this.#saving.add(saving);
+  }
+
+  #keep(key: string, state: SequenceState): void {
+    if (!this.#memory.put(key, state)) {
+      state.close();
+    }
+  }
+
+  #requireOpen(): void {
+    if (this.#closed) {
+      throw new HeadstartError('CLOSED', 'Expected an open template cache, but it was closed');
+    }
+  }
+}
+
+/** Waits for `promise` (which never rejects), or throws `ABORTED` as soon as the signal fires. */
+async function abortable(promise: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  if (signal === undefined) {
+    return promise;
+  }
+  throwIfAborted(signal);
+  let onAbort: (() => void) | undefined;
+  const aborted = new Promise<void>((resolve) => {
+    onAbort = resolve;
+    signal.addEventListener('abort', onAbort, { once: true });
+  });
+  try {
+    await Promise.race([promise, aborted]);
+  } finally {
+    if (onAbort !== undefined) {
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+  throwIfAborted(signal);
+}

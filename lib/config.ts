@@ -1,0 +1,250 @@
+// Options: their types, their defaults, and the one place where they are checked.
+import { availableParallelism } from 'node:os';
+import { HeadstartError } from './errors.js';
+
+/** How the KV cache is laid out. */
+export type KvLayout =
+  /** One cache that all sequences share: a session forks its template without copying a byte. */
+  | 'unified'
+  /** A stream for each sequence: no sharing, templates are copied in from memory. */
+  | 'split';
+
+export interface ModelConfig {
+  /** Where the model comes from: a GGUF file's path, or a source. */
+  source: string | { type: 'local'; path: string };
+  /** The template cache's directory. `null` keeps templates in this process only. @default '.cache/templates' */
+  cacheDir?: string | null;
+  /** Most tokens in one decode. @default 512 */
+  batchSize?: number;
+  /** Sessions that decode together; more may be open than that. @default 4 */
+  nSeqMax?: number;
+  /** Threads for single tokens. @default the number of cores */
+  nThreads?: number;
+  /** Threads for prompts. @default nThreads */
+  nThreadsBatch?: number;
+  /** Tokens that one session may hold. @default the smaller of the model's training length and 8,192 */
+  contextSize?: number;
+  /** @default 'unified' */
+  kvLayout?: KvLayout;
+  /** Cells of the KV cache in all. @default 2 x contextSize when unified, nSeqMax x contextSize when split */
+  kvCells?: number;
+  /** Templates that stay in the KV cache for sessions to fork; 0 in split streams. @default 4 */
+  maxResidentTemplates?: number;
+  /** Element type of the K cache. @default 'f16' */
+  keyType?: CacheTypeName;
+  /** Element type of the V cache. @default 'f16' */
+  valueType?: CacheTypeName;
+  /** @default true */
+  flashAttention?: boolean;
+  /** Keep all cells of sliding-window layers, so that conversations can be trimmed. @default false */
+  fullSlidingWindow?: boolean;
+  /** Layers on the GPU, where there is one; -1 is all. @default -1 */
+  nGpuLayers?: number;
+  /** Map the model file instead of reading it. @default true */
+  useMmap?: boolean;
+  /** Lock the model in memory. @default false */
+  useMlock?: boolean;
+  /** A chat template (Jinja) instead of the model's own. */
+  chatTemplate?: string;
+  /** Budget of the template cache's memory tier, in bytes. @default 268435456 (256 MiB) */
+  maxMemoryBytes?: number;
+  /** No template is saved that would leave less disk free, in bytes. @default the larger of 5 % and 2 GiB */
+  minFreeDiskBytes?: number;
+  /** Send llama.cpp's log at level `info` to the logger, not only warnings. @default false */
+  debug?: boolean;
+}
+
+type CacheTypeName = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q5_1' | 'q5_0' | 'q4_1' | 'q4_0' | 'iq4_nl';
+
+/** A model's configuration with every default in place, but for what the model itself decides. */
+export type ResolvedModelConfig = Readonly<
+  Required<Omit<ModelConfig, 'source' | 'contextSize' | 'kvCells' | 'chatTemplate' | 'minFreeDiskBytes'>> &
+    Pick<ModelConfig, 'contextSize' | 'kvCells' | 'chatTemplate' | 'minFreeDiskBytes'> & {
+      source: { type: 'local'; path: string };
+    }
+>;
+
+/** Sizes of the context, once the model is known. */
+export interface ContextSizes {
+  contextSize: number;
+  kvCells: number;
+  maxSequences: number;
+  residentSequences: number;
+}
+
+const MAX_DEFAULT_CONTEXT = 8192;
+const MAX_SEQUENCES = 256;
+
+type Check = (value: unknown) => string | undefined;
+
+const integer =
+  (min: number, max = 2 ** 28): Check =>
+  (value) =>
+    Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max
+      ? undefined
+      : `an integer from ${min} to ${max}`;
+const boolean: Check = (value) => (typeof value === 'boolean' ? undefined : 'a boolean');
+const text: Check = (value) => (typeof value === 'string' && value !== '' ? undefined : 'a non-empty string');
+const oneOf =
+  (...values: string[]): Check =>
+  (value) =>
+    values.includes(value as string) ? undefined : `one of ${values.join(', ')}`;
+const cacheType = oneOf('f32', 'f16', 'bf16', 'q8_0', 'q5_1', 'q5_0', 'q4_1', 'q4_0', 'iq4_nl');
+
+const MODEL_CHECKS: Record<keyof ModelConfig, Check> = {
+  source: (value) => (isSource(value) ? undefined : 'a path, or { type: "local", path }'),
+  cacheDir: (value) => (value === null ? undefined : text(value) && 'a path or null'),
+  batchSize: integer(1, 2 ** 20),
+  nSeqMax: integer(1, MAX_SEQUENCES),
+  nThreads: integer(1, 512),
+  nThreadsBatch: integer(1, 512),
+  contextSize: integer(1),
+  kvLayout: oneOf('unified', 'split'),
+  kvCells: integer(1),
+  maxResidentTemplates: integer(0, MAX_SEQUENCES - 1),
+  keyType: cacheType,
+  valueType: cacheType,
+  flashAttention: boolean,
+  fullSlidingWindow: boolean,
+  nGpuLayers: integer(-1),
+  useMmap: boolean,
+  useMlock: boolean,
+  chatTemplate: text,
+  maxMemoryBytes: integer(0, Number.MAX_SAFE_INTEGER),
+  minFreeDiskBytes: integer(0, Number.MAX_SAFE_INTEGER),
+  debug: boolean,
+};
+
+/**
+ * Checks an options object against its known fields, and names the nearest for one that is not known.
+ *
+ * @throws HeadstartError `CONFIG_INVALID`.
+ */
+export function checkOptions(options: unknown, checks: Record<string, Check | undefined>, where: string): void {
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw new HeadstartError('CONFIG_INVALID', `Expected ${where} to be an object, got ${describe(options)}`);
+  }
+  for (const [name, value] of Object.entries(options)) {
+    if (!Object.hasOwn(checks, name)) {
+      const nearest = nearestName(name, Object.keys(checks));
+      throw new HeadstartError(
+        'CONFIG_INVALID',
+        `Unknown option \`${name}\` in ${where}${nearest ? `: did you mean \`${nearest}\`?` : ''}`,
+      );
+    }
+    const expected = value === undefined ? undefined : checks[name]?.(value);
+    if (expected !== undefined) {
+      throw new HeadstartError(
+        'CONFIG_INVALID',
+        `Expected \`${name}\` in ${where} to be ${expected}, got ${describe(value)}`,
+      );
+    }
+  }
+}
+
+/** @throws HeadstartError `CONFIG_INVALID`. */
+export function resolveModelConfig(config: ModelConfig): ResolvedModelConfig {
+  checkOptions(config, MODEL_CHECKS, '`model`');
+  if (config.source === undefined) {
+    throw new HeadstartError('CONFIG_INVALID', 'Expected `source` in `model`: the path of a GGUF file');
+  }
+  const given = Object.fromEntries(
+    Object.entries(config).filter(([, value]) => value !== undefined),
+  ) as unknown as ModelConfig;
+  const nThreads = given.nThreads ?? availableParallelism();
+  const kvLayout = given.kvLayout ?? 'unified';
+  return Object.freeze({
+    cacheDir: '.cache/templates',
+    batchSize: 512,
+    nSeqMax: 4,
+    nThreads,
+    nThreadsBatch: nThreads,
+    kvLayout,
+    keyType: 'f16' as const,
+    valueType: 'f16' as const,
+    flashAttention: true,
+    fullSlidingWindow: false,
+    nGpuLayers: -1,
+    useMmap: true,
+    useMlock: false,
+    maxMemoryBytes: 256 * 1024 ** 2,
+    debug: false,
+    ...given,
+    maxResidentTemplates: kvLayout === 'split' ? 0 : (given.maxResidentTemplates ?? 4),
+    source: typeof given.source === 'string' ? { type: 'local' as const, path: given.source } : given.source,
+  });
+}
+
+/**
+ * The context's sizes for a model, checked against each other.
+ *
+ * @throws HeadstartError `CONFIG_INVALID` that names the options to change.
+ */
+export function resolveContextSizes(config: ResolvedModelConfig, trainContextSize: number): ContextSizes {
+  const contextSize = config.contextSize ?? Math.min(trainContextSize || MAX_DEFAULT_CONTEXT, MAX_DEFAULT_CONTEXT);
+  const unified = config.kvLayout === 'unified';
+  const needed = unified ? contextSize : contextSize * config.nSeqMax;
+  const kvCells = config.kvCells ?? (unified ? 2 * contextSize : needed);
+  const residentSequences = config.maxResidentTemplates;
+  const maxSequences = config.nSeqMax + residentSequences;
+  if (kvCells < needed) {
+    throw new HeadstartError(
+      'CONFIG_INVALID',
+      unified
+        ? `Expected \`kvCells\` (${kvCells}) to be at least \`contextSize\` (${contextSize}): one session must fit`
+        : `Expected \`kvCells\` (${kvCells}) to be at least nSeqMax x contextSize (${config.nSeqMax} x ${contextSize}) in split streams`,
+    );
+  }
+  const most = Math.min(MAX_SEQUENCES, config.batchSize, kvCells);
+  if (maxSequences > most) {
+    throw new HeadstartError(
+      'CONFIG_INVALID',
+      `Expected nSeqMax + maxResidentTemplates (${config.nSeqMax} + ${residentSequences}) to be at most ${most}, ` +
+        `the smallest of ${MAX_SEQUENCES}, \`batchSize\` (${config.batchSize}) and \`kvCells\` (${kvCells})`,
+    );
+  }
+  return { contextSize, kvCells, maxSequences, residentSequences };
+}
+
+function isSource(value: unknown): boolean {
+  if (typeof value === 'string') {
+    return value !== '';
+  }
+  const source = value as { type?: unknown; path?: unknown } | null;
+  return (
+    typeof source === 'object' && source?.type === 'local' && typeof source.path === 'string' && source.path !== ''
+  );
+}
+
+function describe(value: unknown): string {
+  if (typeof value === 'string') {
+    return JSON.stringify(value);
+  }
+  return value === null || ['number', 'boolean', 'undefined'].includes(typeof value)
+    ? String(value)
+    : `a value of type ${typeof value}`;
+}
+
+/** The known name within two edits, in any case. */
+function nearestName(name: string, known: readonly string[]): string | undefined {
+  const scored = known.map((candidate) => ({
+    candidate,
+    distance: editDistance(name.toLowerCase(), candidate.toLowerCase()),
+  }));
+  scored.sort((a, b) => a.distance - b.distance);
+  const best = scored[0];
+  return best !== undefined && best.distance <= Math.max(2, name.length / 3) ? best.candidate : undefined;
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(replaced, (row[j] as number) + 1, (next[j - 1] as number) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] as number;
+}

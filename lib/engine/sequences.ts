@@ -1,0 +1,150 @@
+import { HeadstartError } from '../errors.js';
+import { throwIfAborted } from '../native/addon.js';
+
+/** Who holds a sequence and can be asked to give it back while it does not generate. */
+export interface SequenceHolder {
+  /** Whether the sequence is in use right now. */
+  readonly busy: boolean;
+  /** The pool takes the sequence away: forget it. The pool empties it before the next holder gets it. */
+  onEvicted(): void;
+}
+
+interface Waiter {
+  holder: SequenceHolder;
+  resolve(sequence: number): void;
+  reject(error: Error): void;
+}
+
+/**
+ * Hands out the sequence ids of a context. Where none is free, the least recently used idle holder loses its own; where
+ * all are busy, callers wait in order.
+ */
+export class SequencePool {
+  readonly #free: number[];
+  readonly #empty: (sequence: number) => Promise<unknown>;
+  /** Least recently used first. */
+  readonly #held = new Map<number, SequenceHolder>();
+  readonly #waiting: Waiter[] = [];
+  #closed = false;
+
+  /** @param empty removes a sequence's tokens */
+  constructor(sequences: readonly number[], empty: (sequence: number) => Promise<unknown>) {
+    this.#free = [...sequences].reverse();
+    this.#empty = empty;
+  }
+
+  get size(): number {
+    return this.#free.length + this.#held.size;
+  }
+
+  /** Sequences that hold somebody's tokens. */
+  get heldCount(): number {
+    return this.#held.size;
+  }
+
+  /**
+   * An empty sequence.
+   *
+   * @throws HeadstartError `ABORTED` while waiting, `CLOSED`.
+   */
+  async lease(holder: SequenceHolder, signal?: AbortSignal): Promise<number> {
+    throwIfAborted(signal);
+    this.#requireOpen();
+    if (this.#free.length === 0) {
+      this.evictIdle();
+    }
+    const sequence = this.#free.pop();
+    if (sequence === undefined) {
+      return this.#wait(holder, signal);
+    }
+    this.#held.set(sequence, holder);
+    return sequence;
+  }
+
+  /** Marks a sequence as just used. */
+  touch(sequence: number): void {
+    const holder = this.#held.get(sequence);
+    if (holder !== undefined) {
+      this.#held.delete(sequence);
+      this.#held.set(sequence, holder);
+    }
+  }
+
+  /** Takes a sequence back and empties it; the first who waits gets it. */
+  release(sequence: number): void {
+    if (this.#held.delete(sequence)) {
+      this.#handOn(sequence);
+    }
+  }
+
+  /** Takes the least recently used idle sequence from its holder and empties it; false if all are busy. */
+  evictIdle(): boolean {
+    for (const [sequence, holder] of this.#held) {
+      if (!holder.busy) {
+        this.#held.delete(sequence);
+        holder.onEvicted();
+        this.#handOn(sequence);
+        return true;
+      }
+    }
+    return false;
+  }
+
+  /** Call when a holder stopped being busy: somebody may wait for its sequence. */
+  idle(): void {
+    if (this.#waiting.length > 0) {
+      this.evictIdle();
+    }
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const waiter of this.#waiting.splice(0)) {
+      waiter.reject(closedError());
+    }
+  }
+
+  #handOn(sequence: number): void {
+    // Calls to a context run in order: it is empty before whatever the next holder asks for.
+    this.#empty(sequence).catch(() => undefined);
+    const next = this.#waiting.shift();
+    if (next === undefined) {
+      this.#free.push(sequence);
+    } else {
+      this.#held.set(sequence, next.holder);
+      next.resolve(sequence);
+    }
+  }
+
+  #wait(holder: SequenceHolder, signal: AbortSignal | undefined): Promise<number> {
+    return new Promise((resolve, reject) => {
+      const leave = () => {
+        this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
+        reject(new HeadstartError('ABORTED', 'Waiting for a free sequence was aborted', { cause: signal?.reason }));
+      };
+      const waiter: Waiter = {
+        holder,
+        resolve: (sequence) => {
+          signal?.removeEventListener('abort', leave);
+          resolve(sequence);
+        },
+        reject: (error) => {
+          signal?.removeEventListener('abort', leave);
+          reject(error);
+        },
+      };
+      signal?.addEventListener('abort', leave, { once: true });
+      this.#waiting.push(waiter);
+    });
+  }
+
+  #requireOpen(): void {
+    if (this.#closed) {
+      throw closedError();
+    }
+  }
+}
+
+function closedError(): HeadstartError {
+  return new HeadstartError('CLOSED', 'Expected an open agent, but it was closed');
+}

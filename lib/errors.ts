@@ -1,0 +1,67 @@
+/** What went wrong, for programs. The message says it for people. */
+export type ErrorCode =
+  // arguments and configuration
+  | 'INVALID_ARGUMENT'
+  | 'CONFIG_INVALID'
+  // the addon and the machine
+  | 'ADDON_NOT_FOUND'
+  | 'OUT_OF_MEMORY'
+  | 'INTERNAL'
+  // models
+  | 'MODEL_NOT_FOUND'
+  | 'MODEL_INVALID'
+  | 'UNSUPPORTED_MODEL'
+  | 'NO_TOKENIZER'
+  | 'NO_CHAT_TEMPLATE'
+  | 'CHAT_TEMPLATE_INVALID'
+  | 'CHAT_TEMPLATE_FAILED'
+  | 'JSON_TOO_DEEP'
+  | 'TEXT_TOO_LONG'
+  | 'TEXT_UNBREAKABLE'
+  // contexts, batches and sequences
+  | 'CONTEXT_FAILED'
+  | 'CONTEXT_FULL'
+  | 'TOKEN_OUT_OF_RANGE'
+  | 'SEQUENCE_OUT_OF_RANGE'
+  | 'SEQUENCE_NOT_EMPTY'
+  | 'SEQUENCE_EMPTY'
+  | 'POSITION_INVALID'
+  | 'BATCH_SIZE'
+  | 'ROW_HAS_NO_OUTPUT'
+  | 'NOT_UNIFIED'
+  | 'NO_KV_SLOT'
+  | 'DECODE_FAILED'
+  // sequence states and their files
+  | 'TOKENS_MISMATCH'
+  | 'CAPTURE_FAILED'
+  | 'RESTORE_FAILED'
+  | 'STATE_INCOMPATIBLE'
+  | 'ENTRY_MISSING'
+  | 'ENTRY_CORRUPT'
+  | 'ENTRY_FOREIGN'
+  | 'READ_FAILED'
+  | 'WRITE_FAILED'
+  | 'DISK_FULL'
+  // lifetime
+  | 'ABORTED'
+  | 'CLOSED'
+  | 'SESSION_BUSY';
+
+/** The one error class of this package. Native failures arrive as it too. */
+export class HeadstartError extends Error {
+  override readonly name = 'HeadstartError';
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.code = code;
+  }
+
+  /** True for errors of this class, of this or another copy of the package; with `code`, only for that code. */
+  static isInstance(error: unknown, code?: ErrorCode): error is HeadstartError {
+    if (!(error instanceof Error) || error.name !== 'HeadstartError' || !('code' in error)) {
+      return false;
+    }
+    return code === undefined || error.code === code;
+  }
+}

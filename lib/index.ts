@@ -1,0 +1,18 @@
+/**
+ * llama.cpp agents for Node.js whose sessions start warm.
+ *
+ * @packageDocumentation
+ */
+export { type AgentOptions, AgentServer, type SessionOptions } from './agent.js';
+export { type KeyComponents, type KeyInputs, keyComponents, templateKey } from './cache/key.js';
+export type { StartReport, TemplateCacheStats, Tier } from './cache/stats.js';
+export { type StartOptions, TemplateCache, type TemplateCacheOptions } from './cache/template-cache.js';
+export type { KvLayout, ModelConfig } from './config.js';
+export { Engine, type EngineOptions, type PrefillOptions } from './engine/engine.js';
+export { type ErrorCode, HeadstartError } from './errors.js';
+export { fingerprintModel } from './model/fingerprint.js';
+export type { LocalModelSource, ModelSource } from './model/source.js';
+export type { Logger, LogLevel } from './native/log.js';
+export type { FinishReason, Reply, SendOptions, StreamPart, Usage } from './session/parts.js';
+export { Session } from './session/session.js';
+export type { ChatMessage, TemplateSource, ToolDefinition } from './template/render.js';

@@ -1,0 +1,143 @@
+// Loads the native addon, types it, and explains a failed load.
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { isMainThread } from 'node:worker_threads';
+import { type ErrorCode, HeadstartError } from '../errors.js';
+
+/** Set from an AbortSignal, read by native threads between two pieces of work. */
+export interface RawAbortFlag {
+  set(): void;
+}
+
+export interface RawModel {
+  close(): Promise<void>;
+  info(): unknown;
+  metadata(): Record<string, string>;
+  tokenize(text: string, options: { addSpecial?: boolean; parseSpecial?: boolean }): Promise<Int32Array>;
+  detokenize(tokens: Int32Array, options: { special?: boolean }): Promise<Uint8Array>;
+  tokenToBytes(token: number, special: boolean): Uint8Array;
+  tokenFacts(token: number): { text: string; control: boolean; endOfGeneration: boolean };
+  controlTokens(): Int32Array;
+  render(request: object): Promise<{ prompt: string; format: string; supportsTools: boolean }>;
+}
+
+export interface RawState {
+  close(): void;
+  share(): RawState;
+  tokens(): Int32Array;
+  byteLength(): number;
+  metadata(): string;
+  writeFile(path: string, metadata: string, options: { abort?: RawAbortFlag }): Promise<number>;
+}
+
+export interface RawContext {
+  close(): Promise<void>;
+  info(): unknown;
+  counters(): unknown;
+  decode(batch: object): Promise<Int32Array>;
+  logits(row: number): Promise<Float32Array>;
+  removeSequence(sequence: number, from?: number, to?: number): Promise<boolean>;
+  copySequence(source: number, target: number): Promise<void>;
+  keepSequence(sequence: number): Promise<void>;
+  positionRange(sequence: number): Promise<{ first: number; last: number }>;
+  clear(): Promise<void>;
+  captureSequence(sequence: number, tokens: Int32Array): Promise<RawState>;
+  restoreSequence(sequence: number, state: RawState): Promise<void>;
+}
+
+export interface RawAddon {
+  AbortFlag: new () => RawAbortFlag;
+  Model: { load(options: object): Promise<RawModel> };
+  Context: { create(model: RawModel, options: object): Promise<RawContext> };
+  SequenceState: { readFile(path: string, options: object): Promise<RawState> };
+  setLogger(logger: ((level: number, text: string) => void) | null, maxLevel: number): void;
+  setErrorFactory(factory: (code: ErrorCode, message: string) => Error): void;
+  ggufLayout(path: string): Promise<{ dataOffset: number; offsets: Float64Array; sizes: Float64Array }>;
+  readFooter(path: string): Promise<string>;
+  park(): void;
+  llamaVersion: string;
+  systemInfo: string;
+  maxSequences: number;
+  supportsGpuOffload: boolean;
+}
+
+let loaded: RawAddon | undefined;
+
+/**
+ * The addon, loaded at the first call: an import of this package never fails for a missing binary.
+ *
+ * @throws HeadstartError `ADDON_NOT_FOUND` with the platform, what was looked for, and the command that mends it.
+ */
+export function addon(): RawAddon {
+  loaded ??= load();
+  return loaded;
+}
+
+function load(): RawAddon {
+  const root = packageRoot();
+  const nodeGypBuild = createRequire(import.meta.url)('node-gyp-build') as (directory: string) => RawAddon;
+  let raw: RawAddon;
+  try {
+    raw = nodeGypBuild(root);
+  } catch (cause) {
+    const platform = `${process.platform}-${process.arch}, Node ${process.versions.node}`;
+    const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
+    throw new HeadstartError(
+      'ADDON_NOT_FOUND',
+      `No native addon for ${platform} could be loaded from ${root} (looked in build/Release and prebuilds): ${reason}. ` +
+        'Run `npm run build:native` in the package to build one.',
+      { cause },
+    );
+  }
+  raw.setErrorFactory((code, message) => new HeadstartError(code, message));
+  if (isMainThread) {
+    // process.exit() destroys C++ statics next: nothing may compute on them then.
+    process.once('exit', () => raw.park());
+  }
+  return raw;
+}
+
+function packageRoot(): string {
+  let directory = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(directory, 'package.json')) && dirname(directory) !== directory) {
+    directory = dirname(directory);
+  }
+  return directory;
+}
+
+/**
+ * Runs a native call that takes an abort flag, and sets the flag when `signal` fires.
+ *
+ * @throws HeadstartError `ABORTED`, with the signal's reason as `cause`.
+ */
+export async function withAbort<T>(
+  signal: AbortSignal | undefined,
+  call: (abort: RawAbortFlag | undefined) => Promise<T>,
+): Promise<T> {
+  if (signal === undefined) {
+    return call(undefined);
+  }
+  throwIfAborted(signal);
+  const flag = new (addon().AbortFlag)();
+  const onAbort = () => flag.set();
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    return await call(flag);
+  } catch (error) {
+    if (HeadstartError.isInstance(error, 'ABORTED')) {
+      throw new HeadstartError('ABORTED', error.message, { cause: signal.reason });
+    }
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
+
+/** @throws HeadstartError `ABORTED` if the signal has fired. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) {
+    throw new HeadstartError('ABORTED', 'The operation was aborted', { cause: signal.reason });
+  }
+}

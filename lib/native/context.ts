@@ -1,0 +1,203 @@
+import { addon, type RawContext, type RawModel, withAbort } from './addon.js';
+import type { ModelInfo } from './model.js';
+import { SequenceState } from './state.js';
+
+/** The element type of the K or V cache. */
+export type CacheType = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q5_1' | 'q5_0' | 'q4_1' | 'q4_0' | 'iq4_nl';
+
+export interface ContextOptions {
+  /** Cells of the KV cache in all: one a token and sequence that does not share it. Rounded up to 256. @default 4096 */
+  kvCells?: number;
+  /** Most tokens in one decode. @default 512 */
+  batchSize?: number;
+  /** Most tokens computed at once. @default the smaller of 512 and batchSize */
+  microBatchSize?: number;
+  /** Sequence ids are 0 to maxSequences - 1. At most 256, `batchSize` and `kvCells`. @default 1 */
+  maxSequences?: number;
+  /** Most output rows in one decode: each costs room for a row of logits. @default batchSize */
+  maxOutputs?: number;
+  /** Threads for batches of one token. @default 1 */
+  threads?: number;
+  /** Threads for larger batches. @default threads */
+  batchThreads?: number;
+  /** One KV cache that sequences share (forks copy nothing), or split streams of kvCells / maxSequences each. @default true */
+  unified?: boolean;
+  /** @default 'f16' */
+  keyType?: CacheType;
+  /** Quantised types need flash attention. @default 'f16' */
+  valueType?: CacheType;
+  /** @default true */
+  flashAttention?: boolean;
+  /** Keep all cells of sliding-window layers, not only the window. @default false */
+  fullSlidingWindow?: boolean;
+  /** Keep the KV cache on the GPU, where layers are. @default true */
+  offloadKv?: boolean;
+  /** RoPE base frequency; 0 is the model's own. @default 0 */
+  ropeFrequencyBase?: number;
+  /** RoPE frequency scale; 0 is the model's own. @default 0 */
+  ropeFrequencyScale?: number;
+}
+
+/** What the context was made with, as llama.cpp rounded it. */
+export interface ContextInfo {
+  kvCells: number;
+  /** Cells that one sequence can use: all of them in a unified cache. */
+  kvCellsPerSequence: number;
+  batchSize: number;
+  microBatchSize: number;
+  maxSequences: number;
+  maxOutputs: number;
+  threads: number;
+  batchThreads: number;
+  unified: boolean;
+  flashAttention: boolean;
+  fullSlidingWindow: boolean;
+  keyType: string;
+  valueType: string;
+  ropeFrequencyBase: number;
+  ropeFrequencyScale: number;
+  /** States are restored only into contexts with the same text here. */
+  compatibility: string;
+}
+
+/** Totals since the context was made. Milliseconds are those of the context's own thread. */
+export interface ContextCounters {
+  decodes: number;
+  decodedTokens: number;
+  decodeMs: number;
+  captures: number;
+  capturedBytes: number;
+  captureMs: number;
+  restores: number;
+  restoredBytes: number;
+  restoreMs: number;
+  copies: number;
+}
+
+export interface DecodeBatch {
+  /** Token ids, n of them. */
+  tokens: Int32Array;
+  /** The position of each in its sequence: each sequence goes on where it ends, one by one. */
+  positions: Int32Array;
+  /** The sequence of each. */
+  sequences: Int32Array;
+  /** 1 for each row whose output is wanted, else 0. */
+  outputs: Uint8Array;
+  /** Checked before the decode begins. */
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * An inference context: a KV cache and the one thread that decodes into it. Calls queue and run in order.
+ *
+ * Every method throws `CLOSED` after `close()`, and `SEQUENCE_OUT_OF_RANGE` for ids outside 0 to maxSequences - 1.
+ */
+export class Context {
+  readonly info: Readonly<ContextInfo>;
+  readonly model: Readonly<ModelInfo>;
+  readonly #raw: RawContext;
+
+  private constructor(raw: RawContext, model: Readonly<ModelInfo>) {
+    this.#raw = raw;
+    this.model = model;
+    this.info = Object.freeze(raw.info() as ContextInfo);
+  }
+
+  /**
+   * Use {@link Model.createContext}.
+   *
+   * @internal
+   */
+  static async create(raw: RawModel, model: Readonly<ModelInfo>, options: ContextOptions): Promise<Context> {
+    return new Context(await addon().Context.create(raw, options), model);
+  }
+
+  /**
+   * Decodes a batch and picks the likeliest token of each output row.
+   *
+   * @returns one token id for each row with `outputs` set, in the batch's order
+   * @throws HeadstartError before anything changes: `INVALID_ARGUMENT`, `BATCH_SIZE`, `TOKEN_OUT_OF_RANGE`,
+   *   `POSITION_INVALID`, `NO_KV_SLOT` (no room), `ABORTED`; afterwards `DECODE_FAILED` and `CLOSED`: read the sequences'
+   *   positions back, or remove them.
+   */
+  decode(batch: DecodeBatch): Promise<Int32Array> {
+    const { signal, ...rest } = batch;
+    return withAbort(signal, (abort) => this.#raw.decode({ ...rest, abort }));
+  }
+
+  /**
+   * The logits of one row of the newest batch: vocabulary size floats.
+   *
+   * @param row index into the batch's tokens
+   * @throws HeadstartError `ROW_HAS_NO_OUTPUT`.
+   */
+  logits(row: number): Promise<Float32Array> {
+    return this.#raw.logits(row);
+  }
+
+  /**
+   * Removes the tokens at positions `from` (default 0) up to, not including, `to` (default: the end).
+   *
+   * @returns false where this model's memory cannot remove a part (recurrent and hybrid): nothing changed then
+   */
+  removeSequence(sequence: number, from?: number, to?: number): Promise<boolean> {
+    return this.#raw.removeSequence(sequence, from, to);
+  }
+
+  /**
+   * Makes `target` share all cells of `source`: nothing is copied.
+   *
+   * @throws HeadstartError `NOT_UNIFIED`, `SEQUENCE_NOT_EMPTY` (target), `SEQUENCE_EMPTY` (source).
+   */
+  copySequence(source: number, target: number): Promise<void> {
+    return this.#raw.copySequence(source, target);
+  }
+
+  /** Removes every other sequence. */
+  keepSequence(sequence: number): Promise<void> {
+    return this.#raw.keepSequence(sequence);
+  }
+
+  /** The first and last position held, both -1 when empty. The first is above 0 where a sliding window dropped the start. */
+  positionRange(sequence: number): Promise<{ first: number; last: number }> {
+    return this.#raw.positionRange(sequence);
+  }
+
+  /** Removes all sequences. */
+  clear(): Promise<void> {
+    return this.#raw.clear();
+  }
+
+  /**
+   * The state of a sequence, copied out of the KV cache.
+   *
+   * @param tokens the ids at positions 0 to the last: all of them
+   * @throws HeadstartError `TOKENS_MISMATCH`, `CAPTURE_FAILED`, `OUT_OF_MEMORY`.
+   */
+  async captureSequence(sequence: number, tokens: Int32Array): Promise<SequenceState> {
+    return new SequenceState(await this.#raw.captureSequence(sequence, tokens));
+  }
+
+  /**
+   * Puts a captured state into an empty sequence, which is empty again after any failure.
+   *
+   * @throws HeadstartError `SEQUENCE_NOT_EMPTY`, `STATE_INCOMPATIBLE`, `NO_KV_SLOT`, `RESTORE_FAILED`.
+   */
+  restoreSequence(sequence: number, state: SequenceState): Promise<void> {
+    return this.#raw.restoreSequence(sequence, state.raw);
+  }
+
+  /** Totals since the context was made; also after `close()`. */
+  counters(): ContextCounters {
+    return this.#raw.counters() as ContextCounters;
+  }
+
+  /** Ends a decode that runs, finishes what else is queued, frees the context. Idempotent. */
+  close(): Promise<void> {
+    return this.#raw.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

@@ -1,0 +1,188 @@
+import { addon, type RawModel, withAbort } from './addon.js';
+import { Context, type ContextOptions } from './context.js';
+
+export interface ModelLoadOptions {
+  /** The GGUF file; of a split model the first part (`...-00001-of-00003.gguf`). */
+  path: string;
+  /** Layers to offload to the GPU. @default -1 (all, where there is a GPU backend) */
+  gpuLayers?: number;
+  /** Map the file instead of reading it. @default true */
+  useMmap?: boolean;
+  /** Lock the weights in memory. @default false */
+  useMlock?: boolean;
+  /** Let backends repack weights for faster kernels (CPU). @default true */
+  repackWeights?: boolean;
+  /** Check all tensor data for validity: slow. @default false */
+  checkTensors?: boolean;
+  /** Load the tokeniser and metadata, no weights. @default false */
+  vocabularyOnly?: boolean;
+  /** Called with 0 to 1 as the load goes on. */
+  onProgress?: (fraction: number) => void;
+  signal?: AbortSignal;
+}
+
+export interface VocabularyInfo {
+  /** The tokeniser's kind. `none`: the model takes token ids only. */
+  type: 'none' | 'spm' | 'bpe' | 'wpm' | 'ugm' | 'rwkv' | 'plamo2' | 'test';
+  /** Number of token ids; valid ids are 0 to size - 1. */
+  size: number;
+  bos: number | null;
+  eos: number | null;
+  eot: number | null;
+  newline: number | null;
+  pad: number | null;
+  separator: number | null;
+  mask: number | null;
+  /** Whether a prompt of this model starts with the BOS token. */
+  addsBos: boolean;
+  addsEos: boolean;
+}
+
+export interface ModelInfo {
+  /** As llama.cpp describes it, for example `llama 256M Q4_1`. */
+  description: string;
+  /** `general.architecture` of the GGUF file. */
+  architecture: string;
+  /** The quantisation's name, for example `Q4_1`. */
+  fileType: string;
+  parameters: number;
+  /** Size of all tensors in bytes. */
+  sizeBytes: number;
+  /** Tokens of context that the model was trained with. */
+  trainContextSize: number;
+  embeddingSize: number;
+  layers: number;
+  heads: number;
+  kvHeads: number;
+  /** Tokens in the attention window of sliding-window layers; 0 where there are none. */
+  slidingWindow: number;
+  ropeType: number;
+  /** All memory is recurrent state (Mamba, RWKV): no partial removal. */
+  recurrent: boolean;
+  /** Attention and recurrent layers both (Jamba, Granite hybrid). */
+  hybrid: boolean;
+  diffusion: boolean;
+  encoder: boolean;
+  decoder: boolean;
+  /** The model's own chat template (Jinja), or null. */
+  chatTemplate: string | null;
+  vocabulary: VocabularyInfo;
+}
+
+export interface RenderRequest {
+  /** Messages in the OpenAI chat format. */
+  messages: readonly object[];
+  /** Tools in the OpenAI chat format (`{ type: 'function', function: { name, description, parameters } }`). */
+  tools?: readonly object[];
+  /** A chat template (Jinja) instead of the model's own. */
+  chatTemplate?: string;
+  /** End with the opening of the assistant's turn. @default true */
+  addGenerationPrompt?: boolean;
+  /** For templates that can switch reasoning off. @default true */
+  enableThinking?: boolean;
+}
+
+export interface RenderedPrompt {
+  /** The prompt's text. It has no BOS token where `vocabulary.addsBos` holds: the tokeniser's user puts it in front. */
+  prompt: string;
+  /** The name of the reply format that llama.cpp's `common` will parse. */
+  format: string;
+  /** Whether the chat template says that it can describe tools. */
+  supportsTools: boolean;
+}
+
+/**
+ * A loaded GGUF model: weights, vocabulary, chat template. Thread-safe; one model serves any number of contexts.
+ *
+ * Every method throws `CLOSED` after `close()`.
+ */
+export class Model {
+  readonly path: string;
+  readonly info: Readonly<ModelInfo>;
+  readonly #raw: RawModel;
+  #controlTokens: ReadonlySet<number> | undefined;
+
+  private constructor(path: string, raw: RawModel) {
+    this.path = path;
+    this.#raw = raw;
+    this.info = Object.freeze(raw.info() as ModelInfo);
+  }
+
+  /**
+   * @throws HeadstartError `MODEL_NOT_FOUND`, `MODEL_INVALID` (with llama.cpp's own words), `ABORTED`, `INVALID_ARGUMENT`.
+   */
+  static async load(options: ModelLoadOptions): Promise<Model> {
+    const { signal, ...rest } = options;
+    return withAbort(signal, async (abort) => {
+      return new Model(options.path, await addon().Model.load({ ...rest, abort }));
+    });
+  }
+
+  /** All scalar GGUF metadata, as text. */
+  metadata(): Record<string, string> {
+    return this.#raw.metadata();
+  }
+
+  /**
+   * @param options.addSpecial add BOS and EOS as the model's settings say. @default false
+   * @param options.parseSpecial turn text such as `<|im_start|>` into control tokens. @default false
+   * @throws HeadstartError `NO_TOKENIZER`, `TEXT_TOO_LONG`, `TEXT_UNBREAKABLE`.
+   */
+  tokenize(text: string, options: { addSpecial?: boolean; parseSpecial?: boolean } = {}): Promise<Int32Array> {
+    return this.#raw.tokenize(text, options);
+  }
+
+  /**
+   * The bytes of the tokens' text: UTF-8, but for tokens that hold part of a character.
+   *
+   * @param options.special give control tokens' text too. @default false
+   * @throws HeadstartError `NO_TOKENIZER`, `TOKEN_OUT_OF_RANGE`.
+   */
+  detokenize(tokens: Int32Array, options: { special?: boolean } = {}): Promise<Uint8Array> {
+    return this.#raw.detokenize(tokens, options);
+  }
+
+  /** The bytes of one token, at once: for streaming. */
+  tokenToBytes(token: number, options: { special?: boolean } = {}): Uint8Array {
+    return this.#raw.tokenToBytes(token, options.special ?? false);
+  }
+
+  /** Whether generation ends with this token (EOS, EOT and their like). */
+  isEndOfGeneration(token: number): boolean {
+    return this.#raw.tokenFacts(token).endOfGeneration;
+  }
+
+  /** The ids that the tokeniser matches whole (control and user-defined tokens): no merge crosses them. */
+  controlTokens(): ReadonlySet<number> {
+    this.#controlTokens ??= new Set(this.#raw.controlTokens());
+    return this.#controlTokens;
+  }
+
+  /**
+   * A conversation as the chat template writes it.
+   *
+   * @throws HeadstartError `NO_CHAT_TEMPLATE`, `CHAT_TEMPLATE_INVALID`, `CHAT_TEMPLATE_FAILED`, `JSON_TOO_DEEP`,
+   *   `INVALID_ARGUMENT` (messages or tools not in the OpenAI chat format).
+   */
+  render(request: RenderRequest): Promise<RenderedPrompt> {
+    return this.#raw.render({
+      ...request,
+      messages: JSON.stringify(request.messages),
+      tools: JSON.stringify(request.tools ?? []),
+    });
+  }
+
+  /** A context on this model: see {@link Context.create}. */
+  createContext(options: ContextOptions): Promise<Context> {
+    return Context.create(this.#raw, this.info, options);
+  }
+
+  /** Closes the model's contexts, then frees it. Idempotent; resolves when the memory is free. */
+  close(): Promise<void> {
+    return this.#raw.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

@@ -1,0 +1,86 @@
+import { addon, type RawState, withAbort } from './addon.js';
+
+/**
+ * A sequence's KV state outside the JavaScript heap: its token ids and the bytes that llama.cpp restores. Made by
+ * {@link Context.captureSequence} and {@link SequenceState.readFile}; any number of sequences can be restored from it.
+ *
+ * Every method but `close` throws `CLOSED` after `close()`.
+ */
+export class SequenceState {
+  /** @internal */
+  readonly raw: RawState;
+
+  /** @internal */
+  constructor(raw: RawState) {
+    this.raw = raw;
+  }
+
+  /**
+   * Reads and checks a file that {@link writeFile} wrote. Its checksum is verified before llama.cpp sees a byte.
+   *
+   * @param options.unverified take a file without this package's footer, as llama.cpp itself writes them. A malformed one
+   *   can abort the process: only for files that you wrote. @default false
+   * @throws HeadstartError `ENTRY_MISSING`, `ENTRY_CORRUPT`, `ENTRY_FOREIGN`, `READ_FAILED`, `ABORTED`, `OUT_OF_MEMORY`.
+   */
+  static async readFile(
+    path: string,
+    options: { unverified?: boolean; signal?: AbortSignal | undefined } = {},
+  ): Promise<SequenceState> {
+    const { signal, ...rest } = options;
+    return withAbort(signal, async (abort) => {
+      return new SequenceState(await addon().SequenceState.readFile(path, { ...rest, abort }));
+    });
+  }
+
+  /**
+   * The metadata at the end of a file, without reading its state or verifying its checksum.
+   *
+   * @throws HeadstartError as {@link readFile}.
+   */
+  static async readMetadata(path: string): Promise<Record<string, unknown>> {
+    return JSON.parse(await addon().readFooter(path)) as Record<string, unknown>;
+  }
+
+  /** A copy of the token ids, one for each position from 0 on. */
+  get tokens(): Int32Array {
+    return this.raw.tokens();
+  }
+
+  /** Size of the state in bytes. */
+  get byteLength(): number {
+    return this.raw.byteLength();
+  }
+
+  /** The metadata of the file it was read from; empty for a captured state. */
+  get metadata(): Record<string, unknown> {
+    const text = this.raw.metadata();
+    return text === '' ? {} : (JSON.parse(text) as Record<string, unknown>);
+  }
+
+  /**
+   * Writes a new file (it must not exist) and syncs it: llama.cpp's own sequence-state file with a footer behind it. To
+   * replace a file whole, write beside it and rename. After a failure no file is left.
+   *
+   * @returns the file's size in bytes
+   * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`, `ABORTED`.
+   */
+  writeFile(path: string, metadata: object = {}, options: { signal?: AbortSignal | undefined } = {}): Promise<number> {
+    return withAbort(options.signal, (abort) =>
+      this.raw.writeFile(path, JSON.stringify(metadata), { ...(abort && { abort }) }),
+    );
+  }
+
+  /** Another handle to the same bytes, which stay until the last handle is closed. */
+  share(): SequenceState {
+    return new SequenceState(this.raw.share());
+  }
+
+  /** Lets the bytes go. Idempotent; restores and writes under way finish first. */
+  close(): void {
+    this.raw.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

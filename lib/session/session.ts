@@ -1,0 +1,318 @@
+import { randomUUID } from 'node:crypto';
+import type { StartReport } from '../cache/stats.js';
+import type { TemplateCache } from '../cache/template-cache.js';
+import type { Engine } from '../engine/engine.js';
+import type { SequenceHolder } from '../engine/sequences.js';
+import { HeadstartError } from '../errors.js';
+import { throwIfAborted } from '../native/addon.js';
+import type { Model } from '../native/model.js';
+import type { ChatMessage, Renderer, TemplateSource } from '../template/render.js';
+import { commonPrefixLength, isPrefix } from '../template/tokens.js';
+import type { Reply, SendOptions, StreamPart, Usage } from './parts.js';
+
+/** What sessions of one agent share. */
+export interface SessionServices {
+  model: Model;
+  engine: Engine;
+  cache: TemplateCache;
+  renderer: Renderer;
+  contextSize: number;
+}
+
+export interface SessionSetup {
+  source: TemplateSource;
+  /** The template's tokens; empty where conversations share none. */
+  template: Int32Array;
+  /** Why `template` is empty. */
+  templateReason?: string | undefined;
+  useCache: boolean;
+  signal?: AbortSignal | undefined;
+  onClosed: () => void;
+}
+
+/**
+ * A conversation. It holds a sequence while one is to be had; while idle it may lose it to another session, and comes back
+ * from its template and its own messages.
+ */
+export class Session implements SequenceHolder {
+  readonly id: string = randomUUID();
+  readonly #services: SessionServices;
+  readonly #setup: SessionSetup;
+  readonly #closing = new AbortController();
+  readonly #messages: ChatMessage[] = [];
+  /** The tokens in the sequence, by position. */
+  #held: number[] = [];
+  #sequence: number | undefined;
+  #report!: StartReport;
+  #turn: Promise<void> | undefined;
+  #busy = true;
+
+  private constructor(services: SessionServices, setup: SessionSetup) {
+    this.#services = services;
+    this.#setup = setup;
+  }
+
+  /** @internal */
+  static async start(services: SessionServices, setup: SessionSetup, begin: number): Promise<Session> {
+    const session = new Session(services, setup);
+    try {
+      session.#sequence = await services.engine.sessions.lease(session, setup.signal);
+      session.#report = await session.#startFromTemplate(setup.signal);
+      session.#report.ms = performance.now() - begin;
+      return session;
+    } catch (error) {
+      session.#release();
+      throw error;
+    } finally {
+      session.#setBusy(false);
+    }
+  }
+
+  /** How this session's start went. */
+  get report(): Readonly<StartReport> {
+    return this.#report;
+  }
+
+  /** The conversation so far: turns that finished. The system prompt is not among them. */
+  get messages(): readonly ChatMessage[] {
+    return [...this.#messages];
+  }
+
+  /** Whether it generates right now. */
+  get busy(): boolean {
+    return this.#busy;
+  }
+
+  get closed(): boolean {
+    return this.#closing.signal.aborted;
+  }
+
+  /** @internal Another session needed the sequence. */
+  onEvicted(): void {
+    this.#sequence = undefined;
+    this.#held = [];
+  }
+
+  /**
+   * Sends a user message and resolves with the whole reply.
+   *
+   * @throws HeadstartError as {@link stream}.
+   */
+  async send(message: string, options: SendOptions = {}): Promise<Reply> {
+    let text = '';
+    for await (const part of this.stream(message, options)) {
+      if (part.type === 'text') {
+        text += part.text;
+      } else {
+        return { text, finishReason: part.reason, usage: part.usage };
+      }
+    }
+    throw new HeadstartError('INTERNAL', 'The stream ended without a finish part');
+  }
+
+  /**
+   * Sends a user message and yields the reply as it is generated: `text` parts, then one `finish`. A turn that does not
+   * finish (aborted, failed, or left by `break`) leaves no trace in `messages`, and the session can be used again.
+   *
+   * @throws HeadstartError `INVALID_ARGUMENT`, `SESSION_BUSY`, `CLOSED`, `ABORTED`, `CONTEXT_FULL`, and what rendering and
+   *   decoding throw.
+   */
+  async *stream(message: string, options: SendOptions = {}): AsyncGenerator<StreamPart, void, undefined> {
+    const maxTokens = checkTurn(message, options);
+    this.#requireOpen();
+    if (this.#busy) {
+      throw new HeadstartError(
+        'SESSION_BUSY',
+        'Expected an idle session, but it is generating: wait for its turn to end',
+      );
+    }
+    this.#setBusy(true);
+    let ended: (() => void) | undefined;
+    this.#turn = new Promise((resolve) => {
+      ended = resolve;
+    });
+    const signal = options.signal ? AbortSignal.any([options.signal, this.#closing.signal]) : this.#closing.signal;
+    try {
+      yield* this.#takeTurn(message, maxTokens, signal);
+    } catch (error) {
+      throw this.#turnFailure(error);
+    } finally {
+      this.#setBusy(false);
+      ended?.();
+    }
+  }
+
+  /** Ends a turn that runs and gives the sequence back. Idempotent. */
+  async close(): Promise<void> {
+    if (!this.closed) {
+      this.#closing.abort(new HeadstartError('CLOSED', 'The session was closed'));
+      this.#setup.onClosed();
+    }
+    await this.#turn;
+    this.#release();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async *#takeTurn(
+    message: string,
+    maxTokens: number,
+    signal: AbortSignal,
+  ): AsyncGenerator<StreamPart, void, undefined> {
+    const { model, renderer, contextSize } = this.#services;
+    const begin = performance.now();
+    throwIfAborted(signal);
+    const messages: ChatMessage[] = [...this.#messages, { role: 'user', content: message }];
+    const { tokens: prompt } = await renderer.prompt(this.#setup.source, messages);
+    if (prompt.length >= contextSize) {
+      throw new HeadstartError(
+        'CONTEXT_FULL',
+        `The conversation has ${prompt.length} tokens and leaves no room for a reply in a context of ${contextSize}: raise \`contextSize\` or start a new session`,
+      );
+    }
+    const cachedTokens = await this.#align(prompt, signal);
+    let token = await this.#decode(prompt.slice(cachedTokens), signal);
+    const firstTokenMs = performance.now() - begin;
+
+    const decoder = new TextDecoder();
+    let text = '';
+    let completionTokens = 0;
+    let reason: 'stop' | 'length' = 'stop';
+    while (!model.isEndOfGeneration(token)) {
+      completionTokens++;
+      const piece = decoder.decode(model.tokenToBytes(token), { stream: true });
+      if (piece !== '') {
+        text += piece;
+        yield { type: 'text', text: piece };
+      }
+      if (completionTokens >= maxTokens || this.#held.length + 1 >= contextSize) {
+        reason = 'length';
+        break;
+      }
+      token = await this.#decode(Int32Array.of(token), signal);
+    }
+    const rest = decoder.decode();
+    if (rest !== '') {
+      text += rest;
+      yield { type: 'text', text: rest };
+    }
+    this.#messages.push({ role: 'user', content: message }, { role: 'assistant', content: text });
+    const generationMs = performance.now() - begin - firstTokenMs;
+    const tokensPerSecond = completionTokens > 1 ? ((completionTokens - 1) * 1000) / generationMs : 0;
+    const usage: Usage = { promptTokens: prompt.length, cachedTokens, completionTokens, firstTokenMs, tokensPerSecond };
+    yield { type: 'finish', reason, usage };
+  }
+
+  async #decode(tokens: Int32Array, signal: AbortSignal): Promise<number> {
+    return this.#services.engine.prefill(this.#requireSequence(), tokens, this.#held.length, {
+      signal,
+      onDecoded: (decoded) => this.#held.push(...decoded),
+    });
+  }
+
+  /** Makes the sequence hold a true prefix of the prompt, as long as possible, but at least a token short of it. */
+  async #align(prompt: Int32Array, signal: AbortSignal): Promise<number> {
+    const { engine, cache } = this.#services;
+    const { template } = this.#setup;
+    if (this.#sequence === undefined) {
+      this.#sequence = await engine.sessions.lease(this, signal);
+      if (isPrefix(template, prompt)) {
+        await this.#startFromTemplate(signal);
+      }
+    }
+    if (template.length > 0 && this.#held.length === template.length && !isPrefix(template, prompt)) {
+      cache.countPrefixMismatch();
+      this.#report.reason = 'the first prompt did not begin with the template';
+    }
+    const sequence = this.#sequence;
+    const shared = Math.min(commonPrefixLength(this.#held, prompt), prompt.length - 1);
+    if (shared === this.#held.length) {
+      return shared;
+    }
+    if (engine.canTrim) {
+      await engine.context.removeSequence(sequence, shared);
+      this.#held.length = shared;
+      return shared;
+    }
+    await engine.context.removeSequence(sequence);
+    this.#held = [];
+    if (template.length < prompt.length && isPrefix(template, prompt)) {
+      await this.#startFromTemplate(signal);
+    }
+    return this.#held.length;
+  }
+
+  async #startFromTemplate(signal: AbortSignal | undefined): Promise<StartReport> {
+    const { template, templateReason, useCache } = this.#setup;
+    if (template.length === 0) {
+      return {
+        tier: 'bypass',
+        templateTokens: 0,
+        cachedTokens: 0,
+        bytes: 0,
+        ms: 0,
+        key: '',
+        reason: templateReason ?? 'no template',
+      };
+    }
+    const report = await this.#services.cache.start(this.#requireSequence(), template, { cache: useCache, signal });
+    this.#held = [...template];
+    return report;
+  }
+
+  /** After an abort the sequence is what `#held` says; after anything else nothing is known of it. */
+  #turnFailure(error: unknown): unknown {
+    if (HeadstartError.isInstance(error, 'ABORTED')) {
+      return this.closed
+        ? new HeadstartError('CLOSED', 'The session was closed during its turn', { cause: error })
+        : error;
+    }
+    this.#release();
+    return error;
+  }
+
+  #release(): void {
+    if (this.#sequence !== undefined) {
+      const sequence = this.#sequence;
+      this.onEvicted();
+      this.#services.engine.sessions.release(sequence);
+    }
+  }
+
+  #setBusy(busy: boolean): void {
+    this.#busy = busy;
+    if (!busy) {
+      if (this.#sequence !== undefined) {
+        this.#services.engine.sessions.touch(this.#sequence);
+      }
+      this.#services.engine.sessions.idle();
+    }
+  }
+
+  #requireOpen(): void {
+    if (this.closed) {
+      throw new HeadstartError('CLOSED', 'Expected an open session, but it was closed');
+    }
+  }
+
+  #requireSequence(): number {
+    if (this.#sequence === undefined) {
+      throw new HeadstartError('CLOSED', 'Expected a session that holds a sequence');
+    }
+    return this.#sequence;
+  }
+}
+
+/** @returns the most tokens to generate */
+function checkTurn(message: string, options: SendOptions): number {
+  if (typeof message !== 'string') {
+    throw new HeadstartError('INVALID_ARGUMENT', `Expected the message to be a string, got ${typeof message}`);
+  }
+  const { maxTokens = Number.POSITIVE_INFINITY } = options;
+  if (maxTokens !== Number.POSITIVE_INFINITY && (!Number.isSafeInteger(maxTokens) || maxTokens < 1)) {
+    throw new HeadstartError('INVALID_ARGUMENT', `Expected \`maxTokens\` to be an integer from 1 up, got ${maxTokens}`);
+  }
+  return maxTokens;
+}

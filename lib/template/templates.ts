@@ -1,0 +1,117 @@
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Model } from '../native/model.js';
+import { type Boundary, findBoundary, findKnownBoundary } from './boundary.js';
+import type { Renderer, TemplateSource } from './render.js';
+
+/** Templates remembered in this process: a session with a known system prompt and tools renders nothing. */
+const MAX_REMEMBERED = 256;
+
+/** Bump when the meaning of a lesson changes. */
+const LESSON_FORMAT = 1;
+
+/**
+ * Turns a system prompt and tools into template tokens, and remembers: the tokens in this process, what the probes taught
+ * about the chat template also in the cache directory.
+ */
+export class Templates {
+  readonly #model: Model;
+  readonly #renderer: Renderer;
+  readonly #fingerprint: string;
+  readonly #directory: string | undefined;
+  readonly #remembered = new Map<string, Promise<Boundary>>();
+
+  /** @param directory where lessons are kept; undefined keeps none */
+  constructor(model: Model, renderer: Renderer, fingerprint: string, directory: string | undefined) {
+    this.#model = model;
+    this.#renderer = renderer;
+    this.#fingerprint = fingerprint;
+    this.#directory = directory;
+  }
+
+  /**
+   * The template that sessions with this system prompt and these tools start from.
+   *
+   * @throws HeadstartError as {@link Renderer.prompt}.
+   */
+  find(source: TemplateSource): Promise<Boundary> {
+    const name = this.#name(source);
+    let found = this.#remembered.get(name);
+    if (found !== undefined) {
+      this.#remembered.delete(name); // to the end: least recently used first
+    } else {
+      found = this.#search(source);
+      found.catch(() => this.#remembered.delete(name));
+    }
+    this.#remembered.set(name, found);
+    const [oldest] = this.#remembered.keys();
+    if (this.#remembered.size > MAX_REMEMBERED && oldest !== undefined) {
+      this.#remembered.delete(oldest);
+    }
+    return found;
+  }
+
+  #name(source: TemplateSource): string {
+    const today = this.#renderer.usesClock ? new Date().toDateString() : '';
+    return sha256(JSON.stringify([source.systemPrompt ?? null, source.tools ?? [], today]));
+  }
+
+  async #search(source: TemplateSource): Promise<Boundary> {
+    const controlTokens = this.#model.controlTokens();
+    const lesson = this.#lessonPath(source);
+    const known = lesson === undefined ? undefined : await readLesson(lesson);
+    if (known !== undefined) {
+      return findKnownBoundary(this.#renderer, source, controlTokens, known);
+    }
+    const boundary = await findBoundary(this.#renderer, source, controlTokens);
+    if (lesson !== undefined && boundary.controlTokensBehind !== undefined) {
+      await writeLesson(lesson, boundary.controlTokensBehind);
+    }
+    return boundary;
+  }
+
+  /** A lesson holds for a chat template and vocabulary, with or without a system prompt and tools. */
+  #lessonPath(source: TemplateSource): string | undefined {
+    if (this.#directory === undefined) {
+      return undefined;
+    }
+    const parts = [
+      this.#fingerprint,
+      this.#renderer.chatTemplate,
+      source.systemPrompt !== undefined,
+      (source.tools ?? []).length > 0,
+    ];
+    return join(this.#directory, `boundary_${sha256(JSON.stringify(parts)).slice(0, 16)}.json`);
+  }
+}
+
+function sha256(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}
+
+async function readLesson(path: string): Promise<number | undefined> {
+  try {
+    const lesson = JSON.parse(await readFile(path, 'utf8')) as { format?: unknown; controlTokensBehind?: unknown };
+    const known = lesson.controlTokensBehind;
+    return lesson.format === LESSON_FORMAT && Number.isSafeInteger(known) && (known as number) >= 0
+      ? (known as number)
+      : undefined;
+  } catch {
+    return undefined; // none yet, or damaged: learn it again
+  }
+}
+
+async function writeLesson(path: string, controlTokensBehind: number): Promise<void> {
+  const temporary = `${path}.${process.pid}.${Math.random().toString(36).slice(2)}.tmp`;
+  try {
+    await mkdir(join(path, '..'), { recursive: true, mode: 0o700 });
+    await writeFile(temporary, JSON.stringify({ format: LESSON_FORMAT, controlTokensBehind }), {
+      mode: 0o600,
+      flag: 'wx',
+    });
+    await rename(temporary, path);
+  } catch {
+    await rm(temporary, { force: true }).catch(() => undefined); // a lesson saves milliseconds: never worth a failure
+  }
+}

@@ -1,0 +1,83 @@
+// Registration: llama.cpp's start, the log hook, what each environment owns, and how it all ends.
+#include "context.h"
+#include "log.h"
+#include "model.h"
+#include "state-file.h"
+#include "state.h"
+
+#include <llama.h>
+
+#include <cstdlib>
+#include <mutex>
+
+namespace {
+
+// A worker that ends, or the main thread that ends normally: its models and contexts go, before the heap they answer to.
+void endEnvironment(Environment * environment) {
+    environment->inbox->close();
+    if (Thread::parking()) {
+        return;  // the process is exiting, and no thread works any more
+    }
+    for (auto & known : environment->threads) {
+        if (auto thread = known.lock()) {
+            thread->interrupt();
+            thread->stop();
+        }
+    }
+    for (auto & known : environment->threads) {
+        if (auto thread = known.lock()) {
+            thread->waitUntilEnded();
+        }
+    }
+}
+
+// process.exit() runs no cleanup hooks, only JavaScript's "exit" event, where lib/native.ts calls park(), and then, mixed with
+// the destructors of statics that threads may be using, the atexit handlers: the one here is for those who bypass the event.
+void startProcess() {
+    static std::once_flag once;
+    std::call_once(once, [] {
+        installLogHook();
+        llama_backend_init();
+        std::atexit([] { Thread::parkAll(5000); });
+    });
+}
+
+void park(const Napi::CallbackInfo &) { Thread::parkAll(5000); }
+
+void setErrorFactory(const Napi::CallbackInfo & info) {
+    if (!info[0].IsFunction()) {
+        throw Napi::TypeError::New(info.Env(), "Expected a function (code, message) => Error");
+    }
+    Environment::of(info.Env()).errorFactory = Napi::Persistent(info[0].As<Napi::Function>());
+}
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+    startProcess();
+    auto * environment = new Environment;
+    env.SetInstanceData(environment);
+    environment->inbox = std::make_shared<Inbox>(env);
+    // Behind the inbox: hooks run last in, first out, and threads must be gone before its thread-safe function is.
+    env.AddCleanupHook([env, environment] {
+        forgetLogger(env);
+        endEnvironment(environment);
+    });
+
+    AbortFlag::define(env, exports);
+    Model::define(env, exports);
+    SequenceState::define(env, exports);
+    Context::define(env, exports);
+    defineLog(env, exports);
+    defineGguf(env, exports);
+    defineStateFile(env, exports);
+    exports.Set("setErrorFactory", Napi::Function::New(env, setErrorFactory, "setErrorFactory"));
+    exports.Set("park", Napi::Function::New(env, park, "park"));
+    exports.Set("llamaVersion", Napi::String::New(env, llama_version()));
+    exports.Set("systemInfo", Napi::String::New(env, llama_print_system_info()));
+    exports.Set("maxSequences", Napi::Number::New(env, (double) llama_max_parallel_sequences()));
+    exports.Set("supportsGpuOffload", Napi::Boolean::New(env, llama_supports_gpu_offload()));
+    return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(llama_headstart, init)

@@ -1,0 +1,113 @@
+#include "chat.h"
+
+#include "log.h"
+
+#include <chat.h>  // of llama.cpp's common
+
+#include <algorithm>
+
+namespace {
+
+constexpr int MAX_JSON_DEPTH = 64;
+
+// `common` and the template engine recurse over values, so depth is bounded before the parser sees the text.
+void requireShallow(const std::string & json, const char * what) {
+    int  depth    = 0;
+    bool inString = false;
+    for (size_t i = 0; i < json.size(); i++) {
+        const char c = json[i];
+        if (inString) {
+            if (c == '\\') {
+                i++;
+            } else if (c == '"') {
+                inString = false;
+            }
+        } else if (c == '"') {
+            inString = true;
+        } else if (c == '{' || c == '[') {
+            if (++depth > MAX_JSON_DEPTH) {
+                throw Failure("JSON_TOO_DEEP", std::string("Expected `") + what + "` nested at most " + std::to_string(MAX_JSON_DEPTH) + " levels deep");
+            }
+        } else if (c == '}' || c == ']') {
+            depth--;
+        }
+    }
+}
+
+std::shared_ptr<common_chat_templates> templatesFor(ModelState & state, const std::string & chatTemplate) {
+    auto known = state.templates.find(chatTemplate);
+    if (known != state.templates.end()) {
+        return known->second;
+    }
+    if (chatTemplate.empty() && llama_model_chat_template(state.model, nullptr) == nullptr) {
+        throw Failure("NO_CHAT_TEMPLATE", "This model carries no chat template: pass one as `chatTemplate`, or use token arrays");
+    }
+    LogCapture log;
+    try {
+        common_chat_templates_ptr parsed = common_chat_templates_init(state.model, chatTemplate);
+        if (state.templates.size() >= 16) {
+            state.templates.clear();
+        }
+        return state.templates[chatTemplate] = std::shared_ptr<common_chat_templates>(std::move(parsed));
+    } catch (const std::exception & error) {
+        throw Failure("CHAT_TEMPLATE_INVALID", std::string("Expected a chat template that can be parsed: ") + error.what() + log.reason());
+    }
+}
+
+}  // namespace
+
+RenderRequest renderRequestFrom(Napi::Object request) {
+    RenderRequest result;
+    result.messagesJson        = guard::string(request.Get("messages"), "messages");
+    result.toolsJson           = guard::optionalString(request, "tools", "[]");
+    result.chatTemplate        = guard::optionalString(request, "chatTemplate", "");
+    result.addGenerationPrompt = guard::optionalBoolean(request, "addGenerationPrompt", true);
+    result.enableThinking      = guard::optionalBoolean(request, "enableThinking", true);
+    Napi::Value variables = request.Get("variables");
+    if (!variables.IsUndefined()) {
+        Napi::Object object = guard::object(variables, "variables");
+        Napi::Array  names  = object.GetPropertyNames();
+        for (uint32_t i = 0; i < names.Length(); i++) {
+            const std::string name = Napi::Value(names[i]).ToString().Utf8Value();
+            result.variables[name] = guard::string(object.Get(name), "variables." + name);
+        }
+    }
+    requireShallow(result.messagesJson, "messages");
+    requireShallow(result.toolsJson, "tools");
+    return result;
+}
+
+Rendered renderConversation(ModelState & state, const RenderRequest & request) {
+    auto templates = templatesFor(state, request.chatTemplate);
+    common_chat_templates_inputs inputs;
+    try {
+        inputs.messages = common_chat_msgs_parse_oaicompat(common_json::parse(request.messagesJson));
+        inputs.tools    = common_chat_tools_parse_oaicompat(common_json::parse(request.toolsJson));
+    } catch (const std::exception & error) {
+        throw Failure("INVALID_ARGUMENT", std::string("Expected messages and tools in the OpenAI chat format: ") + error.what());
+    }
+    inputs.add_generation_prompt = request.addGenerationPrompt;
+    inputs.enable_thinking       = request.enableThinking;
+    inputs.chat_template_kwargs  = request.variables;
+    LogCapture log;
+    try {
+        common_chat_params applied = common_chat_templates_apply(templates.get(), inputs);
+        const auto         caps    = common_chat_templates_get_caps(templates.get());
+        const auto         tools   = caps.find("supports_tools");
+        Rendered           result;
+        result.prompt        = std::move(applied.prompt);
+        result.format        = common_chat_format_name(applied.format);
+        result.supportsTools = tools != caps.end() && tools->second;
+        return result;
+    } catch (const std::exception & error) {
+        throw Failure("CHAT_TEMPLATE_FAILED", std::string("The chat template refused this conversation: ") + error.what() + log.reason());
+    }
+}
+
+Napi::Value renderedToObject(Napi::Env env, Rendered & rendered) {
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("prompt", rendered.prompt);
+    object.Set("format", rendered.format);
+    object.Set("supportsTools", Napi::Boolean::New(env, rendered.supportsTools));
+    return object;
+}

@@ -1,0 +1,137 @@
+// The guards that stand between JavaScript's arguments and llama.cpp's asserts: each names what it expected and what it
+// got, and throws a Failure, which reaches JavaScript as a HeadstartError with that code.
+#pragma once
+
+#include <napi.h>
+
+#include <cmath>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+struct Failure : std::runtime_error {
+    Failure(std::string code, const std::string & message) : std::runtime_error(message), code(std::move(code)) {}
+
+    std::string code;
+};
+
+// The JavaScript error for a failure: made by the factory that lib/native.ts registered, else a plain Error with `code`.
+Napi::Value errorFrom(Napi::Env env, const std::string & code, const std::string & message);
+
+namespace guard {
+
+inline Failure invalid(const std::string & what, const std::string & expected, Napi::Value got) {
+    std::string shown = "nothing";
+    if (!got.IsEmpty()) {
+        if (got.IsNumber() || got.IsBoolean() || got.IsNull() || got.IsUndefined()) {
+            shown = got.ToString().Utf8Value();
+        } else {
+            const napi_valuetype type = got.Type();
+            shown = type == napi_string ? "a string" : type == napi_function ? "a function" : type == napi_object ? "an object" : "another type";
+        }
+    }
+    return Failure("INVALID_ARGUMENT", "Expected `" + what + "` to be " + expected + ", got " + shown);
+}
+
+inline Napi::Object object(Napi::Value value, const std::string & what) {
+    if (!value.IsObject() || value.IsFunction()) {
+        throw invalid(what, "an object", value);
+    }
+    return value.As<Napi::Object>();
+}
+
+inline std::string string(Napi::Value value, const std::string & what) {
+    if (!value.IsString()) {
+        throw invalid(what, "a string", value);
+    }
+    return value.As<Napi::String>().Utf8Value();
+}
+
+// A path goes to C functions: a NUL inside would cut it short and name another file.
+inline std::string path(Napi::Value value, const std::string & what) {
+    std::string text = string(value, what);
+    if (text.empty() || text.find('\0') != std::string::npos) {
+        throw Failure("INVALID_ARGUMENT", "Expected `" + what + "` to be a non-empty path without NUL characters");
+    }
+    return text;
+}
+
+inline bool boolean(Napi::Value value, const std::string & what) {
+    if (!value.IsBoolean()) {
+        throw invalid(what, "a boolean", value);
+    }
+    return value.As<Napi::Boolean>().Value();
+}
+
+inline double number(Napi::Value value, const std::string & what) {
+    if (!value.IsNumber() || !std::isfinite(value.As<Napi::Number>().DoubleValue())) {
+        throw invalid(what, "a finite number", value);
+    }
+    return value.As<Napi::Number>().DoubleValue();
+}
+
+inline int64_t integer(Napi::Value value, const std::string & what, int64_t min, int64_t max) {
+    const double got = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : NAN;
+    if (!(got >= (double) min && got <= (double) max) || got != std::floor(got)) {
+        throw invalid(what, "an integer from " + std::to_string(min) + " to " + std::to_string(max), value);
+    }
+    return (int64_t) got;
+}
+
+// Optional fields of an options object: absent and undefined take the default.
+inline Napi::Value field(Napi::Object options, const char * name) { return options.Get(name); }
+
+inline bool optionalBoolean(Napi::Object options, const char * name, bool fallback) {
+    Napi::Value value = field(options, name);
+    return value.IsUndefined() ? fallback : boolean(value, name);
+}
+
+inline int64_t optionalInteger(Napi::Object options, const char * name, int64_t fallback, int64_t min, int64_t max) {
+    Napi::Value value = field(options, name);
+    return value.IsUndefined() ? fallback : integer(value, name, min, max);
+}
+
+inline double optionalNumber(Napi::Object options, const char * name, double fallback) {
+    Napi::Value value = field(options, name);
+    return value.IsUndefined() ? fallback : number(value, name);
+}
+
+inline std::string optionalString(Napi::Object options, const char * name, const std::string & fallback) {
+    Napi::Value value = field(options, name);
+    return value.IsUndefined() ? fallback : string(value, name);
+}
+
+// A copy of a typed array's elements: JavaScript may change or detach the array while a thread works.
+inline std::vector<int32_t> int32s(Napi::Value value, const std::string & what) {
+    if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) {
+        throw invalid(what, "an Int32Array", value);
+    }
+    Napi::Int32Array array = value.As<Napi::Int32Array>();
+    return std::vector<int32_t>(array.Data(), array.Data() + array.ElementLength());
+}
+
+inline std::vector<uint8_t> bytes(Napi::Value value, const std::string & what) {
+    if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+        throw invalid(what, "a Uint8Array", value);
+    }
+    Napi::Uint8Array array = value.As<Napi::Uint8Array>();
+    return std::vector<uint8_t>(array.Data(), array.Data() + array.ElementLength());
+}
+
+// Runs a binding: a Failure becomes a thrown HeadstartError, anything else that C++ throws becomes INTERNAL.
+template <class Body> Napi::Value call(Napi::Env env, Body && body) {
+    try {
+        return body();
+    } catch (const Failure & failure) {
+        throw Napi::Error(env, errorFrom(env, failure.code, failure.what()));
+    } catch (const Napi::Error &) {
+        throw;
+    } catch (const std::bad_alloc &) {
+        throw Napi::Error(env, errorFrom(env, "OUT_OF_MEMORY", "The process ran out of memory"));
+    } catch (const std::exception & error) {
+        throw Napi::Error(env, errorFrom(env, "INTERNAL", error.what()));
+    }
+}
+
+}  // namespace guard

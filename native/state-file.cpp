@@ -1,0 +1,348 @@
+#include "state-file.h"
+
+#include <json.h>  // of llama.cpp's common
+#include <llama.h>
+
+#define XXH_INLINE_ALL
+#include <hash/xxhash/xxhash.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#ifdef _WIN32
+#    include <io.h>
+#else
+#    include <unistd.h>
+#endif
+
+namespace {
+
+constexpr size_t READ_PIECE         = 256 << 10;  // stays in the L2 cache between the read and the checksum
+constexpr size_t WRITE_PIECE        = 1 << 20;
+constexpr size_t HEADER_BYTES       = 12;
+constexpr char   CLOSING_MAGIC[]    = "HDSTART1";
+constexpr size_t MAGIC_BYTES        = 8;
+constexpr size_t CHECKSUM_BYTES     = 16;
+constexpr size_t TRAILER_BYTES      = 4 + CHECKSUM_BYTES + MAGIC_BYTES;
+constexpr size_t MAX_METADATA_BYTES = 1 << 20;
+
+Failure corrupt(const std::string & path, const std::string & why) {
+    return Failure("ENTRY_CORRUPT", "Expected an intact sequence-state file at \"" + path + "\": " + why);
+}
+
+uint32_t readU32(const uint8_t * from) {
+    uint32_t value;
+    std::memcpy(&value, from, sizeof(value));
+    return value;
+}
+
+// An open file; every call says what failed.
+class File {
+  public:
+    static File openToRead(const std::string & path) {
+#ifdef _WIN32
+        const int fd = _open(path.c_str(), _O_RDONLY | _O_BINARY | _O_NOINHERIT);
+#else
+        // NONBLOCK: opening a FIFO must not wait for its writer. NOFOLLOW: a link may lead anywhere.
+        const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+#endif
+        if (fd < 0) {
+            if (errno == ENOENT) {
+                throw Failure("ENTRY_MISSING", "Expected a file at \"" + path + "\", found none");
+            }
+            if (errno == ELOOP) {
+                throw corrupt(path, "it is a symbolic link");
+            }
+            throw Failure("READ_FAILED", "Could not open \"" + path + "\": " + std::strerror(errno));
+        }
+        return File(fd, path);
+    }
+
+    static File create(const std::string & path) {
+#ifdef _WIN32
+        const int fd = _open(path.c_str(), _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY | _O_NOINHERIT, _S_IREAD | _S_IWRITE);
+#else
+        const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+#endif
+        if (fd < 0) {
+            throw writeFailure(path);
+        }
+        return File(fd, path);
+    }
+
+    File(File && other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(other.path_) {}
+    ~File() {
+        if (fd_ >= 0) {
+            ::close(fd_);
+        }
+    }
+
+    size_t size() const {
+        struct stat facts;
+        if (fstat(fd_, &facts) != 0) {
+            throw Failure("READ_FAILED", "Could not look at \"" + path_ + "\": " + std::strerror(errno));
+        }
+        if ((facts.st_mode & S_IFMT) != S_IFREG) {
+            throw corrupt(path_, "it is not a regular file");
+        }
+        return (size_t) facts.st_size;
+    }
+
+    void seek(size_t position) const {
+        if (lseek(fd_, (off_t) position, SEEK_SET) < 0) {
+            throw Failure("READ_FAILED", "Could not seek in \"" + path_ + "\": " + std::strerror(errno));
+        }
+    }
+
+    void read(uint8_t * to, size_t count) const {
+        while (count > 0) {
+            const auto got = ::read(fd_, to, (unsigned) std::min(count, (size_t) 1 << 30));
+            if (got < 0 && errno == EINTR) {
+                continue;
+            }
+            if (got < 0) {
+                throw Failure("READ_FAILED", "Could not read \"" + path_ + "\": " + std::strerror(errno));
+            }
+            if (got == 0) {
+                throw corrupt(path_, "it ends too early");
+            }
+            to += got;
+            count -= (size_t) got;
+        }
+    }
+
+    void write(const uint8_t * from, size_t count) const {
+        while (count > 0) {
+            const auto put = ::write(fd_, from, (unsigned) std::min(count, (size_t) 1 << 30));
+            if (put < 0 && errno == EINTR) {
+                continue;
+            }
+            if (put < 0) {
+                throw writeFailure(path_);
+            }
+            from += put;
+            count -= (size_t) put;
+        }
+    }
+
+    void syncAndClose() {
+#ifdef _WIN32
+        const int synced = _commit(fd_);
+#else
+        const int synced = fsync(fd_);
+#endif
+        const int closed = ::close(std::exchange(fd_, -1));
+        if (synced != 0 || closed != 0) {
+            throw writeFailure(path_);
+        }
+    }
+
+  private:
+    File(int fd, const std::string & path) : fd_(fd), path_(path) {}
+
+    static Failure writeFailure(const std::string & path) {
+        const bool full = errno == ENOSPC || errno == EDQUOT;
+        return Failure(full ? "DISK_FULL" : "WRITE_FAILED", "Could not write \"" + path + "\": " + std::strerror(errno));
+    }
+
+    int         fd_;
+    std::string path_;
+};
+
+struct Footer {
+    std::string metadata;
+    size_t      coveredBytes = 0;  // what the checksum is over
+    uint8_t     checksum[CHECKSUM_BYTES];
+};
+
+Footer readFooter(const File & file, const std::string & path, size_t fileSize) {
+    if (fileSize < HEADER_BYTES + TRAILER_BYTES) {
+        throw corrupt(path, "it is too short");
+    }
+    uint8_t trailer[TRAILER_BYTES];
+    file.seek(fileSize - TRAILER_BYTES);
+    file.read(trailer, TRAILER_BYTES);
+    if (std::memcmp(trailer + 4 + CHECKSUM_BYTES, CLOSING_MAGIC, MAGIC_BYTES) != 0) {
+        throw corrupt(path, "it does not end with this format's footer");
+    }
+    const size_t length = readU32(trailer);
+    if (length > MAX_METADATA_BYTES || length > fileSize - HEADER_BYTES - TRAILER_BYTES) {
+        throw corrupt(path, "its footer is damaged");
+    }
+    Footer footer;
+    footer.metadata.resize(length);
+    footer.coveredBytes = fileSize - TRAILER_BYTES + 4;
+    std::memcpy(footer.checksum, trailer + 4, CHECKSUM_BYTES);
+    file.seek(fileSize - TRAILER_BYTES - length);
+    file.read((uint8_t *) footer.metadata.data(), length);
+    return footer;
+}
+
+// `stateBytes` was written into the footer: a file of another length is refused before memory is reserved for it.
+std::string compatibilityOf(const Footer & footer, const std::string & path, size_t tokenCount, size_t stateSize) {
+    const common_json metadata = common_json::parse_no_throw(footer.metadata);
+    if (metadata.is_discarded() || !metadata.is_object() || !metadata.contains("compatibility") || !metadata.at("compatibility").is_string() ||
+        !metadata.contains("tokenCount") || !metadata.contains("stateBytes") || !metadata.at("tokenCount").is_number() ||
+        !metadata.at("stateBytes").is_number()) {
+        throw corrupt(path, "its metadata is damaged");
+    }
+    if (metadata.at("tokenCount").get<double>() != (double) tokenCount || metadata.at("stateBytes").get<double>() != (double) stateSize) {
+        throw corrupt(path, "its length is not what its metadata says");
+    }
+    return metadata.at("compatibility");
+}
+
+class Checksum {
+  public:
+    Checksum() : state_(XXH3_createState()) { XXH3_128bits_reset(state_); }
+    ~Checksum() { XXH3_freeState(state_); }
+    Checksum(const Checksum &) = delete;
+
+    void add(const uint8_t * data, size_t count) { XXH3_128bits_update(state_, data, count); }
+    void finish(uint8_t * to) {
+        XXH128_canonical_t canonical;
+        XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(state_));
+        std::memcpy(to, canonical.digest, CHECKSUM_BYTES);
+    }
+
+  private:
+    XXH3_state_t * state_;
+};
+
+void stopIfAborted(const std::atomic<bool> & abort, const std::string & path) {
+    if (abort || Thread::parking()) {
+        throw Failure("ABORTED", "The transfer of \"" + path + "\" was aborted");
+    }
+}
+
+}  // namespace
+
+std::shared_ptr<const StateBytes> readStateFile(const std::string & path, bool unverified, const std::atomic<bool> & abort) {
+    stopIfAborted(abort, path);
+    File         file     = File::openToRead(path);
+    const size_t fileSize = file.size();
+    uint8_t      header[HEADER_BYTES];
+    if (fileSize < HEADER_BYTES) {
+        throw corrupt(path, "it is too short");
+    }
+    file.read(header, HEADER_BYTES);
+    if (readU32(header) != LLAMA_STATE_SEQ_MAGIC) {
+        throw corrupt(path, "it is not a sequence-state file");
+    }
+    if (readU32(header + 4) != LLAMA_STATE_SEQ_VERSION) {
+        throw Failure("ENTRY_FOREIGN", "Expected version " + std::to_string(LLAMA_STATE_SEQ_VERSION) + " of llama.cpp's sequence-state file at \"" + path +
+                                           "\", got version " + std::to_string(readU32(header + 4)));
+    }
+    const size_t tokenCount = readU32(header + 8);
+    Footer       footer;
+    if (unverified) {
+        footer.coveredBytes = fileSize;
+    } else {
+        footer = readFooter(file, path, fileSize);
+    }
+    const size_t stateEnd   = footer.coveredBytes - footer.metadata.size() - (unverified ? 0 : 4);
+    const size_t stateStart = HEADER_BYTES + tokenCount * sizeof(int32_t);
+    if (stateStart >= stateEnd) {
+        throw corrupt(path, "it holds no state");
+    }
+
+    auto bytes           = std::make_shared<StateBytes>();
+    bytes->metadata      = footer.metadata;
+    bytes->compatibility = unverified ? "" : compatibilityOf(footer, path, tokenCount, stateEnd - stateStart);
+    bytes->buffer        = Buffer(footer.coveredBytes);
+    Checksum checksum;
+    file.seek(0);
+    for (size_t done = 0; done < footer.coveredBytes;) {
+        stopIfAborted(abort, path);
+        const size_t piece = std::min(READ_PIECE, footer.coveredBytes - done);
+        file.read(bytes->buffer.data() + done, piece);
+        if (!unverified) {
+            checksum.add(bytes->buffer.data() + done, piece);
+        }
+        done += piece;
+    }
+    if (!unverified) {
+        uint8_t actual[CHECKSUM_BYTES];
+        checksum.finish(actual);
+        if (std::memcmp(actual, footer.checksum, CHECKSUM_BYTES) != 0) {
+            throw corrupt(path, "its checksum does not match");
+        }
+    }
+    const auto * tokens = reinterpret_cast<const int32_t *>(bytes->buffer.data() + HEADER_BYTES);
+    bytes->tokens.assign(tokens, tokens + tokenCount);
+
+    // The blob's header goes over the last token ids (now copied out): no byte of the state moves.
+    bytes->offset            = stateStart - BLOB_HEADER_BYTES;
+    bytes->size              = stateEnd - bytes->offset;
+    const int32_t sequenceId = 0;
+    std::memcpy(bytes->buffer.data() + bytes->offset, &BLOB_MAGIC, 4);
+    std::memcpy(bytes->buffer.data() + bytes->offset + 4, &sequenceId, 4);
+    return bytes;
+}
+
+size_t writeStateFile(const std::string & path, const StateBytes & bytes, const std::string & metadata, const std::atomic<bool> & abort) {
+    stopIfAborted(abort, path);
+    common_json facts = common_json::parse_no_throw(metadata);
+    if (facts.is_discarded() || !facts.is_object()) {
+        throw Failure("INVALID_ARGUMENT", "Expected `metadata` to be the JSON of an object");
+    }
+    facts["tokenCount"]      = bytes.tokens.size();
+    facts["stateBytes"]      = bytes.size - BLOB_HEADER_BYTES;
+    facts["compatibility"]   = bytes.compatibility;
+    const std::string footer = facts.dump_safe();
+    if (footer.size() > MAX_METADATA_BYTES) {
+        throw Failure("INVALID_ARGUMENT", "Expected `metadata` of at most " + std::to_string(MAX_METADATA_BYTES) + " bytes");
+    }
+
+    File     file = File::create(path);
+    size_t   written = 0;
+    Checksum checksum;
+    const auto put = [&](const void * from, size_t count) {
+        const auto * next = static_cast<const uint8_t *>(from);
+        for (size_t left = count; left > 0;) {
+            stopIfAborted(abort, path);
+            const size_t piece = std::min(WRITE_PIECE, left);
+            checksum.add(next, piece);
+            file.write(next, piece);
+            next += piece;
+            left -= piece;
+            written += piece;
+        }
+    };
+    try {
+        const uint32_t header[3] = {LLAMA_STATE_SEQ_MAGIC, LLAMA_STATE_SEQ_VERSION, (uint32_t) bytes.tokens.size()};
+        put(header, sizeof(header));
+        put(bytes.tokens.data(), bytes.tokens.size() * sizeof(int32_t));
+        put(bytes.blob() + BLOB_HEADER_BYTES, bytes.size - BLOB_HEADER_BYTES);
+        put(footer.data(), footer.size());
+        const uint32_t length = (uint32_t) footer.size();
+        put(&length, sizeof(length));
+        uint8_t tail[CHECKSUM_BYTES + MAGIC_BYTES];
+        checksum.finish(tail);
+        std::memcpy(tail + CHECKSUM_BYTES, CLOSING_MAGIC, MAGIC_BYTES);
+        file.write(tail, sizeof(tail));
+        file.syncAndClose();
+        return written + sizeof(tail);
+    } catch (...) {
+        std::remove(path.c_str());
+        throw;
+    }
+}
+
+void defineStateFile(Napi::Env env, Napi::Object exports) {
+    exports.Set("readFooter", Napi::Function::New(env, [](const Napi::CallbackInfo & info) -> Napi::Value {
+        return guard::call(info.Env(), [&]() -> Napi::Value {
+            const std::string path = guard::path(info[0], "path");
+            return runOn<std::string>(
+                info.Env(), fileReader(),
+                [path] {
+                    File file = File::openToRead(path);
+                    return readFooter(file, path, file.size()).metadata;
+                },
+                [](Napi::Env env, std::string & metadata) -> Napi::Value { return Napi::String::New(env, metadata); });
+        });
+    }, "readFooter"));
+}

@@ -1,0 +1,105 @@
+#include "state.h"
+
+#include "state-file.h"
+
+#include <algorithm>
+
+SequenceState::SequenceState(const Napi::CallbackInfo & info) : Napi::ObjectWrap<SequenceState>(info) {
+    Napi::Env env = info.Env();
+    if (!info[0].IsExternal()) {
+        throw Napi::Error(env, errorFrom(env, "INVALID_ARGUMENT", "Sequence states are made by captureSequence() and readFile()"));
+    }
+    bytes_ = *info[0].As<Napi::External<std::shared_ptr<const StateBytes>>>().Data();
+    // The collector sees a small object: tell it what hangs on it.
+    Napi::MemoryManagement::AdjustExternalMemory(env, (int64_t) bytes_->size);
+}
+
+SequenceState::~SequenceState() {
+    if (bytes_) {
+        Napi::MemoryManagement::AdjustExternalMemory(Env(), -(int64_t) bytes_->size);
+    }
+}
+
+Napi::Value SequenceState::wrap(Napi::Env env, std::shared_ptr<const StateBytes> bytes) {
+    return Environment::of(env).stateClass.New({Napi::External<std::shared_ptr<const StateBytes>>::New(env, &bytes)});
+}
+
+std::shared_ptr<const StateBytes> SequenceState::from(Napi::Env env, Napi::Value value) {
+    if (!value.IsObject() || !value.As<Napi::Object>().InstanceOf(Environment::of(env).stateClass.Value())) {
+        throw guard::invalid("state", "a SequenceState", value);
+    }
+    return Unwrap(value.As<Napi::Object>())->open();
+}
+
+std::shared_ptr<const StateBytes> SequenceState::open() const {
+    if (!bytes_) {
+        throw Failure("CLOSED", "Expected an open sequence state, but it was closed");
+    }
+    return bytes_;
+}
+
+Napi::Value SequenceState::readFile(const Napi::CallbackInfo & info) {
+    Napi::Env env = info.Env();
+    return guard::call(env, [&]() -> Napi::Value {
+        const std::string path       = guard::path(info[0], "path");
+        Napi::Object      options    = info[1].IsUndefined() ? Napi::Object::New(env) : guard::object(info[1], "options");
+        const bool        unverified = guard::optionalBoolean(options, "unverified", false);
+        auto              abort      = AbortFlag::from(env, options);
+        return runOn<std::shared_ptr<const StateBytes>>(
+            env, fileReader(), [path, unverified, abort] { return readStateFile(path, unverified, *abort); },
+            [](Napi::Env env, std::shared_ptr<const StateBytes> & bytes) { return wrap(env, bytes); });
+    });
+}
+
+Napi::Value SequenceState::writeFile(const Napi::CallbackInfo & info) {
+    Napi::Env env = info.Env();
+    return guard::call(env, [&]() -> Napi::Value {
+        auto              bytes    = open();
+        const std::string path     = guard::path(info[0], "path");
+        const std::string metadata = guard::string(info[1], "metadata");
+        Napi::Object      options  = info[2].IsUndefined() ? Napi::Object::New(env) : guard::object(info[2], "options");
+        auto              abort    = AbortFlag::from(env, options);
+        return runOn<double>(
+            env, fileWriter(), [bytes, path, metadata, abort] { return (double) writeStateFile(path, *bytes, metadata, *abort); },
+            [](Napi::Env env, double & written) -> Napi::Value { return Napi::Number::New(env, written); });
+    });
+}
+
+Napi::Value SequenceState::share(const Napi::CallbackInfo & info) {
+    return guard::call(info.Env(), [&]() -> Napi::Value { return wrap(info.Env(), open()); });
+}
+
+Napi::Value SequenceState::close(const Napi::CallbackInfo & info) {
+    if (bytes_) {
+        Napi::MemoryManagement::AdjustExternalMemory(info.Env(), -(int64_t) bytes_->size);
+        bytes_.reset();
+    }
+    return info.Env().Undefined();
+}
+
+Napi::Value SequenceState::tokens(const Napi::CallbackInfo & info) {
+    return guard::call(info.Env(), [&]() -> Napi::Value {
+        auto             bytes = open();
+        Napi::Int32Array array = Napi::Int32Array::New(info.Env(), bytes->tokens.size());
+        std::copy(bytes->tokens.begin(), bytes->tokens.end(), array.Data());
+        return array;
+    });
+}
+
+Napi::Value SequenceState::byteLength(const Napi::CallbackInfo & info) {
+    return guard::call(info.Env(), [&]() -> Napi::Value { return Napi::Number::New(info.Env(), (double) open()->size); });
+}
+
+Napi::Value SequenceState::metadata(const Napi::CallbackInfo & info) {
+    return guard::call(info.Env(), [&]() -> Napi::Value { return Napi::String::New(info.Env(), open()->metadata); });
+}
+
+void SequenceState::define(Napi::Env env, Napi::Object exports) {
+    Napi::Function type = DefineClass(
+        env, "SequenceState",
+        {StaticMethod<&SequenceState::readFile>("readFile"), InstanceMethod<&SequenceState::writeFile>("writeFile"),
+         InstanceMethod<&SequenceState::share>("share"), InstanceMethod<&SequenceState::close>("close"), InstanceMethod<&SequenceState::tokens>("tokens"),
+         InstanceMethod<&SequenceState::byteLength>("byteLength"), InstanceMethod<&SequenceState::metadata>("metadata")});
+    Environment::of(env).stateClass = Napi::Persistent(type);
+    exports.Set("SequenceState", type);
+}

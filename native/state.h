@@ -1,0 +1,50 @@
+// A sequence's KV state outside the JavaScript heap: its token ids and the bytes of llama_state_seq_get_data.
+#pragma once
+
+#include "buffer.h"
+#include "thread.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+struct StateBytes {
+    std::vector<int32_t> tokens;
+    Buffer               buffer;
+    size_t               offset = 0;  // where the blob that llama_state_seq_set_data takes begins in `buffer`
+    size_t               size   = 0;
+    std::string          compatibility;  // of the context it came from; empty: unknown, and the caller vouches for it
+    std::string          metadata;       // JSON, from the file it was read from
+
+    const uint8_t * blob() const { return buffer.data() + offset; }
+};
+
+// llama.cpp's blob starts with `u32 magic, i32 sequence id` (io_magic in llama-context.cpp); its file has the bytes behind.
+constexpr size_t   BLOB_HEADER_BYTES = 8;
+constexpr uint32_t BLOB_MAGIC        = 0xaf143cd8;
+
+class SequenceState : public Napi::ObjectWrap<SequenceState> {
+  public:
+    explicit SequenceState(const Napi::CallbackInfo & info);
+    ~SequenceState() override;
+
+    static void        define(Napi::Env env, Napi::Object exports);
+    static Napi::Value wrap(Napi::Env env, std::shared_ptr<const StateBytes> bytes);
+
+    // The bytes in an argument, or a failure.
+    static std::shared_ptr<const StateBytes> from(Napi::Env env, Napi::Value value);
+
+  private:
+    static Napi::Value readFile(const Napi::CallbackInfo & info);
+
+    Napi::Value writeFile(const Napi::CallbackInfo & info);
+    Napi::Value share(const Napi::CallbackInfo & info);
+    Napi::Value close(const Napi::CallbackInfo & info);
+    Napi::Value tokens(const Napi::CallbackInfo & info);
+    Napi::Value byteLength(const Napi::CallbackInfo & info);
+    Napi::Value metadata(const Napi::CallbackInfo & info);
+
+    std::shared_ptr<const StateBytes> open() const;
+
+    std::shared_ptr<const StateBytes> bytes_;
+};

@@ -1,0 +1,289 @@
+#include "thread.h"
+
+#include <algorithm>
+#include <chrono>
+#include <set>
+#include <thread>
+
+#ifdef _WIN32
+#    include <process.h>
+#    include <windows.h>
+#else
+#    include <pthread.h>
+#    include <signal.h>
+#endif
+
+// --- Inbox -----------------------------------------------------------------------------------------------------------
+
+Inbox::Inbox(Napi::Env env) : env_(env) {
+    napi_value name = Napi::String::New(env, "llama-headstart");
+    if (napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this, &Inbox::drain, &wake_) != napi_ok) {
+        throw Failure("INTERNAL", "Node-API refused a thread-safe function");
+    }
+    napi_unref_threadsafe_function(env, wake_);
+}
+
+void Inbox::open() {
+    if (open_++ == 0) {
+        napi_ref_threadsafe_function(env_, wake_);
+    }
+}
+
+void Inbox::settle() {
+    if (--open_ == 0) {
+        napi_unref_threadsafe_function(env_, wake_);
+    }
+}
+
+void Inbox::deliver(std::shared_ptr<Delivery> delivery) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (closed_ || Thread::parking()) {
+        return;
+    }
+    waiting_.push_back(std::move(delivery));
+    napi_call_threadsafe_function(wake_, nullptr, napi_tsfn_nonblocking);
+}
+
+void Inbox::close() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    closed_ = true;
+    waiting_.clear();
+}
+
+void Inbox::drain(napi_env env, napi_value, void * context, void *) {
+    if (env == nullptr) {
+        return;
+    }
+    Inbox & inbox = *static_cast<Inbox *>(context);
+    std::vector<std::shared_ptr<Delivery>> arrived;
+    {
+        std::lock_guard<std::mutex> lock(inbox.mutex_);
+        arrived.swap(inbox.waiting_);
+    }
+    for (auto & delivery : arrived) {
+        Napi::HandleScope scope(env);
+        try {
+            delivery->arrive(env);
+        } catch (const std::exception &) {
+            // The environment is being torn down: nobody is left to hear it.
+        }
+    }
+}
+
+// --- Thread ----------------------------------------------------------------------------------------------------------
+
+namespace {
+
+// On the heap for good: threads may outlive the statics' destructors.
+struct Registry {
+    std::mutex         mutex;
+    std::set<Thread *> threads;
+    std::atomic<bool>  parking{false};
+};
+
+Registry & registry() {
+    static Registry * instance = new Registry;
+    return *instance;
+}
+
+struct Start {
+    std::function<void()> body;
+};
+
+#ifdef _WIN32
+unsigned __stdcall enter(void * argument) {
+    std::unique_ptr<Start> start(static_cast<Start *>(argument));
+    start->body();
+    return 0;
+}
+#else
+void * enter(void * argument) {
+    std::unique_ptr<Start> start(static_cast<Start *>(argument));
+    start->body();
+    return nullptr;
+}
+#endif
+
+// std::thread cannot be given a stack size.
+void startDetached(size_t stackBytes, std::function<void()> body) {
+    auto start = std::make_unique<Start>(Start{std::move(body)});
+#ifdef _WIN32
+    const uintptr_t handle = _beginthreadex(nullptr, (unsigned) stackBytes, enter, start.get(), STACK_SIZE_PARAM_IS_A_RESERVATION, nullptr);
+    const bool      failed = handle == 0;
+    if (!failed) {
+        CloseHandle((HANDLE) handle);
+    }
+#else
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, stackBytes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    // Signals are Node's business: block them here, so that none is delivered to a thread that Node does not know.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    pthread_t  id;
+    const bool failed = pthread_create(&id, &attributes, enter, start.get()) != 0;
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    pthread_attr_destroy(&attributes);
+#endif
+    if (failed) {
+        throw Failure("OUT_OF_MEMORY", "The system refused to start a thread");
+    }
+    start.release();
+}
+
+}  // namespace
+
+std::shared_ptr<Thread> Thread::start(size_t stackBytes, std::function<void()> interrupt) {
+    std::shared_ptr<Thread> thread(new Thread);
+    thread->interrupt_ = std::move(interrupt);
+    startDetached(stackBytes, [thread] { thread->run(); });
+    return thread;
+}
+
+void Thread::run() {
+    {
+        std::lock_guard<std::mutex> lock(registry().mutex);
+        registry().threads.insert(this);
+    }
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+        changed_.wait(lock, [this] { return !queue_.empty() || stopping_; });
+        if (queue_.empty()) {
+            break;
+        }
+        std::function<void()> job = std::move(queue_.front());
+        queue_.pop_front();
+        busy_ = true;
+        lock.unlock();
+        if (registry().parking) {
+            // The process is exiting: statics that jobs use may be gone already. Never returns, never frees.
+            busy_ = false;
+            new std::function<void()>(std::move(job));
+            for (;;) {
+                std::this_thread::sleep_for(std::chrono::hours(1));
+            }
+        }
+        job();
+        job   = nullptr;
+        busy_ = false;
+        lock.lock();
+    }
+    lock.unlock();
+    {
+        std::lock_guard<std::mutex> guard(registry().mutex);
+        registry().threads.erase(this);
+    }
+    lock.lock();
+    ended_ = true;
+    changed_.notify_all();
+}
+
+bool Thread::post(std::function<void()> job) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (stopping_) {
+        return false;
+    }
+    queue_.push_back(std::move(job));
+    changed_.notify_all();
+    return true;
+}
+
+void Thread::stop() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+    changed_.notify_all();
+}
+
+bool Thread::stopped() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return stopping_;
+}
+
+void Thread::interrupt() {
+    if (interrupt_) {
+        interrupt_();
+    }
+}
+
+void Thread::waitUntilEnded() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [this] { return ended_; });
+}
+
+void Thread::parkAll(int limitMs) {
+    registry().parking = true;
+    const auto limit = std::chrono::steady_clock::now() + std::chrono::milliseconds(limitMs);
+    for (;;) {
+        bool busy = false;
+        {
+            std::lock_guard<std::mutex> lock(registry().mutex);
+            for (Thread * thread : registry().threads) {
+                if (thread->busy_) {
+                    busy = true;
+                    thread->interrupt();
+                }
+            }
+        }
+        if (!busy || std::chrono::steady_clock::now() > limit) {
+            return;
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+}
+
+bool Thread::parking() { return registry().parking; }
+
+Thread & fileReader() {
+    static std::shared_ptr<Thread> * thread = new std::shared_ptr<Thread>(Thread::start(1 << 20));
+    return **thread;
+}
+
+Thread & fileWriter() {
+    static std::shared_ptr<Thread> * thread = new std::shared_ptr<Thread>(Thread::start(1 << 20));
+    return **thread;
+}
+
+// --- Environment -----------------------------------------------------------------------------------------------------
+
+Environment & Environment::of(Napi::Env env) { return *env.GetInstanceData<Environment>(); }
+
+void Environment::adopt(const std::shared_ptr<Thread> & thread) {
+    threads.erase(std::remove_if(threads.begin(), threads.end(), [](auto & known) { return known.expired(); }), threads.end());
+    threads.push_back(thread);
+}
+
+uint32_t Environment::keep(Napi::Function callback) {
+    callbacks[++lastCallback] = Napi::Persistent(callback);
+    return lastCallback;
+}
+
+Napi::Value errorFrom(Napi::Env env, const std::string & code, const std::string & message) {
+    Environment & environment = Environment::of(env);
+    if (!environment.errorFactory.IsEmpty()) {
+        return environment.errorFactory.Call({Napi::String::New(env, code), Napi::String::New(env, message)});
+    }
+    Napi::Error error = Napi::Error::New(env, message);
+    error.Set("code", Napi::String::New(env, code));
+    return error.Value();
+}
+
+// --- AbortFlag -------------------------------------------------------------------------------------------------------
+
+void AbortFlag::define(Napi::Env env, Napi::Object exports) {
+    Napi::Function type = DefineClass(env, "AbortFlag", {InstanceMethod<&AbortFlag::set>("set")});
+    Environment::of(env).abortClass = Napi::Persistent(type);
+    exports.Set("AbortFlag", type);
+}
+
+std::shared_ptr<std::atomic<bool>> AbortFlag::from(Napi::Env env, Napi::Object options) {
+    Napi::Value value = options.Get("abort");
+    if (value.IsUndefined()) {
+        return std::make_shared<std::atomic<bool>>(false);
+    }
+    if (!value.IsObject() || !value.As<Napi::Object>().InstanceOf(Environment::of(env).abortClass.Value())) {
+        throw guard::invalid("abort", "an AbortFlag", value);
+    }
+    return Unwrap(value.As<Napi::Object>())->flag_;
+}

@@ -1,0 +1,133 @@
+// One line a step, on stderr: stdout belongs to what a script answers (`npm run --silent demo -- --json`).
+
+const BAR_WIDTH = 24;
+const ANNOUNCE_AFTER_MS = 1000;
+const REDRAW_EVERY_MS = 100;
+
+const live = process.stderr.isTTY === true && process.env.TERM !== 'dumb' && !process.env.CI;
+
+/**
+ * A step of a script. On a terminal its line is rewritten in place with a bar and the time left; elsewhere it prints a
+ * line about every 10 %. It ends as "✓ name (3.2 s)".
+ */
+export class Step {
+  #name;
+  #quiet;
+  #started = performance.now();
+  #announce;
+  #announced = false;
+  #drawnAt = 0;
+  #printedTenth = 0;
+
+  /**
+   * @param {string} name
+   * @param {{ quiet?: boolean }} [options] quiet: say nothing of a step that is done within a second
+   */
+  constructor(name, { quiet = false } = {}) {
+    this.#name = name;
+    this.#quiet = quiet;
+    this.#announce = setTimeout(() => this.#say(''), ANNOUNCE_AFTER_MS);
+    this.#announce.unref();
+  }
+
+  /**
+   * @param {{ fraction?: number, detail?: string }} state fraction: 0 to 1, leave out when unknown; detail: "58/131"
+   */
+  update({ fraction, detail = '' }) {
+    if (fraction === undefined) return this.#say(detail);
+    const at = Math.min(1, Math.max(0, fraction));
+    const now = performance.now();
+    const left = at > 0.02 && at < 1 ? `  ${duration(((now - this.#started) * (1 - at)) / at)} left` : '';
+    const percent = `${Math.floor(at * 100)} %`;
+    if (live) {
+      if (now - this.#drawnAt < REDRAW_EVERY_MS && at < 1) return;
+      const full = Math.round(at * BAR_WIDTH);
+      this.#rewrite(`… ${this.#name} ${'█'.repeat(full)}${'░'.repeat(BAR_WIDTH - full)} ${percent}  ${detail}${left}`);
+    } else if (Math.floor(at * 10) > this.#printedTenth) {
+      this.#printedTenth = Math.floor(at * 10);
+      this.#print(`… ${this.#name}: ${percent}  ${detail}${left}`);
+    }
+  }
+
+  /** A line of its own that stays. @param {string} text */
+  note(text) {
+    this.#print(`  ${text}`);
+  }
+
+  /**
+   * @param {string} [note] what came of it
+   * @param {string} [mark]
+   */
+  done(note, mark = '✓') {
+    const took = performance.now() - this.#started;
+    this.#stop();
+    if (this.#quiet && !this.#announced && took < ANNOUNCE_AFTER_MS) return;
+    this.#print(`${mark} ${this.#name}${note ? `: ${note}` : ''} (${duration(took)})`);
+  }
+
+  fail() {
+    this.#stop();
+    this.#print(`✗ ${this.#name} (${duration(performance.now() - this.#started)})`);
+  }
+
+  #stop() {
+    clearTimeout(this.#announce);
+  }
+
+  /** @param {string} detail */
+  #say(detail) {
+    const line = `… ${this.#name}${detail ? `: ${detail}` : ''}`;
+    if (live) this.#rewrite(line);
+    else if (detail || !this.#announced) this.#print(line);
+  }
+
+  /** @param {string} line */
+  #rewrite(line) {
+    this.#stop();
+    this.#announced = true;
+    this.#drawnAt = performance.now();
+    const width = process.stderr.columns || 80;
+    process.stderr.write(`\r\x1b[2K${line.slice(0, width - 1)}`);
+  }
+
+  /** @param {string} line */
+  #print(line) {
+    this.#stop();
+    this.#announced = true;
+    process.stderr.write(live ? `\r\x1b[2K${line}\n` : `${line}\n`);
+  }
+}
+
+/**
+ * Runs one step and ends its line: with ✓, with – where the result is null (nothing came of it, and that is no error),
+ * or with ✗.
+ * @template T
+ * @param {string} name
+ * @param {{ quiet?: boolean }} options
+ * @param {(step: Step) => Promise<T>} work
+ * @param {(result: T) => string | undefined} [note] what to say of the result
+ * @returns {Promise<T>}
+ */
+export async function step(name, options, work, note = () => undefined) {
+  const current = new Step(name, options);
+  try {
+    const result = await work(current);
+    current.done(note(result), result === null ? '–' : '✓');
+    return result;
+  } catch (error) {
+    current.fail();
+    throw error;
+  }
+}
+
+/** @param {number} ms */
+export function duration(ms) {
+  const seconds = ms / 1000;
+  if (seconds < 1) return `${Math.round(ms)} ms`;
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  return whole < 100 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
+}
+
+/** @param {number} bytes */
+export const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;

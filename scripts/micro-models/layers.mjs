@@ -1,0 +1,187 @@
+// The micro models' layers. Weights are drawn so that activations stay near 1 and the next token depends on the whole
+// context, near and far: see `attention` and `mamba`.
+
+import { constant, normal, uniform } from './weights.mjs';
+
+export const EMBEDDING = 128;
+export const FEED_FORWARD = 256;
+export const HEADS = 4;
+export const KV_HEADS = 2;
+export const HEAD_SIZE = EMBEDDING / HEADS; // 32: a whole block of the quantised KV cache types
+
+export const INNER = 2 * EMBEDDING; // llama.cpp's Mamba takes no other expansion
+export const STATE_SIZE = 16;
+export const CONVOLUTION = 4; // tokens
+export const TIME_STEP_RANK = 8;
+
+/** Standard deviation of the logits. At temperature 1 the likeliest token then has a probability of a tenth to a half. */
+const LOGIT_DEVIATION = 3;
+
+/**
+ * @typedef {object} Weights
+ * @property {string} name
+ * @property {number[]} shape ggml's order
+ * @property {(seed: string, count: number) => Float32Array} draw
+ * @property {boolean} [full] keep in f32: ggml's operator wants it so
+ */
+
+/**
+ * Embedding, last norm and output. The output rows of unprintable tokens are short, so greedy text is printable ASCII
+ * and never ends by itself; a grammar or a logit bias can still force such a token.
+ *
+ * @param {boolean[]} printable
+ * @param {number} deviation of the embedding
+ * @returns {Weights[]}
+ */
+export function ends(printable, deviation) {
+  return [
+    {
+      name: 'token_embd.weight',
+      shape: [EMBEDDING, printable.length],
+      draw: (seed, count) => normal(seed, count, deviation),
+    },
+    constants('output_norm.weight', EMBEDDING),
+    {
+      name: 'output.weight',
+      shape: [EMBEDDING, printable.length],
+      draw: (seed, count) =>
+        normal(seed, count, LOGIT_DEVIATION / Math.sqrt(EMBEDDING)).map((value, index) =>
+          printable[Math.floor(index / EMBEDDING)] ? value : value / 4,
+        ),
+    },
+  ];
+}
+
+/**
+ * @param {number} count
+ * @param {(index: number) => Weights[]} layer
+ * @returns {Weights[]}
+ */
+export function layers(count, layer) {
+  return Array.from({ length: count }, (_, index) =>
+    layer(index).map((weights) => ({ ...weights, name: `blk.${index}.${weights.name}` })),
+  ).flat();
+}
+
+/**
+ * Random attention over a long context is nearly uniform and hence nearly nothing. So the heads differ. The first two
+ * have no query from the token: they average the values, evenly or as `combBias` says. The others look sharply at few
+ * tokens.
+ *
+ * @param {number} averaging gain of the averaging heads. About sqrt(tokens) makes up for what the mean of unlike values
+ *   loses, so that every token of the context counts. Use it in one layer: behind it all values have a part in common,
+ *   which a second gain would let drown the rest.
+ * @returns {Weights[]}
+ */
+export function attention(averaging = 1) {
+  const sharpness = [0, 0, 2, 3];
+  const gain = [averaging, averaging, 1, 1];
+  return [
+    constants('attn_norm.weight', EMBEDDING),
+    matrix('attn_q.weight', EMBEDDING, EMBEDDING, (row) => sharpness[Math.floor(row / HEAD_SIZE)]),
+    matrix('attn_k.weight', EMBEDDING, KV_HEADS * HEAD_SIZE),
+    matrix('attn_v.weight', EMBEDDING, KV_HEADS * HEAD_SIZE),
+    matrix('attn_output.weight', EMBEDDING, EMBEDDING, (_, column) => gain[Math.floor(column / HEAD_SIZE)]),
+  ];
+}
+
+/**
+ * Makes the averaging heads' weights a wave over the distance: a constant query and key in one rotating dimension give
+ * a score of cos(distance * frequency). With every new token that comb slides on over the context, so the next token
+ * sees another mix of it; without, greedy text soon runs in circles.
+ *
+ * @returns {Weights[]}
+ */
+export function combBias() {
+  return [
+    {
+      name: 'attn_q.bias',
+      shape: [EMBEDDING],
+      // The first head waves at the first (fastest) of RoPE's frequencies, the second head at the second.
+      draw: (_seed, count) =>
+        constant(count, 0)
+          .fill(5, 0, 1)
+          .fill(5, HEAD_SIZE + 1, HEAD_SIZE + 2),
+    },
+    {
+      name: 'attn_k.bias',
+      shape: [KV_HEADS * HEAD_SIZE],
+      draw: (_seed, count) => constant(count, 0).fill(2, 0, 2), // the first KV head serves both
+    },
+  ];
+}
+
+/** @returns {Weights[]} */
+export function feedForward() {
+  return [
+    constants('ffn_norm.weight', EMBEDDING),
+    matrix('ffn_gate.weight', EMBEDDING, FEED_FORWARD, () => 1.5),
+    matrix('ffn_up.weight', EMBEDDING, FEED_FORWARD, () => 1.5),
+    matrix('ffn_down.weight', FEED_FORWARD, EMBEDDING, () => 1.5),
+  ];
+}
+
+/**
+ * The state forgets by exp(dt * A) a token. With softplus(bias) between 0.02 and 0.2 and A from -0.0016 to -1 that
+ * reaches from a few tokens back to thousands.
+ *
+ * @returns {Weights[]}
+ */
+export function mamba() {
+  return [
+    constants('attn_norm.weight', EMBEDDING),
+    matrix('ssm_in.weight', EMBEDDING, 2 * INNER),
+    { ...matrix('ssm_conv1d.weight', CONVOLUTION, INNER, () => 1.5), full: true },
+    { name: 'ssm_conv1d.bias', shape: [INNER], draw: (seed, count) => normal(seed, count, 0.1) },
+    matrix('ssm_x.weight', INNER, TIME_STEP_RANK + 2 * STATE_SIZE, () => 2),
+    matrix('ssm_dt.weight', TIME_STEP_RANK, INNER, () => 0.5),
+    { name: 'ssm_dt.bias', shape: [INNER], draw: (seed, count) => uniform(seed, count, -4, -1.5) },
+    { name: 'ssm_a', shape: [STATE_SIZE, INNER], draw: decayRates, full: true },
+    constants('ssm_d', INNER),
+    matrix('ssm_out.weight', INNER, EMBEDDING, () => 2),
+  ];
+}
+
+/**
+ * For each channel the same geometric series of rates, one for each element of its state.
+ *
+ * @param {string} _seed
+ * @param {number} count
+ */
+function decayRates(_seed, count) {
+  return Float32Array.from({ length: count }, (_, index) => {
+    let rate = -1;
+    for (let step = 0; step < index % STATE_SIZE; step++) rate *= 0.65;
+    return rate;
+  });
+}
+
+/**
+ * Keeps the deviation of what it multiplies, times `gain`.
+ *
+ * @param {string} name
+ * @param {number} inputs
+ * @param {number} outputs
+ * @param {(row: number, column: number) => number} gain of one weight
+ * @returns {Weights}
+ */
+function matrix(name, inputs, outputs, gain = () => 1) {
+  return {
+    name,
+    shape: [inputs, outputs],
+    draw: (seed, count) =>
+      normal(seed, count, 1 / Math.sqrt(inputs)).map(
+        (value, index) => value * gain(Math.floor(index / inputs), index % inputs),
+      ),
+  };
+}
+
+/**
+ * @param {string} name
+ * @param {number} length
+ * @param {number} value
+ * @returns {Weights}
+ */
+export function constants(name, length, value = 1) {
+  return { name, shape: [length], draw: (_seed, count) => constant(count, value) };
+}

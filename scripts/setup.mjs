@@ -1,0 +1,138 @@
+// Everything that a fresh clone needs before it runs: dependencies, llama.cpp, the addon, dist, models.
+// Each step looks first whether it is needed, so a second run takes well under a second or two.
+//
+// Nothing here may import from node_modules or dist at its top: neither exists yet.
+
+import { createHash } from 'node:crypto';
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { megabytes, step } from './lib/progress.mjs';
+import { isMain, npm, quoteTail, root, runMain } from './lib/run.mjs';
+
+const MINIMUM_NODE = [20, 19];
+
+/**
+ * @typedef {object} SetupOptions
+ * @property {boolean} [model] fetch SmolLM2
+ * @property {boolean} [microModels] generate the micro models
+ * @property {boolean} [quiet] say nothing of steps that were done before
+ *
+ * @typedef {object} SetupResult
+ * @property {{ path: string, name: string, source: string } | null} model null: not asked for, or no source reachable
+ * @property {string | null} microModels the directory of the micro models; null: not asked for
+ */
+
+/**
+ * @param {SetupOptions} [options]
+ * @returns {Promise<SetupResult>}
+ */
+export async function setup({ model = false, microModels = false, quiet = false } = {}) {
+  await ensureDependencies({ quiet });
+
+  const { ensureVendor, pin } = await import('./vendor.mjs');
+  await step(`llama.cpp ${pin.version}`, { quiet }, (progress) =>
+    ensureVendor({ onProgress: (detail) => progress.update({ detail }) }),
+  );
+
+  const { buildNative } = await import('./build-native.mjs');
+  await step('native addon', { quiet }, (progress) => buildNative({ onProgress: (state) => progress.update(state) }));
+  await step('TypeScript', { quiet }, buildTypeScript);
+
+  return {
+    model: model ? await ensureModel(quiet) : null,
+    microModels: microModels ? await ensureMicroModels(quiet) : null,
+  };
+}
+
+/**
+ * Checks Node's version and runs `npm ci` where node_modules is missing or belongs to another lockfile.
+ * @param {{ quiet?: boolean }} [options]
+ */
+export async function ensureDependencies({ quiet = false } = {}) {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  const [minimumMajor = 0, minimumMinor = 0] = MINIMUM_NODE;
+  if (major < minimumMajor || (major === minimumMajor && minor < minimumMinor)) {
+    throw new Error(
+      `Expected Node.js ${MINIMUM_NODE.join('.')} or newer, got ${process.versions.node}. Install a newer one.`,
+    );
+  }
+
+  await step('npm packages', { quiet }, async () => {
+    const lockfile = join(root, 'package-lock.json');
+    const stampFile = join(root, 'node_modules', '.llama-headstart-lock');
+    const wanted = createHash('sha256')
+      .update(await readFile(lockfile))
+      .digest('hex');
+    if ((await readFile(stampFile, 'utf8').catch(() => '')) === wanted) return;
+
+    // npm's own record is newer than the lockfile where the user ran `npm ci` or `npm install` already.
+    const [installed, locked] = await Promise.all([
+      modifiedAt(join(root, 'node_modules', '.package-lock.json')),
+      modifiedAt(lockfile),
+    ]);
+    if (installed < locked) {
+      const result = await npm(['ci', '--include=dev', '--loglevel=error']);
+      if (result.code !== 0) throw new Error(`\`npm ci\` failed (${result.code})${quoteTail(result.output, 20)}`);
+    }
+    await writeFile(stampFile, wanted);
+  });
+}
+
+/** Runs tsc only where a source is newer than what it compiles to: tsc alone would cost seconds at each start. */
+async function buildTypeScript() {
+  const sources = (await readdir(join(root, 'lib'), { recursive: true })).filter((name) => name.endsWith('.ts'));
+  const configured = await newest([join(root, 'tsconfig.json'), join(root, 'tsconfig.build.json')]);
+  const fresh = await Promise.all(
+    sources.map(async (name) => {
+      const compiled = await modifiedAt(join(root, 'dist', name.replace(/\.ts$/, '.js')));
+      return compiled > Math.max(configured, await modifiedAt(join(root, 'lib', name)));
+    }),
+  );
+  if (fresh.every(Boolean)) return;
+  const result = await npm(['run', '--silent', 'build']);
+  if (result.code !== 0) throw new Error(`\`npm run build\` failed (${result.code})${quoteTail(result.output, 30)}`);
+}
+
+/** @param {boolean} quiet */
+async function ensureModel(quiet) {
+  const { fetchSmolLM2 } = await import('./fetch-model.mjs');
+  return step(
+    'SmolLM2-135M-Instruct',
+    { quiet },
+    (progress) =>
+      fetchSmolLM2({
+        log: (line) => progress.note(line),
+        onProgress: (bytes, total) =>
+          progress.update({ fraction: bytes / total, detail: `${megabytes(bytes)} of ${megabytes(total)}` }),
+      }),
+    (found) => found?.source ?? 'no source could be reached: going on without it',
+  );
+}
+
+/** @param {boolean} quiet */
+async function ensureMicroModels(quiet) {
+  const { modelsDirectory } = await import('./fetch-model.mjs');
+  const { generateMicroModels } = await import('./micro-models/models.mjs');
+  const directory = join(modelsDirectory(), 'micro');
+  await step('micro models', { quiet }, () => generateMicroModels(directory));
+  return directory;
+}
+
+/** In milliseconds; a file that is not there is older than any. @param {string} path */
+const modifiedAt = (path) =>
+  stat(path).then(
+    (entry) => entry.mtimeMs,
+    () => 0,
+  );
+
+/** @param {string[]} paths */
+const newest = async (paths) => Math.max(...(await Promise.all(paths.map(modifiedAt))));
+
+if (isMain(import.meta)) {
+  await runMain(async () => {
+    const { values } = parseArgs({ options: { 'no-models': { type: 'boolean' } } });
+    const models = values['no-models'] !== true;
+    await setup({ model: models, microModels: models });
+  });
+}

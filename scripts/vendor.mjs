@@ -1,0 +1,179 @@
+// Makes vendor/llama.cpp present and right: the tree that scripts/llama-pin.json names, to the byte.
+//
+// Tried in order: the git submodule; then the npm package that carries the same tree as a git bundle, for places that
+// reach npm's packages but not the upstream repository. Whatever its source, a tree counts only if its hash is the
+// pinned one.
+
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { step } from './lib/progress.mjs';
+import { isMain, mustRun, npm, quoteTail, root, run, runMain } from './lib/run.mjs';
+
+/** @type {{ version: string, commit: string, tree: string, upstream: string, npmPackage: string, npmBundle: string }} */
+export const pin = JSON.parse(await readFile(new URL('llama-pin.json', import.meta.url), 'utf8'));
+
+const target = join(root, 'vendor', 'llama.cpp');
+const stampFile = join(root, 'vendor', '.llama.cpp.tree');
+// A silent git is given up after this long; one that makes progress may take its time.
+const GIT_IDLE_MS = 20_000;
+
+/**
+ * @param {{ onProgress?: (text: string) => void }} [options]
+ * @returns {Promise<'present' | 'submodule' | 'npm'>} where the tree came from
+ */
+export async function ensureVendor({ onProgress = () => {} } = {}) {
+  const stamp = await readFile(stampFile, 'utf8').then(
+    (text) => text.trim(),
+    () => undefined,
+  );
+  const entries = await readdir(target).catch(() => []);
+  if (stamp === pin.tree && entries.includes('CMakeLists.txt')) return 'present';
+
+  const isSubmodule = entries.includes('.git');
+  if (isSubmodule) {
+    if ((await headTree(target)) === pin.tree) return stamped('present');
+  } else if (entries.length > 0 && stamp === undefined) {
+    onProgress('checking the tree that is there');
+    if ((await contentTree(target)) === pin.tree) return stamped('present');
+    throw new Error(
+      `vendor/llama.cpp holds files that are not llama.cpp ${pin.version}, and that this script did not put there.\n` +
+        '  Remove the directory (nothing of ours belongs in it) and run `npm run vendor` again.',
+    );
+  } else if (entries.length > 0) {
+    // An older pin's tree, put there by this script.
+    await rm(target, { recursive: true, force: true });
+  }
+  await mkdir(target, { recursive: true });
+
+  onProgress(`git submodule (${pin.upstream})`);
+  const submoduleError = await fromSubmodule();
+  if (submoduleError === undefined) return stamped('submodule');
+  if (isSubmodule) {
+    throw new Error(
+      `vendor/llama.cpp is a submodule at another commit than ${pin.commit} (${pin.version}), and updating it failed: ` +
+        `${submoduleError}\n  Run \`git submodule update --init vendor/llama.cpp\` where ${pin.upstream} can be reached.`,
+    );
+  }
+
+  onProgress(`npm package ${pin.npmPackage}`);
+  const npmError = await fromNpm(onProgress);
+  if (npmError === undefined) return stamped('npm');
+
+  throw new Error(
+    `llama.cpp ${pin.version} could not be fetched. Tried:\n` +
+      `  1. git submodule, ${pin.upstream}: ${submoduleError}\n` +
+      `  2. npm package ${pin.npmPackage}: ${npmError}\n` +
+      '  Either one is enough. Check the network and the proxy settings of git and npm, then run `npm run vendor`.\n' +
+      `  Or copy a checkout of llama.cpp at commit ${pin.commit} (without its .git) to vendor/llama.cpp yourself.`,
+  );
+}
+
+/** @template T @param {T} source @returns {Promise<T>} */
+async function stamped(source) {
+  await writeFile(stampFile, `${pin.tree}\n`);
+  return source;
+}
+
+/** @returns {Promise<string | undefined>} why it failed; undefined when the tree is in place */
+async function fromSubmodule() {
+  const topLevel = await run('git', ['rev-parse', '--show-cdup']);
+  if (topLevel.code !== 0 || topLevel.stdout.trim() !== '') return 'this directory is not a git checkout of its own';
+  const recorded = await run('git', ['ls-files', '--stage', '--', 'vendor/llama.cpp']);
+  if (!recorded.stdout.startsWith('160000 ')) return 'the checkout records no submodule at vendor/llama.cpp';
+
+  const gitDirectory = (await mustRun('git', ['rev-parse', '--absolute-git-dir'])).stdout.trim();
+  const moduleDirectory = join(gitDirectory, 'modules', 'vendor', 'llama.cpp');
+  const wasThere = existsSync(moduleDirectory);
+  const result = await run(
+    'git',
+    [
+      ...['-c', 'http.lowSpeedLimit=1000', '-c', `http.lowSpeedTime=${GIT_IDLE_MS / 1000}`],
+      ...['submodule', 'update', '--init', '--depth', '1', '--progress', '--', 'vendor/llama.cpp'],
+    ],
+    { env: { GIT_TERMINAL_PROMPT: '0', GIT_SSH_COMMAND: 'ssh -o BatchMode=yes' }, idleTimeoutMs: GIT_IDLE_MS },
+  );
+  const tree = result.code === 0 ? await headTree(target) : undefined;
+  if (tree === pin.tree) return undefined;
+
+  if (!wasThere) {
+    // No half state: a submodule that is initialised but empty would confuse git and the next attempt.
+    await run('git', ['submodule', 'deinit', '-f', '--', 'vendor/llama.cpp']);
+    await rm(moduleDirectory, { recursive: true, force: true });
+    await rmdir(join(moduleDirectory, '..')).catch(() => {});
+  }
+  return result.code === 0 ? `it has tree ${tree}, expected ${pin.tree}` : lastError(result.output);
+}
+
+/**
+ * @param {(text: string) => void} onProgress
+ * @returns {Promise<string | undefined>} why it failed; undefined when the tree is in place
+ */
+async function fromNpm(onProgress) {
+  // Beside the target, so that the last step is one rename on one file system.
+  const work = await mkdtemp(join(root, 'vendor', '.llama.cpp.new-'));
+  try {
+    const pack = await npm(['pack', pin.npmPackage, '--pack-destination', work, '--loglevel=error'], { cwd: work });
+    const tarball = (await readdir(work)).find((name) => name.endsWith('.tgz'));
+    if (pack.code !== 0 || !tarball) return `\`npm pack\` failed (${pack.code})${quoteTail(pack.output)}`;
+
+    onProgress(`unpacking ${pin.npmPackage}`);
+    await mustRun('tar', ['-xzf', tarball, pin.npmBundle], { cwd: work });
+    await mustRun('git', ['clone', '--quiet', '--no-checkout', join(work, pin.npmBundle), 'clone'], { cwd: work });
+    const clone = join(work, 'clone');
+    const tree = await headTree(clone);
+    if (tree !== pin.tree) return `its bundle has tree ${tree}, expected ${pin.tree}`;
+
+    // An archive's files carry the commit's time, so that fetching the same tree again recompiles nothing.
+    await mustRun('git', ['-C', clone, '-c', 'core.autocrlf=false', 'archive', '-o', join(work, 'tree.tar'), 'HEAD']);
+    await mkdir(join(work, 'tree'));
+    await mustRun('tar', ['-xf', join('..', 'tree.tar')], { cwd: join(work, 'tree') });
+    await rmdir(target);
+    await rename(join(work, 'tree'), target);
+    return undefined;
+  } catch (error) {
+    return /** @type {Error} */ (error).message;
+  } finally {
+    await rm(work, { recursive: true, force: true });
+  }
+}
+
+/** The tree hash of a repository's HEAD. @param {string} directory */
+async function headTree(directory) {
+  return (await run('git', ['-C', directory, 'rev-parse', 'HEAD^{tree}'])).stdout.trim();
+}
+
+/** The tree hash of a directory's files, as git would record them. @param {string} directory */
+async function contentTree(directory) {
+  const work = await mkdtemp(join(tmpdir(), 'llama-headstart-'));
+  try {
+    await mustRun('git', ['init', '--quiet', '--bare', work]);
+    const options = { cwd: directory, env: { GIT_DIR: work, GIT_WORK_TREE: directory } };
+    await mustRun(
+      'git',
+      ['-c', 'core.autocrlf=false', '-c', 'core.compression=0', 'add', '--force', '--all', '.'],
+      options,
+    );
+    return (await mustRun('git', ['write-tree'], options)).stdout.trim();
+  } finally {
+    await rm(work, { recursive: true, force: true });
+  }
+}
+
+/** @param {string} output */
+function lastError(output) {
+  const lines = output.split(/\r?\n|\r/).filter((line) => line.trim() !== '');
+  return lines.find((line) => line.startsWith('fatal:')) ?? lines.at(-1) ?? 'no message';
+}
+
+if (isMain(import.meta)) {
+  await runMain(() =>
+    step(
+      `llama.cpp ${pin.version}`,
+      {},
+      (progress) => ensureVendor({ onProgress: (detail) => progress.update({ detail }) }),
+      (source) => (source === 'present' ? 'already there' : `from ${source}`),
+    ),
+  );
+}

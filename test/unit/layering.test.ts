@@ -1,0 +1,187 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { basename, join, posix, sep } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import ts from 'typescript';
+import { describe, expect, it } from 'vitest';
+
+/**
+ * The rooms of lib/, top to bottom. Data goes one way: a file imports only from its own room and from rooms above it.
+ * A name that ends in a slash is a directory.
+ */
+const ROOMS = [
+  'errors.ts',
+  'config.ts',
+  'native/',
+  'model/',
+  'engine/',
+  'template/',
+  'cache/',
+  'session/',
+  'tools/',
+  'agent.ts',
+  'index.ts',
+];
+
+/** The one barrel: the public names. */
+const ENTRY_POINTS = ['index.ts', 'native/index.ts'];
+
+const lib = fileURLToPath(new URL('../../lib', import.meta.url));
+
+/** A source file of lib, with what the rules ask about. */
+interface Source {
+  /** Relative to lib, with forward slashes. */
+  name: string;
+  /** What the file imports or re-exports, types and `import()` too. */
+  imports: string[];
+  syntax: ts.SourceFile;
+}
+
+describe('the layering of lib', () => {
+  const sources = readSources(lib);
+
+  it('gives every file a room', () => {
+    const homeless = sources.filter((source) => roomOf(source.name) === -1);
+    expect(
+      homeless.map(({ name }) => `lib/${name} is in no room: move it into one, or name its room in ROOMS of this test`),
+    ).toEqual([]);
+  });
+
+  it('imports only from rooms above', () => {
+    expect(sources.flatMap(upwardImports)).toEqual([]);
+  });
+
+  it('writes relative imports with their .js suffix, to files that exist', () => {
+    expect(sources.flatMap(wrongPaths)).toEqual([]);
+  });
+
+  it('has no default exports', () => {
+    expect(
+      sources.filter(hasDefaultExport).map(({ name }) => `lib/${name} has a default export: export it by its name`),
+    ).toEqual([]);
+  });
+
+  it('has no barrel but index.ts', () => {
+    expect(
+      sources
+        .filter((source) => !ENTRY_POINTS.includes(source.name) && isBarrel(source))
+        .map(({ name }) => `lib/${name} only passes on what others export: import from where it is defined`),
+    ).toEqual([]);
+  });
+
+  it('has no file named after nothing', () => {
+    const vague = /^(utils?|helpers?|common|misc)\.ts$/;
+    expect(
+      sources
+        .filter(({ name }) => vague.test(basename(name)))
+        .map(({ name }) => `lib/${name}: move each function to the room that owns its idea`),
+    ).toEqual([]);
+  });
+});
+
+describe('the layering rules themselves', () => {
+  const source = (name: string, text: string): Source => parse(name, text);
+
+  it('refuse an import from a room below, however it is written', () => {
+    for (const text of [
+      "import { Cache } from '../cache/store.js';",
+      "import type { Cache } from '../cache/store.js';",
+      "export { Cache } from '../cache/store.js';",
+      "const { Cache } = await import('../cache/store.js');",
+      "type Cache = import('../cache/store.js').Cache;",
+    ]) {
+      expect(upwardImports(source('model/model.ts', text)), text).toHaveLength(1);
+    }
+  });
+
+  it('allow imports from above, from the same room, and from packages', () => {
+    const text = "import '../errors.js'; import './source.js'; import 'node:fs';";
+    expect(upwardImports(source('model/model.ts', text))).toEqual([]);
+  });
+
+  it('know default exports and barrels', () => {
+    expect(hasDefaultExport(source('a.ts', 'export default class A {}'))).toBe(true);
+    expect(hasDefaultExport(source('a.ts', 'const a = 1; export { a as default };'))).toBe(true);
+    expect(hasDefaultExport(source('a.ts', 'export class A {}'))).toBe(false);
+    expect(isBarrel(source('a.ts', "export { b } from './b.js';"))).toBe(true);
+    expect(isBarrel(source('a.ts', "export * from './b.js'; export const c = 1;"))).toBe(true);
+    expect(isBarrel(source('a.ts', "export type { B } from './b.js'; export const c = 1;"))).toBe(false);
+  });
+});
+
+function readSources(directory: string): Source[] {
+  return readdirSync(directory, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => parse(name.split(sep).join('/'), readFileSync(join(directory, name), 'utf8')));
+}
+
+function parse(name: string, text: string): Source {
+  const syntax = ts.createSourceFile(name, text, ts.ScriptTarget.Latest, true);
+  const imports: string[] = [];
+  const visit = (node: ts.Node): void => {
+    const specifier = specifierOf(node);
+    if (specifier && ts.isStringLiteralLike(specifier)) imports.push(specifier.text);
+    ts.forEachChild(node, visit);
+  };
+  visit(syntax);
+  return { name, imports, syntax };
+}
+
+function specifierOf(node: ts.Node): ts.Node | undefined {
+  if (ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) return node.moduleSpecifier;
+  if (ts.isImportTypeNode(node) && ts.isLiteralTypeNode(node.argument)) return node.argument.literal;
+  if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) return node.arguments[0];
+  return undefined;
+}
+
+/** The room's place in the order, or -1. */
+function roomOf(name: string): number {
+  return ROOMS.findIndex((room) => name === room || (room.endsWith('/') && name.startsWith(room)));
+}
+
+/** Where a relative import leads, relative to lib, as a .ts file; undefined for packages. */
+function targetOf(source: Source, specifier: string): string | undefined {
+  if (!specifier.startsWith('.')) return undefined;
+  return posix.normalize(posix.join(posix.dirname(source.name), specifier)).replace(/\.js$/, '.ts');
+}
+
+function upwardImports(source: Source): string[] {
+  return source.imports.flatMap((specifier) => {
+    const target = targetOf(source, specifier);
+    if (target === undefined || roomOf(target) <= roomOf(source.name)) return [];
+    return [
+      `lib/${source.name} imports '${specifier}', but ${ROOMS[roomOf(target)]} lies below ` +
+        `${ROOMS[roomOf(source.name)] ?? 'it'}: pass the value in from below, or move what both need into a room above`,
+    ];
+  });
+}
+
+function wrongPaths(source: Source): string[] {
+  return source.imports.flatMap((specifier) => {
+    const target = targetOf(source, specifier);
+    if (target === undefined) return [];
+    const where = `lib/${source.name} imports '${specifier}'`;
+    if (!specifier.endsWith('.js')) return [`${where}: write the suffix .js, Node resolves the compiled file by it`];
+    if (target.startsWith('..')) return [`${where}: lib must not import from outside itself`];
+    return existsSync(join(lib, target)) ? [] : [`${where}: there is no lib/${target}`];
+  });
+}
+
+function hasDefaultExport({ syntax }: Source): boolean {
+  return syntax.statements.some((statement) => {
+    if (ts.isExportAssignment(statement)) return true;
+    if (ts.isExportDeclaration(statement) && statement.exportClause && ts.isNamedExports(statement.exportClause)) {
+      return statement.exportClause.elements.some(({ name }) => name.text === 'default');
+    }
+    const modifiers = ts.canHaveModifiers(statement) ? ts.getModifiers(statement) : undefined;
+    return modifiers?.some(({ kind }) => kind === ts.SyntaxKind.DefaultKeyword) ?? false;
+  });
+}
+
+/** A file with an `export *`, or one that has nothing but re-exports. */
+function isBarrel({ syntax }: Source): boolean {
+  const reExports = syntax.statements.filter(
+    (statement) => ts.isExportDeclaration(statement) && statement.moduleSpecifier,
+  );
+  const hasStar = reExports.some((statement) => ts.isExportDeclaration(statement) && !statement.exportClause);
+  return hasStar || (reExports.length > 0 && reExports.length === syntax.statements.length);
+}
