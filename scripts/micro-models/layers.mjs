@@ -69,8 +69,8 @@ export function layers(count, layer) {
  * tokens.
  *
  * @param {number} averaging gain of the averaging heads. About sqrt(tokens) makes up for what the mean of unlike values
- *   loses, so that every token of the context counts. Use it in one layer: behind it all values have a part in common,
- *   which a second gain would let drown the rest.
+ *   loses, so that every token of the context counts. Attention layers in a row take it once: behind it all values have a
+ *   part in common, which a second gain would let drown the rest.
  * @returns {Weights[]}
  */
 export function attention(averaging = 1) {

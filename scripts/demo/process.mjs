@@ -1,0 +1,36 @@
+// One process of the demo: opens an agent, runs its sessions one after another, and writes a line of JSON for each event.
+// Arguments: the model, the cache directory, how many sessions to start uncached, how many cached.
+
+import { AgentServer } from '../../dist/index.js';
+import { question, replyTokens, systemPrompt, tools } from './template.mjs';
+
+const [model = '', cacheDir = '', uncached = '0', cached = '0'] = process.argv.slice(2);
+const emit = (event) => process.stdout.write(`${JSON.stringify(event)}\n`);
+
+const agent = await AgentServer.initialize({ model: { source: model, cacheDir }, systemPrompt, tools });
+try {
+  await runSessions(Number(uncached), false);
+  await runSessions(Number(cached), true);
+  await agent.flush();
+  emit({ type: 'end', stats: agent.getTemplateCacheStats() });
+} finally {
+  await agent.close();
+}
+
+async function runSessions(count, templateCache) {
+  for (let index = 0; index < count; index++) {
+    const begin = performance.now();
+    const session = await agent.createSession({ templateCache });
+    const ms = performance.now() - begin;
+    const { text, usage } = await session.send(question, { maxTokens: replyTokens });
+    await session.close();
+    const { tier, templateTokens, cachedTokens, bytes, key, reason } = session.report;
+    emit({
+      type: 'session',
+      templateCache,
+      ...{ tier, ms, templateTokens, cachedTokens, bytes, key, reason },
+      firstTokenMs: usage.firstTokenMs,
+      reply: text,
+    });
+  }
+}

@@ -1,0 +1,69 @@
+// The demo's result for people: the specification's table, measured here, and one small plot.
+
+const PLOT_WIDTH = 50;
+
+const formatMs = (ms) => (ms < 10 ? `${ms.toFixed(2)} ms` : `${Math.round(ms).toLocaleString('en-US')} ms`);
+const median = (numbers) => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? 0;
+
+/** "1 miss, 9 resident" */
+function tiers(sessions) {
+  const counts = new Map();
+  for (const { tier } of sessions) counts.set(tier, (counts.get(tier) ?? 0) + 1);
+  return [...counts].map(([tier, count]) => `${count} ${tier}`).join(', ');
+}
+
+/** Columns as wide as their widest cell, numbers to the right. */
+function table(rows) {
+  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
+  return rows
+    .map((row) =>
+      row.map((cell, column) => (column < 2 ? cell.padEnd(widths[column]) : cell.padStart(widths[column]))).join('   '),
+    )
+    .join('\n');
+}
+
+/** A bar a row, as long as its share of the longest. */
+function plot(rows) {
+  const longest = Math.max(...rows.map(([, value]) => value));
+  const labelWidth = Math.max(...rows.map(([label]) => label.length));
+  return rows
+    .map(
+      ([label, value]) =>
+        `${label.padEnd(labelWidth)}  ${'█'.repeat(Math.max(1, Math.round((value / longest) * PLOT_WIDTH)))} ${formatMs(value)}`,
+    )
+    .join('\n');
+}
+
+export function reportText({ model, machine, template, uncached, cached, totals }) {
+  const [first, second] = cached;
+  const row = (name, sessions, how) => {
+    const times = sessions.map(({ ms }) => ms);
+    return [
+      name,
+      how,
+      formatMs(times[0]),
+      formatMs(median(times.slice(1))),
+      formatMs(times.reduce((sum, ms) => sum + ms, 0)),
+    ];
+  };
+  return `
+${model.name} on ${machine.cpu}, ${machine.threads} threads
+One template for all sessions: a system prompt and ten tools, ${template.tokens.toLocaleString('en-US')} tokens, ${(template.stateBytes / 1e6).toFixed(1)} MB of KV state
+
+${table([
+  ['ten sessions', 'started from', 'first', 'later (median)', 'all ten'],
+  row('without the cache', uncached.sessions, 'a prefill each'),
+  row('with the cache', first.sessions, tiers(first.sessions)),
+  row('in a second process', second.sessions, tiers(second.sessions)),
+])}
+
+${plot([
+  ['without the cache', totals.uncachedMs],
+  ['with the cache', totals.cachedMs],
+  ['second process', totals.secondProcessMs],
+])}
+
+${totals.speedup.toFixed(1)} times faster to start; ${(totals.uncachedMs / totals.secondProcessMs).toFixed(0)} times in the second process.
+All ${uncached.sessions.length + first.sessions.length + second.sessions.length} replies are equal: ${JSON.stringify(first.sessions[0].reply.split('\n')[0])}
+`;
+}
