@@ -15,6 +15,7 @@ import { step } from './lib/progress.mjs';
 import { isMain, quoteTail, root, run, runMain } from './lib/run.mjs';
 
 const ADDON = 'llama_headstart.node';
+const FLOOR = 'llama_headstart_floor';
 const ACCELERATORS = /** @type {const} */ (['cuda', 'metal', 'vulkan']);
 
 /**
@@ -23,16 +24,17 @@ const ACCELERATORS = /** @type {const} */ (['cuda', 'metal', 'vulkan']);
  * @property {boolean} [debug] without optimisation, with symbols
  * @property {number} [jobs] default: one a core
  * @property {boolean} [clean] compile everything again
+ * @property {boolean} [floor] build what benchmarks measure against (bench/native/floor.cpp) instead of the addon
  * @property {string} [output] directory that receives the addon; default build/Release
  * @property {(state: { fraction?: number, detail?: string }) => void} [onProgress]
  */
 
 /**
  * @param {BuildOptions} [options]
- * @returns {Promise<{ path: string, compiled: number }>} the addon, and how many build steps were needed
+ * @returns {Promise<{ path: string, compiled: number }>} what was built, and how many build steps were needed
  */
 export async function buildNative(options = {}) {
-  const { accelerator, debug = false, clean = false, onProgress = () => {} } = options;
+  const { accelerator, debug = false, clean = false, floor = false, onProgress = () => {} } = options;
   await checkTools(accelerator);
 
   const config = debug ? 'Debug' : 'Release';
@@ -71,7 +73,8 @@ export async function buildNative(options = {}) {
       await cmake(['configure', ...common]);
       await writeFile(join(directory, 'configured.json'), configuredFor(common));
     }
-    await cmake(['build', ...common, '--target', 'llama_headstart', '--parallel', String(jobs)]);
+    await cmake(['build', ...common, '--target', floor ? FLOOR : 'llama_headstart', '--parallel', String(jobs)]);
+    if (floor) return { path: await findBuilt(directory, config, FLOOR), compiled };
     return { path: await install(directory, config, resolve(root, options.output ?? 'build/Release')), compiled };
   } finally {
     log.end();
@@ -131,17 +134,26 @@ function explainFailure(output, logFile) {
  * @param {string} output
  */
 async function install(directory, config, output) {
-  const candidates = [join(directory, config, ADDON), join(directory, ADDON)];
+  const built = await findBuilt(directory, config, ADDON);
+  const target = join(output, ADDON);
+  const temporary = `${target}.${process.pid}.tmp`;
+  await mkdir(dirname(target), { recursive: true });
+  await copyFile(built, temporary);
+  await rename(temporary, target);
+  return target;
+}
+
+/**
+ * @param {string} directory
+ * @param {string} config
+ * @param {string} name
+ */
+async function findBuilt(directory, config, name) {
+  const candidates = [join(directory, config, name), join(directory, name)];
   for (const built of candidates) {
-    if (!(await stat(built).catch(() => undefined))?.isFile()) continue;
-    const target = join(output, ADDON);
-    const temporary = `${target}.${process.pid}.tmp`;
-    await mkdir(dirname(target), { recursive: true });
-    await copyFile(built, temporary);
-    await rename(temporary, target);
-    return target;
+    if ((await stat(built).catch(() => undefined))?.isFile()) return built;
   }
-  throw new Error(`The build succeeded but left no ${ADDON}. Looked for:\n  ${candidates.join('\n  ')}`);
+  throw new Error(`The build succeeded but left no ${name}. Looked for:\n  ${candidates.join('\n  ')}`);
 }
 
 const INSTALL_HINT =

@@ -1,0 +1,41 @@
+// The native program that benchmarks measure against (bench/native/floor.cpp), as a child that answers one command at a time.
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+
+export class Floor {
+  #child;
+  #lines;
+
+  /**
+   * @param {string} program
+   * @param {{ model: string, threads: number, kvCells: number, sequences: number, tokensFile: string, stateFile: string }} options
+   */
+  static async start(program, { model, threads, kvCells, sequences, tokensFile, stateFile }) {
+    const floor = new Floor();
+    floor.#child = spawn(program, [model, String(threads), String(kvCells), String(sequences), tokensFile, stateFile], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    floor.#lines = createInterface(floor.#child.stdout)[Symbol.asyncIterator]();
+    await floor.#answer();
+    return floor;
+  }
+
+  /** @param {string} command see floor.cpp @returns {Promise<number>} milliseconds */
+  async ms(command) {
+    this.#child.stdin.write(`${command}\n`);
+    return Number(await this.#answer());
+  }
+
+  async stop() {
+    this.#child.stdin.end();
+    await once(this.#child, 'exit');
+  }
+
+  async #answer() {
+    const { value, done } = await this.#lines.next();
+    if (done) throw new Error('The floor program ended: see its message above');
+    return value;
+  }
+}

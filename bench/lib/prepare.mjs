@@ -1,0 +1,20 @@
+// What every benchmark needs: the addon, the floor program, a model, a folder of its own.
+
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { step } from '../../scripts/lib/progress.mjs';
+import { setup } from '../../scripts/setup.mjs';
+
+/** @param {string} [model] a GGUF file instead of SmolLM2 */
+export async function prepare(model) {
+  const prepared = await setup({ model: model === undefined, quiet: true });
+  const path = model ?? prepared.model?.path;
+  if (path === undefined) throw new Error('No source of SmolLM2 could be reached: name a model with --model FILE');
+  const { buildNative } = await import('../../scripts/build-native.mjs');
+  const floor = await step('floor program', { quiet: true }, (progress) =>
+    buildNative({ floor: true, onProgress: (state) => progress.update(state) }),
+  );
+  const directory = await mkdtemp(join(tmpdir(), 'llama-headstart-bench-'));
+  return { model: path, floorProgram: floor.path, directory, cleanUp: () => rm(directory, { recursive: true, force: true }) };
+}

@@ -1,0 +1,30 @@
+// Trials of several measures taken in turn, so that all of them meet the same noise, and their medians.
+
+/** @param {number[]} values */
+export function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
+
+/**
+ * Runs every measure once a round, in turn, after one round that does not count.
+ *
+ * @param {number} rounds
+ * @param {Record<string, () => Promise<number>>} measures each returns milliseconds
+ * @param {(fraction: number, detail: string) => void} [onProgress]
+ * @returns {Promise<Record<string, number>>} the median of each
+ */
+export async function interleave(rounds, measures, onProgress = () => {}) {
+  const names = Object.keys(measures);
+  const results = Object.fromEntries(names.map((name) => [name, []]));
+  for (let round = 0; round <= rounds; round++) {
+    // Every second round backwards: no measure always follows the same one.
+    for (const name of round % 2 === 0 ? names : [...names].reverse()) {
+      const ms = await measures[name]();
+      if (round > 0) results[name].push(ms);
+    }
+    onProgress(round / rounds, `round ${round} of ${rounds}`);
+  }
+  return Object.fromEntries(names.map((name) => [name, median(results[name])]));
+}

@@ -1,0 +1,254 @@
+// The floor that benchmarks measure against: llama.cpp alone, with the addon's libraries, threads, threadpool, greedy choice
+// and buffers. A child process that reads a command a line and answers with milliseconds a line, so that a benchmark can
+// take its trials in turn with ours.
+//
+//   floor MODEL THREADS KV_CELLS SEQUENCES TOKENS_FILE STATE_FILE
+//
+// TOKENS_FILE: int32 token ids, raw. STATE_FILE: a sequence-state file of the package.
+#include "buffer.h"
+
+#include <llama.h>
+
+#define XXH_INLINE_ALL
+#include <hash/xxhash/xxhash.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fcntl.h>
+#include <iostream>
+#include <sstream>
+#include <string>
+#include <unistd.h>
+#include <vector>
+
+namespace {
+
+constexpr int32_t BATCH_SIZE  = 512;
+constexpr size_t  READ_PIECE  = 256 << 10;
+constexpr size_t  FORK_WIDTH  = 8;
+
+[[noreturn]] void fail(const std::string & why) {
+    std::fprintf(stderr, "floor: %s\n", why.c_str());
+    std::exit(1);
+}
+
+class Stopwatch {
+  public:
+    double ms() const { return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_).count(); }
+
+  private:
+    std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+struct Floor {
+    llama_model *        model = nullptr;
+    llama_context *      ctx   = nullptr;
+    llama_memory_t       memory = nullptr;
+    int32_t              vocabulary = 0;
+    std::vector<int32_t> prefix;
+    std::string          statePath;
+    Buffer               state, file, copy;
+    size_t               stateSize = 0;
+
+    llama_token greedy(int32_t row) const {
+        const float * logits = llama_get_logits_ith(ctx, row);
+        return (llama_token) (std::max_element(logits, logits + vocabulary) - logits);
+    }
+
+    // One row a token; the last of each sequence gives output.
+    void decode(std::vector<int32_t> & tokens, std::vector<int32_t> & positions, std::vector<int32_t> & sequences, std::vector<int8_t> & outputs) const {
+        std::vector<int32_t>        one(tokens.size(), 1);
+        std::vector<llama_seq_id *> ids(tokens.size());
+        for (size_t i = 0; i < ids.size(); i++) {
+            ids[i] = &sequences[i];
+        }
+        if (llama_decode(ctx, {(int32_t) tokens.size(), tokens.data(), nullptr, positions.data(), one.data(), ids.data(), outputs.data()}) != 0) {
+            fail("decode");
+        }
+        llama_synchronize(ctx);
+    }
+
+    llama_token prefillInto(int32_t sequence) const {
+        llama_token picked = 0;
+        for (size_t start = 0; start < prefix.size(); start += BATCH_SIZE) {
+            const size_t         count = std::min((size_t) BATCH_SIZE, prefix.size() - start);
+            const bool           last  = start + count == prefix.size();
+            std::vector<int32_t> tokens(prefix.begin() + (long) start, prefix.begin() + (long) (start + count)), positions(count), sequences(count, sequence);
+            std::vector<int8_t>  outputs(count, 0);
+            for (size_t i = 0; i < count; i++) {
+                positions[i] = (int32_t) (start + i);
+            }
+            outputs[count - 1] = last;
+            decode(tokens, positions, sequences, outputs);
+            picked = last ? greedy((int32_t) count - 1) : picked;
+        }
+        return picked;
+    }
+
+    double prefill() const {
+        llama_memory_clear(memory, false);
+        Stopwatch watch;
+        prefillInto(0);
+        return watch.ms();
+    }
+
+    void restore(int32_t sequence) {
+        if (llama_state_seq_set_data(ctx, state.data(), stateSize, sequence) == 0) {
+            fail("set_data");
+        }
+    }
+
+    // `width` sequences behind the same template, one token each a step.
+    double generate(size_t width, size_t steps) {
+        llama_memory_clear(memory, false);
+        restore(0);
+        std::vector<int32_t> tokens(width, prefix.back()), positions(width, (int32_t) prefix.size()), sequences(width);
+        std::vector<int8_t>  outputs(width, 1);
+        for (size_t i = 0; i < width; i++) {
+            sequences[i] = (int32_t) i;
+            if (i > 0) {
+                llama_memory_seq_cp(memory, 0, (int32_t) i, -1, -1);
+                tokens[i] = prefix[prefix.size() - 1 - i];
+            }
+        }
+        Stopwatch watch;
+        for (size_t step = 0; step < steps; step++) {
+            decode(tokens, positions, sequences, outputs);
+            for (size_t i = 0; i < width; i++) {
+                tokens[i] = greedy((int32_t) i);
+                positions[i]++;
+            }
+        }
+        return watch.ms();
+    }
+
+    double setData() {
+        llama_memory_clear(memory, false);
+        Stopwatch watch;
+        restore(0);
+        return watch.ms();
+    }
+
+    double loadFile() {
+        llama_memory_clear(memory, false);
+        std::vector<int32_t> tokens(prefix.size() + 1);
+        size_t               count = 0;
+        Stopwatch            watch;
+        if (llama_state_seq_load_file(ctx, statePath.c_str(), 0, tokens.data(), tokens.size(), &count) == 0) {
+            fail("load_file");
+        }
+        return watch.ms();
+    }
+
+    double readChecksum() {
+        Stopwatch      watch;
+        const int      fd   = open(statePath.c_str(), O_RDONLY | O_CLOEXEC);
+        XXH3_state_t * hash = XXH3_createState();
+        XXH3_128bits_reset(hash);
+        size_t done = 0;
+        for (ssize_t got; (got = read(fd, file.data() + done, std::min(READ_PIECE, file.size() - done))) > 0; done += (size_t) got) {
+            XXH3_128bits_update(hash, file.data() + done, (size_t) got);
+        }
+        volatile uint64_t digest = XXH3_128bits_digest(hash).low64;
+        (void) digest;
+        XXH3_freeState(hash);
+        close(fd);
+        if (done != file.size()) {
+            fail("read");
+        }
+        return watch.ms();
+    }
+
+    double copyBytes() {
+        Stopwatch watch;
+        std::memcpy(copy.data(), state.data(), stateSize);
+        return watch.ms();
+    }
+};
+
+Floor openFloor(char ** arguments) {
+    Floor floor;
+    llama_log_set([](ggml_log_level, const char *, void *) {}, nullptr);
+    llama_backend_init();
+    floor.model = llama_model_load_from_file(arguments[1], llama_model_default_params());
+    if (!floor.model) {
+        fail("model");
+    }
+    floor.vocabulary            = llama_vocab_n_tokens(llama_model_get_vocab(floor.model));
+    llama_context_params params = llama_context_default_params();
+    params.n_threads = params.n_threads_batch = std::atoi(arguments[2]);
+    params.n_ctx           = (uint32_t) std::atoi(arguments[3]);
+    params.n_seq_max       = (uint32_t) std::atoi(arguments[4]);
+    params.n_batch         = BATCH_SIZE;
+    params.n_ubatch        = BATCH_SIZE;
+    params.n_outputs_max   = BATCH_SIZE;
+    params.kv_unified      = true;
+    params.swa_full        = false;
+    params.no_perf         = true;
+    params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
+    floor.ctx = llama_init_from_model(floor.model, params);
+    if (!floor.ctx) {
+        fail("context");
+    }
+    floor.memory                = llama_get_memory(floor.ctx);
+    ggml_threadpool_params pool = ggml_threadpool_params_default(params.n_threads);
+    pool.poll                   = 0;
+    ggml_threadpool * threads   = ggml_threadpool_new(&pool);
+    llama_attach_threadpool(floor.ctx, threads, threads);
+
+    FILE * tokens = std::fopen(arguments[5], "rb");
+    for (int32_t token; tokens && std::fread(&token, sizeof(token), 1, tokens) == 1;) {
+        floor.prefix.push_back(token);
+    }
+    if (floor.prefix.size() < FORK_WIDTH) {
+        fail("tokens");
+    }
+    std::fclose(tokens);
+
+    floor.prefillInto(0);
+    floor.stateSize = llama_state_seq_get_size(floor.ctx, 0);
+    floor.state     = Buffer(floor.stateSize);
+    floor.copy      = Buffer(floor.stateSize);
+    llama_state_seq_get_data(floor.ctx, floor.state.data(), floor.stateSize, 0);
+    floor.statePath   = arguments[6];
+    FILE * stateFile = std::fopen(arguments[6], "rb");
+    if (!stateFile) {
+        fail("state file");
+    }
+    std::fseek(stateFile, 0, SEEK_END);
+    floor.file = Buffer((size_t) std::ftell(stateFile));
+    std::fclose(stateFile);
+    return floor;
+}
+
+}  // namespace
+
+int main(int count, char ** arguments) {
+    if (count != 7) {
+        fail("expected MODEL THREADS KV_CELLS SEQUENCES TOKENS_FILE STATE_FILE");
+    }
+    Floor floor = openFloor(arguments);
+    std::cout << "ready" << std::endl;
+    for (std::string line; std::getline(std::cin, line);) {
+        std::istringstream words(line);
+        std::string        command;
+        size_t             steps = 0;
+        words >> command >> steps;
+        const double ms = command == "prefill"      ? floor.prefill()
+                        : command == "decode"       ? floor.generate(1, steps)
+                        : command == "decode8"      ? floor.generate(FORK_WIDTH, steps)
+                        : command == "setData"      ? floor.setData()
+                        : command == "loadFile"     ? floor.loadFile()
+                        : command == "readChecksum" ? floor.readChecksum()
+                        : command == "memcpy"       ? floor.copyBytes()
+                                                    : -1;
+        if (ms < 0) {
+            fail("unknown command " + command);
+        }
+        std::cout << ms << std::endl;
+    }
+    _exit(0);
+}
