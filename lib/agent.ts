@@ -78,6 +78,7 @@ interface Parts extends SessionServices {
 export class AgentServer {
   readonly #parts: Parts;
   readonly #sessions = new Set<Session>();
+  readonly #abort = new AbortController();
   #closing: Promise<void> | undefined;
 
   private constructor(parts: Parts) {
@@ -155,6 +156,7 @@ export class AgentServer {
         templateReason: boundary.reason,
         useCache: options.templateCache ?? true,
         signal: options.signal,
+        onMismatch: (mismatched) => templates.forget(mismatched),
         onClosed: () => this.#sessions.delete(session),
       },
       begin,
@@ -189,6 +191,7 @@ export class AgentServer {
 
   async #closeParts(): Promise<void> {
     const { cache, engine, model } = this.#parts;
+    this.#abort.abort();
     await Promise.all([...this.#sessions].map((session) => session.close()));
     await cache.close();
     await engine.close();
@@ -281,13 +284,37 @@ function checkTools(value: unknown): string | undefined {
   }
   const names = new Set<string>();
   for (const tool of value as Partial<ToolDefinition>[]) {
-    if (typeof tool?.name !== 'string' || tool.name === '') {
-      return 'an array of tools, each with a non-empty `name`';
+    const problem = checkTool(tool);
+    if (problem !== undefined) {
+      return `an array of tools, each with ${problem}`;
     }
-    if (names.has(tool.name)) {
-      return `an array of tools with names of their own ("${tool.name}" is there twice)`;
+    const name = tool.name as string;
+    if (names.has(name)) {
+      return `an array of tools with names of their own ("${name}" is there twice)`;
     }
-    names.add(tool.name);
+    names.add(name);
   }
   return undefined;
+}
+
+/** @returns what a tool has to have and this one has not */
+function checkTool(tool: Partial<ToolDefinition> | null): string | undefined {
+  if (typeof tool?.name !== 'string' || tool.name === '') {
+    return 'a non-empty `name`';
+  }
+  if (tool.description !== undefined && typeof tool.description !== 'string') {
+    return 'a string as `description`';
+  }
+  if (tool.parameters !== undefined && !isJsonObject(tool.parameters)) {
+    return '`parameters` that are a JSON Schema object';
+  }
+  return undefined;
+}
+
+function isJsonObject(value: unknown): boolean {
+  try {
+    return typeof value === 'object' && value !== null && JSON.stringify(value).startsWith('{');
+  } catch {
+    return false; // circular, or a bigint
+  }
 }

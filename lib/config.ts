@@ -1,6 +1,6 @@
 // Options: their types, their defaults, and the one place where they are checked.
 import { availableParallelism } from 'node:os';
-import { HeadstartError } from './errors.js';
+import { type ErrorCode, HeadstartError } from './errors.js';
 
 /** How the KV cache is laid out. */
 export type KvLayout =
@@ -118,26 +118,28 @@ const MODEL_CHECKS: Record<keyof ModelConfig, Check> = {
 /**
  * Checks an options object against its known fields, and names the nearest for one that is not known.
  *
- * @throws HeadstartError `CONFIG_INVALID`.
+ * @throws HeadstartError `code`.
  */
-export function checkOptions(options: unknown, checks: Record<string, Check | undefined>, where: string): void {
+export function checkOptions(
+  options: unknown,
+  checks: Record<string, Check | undefined>,
+  where: string,
+  code: ErrorCode = 'CONFIG_INVALID',
+): void {
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw new HeadstartError('CONFIG_INVALID', `Expected ${where} to be an object, got ${describe(options)}`);
+    throw new HeadstartError(code, `Expected ${where} to be an object, got ${describe(options)}`);
   }
   for (const [name, value] of Object.entries(options)) {
     if (!Object.hasOwn(checks, name)) {
       const nearest = nearestName(name, Object.keys(checks));
       throw new HeadstartError(
-        'CONFIG_INVALID',
+        code,
         `Unknown option \`${name}\` in ${where}${nearest ? `: did you mean \`${nearest}\`?` : ''}`,
       );
     }
     const expected = value === undefined ? undefined : checks[name]?.(value);
     if (expected !== undefined) {
-      throw new HeadstartError(
-        'CONFIG_INVALID',
-        `Expected \`${name}\` in ${where} to be ${expected}, got ${describe(value)}`,
-      );
+      throw new HeadstartError(code, `Expected \`${name}\` in ${where} to be ${expected}, got ${describe(value)}`);
     }
   }
 }
@@ -151,6 +153,7 @@ export function resolveModelConfig(config: ModelConfig): ResolvedModelConfig {
   const given = Object.fromEntries(
     Object.entries(config).filter(([, value]) => value !== undefined),
   ) as unknown as ModelConfig;
+  requireNoContradiction(given);
   const nThreads = given.nThreads ?? availableParallelism();
   const kvLayout = given.kvLayout ?? 'unified';
   return Object.freeze({
@@ -173,6 +176,27 @@ export function resolveModelConfig(config: ModelConfig): ResolvedModelConfig {
     maxResidentTemplates: kvLayout === 'split' ? 0 : (given.maxResidentTemplates ?? 4),
     source: typeof given.source === 'string' ? { type: 'local' as const, path: given.source } : given.source,
   });
+}
+
+/** What can be told without the model. */
+function requireNoContradiction({
+  kvLayout,
+  maxResidentTemplates,
+  valueType = 'f16',
+  flashAttention,
+}: ModelConfig): void {
+  if (kvLayout === 'split' && maxResidentTemplates) {
+    throw new HeadstartError(
+      'CONFIG_INVALID',
+      `Expected \`maxResidentTemplates\` to be 0 or absent with \`kvLayout\` "split", got ${maxResidentTemplates}: sessions fork templates only in a unified KV cache`,
+    );
+  }
+  if (flashAttention === false && !['f32', 'f16', 'bf16'].includes(valueType)) {
+    throw new HeadstartError(
+      'CONFIG_INVALID',
+      `Expected \`valueType\` to be f32, f16 or bf16 with \`flashAttention\` off, got "${valueType}"`,
+    );
+  }
 }
 
 /**

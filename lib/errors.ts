@@ -18,6 +18,18 @@ export type ErrorCode =
   | 'JSON_TOO_DEEP'
   | 'TEXT_TOO_LONG'
   | 'TEXT_UNBREAKABLE'
+  | 'LORA_NOT_FOUND'
+  | 'LORA_INVALID'
+  // samplers, grammars, schemas and replies
+  | 'GRAMMAR_INVALID'
+  | 'GRAMMAR_DEAD_END'
+  | 'NO_CANDIDATES'
+  | 'LOGITS_INVALID'
+  | 'SAMPLER_BUSY'
+  | 'SAMPLER_DEAD'
+  | 'SAMPLER_FAILED'
+  | 'SCHEMA_INVALID'
+  | 'REPLY_INVALID'
   // contexts, batches and sequences
   | 'CONTEXT_FAILED'
   | 'CONTEXT_FULL'
@@ -51,10 +63,16 @@ export type ErrorCode =
 export class HeadstartError extends Error {
   override readonly name = 'HeadstartError';
   readonly code: ErrorCode;
+  /** Of a decode in which a sampler failed: the tokens of all its output rows, -1 for those whose sampler did. */
+  declare readonly picks?: Int32Array;
 
-  constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
-    super(message, options);
+  constructor(code: ErrorCode, message: string, options: { cause?: unknown; picks?: Int32Array } = {}) {
+    const { picks, ...rest } = options;
+    super(message, rest);
     this.code = code;
+    if (picks !== undefined) {
+      this.picks = picks;
+    }
   }
 
   /** True for errors of this class, of this or another copy of the package; with `code`, only for that code. */

@@ -48,7 +48,7 @@ export class DiskStore {
   }
 
   /** Entries known to be in the directory. */
-  get entryCount(): number {
+  get entries(): number {
     return this.#entries.size;
   }
 

@@ -3,7 +3,9 @@ import type { SequenceState } from '../native/state.js';
 /** The memory tier: verified states by key, least recently used out first, within a budget of bytes. */
 export class MemoryStore {
   readonly #maxBytes: number;
+  /** Least recently used first. */
   readonly #states = new Map<string, SequenceState>();
+  readonly #tokenCounts = new Map<string, number>();
   #bytes = 0;
 
   constructor(maxBytes: number) {
@@ -16,6 +18,11 @@ export class MemoryStore {
 
   get count(): number {
     return this.#states.size;
+  }
+
+  /** Of each state held, by key. */
+  tokenCounts(): ReadonlyMap<string, number> {
+    return this.#tokenCounts;
   }
 
   get(key: string): SequenceState | undefined {
@@ -33,6 +40,7 @@ export class MemoryStore {
       return false;
     }
     this.#states.set(key, state);
+    this.#tokenCounts.set(key, state.tokens.length);
     this.#bytes += state.byteLength;
     for (const [oldest] of this.#states) {
       if (this.#bytes <= this.#maxBytes) {
@@ -47,6 +55,7 @@ export class MemoryStore {
     const state = this.#states.get(key);
     if (state !== undefined) {
       this.#states.delete(key);
+      this.#tokenCounts.delete(key);
       this.#bytes -= state.byteLength;
       state.close();
     }

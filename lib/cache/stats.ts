@@ -28,7 +28,7 @@ export interface StartReport {
   reason?: string;
 }
 
-/** Totals. `entries` and `totalTokens` count the cache directory (or the memory tier where there is none). */
+/** Totals. `entries` and `totalTokens` count the cache directory, or what this process holds where there is none. */
 export interface TemplateCacheStats {
   entries: number;
   totalTokens: number;

@@ -70,7 +70,7 @@ export class TemplateCache {
   readonly #filling = new Map<string, Promise<void>>();
   readonly #saving = new Set<Promise<void>>();
   readonly #keys = new WeakMap<Int32Array, string>();
-  #closed = false;
+  readonly #closing = new AbortController();
 
   private constructor(options: TemplateCacheOptions) {
     this.#engine = options.engine;
@@ -104,14 +104,18 @@ export class TemplateCache {
       throw new HeadstartError('INVALID_ARGUMENT', 'Expected a template of at least one token');
     }
     const key = options.cache === false ? '' : this.#keyOf(tokens);
+    // One of its own for each start: many may wait at the same time, and a signal warns of its eleventh listener.
+    const signal = AbortSignal.any([...(options.signal ? [options.signal] : []), this.#closing.signal]);
     try {
-      const filled =
-        key === '' ? await this.#bypass(sequence, tokens, options) : await this.#fill(key, sequence, tokens, options);
+      const filled = await (key === ''
+        ? this.#bypass(sequence, tokens, signal)
+        : this.#fill(key, sequence, tokens, signal));
       this.#stats.count(filled.tier);
       const cachedTokens = filled.tier === 'miss' || filled.tier === 'bypass' ? 0 : tokens.length;
       return { templateTokens: tokens.length, cachedTokens, ...filled, key, ms: performance.now() - begin };
     } catch (error) {
       await this.#engine.context.removeSequence(sequence).catch(() => undefined);
+      this.#requireOpen();
       throw error;
     }
   }
@@ -124,10 +128,10 @@ export class TemplateCache {
   stats(): TemplateCacheStats {
     const { hits, misses, hitRate, hitsByTier, bypasses, corruptions, saves, failedSaves, prefixMismatches } =
       this.#stats;
-    const residentTokens = [...this.#residents.values()].reduce((total, resident) => total + resident.tokens.length, 0);
+    const { entries, totalTokens } = this.#disk ?? this.#held();
     return {
-      entries: this.#disk?.entryCount ?? this.#residents.size,
-      totalTokens: this.#disk?.totalTokens ?? residentTokens,
+      entries,
+      totalTokens,
       hits,
       misses,
       hitRate,
@@ -148,12 +152,21 @@ export class TemplateCache {
     await Promise.all(this.#saving);
   }
 
-  /** Refuses new starts, finishes saves, frees the memory tier. Idempotent. Close it before its engine. */
+  /** Ends starts under way, finishes saves, frees the memory tier. Idempotent. Close it before its engine. */
   async close(): Promise<void> {
-    this.#closed = true;
+    this.#closing.abort();
     await Promise.allSettled(this.#filling.values());
     await this.flush();
     this.#memory.clear();
+  }
+
+  /** Templates that this process holds, in the KV cache or in memory. */
+  #held(): { entries: number; totalTokens: number } {
+    const tokens = new Map(this.#memory.tokenCounts());
+    for (const [key, resident] of this.#residents) {
+      tokens.set(key, resident.tokens.length);
+    }
+    return { entries: tokens.size, totalTokens: [...tokens.values()].reduce((total, count) => total + count, 0) };
   }
 
   #keyOf(tokens: Int32Array): string {
@@ -165,46 +178,43 @@ export class TemplateCache {
     return key;
   }
 
-  async #bypass(sequence: number, tokens: Int32Array, options: StartOptions): Promise<Filled> {
-    await this.#engine.prefill(sequence, tokens, 0, options);
+  async #bypass(sequence: number, tokens: Int32Array, signal: AbortSignal): Promise<Filled> {
+    await this.#engine.prefill(sequence, tokens, 0, { signal });
     await this.#settleWindow(sequence, tokens);
     return { tier: 'bypass', bytes: 0, reason: 'the cache was switched off for this start' };
   }
 
-  async #fill(key: string, sequence: number, tokens: Int32Array, options: StartOptions): Promise<Filled> {
+  async #fill(key: string, sequence: number, tokens: Int32Array, signal: AbortSignal): Promise<Filled> {
     if (this.#engine.residents.size === 0) {
       return this.#once(
         key,
-        options,
-        () => this.#load(key, sequence, tokens, options),
-        () => this.#fill(key, sequence, tokens, options),
+        signal,
+        () => this.#load(key, sequence, tokens, signal),
+        () => this.#fill(key, sequence, tokens, signal),
       );
     }
     const resident = this.#residents.get(key);
-    if (resident !== undefined && !resident.busy && sameTokens(resident.tokens, tokens)) {
+    if (resident !== undefined && sameTokens(resident.tokens, tokens)) {
       return this.#fork(resident, sequence, { tier: 'resident', bytes: 0 });
     }
     return this.#once(
       key,
-      options,
-      async () => {
-        const { made, filled } = await this.#makeResident(key, tokens, options);
-        return this.#fork(made, sequence, filled);
-      },
-      () => this.#fill(key, sequence, tokens, options),
+      signal,
+      () => this.#forkNew(key, sequence, tokens, signal),
+      () => this.#fill(key, sequence, tokens, signal),
     );
   }
 
   /** Runs `first` if nobody fills this key now; else waits for who does, however that ends, and runs `then`. */
   async #once(
     key: string,
-    options: StartOptions,
+    signal: AbortSignal,
     first: () => Promise<Filled>,
     then: () => Promise<Filled>,
   ): Promise<Filled> {
     const other = this.#filling.get(key);
     if (other !== undefined) {
-      await abortable(other, options.signal);
+      await abortable(other, signal);
       return then();
     }
     const mine = first();
@@ -226,39 +236,37 @@ export class TemplateCache {
     return filled;
   }
 
-  /** Fills a sequence that sessions can fork; waits while all of them are being filled. */
-  async #makeResident(
-    key: string,
-    tokens: Int32Array,
-    options: StartOptions,
-  ): Promise<{ made: Resident; filled: Filled }> {
+  /** Fills a sequence that sessions can fork, and forks it; waits while all of them are being filled. */
+  async #forkNew(key: string, sequence: number, tokens: Int32Array, signal: AbortSignal): Promise<Filled> {
     const { residents } = this.#engine;
     const made = new Resident(tokens, () => this.#residents.delete(key));
-    made.sequence = await residents.lease(made, options.signal);
+    made.sequence = await residents.lease(made, signal);
     try {
-      const filled = await this.#load(key, made.sequence, tokens, options);
+      const filled = await this.#load(key, made.sequence, tokens, signal);
+      await this.#fork(made, sequence, filled);
       this.#residents.set(key, made);
-      return { made, filled };
+      return filled;
     } catch (error) {
       residents.release(made.sequence);
       throw error;
     } finally {
       made.busy = false;
-      // Behind the fork that our caller asks for next: eviction queues up after it.
-      setImmediate(() => residents.idle());
+      residents.idle();
     }
   }
 
   /** Memory, else disk, else prefill. */
-  async #load(key: string, sequence: number, tokens: Int32Array, options: StartOptions): Promise<Filled> {
-    const held = this.#memory.get(key);
+  async #load(key: string, sequence: number, tokens: Int32Array, signal: AbortSignal): Promise<Filled> {
+    const held = this.#memory.get(key)?.share(); // the store may drop its own meanwhile
     if (held !== undefined) {
       const bytes = held.byteLength;
-      if ((await this.#restore(sequence, held)) === undefined) {
+      const problem = await this.#restore(sequence, held);
+      held.close();
+      if (problem === undefined) {
         return { tier: 'memory', bytes };
       }
     }
-    const found = await this.#disk?.read(key, tokens, options.signal);
+    const found = await this.#disk?.read(key, tokens, signal);
     if (found?.state !== undefined) {
       const problem = await this.#restore(sequence, found.state);
       if (problem === undefined) {
@@ -266,13 +274,13 @@ export class TemplateCache {
         return { tier: 'disk', bytes: found.bytes };
       }
       found.state.close();
-      return this.#prefill(key, sequence, tokens, options, `not restored: ${problem}`);
+      return this.#prefill(key, sequence, tokens, signal, `not restored: ${problem}`);
     }
     if (found?.corrupt) {
       this.#stats.corruptions++;
       this.#logger?.('warn', `template cache: entry set aside, ${found.reason}`);
     }
-    return this.#prefill(key, sequence, tokens, options, found?.reason ?? 'absent');
+    return this.#prefill(key, sequence, tokens, signal, found?.reason ?? 'absent');
   }
 
   /** @returns what was wrong, or undefined once the state is in the sequence */
@@ -294,11 +302,11 @@ export class TemplateCache {
     key: string,
     sequence: number,
     tokens: Int32Array,
-    options: StartOptions,
+    signal: AbortSignal,
     reason: string,
   ): Promise<Filled> {
     const begin = performance.now();
-    await this.#engine.prefill(sequence, tokens, 0, options);
+    await this.#engine.prefill(sequence, tokens, 0, { signal });
     const prefillMs = performance.now() - begin;
     const state = await this.#capture(sequence, tokens);
     if (state !== undefined) {
@@ -336,7 +344,7 @@ export class TemplateCache {
 
   async #replace(sequence: number, state: SequenceState): Promise<void> {
     await this.#engine.context.removeSequence(sequence);
-    await this.#engine.context.restoreSequence(sequence, state);
+    await this.#engine.withRoom(() => this.#engine.context.restoreSequence(sequence, state));
   }
 
   /** Writes in the background: the first session is already running. */
@@ -380,17 +388,14 @@ export class TemplateCache {
   }
 
   #requireOpen(): void {
-    if (this.#closed) {
+    if (this.#closing.signal.aborted) {
       throw new HeadstartError('CLOSED', 'Expected an open template cache, but it was closed');
     }
   }
 }
 
 /** Waits for `promise` (which never rejects), or throws `ABORTED` as soon as the signal fires. */
-async function abortable(promise: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
-  if (signal === undefined) {
-    return promise;
-  }
+async function abortable(promise: Promise<void>, signal: AbortSignal): Promise<void> {
   throwIfAborted(signal);
   let onAbort: (() => void) | undefined;
   const aborted = new Promise<void>((resolve) => {

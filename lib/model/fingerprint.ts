@@ -1,7 +1,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import { HeadstartError } from '../errors.js';
-import { addon } from '../native/addon.js';
+import { addon, throwIfAborted } from '../native/addon.js';
 
 /** Bytes read at each of two places of every tensor. */
 const SAMPLE_BYTES = 4096;
@@ -20,7 +20,7 @@ export async function fingerprintModel(
 ): Promise<string> {
   const hash = createHash('sha256');
   for (const shard of shardPaths(path)) {
-    options.signal?.throwIfAborted();
+    throwIfAborted(options.signal);
     await hashShard(shard, hash);
   }
   return hash.digest('hex');

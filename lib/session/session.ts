@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { StartReport } from '../cache/stats.js';
 import type { TemplateCache } from '../cache/template-cache.js';
+import { checkOptions } from '../config.js';
 import type { Engine } from '../engine/engine.js';
 import type { SequenceHolder } from '../engine/sequences.js';
 import { HeadstartError } from '../errors.js';
@@ -27,7 +28,9 @@ export interface SessionSetup {
   templateReason?: string | undefined;
   useCache: boolean;
   signal?: AbortSignal | undefined;
-  onClosed: () => void;
+  /** The template was not how the first prompt began. */
+  onMismatch: (source: TemplateSource) => void;
+  onClosed: (session: Session) => void;
 }
 
 /**
@@ -44,7 +47,9 @@ export class Session implements SequenceHolder {
   #held: number[] = [];
   #sequence: number | undefined;
   #report!: StartReport;
-  #turn: Promise<void> | undefined;
+  /** The step of a turn that runs now. A turn whose consumer does not ask for more runs none, and holds up nobody. */
+  #step: Promise<unknown> | undefined;
+  #mismatched = false;
   #busy = true;
 
   private constructor(services: SessionServices, setup: SessionSetup) {
@@ -127,28 +132,32 @@ export class Session implements SequenceHolder {
       );
     }
     this.#setBusy(true);
-    let ended: (() => void) | undefined;
-    this.#turn = new Promise((resolve) => {
-      ended = resolve;
-    });
     const signal = options.signal ? AbortSignal.any([options.signal, this.#closing.signal]) : this.#closing.signal;
+    const turn = this.#takeTurn(message, maxTokens, signal);
     try {
-      yield* this.#takeTurn(message, maxTokens, signal);
+      for (;;) {
+        const step = turn.next();
+        this.#step = step.catch(() => undefined);
+        const { done, value } = await step;
+        if (done) {
+          return;
+        }
+        yield value;
+      }
     } catch (error) {
       throw this.#turnFailure(error);
     } finally {
       this.#setBusy(false);
-      ended?.();
     }
   }
 
-  /** Ends a turn that runs and gives the sequence back. Idempotent. */
+  /** Ends a turn that runs and gives the sequence back; the turn's stream throws `CLOSED`. Idempotent. */
   async close(): Promise<void> {
     if (!this.closed) {
       this.#closing.abort(new HeadstartError('CLOSED', 'The session was closed'));
-      this.#setup.onClosed();
+      this.#setup.onClosed(this);
     }
-    await this.#turn;
+    await this.#step; // no later one gets past the signal
     this.#release();
   }
 
@@ -165,15 +174,15 @@ export class Session implements SequenceHolder {
     const begin = performance.now();
     throwIfAborted(signal);
     const messages: ChatMessage[] = [...this.#messages, { role: 'user', content: message }];
-    const { tokens: prompt } = await renderer.prompt(this.#setup.source, messages);
+    const { tokens: prompt } = await this.#take(renderer.prompt(this.#setup.source, messages));
     if (prompt.length >= contextSize) {
       throw new HeadstartError(
         'CONTEXT_FULL',
         `The conversation has ${prompt.length} tokens and leaves no room for a reply in a context of ${contextSize}: raise \`contextSize\` or start a new session`,
       );
     }
-    const cachedTokens = await this.#align(prompt, signal);
-    let token = await this.#decode(prompt.slice(cachedTokens), signal);
+    const cachedTokens = await this.#take(this.#align(prompt, signal));
+    let token = await this.#decode(prompt.slice(this.#held.length), signal);
     const firstTokenMs = performance.now() - begin;
 
     const decoder = new TextDecoder();
@@ -191,57 +200,83 @@ export class Session implements SequenceHolder {
         reason = 'length';
         break;
       }
-      token = await this.#decode(Int32Array.of(token), signal);
+      token = await this.#take(this.#decode(Int32Array.of(token), signal));
     }
-    const rest = decoder.decode();
+    const rest = reason === 'stop' ? decoder.decode() : ''; // a character that `maxTokens` cut in two is left out
     if (rest !== '') {
       text += rest;
       yield { type: 'text', text: rest };
     }
-    this.#messages.push({ role: 'user', content: message }, { role: 'assistant', content: text });
+    this.#messages.push(
+      Object.freeze({ role: 'user', content: message }),
+      Object.freeze({ role: 'assistant', content: text }),
+    );
     const generationMs = performance.now() - begin - firstTokenMs;
     const tokensPerSecond = completionTokens > 1 ? ((completionTokens - 1) * 1000) / generationMs : 0;
     const usage: Usage = { promptTokens: prompt.length, cachedTokens, completionTokens, firstTokenMs, tokensPerSecond };
     yield { type: 'finish', reason, usage };
   }
 
+  #take<T>(step: Promise<T>): Promise<T> {
+    this.#step = step;
+    return step;
+  }
+
   async #decode(tokens: Int32Array, signal: AbortSignal): Promise<number> {
     return this.#services.engine.prefill(this.#requireSequence(), tokens, this.#held.length, {
       signal,
-      onDecoded: (decoded) => this.#held.push(...decoded),
+      onDecoded: (decoded) => {
+        for (const each of decoded) {
+          this.#held.push(each);
+        }
+      },
     });
   }
 
-  /** Makes the sequence hold a true prefix of the prompt, as long as possible, but at least a token short of it. */
+  /**
+   * Makes the sequence hold a true prefix of the prompt, as long as possible, but at least a token short of it.
+   *
+   * @returns how many of those tokens did not have to be computed for it
+   */
   async #align(prompt: Int32Array, signal: AbortSignal): Promise<number> {
-    const { engine, cache } = this.#services;
-    const { template } = this.#setup;
+    const { engine } = this.#services;
+    this.#checkTemplate(prompt);
     if (this.#sequence === undefined) {
       this.#sequence = await engine.sessions.lease(this, signal);
-      if (isPrefix(template, prompt)) {
-        await this.#startFromTemplate(signal);
-      }
+      return this.#restart(prompt, signal);
     }
-    if (template.length > 0 && this.#held.length === template.length && !isPrefix(template, prompt)) {
-      cache.countPrefixMismatch();
-      this.#report.reason = 'the first prompt did not begin with the template';
-    }
-    const sequence = this.#sequence;
     const shared = Math.min(commonPrefixLength(this.#held, prompt), prompt.length - 1);
     if (shared === this.#held.length) {
       return shared;
     }
     if (engine.canTrim) {
-      await engine.context.removeSequence(sequence, shared);
+      await engine.context.removeSequence(this.#sequence, shared);
       this.#held.length = shared;
       return shared;
     }
-    await engine.context.removeSequence(sequence);
+    await engine.context.removeSequence(this.#sequence);
     this.#held = [];
-    if (template.length < prompt.length && isPrefix(template, prompt)) {
-      await this.#startFromTemplate(signal);
+    return this.#restart(prompt, signal);
+  }
+
+  /** What was assumed of the chat template may be wrong: the first prompt shows it. */
+  #checkTemplate(prompt: Int32Array): void {
+    const { source, template, onMismatch } = this.#setup;
+    if (this.#messages.length === 0 && !this.#mismatched && !isPrefix(template, prompt)) {
+      this.#mismatched = true;
+      this.#report.reason = 'the first prompt did not begin with the template';
+      this.#services.cache.countPrefixMismatch();
+      onMismatch(source);
     }
-    return this.#held.length;
+  }
+
+  /** Puts the template into the empty sequence where the prompt goes on from it; returns what that did not compute. */
+  async #restart(prompt: Int32Array, signal: AbortSignal): Promise<number> {
+    const { template } = this.#setup;
+    if (template.length >= prompt.length || !isPrefix(template, prompt)) {
+      return 0;
+    }
+    return (await this.#startFromTemplate(signal)).cachedTokens;
   }
 
   async #startFromTemplate(signal: AbortSignal | undefined): Promise<StartReport> {
@@ -262,14 +297,14 @@ export class Session implements SequenceHolder {
     return report;
   }
 
-  /** After an abort the sequence is what `#held` says; after anything else nothing is known of it. */
+  /** After an abort the sequence is what `#held` says; after anything else nothing is known of it. `close` releases it itself. */
   #turnFailure(error: unknown): unknown {
-    if (HeadstartError.isInstance(error, 'ABORTED')) {
-      return this.closed
-        ? new HeadstartError('CLOSED', 'The session was closed during its turn', { cause: error })
-        : error;
+    if (this.closed) {
+      return new HeadstartError('CLOSED', 'The session was closed during its turn', { cause: error });
     }
-    this.#release();
+    if (!HeadstartError.isInstance(error, 'ABORTED')) {
+      this.#release();
+    }
     return error;
   }
 
@@ -305,14 +340,19 @@ export class Session implements SequenceHolder {
   }
 }
 
+const SEND_CHECKS = {
+  maxTokens: (value: unknown) =>
+    value === Number.POSITIVE_INFINITY || (Number.isSafeInteger(value) && (value as number) >= 1)
+      ? undefined
+      : 'an integer from 1 up',
+  signal: (value: unknown) => (value instanceof AbortSignal ? undefined : 'an AbortSignal'),
+};
+
 /** @returns the most tokens to generate */
 function checkTurn(message: string, options: SendOptions): number {
   if (typeof message !== 'string') {
     throw new HeadstartError('INVALID_ARGUMENT', `Expected the message to be a string, got ${typeof message}`);
   }
-  const { maxTokens = Number.POSITIVE_INFINITY } = options;
-  if (maxTokens !== Number.POSITIVE_INFINITY && (!Number.isSafeInteger(maxTokens) || maxTokens < 1)) {
-    throw new HeadstartError('INVALID_ARGUMENT', `Expected \`maxTokens\` to be an integer from 1 up, got ${maxTokens}`);
-  }
-  return maxTokens;
+  checkOptions(options, SEND_CHECKS, 'the send options', 'INVALID_ARGUMENT');
+  return options.maxTokens ?? Number.POSITIVE_INFINITY;
 }

@@ -28,6 +28,9 @@ export interface Prompt {
   tokens: Int32Array;
 }
 
+/** A tool's name that no chat template holds. */
+const TOOL_PROBE = 'headstart_probe_8d1f';
+
 /**
  * Renders conversations with one model and chat template.
  *
@@ -38,7 +41,8 @@ export class Renderer {
   readonly chatTemplate: string;
   readonly #model: Model;
   readonly #override: string | undefined;
-  #describesTools: boolean | undefined;
+  /** Whether the chat template describes tools: with and without a system prompt. */
+  readonly #toolSupport = new Map<boolean, boolean>();
 
   /** @param override a chat template instead of the model's own */
   constructor(model: Model, override?: string) {
@@ -62,17 +66,22 @@ export class Renderer {
 
   async #text(source: TemplateSource, messages: readonly ChatMessage[]): Promise<string> {
     const tools = source.tools ?? [];
-    if (tools.length === 0 || this.#describesTools === false) {
-      return this.#render(withToolsInSystemPrompt(source), messages, []);
+    if (tools.length > 0 && (await this.#describesTools(source.systemPrompt !== undefined))) {
+      return this.#render(source, messages, tools);
     }
-    const text = await this.#render(source, messages, tools);
-    if (this.#describesTools === undefined) {
-      this.#describesTools = tools.every((tool) => text.includes(tool.name));
-      if (!this.#describesTools) {
-        return this.#text(source, messages);
-      }
+    return this.#render(withToolsInSystemPrompt(source), messages, []);
+  }
+
+  /** Asked with a tool whose name stands nowhere else. The answer may differ without a system prompt. */
+  async #describesTools(withSystemPrompt: boolean): Promise<boolean> {
+    let known = this.#toolSupport.get(withSystemPrompt);
+    if (known === undefined) {
+      const source = { systemPrompt: withSystemPrompt ? 'probe' : undefined };
+      const text = await this.#render(source, [{ role: 'user', content: 'probe' }], [{ name: TOOL_PROBE }]);
+      known = text.includes(TOOL_PROBE);
+      this.#toolSupport.set(withSystemPrompt, known);
     }
-    return text;
+    return known;
   }
 
   async #render(

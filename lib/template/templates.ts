@@ -52,6 +52,15 @@ export class Templates {
     return found;
   }
 
+  /** A conversation did not begin with what was found: the next search probes again. */
+  forget(source: TemplateSource): void {
+    this.#remembered.delete(this.#name(source));
+    const lesson = this.#lessonPath(source);
+    if (lesson !== undefined) {
+      rm(lesson, { force: true }).catch(() => undefined);
+    }
+  }
+
   #name(source: TemplateSource): string {
     const today = this.#renderer.usesClock ? new Date().toDateString() : '';
     return sha256(JSON.stringify([source.systemPrompt ?? null, source.tools ?? [], today]));

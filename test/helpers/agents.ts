@@ -1,0 +1,73 @@
+// Agents on real models in directories of their own, closed and removed when their test ends.
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type AgentOptions, AgentServer, type ModelConfig, type Reply, type Session } from 'llama-headstart';
+import { onTestFinished } from 'vitest';
+import { type MicroModelName, microModel } from './models.js';
+import { SYSTEM_PROMPT } from './prompts.js';
+
+/** An empty directory that goes when the test ends. */
+export async function temporaryDirectory(): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'headstart-test-'));
+  onTestFinished(() => rm(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+/**
+ * Where a session's cells sit, beside whose, and in how large pieces it was read changes the last digits: with these
+ * settings so little that no greedy choice of a micro model hangs on it.
+ */
+export const EXACT = { keyType: 'f32', valueType: 'f32', flashAttention: false } as const;
+
+export type AgentSettings = Partial<ModelConfig> & { name?: MicroModelName } & Omit<AgentOptions, 'model'>;
+
+/** The options of an agent on a micro model; `dense` where none is named, and no cache directory. */
+export function agentOptions(settings: AgentSettings = {}): AgentOptions {
+  const { name = 'dense', systemPrompt = SYSTEM_PROMPT, tools, logger, onProgress, signal, ...model } = settings;
+  return {
+    model: {
+      source: microModel(name),
+      cacheDir: null,
+      contextSize: 1024,
+      nThreads: 1, // a micro model gains nothing from more, and loses much on a busy machine
+      minFreeDiskBytes: 0,
+      ...model,
+    },
+    systemPrompt,
+    ...(tools && { tools }),
+    ...(logger && { logger }),
+    ...(onProgress && { onProgress }),
+    ...(signal && { signal }),
+  };
+}
+
+export async function startAgent(settings: AgentSettings = {}): Promise<AgentServer> {
+  const agent = await AgentServer.initialize(agentOptions(settings));
+  onTestFinished(() => agent.close());
+  return agent;
+}
+
+/** What a fresh agent without any cache says to these messages in one session. */
+export async function uncachedReplies(settings: AgentSettings, messages: string[], maxTokens = 24): Promise<string[]> {
+  const agent = await AgentServer.initialize(agentOptions({ ...settings, cacheDir: null }));
+  try {
+    const session = await agent.createSession({ templateCache: false });
+    return await replies(session, messages, maxTokens);
+  } finally {
+    await agent.close();
+  }
+}
+
+export async function replies(session: Session, messages: string[], maxTokens = 24): Promise<string[]> {
+  const texts: string[] = [];
+  for (const message of messages) {
+    texts.push((await session.send(message, { maxTokens })).text);
+  }
+  return texts;
+}
+
+/** Without what differs between two runs of the same. */
+export function withoutTimes({ text, finishReason, usage }: Reply) {
+  return { text, finishReason, promptTokens: usage.promptTokens, completionTokens: usage.completionTokens };
+}

@@ -1,0 +1,71 @@
+// Runs a script against the compiled package in a process of its own: what a crash, a hang or a stray line does to a user.
+import { spawn } from 'node:child_process';
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+
+/** Long after any child should have ended: a hang becomes a failure that says so. */
+const HANG_MS = 100_000;
+
+export interface ChildResult {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** What a child that ends as it should looks like; compare with `toEqual`. */
+export const CLEAN: ChildResult = { code: 0, signal: null, stdout: '', stderr: '' };
+
+/**
+ * @param script relative to test/, an ES module that imports `llama-headstart/native` (the package's own dist)
+ */
+export function runChild(
+  script: string,
+  args: readonly string[] = [],
+  options: { nodeArgs?: readonly string[]; cwd?: string } = {},
+): Promise<ChildResult> {
+  requireFreshDist();
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [...(options.nodeArgs ?? []), join(root, 'test', script), ...args], {
+      cwd: options.cwd ?? root,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      // Vitest's own settings must not reach the child.
+      env: { ...process.env, NODE_OPTIONS: '' },
+    });
+    let stdout = '';
+    let stderr = '';
+    child.stdout.setEncoding('utf8').on('data', (text) => {
+      stdout += text;
+    });
+    child.stderr.setEncoding('utf8').on('data', (text) => {
+      stderr += text;
+    });
+    const hang = setTimeout(() => {
+      stderr += '\nThe child hung and was killed';
+      child.kill('SIGKILL');
+    }, HANG_MS);
+    child.on('error', reject);
+    child.on('close', (code, signal) => {
+      clearTimeout(hang);
+      resolve({ code, signal, stdout, stderr });
+    });
+  });
+}
+
+let checked = false;
+
+/** `npm test` compiles lib before; a stale dist would test yesterday's code. */
+function requireFreshDist(): void {
+  if (checked) return;
+  const sources = readdirSync(join(root, 'lib', 'native')).map((name) => join('native', name));
+  for (const source of [...sources, 'errors.ts']) {
+    const compiled = statSync(join(root, 'dist', source.replace(/\.ts$/, '.js')), { throwIfNoEntry: false });
+    if (compiled === undefined || compiled.mtimeMs < statSync(join(root, 'lib', source)).mtimeMs) {
+      throw new Error(`dist is older than lib/${source}: run \`npm run build\`, or the tests with \`npm test\``);
+    }
+  }
+  checked = true;
+}

@@ -1,0 +1,135 @@
+// The template cache without chat: raw token arrays in, greedy tokens and logits out.
+import {
+  Engine,
+  fingerprintModel,
+  type KvLayout,
+  keyComponents,
+  type StartOptions,
+  type StartReport,
+  TemplateCache,
+} from 'llama-headstart';
+import { type Context, Model, systemInfo } from 'llama-headstart/native';
+
+export interface LabOptions {
+  path: string;
+  directory?: string | undefined;
+  layout?: KvLayout;
+  /** Sequences for sessions, beside those for resident templates. */
+  sessions?: number;
+  residents?: number;
+  kvCells?: number;
+  batchSize?: number;
+  flashAttention?: boolean;
+  maxMemoryBytes?: number;
+}
+
+export interface Continuation {
+  report: StartReport;
+  /** The likeliest token of each step. */
+  tokens: number[];
+  /** The logits of each step. */
+  logits: Float32Array[];
+}
+
+/** Enough of an agent to start templates and see numbers. */
+export class Lab {
+  readonly model: Model;
+  readonly engine: Engine;
+  readonly cache: TemplateCache;
+
+  private constructor(model: Model, engine: Engine, cache: TemplateCache) {
+    this.model = model;
+    this.engine = engine;
+    this.cache = cache;
+  }
+
+  static async open(options: LabOptions): Promise<Lab> {
+    const { path, directory, layout = 'unified', sessions = 2, kvCells = 2048, batchSize = 128 } = options;
+    const residents = layout === 'split' ? 0 : (options.residents ?? 2);
+    const model = await Model.load({ path });
+    const context = await model.createContext({
+      kvCells,
+      maxSequences: sessions + residents,
+      maxOutputs: sessions + residents,
+      batchSize,
+      threads: 1,
+      unified: layout === 'unified',
+      flashAttention: options.flashAttention ?? true,
+    });
+    const engine = new Engine(context, { residentSequences: residents });
+    const components = keyComponents({
+      llamaVersion: systemInfo().llamaVersion,
+      fingerprint: await fingerprintModel(path),
+      model: model.info,
+      metadata: model.metadata(),
+      context: context.info,
+    });
+    const { maxMemoryBytes } = options;
+    return new Lab(
+      model,
+      engine,
+      await TemplateCache.open({ engine, components, directory, maxMemoryBytes, minFreeDiskBytes: 0 }),
+    );
+  }
+
+  get context(): Context {
+    return this.engine.context;
+  }
+
+  /** Starts a template in a sequence of its own, reads a message, generates `steps` tokens, and empties the sequence. */
+  async run(template: Int32Array, message: Int32Array, steps: number, options?: StartOptions): Promise<Continuation> {
+    const sequence = await this.engine.sessions.lease({ busy: true, onEvicted: () => undefined });
+    try {
+      const report = await this.cache.start(sequence, template, options);
+      const tokens: number[] = [];
+      const logits: Float32Array[] = [];
+      let batch = message;
+      let position = template.length;
+      for (let step = 0; step < steps; step++) {
+        // Asked for at once: the context runs them one after the other, with nobody else's decode in between.
+        const [[token], row] = await Promise.all([
+          this.#decode(sequence, batch, position),
+          this.context.logits(batch.length - 1),
+        ]);
+        logits.push(row);
+        tokens.push(token as number);
+        position += batch.length;
+        batch = Int32Array.of(token as number);
+      }
+      return { report, tokens, logits };
+    } finally {
+      this.engine.sessions.release(sequence);
+    }
+  }
+
+  /** Starts a template and leaves it: for what only fills the cache. */
+  async start(template: Int32Array, options?: StartOptions): Promise<StartReport> {
+    return (await this.run(template, new Int32Array(), 0, options)).report;
+  }
+
+  async close(): Promise<void> {
+    await this.cache.close();
+    await this.engine.close();
+    await this.model.close();
+  }
+
+  #decode(sequence: number, tokens: Int32Array, from: number): Promise<Int32Array> {
+    const outputs = new Uint8Array(tokens.length);
+    outputs[tokens.length - 1] = 1;
+    return this.context.decode({
+      tokens,
+      positions: tokens.map((_, index) => from + index),
+      sequences: new Int32Array(tokens.length).fill(sequence),
+      outputs,
+    });
+  }
+}
+
+/** Token ids that look random and are the same each time: `seed` makes other ones. */
+export function someTokens(count: number, seed: number): Int32Array {
+  let state = seed * 2654435761 + 1;
+  return Int32Array.from({ length: count }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return 10 + ((state >>> 8) % 300);
+  });
+}

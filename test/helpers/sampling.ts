@@ -1,0 +1,94 @@
+// One row of logits again and again, so that what a sampler chooses depends on the sampler alone.
+import { type Context, Model, type Sampler, type SamplerOptions } from 'llama-headstart/native';
+import { batchOf, someTokens } from './native.js';
+
+export class Bench {
+  readonly model: Model;
+  readonly context: Context;
+  readonly prompt: Int32Array;
+  /** The likeliest token, and all logits, behind the prompt. */
+  readonly greedy: number;
+  readonly logits: Float32Array;
+  #made: Sampler[] = [];
+
+  private constructor(model: Model, context: Context, prompt: Int32Array, greedy: number, logits: Float32Array) {
+    this.model = model;
+    this.context = context;
+    this.prompt = prompt;
+    this.greedy = greedy;
+    this.logits = logits;
+  }
+
+  static async open(path: string, text?: string): Promise<Bench> {
+    const model = await Model.load({ path });
+    const context = await model.createContext({ kvCells: 1024, batchSize: 128, maxSequences: 4, threads: 1 });
+    const prompt =
+      text === undefined
+        ? someTokens(24, model.info.vocabulary.size)
+        : await model.tokenize(text, { parseSpecial: true });
+    const [greedy = -1] = await context.decode(batchOf(0, 0, prompt));
+    return new Bench(model, context, prompt, greedy, await context.logits(prompt.length - 1));
+  }
+
+  async sampler(options: SamplerOptions = {}): Promise<Sampler> {
+    const sampler = await this.model.createSampler(options);
+    this.#made.push(sampler);
+    return sampler;
+  }
+
+  /** What `sampler` chooses behind the prompt, `times` over: always from the same logits. */
+  async draw(sampler: Sampler, times = 1): Promise<number[]> {
+    const drawn: number[] = [];
+    const at = this.prompt.length - 1;
+    for (let time = 0; time < times; time++) {
+      await this.context.removeSequence(0, at);
+      const [token = -1] = await this.context.decode({
+        ...batchOf(0, at, this.prompt.subarray(at)),
+        samplers: [sampler],
+      });
+      drawn.push(token);
+    }
+    return drawn;
+  }
+
+  async drawWith(options: SamplerOptions, times = 1): Promise<number[]> {
+    return this.draw(await this.sampler(options), times);
+  }
+
+  /** What `sampler` writes behind the prompt: up to `count` tokens, or until generation ends. */
+  async write(sampler: Sampler | null, count: number): Promise<number[]> {
+    const written: number[] = [];
+    let at = this.prompt.length - 1;
+    await this.context.removeSequence(0, at);
+    let next = this.prompt.subarray(at);
+    while (written.length < count) {
+      const [token = -1] = await this.context.decode({ ...batchOf(0, at, next), samplers: [sampler] });
+      written.push(token);
+      if (this.model.isEndOfGeneration(token)) break;
+      at++;
+      next = Int32Array.of(token);
+    }
+    return written;
+  }
+
+  async textOf(tokens: readonly number[]): Promise<string> {
+    return new TextDecoder().decode(await this.model.detokenize(Int32Array.from(tokens)));
+  }
+
+  /** Token ids by falling logit. */
+  ranked(): number[] {
+    return [...this.logits.keys()].sort((a, b) => (this.logits[b] as number) - (this.logits[a] as number));
+  }
+
+  /** Probabilities by token id. */
+  probabilities(): number[] {
+    const highest = Math.max(...this.logits);
+    const weights = [...this.logits].map((logit) => Math.exp(logit - highest));
+    const sum = weights.reduce((total, weight) => total + weight, 0);
+    return weights.map((weight) => weight / sum);
+  }
+
+  async close(): Promise<void> {
+    await this.model.close();
+  }
+}

@@ -1,0 +1,117 @@
+// Every chat template that llama.cpp ships: what is found to be shared by all conversations is shared by all.
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Model } from 'llama-headstart/native';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Boundary, findBoundary, findKnownBoundary } from '../../lib/template/boundary.js';
+import { Renderer, type TemplateSource } from '../../lib/template/render.js';
+import { isPrefix } from '../../lib/template/tokens.js';
+import { SYSTEM_PROMPT, TOOLS } from '../helpers/prompts.js';
+
+const MODELS_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp/models', import.meta.url));
+const CHAT_TEMPLATES = readdirSync(join(MODELS_DIRECTORY, 'templates')).filter((name) => name.endsWith('.jinja'));
+
+/** Unlike the probes of the search, but each begins with something that tokenisers merge in its own way. */
+const MESSAGES = ['Where is it?', '\n\nTwo\nlines', '1234567', '\u{1F6B2} hm', '', "'s"];
+
+/**
+ * Chat templates that put the system prompt into the user's turn, where no control token ends it: the search keeps a
+ * distance from a merge with the message, and the end of the system prompt is read again with it.
+ */
+const SYSTEM_PROMPT_IN_USER_TURN = ['google-gemma-2-2b-it.jinja', 'mistralai-Mistral-Nemo-Instruct-2407.jinja'];
+
+/** Without a system prompt and tools these begin with the user's message, to the first token. */
+const NOTHING_SHARED_WITHOUT_SYSTEM_PROMPT = ['Reka-Edge.jinja'];
+
+let model: Model;
+
+beforeAll(async () => {
+  const path = join(MODELS_DIRECTORY, 'ggml-vocab-qwen2.gguf');
+  model = await Model.load({ path, vocabularyOnly: true });
+});
+
+afterAll(() => model.close());
+
+const rendererFor = (file: string) =>
+  new Renderer(model, readFileSync(join(MODELS_DIRECTORY, 'templates', file), 'utf8'));
+
+const textOf = async ({ tokens }: Boundary) =>
+  new TextDecoder().decode(await model.detokenize(tokens, { special: true }));
+
+/** Finds the boundary and checks it against conversations: with one message, and with a turn behind them. */
+async function checkBoundary(renderer: Renderer, source: TemplateSource): Promise<Boundary> {
+  const boundary = await findBoundary(renderer, source, model.controlTokens());
+  for (const content of MESSAGES) {
+    const { tokens } = await renderer.prompt(source, [{ role: 'user', content }]);
+    expect(isPrefix(boundary.tokens, tokens), JSON.stringify(content)).toBe(true);
+    expect(tokens.length).toBeGreaterThan(boundary.tokens.length);
+  }
+  if (boundary.controlTokensBehind !== undefined) {
+    const again = await findKnownBoundary(renderer, source, model.controlTokens(), boundary.controlTokensBehind);
+    expect(again.tokens, 'found again in one render').toEqual(boundary.tokens);
+  }
+  return boundary;
+}
+
+describe('the chat templates that llama.cpp ships', () => {
+  it('are all here', () => {
+    expect(CHAT_TEMPLATES.length).toBeGreaterThanOrEqual(70);
+  });
+
+  it.each(CHAT_TEMPLATES)(
+    '%s: all conversations begin with the template, which holds system prompt and tools',
+    async (file) => {
+      const renderer = rendererFor(file);
+      const boundary = await checkBoundary(renderer, { systemPrompt: SYSTEM_PROMPT, tools: TOOLS });
+      const text = await textOf(boundary);
+      expect(text).toContain(SYSTEM_PROMPT.slice(0, SYSTEM_PROMPT_IN_USER_TURN.includes(file) ? -20 : undefined));
+      for (const { name } of TOOLS) {
+        expect(text).toContain(name);
+      }
+    },
+  );
+
+  it.each(CHAT_TEMPLATES)('%s: a system prompt alone is in the template', async (file) => {
+    const text = await textOf(await checkBoundary(rendererFor(file), { systemPrompt: SYSTEM_PROMPT }));
+    expect(text).toContain(SYSTEM_PROMPT.slice(0, SYSTEM_PROMPT_IN_USER_TURN.includes(file) ? -20 : undefined));
+  });
+
+  it.each(CHAT_TEMPLATES)('%s: tools alone are in the template', async (file) => {
+    const text = await textOf(await checkBoundary(rendererFor(file), { tools: TOOLS }));
+    for (const { name } of TOOLS) {
+      expect(text).toContain(name);
+    }
+  });
+
+  it.each(CHAT_TEMPLATES)('%s: without both there is a shorter template, or a reason for none', async (file) => {
+    const { tokens, reason } = await checkBoundary(rendererFor(file), {});
+    if (NOTHING_SHARED_WITHOUT_SYSTEM_PROMPT.includes(file)) {
+      expect(tokens).toHaveLength(0);
+      expect(reason).toBe('conversations share no first token');
+    } else {
+      expect(tokens.length).toBeGreaterThan(0);
+    }
+  });
+});
+
+describe('tools', () => {
+  it('reach a chat template that does not describe them in its system message, even if a name is a common word', async () => {
+    const chatml =
+      "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+    const renderer = new Renderer(model, chatml);
+    const source = {
+      systemPrompt: 'Say what the user wants.',
+      tools: [{ name: 'user', description: 'Names the user' }],
+    };
+    const { text } = await renderer.prompt(source, [{ role: 'user', content: 'hi' }]);
+    expect(text).toContain('"description":"Names the user"');
+    expect(text).toContain('<tool_call>');
+  });
+
+  it('are described by the chat template itself where it can', async () => {
+    const renderer = rendererFor('Qwen-Qwen2.5-7B-Instruct.jinja');
+    const { text } = await renderer.prompt({ systemPrompt: 'Hm.', tools: TOOLS }, [{ role: 'user', content: 'hi' }]);
+    expect(text.split('find_part')).toHaveLength(2);
+  });
+});

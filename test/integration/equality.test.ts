@@ -1,0 +1,121 @@
+// A session that starts from the cache computes what an uncached one computes, to the bit, where cells sit alike.
+import type { AgentServer, KvLayout, StartOptions, Tier } from 'llama-headstart';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { agentOptions, replies, startAgent, temporaryDirectory, uncachedReplies } from '../helpers/agents.js';
+import { type Continuation, Lab, type LabOptions, someTokens } from '../helpers/lab.js';
+import { microModel } from '../helpers/models.js';
+import { inOtherProcess } from '../helpers/processes.js';
+import { numberedPrompt, TOOLS } from '../helpers/prompts.js';
+
+const MODELS = ['dense', 'dense-quantised', 'sliding-window', 'recurrent', 'hybrid'] as const;
+const LAYOUTS: readonly KvLayout[] = ['unified', 'split'];
+
+/** Longer than the sliding window (64 tokens), and than two batches (128). */
+const TEMPLATE = someTokens(300, 1);
+const OTHER_TEMPLATE = someTokens(290, 2);
+const MESSAGE = someTokens(9, 3);
+/** Generation leaves the window behind, too. */
+const STEPS = 80;
+
+async function openLab(options: LabOptions): Promise<Lab> {
+  const lab = await Lab.open(options);
+  onTestFinished(() => lab.close());
+  return lab;
+}
+
+const run = (lab: Lab, options?: StartOptions) => lab.run(TEMPLATE, MESSAGE, STEPS, options);
+
+/** In a context of its own, without the cache. */
+async function uncached(options: LabOptions): Promise<Continuation> {
+  return run(await openLab(options), { cache: false });
+}
+
+function expectEqual(actual: Continuation, expected: Continuation, tier: Tier): void {
+  expect(actual.report.tier).toBe(tier);
+  expect(actual.tokens).toEqual(expected.tokens);
+  const different = actual.logits.findIndex((row, step) => !sameBits(row, expected.logits[step] as Float32Array));
+  expect(different, 'the first step whose logits differ').toBe(-1);
+}
+
+function sameBits(a: Float32Array, b: Float32Array): boolean {
+  return Buffer.from(a.buffer, a.byteOffset, a.byteLength).equals(Buffer.from(b.buffer, b.byteOffset, b.byteLength));
+}
+
+describe.each(LAYOUTS)('in the %s layout', (layout) => {
+  describe.each(MODELS)('with the %s model', (name) => {
+    const options: LabOptions = { path: microModel(name), layout };
+
+    it('a miss computes what an uncached start computes', async () => {
+      const lab = await openLab(options);
+      expectEqual(await run(lab), await uncached(options), 'miss');
+    });
+
+    if (layout === 'unified') {
+      it('a resident template gives the same logits to the bit', async () => {
+        const lab = await openLab(options);
+        await run(lab);
+        expectEqual(await run(lab), await uncached(options), 'resident');
+      });
+    }
+
+    it('a template from memory gives the same logits to the bit', async () => {
+      const lab = await openLab({ ...options, residents: 1 });
+      await run(lab);
+      if (layout === 'unified') {
+        await lab.start(OTHER_TEMPLATE); // takes the one place there is
+      }
+      expectEqual(await run(lab), await uncached(options), 'memory');
+    });
+
+    it('a template from disk gives the same logits to the bit', async () => {
+      const directory = await temporaryDirectory();
+      const first = await openLab({ ...options, directory });
+      await run(first);
+      await first.cache.flush();
+      expectEqual(await run(await openLab({ ...options, directory })), await uncached(options), 'disk');
+    });
+
+    it('a template that another process saved gives the same logits to the bit', async () => {
+      const directory = await temporaryDirectory();
+      const input = {
+        options: { ...options, directory },
+        template: [...TEMPLATE],
+        message: [...MESSAGE],
+        steps: STEPS,
+      };
+      const { report } = await inOtherProcess('continuation', input);
+      expect(report.tier).toBe('miss');
+      expectEqual(await run(await openLab({ ...options, directory })), await uncached(options), 'disk');
+    });
+  });
+});
+
+describe.each(MODELS)('an agent with the %s model', (name) => {
+  const turns = ['Hello', '\n42', 'And now?'];
+
+  it('says the same from every tier: miss, resident, memory, disk, and the disk of another process', async () => {
+    const expected = await uncachedReplies({ name, tools: TOOLS }, turns);
+    const directory = await temporaryDirectory();
+    const settings = { name, tools: TOOLS, cacheDir: directory, maxResidentTemplates: 1 };
+    const tiers: Tier[] = [];
+    const startAndCompare = async (agent: AgentServer) => {
+      const session = await agent.createSession();
+      tiers.push(session.report.tier);
+      expect(await replies(session, turns), session.report.tier).toEqual(expected);
+      await session.close();
+    };
+
+    const first = await startAgent(settings);
+    await startAndCompare(first);
+    await startAndCompare(first);
+    await (await first.createSession({ systemPrompt: numberedPrompt(1) })).close(); // takes the one resident place
+    await startAndCompare(first);
+    await first.close();
+    await startAndCompare(await startAgent(settings));
+    expect(tiers).toEqual(['miss', 'resident', 'memory', 'disk']);
+
+    const other = await inOtherProcess('agent', { options: agentOptions(settings), messages: turns });
+    expect(other.report.tier).toBe('disk');
+    expect(other.texts).toEqual(expected);
+  });
+});

@@ -1,0 +1,271 @@
+// A problem of the cache is a miss with a reason, never a failure: no crash, no other reply, nothing left behind.
+import { execFileSync } from 'node:child_process';
+import { mkdir, readdir, readFile, rename, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { KeyComponents, StartReport } from 'llama-headstart';
+import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { DiskStore } from '../../lib/cache/disk.js';
+import { type AgentSettings, replies, startAgent, temporaryDirectory, uncachedReplies } from '../helpers/agents.js';
+import { Lab, someTokens } from '../helpers/lab.js';
+import { microModel } from '../helpers/models.js';
+import { numberedPrompt } from '../helpers/prompts.js';
+
+const MESSAGES = ['Hello', '\nAnd now?'];
+let expected: string[];
+
+beforeAll(async () => {
+  expected = await uncachedReplies({}, MESSAGES, 8);
+});
+
+const entriesIn = async (directory: string) => (await readdir(directory)).filter((name) => name.endsWith('.kv'));
+
+/** A directory with one saved entry, and the entry's path. */
+async function savedEntry(settings: AgentSettings = {}): Promise<{ directory: string; path: string }> {
+  const directory = await temporaryDirectory();
+  const agent = await startAgent({ ...settings, cacheDir: directory });
+  await agent.createSession();
+  await agent.close();
+  const [name] = await entriesIn(directory);
+  return { directory, path: join(directory, name as string) };
+}
+
+/** Starts an agent on the directory, expects the replies of an uncached one, and returns how its first start went. */
+async function startOn(directory: string, settings: AgentSettings = {}) {
+  const agent = await startAgent({ ...settings, cacheDir: directory });
+  const session = await agent.createSession();
+  expect(await replies(session, MESSAGES, 8)).toEqual(expected);
+  await agent.flush();
+  const stats = agent.getTemplateCacheStats();
+  await agent.close();
+  return { report: session.report, stats };
+}
+
+function expectMiss(report: Readonly<StartReport>, reason: RegExp): void {
+  expect(report).toMatchObject({ tier: 'miss', cachedTokens: 0, bytes: 0 });
+  expect(report.reason).toMatch(reason);
+}
+
+/** The bad entry was set aside and saved anew: the next start finds it. */
+async function expectMended(directory: string): Promise<void> {
+  expect((await startOn(directory)).report.tier).toBe('disk');
+  expect((await readdir(directory)).filter((name) => name.endsWith('.tmp'))).toEqual([]);
+}
+
+async function alter(path: string, at: (size: number) => number): Promise<void> {
+  const bytes = await readFile(path);
+  const position = at(bytes.length);
+  bytes[position] = (bytes[position] as number) ^ 0x40;
+  await writeFile(path, bytes);
+}
+
+describe('an entry that is damaged', () => {
+  it.each([
+    ['in its magic', (size: number) => size * 0],
+    ['in its token count', () => 8],
+    ['in its token ids', () => 20],
+    ['at the start of its state', () => 4 * 400],
+    ['in the middle of its state', (size: number) => size >> 1],
+    ['in its metadata', (size: number) => size - 200],
+    ['in the length of its metadata', (size: number) => size - 26],
+    ['in its checksum', (size: number) => size - 16],
+    ['in its closing magic', (size: number) => size - 1],
+  ])('%s is set aside and made again', async (_, at) => {
+    const { directory, path } = await savedEntry();
+    await alter(path, at);
+    const { report, stats } = await startOn(directory);
+    expectMiss(report, /^corrupt: /);
+    expect(stats).toMatchObject({ hits: 0, misses: 1, corruptions: 1, saves: 1, entries: 1 });
+    expect((await stat(`${path}.corrupt`)).isFile()).toBe(true);
+    await expectMended(directory);
+  });
+
+  it.each([
+    ['to nothing', () => 0],
+    ['to its header', () => 12],
+    ['in its state', (size: number) => size >> 1],
+    ['in its footer', (size: number) => size - 10],
+    ['by one byte', (size: number) => size - 1],
+  ])('by being cut %s is set aside and made again', async (_, length) => {
+    const { directory, path } = await savedEntry();
+    await truncate(path, length((await stat(path)).size));
+    const { report, stats } = await startOn(directory);
+    expectMiss(report, /^corrupt: /);
+    expect(stats).toMatchObject({ misses: 1, corruptions: 1 });
+    expect((await readdir(directory)).filter((name) => name.endsWith('.corrupt'))).toHaveLength(1);
+    await expectMended(directory);
+  });
+
+  it('by bytes behind its end, or that is no entry at all, is set aside', async () => {
+    const { directory, path } = await savedEntry();
+    for (const content of [Buffer.concat([await readFile(path), Buffer.from('x')]), Buffer.from('not an entry')]) {
+      await writeFile(path, content);
+      expectMiss((await startOn(directory)).report, /^corrupt: /);
+    }
+    expect(await readFile(`${path}.corrupt`, 'utf8')).toBe('not an entry'); // the newest
+    await expectMended(directory);
+  });
+});
+
+describe('an entry that is something else', () => {
+  it('belongs to another configuration: it is not used, and not called damaged', async () => {
+    const foreign = await savedEntry({ name: 'dense-other' });
+    const { directory, path } = await savedEntry();
+    await rename(foreign.path, path);
+    const { report, stats } = await startOn(directory);
+    expectMiss(report, /^foreign: /);
+    expect(stats.corruptions).toBe(0);
+    await expectMended(directory);
+  });
+
+  it('belongs to another template: it is not used', async () => {
+    const other = await savedEntry({ systemPrompt: numberedPrompt(1) });
+    const { directory, path } = await savedEntry();
+    await rename(other.path, path);
+    expectMiss((await startOn(directory)).report, /^foreign: /);
+    await expectMended(directory);
+  });
+
+  it.each([
+    ['a directory', async (path: string) => mkdir(join(path, 'inside'), { recursive: true })],
+    ['a named pipe that nobody writes', async (path: string) => execFileSync('mkfifo', [path])],
+    ['a link to an entry', async (path: string) => symlink(`${path}.elsewhere`, path)],
+    ['a link to itself', async (path: string) => symlink(path, path)],
+  ])('is %s: it is set aside', async (_, make) => {
+    const { directory, path } = await savedEntry();
+    await rename(path, `${path}.elsewhere`);
+    await make(path);
+    const { report, stats } = await startOn(directory);
+    expectMiss(report, /^corrupt: /);
+    expect(stats.corruptions).toBe(1);
+    await expectMended(directory);
+  });
+
+  it('is missing: a plain miss', async () => {
+    const { directory, path } = await savedEntry();
+    await rm(path);
+    const { report, stats } = await startOn(directory);
+    expectMiss(report, /^absent$/);
+    expect(stats).toMatchObject({ misses: 1, corruptions: 0, entries: 1 });
+    await expectMended(directory);
+  });
+});
+
+describe('a cache directory that cannot be used', () => {
+  it('because a file is in its place makes every start a miss, and counts what was not saved', async () => {
+    const path = join(await temporaryDirectory(), 'cache');
+    await writeFile(path, 'in the way');
+    for (const directory of [path, join(path, 'below')]) {
+      const warnings: string[] = [];
+      const { report, stats } = await startOn(directory, { logger: (_, message) => warnings.push(message) });
+      expectMiss(report, /^unreadable: /);
+      expect(stats).toMatchObject({ entries: 0, saves: 0, failedSaves: 1, residentTemplates: 1 });
+      expect(warnings.join('\n')).toMatch(/not saved/);
+    }
+    expect(await readFile(path, 'utf8')).toBe('in the way');
+  });
+
+  it('because the disk would get too full saves nothing, and leaves nothing', async () => {
+    const directory = await temporaryDirectory();
+    const { report, stats } = await startOn(directory, { minFreeDiskBytes: Number.MAX_SAFE_INTEGER });
+    expectMiss(report, /^absent$/);
+    expect(stats).toMatchObject({ entries: 0, failedSaves: 1 });
+    expect(await entriesIn(directory)).toEqual([]);
+  });
+
+  it('because it was deleted in the meantime is made again', async () => {
+    const directory = join(await temporaryDirectory(), 'cache');
+    const agent = await startAgent({ cacheDir: directory, maxResidentTemplates: 1, maxMemoryBytes: 0 });
+    const first = await agent.createSession();
+    await agent.flush();
+    await rm(directory, { recursive: true });
+    await agent.createSession({ systemPrompt: numberedPrompt(1) }); // takes the one resident place
+    await agent.flush();
+    const again = await agent.createSession();
+    await agent.flush();
+    expectMiss(again.report, /^absent$/);
+    expect(await replies(again, MESSAGES, 8)).toEqual(expected);
+    expect(await replies(first, MESSAGES, 8)).toEqual(expected);
+    expect(agent.getTemplateCacheStats()).toMatchObject({ entries: 2, failedSaves: 0 });
+    expect(await entriesIn(directory)).toHaveLength(2);
+  });
+});
+
+describe('a save', () => {
+  it('that cannot be put in its place leaves nothing behind', async () => {
+    const directory = await temporaryDirectory();
+    const lab = await Lab.open({ path: microModel('dense') });
+    onTestFinished(() => lab.close());
+    const tokens = someTokens(20, 1);
+    await lab.engine.prefill(0, tokens, 0);
+    const state = await lab.context.captureSequence(0, tokens);
+    const key = 'ab'.repeat(32);
+    await mkdir(join(directory, `template_${key.slice(0, 16)}.kv`, 'in the way'), { recursive: true });
+    const metadata = { format: 1, key, components: {} as KeyComponents, createdAt: '', prefillMs: 0 };
+    await expect(new DiskStore(directory, 0).write(state, metadata)).rejects.toMatchObject({ code: 'WRITE_FAILED' });
+    expect((await readdir(directory)).filter((name) => name.endsWith('.tmp'))).toEqual([]);
+  });
+});
+
+describe('the cache directory', () => {
+  it('changes no reply, whatever file of it is deleted, cut or overwritten', async () => {
+    const damages: ((path: string) => Promise<void>)[] = [
+      (path) => rm(path),
+      async (path) => truncate(path, (await stat(path)).size >> 1),
+      (path) => writeFile(path, 'something else'),
+      (path) => writeFile(path, '{"format":1,"controlTokensBehind":1}'),
+    ];
+    for (const damage of damages) {
+      for (const index of [0, 1, 2]) {
+        const { directory } = await savedEntry();
+        const names = await readdir(directory);
+        expect(names).toHaveLength(3);
+        await damage(join(directory, names[index] as string));
+        await startOn(directory); // compares its replies
+      }
+    }
+  });
+
+  it('holds one file an entry, for its owner only, and says that it is a cache', async () => {
+    const directory = join(await temporaryDirectory(), 'a', 'b');
+    await startOn(directory);
+    const names = (await readdir(directory)).sort();
+    expect(names).toEqual([
+      'CACHEDIR.TAG',
+      expect.stringMatching(/^boundary_[0-9a-f]{16}\.json$/),
+      expect.stringMatching(/^template_[0-9a-f]{16}\.kv$/),
+    ]);
+    expect((await stat(directory)).mode & 0o777).toBe(0o700);
+    for (const name of names) {
+      expect((await stat(join(directory, name))).mode & 0o777).toBe(0o600);
+    }
+  });
+
+  it('does not hold the text of a prompt', async () => {
+    const { directory } = await savedEntry();
+    for (const name of await readdir(directory)) {
+      expect((await readFile(join(directory, name))).includes('bicycles')).toBe(false);
+    }
+  });
+
+  it('with files that are none of ours is read without them', async () => {
+    const { directory } = await savedEntry();
+    await writeFile(join(directory, 'template_0011223344556677.kv'), 'junk');
+    await writeFile(join(directory, 'notes.txt'), 'mine');
+    const { report, stats } = await startOn(directory);
+    expect(report.tier).toBe('disk');
+    expect(stats).toMatchObject({ entries: 1, corruptions: 0 });
+    expect(await readFile(join(directory, 'notes.txt'), 'utf8')).toBe('mine');
+  });
+
+  it('that agents share at the same time keeps whole entries', async () => {
+    const directory = await temporaryDirectory();
+    const agents = await Promise.all([1, 2, 3].map(() => startAgent({ cacheDir: directory })));
+    const sessions = await Promise.all(agents.map((agent) => agent.createSession()));
+    await Promise.all(agents.map((agent) => agent.flush()));
+    for (const session of sessions) {
+      expect(await replies(session, MESSAGES, 8)).toEqual(expected);
+    }
+    expect(await entriesIn(directory)).toHaveLength(1);
+    await expectMended(directory);
+  });
+});

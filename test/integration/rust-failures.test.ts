@@ -1,0 +1,195 @@
+// The system that this package's specification describes never got a hit in production. Each reason is a test here.
+import { readdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { agentOptions, replies, startAgent, temporaryDirectory, uncachedReplies } from '../helpers/agents.js';
+import { Lab, type LabOptions, someTokens } from '../helpers/lab.js';
+import { microModel } from '../helpers/models.js';
+import { inOtherProcess } from '../helpers/processes.js';
+import { numberedPrompt, TOOLS } from '../helpers/prompts.js';
+
+async function openLab(options: LabOptions): Promise<Lab> {
+  const lab = await Lab.open(options);
+  onTestFinished(() => lab.close());
+  return lab;
+}
+
+const entriesIn = async (directory: string) => (await readdir(directory)).filter((name) => name.endsWith('.kv')).sort();
+
+describe('what is rendered as the template', () => {
+  it('is how every prompt begins: first turns decode nothing of it again', async () => {
+    const agent = await startAgent({ tools: TOOLS });
+    for (const message of ['Hello', '\nHello', '42', '\u{1F642}', '']) {
+      const session = await agent.createSession();
+      const { usage } = await session.send(message, { maxTokens: 1 });
+      expect(usage.cachedTokens).toBe(session.report.templateTokens);
+      expect(usage.promptTokens).toBeGreaterThan(usage.cachedTokens);
+      await session.close();
+    }
+    expect(agent.getTemplateCacheStats().prefixMismatches).toBe(0);
+  });
+
+  it('is found again if what was remembered of the chat template is wrong', async () => {
+    const directory = await temporaryDirectory();
+    const expected = await uncachedReplies({}, ['Hi'], 8);
+    await inOtherProcess('agent', { options: agentOptions({ cacheDir: directory }) });
+    const [lesson] = (await readdir(directory)).filter((name) => name.startsWith('boundary_'));
+    await writeFile(join(directory, lesson as string), '{"format":1,"controlTokensBehind":0}'); // as if the probe's own message were part of the template
+    const agent = await startAgent({ cacheDir: directory });
+    const misled = await agent.createSession();
+    expect(await replies(misled, ['Hi'], 8)).toEqual(expected);
+    expect(misled.report.reason).toBe('the first prompt did not begin with the template');
+    expect(agent.getTemplateCacheStats().prefixMismatches).toBe(1);
+    const next = await agent.createSession();
+    expect(next.report.tier).toBe('disk');
+    expect(await replies(next, ['Hi'], 8)).toEqual(expected);
+    expect(agent.getTemplateCacheStats().prefixMismatches).toBe(1);
+  });
+});
+
+describe('a hit', () => {
+  it('is in the context that generates: it decodes the message and the reply, and no more', async () => {
+    const lab = await openLab({ path: microModel('dense') });
+    const [template, message] = [someTokens(200, 1), someTokens(7, 2)];
+    await lab.start(template);
+    const before = lab.context.counters().decodedTokens;
+    const { report } = await lab.run(template, message, 5);
+    expect(report).toMatchObject({ tier: 'resident', cachedTokens: 200 });
+    expect(lab.context.counters().decodedTokens - before).toBe(message.length + 4);
+  });
+
+  it('is counted only when the state has arrived', async () => {
+    const lab = await openLab({ path: microModel('dense') });
+    await lab.start(someTokens(200, 1));
+    await expect(lab.start(someTokens(200, 1), { signal: AbortSignal.abort() })).rejects.toThrow();
+    expect(lab.cache.stats()).toMatchObject({ hits: 0, misses: 1 });
+  });
+
+  it('is none where the file is missing: the next start prefills, with the same reply', async () => {
+    const directory = await temporaryDirectory();
+    const options = agentOptions({ cacheDir: directory });
+    const first = await inOtherProcess('agent', { options, messages: ['Hello'] });
+    for (const name of await entriesIn(directory)) {
+      await rm(join(directory, name));
+    }
+    const second = await inOtherProcess('agent', { options, messages: ['Hello'] });
+    expect(second.report).toMatchObject({ tier: 'miss', reason: 'absent', cachedTokens: 0 });
+    expect(second.after).toMatchObject({ hits: 0, misses: 1 });
+    expect(second.texts).toEqual(first.texts);
+  });
+});
+
+describe('the key', () => {
+  it('names the model: another one of the same shape misses in the same directory', async () => {
+    const directory = await temporaryDirectory();
+    const settings = { cacheDir: directory };
+    for (const name of ['dense', 'dense-other'] as const) {
+      const agent = await startAgent({ ...settings, name });
+      const session = await agent.createSession();
+      expect(session.report.tier).toBe('miss');
+      expect(await replies(session, ['Hello'], 8)).toEqual(await uncachedReplies({ name }, ['Hello'], 8));
+      await agent.close();
+    }
+    expect(await entriesIn(directory)).toHaveLength(2);
+  });
+
+  it('is the same in every process', async () => {
+    const options = agentOptions({ tools: TOOLS });
+    const here = await (await startAgent({ tools: TOOLS })).createSession();
+    const [one, two] = await Promise.all([inOtherProcess('agent', { options }), inOtherProcess('agent', { options })]);
+    expect(one.report.key).toMatch(/^[0-9a-f]{64}$/);
+    expect(two.report.key).toBe(one.report.key);
+    expect(here.report.key).toBe(one.report.key);
+  });
+
+  it('changes with the system prompt, the tools, and what the KV cache is made of', async () => {
+    const keys = new Set<string>();
+    const settings = [
+      {},
+      { systemPrompt: numberedPrompt(1) },
+      { tools: TOOLS },
+      { tools: [...TOOLS].reverse() },
+      { keyType: 'q8_0' },
+      { flashAttention: false },
+      { kvLayout: 'split' },
+    ] as const;
+    for (const each of settings) {
+      const agent = await startAgent(each);
+      keys.add((await agent.createSession()).report.key);
+      await agent.close();
+    }
+    expect(keys.size).toBe(settings.length);
+  });
+});
+
+describe('a restart', () => {
+  it('keeps what is cached: it is counted at once, and found', async () => {
+    const directory = await temporaryDirectory();
+    const options = agentOptions({ cacheDir: directory });
+    const first = await inOtherProcess('agent', { options, messages: ['Hello'] });
+    expect(first.report.tier).toBe('miss');
+    expect(first.before).toMatchObject({ entries: 0, totalTokens: 0 });
+    const second = await inOtherProcess('agent', { options, messages: ['Hello'] });
+    expect(second.before).toMatchObject({
+      entries: 1,
+      totalTokens: first.report.templateTokens,
+      bytesOnDisk: first.after.bytesOnDisk,
+      hits: 0,
+      misses: 0,
+    });
+    expect(second.report).toMatchObject({ tier: 'disk', cachedTokens: first.report.templateTokens });
+    expect(second.after).toMatchObject({ hits: 1, misses: 0, hitRate: 1 });
+    expect(second.texts).toEqual(first.texts);
+  });
+});
+
+describe('concurrent starts of one template', () => {
+  it.each(['unified', 'split'] as const)('decode it once in the %s layout', async (layout) => {
+    const lab = await openLab({ path: microModel('dense'), layout, sessions: 10, kvCells: 8192 });
+    const [template, message] = [someTokens(300, 1), someTokens(5, 2)];
+    const all = await Promise.all(Array.from({ length: 10 }, () => lab.run(template, message, 1)));
+    expect(lab.context.counters().decodedTokens).toBe(template.length + 10 * message.length);
+    const tiers = all.map(({ report }) => report.tier).sort();
+    const hit = layout === 'unified' ? 'resident' : 'memory';
+    expect(tiers).toEqual([...Array.from({ length: 9 }, () => hit), 'miss'].sort());
+    expect(lab.cache.stats()).toMatchObject({ hits: 9, misses: 1, hitRate: 0.9 });
+  });
+
+  it('are one miss and nine hits for an agent, on fewer sequences too', async () => {
+    const agent = await startAgent({ tools: TOOLS });
+    const sessions = await Promise.all(Array.from({ length: 10 }, () => agent.createSession()));
+    expect(agent.getTemplateCacheStats()).toMatchObject({ hits: 9, misses: 1, hitRate: 0.9 });
+    const [expected] = await uncachedReplies({ tools: TOOLS }, ['Hello'], 4);
+    for (const session of sessions) {
+      expect((await session.send('Hello', { maxTokens: 4 })).text).toBe(expected);
+    }
+  });
+
+  it('go on if the one that prefills is aborted in the middle: the next does it', async () => {
+    const lab = await openLab({ path: microModel('dense'), sessions: 3, kvCells: 8192, batchSize: 64 });
+    const template = someTokens(3000, 1);
+    const controller = new AbortController();
+    const aborted = lab.start(template, { signal: controller.signal });
+    const others = [lab.start(template), lab.start(template)];
+    while (lab.context.counters().decodes < 2) {
+      await new Promise(setImmediate);
+    }
+    controller.abort();
+    await expect(aborted).rejects.toMatchObject({ code: 'ABORTED' });
+    expect((await Promise.all(others)).map(({ tier }) => tier).sort()).toEqual(['miss', 'resident']);
+    expect(lab.cache.stats()).toMatchObject({ hits: 1, misses: 1 });
+  });
+
+  it('of many templates at once each come to their own, with few places for resident ones', async () => {
+    const lab = await openLab({ path: microModel('dense'), sessions: 12, residents: 2, kvCells: 8192 });
+    const message = someTokens(4, 9);
+    const seeds = [1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4];
+    const all = await Promise.all(seeds.map((seed) => lab.run(someTokens(150, seed), message, 1)));
+    for (const [index, { report, tokens }] of all.entries()) {
+      const alone = await lab.run(someTokens(150, seeds[index] as number), message, 1, { cache: false });
+      expect(tokens).toEqual(alone.tokens);
+      expect(report.templateTokens).toBe(150);
+    }
+    expect(lab.cache.stats()).toMatchObject({ misses: 4, hits: 8 });
+  });
+});

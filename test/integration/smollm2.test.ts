@@ -1,0 +1,128 @@
+// The specification's example with a real model: SmolLM2-135M-Instruct.
+import { readdir, stat, truncate } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type AgentOptions, AgentServer } from 'llama-headstart';
+import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { temporaryDirectory } from '../helpers/agents.js';
+import { testModel } from '../helpers/models.js';
+import { inOtherProcess } from '../helpers/processes.js';
+import { SYSTEM_PROMPT, TOOLS } from '../helpers/prompts.js';
+
+const model = testModel();
+const title = model ? 'SmolLM2' : 'SmolLM2 (skipped: LLAMA_HEADSTART_TEST_MODEL names no model)';
+
+const QUESTION = 'When do you open?';
+const MAX_TOKENS = 12;
+
+const options = (cacheDir: string | null): AgentOptions => ({
+  model: { source: model as string, cacheDir, contextSize: 1024, batchSize: 512, nSeqMax: 4, minFreeDiskBytes: 0 },
+  systemPrompt: SYSTEM_PROMPT,
+  tools: TOOLS,
+});
+
+async function startAgent(cacheDir: string | null): Promise<AgentServer> {
+  const agent = await AgentServer.initialize(options(cacheDir));
+  onTestFinished(() => agent.close());
+  return agent;
+}
+
+async function ask(agent: AgentServer, templateCache = true): Promise<string> {
+  const session = await agent.createSession({ templateCache });
+  try {
+    return (await session.send(QUESTION, { maxTokens: MAX_TOKENS })).text;
+  } finally {
+    await session.close();
+  }
+}
+
+/** A directory with the template in it, saved by another process. */
+async function savedTemplate() {
+  const directory = await temporaryDirectory();
+  const input = { options: options(directory), messages: [QUESTION], maxTokens: MAX_TOKENS };
+  return { directory, saved: await inOtherProcess('agent', input) };
+}
+
+describe.skipIf(model === undefined)(title, () => {
+  let uncached: string;
+
+  beforeAll(async () => {
+    const agent = await AgentServer.initialize(options(null));
+    uncached = await ask(agent, false);
+    await agent.close();
+  });
+
+  it('prefills a template once: ten sessions are one miss and nine hits, and all say the same', async () => {
+    const agent = await startAgent(await temporaryDirectory());
+    const first = await agent.createSession();
+    expect(first.report).toMatchObject({ tier: 'miss', reason: 'absent', cachedTokens: 0 });
+    const { templateTokens } = first.report;
+    expect(templateTokens).toBeGreaterThan(100);
+    const others = await Promise.all(Array.from({ length: 9 }, () => agent.createSession()));
+    for (const { report } of others) {
+      expect(report).toMatchObject({ tier: 'resident', cachedTokens: templateTokens, key: first.report.key });
+    }
+    await agent.flush();
+    expect(agent.getTemplateCacheStats()).toMatchObject({
+      entries: 1,
+      totalTokens: templateTokens,
+      hits: 9,
+      misses: 1,
+      hitRate: 0.9,
+      saves: 1,
+      prefixMismatches: 0,
+    });
+    for (const session of [first, ...others.slice(-2)]) {
+      expect((await session.send(QUESTION, { maxTokens: MAX_TOKENS })).text).toBe(uncached);
+    }
+  });
+
+  it('finds the template in another process, and says the same', async () => {
+    const { directory, saved } = await savedTemplate();
+    expect(saved.report.tier).toBe('miss');
+    expect(saved.texts).toEqual([uncached]);
+    const agent = await startAgent(directory);
+    expect(agent.getTemplateCacheStats()).toMatchObject({
+      entries: 1,
+      totalTokens: saved.report.templateTokens,
+      hits: 0,
+      misses: 0,
+      hitRate: 0,
+    });
+    const session = await agent.createSession();
+    expect(session.report).toMatchObject({ tier: 'disk', cachedTokens: saved.report.templateTokens });
+    expect(session.report.bytes).toBeGreaterThan(1_000_000);
+    expect((await session.send(QUESTION, { maxTokens: MAX_TOKENS })).text).toBe(uncached);
+    expect(agent.getTemplateCacheStats()).toMatchObject({ hits: 1, misses: 0, hitRate: 1 });
+  });
+
+  it('describes tools in the system message, as its chat template does not', async () => {
+    const agent = await startAgent(null);
+    const [withTools, without] = [await agent.createSession(), await agent.createSession({ tools: [] })];
+    expect(withTools.report.templateTokens - without.report.templateTokens).toBeGreaterThan(100);
+    const { usage } = await withTools.send(QUESTION, { maxTokens: 1 });
+    expect(usage.cachedTokens).toBe(withTools.report.templateTokens);
+  });
+
+  it('streams characters whole, and leaves out one that `maxTokens` cuts in two', async () => {
+    const agent = await startAgent(null);
+    const session = await agent.createSession({ systemPrompt: 'You repeat what the user says.', tools: [] });
+    const pieces: string[] = [];
+    for await (const part of session.stream('\u{1F6B2} '.repeat(5), { maxTokens: 15 })) {
+      if (part.type === 'text') {
+        pieces.push(part.text);
+      }
+    }
+    expect(pieces).toContain('\u{1F6B2}'); // three tokens of the model each
+    expect(pieces.join('')).not.toContain('\uFFFD');
+  });
+
+  it('says the same after every file of the cache directory was cut in half', async () => {
+    const { directory } = await savedTemplate();
+    for (const name of await readdir(directory)) {
+      await truncate(join(directory, name), (await stat(join(directory, name))).size >> 1);
+    }
+    const agent = await startAgent(directory);
+    expect(await ask(agent)).toBe(uncached);
+    expect(agent.getTemplateCacheStats()).toMatchObject({ hits: 0, misses: 1, corruptions: 1 });
+  });
+});

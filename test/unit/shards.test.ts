@@ -1,0 +1,22 @@
+import { describe, expect, it } from 'vitest';
+import { shardPaths } from '../../lib/model/fingerprint.js';
+
+describe('the files of a model', () => {
+  it('are all parts of a split one, from whichever is named', () => {
+    const all = ['m/a-00001-of-00003.gguf', 'm/a-00002-of-00003.gguf', 'm/a-00003-of-00003.gguf'];
+    for (const part of all) {
+      expect(shardPaths(part)).toEqual(all);
+    }
+  });
+
+  it.each(['a.gguf', 'a-1-of-3.gguf', 'a-00001-of-00003.bin', 'a-00001-of-00003.gguf.part'])(
+    'are the one that is named, if its name is not that of a part: %s',
+    (path) => {
+      expect(shardPaths(path)).toEqual([path]);
+    },
+  );
+
+  it('keep their count of digits past the tenth', () => {
+    expect(shardPaths('a-00001-of-00012.gguf')[11]).toBe('a-00012-of-00012.gguf');
+  });
+});

@@ -1,0 +1,103 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { type KeyComponents, type KeyInputs, keyComponents, templateKey } from '../../lib/cache/key.js';
+
+const COMPONENTS: KeyComponents = {
+  format: 1,
+  llamaVersion: 'v0.5.0',
+  fingerprint: 'ab12',
+  keyType: 'f16',
+  valueType: 'f16',
+  rotationDisabled: '',
+  layout: 'unified',
+  streams: 1,
+  flashAttention: true,
+  ropeFrequencyBase: 10_000,
+  ropeFrequencyScale: 1,
+  ropeFactors: 'none',
+  fullSlidingWindow: false,
+  lora: [],
+  tenant: '',
+};
+
+const OTHER: { [Name in keyof KeyComponents]: KeyComponents[Name] } = {
+  format: 2,
+  llamaVersion: 'v0.5.1',
+  fingerprint: 'ab13',
+  keyType: 'q8_0',
+  valueType: 'q8_0',
+  rotationDisabled: '1',
+  layout: 'split',
+  streams: 4,
+  flashAttention: false,
+  ropeFrequencyBase: 500_000,
+  ropeFrequencyScale: 0.5,
+  ropeFactors: 'long',
+  fullSlidingWindow: true,
+  lora: ['cd34@1'],
+  tenant: 'someone',
+};
+
+const TOKENS = Int32Array.of(1, 2, 3);
+
+describe('the key of a template', () => {
+  it.each(Object.keys(COMPONENTS) as (keyof KeyComponents)[])('is another one for another `%s`', (name) => {
+    const other = { ...COMPONENTS, [name]: OTHER[name] };
+    expect(templateKey(other, TOKENS)).not.toBe(templateKey(COMPONENTS, TOKENS));
+  });
+
+  it('is another one for other tokens, in whatever place', () => {
+    const id = fc.integer({ min: 0, max: 2 ** 31 - 1 });
+    const list = fc.array(id, { maxLength: 8 });
+    fc.assert(
+      fc.property(list, list, (a, b) => {
+        const same = JSON.stringify(a) === JSON.stringify(b);
+        expect(templateKey(COMPONENTS, Int32Array.from(a)) === templateKey(COMPONENTS, Int32Array.from(b))).toBe(same);
+      }),
+    );
+    expect(templateKey(COMPONENTS, Int32Array.of(1, 2))).not.toBe(templateKey(COMPONENTS, TOKENS));
+    expect(templateKey(COMPONENTS, Int32Array.of(3, 2, 1))).not.toBe(templateKey(COMPONENTS, TOKENS));
+  });
+
+  it('does not depend on the order in which its components were put down', () => {
+    const entries = Object.entries(COMPONENTS);
+    fc.assert(
+      fc.property(fc.shuffledSubarray(entries, { minLength: entries.length }), (shuffled) => {
+        const components = Object.fromEntries(shuffled) as unknown as KeyComponents;
+        expect(templateKey(components, TOKENS)).toBe(templateKey(COMPONENTS, TOKENS));
+      }),
+    );
+  });
+
+  it('depends on the tokens of a view, not on the buffer around it', () => {
+    const view = Int32Array.of(9, 1, 2, 3, 9).subarray(1, 4);
+    expect(templateKey(COMPONENTS, view)).toBe(templateKey(COMPONENTS, TOKENS));
+  });
+
+  it('is the same in every release with the same format: 64 hex digits that files are named after', () => {
+    expect(templateKey(COMPONENTS, TOKENS)).toBe('b87549c812be784c715b978d6c5c89fa6cb380b73c87ce7ce2ca387afaf00125');
+  });
+});
+
+describe('the components of a key', () => {
+  const inputs = (metadata: Record<string, string>, kvCellsPerSequence: number, unified = true) =>
+    ({
+      llamaVersion: 'v0.5.0',
+      fingerprint: 'ab12',
+      metadata,
+      model: { architecture: 'phi3' },
+      context: { unified, maxSequences: 6, kvCellsPerSequence },
+    }) as unknown as KeyInputs;
+
+  it('say which RoPE factors the size of the context selects', () => {
+    const scaled = { 'phi3.rope.scaling.original_context_length': '4096' };
+    expect(keyComponents(inputs({}, 8192)).ropeFactors).toBe('none');
+    expect(keyComponents(inputs(scaled, 4096)).ropeFactors).toBe('short');
+    expect(keyComponents(inputs(scaled, 4352)).ropeFactors).toBe('long');
+  });
+
+  it('count one stream in a unified cache, and a stream a sequence in a split one', () => {
+    expect(keyComponents(inputs({}, 256))).toMatchObject({ layout: 'unified', streams: 1 });
+    expect(keyComponents(inputs({}, 256, false))).toMatchObject({ layout: 'split', streams: 6 });
+  });
+});
