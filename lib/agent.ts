@@ -78,7 +78,6 @@ interface Parts extends SessionServices {
 export class AgentServer {
   readonly #parts: Parts;
   readonly #sessions = new Set<Session>();
-  readonly #abort = new AbortController();
   #closing: Promise<void> | undefined;
 
   private constructor(parts: Parts) {
@@ -191,7 +190,6 @@ export class AgentServer {
 
   async #closeParts(): Promise<void> {
     const { cache, engine, model } = this.#parts;
-    this.#abort.abort();
     await Promise.all([...this.#sessions].map((session) => session.close()));
     await cache.close();
     await engine.close();

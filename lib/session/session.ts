@@ -174,14 +174,14 @@ export class Session implements SequenceHolder {
     const begin = performance.now();
     throwIfAborted(signal);
     const messages: ChatMessage[] = [...this.#messages, { role: 'user', content: message }];
-    const { tokens: prompt } = await this.#take(renderer.prompt(this.#setup.source, messages));
+    const { tokens: prompt } = await renderer.prompt(this.#setup.source, messages);
     if (prompt.length >= contextSize) {
       throw new HeadstartError(
         'CONTEXT_FULL',
         `The conversation has ${prompt.length} tokens and leaves no room for a reply in a context of ${contextSize}: raise \`contextSize\` or start a new session`,
       );
     }
-    const cachedTokens = await this.#take(this.#align(prompt, signal));
+    const cachedTokens = await this.#align(prompt, signal);
     let token = await this.#decode(prompt.slice(this.#held.length), signal);
     const firstTokenMs = performance.now() - begin;
 
@@ -200,7 +200,7 @@ export class Session implements SequenceHolder {
         reason = 'length';
         break;
       }
-      token = await this.#take(this.#decode(Int32Array.of(token), signal));
+      token = await this.#decode(Int32Array.of(token), signal);
     }
     const rest = reason === 'stop' ? decoder.decode() : ''; // a character that `maxTokens` cut in two is left out
     if (rest !== '') {
@@ -215,11 +215,6 @@ export class Session implements SequenceHolder {
     const tokensPerSecond = completionTokens > 1 ? ((completionTokens - 1) * 1000) / generationMs : 0;
     const usage: Usage = { promptTokens: prompt.length, cachedTokens, completionTokens, firstTokenMs, tokensPerSecond };
     yield { type: 'finish', reason, usage };
-  }
-
-  #take<T>(step: Promise<T>): Promise<T> {
-    this.#step = step;
-    return step;
   }
 
   async #decode(tokens: Int32Array, signal: AbortSignal): Promise<number> {
