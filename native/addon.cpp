@@ -1,9 +1,14 @@
 // Registration: llama.cpp's start, the log hook, what each environment owns, and how it all ends.
 #include "context.h"
 #include "log.h"
+#include "lora.h"
 #include "model.h"
+#include "reply.h"
+#include "sampler.h"
+#include "schema.h"
 #include "state-file.h"
 #include "state.h"
+#include "trap.h"
 
 #include <llama.h>
 
@@ -37,6 +42,7 @@ void startProcess() {
     static std::once_flag once;
     std::call_once(once, [] {
         installLogHook();
+        installAssertTrap();
         llama_backend_init();
         std::atexit([] { Thread::parkAll(5000); });
     });
@@ -66,6 +72,10 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     Model::define(env, exports);
     SequenceState::define(env, exports);
     Context::define(env, exports);
+    Sampler::define(env, exports);
+    Lora::define(env, exports);
+    ReplyFormat::define(env, exports);
+    defineSchema(env, exports);
     defineLog(env, exports);
     defineGguf(env, exports);
     defineStateFile(env, exports);

@@ -13,6 +13,7 @@
 namespace {
 
 constexpr size_t HUGE_PAGE      = (size_t) 2 << 20;
+constexpr size_t SMALL_PAGE     = (size_t) 16 << 10;  // the largest base page in common use
 constexpr size_t MAX_SPARE_SIZE = (size_t) 256 << 20;
 
 struct Spare {
@@ -69,7 +70,9 @@ Buffer::Buffer(size_t size) : size_(size) {
     if (size > SIZE_MAX - HUGE_PAGE) {
         throw std::bad_alloc();
     }
-    capacity_ = (size + HUGE_PAGE) / HUGE_PAGE * HUGE_PAGE;
+    // A small one in small pages: a huge page for each would cost more memory than anyone accounts for.
+    const size_t page = size < HUGE_PAGE ? SMALL_PAGE : HUGE_PAGE;
+    capacity_         = (size + page) / page * page;
     data_     = mapMemory(capacity_);
 }
 

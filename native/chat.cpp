@@ -1,38 +1,15 @@
 #include "chat.h"
 
 #include "log.h"
+#include "reply.h"
+#include "schema.h"
+#include "trap.h"
 
 #include <chat.h>  // of llama.cpp's common
 
 #include <algorithm>
 
 namespace {
-
-constexpr int MAX_JSON_DEPTH = 64;
-
-// `common` and the template engine recurse over values, so depth is bounded before the parser sees the text.
-void requireShallow(const std::string & json, const char * what) {
-    int  depth    = 0;
-    bool inString = false;
-    for (size_t i = 0; i < json.size(); i++) {
-        const char c = json[i];
-        if (inString) {
-            if (c == '\\') {
-                i++;
-            } else if (c == '"') {
-                inString = false;
-            }
-        } else if (c == '"') {
-            inString = true;
-        } else if (c == '{' || c == '[') {
-            if (++depth > MAX_JSON_DEPTH) {
-                throw Failure("JSON_TOO_DEEP", std::string("Expected `") + what + "` nested at most " + std::to_string(MAX_JSON_DEPTH) + " levels deep");
-            }
-        } else if (c == '}' || c == ']') {
-            depth--;
-        }
-    }
-}
 
 std::shared_ptr<common_chat_templates> templatesFor(ModelState & state, const std::string & chatTemplate) {
     auto known = state.templates.find(chatTemplate);
@@ -72,23 +49,46 @@ RenderRequest renderRequestFrom(Napi::Object request) {
             result.variables[name] = guard::string(object.Get(name), "variables." + name);
         }
     }
-    requireShallow(result.messagesJson, "messages");
-    requireShallow(result.toolsJson, "tools");
+    result.toolChoice        = guard::optionalString(request, "toolChoice", "auto");
+    result.parallelToolCalls = guard::optionalBoolean(request, "parallelToolCalls", false);
+    result.schemaJson        = guard::optionalString(request, "jsonSchema", "");
+    result.reasoningFormat   = guard::optionalString(request, "reasoningFormat", "auto");
+    for (const auto & [name, value, choices] : {std::make_tuple("toolChoice", result.toolChoice, std::vector<std::string>{"auto", "required", "none"}),
+                                                std::make_tuple("reasoningFormat", result.reasoningFormat, std::vector<std::string>{"auto", "none"})}) {
+        if (std::find(choices.begin(), choices.end(), value) == choices.end()) {
+            throw Failure("INVALID_ARGUMENT", std::string("Expected `") + name + "` to be " + choices.front() + " or another of its values, got \"" + value + "\"");
+        }
+    }
+    guard::shallow(result.schemaJson, "jsonSchema");
+    guard::shallow(result.messagesJson, "messages");
+    guard::shallow(result.toolsJson, "tools");
     return result;
 }
 
 Rendered renderConversation(ModelState & state, const RenderRequest & request) {
+    AssertTrap trap;
     auto templates = templatesFor(state, request.chatTemplate);
     common_chat_templates_inputs inputs;
     try {
         inputs.messages = common_chat_msgs_parse_oaicompat(common_json::parse(request.messagesJson));
-        inputs.tools    = common_chat_tools_parse_oaicompat(common_json::parse(request.toolsJson));
+        const common_json tools = common_json::parse(request.toolsJson);
+        requireToolSchemas(tools);
+        inputs.tools = common_chat_tools_parse_oaicompat(tools);
+        if (!request.schemaJson.empty()) {
+            requireSchema(common_json::parse(request.schemaJson));
+        }
+    } catch (const Failure &) {
+        throw;
     } catch (const std::exception & error) {
         throw Failure("INVALID_ARGUMENT", std::string("Expected messages and tools in the OpenAI chat format: ") + error.what());
     }
     inputs.add_generation_prompt = request.addGenerationPrompt;
     inputs.enable_thinking       = request.enableThinking;
     inputs.chat_template_kwargs  = request.variables;
+    inputs.tool_choice           = common_chat_tool_choice_parse_oaicompat(request.toolChoice);
+    inputs.parallel_tool_calls   = request.parallelToolCalls;
+    inputs.json_schema           = request.schemaJson;
+    inputs.reasoning_format      = request.reasoningFormat == "none" ? COMMON_REASONING_FORMAT_NONE : COMMON_REASONING_FORMAT_AUTO;
     LogCapture log;
     try {
         common_chat_params applied = common_chat_templates_apply(templates.get(), inputs);
@@ -98,6 +98,8 @@ Rendered renderConversation(ModelState & state, const RenderRequest & request) {
         result.prompt        = std::move(applied.prompt);
         result.format        = common_chat_format_name(applied.format);
         result.supportsTools = tools != caps.end() && tools->second;
+        result.params        = std::make_shared<common_chat_params>(std::move(applied));
+        result.thread        = state.thread;
         return result;
     } catch (const std::exception & error) {
         throw Failure("CHAT_TEMPLATE_FAILED", std::string("The chat template refused this conversation: ") + error.what() + log.reason());
@@ -109,5 +111,6 @@ Napi::Value renderedToObject(Napi::Env env, Rendered & rendered) {
     object.Set("prompt", rendered.prompt);
     object.Set("format", rendered.format);
     object.Set("supportsTools", Napi::Boolean::New(env, rendered.supportsTools));
+    setReplyFields(object, *rendered.params, rendered.thread);
     return object;
 }

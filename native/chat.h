@@ -6,6 +6,8 @@
 #include <map>
 #include <string>
 
+struct common_chat_params;
+
 struct RenderRequest {
     std::string messagesJson;                        // an array in the OpenAI chat format
     std::string toolsJson;                           // likewise, or "[]"
@@ -13,12 +15,18 @@ struct RenderRequest {
     std::map<std::string, std::string> variables;    // JSON texts by name, for the template
     bool        addGenerationPrompt = true;
     bool        enableThinking      = true;
+    std::string toolChoice          = "auto";
+    bool        parallelToolCalls   = false;
+    std::string schemaJson;                          // of the reply's text, or ""
+    std::string reasoningFormat     = "auto";
 };
 
 struct Rendered {
     std::string prompt;
     std::string format;
     bool        supportsTools  = false;
+    std::shared_ptr<common_chat_params> params;      // what is about the reply
+    std::shared_ptr<Thread>             thread;      // the model's: it parses replies
 };
 
 RenderRequest renderRequestFrom(Napi::Object request);

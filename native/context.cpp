@@ -1,12 +1,15 @@
 #include "context.h"
 
 #include "log.h"
+#include "sampler.h"
+#include "trap.h"
 
 #include <algorithm>
 #include <chrono>
 #include <climits>
 #include <cstring>
 #include <map>
+#include <thread>
 
 #ifndef _WIN32
 #    include <unistd.h>
@@ -14,7 +17,8 @@
 
 namespace {
 
-constexpr size_t CONTEXT_STACK_BYTES = (size_t) 16 << 20;
+// Committed as used. A sampler's trigger patterns (see sampler.cpp) are what needs most of it.
+constexpr size_t CONTEXT_STACK_BYTES = (size_t) 64 << 20;
 
 class Stopwatch {
   public:
@@ -40,6 +44,12 @@ ggml_type cacheType(Napi::Object options, const char * name) {
     return found->second;
 }
 
+// Threads of one graph wait for each other in a busy loop: with more of them than cores, one token takes seconds.
+int32_t threadCount(Napi::Object options, const char * name, int32_t fallback) {
+    const int32_t cores = std::max(1, (int32_t) std::thread::hardware_concurrency());
+    return std::min(cores, (int32_t) guard::optionalInteger(options, name, fallback, 1, GGML_MAX_N_THREADS));
+}
+
 llama_context_params paramsFrom(Napi::Object options) {
     llama_context_params params = llama_context_default_params();
     params.n_ctx           = (uint32_t) guard::optionalInteger(options, "kvCells", 4096, 1, 1 << 28);
@@ -47,8 +57,8 @@ llama_context_params paramsFrom(Napi::Object options) {
     params.n_ubatch        = (uint32_t) guard::optionalInteger(options, "microBatchSize", std::min(512u, params.n_batch), 1, params.n_batch);
     params.n_seq_max       = (uint32_t) guard::optionalInteger(options, "maxSequences", 1, 1, (int64_t) llama_max_parallel_sequences());
     params.n_outputs_max   = (uint32_t) guard::optionalInteger(options, "maxOutputs", params.n_batch, 1, params.n_batch);
-    params.n_threads       = (int32_t) guard::optionalInteger(options, "threads", 1, 1, GGML_MAX_N_THREADS);
-    params.n_threads_batch = (int32_t) guard::optionalInteger(options, "batchThreads", params.n_threads, 1, GGML_MAX_N_THREADS);
+    params.n_threads       = threadCount(options, "threads", 1);
+    params.n_threads_batch = threadCount(options, "batchThreads", params.n_threads);
     params.kv_unified      = guard::optionalBoolean(options, "unified", true);
     params.swa_full        = guard::optionalBoolean(options, "fullSlidingWindow", false);
     params.offload_kqv     = guard::optionalBoolean(options, "offloadKv", true);
@@ -59,8 +69,10 @@ llama_context_params paramsFrom(Napi::Object options) {
     params.rope_freq_base  = (float) guard::optionalNumber(options, "ropeFrequencyBase", 0);
     params.rope_freq_scale = (float) guard::optionalNumber(options, "ropeFrequencyScale", 0);
     params.no_perf         = true;
-    if (params.rope_freq_base < 0 || params.rope_freq_scale < 0) {
-        throw Failure("INVALID_ARGUMENT", "Expected `ropeFrequencyBase` and `ropeFrequencyScale` to be 0 (the model's own) or more");
+    for (const float rope : {params.rope_freq_base, params.rope_freq_scale}) {
+        if (rope < 0 || !std::isfinite(rope)) {
+            throw Failure("INVALID_ARGUMENT", "Expected `ropeFrequencyBase` and `ropeFrequencyScale` to be 0 (the model's own) or finite floats above");
+        }
     }
     return params;
 }
@@ -92,7 +104,7 @@ void requireFits(const ModelState & model, const llama_context_params & params) 
     // The cache is written at once, so an oversized one does not fail: it drives the machine out of memory.
     const double memory   = (double) sysconf(_SC_PHYS_PAGES) * (double) sysconf(_SC_PAGESIZE);
     const double headSize = (double) llama_model_n_embd(model.model) / std::max(1, llama_model_n_head(model.model));
-    const double bytes    = (double) params.n_ctx * llama_model_n_layer(model.model) * llama_model_n_head_kv(model.model) * headSize *
+    const double bytes    = (double) params.n_ctx * (double) model.kvHeads * headSize *
                          ((double) ggml_type_size(params.type_k) / ggml_blck_size(params.type_k) + (double) ggml_type_size(params.type_v) / ggml_blck_size(params.type_v));
     if (bytes > 2 * memory) {
         throw Failure("OUT_OF_MEMORY", "A KV cache of " + std::to_string(params.n_ctx) + " cells needs about " + std::to_string((int64_t) (bytes / 1e9)) +
@@ -124,9 +136,13 @@ template <class Function> Function cpuFunction(const char * name) {
 
 void createIn(ContextState & state) {
     LogCapture log;
+    AssertTrap trap;
     state.params.abort_callback      = [](void * closing) { return static_cast<std::atomic<bool> *>(closing)->load(); };
     state.params.abort_callback_data = state.closing.get();
-    state.ctx = llama_init_from_model(state.model->model, state.params);
+    {
+        std::lock_guard<std::mutex> planning(state.model->lorasMutex);
+        state.ctx = llama_init_from_model(state.model->model, state.params);
+    }
     if (state.ctx == nullptr) {
         throw Failure("CONTEXT_FAILED", "llama.cpp could not create the context" + log.reason());
     }
@@ -134,6 +150,7 @@ void createIn(ContextState & state) {
     state.cellsPerSequence = llama_n_ctx_seq(state.ctx);
     state.batchSize        = llama_n_batch(state.ctx);
     state.microBatchSize   = llama_n_ubatch(state.ctx);
+    state.vocabularySize   = llama_vocab_n_tokens(state.model->vocab);
     state.maxOutputs       = std::min(state.params.n_outputs_max, state.batchSize);
 
     ggml_threadpool_params pool = ggml_threadpool_params_default(std::max(state.params.n_threads, state.params.n_threads_batch));
@@ -151,6 +168,7 @@ void createIn(ContextState & state) {
 struct Batch {
     std::vector<int32_t> tokens, positions, sequences;
     std::vector<int8_t>  outputs;
+    SamplerLeases        samplers;  // empty, or one a row
 };
 
 Batch batchFrom(const ContextState & state, Napi::Object object) {
@@ -174,12 +192,11 @@ Batch batchFrom(const ContextState & state, Napi::Object object) {
     if (rows > state.maxOutputs) {
         throw Failure("BATCH_SIZE", "Expected at most " + std::to_string(state.maxOutputs) + " output rows (`maxOutputs`), got " + std::to_string(rows));
     }
-    const int32_t vocabulary = llama_vocab_n_tokens(state.model->vocab);
     std::map<int32_t, int32_t> next;
     for (size_t i = 0; i < count; i++) {
         const auto at = " at index " + std::to_string(i);
-        if (batch.tokens[i] < 0 || batch.tokens[i] >= vocabulary) {
-            throw Failure("TOKEN_OUT_OF_RANGE", "Expected token ids from 0 to " + std::to_string(vocabulary - 1) + ", got " + std::to_string(batch.tokens[i]) + at);
+        if (batch.tokens[i] < 0 || batch.tokens[i] >= state.vocabularySize) {
+            throw Failure("TOKEN_OUT_OF_RANGE", "Expected token ids from 0 to " + std::to_string(state.vocabularySize - 1) + ", got " + std::to_string(batch.tokens[i]) + at);
         }
         if (batch.sequences[i] < 0 || batch.sequences[i] >= (int32_t) state.params.n_seq_max) {
             throw Failure("SEQUENCE_OUT_OF_RANGE", "Expected sequence ids from 0 to " + std::to_string(state.params.n_seq_max - 1) + ", got " +
@@ -192,6 +209,7 @@ Batch batchFrom(const ContextState & state, Napi::Object object) {
         }
         next[batch.sequences[i]] = batch.positions[i] + 1;
     }
+    batch.samplers = samplersFrom(object.Get("samplers"), rows, state.owner);
     return batch;
 }
 
@@ -229,12 +247,17 @@ std::vector<int32_t> decodeBatch(ContextState & state, Batch & batch, const std:
     llama_batch native{(int32_t) count, batch.tokens.data(), nullptr, batch.positions.data(), one.data(), sequences.data(), batch.outputs.data()};
 
     int32_t status;
+    state.lastOutputs.clear();
     {
+        std::unique_lock<std::mutex> planning(state.model->lorasMutex, std::defer_lock);
+        if (state.lorasChanged) {
+            planning.lock();
+            state.lorasChanged = false;
+        }
         Stopwatch watch(state.counters.decodeMicros);
         status = llama_decode(state.ctx, native);
         llama_synchronize(state.ctx);
     }
-    state.lastOutputs.clear();
     if (status == 1) {
         throw Failure("NO_KV_SLOT", "The KV cache has no room for a batch of " + std::to_string(count) + " tokens");
     }
@@ -247,11 +270,11 @@ std::vector<int32_t> decodeBatch(ContextState & state, Batch & batch, const std:
     state.counters.decodes++;
     state.counters.decodedTokens += count;
 
-    const int32_t        vocabulary = llama_vocab_n_tokens(state.model->vocab);
     std::vector<int32_t> picks;
     for (size_t i = 0; i < count; i++) {
         if (batch.outputs[i]) {
-            picks.push_back(argmax(llama_get_logits_ith(state.ctx, (int32_t) i), vocabulary));
+            const SamplerLease * sampler = batch.samplers.empty() ? nullptr : batch.samplers[picks.size()].get();
+            picks.push_back(sampler ? (*sampler)->pick(state.ctx, (int32_t) i) : argmax(llama_get_logits_ith(state.ctx, (int32_t) i), state.vocabularySize));
         }
     }
     state.lastOutputs = std::move(batch.outputs);
@@ -289,6 +312,7 @@ std::shared_ptr<const StateBytes> capture(ContextState & state, llama_seq_id seq
                                              std::to_string(tokens.size()));
     }
     LogCapture log;
+    AssertTrap trap;
     Stopwatch  watch(state.counters.captureMicros);
     auto       bytes  = std::make_shared<StateBytes>();
     bytes->size          = llama_state_seq_get_size(state.ctx, sequence);
@@ -313,16 +337,43 @@ void restore(ContextState & state, llama_seq_id sequence, const StateBytes & byt
     }
     requireEmpty(state, sequence);
     LogCapture     log;
+    AssertTrap     trap;
     Stopwatch      watch(state.counters.restoreMicros);
     llama_memory_t memory = llama_get_memory(state.ctx);
     const size_t   read   = llama_state_seq_set_data(state.ctx, bytes.blob(), bytes.size, sequence);
     if (read == 0 || llama_memory_seq_pos_max(memory, sequence) + 1 != (llama_pos) bytes.tokens.size()) {
         // Tensor writes are queued and flushed even when a restore fails: nothing of this sequence can be trusted.
         llama_memory_seq_rm(memory, sequence, -1, -1);
+        // It says why in words only: "failed to find 40 available cells in kv cache", "not enough cells in kv cache".
+        if (log.lines.find("cells in kv cache") != std::string::npos) {
+            throw Failure("NO_KV_SLOT", "The KV cache has no room for a state of " + std::to_string(bytes.tokens.size()) + " tokens");
+        }
         throw Failure("RESTORE_FAILED", "llama.cpp could not restore the state into sequence " + std::to_string(sequence) + log.reason());
     }
     state.counters.restores++;
     state.counters.restoredBytes += bytes.size;
+}
+
+// llama.cpp's own reader: for its files, and to show that ours are files of its.
+std::vector<int32_t> loadWithLlama(ContextState & state, llama_seq_id sequence, const std::string & path) {
+    state.requireOpen();
+    requireEmpty(state, sequence);
+    LogCapture           log;
+    AssertTrap           trap;
+    std::vector<int32_t> tokens(state.cellsPerSequence);
+    size_t               count = 0;
+    if (llama_state_seq_load_file(state.ctx, path.c_str(), sequence, tokens.data(), tokens.size(), &count) == 0) {
+        llama_memory_seq_rm(llama_get_memory(state.ctx), sequence, -1, -1);
+        throw Failure("RESTORE_FAILED", "llama.cpp could not load \"" + path + "\"" + log.reason());
+    }
+    tokens.resize(count);
+    return tokens;
+}
+
+Napi::Value toInt32Array(Napi::Env env, std::vector<int32_t> & values) {
+    Napi::Int32Array array = Napi::Int32Array::New(env, values.size());
+    std::copy(values.begin(), values.end(), array.Data());
+    return array;
 }
 
 Napi::Value toUndefined(Napi::Env env, bool &) { return env.Undefined(); }
@@ -347,13 +398,19 @@ void ContextState::release() {
         cpuFunction<decltype(&ggml_threadpool_free)>("ggml_threadpool_free")(pool);
         pool = nullptr;
     }
+    loras.clear();
+    model.reset();
 }
 
 void ContextState::shutDown() {
     if (!closing->exchange(true)) {
-        thread->post([self = shared_from_this()] { self->release(); });
-        thread->stop();
+        retire();
     }
+}
+
+void ContextState::retire() {
+    thread->post([self = shared_from_this()] { self->release(); });
+    thread->stop();
 }
 
 void ContextState::requireOpen() const {
@@ -369,12 +426,13 @@ Context::Context(const Napi::CallbackInfo & info) : Napi::ObjectWrap<Context>(in
     if (!info[0].IsExternal()) {
         throw Napi::Error(env, errorFrom(env, "INVALID_ARGUMENT", "Contexts are made by Context.create()"));
     }
+    info.This().As<Napi::Object>().TypeTag(&TAG);
     state_ = *info[0].As<Napi::External<std::shared_ptr<ContextState>>>().Data();
 }
 
 Context::~Context() {
     if (state_) {
-        state_->shutDown();
+        state_->retire();
     }
 }
 
@@ -398,16 +456,16 @@ llama_seq_id Context::sequence(Napi::Value value, const char * what) const {
 Napi::Value Context::create(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
-        if (!info[0].IsObject() || !info[0].As<Napi::Object>().InstanceOf(Environment::of(env).modelClass.Value())) {
-            throw guard::invalid("model", "a Model", info[0]);
-        }
         auto state    = std::make_shared<ContextState>();
-        state->model  = Model::Unwrap(info[0].As<Napi::Object>())->state();
-        state->params = paramsFrom(guard::object(info[1], "options"));
+        state->params = paramsFrom(guard::object(info[1], "options"));  // first: a getter in it may close the model
+        state->model  = unwrap<Model>(info[0], "model", "a Model").state();
+        state->owner  = state->model.get();
         requireFits(*state->model, state->params);
         state->thread = Thread::start(CONTEXT_STACK_BYTES, [closing = state->closing] { closing->store(true); });
         Environment::of(env).adopt(state->thread);
-        state->model->contexts.push_back(state);
+        auto & siblings = state->model->contexts;
+        siblings.erase(std::remove_if(siblings.begin(), siblings.end(), [](auto & known) { return known.expired(); }), siblings.end());
+        siblings.push_back(state);
         Thread & thread = *state->thread;
         return runOn<std::shared_ptr<ContextState>>(
             env, thread,
@@ -464,6 +522,17 @@ Napi::Value Context::info(const Napi::CallbackInfo & info) {
     });
 }
 
+Napi::Value Context::loadFile(const Napi::CallbackInfo & info) {
+    Napi::Env env = info.Env();
+    return guard::call(env, [&]() -> Napi::Value {
+        auto              state = open();
+        const auto        id    = sequence(info[0], "sequence");
+        const std::string path  = guard::path(info[1], "path");
+        return runOn<std::vector<int32_t>>(
+            env, *state->thread, [state, id, path] { return loadWithLlama(*state, id, path); }, toInt32Array);
+    });
+}
+
 Napi::Value Context::counters(const Napi::CallbackInfo & info) {
     Napi::Object     result = Napi::Object::New(info.Env());
     const Counters & c      = state_->counters;
@@ -487,13 +556,12 @@ Napi::Value Context::decode(const Napi::CallbackInfo & info) {
         auto         state  = open();
         Napi::Object object = guard::object(info[0], "batch");
         auto         batch  = std::make_shared<Batch>(batchFrom(*state, object));
-        auto         abort  = AbortFlag::from(env, object);
+        auto         abort  = AbortFlag::from(object);
         return runOn<std::vector<int32_t>>(
-            env, *state->thread, [state, batch, abort] { return decodeBatch(*state, *batch, *abort); },
-            [](Napi::Env env, std::vector<int32_t> & picks) -> Napi::Value {
-                Napi::Int32Array array = Napi::Int32Array::New(env, picks.size());
-                std::copy(picks.begin(), picks.end(), array.Data());
-                return array;
+            env, *state->thread, releasing<std::vector<int32_t>>([batch] { batch->samplers.clear(); }, [state, batch, abort] { return decodeBatch(*state, *batch, *abort); }),
+            [batch](Napi::Env env, std::vector<int32_t> & picks) {
+                batch->samplers.clear();
+                return toInt32Array(env, picks);
             });
     });
 }
@@ -511,7 +579,7 @@ Napi::Value Context::logits(const Napi::CallbackInfo & info) {
                     throw Failure("ROW_HAS_NO_OUTPUT", "Expected a row of the newest batch that asked for output, got " + std::to_string(row));
                 }
                 const float * logits = llama_get_logits_ith(state->ctx, row);
-                return std::vector<float>(logits, logits + llama_vocab_n_tokens(state->model->vocab));
+                return std::vector<float>(logits, logits + state->vocabularySize);
             },
             [](Napi::Env env, std::vector<float> & logits) -> Napi::Value {
                 Napi::Float32Array array = Napi::Float32Array::New(env, logits.size());
@@ -628,7 +696,7 @@ Napi::Value Context::restoreSequence(const Napi::CallbackInfo & info) {
     return guard::call(env, [&]() -> Napi::Value {
         auto       state = open();
         const auto id    = sequence(info[0], "sequence");
-        auto       bytes = SequenceState::from(env, info[1]);
+        auto       bytes = SequenceState::from(info[1]);
         return runOn<bool>(
             env, *state->thread,
             [state, id, bytes] {
@@ -644,10 +712,11 @@ void Context::define(Napi::Env env, Napi::Object exports) {
         env, "Context",
         {StaticMethod<&Context::create>("create"), InstanceMethod<&Context::close>("close"), InstanceMethod<&Context::info>("info"),
          InstanceMethod<&Context::counters>("counters"), InstanceMethod<&Context::decode>("decode"), InstanceMethod<&Context::logits>("logits"),
+         InstanceMethod<&Context::logProbabilities>("logProbabilities"), InstanceMethod<&Context::setLoras>("setLoras"),
          InstanceMethod<&Context::removeSequence>("removeSequence"), InstanceMethod<&Context::copySequence>("copySequence"),
          InstanceMethod<&Context::keepSequence>("keepSequence"), InstanceMethod<&Context::positionRange>("positionRange"),
          InstanceMethod<&Context::clear>("clear"), InstanceMethod<&Context::captureSequence>("captureSequence"),
-         InstanceMethod<&Context::restoreSequence>("restoreSequence")});
+         InstanceMethod<&Context::restoreSequence>("restoreSequence"), InstanceMethod<&Context::loadFile>("loadFile")});
     Environment::of(env).contextClass = Napi::Persistent(type);
     exports.Set("Context", type);
 }

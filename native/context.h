@@ -1,6 +1,7 @@
 // An inference context: the KV cache and the one thread that decodes into it, with a ggml threadpool attached.
 #pragma once
 
+#include "lora.h"
 #include "model.h"
 #include "state.h"
 
@@ -22,10 +23,12 @@ struct ContextState : std::enable_shared_from_this<ContextState> {
 
     // Refuses new work, ends a decode that runs, frees the context behind the work already queued. Idempotent.
     void shutDown();
+    // The same, but the work already queued is finished: its promises may outlive the JavaScript object.
+    void retire();
     void release();
     void requireOpen() const;
 
-    std::shared_ptr<ModelState> model;
+    std::shared_ptr<ModelState> model;  // until release(), on `thread` only from then on
     std::shared_ptr<Thread>     thread;
     llama_context *             ctx     = nullptr;
     ggml_threadpool *           pool    = nullptr;
@@ -33,13 +36,20 @@ struct ContextState : std::enable_shared_from_this<ContextState> {
 
     llama_context_params params{};
     uint32_t             cells = 0, cellsPerSequence = 0, batchSize = 0, microBatchSize = 0, maxOutputs = 0;
+    int32_t              vocabularySize = 0;
     std::string          compatibility;
     Counters             counters;
     std::vector<int8_t>  lastOutputs;  // of the newest decode; on `thread` only
+    const ModelState *   owner = nullptr;  // for comparison only: `model` goes with release()
+    // On `thread` only.
+    std::vector<AppliedLora> loras;
+    bool                     lorasChanged = false;
 };
 
 class Context : public Napi::ObjectWrap<Context> {
   public:
+    static constexpr napi_type_tag TAG = {0x6865616473746172, 0x636f6e7465787463};
+
     explicit Context(const Napi::CallbackInfo & info);
     ~Context() override;
 
@@ -53,6 +63,8 @@ class Context : public Napi::ObjectWrap<Context> {
     Napi::Value counters(const Napi::CallbackInfo & info);
     Napi::Value decode(const Napi::CallbackInfo & info);
     Napi::Value logits(const Napi::CallbackInfo & info);
+    Napi::Value logProbabilities(const Napi::CallbackInfo & info);
+    Napi::Value setLoras(const Napi::CallbackInfo & info);
     Napi::Value removeSequence(const Napi::CallbackInfo & info);
     Napi::Value copySequence(const Napi::CallbackInfo & info);
     Napi::Value keepSequence(const Napi::CallbackInfo & info);
@@ -60,6 +72,7 @@ class Context : public Napi::ObjectWrap<Context> {
     Napi::Value clear(const Napi::CallbackInfo & info);
     Napi::Value captureSequence(const Napi::CallbackInfo & info);
     Napi::Value restoreSequence(const Napi::CallbackInfo & info);
+    Napi::Value loadFile(const Napi::CallbackInfo & info);
 
     std::shared_ptr<ContextState> open() const;
     llama_seq_id                  sequence(Napi::Value value, const char * what) const;

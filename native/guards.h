@@ -119,6 +119,33 @@ inline std::vector<uint8_t> bytes(Napi::Value value, const std::string & what) {
     return std::vector<uint8_t>(array.Data(), array.Data() + array.ElementLength());
 }
 
+// JSON nested at most MAX_JSON_DEPTH deep. llama.cpp's `common` and its template engine recurse over values, so depth is bounded
+// before a parser sees the text.
+constexpr int MAX_JSON_DEPTH = 64;
+
+inline void shallow(const std::string & json, const std::string & what) {
+    int  depth    = 0;
+    bool inString = false;
+    for (size_t i = 0; i < json.size(); i++) {
+        const char c = json[i];
+        if (inString) {
+            if (c == '\\') {
+                i++;
+            } else if (c == '"') {
+                inString = false;
+            }
+        } else if (c == '"') {
+            inString = true;
+        } else if (c == '{' || c == '[') {
+            if (++depth > MAX_JSON_DEPTH) {
+                throw Failure("JSON_TOO_DEEP", "Expected `" + what + "` nested at most " + std::to_string(MAX_JSON_DEPTH) + " levels deep");
+            }
+        } else if (c == '}' || c == ']') {
+            depth--;
+        }
+    }
+}
+
 // Runs a binding: a Failure becomes a thrown HeadstartError, anything else that C++ throws becomes INTERNAL.
 template <class Body> Napi::Value call(Napi::Env env, Body && body) {
     try {

@@ -169,7 +169,12 @@ void common_log_add(struct common_log *, enum ggml_log_level level, const char *
     onLog(level, text.c_str(), nullptr);
 }
 
-int                 common_log_get_verbosity_thold() { return LOG_LEVEL_INFO; }
+// What nobody hears is not even formatted; warnings always are, for LogCapture.
+int common_log_get_verbosity_thold() {
+    const int wanted = theLog().maxSeverity;
+    return wanted >= 4 ? LOG_LEVEL_DEBUG : wanted == 3 ? LOG_LEVEL_INFO : LOG_LEVEL_WARN;
+}
+
 void                common_log_set_verbosity_thold(int) {}
 bool                common_log_get_jsonl() { return false; }
 void                common_log_set_jsonl(bool) {}

@@ -3,6 +3,7 @@
 #include "chat.h"
 #include "context.h"
 #include "log.h"
+#include "trap.h"
 
 #include <algorithm>
 #include <chrono>
@@ -10,6 +11,9 @@
 #include <climits>
 #include <cstdio>
 #include <cstring>
+#include <numeric>
+
+#include <sys/stat.h>
 
 namespace {
 
@@ -63,13 +67,52 @@ llama_load_mode loadMode(bool useMmap, bool useMlock) {
     return useMlock ? LLAMA_LOAD_MODE_MLOCK : LLAMA_LOAD_MODE_NONE;
 }
 
-void loadInto(ModelState & state, LoadRequest & request) {
-    if (FILE * file = std::fopen(request.path.c_str(), "rb")) {
-        std::fclose(file);
-    } else {
-        throw Failure("MODEL_NOT_FOUND", "Expected a readable GGUF file at \"" + request.path + "\": " + std::strerror(errno));
+using Gguf = std::unique_ptr<gguf_context, void (*)(gguf_context *)>;
+
+Gguf openGguf(const std::string & path) {
+    gguf_init_params params = {/*no_alloc*/ true, /*ctx*/ nullptr};
+    return Gguf(gguf_init_from_file(path.c_str(), params), gguf_free);
+}
+
+// llama_model_n_head_kv speaks of the first layer only, which in a hybrid may have none.
+int64_t countKvHeads(const llama_model * model, const std::string & path) {
+    if (llama_model_n_layer(model) == 0) {
+        return 0;  // the vocabulary alone: llama.cpp aborts when asked for its heads
     }
+    const int64_t ofFirst = (int64_t) llama_model_n_head_kv(model) * llama_model_n_layer(model);
+    if (!llama_model_is_hybrid(model)) {
+        return ofFirst;
+    }
+    char architecture[64] = "";
+    llama_model_meta_val_str(model, "general.architecture", architecture, sizeof(architecture));
+    const Gguf    gguf = openGguf(path);
+    const int64_t key  = gguf ? gguf_find_key(gguf.get(), (std::string(architecture) + ".attention.head_count_kv").c_str()) : -1;
+    if (key < 0 || gguf_get_kv_type(gguf.get(), key) != GGUF_TYPE_ARRAY) {
+        return ofFirst;
+    }
+    const gguf_type type = gguf_get_arr_type(gguf.get(), key);
+    if (type != GGUF_TYPE_INT32 && type != GGUF_TYPE_UINT32) {
+        return ofFirst;
+    }
+    const auto * heads = static_cast<const int32_t *>(gguf_get_arr_data(gguf.get(), key));
+    return std::accumulate(heads, heads + gguf_get_arr_n(gguf.get(), key), (int64_t) 0);
+}
+
+// A directory opens too, and a FIFO would wait for its writer for ever.
+void requireRegularFile(const std::string & path) {
+    struct stat facts;
+    if (stat(path.c_str(), &facts) != 0) {
+        throw Failure("MODEL_NOT_FOUND", "Expected a readable GGUF file at \"" + path + "\": " + std::strerror(errno));
+    }
+    if ((facts.st_mode & S_IFMT) != S_IFREG) {
+        throw Failure("MODEL_INVALID", "Expected a GGUF file at \"" + path + "\", found something that is not a regular file");
+    }
+}
+
+void loadInto(ModelState & state, LoadRequest & request) {
+    requireRegularFile(request.path);
     LogCapture log;
+    AssertTrap trap;
     request.params.progress_callback           = reportProgress;
     request.params.progress_callback_user_data = &request;
     state.model = llama_model_load_from_file(request.path.c_str(), request.params);
@@ -79,7 +122,8 @@ void loadInto(ModelState & state, LoadRequest & request) {
         }
         throw Failure("MODEL_INVALID", "Expected a GGUF model that llama.cpp can load at \"" + request.path + "\"" + log.reason());
     }
-    state.vocab = llama_model_get_vocab(state.model);
+    state.vocab   = llama_model_get_vocab(state.model);
+    state.kvHeads = countKvHeads(state.model, request.path);
 }
 
 // Text whose longest stretch without a break could overflow even the large stack is refused before the regex sees it.
@@ -119,6 +163,7 @@ void requireTokens(const ModelState & state, const std::vector<int32_t> & tokens
 std::vector<int32_t> tokenizeText(const ModelState & state, const std::string & text, bool addSpecial, bool parseSpecial) {
     requireTokenizer(state);
     requireTokenizable(text);
+    AssertTrap           trap;
     std::vector<int32_t> tokens(text.size() + 2);
     int32_t count = llama_tokenize(state.vocab, text.data(), (int32_t) text.size(), tokens.data(), (int32_t) tokens.size(), addSpecial, parseSpecial);
     if (count == INT_MIN) {
@@ -205,8 +250,9 @@ Napi::Object describe(Napi::Env env, const ModelState & state) {
     facts.Set("trainContextSize", llama_model_n_ctx_train(model));
     facts.Set("embeddingSize", llama_model_n_embd(model));
     facts.Set("layers", llama_model_n_layer(model));
-    facts.Set("heads", llama_model_n_head(model));
-    facts.Set("kvHeads", llama_model_n_head_kv(model));
+    const bool layered = llama_model_n_layer(model) > 0;  // the vocabulary alone has none, and asking aborts
+    facts.Set("heads", layered ? llama_model_n_head(model) : 0);
+    facts.Set("kvHeads", layered ? llama_model_n_head_kv(model) : 0);
     facts.Set("slidingWindow", llama_model_n_swa(model));
     facts.Set("ropeType", (int) llama_model_rope_type(model));
     facts.Set("recurrent", Napi::Boolean::New(env, llama_model_is_recurrent(model)));
@@ -232,11 +278,17 @@ ModelState::~ModelState() {
     }
 }
 
+void ModelState::adopt(const std::shared_ptr<ModelChild> & child) {
+    children.erase(std::remove_if(children.begin(), children.end(), [](auto & known) { return known.expired(); }), children.end());
+    children.push_back(child);
+}
+
 Model::Model(const Napi::CallbackInfo & info) : Napi::ObjectWrap<Model>(info) {
     Napi::Env env = info.Env();
     if (!info[0].IsExternal()) {
         throw Napi::Error(env, errorFrom(env, "INVALID_ARGUMENT", "Models are made by Model.load()"));
     }
+    info.This().As<Napi::Object>().TypeTag(&TAG);
     state_ = *info[0].As<Napi::External<std::shared_ptr<ModelState>>>().Data();
 }
 
@@ -266,7 +318,7 @@ Napi::Value Model::load(const Napi::CallbackInfo & info) {
         request->params.check_tensors   = guard::optionalBoolean(options, "checkTensors", false);
         request->params.use_extra_bufts = guard::optionalBoolean(options, "repackWeights", true);
         request->params.vocab_only      = guard::optionalBoolean(options, "vocabularyOnly", false);
-        request->abort                  = AbortFlag::from(env, options);
+        request->abort                  = AbortFlag::from(options);
         request->inbox                  = Environment::of(env).inbox;
         Napi::Value onProgress = options.Get("onProgress");
         if (!onProgress.IsUndefined()) {
@@ -301,19 +353,29 @@ Napi::Value Model::close(const Napi::CallbackInfo & info) {
             return closing_.Value();
         }
         closed_ = true;
-        std::shared_ptr<Thread> thread = state_->thread;
+        std::shared_ptr<Thread>              thread = state_->thread;
+        std::vector<std::shared_ptr<Thread>> children;
         for (auto & child : state_->contexts) {
             if (auto context = child.lock()) {
                 context->shutDown();
+                children.push_back(context->thread);
+            }
+        }
+        std::vector<std::shared_ptr<ModelChild>> dependents;
+        for (auto & known : state_->children) {
+            if (auto child = known.lock()) {
+                child->shutDown();
+                dependents.push_back(std::move(child));
             }
         }
         Napi::Value done = runOn<bool>(
             env, *thread,
-            [state = std::move(state_)]() mutable {
-                for (auto & child : state->contexts) {
-                    if (auto context = child.lock()) {
-                        context->thread->waitUntilEnded();
-                    }
+            [state = std::move(state_), children, dependents]() mutable {
+                for (auto & child : children) {
+                    child->waitUntilEnded();
+                }
+                for (auto & child : dependents) {
+                    child->release();
                 }
                 state.reset();
                 return true;
@@ -455,9 +517,10 @@ struct Layout {
 };
 
 Layout readLayout(const std::string & path) {
-    LogCapture       log;
-    gguf_init_params params = {/*no_alloc*/ true, /*ctx*/ nullptr};
-    std::unique_ptr<gguf_context, void (*)(gguf_context *)> gguf(gguf_init_from_file(path.c_str(), params), gguf_free);
+    requireRegularFile(path);
+    LogCapture log;
+    AssertTrap trap;
+    const Gguf gguf = openGguf(path);
     if (!gguf) {
         throw Failure("MODEL_INVALID", "Expected a GGUF file at \"" + path + "\"" + log.reason());
     }

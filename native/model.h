@@ -7,10 +7,18 @@
 
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 
 struct common_chat_templates;
 struct ContextState;
+
+// What depends on a model, other than contexts: it is closed with the model, behind the contexts.
+struct ModelChild {
+    virtual ~ModelChild() = default;
+    virtual void shutDown() = 0;  // JavaScript thread
+    virtual void release()  = 0;  // the model's thread
+};
 
 // What the threads work with. Contexts hold it too, so the weights stay until the last of them is gone.
 struct ModelState {
@@ -22,12 +30,20 @@ struct ModelState {
     // Parsed chat templates by their override text ("" is the model's own); touched on `thread` only.
     std::map<std::string, std::shared_ptr<common_chat_templates>> templates;
     bool                    vocabOnly = false;
+    int64_t                 kvHeads   = 0;  // of all layers together
+    // llama.cpp's list of a model's adapters has none of its own, and contexts read it when they plan their graphs.
+    std::mutex              lorasMutex;
     // Touched on the JavaScript thread only.
     std::vector<std::weak_ptr<ContextState>> contexts;
+    std::vector<std::weak_ptr<ModelChild>>   children;
+
+    void adopt(const std::shared_ptr<ModelChild> & child);
 };
 
 class Model : public Napi::ObjectWrap<Model> {
   public:
+    static constexpr napi_type_tag TAG = {0x6865616473746172, 0x6d6f64656c6d6f64};
+
     explicit Model(const Napi::CallbackInfo & info);
     ~Model() override;
 

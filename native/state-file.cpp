@@ -74,9 +74,10 @@ class File {
     }
 
     File(File && other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(other.path_) {}
-    ~File() {
+    ~File() { close(); }
+    void close() {
         if (fd_ >= 0) {
-            ::close(fd_);
+            ::close(std::exchange(fd_, -1));
         }
     }
 
@@ -327,6 +328,7 @@ size_t writeStateFile(const std::string & path, const StateBytes & bytes, const 
         file.syncAndClose();
         return written + sizeof(tail);
     } catch (...) {
+        file.close();  // first: Windows removes no open file
         std::remove(path.c_str());
         throw;
     }
@@ -340,7 +342,11 @@ void defineStateFile(Napi::Env env, Napi::Object exports) {
                 info.Env(), fileReader(),
                 [path] {
                     File file = File::openToRead(path);
-                    return readFooter(file, path, file.size()).metadata;
+                    const std::string metadata = readFooter(file, path, file.size()).metadata;
+                    if (!common_json::parse_no_throw(metadata).is_object()) {
+                        throw corrupt(path, "its metadata is damaged");
+                    }
+                    return metadata;
                 },
                 [](Napi::Env env, std::string & metadata) -> Napi::Value { return Napi::String::New(env, metadata); });
         });

@@ -9,6 +9,7 @@ SequenceState::SequenceState(const Napi::CallbackInfo & info) : Napi::ObjectWrap
     if (!info[0].IsExternal()) {
         throw Napi::Error(env, errorFrom(env, "INVALID_ARGUMENT", "Sequence states are made by captureSequence() and readFile()"));
     }
+    info.This().As<Napi::Object>().TypeTag(&TAG);
     bytes_ = *info[0].As<Napi::External<std::shared_ptr<const StateBytes>>>().Data();
     // The collector sees a small object: tell it what hangs on it.
     Napi::MemoryManagement::AdjustExternalMemory(env, (int64_t) bytes_->size);
@@ -24,11 +25,8 @@ Napi::Value SequenceState::wrap(Napi::Env env, std::shared_ptr<const StateBytes>
     return Environment::of(env).stateClass.New({Napi::External<std::shared_ptr<const StateBytes>>::New(env, &bytes)});
 }
 
-std::shared_ptr<const StateBytes> SequenceState::from(Napi::Env env, Napi::Value value) {
-    if (!value.IsObject() || !value.As<Napi::Object>().InstanceOf(Environment::of(env).stateClass.Value())) {
-        throw guard::invalid("state", "a SequenceState", value);
-    }
-    return Unwrap(value.As<Napi::Object>())->open();
+std::shared_ptr<const StateBytes> SequenceState::from(Napi::Value value) {
+    return unwrap<SequenceState>(value, "state", "a SequenceState").open();
 }
 
 std::shared_ptr<const StateBytes> SequenceState::open() const {
@@ -44,7 +42,7 @@ Napi::Value SequenceState::readFile(const Napi::CallbackInfo & info) {
         const std::string path       = guard::path(info[0], "path");
         Napi::Object      options    = info[1].IsUndefined() ? Napi::Object::New(env) : guard::object(info[1], "options");
         const bool        unverified = guard::optionalBoolean(options, "unverified", false);
-        auto              abort      = AbortFlag::from(env, options);
+        auto              abort      = AbortFlag::from(options);
         return runOn<std::shared_ptr<const StateBytes>>(
             env, fileReader(), [path, unverified, abort] { return readStateFile(path, unverified, *abort); },
             [](Napi::Env env, std::shared_ptr<const StateBytes> & bytes) { return wrap(env, bytes); });
@@ -57,8 +55,9 @@ Napi::Value SequenceState::writeFile(const Napi::CallbackInfo & info) {
         auto              bytes    = open();
         const std::string path     = guard::path(info[0], "path");
         const std::string metadata = guard::string(info[1], "metadata");
+        guard::shallow(metadata, "metadata");
         Napi::Object      options  = info[2].IsUndefined() ? Napi::Object::New(env) : guard::object(info[2], "options");
-        auto              abort    = AbortFlag::from(env, options);
+        auto              abort    = AbortFlag::from(options);
         return runOn<double>(
             env, fileWriter(), [bytes, path, metadata, abort] { return (double) writeStateFile(path, *bytes, metadata, *abort); },
             [](Napi::Env env, double & written) -> Napi::Value { return Napi::Number::New(env, written); });

@@ -25,6 +25,8 @@ constexpr uint32_t BLOB_MAGIC        = 0xaf143cd8;
 
 class SequenceState : public Napi::ObjectWrap<SequenceState> {
   public:
+    static constexpr napi_type_tag TAG = {0x6865616473746172, 0x7365717374617465};
+
     explicit SequenceState(const Napi::CallbackInfo & info);
     ~SequenceState() override;
 
@@ -32,7 +34,7 @@ class SequenceState : public Napi::ObjectWrap<SequenceState> {
     static Napi::Value wrap(Napi::Env env, std::shared_ptr<const StateBytes> bytes);
 
     // The bytes in an argument, or a failure.
-    static std::shared_ptr<const StateBytes> from(Napi::Env env, Napi::Value value);
+    static std::shared_ptr<const StateBytes> from(Napi::Value value);
 
   private:
     static Napi::Value readFile(const Napi::CallbackInfo & info);

@@ -45,9 +45,10 @@ void Inbox::deliver(std::shared_ptr<Delivery> delivery) {
 }
 
 void Inbox::close() {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::vector<std::shared_ptr<Delivery>> dropped;  // behind the lock: what they hold may log while it goes
+    std::lock_guard<std::mutex>            lock(mutex_);
     closed_ = true;
-    waiting_.clear();
+    dropped.swap(waiting_);
 }
 
 void Inbox::drain(napi_env env, napi_value, void * context, void *) {
@@ -273,17 +274,13 @@ Napi::Value errorFrom(Napi::Env env, const std::string & code, const std::string
 
 void AbortFlag::define(Napi::Env env, Napi::Object exports) {
     Napi::Function type = DefineClass(env, "AbortFlag", {InstanceMethod<&AbortFlag::set>("set")});
-    Environment::of(env).abortClass = Napi::Persistent(type);
     exports.Set("AbortFlag", type);
 }
 
-std::shared_ptr<std::atomic<bool>> AbortFlag::from(Napi::Env env, Napi::Object options) {
+std::shared_ptr<std::atomic<bool>> AbortFlag::from(Napi::Object options) {
     Napi::Value value = options.Get("abort");
     if (value.IsUndefined()) {
         return std::make_shared<std::atomic<bool>>(false);
     }
-    if (!value.IsObject() || !value.As<Napi::Object>().InstanceOf(Environment::of(env).abortClass.Value())) {
-        throw guard::invalid("abort", "an AbortFlag", value);
-    }
-    return Unwrap(value.As<Napi::Object>())->flag_;
+    return unwrap<AbortFlag>(value, "abort", "an AbortFlag").flag_;
 }

@@ -83,7 +83,7 @@ class Thread : public std::enable_shared_from_this<Thread> {
 struct Environment {
     std::shared_ptr<Inbox>             inbox;
     Napi::FunctionReference            errorFactory;
-    Napi::FunctionReference            modelClass, contextClass, stateClass, abortClass;
+    Napi::FunctionReference            modelClass, contextClass, stateClass, samplerClass, loraClass, replyFormatClass;
     std::vector<std::weak_ptr<Thread>> threads;
 
     // JavaScript functions that jobs refer to by number: a reference itself must never leave this thread.
@@ -125,6 +125,9 @@ Napi::Value runOn(Napi::Env env, Thread & thread, std::function<Result()> work,
                     return;
                 } catch (const Failure & error) {
                     failure.emplace(error);
+                } catch (const Napi::Error & error) {
+                    deferred.Reject(error.Value());
+                    return;
                 }
             }
             deferred.Reject(errorFrom(env, failure->code, failure->what()));
@@ -157,6 +160,15 @@ Napi::Value runOn(Napi::Env env, Thread & thread, std::function<Result()> work,
     return promise;
 }
 
+// The native object behind a JavaScript one. The tag is what tells our classes from others, and from one another:
+// `instanceof` believes whatever a prototype says.
+template <class Class> Class & unwrap(Napi::Value value, const char * what, const char * expected) {
+    if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&Class::TAG)) {
+        throw guard::invalid(what, expected, value);
+    }
+    return *Class::Unwrap(value.As<Napi::Object>());
+}
+
 // The two threads for files: a restore on the reader never waits for a sync on the writer.
 Thread & fileReader();
 Thread & fileWriter();
@@ -164,12 +176,14 @@ Thread & fileWriter();
 // Set by JavaScript (an AbortSignal fired), read by a thread between two pieces of work.
 class AbortFlag : public Napi::ObjectWrap<AbortFlag> {
   public:
-    explicit AbortFlag(const Napi::CallbackInfo & info) : Napi::ObjectWrap<AbortFlag>(info) {}
+    static constexpr napi_type_tag TAG = {0x6865616473746172, 0x61626f7274666c67};
+
+    explicit AbortFlag(const Napi::CallbackInfo & info) : Napi::ObjectWrap<AbortFlag>(info) { info.This().As<Napi::Object>().TypeTag(&TAG); }
 
     static void define(Napi::Env env, Napi::Object exports);
 
     // The flag in an options object's `abort` field, or one that nobody sets.
-    static std::shared_ptr<std::atomic<bool>> from(Napi::Env env, Napi::Object options);
+    static std::shared_ptr<std::atomic<bool>> from(Napi::Object options);
 
   private:
     void set(const Napi::CallbackInfo &) { flag_->store(true); }

@@ -23,6 +23,7 @@ const ACCELERATORS = /** @type {const} */ (['cuda', 'metal', 'vulkan']);
  * @property {'cuda' | 'metal' | 'vulkan'} [accelerator] default: none, the processor alone
  * @property {boolean} [debug] without optimisation, with symbols
  * @property {number} [jobs] default: one a core
+ * @property {boolean} [sanitize] with address and undefined-behaviour checks, into .build/sanitize, not installed
  * @property {boolean} [clean] compile everything again
  * @property {boolean} [floor] build what benchmarks measure against (bench/native/floor.cpp) instead of the addon
  * @property {string} [output] directory that receives the addon; default build/Release
@@ -34,11 +35,12 @@ const ACCELERATORS = /** @type {const} */ (['cuda', 'metal', 'vulkan']);
  * @returns {Promise<{ path: string, compiled: number }>} what was built, and how many build steps were needed
  */
 export async function buildNative(options = {}) {
-  const { accelerator, debug = false, clean = false, floor = false, onProgress = () => {} } = options;
+  const { accelerator, debug = false, clean = false, floor = false, sanitize = false, onProgress = () => {} } = options;
   await checkTools(accelerator);
 
   const config = debug ? 'Debug' : 'Release';
-  const directory = join(root, '.build', [accelerator, config.toLowerCase()].filter(Boolean).join('-'));
+  const variant = [accelerator, sanitize ? 'sanitize' : config.toLowerCase()].filter(Boolean).join('-');
+  const directory = join(root, '.build', variant);
   if (clean) await rm(directory, { recursive: true, force: true });
   await mkdir(directory, { recursive: true });
 
@@ -50,6 +52,7 @@ export async function buildNative(options = {}) {
       (name) => `--CDGGML_${name.toUpperCase()}=${name === accelerator ? 'ON' : 'OFF'}`,
     );
     const common = ['--out', directory, '--config', config, ...definitions];
+    if (sanitize) common.push('--CDHEADSTART_SANITIZE=ON');
     const jobs = options.jobs ?? availableParallelism();
     let compiled = 0;
 
@@ -75,6 +78,7 @@ export async function buildNative(options = {}) {
     }
     await cmake(['build', ...common, '--target', floor ? FLOOR : 'llama_headstart', '--parallel', String(jobs)]);
     if (floor) return { path: await findBuilt(directory, config, FLOOR), compiled };
+    if (sanitize) return { path: await findBuilt(directory, config, ADDON), compiled };
     return { path: await install(directory, config, resolve(root, options.output ?? 'build/Release')), compiled };
   } finally {
     log.end();

@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isMainThread } from 'node:worker_threads';
 import { type ErrorCode, HeadstartError } from '../errors.js';
+import type { ParsedReply, ReplyFormat } from './reply.js';
 
 /** Set from an AbortSignal, read by native threads between two pieces of work. */
 export interface RawAbortFlag {
@@ -20,7 +21,27 @@ export interface RawModel {
   tokenToBytes(token: number, special: boolean): Uint8Array;
   tokenFacts(token: number): { text: string; control: boolean; endOfGeneration: boolean };
   controlTokens(): Int32Array;
-  render(request: object): Promise<{ prompt: string; format: string; supportsTools: boolean }>;
+  render(request: object): Promise<ReplyFormat & { prompt: string; supportsTools: boolean }>;
+}
+
+export interface RawSampler {
+  seed: number;
+  accept(tokens: Int32Array): Promise<void>;
+  reset(): Promise<void>;
+  close(): void;
+  failure(): HeadstartError | null;
+}
+
+export interface RawLora {
+  metadata: Record<string, string>;
+  invocationTokens: Int32Array;
+  close(): void;
+}
+
+declare const replyParser: unique symbol;
+
+export interface RawReplyParser {
+  readonly [replyParser]: true;
 }
 
 export interface RawState {
@@ -38,6 +59,8 @@ export interface RawContext {
   counters(): unknown;
   decode(batch: object): Promise<Int32Array>;
   logits(row: number): Promise<Float32Array>;
+  logProbabilities(row: number, count: number): Promise<{ tokens: Int32Array; values: Float32Array }>;
+  setLoras(loras: readonly { adapter: RawLora; scale?: number }[]): Promise<void>;
   removeSequence(sequence: number, from?: number, to?: number): Promise<boolean>;
   copySequence(source: number, target: number): Promise<void>;
   keepSequence(sequence: number): Promise<void>;
@@ -45,16 +68,21 @@ export interface RawContext {
   clear(): Promise<void>;
   captureSequence(sequence: number, tokens: Int32Array): Promise<RawState>;
   restoreSequence(sequence: number, state: RawState): Promise<void>;
+  loadFile(sequence: number, path: string): Promise<Int32Array>;
 }
 
 export interface RawAddon {
   AbortFlag: new () => RawAbortFlag;
   Model: { load(options: object): Promise<RawModel> };
   Context: { create(model: RawModel, options: object): Promise<RawContext> };
+  Sampler: { create(model: RawModel, options: object): Promise<RawSampler> };
+  Lora: { load(model: RawModel, path: string): Promise<RawLora> };
   SequenceState: { readFile(path: string, options: object): Promise<RawState> };
   setLogger(logger: ((level: number, text: string) => void) | null, maxLevel: number): void;
   setErrorFactory(factory: (code: ErrorCode, message: string) => Error): void;
   ggufLayout(path: string): Promise<{ dataOffset: number; offsets: Float64Array; sizes: Float64Array }>;
+  parseReply(parser: RawReplyParser, text: string, partial: boolean): Promise<ParsedReply>;
+  jsonSchemaToGrammar(schema: string): Promise<string>;
   readFooter(path: string): Promise<string>;
   park(): void;
   llamaVersion: string;
@@ -119,6 +147,9 @@ export async function withAbort<T>(
   if (signal === undefined) {
     return call(undefined);
   }
+  if (typeof signal?.aborted !== 'boolean' || typeof signal.addEventListener !== 'function') {
+    throw new HeadstartError('INVALID_ARGUMENT', 'Expected `signal` to be an AbortSignal');
+  }
   throwIfAborted(signal);
   const flag = new (addon().AbortFlag)();
   const onAbort = () => flag.set();
@@ -140,4 +171,33 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) {
     throw new HeadstartError('ABORTED', 'The operation was aborted', { cause: signal.reason });
   }
+}
+
+/**
+ * JSON for the native side, with unpaired surrogates replaced as every UTF-8 encoder does.
+ *
+ * @throws HeadstartError `INVALID_ARGUMENT` for what JSON cannot say, `JSON_TOO_DEEP` for what nests beyond all measure.
+ */
+export function toJson(what: string, value: unknown): string {
+  try {
+    const text = JSON.stringify(value, (_, each) => (typeof each === 'string' ? wellFormed(each) : each));
+    if (text !== undefined) {
+      return text;
+    }
+  } catch (cause) {
+    if (cause instanceof RangeError) {
+      throw new HeadstartError('JSON_TOO_DEEP', `Expected \`${what}\` to nest less deep`, { cause });
+    }
+    throw new HeadstartError('INVALID_ARGUMENT', `Expected \`${what}\` to be JSON data: ${(cause as Error)?.message}`, {
+      cause,
+    });
+  }
+  throw new HeadstartError('INVALID_ARGUMENT', `Expected \`${what}\` to be JSON data, got ${typeof value}`);
+}
+
+// String.prototype.toWellFormed, which Node 20 has and ES2023 does not know.
+const UNPAIRED = /[\uD800-\uDBFF](?![\uDC00-\uDFFF])|(?<![\uD800-\uDBFF])[\uDC00-\uDFFF]/g;
+
+function wellFormed(text: string): string {
+  return text.replace(UNPAIRED, '\uFFFD');
 }

@@ -1,5 +1,8 @@
+import { HeadstartError } from '../errors.js';
 import { addon, type RawContext, type RawModel, withAbort } from './addon.js';
+import type { AppliedLora } from './lora.js';
 import type { ModelInfo } from './model.js';
+import type { Sampler } from './sampler.js';
 import { SequenceState } from './state.js';
 
 /** The element type of the K or V cache. */
@@ -16,7 +19,7 @@ export interface ContextOptions {
   maxSequences?: number;
   /** Most output rows in one decode: each costs room for a row of logits. @default batchSize */
   maxOutputs?: number;
-  /** Threads for batches of one token. @default 1 */
+  /** Threads for batches of one token; no more are used than the machine has cores. @default 1 */
   threads?: number;
   /** Threads for larger batches. @default threads */
   batchThreads?: number;
@@ -83,6 +86,11 @@ export interface DecodeBatch {
   sequences: Int32Array;
   /** 1 for each row whose output is wanted, else 0. */
   outputs: Uint8Array;
+  /**
+   * What chooses the token of each row with `outputs` set, in order: a sampler of this context's model, each in one row
+   * only, or null for the likeliest token. @default all null
+   */
+  samplers?: readonly (Sampler | null)[] | undefined;
   /** Checked before the decode begins. */
   signal?: AbortSignal | undefined;
 }
@@ -113,16 +121,25 @@ export class Context {
   }
 
   /**
-   * Decodes a batch and picks the likeliest token of each output row.
+   * Decodes a batch and picks a token for each output row: the likeliest, or what its sampler chooses, which accepts it.
    *
    * @returns one token id for each row with `outputs` set, in the batch's order
    * @throws HeadstartError before anything changes: `INVALID_ARGUMENT`, `BATCH_SIZE`, `TOKEN_OUT_OF_RANGE`,
-   *   `POSITION_INVALID`, `NO_KV_SLOT` (no room), `ABORTED`; afterwards `DECODE_FAILED` and `CLOSED`: read the sequences'
+   *   `POSITION_INVALID`, `NO_KV_SLOT` (no room), `ABORTED`, `SAMPLER_BUSY`, `SAMPLER_DEAD`; behind the decode, with the
+   *   other rows' tokens in `picks`, when a sampler failed: `GRAMMAR_DEAD_END`, `NO_CANDIDATES`, `LOGITS_INVALID`,
+   *   `SAMPLER_FAILED`; afterwards `DECODE_FAILED` and `CLOSED`: read the sequences'
    *   positions back, or remove them.
    */
-  decode(batch: DecodeBatch): Promise<Int32Array> {
-    const { signal, ...rest } = batch;
-    return withAbort(signal, (abort) => this.#raw.decode({ ...rest, abort }));
+  async decode(batch: DecodeBatch): Promise<Int32Array> {
+    const { signal, samplers, ...rest } = batch ?? {};
+    const raw = Array.isArray(samplers) ? samplers.map((sampler) => sampler?.raw ?? sampler) : samplers;
+    const picks = await withAbort(signal, (abort) => this.#raw.decode({ ...rest, samplers: raw, abort }));
+    const failed = samplers === undefined ? -1 : picks.indexOf(-1);
+    if (failed >= 0) {
+      const failure = samplers?.[failed]?.failure;
+      throw new HeadstartError(failure?.code ?? 'SAMPLER_FAILED', failure?.message ?? 'A sampler failed', { picks });
+    }
+    return picks;
   }
 
   /**
@@ -131,8 +148,32 @@ export class Context {
    * @param row index into the batch's tokens
    * @throws HeadstartError `ROW_HAS_NO_OUTPUT`.
    */
-  logits(row: number): Promise<Float32Array> {
+  async logits(row: number): Promise<Float32Array> {
     return this.#raw.logits(row);
+  }
+
+  /**
+   * The likeliest tokens of one row of the newest batch, with the natural logarithms of their probabilities: of the row's
+   * own logits, before any sampler's options.
+   *
+   * @param row index into the batch's tokens
+   * @param count 1 to the vocabulary's size
+   * @throws HeadstartError `ROW_HAS_NO_OUTPUT`.
+   */
+  async logProbabilities(row: number, count: number): Promise<{ tokens: Int32Array; values: Float32Array }> {
+    return this.#raw.logProbabilities(row, count);
+  }
+
+  /**
+   * Applies these LoRA adapters, and no others, from the next decode on. What is in the KV cache stays as it was computed:
+   * remove sequences that should follow the change, and restore into them only states captured under the same adapters.
+   *
+   * @throws HeadstartError `CLOSED` (an adapter), `INVALID_ARGUMENT` (one of another model, one twice): nothing changed then.
+   */
+  async setLoras(loras: readonly AppliedLora[]): Promise<void> {
+    return this.#raw.setLoras(
+      Array.isArray(loras) ? loras.map((each) => ({ ...each, adapter: each?.adapter?.raw })) : loras,
+    );
   }
 
   /**
@@ -140,7 +181,7 @@ export class Context {
    *
    * @returns false where this model's memory cannot remove a part (recurrent and hybrid): nothing changed then
    */
-  removeSequence(sequence: number, from?: number, to?: number): Promise<boolean> {
+  async removeSequence(sequence: number, from?: number, to?: number): Promise<boolean> {
     return this.#raw.removeSequence(sequence, from, to);
   }
 
@@ -149,22 +190,22 @@ export class Context {
    *
    * @throws HeadstartError `NOT_UNIFIED`, `SEQUENCE_NOT_EMPTY` (target), `SEQUENCE_EMPTY` (source).
    */
-  copySequence(source: number, target: number): Promise<void> {
+  async copySequence(source: number, target: number): Promise<void> {
     return this.#raw.copySequence(source, target);
   }
 
   /** Removes every other sequence. */
-  keepSequence(sequence: number): Promise<void> {
+  async keepSequence(sequence: number): Promise<void> {
     return this.#raw.keepSequence(sequence);
   }
 
   /** The first and last position held, both -1 when empty. The first is above 0 where a sliding window dropped the start. */
-  positionRange(sequence: number): Promise<{ first: number; last: number }> {
+  async positionRange(sequence: number): Promise<{ first: number; last: number }> {
     return this.#raw.positionRange(sequence);
   }
 
   /** Removes all sequences. */
-  clear(): Promise<void> {
+  async clear(): Promise<void> {
     return this.#raw.clear();
   }
 
@@ -183,8 +224,20 @@ export class Context {
    *
    * @throws HeadstartError `SEQUENCE_NOT_EMPTY`, `STATE_INCOMPATIBLE`, `NO_KV_SLOT`, `RESTORE_FAILED`.
    */
-  restoreSequence(sequence: number, state: SequenceState): Promise<void> {
-    return this.#raw.restoreSequence(sequence, state.raw);
+  async restoreSequence(sequence: number, state: SequenceState): Promise<void> {
+    return this.#raw.restoreSequence(sequence, state?.raw);
+  }
+
+  /**
+   * Loads a sequence-state file with llama.cpp's own call (`llama_state_seq_load_file`), which reads the files of this
+   * package too. It verifies nothing: a malformed file can spoil the context, until `clear()`, or end the process. Only for
+   * files that you wrote; use {@link SequenceState.readFile} for all others.
+   *
+   * @returns the token ids in the file
+   * @throws HeadstartError `SEQUENCE_NOT_EMPTY`, `RESTORE_FAILED`.
+   */
+  async loadFile(sequence: number, path: string): Promise<Int32Array> {
+    return this.#raw.loadFile(sequence, path);
   }
 
   /** Totals since the context was made; also after `close()`. */
@@ -193,7 +246,7 @@ export class Context {
   }
 
   /** Ends a decode that runs, finishes what else is queued, frees the context. Idempotent. */
-  close(): Promise<void> {
+  async close(): Promise<void> {
     return this.#raw.close();
   }
 

@@ -7,6 +7,16 @@
 export { type ErrorCode, HeadstartError } from '../errors.js';
 export * from './context.js';
 export * from './log.js';
+export * from './lora.js';
 export * from './model.js';
+export {
+  jsonSchemaToGrammar,
+  type ParsedReply,
+  type ParseRequest,
+  type ReplyFormat,
+  type ReplyParser,
+  type ReplyToolCall,
+} from './reply.js';
+export * from './sampler.js';
 export * from './state.js';
 export * from './system.js';

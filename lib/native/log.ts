@@ -1,3 +1,4 @@
+import { HeadstartError } from '../errors.js';
 import { addon } from './addon.js';
 
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
@@ -11,13 +12,32 @@ const LEVELS: readonly LogLevel[] = ['error', 'warn', 'info', 'debug'];
  * Sends llama.cpp's, ggml's and `common`'s log lines to `logger`, one call a line. Quiet until called; `null` makes it
  * quiet again. One logger a thread (each worker has its own); llama.cpp's log is the process's, so each hears all of it.
  *
+ * A logger that throws loses that line and no other; the first such error becomes a process warning (`LOGGER_THREW`).
+ *
  * @param options.level the most detailed level wanted; default `warn`
+ * @throws HeadstartError `INVALID_ARGUMENT`.
  */
 export function setNativeLogger(logger: Logger | null, options: { level?: LogLevel } = {}): void {
   if (logger === null) {
     addon().setLogger(null, 0);
     return;
   }
-  const severity = LEVELS.indexOf(options.level ?? 'warn') + 1;
-  addon().setLogger((level, text) => logger(LEVELS[level - 1] ?? 'debug', text), severity);
+  if (typeof logger !== 'function') {
+    throw new HeadstartError('INVALID_ARGUMENT', `Expected \`logger\` to be a function or null, got ${typeof logger}`);
+  }
+  const level = options?.level ?? 'warn';
+  if (!LEVELS.includes(level)) {
+    throw new HeadstartError('INVALID_ARGUMENT', `Expected \`level\` to be one of ${LEVELS.join(', ')}, got ${level}`);
+  }
+  let warned = false;
+  addon().setLogger((severity, text) => {
+    try {
+      logger(LEVELS[severity - 1] ?? 'debug', text);
+    } catch (error) {
+      if (!warned) {
+        warned = true;
+        process.emitWarning(`The native logger threw: ${error}`, { code: 'LOGGER_THREW' });
+      }
+    }
+  }, LEVELS.indexOf(level) + 1);
 }

@@ -1,5 +1,9 @@
-import { addon, type RawModel, withAbort } from './addon.js';
+import { HeadstartError } from '../errors.js';
+import { addon, type RawAbortFlag, type RawModel, toJson, withAbort } from './addon.js';
 import { Context, type ContextOptions } from './context.js';
+import { LoraAdapter } from './lora.js';
+import { type ParsedReply, type ParseRequest, parseReply, type ReplyFormat } from './reply.js';
+import { Sampler, type SamplerOptions } from './sampler.js';
 
 export interface ModelLoadOptions {
   /** The GGUF file; of a split model the first part (`...-00001-of-00003.gguf`). */
@@ -16,7 +20,7 @@ export interface ModelLoadOptions {
   checkTensors?: boolean;
   /** Load the tokeniser and metadata, no weights. @default false */
   vocabularyOnly?: boolean;
-  /** Called with 0 to 1 as the load goes on. */
+  /** Called with 0 to 1 as the load goes on. What it throws ends the load, which then rejects with it. */
   onProgress?: (fraction: number) => void;
   signal?: AbortSignal;
 }
@@ -80,13 +84,19 @@ export interface RenderRequest {
   addGenerationPrompt?: boolean;
   /** For templates that can switch reasoning off. @default true */
   enableThinking?: boolean;
+  /** Whether the reply may, must or must not call tools: decides the grammar. @default 'auto' */
+  toolChoice?: 'auto' | 'required' | 'none';
+  /** Let the grammar take several tool calls. @default false */
+  parallelToolCalls?: boolean;
+  /** The reply's text must be JSON of this schema: decides the grammar. */
+  jsonSchema?: object;
+  /** `auto` sets reasoning apart when a reply is parsed, `none` leaves it in the text. @default 'auto' */
+  reasoningFormat?: 'auto' | 'none';
 }
 
-export interface RenderedPrompt {
+export interface RenderedPrompt extends ReplyFormat {
   /** The prompt's text. It has no BOS token where `vocabulary.addsBos` holds: the tokeniser's user puts it in front. */
   prompt: string;
-  /** The name of the reply format that llama.cpp's `common` will parse. */
-  format: string;
   /** Whether the chat template says that it can describe tools. */
   supportsTools: boolean;
 }
@@ -112,10 +122,31 @@ export class Model {
    * @throws HeadstartError `MODEL_NOT_FOUND`, `MODEL_INVALID` (with llama.cpp's own words), `ABORTED`, `INVALID_ARGUMENT`.
    */
   static async load(options: ModelLoadOptions): Promise<Model> {
-    const { signal, ...rest } = options;
-    return withAbort(signal, async (abort) => {
-      return new Model(options.path, await addon().Model.load({ ...rest, abort }));
-    });
+    const { signal, ...rest } = options ?? {};
+    const { onProgress } = rest;
+    let thrown: { error: unknown } | undefined;
+    const load = async (abort: RawAbortFlag = new (addon().AbortFlag)()) => {
+      const guarded = (fraction: number) => {
+        try {
+          onProgress?.(fraction);
+        } catch (error) {
+          thrown ??= { error };
+          abort.set();
+        }
+      };
+      const listener = typeof onProgress === 'function' ? { onProgress: guarded } : {};
+      const model = new Model(rest.path, await addon().Model.load({ ...rest, ...listener, abort }));
+      if (thrown || signal?.aborted) {
+        await model.close();
+        throw new HeadstartError('ABORTED', `The load of "${rest.path}" was aborted`);
+      }
+      return model;
+    };
+    try {
+      return await withAbort(signal, load);
+    } catch (error) {
+      throw thrown ? thrown.error : error;
+    }
   }
 
   /** All scalar GGUF metadata, as text. */
@@ -128,7 +159,7 @@ export class Model {
    * @param options.parseSpecial turn text such as `<|im_start|>` into control tokens. @default false
    * @throws HeadstartError `NO_TOKENIZER`, `TEXT_TOO_LONG`, `TEXT_UNBREAKABLE`.
    */
-  tokenize(text: string, options: { addSpecial?: boolean; parseSpecial?: boolean } = {}): Promise<Int32Array> {
+  async tokenize(text: string, options: { addSpecial?: boolean; parseSpecial?: boolean } = {}): Promise<Int32Array> {
     return this.#raw.tokenize(text, options);
   }
 
@@ -138,13 +169,13 @@ export class Model {
    * @param options.special give control tokens' text too. @default false
    * @throws HeadstartError `NO_TOKENIZER`, `TOKEN_OUT_OF_RANGE`.
    */
-  detokenize(tokens: Int32Array, options: { special?: boolean } = {}): Promise<Uint8Array> {
+  async detokenize(tokens: Int32Array, options: { special?: boolean } = {}): Promise<Uint8Array> {
     return this.#raw.detokenize(tokens, options);
   }
 
   /** The bytes of one token, at once: for streaming. */
   tokenToBytes(token: number, options: { special?: boolean } = {}): Uint8Array {
-    return this.#raw.tokenToBytes(token, options.special ?? false);
+    return this.#raw.tokenToBytes(token, options?.special ?? false);
   }
 
   /** Whether generation ends with this token (EOS, EOT and their like). */
@@ -162,23 +193,55 @@ export class Model {
    * A conversation as the chat template writes it.
    *
    * @throws HeadstartError `NO_CHAT_TEMPLATE`, `CHAT_TEMPLATE_INVALID`, `CHAT_TEMPLATE_FAILED`, `JSON_TOO_DEEP`,
-   *   `INVALID_ARGUMENT` (messages or tools not in the OpenAI chat format).
+   *   `SCHEMA_INVALID` (a tool's parameters or `jsonSchema`), `INVALID_ARGUMENT` (messages or tools not in the OpenAI chat
+   *   format).
    */
-  render(request: RenderRequest): Promise<RenderedPrompt> {
+  async render(request: RenderRequest): Promise<RenderedPrompt> {
     return this.#raw.render({
       ...request,
-      messages: JSON.stringify(request.messages),
-      tools: JSON.stringify(request.tools ?? []),
+      messages: toJson('messages', request?.messages),
+      tools: toJson('tools', request?.tools ?? []),
+      jsonSchema: request?.jsonSchema === undefined ? undefined : toJson('jsonSchema', request.jsonSchema),
     });
   }
 
+  /**
+   * Reads a reply in the form of its chat template: text, reasoning, tool calls.
+   *
+   * @throws HeadstartError `REPLY_INVALID` (the text is not in that form), `TEXT_TOO_LONG` (16 MiB), `JSON_TOO_DEEP` (more
+   *   than 4,096 open brackets), `INVALID_ARGUMENT`.
+   */
+  parseReply(request: ParseRequest): Promise<ParsedReply> {
+    return parseReply(request);
+  }
+
+  /**
+   * A sampler for one sequence at a time.
+   *
+   * @throws HeadstartError `INVALID_ARGUMENT` (with the option and its bounds), `TOKEN_OUT_OF_RANGE`, `NO_CANDIDATES` (every
+   *   token forbidden), `GRAMMAR_INVALID` (with the reason), `NO_TOKENIZER` (text options on a model without), `TEXT_TOO_LONG`.
+   */
+  async createSampler(options: SamplerOptions = {}): Promise<Sampler> {
+    return Sampler.create(this.#raw, options);
+  }
+
+  /**
+   * Loads a LoRA adapter (GGUF) for this model.
+   *
+   * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID` (damaged, or of another model), `UNSUPPORTED_MODEL`,
+   *   `INVALID_ARGUMENT`.
+   */
+  async loadLora(path: string): Promise<LoraAdapter> {
+    return LoraAdapter.load(this.#raw, path);
+  }
+
   /** A context on this model: see {@link Context.create}. */
-  createContext(options: ContextOptions): Promise<Context> {
+  async createContext(options: ContextOptions): Promise<Context> {
     return Context.create(this.#raw, this.info, options);
   }
 
   /** Closes the model's contexts, then frees it. Idempotent; resolves when the memory is free. */
-  close(): Promise<void> {
+  async close(): Promise<void> {
     return this.#raw.close();
   }
 

@@ -1,4 +1,4 @@
-import { addon, type RawState, withAbort } from './addon.js';
+import { addon, type RawState, toJson, withAbort } from './addon.js';
 
 /**
  * A sequence's KV state outside the JavaScript heap: its token ids and the bytes that llama.cpp restores. Made by
@@ -19,14 +19,15 @@ export class SequenceState {
    * Reads and checks a file that {@link writeFile} wrote. Its checksum is verified before llama.cpp sees a byte.
    *
    * @param options.unverified take a file without this package's footer, as llama.cpp itself writes them. A malformed one
-   *   can abort the process: only for files that you wrote. @default false
+   *   can spoil the context it is restored into, until its `clear()`, or end the process: only for files that you wrote.
+   *   @default false
    * @throws HeadstartError `ENTRY_MISSING`, `ENTRY_CORRUPT`, `ENTRY_FOREIGN`, `READ_FAILED`, `ABORTED`, `OUT_OF_MEMORY`.
    */
   static async readFile(
     path: string,
     options: { unverified?: boolean; signal?: AbortSignal | undefined } = {},
   ): Promise<SequenceState> {
-    const { signal, ...rest } = options;
+    const { signal, ...rest } = options ?? {};
     return withAbort(signal, async (abort) => {
       return new SequenceState(await addon().SequenceState.readFile(path, { ...rest, abort }));
     });
@@ -64,10 +65,13 @@ export class SequenceState {
    * @returns the file's size in bytes
    * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`, `ABORTED`.
    */
-  writeFile(path: string, metadata: object = {}, options: { signal?: AbortSignal | undefined } = {}): Promise<number> {
-    return withAbort(options.signal, (abort) =>
-      this.raw.writeFile(path, JSON.stringify(metadata), { ...(abort && { abort }) }),
-    );
+  async writeFile(
+    path: string,
+    metadata: object = {},
+    options: { signal?: AbortSignal | undefined } = {},
+  ): Promise<number> {
+    const json = toJson('metadata', metadata);
+    return withAbort(options?.signal, (abort) => this.raw.writeFile(path, json, { ...(abort && { abort }) }));
   }
 
   /** Another handle to the same bytes, which stay until the last handle is closed. */

@@ -15,7 +15,8 @@ export const BAD_GRAMMARS: Record<string, string> = {
   'with a rule that is not there': 'root ::= "a" other',
   'that begins with itself': 'root ::= root "a" | "b"',
   'that begins with itself by way of another': 'root ::= a "x"\na ::= root "y" | "z"',
-  'that begins with itself behind what may be empty by way of another': 'root ::= x root "b" | "a"\nx ::= y\ny ::= "" | "q"',
+  'that begins with itself behind what may be empty by way of another':
+    'root ::= x root "b" | "a"\nx ::= y\ny ::= "" | "q"',
   'that can never end': 'root ::= "a" root',
   'nested too deep': `root ::= ${deep}`,
   'that unfolds beyond measure': `root ::= "${'a'.repeat(3000)}"{2000}`,
@@ -38,11 +39,19 @@ const lazy = (type: 'pattern' | 'patternFull' | 'word', value: string): SamplerO
 
 /** Options that are refused, with the code. Types are wrong on purpose. */
 export const BAD_OPTIONS: [string, unknown, string][] = [
-  ...['temperature', 'topP', 'minP', 'typicalP', 'topNSigma', 'repeatPenalty', 'frequencyPenalty', 'presencePenalty'].flatMap(
-    (name) =>
-      [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 1e30, '1', null, {}].map(
-        (value): [string, unknown, string] => [`${name} of ${String(value)}`, { [name]: value }, 'INVALID_ARGUMENT'],
-      ),
+  ...[
+    'temperature',
+    'topP',
+    'minP',
+    'typicalP',
+    'topNSigma',
+    'repeatPenalty',
+    'frequencyPenalty',
+    'presencePenalty',
+  ].flatMap((name) =>
+    [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 1e30, '1', null, {}].map(
+      (value): [string, unknown, string] => [`${name} of ${String(value)}`, { [name]: value }, 'INVALID_ARGUMENT'],
+    ),
   ),
   ...['topK', 'minKeep', 'penaltyLastTokens', 'seed'].flatMap((name) =>
     [-1, 1.5, Number.NaN, 2 ** 40, '1', null].map((value): [string, unknown, string] => [

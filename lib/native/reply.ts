@@ -1,0 +1,67 @@
+import { addon, type RawReplyParser, toJson } from './addon.js';
+import type { GrammarTrigger } from './sampler.js';
+
+/** How a model replies under its chat template: what sampling needs to keep it to that, and what reads the reply. */
+export interface ReplyFormat {
+  /** The name of the reply format that llama.cpp's `common` will parse. */
+  format: string;
+  /** GBNF for tool calls or the JSON schema asked for; empty where nothing is to be forced. For {@link SamplerOptions}, as the next four. */
+  grammar: string;
+  grammarLazy: boolean;
+  grammarTriggers: GrammarTrigger[];
+  /** Texts of control tokens that belong to the reply's text: detokenise with `special` where they occur. */
+  preservedTokens: string[];
+  /** The opening of the assistant's turn, which the grammar covers. */
+  generationPrompt: string;
+  /** Texts that end the reply, besides the tokens that end generation. */
+  additionalStops: string[];
+  /** Whether the chat template knows reasoning, and how that is set apart. */
+  supportsThinking: boolean;
+  thinkingStartTag: string;
+  thinkingEndTags: string[];
+  /** For {@link Model.parseReply}. Good in this thread only, and until the model is closed. */
+  parser: ReplyParser;
+}
+
+/** Opaque. */
+export type ReplyParser = RawReplyParser;
+
+export interface ReplyToolCall {
+  /** As the model wrote it; empty where the format has none. */
+  id: string;
+  name: string;
+  /** JSON text; of a partial reply what is there of it, closed where that can be done. */
+  arguments: string;
+}
+
+export interface ParsedReply {
+  content: string;
+  reasoning: string;
+  toolCalls: ReplyToolCall[];
+}
+
+export interface ParseRequest {
+  /** What {@link Model.render} returned for the conversation; of it only `parser` is used. */
+  rendered: Pick<ReplyFormat, 'parser'>;
+  /** The reply so far, without the token that ends generation. */
+  text: string;
+  /** More is to come: what may still become a tool call is held back. @default false */
+  partial?: boolean;
+}
+
+/** @internal */
+export async function parseReply(request: ParseRequest): Promise<ParsedReply> {
+  return addon().parseReply(request?.rendered?.parser, request?.text, request?.partial ?? false);
+}
+
+/**
+ * GBNF for the JSON texts that a schema allows, for {@link SamplerOptions.grammar}. Of JSON Schema, what llama.cpp's
+ * converter knows: types, properties, items, enum, const, anyOf, oneOf, allOf, references into the schema itself, bounds,
+ * lengths, patterns, formats date, time, date-time and uuid. It ignores what it does not know.
+ *
+ * @throws HeadstartError `SCHEMA_INVALID` (with the reason: also for references elsewhere and schemas that no finite text
+ *   fits), `JSON_TOO_DEEP` (more than 64 levels), `INVALID_ARGUMENT`.
+ */
+export async function jsonSchemaToGrammar(schema: object): Promise<string> {
+  return addon().jsonSchemaToGrammar(toJson('schema', schema));
+}

@@ -1,0 +1,63 @@
+// The Hermes form of tool calls, for chat templates that have none of their own: the tools stand in the system message, and
+// the model calls one with <tool_call>{"name": ..., "arguments": {...}}</tool_call>.
+import type { Model, RenderRequest } from '../native/model.js';
+import type { ReplyFormat } from '../native/reply.js';
+
+/**
+ * A chat template that writes tool calls in the Hermes form. `common` learns the form of replies from it: grammar, triggers
+ * and parser. Its prompt is not used.
+ */
+const HERMES_TEMPLATE = `{%- if tools %}
+{{- '<|im_start|>system\\n<tools>' }}
+{%- for tool in tools %}
+{{- '\\n' + (tool | tojson) }}
+{%- endfor %}
+{{- '\\n</tools><|im_end|>\\n' }}
+{%- endif %}
+{%- for message in messages %}
+{%- if message.role == 'tool' %}
+{{- '<|im_start|>user\\n<tool_response>\\n' + message.content + '\\n</tool_response><|im_end|>\\n' }}
+{%- elif message.role == 'assistant' and message.tool_calls %}
+{{- '<|im_start|>assistant' }}
+{%- if message.content %}
+{{- '\\n' + message.content }}
+{%- endif %}
+{%- for tool_call in message.tool_calls %}
+{%- if tool_call.function is defined %}
+{%- set tool_call = tool_call.function %}
+{%- endif %}
+{{- '\\n<tool_call>\\n{"name": "' + tool_call.name + '", "arguments": ' }}
+{{- tool_call.arguments | tojson }}
+{{- '}\\n</tool_call>' }}
+{%- endfor %}
+{{- '<|im_end|>\\n' }}
+{%- else %}
+{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+{{- '<|im_start|>assistant\\n' }}
+{%- endif %}
+`;
+
+export type HermesOptions = Pick<RenderRequest, 'toolChoice' | 'parallelToolCalls'>;
+
+/**
+ * The form of replies where the tools were described in the system message: use it in place of what the render of that
+ * prompt says about replies.
+ *
+ * @param tools in the OpenAI chat format
+ * @throws HeadstartError as {@link Model.render}.
+ */
+export async function hermesReplyFormat(
+  model: Model,
+  tools: readonly object[],
+  options: HermesOptions = {},
+): Promise<ReplyFormat> {
+  return model.render({
+    ...options,
+    messages: [{ role: 'user', content: 'x' }],
+    tools,
+    chatTemplate: HERMES_TEMPLATE,
+  });
+}

@@ -1,0 +1,139 @@
+#include "reply.h"
+
+#include "log.h"
+#include "trap.h"
+
+#include <algorithm>
+
+namespace {
+
+constexpr size_t MAX_TEXT_BYTES = 16 << 20;
+// The parser recurses over nested values: a few kilobytes of the model thread's stack a level.
+constexpr size_t MAX_NESTING    = 4096;
+
+void requireParsable(const std::string & text) {
+    if (text.size() > MAX_TEXT_BYTES) {
+        throw Failure("TEXT_TOO_LONG", "Expected a reply of at most " + std::to_string(MAX_TEXT_BYTES) + " bytes, got " + std::to_string(text.size()));
+    }
+    size_t depth = 0;
+    for (const char c : text) {
+        if (c == '{' || c == '[' || c == '(') {
+            if (++depth > MAX_NESTING) {
+                throw Failure("JSON_TOO_DEEP", "Expected a reply with brackets nested at most " + std::to_string(MAX_NESTING) + " levels deep");
+            }
+        } else if ((c == '}' || c == ']' || c == ')') && depth > 0) {
+            depth--;
+        }
+    }
+}
+
+Napi::Array strings(Napi::Env env, const std::vector<std::string> & values) {
+    Napi::Array array = Napi::Array::New(env, values.size());
+    for (size_t i = 0; i < values.size(); i++) {
+        array.Set((uint32_t) i, values[i]);
+    }
+    return array;
+}
+
+Napi::Array triggers(Napi::Env env, const std::vector<common_grammar_trigger> & values) {
+    Napi::Array array = Napi::Array::New(env, values.size());
+    for (size_t i = 0; i < values.size(); i++) {
+        Napi::Object trigger = Napi::Object::New(env);
+        switch (values[i].type) {
+            case COMMON_GRAMMAR_TRIGGER_TYPE_TOKEN: trigger.Set("type", "token"); break;
+            case COMMON_GRAMMAR_TRIGGER_TYPE_WORD: trigger.Set("type", "word"); break;
+            case COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN: trigger.Set("type", "pattern"); break;
+            case COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN_FULL: trigger.Set("type", "patternFull"); break;
+        }
+        if (values[i].type == COMMON_GRAMMAR_TRIGGER_TYPE_TOKEN) {
+            trigger.Set("token", values[i].token);
+        } else {
+            trigger.Set("value", values[i].value);
+        }
+        array.Set((uint32_t) i, trigger);
+    }
+    return array;
+}
+
+Napi::Value toObject(Napi::Env env, common_chat_msg & message) {
+    Napi::Object reply = Napi::Object::New(env);
+    Napi::Array  calls = Napi::Array::New(env, message.tool_calls.size());
+    for (size_t i = 0; i < message.tool_calls.size(); i++) {
+        Napi::Object call = Napi::Object::New(env);
+        call.Set("id", message.tool_calls[i].id);
+        call.Set("name", message.tool_calls[i].name);
+        call.Set("arguments", message.tool_calls[i].arguments);
+        calls.Set((uint32_t) i, call);
+    }
+    reply.Set("content", message.content.empty() ? message.render_content("") : message.content);
+    reply.Set("reasoning", message.reasoning_content);
+    reply.Set("toolCalls", calls);
+    return reply;
+}
+
+}  // namespace
+
+common_chat_msg ReplyParser::parse(const std::string & text, bool partial) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    AssertTrap                  trap;
+    LogCapture                  log;
+    try {
+        if (!loaded_) {
+            auto params               = std::make_unique<common_chat_parser_params>();
+            params->format            = format;
+            params->generation_prompt = generationPrompt;
+            if (!definition.empty()) {
+                params->parser.load(definition);
+            }
+            loaded_ = std::move(params);
+        }
+        return common_chat_parse(text, partial, *loaded_);
+    } catch (const std::exception & error) {
+        throw Failure("REPLY_INVALID", std::string("Expected a reply in the format of its chat template: ") + error.what());
+    }
+}
+
+void setReplyFields(Napi::Object object, const common_chat_params & params, const std::shared_ptr<Thread> & thread) {
+    Napi::Env env    = object.Env();
+    auto      parser = std::make_shared<ReplyParser>();
+    parser->thread           = thread;
+    parser->format           = params.format;
+    parser->generationPrompt = params.generation_prompt;
+    parser->definition       = params.parser;
+    object.Set("grammar", params.grammar);
+    object.Set("grammarLazy", Napi::Boolean::New(env, params.grammar_lazy));
+    object.Set("grammarTriggers", triggers(env, params.grammar_triggers));
+    object.Set("preservedTokens", strings(env, params.preserved_tokens));
+    object.Set("additionalStops", strings(env, params.additional_stops));
+    object.Set("generationPrompt", params.generation_prompt);
+    object.Set("supportsThinking", Napi::Boolean::New(env, params.supports_thinking));
+    object.Set("thinkingStartTag", params.thinking_start_tag);
+    object.Set("thinkingEndTags", strings(env, params.thinking_end_tags));
+    object.Set("parser", Environment::of(env).replyFormatClass.New({Napi::External<std::shared_ptr<ReplyParser>>::New(env, &parser)}));
+}
+
+ReplyFormat::ReplyFormat(const Napi::CallbackInfo & info) : Napi::ObjectWrap<ReplyFormat>(info) {
+    Napi::Env env = info.Env();
+    if (!info[0].IsExternal()) {
+        throw Napi::Error(env, errorFrom(env, "INVALID_ARGUMENT", "Reply formats are made by Model.render()"));
+    }
+    info.This().As<Napi::Object>().TypeTag(&TAG);
+    parser_ = *info[0].As<Napi::External<std::shared_ptr<ReplyParser>>>().Data();
+}
+
+Napi::Value ReplyFormat::parseReply(const Napi::CallbackInfo & info) {
+    Napi::Env env = info.Env();
+    return guard::call(env, [&]() -> Napi::Value {
+        auto              parser  = unwrap<ReplyFormat>(info[0], "rendered.parser", "what render() returned as such").parser_;
+        const std::string text    = guard::string(info[1], "text");
+        const bool        partial = guard::boolean(info[2], "partial");
+        requireParsable(text);
+        return runOn<common_chat_msg>(env, *parser->thread, [parser, text, partial] { return parser->parse(text, partial); }, toObject);
+    });
+}
+
+void ReplyFormat::define(Napi::Env env, Napi::Object exports) {
+    Napi::Function type = DefineClass(env, "ReplyFormat", std::initializer_list<Napi::ClassPropertyDescriptor<ReplyFormat>>{});
+    Environment::of(env).replyFormatClass = Napi::Persistent(type);
+    exports.Set("parseReply", Napi::Function::New(env, parseReply, "parseReply"));
+}

@@ -1,0 +1,139 @@
+// The JavaScript class over SamplerState.
+#include "context.h"
+#include "sampler.h"
+
+namespace {
+
+std::function<bool()> leasedWork(std::shared_ptr<SamplerLease> lease, std::function<void()> work) {
+    return releasing<bool>([lease] { lease->release(); },
+                               [work] {
+                                   work();
+                                   return true;
+                               });
+}
+
+// Holds the lease until the promise settles: to what comes behind an `await` the sampler is free.
+std::function<Napi::Value(Napi::Env, bool &)> untilSettled(std::shared_ptr<SamplerLease> lease) {
+    return [lease](Napi::Env env, bool &) {
+        lease->release();
+        return env.Undefined();
+    };
+}
+
+}  // namespace
+
+Sampler::Sampler(const Napi::CallbackInfo & info) : Napi::ObjectWrap<Sampler>(info) {
+    Napi::Env env = info.Env();
+    if (!info[0].IsExternal()) {
+        throw Napi::Error(env, errorFrom(env, "INVALID_ARGUMENT", "Samplers are made by Sampler.create()"));
+    }
+    info.This().As<Napi::Object>().TypeTag(&TAG);
+    state_ = *info[0].As<Napi::External<std::shared_ptr<SamplerState>>>().Data();
+}
+
+Sampler::~Sampler() {
+    if (state_) {
+        // Freed on the model's thread: a grammar can be large.
+        std::shared_ptr<Thread> thread = state_->thread;
+        thread->post([state = std::move(state_)]() mutable { state.reset(); });
+    }
+}
+
+Napi::Value Sampler::create(const Napi::CallbackInfo & info) {
+    Napi::Env env = info.Env();
+    return guard::call(env, [&]() -> Napi::Value {
+        auto state    = std::make_shared<SamplerState>();
+        Model & model = unwrap<Model>(info[0], "model", "a Model");
+        state->vocabularySize = llama_vocab_n_tokens(model.state()->vocab);
+        auto request  = std::make_shared<SamplerRequest>(samplerRequestFrom(guard::object(info[1], "options"), state->vocabularySize));
+        state->model  = model.state();  // now: a getter in the options may have closed it
+        state->owner  = state->model.get();
+        state->thread = state->model->thread;
+        state->model->adopt(state);
+        Thread & thread = *state->thread;
+        return runOn<std::shared_ptr<SamplerState>>(
+            env, thread,
+            [state, request] {
+                state->build(std::move(*request));
+                return state;
+            },
+            [seed = request->params.seed](Napi::Env env, std::shared_ptr<SamplerState> & made) -> Napi::Value {
+                Napi::Object sampler = Environment::of(env).samplerClass.New({Napi::External<std::shared_ptr<SamplerState>>::New(env, &made)});
+                sampler.Set("seed", Napi::Number::New(env, seed));
+                return sampler;
+            });
+    });
+}
+
+Napi::Value Sampler::accept(const Napi::CallbackInfo & info) {
+    Napi::Env env = info.Env();
+    return guard::call(env, [&]() -> Napi::Value {
+        const std::vector<int32_t> tokens = guard::int32s(info[0], "tokens");
+        for (const int32_t token : tokens) {
+            if (token < 0 || token >= state_->vocabularySize) {
+                throw Failure("TOKEN_OUT_OF_RANGE", "Expected token ids from 0 to " + std::to_string(state_->vocabularySize - 1) + ", got " + std::to_string(token));
+            }
+        }
+        auto lease = std::make_shared<SamplerLease>(state_);
+        return runOn<bool>(
+            env, *state_->thread,
+            leasedWork(lease, [lease, tokens] { (*lease)->accept(tokens); }),
+            untilSettled(lease));
+    });
+}
+
+Napi::Value Sampler::reset(const Napi::CallbackInfo & info) {
+    Napi::Env env = info.Env();
+    return guard::call(env, [&]() -> Napi::Value {
+        auto lease = std::make_shared<SamplerLease>(state_);
+        return runOn<bool>(
+            env, *state_->thread,
+            leasedWork(lease, [lease] { (*lease)->rebuild(); }),
+            untilSettled(lease));
+    });
+}
+
+Napi::Value Sampler::close(const Napi::CallbackInfo & info) {
+    return guard::call(info.Env(), [&]() -> Napi::Value {
+        if (!state_->closed.exchange(true)) {
+            state_->thread->post([state = state_] { state->release(); });
+        }
+        return info.Env().Undefined();
+    });
+}
+
+Napi::Value Sampler::failure(const Napi::CallbackInfo & info) {
+    Napi::Env env = info.Env();
+    return guard::call(env, [&]() -> Napi::Value {
+        const auto failure = state_->failure();
+        return failure ? errorFrom(env, failure->code, failure->what()) : env.Null();
+    });
+}
+
+void Sampler::define(Napi::Env env, Napi::Object exports) {
+    Napi::Function type = DefineClass(env, "Sampler",
+                                      {StaticMethod<&Sampler::create>("create"), InstanceMethod<&Sampler::accept>("accept"),
+                                       InstanceMethod<&Sampler::reset>("reset"), InstanceMethod<&Sampler::close>("close"),
+                                       InstanceMethod<&Sampler::failure>("failure")});
+    Environment::of(env).samplerClass = Napi::Persistent(type);
+    exports.Set("Sampler", type);
+}
+
+Napi::Value Context::logProbabilities(const Napi::CallbackInfo & info) {
+    Napi::Env env = info.Env();
+    return guard::call(env, [&]() -> Napi::Value {
+        auto       state = open();
+        const auto row   = (int32_t) guard::integer(info[0], "row", 0, state->batchSize - 1);
+        const auto count = (size_t) guard::integer(info[1], "count", 1, state->vocabularySize);
+        return runOn<LogProbabilities>(
+            env, *state->thread,
+            [state, row, count] {
+                state->requireOpen();
+                if ((size_t) row >= state->lastOutputs.size() || !state->lastOutputs[(size_t) row]) {
+                    throw Failure("ROW_HAS_NO_OUTPUT", "Expected a row of the newest batch that asked for output, got " + std::to_string(row));
+                }
+                return logProbabilitiesOf(llama_get_logits_ith(state->ctx, row), state->vocabularySize, count);
+            },
+            toObject);
+    });
+}

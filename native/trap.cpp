@@ -1,0 +1,33 @@
+#include "trap.h"
+
+#include "guards.h"
+
+#include <ggml.h>
+
+#include <cstdio>
+#include <string>
+
+namespace {
+
+thread_local int traps = 0;
+
+// "/where/it/was/built/vendor/llama.cpp/src/llama-vocab.cpp:2539: GGML_ASSERT(...) failed", from "src" on.
+std::string withoutBuildPath(const std::string & message) {
+    static const std::string root = "vendor/llama.cpp/";
+    const size_t             at   = message.find(root);
+    return at == std::string::npos ? message : message.substr(at + root.size());
+}
+
+void onAssert(const char * message) {
+    if (traps > 0) {
+        throw Failure("INTERNAL", "llama.cpp refused: " + withoutBuildPath(message));
+    }
+    std::fprintf(stderr, "llama-headstart: %s\n", message);  // ggml aborts behind this
+}
+
+}  // namespace
+
+AssertTrap::AssertTrap() { traps++; }
+AssertTrap::~AssertTrap() { traps--; }
+
+void installAssertTrap() { ggml_set_abort_callback(onAssert); }

@@ -1,0 +1,54 @@
+// samplers.mjs MODEL: makes and uses every sampler that would end the process if it were not refused.
+import assert from 'node:assert/strict';
+import { HeadstartError, jsonSchemaToGrammar, Model } from 'llama-headstart/native';
+
+const deep = `${'('.repeat(20_000)}"a"${')'.repeat(20_000)}`;
+const ways = Array.from({ length: 40 }, (_, i) => `r${i} ::= r${i + 1} "a" | r${i + 1} "b"`).join('\n');
+
+const options = [
+  { grammar: '%llguidance {}\nstart: "a"' },
+  { grammar: `root ::= ${deep}` },
+  { grammar: `root ::= "${'a'.repeat(3000)}"{2000}` },
+  { grammar: 'root ::= "a"{5,2}' },
+  { grammar: 'root ::= x root "b" | "a"\nx ::= y\ny ::= "" | "q"' },
+  { grammar: `root ::= r0\n${ways}\nr40 ::= "x"` },
+  { grammar: 'root ::= "a"', ignoreEos: true },
+  { grammar: 'root ::= "a"', ignoreEos: true, temperature: 1, mirostat: { version: 1 } },
+  { grammar: 'root ::= "a"', ignoreEos: true, temperature: 1, mirostat: { version: 2 } },
+  { grammar: 'root ::= "a"', ignoreEos: true, temperature: 1, topK: 5, topP: 0.5, typicalP: 0.5, minP: 0.5 },
+  { grammar: 'root ::= "a"', ignoreEos: true, temperature: 1, xtc: { probability: 1, threshold: 0 } },
+  { grammar: 'root ::= "a" "\\x00"' },
+  { grammar: 'root ::= "a"', generationPrompt: '<|im_end|>' },
+  { grammar: 'root ::= "a"', grammarLazy: true, grammarTriggers: [{ type: 'pattern', value: '('.repeat(1e6) }] },
+  { mirostat: { version: 7 }, temperature: 1 },
+  { temperature: Number.NaN },
+  { temperature: 1e-30, topP: Number.POSITIVE_INFINITY },
+  { logitBias: { 1e9: 1 } },
+];
+
+const model = await Model.load({ path: process.argv[2] });
+const context = await model.createContext({ kvCells: 256 });
+
+async function use(each) {
+  const sampler = await model.createSampler(each);
+  await context.clear();
+  for (let at = 0; at < 8; at++) {
+    await context.decode({
+      tokens: Int32Array.of(1),
+      positions: Int32Array.of(at),
+      sequences: Int32Array.of(0),
+      outputs: Uint8Array.of(1),
+      samplers: [sampler],
+    });
+  }
+}
+
+for (const each of options) {
+  await assert.rejects(use(each), (error) => HeadstartError.isInstance(error), JSON.stringify(each).slice(0, 100));
+}
+const endless = { $ref: '#/$defs/a', $defs: { a: { allOf: [{ $ref: '#/$defs/b' }] }, b: { $ref: '#/$defs/b' } } };
+await assert.rejects(jsonSchemaToGrammar(endless), (error) => HeadstartError.isInstance(error, 'SCHEMA_INVALID'));
+
+// What is forgotten goes with the process, in the middle of its work.
+for (const grammar of ['root ::= [a-z]+', 'root ::= "yes"']) await model.createSampler({ grammar });
+console.log('all answered');

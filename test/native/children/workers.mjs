@@ -1,0 +1,126 @@
+// workers.mjs SCENARIO MODEL: worker threads that use the addon, end and are ended. Ends with code 0 and prints nothing.
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+import { HeadstartError, Model, setNativeLogger } from 'llama-headstart/native';
+
+const LENGTH = 1500;
+const tokens = Int32Array.from({ length: LENGTH }, (_, at) => (at * 31) % 300);
+const batch = (sequence, length) => ({
+  tokens: tokens.subarray(0, length),
+  positions: Int32Array.from({ length }, (_, at) => at),
+  sequences: new Int32Array(length).fill(sequence),
+  outputs: new Uint8Array(length).fill(1, length - 1),
+});
+
+async function prepared(path) {
+  const model = await Model.load({ path });
+  return { model, context: await model.createContext({ kvCells: 4096, batchSize: 2048, maxSequences: 2 }) };
+}
+
+/** The likeliest token behind 40 tokens: any thread must find the same. */
+async function answer(path) {
+  const { model, context } = await prepared(path);
+  const [token] = await context.decode(batch(0, 40));
+  await model.close();
+  return token;
+}
+
+// What a worker does. 'begun' is told when the work is under way.
+const WORK = {
+  async answer(path) {
+    parentPort.postMessage(await answer(path));
+  },
+  async load(path) {
+    parentPort.postMessage('begun');
+    for (;;) await (await Model.load({ path })).close();
+  },
+  async decode(path) {
+    const { context } = await prepared(path);
+    parentPort.postMessage('begun');
+    for (;;) {
+      await context.decode(batch(0, LENGTH));
+      await context.clear();
+    }
+  },
+  async capture(path) {
+    const { context } = await prepared(path);
+    await context.decode(batch(0, LENGTH));
+    parentPort.postMessage('begun');
+    for (;;) (await context.captureSequence(0, tokens)).close();
+  },
+  async log(path) {
+    setNativeLogger(() => {}, { level: 'debug' });
+    parentPort.postMessage('begun');
+    for (;;) await (await Model.load({ path })).close();
+  },
+  async error(path) {
+    // The class must be this thread's own: its addon instance made the error.
+    const error = await Model.load({ path: `${path}.missing` }).catch((each) => each);
+    parentPort.postMessage(error instanceof HeadstartError && error.code);
+  },
+  async forget(path) {
+    const { context } = await prepared(path);
+    void context.decode(batch(0, LENGTH)).catch(() => {});
+    parentPort.postMessage('begun');
+  },
+};
+
+const start = (work, path) => new Worker(new URL(import.meta.url), { workerData: { work, path } });
+const firstMessage = async (worker) => (await once(worker, 'message'))[0];
+
+async function terminated(work, path) {
+  for (let round = 0; round < 5; round++) {
+    const worker = start(work, path);
+    assert.equal(await firstMessage(worker), 'begun');
+    for (let turn = 0; turn < round * 3; turn++) await new Promise(setImmediate);
+    await worker.terminate();
+  }
+  assert.equal(typeof (await answer(path)), 'number');
+}
+
+const SCENARIOS = {
+  'terminate during load': (path) => terminated('load', path),
+  'terminate during decode': (path) => terminated('decode', path),
+  'terminate during capture': (path) => terminated('capture', path),
+  'terminate while logging': (path) => terminated('log', path),
+  async 'four workers'(path) {
+    const expected = await answer(path);
+    const workers = Array.from({ length: 4 }, () => start('answer', path));
+    const exits = workers.map((worker) => once(worker, 'exit'));
+    assert.deepEqual(await Promise.all(workers.map(firstMessage)), Array(4).fill(expected));
+    await Promise.all(exits);
+  },
+  async 'errors of each thread'(path) {
+    const workers = Array.from({ length: 3 }, () => start('error', path));
+    assert.deepEqual(await Promise.all(workers.map(firstMessage)), Array(3).fill('MODEL_NOT_FOUND'));
+    const error = await Model.load({ path: `${path}.missing` }).catch((each) => each);
+    assert(error instanceof HeadstartError);
+  },
+  async 'a worker that forgets to close'(path) {
+    const worker = start('forget', path);
+    const [code] = await once(worker, 'exit');
+    assert.equal(code, 0);
+    assert.equal(typeof (await answer(path)), 'number');
+  },
+  async 'exit with workers at work'(path) {
+    const workers = ['decode', 'load', 'capture', 'log'].map((work) => start(work, path));
+    await Promise.all(workers.map(firstMessage));
+    process.exit(0);
+  },
+  async 'main and worker at once'(path) {
+    const worker = start('decode', path);
+    await firstMessage(worker);
+    const expected = await answer(path);
+    for (let round = 0; round < 5; round++) assert.equal(await answer(path), expected);
+    await worker.terminate();
+    assert.equal(await answer(path), expected);
+  },
+};
+
+if (isMainThread) {
+  const [scenario, path] = process.argv.slice(2);
+  await SCENARIOS[scenario](path);
+} else {
+  await WORK[workerData.work](workerData.path);
+}

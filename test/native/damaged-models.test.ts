@@ -1,0 +1,130 @@
+// A damaged model is an error with a code, never the end of the process. Each is loaded in a child, where an abort would show.
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Model } from 'llama-headstart/native';
+import { expect, it } from 'vitest';
+import { runChild } from '../helpers/children.js';
+import { type MicroModelName, microModel } from '../helpers/models.js';
+import { codeOf, seededRandom, temporaryDirectory } from '../helpers/native.js';
+
+const directory = await temporaryDirectory();
+
+/** What became of each file; fails unless the child ended well and printed nothing else. */
+async function outcomesOf(paths: readonly string[]): Promise<string[]> {
+  const { stdout, ...end } = await runChild('native/children/damaged-models.mjs', paths);
+  const outcomes = stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as string);
+  expect({ ...end, next: paths[outcomes.length] }).toEqual({ code: 0, signal: null, stderr: '', next: undefined });
+  expect(outcomes.filter((outcome) => outcome.startsWith('no code'))).toEqual([]);
+  return outcomes;
+}
+
+function write(name: string, bytes: Uint8Array | string): string {
+  const path = join(directory, name);
+  writeFileSync(path, bytes);
+  return path;
+}
+
+it('what is no model at all is refused: empty, text, another format, a directory, a FIFO', async () => {
+  mkdirSync(join(directory, 'folder.gguf'));
+  const paths = [
+    write('empty.gguf', ''),
+    write('text.gguf', 'This is not a model.\n'.repeat(100)),
+    write('magic.gguf', 'GGUF'),
+    write('zeros.gguf', new Uint8Array(4096)),
+    write('ones.gguf', Buffer.concat([Buffer.from('GGUF\x03\0\0\0'), Buffer.alloc(4096, 0xff)])),
+    join(directory, 'folder.gguf'),
+  ];
+  if (process.platform !== 'win32') {
+    execFileSync('mkfifo', [join(directory, 'fifo.gguf')]);
+    paths.push(join(directory, 'fifo.gguf'));
+  }
+  expect(await outcomesOf(paths)).toEqual(paths.map(() => 'MODEL_INVALID'));
+});
+
+it('a model that was cut off is refused, wherever', async () => {
+  const whole = readFileSync(microModel('dense'));
+  const cuts = [1, 4, 8, 16, 23, 24, 25, 40, 100, 500, 1_000, 5_000, 20_000, 60_000, 200_000, whole.length - 1];
+  const paths = cuts.map((length) => write(`cut-${length}.gguf`, whole.subarray(0, length)));
+  expect(await outcomesOf(paths)).toEqual(paths.map(() => 'MODEL_INVALID'));
+});
+
+// The first bytes hold sizes, types and hyperparameters; the rest of the header is tokens and merges, and the tensor infos.
+const AREAS = { hyperparameters: [0, 900], header: [0, 60_000], everything: [0, Infinity] } as const;
+
+it.each<[keyof typeof AREAS, MicroModelName]>([
+  ['hyperparameters', 'dense'],
+  ['hyperparameters', 'hybrid'],
+  ['hyperparameters', 'recurrent'],
+  ['hyperparameters', 'sliding-window'],
+  ['header', 'dense'],
+  ['everything', 'dense-quantised'],
+])('changed bytes in the %s of a %s model give an error or a model', async (area, kind) => {
+  const whole = readFileSync(microModel(kind));
+  const [from, to] = AREAS[area];
+  const paths = Array.from({ length: 30 }, (_, seed) => {
+    const random = seededRandom(1000 + seed);
+    const bytes = Buffer.from(whole);
+    for (let changes = 1 + Math.floor(random() * 4); changes > 0; changes--) {
+      const at = from + Math.floor(random() * (Math.min(to, bytes.length) - from));
+      bytes[at] = random() < 0.5 ? Math.floor(random() * 256) : (bytes[at] as number) ^ (1 << Math.floor(random() * 8));
+    }
+    return write(`${area}-${kind}-${seed}.gguf`, bytes);
+  });
+  expect(new Set(await outcomesOf(paths))).toContain('MODEL_INVALID');
+});
+
+it('an assert of llama.cpp becomes the reason in the message', async () => {
+  const bytes = readFileSync(microModel('dense'));
+  // Two tokens of one text: llama.cpp asserts that there are as many texts as tokens.
+  const at = bytes.indexOf('tokenizer.ggml.tokens') + 'tokenizer.ggml.tokens'.length + 4 + 4 + 8;
+  bytes.copyWithin(at + 10, at, at + 10);
+  const path = write('assert.gguf', bytes);
+  await expect(Model.load({ path })).rejects.toMatchObject({
+    code: 'MODEL_INVALID',
+    message: expect.stringMatching(/llama-vocab\.cpp.*GGML_ASSERT/),
+  });
+});
+
+it('a split model without its other parts is refused', async () => {
+  const whole = readFileSync(microModel('dense'));
+  const text = (value: string) => Buffer.concat([u64(value.length), Buffer.from(value)]);
+  const u64 = (value: number) => {
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigUInt64LE(BigInt(value));
+    return bytes;
+  };
+  const UINT16 = Buffer.of(2, 0, 0, 0);
+  const INT32 = Buffer.of(5, 0, 0, 0);
+  const STRING = Buffer.of(8, 0, 0, 0);
+  const pairs = Buffer.concat([
+    text('split.no'),
+    UINT16,
+    Buffer.of(0, 0),
+    text('split.count'),
+    UINT16,
+    Buffer.of(3, 0),
+    text('split.tensors.count'),
+    INT32,
+    Buffer.of(100, 0, 0, 0),
+  ]);
+  // Filled up to the data's alignment of 32, so that no tensor moves.
+  const filler = Buffer.concat([text('filler'), STRING]);
+  const room = 32 - ((pairs.length + filler.length + 8) % 32);
+  const head = Buffer.from(whole.subarray(0, 24));
+  head.writeBigUInt64LE(head.readBigUInt64LE(16) + 4n, 16);
+  const path = write(
+    'model-00001-of-00003.gguf',
+    Buffer.concat([head, pairs, filler, text('.'.repeat(room)), whole.subarray(24)]),
+  );
+  expect(await codeOf(() => Model.load({ path }))).toBe('MODEL_INVALID');
+});
+
+it('after a failed load the next one works', async () => {
+  expect(await codeOf(() => Model.load({ path: write('broken.gguf', 'GGUF') }))).toBe('MODEL_INVALID');
+  const model = await Model.load({ path: microModel('dense') });
+  await model.close();
+});

@@ -1,0 +1,136 @@
+// A sequence that was restored, read back or forked goes on exactly as the one that was never interrupted: every logit is the
+// same to the last bit, as long as its cells lie in the same places.
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Context, type ContextOptions, Model, SequenceState } from 'llama-headstart/native';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { microModel } from '../helpers/models.js';
+import { continueGreedily, prefill, someTokens, temporaryDirectory } from '../helpers/native.js';
+
+const KINDS = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
+const LAYOUTS: readonly ContextOptions[] = [true, false].flatMap((unified) =>
+  [true, false].map((flashAttention) => ({ unified, flashAttention })),
+);
+/** More than the sliding window of 64, and no multiple of the batch. */
+const LENGTH = 150;
+
+const directory = await temporaryDirectory();
+
+describe.each(KINDS)('with a %s model', (kind) => {
+  let model: Model;
+  let tokens: Int32Array;
+  beforeAll(async () => {
+    model = await Model.load({ path: microModel(kind) });
+    tokens = someTokens(LENGTH, model.info.vocabulary.size);
+  });
+  afterAll(() => model?.close());
+
+  describe.each(LAYOUTS)('unified: $unified, flash attention: $flashAttention', (layout) => {
+    const newContext = () => model.createContext({ kvCells: 1024, batchSize: 64, maxSequences: 2, ...layout });
+    let straight: Float32Array[];
+    let first: number;
+    let state: SequenceState;
+
+    beforeAll(async () => {
+      const context = await newContext();
+      first = await prefill(context, 0, tokens);
+      state = await context.captureSequence(0, tokens);
+      straight = await continueGreedily(context, 0, LENGTH, first);
+      await context.close();
+    });
+    afterAll(() => state?.close());
+
+    const expectTheSame = async (context: Context, sequence: number) => {
+      expect(differences(await continueGreedily(context, sequence, LENGTH, first), straight)).toEqual([]);
+      await context.close();
+    };
+
+    it('a cold prefill does it again', async () => {
+      const context = await newContext();
+      expect(await prefill(context, 0, tokens)).toBe(first);
+      await expectTheSame(context, 0);
+    });
+
+    it('a capture changes nothing in the sequence it is taken of', async () => {
+      const context = await newContext();
+      await prefill(context, 0, tokens);
+      (await context.captureSequence(0, tokens)).close();
+      await expectTheSame(context, 0);
+    });
+
+    it('a captured state goes on the same, in any sequence', async () => {
+      for (const sequence of [0, 1]) {
+        const context = await newContext();
+        await context.restoreSequence(sequence, state);
+        expect((await context.positionRange(sequence)).last).toBe(LENGTH - 1);
+        await expectTheSame(context, sequence);
+      }
+    });
+
+    it('a state restored again and again goes on the same', async () => {
+      const context = await newContext();
+      for (let round = 0; round < 3; round++) {
+        await context.restoreSequence(0, state);
+        expect(differences(await continueGreedily(context, 0, LENGTH, first), straight)).toEqual([]);
+        await context.removeSequence(0);
+      }
+      await context.close();
+    });
+
+    it('a state from a file goes on the same, read by this package and by llama.cpp itself', async () => {
+      const path = join(directory, `${kind}-${layout.unified}-${layout.flashAttention}.kv`);
+      await state.writeFile(path);
+      const read = await SequenceState.readFile(path);
+      const ours = await newContext();
+      await ours.restoreSequence(0, read);
+      read.close();
+      await expectTheSame(ours, 0);
+      const theirs = await newContext();
+      expect(await theirs.loadFile(0, path)).toEqual(tokens);
+      await expectTheSame(theirs, 0);
+    });
+
+    it('a state captured of a restored sequence has the same bytes', async () => {
+      const context = await newContext();
+      await context.restoreSequence(0, state);
+      const again = await context.captureSequence(0, tokens);
+      const paths = [0, 1].map((which) =>
+        join(directory, `${kind}-${layout.unified}-${layout.flashAttention}-${which}.kv`),
+      );
+      await Promise.all([state.writeFile(paths[0] as string), again.writeFile(paths[1] as string)]);
+      const [first, second] = await Promise.all(paths.map((path) => readFile(path)));
+      expect(Buffer.compare(first as Buffer, second as Buffer)).toBe(0);
+      again.close();
+      await context.close();
+    });
+
+    if (!layout.unified) return;
+
+    it('a fork goes on the same', async () => {
+      const context = await newContext();
+      await context.restoreSequence(0, state);
+      await context.copySequence(0, 1);
+      await context.removeSequence(0);
+      await expectTheSame(context, 1);
+    });
+
+    it('a fork beside its source goes on the same, and the source after it', async () => {
+      const context = await newContext();
+      await context.restoreSequence(0, state);
+      await context.copySequence(0, 1);
+      expect(differences(await continueGreedily(context, 1, LENGTH, first), straight)).toEqual([]);
+      await context.removeSequence(1);
+      await expectTheSame(context, 0);
+    });
+  });
+});
+
+/** Where logits differ in any bit: the step and the largest difference. */
+function differences(got: readonly Float32Array[], wanted: readonly Float32Array[]): string[] {
+  return wanted.flatMap((row, step) => {
+    const other = got[step] ?? new Float32Array(0);
+    if (Buffer.compare(Buffer.from(row.buffer), Buffer.from(other.buffer)) === 0) return [];
+    const most = row.reduce((max, value, at) => Math.max(max, Math.abs(value - (other[at] ?? Number.NaN))), 0);
+    return [`step ${step}: ${most}`];
+  });
+}

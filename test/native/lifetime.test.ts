@@ -1,0 +1,45 @@
+// A process may end at any moment, in any way, whatever is under way: no crash, no hang, not a word.
+import { describe, expect, it } from 'vitest';
+import { CLEAN, runChild } from '../helpers/children.js';
+import { microModel } from '../helpers/models.js';
+import { temporaryDirectory } from '../helpers/native.js';
+
+const directory = await temporaryDirectory();
+const path = microModel('dense');
+const child = (work: string, end: string) => runChild('native/children/lifetime.mjs', [work, end, path, directory]);
+
+const WORKS = [
+  'nothing',
+  'load',
+  'a load that has progressed',
+  'loaded',
+  'decode',
+  'capture',
+  'restore',
+  'file write',
+  'file read',
+  'tokenise',
+  'close',
+];
+const ROUNDS = 2;
+
+describe.each(WORKS)('with under way: %s', (work) => {
+  it('process.exit() ends the process', async () => {
+    for (let round = 0; round < ROUNDS; round++) {
+      const [now, later] = await Promise.all([child(work, 'exit'), child(work, 'exit a turn later')]);
+      expect(now).toEqual(CLEAN);
+      expect(later).toEqual(CLEAN);
+    }
+  });
+
+  it('an uncaught error ends the process with its own words', async () => {
+    const { stderr, ...end } = await child(work, 'uncaught error');
+    expect(end).toEqual({ code: 1, signal: null, stdout: '' });
+    expect(stderr).toContain('meant to happen');
+    expect(stderr).not.toMatch(/assert|abort|terminate called|llama/i);
+  });
+
+  it('a process with nothing else to do ends by itself, though nothing was closed', async () => {
+    expect(await child(work, 'by itself')).toEqual(CLEAN);
+  });
+});

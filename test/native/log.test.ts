@@ -1,0 +1,97 @@
+// The package is quiet until someone asks for its log, and then tells everything.
+import { type LogLevel, Model, setNativeLogger } from 'llama-headstart/native';
+import { afterEach, describe, expect, it } from 'vitest';
+import { CLEAN, runChild } from '../helpers/children.js';
+import { microModel, testModel } from '../helpers/models.js';
+import { codeOf } from '../helpers/native.js';
+
+const child = (scenario: string, path: string) => runChild('native/children/log.mjs', [scenario, path]);
+
+describe('by default', () => {
+  it('nothing is printed by work that succeeds', async () => {
+    for (const name of ['dense', 'hybrid'] as const) {
+      expect(await child('everything', microModel(name))).toEqual(CLEAN);
+    }
+  });
+
+  it('nothing is printed by work that fails', async () => {
+    expect(await child('failures', microModel('dense'))).toEqual(CLEAN);
+  });
+
+  it.skipIf(testModel() === undefined)('nothing is printed by a real model', async () => {
+    expect(await child('everything', testModel() as string)).toEqual(CLEAN);
+  });
+});
+
+describe('setNativeLogger', () => {
+  const lines: [LogLevel, string][] = [];
+  afterEach(() => {
+    setNativeLogger(null);
+    lines.length = 0;
+  });
+  const collect = (level: LogLevel, text: string) => lines.push([level, text]);
+  const load = async () => (await Model.load({ path: microModel('dense') })).close();
+
+  it('gets whole lines, up to the level asked for', async () => {
+    setNativeLogger(collect, { level: 'debug' });
+    await load();
+    expect(lines.some(([, text]) => text.includes('llama_model_loader'))).toBe(true);
+    expect(lines.filter(([, text]) => text.includes('\n') || text === '')).toEqual([]);
+    expect(new Set(lines.map(([level]) => level))).toContain('info');
+    lines.length = 0;
+    setNativeLogger(collect, { level: 'error' });
+    await load();
+    expect(lines.filter(([level]) => level !== 'error')).toEqual([]);
+  });
+
+  it('gets warnings and errors where no level is given', async () => {
+    setNativeLogger(collect);
+    expect(await codeOf(() => Model.load({ path: import.meta.filename }))).toBe('MODEL_INVALID');
+    expect(lines.length).toBeGreaterThan(0);
+    expect(lines.filter(([level]) => level !== 'error' && level !== 'warn')).toEqual([]);
+  });
+
+  it("gets the lines of llama.cpp's common library", async () => {
+    setNativeLogger(collect, { level: 'debug' });
+    const model = await Model.load({ path: microModel('dense') });
+    lines.length = 0;
+    await model.render({ messages: [{ role: 'user', content: 'Hi' }], chatTemplate: '{{ messages[0].content }}' });
+    await model.close();
+    expect(lines.map(([, text]) => text).join('\n')).toMatch(/template/i);
+  });
+
+  it('is quiet again after null, and after another logger', async () => {
+    setNativeLogger(collect, { level: 'debug' });
+    setNativeLogger(null);
+    await load();
+    setNativeLogger(collect, { level: 'debug' });
+    const others: string[] = [];
+    setNativeLogger((_, text) => others.push(text), { level: 'debug' });
+    await load();
+    expect(lines).toEqual([]);
+    expect(others.length).toBeGreaterThan(0);
+  });
+
+  it('that throws loses no other line, and becomes one warning', async () => {
+    const { stderr, ...end } = await child('throwing logger', microModel('dense'));
+    expect(end).toEqual({ code: 0, signal: null, stdout: '' });
+    expect(stderr.match(/LOGGER_THREW/g)).toHaveLength(1);
+    expect(stderr).toContain('from the logger');
+  });
+
+  it('that is never taken back does not keep the process alive', async () => {
+    expect(await child('logger, forgotten', microModel('dense'))).toEqual(CLEAN);
+  });
+
+  it('refuses what is no logger and no level', async () => {
+    for (const logger of [undefined, 5, 'x', {}]) {
+      expect(await codeOf(() => setNativeLogger(logger as never))).toBe('INVALID_ARGUMENT');
+    }
+    for (const level of ['', 'verbose', 'ERROR', 3, null]) {
+      const options = { level: level as never };
+      expect(await codeOf(() => setNativeLogger(collect, options)), String(level)).toBe(
+        level === null ? 'none' : 'INVALID_ARGUMENT',
+      );
+    }
+  });
+});

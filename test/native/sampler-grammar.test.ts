@@ -1,0 +1,208 @@
+import { HeadstartError } from 'llama-headstart/native';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { microModel } from '../helpers/models.js';
+import { batchOf, codeOf } from '../helpers/native.js';
+import { Bench } from '../helpers/sampling.js';
+
+let bench: Bench;
+
+beforeAll(async () => {
+  bench = await Bench.open(microModel('dense'));
+});
+afterAll(() => bench.close());
+
+const endless = { ignoreEos: true };
+
+describe('a grammar', () => {
+  test('is followed to its end, and then generation ends', async () => {
+    for (const seed of [1, 2, 3, 4, 5, 6]) {
+      const sampler = await bench.sampler({ grammar: 'root ::= "yes" | "no"', temperature: 1, seed });
+      const tokens = await bench.write(sampler, 16);
+      expect(bench.model.isEndOfGeneration(tokens.at(-1) as number)).toBe(true);
+      expect(['yes', 'no']).toContain(await bench.textOf(tokens.slice(0, -1)));
+    }
+  });
+
+  test('is followed by greedy samplers and by those that truncate', async () => {
+    for (const options of [{}, { temperature: 1, topK: 1 }, { temperature: 1, topP: 0.01, minP: 0.9, typicalP: 0.1 }]) {
+      const sampler = await bench.sampler({ grammar: 'root ::= [0-9]{3}', seed: 1, ...options });
+      const tokens = await bench.write(sampler, 16);
+      expect(await bench.textOf(tokens.slice(0, -1))).toMatch(/^[0-9]{3}$/);
+    }
+  });
+
+  test.each([1, 2] as const)('is followed by mirostat %i', async (version) => {
+    const sampler = await bench.sampler({
+      grammar: 'root ::= "yes" | "no"',
+      temperature: 1,
+      mirostat: { version },
+      seed: 4,
+    });
+    expect(['yes', 'no']).toContain(await bench.textOf((await bench.write(sampler, 16)).slice(0, -1)));
+  });
+
+  test('starts over when the sampler is reset', async () => {
+    const sampler = await bench.sampler({ grammar: 'root ::= "ab"' });
+    const first = await bench.write(sampler, 8);
+    await sampler.reset();
+    expect(await bench.write(sampler, 8)).toEqual(first);
+  });
+
+  test('does not see tokens that are only accepted', async () => {
+    const sampler = await bench.sampler({ grammar: 'root ::= "yes"' });
+    await sampler.accept(bench.prompt);
+    expect(await bench.textOf((await bench.write(sampler, 8)).slice(0, -1))).toBe('yes');
+  });
+
+  test('may name tokens', async () => {
+    const token = bench.ranked().at(-1) as number;
+    const sampler = await bench.sampler({ grammar: `root ::= <[${token}]> <[${token}]>` });
+    expect((await bench.write(sampler, 8)).slice(0, 2)).toEqual([token, token]);
+  });
+
+  test('waits for its trigger when it is lazy', async () => {
+    const grammar = 'root ::= "ab" "!!!"';
+    const triggers = [
+      { type: 'word', value: 'ab' },
+      { type: 'pattern', value: '(ab)' },
+      { type: 'patternFull', value: '[\\s\\S]*?(ab)[\\s\\S]*' },
+    ] as const;
+    for (const trigger of triggers) {
+      const options = { grammar, grammarLazy: true, grammarTriggers: [trigger], logitBias: await biasOf('b') };
+      const free = await bench.write(await bench.sampler(options), 6);
+      expect(await bench.textOf(free)).toBe('bbbbbb');
+
+      const sampler = await bench.sampler({ grammar, grammarLazy: true, grammarTriggers: [trigger] });
+      await forceThrough(sampler, options);
+    }
+  });
+
+  test('takes what follows a trigger token', async () => {
+    const token = bench.greedy;
+    const grammar = `root ::= <[${token}]> "no"`;
+    const sampler = await bench.sampler({ grammar, grammarLazy: true, grammarTriggers: [{ type: 'token', token }] });
+    const [first, ...rest] = await bench.write(sampler, 8);
+    expect(first).toBe(token);
+    expect(await bench.textOf(rest.slice(0, -1))).toBe('no');
+  });
+
+  test('that covers the generation prompt begins behind it', async () => {
+    const sampler = await bench.sampler({ grammar: 'root ::= "<a>yes"', generationPrompt: '<a>' });
+    expect(await bench.textOf((await bench.write(sampler, 8)).slice(0, -1))).toBe('yes');
+  });
+});
+
+/** A bias that makes `text`, one token, certain. */
+async function biasOf(text: string): Promise<Record<number, number>> {
+  const [token, ...more] = await bench.model.tokenize(text);
+  expect(more).toEqual([]);
+  return { [token as number]: 1e5 };
+}
+
+/** The model "says" the trigger, because nothing else is likely: the grammar then holds. */
+async function forceThrough(_: unknown, options: object): Promise<void> {
+  const said = await bench.model.tokenize('a');
+  const sampler = await bench.sampler({
+    ...options,
+    logitBias: { ...(await biasOf('b')), [said[0] as number]: 2e5 },
+    presencePenalty: 100,
+    frequencyPenalty: 100,
+    repeatPenalty: 100,
+  });
+  const text = await bench.textOf((await bench.write(sampler, 12)).slice(0, -1));
+  expect(text).toMatch(/ab!!!$/);
+}
+
+describe('a grammar that nothing fits', () => {
+  const deadEnds: [string, object][] = [
+    ['at its end, where nothing may end generation', { grammar: 'root ::= "a"', ...endless }],
+    ['that wants a character no token has', { grammar: 'root ::= "a" "\\x00"' }],
+    ['that takes the empty text only', { grammar: 'root ::= ""', ...endless }],
+  ];
+  const ways = [{}, { temperature: 1, seed: 1 }, { temperature: 1, topK: 3, typicalP: 0.5, topP: 0.5, minP: 0.1 }];
+  const mirostats = [1, 2].map((version) => ({ temperature: 1, mirostat: { version } }));
+
+  test.each(deadEnds)('%s, is a coded error; the sampler is dead and the context lives', async (_, options) => {
+    for (const way of [...ways, ...mirostats]) {
+      const sampler = await bench.sampler({ ...options, ...way });
+      const tokens = bench.write(sampler, 64);
+      expect(await codeOf(() => tokens)).toBe('GRAMMAR_DEAD_END');
+      expect(sampler.failure?.code).toBe('GRAMMAR_DEAD_END');
+      expect(await codeOf(() => bench.draw(sampler))).toBe('SAMPLER_DEAD');
+      expect(await codeOf(() => sampler.accept(Int32Array.of(1)))).toBe('SAMPLER_DEAD');
+      expect(await bench.write(null, 1)).toEqual([bench.greedy]);
+    }
+  });
+
+  test('says so for tokens that a bias forbids', async () => {
+    const [a] = await bench.model.tokenize('a');
+    const forbidden = new Map([...bench.logits.keys()].map((token) => [token, Number.NEGATIVE_INFINITY]));
+    forbidden.delete(a as number);
+    const sampler = await bench.sampler({ grammar: 'root ::= "b"', logitBias: forbidden });
+    expect(await codeOf(() => bench.draw(sampler))).toBe('GRAMMAR_DEAD_END');
+  });
+
+  test('lives again after a reset', async () => {
+    const sampler = await bench.sampler({ grammar: 'root ::= "a"', ...endless });
+    expect(await codeOf(() => bench.write(sampler, 8))).toBe('GRAMMAR_DEAD_END');
+    await sampler.reset();
+    expect(sampler.failure).toBeNull();
+    expect(await bench.textOf(await bench.draw(sampler))).toBe('a');
+  });
+
+  test('does not cost other rows of the batch their tokens', async () => {
+    const { context, prompt } = bench;
+    const at = prompt.length - 1;
+    await context.removeSequence(0, at);
+    await context.copySequence(0, 1);
+    const dead = await bench.sampler({ grammar: 'root ::= ""', ...endless });
+    const last = prompt.subarray(at);
+    const failure = await context
+      .decode({
+        tokens: Int32Array.of(...last, ...last),
+        positions: Int32Array.of(at, at),
+        sequences: Int32Array.of(0, 1),
+        outputs: Uint8Array.of(1, 1),
+        samplers: [dead, await bench.sampler()],
+      })
+      .catch((error) => error);
+    await context.removeSequence(1);
+    expect(HeadstartError.isInstance(failure, 'GRAMMAR_DEAD_END')).toBe(true);
+    expect([...failure.picks]).toEqual([-1, bench.greedy]);
+  });
+
+  test('by way of what stood before its trigger', async () => {
+    const token = bench.greedy;
+    const sampler = await bench.sampler({
+      grammar: 'root ::= "never"',
+      grammarLazy: true,
+      grammarTriggers: [{ type: 'token', token }],
+    });
+    expect(await codeOf(() => bench.draw(sampler))).toBe('GRAMMAR_DEAD_END');
+    expect(await codeOf(() => bench.draw(sampler))).toBe('SAMPLER_DEAD');
+  });
+});
+
+describe('a trigger pattern', () => {
+  test('ends a reply that grows beyond what it can be matched on', async () => {
+    const { model } = bench;
+    const bytes = [...bench.logits.keys()].map((token) => model.tokenToBytes(token).length);
+    const longest = bytes.indexOf(Math.max(...bytes));
+    const context = await model.createContext({ kvCells: 256, batchSize: 1 });
+    const sampler = await model.createSampler({
+      grammar: 'root ::= "x"',
+      grammarLazy: true,
+      grammarTriggers: [{ type: 'pattern', value: '^(?:(((.))))*x' }],
+      logitBias: { [longest]: 1e6 },
+    });
+    let code = 'none';
+    let length = 0;
+    for (; code === 'none' && length < 20_000; length++) {
+      await context.removeSequence(0);
+      code = await codeOf(() => context.decode({ ...batchOf(0, 0, Int32Array.of(1)), samplers: [sampler] }));
+    }
+    expect(code).toBe('SAMPLER_FAILED');
+    expect(length * Math.max(...bytes)).toBeGreaterThan(16_000);
+    await context.close();
+  });
+});

@@ -1,0 +1,149 @@
+// A state survives its file unchanged, and a file that cannot be written leaves nothing behind.
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Context, Model, SequenceState } from 'llama-headstart/native';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { microModel } from '../helpers/models.js';
+import { captureOf, codeOf, someTokens, temporaryDirectory } from '../helpers/native.js';
+import { smallDisk } from '../helpers/small-disk.js';
+
+const directory = await temporaryDirectory();
+let model: Model;
+let context: Context;
+let state: SequenceState;
+let tokens: Int32Array;
+
+beforeAll(async () => {
+  model = await Model.load({ path: microModel('dense') });
+  tokens = someTokens(100, model.info.vocabulary.size);
+  context = await model.createContext({ kvCells: 2048, batchSize: 512, maxSequences: 2 });
+  state = await captureOf(context, tokens);
+});
+afterAll(() => model?.close());
+
+describe('a written state', () => {
+  it('reads back with its tokens, size and metadata', async () => {
+    const path = join(directory, 'round.kv');
+    const metadata = { name: 'π 🦙', nested: { list: [1, 2.5, null, true] }, big: 2 ** 53 };
+    const size = await state.writeFile(path, metadata);
+    expect((await stat(path)).size).toBe(size);
+    const read = await SequenceState.readFile(path);
+    expect(read.tokens).toEqual(tokens);
+    expect(read.byteLength).toBe(state.byteLength);
+    expect(read.metadata).toMatchObject({ ...metadata, tokenCount: 100 });
+    expect(await SequenceState.readMetadata(path)).toEqual(read.metadata);
+    read.close();
+  });
+
+  it('is readable by its owner only', async () => {
+    const path = join(directory, 'mode.kv');
+    await state.writeFile(path);
+    if (process.platform !== 'win32') {
+      expect((await stat(path)).mode & 0o777).toBe(0o600);
+    }
+  });
+
+  it('is the same file when what was read is written again', async () => {
+    const [first, second] = [join(directory, 'first.kv'), join(directory, 'second.kv')];
+    await state.writeFile(first, { a: 1 });
+    const read = await SequenceState.readFile(first);
+    await read.writeFile(second, read.metadata);
+    read.close();
+    expect(Buffer.compare(await readFile(first), await readFile(second))).toBe(0);
+  });
+
+  it('starts as a file of llama.cpp: magic, version, tokens', async () => {
+    const path = join(directory, 'layout.kv');
+    await state.writeFile(path);
+    const bytes = await readFile(path);
+    expect(bytes.toString('latin1', 0, 4)).toBe('qsgg');
+    expect(bytes.readUInt32LE(8)).toBe(100);
+    expect(new Int32Array(bytes.buffer.slice(bytes.byteOffset + 12, bytes.byteOffset + 412))).toEqual(tokens);
+    expect(bytes.toString('latin1', bytes.length - 8)).toBe('HDSTART1');
+  });
+
+  it('is refused by a context of another kind, from the file too', async () => {
+    const path = join(directory, 'kind.kv');
+    await state.writeFile(path);
+    const read = await SequenceState.readFile(path);
+    const other = await model.createContext({ kvCells: 256, flashAttention: false });
+    expect(await codeOf(() => other.restoreSequence(0, read))).toBe('STATE_INCOMPATIBLE');
+    await other.close();
+    read.close();
+  });
+
+  it('may come from many calls at once', async () => {
+    const paths = Array.from({ length: 20 }, (_, index) => join(directory, `many-${index}.kv`));
+    await Promise.all(paths.map((path) => state.writeFile(path)));
+    const states = await Promise.all(paths.map((path) => SequenceState.readFile(path)));
+    for (const read of states) {
+      expect(read.tokens).toEqual(tokens);
+      read.close();
+    }
+  });
+});
+
+describe('a file without a footer, as llama.cpp writes it', () => {
+  it('is read where the caller vouches for it, and not otherwise', async () => {
+    const ours = join(directory, 'ours.kv');
+    await state.writeFile(ours);
+    const bytes = await readFile(ours);
+    const footer = bytes.readUInt32LE(bytes.length - 28) + 28;
+    const path = join(directory, 'bare.kv');
+    await writeFile(path, bytes.subarray(0, bytes.length - footer));
+    expect(await codeOf(() => SequenceState.readFile(path))).toBe('ENTRY_CORRUPT');
+    const read = await SequenceState.readFile(path, { unverified: true });
+    expect(read.tokens).toEqual(tokens);
+    expect(read.metadata).toEqual({});
+    await context.restoreSequence(1, read);
+    expect((await context.positionRange(1)).last).toBe(99);
+    await context.removeSequence(1);
+    read.close();
+  });
+});
+
+describe('a file that cannot be written', () => {
+  const failing = async (path: string, code: string) => {
+    const before = existsSync(path) ? await readFile(path) : undefined;
+    expect(await codeOf(() => state.writeFile(path)), path).toBe(code);
+    expect(existsSync(path) ? await readFile(path) : undefined).toEqual(before);
+  };
+
+  it('is refused where a file is already, which stays as it is', async () => {
+    const path = join(directory, 'taken.kv');
+    await writeFile(path, 'taken');
+    await failing(path, 'WRITE_FAILED');
+  });
+
+  it('is refused in a missing directory, under a file, and as a directory', async () => {
+    await writeFile(join(directory, 'file'), '');
+    await mkdir(join(directory, 'folder'));
+    await failing(join(directory, 'missing', 'x.kv'), 'WRITE_FAILED');
+    await failing(join(directory, 'file', 'x.kv'), 'WRITE_FAILED');
+    expect(await codeOf(() => state.writeFile(join(directory, 'folder')))).toBe('WRITE_FAILED');
+    expect(await codeOf(() => state.writeFile(join(directory, 'n'.repeat(300))))).toBe('WRITE_FAILED');
+  });
+
+  it('is refused on a file system that nobody may write', async () => {
+    if (process.platform !== 'linux') return;
+    expect(await codeOf(() => state.writeFile('/proc/llama-headstart.kv'))).toBe('WRITE_FAILED');
+  });
+
+  it('says DISK_FULL on a full disk, and leaves no part of it', async ({ skip }) => {
+    const disk = smallDisk(join(directory, 'disk'), '64k');
+    if (disk === undefined) return skip('no small file system can be mounted here');
+    expect(state.byteLength).toBeGreaterThan(64 << 10);
+    expect(await codeOf(() => state.writeFile(join(disk, 'x.kv')))).toBe('DISK_FULL');
+    expect(await readdir(disk)).toEqual([]);
+  });
+
+  it('is refused with metadata that is too large or too deep', async () => {
+    const path = join(directory, 'metadata.kv');
+    expect(await codeOf(() => state.writeFile(path, { text: 'x'.repeat(2 << 20) }))).toBe('INVALID_ARGUMENT');
+    let deep: object = {};
+    for (let level = 0; level < 3000; level++) deep = { deep };
+    expect(await codeOf(() => state.writeFile(path, deep))).toBe('JSON_TOO_DEEP');
+    expect(existsSync(path)).toBe(false);
+  });
+});

@@ -1,0 +1,125 @@
+// Any text becomes tokens and comes back, or is refused with a code.
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Model } from 'llama-headstart/native';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { runChild } from '../helpers/children.js';
+import { microModel } from '../helpers/models.js';
+import { codeOf, seededRandom } from '../helpers/native.js';
+
+const VOCABULARIES = fileURLToPath(new URL('../../vendor/llama.cpp/models', import.meta.url));
+const vocabularies = readdirSync(VOCABULARIES)
+  .filter((name) => name.startsWith('ggml-vocab-') && name.endsWith('.gguf'))
+  .map((name) => join(VOCABULARIES, name));
+
+let model: Model;
+beforeAll(async () => {
+  model = await Model.load({ path: microModel('dense') });
+});
+afterAll(() => model?.close());
+
+const back = async (text: string, options = {}) =>
+  Buffer.from(await model.detokenize(await model.tokenize(text, options), { special: true })).toString();
+
+describe('text', () => {
+  it('comes back as it was: every script, emoji, NUL, nothing at all', async () => {
+    const texts = [
+      '',
+      'plain words',
+      ' leading and trailing ',
+      'a\0b\0',
+      '🦙👩‍👩‍👧‍👦🇩🇪',
+      '日本語 عربي हिन्दी',
+      '\r\n\t\v',
+      'ﬁ\u0301\uFEFF',
+      '\u{10FFFF}',
+    ];
+    for (const text of texts) {
+      expect(await back(text), JSON.stringify(text)).toBe(text);
+    }
+  });
+
+  it('comes back with U+FFFD for each unpaired surrogate', async () => {
+    expect(await back('a\uD800b')).toBe('a\uFFFDb');
+    expect(await back('\uDC00')).toBe('\uFFFD');
+    expect(await back('🦙'.slice(0, 1))).toBe('\uFFFD');
+  });
+
+  it('comes back whatever its characters, seeded at random', async () => {
+    const random = seededRandom(3);
+    for (let round = 0; round < 50; round++) {
+      const text = String.fromCodePoint(
+        ...Array.from({ length: 200 }, () => Math.floor(random() ** 3 * 0x10ffff)).map((point) =>
+          point >= 0xd800 && point < 0xe000 ? 0x20 : point,
+        ),
+      );
+      expect(await back(text)).toBe(text);
+    }
+  });
+
+  it('of many calls at once comes back to the right caller', async () => {
+    const texts = Array.from({ length: 100 }, (_, index) => `text number ${index} of many`);
+    expect(await Promise.all(texts.map((text) => back(text)))).toEqual(texts);
+  });
+
+  it('gives the bytes of single tokens, which join to the whole', async () => {
+    const tokens = await model.tokenize('Grüße, 🦙!');
+    expect(Buffer.concat([...tokens].map((token) => model.tokenToBytes(token))).toString()).toBe('Grüße, 🦙!');
+  });
+});
+
+describe('control tokens', () => {
+  it('are parsed only where asked for', async () => {
+    const text = '<|im_start|>user';
+    const parsed = await model.tokenize(text, { parseSpecial: true });
+    const plain = await model.tokenize(text);
+    const control = model.controlTokens();
+    expect(control.has(parsed[0] as number)).toBe(true);
+    expect([...plain].some((token) => control.has(token))).toBe(false);
+    expect(plain.length).toBeGreaterThan(parsed.length);
+    expect(await back(text, { parseSpecial: true })).toBe(text);
+    expect(await back(text)).toBe(text);
+  });
+
+  it('have no text unless asked for', async () => {
+    const tokens = await model.tokenize('<|im_start|>user<|im_end|>', { parseSpecial: true });
+    expect(Buffer.from(await model.detokenize(tokens)).toString()).toBe('user');
+    expect(model.tokenToBytes(tokens[0] as number)).toEqual(new Uint8Array(0));
+    expect(Buffer.from(model.tokenToBytes(tokens[0] as number, { special: true })).toString()).toBe('<|im_start|>');
+  });
+
+  it('end generation where the model says so', async () => {
+    const { eos, eot } = model.info.vocabulary;
+    expect(model.isEndOfGeneration((eos ?? eot) as number)).toBe(true);
+    expect(model.isEndOfGeneration(0)).toBe(false);
+  });
+});
+
+describe('very long text', () => {
+  it('is tokenised when it has breaks, and refused when it has none, by every vocabulary', async () => {
+    expect(vocabularies.length).toBeGreaterThan(10);
+    const halves = [0, 1].map((half) => vocabularies.filter((_, at) => at % 2 === half));
+    const children = await Promise.all(halves.map((each) => runChild('native/children/tokenize-extremes.mjs', each)));
+    for (const [half, { stdout, ...end }] of children.entries()) {
+      expect(end, stdout).toEqual({ code: 0, signal: null, stderr: '' });
+      const outcomes = stdout
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line));
+      expect(outcomes).toEqual(
+        halves[half]?.map(() => ({
+          'a megabyte of one letter': 'TEXT_UNBREAKABLE',
+          'a megabyte of spaces': 'TEXT_UNBREAKABLE',
+          'letters up to the limit': 'tokens',
+          'spaces up to the limit': 'tokens',
+          'a megabyte of words': 'tokens',
+        })),
+      );
+    }
+  });
+
+  it('is refused at once beyond 256 MiB', async () => {
+    expect(await codeOf(() => model.tokenize('word '.repeat(54 << 20)))).toBe('TEXT_TOO_LONG');
+  });
+});

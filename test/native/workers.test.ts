@@ -1,0 +1,22 @@
+// Worker threads each have the addon to themselves, and may be ended at any moment.
+import { expect, it } from 'vitest';
+import { CLEAN, runChild } from '../helpers/children.js';
+import { microModel } from '../helpers/models.js';
+
+const path = microModel('dense');
+
+it.each([
+  ['a worker can be terminated while it loads', 'terminate during load'],
+  ['a worker can be terminated while it decodes', 'terminate during decode'],
+  ['a worker can be terminated while it captures', 'terminate during capture'],
+  ['a worker can be terminated while its logger is called', 'terminate while logging'],
+  ['four workers with a model each find the same answer as the main thread', 'four workers'],
+  ["errors are of the thread's own class", 'errors of each thread'],
+  ['a worker that closes nothing ends by itself', 'a worker that forgets to close'],
+  ['the process can exit while workers work', 'exit with workers at work'],
+  ['the main thread works on while a worker decodes and is terminated', 'main and worker at once'],
+])('%s', async (_, scenario) => {
+  for (let round = 0; round < 2; round++) {
+    expect(await runChild('native/children/workers.mjs', [scenario, path])).toEqual(CLEAN);
+  }
+});
