@@ -1,0 +1,17 @@
+// One step of computing: a batch of tokens, and the token that follows each row with output.
+#pragma once
+
+#include "context-state.h"
+#include "sampler.h"
+
+struct Batch {
+    std::vector<int32_t> tokens, positions, sequences;
+    std::vector<int8_t>  outputs;
+    SamplerLeases        samplers;  // empty, or one a row
+};
+
+// What JavaScript passed, checked against the context's sizes.
+Batch batchFrom(const ContextState & state, Napi::Object object);
+
+// On the context's thread: one picked token for each row with output.
+std::vector<int32_t> decodeBatch(ContextState & state, Batch & batch, const std::atomic<bool> & abort);

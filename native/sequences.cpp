@@ -1,0 +1,94 @@
+#include "sequences.h"
+
+#include "log.h"
+#include "trap.h"
+
+namespace {
+
+bool isEmpty(const ContextState & state, llama_seq_id sequence) { return llama_memory_seq_pos_max(llama_get_memory(state.ctx), sequence) < 0; }
+
+void requireEmpty(const ContextState & state, llama_seq_id sequence) {
+    if (!isEmpty(state, sequence)) {
+        throw Failure("SEQUENCE_NOT_EMPTY", "Expected sequence " + std::to_string(sequence) + " to be empty: remove it first");
+    }
+}
+
+}  // namespace
+
+void copyWithin(ContextState & state, llama_seq_id source, llama_seq_id target) {
+    state.requireOpen();
+    if (!state.params.kv_unified) {
+        throw Failure("NOT_UNIFIED", "Sequences share cells only in a unified KV cache: capture and restore in split streams");
+    }
+    requireEmpty(state, target);
+    if (isEmpty(state, source)) {
+        throw Failure("SEQUENCE_EMPTY", "Expected sequence " + std::to_string(source) + " to hold tokens");
+    }
+    llama_memory_seq_cp(llama_get_memory(state.ctx), source, target, -1, -1);
+    state.counters.copies++;
+}
+
+std::shared_ptr<const StateBytes> capture(ContextState & state, llama_seq_id sequence, std::vector<int32_t> tokens) {
+    state.requireOpen();
+    const llama_pos last = llama_memory_seq_pos_max(llama_get_memory(state.ctx), sequence);
+    if (last + 1 != (llama_pos) tokens.size() || tokens.empty()) {
+        throw Failure("TOKENS_MISMATCH", "Expected the " + std::to_string(last + 1) + " tokens of sequence " + std::to_string(sequence) + " (at least one), got " +
+                                             std::to_string(tokens.size()));
+    }
+    LogCapture log;
+    AssertTrap trap;
+    Stopwatch  watch(state.counters.captureMicros);
+    auto       bytes  = std::make_shared<StateBytes>();
+    bytes->size          = llama_state_seq_get_size(state.ctx, sequence);
+    bytes->buffer        = Buffer(bytes->size);
+    bytes->tokens        = std::move(tokens);
+    bytes->compatibility = state.compatibility;
+    if (bytes->size <= BLOB_HEADER_BYTES || llama_state_seq_get_data(state.ctx, bytes->buffer.data(), bytes->size, sequence) == 0) {
+        throw Failure("CAPTURE_FAILED", "llama.cpp could not give the state of sequence " + std::to_string(sequence) + log.reason());
+    }
+    state.counters.captures++;
+    state.counters.capturedBytes += bytes->size;
+    return bytes;
+}
+
+void restore(ContextState & state, llama_seq_id sequence, const StateBytes & bytes) {
+    state.requireOpen();
+    if (!bytes.compatibility.empty() && bytes.compatibility != state.compatibility) {
+        throw Failure("STATE_INCOMPATIBLE", "Expected a state of \"" + state.compatibility + "\", got one of \"" + bytes.compatibility + "\"");
+    }
+    if (bytes.tokens.size() > state.cellsPerSequence) {
+        throw Failure("NO_KV_SLOT", "A state of " + std::to_string(bytes.tokens.size()) + " tokens does not fit " + std::to_string(state.cellsPerSequence) + " cells");
+    }
+    requireEmpty(state, sequence);
+    LogCapture     log;
+    AssertTrap     trap;
+    Stopwatch      watch(state.counters.restoreMicros);
+    llama_memory_t memory = llama_get_memory(state.ctx);
+    const size_t   read   = llama_state_seq_set_data(state.ctx, bytes.blob(), bytes.size, sequence);
+    if (read == 0 || llama_memory_seq_pos_max(memory, sequence) + 1 != (llama_pos) bytes.tokens.size()) {
+        // Tensor writes are queued and flushed even when a restore fails: nothing of this sequence can be trusted.
+        llama_memory_seq_rm(memory, sequence, -1, -1);
+        // It says why in words only: "failed to find 40 available cells in kv cache", "not enough cells in kv cache".
+        if (log.lines.find("cells in kv cache") != std::string::npos) {
+            throw Failure("NO_KV_SLOT", "The KV cache has no room for a state of " + std::to_string(bytes.tokens.size()) + " tokens");
+        }
+        throw Failure("RESTORE_FAILED", "llama.cpp could not restore the state into sequence " + std::to_string(sequence) + log.reason());
+    }
+    state.counters.restores++;
+    state.counters.restoredBytes += bytes.size;
+}
+
+std::vector<int32_t> loadWithLlama(ContextState & state, llama_seq_id sequence, const std::string & path) {
+    state.requireOpen();
+    requireEmpty(state, sequence);
+    LogCapture           log;
+    AssertTrap           trap;
+    std::vector<int32_t> tokens(state.cellsPerSequence);
+    size_t               count = 0;
+    if (llama_state_seq_load_file(state.ctx, path.c_str(), sequence, tokens.data(), tokens.size(), &count) == 0) {
+        llama_memory_seq_rm(llama_get_memory(state.ctx), sequence, -1, -1);
+        throw Failure("RESTORE_FAILED", "llama.cpp could not load \"" + path + "\"" + log.reason());
+    }
+    tokens.resize(count);
+    return tokens;
+}
