@@ -65,13 +65,25 @@ export class HeadstartError extends Error {
   readonly code: ErrorCode;
   /** Of a decode in which a sampler failed: the tokens of all its output rows, -1 for those whose sampler did. */
   declare readonly picks?: Int32Array;
+  /**
+   * Of a decode that failed or was aborted inside: the sequences whose content is not what it was. In recurrent and hybrid
+   * models they are empty now; in others read their positions back.
+   */
+  declare readonly sequences?: readonly number[];
 
-  constructor(code: ErrorCode, message: string, options: { cause?: unknown; picks?: Int32Array } = {}) {
-    const { picks, ...rest } = options;
+  constructor(
+    code: ErrorCode,
+    message: string,
+    options: { cause?: unknown; picks?: Int32Array; sequences?: readonly number[] | undefined } = {},
+  ) {
+    const { picks, sequences, ...rest } = options;
     super(message, rest);
     this.code = code;
     if (picks !== undefined) {
       this.picks = picks;
+    }
+    if (sequences !== undefined && sequences.length > 0) {
+      this.sequences = sequences;
     }
   }
 

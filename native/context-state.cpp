@@ -120,8 +120,12 @@ void requireFits(const ModelState & model, const llama_context_params & params) 
 void createContext(ContextState & state) {
     LogCapture log;
     AssertTrap trap;
-    state.params.abort_callback      = [](void * closing) { return static_cast<std::atomic<bool> *>(closing)->load(); };
-    state.params.abort_callback_data = state.closing.get();
+    state.params.abort_callback = [](void * userData) {
+        auto &       context = *static_cast<ContextState *>(userData);
+        const auto * abort   = context.loneAbort.load();
+        return context.closing->load() || (abort && abort->load());
+    };
+    state.params.abort_callback_data = &state;
     {
         std::lock_guard<std::mutex> planning(state.model->lorasMutex);
         state.ctx = llama_init_from_model(state.model->model, state.params);

@@ -33,6 +33,8 @@ struct ContextState : std::enable_shared_from_this<ContextState> {
     llama_context *             ctx     = nullptr;
     ggml_threadpool *           pool    = nullptr;
     std::shared_ptr<std::atomic<bool>> closing = std::make_shared<std::atomic<bool>>(false);
+    // The abort flag of a decode that holds one sequence alone: set while it runs, and read inside it.
+    std::atomic<const std::atomic<bool> *> loneAbort{nullptr};
 
     llama_context_params params{};
     uint32_t             cells = 0, cellsPerSequence = 0, batchSize = 0, microBatchSize = 0, maxOutputs = 0;

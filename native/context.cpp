@@ -24,7 +24,7 @@ Napi::Value toUndefined(Napi::Env env, bool &) { return env.Undefined(); }
 Context::Context(const Napi::CallbackInfo & info) : Napi::ObjectWrap<Context>(info) {
     Napi::Env env = info.Env();
     if (!info[0].IsExternal()) {
-        throw Napi::Error(env, errorFrom(env, "INVALID_ARGUMENT", "Contexts are made by Context.create()"));
+        throw Napi::Error(env, errorFrom(env, Failure("INVALID_ARGUMENT", "Contexts are made by Context.create()")));
     }
     info.This().As<Napi::Object>().TypeTag(&TAG);
     state_ = *info[0].As<Napi::External<std::shared_ptr<ContextState>>>().Data();

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <climits>
 #include <map>
+#include <set>
 
 namespace {
 
@@ -20,6 +21,21 @@ void requireContiguous(const ContextState & state, const Batch & batch) {
         if (batch.positions[i] != expected) {
             throw Failure("POSITION_INVALID", "Expected sequence " + std::to_string(sequence) + " to go on at position " + std::to_string(expected) + ", got " +
                                                   std::to_string(batch.positions[i]));
+        }
+    }
+}
+
+std::vector<int32_t> sequencesOf(const Batch & batch) {
+    const std::set<int32_t> ids(batch.sequences.begin(), batch.sequences.end());
+    return std::vector<int32_t>(ids.begin(), ids.end());
+}
+
+// After an abort or a failure llama.cpp takes the unfinished part of a batch out again, and does not look whether that
+// worked. Recurrent state refuses: what is left of such a sequence is of no use.
+void emptyWhatCannotBeTrimmed(ContextState & state, const std::vector<int32_t> & sequences) {
+    if (llama_model_is_recurrent(state.model->model) || llama_model_is_hybrid(state.model->model)) {
+        for (int32_t sequence : sequences) {
+            llama_memory_seq_rm(llama_get_memory(state.ctx), sequence, -1, -1);
         }
     }
 }
@@ -85,7 +101,8 @@ std::vector<int32_t> decodeBatch(ContextState & state, Batch & batch, const std:
     }
     llama_batch native{(int32_t) count, batch.tokens.data(), nullptr, batch.positions.data(), one.data(), sequences.data(), batch.outputs.data()};
 
-    int32_t status;
+    const std::vector<int32_t> changed = sequencesOf(batch);
+    int32_t                    status;
     state.lastOutputs.clear();
     {
         std::unique_lock<std::mutex> planning(state.model->lorasMutex, std::defer_lock);
@@ -94,17 +111,26 @@ std::vector<int32_t> decodeBatch(ContextState & state, Batch & batch, const std:
             state.lorasChanged = false;
         }
         Stopwatch watch(state.counters.decodeMicros);
-        status = llama_decode(state.ctx, native);
+        state.loneAbort = changed.size() == 1 ? &abort : nullptr;
+        status          = llama_decode(state.ctx, native);
         llama_synchronize(state.ctx);
+        state.loneAbort = nullptr;
+    }
+    if (status == 2 || status < -1) {
+        emptyWhatCannotBeTrimmed(state, changed);
     }
     if (status == 1) {
         throw Failure("NO_KV_SLOT", "The KV cache has no room for a batch of " + std::to_string(count) + " tokens");
     }
     if (status == 2) {
-        throw Failure("CLOSED", "The decode was ended because its context was closed");
+        if (*state.closing) {
+            throw Failure("CLOSED", "The decode was ended because its context was closed");
+        }
+        throw Failure("ABORTED", "The decode was aborted: read the position of its sequence back", changed);
     }
     if (status != 0) {
-        throw Failure("DECODE_FAILED", "llama.cpp could not decode the batch (status " + std::to_string(status) + ")" + log.reason());
+        throw Failure("DECODE_FAILED", "llama.cpp could not decode the batch (status " + std::to_string(status) + ")" + log.reason(),
+                      status < -1 ? changed : std::vector<int32_t>());
     }
     state.counters.decodes++;
     state.counters.decodedTokens += count;

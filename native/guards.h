@@ -11,13 +11,15 @@
 #include <vector>
 
 struct Failure : std::runtime_error {
-    Failure(std::string code, const std::string & message) : std::runtime_error(message), code(std::move(code)) {}
+    Failure(std::string code, const std::string & message, std::vector<int32_t> sequences = {})
+        : std::runtime_error(message), code(std::move(code)), sequences(std::move(sequences)) {}
 
-    std::string code;
+    std::string          code;
+    std::vector<int32_t> sequences;  // whose content is not what it was before
 };
 
 // The JavaScript error for a failure: made by the factory that lib/native.ts registered, else a plain Error with `code`.
-Napi::Value errorFrom(Napi::Env env, const std::string & code, const std::string & message);
+Napi::Value errorFrom(Napi::Env env, const Failure & failure);
 
 namespace guard {
 
@@ -151,13 +153,13 @@ template <class Body> Napi::Value call(Napi::Env env, Body && body) {
     try {
         return body();
     } catch (const Failure & failure) {
-        throw Napi::Error(env, errorFrom(env, failure.code, failure.what()));
+        throw Napi::Error(env, errorFrom(env, failure));
     } catch (const Napi::Error &) {
         throw;
     } catch (const std::bad_alloc &) {
-        throw Napi::Error(env, errorFrom(env, "OUT_OF_MEMORY", "The process ran out of memory"));
+        throw Napi::Error(env, errorFrom(env, Failure("OUT_OF_MEMORY", "The process ran out of memory")));
     } catch (const std::exception & error) {
-        throw Napi::Error(env, errorFrom(env, "INTERNAL", error.what()));
+        throw Napi::Error(env, errorFrom(env, Failure("INTERNAL", error.what())));
     }
 }
 

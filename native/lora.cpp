@@ -204,7 +204,7 @@ std::vector<AppliedLora> lorasFrom(Napi::Value value, const ModelState * model) 
 Lora::Lora(const Napi::CallbackInfo & info) : Napi::ObjectWrap<Lora>(info) {
     Napi::Env env = info.Env();
     if (!info[0].IsExternal()) {
-        throw Napi::Error(env, errorFrom(env, "INVALID_ARGUMENT", "LoRA adapters are made by Lora.load()"));
+        throw Napi::Error(env, errorFrom(env, Failure("INVALID_ARGUMENT", "LoRA adapters are made by Lora.load()")));
     }
     info.This().As<Napi::Object>().TypeTag(&TAG);
     state_ = *info[0].As<Napi::External<std::shared_ptr<LoraState>>>().Data();

@@ -286,7 +286,7 @@ void ModelState::adopt(const std::shared_ptr<ModelChild> & child) {
 Model::Model(const Napi::CallbackInfo & info) : Napi::ObjectWrap<Model>(info) {
     Napi::Env env = info.Env();
     if (!info[0].IsExternal()) {
-        throw Napi::Error(env, errorFrom(env, "INVALID_ARGUMENT", "Models are made by Model.load()"));
+        throw Napi::Error(env, errorFrom(env, Failure("INVALID_ARGUMENT", "Models are made by Model.load()")));
     }
     info.This().As<Napi::Object>().TypeTag(&TAG);
     state_ = *info[0].As<Napi::External<std::shared_ptr<ModelState>>>().Data();

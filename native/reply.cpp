@@ -115,7 +115,7 @@ void setReplyFields(Napi::Object object, const common_chat_params & params, cons
 ReplyFormat::ReplyFormat(const Napi::CallbackInfo & info) : Napi::ObjectWrap<ReplyFormat>(info) {
     Napi::Env env = info.Env();
     if (!info[0].IsExternal()) {
-        throw Napi::Error(env, errorFrom(env, "INVALID_ARGUMENT", "Reply formats are made by Model.render()"));
+        throw Napi::Error(env, errorFrom(env, Failure("INVALID_ARGUMENT", "Reply formats are made by Model.render()")));
     }
     info.This().As<Napi::Object>().TypeTag(&TAG);
     parser_ = *info[0].As<Napi::External<std::shared_ptr<ReplyParser>>>().Data();

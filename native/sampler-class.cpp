@@ -25,7 +25,7 @@ std::function<Napi::Value(Napi::Env, bool &)> untilSettled(std::shared_ptr<Sampl
 Sampler::Sampler(const Napi::CallbackInfo & info) : Napi::ObjectWrap<Sampler>(info) {
     Napi::Env env = info.Env();
     if (!info[0].IsExternal()) {
-        throw Napi::Error(env, errorFrom(env, "INVALID_ARGUMENT", "Samplers are made by Sampler.create()"));
+        throw Napi::Error(env, errorFrom(env, Failure("INVALID_ARGUMENT", "Samplers are made by Sampler.create()")));
     }
     info.This().As<Napi::Object>().TypeTag(&TAG);
     state_ = *info[0].As<Napi::External<std::shared_ptr<SamplerState>>>().Data();
@@ -106,7 +106,7 @@ Napi::Value Sampler::failure(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
         const auto failure = state_->failure();
-        return failure ? errorFrom(env, failure->code, failure->what()) : env.Null();
+        return failure ? errorFrom(env, *failure) : env.Null();
     });
 }
 

@@ -7,7 +7,7 @@
 SequenceState::SequenceState(const Napi::CallbackInfo & info) : Napi::ObjectWrap<SequenceState>(info) {
     Napi::Env env = info.Env();
     if (!info[0].IsExternal()) {
-        throw Napi::Error(env, errorFrom(env, "INVALID_ARGUMENT", "Sequence states are made by captureSequence() and readFile()"));
+        throw Napi::Error(env, errorFrom(env, Failure("INVALID_ARGUMENT", "Sequence states are made by captureSequence() and readFile()")));
     }
     info.This().As<Napi::Object>().TypeTag(&TAG);
     bytes_ = *info[0].As<Napi::External<std::shared_ptr<const StateBytes>>>().Data();

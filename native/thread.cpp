@@ -260,14 +260,19 @@ uint32_t Environment::keep(Napi::Function callback) {
     return lastCallback;
 }
 
-Napi::Value errorFrom(Napi::Env env, const std::string & code, const std::string & message) {
-    Environment & environment = Environment::of(env);
-    if (!environment.errorFactory.IsEmpty()) {
-        return environment.errorFactory.Call({Napi::String::New(env, code), Napi::String::New(env, message)});
+Napi::Value errorFrom(Napi::Env env, const Failure & failure) {
+    Environment &      environment = Environment::of(env);
+    const Napi::String message     = Napi::String::New(env, failure.what());
+    if (environment.errorFactory.IsEmpty()) {
+        Napi::Error error = Napi::Error::New(env, failure.what());
+        error.Set("code", Napi::String::New(env, failure.code));
+        return error.Value();
     }
-    Napi::Error error = Napi::Error::New(env, message);
-    error.Set("code", Napi::String::New(env, code));
-    return error.Value();
+    Napi::Array sequences = Napi::Array::New(env);
+    for (int32_t sequence : failure.sequences) {
+        sequences.Set(sequences.Length(), Napi::Number::New(env, sequence));
+    }
+    return environment.errorFactory.Call({Napi::String::New(env, failure.code), message, sequences});
 }
 
 // --- AbortFlag -------------------------------------------------------------------------------------------------------

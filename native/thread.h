@@ -130,7 +130,7 @@ Napi::Value runOn(Napi::Env env, Thread & thread, std::function<Result()> work,
                     return;
                 }
             }
-            deferred.Reject(errorFrom(env, failure->code, failure->what()));
+            deferred.Reject(errorFrom(env, *failure));
         }
 
         std::shared_ptr<Inbox>                          inbox;

@@ -60,7 +60,7 @@ export class Engine {
       const isLast = start + piece.length === tokens.length;
       const outputs = new Uint8Array(piece.length);
       outputs[piece.length - 1] = isLast ? 1 : 0;
-      const picks = await this.withRoom(() =>
+      const decoding = this.withRoom(() =>
         this.context.decode({
           tokens: piece,
           positions: piece.map((_, index) => from + start + index),
@@ -69,6 +69,7 @@ export class Engine {
           signal: options.signal,
         }),
       );
+      const picks = await decoding.catch((error: unknown) => this.#trimAfterAbort(error, sequence, from + start));
       options.onDecoded?.(piece);
       picked = picks[0] ?? picked;
     }
@@ -101,5 +102,14 @@ export class Engine {
     this.sessions.close();
     this.residents.close();
     await this.context.close();
+  }
+
+  /** An abort inside a batch may leave a part of it: where sequences can be trimmed, it is as if it had not begun. */
+  async #trimAfterAbort(error: unknown, sequence: number, length: number): Promise<never> {
+    if (HeadstartError.isInstance(error, 'ABORTED') && error.sequences !== undefined && this.canTrim) {
+      await this.context.removeSequence(sequence, length);
+      throw new HeadstartError('ABORTED', error.message, { cause: error.cause });
+    }
+    throw error;
   }
 }

@@ -79,7 +79,7 @@ export interface RawAddon {
   Lora: { load(model: RawModel, path: string): Promise<RawLora> };
   SequenceState: { readFile(path: string, options: object): Promise<RawState> };
   setLogger(logger: ((level: number, text: string) => void) | null, maxLevel: number): void;
-  setErrorFactory(factory: (code: ErrorCode, message: string) => Error): void;
+  setErrorFactory(factory: (code: ErrorCode, message: string, sequences: number[]) => Error): void;
   ggufLayout(path: string): Promise<{ dataOffset: number; offsets: Float64Array; sizes: Float64Array }>;
   parseReply(parser: RawReplyParser, text: string, partial: boolean): Promise<ParsedReply>;
   jsonSchemaToGrammar(schema: string): Promise<string>;
@@ -119,7 +119,7 @@ function load(): RawAddon {
       { cause },
     );
   }
-  raw.setErrorFactory((code, message) => new HeadstartError(code, message));
+  raw.setErrorFactory((code, message, sequences) => new HeadstartError(code, message, { sequences }));
   if (isMainThread) {
     // process.exit() destroys C++ statics next: nothing may compute on them then.
     process.once('exit', () => raw.park());
@@ -158,7 +158,7 @@ export async function withAbort<T>(
     return await call(flag);
   } catch (error) {
     if (HeadstartError.isInstance(error, 'ABORTED')) {
-      throw new HeadstartError('ABORTED', error.message, { cause: signal.reason });
+      throw new HeadstartError('ABORTED', error.message, { cause: signal.reason, sequences: error.sequences });
     }
     throw error;
   } finally {

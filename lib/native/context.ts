@@ -91,7 +91,7 @@ export interface DecodeBatch {
    * only, or null for the likeliest token. @default all null
    */
   samplers?: readonly (Sampler | null)[] | undefined;
-  /** Checked before the decode begins. */
+  /** Takes effect before the decode begins; inside it where the batch holds one sequence alone. */
   signal?: AbortSignal | undefined;
 }
 
@@ -127,8 +127,8 @@ export class Context {
    * @throws HeadstartError before anything changes: `INVALID_ARGUMENT`, `BATCH_SIZE`, `TOKEN_OUT_OF_RANGE`,
    *   `POSITION_INVALID`, `NO_KV_SLOT` (no room), `ABORTED`, `SAMPLER_BUSY`, `SAMPLER_DEAD`; behind the decode, with the
    *   other rows' tokens in `picks`, when a sampler failed: `GRAMMAR_DEAD_END`, `NO_CANDIDATES`, `LOGITS_INVALID`,
-   *   `SAMPLER_FAILED`; afterwards `DECODE_FAILED` and `CLOSED`: read the sequences'
-   *   positions back, or remove them.
+   *   `SAMPLER_FAILED`; from inside it `DECODE_FAILED`, `CLOSED`, and `ABORTED` for a batch of one sequence alone, with
+   *   `sequences` that are not what they were: recurrent and hybrid ones are empty, of others read the positions back.
    */
   async decode(batch: DecodeBatch): Promise<Int32Array> {
     const { signal, samplers, ...rest } = batch ?? {};

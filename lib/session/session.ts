@@ -292,12 +292,15 @@ export class Session implements SequenceHolder {
     return report;
   }
 
-  /** After an abort the sequence is what `#held` says; after anything else nothing is known of it. `close` releases it itself. */
+  /**
+   * After an abort the sequence is what `#held` says, unless the abort emptied it; after anything else nothing is known of
+   * it. `close` releases it itself.
+   */
   #turnFailure(error: unknown): unknown {
     if (this.closed) {
       return new HeadstartError('CLOSED', 'The session was closed during its turn', { cause: error });
     }
-    if (!HeadstartError.isInstance(error, 'ABORTED')) {
+    if (!HeadstartError.isInstance(error, 'ABORTED') || error.sequences !== undefined) {
       this.#release();
     }
     return error;

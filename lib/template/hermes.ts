@@ -5,7 +5,7 @@ import type { ReplyFormat } from '../native/reply.js';
 
 /**
  * A chat template that writes tool calls in the Hermes form. `common` learns the form of replies from it: grammar, triggers
- * and parser. Its prompt is not used.
+ * and parser. Its prompt is not used. There is no line break behind `<tool_call>`: `common` then takes a call with and without.
  */
 const HERMES_TEMPLATE = `{%- if tools %}
 {{- '<|im_start|>system\\n<tools>' }}
@@ -26,9 +26,9 @@ const HERMES_TEMPLATE = `{%- if tools %}
 {%- if tool_call.function is defined %}
 {%- set tool_call = tool_call.function %}
 {%- endif %}
-{{- '\\n<tool_call>\\n{"name": "' + tool_call.name + '", "arguments": ' }}
+{{- '\\n<tool_call>{"name": "' + tool_call.name + '", "arguments": ' }}
 {{- tool_call.arguments | tojson }}
-{{- '}\\n</tool_call>' }}
+{{- '}</tool_call>' }}
 {%- endfor %}
 {{- '<|im_end|>\\n' }}
 {%- else %}

@@ -1,7 +1,7 @@
 // Options that would end the process, or never end, if `common` saw them: by the code that refuses them.
 import type { SamplerOptions } from 'llama-headstart/native';
 
-const deep = '('.repeat(20_000) + '"a"' + ')'.repeat(20_000);
+const deep = `${'('.repeat(20_000)}"a"${')'.repeat(20_000)}`;
 const ways = (depth: number) =>
   Array.from({ length: depth }, (_, i) => `r${i} ::= r${i + 1} "a" | r${i + 1} "b"`).join('\n');
 
@@ -17,6 +17,7 @@ export const BAD_GRAMMARS: Record<string, string> = {
   'that begins with itself by way of another': 'root ::= a "x"\na ::= root "y" | "z"',
   'that begins with itself behind what may be empty by way of another':
     'root ::= x root "b" | "a"\nx ::= y\ny ::= "" | "q"',
+  'that begins with itself behind what may be empty, with more behind it': 'root ::= ("a"?)+ root "b" | "c"',
   'that can never end': 'root ::= "a" root',
   'nested too deep': `root ::= ${deep}`,
   'that unfolds beyond measure': `root ::= "${'a'.repeat(3000)}"{2000}`,

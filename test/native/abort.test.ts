@@ -1,7 +1,7 @@
 // An AbortSignal ends what it was given to with ABORTED, and nothing else.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Context, HeadstartError, Model, SequenceState } from 'llama-headstart/native';
+import { type Context, type DecodeBatch, HeadstartError, Model, SequenceState } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { microModel } from '../helpers/models.js';
 import { batchOf, captureOf, codeOf, prefill, someTokens, temporaryDirectory } from '../helpers/native.js';
@@ -94,6 +94,74 @@ describe('a decode', () => {
     await context.clear();
   });
 });
+
+describe('a decode that runs', () => {
+  const kinds = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
+
+  it.each(kinds)('of one %s sequence ends inside, says so, and the sequence can be filled again', async (kind) => {
+    const subject = await Model.load({ path: microModel(kind) });
+    const options = { kvCells: 4096, batchSize: 2048, maxSequences: 2 };
+    const aborted = await subject.createContext(options);
+    const cold = await subject.createContext(options);
+    const long = someTokens(2000, subject.info.vocabulary.size);
+
+    const error = await abortInside(aborted, batchOf(0, 0, long));
+    expect(error.sequences).toEqual([0]);
+    const { last } = await aborted.positionRange(0);
+    expect(last).toBeLessThan(long.length - 1);
+    if (kind === 'recurrent' || kind === 'hybrid') {
+      expect(last).toBe(-1);
+    }
+
+    await aborted.clear();
+    await aborted.decode(batchOf(0, 0, long.subarray(0, 100)));
+    await cold.decode(batchOf(0, 0, long.subarray(0, 100)));
+    expect(await aborted.logits(99)).toEqual(await cold.logits(99));
+    await subject.close();
+  });
+
+  it('of two sequences finishes: an abort of the one must not cost the other', async () => {
+    const both = someTokens(1000, model.info.vocabulary.size);
+    const wide = await model.createContext({ kvCells: 4096, batchSize: 2048, maxSequences: 2 });
+    for (let round = 0; round < 10; round++) {
+      const abort = new AbortController();
+      const decoding = codeOf(() =>
+        wide.decode({
+          tokens: both,
+          positions: both.map((_, index) => index >> 1),
+          sequences: both.map((_, index) => index & 1),
+          outputs: new Uint8Array(both.length),
+          signal: abort.signal,
+        }),
+      );
+      await new Promise((resolve) => setTimeout(resolve, round));
+      abort.abort();
+      const { last } = await wide.positionRange(0);
+      expect(last).toBe((await decoding) === 'none' ? 499 : -1);
+      await wide.clear();
+    }
+    await wide.close();
+  });
+});
+
+/** Aborts a decode again and again, each time a little later, until it was caught inside. */
+async function abortInside(target: Context, batch: DecodeBatch): Promise<HeadstartError> {
+  for (let delay = 0; ; delay = (delay + 1) % 50) {
+    const abort = new AbortController();
+    const outcome = target.decode({ ...batch, signal: abort.signal }).then(
+      () => undefined,
+      (error: unknown) => error as HeadstartError,
+    );
+    await new Promise((resolve) => setTimeout(resolve, delay));
+    abort.abort();
+    const error = await outcome;
+    if (error?.sequences !== undefined) {
+      expect(error.code).toBe('ABORTED');
+      return error;
+    }
+    await target.clear();
+  }
+}
 
 describe('a file', () => {
   it('is not written, and none is left, when the signal has fired', async () => {

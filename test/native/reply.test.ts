@@ -1,4 +1,4 @@
-import { jsonSchemaToGrammar, Model, type RenderedPrompt, type ReplyFormat } from 'llama-headstart/native';
+import { jsonSchemaToGrammar, Model, type ReplyFormat, type SamplerOptions } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { hermesReplyFormat } from '../../lib/template/hermes.js';
 import { microModel, testModel } from '../helpers/models.js';
@@ -45,7 +45,7 @@ describe('a reply', () => {
   test('with a tool call is taken apart', async () => {
     const rendered = await bench.model.render({ messages, tools });
     expect(await parse(bench.model, rendered, `Let me see.\n${call}`)).toEqual({
-      content: 'Let me see.',
+      content: 'Let me see.\n',
       reasoning: '',
       calls: [parsedCall],
     });
@@ -130,12 +130,17 @@ describe('a reply', () => {
 
 describe("a rendered prompt's grammar", () => {
   test('makes the model call a tool where it must', async () => {
-    const rendered = await bench.model.render({ messages, tools, toolChoice: 'required' });
+    const parameters = { type: 'object', properties: { on: { type: 'boolean' } }, required: ['on'] };
+    const lamp = { type: 'function', function: { name: 'lamp', description: 'Switches the lamp.', parameters } };
+    const rendered = await hermesReplyFormat(bench.model, [lamp], { toolChoice: 'required' });
     expect(rendered.grammarLazy).toBe(false);
-    const text = await replyUnder(rendered);
-    const { calls } = await parse(bench.model, rendered, text);
-    expect(calls).toHaveLength(1);
-    expect(calls[0]).toMatchObject({ name: 'weather', arguments: { city: expect.any(String) } });
+    // Random weights would write anything before the call: the first token of one is likely, once, and then the end.
+    const [opening] = await bench.model.tokenize('<tool_call>', { parseSpecial: true });
+    const likely = { [opening as number]: 90, [bench.model.info.vocabulary.eos as number]: 50 };
+    const text = await replyUnder(rendered, { logitBias: likely, presencePenalty: 100 });
+    expect((await parse(bench.model, rendered, text)).calls).toEqual([
+      { name: 'lamp', arguments: { on: expect.any(Boolean) } },
+    ]);
   });
 
   test('waits for a tool call where the model may', async () => {
@@ -177,17 +182,15 @@ describe("a rendered prompt's grammar", () => {
   });
 });
 
-async function replyUnder(rendered: RenderedPrompt): Promise<string> {
+async function replyUnder(rendered: ReplyFormat, options: SamplerOptions = {}): Promise<string> {
   const { grammar, grammarLazy, grammarTriggers, preservedTokens, generationPrompt } = rendered;
-  // Random weights would write strings without end.
-  const [quote] = await bench.model.tokenize('"');
   const sampler = await bench.sampler({
     grammar,
     grammarLazy,
     grammarTriggers,
     preservedTokens,
     generationPrompt,
-    logitBias: { [quote as number]: 100 },
+    ...options,
   });
   const tokens = await bench.write(sampler, 200);
   const bytes = await bench.model.detokenize(Int32Array.from(tokens.slice(0, -1)), { special: true });
@@ -202,7 +205,7 @@ describe('a model whose chat template has no tools', () => {
     expect((await model.render({ messages, tools })).prompt).not.toContain('weather"');
     const rendered = await hermesReplyFormat(model, tools);
     expect(await parse(model, rendered, `Let me see.\n${call}`)).toEqual({
-      content: 'Let me see.',
+      content: 'Let me see.\n',
       reasoning: '',
       calls: [parsedCall],
     });
@@ -215,16 +218,15 @@ describe('a model whose chat template has no tools', () => {
     await model.close();
   });
 
-  test.skipIf(!path)('calls a tool in that form where it must', async () => {
-    const real = await Bench.open(
-      path as string,
-      '<|im_start|>user\nHow is the weather in Paris?<|im_end|>\n<|im_start|>assistant\n',
-    );
+  test.skipIf(!path)('cannot end its reply without a call where one is required', async () => {
+    const real = await Bench.open(path as string, '<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n');
+    const eos = real.model.info.vocabulary.eos as number;
+    const logitBias = { [eos]: 1e5 };
     const rendered = await hermesReplyFormat(real.model, tools, { toolChoice: 'required' });
     const { grammar, grammarLazy, grammarTriggers, preservedTokens, generationPrompt } = rendered;
-    const sampler = await real.sampler({ grammar, grammarLazy, grammarTriggers, preservedTokens, generationPrompt });
-    const text = await real.textOf((await real.write(sampler, 80)).slice(0, -1));
-    expect((await parse(real.model, rendered, text)).calls).toMatchObject([{ name: 'weather' }]);
+    const forced = { grammar, grammarLazy, grammarTriggers, preservedTokens, generationPrompt };
+    expect(await real.drawWith({ logitBias })).toEqual([eos]);
+    expect(await real.write(await real.sampler({ ...forced, logitBias }), 8)).not.toContain(eos);
     await real.close();
   });
 });

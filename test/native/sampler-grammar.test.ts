@@ -120,7 +120,7 @@ describe('a grammar that nothing fits', () => {
     ['that takes the empty text only', { grammar: 'root ::= ""', ...endless }],
   ];
   const ways = [{}, { temperature: 1, seed: 1 }, { temperature: 1, topK: 3, typicalP: 0.5, topP: 0.5, minP: 0.1 }];
-  const mirostats = [1, 2].map((version) => ({ temperature: 1, mirostat: { version } }));
+  const mirostats = ([1, 2] as const).map((version) => ({ temperature: 1, mirostat: { version } }));
 
   test.each(deadEnds)('%s, is a coded error; the sampler is dead and the context lives', async (_, options) => {
     for (const way of [...ways, ...mirostats]) {

@@ -68,6 +68,11 @@ describe('what is allowed', () => {
     expect(await bench.textOf(await bench.write(sampler, 6))).toMatch(/^val/);
   });
 
+  test('is a grammar that repeats what may be empty', async () => {
+    const sampler = await bench.sampler({ grammar: 'root ::= ("a"? " "?)+ "b"' });
+    expect(await bench.textOf((await bench.write(sampler, 30)).slice(0, -1))).toMatch(/^[a ]*b?$/);
+  });
+
   test('is any option at the ends of its range', async () => {
     const extremes: SamplerOptions[] = [
       { temperature: 100, topP: 0, minP: 1, typicalP: 0, topNSigma: 100, minKeep: 1 << 20 },
