@@ -1,7 +1,7 @@
 // Ends of every kind: abort, break, close, limits. Afterwards what is left works as before.
 import type { AgentServer, HeadstartError, Session, StreamPart, ToolDefinition } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { replies, startAgent, uncachedReplies } from '../helpers/agents.js';
+import { EXACT, replies, startAgent, uncachedReplies } from '../helpers/agents.js';
 import { Lab, someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';
 import { numberedPrompt, SYSTEM_PROMPT } from '../helpers/prompts.js';
@@ -46,6 +46,26 @@ describe('a turn', () => {
     expect(session.busy).toBe(false);
     await expectUnharmed(session);
   });
+
+  it.each(['dense', 'sliding-window', 'recurrent', 'hybrid'] as const)(
+    'of a %s model that was aborted while its prompt was read starts again as if it had never been',
+    async (name) => {
+      const session = await (await startAgent({ name, ...EXACT, contextSize: 4096 })).createSession();
+      for (const delay of [0, 2, 5, 10, 20]) {
+        const controller = new AbortController();
+        const turn = session
+          .send(LONG_PROMPT, { maxTokens: 100, signal: controller.signal })
+          .catch((error: unknown) => error);
+        await new Promise((resolve) => setTimeout(resolve, delay));
+        controller.abort();
+        expect(await turn).toMatchObject({ code: 'ABORTED' });
+      }
+      expect(session.messages).toEqual([]);
+      expect(await replies(session, ['Hello'], 8)).toEqual(
+        await uncachedReplies({ name, ...EXACT, contextSize: 4096 }, ['Hello'], 8),
+      );
+    },
+  );
 
   it('that was left by `break` leaves no trace', async () => {
     const session = await (await startAgent()).createSession();
