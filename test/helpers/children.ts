@@ -58,10 +58,10 @@ export function runChild(
 let checked = false;
 
 /** `npm test` compiles lib before; a stale dist would test yesterday's code. */
-function requireFreshDist(): void {
+export function requireFreshDist(): void {
   if (checked) return;
-  const sources = readdirSync(join(root, 'lib', 'native')).map((name) => join('native', name));
-  for (const source of [...sources, 'errors.ts']) {
+  const sources = readdirSync(join(root, 'lib'), { encoding: 'utf8', recursive: true });
+  for (const source of sources.filter((name) => name.endsWith('.ts'))) {
     const compiled = statSync(join(root, 'dist', source.replace(/\.ts$/, '.js')), { throwIfNoEntry: false });
     if (compiled === undefined || compiled.mtimeMs < statSync(join(root, 'lib', source)).mtimeMs) {
       throw new Error(`dist is older than lib/${source}: run \`npm run build\`, or the tests with \`npm test\``);
