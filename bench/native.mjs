@@ -29,7 +29,9 @@ async function main() {
   const prepared = await prepare(values.model);
   try {
     const result = await step('native benchmark', {}, (progress) =>
-      measure(prepared, Number(values.rounds), Number(values.tokens), (fraction, detail) => progress.update({ fraction, detail })),
+      measure(prepared, Number(values.rounds), Number(values.tokens), (fraction, detail) =>
+        progress.update({ fraction, detail }),
+      ),
     );
     process.stdout.write(values.json ? `${JSON.stringify(result)}\n` : report(result));
   } finally {
@@ -49,7 +51,14 @@ async function measure({ model: modelPath, floorProgram, directory }, rounds, to
   const [tokensFile, stateFile] = [join(directory, 'tokens'), join(directory, 'state.kv')];
   await writeFile(tokensFile, new Uint8Array(tokens.buffer));
   await state.writeFile(stateFile);
-  const floor = await Floor.start(floorProgram, { model: modelPath, threads, kvCells: KV_CELLS, sequences: WIDTH, tokensFile, stateFile });
+  const floor = await Floor.start(floorProgram, {
+    model: modelPath,
+    threads,
+    kvCells: KV_CELLS,
+    sequences: WIDTH,
+    tokensFile,
+    stateFile,
+  });
 
   const restored = async (begin, from) => {
     await context.restoreSequence(0, from);
@@ -93,7 +102,10 @@ async function measure({ model: modelPath, floorProgram, directory }, rounds, to
     restore: { oursMs, oursFileMs, setDataMs, readChecksumMs, loadFileMs, memcpyMs },
     prefill: { ours: rate(tokens.length, medians.oursPrefill), llama: rate(tokens.length, medians.llamaPrefill) },
     decode: { ours: rate(DECODE_STEPS, medians.oursDecode), llama: rate(DECODE_STEPS, medians.llamaDecode) },
-    decode8: { ours: rate(WIDTH * DECODE_STEPS, medians.oursDecode8), llama: rate(WIDTH * DECODE_STEPS, medians.llamaDecode8) },
+    decode8: {
+      ours: rate(WIDTH * DECODE_STEPS, medians.oursDecode8),
+      llama: rate(WIDTH * DECODE_STEPS, medians.llamaDecode8),
+    },
   };
 }
 
@@ -133,7 +145,8 @@ async function generate(context, state, prefix, width) {
 function report({ model, restore, prefill, decode, decode8 }) {
   const rates = Object.entries({ prefill, decode, 'decode, 8 sequences': decode8 });
   const lines = rates.map(
-    ([name, { ours, llama }]) => `${name.padEnd(22)} ${ours.toFixed(1)} tokens/s, llama.cpp alone ${llama.toFixed(1)}: ${(ours / llama).toFixed(3)}`,
+    ([name, { ours, llama }]) =>
+      `${name.padEnd(22)} ${ours.toFixed(1)} tokens/s, llama.cpp alone ${llama.toFixed(1)}: ${(ours / llama).toFixed(3)}`,
   );
   const { oursMs, oursFileMs, setDataMs, readChecksumMs, loadFileMs, memcpyMs } = restore;
   const floorMs = readChecksumMs + setDataMs;

@@ -16,5 +16,10 @@ export async function prepare(model) {
     buildNative({ floor: true, onProgress: (state) => progress.update(state) }),
   );
   const directory = await mkdtemp(join(tmpdir(), 'llama-headstart-bench-'));
-  return { model: path, floorProgram: floor.path, directory, cleanUp: () => rm(directory, { recursive: true, force: true }) };
+  return {
+    model: path,
+    floorProgram: floor.path,
+    directory,
+    cleanUp: () => rm(directory, { recursive: true, force: true }),
+  };
 }
