@@ -27,7 +27,10 @@ export interface AgentOptions {
   systemPrompt?: string;
   /** Default of sessions that name none. */
   tools?: readonly ToolDefinition[];
-  /** Gets this package's and llama.cpp's warnings. @default none: quiet */
+  /**
+   * Gets this package's and llama.cpp's warnings. llama.cpp has one log for all: its lines go to the logger of the agent
+   * initialised last in this thread. @default none: quiet
+   */
   logger?: Logger;
   /** The model's load, 0 to 1. */
   onProgress?: (fraction: number) => void;
@@ -104,7 +107,7 @@ export class AgentServer {
       const cache = await openCache(model, fingerprint, engine, config, options.logger);
       const renderer = new Renderer(model, config.chatTemplate);
       const templates = new Templates(model, renderer, fingerprint, config.cacheDir ?? undefined);
-      const defaults = { systemPrompt: options.systemPrompt, tools: options.tools };
+      const defaults = { systemPrompt: options.systemPrompt, tools: options.tools && copyOf(options.tools) };
       throwIfAborted(options.signal);
       return new AgentServer({ model, engine, cache, renderer, templates, defaults, contextSize: sizes.contextSize });
     } catch (error) {
@@ -137,9 +140,10 @@ export class AgentServer {
     const { defaults, templates, contextSize } = this.#parts;
     const source = {
       systemPrompt: options.systemPrompt ?? defaults.systemPrompt,
-      tools: options.tools ?? defaults.tools,
+      tools: options.tools ? copyOf(options.tools) : defaults.tools,
     };
     const boundary = await templates.find(source);
+    throwIfAborted(options.signal);
     if (boundary.tokens.length >= contextSize) {
       throw new HeadstartError(
         'CONTEXT_FULL',
@@ -274,6 +278,15 @@ function checkFunction(value: unknown): string | undefined {
 
 function checkSignal(value: unknown): string | undefined {
   return value instanceof AbortSignal ? undefined : 'an AbortSignal';
+}
+
+/** What the model is told must not change behind our back: later turns render it again. */
+function copyOf(tools: readonly ToolDefinition[]): readonly ToolDefinition[] {
+  return tools.map(({ name, description, parameters }) => ({
+    name,
+    ...(description !== undefined && { description }),
+    ...(parameters !== undefined && { parameters: JSON.parse(JSON.stringify(parameters)) as object }),
+  }));
 }
 
 function checkTools(value: unknown): string | undefined {

@@ -36,7 +36,7 @@ void endEnvironment(Environment * environment) {
     }
 }
 
-// process.exit() runs no cleanup hooks, only JavaScript's "exit" event, where lib/native.ts calls park(), and then, mixed with
+// process.exit() runs no cleanup hooks, only JavaScript's "exit" event, where lib/native/addon.ts calls park(), and then, mixed with
 // the destructors of statics that threads may be using, the atexit handlers: the one here is for those who bypass the event.
 void startProcess() {
     static std::once_flag once;

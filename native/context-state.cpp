@@ -40,6 +40,7 @@ std::string compatibilityOf(const ContextState & state) {
     return std::string(llama_version()) + "|" + description + "|" + std::to_string(llama_model_n_params(model)) + "|" + std::to_string(llama_model_n_embd(model)) +
            "x" + std::to_string(llama_model_n_layer(model)) + "x" + std::to_string(llama_model_n_head_kv(model)) + "|" + ggml_type_name(p.type_k) + "," +
            ggml_type_name(p.type_v) + "|streams=" + std::to_string(p.kv_unified ? 1 : p.n_seq_max) +
+           "|rope=" + std::to_string(p.rope_freq_base) + "," + std::to_string(p.rope_freq_scale) +
            "|fa=" + std::to_string(p.flash_attn_type == LLAMA_FLASH_ATTN_TYPE_ENABLED) + "|swaFull=" + std::to_string(p.swa_full);
 }
 

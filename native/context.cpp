@@ -8,8 +8,10 @@
 
 namespace {
 
+constexpr size_t WAITER_STACK_BYTES = (size_t) 256 << 10;
+
 // Committed as used. A sampler's trigger patterns (see sampler.cpp) are what needs most of it.
-constexpr size_t CONTEXT_STACK_BYTES = (size_t) 64 << 20;
+constexpr size_t CONTEXT_STACK_BYTES = (size_t) 256 << 20;
 
 Napi::Value toInt32Array(Napi::Env env, std::vector<int32_t> & values) {
     Napi::Int32Array array = Napi::Int32Array::New(env, values.size());
@@ -84,14 +86,16 @@ Napi::Value Context::close(const Napi::CallbackInfo & info) {
     return guard::call(env, [&]() -> Napi::Value {
         if (closing_.IsEmpty()) {
             state_->shutDown();
-            // Not on the context's thread: its end is what is waited for.
-            Napi::Value done = runOn<bool>(
-                env, fileReader(),
+            // On a thread of its own: the end of the context's is what is waited for, and nobody else shall wait with it.
+            auto        waiter = Thread::start(WAITER_STACK_BYTES);
+            Napi::Value done   = runOn<bool>(
+                env, *waiter,
                 [thread = state_->thread] {
                     thread->waitUntilEnded();
                     return true;
                 },
                 toUndefined);
+            waiter->stop();
             closing_ = Napi::Persistent(done.As<Napi::Promise>());
         }
         return closing_.Value();
@@ -199,8 +203,7 @@ Napi::Value Context::removeSequence(const Napi::CallbackInfo & info) {
         return runOn<bool>(
             env, *state->thread,
             [state, id, from, to] {
-                state->requireOpen();
-                return llama_memory_seq_rm(llama_get_memory(state->ctx), id, from == 0 ? -1 : from, to);
+                return removeRange(*state, id, from, to);
             },
             [](Napi::Env env, bool & removed) -> Napi::Value { return Napi::Boolean::New(env, removed); });
     });

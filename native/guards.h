@@ -18,7 +18,7 @@ struct Failure : std::runtime_error {
     std::vector<int32_t> sequences;  // whose content is not what it was before
 };
 
-// The JavaScript error for a failure: made by the factory that lib/native.ts registered, else a plain Error with `code`.
+// The JavaScript error for a failure: made by the factory that lib/native/addon.ts registered, else a plain Error with `code`.
 Napi::Value errorFrom(Napi::Env env, const Failure & failure);
 
 namespace guard {

@@ -3,6 +3,8 @@
 #include "log.h"
 #include "trap.h"
 
+#include <algorithm>
+
 namespace {
 
 bool isEmpty(const ContextState & state, llama_seq_id sequence) { return llama_memory_seq_pos_max(llama_get_memory(state.ctx), sequence) < 0; }
@@ -14,6 +16,19 @@ void requireEmpty(const ContextState & state, llama_seq_id sequence) {
 }
 
 }  // namespace
+
+bool removeRange(ContextState & state, llama_seq_id sequence, llama_pos from, llama_pos to) {
+    state.requireOpen();
+    llama_memory_t memory = llama_get_memory(state.ctx);
+    const int32_t  window = state.params.swa_full ? 0 : llama_model_n_swa(state.model->model);
+    if (from > 0 && window > 0 && llama_memory_seq_pos_max(memory, sequence) >= from) {
+        // What follows would attend to a window of which the older cells may be gone; llama.cpp removes all the same.
+        if (llama_memory_seq_pos_min(memory, sequence) > std::max(0, from - window)) {
+            return false;
+        }
+    }
+    return llama_memory_seq_rm(memory, sequence, from == 0 ? -1 : from, to);
+}
 
 void copyWithin(ContextState & state, llama_seq_id source, llama_seq_id target) {
     state.requireOpen();

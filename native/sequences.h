@@ -4,6 +4,9 @@
 #include "context-state.h"
 #include "state.h"
 
+// Positions `from` up to, not including, `to` (-1: the end). False, and nothing changed, where this memory cannot do that.
+bool removeRange(ContextState & state, llama_seq_id sequence, llama_pos from, llama_pos to);
+
 // Makes `target` share the cells of `source`.
 void copyWithin(ContextState & state, llama_seq_id source, llama_seq_id target);
 

@@ -74,16 +74,18 @@ export class DiskStore {
     );
   }
 
-  /** Reads, verifies and compares: the key whole, and the tokens one by one. Never throws but `ABORTED`. */
+  /** Reads, verifies and compares: the key whole, and the tokens one by one. Throws `ABORTED` and `CLOSED` alone. */
   async read(key: string, tokens: Int32Array, signal?: AbortSignal): Promise<DiskLookup> {
     const path = this.#path(key);
     let state: SequenceState;
+    let metadata: Partial<EntryMetadata>;
     try {
       state = await SequenceState.readFile(path, { signal });
+      metadata = state.metadata;
     } catch (error) {
       return this.#explain(error, path);
     }
-    const { key: foundKey, format } = state.metadata as Partial<EntryMetadata>;
+    const { key: foundKey, format } = metadata;
     if (format !== ENTRY_FORMAT || foundKey !== key) {
       state.close();
       return { state: undefined, reason: 'foreign: the entry belongs to another configuration', corrupt: false };
@@ -103,14 +105,14 @@ export class DiskStore {
    */
   async write(state: SequenceState, metadata: EntryMetadata, signal?: AbortSignal): Promise<number> {
     await this.#makeDirectory();
-    await this.#requireRoom(state.byteLength);
     const path = this.#path(metadata.key);
     const temporary = `${path}.${process.pid}.${randomBytes(6).toString('hex')}.tmp`;
     try {
+      await this.#requireRoom(state.byteLength);
       const bytes = await state.writeFile(temporary, metadata, { signal });
       await rename(temporary, path);
-      await syncDirectory(this.directory);
       this.#entries.set(entryName(metadata.key), { tokens: state.tokens.length, bytes });
+      await syncDirectory(this.directory);
       return bytes;
     } catch (error) {
       await rm(temporary, { force: true }).catch(() => undefined);
@@ -204,17 +206,14 @@ function sum(entries: Map<string, EntryFacts>, of: (facts: EntryFacts) => number
   return total;
 }
 
-/** A rename is durable once its directory is synced. Windows cannot sync directories, and does not need it. */
+/**
+ * A rename is durable once its directory is synced. Not every file system can (Windows, some over FUSE): the entry is there
+ * all the same, and what a power loss took of it would fail its checksum.
+ */
 async function syncDirectory(directory: string): Promise<void> {
-  if (process.platform === 'win32') {
-    return;
-  }
-  const handle = await open(directory, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+  const handle = await open(directory, 'r').catch(() => undefined);
+  await handle?.sync().catch(() => undefined);
+  await handle?.close();
 }
 
 function asWriteFailure(error: unknown, path: string): HeadstartError {

@@ -69,7 +69,6 @@ export class TemplateCache {
   /** Templates being filled: who comes meanwhile waits, and finds them. */
   readonly #filling = new Map<string, Promise<void>>();
   readonly #saving = new Set<Promise<void>>();
-  readonly #keys = new WeakMap<Int32Array, string>();
   readonly #closing = new AbortController();
 
   private constructor(options: TemplateCacheOptions) {
@@ -92,7 +91,7 @@ export class TemplateCache {
    * Brings a template into an empty sequence.
    *
    * @param sequence an empty sequence of the engine's session pool
-   * @param tokens the template's token ids, at least one; do not change the array afterwards
+   * @param tokens the template's token ids, at least one; do not change the array while this runs
    * @throws HeadstartError `ABORTED`, `CLOSED`, `CONTEXT_FULL`, `TOKEN_OUT_OF_RANGE`, `DECODE_FAILED`; the sequence is
    *   empty then.
    */
@@ -103,7 +102,7 @@ export class TemplateCache {
     if (tokens.length === 0) {
       throw new HeadstartError('INVALID_ARGUMENT', 'Expected a template of at least one token');
     }
-    const key = options.cache === false ? '' : this.#keyOf(tokens);
+    const key = options.cache === false ? '' : templateKey(this.#components, tokens);
     // One of its own for each start: many may wait at the same time, and a signal warns of its eleventh listener.
     const signal = AbortSignal.any([...(options.signal ? [options.signal] : []), this.#closing.signal]);
     try {
@@ -118,6 +117,11 @@ export class TemplateCache {
       this.#requireOpen();
       throw error;
     }
+  }
+
+  /** A start for which there was no template at all. */
+  countBypass(): void {
+    this.#stats.count('bypass');
   }
 
   /** A session's prompt did not begin with the template it started from. */
@@ -169,18 +173,11 @@ export class TemplateCache {
     return { entries: tokens.size, totalTokens: [...tokens.values()].reduce((total, count) => total + count, 0) };
   }
 
-  #keyOf(tokens: Int32Array): string {
-    let key = this.#keys.get(tokens);
-    if (key === undefined) {
-      key = templateKey(this.#components, tokens);
-      this.#keys.set(tokens, key);
-    }
-    return key;
-  }
-
   async #bypass(sequence: number, tokens: Int32Array, signal: AbortSignal): Promise<Filled> {
     await this.#engine.prefill(sequence, tokens, 0, { signal });
-    await this.#settleWindow(sequence, tokens);
+    if (this.#engine.hasWindow) {
+      await this.#settleWindow(sequence, tokens, await this.#capture(sequence, tokens), signal);
+    }
     return { tier: 'bypass', bytes: 0, reason: 'the cache was switched off for this start' };
   }
 
@@ -239,7 +236,7 @@ export class TemplateCache {
   /** Fills a sequence that sessions can fork, and forks it; waits while all of them are being filled. */
   async #forkNew(key: string, sequence: number, tokens: Int32Array, signal: AbortSignal): Promise<Filled> {
     const { residents } = this.#engine;
-    const made = new Resident(tokens, () => this.#residents.delete(key));
+    const made = new Resident(tokens.slice(), () => this.#residents.delete(key));
     made.sequence = await residents.lease(made, signal);
     try {
       const filled = await this.#load(key, made.sequence, tokens, signal);
@@ -257,30 +254,36 @@ export class TemplateCache {
 
   /** Memory, else disk, else prefill. */
   async #load(key: string, sequence: number, tokens: Int32Array, signal: AbortSignal): Promise<Filled> {
+    let problem = 'absent';
     const held = this.#memory.get(key)?.share(); // the store may drop its own meanwhile
-    if (held !== undefined) {
+    if (held !== undefined && sameTokens(held.tokens, tokens)) {
       const bytes = held.byteLength;
-      const problem = await this.#restore(sequence, held);
-      held.close();
-      if (problem === undefined) {
+      const failure = await this.#restore(sequence, held);
+      if (failure === undefined) {
+        held.close();
         return { tier: 'memory', bytes };
       }
+      problem = failure;
+      this.#memory.delete(key);
     }
+    held?.close();
     const found = await this.#disk?.read(key, tokens, signal);
     if (found?.state !== undefined) {
-      const problem = await this.#restore(sequence, found.state);
-      if (problem === undefined) {
+      const failure = await this.#restore(sequence, found.state);
+      if (failure === undefined) {
         this.#keep(key, found.state);
         return { tier: 'disk', bytes: found.bytes };
       }
+      problem = failure;
       found.state.close();
-      return this.#prefill(key, sequence, tokens, signal, `not restored: ${problem}`);
+    } else if (found !== undefined && problem === 'absent') {
+      problem = found.reason;
     }
-    if (found?.corrupt) {
+    if (found?.state === undefined && found?.corrupt) {
       this.#stats.corruptions++;
       this.#logger?.('warn', `template cache: entry set aside, ${found.reason}`);
     }
-    return this.#prefill(key, sequence, tokens, signal, found?.reason ?? 'absent');
+    return this.#prefill(key, sequence, tokens, signal, problem);
   }
 
   /** @returns what was wrong, or undefined once the state is in the sequence */
@@ -294,7 +297,7 @@ export class TemplateCache {
       }
       this.#logger?.('warn', `template cache: ${String(error)}`);
       await this.#engine.context.removeSequence(sequence);
-      return error instanceof Error ? error.message : String(error);
+      return `not restored: ${error instanceof Error ? error.message : String(error)}`;
     }
   }
 
@@ -310,10 +313,8 @@ export class TemplateCache {
     const prefillMs = performance.now() - begin;
     const state = await this.#capture(sequence, tokens);
     if (state !== undefined) {
-      if (this.#engine.hasWindow) {
-        await this.#replace(sequence, state);
-      }
-      this.#save(key, state, prefillMs);
+      this.#save(key, state.share(), prefillMs);
+      await this.#settleWindow(sequence, tokens, state, signal);
     }
     return { tier: 'miss', bytes: 0, reason };
   }
@@ -334,17 +335,22 @@ export class TemplateCache {
    * A window's cells that a prefill left masked are never freed once sequences share them, and a state holds none: so the
    * template goes out and comes back from its own state, on the cold path as on the warm one.
    */
-  async #settleWindow(sequence: number, tokens: Int32Array): Promise<void> {
-    const state = this.#engine.hasWindow ? await this.#capture(sequence, tokens) : undefined;
-    if (state !== undefined) {
-      await this.#replace(sequence, state);
-      state.close();
+  async #settleWindow(
+    sequence: number,
+    tokens: Int32Array,
+    state: SequenceState | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (state === undefined) {
+      return;
     }
-  }
-
-  async #replace(sequence: number, state: SequenceState): Promise<void> {
-    await this.#engine.context.removeSequence(sequence);
-    await this.#engine.withRoom(() => this.#engine.context.restoreSequence(sequence, state));
+    if (this.#engine.hasWindow) {
+      await this.#engine.context.removeSequence(sequence);
+      if ((await this.#restore(sequence, state)) !== undefined) {
+        await this.#engine.prefill(sequence, tokens, 0, { signal });
+      }
+    }
+    state.close();
   }
 
   /** Writes in the background: the first session is already running. */

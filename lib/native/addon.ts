@@ -1,7 +1,7 @@
 // Loads the native addon, types it, and explains a failed load.
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isMainThread } from 'node:worker_threads';
 import { type ErrorCode, HeadstartError } from '../errors.js';
@@ -94,7 +94,9 @@ export interface RawAddon {
 let loaded: RawAddon | undefined;
 
 /**
- * The addon, loaded at the first call: an import of this package never fails for a missing binary.
+ * The addon, loaded at the first call: an import of this package never fails for a missing binary. The environment
+ * variable `LLAMA_HEADSTART_ADDON`, where set, is the path of the `.node` file to load instead of the package's own: a
+ * build of yours, for one with sanitizers.
  *
  * @throws HeadstartError `ADDON_NOT_FOUND` with the platform, what was looked for, and the command that mends it.
  */
@@ -105,17 +107,23 @@ export function addon(): RawAddon {
 
 function load(): RawAddon {
   const root = packageRoot();
-  const nodeGypBuild = createRequire(import.meta.url)('node-gyp-build') as (directory: string) => RawAddon;
+  const require = createRequire(import.meta.url);
+  const instead = process.env.LLAMA_HEADSTART_ADDON;
   let raw: RawAddon;
   try {
-    raw = nodeGypBuild(root);
+    raw = instead ? require(resolve(instead)) : require('node-gyp-build')(root);
   } catch (cause) {
     const platform = `${process.platform}-${process.arch}, Node ${process.versions.node}`;
     const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
+    const [place, remedy] = instead
+      ? [`"${instead}" (LLAMA_HEADSTART_ADDON)`, "Unset LLAMA_HEADSTART_ADDON to load the package's own."]
+      : [
+          `${root} (looked in build/Release and prebuilds)`,
+          'Run `npm run build:native` in the package to build one, or name one with LLAMA_HEADSTART_ADDON.',
+        ];
     throw new HeadstartError(
       'ADDON_NOT_FOUND',
-      `No native addon for ${platform} could be loaded from ${root} (looked in build/Release and prebuilds): ${reason}. ` +
-        'Run `npm run build:native` in the package to build one.',
+      `No native addon for ${platform} could be loaded from ${place}: ${reason}. ${remedy}`,
       { cause },
     );
   }

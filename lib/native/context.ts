@@ -179,7 +179,8 @@ export class Context {
   /**
    * Removes the tokens at positions `from` (default 0) up to, not including, `to` (default: the end).
    *
-   * @returns false where this model's memory cannot remove a part (recurrent and hybrid): nothing changed then
+   * @returns false where this model's memory cannot remove that part: recurrent and hybrid ones, and sliding windows whose
+   *   older cells are gone. Nothing changed then
    */
   async removeSequence(sequence: number, from?: number, to?: number): Promise<boolean> {
     return this.#raw.removeSequence(sequence, from, to);

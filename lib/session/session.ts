@@ -33,6 +33,9 @@ export interface SessionSetup {
   onClosed: (session: Session) => void;
 }
 
+/** A stream that nobody reads from for so long lets others have its sequence. */
+const STALLED_MS = 1000;
+
 /**
  * A conversation. It holds a sequence while one is to be had; while idle it may lose it to another session, and comes back
  * from its template and its own messages.
@@ -50,6 +53,8 @@ export class Session implements SequenceHolder {
   /** The step of a turn that runs now. A turn whose consumer does not ask for more runs none, and holds up nobody. */
   #step: Promise<unknown> | undefined;
   #mismatched = false;
+  #inTurn = false;
+  /** Its sequence is in use: false between turns, and while nobody reads on from a stream. */
   #busy = true;
 
   private constructor(services: SessionServices, setup: SessionSetup) {
@@ -83,7 +88,7 @@ export class Session implements SequenceHolder {
     return [...this.#messages];
   }
 
-  /** Whether it generates right now. */
+  /** @internal Whether its sequence is in use right now. */
   get busy(): boolean {
     return this.#busy;
   }
@@ -125,12 +130,13 @@ export class Session implements SequenceHolder {
   async *stream(message: string, options: SendOptions = {}): AsyncGenerator<StreamPart, void, undefined> {
     const maxTokens = checkTurn(message, options);
     this.#requireOpen();
-    if (this.#busy) {
+    if (this.#inTurn) {
       throw new HeadstartError(
         'SESSION_BUSY',
         'Expected an idle session, but it is generating: wait for its turn to end',
       );
     }
+    this.#inTurn = true;
     this.#setBusy(true);
     const signal = options.signal ? AbortSignal.any([options.signal, this.#closing.signal]) : this.#closing.signal;
     const turn = this.#takeTurn(message, maxTokens, signal);
@@ -142,11 +148,19 @@ export class Session implements SequenceHolder {
         if (done) {
           return;
         }
-        yield value;
+        // Who does not read on may be waiting, in this very loop, for a sequence: then this one can be had.
+        const stalled = setTimeout(() => this.#setBusy(false), STALLED_MS);
+        try {
+          yield value;
+        } finally {
+          clearTimeout(stalled);
+        }
+        this.#setBusy(true);
       }
     } catch (error) {
       throw this.#turnFailure(error);
     } finally {
+      this.#inTurn = false;
       this.#setBusy(false);
     }
   }
@@ -186,6 +200,7 @@ export class Session implements SequenceHolder {
     const firstTokenMs = performance.now() - begin;
 
     const decoder = new TextDecoder();
+    const generated: number[] = [];
     let text = '';
     let completionTokens = 0;
     let reason: 'stop' | 'length' = 'stop';
@@ -200,7 +215,8 @@ export class Session implements SequenceHolder {
         reason = 'length';
         break;
       }
-      token = await this.#decode(Int32Array.of(token), signal);
+      generated.push(token);
+      token = await this.#next(prompt, generated, signal);
     }
     const rest = reason === 'stop' ? decoder.decode() : ''; // a character that `maxTokens` cut in two is left out
     if (rest !== '') {
@@ -215,6 +231,18 @@ export class Session implements SequenceHolder {
     const tokensPerSecond = completionTokens > 1 ? ((completionTokens - 1) * 1000) / generationMs : 0;
     const usage: Usage = { promptTokens: prompt.length, cachedTokens, completionTokens, firstTokenMs, tokensPerSecond };
     yield { type: 'finish', reason, usage };
+  }
+
+  /** Decodes the newest token; where the sequence was lost while nobody read on, all that it held as well. */
+  async #next(prompt: Int32Array, generated: readonly number[], signal: AbortSignal): Promise<number> {
+    if (this.#sequence !== undefined) {
+      return this.#decode(Int32Array.of(generated.at(-1) as number), signal);
+    }
+    const all = new Int32Array(prompt.length + generated.length);
+    all.set(prompt);
+    all.set(generated, prompt.length);
+    await this.#align(all, signal);
+    return this.#decode(all.slice(this.#held.length), signal);
   }
 
   async #decode(tokens: Int32Array, signal: AbortSignal): Promise<number> {
@@ -277,6 +305,7 @@ export class Session implements SequenceHolder {
   async #startFromTemplate(signal: AbortSignal | undefined): Promise<StartReport> {
     const { template, templateReason, useCache } = this.#setup;
     if (template.length === 0) {
+      this.#services.cache.countBypass();
       return {
         tier: 'bypass',
         templateTokens: 0,

@@ -8,14 +8,17 @@ const PROBES = ['Hello', '42', '\nline', ' space', '\u{1F642}'] as const;
 /** Tokens dropped from the end where no control token ends the template: a merge with the message may change them. */
 const MERGE_MARGIN = 2;
 
+/** What a chat template puts behind the boundary in a conversation with the first probe's message. */
+export interface Lesson {
+  controlTokens: number;
+  tokens: number;
+}
+
 export interface Boundary {
   /** The template's tokens; empty where there is nothing that every conversation would share. */
   tokens: Int32Array;
-  /**
-   * How many control tokens follow the boundary in a prompt with one plain user message: what a later search needs to
-   * find it in a single render. Undefined where the template does not end with a control token.
-   */
-  controlTokensBehind: number | undefined;
+  /** What a later search needs to find the boundary in one render; undefined where no control token ends the template. */
+  lesson: Lesson | undefined;
   /** Why there is no template, for people. */
   reason?: string;
 }
@@ -40,36 +43,33 @@ export async function findBoundary(
   const usesControl = cut > 0 && cut >= common / 2;
   const length = usesControl ? cut : Math.max(0, common - MERGE_MARGIN);
   if (length === 0) {
-    return { tokens: new Int32Array(), controlTokensBehind: undefined, reason: 'conversations share no first token' };
+    return { tokens: new Int32Array(), lesson: undefined, reason: 'conversations share no first token' };
   }
   return {
     tokens: first.slice(0, length),
-    controlTokensBehind: usesControl ? countControlTokens(first.subarray(length), controlTokens) : undefined,
+    lesson: usesControl
+      ? { controlTokens: countControlTokens(first.subarray(length), controlTokens), tokens: first.length - length }
+      : undefined,
   };
 }
 
 /**
- * Finds the boundary in one render, from what an earlier search with the same chat template learned. A wrong lesson gives
- * a wrong template, which the prefix check of every use then shows as a miss.
+ * Finds the boundary in one render, from what an earlier search with the same chat template learned. Where the render does
+ * not look as learned (the chat template puts the system prompt behind the last control token), it probes after all.
  */
 export async function findKnownBoundary(
   renderer: Renderer,
   source: TemplateSource,
   controlTokens: ReadonlySet<number>,
-  controlTokensBehind: number,
+  lesson: Lesson,
 ): Promise<Boundary> {
   const { tokens } = await renderer.prompt(source, [{ role: 'user', content: PROBES[0] }]);
-  let behind = 0;
-  for (let length = tokens.length; length > 0; length--) {
-    if (!controlTokens.has(tokens[length - 1] as number)) {
-      continue;
-    }
-    if (behind === controlTokensBehind) {
-      return { tokens: tokens.slice(0, length), controlTokensBehind };
-    }
-    behind++;
-  }
-  return findBoundary(renderer, source, controlTokens);
+  const length = tokens.length - lesson.tokens;
+  const looksAsLearned =
+    length > 0 &&
+    controlTokens.has(tokens[length - 1] as number) &&
+    countControlTokens(tokens.subarray(length), controlTokens) === lesson.controlTokens;
+  return looksAsLearned ? { tokens: tokens.slice(0, length), lesson } : findBoundary(renderer, source, controlTokens);
 }
 
 function endOfLastControlToken(tokens: Int32Array, controlTokens: ReadonlySet<number>): number {

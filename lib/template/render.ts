@@ -102,7 +102,13 @@ export class Renderer {
     const { bos, addsBos } = this.#model.info.vocabulary;
     // Not addSpecial: that would also append EOS, which must not stand in front of a reply.
     const tokens = await this.#model.tokenize(text, { parseSpecial: true });
-    return addsBos && bos !== null ? Int32Array.of(bos, ...tokens) : tokens;
+    if (!addsBos || bos === null) {
+      return tokens;
+    }
+    const withBos = new Int32Array(tokens.length + 1);
+    withBos[0] = bos;
+    withBos.set(tokens, 1);
+    return withBos;
   }
 }
 

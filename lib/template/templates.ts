@@ -2,14 +2,14 @@ import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Model } from '../native/model.js';
-import { type Boundary, findBoundary, findKnownBoundary } from './boundary.js';
+import { type Boundary, findBoundary, findKnownBoundary, type Lesson } from './boundary.js';
 import type { Renderer, TemplateSource } from './render.js';
 
 /** Templates remembered in this process: a session with a known system prompt and tools renders nothing. */
 const MAX_REMEMBERED = 256;
 
 /** Bump when the meaning of a lesson changes. */
-const LESSON_FORMAT = 1;
+const LESSON_FORMAT = 2;
 
 /**
  * Turns a system prompt and tools into template tokens, and remembers: the tokens in this process, what the probes taught
@@ -74,8 +74,8 @@ export class Templates {
       return findKnownBoundary(this.#renderer, source, controlTokens, known);
     }
     const boundary = await findBoundary(this.#renderer, source, controlTokens);
-    if (lesson !== undefined && boundary.controlTokensBehind !== undefined) {
-      await writeLesson(lesson, boundary.controlTokensBehind);
+    if (lesson !== undefined && boundary.lesson !== undefined) {
+      await writeLesson(lesson, boundary.lesson);
     }
     return boundary;
   }
@@ -99,23 +99,28 @@ function sha256(text: string): string {
   return createHash('sha256').update(text).digest('hex');
 }
 
-async function readLesson(path: string): Promise<number | undefined> {
+async function readLesson(path: string): Promise<Lesson | undefined> {
   try {
-    const lesson = JSON.parse(await readFile(path, 'utf8')) as { format?: unknown; controlTokensBehind?: unknown };
-    const known = lesson.controlTokensBehind;
-    return lesson.format === LESSON_FORMAT && Number.isSafeInteger(known) && (known as number) >= 0
-      ? (known as number)
+    const { format, controlTokens, tokens } = JSON.parse(await readFile(path, 'utf8')) as Partial<
+      Lesson & { format: number }
+    >;
+    return format === LESSON_FORMAT && isCount(controlTokens) && isCount(tokens)
+      ? { controlTokens, tokens }
       : undefined;
   } catch {
     return undefined; // none yet, or damaged: learn it again
   }
 }
 
-async function writeLesson(path: string, controlTokensBehind: number): Promise<void> {
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+async function writeLesson(path: string, lesson: Lesson): Promise<void> {
   const temporary = `${path}.${process.pid}.${Math.random().toString(36).slice(2)}.tmp`;
   try {
     await mkdir(join(path, '..'), { recursive: true, mode: 0o700 });
-    await writeFile(temporary, JSON.stringify({ format: LESSON_FORMAT, controlTokensBehind }), {
+    await writeFile(temporary, JSON.stringify({ format: LESSON_FORMAT, ...lesson }), {
       mode: 0o600,
       flag: 'wx',
     });

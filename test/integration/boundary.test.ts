@@ -47,12 +47,26 @@ async function checkBoundary(renderer: Renderer, source: TemplateSource): Promis
     expect(isPrefix(boundary.tokens, tokens), JSON.stringify(content)).toBe(true);
     expect(tokens.length).toBeGreaterThan(boundary.tokens.length);
   }
-  if (boundary.controlTokensBehind !== undefined) {
-    const again = await findKnownBoundary(renderer, source, model.controlTokens(), boundary.controlTokensBehind);
+  if (boundary.lesson !== undefined) {
+    const again = await findKnownBoundary(renderer, source, model.controlTokens(), boundary.lesson);
     expect(again.tokens, 'found again in one render').toEqual(boundary.tokens);
   }
   return boundary;
 }
+
+describe('a chat template that puts the system prompt into the first user turn', () => {
+  it('gives a long prompt its whole template, also after a short one was learned from', async () => {
+    const chatTemplate =
+      '{% for m in messages %}{% if m.role == "user" %}<|im_start|>{% if loop.index0 == 1 %}{{ messages[0].content }}\n\n{% endif %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}';
+    const renderer = new Renderer(model, chatTemplate);
+    const short = await findBoundary(renderer, { systemPrompt: 'Hi' }, model.controlTokens());
+    const long = { systemPrompt: 'Be careful and say why. '.repeat(50) };
+    const probed = await findBoundary(renderer, long, model.controlTokens());
+    expect(probed.tokens.length).toBeGreaterThan(250);
+    const lesson = short.lesson ?? { controlTokens: 1, tokens: 6 };
+    expect((await findKnownBoundary(renderer, long, model.controlTokens(), lesson)).tokens).toEqual(probed.tokens);
+  });
+});
 
 describe('the chat templates that llama.cpp ships', () => {
   it('are all here', () => {

@@ -212,7 +212,7 @@ describe('the cache directory', () => {
       (path) => rm(path),
       async (path) => truncate(path, (await stat(path)).size >> 1),
       (path) => writeFile(path, 'something else'),
-      (path) => writeFile(path, '{"format":1,"controlTokensBehind":1}'),
+      (path) => writeFile(path, '{"format":2,"controlTokens":1,"tokens":3}'),
     ];
     for (const damage of damages) {
       for (const index of [0, 1, 2]) {

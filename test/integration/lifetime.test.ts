@@ -67,6 +67,35 @@ describe('a turn', () => {
     },
   );
 
+  it('that nobody reads on from lets others have its sequence, and goes on from where it was', async () => {
+    const agent = await startAgent({ nSeqMax: 1, ...EXACT });
+    const session = await agent.createSession();
+    let text = '';
+    let others = 0;
+    for await (const part of session.stream('Hello', { maxTokens: 12 })) {
+      text += part.type === 'text' ? part.text : '';
+      if (others++ === 2) {
+        const other = await agent.createSession();
+        await other.send('Something else', { maxTokens: 4 });
+        await other.close();
+      }
+    }
+    expect([text]).toEqual(await uncachedReplies({ ...EXACT }, ['Hello'], 12));
+  });
+
+  it('says the same when its caller changes the tools array meanwhile', async () => {
+    const tools: ToolDefinition[] = [{ name: 'look', description: 'Look around' }];
+    const session = await (await startAgent({ ...EXACT })).createSession({ tools });
+    tools.push({ name: 'jump' });
+    tools[0] = { name: 'run' };
+    const expected = await uncachedReplies(
+      { ...EXACT, tools: [{ name: 'look', description: 'Look around' }] },
+      ['Hello'],
+      8,
+    );
+    expect(await replies(session, ['Hello'], 8)).toEqual(expected);
+  });
+
   it('that was left by `break` leaves no trace', async () => {
     const session = await (await startAgent()).createSession();
     for await (const part of session.stream('Something else', { maxTokens: 50 })) {

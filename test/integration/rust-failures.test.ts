@@ -1,6 +1,7 @@
 // The system that this package's specification describes never got a hit in production. Each reason is a test here.
 import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Model } from 'llama-headstart/native';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { agentOptions, replies, startAgent, temporaryDirectory, uncachedReplies } from '../helpers/agents.js';
 import { Lab, type LabOptions, someTokens } from '../helpers/lab.js';
@@ -29,12 +30,25 @@ describe('what is rendered as the template', () => {
     expect(agent.getTemplateCacheStats().prefixMismatches).toBe(0);
   });
 
+  it('is not taken from a memory that does not fit what is rendered', async () => {
+    const directory = await temporaryDirectory();
+    await inOtherProcess('agent', { options: agentOptions({ cacheDir: directory }) });
+    const [lesson] = (await readdir(directory)).filter((name) => name.startsWith('boundary_'));
+    await writeFile(join(directory, lesson as string), '{"format":2,"controlTokens":0,"tokens":1}');
+    const agent = await startAgent({ cacheDir: directory });
+    expect((await agent.createSession()).report.tier).toBe('disk');
+  });
+
   it('is found again if what was remembered of the chat template is wrong', async () => {
     const directory = await temporaryDirectory();
     const expected = await uncachedReplies({}, ['Hi'], 8);
     await inOtherProcess('agent', { options: agentOptions({ cacheDir: directory }) });
     const [lesson] = (await readdir(directory)).filter((name) => name.startsWith('boundary_'));
-    await writeFile(join(directory, lesson as string), '{"format":1,"controlTokensBehind":0}'); // as if the probe's own message were part of the template
+    const vocabulary = await Model.load({ path: microModel('dense'), vocabularyOnly: true });
+    const { length } = await vocabulary.tokenize('assistant\n');
+    await vocabulary.close();
+    // As if the probe's own message, up to the reply's control token, were part of the template.
+    await writeFile(join(directory, lesson as string), JSON.stringify({ format: 2, controlTokens: 0, tokens: length }));
     const agent = await startAgent({ cacheDir: directory });
     const misled = await agent.createSession();
     expect(await replies(misled, ['Hi'], 8)).toEqual(expected);

@@ -1,5 +1,5 @@
 // The package is quiet until someone asks for its log, and then tells everything.
-import { type LogLevel, Model, setNativeLogger } from 'llama-headstart/native';
+import { jsonSchemaToGrammar, type LogLevel, Model, setNativeLogger } from 'llama-headstart/native';
 import { afterEach, describe, expect, it } from 'vitest';
 import { CLEAN, runChild } from '../helpers/children.js';
 import { microModel, testModel } from '../helpers/models.js';
@@ -49,6 +49,12 @@ describe('setNativeLogger', () => {
     expect(await codeOf(() => Model.load({ path: import.meta.filename }))).toBe('MODEL_INVALID');
     expect(lines.length).toBeGreaterThan(0);
     expect(lines.filter(([level]) => level !== 'error' && level !== 'warn')).toEqual([]);
+  });
+
+  it('gets what a JSON schema has that grammars cannot say', async () => {
+    setNativeLogger(collect);
+    await jsonSchemaToGrammar({ type: 'string', pattern: '^[' });
+    expect(lines).toEqual([['warn', expect.stringContaining('pattern ^[ is not supported')]]);
   });
 
   it("gets the lines of llama.cpp's common library", async () => {

@@ -167,6 +167,25 @@ describe('removeSequence', () => {
     expect(await unified.positionRange(0)).toEqual({ first: -1, last: -1 });
   });
 
+  it('refuses to cut a sliding window whose older cells are gone, and cuts what it still can', async () => {
+    const windowed = await Model.load({ path: microModel('sliding-window') });
+    const long = someTokens(600, windowed.info.vocabulary.size);
+    const options = { kvCells: 1024, batchSize: 256, microBatchSize: 64, maxSequences: 1 };
+    const context = await windowed.createContext(options);
+    const cold = await windowed.createContext(options);
+    await prefill(context, 0, long);
+    expect(await context.removeSequence(0, 100)).toBe(false);
+    expect((await context.positionRange(0)).last).toBe(599);
+    expect(await context.removeSequence(0, 599)).toBe(true);
+    expect((await context.positionRange(0)).last).toBe(598);
+    // What was cut goes on as if it had never been longer.
+    await prefill(cold, 0, long.subarray(0, 599));
+    const [again] = await continueGreedily(context, 0, 599, 5, 1);
+    const [never] = await continueGreedily(cold, 0, 599, 5, 1);
+    expect(again).toEqual(never);
+    await windowed.close();
+  });
+
   it('says where a model cannot cut, and changes nothing then', async () => {
     for (const name of ['recurrent', 'hybrid'] as const) {
       const other = await Model.load({ path: microModel(name) });

@@ -1,0 +1,47 @@
+// The demo's promise, on a micro model: what its JSON holds, and that every reply is the same.
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { expect, it } from 'vitest';
+import { microModel } from '../helpers/models.js';
+
+interface DemoSession {
+  tier: string;
+  ms: number;
+  cachedTokens: number;
+  firstTokenMs: number;
+  reply: string;
+}
+
+it('the demo prints one JSON object: a miss and nine forks, then a file and nine forks, and equal replies', async () => {
+  const script = fileURLToPath(new URL('../../scripts/demo.mjs', import.meta.url));
+  const { stdout } = await promisify(execFile)(process.execPath, [script, '--json', '--model', microModel('dense')]);
+  const { model, machine, template, uncached, cached, totals, stats } = JSON.parse(stdout);
+
+  const nine = Array(9).fill('resident');
+  const tiers = (at: number) => cached[at].sessions.map(({ tier }: DemoSession) => tier);
+  expect([tiers(0), tiers(1)]).toEqual([
+    ['miss', ...nine],
+    ['disk', ...nine],
+  ]);
+  const sessions: DemoSession[] = cached.flatMap(({ sessions }: { sessions: DemoSession[] }) => sessions);
+  expect(new Set([...uncached.sessions, ...sessions].map(({ reply }: DemoSession) => reply)).size).toBe(1);
+  for (const { tier, cachedTokens, ms, firstTokenMs } of sessions) {
+    expect(cachedTokens).toBe(tier === 'miss' ? 0 : template.tokens);
+    expect([ms, firstTokenMs].every((value) => value > 0)).toBe(true);
+  }
+  expect(uncached.sessions).toHaveLength(10);
+  expect(model).toEqual({
+    name: expect.any(String),
+    sizeBytes: expect.any(Number),
+    sha256: expect.stringMatching(/^[0-9a-f]{64}$/),
+  });
+  expect(machine).toEqual({ cpu: expect.any(String), threads: expect.any(Number) });
+  expect(template).toEqual({
+    tokens: expect.any(Number),
+    stateBytes: expect.any(Number),
+    key: expect.stringMatching(/^[0-9a-f]{64}$/),
+  });
+  expect(totals.speedup).toBeCloseTo(totals.uncachedMs / totals.cachedMs, 6);
+  expect(stats).toMatchObject({ entries: 1, totalTokens: template.tokens, hits: 10, misses: 0, hitRate: 1 });
+});

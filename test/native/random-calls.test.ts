@@ -1,0 +1,37 @@
+// 10,000 random calls with random arguments, right and wrong, in random order, from several threads at once.
+import { Model } from 'llama-headstart/native';
+import { expect, it } from 'vitest';
+import { runChild } from '../helpers/children.js';
+import { writeLora } from '../helpers/loras.js';
+import { microModel } from '../helpers/models.js';
+import { temporaryDirectory } from '../helpers/native.js';
+
+// To look for more: LLAMA_HEADSTART_RANDOM_SEED=7 LLAMA_HEADSTART_RANDOM_CALLS=50000 npm test -- random-calls
+const seed = Number(process.env.LLAMA_HEADSTART_RANDOM_SEED ?? 1);
+const calls = Number(process.env.LLAMA_HEADSTART_RANDOM_CALLS ?? 10_000);
+
+/** What cannot be called wrongly, or where a wrong call is none at all. */
+const NEVER_FAIL = ['close', 'counters'];
+
+const models = (['dense', 'recurrent', 'hybrid', 'sliding-window', 'no-tokenizer'] as const).map(microModel);
+
+it('random calls give results or coded errors, and spoil nothing', async () => {
+  const directory = await temporaryDirectory();
+  const [dense = ''] = models;
+  const model = await Model.load({ path: dense, vocabularyOnly: true });
+  const lora = await writeLora(directory, 'adapter', {}, model.info.embeddingSize);
+  await model.close();
+  const args = [String(seed), String(calls), JSON.stringify(models), directory, lora];
+  const { stdout, ...end } = await runChild('native/children/random-calls.mjs', args);
+  expect(end, `seed ${seed}`).toEqual({ code: 0, signal: null, stderr: '' });
+
+  // Each kind of call must have had both, or these calls are not random enough to promise anything.
+  const outcomes: [kind: string, counts: [values: number, errors: number]][] = Object.entries(JSON.parse(stdout));
+  expect(outcomes.length).toBeGreaterThan(30);
+  if (calls >= 10_000) {
+    for (const [kind, [values, errors]] of outcomes) {
+      expect(values, `results of ${kind}`).toBeGreaterThan(0);
+      if (!NEVER_FAIL.includes(kind)) expect(errors, `errors of ${kind}`).toBeGreaterThan(0);
+    }
+  }
+});
