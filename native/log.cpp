@@ -12,7 +12,7 @@
 
 namespace {
 
-// Numbers as in lib/native.ts: 1 error, 2 warn, 3 info, 4 debug.
+// Numbers as in lib/native/log.ts: 1 error, 2 warn, 3 info, 4 debug.
 int severity(ggml_log_level level) {
     switch (level) {
         case GGML_LOG_LEVEL_ERROR: return 1;
@@ -98,6 +98,15 @@ void onLog(ggml_log_level level, const char * text, void *) {
     }
 }
 
+std::string formatted(const char * format, va_list arguments) {
+    va_list again;
+    va_copy(again, arguments);
+    std::string text((size_t) std::max(0, vsnprintf(nullptr, 0, format, arguments)), '\0');
+    vsnprintf(text.data(), text.size() + 1, format, again);
+    va_end(again);
+    return text;
+}
+
 void recount() {
     int most = 0;
     for (auto & [env, sink] : theLog().sinks) {
@@ -151,6 +160,8 @@ void forgetLogger(Napi::Env env) {
 // `common` prints past llama_log_set, from a thread of its own. This file defines every function of its log.h, so that the
 // linker takes these instead of the archive's log.cpp, and its lines go where llama.cpp's go.
 
+int printToLog(FILE * stream, const char * format, ...);
+
 struct common_log {};
 
 struct common_log * common_log_main() {
@@ -159,14 +170,20 @@ struct common_log * common_log_main() {
 }
 
 void common_log_add(struct common_log *, enum ggml_log_level level, const char * format, ...) {
-    va_list arguments, again;
+    va_list arguments;
     va_start(arguments, format);
-    va_copy(again, arguments);
-    std::string text((size_t) std::max(0, vsnprintf(nullptr, 0, format, arguments)), '\0');
-    vsnprintf(text.data(), text.size() + 1, format, again);
-    va_end(again);
+    onLog(level, formatted(format, arguments).c_str(), nullptr);
     va_end(arguments);
-    onLog(level, text.c_str(), nullptr);
+}
+
+// stderr-to-log.h has it in the place of fprintf.
+int printToLog(FILE *, const char * format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    const std::string text = formatted(format, arguments);
+    va_end(arguments);
+    onLog(GGML_LOG_LEVEL_WARN, text.c_str(), nullptr);
+    return (int) text.size();
 }
 
 // What nobody hears is not even formatted; warnings always are, for LogCapture.

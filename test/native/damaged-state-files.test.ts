@@ -86,7 +86,7 @@ describe('a file that was changed', () => {
 
   it('is corrupt when its footer belongs to another state', async () => {
     const other = Buffer.from(bytes);
-    other.swap16();
+    other.subarray(0, other.length - (other.length % 2)).swap16();
     const footer = bytes.subarray(bytes.length - TRAILER_BYTES - metadataBytes);
     expect(await read(await file(Buffer.concat([other.subarray(0, other.length - footer.length), footer])))).toBe(
       'ENTRY_CORRUPT',

@@ -10,8 +10,8 @@ import { temporaryDirectory } from '../helpers/native.js';
 const seed = Number(process.env.LLAMA_HEADSTART_RANDOM_SEED ?? 1);
 const calls = Number(process.env.LLAMA_HEADSTART_RANDOM_CALLS ?? 10_000);
 
-/** What cannot be called wrongly, or where a wrong call is none at all. */
-const NEVER_FAIL = ['close', 'counters'];
+/** Calls without arguments fail only on closed objects, which chance may not bring. */
+const MAY_NEVER_FAIL = ['close', 'controlTokens', 'counters', 'getters', 'metadata', 'setNativeLogger', 'share'];
 
 const models = (['dense', 'recurrent', 'hybrid', 'sliding-window', 'no-tokenizer'] as const).map(microModel);
 
@@ -31,7 +31,7 @@ it('random calls give results or coded errors, and spoil nothing', async () => {
   if (calls >= 10_000) {
     for (const [kind, [values, errors]] of outcomes) {
       expect(values, `results of ${kind}`).toBeGreaterThan(0);
-      if (!NEVER_FAIL.includes(kind)) expect(errors, `errors of ${kind}`).toBeGreaterThan(0);
+      if (!MAY_NEVER_FAIL.includes(kind)) expect(errors, `errors of ${kind}`).toBeGreaterThan(0);
     }
   }
 });
