@@ -101,15 +101,15 @@ export class DiskStore {
    * Saves a state as one whole file, or leaves the directory as it was.
    *
    * @returns the file's size in bytes
-   * @throws HeadstartError `DISK_FULL`, `WRITE_FAILED`, `ABORTED`.
+   * @throws HeadstartError `DISK_FULL`, `WRITE_FAILED`.
    */
-  async write(state: SequenceState, metadata: EntryMetadata, signal?: AbortSignal): Promise<number> {
+  async write(state: SequenceState, metadata: EntryMetadata): Promise<number> {
     await this.#makeDirectory();
     const path = this.#path(metadata.key);
     const temporary = `${path}.${process.pid}.${randomBytes(6).toString('hex')}.tmp`;
     try {
       await this.#requireRoom(state.byteLength);
-      const bytes = await state.writeFile(temporary, metadata, { signal });
+      const bytes = await state.writeFile(temporary, metadata);
       await rename(temporary, path);
       this.#entries.set(entryName(metadata.key), { tokens: state.tokens.length, bytes });
       await syncDirectory(this.directory);

@@ -49,7 +49,7 @@ export class Engine {
    * Decodes `tokens` into a sequence from position `from` on, in batches cut at the same places for the same arguments.
    *
    * @returns the likeliest token after the last
-   * @throws HeadstartError `CONTEXT_FULL` when nothing is left to evict, `ABORTED` between two batches, and as
+   * @throws HeadstartError `CONTEXT_FULL` when nothing is left to evict, `ABORTED` between two batches or inside one, and as
    *   {@link Context.decode}.
    */
   async prefill(sequence: number, tokens: Int32Array, from: number, options: PrefillOptions = {}): Promise<number> {

@@ -202,20 +202,18 @@ export class Session implements SequenceHolder {
     const decoder = new TextDecoder();
     const generated: number[] = [];
     let text = '';
-    let completionTokens = 0;
     let reason: 'stop' | 'length' = 'stop';
     while (!model.isEndOfGeneration(token)) {
-      completionTokens++;
+      generated.push(token);
       const piece = decoder.decode(model.tokenToBytes(token), { stream: true });
       if (piece !== '') {
         text += piece;
         yield { type: 'text', text: piece };
       }
-      if (completionTokens >= maxTokens || this.#held.length + 1 >= contextSize) {
+      if (generated.length >= maxTokens || prompt.length + generated.length >= contextSize) {
         reason = 'length';
         break;
       }
-      generated.push(token);
       token = await this.#next(prompt, generated, signal);
     }
     const rest = reason === 'stop' ? decoder.decode() : ''; // a character that `maxTokens` cut in two is left out
@@ -227,6 +225,7 @@ export class Session implements SequenceHolder {
       Object.freeze({ role: 'user', content: message }),
       Object.freeze({ role: 'assistant', content: text }),
     );
+    const completionTokens = generated.length;
     const generationMs = performance.now() - begin - firstTokenMs;
     const tokensPerSecond = completionTokens > 1 ? ((completionTokens - 1) * 1000) / generationMs : 0;
     const usage: Usage = { promptTokens: prompt.length, cachedTokens, completionTokens, firstTokenMs, tokensPerSecond };
