@@ -3,7 +3,6 @@ import type { TemplateCacheStats } from './cache/stats.js';
 import { TemplateCache } from './cache/template-cache.js';
 import {
   type ContextSizes,
-  checkOptions,
   type ModelConfig,
   type ResolvedModelConfig,
   resolveContextSizes,
@@ -17,6 +16,7 @@ import { throwIfAborted } from './native/addon.js';
 import { type Logger, setNativeLogger } from './native/log.js';
 import { Model } from './native/model.js';
 import { systemInfo } from './native/system.js';
+import { checkOptions } from './options.js';
 import { Session, type SessionServices } from './session/session.js';
 import { Renderer, type TemplateSource, type ToolDefinition } from './template/render.js';
 import { Templates } from './template/templates.js';

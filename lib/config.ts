@@ -1,6 +1,7 @@
-// Options: their types, their defaults, and the one place where they are checked.
+// A model's options: their types, their defaults, and the one place where they are checked.
 import { availableParallelism } from 'node:os';
-import { type ErrorCode, HeadstartError } from './errors.js';
+import { HeadstartError } from './errors.js';
+import { boolean, type Check, checkOptions, integer, oneOf, text } from './options.js';
 
 /** How the KV cache is laid out. */
 export type KvLayout =
@@ -75,20 +76,6 @@ export interface ContextSizes {
 const MAX_DEFAULT_CONTEXT = 8192;
 const MAX_SEQUENCES = 256;
 
-type Check = (value: unknown) => string | undefined;
-
-const integer =
-  (min: number, max = 2 ** 28): Check =>
-  (value) =>
-    Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max
-      ? undefined
-      : `an integer from ${min} to ${max}`;
-const boolean: Check = (value) => (typeof value === 'boolean' ? undefined : 'a boolean');
-const text: Check = (value) => (typeof value === 'string' && value !== '' ? undefined : 'a non-empty string');
-const oneOf =
-  (...values: string[]): Check =>
-  (value) =>
-    values.includes(value as string) ? undefined : `one of ${values.join(', ')}`;
 const cacheType = oneOf('f32', 'f16', 'bf16', 'q8_0', 'q5_1', 'q5_0', 'q4_1', 'q4_0', 'iq4_nl');
 
 const MODEL_CHECKS: Record<keyof ModelConfig, Check> = {
@@ -114,35 +101,6 @@ const MODEL_CHECKS: Record<keyof ModelConfig, Check> = {
   minFreeDiskBytes: integer(0, Number.MAX_SAFE_INTEGER),
   debug: boolean,
 };
-
-/**
- * Checks an options object against its known fields, and names the nearest for one that is not known.
- *
- * @throws HeadstartError `code`.
- */
-export function checkOptions(
-  options: unknown,
-  checks: Record<string, Check | undefined>,
-  where: string,
-  code: ErrorCode = 'CONFIG_INVALID',
-): void {
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw new HeadstartError(code, `Expected ${where} to be an object, got ${describe(options)}`);
-  }
-  for (const [name, value] of Object.entries(options)) {
-    if (!Object.hasOwn(checks, name)) {
-      const nearest = nearestName(name, Object.keys(checks));
-      throw new HeadstartError(
-        code,
-        `Unknown option \`${name}\` in ${where}${nearest ? `: did you mean \`${nearest}\`?` : ''}`,
-      );
-    }
-    const expected = value === undefined ? undefined : checks[name]?.(value);
-    if (expected !== undefined) {
-      throw new HeadstartError(code, `Expected \`${name}\` in ${where} to be ${expected}, got ${describe(value)}`);
-    }
-  }
-}
 
 /** @throws HeadstartError `CONFIG_INVALID`. */
 export function resolveModelConfig(config: ModelConfig): ResolvedModelConfig {
@@ -238,37 +196,4 @@ function isSource(value: unknown): boolean {
   return (
     typeof source === 'object' && source?.type === 'local' && typeof source.path === 'string' && source.path !== ''
   );
-}
-
-function describe(value: unknown): string {
-  if (typeof value === 'string') {
-    return JSON.stringify(value);
-  }
-  return value === null || ['number', 'boolean', 'undefined'].includes(typeof value)
-    ? String(value)
-    : `a value of type ${typeof value}`;
-}
-
-/** The known name within two edits, in any case. */
-function nearestName(name: string, known: readonly string[]): string | undefined {
-  const scored = known.map((candidate) => ({
-    candidate,
-    distance: editDistance(name.toLowerCase(), candidate.toLowerCase()),
-  }));
-  scored.sort((a, b) => a.distance - b.distance);
-  const best = scored[0];
-  return best !== undefined && best.distance <= Math.max(2, name.length / 3) ? best.candidate : undefined;
-}
-
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const replaced = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(replaced, (row[j] as number) + 1, (next[j - 1] as number) + 1));
-    }
-    row = next;
-  }
-  return row[b.length] as number;
 }

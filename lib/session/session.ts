@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import type { StartReport } from '../cache/stats.js';
 import type { TemplateCache } from '../cache/template-cache.js';
-import { checkOptions } from '../config.js';
 import type { Engine } from '../engine/engine.js';
 import type { SequenceHolder } from '../engine/sequences.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import type { Model } from '../native/model.js';
+import { checkOptions } from '../options.js';
 import type { ChatMessage, Renderer, TemplateSource } from '../template/render.js';
 import { commonPrefixLength, isPrefix } from '../template/tokens.js';
 import type { Reply, SendOptions, StreamPart, Usage } from './parts.js';

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { checkOptions, type ModelConfig, resolveContextSizes, resolveModelConfig } from '../../lib/config.js';
+import { type ModelConfig, resolveContextSizes, resolveModelConfig } from '../../lib/config.js';
+import { checkOptions } from '../../lib/options.js';
 
 const SOURCE = 'model.gguf';
 

@@ -10,9 +10,10 @@ import { describe, expect, it } from 'vitest';
  */
 const ROOMS = [
   'errors.ts',
-  'config.ts',
+  'options.ts',
   'native/',
   'model/',
+  'config.ts',
   'engine/',
   'template/',
   'cache/',
