@@ -8,7 +8,7 @@ export { type KeyComponents, type KeyInputs, keyComponents, templateKey } from '
 export type { StartReport, TemplateCacheStats, Tier } from './cache/stats.js';
 export { type StartOptions, TemplateCache, type TemplateCacheOptions } from './cache/template-cache.js';
 export type { KvLayout, ModelConfig } from './config.js';
-export { Engine, type EngineOptions, type PrefillOptions } from './engine/engine.js';
+export { type Decoded, type DecodeRequest, Engine, type EngineOptions, type PrefillOptions } from './engine/engine.js';
 export { type ErrorCode, HeadstartError } from './errors.js';
 export { fingerprintModel } from './model/fingerprint.js';
 export type { LocalModelSource, ModelSource } from './model/source.js';

@@ -1,5 +1,6 @@
 import { HeadstartError } from '../errors.js';
 import type { Context } from '../native/context.js';
+import type { Sampler } from '../native/sampler.js';
 import { SequencePool } from './sequences.js';
 
 export interface EngineOptions {
@@ -11,6 +12,25 @@ export interface PrefillOptions {
   signal?: AbortSignal | undefined;
   /** Called after each batch with the tokens that are now in the sequence. */
   onDecoded?: (tokens: Int32Array) => void;
+}
+
+export interface DecodeRequest extends PrefillOptions {
+  sequence: number;
+  /** At least one. */
+  tokens: Int32Array;
+  /** The position of the first: where the sequence ends. */
+  from: number;
+  /** Chooses the token after the last. @default the likeliest */
+  sampler?: Sampler | null | undefined;
+  /** How many of the likeliest next tokens to tell, with their log-probabilities. @default 0 */
+  logProbabilities?: number | undefined;
+}
+
+export interface Decoded {
+  /** The token chosen to follow the last. */
+  token: number;
+  /** Likeliest first; natural logarithms. Where {@link DecodeRequest.logProbabilities} asked for them. */
+  logProbabilities?: { tokens: Int32Array; values: Float32Array };
 }
 
 /**
@@ -46,34 +66,51 @@ export class Engine {
   }
 
   /**
-   * Decodes `tokens` into a sequence from position `from` on, in batches cut at the same places for the same arguments.
+   * Decodes `tokens` into a sequence, in batches cut at the same places for the same arguments, and picks the token after
+   * the last. `onDecoded` has told of all tokens that are in the sequence when it settles, however it does.
    *
-   * @returns the likeliest token after the last
-   * @throws HeadstartError `CONTEXT_FULL` when nothing is left to evict, `ABORTED` between two batches or inside one, and as
-   *   {@link Context.decode}.
+   * @throws HeadstartError `CONTEXT_FULL` when nothing is left to evict; `ABORTED` between two batches or inside one, with
+   *   `sequences` where the sequence was emptied by it; what the sampler's failure says; and as {@link Context.decode}.
    */
-  async prefill(sequence: number, tokens: Int32Array, from: number, options: PrefillOptions = {}): Promise<number> {
+  async decode(request: DecodeRequest): Promise<Decoded> {
+    const { sequence, tokens, from, sampler, logProbabilities = 0, signal, onDecoded } = request;
     const { batchSize } = this.context.info;
-    let picked = -1;
-    for (let start = 0; start < tokens.length; start += batchSize) {
+    for (let start = 0; ; start += batchSize) {
       const piece = tokens.slice(start, start + batchSize);
-      const isLast = start + piece.length === tokens.length;
+      const isLast = start + piece.length >= tokens.length;
       const outputs = new Uint8Array(piece.length);
       outputs[piece.length - 1] = isLast ? 1 : 0;
-      const decoding = this.withRoom(() =>
-        this.context.decode({
+      const attempt = () => {
+        const picks = this.context.decode({
           tokens: piece,
           positions: piece.map((_, index) => from + start + index),
           sequences: new Int32Array(piece.length).fill(sequence),
           outputs,
-          signal: options.signal,
-        }),
-      );
-      const picks = await decoding.catch((error: unknown) => this.#trimAfterAbort(error, sequence, from + start));
-      options.onDecoded?.(piece);
-      picked = picks[0] ?? picked;
+          samplers: isLast && sampler ? [sampler] : undefined,
+          signal,
+        });
+        // Asked for at once: nobody else's decode comes in between.
+        const asked = isLast && logProbabilities > 0;
+        const likely = asked ? this.context.logProbabilities(piece.length - 1, logProbabilities) : undefined;
+        likely?.catch(() => undefined); // the decode's own failure is what counts
+        return picks.then(async ([token = -1]) => ({ token, likely: await likely }));
+      };
+      const { token, likely } = await this.withRoom(attempt).catch((error: unknown) => {
+        if (HeadstartError.isInstance(error) && error.picks !== undefined) {
+          onDecoded?.(piece); // only its sampler failed
+        }
+        return this.#trimAfterAbort(error, sequence, from + start);
+      });
+      onDecoded?.(piece);
+      if (isLast) {
+        return likely === undefined ? { token } : { token, logProbabilities: likely };
+      }
     }
-    return picked;
+  }
+
+  /** {@link decode} with the likeliest token. */
+  async prefill(sequence: number, tokens: Int32Array, from: number, options: PrefillOptions = {}): Promise<number> {
+    return (await this.decode({ ...options, sequence, tokens, from })).token;
   }
 
   /** Runs what needs KV cells; while there are none, evicts idle sessions, then idle resident templates, and tries again. */

@@ -245,7 +245,10 @@ export class Session implements SequenceHolder {
   }
 
   async #decode(tokens: Int32Array, signal: AbortSignal): Promise<number> {
-    return this.#services.engine.prefill(this.#requireSequence(), tokens, this.#held.length, {
+    const { token } = await this.#services.engine.decode({
+      sequence: this.#requireSequence(),
+      tokens,
+      from: this.#held.length,
       signal,
       onDecoded: (decoded) => {
         for (const each of decoded) {
@@ -253,6 +256,7 @@ export class Session implements SequenceHolder {
         }
       },
     });
+    return token;
   }
 
   /**
