@@ -54,6 +54,7 @@ export type ErrorCode =
   | 'READ_FAILED'
   | 'WRITE_FAILED'
   | 'DISK_FULL'
+  | 'LOCK_UNSUPPORTED'
   // lifetime
   | 'ABORTED'
   | 'CLOSED'

@@ -1,5 +1,6 @@
 // Registration: llama.cpp's start, the log hook, what each environment owns, and how it all ends.
 #include "context.h"
+#include "file-lock.h"
 #include "log.h"
 #include "lora.h"
 #include "model.h"
@@ -74,6 +75,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     Context::define(env, exports);
     Sampler::define(env, exports);
     Lora::define(env, exports);
+    FileLock::define(env, exports);
     ReplyFormat::define(env, exports);
     defineSchema(env, exports);
     defineLog(env, exports);

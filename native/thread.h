@@ -83,7 +83,7 @@ class Thread : public std::enable_shared_from_this<Thread> {
 struct Environment {
     std::shared_ptr<Inbox>             inbox;
     Napi::FunctionReference            errorFactory;
-    Napi::FunctionReference            modelClass, contextClass, stateClass, samplerClass, loraClass, replyFormatClass;
+    Napi::FunctionReference            modelClass, contextClass, stateClass, samplerClass, loraClass, replyFormatClass, lockClass;
     std::vector<std::weak_ptr<Thread>> threads;
 
     // JavaScript functions that jobs refer to by number: a reference itself must never leave this thread.

@@ -53,6 +53,11 @@ export interface RawState {
   writeFile(path: string, metadata: string, options: { abort?: RawAbortFlag }): Promise<number>;
 }
 
+export interface RawFileLock {
+  release(): void;
+  held(): boolean;
+}
+
 export interface RawContext {
   close(): Promise<void>;
   info(): unknown;
@@ -76,6 +81,7 @@ export interface RawAddon {
   Model: { load(options: object): Promise<RawModel> };
   Context: { create(model: RawModel, options: object): Promise<RawContext> };
   Sampler: { create(model: RawModel, options: object): Promise<RawSampler> };
+  FileLock: { tryAcquire(path: string): Promise<RawFileLock | null> };
   Lora: { load(model: RawModel, path: string): Promise<RawLora> };
   SequenceState: { readFile(path: string, options: object): Promise<RawState> };
   setLogger(logger: ((level: number, text: string) => void) | null, maxLevel: number): void;

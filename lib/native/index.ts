@@ -6,6 +6,7 @@
  */
 export { type ErrorCode, HeadstartError } from '../errors.js';
 export * from './context.js';
+export * from './file-lock.js';
 export * from './log.js';
 export * from './lora.js';
 export * from './model.js';

@@ -1,5 +1,5 @@
 // Objects that only look like ours are refused; none reaches native code as what it is not.
-import { Context, Model, SequenceState } from 'llama-headstart/native';
+import { Context, FileLock, Model, SequenceState } from 'llama-headstart/native';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { microModel } from '../helpers/models.js';
 import { captureOf, codeOf, someTokens } from '../helpers/native.js';
@@ -18,8 +18,8 @@ beforeAll(async () => {
 });
 afterAll(() => model?.close());
 
-it('a made-up model, context or state throws from every method', async () => {
-  for (const type of [Model, Context, SequenceState] as Anything[]) {
+it('a made-up model, context, state or lock throws from every method', async () => {
+  for (const type of [Model, Context, SequenceState, FileLock] as Anything[]) {
     const fake = Object.create(type.prototype);
     for (const name of Object.getOwnPropertyNames(type.prototype)) {
       if (name === 'constructor') continue;

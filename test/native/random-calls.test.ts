@@ -11,7 +11,16 @@ const seed = Number(process.env.LLAMA_HEADSTART_RANDOM_SEED ?? 1);
 const calls = Number(process.env.LLAMA_HEADSTART_RANDOM_CALLS ?? 10_000);
 
 /** Calls without arguments fail only on closed objects, which chance may not bring. */
-const MAY_NEVER_FAIL = ['close', 'controlTokens', 'counters', 'getters', 'metadata', 'setNativeLogger', 'share'];
+const MAY_NEVER_FAIL = [
+  'close',
+  'controlTokens',
+  'counters',
+  'getters',
+  'metadata',
+  'release',
+  'setNativeLogger',
+  'share',
+];
 
 const models = (['dense', 'recurrent', 'hybrid', 'sliding-window', 'no-tokenizer'] as const).map(microModel);
 

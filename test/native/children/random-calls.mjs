@@ -8,12 +8,19 @@ import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
-import { HeadstartError, jsonSchemaToGrammar, Model, SequenceState, setNativeLogger } from 'llama-headstart/native';
+import {
+  FileLock,
+  HeadstartError,
+  jsonSchemaToGrammar,
+  Model,
+  SequenceState,
+  setNativeLogger,
+} from 'llama-headstart/native';
 
 const WORKERS = 3;
 const IN_FLIGHT = 24;
 /** Objects of a kind that a thread keeps, open or closed; the oldest goes for the next. */
-const KEPT = { models: 3, contexts: 4, states: 12, samplers: 8, loras: 2, replies: 4, files: 6 };
+const KEPT = { models: 3, contexts: 4, states: 12, samplers: 8, loras: 2, replies: 4, files: 6, locks: 3 };
 
 /** The codes that errors.ts declares, but for the one that admits a defect. */
 const declarations = readFileSync(new URL('../../../dist/errors.d.ts', import.meta.url), 'utf8');
@@ -41,7 +48,7 @@ class Player {
   outcomes = {};
   #random;
   #options;
-  #kept = { models: [], contexts: [], states: [], samplers: [], loras: [], replies: [], files: [] };
+  #kept = { models: [], contexts: [], states: [], samplers: [], loras: [], replies: [], files: [], locks: [] };
   #fileCount = 0;
 
   constructor(options) {
@@ -62,6 +69,7 @@ class Player {
     await Promise.all(inFlight);
     await Promise.all(this.#kept.models.map((model) => model.close()));
     for (const each of [...this.#kept.states, ...this.#kept.samplers, ...this.#kept.loras]) each.close();
+    for (const lock of this.#kept.locks) lock.release();
   }
 
   async #call(number) {
@@ -106,6 +114,7 @@ class Player {
   /** Most are closed, some are left to the collector. */
   #drop(kind, value) {
     if (kind === 'files') void rm(value, { force: true });
+    else if (kind === 'locks') value.release();
     // A model is big: none is left behind.
     else if (kind !== 'replies' && (kind === 'models' || this.#chance(0.8))) void value.close();
   }
@@ -583,6 +592,20 @@ class Player {
           (path) => SequenceState.readMetadata(path),
         ),
     ],
+    tryAcquire: [
+      2,
+      () => {
+        const { directory } = this.#options;
+        const path = this.#chance(0.8) ? join(directory, `${this.#below(4)}.lock`) : this.#anyPath();
+        // The files of other calls may be locked too: that hurts nobody.
+        const call = this.#plain(
+          () => [this.#mostly(() => path)],
+          (given) => FileLock.tryAcquire(given),
+        );
+        return { ...call, keep: (lock) => lock && this.#keep('locks', lock) };
+      },
+    ],
+    release: [1, () => this.#on('locks', 'release', () => [])],
     share: [2, this.#state('share', () => [], 'states')],
     accept: [2, () => this.#on('samplers', 'accept', () => [this.#tokens(this.#below(9))])],
     reset: [2, () => this.#on('samplers', 'reset', () => [])],

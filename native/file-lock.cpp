@@ -1,0 +1,223 @@
+#include "file-lock.h"
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#ifdef _WIN32
+#    include <windows.h>
+#else
+#    include <fcntl.h>
+#    include <sys/file.h>
+#    include <sys/stat.h>
+#    include <unistd.h>
+#    ifdef __linux__
+#        include <sys/vfs.h>
+#    else
+#        include <sys/mount.h>
+#        include <sys/param.h>
+#    endif
+#endif
+
+namespace {
+
+// How often the file at the path may have been replaced between its opening and its lock.
+constexpr int MAX_REPLACEMENTS = 100;
+
+Failure unsupported(const std::string & path, const std::string & why) {
+    return Failure("LOCK_UNSUPPORTED", "The file system of \"" + path + "\" has no locks to rely on: " + why);
+}
+
+#ifdef _WIN32
+
+std::wstring wide(const std::string & text) {
+    std::wstring result((size_t) MultiByteToWideChar(CP_UTF8, 0, text.data(), (int) text.size(), nullptr, 0), L'\0');
+    MultiByteToWideChar(CP_UTF8, 0, text.data(), (int) text.size(), result.data(), (int) result.size());
+    return result;
+}
+
+// Null where somebody holds it. The attributes make the handle one that children do not inherit.
+HANDLE lockAt(const std::string & path) {
+    const HANDLE file = CreateFileW(wide(path).c_str(), GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, nullptr,
+                                    OPEN_ALWAYS, FILE_ATTRIBUTE_NORMAL | FILE_FLAG_OPEN_REPARSE_POINT, nullptr);
+    if (file == INVALID_HANDLE_VALUE) {
+        throw Failure(GetLastError() == ERROR_DISK_FULL ? "DISK_FULL" : "WRITE_FAILED",
+                      "Could not open the lock file \"" + path + "\": Windows error " + std::to_string(GetLastError()));
+    }
+    FILE_REMOTE_PROTOCOL_INFO remote;
+    if (GetFileInformationByHandleEx(file, FileRemoteProtocolInfo, &remote, sizeof(remote))) {
+        CloseHandle(file);
+        throw unsupported(path, "it is on another machine");
+    }
+    OVERLAPPED whole{};
+    if (LockFileEx(file, LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY, 0, MAXDWORD, MAXDWORD, &whole)) {
+        return file;
+    }
+    const DWORD error = GetLastError();
+    CloseHandle(file);
+    if (error == ERROR_LOCK_VIOLATION || error == ERROR_IO_PENDING) {
+        return nullptr;
+    }
+    throw unsupported(path, "Windows error " + std::to_string(error));
+}
+
+#else
+
+// Closed on every way out, unless it is taken.
+struct Descriptor {
+    int value;
+    ~Descriptor() {
+        if (value >= 0) {
+            ::close(value);
+        }
+    }
+    int take() { return std::exchange(value, -1); }
+};
+
+// What another machine keeps is locked through its server, if at all: such a call may wait long, and such a lock may stay
+// behind a client that died.
+bool isRemote(int fd) {
+    struct statfs facts;
+    if (fstatfs(fd, &facts) != 0) {
+        return false;
+    }
+#    ifdef __linux__
+    switch ((uint32_t) facts.f_type) {
+        case 0x6969:      // NFS
+        case 0x517b:      // SMB
+        case 0xff534d42:  // CIFS
+        case 0xfe534d42:  // SMB2
+        case 0x01021997:  // 9P
+        case 0x00c36400:  // Ceph
+        case 0x5346414f:  // AFS
+        case 0x6b414653:  // AFS, the kernel's own
+        case 0x0bd00bd0:  // Lustre
+        case 0x47504653:  // GPFS
+            return true;
+        default:
+            return false;
+    }
+#    else
+    return (facts.f_flags & MNT_LOCAL) == 0;
+#    endif
+}
+
+int openLockFile(const std::string & path) {
+    // CLOEXEC: a child that inherits the descriptor would keep the lock. NONBLOCK: a FIFO must not wait for its reader.
+    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+    if (fd < 0) {
+        const bool full = errno == ENOSPC || errno == EDQUOT;
+        throw Failure(full ? "DISK_FULL" : "WRITE_FAILED", "Could not open the lock file \"" + path + "\": " + std::strerror(errno));
+    }
+    return fd;
+}
+
+// False where somebody holds it.
+bool lock(int fd, const std::string & path) {
+    while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno == EWOULDBLOCK) {
+            return false;
+        }
+        if (errno != EINTR) {
+            throw unsupported(path, std::strerror(errno));
+        }
+    }
+    return true;
+}
+
+bool isStillAt(int fd, const std::string & path) {
+    struct stat opened, named;
+    return fstat(fd, &opened) == 0 && ::stat(path.c_str(), &named) == 0 && opened.st_ino == named.st_ino && opened.st_dev == named.st_dev;
+}
+
+// -1 where somebody holds it. A file that was removed or replaced before its lock came guards nothing: the one that is there
+// now is tried instead.
+int lockAt(const std::string & path) {
+    for (int attempt = 0; attempt < MAX_REPLACEMENTS; attempt++) {
+        Descriptor  file{openLockFile(path)};
+        struct stat facts;
+        if (fstat(file.value, &facts) != 0 || !S_ISREG(facts.st_mode)) {
+            throw Failure("WRITE_FAILED", "Expected a regular file to lock at \"" + path + "\"");
+        }
+        if (isRemote(file.value)) {
+            throw unsupported(path, "it is on another machine");
+        }
+        if (!lock(file.value, path)) {
+            return -1;
+        }
+        if (isStillAt(file.value, path)) {
+            return file.take();
+        }
+    }
+    return -1;
+}
+
+#endif
+
+}  // namespace
+
+std::shared_ptr<LockedFile> LockedFile::tryLock(const std::string & path) {
+#ifdef _WIN32
+    const HANDLE file = lockAt(path);
+    return file ? std::shared_ptr<LockedFile>(new LockedFile((intptr_t) file)) : nullptr;
+#else
+    const int fd = lockAt(path);
+    return fd >= 0 ? std::shared_ptr<LockedFile>(new LockedFile(fd)) : nullptr;
+#endif
+}
+
+LockedFile::~LockedFile() {
+#ifdef _WIN32
+    OVERLAPPED whole{};
+    UnlockFileEx((HANDLE) handle_, 0, MAXDWORD, MAXDWORD, &whole);
+    CloseHandle((HANDLE) handle_);
+#else
+    // Before the descriptor goes: a child between its fork and its exec has it too, and would keep the lock until then.
+    flock((int) handle_, LOCK_UN);
+    ::close((int) handle_);
+#endif
+}
+
+// --- JavaScript ------------------------------------------------------------------------------------------------------
+
+FileLock::FileLock(const Napi::CallbackInfo & info) : Napi::ObjectWrap<FileLock>(info) {
+    Napi::Env env = info.Env();
+    if (!info[0].IsExternal()) {
+        throw Napi::Error(env, errorFrom(env, Failure("INVALID_ARGUMENT", "File locks are made by FileLock.tryAcquire()")));
+    }
+    info.This().As<Napi::Object>().TypeTag(&TAG);
+    file_ = *info[0].As<Napi::External<std::shared_ptr<LockedFile>>>().Data();
+}
+
+Napi::Value FileLock::tryAcquire(const Napi::CallbackInfo & info) {
+    Napi::Env env = info.Env();
+    return guard::call(env, [&]() -> Napi::Value {
+        const std::string path = guard::path(info[0], "path");
+        // The reader: nothing there waits for a sync.
+        return runOn<std::shared_ptr<LockedFile>>(
+            env, fileReader(), [path] { return LockedFile::tryLock(path); },
+            [](Napi::Env env, std::shared_ptr<LockedFile> & file) -> Napi::Value {
+                if (!file) {
+                    return env.Null();
+                }
+                Napi::Value lock = Environment::of(env).lockClass.New({Napi::External<std::shared_ptr<LockedFile>>::New(env, &file)});
+                file.reset();  // the job may live on for a moment: the lock is the object's alone
+                return lock;
+            });
+    });
+}
+
+Napi::Value FileLock::release(const Napi::CallbackInfo & info) {
+    file_.reset();
+    return info.Env().Undefined();
+}
+
+Napi::Value FileLock::held(const Napi::CallbackInfo & info) { return Napi::Boolean::New(info.Env(), file_ != nullptr); }
+
+void FileLock::define(Napi::Env env, Napi::Object exports) {
+    Napi::Function type = DefineClass(env, "FileLock",
+                                      {StaticMethod<&FileLock::tryAcquire>("tryAcquire"), InstanceMethod<&FileLock::release>("release"),
+                                       InstanceMethod<&FileLock::held>("held")});
+    Environment::of(env).lockClass = Napi::Persistent(type);
+    exports.Set("FileLock", type);
+}
