@@ -11,7 +11,8 @@ import {
 import { Engine } from './engine/engine.js';
 import { HeadstartError } from './errors.js';
 import { fingerprintModel } from './model/fingerprint.js';
-import { resolveModelSource } from './model/source.js';
+import type { OnModelProgress } from './model/progress.js';
+import { resolveModel } from './model/resolve.js';
 import { throwIfAborted } from './native/addon.js';
 import { type Logger, setNativeLogger } from './native/log.js';
 import { Model } from './native/model.js';
@@ -32,8 +33,8 @@ export interface AgentOptions {
    * initialised last in this thread. @default none: quiet
    */
   logger?: Logger;
-  /** The model's load, 0 to 1. */
-  onProgress?: (fraction: number) => void;
+  /** The model's way here: download, verification, load. */
+  onProgress?: OnModelProgress;
   /** Aborts the start; what was opened is closed again. */
   signal?: AbortSignal;
 }
@@ -91,7 +92,7 @@ export class AgentServer {
    * Loads the model, makes its context and opens the template cache.
    *
    * @throws HeadstartError `CONFIG_INVALID`, `ADDON_NOT_FOUND`, `MODEL_NOT_FOUND`, `MODEL_INVALID`, `UNSUPPORTED_MODEL`,
-   *   `CONTEXT_FAILED`, `OUT_OF_MEMORY`, `ABORTED`.
+   *   `CONTEXT_FAILED`, `OUT_OF_MEMORY`, `ABORTED`, and what {@link resolveModel} throws.
    */
   static async initialize(options: AgentOptions): Promise<AgentServer> {
     checkOptions(options, AGENT_CHECKS, 'the options');
@@ -100,7 +101,14 @@ export class AgentServer {
     if (options.logger !== undefined) {
       setNativeLogger(options.logger, { level: config.debug ? 'info' : 'warn' });
     }
-    const path = await resolveModelSource(config.source);
+    const { path } = await resolveModel(config.source, {
+      directory: config.modelsDir,
+      retryConfig: config.retryConfig,
+      generationConfig: config.useHfParams,
+      onProgress: options.onProgress,
+      logger: options.logger,
+      signal: options.signal,
+    });
     const [model, fingerprint] = await loadModel(path, config, options);
     try {
       const { engine, sizes } = await makeEngine(model, config);
@@ -215,7 +223,7 @@ async function loadModel(path: string, config: ResolvedModelConfig, options: Age
     gpuLayers: config.nGpuLayers,
     useMmap: config.useMmap,
     useMlock: config.useMlock,
-    ...(options.onProgress && { onProgress: options.onProgress }),
+    onProgress: (fraction) => options.onProgress?.({ phase: 'load', fraction }),
     ...(options.signal && { signal: options.signal }),
   });
   try {

@@ -1,6 +1,8 @@
 // A model's options: their types, their defaults, and the one place where they are checked.
 import { availableParallelism } from 'node:os';
 import { HeadstartError } from './errors.js';
+import { type RetryConfig, resolveRetryConfig } from './model/retry.js';
+import { type ModelSource, type ModelSourceInput, parseModelSource } from './model/source.js';
 import { boolean, type Check, checkOptions, integer, oneOf, text } from './options.js';
 
 /** How the KV cache is laid out. */
@@ -11,8 +13,20 @@ export type KvLayout =
   | 'split';
 
 export interface ModelConfig {
-  /** Where the model comes from: a GGUF file's path, or a source. */
-  source: string | { type: 'local'; path: string };
+  /**
+   * Where the model comes from: a GGUF file's path or a folder, `hf:owner/name:QUANTISATION`, an address, or a
+   * {@link ModelSource}.
+   */
+  source: ModelSourceInput;
+  /** Where downloaded models are kept. @default `llama-headstart/models` in the user's cache directory */
+  modelsDir?: string;
+  /** How downloads that fail in passing are tried again. @default 3 times, after 1, 2 and 4 seconds */
+  retryConfig?: RetryConfig;
+  /**
+   * Sample as the model's makers recommend, where a request does not say: by the repository's `generation_config.json`, or
+   * the one beside a local model, and by the GGUF file's own metadata. @default false
+   */
+  useHfParams?: boolean;
   /** The template cache's directory. `null` keeps templates in this process only. @default '.cache/templates' */
   cacheDir?: string | null;
   /** Most tokens in one decode. @default 512 */
@@ -57,12 +71,15 @@ export interface ModelConfig {
 
 type CacheTypeName = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q5_1' | 'q5_0' | 'q4_1' | 'q4_0' | 'iq4_nl';
 
+/** Options that have another form once they are resolved. */
+type Changed = 'source' | 'retryConfig';
+/** Options that the model itself decides where they are not given. */
+type Open = 'modelsDir' | 'contextSize' | 'kvCells' | 'chatTemplate' | 'minFreeDiskBytes';
+
 /** A model's configuration with every default in place, but for what the model itself decides. */
 export type ResolvedModelConfig = Readonly<
-  Required<Omit<ModelConfig, 'source' | 'contextSize' | 'kvCells' | 'chatTemplate' | 'minFreeDiskBytes'>> &
-    Pick<ModelConfig, 'contextSize' | 'kvCells' | 'chatTemplate' | 'minFreeDiskBytes'> & {
-      source: { type: 'local'; path: string };
-    }
+  Required<Omit<ModelConfig, Changed | Open>> &
+    Pick<ModelConfig, Open> & { source: ModelSource; retryConfig: Required<RetryConfig> }
 >;
 
 /** Sizes of the context, once the model is known. */
@@ -79,7 +96,10 @@ const MAX_SEQUENCES = 256;
 const cacheType = oneOf('f32', 'f16', 'bf16', 'q8_0', 'q5_1', 'q5_0', 'q4_1', 'q4_0', 'iq4_nl');
 
 const MODEL_CHECKS: Record<keyof ModelConfig, Check> = {
-  source: (value) => (isSource(value) ? undefined : 'a path, or { type: "local", path }'),
+  source: () => undefined, // parseModelSource checks it
+  modelsDir: text,
+  retryConfig: (value) => (typeof value === 'object' && value !== null ? undefined : 'an object'),
+  useHfParams: boolean,
   cacheDir: (value) => (value === null ? undefined : text(value) && 'a path or null'),
   batchSize: integer(1, 2 ** 20),
   nSeqMax: integer(1, MAX_SEQUENCES),
@@ -106,7 +126,7 @@ const MODEL_CHECKS: Record<keyof ModelConfig, Check> = {
 export function resolveModelConfig(config: ModelConfig): ResolvedModelConfig {
   checkOptions(config, MODEL_CHECKS, '`model`');
   if (config.source === undefined) {
-    throw new HeadstartError('CONFIG_INVALID', 'Expected `source` in `model`: the path of a GGUF file');
+    throw new HeadstartError('CONFIG_INVALID', 'Expected `source` in `model`: a path, "hf:owner/name", or an address');
   }
   const given = Object.fromEntries(
     Object.entries(config).filter(([, value]) => value !== undefined),
@@ -129,10 +149,12 @@ export function resolveModelConfig(config: ModelConfig): ResolvedModelConfig {
     useMmap: true,
     useMlock: false,
     maxMemoryBytes: 256 * 1024 ** 2,
+    useHfParams: false,
     debug: false,
     ...given,
     maxResidentTemplates: kvLayout === 'split' ? 0 : (given.maxResidentTemplates ?? 4),
-    source: typeof given.source === 'string' ? { type: 'local' as const, path: given.source } : given.source,
+    source: parseModelSource(given.source, '`source` in `model`'),
+    retryConfig: resolveRetryConfig(given.retryConfig),
   });
 }
 
@@ -186,14 +208,4 @@ export function resolveContextSizes(config: ResolvedModelConfig, trainContextSiz
     );
   }
   return { contextSize, kvCells, maxSequences, residentSequences };
-}
-
-function isSource(value: unknown): boolean {
-  if (typeof value === 'string') {
-    return value !== '';
-  }
-  const source = value as { type?: unknown; path?: unknown } | null;
-  return (
-    typeof source === 'object' && source?.type === 'local' && typeof source.path === 'string' && source.path !== ''
-  );
 }

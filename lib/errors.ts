@@ -20,6 +20,12 @@ export type ErrorCode =
   | 'TEXT_UNBREAKABLE'
   | 'LORA_NOT_FOUND'
   | 'LORA_INVALID'
+  // downloads
+  | 'DOWNLOAD_FAILED'
+  | 'DOWNLOAD_CORRUPT'
+  | 'UNAUTHORIZED'
+  // servers of the Model Context Protocol
+  | 'MCP_FAILED'
   // samplers, grammars, schemas and replies
   | 'GRAMMAR_INVALID'
   | 'GRAMMAR_DEAD_END'

@@ -10,8 +10,18 @@ export { type StartOptions, TemplateCache, type TemplateCacheOptions } from './c
 export type { KvLayout, ModelConfig } from './config.js';
 export { type Decoded, type DecodeRequest, Engine, type EngineOptions, type PrefillOptions } from './engine/engine.js';
 export { type ErrorCode, HeadstartError } from './errors.js';
+export { modelsDirectory } from './model/directory.js';
 export { fingerprintModel } from './model/fingerprint.js';
-export type { LocalModelSource, ModelSource } from './model/source.js';
+export type { ModelProgress, OnModelProgress } from './model/progress.js';
+export { type ResolvedModel, type ResolveModelOptions, resolveModel } from './model/resolve.js';
+export type { RetryConfig } from './model/retry.js';
+export type {
+  HuggingFaceModelSource,
+  LocalModelSource,
+  ModelSource,
+  ModelSourceInput,
+  UrlModelSource,
+} from './model/source.js';
 export type { Logger, LogLevel } from './native/log.js';
 export type { FinishReason, Reply, SendOptions, StreamPart, Usage } from './session/parts.js';
 export { Session } from './session/session.js';

@@ -1,6 +1,13 @@
 // What tests do in a process of its own: `node child.js TASK INPUT`, both JSON but for the name. See processes.ts.
 import { argv, stdout } from 'node:process';
-import { type AgentOptions, AgentServer, type SessionOptions } from 'llama-headstart';
+import {
+  type AgentOptions,
+  AgentServer,
+  type ModelSourceInput,
+  type ResolveModelOptions,
+  resolveModel,
+  type SessionOptions,
+} from 'llama-headstart';
 import { Lab, type LabOptions } from './lab.js';
 
 /** One session: its start, its replies to `messages`, the cache's statistics before and after. */
@@ -35,7 +42,12 @@ async function continuation(input: { options: LabOptions; template: number[]; me
   return { report, tokens, logits: logits.map((row) => [...row]) };
 }
 
-const tasks = { agent, continuation };
+/** A model fetched. */
+function resolve(input: { source: ModelSourceInput; options: ResolveModelOptions }) {
+  return resolveModel(input.source, input.options);
+}
+
+const tasks = { agent, continuation, resolve };
 
 export type Tasks = typeof tasks;
 

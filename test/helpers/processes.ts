@@ -15,11 +15,13 @@ let compiled: Promise<unknown> | undefined;
 
 /**
  * @param name a task of child.ts
+ * @param options.signal kills the process
  * @returns what the task returned, through JSON
  */
 export async function inOtherProcess<Name extends keyof Tasks>(
   name: Name,
   input: Parameters<Tasks[Name]>[0],
+  options: { signal?: AbortSignal } = {},
 ): Promise<Awaited<ReturnType<Tasks[Name]>>> {
   requireFreshDist();
   compiled ??= Promise.all(['child', 'lab'].map(compile));
@@ -27,7 +29,7 @@ export async function inOtherProcess<Name extends keyof Tasks>(
   const { stdout } = await promisify(execFile)(
     process.execPath,
     [join(directory, 'child.js'), name, JSON.stringify(input)],
-    { maxBuffer: 64 * 1024 ** 2 },
+    { maxBuffer: 64 * 1024 ** 2, killSignal: 'SIGKILL', ...options },
   );
   return JSON.parse(stdout);
 }

@@ -334,7 +334,7 @@ describe('starting an agent', () => {
 
   it('reports the progress of its load, up to 1', async () => {
     const fractions: number[] = [];
-    const agent = await startAgent({ onProgress: (fraction) => fractions.push(fraction) });
+    const agent = await startAgent({ onProgress: ({ fraction }) => fractions.push(fraction) });
     expect(fractions.at(-1)).toBe(1);
     expect(agent.contextSize).toBe(1024);
     expect(SYSTEM_PROMPT.length).toBeGreaterThan(0);

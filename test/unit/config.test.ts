@@ -6,7 +6,10 @@ const SOURCE = 'model.gguf';
 
 /** Values that no caller may pass, for each option; `undefined` is as good as absent, and so not among them. */
 const WRONG: Record<keyof ModelConfig, unknown[]> = {
-  source: ['', 7, null, {}, { type: 'local' }, { type: 'local', path: '' }, { type: 'elsewhere', path: 'a' }, []],
+  source: ['', 7, null, {}, { type: 'elsewhere', path: 'a' }, []],
+  modelsDir: ['', 7, null, {}],
+  retryConfig: [7, 'often', null, true],
+  useHfParams: ['yes', 1, null],
   cacheDir: ['', 7, false, {}],
   batchSize: [0, -1, 1.5, '512', Number.NaN, Number.POSITIVE_INFINITY, 2 ** 21, null],
   nSeqMax: [0, 257, 1.5, '4', null],

@@ -1,0 +1,98 @@
+// Which files of a folder or repository are the model that is meant.
+import { HeadstartError } from '../errors.js';
+import { nearestName } from '../options.js';
+import { shardPaths } from './fingerprint.js';
+
+const DEFAULT_QUANTISATION = 'Q4_K_M';
+const MAX_NAMES = 20;
+
+export interface ModelWish {
+  filename?: string | undefined;
+  quantisation?: string | undefined;
+  folder?: string | undefined;
+}
+
+/**
+ * The paths of the model's files, of a split model all parts in order.
+ *
+ * @param paths all that there are, with forward slashes
+ * @param where what a message calls the folder or repository
+ * @throws HeadstartError `MODEL_NOT_FOUND`, with what there is instead.
+ */
+export function chooseModel(paths: readonly string[], wish: ModelWish, where: string): string[] {
+  const all = wish.folder === undefined ? paths : paths.filter((path) => path.startsWith(`${wish.folder}/`));
+  const chosen = wish.filename === undefined ? byQuantisation(all, wish, where) : byName(all, wish, where);
+  const parts = shardPaths(chosen);
+  const missing = parts.filter((part) => !paths.includes(part));
+  if (missing.length > 0) {
+    throw new HeadstartError(
+      'MODEL_NOT_FOUND',
+      `Expected all ${parts.length} parts of the split model in ${where}, without ${list(missing)}`,
+    );
+  }
+  return parts;
+}
+
+function byName(paths: readonly string[], { filename = '', folder }: ModelWish, where: string): string {
+  const found = [filename, `${folder}/${filename}`].find((path) => paths.includes(path));
+  if (found !== undefined) {
+    return found;
+  }
+  const models = paths.filter((path) => path.endsWith('.gguf'));
+  const nearest = nearestName(filename, models);
+  throw new HeadstartError(
+    'MODEL_NOT_FOUND',
+    `Expected "${filename}" in ${where}${nearest ? `: did you mean "${nearest}"?` : `, found ${list(models)}`}`,
+  );
+}
+
+function byQuantisation(paths: readonly string[], { quantisation }: ModelWish, where: string): string {
+  const models = distinctModels(paths);
+  if (models.length === 1 && quantisation === undefined) {
+    return models[0] as string;
+  }
+  const wanted = quantisation ?? DEFAULT_QUANTISATION;
+  const matching = models.filter((path) => hasQuantisation(path, wanted));
+  if (matching.length === 1) {
+    return matching[0] as string;
+  }
+  if (matching.length === 0) {
+    const expected =
+      quantisation === undefined
+        ? 'one GGUF file, or one with Q4_K_M in its name,'
+        : `a GGUF file with "${quantisation}" in its name`;
+    throw new HeadstartError('MODEL_NOT_FOUND', `Expected ${expected} in ${where}, found ${list(models)}`);
+  }
+  throw new HeadstartError(
+    'MODEL_NOT_FOUND',
+    `Expected one model with "${wanted}" in its name in ${where}, found ${list(matching)}: name one with \`filename\``,
+  );
+}
+
+/** First parts stand for split models; projectors and importance matrices are no models. */
+function distinctModels(paths: readonly string[]): string[] {
+  return paths.filter(
+    (path) => path.endsWith('.gguf') && shardPaths(path)[0] === path && !/(^|[-._/])(mmproj|imatrix)\b/i.test(path),
+  );
+}
+
+/** As a word of its own: Q4_K is not Q4_K_M. */
+function hasQuantisation(path: string, quantisation: string): boolean {
+  const name = path.slice(path.lastIndexOf('/') + 1).toLowerCase();
+  const wanted = quantisation.toLowerCase();
+  const isWord = (character: string | undefined) => character !== undefined && /[a-z0-9_]/.test(character);
+  for (let at = name.indexOf(wanted); at !== -1; at = name.indexOf(wanted, at + 1)) {
+    if (!isWord(name[at - 1]) && !isWord(name[at + wanted.length])) {
+      return true;
+    }
+  }
+  return false;
+}
+
+function list(paths: readonly string[]): string {
+  if (paths.length === 0) {
+    return 'none';
+  }
+  const shown = paths.slice(0, MAX_NAMES).map((path) => `"${path}"`);
+  return shown.join(', ') + (paths.length > MAX_NAMES ? ` and ${paths.length - MAX_NAMES} more` : '');
+}

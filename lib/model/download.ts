@@ -1,0 +1,271 @@
+// Brings one file to this machine: one process at a time, resumed where it stopped, verified, landed by rename.
+import { createHash, type Hash } from 'node:crypto';
+import { mkdir, stat, statfs, unlink } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { HeadstartError } from '../errors.js';
+import { throwIfAborted } from '../native/addon.js';
+import { FileLock } from '../native/file-lock.js';
+import { Partial } from './partial.js';
+import type { ByteProgress } from './progress.js';
+import { type HttpAnswer, request, throwForStatus, withoutQuery } from './request.js';
+import { type RetryConfig, TransientError, withRetries } from './retry.js';
+
+const LOCK_POLL_MS = 200;
+
+/** A file to be had, and what is known of it before. */
+export interface RemoteFile {
+  url: string;
+  /** Where it lands. */
+  path: string;
+  /** Sent to the address's own origin only. */
+  secrets?: Readonly<Record<string, string>> | undefined;
+  size?: number | undefined;
+  sha256?: string | undefined;
+  /** Of a file that git holds itself: SHA-1 over `blob <size>\0` and its content. */
+  gitOid?: string | undefined;
+  /** What its first bytes have to be. */
+  magic?: string;
+}
+
+export interface DownloadOptions {
+  retry: Readonly<Required<RetryConfig>>;
+  progress: ByteProgress;
+  signal?: AbortSignal | undefined;
+  /** Tries that failed, and what was done about it. */
+  log: (message: string) => void;
+}
+
+/**
+ * Makes sure that the file is at its path, complete and verified.
+ *
+ * @throws HeadstartError `DOWNLOAD_FAILED`, `DOWNLOAD_CORRUPT`, `MODEL_NOT_FOUND`, `UNAUTHORIZED`, `DISK_FULL`,
+ *   `WRITE_FAILED`, `ABORTED`. What was received stays beside it, for the next time.
+ */
+export async function downloadFile(file: RemoteFile, options: DownloadOptions): Promise<void> {
+  throwIfAborted(options.signal);
+  if (await isComplete(file)) {
+    return;
+  }
+  try {
+    await mkdir(dirname(file.path), { recursive: true });
+  } catch (error) {
+    throw diskError(error, file.path);
+  }
+  const lock = await acquire(file, options);
+  if (lock === 'done') {
+    return;
+  }
+  try {
+    if (!(await isComplete(file))) {
+      await downloadLocked(file, options, lock === 'unsupported' ? `.${process.pid}.part` : '.part');
+    }
+  } finally {
+    if (lock !== 'unsupported') {
+      await unlink(lock.path).catch(() => undefined); // allowed to the owner, as the last thing
+      lock.release();
+    }
+  }
+}
+
+async function downloadLocked(file: RemoteFile, options: DownloadOptions, suffix: string): Promise<void> {
+  const partial = await Partial.open(file.path + suffix, newHash(file)).catch((error: unknown) => {
+    throw diskError(error, file.path);
+  });
+  let finished = false;
+  let furthest = 0;
+  try {
+    await withRetries(
+      options.retry,
+      async () => {
+        await receive(file, partial, options).finally(() => {
+          furthest = Math.max(furthest, partial.size);
+        });
+        await verify(file, partial);
+      },
+      {
+        signal: options.signal,
+        progress: () => furthest,
+        onRetry: options.log,
+      },
+    );
+    await partial.land(file.path);
+    finished = true;
+  } catch (error) {
+    throw diskError(error, file.path);
+  } finally {
+    await partial.close({ keep: !finished });
+  }
+}
+
+/** One try: what is missing, appended to what is there. */
+async function receive(file: RemoteFile, partial: Partial, options: DownloadOptions): Promise<void> {
+  const { progress, signal, retry } = options;
+  const name = basename(file.path);
+  const report = (phase: 'verify' | 'download') =>
+    progress.report(phase, name, partial.size, file.size ?? partial.total);
+  await partial.restore({
+    trusted: file.sha256 !== undefined || file.gitOid !== undefined,
+    signal,
+    onHashed: (bytes) => progress.report('verify', name, bytes, partial.size),
+  });
+  if (file.size !== undefined && partial.size >= file.size) {
+    if (partial.size === file.size) {
+      return;
+    }
+    await partial.restart();
+  }
+  const headers: Record<string, string> = { 'accept-encoding': 'identity', ...partial.rangeHeaders() };
+  const answer = await request({
+    url: file.url,
+    headers,
+    secrets: file.secrets,
+    stallTimeoutMs: retry.stallTimeoutMs,
+    signal,
+  });
+  try {
+    if (await settle(answer, partial, file)) {
+      return;
+    }
+    await requireSpace(file, partial);
+    for await (const piece of answer.body()) {
+      await partial.append(piece);
+      if (partial.total !== undefined && partial.size > partial.total) {
+        break;
+      }
+      report('download');
+    }
+  } finally {
+    await answer.cancel();
+  }
+  await requireAll(file, partial);
+}
+
+/** Makes the partial file end where the answer's body begins. @returns whether nothing is missing */
+async function settle(answer: HttpAnswer, partial: Partial, file: RemoteFile): Promise<boolean> {
+  const { response } = answer;
+  if (response.status === 206) {
+    if (!partial.continuesWith(response)) {
+      await partial.restart();
+      throw new TransientError(`${withoutQuery(file.url)} changed since the download began`);
+    }
+    return false;
+  }
+  if (response.status === 416) {
+    const complete = /^bytes \*\/(\d+)$/.exec(response.headers.get('content-range') ?? '')?.[1];
+    if (partial.size > 0 && Number(complete) === partial.size) {
+      return true;
+    }
+    await partial.restart();
+    throw new TransientError(`${withoutQuery(file.url)} has no bytes behind those received before`);
+  }
+  throwForStatus(answer, withoutQuery(file.url));
+  await partial.restart(response);
+  if (file.size !== undefined && partial.total !== undefined && partial.total !== file.size) {
+    throw new TransientError(`Expected ${file.size} bytes from ${withoutQuery(file.url)}, it offers ${partial.total}`, {
+      code: 'DOWNLOAD_CORRUPT',
+    });
+  }
+  return false;
+}
+
+async function requireAll(file: RemoteFile, partial: Partial): Promise<void> {
+  const expected = file.size ?? partial.total;
+  if (expected === undefined || partial.size === expected) {
+    return;
+  }
+  const message = `Expected ${expected} bytes from ${withoutQuery(file.url)}, got ${partial.size}`;
+  if (partial.size < expected) {
+    throw new TransientError(message);
+  }
+  await partial.restart();
+  throw new TransientError(message, { code: 'DOWNLOAD_CORRUPT' });
+}
+
+async function verify(file: RemoteFile, partial: Partial): Promise<void> {
+  const expected = file.sha256?.toLowerCase() ?? file.gitOid;
+  const found = partial.digest();
+  const magic = file.magic === undefined ? undefined : await partial.firstBytes(file.magic.length);
+  if (expected !== undefined && found !== expected) {
+    await partial.restart();
+    const kind = file.sha256 === undefined ? 'git object id' : 'SHA-256';
+    throw new TransientError(`Expected ${kind} ${expected} of ${basename(file.path)}, got ${found}`, {
+      code: 'DOWNLOAD_CORRUPT',
+    });
+  }
+  if (magic !== file.magic) {
+    await partial.restart();
+    throw new HeadstartError(
+      'DOWNLOAD_CORRUPT',
+      `Expected a GGUF file from ${withoutQuery(file.url)}, but it begins with ${JSON.stringify(magic)}: is the address that of a web page?`,
+    );
+  }
+}
+
+async function acquire(file: RemoteFile, options: DownloadOptions): Promise<FileLock | 'unsupported' | 'done'> {
+  const name = basename(file.path);
+  for (let polls = 0; ; polls++) {
+    throwIfAborted(options.signal);
+    try {
+      const lock = await FileLock.tryAcquire(`${file.path}.lock`);
+      if (lock !== null) {
+        return lock;
+      }
+    } catch (error) {
+      if (HeadstartError.isInstance(error, 'LOCK_UNSUPPORTED')) {
+        return 'unsupported';
+      }
+      throw error;
+    }
+    if (polls === 0) {
+      options.log(`Another process downloads ${name}: waiting for it`);
+    }
+    const part = await stat(`${file.path}.part`).catch(() => undefined);
+    options.progress.report('wait', name, part?.size ?? 0, file.size);
+    await sleep(LOCK_POLL_MS, undefined, { ...(options.signal && { signal: options.signal }) }).catch(() => undefined);
+    if (await isComplete(file)) {
+      return 'done';
+    }
+  }
+}
+
+/** Only verified files get their name, so that the size tells enough. */
+async function isComplete(file: RemoteFile): Promise<boolean> {
+  const facts = await stat(file.path).catch(() => undefined);
+  return facts?.isFile() === true && (file.size === undefined || facts.size === file.size);
+}
+
+async function requireSpace(file: RemoteFile, partial: Partial): Promise<void> {
+  const total = file.size ?? partial.total;
+  const disk = await statfs(dirname(file.path)).catch(() => undefined);
+  if (total === undefined || disk === undefined) {
+    return;
+  }
+  const free = disk.bavail * disk.bsize;
+  if (free < total - partial.size) {
+    throw new HeadstartError(
+      'DISK_FULL',
+      `Expected ${total - partial.size} free bytes in "${dirname(file.path)}" for ${basename(file.path)}, there are ${free}`,
+    );
+  }
+}
+
+function newHash(file: RemoteFile): () => Hash {
+  return () => {
+    if (file.sha256 === undefined && file.gitOid !== undefined) {
+      return createHash('sha1').update(`blob ${file.size}\0`);
+    }
+    return createHash('sha256');
+  };
+}
+
+function diskError(error: unknown, path: string): unknown {
+  const { code, message } = error as NodeJS.ErrnoException;
+  if (error instanceof HeadstartError || typeof code !== 'string') {
+    return error;
+  }
+  const full = code === 'ENOSPC' || code === 'EDQUOT';
+  return new HeadstartError(full ? 'DISK_FULL' : 'WRITE_FAILED', `Could not write "${path}": ${message}`, {
+    cause: error,
+  });
+}

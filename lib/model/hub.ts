@@ -1,0 +1,151 @@
+// The Hugging Face Hub's API, as much of it as a model needs: what a revision holds, and where its files are.
+import { readFile } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { HeadstartError } from '../errors.js';
+import { type HttpAnswer, readSmall, request, throwForStatus } from './request.js';
+import { TransientError } from './retry.js';
+import type { HuggingFaceModelSource } from './source.js';
+
+const DEFAULT_ENDPOINT = 'https://huggingface.co';
+const MAX_LISTING_BYTES = 32 * 1024 ** 2;
+const MAX_PAGES = 1000;
+
+/** A file of a repository. */
+export interface HubFile {
+  /** In the repository. */
+  path: string;
+  size: number;
+  /** Of large files. */
+  sha256?: string;
+  /** Of files that git holds itself: SHA-1 over `blob <size>\0` and the content. */
+  gitOid?: string;
+}
+
+/** What a revision of a repository held when it was asked for. */
+export interface HubListing {
+  endpoint: string;
+  commit: string;
+  files: HubFile[];
+  /** Repositories that this one was made from, by its own account. */
+  baseModels: string[];
+}
+
+export interface HubAccess {
+  endpoint: string;
+  /** The Authorization header, where there is a token. */
+  secrets: Readonly<Record<string, string>>;
+}
+
+/** A server's address and the token for it: from the source, else the environment, else the user's token file. */
+export async function hubAccess({ endpoint, token }: HuggingFaceModelSource): Promise<HubAccess> {
+  const { HF_ENDPOINT, HF_TOKEN } = process.env;
+  const found = token === undefined ? HF_TOKEN || (await savedToken()) : token;
+  return {
+    endpoint: (endpoint ?? (HF_ENDPOINT || DEFAULT_ENDPOINT)).replace(/\/+$/, ''),
+    secrets: found ? { authorization: `Bearer ${found.trim()}` } : {},
+  };
+}
+
+/** Whether the user forbids the network (HF_HUB_OFFLINE). */
+export function isOffline(): boolean {
+  return /^(1|on|yes|true)$/i.test(process.env.HF_HUB_OFFLINE ?? '');
+}
+
+/** Where a file's content is. */
+export function fileUrl(endpoint: string, repo: string, revision: string, path: string): string {
+  return `${endpoint}/${repo}/resolve/${encodeURIComponent(revision)}/${path.split('/').map(encodeURIComponent).join('/')}`;
+}
+
+/**
+ * @throws TransientError; HeadstartError `MODEL_NOT_FOUND`, `UNAUTHORIZED`, `DOWNLOAD_FAILED`, `ABORTED`.
+ */
+export async function listRevision(
+  access: HubAccess,
+  { repo, revision = 'main' }: HuggingFaceModelSource,
+  options: { stallTimeoutMs: number; signal?: AbortSignal | undefined },
+): Promise<HubListing> {
+  const get = (url: string) =>
+    getJson({ url, secrets: access.secrets, ...options }, `${repo} (revision "${revision}")`);
+  const api = `${access.endpoint}/api/models/${repo}`;
+  const { body } = await get(`${api}/revision/${encodeURIComponent(revision)}`);
+  const { sha, cardData } = body as { sha?: unknown; cardData?: { base_model?: unknown } };
+  if (typeof sha !== 'string' || !/^[0-9a-f]{40,64}$/.test(sha)) {
+    throw new HeadstartError(
+      'DOWNLOAD_FAILED',
+      `Expected ${access.endpoint} to name the commit of ${repo}: is it a Hub?`,
+    );
+  }
+  const files: HubFile[] = [];
+  let page: string | undefined = `${api}/tree/${sha}?recursive=true`;
+  for (let count = 0; page !== undefined && count < MAX_PAGES; count++) {
+    const { body: entries, next } = await get(page);
+    files.push(...parseTree(entries, repo));
+    page = next;
+  }
+  const baseModels = [cardData?.base_model].flat().filter((each): each is string => typeof each === 'string');
+  return { endpoint: access.endpoint, commit: sha, files, baseModels };
+}
+
+/** The token that `hf auth login` saved. */
+async function savedToken(): Promise<string | undefined> {
+  const { HF_TOKEN_PATH, HF_HOME, XDG_CACHE_HOME } = process.env;
+  const home = HF_HOME || join(XDG_CACHE_HOME || join(homedir(), '.cache'), 'huggingface');
+  const token = await readFile(HF_TOKEN_PATH || join(home, 'token'), 'utf8').catch(() => '');
+  return token.trim() || undefined;
+}
+
+async function getJson(
+  options: Parameters<typeof request>[0],
+  what: string,
+): Promise<{ body: unknown; next: string | undefined }> {
+  const answer = await request(options);
+  try {
+    throwForStatus(answer, what);
+    const text = (await readSmall(answer, MAX_LISTING_BYTES)).toString('utf8');
+    return { body: JSON.parse(text), next: nextPage(answer, options.url) };
+  } catch (error) {
+    if (error instanceof SyntaxError) {
+      throw new TransientError(`Expected JSON from ${options.url}: ${error.message}`, { cause: error });
+    }
+    throw error;
+  } finally {
+    await answer.cancel();
+  }
+}
+
+/** RFC 8288; only on the origin that has the token already. */
+function nextPage(answer: HttpAnswer, url: string): string | undefined {
+  const target = /<([^>]+)>\s*;[^,]*\brel="?next"?/.exec(answer.response.headers.get('link') ?? '')?.[1];
+  if (target === undefined || !URL.canParse(target, url)) {
+    return undefined;
+  }
+  const next = new URL(target, url);
+  return next.origin === new URL(url).origin ? next.href : undefined;
+}
+
+interface TreeEntry {
+  type?: unknown;
+  path?: unknown;
+  size?: unknown;
+  oid?: unknown;
+  lfs?: { oid?: unknown; size?: unknown } | null;
+}
+
+function parseTree(entries: unknown, repo: string): HubFile[] {
+  if (!Array.isArray(entries)) {
+    throw new HeadstartError('DOWNLOAD_FAILED', `Expected the list of ${repo}'s files to be an array`);
+  }
+  return (entries as TreeEntry[]).flatMap(({ type, path, size, oid, lfs }) => {
+    const bytes = lfs?.size ?? size;
+    if (type !== 'file' || typeof path !== 'string' || !Number.isSafeInteger(bytes)) {
+      return [];
+    }
+    const hash = typeof lfs?.oid === 'string' ? lfs.oid.replace(/^sha256:/, '') : undefined;
+    const file: HubFile = { path, size: bytes as number };
+    if (hash !== undefined) {
+      return [{ ...file, sha256: hash }];
+    }
+    return [{ ...file, ...(typeof oid === 'string' && oid.length === 40 && { gitOid: oid }) }];
+  });
+}

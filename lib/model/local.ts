@@ -1,0 +1,54 @@
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { basename, dirname, join, resolve } from 'node:path';
+import { HeadstartError } from '../errors.js';
+import { chooseModel } from './choose.js';
+
+/**
+ * A model's file, of a split model the first, with all of its parts there.
+ *
+ * @throws HeadstartError `MODEL_NOT_FOUND`.
+ */
+export async function findLocalModel(given: string): Promise<string> {
+  const path = resolve(given.replace(/^~(?=\/|$)/, homedir()));
+  const facts = await stat(path).catch((cause: Error) => {
+    throw new HeadstartError('MODEL_NOT_FOUND', `Expected a GGUF file at "${path}": ${cause.message}`, { cause });
+  });
+  if (facts.isDirectory()) {
+    const [first = ''] = chooseModel(await namesIn(path), {}, `"${path}"`);
+    return join(path, first);
+  }
+  if (!facts.isFile()) {
+    throw new HeadstartError('MODEL_NOT_FOUND', `Expected a GGUF file at "${path}", found a device`);
+  }
+  const isPart = /-\d{5}-of-\d{5}\.gguf$/.test(path);
+  if (!isPart) {
+    return path;
+  }
+  const folder = dirname(path);
+  const [first = ''] = chooseModel(await namesIn(folder), { filename: basename(path) }, `"${folder}"`);
+  return join(folder, first);
+}
+
+/** The parsed generation_config.json beside a model, where there is one. */
+export async function generationConfigBeside(model: string): Promise<unknown> {
+  try {
+    return JSON.parse(await readFile(join(dirname(model), 'generation_config.json'), 'utf8'));
+  } catch {
+    return undefined; // not there, or of no use
+  }
+}
+
+/** Links count as what they lead to. */
+async function namesIn(folder: string): Promise<string[]> {
+  const names = await readdir(folder);
+  const isFile = await Promise.all(
+    names.map((name) =>
+      stat(join(folder, name)).then(
+        (facts) => facts.isFile(),
+        () => false,
+      ),
+    ),
+  );
+  return names.filter((_, index) => isFile[index]).sort();
+}

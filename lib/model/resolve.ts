@@ -1,0 +1,110 @@
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import { HeadstartError } from '../errors.js';
+import type { Logger } from '../native/log.js';
+import { modelsDirectory } from './directory.js';
+import { downloadFile, type RemoteFile } from './download.js';
+import { shardPaths } from './fingerprint.js';
+import { fetchHubModel } from './hub-model.js';
+import { findLocalModel, generationConfigBeside } from './local.js';
+import { ByteProgress, type OnModelProgress } from './progress.js';
+import { type RetryConfig, resolveRetryConfig } from './retry.js';
+import { type ModelSourceInput, parseModelSource, type UrlModelSource } from './source.js';
+
+export interface ResolveModelOptions {
+  /** Where downloads are kept. @default {@link modelsDirectory} */
+  directory?: string | undefined;
+  retryConfig?: RetryConfig | undefined;
+  /** Also get the repository's `generation_config.json`. @default false */
+  generationConfig?: boolean | undefined;
+  onProgress?: OnModelProgress | undefined;
+  logger?: Logger | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** A model that is on this machine. */
+export interface ResolvedModel {
+  /** Of a split model the first file. */
+  path: string;
+  /** The parsed `generation_config.json`, where it was asked for and there is one. */
+  generationConfig: unknown;
+}
+
+/** What the sources share. */
+export interface Fetching {
+  directory: string;
+  retry: Readonly<Required<RetryConfig>>;
+  generationConfig: boolean;
+  onProgress: OnModelProgress | undefined;
+  log: Logger;
+  signal: AbortSignal | undefined;
+}
+
+/**
+ * Brings a model, or a LoRA adapter, to this machine, unless it is there already. Downloads resume where they stopped, are
+ * done once for all processes, are verified, and get their name only then.
+ *
+ * @throws HeadstartError `CONFIG_INVALID`, `MODEL_NOT_FOUND`, `UNAUTHORIZED`, `DOWNLOAD_FAILED`, `DOWNLOAD_CORRUPT`,
+ *   `DISK_FULL`, `WRITE_FAILED`, `ABORTED`.
+ */
+export async function resolveModel(input: ModelSourceInput, options: ResolveModelOptions = {}): Promise<ResolvedModel> {
+  const source = parseModelSource(input);
+  const fetching: Fetching = {
+    directory: options.directory ?? modelsDirectory(),
+    retry: resolveRetryConfig(options.retryConfig),
+    generationConfig: options.generationConfig ?? false,
+    onProgress: options.onProgress,
+    log: options.logger ?? (() => undefined),
+    signal: options.signal,
+  };
+  const path = await pathOf(source, fetching);
+  return { path, generationConfig: fetching.generationConfig ? await generationConfigBeside(path) : undefined };
+}
+
+async function pathOf(source: ReturnType<typeof parseModelSource>, fetching: Fetching): Promise<string> {
+  switch (source.type) {
+    case 'local':
+      return findLocalModel(source.path);
+    case 'huggingface':
+      return fetchHubModel(source, fetching);
+    case 'url':
+      return fetchUrlModel(source, fetching);
+  }
+}
+
+async function fetchUrlModel(source: UrlModelSource, fetching: Fetching): Promise<string> {
+  const url = new URL(source.url);
+  const place = createHash('sha256')
+    .update(source.url)
+    .update(source.sha256?.toLowerCase() ?? '')
+    .digest('hex')
+    .slice(0, 16);
+  const folder = join(fetching.directory, 'url', place);
+  const names = shardPaths(
+    decodeURIComponent(url.pathname.split('/').at(-1) || 'model.gguf').replace(/[/\\:\0]/g, '_'),
+  );
+  const files = names.map((name): RemoteFile => {
+    const part = new URL(url);
+    part.pathname = url.pathname.replace(/[^/]*$/, encodeURIComponent(name));
+    const address = names.length === 1 ? source.url : part.href;
+    return { url: address, path: join(folder, name), secrets: source.headers, magic: 'GGUF' };
+  });
+  const [first] = files as [RemoteFile];
+  if (source.sha256 !== undefined) {
+    if (names.length > 1) {
+      throw new HeadstartError(
+        'CONFIG_INVALID',
+        'Expected no `sha256` in `source` for a split model: it is of one file',
+      );
+    }
+    first.sha256 = source.sha256;
+  }
+  const progress = new ByteProgress(
+    fetching.onProgress,
+    files.map(() => undefined),
+  );
+  for (const file of files) {
+    await downloadFile(file, { ...fetching, progress, log: (message) => fetching.log('warn', message) });
+  }
+  return first.path;
+}

@@ -1,0 +1,98 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { HeadstartError } from '../errors.js';
+import { throwIfAborted } from '../native/addon.js';
+import { type Check, checkOptions, integer } from '../options.js';
+
+/** How a download that failed in passing (connection, stall, 408, 429, 5xx, damage) is tried again. */
+export interface RetryConfig {
+  /** Tries after the first that bring nothing new; one that has received more of the file starts the count anew. @default 3 */
+  maxRetries?: number;
+  /** Wait before the first of them, ms. @default 1000 */
+  initialDelayMs?: number;
+  /** What each further wait is multiplied by. @default 2 */
+  backoffMultiplier?: number;
+  /** Longest wait, ms; a server's Retry-After is followed up to it. @default 30000 */
+  maxDelayMs?: number;
+  /** A connection that brings nothing for so long counts as failed, ms. @default 30000 */
+  stallTimeoutMs?: number;
+}
+
+const DEFAULTS: Required<RetryConfig> = {
+  maxRetries: 3,
+  initialDelayMs: 1000,
+  backoffMultiplier: 2,
+  maxDelayMs: 30_000,
+  stallTimeoutMs: 30_000,
+};
+
+const RETRY_CHECKS: Record<keyof RetryConfig, Check> = {
+  maxRetries: integer(0),
+  initialDelayMs: integer(0),
+  backoffMultiplier: (value) =>
+    typeof value === 'number' && value >= 1 && value <= 100 ? undefined : 'a number from 1 to 100',
+  maxDelayMs: integer(0),
+  stallTimeoutMs: integer(1),
+};
+
+/** @throws HeadstartError `CONFIG_INVALID`. */
+export function resolveRetryConfig(config: RetryConfig = {}): Readonly<Required<RetryConfig>> {
+  checkOptions(config, RETRY_CHECKS, '`retryConfig`');
+  const given = Object.entries(config).filter(([, value]) => value !== undefined);
+  return Object.freeze({ ...DEFAULTS, ...Object.fromEntries(given) });
+}
+
+/** A failure that another try may not have. */
+export class TransientError extends HeadstartError {
+  /** What the server asked to wait for, ms. */
+  readonly retryAfterMs: number | undefined;
+
+  constructor(
+    message: string,
+    options: { cause?: unknown; retryAfterMs?: number | undefined; code?: 'DOWNLOAD_FAILED' | 'DOWNLOAD_CORRUPT' } = {},
+  ) {
+    super(options.code ?? 'DOWNLOAD_FAILED', message, { cause: options.cause });
+    this.retryAfterMs = options.retryAfterMs;
+  }
+}
+
+export interface RetryOptions {
+  signal?: AbortSignal | undefined;
+  /** How far the work has come, ever: while that grows, tries are not counted. */
+  progress?: () => number;
+  onRetry?: (message: string) => void;
+}
+
+/** @throws HeadstartError of the last try; `ABORTED` while waiting for the next. */
+export async function withRetries<T>(
+  retry: Required<RetryConfig>,
+  attempt: () => Promise<T>,
+  { signal, progress = () => 0, onRetry }: RetryOptions = {},
+): Promise<T> {
+  let failures = 0;
+  let furthest = progress();
+  for (;;) {
+    try {
+      return await attempt();
+    } catch (error) {
+      throwIfAborted(signal);
+      if (!(error instanceof TransientError)) {
+        throw error;
+      }
+      failures = progress() > furthest ? 0 : failures;
+      furthest = Math.max(furthest, progress());
+      if (failures >= retry.maxRetries) {
+        throw error;
+      }
+      const backoff = retry.initialDelayMs * retry.backoffMultiplier ** failures;
+      const delay = Math.min(retry.maxDelayMs, Math.max(backoff, error.retryAfterMs ?? 0));
+      failures++;
+      onRetry?.(`${error.message}; trying again in ${Math.round(delay)} ms`);
+      await pause(delay, signal);
+    }
+  }
+}
+
+async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  await sleep(ms, undefined, { ...(signal && { signal }) }).catch(() => undefined);
+  throwIfAborted(signal);
+}

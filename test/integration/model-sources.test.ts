@@ -1,0 +1,492 @@
+// Real model files, served by a Hub on this machine and brought here through its faults.
+import { randomBytes } from 'node:crypto';
+import { copyFile, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import {
+  AgentServer,
+  type ModelProgress,
+  type ModelSource,
+  type ResolveModelOptions,
+  resolveModel,
+} from 'llama-headstart';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { temporaryDirectory } from '../helpers/agents.js';
+import { FakeHub, sha256 } from '../helpers/hub.js';
+import { microModel } from '../helpers/models.js';
+import { inOtherProcess } from '../helpers/processes.js';
+import { smallDisk } from '../helpers/small-disk.js';
+
+const REPO = 'makers/tiny-GGUF';
+const retryConfig = { initialDelayMs: 1, maxDelayMs: 5, stallTimeoutMs: 300 };
+
+const model = await readFile(microModel('dense'));
+const other = await readFile(microModel('dense-other'));
+
+const failsWith = (code: string, message: RegExp | string = '') =>
+  expect.objectContaining({ name: 'HeadstartError', code, message: expect.stringMatching(message) });
+
+beforeEach(async () => {
+  for (const name of ['HF_TOKEN', 'HF_ENDPOINT', 'HF_HUB_OFFLINE', 'HF_TOKEN_PATH', 'LLAMA_HEADSTART_MODELS_DIR']) {
+    vi.stubEnv(name, '');
+  }
+  vi.stubEnv('HF_HOME', '/nowhere');
+});
+afterEach(() => vi.unstubAllEnvs());
+
+/** A Hub with one repository, a directory for what is fetched, and a fetch. */
+async function place(files: Record<string, Buffer> = { 'tiny.Q8_0.gguf': model }) {
+  const hub = await FakeHub.start();
+  hub.add(REPO, files);
+  const directory = await temporaryDirectory();
+  const log: string[] = [];
+  const fetchModel = (source: Partial<ModelSource> = {}, options: ResolveModelOptions = {}) =>
+    resolveModel({ type: 'huggingface', repo: REPO, endpoint: hub.endpoint, ...source } as ModelSource, {
+      directory,
+      retryConfig,
+      logger: (_, line) => log.push(line),
+      ...options,
+    });
+  return { hub, directory, log, fetchModel };
+}
+
+/** Comparing large buffers would take vitest seconds. */
+const hashOf = async (path: string) => sha256(await readFile(path));
+
+const filesBelow = async (directory: string) =>
+  (await readdir(directory, { recursive: true, withFileTypes: true }))
+    .filter((each) => each.isFile())
+    .map(({ name }) => name)
+    .sort();
+
+describe('a model on the Hub', () => {
+  it('is fetched, verified, loaded and talked to', async () => {
+    const { hub, directory } = await place();
+    const phases: ModelProgress[] = [];
+    const agent = await AgentServer.initialize({
+      model: {
+        source: { type: 'huggingface', repo: REPO, endpoint: hub.endpoint },
+        modelsDir: directory,
+        cacheDir: null,
+        contextSize: 512,
+        nThreads: 1,
+      },
+      onProgress: (progress) => phases.push(progress),
+    });
+    const session = await agent.createSession();
+    expect((await session.send('Hello', { maxTokens: 4 })).usage.completionTokens).toBeGreaterThan(0);
+    await agent.close();
+    expect(new Set(phases.map(({ phase }) => phase))).toEqual(new Set(['resolve', 'download', 'load']));
+    const last = phases.findLast(({ phase }) => phase === 'download');
+    expect(last).toEqual({
+      phase: 'download',
+      fraction: 1,
+      bytes: model.length,
+      total: model.length,
+      file: 'tiny.Q8_0.gguf',
+    });
+    expect(await filesBelow(directory)).toEqual(['main.json', 'tiny.Q8_0.gguf']);
+  });
+
+  it('is fetched once, then asked for by name alone, and used without any network', async () => {
+    const { hub, fetchModel } = await place();
+    const { path } = await fetchModel();
+    expect((await fetchModel()).path).toBe(path);
+    expect(hub.downloads).toHaveLength(1);
+    vi.stubEnv('HF_HUB_OFFLINE', '1');
+    const asked = hub.requests.length;
+    expect((await fetchModel()).path).toBe(path);
+    expect(hub.requests).toHaveLength(asked);
+    vi.stubEnv('HF_HUB_OFFLINE', '');
+    await hub.stop();
+    expect((await fetchModel()).path).toBe(path);
+    await expect(fetchModel({ revision: 'other' })).rejects.toThrow(failsWith('DOWNLOAD_FAILED'));
+    vi.stubEnv('HF_HUB_OFFLINE', '1');
+    await expect(fetchModel({ revision: 'other' })).rejects.toThrow(failsWith('MODEL_NOT_FOUND', 'HF_HUB_OFFLINE'));
+  });
+
+  it('is not fetched again for a new commit that leaves it alone', async () => {
+    const { hub, fetchModel } = await place({ 'tiny.gguf': model, 'README.md': Buffer.from('old') });
+    const { path } = await fetchModel();
+    hub.commit = 'beef'.padEnd(40, '0');
+    hub.add(REPO, { 'tiny.gguf': model, 'README.md': Buffer.from('new') });
+    expect((await fetchModel()).path).toBe(path);
+    hub.add(REPO, { 'tiny.gguf': other });
+    const changed = (await fetchModel()).path;
+    expect(changed).not.toBe(path);
+    expect(await hashOf(changed)).toBe(sha256(other));
+    expect(await hashOf(path)).toBe(sha256(model));
+  });
+
+  it('is chosen by file name, quantisation or folder, else Q4_K_M, else the only one', async () => {
+    const { hub, fetchModel } = await place({
+      'tiny-Q4_K_M.gguf': model,
+      'tiny-Q4_K_S.gguf': other,
+      'tiny-IQ4_K_M.gguf': other,
+      'mmproj-tiny-Q4_K_M.gguf': other,
+      'big/tiny-Q8_0.gguf': other,
+      'README.md': Buffer.from('# Tiny'),
+    });
+    const nameOf = async (source: object) => basename((await fetchModel(source)).path);
+    expect(await nameOf({})).toBe('tiny-Q4_K_M.gguf');
+    expect(await nameOf({ quantisation: 'q4_k_s' })).toBe('tiny-Q4_K_S.gguf');
+    expect(await nameOf({ filename: 'big/tiny-Q8_0.gguf' })).toBe('tiny-Q8_0.gguf');
+    expect(await nameOf({ folder: 'big' })).toBe('tiny-Q8_0.gguf');
+    expect(await nameOf({ folder: 'big', filename: 'tiny-Q8_0.gguf' })).toBe('tiny-Q8_0.gguf');
+    await expect(fetchModel({ quantisation: 'Q2_K' })).rejects.toThrow(
+      failsWith('MODEL_NOT_FOUND', /"Q2_K".*tiny-Q4_K_M/),
+    );
+    await expect(fetchModel({ filename: 'tiny-Q4_KM.gguf' })).rejects.toThrow(
+      failsWith('MODEL_NOT_FOUND', 'did you mean "tiny-Q4_K_M.gguf"'),
+    );
+    hub.add(REPO, { 'a-F16.gguf': model, 'b-F16.gguf': model });
+    await expect(fetchModel({ quantisation: 'F16' })).rejects.toThrow(
+      failsWith('MODEL_NOT_FOUND', /a-F16.*b-F16.*filename/),
+    );
+    await expect(fetchModel()).rejects.toThrow(failsWith('MODEL_NOT_FOUND', 'Q4_K_M'));
+  });
+
+  it('comes with all of its parts, whichever is named, in one place', async () => {
+    const parts = [1, 2, 3].map((index) => `q/tiny-0000${index}-of-00003.gguf`);
+    const contents = parts.map((name) => Buffer.concat([Buffer.from('GGUF'), Buffer.from(name), randomBytes(1000)]));
+    const { hub, fetchModel } = await place(
+      Object.fromEntries(parts.map((name, index) => [name, contents[index] as Buffer])),
+    );
+    hub.pageSize = 2; // and the listing has pages
+    const seen: ModelProgress[] = [];
+    const { path } = await fetchModel(
+      { filename: parts[1] as string },
+      { onProgress: (progress) => seen.push(progress) },
+    );
+    expect(basename(path)).toBe('tiny-00001-of-00003.gguf');
+    for (const [index, name] of parts.entries()) {
+      expect(await hashOf(join(dirname(path), basename(name)))).toBe(sha256(contents[index] as Buffer));
+    }
+    const total = contents.reduce((sum, { length }) => sum + length, 0);
+    expect(seen.at(-1)).toMatchObject({ bytes: total, total, fraction: 1 });
+    hub.add(REPO, { [parts[0] as string]: model, [parts[2] as string]: model });
+    await expect(fetchModel()).rejects.toThrow(failsWith('MODEL_NOT_FOUND', /3 parts.*00002-of-00003/));
+  });
+
+  it('never leaves its directory, whatever a listing names', async () => {
+    const { fetchModel } = await place({
+      '../../evil.gguf': model,
+      '/etc/evil.gguf': model,
+      'a\\..\\evil.gguf': model,
+    });
+    await expect(fetchModel()).rejects.toThrow(failsWith('MODEL_NOT_FOUND', 'found none'));
+    await expect(fetchModel({ filename: '../../evil.gguf' })).rejects.toThrow(failsWith('CONFIG_INVALID', 'filename'));
+  });
+});
+
+describe('a download', () => {
+  const half = Math.floor(model.length / 2);
+
+  it('goes on where the connection dropped, as often as it brings something new', async () => {
+    const { hub, fetchModel, log } = await place();
+    const piece = Math.floor(model.length / 8);
+    hub.faults.push(...Array.from({ length: 6 }, () => ({ dropAfter: piece })));
+    expect(await hashOf((await fetchModel()).path)).toBe(sha256(model));
+    const starts = hub.downloads.map(({ headers }) => Number(/\d+/.exec(headers.range ?? '0')?.[0]));
+    expect(starts).toHaveLength(7);
+    expect(starts.at(-1)).toBeGreaterThan(piece);
+    expect(starts).toEqual(starts.toSorted((a, b) => a - b));
+    expect(log).toHaveLength(6);
+  });
+
+  it('goes on after a stall', async () => {
+    const { hub, fetchModel, log } = await place();
+    hub.faults.push({ stallAfter: half });
+    expect(await hashOf((await fetchModel()).path)).toBe(sha256(model));
+    expect(log.join()).toMatch(/sent nothing for 300 ms/);
+    expect(hub.downloads[1]?.headers.range).toBe(`bytes=${half}-`);
+  });
+
+  it('gives up after maxRetries tries that bring nothing, and goes on from there the next time', async () => {
+    const { hub, fetchModel, directory } = await place();
+    hub.faults.push({ stallAfter: half }, ...Array.from({ length: 3 }, () => ({ status: 503 })));
+    await expect(fetchModel()).rejects.toThrow(failsWith('DOWNLOAD_FAILED', '503'));
+    expect(hub.downloads).toHaveLength(4); // half of it, then three tries without anything new
+    expect(await filesBelow(directory)).toEqual(['main.json', 'tiny.Q8_0.gguf.part', 'tiny.Q8_0.gguf.part.json']);
+    expect(await hashOf((await fetchModel()).path)).toBe(sha256(model));
+    expect(hub.downloads.at(-1)?.headers.range).toBe(`bytes=${half}-`);
+    expect(await filesBelow(directory)).toEqual(['main.json', 'tiny.Q8_0.gguf']);
+  });
+
+  it('begins anew where the server does not resume, or has other content now', async () => {
+    const { hub, fetchModel } = await place();
+    hub.faults.push({ dropAfter: half }, { ignoreRange: true });
+    expect(await hashOf((await fetchModel()).path)).toBe(sha256(model));
+    const changed = await place();
+    changed.hub.faults.push({ dropAfter: half, etag: '"old"', body: other }, {});
+    expect(await hashOf((await changed.fetchModel()).path)).toBe(sha256(model));
+    const lying = await place();
+    lying.hub.faults.push({ dropAfter: half }, { headers: { 'content-range': 'bytes 7-9/10' } });
+    expect(await hashOf((await lying.fetchModel()).path)).toBe(sha256(model));
+  });
+
+  it('refuses content of another hash or size, and keeps nothing of it', async () => {
+    for (const wrong of [
+      Buffer.from(model.map((byte, at) => (at === 5000 ? byte ^ 1 : byte))),
+      model.subarray(0, half),
+      Buffer.concat([model, model]),
+    ]) {
+      const { hub, fetchModel, directory } = await place();
+      hub.faults.push(...Array.from({ length: 4 }, () => ({ body: wrong })));
+      await expect(fetchModel()).rejects.toThrow(failsWith('DOWNLOAD_CORRUPT'));
+      expect(hub.faults).toEqual([]);
+      expect(await filesBelow(directory)).toEqual(['main.json']);
+      expect(await hashOf((await fetchModel()).path)).toBe(sha256(model));
+    }
+  });
+
+  it('survives damage in what an earlier process left', async () => {
+    const { hub, fetchModel, directory } = await place();
+    hub.faults.push({ stallAfter: half }, ...Array.from({ length: 3 }, () => ({ status: 503 })));
+    await expect(fetchModel()).rejects.toThrow();
+    const part = join(
+      directory,
+      (await readdir(directory, { recursive: true })).find((name) => name.endsWith('.part')) as string,
+    );
+    await writeFile(part, randomBytes(half + 10));
+    await writeFile(`${part}.json`, 'no JSON');
+    expect(await hashOf((await fetchModel()).path)).toBe(sha256(model));
+  });
+
+  it('waits as long as a 429 asks', async () => {
+    const { hub, fetchModel, log } = await place();
+    hub.faults.push({ status: 429, headers: { 'retry-after': '0.05' } });
+    hub.apiFaults.push({ status: 429, headers: { 'retry-after': new Date(Date.now() + 60_000).toUTCString() } });
+    await fetchModel({}, { retryConfig: { ...retryConfig, maxDelayMs: 100 } });
+    expect(log[0]).toMatch(/429.*trying again in 100 ms/);
+    expect(log[1]).toMatch(/429.*trying again in 50 ms/);
+  });
+
+  it('sends the token to the Hub, and to nobody it redirects to', async () => {
+    const { hub, fetchModel } = await place();
+    hub.token = 'hf_secret';
+    await expect(fetchModel()).rejects.toThrow(failsWith('UNAUTHORIZED', /401.*token/));
+    await fetchModel({ token: 'hf_secret' });
+    expect(hub.downloads).toHaveLength(1);
+    expect(hub.downloads[0]?.headers.authorization).toBeUndefined();
+    expect(hub.requests.filter(({ host }) => host === 'hub').at(-1)?.headers.authorization).toBe('Bearer hf_secret');
+  });
+
+  it("takes token and endpoint from the environment, and the token from the user's file", async () => {
+    const { hub, directory } = await place();
+    hub.token = 'hf_secret';
+    vi.stubEnv('HF_ENDPOINT', hub.endpoint);
+    vi.stubEnv('LLAMA_HEADSTART_MODELS_DIR', directory);
+    await expect(resolveModel(`hf:${REPO}`)).rejects.toThrow(failsWith('UNAUTHORIZED'));
+    vi.stubEnv('HF_TOKEN', 'hf_secret');
+    expect((await resolveModel(`hf:${REPO}:Q8_0`)).path.startsWith(directory)).toBe(true);
+    await expect(resolveModel({ type: 'huggingface', repo: REPO, token: null })).rejects.toThrow(
+      failsWith('UNAUTHORIZED'),
+    );
+    vi.stubEnv('HF_TOKEN', '');
+    const home = await temporaryDirectory();
+    await writeFile(join(home, 'token'), 'hf_secret\n');
+    vi.stubEnv('HF_HOME', home);
+    expect(basename((await resolveModel(`hf:${REPO}/tiny.Q8_0.gguf`)).path)).toBe('tiny.Q8_0.gguf');
+  });
+
+  it('says what is not there', async () => {
+    const { hub, fetchModel } = await place();
+    await expect(fetchModel({ repo: 'makers/nothing' })).rejects.toThrow(
+      failsWith('MODEL_NOT_FOUND', /makers\/nothing.*404 \(Repository not found\)/),
+    );
+    hub.faults.push({ status: 404 });
+    await expect(fetchModel()).rejects.toThrow(failsWith('MODEL_NOT_FOUND', '404'));
+    hub.apiFaults.push({ status: 400 });
+    await expect(fetchModel()).rejects.toThrow(failsWith('DOWNLOAD_FAILED', '400'));
+    hub.apiFaults.push({ status: 403, headers: { 'x-error-message': 'Access to it is restricted.' } });
+    await expect(fetchModel()).rejects.toThrow(failsWith('UNAUTHORIZED', 'restricted'));
+  });
+
+  it('ends at an abort: before it begins, in the middle, and while it waits', async () => {
+    const { hub, fetchModel, directory } = await place();
+    const reason = new Error('enough');
+    await expect(fetchModel({}, { signal: AbortSignal.abort(reason) })).rejects.toMatchObject({
+      code: 'ABORTED',
+      cause: reason,
+    });
+    for (const fault of [{ stallAfter: half }, { status: 503 }]) {
+      hub.faults.push(fault);
+      const abort = new AbortController();
+      const fetching = fetchModel(
+        {},
+        {
+          signal: abort.signal,
+          retryConfig: { initialDelayMs: 60_000, maxDelayMs: 60_000, stallTimeoutMs: 60_000 },
+          onProgress: ({ bytes }) => bytes && abort.abort(),
+          logger: () => abort.abort(),
+        },
+      );
+      await expect(fetching).rejects.toThrow(failsWith('ABORTED'));
+    }
+    expect(await filesBelow(directory)).not.toContain('tiny.Q8_0.gguf');
+    expect(await hashOf((await fetchModel()).path)).toBe(sha256(model));
+  });
+
+  it('is done once for callers that ask at the same time, in one process and in several', async () => {
+    const { hub, fetchModel, directory } = await place();
+    const paths = await Promise.all([
+      fetchModel(),
+      fetchModel(),
+      ...[1, 2].map(() =>
+        inOtherProcess('resolve', {
+          source: { type: 'huggingface', repo: REPO, endpoint: hub.endpoint },
+          options: { directory, retryConfig },
+        }),
+      ),
+    ]);
+    expect(new Set(paths.map(({ path }) => path)).size).toBe(1);
+    expect(hub.downloads).toHaveLength(1);
+    expect(await filesBelow(directory)).toEqual(['main.json', 'tiny.Q8_0.gguf']);
+  });
+
+  it('is taken over, and resumed, when the process that had begun it is killed', async () => {
+    const { hub, fetchModel, directory } = await place();
+    hub.faults.push({ stallAfter: half });
+    const kill = new AbortController();
+    const killed = inOtherProcess(
+      'resolve',
+      {
+        source: { type: 'huggingface', repo: REPO, endpoint: hub.endpoint },
+        options: { directory, retryConfig: { stallTimeoutMs: 60_000 } },
+      },
+      { signal: kill.signal },
+    );
+    killed.catch(() => undefined);
+    // Waiting for the child's lock, this process sees its file grow.
+    await vi.waitUntil(() => hub.downloads.length === 1, { timeout: 60_000 });
+    await fetchModel(
+      {},
+      {
+        onProgress: ({ phase, bytes }) => phase === 'wait' && bytes === half && kill.abort(),
+      },
+    );
+    await expect(killed).rejects.toThrow();
+    expect(hub.downloads[1]?.headers.range).toBe(`bytes=${half}-`);
+    expect(await filesBelow(directory)).toEqual(['main.json', 'tiny.Q8_0.gguf']);
+  });
+
+  it('says that the disk is full, before and while it fills, and where it cannot write', async ({ skip }) => {
+    const { fetchModel, hub } = await place();
+    const small = smallDisk(join(await temporaryDirectory(), 'disk'), '64k');
+    if (small === undefined) {
+      skip('no file systems can be mounted here');
+      return;
+    }
+    await expect(fetchModel({}, { directory: small })).rejects.toThrow(failsWith('DISK_FULL', 'free bytes'));
+    hub.faults.push({ headers: { 'transfer-encoding': 'chunked' } });
+    const file = join(small, 'not-a-directory');
+    await writeFile(file, '');
+    await expect(fetchModel({}, { directory: file })).rejects.toThrow(failsWith('WRITE_FAILED'));
+  });
+});
+
+describe('generation_config.json', () => {
+  const config = Buffer.from('{"temperature":0.7,"top_k":20,"top_p":0.8,"repetition_penalty":1.1,"do_sample":true}');
+  const parsed = JSON.parse(config.toString());
+
+  it('comes with the model where it is asked for, and is kept beside it', async () => {
+    const { fetchModel, hub } = await place({ 'tiny.gguf': model, 'generation_config.json': config });
+    expect((await fetchModel()).generationConfig).toBeUndefined();
+    expect((await fetchModel({}, { generationConfig: true })).generationConfig).toEqual(parsed);
+    await hub.stop();
+    const offline = await fetchModel({}, { generationConfig: true });
+    expect(offline.generationConfig).toEqual(parsed);
+    expect((await resolveModel(offline.path, { generationConfig: true })).generationConfig).toEqual(parsed);
+  });
+
+  it('is that of the model it was made from, where the repository has none', async () => {
+    const { fetchModel, hub } = await place();
+    hub.baseModel = 'makers/tiny';
+    hub.add('makers/tiny', { 'generation_config.json': config });
+    expect((await fetchModel({}, { generationConfig: true })).generationConfig).toEqual(parsed);
+  });
+
+  it('is no reason to fail', async () => {
+    const { fetchModel, hub, log } = await place({ 'tiny.gguf': model, 'generation_config.json': config });
+    hub.faults.push({}, { status: 404 });
+    expect((await fetchModel({}, { generationConfig: true })).generationConfig).toBeUndefined();
+    expect(log.join()).toMatch(/No generation_config.json of makers\/tiny-GGUF could be had.*404/);
+  });
+});
+
+describe('a model at an address', () => {
+  it('is fetched, with its headers sent to that origin only', async () => {
+    const { hub, directory } = await place();
+    const url = `${hub.endpoint}/${REPO}/resolve/main/tiny.Q8_0.gguf`;
+    const source = { type: 'url', url, headers: { 'x-key': 'secret' } } as const;
+    const { path } = await resolveModel(source, { directory, retryConfig });
+    expect(await hashOf(path)).toBe(sha256(model));
+    expect(hub.requests.map(({ host, headers }) => [host, headers['x-key']])).toEqual([
+      ['hub', 'secret'],
+      ['cdn', undefined],
+    ]);
+    expect((await resolveModel(url, { directory })).path).toBe(path);
+    expect(hub.downloads).toHaveLength(1);
+  });
+
+  it('goes on only where the content is the same', async () => {
+    const { hub, directory } = await place();
+    const url = `${hub.cdn}/${REPO}/tiny.Q8_0.gguf`;
+    hub.faults.push({ stallAfter: 5000, body: other, etag: '"a"' }, {});
+    expect(await hashOf((await resolveModel(url, { directory, retryConfig })).path)).toBe(sha256(model));
+    expect(hub.downloads[1]?.headers['if-range']).toBe('"a"');
+  });
+
+  it('is checked against a SHA-256, and for being a GGUF file', async () => {
+    const { hub, directory } = await place({ 'page.gguf': Buffer.from('<!DOCTYPE html>'), 'tiny.gguf': model });
+    const url = `${hub.cdn}/${REPO}/page.gguf`;
+    await expect(resolveModel(url, { directory, retryConfig })).rejects.toThrow(
+      failsWith('DOWNLOAD_CORRUPT', /"<!DO".*web page/),
+    );
+    const tiny = { type: 'url', url: `${hub.cdn}/${REPO}/tiny.gguf` } as const;
+    const wrong = { ...tiny, sha256: sha256(other) };
+    await expect(resolveModel(wrong, { directory, retryConfig })).rejects.toThrow(
+      failsWith('DOWNLOAD_CORRUPT', sha256(other)),
+    );
+    await resolveModel({ ...tiny, sha256: sha256(model).toUpperCase() }, { directory, retryConfig });
+  });
+
+  it('is refused where it redirects without end, or to what is no web address', async () => {
+    const { hub, directory } = await place();
+    const url = `${hub.cdn}/a/b/c.gguf`;
+    hub.faults.push(...Array.from({ length: 11 }, () => ({ status: 302, headers: { location: url } })));
+    await expect(resolveModel(url, { directory, retryConfig })).rejects.toThrow(
+      failsWith('DOWNLOAD_FAILED', '10 times'),
+    );
+    hub.faults.push({ status: 302, headers: { location: 'file:///etc/passwd' } });
+    await expect(resolveModel(url, { directory, retryConfig })).rejects.toThrow(
+      failsWith('DOWNLOAD_FAILED', 'redirect'),
+    );
+  });
+});
+
+describe('a local model', () => {
+  it('is a file, a folder with one, or any part of a split one', async () => {
+    const folder = await temporaryDirectory();
+    await copyFile(microModel('dense'), join(folder, 'a.gguf'));
+    expect((await resolveModel(folder)).path).toBe(join(folder, 'a.gguf'));
+    expect((await resolveModel({ type: 'local', path: join(folder, 'a.gguf') })).path).toBe(join(folder, 'a.gguf'));
+    const split = join(folder, 'split');
+    await mkdir(split);
+    await expect(resolveModel(split)).rejects.toThrow(failsWith('MODEL_NOT_FOUND', 'found none'));
+    await writeFile(join(split, 'b-00001-of-00002.gguf'), 'GGUF');
+    await expect(resolveModel(join(split, 'b-00001-of-00002.gguf'))).rejects.toThrow(
+      failsWith('MODEL_NOT_FOUND', 'b-00002-of-00002'),
+    );
+    await symlink(join(split, 'b-00001-of-00002.gguf'), join(split, 'b-00002-of-00002.gguf'));
+    for (const path of [split, join(split, 'b-00002-of-00002.gguf')]) {
+      expect((await resolveModel(path)).path).toBe(join(split, 'b-00001-of-00002.gguf'));
+    }
+    await copyFile(microModel('dense'), join(folder, 'c.gguf'));
+    await expect(resolveModel(folder)).rejects.toThrow(failsWith('MODEL_NOT_FOUND', /a\.gguf.*c\.gguf/));
+    await expect(resolveModel('/dev/null')).rejects.toThrow(failsWith('MODEL_NOT_FOUND', 'device'));
+    await expect(resolveModel(join(folder, 'nothing.gguf'))).rejects.toThrow(
+      failsWith('MODEL_NOT_FOUND', 'nothing.gguf'),
+    );
+  });
+});

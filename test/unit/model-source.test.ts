@@ -1,0 +1,88 @@
+import { describe, expect, it } from 'vitest';
+import { resolveModelConfig } from '../../lib/config.js';
+import { resolveRetryConfig } from '../../lib/model/retry.js';
+import { parseModelSource } from '../../lib/model/source.js';
+
+const invalid = (message: RegExp | string) =>
+  expect.objectContaining({ code: 'CONFIG_INVALID', message: expect.stringMatching(message) });
+
+describe('a model source', () => {
+  it.each([
+    ['model.gguf', { type: 'local', path: 'model.gguf' }],
+    ['C:\\models\\model.gguf', { type: 'local', path: 'C:\\models\\model.gguf' }],
+    ['hf:owner/name', { type: 'huggingface', repo: 'owner/name' }],
+    ['hf:owner/name:Q8_0', { type: 'huggingface', repo: 'owner/name', quantisation: 'Q8_0' }],
+    ['hf:owner/name/q/file.gguf', { type: 'huggingface', repo: 'owner/name', filename: 'q/file.gguf' }],
+    ['huggingface:owner/name', { type: 'huggingface', repo: 'owner/name' }],
+    ['https://example.org/model.gguf', { type: 'url', url: 'https://example.org/model.gguf' }],
+    [
+      'https://huggingface.co/owner/name/blob/main/q%20x/file.gguf',
+      { type: 'huggingface', repo: 'owner/name', revision: 'main', filename: 'q x/file.gguf' },
+    ],
+  ])('may be written as %s', (short, source) => {
+    expect(parseModelSource(short)).toEqual(source);
+  });
+
+  it.each([
+    [{ type: 'huggingFace', repo: 'a/b' }, 'did you mean "huggingface"'],
+    [{ type: 'HuggingFace', repo: 'a/b' }, 'did you mean "huggingface"'],
+    [{ type: 'hugging_face', repo: 'a/b' }, 'did you mean "huggingface"'],
+    [{ type: 'hf', repo: 'a/b' }, 'did you mean "huggingface"'],
+    [{ type: 'file', path: 'a' }, 'did you mean "local"'],
+    [{ type: 'huggingface', repo: 'a/b', fileName: 'x' }, '`fileName` in `source`: did you mean `filename`'],
+    [{ type: 'huggingface', repo: 'a/b', quantization: 'x' }, 'did you mean `quantisation`'],
+    [{ type: 'huggingface' }, 'Expected `repo` in `source` of type "huggingface"'],
+    [{ type: 'local' }, 'Expected `path`'],
+    [{ type: 'url' }, 'Expected `url`'],
+    [{ type: 'huggingface', repo: 'https://huggingface.co/a/b' }, '"owner/name"'],
+    [{ type: 'huggingface', repo: '../..' }, '"owner/name"'],
+    [{ type: 'huggingface', repo: 'a/b', filename: '../c.gguf' }, '`filename`.*relative path'],
+    [
+      { type: 'huggingface', repo: 'a/b', filename: 'c.gguf', quantisation: 'Q8_0' },
+      '`filename` or `quantisation`.*both',
+    ],
+    [{ type: 'huggingface', repo: 'a/b', endpoint: 'ftp://x' }, '`endpoint`.*http or https'],
+    [{ type: 'url', url: 'ftp://x/y.gguf' }, '`url`.*http or https'],
+    [{ type: 'url', url: 'https://x/y.gguf', sha256: 'abc' }, '`sha256`.*64 hex digits'],
+    ['hf:owner', 'owner/name:QUANTISATION'],
+    ['', 'Expected `source` to be a path'],
+  ])('of the form %j is refused with what was meant', (source, message) => {
+    expect(() => parseModelSource(source)).toThrow(invalid(message));
+  });
+
+  it("of the specification's example is taken field by field", () => {
+    const config = resolveModelConfig({
+      source: {
+        type: 'huggingface',
+        repo: 'bartowski/Qwen2.5-Coder-1.5B-Instruct-GGUF',
+        filename: 'Qwen2.5-Coder-1.5B-Instruct-Q4_K_M.gguf',
+      },
+      batchSize: 512,
+      nSeqMax: 4,
+      nThreads: 4,
+      nThreadsBatch: 4,
+      useHfParams: true,
+      retryConfig: {},
+      debug: false,
+      cacheDir: '.cache/templates',
+    });
+    expect(config).toMatchObject({
+      batchSize: 512,
+      nSeqMax: 4,
+      nThreads: 4,
+      nThreadsBatch: 4,
+      useHfParams: true,
+      retryConfig: { maxRetries: 3, initialDelayMs: 1000, backoffMultiplier: 2, maxDelayMs: 30_000 },
+    });
+  });
+});
+
+describe('the retries', () => {
+  it.each([
+    [{ max_retries: 3 }, '`max_retries` in `retryConfig`: did you mean `maxRetries`'],
+    [{ maxRetries: -1 }, '`maxRetries`'],
+    [{ backoffMultiplier: 0.5 }, '`backoffMultiplier`.*from 1 to 100'],
+  ])('refuse %j', (config, message) => {
+    expect(() => resolveRetryConfig(config as object)).toThrow(invalid(message));
+  });
+});
