@@ -1,100 +1,79 @@
-// The disk tier: one file an entry, written beside and renamed. See docs/architecture.md, "The disk entry".
-import { randomBytes } from 'node:crypto';
-import { mkdir, open, readdir, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+// The disk tier: one file an entry, written beside and renamed. See docs/cache.md, "The file".
+import { lstat, rm, utimes } from 'node:fs/promises';
 import { HeadstartError } from '../errors.js';
 import { SequenceState } from '../native/state.js';
 import { sameTokens } from '../template/tokens.js';
-import { ENTRY_FORMAT, type KeyComponents } from './key.js';
-
-/** What a saved entry says about itself, beside the token count, sizes and compatibility that the addon adds. */
-export interface EntryMetadata {
-  format: number;
-  /** Full key: the file's name holds 16 of its 64 digits. */
-  key: string;
-  components: KeyComponents;
-  /** ISO 8601. */
-  createdAt: string;
-  /** What this entry saves. */
-  prefillMs: number;
-}
+import type { CacheDirectory } from './directory.js';
+import { type EntryFacts, type EntryMetadata, entryName, fullEntryName } from './entry.js';
+import { type DirectoryIndex, factsOf } from './index-file.js';
+import { ENTRY_FORMAT } from './key.js';
+import { prefixFacts } from './prefix-hash.js';
 
 /** Found, or why not: `absent`, or a reason that names what was wrong. */
 export type DiskLookup =
-  | { state: SequenceState; bytes: number }
+  | { state: SequenceState; bytes: number; prefillMs: number }
   | { state: undefined; reason: string; corrupt: boolean };
 
-interface EntryFacts {
-  tokens: number;
-  bytes: number;
-}
-
-const ENTRY_NAME = /^template_[0-9a-f]{16}\.kv$/;
-const CACHE_TAG =
-  'Signature: 8a477f597d28d172789f06886806bc55\n# This directory holds caches of llama-headstart; it can be deleted.\n';
-const MIN_FREE_RATIO = 0.05;
-const MIN_FREE_BYTES = 2 * 1024 ** 3;
-const SCAN_CONCURRENCY = 16;
+/** A use is noted on the file at most this often. */
+const TOUCH_MS = 60_000;
 
 export class DiskStore {
-  readonly directory: string;
-  readonly #minFreeBytes: number | undefined;
-  readonly #entries = new Map<string, EntryFacts>();
+  readonly directory: CacheDirectory;
+  readonly index: DirectoryIndex;
+  readonly #touched = new Map<string, number>();
+  readonly #onCorrupt: (key: string, reason: string) => void;
 
-  /** @param minFreeBytes nothing is saved that would leave less free; default: the larger of 5 % and 2 GiB */
-  constructor(directory: string, minFreeBytes?: number) {
+  constructor(directory: CacheDirectory, index: DirectoryIndex, onCorrupt: (key: string, reason: string) => void) {
     this.directory = directory;
-    this.#minFreeBytes = minFreeBytes;
-  }
-
-  /** Entries known to be in the directory. */
-  get entries(): number {
-    return this.#entries.size;
-  }
-
-  get totalTokens(): number {
-    return sum(this.#entries, (facts) => facts.tokens);
-  }
-
-  get totalBytes(): number {
-    return sum(this.#entries, (facts) => facts.bytes);
-  }
-
-  /** Makes the directory where it can, and counts what is in it. An unreadable one counts as empty. */
-  async scan(): Promise<void> {
-    await this.#makeDirectory().catch(() => undefined);
-    const names = (await readdir(this.directory).catch(() => [])).filter((name) => ENTRY_NAME.test(name));
-    const next = names[Symbol.iterator]();
-    await Promise.all(
-      Array.from({ length: SCAN_CONCURRENCY }, async () => {
-        for (const name of next) {
-          await this.#note(name);
-        }
-      }),
-    );
+    this.index = index;
+    this.#onCorrupt = onCorrupt;
   }
 
   /** Reads, verifies and compares: the key whole, and the tokens one by one. Throws `ABORTED` and `CLOSED` alone. */
   async read(key: string, tokens: Int32Array, signal?: AbortSignal): Promise<DiskLookup> {
-    const path = this.#path(key);
-    let state: SequenceState;
-    let metadata: Partial<EntryMetadata>;
+    const found = await this.#readName(entryName(key), key, signal);
+    if (found.state !== undefined && !sameTokens(found.state.tokens, tokens)) {
+      found.state.close();
+      return this.#setAside(entryName(key), key, "its tokens are not the template's");
+    }
+    return found;
+  }
+
+  /** As {@link read}, of an entry that the index names; its tokens are the caller's to compare. */
+  readEntry(facts: EntryFacts, signal?: AbortSignal): Promise<DiskLookup> {
+    return this.#readName(facts.name, facts.key, signal);
+  }
+
+  /**
+   * Reads an entry to its last byte and asks `judge` about the rest; a damaged one is set aside.
+   *
+   * @returns undefined where it is gone or cannot be read
+   */
+  async verify(
+    name: string,
+    signal: AbortSignal | undefined,
+    judge: (metadata: Partial<EntryMetadata>, tokens: Int32Array) => 'intact' | 'corrupt' | 'foreign',
+  ): Promise<{ verdict: 'intact' | 'corrupt' | 'foreign'; bytes: number } | undefined> {
+    const key = this.index.get(name)?.key ?? '';
     try {
-      state = await SequenceState.readFile(path, { signal });
-      metadata = state.metadata;
+      const state = await SequenceState.readFile(this.directory.join(name), { signal });
+      const bytes = state.byteLength;
+      const verdict = judge(state.metadata as Partial<EntryMetadata>, state.tokens);
+      state.close();
+      if (verdict === 'corrupt') {
+        await this.#setAside(name, key, 'its key is not that of its tokens');
+      }
+      return { verdict, bytes };
     } catch (error) {
-      return this.#explain(error, path);
+      const found = this.#explain(error, name);
+      if (found.state !== undefined || found.reason === 'absent' || found.reason.startsWith('unreadable')) {
+        return undefined;
+      }
+      if (found.corrupt) {
+        await this.#setAside(name, key, found.reason);
+      }
+      return { verdict: found.corrupt ? 'corrupt' : 'foreign', bytes: 0 };
     }
-    const { key: foundKey, format } = metadata;
-    if (format !== ENTRY_FORMAT || foundKey !== key) {
-      state.close();
-      return { state: undefined, reason: 'foreign: the entry belongs to another configuration', corrupt: false };
-    }
-    if (!sameTokens(state.tokens, tokens)) {
-      state.close();
-      return this.#setAside(path, "its tokens are not the template's");
-    }
-    return { state, bytes: state.byteLength };
   }
 
   /**
@@ -103,128 +82,115 @@ export class DiskStore {
    * @returns the file's size in bytes
    * @throws HeadstartError `DISK_FULL`, `WRITE_FAILED`.
    */
-  async write(state: SequenceState, metadata: EntryMetadata): Promise<number> {
-    await this.#makeDirectory();
-    const path = this.#path(metadata.key);
-    const temporary = `${path}.${process.pid}.${randomBytes(6).toString('hex')}.tmp`;
-    try {
-      await this.#requireRoom(state.byteLength);
-      const bytes = await state.writeFile(temporary, metadata);
-      await rename(temporary, path);
-      this.#entries.set(entryName(metadata.key), { tokens: state.tokens.length, bytes });
-      await syncDirectory(this.directory);
-      return bytes;
-    } catch (error) {
-      await rm(temporary, { force: true }).catch(() => undefined);
-      throw asWriteFailure(error, path);
+  async write(state: SequenceState, metadata: Omit<EntryMetadata, 'prefix'>): Promise<number> {
+    await this.directory.make();
+    const { tokens } = state;
+    const whole = { ...metadata, prefix: prefixFacts(tokens) };
+    const name = await this.#nameFor(metadata.key);
+    const bytes = await this.directory.replace(name, async (temporary) => {
+      await this.directory.requireRoom(state.byteLength);
+      return state.writeFile(temporary, whole);
+    });
+    await this.directory.sync();
+    const facts = factsOf(name, whole, tokens.length, bytes);
+    if (facts !== undefined) {
+      await this.index.add(facts);
+    }
+    return bytes;
+  }
+
+  /** Notes a use of the entry on its file, for eviction by last use: now and then, and without waiting. */
+  touch(key: string): void {
+    const now = Date.now();
+    if (Math.abs(now - (this.#touched.get(key) ?? 0)) > TOUCH_MS) {
+      this.#touched.set(key, now);
+      const date = new Date(now);
+      utimes(this.directory.join(this.nameOf(key)), date, date).catch(() => undefined);
     }
   }
 
-  #path(key: string): string {
-    return join(this.directory, entryName(key));
+  /** The name that the entry has, or would get. */
+  nameOf(key: string): string {
+    const full = fullEntryName(key);
+    return this.index.get(full) === undefined ? entryName(key) : full;
   }
 
-  async #explain(error: unknown, path: string): Promise<DiskLookup> {
+  /** Deletes entries' files. A process that reads one meanwhile reads on. */
+  async delete(name: string): Promise<void> {
+    this.index.delete(name);
+    await rm(this.directory.join(name), { force: true, recursive: true }).catch(() => undefined);
+  }
+
+  /** Whether the entry's file is another than it was: what who waits for another process looks at. */
+  async identity(key: string): Promise<string> {
+    const facts = await lstat(this.directory.join(entryName(key)), { bigint: true }).catch(() => undefined);
+    return facts === undefined ? '' : `${facts.ino} ${facts.mtimeNs} ${facts.size}`;
+  }
+
+  async #readName(name: string, key: string, signal: AbortSignal | undefined): Promise<DiskLookup> {
+    const first = await this.#tryRead(name, key, signal);
+    if (first.state === undefined && first.corrupt) {
+      // Once more: meanwhile another process may have set it aside and saved it anew, which must not be thrown away.
+      const before = await lstat(this.directory.join(name)).catch(() => undefined);
+      const second = await this.#tryRead(name, key, signal);
+      if (second.state !== undefined || !second.corrupt) {
+        return second;
+      }
+      const after = await lstat(this.directory.join(name)).catch(() => undefined);
+      return before?.ino === after?.ino ? this.#setAside(name, key, second.reason) : second;
+    }
+    if (first.state === undefined && first.reason.startsWith('foreign') && name !== fullEntryName(key)) {
+      const full = await this.#readName(fullEntryName(key), key, signal);
+      return full.state === undefined && full.reason === 'absent' ? first : full;
+    }
+    return first;
+  }
+
+  async #tryRead(name: string, key: string, signal: AbortSignal | undefined): Promise<DiskLookup> {
+    try {
+      const state = await SequenceState.readFile(this.directory.join(name), { signal });
+      const { key: foundKey, format, prefillMs } = state.metadata as Partial<EntryMetadata>;
+      if (format === ENTRY_FORMAT && foundKey === key) {
+        return { state, bytes: state.byteLength, prefillMs: Number(prefillMs) || 0 };
+      }
+      state.close();
+      return { state: undefined, reason: 'foreign: the entry belongs to another configuration', corrupt: false };
+    } catch (error) {
+      return this.#explain(error, name);
+    }
+  }
+
+  #explain(error: unknown, name: string): DiskLookup {
     if (HeadstartError.isInstance(error, 'ABORTED') || HeadstartError.isInstance(error, 'CLOSED')) {
       throw error;
     }
     if (HeadstartError.isInstance(error, 'ENTRY_MISSING')) {
-      this.#entries.delete(nameOf(path));
+      this.index.delete(name);
       return { state: undefined, reason: 'absent', corrupt: false };
     }
     if (HeadstartError.isInstance(error, 'ENTRY_FOREIGN')) {
       return { state: undefined, reason: `foreign: ${error.message}`, corrupt: false };
     }
     const message = error instanceof Error ? error.message : String(error);
-    if (HeadstartError.isInstance(error, 'ENTRY_CORRUPT')) {
-      return this.#setAside(path, message);
-    }
-    return { state: undefined, reason: `unreadable: ${message}`, corrupt: false };
+    return HeadstartError.isInstance(error, 'ENTRY_CORRUPT')
+      ? { state: undefined, reason: `corrupt: ${message}`, corrupt: true }
+      : { state: undefined, reason: `unreadable: ${message}`, corrupt: false };
   }
 
-  /** One set-aside file an entry: the newest replaces the one before. */
-  async #setAside(path: string, why: string): Promise<DiskLookup> {
-    this.#entries.delete(nameOf(path));
-    await rename(path, `${path}.corrupt`).catch(() =>
-      rm(path, { force: true, recursive: true }).catch(() => undefined),
-    );
-    return { state: undefined, reason: `corrupt: ${why}`, corrupt: true };
+  async #setAside(name: string, key: string, why: string): Promise<DiskLookup> {
+    this.index.delete(name);
+    await this.directory.setAside(name);
+    const reason = why.startsWith('corrupt: ') ? why : `corrupt: ${why}`;
+    this.#onCorrupt(key, reason);
+    return { state: undefined, reason, corrupt: true };
   }
 
-  async #note(name: string): Promise<void> {
-    try {
-      const path = join(this.directory, name);
-      const { tokenCount } = await SequenceState.readMetadata(path);
-      const { size } = await stat(path);
-      this.#entries.set(name, { tokens: Number(tokenCount) || 0, bytes: size });
-    } catch {
-      // Not an entry that can be used: a lookup will say why.
-    }
+  /** The short name, unless an intact entry of another key has it: that one stays. */
+  async #nameFor(key: string): Promise<string> {
+    const short = entryName(key);
+    const { key: holder } = await SequenceState.readMetadata(this.directory.join(short)).catch((error: unknown) => ({
+      key: HeadstartError.isInstance(error, 'ENTRY_FOREIGN') ? 'of another version' : key,
+    }));
+    return holder === key ? short : fullEntryName(key);
   }
-
-  async #makeDirectory(): Promise<void> {
-    try {
-      await mkdir(this.directory, { recursive: true, mode: 0o700 });
-      await writeFile(join(this.directory, 'CACHEDIR.TAG'), CACHE_TAG, { flag: 'wx', mode: 0o600 }).catch(
-        (error: NodeJS.ErrnoException) => {
-          if (error.code !== 'EEXIST') {
-            throw error;
-          }
-        },
-      );
-    } catch (error) {
-      throw asWriteFailure(error, this.directory);
-    }
-  }
-
-  async #requireRoom(bytes: number): Promise<void> {
-    const disk = await statfs(this.directory);
-    const floor = this.#minFreeBytes ?? Math.max(MIN_FREE_RATIO * disk.blocks * disk.bsize, MIN_FREE_BYTES);
-    const left = disk.bavail * disk.bsize - bytes;
-    if (left < floor) {
-      throw new HeadstartError(
-        'DISK_FULL',
-        `Saving ${bytes} bytes would leave ${Math.max(0, left)} bytes free in ${this.directory}, under the floor of ${Math.round(floor)}`,
-      );
-    }
-  }
-}
-
-function entryName(key: string): string {
-  return `template_${key.slice(0, 16)}.kv`;
-}
-
-function nameOf(path: string): string {
-  return path.slice(path.search(/template_[0-9a-f]{16}\.kv$/));
-}
-
-function sum(entries: Map<string, EntryFacts>, of: (facts: EntryFacts) => number): number {
-  let total = 0;
-  for (const facts of entries.values()) {
-    total += of(facts);
-  }
-  return total;
-}
-
-/**
- * A rename is durable once its directory is synced. Not every file system can (Windows, some over FUSE): the entry is there
- * all the same, and what a power loss took of it would fail its checksum.
- */
-async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, 'r').catch(() => undefined);
-  await handle?.sync().catch(() => undefined);
-  await handle?.close();
-}
-
-function asWriteFailure(error: unknown, path: string): HeadstartError {
-  if (HeadstartError.isInstance(error)) {
-    return error;
-  }
-  const code = (error as NodeJS.ErrnoException).code;
-  const message = error instanceof Error ? error.message : String(error);
-  return new HeadstartError(
-    code === 'ENOSPC' || code === 'EDQUOT' ? 'DISK_FULL' : 'WRITE_FAILED',
-    `Could not save ${path}: ${message}`,
-    { cause: error },
-  );
 }

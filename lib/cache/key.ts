@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import type { ContextInfo } from '../native/context.js';
 import type { ModelInfo } from '../native/model.js';
 
@@ -35,9 +35,11 @@ export interface KeyInputs {
   model: ModelInfo;
   metadata: Record<string, string>;
   context: ContextInfo;
+  /** See {@link loraComponent}. @default none */
+  lora?: readonly string[];
 }
 
-export function keyComponents({ llamaVersion, fingerprint, model, metadata, context }: KeyInputs): KeyComponents {
+export function keyComponents({ llamaVersion, fingerprint, model, metadata, context, lora = [] }: KeyInputs): KeyComponents {
   return {
     format: ENTRY_FORMAT,
     llamaVersion,
@@ -52,19 +54,52 @@ export function keyComponents({ llamaVersion, fingerprint, model, metadata, cont
     ropeFrequencyScale: context.ropeFrequencyScale,
     ropeFactors: ropeFactors(model, metadata, context),
     fullSlidingWindow: context.fullSlidingWindow,
-    lora: [],
+    lora,
     tenant: '',
   };
 }
 
 /** SHA-256 (hex) over the components and the template's token ids. */
 export function templateKey(components: KeyComponents, tokens: Int32Array): string {
-  const sorted = Object.fromEntries(Object.entries(components).sort(([a], [b]) => (a < b ? -1 : 1)));
-  return createHash('sha256')
-    .update(JSON.stringify(sorted))
-    .update('\0')
-    .update(new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength))
-    .digest('hex');
+  return digest(createHash('sha256').update(canonical(components)).update('\0'), tokens);
+}
+
+/** Names all components at once: entries of one group differ in their tokens only. 16 hex digits. */
+export function groupOf(components: KeyComponents): string {
+  return createHash('sha256').update(canonical(components)).digest('hex').slice(0, 16);
+}
+
+/** An adapter's part of the key: the order in which they are applied counts, and those of scale 0 are not applied. */
+export function loraComponent(loras: readonly { contentHash: string; scale: number }[]): readonly string[] {
+  return loras.filter(({ scale }) => scale !== 0).map(({ contentHash, scale }) => `${contentHash}@${scale}`);
+}
+
+/** The keys of one configuration and tenant. */
+export class Keyring {
+  readonly components: KeyComponents;
+  readonly group: string;
+  readonly #begun: Hash;
+
+  /** @param tenant salts the keys; entries carry its hash, never its name */
+  constructor(components: KeyComponents, tenant?: string) {
+    const salt = tenant === undefined ? '' : createHash('sha256').update(`tenant\0${tenant}`).digest('hex');
+    this.components = Object.freeze({ ...components, tenant: salt });
+    this.group = groupOf(this.components);
+    this.#begun = createHash('sha256').update(canonical(this.components)).update('\0');
+  }
+
+  /** As {@link templateKey}. */
+  keyOf(tokens: Int32Array): string {
+    return digest(this.#begun.copy(), tokens);
+  }
+}
+
+function canonical(components: KeyComponents): string {
+  return JSON.stringify(Object.fromEntries(Object.entries(components).sort(([a], [b]) => (a < b ? -1 : 1))));
+}
+
+function digest(hash: Hash, tokens: Int32Array): string {
+  return hash.update(new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength)).digest('hex');
 }
 
 function ropeFactors(

@@ -1,82 +1,139 @@
-/** Where a session's start came from. */
-export type Tier =
-  /** Forked from a sequence in the same KV cache: nothing copied. */
-  | 'resident'
-  /** Restored from bytes kept in this process. */
-  | 'memory'
-  /** Restored from a file. */
-  | 'disk'
-  /** Prefilled, and kept for the next. */
-  | 'miss'
-  /** Prefilled, the cache left alone. */
-  | 'bypass';
+import type { StartReport, Tier } from './report.js';
 
-/** How one session's start went. */
-export interface StartReport {
-  tier: Tier;
-  /** Tokens in the template. */
-  templateTokens: number;
-  /** Of those, tokens whose KV state was not computed again. */
-  cachedTokens: number;
-  /** Bytes of state that were read for this start; 0 for resident starts and prefills. */
-  bytes: number;
-  /** From the call to the template being ready in the sequence that generates. */
-  ms: number;
-  /** SHA-256 of the cache entry's key, hex; empty for a bypass. */
-  key: string;
-  /** Why nothing better was possible: for misses and bypasses. */
-  reason?: string;
-}
-
-/** Totals. `entries` and `totalTokens` count the cache directory, or what this process holds where there is none. */
-export interface TemplateCacheStats {
-  entries: number;
-  totalTokens: number;
-  /** Starts from `resident`, `memory` or `disk`, counted once the state was in the sequence. Since the cache was opened. */
+/** Counts of one process since its cache was opened, or of all processes on a directory. */
+export interface TemplateCacheCounts {
+  /** Starts whose whole template came from `resident`, `memory` or `disk`, counted once the state was in the sequence. */
   hits: number;
+  /** Starts that prefilled, those that began from a nearer template included. */
   misses: number;
-  /** hits / (hits + misses), 0 to 1; 0 before the first start. */
-  hitRate: number;
-  hitsByTier: { resident: number; memory: number; disk: number };
+  /** Of the misses, those that began from the nearest cached template. */
+  prefixStarts: number;
+  /** Starts that left the cache alone. */
   bypasses: number;
+  /** Template tokens of all starts but bypasses, and how many of them were not computed again. */
+  requestedTokens: number;
+  reusedTokens: number;
   /** Entries set aside because they were damaged. */
   corruptions: number;
   saves: number;
   /** Saves that failed: disk full, directory not writable. */
   failedSaves: number;
+  /** Templates not saved because they are larger than a budget. */
+  oversized: number;
   /** Sessions whose prompt turned out not to begin with the template they had started from. */
   prefixMismatches: number;
+  /** Starts that waited for another's prefill of the same template. */
+  waits: number;
+  /** What the prefills that were not needed took when they were done, ms. */
+  prefillMsSaved: number;
+}
+
+/** Totals. `entries` and `totalTokens` count the cache directory, or what this process holds where there is none. */
+export interface TemplateCacheStats extends TemplateCacheCounts {
+  entries: number;
+  totalTokens: number;
+  /** hits / (hits + misses), 0 to 1; 0 before the first start. */
+  hitRate: number;
+  /** reusedTokens / requestedTokens, 0 to 1; 0 before the first start. */
+  tokenHitRate: number;
+  hitsByTier: { resident: number; memory: number; disk: number };
+  /** Bytes of state restored. */
+  bytesByTier: { memory: number; disk: number };
+  /** Entries that left for a budget or for others' sake. */
+  evictions: { resident: number; memory: number; disk: number };
+  /** Of hits from `memory` and `disk`, the newest 1,024: from call to ready, ms; 0 before the first. */
+  restoreMs: { mean: number; p50: number; p99: number };
   bytesOnDisk: number;
   bytesInMemory: number;
   residentTemplates: number;
+  /** KV cells that resident templates hold. */
+  residentCells: number;
+  /** Of the directory: all processes, over all restarts. Written with saves and at close. Absent without a directory. */
+  totals?: TemplateCacheCounts;
+  /** What its owner should know: the directory has grown large. */
+  warning?: string;
 }
+
+const MAX_SAMPLES = 1024;
+
+export const NO_COUNTS: Readonly<TemplateCacheCounts> = Object.freeze({
+  hits: 0,
+  misses: 0,
+  prefixStarts: 0,
+  bypasses: 0,
+  requestedTokens: 0,
+  reusedTokens: 0,
+  corruptions: 0,
+  saves: 0,
+  failedSaves: 0,
+  oversized: 0,
+  prefixMismatches: 0,
+  waits: 0,
+  prefillMsSaved: 0,
+});
 
 /** Counts what happens; sizes are asked of the stores. */
 export class StatsCounter {
+  readonly counts: TemplateCacheCounts = { ...NO_COUNTS };
   readonly hitsByTier = { resident: 0, memory: 0, disk: 0 };
-  misses = 0;
-  bypasses = 0;
-  corruptions = 0;
-  saves = 0;
-  failedSaves = 0;
-  prefixMismatches = 0;
+  readonly bytesByTier = { memory: 0, disk: 0 };
+  readonly evictions = { resident: 0, memory: 0, disk: 0 };
+  readonly #restoreMs: number[] = [];
+  #restores = 0;
 
-  count(tier: Tier): void {
-    if (tier === 'miss') {
-      this.misses++;
-    } else if (tier === 'bypass') {
-      this.bypasses++;
-    } else {
-      this.hitsByTier[tier]++;
+  /** @param prefillMs what the reused state took to compute */
+  record(report: StartReport, prefillMs: number): void {
+    const { counts } = this;
+    const { tier, match } = report;
+    counts.waits += report.waitedMs === undefined ? 0 : 1;
+    if (tier === 'bypass') {
+      counts.bypasses++;
+      return;
     }
-  }
-
-  get hits(): number {
-    return this.hitsByTier.resident + this.hitsByTier.memory + this.hitsByTier.disk;
+    counts.requestedTokens += report.templateTokens;
+    counts.reusedTokens += report.cachedTokens;
+    counts.prefillMsSaved += prefillMs;
+    if (tier === 'memory' || tier === 'disk') {
+      this.bytesByTier[tier] += report.bytes;
+    }
+    if (tier === 'miss' || match === 'prefix') {
+      counts.misses++;
+      counts.prefixStarts += match === 'prefix' ? 1 : 0;
+      return;
+    }
+    counts.hits++;
+    this.hitsByTier[tier]++;
+    this.#sample(tier, report.ms - (report.waitedMs ?? 0));
   }
 
   get hitRate(): number {
-    const requests = this.hits + this.misses;
-    return requests === 0 ? 0 : this.hits / requests;
+    return ratio(this.counts.hits, this.counts.hits + this.counts.misses);
   }
+
+  get tokenHitRate(): number {
+    return ratio(this.counts.reusedTokens, this.counts.requestedTokens);
+  }
+
+  get restoreMs(): { mean: number; p50: number; p99: number } {
+    const sorted = [...this.#restoreMs].sort((a, b) => a - b);
+    const at = (quantile: number) => sorted[Math.ceil(quantile * sorted.length) - 1] ?? 0;
+    const sum = sorted.reduce((total, ms) => total + ms, 0);
+    return { mean: ratio(sum, sorted.length), p50: at(0.5), p99: at(0.99) };
+  }
+
+  #sample(tier: Tier, ms: number): void {
+    if (tier !== 'resident') {
+      this.#restoreMs[this.#restores++ % MAX_SAMPLES] = ms;
+    }
+  }
+}
+
+/** `a` + `sign` x `b`, count by count. */
+export function addCounts(a: TemplateCacheCounts, b: TemplateCacheCounts, sign: 1 | -1 = 1): TemplateCacheCounts {
+  const names = Object.keys(NO_COUNTS) as (keyof TemplateCacheCounts)[];
+  return Object.fromEntries(names.map((name) => [name, a[name] + sign * b[name]])) as unknown as TemplateCacheCounts;
+}
+
+function ratio(part: number, whole: number): number {
+  return whole === 0 ? 0 : part / whole;
 }

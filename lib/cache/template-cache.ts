@@ -1,56 +1,63 @@
 import type { Engine } from '../engine/engine.js';
-import type { SequenceHolder } from '../engine/sequences.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import type { Logger } from '../native/log.js';
-import type { SequenceState } from '../native/state.js';
-import { sameTokens } from '../template/tokens.js';
+import type { DirectoryBudget } from './bounds.js';
+import { CacheDirectory } from './directory.js';
 import { DiskStore } from './disk.js';
-import { ENTRY_FORMAT, type KeyComponents, templateKey } from './key.js';
+import { publish } from './events.js';
+import { explainMiss, type MissExplanation } from './explain.js';
+import { DirectoryIndex } from './index-file.js';
+import { type KeyComponents, Keyring } from './key.js';
 import { MemoryStore } from './memory.js';
-import { type StartReport, StatsCounter, type TemplateCacheStats, type Tier } from './stats.js';
+import * as operations from './operations.js';
+import { Rates } from './rates.js';
+import type { StartReport } from './report.js';
+import { Residents } from './residents.js';
+import { largeDirectory, Saver } from './saver.js';
+import { type Filled, Starter, type StartRequest } from './starter.js';
+import { StatsCounter, type TemplateCacheStats } from './stats.js';
+import { DirectoryTotals } from './totals.js';
 
-export interface TemplateCacheOptions {
+export interface TemplateCacheOptions extends DirectoryBudget {
   engine: Engine;
   /** All that changes KV bytes but the tokens: see `keyComponents`. */
   components: KeyComponents;
   /** The cache directory; undefined keeps templates in this process only. */
   directory?: string | undefined;
+  /** Take a directory that others can write, too. @default false */
+  allowSharedDirectory?: boolean | undefined;
   /** Budget of the memory tier in bytes. @default 256 MiB */
   maxMemoryBytes?: number | undefined;
+  /** Budget of the resident tier in KV cells, one a token. @default half of the KV cache */
+  maxResidentCells?: number | undefined;
   /** Nothing is saved that would leave less free disk. @default the larger of 5 % and 2 GiB */
   minFreeDiskBytes?: number | undefined;
+  /** Shorter templates leave the cache alone. @default 0 */
+  minTokens?: number | undefined;
+  /** Leave the cache alone where prefills were measured to be no slower than restores. @default false */
+  breakEven?: boolean | undefined;
+  /** `nearest` starts a template that has no entry from the cached one that shares its head. @default 'nearest' */
+  reuse?: 'exact' | 'nearest' | undefined;
   logger?: Logger | undefined;
 }
 
-export interface StartOptions {
+/** Whose template it is: entries of one tenant never serve another. */
+export interface TenantOptions {
+  tenant?: string | undefined;
+}
+
+export interface StartOptions extends TenantOptions {
   /** False prefills and leaves the cache alone: tier `bypass`. @default true */
   cache?: boolean;
+  /** Token counts, rising: the prefill is cut there, and each head kept as an entry of its own. @default none */
+  breakpoints?: readonly number[];
   signal?: AbortSignal | undefined;
 }
 
-/** A template in a sequence of its own, which sessions fork. */
-class Resident implements SequenceHolder {
-  readonly tokens: Int32Array;
-  readonly onEvicted: () => void;
-  sequence = -1;
-  /** While it is being filled nobody may take its sequence. */
-  busy = true;
-
-  constructor(tokens: Int32Array, onEvicted: () => void) {
-    this.tokens = tokens;
-    this.onEvicted = onEvicted;
-  }
-}
-
-/** What filling a sequence came to. */
-interface Filled {
-  tier: Tier;
-  bytes: number;
-  reason?: string;
-}
-
 const DEFAULT_MEMORY_BYTES = 256 * 1024 ** 2;
+/** Keyrings remembered: one a tenant. */
+const MAX_KEYRINGS = 1024;
 
 /**
  * The template cache: an exact-boundary, persistent prefix cache over one engine. It takes token arrays and knows nothing
@@ -59,31 +66,53 @@ const DEFAULT_MEMORY_BYTES = 256 * 1024 ** 2;
  * A problem of the cache is a miss, never a failure: what `start` throws, a plain prefill would have thrown too.
  */
 export class TemplateCache {
-  readonly #engine: Engine;
-  readonly #components: KeyComponents;
-  readonly #disk: DiskStore | undefined;
-  readonly #memory: MemoryStore;
-  readonly #logger: Logger | undefined;
+  readonly #options: TemplateCacheOptions;
+  readonly #parts: operations.OperationsParts;
+  readonly #totals: DirectoryTotals | undefined;
+  readonly #starter: Starter;
+  readonly #rates = new Rates();
   readonly #stats = new StatsCounter();
-  readonly #residents = new Map<string, Resident>();
-  /** Templates being filled: who comes meanwhile waits, and finds them. */
-  readonly #filling = new Map<string, Promise<void>>();
-  readonly #saving = new Set<Promise<void>>();
+  readonly #keyrings = new Map<string | undefined, Keyring>();
   readonly #closing = new AbortController();
+  #components: KeyComponents;
 
   private constructor(options: TemplateCacheOptions) {
-    this.#engine = options.engine;
+    const { engine, logger, directory } = options;
+    this.#options = options;
     this.#components = options.components;
-    this.#disk =
-      options.directory === undefined ? undefined : new DiskStore(options.directory, options.minFreeDiskBytes);
-    this.#memory = new MemoryStore(options.maxMemoryBytes ?? DEFAULT_MEMORY_BYTES);
-    this.#logger = options.logger;
+    const disk = directory === undefined ? undefined : this.#openDisk(directory);
+    const memory = new MemoryStore(options.maxMemoryBytes ?? DEFAULT_MEMORY_BYTES, (key) => {
+      this.#stats.evictions.memory++;
+      publish({ type: 'evict', tier: 'memory', key, reason: 'the budget of the memory tier' });
+    });
+    const maxCells = options.maxResidentCells ?? Math.floor(engine.context.info.kvCells / 2);
+    const residents = new Residents(engine, maxCells, () => this.#stats.evictions.resident++);
+    const { maxBytes, maxEntries, maxAgeMs } = options;
+    const budget = { maxBytes, maxEntries, maxAgeMs };
+    this.#totals = disk && new DirectoryTotals(disk.directory);
+    const saver = new Saver({ memory, disk, totals: this.#totals, budget, stats: this.#stats, logger });
+    this.#parts = { residents, memory, disk, saver, budget };
+    const nearest = options.reuse !== 'exact';
+    this.#starter = new Starter({ engine, residents, memory, disk, saver, rates: this.#rates, nearest, logger });
   }
 
-  /** Opens the directory and counts its entries. A directory that cannot be used is a cache of misses. */
+  /**
+   * Opens the directory and counts its entries. A directory that cannot be used is a cache of misses.
+   *
+   * @throws HeadstartError `CACHE_DIR_SHARED` where others can write it.
+   */
   static async open(options: TemplateCacheOptions): Promise<TemplateCache> {
     const cache = new TemplateCache(options);
-    await cache.#disk?.scan();
+    const { disk } = cache.#parts;
+    if (disk !== undefined) {
+      await disk.directory.make().catch(() => undefined);
+      if (!options.allowSharedDirectory) {
+        await disk.directory.requirePrivate();
+      }
+      const [names] = await Promise.all([disk.index.refresh(), cache.#totals?.read()]);
+      cache.#readPins(names);
+      await disk.directory.sweep(names);
+    }
     return cache;
   }
 
@@ -99,21 +128,20 @@ export class TemplateCache {
     const begin = performance.now();
     this.#requireOpen();
     throwIfAborted(options.signal);
-    if (tokens.length === 0) {
-      throw new HeadstartError('INVALID_ARGUMENT', 'Expected a template of at least one token');
-    }
-    const key = options.cache === false ? '' : templateKey(this.#components, tokens);
+    requireTokens(tokens);
+    const keyring = this.#keyring(options.tenant);
+    const bypassed = this.#whyBypass(tokens, options);
+    const key = bypassed === undefined ? keyring.keyOf(tokens) : '';
     // One of its own for each start: many may wait at the same time, and a signal warns of its eleventh listener.
     const signal = AbortSignal.any([...(options.signal ? [options.signal] : []), this.#closing.signal]);
+    const request: StartRequest = { key, keyring, sequence, tokens, breakpoints: options.breakpoints ?? [], signal };
     try {
-      const filled = await (key === ''
-        ? this.#bypass(sequence, tokens, signal)
-        : this.#fill(key, sequence, tokens, signal));
-      this.#stats.count(filled.tier);
-      const cachedTokens = filled.tier === 'miss' || filled.tier === 'bypass' ? 0 : tokens.length;
-      return { templateTokens: tokens.length, cachedTokens, ...filled, key, ms: performance.now() - begin };
+      const filled = await (bypassed === undefined
+        ? this.#starter.fill(request)
+        : this.#starter.bypass(request, bypassed));
+      return this.#report(request, filled, begin);
     } catch (error) {
-      await this.#engine.context.removeSequence(sequence).catch(() => undefined);
+      await this.#options.engine.context.removeSequence(sequence).catch(() => undefined);
       this.#requireOpen();
       throw error;
     }
@@ -121,276 +149,178 @@ export class TemplateCache {
 
   /** A start for which there was no template at all. */
   countBypass(): void {
-    this.#stats.count('bypass');
+    this.#stats.counts.bypasses++;
   }
 
   /** A session's prompt did not begin with the template it started from. */
   countPrefixMismatch(): void {
-    this.#stats.prefixMismatches++;
+    this.#stats.counts.prefixMismatches++;
   }
 
   stats(): TemplateCacheStats {
-    const { hits, misses, hitRate, hitsByTier, bypasses, corruptions, saves, failedSaves, prefixMismatches } =
-      this.#stats;
-    const { entries, totalTokens } = this.#disk ?? this.#held();
+    const { counts, hitsByTier, bytesByTier, evictions, hitRate, tokenHitRate, restoreMs } = this.#stats;
+    const { residents, memory, disk } = this.#parts;
+    const warning = disk && largeDirectory(disk);
     return {
-      entries,
-      totalTokens,
-      hits,
-      misses,
+      ...(disk === undefined
+        ? this.#held()
+        : { entries: disk.index.size, totalTokens: disk.index.totalTokens }),
+      ...counts,
       hitRate,
+      tokenHitRate,
       hitsByTier: { ...hitsByTier },
-      bypasses,
-      corruptions,
-      saves,
-      failedSaves,
-      prefixMismatches,
-      bytesOnDisk: this.#disk?.totalBytes ?? 0,
-      bytesInMemory: this.#memory.bytes,
-      residentTemplates: this.#residents.size,
+      bytesByTier: { ...bytesByTier },
+      evictions: { ...evictions },
+      restoreMs,
+      bytesOnDisk: disk?.index.totalBytes ?? 0,
+      bytesInMemory: memory.bytes,
+      residentTemplates: residents.count,
+      residentCells: residents.cells,
+      ...(this.#totals && { totals: this.#totals.with(counts) }),
+      ...(warning !== undefined && { warning }),
     };
   }
 
+  /** Cached templates, in whatever tier: those of other models and configurations in the directory, too. */
+  list(): Promise<operations.CacheEntry[]> {
+    return operations.listEntries(this.#parts);
+  }
+
+  /** @throws HeadstartError `ENTRY_MISSING`. */
+  inspect(key: string): Promise<operations.CacheEntryDetails> {
+    return operations.inspectEntry(this.#parts, key);
+  }
+
+  /**
+   * Reads every entry of the directory to its last byte; damaged ones are set aside.
+   *
+   * @throws HeadstartError `ABORTED`.
+   */
+  verify(options: operations.VerifyOptions = {}): Promise<operations.VerifyReport> {
+    return operations.verifyEntries(this.#parts, options);
+  }
+
+  /** Applies the budgets, those given here first, and sweeps up what dead processes left. */
+  prune(budget: DirectoryBudget = {}): Promise<operations.PruneReport> {
+    return operations.pruneDirectory(this.#parts, budget);
+  }
+
+  /** Deletes all entries, pinned ones too, of the directory and of this process; sessions go on. Returns how many. */
+  clear(): Promise<number> {
+    return operations.clearEverything(this.#parts);
+  }
+
+  /** Deletes one template in every tier; the next start prefills it. Returns whether there was anything. */
+  invalidate(tokens: Int32Array, options: TenantOptions = {}): Promise<boolean> {
+    return operations.invalidateKey(this.#parts, this.#keyring(options.tenant).keyOf(tokens));
+  }
+
+  /**
+   * Keeps a template from eviction, also in other processes and after a restart; it need not be cached yet.
+   *
+   * @throws HeadstartError `WRITE_FAILED`.
+   */
+  pin(tokens: Int32Array, options: TenantOptions = {}): Promise<void> {
+    return operations.setPinned(this.#parts, this.#keyring(options.tenant).keyOf(tokens), true);
+  }
+
+  unpin(tokens: Int32Array, options: TenantOptions = {}): Promise<void> {
+    return operations.setPinned(this.#parts, this.#keyring(options.tenant).keyOf(tokens), false);
+  }
+
+  /** What a start with these tokens would find now, and if it is a miss, what differs from the nearest entry. */
+  explainMiss(tokens: Int32Array, options: TenantOptions = {}): Promise<MissExplanation> {
+    return explainMiss(this.#keyring(options.tenant), tokens, this.#parts);
+  }
+
+  /**
+   * The context's adapters changed: other keys from here on, and nothing that is resident is right any more.
+   *
+   * @param lora see `loraComponent`
+   */
+  setLora(lora: readonly string[]): void {
+    this.#components = { ...this.#components, lora };
+    this.#keyrings.clear();
+    this.#parts.residents.dropAll('the adapters changed');
+  }
+
   /** Resolves when every save begun so far is on disk or has failed. */
-  async flush(): Promise<void> {
-    await Promise.all(this.#saving);
+  flush(): Promise<void> {
+    return this.#parts.saver.flush();
   }
 
   /** Ends starts under way, finishes saves, frees the memory tier. Idempotent. Close it before its engine. */
   async close(): Promise<void> {
     this.#closing.abort();
-    await Promise.allSettled(this.#filling.values());
+    await this.#starter.settled();
     await this.flush();
-    this.#memory.clear();
+    await this.#totals?.write(this.#stats.counts);
+    await this.#parts.disk?.directory.close();
+    this.#parts.memory.clear();
+  }
+
+  #report(request: StartRequest, filled: Filled, begin: number): StartReport {
+    const { prefillMs, ...rest } = filled;
+    const { tokens, key } = request;
+    const report: StartReport = { templateTokens: tokens.length, ...rest, key, ms: performance.now() - begin };
+    this.#stats.record(report, (prefillMs * report.cachedTokens) / tokens.length);
+    publish({ type: 'start', report });
+    return report;
+  }
+
+  /** @returns why the cache is left alone, where it is */
+  #whyBypass(tokens: Int32Array, { cache }: StartOptions): string | undefined {
+    const { minTokens = 0, breakEven = false } = this.#options;
+    if (cache === false) {
+      return 'the cache was switched off for this start';
+    }
+    if (tokens.length < minTokens) {
+      return `the template has ${tokens.length} tokens, fewer than \`minTokens\` (${minTokens})`;
+    }
+    return breakEven && this.#rates.prefillIsFaster()
+      ? '`breakEven`: prefills were measured to be no slower than restores'
+      : undefined;
+  }
+
+  #openDisk(path: string): DiskStore {
+    const directory = new CacheDirectory(path, this.#options.minFreeDiskBytes);
+    return new DiskStore(directory, new DirectoryIndex(directory), (key, reason) => {
+      this.#stats.counts.corruptions++;
+      this.#options.logger?.('warn', `template cache: entry set aside, ${reason}`);
+      publish({ type: 'corrupt', key, reason });
+    });
+  }
+
+  #readPins(names: readonly string[]): void {
+    for (const name of names) {
+      const key = /^template_([0-9a-f]{64})\.pin$/.exec(name)?.[1];
+      if (key !== undefined) {
+        this.#parts.residents.setPinned(key, true);
+        this.#parts.memory.setPinned(key, true);
+      }
+    }
+  }
+
+  #keyring(tenant: string | undefined): Keyring {
+    let keyring = this.#keyrings.get(tenant);
+    if (keyring === undefined) {
+      if (this.#keyrings.size >= MAX_KEYRINGS) {
+        this.#keyrings.clear();
+      }
+      keyring = new Keyring(this.#components, tenant);
+      this.#keyrings.set(tenant, keyring);
+    }
+    return keyring;
   }
 
   /** Templates that this process holds, in the KV cache or in memory. */
   #held(): { entries: number; totalTokens: number } {
-    const tokens = new Map(this.#memory.tokenCounts());
-    for (const [key, resident] of this.#residents) {
-      tokens.set(key, resident.tokens.length);
+    const { residents, memory } = this.#parts;
+    const tokens = new Map([...memory.entries()].map(([key, held]) => [key, held.tokens.length]));
+    for (const resident of residents.values()) {
+      tokens.set(resident.key, resident.tokens.length);
     }
     return { entries: tokens.size, totalTokens: [...tokens.values()].reduce((total, count) => total + count, 0) };
-  }
-
-  async #bypass(sequence: number, tokens: Int32Array, signal: AbortSignal): Promise<Filled> {
-    await this.#engine.prefill(sequence, tokens, 0, { signal });
-    if (this.#engine.hasWindow) {
-      await this.#settleWindow(sequence, tokens, await this.#capture(sequence, tokens), signal);
-    }
-    return { tier: 'bypass', bytes: 0, reason: 'the cache was switched off for this start' };
-  }
-
-  async #fill(key: string, sequence: number, tokens: Int32Array, signal: AbortSignal): Promise<Filled> {
-    if (this.#engine.residents.size === 0) {
-      return this.#once(
-        key,
-        signal,
-        () => this.#load(key, sequence, tokens, signal),
-        () => this.#fill(key, sequence, tokens, signal),
-      );
-    }
-    const resident = this.#residents.get(key);
-    if (resident !== undefined && sameTokens(resident.tokens, tokens)) {
-      return this.#fork(resident, sequence, { tier: 'resident', bytes: 0 });
-    }
-    return this.#once(
-      key,
-      signal,
-      () => this.#forkNew(key, sequence, tokens, signal),
-      () => this.#fill(key, sequence, tokens, signal),
-    );
-  }
-
-  /** Runs `first` if nobody fills this key now; else waits for who does, however that ends, and runs `then`. */
-  async #once(
-    key: string,
-    signal: AbortSignal,
-    first: () => Promise<Filled>,
-    then: () => Promise<Filled>,
-  ): Promise<Filled> {
-    const other = this.#filling.get(key);
-    if (other !== undefined) {
-      await abortable(other, signal);
-      return then();
-    }
-    const mine = first();
-    const done = mine.then(
-      () => undefined,
-      () => undefined,
-    );
-    this.#filling.set(key, done);
-    try {
-      return await mine;
-    } finally {
-      this.#filling.delete(key);
-    }
-  }
-
-  async #fork(resident: Resident, sequence: number, filled: Filled): Promise<Filled> {
-    this.#engine.residents.touch(resident.sequence);
-    await this.#engine.context.copySequence(resident.sequence, sequence);
-    return filled;
-  }
-
-  /** Fills a sequence that sessions can fork, and forks it; waits while all of them are being filled. */
-  async #forkNew(key: string, sequence: number, tokens: Int32Array, signal: AbortSignal): Promise<Filled> {
-    const { residents } = this.#engine;
-    const made = new Resident(tokens.slice(), () => this.#residents.delete(key));
-    made.sequence = await residents.lease(made, signal);
-    try {
-      const filled = await this.#load(key, made.sequence, tokens, signal);
-      await this.#fork(made, sequence, filled);
-      this.#residents.set(key, made);
-      return filled;
-    } catch (error) {
-      residents.release(made.sequence);
-      throw error;
-    } finally {
-      made.busy = false;
-      residents.idle();
-    }
-  }
-
-  /** Memory, else disk, else prefill. */
-  async #load(key: string, sequence: number, tokens: Int32Array, signal: AbortSignal): Promise<Filled> {
-    let problem = 'absent';
-    const held = this.#memory.get(key)?.share(); // the store may drop its own meanwhile
-    if (held !== undefined && sameTokens(held.tokens, tokens)) {
-      const bytes = held.byteLength;
-      const failure = await this.#restore(sequence, held);
-      if (failure === undefined) {
-        held.close();
-        return { tier: 'memory', bytes };
-      }
-      problem = failure;
-      this.#memory.delete(key);
-    }
-    held?.close();
-    const found = await this.#disk?.read(key, tokens, signal);
-    if (found?.state !== undefined) {
-      const failure = await this.#restore(sequence, found.state);
-      if (failure === undefined) {
-        this.#keep(key, found.state);
-        return { tier: 'disk', bytes: found.bytes };
-      }
-      problem = failure;
-      found.state.close();
-    } else if (found !== undefined && problem === 'absent') {
-      problem = found.reason;
-    }
-    if (found?.state === undefined && found?.corrupt) {
-      this.#stats.corruptions++;
-      this.#logger?.('warn', `template cache: entry set aside, ${found.reason}`);
-    }
-    return this.#prefill(key, sequence, tokens, signal, problem);
-  }
-
-  /** @returns what was wrong, or undefined once the state is in the sequence */
-  async #restore(sequence: number, state: SequenceState): Promise<string | undefined> {
-    try {
-      await this.#engine.withRoom(() => this.#engine.context.restoreSequence(sequence, state));
-      return undefined;
-    } catch (error) {
-      if (HeadstartError.isInstance(error, 'CLOSED')) {
-        throw error;
-      }
-      this.#logger?.('warn', `template cache: ${String(error)}`);
-      await this.#engine.context.removeSequence(sequence);
-      return `not restored: ${error instanceof Error ? error.message : String(error)}`;
-    }
-  }
-
-  async #prefill(
-    key: string,
-    sequence: number,
-    tokens: Int32Array,
-    signal: AbortSignal,
-    reason: string,
-  ): Promise<Filled> {
-    const begin = performance.now();
-    await this.#engine.prefill(sequence, tokens, 0, { signal });
-    const prefillMs = performance.now() - begin;
-    const state = await this.#capture(sequence, tokens);
-    if (state !== undefined) {
-      this.#save(key, state.share(), prefillMs);
-      await this.#settleWindow(sequence, tokens, state, signal);
-    }
-    return { tier: 'miss', bytes: 0, reason };
-  }
-
-  async #capture(sequence: number, tokens: Int32Array): Promise<SequenceState | undefined> {
-    try {
-      return await this.#engine.context.captureSequence(sequence, tokens);
-    } catch (error) {
-      if (HeadstartError.isInstance(error, 'CLOSED')) {
-        throw error;
-      }
-      this.#logger?.('warn', `template cache: not captured, ${String(error)}`);
-      return undefined;
-    }
-  }
-
-  /**
-   * A window's cells that a prefill left masked are never freed once sequences share them, and a state holds none: so the
-   * template goes out and comes back from its own state, on the cold path as on the warm one.
-   */
-  async #settleWindow(
-    sequence: number,
-    tokens: Int32Array,
-    state: SequenceState | undefined,
-    signal: AbortSignal,
-  ): Promise<void> {
-    if (state === undefined) {
-      return;
-    }
-    if (this.#engine.hasWindow) {
-      await this.#engine.context.removeSequence(sequence);
-      if ((await this.#restore(sequence, state)) !== undefined) {
-        await this.#engine.prefill(sequence, tokens, 0, { signal });
-      }
-    }
-    state.close();
-  }
-
-  /** Writes in the background: the first session is already running. */
-  #save(key: string, captured: SequenceState, prefillMs: number): void {
-    const state = captured.share(); // the memory tier may drop its own before the file is written
-    this.#keep(key, captured);
-    const disk = this.#disk;
-    if (disk === undefined) {
-      state.close();
-      return;
-    }
-    const metadata = {
-      format: ENTRY_FORMAT,
-      key,
-      components: this.#components,
-      createdAt: new Date().toISOString(),
-      prefillMs,
-    };
-    const saving = disk
-      .write(state, metadata)
-      .then(
-        () => {
-          this.#stats.saves++;
-        },
-        (error: unknown) => {
-          this.#stats.failedSaves++;
-          this.#logger?.('warn', `template cache: not saved, ${String(error)}`);
-        },
-      )
-      .finally(() => {
-        this.#saving.delete(saving);
-        state.close();
-      });
-    this.#saving.add(saving);
-  }
-
-  #keep(key: string, state: SequenceState): void {
-    if (!this.#memory.put(key, state)) {
-      state.close();
-    }
   }
 
   #requireOpen(): void {
@@ -400,20 +330,8 @@ export class TemplateCache {
   }
 }
 
-/** Waits for `promise` (which never rejects), or throws `ABORTED` as soon as the signal fires. */
-async function abortable(promise: Promise<void>, signal: AbortSignal): Promise<void> {
-  throwIfAborted(signal);
-  let onAbort: (() => void) | undefined;
-  const aborted = new Promise<void>((resolve) => {
-    onAbort = resolve;
-    signal.addEventListener('abort', onAbort, { once: true });
-  });
-  try {
-    await Promise.race([promise, aborted]);
-  } finally {
-    if (onAbort !== undefined) {
-      signal.removeEventListener('abort', onAbort);
-    }
+function requireTokens(tokens: Int32Array): void {
+  if (tokens.length === 0) {
+    throw new HeadstartError('INVALID_ARGUMENT', 'Expected a template of at least one token');
   }
-  throwIfAborted(signal);
 }

@@ -1,0 +1,165 @@
+import type { Engine } from '../engine/engine.js';
+import type { SequenceHolder } from '../engine/sequences.js';
+import { sameTokens } from '../template/tokens.js';
+import { publish } from './events.js';
+
+/** A template in a sequence of its own, which sessions fork. */
+export class Resident implements SequenceHolder {
+  readonly key: string;
+  /** See `groupOf`. */
+  readonly group: string;
+  readonly tokens: Int32Array;
+  sequence = -1;
+  /** What it saves. */
+  prefillMs = 0;
+  /** While it is being filled nobody may take its sequence. */
+  filling = true;
+  readonly #owner: Residents;
+
+  constructor(owner: Residents, key: string, group: string, tokens: Int32Array) {
+    this.#owner = owner;
+    this.key = key;
+    this.group = group;
+    this.tokens = tokens;
+  }
+
+  /** A pinned one leaves only when no other can. */
+  get busy(): boolean {
+    return this.filling || (this.#owner.isPinned(this.key) && this.#owner.hasUnpinned());
+  }
+
+  onEvicted(): void {
+    this.#owner.forget(this, 'its sequence or cells were needed');
+  }
+}
+
+/** The resident tier: templates in the KV cache, least recently used out first, within a budget of cells. */
+export class Residents {
+  readonly #engine: Engine;
+  readonly #maxCells: number;
+  readonly #onEvicted: () => void;
+  /** Least recently used first. */
+  readonly #residents = new Map<string, Resident>();
+  readonly #pinned = new Set<string>();
+
+  constructor(engine: Engine, maxCells: number, onEvicted: () => void) {
+    this.#engine = engine;
+    this.#maxCells = maxCells;
+    this.#onEvicted = onEvicted;
+  }
+
+  get count(): number {
+    return this.#residents.size;
+  }
+
+  /** Cells that resident templates fill, counted as if they shared none. */
+  get cells(): number {
+    return [...this.#residents.values()].reduce((sum, { tokens }) => sum + tokens.length, 0);
+  }
+
+  values(): IterableIterator<Resident> {
+    return this.#residents.values();
+  }
+
+  has(key: string): boolean {
+    return this.#residents.has(key);
+  }
+
+  /** The template where it is resident, now the most recently used. */
+  find(key: string, tokens: Int32Array): Resident | undefined {
+    const resident = this.#residents.get(key);
+    if (resident === undefined || !sameTokens(resident.tokens, tokens)) {
+      return undefined;
+    }
+    this.touch(resident);
+    return resident;
+  }
+
+  touch(resident: Resident): void {
+    this.#residents.delete(resident.key);
+    this.#residents.set(resident.key, resident);
+    this.#engine.residents.touch(resident.sequence);
+  }
+
+  /** Shares its cells with an empty sequence. */
+  fork(resident: Resident, sequence: number): Promise<void> {
+    return this.#engine.context.copySequence(resident.sequence, sequence);
+  }
+
+  /** Whether a template of so many tokens can be resident at all. */
+  admits(tokens: number): boolean {
+    return this.#engine.residents.size > 0 && tokens <= this.#maxCells;
+  }
+
+  /** A sequence for a new resident template, within the budget; waits while all of them are being filled. */
+  async lease(key: string, group: string, tokens: Int32Array, signal: AbortSignal): Promise<Resident> {
+    for (const resident of [...this.#residents.values()]) {
+      if (this.cells + tokens.length <= this.#maxCells) {
+        break;
+      }
+      if (!resident.busy) {
+        this.drop(resident, 'the budget of resident cells is full');
+      }
+    }
+    const made = new Resident(this, key, group, tokens.slice());
+    made.sequence = await this.#engine.residents.lease(made, signal);
+    return made;
+  }
+
+  /** It is filled: sessions may fork it. */
+  admit(resident: Resident): void {
+    this.#residents.set(resident.key, resident);
+  }
+
+  /** Call when filling ended, well or not. */
+  settle(resident: Resident): void {
+    resident.filling = false;
+    this.#engine.residents.idle();
+  }
+
+  /** It could not be filled. */
+  discard(resident: Resident): void {
+    this.#engine.residents.release(resident.sequence);
+  }
+
+  /** Gives its sequence back. */
+  drop(resident: Resident, reason: string): void {
+    this.forget(resident, reason);
+    this.#engine.residents.release(resident.sequence);
+  }
+
+  dropAll(reason: string): void {
+    for (const resident of [...this.#residents.values()]) {
+      this.drop(resident, reason);
+    }
+  }
+
+  get(key: string): Resident | undefined {
+    return this.#residents.get(key);
+  }
+
+  /** @internal The pool took the sequence. */
+  forget(resident: Resident, reason: string): void {
+    if (this.#residents.get(resident.key) === resident) {
+      this.#residents.delete(resident.key);
+      this.#onEvicted();
+      publish({ type: 'evict', tier: 'resident', key: resident.key, reason });
+    }
+  }
+
+  setPinned(key: string, pinned: boolean): void {
+    if (pinned) {
+      this.#pinned.add(key);
+    } else {
+      this.#pinned.delete(key);
+    }
+  }
+
+  isPinned(key: string): boolean {
+    return this.#pinned.has(key);
+  }
+
+  hasUnpinned(): boolean {
+    return [...this.#residents.values()].some(({ key, filling }) => !filling && !this.#pinned.has(key));
+  }
+}
