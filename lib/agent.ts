@@ -1,14 +1,19 @@
+import { Adapters } from './cache/adapters.js';
+import { AgentTemplateCache, type TemplateOptions } from './cache/agent-cache.js';
 import { keyComponents } from './cache/key.js';
 import type { TemplateCacheStats } from './cache/stats.js';
 import { TemplateCache } from './cache/template-cache.js';
 import {
   type ContextSizes,
+  checkLoras,
+  type LoraConfig,
   type ModelConfig,
   type ResolvedModelConfig,
   resolveContextSizes,
   resolveModelConfig,
 } from './config.js';
 import { Engine } from './engine/engine.js';
+import { Gate } from './engine/gate.js';
 import { HeadstartError } from './errors.js';
 import { fingerprintModel } from './model/fingerprint.js';
 import type { OnModelProgress } from './model/progress.js';
@@ -19,8 +24,10 @@ import { Model } from './native/model.js';
 import { systemInfo } from './native/system.js';
 import { checkOptions } from './options.js';
 import { Session, type SessionServices } from './session/session.js';
+import type { Boundary } from './template/boundary.js';
 import { Renderer, type TemplateSource, type ToolDefinition } from './template/render.js';
 import { Templates } from './template/templates.js';
+import { stableToolOrder } from './template/tool-order.js';
 
 export interface AgentOptions {
   model: ModelConfig;
@@ -46,6 +53,8 @@ export interface SessionOptions {
   tools?: readonly ToolDefinition[];
   /** False prefills the template and leaves the cache alone. @default true */
   templateCache?: boolean;
+  /** Whose session it is: cached templates of one tenant never serve another. @default none, which is a tenant of its own */
+  tenant?: string;
   signal?: AbortSignal;
 }
 
@@ -62,12 +71,21 @@ const SESSION_CHECKS = {
   systemPrompt: checkSystemPrompt,
   tools: checkTools,
   templateCache: (value: unknown) => (typeof value === 'boolean' ? undefined : 'a boolean'),
+  tenant: (value: unknown) => (typeof value === 'string' && value !== '' ? undefined : 'a non-empty string'),
   signal: checkSignal,
 };
 
+const TEMPLATE_CHECKS = {
+  systemPrompt: checkSystemPrompt,
+  tools: checkTools,
+  tenant: SESSION_CHECKS.tenant,
+};
+
 interface Parts extends SessionServices {
+  stableTools: boolean;
   templates: Templates;
   defaults: TemplateSource;
+  adapters: Adapters;
 }
 
 /**
@@ -80,12 +98,21 @@ interface Parts extends SessionServices {
  * await agent.close();
  */
 export class AgentServer {
+  /** Look into the template cache, warm it, tidy it up. */
+  readonly templateCache: AgentTemplateCache;
   readonly #parts: Parts;
   readonly #sessions = new Set<Session>();
   #closing: Promise<void> | undefined;
 
   private constructor(parts: Parts) {
     this.#parts = parts;
+    const { cache, engine, model, gate } = parts;
+    const find = async (template: TemplateOptions) => {
+      this.#requireOpen();
+      checkOptions(template, TEMPLATE_CHECKS, 'the template');
+      return this.#boundaryOf(this.#sourceOf(template));
+    };
+    this.templateCache = new AgentTemplateCache({ cache, engine, model, gate, find });
   }
 
   /**
@@ -114,10 +141,18 @@ export class AgentServer {
       const { engine, sizes } = await makeEngine(model, config);
       const cache = await openCache(model, fingerprint, engine, config, options.logger);
       const renderer = new Renderer(model, config.chatTemplate);
-      const templates = new Templates(model, renderer, fingerprint, config.cacheDir ?? undefined);
+      const templates = new Templates(model, renderer, fingerprint, config.cacheDir ?? undefined, config.breakpoints);
+      const gate = new Gate();
+      const adapters = new Adapters({ model, engine, cache, gate });
+      if (config.loras.length > 0) {
+        await adapters.set(config.loras, options.signal);
+      }
       const defaults = { systemPrompt: options.systemPrompt, tools: options.tools && copyOf(options.tools) };
       throwIfAborted(options.signal);
-      return new AgentServer({ model, engine, cache, renderer, templates, defaults, contextSize: sizes.contextSize });
+      const { contextSize } = sizes;
+      const { stableTools } = config;
+      const services = { model, engine, cache, renderer, contextSize, gate };
+      return new AgentServer({ ...services, templates, defaults, stableTools, adapters });
     } catch (error) {
       await model.close(); // and with it the context
       throw error;
@@ -145,20 +180,12 @@ export class AgentServer {
     checkOptions(options, SESSION_CHECKS, 'the session options');
     this.#requireOpen();
     throwIfAborted(options.signal);
-    const { defaults, templates, contextSize } = this.#parts;
-    const source = {
-      systemPrompt: options.systemPrompt ?? defaults.systemPrompt,
-      tools: options.tools ? copyOf(options.tools) : defaults.tools,
-    };
-    const boundary = await templates.find(source);
+    const source = this.#sourceOf(options);
+    const boundary = await this.#boundaryOf(source);
     throwIfAborted(options.signal);
-    if (boundary.tokens.length >= contextSize) {
-      throw new HeadstartError(
-        'CONTEXT_FULL',
-        `The template has ${boundary.tokens.length} tokens and leaves no room in a context of ${contextSize}: shorten the system prompt or tools, or raise \`contextSize\``,
-      );
-    }
     this.#requireOpen();
+    const { templates, gate } = this.#parts;
+    const leave = await gate.enter(options.signal);
     const session: Session = await Session.start(
       this.#parts,
       {
@@ -166,18 +193,35 @@ export class AgentServer {
         template: boundary.tokens,
         templateReason: boundary.reason,
         useCache: options.templateCache ?? true,
+        tenant: options.tenant,
+        breakpoints: boundary.breakpoints,
         signal: options.signal,
         onMismatch: (mismatched) => templates.forget(mismatched),
         onClosed: () => this.#sessions.delete(session),
       },
       begin,
-    );
+    ).finally(leave);
     this.#sessions.add(session);
     if (this.#closing !== undefined) {
       await session.close();
       this.#requireOpen();
     }
     return session;
+  }
+
+  /**
+   * Applies these LoRA adapters, and no others, once no turn runs; turns and sessions that begin meanwhile wait. Open sessions go
+   * on with the new adapters from their messages. Not from inside a stream's loop: it would wait for that very turn.
+   *
+   * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID`, `INVALID_ARGUMENT`, `ABORTED`, `CLOSED`; nothing changed then.
+   */
+  async setLoras(loras: readonly LoraConfig[], options: { signal?: AbortSignal } = {}): Promise<void> {
+    const expected = checkLoras(loras);
+    if (expected !== undefined) {
+      throw new HeadstartError('INVALID_ARGUMENT', `Expected \`loras\` to be ${expected}`);
+    }
+    this.#requireOpen();
+    await this.#parts.adapters.set(loras, options.signal);
   }
 
   /** How the template cache does. */
@@ -198,6 +242,27 @@ export class AgentServer {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  #sourceOf({ systemPrompt, tools }: TemplateSource): TemplateSource {
+    const { defaults, stableTools } = this.#parts;
+    const chosen = tools ? copyOf(tools) : defaults.tools;
+    return {
+      systemPrompt: systemPrompt ?? defaults.systemPrompt,
+      tools: chosen && stableTools ? stableToolOrder(chosen) : chosen,
+    };
+  }
+
+  async #boundaryOf(source: TemplateSource): Promise<Boundary> {
+    const { templates, contextSize } = this.#parts;
+    const boundary = await templates.find(source);
+    if (boundary.tokens.length >= contextSize) {
+      throw new HeadstartError(
+        'CONTEXT_FULL',
+        `The template has ${boundary.tokens.length} tokens and leaves no room in a context of ${contextSize}: shorten the system prompt or tools, or raise \`contextSize\``,
+      );
+    }
+    return boundary;
   }
 
   async #closeParts(): Promise<void> {
@@ -270,8 +335,16 @@ function openCache(
     engine,
     components,
     directory: config.cacheDir ?? undefined,
+    allowSharedDirectory: config.allowSharedDirectory,
     maxMemoryBytes: config.maxMemoryBytes,
+    maxResidentCells: config.maxResidentCells,
     minFreeDiskBytes: config.minFreeDiskBytes,
+    maxBytes: config.maxBytes,
+    maxEntries: config.maxEntries,
+    maxAgeMs: config.maxAgeMs,
+    minTokens: config.minTokens,
+    breakEven: config.breakEven,
+    reuse: config.reuse,
     logger,
   });
 }
@@ -290,8 +363,9 @@ function checkSignal(value: unknown): string | undefined {
 
 /** What the model is told must not change behind our back: later turns render it again. */
 function copyOf(tools: readonly ToolDefinition[]): readonly ToolDefinition[] {
-  return tools.map(({ name, description, parameters }) => ({
+  return tools.map(({ name, description, parameters, server }) => ({
     name,
+    ...(server !== undefined && { server }),
     ...(description !== undefined && { description }),
     ...(parameters !== undefined && { parameters: JSON.parse(JSON.stringify(parameters)) as object }),
   }));
@@ -323,6 +397,9 @@ function checkTool(tool: Partial<ToolDefinition> | null): string | undefined {
   }
   if (tool.description !== undefined && typeof tool.description !== 'string') {
     return 'a string as `description`';
+  }
+  if (tool.server !== undefined && typeof tool.server !== 'string') {
+    return 'a string as `server`';
   }
   if (tool.parameters !== undefined && !isJsonObject(tool.parameters)) {
     return '`parameters` that are a JSON Schema object';

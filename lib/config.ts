@@ -12,6 +12,14 @@ export type KvLayout =
   /** A stream for each sequence: no sharing, templates are copied in from memory. */
   | 'split';
 
+/** A LoRA adapter and how strongly it is applied. */
+export interface LoraConfig {
+  /** A GGUF file. */
+  path: string;
+  /** @default 1 */
+  scale?: number;
+}
+
 export interface ModelConfig {
   /**
    * Where the model comes from: a GGUF file's path or a folder, `hf:owner/name:QUANTISATION`, an address, or a
@@ -27,8 +35,35 @@ export interface ModelConfig {
    * the one beside a local model, and by the GGUF file's own metadata. @default false
    */
   useHfParams?: boolean;
-  /** The template cache's directory. `null` keeps templates in this process only. @default '.cache/templates' */
+  /**
+   * The template cache's directory. `null` keeps templates in this process only.
+   *
+   * @default the environment variable `LLAMA_HEADSTART_CACHE_DIR`, else '.cache/templates'
+   */
   cacheDir?: string | null;
+  /** Take a cache directory that other users can write to: they could change replies. @default false */
+  allowSharedDirectory?: boolean;
+  /** Budget of the cache directory, in bytes of entries; least recently used ones are deleted. @default none */
+  maxBytes?: number;
+  /** Most entries in the cache directory; least recently used ones are deleted. @default none */
+  maxEntries?: number;
+  /** Entries that no session started from for so long are deleted, ms. @default none */
+  maxAgeMs?: number;
+  /** Templates of fewer tokens leave the cache alone. @default 0 */
+  minTokens?: number;
+  /** Leave the cache alone where prefills were measured to be no slower than restores. @default false */
+  breakEven?: boolean;
+  /** `nearest` starts a template that has no entry from the cached one that shares its head; `exact` never. @default 'nearest' */
+  reuse?: 'exact' | 'nearest';
+  /**
+   * Keep states after the system prompt and after each block of tools (those of one server) as entries of their own: for models
+   * whose state cannot be trimmed, a changed tool then costs only what follows it. @default false
+   */
+  breakpoints?: boolean;
+  /** Sort tools that came from servers (MCP) by server and name, so that an unordered listing hits. @default true */
+  stableTools?: boolean;
+  /** LoRA adapters, applied in this order. @default none */
+  loras?: readonly LoraConfig[];
   /** Most tokens in one decode. @default 512 */
   batchSize?: number;
   /** Sessions that decode together; more may be open than that. @default 4 */
@@ -45,6 +80,8 @@ export interface ModelConfig {
   kvCells?: number;
   /** Templates that stay in the KV cache for sessions to fork; 0 in split streams. @default 4 */
   maxResidentTemplates?: number;
+  /** KV cells that those templates may fill, one a token. @default half of kvCells */
+  maxResidentCells?: number;
   /** Element type of the K cache. @default 'f16' */
   keyType?: CacheTypeName;
   /** Element type of the V cache. @default 'f16' */
@@ -74,7 +111,16 @@ type CacheTypeName = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q5_1' | 'q5_0' | 'q4_1' 
 /** Options that have another form once they are resolved. */
 type Changed = 'source' | 'retryConfig';
 /** Options that the model itself decides where they are not given. */
-type Open = 'modelsDir' | 'contextSize' | 'kvCells' | 'chatTemplate' | 'minFreeDiskBytes';
+type Open =
+  | 'modelsDir'
+  | 'contextSize'
+  | 'kvCells'
+  | 'chatTemplate'
+  | 'minFreeDiskBytes'
+  | 'maxBytes'
+  | 'maxEntries'
+  | 'maxAgeMs'
+  | 'maxResidentCells';
 
 /** A model's configuration with every default in place, but for what the model itself decides. */
 export type ResolvedModelConfig = Readonly<
@@ -92,6 +138,7 @@ export interface ContextSizes {
 
 const MAX_DEFAULT_CONTEXT = 8192;
 const MAX_SEQUENCES = 256;
+const MAX_LORA_SCALE = 10_000;
 
 const cacheType = oneOf('f32', 'f16', 'bf16', 'q8_0', 'q5_1', 'q5_0', 'q4_1', 'q4_0', 'iq4_nl');
 
@@ -101,6 +148,16 @@ const MODEL_CHECKS: Record<keyof ModelConfig, Check> = {
   retryConfig: (value) => (typeof value === 'object' && value !== null ? undefined : 'an object'),
   useHfParams: boolean,
   cacheDir: (value) => (value === null ? undefined : text(value) && 'a path or null'),
+  allowSharedDirectory: boolean,
+  maxBytes: integer(0, Number.MAX_SAFE_INTEGER),
+  maxEntries: integer(0, Number.MAX_SAFE_INTEGER),
+  maxAgeMs: integer(0, Number.MAX_SAFE_INTEGER),
+  minTokens: integer(0),
+  breakEven: boolean,
+  reuse: oneOf('exact', 'nearest'),
+  breakpoints: boolean,
+  stableTools: boolean,
+  loras: checkLoras,
   batchSize: integer(1, 2 ** 20),
   nSeqMax: integer(1, MAX_SEQUENCES),
   nThreads: integer(1, 512),
@@ -109,6 +166,7 @@ const MODEL_CHECKS: Record<keyof ModelConfig, Check> = {
   kvLayout: oneOf('unified', 'split'),
   kvCells: integer(1),
   maxResidentTemplates: integer(0, MAX_SEQUENCES - 1),
+  maxResidentCells: integer(0),
   keyType: cacheType,
   valueType: cacheType,
   flashAttention: boolean,
@@ -135,7 +193,14 @@ export function resolveModelConfig(config: ModelConfig): ResolvedModelConfig {
   const nThreads = given.nThreads ?? availableParallelism();
   const kvLayout = given.kvLayout ?? 'unified';
   return Object.freeze({
-    cacheDir: '.cache/templates',
+    cacheDir: process.env.LLAMA_HEADSTART_CACHE_DIR || '.cache/templates',
+    allowSharedDirectory: false,
+    minTokens: 0,
+    breakEven: false,
+    reuse: 'nearest' as const,
+    breakpoints: false,
+    stableTools: true,
+    loras: [],
     batchSize: 512,
     nSeqMax: 4,
     nThreads,
@@ -208,4 +273,15 @@ export function resolveContextSizes(config: ResolvedModelConfig, trainContextSiz
     );
   }
   return { contextSize, kvCells, maxSequences, residentSequences };
+}
+
+/** Also of `setLoras`. */
+export function checkLoras(value: unknown): string | undefined {
+  const isLora = (each: Partial<LoraConfig> | null) =>
+    typeof each?.path === 'string' &&
+    each.path !== '' &&
+    (each.scale === undefined || (Number.isFinite(each.scale) && Math.abs(each.scale) <= MAX_LORA_SCALE));
+  return Array.isArray(value) && value.every(isLora)
+    ? undefined
+    : `an array of { path, scale? } with a scale from -${MAX_LORA_SCALE} to ${MAX_LORA_SCALE}`;
 }

@@ -3,6 +3,7 @@ export type ErrorCode =
   // arguments and configuration
   | 'INVALID_ARGUMENT'
   | 'CONFIG_INVALID'
+  | 'CACHE_DIR_SHARED'
   // the addon and the machine
   | 'ADDON_NOT_FOUND'
   | 'OUT_OF_MEMORY'

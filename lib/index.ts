@@ -4,10 +4,27 @@
  * @packageDocumentation
  */
 export { type AgentOptions, AgentServer, type SessionOptions } from './agent.js';
-export { type KeyComponents, type KeyInputs, keyComponents, templateKey } from './cache/key.js';
-export type { StartReport, TemplateCacheStats, Tier } from './cache/stats.js';
-export { type StartOptions, TemplateCache, type TemplateCacheOptions } from './cache/template-cache.js';
-export type { KvLayout, ModelConfig } from './config.js';
+export type { AgentTemplateCache, TemplateMissExplanation, TemplateOptions, WarmOptions } from './cache/agent-cache.js';
+export type { DirectoryBudget } from './cache/bounds.js';
+export { TEMPLATE_CACHE_CHANNEL, type TemplateCacheEvent } from './cache/events.js';
+export type { ComponentDifference, MissExplanation, TokenDifference } from './cache/explain.js';
+export { type KeyComponents, type KeyInputs, keyComponents, loraComponent, templateKey } from './cache/key.js';
+export type {
+  CacheEntry,
+  CacheEntryDetails,
+  PruneReport,
+  VerifyOptions,
+  VerifyReport,
+} from './cache/operations.js';
+export type { StartReport, Tier } from './cache/report.js';
+export type { TemplateCacheCounts, TemplateCacheStats } from './cache/stats.js';
+export {
+  type StartOptions,
+  TemplateCache,
+  type TemplateCacheOptions,
+  type TenantOptions,
+} from './cache/template-cache.js';
+export type { KvLayout, LoraConfig, ModelConfig } from './config.js';
 export { type Decoded, type DecodeRequest, Engine, type EngineOptions, type PrefillOptions } from './engine/engine.js';
 export { type ErrorCode, HeadstartError } from './errors.js';
 export { modelsDirectory } from './model/directory.js';

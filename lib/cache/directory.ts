@@ -165,7 +165,10 @@ export class CacheDirectory {
       }
       if (ENTRY_LOCK_NAME.test(name)) {
         await this.#isHeld(name); // removes it where nobody holds it
-      } else if (name.endsWith('.tmp') && !(owner === undefined ? !(await this.#isOld(name)) : await alive.get(owner))) {
+      } else if (
+        name.endsWith('.tmp') &&
+        !(owner === undefined ? !(await this.#isOld(name)) : await alive.get(owner))
+      ) {
         await rm(this.join(name), { force: true }).catch(() => undefined);
         swept++;
       }

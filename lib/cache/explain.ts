@@ -56,7 +56,11 @@ interface Known {
   tokens: Int32Array;
 }
 
-export async function explainMiss(keyring: Keyring, template: Int32Array, parts: ExplainParts): Promise<MissExplanation> {
+export async function explainMiss(
+  keyring: Keyring,
+  template: Int32Array,
+  parts: ExplainParts,
+): Promise<MissExplanation> {
   const key = keyring.keyOf(template);
   const tier = await presentTier(key, parts);
   if (tier !== undefined) {
@@ -68,7 +72,11 @@ export async function explainMiss(keyring: Keyring, template: Int32Array, parts:
     return { key, tier: 'miss', ...elsewhere };
   }
   if (nearest === undefined) {
-    return { key, tier: 'miss', reason: 'no entry begins with any of its tokens: it was never cached here, or is gone' };
+    return {
+      key,
+      tier: 'miss',
+      reason: 'no entry begins with any of its tokens: it was never cached here, or is gone',
+    };
   }
   const { shared, known } = nearest;
   const difference = differenceAt(shared, template, known.tokens);

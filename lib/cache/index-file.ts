@@ -190,12 +190,7 @@ export class DirectoryIndex {
   }
 }
 
-export function factsOf(
-  name: string,
-  metadata: EntryMetadata,
-  tokens: number,
-  bytes: number,
-): EntryFacts | undefined {
+export function factsOf(name: string, metadata: EntryMetadata, tokens: number, bytes: number): EntryFacts | undefined {
   const { key, components, prefillMs, createdAt, prefix } = metadata;
   const group = components === undefined ? '' : groupOf(components);
   const { hashes = [], whole = -1 } = prefix ?? {};

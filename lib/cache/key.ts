@@ -39,7 +39,14 @@ export interface KeyInputs {
   lora?: readonly string[];
 }
 
-export function keyComponents({ llamaVersion, fingerprint, model, metadata, context, lora = [] }: KeyInputs): KeyComponents {
+export function keyComponents({
+  llamaVersion,
+  fingerprint,
+  model,
+  metadata,
+  context,
+  lora = [],
+}: KeyInputs): KeyComponents {
   return {
     format: ENTRY_FORMAT,
     llamaVersion,

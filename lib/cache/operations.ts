@@ -160,7 +160,8 @@ export async function clearEverything({ residents, memory, disk }: OperationsPar
   residents.dropAll('the cache was cleared');
   const keys = new Set([...memory.entries()].map(([key]) => key));
   memory.clear();
-  for (const { key, name } of [...((await disk?.index.refresh(), disk?.index.values()) ?? [])]) {
+  await disk?.index.refresh();
+  for (const { key, name } of [...(disk?.index.values() ?? [])]) {
     keys.add(key);
     await disk?.delete(name);
   }

@@ -162,9 +162,7 @@ export class TemplateCache {
     const { residents, memory, disk } = this.#parts;
     const warning = disk && largeDirectory(disk);
     return {
-      ...(disk === undefined
-        ? this.#held()
-        : { entries: disk.index.size, totalTokens: disk.index.totalTokens }),
+      ...(disk === undefined ? this.#held() : { entries: disk.index.size, totalTokens: disk.index.totalTokens }),
       ...counts,
       hitRate,
       tokenHitRate,

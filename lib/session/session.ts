@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import type { StartReport } from '../cache/stats.js';
+import type { StartReport } from '../cache/report.js';
 import type { TemplateCache } from '../cache/template-cache.js';
 import type { Engine } from '../engine/engine.js';
+import type { Gate } from '../engine/gate.js';
 import type { SequenceHolder } from '../engine/sequences.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
@@ -18,6 +19,8 @@ export interface SessionServices {
   cache: TemplateCache;
   renderer: Renderer;
   contextSize: number;
+  /** Turns pass it. */
+  gate: Gate;
 }
 
 export interface SessionSetup {
@@ -27,6 +30,10 @@ export interface SessionSetup {
   /** Why `template` is empty. */
   templateReason?: string | undefined;
   useCache: boolean;
+  /** Whose entries serve it. */
+  tenant?: string | undefined;
+  /** Where the template's prefill is cut, and its heads kept. */
+  breakpoints?: readonly number[] | undefined;
   signal?: AbortSignal | undefined;
   /** The template was not how the first prompt began. */
   onMismatch: (source: TemplateSource) => void;
@@ -140,7 +147,9 @@ export class Session implements SequenceHolder {
     this.#setBusy(true);
     const signal = options.signal ? AbortSignal.any([options.signal, this.#closing.signal]) : this.#closing.signal;
     const turn = this.#takeTurn(message, maxTokens, signal);
+    let leave: (() => void) | undefined;
     try {
+      leave = await this.#services.gate.enter(signal);
       for (;;) {
         const step = turn.next();
         this.#step = step.catch(() => undefined);
@@ -160,6 +169,7 @@ export class Session implements SequenceHolder {
     } catch (error) {
       throw this.#turnFailure(error);
     } finally {
+      leave?.();
       this.#inTurn = false;
       this.#setBusy(false);
     }
@@ -306,11 +316,12 @@ export class Session implements SequenceHolder {
   }
 
   async #startFromTemplate(signal: AbortSignal | undefined): Promise<StartReport> {
-    const { template, templateReason, useCache } = this.#setup;
+    const { template, templateReason, useCache, tenant, breakpoints = [] } = this.#setup;
     if (template.length === 0) {
       this.#services.cache.countBypass();
       return {
         tier: 'bypass',
+        match: 'none',
         templateTokens: 0,
         cachedTokens: 0,
         bytes: 0,
@@ -319,7 +330,12 @@ export class Session implements SequenceHolder {
         reason: templateReason ?? 'no template',
       };
     }
-    const report = await this.#services.cache.start(this.#requireSequence(), template, { cache: useCache, signal });
+    const report = await this.#services.cache.start(this.#requireSequence(), template, {
+      cache: useCache,
+      tenant,
+      breakpoints,
+      signal,
+    });
     this.#held = [...template];
     return report;
   }

@@ -3,10 +3,10 @@ import type { Renderer, TemplateSource } from './render.js';
 import { commonPrefixLength } from './tokens.js';
 
 /** User messages that begin with each kind of character that chat templates and tokenisers treat apart. */
-const PROBES = ['Hello', '42', '\nline', ' space', '\u{1F642}'] as const;
+export const PROBES = ['Hello', '42', '\nline', ' space', '\u{1F642}'] as const;
 
 /** Tokens dropped from the end where no control token ends the template: a merge with the message may change them. */
-const MERGE_MARGIN = 2;
+export const MERGE_MARGIN = 2;
 
 /** What a chat template puts behind the boundary in a conversation with the first probe's message. */
 export interface Lesson {
@@ -21,6 +21,8 @@ export interface Boundary {
   lesson: Lesson | undefined;
   /** Why there is no template, for people. */
   reason?: string;
+  /** Where its prefill is cut: see `findBreakpoints`. */
+  breakpoints?: readonly number[];
 }
 
 /**

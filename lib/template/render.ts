@@ -9,6 +9,8 @@ export interface ToolDefinition {
   description?: string;
   /** JSON Schema of the arguments object. @default no arguments */
   parameters?: object;
+  /** The server that listed it, of tools that came from one (MCP): see `stableTools`. The model does not see it. */
+  server?: string;
 }
 
 /** A message of a conversation. */

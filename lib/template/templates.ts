@@ -3,6 +3,7 @@ import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Model } from '../native/model.js';
 import { type Boundary, findBoundary, findKnownBoundary, type Lesson } from './boundary.js';
+import { findBreakpoints } from './breakpoints.js';
 import type { Renderer, TemplateSource } from './render.js';
 
 /** Templates remembered in this process: a session with a known system prompt and tools renders nothing. */
@@ -20,14 +21,25 @@ export class Templates {
   readonly #renderer: Renderer;
   readonly #fingerprint: string;
   readonly #directory: string | undefined;
+  readonly #withBreakpoints: boolean;
   readonly #remembered = new Map<string, Promise<Boundary>>();
 
-  /** @param directory where lessons are kept; undefined keeps none */
-  constructor(model: Model, renderer: Renderer, fingerprint: string, directory: string | undefined) {
+  /**
+   * @param directory where lessons are kept; undefined keeps none
+   * @param withBreakpoints whether to look for places inside templates that others may share
+   */
+  constructor(
+    model: Model,
+    renderer: Renderer,
+    fingerprint: string,
+    directory: string | undefined,
+    withBreakpoints = false,
+  ) {
     this.#model = model;
     this.#renderer = renderer;
     this.#fingerprint = fingerprint;
     this.#directory = directory;
+    this.#withBreakpoints = withBreakpoints;
   }
 
   /**
@@ -67,6 +79,13 @@ export class Templates {
   }
 
   async #search(source: TemplateSource): Promise<Boundary> {
+    const boundary = await this.#searchEnd(source);
+    return this.#withBreakpoints && boundary.tokens.length > 0
+      ? { ...boundary, breakpoints: await findBreakpoints(this.#renderer, source, boundary.tokens) }
+      : boundary;
+  }
+
+  async #searchEnd(source: TemplateSource): Promise<Boundary> {
     const controlTokens = this.#model.controlTokens();
     const lesson = this.#lessonPath(source);
     const known = lesson === undefined ? undefined : await readLesson(lesson);

@@ -32,6 +32,7 @@ export function agentOptions(settings: AgentSettings = {}): AgentOptions {
       contextSize: 1024,
       nThreads: 1, // a micro model gains nothing from more, and loses much on a busy machine
       minFreeDiskBytes: 0,
+      reuse: 'exact', // a nearest start computes in other batches: tests of it ask for it
       ...model,
     },
     systemPrompt,

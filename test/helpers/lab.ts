@@ -7,6 +7,7 @@ import {
   type StartOptions,
   type StartReport,
   TemplateCache,
+  type TemplateCacheOptions,
 } from 'llama-headstart';
 import { type Context, Model, systemInfo } from 'llama-headstart/native';
 
@@ -20,7 +21,8 @@ export interface LabOptions {
   kvCells?: number;
   batchSize?: number;
   flashAttention?: boolean;
-  maxMemoryBytes?: number;
+  /** Further options of the cache. @default nothing is reused but exact matches, no floor of free disk */
+  cache?: Partial<TemplateCacheOptions>;
 }
 
 export interface Continuation {
@@ -64,12 +66,15 @@ export class Lab {
       metadata: model.metadata(),
       context: context.info,
     });
-    const { maxMemoryBytes } = options;
-    return new Lab(
-      model,
+    const cache = await TemplateCache.open({
       engine,
-      await TemplateCache.open({ engine, components, directory, maxMemoryBytes, minFreeDiskBytes: 0 }),
-    );
+      components,
+      directory,
+      minFreeDiskBytes: 0,
+      reuse: 'exact',
+      ...options.cache,
+    });
+    return new Lab(model, engine, cache);
   }
 
   get context(): Context {

@@ -4,7 +4,9 @@ import { mkdir, readdir, readFile, rename, rm, stat, symlink, truncate, writeFil
 import { join } from 'node:path';
 import type { KeyComponents, StartReport } from 'llama-headstart';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { CacheDirectory } from '../../lib/cache/directory.js';
 import { DiskStore } from '../../lib/cache/disk.js';
+import { DirectoryIndex } from '../../lib/cache/index-file.js';
 import { type AgentSettings, replies, startAgent, temporaryDirectory, uncachedReplies } from '../helpers/agents.js';
 import { Lab, someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';
@@ -201,7 +203,9 @@ describe('a save', () => {
     const key = 'ab'.repeat(32);
     await mkdir(join(directory, `template_${key.slice(0, 16)}.kv`, 'in the way'), { recursive: true });
     const metadata = { format: 1, key, components: {} as KeyComponents, createdAt: '', prefillMs: 0 };
-    await expect(new DiskStore(directory, 0).write(state, metadata)).rejects.toMatchObject({ code: 'WRITE_FAILED' });
+    const cacheDirectory = new CacheDirectory(directory, 0);
+    const store = new DiskStore(cacheDirectory, new DirectoryIndex(cacheDirectory), () => undefined);
+    await expect(store.write(state, metadata)).rejects.toMatchObject({ code: 'WRITE_FAILED' });
     expect((await readdir(directory)).filter((name) => name.endsWith('.tmp'))).toEqual([]);
   });
 });
@@ -215,10 +219,10 @@ describe('the cache directory', () => {
       (path) => writeFile(path, '{"format":2,"controlTokens":1,"tokens":3}'),
     ];
     for (const damage of damages) {
-      for (const index of [0, 1, 2]) {
+      for (const index of [0, 1, 2, 3, 4]) {
         const { directory } = await savedEntry();
         const names = await readdir(directory);
-        expect(names).toHaveLength(3);
+        expect(names).toHaveLength(5);
         await damage(join(directory, names[index] as string));
         await startOn(directory); // compares its replies
       }
@@ -232,7 +236,9 @@ describe('the cache directory', () => {
     expect(names).toEqual([
       'CACHEDIR.TAG',
       expect.stringMatching(/^boundary_[0-9a-f]{16}\.json$/),
+      'index-1.jsonl',
       expect.stringMatching(/^template_[0-9a-f]{16}\.kv$/),
+      'totals-1.json',
     ]);
     expect((await stat(directory)).mode & 0o777).toBe(0o700);
     for (const name of names) {

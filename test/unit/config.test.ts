@@ -11,6 +11,16 @@ const WRONG: Record<keyof ModelConfig, unknown[]> = {
   retryConfig: [7, 'often', null, true],
   useHfParams: ['yes', 1, null],
   cacheDir: ['', 7, false, {}],
+  allowSharedDirectory: ['yes', 1, null],
+  maxBytes: [-1, 1.5, '1 GiB', null],
+  maxEntries: [-1, 1.5, '9', null],
+  maxAgeMs: [-1, 1.5, '1 day', null],
+  minTokens: [-1, 1.5, '9', null],
+  breakEven: ['yes', 1, null],
+  reuse: ['none', '', true, null],
+  breakpoints: ['yes', [16], null],
+  stableTools: ['yes', 1, null],
+  loras: [{}, [{}], [{ path: '' }], ['a.gguf'], [{ path: 'a', scale: '1' }], [{ path: 'a', scale: 1e9 }], null],
   batchSize: [0, -1, 1.5, '512', Number.NaN, Number.POSITIVE_INFINITY, 2 ** 21, null],
   nSeqMax: [0, 257, 1.5, '4', null],
   nThreads: [0, 513, '2', null],
@@ -18,6 +28,7 @@ const WRONG: Record<keyof ModelConfig, unknown[]> = {
   contextSize: [0, -4096, 0.5, '4096', null],
   kvLayout: ['shared', '', true, null],
   kvCells: [0, '8192', null],
+  maxResidentCells: [-1, 1.5, '4', null],
   maxResidentTemplates: [-1, 256, '4', null],
   keyType: ['f64', 'F16', 16, null],
   valueType: ['f64', 'F16', 16, null],
@@ -46,6 +57,23 @@ describe('a model configuration', () => {
       }
     });
   }
+
+  it('takes the cache directory from the option, else from the environment, else from the default', () => {
+    const before = process.env.LLAMA_HEADSTART_CACHE_DIR;
+    try {
+      delete process.env.LLAMA_HEADSTART_CACHE_DIR;
+      expect(resolveModelConfig({ source: SOURCE }).cacheDir).toBe('.cache/templates');
+      process.env.LLAMA_HEADSTART_CACHE_DIR = '/var/cache/templates';
+      expect(resolveModelConfig({ source: SOURCE }).cacheDir).toBe('/var/cache/templates');
+      expect(resolveModelConfig({ source: SOURCE, cacheDir: 'mine' }).cacheDir).toBe('mine');
+      expect(resolveModelConfig({ source: SOURCE, cacheDir: null }).cacheDir).toBeNull();
+    } finally {
+      process.env.LLAMA_HEADSTART_CACHE_DIR = before;
+      if (before === undefined) {
+        delete process.env.LLAMA_HEADSTART_CACHE_DIR;
+      }
+    }
+  });
 
   it('asks for a source', () => {
     expect(() => resolveModelConfig({} as ModelConfig)).toThrow(invalid('Expected `source`'));

@@ -1,25 +1,69 @@
+import type { StartReport } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
-import { StatsCounter } from '../../lib/cache/stats.js';
+import { addCounts, NO_COUNTS, StatsCounter } from '../../lib/cache/stats.js';
+
+type Tier = StartReport['tier'];
+
+/** A start of a template of 100 tokens. */
+function start(tier: Tier, more: Partial<StartReport> = {}): StartReport {
+  const hit = tier !== 'miss' && tier !== 'bypass';
+  return {
+    tier,
+    match: hit ? 'exact' : 'none',
+    templateTokens: 100,
+    cachedTokens: hit ? 100 : 0,
+    bytes: tier === 'memory' || tier === 'disk' ? 1000 : 0,
+    ms: 1,
+    key: '',
+    ...more,
+  };
+}
+
+function counted(...starts: StartReport[]): StatsCounter {
+  const stats = new StatsCounter();
+  for (const each of starts) {
+    stats.record(each, each.cachedTokens);
+  }
+  return stats;
+}
 
 describe('the statistics', () => {
-  it('give a hit rate of 0 before the first start', () => {
-    expect(new StatsCounter().hitRate).toBe(0);
+  it('give rates of 0 before the first start', () => {
+    const { hitRate, tokenHitRate, restoreMs } = new StatsCounter();
+    expect([hitRate, tokenHitRate, restoreMs]).toEqual([0, 0, { mean: 0, p50: 0, p99: 0 }]);
   });
 
   it('count every tier but miss and bypass as a hit', () => {
-    const stats = new StatsCounter();
-    for (const tier of ['miss', 'resident', 'resident', 'memory', 'disk', 'bypass'] as const) {
-      stats.count(tier);
-    }
-    expect(stats).toMatchObject({ hits: 4, misses: 1, bypasses: 1 });
+    const tiers = ['miss', 'resident', 'resident', 'memory', 'disk', 'bypass'] as const;
+    const stats = counted(...tiers.map((tier) => start(tier)));
+    expect(stats.counts).toMatchObject({ hits: 4, misses: 1, bypasses: 1, requestedTokens: 500, reusedTokens: 400 });
     expect(stats.hitsByTier).toEqual({ resident: 2, memory: 1, disk: 1 });
+    expect(stats.bytesByTier).toEqual({ memory: 1000, disk: 1000 });
+    expect(stats.counts.prefillMsSaved).toBe(400);
   });
 
-  it('leave starts that did not want the cache out of the hit rate', () => {
-    const stats = new StatsCounter();
-    for (const tier of ['miss', 'resident', 'bypass', 'bypass'] as const) {
-      stats.count(tier);
-    }
-    expect(stats.hitRate).toBe(0.5);
+  it('leave starts that did not want the cache out of the rates', () => {
+    const stats = counted(start('miss'), start('resident'), start('bypass'), start('bypass'));
+    expect([stats.hitRate, stats.tokenHitRate]).toEqual([0.5, 0.5]);
+  });
+
+  it('count a start from the nearest template as a miss per request, and its tokens as reused', () => {
+    const stats = counted(start('memory', { match: 'prefix', cachedTokens: 80 }));
+    expect(stats.counts).toMatchObject({ hits: 0, misses: 1, prefixStarts: 1, reusedTokens: 80 });
+    expect([stats.hitRate, stats.tokenHitRate]).toEqual([0, 0.8]);
+    expect(stats.hitsByTier.memory).toBe(0);
+  });
+
+  it('give mean, median and 99th percentile of restores, without what waiting took', () => {
+    const starts = Array.from({ length: 100 }, (_, index) => start('disk', { ms: index + 1 }));
+    const { restoreMs } = counted(...starts, start('resident', { ms: 1e9 }));
+    expect(restoreMs).toEqual({ mean: 50.5, p50: 50, p99: 99 });
+    expect(counted(start('memory', { ms: 105, waitedMs: 100 })).restoreMs.p50).toBe(5);
+  });
+
+  it('add up between processes', () => {
+    const two = addCounts({ ...NO_COUNTS, hits: 3 }, { ...NO_COUNTS, hits: 4, waits: 1 });
+    expect(two).toMatchObject({ hits: 7, waits: 1, misses: 0 });
+    expect(addCounts(two, two, -1)).toEqual(NO_COUNTS);
   });
 });

@@ -1,0 +1,62 @@
+import type { Engine } from '../engine/engine.js';
+import type { Gate } from '../engine/gate.js';
+import type { LoraAdapter } from '../native/lora.js';
+import type { Model } from '../native/model.js';
+import { loraComponent } from './key.js';
+import type { TemplateCache } from './template-cache.js';
+
+/** An adapter's file and how strongly it is applied. */
+export interface AdapterFile {
+  path: string;
+  /** @default 1 */
+  scale?: number;
+}
+
+/** The LoRA adapters of an engine's context. What was computed under others is never used again. */
+export class Adapters {
+  readonly #parts: { model: Model; engine: Engine; cache: TemplateCache; gate: Gate };
+  #applied: LoraAdapter[] = [];
+
+  constructor(parts: { model: Model; engine: Engine; cache: TemplateCache; gate: Gate }) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Applies these adapters and no others, once no turn and no start runs. Open sessions go on from their messages.
+   *
+   * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID`, `INVALID_ARGUMENT`, `ABORTED`, `CLOSED`; nothing changed then.
+   */
+  async set(files: readonly AdapterFile[], signal?: AbortSignal): Promise<void> {
+    const { model, gate } = this.#parts;
+    const loaded: LoraAdapter[] = [];
+    try {
+      const described: { adapter: LoraAdapter; contentHash: string; scale: number }[] = [];
+      for (const { path, scale = 1 } of files) {
+        const adapter = await model.loadLora(path);
+        loaded.push(adapter);
+        described.push({ adapter, contentHash: await adapter.contentHash(), scale });
+      }
+      await gate.alone(() => this.#apply(described), signal);
+    } catch (error) {
+      closeAll(loaded);
+      throw error;
+    }
+    closeAll(this.#applied);
+    this.#applied = loaded;
+  }
+
+  async #apply(loras: { adapter: LoraAdapter; contentHash: string; scale: number }[]): Promise<void> {
+    const { engine, cache } = this.#parts;
+    await engine.context.setLoras(loras.map(({ adapter, scale }) => ({ adapter, scale })));
+    cache.setLora(loraComponent(loras));
+    while (engine.sessions.evictIdle()) {
+      // Each goes on from its template and its own messages.
+    }
+  }
+}
+
+function closeAll(adapters: readonly LoraAdapter[]): void {
+  for (const adapter of adapters) {
+    adapter.close();
+  }
+}

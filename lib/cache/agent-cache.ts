@@ -1,0 +1,155 @@
+// The template cache as an agent's users see it: templates are system prompts and tools, not tokens.
+import type { Engine } from '../engine/engine.js';
+import type { Gate } from '../engine/gate.js';
+import { throwIfAborted } from '../native/addon.js';
+import type { Model } from '../native/model.js';
+import type { Boundary } from '../template/boundary.js';
+import type { TemplateSource } from '../template/render.js';
+import type { DirectoryBudget } from './bounds.js';
+import type { MissExplanation, TokenDifference } from './explain.js';
+import type { CacheEntry, CacheEntryDetails, PruneReport, VerifyOptions, VerifyReport } from './operations.js';
+import type { StartReport } from './report.js';
+import type { TemplateCacheStats } from './stats.js';
+import type { TemplateCache } from './template-cache.js';
+
+/** What sessions start from; what is left out is the agent's own. */
+export interface TemplateOptions extends TemplateSource {
+  /** Whose entries: see the session's option. */
+  tenant?: string | undefined;
+}
+
+export interface WarmOptions {
+  signal?: AbortSignal | undefined;
+  /** After each template: how many are done, and its report. */
+  onProgress?: (done: number, report: StartReport) => void;
+}
+
+/** A {@link MissExplanation} with the text around the first token that differs. */
+export interface TemplateMissExplanation extends MissExplanation {
+  difference?: TokenDifference & { hereText: string; entryText: string };
+}
+
+export interface AgentCacheParts {
+  cache: TemplateCache;
+  engine: Engine;
+  model: Model;
+  gate: Gate;
+  /** The tokens that sessions with these options start from. */
+  find(template: TemplateOptions): Promise<Boundary>;
+}
+
+/** Reached as `agent.templateCache`. Every method is safe while sessions run and other processes use the directory. */
+export class AgentTemplateCache {
+  readonly #parts: AgentCacheParts;
+
+  /** @internal */
+  constructor(parts: AgentCacheParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Makes templates ready before traffic comes: prefills those that are not cached, saves them, and makes the last ones
+   * resident. Resolves when all are on disk, or could not get there.
+   *
+   * @returns a report for each, in order
+   * @throws HeadstartError `ABORTED`, and as `createSession`.
+   */
+  async warm(templates: readonly TemplateOptions[], options: WarmOptions = {}): Promise<StartReport[]> {
+    const reports: StartReport[] = [];
+    for (const template of templates) {
+      throwIfAborted(options.signal);
+      const report = await this.#warmOne(template, options.signal);
+      reports.push(report);
+      options.onProgress?.(reports.length, report);
+    }
+    await this.#parts.cache.flush();
+    return reports;
+  }
+
+  /** Cached templates, in whatever tier: those of other models and configurations in the directory, too. */
+  list(): Promise<CacheEntry[]> {
+    return this.#parts.cache.list();
+  }
+
+  /** @throws HeadstartError `ENTRY_MISSING`. */
+  inspect(key: string): Promise<CacheEntryDetails> {
+    return this.#parts.cache.inspect(key);
+  }
+
+  /** Reads every entry of the directory to its last byte; damaged ones are set aside as `*.corrupt`. */
+  verify(options?: VerifyOptions): Promise<VerifyReport> {
+    return this.#parts.cache.verify(options);
+  }
+
+  /** Applies the budgets, those given here first, and sweeps up what dead processes left. */
+  prune(budget?: DirectoryBudget): Promise<PruneReport> {
+    return this.#parts.cache.prune(budget);
+  }
+
+  /** Deletes all entries, pinned ones too; sessions go on. Returns how many. */
+  clear(): Promise<number> {
+    return this.#parts.cache.clear();
+  }
+
+  /** Deletes one template in every tier; the next start prefills it. Returns whether there was anything. */
+  async invalidate(template: TemplateOptions): Promise<boolean> {
+    const { tokens } = await this.#parts.find(template);
+    return tokens.length > 0 && this.#parts.cache.invalidate(tokens, template);
+  }
+
+  /**
+   * Keeps a template from eviction, also in other processes and after a restart. It need not be cached yet.
+   *
+   * @throws HeadstartError `WRITE_FAILED`.
+   */
+  async pin(template: TemplateOptions): Promise<void> {
+    const { tokens } = await this.#parts.find(template);
+    await this.#parts.cache.pin(tokens, template);
+  }
+
+  async unpin(template: TemplateOptions): Promise<void> {
+    const { tokens } = await this.#parts.find(template);
+    await this.#parts.cache.unpin(tokens, template);
+  }
+
+  /** What a session with this template would start from now, and if it is a miss, what differs from the nearest entry. */
+  async explainMiss(template: TemplateOptions): Promise<TemplateMissExplanation> {
+    const { tokens } = await this.#parts.find(template);
+    const { difference, ...explanation } = await this.#parts.cache.explainMiss(tokens, template);
+    if (difference === undefined) {
+      return explanation;
+    }
+    const [hereText, entryText] = await Promise.all([this.#text(difference.here), this.#text(difference.entry)]);
+    return { ...explanation, difference: { ...difference, hereText, entryText } };
+  }
+
+  stats(): TemplateCacheStats {
+    return this.#parts.cache.stats();
+  }
+
+  /** Resolves when every save begun so far is on disk or has failed. */
+  flush(): Promise<void> {
+    return this.#parts.cache.flush();
+  }
+
+  async #warmOne(template: TemplateOptions, signal: AbortSignal | undefined): Promise<StartReport> {
+    const { cache, engine, gate, find } = this.#parts;
+    const { tokens, breakpoints } = await find(template);
+    const leave = await gate.enter(signal);
+    const { sessions } = engine;
+    try {
+      const sequence = await sessions.lease({ busy: true, onEvicted: () => undefined }, signal);
+      try {
+        return await cache.start(sequence, tokens, { tenant: template.tenant, breakpoints: breakpoints ?? [], signal });
+      } finally {
+        sessions.release(sequence);
+      }
+    } finally {
+      leave();
+    }
+  }
+
+  async #text(tokens: readonly number[]): Promise<string> {
+    return new TextDecoder().decode(await this.#parts.model.detokenize(Int32Array.from(tokens), { special: true }));
+  }
+}

@@ -1,0 +1,80 @@
+import { throwIfAborted } from '../native/addon.js';
+
+/**
+ * Lets any number work at the same time, or one alone: turns and starts pass together; who changes what all of them compute
+ * with waits for them to end, and holds up those that come behind.
+ */
+export class Gate {
+  #inside = 0;
+  /** Resolves when the last who asked to be alone is done. */
+  #alone: Promise<void> = Promise.resolve();
+  #closed = 0;
+  #emptied: (() => void) | undefined;
+
+  /**
+   * @returns call it when done; calling it again does nothing
+   * @throws HeadstartError `ABORTED` while waiting.
+   */
+  async enter(signal?: AbortSignal): Promise<() => void> {
+    while (this.#closed > 0) {
+      await untilAborted(this.#alone, signal);
+      throwIfAborted(signal);
+    }
+    this.#inside++;
+    let left = false;
+    return () => {
+      if (!left) {
+        left = true;
+        this.#inside--;
+        this.#emptied?.();
+      }
+    };
+  }
+
+  /**
+   * Runs `work` while nobody is inside.
+   *
+   * @throws HeadstartError `ABORTED` while waiting, and what `work` throws.
+   */
+  async alone<Result>(work: () => Promise<Result>, signal?: AbortSignal): Promise<Result> {
+    const before = this.#alone;
+    let done: () => void = () => undefined;
+    this.#alone = new Promise((resolve) => {
+      done = resolve;
+    });
+    this.#closed++;
+    try {
+      await untilAborted(before, signal);
+      while (this.#inside > 0) {
+        throwIfAborted(signal);
+        const emptied = new Promise<void>((resolve) => {
+          this.#emptied = resolve;
+        });
+        await untilAborted(emptied, signal);
+      }
+      throwIfAborted(signal);
+      return await work();
+    } finally {
+      this.#closed--;
+      before.then(done); // an aborted wait must not let those behind pass those before
+    }
+  }
+}
+
+async function untilAborted(promise: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  let onAbort: (() => void) | undefined;
+  const aborted = new Promise<void>((resolve) => {
+    onAbort = resolve;
+    signal?.addEventListener('abort', onAbort, { once: true });
+    if (signal?.aborted) {
+      resolve();
+    }
+  });
+  try {
+    await Promise.race([promise, aborted]);
+  } finally {
+    if (onAbort !== undefined) {
+      signal?.removeEventListener('abort', onAbort);
+    }
+  }
+}
