@@ -1,5 +1,7 @@
 #include "buffer.h"
 
+#include "kv-watch.h"
+
 #include <mutex>
 #include <new>
 #include <utility>
@@ -43,10 +45,12 @@ uint8_t * mapMemory(size_t capacity) {
     madvise(memory, capacity, MADV_HUGEPAGE);
 #    endif
 #endif
+    kv::watch(memory, capacity);
     return static_cast<uint8_t *>(memory);
 }
 
 void unmapMemory(uint8_t * data, size_t capacity) {
+    kv::forget(data);
 #ifdef _WIN32
     (void) capacity;
     VirtualFree(data, 0, MEM_RELEASE);

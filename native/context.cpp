@@ -13,12 +13,6 @@ constexpr size_t WAITER_STACK_BYTES = (size_t) 256 << 10;
 // Committed as used. A sampler's trigger patterns (see sampler.cpp) are what needs most of it.
 constexpr size_t CONTEXT_STACK_BYTES = (size_t) 256 << 20;
 
-Napi::Value toInt32Array(Napi::Env env, std::vector<int32_t> & values) {
-    Napi::Int32Array array = Napi::Int32Array::New(env, values.size());
-    std::copy(values.begin(), values.end(), array.Data());
-    return array;
-}
-
 Napi::Value toUndefined(Napi::Env env, bool &) { return env.Undefined(); }
 
 }  // namespace
@@ -133,7 +127,7 @@ Napi::Value Context::loadFile(const Napi::CallbackInfo & info) {
         const auto        id    = sequence(info[0], "sequence");
         const std::string path  = guard::path(info[1], "path");
         return runOn<std::vector<int32_t>>(
-            env, *state->thread, [state, id, path] { return loadWithLlama(*state, id, path); }, toInt32Array);
+            env, *state->thread, [state, id, path] { return loadWithLlama(*state, id, path); }, toArray<std::vector<int32_t>>);
     });
 }
 
@@ -165,7 +159,7 @@ Napi::Value Context::decode(const Napi::CallbackInfo & info) {
             env, *state->thread, releasing<std::vector<int32_t>>([batch] { batch->samplers.clear(); }, [state, batch, abort] { return decodeBatch(*state, *batch, *abort); }),
             [batch](Napi::Env env, std::vector<int32_t> & picks) {
                 batch->samplers.clear();
-                return toInt32Array(env, picks);
+                return copyToJs(env, picks);
             });
     });
 }
@@ -185,11 +179,7 @@ Napi::Value Context::logits(const Napi::CallbackInfo & info) {
                 const float * logits = llama_get_logits_ith(state->ctx, row);
                 return std::vector<float>(logits, logits + state->vocabularySize);
             },
-            [](Napi::Env env, std::vector<float> & logits) -> Napi::Value {
-                Napi::Float32Array array = Napi::Float32Array::New(env, logits.size());
-                std::copy(logits.begin(), logits.end(), array.Data());
-                return array;
-            });
+            toArray<std::vector<float>>);
     });
 }
 

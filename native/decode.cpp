@@ -1,5 +1,6 @@
 #include "decode.h"
 
+#include "argmax.h"
 #include "log.h"
 
 #include <algorithm>
@@ -39,8 +40,6 @@ void emptyWhatCannotBeTrimmed(ContextState & state, const std::vector<int32_t> &
         }
     }
 }
-
-llama_token argmax(const float * logits, int32_t size) { return (llama_token) (std::max_element(logits, logits + size) - logits); }
 
 }  // namespace
 
@@ -139,7 +138,7 @@ std::vector<int32_t> decodeBatch(ContextState & state, Batch & batch, const std:
     for (size_t i = 0; i < count; i++) {
         if (batch.outputs[i]) {
             const SamplerLease * sampler = batch.samplers.empty() ? nullptr : batch.samplers[picks.size()].get();
-            picks.push_back(sampler ? (*sampler)->pick(state.ctx, (int32_t) i) : argmax(llama_get_logits_ith(state.ctx, (int32_t) i), state.vocabularySize));
+            picks.push_back(sampler ? (*sampler)->pick(state.ctx, (int32_t) i) : argmax(llama_get_logits_ith(state.ctx, (int32_t) i), (size_t) state.vocabularySize));
         }
     }
     state.lastOutputs = std::move(batch.outputs);

@@ -2,7 +2,7 @@
 // got, and throws a Failure, which reaches JavaScript as a HeadstartError with that code.
 #pragma once
 
-#include <napi.h>
+#include "to-js.h"
 
 #include <cmath>
 #include <cstdint>

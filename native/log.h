@@ -1,7 +1,7 @@
 // llama.cpp's log, ggml's and `common`'s, led to JavaScript line by line, and into the messages of our own errors.
 #pragma once
 
-#include <napi.h>
+#include "to-js.h"
 
 #include <string>
 

@@ -235,10 +235,8 @@ Napi::Value Lora::load(const Napi::CallbackInfo & info) {
                 for (const auto & [key, value] : loaded->metadata) {
                     metadata.Set(key, value);
                 }
-                Napi::Int32Array invocation = Napi::Int32Array::New(env, loaded->invocationTokens.size());
-                std::copy(loaded->invocationTokens.begin(), loaded->invocationTokens.end(), invocation.Data());
                 lora.Set("metadata", metadata);
-                lora.Set("invocationTokens", invocation);
+                lora.Set("invocationTokens", copyToJs(env, loaded->invocationTokens));
                 return lora;
             });
     });

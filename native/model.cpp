@@ -188,12 +188,6 @@ std::string pieceOf(const ModelState & state, llama_token token, bool special) {
     return piece;
 }
 
-Napi::Value toUint8Array(Napi::Env env, const std::string & bytes) {
-    Napi::Uint8Array array = Napi::Uint8Array::New(env, bytes.size());
-    std::copy(bytes.begin(), bytes.end(), array.Data());
-    return array;
-}
-
 // llama.cpp's strings of unknown length: ask, grow, ask again.
 template <class Read> std::string readString(Read read) {
     std::string text(256, '\0');
@@ -413,11 +407,7 @@ Napi::Value Model::tokenize(const Napi::CallbackInfo & info) {
         const bool        parseSpecial = guard::optionalBoolean(options, "parseSpecial", false);
         return runOn<std::vector<int32_t>>(
             env, *held->thread, [held, text, addSpecial, parseSpecial] { return tokenizeText(*held, text, addSpecial, parseSpecial); },
-            [](Napi::Env env, std::vector<int32_t> & tokens) -> Napi::Value {
-                Napi::Int32Array array = Napi::Int32Array::New(env, tokens.size());
-                std::copy(tokens.begin(), tokens.end(), array.Data());
-                return array;
-            });
+            toArray<std::vector<int32_t>>);
     });
 }
 
@@ -439,7 +429,7 @@ Napi::Value Model::detokenize(const Napi::CallbackInfo & info) {
                 }
                 return bytes;
             },
-            toUint8Array);
+            toArray<std::string>);
     });
 }
 
@@ -449,7 +439,7 @@ Napi::Value Model::tokenToBytes(const Napi::CallbackInfo & info) {
         requireTokenizer(*held);
         const auto token   = (llama_token) guard::integer(info[0], "token", 0, llama_vocab_n_tokens(held->vocab) - 1);
         const bool special = info[1].IsUndefined() ? false : guard::boolean(info[1], "special");
-        return toUint8Array(info.Env(), pieceOf(*held, token, special));
+        return copyToJs(info.Env(), pieceOf(*held, token, special));
     });
 }
 
@@ -480,9 +470,7 @@ Napi::Value Model::controlTokens(const Napi::CallbackInfo & info) {
                 }
             }
         }
-        Napi::Int32Array array = Napi::Int32Array::New(env, control.size());
-        std::copy(control.begin(), control.end(), array.Data());
-        return array;
+        return copyToJs(env, control);
     });
 }
 
@@ -539,14 +527,10 @@ Napi::Value ggufLayout(const Napi::CallbackInfo & info) {
         return runOn<Layout>(
             env, fileReader(), [path] { return readLayout(path); },
             [](Napi::Env env, Layout & layout) -> Napi::Value {
-                Napi::Object       result  = Napi::Object::New(env);
-                Napi::Float64Array offsets = Napi::Float64Array::New(env, layout.offsets.size());
-                Napi::Float64Array sizes   = Napi::Float64Array::New(env, layout.sizes.size());
-                std::copy(layout.offsets.begin(), layout.offsets.end(), offsets.Data());
-                std::copy(layout.sizes.begin(), layout.sizes.end(), sizes.Data());
+                Napi::Object result = Napi::Object::New(env);
                 result.Set("dataOffset", layout.dataOffset);
-                result.Set("offsets", offsets);
-                result.Set("sizes", sizes);
+                result.Set("offsets", copyToJs(env, layout.offsets));
+                result.Set("sizes", copyToJs(env, layout.sizes));
                 return result;
             });
     });

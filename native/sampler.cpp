@@ -291,12 +291,8 @@ LogProbabilities logProbabilitiesOf(const float * logits, int32_t vocabularySize
 }
 
 Napi::Value toObject(Napi::Env env, LogProbabilities & top) {
-    Napi::Object       object = Napi::Object::New(env);
-    Napi::Int32Array   tokens = Napi::Int32Array::New(env, top.tokens.size());
-    Napi::Float32Array values = Napi::Float32Array::New(env, top.values.size());
-    std::copy(top.tokens.begin(), top.tokens.end(), tokens.Data());
-    std::copy(top.values.begin(), top.values.end(), values.Data());
-    object.Set("tokens", tokens);
-    object.Set("values", values);
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("tokens", copyToJs(env, top.tokens));
+    object.Set("values", copyToJs(env, top.values));
     return object;
 }

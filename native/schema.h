@@ -1,7 +1,7 @@
 // JSON Schema: the checks that llama.cpp's converter does not make, and the converter.
 #pragma once
 
-#include <napi.h>
+#include "to-js.h"
 
 #include <string>
 

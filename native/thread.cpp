@@ -91,6 +91,13 @@ struct Start {
     std::function<void()> body;
 };
 
+// With address checks a frame is several times larger. Stacks are committed as used.
+#ifdef __SANITIZE_ADDRESS__
+constexpr size_t STACK_FACTOR = 16;
+#else
+constexpr size_t STACK_FACTOR = 1;
+#endif
+
 #ifdef _WIN32
 unsigned __stdcall enter(void * argument) {
     std::unique_ptr<Start> start(static_cast<Start *>(argument));
@@ -142,6 +149,7 @@ void startDetached(size_t stackBytes, std::function<void()> body) {
 
 std::shared_ptr<Thread> Thread::start(size_t stackBytes, std::function<void()> interrupt) {
     std::shared_ptr<Thread> thread(new Thread);
+    stackBytes *= STACK_FACTOR;
     thread->interrupt_ = std::move(interrupt);
     startDetached(stackBytes, [thread] { thread->run(); });
     return thread;

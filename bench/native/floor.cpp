@@ -5,6 +5,7 @@
 //   floor MODEL THREADS KV_CELLS SEQUENCES TOKENS_FILE STATE_FILE
 //
 // TOKENS_FILE: int32 token ids, raw. STATE_FILE: a sequence-state file of the package.
+#include "argmax.h"
 #include "buffer.h"
 
 #include <llama.h>
@@ -53,10 +54,7 @@ struct Floor {
     Buffer               state, file, copy;
     size_t               stateSize = 0;
 
-    llama_token greedy(int32_t row) const {
-        const float * logits = llama_get_logits_ith(ctx, row);
-        return (llama_token) (std::max_element(logits, logits + vocabulary) - logits);
-    }
+    llama_token greedy(int32_t row) const { return argmax(llama_get_logits_ith(ctx, row), (size_t) vocabulary); }
 
     // One row a token; the last of each sequence gives output.
     void decode(std::vector<int32_t> & tokens, std::vector<int32_t> & positions, std::vector<int32_t> & sequences, std::vector<int8_t> & outputs) const {

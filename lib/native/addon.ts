@@ -91,6 +91,8 @@ export interface RawAddon {
   jsonSchemaToGrammar(schema: string): Promise<string>;
   readFooter(path: string): Promise<string>;
   park(): void;
+  /** In builds with assertions alone: makes KV bytes JavaScript's, which must end the process. */
+  leakState?(state: RawState, as: 'array' | 'string'): unknown;
   llamaVersion: string;
   systemInfo: string;
   maxSequences: number;

@@ -6,8 +6,8 @@ import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
-/** Long after any child should have ended: a hang becomes a failure that says so. */
-const HANG_MS = 100_000;
+/** Long after any child should have ended: a hang becomes a failure that says so. A build with checks asks for patience. */
+const HANG_MS = 100_000 * Number(process.env.LLAMA_HEADSTART_PATIENCE ?? 1);
 
 export interface ChildResult {
   code: number | null;
