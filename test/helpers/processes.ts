@@ -34,6 +34,12 @@ export async function inOtherProcess<Name extends keyof Tasks>(
   return JSON.parse(stdout);
 }
 
+/** Compiles a helper that is a program of its own; returns its path. */
+export async function compileHelper(name: string): Promise<string> {
+  await compile(name);
+  return join(directory, `${name}.js`);
+}
+
 /** Other test files may do the same at this moment: each writes the whole, and renames. */
 async function compile(name: string): Promise<void> {
   const source = await readFile(new URL(`${name}.ts`, import.meta.url), 'utf8');

@@ -1,0 +1,322 @@
+import type { Client } from '@modelcontextprotocol/client';
+import { HeadstartError } from '../errors.js';
+import type { Logger } from '../native/log.js';
+import type { McpServerConfig } from './mcp-config.js';
+import { type McpResult, resultText } from './mcp-content.js';
+
+const CONNECT_TIMEOUT_MS = 30_000;
+const CALL_TIMEOUT_MS = 60_000;
+/** After a call that took too long: does the server answer at all? */
+const PING_TIMEOUT_MS = 5000;
+
+/** A tool as its server lists it. */
+export interface McpToolListing {
+  name: string;
+  description?: string | undefined;
+  inputSchema: object;
+}
+
+/** A prompt as its server lists it. */
+export interface McpPromptListing {
+  name: string;
+  description?: string | undefined;
+  arguments?: { name: string; description?: string | undefined; required?: boolean | undefined }[] | undefined;
+}
+
+interface Listing {
+  tools: readonly McpToolListing[];
+  prompts: readonly McpPromptListing[];
+}
+
+type Transport = Parameters<Client['connect']>[0];
+
+/**
+ * One server: connected at the first use, and again at the next one after it went away. What it lists is asked once, and
+ * again when it says that this changed.
+ */
+export class McpConnection {
+  readonly config: McpServerConfig;
+  readonly #log: Logger;
+  #client: Client | undefined;
+  #connecting: Promise<Client> | undefined;
+  #listing: Listing | undefined;
+  #outdated = true;
+  #closed = false;
+
+  constructor(config: McpServerConfig, log: Logger) {
+    this.config = config;
+    this.#log = log;
+  }
+
+  /** What the server lists now; where it cannot be reached, what it listed before. */
+  async listing(signal?: AbortSignal): Promise<Listing> {
+    const known = this.#listing;
+    if (known !== undefined && this.#client !== undefined && !this.#outdated) {
+      return known;
+    }
+    try {
+      return await this.refresh(signal);
+    } catch (error) {
+      if (HeadstartError.isInstance(error, 'MCP_FAILED') && (known !== undefined || this.config.required === false)) {
+        this.#log('warn', error.message);
+        return known ?? { tools: [], prompts: [] };
+      }
+      throw error;
+    }
+  }
+
+  /** @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`. */
+  async refresh(signal?: AbortSignal): Promise<Listing> {
+    const client = await this.#connected(signal);
+    this.#outdated = false;
+    try {
+      const options = {
+        timeout: this.config.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
+        cacheMode: 'refresh',
+        ...(signal && { signal }),
+      } as const;
+      const capabilities = client.getServerCapabilities();
+      const { tools } = capabilities?.tools ? await client.listTools(undefined, options) : { tools: [] };
+      const { prompts } = capabilities?.prompts ? await client.listPrompts(undefined, options) : { prompts: [] };
+      this.#listing = { tools: this.#allowed(tools), prompts };
+      return this.#listing;
+    } catch (error) {
+      this.#outdated = true;
+      throw this.#failure('could not list what it offers', error, signal);
+    }
+  }
+
+  /**
+   * Calls a tool.
+   *
+   * @returns its result, as text
+   * @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`.
+   */
+  async callTool(name: string, args: Record<string, unknown>, signal?: AbortSignal): Promise<string> {
+    const result = await this.#use(`its tool "${name}" failed`, signal, (client, options) =>
+      client.callTool({ name, arguments: args }, options),
+    );
+    const text = resultText(result as McpResult);
+    if (result.isError) {
+      throw new HeadstartError('MCP_FAILED', text || `The tool "${name}" failed and did not say why`);
+    }
+    return text;
+  }
+
+  /** @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`. */
+  getPrompt(name: string, args: Record<string, string>, signal?: AbortSignal) {
+    return this.#use(`its prompt "${name}" failed`, signal, (client, options) =>
+      client.getPrompt({ name, arguments: args }, options),
+    );
+  }
+
+  /** Ends the server's process, or the connection to it. Idempotent. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    const client = (await this.#connecting?.catch(() => undefined)) ?? this.#client;
+    this.#client = undefined;
+    await client?.close().catch(() => undefined);
+  }
+
+  async #use<T>(
+    what: string,
+    signal: AbortSignal | undefined,
+    call: (client: Client, options: { timeout: number; signal?: AbortSignal }) => Promise<T>,
+  ): Promise<T> {
+    const options = { timeout: this.config.callTimeoutMs ?? CALL_TIMEOUT_MS, ...(signal && { signal }) };
+    for (let tries = 0; ; tries++) {
+      const client = await this.#connected(signal);
+      try {
+        return await call(client, options);
+      } catch (error) {
+        if (signal?.aborted || !(await this.#isGone(client, error))) {
+          throw this.#failure(what, error, signal);
+        }
+        if (tries > 0 || !neverArrived(error)) {
+          throw this.#failure(what, error, signal);
+        }
+      }
+    }
+  }
+
+  /** Whether the server has to be connected anew. One that does not even answer a ping is dropped. */
+  async #isGone(client: Client, error: unknown): Promise<boolean> {
+    if (this.#client !== client) {
+      return true;
+    }
+    const { code } = error as { code?: unknown };
+    if (typeof code === 'number') {
+      return false; // the server's own answer
+    }
+    try {
+      await client.ping({ timeout: Math.min(PING_TIMEOUT_MS, this.config.callTimeoutMs ?? CALL_TIMEOUT_MS) });
+      return false;
+    } catch {
+      await this.#drop(client);
+      return true;
+    }
+  }
+
+  async #drop(client: Client): Promise<void> {
+    if (this.#client === client) {
+      this.#client = undefined;
+    }
+    await client.close().catch(() => undefined);
+  }
+
+  #connected(signal?: AbortSignal): Promise<Client> {
+    if (this.#closed) {
+      throw new HeadstartError('CLOSED', `The connection to the MCP server "${this.config.name}" was closed`);
+    }
+    if (this.#client !== undefined) {
+      return Promise.resolve(this.#client);
+    }
+    this.#connecting ??= this.#connect().finally(() => {
+      this.#connecting = undefined;
+    });
+    return orAborted(this.#connecting, signal);
+  }
+
+  async #connect(): Promise<Client> {
+    const { name, connectTimeoutMs = CONNECT_TIMEOUT_MS } = this.config;
+    const outdated = { autoRefresh: false, debounceMs: 0, onChanged: () => this.#markOutdated() };
+    const { Client } = await loadClient();
+    const client = new Client(
+      { name: 'llama-headstart', version: '0.1.0' },
+      { listChanged: { tools: outdated, prompts: outdated } },
+    );
+    const stderr: string[] = [];
+    const transport = await makeTransport(this.config, (line) => {
+      stderr.push(line);
+      stderr.splice(0, stderr.length - 5);
+      this.#log('debug', `MCP server "${name}": ${line}`);
+    });
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      const late = new Promise<never>((_, reject) => {
+        timer = setTimeout(() => reject(new Error(`no connection within ${connectTimeoutMs} ms`)), connectTimeoutMs);
+      });
+      await Promise.race([client.connect(transport, { timeout: connectTimeoutMs }), late]);
+    } catch (error) {
+      await client.close().catch(() => undefined);
+      await transport.close().catch(() => undefined);
+      const said = stderr.length > 0 ? `; it said: ${stderr.join(' | ')}` : '';
+      throw new HeadstartError(
+        'MCP_FAILED',
+        `Could not connect to the MCP server "${name}": ${reasonOf(error)}${said}`,
+        {
+          cause: error,
+        },
+      );
+    } finally {
+      clearTimeout(timer);
+    }
+    client.onclose = () => {
+      if (this.#client === client) {
+        this.#client = undefined;
+        if (!this.#closed) {
+          this.#log('warn', `The MCP server "${name}" is gone; it is connected again when it is needed`);
+        }
+      }
+    };
+    client.onerror = (error) => this.#log('warn', `MCP server "${name}": ${reasonOf(error)}`);
+    this.#outdated = true;
+    this.#client = client;
+    return client;
+  }
+
+  #markOutdated(): void {
+    this.#outdated = true;
+  }
+
+  #allowed(tools: readonly McpToolListing[]): McpToolListing[] {
+    const { name, tools: wanted } = this.config;
+    const missing = wanted?.filter((each) => !tools.some((tool) => tool.name === each)) ?? [];
+    if (missing.length > 0) {
+      this.#log('warn', `The MCP server "${name}" has no tools named ${missing.map((each) => `"${each}"`).join(', ')}`);
+    }
+    const byName = new Map(tools.map((tool) => [tool.name, tool]));
+    if (byName.size < tools.length) {
+      this.#log('warn', `The MCP server "${name}" lists tools with the same name: the last of each counts`);
+    }
+    return [...byName.values()].filter((tool) => wanted === undefined || wanted.includes(tool.name));
+  }
+
+  #failure(what: string, error: unknown, signal: AbortSignal | undefined): HeadstartError {
+    if (signal?.aborted) {
+      return new HeadstartError('ABORTED', 'The operation was aborted', { cause: signal.reason });
+    }
+    return new HeadstartError('MCP_FAILED', `MCP server "${this.config.name}": ${what}: ${reasonOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+async function loadClient(): Promise<typeof import('@modelcontextprotocol/client')> {
+  try {
+    return await import('@modelcontextprotocol/client');
+  } catch (cause) {
+    throw new HeadstartError(
+      'MCP_FAILED',
+      '`mcpServers` needs the package @modelcontextprotocol/client: run `npm install @modelcontextprotocol/client`',
+      { cause },
+    );
+  }
+}
+
+async function makeTransport(config: McpServerConfig, onLine: (line: string) => void): Promise<Transport> {
+  if ('url' in config) {
+    const { StreamableHTTPClientTransport, SSEClientTransport } = await loadClient();
+    const Transport = config.type === 'http' ? StreamableHTTPClientTransport : SSEClientTransport;
+    return new Transport(new URL(config.url), { requestInit: { headers: { ...config.headers } } });
+  }
+  const { StdioClientTransport, getDefaultEnvironment } = await import('@modelcontextprotocol/client/stdio');
+  const { command, args = [], env, cwd } = config;
+  const transport = new StdioClientTransport({
+    command,
+    args: [...args],
+    env: { ...getDefaultEnvironment(), ...env },
+    stderr: 'pipe',
+    ...(cwd !== undefined && { cwd }),
+  });
+  transport.stderr?.on('data', (chunk: Buffer) => {
+    for (const line of chunk
+      .toString('utf8')
+      .split('\n')
+      .filter((each) => each.trim() !== '')) {
+      onLine(line.slice(0, 1000));
+    }
+  });
+  return transport;
+}
+
+/** The request cannot have been acted upon: nobody listened, or an HTTP session was not known. */
+function neverArrived(error: unknown): boolean {
+  const { code, cause, status } = error as { code?: unknown; cause?: { code?: unknown }; status?: unknown };
+  return status === 404 || [code, cause?.code].some((each) => each === 'ECONNREFUSED' || each === 404);
+}
+
+function reasonOf(error: unknown): string {
+  const { message, cause } = error as Error;
+  return cause instanceof Error && cause.message !== '' ? `${message} (${cause.message})` : message;
+}
+
+/** Others may wait for the same: an abort ends the waiting alone. */
+async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) {
+    return work;
+  }
+  let onAbort = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(new HeadstartError('ABORTED', 'The operation was aborted', { cause: signal.reason }));
+    signal.addEventListener('abort', onAbort, { once: true });
+  });
+  if (signal.aborted) {
+    onAbort();
+  }
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}

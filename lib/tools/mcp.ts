@@ -1,0 +1,127 @@
+import { HeadstartError } from '../errors.js';
+import type { Logger } from '../native/log.js';
+import { checkMcpServers, type McpServerConfig } from './mcp-config.js';
+import { McpConnection, type McpPromptListing } from './mcp-connection.js';
+import { contentText, type McpContent } from './mcp-content.js';
+
+/** A tool of a server, as sessions take them. */
+export interface McpTool {
+  /** The server's name for it; `server__tool` where another server, or the agent itself, has that name too. */
+  name: string;
+  description?: string;
+  /** JSON Schema. */
+  parameters: object;
+  /** Its server's name. */
+  server: string;
+  execute(args: unknown, context: { signal: AbortSignal }): Promise<string>;
+}
+
+/** A prompt that a server offers. */
+export interface McpPrompt extends McpPromptListing {
+  /** Its server's name. */
+  server: string;
+}
+
+/** A prompt filled in, ready to be sent. */
+export interface McpPromptMessage {
+  role: 'user' | 'assistant';
+  content: string;
+}
+
+/** The agent's connections to servers of the Model Context Protocol. */
+export class McpServers {
+  readonly #connections: readonly McpConnection[];
+
+  private constructor(connections: readonly McpConnection[]) {
+    this.#connections = connections;
+  }
+
+  /**
+   * Connects to all of them, and asks what they offer.
+   *
+   * @throws HeadstartError `CONFIG_INVALID`; `MCP_FAILED` when one that is `required` cannot be had: the others are closed
+   *   again; `ABORTED`.
+   */
+  static async connect(
+    configs: readonly McpServerConfig[],
+    options: { signal?: AbortSignal | undefined; logger?: Logger | undefined } = {},
+  ): Promise<McpServers> {
+    const log = options.logger ?? (() => undefined);
+    const servers = new McpServers(checkMcpServers(configs).map((config) => new McpConnection(config, log)));
+    const starts = servers.#connections.map((connection) => connection.listing(options.signal));
+    const failed = (await Promise.allSettled(starts)).find(({ status }) => status === 'rejected');
+    if (failed !== undefined) {
+      await servers.close();
+      throw (failed as PromiseRejectedResult).reason;
+    }
+    return servers;
+  }
+
+  /**
+   * The tools that there are now: servers that said that their list changed are asked again, and those that went away are
+   * connected again.
+   *
+   * @param taken names that others have
+   */
+  async tools(taken: readonly string[] = [], signal?: AbortSignal): Promise<McpTool[]> {
+    const found = await Promise.all(
+      this.#connections.map(async (connection) => {
+        const { tools } = await connection.listing(signal);
+        return tools.map((tool) => ({ connection, tool, name: plainName(tool.name) }));
+      }),
+    );
+    const listed = found.flat();
+    const names = [...taken, ...listed.map(({ name }) => name)];
+    const ambiguous = new Set(names.filter((name, index) => names.indexOf(name) !== index));
+    return listed.map(({ connection, tool, name }) => {
+      const { name: server } = connection.config;
+      return {
+        name: ambiguous.has(name) ? `${server}__${name}` : name,
+        ...(tool.description !== undefined && { description: tool.description }),
+        parameters: tool.inputSchema,
+        server,
+        execute: (args, { signal: called }) => connection.callTool(tool.name, args as Record<string, unknown>, called),
+      };
+    });
+  }
+
+  /** The prompts that there are now, of all servers. */
+  async prompts(signal?: AbortSignal): Promise<McpPrompt[]> {
+    const found = await Promise.all(
+      this.#connections.map(async (connection) => {
+        const { prompts } = await connection.listing(signal);
+        return prompts.map((prompt) => ({ ...prompt, server: connection.config.name }));
+      }),
+    );
+    return found.flat();
+  }
+
+  /**
+   * A server's prompt, filled in.
+   *
+   * @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`.
+   */
+  async getPrompt(
+    { server, name }: { server: string; name: string },
+    args: Record<string, string> = {},
+    signal?: AbortSignal,
+  ): Promise<McpPromptMessage[]> {
+    const connection = this.#connections.find(({ config }) => config.name === server);
+    if (connection === undefined) {
+      const known = this.#connections.map(({ config }) => `"${config.name}"`).join(', ') || 'none';
+      throw new HeadstartError('MCP_FAILED', `Expected one of the MCP servers (${known}), got "${server}"`);
+    }
+    const { messages } = await connection.getPrompt(name, args, signal);
+    return messages.map(({ role, content }) => ({ role, content: contentText(content as McpContent) }));
+  }
+
+  /** Ends all servers' processes and connections. Idempotent. */
+  async close(): Promise<void> {
+    await Promise.all(this.#connections.map((connection) => connection.close()));
+  }
+}
+
+/** What every chat template and every model's call format can carry. */
+function plainName(name: string): string {
+  return name.replace(/[^\w-]/g, '_');
+}

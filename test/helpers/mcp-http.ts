@@ -1,0 +1,102 @@
+// MCP servers over loopback HTTP: streamable HTTP by the SDK's own transport, and the older SSE by hand, which the SDK's
+// server no longer has.
+import { randomUUID } from 'node:crypto';
+import { createServer, type Server as HttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { text } from 'node:stream/consumers';
+import { NodeStreamableHTTPServerTransport } from '@modelcontextprotocol/node';
+import { onTestFinished } from 'vitest';
+import { makeServer } from './mcp-server.js';
+
+export interface HttpMcpServer {
+  url: string;
+  /** Headers of the requests seen. */
+  seen: IncomingMessage['headers'][];
+  /** Forgets all sessions, as a restart does; a closed one listens again at the same port. */
+  restart(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+type Handler = (request: IncomingMessage, response: ServerResponse) => unknown;
+
+async function serve(path: string, makeHandler: () => Handler): Promise<HttpMcpServer> {
+  const seen: IncomingMessage['headers'][] = [];
+  let handler = makeHandler();
+  let http: HttpServer;
+  let port = 0;
+  const start = async () => {
+    http = createServer((request, response) => {
+      seen.push(request.headers);
+      handler(request, response);
+    });
+    await new Promise<void>((resolve) => http.listen(port, '127.0.0.1', resolve));
+    port = (http.address() as AddressInfo).port;
+  };
+  const stop = async () => {
+    http.closeAllConnections();
+    await new Promise((resolve) => http.close(resolve));
+  };
+  await start();
+  onTestFinished(stop);
+  return {
+    url: `http://127.0.0.1:${port}${path}`,
+    seen,
+    stop,
+    async restart() {
+      await stop();
+      handler = makeHandler();
+      await start();
+    },
+  };
+}
+
+export function serveStreamableHttp(name: string): Promise<HttpMcpServer> {
+  return serve('/mcp', () => {
+    const sessions = new Map<string, NodeStreamableHTTPServerTransport>();
+    return async (request, response) => {
+      const id = request.headers['mcp-session-id'] as string | undefined;
+      let transport = id === undefined ? undefined : sessions.get(id);
+      if (transport === undefined) {
+        if (id !== undefined) {
+          response
+            .writeHead(404)
+            .end(JSON.stringify({ jsonrpc: '2.0', error: { code: -32001, message: 'Session not found' }, id: null }));
+          return;
+        }
+        transport = new NodeStreamableHTTPServerTransport({
+          sessionIdGenerator: randomUUID,
+          onsessioninitialized: (made) => void sessions.set(made, transport as NodeStreamableHTTPServerTransport),
+        });
+        await makeServer(name).connect(transport);
+      }
+      await transport.handleRequest(request, response);
+    };
+  });
+}
+
+export function serveSse(name: string): Promise<HttpMcpServer> {
+  return serve('/sse', () => {
+    const sessions = new Map<string, (message: object) => void>();
+    return async (request, response) => {
+      const url = new URL(request.url ?? '', 'http://localhost');
+      if (request.method === 'POST') {
+        sessions.get(url.searchParams.get('session') ?? '')?.(JSON.parse(await text(request)));
+        response.writeHead(202).end();
+        return;
+      }
+      const id = randomUUID();
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      response.write(`event: endpoint\ndata: /messages?session=${id}\n\n`);
+      const transport = {
+        onmessage: undefined as ((message: never) => void) | undefined,
+        onclose: undefined as (() => void) | undefined,
+        start: async () => {},
+        close: async () => void response.end(),
+        send: async (message: object) => void response.write(`event: message\ndata: ${JSON.stringify(message)}\n\n`),
+      };
+      sessions.set(id, (message) => transport.onmessage?.(message as never));
+      response.on('close', () => transport.onclose?.());
+      await makeServer(name).connect(transport as never);
+    };
+  });
+}

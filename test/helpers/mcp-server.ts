@@ -1,0 +1,73 @@
+// A real MCP server with well and badly behaved tools: over stdio as a program of its own (`node mcp-server.js NAME`), or
+// for a test to put behind HTTP.
+import { argv, env, exit, pid, stderr, stdout } from 'node:process';
+import { Server } from '@modelcontextprotocol/server';
+import { StdioServerTransport } from '@modelcontextprotocol/server/stdio';
+
+const anything = { type: 'object' as const, properties: { text: { type: 'string' } } };
+
+/** The server's tools by name: what they answer. */
+const TOOLS: Record<string, (args: { text?: string }, requestId: unknown) => unknown> = {
+  echo: ({ text }) => ({ content: [{ type: 'text', text }] }),
+  pid: () => ({ content: [{ type: 'text', text: String(pid) }] }),
+  environment: ({ text = '' }) => ({ content: [{ type: 'text', text: env[text] ?? 'unset' }] }),
+  picture: () => ({
+    content: [
+      { type: 'text', text: 'a cat' },
+      { type: 'image', data: 'AAAA', mimeType: 'image/png' },
+      { type: 'resource', resource: { uri: 'file:///cat.txt', text: 'meow' } },
+    ],
+  }),
+  fail: () => ({ isError: true, content: [{ type: 'text', text: 'no such file' }] }),
+  throw: () => {
+    throw new Error('thrown inside');
+  },
+  hang: () => new Promise(() => {}),
+  freeze: () => {
+    for (;;); // not even a ping is answered
+  },
+  die: () => exit(3),
+  lie: (_, id) => {
+    stdout.write(`this is no JSON\n${JSON.stringify({ jsonrpc: '2.0', id, result: { content: 'no array' } })}\n`);
+    return new Promise(() => {});
+  },
+};
+
+export function makeServer(name: string): Server {
+  const capabilities = { tools: { listChanged: true }, prompts: {} };
+  const server = new Server({ name, version: '1.0.0' }, { capabilities });
+  const names = [...Object.keys(TOOLS), 'learn', `only.${name}`];
+  server.setRequestHandler('tools/list', async () => ({
+    tools: names.map((each) => ({ name: each, description: `${each} of ${name}`, inputSchema: anything })),
+  }));
+  server.setRequestHandler('tools/call', async ({ params }, context) => {
+    if (params.name === 'learn') {
+      names.push('learnt');
+      await server.sendToolListChanged();
+      return { content: [] };
+    }
+    const tool = TOOLS[params.name];
+    return (tool?.(params.arguments ?? {}, context.mcpReq.id) ?? { content: [{ type: 'text', text: name }] }) as {
+      content: [];
+    };
+  });
+  server.setRequestHandler('prompts/list', async () => ({
+    prompts: [{ name: 'greet', description: 'Says hello', arguments: [{ name: 'who', required: true }] }],
+  }));
+  server.setRequestHandler('prompts/get', async ({ params }) => ({
+    messages: [{ role: 'user', content: { type: 'text', text: `Say hello to ${params.arguments?.who}.` } }],
+  }));
+  return server;
+}
+
+if (argv[1]?.endsWith('mcp-server.js')) {
+  if (argv[2] === 'broken') {
+    stderr.write('cannot find my configuration\n');
+    exit(1);
+  }
+  if (argv[2] !== 'silent') {
+    await makeServer(argv[2] ?? 'server').connect(new StdioServerTransport());
+  } else {
+    setInterval(() => {}, 1000);
+  }
+}

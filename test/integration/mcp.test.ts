@@ -1,0 +1,227 @@
+// Real MCP servers, in child processes and over loopback HTTP.
+import { afterEach, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { McpServers } from '../../lib/tools/mcp.js';
+import type { McpServerConfig, McpStdioServer } from '../../lib/tools/mcp-config.js';
+import { serveSse, serveStreamableHttp } from '../helpers/mcp-http.js';
+import { compileHelper } from '../helpers/processes.js';
+
+let program = '';
+const log: string[] = [];
+
+beforeAll(async () => {
+  program = await compileHelper('mcp-server');
+});
+afterEach(() => {
+  log.length = 0;
+});
+
+const stdio = (name: string, more: Partial<McpStdioServer> = {}): McpStdioServer => ({
+  name,
+  command: process.execPath,
+  args: [program, name],
+  ...more,
+});
+
+async function connect(...configs: McpServerConfig[]): Promise<McpServers> {
+  const servers = await McpServers.connect(configs, { logger: (_, line) => log.push(line) });
+  onTestFinished(() => servers.close());
+  return servers;
+}
+
+const { signal } = new AbortController();
+
+/** Calls a tool by its name. */
+async function call(servers: McpServers, name: string, args: object = {}, context = { signal }): Promise<string> {
+  const tool = (await servers.tools()).find((each) => each.name === name);
+  expect(tool, name).toBeDefined();
+  return (tool as NonNullable<typeof tool>).execute(args, context);
+}
+
+const failsWith = (code: string, message: RegExp | string = '') =>
+  expect.objectContaining({ name: 'HeadstartError', code, message: expect.stringMatching(message) });
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
+
+describe('MCP servers', () => {
+  it.each([
+    ['in a child process', async () => stdio('here')],
+    [
+      'over streamable HTTP',
+      async () => ({ type: 'http', name: 'here', url: (await serveStreamableHttp('here')).url }) as const,
+    ],
+    ['over SSE', async () => ({ type: 'sse', name: 'here', url: (await serveSse('here')).url }) as const],
+  ])('%s offer tools and prompts', async (_, make) => {
+    const servers = await connect(await make());
+    const echo = (await servers.tools()).find(({ name }) => name === 'echo');
+    expect(echo).toMatchObject({ description: 'echo of here', server: 'here', parameters: { type: 'object' } });
+    expect(await call(servers, 'echo', { text: 'hällo' })).toBe('hällo');
+    expect(await call(servers, 'picture')).toBe('a cat\n[image, image/png, 3 bytes]\nmeow');
+    expect(await servers.prompts()).toEqual([
+      expect.objectContaining({ server: 'here', name: 'greet', description: 'Says hello' }),
+    ]);
+    expect(await servers.getPrompt({ server: 'here', name: 'greet' }, { who: 'Ada' })).toEqual([
+      { role: 'user', content: 'Say hello to Ada.' },
+    ]);
+    await expect(servers.getPrompt({ server: 'there', name: 'greet' })).rejects.toThrow(
+      failsWith('MCP_FAILED', '"here"'),
+    );
+  });
+
+  it("keep names apart: what two have, or the agent's own tools, gets its server's name in front", async () => {
+    const servers = await connect(stdio('one'), stdio('two', { tools: ['echo', 'only.two', 'nothing'] }));
+    const names = (await servers.tools(['pid'])).map(({ name }) => name);
+    expect(new Set(names).size).toBe(names.length);
+    expect(names).toEqual(
+      expect.arrayContaining(['one__echo', 'two__echo', 'only_one', 'only_two', 'one__pid', 'hang']),
+    );
+    expect(names.filter((name) => name.startsWith('two__'))).toEqual(['two__echo']);
+    expect(await call(servers, 'two__echo', { text: 'x' })).toBe('x');
+    expect(await call(servers, 'only_two')).toBe('two');
+    expect(log.join()).toMatch(/"two" has no tools named "nothing"/);
+  });
+
+  it('are asked again for their tools when they say that these changed', async () => {
+    const servers = await connect(stdio('here'));
+    const before = (await servers.tools()).length;
+    await call(servers, 'learn');
+    await vi.waitUntil(async () => (await servers.tools()).length === before + 1, { timeout: 30_000 });
+    expect((await servers.tools()).map(({ name }) => name)).toContain('learnt');
+  });
+
+  it('get the environment that is harmless, and what they are given', async () => {
+    vi.stubEnv('HEADSTART_SECRET', 'secret');
+    onTestFinished(() => void vi.unstubAllEnvs());
+    const servers = await connect(stdio('here', { env: { GIVEN: 'given' } }));
+    expect(await call(servers, 'environment', { text: 'HEADSTART_SECRET' })).toBe('unset');
+    expect(await call(servers, 'environment', { text: 'GIVEN' })).toBe('given');
+  });
+
+  it('get the headers given', async () => {
+    const server = await serveStreamableHttp('here');
+    await connect({ type: 'http', name: 'here', url: server.url, headers: { authorization: 'Bearer secret' } });
+    expect(server.seen.length).toBeGreaterThan(0);
+    expect(server.seen.every(({ authorization }) => authorization === 'Bearer secret')).toBe(true);
+  });
+
+  it('end with the agent, however often it is closed', async () => {
+    const servers = await connect(stdio('here'));
+    const pid = Number(await call(servers, 'pid'));
+    const [tool] = await servers.tools();
+    expect(isAlive(pid)).toBe(true);
+    await Promise.all([servers.close(), servers.close()]);
+    await vi.waitUntil(() => !isAlive(pid), { timeout: 30_000 });
+    await expect(tool?.execute({}, { signal })).rejects.toThrow(failsWith('CLOSED'));
+  });
+});
+
+describe('a server that misbehaves', () => {
+  it.each([
+    ['fails', 'fail', /^no such file$/],
+    ['throws', 'throw', /"here": its tool "throw" failed.*thrown inside/],
+    ['answers nonsense', 'lie', /"here": its tool "lie" failed/],
+  ])('and %s is an error of its tool, and is used again', async (_, name, message) => {
+    const servers = await connect(stdio('here'));
+    const pid = await call(servers, 'pid');
+    await expect(call(servers, name)).rejects.toThrow(failsWith('MCP_FAILED', message));
+    expect(await call(servers, 'pid')).toBe(pid);
+  });
+
+  it('and hangs in a call is an error of its tool after a while, or at an abort', async () => {
+    const servers = await connect(stdio('here', { callTimeoutMs: 100 }));
+    const pid = await call(servers, 'pid');
+    await expect(call(servers, 'hang')).rejects.toThrow(failsWith('MCP_FAILED', 'its tool "hang" failed.*timed out'));
+    await expect(call(servers, 'hang', {}, { signal: AbortSignal.abort() })).rejects.toThrow(failsWith('ABORTED'));
+    expect(await call(servers, 'pid')).toBe(pid);
+  });
+
+  it('and dies in a call is an error of its tool, and is started again for the next', async () => {
+    const servers = await connect(stdio('here'));
+    const pid = await call(servers, 'pid');
+    const [before] = await servers.tools();
+    await expect(call(servers, 'die')).rejects.toThrow(failsWith('MCP_FAILED', 'its tool "die" failed'));
+    expect(await call(servers, 'pid')).not.toBe(pid);
+    expect((await servers.tools())[0]?.name).toBe(before?.name);
+    expect(log.join()).toMatch(/"here" is gone/);
+  });
+
+  it('and no longer answers at all is ended, and started again', async () => {
+    const servers = await connect(stdio('here', { callTimeoutMs: 100 }));
+    const pid = Number(await call(servers, 'pid'));
+    await expect(call(servers, 'freeze')).rejects.toThrow(failsWith('MCP_FAILED'));
+    expect(Number(await call(servers, 'pid'))).not.toBe(pid);
+    await vi.waitUntil(() => !isAlive(pid), { timeout: 30_000 });
+  });
+
+  it('and was restarted is connected again, at the latest after one error', async () => {
+    const server = await serveStreamableHttp('here');
+    const servers = await connect({ type: 'http', name: 'here', url: server.url });
+    const tools = await servers.tools();
+    await server.restart();
+    const echo = () => tools.find(({ name }) => name === 'echo')?.execute({ text: 'again' }, { signal });
+    // Where the request went out on a connection that just then ended, it may have been acted upon: it is not sent twice.
+    expect(await echo()?.catch(echo)).toBe('again');
+  });
+
+  it('and is down while a session begins keeps the tools it had', async () => {
+    const server = await serveStreamableHttp('here');
+    const servers = await connect({ type: 'http', name: 'here', url: server.url });
+    const names = (await servers.tools()).map(({ name }) => name);
+    await server.stop();
+    await expect(call(servers, 'echo', { text: 'x' })).rejects.toThrow(failsWith('MCP_FAILED', 'here'));
+    expect((await servers.tools()).map(({ name }) => name)).toEqual(names);
+    await server.restart();
+    expect(await call(servers, 'echo', { text: 'x' })).toBe('x');
+  });
+
+  it('and cannot be started is a failure at the start, with what it said; the others are ended', async () => {
+    await expect(connect(stdio('here'), stdio('broken'))).rejects.toThrow(
+      failsWith('MCP_FAILED', /MCP server "broken".*cannot find my configuration/),
+    );
+    await expect(connect({ name: 'nowhere', command: '/no/such/program' })).rejects.toThrow(
+      failsWith('MCP_FAILED', 'nowhere'),
+    );
+    await expect(connect(stdio('silent', { connectTimeoutMs: 200 }))).rejects.toThrow(
+      failsWith('MCP_FAILED', '200 ms'),
+    );
+    await expect(connect({ type: 'http', name: 'gone', url: 'http://127.0.0.1:9/mcp' })).rejects.toThrow(
+      failsWith('MCP_FAILED', 'gone'),
+    );
+  });
+
+  it('and is not required is left out until it is there', async () => {
+    const server = await serveStreamableHttp('here');
+    await server.stop();
+    const servers = await connect({ type: 'http', name: 'here', url: server.url, required: false });
+    expect(await servers.tools()).toEqual([]);
+    expect(log.join()).toMatch(/Could not connect to the MCP server "here"/);
+    await server.restart();
+    expect((await servers.tools()).length).toBeGreaterThan(0);
+  });
+});
+
+describe('the list of MCP servers', () => {
+  it.each([
+    [{}, 'to be an array'],
+    [[{ name: 'a' }], 'Expected `command` in `mcpServers\\[0\\]`'],
+    [[{ command: 'a' }], 'Expected `name`'],
+    [[{ name: 'a', type: 'http' }], 'Expected `url`'],
+    [[{ name: 'a', type: 'streamableHttp', url: 'http://a' }], 'did you mean "http"'],
+    [[{ name: 'a__b', command: 'a' }], '`name`'],
+    [[{ name: 'a', command: 'a', arguments: [] }], '`arguments`.*did you mean `args`|`arguments`'],
+    [
+      [
+        { name: 'a', command: 'a' },
+        { name: 'a', command: 'b' },
+      ],
+      '"a" is there twice',
+    ],
+  ])('%j is refused', async (servers, message) => {
+    await expect(McpServers.connect(servers as never)).rejects.toThrow(failsWith('CONFIG_INVALID', message));
+  });
+});
