@@ -43,3 +43,5 @@ export type { Logger, LogLevel } from './native/log.js';
 export type { FinishReason, Reply, SendOptions, StreamPart, Usage } from './session/parts.js';
 export { Session } from './session/session.js';
 export type { ChatMessage, TemplateSource, ToolDefinition } from './template/render.js';
+export { type McpPrompt, type McpPromptMessage, McpServers, type McpTool } from './tools/mcp.js';
+export type { McpHttpServer, McpServerConfig, McpStdioServer } from './tools/mcp-config.js';

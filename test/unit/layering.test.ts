@@ -11,6 +11,7 @@ import { describe, expect, it } from 'vitest';
 const ROOMS = [
   'errors.ts',
   'options.ts',
+  'diagnostics.ts',
   'native/',
   'model/',
   'config.ts',

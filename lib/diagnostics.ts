@@ -1,0 +1,100 @@
+// What observers can subscribe to (node:diagnostics_channel): names, messages, and the one way to publish them.
+import { channel } from 'node:diagnostics_channel';
+
+/** A session began or ended. */
+export type SessionEvent =
+  /** `report`: how its start went ({@link StartReport}). */
+  { event: 'start'; sessionId: string; report: object } | { event: 'close'; sessionId: string };
+
+/** A turn of a session: one message, until its reply is complete, tool calls included. */
+export type TurnEvent =
+  | { event: 'start'; turnId: string; sessionId: string; model: string }
+  | {
+      event: 'end';
+      turnId: string;
+      sessionId: string;
+      /** Milliseconds since its start. */
+      ms: number;
+      /** Absent where it failed. */
+      finishReason?: string;
+      /** Absent where it failed. */
+      usage?: { promptTokens: number; cachedTokens: number; completionTokens: number };
+      /** Why it failed, or was aborted. */
+      error?: unknown;
+    };
+
+/** A tool was called. */
+export type ToolCallEvent =
+  | { event: 'start'; turnId: string; sessionId: string; toolCallId: string; name: string }
+  | {
+      event: 'end';
+      turnId: string;
+      sessionId: string;
+      toolCallId: string;
+      name: string;
+      /** Milliseconds since its start. */
+      ms: number;
+      /** The model was told of a failure. */
+      isError: boolean;
+    };
+
+/** A prompt, or what of it was not in the KV cache, went into a sequence. */
+export interface PrefillEvent {
+  sequence: number;
+  tokens: number;
+  /** Milliseconds, with the waiting between its batches. */
+  ms: number;
+}
+
+/** One decode: a batch of all sessions' work. */
+export interface DecodeEvent {
+  /** In the batch. */
+  sequences: number;
+  /** In the batch. */
+  tokens: number;
+  /** Milliseconds. */
+  ms: number;
+}
+
+/** The messages by channel: `llama-headstart:session` and so on. */
+export interface DiagnosticsEvents {
+  session: SessionEvent;
+  turn: TurnEvent;
+  'tool-call': ToolCallEvent;
+  prefill: PrefillEvent;
+  decode: DecodeEvent;
+}
+
+const PREFIX = 'llama-headstart:';
+
+/** By their short names. Held here: a channel that nobody refers to is collected, with its subscribers. */
+const channels = {
+  session: channel(`${PREFIX}session`),
+  turn: channel(`${PREFIX}turn`),
+  'tool-call': channel(`${PREFIX}tool-call`),
+  prefill: channel(`${PREFIX}prefill`),
+  decode: channel(`${PREFIX}decode`),
+} as const satisfies Record<keyof DiagnosticsEvents, unknown>;
+
+/** Whether anybody listens: where not, nothing has to be measured. */
+export function isObserved(name: keyof DiagnosticsEvents): boolean {
+  return channels[name].hasSubscribers;
+}
+
+/** Tells subscribers, at once. A subscriber that throws becomes an uncaught exception of the process, and no failure here. */
+export function publish<Name extends keyof DiagnosticsEvents>(name: Name, message: DiagnosticsEvents[Name]): void {
+  const { [name]: target } = channels;
+  if (target.hasSubscribers) {
+    target.publish(message);
+  }
+}
+
+/** @returns how to unsubscribe */
+export function subscribe<Name extends keyof DiagnosticsEvents>(
+  name: Name,
+  listener: (message: DiagnosticsEvents[Name]) => void,
+): () => void {
+  const onMessage = (message: unknown) => listener(message as DiagnosticsEvents[Name]);
+  channels[name].subscribe(onMessage);
+  return () => void channels[name].unsubscribe(onMessage);
+}
