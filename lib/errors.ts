@@ -49,6 +49,7 @@ export type ErrorCode =
   | 'ROW_HAS_NO_OUTPUT'
   | 'NOT_UNIFIED'
   | 'NO_KV_SLOT'
+  | 'PREEMPTED'
   | 'DECODE_FAILED'
   // sequence states and their files
   | 'TOKENS_MISMATCH'
@@ -65,7 +66,9 @@ export type ErrorCode =
   // lifetime
   | 'ABORTED'
   | 'CLOSED'
-  | 'SESSION_BUSY';
+  | 'SESSION_BUSY'
+  | 'QUEUE_FULL'
+  | 'NOT_REPRODUCIBLE';
 
 /** The one error class of this package. Native failures arrive as it too. */
 export class HeadstartError extends Error {

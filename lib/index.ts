@@ -25,7 +25,8 @@ export {
   type TenantOptions,
 } from './cache/template-cache.js';
 export type { KvLayout, LoraConfig, ModelConfig } from './config.js';
-export { type Decoded, type DecodeRequest, Engine, type EngineOptions, type PrefillOptions } from './engine/engine.js';
+export { Engine, type EngineOptions, type EngineStatus } from './engine/engine.js';
+export type { Decoded, DecodeRequest, PrefillOptions } from './engine/request.js';
 export { type ErrorCode, HeadstartError } from './errors.js';
 export { modelsDirectory } from './model/directory.js';
 export { fingerprintModel } from './model/fingerprint.js';

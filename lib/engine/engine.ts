@@ -1,57 +1,75 @@
 import { HeadstartError } from '../errors.js';
+import { throwIfAborted } from '../native/addon.js';
 import type { Context } from '../native/context.js';
-import type { Sampler } from '../native/sampler.js';
+import { EngineContext } from './engine-context.js';
+import type { Decoded, DecodeRequest, PrefillOptions } from './request.js';
+import { Room } from './room.js';
+import { Scheduler } from './scheduler.js';
 import { SequencePool } from './sequences.js';
 
 export interface EngineOptions {
   /** Sequence ids kept for resident templates, from the top of the context's range. @default 0 */
   residentSequences?: number;
+  /** Most sessions that wait for a sequence; one more is refused with `QUEUE_FULL`. @default any number */
+  maxQueueSize?: number | undefined;
 }
 
-export interface PrefillOptions {
-  signal?: AbortSignal | undefined;
-  /** Called after each batch with the tokens that are now in the sequence. */
-  onDecoded?: (tokens: Int32Array) => void;
-}
+/** Above all ages of sessions. */
+const RESIDENT_AGE = 2 ** 48;
 
-export interface DecodeRequest extends PrefillOptions {
-  sequence: number;
-  /** At least one. */
-  tokens: Int32Array;
-  /** The position of the first: where the sequence ends. */
-  from: number;
-  /** Chooses the token after the last. @default the likeliest */
-  sampler?: Sampler | null | undefined;
-  /** How many of the likeliest next tokens to tell, with their log-probabilities. @default 0 */
-  logProbabilities?: number | undefined;
-}
-
-export interface Decoded {
-  /** The token chosen to follow the last. */
-  token: number;
-  /** Likeliest first; natural logarithms. Where {@link DecodeRequest.logProbabilities} asked for them. */
-  logProbabilities?: { tokens: Int32Array; values: Float32Array };
+/** How an engine does right now. */
+export interface EngineStatus {
+  /** Sessions that wait for a sequence, and requests that wait for the next decode or for KV cells. */
+  queueLength: number;
+  /** Sessions that are in a turn. */
+  activeSessions: number;
+  /** Sessions that hold a sequence, the active ones included. */
+  heldSequences: number;
+  /** Resident templates. */
+  residentTemplates: number;
+  /** KV cells: one a token, shared by sequences that were forked. Counted, as llama.cpp does not tell. */
+  kvCells: { total: number; used: number; free: number };
+  /** Tokens of replies, of all sessions together: a mean of the last ten seconds. */
+  tokensPerSecond: number;
+  /** Since the engine was made. */
+  decodes: number;
+  decodedTokens: number;
 }
 
 /**
- * One context, its sequence ids, and what to do when its KV cache is full. Calls of several sessions interleave step by
- * step: the context's own thread runs them in order.
+ * One context that many sessions share: its sequence ids, its decodes, and what happens when its KV cache is full.
  */
 export class Engine {
-  readonly context: Context;
+  readonly context: EngineContext;
   /** Sequences that sessions generate in. */
   readonly sessions: SequencePool;
   /** Sequences that hold resident templates. */
   readonly residents: SequencePool;
+  readonly #scheduler: Scheduler;
+  readonly #room: Room;
 
   constructor(context: Context, options: EngineOptions = {}) {
-    this.context = context;
     const { maxSequences } = context.info;
     const sessionCount = maxSequences - (options.residentSequences ?? 0);
     const ids = Array.from({ length: maxSequences }, (_, id) => id);
-    const empty = (sequence: number) => context.removeSequence(sequence);
-    this.sessions = new SequencePool(ids.slice(0, sessionCount), empty);
-    this.residents = new SequencePool(ids.slice(sessionCount), empty);
+    const empty = (sequence: number) => this.context.removeSequence(sequence);
+    const onIdle = () => this.#room.freed();
+    this.#room = new Room(() => this.context.info.kvCells - this.context.cells.used);
+    this.context = new EngineContext(context, onIdle);
+    this.sessions = new SequencePool(ids.slice(0, sessionCount), empty, {
+      onIdle,
+      maxQueueSize: options.maxQueueSize,
+    });
+    this.residents = new SequencePool(ids.slice(sessionCount), empty, { onIdle });
+    this.#scheduler = new Scheduler({
+      context: this.context,
+      room: this.#room,
+      canTrim: this.canTrim,
+      evictIdle: () => this.#evictIdle(),
+      othersHoldCells: (sequence) => this.#othersHoldCells(sequence),
+      ageOf: (sequence) => this.#ageOf(sequence),
+      fullError: (cause) => this.#fullError(cause),
+    });
   }
 
   /** Whether a sequence's end can be cut off. Recurrent state cannot, and a sliding window has dropped what it would need. */
@@ -66,46 +84,17 @@ export class Engine {
   }
 
   /**
-   * Decodes `tokens` into a sequence, in batches cut at the same places for the same arguments, and picks the token after
-   * the last. `onDecoded` has told of all tokens that are in the sequence when it settles, however it does.
+   * Decodes `tokens` into a sequence and picks the token after the last. It shares each decode with what others ask for;
+   * alone it is cut into batches at the same places for the same arguments. `onDecoded` has told of all tokens that are in
+   * the sequence when it settles, however it does.
    *
-   * @throws HeadstartError `CONTEXT_FULL` when nothing is left to evict; `ABORTED` between two batches or inside one, with
-   *   `sequences` where the sequence was emptied by it; what the sampler's failure says; and as {@link Context.decode}.
+   * @throws HeadstartError `PREEMPTED` when its sequence was emptied to make room for who came before: decode again what it
+   *   held; `CONTEXT_FULL` when it cannot fit though nobody else holds cells; `ABORTED` between two batches, or inside one
+   *   that is its own, with `sequences` where the sequence is empty now; what the sampler's failure says; and as
+   *   {@link Context.decode}.
    */
-  async decode(request: DecodeRequest): Promise<Decoded> {
-    const { sequence, tokens, from, sampler, logProbabilities = 0, signal, onDecoded } = request;
-    const { batchSize } = this.context.info;
-    for (let start = 0; ; start += batchSize) {
-      const piece = tokens.slice(start, start + batchSize);
-      const isLast = start + piece.length >= tokens.length;
-      const outputs = new Uint8Array(piece.length);
-      outputs[piece.length - 1] = isLast ? 1 : 0;
-      const attempt = () => {
-        const picks = this.context.decode({
-          tokens: piece,
-          positions: piece.map((_, index) => from + start + index),
-          sequences: new Int32Array(piece.length).fill(sequence),
-          outputs,
-          samplers: isLast && sampler ? [sampler] : undefined,
-          signal,
-        });
-        // Asked for at once: nobody else's decode comes in between.
-        const asked = isLast && logProbabilities > 0;
-        const likely = asked ? this.context.logProbabilities(piece.length - 1, logProbabilities) : undefined;
-        likely?.catch(() => undefined); // the decode's own failure is what counts
-        return picks.then(async ([token = -1]) => ({ token, likely: await likely }));
-      };
-      const { token, likely } = await this.withRoom(attempt).catch((error: unknown) => {
-        if (HeadstartError.isInstance(error) && error.picks !== undefined) {
-          onDecoded?.(piece); // only its sampler failed
-        }
-        return this.#trimAfterAbort(error, sequence, from + start);
-      });
-      onDecoded?.(piece);
-      if (isLast) {
-        return likely === undefined ? { token } : { token, logProbabilities: likely };
-      }
-    }
+  decode(request: DecodeRequest): Promise<Decoded> {
+    return this.#scheduler.submit(request);
   }
 
   /** {@link decode} with the likeliest token. */
@@ -113,8 +102,13 @@ export class Engine {
     return (await this.decode({ ...options, sequence, tokens, from })).token;
   }
 
-  /** Runs what needs KV cells; while there are none, evicts idle sessions, then idle resident templates, and tries again. */
-  async withRoom<T>(attempt: () => Promise<T>): Promise<T> {
+  /**
+   * Runs what needs KV cells for an empty sequence. While there are none it evicts idle sessions, then idle resident
+   * templates, then waits for a neighbour to free some, and tries again.
+   *
+   * @throws HeadstartError `CONTEXT_FULL` when there is nobody to wait for, `ABORTED` while waiting.
+   */
+  async withRoom<T>(attempt: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     for (;;) {
       try {
         return await attempt();
@@ -122,31 +116,90 @@ export class Engine {
         if (!HeadstartError.isInstance(error, 'NO_KV_SLOT')) {
           throw error;
         }
-        if (!this.sessions.evictIdle() && !this.residents.evictIdle()) {
-          const { kvCells } = this.context.info;
-          throw new HeadstartError(
-            'CONTEXT_FULL',
-            `The KV cache (${kvCells} cells) is full and no idle session is left to evict: raise \`kvCells\`, or close sessions`,
-            { cause: error },
-          );
+        if (this.#evictIdle()) {
+          continue;
         }
+        if (!this.#othersHoldCells(-1)) {
+          throw this.#fullError(error);
+        }
+        await this.#waitForRoom(signal);
       }
     }
   }
 
-  /** Refuses new leases and closes the context. Idempotent. */
+  status(): EngineStatus {
+    const { kvCells } = this.context.info;
+    const { used } = this.context.cells;
+    const { decodes, decodedTokens } = this.context.counters();
+    return {
+      queueLength: this.sessions.queueLength + this.#scheduler.length,
+      activeSessions: this.sessions.busyCount,
+      heldSequences: this.sessions.heldCount,
+      residentTemplates: this.residents.heldCount,
+      kvCells: { total: kvCells, used, free: Math.max(0, kvCells - used) },
+      tokensPerSecond: this.#scheduler.pace.tokensPerSecond(),
+      decodes,
+      decodedTokens,
+    };
+  }
+
+  /** Refuses new work, ends what runs, and closes the context. Idempotent. */
   async close(): Promise<void> {
     this.sessions.close();
     this.residents.close();
+    this.#scheduler.close();
+    this.#room.close(() => new HeadstartError('CLOSED', 'The engine was closed'));
     await this.context.close();
   }
 
-  /** An abort inside a batch may leave a part of it: where sequences can be trimmed, it is as if it had not begun. */
-  async #trimAfterAbort(error: unknown, sequence: number, length: number): Promise<never> {
-    if (HeadstartError.isInstance(error, 'ABORTED') && error.sequences !== undefined && this.canTrim) {
-      await this.context.removeSequence(sequence, length);
-      throw new HeadstartError('ABORTED', error.message, { cause: error.cause });
+  #evictIdle(): boolean {
+    return this.sessions.evictIdle() || this.residents.evictIdle();
+  }
+
+  #ageOf(sequence: number): number {
+    // A template is filled for a session that begins: it takes no cells from one that runs.
+    return this.sessions.ageOf(sequence) ?? RESIDENT_AGE + (this.residents.ageOf(sequence) ?? 0);
+  }
+
+  #othersHoldCells(own: number): boolean {
+    for (let sequence = 0; sequence < this.context.info.maxSequences; sequence++) {
+      const inUse = () =>
+        this.sessions.isBusy(sequence) || this.residents.isBusy(sequence) || this.#scheduler.has(sequence);
+      if (sequence !== own && !this.context.cells.isEmpty(sequence) && inUse()) {
+        return true;
+      }
     }
-    throw error;
+    return false;
+  }
+
+  #waitForRoom(signal: AbortSignal | undefined): Promise<void> {
+    throwIfAborted(signal);
+    return new Promise((resolve, reject) => {
+      const leave = () => {
+        this.#room.leave(waiter);
+        reject(new HeadstartError('ABORTED', 'Waiting for KV cells was aborted', { cause: signal?.reason }));
+      };
+      const settle = (action: () => void) => {
+        signal?.removeEventListener('abort', leave);
+        action();
+      };
+      const waiter = {
+        age: Number.MAX_SAFE_INTEGER,
+        needed: 0,
+        retry: () => settle(resolve),
+        fail: (error: HeadstartError) => settle(() => reject(error)),
+      };
+      signal?.addEventListener('abort', leave, { once: true });
+      this.#room.wait(waiter);
+    });
+  }
+
+  #fullError(cause: unknown): HeadstartError {
+    const { kvCells } = this.context.info;
+    return new HeadstartError(
+      'CONTEXT_FULL',
+      `The KV cache (${kvCells} cells) has no room for this session, and nobody else holds cells to wait for: raise \`kvCells\``,
+      { cause },
+    );
   }
 }

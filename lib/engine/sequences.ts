@@ -9,6 +9,13 @@ export interface SequenceHolder {
   onEvicted(): void;
 }
 
+export interface SequencePoolOptions {
+  /** Called when a holder became idle, or gave its sequence back. */
+  onIdle?: (() => void) | undefined;
+  /** Most callers that wait for a sequence. @default any number */
+  maxQueueSize?: number | undefined;
+}
+
 interface Waiter {
   holder: SequenceHolder;
   resolve(sequence: number): void;
@@ -25,12 +32,21 @@ export class SequencePool {
   /** Least recently used first. */
   readonly #held = new Map<number, SequenceHolder>();
   readonly #waiting: Waiter[] = [];
+  readonly #options: SequencePoolOptions;
+  /** When each holder began what it does now, counted in beginnings. */
+  readonly #ages = new WeakMap<SequenceHolder, number>();
+  #beginnings = 0;
   #closed = false;
 
   /** @param empty removes a sequence's tokens */
-  constructor(sequences: readonly number[], empty: (sequence: number) => Promise<unknown>) {
+  constructor(
+    sequences: readonly number[],
+    empty: (sequence: number) => Promise<unknown>,
+    options: SequencePoolOptions = {},
+  ) {
     this.#free = [...sequences].reverse();
     this.#empty = empty;
+    this.#options = options;
   }
 
   get size(): number {
@@ -42,10 +58,31 @@ export class SequencePool {
     return this.#held.size;
   }
 
+  /** Callers that wait for a sequence. */
+  get queueLength(): number {
+    return this.#waiting.length;
+  }
+
+  /** Holders that use their sequence right now. */
+  get busyCount(): number {
+    return [...this.#held.values()].filter(({ busy }) => busy).length;
+  }
+
+  /** Whether somebody holds this sequence and uses it. */
+  isBusy(sequence: number): boolean {
+    return this.#held.get(sequence)?.busy ?? false;
+  }
+
+  /** When the sequence's holder began what it does now: who began earlier has a smaller one. */
+  ageOf(sequence: number): number | undefined {
+    const holder = this.#held.get(sequence);
+    return holder && this.#ageOf(holder);
+  }
+
   /**
    * An empty sequence.
    *
-   * @throws HeadstartError `ABORTED` while waiting, `CLOSED`.
+   * @throws HeadstartError `ABORTED` while waiting, `QUEUE_FULL`, `CLOSED`.
    */
   async lease(holder: SequenceHolder, signal?: AbortSignal): Promise<number> {
     throwIfAborted(signal);
@@ -54,17 +91,20 @@ export class SequencePool {
       this.evictIdle();
     }
     const sequence = this.#free.pop();
+    this.#ageOf(holder);
     if (sequence === undefined) {
+      this.#requireQueueSpace();
       return this.#wait(holder, signal);
     }
     this.#held.set(sequence, holder);
     return sequence;
   }
 
-  /** Marks a sequence as just used. */
+  /** Marks a sequence as just used: what its holder does next is a new beginning. */
   touch(sequence: number): void {
     const holder = this.#held.get(sequence);
     if (holder !== undefined) {
+      this.#ages.delete(holder);
       this.#held.delete(sequence);
       this.#held.set(sequence, holder);
     }
@@ -72,8 +112,11 @@ export class SequencePool {
 
   /** Takes a sequence back and empties it; the first who waits gets it. */
   release(sequence: number): void {
-    if (this.#held.delete(sequence)) {
+    const holder = this.#held.get(sequence);
+    if (holder !== undefined) {
+      this.#held.delete(sequence);
       this.#handOn(sequence);
+      this.#options.onIdle?.();
     }
   }
 
@@ -95,6 +138,7 @@ export class SequencePool {
     if (this.#waiting.length > 0) {
       this.evictIdle();
     }
+    this.#options.onIdle?.();
   }
 
   close(): void {
@@ -136,6 +180,25 @@ export class SequencePool {
       signal?.addEventListener('abort', leave, { once: true });
       this.#waiting.push(waiter);
     });
+  }
+
+  #ageOf(holder: SequenceHolder): number {
+    let age = this.#ages.get(holder);
+    if (age === undefined) {
+      age = this.#beginnings++;
+      this.#ages.set(holder, age);
+    }
+    return age;
+  }
+
+  #requireQueueSpace(): void {
+    const { maxQueueSize } = this.#options;
+    if (maxQueueSize !== undefined && this.#waiting.length >= maxQueueSize) {
+      throw new HeadstartError(
+        'QUEUE_FULL',
+        `Expected fewer than ${maxQueueSize} sessions to wait for a sequence (\`maxQueueSize\`): try again later, or raise \`nSeqMax\``,
+      );
+    }
   }
 
   #requireOpen(): void {

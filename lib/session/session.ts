@@ -205,8 +205,7 @@ export class Session implements SequenceHolder {
         `The conversation has ${prompt.length} tokens and leaves no room for a reply in a context of ${contextSize}: raise \`contextSize\` or start a new session`,
       );
     }
-    const cachedTokens = await this.#align(prompt, signal);
-    let token = await this.#decode(prompt.slice(this.#held.length), signal);
+    let { token, cachedTokens } = await this.#decodeAll(prompt, signal);
     const firstTokenMs = performance.now() - begin;
 
     const decoder = new TextDecoder();
@@ -245,13 +244,36 @@ export class Session implements SequenceHolder {
   /** Decodes the newest token; where the sequence was lost while nobody read on, all that it held as well. */
   async #next(prompt: Int32Array, generated: readonly number[], signal: AbortSignal): Promise<number> {
     if (this.#sequence !== undefined) {
-      return this.#decode(Int32Array.of(generated.at(-1) as number), signal);
+      try {
+        return await this.#decode(Int32Array.of(generated.at(-1) as number), signal);
+      } catch (error) {
+        this.#forgetPreempted(error);
+      }
     }
     const all = new Int32Array(prompt.length + generated.length);
     all.set(prompt);
     all.set(generated, prompt.length);
-    await this.#align(all, signal);
-    return this.#decode(all.slice(this.#held.length), signal);
+    return (await this.#decodeAll(all, signal)).token;
+  }
+
+  /** Decodes what of these tokens the sequence does not hold; and once more where others needed its cells meanwhile. */
+  async #decodeAll(tokens: Int32Array, signal: AbortSignal): Promise<{ token: number; cachedTokens: number }> {
+    for (;;) {
+      const cachedTokens = await this.#align(tokens, signal);
+      try {
+        return { token: await this.#decode(tokens.slice(this.#held.length), signal), cachedTokens };
+      } catch (error) {
+        this.#forgetPreempted(error);
+      }
+    }
+  }
+
+  /** The sequence was emptied for others, and is still this session's. Throws what is another error. */
+  #forgetPreempted(error: unknown): void {
+    if (!HeadstartError.isInstance(error, 'PREEMPTED')) {
+      throw error;
+    }
+    this.#held = [];
   }
 
   async #decode(tokens: Int32Array, signal: AbortSignal): Promise<number> {
@@ -277,8 +299,8 @@ export class Session implements SequenceHolder {
   async #align(prompt: Int32Array, signal: AbortSignal): Promise<number> {
     const { engine } = this.#services;
     this.#checkTemplate(prompt);
-    if (this.#sequence === undefined) {
-      this.#sequence = await engine.sessions.lease(this, signal);
+    this.#sequence ??= await engine.sessions.lease(this, signal);
+    if (this.#held.length === 0) {
       return this.#restart(prompt, signal);
     }
     const shared = Math.min(commonPrefixLength(this.#held, prompt), prompt.length - 1);

@@ -9,7 +9,7 @@ import {
   TemplateCache,
   type TemplateCacheOptions,
 } from 'llama-headstart';
-import { type Context, Model, systemInfo } from 'llama-headstart/native';
+import { Model, systemInfo } from 'llama-headstart/native';
 
 export interface LabOptions {
   path: string;
@@ -77,7 +77,7 @@ export class Lab {
     return new Lab(model, engine, cache);
   }
 
-  get context(): Context {
+  get context(): Engine['context'] {
     return this.engine.context;
   }
 
@@ -91,15 +91,16 @@ export class Lab {
       let batch = message;
       let position = template.length;
       for (let step = 0; step < steps; step++) {
-        // Asked for at once: the context runs them one after the other, with nobody else's decode in between.
-        const [[token], row] = await Promise.all([
-          this.#decode(sequence, batch, position),
-          this.context.logits(batch.length - 1),
-        ]);
-        logits.push(row);
-        tokens.push(token as number);
+        const { token, logits: row } = await this.engine.decode({
+          sequence,
+          tokens: batch,
+          from: position,
+          logits: true,
+        });
+        logits.push(row as Float32Array);
+        tokens.push(token);
         position += batch.length;
-        batch = Int32Array.of(token as number);
+        batch = Int32Array.of(token);
       }
       return { report, tokens, logits };
     } finally {
@@ -116,17 +117,6 @@ export class Lab {
     await this.cache.close();
     await this.engine.close();
     await this.model.close();
-  }
-
-  #decode(sequence: number, tokens: Int32Array, from: number): Promise<Int32Array> {
-    const outputs = new Uint8Array(tokens.length);
-    outputs[tokens.length - 1] = 1;
-    return this.context.decode({
-      tokens,
-      positions: tokens.map((_, index) => from + index),
-      sequences: new Int32Array(tokens.length).fill(sequence),
-      outputs,
-    });
   }
 }
 

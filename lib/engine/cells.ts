@@ -1,0 +1,84 @@
+/** Cells that one or more sequences hold: how many of them, by sequence. */
+interface Block {
+  lengths: Map<number, number>;
+  cells: number;
+}
+
+/**
+ * Counts the KV cells in use, as llama.cpp does not tell them: a token is a cell, and sequences that were forked share
+ * those of what they have in common.
+ */
+export class CellLedger {
+  /** What each sequence holds, in the order of its positions. */
+  readonly #blocks: Block[][];
+  #used = 0;
+
+  constructor(maxSequences: number) {
+    this.#blocks = Array.from({ length: maxSequences }, () => []);
+  }
+
+  get used(): number {
+    return this.#used;
+  }
+
+  /** Tokens in a sequence. */
+  length(sequence: number): number {
+    return this.#of(sequence).reduce((total, block) => total + (block.lengths.get(sequence) ?? 0), 0);
+  }
+
+  isEmpty(sequence: number): boolean {
+    return this.#of(sequence).length === 0;
+  }
+
+  grow(sequence: number, count: number): void {
+    const blocks = this.#of(sequence);
+    const last = blocks.at(-1);
+    if (last !== undefined && last.lengths.size === 1) {
+      last.lengths.set(sequence, last.cells + count);
+      last.cells += count;
+    } else {
+      blocks.push({ lengths: new Map([[sequence, count]]), cells: count });
+    }
+    this.#used += count;
+  }
+
+  /** Cuts a sequence off at `length`. */
+  cut(sequence: number, length: number): void {
+    const blocks = this.#of(sequence);
+    let left = length;
+    let kept = 0;
+    for (const block of blocks) {
+      const own = block.lengths.get(sequence) ?? 0;
+      const keep = Math.min(own, left);
+      left -= keep;
+      if (keep > 0) {
+        block.lengths.set(sequence, keep);
+        kept++;
+      } else {
+        block.lengths.delete(sequence);
+      }
+      if (keep < own) {
+        this.#measure(block);
+      }
+    }
+    blocks.length = kept;
+  }
+
+  /** `target`, which is empty, shares all of `source`. */
+  copy(source: number, target: number): void {
+    for (const block of this.#of(source)) {
+      block.lengths.set(target, block.lengths.get(source) ?? 0);
+      this.#of(target).push(block);
+    }
+  }
+
+  #measure(block: Block): void {
+    const cells = Math.max(0, ...block.lengths.values());
+    this.#used -= block.cells - cells;
+    block.cells = cells;
+  }
+
+  #of(sequence: number): Block[] {
+    return this.#blocks[sequence] ?? [];
+  }
+}

@@ -1,0 +1,98 @@
+import type { Context, ContextCounters, ContextInfo, DecodeBatch } from '../native/context.js';
+import type { AppliedLora } from '../native/lora.js';
+import type { ModelInfo } from '../native/model.js';
+import type { SequenceState } from '../native/state.js';
+import { CellLedger } from './cells.js';
+
+/**
+ * An engine's context, as all may use it beside the scheduler: every call runs on the context's own thread in the order
+ * of the calls, between two decodes, and what it does to the KV cells is counted. Only the scheduler decodes.
+ */
+export class EngineContext {
+  readonly info: Readonly<ContextInfo>;
+  readonly model: Readonly<ModelInfo>;
+  readonly cells: CellLedger;
+  readonly #context: Context;
+  readonly #onFreed: () => void;
+
+  /** @param onFreed called when cells may have come free */
+  constructor(context: Context, onFreed: () => void) {
+    this.#context = context;
+    this.#onFreed = onFreed;
+    this.info = context.info;
+    this.model = context.model;
+    this.cells = new CellLedger(context.info.maxSequences);
+  }
+
+  /** As {@link Context.removeSequence}. */
+  async removeSequence(sequence: number, from = 0, to?: number): Promise<boolean> {
+    const removing = this.#context.removeSequence(sequence, from, to);
+    if (from === 0 && to === undefined) {
+      this.#cut(sequence, 0); // never fails: counted before whoever asks next
+      return removing;
+    }
+    const removed = await removing;
+    if (removed && to === undefined) {
+      this.#cut(sequence, from);
+    }
+    return removed;
+  }
+
+  /** As {@link Context.copySequence}. */
+  async copySequence(source: number, target: number): Promise<void> {
+    await this.#context.copySequence(source, target);
+    this.cells.copy(source, target);
+  }
+
+  /** As {@link Context.captureSequence}. */
+  captureSequence(sequence: number, tokens: Int32Array): Promise<SequenceState> {
+    return this.#context.captureSequence(sequence, tokens);
+  }
+
+  /** As {@link Context.restoreSequence}. */
+  async restoreSequence(sequence: number, state: SequenceState): Promise<void> {
+    await this.#context.restoreSequence(sequence, state);
+    this.cells.grow(sequence, state.tokens.length);
+  }
+
+  /** As {@link Context.positionRange}. */
+  positionRange(sequence: number): Promise<{ first: number; last: number }> {
+    return this.#context.positionRange(sequence);
+  }
+
+  /** As {@link Context.setLoras}. */
+  setLoras(loras: readonly AppliedLora[]): Promise<void> {
+    return this.#context.setLoras(loras);
+  }
+
+  counters(): ContextCounters {
+    return this.#context.counters();
+  }
+
+  /** @internal For the scheduler. */
+  decode(batch: DecodeBatch): Promise<Int32Array> {
+    return this.#context.decode(batch);
+  }
+
+  /** @internal For the scheduler: a row of the newest batch. */
+  logits(row: number): Promise<Float32Array> {
+    return this.#context.logits(row);
+  }
+
+  /** @internal For the scheduler: a row of the newest batch. */
+  logProbabilities(row: number, count: number): Promise<{ tokens: Int32Array; values: Float32Array }> {
+    return this.#context.logProbabilities(row, count);
+  }
+
+  close(): Promise<void> {
+    return this.#context.close();
+  }
+
+  #cut(sequence: number, length: number): void {
+    const before = this.cells.used;
+    this.cells.cut(sequence, length);
+    if (this.cells.used < before) {
+      this.#onFreed();
+    }
+  }
+}

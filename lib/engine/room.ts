@@ -1,0 +1,62 @@
+// Who waits for KV cells, and when they try again.
+import type { HeadstartError } from '../errors.js';
+
+export interface RoomWaiter {
+  /** Who began earlier has a smaller one, and tries first. */
+  age: number;
+  /** Cells that it would take; 0 where that is not known. */
+  needed: number;
+  retry(): void;
+  fail(error: HeadstartError): void;
+}
+
+/** Those that the KV cache has no room for. They wait, in the order of their age, until a neighbour frees cells. */
+export class Room {
+  readonly #freeCells: () => number;
+  /** Oldest first. */
+  readonly #waiting: RoomWaiter[] = [];
+
+  constructor(freeCells: () => number) {
+    this.#freeCells = freeCells;
+  }
+
+  get length(): number {
+    return this.#waiting.length;
+  }
+
+  wait(waiter: RoomWaiter): void {
+    const after = this.#waiting.findIndex((other) => other.age > waiter.age);
+    this.#waiting.splice(after < 0 ? this.#waiting.length : after, 0, waiter);
+  }
+
+  leave(waiter: RoomWaiter): void {
+    const index = this.#waiting.indexOf(waiter);
+    if (index >= 0) {
+      this.#waiting.splice(index, 1);
+    }
+  }
+
+  /** Cells came free, or can now be had: the oldest tries again, and who else they may be enough for. */
+  freed(): void {
+    let free = this.#freeCells();
+    const waiting = [...this.#waiting];
+    for (const waiter of waiting) {
+      if (waiter !== waiting[0] && waiter.needed > free) {
+        return;
+      }
+      free -= waiter.needed;
+      this.leave(waiter);
+      waiter.retry();
+      if (free <= 0) {
+        return;
+      }
+    }
+  }
+
+  /** Fails all who wait. */
+  close(error: () => HeadstartError): void {
+    for (const waiter of this.#waiting.splice(0)) {
+      waiter.fail(error());
+    }
+  }
+}

@@ -1,0 +1,359 @@
+import { channel } from 'node:diagnostics_channel';
+import { HeadstartError } from '../errors.js';
+import { throwIfAborted } from '../native/addon.js';
+import { type BatchLimits, buildBatch, planBatch, type Slice } from './batch.js';
+import type { EngineContext } from './engine-context.js';
+import { Pace } from './pace.js';
+import { type Decoded, type DecodeRequest, Pending } from './request.js';
+import type { Room, RoomWaiter } from './room.js';
+
+/** What the channel `llama-headstart:decode` tells of each decode. */
+export interface DecodeEvent {
+  /** Tokens in the batch. */
+  tokens: number;
+  /** Of those, tokens of prompts; the others go on with a reply, one for each sequence. */
+  promptTokens: number;
+  /** Sequences in the batch. */
+  sequences: number;
+  /** Requests that were ready and had to wait for the next one. */
+  waiting: number;
+  /** From the call to the tokens being chosen. */
+  ms: number;
+}
+
+/** What the scheduler asks of its engine. */
+export interface SchedulerHost {
+  context: EngineContext;
+  room: Room;
+  /** Frees the cells of somebody idle; false where nobody is. */
+  evictIdle(): boolean;
+  /** Whether somebody else holds cells, and will let go of them sooner or later. */
+  othersHoldCells(sequence: number): boolean;
+  /** When the holder of a sequence began what it does now. */
+  ageOf(sequence: number): number;
+  fullError(cause: unknown): HeadstartError;
+  /** Whether a sequence's end can be cut off. */
+  canTrim: boolean;
+}
+
+const decodeChannel = channel('llama-headstart:decode');
+
+/**
+ * Continuous batching: all requests that are ready share each decode, and one decode runs at a time. Between two of them
+ * the promises of the first settle, their sessions ask for the next token, and aborts take effect.
+ */
+export class Scheduler {
+  readonly pace = new Pace();
+  readonly #host: SchedulerHost;
+  /** Requests that are ready; who is to be served next comes first. */
+  #queue: Pending[] = [];
+  /** Requests that wait for cells, and what ends their wait. */
+  readonly #blocked = new Map<Pending, () => void>();
+  #inFlight: Promise<void> | undefined;
+  #scheduled = false;
+  #closed = false;
+
+  constructor(host: SchedulerHost) {
+    this.#host = host;
+  }
+
+  /** Requests that are ready or wait for cells. */
+  get length(): number {
+    return this.#queue.length + this.#blocked.size;
+  }
+
+  /** Sequences with a request under way. */
+  has(sequence: number): boolean {
+    const isOf = (pending: Pending) => pending.request.sequence === sequence;
+    return this.#queue.some(isOf) || [...this.#blocked.keys()].some(isOf);
+  }
+
+  async submit(request: DecodeRequest): Promise<Decoded> {
+    throwIfAborted(request.signal);
+    if (this.#closed) {
+      throw closedError();
+    }
+    const pending = new Pending(request, this.#host.ageOf(request.sequence));
+    this.#queue.push(pending);
+    this.#schedule();
+    return pending.promise;
+  }
+
+  /** Refuses new requests and fails those that wait. One that computes ends with its context. */
+  close(): void {
+    this.#closed = true;
+    if (this.#inFlight === undefined) {
+      this.#failAll();
+    }
+  }
+
+  /** After everything that the last decode's tokens made their sessions do: so that all go into the next one. */
+  #schedule(): void {
+    if (this.#scheduled || this.#inFlight !== undefined || this.#queue.length === 0) {
+      return;
+    }
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      this.#dropAborted();
+      if (this.#queue.length > 0) {
+        this.#inFlight = this.#step().finally(() => {
+          this.#inFlight = undefined;
+          if (this.#closed) {
+            this.#failAll();
+          }
+          this.#schedule();
+        });
+      }
+    });
+  }
+
+  async #step(): Promise<void> {
+    const slices = planBatch(this.#queue, this.#limits());
+    const { batch, lastRows } = buildBatch(slices);
+    const begin = performance.now();
+    try {
+      // An abort takes effect inside a decode only where it is nobody else's.
+      const lone = slices.length === 1 ? slices[0]?.pending.request : undefined;
+      const decoding = this.#host.context.decode({ ...batch, signal: lone?.signal });
+      const extras = this.#askExtras(slices, lastRows);
+      const picks = await decoding.catch(picksOf);
+      this.#account(slices, begin);
+      this.#deliver(slices, picks, await extras);
+    } catch (error) {
+      await this.#recover(slices, error);
+    }
+  }
+
+  #limits(): BatchLimits {
+    const { batchSize, maxOutputs } = this.#host.context.info;
+    return { batchSize, maxOutputs, promptBudget: this.pace.promptBudget(batchSize) };
+  }
+
+  /** Logits and probabilities are of the newest batch: asked for at once, before the next. Undefined where nobody asks. */
+  #askExtras(slices: readonly Slice[], lastRows: Int32Array): Promise<Partial<Decoded>[]> | undefined {
+    if (!slices.some(({ pending: { request } }) => request.logits || request.logProbabilities)) {
+      return undefined;
+    }
+    const { context } = this.#host;
+    return Promise.all(
+      slices.map(async ({ pending, count }, index) => {
+        const { logits, logProbabilities = 0 } = pending.request;
+        const row = lastRows[index] as number;
+        const isLast = count === pending.remaining;
+        // Where the decode failed, so do these: its own failure is what counts.
+        const [all, likely] = await Promise.all([
+          isLast && logits ? context.logits(row).catch(() => undefined) : undefined,
+          isLast && logProbabilities > 0
+            ? context.logProbabilities(row, logProbabilities).catch(() => undefined)
+            : undefined,
+        ]);
+        return { ...(all && { logits: all }), ...(likely && { logProbabilities: likely }) };
+      }),
+    );
+  }
+
+  #deliver(slices: readonly Slice[], picks: Int32Array, extras: readonly Partial<Decoded>[] | undefined): void {
+    let output = 0;
+    for (const [index, { pending, count }] of slices.entries()) {
+      const { request } = pending;
+      request.onDecoded?.(request.tokens.subarray(pending.done, pending.done + count));
+      pending.done += count;
+      pending.suspect = false;
+      if (pending.remaining > 0) {
+        this.#moveToEnd(pending);
+        continue;
+      }
+      this.#remove(pending);
+      const token = picks[output++] as number;
+      if (token < 0) {
+        const failure = request.sampler?.failure;
+        pending.reject(new HeadstartError(failure?.code ?? 'SAMPLER_FAILED', failure?.message ?? 'A sampler failed'));
+      } else {
+        pending.resolve(extras === undefined ? { token } : { token, ...extras[index] });
+      }
+    }
+  }
+
+  #account(slices: readonly Slice[], begin: number): void {
+    const ms = performance.now() - begin;
+    let tokens = 0;
+    let promptTokens = 0;
+    for (const { pending, count } of slices) {
+      this.#host.context.cells.grow(pending.request.sequence, count);
+      tokens += count;
+      promptTokens += pending.request.tokens.length > 1 ? count : 0;
+    }
+    this.pace.record(tokens, promptTokens, ms);
+    if (decodeChannel.hasSubscribers) {
+      const waiting = this.#queue.length - slices.length;
+      const event: DecodeEvent = { tokens, promptTokens, sequences: slices.length, waiting, ms };
+      decodeChannel.publish(event);
+    }
+  }
+
+  /** Nothing of the batch was decoded, or something of it in vain: whose failure is it? */
+  async #recover(slices: readonly Slice[], error: unknown): Promise<void> {
+    const [first] = slices;
+    if (HeadstartError.isInstance(error, 'NO_KV_SLOT')) {
+      this.#makeRoom(slices, error);
+    } else if (HeadstartError.isInstance(error, 'CLOSED') && this.#closed) {
+      this.#failAll();
+    } else if (slices.length === 1 && first !== undefined) {
+      this.#remove(first.pending);
+      first.pending.reject(await this.#afterFailure(first.pending, error));
+    } else {
+      await this.#suspectAll(slices, error);
+    }
+  }
+
+  /** An abort or a failure inside a batch may leave a part of it: where sequences can be trimmed, it is as if it had not begun. */
+  async #afterFailure({ request, done }: Pending, error: unknown): Promise<unknown> {
+    if (!HeadstartError.isInstance(error) || error.sequences === undefined) {
+      return error;
+    }
+    const { context, canTrim } = this.#host;
+    if (!canTrim) {
+      context.cells.cut(request.sequence, 0);
+      return error;
+    }
+    await context.removeSequence(request.sequence, request.from + done).catch(() => undefined);
+    return error.code === 'ABORTED' ? new HeadstartError('ABORTED', error.message, { cause: error.cause }) : error;
+  }
+
+  /** Each of them is tried alone: the one that fails then is the culprit. Where they cannot be put right, all fail. */
+  async #suspectAll(slices: readonly Slice[], error: unknown): Promise<void> {
+    const changed = HeadstartError.isInstance(error) && error.sequences !== undefined;
+    for (const { pending } of slices) {
+      const failure = await this.#afterFailure(pending, error);
+      if (changed && !this.#host.canTrim) {
+        this.#remove(pending);
+        pending.reject(failure);
+      } else {
+        pending.suspect = true;
+      }
+    }
+  }
+
+  /** Evicts somebody idle; else the last to come of those that compute gives way, until a neighbour frees cells. */
+  #makeRoom(slices: readonly Slice[], error: unknown): void {
+    if (this.#host.evictIdle()) {
+      return;
+    }
+    const candidates = [...slices.map(({ pending }) => pending), ...this.#keepers()];
+    const youngest = candidates.reduce((last, each) => (each.age > last.age ? each : last));
+    if (candidates.length > 1) {
+      this.#emptyAndWait(youngest);
+      return;
+    }
+    // It is alone, and keeps what it has.
+    if (this.#host.othersHoldCells(youngest.request.sequence)) {
+      this.#block(youngest);
+    } else {
+      this.#remove(youngest);
+      youngest.reject(this.#host.fullError(error));
+    }
+  }
+
+  /** Those that wait for cells and hold some. */
+  #keepers(): Pending[] {
+    return [...this.#blocked.keys()].filter((pending) => !pending.emptied);
+  }
+
+  #emptyAndWait(pending: Pending): void {
+    this.#remove(pending);
+    this.#unblock(pending);
+    pending.emptied = true;
+    pending.done = 0;
+    // Before it waits: the cells are for others.
+    this.#host.context.removeSequence(pending.request.sequence).catch(() => undefined);
+    this.#block(pending);
+  }
+
+  #block(pending: Pending): void {
+    this.#remove(pending);
+    const { signal } = pending.request;
+    const settle = (action: () => void) => () => {
+      this.#unblock(pending);
+      action();
+    };
+    const leave = settle(() => pending.reject(abortedError(pending)));
+    const waiter: RoomWaiter = {
+      age: pending.age,
+      needed: pending.needed,
+      retry: settle(() => this.#tryAgain(pending)),
+      fail: (error) => settle(() => pending.reject(error))(),
+    };
+    this.#blocked.set(pending, () => {
+      this.#host.room.leave(waiter);
+      signal?.removeEventListener('abort', leave);
+    });
+    this.#host.room.wait(waiter);
+    signal?.addEventListener('abort', leave, { once: true });
+  }
+
+  #unblock(pending: Pending): void {
+    this.#blocked.get(pending)?.();
+    this.#blocked.delete(pending);
+  }
+
+  /** Room may have come. Who was emptied, and has told its session more than it holds, has to begin at the template. */
+  #tryAgain(pending: Pending): void {
+    if (pending.emptied && !pending.restartable) {
+      pending.reject(
+        new HeadstartError('PREEMPTED', 'The sequence was emptied to make room for others: decode again what it held', {
+          sequences: [pending.request.sequence],
+        }),
+      );
+      return;
+    }
+    pending.emptied = false;
+    this.#queue.unshift(pending);
+    this.#schedule();
+  }
+
+  #dropAborted(): void {
+    for (const pending of this.#queue.filter(({ request }) => request.signal?.aborted)) {
+      this.#remove(pending);
+      pending.reject(abortedError(pending));
+    }
+  }
+
+  #remove(pending: Pending): void {
+    const index = this.#queue.indexOf(pending);
+    if (index >= 0) {
+      this.#queue.splice(index, 1);
+    }
+  }
+
+  /** Others come first in the next batch. */
+  #moveToEnd(pending: Pending): void {
+    this.#remove(pending);
+    this.#queue.push(pending);
+  }
+
+  #failAll(): void {
+    for (const pending of this.#queue.splice(0)) {
+      pending.reject(closedError());
+    }
+  }
+}
+
+/** A sampler's failure is its own request's: the others have their tokens. */
+function picksOf(error: unknown): Int32Array {
+  if (HeadstartError.isInstance(error) && error.picks !== undefined) {
+    return error.picks;
+  }
+  throw error;
+}
+
+function abortedError({ request, emptied }: Pending): HeadstartError {
+  return new HeadstartError('ABORTED', 'The operation was aborted', {
+    cause: request.signal?.reason,
+    sequences: emptied ? [request.sequence] : undefined,
+  });
+}
+
+function closedError(): HeadstartError {
+  return new HeadstartError('CLOSED', 'Expected an open engine, but it was closed');
+}
