@@ -143,6 +143,9 @@ export class TemplateCache {
     } catch (error) {
       await this.#options.engine.context.removeSequence(sequence).catch(() => undefined);
       this.#requireOpen();
+      if (HeadstartError.isInstance(error, 'PREEMPTED')) {
+        return this.start(sequence, tokens, options); // its cells were needed for a while
+      }
       throw error;
     }
   }

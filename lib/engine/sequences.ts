@@ -86,17 +86,26 @@ export class SequencePool {
    */
   async lease(holder: SequenceHolder, signal?: AbortSignal): Promise<number> {
     throwIfAborted(signal);
+    const sequence = this.tryLease(holder);
+    if (sequence === undefined) {
+      this.#requireQueueSpace();
+      this.#ageOf(holder);
+      return this.#wait(holder, signal);
+    }
+    return sequence;
+  }
+
+  /** An empty sequence where one is to be had at once: free, or an idle holder's. */
+  tryLease(holder: SequenceHolder): number | undefined {
     this.#requireOpen();
     if (this.#free.length === 0) {
       this.evictIdle();
     }
     const sequence = this.#free.pop();
-    this.#ageOf(holder);
-    if (sequence === undefined) {
-      this.#requireQueueSpace();
-      return this.#wait(holder, signal);
+    if (sequence !== undefined) {
+      this.#ageOf(holder);
+      this.#held.set(sequence, holder);
     }
-    this.#held.set(sequence, holder);
     return sequence;
   }
 
