@@ -6,7 +6,6 @@ import { TemplateCache } from './cache/template-cache.js';
 import {
   type ContextSizes,
   checkLoras,
-  type LoraConfig,
   type ModelConfig,
   type ResolvedModelConfig,
   resolveContextSizes,
@@ -16,8 +15,9 @@ import { Engine } from './engine/engine.js';
 import { Gate } from './engine/gate.js';
 import { HeadstartError } from './errors.js';
 import { fingerprintModel } from './model/fingerprint.js';
+import { type LoraConfig, resolveLoras } from './model/lora-files.js';
 import type { OnModelProgress } from './model/progress.js';
-import { resolveModel } from './model/resolve.js';
+import { type ResolveModelOptions, resolveModel } from './model/resolve.js';
 import { throwIfAborted } from './native/addon.js';
 import { type Logger, setNativeLogger } from './native/log.js';
 import { Model } from './native/model.js';
@@ -86,6 +86,8 @@ interface Parts extends SessionServices {
   templates: Templates;
   defaults: TemplateSource;
   adapters: Adapters;
+  /** How what is not on this machine gets here. */
+  fetching: Omit<ResolveModelOptions, 'signal'>;
 }
 
 /**
@@ -128,14 +130,15 @@ export class AgentServer {
     if (options.logger !== undefined) {
       setNativeLogger(options.logger, { level: config.debug ? 'info' : 'warn' });
     }
-    const { path } = await resolveModel(config.source, {
+    const fetching = {
       directory: config.modelsDir,
       retryConfig: config.retryConfig,
-      generationConfig: config.useHfParams,
       onProgress: options.onProgress,
       logger: options.logger,
-      signal: options.signal,
-    });
+    };
+    const { signal } = options;
+    const { path } = await resolveModel(config.source, { ...fetching, generationConfig: config.useHfParams, signal });
+    const loras = await resolveLoras(config.loras, { ...fetching, signal });
     const [model, fingerprint] = await loadModel(path, config, options);
     try {
       const { engine, sizes } = await makeEngine(model, config);
@@ -144,15 +147,15 @@ export class AgentServer {
       const templates = new Templates(model, renderer, fingerprint, config.cacheDir ?? undefined, config.breakpoints);
       const gate = new Gate();
       const adapters = new Adapters({ model, engine, cache, gate });
-      if (config.loras.length > 0) {
-        await adapters.set(config.loras, options.signal);
+      if (loras.length > 0) {
+        await adapters.set(loras, signal);
       }
       const defaults = { systemPrompt: options.systemPrompt, tools: options.tools && copyOf(options.tools) };
       throwIfAborted(options.signal);
       const { contextSize } = sizes;
       const { stableTools } = config;
       const services = { model, engine, cache, renderer, contextSize, gate };
-      return new AgentServer({ ...services, templates, defaults, stableTools, adapters });
+      return new AgentServer({ ...services, templates, defaults, stableTools, adapters, fetching });
     } catch (error) {
       await model.close(); // and with it the context
       throw error;
@@ -213,7 +216,8 @@ export class AgentServer {
    * Applies these LoRA adapters, and no others, once no turn runs; turns and sessions that begin meanwhile wait. Open sessions go
    * on with the new adapters from their messages. Not from inside a stream's loop: it would wait for that very turn.
    *
-   * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID`, `INVALID_ARGUMENT`, `ABORTED`, `CLOSED`; nothing changed then.
+   * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID`, `INVALID_ARGUMENT`, `ABORTED`, `CLOSED`, and what
+   *   {@link resolveModel} throws; nothing changed then.
    */
   async setLoras(loras: readonly LoraConfig[], options: { signal?: AbortSignal } = {}): Promise<void> {
     const expected = checkLoras(loras);
@@ -221,7 +225,9 @@ export class AgentServer {
       throw new HeadstartError('INVALID_ARGUMENT', `Expected \`loras\` to be ${expected}`);
     }
     this.#requireOpen();
-    await this.#parts.adapters.set(loras, options.signal);
+    const files = await resolveLoras(loras, { ...this.#parts.fetching, signal: options.signal });
+    this.#requireOpen();
+    await this.#parts.adapters.set(files, options.signal);
   }
 
   /** How the template cache does. */

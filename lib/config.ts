@@ -1,6 +1,7 @@
 // A model's options: their types, their defaults, and the one place where they are checked.
 import { availableParallelism } from 'node:os';
 import { HeadstartError } from './errors.js';
+import type { LoraConfig } from './model/lora-files.js';
 import { type RetryConfig, resolveRetryConfig } from './model/retry.js';
 import { type ModelSource, type ModelSourceInput, parseModelSource } from './model/source.js';
 import { boolean, type Check, checkOptions, integer, oneOf, text } from './options.js';
@@ -11,14 +12,6 @@ export type KvLayout =
   | 'unified'
   /** A stream for each sequence: no sharing, templates are copied in from memory. */
   | 'split';
-
-/** A LoRA adapter and how strongly it is applied. */
-export interface LoraConfig {
-  /** A GGUF file. */
-  path: string;
-  /** @default 1 */
-  scale?: number;
-}
 
 export interface ModelConfig {
   /**
@@ -278,10 +271,10 @@ export function resolveContextSizes(config: ResolvedModelConfig, trainContextSiz
 /** Also of `setLoras`. */
 export function checkLoras(value: unknown): string | undefined {
   const isLora = (each: Partial<LoraConfig> | null) =>
-    typeof each?.path === 'string' &&
-    each.path !== '' &&
+    each?.source !== undefined &&
+    Object.keys(each).every((name) => name === 'source' || name === 'scale') &&
     (each.scale === undefined || (Number.isFinite(each.scale) && Math.abs(each.scale) <= MAX_LORA_SCALE));
   return Array.isArray(value) && value.every(isLora)
     ? undefined
-    : `an array of { path, scale? } with a scale from -${MAX_LORA_SCALE} to ${MAX_LORA_SCALE}`;
+    : `an array of { source, scale? } with a scale from -${MAX_LORA_SCALE} to ${MAX_LORA_SCALE}`;
 }

@@ -24,12 +24,22 @@ export {
   type TemplateCacheOptions,
   type TenantOptions,
 } from './cache/template-cache.js';
-export type { KvLayout, LoraConfig, ModelConfig } from './config.js';
+
+export type { KvLayout, ModelConfig } from './config.js';
+export type {
+  DecodeEvent,
+  DiagnosticsEvents,
+  PrefillEvent,
+  SessionEvent,
+  ToolCallEvent,
+  TurnEvent,
+} from './diagnostics.js';
 export { Engine, type EngineOptions, type EngineStatus } from './engine/engine.js';
 export type { Decoded, DecodeRequest, PrefillOptions } from './engine/request.js';
 export { type ErrorCode, HeadstartError } from './errors.js';
 export { modelsDirectory } from './model/directory.js';
 export { fingerprintModel } from './model/fingerprint.js';
+export type { LoraConfig } from './model/lora-files.js';
 export type { ModelProgress, OnModelProgress } from './model/progress.js';
 export { type ResolvedModel, type ResolveModelOptions, resolveModel } from './model/resolve.js';
 export type { RetryConfig } from './model/retry.js';

@@ -10,8 +10,9 @@ import {
   resolveModel,
 } from 'llama-headstart';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { temporaryDirectory } from '../helpers/agents.js';
+import { EXACT, replies, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { FakeHub, sha256 } from '../helpers/hub.js';
+import { writeLora } from '../helpers/loras.js';
 import { microModel } from '../helpers/models.js';
 import { inOtherProcess } from '../helpers/processes.js';
 import { smallDisk } from '../helpers/small-disk.js';
@@ -461,6 +462,37 @@ describe('a model at an address', () => {
     hub.faults.push({ status: 302, headers: { location: 'file:///etc/passwd' } });
     await expect(resolveModel(url, { directory, retryConfig })).rejects.toThrow(
       failsWith('DOWNLOAD_FAILED', 'redirect'),
+    );
+  });
+});
+
+describe('a LoRA adapter', () => {
+  it('comes from where models come from, and changes the reply', async () => {
+    const { hub, directory } = await place();
+    const folder = await temporaryDirectory();
+    const probe = await startAgent();
+    const adapter = await writeLora(folder, 'adapter', { seed: 3 }, probe.model.info.embeddingSize);
+    hub.add('makers/adapter', { 'adapter.gguf': await readFile(adapter) });
+    const settings = { modelsDir: directory, ...EXACT };
+    const source = { type: 'huggingface', repo: 'makers/adapter', endpoint: hub.endpoint } as const;
+    const [plain] = await replies(await (await startAgent(settings)).createSession(), ['Hello']);
+    const adapted = await startAgent({ ...settings, loras: [{ source, scale: 8 }] });
+    const session = await adapted.createSession();
+    const [first] = await replies(session, ['Hello']);
+    expect(first).not.toBe(plain);
+    const [local] = await replies(
+      await (await startAgent({ ...settings, loras: [{ source: adapter, scale: 8 }] })).createSession(),
+      ['Hello'],
+    );
+    expect(first).toBe(local);
+    await adapted.setLoras([]);
+    expect(await replies(await adapted.createSession(), ['Hello'])).toEqual([plain]);
+    await expect(adapted.setLoras([{ source: join(folder, 'nothing.gguf') }])).rejects.toThrow(
+      failsWith('LORA_NOT_FOUND'),
+    );
+    hub.token = 'secret';
+    await expect(adapted.setLoras([{ source: { ...source, revision: 'v2' } }])).rejects.toThrow(
+      failsWith('UNAUTHORIZED'),
     );
   });
 });

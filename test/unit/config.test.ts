@@ -20,7 +20,7 @@ const WRONG: Record<keyof ModelConfig, unknown[]> = {
   reuse: ['none', '', true, null],
   breakpoints: ['yes', [16], null],
   stableTools: ['yes', 1, null],
-  loras: [{}, [{}], [{ path: '' }], ['a.gguf'], [{ path: 'a', scale: '1' }], [{ path: 'a', scale: 1e9 }], null],
+  loras: [{}, [{}], [{ path: 'a' }], ['a.gguf'], [{ source: 'a', scale: '1' }], [{ source: 'a', scale: 1e9 }], null],
   batchSize: [0, -1, 1.5, '512', Number.NaN, Number.POSITIVE_INFINITY, 2 ** 21, null],
   nSeqMax: [0, 257, 1.5, '4', null],
   nThreads: [0, 513, '2', null],

@@ -12,6 +12,7 @@ const ROOMS = [
   'errors.ts',
   'options.ts',
   'diagnostics.ts',
+  'telemetry.ts',
   'native/',
   'model/',
   'config.ts',

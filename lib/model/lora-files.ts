@@ -1,0 +1,36 @@
+import { HeadstartError } from '../errors.js';
+import { type ResolveModelOptions, resolveModel } from './resolve.js';
+import type { ModelSourceInput } from './source.js';
+
+/** A LoRA adapter and how strongly it is applied. */
+export interface LoraConfig {
+  /** A GGUF file, from wherever models come from. */
+  source: ModelSourceInput;
+  /** @default 1 */
+  scale?: number;
+}
+
+/** An adapter that is on this machine. */
+export interface LoraFile {
+  path: string;
+  scale?: number;
+}
+
+/**
+ * Brings adapters to this machine.
+ *
+ * @throws HeadstartError `LORA_NOT_FOUND`, and as {@link resolveModel}.
+ */
+export async function resolveLoras(loras: readonly LoraConfig[], options: ResolveModelOptions): Promise<LoraFile[]> {
+  const files: LoraFile[] = [];
+  for (const { source, scale } of loras) {
+    const { path } = await resolveModel(source, options).catch((error: unknown) => {
+      if (HeadstartError.isInstance(error, 'MODEL_NOT_FOUND')) {
+        throw new HeadstartError('LORA_NOT_FOUND', error.message, { cause: error });
+      }
+      throw error;
+    });
+    files.push({ path, ...(scale !== undefined && { scale }) });
+  }
+  return files;
+}

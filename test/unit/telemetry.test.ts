@@ -1,0 +1,64 @@
+// Our events become spans of a real OpenTelemetry tracer.
+import { SpanStatusCode, trace } from '@opentelemetry/api';
+import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base';
+import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
+import { publish, subscribe } from '../../lib/diagnostics.js';
+import { startTelemetry } from '../../lib/telemetry.js';
+
+const exporter = new InMemorySpanExporter();
+
+beforeAll(async () => {
+  await startTelemetry();
+  trace.setGlobalTracerProvider(new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] }));
+});
+afterAll(() => trace.disable());
+beforeEach(() => exporter.reset());
+
+const turn = { turnId: 't', sessionId: 's' };
+const usage = { promptTokens: 30, cachedTokens: 20, completionTokens: 5 };
+
+it('a turn with a tool call becomes two spans, one in the other', () => {
+  publish('turn', { event: 'start', ...turn, model: 'tiny' });
+  publish('tool-call', { event: 'start', ...turn, toolCallId: 'c', name: 'add' });
+  publish('tool-call', { event: 'end', ...turn, toolCallId: 'c', name: 'add', ms: 1, isError: false });
+  publish('turn', { event: 'end', ...turn, ms: 2, finishReason: 'stop', usage });
+  const [call, chat] = exporter.getFinishedSpans();
+  expect(chat?.name).toBe('chat tiny');
+  expect(chat?.attributes).toEqual({
+    'gen_ai.operation.name': 'chat',
+    'gen_ai.provider.name': 'llama_cpp',
+    'gen_ai.request.model': 'tiny',
+    'gen_ai.conversation.id': 's',
+    'gen_ai.usage.input_tokens': 30,
+    'gen_ai.usage.cache_read.input_tokens': 20,
+    'gen_ai.usage.output_tokens': 5,
+    'gen_ai.response.finish_reasons': ['stop'],
+  });
+  expect(call?.name).toBe('execute_tool add');
+  expect(call?.parentSpanContext?.spanId).toBe(chat?.spanContext().spanId);
+  expect(call?.status.code).toBe(SpanStatusCode.UNSET);
+});
+
+it('a failure is the status of its span', () => {
+  publish('turn', { event: 'start', ...turn, model: 'tiny' });
+  publish('turn', { event: 'end', ...turn, ms: 2, error: Object.assign(new Error('full'), { code: 'CONTEXT_FULL' }) });
+  const [chat] = exporter.getFinishedSpans();
+  expect(chat?.status).toEqual({ code: SpanStatusCode.ERROR, message: 'full' });
+  expect(chat?.attributes['error.type']).toBe('CONTEXT_FULL');
+});
+
+it('is started once, however often it is asked for', async () => {
+  await Promise.all([startTelemetry(), startTelemetry()]);
+  publish('turn', { event: 'start', ...turn, model: 'tiny' });
+  publish('turn', { event: 'end', ...turn, ms: 2, finishReason: 'stop', usage });
+  expect(exporter.getFinishedSpans()).toHaveLength(1);
+});
+
+it('the events reach whoever subscribes, until they no longer do', () => {
+  const seen: unknown[] = [];
+  const unsubscribe = subscribe('decode', (event) => seen.push(event));
+  publish('decode', { sequences: 2, tokens: 2, ms: 7 });
+  unsubscribe();
+  publish('decode', { sequences: 3, tokens: 3, ms: 7 });
+  expect(seen).toEqual([{ sequences: 2, tokens: 2, ms: 7 }]);
+});
