@@ -14,6 +14,7 @@ import {
 import { Engine } from './engine/engine.js';
 import { Gate } from './engine/gate.js';
 import { HeadstartError } from './errors.js';
+import type { AgentHealth } from './health.js';
 import { fingerprintModel } from './model/fingerprint.js';
 import { type LoraConfig, resolveLoras } from './model/lora-files.js';
 import type { OnModelProgress } from './model/progress.js';
@@ -24,6 +25,7 @@ import { Model } from './native/model.js';
 import { systemInfo } from './native/system.js';
 import { checkOptions } from './options.js';
 import { Session, type SessionServices } from './session/session.js';
+import { startTelemetry } from './telemetry.js';
 import type { Boundary } from './template/boundary.js';
 import { Renderer, type TemplateSource, type ToolDefinition } from './template/render.js';
 import { Templates } from './template/templates.js';
@@ -86,6 +88,8 @@ interface Parts extends SessionServices {
   templates: Templates;
   defaults: TemplateSource;
   adapters: Adapters;
+  /** The model's file. */
+  path: string;
   /** How what is not on this machine gets here. */
   fetching: Omit<ResolveModelOptions, 'signal'>;
 }
@@ -104,6 +108,7 @@ export class AgentServer {
   readonly templateCache: AgentTemplateCache;
   readonly #parts: Parts;
   readonly #sessions = new Set<Session>();
+  readonly #since = performance.now();
   #closing: Promise<void> | undefined;
 
   private constructor(parts: Parts) {
@@ -137,6 +142,7 @@ export class AgentServer {
       logger: options.logger,
     };
     const { signal } = options;
+    await startTelemetry();
     const { path } = await resolveModel(config.source, { ...fetching, generationConfig: config.useHfParams, signal });
     const loras = await resolveLoras(config.loras, { ...fetching, signal });
     const [model, fingerprint] = await loadModel(path, config, options);
@@ -155,7 +161,7 @@ export class AgentServer {
       const { contextSize } = sizes;
       const { stableTools } = config;
       const services = { model, engine, cache, renderer, contextSize, gate };
-      return new AgentServer({ ...services, templates, defaults, stableTools, adapters, fetching });
+      return new AgentServer({ ...services, templates, defaults, stableTools, adapters, fetching, path });
     } catch (error) {
       await model.close(); // and with it the context
       throw error;
@@ -233,6 +239,19 @@ export class AgentServer {
   /** How the template cache does. */
   getTemplateCacheStats(): TemplateCacheStats {
     return this.#parts.cache.stats();
+  }
+
+  /** How the agent does right now: queue, sessions, KV cells, tokens per second. */
+  health(): AgentHealth {
+    const { engine, cache, path } = this.#parts;
+    return {
+      status: this.#closing === undefined ? 'ok' : 'closing',
+      uptimeMs: performance.now() - this.#since,
+      model: path,
+      openSessions: this.#sessions.size,
+      ...engine.status(),
+      templateCache: cache.stats(),
+    };
   }
 
   /** Resolves when every template prefilled so far is on disk, or has failed to get there. */

@@ -48,11 +48,15 @@ export interface PrefillEvent {
 
 /** One decode: a batch of all sessions' work. */
 export interface DecodeEvent {
-  /** In the batch. */
-  sequences: number;
-  /** In the batch. */
+  /** Tokens in the batch. */
   tokens: number;
-  /** Milliseconds. */
+  /** Of those, tokens of prompts; the others go on with a reply, one for each sequence. */
+  promptTokens: number;
+  /** Sequences in the batch. */
+  sequences: number;
+  /** Requests that were ready and had to wait for the next one. */
+  waiting: number;
+  /** From the call to the tokens being chosen, milliseconds. */
   ms: number;
 }
 

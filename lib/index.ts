@@ -37,6 +37,7 @@ export type {
 export { Engine, type EngineOptions, type EngineStatus } from './engine/engine.js';
 export type { Decoded, DecodeRequest, PrefillOptions } from './engine/request.js';
 export { type ErrorCode, HeadstartError } from './errors.js';
+export type { AgentHealth } from './health.js';
 export { modelsDirectory } from './model/directory.js';
 export { fingerprintModel } from './model/fingerprint.js';
 export type { LoraConfig } from './model/lora-files.js';

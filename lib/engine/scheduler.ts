@@ -1,4 +1,4 @@
-import { channel } from 'node:diagnostics_channel';
+import { publish } from '../diagnostics.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import { type BatchLimits, buildBatch, planBatch, type Slice } from './batch.js';
@@ -6,20 +6,6 @@ import type { EngineContext } from './engine-context.js';
 import { Pace } from './pace.js';
 import { type Decoded, type DecodeRequest, Pending } from './request.js';
 import type { Room, RoomWaiter } from './room.js';
-
-/** What the channel `llama-headstart:decode` tells of each decode. */
-export interface DecodeEvent {
-  /** Tokens in the batch. */
-  tokens: number;
-  /** Of those, tokens of prompts; the others go on with a reply, one for each sequence. */
-  promptTokens: number;
-  /** Sequences in the batch. */
-  sequences: number;
-  /** Requests that were ready and had to wait for the next one. */
-  waiting: number;
-  /** From the call to the tokens being chosen. */
-  ms: number;
-}
 
 /** What the scheduler asks of its engine. */
 export interface SchedulerHost {
@@ -35,8 +21,6 @@ export interface SchedulerHost {
   /** Whether a sequence's end can be cut off. */
   canTrim: boolean;
 }
-
-const decodeChannel = channel('llama-headstart:decode');
 
 /**
  * Continuous batching: all requests that are ready share each decode, and one decode runs at a time. Between two of them
@@ -185,11 +169,8 @@ export class Scheduler {
       promptTokens += pending.request.tokens.length > 1 ? count : 0;
     }
     this.pace.record(tokens, promptTokens, ms);
-    if (decodeChannel.hasSubscribers) {
-      const waiting = this.#queue.length - slices.length;
-      const event: DecodeEvent = { tokens, promptTokens, sequences: slices.length, waiting, ms };
-      decodeChannel.publish(event);
-    }
+    const waiting = this.#queue.length - slices.length;
+    publish('decode', { tokens, promptTokens, sequences: slices.length, waiting, ms });
   }
 
   /** Nothing of the batch was decoded, or something of it in vain: whose failure is it? */

@@ -21,6 +21,7 @@ const ROOMS = [
   'cache/',
   'session/',
   'tools/',
+  'health.ts',
   'agent.ts',
   'index.ts',
 ];

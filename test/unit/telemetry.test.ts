@@ -57,8 +57,9 @@ it('is started once, however often it is asked for', async () => {
 it('the events reach whoever subscribes, until they no longer do', () => {
   const seen: unknown[] = [];
   const unsubscribe = subscribe('decode', (event) => seen.push(event));
-  publish('decode', { sequences: 2, tokens: 2, ms: 7 });
+  const event = { sequences: 2, tokens: 2, promptTokens: 0, waiting: 0, ms: 7 };
+  publish('decode', event);
   unsubscribe();
-  publish('decode', { sequences: 3, tokens: 3, ms: 7 });
-  expect(seen).toEqual([{ sequences: 2, tokens: 2, ms: 7 }]);
+  publish('decode', { ...event, sequences: 3 });
+  expect(seen).toEqual([event]);
 });

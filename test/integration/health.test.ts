@@ -1,0 +1,73 @@
+// What an agent tells of itself while it works.
+import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
+import { type DecodeEvent, subscribe } from '../../lib/diagnostics.js';
+import { startAgent } from '../helpers/agents.js';
+
+let decodes: DecodeEvent[] = [];
+
+beforeEach(() => {
+  decodes = [];
+  onTestFinished(subscribe('decode', (event) => decodes.push(event)));
+});
+
+describe('health', () => {
+  it('counts sessions, cells and tokens, back to zero when all sessions are closed', async () => {
+    const agent = await startAgent({ nSeqMax: 2, maxResidentTemplates: 1, contextSize: 512 });
+    expect(agent.health()).toMatchObject({
+      status: 'ok',
+      openSessions: 0,
+      activeSessions: 0,
+      heldSequences: 0,
+      queueLength: 0,
+      decodes: 0,
+      kvCells: { total: 1024, used: 0, free: 1024 },
+      templateCache: { hits: 0, misses: 0 },
+    });
+    expect(agent.health().model).toMatch(/micro-dense-v\d+\.gguf$/);
+    const sessions = await Promise.all([agent.createSession(), agent.createSession()]);
+    const stream = sessions[0]?.stream('Hello', { maxTokens: 8 });
+    await stream?.next();
+    const during = agent.health();
+    expect(during).toMatchObject({ openSessions: 2, heldSequences: 2, residentTemplates: 1 });
+    expect(during.activeSessions).toBe(1);
+    expect(during.kvCells.used).toBeGreaterThan(sessions[0]?.report.templateTokens as number);
+    expect(during.kvCells.used + during.kvCells.free).toBe(1024);
+    for await (const _ of stream as AsyncIterable<unknown>);
+    expect(agent.health().tokensPerSecond).toBeGreaterThan(0);
+    expect(agent.health().decodes).toBe(decodes.length);
+    await Promise.all(sessions.map((session) => session.close()));
+    const after = agent.health();
+    expect(after).toMatchObject({ openSessions: 0, activeSessions: 0, heldSequences: 0, queueLength: 0 });
+    expect(after.kvCells.used).toBe(sessions[0]?.report.templateTokens);
+    expect(after.uptimeMs).toBeGreaterThan(during.uptimeMs);
+    const closing = agent.close();
+    expect(agent.health().status).toBe('closing');
+    await closing;
+    expect(agent.health().status).toBe('closing');
+  });
+});
+
+describe('an agent that is closed while streams run', () => {
+  it('ends each of them with CLOSED, refuses new work, and resolves', async () => {
+    const agent = await startAgent({ nSeqMax: 2, contextSize: 512 });
+    const sessions = await Promise.all([1, 2, 3, 4].map(() => agent.createSession()));
+    let onRunning = () => {};
+    const running = new Promise<void>((resolve) => {
+      onRunning = resolve;
+    });
+    const outcomes = Promise.allSettled(
+      sessions.map(async (session) => {
+        for await (const _ of session.stream('Hello', { maxTokens: 400 })) {
+          onRunning();
+        }
+      }),
+    );
+    await running; // and the others run too, or wait for a sequence
+    await agent.close();
+    const results = await outcomes;
+    for (const result of results) {
+      expect(result).toMatchObject({ status: 'rejected', reason: { code: 'CLOSED' } });
+    }
+    await expect(agent.createSession()).rejects.toMatchObject({ code: 'CLOSED' });
+  });
+});
