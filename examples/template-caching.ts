@@ -1,0 +1,116 @@
+// Template caching: the first session with a system prompt and tools prefills them, every later one starts from the kept
+// state: in this process, and after a restart.
+//
+//   node template-caching.js [MODEL]    a GGUF file, hf:owner/name:QUANTISATION, or an address
+import { AgentServer, type ModelConfig, type Session, type ToolDefinition } from 'llama-headstart';
+
+const model: ModelConfig = {
+  source: process.argv[2] ?? {
+    type: 'huggingface',
+    repo: 'bartowski/Qwen2.5-Coder-1.5B-Instruct-GGUF',
+    filename: 'Qwen2.5-Coder-1.5B-Instruct-Q4_K_M.gguf',
+  },
+  batchSize: 512,
+  nSeqMax: 4,
+  nThreads: 4,
+  nThreadsBatch: 4,
+  useHfParams: true,
+  retryConfig: { maxRetries: 3, initialDelayMs: 1000, backoffMultiplier: 2, maxDelayMs: 30_000 },
+  debug: false,
+  cacheDir: '.cache/templates',
+};
+
+// Best practice: one system prompt and one set of tools, written once and used by all sessions. Any change, a single space
+// too, is another template. What differs from session to session belongs into the first message.
+const systemPrompt = `You are a careful software engineer who helps a small team with its code.
+Answer briefly. Say what you do not know. When a question is about a file, read it before you answer; when it is about
+behaviour, look for the tests first. Quote at most ten lines of code at a time, and name the file that they are from.
+Never invent a function, an option or a version number.`;
+
+const path = { type: 'string', description: 'Relative to the root of the repository' };
+const tools: ToolDefinition[] = [
+  {
+    name: 'read_file',
+    description: 'Read a text file of the repository, or some lines of it',
+    parameters: {
+      type: 'object',
+      properties: { path, from: { type: 'integer' }, to: { type: 'integer' } },
+      required: ['path'],
+    },
+  },
+  {
+    name: 'search',
+    description: 'Search all files for a regular expression, and list the lines that match',
+    parameters: {
+      type: 'object',
+      properties: { pattern: { type: 'string' }, path, ignoreCase: { type: 'boolean' } },
+      required: ['pattern'],
+    },
+  },
+  {
+    name: 'run_tests',
+    description: 'Run the tests, all of them or those of one file, and return what failed',
+    parameters: { type: 'object', properties: { path } },
+  },
+];
+
+const agent = await AgentServer.initialize({ model, systemPrompt, tools, onProgress: showDownload });
+
+console.log('\nTen sessions with one template, one after the other');
+const first = await agent.createSession();
+show('session 1', first);
+let laterMs = 0;
+for (let count = 2; count <= 10; count++) {
+  const session = await agent.createSession();
+  laterMs += session.report.ms;
+  show(`session ${count}`, session);
+  await session.close();
+}
+const reply = await first.send('In one sentence: what do you do before you answer?', { maxTokens: 40 });
+console.log(`  session 1 says: ${JSON.stringify(reply.text)}`);
+await first.close();
+
+console.log('\nTen at the same time: one prefill at most, whoever comes first');
+const together = await Promise.all(Array.from({ length: 10 }, () => agent.createSession()));
+console.log(`  tiers: ${together.map(({ report }) => report.tier).join(', ')}`);
+await Promise.all(together.map((session) => session.close()));
+
+console.log('\nAnother system prompt is another template');
+const other = await agent.createSession({ systemPrompt: `${systemPrompt}\nAnswer in French.` });
+show('in French', other);
+
+await agent.flush(); // saving happens in the background: wait, to find all of it after the restart
+await agent.close();
+
+console.log('\nAfter a restart');
+const restarted = await AgentServer.initialize({ model, systemPrompt, tools });
+const fromDisk = await restarted.createSession();
+show('session 1', fromDisk);
+
+const stats = restarted.getTemplateCacheStats();
+console.log('\nStatistics since the restart');
+console.log(`  Cache entries: ${stats.entries}`);
+console.log(`  Total tokens cached: ${stats.totalTokens}`);
+console.log(`  Hits: ${stats.hits}`);
+console.log(`  Misses: ${stats.misses}`);
+console.log(`  Hit rate: ${(stats.hitRate * 100).toFixed(2)}%`);
+if (stats.hitRate < 0.5) {
+  console.log('  Low: are system prompts and tools the same everywhere? See templateCache.explainMiss().');
+}
+const without = first.report.ms * 10;
+const withCache = first.report.ms + laterMs;
+console.log(`\nTen sessions: ${withCache.toFixed(0)} ms, without the cache about ${without.toFixed(0)} ms`);
+await restarted.close();
+
+function show(name: string, { report }: Session): void {
+  const { tier, match, ms, cachedTokens, templateTokens, bytes } = report;
+  const size = bytes > 0 ? `, ${(bytes / 1024 ** 2).toFixed(1)} MiB read` : '';
+  const from = match === 'prefix' ? `miss, but begun from the nearest (${tier})` : tier;
+  console.log(`  ${name}: ${from}, ${ms.toFixed(1)} ms, ${cachedTokens} of ${templateTokens} tokens cached${size}`);
+}
+
+function showDownload({ phase, fraction, file }: { phase: string; fraction: number; file?: string }): void {
+  if (process.stderr.isTTY && phase === 'download') {
+    process.stderr.write(`\r${file}: ${(fraction * 100).toFixed(0)} %${fraction === 1 ? '\n' : ''}`);
+  }
+}

@@ -1,0 +1,57 @@
+// The examples run as a reader would run them: compiled, against the built package, on the real model.
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { beforeAll, describe, expect, it } from 'vitest';
+// @ts-expect-error: scripts are plain JavaScript
+import { compileExamples } from '../../scripts/examples.mjs';
+import { temporaryDirectory } from '../helpers/agents.js';
+import { requireFreshDist } from '../helpers/children.js';
+import { testModel } from '../helpers/models.js';
+
+let examples: Record<string, string> = {};
+const tested = new Set<string>();
+
+beforeAll(async () => {
+  requireFreshDist();
+  examples = await compileExamples();
+});
+
+/** What an example prints; it must end well and say nothing on stderr. */
+async function run(name: string, ...args: string[]): Promise<string> {
+  tested.add(name);
+  const { stdout, stderr } = await promisify(execFile)(
+    process.execPath,
+    [examples[name] as string, testModel() as string, ...args],
+    { cwd: await temporaryDirectory() },
+  );
+  expect(stderr).toBe('');
+  return stdout;
+}
+
+describe.skipIf(testModel() === undefined)('the example', () => {
+  it('template-caching shows a miss, then hits, in this process and after a restart', async () => {
+    const printed = await run('template-caching');
+    expect(printed).toMatch(/session 1: miss, [\d.]+ ms, 0 of \d+ tokens cached/);
+    expect(printed.match(/session \d+: resident, /g)).toHaveLength(9);
+    expect(printed).toMatch(/tiers: (resident, ){9}resident/);
+    expect(printed).toMatch(/in French: miss/);
+    expect(printed).toMatch(/session 1: disk, [\d.]+ ms, (\d+) of \1 tokens cached, [\d.]+ MiB read/);
+    expect(printed).toMatch(/Hits: 1\n\s+Misses: 0\n\s+Hit rate: 100.00%/);
+  });
+
+  it('many-sessions finishes more sessions than there are sequences, and gives all of them back', async () => {
+    const printed = await run('many-sessions', '6');
+    expect(printed).toMatch(/6 sessions, \d+ tokens in/);
+    expect(printed).toMatch(/0 sessions open, 0 sequences held/);
+  });
+
+  it('low-level continues a state from a file three times', async () => {
+    const printed = await run('low-level');
+    expect(printed).toMatch(/\d+ tokens, \d+ KiB of state/);
+    expect(printed.match(/^\d\. (First,|Whales|Salt).+$/gm)).toHaveLength(3);
+  });
+
+  it('is tested, whichever it is', () => {
+    expect([...tested].sort()).toEqual(Object.keys(examples).sort());
+  });
+});
