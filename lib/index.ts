@@ -26,13 +26,14 @@ export {
 } from './cache/template-cache.js';
 
 export type { KvLayout, ModelConfig } from './config.js';
-export type {
-  DecodeEvent,
-  DiagnosticsEvents,
-  PrefillEvent,
-  SessionEvent,
-  ToolCallEvent,
-  TurnEvent,
+export {
+  type DecodeEvent,
+  type DiagnosticsEvents,
+  type PrefillEvent,
+  type SessionEvent,
+  subscribe as subscribeDiagnostics,
+  type ToolCallEvent,
+  type TurnEvent,
 } from './diagnostics.js';
 export { Engine, type EngineOptions, type EngineStatus } from './engine/engine.js';
 export type { Decoded, DecodeRequest, PrefillOptions } from './engine/request.js';

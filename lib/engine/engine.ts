@@ -1,3 +1,4 @@
+import { isObserved, publish } from '../diagnostics.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import type { Context } from '../native/context.js';
@@ -93,8 +94,15 @@ export class Engine {
    *   that is its own, with `sequences` where the sequence is empty now; what the sampler's failure says; and as
    *   {@link Context.decode}.
    */
-  decode(request: DecodeRequest): Promise<Decoded> {
-    return this.#scheduler.submit(request);
+  async decode(request: DecodeRequest): Promise<Decoded> {
+    const { sequence, tokens } = request;
+    if (tokens.length === 1 || !isObserved('prefill')) {
+      return this.#scheduler.submit(request);
+    }
+    const begin = performance.now();
+    const decoded = await this.#scheduler.submit(request);
+    publish('prefill', { sequence, tokens: tokens.length, ms: performance.now() - begin });
+    return decoded;
   }
 
   /** {@link decode} with the likeliest token. */

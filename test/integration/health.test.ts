@@ -1,6 +1,6 @@
 // What an agent tells of itself while it works.
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
-import { type DecodeEvent, subscribe } from '../../lib/diagnostics.js';
+import { type DecodeEvent, type PrefillEvent, subscribe } from '../../lib/diagnostics.js';
 import { startAgent } from '../helpers/agents.js';
 
 let decodes: DecodeEvent[] = [];
@@ -44,6 +44,21 @@ describe('health', () => {
     expect(agent.health().status).toBe('closing');
     await closing;
     expect(agent.health().status).toBe('closing');
+  });
+});
+
+describe('the prefill channel', () => {
+  it('tells of each prompt that went into a sequence, and of what was not in it before', async () => {
+    const prefills: PrefillEvent[] = [];
+    onTestFinished(subscribe('prefill', (event) => prefills.push(event)));
+    const agent = await startAgent({ contextSize: 512 });
+    const session = await agent.createSession();
+    expect(prefills).toEqual([
+      { sequence: expect.any(Number), tokens: session.report.templateTokens, ms: expect.any(Number) },
+    ]);
+    const { usage } = await session.send('Hello', { maxTokens: 4 });
+    expect(prefills).toHaveLength(2);
+    expect(prefills[1]?.tokens).toBe(usage.promptTokens - usage.cachedTokens);
   });
 });
 
