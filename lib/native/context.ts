@@ -143,7 +143,8 @@ export class Context {
   }
 
   /**
-   * The logits of one row of the newest batch: vocabulary size floats.
+   * The logits of one row of the newest batch: vocabulary size floats. Called in the same turn as the `decode` that it is
+   * about, without awaiting that first, it answers for this decode, whoever else decodes.
    *
    * @param row index into the batch's tokens
    * @throws HeadstartError `ROW_HAS_NO_OUTPUT`.
@@ -154,7 +155,7 @@ export class Context {
 
   /**
    * The likeliest tokens of one row of the newest batch, with the natural logarithms of their probabilities: of the row's
-   * own logits, before any sampler's options.
+   * own logits, before any sampler's options. As {@link logits} it may be called in the same turn as the `decode`.
    *
    * @param row index into the batch's tokens
    * @param count 1 to the vocabulary's size

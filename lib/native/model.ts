@@ -119,7 +119,10 @@ export class Model {
   }
 
   /**
-   * @throws HeadstartError `MODEL_NOT_FOUND`, `MODEL_INVALID` (with llama.cpp's own words), `ABORTED`, `INVALID_ARGUMENT`.
+   * Loads a model on a thread of its own.
+   *
+   * @throws HeadstartError `MODEL_NOT_FOUND`, `MODEL_INVALID` (with llama.cpp's own words), `ABORTED`, `OUT_OF_MEMORY`,
+   *   `INVALID_ARGUMENT`; what `onProgress` threw, as it is.
    */
   static async load(options: ModelLoadOptions): Promise<Model> {
     const { signal, ...rest } = options ?? {};
@@ -155,6 +158,9 @@ export class Model {
   }
 
   /**
+   * The token ids of a text: alone, without BOS or EOS, and with control tokens taken for plain text, where nothing else is
+   * asked for. At most 256 MiB, and at most 400,000 bytes without a break where the model's tokeniser needs one.
+   *
    * @param options.addSpecial add BOS and EOS as the model's settings say. @default false
    * @param options.parseSpecial turn text such as `<|im_start|>` into control tokens. @default false
    * @throws HeadstartError `NO_TOKENIZER`, `TEXT_TOO_LONG`, `TEXT_UNBREAKABLE`.
@@ -173,12 +179,21 @@ export class Model {
     return this.#raw.detokenize(tokens, options);
   }
 
-  /** The bytes of one token, at once: for streaming. */
+  /**
+   * The bytes of one token, at once: for streaming. Empty for control tokens.
+   *
+   * @param options.special give a control token's text too. @default false
+   * @throws HeadstartError `NO_TOKENIZER`, `INVALID_ARGUMENT` (no token id of this model).
+   */
   tokenToBytes(token: number, options: { special?: boolean } = {}): Uint8Array {
     return this.#raw.tokenToBytes(token, options?.special ?? false);
   }
 
-  /** Whether generation ends with this token (EOS, EOT and their like). */
+  /**
+   * Whether generation ends with this token (EOS, EOT and their like). False on models without a tokeniser.
+   *
+   * @throws HeadstartError `INVALID_ARGUMENT` (no token id of this model).
+   */
   isEndOfGeneration(token: number): boolean {
     return this.#raw.tokenFacts(token).endOfGeneration;
   }
@@ -235,7 +250,12 @@ export class Model {
     return LoraAdapter.load(this.#raw, path);
   }
 
-  /** A context on this model: see {@link Context.create}. */
+  /**
+   * A context on this model: a KV cache, and a thread with its threadpool.
+   *
+   * @throws HeadstartError `INVALID_ARGUMENT` (with the option and its bounds), `UNSUPPORTED_MODEL` (no weights, or no causal
+   *   language model), `OUT_OF_MEMORY` (more cells than the machine has memory for), `CONTEXT_FAILED` (with llama.cpp's words).
+   */
   async createContext(options: ContextOptions): Promise<Context> {
     return Context.create(this.#raw, this.info, options);
   }
