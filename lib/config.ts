@@ -13,6 +13,7 @@ export type KvLayout =
   /** A stream for each sequence: no sharing, templates are copied in from memory. */
   | 'split';
 
+/** A model, its context and its template cache. */
 export interface ModelConfig {
   /**
    * Where the model comes from: a GGUF file's path or a folder, `hf:owner/name:QUANTISATION`, an address, or a
@@ -99,7 +100,8 @@ export interface ModelConfig {
   debug?: boolean;
 }
 
-type CacheTypeName = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q5_1' | 'q5_0' | 'q4_1' | 'q4_0' | 'iq4_nl';
+/** Element types of the KV cache, by their names in llama.cpp. */
+export type CacheTypeName = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q5_1' | 'q5_0' | 'q4_1' | 'q4_0' | 'iq4_nl';
 
 /** Options that have another form once they are resolved. */
 type Changed = 'source' | 'retryConfig';

@@ -25,7 +25,7 @@ export {
   type TenantOptions,
 } from './cache/template-cache.js';
 
-export type { KvLayout, ModelConfig } from './config.js';
+export type { CacheTypeName, KvLayout, ModelConfig } from './config.js';
 export {
   type DecodeEvent,
   type DiagnosticsEvents,
@@ -36,6 +36,7 @@ export {
   type TurnEvent,
 } from './diagnostics.js';
 export { Engine, type EngineOptions, type EngineStatus } from './engine/engine.js';
+export type { EngineContext } from './engine/engine-context.js';
 export type { Decoded, DecodeRequest, PrefillOptions } from './engine/request.js';
 export { type ErrorCode, HeadstartError } from './errors.js';
 export type { AgentHealth } from './health.js';

@@ -18,6 +18,7 @@ export interface TemplateOptions extends TemplateSource {
   tenant?: string | undefined;
 }
 
+/** How templates are warmed. */
 export interface WarmOptions {
   signal?: AbortSignal | undefined;
   /** After each template: how many are done, and its report. */
@@ -107,6 +108,7 @@ export class AgentTemplateCache {
     await this.#parts.cache.pin(tokens, template);
   }
 
+  /** Lets a pinned template be evicted again. */
   async unpin(template: TemplateOptions): Promise<void> {
     const { tokens } = await this.#parts.find(template);
     await this.#parts.cache.unpin(tokens, template);
@@ -123,6 +125,7 @@ export class AgentTemplateCache {
     return { ...explanation, difference: { ...difference, hereText, entryText } };
   }
 
+  /** Hits, misses, sizes. */
   stats(): TemplateCacheStats {
     return this.#parts.cache.stats();
   }

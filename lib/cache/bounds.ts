@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises';
 import type { CacheDirectory } from './directory.js';
 import { type EntryFacts, pinName } from './entry.js';
 
+/** How much a cache directory may hold. */
 export interface DirectoryBudget {
   /** Bytes of all entries' files. */
   maxBytes?: number | undefined;

@@ -13,6 +13,7 @@ export type TemplateCacheEvent =
   /** A start waits for another process that prefills the same template. */
   | { type: 'wait'; key: string };
 
+/** The `node:diagnostics_channel` that the template cache publishes on. */
 export const TEMPLATE_CACHE_CHANNEL = 'llama-headstart:template-cache';
 
 const events = channel(TEMPLATE_CACHE_CHANNEL);

@@ -28,6 +28,7 @@ export interface TokenDifference {
   entry: number[];
 }
 
+/** Why a template was not in the cache. */
 export interface MissExplanation {
   key: string;
   /** The tier that a start would come from now; `miss` where there is no entry. */

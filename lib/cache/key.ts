@@ -29,6 +29,7 @@ export interface KeyComponents {
   tenant: string;
 }
 
+/** What a key's components are made of. */
 export interface KeyInputs {
   llamaVersion: string;
   fingerprint: string;
@@ -39,6 +40,7 @@ export interface KeyInputs {
   lora?: readonly string[];
 }
 
+/** Everything beside the tokens that changes KV bytes, by name. */
 export function keyComponents({
   llamaVersion,
   fingerprint,

@@ -35,6 +35,7 @@ export interface CacheEntryDetails extends CacheEntry {
   components?: KeyComponents;
 }
 
+/** What was found. */
 export interface VerifyReport {
   /** Entries read to their last byte. */
   checked: number;
@@ -46,6 +47,7 @@ export interface VerifyReport {
   bytes: number;
 }
 
+/** What was removed. */
 export interface PruneReport {
   /** Entries deleted for the budget. */
   entries: number;
@@ -55,6 +57,7 @@ export interface PruneReport {
   corruptFiles: number;
 }
 
+/** How entries are verified. */
 export interface VerifyOptions {
   signal?: AbortSignal | undefined;
   /** Entries done, and how many there are. */

@@ -19,6 +19,7 @@ import { type Filled, Starter, type StartRequest } from './starter.js';
 import { StatsCounter, type TemplateCacheStats } from './stats.js';
 import { DirectoryTotals } from './totals.js';
 
+/** What a template cache works with. */
 export interface TemplateCacheOptions extends DirectoryBudget {
   engine: Engine;
   /** All that changes KV bytes but the tokens: see `keyComponents`. */
@@ -160,6 +161,7 @@ export class TemplateCache {
     this.#stats.counts.prefixMismatches++;
   }
 
+  /** Hits, misses, sizes. */
   stats(): TemplateCacheStats {
     const { counts, hitsByTier, bytesByTier, evictions, hitRate, tokenHitRate, restoreMs } = this.#stats;
     const { residents, memory, disk } = this.#parts;
@@ -225,6 +227,7 @@ export class TemplateCache {
     return operations.setPinned(this.#parts, this.#keyring(options.tenant).keyOf(tokens), true);
   }
 
+  /** Lets a pinned template be evicted again. */
   unpin(tokens: Int32Array, options: TenantOptions = {}): Promise<void> {
     return operations.setPinned(this.#parts, this.#keyring(options.tenant).keyOf(tokens), false);
   }

@@ -65,6 +65,7 @@ export class EngineContext {
     return this.#context.setLoras(loras);
   }
 
+  /** What it has decoded so far. */
   counters(): ContextCounters {
     return this.#context.counters();
   }
@@ -84,6 +85,7 @@ export class EngineContext {
     return this.#context.logProbabilities(row, count);
   }
 
+  /** Idempotent. */
   close(): Promise<void> {
     return this.#context.close();
   }

@@ -8,6 +8,7 @@ import { Room } from './room.js';
 import { Scheduler } from './scheduler.js';
 import { SequencePool } from './sequences.js';
 
+/** How an engine is made. */
 export interface EngineOptions {
   /** Sequence ids kept for resident templates, from the top of the context's range. @default 0 */
   residentSequences?: number;
@@ -135,6 +136,7 @@ export class Engine {
     }
   }
 
+  /** How the engine does right now. */
   status(): EngineStatus {
     const { kvCells } = this.context.info;
     const { used } = this.context.cells;

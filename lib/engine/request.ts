@@ -1,11 +1,13 @@
 import type { Sampler } from '../native/sampler.js';
 
+/** How a prompt is decoded. */
 export interface PrefillOptions {
   signal?: AbortSignal | undefined;
   /** Called after each batch with the tokens that are now in the sequence. */
   onDecoded?: ((tokens: Int32Array) => void) | undefined;
 }
 
+/** Tokens to decode into a sequence. */
 export interface DecodeRequest extends PrefillOptions {
   sequence: number;
   /** At least one. Do not change the array while this runs. */
@@ -20,6 +22,7 @@ export interface DecodeRequest extends PrefillOptions {
   logits?: boolean | undefined;
 }
 
+/** What came of a decode. */
 export interface Decoded {
   /** The token chosen to follow the last. */
   token: number;

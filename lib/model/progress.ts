@@ -15,6 +15,7 @@ export interface ModelProgress {
   file?: string;
 }
 
+/** Gets told how far a model's way has come. */
 export type OnModelProgress = (progress: ModelProgress) => void;
 
 const REPORT_EVERY_MS = 100;

@@ -11,6 +11,7 @@ import { ByteProgress, type OnModelProgress } from './progress.js';
 import { type RetryConfig, resolveRetryConfig } from './retry.js';
 import { type ModelSourceInput, parseModelSource, type UrlModelSource } from './source.js';
 
+/** How a model is brought to this machine. */
 export interface ResolveModelOptions {
   /** Where downloads are kept. @default {@link modelsDirectory} */
   directory?: string | undefined;

@@ -8,6 +8,7 @@ import { SequenceState } from './state.js';
 /** The element type of the K or V cache. */
 export type CacheType = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q5_1' | 'q5_0' | 'q4_1' | 'q4_0' | 'iq4_nl';
 
+/** How a context is made. */
 export interface ContextOptions {
   /** Cells of the KV cache in all: one a token and sequence that does not share it. Rounded up to 256. @default 4096 */
   kvCells?: number;
@@ -77,6 +78,7 @@ export interface ContextCounters {
   copies: number;
 }
 
+/** What one decode works on: a row for each token. */
 export interface DecodeBatch {
   /** Token ids, n of them. */
   tokens: Int32Array;
@@ -252,6 +254,7 @@ export class Context {
     return this.#raw.close();
   }
 
+  /** As {@link close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

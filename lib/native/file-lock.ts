@@ -43,6 +43,7 @@ export class FileLock {
     this.#raw.release();
   }
 
+  /** As {@link release}, for `using`. */
   [Symbol.dispose](): void {
     this.release();
   }

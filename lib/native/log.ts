@@ -1,6 +1,7 @@
 import { HeadstartError } from '../errors.js';
 import { addon } from './addon.js';
 
+/** From the gravest to the most detailed. */
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
 
 /** Where llama.cpp's lines, and this package's own, go. */

@@ -49,6 +49,7 @@ export class LoraAdapter {
     this.raw.close();
   }
 
+  /** As {@link close}, for `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

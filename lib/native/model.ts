@@ -5,6 +5,7 @@ import { LoraAdapter } from './lora.js';
 import { type ParsedReply, type ParseRequest, parseReply, type ReplyFormat } from './reply.js';
 import { Sampler, type SamplerOptions } from './sampler.js';
 
+/** How a model is loaded. */
 export interface ModelLoadOptions {
   /** The GGUF file; of a split model the first part (`...-00001-of-00003.gguf`). */
   path: string;
@@ -25,6 +26,7 @@ export interface ModelLoadOptions {
   signal?: AbortSignal;
 }
 
+/** A model's vocabulary. */
 export interface VocabularyInfo {
   /** The tokeniser's kind. `none`: the model takes token ids only. */
   type: 'none' | 'spm' | 'bpe' | 'wpm' | 'ugm' | 'rwkv' | 'plamo2' | 'test';
@@ -42,6 +44,7 @@ export interface VocabularyInfo {
   addsEos: boolean;
 }
 
+/** What a model is, by its own metadata. */
 export interface ModelInfo {
   /** As llama.cpp describes it, for example `llama 256M Q4_1`. */
   description: string;
@@ -73,6 +76,7 @@ export interface ModelInfo {
   vocabulary: VocabularyInfo;
 }
 
+/** A conversation to render. */
 export interface RenderRequest {
   /** Messages in the OpenAI chat format. */
   messages: readonly object[];
@@ -265,6 +269,7 @@ export class Model {
     return this.#raw.close();
   }
 
+  /** As {@link close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -26,6 +26,7 @@ export interface ReplyFormat {
 /** Opaque. */
 export type ReplyParser = RawReplyParser;
 
+/** A tool call in a reply. */
 export interface ReplyToolCall {
   /** As the model wrote it; empty where the format has none. */
   id: string;
@@ -34,12 +35,14 @@ export interface ReplyToolCall {
   arguments: string;
 }
 
+/** A reply, taken apart. */
 export interface ParsedReply {
   content: string;
   reasoning: string;
   toolCalls: ReplyToolCall[];
 }
 
+/** A reply to be taken apart. */
 export interface ParseRequest {
   /** What {@link Model.render} returned for the conversation; of it only `parser` is used. */
   rendered: Pick<ReplyFormat, 'parser'>;

@@ -167,6 +167,7 @@ export class Sampler {
     this.raw.close();
   }
 
+  /** As {@link close}, for `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -84,6 +84,7 @@ export class SequenceState {
     this.raw.close();
   }
 
+  /** As {@link close}, for `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

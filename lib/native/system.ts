@@ -1,5 +1,6 @@
 import { addon } from './addon.js';
 
+/** The addon's build, and the machine. */
 export interface SystemInfo {
   /** llama.cpp's version. */
   llamaVersion: string;

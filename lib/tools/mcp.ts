@@ -13,6 +13,7 @@ export interface McpTool {
   parameters: object;
   /** Its server's name. */
   server: string;
+  /** Calls it. @returns its result, as text @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`. */
   execute(args: unknown, context: { signal: AbortSignal }): Promise<string>;
 }
 
