@@ -152,7 +152,8 @@ export class Scheduler {
       const token = picks[output++] as number;
       if (token < 0) {
         const failure = request.sampler?.failure;
-        pending.reject(new HeadstartError(failure?.code ?? 'SAMPLER_FAILED', failure?.message ?? 'A sampler failed'));
+        const message = 'The model computed logits that are not numbers: its weights or an adapter may be damaged';
+        pending.reject(new HeadstartError(failure?.code ?? 'LOGITS_INVALID', failure?.message ?? message));
       } else {
         pending.resolve(extras === undefined ? { token } : { token, ...extras[index] });
       }

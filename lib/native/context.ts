@@ -97,6 +97,12 @@ export interface DecodeBatch {
   signal?: AbortSignal | undefined;
 }
 
+/** Of a row without a sampler. */
+const NO_CHOICE = {
+  code: 'LOGITS_INVALID',
+  message: 'The model computed logits that are not numbers: its weights or an adapter may be damaged',
+} as const;
+
 /**
  * An inference context: a KV cache and the one thread that decodes into it. Calls queue and run in order.
  *
@@ -128,18 +134,18 @@ export class Context {
    * @returns one token id for each row with `outputs` set, in the batch's order
    * @throws HeadstartError before anything changes: `INVALID_ARGUMENT`, `BATCH_SIZE`, `TOKEN_OUT_OF_RANGE`,
    *   `POSITION_INVALID`, `NO_KV_SLOT` (no room), `ABORTED`, `SAMPLER_BUSY`, `SAMPLER_DEAD`; behind the decode, with the
-   *   other rows' tokens in `picks`, when a sampler failed: `GRAMMAR_DEAD_END`, `NO_CANDIDATES`, `LOGITS_INVALID`,
-   *   `SAMPLER_FAILED`; from inside it `DECODE_FAILED`, `CLOSED`, and `ABORTED` for a batch of one sequence alone, with
+   *   other rows' tokens in `picks`, when a row has no choice: `GRAMMAR_DEAD_END`, `NO_CANDIDATES`, `SAMPLER_FAILED`,
+   *   `LOGITS_INVALID` (with or without a sampler); from inside it `DECODE_FAILED`, `CLOSED`, and `ABORTED` for a batch of one sequence alone, with
    *   `sequences` that are not what they were: recurrent and hybrid ones are empty, of others read the positions back.
    */
   async decode(batch: DecodeBatch): Promise<Int32Array> {
     const { signal, samplers, ...rest } = batch ?? {};
     const raw = Array.isArray(samplers) ? samplers.map((sampler) => sampler?.raw ?? sampler) : samplers;
     const picks = await withAbort(signal, (abort) => this.#raw.decode({ ...rest, samplers: raw, abort }));
-    const failed = samplers === undefined ? -1 : picks.indexOf(-1);
+    const failed = picks.indexOf(-1);
     if (failed >= 0) {
-      const failure = samplers?.[failed]?.failure;
-      throw new HeadstartError(failure?.code ?? 'SAMPLER_FAILED', failure?.message ?? 'A sampler failed', { picks });
+      const { code, message } = samplers?.[failed]?.failure ?? NO_CHOICE;
+      throw new HeadstartError(code, message, { picks });
     }
     return picks;
   }

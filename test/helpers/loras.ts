@@ -13,6 +13,8 @@ export interface LoraFile {
   /** The adapted weight. @default 'blk.0.attn_q.weight' */
   weight?: string;
   seed?: number;
+  /** Every value of both tensors, in place of random ones. */
+  value?: number;
   metadata?: [key: string, type: string, value: unknown][];
   /** Leave a tensor out. */
   without?: 'a' | 'b';
@@ -31,7 +33,8 @@ export async function writeLora(directory: string, name: string, file: LoraFile,
     name: `${weight}.lora_${part}`,
     shape: [...shape, ...extra],
     type: 'f32' as const,
-    values: () => Float32Array.from({ length: [...shape, ...extra].reduce((a, b) => a * b) }, () => random() - 0.5),
+    values: () =>
+      Float32Array.from({ length: [...shape, ...extra].reduce((a, b) => a * b) }, () => file.value ?? random() - 0.5),
   });
   const tensors = [
     ...(file.without === 'a' ? [] : [tensor('a', [inputs, rank])]),

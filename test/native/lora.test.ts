@@ -44,6 +44,23 @@ describe('a LoRA adapter', () => {
     adapter.close();
   });
 
+  test('whose numbers are none makes no tokens: every choice says so, and the context lives', async () => {
+    const plain = await logits();
+    const adapter = await model.loadLora(await write('none', { value: Number.NaN }));
+    const sampler = await model.createSampler({ temperature: 1 });
+    await context.setLoras([{ adapter }]);
+    for (const samplers of [undefined, [null], [sampler]]) {
+      await context.removeSequence(0);
+      const failure = await context.decode({ ...batchOf(0, 0, prompt), samplers }).catch((error) => error);
+      expect([failure.code, ...failure.picks]).toEqual(['LOGITS_INVALID', -1]);
+    }
+    await context.setLoras([]);
+    // Cells that were computed so are in no sequence any more, but still in the cache's memory.
+    await context.clear();
+    expect(await logits()).toEqual(plain);
+    for (const each of [adapter, sampler]) each.close();
+  });
+
   test('at scale 0 is not there, and stronger the higher its scale', async () => {
     const plain = await logits();
     const adapter = await model.loadLora(await write('scaled'));
