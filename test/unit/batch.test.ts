@@ -1,0 +1,84 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { buildBatch, planBatch } from '../../lib/engine/batch.js';
+import { Pending } from '../../lib/engine/request.js';
+
+/** A request of `count` tokens that goes on at position 10 of its sequence. */
+function pendingOf(sequence: number, count: number, done = 0): Pending {
+  const tokens = Int32Array.from({ length: count }, (_, index) => 100 * sequence + index);
+  const pending = new Pending({ sequence, tokens, from: 10 }, sequence);
+  pending.done = done;
+  return pending;
+}
+
+const LIMITS = { batchSize: 512, maxOutputs: 256, promptBudget: 64 };
+const counts = (queue: Pending[], limits = LIMITS) =>
+  planBatch(queue, limits).map(({ pending, count }) => [pending.request.sequence, count]);
+
+describe('a batch', () => {
+  it('gives a prompt that is alone all the room there is', () => {
+    expect(counts([pendingOf(0, 2000)])).toEqual([[0, 512]]);
+  });
+
+  it('holds one token of each stream first, and of prompts as much as keeps the streams flowing', () => {
+    expect(counts([pendingOf(0, 2000), pendingOf(1, 1), pendingOf(2, 1)])).toEqual([
+      [1, 1],
+      [2, 1],
+      [0, 64],
+    ]);
+  });
+
+  it('shares its room between prompts, and gives long ones what short ones leave', () => {
+    expect(counts([pendingOf(0, 2000), pendingOf(1, 20), pendingOf(2, 2000)])).toEqual([
+      [0, 170 + 152],
+      [1, 20],
+      [2, 170],
+    ]);
+  });
+
+  it('holds one request of a sequence', () => {
+    expect(counts([pendingOf(0, 1), pendingOf(0, 1)])).toEqual([[0, 1]]);
+  });
+
+  it('holds a request under suspicion alone', () => {
+    const suspect = pendingOf(1, 1);
+    suspect.suspect = true;
+    expect(counts([pendingOf(0, 1), suspect])).toEqual([[1, 1]]);
+  });
+
+  it('asks for output behind the last token of a request only, with its sampler', () => {
+    const { batch, lastRows } = buildBatch([
+      { pending: pendingOf(0, 5, 1), count: 2 },
+      { pending: pendingOf(1, 3, 1), count: 2 },
+    ]);
+    expect(batch).toEqual({
+      tokens: Int32Array.of(1, 2, 101, 102),
+      positions: Int32Array.of(11, 12, 11, 12),
+      sequences: Int32Array.of(0, 0, 1, 1),
+      outputs: Uint8Array.of(0, 0, 0, 1),
+      samplers: undefined,
+    });
+    expect(lastRows).toEqual(Int32Array.of(1, 3));
+  });
+
+  it('keeps within its limits and always holds something, whatever is asked', () => {
+    const request = fc.record({ sequence: fc.nat(20), count: fc.integer({ min: 1, max: 900 }) });
+    const limits = fc.record({
+      batchSize: fc.integer({ min: 1, max: 600 }),
+      maxOutputs: fc.integer({ min: 1, max: 30 }),
+      promptBudget: fc.integer({ min: 1, max: 600 }),
+    });
+    fc.assert(
+      fc.property(fc.array(request, { minLength: 1, maxLength: 40 }), limits, (requests, { promptBudget, ...rest }) => {
+        const queue = requests.map(({ sequence, count }) => pendingOf(sequence, count));
+        const slices = planBatch(queue, { ...rest, promptBudget: Math.min(promptBudget, rest.batchSize) });
+        const total = slices.reduce((sum, { count }) => sum + count, 0);
+        expect(total).toBeGreaterThan(0);
+        expect(total).toBeLessThanOrEqual(rest.batchSize);
+        expect(slices.length).toBeLessThanOrEqual(rest.maxOutputs);
+        expect(slices.every(({ pending, count }) => count >= 1 && count <= pending.remaining)).toBe(true);
+        expect(new Set(slices.map(({ pending }) => pending.request.sequence)).size).toBe(slices.length);
+      }),
+    );
+  });
+});

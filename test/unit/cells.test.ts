@@ -1,0 +1,54 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { CellLedger } from '../../lib/engine/cells.js';
+
+describe('the count of KV cells', () => {
+  it('counts what forked sequences share once', () => {
+    const cells = new CellLedger(3);
+    cells.grow(0, 100);
+    cells.copy(0, 1);
+    cells.copy(0, 2);
+    cells.grow(1, 10);
+    cells.grow(2, 5);
+    expect([cells.used, cells.length(0), cells.length(1), cells.length(2)]).toEqual([115, 100, 110, 105]);
+    cells.cut(0, 0);
+    expect(cells.used).toBe(115);
+    cells.cut(1, 40);
+    expect(cells.used).toBe(105);
+    cells.cut(2, 0);
+    expect([cells.used, cells.length(1)]).toEqual([40, 40]);
+    cells.cut(1, 0);
+    expect(cells.used).toBe(0);
+  });
+
+  it('is that of cells which hold a token of some sequence, whatever is done', () => {
+    const sequence = fc.nat(3);
+    const command = fc.oneof(
+      fc.record({ name: fc.constant('grow' as const), sequence, value: fc.integer({ min: 1, max: 9 }) }),
+      fc.record({ name: fc.constant('cut' as const), sequence, value: fc.nat(12) }),
+      fc.record({ name: fc.constant('copy' as const), sequence, value: sequence }),
+    );
+    fc.assert(
+      fc.property(fc.array(command, { maxLength: 40 }), (commands) => {
+        const ledger = new CellLedger(4);
+        const model: number[][] = [[], [], [], []]; // the cell of each token
+        let next = 0;
+        for (const { name, sequence: own, value } of commands) {
+          const held = model[own] as number[];
+          if (name === 'grow') {
+            ledger.grow(own, value);
+            held.push(...Array.from({ length: value }, () => next++));
+          } else if (name === 'cut') {
+            ledger.cut(own, value);
+            held.length = Math.min(held.length, value);
+          } else if (model[value]?.length === 0 && value !== own) {
+            ledger.copy(own, value);
+            model[value] = [...held];
+          }
+          expect(ledger.used).toBe(new Set(model.flat()).size);
+          expect(model.map((_, id) => ledger.length(id))).toEqual(model.map(({ length }) => length));
+        }
+      }),
+    );
+  });
+});
