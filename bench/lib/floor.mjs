@@ -10,11 +10,12 @@ export class Floor {
 
   /**
    * @param {string} program
-   * @param {{ model: string, threads: number, kvCells: number, sequences: number, tokensFile: string, stateFile: string }} options
+   * @param {{ model: string, threads: number, kvCells: number, sequences: number, tokensFile: string, stateFile?: string, layout?: 'unified' | 'split' }} options
    */
-  static async start(program, { model, threads, kvCells, sequences, tokensFile, stateFile }) {
+  static async start(program, { model, threads, kvCells, sequences, tokensFile, stateFile = '-', layout = 'unified' }) {
     const floor = new Floor();
-    floor.#child = spawn(program, [model, String(threads), String(kvCells), String(sequences), tokensFile, stateFile], {
+    const sizes = [threads, kvCells, sequences].map(String);
+    floor.#child = spawn(program, [model, ...sizes, tokensFile, stateFile, layout], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     floor.#lines = createInterface(floor.#child.stdout)[Symbol.asyncIterator]();

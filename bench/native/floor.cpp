@@ -2,9 +2,9 @@
 // and buffers. A child process that reads a command a line and answers with milliseconds a line, so that a benchmark can
 // take its trials in turn with ours.
 //
-//   floor MODEL THREADS KV_CELLS SEQUENCES TOKENS_FILE STATE_FILE
+//   floor MODEL THREADS KV_CELLS SEQUENCES TOKENS_FILE STATE_FILE [unified|split]
 //
-// TOKENS_FILE: int32 token ids, raw. STATE_FILE: a sequence-state file of the package.
+// TOKENS_FILE: int32 token ids, raw. STATE_FILE: a sequence-state file of the package, or - where no command needs one.
 #include "argmax.h"
 #include "buffer.h"
 
@@ -44,6 +44,19 @@ class Stopwatch {
     std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
+std::vector<int32_t> readTokens(const std::string & path) {
+    std::vector<int32_t> tokens;
+    FILE *               file = std::fopen(path.c_str(), "rb");
+    for (int32_t token; file && std::fread(&token, sizeof(token), 1, file) == 1;) {
+        tokens.push_back(token);
+    }
+    if (!file || tokens.empty()) {
+        fail("tokens in " + path);
+    }
+    std::fclose(file);
+    return tokens;
+}
+
 struct Floor {
     llama_model *        model = nullptr;
     llama_context *      ctx   = nullptr;
@@ -53,6 +66,7 @@ struct Floor {
     std::string          statePath;
     Buffer               state, file, copy;
     size_t               stateSize = 0;
+    bool                 unified   = true;
 
     llama_token greedy(int32_t row) const { return argmax(llama_get_logits_ith(ctx, row), (size_t) vocabulary); }
 
@@ -99,18 +113,48 @@ struct Floor {
         }
     }
 
-    // `width` sequences behind the same template, one token each a step.
-    double generate(size_t width, size_t steps) {
+    // The template in `width` sequences.
+    void fork(size_t width) {
         llama_memory_clear(memory, false);
         restore(0);
+        for (size_t i = 1; i < width; i++) {
+            if (unified) {
+                llama_memory_seq_cp(memory, 0, (int32_t) i, -1, -1);
+            } else {
+                restore((int32_t) i);
+            }
+        }
+    }
+
+    // The own tokens of `width` sequences behind the same template, in one batch: until the first token of each is chosen.
+    double fanOut(const std::string & path, size_t width) {
+        std::vector<int32_t> tokens = readTokens(path), positions(tokens.size()), sequences(tokens.size());
+        std::vector<int8_t>  outputs(tokens.size(), 0);
+        const size_t         own = tokens.size() / width;
+        for (size_t i = 0; i < tokens.size(); i++) {
+            positions[i] = (int32_t) (prefix.size() + i % own);
+            sequences[i] = (int32_t) (i / own);
+            outputs[i]   = i % own == own - 1;
+        }
+        fork(width);
+        Stopwatch watch;
+        decode(tokens, positions, sequences, outputs);
+        volatile llama_token picked = 0;
+        for (size_t i = own - 1; i < tokens.size(); i += own) {
+            picked = greedy((int32_t) i);
+        }
+        (void) picked;
+        return watch.ms();
+    }
+
+    // `width` sequences behind the same template, one token each a step.
+    double generate(size_t width, size_t steps) {
+        fork(width);
         std::vector<int32_t> tokens(width, prefix.back()), positions(width, (int32_t) prefix.size()), sequences(width);
         std::vector<int8_t>  outputs(width, 1);
         for (size_t i = 0; i < width; i++) {
             sequences[i] = (int32_t) i;
-            if (i > 0) {
-                llama_memory_seq_cp(memory, 0, (int32_t) i, -1, -1);
-                tokens[i] = prefix[prefix.size() - 1 - i];
-            }
+            tokens[i]    = prefix[prefix.size() - 1 - i];
         }
         Stopwatch watch;
         for (size_t step = 0; step < steps; step++) {
@@ -167,8 +211,9 @@ struct Floor {
     }
 };
 
-Floor openFloor(char ** arguments) {
+Floor openFloor(char ** arguments, bool unified) {
     Floor floor;
+    floor.unified = unified;
     llama_log_set([](ggml_log_level, const char *, void *) {}, nullptr);
     llama_backend_init();
     floor.model = llama_model_load_from_file(arguments[1], llama_model_default_params());
@@ -183,7 +228,7 @@ Floor openFloor(char ** arguments) {
     params.n_batch         = BATCH_SIZE;
     params.n_ubatch        = BATCH_SIZE;
     params.n_outputs_max   = BATCH_SIZE;
-    params.kv_unified      = true;
+    params.kv_unified      = unified;
     params.swa_full        = false;
     params.no_perf         = true;
     params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
@@ -197,14 +242,10 @@ Floor openFloor(char ** arguments) {
     ggml_threadpool * threads   = ggml_threadpool_new(&pool);
     llama_attach_threadpool(floor.ctx, threads, threads);
 
-    FILE * tokens = std::fopen(arguments[5], "rb");
-    for (int32_t token; tokens && std::fread(&token, sizeof(token), 1, tokens) == 1;) {
-        floor.prefix.push_back(token);
-    }
-    if (floor.prefix.size() < FORK_WIDTH) {
+    floor.prefix = readTokens(arguments[5]);
+    if (floor.prefix.size() < params.n_seq_max) {
         fail("tokens");
     }
-    std::fclose(tokens);
 
     floor.prefillInto(0);
     floor.stateSize = llama_state_seq_get_size(floor.ctx, 0);
@@ -212,6 +253,9 @@ Floor openFloor(char ** arguments) {
     floor.copy      = Buffer(floor.stateSize);
     llama_state_seq_get_data(floor.ctx, floor.state.data(), floor.stateSize, 0);
     floor.statePath   = arguments[6];
+    if (floor.statePath == "-") {
+        return floor;
+    }
     FILE * stateFile = std::fopen(arguments[6], "rb");
     if (!stateFile) {
         fail("state file");
@@ -222,22 +266,36 @@ Floor openFloor(char ** arguments) {
     return floor;
 }
 
+double fanOut(std::istringstream & words, Floor & floor) {
+    std::string path;
+    size_t      width = 1;
+    words >> path >> width;
+    return floor.fanOut(path, width);
+}
+
 }  // namespace
 
 int main(int count, char ** arguments) {
-    if (count != 7) {
-        fail("expected MODEL THREADS KV_CELLS SEQUENCES TOKENS_FILE STATE_FILE");
+    if (count != 7 && count != 8) {
+        fail("expected MODEL THREADS KV_CELLS SEQUENCES TOKENS_FILE STATE_FILE [unified|split]");
     }
-    Floor floor = openFloor(arguments);
+    Floor floor = openFloor(arguments, count == 7 || std::string(arguments[7]) == "unified");
     std::cout << "ready" << std::endl;
     for (std::string line; std::getline(std::cin, line);) {
         std::istringstream words(line);
         std::string        command;
-        size_t             steps = 0;
-        words >> command >> steps;
+        const auto         number = [&words] {
+            size_t value = 0;
+            words >> value;
+            return value;
+        };
+        words >> command;
+        const size_t first = command == "fanout" ? 0 : number();
         const double ms = command == "prefill"      ? floor.prefill()
-                        : command == "decode"       ? floor.generate(1, steps)
-                        : command == "decode8"      ? floor.generate(FORK_WIDTH, steps)
+                        : command == "decode"       ? floor.generate(1, first)
+                        : command == "decode8"      ? floor.generate(FORK_WIDTH, first)
+                        : command == "generate"     ? floor.generate(first, number())  // width, steps
+                        : command == "fanout"       ? fanOut(words, floor)
                         : command == "setData"      ? floor.setData()
                         : command == "loadFile"     ? floor.loadFile()
                         : command == "readChecksum" ? floor.readChecksum()
