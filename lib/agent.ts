@@ -24,19 +24,39 @@ import { type Logger, setNativeLogger } from './native/log.js';
 import { Model } from './native/model.js';
 import { systemInfo } from './native/system.js';
 import { checkOptions } from './options.js';
-import { Session, type SessionServices } from './session/session.js';
+import { type Completion, type CompletionOptions, complete } from './session/complete.js';
+import { type MessageInput, readHistory } from './session/conversation.js';
+import {
+  findTemplate,
+  openSession,
+  restoreSession,
+  SESSION_CHECKS,
+  type SessionDefaults,
+  type SessionHost,
+  type SessionOptions,
+} from './session/open.js';
+import {
+  checkSampling,
+  mergeSampling,
+  requireSampling,
+  type SamplingOptions,
+  samplingDefaults,
+} from './session/sampling.js';
+import type { Session } from './session/session.js';
+import { Snapshots } from './session/snapshots.js';
 import { startTelemetry } from './telemetry.js';
-import type { Boundary } from './template/boundary.js';
-import { Renderer, type TemplateSource, type ToolDefinition } from './template/render.js';
+import { Renderer } from './template/render.js';
 import { Templates } from './template/templates.js';
-import { stableToolOrder } from './template/tool-order.js';
+import { checkTools, type Tool, ToolSet } from './tools/tool.js';
 
 export interface AgentOptions {
   model: ModelConfig;
   /** Default of sessions that name none. */
   systemPrompt?: string;
   /** Default of sessions that name none. */
-  tools?: readonly ToolDefinition[];
+  tools?: readonly Tool[];
+  /** How tokens are chosen, over what the model's makers recommend where `useHfParams` is on. @default the likeliest token */
+  sampling?: SamplingOptions;
   /**
    * Gets this package's and llama.cpp's warnings. llama.cpp has one log for all: its lines go to the logger of the agent
    * initialised last in this thread. @default none: quiet
@@ -48,32 +68,13 @@ export interface AgentOptions {
   signal?: AbortSignal;
 }
 
-export interface SessionOptions {
-  /** @default the agent's */
-  systemPrompt?: string;
-  /** @default the agent's */
-  tools?: readonly ToolDefinition[];
-  /** False prefills the template and leaves the cache alone. @default true */
-  templateCache?: boolean;
-  /** Whose session it is: cached templates of one tenant never serve another. @default none, which is a tenant of its own */
-  tenant?: string;
-  signal?: AbortSignal;
-}
-
 const AGENT_CHECKS = {
   model: (value: unknown) => (typeof value === 'object' && value !== null ? undefined : 'an object'),
   systemPrompt: checkSystemPrompt,
   tools: checkTools,
+  sampling: checkSampling,
   logger: checkFunction,
   onProgress: checkFunction,
-  signal: checkSignal,
-};
-
-const SESSION_CHECKS = {
-  systemPrompt: checkSystemPrompt,
-  tools: checkTools,
-  templateCache: (value: unknown) => (typeof value === 'boolean' ? undefined : 'a boolean'),
-  tenant: (value: unknown) => (typeof value === 'string' && value !== '' ? undefined : 'a non-empty string'),
   signal: checkSignal,
 };
 
@@ -83,10 +84,7 @@ const TEMPLATE_CHECKS = {
   tenant: SESSION_CHECKS.tenant,
 };
 
-interface Parts extends SessionServices {
-  stableTools: boolean;
-  templates: Templates;
-  defaults: TemplateSource;
+interface Parts extends Omit<SessionHost, 'requireOpen' | 'onOpened' | 'onClosed'> {
   adapters: Adapters;
   /** The model's file. */
   path: string;
@@ -106,18 +104,23 @@ interface Parts extends SessionServices {
 export class AgentServer {
   /** Look into the template cache, warm it, tidy it up. */
   readonly templateCache: AgentTemplateCache;
-  readonly #parts: Parts;
+  readonly #parts: Parts & SessionHost;
   readonly #sessions = new Set<Session>();
   readonly #since = performance.now();
   #closing: Promise<void> | undefined;
 
   private constructor(parts: Parts) {
-    this.#parts = parts;
+    this.#parts = {
+      ...parts,
+      requireOpen: () => this.#requireOpen(),
+      onOpened: (session) => this.#sessions.add(session),
+      onClosed: (session) => this.#sessions.delete(session),
+    };
     const { cache, engine, model, gate } = parts;
     const find = async (template: TemplateOptions) => {
       this.#requireOpen();
       checkOptions(template, TEMPLATE_CHECKS, 'the template');
-      return this.#boundaryOf(this.#sourceOf(template));
+      return (await findTemplate(this.#parts, template)).boundary;
     };
     this.templateCache = new AgentTemplateCache({ cache, engine, model, gate, find });
   }
@@ -143,7 +146,12 @@ export class AgentServer {
     };
     const { signal } = options;
     await startTelemetry();
-    const { path } = await resolveModel(config.source, { ...fetching, generationConfig: config.useHfParams, signal });
+    const { useHfParams } = config;
+    const { path, generationConfig } = await resolveModel(config.source, {
+      ...fetching,
+      generationConfig: useHfParams,
+      signal,
+    });
     const loras = await resolveLoras(config.loras, { ...fetching, signal });
     const [model, fingerprint] = await loadModel(path, config, options);
     try {
@@ -156,11 +164,12 @@ export class AgentServer {
       if (loras.length > 0) {
         await adapters.set(loras, signal);
       }
-      const defaults = { systemPrompt: options.systemPrompt, tools: options.tools && copyOf(options.tools) };
+      const recommended = useHfParams ? samplingDefaults(model.metadata(), generationConfig) : {};
+      const defaults = await makeDefaults(model, options, recommended);
       throwIfAborted(options.signal);
       const { contextSize } = sizes;
       const { stableTools } = config;
-      const services = { model, engine, cache, renderer, contextSize, gate };
+      const services = { model, engine, cache, renderer, contextSize, gate, snapshots: new Snapshots() };
       return new AgentServer({ ...services, templates, defaults, stableTools, adapters, fetching, path });
     } catch (error) {
       await model.close(); // and with it the context
@@ -185,37 +194,50 @@ export class AgentServer {
    *   and decoding throw.
    */
   async createSession(options: SessionOptions = {}): Promise<Session> {
-    const begin = performance.now();
-    checkOptions(options, SESSION_CHECKS, 'the session options');
+    return openSession(this.#parts, options);
+  }
+
+  /**
+   * Opens a session that {@link Session.save} wrote, under its old id, with its messages, and its KV state where that was
+   * kept and still fits; else its conversation is read again at the next turn. Tools are the saved ones, run by the agent's
+   * of the same name; `options` win over what the file says.
+   *
+   * @throws HeadstartError `ENTRY_MISSING`, `ENTRY_CORRUPT`, `ENTRY_FOREIGN`, `READ_FAILED`, `INVALID_ARGUMENT` (that
+   *   session is open), and as {@link createSession}.
+   */
+  async restoreSession(path: string, options: Omit<SessionOptions, 'messages'> = {}): Promise<Session> {
     this.#requireOpen();
-    throwIfAborted(options.signal);
-    const source = this.#sourceOf(options);
-    const boundary = await this.#boundaryOf(source);
-    throwIfAborted(options.signal);
+    const isOpen = (id: string) => [...this.#sessions].some((session) => session.id === id);
+    return restoreSession(this.#parts, path, options, isOpen);
+  }
+
+  /**
+   * Goes on from a text, without a chat template.
+   *
+   * @throws HeadstartError `INVALID_ARGUMENT`, `CONTEXT_FULL`, `ABORTED`, `CLOSED`, and what sampling and decoding throw.
+   */
+  async complete(prompt: string, options: CompletionOptions = {}): Promise<Completion> {
     this.#requireOpen();
-    const { templates, gate } = this.#parts;
-    const leave = await gate.enter(options.signal);
-    const session: Session = await Session.start(
-      this.#parts,
-      {
-        source,
-        template: boundary.tokens,
-        templateReason: boundary.reason,
-        useCache: options.templateCache ?? true,
-        tenant: options.tenant,
-        breakpoints: boundary.breakpoints,
-        signal: options.signal,
-        onMismatch: (mismatched) => templates.forget(mismatched),
-        onClosed: () => this.#sessions.delete(session),
-      },
-      begin,
-    ).finally(leave);
-    this.#sessions.add(session);
-    if (this.#closing !== undefined) {
-      await session.close();
-      this.#requireOpen();
+    return complete(this.#parts, this.#parts.defaults.sampling, prompt, options);
+  }
+
+  /**
+   * Tokens of a text; or of a conversation, as its prompt has them with system prompt, tools and the opening of the reply.
+   *
+   * @throws HeadstartError `INVALID_ARGUMENT`, `CLOSED`, and what rendering and tokenising throw.
+   */
+  async countTokens(
+    input: string | readonly MessageInput[],
+    options: Pick<SessionOptions, 'systemPrompt' | 'tools'> = {},
+  ): Promise<number> {
+    this.#requireOpen();
+    if (typeof input === 'string') {
+      return (await this.#parts.model.tokenize(input)).length;
     }
-    return session;
+    checkOptions(options, { systemPrompt: SESSION_CHECKS.systemPrompt, tools: checkTools }, 'the options');
+    const messages = readHistory(input);
+    const { source } = await findTemplate(this.#parts, options);
+    return (await this.#parts.renderer.prompt(source, messages)).tokens.length;
   }
 
   /**
@@ -234,6 +256,7 @@ export class AgentServer {
     const files = await resolveLoras(loras, { ...this.#parts.fetching, signal: options.signal });
     this.#requireOpen();
     await this.#parts.adapters.set(files, options.signal);
+    this.#parts.snapshots.clear();
   }
 
   /** How the template cache does. */
@@ -269,30 +292,10 @@ export class AgentServer {
     return this.close();
   }
 
-  #sourceOf({ systemPrompt, tools }: TemplateSource): TemplateSource {
-    const { defaults, stableTools } = this.#parts;
-    const chosen = tools ? copyOf(tools) : defaults.tools;
-    return {
-      systemPrompt: systemPrompt ?? defaults.systemPrompt,
-      tools: chosen && stableTools ? stableToolOrder(chosen) : chosen,
-    };
-  }
-
-  async #boundaryOf(source: TemplateSource): Promise<Boundary> {
-    const { templates, contextSize } = this.#parts;
-    const boundary = await templates.find(source);
-    if (boundary.tokens.length >= contextSize) {
-      throw new HeadstartError(
-        'CONTEXT_FULL',
-        `The template has ${boundary.tokens.length} tokens and leaves no room in a context of ${contextSize}: shorten the system prompt or tools, or raise \`contextSize\``,
-      );
-    }
-    return boundary;
-  }
-
   async #closeParts(): Promise<void> {
-    const { cache, engine, model } = this.#parts;
+    const { cache, engine, model, snapshots } = this.#parts;
     await Promise.all([...this.#sessions].map((session) => session.close()));
+    snapshots.clear();
     await cache.close();
     await engine.close();
     await model.close();
@@ -303,6 +306,16 @@ export class AgentServer {
       throw new HeadstartError('CLOSED', 'Expected an open agent, but it was closed');
     }
   }
+}
+
+async function makeDefaults(
+  model: Model,
+  { systemPrompt, tools, sampling }: AgentOptions,
+  recommended: SamplingOptions,
+): Promise<SessionDefaults> {
+  const merged = mergeSampling(recommended, sampling);
+  await requireSampling(model, merged);
+  return { systemPrompt, tools: tools === undefined ? ToolSet.none : await ToolSet.prepare(tools), sampling: merged };
 }
 
 async function loadModel(path: string, config: ResolvedModelConfig, options: AgentOptions): Promise<[Model, string]> {
@@ -384,58 +397,4 @@ function checkFunction(value: unknown): string | undefined {
 
 function checkSignal(value: unknown): string | undefined {
   return value instanceof AbortSignal ? undefined : 'an AbortSignal';
-}
-
-/** What the model is told must not change behind our back: later turns render it again. */
-function copyOf(tools: readonly ToolDefinition[]): readonly ToolDefinition[] {
-  return tools.map(({ name, description, parameters, server }) => ({
-    name,
-    ...(server !== undefined && { server }),
-    ...(description !== undefined && { description }),
-    ...(parameters !== undefined && { parameters: JSON.parse(JSON.stringify(parameters)) as object }),
-  }));
-}
-
-function checkTools(value: unknown): string | undefined {
-  if (!Array.isArray(value)) {
-    return 'an array of tools';
-  }
-  const names = new Set<string>();
-  for (const tool of value as Partial<ToolDefinition>[]) {
-    const problem = checkTool(tool);
-    if (problem !== undefined) {
-      return `an array of tools, each with ${problem}`;
-    }
-    const name = tool.name as string;
-    if (names.has(name)) {
-      return `an array of tools with names of their own ("${name}" is there twice)`;
-    }
-    names.add(name);
-  }
-  return undefined;
-}
-
-/** @returns what a tool has to have and this one has not */
-function checkTool(tool: Partial<ToolDefinition> | null): string | undefined {
-  if (typeof tool?.name !== 'string' || tool.name === '') {
-    return 'a non-empty `name`';
-  }
-  if (tool.description !== undefined && typeof tool.description !== 'string') {
-    return 'a string as `description`';
-  }
-  if (tool.server !== undefined && typeof tool.server !== 'string') {
-    return 'a string as `server`';
-  }
-  if (tool.parameters !== undefined && !isJsonObject(tool.parameters)) {
-    return '`parameters` that are a JSON Schema object';
-  }
-  return undefined;
-}
-
-function isJsonObject(value: unknown): boolean {
-  try {
-    return typeof value === 'object' && value !== null && JSON.stringify(value).startsWith('{');
-  } catch {
-    return false; // circular, or a bigint
-  }
 }

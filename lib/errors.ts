@@ -37,6 +37,7 @@ export type ErrorCode =
   | 'SAMPLER_FAILED'
   | 'SCHEMA_INVALID'
   | 'REPLY_INVALID'
+  | 'SCHEMA_MISMATCH'
   // contexts, batches and sequences
   | 'CONTEXT_FAILED'
   | 'CONTEXT_FULL'

@@ -3,7 +3,7 @@
  *
  * @packageDocumentation
  */
-export { type AgentOptions, AgentServer, type SessionOptions } from './agent.js';
+export { type AgentOptions, AgentServer } from './agent.js';
 export type { AgentTemplateCache, TemplateMissExplanation, TemplateOptions, WarmOptions } from './cache/agent-cache.js';
 export type { DirectoryBudget } from './cache/bounds.js';
 export { TEMPLATE_CACHE_CHANNEL, type TemplateCacheEvent } from './cache/events.js';
@@ -54,8 +54,38 @@ export type {
   UrlModelSource,
 } from './model/source.js';
 export type { Logger, LogLevel } from './native/log.js';
-export type { FinishReason, Reply, SendOptions, StreamPart, Usage } from './session/parts.js';
+export type { CompactionOptions } from './session/compaction.js';
+export type { Completion, CompletionOptions } from './session/complete.js';
+export type { MessageInput, MessageText, TurnInput } from './session/conversation.js';
+export type { SessionOptions } from './session/open.js';
+export type { GenerationOptions, SendOptions, ToolOptions } from './session/options.js';
+export type {
+  CompactionReport,
+  FinishDetail,
+  FinishPart,
+  FinishReason,
+  LikelyToken,
+  Reply,
+  StreamPart,
+  TokenLogProbabilities,
+  ToolResult,
+  Usage,
+} from './session/parts.js';
+export type { RepetitionGuardOptions } from './session/repetition.js';
+export { type SamplingOptions, samplingDefaults } from './session/sampling.js';
 export { Session } from './session/session.js';
-export type { ChatMessage, TemplateSource, ToolDefinition } from './template/render.js';
+export type { ResponseFormat } from './session/structured.js';
+export type {
+  AssistantMessage,
+  ChatMessage,
+  SystemMessage,
+  ToolCall,
+  ToolMessage,
+  UserMessage,
+} from './template/messages.js';
+export type { TemplateSource, ToolDefinition } from './template/render.js';
+export type { ToolCallDecision, ToolCallHook } from './tools/execute.js';
 export { type McpPrompt, type McpPromptMessage, McpServers, type McpTool } from './tools/mcp.js';
 export type { McpHttpServer, McpServerConfig, McpStdioServer } from './tools/mcp-config.js';
+export type { Schema, SchemaValue, StandardSchema } from './tools/schema.js';
+export { type Tool, type ToolChoice, type ToolContext, type ToolSession, tool } from './tools/tool.js';

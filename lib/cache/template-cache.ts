@@ -232,6 +232,11 @@ export class TemplateCache {
     return operations.setPinned(this.#parts, this.#keyring(options.tenant).keyOf(tokens), false);
   }
 
+  /** The key of these tokens' state: all that changes its bytes. */
+  keyOf(tokens: Int32Array, options: TenantOptions = {}): string {
+    return this.#keyring(options.tenant).keyOf(tokens);
+  }
+
   /** What a start with these tokens would find now, and if it is a miss, what differs from the nearest entry. */
   explainMiss(tokens: Int32Array, options: TenantOptions = {}): Promise<MissExplanation> {
     return explainMiss(this.#keyring(options.tenant), tokens, this.#parts);

@@ -202,6 +202,11 @@ export class Model {
     return this.#raw.tokenFacts(token).endOfGeneration;
   }
 
+  /** Whether a token is a control token: text of a prompt becomes one only where special tokens are parsed. */
+  isControl(token: number): boolean {
+    return this.#raw.tokenFacts(token).control;
+  }
+
   /** The ids that the tokeniser matches whole (control and user-defined tokens): no merge crosses them. */
   controlTokens(): ReadonlySet<number> {
     this.#controlTokens ??= new Set(this.#raw.controlTokens());

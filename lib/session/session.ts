@@ -1,16 +1,32 @@
 import { randomUUID } from 'node:crypto';
 import type { StartReport } from '../cache/report.js';
 import type { TemplateCache } from '../cache/template-cache.js';
+import { publish } from '../diagnostics.js';
 import type { Engine } from '../engine/engine.js';
 import type { Gate } from '../engine/gate.js';
-import type { SequenceHolder } from '../engine/sequences.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import type { Model } from '../native/model.js';
-import { checkOptions } from '../options.js';
-import type { ChatMessage, Renderer, TemplateSource } from '../template/render.js';
-import { commonPrefixLength, isPrefix } from '../template/tokens.js';
-import type { Reply, SendOptions, StreamPart, Usage } from './parts.js';
+import type { SequenceState } from '../native/state.js';
+import { boolean, checkOptions, describe } from '../options.js';
+import type { ChatMessage, ToolCall } from '../template/messages.js';
+import type { Renderer, TemplateSource } from '../template/render.js';
+import { isPrefix } from '../template/tokens.js';
+import type { Schema, SchemaValue } from '../tools/schema.js';
+import { requireToolChoice, type ToolSession, type ToolSet } from '../tools/tool.js';
+import { type CompactionOptions, checkCompaction, compact, needsCompaction } from './compaction.js';
+import { pendingCalls, readTurn, type TurnInput } from './conversation.js';
+import { resolveGeneration, resolveToolOptions, SEND_CHECKS, type SendOptions, type ToolOptions } from './options.js';
+import type { CompactionReport, Reply, StreamPart } from './parts.js';
+import { collectReply } from './reply.js';
+import { mergeSampling, type SamplingOptions } from './sampling.js';
+import { removeState, writeSession, writeState } from './saved.js';
+import { ConversationSequence } from './sequence.js';
+import type { Snapshots } from './snapshots.js';
+import { type PreparedFormat, prepareFormat } from './structured.js';
+import { Turn, type TurnRequest } from './turn.js';
+import { newTurnId, observeTurn } from './turn-events.js';
+import { UsageCounter } from './usage.js';
 
 /** What sessions of one agent share. */
 export interface SessionServices {
@@ -18,13 +34,16 @@ export interface SessionServices {
   engine: Engine;
   cache: TemplateCache;
   renderer: Renderer;
+  snapshots: Snapshots;
   contextSize: number;
   /** Turns pass it. */
   gate: Gate;
 }
 
 export interface SessionSetup {
+  id?: string | undefined;
   source: TemplateSource;
+  tools: ToolSet;
   /** The template's tokens; empty where conversations share none. */
   template: Int32Array;
   /** Why `template` is empty. */
@@ -34,11 +53,24 @@ export interface SessionSetup {
   tenant?: string | undefined;
   /** Where the template's prefill is cut, and its heads kept. */
   breakpoints?: readonly number[] | undefined;
+  /** The conversation so far. */
+  messages: readonly ChatMessage[];
+  sampling: SamplingOptions;
+  toolOptions: ToolOptions;
+  /** Undefined: the conversation is never shortened by itself. */
+  compaction?: CompactionOptions | undefined;
   signal?: AbortSignal | undefined;
   /** The template was not how the first prompt began. */
   onMismatch: (source: TemplateSource) => void;
+  onOpened: (session: Session) => void;
   onClosed: (session: Session) => void;
 }
+
+/** A turn as it was asked for. */
+type OwnRequest = Omit<TurnRequest, 'format'> & {
+  /** The messages that it begins with. */
+  own: readonly ChatMessage[];
+};
 
 /** A stream that nobody reads from for so long lets others have its sequence. */
 const STALLED_MS = 1000;
@@ -47,41 +79,46 @@ const STALLED_MS = 1000;
  * A conversation. It holds a sequence while one is to be had; while idle it may lose it to another session, and comes back
  * from its template and its own messages.
  */
-export class Session implements SequenceHolder {
-  readonly id: string = randomUUID();
+export class Session implements ToolSession {
+  readonly id: string;
   readonly #services: SessionServices;
   readonly #setup: SessionSetup;
+  readonly #sequence: ConversationSequence;
   readonly #closing = new AbortController();
-  readonly #messages: ChatMessage[] = [];
-  /** The tokens in the sequence, by position. */
-  #held: number[] = [];
-  #sequence: number | undefined;
+  #messages: readonly ChatMessage[];
   #report!: StartReport;
   /** The step of a turn that runs now. A turn whose consumer does not ask for more runs none, and holds up nobody. */
   #step: Promise<unknown> | undefined;
   #mismatched = false;
   #inTurn = false;
-  /** Its sequence is in use: false between turns, and while nobody reads on from a stream. */
-  #busy = true;
 
   private constructor(services: SessionServices, setup: SessionSetup) {
+    this.id = setup.id ?? randomUUID();
     this.#services = services;
     this.#setup = setup;
+    this.#messages = setup.messages;
+    this.#sequence = new ConversationSequence({ ...services, ...setup });
+  }
+
+  /** @internal What it goes on from, where a file had it. */
+  adopt(state: SequenceState): void {
+    this.#sequence.adopt(state);
   }
 
   /** @internal */
   static async start(services: SessionServices, setup: SessionSetup, begin: number): Promise<Session> {
     const session = new Session(services, setup);
     try {
-      session.#sequence = await services.engine.sessions.lease(session, setup.signal);
-      session.#report = await session.#startFromTemplate(setup.signal);
+      session.#report = await session.#sequence.start(setup.signal);
       session.#report.ms = performance.now() - begin;
+      setup.onOpened(session);
+      publish('session', { event: 'start', sessionId: session.id, report: session.#report });
       return session;
     } catch (error) {
-      session.#release();
+      session.#sequence.release();
       throw error;
     } finally {
-      session.#setBusy(false);
+      session.#sequence.setBusy(false);
     }
   }
 
@@ -92,64 +129,53 @@ export class Session implements SequenceHolder {
 
   /** The conversation so far: turns that finished. The system prompt is not among them. */
   get messages(): readonly ChatMessage[] {
-    return [...this.#messages];
+    return this.#messages;
+  }
+
+  /** Tool calls of the newest reply that wait for the caller's results. */
+  get pendingToolCalls(): readonly ToolCall[] {
+    return pendingCalls(this.#messages);
   }
 
   /** @internal Whether its sequence is in use right now. */
   get busy(): boolean {
-    return this.#busy;
+    return this.#sequence.busy;
   }
 
   get closed(): boolean {
     return this.#closing.signal.aborted;
   }
 
-  /** @internal Another session needed the sequence. */
-  onEvicted(): void {
-    this.#sequence = undefined;
-    this.#held = [];
-  }
-
   /**
-   * Sends a user message and resolves with the whole reply.
+   * Sends a message and resolves with the whole reply, after all rounds of tool calls.
    *
    * @throws HeadstartError as {@link stream}.
    */
-  async send(message: string, options: SendOptions = {}): Promise<Reply> {
-    let text = '';
-    for await (const part of this.stream(message, options)) {
-      if (part.type === 'text') {
-        text += part.text;
-      } else {
-        return { text, finishReason: part.reason, usage: part.usage };
-      }
-    }
-    throw new HeadstartError('INTERNAL', 'The stream ended without a finish part');
+  async send<S extends Schema>(message: TurnInput, options: SendOptions<S> = {}): Promise<Reply<SchemaValue<S>>> {
+    return (await collectReply(this.stream(message, options))) as Reply<SchemaValue<S>>;
   }
 
   /**
-   * Sends a user message and yields the reply as it is generated: `text` parts, then one `finish`. A turn that does not
-   * finish (aborted, failed, or left by `break`) leaves no trace in `messages`, and the session can be used again.
+   * Sends a message and yields the reply as it is generated; the last part is a `finish`. A turn that does not finish
+   * (aborted, failed, or left by `break`) leaves no trace in `messages`, and the session can be used again. One that fails
+   * yields a `finish` with `aborted` or `error` and then throws.
    *
-   * @throws HeadstartError `INVALID_ARGUMENT`, `SESSION_BUSY`, `CLOSED`, `ABORTED`, `CONTEXT_FULL`, and what rendering and
-   *   decoding throw.
+   * @param message the user's text; or messages, the last of them a user's or the results of tool calls
+   * @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`, `SESSION_BUSY`, `CLOSED`, `ABORTED`, `CONTEXT_FULL`,
+   *   `REPLY_INVALID` (with `responseFormat`), and what rendering, sampling and decoding throw.
    */
-  async *stream(message: string, options: SendOptions = {}): AsyncGenerator<StreamPart, void, undefined> {
-    const maxTokens = checkTurn(message, options);
+  async *stream(message: TurnInput, options: SendOptions = {}): AsyncGenerator<StreamPart, void, undefined> {
     this.#requireOpen();
-    if (this.#inTurn) {
-      throw new HeadstartError(
-        'SESSION_BUSY',
-        'Expected an idle session, but it is generating: wait for its turn to end',
-      );
-    }
+    const request = this.#readRequest(message, options);
+    this.#requireIdle('send');
     this.#inTurn = true;
-    this.#setBusy(true);
-    const signal = options.signal ? AbortSignal.any([options.signal, this.#closing.signal]) : this.#closing.signal;
-    const turn = this.#takeTurn(message, maxTokens, signal);
+    this.#sequence.setBusy(true);
+    const { id: sessionId } = this;
+    const { turnId } = request.toolRun;
+    const turn = observeTurn({ turnId, sessionId, model: this.#services.model.path }, this.#takeTurn(request, options));
     let leave: (() => void) | undefined;
     try {
-      leave = await this.#services.gate.enter(signal);
+      leave = await this.#services.gate.enter(request.signal);
       for (;;) {
         const step = turn.next();
         this.#step = step.catch(() => undefined);
@@ -158,21 +184,107 @@ export class Session implements SequenceHolder {
           return;
         }
         // Who does not read on may be waiting, in this very loop, for a sequence: then this one can be had.
-        const stalled = setTimeout(() => this.#setBusy(false), STALLED_MS);
+        const stalled = setTimeout(() => this.#sequence.setBusy(false), STALLED_MS);
         try {
           yield value;
         } finally {
           clearTimeout(stalled);
         }
-        this.#setBusy(true);
+        this.#sequence.setBusy(true);
       }
     } catch (error) {
-      throw this.#turnFailure(error);
+      if (this.closed) {
+        throw new HeadstartError('CLOSED', 'The session was closed during its turn', { cause: error });
+      }
+      this.#sequence.afterFailure(error);
+      this.#sequence.setBusy(false);
+      const finishReason = HeadstartError.isInstance(error, 'ABORTED') ? 'aborted' : 'error';
+      yield { type: 'finish', finishReason, usage: request.usage.total() };
+      throw error;
     } finally {
+      await turn.return(undefined);
       leave?.();
       this.#inTurn = false;
-      this.#setBusy(false);
+      this.#sequence.setBusy(false);
     }
+  }
+
+  /**
+   * A session of its own that goes on from here: it shares the template and, in a unified KV cache, every cell so far.
+   *
+   * @throws HeadstartError `SESSION_BUSY`, `CLOSED`, `ABORTED`.
+   */
+  async fork(): Promise<Session> {
+    return this.#exclusively('fork', undefined, async () => {
+      const begin = performance.now();
+      const { id: _, signal: __, ...setup } = this.#setup;
+      const child = new Session(this.#services, { ...setup, messages: this.#messages });
+      try {
+        const { tier, bytes } = await child.#sequence.forkFrom(this.#sequence);
+        const cachedTokens = tier === 'bypass' ? 0 : this.#report.templateTokens;
+        child.#report = { ...this.#report, tier, bytes, cachedTokens, ms: performance.now() - begin, reason: 'forked' };
+        setup.onOpened(child);
+        publish('session', { event: 'start', sessionId: child.id, report: child.#report });
+        return child;
+      } catch (error) {
+        child.#sequence.close();
+        throw error;
+      } finally {
+        child.#sequence.setBusy(false);
+      }
+    });
+  }
+
+  /**
+   * Writes the conversation to a file, whole or not at all: id, system prompt, tool definitions, messages. `execute`
+   * functions, sampling and other options are the program's to give again. See `AgentServer.restoreSession`.
+   *
+   * @param options.state keep the KV state too, in a file beside it (`<path>.kv`, as large as the state): the restored
+   *   session then goes on without reading its conversation again. @default false
+   * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`, `SESSION_BUSY`, `CLOSED`.
+   */
+  async save(path: string, options: { state?: boolean } = {}): Promise<void> {
+    checkOptions(options, { state: boolean }, 'the save options', 'INVALID_ARGUMENT');
+    requirePath(path);
+    await this.#exclusively('save', undefined, async () => {
+      const state = options.state ? await this.#sequence.capture() : undefined;
+      const stateId = state && randomUUID();
+      try {
+        if (state !== undefined) {
+          const key = this.#services.cache.keyOf(state.tokens, { tenant: this.#setup.tenant });
+          await writeState(path, state, { stateId, key });
+        }
+        const { systemPrompt, tools = [] } = this.#setup.source;
+        await writeSession(path, { id: this.id, systemPrompt, tools, messages: this.#messages, stateId });
+      } finally {
+        state?.close();
+      }
+      if (state === undefined) {
+        await removeState(path); // of an older save
+      }
+    });
+  }
+
+  /**
+   * Replaces older turns by a summary that the model writes; `compaction` has it done by itself. The template stays.
+   *
+   * @returns undefined where there is nothing to summarise
+   * @throws HeadstartError `CONFIG_INVALID`, `SESSION_BUSY`, `CLOSED`, `ABORTED`, `REPLY_INVALID` (the model wrote no summary).
+   */
+  async compact(options: CompactionOptions & { signal?: AbortSignal } = {}): Promise<CompactionReport | undefined> {
+    const { signal, ...compaction } = options;
+    checkCompaction(compaction);
+    return this.#exclusively('compact', signal, async (either) => {
+      const leave = await this.#services.gate.enter(either);
+      try {
+        return await this.#compact({ ...this.#setup.compaction, ...compaction }, this.#setup.sampling, either);
+      } catch (error) {
+        this.#sequence.afterFailure(error);
+        throw error;
+      } finally {
+        leave();
+      }
+    });
   }
 
   /** Ends a turn that runs and gives the sequence back; the turn's stream throws `CLOSED`. Idempotent. */
@@ -180,141 +292,124 @@ export class Session implements SequenceHolder {
     if (!this.closed) {
       this.#closing.abort(new HeadstartError('CLOSED', 'The session was closed'));
       this.#setup.onClosed(this);
+      publish('session', { event: 'close', sessionId: this.id });
     }
     await this.#step; // no later one gets past the signal
-    this.#release();
+    this.#sequence.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 
-  async *#takeTurn(
-    message: string,
-    maxTokens: number,
-    signal: AbortSignal,
-  ): AsyncGenerator<StreamPart, void, undefined> {
+  /** @throws HeadstartError for what is wrong with it, before anything is done. */
+  #readRequest(message: TurnInput, options: SendOptions): OwnRequest {
+    const generation = resolveGeneration(options, SEND_CHECKS);
+    const { tools, sampling, toolOptions } = this.#setup;
+    const { maxSteps, toolChoice, onToolCall, ...limits } = resolveToolOptions(
+      this.#services.contextSize,
+      toolOptions,
+      options,
+    );
+    requireToolChoice(toolChoice, tools);
+    const own = readTurn(message, this.#messages);
+    const signal = options.signal ? AbortSignal.any([options.signal, this.#closing.signal]) : this.#closing.signal;
+    return {
+      own,
+      messages: [...this.#messages, ...own],
+      generation,
+      sampling: mergeSampling(sampling, generation.sampling),
+      toolChoice,
+      maxSteps,
+      toolRun: { ...limits, turnId: newTurnId(), tools, session: this, hook: onToolCall, signal },
+      reasoning: options.reasoning ?? true,
+      signal,
+      usage: new UsageCounter(),
+    };
+  }
+
+  async *#takeTurn(request: OwnRequest, options: SendOptions): AsyncGenerator<StreamPart, void, undefined> {
+    throwIfAborted(request.signal);
+    const report = await this.#compactFor(request);
+    if (report !== undefined) {
+      yield { type: 'compaction', ...report };
+    }
+    const format: PreparedFormat | undefined = await prepareFormat(options.responseFormat);
     const { model, renderer, contextSize } = this.#services;
-    const begin = performance.now();
-    throwIfAborted(signal);
-    const messages: ChatMessage[] = [...this.#messages, { role: 'user', content: message }];
-    const { tokens: prompt } = await renderer.prompt(this.#setup.source, messages);
-    if (prompt.length >= contextSize) {
+    const turn = new Turn(
+      {
+        model,
+        renderer,
+        contextSize,
+        source: this.#setup.source,
+        sequence: this.#sequence,
+        onPrompt: (prompt) => this.#checkTemplate(prompt),
+      },
+      { ...request, messages: [...this.#messages, ...request.own], format },
+    );
+    for await (const part of turn.run()) {
+      if (part.type === 'finish') {
+        this.#messages = [...this.#messages, ...request.own, ...turn.added];
+      }
+      yield part;
+    }
+  }
+
+  /** Shortens the conversation where this turn would take too much of the context. */
+  async #compactFor({ own, sampling, signal }: OwnRequest): Promise<CompactionReport | undefined> {
+    const { compaction, source } = this.#setup;
+    const { renderer, contextSize } = this.#services;
+    if (compaction === undefined) {
+      return undefined;
+    }
+    const { tokens } = await renderer.prompt(source, [...this.#messages, ...own]);
+    return needsCompaction(tokens.length, contextSize, compaction)
+      ? this.#compact(compaction, sampling, signal)
+      : undefined;
+  }
+
+  async #compact(
+    options: CompactionOptions,
+    sampling: SamplingOptions,
+    signal: AbortSignal,
+  ): Promise<CompactionReport | undefined> {
+    const job = { ...this.#services, sequence: this.#sequence, source: this.#setup.source, sampling, options, signal };
+    const compacted = await compact(job, this.#messages);
+    if (compacted !== undefined) {
+      this.#messages = compacted.messages;
+    }
+    return compacted?.report;
+  }
+
+  /** Runs what no turn may run beside. */
+  async #exclusively<T>(
+    what: string,
+    signal: AbortSignal | undefined,
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    this.#requireOpen();
+    this.#requireIdle(what);
+    this.#inTurn = true;
+    this.#sequence.setBusy(true);
+    const working = work(signal ? AbortSignal.any([signal, this.#closing.signal]) : this.#closing.signal);
+    this.#step = working.catch(() => undefined);
+    try {
+      return await working;
+    } catch (error) {
+      throw this.closed ? new HeadstartError('CLOSED', 'The session was closed meanwhile', { cause: error }) : error;
+    } finally {
+      this.#inTurn = false;
+      this.#sequence.setBusy(false);
+    }
+  }
+
+  #requireIdle(what: string): void {
+    if (this.#inTurn) {
       throw new HeadstartError(
-        'CONTEXT_FULL',
-        `The conversation has ${prompt.length} tokens and leaves no room for a reply in a context of ${contextSize}: raise \`contextSize\` or start a new session`,
+        'SESSION_BUSY',
+        `Expected an idle session to ${what}, but it is generating: wait for its turn to end`,
       );
     }
-    let { token, cachedTokens } = await this.#decodeAll(prompt, signal);
-    const firstTokenMs = performance.now() - begin;
-
-    const decoder = new TextDecoder();
-    const generated: number[] = [];
-    let text = '';
-    let reason: 'stop' | 'length' = 'stop';
-    while (!model.isEndOfGeneration(token)) {
-      generated.push(token);
-      const piece = decoder.decode(model.tokenToBytes(token), { stream: true });
-      if (piece !== '') {
-        text += piece;
-        yield { type: 'text', text: piece };
-      }
-      if (generated.length >= maxTokens || prompt.length + generated.length >= contextSize) {
-        reason = 'length';
-        break;
-      }
-      token = await this.#next(prompt, generated, signal);
-    }
-    const rest = reason === 'stop' ? decoder.decode() : ''; // a character that `maxTokens` cut in two is left out
-    if (rest !== '') {
-      text += rest;
-      yield { type: 'text', text: rest };
-    }
-    this.#messages.push(
-      Object.freeze({ role: 'user', content: message }),
-      Object.freeze({ role: 'assistant', content: text }),
-    );
-    const completionTokens = generated.length;
-    const generationMs = performance.now() - begin - firstTokenMs;
-    const tokensPerSecond = completionTokens > 1 ? ((completionTokens - 1) * 1000) / generationMs : 0;
-    const usage: Usage = { promptTokens: prompt.length, cachedTokens, completionTokens, firstTokenMs, tokensPerSecond };
-    yield { type: 'finish', reason, usage };
-  }
-
-  /** Decodes the newest token; where the sequence was lost while nobody read on, all that it held as well. */
-  async #next(prompt: Int32Array, generated: readonly number[], signal: AbortSignal): Promise<number> {
-    if (this.#sequence !== undefined) {
-      try {
-        return await this.#decode(Int32Array.of(generated.at(-1) as number), signal);
-      } catch (error) {
-        this.#forgetPreempted(error);
-      }
-    }
-    const all = new Int32Array(prompt.length + generated.length);
-    all.set(prompt);
-    all.set(generated, prompt.length);
-    return (await this.#decodeAll(all, signal)).token;
-  }
-
-  /** Decodes what of these tokens the sequence does not hold; and once more where others needed its cells meanwhile. */
-  async #decodeAll(tokens: Int32Array, signal: AbortSignal): Promise<{ token: number; cachedTokens: number }> {
-    for (;;) {
-      const cachedTokens = await this.#align(tokens, signal);
-      try {
-        return { token: await this.#decode(tokens.slice(this.#held.length), signal), cachedTokens };
-      } catch (error) {
-        this.#forgetPreempted(error);
-      }
-    }
-  }
-
-  /** The sequence was emptied for others, and is still this session's. Throws what is another error. */
-  #forgetPreempted(error: unknown): void {
-    if (!HeadstartError.isInstance(error, 'PREEMPTED')) {
-      throw error;
-    }
-    this.#held = [];
-  }
-
-  async #decode(tokens: Int32Array, signal: AbortSignal): Promise<number> {
-    const { token } = await this.#services.engine.decode({
-      sequence: this.#requireSequence(),
-      tokens,
-      from: this.#held.length,
-      signal,
-      onDecoded: (decoded) => {
-        for (const each of decoded) {
-          this.#held.push(each);
-        }
-      },
-    });
-    return token;
-  }
-
-  /**
-   * Makes the sequence hold a true prefix of the prompt, as long as possible, but at least a token short of it.
-   *
-   * @returns how many of those tokens did not have to be computed for it
-   */
-  async #align(prompt: Int32Array, signal: AbortSignal): Promise<number> {
-    const { engine } = this.#services;
-    this.#checkTemplate(prompt);
-    this.#sequence ??= await engine.sessions.lease(this, signal);
-    if (this.#held.length === 0) {
-      return this.#restart(prompt, signal);
-    }
-    const shared = Math.min(commonPrefixLength(this.#held, prompt), prompt.length - 1);
-    if (shared === this.#held.length) {
-      return shared;
-    }
-    if (engine.canTrim) {
-      await engine.context.removeSequence(this.#sequence, shared);
-      this.#held.length = shared;
-      return shared;
-    }
-    await engine.context.removeSequence(this.#sequence);
-    this.#held = [];
-    return this.#restart(prompt, signal);
   }
 
   /** What was assumed of the chat template may be wrong: the first prompt shows it. */
@@ -328,99 +423,15 @@ export class Session implements SequenceHolder {
     }
   }
 
-  /** Puts the template into the empty sequence where the prompt goes on from it; returns what that did not compute. */
-  async #restart(prompt: Int32Array, signal: AbortSignal): Promise<number> {
-    const { template } = this.#setup;
-    if (template.length >= prompt.length || !isPrefix(template, prompt)) {
-      return 0;
-    }
-    return (await this.#startFromTemplate(signal)).cachedTokens;
-  }
-
-  async #startFromTemplate(signal: AbortSignal | undefined): Promise<StartReport> {
-    const { template, templateReason, useCache, tenant, breakpoints = [] } = this.#setup;
-    if (template.length === 0) {
-      this.#services.cache.countBypass();
-      return {
-        tier: 'bypass',
-        match: 'none',
-        templateTokens: 0,
-        cachedTokens: 0,
-        bytes: 0,
-        ms: 0,
-        key: '',
-        reason: templateReason ?? 'no template',
-      };
-    }
-    const report = await this.#services.cache.start(this.#requireSequence(), template, {
-      cache: useCache,
-      tenant,
-      breakpoints,
-      signal,
-    });
-    this.#held = [...template];
-    return report;
-  }
-
-  /**
-   * After an abort the sequence is what `#held` says, unless the abort emptied it; after anything else nothing is known of
-   * it. `close` releases it itself.
-   */
-  #turnFailure(error: unknown): unknown {
-    if (this.closed) {
-      return new HeadstartError('CLOSED', 'The session was closed during its turn', { cause: error });
-    }
-    if (!HeadstartError.isInstance(error, 'ABORTED') || error.sequences !== undefined) {
-      this.#release();
-    }
-    return error;
-  }
-
-  #release(): void {
-    if (this.#sequence !== undefined) {
-      const sequence = this.#sequence;
-      this.onEvicted();
-      this.#services.engine.sessions.release(sequence);
-    }
-  }
-
-  #setBusy(busy: boolean): void {
-    this.#busy = busy;
-    if (!busy) {
-      if (this.#sequence !== undefined) {
-        this.#services.engine.sessions.touch(this.#sequence);
-      }
-      this.#services.engine.sessions.idle();
-    }
-  }
-
   #requireOpen(): void {
     if (this.closed) {
       throw new HeadstartError('CLOSED', 'Expected an open session, but it was closed');
     }
   }
-
-  #requireSequence(): number {
-    if (this.#sequence === undefined) {
-      throw new HeadstartError('CLOSED', 'Expected a session that holds a sequence');
-    }
-    return this.#sequence;
-  }
 }
 
-const SEND_CHECKS = {
-  maxTokens: (value: unknown) =>
-    value === Number.POSITIVE_INFINITY || (Number.isSafeInteger(value) && (value as number) >= 1)
-      ? undefined
-      : 'an integer from 1 up',
-  signal: (value: unknown) => (value instanceof AbortSignal ? undefined : 'an AbortSignal'),
-};
-
-/** @returns the most tokens to generate */
-function checkTurn(message: string, options: SendOptions): number {
-  if (typeof message !== 'string') {
-    throw new HeadstartError('INVALID_ARGUMENT', `Expected the message to be a string, got ${typeof message}`);
+function requirePath(path: unknown): void {
+  if (typeof path !== 'string' || path === '') {
+    throw new HeadstartError('INVALID_ARGUMENT', `Expected \`path\` to be the path of a file, got ${describe(path)}`);
   }
-  checkOptions(options, SEND_CHECKS, 'the send options', 'INVALID_ARGUMENT');
-  return options.maxTokens ?? Number.POSITIVE_INFINITY;
 }

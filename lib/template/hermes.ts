@@ -2,6 +2,7 @@
 // the model calls one with <tool_call>{"name": ..., "arguments": {...}}</tool_call>.
 import type { Model, RenderRequest } from '../native/model.js';
 import type { ReplyFormat } from '../native/reply.js';
+import type { ChatMessage } from './messages.js';
 
 /**
  * A chat template that writes tool calls in the Hermes form. `common` learns the form of replies from it: grammar, triggers
@@ -60,4 +61,35 @@ export async function hermesReplyFormat(
     tools,
     chatTemplate: HERMES_TEMPLATE,
   });
+}
+
+/** Calls and results of a conversation as text, for chat templates that show neither. Roles still take turns. */
+export function withCallsAsText(messages: readonly ChatMessage[]): ChatMessage[] {
+  const shown: ChatMessage[] = [];
+  let results: string[] = [];
+  const endResults = () => {
+    if (results.length > 0) {
+      shown.push({ role: 'user', content: results.join('\n') });
+      results = [];
+    }
+  };
+  for (const message of messages) {
+    if (message.role === 'tool') {
+      results.push(`<tool_response>\n${message.content}\n</tool_response>`);
+      continue;
+    }
+    endResults();
+    shown.push(message.role === 'assistant' ? withCallText(message) : message);
+  }
+  endResults();
+  return shown;
+}
+
+function withCallText({ content, reasoning, toolCalls = [] }: ChatMessage & { role: 'assistant' }): ChatMessage {
+  const calls = toolCalls.map(
+    ({ toolName, input }) =>
+      `<tool_call>\n{"name": ${JSON.stringify(toolName)}, "arguments": ${JSON.stringify(input)}}\n</tool_call>`,
+  );
+  const text = [...(content === '' ? [] : [content]), ...calls].join('\n');
+  return { role: 'assistant', content: text, ...(reasoning !== undefined && { reasoning }) };
 }

@@ -1,5 +1,10 @@
 // One code renders a template's probes and a session's full prompt, so that the one is a prefix of the other.
-import type { Model } from '../native/model.js';
+import { HeadstartError } from '../errors.js';
+import type { Model, RenderedPrompt } from '../native/model.js';
+import type { ReplyFormat } from '../native/reply.js';
+import { hermesReplyFormat, withCallsAsText } from './hermes.js';
+import { type ChatMessage, toOpenAiMessage } from './messages.js';
+import { type ContentGuard, PlainText, type PromptPiece } from './plain-text.js';
 
 /** A tool as models see it. */
 export interface ToolDefinition {
@@ -13,44 +18,62 @@ export interface ToolDefinition {
   server?: string;
 }
 
-/** A message of a conversation. */
-export interface ChatMessage {
-  role: 'system' | 'user' | 'assistant';
-  content: string;
-}
-
 /** What a template is made of: all that sessions share before their first message. */
 export interface TemplateSource {
   systemPrompt?: string | undefined;
   tools?: readonly ToolDefinition[] | undefined;
 }
 
+/** What the reply to a prompt may be. */
+export interface ReplyOptions {
+  /** @default 'auto' */
+  toolChoice?: 'auto' | 'required' | 'none' | { name: string };
+  /** Several tool calls in one reply. @default false */
+  parallelToolCalls?: boolean | undefined;
+  /** The reply must be JSON of this schema. */
+  jsonSchema?: object | undefined;
+  /** For chat templates that can switch reasoning off. @default true */
+  enableThinking?: boolean | undefined;
+}
+
 export interface Prompt {
   text: string;
   tokens: Int32Array;
+  /** What sampling needs to keep the reply in its form, and what reads it. */
+  format: ReplyFormat;
 }
 
-/** A tool's name that no chat template holds. */
+/** Texts that no chat template holds. */
 const TOOL_PROBE = 'headstart_probe_8d1f';
+const RESULT_PROBE = 'headstart result 5c2e';
+
+/** Reply formats remembered: of tool choices and schemas that come back. */
+const MAX_FORMATS = 32;
 
 /**
  * Renders conversations with one model and chat template.
  *
  * Chat templates that do not describe tools (SmolLM2's, for one) get them in the system message, in the Hermes form that
- * most instruct models have seen; which ones those are is found by rendering and remembered.
+ * most instruct models have seen, and calls and results as text of that form; which ones those are is found by rendering
+ * and remembered.
  */
 export class Renderer {
   readonly chatTemplate: string;
   readonly #model: Model;
   readonly #override: string | undefined;
+  readonly #plainText: PlainText;
   /** Whether the chat template describes tools: with and without a system prompt. */
   readonly #toolSupport = new Map<boolean, boolean>();
+  /** Whether it shows calls and results: with and without tools. */
+  readonly #callSupport = new Map<boolean, boolean>();
+  readonly #formats = new Map<string, Promise<ReplyFormat>>();
 
   /** @param override a chat template instead of the model's own */
   constructor(model: Model, override?: string) {
     this.#model = model;
     this.#override = override;
     this.chatTemplate = override ?? model.info.chatTemplate ?? '';
+    this.#plainText = new PlainText(model, this.chatTemplate);
   }
 
   /** Whether the prompt depends on the clock: it is then good for today only. */
@@ -61,17 +84,58 @@ export class Renderer {
   /**
    * @throws HeadstartError as {@link Model.render} and {@link Model.tokenize}.
    */
-  async prompt(source: TemplateSource, messages: readonly ChatMessage[]): Promise<Prompt> {
-    const text = await this.#text(source, messages);
-    return { text, tokens: await this.#tokens(text) };
+  async prompt(source: TemplateSource, messages: readonly ChatMessage[], options: ReplyOptions = {}): Promise<Prompt> {
+    const tools = source.tools ?? [];
+    const native = tools.length > 0 && (await this.#describesTools(source.systemPrompt !== undefined));
+    const textCalls = messages.some(isAboutCalls) && !(native && (await this.#showsCalls(true)));
+    const guard = this.#plainText.guard();
+    const guarded = guardSource(source, guard);
+    const guardsTools = guard.isUsed;
+    const shown = messages.map((message) => guardMessage(message, guard));
+    const rendered = await this.#render(
+      native ? guarded : withToolsInSystemPrompt(guarded),
+      textCalls ? withCallsAsText(shown) : shown,
+      native ? (guarded.tools ?? []) : [],
+      { parallelToolCalls: options.parallelToolCalls, enableThinking: options.enableThinking },
+    );
+    const pieces = guard.split(rendered.prompt);
+    const asRendered = !guardsTools && (tools.length === 0 || native) && !decidesForm(options);
+    return {
+      text: pieces.map(({ text }) => text).join(''),
+      tokens: await this.#tokens(pieces),
+      format: asRendered ? rendered : await this.#format(source, native, options),
+    };
   }
 
-  async #text(source: TemplateSource, messages: readonly ChatMessage[]): Promise<string> {
-    const tools = source.tools ?? [];
-    if (tools.length > 0 && (await this.#describesTools(source.systemPrompt !== undefined))) {
-      return this.#render(source, messages, tools);
+  /** The control tokens whose text belongs to replies of this form. */
+  preservedTokens(format: ReplyFormat): ReadonlySet<number> {
+    return format.preservedTokens.length === 0 ? NO_TOKENS : this.#plainText.tokensOf(format.preservedTokens);
+  }
+
+  /** The form of replies, where the prompt's own render does not say it: asked with a message that does not matter. */
+  #format(source: TemplateSource, native: boolean, options: ReplyOptions): Promise<ReplyFormat> {
+    const { toolChoice = 'auto', parallelToolCalls = false, jsonSchema, enableThinking = true } = options;
+    const all = jsonSchema === undefined && toolChoice !== 'none' ? (source.tools ?? []) : [];
+    const tools = typeof toolChoice === 'object' ? all.filter(({ name }) => name === toolChoice.name) : all;
+    const choice = typeof toolChoice === 'object' ? 'required' : toolChoice;
+    const name = JSON.stringify([tools, native, choice, parallelToolCalls, jsonSchema ?? null, enableThinking]);
+    let format = this.#formats.get(name);
+    if (format === undefined) {
+      format =
+        native || tools.length === 0
+          ? this.#render({}, [{ role: 'user', content: 'x' }], tools, { ...options, toolChoice: choice })
+          : hermesReplyFormat(this.#model, tools.map(toOpenAiTool), { toolChoice: choice, parallelToolCalls });
+      if (choice === 'required') {
+        format = format.then(withCallFirst);
+      }
+      format.catch(() => this.#formats.delete(name));
+      this.#formats.set(name, format);
+      const [oldest] = this.#formats.keys();
+      if (this.#formats.size > MAX_FORMATS && oldest !== undefined) {
+        this.#formats.delete(oldest);
+      }
     }
-    return this.#render(withToolsInSystemPrompt(source), messages, []);
+    return format;
   }
 
   /** Asked with a tool whose name stands nowhere else. The answer may differ without a system prompt. */
@@ -79,31 +143,59 @@ export class Renderer {
     let known = this.#toolSupport.get(withSystemPrompt);
     if (known === undefined) {
       const source = { systemPrompt: withSystemPrompt ? 'probe' : undefined };
-      const text = await this.#render(source, [{ role: 'user', content: 'probe' }], [{ name: TOOL_PROBE }]);
-      known = text.includes(TOOL_PROBE);
+      const { prompt } = await this.#render(source, [{ role: 'user', content: 'probe' }], [{ name: TOOL_PROBE }]);
+      known = prompt.includes(TOOL_PROBE);
       this.#toolSupport.set(withSystemPrompt, known);
     }
     return known;
   }
 
-  async #render(
+  /** Asked with a call and a result that stand nowhere else; some chat templates refuse them, some leave them out. */
+  async #showsCalls(withTools: boolean): Promise<boolean> {
+    let known = this.#callSupport.get(withTools);
+    if (known === undefined) {
+      const call = { toolCallId: 'headstart', toolName: 'probe', input: { [TOOL_PROBE]: 1 } };
+      const conversation: ChatMessage[] = [
+        { role: 'user', content: 'probe' },
+        { role: 'assistant', content: '', toolCalls: [call] },
+        { role: 'tool', toolCallId: 'headstart', toolName: 'probe', content: RESULT_PROBE },
+      ];
+      try {
+        const { prompt } = await this.#render({}, conversation, withTools ? [{ name: 'probe' }] : []);
+        known = prompt.includes(TOOL_PROBE) && prompt.includes(RESULT_PROBE);
+      } catch (error) {
+        if (!HeadstartError.isInstance(error, 'CHAT_TEMPLATE_FAILED')) {
+          throw error;
+        }
+        known = false;
+      }
+      this.#callSupport.set(withTools, known);
+    }
+    return known;
+  }
+
+  #render(
     source: TemplateSource,
     messages: readonly ChatMessage[],
     tools: readonly ToolDefinition[],
-  ): Promise<string> {
+    { toolChoice, parallelToolCalls, jsonSchema, enableThinking }: ReplyOptions = {},
+  ): Promise<RenderedPrompt> {
     const system = source.systemPrompt === undefined ? [] : [{ role: 'system', content: source.systemPrompt }];
-    const rendered = await this.#model.render({
-      messages: [...system, ...messages],
+    return this.#model.render({
+      messages: [...system, ...messages.map(toOpenAiMessage)],
       tools: tools.map(toOpenAiTool),
       ...(this.#override !== undefined && { chatTemplate: this.#override }),
+      ...(typeof toolChoice === 'string' && { toolChoice }),
+      ...(parallelToolCalls !== undefined && { parallelToolCalls }),
+      ...(jsonSchema !== undefined && { jsonSchema }),
+      ...(enableThinking !== undefined && { enableThinking }),
     });
-    return rendered.prompt;
   }
 
-  async #tokens(text: string): Promise<Int32Array> {
+  async #tokens(pieces: readonly PromptPiece[]): Promise<Int32Array> {
     const { bos, addsBos } = this.#model.info.vocabulary;
     // Not addSpecial: that would also append EOS, which must not stand in front of a reply.
-    const tokens = await this.#model.tokenize(text, { parseSpecial: true });
+    const tokens = await this.#plainText.tokenize(pieces);
     if (!addsBos || bos === null) {
       return tokens;
     }
@@ -112,6 +204,49 @@ export class Renderer {
     withBos.set(tokens, 1);
     return withBos;
   }
+}
+
+/**
+ * A call that must be made is made at once: the grammar of most forms lets any text stand before it, in which small models
+ * lose their way.
+ */
+function withCallFirst(format: ReplyFormat): ReplyFormat {
+  return { ...format, grammar: format.grammar.replace(/^(root ::= .*) until-\d+\?( tool-calls?)$/m, '$1$2') };
+}
+
+const NO_TOKENS: ReadonlySet<number> = new Set();
+
+/** Whether the form of the reply is another than what the plain render of a prompt says. */
+function decidesForm({ toolChoice = 'auto', jsonSchema }: ReplyOptions): boolean {
+  return toolChoice !== 'auto' || jsonSchema !== undefined;
+}
+
+function isAboutCalls(message: ChatMessage): boolean {
+  return message.role === 'tool' || (message.role === 'assistant' && (message.toolCalls ?? []).length > 0);
+}
+
+function guardSource({ systemPrompt, tools }: TemplateSource, guard: ContentGuard): TemplateSource {
+  return {
+    tools: tools && guard.json(tools),
+    systemPrompt: systemPrompt === undefined ? undefined : guard.text(systemPrompt),
+  };
+}
+
+function guardMessage(message: ChatMessage, guard: ContentGuard): ChatMessage {
+  const own = message.role === 'assistant';
+  const content = guard.text(message.content, own);
+  if (message.role !== 'assistant') {
+    return { ...message, content };
+  }
+  const { reasoning, toolCalls } = message;
+  return {
+    role: 'assistant',
+    content,
+    ...(reasoning !== undefined && { reasoning: guard.text(reasoning, own) }),
+    ...(toolCalls !== undefined && {
+      toolCalls: toolCalls.map((call) => ({ ...call, input: guard.json(call.input) })),
+    }),
+  };
 }
 
 function toOpenAiTool(tool: ToolDefinition): object {

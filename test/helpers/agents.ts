@@ -24,7 +24,16 @@ export type AgentSettings = Partial<ModelConfig> & { name?: MicroModelName } & O
 
 /** The options of an agent on a micro model; `dense` where none is named, and no cache directory. */
 export function agentOptions(settings: AgentSettings = {}): AgentOptions {
-  const { name = 'dense', systemPrompt = SYSTEM_PROMPT, tools, logger, onProgress, signal, ...model } = settings;
+  const {
+    name = 'dense',
+    systemPrompt = SYSTEM_PROMPT,
+    tools,
+    sampling,
+    logger,
+    onProgress,
+    signal,
+    ...model
+  } = settings;
   return {
     model: {
       source: microModel(name),
@@ -37,6 +46,7 @@ export function agentOptions(settings: AgentSettings = {}): AgentOptions {
     },
     systemPrompt,
     ...(tools && { tools }),
+    ...(sampling && { sampling }),
     ...(logger && { logger }),
     ...(onProgress && { onProgress }),
     ...(signal && { signal }),

@@ -190,7 +190,7 @@ describe('a session', () => {
       const reply = await whole.send(content, { maxTokens: 200 });
       expect(texts.join('')).toBe(reply.text);
       expect(texts.every((text) => text !== '' && isWellFormed(text))).toBe(true);
-      expect(parts.at(-1)).toMatchObject({ type: 'finish', reason: reply.finishReason });
+      expect(parts.at(-1)).toMatchObject({ type: 'finish', finishReason: reply.finishReason });
       await Promise.all([streamed.close(), whole.close()]);
     }
   });

@@ -1,0 +1,195 @@
+import { HeadstartError } from '../errors.js';
+import { throwIfAborted } from '../native/addon.js';
+import { boolean, type Check, checkOptions, text } from '../options.js';
+import type { Boundary } from '../template/boundary.js';
+import type { ChatMessage } from '../template/messages.js';
+import type { TemplateSource, ToolDefinition } from '../template/render.js';
+import type { Templates } from '../template/templates.js';
+import { stableToolOrder } from '../template/tool-order.js';
+import { checkTools, requireToolChoice, type Tool, ToolSet } from '../tools/tool.js';
+import { type CompactionOptions, checkCompaction } from './compaction.js';
+import { type MessageInput, readHistory } from './conversation.js';
+import { resolveToolOptions, TOOL_CHECKS, type ToolOptions } from './options.js';
+import { checkSampling, mergeSampling, requireSampling, type SamplingOptions } from './sampling.js';
+import { readSession, readState } from './saved.js';
+import { Session, type SessionServices } from './session.js';
+
+export interface SessionOptions extends ToolOptions {
+  /** @default the agent's */
+  systemPrompt?: string;
+  /** @default the agent's */
+  tools?: readonly Tool[];
+  /** How tokens are chosen, over the agent's, option by option. */
+  sampling?: SamplingOptions;
+  /** A conversation to go on with. @default none */
+  messages?: readonly MessageInput[];
+  /** Shorten the conversation by itself when it gets long; `true` for the defaults. @default false */
+  compaction?: boolean | CompactionOptions;
+  /** False prefills the template and leaves the cache alone. @default true */
+  templateCache?: boolean;
+  /** Whose session it is: cached templates of one tenant never serve another. @default none, which is a tenant of its own */
+  tenant?: string;
+  signal?: AbortSignal;
+}
+
+export const SESSION_CHECKS: Record<keyof SessionOptions, Check> = {
+  ...TOOL_CHECKS,
+  systemPrompt: (value) => (typeof value === 'string' ? undefined : 'a string'),
+  tools: checkTools,
+  sampling: checkSampling,
+  messages: (value) => (Array.isArray(value) ? undefined : 'an array of messages'),
+  compaction: checkCompaction,
+  templateCache: boolean,
+  tenant: text,
+  signal: (value) => (value instanceof AbortSignal ? undefined : 'an AbortSignal'),
+};
+
+/** What sessions have that name nothing else. */
+export interface SessionDefaults {
+  systemPrompt: string | undefined;
+  tools: ToolSet;
+  sampling: SamplingOptions;
+}
+
+/** What opening a session takes. */
+export interface SessionHost extends SessionServices {
+  templates: Templates;
+  defaults: SessionDefaults;
+  /** Tools that servers listed are put in an order of our own. */
+  stableTools: boolean;
+  /** Throws where no session may be opened any more. */
+  requireOpen: () => void;
+  onOpened: (session: Session) => void;
+  onClosed: (session: Session) => void;
+}
+
+/** What a session from a file brings along. */
+export interface SessionPast {
+  id: string;
+  messages: readonly ChatMessage[];
+}
+
+/**
+ * Opens a session with its template ready in the KV cache.
+ *
+ * @throws HeadstartError as `AgentServer.createSession`.
+ */
+export async function openSession(host: SessionHost, options: SessionOptions, past?: SessionPast): Promise<Session> {
+  const begin = performance.now();
+  checkOptions(options, SESSION_CHECKS, 'the session options');
+  host.requireOpen();
+  throwIfAborted(options.signal);
+  const { defaults, templates, contextSize, model, gate } = host;
+  const messages = past?.messages ?? readHistory(options.messages ?? []);
+  const { source, tools, boundary } = await findTemplate(host, options);
+  requireToolChoice(resolveToolOptions(contextSize, options).toolChoice, tools);
+  if (options.sampling !== undefined) {
+    await requireSampling(model, options.sampling);
+  }
+  throwIfAborted(options.signal);
+  host.requireOpen();
+  const leave = await gate.enter(options.signal);
+  const session = await Session.start(
+    host,
+    {
+      id: past?.id,
+      source,
+      tools,
+      template: boundary.tokens,
+      templateReason: boundary.reason,
+      useCache: options.templateCache ?? true,
+      tenant: options.tenant,
+      breakpoints: boundary.breakpoints,
+      messages,
+      sampling: mergeSampling(defaults.sampling, options.sampling),
+      toolOptions: options,
+      compaction: options.compaction === true ? {} : options.compaction || undefined,
+      signal: options.signal,
+      onMismatch: (mismatched) => templates.forget(mismatched),
+      onOpened: host.onOpened,
+      onClosed: host.onClosed,
+    },
+    begin,
+  ).finally(leave);
+  try {
+    host.requireOpen();
+  } catch (error) {
+    await session.close();
+    throw error;
+  }
+  return session;
+}
+
+/**
+ * What sessions with this system prompt and these tools share.
+ *
+ * @throws HeadstartError `CONTEXT_FULL`, `SCHEMA_INVALID`, and what rendering throws.
+ */
+export async function findTemplate(
+  {
+    defaults,
+    stableTools,
+    templates,
+    contextSize,
+  }: Pick<SessionHost, 'defaults' | 'stableTools' | 'templates' | 'contextSize'>,
+  options: { systemPrompt?: string | undefined; tools?: readonly Tool[] | undefined },
+): Promise<{ source: TemplateSource; tools: ToolSet; boundary: Boundary }> {
+  const tools = options.tools === undefined ? defaults.tools : await ToolSet.prepare(options.tools);
+  const { definitions } = tools;
+  const source: TemplateSource = {
+    systemPrompt: options.systemPrompt ?? defaults.systemPrompt,
+    tools: stableTools ? stableToolOrder(definitions) : definitions,
+  };
+  const boundary = await templates.find(source);
+  if (boundary.tokens.length >= contextSize) {
+    throw new HeadstartError(
+      'CONTEXT_FULL',
+      `The template has ${boundary.tokens.length} tokens and leaves no room in a context of ${contextSize}: shorten the system prompt or tools, or raise \`contextSize\``,
+    );
+  }
+  return { source, tools, boundary };
+}
+
+/**
+ * Opens a session that was saved, under its old id.
+ *
+ * @throws HeadstartError as `AgentServer.restoreSession`.
+ */
+export async function restoreSession(
+  host: SessionHost,
+  path: string,
+  options: Omit<SessionOptions, 'messages'>,
+  isOpen: (id: string) => boolean,
+): Promise<Session> {
+  const saved = await readSession(path);
+  if (isOpen(saved.id)) {
+    throw new HeadstartError(
+      'INVALID_ARGUMENT',
+      `The session ${saved.id} is open already: \`fork()\` makes another of it`,
+    );
+  }
+  const state = saved.stateId === undefined ? undefined : await readState(path, saved.stateId);
+  try {
+    const session = await openSession(
+      host,
+      {
+        ...(saved.systemPrompt !== undefined && { systemPrompt: saved.systemPrompt }),
+        tools: saved.tools.map((definition) => withExecute(definition, host.defaults.tools)),
+        ...options,
+      },
+      saved,
+    );
+    if (state !== undefined && host.cache.keyOf(state.tokens, { tenant: options.tenant }) === state.metadata.key) {
+      session.adopt(state.share());
+    }
+    return session;
+  } finally {
+    state?.close();
+  }
+}
+
+/** A file holds no functions: the agent's own tool of that name does the work. */
+function withExecute(definition: ToolDefinition, known: ToolSet): Tool {
+  const execute = known.get(definition.name)?.tool.execute;
+  return { ...definition, ...(execute !== undefined && { execute }) };
+}

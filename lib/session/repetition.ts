@@ -1,0 +1,39 @@
+/** Ends a reply that says the same over and over. */
+export interface RepetitionGuardOptions {
+  /** The longest run of tokens whose repetition is noticed. 1 to 512. @default 64 */
+  maxRunTokens?: number;
+  /** How often a run must follow itself. 2 to 1,000. @default 4 */
+  repeats?: number;
+  /** So many tokens must be repetition: short runs have to repeat more often. 1 to 65,536. @default 64 */
+  minTokens?: number;
+}
+
+/** Notices when the newest tokens are one run of tokens again and again. Costs `maxRunTokens` comparisons a token. */
+export class RepetitionGuard {
+  readonly #tokens: number[] = [];
+  /** For each run length (index + 1), how many of the newest tokens equal the one a run before. */
+  readonly #matches: Uint32Array;
+  readonly #repeats: number;
+  readonly #minTokens: number;
+
+  constructor(options: RepetitionGuardOptions = {}) {
+    this.#matches = new Uint32Array(options.maxRunTokens ?? 64);
+    this.#repeats = options.repeats ?? 4;
+    this.#minTokens = options.minTokens ?? 64;
+  }
+
+  /** @returns whether the reply repeats itself now */
+  push(token: number): boolean {
+    const position = this.#tokens.length;
+    this.#tokens.push(token);
+    let repeating = false;
+    for (let index = 0; index < this.#matches.length; index++) {
+      const run = index + 1;
+      const same = position >= run && this.#tokens[position - run] === token;
+      const matched = same ? (this.#matches[index] as number) + 1 : 0;
+      this.#matches[index] = matched;
+      repeating ||= matched + run >= Math.max(run * this.#repeats, this.#minTokens) && matched >= run;
+    }
+    return repeating;
+  }
+}

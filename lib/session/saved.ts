@@ -1,0 +1,151 @@
+// A session in a file: its messages, its template's source, and beside it, if asked for, its KV state.
+import { createHash, randomBytes } from 'node:crypto';
+import { open, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { asWriteFailure } from '../cache/directory.js';
+import { HeadstartError } from '../errors.js';
+import { SequenceState } from '../native/state.js';
+import type { ChatMessage } from '../template/messages.js';
+import type { ToolDefinition } from '../template/render.js';
+
+const FORMAT = 'llama-headstart-session-1';
+
+/** Larger files are no sessions: a context's text is far smaller. */
+const MAX_FILE_BYTES = 512 * 1024 ** 2;
+
+export interface SavedSession {
+  id: string;
+  systemPrompt?: string | undefined;
+  tools: readonly ToolDefinition[];
+  messages: readonly ChatMessage[];
+  /** Names the state file that belongs to this save: an older or newer one is not used. */
+  stateId?: string | undefined;
+}
+
+/**
+ * Writes the file whole, or leaves what was there.
+ *
+ * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`.
+ */
+export async function writeSession(path: string, session: SavedSession): Promise<void> {
+  const text = JSON.stringify(session);
+  const content = JSON.stringify({ format: FORMAT, sha256: sha256(text), session: text });
+  await replaceFile(path, async (temporary) => {
+    const handle = await open(temporary, 'wx', 0o600);
+    try {
+      await handle.writeFile(content);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  });
+}
+
+/** @throws HeadstartError `ENTRY_MISSING`, `READ_FAILED`, `ENTRY_FOREIGN` (no session of ours), `ENTRY_CORRUPT`. */
+export async function readSession(path: string): Promise<SavedSession> {
+  let text: string;
+  try {
+    text = await readText(path);
+  } catch (cause) {
+    if (HeadstartError.isInstance(cause)) {
+      throw cause;
+    }
+    const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
+    throw new HeadstartError(
+      missing ? 'ENTRY_MISSING' : 'READ_FAILED',
+      `Could not read the session "${path}": ${(cause as Error).message}`,
+      { cause },
+    );
+  }
+  const outer = parse(text) as { format?: unknown; sha256?: unknown; session?: unknown } | undefined;
+  if (outer === undefined && text.startsWith(`{"format":"${FORMAT}"`)) {
+    throw corrupt(path, 'it is cut off');
+  }
+  if (outer?.format !== FORMAT) {
+    throw new HeadstartError('ENTRY_FOREIGN', `Expected a session that this version saved in "${path}"`);
+  }
+  if (typeof outer.session !== 'string' || outer.sha256 !== sha256(outer.session)) {
+    throw corrupt(path, 'its checksum does not match');
+  }
+  return parse(outer.session) as SavedSession;
+}
+
+export function statePath(path: string): string {
+  return `${path}.kv`;
+}
+
+/**
+ * Writes a state beside its session.
+ *
+ * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`.
+ */
+export async function writeState(path: string, state: SequenceState, metadata: object): Promise<void> {
+  await replaceFile(statePath(path), (temporary) => state.writeFile(temporary, metadata));
+}
+
+/** The state that belongs to a saved session; undefined for any other, and for one that is damaged: it only saves work. */
+export async function readState(path: string, stateId: string): Promise<SequenceState | undefined> {
+  let state: SequenceState | undefined;
+  try {
+    state = await SequenceState.readFile(statePath(path));
+    if (state.metadata.stateId === stateId) {
+      return state;
+    }
+  } catch {
+    // It only saves work.
+  }
+  state?.close();
+  return undefined;
+}
+
+export async function removeState(path: string): Promise<void> {
+  await rm(statePath(path), { force: true }).catch(() => undefined);
+}
+
+async function replaceFile(path: string, write: (temporary: string) => Promise<unknown>): Promise<void> {
+  const temporary = `${path}.${process.pid}.${randomBytes(6).toString('hex')}.tmp`;
+  try {
+    await write(temporary);
+    await rename(temporary, path);
+    await syncDirectory(dirname(path));
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => undefined);
+    throw asWriteFailure(error, path);
+  }
+}
+
+/** Makes the rename durable, where the file system can. */
+async function syncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory, 'r').catch(() => undefined);
+  await handle?.sync().catch(() => undefined);
+  await handle?.close();
+}
+
+async function readText(path: string): Promise<string> {
+  const handle = await open(path, 'r');
+  try {
+    const { size } = await handle.stat();
+    if (size > MAX_FILE_BYTES) {
+      throw new HeadstartError('ENTRY_FOREIGN', `Expected a saved session in "${path}", got a file of ${size} bytes`);
+    }
+    return await handle.readFile('utf8');
+  } finally {
+    await handle.close();
+  }
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function sha256(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}
+
+function corrupt(path: string, why: string): HeadstartError {
+  return new HeadstartError('ENTRY_CORRUPT', `The session in "${path}" is damaged: ${why}`);
+}

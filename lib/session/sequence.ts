@@ -1,0 +1,321 @@
+import type { StartReport } from '../cache/report.js';
+import type { StartOptions, TemplateCache } from '../cache/template-cache.js';
+import type { Engine } from '../engine/engine.js';
+import type { Decoded, DecodeRequest } from '../engine/request.js';
+import type { SequenceHolder } from '../engine/sequences.js';
+import { HeadstartError } from '../errors.js';
+import type { SequenceState } from '../native/state.js';
+import { commonPrefixLength, isPrefix } from '../template/tokens.js';
+import type { Snapshots } from './snapshots.js';
+
+export interface SequenceSetup {
+  engine: Engine;
+  cache: TemplateCache;
+  snapshots: Snapshots;
+  /** The template's tokens; empty where there is none. */
+  template: Int32Array;
+  /** Why `template` is empty. */
+  templateReason?: string | undefined;
+  useCache: boolean;
+  /** Whose entries serve it. */
+  tenant?: string | undefined;
+  /** Where the template's prefill is cut, and its heads kept. */
+  breakpoints?: readonly number[] | undefined;
+}
+
+/**
+ * The sequence of a conversation, and the tokens that are in it, by position. While idle it may lose the sequence to
+ * another; the next prompt brings it back from the template, or from a snapshot.
+ */
+export class ConversationSequence implements SequenceHolder {
+  readonly #setup: SequenceSetup;
+  #held: number[] = [];
+  #sequence: number | undefined;
+  #busy = true;
+  /** A state to begin with, from a file or another conversation: used once. */
+  #adopted: { state: SequenceState; generation: number } | undefined;
+
+  constructor(setup: SequenceSetup) {
+    this.#setup = setup;
+  }
+
+  /** Whether it may not be taken away now. */
+  get busy(): boolean {
+    return this.#busy;
+  }
+
+  /** How many tokens are in it. */
+  get length(): number {
+    return this.#held.length;
+  }
+
+  /** Whether it has lost what it held, or never held anything. */
+  get isEmpty(): boolean {
+    return this.#held.length === 0;
+  }
+
+  /** The sequence was emptied for who came before, and is still this conversation's. */
+  forget(): void {
+    this.#held = [];
+  }
+
+  setBusy(busy: boolean): void {
+    this.#busy = busy;
+    if (!busy) {
+      const { sessions } = this.#setup.engine;
+      if (this.#sequence !== undefined) {
+        sessions.touch(this.#sequence);
+      }
+      sessions.idle();
+    }
+  }
+
+  /** Another needed the sequence. */
+  onEvicted(): void {
+    this.#sequence = undefined;
+    this.#held = [];
+  }
+
+  release(): void {
+    if (this.#sequence !== undefined) {
+      const sequence = this.#sequence;
+      this.onEvicted();
+      this.#setup.engine.sessions.release(sequence);
+    }
+  }
+
+  /** Gives the sequence back, and what was kept to bring it back. */
+  close(): void {
+    this.release();
+    this.#takeAdopted()?.close();
+    this.#setup.snapshots.drop(this);
+  }
+
+  /** Leases a sequence and puts the template into it. */
+  async start(signal: AbortSignal | undefined): Promise<StartReport> {
+    this.#sequence = await this.#setup.engine.sessions.lease(this, signal);
+    return this.#startFromTemplate(signal);
+  }
+
+  /**
+   * Makes the sequence hold a true prefix of the prompt, as long as possible, but at least a token short of it.
+   *
+   * @returns how many of those tokens did not have to be computed for it
+   */
+  async align(prompt: Int32Array, signal: AbortSignal): Promise<number> {
+    const { engine } = this.#setup;
+    this.#sequence ??= await engine.sessions.lease(this, signal);
+    if (this.#adopted !== undefined) {
+      await this.#empty(this.#sequence); // all that is in it yet is the template
+    }
+    if (this.#held.length === 0) {
+      return this.#restart(prompt, signal);
+    }
+    const shared = Math.min(commonPrefixLength(this.#held, prompt), prompt.length - 1);
+    if (shared === this.#held.length) {
+      return shared;
+    }
+    if (engine.canTrim) {
+      await engine.context.removeSequence(this.#sequence, shared);
+      this.#held.length = shared;
+      return shared;
+    }
+    await this.#empty(this.#sequence);
+    return this.#restart(prompt, signal);
+  }
+
+  /** Decodes the tokens that follow what is held. */
+  async decode(request: Omit<DecodeRequest, 'sequence' | 'from' | 'onDecoded'>): Promise<Decoded> {
+    return this.#setup.engine.decode({
+      ...request,
+      sequence: this.#require(),
+      from: this.#held.length,
+      onDecoded: (decoded) => {
+        for (const each of decoded) {
+          this.#held.push(each);
+        }
+      },
+    });
+  }
+
+  /**
+   * After an abort the sequence is what `#held` says, unless the abort emptied it; a sampler that failed changed nothing;
+   * after anything else nothing is known of it.
+   */
+  afterFailure(error: unknown): void {
+    const known =
+      HeadstartError.isInstance(error) && SEQUENCE_UNHARMED.has(error.code) && error.sequences === undefined;
+    if (!known) {
+      this.release();
+    }
+  }
+
+  /**
+   * Where the sequence's end cannot be cut off, keeps its state as it is now: the next prompt may go on from here though
+   * it differs in what follows.
+   */
+  async keepSnapshot(): Promise<void> {
+    if (!this.#setup.engine.canTrim) {
+      await this.#capture();
+    }
+  }
+
+  /** A copy of what is held, for files and forks; undefined where nothing is. Close it. */
+  async capture(): Promise<SequenceState | undefined> {
+    if (this.#sequence === undefined || this.#held.length === 0) {
+      return (this.#adopted?.state ?? this.#setup.snapshots.get(this))?.share();
+    }
+    return this.#setup.engine.context.captureSequence(this.#sequence, Int32Array.from(this.#held));
+  }
+
+  /** What a sequence that is not there yet will be brought back from. It owns `state` from now on. */
+  adopt(state: SequenceState): void {
+    this.#takeAdopted()?.close();
+    this.#adopted = { state, generation: this.#setup.snapshots.generation };
+  }
+
+  #takeAdopted(): SequenceState | undefined {
+    const adopted = this.#adopted;
+    this.#adopted = undefined;
+    if (adopted !== undefined && adopted.generation !== this.#setup.snapshots.generation) {
+      adopted.state.close();
+      return undefined;
+    }
+    return adopted?.state;
+  }
+
+  /**
+   * Begins as a copy of `source`: shares its cells where the cache is unified and a sequence is to be had at once, else goes
+   * on from a copy of its state.
+   */
+  async forkFrom(source: ConversationSequence): Promise<Pick<StartReport, 'tier' | 'bytes'>> {
+    const { engine } = this.#setup;
+    if (source.#sequence !== undefined && source.#held.length > 0 && engine.context.info.unified) {
+      const sequence = engine.sessions.tryLease(this);
+      if (sequence !== undefined) {
+        this.#sequence = sequence;
+        await engine.context.copySequence(source.#sequence, sequence);
+        this.#held = [...source.#held];
+        return { tier: 'resident', bytes: 0 };
+      }
+    }
+    const state = await source.capture();
+    if (state === undefined) {
+      return { tier: 'bypass', bytes: 0 };
+    }
+    this.adopt(state);
+    return { tier: 'memory', bytes: state.byteLength };
+  }
+
+  /** Puts the longest known prefix of the prompt into the empty sequence; returns how much of it was not computed. */
+  async #restart(prompt: Int32Array, signal: AbortSignal): Promise<number> {
+    const { template } = this.#setup;
+    const restored = await this.#restoreSnapshot(prompt, signal);
+    if (restored > 0) {
+      return restored;
+    }
+    if (template.length === 0 || template.length >= prompt.length || !isPrefix(template, prompt)) {
+      return 0;
+    }
+    return (await this.#startFromTemplate(signal)).cachedTokens;
+  }
+
+  /** @returns the tokens that are in the sequence now: 0 where no snapshot goes further than the template */
+  async #restoreSnapshot(prompt: Int32Array, signal: AbortSignal): Promise<number> {
+    const { engine, snapshots, template } = this.#setup;
+    const state = this.#takeAdopted() ?? snapshots.get(this)?.share();
+    if (state === undefined) {
+      return 0;
+    }
+    try {
+      const { tokens } = state;
+      const shared = Math.min(commonPrefixLength(tokens, prompt), prompt.length - 1);
+      const usable = shared > template.length && (engine.canTrim || shared === tokens.length);
+      return usable && (await this.#restore(state, shared, signal)) ? shared : 0;
+    } finally {
+      state.close();
+    }
+  }
+
+  /** @returns false where it could not be restored: the sequence is empty then */
+  async #restore(state: SequenceState, length: number, signal: AbortSignal): Promise<boolean> {
+    const { engine, snapshots } = this.#setup;
+    const sequence = this.#require();
+    try {
+      await engine.withRoom(() => engine.context.restoreSequence(sequence, state), signal);
+      if (length < state.tokens.length) {
+        await engine.context.removeSequence(sequence, length);
+      }
+      this.#held = Array.from(state.tokens.subarray(0, length));
+      return true;
+    } catch (error) {
+      if (HeadstartError.isInstance(error, 'CLOSED') || HeadstartError.isInstance(error, 'ABORTED')) {
+        throw error;
+      }
+      snapshots.drop(this); // a snapshot only saves work
+      await this.#empty(sequence);
+      return false;
+    }
+  }
+
+  async #startFromTemplate(signal: AbortSignal | undefined): Promise<StartReport> {
+    const { template, templateReason, useCache, tenant, breakpoints = [], cache } = this.#setup;
+    if (template.length === 0) {
+      cache.countBypass();
+      return {
+        tier: 'bypass',
+        match: 'none',
+        templateTokens: 0,
+        cachedTokens: 0,
+        bytes: 0,
+        ms: 0,
+        key: '',
+        reason: templateReason ?? 'no template',
+      };
+    }
+    const options: StartOptions = { cache: useCache, tenant, breakpoints, signal };
+    const report = await cache.start(this.#require(), template, options);
+    this.#held = [...template];
+    return report;
+  }
+
+  async #capture(): Promise<void> {
+    const { snapshots } = this.#setup;
+    if (this.#sequence === undefined || !snapshots.wanted(this)) {
+      return;
+    }
+    try {
+      snapshots.put(this, (await this.capture()) as SequenceState);
+    } catch (error) {
+      if (HeadstartError.isInstance(error, 'CLOSED')) {
+        throw error;
+      }
+      snapshots.drop(this);
+    }
+  }
+
+  async #empty(sequence: number): Promise<void> {
+    await this.#setup.engine.context.removeSequence(sequence);
+    this.#held = [];
+  }
+
+  #require(): number {
+    if (this.#sequence === undefined) {
+      throw new HeadstartError('CLOSED', 'Expected a session that holds a sequence');
+    }
+    return this.#sequence;
+  }
+}
+
+/** Failures of a decode that leave its sequence as it was, or as `onDecoded` said. */
+const SEQUENCE_UNHARMED: ReadonlySet<string> = new Set([
+  'ABORTED',
+  'QUEUE_FULL',
+  'SAMPLER_BUSY',
+  'SAMPLER_DEAD',
+  'GRAMMAR_DEAD_END',
+  'NO_CANDIDATES',
+  'LOGITS_INVALID',
+  'SAMPLER_FAILED',
+  'REPLY_INVALID',
+]);

@@ -1,0 +1,45 @@
+import { HeadstartError } from '../errors.js';
+import { describe } from '../options.js';
+import { prepareSchema, type Schema } from '../tools/schema.js';
+
+/** The reply must be JSON that a schema allows. The grammar makes it so; it is parsed, and checked against all of the schema. */
+export interface ResponseFormat<S extends Schema = Schema> {
+  type: 'json';
+  /** JSON Schema, or a zod schema. */
+  schema: S;
+}
+
+export interface PreparedFormat {
+  jsonSchema: object;
+  /** @throws HeadstartError `REPLY_INVALID` with what is wrong. */
+  parse(text: string): Promise<unknown>;
+}
+
+/** @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`. */
+export async function prepareFormat(format: unknown): Promise<PreparedFormat | undefined> {
+  if (format === undefined) {
+    return undefined;
+  }
+  const { type, schema } = (format ?? {}) as Partial<ResponseFormat>;
+  if (type !== 'json' || typeof schema !== 'object' || schema === null) {
+    throw new HeadstartError(
+      'INVALID_ARGUMENT',
+      `Expected \`responseFormat\` to be { type: 'json', schema } with a JSON Schema or a zod schema, got ${describe(format)}`,
+    );
+  }
+  const prepared = await prepareSchema(schema, '`responseFormat.schema`');
+  return {
+    jsonSchema: prepared.jsonSchema,
+    parse: async (text) => {
+      try {
+        return await prepared.parse(JSON.parse(text));
+      } catch (cause) {
+        throw new HeadstartError(
+          'REPLY_INVALID',
+          `Expected a reply that its schema allows: ${(cause as Error).message}`,
+          { cause },
+        );
+      }
+    },
+  };
+}

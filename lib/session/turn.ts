@@ -1,0 +1,263 @@
+import { HeadstartError } from '../errors.js';
+import { throwIfAborted } from '../native/addon.js';
+import type { Model } from '../native/model.js';
+import type { ReplyToolCall } from '../native/reply.js';
+import type { AssistantMessage, ChatMessage, ToolCall, ToolMessage } from '../template/messages.js';
+import type { Prompt, Renderer, TemplateSource } from '../template/render.js';
+import { runCalls, type ToolOutcome, type ToolRun } from '../tools/execute.js';
+import type { ToolChoice } from '../tools/tool.js';
+import { type Generated, generate } from './generate.js';
+import type { ResolvedGeneration } from './options.js';
+import type { FinishPart, StreamPart } from './parts.js';
+import { ReplyReader } from './reply-reader.js';
+import { makeSampler, type SamplingOptions } from './sampling.js';
+import type { ConversationSequence } from './sequence.js';
+import type { PreparedFormat } from './structured.js';
+import { nextCallIds } from './tool-calls.js';
+import type { UsageCounter } from './usage.js';
+
+export interface TurnServices {
+  model: Model;
+  renderer: Renderer;
+  sequence: ConversationSequence;
+  contextSize: number;
+  source: TemplateSource;
+  /** Called with the first prompt of the turn, before anything is decoded. */
+  onPrompt: (prompt: Int32Array) => void;
+}
+
+export interface TurnRequest {
+  /** The conversation, this turn's own messages last. */
+  messages: readonly ChatMessage[];
+  generation: ResolvedGeneration;
+  sampling: SamplingOptions;
+  toolChoice: ToolChoice;
+  maxSteps: number;
+  toolRun: ToolRun;
+  format: PreparedFormat | undefined;
+  reasoning: boolean;
+  signal: AbortSignal;
+  usage: UsageCounter;
+}
+
+/** One step: a prompt, and the reply to it. */
+interface Step {
+  message: AssistantMessage;
+  calls: readonly ToolCall[];
+  generated: Generated;
+}
+
+/** A user's message, the model's reply, and all rounds of tool calls between them. */
+export class Turn {
+  /** What the turn adds to the conversation behind its own messages. */
+  readonly added: ChatMessage[] = [];
+  readonly #services: TurnServices;
+  readonly #request: TurnRequest;
+
+  constructor(services: TurnServices, request: TurnRequest) {
+    this.#services = services;
+    this.#request = request;
+  }
+
+  async *run(): AsyncGenerator<StreamPart, void, undefined> {
+    const { maxSteps, usage } = this.#request;
+    for (let index = 0; ; index++) {
+      const step = yield* this.#step(index);
+      this.added.push(freeze(step.message));
+      yield* this.#announce(step.calls);
+      const { finishReason, detail } = step.generated;
+      const waiting = yield* this.#answer(step.calls);
+      if (!waiting && (step.calls.length === 0 || finishReason !== 'stop')) {
+        yield await this.#finish(step, { finishReason, ...(detail !== undefined && { detail }) });
+        return;
+      }
+      if (waiting || index + 1 >= maxSteps) {
+        yield await this.#finish(step, { finishReason: 'tool-calls', ...(!waiting && { detail: 'max-steps' }) });
+        return;
+      }
+      usage.nextStep();
+    }
+  }
+
+  async *#step(index: number): AsyncGenerator<StreamPart, Step, undefined> {
+    const { model, renderer, sequence, contextSize } = this.#services;
+    const { generation, signal, usage } = this.#request;
+    throwIfAborted(signal);
+    const { tokens: prompt, format } = await this.#prompt(index);
+    requireRoom(prompt.length, contextSize);
+    if (index === 0) {
+      this.#services.onPrompt(prompt);
+    }
+    const sampler = await makeSampler(model, this.#samplingOf(index), format, prompt);
+    try {
+      const reader = new ReplyReader(model, format, this.#hasTools);
+      const generating = generate(model, sequence, {
+        prompt,
+        contextSize,
+        maxTokens: generation.maxTokens,
+        stop: [...generation.stop, ...format.additionalStops],
+        sampler,
+        logProbabilities: generation.logProbabilities,
+        repetition: generation.repetition,
+        preserved: renderer.preservedTokens(format),
+        signal,
+        deadline: generation.deadline,
+        onToken: usage.token,
+      });
+      const generated = yield* this.#read(generating, reader);
+      usage.add(prompt.length, generated);
+      const cut = generated.finishReason !== 'stop';
+      const { toolCalls, ...rest } = await reader.finish(cut);
+      yield* partsOf(rest);
+      const written = generated.finishReason === 'aborted' ? [] : toolCalls; // there is no time for them
+      return { ...this.#messageOf(reader, written), generated };
+    } finally {
+      sampler?.close();
+    }
+  }
+
+  async *#read(
+    generating: AsyncGenerator<string, Generated, undefined>,
+    reader: ReplyReader,
+  ): AsyncGenerator<StreamPart, Generated, undefined> {
+    try {
+      for (;;) {
+        const { done, value } = await generating.next();
+        if (done) {
+          return value;
+        }
+        yield* partsOf(await reader.push(value));
+      }
+    } finally {
+      await generating.return(undefined as never); // whoever left the stream leaves the generation
+    }
+  }
+
+  #prompt(index: number): Promise<Prompt> {
+    const { renderer, source } = this.#services;
+    const { messages, format, reasoning, toolRun } = this.#request;
+    return renderer.prompt(source, [...messages, ...this.added], {
+      toolChoice: this.#choiceOf(index),
+      parallelToolCalls: toolRun.maxParallelTools > 1,
+      enableThinking: reasoning,
+      jsonSchema: format?.jsonSchema,
+    });
+  }
+
+  /** What must be called is called in the first reply: asked for again and again, it would never end. */
+  #choiceOf(index: number): ToolChoice {
+    const { toolChoice, format } = this.#request;
+    if (format !== undefined) {
+      return 'none';
+    }
+    return index === 0 || toolChoice === 'none' ? toolChoice : 'auto';
+  }
+
+  get #hasTools(): boolean {
+    const { toolRun, toolChoice, format } = this.#request;
+    return toolRun.tools.size > 0 && toolChoice !== 'none' && format === undefined;
+  }
+
+  /** The steps of a seeded turn draw other numbers each, and the same in every run. */
+  #samplingOf(index: number): SamplingOptions {
+    const { sampling } = this.#request;
+    return sampling.seed === undefined || index === 0
+      ? sampling
+      : { ...sampling, seed: (sampling.seed + index) % MAX_SEED };
+  }
+
+  #messageOf(reader: ReplyReader, written: readonly ReplyToolCall[]): Pick<Step, 'message' | 'calls'> {
+    const { messages } = this.#request;
+    const calls = nextCallIds([...messages, ...this.added], written);
+    const message: AssistantMessage = {
+      role: 'assistant',
+      content: reader.text,
+      ...(reader.reasoning !== '' && { reasoning: reader.reasoning }),
+      ...(calls.length > 0 && { toolCalls: calls }),
+    };
+    return { message, calls };
+  }
+
+  async *#announce(calls: readonly ToolCall[]): AsyncGenerator<StreamPart, void, undefined> {
+    for (const call of calls) {
+      yield { type: 'tool-call', ...call };
+    }
+  }
+
+  /** Runs the calls that have a tool to run; the results stand in the order of the calls. @returns whether others wait */
+  async *#answer(calls: readonly ToolCall[]): AsyncGenerator<StreamPart, boolean, undefined> {
+    const { toolRun } = this.#request;
+    const runnable = calls.filter(({ toolName }) => {
+      const known = toolRun.tools.get(toolName);
+      return known === undefined || known.tool.execute !== undefined; // one that is not there is an error to tell
+    });
+    const outcomes = new Map<string, ToolOutcome>();
+    this.#services.sequence.setBusy(runnable.length === 0); // while tools run, others may have the sequence
+    for await (const outcome of runCalls(runnable, toolRun)) {
+      const { call, output, isError } = outcome;
+      outcomes.set(call.toolCallId, outcome);
+      yield { type: 'tool-result', toolCallId: call.toolCallId, toolName: call.toolName, output, isError };
+    }
+    this.#services.sequence.setBusy(true);
+    this.#addResults(calls, outcomes);
+    return runnable.length < calls.length;
+  }
+
+  #addResults(calls: readonly ToolCall[], outcomes: ReadonlyMap<string, ToolOutcome>): void {
+    if ([...outcomes.values()].some(({ call }) => !calls.includes(call))) {
+      const message = this.added.pop() as AssistantMessage; // what ran is what the conversation says
+      const toolCalls = calls.map((call) => outcomes.get(call.toolCallId)?.call ?? call);
+      this.added.push(freeze({ ...message, toolCalls }));
+    }
+    for (const { toolCallId, toolName } of calls) {
+      const outcome = outcomes.get(toolCallId);
+      if (outcome !== undefined) {
+        const message: ToolMessage = { role: 'tool', toolCallId, toolName, content: outcome.content };
+        this.added.push(Object.freeze(message));
+      }
+    }
+  }
+
+  async #finish(step: Step, ended: Pick<FinishPart, 'finishReason' | 'detail'>): Promise<FinishPart> {
+    const { usage, generation, format } = this.#request;
+    const object =
+      format !== undefined && ended.finishReason === 'stop' ? { object: await format.parse(step.message.content) } : {};
+    return {
+      type: 'finish',
+      ...ended,
+      usage: usage.total(),
+      ...(generation.logProbabilities !== undefined && { logProbabilities: step.generated.logProbabilities }),
+      ...object,
+    };
+  }
+}
+
+const MAX_SEED = 4_294_967_295;
+
+function* partsOf({ text, reasoning }: { text: string; reasoning: string }): Generator<StreamPart, void, undefined> {
+  if (reasoning !== '') {
+    yield { type: 'reasoning', text: reasoning };
+  }
+  if (text !== '') {
+    yield { type: 'text', text };
+  }
+}
+
+function requireRoom(promptTokens: number, contextSize: number): void {
+  if (promptTokens >= contextSize) {
+    throw new HeadstartError(
+      'CONTEXT_FULL',
+      `The conversation has ${promptTokens} tokens and leaves no room for a reply in a context of ${contextSize}: ` +
+        'raise `contextSize`, set `compaction` or call `session.compact()`, or start a new session',
+    );
+  }
+}
+
+function freeze(message: AssistantMessage): AssistantMessage {
+  return Object.freeze({
+    ...message,
+    ...(message.toolCalls !== undefined && {
+      toolCalls: Object.freeze(message.toolCalls.map((call) => Object.freeze({ ...call }))),
+    }),
+  });
+}

@@ -1,0 +1,141 @@
+import { Ajv, type ValidateFunction } from 'ajv';
+import { Ajv2020 } from 'ajv/dist/2020.js';
+import { HeadstartError } from '../errors.js';
+
+/** What zod's schemas, and others that follow the Standard Schema specification (version 1), have in common. */
+export interface StandardSchema<T = unknown> {
+  readonly '~standard': {
+    readonly version: 1;
+    readonly vendor: string;
+    readonly validate: (value: unknown) => StandardResult<T> | Promise<StandardResult<T>>;
+    /** Of the Standard JSON Schema specification: the schema as JSON Schema. */
+    readonly jsonSchema?: { input(options: { target: 'draft-2020-12' }): object } | undefined;
+    readonly types?: { readonly input: unknown; readonly output: T } | undefined;
+  };
+}
+
+type StandardResult<T> =
+  | { readonly value: T; readonly issues?: undefined }
+  | { readonly issues: readonly { readonly message: string; readonly path?: readonly unknown[] | undefined }[] };
+
+/** A JSON Schema, or a zod schema (version 4) where zod is installed. */
+export type Schema<T = unknown> = StandardSchema<T> | object;
+
+/** What a schema's values are in TypeScript: known for zod's, unknown for JSON Schemas. */
+export type SchemaValue<S> = S extends StandardSchema<infer T> ? T : unknown;
+
+/** A schema as models and validators take it. */
+export interface PreparedSchema {
+  readonly jsonSchema: object;
+  /**
+   * The value as the schema has it (zod may fill in defaults and transform).
+   *
+   * @throws HeadstartError `SCHEMA_MISMATCH` that says what is wrong where.
+   */
+  parse(value: unknown): Promise<unknown>;
+}
+
+/** Compiled JSON Schemas remembered, by their text: sessions bring the same ones again and again. */
+const MAX_COMPILED = 256;
+const compiled = new Map<string, PreparedSchema>();
+
+/** @throws HeadstartError `SCHEMA_INVALID` with the reason. */
+export async function prepareSchema(schema: Schema, what: string): Promise<PreparedSchema> {
+  if (!isStandardSchema(schema)) {
+    return prepareJsonSchema(schema, what);
+  }
+  const prepared = prepareJsonSchema(await standardJsonSchema(schema, what), what);
+  return {
+    jsonSchema: prepared.jsonSchema,
+    parse: async (value) => {
+      await prepared.parse(value);
+      const result = await schema['~standard'].validate(value);
+      if (result.issues !== undefined) {
+        throw mismatch(
+          result.issues.map(({ message, path }) => `${(path ?? []).map(String).join('/')} ${message}`.trim()),
+        );
+      }
+      return result.value;
+    },
+  };
+}
+
+export function isStandardSchema(value: unknown): value is StandardSchema {
+  return (typeof value === 'object' || typeof value === 'function') && value !== null && '~standard' in value;
+}
+
+async function standardJsonSchema(schema: StandardSchema, what: string): Promise<object> {
+  const { vendor, jsonSchema } = schema['~standard'];
+  try {
+    if (jsonSchema !== undefined) {
+      return jsonSchema.input({ target: 'draft-2020-12' });
+    }
+    if (vendor === 'zod') {
+      return (await import('zod')).toJSONSchema(schema as never, { io: 'input' }); // zod before 4.2
+    }
+  } catch (cause) {
+    throw invalid(`Expected ${what} to be a schema that JSON Schema can say: ${(cause as Error).message}`, cause);
+  }
+  throw invalid(`Expected ${what} to be a JSON Schema or a zod 4 schema, got one of ${vendor}`);
+}
+
+function prepareJsonSchema(schema: object, what: string): PreparedSchema {
+  const text = schemaText(schema, what);
+  let prepared = compiled.get(text);
+  if (prepared === undefined) {
+    prepared = compile(text, what);
+    const [oldest] = compiled.keys();
+    if (compiled.size >= MAX_COMPILED && oldest !== undefined) {
+      compiled.delete(oldest);
+    }
+  } else {
+    compiled.delete(text); // to the end: least recently used first
+  }
+  compiled.set(text, prepared);
+  return prepared;
+}
+
+function schemaText(schema: unknown, what: string): string {
+  try {
+    const text = JSON.stringify(schema);
+    if (typeof text === 'string' && text.startsWith('{')) {
+      return text;
+    }
+  } catch (cause) {
+    throw invalid(`Expected ${what} to be JSON data: ${(cause as Error).message}`, cause);
+  }
+  throw invalid(`Expected ${what} to be a JSON Schema object`);
+}
+
+function compile(text: string, what: string): PreparedSchema {
+  const { $schema, ...jsonSchema } = JSON.parse(text) as Record<string, unknown>;
+  const isNew = String($schema).includes('2020-12') || text.includes('"prefixItems"');
+  // One instance for each: it remembers every schema that it ever compiled.
+  const ajv = new (isNew ? Ajv2020 : Ajv)({ strict: false, logger: false, validateFormats: false, allErrors: true });
+  let validate: ValidateFunction;
+  try {
+    validate = ajv.compile(jsonSchema);
+  } catch (cause) {
+    throw invalid(`Expected ${what} to be a valid JSON Schema: ${(cause as Error).message}`, cause);
+  }
+  return {
+    jsonSchema: Object.freeze(jsonSchema),
+    parse: async (value) => {
+      if (!validate(value)) {
+        throw mismatch((validate.errors ?? []).map(({ instancePath, message }) => `${instancePath} ${message}`.trim()));
+      }
+      return value;
+    },
+  };
+}
+
+function mismatch(problems: readonly string[]): HeadstartError {
+  return new HeadstartError(
+    'SCHEMA_MISMATCH',
+    problems.slice(0, 8).join('; ') || 'the value is not what the schema says',
+  );
+}
+
+function invalid(message: string, cause?: unknown): HeadstartError {
+  return new HeadstartError('SCHEMA_INVALID', message.slice(0, 500), { cause });
+}

@@ -1,0 +1,167 @@
+import { HeadstartError } from '../errors.js';
+import { describe } from '../options.js';
+import type { ChatMessage } from '../template/messages.js';
+import type { ToolDefinition } from '../template/render.js';
+import { isStandardSchema, type PreparedSchema, prepareSchema, type Schema, type SchemaValue } from './schema.js';
+
+/** The session that a tool is called in. */
+export interface ToolSession {
+  readonly id: string;
+  /** The conversation before this turn. */
+  readonly messages: readonly ChatMessage[];
+}
+
+export interface ToolContext {
+  /** Fires when the turn is aborted, the session closed, or the call's time is over. */
+  signal: AbortSignal;
+  session: ToolSession;
+  toolCallId: string;
+}
+
+/** A tool that the model can call. */
+export interface Tool extends Omit<ToolDefinition, 'parameters'> {
+  /** JSON Schema or zod schema of the arguments object. @default no arguments */
+  parameters?: Schema;
+  /**
+   * Does it. What it returns (or resolves with) is told to the model: a string as it is, anything else as JSON. What it
+   * throws is told to the model too. Without it, calls are returned to the caller.
+   */
+  // biome-ignore lint/suspicious/noExplicitAny: what the arguments are is what `parameters` says
+  execute?(args: any, context: ToolContext): unknown;
+}
+
+/**
+ * Gives a tool whose `parameters` are a zod schema the types of its arguments.
+ *
+ * @example
+ * tool({ name: 'add', parameters: z.object({ a: z.number(), b: z.number() }), execute: ({ a, b }) => a + b });
+ */
+export function tool<S extends Schema>(
+  definition: Omit<Tool, 'parameters' | 'execute'> & {
+    parameters: S;
+    execute?: (args: SchemaValue<S>, context: ToolContext) => unknown;
+  },
+): Tool {
+  return definition as Tool;
+}
+
+/** A session's tools, checked: as the model sees them, and what runs them. */
+export class ToolSet {
+  static readonly none = new ToolSet([], new Map());
+  /** As given, in their order, with JSON Schemas. */
+  readonly definitions: readonly ToolDefinition[];
+  readonly #tools: ReadonlyMap<string, { tool: Tool; parameters: PreparedSchema }>;
+
+  private constructor(
+    definitions: readonly ToolDefinition[],
+    tools: ReadonlyMap<string, { tool: Tool; parameters: PreparedSchema }>,
+  ) {
+    this.definitions = definitions;
+    this.#tools = tools;
+  }
+
+  /**
+   * Checks tools and copies what the model is told of them: that must not change while they are in use.
+   *
+   * @throws HeadstartError `CONFIG_INVALID`, `SCHEMA_INVALID`.
+   */
+  static async prepare(tools: readonly Tool[]): Promise<ToolSet> {
+    const prepared = new Map<string, { tool: Tool; parameters: PreparedSchema }>();
+    const definitions: ToolDefinition[] = [];
+    for (const each of tools) {
+      const { name, description, parameters, server } = each;
+      const schema = await prepareSchema(parameters ?? NO_ARGUMENTS, `\`parameters\` of the tool "${name}"`);
+      prepared.set(name, { tool: each, parameters: schema });
+      definitions.push(
+        Object.freeze({
+          name,
+          ...(server !== undefined && { server }),
+          ...(description !== undefined && { description }),
+          ...(parameters !== undefined && { parameters: schema.jsonSchema }),
+        }),
+      );
+    }
+    return new ToolSet(Object.freeze(definitions), prepared);
+  }
+
+  get(name: string): { tool: Tool; parameters: PreparedSchema } | undefined {
+    return this.#tools.get(name);
+  }
+
+  get size(): number {
+    return this.#tools.size;
+  }
+}
+
+const NO_ARGUMENTS = { type: 'object', properties: {} };
+
+/** Longer names are refused: models have to write them. */
+const MAX_NAME_LENGTH = 256;
+
+/** @returns what tools have to be and these are not, for `checkOptions` */
+export function checkTools(value: unknown): string | undefined {
+  if (!Array.isArray(value)) {
+    return 'an array of tools';
+  }
+  const names = new Set<string>();
+  for (const each of value as Partial<Tool>[]) {
+    const problem = checkTool(each);
+    if (problem !== undefined) {
+      return `an array of tools, each with ${problem}`;
+    }
+    const name = each.name as string;
+    if (names.has(name)) {
+      return `an array of tools with names of their own ("${name}" is there twice)`;
+    }
+    names.add(name);
+  }
+  return undefined;
+}
+
+function checkTool(each: Partial<Tool> | null): string | undefined {
+  if (typeof each?.name !== 'string' || each.name === '' || each.name.length > MAX_NAME_LENGTH) {
+    return `a \`name\` of 1 to ${MAX_NAME_LENGTH} characters`;
+  }
+  if (each.description !== undefined && typeof each.description !== 'string') {
+    return 'a string as `description`';
+  }
+  if (each.server !== undefined && typeof each.server !== 'string') {
+    return 'a string as `server`';
+  }
+  if (each.parameters !== undefined && !isStandardSchema(each.parameters) && !isJsonObject(each.parameters)) {
+    return '`parameters` that are a JSON Schema object or a zod schema';
+  }
+  return each.execute === undefined || typeof each.execute === 'function' ? undefined : 'a function as `execute`';
+}
+
+function isJsonObject(value: unknown): boolean {
+  try {
+    return typeof value === 'object' && value !== null && JSON.stringify(value).startsWith('{');
+  } catch {
+    return false; // circular, or a bigint
+  }
+}
+
+/** Which tools the model may call. */
+export type ToolChoice =
+  /** It decides. */
+  | 'auto'
+  /** At least one, in its first reply of a turn. */
+  | 'required'
+  | 'none'
+  /** This one, in its first reply of a turn. */
+  | { name: string };
+
+/** @throws HeadstartError `INVALID_ARGUMENT` for a choice that these tools do not allow. */
+export function requireToolChoice(choice: ToolChoice, tools: ToolSet): void {
+  if (typeof choice === 'object' && tools.get(choice.name) === undefined) {
+    const known = tools.definitions.map(({ name }) => describe(name)).join(', ') || 'none';
+    throw new HeadstartError(
+      'INVALID_ARGUMENT',
+      `Expected \`toolChoice\` to name one of this session's tools (${known}), got ${describe(choice.name)}`,
+    );
+  }
+  if (choice === 'required' && tools.size === 0) {
+    throw new HeadstartError('INVALID_ARGUMENT', 'Expected a session with tools for `toolChoice` "required"');
+  }
+}

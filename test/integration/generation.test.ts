@@ -1,0 +1,213 @@
+// What ends a reply, what chooses its tokens, and what is told of them.
+import type { GenerationOptions, Reply, SendOptions, StreamPart } from 'llama-headstart';
+import { describe, expect, it } from 'vitest';
+import { agentOptions, startAgent, withoutTimes } from '../helpers/agents.js';
+
+const WARM = { temperature: 1.2, seed: 7 } as const;
+
+async function reply(options: SendOptions, name: 'dense' | 'recurrent' = 'dense'): Promise<Reply> {
+  const agent = await startAgent({ name });
+  const session = await agent.createSession();
+  return session.send('Tell me more.', { maxTokens: 48, ...options });
+}
+
+async function partsOf(options: SendOptions): Promise<{ parts: StreamPart[]; error: unknown }> {
+  const session = await (await startAgent()).createSession();
+  const parts: StreamPart[] = [];
+  try {
+    for await (const part of session.stream('Tell me more.', { maxTokens: 48, ...options })) {
+      parts.push(part);
+    }
+    return { parts, error: undefined };
+  } catch (error) {
+    return { parts, error };
+  }
+}
+
+describe('sampling', () => {
+  it('says the same for the same seed, and something else for another', async () => {
+    const first = await reply({ sampling: WARM });
+    expect(withoutTimes(await reply({ sampling: WARM }))).toEqual(withoutTimes(first));
+    expect((await reply({ sampling: { ...WARM, seed: 8 } })).text).not.toBe(first.text);
+    expect((await reply({})).text).not.toBe(first.text);
+  });
+
+  it("is the request's over the session's over the agent's, option by option", async () => {
+    const { text } = await reply({ sampling: WARM });
+    const agent = await startAgent({ sampling: { temperature: 1.2 } });
+    const session = await agent.createSession({ sampling: { seed: 3 } });
+    expect((await session.send('Tell me more.', { maxTokens: 48, sampling: { seed: 7 } })).text).toBe(text);
+    const greedy = await agent.createSession({ sampling: { temperature: 0 } });
+    expect((await greedy.send('Tell me more.', { maxTokens: 48 })).text).toBe((await reply({})).text);
+  });
+
+  it('penalises what the prompt said, too', async () => {
+    const free = await reply({ maxTokens: 30 });
+    const penalised = await reply({ maxTokens: 30, sampling: { presencePenalty: 100, penaltyLastTokens: 512 } });
+    expect(penalised.text).not.toBe(free.text);
+  });
+
+  it.each<SendOptions>([
+    { sampling: { temperature: -1 } },
+    { sampling: { topK: 1.5 } },
+    { sampling: { temprature: 1 } as never },
+    { sampling: 5 as never },
+    { sampling: { logitBias: { 99999999: 1 } } },
+    { stop: '' },
+    { stop: Array.from({ length: 65 }, () => 'a') },
+    { stop: [5] as never },
+    { logProbabilities: 101 },
+    { timeoutMs: 0 },
+    { repetitionGuard: { repeats: 1 } },
+    { repetitionGuard: { repeat: 4 } as never },
+    { maxTokens: 0 },
+    { toolChoice: 'maybe' as never },
+    { toolChoice: 'required' },
+    { toolChoice: { name: 'nobody' } },
+    { responseFormat: { type: 'xml' } as never },
+    { nothing: 1 } as never,
+  ])('refuses %j, and the session goes on', async (options) => {
+    const session = await (await startAgent()).createSession();
+    const code = expect.stringMatching(/^(INVALID_ARGUMENT|TOKEN_OUT_OF_RANGE)$/);
+    await expect(session.send('Hello', options)).rejects.toMatchObject({ code });
+    expect(session.messages).toEqual([]);
+    expect((await session.send('Hello', { maxTokens: 2 })).usage.completionTokens).toBe(2);
+  });
+
+  it('is checked when a session is opened', async () => {
+    const agent = await startAgent();
+    await expect(agent.createSession({ sampling: { topP: 2 } })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    await expect(agent.createSession({ sampling: { topp: 1 } as never })).rejects.toThrow(/did you mean `topP`/);
+    const { AgentServer } = await import('llama-headstart');
+    await expect(AgentServer.initialize(agentOptions({ sampling: { minP: -1 } }))).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+    });
+  });
+});
+
+describe('a stop string', () => {
+  it('ends the reply before it, and no piece of it is streamed', async () => {
+    const { text } = await reply({});
+    const [at, end] = [text.length >> 1, (text.length >> 1) + 5];
+    const stop = text.slice(at, end);
+    const { parts } = await partsOf({ stop: ['never there', stop] });
+    const texts = parts.flatMap((part) => (part.type === 'text' ? [part.text] : []));
+    expect(texts.join('')).toBe(text.slice(0, text.indexOf(stop)));
+    expect(parts.at(-1)).toMatchObject({ type: 'finish', finishReason: 'stop', detail: 'stop-string' });
+  });
+
+  it('that does not come changes nothing: what was held back comes in the end', async () => {
+    const { text } = await reply({});
+    const almost = `${text.slice(-4)}never`;
+    expect((await reply({ stop: almost })).text).toBe(text);
+  });
+});
+
+describe('a reply', () => {
+  it('that repeats itself is ended by the guard, where that is on', async () => {
+    const stuck: SendOptions = { maxTokens: 400, sampling: { logitBias: { 40: 1e6 } } };
+    expect((await reply(stuck)).usage.completionTokens).toBe(400);
+    const guarded = await reply({ ...stuck, repetitionGuard: { minTokens: 32 } });
+    expect(guarded).toMatchObject({ finishReason: 'length', detail: 'repetition' });
+    expect(guarded.usage.completionTokens).toBe(32);
+  });
+
+  it('keeps what is there of it when its time is over, and the session goes on', async () => {
+    const session = await (await startAgent({ contextSize: 8192 })).createSession();
+    const late = await session.send('Hello', { timeoutMs: 150, sampling: { ignoreEos: true } });
+    expect(late).toMatchObject({ finishReason: 'aborted', detail: 'timeout' });
+    expect(late.usage.completionTokens).toBeGreaterThan(0);
+    expect(session.messages.at(-1)).toEqual({ role: 'assistant', content: late.text });
+    expect((await session.send('And?', { maxTokens: 3 })).usage.completionTokens).toBe(3);
+  });
+
+  it('that is aborted ends with a finish part that says what it cost, and then throws', async () => {
+    const controller = new AbortController();
+    const session = await (await startAgent()).createSession();
+    const parts: StreamPart[] = [];
+    const reading = (async () => {
+      for await (const part of session.stream('Hello', { signal: controller.signal })) {
+        parts.push(part);
+        controller.abort();
+      }
+    })();
+    await expect(reading).rejects.toMatchObject({ code: 'ABORTED' });
+    expect(parts.map(({ type }) => type)).toEqual(['text', 'finish']);
+    expect(parts.at(-1)).toMatchObject({ finishReason: 'aborted', usage: { steps: 1 } });
+    expect(session.messages).toEqual([]);
+  });
+
+  it('of a sampler that can go no further is an error that leaves the session as it was', async () => {
+    const session = await (await startAgent()).createSession();
+    const everything = new Map(Array.from({ length: 576 }, (_, token) => [token, Number.NEGATIVE_INFINITY]));
+    await expect(session.send('Hello', { sampling: { logitBias: everything } })).rejects.toMatchObject({
+      code: 'NO_CANDIDATES',
+    });
+    expect((await session.send('Hello', { maxTokens: 2 })).usage.completionTokens).toBe(2);
+  });
+});
+
+describe('log-probabilities', () => {
+  it('are told of each token, with the likeliest in its place', async () => {
+    const { text, usage, logProbabilities = [] } = await reply({ maxTokens: 6, logProbabilities: 3 });
+    expect(logProbabilities).toHaveLength(usage.completionTokens);
+    expect(logProbabilities.map((each) => each.text).join('')).toBe(text);
+    for (const { token, logProbability, likely } of logProbabilities) {
+      expect(likely).toHaveLength(3);
+      expect(likely[0]).toMatchObject({ token, logProbability }); // the likeliest was chosen
+      expect(logProbability).toBeLessThan(0);
+      expect(likely[1]?.logProbability).toBeLessThanOrEqual(logProbability);
+    }
+  });
+
+  it('are told of sampled tokens too, and are absent where nobody asked', async () => {
+    const sampled = await reply({ maxTokens: 6, logProbabilities: 0, sampling: WARM });
+    expect(sampled.logProbabilities?.every(({ likely }) => likely.length === 0)).toBe(true);
+    expect(await reply({ maxTokens: 2 })).not.toHaveProperty('logProbabilities');
+  });
+});
+
+describe('agent.complete', () => {
+  it('goes on from a text without a chat template', async () => {
+    const agent = await startAgent();
+    const options: GenerationOptions = { maxTokens: 12 };
+    const first = await agent.complete('The chain is', options);
+    expect(first.usage).toMatchObject({ promptTokens: await agent.countTokens('The chain is'), completionTokens: 12 });
+    expect((await agent.complete('The chain is', options)).text).toBe(first.text);
+    const [head = '', rest = ''] = [first.text.slice(0, 5), first.text.slice(5)];
+    expect((await agent.complete('The chain is', { ...options, stop: first.text.slice(5, 8) })).text).toBe(
+      first.text.slice(0, first.text.indexOf(rest.slice(0, 3))),
+    );
+    expect(head).not.toBe('');
+  });
+
+  it('takes control tokens in the prompt for text, unless told otherwise', async () => {
+    const agent = await startAgent();
+    const { usage } = await agent.complete('<|im_start|>', { maxTokens: 1 });
+    expect(usage.promptTokens).toBeGreaterThan(1);
+    expect((await agent.complete('<|im_start|>', { maxTokens: 1, parseSpecial: true })).usage.promptTokens).toBe(1);
+  });
+
+  it('gives its sequence back, however it ends', async () => {
+    const agent = await startAgent({ nSeqMax: 1 });
+    await expect(agent.complete('Hello', { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' });
+    await expect(agent.complete('')).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    await expect(agent.complete('word '.repeat(2000))).rejects.toMatchObject({ code: 'CONTEXT_FULL' });
+    await expect(agent.complete(5 as never)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    for (let round = 0; round < 3; round++) {
+      await agent.complete('Hello', { maxTokens: 2 });
+    }
+    expect(agent.health()).toMatchObject({ heldSequences: 0, kvCells: { used: 0 } });
+  });
+});
+
+describe('agent.countTokens', () => {
+  it('counts a text, and a conversation as its prompt has it', async () => {
+    const agent = await startAgent();
+    const session = await agent.createSession();
+    const { usage } = await session.send('Hello', { maxTokens: 1 });
+    expect(await agent.countTokens([{ role: 'user', content: 'Hello' }])).toBe(usage.promptTokens);
+    expect(await agent.countTokens('')).toBe(0);
+    expect(await agent.countTokens('<|im_end|>')).toBeGreaterThan(1);
+  });
+});

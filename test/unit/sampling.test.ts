@@ -1,0 +1,71 @@
+import { samplingDefaults } from 'llama-headstart';
+import { describe, expect, it } from 'vitest';
+import { mergeSampling } from '../../lib/session/sampling.js';
+
+describe("a model's sampling defaults", () => {
+  it('are neutral where nothing says otherwise', () => {
+    expect(samplingDefaults({})).toEqual({});
+    expect(samplingDefaults({ 'general.name': 'x' }, { transformers_version: '4.40' })).toEqual({});
+    for (const odd of [null, 7, 'text', [], { temperature: 'hot', top_k: Number.NaN }]) {
+      expect(samplingDefaults({}, odd)).toEqual({});
+    }
+  });
+
+  it('come from the GGUF file', () => {
+    const metadata = {
+      'general.sampling.temp': '0.6',
+      'general.sampling.top_k': '20',
+      'general.sampling.top_p': '0.95',
+      'general.sampling.min_p': '0',
+      'general.sampling.penalty_repeat': '1.05',
+      'general.sampling.penalty_last_n': '128',
+      'general.sampling.xtc_probability': '0.5',
+      'general.sampling.xtc_threshold': '0.2',
+      'general.sampling.sequence': 'kp',
+    };
+    expect(samplingDefaults(metadata)).toEqual({
+      temperature: 0.6,
+      topK: 20,
+      topP: 0.95,
+      minP: 0,
+      repeatPenalty: 1.05,
+      penaltyLastTokens: 128,
+      xtc: { probability: 0.5, threshold: 0.2 },
+    });
+    expect(samplingDefaults({ 'general.sampling.mirostat': '2', 'general.sampling.mirostat_tau': '4' })).toEqual({
+      mirostat: { version: 2, tau: 4 },
+    });
+  });
+
+  it("come from the repository's generation_config.json, over those of the file", () => {
+    const config = {
+      do_sample: true,
+      temperature: 0.7,
+      top_p: 0.8,
+      top_k: 20,
+      repetition_penalty: 1.1,
+      eos_token_id: 2,
+    };
+    expect(samplingDefaults({ 'general.sampling.temp': '0.2', 'general.sampling.min_p': '0.05' }, config)).toEqual({
+      temperature: 0.7,
+      topP: 0.8,
+      topK: 20,
+      repeatPenalty: 1.1,
+      minP: 0.05,
+    });
+  });
+
+  it('choose the likeliest token where the repository says not to sample', () => {
+    expect(samplingDefaults({}, { do_sample: false, top_p: 0.5 })).toEqual({ temperature: 0 });
+    expect(samplingDefaults({}, { do_sample: true })).toEqual({ temperature: 1 });
+  });
+});
+
+describe('sampling options', () => {
+  it('of later layers win, one by one; what is undefined says nothing', () => {
+    const merged = mergeSampling({ temperature: 1, topK: 5 }, undefined, { topK: 7 }, {
+      temperature: undefined,
+    } as never);
+    expect(merged).toEqual({ temperature: 1, topK: 7 });
+  });
+});

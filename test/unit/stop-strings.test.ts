@@ -1,0 +1,51 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { StopStrings } from '../../lib/session/stop-strings.js';
+
+/** What comes out of a text that arrives in pieces. */
+function streamed(stops: string[], pieces: string[]) {
+  const watch = new StopStrings(stops);
+  const out = pieces.map((piece) => watch.push(piece));
+  return { out: [...out, watch.flush()].join(''), found: watch.found };
+}
+
+describe('stop strings', () => {
+  it('end the text before them, however it is cut into pieces', () => {
+    const text = fc.string({ unit: fc.constantFrom('a', 'b', '\n'), maxLength: 30 });
+    const stop = fc.string({ unit: fc.constantFrom('a', 'b', '\n'), minLength: 1, maxLength: 4 });
+    fc.assert(
+      fc.property(text, fc.array(stop, { minLength: 1, maxLength: 3 }), fc.array(fc.nat(5)), (all, stops, sizes) => {
+        const pieces: string[] = [];
+        let rest = all;
+        for (const size of sizes) {
+          pieces.push(rest.slice(0, size));
+          rest = rest.slice(size);
+        }
+        pieces.push(...rest);
+        const { out, found } = streamed(stops, pieces);
+        expect(all.startsWith(out)).toBe(true);
+        expect(stops.every((each) => !out.includes(each))).toBe(true);
+        expect(found === undefined).toBe(stops.every((each) => !all.includes(each)));
+        if (found === undefined) {
+          expect(out).toBe(all);
+        }
+      }),
+    );
+  });
+
+  it('are held back no longer than they may still match', () => {
+    const watch = new StopStrings(['END']);
+    expect([watch.push('the E'), watch.push('N'), watch.push('emy'), watch.push(' EN'), watch.flush()]).toEqual([
+      'the ',
+      '',
+      'ENemy',
+      ' ',
+      'EN',
+    ]);
+  });
+
+  it('that stand inside one another end the text at the first', () => {
+    expect(streamed(['xbcd', 'bc'], ['a', 'x', 'b', 'c', 'd'])).toEqual({ out: 'ax', found: 'bc' });
+    expect(streamed(['b', 'ab'], ['xab'])).toEqual({ out: 'x', found: 'ab' });
+  });
+});
