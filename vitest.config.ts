@@ -13,6 +13,8 @@ export default defineConfig({
   },
   test: {
     include: ['test/**/*.test.ts'],
+    // What is published has a run of its own: npm run test:package.
+    exclude: ['test/package/**'],
     // A process a file: an addon that crashes takes one file with it, and worker threads are tested on purpose only.
     pool: 'forks',
     // Generous, because a loaded two-core machine is normal; no test waits on a clock.

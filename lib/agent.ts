@@ -19,7 +19,7 @@ import { fingerprintModel } from './model/fingerprint.js';
 import { type LoraConfig, resolveLoras } from './model/lora-files.js';
 import type { OnModelProgress } from './model/progress.js';
 import { type ResolveModelOptions, resolveModel } from './model/resolve.js';
-import { throwIfAborted } from './native/addon.js';
+import { selectGpu, throwIfAborted } from './native/addon.js';
 import { type Logger, setNativeLogger } from './native/log.js';
 import { Model } from './native/model.js';
 import { systemInfo } from './native/system.js';
@@ -128,13 +128,14 @@ export class AgentServer {
   /**
    * Loads the model, makes its context and opens the template cache.
    *
-   * @throws HeadstartError `CONFIG_INVALID`, `ADDON_NOT_FOUND`, `MODEL_NOT_FOUND`, `MODEL_INVALID`, `UNSUPPORTED_MODEL`,
+   * @throws HeadstartError `CONFIG_INVALID`, `ADDON_NOT_FOUND`, `ADDON_LOADED`, `MODEL_NOT_FOUND`, `MODEL_INVALID`, `UNSUPPORTED_MODEL`,
    *   `CONTEXT_FAILED`, `OUT_OF_MEMORY`, `ABORTED`, and what {@link resolveModel} throws.
    */
   static async initialize(options: AgentOptions): Promise<AgentServer> {
     checkOptions(options, AGENT_CHECKS, 'the options');
     const config = resolveModelConfig(options.model);
     throwIfAborted(options.signal);
+    selectGpu(config.gpu);
     if (options.logger !== undefined) {
       setNativeLogger(options.logger, { level: config.debug ? 'info' : 'warn' });
     }

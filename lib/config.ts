@@ -4,6 +4,7 @@ import { HeadstartError } from './errors.js';
 import type { LoraConfig } from './model/lora-files.js';
 import { type RetryConfig, resolveRetryConfig } from './model/retry.js';
 import { type ModelSource, type ModelSourceInput, parseModelSource } from './model/source.js';
+import type { Gpu } from './native/loader.js';
 import { boolean, type Check, checkOptions, integer, oneOf, text } from './options.js';
 
 /** How the KV cache is laid out. */
@@ -84,6 +85,11 @@ export interface ModelConfig {
   flashAttention?: boolean;
   /** Keep all cells of sliding-window layers, so that conversations can be trimmed. @default false */
   fullSlidingWindow?: boolean;
+  /**
+   * What to compute on: `'auto'` is the GPU that a build or an installed package offers, else the CPU; `false` is the CPU. One for
+   * all agents of a process; the environment variable `LLAMA_HEADSTART_VARIANT` wins. @default 'auto'
+   */
+  gpu?: Gpu;
   /** Layers on the GPU, where there is one; -1 is all. @default -1 */
   nGpuLayers?: number;
   /** Map the model file instead of reading it. @default true */
@@ -166,6 +172,10 @@ const MODEL_CHECKS: Record<keyof ModelConfig, Check> = {
   valueType: cacheType,
   flashAttention: boolean,
   fullSlidingWindow: boolean,
+  gpu: (value) =>
+    value === false || ['auto', 'cuda', 'metal', 'vulkan'].includes(value as string)
+      ? undefined
+      : "one of 'auto', 'cuda', 'metal', 'vulkan', or false",
   nGpuLayers: integer(-1),
   useMmap: boolean,
   useMlock: boolean,
@@ -205,6 +215,7 @@ export function resolveModelConfig(config: ModelConfig): ResolvedModelConfig {
     valueType: 'f16' as const,
     flashAttention: true,
     fullSlidingWindow: false,
+    gpu: 'auto' as const,
     nGpuLayers: -1,
     useMmap: true,
     useMlock: false,

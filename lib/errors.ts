@@ -6,6 +6,7 @@ export type ErrorCode =
   | 'CACHE_DIR_SHARED'
   // the addon and the machine
   | 'ADDON_NOT_FOUND'
+  | 'ADDON_LOADED'
   | 'OUT_OF_MEMORY'
   | 'INTERNAL'
   // models

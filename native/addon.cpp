@@ -1,4 +1,5 @@
-// Registration: llama.cpp's start, the log hook, what each environment owns, and how it all ends.
+// Registration: the log hook, what each environment owns, and how it all ends.
+#include "backends.h"
 #include "context.h"
 #include "file-lock.h"
 #include "log.h"
@@ -44,7 +45,6 @@ void startProcess() {
     std::call_once(once, [] {
         installLogHook();
         installAssertTrap();
-        llama_backend_init();
         std::atexit([] { Thread::parkAll(5000); });
     });
 }
@@ -77,6 +77,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     Lora::define(env, exports);
     FileLock::define(env, exports);
     ReplyFormat::define(env, exports);
+    defineBackends(env, exports);
     defineSchema(env, exports);
     defineLog(env, exports);
     defineGguf(env, exports);
@@ -84,9 +85,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     exports.Set("setErrorFactory", Napi::Function::New(env, setErrorFactory, "setErrorFactory"));
     exports.Set("park", Napi::Function::New(env, park, "park"));
     exports.Set("llamaVersion", Napi::String::New(env, llama_version()));
-    exports.Set("systemInfo", Napi::String::New(env, llama_print_system_info()));
     exports.Set("maxSequences", Napi::Number::New(env, (double) llama_max_parallel_sequences()));
-    exports.Set("supportsGpuOffload", Napi::Boolean::New(env, llama_supports_gpu_offload()));
     return exports;
 }
 

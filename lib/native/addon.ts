@@ -1,10 +1,7 @@
-// Loads the native addon, types it, and explains a failed load.
-import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { dirname, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+// The native addon, typed, and loaded at its first use.
 import { isMainThread } from 'node:worker_threads';
 import { type ErrorCode, HeadstartError } from '../errors.js';
+import { type Gpu, type LoadedAddon, loadAddon, wantedGpu } from './loader.js';
 import type { ParsedReply, ReplyFormat } from './reply.js';
 
 /** Set from an AbortSignal, read by native threads between two pieces of work. */
@@ -93,13 +90,35 @@ export interface RawAddon {
   park(): void;
   /** In builds with assertions alone: makes KV bytes JavaScript's, which must end the process. */
   leakState?(state: RawState, as: 'array' | 'string'): unknown;
+  start(options: { cpu?: string; modules?: string[] }): RawStarted;
   llamaVersion: string;
-  systemInfo: string;
   maxSequences: number;
+}
+
+/** What `start` answers: what the process computes on. */
+export interface RawStarted {
+  /** The CPU module in use; null where it is linked in. */
+  cpu: string | null;
+  /** All CPU modules that there are, the best first. */
+  tried: { name: string; path: string; score: number; problem: string | null }[];
+  devices: Device[];
+  systemInfo: string;
   supportsGpuOffload: boolean;
 }
 
-let loaded: RawAddon | undefined;
+/** What ggml can compute on. */
+export interface Device {
+  name: string;
+  description: string;
+  /** "CPU", "CUDA", "Metal", "Vulkan" */
+  backend: string;
+  type: 'cpu' | 'accelerator' | 'gpu';
+  freeBytes: number;
+  totalBytes: number;
+}
+
+let loaded: LoadedAddon | undefined;
+let wanted: Gpu | undefined;
 
 /**
  * The addon, loaded at the first call: an import of this package never fails for a missing binary. The environment
@@ -109,46 +128,42 @@ let loaded: RawAddon | undefined;
  * @throws HeadstartError `ADDON_NOT_FOUND` with the platform, what was looked for, and the command that mends it.
  */
 export function addon(): RawAddon {
-  loaded ??= load();
+  return loadedAddon().raw;
+}
+
+/** The addon with how it was found and what it runs on. */
+export function loadedAddon(): LoadedAddon {
+  if (loaded === undefined) {
+    loaded = loadAddon(wantedGpu(wanted));
+    const { raw } = loaded;
+    raw.setErrorFactory((code, message, sequences) => new HeadstartError(code, message, { sequences }));
+    if (isMainThread) {
+      // process.exit() destroys C++ statics next: nothing may compute on them then.
+      process.once('exit', () => raw.park());
+    }
+  }
   return loaded;
 }
 
-function load(): RawAddon {
-  const root = packageRoot();
-  const require = createRequire(import.meta.url);
-  const instead = process.env.LLAMA_HEADSTART_ADDON;
-  let raw: RawAddon;
-  try {
-    raw = instead ? require(resolve(instead)) : require('node-gyp-build')(root);
-  } catch (cause) {
-    const platform = `${process.platform}-${process.arch}, Node ${process.versions.node}`;
-    const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
-    const [place, remedy] = instead
-      ? [`"${instead}" (LLAMA_HEADSTART_ADDON)`, "Unset LLAMA_HEADSTART_ADDON to load the package's own."]
-      : [
-          `${root} (looked in build/Release and prebuilds)`,
-          'Run `npm run build:native` in the package to build one, or name one with LLAMA_HEADSTART_ADDON.',
-        ];
+/**
+ * Says which GPU to compute on, before the first use of the addon: a process loads one. `LLAMA_HEADSTART_VARIANT`
+ * (auto, cpu, cuda, metal, vulkan), where set, wins.
+ *
+ * @throws HeadstartError `ADDON_NOT_FOUND`; `ADDON_LOADED` where this process already computes on something else.
+ */
+export function selectGpu(gpu: Gpu): void {
+  if (loaded === undefined) {
+    wanted = gpu;
+  }
+  const { gpu: used } = loadedAddon();
+  const asked = wantedGpu(gpu);
+  if (asked !== 'auto' && asked !== (used ?? false)) {
     throw new HeadstartError(
-      'ADDON_NOT_FOUND',
-      `No native addon for ${platform} could be loaded from ${place}: ${reason}. ${remedy}`,
-      { cause },
+      'ADDON_LOADED',
+      `Expected \`gpu\` ${JSON.stringify(asked)}, but this process already computes on ${used ?? 'the CPU'}: all agents of a ` +
+        'process share one addon, which the first to use it chooses',
     );
   }
-  raw.setErrorFactory((code, message, sequences) => new HeadstartError(code, message, { sequences }));
-  if (isMainThread) {
-    // process.exit() destroys C++ statics next: nothing may compute on them then.
-    process.once('exit', () => raw.park());
-  }
-  return raw;
-}
-
-function packageRoot(): string {
-  let directory = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(directory, 'package.json')) && dirname(directory) !== directory) {
-    directory = dirname(directory);
-  }
-  return directory;
 }
 
 /**

@@ -5,11 +5,14 @@
  * @packageDocumentation
  */
 export { type ErrorCode, HeadstartError } from '../errors.js';
+export { selectGpu } from './addon.js';
 export * from './context.js';
 export * from './file-lock.js';
+export type { Gpu } from './loader.js';
 export * from './log.js';
 export * from './lora.js';
 export * from './model.js';
+export type { GpuKind } from './places.js';
 export {
   jsonSchemaToGrammar,
   type ParsedReply,

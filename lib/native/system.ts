@@ -1,4 +1,7 @@
-import { addon } from './addon.js';
+import { type Device, loadedAddon } from './addon.js';
+import type { GpuKind } from './places.js';
+
+export type { Device } from './addon.js';
 
 /** The addon's build, and the machine. */
 export interface SystemInfo {
@@ -9,10 +12,29 @@ export interface SystemInfo {
   /** Most sequences that one context can have. */
   maxSequences: number;
   supportsGpuOffload: boolean;
+  /** The addon that was loaded. */
+  addonPath: string;
+  /** Where it comes from: see docs/building.md. */
+  addonSource: 'environment' | 'checkout' | 'build' | 'prebuilt';
+  /** The CPU module in use ("haswell", "zen4", "armv8.2_2"), or null where the addon was compiled for this CPU alone. */
+  cpuModule: string | null;
+  /** The GPU backend in use. */
+  gpu: GpuKind | null;
+  devices: readonly Device[];
 }
 
 /** What the native addon was built with and runs on. */
 export function systemInfo(): SystemInfo {
-  const { llamaVersion, systemInfo: features, maxSequences, supportsGpuOffload } = addon();
-  return { llamaVersion, features, maxSequences, supportsGpuOffload };
+  const { raw, started, folder, gpu } = loadedAddon();
+  return {
+    llamaVersion: raw.llamaVersion,
+    features: started.systemInfo,
+    maxSequences: raw.maxSequences,
+    supportsGpuOffload: started.supportsGpuOffload,
+    addonPath: folder.path,
+    addonSource: folder.source,
+    cpuModule: started.cpu,
+    gpu,
+    devices: started.devices,
+  };
 }

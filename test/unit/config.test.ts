@@ -34,6 +34,7 @@ const WRONG: Record<keyof ModelConfig, unknown[]> = {
   valueType: ['f64', 'F16', 16, null],
   flashAttention: ['on', 1, null],
   fullSlidingWindow: ['on', 1, null],
+  gpu: [true, 'nvidia', 0, null],
   nGpuLayers: [-2, '99', null],
   useMmap: ['yes', 1, null],
   useMlock: ['yes', 1, null],

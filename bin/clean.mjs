@@ -1,0 +1,18 @@
+// `llama-headstart clean`: removes what `build` made. Models and template caches stay.
+
+import { existsSync } from 'node:fs';
+import { rm, rmdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { userCache } from '../dist/native/places.js';
+
+/** @param {string[]} args */
+export async function clean(args) {
+  if (args.length > 0) throw new Error(`Expected no further arguments, got ${args.join(' ')}.`);
+  for (const name of ['builds', 'build-trees']) {
+    const directory = join(userCache(), name);
+    if (existsSync(directory)) process.stdout.write(`removing ${directory}\n`);
+    await rm(directory, { recursive: true, force: true });
+  }
+  // Where nothing else is in it.
+  await rmdir(userCache()).catch(() => {});
+}

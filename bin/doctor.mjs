@@ -1,0 +1,160 @@
+// `llama-headstart doctor`: what would be loaded and why, and what this machine has. Exit code 1 where nothing can be loaded.
+
+import { accessSync, constants, existsSync } from 'node:fs';
+import { readdir, stat, statfs } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { loadedAddon } from '../dist/native/addon.js';
+import {
+  addonFolders,
+  buildsDirectory,
+  gpuPackages,
+  packageRoot,
+  packageVersion,
+  platformName,
+  userCache,
+} from '../dist/native/places.js';
+import { toolVersions } from '../scripts/lib/build-tools.mjs';
+import { megabytes } from '../scripts/lib/progress.mjs';
+import { run } from '../scripts/lib/run.mjs';
+
+/** @param {string[]} args */
+export async function doctor(args) {
+  const { values } = parseArgs({ args, options: { json: { type: 'boolean' } } });
+  const facts = await examine();
+  process.stdout.write(values.json ? `${JSON.stringify(facts)}\n` : text(facts));
+  if (facts.loaded === null) process.exitCode = 1;
+}
+
+async function examine() {
+  const { loaded, problem } = tryToLoad();
+  return {
+    version: packageVersion,
+    package: packageRoot,
+    node: process.versions.node,
+    platform: platformName,
+    loaded,
+    problem,
+    candidates: addonFolders(),
+    gpuPackages: gpuPackages(),
+    variables: Object.fromEntries(Object.entries(process.env).filter(([name]) => name.startsWith('LLAMA_HEADSTART_'))),
+    nvidia: await nvidiaGpus(),
+    tools: await toolVersions(),
+    userCache: await directoryState(userCache()),
+    builds: await directoryState(buildsDirectory()),
+    templates: await directoryState(resolve('.cache/templates')),
+  };
+}
+
+function tryToLoad() {
+  try {
+    const { raw, started, folder, gpu, skipped } = loadedAddon();
+    const { cpu, tried, devices, systemInfo } = started;
+    const { path, source } = folder;
+    return {
+      loaded: { path, source, gpu, cpu, tried, devices, systemInfo, llama: raw.llamaVersion, skipped },
+      problem: null,
+    };
+  } catch (error) {
+    return { loaded: null, problem: /** @type {Error} */ (error).message };
+  }
+}
+
+/** What the driver sees, whether or not the addon can use it. */
+async function nvidiaGpus() {
+  const { code, stdout } = await run('nvidia-smi', [
+    '--query-gpu=name,driver_version,memory.total',
+    '--format=csv,noheader',
+  ]);
+  return code === 0 ? stdout.trim().split('\n') : [];
+}
+
+/** @param {string} path */
+async function directoryState(path) {
+  if (!existsSync(path)) return { path, exists: false };
+  const entries = await readdir(path, { recursive: true, withFileTypes: true });
+  const sizes = await Promise.all(
+    entries
+      .filter((entry) => entry.isFile())
+      .map((entry) => stat(join(entry.parentPath, entry.name)).catch(() => null)),
+  );
+  const { bavail, bsize } = await statfs(path);
+  return {
+    path,
+    exists: true,
+    writable: isWritable(path),
+    files: sizes.length,
+    bytes: sizes.reduce((sum, found) => sum + (found?.size ?? 0), 0),
+    freeBytes: bavail * bsize,
+  };
+}
+
+/** @param {string} path */
+function isWritable(path) {
+  try {
+    accessSync(path, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** @param {Awaited<ReturnType<typeof examine>>} facts */
+function text(facts) {
+  const { loaded, candidates, variables, tools } = facts;
+  const lines = [
+    `llama-headstart ${facts.version} in ${facts.package}`,
+    `${facts.platform}, Node ${facts.node}${loaded ? `, llama.cpp ${loaded.llama}` : ''}`,
+    ...Object.entries(variables).map(([name, value]) => `${name}=${value}`),
+    '',
+    ...(loaded ? loadedLines(loaded) : [`✗ ${facts.problem}`]),
+    '',
+    'In the order in which the loader looks (a GPU first, unless `gpu` or LLAMA_HEADSTART_VARIANT says otherwise):',
+    ...(candidates.length === 0
+      ? ['  nothing']
+      : candidates.map((folder) => `  ${candidateLine(folder, loaded?.path)}`)),
+    ...facts.gpuPackages.map(({ name, version, problem }) => `  ${name} ${version}: ${problem ?? 'usable'}`),
+    '',
+    ...(facts.nvidia.length > 0 ? facts.nvidia.map((gpu) => `NVIDIA: ${gpu}`) : ['NVIDIA: no driver']),
+    'To build:',
+    ...Object.entries(tools).map(([tool, version]) => `  ${tool}: ${version ?? 'not there'}`),
+    '',
+    `Cache: ${stateLine(facts.userCache)}`,
+    `Builds: ${stateLine(facts.builds)}`,
+    `Templates (here, by default): ${stateLine(facts.templates)}`,
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+/** @param {NonNullable<Awaited<ReturnType<typeof examine>>['loaded']>} loaded */
+function loadedLines({ path, source, gpu, cpu, tried, devices, systemInfo, skipped }) {
+  const scores = tried.map(({ name, score, problem }) => (problem ? `${name} (${problem})` : `${name} ${score}`));
+  return [
+    `✓ ${path} (${source}${gpu ? `, ${gpu}` : ''})`,
+    ...skipped.map((each) => `  not ${each.path}: ${each.reason}`),
+    cpu
+      ? `  CPU module: ${cpu}, the best by its score of ${scores.join(', ')}`
+      : '  compiled for one CPU, without modules',
+    `  features: ${systemInfo.trim()}`,
+    ...devices.map((device) => `  device: ${device.name} (${device.description}), ${megabytes(device.totalBytes)}`),
+  ];
+}
+
+/**
+ * @param {import('../dist/native/places.js').AddonFolder} folder
+ * @param {string | undefined} loaded
+ */
+function candidateLine({ source, path, builtIn, modules }, loaded) {
+  const gpus = [
+    ...(builtIn ? [`${builtIn} linked in`] : []),
+    ...modules.map(({ gpu, package: name }) => name ?? `${gpu} module`),
+  ];
+  return `${path === loaded ? '✓' : '·'} ${source}: ${dirname(path)}${gpus.length > 0 ? ` with ${gpus.join(', ')}` : ''}`;
+}
+
+/** @param {Awaited<ReturnType<typeof directoryState>>} state */
+function stateLine({ path, exists, writable, files, bytes = 0, freeBytes = 0 }) {
+  if (!exists) return `${path}, not there yet`;
+  const state = `${files} files, ${megabytes(bytes)}, ${megabytes(freeBytes)} free`;
+  return `${path}, ${state}${writable ? '' : ', NOT WRITABLE'}`;
+}

@@ -1,0 +1,50 @@
+# The portable shape's libraries: names of our own, so that another copy of ggml can live in the same process, no version
+# symlinks, which npm's tarballs do not carry, and all in one folder with the addon.
+
+set(LIBRARIES ggml-base ggml)
+foreach(backend IN LISTS GGML_AVAILABLE_BACKENDS)
+  if(TARGET ${backend})  # the list is in CMake's cache, which may have seen other options
+    list(APPEND LIBRARIES ${backend})
+  endif()
+endforeach()
+
+# What the addon is linked to says its version, so that two versions of this package can live in one process, and a GPU's
+# module fits the version it was made for. prebuilds/ keeps both libcs of a platform in one folder.
+file(READ "${CMAKE_CURRENT_SOURCE_DIR}/package.json" MANIFEST)
+string(JSON VERSION GET "${MANIFEST}" version)
+set(HEADSTART_LIBC "" CACHE STRING "musl, where that is the libc")
+if(HEADSTART_LIBC)
+  set(STEM "headstart-${HEADSTART_LIBC}")
+else()
+  set(STEM headstart)
+endif()
+target_compile_definitions(llama_headstart PRIVATE HEADSTART_CPU_PREFIX="${STEM}-ggml-cpu")
+
+set(TOGETHER "$<TARGET_FILE_DIR:llama_headstart>")
+foreach(library IN LISTS LIBRARIES)
+  # Assigning nothing to a property unsets it: with a version there would be symlinks, and a number in the SONAME.
+  set_property(TARGET ${library} PROPERTY VERSION)
+  set_property(TARGET ${library} PROPERTY SOVERSION)
+  set(NAME "${STEM}-${library}")
+  if(library MATCHES "^ggml(-base)?$")
+    string(APPEND NAME "-${VERSION}")
+  endif()
+  set_target_properties(${library} PROPERTIES PREFIX "" OUTPUT_NAME "${NAME}"
+                        INSTALL_RPATH "${CMAKE_INSTALL_RPATH}" BUILD_WITH_INSTALL_RPATH ON)
+  if(UNIX AND NOT APPLE)
+    set(MAP "${CMAKE_CURRENT_SOURCE_DIR}/native/exports-ggml.map")
+    target_link_options(${library} PRIVATE -Wl,--gc-sections "-Wl,--version-script=${MAP}" $<$<CONFIG:Release>:-s>)
+    if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+      target_link_options(${library} PRIVATE -static-libstdc++ -static-libgcc)
+    endif()
+  endif()
+  add_dependencies(llama_headstart ${library})
+  add_custom_command(TARGET llama_headstart POST_BUILD
+                     COMMAND ${CMAKE_COMMAND} -E copy_if_different "$<TARGET_FILE:${library}>" "${TOGETHER}" VERBATIM)
+endforeach()
+if(UNIX AND NOT APPLE)
+  target_link_options(llama_headstart PRIVATE $<$<CONFIG:Release>:-s>)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+    target_link_options(llama_headstart PRIVATE -static-libstdc++ -static-libgcc)
+  endif()
+endif()

@@ -1,0 +1,19 @@
+// The addon imports Node-API from "node.exe": whatever that program is called, it is the one that runs.
+#ifdef _WIN32
+#    ifndef WIN32_LEAN_AND_MEAN
+#        define WIN32_LEAN_AND_MEAN
+#    endif
+#    include <windows.h>
+
+#    include <delayimp.h>
+#    include <string.h>
+
+static FARPROC WINAPI answerWithProgram(unsigned int event, DelayLoadInfo * info) {
+    if (event == dliNotePreLoadLibrary && _stricmp(info->szDll, "node.exe") == 0) {
+        return (FARPROC) GetModuleHandleW(nullptr);
+    }
+    return nullptr;
+}
+
+decltype(__pfnDliNotifyHook2) __pfnDliNotifyHook2 = answerWithProgram;
+#endif

@@ -1,0 +1,154 @@
+// Where addons lie: the user's cache, the package, and the packages of GPU variants.
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { homedir } from 'node:os';
+import { dirname, join, sep } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const ADDON = 'llama_headstart.node';
+export const GPUS = ['cuda', 'metal', 'vulkan'] as const;
+export type GpuKind = (typeof GPUS)[number];
+
+/** A folder with an addon in it, and the ways to start it. */
+export interface AddonFolder {
+  /**
+   * `environment`: named by LLAMA_HEADSTART_ADDON. `checkout`: compiled in the package's own folder. `build`: made by
+   * `npx llama-headstart build`, in the user's cache. `prebuilt`: part of the package.
+   */
+  source: 'environment' | 'checkout' | 'build' | 'prebuilt';
+  /** The `.node` file. */
+  path: string;
+  /** The GPU backend that is linked in, if any. */
+  builtIn: GpuKind | null;
+  /** GPU modules that can be loaded into it. */
+  modules: { gpu: GpuKind; path: string; package: string | null }[];
+}
+
+/** What was found of a GPU package, for `doctor`. */
+export interface GpuPackage {
+  name: string;
+  gpu: GpuKind;
+  version: string;
+  path: string;
+  /** Why it is not used, or null. */
+  problem: string | null;
+}
+
+/** The package's own folder. */
+export const packageRoot = ((): string => {
+  let directory = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(directory, 'package.json')) && dirname(directory) !== directory) {
+    directory = dirname(directory);
+  }
+  return directory;
+})();
+
+/** The package's version. */
+export const packageVersion: string = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')).version;
+
+/** "linux-x64", and "linux-x64-musl" where libc is musl. */
+export const platformName = [process.platform, process.arch, isMusl() ? 'musl' : '']
+  .filter((part) => part !== '')
+  .join('-');
+
+/** This package's folder in the user's cache. `XDG_CACHE_HOME` moves it. */
+export function userCache(): string {
+  const { XDG_CACHE_HOME, LOCALAPPDATA } = process.env;
+  let caches = XDG_CACHE_HOME || join(homedir(), '.cache');
+  if (process.platform === 'darwin') {
+    caches = join(homedir(), 'Library', 'Caches');
+  }
+  if (process.platform === 'win32') {
+    caches = LOCALAPPDATA || join(homedir(), 'AppData', 'Local');
+  }
+  return join(caches, 'llama-headstart');
+}
+
+/** Where `npx llama-headstart build` puts what it builds for this version and platform: a folder for each set of options. */
+export const buildsDirectory = (): string => join(userCache(), 'builds', `${packageVersion}-${platformName}`);
+
+/** Every addon that this process could load, in the loader's order. */
+export function addonFolders(): AddonFolder[] {
+  const named = process.env.LLAMA_HEADSTART_ADDON;
+  if (named) {
+    return [folder('environment', named)];
+  }
+  const own = ownAddon();
+  const checkout = own?.includes(`${sep}build${sep}`) ? [folder('checkout', own)] : [];
+  const prebuilt = own && checkout.length === 0 ? [folder('prebuilt', own)] : [];
+  for (const { gpu, path, name, problem } of gpuPackages()) {
+    if (problem === null) {
+      prebuilt[0]?.modules.push({ gpu, path, package: name });
+    }
+  }
+  return [...checkout, ...cachedBuilds(), ...prebuilt];
+}
+
+/** The opt-in packages of GPU variants that Node's resolution finds, usable or not. */
+export function gpuPackages(): GpuPackage[] {
+  const require = createRequire(join(packageRoot, 'package.json'));
+  return GPUS.flatMap((gpu): GpuPackage[] => {
+    const name = `@llama-headstart/${platformName}-${gpu}`;
+    let manifest: string;
+    try {
+      manifest = require.resolve(`${name}/package.json`);
+    } catch {
+      return [];
+    }
+    const { version } = JSON.parse(readFileSync(manifest, 'utf8')) as { version: string };
+    const path = join(dirname(manifest), moduleFile(gpu));
+    let problem: string | null = null;
+    if (version !== packageVersion) {
+      problem = `it is version ${version}, llama-headstart is ${packageVersion}`;
+    } else if (!existsSync(path)) {
+      problem = `it lacks ${moduleFile(gpu)}`;
+    }
+    return [{ name, gpu, version, path, problem }];
+  });
+}
+
+/** What node-gyp-build finds: compiled in the package's folder, else prebuilt. */
+function ownAddon(): string | undefined {
+  try {
+    return createRequire(import.meta.url)('node-gyp-build').resolve(packageRoot) as string;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The newest first. */
+function cachedBuilds(): AddonFolder[] {
+  const directory = buildsDirectory();
+  const names = existsSync(directory) ? readdirSync(directory) : [];
+  return names
+    .map((name) => join(directory, name, ADDON))
+    .filter((path) => existsSync(path))
+    .map((path) => ({ path, builtAt: statSync(path).mtimeMs }))
+    .sort((a, b) => b.builtAt - a.builtAt)
+    .map(({ path }) => folder('build', path));
+}
+
+function folder(source: AddonFolder['source'], path: string): AddonFolder {
+  const directory = dirname(path);
+  const modules = GPUS.map((gpu) => ({ gpu, path: join(directory, moduleFile(gpu)), package: null }));
+  return { source, path, builtIn: builtInGpu(directory), modules: modules.filter((module) => existsSync(module.path)) };
+}
+
+/** A static build says in build.json what is linked into it. */
+function builtInGpu(directory: string): GpuKind | null {
+  try {
+    const { shape, gpu } = JSON.parse(readFileSync(join(directory, 'build.json'), 'utf8'));
+    return shape === 'static' && GPUS.includes(gpu) ? gpu : null;
+  } catch {
+    return null;
+  }
+}
+
+/** CMake's suffix for modules is `.so` on a Mac too. */
+const moduleFile = (gpu: GpuKind): string =>
+  `headstart-${isMusl() ? 'musl-' : ''}ggml-${gpu}${process.platform === 'win32' ? '.dll' : '.so'}`;
+
+/** node-gyp-build's own rule. */
+function isMusl(): boolean {
+  return process.platform === 'linux' && existsSync('/etc/alpine-release');
+}

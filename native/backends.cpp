@@ -1,0 +1,230 @@
+// In the portable shape ggml is shared and its CPU backend is one of several modules beside this file, each compiled for a generation
+// of CPUs. They are scored here and the best is loaded by its path. Never ggml_backend_load_all(), nor llama_backend_init() with
+// nothing loaded: both look in the current directory, beside the executable and at GGML_BACKEND_PATH, and run what they find.
+#include "backends.h"
+
+#include "guards.h"
+#include "log.h"
+
+#include <ggml-backend.h>
+#include <llama.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <mutex>
+
+#ifdef _WIN32
+#    define NOMINMAX
+#    include <windows.h>
+#else
+#    include <dlfcn.h>
+#endif
+
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Candidate {
+    fs::path    path;
+    std::string name;  // "haswell", or "default" for a module that is the only one
+    int         score = 0;
+    std::string problem;  // empty, or why it is not to be had
+};
+
+struct Started {
+    std::string              cpu;  // empty in the static shape
+    std::vector<Candidate>   candidates;
+    std::vector<std::string> modules;
+};
+
+#ifdef _WIN32
+const char * const MODULE_SUFFIX = ".dll";
+
+void * openModule(const fs::path & path) { return (void *) LoadLibraryExW(path.c_str(), nullptr, LOAD_WITH_ALTERED_SEARCH_PATH); }
+void * symbolOf(void * module, const char * name) { return (void *) GetProcAddress((HMODULE) module, name); }
+void   closeModule(void * module) { FreeLibrary((HMODULE) module); }
+std::string openProblem() { return "Windows error " + std::to_string(GetLastError()); }
+
+fs::path ownPath() {
+    HMODULE self = nullptr;
+    GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT, (LPCWSTR) &ownPath, &self);
+    std::wstring buffer(32768, L'\0');
+    buffer.resize(GetModuleFileNameW(self, buffer.data(), (DWORD) buffer.size()));
+    return buffer;
+}
+#else
+const char * const MODULE_SUFFIX = ".so";  // on a Mac too: CMake's suffix for modules
+
+void * openModule(const fs::path & path) { return dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL); }
+void * symbolOf(void * module, const char * name) { return dlsym(module, name); }
+void   closeModule(void * module) { dlclose(module); }
+std::string openProblem() {
+    const char * problem = dlerror();
+    return problem ? problem : "it cannot be loaded";
+}
+
+fs::path ownPath() {
+    Dl_info info;
+    return dladdr((void *) &ownPath, &info) && info.dli_fname ? fs::absolute(info.dli_fname) : fs::path();
+}
+#endif
+
+#ifndef HEADSTART_CPU_PREFIX  // cmake/portable.cmake names the libraries
+#    define HEADSTART_CPU_PREFIX "headstart-ggml-cpu"
+#endif
+const std::string CPU_PREFIX = HEADSTART_CPU_PREFIX;
+
+std::string nameOf(const fs::path & path) {
+    const std::string stem = path.stem().string();
+    return stem.size() > CPU_PREFIX.size() + 1 ? stem.substr(CPU_PREFIX.size() + 1) : "default";
+}
+
+// A module tells itself how well this CPU suits it: 0 is not at all. One without a say is the only one, and runs anywhere.
+Candidate scored(const fs::path & path) {
+    Candidate candidate{ path, nameOf(path), 0, {} };
+    void *    module = openModule(path);
+    if (module == nullptr) {
+        candidate.problem = openProblem();
+        return candidate;
+    }
+    auto score      = reinterpret_cast<int (*)()>(symbolOf(module, "ggml_backend_score"));
+    candidate.score = score ? score() : 1;
+    if (candidate.score == 0) {
+        candidate.problem = "this CPU lacks what it needs";
+    }
+    closeModule(module);
+    return candidate;
+}
+
+std::vector<Candidate> cpuCandidates(const fs::path & directory) {
+    std::vector<Candidate> found;
+    std::error_code        error;
+    for (const auto & entry : fs::directory_iterator(directory, error)) {
+        const fs::path path = entry.path();
+        if (path.extension() == MODULE_SUFFIX && path.filename().string().rfind(CPU_PREFIX, 0) == 0) {
+            found.push_back(scored(path));
+        }
+    }
+    std::sort(found.begin(), found.end(), [](const Candidate & a, const Candidate & b) { return a.score != b.score ? a.score > b.score : a.name < b.name; });
+    return found;
+}
+
+std::string listed(const std::vector<Candidate> & candidates) {
+    std::string text;
+    for (const auto & candidate : candidates) {
+        text += (text.empty() ? "" : "; ") + candidate.name + ": " + (candidate.problem.empty() ? "score " + std::to_string(candidate.score) : candidate.problem);
+    }
+    return text.empty() ? "no module there" : text;
+}
+
+bool load(Candidate & candidate) {
+    LogCapture log;
+    if (ggml_backend_load(candidate.path.string().c_str()) != nullptr) {
+        return true;
+    }
+    if (candidate.problem.empty()) {
+        candidate.problem = "it could not be loaded" + log.reason();
+    }
+    return false;
+}
+
+void loadCpu(Started & started, const std::string & wanted) {
+    const fs::path directory = ownPath().parent_path();
+    started.candidates       = cpuCandidates(directory);
+    for (auto & candidate : started.candidates) {
+        if ((wanted.empty() ? candidate.score > 0 : candidate.name == wanted) && load(candidate)) {
+            started.cpu = candidate.name;
+            return;
+        }
+    }
+    throw Failure("ADDON_NOT_FOUND", (wanted.empty() ? std::string("No CPU module") : "No CPU module \"" + wanted + "\"") + " could be loaded from " +
+                                         directory.string() + " (" + listed(started.candidates) + ")");
+}
+
+Started startProcess(const std::string & cpu, const std::vector<std::string> & modules) {
+    Started started;
+#ifdef GGML_BACKEND_DL
+    loadCpu(started, cpu);
+    for (const auto & module : modules) {
+        Candidate candidate{ fs::u8path(module), "", 0, {} };
+        if (!load(candidate)) {
+            throw Failure("ADDON_NOT_FOUND", "The module " + module + " could not be loaded: " + candidate.problem);
+        }
+        started.modules.push_back(module);
+    }
+#else
+    if (!cpu.empty() || !modules.empty()) {
+        throw Failure("ADDON_NOT_FOUND", "This addon was built for one CPU, without modules: \"" + (cpu.empty() ? modules.front() : cpu) + "\" cannot be loaded into it");
+    }
+#endif
+    llama_backend_init();
+    return started;
+}
+
+// On the heap for good, as all that belongs to the process; empty while no start has succeeded.
+const Started & startOnce(const std::string & cpu, const std::vector<std::string> & modules) {
+    static std::mutex       mutex;
+    static const Started *  started = nullptr;
+    std::lock_guard<std::mutex> lock(mutex);
+    if (started == nullptr) {
+        started = new Started(startProcess(cpu, modules));
+    }
+    return *started;
+}
+
+Napi::Array devices(Napi::Env env) {
+    Napi::Array list = Napi::Array::New(env);
+    for (size_t i = 0; i < ggml_backend_dev_count(); i++) {
+        ggml_backend_dev_t device = ggml_backend_dev_get(i);
+        size_t             free = 0, total = 0;
+        ggml_backend_dev_memory(device, &free, &total);
+        const auto   type  = ggml_backend_dev_type(device);
+        Napi::Object facts = Napi::Object::New(env);
+        facts.Set("name", ggml_backend_dev_name(device));
+        facts.Set("description", ggml_backend_dev_description(device));
+        facts.Set("backend", ggml_backend_reg_name(ggml_backend_dev_backend_reg(device)));
+        facts.Set("type", type == GGML_BACKEND_DEVICE_TYPE_CPU ? "cpu" : type == GGML_BACKEND_DEVICE_TYPE_ACCEL ? "accelerator" : "gpu");
+        facts.Set("freeBytes", (double) free);
+        facts.Set("totalBytes", (double) total);
+        list.Set((uint32_t) i, facts);
+    }
+    return list;
+}
+
+Napi::Object toJs(Napi::Env env, const Started & started) {
+    Napi::Array tried = Napi::Array::New(env);
+    for (size_t i = 0; i < started.candidates.size(); i++) {
+        const auto & candidate = started.candidates[i];
+        Napi::Object facts     = Napi::Object::New(env);
+        facts.Set("name", candidate.name);
+        facts.Set("path", candidate.path.u8string());
+        facts.Set("score", candidate.score);
+        facts.Set("problem", candidate.problem.empty() ? env.Null() : Napi::Value(Napi::String::New(env, candidate.problem)));
+        tried.Set((uint32_t) i, facts);
+    }
+    Napi::Object result = Napi::Object::New(env);
+    result.Set("cpu", started.cpu.empty() ? env.Null() : Napi::Value(Napi::String::New(env, started.cpu)));
+    result.Set("tried", tried);
+    result.Set("devices", devices(env));
+    result.Set("systemInfo", llama_print_system_info());
+    result.Set("supportsGpuOffload", llama_supports_gpu_offload());
+    return result;
+}
+
+Napi::Value start(const Napi::CallbackInfo & info) {
+    return guard::call(info.Env(), [&]() -> Napi::Value {
+        Napi::Object             options = guard::object(info[0], "options");
+        std::vector<std::string> modules;
+        if (Napi::Value given = guard::field(options, "modules"); given.IsArray()) {
+            Napi::Array array = given.As<Napi::Array>();
+            for (uint32_t i = 0; i < array.Length(); i++) {
+                modules.push_back(guard::path(array.Get(i), "modules[]"));
+            }
+        }
+        return toJs(info.Env(), startOnce(guard::optionalString(options, "cpu", ""), modules));
+    });
+}
+
+}  // namespace
+
+void defineBackends(Napi::Env env, Napi::Object exports) { exports.Set("start", Napi::Function::New(env, start, "start")); }

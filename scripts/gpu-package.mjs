@@ -1,0 +1,108 @@
+// `npm run build:gpu-package -- cuda|vulkan [--architectures "80;90"]`: makes the opt-in package of a GPU variant for this platform in
+// .build/gpu-packages, ready for `npm publish`. It holds one file: ggml's module for that GPU, which the prebuilt addon of exactly the
+// same version loads. CUDA without a toolkit comes from NVIDIA's Python packages.
+
+import { copyFile, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { buildNative } from './build-native.mjs';
+import { ensureCuda } from './lib/cuda.mjs';
+import { megabytes, step } from './lib/progress.mjs';
+import { isMain, root, run, runMain } from './lib/run.mjs';
+import { ensureDependencies } from './setup.mjs';
+import { ensureVendor } from './vendor.mjs';
+
+const NEEDS = {
+  cuda: "NVIDIA's driver, and the CUDA runtime and cuBLAS of the same major version as that it was built with",
+  vulkan: 'the Vulkan loader (libvulkan.so.1) and a driver',
+};
+
+/**
+ * @param {'cuda' | 'vulkan'} gpu
+ * @param {{ architectures?: string, definitions?: string[] }} [options] architectures: what CMAKE_CUDA_ARCHITECTURES takes; default:
+ *   llama.cpp's own list
+ * @returns {Promise<{ directory: string, bytes: number, seconds: number }>}
+ */
+export async function buildGpuPackage(gpu, { architectures, definitions = [] } = {}) {
+  const begin = performance.now();
+  await ensureDependencies({ quiet: true });
+  await ensureVendor();
+  const settings = [...definitions];
+  if (gpu === 'cuda') {
+    const toolkit = await findCuda();
+    if (toolkit) settings.push(`CMAKE_CUDA_COMPILER=${join(toolkit, 'bin', 'nvcc')}`, `CUDAToolkit_ROOT=${toolkit}`);
+    if (architectures) settings.push(`CMAKE_CUDA_ARCHITECTURES=${architectures}`);
+  }
+  const built = await step(`ggml's ${gpu} module`, {}, (progress) =>
+    buildNative({
+      portable: true,
+      accelerator: gpu,
+      definitions: settings,
+      module: gpu,
+      onProgress: (state) => progress.update(state),
+    }),
+  );
+  const seconds = Math.round((performance.now() - begin) / 1000);
+  return { ...(await layOut(gpu, built.path)), seconds };
+}
+
+/** @returns {Promise<string | undefined>} undefined: the machine's own toolkit will do */
+async function findCuda() {
+  if ((await run(process.env.CUDACXX ?? 'nvcc', ['--version'])).code === 0) return undefined;
+  const toolkit = await step('CUDA compiler', { quiet: true }, (progress) =>
+    ensureCuda((state) => progress.update(state)),
+  );
+  process.env.CUDACXX = join(toolkit, 'bin', 'nvcc');
+  return toolkit;
+}
+
+/**
+ * @param {'cuda' | 'vulkan'} gpu
+ * @param {string} module
+ */
+async function layOut(gpu, module) {
+  const { version, license, engines } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
+  const platform = `${process.platform}-${process.arch}`;
+  const name = `@llama-headstart/${platform}-${gpu}`;
+  const directory = join(root, '.build', 'gpu-packages', ...name.split('/'));
+  await rm(directory, { recursive: true, force: true });
+  await mkdir(directory, { recursive: true });
+  const file = `headstart-ggml-${gpu}${process.platform === 'win32' ? '.dll' : '.so'}`;
+  await copyFile(module, join(directory, file));
+  await copyFile(join(root, 'LICENSE'), join(directory, 'LICENSE'));
+  const manifest = {
+    name,
+    version,
+    description: `${gpu.toUpperCase()} for llama-headstart ${version} on ${platform}`,
+    license,
+    engines,
+    os: [process.platform],
+    cpu: [process.arch],
+    files: [file],
+    peerDependencies: { 'llama-headstart': version },
+  };
+  await writeFile(join(directory, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`);
+  await writeFile(
+    join(directory, 'README.md'),
+    `# ${name}\n\nInstalled beside llama-headstart ${version}, it is found and used: no import, no option. It needs ${NEEDS[gpu]}.\n` +
+      '`npx llama-headstart doctor` shows whether it is in use, and if not, why.\n',
+  );
+  return { directory, bytes: (await stat(join(directory, file))).size };
+}
+
+if (isMain(import.meta)) {
+  await runMain(async () => {
+    const { values, positionals } = parseArgs({
+      allowPositionals: true,
+      options: { architectures: { type: 'string' }, define: { type: 'string', multiple: true } },
+    });
+    const [gpu = ''] = positionals;
+    if (gpu !== 'cuda' && gpu !== 'vulkan') throw new Error(`Expected cuda or vulkan, got "${gpu}".`);
+    const { architectures, define: definitions } = values;
+    const made = await buildGpuPackage(gpu, {
+      ...(architectures && { architectures }),
+      ...(definitions && { definitions }),
+    });
+    process.stdout.write(`${made.directory}: ${megabytes(made.bytes)}, ${made.seconds} s\n`);
+  });
+}

@@ -1,0 +1,95 @@
+// What a build needs on this machine: looked for before anything is compiled, with advice for what is missing or too old.
+
+import { run } from './run.mjs';
+
+/** Majors that compile llama.cpp's C++17 with <filesystem>, and CUDA's C++17. */
+const MINIMUM = { cmake: [3, 21], gcc: 9, clang: 10, cuda: [11, 7] };
+
+const INSTALL_HINT =
+  {
+    darwin: 'xcode-select --install, and CMake with Homebrew: brew install cmake ninja',
+    win32: 'Visual Studio Build Tools 2022 with the workload "Desktop development with C++", and CMake 3.21 or newer',
+    linux:
+      'Debian, Ubuntu: apt install build-essential cmake ninja-build\n' +
+      '    Fedora: dnf install gcc-c++ cmake ninja-build\n' +
+      '    Alpine: apk add build-base cmake samurai linux-headers',
+  }[/** @type {string} */ (process.platform)] ?? 'a C++17 compiler, CMake 3.21 or newer, and ninja or make';
+
+const ACCELERATOR_HINTS = {
+  cuda: 'the CUDA toolkit 11.7 or newer (https://developer.nvidia.com/cuda-downloads), with nvcc on PATH or named by CUDACXX',
+  vulkan:
+    'the Vulkan SDK: Debian, Ubuntu: apt install libvulkan-dev glslc spirv-headers; else https://vulkan.lunarg.com',
+  metal: 'nothing helps here: Metal is for Macs',
+};
+
+/**
+ * Names everything that is missing or too old before anything is compiled.
+ * @param {{ accelerator?: 'cuda' | 'metal' | 'vulkan', compiler: boolean }} needs compiler: this machine's own
+ */
+export async function checkTools({ accelerator, compiler }) {
+  const missing = [await cmakeProblem()];
+  if (process.platform !== 'win32') {
+    if (compiler) missing.push(await compilerProblem());
+    if (!(await runs('ninja')) && !(await runs('make'))) missing.push('ninja or make');
+  }
+  if (accelerator === 'cuda') missing.push(await cudaProblem());
+  if (accelerator === 'vulkan' && !(await runs('glslc'))) missing.push('the Vulkan SDK (glslc)');
+  if (accelerator === 'metal' && process.platform !== 'darwin') missing.push('macOS (Metal)');
+  const problems = missing.filter((problem) => problem !== undefined);
+  if (problems.length > 0) {
+    const hints = [INSTALL_HINT, ...(accelerator ? [ACCELERATOR_HINTS[accelerator]] : [])];
+    throw new Error(
+      `To compile llama.cpp this machine lacks: ${problems.join(', ')}.\n  Install:\n    ${hints.join('\n    ')}`,
+    );
+  }
+}
+
+/** The tools that `doctor` shows, with their versions; null for what is not there. */
+export async function toolVersions() {
+  const entries = await Promise.all(
+    ['cmake', 'ninja', 'make', compilerCommand() ?? 'c++', nvcc(), 'glslc', 'ccache'].map(async (command) => {
+      const { code, stdout } = await run(command, ['--version']);
+      const version = stdout.split('\n').find((line) => /\d+\.\d+/.test(line));
+      return /** @type {const} */ ([command, code === 0 && version ? version.trim() : null]);
+    }),
+  );
+  return Object.fromEntries(entries);
+}
+
+const compilerCommand = () => process.env.CXX;
+const nvcc = () => process.env.CUDACXX ?? 'nvcc';
+const runs = async (/** @type {string} */ command) => (await run(command, ['--version'])).code !== 127;
+
+const olderThan = (/** @type {RegExpExecArray | null} */ found, /** @type {number[]} */ [major = 0, minor = 0]) =>
+  found !== null && Number(found[1]) * 1000 + Number(found[2]) < major * 1000 + minor;
+
+async function cmakeProblem() {
+  const { code, stdout } = await run('cmake', ['--version']);
+  const found = /version (\d+)\.(\d+)/.exec(stdout);
+  if (code === 127) return 'CMake';
+  if (olderThan(found, MINIMUM.cmake)) return `CMake 3.21 or newer (found ${found?.[1]}.${found?.[2]})`;
+  return undefined;
+}
+
+async function compilerProblem() {
+  const candidates = [compilerCommand(), 'c++', 'g++', 'clang++'].filter((command) => command !== undefined);
+  for (const command of candidates) {
+    const { code, stdout } = await run(command, ['--version']);
+    if (code === 127) continue;
+    // Apple's numbers are its own, and all that Xcode still offers will do.
+    const clang = /(?<!Apple )clang version (\d+)/.exec(stdout);
+    const gcc = /^(?:g\+\+|c\+\+|gcc)[^\n]* (\d+)\.\d+\.\d+/.exec(stdout);
+    if (clang && Number(clang[1]) < MINIMUM.clang) return `clang ${MINIMUM.clang} or newer (${command} is ${clang[1]})`;
+    if (gcc && Number(gcc[1]) < MINIMUM.gcc) return `GCC ${MINIMUM.gcc} or newer (${command} is ${gcc[1]})`;
+    return undefined;
+  }
+  return 'a C++ compiler';
+}
+
+async function cudaProblem() {
+  const { code, stdout } = await run(nvcc(), ['--version']);
+  if (code === 127) return 'the CUDA toolkit (nvcc)';
+  const found = /release (\d+)\.(\d+)/.exec(stdout);
+  if (olderThan(found, MINIMUM.cuda)) return `CUDA 11.7 or newer (nvcc is ${found?.[1]}.${found?.[2]})`;
+  return undefined;
+}

@@ -1,0 +1,53 @@
+// NVIDIA's CUDA compiler from its Python packages, for a machine that has no toolkit and needs no GPU: the package of the CUDA
+// variant is compiled with it. A toolkit that is installed (nvcc on PATH, or CUDACXX) is used instead.
+
+import { chmod, readdir, rename, symlink } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { downloadWheel, unpackWheel } from './python-package.mjs';
+import { mustRun } from './run.mjs';
+import { ensureTool } from './tools.mjs';
+
+const VERSION = '13.0';
+const WHEELS = [
+  'nvidia-cuda-nvcc==13.0.88',
+  'nvidia-cuda-crt==13.0.88',
+  'nvidia-nvvm==13.0.88',
+  'nvidia-cuda-runtime==13.0.96',
+  'nvidia-cuda-cccl==13.0.85',
+  'nvidia-cublas==13.0.2.14',
+];
+
+/**
+ * @param {(state: { fraction?: number, detail?: string }) => void} [onProgress]
+ * @returns {Promise<string>} the toolkit's directory, with bin/nvcc
+ */
+export function ensureCuda(onProgress = () => {}) {
+  return ensureTool(`cuda-${VERSION}`, async (empty) => {
+    const work = dirname(empty);
+    for (const [index, wheel] of WHEELS.entries()) {
+      onProgress({ fraction: index / WHEELS.length, detail: wheel });
+      await unpackWheel(await downloadWheel(wheel, work), work);
+    }
+    const toolkit = join(work, 'nvidia', 'cu13');
+    for (const name of await readdir(toolkit)) await rename(join(toolkit, name), join(empty, name));
+    await completeToolkit(empty);
+  });
+}
+
+/** What the packages leave out, as they are meant to run programs and not to compile them. @param {string} directory */
+async function completeToolkit(directory) {
+  for (const folder of ['bin', join('nvvm', 'bin')]) {
+    for (const name of await readdir(join(directory, folder))) {
+      await chmod(join(directory, folder, name), 0o755);
+    }
+  }
+  await symlink('lib', join(directory, 'lib64'));
+  for (const name of await readdir(join(directory, 'lib'))) {
+    const [, plain] = /^(.*\.so)\.\d+$/.exec(name) ?? [];
+    if (plain) await symlink(name, join(directory, 'lib', plain));
+  }
+  // The driver's library, which is there where a GPU is: its name is all that a linker needs.
+  const stubs = join(directory, 'lib', 'stubs');
+  await mustRun('mkdir', ['-p', stubs]);
+  await mustRun('cc', ['-shared', '-x', 'c', '/dev/null', '-Wl,-soname,libcuda.so.1', '-o', join(stubs, 'libcuda.so')]);
+}

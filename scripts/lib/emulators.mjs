@@ -1,0 +1,37 @@
+// Emulators of other CPUs, for tests: Debian's packages, unpacked into a folder and not installed.
+
+import { existsSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { quoteTail, run } from './run.mjs';
+import { ensureTool } from './tools.mjs';
+
+const PACKAGES = ['qemu-user-static', 'libc6-arm64-cross', 'libgcc-s1-arm64-cross', 'libstdc++6-arm64-cross'];
+
+/**
+ * @returns {Promise<{ x64: string, arm64: string, arm64Libraries: string }>} the emulators' programs, and the folder that
+ *   `qemu-aarch64 -L` takes
+ * @throws {Error} why they cannot be had here
+ */
+export async function ensureEmulators() {
+  if (process.platform !== 'linux' || process.arch !== 'x64')
+    throw new Error('emulators are fetched on Linux x64 only');
+  if ((await run('apt-get', ['--version'])).code !== 0)
+    throw new Error("there is no apt-get to fetch Debian's packages");
+  const directory = await ensureTool('emulators-1', async (empty) => {
+    const work = dirname(empty);
+    const download = await run('apt-get', ['download', ...PACKAGES], { cwd: work });
+    if (download.code !== 0)
+      throw new Error(`\`apt-get download\` failed (${download.code})${quoteTail(download.output, 3)}`);
+    for (const name of (await readdir(work)).filter((file) => file.endsWith('.deb'))) {
+      const unpack = await run('dpkg-deb', ['-x', join(work, name), empty]);
+      if (unpack.code !== 0) throw new Error(`\`dpkg-deb -x ${name}\` failed${quoteTail(unpack.output, 3)}`);
+    }
+  });
+  const programs = join(directory, 'usr', 'bin');
+  const [x64, arm64] = ['qemu-x86_64', 'qemu-aarch64'].map((name) =>
+    [join(programs, `${name}-static`), join(programs, name)].find((path) => existsSync(path)),
+  );
+  if (!x64 || !arm64) throw new Error(`Debian's packages hold no qemu for users in ${programs}`);
+  return { x64, arm64, arm64Libraries: join(directory, 'usr', 'aarch64-linux-gnu') };
+}

@@ -1,0 +1,160 @@
+// Projects that install the packed package, as a user does: an empty folder, an empty cache, a PATH of our choice.
+import { execFile } from 'node:child_process';
+import { appendFileSync, readFileSync } from 'node:fs';
+import { cp, mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll } from 'vitest';
+
+/** The repository. */
+export const root = fileURLToPath(new URL('../../', import.meta.url)).replace(/[\\/]$/, '');
+
+export const platform = `${process.platform}-${process.arch}`;
+export const prebuilds = join(root, 'prebuilds', platform);
+
+export interface Tarball {
+  path: string;
+  bytes: number;
+  unpackedBytes: number;
+  files: { path: string; size: number }[];
+}
+
+/** What `npm run test:package` packed. */
+export function tarball(): Tarball {
+  const listing = process.env.LLAMA_HEADSTART_TARBALL;
+  if (!listing) {
+    throw new Error('LLAMA_HEADSTART_TARBALL is not set: run these tests with `npm run test:package`');
+  }
+  return JSON.parse(readFileSync(listing, 'utf8'));
+}
+
+/** A line for the end of `npm run test:package`: what was installed, where, how large; what was skipped, and why. */
+export function report(line: string): void {
+  if (process.env.LLAMA_HEADSTART_PACKAGE_REPORT) {
+    appendFileSync(process.env.LLAMA_HEADSTART_PACKAGE_REPORT, `${line}\n`);
+  }
+}
+
+export interface Result {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs a program to its end, whatever that is. */
+export function runProgram(
+  command: string,
+  args: string[],
+  options: { cwd?: string; env?: NodeJS.ProcessEnv } = {},
+): Promise<Result> {
+  return new Promise((resolve) => {
+    execFile(command, args, { maxBuffer: 64 * 1024 ** 2, ...options }, (error, stdout, stderr) => {
+      const code = error === null ? 0 : typeof error.code === 'number' ? error.code : 1;
+      resolve({ code, stdout, stderr: error !== null && stderr === '' ? error.message : stderr });
+    });
+  });
+}
+
+/** A folder that goes at the end of the test file. */
+export async function temporaryFolder(name: string): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), `llama-headstart-${name}-`));
+  afterAll(() => rm(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+/** An empty npm project with a home and a cache of its own. */
+export class Project {
+  readonly directory: string;
+  readonly home: string;
+  readonly env: NodeJS.ProcessEnv;
+
+  private constructor(directory: string, home: string, env: NodeJS.ProcessEnv) {
+    this.directory = directory;
+    this.home = home;
+    this.env = env;
+  }
+
+  /** @param path folders of PATH beside one that holds Node alone; none: a machine without compilers */
+  static async create(name: string, path: string[] = []): Promise<Project> {
+    const base = await temporaryFolder(name);
+    const [directory, home, programs] = [join(base, 'project'), join(base, 'home'), join(base, 'bin')];
+    for (const each of [directory, home, programs]) {
+      await mkdir(each);
+    }
+    await writeFile(join(directory, 'package.json'), '{ "name": "project", "private": true }\n');
+    await symlink(process.execPath, join(programs, 'node'));
+    // npm's own program starts scripts and bins with sh.
+    await symlink('/bin/sh', join(programs, 'sh'));
+    const inherited = Object.entries(process.env).filter(
+      ([key]) => !/^(LLAMA_HEADSTART|XDG_|VITEST|NODE_OPTIONS|npm_(?!config_(registry|userconfig|cache)))/i.test(key),
+    );
+    const env = {
+      ...Object.fromEntries(inherited),
+      HOME: home,
+      XDG_CACHE_HOME: join(home, '.cache'),
+      PATH: [programs, ...path].join(':'),
+      npm_config_update_notifier: 'false',
+      npm_config_audit: 'false',
+      npm_config_fund: 'false',
+    };
+    return new Project(directory, home, env);
+  }
+
+  /** The installed package. */
+  get installed(): string {
+    return join(this.directory, 'node_modules', 'llama-headstart');
+  }
+
+  async install(...more: string[]): Promise<void> {
+    await this.npm('install', '--ignore-scripts', tarball().path, ...more);
+  }
+
+  async npm(...args: string[]): Promise<string> {
+    const result = await this.run(process.execPath, [npmCli(), ...args]);
+    if (result.code !== 0) {
+      throw new Error(`npm ${args.join(' ')} failed: ${result.stderr}`);
+    }
+    return result.stdout;
+  }
+
+  /** Runs Node in the project; a failure throws with what it wrote. */
+  async node(args: string[], env: NodeJS.ProcessEnv = {}): Promise<string> {
+    const result = await this.run(process.execPath, args, env);
+    if (result.code !== 0) {
+      throw new Error(`node ${args.join(' ')} ended with ${result.code}: ${result.stderr}`);
+    }
+    return result.stdout;
+  }
+
+  run(command: string, args: string[], env: NodeJS.ProcessEnv = {}): Promise<Result> {
+    return runProgram(command, args, { cwd: this.directory, env: { ...this.env, ...env } });
+  }
+
+  /** Copies a program of test/package/children into the project, where it finds the installed package. */
+  async child(name: string): Promise<string> {
+    const target = join(this.directory, name);
+    await cp(join(root, 'test', 'package', 'children', name), target);
+    return target;
+  }
+}
+
+/** The npm that belongs to this Node. */
+function npmCli(): string {
+  const cli = process.env.npm_execpath;
+  if (cli && basename(cli) === 'npm-cli.js') {
+    return cli;
+  }
+  return join(dirname(process.execPath), '..', 'lib', 'node_modules', 'npm', 'bin', 'npm-cli.js');
+}
+
+/** All files below a folder, relative to it, with their sizes. */
+export async function filesBelow(directory: string): Promise<{ path: string; size: number }[]> {
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true });
+  const files = entries.filter((entry) => !entry.isDirectory()).map((entry) => join(entry.parentPath, entry.name));
+  return Promise.all(
+    files.map(async (path) => ({ path: path.slice(directory.length + 1), size: (await stat(path)).size })),
+  );
+}
+
+export const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;

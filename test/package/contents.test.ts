@@ -1,0 +1,136 @@
+// What the tarball holds, and what its binaries need.
+import { execFileSync } from 'node:child_process';
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { megabytes, platform, prebuilds, report, root, runProgram, tarball } from '../helpers/package.js';
+
+const MEGABYTE = 1e6;
+
+/** Everything that may be in the tarball, and how much of it. */
+const PARTS: { what: string; pattern: RegExp; maxBytes: number }[] = [
+  { what: 'documents', pattern: /^(README|CHANGELOG|LICENSE|package)\.?(md|json)?$/, maxBytes: 0.2 * MEGABYTE },
+  { what: 'JavaScript, types and maps', pattern: /^dist\/.*\.(js|d\.ts|map)$/, maxBytes: 3 * MEGABYTE },
+  { what: 'TypeScript', pattern: /^lib\/.*\.ts$/, maxBytes: 1.5 * MEGABYTE },
+  {
+    what: "the addon's sources and build",
+    pattern: /^(native\/.*\.(cpp|h|map)|cmake\/.*\.(cmake|cpp)|CMakeLists\.txt|binding\.gyp|bin\/.*\.mjs|scripts\/.*\.mjs)$/,
+    maxBytes: 1 * MEGABYTE,
+  },
+  {
+    what: "llama.cpp's sources",
+    pattern:
+      /^vendor\/llama\.cpp\/(CMakeLists\.txt|LICENSE|AUTHORS|licenses\/|cmake\/|common\/|include\/|src\/|vendor\/(CMakeLists\.txt|cpp-httplib\/|hash\/|nlohmann\/|sheredom\/|(miniaudio|stb)\/CMakeLists\.txt)|ggml\/(CMakeLists\.txt|cmake|include|src\/([^/]*$|ggml-(cpu|cuda|metal|vulkan)\/)))/,
+    maxBytes: 25 * MEGABYTE,
+  },
+  {
+    what: 'prebuilt binaries',
+    pattern: /^prebuilds\/[a-z0-9]+-[a-z0-9]+\/[^/]*\.(node|so|dylib|dll|json)$/,
+    maxBytes: 160 * MEGABYTE,
+  },
+];
+
+describe('the tarball', () => {
+  it('holds prebuilt binaries, dist, the sources that a build needs, and nothing else', () => {
+    const strangers = tarball().files.filter(({ path }) => !PARTS.some(({ pattern }) => pattern.test(path)));
+    expect(strangers.map(({ path }) => path)).toEqual([]);
+  });
+
+  it('is as small as it says', () => {
+    const { files, bytes } = tarball();
+    for (const { what, pattern, maxBytes } of PARTS) {
+      const size = files.filter(({ path }) => pattern.test(path)).reduce((sum, each) => sum + each.size, 0);
+      report(`  ${what}: ${megabytes(size)}`);
+      expect(size, what).toBeGreaterThan(0);
+      expect(size, what).toBeLessThan(maxBytes);
+    }
+    expect(bytes).toBeLessThan(150 * MEGABYTE);
+  });
+
+  it('has no symbolic links among its binaries, which npm would not carry', () => {
+    const sizes = readdirSync(prebuilds).map((name) => statSync(join(prebuilds, name)).size);
+    expect(sizes.length).toBeGreaterThan(3);
+    const packed = tarball().files.filter(({ path }) => path.startsWith(`prebuilds/${platform}/`));
+    expect(packed.map(({ size }) => size).sort()).toEqual(sizes.sort());
+  });
+
+  it('is clean by publint', async () => {
+    const { code, stdout, stderr } = await runProgram(
+      process.execPath,
+      [join(root, 'node_modules/publint/src/cli.js'), 'run', tarball().path, '--strict'],
+      { cwd: root },
+    );
+    expect(`${stdout}${stderr}`, 'publint').toMatch(/All good/i);
+    expect(code).toBe(0);
+  });
+
+  it('gives types to ESM, and to CommonJS where Node can require() it (attw)', async () => {
+    const { code, stdout } = await runProgram(
+      process.execPath,
+      [
+        join(root, 'node_modules/@arethetypeswrong/cli/dist/index.js'),
+        tarball().path,
+        '--profile',
+        'esm-only',
+        '--no-color',
+      ],
+      { cwd: root },
+    );
+    expect(code, stdout).toBe(0);
+  });
+});
+
+const linux = process.platform === 'linux';
+
+describe.skipIf(!linux)('the prebuilt binaries for Linux', () => {
+  const readelf = (args: string[], file: string) => execFileSync('readelf', [...args, file], { encoding: 'utf8' });
+  const folders = readdirSync(join(root, 'prebuilds')).filter((name) => name.startsWith('linux-'));
+  const binaries = folders.flatMap((folder) =>
+    readdirSync(join(root, 'prebuilds', folder))
+      .filter((name) => /\.(node|so)$/.test(name) && !name.includes('musl'))
+      .map((name) => join(root, 'prebuilds', folder, name)),
+  );
+
+  it.each(binaries)('%s needs libc and our own libraries, nothing else', (file) => {
+    const needed = [...readelf(['-d', '-W'], file).matchAll(/\(NEEDED\).*\[(.*)\]/g)].map(([, name = '']) => name);
+    const strangers = needed.filter(
+      (name) =>
+        !/^(lib(c|m|dl|pthread|rt)\.so\.\d|ld-linux-[a-z0-9-]+\.so\.\d|headstart-ggml(-base)?-[\d.]+\.so)$/.test(name),
+    );
+    expect(strangers).toEqual([]);
+  });
+
+  it.each(binaries)('%s runs with glibc 2.28', (file) => {
+    const versions = [...readelf(['-V', '-W'], file).matchAll(/Name: GLIBC_(\d+)\.(\d+)/g)];
+    const tooNew = versions.filter(([, major, minor]) => Number(major) * 1000 + Number(minor) > 2028);
+    expect(versions.length).toBeGreaterThan(0);
+    expect(tooNew.map(([found]) => found)).toEqual([]);
+  });
+
+  it.each(binaries.filter((file) => file.endsWith('.node')))('%s exports what Node-API asks for alone', (file) => {
+    const exported = readelf(['--dyn-syms', '-W'], file)
+      .split('\n')
+      .filter((line) => /\b(GLOBAL|WEAK)\b/.test(line) && !/\bUND\b/.test(line))
+      .map((line) => line.trim().split(/\s+/).at(-1));
+    expect(exported.sort()).toEqual(['napi_register_module_v1', 'node_api_module_get_api_version_v1']);
+  });
+
+  it.each(binaries)('%s finds its libraries beside itself and nowhere else', (file) => {
+    const dynamic = readelf(['-d', '-W'], file);
+    const paths = [...dynamic.matchAll(/\((?:RPATH|RUNPATH)\).*\[(.*)\]/g)].map(([, path]) => path);
+    expect(paths.every((path) => path === '$ORIGIN')).toBe(true);
+    if (/NEEDED.*headstart-/.test(dynamic)) {
+      expect(paths).toEqual(['$ORIGIN']);
+    }
+  });
+
+  it('have names of their own for ggml, so that another copy can live in the process', () => {
+    const names = binaries
+      .filter((file) => /ggml(-base)?-[\d.]+\.so$/.test(file))
+      .map((file) => readelf(['-d', '-W'], file));
+    expect(names.length).toBe(2 * folders.length);
+    for (const dynamic of names) {
+      expect(dynamic).toMatch(/\(SONAME\).*\[headstart-ggml(-base)?-\d+\.\d+\.\d+[^\]]*\.so\]/);
+    }
+  });
+});

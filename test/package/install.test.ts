@@ -1,0 +1,99 @@
+// A clean room: an empty project, an empty cache, no compiler, no install scripts.
+import { existsSync } from 'node:fs';
+import { readdir, readFile, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { testModel } from '../helpers/models.js';
+import { filesBelow, megabytes, Project, platform, report } from '../helpers/package.js';
+
+const model = testModel();
+
+describe('a machine without compilers, with install scripts blocked', () => {
+  let project: Project;
+
+  beforeAll(async () => {
+    project = await Project.create('clean-room');
+    await project.install();
+  });
+
+  it('installs, and nothing is compiled or written outside of node_modules', async () => {
+    const files = await filesBelow(join(project.directory, 'node_modules'));
+    const bytes = files.reduce((sum, { size }) => sum + size, 0);
+    const packages = (await readdir(join(project.directory, 'node_modules'))).filter((name) => !name.startsWith('.'));
+    report(`Installed in ${project.installed}: ${packages.join(', ')}; ${files.length} files, ${megabytes(bytes)}`);
+    expect(packages).toEqual(['llama-headstart', 'node-addon-api', 'node-api-headers', 'node-gyp-build']);
+    expect(existsSync(join(project.home, '.cache', 'llama-headstart'))).toBe(false);
+    expect(existsSync(join(project.installed, 'build'))).toBe(false);
+  });
+
+  it('is seen through by `npx llama-headstart doctor`', async () => {
+    const bin = join(project.directory, 'node_modules', '.bin', 'llama-headstart');
+    const text = await project.node([bin, 'doctor']);
+    expect(text).toContain(`✓ ${join(project.installed, 'prebuilds', platform)}`);
+    expect(text).toContain('CPU module: ');
+    expect(text).toMatch(/c\+\+: not there/);
+    const { loaded, tools } = JSON.parse(await project.node([bin, 'doctor', '--json']));
+    expect(loaded.source).toBe('prebuilt');
+    expect(loaded.cpu).toBe(loaded.tried[0].name);
+    expect(tools.cmake).toBeNull();
+  });
+
+  it('tells what a build would need', async () => {
+    const bin = join(project.directory, 'node_modules', '.bin', 'llama-headstart');
+    const { code, stderr } = await project.run(process.execPath, [bin, 'build']);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/lacks: CMake, a C\+\+ compiler, ninja or make/);
+    expect(stderr).toMatch(/apt install|brew install|Visual Studio/);
+    const cuda = await project.run(process.execPath, [bin, 'build', '--cuda']);
+    expect(cuda.stderr).toMatch(/the CUDA toolkit \(nvcc\)/);
+    const wrong = await project.run(process.execPath, [bin, 'bulid']);
+    expect(wrong.code).toBe(2);
+    expect(wrong.stderr).toMatch(/Expected a command \(build, doctor, clean\), got "bulid"/);
+  });
+
+  describe.skipIf(!model)('the example of the specification', () => {
+    it.each(['example.mjs', 'example.cjs'])('%s starts warm, in the process and in the next', async (name) => {
+      const script = await project.child(name);
+      const { tiers, stats, text } = JSON.parse(await project.node([script, model ?? '']));
+      expect(tiers).toEqual(['miss', 'resident', 'disk']);
+      expect(stats).toMatchObject({ entries: 1, hits: 1, misses: 1, hitRate: 0.5 });
+      expect(text.length).toBeGreaterThan(0);
+      report(`  ${name}: ${tiers.join(', ')}`);
+      await rm(join(project.directory, '.cache'), { recursive: true, force: true });
+      await rm(script);
+    });
+  });
+
+  it('says what to do where no binary fits', async () => {
+    const script =
+      "import('llama-headstart/native').then((m) => m.systemInfo()).catch((e) => console.log(e.code, e.message))";
+    const nowhere = await project.node(['-e', script], { npm_config_arch: 'riscv64' });
+    expect(nowhere).toMatch(
+      /^ADDON_NOT_FOUND No native addon for .*looked in build\/Release, the user's cache and prebuilds/,
+    );
+    expect(nowhere).toContain('npx llama-headstart build');
+    const gpu = await project.node(['-e', script], { LLAMA_HEADSTART_VARIANT: 'cuda' });
+    expect(gpu).toContain('npx llama-headstart build --cuda');
+    expect(gpu).toContain(`npm install @llama-headstart/${platform}-cuda`);
+    const wrong = await project.node(['-e', script], { LLAMA_HEADSTART_VARIANT: 'cude' });
+    expect(wrong).toMatch(/^CONFIG_INVALID Expected LLAMA_HEADSTART_VARIANT/);
+  });
+
+  it('leaves nothing behind when it is uninstalled', async () => {
+    const bin = join(project.directory, 'node_modules', '.bin', 'llama-headstart');
+    await project.node([bin, 'clean']);
+    await project.npm('uninstall', 'llama-headstart');
+    const left = await filesBelow(project.directory);
+    expect(
+      left
+        .map(({ path }) => path)
+        .filter((path) => path !== 'node_modules/.package-lock.json')
+        .sort(),
+    ).toEqual(['package-lock.json', 'package.json']);
+    expect(JSON.parse(await readFile(join(project.directory, 'package.json'), 'utf8')).dependencies ?? {}).toEqual({});
+    // npm's own cache and logs stay: they are npm's.
+    const home = await filesBelow(dirname(project.directory));
+    const ours = home.filter(({ path }) => path.includes('llama-headstart') && !path.includes('.npm'));
+    expect(ours).toEqual([]);
+  });
+});

@@ -1,0 +1,35 @@
+// The prebuilt addon on every line of Node.js that the package promises: the tests of the low-level API, whole.
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { ensureNode, NODE_VERSIONS } from '../../scripts/lib/node-versions.mjs';
+import { prebuilds, report, root, runProgram } from '../helpers/package.js';
+
+const addon = join(prebuilds, readdirSync(prebuilds).find((name) => name.endsWith('.node')) ?? '');
+
+describe('the prebuilt addon', () => {
+  it.each(NODE_VERSIONS)('passes the native tests on Node %s', async (version) => {
+    const node = await ensureNode(version);
+    const { LLAMA_HEADSTART_TEST_MODEL, LLAMA_HEADSTART_MICRO_MODELS } = process.env;
+    const { code, stdout, stderr } = await runProgram(
+      node,
+      [join(root, 'node_modules/vitest/vitest.mjs'), 'run', 'test/native', '--reporter=json'],
+      {
+        cwd: root,
+        env: {
+          PATH: process.env.PATH,
+          HOME: process.env.HOME,
+          LLAMA_HEADSTART_TEST_MODEL,
+          LLAMA_HEADSTART_MICRO_MODELS,
+          LLAMA_HEADSTART_ADDON: addon,
+        },
+      },
+    );
+    const { numPassedTests, numFailedTests, numPendingTests } = JSON.parse(stdout.slice(stdout.indexOf('{"num')));
+    report(
+      `Node ${version}: ${numPassedTests} native tests passed, ${numFailedTests} failed, ${numPendingTests} skipped`,
+    );
+    expect(code, stderr).toBe(0);
+    expect(numPassedTests).toBeGreaterThan(100);
+  });
+});
