@@ -14,7 +14,8 @@ const PARTS: { what: string; pattern: RegExp; maxBytes: number }[] = [
   { what: 'TypeScript', pattern: /^lib\/.*\.ts$/, maxBytes: 1.5 * MEGABYTE },
   {
     what: "the addon's sources and build",
-    pattern: /^(native\/.*\.(cpp|h|map)|cmake\/.*\.(cmake|cpp)|CMakeLists\.txt|binding\.gyp|bin\/.*\.mjs|scripts\/.*\.mjs)$/,
+    pattern:
+      /^(native\/.*\.(cpp|h|map)|cmake\/.*\.(cmake|cpp)|CMakeLists\.txt|binding\.gyp|bin\/.*\.mjs|scripts\/.*\.mjs)$/,
     maxBytes: 1 * MEGABYTE,
   },
   {
