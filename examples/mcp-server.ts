@@ -1,0 +1,22 @@
+// A small server of the Model Context Protocol, for mcp.ts: it tells the time of places, and forgets nothing.
+import { McpServer } from '@modelcontextprotocol/server';
+import { StdioServerTransport } from '@modelcontextprotocol/server/stdio';
+import { z } from 'zod';
+
+const server = new McpServer({ name: 'clock', version: '1.0.0' });
+server.registerTool(
+  'time_in',
+  {
+    description: 'The time of day in a time zone',
+    inputSchema: z.object({ zone: z.enum(['Europe/Lisbon', 'Asia/Tokyo', 'America/Lima']) }),
+  },
+  async ({ zone }) => ({
+    content: [{ type: 'text', text: new Intl.DateTimeFormat('en', { timeZone: zone, timeStyle: 'short' }).format() }],
+  }),
+);
+server.registerPrompt(
+  'ask_time',
+  { description: 'Asks for the time in a city', argsSchema: z.object({ city: z.string() }) },
+  ({ city }) => ({ messages: [{ role: 'user', content: { type: 'text', text: `What time is it in ${city}?` } }] }),
+);
+await server.connect(new StdioServerTransport());

@@ -1,0 +1,55 @@
+// Streaming: a reply as it is generated, what it cost, and how to stop it.
+//
+//   node streaming.js [MODEL]
+import { AgentServer, HeadstartError } from 'llama-headstart';
+
+const source = process.argv[2] ?? 'hf:bartowski/Qwen2.5-Coder-1.5B-Instruct-GGUF:Q4_K_M';
+await using agent = await AgentServer.initialize({
+  model: { source, contextSize: 2048 },
+  systemPrompt: 'You are a friendly assistant who answers in two or three sentences.',
+});
+await using session = await agent.createSession();
+
+console.log('> Why is the sky blue?');
+for await (const part of session.stream('Why is the sky blue?', { maxTokens: 80 })) {
+  if (part.type === 'text') {
+    process.stdout.write(part.text);
+  } else if (part.type === 'finish') {
+    const { promptTokens, cachedTokens, completionTokens, firstTokenMs, tokensPerSecond } = part.usage;
+    console.log(`\n[${part.finishReason}: ${promptTokens} prompt tokens, ${cachedTokens} of them cached; `);
+    console.log(
+      ` first token after ${firstTokenMs.toFixed(0)} ms, ${completionTokens} tokens at ${tokensPerSecond.toFixed(0)} a second]`,
+    );
+  }
+}
+
+// A turn that is stopped leaves no trace: the session goes on as if it had not been asked.
+const stop = new AbortController();
+let words = 0;
+try {
+  console.log('\n> Count to one thousand.');
+  for await (const part of session.stream('Count to one thousand, in words.', { signal: stop.signal })) {
+    if (part.type === 'text') {
+      process.stdout.write(part.text);
+      words++;
+      if (words === 20) {
+        stop.abort();
+      }
+    }
+  }
+} catch (error) {
+  if (!HeadstartError.isInstance(error, 'ABORTED')) {
+    throw error;
+  }
+  console.log('\n[aborted]');
+}
+
+// Leaving the loop does the same.
+console.log('\n> And in one word?');
+for await (const part of session.stream('Say one word.', { maxTokens: 10, sampling: { temperature: 0.8, seed: 7 } })) {
+  if (part.type === 'text' && part.text.trim() !== '') {
+    console.log(part.text);
+    break;
+  }
+}
+console.log(`[${session.messages.length} messages in the conversation]`);
