@@ -40,8 +40,8 @@ const turn = session.stream('How many apples do we have?', {
   toolChoice: { name: 'get_stock' },
   maxSteps: 2,
   maxTokens: 80,
-  onToolCall: ({ name, input }) => {
-    console.log(`-> ${name}(${JSON.stringify(input)})`);
+  onToolCall: ({ toolName, input }) => {
+    console.log(`-> ${toolName}(${JSON.stringify(input)})`);
     return true; // false, or { refuse: 'why' }, keeps it from running
   },
 });

@@ -47,6 +47,8 @@ import { Snapshots } from './session/snapshots.js';
 import { startTelemetry } from './telemetry.js';
 import { Renderer } from './template/render.js';
 import { Templates } from './template/templates.js';
+import { McpServers } from './tools/mcp.js';
+import { checkMcpServers, type McpServerConfig } from './tools/mcp-config.js';
 import { checkTools, type Tool, ToolSet } from './tools/tool.js';
 
 export interface AgentOptions {
@@ -55,6 +57,11 @@ export interface AgentOptions {
   systemPrompt?: string;
   /** Default of sessions that name none. */
   tools?: readonly Tool[];
+  /**
+   * Servers of the Model Context Protocol: their tools are every session's. Needs the package
+   * `@modelcontextprotocol/client`. @default none
+   */
+  mcpServers?: readonly McpServerConfig[];
   /** How tokens are chosen, over what the model's makers recommend where `useHfParams` is on. @default the likeliest token */
   sampling?: SamplingOptions;
   /**
@@ -72,6 +79,7 @@ const AGENT_CHECKS = {
   model: (value: unknown) => (typeof value === 'object' && value !== null ? undefined : 'an object'),
   systemPrompt: checkSystemPrompt,
   tools: checkTools,
+  mcpServers: (value: unknown) => (Array.isArray(value) ? undefined : 'an array of servers'),
   sampling: checkSampling,
   logger: checkFunction,
   onProgress: checkFunction,
@@ -146,6 +154,7 @@ export class AgentServer {
       logger: options.logger,
     };
     const { signal } = options;
+    const mcpServers = checkMcpServers(options.mcpServers ?? []);
     await startTelemetry();
     const { useHfParams } = config;
     const { path, generationConfig } = await resolveModel(config.source, {
@@ -154,7 +163,11 @@ export class AgentServer {
       signal,
     });
     const loras = await resolveLoras(config.loras, { ...fetching, signal });
-    const [model, fingerprint] = await loadModel(path, config, options);
+    const mcp = await McpServers.connect(mcpServers, { signal, logger: options.logger });
+    const [model, fingerprint] = await loadModel(path, config, options).catch(async (error: unknown) => {
+      await mcp.close();
+      throw error;
+    });
     try {
       const { engine, sizes } = await makeEngine(model, config);
       const cache = await openCache(model, fingerprint, engine, config, options.logger);
@@ -171,8 +184,9 @@ export class AgentServer {
       const { contextSize } = sizes;
       const { stableTools } = config;
       const services = { model, engine, cache, renderer, contextSize, gate, snapshots: new Snapshots() };
-      return new AgentServer({ ...services, templates, defaults, stableTools, adapters, fetching, path });
+      return new AgentServer({ ...services, templates, defaults, stableTools, adapters, fetching, path, mcp });
     } catch (error) {
+      await mcp.close();
       await model.close(); // and with it the context
       throw error;
     }
@@ -181,6 +195,11 @@ export class AgentServer {
   /** The loaded model. */
   get model(): Model {
     return this.#parts.model;
+  }
+
+  /** Its MCP servers: what tools and prompts they offer now. */
+  get mcp(): McpServers {
+    return this.#parts.mcp;
   }
 
   /** Tokens that one session may hold. */
@@ -294,8 +313,9 @@ export class AgentServer {
   }
 
   async #closeParts(): Promise<void> {
-    const { cache, engine, model, snapshots } = this.#parts;
+    const { cache, engine, model, snapshots, mcp } = this.#parts;
     await Promise.all([...this.#sessions].map((session) => session.close()));
+    await mcp.close();
     snapshots.clear();
     await cache.close();
     await engine.close();

@@ -6,6 +6,7 @@ import type { ChatMessage } from '../template/messages.js';
 import type { TemplateSource, ToolDefinition } from '../template/render.js';
 import type { Templates } from '../template/templates.js';
 import { stableToolOrder } from '../template/tool-order.js';
+import type { McpServers } from '../tools/mcp.js';
 import { checkTools, requireToolChoice, type Tool, ToolSet } from '../tools/tool.js';
 import { type CompactionOptions, checkCompaction } from './compaction.js';
 import { type MessageInput, readHistory } from './conversation.js';
@@ -57,6 +58,8 @@ export interface SessionHost extends SessionServices {
   defaults: SessionDefaults;
   /** Tools that servers listed are put in an order of our own. */
   stableTools: boolean;
+  /** Whose tools sessions have beside their own. */
+  mcp: McpServers;
   /** Throws where no session may be opened any more. */
   requireOpen: () => void;
   onOpened: (session: Session) => void;
@@ -81,7 +84,7 @@ export async function openSession(host: SessionHost, options: SessionOptions, pa
   throwIfAborted(options.signal);
   const { defaults, templates, contextSize, model, gate } = host;
   const messages = past?.messages ?? readHistory(options.messages ?? []);
-  const { source, tools, boundary } = await findTemplate(host, options);
+  const { source, tools, boundary } = await findTemplate(host, options, past === undefined);
   requireToolChoice(resolveToolOptions(contextSize, options).toolChoice, tools);
   if (options.sampling !== undefined) {
     await requireSampling(model, options.sampling);
@@ -123,6 +126,7 @@ export async function openSession(host: SessionHost, options: SessionOptions, pa
 /**
  * What sessions with this system prompt and these tools share.
  *
+ * @param withServerTools false where the tools are all there are: a saved session's
  * @throws HeadstartError `CONTEXT_FULL`, `SCHEMA_INVALID`, and what rendering throws.
  */
 export async function findTemplate(
@@ -131,10 +135,13 @@ export async function findTemplate(
     stableTools,
     templates,
     contextSize,
-  }: Pick<SessionHost, 'defaults' | 'stableTools' | 'templates' | 'contextSize'>,
-  options: { systemPrompt?: string | undefined; tools?: readonly Tool[] | undefined },
+    mcp,
+  }: Pick<SessionHost, 'defaults' | 'stableTools' | 'templates' | 'contextSize' | 'mcp'>,
+  options: { systemPrompt?: string | undefined; tools?: readonly Tool[] | undefined; signal?: AbortSignal | undefined },
+  withServerTools = true,
 ): Promise<{ source: TemplateSource; tools: ToolSet; boundary: Boundary }> {
-  const tools = options.tools === undefined ? defaults.tools : await ToolSet.prepare(options.tools);
+  const own = options.tools === undefined ? defaults.tools : await ToolSet.prepare(options.tools);
+  const tools = withServerTools ? await mcp.extend(own, options.signal) : own;
   const { definitions } = tools;
   const source: TemplateSource = {
     systemPrompt: options.systemPrompt ?? defaults.systemPrompt,
@@ -168,13 +175,14 @@ export async function restoreSession(
       `The session ${saved.id} is open already: \`fork()\` makes another of it`,
     );
   }
+  const known = await host.mcp.extend(host.defaults.tools, options.signal);
   const state = saved.stateId === undefined ? undefined : await readState(path, saved.stateId);
   try {
     const session = await openSession(
       host,
       {
         ...(saved.systemPrompt !== undefined && { systemPrompt: saved.systemPrompt }),
-        tools: saved.tools.map((definition) => withExecute(definition, host.defaults.tools)),
+        tools: saved.tools.map((definition) => withExecute(definition, known)),
         ...options,
       },
       saved,

@@ -3,6 +3,7 @@ import type { Logger } from '../native/log.js';
 import { checkMcpServers, type McpServerConfig } from './mcp-config.js';
 import { McpConnection, type McpPromptListing } from './mcp-connection.js';
 import { contentText, type McpContent } from './mcp-content.js';
+import { ToolSet } from './tool.js';
 
 /** A tool of a server, as sessions take them. */
 export interface McpTool {
@@ -29,12 +30,18 @@ export interface McpPromptMessage {
   content: string;
 }
 
+/** Tool sets that were extended, with the listings that they are of. */
+type Extended = WeakMap<ToolSet, { listings: readonly object[]; extended: ToolSet }>;
+
 /** The agent's connections to servers of the Model Context Protocol. */
 export class McpServers {
   readonly #connections: readonly McpConnection[];
+  readonly #log: Logger;
+  readonly #extended: Extended = new WeakMap();
 
-  private constructor(connections: readonly McpConnection[]) {
+  private constructor(connections: readonly McpConnection[], log: Logger) {
     this.#connections = connections;
+    this.#log = log;
   }
 
   /**
@@ -48,7 +55,10 @@ export class McpServers {
     options: { signal?: AbortSignal | undefined; logger?: Logger | undefined } = {},
   ): Promise<McpServers> {
     const log = options.logger ?? (() => undefined);
-    const servers = new McpServers(checkMcpServers(configs).map((config) => new McpConnection(config, log)));
+    const servers = new McpServers(
+      checkMcpServers(configs).map((config) => new McpConnection(config, log)),
+      log,
+    );
     const starts = servers.#connections.map((connection) => connection.listing(options.signal));
     const failed = (await Promise.allSettled(starts)).find(({ status }) => status === 'rejected');
     if (failed !== undefined) {
@@ -84,6 +94,34 @@ export class McpServers {
         execute: (args, { signal: called }) => connection.callTool(tool.name, args as Record<string, unknown>, called),
       };
     });
+  }
+
+  /**
+   * @internal A session's own tools, and those of the servers now. Schemas are compiled once for each listing. A tool whose
+   * schema is none is left out.
+   */
+  async extend(own: ToolSet, signal?: AbortSignal): Promise<ToolSet> {
+    const listings = await Promise.all(this.#connections.map((connection) => connection.listing(signal)));
+    const known = this.#extended.get(own);
+    if (known !== undefined && listings.every((listing, index) => listing === known.listings[index])) {
+      return known.extended;
+    }
+    let extended = own;
+    for (const each of await this.tools(
+      own.definitions.map(({ name }) => name),
+      signal,
+    )) {
+      try {
+        extended = extended.with(await ToolSet.prepare([each]));
+      } catch (error) {
+        this.#log(
+          'warn',
+          `Left out the tool "${each.name}" of the MCP server "${each.server}": ${(error as Error).message}`,
+        );
+      }
+    }
+    this.#extended.set(own, { listings, extended });
+    return extended;
   }
 
   /** The prompts that there are now, of all servers. */

@@ -84,6 +84,14 @@ export class ToolSet {
     return new ToolSet(Object.freeze(definitions), prepared);
   }
 
+  /** These tools, and then others of other names. */
+  with(others: ToolSet): ToolSet {
+    return new ToolSet(
+      Object.freeze([...this.definitions, ...others.definitions]),
+      new Map([...this.#tools, ...others.#tools]),
+    );
+  }
+
   get(name: string): { tool: Tool; parameters: PreparedSchema } | undefined {
     return this.#tools.get(name);
   }
