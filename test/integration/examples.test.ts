@@ -45,6 +45,32 @@ describe.skipIf(testModel() === undefined)('the example', () => {
     expect(printed).toMatch(/0 sessions open, 0 sequences held/);
   });
 
+  it('streaming streams a reply, aborts one, and leaves one', async () => {
+    const printed = await run('streaming');
+    expect(printed).toMatch(/> Why is the sky blue\?\n.{40,}/s);
+    expect(printed).toMatch(/\[(length|stop): \d+ prompt tokens, \d+ of them cached/);
+    expect(printed).toMatch(/\[aborted\]/);
+    expect(printed).toMatch(/\[2 messages in the conversation\]/);
+  });
+
+  it('tools calls a function, and goes on with what it returned', async () => {
+    const printed = await run('tools');
+    expect(printed).toMatch(/-> get_stock\(\{"article":"(apples|pears)"\}\)/);
+    expect(printed).toMatch(/<- \{"article":"(apples","count":12|pears","count":0)\}/);
+    expect(printed).toMatch(/\[\S+ after 2 replies\]/);
+  });
+
+  it('structured-output prints objects that follow their schema', async () => {
+    const printed = await run('structured-output');
+    expect(printed.match(/^(positive|mixed|negative), [1-5] stars: .+ \(\d+ tokens\)$/gm)).toHaveLength(2);
+  });
+
+  it('mcp calls a tool of a server in a process of its own', async () => {
+    const printed = await run('mcp');
+    expect(printed).toMatch(/Tools: time_in \(of clock\)\n> What time is it in Tokyo\?\n/);
+    expect(printed).toMatch(/time_in: \d+:\d\d [AP]M/);
+  });
+
   it('low-level continues a state from a file three times', async () => {
     const printed = await run('low-level');
     expect(printed).toMatch(/\d+ tokens, \d+ KiB of state/);

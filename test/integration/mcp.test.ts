@@ -2,6 +2,7 @@
 import { afterEach, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { McpServers } from '../../lib/tools/mcp.js';
 import type { McpServerConfig, McpStdioServer } from '../../lib/tools/mcp-config.js';
+import { startAgent } from '../helpers/agents.js';
 import { serveSse, serveStreamableHttp } from '../helpers/mcp-http.js';
 import { compileHelper } from '../helpers/processes.js';
 
@@ -202,6 +203,56 @@ describe('a server that misbehaves', () => {
     expect(log.join()).toMatch(/Could not connect to the MCP server "here"/);
     await server.restart();
     expect((await servers.tools()).length).toBeGreaterThan(0);
+  });
+});
+
+describe("an agent's MCP servers", () => {
+  const options = { toolChoice: { name: 'echo' }, maxSteps: 1, maxTokens: 200 } as const;
+
+  it("are every session's: their tools are called like its own, and changes reach new sessions", async () => {
+    const agent = await startAgent({
+      name: 'dense',
+      mcpServers: [stdio('here', { tools: ['echo', 'learn', 'learnt'] })],
+    });
+    const session = await agent.createSession();
+    const [schema] = (await agent.mcp.tools()).map(({ parameters }) => parameters);
+    expect(schema).toMatchObject({ properties: { text: { type: 'string' } } });
+    const { toolResults } = await session.send('Hello', { ...options, sampling: { seed: 1, temperature: 1 } });
+    expect(toolResults.length).toBeGreaterThan(0);
+    for (const { toolName, isError } of toolResults) {
+      expect({ toolName, isError }).toEqual({ toolName: 'echo', isError: false });
+    }
+    await call(agent.mcp, 'learn');
+    await vi.waitUntil(async () => (await agent.mcp.tools()).some(({ name }) => name === 'learnt'), {
+      timeout: 30_000,
+    });
+    const later = await agent.createSession();
+    expect(later.report.templateTokens).toBeGreaterThan(session.report.templateTokens);
+    expect((await agent.createSession()).report).toMatchObject({ tier: 'resident', match: 'exact' });
+  });
+
+  it('stand beside tools of its own with the same name', async () => {
+    const tools = [
+      { name: 'echo', description: 'mine', parameters: { type: 'object', properties: {} }, execute: () => 'mine' },
+    ];
+    const agent = await startAgent({ tools, mcpServers: [stdio('here', { tools: ['echo'] })] });
+    const session = await agent.createSession();
+    const { toolResults } = await session.send('Hello', { ...options, toolChoice: { name: 'echo' } });
+    expect(toolResults.map(({ output }) => output)).toContain('mine');
+    await expect(session.send('Hello', { toolChoice: { name: 'nothing' } })).rejects.toThrow(
+      failsWith('INVALID_ARGUMENT', '"echo", "here__echo"'),
+    );
+  });
+
+  it('end with it, and a start that fails ends them too', async () => {
+    const agent = await startAgent({ mcpServers: [stdio('here')] });
+    const pid = Number(await call(agent.mcp, 'pid'));
+    await agent.close();
+    await vi.waitUntil(() => !isAlive(pid), { timeout: 30_000 });
+    await expect(startAgent({ mcpServers: [stdio('broken')] })).rejects.toThrow(failsWith('MCP_FAILED', 'broken'));
+    await expect(startAgent({ mcpServers: [{ name: 'x' } as never] })).rejects.toThrow(
+      failsWith('CONFIG_INVALID', '`command`'),
+    );
   });
 });
 
