@@ -1,5 +1,5 @@
 // The shapes of the micro models: hyperparameters and tensors, as `load_arch_hparams` and `load_arch_tensors` of
-// llama.cpp's src/models/{qwen2,gemma3,mamba,jamba}.cpp want them.
+// llama.cpp's src/models/{qwen2,gemma3,mamba,jamba,phi3}.cpp want them.
 
 import {
   attention,
@@ -10,6 +10,7 @@ import {
   ends,
   FEED_FORWARD,
   feedForward,
+  fusedFeedForward,
   HEAD_SIZE,
   HEADS,
   INNER,
@@ -77,6 +78,31 @@ export function slidingWindow(printable) {
     weights: [
       ...ends(printable, 1 / Math.sqrt(EMBEDDING)), // Gemma multiplies embeddings by sqrt(n_embd)
       ...layers(4, (index) => [...attention(index === 0 ? AVERAGING : 1), ...combBias(), ...feedForward(), ...norms]),
+    ],
+  };
+}
+
+/**
+ * A transformer with RoPE factors for short and for long contexts: which of them serve is decided by the cells that a
+ * sequence may use.
+ *
+ * @param {boolean[]} printable of each token
+ * @returns {Architecture}
+ */
+export function longRope(printable) {
+  return {
+    name: 'phi3',
+    metadata: [
+      ...commonMetadata('phi3', 2),
+      ...attentionMetadata('phi3', KV_HEADS),
+      ['phi3.rope.dimension_count', 'uint32', HEAD_SIZE],
+      ['phi3.rope.scaling.original_context_length', 'uint32', 1024],
+    ],
+    weights: [
+      ...ends(printable, 1),
+      constants('rope_factors_short.weight', HEAD_SIZE / 2),
+      constants('rope_factors_long.weight', HEAD_SIZE / 2, 4),
+      ...layers(2, (index) => [...attention(index === 0 ? AVERAGING : 1), ...combBias(), ...fusedFeedForward()]),
     ],
   };
 }

@@ -122,6 +122,19 @@ export function feedForward() {
 }
 
 /**
+ * Gate and up in one matrix.
+ *
+ * @returns {Weights[]}
+ */
+export function fusedFeedForward() {
+  return [
+    constants('ffn_norm.weight', EMBEDDING),
+    matrix('ffn_up.weight', EMBEDDING, 2 * FEED_FORWARD, () => 1.5),
+    matrix('ffn_down.weight', FEED_FORWARD, EMBEDDING, () => 1.5),
+  ];
+}
+
+/**
  * The state forgets by exp(dt * A) a token. With softplus(bias) between 0.02 and 0.2 and A from -0.0016 to -1 that
  * reaches from a few tokens back to thousands.
  *

@@ -4,7 +4,7 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { dense, hybrid, recurrent, slidingWindow } from './architectures.mjs';
+import { dense, hybrid, longRope, recurrent, slidingWindow } from './architectures.mjs';
 import { hasLayout, layoutGguf, writeGguf } from './gguf-writer.mjs';
 import { createVocabulary, tokenizerMetadata } from './tokenizer.mjs';
 
@@ -54,6 +54,11 @@ const DEFINITIONS = {
     description: 'gemma3, 4 layers, a window of 64 tokens in every other one',
     architecture: slidingWindow,
     seed: 'sliding-window',
+  },
+  'long-rope': {
+    description: 'phi3, 2 layers, RoPE factors for contexts under and over 1,024 tokens',
+    architecture: longRope,
+    seed: 'long-rope',
   },
   recurrent: {
     description: 'mamba, 3 layers, no KV cache',

@@ -7,6 +7,7 @@ export type MicroModelName =
   | 'dense-other'
   | 'dense-quantised'
   | 'no-tokenizer'
+  | 'long-rope'
   | 'sliding-window'
   | 'recurrent'
   | 'hybrid';

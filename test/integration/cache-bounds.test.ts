@@ -1,0 +1,424 @@
+// Bounds where they were asked for, statistics that tell the truth, and what an operator does.
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { chmod, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { TEMPLATE_CACHE_CHANNEL, type TemplateCacheEvent } from 'llama-headstart';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { agentOptions, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { Lab, type LabOptions, someTokens } from '../helpers/lab.js';
+import { microModel } from '../helpers/models.js';
+import { inOtherProcess } from '../helpers/processes.js';
+import { numberedPrompt, TOOLS } from '../helpers/prompts.js';
+
+async function openLab(options: Omit<LabOptions, 'path'>): Promise<Lab> {
+  const lab = await Lab.open({ path: microModel('dense'), ...options });
+  onTestFinished(() => lab.close());
+  return lab;
+}
+
+const template = (seed: number, count = 100) => someTokens(count, seed);
+const entriesIn = async (directory: string) => (await readdir(directory)).filter((name) => name.endsWith('.kv'));
+
+/** Starts a template and waits for its save. */
+async function save(lab: Lab, seed: number, count = 100): Promise<string> {
+  const { key } = await lab.start(template(seed, count));
+  await lab.cache.flush();
+  return key;
+}
+
+/** As if the entry was last used so many seconds ago. */
+async function age(directory: string, key: string, seconds: number): Promise<void> {
+  const date = new Date(Date.now() - seconds * 1000);
+  await utimes(join(directory, `template_${key.slice(0, 16)}.kv`), date, date);
+}
+
+describe('the budgets of the directory', () => {
+  it('are off unless set: nothing is ever deleted', async () => {
+    const directory = await temporaryDirectory();
+    const lab = await openLab({ directory });
+    for (const seed of [1, 2, 3]) {
+      await age(directory, await save(lab, seed), 1e8);
+    }
+    expect(await lab.cache.prune()).toEqual({ entries: 0, temporaryFiles: 0, corruptFiles: 0 });
+    expect(await entriesIn(directory)).toHaveLength(3);
+  });
+
+  it('delete least recently used entries first, by the last use of any process', async () => {
+    const directory = await temporaryDirectory();
+    const first = await openLab({ directory });
+    const keys = [await save(first, 1), await save(first, 2), await save(first, 3)] as const;
+    await age(directory, keys[0], 3000);
+    await age(directory, keys[1], 2000);
+    await age(directory, keys[2], 1000);
+    await first.close();
+    const second = await openLab({ directory, cache: { maxEntries: 3 } });
+    expect((await second.start(template(1))).tier).toBe('disk'); // now the newest
+    await expect
+      .poll(async () => (await stat(join(directory, `template_${keys[0].slice(0, 16)}.kv`))).mtimeMs)
+      .toBeGreaterThan(Date.now() - 100_000);
+    await save(second, 4);
+    expect(second.cache.stats()).toMatchObject({ entries: 3, evictions: { disk: 1 } });
+    expect((await second.cache.list()).map(({ key }) => key)).not.toContain(keys[1]);
+  });
+
+  it('by bytes, entries and age hold after each save, and never take the newest', async () => {
+    const directory = await temporaryDirectory();
+    const lab = await openLab({ directory });
+    await save(lab, 1);
+    const { bytesOnDisk } = lab.cache.stats();
+    const bounded = await openLab({ directory, cache: { maxBytes: 2.5 * bytesOnDisk } });
+    for (const seed of [2, 3, 4, 5]) {
+      await save(bounded, seed);
+      expect(bounded.cache.stats().bytesOnDisk).toBeLessThanOrEqual(2.5 * bytesOnDisk);
+    }
+    expect(await entriesIn(directory)).toHaveLength(2);
+    const aged = await openLab({ directory, cache: { maxAgeMs: 500_000 } });
+    for (const { key } of await aged.cache.list()) {
+      await age(directory, key, 1000);
+    }
+    const newest = await save(aged, 6);
+    expect((await aged.cache.list()).filter(({ file }) => file).map(({ key }) => key)).toEqual([newest]);
+  });
+
+  it('take a use in the future, left by a clock that jumped back, as just now', async () => {
+    const directory = await temporaryDirectory();
+    const lab = await openLab({ directory, cache: { maxAgeMs: 1000_000 } });
+    const key = await save(lab, 1);
+    await age(directory, key, -1e7);
+    await save(lab, 2);
+    expect(await entriesIn(directory)).toHaveLength(2);
+    const again = await openLab({ directory });
+    expect((await again.start(template(1))).tier).toBe('disk');
+  });
+
+  it('leave out an entry that is larger than all of them, and say so', async () => {
+    const directory = await temporaryDirectory();
+    const warnings: string[] = [];
+    const logger = (_: string, message: string) => warnings.push(message);
+    const lab = await openLab({ directory, cache: { maxBytes: 1000, logger } });
+    const report = await lab.start(template(1));
+    expect(report.notSaved).toMatch(/^its \d+ bytes are more than `maxBytes` \(1000\)$/);
+    await lab.cache.flush();
+    expect(await entriesIn(directory)).toEqual([]);
+    expect(lab.cache.stats()).toMatchObject({ oversized: 1, saves: 0, failedSaves: 0 });
+    expect(warnings.join('\n')).toMatch(/is not saved: its \d+ bytes/);
+    expect((await lab.start(template(1))).tier).toBe('resident');
+  });
+
+  it('spare what is pinned: in every process, and after a restart', async () => {
+    const directory = await temporaryDirectory();
+    const first = await openLab({ directory });
+    await first.cache.pin(template(1)); // before it is there
+    const pinned = await save(first, 1);
+    await first.close();
+    const second = await openLab({ directory, cache: { maxEntries: 1 } });
+    await age(directory, pinned, 1e6);
+    await save(second, 2);
+    await save(second, 3);
+    const keys = (await second.cache.list()).filter(({ file }) => file).map(({ key }) => key);
+    expect(keys).toContain(pinned);
+    expect(keys).toHaveLength(2); // the newest save stays as well
+    expect(await second.cache.inspect(pinned)).toMatchObject({ pinned: true, tokens: 100 });
+    await second.cache.unpin(template(1));
+    await save(second, 4);
+    expect((await second.cache.list()).map(({ key, file }) => file && key)).not.toContain(pinned);
+  });
+});
+
+describe('the budget of resident cells', () => {
+  it('drops the least recently used resident template, and keeps its bytes in memory', async () => {
+    const lab = await openLab({ residents: 4, cache: { maxResidentCells: 250 } });
+    for (const seed of [1, 2]) {
+      await lab.start(template(seed));
+    }
+    await lab.start(template(1));
+    await lab.start(template(3));
+    expect(lab.cache.stats()).toMatchObject({ residentTemplates: 2, residentCells: 200, evictions: { resident: 1 } });
+    expect((await lab.start(template(1))).tier).toBe('resident');
+    expect((await lab.start(template(2))).tier).toBe('memory');
+  });
+
+  it('lets a template that is larger start from memory', async () => {
+    const lab = await openLab({ residents: 4, cache: { maxResidentCells: 50 } });
+    expect((await lab.start(template(1))).tier).toBe('miss');
+    expect((await lab.start(template(1))).tier).toBe('memory');
+    expect(lab.cache.stats().residentTemplates).toBe(0);
+  });
+
+  it('spares a pinned one while another can go, and never blocks a start for it', async () => {
+    const lab = await openLab({ residents: 2 });
+    await lab.cache.pin(template(1));
+    for (const seed of [1, 2, 3, 4]) {
+      await lab.start(template(seed));
+    }
+    expect((await lab.start(template(1))).tier).toBe('resident');
+    await lab.cache.pin(template(4));
+    await lab.start(template(5)); // both places are pinned: one has to go all the same
+    expect(lab.cache.stats().residentTemplates).toBe(2);
+  });
+});
+
+describe('a bypass', () => {
+  it('of short templates, and where a prefill is no slower than a restore, is reported as that', async () => {
+    const lab = await openLab({ cache: { minTokens: 64 } });
+    const short = await lab.start(template(1, 63));
+    expect(short).toMatchObject({ tier: 'bypass', reason: expect.stringContaining('`minTokens` (64)'), key: '' });
+    expect((await lab.start(template(1, 64))).tier).toBe('miss');
+    expect(lab.cache.stats()).toMatchObject({ bypasses: 1, misses: 1, requestedTokens: 64 });
+  });
+});
+
+describe('the statistics', () => {
+  it('count tokens, tiers, bytes and what was saved; totals outlive the process and add up between processes', async () => {
+    const directory = await temporaryDirectory();
+    const options = agentOptions({ cacheDir: directory, tools: TOOLS });
+    const first = await inOtherProcess('agent', { options });
+    const second = await inOtherProcess('agent', { options });
+    const agent = await startAgent({ cacheDir: directory, tools: TOOLS });
+    const { templateTokens } = first.report;
+    expect(agent.getTemplateCacheStats()).toMatchObject({
+      hits: 0,
+      misses: 0,
+      entries: 1,
+      totalTokens: templateTokens,
+    });
+    for (let index = 0; index < 3; index++) {
+      await (await agent.createSession()).close();
+    }
+    const stats = agent.getTemplateCacheStats();
+    expect(stats).toMatchObject({
+      hits: 3,
+      hitRate: 1,
+      tokenHitRate: 1,
+      hitsByTier: { resident: 2, memory: 0, disk: 1 },
+      bytesByTier: { memory: 0, disk: second.report.bytes },
+      requestedTokens: 3 * templateTokens,
+      reusedTokens: 3 * templateTokens,
+      residentTemplates: 1,
+      residentCells: templateTokens,
+      totals: { hits: 4, misses: 1, saves: 1, requestedTokens: 5 * templateTokens, reusedTokens: 4 * templateTokens },
+    });
+    expect(stats.prefillMsSaved).toBeGreaterThan(0);
+    expect(stats.restoreMs.mean).toBeGreaterThan(0);
+    await agent.close();
+    expect(JSON.parse(await readFile(join(directory, 'totals-1.json'), 'utf8'))).toMatchObject({ hits: 4, misses: 1 });
+  });
+
+  it('are right after a restart without the index file, and with a damaged one', async () => {
+    const directory = await temporaryDirectory();
+    const lab = await openLab({ directory });
+    for (const seed of [1, 2, 3]) {
+      await save(lab, seed, 50 * seed);
+    }
+    const { bytesOnDisk } = lab.cache.stats();
+    const index = join(directory, 'index-1.jsonl');
+    const whole = await readFile(index, 'utf8');
+    for (const content of [undefined, 'junk\n{"name":7}\n', whole.slice(0, whole.length / 2), `${whole}${whole}`]) {
+      await (content === undefined ? rm(index) : writeFile(index, content));
+      const again = await openLab({ directory });
+      expect(again.cache.stats()).toMatchObject({ entries: 3, totalTokens: 300, bytesOnDisk });
+      await again.close();
+    }
+  });
+
+  it('see what another process saved and deleted, after a look into the directory', async () => {
+    const directory = await temporaryDirectory();
+    const [one, two] = [await openLab({ directory }), await openLab({ directory })];
+    await save(one, 1);
+    expect(await two.cache.list()).toHaveLength(1);
+    expect(two.cache.stats()).toMatchObject({ entries: 1, totalTokens: 100 });
+    await one.cache.clear();
+    await two.cache.prune();
+    expect(two.cache.stats()).toMatchObject({ entries: 0, totalTokens: 0, bytesOnDisk: 0 });
+  });
+
+  it('are published as events while somebody listens', async () => {
+    const events: TemplateCacheEvent[] = [];
+    const listen = (event: unknown) => events.push(event as TemplateCacheEvent);
+    subscribe(TEMPLATE_CACHE_CHANNEL, listen);
+    onTestFinished(() => {
+      unsubscribe(TEMPLATE_CACHE_CHANNEL, listen);
+    });
+    const directory = await temporaryDirectory();
+    const lab = await openLab({ directory, residents: 1 });
+    const key = await save(lab, 1);
+    await lab.start(template(1));
+    await lab.start(template(2));
+    await lab.cache.flush();
+    expect(events.map(({ type }) => type)).toEqual(['start', 'save', 'start', 'evict', 'start', 'save']);
+    expect(events[1]).toMatchObject({ type: 'save', key });
+    expect(events[2]).toMatchObject({ type: 'start', report: { tier: 'resident', key } });
+    expect(events[3]).toMatchObject({ type: 'evict', tier: 'resident', key });
+  });
+});
+
+describe('an operator', () => {
+  it('warms templates before traffic comes: the first session hits', async () => {
+    const agent = await startAgent({ cacheDir: await temporaryDirectory() });
+    const seen: number[] = [];
+    const reports = await agent.templateCache.warm([{}, { tools: TOOLS }, { tools: TOOLS, tenant: 'a' }], {
+      onProgress: (done) => seen.push(done),
+    });
+    expect(reports.map(({ tier }) => tier)).toEqual(['miss', 'miss', 'miss']);
+    expect(seen).toEqual([1, 2, 3]);
+    expect(agent.getTemplateCacheStats().entries).toBe(3);
+    expect((await agent.createSession({ tools: TOOLS, tenant: 'a' })).report.tier).toBe('resident');
+    await expect(agent.templateCache.warm([{}], { signal: AbortSignal.abort() })).rejects.toMatchObject({
+      code: 'ABORTED',
+    });
+    await expect(agent.templateCache.warm([{ sytemPrompt: 'x' } as never])).rejects.toMatchObject({
+      code: 'CONFIG_INVALID',
+    });
+  });
+
+  it('lists and inspects what is cached, in which tiers, and what the key is made of', async () => {
+    const directory = await temporaryDirectory();
+    const agent = await startAgent({ cacheDir: directory });
+    const { report } = await agent.createSession();
+    await agent.templateCache.flush();
+    const [entry, ...rest] = await agent.templateCache.list();
+    expect(rest).toEqual([]);
+    expect(entry).toMatchObject({
+      key: report.key,
+      tokens: report.templateTokens,
+      tiers: ['resident', 'memory', 'disk'],
+      pinned: false,
+    });
+    expect((await stat(join(directory, entry?.file as string))).size).toBe(entry?.bytes);
+    expect(await agent.templateCache.inspect(report.key)).toMatchObject({
+      components: { keyType: 'f16', layout: 'unified', lora: [] },
+    });
+    await expect(agent.templateCache.inspect('00')).rejects.toMatchObject({ code: 'ENTRY_MISSING' });
+  });
+
+  it('verifies the directory: damaged entries are set aside, foreign ones stay', async () => {
+    const directory = await temporaryDirectory();
+    const lab = await openLab({ directory });
+    const [good, bad, moved] = [await save(lab, 1), await save(lab, 2), await save(lab, 3)];
+    const path = (key: string) => join(directory, `template_${key.slice(0, 16)}.kv`);
+    const bytes = await readFile(path(bad));
+    bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] as number) ^ 1;
+    await writeFile(path(bad), bytes);
+    await rename(path(moved), path('f'.repeat(64)));
+    expect(await lab.cache.verify()).toMatchObject({ checked: 3, intact: 2, corrupt: 1, foreign: 0 });
+    expect((await entriesIn(directory)).sort()).toEqual(
+      [path(good), path('f'.repeat(64))].map((each) => each.slice(directory.length + 1)).sort(),
+    );
+    expect(lab.cache.stats()).toMatchObject({ corruptions: 1, entries: 2 });
+    await expect(lab.cache.verify({ signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' });
+  });
+
+  it('invalidates one template, or clears all, while sessions go on', async () => {
+    const directory = await temporaryDirectory();
+    const agent = await startAgent({ cacheDir: directory });
+    const session = await agent.createSession();
+    await agent.createSession({ systemPrompt: numberedPrompt(1) });
+    await agent.flush();
+    expect(await agent.templateCache.invalidate({ systemPrompt: numberedPrompt(1) })).toBe(true);
+    expect(await agent.templateCache.invalidate({ systemPrompt: numberedPrompt(1) })).toBe(false);
+    expect((await agent.createSession({ systemPrompt: numberedPrompt(1) })).report.tier).toBe('miss');
+    await agent.flush();
+    expect(await agent.templateCache.clear()).toBe(2);
+    expect(await entriesIn(directory)).toEqual([]);
+    expect((await session.send('Hello', { maxTokens: 2 })).usage.completionTokens).toBe(2);
+    expect((await agent.createSession()).report.tier).toBe('miss');
+  });
+
+  it('prunes what dead processes left, and with budgets given for once', async () => {
+    const directory = await temporaryDirectory();
+    const lab = await openLab({ directory });
+    await save(lab, 1);
+    await save(lab, 2);
+    const dead = join(directory, `template_0011223344556677.kv.${'ab'.repeat(8)}.0.tmp`);
+    await writeFile(dead, 'half');
+    await utimes(dead, 1, 1);
+    await writeFile(join(directory, `template_8899aabbccddeeff.kv.${'cd'.repeat(8)}.0.tmp`), 'just begun, elsewhere');
+    await writeFile(join(directory, `owner_${'ef'.repeat(8)}.lock`), '');
+    await writeFile(join(directory, `template_8899aabbccddeeff.kv.${'ef'.repeat(8)}.0.tmp`), 'its owner holds no lock');
+    for (let index = 0; index < 12; index++) {
+      await writeFile(join(directory, `template_${String(index).padStart(16, '0')}.kv.corrupt`), '');
+    }
+    expect(await lab.cache.prune({ maxEntries: 1 })).toEqual({ entries: 1, temporaryFiles: 2, corruptFiles: 4 });
+    const names = await readdir(directory);
+    expect(names.filter((name) => name.endsWith('.tmp'))).toEqual([
+      `template_8899aabbccddeeff.kv.${'cd'.repeat(8)}.0.tmp`,
+    ]);
+  });
+});
+
+describe('a miss is explained', () => {
+  it('by the first token that differs from the nearest entry, with the text around it', async () => {
+    const agent = await startAgent({ cacheDir: await temporaryDirectory() });
+    await agent.createSession();
+    await agent.flush();
+    expect(await agent.templateCache.explainMiss({})).toMatchObject({
+      tier: 'resident',
+      reason: expect.stringMatching(/^it is cached/),
+    });
+    const { tier, reason, difference } = await agent.templateCache.explainMiss({
+      systemPrompt: agentOptions().systemPrompt?.replace('closes at six', 'closes at ten') as string,
+    });
+    expect(tier).toBe('miss');
+    expect(reason).toMatch(/^token \d+ differs from the nearest entry's, after \d+ of \d+ that are the same$/);
+    expect(difference?.hereText).toContain('ten');
+    expect(difference?.entryText).toContain('six');
+  });
+
+  it('by the component of the key that differs', async () => {
+    const directory = await temporaryDirectory();
+    await (await startAgent({ cacheDir: directory })).createSession({ tenant: 'a' });
+    const explain = async (settings: Parameters<typeof startAgent>[0], tenant?: string) => {
+      const agent = await startAgent({ ...settings, cacheDir: directory });
+      const { components } = await agent.templateCache.explainMiss(tenant === undefined ? {} : { tenant });
+      await agent.close();
+      return components;
+    };
+    await expect.poll(async () => (await entriesIn(directory)).length).toBe(1);
+    expect(await explain({ keyType: 'q8_0' }, 'a')).toEqual([{ component: 'keyType', here: 'q8_0', entry: 'f16' }]);
+    expect((await explain({ name: 'dense-other' }, 'a'))?.map(({ component }) => component)).toEqual(['fingerprint']);
+    expect(await explain({})).toEqual([{ component: 'tenant', here: 'this tenant', entry: 'another tenant' }]);
+  });
+
+  it('by there being none at all', async () => {
+    const agent = await startAgent({ cacheDir: await temporaryDirectory() });
+    expect(await agent.templateCache.explainMiss({})).toMatchObject({
+      tier: 'miss',
+      reason: expect.stringMatching(/^no entry/),
+    });
+  });
+});
+
+describe('two entries whose names collide', () => {
+  it('are both kept, and both hit', async () => {
+    const directory = await temporaryDirectory();
+    const first = await openLab({ directory });
+    const [key, other] = [await save(first, 1), await save(first, 2)];
+    await first.close();
+    const path = (each: string) => join(directory, `template_${each.slice(0, 16)}.kv`);
+    await rm(path(key));
+    await rename(path(other), path(key)); // as if the two keys had the same first 16 digits
+    const second = await openLab({ directory });
+    expect(await second.start(template(1))).toMatchObject({ tier: 'miss', reason: expect.stringMatching(/^foreign/) });
+    await second.cache.flush();
+    expect((await entriesIn(directory)).sort()).toEqual(
+      [`template_${key.slice(0, 16)}.kv`, `template_${key}.kv`].sort(),
+    );
+    const third = await openLab({ directory });
+    expect((await third.start(template(1))).tier).toBe('disk');
+    expect(third.cache.stats().corruptions).toBe(0);
+  });
+});
+
+describe('a read-only directory', () => {
+  it.skipIf(process.getuid?.() === 0)('serves what is in it, and counts what was not saved', async () => {
+    const directory = await temporaryDirectory();
+    await save(await openLab({ directory }), 1);
+    await chmod(directory, 0o500);
+    onTestFinished(() => chmod(directory, 0o700));
+    const lab = await openLab({ directory });
+    expect((await lab.start(template(1))).tier).toBe('disk');
+    expect((await lab.start(template(2))).tier).toBe('miss');
+    await lab.cache.flush();
+    expect(lab.cache.stats()).toMatchObject({ failedSaves: 1 });
+  });
+});

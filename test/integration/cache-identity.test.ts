@@ -1,0 +1,243 @@
+// Nothing that changes the KV state may hit, and nothing that does not may miss.
+import { chmod, mkdir, readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { AgentServer, type StartReport } from 'llama-headstart';
+import { describe, expect, it } from 'vitest';
+import {
+  type AgentSettings,
+  agentOptions,
+  EXACT,
+  replies,
+  startAgent,
+  temporaryDirectory,
+  uncachedReplies,
+} from '../helpers/agents.js';
+import { writeLora } from '../helpers/loras.js';
+import { TOOLS } from '../helpers/prompts.js';
+
+/** One session of an agent of its own on the directory: how it started. */
+async function startOn(directory: string, settings: AgentSettings & { tenant?: string } = {}): Promise<StartReport> {
+  const { tenant, ...rest } = settings;
+  const agent = await startAgent({ cacheDir: directory, ...rest });
+  const session = await agent.createSession({ ...(tenant !== undefined && { tenant }) });
+  const { report } = session;
+  await agent.close();
+  return report;
+}
+
+const DATED = "{{ 'Today is ' + strftime_now('%Y-%m-%d') + '.\\n' }}";
+const CHAT_TEMPLATE = `${DATED}{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}`;
+
+describe('an entry serves no start', () => {
+  it.each([
+    ['of another model of the same shape', {}, { name: 'dense-other' }],
+    ['of another quantisation', {}, { name: 'dense-quantised' }],
+    ['with another K cache type', {}, { keyType: 'q8_0' }],
+    ['with another V cache type', {}, { valueType: 'q8_0' }],
+    ['in another layout', {}, { kvLayout: 'split' }],
+    ['in split streams of another number', { kvLayout: 'split' }, { kvLayout: 'split', nSeqMax: 3 }],
+    ['with flash attention off', {}, { flashAttention: false }],
+    ['with another chat template', {}, { chatTemplate: CHAT_TEMPLATE }],
+    ['of another tenant', {}, { tenant: 'b' }],
+    ['of no tenant, where a tenant made it', { tenant: 'a' }, {}],
+    ['of another tenant, where a tenant made it', { tenant: 'a' }, { tenant: 'b' }],
+    [
+      'with so many cells that other RoPE factors serve',
+      { name: 'long-rope', contextSize: 512, kvCells: 1024 },
+      { name: 'long-rope', contextSize: 512, kvCells: 2048 },
+    ],
+    [
+      'with all cells of a sliding window',
+      { name: 'sliding-window' },
+      { name: 'sliding-window', fullSlidingWindow: true },
+    ],
+  ] as [string, AgentSettings, AgentSettings][])('%s', async (_, one, other) => {
+    const directory = await temporaryDirectory();
+    const first = await startOn(directory, one);
+    const second = await startOn(directory, other);
+    expect([first.tier, second.tier]).toEqual(['miss', 'miss']);
+    expect(second.key).not.toBe(first.key);
+    // Both are there, side by side.
+    expect((await startOn(directory, one)).tier).toBe('disk');
+    expect((await startOn(directory, other)).tier).toBe('disk');
+  });
+
+  it('of another tenant as the nearest one, either', async () => {
+    const directory = await temporaryDirectory();
+    const agent = await startAgent({ cacheDir: directory, reuse: 'nearest' });
+    await agent.createSession({ tenant: 'a' });
+    await agent.flush();
+    const other = await agent.createSession({ tenant: 'b', tools: TOOLS });
+    expect(other.report).toMatchObject({ tier: 'miss', match: 'none', cachedTokens: 0 });
+    const same = await agent.createSession({ tenant: 'a', tools: TOOLS });
+    expect(same.report.match).toBe('prefix');
+  });
+});
+
+describe('a LoRA adapter', () => {
+  it('and its scale are in the key; a change serves nothing that was computed under others', async () => {
+    const directory = await temporaryDirectory();
+    const settings = { ...EXACT, cacheDir: join(directory, 'cache') };
+    const agent = await startAgent(settings);
+    const { embeddingSize } = agent.model.info;
+    const one = await writeLora(directory, 'one', { seed: 1 }, embeddingSize);
+    const two = await writeLora(directory, 'two', { seed: 2 }, embeddingSize);
+    const keys = new Set<string>();
+    const choices = [[], [{ path: one }], [{ path: one, scale: 0.5 }], [{ path: two }], [{ path: one }, { path: two }]];
+    for (const loras of choices) {
+      await agent.setLoras(loras);
+      const session = await agent.createSession();
+      expect(session.report.tier).toBe('miss');
+      keys.add(session.report.key);
+      expect(await replies(session, ['Hello'], 12)).toEqual(await uncachedReplies({ ...EXACT, loras }, ['Hello'], 12));
+      await session.close();
+    }
+    expect(keys.size).toBe(choices.length);
+    await agent.setLoras([{ path: one, scale: 1 }]);
+    expect((await agent.createSession()).report).toMatchObject({ tier: 'memory', key: [...keys][1] });
+  });
+
+  it('of scale 0 is none, and a copy of the file is the same', async () => {
+    const directory = await temporaryDirectory();
+    const agent = await startAgent();
+    const { embeddingSize } = agent.model.info;
+    const lora = await writeLora(directory, 'one', { seed: 1 }, embeddingSize);
+    await mkdir(join(directory, 'elsewhere'));
+    const copy = await writeLora(join(directory, 'elsewhere'), 'copy', { seed: 1 }, embeddingSize);
+    const keyWith = async (loras: { path: string; scale?: number }[]) => {
+      await agent.setLoras(loras);
+      const session = await agent.createSession();
+      await session.close();
+      return session.report.key;
+    };
+    expect(await keyWith([{ path: lora, scale: 0 }])).toBe(await keyWith([]));
+    expect(await keyWith([{ path: copy }])).toBe(await keyWith([{ path: lora }]));
+  });
+
+  it('is taken by an open session from its next turn on', async () => {
+    const directory = await temporaryDirectory();
+    const agent = await startAgent(EXACT);
+    const lora = await writeLora(directory, 'one', { seed: 1 }, agent.model.info.embeddingSize);
+    const session = await agent.createSession();
+    const other = await agent.createSession();
+    const [first] = await replies(session, ['Hello'], 6);
+    expect(await uncachedReplies(EXACT, ['Hello'], 6)).toEqual([first]);
+    await agent.setLoras([{ path: lora, scale: 4 }]);
+    expect(await replies(other, ['Hello'], 6)).toEqual(
+      await uncachedReplies({ ...EXACT, loras: [{ path: lora, scale: 4 }] }, ['Hello'], 6),
+    );
+    await agent.setLoras([]);
+    expect(await replies(session, ['And now?'], 6)).toEqual(
+      (await uncachedReplies(EXACT, ['Hello', 'And now?'], 6)).slice(1),
+    );
+  });
+
+  it('waits for a turn that runs, and can be aborted while it waits; a bad one changes nothing', async () => {
+    const directory = await temporaryDirectory();
+    const agent = await startAgent(EXACT);
+    const lora = await writeLora(directory, 'one', { seed: 1 }, agent.model.info.embeddingSize);
+    const session = await agent.createSession();
+    const [expected] = await uncachedReplies(EXACT, ['Hello'], 8);
+    const stream = session.stream('Hello', { maxTokens: 8 });
+    let text = '';
+    const read = (part: { type: string; text?: string }) => {
+      text += part.type === 'text' ? part.text : '';
+    };
+    read((await stream.next()).value as never);
+    const controller = new AbortController();
+    const aborted = agent.setLoras([{ path: lora }], { signal: controller.signal });
+    const waiting = agent.setLoras([{ path: lora }]);
+    controller.abort();
+    await expect(aborted).rejects.toMatchObject({ code: 'ABORTED' });
+    await expect(agent.setLoras([{ path: join(directory, 'none.gguf') }])).rejects.toMatchObject({
+      code: 'LORA_NOT_FOUND',
+    });
+    await expect(agent.setLoras('x' as never)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    for await (const part of stream) {
+      read(part as never);
+    }
+    expect(text).toBe(expected); // the whole turn under what it began with
+    await waiting;
+    const next = await agent.createSession();
+    expect(await replies(next, ['Hello'], 8)).toEqual(
+      await uncachedReplies({ ...EXACT, loras: [{ path: lora }] }, ['Hello'], 8),
+    );
+  });
+});
+
+describe('a date in the template', () => {
+  it('is remembered for the local calendar day only', async () => {
+    const zone = process.env.TZ;
+    const directory = await temporaryDirectory();
+    const settings = { cacheDir: directory, chatTemplate: CHAT_TEMPLATE };
+    try {
+      const agent = await startAgent(settings);
+      process.env.TZ = 'Etc/GMT+12'; // 26 hours lie between these two: never the same day
+      const [west, again] = [await agent.createSession(), await agent.createSession()];
+      process.env.TZ = 'Etc/GMT-14';
+      const east = await agent.createSession();
+      expect([west, again, east].map(({ report }) => report.tier)).toEqual(['miss', 'resident', 'miss']);
+      expect(east.report.key).not.toBe(west.report.key);
+      const { usage } = await east.send('Hello', { maxTokens: 1 });
+      expect(usage.cachedTokens).toBe(east.report.templateTokens);
+      expect(agent.getTemplateCacheStats().prefixMismatches).toBe(0);
+      await agent.close();
+      // What was learned of the chat template still finds the right place.
+      const restarted = await startAgent(settings);
+      expect((await restarted.createSession()).report).toMatchObject({ tier: 'disk', key: east.report.key });
+    } finally {
+      process.env.TZ = zone;
+      if (zone === undefined) {
+        delete process.env.TZ;
+      }
+    }
+  });
+});
+
+describe('tools of servers', () => {
+  const listed = ['find', 'add', 'list'].map((name) => ({ name, description: `To ${name}`, server: 'notes' }));
+  const other = { name: 'now', description: 'The time', server: 'clock' };
+
+  it('hit in whatever order they were listed, and make the same prompt', async () => {
+    const agent = await startAgent();
+    const one = await agent.createSession({ tools: [...TOOLS, ...listed, other] });
+    const two = await agent.createSession({ tools: [other, ...TOOLS, ...[...listed].reverse()] });
+    expect(two.report).toMatchObject({ tier: 'resident', key: one.report.key });
+    const { usage } = await two.send('Hello', { maxTokens: 1 });
+    expect(usage.cachedTokens).toBe(two.report.templateTokens);
+  });
+
+  it('keep their order with `stableTools` off; your own always do', async () => {
+    const agent = await startAgent({ stableTools: false });
+    const one = await agent.createSession({ tools: [...listed, other] });
+    expect((await agent.createSession({ tools: [other, ...listed] })).report.key).not.toBe(one.report.key);
+    const stable = await startAgent();
+    const own = await stable.createSession({ tools: TOOLS });
+    expect((await stable.createSession({ tools: [...TOOLS].reverse() })).report.key).not.toBe(own.report.key);
+  });
+});
+
+describe('a cache directory', () => {
+  it('that others can write is refused with an explanation, unless it is allowed', async () => {
+    const directory = join(await temporaryDirectory(), 'shared');
+    await mkdir(directory);
+    for (const mode of [0o777, 0o770, 0o1777]) {
+      await chmod(directory, mode);
+      await expect(AgentServer.initialize(agentOptions({ cacheDir: directory }))).rejects.toMatchObject({
+        code: 'CACHE_DIR_SHARED',
+        message: expect.stringMatching(/others can put files into .*its mode is .*chmod go-w.*allowSharedDirectory/),
+      });
+    }
+    expect((await startOn(directory, { allowSharedDirectory: true })).tier).toBe('miss');
+    await chmod(directory, 0o755); // others may look: files are 0600
+    expect((await startOn(directory)).tier).toBe('disk');
+  });
+
+  it('names no tenant', async () => {
+    const directory = await temporaryDirectory();
+    await startOn(directory, { tenant: 'acme-corporation' });
+    for (const name of await readdir(directory)) {
+      expect((await readFile(join(directory, name))).includes('acme')).toBe(false);
+    }
+  });
+});

@@ -1,0 +1,171 @@
+// Where no exact entry exists, the nearest cached template is the start, and only the rest is prefilled.
+import type { StartReport, ToolDefinition } from 'llama-headstart';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { EXACT, replies, startAgent, temporaryDirectory, uncachedReplies } from '../helpers/agents.js';
+import { Lab, type LabOptions, someTokens } from '../helpers/lab.js';
+import { microModel } from '../helpers/models.js';
+import { SYSTEM_PROMPT, TOOLS } from '../helpers/prompts.js';
+
+const NEAREST = { cache: { reuse: 'nearest' } } as const;
+
+async function openLab(options: LabOptions): Promise<Lab> {
+  const lab = await Lab.open(options);
+  onTestFinished(() => lab.close());
+  return lab;
+}
+
+const HEAD = someTokens(200, 1);
+const MESSAGE = someTokens(9, 5);
+
+/** The head, then `count` tokens of their own. */
+function template(seed: number, count = 50, head = HEAD): Int32Array {
+  const tokens = new Int32Array(head.length + count);
+  tokens.set(head);
+  tokens.set(someTokens(count, seed), head.length);
+  return tokens;
+}
+
+const others: ToolDefinition[] = ['sell', 'rent', 'lend'].map((name) => ({
+  name,
+  description: `To ${name} a bicycle`,
+}));
+
+describe('for a model whose state can be trimmed', () => {
+  it.each(['resident', 'memory', 'disk'] as const)('a template that shares a head starts from %s', async (tier) => {
+    const directory = await temporaryDirectory();
+    const options: LabOptions = { path: microModel('dense'), directory, ...NEAREST };
+    const first = await openLab(tier === 'memory' ? { ...options, residents: 0 } : options);
+    await first.start(template(2));
+    await first.cache.flush();
+    const lab = tier === 'disk' ? await openLab(options) : first;
+    const before = lab.context.counters().decodedTokens;
+    const { report, tokens } = await lab.run(template(3), MESSAGE, 6);
+    expect(report).toMatchObject({ tier, match: 'prefix', templateTokens: 250, cachedTokens: 200 });
+    expect(report.reason).toBe(
+      'no entry of its own: it shares 200 of its 250 tokens with a cached template of 250, which differs from there on',
+    );
+    expect(lab.context.counters().decodedTokens - before).toBe(50 + MESSAGE.length + 5);
+    expect(lab.cache.stats()).toMatchObject({ hits: 0, hitRate: 0, prefixStarts: 1, reusedTokens: 200 });
+    // It is an entry of its own now, and what it computes is what a cold start computes.
+    const cold = await (await openLab({ path: microModel('dense') })).run(template(3), MESSAGE, 6, { cache: false });
+    expect(tokens).toEqual(cold.tokens);
+    expect((await lab.run(template(3), MESSAGE, 6)).report).toMatchObject({ match: 'exact', cachedTokens: 250 });
+  });
+
+  it('the nearest of several is taken, on disk and in memory', async () => {
+    const directory = await temporaryDirectory();
+    const options: LabOptions = { path: microModel('dense'), directory, ...NEAREST };
+    const first = await openLab(options);
+    const near = template(2, 100);
+    await first.start(template(4, 40));
+    await first.start(near);
+    await first.start(someTokens(300, 8)); // shares nothing
+    await first.close();
+    const wanted = template(9, 30, near.slice(0, 280));
+    const lab = await openLab(options);
+    expect(await lab.start(wanted)).toMatchObject({ tier: 'disk', match: 'prefix', cachedTokens: 280 });
+    const longer = template(7, 30, wanted);
+    expect(await lab.start(longer)).toMatchObject({ tier: 'resident', match: 'prefix', cachedTokens: wanted.length });
+  });
+
+  it('a template that is the head of a cached one needs no prefill at all', async () => {
+    const lab = await openLab({ path: microModel('dense'), ...NEAREST });
+    await lab.start(template(2));
+    const before = lab.context.counters().decodedTokens;
+    expect(await lab.start(HEAD)).toMatchObject({ match: 'prefix', cachedTokens: 200 });
+    expect(lab.context.counters().decodedTokens).toBe(before);
+  });
+
+  it('a head of a few tokens is not worth it, and `reuse: "exact"` turns it off', async () => {
+    const lab = await openLab({ path: microModel('dense'), ...NEAREST });
+    await lab.start(someTokens(100, 1));
+    expect((await lab.start(template(3, 50, someTokens(15, 1)))).tier).toBe('miss');
+    const exact = await openLab({ path: microModel('dense') });
+    await exact.start(template(2));
+    expect(await exact.start(template(3))).toMatchObject({ tier: 'miss', match: 'none', cachedTokens: 0 });
+  });
+
+  it('a changed tool list reuses the system prompt and the tools before it, and says the same', async () => {
+    const settings = { ...EXACT, reuse: 'nearest' } as const;
+    const agent = await startAgent(settings);
+    await agent.createSession({ tools: TOOLS });
+    const tools = [...TOOLS, others[0] as ToolDefinition];
+    const session = await agent.createSession({ tools });
+    const { report } = session;
+    expect(report.match).toBe('prefix');
+    expect(report.cachedTokens).toBeGreaterThan(0.6 * report.templateTokens);
+    expect(await replies(session, ['Hello', 'And now?'], 12)).toEqual(
+      await uncachedReplies({ ...EXACT, tools }, ['Hello', 'And now?'], 12),
+    );
+  });
+
+  it('in split streams, too', async () => {
+    const lab = await openLab({ path: microModel('dense'), layout: 'split', ...NEAREST });
+    await lab.start(template(2));
+    const { report, tokens } = await lab.run(template(3), MESSAGE, 6);
+    expect(report).toMatchObject({ tier: 'memory', match: 'prefix', cachedTokens: 200 });
+    const cold = await openLab({ path: microModel('dense'), layout: 'split' });
+    expect(tokens).toEqual((await cold.run(template(3), MESSAGE, 6, { cache: false })).tokens);
+  });
+});
+
+describe.each(['recurrent', 'hybrid', 'sliding-window'] as const)(
+  'for the %s model, whose state cannot be trimmed',
+  (name) => {
+    it('only a cached template that is a whole prefix serves', async () => {
+      const directory = await temporaryDirectory();
+      const options: LabOptions = { path: microModel(name), directory, ...NEAREST };
+      const first = await openLab(options);
+      await first.start(template(2));
+      expect((await first.start(template(3))).match).toBe('none');
+      await first.start(HEAD);
+      await first.close();
+      const lab = await openLab(options);
+      const wanted = template(4, 60);
+      const { report, tokens } = await lab.run(wanted, MESSAGE, 6);
+      expect(report).toMatchObject({ tier: 'disk', match: 'prefix', cachedTokens: 200 });
+      expect(report.reason).toMatch(/shares 200 of its 260 tokens with a cached template of 200, which ends there$/);
+      const cold = await (await openLab({ path: microModel(name) })).run(wanted, MESSAGE, 6, { cache: false });
+      expect(tokens).toEqual(cold.tokens);
+    });
+
+    it('breakpoints are entries of their own: a start from one computes what a cold start computes, to the bit', async () => {
+      const breakpoints = [120, 200];
+      const lab = await openLab({ path: microModel(name), ...NEAREST });
+      await lab.start(template(2), { breakpoints });
+      const warm = await lab.run(template(3), MESSAGE, 6, { breakpoints });
+      expect(warm.report).toMatchObject({ match: 'prefix', cachedTokens: 200 });
+      const cold = await (await openLab({ path: microModel(name) })).run(template(3), MESSAGE, 6, {
+        cache: false,
+        breakpoints,
+      });
+      expect(warm.tokens).toEqual(cold.tokens);
+      for (const [step, row] of warm.logits.entries()) {
+        expect(row).toEqual(cold.logits[step]);
+      }
+    });
+
+    it('an agent finds the breakpoints: a changed tool costs what follows it', async () => {
+      const directory = await temporaryDirectory();
+      const settings = { ...EXACT, name, cacheDir: directory, reuse: 'nearest', breakpoints: true } as const;
+      const [own, added] = [TOOLS, others.map((tool) => ({ ...tool, server: 'shop' }))];
+      const reports: StartReport[] = [];
+      const agent = await startAgent(settings);
+      for (const tools of [[...own, ...added], [...own, ...added.slice(1)], [...own.slice(1)]]) {
+        const session = await agent.createSession({ tools });
+        reports.push(session.report);
+        expect(await replies(session, ['Hello'], 8)).toEqual(
+          await uncachedReplies({ ...EXACT, name, tools }, ['Hello'], 8),
+        );
+        await session.close();
+      }
+      const [first, second, third] = reports as [StartReport, StartReport, StartReport];
+      expect(first.match).toBe('none');
+      expect(second.match).toBe('prefix'); // system prompt and own tools
+      expect(third.match).toBe('prefix'); // the system prompt
+      expect(second.cachedTokens).toBeGreaterThan(third.cachedTokens);
+      const { tokens } = { tokens: await agent.model.tokenize(SYSTEM_PROMPT) };
+      expect(third.cachedTokens).toBeGreaterThan(tokens.length);
+    });
+  },
+);
