@@ -174,6 +174,14 @@ struct Floor {
         return watch.ms();
     }
 
+    double seqCp() {
+        llama_memory_clear(memory, false);
+        restore(0);
+        Stopwatch watch;
+        llama_memory_seq_cp(memory, 0, 1, -1, -1);
+        return watch.ms();
+    }
+
     double loadFile() {
         llama_memory_clear(memory, false);
         std::vector<int32_t> tokens(prefix.size() + 1);
@@ -297,6 +305,7 @@ int main(int count, char ** arguments) {
                         : command == "generate"     ? floor.generate(first, number())  // width, steps
                         : command == "fanout"       ? fanOut(words, floor)
                         : command == "setData"      ? floor.setData()
+                        : command == "seqCp"        ? floor.seqCp()
                         : command == "loadFile"     ? floor.loadFile()
                         : command == "readChecksum" ? floor.readChecksum()
                         : command == "memcpy"       ? floor.copyBytes()

@@ -185,12 +185,14 @@ export class DiskStore {
     return { state: undefined, reason, corrupt: true };
   }
 
-  /** The short name, unless an intact entry of another key has it: that one stays. */
+  /** The short name, unless an intact entry of another key or version has it: that one stays. */
   async #nameFor(key: string): Promise<string> {
     const short = entryName(key);
-    const { key: holder } = await SequenceState.readMetadata(this.directory.join(short)).catch((error: unknown) => ({
-      key: HeadstartError.isInstance(error, 'ENTRY_FOREIGN') ? 'of another version' : key,
-    }));
-    return holder === key ? short : fullEntryName(key);
+    try {
+      const holder = (await SequenceState.readMetadata(this.directory.join(short))) as Partial<EntryMetadata>;
+      return holder.key === key && holder.format === ENTRY_FORMAT ? short : fullEntryName(key);
+    } catch (error) {
+      return HeadstartError.isInstance(error, 'ENTRY_FOREIGN') ? fullEntryName(key) : short;
+    }
   }
 }

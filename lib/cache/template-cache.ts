@@ -175,6 +175,7 @@ export class TemplateCache {
       bytesByTier: { ...bytesByTier },
       evictions: { ...evictions },
       restoreMs,
+      saveBlockedMs: this.#options.engine.context.counters().captureMs,
       bytesOnDisk: disk?.index.totalBytes ?? 0,
       bytesInMemory: memory.bytes,
       residentTemplates: residents.count,

@@ -1,5 +1,5 @@
 // What tests do in a process of its own: `node child.js TASK INPUT`, both JSON but for the name. See processes.ts.
-import { argv, stdout } from 'node:process';
+import { argv, stdin, stdout } from 'node:process';
 import {
   type AgentOptions,
   AgentServer,
@@ -47,7 +47,54 @@ function resolve(input: { source: ModelSourceInput; options: ResolveModelOptions
   return resolveModel(input.source, input.options);
 }
 
-const tasks = { agent, continuation, resolve };
+/** Opens a cache, says `ready`, waits for a line, then starts the template in `sessions` sequences at once. */
+async function together(input: {
+  options: LabOptions;
+  template: number[];
+  message: number[];
+  steps: number;
+  sessions: number;
+  /** A template to start first, so that this process knows how fast it prefills. */
+  before?: number[];
+}) {
+  const lab = await Lab.open(input.options);
+  if (input.before !== undefined) {
+    await lab.start(Int32Array.from(input.before));
+  }
+  const decodedBefore = lab.context.counters().decodedTokens;
+  await ready();
+  const [template, message] = [Int32Array.from(input.template), Int32Array.from(input.message)];
+  const all = await Promise.all(Array.from({ length: input.sessions }, () => lab.run(template, message, input.steps)));
+  await lab.cache.flush();
+  const decodedTokens = lab.context.counters().decodedTokens - decodedBefore;
+  const stats = lab.cache.stats();
+  await lab.close();
+  return { reports: all.map(({ report }) => report), tokens: all.map(({ tokens }) => tokens), decodedTokens, stats };
+}
+
+/** Says `ready`, then saves one template after the other, each a head and a few tokens of its own, until it is killed. */
+async function saveForever(input: { options: LabOptions; head: number[] }) {
+  const lab = await Lab.open(input.options);
+  const head = Int32Array.from(input.head);
+  await lab.start(head);
+  await lab.cache.flush();
+  stdout.write('ready\n');
+  for (let seed = 0; ; seed++) {
+    const template = new Int32Array(head.length + 4);
+    template.set(head);
+    template.set([10 + (seed % 300), 11, 12, 13], head.length);
+    await lab.start(template);
+    await lab.cache.flush();
+  }
+}
+
+async function ready(): Promise<void> {
+  stdout.write('ready\n');
+  await new Promise((resolve) => stdin.once('data', resolve));
+  stdin.pause();
+}
+
+const tasks = { agent, continuation, resolve, together, saveForever };
 
 export type Tasks = typeof tasks;
 

@@ -15,3 +15,8 @@ export function smallDisk(path: string, size: string): string | undefined {
   });
   return path;
 }
+
+/** Makes a mounted file system read-only: not even root writes to it. */
+export function makeReadOnly(path: string): void {
+  execFileSync('mount', ['-o', 'remount,ro', path], { stdio: 'ignore' });
+}

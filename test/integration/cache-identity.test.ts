@@ -83,7 +83,13 @@ describe('a LoRA adapter', () => {
     const one = await writeLora(directory, 'one', { seed: 1 }, embeddingSize);
     const two = await writeLora(directory, 'two', { seed: 2 }, embeddingSize);
     const keys = new Set<string>();
-    const choices = [[], [{ path: one }], [{ path: one, scale: 0.5 }], [{ path: two }], [{ path: one }, { path: two }]];
+    const choices = [
+      [],
+      [{ source: one }],
+      [{ source: one, scale: 0.5 }],
+      [{ source: two }],
+      [{ source: one }, { source: two }],
+    ];
     for (const loras of choices) {
       await agent.setLoras(loras);
       const session = await agent.createSession();
@@ -93,7 +99,7 @@ describe('a LoRA adapter', () => {
       await session.close();
     }
     expect(keys.size).toBe(choices.length);
-    await agent.setLoras([{ path: one, scale: 1 }]);
+    await agent.setLoras([{ source: one, scale: 1 }]);
     expect((await agent.createSession()).report).toMatchObject({ tier: 'memory', key: [...keys][1] });
   });
 
@@ -104,14 +110,14 @@ describe('a LoRA adapter', () => {
     const lora = await writeLora(directory, 'one', { seed: 1 }, embeddingSize);
     await mkdir(join(directory, 'elsewhere'));
     const copy = await writeLora(join(directory, 'elsewhere'), 'copy', { seed: 1 }, embeddingSize);
-    const keyWith = async (loras: { path: string; scale?: number }[]) => {
+    const keyWith = async (loras: { source: string; scale?: number }[]) => {
       await agent.setLoras(loras);
       const session = await agent.createSession();
       await session.close();
       return session.report.key;
     };
-    expect(await keyWith([{ path: lora, scale: 0 }])).toBe(await keyWith([]));
-    expect(await keyWith([{ path: copy }])).toBe(await keyWith([{ path: lora }]));
+    expect(await keyWith([{ source: lora, scale: 0 }])).toBe(await keyWith([]));
+    expect(await keyWith([{ source: copy }])).toBe(await keyWith([{ source: lora }]));
   });
 
   it('is taken by an open session from its next turn on', async () => {
@@ -122,9 +128,9 @@ describe('a LoRA adapter', () => {
     const other = await agent.createSession();
     const [first] = await replies(session, ['Hello'], 6);
     expect(await uncachedReplies(EXACT, ['Hello'], 6)).toEqual([first]);
-    await agent.setLoras([{ path: lora, scale: 4 }]);
+    await agent.setLoras([{ source: lora, scale: 4 }]);
     expect(await replies(other, ['Hello'], 6)).toEqual(
-      await uncachedReplies({ ...EXACT, loras: [{ path: lora, scale: 4 }] }, ['Hello'], 6),
+      await uncachedReplies({ ...EXACT, loras: [{ source: lora, scale: 4 }] }, ['Hello'], 6),
     );
     await agent.setLoras([]);
     expect(await replies(session, ['And now?'], 6)).toEqual(
@@ -145,11 +151,11 @@ describe('a LoRA adapter', () => {
     };
     read((await stream.next()).value as never);
     const controller = new AbortController();
-    const aborted = agent.setLoras([{ path: lora }], { signal: controller.signal });
-    const waiting = agent.setLoras([{ path: lora }]);
+    const aborted = agent.setLoras([{ source: lora }], { signal: controller.signal });
+    const waiting = agent.setLoras([{ source: lora }]);
     controller.abort();
     await expect(aborted).rejects.toMatchObject({ code: 'ABORTED' });
-    await expect(agent.setLoras([{ path: join(directory, 'none.gguf') }])).rejects.toMatchObject({
+    await expect(agent.setLoras([{ source: join(directory, 'none.gguf') }])).rejects.toMatchObject({
       code: 'LORA_NOT_FOUND',
     });
     await expect(agent.setLoras('x' as never)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
@@ -160,7 +166,7 @@ describe('a LoRA adapter', () => {
     await waiting;
     const next = await agent.createSession();
     expect(await replies(next, ['Hello'], 8)).toEqual(
-      await uncachedReplies({ ...EXACT, loras: [{ path: lora }] }, ['Hello'], 8),
+      await uncachedReplies({ ...EXACT, loras: [{ source: lora }] }, ['Hello'], 8),
     );
   });
 });

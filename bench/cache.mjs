@@ -1,0 +1,237 @@
+// `npm run bench:cache [-- --json] [--model FILE] [--rounds N] [--entries N]`: what a session's start costs from each tier, and
+// what a save costs the session that runs meanwhile. Milliseconds, medians of trials taken in turn in one run; the floor is
+// llama.cpp alone (bench/native/floor.cpp).
+
+import { execFile } from 'node:child_process';
+import { open, readdir, writeFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { basename, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs, promisify } from 'node:util';
+import { systemPrompt, tools } from '../scripts/demo/template.mjs';
+import { step } from '../scripts/lib/progress.mjs';
+import { runMain } from '../scripts/lib/run.mjs';
+import { Floor } from './lib/floor.mjs';
+import { manyEntries } from './lib/many-entries.mjs';
+import { prepare } from './lib/prepare.mjs';
+import { interleave, median } from './lib/trials.mjs';
+
+const START = fileURLToPath(new URL('lib/cache-start.mjs', import.meta.url));
+const CONTEXT = { contextSize: 4096, kvCells: 8192, nSeqMax: 4 };
+const FLOOR = ['memcpy', 'readChecksum', 'setData', 'loadFile', 'seqCp'];
+const REPLY_TOKENS = 32;
+const MESSAGE = 'Count from one to one hundred, in words, and do not stop early.';
+/** Starts that take less than a millisecond are repeated, and their median is the trial. */
+const REPEATS = 25;
+
+async function main() {
+  const { values } = parseArgs({
+    options: {
+      json: { type: 'boolean' },
+      model: { type: 'string' },
+      rounds: { type: 'string', default: '5' },
+      entries: { type: 'string', default: '10000' },
+    },
+  });
+  const prepared = await prepare(values.model);
+  try {
+    const result = await step('cache benchmark', {}, (progress) =>
+      measure(prepared, Number(values.rounds), Number(values.entries), (fraction, detail) =>
+        progress.update({ fraction, detail }),
+      ),
+    );
+    process.stdout.write(values.json ? `${JSON.stringify(result)}\n` : report(result));
+  } finally {
+    await prepared.cleanUp();
+  }
+}
+
+async function measure({ model, floorProgram, directory }, rounds, entries, onProgress) {
+  const { AgentServer } = await import('../dist/index.js');
+  const agents = [];
+  const options = (cacheDir, more = {}) => ({
+    model: { source: model, cacheDir, minFreeDiskBytes: 0, ...CONTEXT, ...more },
+    systemPrompt,
+    tools,
+  });
+  const start = async (cacheDir, more) => {
+    const agent = await AgentServer.initialize(options(cacheDir, more));
+    agents.push(agent);
+    return agent;
+  };
+  const cacheDir = join(directory, 'cache');
+  const manyDir = join(directory, 'many');
+
+  const first = await start(cacheDir);
+  const { report: cold } = await closed(await first.createSession());
+  await first.flush();
+  const { size: bytes, tokensFile, stateFile } = await entryOf(cacheDir, directory, cold);
+  await first.close();
+  await manyEntries(cacheDir, manyDir, entries);
+
+  const floor = await Floor.start(floorProgram, {
+    model,
+    threads: availableParallelism(),
+    kvCells: CONTEXT.kvCells,
+    sequences: CONTEXT.nSeqMax + 4,
+    tokensFile,
+    stateFile,
+  });
+  const unsaved = await start(null, { reuse: 'exact' });
+  const saving = await start(join(directory, 'saving'), { reuse: 'exact' });
+  const noResidents = { maxResidentTemplates: 0 };
+  const measures = {
+    ...(await missesOf(unsaved, saving)),
+    ...floorMeasures(floor),
+    ...(await startsOf(cacheDir, '')),
+    ...(await startsOf(manyDir, '10k')),
+  };
+  const blocked = [];
+  const medians = await interleave(rounds, measures, onProgress);
+  await floor.stop();
+  for (const agent of agents) await agent.close();
+  const pick = (names, suffix = '') => Object.fromEntries(names.map((name) => [name, medians[name + suffix]]));
+  const tiers = ['disk', 'memory', 'resident', 'nearest'];
+  return {
+    model: basename(model),
+    template: { tokens: cold.templateTokens, bytes },
+    ms: { ...pick(['prefill', 'miss', 'missSaving']), saveBlocked: median(blocked.slice(1)), ...pick(tiers) },
+    ms10k: pick(tiers, '10k'),
+    floor: pick(FLOOR, 'Floor'),
+  };
+
+  /** The first session of a template: to the last token of its reply, without saving and with it. */
+  async function missesOf(without, withSaving) {
+    let trial = 0;
+    const reply = async (agent) => {
+      const begin = performance.now();
+      const session = await agent.createSession({ systemPrompt: `${trial} times asked. ${systemPrompt}` });
+      const { usage } = await session.send(MESSAGE, { maxTokens: REPLY_TOKENS });
+      const ms = performance.now() - begin;
+      if (session.report.tier !== 'miss') throw new Error(`Expected a miss, got ${session.report.tier}`);
+      if (usage.completionTokens !== REPLY_TOKENS)
+        throw new Error(`The reply ended after ${usage.completionTokens} tokens`);
+      await session.close();
+      return { ms, begin };
+    };
+    return {
+      prefill: async () => {
+        trial++; // the same template for all three
+        const session = await without.createSession({
+          templateCache: false,
+          systemPrompt: `${trial} times asked. ${systemPrompt}`,
+        });
+        await session.close();
+        return session.report.ms;
+      },
+      miss: async () => {
+        const { ms } = await reply(without);
+        await without.templateCache.clear();
+        return ms;
+      },
+      missSaving: async () => {
+        const before = withSaving.getTemplateCacheStats();
+        const { ms, begin } = await reply(withSaving);
+        // Committed before the trial ends: where it is not yet, the trial lasts until it is.
+        const inTime = withSaving.getTemplateCacheStats().saves > before.saves;
+        await withSaving.flush();
+        blocked.push(withSaving.getTemplateCacheStats().saveBlockedMs - before.saveBlockedMs);
+        const committed = performance.now() - begin;
+        await withSaving.templateCache.clear();
+        return inTime ? ms : committed;
+      },
+    };
+  }
+
+  /** Starts from each tier on a directory. */
+  async function startsOf(path, suffix) {
+    const resident = await start(path);
+    const memory = await start(path, noResidents);
+    const nearest = await start(path, { ...noResidents, maxMemoryBytes: 0 });
+    await closed(await resident.createSession());
+    await closed(await memory.createSession());
+    let changed = 0;
+    return {
+      [`disk${suffix}`]: () => startInOtherProcess(options(path)),
+      [`memory${suffix}`]: () => repeated(memory, 'memory', 5),
+      [`resident${suffix}`]: () => repeated(resident, 'resident', REPEATS),
+      [`nearest${suffix}`]: async () => {
+        const others = [
+          ...tools.slice(0, -1),
+          { ...tools.at(-1), description: `Changed for the ${++changed}th time.` },
+        ];
+        const { report } = await closed(await nearest.createSession({ tools: others }));
+        if (report.match !== 'prefix') throw new Error(`Expected a nearest start, got ${report.tier}`);
+        await nearest.flush();
+        await nearest.templateCache.invalidate({ tools: others });
+        return report.ms;
+      },
+    };
+  }
+}
+
+function floorMeasures(floor) {
+  return Object.fromEntries(FLOOR.map((name) => [`${name}Floor`, () => floor.ms(name)]));
+}
+
+async function repeated(agent, tier, times) {
+  const all = [];
+  for (let time = 0; time < times; time++) {
+    const begin = performance.now();
+    const session = await agent.createSession();
+    all.push(performance.now() - begin);
+    if (session.report.tier !== tier) throw new Error(`Expected a start from ${tier}, got ${session.report.tier}`);
+    await session.close();
+  }
+  return median(all);
+}
+
+async function startInOtherProcess(options) {
+  const { stdout } = await promisify(execFile)(process.execPath, [START, JSON.stringify(options)]);
+  const { tier, ms } = JSON.parse(stdout);
+  if (tier !== 'disk') throw new Error(`Expected a start from disk, got ${tier}`);
+  return ms;
+}
+
+async function closed(session) {
+  await session.close();
+  return session;
+}
+
+/** The saved entry, and its token ids in a file of their own. */
+async function entryOf(cacheDir, directory, { templateTokens }) {
+  const name = (await readdir(cacheDir)).find((each) => each.endsWith('.kv'));
+  const stateFile = join(cacheDir, name);
+  const tokensFile = join(directory, 'tokens');
+  const file = await open(stateFile);
+  const { size } = await file.stat();
+  const tokens = Buffer.alloc(4 * templateTokens);
+  await file.read(tokens, 0, tokens.length, 12);
+  await file.close();
+  await writeFile(tokensFile, tokens);
+  return { size, tokensFile, stateFile };
+}
+
+function report({ model, template, ms, ms10k, floor }) {
+  const line = (name, value, target) =>
+    `${name.padEnd(12)} ${value.toFixed(2).padStart(9)} ms   target ${target.toFixed(2).padStart(8)} ms   ${(value / target).toFixed(3)}`;
+  const targets = {
+    resident: 0.5,
+    memory: 1.25 * floor.setData + 2,
+    disk: 1.25 * (floor.readChecksum + floor.setData) + 15,
+    missSaving: 1.03 * ms.miss,
+    saveBlocked: 0.01 * ms.missSaving,
+  };
+  return [
+    `${model}: a template of ${template.tokens} tokens, ${template.bytes} bytes`,
+    `prefill ${ms.prefill.toFixed(0)} ms, miss ${ms.miss.toFixed(0)} ms, nearest ${ms.nearest.toFixed(1)} ms`,
+    ...Object.entries(targets).map(([name, target]) => line(name, ms[name], target)),
+    ...Object.entries(ms10k).map(([name, value]) => line(`10k ${name}`, value, 1.1 * ms[name] + 0.2)),
+    `floor: ${Object.entries(floor)
+      .map(([name, value]) => `${name} ${value.toFixed(3)} ms`)
+      .join(', ')}`,
+    '',
+  ].join('\n');
+}
+
+await runMain(main);

@@ -1,0 +1,327 @@
+// Whatever happens to the files: no crash, no wrong reply, and each fault is counted.
+import { execFileSync } from 'node:child_process';
+import fs from 'node:fs';
+import {
+  appendFile,
+  link,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  symlink,
+  truncate,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
+import { join } from 'node:path';
+import type { StartReport } from 'llama-headstart';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { temporaryDirectory } from '../helpers/agents.js';
+import { Lab, type LabOptions, someTokens } from '../helpers/lab.js';
+import { microModel } from '../helpers/models.js';
+import { seededRandom } from '../helpers/native.js';
+import { makeReadOnly, smallDisk } from '../helpers/small-disk.js';
+import { rounds, Tally } from '../helpers/soak.js';
+
+const TEMPLATE = someTokens(64, 1);
+const OTHER = someTokens(64, 2);
+const MESSAGE = someTokens(5, 3);
+const STEPS = 3;
+/** Every start goes to the disk. */
+const DISK_ONLY = { residents: 0, cache: { maxMemoryBytes: 0 } } as const;
+
+async function openLab(options: Omit<LabOptions, 'path'>): Promise<Lab> {
+  const lab = await Lab.open({ path: microModel('dense'), ...options });
+  onTestFinished(() => lab.close());
+  return lab;
+}
+
+const run = (lab: Lab, template = TEMPLATE) => lab.run(template, MESSAGE, STEPS);
+
+async function expectedTokens(template = TEMPLATE): Promise<number[]> {
+  const lab = await openLab({});
+  const { tokens } = await lab.run(template, MESSAGE, STEPS, { cache: false });
+  return tokens;
+}
+
+/** A directory with a good entry, and the entry's path. */
+async function savedEntry(template = TEMPLATE): Promise<{ directory: string; path: string }> {
+  const directory = await temporaryDirectory();
+  const lab = await openLab({ directory });
+  const { key } = await lab.start(template);
+  await lab.close();
+  return { directory, path: join(directory, `template_${key.slice(0, 16)}.kv`) };
+}
+
+type Random = () => number;
+type Damage = (path: string, size: number, random: Random) => Promise<void>;
+
+/** Flips one bit between two places of the file. */
+const flip =
+  (from: (size: number) => number, to: (size: number) => number): Damage =>
+  async (path, size, random) => {
+    const at = from(size) + Math.floor(random() * (to(size) - from(size)));
+    const file = await open(path, 'r+');
+    const byte = Buffer.alloc(1);
+    await file.read(byte, 0, 1, at);
+    byte[0] = (byte[0] as number) ^ (1 << Math.floor(random() * 8));
+    await file.write(byte, 0, 1, at);
+    await file.close();
+  };
+
+const TOKENS_END = 12 + 4 * TEMPLATE.length;
+
+const DAMAGES: Record<string, Damage> = {
+  'a bit of the header': flip(
+    () => 0,
+    () => 12,
+  ),
+  'a bit of the tokens': flip(
+    () => 12,
+    () => TOKENS_END,
+  ),
+  'a bit of the state': flip(
+    () => TOKENS_END,
+    (size) => size - 1200,
+  ),
+  'a bit of the footer': flip(
+    (size) => size - 1200,
+    (size) => size,
+  ),
+  'a cut': async (path, size, random) => truncate(path, Math.floor(random() * size)),
+  'no byte left': async (path) => truncate(path, 0),
+  'a terabyte of holes': async (path) => truncate(path, 2 ** 40),
+  'bytes behind the end': async (path, _, random) => appendFile(path, Buffer.alloc(1 + Math.floor(random() * 100))),
+  'other bytes': async (path, size) => writeFile(path, Buffer.alloc(size, 0x5a)),
+  'a named pipe': async (path) => {
+    await rm(path);
+    execFileSync('mkfifo', [path]);
+  },
+  'a directory': async (path) => {
+    await rm(path);
+    await mkdir(join(path, 'inside'), { recursive: true });
+  },
+  'a link to an entry': async (path) => {
+    await rename(path, `${path}.elsewhere`);
+    await symlink(`${path}.elsewhere`, path);
+  },
+};
+
+describe('an entry with', () => {
+  it('random damage is a miss that is counted, with the same reply', async () => {
+    const damaged = new Tally('random corruptions');
+    const random = seededRandom(11);
+    const { directory, path } = await savedEntry();
+    const expected = await expectedTokens();
+    const lab = await openLab({ directory, ...DISK_ONLY });
+    const names = Object.keys(DAMAGES);
+    for (let index = 0; index < rounds(60, 1900); index++) {
+      const name = names[index % names.length] as string;
+      await damaged.try(`${name}, ${index}`, async () => {
+        const before = lab.cache.stats();
+        await DAMAGES[name]?.(path, (await stat(path)).size, random);
+        const { report, tokens } = await run(lab);
+        await lab.cache.flush();
+        expect(tokens).toEqual(expected);
+        // A flipped bit of the version makes it another version's file: foreign, not damaged. It stays where it is.
+        const foreign = report.reason?.startsWith('foreign') === true;
+        expect(report).toMatchObject({ tier: 'miss', cachedTokens: 0 });
+        expect(lab.cache.stats().corruptions - before.corruptions).toBe(foreign ? 0 : 1);
+        if (foreign) {
+          expect(name).toBe('a bit of the header');
+          await rm(path);
+          await lab.cache.invalidate(TEMPLATE);
+          await run(lab);
+          await lab.cache.flush();
+        }
+        await rm(`${path}.elsewhere`, { force: true });
+        expect((await run(lab)).report.tier).toBe('disk'); // made again
+      });
+    }
+    expect((await readdir(directory)).filter((each) => each.endsWith('.corrupt')).length).toBeLessThanOrEqual(8);
+    expect(damaged.done()).toEqual([]);
+  });
+
+  it('less and less of it while it is read: no crash, no wrong reply', async () => {
+    const cuts = new Tally('truncations while an entry is read');
+    const random = seededRandom(13);
+    const { directory, path } = await savedEntry();
+    const whole = await readFile(path);
+    const expected = await expectedTokens();
+    const lab = await openLab({ directory, ...DISK_ONLY });
+    for (let index = 0; index < rounds(8, 100); index++) {
+      await cuts.try(`cut ${index}`, async () => {
+        await writeFile(path, whole);
+        const running = run(lab);
+        for (let cut = 0; cut < 3; cut++) {
+          await truncate(path, Math.floor(random() * whole.length)).catch(() => undefined); // it may be set aside already
+        }
+        const { report, tokens } = await running;
+        expect(['disk', 'miss']).toContain(report.tier);
+        expect(tokens).toEqual(expected);
+        await lab.cache.flush();
+      });
+    }
+    expect(cuts.done()).toEqual([]);
+  });
+
+  it('the bytes of another one is foreign: both serve their own again', async () => {
+    const swaps = new Tally('swapped entries');
+    const { directory, path } = await savedEntry();
+    const lab = await openLab({ directory, ...DISK_ONLY });
+    const { key } = await lab.start(OTHER);
+    await lab.cache.flush();
+    const other = join(directory, `template_${key.slice(0, 16)}.kv`);
+    const expected = [await expectedTokens(), await expectedTokens(OTHER)];
+    for (let index = 0; index < rounds(2, 20); index++) {
+      await swaps.try(`swap ${index}`, async () => {
+        await rename(path, `${path}.aside`);
+        await rename(other, path);
+        await rename(`${path}.aside`, other);
+        const swapped = [await run(lab), await run(lab, OTHER)];
+        expect(swapped.map(({ tokens }) => tokens)).toEqual(expected);
+        await lab.cache.flush();
+        expect([await run(lab), await run(lab, OTHER)].map(({ report }) => report.tier)).toEqual(['disk', 'disk']);
+        expect(lab.cache.stats().corruptions).toBe(0);
+      });
+    }
+    expect(swaps.done()).toEqual([]);
+  });
+});
+
+describe('a disk', () => {
+  it('that is full keeps what it has: nothing half-written, every start served', async ({ skip }) => {
+    const full = new Tally('saves to a full disk');
+    const directory = smallDisk(join(await temporaryDirectory(), 'disk'), '400k');
+    if (directory === undefined) {
+      skip('a small file system cannot be mounted here (it takes root)');
+      return;
+    }
+    const lab = await openLab({ directory, ...DISK_ONLY, cache: { maxMemoryBytes: 0, allowSharedDirectory: true } });
+    for (let seed = 1; seed <= rounds(12, 60); seed++) {
+      await full.try(`template ${seed}`, async () => {
+        const template = someTokens(64, seed);
+        const { tokens } = await run(lab, template);
+        await lab.cache.flush();
+        expect(tokens).toEqual(await expectedTokens(template));
+        expect((await readdir(directory)).filter((name) => name.endsWith('.tmp'))).toEqual([]);
+      });
+    }
+    const { saves, failedSaves } = lab.cache.stats();
+    expect([saves > 0, failedSaves > 0]).toEqual([true, true]);
+    expect(await lab.cache.verify()).toMatchObject({ corrupt: 0, intact: saves });
+    await lab.cache.clear();
+    await lab.start(someTokens(64, 1));
+    await lab.cache.flush();
+    expect((await lab.start(someTokens(64, 1))).tier).toBe('disk'); // there is room again
+    expect(full.done()).toEqual([]);
+  });
+
+  it('that is read-only serves what is on it, and counts what was not saved', async ({ skip }) => {
+    const directory = smallDisk(join(await temporaryDirectory(), 'disk'), '4m');
+    if (directory === undefined) {
+      skip('a file system cannot be mounted here (it takes root)');
+      return;
+    }
+    const first = await openLab({ directory, cache: { allowSharedDirectory: true } });
+    await first.start(TEMPLATE);
+    await first.close();
+    makeReadOnly(directory);
+    const lab = await openLab({ directory, ...DISK_ONLY, cache: { maxMemoryBytes: 0, allowSharedDirectory: true } });
+    expect((await run(lab)).report.tier).toBe('disk');
+    const { report, tokens } = await run(lab, OTHER);
+    expect(report.tier).toBe('miss');
+    expect(tokens).toEqual(await expectedTokens(OTHER));
+    await lab.cache.flush();
+    expect(lab.cache.stats()).toMatchObject({ failedSaves: 1, saves: 0 });
+    await expect(lab.cache.pin(OTHER)).rejects.toMatchObject({ code: 'WRITE_FAILED' });
+    await lab.close();
+  });
+});
+
+describe('the cache directory', () => {
+  it('may be deleted at any moment', async () => {
+    const deletions = new Tally('deletions of the directory');
+    const random = seededRandom(17);
+    const directory = join(await temporaryDirectory(), 'cache');
+    const lab = await openLab({ directory, ...DISK_ONLY });
+    const expected = await expectedTokens();
+    for (let index = 0; index < rounds(8, 100); index++) {
+      await deletions.try(`deletion ${index}`, async () => {
+        const running = run(lab);
+        for (let turn = Math.floor(random() * 20); turn > 0; turn--) {
+          await new Promise(setImmediate);
+        }
+        await rm(directory, { recursive: true, force: true, maxRetries: 3 });
+        expect((await running).tokens).toEqual(expected);
+        await lab.cache.flush();
+      });
+    }
+    await run(lab);
+    await lab.cache.flush();
+    expect((await run(lab)).report.tier).toBe('disk');
+    expect(deletions.done()).toEqual([]);
+  });
+
+  it('with thousands of entries is not looked through for a hit, and counted at once', async () => {
+    const { directory, path } = await savedEntry();
+    const count = rounds(2000, 10_000);
+    await fillDirectory(directory, path, count);
+    const lab = await openLab({ directory, residents: 1 });
+    expect(lab.cache.stats()).toMatchObject({ entries: count + 1, totalTokens: (count + 1) * TEMPLATE.length });
+    const looks = countScans();
+    const reports: StartReport[] = [await lab.start(TEMPLATE)]; // disk
+    reports.push(await lab.start(TEMPLATE)); // resident
+    expect(reports.map(({ tier }) => tier)).toEqual(['disk', 'resident']);
+    expect(looks.count).toBe(0);
+    looks.stop();
+  });
+
+  it('may hold uses in the future, from before a clock jumped back', async () => {
+    const { directory, path } = await savedEntry();
+    const future = new Date(Date.now() + 1e10);
+    await utimes(path, future, future);
+    const lab = await openLab({ directory, cache: { maxAgeMs: 60_000, maxEntries: 10 } });
+    expect((await run(lab)).report.tier).toBe('disk');
+    await lab.start(OTHER);
+    await lab.cache.flush();
+    expect(lab.cache.stats()).toMatchObject({ entries: 2, evictions: { disk: 0 } });
+  });
+});
+
+/** As many entries more: links to one file under names of their own, and an index that knows them. */
+async function fillDirectory(directory: string, path: string, count: number): Promise<void> {
+  const [line] = (await readFile(join(directory, 'index-1.jsonl'), 'utf8')).split('\n');
+  const facts = JSON.parse(line as string);
+  const lines: string[] = [];
+  for (let index = 0; index < count; index++) {
+    const key = index.toString(16).padStart(64, '0');
+    const name = `template_${index.toString(16).padStart(16, '0')}.kv`;
+    lines.push(`${JSON.stringify({ ...facts, name, key, group: 'elsewhere' })}\n`);
+    await link(path, join(directory, name)).catch(() => writeFile(join(directory, name), '')); // a file takes 65,000 links
+  }
+  await appendFile(join(directory, 'index-1.jsonl'), lines.join(''));
+}
+
+/** Counts how often anything lists a directory, from here on. */
+function countScans(): { count: number; stop(): void } {
+  const original = fs.promises.readdir;
+  const scans = {
+    count: 0,
+    stop: () => {
+      fs.promises.readdir = original;
+      syncBuiltinESMExports();
+    },
+  };
+  fs.promises.readdir = ((...parameters: Parameters<typeof original>) => {
+    scans.count++;
+    return original(...parameters);
+  }) as typeof original;
+  syncBuiltinESMExports();
+  onTestFinished(scans.stop);
+  return scans;
+}

@@ -1,0 +1,218 @@
+// Several processes on one cache directory: real ones, killed and stopped at any moment.
+import { readdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { SequenceState } from 'llama-headstart/native';
+import { afterAll, describe, expect, it, onTestFinished } from 'vitest';
+import { temporaryDirectory } from '../helpers/agents.js';
+import { Lab, type LabOptions, someTokens } from '../helpers/lab.js';
+import { microModel } from '../helpers/models.js';
+import { seededRandom } from '../helpers/native.js';
+import { OtherProcess } from '../helpers/processes.js';
+import { rounds, Tally } from '../helpers/soak.js';
+
+const TEMPLATE = [...someTokens(1200, 1)];
+const MESSAGE = [...someTokens(7, 2)];
+const STEPS = 3;
+
+const dense = (directory: string, more: Partial<LabOptions> = {}): LabOptions => ({
+  path: microModel('dense'),
+  directory,
+  kvCells: 8192,
+  ...more,
+});
+
+/** What the template and message lead to without any cache. */
+let expected: Promise<number[]> | undefined;
+
+function expectedTokens(): Promise<number[]> {
+  expected ??= (async () => {
+    const lab = await Lab.open({ path: microModel('dense'), kvCells: 8192 });
+    const { tokens } = await lab.run(Int32Array.from(TEMPLATE), Int32Array.from(MESSAGE), STEPS, { cache: false });
+    await lab.close();
+    return tokens;
+  })();
+  return expected;
+}
+
+/** Starts as many processes, lets them begin together, and returns what each did. */
+async function startTogether(count: number, options: LabOptions, sessions = 1) {
+  const input = { options, template: TEMPLATE, message: MESSAGE, steps: STEPS, sessions };
+  const all = await Promise.all(Array.from({ length: count }, () => OtherProcess.start('together', input)));
+  await Promise.all(all.map((each) => each.ready()));
+  for (const each of all) {
+    each.go();
+  }
+  return Promise.all(all.map((each) => each.result()));
+}
+
+describe('processes that start cold together', () => {
+  const cold = new Tally('cold starts of processes together');
+  afterAll(() => cold.done());
+
+  it.each([
+    [1, 10],
+    [4, 10],
+    [8, 1],
+  ])('%i of them with %i sessions each decode the template exactly once', async (processes, sessions) => {
+    for (let round = 0; round < rounds(1, 10); round++) {
+      await cold.try(`${processes} x ${sessions}, round ${round}`, async () => {
+        const directory = await temporaryDirectory();
+        const all = await startTogether(processes, dense(directory, { sessions: 10, kvCells: 16_384 }), sessions);
+        const decoded = all.reduce((sum, { decodedTokens }) => sum + decodedTokens, 0);
+        expect(decoded).toBe(TEMPLATE.length + processes * sessions * (MESSAGE.length + STEPS - 1));
+        const tiers = all.flatMap(({ reports }) => reports.map(({ tier }) => tier));
+        expect(tiers.filter((tier) => tier === 'miss')).toHaveLength(1);
+        for (const tokens of all.flatMap((each) => each.tokens)) {
+          expect(tokens).toEqual(await expectedTokens());
+        }
+        expect((await readdir(directory)).filter((name) => /\.(lock|tmp|corrupt)$/.test(name))).toEqual([]);
+      });
+    }
+    expect(cold.wrong).toEqual([]);
+  });
+});
+
+describe('a process that dies in the middle of a save', () => {
+  it('leaves whole entries or none, and what it left is swept by the next', async () => {
+    const kills = new Tally('kills during a save');
+    const random = seededRandom(7);
+    const directory = await temporaryDirectory();
+    const head = [...someTokens(3000, 3)];
+    const options = dense(directory, { cache: { reuse: 'nearest' } });
+    for (let kill = 0; kill < rounds(5, 100); kill++) {
+      await kills.try(`kill ${kill}`, async () => {
+        const child = await OtherProcess.start('saveForever', { options, head });
+        await child.ready();
+        await new Promise((resolve) => setTimeout(resolve, 60 * random()));
+        await child.kill();
+        const lab = await Lab.open(options);
+        try {
+          const { checked, intact } = await lab.cache.verify();
+          expect(intact).toBe(checked);
+          expect(lab.cache.stats()).toMatchObject({ entries: intact, corruptions: 0 });
+          const names = await readdir(directory);
+          expect(names.filter((name) => /\.tmp$|\.corrupt$|^owner_|^template_.*\.lock$/.test(name))).toEqual([]);
+          expect((await lab.start(Int32Array.from(head))).tier).toBe('disk');
+          await lab.cache.prune({ maxEntries: 3 });
+        } finally {
+          await lab.close();
+        }
+      });
+    }
+    expect(kills.done()).toEqual([]);
+  });
+});
+
+describe('a process that holds the lock of a template', () => {
+  const holders = new Tally('lock holders killed or stopped');
+  afterAll(() => holders.done());
+  const long = [...someTokens(6000, 9)];
+  const waiting = { template: long, message: MESSAGE, steps: 1, sessions: 1, before: [...someTokens(500, 4)] };
+
+  /** A process in the middle of the template's prefill. */
+  async function prefilling(directory: string) {
+    const options = dense(directory, { batchSize: 64 });
+    const input = { options, template: long, message: MESSAGE, steps: 1, sessions: 1 };
+    const owner = await OtherProcess.start('together', input);
+    onTestFinished(() => owner.kill());
+    await owner.ready();
+    owner.go();
+    const lockNames = async () =>
+      (await readdir(directory)).filter((name) => /^template_[0-9a-f]{64}\.lock$/.test(name));
+    await expect.poll(lockNames, { interval: 1, timeout: 60_000 }).toHaveLength(1);
+    return owner;
+  }
+
+  async function startWaiter(directory: string) {
+    const waiter = await OtherProcess.start('together', { ...waiting, options: dense(directory) });
+    onTestFinished(() => waiter.kill());
+    await waiter.ready();
+    waiter.go();
+    return waiter;
+  }
+
+  it('hands over when it is killed: the next one prefills at once', async () => {
+    for (let round = 0; round < rounds(1, 10); round++) {
+      await holders.try(`killed, round ${round}`, async () => {
+        const directory = await temporaryDirectory();
+        const owner = await prefilling(directory);
+        const waiter = await startWaiter(directory);
+        await owner.kill();
+        const { reports, stats } = await waiter.result();
+        expect(reports[0]).toMatchObject({ tier: 'miss' });
+        expect(stats).toMatchObject({ saves: 2, failedSaves: 0 });
+      });
+    }
+    expect(holders.wrong).toEqual([]);
+  });
+
+  it('does not hold up others for long when it is stopped, and does no harm when it goes on', async () => {
+    for (let round = 0; round < rounds(1, 5); round++) {
+      await holders.try(`stopped, round ${round}`, async () => {
+        const directory = await temporaryDirectory();
+        const owner = await prefilling(directory);
+        owner.child.kill('SIGSTOP');
+        const waiter = await startWaiter(directory);
+        const { reports, tokens } = await waiter.result();
+        expect(reports[0]?.tier).toBe('miss');
+        expect(reports[0]?.waitedMs).toBeGreaterThan(0);
+        owner.child.kill('SIGCONT');
+        const woken = await owner.result();
+        expect(woken.tokens).toEqual(tokens);
+        const lab = await Lab.open(dense(directory));
+        onTestFinished(() => lab.close());
+        expect(await lab.cache.verify()).toMatchObject({ checked: 2, intact: 2 });
+        expect((await lab.start(Int32Array.from(long))).tier).toBe('disk');
+      });
+    }
+    expect(holders.wrong).toEqual([]);
+  });
+
+  it('does not keep a waiter that is aborted: each goes alone', async () => {
+    const directory = await temporaryDirectory();
+    const owner = await prefilling(directory);
+    owner.child.kill('SIGSTOP');
+    const lab = await Lab.open(dense(directory));
+    onTestFinished(() => lab.close());
+    const controller = new AbortController();
+    const aborted = lab.start(Int32Array.from(long), { signal: controller.signal });
+    const other = lab.start(Int32Array.from(long));
+    setTimeout(() => controller.abort(), 50);
+    await expect(aborted).rejects.toMatchObject({ code: 'ABORTED' });
+    owner.child.kill('SIGCONT');
+    expect(['disk', 'miss']).toContain((await other).tier);
+    await owner.result();
+  });
+});
+
+describe('configurations that share a directory', () => {
+  it('keep to their own entries: two layouts, and another version of the package', async () => {
+    const directory = await temporaryDirectory();
+    const [unified, split] = [dense(directory), dense(directory, { layout: 'split' })];
+    const [first] = await startTogether(1, unified);
+    await startTogether(1, split);
+    // The unified entry as another version would have written it: the same name, a footer of another format.
+    const name = `template_${first?.reports[0]?.key.slice(0, 16)}.kv`;
+    const state = await SequenceState.readFile(join(directory, name));
+    await state.writeFile(join(directory, 'other'), { ...state.metadata, format: 99 });
+    state.close();
+    await rename(join(directory, 'other'), join(directory, name));
+    const theirs = await readFile(join(directory, name));
+    const index = join(directory, 'index-2.jsonl');
+    await writeFile(index, 'something newer\n');
+
+    for (const tiers of [
+      ['miss', 'disk'],
+      ['disk', 'disk'],
+    ]) {
+      const all = [...(await startTogether(1, unified)), ...(await startTogether(1, split))];
+      expect(all.map(({ reports }) => reports[0]?.tier)).toEqual(tiers);
+      for (const { tokens, stats } of all) {
+        expect(tokens[0]).toEqual(await expectedTokens());
+        expect(stats.corruptions).toBe(0);
+      }
+    }
+    expect((await readFile(join(directory, name))).equals(theirs)).toBe(true);
+    expect(await readFile(index, 'utf8')).toBe('something newer\n');
+  });
+});
