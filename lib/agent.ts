@@ -51,6 +51,7 @@ import { McpServers } from './tools/mcp.js';
 import { checkMcpServers, type McpServerConfig } from './tools/mcp-config.js';
 import { checkTools, type Tool, ToolSet } from './tools/tool.js';
 
+/** How an agent is made. */
 export interface AgentOptions {
   model: ModelConfig;
   /** Default of sessions that name none. */
@@ -308,6 +309,7 @@ export class AgentServer {
     return this.#closing;
   }
 
+  /** As {@link close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

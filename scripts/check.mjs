@@ -10,6 +10,11 @@ const CHECKS = [
     script: '@biomejs/biome/bin/biome',
     args: ['check'],
   },
+  {
+    title: 'doc comments (typedoc: every public declaration has one)',
+    script: 'typedoc/bin/typedoc',
+    args: ['--emit', 'none', '--logLevel', 'Warn'],
+  },
   { title: 'layering (vitest)', script: 'vitest/vitest.mjs', args: ['run', 'test/unit/layering.test.ts'] },
 ];
 

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 
 const ADDON = 'llama_headstart.node';
 export const GPUS = ['cuda', 'metal', 'vulkan'] as const;
+/** A kind of GPU that a backend is built for. */
 export type GpuKind = (typeof GPUS)[number];
 
 /** A folder with an addon in it, and the ways to start it. */

@@ -142,6 +142,7 @@ export class Session implements ToolSession {
     return this.#sequence.busy;
   }
 
+  /** From the call of `close()` on. */
   get closed(): boolean {
     return this.#closing.signal.aborted;
   }
@@ -298,6 +299,7 @@ export class Session implements ToolSession {
     this.#sequence.close();
   }
 
+  /** As {@link close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

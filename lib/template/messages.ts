@@ -7,16 +7,19 @@ export interface ToolCall {
   input: unknown;
 }
 
+/** What the model is told to be. */
 export interface SystemMessage {
   role: 'system';
   content: string;
 }
 
+/** What the user said. */
 export interface UserMessage {
   role: 'user';
   content: string;
 }
 
+/** What the model said. */
 export interface AssistantMessage {
   role: 'assistant';
   content: string;

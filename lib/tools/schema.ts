@@ -7,9 +7,15 @@ export interface StandardSchema<T = unknown> {
   readonly '~standard': {
     readonly version: 1;
     readonly vendor: string;
+    /** Checks a value, and changes it as the schema says. */
     readonly validate: (value: unknown) => StandardResult<T> | Promise<StandardResult<T>>;
     /** Of the Standard JSON Schema specification: the schema as JSON Schema. */
-    readonly jsonSchema?: { input(options: { target: 'draft-2020-12' }): object } | undefined;
+    readonly jsonSchema?:
+      | {
+          /** Of what goes in. */
+          input(options: { target: 'draft-2020-12' }): object;
+        }
+      | undefined;
     readonly types?: { readonly input: unknown; readonly output: T } | undefined;
   };
 }

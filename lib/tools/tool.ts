@@ -11,6 +11,7 @@ export interface ToolSession {
   readonly messages: readonly ChatMessage[];
 }
 
+/** What a tool gets beside its arguments. */
 export interface ToolContext {
   /** Fires when the turn is aborted, the session closed, or the call's time is over. */
   signal: AbortSignal;
