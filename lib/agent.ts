@@ -11,6 +11,7 @@ import {
   resolveContextSizes,
   resolveModelConfig,
 } from './config.js';
+import { logEvents } from './debug-log.js';
 import { Engine } from './engine/engine.js';
 import { Gate } from './engine/gate.js';
 import { HeadstartError } from './errors.js';
@@ -97,6 +98,8 @@ interface Parts extends Omit<SessionHost, 'requireOpen' | 'onOpened' | 'onClosed
   adapters: Adapters;
   /** The model's file. */
   path: string;
+  /** Gets a line for each session, turn and tool call. */
+  debugLogger: Logger | undefined;
   /** How what is not on this machine gets here. */
   fetching: Omit<ResolveModelOptions, 'signal'>;
 }
@@ -116,6 +119,7 @@ export class AgentServer {
   readonly #parts: Parts & SessionHost;
   readonly #sessions = new Set<Session>();
   readonly #since = performance.now();
+  #stopLogging = () => {};
   #closing: Promise<void> | undefined;
 
   private constructor(parts: Parts) {
@@ -132,6 +136,10 @@ export class AgentServer {
       return (await findTemplate(this.#parts, template)).boundary;
     };
     this.templateCache = new AgentTemplateCache({ cache, engine, model, gate, find });
+    if (parts.debugLogger !== undefined) {
+      const isMine = (id: string) => [...this.#sessions].some((session) => session.id === id);
+      this.#stopLogging = logEvents(parts.debugLogger, isMine);
+    }
   }
 
   /**
@@ -184,8 +192,19 @@ export class AgentServer {
       throwIfAborted(options.signal);
       const { contextSize } = sizes;
       const { stableTools } = config;
+      const debugLogger = config.debug ? options.logger : undefined;
       const services = { model, engine, cache, renderer, contextSize, gate, snapshots: new Snapshots() };
-      return new AgentServer({ ...services, templates, defaults, stableTools, adapters, fetching, path, mcp });
+      return new AgentServer({
+        ...services,
+        templates,
+        defaults,
+        stableTools,
+        adapters,
+        fetching,
+        path,
+        mcp,
+        debugLogger,
+      });
     } catch (error) {
       await mcp.close();
       await model.close(); // and with it the context
@@ -322,6 +341,7 @@ export class AgentServer {
     await cache.close();
     await engine.close();
     await model.close();
+    this.#stopLogging();
   }
 
   #requireOpen(): void {

@@ -102,7 +102,7 @@ export interface ModelConfig {
   maxMemoryBytes?: number;
   /** No template is saved that would leave less disk free, in bytes. @default the larger of 5 % and 2 GiB */
   minFreeDiskBytes?: number;
-  /** Send llama.cpp's log at level `info` to the logger, not only warnings. @default false */
+  /** Log llama.cpp's lines of level `info` too, and a line for each session, turn and tool call. @default false */
   debug?: boolean;
 }
 

@@ -3,8 +3,21 @@ import { channel } from 'node:diagnostics_channel';
 
 /** A session began or ended. */
 export type SessionEvent =
-  /** `report`: how its start went ({@link StartReport}). */
-  { event: 'start'; sessionId: string; report: object } | { event: 'close'; sessionId: string };
+  | { event: 'start'; sessionId: string; report: SessionStart }
+  | { event: 'close'; sessionId: string };
+
+/** How a session's start went; the message has all of its `report`. */
+export interface SessionStart {
+  tier: string;
+  /** Tokens in the template. */
+  templateTokens: number;
+  /** Of those, tokens whose KV state was not computed again. */
+  cachedTokens: number;
+  /** Milliseconds. */
+  ms: number;
+  /** Why nothing better was possible. */
+  reason?: string;
+}
 
 /** A turn of a session: one message, until its reply is complete, tool calls included. */
 export type TurnEvent =

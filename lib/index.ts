@@ -31,6 +31,7 @@ export {
   type DiagnosticsEvents,
   type PrefillEvent,
   type SessionEvent,
+  type SessionStart,
   subscribe as subscribeDiagnostics,
   type ToolCallEvent,
   type TurnEvent,

@@ -22,6 +22,7 @@ const ROOMS = [
   'tools/',
   'session/',
   'health.ts',
+  'debug-log.ts',
   'agent.ts',
   'index.ts',
 ];

@@ -1,0 +1,102 @@
+// What observers learn of real sessions: events, spans of a real tracer, log lines.
+import { trace } from '@opentelemetry/api';
+import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base';
+import { type DiagnosticsEvents, subscribeDiagnostics } from 'llama-headstart';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { startAgent } from '../helpers/agents.js';
+
+const tools = [
+  {
+    name: 'look_up',
+    description: 'Looks something up',
+    parameters: { type: 'object', properties: { word: { type: 'string', maxLength: 8 } }, required: ['word'] },
+    execute: () => {
+      throw new Error('the index is gone');
+    },
+  },
+];
+const sampling = { temperature: 1, seed: 1 }; // the likeliest token of a random model may be a space, for ever
+const oneCall = { toolChoice: 'required', maxSteps: 1, maxParallelTools: 1, maxTokens: 400, sampling } as const;
+
+function record<Name extends keyof DiagnosticsEvents>(name: Name): DiagnosticsEvents[Name][] {
+  const events: DiagnosticsEvents[Name][] = [];
+  onTestFinished(subscribeDiagnostics(name, (event) => events.push(event)));
+  return events;
+}
+
+describe('the channels', () => {
+  it('tell of sessions, turns and tool calls, each with its end', async () => {
+    const sessions = record('session');
+    const turns = record('turn');
+    const calls = record('tool-call');
+    const agent = await startAgent({ tools });
+    const session = await agent.createSession();
+    const { toolResults, usage } = await session.send('Hello', oneCall);
+    await expect(session.send('x', { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' });
+    await session.close();
+    const sessionId = session.id;
+    expect(sessions).toEqual([
+      { event: 'start', sessionId, report: session.report },
+      { event: 'close', sessionId },
+    ]);
+    expect(turns.slice(0, 2)).toEqual([
+      { event: 'start', turnId: expect.any(String), sessionId, model: expect.any(String) },
+      expect.objectContaining({ event: 'end', turnId: turns[0]?.turnId, finishReason: 'tool-calls', usage }),
+    ]);
+    expect(turns.filter(({ event }) => event === 'start')).toHaveLength(turns.length / 2);
+    const about = { turnId: turns[0]?.turnId, sessionId, toolCallId: toolResults[0]?.toolCallId, name: 'look_up' };
+    expect(calls.slice(0, 2)).toEqual([
+      { event: 'start', ...about },
+      { event: 'end', ...about, ms: expect.any(Number), isError: true },
+    ]);
+  });
+});
+
+describe('spans', () => {
+  it('of a turn hold those of its tool calls, and what it cost', async () => {
+    const exporter = new InMemorySpanExporter();
+    trace.setGlobalTracerProvider(new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] }));
+    onTestFinished(() => trace.disable());
+    const agent = await startAgent({ tools });
+    const session = await agent.createSession();
+    const { usage } = await session.send('Hello', oneCall);
+    const spans = exporter.getFinishedSpans();
+    const turn = spans.find(({ name }) => name.startsWith('chat '));
+    const call = spans.find(({ name }) => name === 'execute_tool look_up');
+    expect(turn?.attributes).toMatchObject({
+      'gen_ai.operation.name': 'chat',
+      'gen_ai.conversation.id': session.id,
+      'gen_ai.usage.input_tokens': usage.promptTokens,
+      'gen_ai.usage.output_tokens': usage.completionTokens,
+      'gen_ai.response.finish_reasons': ['tool-calls'],
+    });
+    expect(call?.parentSpanContext?.spanId).toBe(turn?.spanContext().spanId);
+    expect(call?.attributes['error.type']).toBe('tool_error');
+  });
+});
+
+describe('`debug`', () => {
+  it("logs a line for each of the agent's own sessions, turns and tool calls; without it there are none", async () => {
+    const lines: string[] = [];
+    const quiet: string[] = [];
+    const agent = await startAgent({
+      tools,
+      debug: true,
+      logger: (level, line) => level === 'debug' && lines.push(line),
+    });
+    const other = await startAgent({ logger: (level, line) => level === 'debug' && quiet.push(line) });
+    const session = await agent.createSession();
+    await session.send('Hello', oneCall);
+    await (await other.createSession()).send('Hello', { maxTokens: 2 });
+    await agent.close();
+    expect(lines.shift()).toMatch(
+      `session ${session.id}: miss, 0 of ${session.report.templateTokens} template tokens cached, `,
+    );
+    expect(lines.pop()).toMatch(/turn tool-calls, \d+ prompt tokens \(\d+ cached\), \d+ generated, \d+ ms$/);
+    expect(lines).not.toHaveLength(0);
+    for (const line of lines) {
+      expect(line).toMatch(/tool "look_up" failed, \d+ ms$/);
+    }
+    expect(quiet).toEqual([]);
+  });
+});
