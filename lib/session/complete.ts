@@ -5,7 +5,7 @@ import { GENERATION_CHECKS, type GenerationOptions, resolveGeneration } from './
 import type { FinishDetail, FinishReason, TokenLogProbabilities, Usage } from './parts.js';
 import { makeSampler, mergeSampling, type SamplingOptions } from './sampling.js';
 import { ConversationSequence } from './sequence.js';
-import type { SessionServices } from './session.js';
+import type { SessionServices } from './setup.js';
 import { UsageCounter } from './usage.js';
 
 export interface CompletionOptions extends GenerationOptions {

@@ -14,6 +14,11 @@ export interface GenerateRequest {
   maxTokens: number;
   stop: readonly string[];
   sampler: Sampler | undefined;
+  /**
+   * Gives the sampler to go on with where a reply grows so long that the grammar's triggers cannot be searched in it any
+   * more; undefined goes on with the one that is there. Asked once.
+   */
+  longReplySampler?: (() => Promise<Sampler | undefined>) | undefined;
   /** How many of the likeliest tokens to tell at each place; undefined: none. */
   logProbabilities: number | undefined;
   repetition: RepetitionGuardOptions | undefined;
@@ -38,6 +43,9 @@ export interface Generated {
   generationMs: number;
   logProbabilities: TokenLogProbabilities[];
 }
+
+/** A little less than the text that the sampler's trigger patterns are searched in, in bytes. */
+const LONG_REPLY_BYTES = 15 * 1024;
 
 /** As many are asked for, so that a sampled token is among them. */
 const LIKELY_SEARCHED = 100;
@@ -64,6 +72,8 @@ class Generation {
   readonly #stops: StopStrings;
   readonly #repetition: RepetitionGuard | undefined;
   readonly #tokens: number[] = [];
+  #sampler: Sampler | undefined;
+  #bytes = 0;
   readonly #logProbabilities: TokenLogProbabilities[] = [];
 
   constructor(model: Model, sequence: ConversationSequence, request: GenerateRequest) {
@@ -72,6 +82,7 @@ class Generation {
     this.#request = request;
     const { signal, deadline, preserved, stop, repetition } = request;
     this.#signal = deadline === undefined ? signal : AbortSignal.any([signal, deadline]);
+    this.#sampler = request.sampler;
     this.#text = new ReplyText(model, preserved);
     this.#stops = new StopStrings(stop);
     this.#repetition = repetition && new RepetitionGuard(repetition);
@@ -89,12 +100,14 @@ class Generation {
         break;
       }
       this.#tokens.push(token);
-      const piece = this.#stops.push(this.#text.push(token));
+      const text = this.#text.push(token);
+      const piece = this.#stops.push(text);
       if (piece !== '') {
         yield piece;
       }
       ended = this.#endedAfter(token);
       if (ended === undefined) {
+        await this.#watchLength(text);
         const next = await this.#nextBeforeDeadline();
         ended = next === undefined ? { finishReason: 'aborted', detail: 'timeout' } : undefined;
         token = next ?? token;
@@ -112,6 +125,14 @@ class Generation {
       generationMs: performance.now() - begin,
       logProbabilities: this.#logProbabilities,
     };
+  }
+
+  async #watchLength(text: string): Promise<void> {
+    const before = this.#bytes;
+    this.#bytes += Buffer.byteLength(text);
+    if (before < LONG_REPLY_BYTES && this.#bytes >= LONG_REPLY_BYTES) {
+      this.#sampler = (await this.#request.longReplySampler?.()) ?? this.#sampler;
+    }
   }
 
   #endedAfter(token: number): { finishReason: FinishReason; detail: FinishDetail } | undefined {
@@ -170,7 +191,8 @@ class Generation {
   }
 
   async #decode(): Promise<number> {
-    const { sampler, logProbabilities, onToken } = this.#request;
+    const { logProbabilities, onToken } = this.#request;
+    const sampler = this.#sampler;
     const { token, logProbabilities: likely } = await this.#sequence.decode({
       tokens: this.#from(this.#sequence.length),
       sampler,

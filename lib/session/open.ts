@@ -13,7 +13,8 @@ import { type MessageInput, readHistory } from './conversation.js';
 import { resolveToolOptions, TOOL_CHECKS, type ToolOptions } from './options.js';
 import { checkSampling, mergeSampling, requireSampling, type SamplingOptions } from './sampling.js';
 import { readSession, readState } from './saved.js';
-import { Session, type SessionServices } from './session.js';
+import { Session } from './session.js';
+import type { SessionServices } from './setup.js';
 
 export interface SessionOptions extends ToolOptions {
   /** @default the agent's */

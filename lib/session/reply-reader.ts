@@ -29,6 +29,9 @@ export class ReplyReader {
     this.#format = hasTools || format.supportsThinking ? format : undefined;
   }
 
+  /** Whether a tool call has begun. */
+  inCall = false;
+
   /** All text passed on so far. */
   get text(): string {
     return this.#text;
@@ -49,6 +52,7 @@ export class ReplyReader {
     }
     this.#readLength = this.#raw.length;
     const parsed = await this.#parse(true);
+    this.inCall ||= (parsed?.toolCalls.length ?? 0) > 0;
     return parsed === undefined ? NOTHING : this.#advance(parsed);
   }
 
@@ -71,10 +75,16 @@ export class ReplyReader {
     }
     const toolCalls = whole === undefined ? await this.#completeCalls(parsed) : parsed.toolCalls;
     const rest = this.#advance(parsed);
-    const space =
-      toolCalls.length === 0 && this.#raw.trimEnd() === this.#text ? this.#raw.slice(this.#text.length) : '';
+    const space = toolCalls.length === 0 ? this.#unread(cut) : '';
     this.#text += space;
     return { ...rest, text: rest.text + space, toolCalls };
+  }
+
+  /** What the parser dropped at the end of a reply that is nothing but text: white space, and what only looked like markup. */
+  #unread(cut: boolean): string {
+    const isText = this.#reasoning === '' && this.#raw.startsWith(this.#text);
+    const rest = this.#raw.slice(this.#text.length);
+    return isText && (!cut || rest.trim() === '') ? rest : '';
   }
 
   /** Of a cut reply all calls but the last are complete; the last is where its arguments are. */

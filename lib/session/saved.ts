@@ -1,5 +1,5 @@
 // A session in a file: its messages, its template's source, and beside it, if asked for, its KV state.
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { asWriteFailure } from '../cache/directory.js';
@@ -23,11 +23,28 @@ export interface SavedSession {
 }
 
 /**
- * Writes the file whole, or leaves what was there.
+ * Writes the files whole, or leaves what was there.
  *
+ * @param key of the state: what it belongs to
  * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`.
  */
-export async function writeSession(path: string, session: SavedSession): Promise<void> {
+export async function saveSession(
+  path: string,
+  session: Omit<SavedSession, 'stateId'>,
+  state: SequenceState | undefined,
+  key: string | undefined,
+): Promise<void> {
+  if (state === undefined) {
+    await writeSession(path, session);
+    await rm(statePath(path), { force: true }).catch(() => undefined); // of an older save
+    return;
+  }
+  const stateId = randomUUID();
+  await replaceFile(statePath(path), (temporary) => state.writeFile(temporary, { stateId, key }));
+  await writeSession(path, { ...session, stateId });
+}
+
+async function writeSession(path: string, session: SavedSession): Promise<void> {
   const text = JSON.stringify(session);
   const content = JSON.stringify({ format: FORMAT, sha256: sha256(text), session: text });
   await replaceFile(path, async (temporary) => {
@@ -70,17 +87,8 @@ export async function readSession(path: string): Promise<SavedSession> {
   return parse(outer.session) as SavedSession;
 }
 
-export function statePath(path: string): string {
+function statePath(path: string): string {
   return `${path}.kv`;
-}
-
-/**
- * Writes a state beside its session.
- *
- * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`.
- */
-export async function writeState(path: string, state: SequenceState, metadata: object): Promise<void> {
-  await replaceFile(statePath(path), (temporary) => state.writeFile(temporary, metadata));
 }
 
 /** The state that belongs to a saved session; undefined for any other, and for one that is damaged: it only saves work. */
@@ -96,10 +104,6 @@ export async function readState(path: string, stateId: string): Promise<Sequence
   }
   state?.close();
   return undefined;
-}
-
-export async function removeState(path: string): Promise<void> {
-  await rm(statePath(path), { force: true }).catch(() => undefined);
 }
 
 async function replaceFile(path: string, write: (temporary: string) => Promise<unknown>): Promise<void> {

@@ -1,70 +1,27 @@
 import { randomUUID } from 'node:crypto';
 import type { StartReport } from '../cache/report.js';
-import type { TemplateCache } from '../cache/template-cache.js';
 import { publish } from '../diagnostics.js';
-import type { Engine } from '../engine/engine.js';
-import type { Gate } from '../engine/gate.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
-import type { Model } from '../native/model.js';
 import type { SequenceState } from '../native/state.js';
 import { boolean, checkOptions, describe } from '../options.js';
 import type { ChatMessage, ToolCall } from '../template/messages.js';
-import type { Renderer, TemplateSource } from '../template/render.js';
 import { isPrefix } from '../template/tokens.js';
 import type { Schema, SchemaValue } from '../tools/schema.js';
-import { requireToolChoice, type ToolSession, type ToolSet } from '../tools/tool.js';
+import { requireToolChoice, type ToolSession } from '../tools/tool.js';
 import { type CompactionOptions, checkCompaction, compact, needsCompaction } from './compaction.js';
 import { pendingCalls, readTurn, type TurnInput } from './conversation.js';
-import { resolveGeneration, resolveToolOptions, SEND_CHECKS, type SendOptions, type ToolOptions } from './options.js';
+import { resolveGeneration, resolveToolOptions, SEND_CHECKS, type SendOptions } from './options.js';
 import type { CompactionReport, Reply, StreamPart } from './parts.js';
 import { collectReply } from './reply.js';
 import { mergeSampling, type SamplingOptions } from './sampling.js';
-import { removeState, writeSession, writeState } from './saved.js';
+import { saveSession } from './saved.js';
 import { ConversationSequence } from './sequence.js';
-import type { Snapshots } from './snapshots.js';
+import type { SessionServices, SessionSetup } from './setup.js';
 import { type PreparedFormat, prepareFormat } from './structured.js';
 import { Turn, type TurnRequest } from './turn.js';
 import { newTurnId, observeTurn } from './turn-events.js';
 import { UsageCounter } from './usage.js';
-
-/** What sessions of one agent share. */
-export interface SessionServices {
-  model: Model;
-  engine: Engine;
-  cache: TemplateCache;
-  renderer: Renderer;
-  snapshots: Snapshots;
-  contextSize: number;
-  /** Turns pass it. */
-  gate: Gate;
-}
-
-export interface SessionSetup {
-  id?: string | undefined;
-  source: TemplateSource;
-  tools: ToolSet;
-  /** The template's tokens; empty where conversations share none. */
-  template: Int32Array;
-  /** Why `template` is empty. */
-  templateReason?: string | undefined;
-  useCache: boolean;
-  /** Whose entries serve it. */
-  tenant?: string | undefined;
-  /** Where the template's prefill is cut, and its heads kept. */
-  breakpoints?: readonly number[] | undefined;
-  /** The conversation so far. */
-  messages: readonly ChatMessage[];
-  sampling: SamplingOptions;
-  toolOptions: ToolOptions;
-  /** Undefined: the conversation is never shortened by itself. */
-  compaction?: CompactionOptions | undefined;
-  signal?: AbortSignal | undefined;
-  /** The template was not how the first prompt began. */
-  onMismatch: (source: TemplateSource) => void;
-  onOpened: (session: Session) => void;
-  onClosed: (session: Session) => void;
-}
 
 /** A turn as it was asked for. */
 type OwnRequest = Omit<TurnRequest, 'format'> & {
@@ -248,20 +205,14 @@ export class Session implements ToolSession {
     checkOptions(options, { state: boolean }, 'the save options', 'INVALID_ARGUMENT');
     requirePath(path);
     await this.#exclusively('save', undefined, async () => {
+      const { systemPrompt, tools = [] } = this.#setup.source;
+      const session = { id: this.id, systemPrompt, tools, messages: this.#messages };
       const state = options.state ? await this.#sequence.capture() : undefined;
-      const stateId = state && randomUUID();
       try {
-        if (state !== undefined) {
-          const key = this.#services.cache.keyOf(state.tokens, { tenant: this.#setup.tenant });
-          await writeState(path, state, { stateId, key });
-        }
-        const { systemPrompt, tools = [] } = this.#setup.source;
-        await writeSession(path, { id: this.id, systemPrompt, tools, messages: this.#messages, stateId });
+        const key = state && this.#services.cache.keyOf(state.tokens, { tenant: this.#setup.tenant });
+        await saveSession(path, session, state, key);
       } finally {
         state?.close();
-      }
-      if (state === undefined) {
-        await removeState(path); // of an older save
       }
     });
   }

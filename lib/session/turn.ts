@@ -88,15 +88,26 @@ export class Turn {
     if (index === 0) {
       this.#services.onPrompt(prompt);
     }
-    const sampler = await makeSampler(model, this.#samplingOf(index), format, prompt);
+    const reader = new ReplyReader(model, format, this.#hasTools);
+    const samplers = [await makeSampler(model, this.#samplingOf(index), format, prompt)];
+    const longReplySampler = async () => {
+      const hasPatterns = format.grammarLazy && format.grammarTriggers.some(({ type }) => type.startsWith('pattern'));
+      if (!hasPatterns || reader.inCall) {
+        return undefined;
+      }
+      // Without the grammar: a call behind so much text is the model's own affair.
+      const free = (await makeSampler(model, this.#samplingOf(index), {}, prompt)) ?? (await model.createSampler());
+      samplers.push(free);
+      return free;
+    };
     try {
-      const reader = new ReplyReader(model, format, this.#hasTools);
       const generating = generate(model, sequence, {
         prompt,
         contextSize,
         maxTokens: generation.maxTokens,
         stop: [...generation.stop, ...format.additionalStops],
-        sampler,
+        sampler: samplers[0],
+        longReplySampler,
         logProbabilities: generation.logProbabilities,
         repetition: generation.repetition,
         preserved: renderer.preservedTokens(format),
@@ -112,7 +123,9 @@ export class Turn {
       const written = generated.finishReason === 'aborted' ? [] : toolCalls; // there is no time for them
       return { ...this.#messageOf(reader, written), generated };
     } finally {
-      sampler?.close();
+      for (const sampler of samplers) {
+        sampler?.close();
+      }
     }
   }
 

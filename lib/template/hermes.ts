@@ -67,22 +67,21 @@ export async function hermesReplyFormat(
 export function withCallsAsText(messages: readonly ChatMessage[]): ChatMessage[] {
   const shown: ChatMessage[] = [];
   let results: string[] = [];
-  const endResults = () => {
-    if (results.length > 0) {
-      shown.push({ role: 'user', content: results.join('\n') });
-      results = [];
-    }
-  };
   for (const message of messages) {
     if (message.role === 'tool') {
       results.push(`<tool_response>\n${message.content}\n</tool_response>`);
-      continue;
+    } else if (message.role === 'user') {
+      shown.push({ role: 'user', content: [...results, message.content].join('\n') });
+      results = [];
+    } else {
+      if (results.length > 0) {
+        shown.push({ role: 'user', content: results.join('\n') });
+        results = [];
+      }
+      shown.push(message.role === 'assistant' ? withCallText(message) : message);
     }
-    endResults();
-    shown.push(message.role === 'assistant' ? withCallText(message) : message);
   }
-  endResults();
-  return shown;
+  return results.length > 0 ? [...shown, { role: 'user', content: results.join('\n') }] : shown;
 }
 
 function withCallText({ content, reasoning, toolCalls = [] }: ChatMessage & { role: 'assistant' }): ChatMessage {

@@ -92,18 +92,31 @@ export class Renderer {
     const guarded = guardSource(source, guard);
     const guardsTools = guard.isUsed;
     const shown = messages.map((message) => guardMessage(message, guard));
-    const rendered = await this.#render(
-      native ? guarded : withToolsInSystemPrompt(guarded),
-      textCalls ? withCallsAsText(shown) : shown,
-      native ? (guarded.tools ?? []) : [],
-      { parallelToolCalls: options.parallelToolCalls, enableThinking: options.enableThinking },
-    );
+    const render = (conversation: readonly ChatMessage[]) =>
+      this.#render(
+        native ? guarded : withToolsInSystemPrompt(guarded),
+        conversation,
+        native ? (guarded.tools ?? []) : [],
+        { parallelToolCalls: options.parallelToolCalls, enableThinking: options.enableThinking },
+      );
+    const asText = () => render(withCallsAsText(shown));
+    const rendered = await (textCalls
+      ? asText()
+      : render(shown).catch((error: unknown) => {
+          // Some refuse the order of these messages only: a user's word right behind a result, for one.
+          if (HeadstartError.isInstance(error, 'CHAT_TEMPLATE_FAILED') && messages.some(isAboutCalls)) {
+            return asText();
+          }
+          throw error;
+        }));
     const pieces = guard.split(rendered.prompt);
     const asRendered = !guardsTools && (tools.length === 0 || native) && !decidesForm(options);
     return {
       text: pieces.map(({ text }) => text).join(''),
       tokens: await this.#tokens(pieces),
-      format: asRendered ? rendered : await this.#format(source, native, options),
+      format: asRendered
+        ? narrowed(rendered, false, options.parallelToolCalls ?? false)
+        : await this.#format(source, native, options),
     };
   }
 
@@ -125,9 +138,7 @@ export class Renderer {
         native || tools.length === 0
           ? this.#render({}, [{ role: 'user', content: 'x' }], tools, { ...options, toolChoice: choice })
           : hermesReplyFormat(this.#model, tools.map(toOpenAiTool), { toolChoice: choice, parallelToolCalls });
-      if (choice === 'required') {
-        format = format.then(withCallFirst);
-      }
+      format = format.then((each) => narrowed(each, choice === 'required', parallelToolCalls));
       format.catch(() => this.#formats.delete(name));
       this.#formats.set(name, format);
       const [oldest] = this.#formats.keys();
@@ -208,10 +219,17 @@ export class Renderer {
 
 /**
  * A call that must be made is made at once: the grammar of most forms lets any text stand before it, in which small models
- * lose their way.
+ * lose their way. And some forms allow several calls where one was asked for.
  */
-function withCallFirst(format: ReplyFormat): ReplyFormat {
-  return { ...format, grammar: format.grammar.replace(/^(root ::= .*) until-\d+\?( tool-calls?)$/m, '$1$2') };
+function narrowed(format: ReplyFormat, required: boolean, parallel: boolean): ReplyFormat {
+  let { grammar } = format;
+  if (required) {
+    grammar = grammar.replace(/^(root ::= .*) until-\d+\?( tool-calls?)$/m, '$1$2');
+  }
+  if (!parallel) {
+    grammar = grammar.replace(/^tool-calls ::= \(tool-call space\)\+$/m, 'tool-calls ::= tool-call space');
+  }
+  return grammar === format.grammar ? format : { ...format, grammar };
 }
 
 const NO_TOKENS: ReadonlySet<number> = new Set();

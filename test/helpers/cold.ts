@@ -1,6 +1,7 @@
 // The reference: a conversation read from its first token on, in a context of its own, with no cache and no session.
 import { type ChatMessage, Engine, type TemplateSource } from 'llama-headstart';
 import { Model } from 'llama-headstart/native';
+import { ReplyReader } from '../../lib/session/reply-reader.js';
 import { Renderer } from '../../lib/template/render.js';
 import { EXACT } from './agents.js';
 
@@ -10,19 +11,24 @@ export async function coldReply(
   source: TemplateSource,
   messages: readonly ChatMessage[],
   maxTokens: number,
-): Promise<string> {
+  chatTemplate?: string,
+): Promise<{ text: string; reasoning: string }> {
   const model = await Model.load({ path });
   const context = await model.createContext({ kvCells: 2048, batchSize: 512, maxOutputs: 1, ...EXACT });
   const engine = new Engine(context);
   try {
-    const { tokens } = await new Renderer(model).prompt(source, messages);
+    const renderer = new Renderer(model, chatTemplate);
+    const { tokens, format } = await renderer.prompt(source, messages, { parallelToolCalls: true });
     const reply: number[] = [];
     let token = await engine.prefill(0, tokens, 0);
     while (!model.isEndOfGeneration(token) && reply.length < maxTokens) {
       reply.push(token);
       token = await engine.prefill(0, Int32Array.of(token), tokens.length + reply.length - 1);
     }
-    return new TextDecoder().decode(await model.detokenize(Int32Array.from(reply)));
+    const reader = new ReplyReader(model, format, (source.tools ?? []).length > 0);
+    await reader.push(new TextDecoder().decode(await model.detokenize(Int32Array.from(reply))));
+    await reader.finish(reply.length === maxTokens);
+    return { text: reader.text, reasoning: reader.reasoning };
   } finally {
     await engine.close();
     await model.close();

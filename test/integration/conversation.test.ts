@@ -23,7 +23,7 @@ describe.each(['dense', 'sliding-window', 'recurrent', 'hybrid'] as const)(
           conversation,
           MAX_TOKENS,
         );
-        expect((await session.send(content, { maxTokens: MAX_TOKENS })).text).toBe(expected);
+        expect((await session.send(content, { maxTokens: MAX_TOKENS })).text).toBe(expected.text);
       }
       expect(session.messages).toHaveLength(2 * TURNS.length);
     });

@@ -1,0 +1,50 @@
+import type { TemplateCache } from '../cache/template-cache.js';
+import type { Engine } from '../engine/engine.js';
+import type { Gate } from '../engine/gate.js';
+import type { Model } from '../native/model.js';
+import type { ChatMessage } from '../template/messages.js';
+import type { Renderer, TemplateSource } from '../template/render.js';
+import type { ToolSet } from '../tools/tool.js';
+import type { CompactionOptions } from './compaction.js';
+import type { ToolOptions } from './options.js';
+import type { SamplingOptions } from './sampling.js';
+import type { Session } from './session.js';
+import type { Snapshots } from './snapshots.js';
+
+/** What sessions of one agent share. */
+export interface SessionServices {
+  model: Model;
+  engine: Engine;
+  cache: TemplateCache;
+  renderer: Renderer;
+  snapshots: Snapshots;
+  contextSize: number;
+  /** Turns pass it. */
+  gate: Gate;
+}
+
+export interface SessionSetup {
+  id?: string | undefined;
+  source: TemplateSource;
+  tools: ToolSet;
+  /** The template's tokens; empty where conversations share none. */
+  template: Int32Array;
+  /** Why `template` is empty. */
+  templateReason?: string | undefined;
+  useCache: boolean;
+  /** Whose entries serve it. */
+  tenant?: string | undefined;
+  /** Where the template's prefill is cut, and its heads kept. */
+  breakpoints?: readonly number[] | undefined;
+  /** The conversation so far. */
+  messages: readonly ChatMessage[];
+  sampling: SamplingOptions;
+  toolOptions: ToolOptions;
+  /** Undefined: the conversation is never shortened by itself. */
+  compaction?: CompactionOptions | undefined;
+  signal?: AbortSignal | undefined;
+  /** The template was not how the first prompt began. */
+  onMismatch: (source: TemplateSource) => void;
+  onOpened: (session: Session) => void;
+  onClosed: (session: Session) => void;
+}

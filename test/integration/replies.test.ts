@@ -1,0 +1,72 @@
+// A reply is taken apart while it grows: whatever the pieces, the parts are the same, and no markup is among them.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Model } from 'llama-headstart/native';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ReplyReader } from '../../lib/session/reply-reader.js';
+import { Renderer } from '../../lib/template/render.js';
+import { TOOLS } from '../helpers/prompts.js';
+
+const MODELS_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp/models', import.meta.url));
+let model: Model;
+beforeAll(async () => {
+  model = await Model.load({ path: join(MODELS_DIRECTORY, 'ggml-vocab-qwen2.gguf'), vocabularyOnly: true });
+});
+afterAll(() => model.close());
+
+async function read(text: string, size: number, { template = 'Qwen-Qwen3-0.6B', tools = TOOLS, cut = false } = {}) {
+  const renderer = new Renderer(model, readFileSync(join(MODELS_DIRECTORY, 'templates', `${template}.jinja`), 'utf8'));
+  const { format } = await renderer.prompt({ tools }, [{ role: 'user', content: 'Hi' }], { parallelToolCalls: true });
+  const reader = new ReplyReader(model, format, tools.length > 0);
+  const deltas = { text: '', reasoning: '' };
+  for (let at = 0; at < text.length; at += size) {
+    const delta = await reader.push(text.slice(at, at + size));
+    deltas.text += delta.text;
+    deltas.reasoning += delta.reasoning;
+  }
+  const { toolCalls, ...rest } = await reader.finish(cut);
+  const calls = toolCalls.map(({ name, arguments: json }) => ({ name, input: JSON.parse(json) as unknown }));
+  return { text: deltas.text + rest.text, reasoning: deltas.reasoning + rest.reasoning, calls };
+}
+
+const CALL = '<tool_call>\n{"name": "find_part", "arguments": {"name": "chain"}}\n</tool_call>';
+const PARSED = { name: 'find_part', input: { name: 'chain' } };
+
+describe.each([1, 3, 1000])('in pieces of %i characters', (size) => {
+  it('reasoning and text are told apart', async () => {
+    const reply = await read('<think>\nA chain is a part.\n</think>\n\nYes, we do.', size);
+    expect({ ...reply, reasoning: reply.reasoning.trim() }).toEqual({
+      text: 'Yes, we do.',
+      reasoning: 'A chain is a part.',
+      calls: [],
+    });
+  });
+
+  it('tool calls are no text', async () => {
+    const reply = await read(`<think>\nHm.\n</think>\n\nLet me see.\n${CALL}\n${CALL}`, size);
+    expect(reply.text.trim()).toBe('Let me see.');
+    expect(reply.calls).toEqual([PARSED, PARSED]);
+  });
+
+  it('a text stays as it is, white space and all', async () => {
+    for (const text of [' Hello\n\n', 'a < b <tool', '', '\n']) {
+      expect(await read(text, size)).toEqual({ text, reasoning: '', calls: [] });
+      expect((await read(text, size, { tools: [] })).text).toBe(text);
+    }
+  });
+
+  it('a reply cut at any place has whole calls only', async () => {
+    const whole = `${CALL}\n${CALL}`;
+    for (let length = 0; length < whole.length; length += 7) {
+      const { text, calls } = await read(whole.slice(0, length), Math.max(size, 20), { cut: true });
+      expect(calls.every((each) => JSON.stringify(each) === JSON.stringify(PARSED))).toBe(true);
+      expect(text).not.toContain('{');
+    }
+  });
+});
+
+it('a reply of 64 KiB is read in time that grows with its length, not with its square', async () => {
+  const { text } = await read('A word and another. '.repeat(3277), 20, { tools: TOOLS });
+  expect(text).toHaveLength(65_540);
+});

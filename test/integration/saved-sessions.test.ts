@@ -1,0 +1,165 @@
+// Forks, and sessions in files: they go on as if nothing had been.
+import { readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { AgentServer } from 'llama-headstart';
+import { describe, expect, it } from 'vitest';
+import { agentOptions, EXACT, replies, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { TOOLS } from '../helpers/prompts.js';
+
+const MEMORIES = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
+const NEXT = ['And now?', 'Thank you'];
+
+describe('a fork', () => {
+  it.each(MEMORIES)('goes on as its session does, and leaves it alone, on %s memory', async (name) => {
+    const agent = await startAgent({ name, ...EXACT });
+    const session = await agent.createSession();
+    await replies(session, ['Hello'], 8);
+    const fork = await session.fork();
+    expect(fork.id).not.toBe(session.id);
+    expect(fork.report).toMatchObject({ tier: 'resident', reason: 'forked', key: session.report.key });
+    expect(fork.messages).toEqual(session.messages);
+    const texts = await replies(fork, NEXT, 8);
+    expect(session.messages).toHaveLength(2);
+    expect(await replies(session, NEXT, 8)).toEqual(texts);
+  });
+
+  it('shares the cells of its session: only what is new is read', async () => {
+    const agent = await startAgent();
+    const session = await agent.createSession();
+    await session.send('Hello. '.repeat(20), { maxTokens: 4 });
+    const { used } = agent.health().kvCells;
+    const fork = await session.fork();
+    expect(agent.health().kvCells.used).toBe(used);
+    const { usage } = await fork.send('And?', { maxTokens: 2 });
+    expect(usage.promptTokens - usage.cachedTokens).toBeLessThan(30);
+  });
+
+  it.each([
+    ['in split streams', { kvLayout: 'split', ...EXACT }],
+    ['with one sequence for all', { nSeqMax: 1, ...EXACT }],
+  ] as const)('works %s', async (_, settings) => {
+    const agent = await startAgent(settings);
+    const session = await agent.createSession();
+    await replies(session, ['Hello'], 8);
+    const fork = await session.fork();
+    expect(fork.report.tier).toBe('memory');
+    const { cachedTokens } = (await (await session.fork()).send('And now?', { maxTokens: 8 })).usage;
+    expect(cachedTokens).toBeGreaterThan(session.report.templateTokens);
+    expect(await replies(fork, NEXT, 8)).toEqual(await replies(session, NEXT, 8));
+  });
+
+  it('of a session in its turn, or closed, is refused', async () => {
+    const session = await (await startAgent()).createSession();
+    const turn = session.send('Hello', { maxTokens: 4 });
+    await expect(session.fork()).rejects.toMatchObject({ code: 'SESSION_BUSY' });
+    await turn;
+    await session.close();
+    await expect(session.fork()).rejects.toMatchObject({ code: 'CLOSED' });
+  });
+});
+
+async function saved(state: boolean, name: (typeof MEMORIES)[number] = 'dense') {
+  const path = join(await temporaryDirectory(), 'session.json');
+  const agent = await AgentServer.initialize(agentOptions({ name, tools: TOOLS, ...EXACT }));
+  const session = await agent.createSession();
+  await replies(session, ['Hello'], 8);
+  await session.save(path, { state });
+  const facts = { path, id: session.id, messages: session.messages, texts: await replies(session, NEXT, 8) };
+  await agent.close();
+  return facts;
+}
+
+describe('a saved session', () => {
+  it.each(MEMORIES.flatMap((name) => [true, false].map((state) => [name, state] as const)))(
+    'goes on in another agent, on %s memory (state kept: %s)',
+    async (name, state) => {
+      const { path, id, messages, texts } = await saved(state, name);
+      const agent = await startAgent({ name, ...EXACT });
+      const session = await agent.restoreSession(path);
+      expect(session).toMatchObject({ id, messages });
+      const first = await session.send(NEXT[0] as string, { maxTokens: 8 });
+      expect([first.text, ...(await replies(session, NEXT.slice(1), 8))]).toEqual(texts);
+      const { templateTokens } = session.report;
+      if (state) {
+        expect(first.usage.cachedTokens).toBeGreaterThan(templateTokens);
+      } else {
+        expect(first.usage.cachedTokens).toBe(templateTokens);
+      }
+    },
+  );
+
+  it('is one file for its owner alone, and one more with its state', async () => {
+    for (const state of [true, false]) {
+      const { path } = await saved(state);
+      const names = (await readdir(join(path, '..'))).sort();
+      expect(names).toEqual(state ? ['session.json', 'session.json.kv'] : ['session.json']);
+      expect((await stat(path)).mode & 0o777).toBe(0o600);
+    }
+  });
+
+  it('without its state, with a damaged or another state, is read again, with the same replies', async () => {
+    const damages: ((path: string) => Promise<void>)[] = [
+      async (path) => truncate(path, (await stat(path)).size >> 1),
+      (path) => writeFile(path, 'junk'),
+      async (path) => writeFile(path, await readFile(`${(await saved(true)).path}.kv`)),
+    ];
+    for (const damage of damages) {
+      const { path, texts } = await saved(true);
+      await damage(`${path}.kv`);
+      const session = await (await startAgent({ ...EXACT })).restoreSession(path);
+      expect(await replies(session, NEXT, 8)).toEqual(texts);
+    }
+  });
+
+  it("does not use a state of another model's", async () => {
+    const { path } = await saved(true);
+    const session = await (await startAgent({ name: 'dense-other', ...EXACT })).restoreSession(path);
+    const { usage } = await session.send('And now?', { maxTokens: 4 });
+    expect(usage.cachedTokens).toBeLessThanOrEqual(session.report.templateTokens);
+  });
+
+  it.each<[string, (path: string) => Promise<void>, string]>([
+    ['missing', async () => undefined, 'ENTRY_MISSING'],
+    [
+      'cut off',
+      async (path) => writeFile(path, (await readFile((await saved(false)).path)).subarray(0, 200)),
+      'ENTRY_CORRUPT',
+    ],
+    [
+      'altered',
+      async (path) => writeFile(path, (await readFile((await saved(false)).path, 'utf8')).replace('Hello', 'Jello')),
+      'ENTRY_CORRUPT',
+    ],
+    ['empty', (path) => writeFile(path, ''), 'ENTRY_FOREIGN'],
+    ['no session', (path) => writeFile(path, '{"messages": []}'), 'ENTRY_FOREIGN'],
+  ])('that is %s is a coded error', async (_, make, code) => {
+    const path = join(await temporaryDirectory(), 'session.json');
+    await make(path);
+    const agent = await startAgent();
+    await expect(agent.restoreSession(path)).rejects.toMatchObject({ code });
+    expect(agent.health().openSessions).toBe(0);
+  });
+
+  it('is restored once at a time, and saved only where that can be', async () => {
+    const { path } = await saved(false);
+    const agent = await startAgent();
+    const session = await agent.restoreSession(path);
+    await expect(agent.restoreSession(path)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    await expect(session.save(join(path, 'no', 'such'))).rejects.toMatchObject({ code: 'WRITE_FAILED' });
+    await expect(session.save('')).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    await session.save(path);
+    await session.close();
+    expect((await agent.restoreSession(path)).id).toBe(session.id);
+  });
+
+  it('runs the tools of its agent', async () => {
+    const { path } = await saved(false);
+    const tools = TOOLS.map((each) => ({ ...each, execute: () => `${each.name} ran` }));
+    const session = await (await startAgent({ tools, contextSize: 4096, ...EXACT })).restoreSession(path);
+    const options = { toolChoice: { name: 'find_part' }, maxSteps: 1, maxParallelTools: 1, maxTokens: 400 };
+    const { toolResults } = await session.send('A chain', { ...options, sampling: { logitBias: {} } });
+    for (const { output } of toolResults) {
+      expect(output).toBe('find_part ran');
+    }
+  });
+});

@@ -1,0 +1,317 @@
+// Tools: the grammar forces the form of a call, so models with random weights make valid ones too.
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import {
+  type Reply,
+  type SendOptions,
+  type Session,
+  type StreamPart,
+  type Tool,
+  type ToolCallHook,
+  type ToolContext,
+  tool,
+} from 'llama-headstart';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { z } from 'zod';
+import { type AgentSettings, startAgent } from '../helpers/agents.js';
+import { testModel } from '../helpers/models.js';
+
+const ON = { type: 'object', properties: { on: { type: 'boolean' } }, required: ['on'], additionalProperties: false };
+const lamp = (execute?: Tool['execute'], name = 'lamp'): Tool => ({
+  name,
+  description: 'Switches the lamp.',
+  parameters: ON,
+  ...(execute && { execute }),
+});
+
+/** One call, and nothing behind it. */
+const ONE_CALL: SendOptions = { toolChoice: 'required', maxParallelTools: 1, maxSteps: 1, maxTokens: 300 };
+
+async function openSession(tools: readonly Tool[], settings: AgentSettings = {}): Promise<Session> {
+  return (await startAgent({ contextSize: 4096, ...settings })).createSession({ tools });
+}
+
+async function call(each: Tool, options: SendOptions = {}): Promise<{ reply: Reply; session: Session }> {
+  const session = await openSession([each]);
+  return { reply: await session.send('Light, please', { ...ONE_CALL, ...options }), session };
+}
+
+const roles = (session: Session) => session.messages.map(({ role }) => role);
+
+describe('a tool', () => {
+  it('runs with the arguments that the model wrote, and the model goes on with its result', async () => {
+    const seen: [unknown, ToolContext][] = [];
+    const session = await openSession([lamp((args, context) => void seen.push([args, context]))]);
+    const parts: StreamPart[] = [];
+    for await (const part of session.stream('Light, please', { ...ONE_CALL, maxSteps: 2, maxTokens: 300 })) {
+      parts.push(part);
+    }
+    const [{ type: first }, { type: second }] = parts as [StreamPart, StreamPart];
+    expect([first, second, parts.at(-1)?.type]).toEqual(['tool-call', 'tool-result', 'finish']);
+    expect(seen[0]?.[0]).toEqual({ on: expect.any(Boolean) });
+    expect(seen[0]?.[1]).toMatchObject({ session: { id: session.id }, toolCallId: 'call00000' });
+    expect(seen[0]?.[1].signal.aborted).toBe(false);
+    expect(roles(session).slice(0, 4)).toEqual(['user', 'assistant', 'tool', 'assistant']);
+    expect(session.messages[2]).toEqual({ role: 'tool', toolCallId: 'call00000', toolName: 'lamp', content: 'null' });
+    expect(parts.at(-1)).toMatchObject({ usage: { steps: 2 } });
+  });
+
+  it.each<[string, Tool['execute'], unknown, boolean]>([
+    ['a text', () => 'It is lit.', 'It is lit.', false],
+    ['data', async () => ({ lit: true }), '{"lit":true}', false],
+    ['nothing', () => undefined, 'null', false],
+    ['what is no JSON', () => 1n, expect.stringContaining('no JSON data'), false],
+    [
+      'a circle',
+      () => {
+        const a: object[] = [];
+        a.push(a);
+        return a;
+      },
+      expect.stringContaining('no JSON data'),
+      false,
+    ],
+    [
+      'megabytes',
+      () => 'a'.repeat(5_000_000),
+      expect.stringMatching(/^a{4096}\n\[cut: 4995904 more characters\]$/),
+      false,
+    ],
+    [
+      'an error',
+      () => {
+        throw new Error('The bulb broke');
+      },
+      '{"error":"The bulb broke"}',
+      true,
+    ],
+    ['a rejection', () => Promise.reject('odd'), '{"error":"odd"}', true],
+    [
+      'what cannot be a text',
+      () => {
+        throw Object.create(null);
+      },
+      '{"error":"the tool failed"}',
+      true,
+    ],
+  ])('may return %s: the model is told', async (_, execute, content, isError) => {
+    const { reply, session } = await call(lamp(execute));
+    expect(reply.toolResults).toMatchObject([{ toolName: 'lamp', isError }]);
+    expect(session.messages[2]).toMatchObject({ role: 'tool', content });
+    expect(reply).toMatchObject({ finishReason: 'tool-calls', detail: 'max-steps' });
+  });
+
+  it('that hangs is given up after its time, and its signal fires', async () => {
+    let stopped: AbortSignal | undefined;
+    const hangs: Tool['execute'] = (_, { signal }) => {
+      stopped = signal;
+      return new Promise(() => undefined);
+    };
+    const { reply } = await call(lamp(hangs), { toolTimeoutMs: 20 });
+    expect(reply.toolResults).toMatchObject([{ isError: true, output: 'The tool did not answer within 20 ms' }]);
+    expect(stopped?.aborted).toBe(true);
+  });
+
+  it('that hangs does not hold up an abort, and the session goes on as if nothing had been', async () => {
+    const controller = new AbortController();
+    const hangs: Tool['execute'] = () => {
+      controller.abort();
+      return new Promise(() => undefined);
+    };
+    const session = await openSession([lamp(hangs)]);
+    await expect(session.send('Light', { ...ONE_CALL, signal: controller.signal })).rejects.toMatchObject({
+      code: 'ABORTED',
+    });
+    expect(session.messages).toEqual([]);
+    expect((await session.send('Hello', { toolChoice: 'none', maxTokens: 3 })).usage.completionTokens).toBe(3);
+  });
+
+  it('that hangs does not hold up closing', async () => {
+    const session = await openSession([lamp(() => new Promise(() => void session.close()))]);
+    await expect(session.send('Light', ONE_CALL)).rejects.toMatchObject({ code: 'CLOSED' });
+  });
+
+  it('lets others have the sequence while it runs', async () => {
+    const agent = await startAgent({ nSeqMax: 1, contextSize: 4096 });
+    const other = await agent.createSession();
+    const session = await agent.createSession({
+      tools: [lamp(async () => (await other.send('Hello', { maxTokens: 3 })).text)],
+    });
+    const { toolResults } = await session.send('Light', { ...ONE_CALL, maxSteps: 2 });
+    expect(toolResults[0]).toMatchObject({ isError: false, output: other.messages[1]?.content });
+  });
+
+  it('without `execute` is for the caller to run: its results go on with the turn', async () => {
+    const { reply, session } = await call(lamp());
+    expect(reply).toMatchObject({ finishReason: 'tool-calls', toolResults: [] });
+    expect(session.pendingToolCalls).toEqual(reply.toolCalls);
+    await expect(session.send('Never mind')).rejects.toThrow(/results for the tool calls "call00000" first/);
+    const results = reply.toolCalls.map(({ toolCallId }) => ({ role: 'tool', toolCallId, content: 'lit' }) as const);
+    const { usage } = await session.send(results, { toolChoice: 'none', maxTokens: 3 });
+    expect(usage.cachedTokens).toBeGreaterThan(session.report.templateTokens);
+    expect(roles(session)).toEqual(['user', 'assistant', 'tool', 'assistant']);
+    expect(session.pendingToolCalls).toEqual([]);
+  });
+});
+
+describe('the arguments of a call', () => {
+  it('are checked against all of the schema, and wrong ones never reach the tool', async () => {
+    let ran = false;
+    const parameters = z.object({ on: z.boolean().refine(() => false, 'the lamp is gone') });
+    const { reply } = await call(tool({ name: 'lamp', parameters, execute: () => (ran = true) }));
+    expect(reply.toolResults).toMatchObject([{ isError: true, output: expect.stringContaining('the lamp is gone') }]);
+    expect(ran).toBe(false);
+  });
+
+  it('are what a zod schema makes of them', async () => {
+    const parameters = z.object({ on: z.boolean().transform((on) => (on ? 'lit' : 'dark')) });
+    const { reply } = await call(tool({ name: 'lamp', parameters, execute: ({ on }) => `${on} by me` }));
+    expect(reply.toolResults[0]?.output).toMatch(/^(lit|dark) by me$/);
+  });
+});
+
+describe('the hook', () => {
+  it.each<[string, ToolCallHook, object]>([
+    ['approves', () => true, { output: 'ran', isError: false }],
+    ['says nothing', () => undefined, { output: 'ran', isError: false }],
+    ['refuses', async () => false, { output: 'The call was refused', isError: true }],
+    ['refuses for a reason', () => ({ refuse: 'It is noon' }), { output: 'Refused: It is noon', isError: true }],
+    [
+      'throws',
+      () => {
+        throw new Error('no');
+      },
+      { output: 'no', isError: true },
+    ],
+  ])('that %s', async (_, onToolCall, expected) => {
+    const { reply } = await call(
+      lamp(() => 'ran'),
+      { onToolCall },
+    );
+    expect(reply.toolResults).toMatchObject([expected]);
+  });
+
+  it('that changes the arguments changes what the conversation says, too', async () => {
+    const seen: unknown[] = [];
+    const { reply, session } = await call(
+      lamp((args) => void seen.push(args)),
+      {
+        onToolCall: ({ input }) => ({ input: { on: !(input as { on: boolean }).on } }),
+      },
+    );
+    const [{ input }] = reply.toolCalls as unknown as [{ input: { on: boolean } }];
+    expect(seen).toEqual([{ on: !input.on }]);
+    expect(session.messages[1]).toMatchObject({ toolCalls: [{ input: { on: !input.on } }] });
+  });
+});
+
+describe('the choice of tools', () => {
+  it('can name one', async () => {
+    const session = await openSession([lamp(undefined, 'left'), lamp(undefined, 'right')]);
+    for (const name of ['left', 'right']) {
+      const { toolCalls } = await (await session.fork()).send('Light', { ...ONE_CALL, toolChoice: { name } });
+      expect(toolCalls).toMatchObject([{ toolName: name }]);
+    }
+  });
+
+  it('can be none: the template is the same', async () => {
+    const session = await openSession([lamp()]);
+    const { toolCalls, usage } = await session.send('Light', { toolChoice: 'none', maxTokens: 20 });
+    expect(toolCalls).toEqual([]);
+    expect(usage.cachedTokens).toBe(session.report.templateTokens);
+  });
+
+  it('is free in the replies behind the first', async () => {
+    const session = await openSession([lamp(() => 'ok')]);
+    const { usage, finishReason } = await session.send('Light', { ...ONE_CALL, maxSteps: 16, maxTokens: 60 });
+    expect(usage.steps).toBe(2);
+    expect(finishReason).toBe('length');
+  });
+});
+
+describe('a reply that is cut in the middle of a call', () => {
+  it.each([4, 8, 16, 24])('after %i tokens has no call, or a whole one, and the session goes on', async (maxTokens) => {
+    const { reply, session } = await call(
+      lamp(() => 'ok'),
+      { maxTokens },
+    );
+    expect(reply.finishReason).toBe('length');
+    for (const { input } of reply.toolCalls) {
+      expect(input).toEqual({ on: expect.any(Boolean) });
+    }
+    expect(reply.text).not.toContain('<tool_call>');
+    expect(session.pendingToolCalls).toEqual([]);
+    expect((await session.send('Hello', { toolChoice: 'none', maxTokens: 3 })).usage.completionTokens).toBe(3);
+  });
+});
+
+describe('tools that cannot be', () => {
+  const deep = (levels: number): object => (levels === 0 ? {} : { items: deep(levels - 1) });
+  it.each<[string, unknown, string]>([
+    ['named alike', [lamp(), lamp()], 'CONFIG_INVALID'],
+    ['without a name', [{ description: 'x' }], 'CONFIG_INVALID'],
+    ['that run nothing', [{ ...lamp(), execute: 'rm' }], 'CONFIG_INVALID'],
+    ['whose schema is none', [{ name: 'a', parameters: { type: 'colour' } }], 'SCHEMA_INVALID'],
+    [
+      'whose schema has no end',
+      [{ name: 'a', parameters: { $ref: '#/$defs/a', $defs: { a: { $ref: '#/$defs/a' } } } }],
+      'SCHEMA_INVALID',
+    ],
+    ['whose schema refers to nothing', [{ name: 'a', parameters: { $ref: '#/$defs/b' } }], 'SCHEMA_INVALID'],
+    ['whose schema is too deep', [{ name: 'a', parameters: deep(100) }], 'JSON_TOO_DEEP'],
+    [
+      'of another library',
+      [{ name: 'a', parameters: { '~standard': { version: 1, vendor: 'x', validate: () => ({ value: 1 }) } } }],
+      'SCHEMA_INVALID',
+    ],
+  ])('%s are refused when a session is opened', async (_, tools, code) => {
+    const agent = await startAgent();
+    await expect(agent.createSession({ tools: tools as Tool[] })).rejects.toMatchObject({ code });
+    expect(agent.health()).toMatchObject({ openSessions: 0, activeSessions: 0 });
+  });
+});
+
+describe('chat templates', () => {
+  const TEMPLATES = [
+    'Qwen-Qwen2.5-7B-Instruct',
+    'Qwen-Qwen3-0.6B',
+    'mistralai-Mistral-Nemo-Instruct-2407',
+    'meta-llama-Llama-3.1-8B-Instruct',
+  ];
+  it.each(TEMPLATES)('%s: a call is made, read, answered and shown again', async (file) => {
+    const path = fileURLToPath(new URL(`../../vendor/llama.cpp/models/templates/${file}.jinja`, import.meta.url));
+    const session = await openSession([lamp(() => 'lit')], { chatTemplate: readFileSync(path, 'utf8') });
+    const options: SendOptions = { ...ONE_CALL, reasoning: false, maxTokens: 400 };
+    const { toolCalls, toolResults } = await session.send('Light', options);
+    expect(toolCalls).toMatchObject([{ toolName: 'lamp', input: { on: expect.any(Boolean) } }]);
+    expect(toolResults).toMatchObject([{ output: 'lit', isError: false }]);
+    const { usage } = await session.send('Thanks', { toolChoice: 'none', maxTokens: 2 });
+    expect(usage.cachedTokens).toBeGreaterThan(0);
+  });
+});
+
+describe.skipIf(testModel() === undefined)('SmolLM2', () => {
+  it('calls a tool that it must call, and answers with its result', async () => {
+    const { AgentServer } = await import('llama-headstart');
+    const agent = await AgentServer.initialize({
+      model: { source: testModel() as string, cacheDir: null, contextSize: 1024, nThreads: 1 },
+    });
+    onTestFinished(() => agent.close());
+    const weather = tool({
+      name: 'get_weather',
+      description: 'Tells the weather in a city.',
+      parameters: z.object({ city: z.enum(['Paris', 'Rome']) }),
+      execute: ({ city }) => `It is sunny in ${city}, 21 degrees.`,
+    });
+    const session = await agent.createSession({ systemPrompt: 'Be brief.', tools: [weather] });
+    const reply = await session.send('What is the weather in Rome?', {
+      toolChoice: 'required',
+      maxParallelTools: 1,
+      maxTokens: 60,
+    });
+    expect(reply.toolCalls).toMatchObject([{ toolName: 'get_weather' }]);
+    expect(reply.toolResults[0]?.output).toMatch(/^It is sunny in (Paris|Rome)/);
+    expect(reply.text.length).toBeGreaterThan(0);
+    expect(session.messages.map(({ role }) => role)).toEqual(['user', 'assistant', 'tool', 'assistant']);
+  });
+});

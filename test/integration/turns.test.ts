@@ -1,0 +1,83 @@
+// Chat templates re-render the past. Each turn keeps what its conversation shares with the sequence, and says what a cold run says.
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import type { ChatMessage, Usage } from 'llama-headstart';
+import { describe, expect, it } from 'vitest';
+import { EXACT, startAgent } from '../helpers/agents.js';
+import { coldReply } from '../helpers/cold.js';
+import { microModel } from '../helpers/models.js';
+import { SYSTEM_PROMPT, TOOLS } from '../helpers/prompts.js';
+
+const TEMPLATES = {
+  Qwen3: 'Qwen-Qwen3-0.6B', // leaves out earlier reasoning
+  'Mistral-Nemo': 'mistralai-Mistral-Nemo-Instruct-2407', // moves tools and system prompt into the last user turn
+  'gpt-oss': 'openai-gpt-oss-120b',
+} as const;
+const MEMORIES = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
+const TURNS = ['My chain broke.', '\nWhat does a new one cost?', 'Thank you'];
+const MAX_TOKENS = 12;
+
+const chatTemplate = (file: string) =>
+  readFileSync(
+    fileURLToPath(new URL(`../../vendor/llama.cpp/models/templates/${file}.jinja`, import.meta.url)),
+    'utf8',
+  );
+
+/** Earlier turns, with reasoning and with a tool call, so that chat templates have something to rewrite. */
+const PAST: ChatMessage[] = [
+  { role: 'user', content: 'Do you have chains?' },
+  {
+    role: 'assistant',
+    content: '',
+    reasoning: 'I should look.',
+    toolCalls: [{ toolCallId: 'call00000', toolName: 'find_part', input: { name: 'chain' } }],
+  },
+  { role: 'tool', toolCallId: 'call00000', toolName: 'find_part', content: '{"stock": 4}' },
+  { role: 'assistant', content: 'Yes, four.', reasoning: 'There are four.' },
+];
+
+describe.each(Object.entries(TEMPLATES))('three turns with the chat template of %s', (_, file) => {
+  it.each(MEMORIES)('say what cold runs say, on %s memory', async (name) => {
+    const template = chatTemplate(file);
+    const agent = await startAgent({ name, tools: TOOLS, chatTemplate: template, contextSize: 2048, ...EXACT });
+    const session = await agent.createSession({ messages: PAST as never });
+    const usages: Usage[] = [];
+    for (const content of TURNS) {
+      const conversation: ChatMessage[] = [...session.messages, { role: 'user', content }];
+      const source = { systemPrompt: SYSTEM_PROMPT, tools: TOOLS };
+      const expected = await coldReply(microModel(name), source, conversation, MAX_TOKENS, template);
+      const { text, reasoning, usage } = await session.send(content, { maxTokens: MAX_TOKENS });
+      expect({ text, reasoning }).toEqual(expected);
+      usages.push(usage);
+    }
+    expect(usages.every(({ cachedTokens, promptTokens }) => cachedTokens < promptTokens)).toBe(true);
+    if (name === 'dense' && file !== TEMPLATES['Mistral-Nemo']) {
+      expect(usages.every(({ cachedTokens }) => cachedTokens >= session.report.templateTokens)).toBe(true);
+    }
+  });
+});
+
+describe('a conversation whose end cannot be cut off', () => {
+  it.each(['sliding-window', 'recurrent', 'hybrid'] as const)(
+    'goes on from before the last reply where that is rendered anew, on %s memory',
+    async (name) => {
+      // Ends the reply with another token than the model's own: what is rendered differs right behind the reply.
+      const template =
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + (m.content | upper if m.role == 'assistant' else m.content) + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+      const agent = await startAgent({ name, chatTemplate: template, ...EXACT });
+      const session = await agent.createSession();
+      const first = await session.send(TURNS[0] as string, { maxTokens: MAX_TOKENS });
+      const conversation: ChatMessage[] = [...session.messages, { role: 'user', content: 'And?' }];
+      const expected = await coldReply(
+        microModel(name),
+        { systemPrompt: SYSTEM_PROMPT },
+        conversation,
+        MAX_TOKENS,
+        template,
+      );
+      const { text, usage } = await session.send('And?', { maxTokens: MAX_TOKENS });
+      expect(text).toBe(expected.text);
+      expect(usage.cachedTokens).toBe(first.usage.promptTokens);
+    },
+  );
+});
