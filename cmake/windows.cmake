@@ -1,7 +1,7 @@
 # Windows resolves every symbol when it links: node.lib is made from the list of Node-API's functions, and a hook answers with the
 # running program where node.exe has another name (Electron, single executables).
 
-list(GET NODE_API_INC 0 NODE_API_HEADERS)
+list(GET CMAKE_JS_INC 0 NODE_API_HEADERS)
 set(NODE_LIB "${CMAKE_CURRENT_BINARY_DIR}/node.lib")
 execute_process(COMMAND "${CMAKE_AR}" "/def:${NODE_API_HEADERS}/../def/node_api.def" "/out:${NODE_LIB}" /machine:x64
                 COMMAND_ERROR_IS_FATAL ANY OUTPUT_QUIET)

@@ -1,4 +1,4 @@
-// Builds the addon with CMake into .build/<variant> and puts it where the loader looks: build/Release.
+// Builds the addon with cmake-js into .build/<variant> and puts it where the loader looks: build/Release.
 //
 //   npm run build:native [-- --cuda | --metal | --vulkan] [--portable] [--debug] [--jobs N] [--clean]
 //
@@ -7,11 +7,11 @@
 
 import { createWriteStream } from 'node:fs';
 import { copyFile, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, join, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { checkTools } from './lib/build-tools.mjs';
+import { cmakeJs, plainCMake } from './lib/cmake.mjs';
 import { step } from './lib/progress.mjs';
 import { isMain, quoteTail, root, run, runMain } from './lib/run.mjs';
 
@@ -87,8 +87,8 @@ async function compile(directory, config, target, options) {
   const logFile = join(directory, 'build.log');
   const log = createWriteStream(logFile);
   let compiled = 0;
-  const cmake = async (/** @type {string[]} */ args) => {
-    const result = await run('cmake', args, {
+  const cmake = async (/** @type {[string, string[]]} */ [command, args]) => {
+    const result = await run(command, args, {
       ...(cross && { env: cross.env }),
       onLine(line) {
         log.write(`${line}\n`);
@@ -102,70 +102,47 @@ async function compile(directory, config, target, options) {
   };
 
   try {
-    const settings = await settingsOf(directory, config, options);
-    if (await needsConfigure(directory, settings)) {
+    const driver = (cmakeJs() ?? plainCMake)(directory, config);
+    const configure = await driver.configure(settingsOf(options));
+    if (await needsConfigure(directory, configure)) {
       onProgress({ detail: 'configuring' });
-      await cmake(['-S', root, '-B', directory, '--no-warn-unused-cli', ...settings]);
-      await writeFile(join(directory, 'configured.json'), configuredFor(settings));
+      await cmake(configure);
+      await writeFile(join(directory, 'configured.json'), configuredFor(configure));
     }
-    const jobs = options.jobs ?? availableParallelism();
-    await cmake(['--build', directory, '--config', config, '--target', target, '--parallel', String(jobs)]);
+    await cmake(driver.build(target, options.jobs ?? availableParallelism()));
     return compiled;
   } finally {
     log.end();
   }
 }
 
-/**
- * @param {string} directory
- * @param {string} config
- * @param {BuildOptions} options
- */
-async function settingsOf(directory, config, { accelerator, cross, definitions = [], portable, sanitize }) {
+/** CMake's settings: "NAME=VALUE". @param {BuildOptions} options */
+function settingsOf({ accelerator, cross, definitions = [], portable, sanitize }) {
   return [
-    ...(await generator()),
-    ...nodeApi(),
-    `-DCMAKE_BUILD_TYPE=${config}`,
-    `-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${join(directory, config)}`,
     // Metal is llama.cpp's default on a Mac: here it is a choice.
-    ...ACCELERATORS.map((name) => `-DGGML_${name.toUpperCase()}=${name === accelerator ? 'ON' : 'OFF'}`),
-    ...(sanitize ? ['-DHEADSTART_SANITIZE=ON'] : []),
-    ...(portable ? ['-DHEADSTART_PORTABLE=ON'] : []),
-    ...(cross ? [`-DCMAKE_TOOLCHAIN_FILE=${cross.toolchain}`] : []),
-    ...definitions.map((definition) => `-D${definition}`),
+    ...ACCELERATORS.map((name) => `GGML_${name.toUpperCase()}=${name === accelerator ? 'ON' : 'OFF'}`),
+    ...(sanitize ? ['HEADSTART_SANITIZE=ON'] : []),
+    ...(portable ? ['HEADSTART_PORTABLE=ON'] : []),
+    ...(cross ? [`CMAKE_TOOLCHAIN_FILE=${cross.toolchain}`] : []),
+    ...definitions,
   ];
 }
 
 const moduleFile = (/** @type {string} */ gpu) =>
   `${LIBRARY_PREFIX}ggml-${gpu}${process.platform === 'win32' ? '.dll' : '.so'}`;
 
-/** @returns {Promise<string[]>} ninja where it is, else what CMake prefers: make, Visual Studio */
-async function generator() {
-  if (process.platform === 'win32') return [];
-  const hasNinja = (await run('ninja', ['--version'])).code === 0;
-  return ['-G', hasNinja ? 'Ninja' : 'Unix Makefiles'];
-}
-
-/** Node-API's headers, which come as npm packages: no build downloads any. */
-function nodeApi() {
-  const require = createRequire(import.meta.url);
-  const headers = require('node-api-headers').include_dir;
-  const cxx = dirname(require.resolve('node-addon-api/package.json'));
-  return [`-DNODE_API_INC=${headers};${cxx}`];
-}
-
 const shownPath = (/** @type {string} */ path) => {
   const inside = relative(root, path);
   return inside.startsWith('..') ? path : inside;
 };
 
-/** What a build directory was configured for. Moving the checkout makes its absolute paths wrong. @param {string[]} args */
+/** What a build directory was configured for. Moving the checkout makes its absolute paths wrong. @param {unknown} args */
 const configuredFor = (args) => `${JSON.stringify({ root, args })}\n`;
 
 /**
  * Configure again only where something about it changed; CMake itself notices changed CMakeLists.
  * @param {string} directory
- * @param {string[]} args
+ * @param {unknown} args
  */
 async function needsConfigure(directory, args) {
   const before = await readFile(join(directory, 'configured.json'), 'utf8').catch(() => undefined);
