@@ -38,6 +38,7 @@ foreach(library IN LISTS LIBRARIES)
       target_link_options(${library} PRIVATE -static-libstdc++ -static-libgcc)
     endif()
   endif()
+  list(APPEND FILES "$<TARGET_FILE_NAME:${library}>")
   add_dependencies(llama_headstart ${library})
   add_custom_command(TARGET llama_headstart POST_BUILD
                      COMMAND ${CMAKE_COMMAND} -E copy_if_different "$<TARGET_FILE:${library}>" "${TOGETHER}" VERBATIM)
@@ -48,3 +49,5 @@ if(UNIX AND NOT APPLE)
     target_link_options(llama_headstart PRIVATE -static-libstdc++ -static-libgcc)
   endif()
 endif()
+# What belongs to the addon, for scripts/build-native.mjs: the folder may hold libraries of earlier versions too.
+file(GENERATE OUTPUT "${CMAKE_CURRENT_BINARY_DIR}/libraries.txt" CONTENT "$<JOIN:${FILES},\n>\n")

@@ -58,7 +58,9 @@ export async function buildNative(options = {}) {
   if (floor) return { path: await findBuilt(directory, config, FLOOR), compiled };
   const built = await findBuilt(directory, config, ADDON);
   if (sanitize) return { path: built, compiled };
-  return { path: await install(built, resolve(root, options.output ?? 'build/Release'), factsOf(options)), compiled };
+  const libraries = options.portable ? await librariesOf(directory) : [];
+  const output = resolve(root, options.output ?? 'build/Release');
+  return { path: await install(built, libraries, output, factsOf(options)), compiled };
 }
 
 /** Builds of different options have folders of their own. @param {BuildOptions} options */
@@ -182,16 +184,22 @@ function explainFailure(output, logFile) {
   return `The native build failed${quoteTail(errors || output, 20)}\n  The whole log: ${logFile}`;
 }
 
+/** The names of the libraries that belong to a portable addon. @param {string} directory */
+async function librariesOf(directory) {
+  const list = await readFile(join(directory, 'libraries.txt'), 'utf8');
+  return list.split('\n').filter(Boolean);
+}
+
 /**
  * Copies the addon, and the libraries beside it, under temporary names and renames them: a process that has the old ones loaded
  * keeps them. Libraries that an earlier build left there go: the addon would load them.
  * @param {string} built
+ * @param {string[]} libraries
  * @param {string} output
  * @param {object} facts what the loader and `doctor` want to know of a build
  */
-async function install(built, output, facts) {
+async function install(built, libraries, output, facts) {
   await mkdir(output, { recursive: true });
-  const libraries = (await readdir(dirname(built))).filter((name) => name.startsWith(LIBRARY_PREFIX));
   for (const name of await readdir(output)) {
     if (name.startsWith(LIBRARY_PREFIX) && !libraries.includes(name)) await rm(join(output, name));
   }
