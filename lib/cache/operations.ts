@@ -168,6 +168,7 @@ export async function clearEverything({ residents, memory, disk }: OperationsPar
     keys.add(key);
     await disk?.delete(name);
   }
+  await disk?.index.remove();
   return keys.size;
 }
 

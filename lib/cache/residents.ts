@@ -37,14 +37,18 @@ export class Resident implements SequenceHolder {
 export class Residents {
   readonly #engine: Engine;
   readonly #maxCells: number;
+  readonly #maxTemplate: number;
   readonly #onEvicted: () => void;
   /** Least recently used first. */
   readonly #residents = new Map<string, Resident>();
   readonly #pinned = new Set<string>();
 
-  constructor(engine: Engine, maxCells: number, onEvicted: () => void) {
+  /** @param maxCells default: half of the KV cache, but one template may be larger */
+  constructor(engine: Engine, maxCells: number | undefined, onEvicted: () => void) {
+    const { kvCells } = engine.context.info;
     this.#engine = engine;
-    this.#maxCells = maxCells;
+    this.#maxCells = maxCells ?? Math.floor(kvCells / 2);
+    this.#maxTemplate = maxCells ?? kvCells;
     this.#onEvicted = onEvicted;
   }
 
@@ -88,7 +92,7 @@ export class Residents {
 
   /** Whether a template of so many tokens can be resident at all. */
   admits(tokens: number): boolean {
-    return this.#engine.residents.size > 0 && tokens <= this.#maxCells;
+    return this.#engine.residents.size > 0 && tokens <= this.#maxTemplate;
   }
 
   /** A sequence for a new resident template, within the budget; waits while all of them are being filled. */

@@ -43,7 +43,7 @@ export interface TemplateCacheStats extends TemplateCacheCounts {
   evictions: { resident: number; memory: number; disk: number };
   /** Of hits from `memory` and `disk`, the newest 1,024: from call to ready, ms; 0 before the first. */
   restoreMs: { mean: number; p50: number; p99: number };
-  /** What captures for saving kept the context waiting, in all, ms. */
+  /** What copying states out, to save them, kept the context waiting: in all, ms. */
   saveBlockedMs: number;
   bytesOnDisk: number;
   bytesInMemory: number;

@@ -30,7 +30,7 @@ export interface TemplateCacheOptions extends DirectoryBudget {
   allowSharedDirectory?: boolean | undefined;
   /** Budget of the memory tier in bytes. @default 256 MiB */
   maxMemoryBytes?: number | undefined;
-  /** Budget of the resident tier in KV cells, one a token. @default half of the KV cache */
+  /** Budget of the resident tier in KV cells, one a token. @default half of the KV cache, but one may be larger */
   maxResidentCells?: number | undefined;
   /** Nothing is saved that would leave less free disk. @default the larger of 5 % and 2 GiB */
   minFreeDiskBytes?: number | undefined;
@@ -86,8 +86,7 @@ export class TemplateCache {
       this.#stats.evictions.memory++;
       publish({ type: 'evict', tier: 'memory', key, reason: 'the budget of the memory tier' });
     });
-    const maxCells = options.maxResidentCells ?? Math.floor(engine.context.info.kvCells / 2);
-    const residents = new Residents(engine, maxCells, () => this.#stats.evictions.resident++);
+    const residents = new Residents(engine, options.maxResidentCells, () => this.#stats.evictions.resident++);
     const { maxBytes, maxEntries, maxAgeMs } = options;
     const budget = { maxBytes, maxEntries, maxAgeMs };
     this.#totals = disk && new DirectoryTotals(disk.directory);
