@@ -61,13 +61,23 @@ export interface ModelConfig {
   loras?: readonly LoraConfig[];
   /** Most tokens in one decode. @default 512 */
   batchSize?: number;
-  /** Sessions that decode together; more may be open than that. @default 4 */
+  /** Sessions that decode together; more may be open than that. @default 8 */
   nSeqMax?: number;
+  /** Most sessions that wait for others' turns to end; one more is refused with `QUEUE_FULL`. @default any number */
+  maxQueueSize?: number;
+  /** Budget of the states from which sessions that lost their KV cells come back, in bytes. @default 268435456 (256 MiB) */
+  maxSavedBytes?: number;
+  /**
+   * A greedy or seeded reply is the same to the bit alone, in company, cold, from disk, from memory, after its KV cells were
+   * needed by others, and in another process. Takes split streams, `flashAttention` off and exact template reuse, and tests
+   * the model at load. @default false
+   */
+  reproducible?: boolean;
   /** Threads for single tokens. @default the number of cores */
   nThreads?: number;
   /** Threads for prompts. @default nThreads */
   nThreadsBatch?: number;
-  /** Tokens that one session may hold. @default the smaller of the model's training length and 8,192 */
+  /** Tokens that one session may hold. @default the smaller of the model's training length and 8,192 (split: 4,096) */
   contextSize?: number;
   /** @default 'unified' */
   kvLayout?: KvLayout;
@@ -121,6 +131,7 @@ type Open =
   | 'maxBytes'
   | 'maxEntries'
   | 'maxAgeMs'
+  | 'maxQueueSize'
   | 'maxResidentCells';
 
 /** A model's configuration with every default in place, but for what the model itself decides. */
@@ -161,6 +172,9 @@ const MODEL_CHECKS: Record<keyof ModelConfig, Check> = {
   loras: checkLoras,
   batchSize: integer(1, 2 ** 20),
   nSeqMax: integer(1, MAX_SEQUENCES),
+  maxQueueSize: integer(0),
+  maxSavedBytes: integer(0, Number.MAX_SAFE_INTEGER),
+  reproducible: boolean,
   nThreads: integer(1, 512),
   nThreadsBatch: integer(1, 512),
   contextSize: integer(1),
@@ -196,24 +210,27 @@ export function resolveModelConfig(config: ModelConfig): ResolvedModelConfig {
   ) as unknown as ModelConfig;
   requireNoContradiction(given);
   const nThreads = given.nThreads ?? availableParallelism();
-  const kvLayout = given.kvLayout ?? 'unified';
+  const reproducible = given.reproducible ?? false;
+  const kvLayout = given.kvLayout ?? (reproducible ? 'split' : 'unified');
   return Object.freeze({
     cacheDir: process.env.LLAMA_HEADSTART_CACHE_DIR || '.cache/templates',
     allowSharedDirectory: false,
     minTokens: 0,
     breakEven: false,
-    reuse: 'nearest' as const,
+    reuse: reproducible ? ('exact' as const) : ('nearest' as const),
     breakpoints: false,
     stableTools: true,
     loras: [],
     batchSize: 512,
-    nSeqMax: 4,
+    nSeqMax: 8,
+    maxSavedBytes: 256 * 1024 ** 2,
+    reproducible,
     nThreads,
     nThreadsBatch: nThreads,
     kvLayout,
     keyType: 'f16' as const,
     valueType: 'f16' as const,
-    flashAttention: true,
+    flashAttention: !reproducible,
     fullSlidingWindow: false,
     gpu: 'auto' as const,
     nGpuLayers: -1,
@@ -229,13 +246,32 @@ export function resolveModelConfig(config: ModelConfig): ResolvedModelConfig {
   });
 }
 
+/** What `reproducible` cannot go together with, and what it takes instead. */
+const NOT_REPRODUCIBLE: readonly [name: keyof ModelConfig, value: unknown, instead: string][] = [
+  ['kvLayout', 'unified', '"split"'],
+  ['flashAttention', true, 'false'],
+  ['reuse', 'nearest', '"exact"'],
+  ['fullSlidingWindow', true, 'false'],
+  ['breakpoints', true, 'false'],
+];
+
+function requireReproducible(config: ModelConfig): void {
+  for (const [name, value, instead] of NOT_REPRODUCIBLE) {
+    if (config[name] === value) {
+      throw new HeadstartError(
+        'CONFIG_INVALID',
+        `Expected \`${name}\` to be ${instead} or absent with \`reproducible\`, got ${JSON.stringify(value)}`,
+      );
+    }
+  }
+}
+
 /** What can be told without the model. */
-function requireNoContradiction({
-  kvLayout,
-  maxResidentTemplates,
-  valueType = 'f16',
-  flashAttention,
-}: ModelConfig): void {
+function requireNoContradiction(config: ModelConfig): void {
+  if (config.reproducible) {
+    requireReproducible(config);
+  }
+  const { kvLayout, maxResidentTemplates, valueType = 'f16', flashAttention = !config.reproducible } = config;
   if (kvLayout === 'split' && maxResidentTemplates) {
     throw new HeadstartError(
       'CONFIG_INVALID',
@@ -256,8 +292,9 @@ function requireNoContradiction({
  * @throws HeadstartError `CONFIG_INVALID` that names the options to change.
  */
 export function resolveContextSizes(config: ResolvedModelConfig, trainContextSize: number): ContextSizes {
-  const contextSize = config.contextSize ?? Math.min(trainContextSize || MAX_DEFAULT_CONTEXT, MAX_DEFAULT_CONTEXT);
   const unified = config.kvLayout === 'unified';
+  const largest = unified ? MAX_DEFAULT_CONTEXT : MAX_DEFAULT_CONTEXT / 2;
+  const contextSize = config.contextSize ?? Math.min(trainContextSize || largest, largest);
   const needed = unified ? contextSize : contextSize * config.nSeqMax;
   const kvCells = config.kvCells ?? (unified ? 2 * contextSize : needed);
   const residentSequences = config.maxResidentTemplates;

@@ -23,6 +23,8 @@ export interface KeyComponents {
   /** Models with long and short RoPE factors choose by the cells that a sequence may use. */
   ropeFactors: 'none' | 'short' | 'long';
   fullSlidingWindow: boolean;
+  /** In `reproducible` mode: ubatch size, where prefill is cut, layers on a GPU, backends and CPU features. Else empty. */
+  reproducible: string;
   /** Adapters' content hashes and scales. */
   lora: readonly string[];
   /** Salt: entries of one tenant never serve another. */
@@ -36,6 +38,8 @@ export interface KeyInputs {
   model: ModelInfo;
   metadata: Record<string, string>;
   context: ContextInfo;
+  /** What else decides the last digits: see {@link reproducibleComponent}. @default nothing */
+  reproducible?: string | undefined;
   /** See {@link loraComponent}. @default none */
   lora?: readonly string[];
 }
@@ -47,6 +51,7 @@ export function keyComponents({
   model,
   metadata,
   context,
+  reproducible = '',
   lora = [],
 }: KeyInputs): KeyComponents {
   return {
@@ -63,9 +68,22 @@ export function keyComponents({
     ropeFrequencyScale: context.ropeFrequencyScale,
     ropeFactors: ropeFactors(model, metadata, context),
     fullSlidingWindow: context.fullSlidingWindow,
+    reproducible,
     lora,
     tenant: '',
   };
+}
+
+/** What decides the last digits of what a context computes, beside the other components. */
+export function reproducibleComponent(parts: {
+  microBatchSize: number;
+  /** Tokens from its start at which a prefill is cut. */
+  pieceSize: number;
+  gpuLayers: number;
+  /** Backends and CPU features, as llama.cpp prints them. */
+  features: string;
+}): string {
+  return `ubatch ${parts.microBatchSize}, cut ${parts.pieceSize}, GPU layers ${parts.gpuLayers}, ${parts.features.trim()}`;
 }
 
 /** SHA-256 (hex) over the components and the template's token ids. */

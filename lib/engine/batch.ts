@@ -16,6 +16,10 @@ export interface BatchLimits {
   maxOutputs: number;
   /** Most prompt tokens beside streams: what keeps them flowing. */
   promptBudget: number;
+  /** Prompts are cut into pieces of so many tokens, whatever else is in the batch. @default as there is room */
+  pieceSize?: number | undefined;
+  /** One request a batch. @default false */
+  alone?: boolean | undefined;
 }
 
 /** A prompt gets at least so many tokens of a batch, or waits for the next: smaller pieces waste the weights' reading. */
@@ -26,9 +30,10 @@ const SMALLEST_PIECE = 32;
  * equal share of the room and what others leave of theirs.
  */
 export function planBatch(queue: readonly Pending[], limits: BatchLimits): Slice[] {
-  const suspect = queue.find((pending) => pending.suspect);
-  if (suspect !== undefined) {
-    return [{ pending: suspect, count: Math.min(suspect.remaining, limits.batchSize) }];
+  const { batchSize, pieceSize = batchSize } = limits;
+  const single = limits.alone ? queue[0] : queue.find((pending) => pending.suspect);
+  if (single !== undefined) {
+    return [{ pending: single, count: Math.min(single.remaining, pieceSize) }];
   }
   const slices: Slice[] = [];
   const prompts: Pending[] = [];
@@ -44,9 +49,13 @@ export function planBatch(queue: readonly Pending[], limits: BatchLimits): Slice
       slices.push({ pending, count: 1 });
     }
   }
-  const room = limits.batchSize - slices.length;
+  const room = batchSize - slices.length;
   const budget = slices.length > 0 ? Math.min(room, limits.promptBudget) : room;
-  sharePrompts(slices, prompts, budget, limits.maxOutputs);
+  if (limits.pieceSize === undefined) {
+    sharePrompts(slices, prompts, budget, limits.maxOutputs);
+  } else {
+    addPieces(slices, prompts, { ...limits, pieceSize, budget });
+  }
   return slices;
 }
 
@@ -68,6 +77,25 @@ function sharePrompts(slices: Slice[], prompts: readonly Pending[], budget: numb
     const more = Math.min(piece.pending.remaining - piece.count, left);
     piece.count += more;
     left -= more;
+  }
+}
+
+/** Whole pieces only: the next one where it exceeds the budget, and as many as keep within it. */
+function addPieces(
+  slices: Slice[],
+  prompts: readonly Pending[],
+  { pieceSize, budget, batchSize, maxOutputs }: BatchLimits & { pieceSize: number; budget: number },
+): void {
+  let used = slices.length;
+  const most = used + budget;
+  let first = true;
+  for (const pending of prompts) {
+    const count = Math.min(pending.remaining, pieceSize);
+    if (used + count <= (first ? batchSize : most) && slices.length < maxOutputs) {
+      slices.push({ pending, count });
+      used += count;
+      first = false;
+    }
   }
 }
 

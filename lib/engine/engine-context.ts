@@ -3,6 +3,7 @@ import type { AppliedLora } from '../native/lora.js';
 import type { ModelInfo } from '../native/model.js';
 import type { SequenceState } from '../native/state.js';
 import { CellLedger } from './cells.js';
+import { Journal, type Piece } from './journal.js';
 
 /**
  * An engine's context, as all may use it beside the scheduler: every call runs on the context's own thread in the order
@@ -12,12 +13,16 @@ export class EngineContext {
   readonly info: Readonly<ContextInfo>;
   readonly model: Readonly<ModelInfo>;
   readonly cells: CellLedger;
+  /** Where results may depend on the batches that led to them. */
+  readonly journal: Journal | undefined;
   readonly #context: Context;
+  readonly #captured = new WeakMap<SequenceState, readonly Piece[]>();
   readonly #onFreed: () => void;
 
   /** @param onFreed called when cells may have come free */
-  constructor(context: Context, onFreed: () => void) {
+  constructor(context: Context, onFreed: () => void, keepJournal = false) {
     this.#context = context;
+    this.journal = keepJournal ? new Journal() : undefined;
     this.#onFreed = onFreed;
     this.info = context.info;
     this.model = context.model;
@@ -45,14 +50,20 @@ export class EngineContext {
   }
 
   /** As {@link Context.captureSequence}. */
-  captureSequence(sequence: number, tokens: Int32Array): Promise<SequenceState> {
-    return this.#context.captureSequence(sequence, tokens);
+  async captureSequence(sequence: number, tokens: Int32Array): Promise<SequenceState> {
+    const pieces = this.journal?.of(sequence);
+    const state = await this.#context.captureSequence(sequence, tokens);
+    if (pieces !== undefined) {
+      this.#captured.set(state, pieces);
+    }
+    return state;
   }
 
   /** As {@link Context.restoreSequence}. */
   async restoreSequence(sequence: number, state: SequenceState): Promise<void> {
     await this.#context.restoreSequence(sequence, state);
     this.cells.grow(sequence, state.tokens.length);
+    this.journal?.set(sequence, this.#captured.get(state) ?? []);
   }
 
   /** As {@link Context.positionRange}. */
@@ -68,6 +79,17 @@ export class EngineContext {
   /** What it has decoded so far. */
   counters(): ContextCounters {
     return this.#context.counters();
+  }
+
+  /** @internal For the scheduler: these tokens went into the sequence in one batch. */
+  decoded(sequence: number, from: number, tokens: Int32Array): void {
+    this.cells.grow(sequence, tokens.length);
+    this.journal?.record(sequence, from, tokens);
+  }
+
+  /** @internal For the scheduler: a failed decode emptied the sequence. */
+  emptied(sequence: number): void {
+    this.#cut(sequence, 0);
   }
 
   /** @internal For the scheduler. */
@@ -92,6 +114,7 @@ export class EngineContext {
 
   #cut(sequence: number, length: number): void {
     const before = this.cells.used;
+    this.journal?.cut(sequence, length);
     this.cells.cut(sequence, length);
     if (this.cells.used < before) {
       this.#onFreed();

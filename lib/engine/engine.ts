@@ -2,11 +2,13 @@ import { isObserved, publish } from '../diagnostics.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import type { Context } from '../native/context.js';
+import { Comeback } from './comeback.js';
 import { EngineContext } from './engine-context.js';
 import type { Decoded, DecodeRequest, PrefillOptions } from './request.js';
 import { Room } from './room.js';
 import { Scheduler } from './scheduler.js';
-import { SequencePool } from './sequences.js';
+import { type Company, testReproducible } from './self-test.js';
+import { type SequenceHolder, SequencePool } from './sequences.js';
 
 /** How an engine is made. */
 export interface EngineOptions {
@@ -14,7 +16,21 @@ export interface EngineOptions {
   residentSequences?: number;
   /** Most sessions that wait for a sequence; one more is refused with `QUEUE_FULL`. @default any number */
   maxQueueSize?: number | undefined;
+  /** Budget of the states that evicted sessions come back from, in bytes. @default 268435456 (256 MiB) */
+  maxSavedBytes?: number | undefined;
+  /**
+   * Replies are the same to the bit, whoever else decodes: what {@link Engine.reproducible} found out of the model. The
+   * context has split streams and flash attention off then.
+   *
+   * @default replies may differ in their last digits
+   */
+  reproducible?: Company | undefined;
 }
+
+const DEFAULT_SAVED_BYTES = 256 * 1024 ** 2;
+
+/** Of prompts, where they are cut at offsets that do not depend on company. */
+const PIECE_TOKENS = 128;
 
 /** Above all ages of sessions. */
 const RESIDENT_AGE = 2 ** 48;
@@ -31,6 +47,8 @@ export interface EngineStatus {
   residentTemplates: number;
   /** KV cells: one a token, shared by sequences that were forked. Counted, as llama.cpp does not tell. */
   kvCells: { total: number; used: number; free: number };
+  /** States of sessions that lost their sequence, in bytes. */
+  savedBytes: number;
   /** Tokens of replies, of all sessions together: a mean of the last ten seconds. */
   tokensPerSecond: number;
   /** Since the engine was made. */
@@ -49,6 +67,18 @@ export class Engine {
   readonly residents: SequencePool;
   readonly #scheduler: Scheduler;
   readonly #room: Room;
+  readonly #comeback: Comeback;
+  readonly #company: Company | undefined;
+
+  /**
+   * Tests what a model's kernels compute in company, on an empty context in split streams with flash attention off.
+   *
+   * @returns what to give as {@link EngineOptions.reproducible}
+   * @throws HeadstartError `NOT_REPRODUCIBLE` with the reason.
+   */
+  static reproducible(context: Context): Promise<Company> {
+    return testReproducible(context);
+  }
 
   constructor(context: Context, options: EngineOptions = {}) {
     const { maxSequences } = context.info;
@@ -57,9 +87,12 @@ export class Engine {
     const empty = (sequence: number) => this.context.removeSequence(sequence);
     const onIdle = () => this.#room.freed();
     this.#room = new Room(() => this.context.info.kvCells - this.context.cells.used);
-    this.context = new EngineContext(context, onIdle);
+    this.#company = options.reproducible;
+    this.context = new EngineContext(context, onIdle, this.exact);
+    const onEvict = (sequence: number, holder: SequenceHolder) => this.#comeback.onEvict(sequence, holder);
     this.sessions = new SequencePool(ids.slice(0, sessionCount), empty, {
       onIdle,
+      onEvict,
       maxQueueSize: options.maxQueueSize,
     });
     this.residents = new SequencePool(ids.slice(sessionCount), empty, { onIdle });
@@ -71,7 +104,36 @@ export class Engine {
       othersHoldCells: (sequence) => this.#othersHoldCells(sequence),
       ageOf: (sequence) => this.#ageOf(sequence),
       fullError: (cause) => this.#fullError(cause),
+      pieceSize: this.exact ? Engine.pieceSize(context) : undefined,
+      alone: options.reproducible === 'turns',
     });
+    this.#comeback = new Comeback(
+      {
+        context: this.context,
+        canTrim: this.canTrim,
+        exact: this.exact,
+        hasWindow: this.hasWindow,
+        promptMsPerToken: () => this.#scheduler.pace.promptMsPerToken,
+        decode: (request) => this.decode(request),
+        withRoom: (attempt, signal) => this.withRoom(attempt, signal),
+      },
+      options.maxSavedBytes ?? DEFAULT_SAVED_BYTES,
+    );
+  }
+
+  /** Where prompts are cut in `reproducible` mode: tokens from their start on. */
+  static pieceSize({ info }: Pick<Context, 'info'>): number {
+    return Math.min(PIECE_TOKENS, info.batchSize, info.microBatchSize);
+  }
+
+  /** Whether replies are the same to the bit, whoever else decodes. */
+  get exact(): boolean {
+    return this.#company !== undefined;
+  }
+
+  /** In `reproducible` mode: whether this model's sessions decode together, or take turns. */
+  get company(): Company | undefined {
+    return this.#company;
   }
 
   /** Whether a sequence's end can be cut off. Recurrent state cannot, and a sliding window has dropped what it would need. */
@@ -137,6 +199,39 @@ export class Engine {
   }
 
   /** How the engine does right now. */
+  /**
+   * Puts what an evicted holder's sequence held back into an empty one, where it was saved and serves for `wanted`.
+   *
+   * @returns the tokens that are in the sequence now; undefined where nothing is
+   * @throws HeadstartError `ABORTED`, `CLOSED`.
+   */
+  restoreSaved(
+    holder: SequenceHolder,
+    sequence: number,
+    wanted: Int32Array,
+    signal?: AbortSignal,
+  ): Promise<Int32Array | undefined> {
+    return this.#comeback.restore(holder, sequence, wanted, signal);
+  }
+
+  /**
+   * In `reproducible` mode, after {@link restoreSaved} gave nothing and the template is back: decodes what an evicted holder's
+   * sequence held behind it again, in the same batches.
+   *
+   * @param length tokens that are in the sequence
+   * @returns the tokens that are in it now; undefined where nothing was to be done
+   * @throws HeadstartError as {@link decode}.
+   */
+  replaySaved(
+    holder: SequenceHolder,
+    sequence: number,
+    length: number,
+    wanted: Int32Array,
+    signal?: AbortSignal,
+  ): Promise<Int32Array | undefined> {
+    return this.#comeback.replay(holder, sequence, length, wanted, signal);
+  }
+
   status(): EngineStatus {
     const { kvCells } = this.context.info;
     const { used } = this.context.cells;
@@ -147,6 +242,7 @@ export class Engine {
       heldSequences: this.sessions.heldCount,
       residentTemplates: this.residents.heldCount,
       kvCells: { total: kvCells, used, free: Math.max(0, kvCells - used) },
+      savedBytes: this.#comeback.bytes,
       tokensPerSecond: this.#scheduler.pace.tokensPerSecond(),
       decodes,
       decodedTokens,
@@ -159,6 +255,7 @@ export class Engine {
     this.residents.close();
     this.#scheduler.close();
     this.#room.close(() => new HeadstartError('CLOSED', 'The engine was closed'));
+    this.#comeback.close();
     await this.context.close();
   }
 

@@ -20,6 +20,9 @@ export interface SchedulerHost {
   fullError(cause: unknown): HeadstartError;
   /** Whether a sequence's end can be cut off. */
   canTrim: boolean;
+  /** See {@link BatchLimits}. */
+  pieceSize?: number | undefined;
+  alone?: boolean | undefined;
 }
 
 /**
@@ -111,7 +114,8 @@ export class Scheduler {
 
   #limits(): BatchLimits {
     const { batchSize, maxOutputs } = this.#host.context.info;
-    return { batchSize, maxOutputs, promptBudget: this.pace.promptBudget(batchSize) };
+    const { pieceSize, alone } = this.#host;
+    return { batchSize, maxOutputs, promptBudget: this.pace.promptBudget(batchSize), pieceSize, alone };
   }
 
   /** Logits and probabilities are of the newest batch: asked for at once, before the next. Undefined where nobody asks. */
@@ -165,7 +169,8 @@ export class Scheduler {
     let tokens = 0;
     let promptTokens = 0;
     for (const { pending, count } of slices) {
-      this.#host.context.cells.grow(pending.request.sequence, count);
+      const { request, done } = pending;
+      this.#host.context.decoded(request.sequence, request.from + done, request.tokens.slice(done, done + count));
       tokens += count;
       promptTokens += pending.request.tokens.length > 1 ? count : 0;
     }
@@ -196,7 +201,7 @@ export class Scheduler {
     }
     const { context, canTrim } = this.#host;
     if (!canTrim) {
-      context.cells.cut(request.sequence, 0);
+      context.emptied(request.sequence);
       return error;
     }
     await context.removeSequence(request.sequence, request.from + done).catch(() => undefined);

@@ -5,6 +5,8 @@ import { throwIfAborted } from '../native/addon.js';
 export interface SequenceHolder {
   /** Whether the sequence is in use right now. */
   readonly busy: boolean;
+  /** What the sequence holds: asked for before it is taken away, so that it can be saved. Where absent, nothing is. */
+  held?(): { tokens: Int32Array; templateTokens: number };
   /** The pool takes the sequence away: forget it. The pool empties it before the next holder gets it. */
   onEvicted(): void;
 }
@@ -12,6 +14,8 @@ export interface SequenceHolder {
 export interface SequencePoolOptions {
   /** Called when a holder became idle, or gave its sequence back. */
   onIdle?: (() => void) | undefined;
+  /** Called before a sequence is taken from its holder. */
+  onEvict?: ((sequence: number, holder: SequenceHolder) => void) | undefined;
   /** Most callers that wait for a sequence. @default any number */
   maxQueueSize?: number | undefined;
 }
@@ -134,6 +138,7 @@ export class SequencePool {
     for (const [sequence, holder] of this.#held) {
       if (!holder.busy) {
         this.#held.delete(sequence);
+        this.#options.onEvict?.(sequence, holder);
         holder.onEvicted();
         this.#handOn(sequence);
         return true;

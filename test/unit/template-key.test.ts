@@ -16,6 +16,7 @@ const COMPONENTS: KeyComponents = {
   ropeFrequencyScale: 1,
   ropeFactors: 'none',
   fullSlidingWindow: false,
+  reproducible: '',
   lora: [],
   tenant: '',
 };
@@ -34,6 +35,7 @@ const OTHER: { [Name in keyof KeyComponents]: KeyComponents[Name] } = {
   ropeFrequencyScale: 0.5,
   ropeFactors: 'long',
   fullSlidingWindow: true,
+  reproducible: 'ubatch 512, cut 128, GPU layers 0, CPU',
   lora: ['cd34@1'],
   tenant: 'someone',
 };
