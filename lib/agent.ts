@@ -1,6 +1,6 @@
 import { Adapters } from './cache/adapters.js';
 import { AgentTemplateCache, type TemplateOptions } from './cache/agent-cache.js';
-import { keyComponents } from './cache/key.js';
+import { keyComponents, reproducibleComponent } from './cache/key.js';
 import type { TemplateCacheStats } from './cache/stats.js';
 import { TemplateCache } from './cache/template-cache.js';
 import {
@@ -395,7 +395,13 @@ async function makeEngine(model: Model, config: ResolvedModelConfig): Promise<{ 
     flashAttention: config.flashAttention,
     fullSlidingWindow: config.fullSlidingWindow,
   });
-  return { engine: new Engine(context, { residentSequences: sizes.residentSequences }), sizes };
+  const engine = new Engine(context, {
+    residentSequences: sizes.residentSequences,
+    maxQueueSize: config.maxQueueSize,
+    maxSavedBytes: config.maxSavedBytes,
+    reproducible: config.reproducible ? await Engine.reproducible(context) : undefined,
+  });
+  return { engine, sizes };
 }
 
 function openCache(
@@ -411,6 +417,14 @@ function openCache(
     model: model.info,
     metadata: model.metadata(),
     context: engine.context.info,
+    reproducible: engine.exact
+      ? reproducibleComponent({
+          microBatchSize: engine.context.info.microBatchSize,
+          pieceSize: Engine.pieceSize(engine.context),
+          gpuLayers: systemInfo().supportsGpuOffload ? config.nGpuLayers : 0,
+          features: systemInfo().features,
+        })
+      : undefined,
   });
   return TemplateCache.open({
     engine,

@@ -8,7 +8,14 @@ export type { AgentTemplateCache, TemplateMissExplanation, TemplateOptions, Warm
 export type { DirectoryBudget } from './cache/bounds.js';
 export { TEMPLATE_CACHE_CHANNEL, type TemplateCacheEvent } from './cache/events.js';
 export type { ComponentDifference, MissExplanation, TokenDifference } from './cache/explain.js';
-export { type KeyComponents, type KeyInputs, keyComponents, loraComponent, reproducibleComponent, templateKey } from './cache/key.js';
+export {
+  type KeyComponents,
+  type KeyInputs,
+  keyComponents,
+  loraComponent,
+  reproducibleComponent,
+  templateKey,
+} from './cache/key.js';
 export type {
   CacheEntry,
   CacheEntryDetails,

@@ -52,6 +52,7 @@ export class Adapters {
     while (engine.sessions.evictIdle()) {
       // Each goes on from its template and its own messages.
     }
+    engine.forgetSaved();
   }
 }
 

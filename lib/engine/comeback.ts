@@ -2,7 +2,7 @@
 import { HeadstartError } from '../errors.js';
 import type { EngineContext } from './engine-context.js';
 import type { Piece } from './journal.js';
-import type { DecodeRequest, Decoded } from './request.js';
+import type { Decoded, DecodeRequest } from './request.js';
 import { type SavedSequence, SavedSequences } from './saved.js';
 import type { SequenceHolder } from './sequences.js';
 
@@ -120,6 +120,17 @@ export class Comeback {
       end = piece.from + piece.keep;
     }
     return saved.tokens.slice(0, end);
+  }
+
+  /** Its holder will not come back. */
+  drop(holder: SequenceHolder): void {
+    const saved = this.#saved.take(holder);
+    saved?.ready.then(() => saved.state?.close());
+  }
+
+  /** Drops all: what the model computes has changed. */
+  clear(): void {
+    this.#saved.clear();
   }
 
   close(): void {

@@ -181,13 +181,14 @@ export class Engine {
    */
   async withRoom<T>(attempt: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     for (;;) {
+      const { freeings } = this.#room;
       try {
         return await attempt();
       } catch (error) {
         if (!HeadstartError.isInstance(error, 'NO_KV_SLOT')) {
           throw error;
         }
-        if (this.#evictIdle()) {
+        if (this.#evictIdle() || this.#room.freeings > freeings) {
           continue;
         }
         if (!this.#othersHoldCells(-1)) {
@@ -230,6 +231,16 @@ export class Engine {
     signal?: AbortSignal,
   ): Promise<Int32Array | undefined> {
     return this.#comeback.replay(holder, sequence, length, wanted, signal);
+  }
+
+  /** Forgets what was saved of a holder. */
+  dropSaved(holder: SequenceHolder): void {
+    this.#comeback.drop(holder);
+  }
+
+  /** Forgets what was saved of all: what the model computes has changed. */
+  forgetSaved(): void {
+    this.#comeback.clear();
   }
 
   status(): EngineStatus {

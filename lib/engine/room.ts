@@ -15,6 +15,8 @@ export class Room {
   readonly #freeCells: () => number;
   /** Oldest first. */
   readonly #waiting: RoomWaiter[] = [];
+  /** How often cells came free: who was refused while that happened tries again at once. */
+  freeings = 0;
 
   constructor(freeCells: () => number) {
     this.#freeCells = freeCells;
@@ -38,6 +40,7 @@ export class Room {
 
   /** Cells came free, or can now be had: the oldest tries again, and who else they may be enough for. */
   freed(): void {
+    this.freeings++;
     let free = this.#freeCells();
     const waiting = [...this.#waiting];
     for (const waiter of waiting) {

@@ -13,6 +13,7 @@ export interface SavedSequence {
   state: SequenceState | undefined;
   /** Settles when `state` is there. */
   ready: Promise<void>;
+  generation: number;
 }
 
 /** By holder; states within a budget of bytes, the oldest out first. A holder that is forgotten elsewhere is forgotten here. */
@@ -22,6 +23,7 @@ export class SavedSequences {
   /** With their bytes, the oldest first. */
   readonly #withState = new Map<SavedSequence, number>();
   #bytes = 0;
+  #generation = 0;
   #closed = false;
 
   constructor(maxBytes: number) {
@@ -39,7 +41,7 @@ export class SavedSequences {
     capturing: Promise<SequenceState> | undefined,
   ): void {
     this.take(holder)?.state?.close();
-    const entry: SavedSequence = { ...saved, state: undefined, ready: Promise.resolve() };
+    const entry: SavedSequence = { ...saved, state: undefined, ready: Promise.resolve(), generation: this.#generation };
     entry.ready = (async () => {
       const state = await capturing?.catch(() => undefined);
       if (state !== undefined) {
@@ -56,18 +58,24 @@ export class SavedSequences {
       this.#byHolder.delete(holder);
       this.#forget(entry);
     }
-    return entry;
+    return entry?.generation === this.#generation ? entry : undefined;
   }
 
   close(): void {
     this.#closed = true;
+    this.clear();
+  }
+
+  /** Drops all: what the model computes has changed. */
+  clear(): void {
+    this.#generation++;
     for (const entry of [...this.#withState.keys()]) {
       this.#drop(entry);
     }
   }
 
   #keep(entry: SavedSequence, state: SequenceState): void {
-    if (this.#closed || state.byteLength > this.maxBytes) {
+    if (this.#closed || entry.generation !== this.#generation || state.byteLength > this.maxBytes) {
       state.close();
       return;
     }

@@ -99,6 +99,7 @@ export class Scheduler {
     const slices = planBatch(this.#queue, this.#limits());
     const { batch, lastRows } = buildBatch(slices);
     const begin = performance.now();
+    const { freeings } = this.#host.room;
     try {
       // An abort takes effect inside a decode only where it is nobody else's.
       const lone = slices.length === 1 ? slices[0]?.pending.request : undefined;
@@ -108,7 +109,7 @@ export class Scheduler {
       this.#account(slices, begin);
       this.#deliver(slices, picks, await extras);
     } catch (error) {
-      await this.#recover(slices, error);
+      await this.#recover(slices, error, freeings);
     }
   }
 
@@ -180,10 +181,10 @@ export class Scheduler {
   }
 
   /** Nothing of the batch was decoded, or something of it in vain: whose failure is it? */
-  async #recover(slices: readonly Slice[], error: unknown): Promise<void> {
+  async #recover(slices: readonly Slice[], error: unknown, freeings: number): Promise<void> {
     const [first] = slices;
     if (HeadstartError.isInstance(error, 'NO_KV_SLOT')) {
-      this.#makeRoom(slices, error);
+      this.#makeRoom(slices, error, freeings);
     } else if (HeadstartError.isInstance(error, 'CLOSED') && this.#closed) {
       this.#failAll();
     } else if (slices.length === 1 && first !== undefined) {
@@ -223,8 +224,8 @@ export class Scheduler {
   }
 
   /** Evicts somebody idle; else the last to come of those that compute gives way, until a neighbour frees cells. */
-  #makeRoom(slices: readonly Slice[], error: unknown): void {
-    if (this.#host.evictIdle()) {
+  #makeRoom(slices: readonly Slice[], error: unknown, freeings: number): void {
+    if (this.#host.evictIdle() || this.#host.room.freeings > freeings) {
       return;
     }
     const candidates = [...slices.map(({ pending }) => pending), ...this.#keepers()];

@@ -33,7 +33,11 @@ export async function testReproducible(context: Context): Promise<Company> {
     await test.require(expected, await test.alone(0), 'the same tokens, decoded twice, give different logits');
     const last = maxSequences - 1;
     await test.require(expected, await test.alone(last), 'the logits depend on which sequence the tokens are in');
-    await test.require(expected, await test.restored(), 'a restored state gives other logits than the one it was taken from');
+    await test.require(
+      expected,
+      await test.restored(),
+      'a restored state gives other logits than the one it was taken from',
+    );
     // Pieces of several sequences in one batch are cut, and a window's cells lie where the cuts were.
     return context.model.slidingWindow === 0 && (await test.sameInCompany(expected)) ? 'together' : 'turns';
   } finally {
@@ -48,7 +52,10 @@ class KernelTest {
 
   constructor(context: Context) {
     this.#context = context;
-    this.#size = Math.max(2, Math.min(PROMPT_TOKENS, context.info.batchSize >> 1, context.info.kvCellsPerSequence >> 1));
+    this.#size = Math.max(
+      2,
+      Math.min(PROMPT_TOKENS, context.info.batchSize >> 1, context.info.kvCellsPerSequence >> 1),
+    );
   }
 
   async alone(sequence: number): Promise<Float32Array[]> {
@@ -104,9 +111,19 @@ class KernelTest {
     await this.#context.clear();
     const ids = Array.from({ length: size }, (_, index) => index + 1);
     ids.splice(place, 0, 0);
-    const all = [await this.#decode(ids.map((id) => this.#prompt(id, id)), place)];
+    const all = [
+      await this.#decode(
+        ids.map((id) => this.#prompt(id, id)),
+        place,
+      ),
+    ];
     for (let step = 0; step < STEPS; step++) {
-      all.push(await this.#decode(ids.map((id) => this.#token(id, step, id)), place));
+      all.push(
+        await this.#decode(
+          ids.map((id) => this.#token(id, step, id)),
+          place,
+        ),
+      );
     }
     return all;
   }

@@ -70,6 +70,11 @@ export class ConversationSequence implements SequenceHolder {
     }
   }
 
+  /** What may be saved of it before another takes the sequence. */
+  held(): { tokens: Int32Array; templateTokens: number } {
+    return { tokens: Int32Array.from(this.#held), templateTokens: this.#setup.template.length };
+  }
+
   /** Another needed the sequence. */
   onEvicted(): void {
     this.#sequence = undefined;
@@ -87,6 +92,7 @@ export class ConversationSequence implements SequenceHolder {
   /** Gives the sequence back, and what was kept to bring it back. */
   close(): void {
     this.release();
+    this.#setup.engine.dropSaved(this);
     this.#takeAdopted()?.close();
     this.#setup.snapshots.drop(this);
   }
@@ -108,17 +114,17 @@ export class ConversationSequence implements SequenceHolder {
     if (this.#adopted !== undefined) {
       await this.#empty(this.#sequence); // all that is in it yet is the template
     }
-    if (this.#held.length === 0) {
-      return this.#restart(prompt, signal);
-    }
+    // What was computed again for this prompt was not cached.
+    const cached =
+      this.#held.length === 0 ? await this.#comeBack(this.#sequence, prompt, signal) : Number.POSITIVE_INFINITY;
     const shared = Math.min(commonPrefixLength(this.#held, prompt), prompt.length - 1);
     if (shared === this.#held.length) {
-      return shared;
+      return Math.min(shared, cached);
     }
-    if (engine.canTrim) {
+    if (engine.canTrim && !(engine.exact && shared < this.#setup.template.length)) {
       await engine.context.removeSequence(this.#sequence, shared);
       this.#held.length = shared;
-      return shared;
+      return Math.min(shared, cached);
     }
     await this.#empty(this.#sequence);
     return this.#restart(prompt, signal);
@@ -152,10 +158,12 @@ export class ConversationSequence implements SequenceHolder {
 
   /**
    * Where the sequence's end cannot be cut off, keeps its state as it is now: the next prompt may go on from here though
-   * it differs in what follows.
+   * it differs in what follows. Not where replies are to be the same to the bit: whether it is still there when it is needed
+   * would decide how the prompt is cut.
    */
   async keepSnapshot(): Promise<void> {
-    if (!this.#setup.engine.canTrim) {
+    const { canTrim, exact } = this.#setup.engine;
+    if (!canTrim && !exact) {
       await this.#capture();
     }
   }
@@ -205,6 +213,20 @@ export class ConversationSequence implements SequenceHolder {
     }
     this.adopt(state);
     return { tier: 'memory', bytes: state.byteLength };
+  }
+
+  /** Brings back what was evicted, or else what a new conversation would begin with; returns how much was not computed. */
+  async #comeBack(sequence: number, prompt: Int32Array, signal: AbortSignal): Promise<number> {
+    const { engine } = this.#setup;
+    const restored = await engine.restoreSaved(this, sequence, prompt, signal);
+    if (restored !== undefined) {
+      this.#held = [...restored];
+      return restored.length;
+    }
+    const cached = await this.#restart(prompt, signal);
+    const replayed = await engine.replaySaved(this, sequence, this.#held.length, prompt, signal);
+    this.#held = replayed === undefined ? this.#held : [...replayed];
+    return cached;
   }
 
   /** Puts the longest known prefix of the prompt into the empty sequence; returns how much of it was not computed. */
