@@ -2,6 +2,7 @@
 import type { DecodeBatch } from '../native/context.js';
 import type { Sampler } from '../native/sampler.js';
 import type { Pending } from './request.js';
+import type { Company } from './self-test.js';
 
 /** A part of a request that goes into one batch. */
 export interface Slice {
@@ -18,8 +19,8 @@ export interface BatchLimits {
   promptBudget: number;
   /** Prompts are cut into pieces of so many tokens, whatever else is in the batch. @default as there is room */
   pieceSize?: number | undefined;
-  /** One request a batch. @default false */
-  alone?: boolean | undefined;
+  /** What may share a batch. @default 'all' */
+  company?: Company | undefined;
 }
 
 /** A prompt gets at least so many tokens of a batch, or waits for the next: smaller pieces waste the weights' reading. */
@@ -31,7 +32,7 @@ const SMALLEST_PIECE = 32;
  */
 export function planBatch(queue: readonly Pending[], limits: BatchLimits): Slice[] {
   const { batchSize, pieceSize = batchSize } = limits;
-  const single = limits.alone ? queue[0] : queue.find((pending) => pending.suspect);
+  const single = queue.find((pending) => pending.suspect) ?? loneOf(queue, limits.company);
   if (single !== undefined) {
     return [{ pending: single, count: Math.min(single.remaining, pieceSize) }];
   }
@@ -44,7 +45,9 @@ export function planBatch(queue: readonly Pending[], limits: BatchLimits): Slice
     }
     taken.add(pending.request.sequence);
     if (pending.remaining > 1) {
-      prompts.push(pending);
+      if (limits.company !== 'tokens') {
+        prompts.push(pending);
+      }
     } else if (slices.length < Math.min(limits.batchSize, limits.maxOutputs)) {
       slices.push({ pending, count: 1 });
     }
@@ -57,6 +60,15 @@ export function planBatch(queue: readonly Pending[], limits: BatchLimits): Slice
     addPieces(slices, prompts, { ...limits, pieceSize, budget });
   }
   return slices;
+}
+
+/** Who is decoded alone, where not all may share a batch: whose turn it is. */
+function loneOf(queue: readonly Pending[], company: Company | undefined): Pending | undefined {
+  const [first] = queue;
+  if (company === 'none' || (company === 'tokens' && first !== undefined && first.remaining > 1)) {
+    return first;
+  }
+  return undefined;
 }
 
 function sharePrompts(slices: Slice[], prompts: readonly Pending[], budget: number, maxOutputs: number): void {

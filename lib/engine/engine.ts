@@ -105,7 +105,7 @@ export class Engine {
       ageOf: (sequence) => this.#ageOf(sequence),
       fullError: (cause) => this.#fullError(cause),
       pieceSize: this.exact ? Engine.pieceSize(context) : undefined,
-      alone: options.reproducible === 'turns',
+      company: options.reproducible,
     });
     this.#comeback = new Comeback(
       {
@@ -131,7 +131,7 @@ export class Engine {
     return this.#company !== undefined;
   }
 
-  /** In `reproducible` mode: whether this model's sessions decode together, or take turns. */
+  /** In `reproducible` mode: what may share a batch. */
   get company(): Company | undefined {
     return this.#company;
   }

@@ -6,6 +6,7 @@ import type { EngineContext } from './engine-context.js';
 import { Pace } from './pace.js';
 import { type Decoded, type DecodeRequest, Pending } from './request.js';
 import type { Room, RoomWaiter } from './room.js';
+import type { Company } from './self-test.js';
 
 /** What the scheduler asks of its engine. */
 export interface SchedulerHost {
@@ -22,7 +23,7 @@ export interface SchedulerHost {
   canTrim: boolean;
   /** See {@link BatchLimits}. */
   pieceSize?: number | undefined;
-  alone?: boolean | undefined;
+  company?: Company | undefined;
 }
 
 /**
@@ -115,8 +116,8 @@ export class Scheduler {
 
   #limits(): BatchLimits {
     const { batchSize, maxOutputs } = this.#host.context.info;
-    const { pieceSize, alone } = this.#host;
-    return { batchSize, maxOutputs, promptBudget: this.pace.promptBudget(batchSize), pieceSize, alone };
+    const { pieceSize, company } = this.#host;
+    return { batchSize, maxOutputs, promptBudget: this.pace.promptBudget(batchSize), pieceSize, company };
   }
 
   /** Logits and probabilities are of the newest batch: asked for at once, before the next. Undefined where nobody asks. */

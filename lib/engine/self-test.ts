@@ -2,10 +2,18 @@
 import { HeadstartError } from '../errors.js';
 import type { Context } from '../native/context.js';
 
-/** Whether sessions decode together, or take turns, each decoding alone. */
-export type Company = 'together' | 'turns';
+/** What may share a batch. */
+export type Company =
+  /** Prompts and single tokens: the kernels give the same in any batch. */
+  | 'all'
+  /** Single tokens only; a piece of a prompt is decoded alone. */
+  | 'tokens'
+  /** Nothing: sessions take turns, each decoding alone. */
+  | 'none';
 
 const PROMPT_TOKENS = 24;
+/** Of others, where only their single tokens matter. */
+const SHORT_TOKENS = 3;
 const STEPS = 2;
 const COMPANY = [1, 3, 8];
 
@@ -19,7 +27,7 @@ interface Row {
  * Decodes a prompt and single tokens: twice, in another sequence, from a restored state, and beside 1, 3 and 8 others.
  *
  * @param context an empty one in split streams, with flash attention off; it is empty afterwards
- * @returns `together` where the logits are the same to the bit in any batch, `turns` where only those decoded alone are
+ * @returns what may share a batch, so that logits are the same to the bit
  * @throws HeadstartError `NOT_REPRODUCIBLE` with the reason, where not even those are.
  */
 export async function testReproducible(context: Context): Promise<Company> {
@@ -38,8 +46,14 @@ export async function testReproducible(context: Context): Promise<Company> {
       await test.restored(),
       'a restored state gives other logits than the one it was taken from',
     );
-    // Pieces of several sequences in one batch are cut, and a window's cells lie where the cuts were.
-    return context.model.slidingWindow === 0 && (await test.sameInCompany(expected)) ? 'together' : 'turns';
+    if (!(await test.sameInCompany(expected, (size, place) => test.tokensInCompany(size, place)))) {
+      return 'none';
+    }
+    // Prompts in one batch are cut to pieces of one length, and a window's cells lie where the cuts were.
+    const maySharePrompts = context.model.slidingWindow === 0;
+    return maySharePrompts && (await test.sameInCompany(expected, (size, place) => test.allInCompany(size, place)))
+      ? 'all'
+      : 'tokens';
   } finally {
     await context.clear();
   }
@@ -86,13 +100,16 @@ class KernelTest {
     return all;
   }
 
-  async sameInCompany(expected: readonly Float32Array[]): Promise<boolean> {
+  async sameInCompany(
+    expected: readonly Float32Array[],
+    run: (size: number, place: number) => Promise<Float32Array[]>,
+  ): Promise<boolean> {
     const { maxSequences, batchSize, maxOutputs } = this.#context.info;
     const most = Math.min(maxSequences, maxOutputs, Math.floor(batchSize / this.#size)) - 1;
     const sizes = [...new Set([...COMPANY.filter((size) => size < most), most])].filter((size) => size > 0);
     for (const size of sizes) {
       for (const place of [0, size]) {
-        if (!same(expected, await this.#inCompany(size, place))) {
+        if (!same(expected, await run(size, place))) {
           return false;
         }
       }
@@ -106,21 +123,35 @@ class KernelTest {
     }
   }
 
-  /** Prompts of different lengths in one batch, then single tokens; the one that counts is at `place` in it. */
-  async #inCompany(size: number, place: number): Promise<Float32Array[]> {
+  /** Prompts one after the other, then a token of each in one batch; the one that counts is at `place` in it. */
+  async tokensInCompany(size: number, place: number): Promise<Float32Array[]> {
     await this.#context.clear();
-    const ids = Array.from({ length: size }, (_, index) => index + 1);
-    ids.splice(place, 0, 0);
-    const all = [
-      await this.#decode(
-        ids.map((id) => this.#prompt(id, id)),
-        place,
-      ),
-    ];
+    const ids = company(size, place);
+    let behindPrompt = new Float32Array();
+    for (const id of ids) {
+      const logits = await this.#decode([this.#prompt(id, id, SHORT_TOKENS)], 0);
+      behindPrompt = id === 0 ? new Float32Array(logits) : behindPrompt;
+    }
+    return [behindPrompt, ...(await this.#steps(ids, place, SHORT_TOKENS))];
+  }
+
+  /** The same, and the prompts are in one batch, too, though of different lengths. */
+  async allInCompany(size: number, place: number): Promise<Float32Array[]> {
+    await this.#context.clear();
+    const ids = company(size, place);
+    const behindPrompt = await this.#decode(
+      ids.map((id) => this.#prompt(id, id)),
+      place,
+    );
+    return [behindPrompt, ...(await this.#steps(ids, place))];
+  }
+
+  async #steps(ids: readonly number[], place: number, most?: number): Promise<Float32Array[]> {
+    const all: Float32Array[] = [];
     for (let step = 0; step < STEPS; step++) {
       all.push(
         await this.#decode(
-          ids.map((id) => this.#token(id, step, id)),
+          ids.map((id) => this.#token(id, step, id, most)),
           place,
         ),
       );
@@ -128,14 +159,14 @@ class KernelTest {
     return all;
   }
 
-  /** Sequence 0's prompt is the one that counts; that of another is shorter and its own. */
-  #prompt(sequence: number, own = 0): Row {
-    const length = own === 0 ? this.#size : Math.max(1, this.#size - (own % this.#size));
+  /** The prompt that counts is the one with `own` 0; that of another is shorter and its own. */
+  #prompt(sequence: number, own = 0, most = this.#size): Row {
+    const length = own === 0 ? this.#size : Math.min(most, Math.max(1, this.#size - (own % this.#size)));
     return { sequence, tokens: Int32Array.from({ length }, (_, index) => this.#id(own, index)), from: 0 };
   }
 
-  #token(sequence: number, step: number, own = 0): Row {
-    const { tokens } = this.#prompt(sequence, own);
+  #token(sequence: number, step: number, own = 0, most = this.#size): Row {
+    const { tokens } = this.#prompt(sequence, own, most);
     return { sequence, tokens: Int32Array.of(this.#id(own, 1000 + step)), from: tokens.length + step };
   }
 
@@ -165,6 +196,13 @@ class KernelTest {
     ]);
     return logits;
   }
+}
+
+/** The sequences of a batch: 0, which is the one that counts, at its place among others. */
+function company(size: number, place: number): number[] {
+  const ids = Array.from({ length: size }, (_, index) => index + 1);
+  ids.splice(place, 0, 0);
+  return ids;
 }
 
 function same(a: readonly Float32Array[], b: readonly Float32Array[]): boolean {

@@ -118,7 +118,8 @@ describe('a model configuration', () => {
       source: { type: 'local', path: SOURCE },
       cacheDir: '.cache/templates',
       batchSize: 512,
-      nSeqMax: 4,
+      nSeqMax: 8,
+      reproducible: false,
       kvLayout: 'unified',
       maxResidentTemplates: 4,
       keyType: 'f16',
@@ -129,6 +130,26 @@ describe('a model configuration', () => {
     expect(config.nThreads).toBeGreaterThan(0);
     expect(config.nThreadsBatch).toBe(config.nThreads);
     expect(Object.isFrozen(config)).toBe(true);
+  });
+
+  it('takes what reproducible replies need, and refuses what they cannot go together with', () => {
+    expect(resolveModelConfig({ source: SOURCE, reproducible: true })).toMatchObject({
+      kvLayout: 'split',
+      flashAttention: false,
+      reuse: 'exact',
+      maxResidentTemplates: 0,
+    });
+    const contradictions = {
+      kvLayout: 'unified',
+      flashAttention: true,
+      reuse: 'nearest',
+      fullSlidingWindow: true,
+    } as const;
+    for (const [name, value] of Object.entries(contradictions)) {
+      expect(() => resolveModelConfig({ source: SOURCE, reproducible: true, [name]: value })).toThrow(
+        invalid(`^Expected \`${name}\` to be .+ with \`reproducible\``),
+      );
+    }
   });
 
   it('gives prompts as many threads as single tokens, if not told otherwise', () => {
@@ -166,13 +187,13 @@ describe("the context's sizes", () => {
     expect(sizes({ contextSize: 1000 })).toEqual({
       contextSize: 1000,
       kvCells: 2000,
-      maxSequences: 8,
+      maxSequences: 12,
       residentSequences: 4,
     });
     expect(sizes({ contextSize: 1000, kvLayout: 'split' })).toEqual({
       contextSize: 1000,
-      kvCells: 4000,
-      maxSequences: 4,
+      kvCells: 8000,
+      maxSequences: 8,
       residentSequences: 0,
     });
   });
@@ -180,8 +201,8 @@ describe("the context's sizes", () => {
   it('refuse fewer cells than a session may fill', () => {
     expect(() => sizes({ contextSize: 1000, kvCells: 999 })).toThrow(invalid('`kvCells` \\(999\\).*`contextSize`'));
     expect(sizes({ contextSize: 1000, kvCells: 1000 }).kvCells).toBe(1000);
-    expect(() => sizes({ contextSize: 1000, kvCells: 3999, kvLayout: 'split' })).toThrow(
-      invalid('nSeqMax x contextSize \\(4 x 1000\\) in split'),
+    expect(() => sizes({ contextSize: 1000, kvCells: 7999, kvLayout: 'split' })).toThrow(
+      invalid('nSeqMax x contextSize \\(8 x 1000\\) in split'),
     );
   });
 
