@@ -46,6 +46,8 @@ export {
 export { Engine, type EngineOptions, type EngineStatus } from './engine/engine.js';
 export type { EngineContext } from './engine/engine-context.js';
 export type { Decoded, DecodeRequest, PrefillOptions } from './engine/request.js';
+export type { Company } from './engine/self-test.js';
+export type { SequenceHolder } from './engine/sequences.js';
 export { type ErrorCode, HeadstartError } from './errors.js';
 export type { AgentHealth } from './health.js';
 export { modelsDirectory } from './model/directory.js';

@@ -13,7 +13,7 @@ export class EngineContext {
   readonly info: Readonly<ContextInfo>;
   readonly model: Readonly<ModelInfo>;
   readonly cells: CellLedger;
-  /** Where results may depend on the batches that led to them. */
+  /** @internal Where results may depend on the batches that led to them. */
   readonly journal: Journal | undefined;
   readonly #context: Context;
   readonly #captured = new WeakMap<SequenceState, readonly Piece[]>();

@@ -243,6 +243,7 @@ export class Engine {
     this.#comeback.clear();
   }
 
+  /** How it does right now. */
   status(): EngineStatus {
     const { kvCells } = this.context.info;
     const { used } = this.context.cells;
