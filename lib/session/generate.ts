@@ -163,7 +163,7 @@ class Generation {
     } catch (error) {
       const { signal, deadline } = this.#request;
       if (HeadstartError.isInstance(error, 'ABORTED') && deadline?.aborted && !signal.aborted) {
-        this.#sequence.afterFailure(error);
+        this.#sequence.afterFailure();
         return undefined;
       }
       throw error;

@@ -32,6 +32,8 @@ export class ConversationSequence implements SequenceHolder {
   #held: number[] = [];
   #sequence: number | undefined;
   #busy = true;
+  /** A failure left it in a state that nobody knows. */
+  #isUnknown = false;
   /** A state to begin with, from a file or another conversation: used once. */
   #adopted: { state: SequenceState; generation: number } | undefined;
 
@@ -79,6 +81,7 @@ export class ConversationSequence implements SequenceHolder {
   onEvicted(): void {
     this.#sequence = undefined;
     this.#held = [];
+    this.#isUnknown = false;
   }
 
   release(): void {
@@ -108,7 +111,11 @@ export class ConversationSequence implements SequenceHolder {
    *
    * @returns how many of those tokens did not have to be computed for it
    */
-  async align(prompt: Int32Array, signal: AbortSignal): Promise<number> {
+  align(prompt: Int32Array, signal: AbortSignal): Promise<number> {
+    return this.#watched(() => this.#align(prompt, signal));
+  }
+
+  async #align(prompt: Int32Array, signal: AbortSignal): Promise<number> {
     const { engine } = this.#setup;
     this.#sequence ??= await engine.sessions.lease(this, signal);
     if (this.#adopted !== undefined) {
@@ -131,27 +138,38 @@ export class ConversationSequence implements SequenceHolder {
   }
 
   /** Decodes the tokens that follow what is held. */
-  async decode(request: Omit<DecodeRequest, 'sequence' | 'from' | 'onDecoded'>): Promise<Decoded> {
-    return this.#setup.engine.decode({
-      ...request,
-      sequence: this.#require(),
-      from: this.#held.length,
-      onDecoded: (decoded) => {
-        for (const each of decoded) {
-          this.#held.push(each);
-        }
-      },
-    });
+  decode(request: Omit<DecodeRequest, 'sequence' | 'from' | 'onDecoded'>): Promise<Decoded> {
+    return this.#watched(() =>
+      this.#setup.engine.decode({
+        ...request,
+        sequence: this.#require(),
+        from: this.#held.length,
+        onDecoded: (decoded) => {
+          for (const each of decoded) {
+            this.#held.push(each);
+          }
+        },
+      }),
+    );
   }
 
   /**
    * After an abort the sequence is what `#held` says, unless the abort emptied it; a sampler that failed changed nothing;
    * after anything else nothing is known of it.
    */
-  afterFailure(error: unknown): void {
-    const known =
-      HeadstartError.isInstance(error) && SEQUENCE_UNHARMED.has(error.code) && error.sequences === undefined;
-    if (!known) {
+  async #watched<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      const known = HeadstartError.isInstance(error) && SEQUENCE_UNHARMED.has(error.code) && !error.sequences;
+      this.#isUnknown ||= !known;
+      throw error;
+    }
+  }
+
+  /** Gives the sequence back where a failure left it in a state that nobody knows. */
+  afterFailure(): void {
+    if (this.#isUnknown) {
       this.release();
     }
   }
@@ -332,6 +350,7 @@ export class ConversationSequence implements SequenceHolder {
 /** Failures of a decode that leave its sequence as it was, or as `onDecoded` said. */
 const SEQUENCE_UNHARMED: ReadonlySet<string> = new Set([
   'ABORTED',
+  'PREEMPTED',
   'QUEUE_FULL',
   'SAMPLER_BUSY',
   'SAMPLER_DEAD',
@@ -339,5 +358,4 @@ const SEQUENCE_UNHARMED: ReadonlySet<string> = new Set([
   'NO_CANDIDATES',
   'LOGITS_INVALID',
   'SAMPLER_FAILED',
-  'REPLY_INVALID',
 ]);

@@ -46,6 +46,8 @@ export class Session implements ToolSession {
   #report!: StartReport;
   /** The step of a turn that runs now. A turn whose consumer does not ask for more runs none, and holds up nobody. */
   #step: Promise<unknown> | undefined;
+  /** Of the turn that runs: who reads a stream no further must not hold up those that wait to be alone. */
+  #leaveGate: (() => void) | undefined;
   #mismatched = false;
   #inTurn = false;
 
@@ -131,9 +133,8 @@ export class Session implements ToolSession {
     const { id: sessionId } = this;
     const { turnId } = request.toolRun;
     const turn = observeTurn({ turnId, sessionId, model: this.#services.model.path }, this.#takeTurn(request, options));
-    let leave: (() => void) | undefined;
     try {
-      leave = await this.#services.gate.enter(request.signal);
+      this.#leaveGate = await this.#services.gate.enter(request.signal);
       for (;;) {
         const step = turn.next();
         this.#step = step.catch(() => undefined);
@@ -154,14 +155,14 @@ export class Session implements ToolSession {
       if (this.closed) {
         throw new HeadstartError('CLOSED', 'The session was closed during its turn', { cause: error });
       }
-      this.#sequence.afterFailure(error);
+      this.#sequence.afterFailure();
       this.#sequence.setBusy(false);
       const finishReason = HeadstartError.isInstance(error, 'ABORTED') ? 'aborted' : 'error';
       yield { type: 'finish', finishReason, usage: request.usage.total() };
       throw error;
     } finally {
       await turn.return(undefined);
-      leave?.();
+      this.#leaveGate?.();
       this.#inTurn = false;
       this.#sequence.setBusy(false);
     }
@@ -231,7 +232,7 @@ export class Session implements ToolSession {
       try {
         return await this.#compact({ ...this.#setup.compaction, ...compaction }, this.#setup.sampling, either);
       } catch (error) {
-        this.#sequence.afterFailure(error);
+        this.#sequence.afterFailure();
         throw error;
       } finally {
         leave();
@@ -247,6 +248,7 @@ export class Session implements ToolSession {
       publish('session', { event: 'close', sessionId: this.id });
     }
     await this.#step; // no later one gets past the signal
+    this.#leaveGate?.();
     this.#sequence.close();
   }
 
