@@ -1,7 +1,7 @@
 // Whatever goes wrong in a session, sequences and cells are counted back to zero, and its neighbours never notice.
 import type { AgentServer, Session } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
-import { replies, startAgent, uncachedReplies } from '../helpers/agents.js';
+import { EXACT, replies, startAgent, uncachedReplies } from '../helpers/agents.js';
 
 const BOOLEAN = {
   type: 'object',
@@ -59,7 +59,7 @@ const MISHAPS: Record<string, (agent: AgentServer, session: Session) => Promise<
 
 describe.each(['dense', 'sliding-window', 'recurrent'] as const)('on %s memory', (name) => {
   it.each(Object.keys(MISHAPS))('%s leaves nothing behind', async (title) => {
-    const agent = await startAgent({ name, maxResidentTemplates: 0, nSeqMax: 2, contextSize: 2048 });
+    const agent = await startAgent({ name, maxResidentTemplates: 0, nSeqMax: 2, contextSize: 2048, ...EXACT });
     const opened: Session[] = [];
     for (let round = 0; round < 3; round++) {
       const session = await agent.createSession();
@@ -71,7 +71,7 @@ describe.each(['dense', 'sliding-window', 'recurrent'] as const)('on %s memory',
     }
     const neighbour = await agent.createSession();
     expect(await replies(neighbour, ['Hello', 'And now?'], 8)).toEqual(
-      await uncachedReplies({ name, contextSize: 2048 }, ['Hello', 'And now?'], 8),
+      await uncachedReplies({ name, contextSize: 2048, ...EXACT }, ['Hello', 'And now?'], 8),
     );
     await Promise.all([...opened, neighbour].map((session) => session.close()));
     expect(agent.health()).toMatchObject({
