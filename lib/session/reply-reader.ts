@@ -24,9 +24,9 @@ export class ReplyReader {
   #text = '';
   #reasoning = '';
 
-  constructor(model: Model, format: ReplyFormat, hasTools: boolean) {
+  constructor(model: Model, format: ReplyFormat, hasForm: boolean) {
     this.#model = model;
-    this.#format = hasTools || format.supportsThinking ? format : undefined;
+    this.#format = hasForm || format.supportsThinking ? format : undefined;
   }
 
   /** Whether a tool call has begun. */

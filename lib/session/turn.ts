@@ -88,7 +88,8 @@ export class Turn {
     if (index === 0) {
       this.#services.onPrompt(prompt);
     }
-    const reader = new ReplyReader(model, format, this.#hasTools);
+    const hasForm = this.#hasTools || this.#request.format !== undefined; // JSON may come in a code fence
+    const reader = new ReplyReader(model, format, hasForm);
     const samplers = [await makeSampler(model, this.#samplingOf(index), format, prompt)];
     const longReplySampler = async () => {
       const hasPatterns = format.grammarLazy && format.grammarTriggers.some(({ type }) => type.startsWith('pattern'));
