@@ -146,8 +146,8 @@ Started startProcess(const std::string & cpu, const std::vector<std::string> & m
 #ifdef GGML_BACKEND_DL
     loadCpu(started, cpu);
     for (const auto & module : modules) {
-        Candidate candidate{ fs::u8path(module), "", 0, {} };
-        if (!load(candidate)) {
+        Candidate candidate = scored(fs::u8path(module));
+        if (!candidate.problem.empty() || !load(candidate)) {
             throw Failure("ADDON_NOT_FOUND", "The module " + module + " could not be loaded: " + candidate.problem);
         }
         started.modules.push_back(module);
