@@ -2,13 +2,20 @@
 import { expect, it } from 'vitest';
 import { CLEAN, runChild } from '../helpers/children.js';
 import { microModel } from '../helpers/models.js';
+import { temporaryDirectory } from '../helpers/native.js';
 
 const path = microModel('dense');
+const directory = await temporaryDirectory();
 
 it.each([
   ['a worker can be terminated while it loads', 'terminate during load'],
   ['a worker can be terminated while it decodes', 'terminate during decode'],
   ['a worker can be terminated while it captures', 'terminate during capture'],
+  ['a worker can be terminated while it restores', 'terminate during restore'],
+  ['a worker can be terminated while it reads a file', 'terminate during file read'],
+  ['a worker can be terminated while it writes files, and leaves whole ones', 'terminate during file write'],
+  ['a worker can be terminated while it tokenises', 'terminate during tokenise'],
+  ['a worker can end by an uncaught error while it decodes', 'an uncaught error in a worker'],
   ['a worker can be terminated while its logger is called', 'terminate while logging'],
   ['four workers with a model each find the same answer as the main thread', 'four workers'],
   ["errors are of the thread's own class", 'errors of each thread'],
@@ -17,6 +24,6 @@ it.each([
   ['the main thread works on while a worker decodes and is terminated', 'main and worker at once'],
 ])('%s', async (_, scenario) => {
   for (let round = 0; round < 2; round++) {
-    expect(await runChild('native/children/workers.mjs', [scenario, path])).toEqual(CLEAN);
+    expect(await runChild('native/children/workers.mjs', [scenario, path, directory])).toEqual(CLEAN);
   }
 });

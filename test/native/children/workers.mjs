@@ -1,8 +1,10 @@
-// workers.mjs SCENARIO MODEL: worker threads that use the addon, end and are ended. Ends with code 0 and prints nothing.
+// workers.mjs SCENARIO MODEL DIRECTORY: worker threads that use the addon, end and are ended. Ends with code 0 and prints nothing.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
-import { HeadstartError, Model, setNativeLogger } from 'llama-headstart/native';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isMainThread, parentPort, threadId, Worker, workerData } from 'node:worker_threads';
+import { HeadstartError, Model, SequenceState, setNativeLogger } from 'llama-headstart/native';
 
 const LENGTH = 1500;
 const tokens = Int32Array.from({ length: LENGTH }, (_, at) => (at * 31) % 300);
@@ -17,6 +19,14 @@ async function prepared(path) {
   const model = await Model.load({ path });
   return { model, context: await model.createContext({ kvCells: 4096, batchSize: 2048, maxSequences: 2 }) };
 }
+
+async function captured(path) {
+  const { context } = await prepared(path);
+  await context.decode(batch(0, LENGTH));
+  return context.captureSequence(0, tokens);
+}
+
+const newFile = (directory, name) => join(directory, `${process.pid}-${threadId}-${name}.kv`);
 
 /** The likeliest token behind 40 tokens: any thread must find the same. */
 async function answer(path) {
@@ -49,6 +59,40 @@ const WORK = {
     parentPort.postMessage('begun');
     for (;;) (await context.captureSequence(0, tokens)).close();
   },
+  async restore(path) {
+    const { context } = await prepared(path);
+    await context.decode(batch(0, LENGTH));
+    const state = await context.captureSequence(0, tokens);
+    parentPort.postMessage('begun');
+    for (;;) {
+      await context.restoreSequence(1, state);
+      await context.removeSequence(1);
+    }
+  },
+  async write(path, directory) {
+    const state = await captured(path);
+    parentPort.postMessage('begun');
+    for (let count = 0; ; count++) await state.writeFile(newFile(directory, count));
+  },
+  async read(path, directory) {
+    const file = newFile(directory, 'read');
+    await (await captured(path)).writeFile(file);
+    parentPort.postMessage('begun');
+    for (;;) (await SequenceState.readFile(file)).close();
+  },
+  async tokenise(path) {
+    const { model } = await prepared(path);
+    parentPort.postMessage('begun');
+    for (;;) await model.tokenize('some words '.repeat(10_000));
+  },
+  async 'uncaught error'(path) {
+    const { context } = await prepared(path);
+    void context.decode(batch(0, LENGTH));
+    parentPort.postMessage('begun');
+    setImmediate(() => {
+      throw new Error('meant to happen');
+    });
+  },
   async log(path) {
     setNativeLogger(() => {}, { level: 'debug' });
     parentPort.postMessage('begun');
@@ -66,7 +110,8 @@ const WORK = {
   },
 };
 
-const start = (work, path) => new Worker(new URL(import.meta.url), { workerData: { work, path } });
+const directory = process.argv[4];
+const start = (work, path) => new Worker(new URL(import.meta.url), { workerData: { work, path, directory } });
 const firstMessage = async (worker) => (await once(worker, 'message'))[0];
 
 async function terminated(work, path) {
@@ -83,6 +128,23 @@ const SCENARIOS = {
   'terminate during load': (path) => terminated('load', path),
   'terminate during decode': (path) => terminated('decode', path),
   'terminate during capture': (path) => terminated('capture', path),
+  'terminate during restore': (path) => terminated('restore', path),
+  'terminate during file read': (path) => terminated('read', path),
+  'terminate during tokenise': (path) => terminated('tokenise', path),
+  async 'terminate during file write'(path) {
+    await terminated('write', path);
+    // A write that its worker's end met goes on to its end, and this one waits behind it.
+    await (await captured(path)).writeFile(newFile(directory, 'last'));
+    for (const name of await readdir(directory)) (await SequenceState.readFile(join(directory, name))).close();
+  },
+  async 'an uncaught error in a worker'(path) {
+    const worker = start('uncaught error', path);
+    const errors = [];
+    worker.on('error', (error) => errors.push(error.message));
+    await new Promise((resolve) => worker.on('exit', resolve));
+    assert.deepEqual(errors, ['meant to happen']);
+    assert.equal(typeof (await answer(path)), 'number');
+  },
   'terminate while logging': (path) => terminated('log', path),
   async 'four workers'(path) {
     const expected = await answer(path);
@@ -122,5 +184,5 @@ if (isMainThread) {
   const [scenario, path] = process.argv.slice(2);
   await SCENARIOS[scenario](path);
 } else {
-  await WORK[workerData.work](workerData.path);
+  await WORK[workerData.work](workerData.path, workerData.directory);
 }

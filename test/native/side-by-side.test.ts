@@ -1,0 +1,43 @@
+// Several at once: each finds what it finds alone.
+import { Model } from 'llama-headstart/native';
+import { describe, expect, it } from 'vitest';
+import { microModel } from '../helpers/models.js';
+import { continueGreedily, prefill, someTokens } from '../helpers/native.js';
+
+/** The logits behind a prompt and some greedy steps, in a context of its own. */
+async function answer(model: Model, seed: number): Promise<Float32Array[]> {
+  const context = await model.createContext({ kvCells: 512, batchSize: 64, threads: 1 });
+  const prompt = someTokens(150, model.info.vocabulary.size, seed);
+  const first = await prefill(context, 0, prompt);
+  const logits = await continueGreedily(context, 0, prompt.length, first);
+  await context.close();
+  return logits;
+}
+
+async function withModels<T>(paths: readonly string[], work: (models: Model[]) => Promise<T>): Promise<T> {
+  const models = await Promise.all(paths.map((path) => Model.load({ path })));
+  try {
+    return await work(models);
+  } finally {
+    await Promise.all(models.map((model) => model.close()));
+  }
+}
+
+const alone = (path: string, seed: number) => withModels([path], ([model]) => answer(model as Model, seed));
+
+describe('at once', () => {
+  it('contexts on one model answer as each alone', async () => {
+    const path = microModel('dense');
+    const seeds = [1, 2, 3, 4];
+    const together = await withModels([path], ([model]) =>
+      Promise.all(seeds.map((seed) => answer(model as Model, seed))),
+    );
+    for (const [at, seed] of seeds.entries()) expect(together[at]).toEqual(await alone(path, seed));
+  });
+
+  it('models answer as each alone: one file twice, and of every kind of memory', async () => {
+    const paths = (['dense', 'dense', 'sliding-window', 'recurrent', 'hybrid'] as const).map(microModel);
+    const together = await withModels(paths, (models) => Promise.all(models.map((model) => answer(model, 7))));
+    for (const [at, path] of paths.entries()) expect(together[at]).toEqual(await alone(path, 7));
+  });
+});
