@@ -21,9 +21,6 @@
 
 namespace {
 
-// How often the file at the path may have been replaced between its opening and its lock.
-constexpr int MAX_REPLACEMENTS = 100;
-
 Failure unsupported(const std::string & path, const std::string & why) {
     return Failure("LOCK_UNSUPPORTED", "The file system of \"" + path + "\" has no locks to rely on: " + why);
 }
@@ -62,6 +59,9 @@ HANDLE lockAt(const std::string & path) {
 }
 
 #else
+
+// How often the file at the path may have been replaced between its opening and its lock.
+constexpr int MAX_REPLACEMENTS = 100;
 
 // Closed on every way out, unless it is taken.
 struct Descriptor {

@@ -149,7 +149,9 @@ describe('a chat template that is wrong', () => {
   });
 
   it('is refused when it nests beyond all measure', async () => {
-    for (const chatTemplate of [`{{ ${'('.repeat(50_000)}1${')'.repeat(50_000)} }}`, '{% if a %}'.repeat(20_000)]) {
+    // The parser throws from the bottom: address checks follow that up 64 MiB of stack, and take what is above for errors.
+    const depth = process.env.LLAMA_HEADSTART_ASSERTS === '1' ? 5_000 : 20_000;
+    for (const chatTemplate of [`{{ ${'('.repeat(50_000)}1${')'.repeat(50_000)} }}`, '{% if a %}'.repeat(depth)]) {
       expect(await render({ messages: hi, chatTemplate })).toMatch(/^(none|CHAT_TEMPLATE_(FAILED|INVALID))$/);
     }
   });
