@@ -95,8 +95,8 @@ export class Residents {
     return this.#engine.residents.size > 0 && tokens <= this.#maxTemplate;
   }
 
-  /** A sequence for a new resident template, within the budget; waits while all of them are being filled. */
-  async lease(key: string, group: string, tokens: Int32Array, signal: AbortSignal): Promise<Resident> {
+  /** A sequence for a new resident template, within the budget; undefined while others are being filled in all there are. */
+  tryLease(key: string, group: string, tokens: Int32Array): Resident | undefined {
     for (const resident of [...this.#residents.values()]) {
       if (this.cells + tokens.length <= this.#maxCells) {
         break;
@@ -106,7 +106,11 @@ export class Residents {
       }
     }
     const made = new Resident(this, key, group, tokens.slice());
-    made.sequence = await this.#engine.residents.lease(made, signal);
+    const sequence = this.#engine.residents.tryLease(made);
+    if (sequence === undefined) {
+      return undefined;
+    }
+    made.sequence = sequence;
     return made;
   }
 

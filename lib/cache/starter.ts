@@ -13,7 +13,7 @@ import type { MemoryStore } from './memory.js';
 import { findNearest, type Neighbour, usable } from './nearest.js';
 import type { Rates } from './rates.js';
 import type { StartReport } from './report.js';
-import type { Resident, Residents } from './residents.js';
+import type { Residents } from './residents.js';
 import type { Saver } from './saver.js';
 
 export interface StartRequest {
@@ -97,11 +97,17 @@ export class Starter {
     return { tier: 'bypass', match: 'none', cachedTokens: 0, bytes: 0, prefillMs: 0, reason };
   }
 
-  /** Fills a sequence that sessions can fork, and forks it. */
+  /**
+   * Fills a sequence that sessions can fork, and forks it. Where all those are being filled now, the template is not resident this
+   * time: a start never waits for another template's.
+   */
   async #forkNew(request: StartRequest): Promise<Filled> {
     const { residents } = this.#parts;
-    const { key, keyring, tokens, signal } = request;
-    const made: Resident = await residents.lease(key, keyring.group, tokens, signal);
+    const { key, keyring, tokens } = request;
+    const made = residents.tryLease(key, keyring.group, tokens);
+    if (made === undefined) {
+      return this.#load(request);
+    }
     try {
       const filled = await this.#load({ ...request, sequence: made.sequence });
       made.prefillMs = filled.prefillMs;
