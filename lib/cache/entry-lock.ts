@@ -45,7 +45,9 @@ export async function waitForLock(
   for (;;) {
     const lock = await tryLock(disk.directory, key);
     const waitedMs = performance.now() - begin;
-    const appeared = (await disk.identity(key)) !== before;
+    const isNew = (await disk.identity(key)) !== before;
+    // Under the other name that an entry of this key then gets: only a look can tell.
+    const appeared = isNew || (foreign && lock !== 'taken' && waitedMs > FIRST_POLL_MS);
     if (lock !== 'taken' || appeared || waitedMs > limitMs) {
       return { lock: lock === 'taken' ? undefined : lock, appeared, waitedMs: poll === FIRST_POLL_MS ? 0 : waitedMs };
     }

@@ -109,7 +109,7 @@ describe('a process that holds the lock of a template', () => {
   const long = [...someTokens(6000, 9)];
   const waiting = { template: long, message: MESSAGE, steps: 1, sessions: 1, before: [...someTokens(500, 4)] };
 
-  /** A process in the middle of the template's prefill. */
+  /** A process that was stopped in the middle of the template's prefill. */
   async function prefilling(directory: string) {
     const options = dense(directory, { batchSize: 64 });
     const input = { options, template: long, message: MESSAGE, steps: 1, sessions: 1 };
@@ -120,6 +120,7 @@ describe('a process that holds the lock of a template', () => {
     const lockNames = async () =>
       (await readdir(directory)).filter((name) => /^template_[0-9a-f]{64}\.lock$/.test(name));
     await expect.poll(lockNames, { interval: 1, timeout: 60_000 }).toHaveLength(1);
+    owner.child.kill('SIGSTOP');
     return owner;
   }
 
@@ -151,7 +152,6 @@ describe('a process that holds the lock of a template', () => {
       await holders.try(`stopped, round ${round}`, async () => {
         const directory = await temporaryDirectory();
         const owner = await prefilling(directory);
-        owner.child.kill('SIGSTOP');
         const waiter = await startWaiter(directory);
         const { reports, tokens } = await waiter.result();
         expect(reports[0]?.tier).toBe('miss');
@@ -171,7 +171,6 @@ describe('a process that holds the lock of a template', () => {
   it('does not keep a waiter that is aborted: each goes alone', async () => {
     const directory = await temporaryDirectory();
     const owner = await prefilling(directory);
-    owner.child.kill('SIGSTOP');
     const lab = await Lab.open(dense(directory));
     onTestFinished(() => lab.close());
     const controller = new AbortController();
