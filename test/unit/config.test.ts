@@ -93,6 +93,12 @@ describe('a model configuration', () => {
     ['contextsize', 'contextSize'],
     ['threads', 'nThreads'],
     ['flashAtention', 'flashAttention'],
+    ['batch_size', 'batchSize'],
+    ['n_threads', 'nThreads'],
+    ['n_threads_batch', 'nThreadsBatch'],
+    ['use_hf_params', 'useHfParams'],
+    ['retry_config', 'retryConfig'],
+    ['models_dir', 'modelsDir'],
   ])('suggests the option that `%s` was meant to be', (typo, meant) => {
     const config = { source: SOURCE, [typo]: 1 } as unknown as ModelConfig;
     expect(() => resolveModelConfig(config)).toThrow(
