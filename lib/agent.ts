@@ -1,29 +1,18 @@
+import { loadModel, makeEngine, openCache } from './agent-parts.js';
 import { Adapters } from './cache/adapters.js';
 import { AgentTemplateCache, type TemplateOptions } from './cache/agent-cache.js';
-import { keyComponents, reproducibleComponent } from './cache/key.js';
 import type { TemplateCacheStats } from './cache/stats.js';
-import { TemplateCache } from './cache/template-cache.js';
-import {
-  type ContextSizes,
-  checkLoras,
-  type ModelConfig,
-  type ResolvedModelConfig,
-  resolveContextSizes,
-  resolveModelConfig,
-} from './config.js';
+import { checkLoras, type ModelConfig, resolveModelConfig } from './config.js';
 import { logEvents } from './debug-log.js';
-import { Engine } from './engine/engine.js';
 import { Gate } from './engine/gate.js';
 import { HeadstartError } from './errors.js';
 import type { AgentHealth } from './health.js';
-import { fingerprintModel } from './model/fingerprint.js';
 import { type LoraConfig, resolveLoras } from './model/lora-files.js';
 import type { OnModelProgress } from './model/progress.js';
 import { type ResolveModelOptions, resolveModel } from './model/resolve.js';
 import { selectGpu, throwIfAborted } from './native/addon.js';
 import { type Logger, setNativeLogger } from './native/log.js';
-import { Model } from './native/model.js';
-import { systemInfo } from './native/system.js';
+import type { Model } from './native/model.js';
 import { checkOptions } from './options.js';
 import { type Completion, type CompletionOptions, complete } from './session/complete.js';
 import { type MessageInput, readHistory } from './session/conversation.js';
@@ -359,89 +348,6 @@ async function makeDefaults(
   const merged = mergeSampling(recommended, sampling);
   await requireSampling(model, merged);
   return { systemPrompt, tools: tools === undefined ? ToolSet.none : await ToolSet.prepare(tools), sampling: merged };
-}
-
-async function loadModel(path: string, config: ResolvedModelConfig, options: AgentOptions): Promise<[Model, string]> {
-  const fingerprint = fingerprintModel(path, { signal: options.signal });
-  fingerprint.catch(() => undefined); // a file that cannot be loaded is reported as that, first
-  const model = await Model.load({
-    path,
-    gpuLayers: config.nGpuLayers,
-    useMmap: config.useMmap,
-    useMlock: config.useMlock,
-    onProgress: (fraction) => options.onProgress?.({ phase: 'load', fraction }),
-    ...(options.signal && { signal: options.signal }),
-  });
-  try {
-    return [model, await fingerprint];
-  } catch (error) {
-    await model.close();
-    throw error;
-  }
-}
-
-async function makeEngine(model: Model, config: ResolvedModelConfig): Promise<{ engine: Engine; sizes: ContextSizes }> {
-  const sizes = resolveContextSizes(config, model.info.trainContextSize);
-  const context = await model.createContext({
-    kvCells: sizes.kvCells,
-    maxSequences: sizes.maxSequences,
-    maxOutputs: sizes.maxSequences,
-    batchSize: config.batchSize,
-    threads: config.nThreads,
-    batchThreads: config.nThreadsBatch,
-    unified: config.kvLayout === 'unified',
-    keyType: config.keyType,
-    valueType: config.valueType,
-    flashAttention: config.flashAttention,
-    fullSlidingWindow: config.fullSlidingWindow,
-  });
-  const engine = new Engine(context, {
-    residentSequences: sizes.residentSequences,
-    maxQueueSize: config.maxQueueSize,
-    maxSavedBytes: config.maxSavedBytes,
-    reproducible: config.reproducible ? await Engine.reproducible(context) : undefined,
-  });
-  return { engine, sizes };
-}
-
-function openCache(
-  model: Model,
-  fingerprint: string,
-  engine: Engine,
-  config: ResolvedModelConfig,
-  logger: Logger | undefined,
-): Promise<TemplateCache> {
-  const components = keyComponents({
-    llamaVersion: systemInfo().llamaVersion,
-    fingerprint,
-    model: model.info,
-    metadata: model.metadata(),
-    context: engine.context.info,
-    reproducible: engine.exact
-      ? reproducibleComponent({
-          microBatchSize: engine.context.info.microBatchSize,
-          pieceSize: Engine.pieceSize(engine.context),
-          gpuLayers: systemInfo().supportsGpuOffload ? config.nGpuLayers : 0,
-          features: systemInfo().features,
-        })
-      : undefined,
-  });
-  return TemplateCache.open({
-    engine,
-    components,
-    directory: config.cacheDir ?? undefined,
-    allowSharedDirectory: config.allowSharedDirectory,
-    maxMemoryBytes: config.maxMemoryBytes,
-    maxResidentCells: config.maxResidentCells,
-    minFreeDiskBytes: config.minFreeDiskBytes,
-    maxBytes: config.maxBytes,
-    maxEntries: config.maxEntries,
-    maxAgeMs: config.maxAgeMs,
-    minTokens: config.minTokens,
-    breakEven: config.breakEven,
-    reuse: config.reuse,
-    logger,
-  });
 }
 
 function checkSystemPrompt(value: unknown): string | undefined {
