@@ -198,8 +198,8 @@ export class Session implements ToolSession {
    * Writes the conversation to a file, whole or not at all: id, system prompt, tool definitions, messages. `execute`
    * functions, sampling and other options are the program's to give again. See `AgentServer.restoreSession`.
    *
-   * @param options.state keep the KV state too, in a file beside it (`<path>.kv`, as large as the state): the restored
-   *   session then goes on without reading its conversation again. @default false
+   * @param options.state keep the KV state too, where the session holds it now, in a file beside it (`<path>.kv`, as large
+   *   as the state): the restored session then goes on without reading its conversation again. @default false
    * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`, `SESSION_BUSY`, `CLOSED`.
    */
   async save(path: string, options: { state?: boolean } = {}): Promise<void> {

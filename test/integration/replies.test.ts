@@ -2,7 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Model } from 'llama-headstart/native';
+import type { ToolDefinition } from 'llama-headstart';
+import { Model, type ReplyFormat } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ReplyReader } from '../../lib/session/reply-reader.js';
 import { Renderer } from '../../lib/template/render.js';
@@ -15,9 +16,26 @@ beforeAll(async () => {
 });
 afterAll(() => model.close());
 
-async function read(text: string, size: number, { template = 'Qwen-Qwen3-0.6B', tools = TOOLS, cut = false } = {}) {
-  const renderer = new Renderer(model, readFileSync(join(MODELS_DIRECTORY, 'templates', `${template}.jinja`), 'utf8'));
-  const { format } = await renderer.prompt({ tools }, [{ role: 'user', content: 'Hi' }], { parallelToolCalls: true });
+const formats = new Map<string, ReplyFormat>();
+
+/** The form of replies with Qwen3's chat template. */
+async function formatWith(tools: readonly ToolDefinition[]): Promise<ReplyFormat> {
+  const name = JSON.stringify(tools);
+  let format = formats.get(name);
+  if (format === undefined) {
+    const renderer = new Renderer(
+      model,
+      readFileSync(join(MODELS_DIRECTORY, 'templates/Qwen-Qwen3-0.6B.jinja'), 'utf8'),
+    );
+    const prompt = await renderer.prompt({ tools }, [{ role: 'user', content: 'Hi' }], { parallelToolCalls: true });
+    format = prompt.format;
+    formats.set(name, format);
+  }
+  return format;
+}
+
+async function read(text: string, size: number, { tools = TOOLS, cut = false } = {}) {
+  const format = await formatWith(tools);
   const reader = new ReplyReader(model, format, tools.length > 0);
   const deltas = { text: '', reasoning: '' };
   for (let at = 0; at < text.length; at += size) {
@@ -58,12 +76,26 @@ describe.each([1, 3, 1000])('in pieces of %i characters', (size) => {
 
   it('a reply cut at any place has whole calls only', async () => {
     const whole = `${CALL}\n${CALL}`;
-    for (let length = 0; length < whole.length; length += 7) {
+    for (let length = 0; length < whole.length; length += 11) {
       const { text, calls } = await read(whole.slice(0, length), Math.max(size, 20), { cut: true });
       expect(calls.every((each) => JSON.stringify(each) === JSON.stringify(PARSED))).toBe(true);
       expect(text).not.toContain('{');
     }
   });
+});
+
+it('JSON that a schema asked for is told without the fence that models put around it', async () => {
+  const template = readFileSync(join(MODELS_DIRECTORY, 'templates', 'Qwen-Qwen2.5-7B-Instruct.jinja'), 'utf8');
+  const jsonSchema = { type: 'object', properties: { on: { type: 'boolean' } }, required: ['on'] };
+  const { format } = await new Renderer(model, template).prompt({}, [{ role: 'user', content: 'Hi' }], { jsonSchema });
+  for (const text of ['```json\n{"on": true}\n```', '{"on": true}', ' {"on": true}\n']) {
+    const reader = new ReplyReader(model, format, true);
+    for (const piece of text) {
+      await reader.push(piece);
+    }
+    await reader.finish(false);
+    expect(JSON.parse(reader.text)).toEqual({ on: true });
+  }
 });
 
 it('a reply of 64 KiB is read in time that grows with its length, not with its square', async () => {
