@@ -25,6 +25,7 @@ import {
   type SessionHost,
   type SessionOptions,
 } from './session/open.js';
+import { OpenSessions } from './session/open-sessions.js';
 import {
   checkSampling,
   mergeSampling,
@@ -106,7 +107,7 @@ export class AgentServer {
   /** Look into the template cache, warm it, tidy it up. */
   readonly templateCache: AgentTemplateCache;
   readonly #parts: Parts & SessionHost;
-  readonly #sessions = new Set<Session>();
+  readonly #sessions = new OpenSessions();
   readonly #since = performance.now();
   #stopLogging = () => {};
   #closing: Promise<void> | undefined;
@@ -115,7 +116,7 @@ export class AgentServer {
     this.#parts = {
       ...parts,
       requireOpen: () => this.#requireOpen(),
-      onOpened: (session) => this.#sessions.add(session),
+      onOpened: (session, sequence) => this.#sessions.add(session, sequence),
       onClosed: (session) => this.#sessions.delete(session),
     };
     const { cache, engine, model, gate } = parts;
@@ -126,7 +127,7 @@ export class AgentServer {
     };
     this.templateCache = new AgentTemplateCache({ cache, engine, model, gate, find });
     if (parts.debugLogger !== undefined) {
-      const isMine = (id: string) => [...this.#sessions].some((session) => session.id === id);
+      const isMine = (id: string) => this.#sessions.has(id);
       this.#stopLogging = logEvents(parts.debugLogger, isMine);
     }
   }
@@ -236,7 +237,7 @@ export class AgentServer {
    */
   async restoreSession(path: string, options: Omit<SessionOptions, 'messages'> = {}): Promise<Session> {
     this.#requireOpen();
-    const isOpen = (id: string) => [...this.#sessions].some((session) => session.id === id);
+    const isOpen = (id: string) => this.#sessions.has(id);
     return restoreSession(this.#parts, path, options, isOpen);
   }
 
@@ -324,7 +325,7 @@ export class AgentServer {
 
   async #closeParts(): Promise<void> {
     const { cache, engine, model, snapshots, mcp } = this.#parts;
-    await Promise.all([...this.#sessions].map((session) => session.close()));
+    await Promise.all(this.#sessions.all().map((session) => session.close()));
     await mcp.close();
     snapshots.clear();
     await cache.close();

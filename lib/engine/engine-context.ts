@@ -87,6 +87,13 @@ export class EngineContext {
     this.journal?.record(sequence, from, tokens);
   }
 
+  /** @internal For the scheduler: empties a sequence for others, without telling those who wait for cells. */
+  preempt(sequence: number): void {
+    this.#context.removeSequence(sequence).catch(() => undefined);
+    this.journal?.cut(sequence, 0);
+    this.cells.cut(sequence, 0);
+  }
+
   /** @internal For the scheduler: a failed decode emptied the sequence. */
   emptied(sequence: number): void {
     this.#cut(sequence, 0);

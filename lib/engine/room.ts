@@ -4,7 +4,7 @@ import type { HeadstartError } from '../errors.js';
 export interface RoomWaiter {
   /** Who began earlier has a smaller one, and tries first. */
   age: number;
-  /** Cells that it would take; 0 where that is not known. */
+  /** Cells that it would take; 0 where that is not known, and it tries each time. */
   needed: number;
   retry(): void;
   fail(error: HeadstartError): void;
@@ -41,17 +41,23 @@ export class Room {
   /** Cells came free, or can now be had: the oldest tries again, and who else they may be enough for. */
   freed(): void {
     this.freeings++;
+    this.#wake(this.#waiting);
+  }
+
+  /** Who began at `age` gave its cells to those before it: who came after them waits on, or they would never get far. */
+  gaveWay(age: number): void {
+    this.#wake(this.#waiting.filter((waiter) => waiter.age < age));
+  }
+
+  #wake(waiters: readonly RoomWaiter[]): void {
     let free = this.#freeCells();
-    const waiting = [...this.#waiting];
+    const waiting = [...waiters];
     for (const waiter of waiting) {
-      if (waiter !== waiting[0] && waiter.needed > free) {
-        return;
-      }
-      free -= waiter.needed;
-      this.leave(waiter);
-      waiter.retry();
-      if (free <= 0) {
-        return;
+      // A template that is being filled needs 0: who is asked to begin again may be waiting for it.
+      if (waiter === waiting[0] || waiter.needed === 0 || waiter.needed <= free) {
+        free -= waiter.needed;
+        this.leave(waiter);
+        waiter.retry();
       }
     }
   }

@@ -254,9 +254,9 @@ export class Scheduler {
     this.#unblock(pending);
     pending.emptied = true;
     pending.done = 0;
-    // Before it waits: the cells are for others.
-    this.#host.context.removeSequence(pending.request.sequence).catch(() => undefined);
+    this.#host.context.preempt(pending.request.sequence);
     this.#block(pending);
+    this.#host.room.gaveWay(pending.age);
   }
 
   #block(pending: Pending): void {

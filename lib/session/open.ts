@@ -13,6 +13,7 @@ import { type MessageInput, readHistory } from './conversation.js';
 import { resolveToolOptions, TOOL_CHECKS, type ToolOptions } from './options.js';
 import { checkSampling, mergeSampling, requireSampling, type SamplingOptions } from './sampling.js';
 import { readSession, readState } from './saved.js';
+import type { ConversationSequence } from './sequence.js';
 import { Session } from './session.js';
 import type { SessionServices } from './setup.js';
 
@@ -63,7 +64,7 @@ export interface SessionHost extends SessionServices {
   mcp: McpServers;
   /** Throws where no session may be opened any more. */
   requireOpen: () => void;
-  onOpened: (session: Session) => void;
+  onOpened: (session: Session, sequence: ConversationSequence) => void;
   onClosed: (session: Session) => void;
 }
 

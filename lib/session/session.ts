@@ -70,7 +70,7 @@ export class Session implements ToolSession {
     try {
       session.#report = await session.#sequence.start(setup.signal);
       session.#report.ms = performance.now() - begin;
-      setup.onOpened(session);
+      setup.onOpened(session, session.#sequence);
       publish('session', { event: 'start', sessionId: session.id, report: session.#report });
       return session;
     } catch (error) {
@@ -182,7 +182,7 @@ export class Session implements ToolSession {
         const { tier, bytes } = await child.#sequence.forkFrom(this.#sequence);
         const cachedTokens = tier === 'bypass' ? 0 : this.#report.templateTokens;
         child.#report = { ...this.#report, tier, bytes, cachedTokens, ms: performance.now() - begin, reason: 'forked' };
-        setup.onOpened(child);
+        setup.onOpened(child, child.#sequence);
         publish('session', { event: 'start', sessionId: child.id, report: child.#report });
         return child;
       } catch (error) {

@@ -8,6 +8,7 @@ import type { ToolSet } from '../tools/tool.js';
 import type { CompactionOptions } from './compaction.js';
 import type { ToolOptions } from './options.js';
 import type { SamplingOptions } from './sampling.js';
+import type { ConversationSequence } from './sequence.js';
 import type { Session } from './session.js';
 import type { Snapshots } from './snapshots.js';
 
@@ -45,6 +46,6 @@ export interface SessionSetup {
   signal?: AbortSignal | undefined;
   /** The template was not how the first prompt began. */
   onMismatch: (source: TemplateSource) => void;
-  onOpened: (session: Session) => void;
+  onOpened: (session: Session, sequence: ConversationSequence) => void;
   onClosed: (session: Session) => void;
 }

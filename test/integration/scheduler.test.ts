@@ -1,0 +1,230 @@
+// All sessions share each decode; where cells or sequences are short, they wait for one another and nobody is harmed.
+import { Engine, HeadstartError } from 'llama-headstart';
+import { type ContextOptions, Model, type Sampler } from 'llama-headstart/native';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { subscribe } from '../../lib/diagnostics.js';
+import { EXACT, replies, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { someTokens } from '../helpers/lab.js';
+import { microModel } from '../helpers/models.js';
+import { numberedPrompt } from '../helpers/prompts.js';
+
+interface Opened {
+  model: Model;
+  engine: Engine;
+  /** A sequence of somebody who is busy until `release`. */
+  lease(): Promise<number>;
+}
+
+async function open(options: ContextOptions & { name?: Parameters<typeof microModel>[0] } = {}): Promise<Opened> {
+  const { name = 'dense', ...context } = options;
+  const model = await Model.load({ path: microModel(name) });
+  const engine = new Engine(
+    await model.createContext({ kvCells: 2048, batchSize: 128, maxSequences: 8, ...EXACT, ...context }),
+  );
+  onTestFinished(async () => {
+    await engine.close();
+    await model.close();
+  });
+  return { model, engine, lease: () => engine.sessions.lease({ busy: true, onEvicted: () => undefined }) };
+}
+
+/** Greedy tokens of a sequence that reads `prompt` and goes on for `steps`. */
+async function generate(engine: Engine, sequence: number, prompt: Int32Array, steps: number): Promise<number[]> {
+  const tokens: number[] = [];
+  let { token } = await engine.decode({ sequence, tokens: prompt, from: 0 });
+  for (let step = 0; step < steps; step++) {
+    tokens.push(token);
+    ({ token } = await engine.decode({ sequence, tokens: Int32Array.of(token), from: prompt.length + step }));
+  }
+  return tokens;
+}
+
+describe('sequences that decode at the same time', () => {
+  it('share decodes, and say what each says alone', async () => {
+    const prompts = Array.from({ length: 8 }, (_, index) => someTokens(20 + 60 * index, index + 1));
+    const expected: number[][] = [];
+    for (const prompt of prompts) {
+      const { engine } = await open();
+      expected.push(await generate(engine, 0, prompt, 20));
+    }
+    const { engine } = await open();
+    let most = 0;
+    onTestFinished(
+      subscribe('decode', ({ sequences }) => {
+        most = Math.max(most, sequences);
+      }),
+    );
+    const actual = await Promise.all(prompts.map((prompt, sequence) => generate(engine, sequence, prompt, 20)));
+    expect(actual).toEqual(expected);
+    expect(most).toBe(8);
+    const tokens = prompts.reduce((total, { length }) => total + length, 0);
+    expect(engine.context.counters().decodes).toBeLessThan(20 + tokens / 32 + 20);
+  });
+
+  it('keep flowing while a long prompt is read', async () => {
+    const { engine } = await open();
+    let steps = 0;
+    const long = engine.prefill(0, someTokens(1500, 1), 0);
+    const ended = long.then(() => true);
+    let { token } = await engine.decode({ sequence: 1, tokens: someTokens(3, 2), from: 0 });
+    while (!(await Promise.race([ended, Promise.resolve(false)])) && steps < 400) {
+      ({ token } = await engine.decode({ sequence: 1, tokens: Int32Array.of(token), from: 3 + steps++ }));
+    }
+    expect(steps).toBeGreaterThanOrEqual(10); // one for each piece of the prompt
+    await long;
+  });
+
+  it('are not harmed by a request of another that cannot be decoded', async () => {
+    const { engine } = await open();
+    const prompt = someTokens(30, 1);
+    const expected = await generate(engine, 0, prompt, 10);
+    const [good, wrongPosition, wrongToken, wrongSequence] = await Promise.allSettled([
+      generate(engine, 1, prompt, 10),
+      engine.decode({ sequence: 2, tokens: Int32Array.of(5), from: 7 }),
+      engine.decode({ sequence: 3, tokens: Int32Array.of(-1), from: 0 }),
+      engine.decode({ sequence: 99, tokens: Int32Array.of(1), from: 0 }),
+    ]);
+    expect(good).toEqual({ status: 'fulfilled', value: expected });
+    expect(wrongPosition).toMatchObject({ reason: { code: 'POSITION_INVALID' } });
+    expect(wrongToken).toMatchObject({ reason: { code: 'TOKEN_OUT_OF_RANGE' } });
+    expect(wrongSequence).toMatchObject({ reason: { code: 'SEQUENCE_OUT_OF_RANGE' } });
+  });
+
+  it('are not harmed by the sampler of another that fails', async () => {
+    const { model, engine } = await open();
+    const prompt = someTokens(30, 1);
+    const expected = await generate(engine, 0, prompt, 10);
+    // Its grammar wants one letter, and the bias leaves another.
+    const [only] = await model.tokenize('a');
+    const ids = Array.from({ length: model.info.vocabulary.size }, (_, id) => id);
+    const logitBias = new Map(ids.filter((id) => id !== only).map((id) => [id, Number.NEGATIVE_INFINITY]));
+    const sampler: Sampler = await model.createSampler({ grammar: 'root ::= "b"', logitBias });
+    const decoded: number[] = [];
+    const failing = engine.decode({
+      sequence: 2,
+      tokens: someTokens(4, 3),
+      from: 0,
+      sampler,
+      onDecoded: (tokens) => decoded.push(...tokens),
+    });
+    const [good, failed] = await Promise.allSettled([generate(engine, 1, prompt, 10), failing]);
+    expect(good).toEqual({ status: 'fulfilled', value: expected });
+    expect(failed).toMatchObject({ status: 'rejected', reason: { code: 'GRAMMAR_DEAD_END' } });
+    expect(decoded).toEqual([...someTokens(4, 3)]); // they are in its sequence
+  });
+
+  it('are not harmed by the abort of another', async () => {
+    const { engine } = await open();
+    const prompt = someTokens(30, 1);
+    const expected = await generate(engine, 0, prompt, 10);
+    const controller = new AbortController();
+    const told: number[] = [];
+    const aborted = engine.decode({
+      sequence: 2,
+      tokens: someTokens(1000, 3),
+      from: 0,
+      signal: controller.signal,
+      onDecoded: (tokens) => {
+        told.push(...tokens);
+        controller.abort(new Error('enough'));
+      },
+    });
+    const [good, failed] = await Promise.allSettled([generate(engine, 1, prompt, 10), aborted]);
+    expect(good).toEqual({ status: 'fulfilled', value: expected });
+    expect(failed).toMatchObject({ status: 'rejected', reason: { code: 'ABORTED' } });
+    const { last } = await engine.context.positionRange(2);
+    expect(last + 1).toBe(told.length);
+  });
+});
+
+describe('where KV cells are short', () => {
+  it('the last to come gives its cells back, and begins again when the first is through', async () => {
+    const { engine, lease } = await open({ kvCells: 512 });
+    const [first, second] = [await lease(), await lease()];
+    const done: string[] = [];
+    const run = async (name: string, sequence: number) => {
+      await engine.prefill(sequence, someTokens(400, sequence + 1), 0);
+      done.push(name);
+      engine.sessions.release(sequence);
+    };
+    await Promise.all([run('first', first), run('second', second)]);
+    expect(done).toEqual(['first', 'second']);
+    expect(engine.status()).toMatchObject({ queueLength: 0, kvCells: { used: 0 } });
+  });
+
+  it('who has told what it holds is asked to begin again', async () => {
+    const { engine, lease } = await open({ kvCells: 512 });
+    const [first, second] = [await lease(), await lease()];
+    const filling = engine.prefill(first, someTokens(400, 1), 0);
+    const told: number[] = [];
+    const other = engine.decode({
+      sequence: second,
+      tokens: someTokens(300, 2),
+      from: 0,
+      onDecoded: (tokens) => told.push(...tokens),
+    });
+    other.catch(() => undefined);
+    await filling;
+    engine.sessions.release(first);
+    await expect(other).rejects.toMatchObject({ code: 'PREEMPTED', sequences: [second] });
+    expect((await engine.context.positionRange(second)).last).toBe(-1);
+  });
+
+  it('what cannot fit at all is refused, though nobody else is there', async () => {
+    const { engine } = await open({ kvCells: 256 });
+    await expect(engine.prefill(0, someTokens(300, 1), 0)).rejects.toMatchObject({ code: 'CONTEXT_FULL' });
+  });
+
+  it.each(['dense', 'sliding-window', 'recurrent', 'hybrid'] as const)(
+    'sessions with the %s model all finish, with little memory for what they lose',
+    async (name) => {
+      const agent = await startAgent({
+        name,
+        contextSize: 512,
+        batchSize: 128,
+        maxSavedBytes: 0,
+        maxMemoryBytes: 0,
+        cacheDir: await temporaryDirectory(),
+      });
+      const sessions = await Promise.all(
+        Array.from({ length: 32 }, (_, number) => agent.createSession({ systemPrompt: numberedPrompt(number % 3) })),
+      );
+      const texts = await Promise.all(sessions.map((session) => replies(session, ['Hello', 'Go on'], 10)));
+      expect(texts.every((each) => each.length === 2)).toBe(true);
+      await Promise.all(sessions.map((session) => session.close()));
+      await agent.templateCache.clear();
+      const { queueLength, activeSessions, heldSequences, openSessions } = agent.health();
+      expect({ queueLength, activeSessions, heldSequences, openSessions }).toEqual({
+        queueLength: 0,
+        activeSessions: 0,
+        heldSequences: 0,
+        openSessions: 0,
+      });
+    },
+  );
+
+  it('a thousand sessions that nobody closes hold no more than their sequences, and harm nobody', async () => {
+    const agent = await startAgent({ nSeqMax: 4 });
+    const kept = await agent.createSession();
+    const [expected] = await replies(kept, ['Hello'], 8);
+    for (let number = 0; number < 1000; number++) {
+      await agent.createSession();
+    }
+    const { heldSequences, kvCells, queueLength } = agent.health();
+    expect({ heldSequences, queueLength }).toEqual({ heldSequences: 4, queueLength: 0 });
+    expect(kvCells.used).toBeLessThan(2 * kept.report.templateTokens + 4);
+    const late = await agent.createSession();
+    expect(await replies(late, ['Hello'], 8)).toEqual([expected]);
+  });
+
+  it('more sessions than `maxQueueSize` waiting are refused', async () => {
+    const agent = await startAgent({ nSeqMax: 1, maxQueueSize: 1 });
+    const sessions = [await agent.createSession(), await agent.createSession(), await agent.createSession()];
+    const results = await Promise.allSettled(sessions.map((session) => session.send('Hello', { maxTokens: 20 })));
+    const codes = results.map((result) =>
+      result.status === 'fulfilled' ? 'ok' : HeadstartError.isInstance(result.reason) && result.reason.code,
+    );
+    expect(codes.sort()).toEqual(['QUEUE_FULL', 'ok', 'ok']);
+    expect((await replies(sessions[0] as never, ['Again'], 4)).length).toBe(1);
+  });
+});
