@@ -168,20 +168,25 @@ export class AgentServer {
       throw error;
     });
     try {
-      const { engine, sizes } = await makeEngine(model, config);
-      const cache = await openCache(model, fingerprint, engine, config, options.logger);
       const renderer = new Renderer(model, config.chatTemplate);
       const templates = new Templates(model, renderer, fingerprint, config.cacheDir ?? undefined, config.breakpoints);
+      const recommended = useHfParams ? samplingDefaults(model.metadata(), generationConfig) : {};
+      const defaults = await makeDefaults(model, options, recommended);
+      const { stableTools } = config;
+      if (options.systemPrompt !== undefined || options.tools !== undefined) {
+        // Rendered while the context is made; what is wrong with it, the first session says.
+        const host = { defaults, stableTools, templates, contextSize: Number.POSITIVE_INFINITY, mcp };
+        findTemplate(host, { signal }).catch(() => undefined);
+      }
+      const { engine, sizes } = await makeEngine(model, config);
+      const cache = await openCache(model, fingerprint, engine, config, options.logger);
       const gate = new Gate();
       const adapters = new Adapters({ model, engine, cache, gate });
       if (loras.length > 0) {
         await adapters.set(loras, signal);
       }
-      const recommended = useHfParams ? samplingDefaults(model.metadata(), generationConfig) : {};
-      const defaults = await makeDefaults(model, options, recommended);
       throwIfAborted(options.signal);
       const { contextSize } = sizes;
-      const { stableTools } = config;
       const debugLogger = config.debug ? options.logger : undefined;
       const services = { model, engine, cache, renderer, contextSize, gate, snapshots: new Snapshots() };
       return new AgentServer({
