@@ -19,6 +19,8 @@ const BATCH_SIZE = 512;
 /** One addon in its process. */
 class Runner {
   #child;
+  /** Rejects when the process ends early. */
+  #ended;
 
   /** @param {string} addon @param {string} model @param {number} tokens */
   static async start(addon, model, tokens) {
@@ -26,6 +28,10 @@ class Runner {
     runner.#child = fork(import.meta.filename, ['--child', model, String(tokens)], {
       env: { ...process.env, LLAMA_HEADSTART_ADDON: addon },
     });
+    runner.#ended = once(runner.#child, 'exit').then(([code]) => {
+      throw new Error(`a runner ended with ${code}`);
+    });
+    runner.#ended.catch(() => {}); // when it is stopped, it ends
     runner.facts = await runner.#answer();
     return runner;
   }
@@ -42,10 +48,7 @@ class Runner {
   }
 
   async #answer() {
-    const ended = once(this.#child, 'exit').then(([code]) => {
-      throw new Error(`a runner ended with ${code}`);
-    });
-    const [message] = await Promise.race([once(this.#child, 'message'), ended]);
+    const [message] = await Promise.race([once(this.#child, 'message'), this.#ended]);
     return message;
   }
 }
