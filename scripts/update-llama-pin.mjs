@@ -1,7 +1,8 @@
 // `npm run update:llama -- v0.6.0 [--commit SHA] [--npm node-llama-cpp@X.Y.Z] [--no-tests]`: moves the llama.cpp pin in one step: the
 // submodule's commit, the npm package that carries the same tree, the tree's hash. Fetches the tree, compiles, and runs the tests.
 //
-// Without --npm, the newest node-llama-cpp is taken, and its bundle must hold the wanted tag or commit.
+// The package's bundle has a commit of its own, so the tag's commit comes from upstream, or from --commit where upstream cannot be reached;
+// the tree must call itself by the tag's version. Without --npm, the newest node-llama-cpp is taken.
 
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -27,10 +28,11 @@ async function readBundle(npmPackage, bundlePath) {
     await mustRun('git', ['clone', '--quiet', '--no-checkout', join(work, bundlePath), 'clone'], { cwd: work });
     const git = async (/** @type {string[]} */ ...args) =>
       (await mustRun('git', ['-C', join(work, 'clone'), ...args])).stdout.trim();
+    const cmake = await git('show', 'HEAD:CMakeLists.txt');
+    const part = (/** @type {string} */ name) => new RegExp(`LLAMA_VERSION_${name} (\\d+)`).exec(cmake)?.[1];
     return {
-      commit: await git('rev-parse', 'HEAD'),
       tree: await git('rev-parse', 'HEAD^{tree}'),
-      tags: (await git('tag', '--points-at', 'HEAD')).split('\n').filter(Boolean),
+      version: `v${part('MAJOR')}.${part('MINOR')}.${part('PATCH')}`,
     };
   } finally {
     await rm(work, { recursive: true, force: true });
@@ -43,6 +45,24 @@ async function exactVersion(wanted) {
   const view = await npm(['view', wanted, 'version']);
   if (view.code !== 0) throw new Error(`\`npm view ${wanted}\` failed${quoteTail(view.output)}`);
   return `${wanted.split('@')[0]}@${view.stdout.trim()}`;
+}
+
+/**
+ * @param {string} upstream
+ * @param {string} tag
+ */
+async function upstreamCommit(upstream, tag) {
+  const listed = await run('git', ['ls-remote', upstream, `refs/tags/${tag}`, `refs/tags/${tag}^{}`], {
+    env: { GIT_TERMINAL_PROMPT: '0' },
+    idleTimeoutMs: 20_000,
+  });
+  const commit = listed.stdout.trim().split('\n').at(-1)?.split('\t')[0];
+  if (listed.code !== 0 || !commit) {
+    throw new Error(
+      `${upstream} does not tell the commit of ${tag}: name it with --commit SHA${quoteTail(listed.output, 2)}`,
+    );
+  }
+  return commit;
 }
 
 async function main() {
@@ -59,17 +79,17 @@ async function main() {
   const before = JSON.parse(await readFile(pinFile, 'utf8'));
   const npmPackage = await exactVersion(/** @type {string} */ (values.npm));
   const found = await step(`bundle of ${npmPackage}`, {}, () => readBundle(npmPackage, before.npmBundle));
-  if (!found.tags.includes(version) && values.commit !== found.commit) {
+  if (version.startsWith('v') && found.version !== version) {
     throw new Error(
-      `${npmPackage} carries ${found.commit} (tags: ${found.tags.join(', ') || 'none in the bundle'}), not ${version}.\n` +
-        `  Where that commit is ${version}, say so: --commit ${found.commit}. Else name another package with --npm.`,
+      `${npmPackage} carries llama.cpp ${found.version}, not ${version}: name another package with --npm.`,
     );
   }
-  const after = { ...before, version, commit: found.commit, tree: found.tree, npmPackage };
+  const commit = values.commit ?? (await upstreamCommit(before.upstream, version));
+  const after = { ...before, version, commit, tree: found.tree, npmPackage };
   await writeFile(pinFile, `${JSON.stringify(after, null, 2)}\n`);
   await rewrite('CMakeLists.txt', before.version, version);
-  await mustRun('git', ['update-index', '--add', '--cacheinfo', `160000,${found.commit},vendor/llama.cpp`]);
-  process.stderr.write(`${before.version} (${before.commit}) -> ${version} (${found.commit})\n`);
+  await mustRun('git', ['update-index', '--add', '--cacheinfo', `160000,${commit},vendor/llama.cpp`]);
+  process.stderr.write(`${before.version} (${before.commit}) -> ${version} (${commit})\n`);
   // In a process of its own: vendor.mjs has read the old pin when it was loaded.
   await mustRun(process.execPath, ['scripts/vendor.mjs'], { inherit: true });
   if (values['no-tests']) return;
