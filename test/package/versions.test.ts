@@ -7,6 +7,14 @@ import { prebuilds, report, root, runProgram } from '../helpers/package.js';
 
 const addon = join(prebuilds, readdirSync(prebuilds).find((name) => name.endsWith('.node')) ?? '');
 
+/** What vitest's JSON reporter writes. */
+interface Results {
+  numPassedTests: number;
+  numFailedTests: number;
+  numPendingTests: number;
+  testResults: { assertionResults: { fullName: string; status: string }[] }[];
+}
+
 describe('the prebuilt addon', () => {
   it.each(NODE_VERSIONS)('passes the native tests on Node %s', async (version) => {
     const node = await ensureNode(version);
@@ -25,10 +33,15 @@ describe('the prebuilt addon', () => {
         },
       },
     );
-    const { numPassedTests, numFailedTests, numPendingTests } = JSON.parse(stdout.slice(stdout.indexOf('{"num')));
+    const { numPassedTests, numFailedTests, numPendingTests, testResults } = JSON.parse(
+      stdout.slice(stdout.indexOf('{"num')),
+    ) as Results;
+    const assertions = testResults.flatMap(({ assertionResults }) => assertionResults);
+    const failed = assertions.filter(({ status }) => status === 'failed').map(({ fullName }) => fullName);
     report(
       `Node ${version}: ${numPassedTests} native tests passed, ${numFailedTests} failed, ${numPendingTests} skipped`,
     );
+    expect(failed).toEqual([]);
     expect(code, stderr).toBe(0);
     expect(numPassedTests).toBeGreaterThan(100);
   });
