@@ -10,12 +10,14 @@ import { step } from '../scripts/lib/progress.mjs';
 import { runMain } from '../scripts/lib/run.mjs';
 import { Floor } from './lib/floor.mjs';
 import { prepare } from './lib/prepare.mjs';
-import { interleave } from './lib/trials.mjs';
+import { interleave, median } from './lib/trials.mjs';
 
 const DECODE_STEPS = 64;
 const WIDTH = 8;
 const BATCH_SIZE = 512;
 const KV_CELLS = 8192;
+/** A trial of what takes a millisecond or two: the median of so many in a row, on either side. */
+const REPEATS = 7;
 
 async function main() {
   const { values } = parseArgs({
@@ -73,22 +75,24 @@ async function measure({ model: modelPath, floorProgram, directory }, rounds, to
       llamaDecode: () => floor.ms(`decode ${DECODE_STEPS}`),
       oursDecode8: () => generate(context, state, tokens, WIDTH),
       llamaDecode8: () => floor.ms(`decode8 ${DECODE_STEPS}`),
-      oursMs: async () => {
-        await empty(context);
-        return restored(performance.now(), state);
-      },
-      setDataMs: () => floor.ms('setData'),
-      oursFileMs: async () => {
-        await empty(context);
-        const begin = performance.now();
-        const read = await SequenceState.readFile(stateFile);
-        const ms = await restored(begin, read);
-        read.close();
-        return ms;
-      },
-      readChecksumMs: () => floor.ms('readChecksum'),
-      loadFileMs: () => floor.ms('loadFile'),
-      memcpyMs: () => floor.ms('memcpy'),
+      oursMs: () =>
+        repeated(async () => {
+          await empty(context);
+          return restored(performance.now(), state);
+        }),
+      setDataMs: () => repeated(() => floor.ms('setData')),
+      oursFileMs: () =>
+        repeated(async () => {
+          await empty(context);
+          const begin = performance.now();
+          const read = await SequenceState.readFile(stateFile);
+          const ms = await restored(begin, read);
+          read.close();
+          return ms;
+        }),
+      readChecksumMs: () => repeated(() => floor.ms('readChecksum')),
+      loadFileMs: () => repeated(() => floor.ms('loadFile')),
+      memcpyMs: () => repeated(() => floor.ms('memcpy')),
     },
     onProgress,
   );
@@ -107,6 +111,12 @@ async function measure({ model: modelPath, floorProgram, directory }, rounds, to
       llama: rate(WIDTH * DECODE_STEPS, medians.llamaDecode8),
     },
   };
+}
+
+async function repeated(trial) {
+  const all = [];
+  for (let time = 0; time < REPEATS; time++) all.push(await trial());
+  return median(all);
 }
 
 /** As the floor does it: without zeroing the cache's memory, which would put all else out of the processor's caches. */

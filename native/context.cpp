@@ -4,6 +4,7 @@
 #include "sequences.h"
 
 #include <algorithm>
+#include <chrono>
 #include <climits>
 
 namespace {
@@ -12,6 +13,9 @@ constexpr size_t WAITER_STACK_BYTES = (size_t) 256 << 10;
 
 // Committed as used. A sampler's trigger patterns (see sampler.cpp) are what needs most of it.
 constexpr size_t CONTEXT_STACK_BYTES = (size_t) 256 << 20;
+
+// JavaScript takes some 50 us from a decode's tokens to the next decode; to wake a thread that sleeps may take as long again.
+constexpr std::chrono::microseconds LINGER(200);
 
 Napi::Value toUndefined(Napi::Env env, bool &) { return env.Undefined(); }
 
@@ -57,7 +61,7 @@ Napi::Value Context::create(const Napi::CallbackInfo & info) {
         state->model  = unwrap<Model>(info[0], "model", "a Model").state();
         state->owner  = state->model.get();
         requireFits(*state->model, state->params);
-        state->thread = Thread::start(CONTEXT_STACK_BYTES, [closing = state->closing] { closing->store(true); });
+        state->thread = Thread::start(CONTEXT_STACK_BYTES, [closing = state->closing] { closing->store(true); }, LINGER);
         Environment::of(env).adopt(state->thread);
         auto & siblings = state->model->contexts;
         siblings.erase(std::remove_if(siblings.begin(), siblings.end(), [](auto & known) { return known.expired(); }), siblings.end());

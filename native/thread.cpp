@@ -147,10 +147,11 @@ void startDetached(size_t stackBytes, std::function<void()> body) {
 
 }  // namespace
 
-std::shared_ptr<Thread> Thread::start(size_t stackBytes, std::function<void()> interrupt) {
+std::shared_ptr<Thread> Thread::start(size_t stackBytes, std::function<void()> interrupt, std::chrono::microseconds linger) {
     std::shared_ptr<Thread> thread(new Thread);
     stackBytes *= STACK_FACTOR;
     thread->interrupt_ = std::move(interrupt);
+    thread->linger_    = std::thread::hardware_concurrency() > 1 ? linger : std::chrono::microseconds(0);
     startDetached(stackBytes, [thread] { thread->run(); });
     return thread;
 }
@@ -181,6 +182,7 @@ void Thread::run() {
         job();
         job   = nullptr;
         busy_ = false;
+        linger();
         lock.lock();
     }
     lock.unlock();
@@ -193,20 +195,36 @@ void Thread::run() {
     changed_.notify_all();
 }
 
-bool Thread::post(std::function<void()> job) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (stopping_) {
-        return false;
+void Thread::linger() {
+    const auto limit = std::chrono::steady_clock::now() + linger_;
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        wanted_ = !queue_.empty() || stopping_;
     }
-    queue_.push_back(std::move(job));
+    while (!wanted_ && std::chrono::steady_clock::now() < limit) {
+    }
+}
+
+bool Thread::post(std::function<void()> job) {
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        if (stopping_) {
+            return false;
+        }
+        queue_.push_back(std::move(job));
+    }
     changed_.notify_all();
+    wanted_ = true;  // last: who lingers would wait for the lock
     return true;
 }
 
 void Thread::stop() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    stopping_ = true;
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        stopping_ = true;
+    }
     changed_.notify_all();
+    wanted_ = true;
 }
 
 bool Thread::stopped() {

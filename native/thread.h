@@ -7,6 +7,7 @@
 #include "guards.h"
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -50,7 +51,8 @@ class Inbox {
 class Thread : public std::enable_shared_from_this<Thread> {
   public:
     // `interrupt` may be called from any thread: it asks the job that runs to end early (a decode, a model load).
-    static std::shared_ptr<Thread> start(size_t stackBytes, std::function<void()> interrupt = {});
+    // `linger`: how long it looks for the next job before it sleeps, where jobs follow each other sooner than a thread wakes.
+    static std::shared_ptr<Thread> start(size_t stackBytes, std::function<void()> interrupt = {}, std::chrono::microseconds linger = {});
 
     // False after stop().
     bool post(std::function<void()> job);
@@ -69,6 +71,7 @@ class Thread : public std::enable_shared_from_this<Thread> {
   private:
     Thread() = default;
     void run();
+    void linger();
 
     std::mutex                        mutex_;
     std::condition_variable           changed_;
@@ -77,6 +80,8 @@ class Thread : public std::enable_shared_from_this<Thread> {
     bool                              stopping_ = false;
     bool                              ended_    = false;
     std::atomic<bool>                 busy_{false};
+    std::atomic<bool>                 wanted_{false};  // something is queued, or it shall end: for who lingers
+    std::chrono::microseconds         linger_{0};
 };
 
 // What one environment (the main thread or a worker) owns: its inbox, its error factory and the threads it started.
