@@ -2,6 +2,13 @@
 
 #include "state-file.h"
 
+namespace {
+
+constexpr int64_t MAX_RESERVED_BYTES = (int64_t) 256 << 20;
+constexpr size_t  PAGE_BYTES         = 4096;
+
+}  // namespace
+
 SequenceState::SequenceState(const Napi::CallbackInfo & info) : Napi::ObjectWrap<SequenceState>(info) {
     Napi::Env env = info.Env();
     if (!info[0].IsExternal()) {
@@ -47,6 +54,24 @@ Napi::Value SequenceState::readFile(const Napi::CallbackInfo & info) {
     });
 }
 
+// The system hands out a page when it is first written to, which may take longer than to read a file into all of them.
+Napi::Value SequenceState::reserve(const Napi::CallbackInfo & info) {
+    Napi::Env env = info.Env();
+    return guard::call(env, [&]() -> Napi::Value {
+        const auto size = (size_t) guard::integer(info[0], "bytes", 1, MAX_RESERVED_BYTES);
+        return runOn<bool>(
+            env, fileReader(),
+            [size] {
+                Buffer buffer(size);
+                for (size_t at = 0; at < size; at += PAGE_BYTES) {
+                    buffer.data()[at] = 0;
+                }
+                return true;
+            },
+            [](Napi::Env env, bool &) { return env.Undefined(); });
+    });
+}
+
 Napi::Value SequenceState::writeFile(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
@@ -89,7 +114,8 @@ Napi::Value SequenceState::metadata(const Napi::CallbackInfo & info) {
 void SequenceState::define(Napi::Env env, Napi::Object exports) {
     Napi::Function type = DefineClass(
         env, "SequenceState",
-        {StaticMethod<&SequenceState::readFile>("readFile"), InstanceMethod<&SequenceState::writeFile>("writeFile"),
+        {StaticMethod<&SequenceState::readFile>("readFile"), StaticMethod<&SequenceState::reserve>("reserve"),
+         InstanceMethod<&SequenceState::writeFile>("writeFile"),
          InstanceMethod<&SequenceState::share>("share"), InstanceMethod<&SequenceState::close>("close"), InstanceMethod<&SequenceState::tokens>("tokens"),
          InstanceMethod<&SequenceState::byteLength>("byteLength"), InstanceMethod<&SequenceState::metadata>("metadata")});
     Environment::of(env).stateClass = Napi::Persistent(type);

@@ -38,6 +38,7 @@ class SequenceState : public Napi::ObjectWrap<SequenceState> {
 
   private:
     static Napi::Value readFile(const Napi::CallbackInfo & info);
+    static Napi::Value reserve(const Napi::CallbackInfo & info);
 
     Napi::Value writeFile(const Napi::CallbackInfo & info);
     Napi::Value share(const Napi::CallbackInfo & info);

@@ -2,6 +2,7 @@ import type { Engine } from '../engine/engine.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import type { Logger } from '../native/log.js';
+import { SequenceState } from '../native/state.js';
 import type { DirectoryBudget } from './bounds.js';
 import { CacheDirectory } from './directory.js';
 import { DiskStore } from './disk.js';
@@ -59,6 +60,8 @@ export interface StartOptions extends TenantOptions {
 const DEFAULT_MEMORY_BYTES = 256 * 1024 ** 2;
 /** Keyrings remembered: one a tenant. */
 const MAX_KEYRINGS = 1024;
+/** See {@link SequenceState.reserve}. */
+const MAX_RESERVED_BYTES = 256 * 1024 ** 2;
 
 /**
  * The template cache: an exact-boundary, persistent prefix cache over one engine. It takes token arrays and knows nothing
@@ -111,9 +114,19 @@ export class TemplateCache {
       }
       const [names] = await Promise.all([disk.index.refresh(), cache.#totals?.read()]);
       cache.#readPins(names);
-      await disk.directory.sweep(names);
+      await Promise.all([disk.directory.sweep(names), cache.#reserve(disk)]);
     }
     return cache;
+  }
+
+  /** The first start from disk must not wait for fresh memory. */
+  async #reserve(disk: DiskStore): Promise<void> {
+    const { group } = this.#keyring(undefined);
+    const own = [...disk.index.values()].filter((entry) => entry.group === group && entry.bytes <= MAX_RESERVED_BYTES);
+    const bytes = own.reduce((most, entry) => Math.max(most, entry.bytes), 0);
+    if (bytes > 0) {
+      await SequenceState.reserve(bytes).catch(() => undefined);
+    }
   }
 
   /**

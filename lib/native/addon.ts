@@ -80,7 +80,10 @@ export interface RawAddon {
   Sampler: { create(model: RawModel, options: object): Promise<RawSampler> };
   FileLock: { tryAcquire(path: string): Promise<RawFileLock | null> };
   Lora: { load(model: RawModel, path: string): Promise<RawLora> };
-  SequenceState: { readFile(path: string, options: object): Promise<RawState> };
+  SequenceState: {
+    readFile(path: string, options: object): Promise<RawState>;
+    reserve(bytes: number): Promise<void>;
+  };
   setLogger(logger: ((level: number, text: string) => void) | null, maxLevel: number): void;
   setErrorFactory(factory: (code: ErrorCode, message: string, sequences: number[]) => Error): void;
   ggufLayout(path: string): Promise<{ dataOffset: number; offsets: Float64Array; sizes: Float64Array }>;

@@ -42,6 +42,17 @@ export class SequenceState {
     return JSON.parse(await addon().readFooter(path)) as Record<string, unknown>;
   }
 
+  /**
+   * Gets memory ready for the next {@link readFile} or capture of about this size, and keeps it until then: the system takes
+   * as long to hand out fresh memory as the file takes to read, or several times longer on a virtual machine.
+   *
+   * @param bytes 1 to 268,435,456 (256 MiB)
+   * @throws HeadstartError `INVALID_ARGUMENT`, `OUT_OF_MEMORY`.
+   */
+  static async reserve(bytes: number): Promise<void> {
+    return addon().SequenceState.reserve(bytes);
+  }
+
   /** A copy of the token ids, one for each position from 0 on. */
   get tokens(): Int32Array {
     return this.raw.tokens();

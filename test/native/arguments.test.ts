@@ -262,6 +262,9 @@ describe('other arguments', () => {
       'INVALID_ARGUMENT',
     );
     expect(await codeOf(() => SequenceState.readFile('/nowhere', { signal: 1 } as Anything))).toBe('INVALID_ARGUMENT');
+    for (const bytes of [0, -1, 1.5, 2 ** 28 + 1, Number.NaN, '8', undefined] as Anything[]) {
+      expect(await codeOf(() => SequenceState.reserve(bytes)), String(bytes)).toBe('INVALID_ARGUMENT');
+    }
     state.close();
   });
 

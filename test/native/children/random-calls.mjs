@@ -592,6 +592,14 @@ class Player {
           (path) => SequenceState.readMetadata(path),
         ),
     ],
+    reserve: [
+      1,
+      () =>
+        this.#plain(
+          () => [this.#mostly(() => this.#below(1 << 24))],
+          (bytes) => SequenceState.reserve(bytes),
+        ),
+    ],
     tryAcquire: [
       2,
       () => {
