@@ -2,9 +2,9 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { chmod, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { TEMPLATE_CACHE_CHANNEL, type TemplateCacheEvent } from 'llama-headstart';
+import { type Session, TEMPLATE_CACHE_CHANNEL, type TemplateCacheEvent } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { agentOptions, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { agentOptions, EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { Lab, type LabOptions, someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';
 import { inOtherProcess } from '../helpers/processes.js';
@@ -158,13 +158,67 @@ describe('the budget of resident cells', () => {
   });
 });
 
+describe('the cache of a sliding window', () => {
+  it('has room for every resident template and for sessions far beyond the window, however they take turns', async () => {
+    const settings = { ...EXACT, name: 'sliding-window', reuse: 'exact', nSeqMax: 3, maxResidentTemplates: 4 } as const;
+    const agent = await startAgent(settings);
+    const prompts = [1, 2, 3, 4].map(numberedPrompt);
+    const long = 'Is the workshop open today, and until when? '.repeat(12);
+    /** How likely the first token is: company moves its last digits, a cell too few would move it far. */
+    const firstOf = async (session: Session) => {
+      const { logProbabilities } = await session.send(long, { maxTokens: 80, logProbabilities: 1 });
+      await session.close();
+      return logProbabilities?.[0]?.logProbability ?? Number.NaN;
+    };
+    const expected: number[] = [];
+    for (const systemPrompt of prompts) {
+      const alone = await startAgent({ ...settings, systemPrompt });
+      expected.push(await firstOf(await alone.createSession({ templateCache: false })));
+    }
+    for (const round of [0, 1, 2]) {
+      const found = await Promise.all(
+        prompts.map(async (systemPrompt) => {
+          const session = await agent.createSession({ systemPrompt });
+          expect(session.report.tier).toBe(round === 0 ? 'miss' : 'resident');
+          expect(session.report.templateTokens).toBeGreaterThan(64);
+          return firstOf(session);
+        }),
+      );
+      for (const [index, value] of found.entries()) {
+        expect(value).toBeCloseTo(expected[index] as number, 1);
+      }
+    }
+    expect(agent.getTemplateCacheStats()).toMatchObject({ residentTemplates: 4, evictions: { resident: 0 } });
+  });
+});
+
 describe('a bypass', () => {
-  it('of short templates, and where a prefill is no slower than a restore, is reported as that', async () => {
+  it('of short templates, is reported as that', async () => {
     const lab = await openLab({ cache: { minTokens: 64 } });
     const short = await lab.start(template(1, 63));
     expect(short).toMatchObject({ tier: 'bypass', reason: expect.stringContaining('`minTokens` (64)'), key: '' });
     expect((await lab.start(template(1, 64))).tier).toBe('miss');
     expect(lab.cache.stats()).toMatchObject({ bypasses: 1, misses: 1, requestedTokens: 64 });
+  });
+});
+
+describe('the break-even check', () => {
+  it('leaves the cache alone once prefills were measured to be faster than restores', async () => {
+    const directory = await temporaryDirectory();
+    const one = Int32Array.of(7);
+    const before = await openLab({ directory });
+    await before.start(one);
+    await before.cache.flush();
+    await before.close();
+    // A token a restore, which opens a file, is slow beside a thousand in a few batches of a tiny model.
+    const lab = await openLab({ directory, residents: 0, cache: { breakEven: true, maxMemoryBytes: 0 } });
+    expect((await lab.start(one)).tier).toBe('disk');
+    expect((await lab.start(template(1, 1000))).tier).toBe('miss');
+    expect(await lab.start(template(2))).toMatchObject({
+      tier: 'bypass',
+      reason: expect.stringContaining('`breakEven`'),
+    });
+    expect(lab.cache.stats()).toMatchObject({ hits: 1, misses: 1, bypasses: 1 });
   });
 });
 

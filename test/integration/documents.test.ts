@@ -48,6 +48,13 @@ describe.skipIf(testModel() === undefined)('the documents', () => {
     expect(await runDocument('docs/low-level.md')).toMatch(/red/i);
   });
 
+  it('show a page on the template cache whose code runs, with a tenant of its own and an explained miss', async () => {
+    const printed = await runDocument('docs/cache.md');
+    expect(printed).toMatch(/tier: 'miss'/);
+    expect(printed).toMatch(/careful/);
+    expect(printed).toMatch(/entries: 3,/);
+  });
+
   it('show a guide to the agent API that runs from its first block to its last', async () => {
     await compileExamples();
     const printed = await runDocument('docs/agent.md', {
