@@ -1,7 +1,7 @@
 // Several processes on one cache directory: real ones, killed and stopped at any moment.
 import { readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { SequenceState } from 'llama-headstart/native';
+import { FileLock, SequenceState } from 'llama-headstart/native';
 import { afterAll, describe, expect, it, onTestFinished } from 'vitest';
 import { temporaryDirectory } from '../helpers/agents.js';
 import { Lab, type LabOptions, someTokens } from '../helpers/lab.js';
@@ -119,7 +119,14 @@ describe('a process that holds the lock of a template', () => {
     owner.go();
     const lockNames = async () =>
       (await readdir(directory)).filter((name) => /^template_[0-9a-f]{64}\.lock$/.test(name));
-    await expect.poll(lockNames, { interval: 1, timeout: 60_000 }).toHaveLength(1);
+    /** The file is there a moment before it is locked. */
+    const isHeld = async () => {
+      const [name] = await lockNames();
+      const lock = name === undefined ? undefined : await FileLock.tryAcquire(join(directory, name));
+      lock?.release();
+      return lock === null;
+    };
+    await expect.poll(isHeld, { interval: 1, timeout: 60_000 }).toBe(true);
     owner.child.kill('SIGSTOP');
     return owner;
   }
