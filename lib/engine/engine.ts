@@ -199,7 +199,6 @@ export class Engine {
     }
   }
 
-  /** How the engine does right now. */
   /**
    * Puts what an evicted holder's sequence held back into an empty one, where it was saved and serves for `wanted`.
    *
