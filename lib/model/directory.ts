@@ -1,5 +1,5 @@
-import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { userCache } from '../native/places.js';
 
 /**
  * Where downloaded models are kept, one directory for all programs of a user. `LLAMA_HEADSTART_MODELS_DIR` names another.
@@ -14,15 +14,5 @@ import { join } from 'node:path';
  * A file under its own name is complete and verified. Any of this may be deleted while no process uses it.
  */
 export function modelsDirectory(): string {
-  const { LLAMA_HEADSTART_MODELS_DIR, XDG_CACHE_HOME, LOCALAPPDATA } = process.env;
-  if (LLAMA_HEADSTART_MODELS_DIR) {
-    return LLAMA_HEADSTART_MODELS_DIR;
-  }
-  let caches = XDG_CACHE_HOME || join(homedir(), '.cache');
-  if (process.platform === 'darwin') {
-    caches = join(homedir(), 'Library', 'Caches');
-  } else if (process.platform === 'win32') {
-    caches = LOCALAPPDATA || join(homedir(), 'AppData', 'Local');
-  }
-  return join(caches, 'llama-headstart', 'models');
+  return process.env.LLAMA_HEADSTART_MODELS_DIR || join(userCache(), 'models');
 }
