@@ -3,15 +3,11 @@
 #include "grammar-parts.h"
 
 #include <cstring>
-#include <regex>
 
 namespace {
 
-constexpr size_t MAX_TEXT_BYTES    = 1 << 20;
-constexpr size_t MAX_PATTERN_BYTES = 4096;
-// Each level adds to the stack that std::regex needs for a character of the text.
-constexpr size_t MAX_PATTERN_NESTING = 4;
-constexpr size_t MAX_RULES         = 100 * 1000;
+constexpr size_t MAX_TEXT_BYTES = 1 << 20;
+constexpr size_t MAX_RULES      = 100 * 1000;
 
 const char * skipSpace(const char * at) {
     while (*at == ' ' || *at == '\t' || *at == '\r' || *at == '\n' || *at == '#') {
@@ -82,25 +78,4 @@ void requireGrammar(const llama_vocab * vocab, const std::string & text) {
         requireTokens(vocab, parser.rules);
     }
     requireShape(parser.rules, parser.symbol_ids.at("root"));
-}
-
-void requirePattern(const std::string & pattern) {
-    if (pattern.empty() || pattern.size() > MAX_PATTERN_BYTES || pattern.find('\0') != std::string::npos) {
-        throw Failure("GRAMMAR_INVALID", "Expected a trigger of 1 to " + std::to_string(MAX_PATTERN_BYTES) + " bytes without NUL characters");
-    }
-    size_t nesting = 0;
-    for (size_t i = 0; i < pattern.size(); i++) {
-        if (pattern[i] == '\\') {
-            i++;
-        } else if (pattern[i] == '(' && ++nesting > MAX_PATTERN_NESTING) {
-            throw Failure("GRAMMAR_INVALID", "Expected a trigger whose groups nest at most " + std::to_string(MAX_PATTERN_NESTING) + " levels deep");
-        } else if (pattern[i] == ')' && nesting > 0) {
-            nesting--;
-        }
-    }
-    try {
-        std::regex check(pattern);
-    } catch (const std::exception & error) {
-        throw Failure("GRAMMAR_INVALID", "Expected a trigger that is a regular expression (ECMAScript): " + std::string(error.what()));
-    }
 }

@@ -10,6 +10,3 @@
 // recurses on the left, can never end, or unfolds beyond measure. `vocab` may be null where the grammar names no tokens. On a
 // thread with a large stack.
 void requireGrammar(const llama_vocab * vocab, const std::string & text);
-
-// Throws GRAMMAR_INVALID for what is no regular expression (ECMAScript, as std::regex reads it).
-void requirePattern(const std::string & pattern);

@@ -2,6 +2,7 @@
 
 #include "grammar.h"
 #include "log.h"
+#include "pattern.h"
 #include "trap.h"
 
 #include <sampling.h>  // of llama.cpp's common
@@ -16,7 +17,7 @@
 namespace {
 
 // A trigger's regular expression runs over all the text so far, by recursion: up to 2 KiB of a context thread's stack a
-// character, with groups as deep as grammar.cpp lets them be. (Nothing tells whether it is still looked for.)
+// character, with groups as deep as pattern.cpp lets them be. (Nothing tells whether it is still looked for.)
 constexpr size_t MAX_AWAITED_BYTES = 16 * 1024;
 
 bool hasTokenizer(const llama_vocab * vocab) { return llama_vocab_type(vocab) != LLAMA_VOCAB_TYPE_NONE; }
