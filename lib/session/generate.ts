@@ -19,6 +19,8 @@ export interface GenerateRequest {
    * more; undefined goes on with the one that is there. Asked once.
    */
   longReplySampler?: (() => Promise<Sampler | undefined>) | undefined;
+  /** Whether what the reply may say has been said: it then ends with `stop`. Asked after each token. */
+  isComplete?: (() => boolean) | undefined;
   /** How many of the likeliest tokens to tell at each place; undefined: none. */
   logProbabilities: number | undefined;
   repetition: RepetitionGuardOptions | undefined;
@@ -135,10 +137,13 @@ class Generation {
     }
   }
 
-  #endedAfter(token: number): { finishReason: FinishReason; detail: FinishDetail } | undefined {
-    const { maxTokens, contextSize, prompt } = this.#request;
+  #endedAfter(token: number): { finishReason: FinishReason; detail?: FinishDetail } | undefined {
+    const { maxTokens, contextSize, prompt, isComplete } = this.#request;
     if (this.#stops.found !== undefined) {
       return { finishReason: 'stop', detail: 'stop-string' };
+    }
+    if (isComplete?.()) {
+      return { finishReason: 'stop' };
     }
     if (this.#repetition?.push(token)) {
       return { finishReason: 'length', detail: 'repetition' };

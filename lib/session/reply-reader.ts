@@ -29,8 +29,8 @@ export class ReplyReader {
     this.#format = hasForm || format.supportsThinking ? format : undefined;
   }
 
-  /** Whether a tool call has begun. */
-  inCall = false;
+  /** Tool calls that have begun. */
+  calls = 0;
 
   /** All text passed on so far. */
   get text(): string {
@@ -52,7 +52,7 @@ export class ReplyReader {
     }
     this.#readLength = this.#raw.length;
     const parsed = await this.#parse(true);
-    this.inCall ||= (parsed?.toolCalls.length ?? 0) > 0;
+    this.calls = Math.max(this.calls, parsed?.toolCalls.length ?? 0);
     return parsed === undefined ? NOTHING : this.#advance(parsed);
   }
 

@@ -81,7 +81,7 @@ export class Turn {
 
   async *#step(index: number): AsyncGenerator<StreamPart, Step, undefined> {
     const { model, renderer, sequence, contextSize } = this.#services;
-    const { generation, signal, usage } = this.#request;
+    const { generation, signal, usage, toolRun } = this.#request;
     throwIfAborted(signal);
     const { tokens: prompt, format } = await this.#prompt(index);
     requireRoom(prompt.length, contextSize);
@@ -90,10 +90,11 @@ export class Turn {
     }
     const hasForm = this.#hasTools || this.#request.format !== undefined; // JSON may come in a code fence
     const reader = new ReplyReader(model, format, hasForm);
+    const mostCalls = toolRun.maxParallelTools === 1 ? 1 : Number.POSITIVE_INFINITY;
     const samplers = [await makeSampler(model, this.#samplingOf(index), format, prompt)];
     const longReplySampler = async () => {
       const hasPatterns = format.grammarLazy && format.grammarTriggers.some(({ type }) => type.startsWith('pattern'));
-      if (!hasPatterns || reader.inCall) {
+      if (!hasPatterns || reader.calls > 0) {
         return undefined;
       }
       // Without the grammar: a call behind so much text is the model's own affair.
@@ -109,6 +110,7 @@ export class Turn {
         stop: [...generation.stop, ...format.additionalStops],
         sampler: samplers[0],
         longReplySampler,
+        isComplete: () => reader.calls > mostCalls,
         logProbabilities: generation.logProbabilities,
         repetition: generation.repetition,
         preserved: renderer.preservedTokens(format),
@@ -121,7 +123,7 @@ export class Turn {
       const cut = generated.finishReason !== 'stop';
       const { toolCalls, ...rest } = await reader.finish(cut);
       yield* partsOf(rest);
-      const written = generated.finishReason === 'aborted' ? [] : toolCalls; // there is no time for them
+      const written = generated.finishReason === 'aborted' ? [] : toolCalls.slice(0, mostCalls); // there is no time for them
       return { ...this.#messageOf(reader, written), generated };
     } finally {
       for (const sampler of samplers) {

@@ -2,6 +2,7 @@
 import { HeadstartError } from '../errors.js';
 import type { Model, RenderedPrompt } from '../native/model.js';
 import type { ReplyFormat } from '../native/reply.js';
+import { bareCallFormat } from './bare-calls.js';
 import { hermesReplyFormat, withCallsAsText } from './hermes.js';
 import { type ChatMessage, toOpenAiMessage } from './messages.js';
 import { type ContentGuard, PlainText, type PromptPiece } from './plain-text.js';
@@ -110,7 +111,8 @@ export class Renderer {
           throw error;
         }));
     const pieces = guard.split(rendered.prompt);
-    const asRendered = !guardsTools && (tools.length === 0 || native) && !decidesForm(options);
+    const knowsForm = tools.length === 0 || (native && rendered.grammar !== '');
+    const asRendered = !guardsTools && knowsForm && !decidesForm(options);
     return {
       text: pieces.map(({ text }) => text).join(''),
       tokens: await this.#tokens(pieces),
@@ -136,7 +138,7 @@ export class Renderer {
     if (format === undefined) {
       format =
         native || tools.length === 0
-          ? this.#render({}, [{ role: 'user', content: 'x' }], tools, { ...options, toolChoice: choice })
+          ? this.#nativeFormat(tools, { ...options, toolChoice: choice })
           : hermesReplyFormat(this.#model, tools.map(toOpenAiTool), { toolChoice: choice, parallelToolCalls });
       format = format.then((each) => narrowed(each, choice === 'required', parallelToolCalls));
       format.catch(() => this.#formats.delete(name));
@@ -149,13 +151,31 @@ export class Renderer {
     return format;
   }
 
-  /** Asked with a tool whose name stands nowhere else. The answer may differ without a system prompt. */
+  async #nativeFormat(tools: readonly ToolDefinition[], options: ReplyOptions): Promise<ReplyFormat> {
+    const { toolChoice = 'auto' } = options;
+    const ask = (choice: typeof toolChoice) =>
+      this.#render({}, [{ role: 'user', content: 'x' }], tools, { ...options, toolChoice: choice });
+    const format = await ask(toolChoice);
+    return tools.length === 0 || format.grammar !== '' || toolChoice !== 'auto'
+      ? format
+      : bareCallFormat(format, await ask('required'));
+  }
+
+  /**
+   * Asked with a tool whose name stands nowhere else. The answer may differ without a system prompt. Where `common` finds no
+   * form of calls in the chat template (Granite 3.3's), calls could neither be forced nor read: then it does not count.
+   */
   async #describesTools(withSystemPrompt: boolean): Promise<boolean> {
     let known = this.#toolSupport.get(withSystemPrompt);
     if (known === undefined) {
       const source = { systemPrompt: withSystemPrompt ? 'probe' : undefined };
-      const { prompt } = await this.#render(source, [{ role: 'user', content: 'probe' }], [{ name: TOOL_PROBE }]);
-      known = prompt.includes(TOOL_PROBE);
+      const { prompt, grammar } = await this.#render(
+        source,
+        [{ role: 'user', content: 'probe' }],
+        [{ name: TOOL_PROBE }],
+        { toolChoice: 'required' },
+      );
+      known = prompt.includes(TOOL_PROBE) && grammar !== '';
       this.#toolSupport.set(withSystemPrompt, known);
     }
     return known;
@@ -219,7 +239,8 @@ export class Renderer {
 
 /**
  * A call that must be made is made at once: the grammar of most forms lets any text stand before it, in which small models
- * lose their way. And some forms allow several calls where one was asked for.
+ * lose their way. And the forms with a marker around each call (Hermes, for one) allow several where one was asked for: `common`
+ * heeds `parallelToolCalls` only inside of the marker. What is not narrowed here, the turn ends at its second call.
  */
 function narrowed(format: ReplyFormat, required: boolean, parallel: boolean): ReplyFormat {
   let { grammar } = format;
@@ -227,7 +248,7 @@ function narrowed(format: ReplyFormat, required: boolean, parallel: boolean): Re
     grammar = grammar.replace(/^(root ::= .*) until-\d+\?( tool-calls?)$/m, '$1$2');
   }
   if (!parallel) {
-    grammar = grammar.replace(/^tool-calls ::= \(tool-call space\)\+$/m, 'tool-calls ::= tool-call space');
+    grammar = grammar.replace(/^tool-calls ::= \(tool-call\?? space\)\+$/m, 'tool-calls ::= tool-call space');
   }
   return grammar === format.grammar ? format : { ...format, grammar };
 }

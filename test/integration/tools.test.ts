@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import {
   type Reply,
+  type SamplingOptions,
   type SendOptions,
   type Session,
   type StreamPart,
@@ -11,10 +12,11 @@ import {
   type ToolContext,
   tool,
 } from 'llama-headstart';
+import { Model } from 'llama-headstart/native';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { z } from 'zod';
 import { type AgentSettings, startAgent } from '../helpers/agents.js';
-import { testModel } from '../helpers/models.js';
+import { microModel, testModel } from '../helpers/models.js';
 
 const ON = { type: 'object', properties: { on: { type: 'boolean' } }, required: ['on'], additionalProperties: false };
 const lamp = (execute?: Tool['execute'], name = 'lamp'): Tool => ({
@@ -34,6 +36,23 @@ async function openSession(tools: readonly Tool[], settings: AgentSettings = {})
 async function call(each: Tool, options: SendOptions = {}): Promise<{ reply: Reply; session: Session }> {
   const session = await openSession([each]);
   return { reply: await session.send('Light, please', { ...ONE_CALL, ...options }), session };
+}
+
+const vendored = (name: string) =>
+  readFileSync(
+    fileURLToPath(new URL(`../../vendor/llama.cpp/models/templates/${name}.jinja`, import.meta.url)),
+    'utf8',
+  );
+
+/** A token of the micro models. */
+const NEWLINE = 10;
+
+/** Makes the model say a text of different tokens, and then end where it may. */
+async function likelyInTurn(text: string): Promise<SamplingOptions> {
+  const model = await Model.load({ path: microModel('dense'), vocabularyOnly: true });
+  const tokens = [...(await model.tokenize(text, { parseSpecial: true })), model.info.vocabulary.eos as number];
+  await model.close();
+  return { logitBias: Object.fromEntries(tokens.map((token, index) => [token, 90 - 8 * index])), presencePenalty: 100 };
 }
 
 const roles = (session: Session) => session.messages.map(({ role }) => role);
@@ -221,11 +240,47 @@ describe('the choice of tools', () => {
     expect(usage.cachedTokens).toBe(session.report.templateTokens);
   });
 
+  it('can be left to the model: a call that it begins is held to its form, also where nothing marks one', async () => {
+    // Random weights begin no call: these are the tokens of `{"name": "`, each likeliest until it was said, and then the end.
+    const session = await openSession([lamp(() => 'lit')], {
+      chatTemplate: vendored('meta-llama-Llama-3.1-8B-Instruct'),
+    });
+    const message = `${'The bulb is old. '.repeat(20)}Light, please`; // the penalties see the newest tokens only
+    const options: SendOptions = { maxSteps: 1, maxTokens: 100 };
+    const { toolCalls } = await session.send(message, { ...options, sampling: await likelyInTurn('{"name": "') });
+    expect(toolCalls).toMatchObject([{ toolName: 'lamp', input: { on: expect.any(Boolean) } }]);
+    const free = await session.send('Thanks', { ...options, maxTokens: 10 });
+    expect(free).toMatchObject({ toolCalls: [], usage: { completionTokens: 10 } });
+  });
+
   it('is free in the replies behind the first', async () => {
     const session = await openSession([lamp(() => 'ok')]);
     const { usage, finishReason } = await session.send('Light', { ...ONE_CALL, maxSteps: 16, maxTokens: 60 });
     expect(usage.steps).toBe(2);
     expect(finishReason).toBe('length');
+  });
+});
+
+describe('calls of one reply', () => {
+  const TEMPLATES: [string, AgentSettings][] = [
+    ['a template of our own', {}],
+    ['Qwen2.5', { chatTemplate: vendored('Qwen-Qwen2.5-7B-Instruct') }],
+    ['a template without tools', { chatTemplate: vendored('HuggingFaceTB-SmolLM3-3B') }],
+  ];
+  it.each(TEMPLATES)('are as many as the model likes, or one where one is asked for: %s', async (_, settings) => {
+    const session = await openSession([lamp(() => 'lit')], settings);
+    // A call is likelier than the end, but for a while behind the last opening.
+    const likely = await likelyInTurn('<tool_call>');
+    const breaks = { [NEWLINE]: 180 }; // penalised from the first: the prompt ends with one
+    const sampling = { ...likely, logitBias: { ...likely.logitBias, ...breaks }, penaltyLastTokens: 8 };
+    const options = { sampling, maxSteps: 1, maxTokens: 200 };
+    for (const toolChoice of ['auto', 'required'] as const) {
+      const one = await (await session.fork()).send('Light', { ...options, toolChoice, maxParallelTools: 1 });
+      expect(one).toMatchObject({ finishReason: 'tool-calls', toolCalls: [{ toolName: 'lamp' }] });
+      expect(one.toolCalls).toHaveLength(1);
+      const many = await (await session.fork()).send('Light', { ...options, toolChoice, maxParallelTools: 4 });
+      expect(many.toolCalls.length).toBeGreaterThan(1);
+    }
   });
 });
 
@@ -279,8 +334,7 @@ describe('chat templates', () => {
     'meta-llama-Llama-3.1-8B-Instruct',
   ];
   it.each(TEMPLATES)('%s: a call is made, read, answered and shown again', async (file) => {
-    const path = fileURLToPath(new URL(`../../vendor/llama.cpp/models/templates/${file}.jinja`, import.meta.url));
-    const session = await openSession([lamp(() => 'lit')], { chatTemplate: readFileSync(path, 'utf8') });
+    const session = await openSession([lamp(() => 'lit')], { chatTemplate: vendored(file) });
     const options: SendOptions = { ...ONE_CALL, reasoning: false, maxTokens: 400 };
     const { toolCalls, toolResults } = await session.send('Light', options);
     expect(toolCalls).toMatchObject([{ toolName: 'lamp', input: { on: expect.any(Boolean) } }]);

@@ -1,0 +1,28 @@
+// Calls that nothing marks: Llama 3's are bare JSON, {"name": ..., "parameters": ...}.
+import type { ReplyFormat } from '../native/reply.js';
+
+/** What `common`'s rule `space` takes. */
+const SPACE = '(?: |\\n{1,2}[ \\t]{0,20})?';
+const NAME = `"name"${SPACE}:${SPACE}"`;
+const TYPE = `"type"${SPACE}:${SPACE}"function"${SPACE},${SPACE}`;
+
+/**
+ * The form of a reply that may be a call, for chat templates whose calls begin with no marker: `common` makes no grammar then,
+ * as it has nothing to wait for. A reply that begins as a call does (as far as the name's first quote) is held to the rest.
+ *
+ * @param free as `common` has it, without a grammar
+ * @param required of the same tools, where a call must be made
+ */
+export function bareCallFormat(free: ReplyFormat, required: ReplyFormat): ReplyFormat {
+  const { grammar } = required;
+  const isBare = /^tool-call ::= "" space /m.test(grammar) && grammar.includes('"\\"name\\"" space ":"');
+  if (!isBare) {
+    return free;
+  }
+  return {
+    ...free,
+    grammar: grammar.replace(/^root ::= .*$/m, 'root ::= tool-call'),
+    grammarLazy: true,
+    grammarTriggers: [{ type: 'pattern', value: `^\\s*(\\{${SPACE}(?:${TYPE})?${NAME})` }],
+  };
+}
