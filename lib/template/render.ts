@@ -245,7 +245,7 @@ export class Renderer {
 function narrowed(format: ReplyFormat, required: boolean, parallel: boolean): ReplyFormat {
   let { grammar } = format;
   if (required) {
-    grammar = grammar.replace(/^(root ::= .*) until-\d+\?( tool-calls?)$/m, '$1$2');
+    grammar = grammar.replace(/^(root ::= .*) until-\d+\??((?: space)? tool-calls?(?:-root)?)$/m, '$1$2');
   }
   if (!parallel) {
     grammar = grammar.replace(/^tool-calls ::= \(tool-call\?? space\)\+$/m, 'tool-calls ::= tool-call space');

@@ -332,6 +332,8 @@ describe('chat templates', () => {
     'Qwen-Qwen3-0.6B',
     'mistralai-Mistral-Nemo-Instruct-2407',
     'meta-llama-Llama-3.1-8B-Instruct',
+    'Qwen3-Coder',
+    'ibm-granite-granite-3.3-2B-Instruct', // shows tools, but no calls: then they are ours to show
   ];
   it.each(TEMPLATES)('%s: a call is made, read, answered and shown again', async (file) => {
     const session = await openSession([lamp(() => 'lit')], { chatTemplate: vendored(file) });
