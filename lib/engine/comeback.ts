@@ -1,9 +1,9 @@
-// How a session that lost its sequence comes back to what it held.
+// How a session that holds no sequence comes back to what it held.
 import { HeadstartError } from '../errors.js';
 import type { EngineContext } from './engine-context.js';
 import type { Piece } from './journal.js';
 import type { Decoded, DecodeRequest } from './request.js';
-import { type SavedSequence, SavedSequences } from './saved.js';
+import { type Past, SavedSequences } from './saved.js';
 import type { SequenceHolder } from './sequences.js';
 
 /** A state is worth its bytes where decoding its tokens again takes so many times as long as copying it out and in. */
@@ -22,12 +22,13 @@ export interface ComebackHost {
   withRoom<T>(attempt: () => Promise<T>, signal?: AbortSignal): Promise<T>;
 }
 
-/** Saves what evicted sessions held, where that is cheaper than decoding it again, and puts it back. */
+/**
+ * Saves what evicted sessions held, where that is cheaper than decoding it again, and puts it back; likewise what sessions
+ * begin with that another held before. What is saved stays until it has been put back, or proved useless.
+ */
 export class Comeback {
   readonly #host: ComebackHost;
   readonly #saved: SavedSequences;
-  /** What was saved of a holder whose state could not be used, until it is replayed. */
-  readonly #toReplay = new WeakMap<SequenceHolder, SavedSequence>();
 
   constructor(host: ComebackHost, maxBytes: number) {
     this.#host = host;
@@ -46,9 +47,59 @@ export class Comeback {
       return;
     }
     const { context, exact } = this.#host;
+    const pieces = context.journal?.of(sequence) ?? [];
     const capturing = this.#isWorthSaving(held) ? context.captureSequence(sequence, held.tokens) : undefined;
     if (capturing !== undefined || exact) {
-      this.#saved.put(holder, { ...held, pieces: context.journal?.of(sequence) ?? [] }, capturing);
+      this.#saved.put(holder, { ...held, pieces }, capturing);
+    }
+  }
+
+  /** As `Engine.pastOf`. */
+  async pastOf(holder: SequenceHolder, sequence: number | undefined): Promise<Past | undefined> {
+    await this.#saved.get(holder)?.ready;
+    const saved = this.#saved.get(holder);
+    const past = this.mark(holder, sequence);
+    const isHeld = saved === undefined && sequence !== undefined;
+    const capture = () => isHeld && this.#restoresExactly && this.#host.context.captureSequence(sequence, past.tokens);
+    const state = saved?.state?.share() ?? ((past.tokens.length > 0 && (await capture())) || undefined);
+    return state === undefined && past.pieces.length === 0 ? undefined : { ...past, state };
+  }
+
+  /** As `Engine.mark`. */
+  mark(holder: SequenceHolder, sequence: number | undefined): Past {
+    const saved = this.#saved.get(holder);
+    const held = holder.held?.() ?? { tokens: new Int32Array(), templateTokens: 0 };
+    const { tokens, templateTokens } = saved ?? held;
+    const own = sequence === undefined ? [] : (this.#host.context.journal?.of(sequence) ?? []);
+    return { tokens, templateTokens, pieces: saved?.pieces ?? own, state: undefined };
+  }
+
+  /** As `Engine.takeBack`. */
+  async takeBack(holder: SequenceHolder, sequence: number | undefined, past: Past): Promise<boolean> {
+    const { context, canTrim } = this.#host;
+    const { length } = past.tokens;
+    const own = sequence === undefined ? [] : (context.journal?.of(sequence) ?? []);
+    const isThere = past.pieces.every(({ tokens, keep }, index) => {
+      const piece = own[index];
+      return piece?.tokens === tokens && piece.keep >= keep;
+    });
+    if (sequence !== undefined && canTrim && isThere && !this.has(holder) && context.cells.length(sequence) >= length) {
+      await context.removeSequence(sequence, length);
+      return true;
+    }
+    this.#saved.adopt(holder, past);
+    return false;
+  }
+
+  has(holder: SequenceHolder): boolean {
+    return this.#saved.get(holder) !== undefined;
+  }
+
+  /** What the holder comes back to, though another held it. Its state is ours from now on. */
+  adopt(holder: SequenceHolder, past: Past): void {
+    this.#saved.adopt(holder, past);
+    if (!this.#restoresExactly) {
+      this.#saved.dropStateOf(holder);
     }
   }
 
@@ -63,33 +114,25 @@ export class Comeback {
     wanted: Int32Array,
     signal?: AbortSignal,
   ): Promise<Int32Array | undefined> {
-    const saved = this.#saved.take(holder);
-    if (saved === undefined || !this.#serves(saved, wanted)) {
-      saved?.ready.then(() => saved.state?.close());
-      return undefined;
-    }
-    await saved.ready;
-    const { state } = saved;
-    saved.state = undefined;
-    if (state === undefined || !this.#hasRoom(saved.tokens.length)) {
-      state?.close();
-      this.#toReplay.set(holder, saved);
-      return undefined;
-    }
-    try {
-      const { context, withRoom } = this.#host;
-      await withRoom(() => context.restoreSequence(sequence, state), signal);
-      context.journal?.set(sequence, saved.pieces);
-      return saved.tokens;
-    } catch (error) {
-      if (HeadstartError.isInstance(error, 'ABORTED') || HeadstartError.isInstance(error, 'CLOSED')) {
-        throw error;
+    const saved = this.#saved.get(holder);
+    await saved?.ready;
+    if (saved !== undefined && this.#serves(saved, wanted)) {
+      const state = saved.state?.share(); // the budget may drop the store's own meanwhile
+      if (state !== undefined && (saved.adopted || this.#hasRoom(saved.tokens.length))) {
+        if (await this.#restoreState(sequence, state, signal)) {
+          this.#host.context.journal?.set(sequence, saved.pieces);
+          this.#saved.drop(holder);
+          return saved.tokens;
+        }
       }
-      this.#toReplay.set(holder, saved);
-      return undefined;
-    } finally {
-      state.close();
+      state?.close();
+      this.#saved.dropStateOf(holder);
+      if (this.#host.exact) {
+        return undefined; // what is left of it is replayed
+      }
     }
+    this.#saved.drop(holder);
+    return undefined;
   }
 
   /**
@@ -104,28 +147,31 @@ export class Comeback {
     wanted: Int32Array,
     signal?: AbortSignal,
   ): Promise<Int32Array | undefined> {
-    const saved = this.#toReplay.get(holder);
-    this.#toReplay.delete(holder);
-    if (!this.#host.exact || saved === undefined) {
+    const saved = this.#host.exact ? this.#saved.get(holder) : undefined;
+    if (saved === undefined) {
       return undefined;
     }
     const shared = commonLength(saved.tokens, wanted);
     const pieces = saved.pieces.filter(({ from }) => from >= length && from < shared);
-    if (pieces.length === 0 || pieces[0]?.from !== length) {
-      return undefined;
-    }
     let end = length;
-    for (const piece of pieces) {
-      await this.#decodeAgain(sequence, piece, signal);
-      end = piece.from + piece.keep;
+    try {
+      for (const piece of pieces[0]?.from === length ? pieces : []) {
+        await this.#decodeAgain(sequence, piece, signal);
+        end = piece.from + piece.keep;
+      }
+    } catch (error) {
+      if (!isPassing(error)) {
+        this.#saved.drop(holder);
+      }
+      throw error;
     }
-    return saved.tokens.slice(0, end);
+    this.#saved.drop(holder);
+    return end === length ? undefined : saved.tokens.slice(0, end);
   }
 
   /** Its holder will not come back. */
   drop(holder: SequenceHolder): void {
-    const saved = this.#saved.take(holder);
-    saved?.ready.then(() => saved.state?.close());
+    this.#saved.drop(holder);
   }
 
   /** Drops all: what the model computes has changed. */
@@ -137,6 +183,22 @@ export class Comeback {
     this.#saved.close();
   }
 
+  /** @returns false where the state is of no use */
+  async #restoreState(sequence: number, state: Past['state'] & object, signal?: AbortSignal): Promise<boolean> {
+    const { context, withRoom } = this.#host;
+    try {
+      await withRoom(() => context.restoreSequence(sequence, state), signal);
+      return true;
+    } catch (error) {
+      if (isPassing(error)) {
+        throw error;
+      }
+      return false;
+    } finally {
+      state.close();
+    }
+  }
+
   async #decodeAgain(sequence: number, { from, tokens, keep }: Piece, signal: AbortSignal | undefined): Promise<void> {
     await this.#host.decode({ sequence, tokens, from, signal, onDecoded: () => undefined });
     if (keep < tokens.length) {
@@ -144,10 +206,15 @@ export class Comeback {
     }
   }
 
-  #isWorthSaving({ tokens, templateTokens }: { tokens: Int32Array; templateTokens: number }): boolean {
-    const { context, exact, hasWindow } = this.#host;
+  /** Whether a state put back is as good as what it was taken from. */
+  get #restoresExactly(): boolean {
+    return !(this.#host.exact && this.#host.hasWindow);
+  }
+
+  #isWorthSaving({ tokens, templateTokens }: Pick<Past, 'tokens' | 'templateTokens'>): boolean {
+    const { context, exact } = this.#host;
     if (exact) {
-      return !hasWindow;
+      return this.#restoresExactly;
     }
     const replayMs = (tokens.length - templateTokens) * this.#host.promptMsPerToken();
     const { captures, capturedBytes, captureMs } = context.counters();
@@ -163,10 +230,19 @@ export class Comeback {
   }
 
   /** Whether a sequence that holds these tokens has more of `wanted` than its template. */
-  #serves({ tokens, templateTokens }: SavedSequence, wanted: Int32Array): boolean {
+  #serves({ tokens, templateTokens }: Past, wanted: Int32Array): boolean {
     const shared = commonLength(tokens, wanted);
     return this.#host.canTrim ? shared > templateTokens : shared === tokens.length;
   }
+}
+
+/** Says nothing about what was saved: it serves the next attempt. */
+function isPassing(error: unknown): boolean {
+  return (
+    HeadstartError.isInstance(error, 'ABORTED') ||
+    HeadstartError.isInstance(error, 'CLOSED') ||
+    HeadstartError.isInstance(error, 'PREEMPTED')
+  );
 }
 
 function commonLength(a: Int32Array, b: Int32Array): number {

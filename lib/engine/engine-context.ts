@@ -3,7 +3,7 @@ import type { AppliedLora } from '../native/lora.js';
 import type { ModelInfo } from '../native/model.js';
 import type { SequenceState } from '../native/state.js';
 import { CellLedger } from './cells.js';
-import { Journal, type Piece } from './journal.js';
+import { Journal } from './journal.js';
 
 /**
  * An engine's context, as all may use it beside the scheduler: every call runs on the context's own thread in the order
@@ -16,7 +16,6 @@ export class EngineContext {
   /** @internal Where results may depend on the batches that led to them. */
   readonly journal: Journal | undefined;
   readonly #context: Context;
-  readonly #captured = new WeakMap<SequenceState, readonly Piece[]>();
   readonly #onFreed: () => void;
 
   /** @param onFreed called when cells may have come free */
@@ -50,20 +49,15 @@ export class EngineContext {
   }
 
   /** As {@link Context.captureSequence}. */
-  async captureSequence(sequence: number, tokens: Int32Array): Promise<SequenceState> {
-    const pieces = this.journal?.of(sequence);
-    const state = await this.#context.captureSequence(sequence, tokens);
-    if (pieces !== undefined) {
-      this.#captured.set(state, pieces);
-    }
-    return state;
+  captureSequence(sequence: number, tokens: Int32Array): Promise<SequenceState> {
+    return this.#context.captureSequence(sequence, tokens);
   }
 
   /** As {@link Context.restoreSequence}. */
   async restoreSequence(sequence: number, state: SequenceState): Promise<void> {
     await this.#context.restoreSequence(sequence, state);
     this.cells.grow(sequence, state.tokens.length);
-    this.journal?.set(sequence, this.#captured.get(state) ?? []);
+    this.journal?.set(sequence, []); // of a template nobody asks; what a session held brings its own
   }
 
   /** As {@link Context.positionRange}. */

@@ -6,6 +6,7 @@ import { Comeback } from './comeback.js';
 import { EngineContext } from './engine-context.js';
 import type { Decoded, DecodeRequest, PrefillOptions } from './request.js';
 import { Room } from './room.js';
+import type { Past } from './saved.js';
 import { Scheduler } from './scheduler.js';
 import { type Company, testReproducible } from './self-test.js';
 import { type SequenceHolder, SequencePool } from './sequences.js';
@@ -230,6 +231,42 @@ export class Engine {
     signal?: AbortSignal,
   ): Promise<Int32Array | undefined> {
     return this.#comeback.replay(holder, sequence, length, wanted, signal);
+  }
+
+  /** Whether there is something that a holder would come back to. */
+  hasSaved(holder: SequenceHolder): boolean {
+    return this.#comeback.has(holder);
+  }
+
+  /**
+   * @internal What a holder would come back to, as a copy for another that goes on from there: what was saved of it, else what its
+   * sequence holds. Close its state.
+   *
+   * @param sequence the holder's; undefined where it has none
+   * @returns undefined where there is nothing
+   * @throws HeadstartError `CLOSED`, `CAPTURE_FAILED`, `OUT_OF_MEMORY`.
+   */
+  pastOf(holder: SequenceHolder, sequence: number | undefined): Promise<Past | undefined> {
+    return this.#comeback.pastOf(holder, sequence);
+  }
+
+  /** @internal In `reproducible` mode the same without a state, and at once: what {@link takeBack} gets back to. */
+  mark(holder: SequenceHolder, sequence: number | undefined): Past {
+    return this.#comeback.mark(holder, sequence);
+  }
+
+  /**
+   * @internal What a holder's sequence has read since {@link mark} goes, as if it had never been.
+   *
+   * @returns whether the sequence holds `past` now; else the holder comes back to it, and what its sequence holds is of no use
+   */
+  takeBack(holder: SequenceHolder, sequence: number | undefined, past: Past): Promise<boolean> {
+    return this.#comeback.takeBack(holder, sequence, past);
+  }
+
+  /** @internal Gives a holder something to come back to that another held: {@link restoreSaved} finds it. Its state is the engine's now. */
+  adopt(holder: SequenceHolder, past: Past): void {
+    this.#comeback.adopt(holder, past);
   }
 
   /** Forgets what was saved of a holder. */

@@ -1,64 +1,84 @@
-// What evicted sessions come back from faster than from their tokens.
+// What sessions come back to that do not hold a sequence: the tokens, and a state or the batches that lead to them.
 import type { SequenceState } from '../native/state.js';
 import type { Piece } from './journal.js';
 import type { SequenceHolder } from './sequences.js';
 
-/** What a sequence held when it was taken from its holder. */
-export interface SavedSequence {
+/** What a sequence held. */
+export interface Past {
   tokens: Int32Array;
   templateTokens: number;
   /** In which batches it came to them, where that is kept. */
   pieces: readonly Piece[];
-  /** Its state; undefined where none was taken, or it was dropped for newer ones. */
+  /** Its state, where one was taken. */
   state: SequenceState | undefined;
-  /** Settles when `state` is there. */
-  ready: Promise<void>;
-  generation: number;
 }
 
-/** By holder; states within a budget of bytes, the oldest out first. A holder that is forgotten elsewhere is forgotten here. */
+interface Entry extends Past {
+  /** Another held it: see {@link SavedSequences.adopt}. */
+  adopted: boolean;
+  /** Settles when `state` is there, if it will be. */
+  ready: Promise<void>;
+  generation: number;
+  dropped: boolean;
+}
+
+/** By holder; a holder that is forgotten elsewhere is forgotten here. */
 export class SavedSequences {
   readonly maxBytes: number;
-  readonly #byHolder = new WeakMap<SequenceHolder, SavedSequence>();
-  /** With their bytes, the oldest first. */
-  readonly #withState = new Map<SavedSequence, number>();
+  readonly #byHolder = new WeakMap<SequenceHolder, Entry>();
+  /** Those within the budget, with their bytes, the oldest first. */
+  readonly #withState = new Map<Entry, number>();
   #bytes = 0;
   #generation = 0;
   #closed = false;
 
+  /** @param maxBytes budget of the states that {@link put} takes: the oldest goes first */
   constructor(maxBytes: number) {
     this.maxBytes = maxBytes;
   }
 
+  /** Of states within the budget. */
   get bytes(): number {
     return this.#bytes;
   }
 
   /** @param capturing the state, where one is taken; a capture that fails is none */
-  put(
-    holder: SequenceHolder,
-    saved: Pick<SavedSequence, 'tokens' | 'templateTokens' | 'pieces'>,
-    capturing: Promise<SequenceState> | undefined,
-  ): void {
-    this.take(holder)?.state?.close();
-    const entry: SavedSequence = { ...saved, state: undefined, ready: Promise.resolve(), generation: this.#generation };
+  put(holder: SequenceHolder, past: Omit<Past, 'state'>, capturing: Promise<SequenceState> | undefined): void {
+    const entry = this.#add(holder, { ...past, state: undefined }, false);
     entry.ready = (async () => {
       const state = await capturing?.catch(() => undefined);
       if (state !== undefined) {
         this.#keep(entry, state);
       }
     })();
-    this.#byHolder.set(holder, entry);
   }
 
-  /** Hands over what there is of a holder: its state is the caller's to close. */
-  take(holder: SequenceHolder): SavedSequence | undefined {
+  /** What a holder begins with: its state, now the store's, is outside the budget, as nothing else stands for it. */
+  adopt(holder: SequenceHolder, past: Past): void {
+    this.#add(holder, past, true);
+  }
+
+  /** What there is of a holder; it stays until it is dropped. */
+  get(holder: SequenceHolder): Readonly<Entry> | undefined {
+    const entry = this.#byHolder.get(holder);
+    return entry?.generation === this.#generation ? entry : undefined;
+  }
+
+  drop(holder: SequenceHolder): void {
     const entry = this.#byHolder.get(holder);
     if (entry !== undefined) {
       this.#byHolder.delete(holder);
-      this.#forget(entry);
+      entry.dropped = true;
+      this.#dropState(entry);
     }
-    return entry?.generation === this.#generation ? entry : undefined;
+  }
+
+  /** Its state is of no use. */
+  dropStateOf(holder: SequenceHolder): void {
+    const entry = this.#byHolder.get(holder);
+    if (entry !== undefined) {
+      this.#dropState(entry);
+    }
   }
 
   close(): void {
@@ -70,12 +90,20 @@ export class SavedSequences {
   clear(): void {
     this.#generation++;
     for (const entry of [...this.#withState.keys()]) {
-      this.#drop(entry);
+      this.#dropState(entry);
     }
   }
 
-  #keep(entry: SavedSequence, state: SequenceState): void {
-    if (this.#closed || entry.generation !== this.#generation || state.byteLength > this.maxBytes) {
+  #add(holder: SequenceHolder, past: Past, adopted: boolean): Entry {
+    this.drop(holder);
+    const entry = { ...past, adopted, ready: Promise.resolve(), generation: this.#generation, dropped: false };
+    this.#byHolder.set(holder, entry);
+    return entry;
+  }
+
+  #keep(entry: Entry, state: SequenceState): void {
+    const unwanted = this.#closed || entry.dropped || entry.generation !== this.#generation;
+    if (unwanted || state.byteLength > this.maxBytes) {
       state.close();
       return;
     }
@@ -86,18 +114,14 @@ export class SavedSequences {
       if (this.#bytes <= this.maxBytes) {
         return;
       }
-      this.#drop(oldest);
+      this.#dropState(oldest);
     }
   }
 
-  #drop(entry: SavedSequence): void {
-    this.#forget(entry);
-    entry.state?.close();
-    entry.state = undefined;
-  }
-
-  #forget(entry: SavedSequence): void {
+  #dropState(entry: Entry): void {
     this.#bytes -= this.#withState.get(entry) ?? 0;
     this.#withState.delete(entry);
+    entry.state?.close();
+    entry.state = undefined;
   }
 }

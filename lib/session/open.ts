@@ -12,7 +12,7 @@ import { type CompactionOptions, checkCompaction } from './compaction.js';
 import { type MessageInput, readHistory } from './conversation.js';
 import { resolveToolOptions, TOOL_CHECKS, type ToolOptions } from './options.js';
 import { checkSampling, mergeSampling, requireSampling, type SamplingOptions } from './sampling.js';
-import { readSession, readState } from './saved.js';
+import { readPast, readSession } from './saved.js';
 import type { ConversationSequence } from './sequence.js';
 import { Session } from './session.js';
 import type { SessionServices } from './setup.js';
@@ -178,7 +178,8 @@ export async function restoreSession(
     );
   }
   const known = await host.mcp.extend(host.defaults.tools, options.signal);
-  const state = saved.stateId === undefined ? undefined : await readState(path, saved.stateId);
+  const past = await readPast(path, saved);
+  let adopted = false;
   try {
     const session = await openSession(
       host,
@@ -189,12 +190,15 @@ export async function restoreSession(
       },
       saved,
     );
-    if (state !== undefined && host.cache.keyOf(state.tokens, { tenant: options.tenant }) === state.metadata.key) {
-      session.adopt(state.share());
+    if (past !== undefined && host.cache.keyOf(past.tokens, { tenant: options.tenant }) === past.key) {
+      session.adopt({ ...past, templateTokens: session.report.templateTokens });
+      adopted = true;
     }
     return session;
   } finally {
-    state?.close();
+    if (!adopted) {
+      past?.state?.close();
+    }
   }
 }
 

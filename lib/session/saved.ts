@@ -3,6 +3,7 @@ import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { asWriteFailure } from '../cache/directory.js';
+import type { Past } from '../engine/saved.js';
 import { HeadstartError } from '../errors.js';
 import { SequenceState } from '../native/state.js';
 import type { ChatMessage } from '../template/messages.js';
@@ -20,28 +21,51 @@ export interface SavedSession {
   messages: readonly ChatMessage[];
   /** Names the state file that belongs to this save: an older or newer one is not used. */
   stateId?: string | undefined;
+  /** In `reproducible` mode: in which batches the model read the conversation. */
+  history?: History | undefined;
+}
+
+/** What a sequence held, as JSON. */
+interface History {
+  /** Of its tokens, as the cache has it: what it was computed with. */
+  key: string;
+  tokens: number[];
+  /** From which position, which tokens, and how many of them were kept. */
+  pieces: [from: number, tokens: number[], keep: number][];
+}
+
+/** What a session goes on from, and what that belongs to. */
+export interface KeyedPast extends Omit<Past, 'templateTokens'> {
+  key: string;
 }
 
 /**
  * Writes the files whole, or leaves what was there.
  *
- * @param key of the state: what it belongs to
+ * @param past what the session goes on from; its state goes into a file of its own where `withState` says so
  * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`.
  */
 export async function saveSession(
   path: string,
-  session: Omit<SavedSession, 'stateId'>,
-  state: SequenceState | undefined,
-  key: string | undefined,
+  session: Omit<SavedSession, 'stateId' | 'history'>,
+  past: (KeyedPast & { withState: boolean }) | undefined,
 ): Promise<void> {
-  if (state === undefined) {
-    await writeSession(path, session);
+  const history = past && historyOf(past);
+  if (!past?.withState || past.state === undefined) {
+    await writeSession(path, { ...session, history });
     await rm(statePath(path), { force: true }).catch(() => undefined); // of an older save
     return;
   }
+  const { key, state } = past;
   const stateId = randomUUID();
   await replaceFile(statePath(path), (temporary) => state.writeFile(temporary, { stateId, key }));
-  await writeSession(path, { ...session, stateId });
+  await writeSession(path, { ...session, stateId, history });
+}
+
+function historyOf({ key, tokens, pieces }: KeyedPast): History | undefined {
+  return pieces.length === 0
+    ? undefined
+    : { key, tokens: [...tokens], pieces: pieces.map((each) => [each.from, [...each.tokens], each.keep]) };
 }
 
 async function writeSession(path: string, session: SavedSession): Promise<void> {
@@ -91,8 +115,20 @@ function statePath(path: string): string {
   return `${path}.kv`;
 }
 
-/** The state that belongs to a saved session; undefined for any other, and for one that is damaged: it only saves work. */
-export async function readState(path: string, stateId: string): Promise<SequenceState | undefined> {
+/**
+ * What a saved session goes on from; undefined where nothing was kept, or what there is is damaged or another save's: it only
+ * saves work. Close its state.
+ */
+export async function readPast(path: string, { stateId, history }: SavedSession): Promise<KeyedPast | undefined> {
+  const state = stateId === undefined ? undefined : await readState(path, stateId);
+  if (history === undefined) {
+    return state && { key: String(state.metadata.key), tokens: state.tokens, pieces: [], state };
+  }
+  const pieces = history.pieces.map(([from, tokens, keep]) => ({ from, tokens: Int32Array.from(tokens), keep }));
+  return { key: history.key, tokens: Int32Array.from(history.tokens), pieces, state };
+}
+
+async function readState(path: string, stateId: string): Promise<SequenceState | undefined> {
   let state: SequenceState | undefined;
   try {
     state = await SequenceState.readFile(statePath(path));

@@ -2,6 +2,7 @@ import type { StartReport } from '../cache/report.js';
 import type { StartOptions, TemplateCache } from '../cache/template-cache.js';
 import type { Engine } from '../engine/engine.js';
 import type { Decoded, DecodeRequest } from '../engine/request.js';
+import type { Past } from '../engine/saved.js';
 import type { SequenceHolder } from '../engine/sequences.js';
 import { HeadstartError } from '../errors.js';
 import type { SequenceState } from '../native/state.js';
@@ -34,8 +35,6 @@ export class ConversationSequence implements SequenceHolder {
   #busy = true;
   /** A failure left it in a state that nobody knows. */
   #isUnknown = false;
-  /** A state to begin with, from a file or another conversation: used once. */
-  #adopted: { state: SequenceState; generation: number } | undefined;
 
   constructor(setup: SequenceSetup) {
     this.#setup = setup;
@@ -96,7 +95,6 @@ export class ConversationSequence implements SequenceHolder {
   close(): void {
     this.release();
     this.#setup.engine.dropSaved(this);
-    this.#takeAdopted()?.close();
     this.#setup.snapshots.drop(this);
   }
 
@@ -118,8 +116,8 @@ export class ConversationSequence implements SequenceHolder {
   async #align(prompt: Int32Array, signal: AbortSignal): Promise<number> {
     const { engine } = this.#setup;
     this.#sequence ??= await engine.sessions.lease(this, signal);
-    if (this.#adopted !== undefined) {
-      await this.#empty(this.#sequence); // all that is in it yet is the template
+    if (this.#held.length > 0 && engine.hasSaved(this)) {
+      await this.#empty(this.#sequence); // all that is in it is the template, or a part of what it comes back to
     }
     // What was computed again for this prompt was not cached.
     const cached =
@@ -186,28 +184,42 @@ export class ConversationSequence implements SequenceHolder {
     }
   }
 
-  /** A copy of what is held, for files and forks; undefined where nothing is. Close it. */
-  async capture(): Promise<SequenceState | undefined> {
-    if (this.#sequence === undefined || this.#held.length === 0) {
-      return (this.#adopted?.state ?? this.#setup.snapshots.get(this))?.share();
-    }
-    return this.#setup.engine.context.captureSequence(this.#sequence, Int32Array.from(this.#held));
+  /** A copy of what this comes back to or holds, for files and forks; undefined where that is nothing. Close its state. */
+  async past(): Promise<Past | undefined> {
+    const { engine, snapshots, template } = this.#setup;
+    const past = await engine.pastOf(this, this.#sequence);
+    const state = past === undefined ? snapshots.get(this)?.share() : undefined;
+    return state === undefined ? past : { tokens: state.tokens, templateTokens: template.length, pieces: [], state };
   }
 
-  /** What a sequence that is not there yet will be brought back from. It owns `state` from now on. */
-  adopt(state: SequenceState): void {
-    this.#takeAdopted()?.close();
-    this.#adopted = { state, generation: this.#setup.snapshots.generation };
+  /** What it is to come back to, though another held it. It owns the state from now on. */
+  adopt(past: Past): void {
+    this.#setup.engine.adopt(this, past);
   }
 
-  #takeAdopted(): SequenceState | undefined {
-    const adopted = this.#adopted;
-    this.#adopted = undefined;
-    if (adopted !== undefined && adopted.generation !== this.#setup.snapshots.generation) {
-      adopted.state.close();
+  /**
+   * Where replies are to be the same to the bit, call it before a turn.
+   *
+   * @returns call it where the turn did not finish, and set busy to false after: what the turn has read would decide how the
+   *   next prompt is cut
+   */
+  mark(): (() => Promise<void>) | undefined {
+    const { engine } = this.#setup;
+    if (!engine.exact) {
       return undefined;
     }
-    return adopted?.state;
+    const past = engine.mark(this, this.#sequence);
+    const takeBack = async () => {
+      const { length } = past.tokens;
+      const own = length > 0 && this.#held.length >= length ? this.#sequence : undefined;
+      this.#busy = true;
+      if (await engine.takeBack(this, own, past)) {
+        this.#held.length = length;
+      } else if (this.#sequence !== undefined) {
+        await this.#empty(this.#sequence);
+      }
+    };
+    return () => takeBack().catch(() => this.release());
   }
 
   /**
@@ -225,12 +237,11 @@ export class ConversationSequence implements SequenceHolder {
         return { tier: 'resident', bytes: 0 };
       }
     }
-    const state = await source.capture();
-    if (state === undefined) {
-      return { tier: 'bypass', bytes: 0 };
+    const past = await source.past();
+    if (past !== undefined) {
+      this.adopt(past);
     }
-    this.adopt(state);
-    return { tier: 'memory', bytes: state.byteLength };
+    return past?.state === undefined ? { tier: 'bypass', bytes: 0 } : { tier: 'memory', bytes: past.state.byteLength };
   }
 
   /** Brings back what was evicted, or else what a new conversation would begin with; returns how much was not computed. */
@@ -242,8 +253,13 @@ export class ConversationSequence implements SequenceHolder {
       return restored.length;
     }
     const cached = await this.#restart(prompt, signal);
-    const replayed = await engine.replaySaved(this, sequence, this.#held.length, prompt, signal);
-    this.#held = replayed === undefined ? this.#held : [...replayed];
+    try {
+      const replayed = await engine.replaySaved(this, sequence, this.#held.length, prompt, signal);
+      this.#held = replayed === undefined ? this.#held : [...replayed];
+    } catch (error) {
+      await this.#empty(sequence).catch(() => undefined); // a part of it is there: the next turn begins again
+      throw error;
+    }
     return cached;
   }
 
@@ -263,7 +279,7 @@ export class ConversationSequence implements SequenceHolder {
   /** @returns the tokens that are in the sequence now: 0 where no snapshot goes further than the template */
   async #restoreSnapshot(prompt: Int32Array, signal: AbortSignal): Promise<number> {
     const { engine, snapshots, template } = this.#setup;
-    const state = this.#takeAdopted() ?? snapshots.get(this)?.share();
+    const state = snapshots.get(this)?.share();
     if (state === undefined) {
       return 0;
     }
@@ -325,7 +341,8 @@ export class ConversationSequence implements SequenceHolder {
       return;
     }
     try {
-      snapshots.put(this, (await this.capture()) as SequenceState);
+      const held = Int32Array.from(this.#held);
+      snapshots.put(this, await this.#setup.engine.context.captureSequence(this.#sequence, held));
     } catch (error) {
       if (HeadstartError.isInstance(error, 'CLOSED')) {
         throw error;

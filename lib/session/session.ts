@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import type { StartReport } from '../cache/report.js';
 import { publish } from '../diagnostics.js';
+import type { Past } from '../engine/saved.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
-import type { SequenceState } from '../native/state.js';
 import { boolean, checkOptions, describe } from '../options.js';
 import type { ChatMessage, ToolCall } from '../template/messages.js';
 import { isPrefix } from '../template/tokens.js';
@@ -60,8 +60,8 @@ export class Session implements ToolSession {
   }
 
   /** @internal What it goes on from, where a file had it. */
-  adopt(state: SequenceState): void {
-    this.#sequence.adopt(state);
+  adopt(past: Past): void {
+    this.#sequence.adopt(past);
   }
 
   /** @internal */
@@ -133,6 +133,7 @@ export class Session implements ToolSession {
     const { id: sessionId } = this;
     const { turnId } = request.toolRun;
     const turn = observeTurn({ turnId, sessionId, model: this.#services.model.path }, this.#takeTurn(request, options));
+    let takeBack = this.#sequence.mark();
     try {
       this.#leaveGate = await this.#services.gate.enter(request.signal);
       for (;;) {
@@ -141,6 +142,9 @@ export class Session implements ToolSession {
         const { done, value } = await step;
         if (done) {
           return;
+        }
+        if (value.type === 'finish') {
+          takeBack = undefined; // the conversation has it
         }
         // Who does not read on may be waiting, in this very loop, for a sequence: then this one can be had.
         const stalled = setTimeout(() => this.#sequence.setBusy(false), STALLED_MS);
@@ -162,6 +166,7 @@ export class Session implements ToolSession {
       throw error;
     } finally {
       await turn.return(undefined);
+      await takeBack?.();
       this.#leaveGate?.();
       this.#inTurn = false;
       this.#sequence.setBusy(false);
@@ -198,8 +203,10 @@ export class Session implements ToolSession {
    * Writes the conversation to a file, whole or not at all: id, system prompt, tool definitions, messages. `execute`
    * functions, sampling and other options are the program's to give again. See `AgentServer.restoreSession`.
    *
-   * @param options.state keep the KV state too, where the session holds it now, in a file beside it (`<path>.kv`, as large
-   *   as the state): the restored session then goes on without reading its conversation again. @default false
+   * @param options.state keep the KV state too, where there is one now (the session holds its sequence, or what it held was
+   *   saved), in a file beside it (`<path>.kv`, as large as the state): the restored session then goes on without reading its
+   *   conversation again. Not with `reproducible` on a sliding-window model, where a state put back is not the same to the
+   *   bit. @default false
    * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`, `SESSION_BUSY`, `CLOSED`.
    */
   async save(path: string, options: { state?: boolean } = {}): Promise<void> {
@@ -208,12 +215,13 @@ export class Session implements ToolSession {
     await this.#exclusively('save', undefined, async () => {
       const { systemPrompt, tools = [] } = this.#setup.source;
       const session = { id: this.id, systemPrompt, tools, messages: this.#messages };
-      const state = options.state ? await this.#sequence.capture() : undefined;
+      const { cache, engine } = this.#services;
+      const past = options.state || engine.exact ? await this.#sequence.past() : undefined;
       try {
-        const key = state && this.#services.cache.keyOf(state.tokens, { tenant: this.#setup.tenant });
-        await saveSession(path, session, state, key);
+        const key = past && cache.keyOf(past.tokens, { tenant: this.#setup.tenant });
+        await saveSession(path, session, past && { ...past, key: key as string, withState: options.state ?? false });
       } finally {
-        state?.close();
+        past?.state?.close();
       }
     });
   }
@@ -229,10 +237,12 @@ export class Session implements ToolSession {
     checkCompaction(compaction);
     return this.#exclusively('compact', signal, async (either) => {
       const leave = await this.#services.gate.enter(either);
+      const takeBack = this.#sequence.mark();
       try {
         return await this.#compact({ ...this.#setup.compaction, ...compaction }, this.#setup.sampling, either);
       } catch (error) {
         this.#sequence.afterFailure();
+        await takeBack?.();
         throw error;
       } finally {
         leave();

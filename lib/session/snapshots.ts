@@ -14,8 +14,6 @@ export class Snapshots {
   /** Whose snapshots are too large for the budget: not tried again. */
   readonly #tooLarge = new WeakSet<object>();
   #bytes = 0;
-  /** Counts how often all were dropped: what was captured before is good no more. */
-  generation = 0;
 
   constructor(maxBytes = DEFAULT_BYTES) {
     this.#maxBytes = maxBytes;
@@ -69,7 +67,6 @@ export class Snapshots {
 
   /** Drops all: what the model computes has changed. */
   clear(): void {
-    this.generation++;
     for (const owner of [...this.#held.keys()]) {
       this.drop(owner);
     }

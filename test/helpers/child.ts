@@ -4,8 +4,10 @@ import {
   type AgentOptions,
   AgentServer,
   type ModelSourceInput,
+  type Reply,
   type ResolveModelOptions,
   resolveModel,
+  type SendOptions,
   type SessionOptions,
 } from 'llama-headstart';
 import { Lab, type LabOptions } from './lab.js';
@@ -28,6 +30,22 @@ async function agent(input: {
   const after = server.getTemplateCacheStats();
   await server.close();
   return { report: session.report, texts, before, after };
+}
+
+/** A session from a file, after another one had the sequence: its replies to `messages`. */
+async function restored(input: { options: AgentOptions; path: string; messages: string[]; settings: SendOptions }) {
+  const server = await AgentServer.initialize(input.options);
+  const session = await server.restoreSession(input.path);
+  const replies: { text: string; logProbabilities: Reply['logProbabilities'] | undefined }[] = [];
+  for (const message of input.messages) {
+    const other = await server.createSession({ systemPrompt: 'You are somebody else.' });
+    await other.send('Hi', { maxTokens: 2 });
+    await other.close();
+    const { text, logProbabilities } = await session.send(message, input.settings);
+    replies.push({ text, logProbabilities });
+  }
+  await server.close();
+  return replies;
 }
 
 /** One continuation of a template of raw tokens. */
@@ -94,7 +112,7 @@ async function ready(): Promise<void> {
   stdin.pause();
 }
 
-const tasks = { agent, continuation, resolve, together, saveForever };
+const tasks = { agent, restored, continuation, resolve, together, saveForever };
 
 export type Tasks = typeof tasks;
 

@@ -1,16 +1,41 @@
-// Many sessions at once in `reproducible` mode, each to be compared with itself alone.
-import type { AgentServer, Reply, Session } from 'llama-headstart';
+// Many sessions at once in `reproducible` mode, each to be compared with itself alone, down to the bits of the logits.
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { createHash } from 'node:crypto';
+import type { AgentServer, Session } from 'llama-headstart';
+import { ConversationSequence } from '../../lib/session/sequence.js';
 import { seededRandom } from './native.js';
 import { numberedPrompt } from './prompts.js';
 
-/** Enough likely tokens to tell any other logits apart, and few enough to compare. */
-const LIKELY = 5;
 const MAX_TOKENS = 10;
 
 /** What a reply is down to its last bit. */
 export interface ExactReply {
   text: string;
-  logProbabilities: Reply['logProbabilities'];
+  /** Of each decode that chose a token: SHA-256 of the bytes of all logits. */
+  logits: string[];
+}
+
+/** Where the turn that a decode belongs to wants its logits. */
+const turns = new AsyncLocalStorage<string[]>();
+
+// Sessions tell no logits: here each decode of theirs asks for them too.
+const { decode } = ConversationSequence.prototype;
+ConversationSequence.prototype.decode = async function (request) {
+  const decoded = await decode.call(this, { ...request, logits: true });
+  const { buffer, byteOffset, byteLength } = decoded.logits as Float32Array;
+  turns.getStore()?.push(
+    createHash('sha256')
+      .update(new Uint8Array(buffer, byteOffset, byteLength))
+      .digest('hex'),
+  );
+  return decoded;
+};
+
+/** Sends a message, and tells the logits of every token of the reply. */
+export async function exactly(work: () => Promise<{ text: string }>): Promise<ExactReply> {
+  const logits: string[] = [];
+  const { text } = await turns.run(logits, work);
+  return { text, logits };
 }
 
 /** Three system prompts, so that sessions share templates; a greedy and a seeded half. */
@@ -19,15 +44,20 @@ export function openNumbered(agent: AgentServer, number: number, templateCache =
 }
 
 /** A turn of session `number`. */
-export async function exactTurn(session: Session, number: number, turn: number): Promise<ExactReply> {
+export function exactTurn(session: Session, number: number, turn: number, signal?: AbortSignal): Promise<ExactReply> {
   const sampling = number % 2 === 0 ? { temperature: 0 } : { temperature: 0.9, seed: number };
   const message = `${turn === 0 ? 'Hello' : 'And then'}, my number is ${number}. ${'Go on. '.repeat(number % 7)}`;
-  const reply = await session.send(message, { maxTokens: MAX_TOKENS, sampling, logProbabilities: LIKELY });
-  return { text: reply.text, logProbabilities: reply.logProbabilities };
+  const options = { maxTokens: MAX_TOKENS, sampling, ...(signal && { signal }) };
+  return exactly(() => session.send(message, options));
 }
 
 /** Each session's turns, one session after the other. */
-export async function oneAfterTheOther(agent: AgentServer, count: number, turns: number): Promise<ExactReply[][]> {
+export async function oneAfterTheOther(
+  agent: AgentServer,
+  count: number,
+  turns: number,
+  onDone: (done: number) => void = () => undefined,
+): Promise<ExactReply[][]> {
   const all: ExactReply[][] = [];
   for (let number = 0; number < count; number++) {
     const session = await openNumbered(agent, number, false);
@@ -37,6 +67,7 @@ export async function oneAfterTheOther(agent: AgentServer, count: number, turns:
     }
     await session.close();
     all.push(replies);
+    onDone(number + 1);
   }
   return all;
 }
@@ -47,6 +78,7 @@ export async function allAtOnce(
   count: number,
   turns: number,
   seed: number,
+  onDone: (done: number) => void = () => undefined,
 ): Promise<ExactReply[][]> {
   const random = seededRandom(seed);
   const order = Array.from({ length: count }, (_, number) => ({ number, place: random() }))
@@ -55,9 +87,12 @@ export async function allAtOnce(
   const sessions = new Map<number, Session>();
   await Promise.all(order.map(async (number) => sessions.set(number, await openNumbered(agent, number))));
   const all: ExactReply[][] = Array.from({ length: count }, () => []);
+  let done = 0;
   for (let turn = 0; turn < turns; turn++) {
-    const run = async (number: number) =>
+    const run = async (number: number) => {
       (all[number] as ExactReply[]).push(await exactTurn(sessions.get(number) as Session, number, turn));
+      onDone(++done);
+    };
     await Promise.all((turn % 2 === 0 ? order : [...order].reverse()).map(run));
   }
   await Promise.all([...sessions.values()].map((session) => session.close()));

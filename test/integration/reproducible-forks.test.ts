@@ -1,0 +1,151 @@
+// `reproducible` for what goes on elsewhere: forks, and sessions in files. Each says what its original says, to the bit, also
+// after their KV cells and saved states were needed by others.
+import { join } from 'node:path';
+import type { AgentServer, Session } from 'llama-headstart';
+import { describe, expect, it } from 'vitest';
+import { subscribe } from '../../lib/diagnostics.js';
+import { type AgentSettings, agentOptions, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { inOtherProcess } from '../helpers/processes.js';
+import { type ExactReply, exactly } from '../helpers/reproducible.js';
+
+const MEMORIES = ['dense', 'dense-quantised', 'sliding-window', 'recurrent', 'hybrid'] as const;
+const FIRST = 'Hello there, how much is a new chain for an old bicycle? '.repeat(3);
+const NEXT = ['And now?', 'Thank you'];
+
+const settings = (more: AgentSettings): AgentSettings => ({
+  reproducible: true,
+  contextSize: 768,
+  nSeqMax: 1, // whoever takes a turn takes the sequence from the one before
+  batchSize: 128,
+  ...more,
+});
+
+const say = (session: Session, message: string, signal?: AbortSignal): Promise<ExactReply> =>
+  exactly(() =>
+    session.send(message, { maxTokens: 12, sampling: { temperature: 0.9, seed: 1 }, ...(signal && { signal }) }),
+  );
+
+async function sayAll(session: Session, messages = NEXT): Promise<ExactReply[]> {
+  const all: ExactReply[] = [];
+  for (const message of messages) {
+    all.push(await say(session, message));
+  }
+  return all;
+}
+
+/** Somebody else's turn: the sequence is theirs now. */
+async function takeSequence(agent: AgentServer): Promise<void> {
+  const other = await agent.createSession({ systemPrompt: 'You are somebody else.' });
+  await other.send('Hi', { maxTokens: 2 });
+  await other.close();
+}
+
+/** What a session alone says after its first turn. */
+async function alone(more: AgentSettings): Promise<ExactReply[]> {
+  const session = await (await startAgent(settings(more))).createSession({ templateCache: false });
+  await say(session, FIRST);
+  return sayAll(session);
+}
+
+describe.each(MEMORIES)('in reproducible mode, on %s memory,', (name) => {
+  describe.each([
+    ['with saved states', {}],
+    ['with no memory for saved states', { maxSavedBytes: 0 }],
+  ] as const)('%s,', (_, memory) => {
+    it('a fork goes on as its session would, in turns with it', async () => {
+      const expected = await alone({ name });
+      const agent = await startAgent(settings({ name, ...memory }));
+      const session = await agent.createSession();
+      await say(session, FIRST);
+      const fork = await session.fork();
+      await takeSequence(agent);
+      const later = await session.fork(); // its session holds no sequence now
+      const all: ExactReply[][] = [[], [], []];
+      for (const message of NEXT) {
+        for (const [index, each] of [fork, session, later].entries()) {
+          all[index]?.push(await say(each, message));
+        }
+      }
+      expect(all).toEqual([expected, expected, expected]);
+    });
+
+    it('a fork of a fork that never spoke, and one of a session at its start', async () => {
+      const expected = await alone({ name });
+      const agent = await startAgent(settings({ name, ...memory }));
+      const session = await agent.createSession();
+      const early = await session.fork();
+      await say(session, FIRST);
+      const second = await (await session.fork()).fork();
+      expect(await sayAll(second)).toEqual(expected);
+      await say(early, FIRST);
+      expect(await sayAll(early)).toEqual(expected);
+    });
+
+    it.each([true, false])('a session from a file goes on as it would have (state kept: %s)', async (state) => {
+      const expected = await alone({ name });
+      const path = join(await temporaryDirectory(), 'session.json');
+      const first = await startAgent(settings({ name, ...memory }));
+      const session = await first.createSession();
+      await say(session, FIRST);
+      if (!state) {
+        await takeSequence(first);
+      }
+      await session.save(path, { state });
+      await first.close();
+      const agent = await startAgent(settings({ name, ...memory }));
+      const restored = await agent.restoreSession(path);
+      const fork = await restored.fork();
+      const said: ExactReply[] = [];
+      for (const message of NEXT) {
+        await takeSequence(agent);
+        said.push(await say(restored, message));
+      }
+      expect(said).toEqual(expected);
+      expect(await sayAll(fork)).toEqual(expected);
+    });
+
+    it('a turn that is aborted or left is as if it had never been', async () => {
+      const expected = await alone({ name });
+      const agent = await startAgent(settings({ name, ...memory }));
+      const session = await agent.createSession();
+      await say(session, FIRST);
+      for (const decodes of [1, 2, 5, 9]) {
+        await takeSequence(agent);
+        const controller = new AbortController();
+        let left = decodes;
+        const unsubscribe = subscribe('decode', () => --left === 0 && controller.abort());
+        await expect(say(session, 'Never mind', controller.signal)).rejects.toMatchObject({ code: 'ABORTED' });
+        unsubscribe();
+      }
+      for await (const part of session.stream('Nor this')) {
+        if (part.type === 'text') {
+          break;
+        }
+      }
+      expect(await sayAll(session)).toEqual(expected);
+    });
+  });
+
+  it('a session from a file goes on in another process', async () => {
+    const directory = await temporaryDirectory();
+    const path = join(directory, 'session.json');
+    const options = settings({ name, cacheDir: directory });
+    const agent = await startAgent(options);
+    const session = await agent.createSession();
+    await say(session, FIRST);
+    await session.save(path, { state: true });
+    const likely = async (message: string) => {
+      const { text, logProbabilities } = await session.send(message, { maxTokens: 12, logProbabilities: 100 });
+      return { text, logProbabilities };
+    };
+    const expected = [await likely(NEXT[0] as string), await likely(NEXT[1] as string)];
+    await agent.close();
+    const other = await inOtherProcess('restored', {
+      options: agentOptions(options),
+      path,
+      messages: NEXT,
+      settings: { maxTokens: 12, logProbabilities: 100 },
+    });
+    expect(other).toEqual(JSON.parse(JSON.stringify(expected)));
+  });
+});
