@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { buildsDirectory, packageRoot, packageVersion, platformName, userCache } from '../dist/native/places.js';
 import { buildNative } from '../scripts/build-native.mjs';
+import { checkTools } from '../scripts/lib/build-tools.mjs';
 import { step } from '../scripts/lib/progress.mjs';
 import { run } from '../scripts/lib/run.mjs';
 
@@ -23,6 +24,8 @@ export async function build(args) {
   const output = join(buildsDirectory(), key);
   const tree = join(userCache(), 'build-trees', `${packageVersion}-${platformName}-${key}`);
   const log = join(buildsDirectory(), `${key}.log`);
+  // Here too: a machine that cannot build gets advice, and no folders.
+  await checkTools({ ...(how.accelerator && { accelerator: how.accelerator }), compiler: true });
   await mkdir(buildsDirectory(), { recursive: true });
   process.stderr.write(`llama.cpp is compiled in ${tree}\nIts log will be ${log}\n`);
 

@@ -14,7 +14,7 @@ import {
   platformName,
   userCache,
 } from '../dist/native/places.js';
-import { toolVersions } from '../scripts/lib/build-tools.mjs';
+import { toolProblems, toolVersions } from '../scripts/lib/build-tools.mjs';
 import { megabytes } from '../scripts/lib/progress.mjs';
 import { run } from '../scripts/lib/run.mjs';
 
@@ -40,6 +40,7 @@ async function examine() {
     variables: Object.fromEntries(Object.entries(process.env).filter(([name]) => name.startsWith('LLAMA_HEADSTART_'))),
     nvidia: await nvidiaGpus(),
     tools: await toolVersions(),
+    toolProblems: await toolProblems({ compiler: true }),
     userCache: await directoryState(userCache()),
     builds: await directoryState(buildsDirectory()),
     templates: await directoryState(resolve('.cache/templates')),
@@ -118,6 +119,9 @@ function text(facts) {
     ...(facts.nvidia.length > 0 ? facts.nvidia.map((gpu) => `NVIDIA: ${gpu}`) : ['NVIDIA: no driver']),
     'To build:',
     ...Object.entries(tools).map(([tool, version]) => `  ${tool}: ${version ?? 'not there'}`),
+    ...(facts.toolProblems.length > 0
+      ? [`  \`npx llama-headstart build\` lacks: ${facts.toolProblems.join(', ')}`]
+      : ['  enough for `npx llama-headstart build`']),
     '',
     `Cache: ${stateLine(facts.userCache)}`,
     `Builds: ${stateLine(facts.builds)}`,

@@ -23,25 +23,33 @@ const ACCELERATOR_HINTS = {
 };
 
 /**
- * Names everything that is missing or too old before anything is compiled.
- * @param {{ accelerator?: 'cuda' | 'metal' | 'vulkan', compiler: boolean }} needs compiler: this machine's own
+ * @typedef {object} Needs
+ * @property {'cuda' | 'metal' | 'vulkan'} [accelerator]
+ * @property {boolean} compiler this machine's own
  */
-export async function checkTools({ accelerator, compiler }) {
-  const missing = [await cmakeProblem()];
+
+/** Names everything that is missing or too old before anything is compiled. @param {Needs} needs */
+export async function checkTools(needs) {
+  const problems = await toolProblems(needs);
+  if (problems.length === 0) return;
+  const { accelerator } = needs;
+  const hints = [INSTALL_HINT, ...(accelerator ? [ACCELERATOR_HINTS[accelerator]] : [])];
+  throw new Error(
+    `To compile llama.cpp this machine lacks: ${problems.join(', ')}.\n  Install:\n    ${hints.join('\n    ')}`,
+  );
+}
+
+/** @param {Needs} needs @returns {Promise<string[]>} "CMake 3.21 or newer (found 3.16)" */
+export async function toolProblems({ accelerator, compiler }) {
+  const problems = [await cmakeProblem()];
   if (process.platform !== 'win32') {
-    if (compiler) missing.push(await compilerProblem());
-    if (!(await runs('ninja')) && !(await runs('make'))) missing.push('ninja or make');
+    if (compiler) problems.push(await compilerProblem());
+    if (!(await runs('ninja')) && !(await runs('make'))) problems.push('ninja or make');
   }
-  if (accelerator === 'cuda') missing.push(await cudaProblem());
-  if (accelerator === 'vulkan' && !(await runs('glslc'))) missing.push('the Vulkan SDK (glslc)');
-  if (accelerator === 'metal' && process.platform !== 'darwin') missing.push('macOS (Metal)');
-  const problems = missing.filter((problem) => problem !== undefined);
-  if (problems.length > 0) {
-    const hints = [INSTALL_HINT, ...(accelerator ? [ACCELERATOR_HINTS[accelerator]] : [])];
-    throw new Error(
-      `To compile llama.cpp this machine lacks: ${problems.join(', ')}.\n  Install:\n    ${hints.join('\n    ')}`,
-    );
-  }
+  if (accelerator === 'cuda') problems.push(await cudaProblem());
+  if (accelerator === 'vulkan' && !(await runs('glslc'))) problems.push('the Vulkan SDK (glslc)');
+  if (accelerator === 'metal' && process.platform !== 'darwin') problems.push('macOS (Metal)');
+  return problems.filter((problem) => problem !== undefined);
 }
 
 /** The tools that `doctor` shows, with their versions; null for what is not there. */
@@ -66,7 +74,7 @@ const olderThan = (/** @type {RegExpExecArray | null} */ found, /** @type {numbe
 async function cmakeProblem() {
   const { code, stdout } = await run('cmake', ['--version']);
   const found = /version (\d+)\.(\d+)/.exec(stdout);
-  if (code === 127) return 'CMake';
+  if (code !== 0) return 'CMake';
   if (olderThan(found, MINIMUM.cmake)) return `CMake 3.21 or newer (found ${found?.[1]}.${found?.[2]})`;
   return undefined;
 }
@@ -75,10 +83,11 @@ async function compilerProblem() {
   const candidates = [compilerCommand(), 'c++', 'g++', 'clang++'].filter((command) => command !== undefined);
   for (const command of candidates) {
     const { code, stdout } = await run(command, ['--version']);
-    if (code === 127) continue;
+    // A Mac has a `c++` that only says what to install.
+    if (code !== 0) continue;
     // Apple's numbers are its own, and all that Xcode still offers will do.
     const clang = /(?<!Apple )clang version (\d+)/.exec(stdout);
-    const gcc = /^(?:g\+\+|c\+\+|gcc)[^\n]* (\d+)\.\d+\.\d+/.exec(stdout);
+    const gcc = /^\S*(?:g\+\+|c\+\+|gcc)[^\n]* (\d+)\.\d+\.\d+/.exec(stdout);
     if (clang && Number(clang[1]) < MINIMUM.clang) return `clang ${MINIMUM.clang} or newer (${command} is ${clang[1]})`;
     if (gcc && Number(gcc[1]) < MINIMUM.gcc) return `GCC ${MINIMUM.gcc} or newer (${command} is ${gcc[1]})`;
     return undefined;
@@ -88,7 +97,7 @@ async function compilerProblem() {
 
 async function cudaProblem() {
   const { code, stdout } = await run(nvcc(), ['--version']);
-  if (code === 127) return 'the CUDA toolkit (nvcc)';
+  if (code !== 0) return 'the CUDA toolkit (nvcc)';
   const found = /release (\d+)\.(\d+)/.exec(stdout);
   if (olderThan(found, MINIMUM.cuda)) return `CUDA 11.7 or newer (nvcc is ${found?.[1]}.${found?.[2]})`;
   return undefined;
