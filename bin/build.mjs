@@ -5,7 +5,7 @@ import { mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { buildsDirectory, packageRoot, packageVersion, platformName, userCache } from '../dist/native/places.js';
-import { buildNative } from '../scripts/build-native.mjs';
+import { buildNative, parseJobs } from '../scripts/build-native.mjs';
 import { checkTools } from '../scripts/lib/build-tools.mjs';
 import { step } from '../scripts/lib/progress.mjs';
 import { run } from '../scripts/lib/run.mjs';
@@ -58,10 +58,7 @@ function parse(args) {
   });
   const accelerators = ACCELERATORS.filter((name) => values[name]);
   if (accelerators.length > 1) throw new Error(`Expected one of --${accelerators.join(' and --')}.`);
-  const jobs = values.jobs === undefined ? undefined : Number(values.jobs);
-  if (jobs !== undefined && !(Number.isInteger(jobs) && jobs > 0)) {
-    throw new Error(`Expected --jobs to be a whole number from 1 up, got ${values.jobs}.`);
-  }
+  const jobs = parseJobs(values.jobs);
   for (const definition of values.define ?? []) {
     if (!/^\w+=/.test(definition)) throw new Error(`Expected --define NAME=VALUE, got "${definition}".`);
   }

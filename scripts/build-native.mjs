@@ -225,6 +225,15 @@ async function findBuilt(directory, config, name) {
   throw new Error(`The build succeeded but left no ${name}. Looked for:\n  ${candidates.join('\n  ')}`);
 }
 
+/** What the command line's `--jobs` says. @param {string | undefined} given */
+export function parseJobs(given) {
+  const jobs = given === undefined ? undefined : Number(given);
+  if (jobs !== undefined && !(Number.isInteger(jobs) && jobs > 0)) {
+    throw new Error(`Expected --jobs to be a whole number from 1 up, got ${given}.`);
+  }
+  return jobs;
+}
+
 if (isMain(import.meta)) {
   await runMain(async () => {
     const { values } = parseArgs({
@@ -241,10 +250,7 @@ if (isMain(import.meta)) {
     });
     const accelerators = ACCELERATORS.filter((name) => values[name]);
     if (accelerators.length > 1) throw new Error(`Expected one accelerator, got --${accelerators.join(' and --')}.`);
-    const jobs = values.jobs === undefined ? undefined : Number(values.jobs);
-    if (jobs !== undefined && !(Number.isInteger(jobs) && jobs > 0)) {
-      throw new Error(`Expected --jobs to be a whole number from 1 up, got ${values.jobs}.`);
-    }
+    const jobs = parseJobs(values.jobs);
     const options = {
       ...(accelerators[0] && { accelerator: accelerators[0] }),
       ...(jobs && { jobs }),

@@ -1,11 +1,11 @@
-// `npm run build:gpu-package -- cuda|vulkan [--architectures "80;90"]`: makes the opt-in package of a GPU variant for this platform in
+// `npm run build:gpu-package -- cuda|vulkan [--architectures "80;90"] [--jobs N]`: makes the opt-in package of a GPU variant for this platform in
 // .build/gpu-packages, ready for `npm publish`. It holds one file: ggml's module for that GPU, which the prebuilt addon of exactly the
 // same version loads. CUDA without a toolkit comes from NVIDIA's Python packages.
 
 import { copyFile, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { buildNative } from './build-native.mjs';
+import { buildNative, parseJobs } from './build-native.mjs';
 import { ensureCuda } from './lib/cuda.mjs';
 import { megabytes, step } from './lib/progress.mjs';
 import { isMain, root, run, runMain } from './lib/run.mjs';
@@ -19,11 +19,11 @@ const NEEDS = {
 
 /**
  * @param {'cuda' | 'vulkan'} gpu
- * @param {{ architectures?: string, definitions?: string[] }} [options] architectures: what CMAKE_CUDA_ARCHITECTURES takes; default:
+ * @param {{ architectures?: string, definitions?: string[], jobs?: number }} [options] architectures: what CMAKE_CUDA_ARCHITECTURES takes; default:
  *   llama.cpp's own list
  * @returns {Promise<{ directory: string, bytes: number, seconds: number }>}
  */
-export async function buildGpuPackage(gpu, { architectures, definitions = [] } = {}) {
+export async function buildGpuPackage(gpu, { architectures, definitions = [], jobs } = {}) {
   const begin = performance.now();
   await ensureDependencies({ quiet: true });
   await ensureVendor();
@@ -39,6 +39,7 @@ export async function buildGpuPackage(gpu, { architectures, definitions = [] } =
       accelerator: gpu,
       definitions: settings,
       module: gpu,
+      ...(jobs && { jobs }),
       onProgress: (state) => progress.update(state),
     }),
   );
@@ -94,12 +95,18 @@ if (isMain(import.meta)) {
   await runMain(async () => {
     const { values, positionals } = parseArgs({
       allowPositionals: true,
-      options: { architectures: { type: 'string' }, define: { type: 'string', multiple: true } },
+      options: {
+        architectures: { type: 'string' },
+        define: { type: 'string', multiple: true },
+        jobs: { type: 'string' },
+      },
     });
     const [gpu = ''] = positionals;
     if (gpu !== 'cuda' && gpu !== 'vulkan') throw new Error(`Expected cuda or vulkan, got "${gpu}".`);
     const { architectures, define: definitions } = values;
+    const jobs = parseJobs(values.jobs);
     const made = await buildGpuPackage(gpu, {
+      ...(jobs && { jobs }),
       ...(architectures && { architectures }),
       ...(definitions && { definitions }),
     });

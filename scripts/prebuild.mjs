@@ -1,15 +1,20 @@
-// `npm run build:prebuilt [-- --platform linux-arm64]`: makes the binaries that the package carries, in
+// `npm run build:prebuilt [-- --platform linux-arm64] [--again]`: makes the binaries that the package carries, in
 // prebuilds/<platform>, where node-gyp-build finds them. prebuildify lays them out; scripts/lib/prebuild-gyp.mjs compiles.
 //
-// Linux binaries for glibc 2.28 and later are made on any Linux, by zig; those of other systems on such a system.
+// Linux binaries for glibc 2.28 and later are made on any Linux, by zig, and kept in the user's cache: the same sources are
+// not compiled twice, in another clone neither, unless --again says so. Those of other systems are made on such a system.
 
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, rm, stat } from 'node:fs/promises';
+import { cp, mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { toolsDirectory } from './lib/caches.mjs';
+import { prebuildInputs } from './lib/prebuild-inputs.mjs';
 import { megabytes, step } from './lib/progress.mjs';
 import { isMain, root, runMain } from './lib/run.mjs';
+import { ensureTool } from './lib/tools.mjs';
+import { TARGETS } from './lib/zig.mjs';
 import { ensureDependencies } from './setup.mjs';
 import { ensureVendor, pin } from './vendor.mjs';
 
@@ -17,11 +22,48 @@ const libc = existsSync('/etc/alpine-release') ? 'musl' : 'glibc';
 
 /**
  * @param {string} platform "linux-x64"
- * @returns {Promise<{ directory: string, bytes: number, files: number }>}
+ * @param {{ again?: boolean }} [options] again: compile, whatever was made earlier
+ * @returns {Promise<{ directory: string, bytes: number, files: number, compiled: boolean }>} compiled: now, and not earlier
  */
-export async function prebuild(platform) {
-  const [os, arch] = platform.split('-');
+export async function prebuild(platform, { again = false } = {}) {
   await ensureDependencies({ quiet: true });
+  const directory = join(root, 'prebuilds', platform);
+  let compiled = false;
+  if (platform in TARGETS && libc === 'glibc') {
+    const name = `prebuilt-${platform}-${await prebuildInputs(platform)}`;
+    if (again) await rm(join(toolsDirectory(), name), { recursive: true, force: true });
+    // zig and its headers are the same everywhere, so what it made anywhere will do.
+    const made = await ensureTool(name, (empty) => {
+      compiled = true;
+      return compileInto(platform, empty);
+    });
+    await removeOlder(platform, name);
+    await removeLibc(directory);
+    await cp(made, directory, { recursive: true });
+  } else {
+    await compile(platform);
+    compiled = true;
+  }
+  return { ...(await measure(directory)), compiled };
+}
+
+/** @param {string} platform @param {string} empty a folder that receives the binaries */
+async function compileInto(platform, empty) {
+  const directory = await compile(platform);
+  const names = (await readdir(directory)).filter((name) => !isMusl(name));
+  for (const name of names) await cp(join(directory, name), join(empty, name));
+}
+
+/** The binaries of other inputs, which nobody comes back to. @param {string} platform @param {string} kept */
+async function removeOlder(platform, kept) {
+  const names = (await readdir(toolsDirectory())).filter((name) => name.startsWith(`prebuilt-${platform}-`));
+  for (const name of names.filter((each) => each !== kept))
+    await rm(join(toolsDirectory(), name), { recursive: true, force: true });
+}
+
+/** @param {string} platform @returns {Promise<string>} prebuilds/<platform> */
+async function compile(platform) {
+  const [os, arch] = platform.split('-');
   await step(`llama.cpp ${pin.version}`, { quiet: true }, (progress) =>
     ensureVendor({ onProgress: (detail) => progress.update({ detail }) }),
   );
@@ -39,12 +81,13 @@ export async function prebuild(platform) {
     const done = (/** @type {Error | null} */ error) => (error ? reject(error) : resolve(undefined));
     prebuildify({ ...options, platform: os, nodeGyp: `"${process.execPath}" "${shim}"`, shell: true }, done);
   });
-  return measure(directory);
+  return directory;
 }
+
+const isMusl = (/** @type {string} */ name) => /\bmusl\b/.test(name);
 
 /** Both libcs of a platform share a folder. @param {string} directory */
 async function removeLibc(directory) {
-  const isMusl = (/** @type {string} */ name) => /\bmusl\b/.test(name);
   const names = await readdir(directory).catch(() => []);
   for (const name of names) if (isMusl(name) === (libc === 'musl')) await rm(join(directory, name));
 }
@@ -57,10 +100,13 @@ export async function measure(directory) {
 
 if (isMain(import.meta)) {
   await runMain(async () => {
-    const { values } = parseArgs({ options: { platform: { type: 'string', multiple: true } } });
+    const { values } = parseArgs({
+      options: { platform: { type: 'string', multiple: true }, again: { type: 'boolean', default: false } },
+    });
     for (const platform of values.platform ?? [`${process.platform}-${process.arch}`]) {
-      const { directory, bytes, files } = await prebuild(platform);
-      process.stdout.write(`${directory}: ${files} files, ${megabytes(bytes)}\n`);
+      const { directory, bytes, files, compiled } = await prebuild(platform, { again: values.again });
+      const how = compiled ? '' : ', compiled earlier from the same sources';
+      process.stdout.write(`${directory}: ${files} files, ${megabytes(bytes)}${how}\n`);
     }
   });
 }

@@ -27,7 +27,7 @@ if (isMain(import.meta)) {
     const platform = `${process.platform}-${process.arch}`;
     const given = process.argv.slice(2);
     const prebuilt = given.includes('--prebuilt')
-      ? await measure(join(root, 'prebuilds', platform))
+      ? { ...(await measure(join(root, 'prebuilds', platform))), compiled: false }
       : await prebuild(platform);
     const directory = await mkdtemp(join(tmpdir(), 'llama-headstart-package-'));
     try {
@@ -58,7 +58,7 @@ if (isMain(import.meta)) {
       );
       process.stdout.write(
         `\nTarball: ${megabytes(tarball.bytes)}, unpacked ${megabytes(tarball.unpackedBytes)}, ${tarball.files.length} files\n` +
-          `Prebuilt for ${platform}: ${prebuilt.files} files, ${megabytes(prebuilt.bytes)}\n${await readFile(report, 'utf8')}`,
+          `Prebuilt for ${platform}: ${prebuilt.files} files, ${megabytes(prebuilt.bytes)}, compiled ${prebuilt.compiled ? 'now' : 'earlier'}\n${await readFile(report, 'utf8')}`,
       );
       process.exitCode = code;
     } finally {

@@ -59,16 +59,19 @@ describe.skipIf(process.platform === 'win32')('llama-headstart build', () => {
     ],
   ];
 
-  it.each(cases)('names %s that is too old, what is needed, and how to get it', async (_what, options, tools, problem) => {
-    const { code, stderr } = await run(['build', ...options], tools);
-    expect(code).toBe(1);
-    expect(stderr).toContain(`To compile llama.cpp this machine lacks: ${problem}.`);
-    expect(stderr).toMatch(/Install:\n {4}(Debian|xcode-select)/);
-    if (options.includes('--cuda')) {
-      expect(stderr).toContain('the CUDA toolkit 11.7 or newer (https://developer.nvidia.com/cuda-downloads)');
-    }
-    expect(existsSync(join(home, '.cache'))).toBe(false);
-  });
+  it.each(cases)(
+    'names %s that is too old, what is needed, and how to get it',
+    async (_what, options, tools, problem) => {
+      const { code, stderr } = await run(['build', ...options], tools);
+      expect(code).toBe(1);
+      expect(stderr).toContain(`To compile llama.cpp this machine lacks: ${problem}.`);
+      expect(stderr).toMatch(/Install:\n {4}(Debian|xcode-select)/);
+      if (options.includes('--cuda')) {
+        expect(stderr).toContain('the CUDA toolkit 11.7 or newer (https://developer.nvidia.com/cuda-downloads)');
+      }
+      expect(existsSync(join(home, '.cache'))).toBe(false);
+    },
+  );
 
   it('looks at the compiler that CXX names, whatever it is called', async () => {
     const { stderr } = await run(

@@ -1,0 +1,48 @@
+// What a prebuilt binary is made from, as one hash: where it has not changed, the binaries made earlier are taken as they are.
+
+import { createHash } from 'node:crypto';
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { root } from './run.mjs';
+
+/** Files and folders. llama.cpp stands for itself by its pin, the compiler by its version in zig.mjs. */
+const SOURCES = [
+  'CMakeLists.txt',
+  'cmake',
+  'native',
+  'scripts/build-native.mjs',
+  'scripts/lib/cmake.mjs',
+  'scripts/lib/prebuild-gyp.mjs',
+  'scripts/lib/zig.mjs',
+  'scripts/llama-pin.json',
+  'scripts/prebuild.mjs',
+];
+/** Their headers, and what strips. */
+const PACKAGES = ['node-addon-api', 'node-api-headers', 'prebuildify', 'cmake-js'];
+
+/**
+ * @param {string} platform "linux-x64"
+ * @param {string} [directory] the checkout
+ * @returns {Promise<string>} 16 hexadecimal digits
+ */
+export async function prebuildInputs(platform, directory = root) {
+  const hash = createHash('sha256').update(platform);
+  const { version, dependencies, devDependencies } = JSON.parse(
+    await readFile(join(directory, 'package.json'), 'utf8'),
+  );
+  hash.update(JSON.stringify([version, ...PACKAGES.map((name) => dependencies[name] ?? devDependencies[name])]));
+  for (const source of SOURCES) {
+    for (const file of await filesOf(directory, source)) {
+      const bytes = await readFile(join(directory, file));
+      hash.update(`\n${file} ${bytes.length}\n`).update(bytes);
+    }
+  }
+  return hash.digest('hex').slice(0, 16);
+}
+
+/** @param {string} directory @param {string} path @returns {Promise<string[]>} in an order that every file system agrees on */
+async function filesOf(directory, path) {
+  if ((await stat(join(directory, path))).isFile()) return [path];
+  const names = (await readdir(join(directory, path))).sort();
+  return (await Promise.all(names.map((name) => filesOf(directory, `${path}/${name}`)))).flat();
+}
