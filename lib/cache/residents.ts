@@ -28,6 +28,10 @@ export class Resident implements SequenceHolder {
     return this.filling || (this.#owner.isPinned(this.key) && this.#owner.hasUnpinned());
   }
 
+  get pinned(): boolean {
+    return this.#owner.isPinned(this.key);
+  }
+
   onEvicted(): void {
     this.#owner.forget(this, 'its sequence or cells were needed');
   }
@@ -95,7 +99,10 @@ export class Residents {
     return this.#engine.residents.size > 0 && tokens <= this.#maxTemplate;
   }
 
-  /** A sequence for a new resident template, within the budget; undefined while others are being filled in all there are. */
+  /**
+   * A sequence for a new resident template, within the budgets of cells; undefined while others are being filled in all there
+   * are, or where sessions share too many cells of a sliding window with templates that have left.
+   */
   tryLease(key: string, group: string, tokens: Int32Array): Resident | undefined {
     for (const resident of [...this.#residents.values()]) {
       if (this.cells + tokens.length <= this.#maxCells) {
@@ -104,6 +111,9 @@ export class Residents {
       if (!resident.busy) {
         this.drop(resident, 'the budget of resident cells is full');
       }
+    }
+    if (!this.#engine.window.admitsResident()) {
+      return undefined;
     }
     const made = new Resident(this, key, group, tokens.slice());
     const sequence = this.#engine.residents.tryLease(made);

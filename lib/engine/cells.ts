@@ -2,6 +2,8 @@
 interface Block {
   lengths: Map<number, number>;
   cells: number;
+  /** How many of them the cache of a sliding window may hold, too: at most. */
+  inWindow: number;
 }
 
 /**
@@ -30,14 +32,16 @@ export class CellLedger {
     return this.#of(sequence).length === 0;
   }
 
-  grow(sequence: number, count: number): void {
+  /** @param inWindow how many of them the cache of a sliding window holds, too: of a restored state the window's alone */
+  grow(sequence: number, count: number, inWindow = count): void {
     const blocks = this.#of(sequence);
     const last = blocks.at(-1);
     if (last !== undefined && last.lengths.size === 1) {
       last.lengths.set(sequence, last.cells + count);
       last.cells += count;
+      last.inWindow += inWindow;
     } else {
-      blocks.push({ lengths: new Map([[sequence, count]]), cells: count });
+      blocks.push({ lengths: new Map([[sequence, count]]), cells: count, inWindow });
     }
     this.#used += count;
   }
@@ -72,10 +76,31 @@ export class CellLedger {
     }
   }
 
+  /** Whether some of its cells are no other's: they come free when it leaves. */
+  hasOwn(sequence: number): boolean {
+    return this.#of(sequence).some(({ lengths }) => lengths.size === 1);
+  }
+
+  /** Of the cells that nobody shares with it: how many the cache of a sliding window may hold. */
+  ownInWindow(sequence: number): number {
+    const own = this.#of(sequence).filter(({ lengths }) => lengths.size === 1);
+    return own.reduce((total, { inWindow }) => total + inWindow, 0);
+  }
+
+  /** Of the cells that several sequences hold: how many the cache of a sliding window may hold, and who holds them. */
+  *sharedInWindow(): Iterable<{ inWindow: number; holders: number[] }> {
+    for (const block of new Set(this.#blocks.flat())) {
+      if (block.lengths.size > 1) {
+        yield { inWindow: block.inWindow, holders: [...block.lengths.keys()] };
+      }
+    }
+  }
+
   #measure(block: Block): void {
     const cells = Math.max(0, ...block.lengths.values());
     this.#used -= block.cells - cells;
     block.cells = cells;
+    block.inWindow = Math.min(block.inWindow, cells);
   }
 
   #of(sequence: number): Block[] {

@@ -44,8 +44,12 @@ export class EngineContext {
 
   /** As {@link Context.copySequence}. */
   async copySequence(source: number, target: number): Promise<void> {
-    await this.#context.copySequence(source, target);
-    this.cells.copy(source, target);
+    const copying = this.#context.copySequence(source, target);
+    this.cells.copy(source, target); // before whoever asks next
+    await copying.catch((error: unknown) => {
+      this.cells.cut(target, 0);
+      throw error;
+    });
   }
 
   /** As {@link Context.captureSequence}. */
@@ -56,7 +60,8 @@ export class EngineContext {
   /** As {@link Context.restoreSequence}. */
   async restoreSequence(sequence: number, state: SequenceState): Promise<void> {
     await this.#context.restoreSequence(sequence, state);
-    this.cells.grow(sequence, state.tokens.length);
+    const { length } = state.tokens;
+    this.cells.grow(sequence, length, Math.min(length, this.model.slidingWindow)); // a state holds the window's alone
     this.journal?.set(sequence, []); // of a template nobody asks; what a session held brings its own
   }
 

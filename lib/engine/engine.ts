@@ -10,6 +10,7 @@ import type { Past } from './saved.js';
 import { Scheduler } from './scheduler.js';
 import { type Company, testReproducible } from './self-test.js';
 import { type SequenceHolder, SequencePool } from './sequences.js';
+import { WindowBudget } from './window.js';
 
 /** How an engine is made. */
 export interface EngineOptions {
@@ -66,6 +67,8 @@ export class Engine {
   readonly sessions: SequencePool;
   /** Sequences that hold resident templates. */
   readonly residents: SequencePool;
+  /** Of a sliding window's cells: whether they have room for what sequences are to share. */
+  readonly window: WindowBudget;
   readonly #scheduler: Scheduler;
   readonly #room: Room;
   readonly #comeback: Comeback;
@@ -97,6 +100,7 @@ export class Engine {
       maxQueueSize: options.maxQueueSize,
     });
     this.residents = new SequencePool(ids.slice(sessionCount), empty, { onIdle });
+    this.window = new WindowBudget(this.context, this.residents, sessionCount);
     this.#scheduler = new Scheduler({
       context: this.context,
       room: this.#room,
@@ -175,8 +179,8 @@ export class Engine {
   }
 
   /**
-   * Runs what needs KV cells for an empty sequence. While there are none it evicts idle sessions, then idle resident
-   * templates, then waits for a neighbour to free some, and tries again.
+   * Runs what needs KV cells for an empty sequence. While there are none it evicts idle resident templates that nobody
+   * shares, then idle sessions, then other resident templates, then waits for a neighbour to free some, and tries again.
    *
    * @throws HeadstartError `CONTEXT_FULL` when there is nobody to wait for, `ABORTED` while waiting.
    */
@@ -307,8 +311,10 @@ export class Engine {
     await this.context.close();
   }
 
+  /** Idle resident templates first, where that frees cells: those that sessions share come last, and so do pinned ones. */
   #evictIdle(): boolean {
-    return this.sessions.evictIdle() || this.residents.evictIdle();
+    const isFreed = (sequence: number, { pinned }: SequenceHolder) => !pinned && this.context.cells.hasOwn(sequence);
+    return this.residents.evictIdle(isFreed) || this.sessions.evictIdle() || this.residents.evictIdle();
   }
 
   #ageOf(sequence: number): number {

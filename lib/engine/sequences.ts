@@ -5,6 +5,8 @@ import { throwIfAborted } from '../native/addon.js';
 export interface SequenceHolder {
   /** Whether the sequence is in use right now. */
   readonly busy: boolean;
+  /** Whether it should be among the last to lose its sequence. @default false */
+  readonly pinned?: boolean;
   /** What the sequence holds: asked for before it is taken away, so that it can be saved. Where absent, nothing is. */
   held?(): { tokens: Int32Array; templateTokens: number };
   /** The pool takes the sequence away: forget it. The pool empties it before the next holder gets it. */
@@ -72,6 +74,11 @@ export class SequencePool {
     return [...this.#held.values()].filter(({ busy }) => busy).length;
   }
 
+  /** Whether somebody holds this sequence. */
+  holds(sequence: number): boolean {
+    return this.#held.has(sequence);
+  }
+
   /** Whether somebody holds this sequence and uses it. */
   isBusy(sequence: number): boolean {
     return this.#held.get(sequence)?.busy ?? false;
@@ -133,10 +140,14 @@ export class SequencePool {
     }
   }
 
-  /** Takes the least recently used idle sequence from its holder and empties it; false if all are busy. */
-  evictIdle(): boolean {
+  /**
+   * Takes the least recently used idle sequence from its holder and empties it; false if there is none.
+   *
+   * @param accept which may be taken. @default any
+   */
+  evictIdle(accept: (sequence: number, holder: SequenceHolder) => boolean = () => true): boolean {
     for (const [sequence, holder] of this.#held) {
-      if (!holder.busy) {
+      if (!holder.busy && accept(sequence, holder)) {
         this.#held.delete(sequence);
         this.#options.onEvict?.(sequence, holder);
         holder.onEvicted();

@@ -229,7 +229,7 @@ export class ConversationSequence implements SequenceHolder {
   async forkFrom(source: ConversationSequence): Promise<Pick<StartReport, 'tier' | 'bytes'>> {
     const { engine } = this.#setup;
     if (source.#sequence !== undefined && source.#held.length > 0 && engine.context.info.unified) {
-      const sequence = engine.sessions.tryLease(this);
+      const sequence = engine.window.admitsFork(source.#sequence) ? engine.sessions.tryLease(this) : undefined;
       if (sequence !== undefined) {
         this.#sequence = sequence;
         await engine.context.copySequence(source.#sequence, sequence);

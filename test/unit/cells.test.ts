@@ -21,6 +21,21 @@ describe('the count of KV cells', () => {
     expect(cells.used).toBe(0);
   });
 
+  it('knows which of them the cache of a sliding window may hold, and who shares those', () => {
+    const cells = new CellLedger(3);
+    cells.grow(0, 100, 64); // restored
+    cells.copy(0, 1);
+    cells.copy(0, 2);
+    cells.grow(1, 10);
+    expect([cells.ownInWindow(0), cells.ownInWindow(1)]).toEqual([0, 10]);
+    expect([cells.hasOwn(0), cells.hasOwn(1)]).toEqual([false, true]);
+    expect([...cells.sharedInWindow()]).toEqual([{ inWindow: 64, holders: [0, 1, 2] }]);
+    cells.cut(0, 0);
+    cells.cut(2, 0);
+    expect([...cells.sharedInWindow()]).toEqual([]);
+    expect(cells.ownInWindow(1)).toBe(74);
+  });
+
   it('is that of cells which hold a token of some sequence, whatever is done', () => {
     const sequence = fc.nat(3);
     const command = fc.oneof(

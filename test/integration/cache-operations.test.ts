@@ -1,0 +1,204 @@
+// What an operator does with a cache and its directory, and how a miss is explained.
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { chmod, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Session, TEMPLATE_CACHE_CHANNEL, type TemplateCacheEvent } from 'llama-headstart';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { agentOptions, EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { Lab, type LabOptions, someTokens } from '../helpers/lab.js';
+import { microModel } from '../helpers/models.js';
+import { inOtherProcess } from '../helpers/processes.js';
+import { numberedPrompt, TOOLS } from '../helpers/prompts.js';
+
+async function openLab(options: Omit<LabOptions, 'path'>): Promise<Lab> {
+  const lab = await Lab.open({ path: microModel('dense'), ...options });
+  onTestFinished(() => lab.close());
+  return lab;
+}
+
+const template = (seed: number, count = 100) => someTokens(count, seed);
+const entriesIn = async (directory: string) => (await readdir(directory)).filter((name) => name.endsWith('.kv'));
+
+/** Starts a template and waits for its save. */
+async function save(lab: Lab, seed: number, count = 100): Promise<string> {
+  const { key } = await lab.start(template(seed, count));
+  await lab.cache.flush();
+  return key;
+}
+
+/** As if the entry was last used so many seconds ago. */
+async function age(directory: string, key: string, seconds: number): Promise<void> {
+  const date = new Date(Date.now() - seconds * 1000);
+  await utimes(join(directory, `template_${key.slice(0, 16)}.kv`), date, date);
+}
+
+describe('an operator', () => {
+  it('warms templates before traffic comes: the first session hits', async () => {
+    const agent = await startAgent({ cacheDir: await temporaryDirectory() });
+    const seen: number[] = [];
+    const reports = await agent.templateCache.warm([{}, { tools: TOOLS }, { tools: TOOLS, tenant: 'a' }], {
+      onProgress: (done) => seen.push(done),
+    });
+    expect(reports.map(({ tier }) => tier)).toEqual(['miss', 'miss', 'miss']);
+    expect(seen).toEqual([1, 2, 3]);
+    expect(agent.getTemplateCacheStats().entries).toBe(3);
+    expect((await agent.createSession({ tools: TOOLS, tenant: 'a' })).report.tier).toBe('resident');
+    await expect(agent.templateCache.warm([{}], { signal: AbortSignal.abort() })).rejects.toMatchObject({
+      code: 'ABORTED',
+    });
+    await expect(agent.templateCache.warm([{ sytemPrompt: 'x' } as never])).rejects.toMatchObject({
+      code: 'CONFIG_INVALID',
+    });
+  });
+
+  it('lists and inspects what is cached, in which tiers, and what the key is made of', async () => {
+    const directory = await temporaryDirectory();
+    const agent = await startAgent({ cacheDir: directory });
+    const { report } = await agent.createSession();
+    await agent.templateCache.flush();
+    const [entry, ...rest] = await agent.templateCache.list();
+    expect(rest).toEqual([]);
+    expect(entry).toMatchObject({
+      key: report.key,
+      tokens: report.templateTokens,
+      tiers: ['resident', 'memory', 'disk'],
+      pinned: false,
+    });
+    expect((await stat(join(directory, entry?.file as string))).size).toBe(entry?.bytes);
+    expect(await agent.templateCache.inspect(report.key)).toMatchObject({
+      components: { keyType: 'f16', layout: 'unified', lora: [] },
+    });
+    await expect(agent.templateCache.inspect('00')).rejects.toMatchObject({ code: 'ENTRY_MISSING' });
+  });
+
+  it('verifies the directory: damaged entries are set aside, foreign ones stay', async () => {
+    const directory = await temporaryDirectory();
+    const lab = await openLab({ directory });
+    const [good, bad, moved] = [await save(lab, 1), await save(lab, 2), await save(lab, 3)];
+    const path = (key: string) => join(directory, `template_${key.slice(0, 16)}.kv`);
+    const bytes = await readFile(path(bad));
+    bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] as number) ^ 1;
+    await writeFile(path(bad), bytes);
+    await rename(path(moved), path('f'.repeat(64)));
+    expect(await lab.cache.verify()).toMatchObject({ checked: 3, intact: 2, corrupt: 1, foreign: 0 });
+    expect((await entriesIn(directory)).sort()).toEqual(
+      [path(good), path('f'.repeat(64))].map((each) => each.slice(directory.length + 1)).sort(),
+    );
+    expect(lab.cache.stats()).toMatchObject({ corruptions: 1, entries: 2 });
+    await expect(lab.cache.verify({ signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' });
+  });
+
+  it('invalidates one template, or clears all, while sessions go on', async () => {
+    const directory = await temporaryDirectory();
+    const agent = await startAgent({ cacheDir: directory });
+    const session = await agent.createSession();
+    await agent.createSession({ systemPrompt: numberedPrompt(1) });
+    await agent.flush();
+    expect(await agent.templateCache.invalidate({ systemPrompt: numberedPrompt(1) })).toBe(true);
+    expect(await agent.templateCache.invalidate({ systemPrompt: numberedPrompt(1) })).toBe(false);
+    expect((await agent.createSession({ systemPrompt: numberedPrompt(1) })).report.tier).toBe('miss');
+    await agent.flush();
+    expect(await agent.templateCache.clear()).toBe(2);
+    expect(await entriesIn(directory)).toEqual([]);
+    expect((await session.send('Hello', { maxTokens: 2 })).usage.completionTokens).toBe(2);
+    expect((await agent.createSession()).report.tier).toBe('miss');
+  });
+
+  it('prunes what dead processes left, and with budgets given for once', async () => {
+    const directory = await temporaryDirectory();
+    const lab = await openLab({ directory });
+    await save(lab, 1);
+    await save(lab, 2);
+    const dead = join(directory, `template_0011223344556677.kv.${'ab'.repeat(8)}.0.tmp`);
+    await writeFile(dead, 'half');
+    await utimes(dead, 1, 1);
+    await writeFile(join(directory, `template_8899aabbccddeeff.kv.${'cd'.repeat(8)}.0.tmp`), 'just begun, elsewhere');
+    await writeFile(join(directory, `owner_${'ef'.repeat(8)}.lock`), '');
+    await writeFile(join(directory, `template_8899aabbccddeeff.kv.${'ef'.repeat(8)}.0.tmp`), 'its owner holds no lock');
+    for (let index = 0; index < 12; index++) {
+      await writeFile(join(directory, `template_${String(index).padStart(16, '0')}.kv.corrupt`), '');
+    }
+    expect(await lab.cache.prune({ maxEntries: 1 })).toEqual({ entries: 1, temporaryFiles: 2, corruptFiles: 4 });
+    const names = await readdir(directory);
+    expect(names.filter((name) => name.endsWith('.tmp'))).toEqual([
+      `template_8899aabbccddeeff.kv.${'cd'.repeat(8)}.0.tmp`,
+    ]);
+  });
+});
+
+describe('a miss is explained', () => {
+  it('by the first token that differs from the nearest entry, with the text around it', async () => {
+    const agent = await startAgent({ cacheDir: await temporaryDirectory() });
+    await agent.createSession();
+    await agent.flush();
+    expect(await agent.templateCache.explainMiss({})).toMatchObject({
+      tier: 'resident',
+      reason: expect.stringMatching(/^it is cached/),
+    });
+    const { tier, reason, difference } = await agent.templateCache.explainMiss({
+      systemPrompt: agentOptions().systemPrompt?.replace('closes at six', 'closes at ten') as string,
+    });
+    expect(tier).toBe('miss');
+    expect(reason).toMatch(/^token \d+ differs from the nearest entry's, after \d+ of \d+ that are the same$/);
+    expect(difference?.hereText).toContain('ten');
+    expect(difference?.entryText).toContain('six');
+  });
+
+  it('by the component of the key that differs', async () => {
+    const directory = await temporaryDirectory();
+    await (await startAgent({ cacheDir: directory })).createSession({ tenant: 'a' });
+    const explain = async (settings: Parameters<typeof startAgent>[0], tenant?: string) => {
+      const agent = await startAgent({ ...settings, cacheDir: directory });
+      const { components } = await agent.templateCache.explainMiss(tenant === undefined ? {} : { tenant });
+      await agent.close();
+      return components;
+    };
+    await expect.poll(async () => (await entriesIn(directory)).length).toBe(1);
+    expect(await explain({ keyType: 'q8_0' }, 'a')).toEqual([{ component: 'keyType', here: 'q8_0', entry: 'f16' }]);
+    expect((await explain({ name: 'dense-other' }, 'a'))?.map(({ component }) => component)).toEqual(['fingerprint']);
+    expect(await explain({})).toEqual([{ component: 'tenant', here: 'this tenant', entry: 'another tenant' }]);
+  });
+
+  it('by there being none at all', async () => {
+    const agent = await startAgent({ cacheDir: await temporaryDirectory() });
+    expect(await agent.templateCache.explainMiss({})).toMatchObject({
+      tier: 'miss',
+      reason: expect.stringMatching(/^no entry/),
+    });
+  });
+});
+
+describe('two entries whose names collide', () => {
+  it('are both kept, and both hit', async () => {
+    const directory = await temporaryDirectory();
+    const first = await openLab({ directory });
+    const [key, other] = [await save(first, 1), await save(first, 2)];
+    await first.close();
+    const path = (each: string) => join(directory, `template_${each.slice(0, 16)}.kv`);
+    await rm(path(key));
+    await rename(path(other), path(key)); // as if the two keys had the same first 16 digits
+    const second = await openLab({ directory });
+    expect(await second.start(template(1))).toMatchObject({ tier: 'miss', reason: expect.stringMatching(/^foreign/) });
+    await second.cache.flush();
+    expect((await entriesIn(directory)).sort()).toEqual(
+      [`template_${key.slice(0, 16)}.kv`, `template_${key}.kv`].sort(),
+    );
+    const third = await openLab({ directory });
+    expect((await third.start(template(1))).tier).toBe('disk');
+    expect(third.cache.stats().corruptions).toBe(0);
+  });
+});
+
+describe('a read-only directory', () => {
+  it.skipIf(process.getuid?.() === 0)('serves what is in it, and counts what was not saved', async () => {
+    const directory = await temporaryDirectory();
+    await save(await openLab({ directory }), 1);
+    await chmod(directory, 0o500);
+    onTestFinished(() => chmod(directory, 0o700));
+    const lab = await openLab({ directory });
+    expect((await lab.start(template(1))).tier).toBe('disk');
+    expect((await lab.start(template(2))).tier).toBe('miss');
+    await lab.cache.flush();
+    expect(lab.cache.stats()).toMatchObject({ failedSaves: 1 });
+  });
+});
