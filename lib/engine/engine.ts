@@ -67,7 +67,7 @@ export class Engine {
   readonly sessions: SequencePool;
   /** Sequences that hold resident templates. */
   readonly residents: SequencePool;
-  /** Of a sliding window's cells: whether they have room for what sequences are to share. */
+  /** @internal Of a sliding window's cells: whether they have room for what sequences are to share. */
   readonly window: WindowBudget;
   readonly #scheduler: Scheduler;
   readonly #room: Room;
