@@ -4,6 +4,7 @@ import type { Check } from '../options.js';
 import { checkOptions, integer, text } from '../options.js';
 import type { ChatMessage } from '../template/messages.js';
 import type { Renderer, TemplateSource } from '../template/render.js';
+import { type Cut, cutsOfRunning, cutTurns, turnsOf } from './compaction-cut.js';
 import { pendingCalls } from './conversation.js';
 import { generate } from './generate.js';
 import type { CompactionReport } from './parts.js';
@@ -13,9 +14,13 @@ import type { ConversationSequence } from './sequence.js';
 
 /** How long conversations are shortened. */
 export interface CompactionOptions {
-  /** Before a turn whose prompt takes more than this share of the context, 0.1 to 0.95. @default 0.8 */
+  /** Before a reply whose prompt takes more than this share of the context, 0.1 to 0.95. @default 0.8 */
   threshold?: number;
-  /** Newest turns that stay word for word. A turn is a user's message with all that follows it. @default 2 */
+  /**
+   * Newest turns that stay word for word. A turn is a user's message with all that follows it. By itself (not by
+   * `session.compact()`) fewer stay where they would fill the context; of the turn that runs, its message and newest tool calls
+   * with their results at least. @default 2
+   */
   preserveRecent?: number;
   /** What the model is asked for behind the older turns. */
   prompt?: string;
@@ -70,46 +75,73 @@ export function needsCompaction(
 }
 
 /**
- * Lets the model summarise the older turns. Turns stay whole, so that calls and their results stay together; the summary is
- * a turn of its own, so that roles go on taking turns. The template and what the sequence holds are used as they are.
+ * Lets the model summarise the older turns. The summary is a turn of its own, so that roles go on taking turns. The template
+ * and what the sequence holds are used as they are.
  *
  * @returns undefined where there is nothing to summarise
  * @throws HeadstartError `REPLY_INVALID` where the model writes no summary, and what decoding throws.
  */
 export async function compact(job: CompactionJob, messages: readonly ChatMessage[]): Promise<Compacted | undefined> {
-  const { options, renderer, source } = job;
-  const { prompt = DEFAULT_PROMPT, preserveRecent = 2 } = options;
-  const turns = turnsOf(messages);
+  const { preserveRecent = 2 } = job.options;
   const least = pendingCalls(messages).length > 0 ? 1 : 0;
-  const kept = Math.max(least, Math.min(preserveRecent, turns.length - 1));
-  const older = turns.slice(0, turns.length - kept);
-  const recent = turns.slice(turns.length - kept).flat();
-  if (older.length === 0) {
-    return undefined;
+  const kept = Math.max(least, Math.min(preserveRecent, turnsOf(messages).length - 1));
+  const cut = cutTurns(messages, kept);
+  return cut && shorten(job, messages, cut);
+}
+
+/**
+ * {@link compact} of a conversation whose newest turn goes on: as much stays as leaves the prompt below the threshold, its
+ * newest step at least.
+ */
+export async function compactRunning(
+  job: CompactionJob,
+  messages: readonly ChatMessage[],
+): Promise<Compacted | undefined> {
+  const { renderer, source, contextSize, options } = job;
+  let best: Cut | undefined;
+  for (const cut of cutsOfRunning(messages, options.preserveRecent ?? 2)) {
+    best = cut;
+    const { tokens } = await renderer.prompt(source, withSummary(job, '.', cut));
+    if (!needsCompaction(tokens.length + maxSummaryTokens(job), contextSize, options)) {
+      break;
+    }
   }
+  return best && shorten(job, messages, best);
+}
+
+async function shorten(job: CompactionJob, messages: readonly ChatMessage[], cut: Cut): Promise<Compacted> {
+  const { renderer, source } = job;
   const before = await renderer.prompt(source, messages);
-  const summary = await summarise(job, older, prompt);
-  const shortened: ChatMessage[] = [
-    Object.freeze({ role: 'user', content: prompt }),
-    Object.freeze({ role: 'assistant', content: summary }),
-    ...recent,
-  ];
+  const summary = await summarise(job, cut);
+  const shortened = withSummary(job, summary, cut);
   const after = await renderer.prompt(source, shortened);
   return {
     messages: shortened,
     report: {
       summary,
-      replacedMessages: older.flat().length,
+      replacedMessages: [...cut.turns, ...cut.steps].flat().length,
       tokensBefore: before.tokens.length,
       tokensAfter: after.tokens.length,
     },
   };
 }
 
-async function summarise(job: CompactionJob, turns: readonly ChatMessage[][], request: string): Promise<string> {
-  const { model, renderer, sequence, contextSize, options, sampling, signal } = job;
-  const maxTokens = options.maxSummaryTokens ?? Math.max(1, contextSize >> 3);
-  const { tokens: prompt, format } = await summaryPrompt(job, turns, request, maxTokens);
+function withSummary({ options }: CompactionJob, summary: string, { kept }: Cut): ChatMessage[] {
+  return [
+    Object.freeze({ role: 'user', content: options.prompt ?? DEFAULT_PROMPT }),
+    Object.freeze({ role: 'assistant', content: summary }),
+    ...kept,
+  ];
+}
+
+function maxSummaryTokens({ options, contextSize }: CompactionJob): number {
+  return options.maxSummaryTokens ?? Math.max(1, contextSize >> 3);
+}
+
+async function summarise(job: CompactionJob, cut: Cut): Promise<string> {
+  const { model, renderer, sequence, contextSize, sampling, signal } = job;
+  const maxTokens = maxSummaryTokens(job);
+  const { tokens: prompt, format } = await summaryPrompt(job, cut, maxTokens);
   const sampler = await makeSampler(model, sampling, format, prompt);
   try {
     const reader = new ReplyReader(model, format, false);
@@ -142,29 +174,16 @@ async function summarise(job: CompactionJob, turns: readonly ChatMessage[][], re
   }
 }
 
-/** The oldest turns are left out where not all of them fit. */
-async function summaryPrompt(job: CompactionJob, turns: readonly ChatMessage[][], request: string, maxTokens: number) {
-  const { renderer, source, contextSize } = job;
+/** The oldest turns, and then steps, are left out where not all of them fit. */
+async function summaryPrompt(job: CompactionJob, cut: Cut, maxTokens: number) {
+  const { renderer, source, contextSize, options } = job;
+  const { turns, steps, opening } = cut;
+  const request: ChatMessage = { role: 'user', content: options.prompt ?? DEFAULT_PROMPT };
   for (let from = 0; ; from++) {
-    const messages: ChatMessage[] = [...turns.slice(from).flat(), { role: 'user', content: request }];
-    const prompt = await renderer.prompt(source, messages, { toolChoice: 'none', enableThinking: false });
-    if (prompt.tokens.length + maxTokens <= contextSize || from >= turns.length) {
+    const older = [...turns.slice(from), opening, ...steps.slice(Math.max(0, from - turns.length))].flat();
+    const prompt = await renderer.prompt(source, [...older, request], { toolChoice: 'none', enableThinking: false });
+    if (prompt.tokens.length + maxTokens <= contextSize || from >= turns.length + steps.length) {
       return prompt;
     }
   }
-}
-
-/** Messages that came in one go, and all that follows up to the next of the user's. */
-function turnsOf(messages: readonly ChatMessage[]): ChatMessage[][] {
-  const turns: ChatMessage[][] = [];
-  let previous: ChatMessage | undefined;
-  for (const message of messages) {
-    const begins = message.role === 'user' && previous?.role !== 'user';
-    if (begins || turns.length === 0) {
-      turns.push([]);
-    }
-    turns.at(-1)?.push(message);
-    previous = message;
-  }
-  return turns;
 }

@@ -81,7 +81,7 @@ export type StreamPart =
   | { type: 'reasoning'; text: string }
   | ({ type: 'tool-call' } & ToolCall)
   | ({ type: 'tool-result' } & ToolResult)
-  /** Before the reply, older turns were replaced by a summary. */
+  /** Before the reply, or before one of its steps, older turns or steps were replaced by a summary. */
   | ({ type: 'compaction' } & CompactionReport)
   | FinishPart;
 

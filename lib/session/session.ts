@@ -9,7 +9,7 @@ import type { ChatMessage, ToolCall } from '../template/messages.js';
 import { isPrefix } from '../template/tokens.js';
 import type { Schema, SchemaValue } from '../tools/schema.js';
 import { requireToolChoice, type ToolSession } from '../tools/tool.js';
-import { type CompactionOptions, checkCompaction, compact, needsCompaction } from './compaction.js';
+import { type CompactionOptions, checkCompaction, compact } from './compaction.js';
 import { pendingCalls, readTurn, type TurnInput } from './conversation.js';
 import { resolveGeneration, resolveToolOptions, SEND_CHECKS, type SendOptions } from './options.js';
 import type { CompactionReport, Reply, StreamPart } from './parts.js';
@@ -24,10 +24,7 @@ import { newTurnId, observeTurn } from './turn-events.js';
 import { UsageCounter } from './usage.js';
 
 /** A turn as it was asked for. */
-type OwnRequest = Omit<TurnRequest, 'format'> & {
-  /** The messages that it begins with. */
-  own: readonly ChatMessage[];
-};
+type OwnRequest = Omit<TurnRequest, 'format'>;
 
 /** A stream that nobody reads from for so long lets others have its sequence. */
 const STALLED_MS = 1000;
@@ -280,7 +277,6 @@ export class Session implements ToolSession {
     const own = readTurn(message, this.#messages);
     const signal = options.signal ? AbortSignal.any([options.signal, this.#closing.signal]) : this.#closing.signal;
     return {
-      own,
       messages: [...this.#messages, ...own],
       generation,
       sampling: mergeSampling(sampling, generation.sampling),
@@ -295,10 +291,6 @@ export class Session implements ToolSession {
 
   async *#takeTurn(request: OwnRequest, options: SendOptions): AsyncGenerator<StreamPart, void, undefined> {
     throwIfAborted(request.signal);
-    const report = await this.#compactFor(request);
-    if (report !== undefined) {
-      yield { type: 'compaction', ...report };
-    }
     const format: PreparedFormat | undefined = await prepareFormat(options.responseFormat);
     const { model, renderer, contextSize } = this.#services;
     const turn = new Turn(
@@ -308,29 +300,17 @@ export class Session implements ToolSession {
         contextSize,
         source: this.#setup.source,
         sequence: this.#sequence,
+        compaction: this.#setup.compaction,
         onPrompt: (prompt) => this.#checkTemplate(prompt),
       },
-      { ...request, messages: [...this.#messages, ...request.own], format },
+      { ...request, format },
     );
     for await (const part of turn.run()) {
       if (part.type === 'finish') {
-        this.#messages = [...this.#messages, ...request.own, ...turn.added];
+        this.#messages = turn.conversation;
       }
       yield part;
     }
-  }
-
-  /** Shortens the conversation where this turn would take too much of the context. */
-  async #compactFor({ own, sampling, signal }: OwnRequest): Promise<CompactionReport | undefined> {
-    const { compaction, source } = this.#setup;
-    const { renderer, contextSize } = this.#services;
-    if (compaction === undefined) {
-      return undefined;
-    }
-    const { tokens } = await renderer.prompt(source, [...this.#messages, ...own]);
-    return needsCompaction(tokens.length, contextSize, compaction)
-      ? this.#compact(compaction, sampling, signal)
-      : undefined;
   }
 
   async #compact(

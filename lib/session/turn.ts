@@ -6,6 +6,7 @@ import type { AssistantMessage, ChatMessage, ToolCall, ToolMessage } from '../te
 import type { Prompt, Renderer, TemplateSource } from '../template/render.js';
 import { runCalls, type ToolOutcome, type ToolRun } from '../tools/execute.js';
 import type { ToolChoice } from '../tools/tool.js';
+import { type CompactionOptions, compactRunning, needsCompaction } from './compaction.js';
 import { type Generated, generate } from './generate.js';
 import type { ResolvedGeneration } from './options.js';
 import type { FinishPart, StreamPart } from './parts.js';
@@ -22,6 +23,8 @@ export interface TurnServices {
   sequence: ConversationSequence;
   contextSize: number;
   source: TemplateSource;
+  /** Undefined: the conversation is never shortened. */
+  compaction: CompactionOptions | undefined;
   /** Called with the first prompt of the turn, before anything is decoded. */
   onPrompt: (prompt: Int32Array) => void;
 }
@@ -49,21 +52,29 @@ interface Step {
 
 /** A user's message, the model's reply, and all rounds of tool calls between them. */
 export class Turn {
-  /** What the turn adds to the conversation behind its own messages. */
-  readonly added: ChatMessage[] = [];
+  /** With what the turn added, and shortened where that was needed. */
+  #conversation: ChatMessage[];
+  /** All calls so far, also those that a summary stands for now: a stream's ids are not used twice. */
+  readonly #added: ChatMessage[] = [];
   readonly #services: TurnServices;
   readonly #request: TurnRequest;
 
   constructor(services: TurnServices, request: TurnRequest) {
     this.#services = services;
     this.#request = request;
+    this.#conversation = [...request.messages];
+  }
+
+  /** The conversation as it is now. */
+  get conversation(): readonly ChatMessage[] {
+    return this.#conversation;
   }
 
   async *run(): AsyncGenerator<StreamPart, void, undefined> {
     const { maxSteps, usage } = this.#request;
     for (let index = 0; ; index++) {
       const step = yield* this.#step(index);
-      this.added.push(freeze(step.message));
+      this.#add(freeze(step.message));
       yield* this.#announce(step.calls);
       const { finishReason, detail } = step.generated;
       const waiting = yield* this.#answer(step.calls);
@@ -83,7 +94,7 @@ export class Turn {
     const { model, renderer, sequence, contextSize } = this.#services;
     const { generation, signal, usage, toolRun } = this.#request;
     throwIfAborted(signal);
-    const { tokens: prompt, format } = await this.#prompt(index);
+    const { tokens: prompt, format } = yield* this.#roomyPrompt(index);
     requireRoom(prompt.length, contextSize);
     if (index === 0) {
       this.#services.onPrompt(prompt);
@@ -149,10 +160,28 @@ export class Turn {
     }
   }
 
+  /** The prompt of a step; where it takes too much of the context, that of the shortened conversation. */
+  async *#roomyPrompt(index: number): AsyncGenerator<StreamPart, Prompt, undefined> {
+    const { compaction, contextSize } = this.#services;
+    const { sampling, signal } = this.#request;
+    const prompt = await this.#prompt(index);
+    if (compaction === undefined || !needsCompaction(prompt.tokens.length, contextSize, compaction)) {
+      return prompt;
+    }
+    const job = { ...this.#services, sampling, options: compaction, signal };
+    const compacted = await compactRunning(job, this.#conversation);
+    if (compacted === undefined) {
+      return prompt;
+    }
+    this.#conversation = [...compacted.messages];
+    yield { type: 'compaction', ...compacted.report };
+    return this.#prompt(index);
+  }
+
   #prompt(index: number): Promise<Prompt> {
     const { renderer, source } = this.#services;
-    const { messages, format, reasoning, toolRun } = this.#request;
-    return renderer.prompt(source, [...messages, ...this.added], {
+    const { format, reasoning, toolRun } = this.#request;
+    return renderer.prompt(source, this.#conversation, {
       toolChoice: this.#choiceOf(index),
       parallelToolCalls: toolRun.maxParallelTools > 1,
       enableThinking: reasoning,
@@ -184,7 +213,7 @@ export class Turn {
 
   #messageOf(reader: ReplyReader, written: readonly ReplyToolCall[]): Pick<Step, 'message' | 'calls'> {
     const { messages } = this.#request;
-    const calls = nextCallIds([...messages, ...this.added], written);
+    const calls = nextCallIds([...messages, ...this.#added], written);
     const message: AssistantMessage = {
       role: 'assistant',
       content: reader.text,
@@ -221,17 +250,22 @@ export class Turn {
 
   #addResults(calls: readonly ToolCall[], outcomes: ReadonlyMap<string, ToolOutcome>): void {
     if ([...outcomes.values()].some(({ call }) => !calls.includes(call))) {
-      const message = this.added.pop() as AssistantMessage; // what ran is what the conversation says
+      const message = this.#conversation.pop() as AssistantMessage; // what ran is what the conversation says
       const toolCalls = calls.map((call) => outcomes.get(call.toolCallId)?.call ?? call);
-      this.added.push(freeze({ ...message, toolCalls }));
+      this.#conversation.push(freeze({ ...message, toolCalls }));
     }
     for (const { toolCallId, toolName } of calls) {
       const outcome = outcomes.get(toolCallId);
       if (outcome !== undefined) {
         const message: ToolMessage = { role: 'tool', toolCallId, toolName, content: outcome.content };
-        this.added.push(Object.freeze(message));
+        this.#add(Object.freeze(message));
       }
     }
+  }
+
+  #add(message: ChatMessage): void {
+    this.#conversation.push(message);
+    this.#added.push(message);
   }
 
   async #finish(step: Step, ended: Pick<FinishPart, 'finishReason' | 'detail'>): Promise<FinishPart> {
@@ -264,7 +298,8 @@ function requireRoom(promptTokens: number, contextSize: number): void {
     throw new HeadstartError(
       'CONTEXT_FULL',
       `The conversation has ${promptTokens} tokens and leaves no room for a reply in a context of ${contextSize}: ` +
-        'raise `contextSize`, set `compaction` or call `session.compact()`, or start a new session',
+        'raise `contextSize`, set `compaction` or call `session.compact()`, or start a new session; where results of tools ' +
+        'are what fills it, lower `maxToolResultLength`',
     );
   }
 }

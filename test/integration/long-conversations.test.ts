@@ -1,8 +1,11 @@
 // Long conversations: shortened where that is asked for, a clear error where it is not.
-import type { ChatMessage, MessageInput, StreamPart } from 'llama-headstart';
+import type { ChatMessage, CompactionOptions, MessageInput, SendOptions, StreamPart } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { startAgent } from '../helpers/agents.js';
-import { testModel } from '../helpers/models.js';
+import { EXACT, startAgent } from '../helpers/agents.js';
+import { coldReply } from '../helpers/cold.js';
+import { likelyCalls } from '../helpers/likely-text.js';
+import { type MicroModelName, microModel, testModel } from '../helpers/models.js';
+import { SYSTEM_PROMPT } from '../helpers/prompts.js';
 
 /** Four turns, the second with a tool call. */
 const PAST: MessageInput[] = [
@@ -78,6 +81,79 @@ describe('compaction', () => {
     }
     expect(compactions.length).toBeGreaterThan(1);
     expect(agent.getTemplateCacheStats()).toMatchObject({ misses: 1, prefixMismatches: 0 });
+  });
+
+  describe('between the steps of a turn', () => {
+    const RESULT = 'The chain is oiled and the brake is new. '.repeat(8);
+    const look = { name: 'look', description: 'Looks.', execute: () => RESULT };
+    const open = async (name: MicroModelName, compaction: CompactionOptions | boolean) => {
+      const agent = await startAgent({ name, contextSize: 1024, ...EXACT });
+      return agent.createSession({ tools: [look], compaction, messages: PAST.slice(6) });
+    };
+    const options = async (): Promise<SendOptions> => ({
+      sampling: await likelyCalls(),
+      maxParallelTools: 1,
+      maxSteps: 12,
+      maxTokens: 60,
+    });
+
+    it.each(['dense', 'recurrent'] as const)('keeps calls and results together, on %s memory', async (name) => {
+      const session = await open(name, { maxSummaryTokens: 16 });
+      const parts: StreamPart[] = [];
+      for await (const part of session.stream('Look around', await options())) {
+        parts.push(part);
+      }
+      const of = (type: StreamPart['type']) => parts.filter((part) => part.type === type);
+      expect(of('compaction').length).toBeGreaterThan(1);
+      const called = of('tool-call').map((part) => 'toolCallId' in part && part.toolCallId);
+      expect(new Set(called).size).toBe(12);
+      expect(of('tool-result').map((part) => 'toolCallId' in part && part.toolCallId)).toEqual(called);
+      expect(parts.at(-1)).toMatchObject({ type: 'finish', finishReason: 'tool-calls', usage: { steps: 12 } });
+      const [, { content: summary }, ...rest] = session.messages as [ChatMessage, ChatMessage, ...ChatMessage[]];
+      expect(of('compaction').at(-1)).toMatchObject({ summary });
+      expect(rest[0]).toEqual({ role: 'user', content: 'Look around' });
+      for (const [index, { role }] of rest.slice(1).entries()) {
+        expect(role).toBe(index % 2 === 0 ? 'assistant' : 'tool');
+      }
+      expect(rest.at(-1)).toMatchObject({ toolCallId: called.at(-1), content: RESULT });
+      const source = { systemPrompt: SYSTEM_PROMPT, tools: [look] };
+      const { text } = await session.send('And?', { maxTokens: 8 });
+      expect(text).toBe((await coldReply(microModel(name), source, session.messages.slice(0, -1), 8)).text);
+    });
+
+    it('that nobody asked for is a clear error, and the turn leaves no trace', async () => {
+      const session = await open('dense', false);
+      const full = session.send('Look around', await options());
+      await expect(full).rejects.toMatchObject({
+        code: 'CONTEXT_FULL',
+        message: expect.stringMatching(/`compaction`.*`maxToolResultLength`/),
+      });
+      expect(session.messages).toHaveLength(4);
+      expect((await session.send('Hello', { maxTokens: 3 })).usage.completionTokens).toBe(3);
+    });
+
+    it('that cannot help, as one result alone is too much, is that error too', async () => {
+      const agent = await startAgent({ contextSize: 512 });
+      const tools = [{ ...look, execute: () => 'much '.repeat(2000) }];
+      const session = await agent.createSession({ tools, compaction: true });
+      const send = session.send('Look', { ...(await options()), maxToolResultLength: 10_000 });
+      await expect(send).rejects.toMatchObject({ code: 'CONTEXT_FULL' });
+      expect(session.messages).toEqual([]);
+    });
+  });
+
+  it('keeps fewer turns where those to be preserved would fill the context themselves', async () => {
+    const session = await (await startAgent({ contextSize: 512 })).createSession({
+      compaction: { preserveRecent: 3, maxSummaryTokens: 16 },
+      messages: [1, 2, 3].flatMap((turn): MessageInput[] => [
+        { role: 'user', content: `Turn ${turn}: ${'the chain is oiled. '.repeat(10)}` },
+        { role: 'assistant', content: 'Good.' },
+      ]),
+    });
+    await session.send('And now?', { maxTokens: 4 });
+    const kept = session.messages.slice(2).filter(({ role }) => role === 'user');
+    expect(kept.length).toBeLessThan(4);
+    expect(kept.at(-1)).toMatchObject({ content: 'And now?' });
   });
 
   it('is off where nobody asked: a full context says what to do', async () => {

@@ -3,7 +3,6 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import {
   type Reply,
-  type SamplingOptions,
   type SendOptions,
   type Session,
   type StreamPart,
@@ -12,11 +11,11 @@ import {
   type ToolContext,
   tool,
 } from 'llama-headstart';
-import { Model } from 'llama-headstart/native';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { z } from 'zod';
 import { type AgentSettings, startAgent } from '../helpers/agents.js';
-import { microModel, testModel } from '../helpers/models.js';
+import { likelyCalls, likelyText } from '../helpers/likely-text.js';
+import { testModel } from '../helpers/models.js';
 
 const ON = { type: 'object', properties: { on: { type: 'boolean' } }, required: ['on'], additionalProperties: false };
 const lamp = (execute?: Tool['execute'], name = 'lamp'): Tool => ({
@@ -43,17 +42,6 @@ const vendored = (name: string) =>
     fileURLToPath(new URL(`../../vendor/llama.cpp/models/templates/${name}.jinja`, import.meta.url)),
     'utf8',
   );
-
-/** A token of the micro models. */
-const NEWLINE = 10;
-
-/** Makes the model say a text of different tokens, and then end where it may. */
-async function likelyInTurn(text: string): Promise<SamplingOptions> {
-  const model = await Model.load({ path: microModel('dense'), vocabularyOnly: true });
-  const tokens = [...(await model.tokenize(text, { parseSpecial: true })), model.info.vocabulary.eos as number];
-  await model.close();
-  return { logitBias: Object.fromEntries(tokens.map((token, index) => [token, 90 - 8 * index])), presencePenalty: 100 };
-}
 
 const roles = (session: Session) => session.messages.map(({ role }) => role);
 
@@ -241,13 +229,12 @@ describe('the choice of tools', () => {
   });
 
   it('can be left to the model: a call that it begins is held to its form, also where nothing marks one', async () => {
-    // Random weights begin no call: these are the tokens of `{"name": "`, each likeliest until it was said, and then the end.
     const session = await openSession([lamp(() => 'lit')], {
       chatTemplate: vendored('meta-llama-Llama-3.1-8B-Instruct'),
     });
     const message = `${'The bulb is old. '.repeat(20)}Light, please`; // the penalties see the newest tokens only
     const options: SendOptions = { maxSteps: 1, maxTokens: 100 };
-    const { toolCalls } = await session.send(message, { ...options, sampling: await likelyInTurn('{"name": "') });
+    const { toolCalls } = await session.send(message, { ...options, sampling: await likelyText('{"name": "') });
     expect(toolCalls).toMatchObject([{ toolName: 'lamp', input: { on: expect.any(Boolean) } }]);
     const free = await session.send('Thanks', { ...options, maxTokens: 10 });
     expect(free).toMatchObject({ toolCalls: [], usage: { completionTokens: 10 } });
@@ -269,11 +256,7 @@ describe('calls of one reply', () => {
   ];
   it.each(TEMPLATES)('are as many as the model likes, or one where one is asked for: %s', async (_, settings) => {
     const session = await openSession([lamp(() => 'lit')], settings);
-    // A call is likelier than the end, but for a while behind the last opening.
-    const likely = await likelyInTurn('<tool_call>');
-    const breaks = { [NEWLINE]: 180 }; // penalised from the first: the prompt ends with one
-    const sampling = { ...likely, logitBias: { ...likely.logitBias, ...breaks }, penaltyLastTokens: 8 };
-    const options = { sampling, maxSteps: 1, maxTokens: 200 };
+    const options = { sampling: await likelyCalls(), maxSteps: 1, maxTokens: 200 };
     for (const toolChoice of ['auto', 'required'] as const) {
       const one = await (await session.fork()).send('Light', { ...options, toolChoice, maxParallelTools: 1 });
       expect(one).toMatchObject({ finishReason: 'tool-calls', toolCalls: [{ toolName: 'lamp' }] });
