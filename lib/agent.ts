@@ -14,7 +14,13 @@ import { selectGpu, throwIfAborted } from './native/addon.js';
 import { type Logger, setNativeLogger } from './native/log.js';
 import type { Model } from './native/model.js';
 import { checkOptions } from './options.js';
-import { type Completion, type CompletionOptions, complete } from './session/complete.js';
+import {
+  type Completion,
+  type CompletionOptions,
+  type CompletionPart,
+  complete,
+  streamComplete,
+} from './session/complete.js';
 import { type MessageInput, readHistory } from './session/conversation.js';
 import {
   findTemplate,
@@ -254,6 +260,20 @@ export class AgentServer {
   async complete(prompt: string, options: CompletionOptions = {}): Promise<Completion> {
     this.#requireOpen();
     return complete(this.#parts, this.#parts.defaults.sampling, prompt, options);
+  }
+
+  /**
+   * {@link complete}, as it is generated: parts of `text`, and a `finish` at the end. One that fails yields a `finish` with
+   * `aborted` or `error` and then throws.
+   *
+   * @throws HeadstartError as {@link complete}.
+   */
+  async *streamComplete(
+    prompt: string,
+    options: CompletionOptions = {},
+  ): AsyncGenerator<CompletionPart, void, undefined> {
+    this.#requireOpen();
+    yield* streamComplete(this.#parts, this.#parts.defaults.sampling, prompt, options);
   }
 
   /**

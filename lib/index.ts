@@ -65,7 +65,7 @@ export type {
 } from './model/source.js';
 export type { Logger, LogLevel } from './native/log.js';
 export type { CompactionOptions } from './session/compaction.js';
-export type { Completion, CompletionOptions } from './session/complete.js';
+export type { Completion, CompletionOptions, CompletionPart } from './session/complete.js';
 export type { MessageInput, MessageText, TurnInput } from './session/conversation.js';
 export type { SessionOptions } from './session/open.js';
 export type { GenerationOptions, SendOptions, ToolOptions } from './session/options.js';

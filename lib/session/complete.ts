@@ -1,11 +1,13 @@
 import { HeadstartError } from '../errors.js';
 import { describe } from '../options.js';
-import { generate } from './generate.js';
+import { asAborted } from './failures.js';
+import { type Generated, generate } from './generate.js';
 import { GENERATION_CHECKS, type GenerationOptions, resolveGeneration } from './options.js';
-import type { FinishDetail, FinishReason, TokenLogProbabilities, Usage } from './parts.js';
+import type { FinishPart } from './parts.js';
 import { makeSampler, mergeSampling, type SamplingOptions } from './sampling.js';
 import { ConversationSequence } from './sequence.js';
 import type { SessionServices } from './setup.js';
+import { offer } from './stalled.js';
 import { UsageCounter } from './usage.js';
 
 export interface CompletionOptions extends GenerationOptions {
@@ -14,13 +16,13 @@ export interface CompletionOptions extends GenerationOptions {
 }
 
 /** What a model wrote behind a prompt. */
-export interface Completion {
+export interface Completion extends Omit<FinishPart, 'type' | 'object'> {
+  /** Without the prompt, and without a stop string that ended it. */
   text: string;
-  finishReason: FinishReason;
-  detail?: FinishDetail;
-  usage: Usage;
-  logProbabilities?: readonly TokenLogProbabilities[];
 }
+
+/** A piece of a completion; a `finish` is always the last. */
+export type CompletionPart = { type: 'text'; text: string } | Omit<FinishPart, 'object'>;
 
 const CHECKS = {
   ...GENERATION_CHECKS,
@@ -40,6 +42,30 @@ export async function complete(
   prompt: string,
   options: CompletionOptions,
 ): Promise<Completion> {
+  let text = '';
+  let completion: Completion | undefined;
+  for await (const part of streamComplete(services, defaults, prompt, options)) {
+    if (part.type === 'text') {
+      text += part.text;
+    } else {
+      const { type: _, ...finish } = part;
+      completion = { text, ...finish };
+    }
+  }
+  return completion as Completion; // a stream that has none throws
+}
+
+/**
+ * {@link complete}, piece by piece.
+ *
+ * @throws HeadstartError as `AgentServer.streamComplete`.
+ */
+export async function* streamComplete(
+  services: SessionServices,
+  defaults: SamplingOptions,
+  prompt: string,
+  options: CompletionOptions,
+): AsyncGenerator<CompletionPart, void, undefined> {
   const { model, gate, contextSize } = services;
   if (typeof prompt !== 'string') {
     throw new HeadstartError('INVALID_ARGUMENT', `Expected \`prompt\` to be a string, got ${describe(prompt)}`);
@@ -50,8 +76,9 @@ export async function complete(
   const tokens = await promptTokens(services, prompt, options.parseSpecial ?? false);
   const sequence = new ConversationSequence({ ...services, template: new Int32Array(), useCache: false });
   const sampler = await makeSampler(model, mergeSampling(defaults, generation.sampling), {}, tokens);
-  const leave = await gate.enter(signal);
+  let leave = () => {};
   try {
+    leave = await gate.enter(signal);
     const generating = generate(model, sequence, {
       ...generation,
       prompt: tokens,
@@ -61,26 +88,42 @@ export async function complete(
       signal,
       onToken: usage.token,
     });
-    let text = '';
-    for (;;) {
-      const { done, value } = await generating.next();
-      if (done) {
-        usage.add(tokens.length, value);
-        const { finishReason, detail, logProbabilities } = value;
-        return {
-          text,
-          finishReason,
-          ...(detail !== undefined && { detail }),
-          usage: usage.total(),
-          ...(generation.logProbabilities !== undefined && { logProbabilities }),
-        };
-      }
-      text += value;
-    }
+    const generated = yield* readPieces(sequence, generating);
+    usage.add(tokens.length, generated);
+    const { finishReason, detail, logProbabilities } = generated;
+    yield {
+      type: 'finish',
+      finishReason,
+      ...(detail !== undefined && { detail }),
+      usage: usage.total(),
+      ...(generation.logProbabilities !== undefined && { logProbabilities }),
+    };
+  } catch (error) {
+    sequence.close();
+    const finishReason = HeadstartError.isInstance(error, 'ABORTED') ? 'aborted' : 'error';
+    yield { type: 'finish', finishReason, usage: usage.total() };
+    throw asAborted(error, 'The completion', { ...generation, timeoutMs: options.timeoutMs }, signal);
   } finally {
     leave();
     sampler?.close();
     sequence.close();
+  }
+}
+
+async function* readPieces(
+  sequence: ConversationSequence,
+  generating: AsyncGenerator<string, Generated, undefined>,
+): AsyncGenerator<CompletionPart, Generated, undefined> {
+  try {
+    for (;;) {
+      const { done, value } = await generating.next();
+      if (done) {
+        return value;
+      }
+      yield* offer<CompletionPart>(sequence, { type: 'text', text: value });
+    }
+  } finally {
+    await generating.return(undefined as never); // whoever left the stream leaves the generation
   }
 }
 

@@ -10,6 +10,7 @@ import type { McpServers } from '../tools/mcp.js';
 import { checkTools, requireToolChoice, type Tool, ToolSet } from '../tools/tool.js';
 import { type CompactionOptions, checkCompaction } from './compaction.js';
 import { type MessageInput, readHistory } from './conversation.js';
+import { asAborted } from './failures.js';
 import { resolveToolOptions, TOOL_CHECKS, type ToolOptions } from './options.js';
 import { checkSampling, mergeSampling, requireSampling, type SamplingOptions } from './sampling.js';
 import { readPast, readSession } from './saved.js';
@@ -115,7 +116,11 @@ export async function openSession(host: SessionHost, options: SessionOptions, pa
       onClosed: host.onClosed,
     },
     begin,
-  ).finally(leave);
+  )
+    .catch((error: unknown) => {
+      throw asAborted(error, 'Opening the session');
+    })
+    .finally(leave);
   try {
     host.requireOpen();
   } catch (error) {

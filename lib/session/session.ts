@@ -11,6 +11,7 @@ import type { Schema, SchemaValue } from '../tools/schema.js';
 import { requireToolChoice, type ToolSession } from '../tools/tool.js';
 import { type CompactionOptions, checkCompaction, compact } from './compaction.js';
 import { pendingCalls, readTurn, type TurnInput } from './conversation.js';
+import { asAborted } from './failures.js';
 import { resolveGeneration, resolveToolOptions, SEND_CHECKS, type SendOptions } from './options.js';
 import type { CompactionReport, Reply, StreamPart } from './parts.js';
 import { collectReply } from './reply.js';
@@ -18,6 +19,7 @@ import { mergeSampling, type SamplingOptions } from './sampling.js';
 import { saveSession } from './saved.js';
 import { ConversationSequence } from './sequence.js';
 import type { SessionServices, SessionSetup } from './setup.js';
+import { offer } from './stalled.js';
 import { type PreparedFormat, prepareFormat } from './structured.js';
 import { Turn, type TurnRequest } from './turn.js';
 import { newTurnId, observeTurn } from './turn-events.js';
@@ -25,9 +27,6 @@ import { UsageCounter } from './usage.js';
 
 /** A turn as it was asked for. */
 type OwnRequest = Omit<TurnRequest, 'format'>;
-
-/** A stream that nobody reads from for so long lets others have its sequence. */
-const STALLED_MS = 1000;
 
 /**
  * A conversation. It holds a sequence while one is to be had; while idle it may lose it to another session, and comes back
@@ -143,14 +142,7 @@ export class Session implements ToolSession {
         if (value.type === 'finish') {
           takeBack = undefined; // the conversation has it
         }
-        // Who does not read on may be waiting, in this very loop, for a sequence: then this one can be had.
-        const stalled = setTimeout(() => this.#sequence.setBusy(false), STALLED_MS);
-        try {
-          yield value;
-        } finally {
-          clearTimeout(stalled);
-        }
-        this.#sequence.setBusy(true);
+        yield* offer(this.#sequence, value);
       }
     } catch (error) {
       if (this.closed) {
@@ -160,7 +152,8 @@ export class Session implements ToolSession {
       this.#sequence.setBusy(false);
       const finishReason = HeadstartError.isInstance(error, 'ABORTED') ? 'aborted' : 'error';
       yield { type: 'finish', finishReason, usage: request.usage.total() };
-      throw error;
+      const limit = { deadline: request.generation.deadline, timeoutMs: options.timeoutMs };
+      throw asAborted(error, 'The turn', limit, request.signal);
     } finally {
       await turn.return(undefined);
       await takeBack?.();
@@ -239,8 +232,8 @@ export class Session implements ToolSession {
         return await this.#compact({ ...this.#setup.compaction, ...compaction }, this.#setup.sampling, either);
       } catch (error) {
         this.#sequence.afterFailure();
-        await takeBack?.();
-        throw error;
+          await takeBack?.();
+          throw asAborted(error, 'The compaction');
       } finally {
         leave();
       }

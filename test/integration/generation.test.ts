@@ -1,5 +1,5 @@
 // What ends a reply, what chooses its tokens, and what is told of them.
-import type { GenerationOptions, Reply, SendOptions, StreamPart } from 'llama-headstart';
+import type { CompletionPart, GenerationOptions, Reply, SendOptions, StreamPart } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { agentOptions, startAgent, withoutTimes } from '../helpers/agents.js';
 
@@ -121,6 +121,31 @@ describe('a reply', () => {
     expect((await session.send('And?', { maxTokens: 3 })).usage.completionTokens).toBe(3);
   });
 
+  it('that did not begin in its time, or was aborted, is an error in those words', async () => {
+    const agent = await startAgent({ contextSize: 8192 });
+    const session = await agent.createSession();
+    const long = 'The chain is oiled. '.repeat(600);
+    const late = {
+      code: 'ABORTED',
+      message: expect.stringMatching(/`timeoutMs` \(1 ms\) passed before the first token/),
+    };
+    await expect(session.send(long, { timeoutMs: 1 })).rejects.toMatchObject(late);
+    await expect(agent.complete(long, { timeoutMs: 1 })).rejects.toMatchObject(late);
+    const reason = new Error('enough');
+    const soon = () => {
+      const controller = new AbortController();
+      setImmediate(() => controller.abort(reason));
+      return controller.signal;
+    };
+    const aborted = (what: string) => ({ code: 'ABORTED', message: `${what} was aborted`, cause: reason });
+    await expect(session.send(long, { signal: soon() })).rejects.toMatchObject(aborted('The turn'));
+    await expect(agent.complete(long, { signal: soon() })).rejects.toMatchObject(aborted('The completion'));
+    const systemPrompt = 'You oil chains. '.repeat(1000);
+    const opening = agent.createSession({ systemPrompt, signal: AbortSignal.abort(reason) });
+    await expect(opening).rejects.toMatchObject({ code: 'ABORTED', cause: reason });
+    expect((await session.send('Hello', { maxTokens: 2 })).usage.completionTokens).toBe(2);
+  });
+
   it('that is aborted ends with a finish part that says what it cost, and then throws', async () => {
     const controller = new AbortController();
     const session = await (await startAgent()).createSession();
@@ -198,6 +223,61 @@ describe('agent.complete', () => {
       await agent.complete('Hello', { maxTokens: 2 });
     }
     expect(agent.health()).toMatchObject({ heldSequences: 0, kvCells: { used: 0 } });
+  });
+});
+
+describe('agent.streamComplete', () => {
+  it('says piece by piece what `complete` says whole, and how it ended', async () => {
+    const agent = await startAgent();
+    const options: GenerationOptions = { maxTokens: 12, logProbabilities: 1 };
+    const { text, ...ending } = await agent.complete('The chain is', options);
+    const parts: CompletionPart[] = [];
+    for await (const part of agent.streamComplete('The chain is', options)) {
+      parts.push(part);
+    }
+    const texts = parts.flatMap((part) => (part.type === 'text' ? [part.text] : []));
+    expect(texts.length).toBeGreaterThan(1);
+    expect(texts.join('')).toBe(text);
+    const { finishReason, detail, logProbabilities } = ending;
+    expect(parts.at(-1)).toMatchObject({ type: 'finish', finishReason, detail, logProbabilities });
+  });
+
+  it('that fails says so in a last part, and then throws', async () => {
+    const agent = await startAgent();
+    const controller = new AbortController();
+    const parts: CompletionPart[] = [];
+    const reading = (async () => {
+      for await (const part of agent.streamComplete('Hello', { signal: controller.signal })) {
+        parts.push(part);
+        controller.abort();
+      }
+    })();
+    await expect(reading).rejects.toMatchObject({ code: 'ABORTED', message: 'The completion was aborted' });
+    expect(parts.map(({ type }) => type)).toEqual(['text', 'finish']);
+    expect(parts.at(-1)).toMatchObject({ finishReason: 'aborted' });
+  });
+
+  it('gives its sequence back when it is left, when its agent is closed, and to others while nobody reads on', async () => {
+    const agent = await startAgent({ nSeqMax: 1 });
+    for await (const _ of agent.streamComplete('Hello')) {
+      break;
+    }
+    expect(agent.health()).toMatchObject({ heldSequences: 0, kvCells: { used: 0 } });
+    const texts: string[] = [];
+    for await (const part of agent.streamComplete('Hello', { maxTokens: 3 })) {
+      if (part.type === 'text') {
+        texts.push(part.text);
+        expect((await agent.complete('Between', { maxTokens: 2 })).usage.completionTokens).toBe(2);
+      }
+    }
+    expect(texts.join('')).toBe((await agent.complete('Hello', { maxTokens: 3 })).text);
+    const stream = agent.streamComplete('Hello');
+    await stream.next();
+    await agent.close();
+    const rest = (async () => {
+      for await (const _ of stream);
+    })();
+    await expect(rest).rejects.toMatchObject({ code: 'CLOSED' });
   });
 });
 

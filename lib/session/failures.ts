@@ -1,0 +1,25 @@
+// What went wrong, in the words of who asked: decodes and queues speak of theirs.
+import { HeadstartError } from '../errors.js';
+
+/** A time limit that was set for a reply. */
+export interface TimeLimit {
+  deadline?: AbortSignal | undefined;
+  timeoutMs?: number | undefined;
+}
+
+/**
+ * An abort, told as what was aborted: of the caller's signal, or of a time limit that passed before the first token. Other
+ * errors stay as they are.
+ *
+ * @param what begins the message, for example "The turn"
+ */
+export function asAborted(error: unknown, what: string, { deadline, timeoutMs }: TimeLimit = {}, signal?: AbortSignal) {
+  if (!HeadstartError.isInstance(error, 'ABORTED')) {
+    return error;
+  }
+  const isLate = deadline?.aborted === true && signal?.aborted !== true;
+  const message = isLate
+    ? `${what} was ended: \`timeoutMs\` (${timeoutMs} ms) passed before the first token of the reply`
+    : `${what} was aborted`;
+  return new HeadstartError('ABORTED', message, { cause: isLate ? deadline.reason : error.cause });
+}
