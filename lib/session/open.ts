@@ -108,7 +108,7 @@ export async function openSession(host: SessionHost, options: SessionOptions, pa
       breakpoints: boundary.breakpoints,
       messages,
       sampling: mergeSampling(defaults.sampling, options.sampling),
-      toolOptions: options,
+      options,
       compaction: options.compaction === true ? {} : options.compaction || undefined,
       signal: options.signal,
       onMismatch: (mismatched) => templates.forget(mismatched),
@@ -191,6 +191,7 @@ export async function restoreSession(
       {
         ...(saved.systemPrompt !== undefined && { systemPrompt: saved.systemPrompt }),
         tools: saved.tools.map((definition) => withExecute(definition, known)),
+        ...saved.options,
         ...options,
       },
       saved,

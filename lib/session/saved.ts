@@ -1,4 +1,4 @@
-// A session in a file: its messages, its template's source, and beside it, if asked for, its KV state.
+// A session in a file: its messages, its template's source, its options, and beside it, if asked for, its KV state.
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -8,6 +8,7 @@ import { HeadstartError } from '../errors.js';
 import { SequenceState } from '../native/state.js';
 import type { ChatMessage } from '../template/messages.js';
 import type { ToolDefinition } from '../template/render.js';
+import { optionsToSave, type SavedOptions, savedOptions } from './saved-options.js';
 
 const FORMAT = 'llama-headstart-session-1';
 
@@ -19,6 +20,7 @@ export interface SavedSession {
   systemPrompt?: string | undefined;
   tools: readonly ToolDefinition[];
   messages: readonly ChatMessage[];
+  options?: SavedOptions | undefined;
   /** Names the state file that belongs to this save: an older or newer one is not used. */
   stateId?: string | undefined;
   /** In `reproducible` mode: in which batches the model read the conversation. */
@@ -69,7 +71,7 @@ function historyOf({ key, tokens, pieces }: KeyedPast): History | undefined {
 }
 
 async function writeSession(path: string, session: SavedSession): Promise<void> {
-  const text = JSON.stringify(session);
+  const text = JSON.stringify({ ...session, options: optionsToSave(session.options ?? {}) });
   const content = JSON.stringify({ format: FORMAT, sha256: sha256(text), session: text });
   await replaceFile(path, async (temporary) => {
     const handle = await open(temporary, 'wx', 0o600);
@@ -108,7 +110,8 @@ export async function readSession(path: string): Promise<SavedSession> {
   if (typeof outer.session !== 'string' || outer.sha256 !== sha256(outer.session)) {
     throw corrupt(path, 'its checksum does not match');
   }
-  return parse(outer.session) as SavedSession;
+  const session = parse(outer.session) as SavedSession;
+  return { ...session, options: savedOptions(session.options ?? {}) };
 }
 
 function statePath(path: string): string {

@@ -135,6 +135,22 @@ export class ConversationSequence implements SequenceHolder {
     return this.#restart(prompt, signal);
   }
 
+  /** Makes the sequence hold these tokens. */
+  async fill(tokens: Int32Array, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      await this.align(tokens, signal);
+      try {
+        await this.decode({ tokens: tokens.subarray(this.length), sampler: undefined, signal });
+        return;
+      } catch (error) {
+        if (!HeadstartError.isInstance(error, 'PREEMPTED')) {
+          throw error;
+        }
+        this.forget();
+      }
+    }
+  }
+
   /** Decodes the tokens that follow what is held. */
   decode(request: Omit<DecodeRequest, 'sequence' | 'from' | 'onDecoded'>): Promise<Decoded> {
     return this.#watched(() =>

@@ -19,6 +19,7 @@ import { mergeSampling, type SamplingOptions } from './sampling.js';
 import { saveSession } from './saved.js';
 import { ConversationSequence } from './sequence.js';
 import type { SessionServices, SessionSetup } from './setup.js';
+import { sharedPrefix } from './shared-prefix.js';
 import { offer } from './stalled.js';
 import { type PreparedFormat, prepareFormat } from './structured.js';
 import { Turn, type TurnRequest } from './turn.js';
@@ -190,23 +191,26 @@ export class Session implements ToolSession {
   }
 
   /**
-   * Writes the conversation to a file, whole or not at all: id, system prompt, tool definitions, messages. `execute`
-   * functions, sampling and other options are the program's to give again. See `AgentServer.restoreSession`.
+   * Writes the conversation to a file, whole or not at all: id, system prompt, tool definitions, messages, and the session's
+   * own options (sampling, tools, compaction). `execute` functions, `onToolCall` and `tenant` are the program's to give again.
+   * See `AgentServer.restoreSession`.
    *
-   * @param options.state keep the KV state too, where there is one now (the session holds its sequence, or what it held was
-   *   saved), in a file beside it (`<path>.kv`, as large as the state): the restored session then goes on without reading its
-   *   conversation again. Not with `reproducible` on a sliding-window model, where a state put back is not the same to the
-   *   bit. @default false
-   * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`, `SESSION_BUSY`, `CLOSED`.
+   * @param options.state keep the KV state too, in a file beside it (`<path>.kv`, as large as the state): the restored session
+   *   then goes on without reading its conversation again. Where others were given the session's cells and nothing was kept of
+   *   them, it is read again for that. With `reproducible` only what there is is kept, and on a sliding-window model nothing: a
+   *   state put back is not the same to the bit there. @default false
+   * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`, `SESSION_BUSY`, `CLOSED`, `ABORTED`; with `state` what decoding throws.
    */
-  async save(path: string, options: { state?: boolean } = {}): Promise<void> {
-    checkOptions(options, { state: boolean }, 'the save options', 'INVALID_ARGUMENT');
+  async save(path: string, options: { state?: boolean; signal?: AbortSignal } = {}): Promise<void> {
+    checkOptions(options, { state: boolean, signal: SEND_CHECKS.signal }, 'the save options', 'INVALID_ARGUMENT');
     requirePath(path);
-    await this.#exclusively('save', undefined, async () => {
-      const { systemPrompt, tools = [] } = this.#setup.source;
-      const session = { id: this.id, systemPrompt, tools, messages: this.#messages };
+    await this.#exclusively('save', options.signal, async (signal) => {
+      throwIfAborted(signal);
+      const { source, options: own } = this.#setup;
+      const { systemPrompt, tools = [] } = source;
+      const session = { id: this.id, systemPrompt, tools, messages: this.#messages, options: own };
       const { cache, engine } = this.#services;
-      const past = options.state || engine.exact ? await this.#sequence.past() : undefined;
+      const past = options.state || engine.exact ? await this.#past(options.state ?? false, signal) : undefined;
       try {
         const key = past && cache.keyOf(past.tokens, { tenant: this.#setup.tenant });
         await saveSession(path, session, past && { ...past, key: key as string, withState: options.state ?? false });
@@ -214,6 +218,26 @@ export class Session implements ToolSession {
         past?.state?.close();
       }
     });
+  }
+
+  /** What it goes on from. Where a state is wanted of cells that others have now, its conversation is decoded again. */
+  async #past(withState: boolean, signal: AbortSignal): Promise<Past | undefined> {
+    const { engine, gate, renderer, contextSize } = this.#services;
+    const past = await this.#sequence.past();
+    if (!withState || engine.exact || past?.state !== undefined) {
+      return past;
+    }
+    const leave = await gate.enter(signal);
+    try {
+      const tokens = await sharedPrefix(renderer, this.#setup.source, this.#messages);
+      await this.#sequence.fill(tokens.subarray(0, contextSize - 1), signal);
+      return await this.#sequence.past();
+    } catch (error) {
+      this.#sequence.afterFailure();
+      throw asAborted(error, 'The save');
+    } finally {
+      leave();
+    }
   }
 
   /**
@@ -260,17 +284,16 @@ export class Session implements ToolSession {
   /** @throws HeadstartError for what is wrong with it, before anything is done. */
   #readRequest(message: TurnInput, options: SendOptions): OwnRequest {
     const generation = resolveGeneration(options, SEND_CHECKS);
-    const { tools, sampling, toolOptions } = this.#setup;
+    const { tools, sampling, options: own } = this.#setup;
     const { maxSteps, toolChoice, onToolCall, ...limits } = resolveToolOptions(
       this.#services.contextSize,
-      toolOptions,
+      own,
       options,
     );
     requireToolChoice(toolChoice, tools);
-    const own = readTurn(message, this.#messages);
     const signal = options.signal ? AbortSignal.any([options.signal, this.#closing.signal]) : this.#closing.signal;
     return {
-      messages: [...this.#messages, ...own],
+      messages: [...this.#messages, ...readTurn(message, this.#messages)],
       generation,
       sampling: mergeSampling(sampling, generation.sampling),
       toolChoice,

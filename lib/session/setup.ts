@@ -8,6 +8,7 @@ import type { ToolSet } from '../tools/tool.js';
 import type { CompactionOptions } from './compaction.js';
 import type { ToolOptions } from './options.js';
 import type { SamplingOptions } from './sampling.js';
+import type { SavedOptions } from './saved-options.js';
 import type { ConversationSequence } from './sequence.js';
 import type { Session } from './session.js';
 import type { Snapshots } from './snapshots.js';
@@ -39,8 +40,10 @@ export interface SessionSetup {
   breakpoints?: readonly number[] | undefined;
   /** The conversation so far. */
   messages: readonly ChatMessage[];
+  /** Over the agent's. */
   sampling: SamplingOptions;
-  toolOptions: ToolOptions;
+  /** As they were given. */
+  options: SavedOptions & ToolOptions;
   /** Undefined: the conversation is never shortened by itself. */
   compaction?: CompactionOptions | undefined;
   signal?: AbortSignal | undefined;

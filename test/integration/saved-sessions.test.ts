@@ -1,7 +1,7 @@
 // Forks, and sessions in files: they go on as if nothing had been.
 import { readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { AgentServer } from 'llama-headstart';
+import { AgentServer, type MessageInput, type TurnInput } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { agentOptions, EXACT, replies, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { TOOLS } from '../helpers/prompts.js';
@@ -87,6 +87,85 @@ describe('a saved session', () => {
       }
     },
   );
+
+  it.each(MEMORIES)('keeps its state also where others have its cells, on %s memory', async (name) => {
+    const path = join(await temporaryDirectory(), 'session.json');
+    const agent = await AgentServer.initialize(agentOptions({ name, nSeqMax: 1, ...EXACT }));
+    const session = await agent.createSession();
+    await replies(session, ['Hello. The chain is oiled.'], 8);
+    await (await agent.createSession({ systemPrompt: 'Be brief.' })).send('Hello', { maxTokens: 2 }); // takes the one sequence
+    await session.save(path, { state: true });
+    const texts = await replies(session, NEXT, 8);
+    await agent.close();
+    const restored = await (await startAgent({ name, ...EXACT })).restoreSession(path);
+    const first = await restored.send(NEXT[0] as string, { maxTokens: 8 });
+    expect([first.text, ...(await replies(restored, NEXT.slice(1), 8))]).toEqual(texts);
+    expect(first.usage.cachedTokens).toBeGreaterThan(restored.report.templateTokens + 8);
+  });
+
+  it('keeps the state of one that never held a turn, and of one whose calls wait for results', async () => {
+    const agent = await startAgent({ nSeqMax: 1, contextSize: 2048, ...EXACT });
+    const calls = [{ toolCallId: 'call00000', toolName: 'find_part', input: { name: 'chain' } }];
+    const waiting: MessageInput[] = [
+      { role: 'user', content: 'A chain, please.' },
+      { role: 'assistant', content: '', toolCalls: calls },
+    ];
+    for (const messages of [[], waiting]) {
+      const path = join(await temporaryDirectory(), 'session.json');
+      const session = await agent.createSession({ tools: TOOLS, messages });
+      await agent.createSession({ systemPrompt: 'Be brief.' });
+      await session.save(path, { state: true });
+      await session.close();
+      const restored = await agent.restoreSession(path);
+      const next: TurnInput = messages.length === 0 ? 'Hello' : { role: 'tool', toolCallId: 'call00000', content: '4' };
+      const { usage } = await restored.send(next, { maxTokens: 2 });
+      expect(usage.cachedTokens).toBeGreaterThanOrEqual(restored.report.templateTokens + (messages.length && 10));
+      await restored.close();
+    }
+  });
+
+  it('that is aborted while it is brought back writes nothing, and the session goes on', async () => {
+    const path = join(await temporaryDirectory(), 'session.json');
+    const agent = await startAgent({ nSeqMax: 1 });
+    const session = await agent.createSession({ messages: [{ role: 'user', content: 'Hello' }] });
+    await agent.createSession({ systemPrompt: 'Be brief.' });
+    const signal = AbortSignal.abort();
+    await expect(session.save(path, { state: true, signal })).rejects.toMatchObject({ code: 'ABORTED' });
+    expect(await readdir(join(path, '..'))).toEqual([]);
+    expect((await session.send('And?', { maxTokens: 2 })).usage.completionTokens).toBe(2);
+  });
+
+  it('goes on with its options: sampling, tools, compaction; those given again win', async () => {
+    const path = join(await temporaryDirectory(), 'session.json');
+    const agent = await startAgent({ contextSize: 2048, ...EXACT });
+    const first = (await (await agent.createSession()).send('Hello', { maxTokens: 1, logProbabilities: 0 }))
+      .logProbabilities?.[0]?.token as number;
+    const never = new Map([[first, Number.NEGATIVE_INFINITY]]);
+    const session = await agent.createSession({
+      tools: [{ name: 'look', execute: () => 'a lamp' }],
+      sampling: { temperature: 1.2, seed: 7, logitBias: never },
+      toolChoice: 'required',
+      maxSteps: 1,
+      maxParallelTools: 1,
+      compaction: { threshold: 0.1, maxSummaryTokens: 8 },
+    });
+    await session.save(path);
+    const send = { toolChoice: 'none', maxTokens: 12 } as const;
+    const text = (await (await session.fork()).send('Hello', send)).text;
+    await session.close();
+    const restored = await agent.restoreSession(path, { tools: [{ name: 'look', execute: () => 'a lamp' }] });
+    expect((await (await restored.fork()).send('Hello', send)).text).toBe(text);
+    const called = await restored.send('Look', { maxTokens: 60 });
+    expect(called).toMatchObject({ detail: 'max-steps', toolCalls: [{ toolName: 'look' }] });
+    const types: string[] = [];
+    for await (const { type } of restored.stream('word '.repeat(200), send)) {
+      types.push(type);
+    }
+    expect(types).toContain('compaction');
+    await restored.close();
+    const greedy = await agent.restoreSession(path, { sampling: {}, toolChoice: 'none', tools: [] });
+    expect((await greedy.send('Hello', send)).text).not.toBe(text);
+  });
 
   it('is one file for its owner alone, and one more with its state', async () => {
     for (const state of [true, false]) {

@@ -1,0 +1,24 @@
+import { PROBES } from '../template/boundary.js';
+import type { ChatMessage } from '../template/messages.js';
+import type { Renderer, TemplateSource } from '../template/render.js';
+import { commonPrefixLength } from '../template/tokens.js';
+import { pendingCalls } from './conversation.js';
+
+/** What every next prompt of a conversation begins with, as far as the chat template lets that be told: probed as templates are. */
+export async function sharedPrefix(
+  renderer: Renderer,
+  source: TemplateSource,
+  messages: readonly ChatMessage[],
+): Promise<Int32Array> {
+  const waiting = pendingCalls(messages);
+  const next = (content: string): ChatMessage[] =>
+    waiting.length === 0
+      ? [{ role: 'user', content }]
+      : waiting.map(({ toolCallId, toolName }) => ({ role: 'tool', toolCallId, toolName, content }));
+  let shared: Int32Array | undefined;
+  for (const content of PROBES) {
+    const { tokens } = await renderer.prompt(source, [...messages, ...next(content)]);
+    shared = shared === undefined ? tokens : shared.slice(0, commonPrefixLength(shared, tokens));
+  }
+  return shared as Int32Array;
+}
