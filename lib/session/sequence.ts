@@ -135,22 +135,6 @@ export class ConversationSequence implements SequenceHolder {
     return this.#restart(prompt, signal);
   }
 
-  /** Makes the sequence hold these tokens. */
-  async fill(tokens: Int32Array, signal: AbortSignal): Promise<void> {
-    for (;;) {
-      await this.align(tokens, signal);
-      try {
-        await this.decode({ tokens: tokens.subarray(this.length), sampler: undefined, signal });
-        return;
-      } catch (error) {
-        if (!HeadstartError.isInstance(error, 'PREEMPTED')) {
-          throw error;
-        }
-        this.forget();
-      }
-    }
-  }
-
   /** Decodes the tokens that follow what is held. */
   decode(request: Omit<DecodeRequest, 'sequence' | 'from' | 'onDecoded'>): Promise<Decoded> {
     return this.#watched(() =>
@@ -206,6 +190,34 @@ export class ConversationSequence implements SequenceHolder {
     const past = await engine.pastOf(this, this.#sequence);
     const state = past === undefined ? snapshots.get(this)?.share() : undefined;
     return state === undefined ? past : { tokens: state.tokens, templateTokens: template.length, pieces: [], state };
+  }
+
+  /** {@link past} with a state that more than the template of these tokens can be had from: they are decoded where there is none. */
+  async pastFor(tokens: Int32Array, signal: AbortSignal): Promise<Past | undefined> {
+    const past = await this.past();
+    const shared = commonPrefixLength(past?.tokens ?? [], tokens);
+    const serves = this.#setup.engine.canTrim || shared === past?.tokens.length;
+    if (past?.state !== undefined && serves && shared > this.#setup.template.length) {
+      return past;
+    }
+    past?.state?.close();
+    await this.#fill(tokens, signal);
+    return this.past();
+  }
+
+  async #fill(tokens: Int32Array, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      await this.align(tokens, signal);
+      try {
+        await this.decode({ tokens: tokens.subarray(this.length), sampler: undefined, signal });
+        return;
+      } catch (error) {
+        if (!HeadstartError.isInstance(error, 'PREEMPTED')) {
+          throw error;
+        }
+        this.forget();
+      }
+    }
   }
 
   /** What it is to come back to, though another held it. It owns the state from now on. */

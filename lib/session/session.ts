@@ -220,18 +220,16 @@ export class Session implements ToolSession {
     });
   }
 
-  /** What it goes on from. Where a state is wanted of cells that others have now, its conversation is decoded again. */
+  /** What it goes on from; where a state is wanted, one that serves its next turn, though its conversation be decoded again. */
   async #past(withState: boolean, signal: AbortSignal): Promise<Past | undefined> {
     const { engine, gate, renderer, contextSize } = this.#services;
-    const past = await this.#sequence.past();
-    if (!withState || engine.exact || past?.state !== undefined) {
-      return past;
+    if (!withState || engine.exact) {
+      return this.#sequence.past();
     }
     const leave = await gate.enter(signal);
     try {
-      const tokens = await sharedPrefix(renderer, this.#setup.source, this.#messages);
-      await this.#sequence.fill(tokens.subarray(0, contextSize - 1), signal);
-      return await this.#sequence.past();
+      const shared = await sharedPrefix(renderer, this.#setup.source, this.#messages);
+      return await this.#sequence.pastFor(shared.subarray(0, contextSize - 1), signal);
     } catch (error) {
       this.#sequence.afterFailure();
       throw asAborted(error, 'The save');
@@ -256,8 +254,8 @@ export class Session implements ToolSession {
         return await this.#compact({ ...this.#setup.compaction, ...compaction }, this.#setup.sampling, either);
       } catch (error) {
         this.#sequence.afterFailure();
-          await takeBack?.();
-          throw asAborted(error, 'The compaction');
+        await takeBack?.();
+        throw asAborted(error, 'The compaction');
       } finally {
         leave();
       }

@@ -113,7 +113,6 @@ describe('a saved session', () => {
     for (const messages of [[], waiting]) {
       const path = join(await temporaryDirectory(), 'session.json');
       const session = await agent.createSession({ tools: TOOLS, messages });
-      await agent.createSession({ systemPrompt: 'Be brief.' });
       await session.save(path, { state: true });
       await session.close();
       const restored = await agent.restoreSession(path);
