@@ -1,5 +1,5 @@
 // The disk tier: one file an entry, written beside and renamed. See docs/cache.md, "The file".
-import { lstat, rm, utimes } from 'node:fs/promises';
+import { lstat, rm, stat, utimes } from 'node:fs/promises';
 import { HeadstartError } from '../errors.js';
 import { SequenceState } from '../native/state.js';
 import { sameTokens } from '../template/tokens.js';
@@ -104,8 +104,7 @@ export class DiskStore {
     const now = Date.now();
     if (Math.abs(now - (this.#touched.get(key) ?? 0)) > TOUCH_MS) {
       this.#touched.set(key, now);
-      const date = new Date(now);
-      utimes(this.directory.join(this.nameOf(key)), date, date).catch(() => undefined);
+      noteUse(this.directory.join(this.nameOf(key)), now).catch(() => undefined);
     }
   }
 
@@ -119,6 +118,7 @@ export class DiskStore {
   async delete(name: string): Promise<void> {
     this.index.delete(name);
     await rm(this.directory.join(name), { force: true, recursive: true }).catch(() => undefined);
+    this.index.delete(name); // whoever looked meanwhile may have seen it
   }
 
   /** Whether the entry's file is another than it was: what who waits for another process looks at. */
@@ -194,5 +194,14 @@ export class DiskStore {
     } catch (error) {
       return HeadstartError.isInstance(error, 'ENTRY_FOREIGN') ? fullEntryName(key) : short;
     }
+  }
+}
+
+/** Never backwards: a clock that jumped back would make the newest use the oldest. */
+async function noteUse(path: string, now: number): Promise<void> {
+  const { mtimeMs } = await stat(path);
+  if (mtimeMs < now) {
+    const date = new Date(now);
+    await utimes(path, date, date);
   }
 }

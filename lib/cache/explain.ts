@@ -37,7 +37,9 @@ export interface MissExplanation {
   reason: string;
   /** The entry that comes nearest, where there is any. */
   nearest?: { key: string; tokens: number; sharedTokens: number };
+  /** Where the nearest entry's tokens differ, and it is no other tenant's. */
   difference?: TokenDifference;
+  /** Where the nearest entry is another configuration's: its tokens may be the same, or differ as well. */
   components?: ComponentDifference[];
 }
 
@@ -68,9 +70,10 @@ export async function explainMiss(
     return { key, tier, reason: `it is cached: a start comes from ${tier}` };
   }
   const nearest = await nearestOf(keyring, template, parts);
-  const elsewhere = await otherConfiguration(keyring, template, parts.disk, nearest?.shared ?? 0);
+  const own = nearest?.shared ?? 0;
+  const elsewhere = await otherConfiguration(keyring, template, parts.disk, own);
   if (elsewhere !== undefined) {
-    return { key, tier: 'miss', ...elsewhere };
+    return { key, tier: 'miss', ...explainElsewhere(template, elsewhere, own) };
   }
   if (nearest === undefined) {
     return {
@@ -123,37 +126,53 @@ async function nearestOf(
   return scored[0] !== undefined && scored[0].shared > 0 ? scored[0] : undefined;
 }
 
-/** An entry with these very tokens, or with more of them than any of ours, that differs in the key's components. */
+interface Elsewhere {
+  shared: number;
+  known: Known;
+  components: ComponentDifference[];
+}
+
+/** The entry of another configuration that shares the most tokens, where that is more than any of ours does. */
 async function otherConfiguration(
   keyring: Keyring,
   template: Int32Array,
   disk: DiskStore | undefined,
   nearest: number,
-): Promise<Pick<MissExplanation, 'reason' | 'nearest' | 'components'> | undefined> {
-  const hashes = prefixHashes(template);
-  const others = byShared(disk, template, ({ group }) => group !== keyring.group)
-    .filter((facts) => likelyShared(facts, hashes) > nearest)
-    .slice(0, MAX_READ);
-  let best: { facts: EntryFacts; components: ComponentDifference[] } | undefined;
-  for (const facts of others) {
-    const metadata = await SequenceState.readMetadata(disk?.directory.join(facts.name) ?? '').catch(() => undefined);
-    const { components } = (metadata ?? {}) as Partial<EntryMetadata>;
-    if (components !== undefined) {
-      const differences = compareComponents(keyring.components, components);
-      if (differences.length > 0 && (best === undefined || differences.length < best.components.length)) {
-        best = { facts, components: differences };
-      }
+): Promise<Elsewhere | undefined> {
+  const found: Elsewhere[] = [];
+  for (const facts of byShared(disk, template, ({ group }) => group !== keyring.group).slice(0, MAX_READ)) {
+    const path = disk?.directory.join(facts.name) ?? '';
+    const metadata = await SequenceState.readMetadata(path).catch(() => undefined);
+    const components = compareComponents(keyring.components, (metadata as Partial<EntryMetadata>)?.components);
+    const tokens = await readTokens(path, facts.tokens);
+    const shared = commonPrefixLength(tokens, template);
+    if (components.length > 0 && shared > nearest) {
+      found.push({ shared, known: { key: facts.key, tokens }, components });
     }
   }
-  if (best === undefined) {
-    return undefined;
+  found.sort((a, b) => b.shared - a.shared || a.components.length - b.components.length);
+  return found[0];
+}
+
+function explainElsewhere(
+  template: Int32Array,
+  { shared, known, components }: Elsewhere,
+  own: number,
+): Pick<MissExplanation, 'reason' | 'nearest' | 'difference' | 'components'> {
+  const names = components.map(({ component }) => component).join(', ');
+  const nearest = { key: known.key, tokens: known.tokens.length, sharedTokens: shared };
+  if (shared === template.length && shared === known.tokens.length) {
+    return { reason: `an entry with the same ${shared} tokens was made under another ${names}`, nearest, components };
   }
-  const names = best.components.map(({ component }) => component).join(', ');
-  const sharedTokens = likelyShared(best.facts, hashes);
+  const most = own === 0 ? 'none made under these shares any' : `those made under these share ${own} at most`;
+  const reason = `the nearest entry shares ${shared} of ${template.length} tokens and was made under another ${names}; ${most}`;
+  // What another tenant wrote is nobody's to see.
+  const isSecret = components.some(({ component }) => component === 'tenant');
   return {
-    reason: `an entry with the same tokens was made under another ${names}`,
-    nearest: { key: best.facts.key, tokens: best.facts.tokens, sharedTokens },
-    components: best.components,
+    reason,
+    nearest,
+    components,
+    ...(!isSecret && { difference: differenceAt(shared, template, known.tokens) }),
   };
 }
 
@@ -171,7 +190,8 @@ function byShared(
     .map(({ facts }) => facts);
 }
 
-export function compareComponents(here: KeyComponents, entry: KeyComponents): ComponentDifference[] {
+/** @param entry none where it cannot be read: then nothing is known to differ */
+export function compareComponents(here: KeyComponents, entry: KeyComponents = here): ComponentDifference[] {
   const names = [...new Set([...Object.keys(here), ...Object.keys(entry)])] as (keyof KeyComponents)[];
   return names
     .filter((name) => JSON.stringify(here[name]) !== JSON.stringify(entry[name]))

@@ -24,6 +24,10 @@ export class DirectoryIndex {
   #offset = 0;
   #inode = 0n;
   #lines = 0;
+  /** One look at a time: they share what they know of the file. */
+  #looking: Promise<unknown> = Promise.resolve();
+  /** What this process saved and deleted since the look under way began: it knows better than the list of names. */
+  readonly #ownChanges = new Set<string>();
 
   constructor(directory: CacheDirectory) {
     this.#directory = directory;
@@ -54,17 +58,47 @@ export class DirectoryIndex {
    *
    * @returns all names in the directory
    */
-  async refresh(): Promise<string[]> {
+  refresh(): Promise<string[]> {
+    return this.#oneAtATime(() => this.#refresh());
+  }
+
+  /**
+   * What other processes saved since the last look, without looking at the directory: what they deleted meanwhile is seen with
+   * the next one.
+   */
+  readTail(): Promise<void> {
+    return this.#oneAtATime(async () => this.#take(await this.#readLines(), () => true));
+  }
+
+  /** After a save. */
+  async add(facts: EntryFacts): Promise<void> {
+    this.#ownChanges.add(facts.name);
+    this.#set(facts);
+    await this.#append([facts]);
+  }
+
+  /** Before and after its file goes, and where it was found gone. */
+  delete(name: string): void {
+    this.#ownChanges.add(name);
+    this.#forget(name);
+  }
+
+  #oneAtATime<Result>(look: () => Promise<Result>): Promise<Result> {
+    const mine = this.#looking.then(() => {
+      this.#ownChanges.clear();
+      return look();
+    });
+    this.#looking = mine.catch(() => undefined);
+    return mine;
+  }
+
+  async #refresh(): Promise<string[]> {
     const names = await this.#directory.names();
     const present = new Set(names.filter(isEntryName));
-    for (const facts of await this.#readLines()) {
-      if (present.has(facts.name)) {
-        this.#set(facts);
-      }
-    }
+    this.#take(await this.#readLines(), (name) => present.has(name));
     for (const name of [...this.#entries.keys()]) {
-      if (!present.has(name)) {
-        this.delete(name);
+      if (!present.has(name) && !this.#ownChanges.has(name)) {
+        this.#forget(name);
       }
     }
     const unknown = [...present].filter((name) => !this.#entries.has(name) && !this.#useless.has(name));
@@ -75,20 +109,15 @@ export class DirectoryIndex {
     return names;
   }
 
-  /** What other processes saved since the last look, without looking at the directory. */
-  async readTail(): Promise<void> {
-    for (const facts of await this.#readLines()) {
-      this.#set(facts);
+  #take(lines: readonly EntryFacts[], isPresent: (name: string) => boolean): void {
+    for (const facts of lines) {
+      if (isPresent(facts.name) && !this.#ownChanges.has(facts.name)) {
+        this.#set(facts);
+      }
     }
   }
 
-  /** After a save. */
-  async add(facts: EntryFacts): Promise<void> {
-    this.#set(facts);
-    await this.#append([facts]);
-  }
-
-  delete(name: string): void {
+  #forget(name: string): void {
     const facts = this.#entries.get(name);
     if (facts !== undefined) {
       this.#entries.delete(name);
@@ -98,7 +127,7 @@ export class DirectoryIndex {
   }
 
   #set(facts: EntryFacts): void {
-    this.delete(facts.name);
+    this.#forget(facts.name);
     this.#useless.delete(facts.name);
     this.#entries.set(facts.name, facts);
     this.#tokens += facts.tokens;
@@ -145,6 +174,9 @@ export class DirectoryIndex {
       Array.from({ length: SCAN_CONCURRENCY }, async () => {
         for (const name of next) {
           const facts = await this.#readFooter(name);
+          if (this.#ownChanges.has(name)) {
+            continue;
+          }
           if (facts === undefined) {
             this.#useless.add(name); // a lookup will say why
           } else {

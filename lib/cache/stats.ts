@@ -28,7 +28,12 @@ export interface TemplateCacheCounts {
   prefillMsSaved: number;
 }
 
-/** Totals. `entries` and `totalTokens` count the cache directory, or what this process holds where there is none. */
+/**
+ * Counts and sizes. `entries`, `totalTokens` and `bytesOnDisk` are the cache directory's, all configurations' entries included:
+ * right straight after a restart and after what this process saves and deletes, and within seconds (a look every two) after
+ * what other processes do; `list()`, `verify()` and `prune()` look at once. Without a directory the first two count what this
+ * process holds.
+ */
 export interface TemplateCacheStats extends TemplateCacheCounts {
   entries: number;
   totalTokens: number;

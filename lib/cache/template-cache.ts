@@ -10,6 +10,7 @@ import { publish } from './events.js';
 import { explainMiss, type MissExplanation } from './explain.js';
 import { DirectoryIndex } from './index-file.js';
 import { type KeyComponents, Keyring } from './key.js';
+import { Lookout } from './lookout.js';
 import { MemoryStore } from './memory.js';
 import * as operations from './operations.js';
 import { Rates } from './rates.js';
@@ -41,6 +42,8 @@ export interface TemplateCacheOptions extends DirectoryBudget {
   breakEven?: boolean | undefined;
   /** `nearest` starts a template that has no entry from the cached one that shares its head. @default 'nearest' */
   reuse?: 'exact' | 'nearest' | undefined;
+  /** @internal What was measured so far. @default nothing */
+  rates?: Rates | undefined;
   logger?: Logger | undefined;
 }
 
@@ -74,16 +77,18 @@ export class TemplateCache {
   readonly #parts: operations.OperationsParts;
   readonly #totals: DirectoryTotals | undefined;
   readonly #starter: Starter;
-  readonly #rates = new Rates();
+  readonly #rates: Rates;
   readonly #stats = new StatsCounter();
   readonly #keyrings = new Map<string | undefined, Keyring>();
   readonly #closing = new AbortController();
+  #lookout: Lookout | undefined;
   #components: KeyComponents;
 
   private constructor(options: TemplateCacheOptions) {
     const { engine, logger, directory } = options;
     this.#options = options;
     this.#components = options.components;
+    this.#rates = options.rates ?? new Rates();
     const disk = directory === undefined ? undefined : this.#openDisk(directory);
     const memory = new MemoryStore(options.maxMemoryBytes ?? DEFAULT_MEMORY_BYTES, (key) => {
       this.#stats.evictions.memory++;
@@ -115,6 +120,7 @@ export class TemplateCache {
       const [names] = await Promise.all([disk.index.refresh(), cache.#totals?.read()]);
       cache.#readPins(names);
       await Promise.all([disk.directory.sweep(names), cache.#reserve(disk)]);
+      cache.#lookout = new Lookout(disk.directory, disk.index);
     }
     return cache;
   }
@@ -173,7 +179,7 @@ export class TemplateCache {
     this.#stats.counts.prefixMismatches++;
   }
 
-  /** Hits, misses, sizes. */
+  /** Hits, misses, sizes: see {@link TemplateCacheStats}. */
   stats(): TemplateCacheStats {
     const { counts, hitsByTier, bytesByTier, evictions, hitRate, tokenHitRate, restoreMs } = this.#stats;
     const { residents, memory, disk } = this.#parts;
@@ -274,6 +280,7 @@ export class TemplateCache {
   /** Ends starts under way, finishes saves, frees the memory tier. Idempotent. Close it before its engine. */
   async close(): Promise<void> {
     this.#closing.abort();
+    await this.#lookout?.close();
     await this.#starter.settled();
     await this.flush();
     await this.#totals?.write(this.#stats.counts);

@@ -60,6 +60,14 @@ async function continuation(input: { options: LabOptions; template: number[]; me
   return { report, tokens, logits: logits.map((row) => [...row]) };
 }
 
+/** All entries of a directory deleted, one after the other. */
+async function empty(input: { options: LabOptions }) {
+  const lab = await Lab.open(input.options);
+  const { entries } = await lab.cache.prune({ maxEntries: 0 });
+  await lab.close();
+  return entries;
+}
+
 /** A model fetched. */
 function resolve(input: { source: ModelSourceInput; options: ResolveModelOptions }) {
   return resolveModel(input.source, input.options);
@@ -112,7 +120,7 @@ async function ready(): Promise<void> {
   stdin.pause();
 }
 
-const tasks = { agent, restored, continuation, resolve, together, saveForever };
+const tasks = { agent, restored, continuation, empty, resolve, together, saveForever };
 
 export type Tasks = typeof tasks;
 

@@ -1,37 +1,78 @@
 // Runs a task of child.ts in a process of its own, against the compiled package.
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import ts from 'typescript';
+import { expect, onTestFinished } from 'vitest';
+import { addonFolders, packageVersion } from '../../lib/native/places.js';
 import type { Tasks } from './child.js';
 import { requireFreshDist } from './children.js';
 
+const root = fileURLToPath(new URL('../..', import.meta.url));
 /** Inside the package, so that its own name resolves, and to its dist. */
-const directory = fileURLToPath(new URL('../../.build/test-children/', import.meta.url));
+const directory = join(root, '.build', 'test-children');
 
 let compiled: Promise<unknown> | undefined;
 
+export interface ProcessOptions {
+  /** Kills the process. */
+  signal?: AbortSignal;
+  /** Beside this process's own. */
+  env?: NodeJS.ProcessEnv;
+  cwd?: string;
+  /** A folder with another build of the package and its children: see {@link laterVersion}. @default this one */
+  build?: string;
+}
+
 /**
  * @param name a task of child.ts
- * @param options.signal kills the process
  * @returns what the task returned, through JSON
  */
 export async function inOtherProcess<Name extends keyof Tasks>(
   name: Name,
   input: Parameters<Tasks[Name]>[0],
-  options: { signal?: AbortSignal } = {},
+  { build = directory, env, ...options }: ProcessOptions = {},
 ): Promise<Awaited<ReturnType<Tasks[Name]>>> {
-  requireFreshDist();
-  compiled ??= Promise.all(['child', 'lab'].map(compile));
-  await compiled;
+  await compileChildren();
   const { stdout } = await promisify(execFile)(
     process.execPath,
-    [join(directory, 'child.js'), name, JSON.stringify(input)],
-    { maxBuffer: 64 * 1024 ** 2, killSignal: 'SIGKILL', ...options },
+    [join(build, 'child.js'), name, JSON.stringify(input)],
+    { maxBuffer: 64 * 1024 ** 2, killSignal: 'SIGKILL', env: { ...process.env, ...env }, ...options },
   );
   return JSON.parse(stdout);
+}
+
+function compileChildren(): Promise<unknown> {
+  requireFreshDist();
+  compiled ??= Promise.all(['child', 'lab'].map(compile));
+  return compiled;
+}
+
+/**
+ * The package as a later version may be: another version number, entries and derived files of another format. Goes when the
+ * test ends.
+ */
+export async function laterVersion(): Promise<Required<Pick<ProcessOptions, 'build' | 'env'>>> {
+  await compileChildren();
+  await mkdir(join(root, '.build'), { recursive: true });
+  const build = await mkdtemp(join(root, '.build', 'later-version-'));
+  onTestFinished(() => rm(build, { recursive: true, force: true }));
+  await cp(join(root, 'dist'), join(build, 'dist'), { recursive: true });
+  for (const name of ['child.js', 'lab.js']) {
+    await cp(join(directory, name), join(build, name));
+  }
+  const replace = async (file: string, from: string, to: string) => {
+    const text = await readFile(file, 'utf8');
+    expect(text).toContain(from);
+    await writeFile(join(build, file.slice(root.length)), text.replace(from, to));
+  };
+  await replace(join(root, 'package.json'), `"version": "${packageVersion}"`, '"version": "99.0.0"');
+  await replace(join(root, 'dist/cache/key.js'), 'ENTRY_FORMAT = 1', 'ENTRY_FORMAT = 2');
+  await replace(join(root, 'dist/cache/index-file.js'), 'index-1.jsonl', 'index-2.jsonl');
+  await replace(join(root, 'dist/cache/totals.js'), 'totals-1.json', 'totals-2.json');
+  return { build, env: { LLAMA_HEADSTART_ADDON: addonFolders()[0]?.path } };
 }
 
 /** Compiles a helper that is a program of its own; returns its path. */
@@ -70,12 +111,13 @@ export class OtherProcess<Result> {
   static async start<Name extends keyof Tasks>(
     name: Name,
     input: Parameters<Tasks[Name]>[0],
+    { build = directory, env, ...options }: ProcessOptions = {},
   ): Promise<OtherProcess<Awaited<ReturnType<Tasks[Name]>>>> {
-    requireFreshDist();
-    compiled ??= Promise.all(['child', 'lab'].map(compile));
-    await compiled;
-    const child = spawn(process.execPath, [join(directory, 'child.js'), name, JSON.stringify(input)], {
+    await compileChildren();
+    const child = spawn(process.execPath, [join(build, 'child.js'), name, JSON.stringify(input)], {
       stdio: ['pipe', 'pipe', 'inherit'],
+      env: { ...process.env, ...env },
+      ...options,
     });
     child.stdin?.on('error', () => undefined); // it may be dead
     return new OtherProcess(child);

@@ -1,14 +1,15 @@
 // Bounds where they were asked for, statistics that tell the truth, and what an operator does.
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { chmod, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Session, TEMPLATE_CACHE_CHANNEL, type TemplateCacheEvent } from 'llama-headstart';
+import { TEMPLATE_CACHE_CHANNEL, type TemplateCacheEvent } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { agentOptions, EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { Rates } from '../../lib/cache/rates.js';
+import { agentOptions, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { Lab, type LabOptions, someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';
 import { inOtherProcess } from '../helpers/processes.js';
-import { numberedPrompt, TOOLS } from '../helpers/prompts.js';
+import { TOOLS } from '../helpers/prompts.js';
 
 async function openLab(options: Omit<LabOptions, 'path'>): Promise<Lab> {
   const lab = await Lab.open({ path: microModel('dense'), ...options });
@@ -169,22 +170,27 @@ describe('a bypass', () => {
 });
 
 describe('the break-even check', () => {
-  it('leaves the cache alone once prefills were measured to be faster than restores', async () => {
+  it('leaves the cache alone while prefills are measured to be no slower than restores, and no longer', async () => {
     const directory = await temporaryDirectory();
-    const one = Int32Array.of(7);
-    const before = await openLab({ directory });
-    await before.start(one);
-    await before.cache.flush();
-    await before.close();
-    // A token a restore, which opens a file, is slow beside a thousand in a few batches of a tiny model.
-    const lab = await openLab({ directory, residents: 0, cache: { breakEven: true, maxMemoryBytes: 0 } });
-    expect((await lab.start(one)).tier).toBe('disk');
-    expect((await lab.start(template(1, 1000))).tier).toBe('miss');
-    expect(await lab.start(template(2))).toMatchObject({
+    const rates = new Rates();
+    const lab = await openLab({ directory, residents: 0, cache: { breakEven: true, maxMemoryBytes: 0, rates } });
+    expect(await save(lab, 1)).not.toBe(''); // a miss: nothing is known of restores yet
+    expect((await lab.start(template(1))).tier).toBe('disk');
+    expect(rates.expectedPrefillMs(100)).toBeGreaterThan(0);
+    // Both were measured. What follows outweighs them on any machine: a start a minute a token, then a thousand a microsecond.
+    const remember = (tokens: number, ms: number) => {
+      for (let count = 0; count < 100; count++) {
+        rates.noteRestore(tokens, ms);
+      }
+    };
+    remember(1, 60_000);
+    expect(await lab.start(template(1))).toMatchObject({
       tier: 'bypass',
       reason: expect.stringContaining('`breakEven`'),
     });
-    expect(lab.cache.stats()).toMatchObject({ hits: 1, misses: 1, bypasses: 1 });
+    remember(1000, 0.001);
+    expect((await lab.start(template(1))).tier).toBe('disk');
+    expect(lab.cache.stats()).toMatchObject({ hits: 2, misses: 1, bypasses: 1 });
   });
 });
 
@@ -241,15 +247,45 @@ describe('the statistics', () => {
     }
   });
 
-  it('see what another process saved and deleted, after a look into the directory', async () => {
+  it('see before long what other processes saved and deleted, with nobody looking', async () => {
+    const options: LabOptions = { path: microModel('dense') };
+    await Promise.all(
+      (['exact', 'nearest'] as const).map(async (reuse) => {
+        const directory = await temporaryDirectory();
+        const lab = await openLab({ directory, cache: { reuse } });
+        await save(lab, 1);
+        const saveElsewhere = () => {
+          const input = { options: { ...options, directory }, template: [...template(2, 50)], message: [], steps: 0 };
+          return inOtherProcess('continuation', input);
+        };
+        const deleteElsewhere = () => inOtherProcess('empty', { options: { ...options, directory } });
+        const countSoon = (counts: object) =>
+          expect.poll(() => lab.cache.stats(), { timeout: 60_000, interval: 50 }).toMatchObject(counts);
+        await saveElsewhere();
+        await countSoon({ entries: 2, totalTokens: 150 });
+        expect(await deleteElsewhere()).toBe(2);
+        await countSoon({ entries: 0, totalTokens: 0, bytesOnDisk: 0 });
+        await saveElsewhere();
+        await deleteElsewhere();
+        await save(lab, 3); // its miss may read of an entry that is gone
+        await countSoon({ entries: 1, totalTokens: 100 });
+      }),
+    );
+  });
+
+  it('see it at once where an operator looks, and count what this process does itself meanwhile', async () => {
     const directory = await temporaryDirectory();
     const [one, two] = [await openLab({ directory }), await openLab({ directory })];
     await save(one, 1);
     expect(await two.cache.list()).toHaveLength(1);
-    expect(two.cache.stats()).toMatchObject({ entries: 1, totalTokens: 100 });
-    await one.cache.clear();
-    await two.cache.prune();
+    const seeds = [2, 3, 4, 5, 6, 7];
+    await Promise.all([...seeds.map((seed) => two.start(template(seed))), ...seeds.map(() => two.cache.list())]);
+    await Promise.all([two.cache.flush(), two.cache.list()]);
+    expect(two.cache.stats()).toMatchObject({ entries: 7, totalTokens: 700 });
+    await Promise.all([two.cache.clear(), two.cache.list(), two.cache.verify()]);
     expect(two.cache.stats()).toMatchObject({ entries: 0, totalTokens: 0, bytesOnDisk: 0 });
+    await one.cache.prune();
+    expect(one.cache.stats()).toMatchObject({ entries: 0, totalTokens: 0, bytesOnDisk: 0 });
   });
 
   it('are published as events while somebody listens', async () => {

@@ -1,6 +1,6 @@
 // Nothing that changes the KV state may hit, and nothing that does not may miss.
-import { chmod, mkdir, readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { chmod, mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { AgentServer, type StartReport } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import {
@@ -13,6 +13,7 @@ import {
   uncachedReplies,
 } from '../helpers/agents.js';
 import { writeLora } from '../helpers/loras.js';
+import { inOtherProcess } from '../helpers/processes.js';
 import { TOOLS } from '../helpers/prompts.js';
 
 /** One session of an agent of its own on the directory: how it started. */
@@ -224,6 +225,24 @@ describe('tools of servers', () => {
 });
 
 describe('a cache directory', () => {
+  it('is the one of the option, else of LLAMA_HEADSTART_CACHE_DIR, else .cache/templates', async () => {
+    const cwd = await temporaryDirectory();
+    const { model, ...rest } = agentOptions();
+    const { cacheDir: _, ...unset } = model;
+    const found = async (cacheDir: string | undefined, named: string) => {
+      const options = { ...rest, model: { ...unset, ...(cacheDir !== undefined && { cacheDir }) } };
+      const { after } = await inOtherProcess('agent', { options }, { cwd, env: { LLAMA_HEADSTART_CACHE_DIR: named } });
+      expect(after).toMatchObject({ misses: 1, saves: 1, entries: 1 });
+      const all = await readdir(cwd, { recursive: true });
+      const entries = all.filter((name) => name.endsWith('.kv')).map(dirname);
+      await Promise.all((await readdir(cwd)).map((name) => rm(join(cwd, name), { recursive: true })));
+      return entries;
+    };
+    expect(await found(undefined, '')).toEqual([join('.cache', 'templates')]);
+    expect(await found(undefined, join(cwd, 'named'))).toEqual(['named']);
+    expect(await found(join(cwd, 'own'), join(cwd, 'named'))).toEqual(['own']);
+  });
+
   it('that others can write is refused with an explanation, unless it is allowed', async () => {
     const directory = join(await temporaryDirectory(), 'shared');
     await mkdir(directory);

@@ -1,13 +1,10 @@
 // What an operator does with a cache and its directory, and how a miss is explained.
-import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { chmod, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Session, TEMPLATE_CACHE_CHANNEL, type TemplateCacheEvent } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { agentOptions, EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { agentOptions, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { Lab, type LabOptions, someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';
-import { inOtherProcess } from '../helpers/processes.js';
 import { numberedPrompt, TOOLS } from '../helpers/prompts.js';
 
 async function openLab(options: Omit<LabOptions, 'path'>): Promise<Lab> {
@@ -24,12 +21,6 @@ async function save(lab: Lab, seed: number, count = 100): Promise<string> {
   const { key } = await lab.start(template(seed, count));
   await lab.cache.flush();
   return key;
-}
-
-/** As if the entry was last used so many seconds ago. */
-async function age(directory: string, key: string, seconds: number): Promise<void> {
-  const date = new Date(Date.now() - seconds * 1000);
-  await utimes(join(directory, `template_${key.slice(0, 16)}.kv`), date, date);
 }
 
 describe('an operator', () => {
@@ -149,14 +140,44 @@ describe('a miss is explained', () => {
     await (await startAgent({ cacheDir: directory })).createSession({ tenant: 'a' });
     const explain = async (settings: Parameters<typeof startAgent>[0], tenant?: string) => {
       const agent = await startAgent({ ...settings, cacheDir: directory });
-      const { components } = await agent.templateCache.explainMiss(tenant === undefined ? {} : { tenant });
+      const { components, reason, difference } = await agent.templateCache.explainMiss(
+        tenant === undefined ? {} : { tenant },
+      );
       await agent.close();
+      expect(reason).toMatch(/^an entry with the same \d+ tokens was made under another /);
+      expect(difference).toBeUndefined();
       return components;
     };
     await expect.poll(async () => (await entriesIn(directory)).length).toBe(1);
     expect(await explain({ keyType: 'q8_0' }, 'a')).toEqual([{ component: 'keyType', here: 'q8_0', entry: 'f16' }]);
     expect((await explain({ name: 'dense-other' }, 'a'))?.map(({ component }) => component)).toEqual(['fingerprint']);
     expect(await explain({})).toEqual([{ component: 'tenant', here: 'this tenant', entry: 'another tenant' }]);
+  });
+
+  it('by both, where the nearest entry is of another configuration and shares more than any of its own', async () => {
+    const directory = await temporaryDirectory();
+    const save = async (systemPrompt: string, settings: Parameters<typeof startAgent>[0] = {}, tenant?: string) => {
+      const agent = await startAgent({ ...settings, cacheDir: directory });
+      const { report } = await agent.createSession({ systemPrompt, ...(tenant !== undefined && { tenant }) });
+      await agent.close();
+      return report.templateTokens;
+    };
+    const prompt = agentOptions().systemPrompt as string;
+    await save('You are a patient assistant in a large hotel.');
+    const tokens = await save(prompt.replace('closes at six', 'closes at ten'), { keyType: 'q8_0' });
+    const agent = await startAgent({ cacheDir: directory });
+    const { reason, nearest, difference, components } = await agent.templateCache.explainMiss({});
+    expect(nearest).toMatchObject({ tokens, sharedTokens: difference?.index });
+    expect(components).toEqual([{ component: 'keyType', here: 'f16', entry: 'q8_0' }]);
+    expect(difference?.hereText).toContain('six');
+    expect(difference?.entryText).toContain('ten');
+    expect(reason).toMatch(
+      /^the nearest entry shares \d+ of \d+ tokens and was made under another keyType; those made under these share \d+ at most$/,
+    );
+    await save(`${prompt}\nAnd secret.`, {}, 'acme');
+    const other = await agent.templateCache.explainMiss({ systemPrompt: `${prompt}\nAnd open.` });
+    expect(other).toMatchObject({ components: [{ component: 'tenant' }], reason: expect.stringContaining('tenant') });
+    expect(other.difference).toBeUndefined(); // another tenant's text is nobody's to see
   });
 
   it('by there being none at all', async () => {

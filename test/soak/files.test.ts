@@ -31,6 +31,7 @@ const TEMPLATE = someTokens(64, 1);
 const OTHER = someTokens(64, 2);
 const MESSAGE = someTokens(5, 3);
 const STEPS = 3;
+const RealDate = Date;
 /** Every start goes to the disk. */
 const DISK_ONLY = { residents: 0, cache: { maxMemoryBytes: 0 } } as const;
 
@@ -281,6 +282,32 @@ describe('the cache directory', () => {
     looks.stop();
   });
 
+  it('serves and loses nothing while the clock of its process jumps back, and on again', async () => {
+    const jumps = new Tally('jumps of the clock');
+    const random = seededRandom(19);
+    const directory = await temporaryDirectory();
+    const lab = await openLab({
+      directory,
+      ...DISK_ONLY,
+      cache: { maxMemoryBytes: 0, maxAgeMs: 3_600_000, maxEntries: 90 },
+    });
+    const expected = await expectedTokens();
+    await run(lab);
+    await lab.cache.flush();
+    for (let index = 1; index <= rounds(6, 60); index++) {
+      await jumps.try(`jump ${index}`, async () => {
+        setClock(index % 3 === 0 ? 0 : -Math.floor(random() * 30 * 86_400_000)); // the entries were used just now, by any clock
+        const { report, tokens } = await run(lab);
+        expect([report.tier, tokens]).toEqual(['disk', expected]);
+        await lab.start(someTokens(64, 100 + index));
+        await lab.cache.flush();
+        expect(await lab.cache.prune()).toEqual({ entries: 0, temporaryFiles: 0, corruptFiles: 0 });
+        expect(lab.cache.stats()).toMatchObject({ entries: index + 1, evictions: { disk: 0 }, failedSaves: 0 });
+      });
+    }
+    expect(jumps.done()).toEqual([]);
+  });
+
   it('may hold uses in the future, from before a clock jumped back', async () => {
     const { directory, path } = await savedEntry();
     const future = new Date(Date.now() + 1e10);
@@ -305,6 +332,22 @@ async function fillDirectory(directory: string, path: string, count: number): Pr
     await link(path, join(directory, name)).catch(() => writeFile(join(directory, name), '')); // a file takes 65,000 links
   }
   await appendFile(join(directory, 'index-1.jsonl'), lines.join(''));
+}
+
+/** Moves the clock of this process, until its test ends: `Date` tells a time that lies so many milliseconds off. */
+function setClock(offset: number): void {
+  onTestFinished(() => {
+    globalThis.Date = RealDate;
+  });
+  globalThis.Date = class extends RealDate {
+    constructor(...parameters: unknown[]) {
+      super(...((parameters.length === 0 ? [RealDate.now() + offset] : parameters) as [number]));
+    }
+
+    static override now(): number {
+      return RealDate.now() + offset;
+    }
+  } as DateConstructor;
 }
 
 /** Counts how often anything lists a directory, from here on. */

@@ -1,13 +1,13 @@
 // Several processes on one cache directory: real ones, killed and stopped at any moment.
-import { readdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { FileLock, SequenceState } from 'llama-headstart/native';
+import { FileLock } from 'llama-headstart/native';
 import { afterAll, describe, expect, it, onTestFinished } from 'vitest';
 import { temporaryDirectory } from '../helpers/agents.js';
 import { Lab, type LabOptions, someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';
 import { seededRandom } from '../helpers/native.js';
-import { OtherProcess } from '../helpers/processes.js';
+import { laterVersion, OtherProcess, type ProcessOptions } from '../helpers/processes.js';
 import { rounds, Tally } from '../helpers/soak.js';
 
 const TEMPLATE = [...someTokens(1200, 1)];
@@ -35,9 +35,13 @@ function expectedTokens(): Promise<number[]> {
 }
 
 /** Starts as many processes, lets them begin together, and returns what each did. */
-async function startTogether(count: number, options: LabOptions, sessions = 1) {
+async function startTogether(
+  count: number,
+  options: LabOptions,
+  { sessions = 1, process = {} as ProcessOptions } = {},
+) {
   const input = { options, template: TEMPLATE, message: MESSAGE, steps: STEPS, sessions };
-  const all = await Promise.all(Array.from({ length: count }, () => OtherProcess.start('together', input)));
+  const all = await Promise.all(Array.from({ length: count }, () => OtherProcess.start('together', input, process)));
   await Promise.all(all.map((each) => each.ready()));
   for (const each of all) {
     each.go();
@@ -57,7 +61,7 @@ describe('processes that start cold together', () => {
     for (let round = 0; round < rounds(1, 10); round++) {
       await cold.try(`${processes} x ${sessions}, round ${round}`, async () => {
         const directory = await temporaryDirectory();
-        const all = await startTogether(processes, dense(directory, { sessions: 10, kvCells: 16_384 }), sessions);
+        const all = await startTogether(processes, dense(directory, { sessions: 10, kvCells: 16_384 }), { sessions });
         const decoded = all.reduce((sum, { decodedTokens }) => sum + decodedTokens, 0);
         expect(decoded).toBe(TEMPLATE.length + processes * sessions * (MESSAGE.length + STEPS - 1));
         const tiers = all.flatMap(({ reports }) => reports.map(({ tier }) => tier));
@@ -191,34 +195,43 @@ describe('a process that holds the lock of a template', () => {
   });
 });
 
-describe('configurations that share a directory', () => {
-  it('keep to their own entries: two layouts, and another version of the package', async () => {
-    const directory = await temporaryDirectory();
-    const [unified, split] = [dense(directory), dense(directory, { layout: 'split' })];
-    const [first] = await startTogether(1, unified);
-    await startTogether(1, split);
-    // The unified entry as another version would have written it: the same name, a footer of another format.
-    const name = `template_${first?.reports[0]?.key.slice(0, 16)}.kv`;
-    const state = await SequenceState.readFile(join(directory, name));
-    await state.writeFile(join(directory, 'other'), { ...state.metadata, format: 99 });
-    state.close();
-    await rename(join(directory, 'other'), join(directory, name));
-    const theirs = await readFile(join(directory, name));
-    const index = join(directory, 'index-2.jsonl');
-    await writeFile(index, 'something newer\n');
-
-    for (const tiers of [
-      ['miss', 'disk'],
-      ['disk', 'disk'],
-    ]) {
-      const all = [...(await startTogether(1, unified)), ...(await startTogether(1, split))];
-      expect(all.map(({ reports }) => reports[0]?.tier)).toEqual(tiers);
-      for (const { tokens, stats } of all) {
-        expect(tokens[0]).toEqual(await expectedTokens());
-        expect(stats.corruptions).toBe(0);
-      }
+describe('processes of two versions and two layouts on one directory', () => {
+  it('keep to their own entries and harm none of the others, at the same time', async () => {
+    const shared = new Tally('shared directories of two versions and two layouts');
+    const later = await laterVersion();
+    for (let round = 0; round < rounds(1, 8); round++) {
+      await shared.try(`round ${round}`, async () => {
+        const directory = await temporaryDirectory();
+        const kinds = [
+          { options: dense(directory), process: {} },
+          { options: dense(directory), process: later },
+          { options: dense(directory, { layout: 'split' as const }), process: {} },
+          { options: dense(directory, { layout: 'split' as const }), process: later },
+        ];
+        for (const tier of ['miss', 'disk', 'disk']) {
+          const all = await Promise.all(
+            kinds.map((kind) => startTogether(1, kind.options, { sessions: 1, process: kind.process })),
+          );
+          for (const { reports, tokens, stats } of all.flat()) {
+            expect(reports[0]?.tier).toBe(tier);
+            expect(tokens[0]).toEqual(await expectedTokens());
+            expect(stats).toMatchObject({ corruptions: 0, failedSaves: 0 });
+          }
+        }
+        const lab = await Lab.open(dense(directory));
+        onTestFinished(() => lab.close());
+        expect(await lab.cache.verify()).toMatchObject({ checked: 4, intact: 2, foreign: 2, corrupt: 0 });
+        expect((await readdir(directory)).filter((name) => /^(index|totals)-[12]/.test(name)).sort()).toEqual([
+          'index-1.jsonl',
+          'index-2.jsonl',
+          'totals-1.json',
+          'totals-2.json',
+        ]);
+        expect(await lab.cache.clear()).toBe(4); // the directory's owner said so: the others miss, and begin anew
+        const [theirs] = await startTogether(1, dense(directory), { sessions: 1, process: later });
+        expect(theirs).toMatchObject({ stats: { misses: 1, saves: 1, corruptions: 0 } });
+      });
     }
-    expect((await readFile(join(directory, name))).equals(theirs)).toBe(true);
-    expect(await readFile(index, 'utf8')).toBe('something newer\n');
+    expect(shared.done()).toEqual([]);
   });
 });
