@@ -142,7 +142,7 @@ export class AgentServer {
    * Loads the model, makes its context and opens the template cache.
    *
    * @throws HeadstartError `CONFIG_INVALID`, `ADDON_NOT_FOUND`, `ADDON_LOADED`, `MODEL_NOT_FOUND`, `MODEL_INVALID`, `UNSUPPORTED_MODEL`,
-   *   `CONTEXT_FAILED`, `OUT_OF_MEMORY`, `ABORTED`, and what {@link resolveModel} throws.
+   *   `CONTEXT_FAILED`, `OUT_OF_MEMORY`, `NOT_REPRODUCIBLE`, `ABORTED`, and what {@link resolveModel} throws.
    */
   static async initialize(options: AgentOptions): Promise<AgentServer> {
     checkOptions(options, AGENT_CHECKS, 'the options');

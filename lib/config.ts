@@ -70,7 +70,7 @@ export interface ModelConfig {
   /**
    * A greedy or seeded reply is the same to the bit alone, in company, cold, from disk, from memory, after its KV cells were
    * needed by others, and in another process. Takes split streams, `flashAttention` off and exact template reuse, and tests
-   * the model at load. @default false
+   * the model at load (seconds): one that cannot keep the promise is refused with `NOT_REPRODUCIBLE`. @default false
    */
   reproducible?: boolean;
   /** Threads for single tokens. @default the number of cores */
@@ -93,7 +93,7 @@ export interface ModelConfig {
   valueType?: CacheTypeName;
   /** @default true */
   flashAttention?: boolean;
-  /** Keep all cells of sliding-window layers, so that conversations can be trimmed. @default false */
+  /** Keep all cells of sliding-window layers, so that conversations can be trimmed; not with `reproducible`. @default false */
   fullSlidingWindow?: boolean;
   /**
    * What to compute on: `'auto'` is the GPU that a build or an installed package offers, else the CPU; `false` is the CPU. One for
@@ -251,7 +251,6 @@ const NOT_REPRODUCIBLE: readonly [name: keyof ModelConfig, value: unknown, inste
   ['kvLayout', 'unified', '"split"'],
   ['flashAttention', true, 'false'],
   ['reuse', 'nearest', '"exact"'],
-  ['fullSlidingWindow', true, 'false'],
   ['breakpoints', true, 'false'],
 ];
 

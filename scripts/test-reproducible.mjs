@@ -1,28 +1,98 @@
-// `npm run test:reproducible -- FILE...`: 32 sessions at once in `reproducible` mode, on models of any size (without one:
-// SmolLM2). `npm test` does the same on micro models.
+// `npm run test:reproducible [-- --sessions N] [FILE...]`: sessions at once in `reproducible` mode, each compared with itself
+// alone by the bytes of all logits, on models of any size. Without a file: SmolLM2 (Q4_1), the micro models (F16, Q8_0, Q4_K,
+// IQ2_XXS; sliding-window, recurrent, hybrid) and TinyLlama (IQ2_XXS). About a quarter of an hour. The last line says what was
+// tried and how much went wrong. `npm test` does the same on the micro models.
 
-import { resolve } from 'node:path';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { megabytes, step } from './lib/progress.mjs';
 import { isMain, root, run, runMain } from './lib/run.mjs';
 import { setup } from './setup.mjs';
 
-if (isMain(import.meta)) {
-  await runMain(async () => {
-    const files = process.argv.slice(2).map((file) => resolve(file));
-    const { model, microModels } = await setup({ model: files.length === 0, microModels: true, quiet: true });
-    const models = files.length > 0 ? files : model ? [model.path] : [];
-    if (models.length === 0) throw new Error('No source of SmolLM2 could be reached: name a GGUF file');
-    const result = await run(
+const MICRO_MODELS = /** @type {const} */ ([
+  'dense',
+  'dense-quantised',
+  'wide-q4_k',
+  'wide-iq2_xxs',
+  'sliding-window',
+  'recurrent',
+  'hybrid',
+]);
+
+async function main() {
+  const { values, positionals } = parseArgs({
+    options: { sessions: { type: 'string', default: '32' } },
+    allowPositionals: true,
+  });
+  const sessions = Number(values.sessions);
+  if (!Number.isInteger(sessions) || sessions < 1) {
+    throw new Error(`Expected --sessions to be a number from 1 on, got "${values.sessions}"`);
+  }
+  const own = positionals.map((file) => resolve(file));
+  const { model, microModels } = await setup({ model: own.length === 0, microModels: true, quiet: true });
+  const models = own.length > 0 ? own : await defaultModels(model?.path, microModels ?? '');
+  const directory = await mkdtemp(join(tmpdir(), 'headstart-reproducible-'));
+  const report = join(directory, 'report.jsonl');
+  try {
+    const { code } = await run(
       process.execPath,
-      ['node_modules/vitest/vitest.mjs', 'run', 'test/integration/reproducible.test.ts', '--testTimeout', '3600000'],
+      [
+        'node_modules/vitest/vitest.mjs',
+        'run',
+        'test/integration/reproducible.test.ts',
+        '--testTimeout=7200000',
+        '--disableConsoleIntercept',
+      ],
       {
         cwd: root,
         inherit: true,
         env: {
           LLAMA_HEADSTART_REPRODUCIBLE_MODELS: models.join(','),
+          LLAMA_HEADSTART_REPRODUCIBLE_SESSIONS: String(sessions),
           LLAMA_HEADSTART_MICRO_MODELS: microModels ?? '',
+          LLAMA_HEADSTART_SOAK_REPORT: report,
         },
       },
     );
-    process.exitCode = result.code;
-  });
+    process.stdout.write(`${summary(await readFile(report, 'utf8').catch(() => ''), models)}\n`);
+    process.exitCode = code;
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+/** @param {string | undefined} smollm2 @param {string} directory of the micro models */
+async function defaultModels(smollm2, directory) {
+  const { fetchTinyLlama } = await import('./fetch-model.mjs');
+  const { generateMicroModels } = await import('./micro-models/models.mjs');
+  const micro = await generateMicroModels(directory, { only: MICRO_MODELS });
+  const tinyLlama = await step(
+    'TinyLlama-1.1B-Chat',
+    { quiet: true },
+    (progress) =>
+      fetchTinyLlama({
+        log: (line) => progress.note(line),
+        onProgress: (bytes, total) =>
+          progress.update({ fraction: bytes / total, detail: `${megabytes(bytes)} of ${megabytes(total)}` }),
+      }),
+    (found) => (found === null ? 'no source could be reached: going on without it' : found.source),
+  );
+  const all = [...MICRO_MODELS.map((name) => micro[name]), smollm2, tinyLlama?.path];
+  return all.filter((path) => path !== undefined);
+}
+
+/** @param {string} lines one JSON object each @param {readonly string[]} models */
+function summary(lines, models) {
+  const tallies = lines
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line));
+  const [tried, wrong] = ['tried', 'wrong'].map((name) => tallies.reduce((sum, tally) => sum + tally[name], 0));
+  return `reproducible: ${tried.toLocaleString('en')} replies compared on ${models.map((file) => basename(file)).join(', ')}: ${wrong} went wrong`;
+}
+
+if (isMain(import.meta)) {
+  await runMain(main);
 }

@@ -8,17 +8,16 @@ import {
   constants,
   EMBEDDING,
   ends,
-  FEED_FORWARD,
   feedForward,
   fusedFeedForward,
   HEAD_SIZE,
-  HEADS,
   INNER,
-  KV_HEADS,
   layers,
   mamba,
+  NARROW,
   STATE_SIZE,
   TIME_STEP_RANK,
+  WIDE,
 } from './layers.mjs';
 
 const CONTEXT_LENGTH = 8192; // tokens
@@ -38,17 +37,30 @@ const AVERAGING = 8;
  * A plain transformer with grouped-query attention.
  *
  * @param {boolean[]} printable of each token
+ * @param {import('./layers.mjs').Width} [width]
  * @returns {Architecture}
  */
-export function dense(printable) {
+export function dense(printable, width = NARROW) {
+  const { kvHeads } = width;
+  const averaging = (/** @type {number} */ index) => (index === 0 ? AVERAGING : 1);
   return {
     name: 'qwen2',
-    metadata: [...commonMetadata('qwen2', 3), ...attentionMetadata('qwen2', KV_HEADS)],
+    metadata: [...commonMetadata('qwen2', 3, width), ...attentionMetadata('qwen2', kvHeads, width)],
     weights: [
-      ...ends(printable, 1),
-      ...layers(3, (index) => [...attention(index === 0 ? AVERAGING : 1), ...combBias(), ...feedForward()]),
+      ...ends(printable, 1, width),
+      ...layers(3, (index) => [...attention(averaging(index), width), ...combBias(width), ...feedForward(width)]),
     ],
   };
+}
+
+/**
+ * The same twice as wide.
+ *
+ * @param {boolean[]} printable of each token
+ * @returns {Architecture}
+ */
+export function wide(printable) {
+  return dense(printable, WIDE);
 }
 
 /**
@@ -69,7 +81,7 @@ export function slidingWindow(printable) {
     name: 'gemma3',
     metadata: [
       ...commonMetadata('gemma3', 4),
-      ...attentionMetadata('gemma3', KV_HEADS),
+      ...attentionMetadata('gemma3', NARROW.kvHeads),
       ['gemma3.attention.key_length', 'uint32', HEAD_SIZE],
       ['gemma3.attention.value_length', 'uint32', HEAD_SIZE],
       ['gemma3.attention.sliding_window', 'uint32', 64],
@@ -94,7 +106,7 @@ export function longRope(printable) {
     name: 'phi3',
     metadata: [
       ...commonMetadata('phi3', 2),
-      ...attentionMetadata('phi3', KV_HEADS),
+      ...attentionMetadata('phi3', NARROW.kvHeads),
       ['phi3.rope.dimension_count', 'uint32', HEAD_SIZE],
       ['phi3.rope.scaling.original_context_length', 'uint32', 1024],
     ],
@@ -137,7 +149,7 @@ export function hybrid(printable) {
     name: 'jamba',
     metadata: [
       ...commonMetadata('jamba', 4),
-      ...attentionMetadata('jamba', [0, KV_HEADS, 0, KV_HEADS]), // no KV heads: a recurrent layer
+      ...attentionMetadata('jamba', [0, NARROW.kvHeads, 0, NARROW.kvHeads]), // no KV heads: a recurrent layer
       ...stateMetadata('jamba'),
     ],
     weights: [
@@ -150,14 +162,15 @@ export function hybrid(printable) {
 /**
  * @param {string} name
  * @param {number} layerCount
+ * @param {import('./layers.mjs').Width} [width]
  * @returns {import('./gguf-writer.mjs').Metadata[]}
  */
-function commonMetadata(name, layerCount) {
+function commonMetadata(name, layerCount, { embedding, feedForward } = NARROW) {
   return [
     [`${name}.context_length`, 'uint32', CONTEXT_LENGTH],
-    [`${name}.embedding_length`, 'uint32', EMBEDDING],
+    [`${name}.embedding_length`, 'uint32', embedding],
     [`${name}.block_count`, 'uint32', layerCount],
-    [`${name}.feed_forward_length`, 'uint32', FEED_FORWARD],
+    [`${name}.feed_forward_length`, 'uint32', feedForward],
     [`${name}.attention.layer_norm_rms_epsilon`, 'float32', NORM_EPSILON],
   ];
 }
@@ -165,11 +178,12 @@ function commonMetadata(name, layerCount) {
 /**
  * @param {string} name
  * @param {number | number[]} kvHeads for all layers, or for each
+ * @param {import('./layers.mjs').Width} [width]
  * @returns {import('./gguf-writer.mjs').Metadata[]}
  */
-function attentionMetadata(name, kvHeads) {
+function attentionMetadata(name, kvHeads, { heads } = NARROW) {
   return [
-    [`${name}.attention.head_count`, 'uint32', HEADS],
+    [`${name}.attention.head_count`, 'uint32', heads],
     [`${name}.attention.head_count_kv`, Array.isArray(kvHeads) ? 'uint32[]' : 'uint32', kvHeads],
   ];
 }

@@ -3,7 +3,18 @@
 
 import { randomUUID } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
-import { encodeF16, encodeF32, encodeQ8_0, Q8_0_BLOCK_BYTES, Q8_0_BLOCK_VALUES } from './tensor-encoding.mjs';
+import {
+  encodeF16,
+  encodeF32,
+  encodeIQ2_XXS,
+  encodeQ4_K,
+  encodeQ8_0,
+  IQ2_XXS_BLOCK_BYTES,
+  Q4_K_BLOCK_BYTES,
+  Q8_0_BLOCK_BYTES,
+  Q8_0_BLOCK_VALUES,
+  SUPER_BLOCK_VALUES,
+} from './tensor-encoding.mjs';
 
 const MAGIC = 'GGUF';
 const VERSION = 3;
@@ -39,6 +50,8 @@ const TENSOR_TYPES = {
   f32: { id: 0, byteLength: (count) => count * 4, encode: encodeF32 },
   f16: { id: 1, byteLength: (count) => count * 2, encode: encodeF16 },
   q8_0: { id: 8, byteLength: (count) => (count / Q8_0_BLOCK_VALUES) * Q8_0_BLOCK_BYTES, encode: encodeQ8_0 },
+  q4_k: { id: 12, byteLength: (count) => (count / SUPER_BLOCK_VALUES) * Q4_K_BLOCK_BYTES, encode: encodeQ4_K },
+  iq2_xxs: { id: 16, byteLength: (count) => (count / SUPER_BLOCK_VALUES) * IQ2_XXS_BLOCK_BYTES, encode: encodeIQ2_XXS },
 };
 
 /**
@@ -54,7 +67,7 @@ const TENSOR_TYPES = {
  * @typedef {object} Tensor
  * @property {string} name
  * @property {number[]} shape
- * @property {'f32' | 'f16' | 'q8_0'} type
+ * @property {'f32' | 'f16' | 'q8_0' | 'q4_k' | 'iq2_xxs'} type
  * @property {() => Float32Array} values
  */
 

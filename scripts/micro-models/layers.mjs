@@ -4,10 +4,21 @@
 import { constant, normal, uniform } from './weights.mjs';
 
 export const EMBEDDING = 128;
-export const FEED_FORWARD = 256;
-export const HEADS = 4;
-export const KV_HEADS = 2;
-export const HEAD_SIZE = EMBEDDING / HEADS; // 32: a whole block of the quantised KV cache types
+export const HEAD_SIZE = 32; // a whole block of the quantised KV cache types
+
+/**
+ * @typedef {object} Width of a layer
+ * @property {number} embedding
+ * @property {number} feedForward
+ * @property {number} heads
+ * @property {number} kvHeads
+ */
+
+/** @type {Width} */
+export const NARROW = { embedding: EMBEDDING, feedForward: 256, heads: 4, kvHeads: 2 };
+
+/** Its rows are whole super-blocks of the quantised types that have such. @type {Width} */
+export const WIDE = { embedding: 256, feedForward: 512, heads: 8, kvHeads: 4 };
 
 export const INNER = 2 * EMBEDDING; // llama.cpp's Mamba takes no other expansion
 export const STATE_SIZE = 16;
@@ -31,22 +42,23 @@ const LOGIT_DEVIATION = 3;
  *
  * @param {boolean[]} printable
  * @param {number} deviation of the embedding
+ * @param {Width} [width]
  * @returns {Weights[]}
  */
-export function ends(printable, deviation) {
+export function ends(printable, deviation, { embedding } = NARROW) {
   return [
     {
       name: 'token_embd.weight',
-      shape: [EMBEDDING, printable.length],
+      shape: [embedding, printable.length],
       draw: (seed, count) => normal(seed, count, deviation),
     },
-    constants('output_norm.weight', EMBEDDING),
+    constants('output_norm.weight', embedding),
     {
       name: 'output.weight',
-      shape: [EMBEDDING, printable.length],
+      shape: [embedding, printable.length],
       draw: (seed, count) =>
-        normal(seed, count, LOGIT_DEVIATION / Math.sqrt(EMBEDDING)).map((value, index) =>
-          printable[Math.floor(index / EMBEDDING)] ? value : value / 4,
+        normal(seed, count, LOGIT_DEVIATION / Math.sqrt(embedding)).map((value, index) =>
+          printable[Math.floor(index / embedding)] ? value : value / 4,
         ),
     },
   ];
@@ -71,17 +83,20 @@ export function layers(count, layer) {
  * @param {number} averaging gain of the averaging heads. About sqrt(tokens) makes up for what the mean of unlike values
  *   loses, so that every token of the context counts. Attention layers in a row take it once: behind it all values have a
  *   part in common, which a second gain would let drown the rest.
+ * @param {Width} [width]
  * @returns {Weights[]}
  */
-export function attention(averaging = 1) {
+export function attention(averaging = 1, { embedding, kvHeads } = NARROW) {
+  // Of four heads; wider models have several such fours.
   const sharpness = [0, 0, 2, 3];
   const gain = [averaging, averaging, 1, 1];
+  const kind = (/** @type {number} */ place) => Math.floor(place / HEAD_SIZE) % sharpness.length;
   return [
-    constants('attn_norm.weight', EMBEDDING),
-    matrix('attn_q.weight', EMBEDDING, EMBEDDING, (row) => sharpness[Math.floor(row / HEAD_SIZE)]),
-    matrix('attn_k.weight', EMBEDDING, KV_HEADS * HEAD_SIZE),
-    matrix('attn_v.weight', EMBEDDING, KV_HEADS * HEAD_SIZE),
-    matrix('attn_output.weight', EMBEDDING, EMBEDDING, (_, column) => gain[Math.floor(column / HEAD_SIZE)]),
+    constants('attn_norm.weight', embedding),
+    matrix('attn_q.weight', embedding, embedding, (row) => sharpness[kind(row)]),
+    matrix('attn_k.weight', embedding, kvHeads * HEAD_SIZE),
+    matrix('attn_v.weight', embedding, kvHeads * HEAD_SIZE),
+    matrix('attn_output.weight', embedding, embedding, (_, column) => gain[kind(column)]),
   ];
 }
 
@@ -90,13 +105,14 @@ export function attention(averaging = 1) {
  * a score of cos(distance * frequency). With every new token that comb slides on over the context, so the next token
  * sees another mix of it; without, greedy text soon runs in circles.
  *
+ * @param {Width} [width]
  * @returns {Weights[]}
  */
-export function combBias() {
+export function combBias({ embedding, kvHeads } = NARROW) {
   return [
     {
       name: 'attn_q.bias',
-      shape: [EMBEDDING],
+      shape: [embedding],
       // The first head waves at the first (fastest) of RoPE's frequencies, the second head at the second.
       draw: (_seed, count) =>
         constant(count, 0)
@@ -105,19 +121,22 @@ export function combBias() {
     },
     {
       name: 'attn_k.bias',
-      shape: [KV_HEADS * HEAD_SIZE],
+      shape: [kvHeads * HEAD_SIZE],
       draw: (_seed, count) => constant(count, 0).fill(2, 0, 2), // the first KV head serves both
     },
   ];
 }
 
-/** @returns {Weights[]} */
-export function feedForward() {
+/**
+ * @param {Width} [width]
+ * @returns {Weights[]}
+ */
+export function feedForward({ embedding, feedForward } = NARROW) {
   return [
-    constants('ffn_norm.weight', EMBEDDING),
-    matrix('ffn_gate.weight', EMBEDDING, FEED_FORWARD, () => 1.5),
-    matrix('ffn_up.weight', EMBEDDING, FEED_FORWARD, () => 1.5),
-    matrix('ffn_down.weight', FEED_FORWARD, EMBEDDING, () => 1.5),
+    constants('ffn_norm.weight', embedding),
+    matrix('ffn_gate.weight', embedding, feedForward, () => 1.5),
+    matrix('ffn_up.weight', embedding, feedForward, () => 1.5),
+    matrix('ffn_down.weight', feedForward, embedding, () => 1.5),
   ];
 }
 
@@ -129,8 +148,8 @@ export function feedForward() {
 export function fusedFeedForward() {
   return [
     constants('ffn_norm.weight', EMBEDDING),
-    matrix('ffn_up.weight', EMBEDDING, 2 * FEED_FORWARD, () => 1.5),
-    matrix('ffn_down.weight', FEED_FORWARD, EMBEDDING, () => 1.5),
+    matrix('ffn_up.weight', EMBEDDING, 2 * NARROW.feedForward, () => 1.5),
+    matrix('ffn_down.weight', NARROW.feedForward, EMBEDDING, () => 1.5),
   ];
 }
 

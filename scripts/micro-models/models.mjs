@@ -4,15 +4,15 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { dense, hybrid, longRope, recurrent, slidingWindow } from './architectures.mjs';
+import { dense, hybrid, longRope, recurrent, slidingWindow, wide } from './architectures.mjs';
 import { hasLayout, layoutGguf, writeGguf } from './gguf-writer.mjs';
 import { createVocabulary, tokenizerMetadata } from './tokenizer.mjs';
 
 /** Raise with every change of the files' content, so that no test finds an older one. */
 const FORMAT_VERSION = 1;
 
-/** llama.cpp's `LLAMA_FTYPE_MOSTLY_F16` and `LLAMA_FTYPE_MOSTLY_Q8_0`. */
-const FILE_TYPE = { f16: 1, q8_0: 7 };
+/** llama.cpp's `LLAMA_FTYPE_MOSTLY_F16`, `_Q8_0`, `_Q4_K_S` and `_IQ2_XXS`. */
+const FILE_TYPE = { f16: 1, q8_0: 7, q4_k: 14, iq2_xxs: 19 };
 
 const VENDOR_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp', import.meta.url));
 const CHAT_TEMPLATE = 'models/templates/Qwen-Qwen2.5-7B-Instruct.jinja';
@@ -22,7 +22,7 @@ const CHAT_TEMPLATE = 'models/templates/Qwen-Qwen2.5-7B-Instruct.jinja';
  * @property {string} description one line
  * @property {(printable: boolean[]) => import('./architectures.mjs').Architecture} architecture
  * @property {string} seed models of one architecture and seed have the same weights
- * @property {'f16' | 'q8_0'} [type] of the matrices
+ * @property {'f16' | 'q8_0' | 'q4_k' | 'iq2_xxs'} [type] of the matrices
  * @property {boolean} [withoutTokenizer]
  */
 
@@ -43,6 +43,18 @@ const DEFINITIONS = {
     architecture: dense,
     seed: 'dense',
     type: 'q8_0',
+  },
+  'wide-q4_k': {
+    description: 'the shape of dense, twice as wide, in Q4_K',
+    architecture: wide,
+    seed: 'wide',
+    type: 'q4_k',
+  },
+  'wide-iq2_xxs': {
+    description: 'the same in IQ2_XXS',
+    architecture: wide,
+    seed: 'wide',
+    type: 'iq2_xxs',
   },
   'no-tokenizer': {
     description: 'the weights of dense without tokeniser and chat template',
@@ -181,7 +193,7 @@ function noTokenizerMetadata(architectureName, size) {
 /**
  * @param {import('./layers.mjs').Weights} weights
  * @param {string} seed
- * @param {'f16' | 'q8_0'} matrixType
+ * @param {NonNullable<MicroModel['type']>} matrixType
  * @returns {import('./gguf-writer.mjs').Tensor}
  */
 function toTensor({ name, shape, draw, full }, seed, matrixType) {

@@ -6,6 +6,8 @@ export type MicroModelName =
   | 'dense'
   | 'dense-other'
   | 'dense-quantised'
+  | 'wide-q4_k'
+  | 'wide-iq2_xxs'
   | 'no-tokenizer'
   | 'long-rope'
   | 'sliding-window'

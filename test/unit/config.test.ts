@@ -149,7 +149,7 @@ describe('a model configuration', () => {
       kvLayout: 'unified',
       flashAttention: true,
       reuse: 'nearest',
-      fullSlidingWindow: true,
+      breakpoints: true,
     } as const;
     for (const [name, value] of Object.entries(contradictions)) {
       expect(() => resolveModelConfig({ source: SOURCE, reproducible: true, [name]: value })).toThrow(
