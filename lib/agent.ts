@@ -2,7 +2,7 @@ import { loadModel, makeEngine, openCache } from './agent-parts.js';
 import { Adapters } from './cache/adapters.js';
 import { AgentTemplateCache, type TemplateOptions } from './cache/agent-cache.js';
 import type { TemplateCacheStats } from './cache/stats.js';
-import { checkLoras, type ModelConfig, resolveModelConfig } from './config.js';
+import { checkLoras, MODEL_OPTION_NAMES, type ModelConfig, resolveModelConfig } from './config.js';
 import { logEvents } from './debug-log.js';
 import { Gate } from './engine/gate.js';
 import { HeadstartError } from './errors.js';
@@ -13,7 +13,7 @@ import { type ResolveModelOptions, resolveModel } from './model/resolve.js';
 import { selectGpu, throwIfAborted } from './native/addon.js';
 import { type Logger, setNativeLogger } from './native/log.js';
 import type { Model } from './native/model.js';
-import { checkOptions } from './options.js';
+import { checkOptions, type Place } from './options.js';
 import {
   type Completion,
   type CompletionOptions,
@@ -32,8 +32,10 @@ import {
   type SessionOptions,
 } from './session/open.js';
 import { OpenSessions } from './session/open-sessions.js';
+import { IN_SEND } from './session/options.js';
 import {
   checkSampling,
+  IN_SAMPLING,
   mergeSampling,
   requireSampling,
   type SamplingOptions,
@@ -83,6 +85,18 @@ const AGENT_CHECKS = {
   onProgress: checkFunction,
   signal: checkSignal,
 };
+
+/** Where that belongs which is no option of an agent. */
+const ELSEWHERE: readonly Place[] = [
+  { names: MODEL_OPTION_NAMES, where: 'in `model`' },
+  IN_SAMPLING,
+  { names: Object.keys(SESSION_CHECKS), where: 'in `createSession`' },
+  IN_SEND,
+];
+const NOT_IN_MODEL: readonly Place[] = [
+  { names: Object.keys(AGENT_CHECKS), where: 'beside `model`' },
+  { ...IN_SAMPLING, where: 'in `sampling`, beside `model`' },
+];
 
 const TEMPLATE_CHECKS = {
   systemPrompt: checkSystemPrompt,
@@ -145,8 +159,8 @@ export class AgentServer {
    *   `CONTEXT_FAILED`, `OUT_OF_MEMORY`, `NOT_REPRODUCIBLE`, `ABORTED`, and what {@link resolveModel} throws.
    */
   static async initialize(options: AgentOptions): Promise<AgentServer> {
-    checkOptions(options, AGENT_CHECKS, 'the options');
-    const config = resolveModelConfig(options.model);
+    checkOptions(options, AGENT_CHECKS, 'the options', 'CONFIG_INVALID', ELSEWHERE);
+    const config = resolveModelConfig(options.model, NOT_IN_MODEL);
     throwIfAborted(options.signal);
     selectGpu(config.gpu);
     if (options.logger !== undefined) {

@@ -5,7 +5,7 @@ import type { LoraConfig } from './model/lora-files.js';
 import { type RetryConfig, resolveRetryConfig } from './model/retry.js';
 import { type ModelSource, type ModelSourceInput, parseModelSource } from './model/source.js';
 import type { Gpu } from './native/loader.js';
-import { boolean, type Check, checkOptions, integer, oneOf, text } from './options.js';
+import { boolean, type Check, checkOptions, integer, oneOf, type Place, text } from './options.js';
 
 /** How the KV cache is laid out. */
 export type KvLayout =
@@ -199,9 +199,15 @@ const MODEL_CHECKS: Record<keyof ModelConfig, Check> = {
   debug: boolean,
 };
 
-/** @throws HeadstartError `CONFIG_INVALID`. */
-export function resolveModelConfig(config: ModelConfig): ResolvedModelConfig {
-  checkOptions(config, MODEL_CHECKS, '`model`');
+/** For those who look for them elsewhere. */
+export const MODEL_OPTION_NAMES: readonly string[] = Object.keys(MODEL_CHECKS);
+
+/**
+ * @param places where what is no option of a model may belong
+ * @throws HeadstartError `CONFIG_INVALID`.
+ */
+export function resolveModelConfig(config: ModelConfig, places: readonly Place[] = []): ResolvedModelConfig {
+  checkOptions(config, MODEL_CHECKS, '`model`', 'CONFIG_INVALID', places);
   if (config.source === undefined) {
     throw new HeadstartError('CONFIG_INVALID', 'Expected `source` in `model`: a path, "hf:owner/name", or an address');
   }

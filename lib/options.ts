@@ -17,9 +17,18 @@ export const oneOf =
   (value) =>
     values.includes(value as string) ? undefined : `one of ${values.join(', ')}`;
 
+/** Options of another object, for those who mistake the one for the other. */
+export interface Place {
+  names: readonly string[];
+  /** Completes "it belongs", for example "in `model`". */
+  where: string;
+}
+
 /**
- * Checks an options object against its known fields, and names the nearest for one that is not known.
+ * Checks an options object against its known fields; for one that is not known, names the place where it belongs, or the
+ * nearest.
  *
+ * @param places the nearer ones first
  * @throws HeadstartError `code`.
  */
 export function checkOptions(
@@ -27,16 +36,16 @@ export function checkOptions(
   checks: Record<string, Check | undefined>,
   where: string,
   code: ErrorCode = 'CONFIG_INVALID',
+  places: readonly Place[] = [],
 ): void {
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
     throw new HeadstartError(code, `Expected ${where} to be an object, got ${describe(options)}`);
   }
   for (const [name, value] of Object.entries(options)) {
     if (!Object.hasOwn(checks, name)) {
-      const nearest = nearestName(name, Object.keys(checks));
       throw new HeadstartError(
         code,
-        `Unknown option \`${name}\` in ${where}${nearest ? `: did you mean \`${nearest}\`?` : ''}`,
+        `Unknown option \`${name}\` in ${where}${hint(name, Object.keys(checks), places)}`,
       );
     }
     const expected = value === undefined ? undefined : checks[name]?.(value);
@@ -44,6 +53,24 @@ export function checkOptions(
       throw new HeadstartError(code, `Expected \`${name}\` in ${where} to be ${expected}, got ${describe(value)}`);
     }
   }
+}
+
+function hint(name: string, known: readonly string[], places: readonly Place[]): string {
+  const owner = places.find(({ names }) => names.includes(name));
+  if (owner !== undefined) {
+    return `: it belongs ${owner.where}`;
+  }
+  const here = nearestName(name, known);
+  if (here !== undefined) {
+    return `: did you mean \`${here}\`?`;
+  }
+  for (const { names, where } of places) {
+    const there = nearestName(name, names);
+    if (there !== undefined) {
+      return `: did you mean \`${there}\`, which belongs ${where}?`;
+    }
+  }
+  return '';
 }
 
 /** A value for a message. */

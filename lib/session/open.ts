@@ -1,6 +1,7 @@
+import { MODEL_OPTION_NAMES } from '../config.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
-import { boolean, type Check, checkOptions, text } from '../options.js';
+import { boolean, type Check, checkOptions, type Place, text } from '../options.js';
 import type { Boundary } from '../template/boundary.js';
 import type { ChatMessage } from '../template/messages.js';
 import type { TemplateSource, ToolDefinition } from '../template/render.js';
@@ -11,8 +12,8 @@ import { checkTools, requireToolChoice, type Tool, ToolSet } from '../tools/tool
 import { type CompactionOptions, checkCompaction } from './compaction.js';
 import { type MessageInput, readHistory } from './conversation.js';
 import { asAborted } from './failures.js';
-import { resolveToolOptions, TOOL_CHECKS, type ToolOptions } from './options.js';
-import { checkSampling, mergeSampling, requireSampling, type SamplingOptions } from './sampling.js';
+import { IN_SEND, resolveToolOptions, TOOL_CHECKS, type ToolOptions } from './options.js';
+import { checkSampling, IN_SAMPLING, mergeSampling, requireSampling, type SamplingOptions } from './sampling.js';
 import { readPast, readSession } from './saved.js';
 import type { ConversationSequence } from './sequence.js';
 import { Session } from './session.js';
@@ -48,6 +49,14 @@ export const SESSION_CHECKS: Record<keyof SessionOptions, Check> = {
   signal: (value) => (value instanceof AbortSignal ? undefined : 'an AbortSignal'),
 };
 
+/** Where that belongs which is no option of a session. */
+const ELSEWHERE: readonly Place[] = [
+  IN_SAMPLING,
+  IN_SEND,
+  { names: MODEL_OPTION_NAMES, where: 'in `model` of `AgentServer.initialize`' },
+  { names: ['model', 'mcpServers', 'logger', 'onProgress'], where: 'in `AgentServer.initialize`' },
+];
+
 /** What sessions have that name nothing else. */
 export interface SessionDefaults {
   systemPrompt: string | undefined;
@@ -82,7 +91,7 @@ export interface SessionPast {
  */
 export async function openSession(host: SessionHost, options: SessionOptions, past?: SessionPast): Promise<Session> {
   const begin = performance.now();
-  checkOptions(options, SESSION_CHECKS, 'the session options');
+  checkOptions(options, SESSION_CHECKS, 'the session options', 'CONFIG_INVALID', ELSEWHERE);
   host.requireOpen();
   throwIfAborted(options.signal);
   const { defaults, templates, contextSize, model, gate } = host;

@@ -1,9 +1,9 @@
-import { boolean, type Check, checkOptions, integer } from '../options.js';
+import { boolean, type Check, checkOptions, integer, type Place } from '../options.js';
 import type { ToolCallHook } from '../tools/execute.js';
 import type { Schema } from '../tools/schema.js';
 import type { ToolChoice } from '../tools/tool.js';
 import type { RepetitionGuardOptions } from './repetition.js';
-import { checkSamplingNames, type SamplingOptions } from './sampling.js';
+import { checkSamplingNames, IN_SAMPLING, type SamplingOptions } from './sampling.js';
 import type { ResponseFormat } from './structured.js';
 
 /** How a reply is generated. */
@@ -96,6 +96,15 @@ export const SEND_CHECKS: Record<keyof SendOptions, Check> = {
   responseFormat: () => undefined, // checked with its schema
 };
 
+/** Options of a turn, for those who give them elsewhere. */
+export const IN_SEND: Place = { names: Object.keys(SEND_CHECKS), where: 'in `send` and `stream`' };
+
+/** Options of a session that no turn has. */
+const IN_CREATE_SESSION: Place = {
+  names: ['systemPrompt', 'tools', 'messages', 'compaction', 'templateCache', 'tenant'],
+  where: 'in `createSession`',
+};
+
 /** Tool options with every default in place. */
 export type ResolvedToolOptions = Required<Omit<ToolOptions, 'onToolCall'>> & Pick<ToolOptions, 'onToolCall'>;
 
@@ -133,7 +142,7 @@ export function resolveGeneration(
   options: GenerationOptions,
   checks: Record<string, Check> = GENERATION_CHECKS,
 ): ResolvedGeneration {
-  checkOptions(options, checks, 'the options', 'INVALID_ARGUMENT');
+  checkOptions(options, checks, 'the options', 'INVALID_ARGUMENT', [IN_SAMPLING, IN_CREATE_SESSION]);
   const { maxTokens, sampling = {}, stop, repetitionGuard, logProbabilities, timeoutMs } = options;
   checkSamplingNames(sampling);
   if (isObject(repetitionGuard)) {

@@ -1,7 +1,7 @@
 import type { Model } from '../native/model.js';
 import type { ReplyFormat } from '../native/reply.js';
 import type { Sampler, SamplerOptions } from '../native/sampler.js';
-import { type Check, checkOptions } from '../options.js';
+import { type Check, checkOptions, type Place } from '../options.js';
 
 /** How tokens are chosen: all that the sampler offers, but for grammars, which tools and `responseFormat` make. */
 export type SamplingOptions = Omit<
@@ -30,6 +30,9 @@ const NAMES: Record<keyof SamplingOptions, true> = {
   ignoreEos: true,
   seed: true,
 };
+/** Options of `sampling`, for those who give them beside it. */
+export const IN_SAMPLING: Place = { names: Object.keys(NAMES), where: 'in `sampling`' };
+
 const ANYTHING: Check = () => undefined; // values are the sampler's to check: it knows their bounds
 const CHECKS = Object.fromEntries(Object.keys(NAMES).map((name) => [name, ANYTHING]));
 

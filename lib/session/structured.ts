@@ -1,6 +1,6 @@
 import { HeadstartError } from '../errors.js';
 import { describe } from '../options.js';
-import { prepareSchema, type Schema } from '../tools/schema.js';
+import { isStandardSchema, prepareSchema, type Schema } from '../tools/schema.js';
 
 /** The reply must be JSON that a schema allows. The grammar makes it so; it is parsed, and checked against all of the schema. */
 export interface ResponseFormat<S extends Schema = Schema> {
@@ -24,7 +24,9 @@ export async function prepareFormat(format: unknown): Promise<PreparedFormat | u
   if (type !== 'json' || typeof schema !== 'object' || schema === null) {
     throw new HeadstartError(
       'INVALID_ARGUMENT',
-      `Expected \`responseFormat\` to be { type: 'json', schema } with a JSON Schema or a zod schema, got ${describe(format)}`,
+      `Expected \`responseFormat\` to be { type: 'json', schema } with a JSON Schema or a zod schema, got ${
+        isBareSchema(format) ? "a schema alone: wrap it, { type: 'json', schema: ... }" : describe(format)
+      }`,
     );
   }
   const prepared = await prepareSchema(schema, '`responseFormat.schema`');
@@ -42,4 +44,10 @@ export async function prepareFormat(format: unknown): Promise<PreparedFormat | u
       }
     },
   };
+}
+
+function isBareSchema(value: unknown): boolean {
+  const { type, schema, properties, anyOf, $ref } = (value ?? {}) as Record<string, unknown>;
+  const isJsonSchema = schema === undefined && (type === 'object' || type === 'array' || (properties ?? anyOf ?? $ref));
+  return isStandardSchema(value) || Boolean(isJsonSchema);
 }

@@ -74,6 +74,22 @@ describe('sampling', () => {
     expect((await session.send('Hello', { maxTokens: 2 })).usage.completionTokens).toBe(2);
   });
 
+  it('in the wrong place is told where it belongs', async () => {
+    const agent = await startAgent();
+    const session = await agent.createSession();
+    const misplaced = (options: object) => session.send('Hello', options as never);
+    await expect(misplaced({ temperature: 1 })).rejects.toThrow(
+      '`temperature` in the options: it belongs in `sampling`',
+    );
+    await expect(misplaced({ systemPrompt: 'x' })).rejects.toThrow('it belongs in `createSession`');
+    const schema = { type: 'object', properties: {} };
+    await expect(misplaced({ responseFormat: schema })).rejects.toThrow("wrap it, { type: 'json', schema: ... }");
+    await expect(agent.createSession({ maxTokens: 5 } as never)).rejects.toThrow('it belongs in `send` and `stream`');
+    await expect(agent.createSession({ nSeqMax: 5 } as never)).rejects.toThrow(
+      'in `model` of `AgentServer.initialize`',
+    );
+  });
+
   it('is checked when a session is opened', async () => {
     const agent = await startAgent();
     await expect(agent.createSession({ sampling: { topP: 2 } })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });

@@ -1,3 +1,4 @@
+import { AgentServer } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { type ModelConfig, resolveContextSizes, resolveModelConfig } from '../../lib/config.js';
 import { checkOptions } from '../../lib/options.js';
@@ -104,6 +105,19 @@ describe('a model configuration', () => {
     expect(() => resolveModelConfig(config)).toThrow(
       invalid(`Unknown option \`${typo}\` in \`model\`: did you mean \`${meant}\`\\?`),
     );
+  });
+
+  it.each<[object, string]>([
+    [{ model: { source: SOURCE }, contextSize: 512 }, '`contextSize` in the options: it belongs in `model`'],
+    [{ source: SOURCE }, '`source` in the options: it belongs in `model`'],
+    [{ model: { source: SOURCE }, n_seq_max: 4 }, 'did you mean `nSeqMax`, which belongs in `model`\\?'],
+    [{ model: { source: SOURCE }, temperature: 1 }, 'it belongs in `sampling`'],
+    [{ model: { source: SOURCE }, compaction: true }, 'it belongs in `createSession`'],
+    [{ model: { source: SOURCE }, maxTokens: 9 }, 'it belongs in `send` and `stream`'],
+    [{ model: { source: SOURCE, systemPrompt: 'Hi' } }, '`systemPrompt` in `model`: it belongs beside `model`'],
+    [{ model: { source: SOURCE, seed: 1 } }, 'it belongs in `sampling`, beside `model`'],
+  ])('of %j names the place where an option belongs', async (options, message) => {
+    await expect(AgentServer.initialize(options as never)).rejects.toThrow(invalid(message));
   });
 
   it('suggests nothing for a name that is like no other', () => {
