@@ -52,6 +52,7 @@ import { checkTools, type Tool, ToolSet } from './tools/tool.js';
 
 /** How an agent is made. */
 export interface AgentOptions {
+  /** The model, its context and its template cache. */
   model: ModelConfig;
   /** Default of sessions that name none. */
   systemPrompt?: string;

@@ -3,11 +3,22 @@ import { channel } from 'node:diagnostics_channel';
 
 /** A session began or ended. */
 export type SessionEvent =
-  | { event: 'start'; sessionId: string; report: SessionStart }
-  | { event: 'close'; sessionId: string };
+  | {
+      event: 'start';
+      /** As `session.id`. */
+      sessionId: string;
+      /** How its start went. */
+      report: SessionStart;
+    }
+  | {
+      event: 'close';
+      /** As `session.id`. */
+      sessionId: string;
+    };
 
 /** How a session's start went; the message has all of its `report`. */
 export interface SessionStart {
+  /** Where the template came from: see `Tier`. */
   tier: string;
   /** Tokens in the template. */
   templateTokens: number;
@@ -21,29 +32,60 @@ export interface SessionStart {
 
 /** A turn of a session: one message, until its reply is complete, tool calls included. */
 export type TurnEvent =
-  | { event: 'start'; turnId: string; sessionId: string; model: string }
+  | {
+      event: 'start';
+      /** Of this turn alone. */
+      turnId: string;
+      /** As `session.id`. */
+      sessionId: string;
+      /** The model file's path. */
+      model: string;
+    }
   | {
       event: 'end';
+      /** As at its start. */
       turnId: string;
+      /** As `session.id`. */
       sessionId: string;
       /** Milliseconds since its start. */
       ms: number;
       /** Absent where it failed. */
       finishReason?: string;
       /** Absent where it failed. */
-      usage?: { promptTokens: number; cachedTokens: number; completionTokens: number };
+      usage?: {
+        /** Tokens in the prompts of all steps, the cached ones included. */
+        promptTokens: number;
+        /** Prompt tokens that were already in the KV cache. */
+        cachedTokens: number;
+        /** Tokens generated. */
+        completionTokens: number;
+      };
       /** Why it failed, or was aborted. */
       error?: unknown;
     };
 
 /** A tool was called. */
 export type ToolCallEvent =
-  | { event: 'start'; turnId: string; sessionId: string; toolCallId: string; name: string }
+  | {
+      event: 'start';
+      /** The turn that it is part of. */
+      turnId: string;
+      /** As `session.id`. */
+      sessionId: string;
+      /** Unique in its conversation. */
+      toolCallId: string;
+      /** The tool's. */
+      name: string;
+    }
   | {
       event: 'end';
+      /** As at its start. */
       turnId: string;
+      /** As `session.id`. */
       sessionId: string;
+      /** As at its start. */
       toolCallId: string;
+      /** The tool's. */
       name: string;
       /** Milliseconds since its start. */
       ms: number;
@@ -53,7 +95,9 @@ export type ToolCallEvent =
 
 /** A prompt, or what of it was not in the KV cache, went into a sequence. */
 export interface PrefillEvent {
+  /** The id of the sequence. */
   sequence: number;
+  /** Tokens that were decoded. */
   tokens: number;
   /** Milliseconds, with the waiting between its batches. */
   ms: number;
@@ -75,10 +119,15 @@ export interface DecodeEvent {
 
 /** The messages by channel: `llama-headstart:session` and so on. */
 export interface DiagnosticsEvents {
+  /** A session began or ended. */
   session: SessionEvent;
+  /** A turn began or ended. */
   turn: TurnEvent;
+  /** A tool was called, or returned. */
   'tool-call': ToolCallEvent;
+  /** A prompt is in its sequence. */
   prefill: PrefillEvent;
+  /** After each decode. */
   decode: DecodeEvent;
 }
 

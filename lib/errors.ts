@@ -74,7 +74,9 @@ export type ErrorCode =
 
 /** The one error class of this package. Native failures arrive as it too. */
 export class HeadstartError extends Error {
+  /** Tells it from other errors, across copies of the package too. */
   override readonly name = 'HeadstartError';
+  /** What went wrong, for programs. */
   readonly code: ErrorCode;
   /** Of a decode in which a sampler failed: the tokens of all its output rows, -1 for those whose sampler did. */
   declare readonly picks?: Int32Array;

@@ -11,5 +11,6 @@ export interface AgentHealth extends EngineStatus {
   model: string;
   /** Sessions that are not closed, idle ones included. */
   openSessions: number;
+  /** As `agent.getTemplateCacheStats()` has them. */
   templateCache: TemplateCacheStats;
 }

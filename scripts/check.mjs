@@ -11,7 +11,7 @@ const CHECKS = [
     args: ['check'],
   },
   {
-    title: 'doc comments (typedoc: every public declaration has one)',
+    title: 'doc comments (typedoc: every public declaration and property has one)',
     script: 'typedoc/bin/typedoc',
     args: ['--emit', 'none', '--logLevel', 'Warn'],
   },

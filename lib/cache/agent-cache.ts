@@ -20,6 +20,7 @@ export interface TemplateOptions extends TemplateSource {
 
 /** How templates are warmed. */
 export interface WarmOptions {
+  /** Ends it with `ABORTED`; templates that are done stay. */
   signal?: AbortSignal | undefined;
   /** After each template: how many are done, and its report. */
   onProgress?: (done: number, report: StartReport) => void;
@@ -27,7 +28,13 @@ export interface WarmOptions {
 
 /** A {@link MissExplanation} with the text around the first token that differs. */
 export interface TemplateMissExplanation extends MissExplanation {
-  difference?: TokenDifference & { hereText: string; entryText: string };
+  /** Where the nearest entry's tokens differ, and it is no other tenant's. */
+  difference?: TokenDifference & {
+    /** This template's text around that place. */
+    hereText: string;
+    /** The nearest entry's. */
+    entryText: string;
+  };
 }
 
 export interface AgentCacheParts {

@@ -7,6 +7,7 @@ import { type EntryFacts, pinName } from './entry.js';
 export interface DirectoryBudget {
   /** Bytes of all entries' files. */
   maxBytes?: number | undefined;
+  /** Entries. */
   maxEntries?: number | undefined;
   /** Since an entry was last used, ms. */
   maxAgeMs?: number | undefined;

@@ -12,9 +12,11 @@ import type { Residents } from './residents.js';
 
 /** A key component that is another one in the nearest entry. */
 export interface ComponentDifference {
+  /** Its name. */
   component: keyof KeyComponents;
   /** Of this process. Tenants are never named: only that they differ. */
   here: string;
+  /** The nearest entry's. */
   entry: string;
 }
 
@@ -24,19 +26,29 @@ export interface TokenDifference {
   index: number;
   /** Token ids around that place; the first is at `from`. */
   from: number;
+  /** This template's token ids around that place. */
   here: number[];
+  /** The nearest entry's. */
   entry: number[];
 }
 
 /** Why a template was not in the cache. */
 export interface MissExplanation {
+  /** The template's: SHA-256, hex. */
   key: string;
   /** The tier that a start would come from now; `miss` where there is no entry. */
   tier: Tier;
   /** For people, in one sentence. */
   reason: string;
   /** The entry that comes nearest, where there is any. */
-  nearest?: { key: string; tokens: number; sharedTokens: number };
+  nearest?: {
+    /** SHA-256, hex. */
+    key: string;
+    /** Tokens in it. */
+    tokens: number;
+    /** How many of them, from the first, are the template's too. */
+    sharedTokens: number;
+  };
   /** Where the nearest entry's tokens differ, and it is no other tenant's. */
   difference?: TokenDifference;
   /** Where the nearest entry is another configuration's: its tokens may be the same, or differ as well. */

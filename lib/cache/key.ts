@@ -7,21 +7,31 @@ export const ENTRY_FORMAT = 1;
 
 /** All that changes the bytes of a KV state, but the tokens themselves. Named, so that a miss can be explained. */
 export interface KeyComponents {
+  /** The entry format's number. */
   format: number;
+  /** llama.cpp's version. */
   llamaVersion: string;
   /** Of the model: see `fingerprintModel`. */
   fingerprint: string;
+  /** Element type of the K cache. */
   keyType: string;
+  /** Element type of the V cache. */
   valueType: string;
   /** `LLAMA_ATTN_ROT_DISABLE` changes what is stored for quantised caches. */
   rotationDisabled: string;
+  /** One KV cache that sequences share, or streams. */
   layout: 'unified' | 'split';
+  /** Streams of the KV cache: 1 when unified, else one for each sequence. */
   streams: number;
+  /** Whether it is on. */
   flashAttention: boolean;
+  /** RoPE base frequency. */
   ropeFrequencyBase: number;
+  /** RoPE frequency scale. */
   ropeFrequencyScale: number;
   /** Models with long and short RoPE factors choose by the cells that a sequence may use. */
   ropeFactors: 'none' | 'short' | 'long';
+  /** Whether all cells of sliding-window layers are kept. */
   fullSlidingWindow: boolean;
   /** In `reproducible` mode: ubatch size, where prefill is cut, layers on a GPU, backends and CPU features. Else empty. */
   reproducible: string;
@@ -33,10 +43,15 @@ export interface KeyComponents {
 
 /** What a key's components are made of. */
 export interface KeyInputs {
+  /** As `systemInfo()` has it. */
   llamaVersion: string;
+  /** As {@link fingerprintModel} makes it. */
   fingerprint: string;
+  /** As `Model.info` has it. */
   model: ModelInfo;
+  /** As `Model.metadata()` has it. */
   metadata: Record<string, string>;
+  /** As `Context.info` has it. */
   context: ContextInfo;
   /** What else decides the last digits: see {@link reproducibleComponent}. @default nothing */
   reproducible?: string | undefined;

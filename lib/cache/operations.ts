@@ -16,17 +16,21 @@ import type { Saver } from './saver.js';
 export interface CacheEntry {
   /** SHA-256, hex. */
   key: string;
+  /** Tokens in the template. */
   tokens: number;
   /** Size of its file; 0 where it has none. */
   bytes: number;
   /** Where it is: the first one is where a start would come from. */
   tiers: ('resident' | 'memory' | 'disk')[];
+  /** Whether no budget makes it leave. */
   pinned: boolean;
   /** What it took to prefill, ms. */
   prefillMs: number;
   /** The file's name in the cache directory. */
   file?: string;
+  /** When its file was written; absent where it has none. */
   createdAt?: Date;
+  /** When a start last read its file, or it was saved; absent where it has none. */
   lastUsedAt?: Date;
 }
 
@@ -39,11 +43,13 @@ export interface CacheEntryDetails extends CacheEntry {
 export interface VerifyReport {
   /** Entries read to their last byte. */
   checked: number;
+  /** Entries whose checksum, tokens and key are right. */
   intact: number;
   /** Set aside as `*.corrupt`. */
   corrupt: number;
   /** Of another format or version: left alone. */
   foreign: number;
+  /** Bytes read. */
   bytes: number;
 }
 
@@ -59,6 +65,7 @@ export interface PruneReport {
 
 /** How entries are verified. */
 export interface VerifyOptions {
+  /** Ends it with `ABORTED`; what was set aside by then stays so. */
   signal?: AbortSignal | undefined;
   /** Entries done, and how many there are. */
   onProgress?: (done: number, all: number) => void;

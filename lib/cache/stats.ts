@@ -10,11 +10,13 @@ export interface TemplateCacheCounts {
   prefixStarts: number;
   /** Starts that left the cache alone. */
   bypasses: number;
-  /** Template tokens of all starts but bypasses, and how many of them were not computed again. */
+  /** Template tokens of all starts but bypasses. */
   requestedTokens: number;
+  /** Of those, tokens whose KV state was not computed again. */
   reusedTokens: number;
   /** Entries set aside because they were damaged. */
   corruptions: number;
+  /** Entries written to the directory. */
   saves: number;
   /** Saves that failed: disk full, directory not writable. */
   failedSaves: number;
@@ -35,23 +37,55 @@ export interface TemplateCacheCounts {
  * process holds.
  */
 export interface TemplateCacheStats extends TemplateCacheCounts {
+  /** Cached templates. */
   entries: number;
+  /** Tokens in them. */
   totalTokens: number;
   /** hits / (hits + misses), 0 to 1; 0 before the first start. */
   hitRate: number;
   /** reusedTokens / requestedTokens, 0 to 1; 0 before the first start. */
   tokenHitRate: number;
-  hitsByTier: { resident: number; memory: number; disk: number };
+  /** Hits by where their state came from. */
+  hitsByTier: {
+    /** Forked from a sequence. */
+    resident: number;
+    /** Restored from memory. */
+    memory: number;
+    /** Read from a file. */
+    disk: number;
+  };
   /** Bytes of state restored. */
-  bytesByTier: { memory: number; disk: number };
+  bytesByTier: {
+    /** From memory. */
+    memory: number;
+    /** From files. */
+    disk: number;
+  };
   /** Entries that left for a budget or for others' sake. */
-  evictions: { resident: number; memory: number; disk: number };
+  evictions: {
+    /** From the KV cache. */
+    resident: number;
+    /** From memory. */
+    memory: number;
+    /** From the directory. */
+    disk: number;
+  };
   /** Of hits from `memory` and `disk`, the newest 1,024: from call to ready, ms; 0 before the first. */
-  restoreMs: { mean: number; p50: number; p99: number };
+  restoreMs: {
+    /** Their mean. */
+    mean: number;
+    /** Their median. */
+    p50: number;
+    /** Their 99th percentile. */
+    p99: number;
+  };
   /** What copying states out, to save them, kept the context waiting: in all, ms. */
   saveBlockedMs: number;
+  /** Bytes of the directory's entries; 0 without a directory. */
   bytesOnDisk: number;
+  /** Bytes of states in this process, outside the JavaScript heap. */
   bytesInMemory: number;
+  /** Templates in sequences of the KV cache, ready to be forked. */
   residentTemplates: number;
   /** KV cells that resident templates hold. */
   residentCells: number;

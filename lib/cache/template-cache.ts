@@ -23,6 +23,7 @@ import { DirectoryTotals } from './totals.js';
 
 /** What a template cache works with. */
 export interface TemplateCacheOptions extends DirectoryBudget {
+  /** The context that templates are computed in. */
   engine: Engine;
   /** All that changes KV bytes but the tokens: see `keyComponents`. */
   components: KeyComponents;
@@ -44,11 +45,13 @@ export interface TemplateCacheOptions extends DirectoryBudget {
   reuse?: 'exact' | 'nearest' | undefined;
   /** @internal What was measured so far. @default nothing */
   rates?: Rates | undefined;
+  /** Gets warnings of what the cache could not do. @default none */
   logger?: Logger | undefined;
 }
 
 /** Whose template it is: entries of one tenant never serve another. */
 export interface TenantOptions {
+  /** Any name. @default none, which is a tenant of its own */
   tenant?: string | undefined;
 }
 
@@ -57,6 +60,7 @@ export interface StartOptions extends TenantOptions {
   cache?: boolean;
   /** Token counts, rising: the prefill is cut there, and each head kept as an entry of its own. @default none */
   breakpoints?: readonly number[];
+  /** Ends it with `ABORTED`. */
   signal?: AbortSignal | undefined;
 }
 

@@ -10,8 +10,11 @@ import { Journal } from './journal.js';
  * of the calls, between two decodes, and what it does to the KV cells is counted. Only the scheduler decodes.
  */
 export class EngineContext {
+  /** What the context was made with. */
   readonly info: Readonly<ContextInfo>;
+  /** The model that it computes with. */
   readonly model: Readonly<ModelInfo>;
+  /** Counts the KV cells in use. */
   readonly cells: CellLedger;
   /** @internal Where results may depend on the batches that led to them. */
   readonly journal: Journal | undefined;

@@ -48,13 +48,21 @@ export interface EngineStatus {
   /** Resident templates. */
   residentTemplates: number;
   /** KV cells: one a token, shared by sequences that were forked. Counted, as llama.cpp does not tell. */
-  kvCells: { total: number; used: number; free: number };
+  kvCells: {
+    /** All there are. */
+    total: number;
+    /** By sessions, idle ones included, and resident templates. */
+    used: number;
+    /** total - used. */
+    free: number;
+  };
   /** States of sessions that lost their sequence, in bytes. */
   savedBytes: number;
   /** Tokens of replies, of all sessions together: a mean of the last ten seconds. */
   tokensPerSecond: number;
   /** Since the engine was made. */
   decodes: number;
+  /** Tokens of prompts and replies, since the engine was made. */
   decodedTokens: number;
 }
 
@@ -62,6 +70,7 @@ export interface EngineStatus {
  * One context that many sessions share: its sequence ids, its decodes, and what happens when its KV cache is full.
  */
 export class Engine {
+  /** Its context, as all may use it beside the scheduler. */
   readonly context: EngineContext;
   /** Sequences that sessions generate in. */
   readonly sessions: SequencePool;

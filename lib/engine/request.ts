@@ -2,6 +2,7 @@ import type { Sampler } from '../native/sampler.js';
 
 /** How a prompt is decoded. */
 export interface PrefillOptions {
+  /** Ends it with `ABORTED`, between two decodes. */
   signal?: AbortSignal | undefined;
   /** Called after each batch with the tokens that are now in the sequence. */
   onDecoded?: ((tokens: Int32Array) => void) | undefined;
@@ -9,6 +10,7 @@ export interface PrefillOptions {
 
 /** Tokens to decode into a sequence. */
 export interface DecodeRequest extends PrefillOptions {
+  /** The id of a sequence that the caller has leased. */
   sequence: number;
   /** At least one. Do not change the array while this runs. */
   tokens: Int32Array;
@@ -27,7 +29,12 @@ export interface Decoded {
   /** The token chosen to follow the last. */
   token: number;
   /** Likeliest first; natural logarithms. Where {@link DecodeRequest.logProbabilities} asked for them. */
-  logProbabilities?: { tokens: Int32Array; values: Float32Array };
+  logProbabilities?: {
+    /** Token ids. */
+    tokens: Int32Array;
+    /** The logarithm of the probability of each. */
+    values: Float32Array;
+  };
   /** Where {@link DecodeRequest.logits} asked for them. */
   logits?: Float32Array;
 }

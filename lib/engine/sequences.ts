@@ -8,7 +8,12 @@ export interface SequenceHolder {
   /** Whether it should be among the last to lose its sequence. @default false */
   readonly pinned?: boolean;
   /** What the sequence holds: asked for before it is taken away, so that it can be saved. Where absent, nothing is. */
-  held?(): { tokens: Int32Array; templateTokens: number };
+  held?(): {
+    /** All of them, by position. */
+    tokens: Int32Array;
+    /** How many of them, from the first, are the template's. */
+    templateTokens: number;
+  };
   /** The pool takes the sequence away: forget it. The pool empties it before the next holder gets it. */
   onEvicted(): void;
 }

@@ -15,11 +15,15 @@ import { type ModelSourceInput, parseModelSource, type UrlModelSource } from './
 export interface ResolveModelOptions {
   /** Where downloads are kept. @default {@link modelsDirectory} */
   directory?: string | undefined;
+  /** How requests that fail in passing are tried again. @default 3 times, after 1, 2 and 4 seconds */
   retryConfig?: RetryConfig | undefined;
   /** Also get the repository's `generation_config.json`. @default false */
   generationConfig?: boolean | undefined;
+  /** Called while it is downloaded. */
   onProgress?: OnModelProgress | undefined;
+  /** Gets a warning for what is tried again. @default none */
   logger?: Logger | undefined;
+  /** Ends it with `ABORTED`; what was downloaded stays, to be gone on from. */
   signal?: AbortSignal | undefined;
 }
 

@@ -4,6 +4,7 @@ import { type Check, checkOptions, describe, nearestName, text } from '../option
 
 /** A model on this machine. */
 export interface LocalModelSource {
+  /** Tells it from other sources. */
   type: 'local';
   /**
    * A GGUF file, or a folder that holds one model. Of a split model any part. Relative paths are relative to the working
@@ -14,6 +15,7 @@ export interface LocalModelSource {
 
 /** A model on the Hugging Face Hub, or on a server that speaks its API. Downloaded once, then used offline. */
 export interface HuggingFaceModelSource {
+  /** Tells it from other sources. */
   type: 'huggingface';
   /** `owner/name`. */
   repo: string;
@@ -36,6 +38,7 @@ export interface HuggingFaceModelSource {
 
 /** A model at an address. */
 export interface UrlModelSource {
+  /** Tells it from other sources. */
   type: 'url';
   /** http or https; of a split model the first part, with its usual name (`...-00001-of-00003.gguf`). */
   url: string;

@@ -111,12 +111,17 @@ export interface RawStarted {
 
 /** What ggml can compute on. */
 export interface Device {
+  /** ggml's, for example `CPU` or `CUDA0`. */
   name: string;
+  /** The hardware's name. */
   description: string;
   /** "CPU", "CUDA", "Metal", "Vulkan" */
   backend: string;
+  /** What kind of device it is. */
   type: 'cpu' | 'accelerator' | 'gpu';
+  /** Memory that is free now. */
   freeBytes: number;
+  /** Its memory. */
   totalBytes: number;
 }
 

@@ -44,21 +44,35 @@ export interface ContextOptions {
 
 /** What the context was made with, as llama.cpp rounded it. */
 export interface ContextInfo {
+  /** Cells of the KV cache in all. */
   kvCells: number;
   /** Cells that one sequence can use: all of them in a unified cache. */
   kvCellsPerSequence: number;
+  /** Most tokens in one decode. */
   batchSize: number;
+  /** Most tokens computed at once. */
   microBatchSize: number;
+  /** Sequence ids are below it. */
   maxSequences: number;
+  /** Most output rows in one decode. */
   maxOutputs: number;
+  /** For batches of one token. */
   threads: number;
+  /** For larger batches. */
   batchThreads: number;
+  /** One KV cache that sequences share; else split streams. */
   unified: boolean;
+  /** Whether it is on. */
   flashAttention: boolean;
+  /** Whether all cells of sliding-window layers are kept. */
   fullSlidingWindow: boolean;
+  /** Element type of the K cache. */
   keyType: string;
+  /** Element type of the V cache. */
   valueType: string;
+  /** RoPE base frequency. */
   ropeFrequencyBase: number;
+  /** RoPE frequency scale. */
   ropeFrequencyScale: number;
   /** States are restored only into contexts with the same text here. */
   compatibility: string;
@@ -66,15 +80,25 @@ export interface ContextInfo {
 
 /** Totals since the context was made. Milliseconds are those of the context's own thread. */
 export interface ContextCounters {
+  /** Batches decoded. */
   decodes: number;
+  /** Tokens in them. */
   decodedTokens: number;
+  /** What they took, ms. */
   decodeMs: number;
+  /** States copied out. */
   captures: number;
+  /** Their bytes. */
   capturedBytes: number;
+  /** What that took, ms. */
   captureMs: number;
+  /** States copied in. */
   restores: number;
+  /** Their bytes. */
   restoredBytes: number;
+  /** What that took, ms. */
   restoreMs: number;
+  /** Sequences forked. */
   copies: number;
 }
 
@@ -109,7 +133,9 @@ const NO_CHOICE = {
  * Every method throws `CLOSED` after `close()`, and `SEQUENCE_OUT_OF_RANGE` for ids outside 0 to maxSequences - 1.
  */
 export class Context {
+  /** What it was made with. */
   readonly info: Readonly<ContextInfo>;
+  /** The model that it computes with. */
   readonly model: Readonly<ModelInfo>;
   readonly #raw: RawContext;
 

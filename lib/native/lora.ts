@@ -9,6 +9,7 @@ import { addon, type RawLora, type RawModel } from './addon.js';
  * with its model.
  */
 export class LoraAdapter {
+  /** The GGUF file. */
   readonly path: string;
   /** All scalar GGUF metadata, as text. */
   readonly metadata: Readonly<Record<string, string>>;
@@ -57,6 +58,7 @@ export class LoraAdapter {
 
 /** An adapter and how strongly it is applied. */
 export interface AppliedLora {
+  /** Of this context's model. */
   adapter: LoraAdapter;
   /** -10,000 to 10,000; 0 is the same as not at all. @default 1 */
   scale?: number;

@@ -23,6 +23,7 @@ export interface ModelLoadOptions {
   vocabularyOnly?: boolean;
   /** Called with 0 to 1 as the load goes on. What it throws ends the load, which then rejects with it. */
   onProgress?: (fraction: number) => void;
+  /** Ends the load with `ABORTED`. */
   signal?: AbortSignal;
 }
 
@@ -32,15 +33,23 @@ export interface VocabularyInfo {
   type: 'none' | 'spm' | 'bpe' | 'wpm' | 'ugm' | 'rwkv' | 'plamo2' | 'test';
   /** Number of token ids; valid ids are 0 to size - 1. */
   size: number;
+  /** The token that begins a text. */
   bos: number | null;
+  /** The token that ends a text. */
   eos: number | null;
+  /** The token that ends a turn. */
   eot: number | null;
+  /** The token of a line break. */
   newline: number | null;
+  /** The token that fills up. */
   pad: number | null;
+  /** The token between two texts. */
   separator: number | null;
+  /** The token that stands for a hidden one. */
   mask: number | null;
   /** Whether a prompt of this model starts with the BOS token. */
   addsBos: boolean;
+  /** Whether a text of this model ends with the EOS token. Prompts of this package never do. */
   addsEos: boolean;
 }
 
@@ -52,27 +61,37 @@ export interface ModelInfo {
   architecture: string;
   /** The quantisation's name, for example `Q4_1`. */
   fileType: string;
+  /** Number of weights. */
   parameters: number;
   /** Size of all tensors in bytes. */
   sizeBytes: number;
   /** Tokens of context that the model was trained with. */
   trainContextSize: number;
+  /** Width of the hidden state. */
   embeddingSize: number;
+  /** Number of layers. */
   layers: number;
+  /** Attention heads of a layer. */
   heads: number;
+  /** Attention heads that have keys and values of their own. */
   kvHeads: number;
   /** Tokens in the attention window of sliding-window layers; 0 where there are none. */
   slidingWindow: number;
+  /** llama.cpp's number for the kind of RoPE; -1 is none. */
   ropeType: number;
   /** All memory is recurrent state (Mamba, RWKV): no partial removal. */
   recurrent: boolean;
   /** Attention and recurrent layers both (Jamba, Granite hybrid). */
   hybrid: boolean;
+  /** Generates by diffusion, not token by token. */
   diffusion: boolean;
+  /** Has an encoder. */
   encoder: boolean;
+  /** Has a decoder. */
   decoder: boolean;
   /** The model's own chat template (Jinja), or null. */
   chatTemplate: string | null;
+  /** What its tokens are. */
   vocabulary: VocabularyInfo;
 }
 
@@ -111,7 +130,9 @@ export interface RenderedPrompt extends ReplyFormat {
  * Every method throws `CLOSED` after `close()`.
  */
 export class Model {
+  /** Of a split model the first file. */
   readonly path: string;
+  /** What the model is, by its own metadata. */
   readonly info: Readonly<ModelInfo>;
   readonly #raw: RawModel;
   #controlTokens: ReadonlySet<number> | undefined;

@@ -7,7 +7,9 @@ export interface ReplyFormat {
   format: string;
   /** GBNF for tool calls or the JSON schema asked for; empty where nothing is to be forced. For {@link SamplerOptions}, as the next four. */
   grammar: string;
+  /** Whether the grammar waits for a trigger. */
   grammarLazy: boolean;
+  /** What it waits for. */
   grammarTriggers: GrammarTrigger[];
   /** Texts of control tokens that belong to the reply's text: detokenise with `special` where they occur. */
   preservedTokens: string[];
@@ -17,7 +19,9 @@ export interface ReplyFormat {
   additionalStops: string[];
   /** Whether the chat template knows reasoning, and how that is set apart. */
   supportsThinking: boolean;
+  /** What reasoning begins with; empty where it has no tag. */
   thinkingStartTag: string;
+  /** What reasoning may end with. */
   thinkingEndTags: string[];
   /** For {@link Model.parseReply}. Good in this thread only, and until the model is closed. */
   parser: ReplyParser;
@@ -30,6 +34,7 @@ export type ReplyParser = RawReplyParser;
 export interface ReplyToolCall {
   /** As the model wrote it; empty where the format has none. */
   id: string;
+  /** The tool's. */
   name: string;
   /** JSON text; of a partial reply what is there of it, closed where that can be done. */
   arguments: string;
@@ -37,8 +42,11 @@ export interface ReplyToolCall {
 
 /** A reply, taken apart. */
 export interface ParsedReply {
+  /** The text, without markup. */
   content: string;
+  /** What was thought before; empty where the format has none. */
   reasoning: string;
+  /** In their order. */
   toolCalls: ReplyToolCall[];
 }
 

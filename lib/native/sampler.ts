@@ -4,13 +4,29 @@ import { addon, type RawModel, type RawSampler } from './addon.js';
 /** What starts a lazy grammar. */
 export type GrammarTrigger =
   /** The text `value`, anywhere in the reply. */
-  | { type: 'word'; value: string }
+  | {
+      type: 'word';
+      /** The text. */
+      value: string;
+    }
   /** A regular expression (ECMAScript), searched in the reply; the grammar begins at its first group, or at the match. */
-  | { type: 'pattern'; value: string }
+  | {
+      type: 'pattern';
+      /** The regular expression. */
+      value: string;
+    }
   /** A regular expression that all of the reply so far must match; the grammar begins at its first group. */
-  | { type: 'patternFull'; value: string }
+  | {
+      type: 'patternFull';
+      /** The regular expression. */
+      value: string;
+    }
   /** A token id. */
-  | { type: 'token'; token: number };
+  | {
+      type: 'token';
+      /** The id. */
+      token: number;
+    };
 
 /** "Don't repeat yourself": a penalty that grows with the length of a repeated run of tokens. */
 export interface DryOptions {
@@ -76,7 +92,9 @@ export interface SamplerOptions {
   presencePenalty?: number;
   /** Tokens of history for these three penalties, up to 2^20. @default 64 */
   penaltyLastTokens?: number;
+  /** A penalty on repeated runs of tokens. @default off */
   dry?: DryOptions;
+  /** Drops the likeliest tokens now and then. @default off */
   xtc?: XtcOptions;
   /** Needs a `temperature` above 0. */
   mirostat?: MirostatOptions;

@@ -11,6 +11,7 @@ export interface SystemInfo {
   features: string;
   /** Most sequences that one context can have. */
   maxSequences: number;
+  /** Whether layers can be put on a GPU. */
   supportsGpuOffload: boolean;
   /** The addon that was loaded. */
   addonPath: string;
@@ -20,6 +21,7 @@ export interface SystemInfo {
   cpuModule: string | null;
   /** The GPU backend in use. */
   gpu: GpuKind | null;
+  /** What computes: the CPU, and GPUs. */
   devices: readonly Device[];
 }
 

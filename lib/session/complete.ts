@@ -22,7 +22,13 @@ export interface Completion extends Omit<FinishPart, 'type' | 'object'> {
 }
 
 /** A piece of a completion; a `finish` is always the last. */
-export type CompletionPart = { type: 'text'; text: string } | Omit<FinishPart, 'object'>;
+export type CompletionPart =
+  | {
+      type: 'text';
+      /** Never empty, never part of a character. */
+      text: string;
+    }
+  | Omit<FinishPart, 'object'>;
 
 const CHECKS = {
   ...GENERATION_CHECKS,

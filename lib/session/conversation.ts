@@ -3,7 +3,13 @@ import { describe } from '../options.js';
 import type { AssistantMessage, ChatMessage, ToolCall, ToolMessage, UserMessage } from '../template/messages.js';
 
 /** Text of a message: whole, or in parts as other APIs have it. */
-export type MessageText = string | readonly { readonly type: 'text'; readonly text: string }[];
+export type MessageText =
+  | string
+  | readonly {
+      readonly type: 'text';
+      /** Parts are put together as they are, with nothing between them. */
+      readonly text: string;
+    }[];
 
 type WithText<T> = Omit<T, 'content'> & { content: MessageText };
 

@@ -34,6 +34,7 @@ export interface SessionOptions extends ToolOptions {
   templateCache?: boolean;
   /** Whose session it is: cached templates of one tenant never serve another. @default none, which is a tenant of its own */
   tenant?: string;
+  /** Aborts the start with `ABORTED`; not the session. */
   signal?: AbortSignal;
 }
 

@@ -28,7 +28,9 @@ export type FinishDetail = 'stop-string' | 'max-tokens' | 'context' | 'repetitio
 
 /** What a tool returned, as the model is told. */
 export interface ToolResult {
+  /** The call that it answers. */
   toolCallId: string;
+  /** The name of the tool. */
   toolName: string;
   /** What `execute` returned; of a failure, its message. */
   output: unknown;
@@ -38,7 +40,9 @@ export interface ToolResult {
 
 /** A likely token, with the natural logarithm of its probability before any sampling option. */
 export interface LikelyToken {
+  /** Its id. */
   token: number;
+  /** Its text; U+FFFD for bytes that are part of a character. */
   text: string;
   /** -Infinity where it is not among the 100 likeliest. */
   logProbability: number;
@@ -52,9 +56,13 @@ export interface TokenLogProbabilities extends LikelyToken {
 
 /** The end of a turn; always the last part. */
 export interface FinishPart {
+  /** Tells it from other parts. */
   type: 'finish';
+  /** Why the turn ended. */
   finishReason: FinishReason;
+  /** What exactly ended it, where `finishReason` has several causes. */
   detail?: FinishDetail;
+  /** What the turn cost, all its steps together. */
   usage: Usage;
   /** Of the last step's tokens, where {@link SendOptions.logProbabilities} asked for them. */
   logProbabilities?: readonly TokenLogProbabilities[];
@@ -68,17 +76,26 @@ export interface CompactionReport {
   summary: string;
   /** Messages that the summary stands for. */
   replacedMessages: number;
-  /** Tokens of the conversation before and after, the template included. */
+  /** Tokens of the conversation before, the template included. */
   tokensBefore: number;
+  /** Tokens of the conversation after, the template included. */
   tokensAfter: number;
 }
 
 /** A piece of a turn. */
 export type StreamPart =
   /** A piece of the reply. */
-  | { type: 'text'; text: string }
+  | {
+      type: 'text';
+      /** Never empty, never part of a character. */
+      text: string;
+    }
   /** A piece of what the model thinks before it replies. */
-  | { type: 'reasoning'; text: string }
+  | {
+      type: 'reasoning';
+      /** Never empty, never part of a character. */
+      text: string;
+    }
   | ({ type: 'tool-call' } & ToolCall)
   | ({ type: 'tool-result' } & ToolResult)
   /** Before the reply, or before one of its steps, older turns or steps were replaced by a summary. */
@@ -93,10 +110,15 @@ export interface Reply<T = unknown> {
   reasoning: string;
   /** Of all steps, in order. Those without a result wait for the caller's. */
   toolCalls: readonly ToolCall[];
+  /** Of all steps, in the order in which they came. */
   toolResults: readonly ToolResult[];
+  /** Why the turn ended. */
   finishReason: FinishReason;
+  /** What exactly ended it, where `finishReason` has several causes. */
   detail?: FinishDetail;
+  /** What the turn cost, all its steps together. */
   usage: Usage;
+  /** Of the last step's tokens, where {@link SendOptions.logProbabilities} asked for them. */
   logProbabilities?: readonly TokenLogProbabilities[];
   /** With `responseFormat`: the reply, parsed and checked. Absent where the reply was cut off (`finishReason` says so). */
   object?: T;

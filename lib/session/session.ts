@@ -34,6 +34,7 @@ type OwnRequest = Omit<TurnRequest, 'format'>;
  * from its template and its own messages.
  */
 export class Session implements ToolSession {
+  /** Unique; the same again after `restoreSession`, another one after `fork`. */
   readonly id: string;
   readonly #services: SessionServices;
   readonly #setup: SessionSetup;

@@ -4,6 +4,7 @@ import { isStandardSchema, prepareSchema, type Schema } from '../tools/schema.js
 
 /** The reply must be JSON that a schema allows. The grammar makes it so; it is parsed, and checked against all of the schema. */
 export interface ResponseFormat<S extends Schema = Schema> {
+  /** The only one there is. */
   type: 'json';
   /** JSON Schema, or a zod schema. */
   schema: S;

@@ -2,6 +2,7 @@
 export interface ToolCall {
   /** Unique in its conversation: nine letters and digits, which every chat template takes. */
   toolCallId: string;
+  /** The name of the tool, as the model wrote it: there may be none of that name. */
   toolName: string;
   /** The arguments, as the JSON that the model wrote says. */
   input: unknown;
@@ -9,19 +10,25 @@ export interface ToolCall {
 
 /** What the model is told to be. */
 export interface SystemMessage {
+  /** Who speaks. */
   role: 'system';
+  /** The text. */
   content: string;
 }
 
 /** What the user said. */
 export interface UserMessage {
+  /** Who speaks. */
   role: 'user';
+  /** The text. What looks like a control token in it stays text. */
   content: string;
 }
 
 /** What the model said. */
 export interface AssistantMessage {
+  /** Who speaks. */
   role: 'assistant';
+  /** The text; empty where the model only called tools. */
   content: string;
   /** What the model thought before it answered. Whether it is shown to the model again is up to the chat template. */
   reasoning?: string;
@@ -31,10 +38,13 @@ export interface AssistantMessage {
 
 /** The result of a tool call. */
 export interface ToolMessage {
+  /** Who speaks. */
   role: 'tool';
+  /** The call that this answers. */
   toolCallId: string;
   /** The name of the tool, for chat templates that show it. @default that of the call */
   toolName?: string;
+  /** What the model is told. What looks like a control token in it stays text. */
   content: string;
 }
 

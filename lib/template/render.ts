@@ -21,7 +21,9 @@ export interface ToolDefinition {
 
 /** What a template is made of: all that sessions share before their first message. */
 export interface TemplateSource {
+  /** What the model is told to be. @default none */
   systemPrompt?: string | undefined;
+  /** What the model may call. @default none */
   tools?: readonly ToolDefinition[] | undefined;
 }
 

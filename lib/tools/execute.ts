@@ -8,7 +8,17 @@ import type { ToolSession, ToolSet } from './tool.js';
  * What is to become of a call: `true` or nothing lets it run; `false` or a reason refuses it, and the model is told so;
  * `input` runs it with other arguments.
  */
-export type ToolCallDecision = boolean | undefined | { refuse: string } | { input: unknown };
+export type ToolCallDecision =
+  | boolean
+  | undefined
+  | {
+      /** Why not: the model is told. */
+      refuse: string;
+    }
+  | {
+      /** The arguments to use instead: the conversation says that these were called for. */
+      input: unknown;
+    };
 
 /** Asked before a tool runs, with arguments that were not checked yet. */
 export type ToolCallHook = (

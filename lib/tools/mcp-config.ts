@@ -17,8 +17,11 @@ interface McpServerCommon {
 
 /** A server that is a child process. */
 export interface McpStdioServer extends McpServerCommon {
+  /** Tells it from servers at an address. @default 'stdio' */
   type?: 'stdio';
+  /** The program: a path, or a name that is looked for in PATH. No shell is used. */
   command: string;
+  /** Its arguments. @default none */
   args?: readonly string[];
   /** Added to the few harmless variables (PATH, HOME, ...) that it gets anyway. */
   env?: Readonly<Record<string, string>>;
@@ -30,6 +33,7 @@ export interface McpStdioServer extends McpServerCommon {
 export interface McpHttpServer extends McpServerCommon {
   /** `http` is streamable HTTP; `sse` is its predecessor. */
   type: 'http' | 'sse';
+  /** http or https. */
   url: string;
   /** Sent with each request: a token, for one. */
   headers?: Readonly<Record<string, string>>;

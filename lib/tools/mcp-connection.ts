@@ -18,9 +18,21 @@ export interface McpToolListing {
 
 /** A prompt as its server lists it. */
 export interface McpPromptListing {
+  /** The server's name for it. */
   name: string;
+  /** What it is for, as the server says. @default none */
   description?: string | undefined;
-  arguments?: { name: string; description?: string | undefined; required?: boolean | undefined }[] | undefined;
+  /** What it wants to be filled in with. @default nothing */
+  arguments?:
+    | {
+        /** The key in `getPrompt`'s arguments. */
+        name: string;
+        /** What it is, as the server says. */
+        description?: string | undefined;
+        /** @default false */
+        required?: boolean | undefined;
+      }[]
+    | undefined;
 }
 
 interface Listing {

@@ -9,6 +9,7 @@ import { ToolSet } from './tool.js';
 export interface McpTool {
   /** The server's name for it; `server__tool` where another server, or the agent itself, has that name too. */
   name: string;
+  /** What it does, as the server says. */
   description?: string;
   /** JSON Schema. */
   parameters: object;
@@ -26,7 +27,9 @@ export interface McpPrompt extends McpPromptListing {
 
 /** A prompt filled in, ready to be sent. */
 export interface McpPromptMessage {
+  /** Who is to say it. */
   role: 'user' | 'assistant';
+  /** Its text; of images and the like, that they were there. */
   content: string;
 }
 

@@ -4,8 +4,11 @@ import { HeadstartError } from '../errors.js';
 
 /** What zod's schemas, and others that follow the Standard Schema specification (version 1), have in common. */
 export interface StandardSchema<T = unknown> {
+  /** What the specification puts there. */
   readonly '~standard': {
+    /** Of the specification. */
     readonly version: 1;
+    /** The library's name. */
     readonly vendor: string;
     /** Checks a value, and changes it as the schema says. */
     readonly validate: (value: unknown) => StandardResult<T> | Promise<StandardResult<T>>;
@@ -16,7 +19,15 @@ export interface StandardSchema<T = unknown> {
           input(options: { target: 'draft-2020-12' }): object;
         }
       | undefined;
-    readonly types?: { readonly input: unknown; readonly output: T } | undefined;
+    /** For TypeScript alone. */
+    readonly types?:
+      | {
+          /** What may go in. */
+          readonly input: unknown;
+          /** What comes out. */
+          readonly output: T;
+        }
+      | undefined;
   };
 }
 

@@ -6,6 +6,7 @@ import { isStandardSchema, type PreparedSchema, prepareSchema, type Schema, type
 
 /** The session that a tool is called in. */
 export interface ToolSession {
+  /** As `session.id`. */
   readonly id: string;
   /** The conversation before this turn. */
   readonly messages: readonly ChatMessage[];
@@ -15,7 +16,9 @@ export interface ToolSession {
 export interface ToolContext {
   /** Fires when the turn is aborted, the session closed, or the call's time is over. */
   signal: AbortSignal;
+  /** Whose turn it is. */
   session: ToolSession;
+  /** Unique in its conversation. */
   toolCallId: string;
 }
 
@@ -159,7 +162,10 @@ export type ToolChoice =
   | 'required'
   | 'none'
   /** This one, in its first reply of a turn. */
-  | { name: string };
+  | {
+      /** Of one of the session's tools. */
+      name: string;
+    };
 
 /** @throws HeadstartError `INVALID_ARGUMENT` for a choice that these tools do not allow. */
 export function requireToolChoice(choice: ToolChoice, tools: ToolSet): void {
