@@ -52,21 +52,49 @@ describe.skipIf(emulators === null)('under emulation', () => {
     report('arm64: skipped, not built: `npm run build:prebuilt -- --platform linux-arm64` makes it');
   }
 
-  it.skipIf(!built)('arm64 loads, prefills, saves and restores', async () => {
-    const node = await ensureNode(NODE, 'linux-arm64');
-    await cp(arm64, join(project.installed, 'prebuilds', 'linux-arm64'), { recursive: true });
-    await copyFile(smoke, join(project.directory, 'smoke-arm64.mjs'));
-    for (const cpu of ['cortex-a57', 'cortex-a76', 'neoverse-n1', 'max']) {
-      const { code, stdout, stderr } = await project.run(emulators?.arm64 ?? '', [
-        ...['-cpu', cpu, '-L', emulators?.arm64Libraries ?? '', node],
-        ...[join(project.directory, 'smoke-arm64.mjs'), microModel('dense'), project.home],
-      ]);
+  describe.skipIf(!built)('arm64', () => {
+    let node: string;
+    let child: string;
+
+    const run = async (cpu: string, env: NodeJS.ProcessEnv = {}) => {
+      const { code, stdout, stderr } = await project.run(
+        emulators?.arm64 ?? '',
+        ['-cpu', cpu, '-L', emulators?.arm64Libraries ?? '', node, child, microModel('dense'), project.home],
+        env,
+      );
       expect(code, `${cpu}: ${stderr}`).toBe(0);
       const facts = JSON.parse(stdout);
       expect(facts.arch).toBe('arm64');
       expect([facts.fromMemory, facts.fromFile]).toEqual([facts.cold, facts.cold]);
-      const count = readdirSync(arm64).filter((name) => name.includes('-cpu-')).length;
-      report(`  qemu-aarch64 -cpu ${cpu}: ${facts.cpuModule} of ${count}, warm equal to cold to the bit`);
-    }
+      return facts;
+    };
+
+    beforeAll(async () => {
+      node = await ensureNode(NODE, 'linux-arm64');
+      await cp(arm64, join(project.installed, 'prebuilds', 'linux-arm64'), { recursive: true });
+      child = join(project.directory, 'smoke-arm64.mjs');
+      await copyFile(smoke, child);
+    });
+
+    it.each([
+      { cpu: 'cortex-a57', module: 'armv8.0_1' },
+      { cpu: 'cortex-a76', module: 'armv8.2_2' },
+      { cpu: 'neoverse-n1', module: 'armv8.2_2' },
+      { cpu: 'max', module: 'armv9.2_2' },
+    ])('a CPU like $cpu takes the module $module, and starts warm', async ({ cpu, module }) => {
+      const facts = await run(cpu);
+      expect(facts.cpuModule).toBe(module);
+      report(`  qemu-aarch64 -cpu ${cpu}: ${facts.cpuModule}, warm equal to cold to the bit`);
+    });
+
+    it('starts warm with every module', async () => {
+      const modules = readdirSync(arm64).flatMap((name) => /-cpu-(.*)\.so$/.exec(name)?.[1] ?? []);
+      for (const module of modules) {
+        const facts = await run('max', { LLAMA_HEADSTART_CPU: module });
+        expect(facts.cpuModule).toBe(module);
+      }
+      expect(modules.length).toBeGreaterThan(5);
+      report(`  qemu-aarch64 -cpu max, forced: ${modules.join(', ')}, warm equal to cold to the bit`);
+    });
   });
 });
