@@ -42,6 +42,13 @@ export interface Result {
   stderr: string;
 }
 
+/** What the example of the specification tells of itself. */
+export interface Example {
+  tiers: string[];
+  stats: object;
+  text: string;
+}
+
 /** Runs a program to its end, whatever that is. */
 export function runProgram(
   command: string,
@@ -129,6 +136,23 @@ export class Project {
 
   run(command: string, args: string[], env: NodeJS.ProcessEnv = {}): Promise<Result> {
     return runProgram(command, args, { cwd: this.directory, env: { ...this.env, ...env } });
+  }
+
+  /** Runs the example of the specification in the project, and answers what it printed. Leaves nothing behind. */
+  async example(name: 'example.mjs' | 'example.cjs', model: string): Promise<Example> {
+    const programs = [await this.child(name), await this.child('example-steps.cjs')];
+    const facts = JSON.parse(await this.node([programs[0] ?? '', model]));
+    for (const left of [...programs, join(this.directory, '.cache')]) {
+      await rm(left, { recursive: true, force: true });
+    }
+    return facts;
+  }
+
+  /** Uninstalls the package; what is left of the project, but for npm's own record. */
+  async uninstall(): Promise<string[]> {
+    await this.npm('uninstall', 'llama-headstart');
+    const left = (await filesBelow(this.directory)).map(({ path }) => path);
+    return left.filter((path) => path !== 'node_modules/.package-lock.json').sort();
   }
 
   /** Copies a program of test/package/children into the project, where it finds the installed package. */

@@ -1,6 +1,6 @@
 // A clean room: an empty project, an empty cache, no compiler, no install scripts.
 import { existsSync } from 'node:fs';
-import { readdir, readFile, rm } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { testModel } from '../helpers/models.js';
@@ -63,15 +63,12 @@ describe('a machine without compilers, with install scripts blocked', () => {
   });
 
   describe.skipIf(!model)('the example of the specification', () => {
-    it.each(['example.mjs', 'example.cjs'])('%s starts warm, in the process and in the next', async (name) => {
-      const script = await project.child(name);
-      const { tiers, stats, text } = JSON.parse(await project.node([script, model ?? '']));
+    it.each(['example.mjs', 'example.cjs'] as const)('%s starts warm, in the process and in the next', async (name) => {
+      const { tiers, stats, text } = await project.example(name, model ?? '');
       expect(tiers).toEqual(['miss', 'resident', 'disk']);
       expect(stats).toMatchObject({ entries: 1, hits: 1, misses: 1, hitRate: 0.5 });
       expect(text.length).toBeGreaterThan(0);
       report(`  ${name}: ${tiers.join(', ')}`);
-      await rm(join(project.directory, '.cache'), { recursive: true, force: true });
-      await rm(script);
     });
   });
 
@@ -93,14 +90,7 @@ describe('a machine without compilers, with install scripts blocked', () => {
   it('leaves nothing behind when it is uninstalled', async () => {
     const bin = join(project.directory, 'node_modules', '.bin', 'llama-headstart');
     await project.node([bin, 'clean']);
-    await project.npm('uninstall', 'llama-headstart');
-    const left = await filesBelow(project.directory);
-    expect(
-      left
-        .map(({ path }) => path)
-        .filter((path) => path !== 'node_modules/.package-lock.json')
-        .sort(),
-    ).toEqual(['package-lock.json', 'package.json']);
+    expect(await project.uninstall()).toEqual(['package-lock.json', 'package.json']);
     expect(JSON.parse(await readFile(join(project.directory, 'package.json'), 'utf8')).dependencies ?? {}).toEqual({});
     // npm's own cache and logs stay: they are npm's.
     const home = await filesBelow(dirname(project.directory));

@@ -1,10 +1,12 @@
 // A build from the packed sources, by a user: with the machine's compiler, without network, into the cache.
 import { existsSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { microModel, testModel } from '../helpers/models.js';
 import { filesBelow, megabytes, Project, report, runProgram } from '../helpers/package.js';
 
+const model = testModel();
 const compilers = (process.env.PATH ?? '').split(':');
 
 /** A network of its own, which has nothing in it, where the kernel gives one; else proxies that do not answer. */
@@ -46,10 +48,11 @@ it('compiles without network, is preferred by the loader, and goes without a tra
   expect(facts.addonSource).toBe('build');
   expect(facts.cpuModule).toBeNull();
   expect([facts.fromMemory, facts.fromFile]).toEqual([facts.cold, facts.cold]);
-  if (testModel()) {
-    const example = await project.child('example.mjs');
-    const { tiers } = JSON.parse(await project.node([example, testModel() ?? '']));
+  for (const name of model ? (['example.mjs', 'example.cjs'] as const) : []) {
+    const { tiers, text } = await project.example(name, model ?? '');
     expect(tiers).toEqual(['miss', 'resident', 'disk']);
+    expect(text.length).toBeGreaterThan(0);
+    report(`  ${name} on that build: ${tiers.join(', ')}`);
   }
   expect(await project.node([bin, 'doctor'])).toContain(`✓ ${path} (build)`);
 
@@ -57,4 +60,6 @@ it('compiles without network, is preferred by the loader, and goes without a tra
   const after = JSON.parse(await project.node([smoke, microModel('dense'), project.home]));
   expect(after.addonSource).toBe('prebuilt');
   expect(existsSync(join(project.home, '.cache', 'llama-headstart'))).toBe(false);
+  await rm(smoke);
+  expect(await project.uninstall()).toEqual(['package-lock.json', 'package.json']);
 });

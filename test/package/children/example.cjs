@@ -1,25 +1,5 @@
-// The example of the specification, from CommonJS, with the require() of ESM that Node 20.19 has: node example.cjs MODEL
+// From CommonJS, with the require() of ESM that Node 20.19 has: node example.cjs MODEL
 const { AgentServer } = require('llama-headstart');
+const example = require('./example-steps.cjs');
 
-async function main() {
-  const config = {
-    model: { source: process.argv[2], batchSize: 512, nSeqMax: 4, debug: false, cacheDir: '.cache/templates' },
-    systemPrompt: 'You are a helpful assistant. '.repeat(40),
-  };
-
-  const agent = await AgentServer.initialize(config);
-  const session1 = await agent.createSession();
-  const reply = await session1.send('Hello!', { maxTokens: 8 });
-  await agent.flush();
-  const session2 = await agent.createSession();
-  const stats = agent.getTemplateCacheStats();
-  await agent.close();
-
-  const second = await AgentServer.initialize(config);
-  const session3 = await second.createSession();
-  const facts = { tiers: [session1.report.tier, session2.report.tier, session3.report.tier], stats, text: reply.text };
-  await second.close();
-  process.stdout.write(`${JSON.stringify(facts)}\n`);
-}
-
-main();
+example(AgentServer);

@@ -1,0 +1,22 @@
+// The example of the specification, for whoever has the package, however it was imported.
+/** @param {typeof import('llama-headstart').AgentServer} AgentServer */
+module.exports = async function example(AgentServer) {
+  const config = {
+    model: { source: process.argv[2], batchSize: 512, nSeqMax: 4, debug: false, cacheDir: '.cache/templates' },
+    systemPrompt: 'You are a helpful assistant. '.repeat(40),
+  };
+
+  const agent = await AgentServer.initialize(config);
+  const session1 = await agent.createSession();
+  const reply = await session1.send('Hello!', { maxTokens: 8 });
+  await agent.flush();
+  const session2 = await agent.createSession();
+  const stats = agent.getTemplateCacheStats();
+  await agent.close();
+
+  const second = await AgentServer.initialize(config);
+  const session3 = await second.createSession();
+  const facts = { tiers: [session1.report.tier, session2.report.tier, session3.report.tier], stats, text: reply.text };
+  await second.close();
+  process.stdout.write(`${JSON.stringify(facts)}\n`);
+};
