@@ -5,43 +5,59 @@ import type { DirectoryIndex } from './index-file.js';
 
 /** How often the directory is asked whether it has changed: one `stat`, off the JavaScript thread. */
 const LOOK_MS = 2000;
+/** File systems' clocks tick in up to two seconds: a change in the same tick as the last one shows in nothing but a look. */
+const TICK_MS = 3000;
 
 /** Refreshes an index soon after its directory has changed. Holds neither the process nor the index. */
 export class Lookout {
-  readonly #timer: NodeJS.Timeout;
-  #looking: Promise<void> = Promise.resolve();
-  #seen = 0n;
-  /** A file system's clock ticks in up to two seconds: what changed in the same tick is seen with one look more. */
+  readonly #path: string;
+  readonly #index: WeakRef<DirectoryIndex>;
+  #timer: NodeJS.Timeout | undefined;
+  #looking: Promise<unknown> = Promise.resolve();
+  /** When the directory changed last, as far as the index has seen: ms since the epoch; -1 where it is gone. */
+  #seen = -1;
+  /** The next look must not rely on that. */
   #again = false;
 
   constructor(directory: CacheDirectory, index: DirectoryIndex) {
-    const known = new WeakRef(index);
+    this.#path = directory.path;
+    this.#index = new WeakRef(index);
+  }
+
+  /**
+   * The first look, and all that follow.
+   *
+   * @returns all names in the directory
+   */
+  async begin(): Promise<string[]> {
+    await this.#hasChanged();
+    const names = (await this.#index.deref()?.refresh()) ?? [];
     this.#timer = setInterval(() => {
-      this.#looking = this.#looking.then(() => this.#look(directory.path, known)).catch(() => undefined);
+      this.#looking = this.#looking.then(() => this.#look()).catch(() => undefined);
     }, LOOK_MS);
     this.#timer.unref();
+    return names;
   }
 
   /** Resolves when a look under way has ended. */
-  close(): Promise<void> {
+  async close(): Promise<void> {
     clearInterval(this.#timer);
-    return this.#looking;
+    await this.#looking;
   }
 
-  async #look(path: string, known: WeakRef<DirectoryIndex>): Promise<void> {
-    const index = known.deref();
-    if (index === undefined) {
-      clearInterval(this.#timer);
-      return;
+  async #look(): Promise<void> {
+    if (this.#index.deref() === undefined) {
+      clearInterval(this.#timer); // forgotten with its cache
+    } else if (await this.#hasChanged()) {
+      await this.#index.deref()?.refresh();
     }
-    const changed = await stat(path, { bigint: true }).then(
-      ({ mtimeNs }) => mtimeNs,
-      () => -1n,
-    ); // gone: that is a change, too
-    if (changed !== this.#seen || this.#again) {
-      this.#again = changed !== this.#seen;
-      this.#seen = changed;
-      await index.refresh();
-    }
+  }
+
+  async #hasChanged(): Promise<boolean> {
+    const changed = (await stat(this.#path).catch(() => undefined))?.mtimeMs ?? -1;
+    const isNew = changed !== this.#seen || this.#again;
+    this.#seen = changed;
+    this.#again = Math.abs(Date.now() - changed) < TICK_MS;
+    return isNew;
   }
 }

@@ -121,10 +121,10 @@ export class TemplateCache {
       if (!options.allowSharedDirectory) {
         await disk.directory.requirePrivate();
       }
-      const [names] = await Promise.all([disk.index.refresh(), cache.#totals?.read()]);
+      cache.#lookout = new Lookout(disk.directory, disk.index);
+      const [names] = await Promise.all([cache.#lookout.begin(), cache.#totals?.read()]);
       cache.#readPins(names);
       await Promise.all([disk.directory.sweep(names), cache.#reserve(disk)]);
-      cache.#lookout = new Lookout(disk.directory, disk.index);
     }
     return cache;
   }

@@ -2,6 +2,7 @@
 import {
   Engine,
   fingerprintModel,
+  type KeyComponents,
   type KvLayout,
   keyComponents,
   type StartOptions,
@@ -21,6 +22,8 @@ export interface LabOptions {
   kvCells?: number;
   batchSize?: number;
   flashAttention?: boolean;
+  /** Of the key, other than they are. */
+  components?: Partial<KeyComponents>;
   /** Further options of the cache. @default nothing is reused but exact matches, no floor of free disk */
   cache?: Partial<TemplateCacheOptions>;
 }
@@ -66,6 +69,7 @@ export class Lab {
       metadata: model.metadata(),
       context: context.info,
     });
+    Object.assign(components, options.components);
     const cache = await TemplateCache.open({
       engine,
       components,

@@ -44,6 +44,22 @@ describe('the budgets of the directory', () => {
     expect(await entriesIn(directory)).toHaveLength(3);
   });
 
+  it('are missed once it has grown large: statistics and log say so, once', async () => {
+    const directory = await temporaryDirectory();
+    const warnings: string[] = [];
+    const logger = (_: string, message: string) => warnings.push(message);
+    await save(await openLab({ directory }), 1);
+    const index = join(directory, 'index-1.jsonl');
+    const facts = JSON.parse(await readFile(index, 'utf8'));
+    await writeFile(index, `${JSON.stringify({ ...facts, bytes: 11 * 1024 ** 3 })}\n`);
+    const lab = await openLab({ directory, cache: { logger } });
+    const large = /holds \d entries of 11\.0 GiB: set `maxBytes`, `maxEntries` or `maxAgeMs`, or call prune\(\)/;
+    expect(lab.cache.stats().warning).toMatch(large);
+    await save(lab, 2);
+    await save(lab, 3);
+    expect(warnings.filter((line) => large.test(line))).toHaveLength(1);
+  });
+
   it('delete least recently used entries first, by the last use of any process', async () => {
     const directory = await temporaryDirectory();
     const first = await openLab({ directory });

@@ -12,7 +12,9 @@ import {
   temporaryDirectory,
   uncachedReplies,
 } from '../helpers/agents.js';
+import { Lab, type LabOptions, someTokens } from '../helpers/lab.js';
 import { writeLora } from '../helpers/loras.js';
+import { microModel } from '../helpers/models.js';
 import { inOtherProcess } from '../helpers/processes.js';
 import { TOOLS } from '../helpers/prompts.js';
 
@@ -61,6 +63,24 @@ describe('an entry serves no start', () => {
     // Both are there, side by side.
     expect((await startOn(directory, one)).tier).toBe('disk');
     expect((await startOn(directory, other)).tier).toBe('disk');
+  });
+
+  it.each([
+    { llamaVersion: 'v0.5.1' },
+    { ropeFrequencyBase: 12_345 },
+    { ropeFrequencyScale: 0.5 },
+    { rotationDisabled: '1' },
+  ])('of another configuration, exact or nearest: %o', async (components) => {
+    const directory = await temporaryDirectory();
+    const tokens = someTokens(80, 1);
+    const options: LabOptions = { path: microModel('dense'), directory, cache: { reuse: 'nearest' } };
+    for (const tier of ['miss', 'disk']) {
+      for (const each of [options, { ...options, components }]) {
+        const lab = await Lab.open(each);
+        expect(await lab.start(tokens)).toMatchObject({ tier, match: tier === 'miss' ? 'none' : 'exact' });
+        await lab.close();
+      }
+    }
   });
 
   it('of another tenant as the nearest one, either', async () => {

@@ -195,6 +195,60 @@ describe('a process that holds the lock of a template', () => {
   });
 });
 
+describe('what an operator does', () => {
+  it('harms no session and no other process, whatever they do at the same time', async () => {
+    const calls = new Tally("operator's calls beside sessions and another process");
+    const random = seededRandom(23);
+    const directory = await temporaryDirectory();
+    const options = dense(directory);
+    const other = await OtherProcess.start('saveForever', { options, head: [...someTokens(400, 3)] });
+    onTestFinished(() => other.kill());
+    await other.ready();
+    const lab = await Lab.open({ ...options, residents: 1, cache: { maxMemoryBytes: 0 } });
+    onTestFinished(() => lab.close());
+    const templates = [21, 22, 23].map((seed) => someTokens(150, seed));
+    const message = Int32Array.from(MESSAGE);
+    const replies: number[][] = [];
+    for (const template of templates) {
+      replies.push((await lab.run(template, message, STEPS, { cache: false })).tokens);
+    }
+    const pick = () => Math.floor(random() * templates.length);
+    const some = () => templates[pick()] as Int32Array;
+    const operations: Record<string, () => Promise<unknown>> = {
+      list: () => lab.cache.list(),
+      inspect: async () => {
+        const key = lab.cache.keyOf(some());
+        await lab.cache.inspect(key).catch((error) => expect(error).toMatchObject({ code: 'ENTRY_MISSING' }));
+      },
+      verify: async () => expect(await lab.cache.verify()).toMatchObject({ corrupt: 0, foreign: 0 }),
+      prune: () => lab.cache.prune({ maxEntries: 3 }),
+      clear: () => lab.cache.clear(),
+      invalidate: () => lab.cache.invalidate(some()),
+      pin: () => lab.cache.pin(some()),
+      unpin: () => lab.cache.unpin(some()),
+      explainMiss: () => lab.cache.explainMiss(some()),
+      flush: () => lab.cache.flush(),
+    };
+    const names = Object.keys(operations);
+    for (let index = 0; index < rounds(20, 400); index++) {
+      const name = names[index % names.length] as string;
+      await calls.try(`${name}, ${index}`, async () => {
+        const which = pick();
+        const running = [lab.run(templates[which] as Int32Array, message, STEPS), lab.run(some(), message, STEPS)];
+        await operations[name]?.();
+        const [{ tokens } = { tokens: [] }] = await Promise.all(running);
+        expect(tokens).toEqual(replies[which]);
+      });
+    }
+    await other.kill();
+    await lab.cache.flush();
+    expect(await lab.cache.verify()).toMatchObject({ corrupt: 0 });
+    const files = (await readdir(directory)).filter((name) => name.endsWith('.kv'));
+    expect(lab.cache.stats()).toMatchObject({ entries: files.length, corruptions: 0, failedSaves: 0 });
+    expect(calls.done()).toEqual([]);
+  });
+});
+
 describe('processes of two versions and two layouts on one directory', () => {
   it('keep to their own entries and harm none of the others, at the same time', async () => {
     const shared = new Tally('shared directories of two versions and two layouts');

@@ -1,0 +1,61 @@
+// Starts beside others: of sessions that generate, of the same template, of one that fails.
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { subscribe } from '../../lib/diagnostics.js';
+import { startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { Lab, someTokens } from '../helpers/lab.js';
+import { microModel } from '../helpers/models.js';
+
+describe('a start from a resident template', () => {
+  it('waits for a step of the sessions that generate at most', async () => {
+    const agent = await startAgent();
+    let steps = 0;
+    onTestFinished(
+      subscribe('decode', () => {
+        steps++;
+      }),
+    );
+    const running = await agent.createSession();
+    let started = 0;
+    for (let turn = 0; started < 10; turn++) {
+      for await (const part of running.stream(`Hello ${turn}`, { maxTokens: 20 })) {
+        if (part.type === 'text') {
+          const before = steps;
+          const session = await agent.createSession();
+          expect(session.report.tier).toBe('resident');
+          expect(steps - before).toBeLessThanOrEqual(1);
+          await session.close();
+          started++;
+        }
+      }
+    }
+  });
+});
+
+describe('starts of one template at the same time', () => {
+  it('count who waited for the one that prefills, and for how long', async () => {
+    const lab = await Lab.open({ path: microModel('dense'), sessions: 5, directory: await temporaryDirectory() });
+    onTestFinished(() => lab.close());
+    const reports = await Promise.all([1, 2, 3, 4, 5].map(() => lab.start(someTokens(200, 1))));
+    const waited = reports.filter(({ waitedMs }) => waitedMs !== undefined);
+    expect(waited.map(({ tier }) => tier)).toEqual(['resident', 'resident', 'resident', 'resident']);
+    expect(waited.every(({ waitedMs, ms }) => (waitedMs as number) > 0 && (waitedMs as number) <= ms)).toBe(true);
+    expect(lab.cache.stats()).toMatchObject({ waits: 4, misses: 1, hits: 4 });
+  });
+
+  it('that cannot be prefilled all fail with the reason, and nothing is left of them', async () => {
+    const lab = await Lab.open({
+      path: microModel('dense'),
+      sessions: 3,
+      kvCells: 256,
+      directory: await temporaryDirectory(),
+    });
+    onTestFinished(() => lab.close());
+    const failed = await Promise.allSettled([1, 2, 3].map(() => lab.start(someTokens(600, 1))));
+    for (const result of failed) {
+      expect(result).toMatchObject({ status: 'rejected', reason: { code: 'CONTEXT_FULL' } });
+    }
+    expect(lab.engine.status()).toMatchObject({ queueLength: 0, heldSequences: 0, kvCells: { used: 0 } });
+    expect((await lab.start(someTokens(200, 1))).tier).toBe('miss');
+    expect(lab.cache.stats()).toMatchObject({ hits: 0, misses: 1 });
+  });
+});
