@@ -206,7 +206,8 @@ describe('what an operator does', () => {
     await other.ready();
     const lab = await Lab.open({ ...options, residents: 1, cache: { maxMemoryBytes: 0 } });
     onTestFinished(() => lab.close());
-    const templates = [21, 22, 23].map((seed) => someTokens(150, seed));
+    // Their replies hang on no tie, which the company of another sequence would decide.
+    const templates = [21, 22, 24].map((seed) => someTokens(150, seed));
     const message = Int32Array.from(MESSAGE);
     const replies: number[][] = [];
     for (const template of templates) {
