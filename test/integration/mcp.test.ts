@@ -74,6 +74,21 @@ describe('MCP servers', () => {
     );
   });
 
+  it.each([
+    ['in a child process', async () => stdio('here')],
+    [
+      'over streamable HTTP',
+      async () => ({ type: 'http', name: 'here', url: (await serveStreamableHttp('here')).url }) as const,
+    ],
+    ['over SSE', async () => ({ type: 'sse', name: 'here', url: (await serveSse('here')).url }) as const],
+  ])('%s say that their tools changed, and are asked again', async (_, make) => {
+    const servers = await connect(await make());
+    const names = async () => (await servers.tools()).map(({ name }) => name);
+    expect(await names()).not.toContain('learnt');
+    await call(servers, 'learn');
+    await vi.waitUntil(async () => (await names()).includes('learnt'), { timeout: 30_000 });
+  });
+
   it("keep names apart: what two have, or the agent's own tools, gets its server's name in front", async () => {
     const servers = await connect(stdio('one'), stdio('two', { tools: ['echo', 'only.two', 'nothing'] }));
     const names = (await servers.tools(['pid'])).map(({ name }) => name);

@@ -1,6 +1,7 @@
 // Real model files, served by a Hub on this machine and brought here through its faults.
 import { randomBytes } from 'node:crypto';
-import { copyFile, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { appendFileSync } from 'node:fs';
+import { copyFile, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import {
   AgentServer,
@@ -8,9 +9,10 @@ import {
   type ModelSource,
   type ResolveModelOptions,
   resolveModel,
+  type SamplingOptions,
 } from 'llama-headstart';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { EXACT, replies, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { type AgentSettings, EXACT, replies, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { FakeHub, sha256 } from '../helpers/hub.js';
 import { writeLora } from '../helpers/loras.js';
 import { microModel } from '../helpers/models.js';
@@ -371,18 +373,41 @@ describe('a download', () => {
     expect(await filesBelow(directory)).toEqual(['main.json', 'tiny.Q8_0.gguf']);
   });
 
-  it('says that the disk is full, before and while it fills, and where it cannot write', async ({ skip }) => {
-    const { fetchModel, hub } = await place();
+  it('says that the disk is full before it begins, and where it cannot write', async ({ skip }) => {
+    const { fetchModel } = await place();
     const small = smallDisk(join(await temporaryDirectory(), 'disk'), '64k');
     if (small === undefined) {
       skip('no file systems can be mounted here');
       return;
     }
     await expect(fetchModel({}, { directory: small })).rejects.toThrow(failsWith('DISK_FULL', 'free bytes'));
-    hub.faults.push({ headers: { 'transfer-encoding': 'chunked' } });
     const file = join(small, 'not-a-directory');
     await writeFile(file, '');
     await expect(fetchModel({}, { directory: file })).rejects.toThrow(failsWith('WRITE_FAILED'));
+  });
+
+  it('says that the disk filled up on the way, and goes on from there once there is room', async ({ skip }) => {
+    const { fetchModel, hub } = await place();
+    const small = smallDisk(join(await temporaryDirectory(), 'disk'), `${Math.ceil(model.length / 1024) + 64}k`);
+    if (small === undefined) {
+      skip('no file systems can be mounted here');
+      return;
+    }
+    const filler = join(small, 'of-another-program');
+    const fill = () => {
+      try {
+        for (;;) {
+          appendFileSync(filler, Buffer.alloc(4096));
+        }
+      } catch {} // now it is full
+    };
+    hub.faults.push({ dropAfter: model.length >> 1 }); // so that more has to come after the first report
+    const onProgress = ({ phase, bytes = 0 }: ModelProgress) => phase === 'download' && bytes > 0 && fill();
+    await expect(fetchModel({}, { directory: small, onProgress })).rejects.toThrow(failsWith('DISK_FULL'));
+    await rm(filler);
+    const before = hub.downloads.length;
+    expect(await hashOf((await fetchModel({}, { directory: small })).path)).toBe(sha256(model));
+    expect(hub.downloads[before]?.headers.range).toMatch(/^bytes=[1-9]/);
   });
 });
 
@@ -405,6 +430,24 @@ describe('generation_config.json', () => {
     hub.baseModel = 'makers/tiny';
     hub.add('makers/tiny', { 'generation_config.json': config });
     expect((await fetchModel({}, { generationConfig: true })).generationConfig).toEqual(parsed);
+  });
+
+  it('is how `useHfParams` samples; what a request sets itself wins', async () => {
+    const folder = await temporaryDirectory();
+    const source = join(folder, 'tiny.gguf');
+    await copyFile(microModel('dense'), source);
+    await writeFile(join(folder, 'generation_config.json'), '{"temperature":1.3,"top_k":9,"do_sample":true}');
+    const reply = async (settings: AgentSettings, sampling: SamplingOptions) => {
+      const session = await (await startAgent({ source, ...settings })).createSession();
+      return (await session.send('Tell me more.', { maxTokens: 32, sampling })).text;
+    };
+    const greedy = await reply({}, {});
+    const recommended = await reply({ useHfParams: true }, { seed: 7 });
+    expect(recommended).not.toBe(greedy);
+    expect(recommended).toBe(await reply({}, { seed: 7, temperature: 1.3, topK: 9 }));
+    expect(recommended).not.toBe(await reply({}, { seed: 7, temperature: 1.3 }));
+    expect(await reply({ useHfParams: true }, { temperature: 0 })).toBe(greedy);
+    expect(await reply({ useHfParams: true, sampling: { temperature: 0 } }, {})).toBe(greedy);
   });
 
   it('is no reason to fail', async () => {
