@@ -16,26 +16,32 @@ export interface ExactReply {
 }
 
 /** Where the turn that a decode belongs to wants its logits. */
-const turns = new AsyncLocalStorage<string[]>();
+const turns = new AsyncLocalStorage<(logits: Float32Array) => void>();
 
 // Sessions tell no logits: here each decode of theirs asks for them too.
 const { decode } = ConversationSequence.prototype;
 ConversationSequence.prototype.decode = async function (request) {
   const decoded = await decode.call(this, { ...request, logits: true });
-  const { buffer, byteOffset, byteLength } = decoded.logits as Float32Array;
-  turns.getStore()?.push(
-    createHash('sha256')
-      .update(new Uint8Array(buffer, byteOffset, byteLength))
-      .digest('hex'),
-  );
+  turns.getStore()?.(decoded.logits as Float32Array);
   return decoded;
 };
 
-/** Sends a message, and tells the logits of every token of the reply. */
+/** Runs a turn, and tells the logits of every token of its reply. */
 export async function exactly(work: () => Promise<{ text: string }>): Promise<ExactReply> {
   const logits: string[] = [];
-  const { text } = await turns.run(logits, work);
+  const onLogits = ({ buffer, byteOffset, byteLength }: Float32Array) => {
+    const bytes = new Uint8Array(buffer, byteOffset, byteLength);
+    logits.push(createHash('sha256').update(bytes).digest('hex'));
+  };
+  const { text } = await turns.run(onLogits, work);
   return { text, logits };
+}
+
+/** Runs a turn, and gives the logits of its first token. */
+export async function firstLogits(work: () => Promise<unknown>): Promise<Float32Array> {
+  const all: Float32Array[] = [];
+  await turns.run((logits) => all.push(logits), work);
+  return all[0] as Float32Array;
 }
 
 /** Three system prompts, so that sessions share templates; a greedy and a seeded half. */

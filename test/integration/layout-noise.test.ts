@@ -1,0 +1,83 @@
+// In the default layout the last digits hang on where cells sit, beside whose, and with whom a prompt is read. What a session says
+// there, warm, among many, is as near to what it says cold and alone as cold runs are to each other: the noise is llama.cpp's, not
+// the cache's.
+import { AgentServer, type Session } from 'llama-headstart';
+import { describe, expect, it } from 'vitest';
+import { type AgentSettings, agentOptions, startAgent } from '../helpers/agents.js';
+import { seededRandom } from '../helpers/native.js';
+import { firstLogits, openNumbered } from '../helpers/reproducible.js';
+
+const NUMBERS = Array.from({ length: 32 }, (_, number) => number);
+const MOST_ROUNDS = 20;
+
+const message = (number: number) => `Hello, my number is ${number}. ${'Go on. '.repeat(number % 7)}`;
+
+const speak = (session: Session, number: number): Promise<Float32Array> =>
+  firstLogits(() => session.send(message(number), { maxTokens: 3 }));
+
+function distance(a: Float32Array = new Float32Array([Number.NaN]), b: Float32Array = new Float32Array()): number {
+  return a.reduce((most, value, index) => Math.max(most, Math.abs(value - (b[index] ?? Number.NaN))), 0);
+}
+
+/** In a context of its own. */
+async function coldAlone(settings: AgentSettings, number: number): Promise<Float32Array> {
+  const agent = await AgentServer.initialize(agentOptions(settings));
+  try {
+    return await speak(await openNumbered(agent, number, false), number);
+  } finally {
+    await agent.close();
+  }
+}
+
+/** All at once, without the cache, in an order of the round's. */
+async function coldTogether(settings: AgentSettings, round: number): Promise<Float32Array[]> {
+  const agent = await AgentServer.initialize(agentOptions(settings));
+  try {
+    const all: Float32Array[] = [];
+    await Promise.all(
+      shuffled(round).map(async (number) => {
+        const session = await openNumbered(agent, number, false);
+        all[number] = await speak(session, number);
+      }),
+    );
+    return all;
+  } finally {
+    await agent.close();
+  }
+}
+
+function shuffled(seed: number): number[] {
+  const random = seededRandom(seed);
+  return NUMBERS.map((number) => ({ number, place: random() }))
+    .sort((a, b) => a.place - b.place)
+    .map(({ number }) => number);
+}
+
+describe.each(['dense-quantised', 'wide-q4_k', 'sliding-window', 'recurrent'] as const)(
+  'in the default layout, on the %s model,',
+  (name) => {
+    it('32 sessions on 8 sequences lie no further from their own cold runs than cold runs from each other', async () => {
+      const settings: AgentSettings = { name, contextSize: 512, batchSize: 128, nSeqMax: 8 };
+      const agent = await startAgent(settings);
+      const sessions = await Promise.all(NUMBERS.map((number) => openNumbered(agent, number)));
+      const warm = await Promise.all(sessions.map(speak));
+      const cold = await Promise.all(NUMBERS.map((number) => coldAlone(settings, number)));
+      const furthest = Math.max(...NUMBERS.map((number) => distance(warm[number], cold[number])));
+
+      // The more cold runs, the better known is how far they lie from each other.
+      const runs = [cold];
+      let noise = 0;
+      for (let round = 1; round <= MOST_ROUNDS && (round <= 2 || noise < furthest); round++) {
+        const run = await coldTogether(settings, round);
+        for (const other of runs) {
+          noise = Math.max(noise, ...NUMBERS.map((number) => distance(run[number], other[number])));
+        }
+        runs.push(run);
+      }
+      expect(furthest).toBeLessThanOrEqual(noise);
+      // What is not noise is much larger: other sessions' logits.
+      const others = NUMBERS.slice(1).map((number) => distance(warm[number], cold[number - 1]));
+      expect(furthest).toBeLessThan(Math.min(...others));
+    });
+  },
+);
