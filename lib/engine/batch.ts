@@ -17,10 +17,10 @@ export interface BatchLimits {
   maxOutputs: number;
   /** Most prompt tokens beside streams: what keeps them flowing. */
   promptBudget: number;
-  /** Prompts are cut into pieces of so many tokens, whatever else is in the batch. @default as there is room */
-  pieceSize?: number | undefined;
-  /** What may share a batch. @default 'all' */
+  /** Where not all may share a batch: pieces of prompts, of `pieceSize` tokens, are decoded alone. @default all may */
   company?: Company | undefined;
+  /** @default as there is room */
+  pieceSize?: number | undefined;
 }
 
 /** A prompt gets at least so many tokens of a batch, or waits for the next: smaller pieces waste the weights' reading. */
@@ -45,19 +45,15 @@ export function planBatch(queue: readonly Pending[], limits: BatchLimits): Slice
     }
     taken.add(pending.request.sequence);
     if (pending.remaining > 1) {
-      if (limits.company !== 'tokens') {
-        prompts.push(pending);
-      }
+      prompts.push(pending);
     } else if (slices.length < Math.min(limits.batchSize, limits.maxOutputs)) {
       slices.push({ pending, count: 1 });
     }
   }
-  const room = batchSize - slices.length;
-  const budget = slices.length > 0 ? Math.min(room, limits.promptBudget) : room;
-  if (limits.pieceSize === undefined) {
+  if (limits.company === undefined) {
+    const room = batchSize - slices.length;
+    const budget = slices.length > 0 ? Math.min(room, limits.promptBudget) : room;
     sharePrompts(slices, prompts, budget, limits.maxOutputs);
-  } else {
-    addPieces(slices, prompts, { ...limits, pieceSize, budget });
   }
   return slices;
 }
@@ -89,25 +85,6 @@ function sharePrompts(slices: Slice[], prompts: readonly Pending[], budget: numb
     const more = Math.min(piece.pending.remaining - piece.count, left);
     piece.count += more;
     left -= more;
-  }
-}
-
-/** Whole pieces only: the next one where it exceeds the budget, and as many as keep within it. */
-function addPieces(
-  slices: Slice[],
-  prompts: readonly Pending[],
-  { pieceSize, budget, batchSize, maxOutputs }: BatchLimits & { pieceSize: number; budget: number },
-): void {
-  let used = slices.length;
-  const most = used + budget;
-  let first = true;
-  for (const pending of prompts) {
-    const count = Math.min(pending.remaining, pieceSize);
-    if (used + count <= (first ? batchSize : most) && slices.length < maxOutputs) {
-      slices.push({ pending, count });
-      used += count;
-      first = false;
-    }
   }
 }
 

@@ -4,6 +4,7 @@ import type { ModelInfo } from '../native/model.js';
 import type { SequenceState } from '../native/state.js';
 import { CellLedger } from './cells.js';
 import { Journal } from './journal.js';
+import type { DecodeRequest } from './request.js';
 
 /**
  * An engine's context, as all may use it beside the scheduler: every call runs on the context's own thread in the order
@@ -83,10 +84,10 @@ export class EngineContext {
     return this.#context.counters();
   }
 
-  /** @internal For the scheduler: these tokens went into the sequence in one batch. */
-  decoded(sequence: number, from: number, tokens: Int32Array): void {
-    this.cells.grow(sequence, tokens.length);
-    this.journal?.record(sequence, from, tokens);
+  /** @internal For the scheduler: `count` tokens of the request, from `done` on, went into its sequence in one batch. */
+  decoded({ sequence, tokens, from }: DecodeRequest, done: number, count: number): void {
+    this.cells.grow(sequence, count);
+    this.journal?.record(sequence, from + done, tokens.slice(done, done + count));
   }
 
   /** @internal For the scheduler: empties a sequence for others, without telling those who wait for cells. */

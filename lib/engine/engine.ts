@@ -118,6 +118,7 @@ export class Engine {
       othersHoldCells: (sequence) => this.#othersHoldCells(sequence),
       ageOf: (sequence) => this.#ageOf(sequence),
       fullError: (cause) => this.#fullError(cause),
+      canEverFit: (tokens) => context.model.recurrent || tokens <= context.info.kvCellsPerSequence,
       pieceSize: this.exact ? Engine.pieceSize(context) : undefined,
       company: options.reproducible,
     });
@@ -365,10 +366,10 @@ export class Engine {
   }
 
   #fullError(cause: unknown): HeadstartError {
-    const { kvCells } = this.context.info;
+    const { kvCells, kvCellsPerSequence } = this.context.info;
     return new HeadstartError(
       'CONTEXT_FULL',
-      `The KV cache (${kvCells} cells) has no room for this session, and nobody else holds cells to wait for: raise \`kvCells\``,
+      `The KV cache (${kvCells} cells, ${kvCellsPerSequence} for one sequence) has no room for this session, whoever else leaves: raise \`kvCells\``,
       { cause },
     );
   }

@@ -8,18 +8,6 @@ const SHORT_TOKENS = 3;
 /** Others beside a single token: every number that kernels may round up to their tiles, and some of the large ones. */
 const COMPANY = [...Array.from({ length: 16 }, (_, index) => index + 1), 24, 32, 48, 64, 96, 128, 192];
 
-/** Prompts beside other prompts: tokens of the one that counts, and of each other. */
-const PROMPTS = [
-  { own: 5, others: [1] },
-  { own: 5, others: [3] },
-  { own: 8, others: [1] },
-  { own: 8, others: [2, 7] },
-  { own: 19, others: [4] },
-  { own: 19, others: [1, 1, 1] },
-  { own: PROMPT_TOKENS, others: [23] },
-  { own: PROMPT_TOKENS, others: [11, 9, 7, 5, 3, 2] },
-];
-
 interface Row {
   sequence: number;
   tokens: Int32Array;
@@ -101,32 +89,8 @@ export class KernelTest {
     return all;
   }
 
-  /** Prompts of several lengths and a token behind each: by themselves, and in one batch with others. */
-  async *promptsInCompany(): AsyncGenerator<{ alone: Float32Array[]; inCompany: Float32Array[] }> {
-    const { maxSequences, maxOutputs, batchSize } = this.#context.info;
-    const alone = new Map<number, Float32Array[]>();
-    for (const { own, others } of PROMPTS) {
-      const total = own + others.reduce((sum, each) => sum + each, 0);
-      const fits = others.length < Math.min(maxSequences, maxOutputs) && total <= batchSize && own <= this.#size;
-      for (const before of fits ? [0, others.length] : []) {
-        const expected = alone.get(own) ?? (await this.#together(own, [], 0));
-        alone.set(own, expected);
-        yield { alone: expected, inCompany: await this.#together(own, others, before) };
-      }
-    }
-  }
-
   get #steps(): number {
     return Math.max(2, this.#places.length);
-  }
-
-  async #together(own: number, others: readonly number[], before: number): Promise<Float32Array[]> {
-    await this.#context.clear();
-    const lengths = [own, ...others];
-    const ids = company(others.length, before);
-    const prompts = ids.map((id) => this.#row(id, id, 0, lengths[id] as number));
-    const tokens = ids.map((id) => this.#row(id, id, lengths[id] as number, 1));
-    return [await this.#decode(prompts, before), await this.#decode(tokens, before)];
   }
 
   /** The prompt that counts is the one with `own` 0; that of another is its own, and shorter. */

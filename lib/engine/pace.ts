@@ -25,8 +25,11 @@ export class Pace {
     const generated = tokens - promptTokens;
     if (generated > 0) {
       const second = Math.floor(performance.now() / 1000);
-      this.#bySecond.set(second, (this.#bySecond.get(second) ?? 0) + generated);
-      this.#forget(second);
+      const before = this.#bySecond.get(second);
+      this.#bySecond.set(second, (before ?? 0) + generated);
+      if (before === undefined) {
+        this.#forget(second);
+      }
     }
   }
 

@@ -19,6 +19,8 @@ export interface SchedulerHost {
   /** When the holder of a sequence began what it does now. */
   ageOf(sequence: number): number;
   fullError(cause: unknown): HeadstartError;
+  /** Whether a sequence of so many tokens fits where nobody else holds cells. */
+  canEverFit(tokens: number): boolean;
   /** Whether a sequence's end can be cut off. */
   canTrim: boolean;
   /** See {@link BatchLimits}. */
@@ -56,10 +58,14 @@ export class Scheduler {
     return this.#queue.some(isOf) || [...this.#blocked.keys()].some(isOf);
   }
 
-  async submit(request: DecodeRequest): Promise<Decoded> {
+  /** @throws HeadstartError `ABORTED`, `CLOSED`, `CONTEXT_FULL` for what fits into no empty cache; all else through the promise. */
+  submit(request: DecodeRequest): Promise<Decoded> {
     throwIfAborted(request.signal);
     if (this.#closed) {
       throw closedError();
+    }
+    if (!this.#host.canEverFit(request.from + request.tokens.length)) {
+      throw this.#host.fullError(undefined); // before anybody makes room for it
     }
     const pending = new Pending(request, this.#host.ageOf(request.sequence));
     this.#queue.push(pending);
@@ -172,9 +178,9 @@ export class Scheduler {
     let promptTokens = 0;
     for (const { pending, count } of slices) {
       const { request, done } = pending;
-      this.#host.context.decoded(request.sequence, request.from + done, request.tokens.slice(done, done + count));
+      this.#host.context.decoded(request, done, count);
       tokens += count;
-      promptTokens += pending.request.tokens.length > 1 ? count : 0;
+      promptTokens += request.tokens.length > 1 ? count : 0;
     }
     this.pace.record(tokens, promptTokens, ms);
     const waiting = this.#queue.length - slices.length;

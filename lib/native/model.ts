@@ -136,6 +136,8 @@ export class Model {
   readonly info: Readonly<ModelInfo>;
   readonly #raw: RawModel;
   #controlTokens: ReadonlySet<number> | undefined;
+  /** What is known of tokens: asked after each one that is generated. */
+  readonly #endsGeneration = new Map<number, boolean>();
 
   private constructor(path: string, raw: RawModel) {
     this.path = path;
@@ -220,7 +222,12 @@ export class Model {
    * @throws HeadstartError `INVALID_ARGUMENT` (no token id of this model).
    */
   isEndOfGeneration(token: number): boolean {
-    return this.#raw.tokenFacts(token).endOfGeneration;
+    let ends = this.#endsGeneration.get(token);
+    if (ends === undefined) {
+      ends = this.#raw.tokenFacts(token).endOfGeneration;
+      this.#endsGeneration.set(token, ends);
+    }
+    return ends;
   }
 
   /** Whether a token is a control token: text of a prompt becomes one only where special tokens are parsed. */
@@ -292,6 +299,7 @@ export class Model {
 
   /** Closes the model's contexts, then frees it. Idempotent; resolves when the memory is free. */
   async close(): Promise<void> {
+    this.#endsGeneration.clear();
     return this.#raw.close();
   }
 

@@ -4,6 +4,7 @@ import { type ContextOptions, Model, type Sampler } from 'llama-headstart/native
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { subscribe } from '../../lib/diagnostics.js';
 import { EXACT, replies, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { CLEAN, runChild } from '../helpers/children.js';
 import { someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';
 import { numberedPrompt } from '../helpers/prompts.js';
@@ -173,6 +174,95 @@ describe('where KV cells are short', () => {
   it('what cannot fit at all is refused, though nobody else is there', async () => {
     const { engine } = await open({ kvCells: 256 });
     await expect(engine.prefill(0, someTokens(300, 1), 0)).rejects.toMatchObject({ code: 'CONTEXT_FULL' });
+  });
+
+  it.each([
+    ['in a unified cache', true],
+    ['in split streams', false],
+  ] as const)('who cannot fit fails with CONTEXT_FULL, and never those beside it, %s', async (_, unified) => {
+    const { engine, lease } = await open({ kvCells: 1024, maxSequences: 2, unified });
+    const [first, second] = [await lease(), await lease()];
+    const expected = await generate(engine, second, someTokens(20, 2), 12);
+    await engine.context.removeSequence(second);
+    const hopeless = engine.prefill(first, someTokens(1100, 1), 0);
+    const beside = generate(engine, second, someTokens(20, 2), 12);
+    await expect(hopeless).rejects.toMatchObject({ code: 'CONTEXT_FULL' });
+    expect(await beside).toEqual(expected);
+  });
+
+  it('sessions wait for a sequence in the order in which they came', async () => {
+    const agent = await startAgent({ nSeqMax: 1 });
+    const sessions = await Promise.all(Array.from({ length: 5 }, () => agent.createSession()));
+    const done: number[] = [];
+    const send = async (number: number) => {
+      await sessions[number]?.send('Hello', { maxTokens: 4 });
+      done.push(number);
+    };
+    await Promise.all([4, 3, 0, 2, 1].map(send)); // the last one opened still holds the sequence
+    expect(done).toEqual([4, 3, 0, 2, 1]);
+  });
+
+  it.each([
+    ['resident templates', { nSeqMax: 252, maxResidentTemplates: 4 }],
+    ['split streams', { nSeqMax: 256, kvLayout: 'split' }],
+  ] as const)('up to 256 sequences decode together, with %s', async (_, sequences) => {
+    const agent = await startAgent({
+      ...sequences,
+      contextSize: 256,
+      batchSize: 512,
+      systemPrompt: 'You are brief.',
+      kvCells: 65536,
+    });
+    let most = 0;
+    onTestFinished(
+      subscribe('decode', (event) => {
+        most = Math.max(most, event.sequences);
+      }),
+    );
+    const sessions = await Promise.all(Array.from({ length: 260 }, () => agent.createSession()));
+    const all = await Promise.all(sessions.map((session) => session.send('Hello', { maxTokens: 40 })));
+    expect(all.every(({ usage }) => usage.completionTokens > 0)).toBe(true);
+    expect(most).toBeGreaterThan(32);
+  });
+
+  it('evicted sessions come back from saved states within `maxSavedBytes`, where those are cheaper, and lose them by age', async () => {
+    const first = 'Hello. '.repeat(60);
+    const run = async (maxSavedBytes: number) => {
+      const agent = await startAgent({ nSeqMax: 1, maxSavedBytes, contextSize: 2048, kvCells: 8192, ...EXACT });
+      const sessions = [await agent.createSession(), await agent.createSession(), await agent.createSession()];
+      const texts: string[] = [];
+      for (const session of sessions) {
+        texts.push(...(await replies(session, [first], 8)));
+      }
+      const { savedBytes } = agent.health();
+      const cached: number[] = [];
+      for (const session of sessions) {
+        const { text, usage } = await session.send('And now?', { maxTokens: 8 });
+        texts.push(text);
+        cached.push(usage.cachedTokens - session.report.templateTokens);
+      }
+      return { texts, savedBytes, cached };
+    };
+    const plenty = await run(256 * 1024 ** 2);
+    const none = await run(0);
+    expect(none).toMatchObject({ savedBytes: 0, cached: [0, 0, 0] });
+    expect(plenty.savedBytes).toBeGreaterThan(0);
+    expect(plenty.cached[0]).toBeGreaterThan(60);
+    expect(plenty.texts).toEqual(none.texts);
+    const room = Math.floor(plenty.savedBytes * 0.75); // of two states for one
+    const one = await run(room);
+    expect(one.savedBytes).toBeGreaterThan(0);
+    expect(one.savedBytes).toBeLessThanOrEqual(room);
+    expect(one.cached[0]).toBe(0); // the older of the two
+    expect(one.texts).toEqual(none.texts);
+  });
+
+  it('a thousand sessions that nobody closes give back sequences and cells once they are collected', async () => {
+    const { stdout, ...rest } = await runChild('integration/children/dropped-sessions.mjs', [microModel('dense')], {
+      nodeArgs: ['--expose-gc'],
+    });
+    expect({ ...rest, stdout: '' }).toEqual(CLEAN);
+    expect(JSON.parse(stdout)).toEqual({ openSessions: 0, heldSequences: 0, used: 0, savedBytes: 0, queueLength: 0 });
   });
 
   it.each(['dense', 'sliding-window', 'recurrent', 'hybrid'] as const)(
