@@ -1,7 +1,10 @@
 // What ends a reply, what chooses its tokens, and what is told of them.
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { CompletionPart, GenerationOptions, Reply, SendOptions, StreamPart } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
-import { agentOptions, startAgent, withoutTimes } from '../helpers/agents.js';
+import { agentOptions, startAgent, temporaryDirectory, withoutTimes } from '../helpers/agents.js';
+import { microModel } from '../helpers/models.js';
 
 const WARM = { temperature: 1.2, seed: 7 } as const;
 
@@ -305,5 +308,24 @@ describe('agent.countTokens', () => {
     expect(await agent.countTokens([{ role: 'user', content: 'Hello' }])).toBe(usage.promptTokens);
     expect(await agent.countTokens('')).toBe(0);
     expect(await agent.countTokens('<|im_end|>')).toBeGreaterThan(1);
+  });
+});
+
+describe('a model without a chat template', () => {
+  it('completes texts; a session says what it lacks, and takes one by option', async () => {
+    const source = join(await temporaryDirectory(), 'bare.gguf');
+    // Its key by another name, as long as the right one.
+    const file = (await readFile(microModel('dense'))).toString('latin1');
+    await writeFile(source, file.replace('tokenizer.chat_template', 'tokenizer.chat_templatX'), 'latin1');
+    const agent = await startAgent({ source });
+    await expect(agent.createSession()).rejects.toMatchObject({
+      code: 'NO_CHAT_TEMPLATE',
+      message: expect.stringContaining('`chatTemplate`'),
+    });
+    expect((await agent.complete('The chain is', { maxTokens: 3 })).usage.completionTokens).toBe(3);
+    expect(agent.health()).toMatchObject({ openSessions: 0, activeSessions: 0, kvCells: { used: 0 } });
+    const chatTemplate = "{% for m in messages %}{{ m.role + ': ' + m.content + '\\n' }}{% endfor %}";
+    const session = await (await startAgent({ source, chatTemplate })).createSession();
+    expect((await session.send('Hello', { maxTokens: 3 })).usage.completionTokens).toBe(3);
   });
 });

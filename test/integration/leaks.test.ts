@@ -1,7 +1,9 @@
 // Whatever goes wrong in a session, sequences and cells are counted back to zero, and its neighbours never notice.
+import { join } from 'node:path';
 import type { AgentServer, Session } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
-import { EXACT, replies, startAgent, uncachedReplies } from '../helpers/agents.js';
+import { EXACT, replies, startAgent, temporaryDirectory, uncachedReplies } from '../helpers/agents.js';
+import { likelyCalls } from '../helpers/likely-text.js';
 
 const BOOLEAN = {
   type: 'object',
@@ -51,6 +53,26 @@ const MISHAPS: Record<string, (agent: AgentServer, session: Session) => Promise<
   },
   'a fork that is left alone': (_, session) => session.fork(),
   'a completion that is aborted': (agent) => agent.complete('Hello', { signal: AbortSignal.timeout(1) }),
+  'a completion that is left': async (agent) => {
+    for await (const _part of agent.streamComplete('Hello')) {
+      break;
+    }
+  },
+  'a save that is aborted while its conversation is read again': async (_, session) => {
+    await session.send('Hello. '.repeat(40), { maxTokens: 4 });
+    const directory = await temporaryDirectory();
+    await session.save(join(directory, 'session.json'), { state: true, signal: AbortSignal.timeout(1) });
+  },
+  'tool calls that fill the context': async (agent) => {
+    const tools = [{ name: 'look', execute: () => 'much '.repeat(400) }];
+    const session = await agent.createSession({ tools, compaction: { maxSummaryTokens: 8 } });
+    try {
+      const sampling = await likelyCalls();
+      await session.send('Look', { sampling, maxParallelTools: 1, maxSteps: 12, maxTokens: 60 });
+    } finally {
+      await session.close();
+    }
+  },
   'a summary that is aborted': async (_, session) => {
     await session.send('Hello', { maxTokens: 4 });
     await session.compact({ preserveRecent: 0, signal: AbortSignal.timeout(1) });
