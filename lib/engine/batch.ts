@@ -58,6 +58,27 @@ export function planBatch(queue: readonly Pending[], limits: BatchLimits): Slice
   return slices;
 }
 
+/**
+ * Where fewer cells are free than a batch takes: what fits of it, the oldest first, so that somebody gets to its end and frees
+ * some. All of it where nothing fits.
+ */
+export function fitBatch(slices: readonly Slice[], freeCells: number): readonly Slice[] {
+  const total = slices.reduce((sum, { count }) => sum + count, 0);
+  if (total <= freeCells || freeCells <= 0) {
+    return slices;
+  }
+  let left = freeCells;
+  const fitting: Slice[] = [];
+  for (const { pending, count } of [...slices].sort((a, b) => a.pending.age - b.pending.age)) {
+    const taken = Math.min(count, left);
+    if (taken > 0) {
+      fitting.push({ pending, count: taken });
+      left -= taken;
+    }
+  }
+  return fitting;
+}
+
 /** Who is decoded alone, where not all may share a batch: whose turn it is. */
 function loneOf(queue: readonly Pending[], company: Company | undefined): Pending | undefined {
   const [first] = queue;

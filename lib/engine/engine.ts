@@ -118,6 +118,7 @@ export class Engine {
       othersHoldCells: (sequence) => this.#othersHoldCells(sequence),
       ageOf: (sequence) => this.#ageOf(sequence),
       fullError: (cause) => this.#fullError(cause),
+      freeCells: () => this.#freeCells(),
       canEverFit: (tokens) => context.model.recurrent || tokens <= context.info.kvCellsPerSequence,
       pieceSize: this.exact ? Engine.pieceSize(context) : undefined,
       company: options.reproducible,
@@ -322,6 +323,12 @@ export class Engine {
   }
 
   /** Idle resident templates first, where that frees cells: those that sessions share come last, and so do pinned ones. */
+  /** Recurrent states take none, and split streams have their own. */
+  #freeCells(): number {
+    const { info, model, cells } = this.context;
+    return info.unified && !model.recurrent ? info.kvCells - cells.used : Number.POSITIVE_INFINITY;
+  }
+
   #evictIdle(): boolean {
     const isFreed = (sequence: number, { pinned }: SequenceHolder) => !pinned && this.context.cells.hasOwn(sequence);
     return this.residents.evictIdle(isFreed) || this.sessions.evictIdle() || this.residents.evictIdle();

@@ -1,7 +1,7 @@
 import { publish } from '../diagnostics.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
-import { type BatchLimits, buildBatch, planBatch, type Slice } from './batch.js';
+import { type BatchLimits, buildBatch, fitBatch, planBatch, type Slice } from './batch.js';
 import type { EngineContext } from './engine-context.js';
 import { Pace } from './pace.js';
 import { type Decoded, type DecodeRequest, Pending } from './request.js';
@@ -19,6 +19,8 @@ export interface SchedulerHost {
   /** When the holder of a sequence began what it does now. */
   ageOf(sequence: number): number;
   fullError(cause: unknown): HeadstartError;
+  /** KV cells that any sequence may take; infinite where each has its own. */
+  freeCells(): number;
   /** Whether a sequence of so many tokens fits where nobody else holds cells. */
   canEverFit(tokens: number): boolean;
   /** Whether a sequence's end can be cut off. */
@@ -103,7 +105,12 @@ export class Scheduler {
   }
 
   async #step(): Promise<void> {
-    const slices = planBatch(this.#queue, this.#limits());
+    const planned = planBatch(this.#queue, this.#limits());
+    const tokens = planned.reduce((sum, { count }) => sum + count, 0);
+    while (tokens > this.#host.freeCells() && this.#host.evictIdle()) {
+      // Somebody idle gives way before the batch is cut.
+    }
+    const slices = fitBatch(planned, this.#host.freeCells());
     const { batch, lastRows } = buildBatch(slices);
     const begin = performance.now();
     const { freeings } = this.#host.room;

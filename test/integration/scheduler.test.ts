@@ -225,6 +225,14 @@ describe('where KV cells are short', () => {
     expect(most).toBeGreaterThan(32);
   });
 
+  it('hundreds of sessions in the cells of two all finish', async () => {
+    const agent = await startAgent({ nSeqMax: 252, contextSize: 256, batchSize: 512, systemPrompt: 'You are brief.' });
+    const sessions = await Promise.all(Array.from({ length: 260 }, () => agent.createSession()));
+    const all = await Promise.all(sessions.map((session) => session.send('Hello', { maxTokens: 12 })));
+    expect(all.every(({ usage }) => usage.completionTokens > 0)).toBe(true);
+    expect(agent.health()).toMatchObject({ queueLength: 0, activeSessions: 0 });
+  });
+
   it('evicted sessions come back from saved states within `maxSavedBytes`, where those are cheaper, and lose them by age', async () => {
     const first = 'Hello. '.repeat(60);
     const run = async (maxSavedBytes: number) => {

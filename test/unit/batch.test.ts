@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { buildBatch, planBatch } from '../../lib/engine/batch.js';
+import { buildBatch, fitBatch, planBatch } from '../../lib/engine/batch.js';
 import { Pending } from '../../lib/engine/request.js';
 
 /** A request of `count` tokens that goes on at position 10 of its sequence. */
@@ -59,6 +59,27 @@ describe('a batch', () => {
       samplers: undefined,
     });
     expect(lastRows).toEqual(Int32Array.of(1, 3));
+  });
+
+  it('is cut to the cells that are free, the oldest first', () => {
+    const slices = [pendingOf(3, 20), pendingOf(1, 20), pendingOf(2, 1)].map((pending) => ({
+      pending,
+      count: pending.remaining,
+    }));
+    const fitted = (free: number) =>
+      fitBatch(slices, free).map(({ pending, count }) => [pending.request.sequence, count]);
+    expect(fitted(41)).toEqual([
+      [3, 20],
+      [1, 20],
+      [2, 1],
+    ]);
+    expect(fitted(30)).toEqual([
+      [1, 20],
+      [2, 1],
+      [3, 9],
+    ]);
+    expect(fitted(7)).toEqual([[1, 7]]);
+    expect(fitted(0)).toHaveLength(3); // whoever gives way is found by trying
   });
 
   it('keeps within its limits and always holds something, whatever is asked', () => {
