@@ -155,10 +155,9 @@ Napi::Value Context::counters(const Napi::CallbackInfo & info) {
 Napi::Value Context::decode(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
-        auto         state  = open();
-        Napi::Object object = guard::object(info[0], "batch");
-        auto         batch  = std::make_shared<Batch>(batchFrom(*state, object));
-        auto         abort  = AbortFlag::from(object);
+        auto state = open();
+        auto batch = std::make_shared<Batch>(batchFrom(*state, info));
+        auto abort = AbortFlag::of(info[5]);
         return runOn<std::vector<int32_t>>(
             env, *state->thread, releasing<std::vector<int32_t>>([batch] { batch->samplers.clear(); }, [state, batch, abort] { return decodeBatch(*state, *batch, *abort); }),
             [batch](Napi::Env env, std::vector<int32_t> & picks) {

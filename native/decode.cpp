@@ -43,12 +43,12 @@ void emptyWhatCannotBeTrimmed(ContextState & state, const std::vector<int32_t> &
 
 }  // namespace
 
-Batch batchFrom(const ContextState & state, Napi::Object object) {
+Batch batchFrom(const ContextState & state, const Napi::CallbackInfo & info) {
     Batch batch;
-    batch.tokens    = guard::int32s(object.Get("tokens"), "tokens");
-    batch.positions = guard::int32s(object.Get("positions"), "positions");
-    batch.sequences = guard::int32s(object.Get("sequences"), "sequences");
-    const std::vector<uint8_t> outputs = guard::bytes(object.Get("outputs"), "outputs");
+    batch.tokens    = guard::int32s(info[0], "tokens");
+    batch.positions = guard::int32s(info[1], "positions");
+    batch.sequences = guard::int32s(info[2], "sequences");
+    const std::vector<uint8_t> outputs = guard::bytes(info[3], "outputs");
     batch.outputs.assign(outputs.begin(), outputs.end());
 
     const size_t count = batch.tokens.size();
@@ -81,7 +81,7 @@ Batch batchFrom(const ContextState & state, Napi::Object object) {
         }
         next[batch.sequences[i]] = batch.positions[i] + 1;
     }
-    batch.samplers = samplersFrom(object.Get("samplers"), rows, state.owner);
+    batch.samplers = samplersFrom(info[4], rows, state.owner);
     return batch;
 }
 

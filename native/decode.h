@@ -10,8 +10,8 @@ struct Batch {
     SamplerLeases        samplers;  // empty, or one a row
 };
 
-// What JavaScript passed, checked against the context's sizes.
-Batch batchFrom(const ContextState & state, Napi::Object object);
+// What JavaScript passed (tokens, positions, sequences, outputs, samplers), checked against the context's sizes.
+Batch batchFrom(const ContextState & state, const Napi::CallbackInfo & info);
 
 // On the context's thread: one picked token for each row with output.
 std::vector<int32_t> decodeBatch(ContextState & state, Batch & batch, const std::atomic<bool> & abort);

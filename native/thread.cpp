@@ -312,10 +312,9 @@ void AbortFlag::define(Napi::Env env, Napi::Object exports) {
     exports.Set("AbortFlag", type);
 }
 
-std::shared_ptr<std::atomic<bool>> AbortFlag::from(Napi::Object options) {
-    Napi::Value value = options.Get("abort");
-    if (value.IsUndefined()) {
+std::shared_ptr<std::atomic<bool>> AbortFlag::of(Napi::Value given) {
+    if (given.IsUndefined()) {
         return std::make_shared<std::atomic<bool>>(false);
     }
-    return unwrap<AbortFlag>(value, "abort", "an AbortFlag").flag_;
+    return unwrap<AbortFlag>(given, "abort", "an AbortFlag").flag_;
 }

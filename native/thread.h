@@ -187,8 +187,9 @@ class AbortFlag : public Napi::ObjectWrap<AbortFlag> {
 
     static void define(Napi::Env env, Napi::Object exports);
 
-    // The flag in an options object's `abort` field, or one that nobody sets.
-    static std::shared_ptr<std::atomic<bool>> from(Napi::Object options);
+    // The flag that was given, or one that nobody sets; of an options object that in its `abort` field.
+    static std::shared_ptr<std::atomic<bool>> of(Napi::Value given);
+    static std::shared_ptr<std::atomic<bool>> from(Napi::Object options) { return of(options.Get("abort")); }
 
   private:
     void set(const Napi::CallbackInfo &) { flag_->store(true); }

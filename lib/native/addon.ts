@@ -59,7 +59,14 @@ export interface RawContext {
   close(): Promise<void>;
   info(): unknown;
   counters(): unknown;
-  decode(batch: object): Promise<Int32Array>;
+  decode(
+    tokens: Int32Array,
+    positions: Int32Array,
+    sequences: Int32Array,
+    outputs: Uint8Array,
+    samplers?: readonly unknown[],
+    abort?: RawAbortFlag,
+  ): Promise<Int32Array>;
   logits(row: number): Promise<Float32Array>;
   logProbabilities(row: number, count: number): Promise<{ tokens: Int32Array; values: Float32Array }>;
   setLoras(loras: readonly { adapter: RawLora; scale?: number }[]): Promise<void>;

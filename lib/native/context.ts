@@ -1,5 +1,5 @@
 import { HeadstartError } from '../errors.js';
-import { addon, type RawContext, type RawModel, withAbort } from './addon.js';
+import { addon, type RawAbortFlag, type RawContext, type RawModel, withAbort } from './addon.js';
 import type { AppliedLora } from './lora.js';
 import type { ModelInfo } from './model.js';
 import type { Sampler } from './sampler.js';
@@ -165,9 +165,11 @@ export class Context {
    *   `sequences` that are not what they were: recurrent and hybrid ones are empty, of others read the positions back.
    */
   async decode(batch: DecodeBatch): Promise<Int32Array> {
-    const { signal, samplers, ...rest } = batch ?? {};
+    const { tokens, positions, sequences, outputs, samplers, signal } = batch ?? {};
     const raw = Array.isArray(samplers) ? samplers.map((sampler) => sampler?.raw ?? sampler) : samplers;
-    const picks = await withAbort(signal, (abort) => this.#raw.decode({ ...rest, samplers: raw, abort }));
+    const decode = (abort?: RawAbortFlag) => this.#raw.decode(tokens, positions, sequences, outputs, raw, abort);
+    // Between two steps the processor waits for this thread: no promise that nobody needs.
+    const picks = await (signal === undefined ? decode() : withAbort(signal, decode));
     const failed = picks.indexOf(-1);
     if (failed >= 0) {
       const { code, message } = samplers?.[failed]?.failure ?? NO_CHOICE;
