@@ -158,8 +158,9 @@ Napi::Value Context::decode(const Napi::CallbackInfo & info) {
         auto state = open();
         auto batch = std::make_shared<Batch>(batchFrom(*state, info));
         auto abort = AbortFlag::of(info[5]);
+        auto inbox = Environment::of(env).inbox;
         return runOn<std::vector<int32_t>>(
-            env, *state->thread, releasing<std::vector<int32_t>>([batch] { batch->samplers.clear(); }, [state, batch, abort] { return decodeBatch(*state, *batch, *abort); }),
+            env, *state->thread, releasing<std::vector<int32_t>>([batch] { batch->samplers.clear(); }, [state, batch, abort, inbox] { return decodeBatch(*state, *batch, *abort, *inbox); }),
             [batch](Napi::Env env, std::vector<int32_t> & picks) {
                 batch->samplers.clear();
                 return copyToJs(env, picks);

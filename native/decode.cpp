@@ -60,9 +60,9 @@ Batch batchFrom(const ContextState & state, const Napi::CallbackInfo & info) {
     if (count == 0 || count > state.batchSize) {
         throw Failure("BATCH_SIZE", "Expected a batch of 1 to " + std::to_string(state.batchSize) + " tokens, got " + std::to_string(count));
     }
-    const size_t rows = (size_t) std::count_if(outputs.begin(), outputs.end(), [](uint8_t flag) { return flag != 0; });
-    if (rows > state.maxOutputs) {
-        throw Failure("BATCH_SIZE", "Expected at most " + std::to_string(state.maxOutputs) + " output rows (`maxOutputs`), got " + std::to_string(rows));
+    batch.rows = (size_t) std::count_if(outputs.begin(), outputs.end(), [](uint8_t flag) { return flag != 0; });
+    if (batch.rows > state.maxOutputs) {
+        throw Failure("BATCH_SIZE", "Expected at most " + std::to_string(state.maxOutputs) + " output rows (`maxOutputs`), got " + std::to_string(batch.rows));
     }
     std::map<int32_t, int32_t> next;
     for (size_t i = 0; i < count; i++) {
@@ -81,11 +81,11 @@ Batch batchFrom(const ContextState & state, const Napi::CallbackInfo & info) {
         }
         next[batch.sequences[i]] = batch.positions[i] + 1;
     }
-    batch.samplers = samplersFrom(info[4], rows, state.owner);
+    batch.samplers = samplersFrom(info[4], batch.rows, state.owner);
     return batch;
 }
 
-std::vector<int32_t> decodeBatch(ContextState & state, Batch & batch, const std::atomic<bool> & abort) {
+std::vector<int32_t> decodeBatch(ContextState & state, Batch & batch, const std::atomic<bool> & abort, Inbox & inbox) {
     state.requireOpen();
     if (abort) {
         throw Failure("ABORTED", "The decode was aborted before it began");
@@ -138,6 +138,9 @@ std::vector<int32_t> decodeBatch(ContextState & state, Batch & batch, const std:
     for (size_t i = 0; i < count; i++) {
         if (batch.outputs[i]) {
             const SamplerLease * sampler = batch.samplers.empty() ? nullptr : batch.samplers[picks.size()].get();
+            if (!sampler && picks.size() + 1 == batch.rows) {
+                inbox.wake();  // it is awake when this is done
+            }
             picks.push_back(sampler ? (*sampler)->pick(state.ctx, (int32_t) i) : argmax(llama_get_logits_ith(state.ctx, (int32_t) i), (size_t) state.vocabularySize));
         }
     }

@@ -44,6 +44,13 @@ void Inbox::deliver(std::shared_ptr<Delivery> delivery) {
     napi_call_threadsafe_function(wake_, nullptr, napi_tsfn_nonblocking);
 }
 
+void Inbox::wake() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!closed_ && !Thread::parking()) {
+        napi_call_threadsafe_function(wake_, nullptr, napi_tsfn_nonblocking);
+    }
+}
+
 void Inbox::close() {
     std::vector<std::shared_ptr<Delivery>> dropped;  // behind the lock: what they hold may log while it goes
     std::lock_guard<std::mutex>            lock(mutex_);

@@ -35,6 +35,8 @@ class Inbox {
 
     // Any thread. After close() the delivery is dropped.
     void deliver(std::shared_ptr<Delivery> delivery);
+    // Any thread: a delivery follows within microseconds. A thread that sleeps takes some 50 of them to wake.
+    void wake();
     void close();
 
   private:
