@@ -1,5 +1,5 @@
 // `npm run bench:native [-- --json] [--model FILE] [--rounds N] [--tokens N]`: the low-level API beside llama.cpp alone.
-// Prefill and decode in tokens a second, restores in milliseconds; medians of trials taken in turn in one run.
+// Prefill and decode in tokens a second, restores in milliseconds; medians of trials taken in turn in one run. About five minutes.
 
 import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
@@ -10,12 +10,19 @@ import { step } from '../scripts/lib/progress.mjs';
 import { runMain } from '../scripts/lib/run.mjs';
 import { Floor } from './lib/floor.mjs';
 import { prepare } from './lib/prepare.mjs';
-import { interleave, median } from './lib/trials.mjs';
+import { median, medians, trials } from './lib/trials.mjs';
 
 const DECODE_STEPS = 64;
 const WIDTH = 8;
 const BATCH_SIZE = 512;
 const KV_CELLS = 8192;
+/**
+ * Where the system puts a process's memory alone makes it a few percent faster or slower, for as long as it lives: so the rounds
+ * are spread over contexts and floor programs that are started anew.
+ */
+const PASSES = 3;
+/** Trials of decode a round: they vary most, and are short. */
+const DECODE_TRIALS = 2;
 /** A trial of what takes a millisecond or two: the median of so many in a row, on either side. */
 const REPEATS = 7;
 
@@ -41,75 +48,113 @@ async function main() {
   }
 }
 
-async function measure({ model: modelPath, floorProgram, directory }, rounds, tokenCount, onProgress) {
-  const { Model, SequenceState } = await import('../dist/native/index.js');
-  const threads = availableParallelism();
-  const model = await Model.load({ path: modelPath });
-  const context = await model.createContext({ kvCells: KV_CELLS, batchSize: BATCH_SIZE, maxSequences: WIDTH, threads });
+async function measure(prepared, rounds, tokenCount, onProgress) {
+  const { Model } = await import('../dist/native/index.js');
+  const model = await Model.load({ path: prepared.model });
   const tokens = (await model.tokenize(systemPrompt.repeat(8))).slice(0, tokenCount);
+  const files = await writeFiles(model, tokens, prepared.directory);
+  await model.close();
+  const passes = [];
+  for (let pass = 0; pass < PASSES; pass++) {
+    passes.push(
+      await measurePass(prepared, files, tokens, Math.ceil(rounds / PASSES), pass, (fraction, detail) =>
+        onProgress((pass + fraction) / PASSES, `pass ${pass + 1} of ${PASSES}, ${detail}`),
+      ),
+    );
+  }
+  return { model: basename(prepared.model), ...resultOf(medians(passes), tokens.length) };
+}
 
+/** What the floor program starts from. */
+async function writeFiles(model, tokens, directory) {
+  const [tokensFile, stateFile] = [join(directory, 'tokens'), join(directory, 'state.kv')];
+  const context = await model.createContext(contextOptions());
   await prefill(context, tokens);
   const state = await context.captureSequence(0, tokens);
-  const [tokensFile, stateFile] = [join(directory, 'tokens'), join(directory, 'state.kv')];
   await writeFile(tokensFile, new Uint8Array(tokens.buffer));
   await state.writeFile(stateFile);
-  const floor = await Floor.start(floorProgram, {
-    model: modelPath,
-    threads,
-    kvCells: KV_CELLS,
-    sequences: WIDTH,
-    tokensFile,
-    stateFile,
-  });
+  state.close();
+  await context.close();
+  return { tokensFile, stateFile };
+}
 
+const contextOptions = () => ({
+  kvCells: KV_CELLS,
+  batchSize: BATCH_SIZE,
+  maxSequences: WIDTH,
+  threads: availableParallelism(),
+});
+
+/** Rounds with a context and a floor program of their own, of which every second pass starts the other one first. */
+async function measurePass({ model: path, floorProgram }, files, tokens, rounds, pass, onProgress) {
+  const { Model, SequenceState } = await import('../dist/native/index.js');
+  const sizes = { threads: availableParallelism(), kvCells: KV_CELLS, sequences: WIDTH };
+  const startFloor = () => Floor.start(floorProgram, { model: path, ...sizes, ...files });
+  const early = pass % 2 === 1 ? await startFloor() : undefined;
+  const model = await Model.load({ path });
+  const context = await model.createContext(contextOptions());
+  const readState = () => SequenceState.readFile(files.stateFile);
+  const state = await readState();
+  const floor = early ?? (await startFloor());
+  try {
+    const slow = await trials(rounds, slowMeasures(context, floor, tokens, state, readState), (fraction, detail) =>
+      onProgress(0.7 * fraction, detail),
+    );
+    const fast = await trials(rounds * DECODE_TRIALS, decodeMeasures(context, floor, tokens, state), (fraction) =>
+      onProgress(0.7 + 0.3 * fraction, 'decode'),
+    );
+    return { ...slow, ...fast };
+  } finally {
+    await floor.stop();
+    state.close();
+    await model.close();
+  }
+}
+
+function slowMeasures(context, floor, tokens, state, readState) {
   const restored = async (begin, from) => {
     await context.restoreSequence(0, from);
     return performance.now() - begin;
   };
-  const medians = await interleave(
-    rounds,
-    {
-      oursPrefill: () => timed(context, () => prefill(context, tokens)),
-      llamaPrefill: () => floor.ms('prefill'),
-      oursDecode: () => generate(context, state, tokens, 1),
-      llamaDecode: () => floor.ms(`decode ${DECODE_STEPS}`),
-      oursDecode8: () => generate(context, state, tokens, WIDTH),
-      llamaDecode8: () => floor.ms(`decode8 ${DECODE_STEPS}`),
-      oursMs: () =>
-        repeated(async () => {
-          await empty(context);
-          return restored(performance.now(), state);
-        }),
-      setDataMs: () => repeated(() => floor.ms('setData')),
-      oursFileMs: () =>
-        repeated(async () => {
-          await empty(context);
-          const begin = performance.now();
-          const read = await SequenceState.readFile(stateFile);
-          const ms = await restored(begin, read);
-          read.close();
-          return ms;
-        }),
-      readChecksumMs: () => repeated(() => floor.ms('readChecksum')),
-      loadFileMs: () => repeated(() => floor.ms('loadFile')),
-      memcpyMs: () => repeated(() => floor.ms('memcpy')),
-    },
-    onProgress,
-  );
-  await floor.stop();
-  await model.close();
-
-  const rate = (count, ms) => (count * 1000) / ms;
-  const { oursMs, oursFileMs, setDataMs, readChecksumMs, loadFileMs, memcpyMs } = medians;
+  const readAndRestored = async () => {
+    const begin = performance.now();
+    const read = await readState();
+    const ms = await restored(begin, read);
+    read.close();
+    return ms;
+  };
+  const emptied = (trial) => () =>
+    repeated(async () => {
+      await empty(context);
+      return trial();
+    });
   return {
-    model: basename(modelPath),
+    oursPrefill: () => timed(context, () => prefill(context, tokens)),
+    llamaPrefill: () => floor.ms('prefill'),
+    oursMs: emptied(() => restored(performance.now(), state)),
+    setDataMs: () => repeated(() => floor.ms('setData')),
+    oursFileMs: emptied(readAndRestored),
+    readChecksumMs: () => repeated(() => floor.ms('readChecksum')),
+    loadFileMs: () => repeated(() => floor.ms('loadFile')),
+    memcpyMs: () => repeated(() => floor.ms('memcpy')),
+  };
+}
+
+const decodeMeasures = (context, floor, tokens, state) => ({
+  oursDecode: () => generate(context, state, tokens, 1),
+  llamaDecode: () => floor.ms(`decode ${DECODE_STEPS}`),
+  oursDecode8: () => generate(context, state, tokens, WIDTH),
+  llamaDecode8: () => floor.ms(`decode8 ${DECODE_STEPS}`),
+});
+
+function resultOf(ms, tokenCount) {
+  const { oursMs, oursFileMs, setDataMs, readChecksumMs, loadFileMs, memcpyMs } = ms;
+  const rates = (count, ours, llama) => ({ ours: (count * 1000) / ours, llama: (count * 1000) / llama });
+  return {
     restore: { oursMs, oursFileMs, setDataMs, readChecksumMs, loadFileMs, memcpyMs },
-    prefill: { ours: rate(tokens.length, medians.oursPrefill), llama: rate(tokens.length, medians.llamaPrefill) },
-    decode: { ours: rate(DECODE_STEPS, medians.oursDecode), llama: rate(DECODE_STEPS, medians.llamaDecode) },
-    decode8: {
-      ours: rate(WIDTH * DECODE_STEPS, medians.oursDecode8),
-      llama: rate(WIDTH * DECODE_STEPS, medians.llamaDecode8),
-    },
+    prefill: rates(tokenCount, ms.oursPrefill, ms.llamaPrefill),
+    decode: rates(DECODE_STEPS, ms.oursDecode, ms.llamaDecode),
+    decode8: rates(WIDTH * DECODE_STEPS, ms.oursDecode8, ms.llamaDecode8),
   };
 }
 

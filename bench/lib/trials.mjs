@@ -15,7 +15,19 @@ export function median(values) {
  * @param {(fraction: number, detail: string) => void} [onProgress]
  * @returns {Promise<Record<string, number>>} the median of each
  */
-export async function interleave(rounds, measures, onProgress = () => {}) {
+export async function interleave(rounds, measures, onProgress) {
+  return medians([await trials(rounds, measures, onProgress)]);
+}
+
+/**
+ * As {@link interleave}, with all that was measured.
+ *
+ * @param {number} rounds
+ * @param {Record<string, () => Promise<number>>} measures
+ * @param {(fraction: number, detail: string) => void} [onProgress]
+ * @returns {Promise<Record<string, number[]>>}
+ */
+export async function trials(rounds, measures, onProgress = () => {}) {
   const names = Object.keys(measures);
   const results = Object.fromEntries(names.map((name) => [name, []]));
   for (let round = 0; round <= rounds; round++) {
@@ -26,5 +38,12 @@ export async function interleave(rounds, measures, onProgress = () => {}) {
     }
     onProgress(round / rounds, `round ${round} of ${rounds}`);
   }
-  return Object.fromEntries(names.map((name) => [name, median(results[name])]));
+  return results;
+}
+
+/** @param {Record<string, number[]>[]} passes of {@link trials}: the medians over all of them */
+export function medians(passes) {
+  return Object.fromEntries(
+    Object.keys(passes[0]).map((name) => [name, median(passes.flatMap((results) => results[name]))]),
+  );
 }
