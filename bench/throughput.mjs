@@ -4,6 +4,9 @@
 //
 // Ours is one asynchronous loop a sequence, each of which asks the engine for its next token and turns it into text, as a
 // session does; the floor is one loop that knows all of them.
+//
+// JavaScript's share is the time in which its thread does not wait for events (`performance.eventLoopUtilization`): what it
+// executes, and what it waits for a core that llama.cpp's threads have.
 
 import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
