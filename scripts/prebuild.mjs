@@ -33,18 +33,31 @@ export async function prebuild(platform, { again = false } = {}) {
     const name = `prebuilt-${platform}-${await prebuildInputs(platform)}`;
     if (again) await rm(join(toolsDirectory(), name), { recursive: true, force: true });
     // zig and its headers are the same everywhere, so what it made anywhere will do.
-    const made = await ensureTool(name, (empty) => {
+    await ensureTool(name, (empty) => {
       compiled = true;
       return compileInto(platform, empty);
     });
     await removeOlder(platform, name);
-    await removeLibc(directory);
-    await cp(made, directory, { recursive: true });
+    await placeEarlier(platform);
   } else {
     await compile(platform);
     compiled = true;
   }
   return { ...(await measure(directory)), compiled };
+}
+
+/**
+ * Puts a platform's binaries into prebuilds/ where they were made earlier from the same sources, in whichever clone.
+ * @param {string} platform
+ * @returns {Promise<boolean>} whether they were
+ */
+export async function placeEarlier(platform) {
+  const made = join(toolsDirectory(), `prebuilt-${platform}-${await prebuildInputs(platform)}`);
+  if (!existsSync(made)) return false;
+  const directory = join(root, 'prebuilds', platform);
+  await removeLibc(directory);
+  await cp(made, directory, { recursive: true });
+  return true;
 }
 
 /** @param {string} platform @param {string} empty a folder that receives the binaries */
