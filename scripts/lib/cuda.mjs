@@ -1,7 +1,7 @@
 // NVIDIA's CUDA compiler from its Python packages, for a machine that has no toolkit and needs no GPU: the package of the CUDA
 // variant is compiled with it. A toolkit that is installed (nvcc on PATH, or CUDACXX) is used instead.
 
-import { chmod, readdir, rename, symlink } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, rename, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { downloadWheel, unpackWheel } from './python-package.mjs';
 import { mustRun } from './run.mjs';
@@ -21,8 +21,8 @@ const WHEELS = [
  * @param {(state: { fraction?: number, detail?: string }) => void} [onProgress]
  * @returns {Promise<string>} the toolkit's directory, with bin/nvcc
  */
-export function ensureCuda(onProgress = () => {}) {
-  return ensureTool(`cuda-${VERSION}`, async (empty) => {
+export async function ensureCuda(onProgress = () => {}) {
+  const toolkit = await ensureTool(`cuda-${VERSION}`, async (empty) => {
     const work = dirname(empty);
     for (const [index, wheel] of WHEELS.entries()) {
       onProgress({ fraction: index / WHEELS.length, detail: wheel });
@@ -32,6 +32,8 @@ export function ensureCuda(onProgress = () => {}) {
     for (const name of await readdir(toolkit)) await rename(join(toolkit, name), join(empty, name));
     await completeToolkit(empty);
   });
+  await writeDriverStub(toolkit);
+  return toolkit;
 }
 
 /** What the packages leave out, as they are meant to run programs and not to compile them. @param {string} directory */
@@ -46,8 +48,21 @@ async function completeToolkit(directory) {
     const [, plain] = /^(.*\.so)\.\d+$/.exec(name) ?? [];
     if (plain) await symlink(name, join(directory, 'lib', plain));
   }
-  // The driver's library, which is there where a GPU is: its name is all that a linker needs.
+}
+
+/**
+ * The driver's library is there where a GPU is; a linker needs its name and its functions' names: without any, it would leave the
+ * library out, and the module could not be loaded. @param {string} directory
+ */
+async function writeDriverStub(directory) {
   const stubs = join(directory, 'lib', 'stubs');
-  await mustRun('mkdir', ['-p', stubs]);
-  await mustRun('cc', ['-shared', '-x', 'c', '/dev/null', '-Wl,-soname,libcuda.so.1', '-o', join(stubs, 'libcuda.so')]);
+  const header = await readFile(join(directory, 'include', 'cuda.h'), 'utf8');
+  const declared = header.matchAll(/\bCUDAAPI\s+(cu\w+)\s*\(/g);
+  const renamed = header.matchAll(/^\s*#\s*define\s+cu\w+\s+(?:__CUDA_API_PT[DS][SZ]\()?(cu\w+)\)?\s*$/gm);
+  const names = new Set([...declared, ...renamed].map(([, name]) => name));
+  const source = join(stubs, 'cuda.c');
+  await mkdir(stubs, { recursive: true });
+  await writeFile(source, [...names].map((name) => `void ${name}(void) {}\n`).join(''));
+  const library = join(stubs, 'libcuda.so');
+  await mustRun('cc', ['-shared', '-fPIC', source, '-Wl,-soname,libcuda.so.1', '-o', library]);
 }
