@@ -27,8 +27,8 @@ async function main() {
     options: {
       json: { type: 'boolean' },
       model: { type: 'string' },
-      rounds: { type: 'string', default: '5' },
-      steps: { type: 'string', default: '24' },
+      rounds: { type: 'string', default: '15' },
+      steps: { type: 'string', default: '32' },
       tokens: { type: 'string', default: '256' },
       layout: { type: 'string', default: 'unified' },
     },

@@ -88,6 +88,11 @@ void requireFits(const ModelState & model, const llama_context_params & params) 
         throw Failure("INVALID_ARGUMENT", "Expected `maxSequences` (" + std::to_string(params.n_seq_max) + ") to be at most `kvCells` (" +
                                               std::to_string(params.n_ctx) + ") and `batchSize` (" + std::to_string(params.n_batch) + ")");
     }
+    if (params.n_outputs_max < params.n_seq_max) {
+        // llama.cpp sets aside a row of logits for each sequence, and aborts where there may not be so many.
+        throw Failure("INVALID_ARGUMENT", "Expected `maxOutputs` (" + std::to_string(params.n_outputs_max) + ") to be at least `maxSequences` (" +
+                                              std::to_string(params.n_seq_max) + ")");
+    }
     if (ggml_is_quantized(params.type_v) && params.flash_attn_type == LLAMA_FLASH_ATTN_TYPE_DISABLED) {
         throw Failure("INVALID_ARGUMENT", "Expected `flashAttention` to be on for the quantised `valueType` " + std::string(ggml_type_name(params.type_v)));
     }

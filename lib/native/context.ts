@@ -18,7 +18,7 @@ export interface ContextOptions {
   microBatchSize?: number;
   /** Sequence ids are 0 to maxSequences - 1. At most 256, `batchSize` and `kvCells`. @default 1 */
   maxSequences?: number;
-  /** Most output rows in one decode: each costs room for a row of logits. @default batchSize */
+  /** Most output rows in one decode, from `maxSequences` to `batchSize`: each costs room for a row of logits. @default batchSize */
   maxOutputs?: number;
   /** Threads for batches of one token; no more are used than the machine has cores. @default 1 */
   threads?: number;

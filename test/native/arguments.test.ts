@@ -91,6 +91,7 @@ describe('createContext', () => {
     expect(await create({ maxSequences: 33, kvCells: 32, batchSize: 64 })).toBe('INVALID_ARGUMENT');
     expect(await create({ microBatchSize: 65, batchSize: 64 })).toBe('INVALID_ARGUMENT');
     expect(await create({ maxOutputs: 65, batchSize: 64 })).toBe('INVALID_ARGUMENT');
+    expect(await create({ maxOutputs: 5, maxSequences: 6, batchSize: 64 })).toBe('INVALID_ARGUMENT');
   });
 
   it('uses no more threads than there are cores', async () => {
