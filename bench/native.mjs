@@ -17,8 +17,8 @@ const WIDTH = 8;
 const BATCH_SIZE = 512;
 const KV_CELLS = 8192;
 /**
- * Where the system puts a process's memory alone makes it a few percent faster or slower, for as long as it lives: so the rounds
- * are spread over contexts and floor programs that are started anew.
+ * One process is a few percent faster or slower than another of the same program, for as long as it lives: so the rounds are
+ * spread over contexts and floor programs that are started anew.
  */
 const PASSES = 3;
 /** Trials of decode a round: they vary most, and are short. */

@@ -16,6 +16,7 @@ import { systemPrompt } from '../scripts/demo/template.mjs';
 import { step } from '../scripts/lib/progress.mjs';
 import { runMain } from '../scripts/lib/run.mjs';
 import { Floor } from './lib/floor.mjs';
+import { generate, placeSequences } from './lib/generate.mjs';
 import { prepare } from './lib/prepare.mjs';
 import { interleave } from './lib/trials.mjs';
 
@@ -67,7 +68,7 @@ async function measure({ model: path, floorProgram, directory }, layout, { steps
     [
       `ours${width}`,
       async () => {
-        await fork(engine, state, width, unified);
+        await placeSequences(engine, state, width, unified);
         const idle = performance.eventLoopUtilization();
         const begin = performance.now();
         await Promise.all(Array.from({ length: width }, (_, id) => generate(model, engine, prefix, id, steps)));
@@ -96,28 +97,6 @@ async function measure({ model: path, floorProgram, directory }, layout, { steps
     /** Of the widest row: what one more sequence costs. Each row has its own as well. */
     jsMsPerSequenceStep: rows.at(-1).jsMs,
   };
-}
-
-async function fork(engine, state, width, unified) {
-  for (let sequence = 0; sequence < MOST; sequence++) await engine.context.removeSequence(sequence);
-  await engine.context.restoreSequence(0, state);
-  for (let sequence = 1; sequence < width; sequence++) {
-    if (unified) await engine.context.copySequence(0, sequence);
-    else await engine.context.restoreSequence(sequence, state);
-  }
-}
-
-/** As the floor does it: each sequence begins with a token of its own, and goes its own way. */
-async function generate(model, engine, prefix, sequence, steps) {
-  const decoder = new TextDecoder();
-  let text = '';
-  let token = prefix[prefix.length - 1 - sequence];
-  for (let done = 0; done < steps; done++) {
-    const tokens = Int32Array.of(token);
-    ({ token } = await engine.decode({ sequence, tokens, from: prefix.length + done }));
-    if (!model.isEndOfGeneration(token)) text += decoder.decode(model.tokenToBytes(token), { stream: true });
-  }
-  return text;
 }
 
 function report({ model, layout, rows, jsMsPerSequenceStep }) {

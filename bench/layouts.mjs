@@ -1,0 +1,92 @@
+// `npm run bench:layouts [-- --json] [--model FILE] [--rounds N] [--steps N] [--tokens N]`: a unified KV cache beside a split one.
+// Tokens a second of 1 to 16 sequences that hold `--tokens` tokens each (1024), shared or cells of their own for each; medians of
+// trials taken in turn in one run.
+
+import { availableParallelism } from 'node:os';
+import { basename } from 'node:path';
+import { parseArgs } from 'node:util';
+import { systemPrompt } from '../scripts/demo/template.mjs';
+import { step } from '../scripts/lib/progress.mjs';
+import { runMain } from '../scripts/lib/run.mjs';
+import { generate, placeSequences } from './lib/generate.mjs';
+import { prepare } from './lib/prepare.mjs';
+import { interleave } from './lib/trials.mjs';
+
+const WIDTHS = [1, 2, 4, 8, 16];
+const MOST = Math.max(...WIDTHS);
+
+async function main() {
+  const { values } = parseArgs({
+    options: {
+      json: { type: 'boolean' },
+      model: { type: 'string' },
+      rounds: { type: 'string', default: '5' },
+      steps: { type: 'string', default: '24' },
+      tokens: { type: 'string', default: '1024' },
+    },
+  });
+  const prepared = await prepare(values.model);
+  const sizes = { steps: Number(values.steps), tokens: Number(values.tokens), rounds: Number(values.rounds) };
+  try {
+    const result = await step('layouts', {}, (progress) =>
+      measure(prepared.model, sizes, (fraction, detail) => progress.update({ fraction, detail })),
+    );
+    process.stdout.write(values.json ? `${JSON.stringify(result)}\n` : report(result));
+  } finally {
+    await prepared.cleanUp();
+  }
+}
+
+async function measure(path, { steps, tokens: count, rounds }, onProgress) {
+  const { Engine } = await import('../dist/index.js');
+  const { Model } = await import('../dist/native/index.js');
+  const model = await Model.load({ path });
+  const prefix = (await model.tokenize(systemPrompt.repeat(Math.ceil(count / 400)))).slice(0, count);
+  const kvCells = MOST * Math.ceil((count + steps + 1) / 256) * 256;
+  const stand = async (unified) => {
+    const threads = availableParallelism();
+    const context = await model.createContext({ kvCells, batchSize: 512, maxSequences: MOST, threads, unified });
+    const engine = new Engine(context);
+    await engine.prefill(0, prefix, 0);
+    return { engine, state: await engine.context.captureSequence(0, prefix) };
+  };
+  const [unified, split] = [await stand(true), await stand(false)];
+  const trial =
+    ({ engine, state }, width, shared) =>
+    async () => {
+      await placeSequences(engine, state, width, shared);
+      const begin = performance.now();
+      await Promise.all(Array.from({ length: width }, (_, id) => generate(model, engine, prefix, id, steps)));
+      return performance.now() - begin;
+    };
+  const measures = WIDTHS.flatMap((width) => [
+    [`shared${width}`, trial(unified, width, true)],
+    [`split${width}`, trial(split, width, false)],
+    [`own${width}`, trial(unified, width, false)],
+  ]);
+  const medians = await interleave(rounds, Object.fromEntries(measures), onProgress);
+  for (const { engine, state } of [unified, split]) {
+    state.close();
+    await engine.close();
+  }
+  await model.close();
+  const rows = WIDTHS.map((width) => {
+    const rate = (name) => (width * steps * 1000) / medians[`${name}${width}`];
+    return { sequences: width, unifiedShared: rate('shared'), unifiedOwn: rate('own'), split: rate('split') };
+  });
+  return { model: basename(path), tokens: prefix.length, rows };
+}
+
+function report({ model, tokens, rows }) {
+  const lines = rows.map(({ sequences, unifiedShared, unifiedOwn, split }) =>
+    [
+      `${String(sequences).padStart(3)} sequences`,
+      `unified, shared ${unifiedShared.toFixed(1).padStart(7)}`,
+      `unified, each its own ${unifiedOwn.toFixed(1).padStart(7)}`,
+      `split ${split.toFixed(1).padStart(7)}: ${(split / unifiedShared).toFixed(2)}, ${(split / unifiedOwn).toFixed(2)}`,
+    ].join('   '),
+  );
+  return [`${model}, ${tokens} tokens in each; tokens/s, and split as a ratio to either`, ...lines, ''].join('\n');
+}
+
+await runMain(main);

@@ -1,0 +1,43 @@
+// What throughput benchmarks do with an engine: sequences that stand behind the same tokens, and a loop that generates in each.
+
+/**
+ * Empties all sequences, and puts `state` into the first `width` of them: cells of its own for each, or, with `shared`, the same
+ * for all.
+ *
+ * @param {import('../../dist/index.js').Engine} engine
+ * @param {import('../../dist/native/index.js').SequenceState} state
+ * @param {number} width
+ * @param {boolean} shared needs a unified cache
+ */
+export async function placeSequences(engine, state, width, shared) {
+  for (let sequence = 0; sequence < engine.context.info.maxSequences; sequence++) {
+    await engine.context.removeSequence(sequence);
+  }
+  await engine.context.restoreSequence(0, state);
+  for (let sequence = 1; sequence < width; sequence++) {
+    if (shared) await engine.context.copySequence(0, sequence);
+    else await engine.context.restoreSequence(sequence, state);
+  }
+}
+
+/**
+ * `steps` tokens in one sequence, turned into text as a session does it. As the floor does it, each sequence begins with a token
+ * of its own, and goes its own way.
+ *
+ * @param {import('../../dist/native/index.js').Model} model
+ * @param {import('../../dist/index.js').Engine} engine
+ * @param {Int32Array} prefix what the sequence holds
+ * @param {number} sequence
+ * @param {number} steps
+ */
+export async function generate(model, engine, prefix, sequence, steps) {
+  const decoder = new TextDecoder();
+  let text = '';
+  let token = prefix[prefix.length - 1 - sequence];
+  for (let done = 0; done < steps; done++) {
+    const tokens = Int32Array.of(token);
+    ({ token } = await engine.decode({ sequence, tokens, from: prefix.length + done }));
+    if (!model.isEndOfGeneration(token)) text += decoder.decode(model.tokenToBytes(token), { stream: true });
+  }
+  return text;
+}
