@@ -31,6 +31,22 @@ std::shared_ptr<common_chat_templates> templatesFor(ModelState & state, const st
     }
 }
 
+// The arguments of a call are JSON inside of a string, which chat templates that want an object parse.
+void requireShallowArguments(const common_json & messages) {
+    for (const auto & message : messages) {
+        const common_json * calls = message.is_object() && message.contains("tool_calls") ? &message.at("tool_calls") : nullptr;
+        if (calls == nullptr || !calls->is_array()) {
+            continue;
+        }
+        for (const auto & call : *calls) {
+            const common_json * function = call.is_object() && call.contains("function") ? &call.at("function") : nullptr;
+            if (function != nullptr && function->is_object() && function->contains("arguments") && function->at("arguments").is_string()) {
+                guard::shallow(function->at("arguments").get<std::string>(), "arguments");
+            }
+        }
+    }
+}
+
 }  // namespace
 
 RenderRequest renderRequestFrom(Napi::Object request) {
@@ -40,15 +56,6 @@ RenderRequest renderRequestFrom(Napi::Object request) {
     result.chatTemplate        = guard::optionalString(request, "chatTemplate", "");
     result.addGenerationPrompt = guard::optionalBoolean(request, "addGenerationPrompt", true);
     result.enableThinking      = guard::optionalBoolean(request, "enableThinking", true);
-    Napi::Value variables = request.Get("variables");
-    if (!variables.IsUndefined()) {
-        Napi::Object object = guard::object(variables, "variables");
-        Napi::Array  names  = object.GetPropertyNames();
-        for (uint32_t i = 0; i < names.Length(); i++) {
-            const std::string name = Napi::Value(names[i]).ToString().Utf8Value();
-            result.variables[name] = guard::string(object.Get(name), "variables." + name);
-        }
-    }
     result.toolChoice        = guard::optionalString(request, "toolChoice", "auto");
     result.parallelToolCalls = guard::optionalBoolean(request, "parallelToolCalls", false);
     result.schemaJson        = guard::optionalString(request, "jsonSchema", "");
@@ -70,7 +77,9 @@ Rendered renderConversation(ModelState & state, const RenderRequest & request) {
     auto templates = templatesFor(state, request.chatTemplate);
     common_chat_templates_inputs inputs;
     try {
-        inputs.messages = common_chat_msgs_parse_oaicompat(common_json::parse(request.messagesJson));
+        const common_json messages = common_json::parse(request.messagesJson);
+        requireShallowArguments(messages);
+        inputs.messages = common_chat_msgs_parse_oaicompat(messages);
         const common_json tools = common_json::parse(request.toolsJson);
         requireToolSchemas(tools);
         inputs.tools = common_chat_tools_parse_oaicompat(tools);
@@ -84,7 +93,6 @@ Rendered renderConversation(ModelState & state, const RenderRequest & request) {
     }
     inputs.add_generation_prompt = request.addGenerationPrompt;
     inputs.enable_thinking       = request.enableThinking;
-    inputs.chat_template_kwargs  = request.variables;
     inputs.tool_choice           = common_chat_tool_choice_parse_oaicompat(request.toolChoice);
     inputs.parallel_tool_calls   = request.parallelToolCalls;
     inputs.json_schema           = request.schemaJson;

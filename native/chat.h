@@ -12,7 +12,6 @@ struct RenderRequest {
     std::string messagesJson;                        // an array in the OpenAI chat format
     std::string toolsJson;                           // likewise, or "[]"
     std::string chatTemplate;                        // "" for the model's own
-    std::map<std::string, std::string> variables;    // JSON texts by name, for the template
     bool        addGenerationPrompt = true;
     bool        enableThinking      = true;
     std::string toolChoice          = "auto";

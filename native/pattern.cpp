@@ -99,15 +99,17 @@ class Scan {
         return (unsigned char) first;
     }
 
-    // Of the atom before: as often as it is written out.
+    // Of the atom before: as often as it is written out, by all the quantifiers behind it.
     double repetitions() {
-        if (next() != '{') {
-            return 1;
+        double times = 1;
+        while (next() == '{') {
+            at_++;
+            const double least = number();
+            at_ += next() == ',';
+            times *= std::max({1.0, least, number()});
+            at_ += next() == '}';
         }
-        at_++;
-        const double least = number();
-        at_ += next() == ',';
-        return std::max({1.0, least, number()});
+        return times;
     }
 
     double number() {

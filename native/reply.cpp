@@ -4,6 +4,7 @@
 #include "trap.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace {
 
@@ -11,18 +12,51 @@ constexpr size_t MAX_TEXT_BYTES = 16 << 20;
 // The parser recurses over nested values: a few kilobytes of the model thread's stack a level.
 constexpr size_t MAX_NESTING    = 4096;
 
+// How deep brackets nest, where what is inside of quotes does not count. What the quotes are, and whether the text begins inside of
+// one, is not known: there is a counter for every answer, so that one of them is right wherever a value begins.
+class Nesting {
+  public:
+    Nesting(const char * quotes, char open) : quotes_(quotes), open_(open) {}
+
+    void read(char c) {
+        if (escaped_) {
+            escaped_ = false;
+        } else if (c == '\\') {
+            escaped_ = *quotes_ != '\0';
+        } else if (c == '"' || c == '\'') {
+            if (std::strchr(quotes_, c) != nullptr && (open_ == '\0' || open_ == c)) {
+                open_ = open_ == '\0' ? c : '\0';
+            }
+        } else if (open_ != '\0') {
+            return;
+        } else if (c == '{' || c == '[' || c == '(') {
+            if (++depth_ > MAX_NESTING) {
+                throw Failure("JSON_TOO_DEEP", "Expected a reply with brackets nested at most " + std::to_string(MAX_NESTING) + " levels deep");
+            }
+        } else if ((c == '}' || c == ']' || c == ')') && depth_ > 0) {
+            depth_--;
+        }
+    }
+
+  private:
+    const char * quotes_;
+    char         open_;
+    bool         escaped_ = false;
+    size_t       depth_   = 0;
+};
+
 void requireParsable(const std::string & text) {
     if (text.size() > MAX_TEXT_BYTES) {
         throw Failure("TEXT_TOO_LONG", "Expected a reply of at most " + std::to_string(MAX_TEXT_BYTES) + " bytes, got " + std::to_string(text.size()));
     }
-    size_t depth = 0;
+    Nesting counters[] = {
+        {"", '\0'},                                    // whatever is written
+        {"\"", '\0'}, {"\"", '"'},                     // JSON
+        {"\"'", '\0'}, {"\"'", '"'}, {"\"'", '\''},    // Python's literals
+    };
     for (const char c : text) {
-        if (c == '{' || c == '[' || c == '(') {
-            if (++depth > MAX_NESTING) {
-                throw Failure("JSON_TOO_DEEP", "Expected a reply with brackets nested at most " + std::to_string(MAX_NESTING) + " levels deep");
-            }
-        } else if ((c == '}' || c == ']' || c == ')') && depth > 0) {
-            depth--;
+        for (Nesting & counter : counters) {
+            counter.read(c);
         }
     }
 }

@@ -95,8 +95,9 @@ Napi::Value Sampler::reset(const Napi::CallbackInfo & info) {
 
 Napi::Value Sampler::close(const Napi::CallbackInfo & info) {
     return guard::call(info.Env(), [&]() -> Napi::Value {
-        if (!state_->closed.exchange(true)) {
-            state_->thread->post([state = state_] { state->release(); });
+        // A call that uses it finishes first: its lease releases it then.
+        if (!state_->closed.exchange(true) && !state_->busy.exchange(true)) {
+            releaseLater(state_);
         }
         return info.Env().Undefined();
     });

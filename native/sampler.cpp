@@ -219,8 +219,14 @@ void SamplerState::release() {
     model.reset();
 }
 
+void releaseLater(std::shared_ptr<SamplerState> state) {
+    const std::shared_ptr<Thread> thread = state->thread;
+    thread->post([state = std::move(state)] { state->release(); });
+}
+
+// Of who holds a lease: a sampler that is closed meanwhile is released behind it.
 void SamplerState::requireUsable() const {
-    if (closed || sampler_ == nullptr) {
+    if (sampler_ == nullptr) {
         throw Failure("CLOSED", "Expected an open sampler, but it or its model was closed");
     }
 }
@@ -239,6 +245,9 @@ SamplerLease::SamplerLease(std::shared_ptr<SamplerState> state) : state_(std::mo
 void SamplerLease::release() {
     if (std::exchange(held_, false)) {
         state_->busy = false;
+        if (state_->closed && !state_->busy.exchange(true)) {
+            releaseLater(state_);
+        }
     }
 }
 

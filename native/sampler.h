@@ -60,6 +60,9 @@ struct SamplerState : ModelChild {
     size_t                   awaited_ = 0;
 };
 
+// Releases it on the model's thread, behind all that was asked of it.
+void releaseLater(std::shared_ptr<SamplerState> state);
+
 // A call's hold on a sampler until its promise settles: a second one at the same time is refused, as their order would decide
 // what is sampled.
 class SamplerLease {

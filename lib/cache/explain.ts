@@ -158,7 +158,10 @@ async function otherConfiguration(
     const components = compareComponents(keyring.components, (metadata as Partial<EntryMetadata>)?.components);
     const tokens = await readTokens(path, facts.tokens);
     const shared = commonPrefixLength(tokens, template);
-    if (components.length > 0 && shared > nearest) {
+    // How much another tenant's shares would tell, token by token, what is in it: only a whole template is recognised.
+    const isSecret = components.some(({ component }) => component === 'tenant');
+    const isSame = shared === template.length && shared === tokens.length;
+    if (components.length > 0 && shared > nearest && (isSame || !isSecret)) {
       found.push({ shared, known: { key: facts.key, tokens }, components });
     }
   }
@@ -178,14 +181,7 @@ function explainElsewhere(
   }
   const most = own === 0 ? 'none made under these shares any' : `those made under these share ${own} at most`;
   const reason = `the nearest entry shares ${shared} of ${template.length} tokens and was made under another ${names}; ${most}`;
-  // What another tenant wrote is nobody's to see.
-  const isSecret = components.some(({ component }) => component === 'tenant');
-  return {
-    reason,
-    nearest,
-    components,
-    ...(!isSecret && { difference: differenceAt(shared, template, known.tokens) }),
-  };
+  return { reason, nearest, components, difference: differenceAt(shared, template, known.tokens) };
 }
 
 function byShared(

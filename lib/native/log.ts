@@ -1,4 +1,5 @@
 import { HeadstartError } from '../errors.js';
+import { describe } from '../options.js';
 import { addon } from './addon.js';
 
 /** From the gravest to the most detailed. */
@@ -28,7 +29,7 @@ export function setNativeLogger(logger: Logger | null, options: { level?: LogLev
   }
   const level = options?.level ?? 'warn';
   if (!LEVELS.includes(level)) {
-    throw new HeadstartError('INVALID_ARGUMENT', `Expected \`level\` to be one of ${LEVELS.join(', ')}, got ${level}`);
+    throw new HeadstartError('INVALID_ARGUMENT', `Expected \`level\` to be one of ${LEVELS.join(', ')}, got ${describe(level)}`);
   }
   let warned = false;
   addon().setLogger((severity, text) => {

@@ -127,7 +127,7 @@ export interface RenderedPrompt extends ReplyFormat {
 /**
  * A loaded GGUF model: weights, vocabulary, chat template. Thread-safe; one model serves any number of contexts.
  *
- * Every method throws `CLOSED` after `close()`.
+ * Every method throws `CLOSED` after `close()`, but for what was asked before and is remembered: `controlTokens`.
  */
 export class Model {
   /** Of a split model the first file. */
@@ -230,7 +230,11 @@ export class Model {
     return ends;
   }
 
-  /** Whether a token is a control token: text of a prompt becomes one only where special tokens are parsed. */
+  /**
+   * Whether a token is a control token: text of a prompt becomes one only where special tokens are parsed.
+   *
+   * @throws HeadstartError `TOKEN_OUT_OF_RANGE`, `INVALID_ARGUMENT`.
+   */
   isControl(token: number): boolean {
     return this.#raw.tokenFacts(token).control;
   }

@@ -96,6 +96,7 @@ export const BAD_OPTIONS: [string, unknown, string][] = [
   ['a pattern of many groups', lazy('pattern', `${'('.repeat(1000)}a${')'.repeat(1000)}`), 'GRAMMAR_INVALID'],
   ['a pattern of many states', lazy('pattern', '((a{1000}){1000}){1000}'), 'GRAMMAR_INVALID'],
   ['a pattern of many states with room above', lazy('pattern', '(?:([ab]{1,200}){200,})x'), 'GRAMMAR_INVALID'],
+  ['a pattern of many states by quantifiers in a row', lazy('pattern', '[ab]{300}{300}'), 'GRAMMAR_INVALID'],
   ['an empty word', lazy('word', ''), 'GRAMMAR_INVALID'],
   ['a long generation prompt', { grammar, generationPrompt: 'a'.repeat(1e5) }, 'TEXT_TOO_LONG'],
   ['a generation prompt that the grammar refuses', { grammar, generationPrompt: 'b' }, 'GRAMMAR_INVALID'],

@@ -176,8 +176,9 @@ describe('a miss is explained', () => {
     );
     await save(`${prompt}\nAnd secret.`, {}, 'acme');
     const other = await agent.templateCache.explainMiss({ systemPrompt: `${prompt}\nAnd open.` });
-    expect(other).toMatchObject({ components: [{ component: 'tenant' }], reason: expect.stringContaining('tenant') });
-    expect(other.difference).toBeUndefined(); // another tenant's text is nobody's to see
+    expect(other.components ?? []).not.toContainEqual(expect.objectContaining({ component: 'tenant' })); // nobody's to guess
+    const known = await agent.templateCache.explainMiss({ systemPrompt: `${prompt}\nAnd secret.` });
+    expect(known).toMatchObject({ components: [{ component: 'tenant' }], reason: expect.stringContaining('tenant') });
   });
 
   it('by there being none at all', async () => {

@@ -95,7 +95,6 @@ describe('what is no conversation', () => {
     expect(await render({ messages: hi, addGenerationPrompt: 1 })).toBe('INVALID_ARGUMENT');
     expect(await render({ messages: hi, enableThinking: 'no' })).toBe('INVALID_ARGUMENT');
     expect(await render({ messages: hi, chatTemplate: 5 })).toBe('INVALID_ARGUMENT');
-    expect(await render({ messages: hi, variables: 5 })).toBe('INVALID_ARGUMENT');
   });
 
   it('is refused: nesting deeper than 64, however deep', async () => {
@@ -105,6 +104,14 @@ describe('what is no conversation', () => {
       const parameters = { type: 'object', properties: { a: { enum: deep } } };
       const tools = [{ ...tool, function: { ...tool.function, parameters } }];
       expect(await render({ messages: hi, tools }), String(levels)).toBe('JSON_TOO_DEEP');
+    }
+  });
+
+  it('is refused: arguments of a call, which are JSON in a string, nested deeper than 64', async () => {
+    for (const levels of [65, 1000, 1_000_000]) {
+      const call = { name: 'weather', arguments: `{"city": ${'['.repeat(levels - 1)}${']'.repeat(levels - 1)}}` };
+      const asked = { role: 'assistant', tool_calls: [{ type: 'function', function: call }] };
+      expect(await render({ messages: [...hi, asked], tools: [tool] }), String(levels)).toBe('JSON_TOO_DEEP');
     }
   });
 
@@ -129,7 +136,9 @@ describe('what is no conversation', () => {
     const strings = ['{', '{"a":', '['.repeat(100_000), '{"a":'.repeat(100_000), 'null', '\uD800'];
     for (const value of [...values, ...strings]) {
       for (const request of calls(value)) {
-        expect(await render(request)).toMatch(/^(none|INVALID_ARGUMENT|SCHEMA_INVALID|CHAT_TEMPLATE_FAILED)$/);
+        expect(await render(request)).toMatch(
+          /^(none|INVALID_ARGUMENT|SCHEMA_INVALID|CHAT_TEMPLATE_FAILED|JSON_TOO_DEEP)$/,
+        );
       }
     }
   });

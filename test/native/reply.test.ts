@@ -100,6 +100,18 @@ describe('a reply', () => {
     }
   });
 
+  test.each([
+    ['strings', '["]",'],
+    ["Python's strings", "[']',"],
+    ['strings behind an escaped quote', '["\\\"]",'],
+  ])('nested a million levels deep, with closing brackets inside of %s, is a coded error', async (_, level) => {
+    const rendered = await bench.model.render({ messages, tools });
+    for (const before of ['', 'He said " and ', "It's "]) {
+      const text = `${before}<tool_call>\n{"name": "weather", "arguments": {"city": ${level.repeat(1_000_000)}`;
+      expect(await codeOf(() => bench.model.parseReply({ rendered, text }))).toBe('JSON_TOO_DEEP');
+    }
+  });
+
   test('of a megabyte is read', async () => {
     const rendered = await bench.model.render({ messages, tools });
     const text = 'A word and another. '.repeat(50_000);

@@ -249,7 +249,8 @@ describe('a sampler', () => {
     await context.removeSequence(0, at);
     const decoding = context.decode({ ...batchOf(0, at, prompt.subarray(at)), samplers: [sampler] });
     sampler.close();
-    expect(['none', 'CLOSED']).toContain(await codeOf(() => decoding));
+    const [token] = await decoding;
+    expect(token).toBeGreaterThanOrEqual(0);
   });
 
   test('belongs to one model, and goes with it', async () => {
