@@ -29,7 +29,10 @@ export function setNativeLogger(logger: Logger | null, options: { level?: LogLev
   }
   const level = options?.level ?? 'warn';
   if (!LEVELS.includes(level)) {
-    throw new HeadstartError('INVALID_ARGUMENT', `Expected \`level\` to be one of ${LEVELS.join(', ')}, got ${describe(level)}`);
+    throw new HeadstartError(
+      'INVALID_ARGUMENT',
+      `Expected \`level\` to be one of ${LEVELS.join(', ')}, got ${describe(level)}`,
+    );
   }
   let warned = false;
   addon().setLogger((severity, text) => {

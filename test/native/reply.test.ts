@@ -103,7 +103,7 @@ describe('a reply', () => {
   test.each([
     ['strings', '["]",'],
     ["Python's strings", "[']',"],
-    ['strings behind an escaped quote', '["\\\"]",'],
+    ['strings behind an escaped quote', '["\\"]",'],
   ])('nested a million levels deep, with closing brackets inside of %s, is a coded error', async (_, level) => {
     const rendered = await bench.model.render({ messages, tools });
     for (const before of ['', 'He said " and ', "It's "]) {
