@@ -3,7 +3,6 @@
 
 #include "model.h"
 
-#include <map>
 #include <string>
 
 struct common_chat_params;

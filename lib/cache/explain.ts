@@ -140,6 +140,8 @@ async function nearestOf(
 
 interface Elsewhere {
   shared: number;
+  /** Whether the entry's tokens are the template's, all of them. */
+  isSame: boolean;
   known: Known;
   components: ComponentDifference[];
 }
@@ -162,7 +164,7 @@ async function otherConfiguration(
     const isSecret = components.some(({ component }) => component === 'tenant');
     const isSame = shared === template.length && shared === tokens.length;
     if (components.length > 0 && shared > nearest && (isSame || !isSecret)) {
-      found.push({ shared, known: { key: facts.key, tokens }, components });
+      found.push({ shared, isSame, known: { key: facts.key, tokens }, components });
     }
   }
   found.sort((a, b) => b.shared - a.shared || a.components.length - b.components.length);
@@ -171,12 +173,12 @@ async function otherConfiguration(
 
 function explainElsewhere(
   template: Int32Array,
-  { shared, known, components }: Elsewhere,
+  { shared, isSame, known, components }: Elsewhere,
   own: number,
 ): Pick<MissExplanation, 'reason' | 'nearest' | 'difference' | 'components'> {
   const names = components.map(({ component }) => component).join(', ');
   const nearest = { key: known.key, tokens: known.tokens.length, sharedTokens: shared };
-  if (shared === template.length && shared === known.tokens.length) {
+  if (isSame) {
     return { reason: `an entry with the same ${shared} tokens was made under another ${names}`, nearest, components };
   }
   const most = own === 0 ? 'none made under these shares any' : `those made under these share ${own} at most`;

@@ -47,7 +47,7 @@ export class Comeback {
       return;
     }
     const { context, exact } = this.#host;
-    const pieces = context.journal?.of(sequence) ?? [];
+    const pieces = this.#piecesOf(sequence);
     const capturing = this.#isWorthSaving(held) ? context.captureSequence(sequence, held.tokens) : undefined;
     if (capturing !== undefined || exact) {
       this.#saved.put(holder, { ...held, pieces }, capturing);
@@ -70,15 +70,14 @@ export class Comeback {
     const saved = this.#saved.get(holder);
     const held = holder.held?.() ?? { tokens: new Int32Array(), templateTokens: 0 };
     const { tokens, templateTokens } = saved ?? held;
-    const own = sequence === undefined ? [] : (this.#host.context.journal?.of(sequence) ?? []);
-    return { tokens, templateTokens, pieces: saved?.pieces ?? own, state: undefined };
+    return { tokens, templateTokens, pieces: saved?.pieces ?? this.#piecesOf(sequence), state: undefined };
   }
 
   /** As `Engine.takeBack`. */
   async takeBack(holder: SequenceHolder, sequence: number | undefined, past: Past): Promise<boolean> {
     const { context, canTrim } = this.#host;
     const { length } = past.tokens;
-    const own = sequence === undefined ? [] : (context.journal?.of(sequence) ?? []);
+    const own = this.#piecesOf(sequence);
     const isThere = past.pieces.every(({ tokens, keep }, index) => {
       const piece = own[index];
       return piece?.tokens === tokens && piece.keep >= keep;
@@ -204,6 +203,11 @@ export class Comeback {
     if (keep < tokens.length) {
       await this.#host.context.removeSequence(sequence, from + keep);
     }
+  }
+
+  /** In which batches a sequence came to what it holds, where that is kept. */
+  #piecesOf(sequence: number | undefined): readonly Piece[] {
+    return sequence === undefined ? [] : (this.#host.context.journal?.of(sequence) ?? []);
   }
 
   /** Whether a state put back is as good as what it was taken from. */

@@ -322,13 +322,13 @@ export class Engine {
     await this.context.close();
   }
 
-  /** Idle resident templates first, where that frees cells: those that sessions share come last, and so do pinned ones. */
   /** Recurrent states take none, and split streams have their own. */
   #freeCells(): number {
     const { info, model, cells } = this.context;
     return info.unified && !model.recurrent ? info.kvCells - cells.used : Number.POSITIVE_INFINITY;
   }
 
+  /** Idle resident templates first, where that frees cells: those that sessions share come last, and so do pinned ones. */
   #evictIdle(): boolean {
     const isFreed = (sequence: number, { pinned }: SequenceHolder) => !pinned && this.context.cells.hasOwn(sequence);
     return this.residents.evictIdle(isFreed) || this.sessions.evictIdle() || this.residents.evictIdle();

@@ -43,29 +43,22 @@ export class KernelTest {
   /** Behind a prompt, and behind as many single tokens as there are places in {@link tokensInCompany}. */
   async alone(sequence: number): Promise<Float32Array[]> {
     await this.#context.clear();
-    const all = [await this.#decode([this.#prompt(sequence)], 0)];
-    for (let step = 0; step < this.#steps; step++) {
-      all.push(await this.#decode([this.#token(sequence, step)], 0));
-    }
-    return all;
+    return [await this.#decode([this.#prompt(sequence)], 0), ...(await this.#singleTokens(sequence))];
   }
 
   /** The same, and between prompt and tokens the state goes out and comes back. */
   async restored(): Promise<Float32Array[]> {
     await this.#context.clear();
-    const { tokens } = this.#prompt(0);
-    const all = [await this.#decode([this.#prompt(0)], 0)];
-    const state = await this.#context.captureSequence(0, tokens);
+    const prompt = this.#prompt(0);
+    const behindPrompt = await this.#decode([prompt], 0);
+    const state = await this.#context.captureSequence(0, prompt.tokens);
     try {
       await this.#context.removeSequence(0);
       await this.#context.restoreSequence(0, state);
     } finally {
       state.close();
     }
-    for (let step = 0; step < this.#steps; step++) {
-      all.push(await this.#decode([this.#token(0, step)], 0));
-    }
-    return all;
+    return [behindPrompt, ...(await this.#singleTokens(0))];
   }
 
   /** Prompts one after the other; then each token beside those of others, in all numbers, first and last in the batch. */
@@ -85,6 +78,14 @@ export class KernelTest {
         return this.#token(id, index, id, SHORT_TOKENS);
       });
       all.push(await this.#decode(rows, before));
+    }
+    return all;
+  }
+
+  async #singleTokens(sequence: number): Promise<Float32Array[]> {
+    const all: Float32Array[] = [];
+    for (let step = 0; step < this.#steps; step++) {
+      all.push(await this.#decode([this.#token(sequence, step)], 0));
     }
     return all;
   }

@@ -1,7 +1,6 @@
 import { HeadstartError } from '../errors.js';
 import type { Model } from '../native/model.js';
-import type { Check } from '../options.js';
-import { checkOptions, integer, text } from '../options.js';
+import { type Check, checkOptions, integer, text } from '../options.js';
 import type { ChatMessage } from '../template/messages.js';
 import type { Renderer, TemplateSource } from '../template/render.js';
 import { type Cut, cutsOfRunning, cutTurns, turnsOf } from './compaction-cut.js';
@@ -28,6 +27,7 @@ export interface CompactionOptions {
   maxSummaryTokens?: number;
 }
 
+const DEFAULT_PRESERVED = 2;
 const DEFAULT_PROMPT =
   'Summarise our conversation so far for yourself, so that you can go on from the summary alone: what was asked, what was ' +
   'decided, facts and names that matter, results of tools, and what is still open. Be brief. Write nothing but the summary.';
@@ -82,7 +82,7 @@ export function needsCompaction(
  * @throws HeadstartError `REPLY_INVALID` where the model writes no summary, and what decoding throws.
  */
 export async function compact(job: CompactionJob, messages: readonly ChatMessage[]): Promise<Compacted | undefined> {
-  const { preserveRecent = 2 } = job.options;
+  const { preserveRecent = DEFAULT_PRESERVED } = job.options;
   const least = pendingCalls(messages).length > 0 ? 1 : 0;
   const kept = Math.max(least, Math.min(preserveRecent, turnsOf(messages).length - 1));
   const cut = cutTurns(messages, kept);
@@ -99,7 +99,7 @@ export async function compactRunning(
 ): Promise<Compacted | undefined> {
   const { renderer, source, contextSize, options } = job;
   let best: Cut | undefined;
-  for (const cut of cutsOfRunning(messages, options.preserveRecent ?? 2)) {
+  for (const cut of cutsOfRunning(messages, options.preserveRecent ?? DEFAULT_PRESERVED)) {
     best = cut;
     const { tokens } = await renderer.prompt(source, withSummary(job, '.', cut));
     if (!needsCompaction(tokens.length + maxSummaryTokens(job), contextSize, options)) {
@@ -126,12 +126,13 @@ async function shorten(job: CompactionJob, messages: readonly ChatMessage[], cut
   };
 }
 
-function withSummary({ options }: CompactionJob, summary: string, { kept }: Cut): ChatMessage[] {
-  return [
-    Object.freeze({ role: 'user', content: options.prompt ?? DEFAULT_PROMPT }),
-    Object.freeze({ role: 'assistant', content: summary }),
-    ...kept,
-  ];
+function withSummary(job: CompactionJob, summary: string, { kept }: Cut): ChatMessage[] {
+  return [requestOf(job), Object.freeze({ role: 'assistant', content: summary }), ...kept];
+}
+
+/** What the model is asked for. */
+function requestOf({ options }: CompactionJob): ChatMessage {
+  return Object.freeze({ role: 'user', content: options.prompt ?? DEFAULT_PROMPT });
 }
 
 function maxSummaryTokens({ options, contextSize }: CompactionJob): number {
@@ -176,12 +177,14 @@ async function summarise(job: CompactionJob, cut: Cut): Promise<string> {
 
 /** The oldest turns, and then steps, are left out where not all of them fit. */
 async function summaryPrompt(job: CompactionJob, cut: Cut, maxTokens: number) {
-  const { renderer, source, contextSize, options } = job;
+  const { renderer, source, contextSize } = job;
   const { turns, steps, opening } = cut;
-  const request: ChatMessage = { role: 'user', content: options.prompt ?? DEFAULT_PROMPT };
   for (let from = 0; ; from++) {
     const older = [...turns.slice(from), opening, ...steps.slice(Math.max(0, from - turns.length))].flat();
-    const prompt = await renderer.prompt(source, [...older, request], { toolChoice: 'none', enableThinking: false });
+    const prompt = await renderer.prompt(source, [...older, requestOf(job)], {
+      toolChoice: 'none',
+      enableThinking: false,
+    });
     if (prompt.tokens.length + maxTokens <= contextSize || from >= turns.length + steps.length) {
       return prompt;
     }

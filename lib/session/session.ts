@@ -205,16 +205,17 @@ export class Session implements ToolSession {
   async save(path: string, options: { state?: boolean; signal?: AbortSignal } = {}): Promise<void> {
     checkOptions(options, { state: boolean, signal: SEND_CHECKS.signal }, 'the save options', 'INVALID_ARGUMENT');
     requirePath(path);
+    const { state: withState = false } = options;
     await this.#exclusively('save', options.signal, async (signal) => {
       throwIfAborted(signal);
       const { source, options: own } = this.#setup;
       const { systemPrompt, tools = [] } = source;
       const session = { id: this.id, systemPrompt, tools, messages: this.#messages, options: own };
       const { cache, engine } = this.#services;
-      const past = options.state || engine.exact ? await this.#past(options.state ?? false, signal) : undefined;
+      const past = withState || engine.exact ? await this.#past(withState, signal) : undefined;
       try {
-        const key = past && cache.keyOf(past.tokens, { tenant: this.#setup.tenant });
-        await saveSession(path, session, past && { ...past, key: key as string, withState: options.state ?? false });
+        const { tenant } = this.#setup;
+        await saveSession(path, session, past && { ...past, key: cache.keyOf(past.tokens, { tenant }), withState });
       } finally {
         past?.state?.close();
       }
