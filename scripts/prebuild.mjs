@@ -30,7 +30,7 @@ export async function prebuild(platform, { again = false } = {}) {
   const directory = join(root, 'prebuilds', platform);
   let compiled = false;
   if (platform in TARGETS && libc === 'glibc') {
-    const name = `prebuilt-${platform}-${await prebuildInputs(platform)}`;
+    const name = await keptName(platform);
     if (again) await rm(join(toolsDirectory(), name), { recursive: true, force: true });
     // zig and its headers are the same everywhere, so what it made anywhere will do.
     await ensureTool(name, (empty) => {
@@ -38,7 +38,7 @@ export async function prebuild(platform, { again = false } = {}) {
       return compileInto(platform, empty);
     });
     await removeOlder(platform, name);
-    await placeEarlier(platform);
+    await place(name, directory);
   } else {
     await compile(platform);
     compiled = true;
@@ -52,12 +52,19 @@ export async function prebuild(platform, { again = false } = {}) {
  * @returns {Promise<boolean>} whether they were
  */
 export async function placeEarlier(platform) {
-  const made = join(toolsDirectory(), `prebuilt-${platform}-${await prebuildInputs(platform)}`);
-  if (!existsSync(made)) return false;
-  const directory = join(root, 'prebuilds', platform);
-  await removeLibc(directory);
-  await cp(made, directory, { recursive: true });
+  const name = await keptName(platform);
+  if (!existsSync(join(toolsDirectory(), name))) return false;
+  await place(name, join(root, 'prebuilds', platform));
   return true;
+}
+
+/** Of the folder in the user's cache. @param {string} platform */
+const keptName = async (platform) => `prebuilt-${platform}-${await prebuildInputs(platform)}`;
+
+/** @param {string} name of the folder in the user's cache @param {string} directory prebuilds/<platform> */
+async function place(name, directory) {
+  await removeLibc(directory);
+  await cp(join(toolsDirectory(), name), directory, { recursive: true });
 }
 
 /** @param {string} platform @param {string} empty a folder that receives the binaries */

@@ -3,23 +3,13 @@
 // IQ2_XXS; sliding-window, recurrent, hybrid) and TinyLlama (IQ2_XXS). About a quarter of an hour. The last line says what was
 // tried and how much went wrong. `npm test` does the same on the micro models.
 
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { basename, join, resolve } from 'node:path';
+import { basename, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { megabytes, step } from './lib/progress.mjs';
-import { isMain, root, run, runMain } from './lib/run.mjs';
+import { isMain, runMain } from './lib/run.mjs';
+import { runWithTallies, sumOf } from './lib/tallies.mjs';
+import { generateMicroModels, REPRODUCIBLE_MODELS } from './micro-models/models.mjs';
 import { setup } from './setup.mjs';
-
-const MICRO_MODELS = /** @type {const} */ ([
-  'dense',
-  'dense-quantised',
-  'wide-q4_k',
-  'wide-iq2_xxs',
-  'sliding-window',
-  'recurrent',
-  'hybrid',
-]);
 
 async function main() {
   const { values, positionals } = parseArgs({
@@ -33,41 +23,24 @@ async function main() {
   const own = positionals.map((file) => resolve(file));
   const { model, microModels } = await setup({ model: own.length === 0, microModels: true, quiet: true });
   const models = own.length > 0 ? own : await defaultModels(model?.path, microModels ?? '');
-  const directory = await mkdtemp(join(tmpdir(), 'headstart-reproducible-'));
-  const report = join(directory, 'report.jsonl');
-  try {
-    const { code } = await run(
-      process.execPath,
-      [
-        'node_modules/vitest/vitest.mjs',
-        'run',
-        'test/integration/reproducible.test.ts',
-        '--testTimeout=7200000',
-        '--disableConsoleIntercept',
-      ],
-      {
-        cwd: root,
-        inherit: true,
-        env: {
-          LLAMA_HEADSTART_REPRODUCIBLE_MODELS: models.join(','),
-          LLAMA_HEADSTART_REPRODUCIBLE_SESSIONS: String(sessions),
-          LLAMA_HEADSTART_MICRO_MODELS: microModels ?? '',
-          LLAMA_HEADSTART_SOAK_REPORT: report,
-        },
-      },
-    );
-    process.stdout.write(`${summary(await readFile(report, 'utf8').catch(() => ''), models)}\n`);
-    process.exitCode = code;
-  } finally {
-    await rm(directory, { recursive: true, force: true });
-  }
+  const { code, tallies } = await runWithTallies(
+    ['test/integration/reproducible.test.ts', '--testTimeout=7200000', '--disableConsoleIntercept'],
+    {
+      LLAMA_HEADSTART_REPRODUCIBLE_MODELS: models.join(','),
+      LLAMA_HEADSTART_REPRODUCIBLE_SESSIONS: String(sessions),
+      LLAMA_HEADSTART_MICRO_MODELS: microModels ?? '',
+    },
+  );
+  const tried = sumOf(tallies, 'tried').toLocaleString('en');
+  const names = models.map((file) => basename(file)).join(', ');
+  process.stdout.write(`reproducible: ${tried} replies compared on ${names}: ${sumOf(tallies, 'wrong')} went wrong\n`);
+  process.exitCode = code;
 }
 
 /** @param {string | undefined} smollm2 @param {string} directory of the micro models */
 async function defaultModels(smollm2, directory) {
   const { fetchTinyLlama } = await import('./fetch-model.mjs');
-  const { generateMicroModels } = await import('./micro-models/models.mjs');
-  const micro = await generateMicroModels(directory, { only: MICRO_MODELS });
+  const micro = await generateMicroModels(directory, { only: REPRODUCIBLE_MODELS });
   const tinyLlama = await step(
     'TinyLlama-1.1B-Chat',
     { quiet: true },
@@ -79,18 +52,8 @@ async function defaultModels(smollm2, directory) {
       }),
     (found) => (found === null ? 'no source could be reached: going on without it' : found.source),
   );
-  const all = [...MICRO_MODELS.map((name) => micro[name]), smollm2, tinyLlama?.path];
+  const all = [...REPRODUCIBLE_MODELS.map((name) => micro[name]), smollm2, tinyLlama?.path];
   return all.filter((path) => path !== undefined);
-}
-
-/** @param {string} lines one JSON object each @param {readonly string[]} models */
-function summary(lines, models) {
-  const tallies = lines
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => JSON.parse(line));
-  const [tried, wrong] = ['tried', 'wrong'].map((name) => tallies.reduce((sum, tally) => sum + tally[name], 0));
-  return `reproducible: ${tried.toLocaleString('en')} replies compared on ${models.map((file) => basename(file)).join(', ')}: ${wrong} went wrong`;
 }
 
 if (isMain(import.meta)) {

@@ -84,6 +84,17 @@ const DEFINITIONS = {
   },
 };
 
+/** What `reproducible` is tested on: F16, Q8_0, Q4_K and IQ2_XXS; sliding-window, recurrent and hybrid memory. */
+export const REPRODUCIBLE_MODELS = /** @type {const} */ ([
+  'dense',
+  'dense-quantised',
+  'wide-q4_k',
+  'wide-iq2_xxs',
+  'sliding-window',
+  'recurrent',
+  'hybrid',
+]);
+
 /** @typedef {keyof typeof DEFINITIONS} MicroModelName */
 
 /**

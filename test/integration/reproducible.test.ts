@@ -4,24 +4,19 @@ import { availableParallelism } from 'node:os';
 import { basename } from 'node:path';
 import { AgentServer } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
+// @ts-expect-error: scripts are plain JavaScript
+import { REPRODUCIBLE_MODELS } from '../../scripts/micro-models/models.mjs';
 import { type AgentSettings, agentOptions, startAgent, temporaryDirectory } from '../helpers/agents.js';
-import { microModel } from '../helpers/models.js';
+import { type MicroModelName, microModel } from '../helpers/models.js';
 import { inOtherProcess } from '../helpers/processes.js';
 import { numberedPrompt } from '../helpers/prompts.js';
 import { allAtOnce, type ExactReply, oneAfterTheOther } from '../helpers/reproducible.js';
 import { Tally } from '../helpers/soak.js';
 
-const MICRO = [
-  'dense',
-  'dense-quantised',
-  'wide-q4_k',
-  'wide-iq2_xxs',
-  'sliding-window',
-  'recurrent',
-  'hybrid',
-] as const;
 const given = process.env.LLAMA_HEADSTART_REPRODUCIBLE_MODELS?.split(',');
-const MODELS = (given ?? MICRO.map(microModel)).map((source) => [basename(source, '.gguf'), source] as const);
+const MODELS = (given ?? (REPRODUCIBLE_MODELS as MicroModelName[]).map(microModel)).map(
+  (source) => [basename(source, '.gguf'), source] as const,
+);
 const SESSIONS = Number(process.env.LLAMA_HEADSTART_REPRODUCIBLE_SESSIONS ?? 32);
 const TURNS = 2;
 

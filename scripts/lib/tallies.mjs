@@ -1,0 +1,37 @@
+// Vitest run by a script whose last line says what was tried and how much went wrong: tests count in test/helpers/soak.ts.
+
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { root, run } from './run.mjs';
+
+/**
+ * @typedef {object} Tally
+ * @property {string} what in the plural
+ * @property {number} tried
+ * @property {number} wrong
+ */
+
+/**
+ * @param {string[]} args of `vitest run`
+ * @param {NodeJS.ProcessEnv} env beside this process's own
+ * @returns {Promise<{ code: number, tallies: Tally[] }>}
+ */
+export async function runWithTallies(args, env) {
+  const directory = await mkdtemp(join(tmpdir(), 'headstart-tallies-'));
+  const report = join(directory, 'report.jsonl');
+  try {
+    const { code } = await run(process.execPath, ['node_modules/vitest/vitest.mjs', 'run', ...args], {
+      cwd: root,
+      inherit: true,
+      env: { ...env, LLAMA_HEADSTART_SOAK_REPORT: report },
+    });
+    const lines = (await readFile(report, 'utf8').catch(() => '')).split('\n').filter((line) => line !== '');
+    return { code, tallies: lines.map((line) => JSON.parse(line)) };
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+/** All that was tried, or went wrong. @param {readonly Tally[]} tallies @param {'tried' | 'wrong'} name */
+export const sumOf = (tallies, name) => tallies.reduce((sum, tally) => sum + tally[name], 0);
