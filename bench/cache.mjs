@@ -7,13 +7,11 @@ import { open, readdir, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs, promisify } from 'node:util';
+import { promisify } from 'node:util';
 import { systemPrompt, tools } from '../scripts/demo/template.mjs';
-import { step } from '../scripts/lib/progress.mjs';
-import { runMain } from '../scripts/lib/run.mjs';
 import { Floor } from './lib/floor.mjs';
 import { manyEntries } from './lib/many-entries.mjs';
-import { prepare } from './lib/prepare.mjs';
+import { runBench } from './lib/run-bench.mjs';
 import { interleave, median } from './lib/trials.mjs';
 
 const START = fileURLToPath(new URL('lib/cache-start.mjs', import.meta.url));
@@ -24,29 +22,8 @@ const MESSAGE = 'Count from one to one hundred, in words, and do not stop early.
 /** Starts that take less than a millisecond are repeated, and their median is the trial. */
 const REPEATS = 25;
 
-async function main() {
-  const { values } = parseArgs({
-    options: {
-      json: { type: 'boolean' },
-      model: { type: 'string' },
-      rounds: { type: 'string', default: '5' },
-      entries: { type: 'string', default: '10000' },
-    },
-  });
-  const prepared = await prepare(values.model);
-  try {
-    const result = await step('cache benchmark', {}, (progress) =>
-      measure(prepared, Number(values.rounds), Number(values.entries), (fraction, detail) =>
-        progress.update({ fraction, detail }),
-      ),
-    );
-    process.stdout.write(values.json ? `${JSON.stringify(result)}\n` : report(result));
-  } finally {
-    await prepared.cleanUp();
-  }
-}
-
-async function measure({ model, floorProgram, directory }, rounds, entries, onProgress) {
+async function measure({ model, floorProgram, directory }, given, onProgress) {
+  const [rounds, entries] = [Number(given.rounds), Number(given.entries)];
   const { AgentServer } = await import('../dist/index.js');
   const agents = [];
   const options = (cacheDir, more = {}) => ({
@@ -234,4 +211,4 @@ function report({ model, template, ms, ms10k, floor }) {
   ].join('\n');
 }
 
-await runMain(main);
+await runBench({ title: 'cache benchmark', options: { rounds: '5', entries: '10000' }, measure, report });

@@ -6,12 +6,9 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { systemPrompt, tools } from '../scripts/demo/template.mjs';
-import { step } from '../scripts/lib/progress.mjs';
-import { runMain } from '../scripts/lib/run.mjs';
 import { Floor } from './lib/floor.mjs';
-import { prepare } from './lib/prepare.mjs';
+import { runBench } from './lib/run-bench.mjs';
 import { median } from './lib/trials.mjs';
 
 const SESSIONS = 8;
@@ -20,22 +17,8 @@ const MAX_TOKENS = 8;
 const SUBJECTS = ['river', 'mountain', 'garden', 'station', 'library', 'kitchen', 'harbour', 'theatre'];
 const MESSAGES = SUBJECTS.map((subject) => `Please tell me about the ${subject} of this town.`);
 
-async function main() {
-  const { values } = parseArgs({
-    options: { json: { type: 'boolean' }, model: { type: 'string' }, rounds: { type: 'string', default: '5' } },
-  });
-  const prepared = await prepare(values.model);
-  try {
-    const result = await step('fan-out', {}, (progress) =>
-      measure(prepared, Number(values.rounds), (fraction, detail) => progress.update({ fraction, detail })),
-    );
-    process.stdout.write(values.json ? `${JSON.stringify(result)}\n` : report(result));
-  } finally {
-    await prepared.cleanUp();
-  }
-}
-
-async function measure({ model: path, floorProgram, directory }, rounds, onProgress) {
+async function measure({ model: path, floorProgram, directory }, given, onProgress) {
+  const rounds = Number(given.rounds);
   const { AgentServer } = await import('../dist/index.js');
   const threads = availableParallelism();
   const options = {
@@ -138,4 +121,4 @@ function report({ model, sessions, templateTokens, ownTokens, floorMs, warm, col
   ].join('\n');
 }
 
-await runMain(main);
+await runBench({ title: 'fan-out', options: { rounds: '5' }, measure, report });

@@ -4,40 +4,16 @@
 
 import { availableParallelism } from 'node:os';
 import { basename } from 'node:path';
-import { parseArgs } from 'node:util';
 import { systemPrompt } from '../scripts/demo/template.mjs';
-import { step } from '../scripts/lib/progress.mjs';
-import { runMain } from '../scripts/lib/run.mjs';
 import { generate, placeSequences } from './lib/generate.mjs';
-import { prepare } from './lib/prepare.mjs';
+import { runBench } from './lib/run-bench.mjs';
 import { interleave } from './lib/trials.mjs';
 
 const WIDTHS = [1, 2, 4, 8, 16];
 const MOST = Math.max(...WIDTHS);
 
-async function main() {
-  const { values } = parseArgs({
-    options: {
-      json: { type: 'boolean' },
-      model: { type: 'string' },
-      rounds: { type: 'string', default: '5' },
-      steps: { type: 'string', default: '24' },
-      tokens: { type: 'string', default: '1024' },
-    },
-  });
-  const prepared = await prepare(values.model);
-  const sizes = { steps: Number(values.steps), tokens: Number(values.tokens), rounds: Number(values.rounds) };
-  try {
-    const result = await step('layouts', {}, (progress) =>
-      measure(prepared.model, sizes, (fraction, detail) => progress.update({ fraction, detail })),
-    );
-    process.stdout.write(values.json ? `${JSON.stringify(result)}\n` : report(result));
-  } finally {
-    await prepared.cleanUp();
-  }
-}
-
-async function measure(path, { steps, tokens: count, rounds }, onProgress) {
+async function measure({ model: path }, options, onProgress) {
+  const [rounds, steps, count] = [options.rounds, options.steps, options.tokens].map(Number);
   const { Engine } = await import('../dist/index.js');
   const { Model } = await import('../dist/native/index.js');
   const model = await Model.load({ path });
@@ -89,4 +65,4 @@ function report({ model, tokens, rows }) {
   return [`${model}, ${tokens} tokens in each; tokens/s, and split as a ratio to either`, ...lines, ''].join('\n');
 }
 
-await runMain(main);
+await runBench({ title: 'layouts', options: { rounds: '5', steps: '24', tokens: '1024' }, measure, report });

@@ -4,12 +4,9 @@
 import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { systemPrompt } from '../scripts/demo/template.mjs';
-import { step } from '../scripts/lib/progress.mjs';
-import { runMain } from '../scripts/lib/run.mjs';
 import { Floor } from './lib/floor.mjs';
-import { prepare } from './lib/prepare.mjs';
+import { runBench } from './lib/run-bench.mjs';
 import { median, medians, trials } from './lib/trials.mjs';
 
 const DECODE_STEPS = 64;
@@ -26,29 +23,8 @@ const DECODE_TRIALS = 2;
 /** A trial of what takes a millisecond or two: the median of so many in a row, on either side. */
 const REPEATS = 7;
 
-async function main() {
-  const { values } = parseArgs({
-    options: {
-      json: { type: 'boolean' },
-      model: { type: 'string' },
-      rounds: { type: 'string', default: '9' },
-      tokens: { type: 'string', default: '1500' },
-    },
-  });
-  const prepared = await prepare(values.model);
-  try {
-    const result = await step('native benchmark', {}, (progress) =>
-      measure(prepared, Number(values.rounds), Number(values.tokens), (fraction, detail) =>
-        progress.update({ fraction, detail }),
-      ),
-    );
-    process.stdout.write(values.json ? `${JSON.stringify(result)}\n` : report(result));
-  } finally {
-    await prepared.cleanUp();
-  }
-}
-
-async function measure(prepared, rounds, tokenCount, onProgress) {
+async function measure(prepared, options, onProgress) {
+  const [rounds, tokenCount] = [Number(options.rounds), Number(options.tokens)];
   const { Model } = await import('../dist/native/index.js');
   const model = await Model.load({ path: prepared.model });
   const tokens = (await model.tokenize(systemPrompt.repeat(8))).slice(0, tokenCount);
@@ -220,4 +196,4 @@ function report({ model, restore, prefill, decode, decode8 }) {
   ].join('\n');
 }
 
-await runMain(main);
+await runBench({ title: 'native benchmark', options: { rounds: '9', tokens: '1500' }, measure, report });

@@ -11,42 +11,18 @@
 import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { systemPrompt } from '../scripts/demo/template.mjs';
-import { step } from '../scripts/lib/progress.mjs';
-import { runMain } from '../scripts/lib/run.mjs';
 import { Floor } from './lib/floor.mjs';
 import { generate, placeSequences } from './lib/generate.mjs';
-import { prepare } from './lib/prepare.mjs';
+import { runBench } from './lib/run-bench.mjs';
 import { interleave } from './lib/trials.mjs';
 
 const WIDTHS = [1, 2, 4, 8, 16, 32];
 const MOST = Math.max(...WIDTHS);
 
-async function main() {
-  const { values } = parseArgs({
-    options: {
-      json: { type: 'boolean' },
-      model: { type: 'string' },
-      rounds: { type: 'string', default: '15' },
-      steps: { type: 'string', default: '32' },
-      tokens: { type: 'string', default: '256' },
-      layout: { type: 'string', default: 'unified' },
-    },
-  });
-  const prepared = await prepare(values.model);
-  const sizes = { steps: Number(values.steps), tokens: Number(values.tokens), rounds: Number(values.rounds) };
-  try {
-    const result = await step('throughput', {}, (progress) =>
-      measure(prepared, values.layout, sizes, (fraction, detail) => progress.update({ fraction, detail })),
-    );
-    process.stdout.write(values.json ? `${JSON.stringify(result)}\n` : report(result));
-  } finally {
-    await prepared.cleanUp();
-  }
-}
-
-async function measure({ model: path, floorProgram, directory }, layout, { steps, tokens: count, rounds }, onProgress) {
+async function measure({ model: path, floorProgram, directory }, options, onProgress) {
+  const [rounds, steps, count] = [options.rounds, options.steps, options.tokens].map(Number);
+  const { layout } = options;
   const { Engine } = await import('../dist/index.js');
   const { Model } = await import('../dist/native/index.js');
   const threads = availableParallelism();
@@ -112,4 +88,9 @@ function report({ model, layout, rows, jsMsPerSequenceStep }) {
   ].join('\n');
 }
 
-await runMain(main);
+await runBench({
+  title: 'throughput',
+  options: { rounds: '15', steps: '32', tokens: '256', layout: 'unified' },
+  measure,
+  report,
+});
