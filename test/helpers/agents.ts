@@ -84,3 +84,12 @@ export async function replies(session: Session, messages: string[], maxTokens = 
 export function withoutTimes({ text, finishReason, usage }: Reply) {
   return { text, finishReason, promptTokens: usage.promptTokens, completionTokens: usage.completionTokens };
 }
+
+/** What `agent.health()` says where no session, and no resident template, is left. */
+export const NOTHING_HELD = {
+  openSessions: 0,
+  activeSessions: 0,
+  heldSequences: 0,
+  queueLength: 0,
+  kvCells: { used: 0 },
+} as const;

@@ -49,12 +49,23 @@ export function openNumbered(agent: AgentServer, number: number, templateCache =
   return agent.createSession({ systemPrompt: numberedPrompt(number % 3), templateCache });
 }
 
+/** What session `number` says in a turn. */
+export const numberedMessage = (number: number, turn = 0): string =>
+  `${turn === 0 ? 'Hello' : 'And then'}, my number is ${number}. ${'Go on. '.repeat(number % 7)}`;
+
+/** The numbers below `count`, in an order of the seed's. */
+export function shuffled(count: number, seed: number): number[] {
+  const random = seededRandom(seed);
+  return Array.from({ length: count }, (_, number) => ({ number, place: random() }))
+    .sort((a, b) => a.place - b.place)
+    .map(({ number }) => number);
+}
+
 /** A turn of session `number`. */
 export function exactTurn(session: Session, number: number, turn: number, signal?: AbortSignal): Promise<ExactReply> {
   const sampling = number % 2 === 0 ? { temperature: 0 } : { temperature: 0.9, seed: number };
-  const message = `${turn === 0 ? 'Hello' : 'And then'}, my number is ${number}. ${'Go on. '.repeat(number % 7)}`;
   const options = { maxTokens: MAX_TOKENS, sampling, ...(signal && { signal }) };
-  return exactly(() => session.send(message, options));
+  return exactly(() => session.send(numberedMessage(number, turn), options));
 }
 
 /** Each session's turns, one session after the other. */
@@ -86,10 +97,7 @@ export async function allAtOnce(
   seed: number,
   onDone: (done: number) => void = () => undefined,
 ): Promise<ExactReply[][]> {
-  const random = seededRandom(seed);
-  const order = Array.from({ length: count }, (_, number) => ({ number, place: random() }))
-    .sort((a, b) => a.place - b.place)
-    .map(({ number }) => number);
+  const order = shuffled(count, seed);
   const sessions = new Map<number, Session>();
   await Promise.all(order.map(async (number) => sessions.set(number, await openNumbered(agent, number))));
   const all: ExactReply[][] = Array.from({ length: count }, () => []);

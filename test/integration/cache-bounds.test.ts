@@ -1,31 +1,16 @@
-// Bounds where they were asked for, statistics that tell the truth, and what an operator does.
+// Bounds where they were asked for, and statistics that tell the truth.
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TEMPLATE_CACHE_CHANNEL, type TemplateCacheEvent } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { Rates } from '../../lib/cache/rates.js';
 import { agentOptions, startAgent, temporaryDirectory } from '../helpers/agents.js';
-import { Lab, type LabOptions, someTokens } from '../helpers/lab.js';
+import type { LabOptions } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';
+import { entriesIn, numberedTemplate, openLab, save } from '../helpers/open-lab.js';
 import { inOtherProcess } from '../helpers/processes.js';
 import { TOOLS } from '../helpers/prompts.js';
-
-async function openLab(options: Omit<LabOptions, 'path'>): Promise<Lab> {
-  const lab = await Lab.open({ path: microModel('dense'), ...options });
-  onTestFinished(() => lab.close());
-  return lab;
-}
-
-const template = (seed: number, count = 100) => someTokens(count, seed);
-const entriesIn = async (directory: string) => (await readdir(directory)).filter((name) => name.endsWith('.kv'));
-
-/** Starts a template and waits for its save. */
-async function save(lab: Lab, seed: number, count = 100): Promise<string> {
-  const { key } = await lab.start(template(seed, count));
-  await lab.cache.flush();
-  return key;
-}
 
 /** As if the entry was last used so many seconds ago. */
 async function age(directory: string, key: string, seconds: number): Promise<void> {
@@ -69,7 +54,7 @@ describe('the budgets of the directory', () => {
     await age(directory, keys[2], 1000);
     await first.close();
     const second = await openLab({ directory, cache: { maxEntries: 3 } });
-    expect((await second.start(template(1))).tier).toBe('disk'); // now the newest
+    expect((await second.start(numberedTemplate(1))).tier).toBe('disk'); // now the newest
     await expect
       .poll(async () => (await stat(join(directory, `template_${keys[0].slice(0, 16)}.kv`))).mtimeMs)
       .toBeGreaterThan(Date.now() - 100_000);
@@ -105,7 +90,7 @@ describe('the budgets of the directory', () => {
     await save(lab, 2);
     expect(await entriesIn(directory)).toHaveLength(2);
     const again = await openLab({ directory });
-    expect((await again.start(template(1))).tier).toBe('disk');
+    expect((await again.start(numberedTemplate(1))).tier).toBe('disk');
   });
 
   it('leave out an entry that is larger than all of them, and say so', async () => {
@@ -113,19 +98,19 @@ describe('the budgets of the directory', () => {
     const warnings: string[] = [];
     const logger = (_: string, message: string) => warnings.push(message);
     const lab = await openLab({ directory, cache: { maxBytes: 1000, logger } });
-    const report = await lab.start(template(1));
+    const report = await lab.start(numberedTemplate(1));
     expect(report.notSaved).toMatch(/^its \d+ bytes are more than `maxBytes` \(1000\)$/);
     await lab.cache.flush();
     expect(await entriesIn(directory)).toEqual([]);
     expect(lab.cache.stats()).toMatchObject({ oversized: 1, saves: 0, failedSaves: 0 });
     expect(warnings.join('\n')).toMatch(/is not saved: its \d+ bytes/);
-    expect((await lab.start(template(1))).tier).toBe('resident');
+    expect((await lab.start(numberedTemplate(1))).tier).toBe('resident');
   });
 
   it('spare what is pinned: in every process, and after a restart', async () => {
     const directory = await temporaryDirectory();
     const first = await openLab({ directory });
-    await first.cache.pin(template(1)); // before it is there
+    await first.cache.pin(numberedTemplate(1)); // before it is there
     const pinned = await save(first, 1);
     await first.close();
     const second = await openLab({ directory, cache: { maxEntries: 1 } });
@@ -136,7 +121,7 @@ describe('the budgets of the directory', () => {
     expect(keys).toContain(pinned);
     expect(keys).toHaveLength(2); // the newest save stays as well
     expect(await second.cache.inspect(pinned)).toMatchObject({ pinned: true, tokens: 100 });
-    await second.cache.unpin(template(1));
+    await second.cache.unpin(numberedTemplate(1));
     await save(second, 4);
     expect((await second.cache.list()).map(({ key, file }) => file && key)).not.toContain(pinned);
   });
@@ -146,31 +131,31 @@ describe('the budget of resident cells', () => {
   it('drops the least recently used resident template, and keeps its bytes in memory', async () => {
     const lab = await openLab({ residents: 4, cache: { maxResidentCells: 250 } });
     for (const seed of [1, 2]) {
-      await lab.start(template(seed));
+      await lab.start(numberedTemplate(seed));
     }
-    await lab.start(template(1));
-    await lab.start(template(3));
+    await lab.start(numberedTemplate(1));
+    await lab.start(numberedTemplate(3));
     expect(lab.cache.stats()).toMatchObject({ residentTemplates: 2, residentCells: 200, evictions: { resident: 1 } });
-    expect((await lab.start(template(1))).tier).toBe('resident');
-    expect((await lab.start(template(2))).tier).toBe('memory');
+    expect((await lab.start(numberedTemplate(1))).tier).toBe('resident');
+    expect((await lab.start(numberedTemplate(2))).tier).toBe('memory');
   });
 
   it('lets a template that is larger start from memory', async () => {
     const lab = await openLab({ residents: 4, cache: { maxResidentCells: 50 } });
-    expect((await lab.start(template(1))).tier).toBe('miss');
-    expect((await lab.start(template(1))).tier).toBe('memory');
+    expect((await lab.start(numberedTemplate(1))).tier).toBe('miss');
+    expect((await lab.start(numberedTemplate(1))).tier).toBe('memory');
     expect(lab.cache.stats().residentTemplates).toBe(0);
   });
 
   it('spares a pinned one while another can go, and never blocks a start for it', async () => {
     const lab = await openLab({ residents: 2 });
-    await lab.cache.pin(template(1));
+    await lab.cache.pin(numberedTemplate(1));
     for (const seed of [1, 2, 3, 4]) {
-      await lab.start(template(seed));
+      await lab.start(numberedTemplate(seed));
     }
-    expect((await lab.start(template(1))).tier).toBe('resident');
-    await lab.cache.pin(template(4));
-    await lab.start(template(5)); // both places are pinned: one has to go all the same
+    expect((await lab.start(numberedTemplate(1))).tier).toBe('resident');
+    await lab.cache.pin(numberedTemplate(4));
+    await lab.start(numberedTemplate(5)); // both places are pinned: one has to go all the same
     expect(lab.cache.stats().residentTemplates).toBe(2);
   });
 });
@@ -178,9 +163,9 @@ describe('the budget of resident cells', () => {
 describe('a bypass', () => {
   it('of short templates, is reported as that', async () => {
     const lab = await openLab({ cache: { minTokens: 64 } });
-    const short = await lab.start(template(1, 63));
+    const short = await lab.start(numberedTemplate(1, 63));
     expect(short).toMatchObject({ tier: 'bypass', reason: expect.stringContaining('`minTokens` (64)'), key: '' });
-    expect((await lab.start(template(1, 64))).tier).toBe('miss');
+    expect((await lab.start(numberedTemplate(1, 64))).tier).toBe('miss');
     expect(lab.cache.stats()).toMatchObject({ bypasses: 1, misses: 1, requestedTokens: 64 });
   });
 });
@@ -191,7 +176,7 @@ describe('the break-even check', () => {
     const rates = new Rates();
     const lab = await openLab({ directory, residents: 0, cache: { breakEven: true, maxMemoryBytes: 0, rates } });
     expect(await save(lab, 1)).not.toBe(''); // a miss: nothing is known of restores yet
-    expect((await lab.start(template(1))).tier).toBe('disk');
+    expect((await lab.start(numberedTemplate(1))).tier).toBe('disk');
     expect(rates.expectedPrefillMs(100)).toBeGreaterThan(0);
     // Both were measured. What follows outweighs them on any machine: a start a minute a token, then a thousand a microsecond.
     const remember = (tokens: number, ms: number) => {
@@ -200,12 +185,12 @@ describe('the break-even check', () => {
       }
     };
     remember(1, 60_000);
-    expect(await lab.start(template(1))).toMatchObject({
+    expect(await lab.start(numberedTemplate(1))).toMatchObject({
       tier: 'bypass',
       reason: expect.stringContaining('`breakEven`'),
     });
     remember(1000, 0.001);
-    expect((await lab.start(template(1))).tier).toBe('disk');
+    expect((await lab.start(numberedTemplate(1))).tier).toBe('disk');
     expect(lab.cache.stats()).toMatchObject({ hits: 2, misses: 1, bypasses: 1 });
   });
 });
@@ -271,7 +256,12 @@ describe('the statistics', () => {
         const lab = await openLab({ directory, cache: { reuse } });
         await save(lab, 1);
         const saveElsewhere = () => {
-          const input = { options: { ...options, directory }, template: [...template(2, 50)], message: [], steps: 0 };
+          const input = {
+            options: { ...options, directory },
+            template: [...numberedTemplate(2, 50)],
+            message: [],
+            steps: 0,
+          };
           return inOtherProcess('continuation', input);
         };
         const deleteElsewhere = () => inOtherProcess('empty', { options: { ...options, directory } });
@@ -295,7 +285,10 @@ describe('the statistics', () => {
     await save(one, 1);
     expect(await two.cache.list()).toHaveLength(1);
     const seeds = [2, 3, 4, 5, 6, 7];
-    await Promise.all([...seeds.map((seed) => two.start(template(seed))), ...seeds.map(() => two.cache.list())]);
+    await Promise.all([
+      ...seeds.map((seed) => two.start(numberedTemplate(seed))),
+      ...seeds.map(() => two.cache.list()),
+    ]);
     await Promise.all([two.cache.flush(), two.cache.list()]);
     expect(two.cache.stats()).toMatchObject({ entries: 7, totalTokens: 700 });
     await Promise.all([two.cache.clear(), two.cache.list(), two.cache.verify()]);
@@ -314,8 +307,8 @@ describe('the statistics', () => {
     const directory = await temporaryDirectory();
     const lab = await openLab({ directory, residents: 1 });
     const key = await save(lab, 1);
-    await lab.start(template(1));
-    await lab.start(template(2));
+    await lab.start(numberedTemplate(1));
+    await lab.start(numberedTemplate(2));
     await lab.cache.flush();
     expect(events.map(({ type }) => type)).toEqual(['start', 'save', 'start', 'evict', 'start', 'save']);
     expect(events[1]).toMatchObject({ type: 'save', key });

@@ -1,18 +1,13 @@
 // Where no exact entry exists, the nearest cached template is the start, and only the rest is prefilled.
 import type { StartReport, ToolDefinition } from 'llama-headstart';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { EXACT, replies, startAgent, temporaryDirectory, uncachedReplies } from '../helpers/agents.js';
-import { Lab, type LabOptions, someTokens } from '../helpers/lab.js';
+import { type LabOptions, someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';
+import { openLab } from '../helpers/open-lab.js';
 import { SYSTEM_PROMPT, TOOLS } from '../helpers/prompts.js';
 
 const NEAREST = { cache: { reuse: 'nearest' } } as const;
-
-async function openLab(options: LabOptions): Promise<Lab> {
-  const lab = await Lab.open(options);
-  onTestFinished(() => lab.close());
-  return lab;
-}
 
 const HEAD = someTokens(200, 1);
 const MESSAGE = someTokens(9, 5);

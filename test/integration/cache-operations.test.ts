@@ -3,25 +3,8 @@ import { chmod, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'n
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { agentOptions, startAgent, temporaryDirectory } from '../helpers/agents.js';
-import { Lab, type LabOptions, someTokens } from '../helpers/lab.js';
-import { microModel } from '../helpers/models.js';
+import { entriesIn, numberedTemplate, openLab, save } from '../helpers/open-lab.js';
 import { numberedPrompt, TOOLS } from '../helpers/prompts.js';
-
-async function openLab(options: Omit<LabOptions, 'path'>): Promise<Lab> {
-  const lab = await Lab.open({ path: microModel('dense'), ...options });
-  onTestFinished(() => lab.close());
-  return lab;
-}
-
-const template = (seed: number, count = 100) => someTokens(count, seed);
-const entriesIn = async (directory: string) => (await readdir(directory)).filter((name) => name.endsWith('.kv'));
-
-/** Starts a template and waits for its save. */
-async function save(lab: Lab, seed: number, count = 100): Promise<string> {
-  const { key } = await lab.start(template(seed, count));
-  await lab.cache.flush();
-  return key;
-}
 
 describe('an operator', () => {
   it('warms templates before traffic comes: the first session hits', async () => {
@@ -200,13 +183,16 @@ describe('two entries whose names collide', () => {
     await rm(path(key));
     await rename(path(other), path(key)); // as if the two keys had the same first 16 digits
     const second = await openLab({ directory });
-    expect(await second.start(template(1))).toMatchObject({ tier: 'miss', reason: expect.stringMatching(/^foreign/) });
+    expect(await second.start(numberedTemplate(1))).toMatchObject({
+      tier: 'miss',
+      reason: expect.stringMatching(/^foreign/),
+    });
     await second.cache.flush();
     expect((await entriesIn(directory)).sort()).toEqual(
       [`template_${key.slice(0, 16)}.kv`, `template_${key}.kv`].sort(),
     );
     const third = await openLab({ directory });
-    expect((await third.start(template(1))).tier).toBe('disk');
+    expect((await third.start(numberedTemplate(1))).tier).toBe('disk');
     expect(third.cache.stats().corruptions).toBe(0);
   });
 });
@@ -218,8 +204,8 @@ describe('a read-only directory', () => {
     await chmod(directory, 0o500);
     onTestFinished(() => chmod(directory, 0o700));
     const lab = await openLab({ directory });
-    expect((await lab.start(template(1))).tier).toBe('disk');
-    expect((await lab.start(template(2))).tier).toBe('miss');
+    expect((await lab.start(numberedTemplate(1))).tier).toBe('disk');
+    expect((await lab.start(numberedTemplate(2))).tier).toBe('miss');
     await lab.cache.flush();
     expect(lab.cache.stats()).toMatchObject({ failedSaves: 1 });
   });

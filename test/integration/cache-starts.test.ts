@@ -2,8 +2,8 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { subscribe } from '../../lib/diagnostics.js';
 import { startAgent, temporaryDirectory } from '../helpers/agents.js';
-import { Lab, someTokens } from '../helpers/lab.js';
-import { microModel } from '../helpers/models.js';
+import { someTokens } from '../helpers/lab.js';
+import { openLab } from '../helpers/open-lab.js';
 
 describe('a start from a resident template', () => {
   it('waits for a step of the sessions that generate at most', async () => {
@@ -33,8 +33,7 @@ describe('a start from a resident template', () => {
 
 describe('starts of one template at the same time', () => {
   it('count who waited for the one that prefills, and for how long', async () => {
-    const lab = await Lab.open({ path: microModel('dense'), sessions: 5, directory: await temporaryDirectory() });
-    onTestFinished(() => lab.close());
+    const lab = await openLab({ sessions: 5, directory: await temporaryDirectory() });
     const reports = await Promise.all([1, 2, 3, 4, 5].map(() => lab.start(someTokens(200, 1))));
     const waited = reports.filter(({ waitedMs }) => waitedMs !== undefined);
     expect(waited.map(({ tier }) => tier)).toEqual(['resident', 'resident', 'resident', 'resident']);
@@ -43,13 +42,7 @@ describe('starts of one template at the same time', () => {
   });
 
   it('that cannot be prefilled all fail with the reason, and nothing is left of them', async () => {
-    const lab = await Lab.open({
-      path: microModel('dense'),
-      sessions: 3,
-      kvCells: 256,
-      directory: await temporaryDirectory(),
-    });
-    onTestFinished(() => lab.close());
+    const lab = await openLab({ sessions: 3, kvCells: 256, directory: await temporaryDirectory() });
     const failed = await Promise.allSettled([1, 2, 3].map(() => lab.start(someTokens(600, 1))));
     for (const result of failed) {
       expect(result).toMatchObject({ status: 'rejected', reason: { code: 'CONTEXT_FULL' } });

@@ -1,9 +1,10 @@
 // A session that starts from the cache computes what an uncached one computes, to the bit, where cells sit alike.
 import type { AgentServer, KvLayout, StartOptions, Tier } from 'llama-headstart';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { agentOptions, replies, startAgent, temporaryDirectory, uncachedReplies } from '../helpers/agents.js';
-import { type Continuation, Lab, type LabOptions, someTokens } from '../helpers/lab.js';
+import { type Continuation, type Lab, type LabOptions, someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';
+import { openLab } from '../helpers/open-lab.js';
 import { inOtherProcess } from '../helpers/processes.js';
 import { numberedPrompt, TOOLS } from '../helpers/prompts.js';
 
@@ -16,12 +17,6 @@ const OTHER_TEMPLATE = someTokens(290, 2);
 const MESSAGE = someTokens(9, 3);
 /** Generation leaves the window behind, too. */
 const STEPS = 80;
-
-async function openLab(options: LabOptions): Promise<Lab> {
-  const lab = await Lab.open(options);
-  onTestFinished(() => lab.close());
-  return lab;
-}
 
 const run = (lab: Lab, options?: StartOptions) => lab.run(TEMPLATE, MESSAGE, STEPS, options);
 

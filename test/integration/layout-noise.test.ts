@@ -4,16 +4,13 @@
 import { AgentServer, type Session } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { type AgentSettings, agentOptions, startAgent } from '../helpers/agents.js';
-import { seededRandom } from '../helpers/native.js';
-import { firstLogits, openNumbered } from '../helpers/reproducible.js';
+import { firstLogits, numberedMessage, openNumbered, shuffled } from '../helpers/reproducible.js';
 
 const NUMBERS = Array.from({ length: 32 }, (_, number) => number);
 const MOST_ROUNDS = 20;
 
-const message = (number: number) => `Hello, my number is ${number}. ${'Go on. '.repeat(number % 7)}`;
-
 const speak = (session: Session, number: number): Promise<Float32Array> =>
-  firstLogits(() => session.send(message(number), { maxTokens: 3 }));
+  firstLogits(() => session.send(numberedMessage(number), { maxTokens: 3 }));
 
 function distance(a: Float32Array = new Float32Array([Number.NaN]), b: Float32Array = new Float32Array()): number {
   return a.reduce((most, value, index) => Math.max(most, Math.abs(value - (b[index] ?? Number.NaN))), 0);
@@ -35,7 +32,7 @@ async function coldTogether(settings: AgentSettings, round: number): Promise<Flo
   try {
     const all: Float32Array[] = [];
     await Promise.all(
-      shuffled(round).map(async (number) => {
+      shuffled(NUMBERS.length, round).map(async (number) => {
         const session = await openNumbered(agent, number, false);
         all[number] = await speak(session, number);
       }),
@@ -44,13 +41,6 @@ async function coldTogether(settings: AgentSettings, round: number): Promise<Flo
   } finally {
     await agent.close();
   }
-}
-
-function shuffled(seed: number): number[] {
-  const random = seededRandom(seed);
-  return NUMBERS.map((number) => ({ number, place: random() }))
-    .sort((a, b) => a.place - b.place)
-    .map(({ number }) => number);
 }
 
 describe.each(['dense-quantised', 'wide-q4_k', 'sliding-window', 'recurrent'] as const)(

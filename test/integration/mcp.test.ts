@@ -49,15 +49,17 @@ function isAlive(pid: number): boolean {
   }
 }
 
+const TRANSPORTS: readonly [where: string, make: () => Promise<McpServerConfig>][] = [
+  ['in a child process', async () => stdio('here')],
+  [
+    'over streamable HTTP',
+    async () => ({ type: 'http', name: 'here', url: (await serveStreamableHttp('here')).url }) as const,
+  ],
+  ['over SSE', async () => ({ type: 'sse', name: 'here', url: (await serveSse('here')).url }) as const],
+];
+
 describe('MCP servers', () => {
-  it.each([
-    ['in a child process', async () => stdio('here')],
-    [
-      'over streamable HTTP',
-      async () => ({ type: 'http', name: 'here', url: (await serveStreamableHttp('here')).url }) as const,
-    ],
-    ['over SSE', async () => ({ type: 'sse', name: 'here', url: (await serveSse('here')).url }) as const],
-  ])('%s offer tools and prompts', async (_, make) => {
+  it.each(TRANSPORTS)('%s offer tools and prompts', async (_, make) => {
     const servers = await connect(await make());
     const echo = (await servers.tools()).find(({ name }) => name === 'echo');
     expect(echo).toMatchObject({ description: 'echo of here', server: 'here', parameters: { type: 'object' } });
@@ -74,14 +76,7 @@ describe('MCP servers', () => {
     );
   });
 
-  it.each([
-    ['in a child process', async () => stdio('here')],
-    [
-      'over streamable HTTP',
-      async () => ({ type: 'http', name: 'here', url: (await serveStreamableHttp('here')).url }) as const,
-    ],
-    ['over SSE', async () => ({ type: 'sse', name: 'here', url: (await serveSse('here')).url }) as const],
-  ])('%s say that their tools changed, and are asked again', async (_, make) => {
+  it.each(TRANSPORTS)('%s say that their tools changed, and are asked again', async (_, make) => {
     const servers = await connect(await make());
     const names = async () => (await servers.tools()).map(({ name }) => name);
     expect(await names()).not.toContain('learnt');

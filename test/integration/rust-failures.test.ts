@@ -2,20 +2,13 @@
 import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Model } from 'llama-headstart/native';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { agentOptions, replies, startAgent, temporaryDirectory, uncachedReplies } from '../helpers/agents.js';
-import { Lab, type LabOptions, someTokens } from '../helpers/lab.js';
+import { someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';
+import { entriesIn, openLab } from '../helpers/open-lab.js';
 import { inOtherProcess } from '../helpers/processes.js';
 import { numberedPrompt, TOOLS } from '../helpers/prompts.js';
-
-async function openLab(options: LabOptions): Promise<Lab> {
-  const lab = await Lab.open(options);
-  onTestFinished(() => lab.close());
-  return lab;
-}
-
-const entriesIn = async (directory: string) => (await readdir(directory)).filter((name) => name.endsWith('.kv')).sort();
 
 describe('what is rendered as the template', () => {
   it('is how every prompt begins: first turns decode nothing of it again', async () => {

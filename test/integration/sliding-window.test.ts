@@ -4,7 +4,7 @@ import type { AgentServer, Session } from 'llama-headstart';
 import { Model } from 'llama-headstart/native';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { windowCells } from '../../lib/engine/window.js';
-import { type AgentSettings, EXACT, replies, startAgent } from '../helpers/agents.js';
+import { type AgentSettings, EXACT, NOTHING_HELD, replies, startAgent } from '../helpers/agents.js';
 import { someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';
 import { numberedPrompt } from '../helpers/prompts.js';
@@ -110,13 +110,7 @@ async function converseUndisturbed(
 async function closeAll(agent: AgentServer, sessions: readonly Session[]): Promise<void> {
   await Promise.all(sessions.map((session) => session.close()));
   await agent.templateCache.clear();
-  expect(agent.health()).toMatchObject({
-    openSessions: 0,
-    activeSessions: 0,
-    heldSequences: 0,
-    queueLength: 0,
-    kvCells: { used: 0 },
-  });
+  expect(agent.health()).toMatchObject(NOTHING_HELD);
 }
 
 describe('sessions on a sliding window', () => {

@@ -20,9 +20,9 @@ import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { temporaryDirectory } from '../helpers/agents.js';
-import { Lab, type LabOptions, someTokens } from '../helpers/lab.js';
-import { microModel } from '../helpers/models.js';
+import { type Lab, someTokens } from '../helpers/lab.js';
 import { seededRandom } from '../helpers/native.js';
+import { openLab } from '../helpers/open-lab.js';
 import { makeReadOnly, smallDisk } from '../helpers/small-disk.js';
 import { rounds, Tally } from '../helpers/soak.js';
 
@@ -33,12 +33,6 @@ const STEPS = 3;
 const RealDate = Date;
 /** Every start goes to the disk. */
 const DISK_ONLY = { residents: 0, cache: { maxMemoryBytes: 0 } } as const;
-
-async function openLab(options: Omit<LabOptions, 'path'>): Promise<Lab> {
-  const lab = await Lab.open({ path: microModel('dense'), ...options });
-  onTestFinished(() => lab.close());
-  return lab;
-}
 
 const run = (lab: Lab, template = TEMPLATE) => lab.run(template, MESSAGE, STEPS);
 
