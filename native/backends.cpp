@@ -35,6 +35,7 @@ struct Started {
     std::string              cpu;  // empty in the static shape
     std::vector<Candidate>   candidates;
     std::vector<std::string> modules;
+    std::string              systemInfo;
 };
 
 #ifdef _WIN32
@@ -158,6 +159,7 @@ Started startProcess(const std::string & cpu, const std::vector<std::string> & m
     }
 #endif
     llama_backend_init();
+    started.systemInfo = llama_print_system_info();  // writes into one string for all threads: asked once
     return started;
 }
 
@@ -206,7 +208,7 @@ Napi::Object toJs(Napi::Env env, const Started & started) {
     result.Set("cpu", started.cpu.empty() ? env.Null() : Napi::Value(Napi::String::New(env, started.cpu)));
     result.Set("tried", tried);
     result.Set("devices", devices(env));
-    result.Set("systemInfo", llama_print_system_info());
+    result.Set("systemInfo", started.systemInfo);
     result.Set("supportsGpuOffload", llama_supports_gpu_offload());
     return result;
 }
