@@ -263,8 +263,7 @@ export class AgentServer {
    */
   async restoreSession(path: string, options: Omit<SessionOptions, 'messages'> = {}): Promise<Session> {
     this.#requireOpen();
-    const isOpen = (id: string) => this.#sessions.has(id);
-    return restoreSession(this.#parts, path, options, isOpen);
+    return restoreSession(this.#parts, path, options, (id) => this.#sessions.reserve(id));
   }
 
   /**

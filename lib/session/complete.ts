@@ -1,13 +1,14 @@
 import { HeadstartError } from '../errors.js';
 import { describe } from '../options.js';
 import { asAborted } from './failures.js';
+import { Life } from './forgotten.js';
 import { type Generated, generate } from './generate.js';
 import { GENERATION_CHECKS, type GenerationOptions, resolveGeneration } from './options.js';
 import type { FinishPart } from './parts.js';
 import { makeSampler, mergeSampling, type SamplingOptions } from './sampling.js';
 import { ConversationSequence } from './sequence.js';
 import type { SessionServices } from './setup.js';
-import { offer } from './stalled.js';
+import { Offers } from './stalled.js';
 import { UsageCounter } from './usage.js';
 
 export interface CompletionOptions extends GenerationOptions {
@@ -82,9 +83,10 @@ export async function* streamComplete(
   const tokens = await promptTokens(services, prompt, options.parseSpecial ?? false);
   const sequence = new ConversationSequence({ ...services, template: new Int32Array(), useCache: false });
   const sampler = await makeSampler(model, mergeSampling(defaults, generation.sampling), {}, tokens);
-  let leave = () => {};
+  const held: Held = { leave: () => {}, sequence, offers: new Offers(sequence) };
+  const life = new Life(() => giveBack(held));
   try {
-    leave = await gate.enter(signal);
+    held.leave = await gate.enter(signal);
     const generating = generate(model, sequence, {
       ...generation,
       prompt: tokens,
@@ -94,7 +96,7 @@ export async function* streamComplete(
       signal,
       onToken: usage.token,
     });
-    const generated = yield* readPieces(sequence, generating);
+    const generated = yield* readPieces(held.offers, generating);
     usage.add(tokens.length, generated);
     const { finishReason, detail, logProbabilities } = generated;
     yield {
@@ -110,14 +112,27 @@ export async function* streamComplete(
     yield { type: 'finish', finishReason, usage: usage.total() };
     throw asAborted(error, 'The completion', { ...generation, timeoutMs: options.timeoutMs }, signal);
   } finally {
-    leave();
+    life.end();
     sampler?.close();
-    sequence.close();
+    giveBack(held);
   }
 }
 
+/** What a completion holds outside of its generator. */
+interface Held {
+  leave: () => void;
+  sequence: ConversationSequence;
+  offers: Offers;
+}
+
+function giveBack({ leave, sequence, offers }: Held): void {
+  offers.end();
+  leave();
+  sequence.close();
+}
+
 async function* readPieces(
-  sequence: ConversationSequence,
+  offers: Offers,
   generating: AsyncGenerator<string, Generated, undefined>,
 ): AsyncGenerator<CompletionPart, Generated, undefined> {
   try {
@@ -126,7 +141,7 @@ async function* readPieces(
       if (done) {
         return value;
       }
-      yield* offer<CompletionPart>(sequence, { type: 'text', text: value });
+      yield* offers.offer<CompletionPart>({ type: 'text', text: value });
     }
   } finally {
     await generating.return(undefined as never); // whoever left the stream leaves the generation

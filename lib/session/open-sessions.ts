@@ -4,6 +4,8 @@ import type { Session } from './session.js';
 /** The sessions of an agent that are open. Those that nobody refers to any more are forgotten, and give back what they hold. */
 export class OpenSessions {
   readonly #references = new Map<string, WeakRef<Session>>();
+  /** Of sessions that are being opened. */
+  readonly #reserved = new Set<string>();
   readonly #forgotten = new FinalizationRegistry<{ id: string; sequence: ConversationSequence }>(({ id, sequence }) => {
     this.#references.delete(id);
     sequence.close();
@@ -22,6 +24,19 @@ export class OpenSessions {
   delete(session: Session): void {
     this.#references.delete(session.id);
     this.#forgotten.unregister(session);
+  }
+
+  /**
+   * Keeps an id for a session that is to be opened under it.
+   *
+   * @returns call it once that session is open, or failed to; undefined where the id is taken
+   */
+  reserve(id: string): (() => void) | undefined {
+    if (this.#references.has(id) || this.#reserved.has(id)) {
+      return undefined;
+    }
+    this.#reserved.add(id);
+    return () => this.#reserved.delete(id);
   }
 
   has(id: string): boolean {

@@ -12,9 +12,10 @@ import { checkTools, requireToolChoice, type Tool, ToolSet } from '../tools/tool
 import { type CompactionOptions, checkCompaction } from './compaction.js';
 import { type MessageInput, readHistory } from './conversation.js';
 import { asAborted } from './failures.js';
+import type { OpenSessions } from './open-sessions.js';
 import { IN_SEND, resolveToolOptions, TOOL_CHECKS, type ToolOptions } from './options.js';
 import { checkSampling, IN_SAMPLING, mergeSampling, requireSampling, type SamplingOptions } from './sampling.js';
-import { readPast, readSession } from './saved.js';
+import { readPast, readSession, type SavedSession } from './saved.js';
 import type { ConversationSequence } from './sequence.js';
 import { Session } from './session.js';
 import type { SessionServices } from './setup.js';
@@ -177,21 +178,36 @@ export async function findTemplate(
 /**
  * Opens a session that was saved, under its old id.
  *
+ * @param reserve as {@link OpenSessions.reserve}
  * @throws HeadstartError as `AgentServer.restoreSession`.
  */
 export async function restoreSession(
   host: SessionHost,
   path: string,
   options: Omit<SessionOptions, 'messages'>,
-  isOpen: (id: string) => boolean,
+  reserve: OpenSessions['reserve'],
 ): Promise<Session> {
   const saved = await readSession(path);
-  if (isOpen(saved.id)) {
+  const done = reserve(saved.id);
+  if (done === undefined) {
     throw new HeadstartError(
       'INVALID_ARGUMENT',
       `The session ${saved.id} is open already: \`fork()\` makes another of it`,
     );
   }
+  try {
+    return await openSaved(host, path, options, saved);
+  } finally {
+    done();
+  }
+}
+
+async function openSaved(
+  host: SessionHost,
+  path: string,
+  options: Omit<SessionOptions, 'messages'>,
+  saved: SavedSession,
+): Promise<Session> {
   const known = await host.mcp.extend(host.defaults.tools, options.signal);
   const past = await readPast(path, saved);
   let adopted = false;

@@ -201,6 +201,9 @@ export class ConversationSequence implements SequenceHolder {
       return past;
     }
     past?.state?.close();
+    if (tokens.length === 0) {
+      return undefined; // nothing serves a chat template whose prompts begin differently each time
+    }
     await this.#fill(tokens, signal);
     return this.past();
   }

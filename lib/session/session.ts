@@ -12,6 +12,7 @@ import { requireToolChoice, type ToolSession } from '../tools/tool.js';
 import { type CompactionOptions, checkCompaction, compact } from './compaction.js';
 import { pendingCalls, readTurn, type TurnInput } from './conversation.js';
 import { asAborted } from './failures.js';
+import { Life } from './forgotten.js';
 import { resolveGeneration, resolveToolOptions, SEND_CHECKS, type SendOptions } from './options.js';
 import type { CompactionReport, Reply, StreamPart } from './parts.js';
 import { collectReply } from './reply.js';
@@ -20,7 +21,7 @@ import { saveSession } from './saved.js';
 import { ConversationSequence } from './sequence.js';
 import type { SessionServices, SessionSetup } from './setup.js';
 import { sharedPrefix } from './shared-prefix.js';
-import { offer } from './stalled.js';
+import { Offers } from './stalled.js';
 import { type PreparedFormat, prepareFormat } from './structured.js';
 import { Turn, type TurnRequest } from './turn.js';
 import { newTurnId, observeTurn } from './turn-events.js';
@@ -39,6 +40,7 @@ export class Session implements ToolSession {
   readonly #services: SessionServices;
   readonly #setup: SessionSetup;
   readonly #sequence: ConversationSequence;
+  readonly #offers: Offers;
   readonly #closing = new AbortController();
   #messages: readonly ChatMessage[];
   #report!: StartReport;
@@ -46,6 +48,8 @@ export class Session implements ToolSession {
   #step: Promise<unknown> | undefined;
   /** Of the turn that runs: who reads a stream no further must not hold up those that wait to be alone. */
   #leaveGate: (() => void) | undefined;
+  /** Of the turn that runs, until the conversation has it. */
+  #takeBack: (() => Promise<void>) | undefined;
   #mismatched = false;
   #inTurn = false;
 
@@ -55,6 +59,7 @@ export class Session implements ToolSession {
     this.#setup = setup;
     this.#messages = setup.messages;
     this.#sequence = new ConversationSequence({ ...services, ...setup });
+    this.#offers = new Offers(this.#sequence);
   }
 
   /** @internal What it goes on from, where a file had it. */
@@ -131,7 +136,8 @@ export class Session implements ToolSession {
     const { id: sessionId } = this;
     const { turnId } = request.toolRun;
     const turn = observeTurn({ turnId, sessionId, model: this.#services.model.path }, this.#takeTurn(request, options));
-    let takeBack = this.#sequence.mark();
+    this.#takeBack = this.#sequence.mark();
+    const life = new Life(() => void this.#endTurn());
     try {
       this.#leaveGate = await this.#services.gate.enter(request.signal);
       for (;;) {
@@ -142,9 +148,9 @@ export class Session implements ToolSession {
           return;
         }
         if (value.type === 'finish') {
-          takeBack = undefined; // the conversation has it
+          this.#takeBack = undefined; // the conversation has it
         }
-        yield* offer(this.#sequence, value);
+        yield* this.#offers.offer(value);
       }
     } catch (error) {
       if (this.closed) {
@@ -157,12 +163,19 @@ export class Session implements ToolSession {
       const limit = { deadline: request.generation.deadline, timeoutMs: options.timeoutMs };
       throw asAborted(error, 'The turn', limit, request.signal);
     } finally {
+      life.end();
       await turn.return(undefined);
-      await takeBack?.();
-      this.#leaveGate?.();
-      this.#inTurn = false;
-      this.#sequence.setBusy(false);
+      await this.#endTurn();
     }
+  }
+
+  async #endTurn(): Promise<void> {
+    this.#offers.end();
+    await this.#takeBack?.();
+    this.#takeBack = undefined;
+    this.#leaveGate?.();
+    this.#inTurn = false;
+    this.#sequence.setBusy(false);
   }
 
   /**

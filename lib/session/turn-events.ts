@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { publish } from '../diagnostics.js';
+import { Life } from './forgotten.js';
 import type { StreamPart } from './parts.js';
 
 /** Tells observers when a turn begins and how it ends; its parts go through unchanged. */
@@ -10,7 +11,10 @@ export async function* observeTurn(
   const begin = performance.now();
   const { turnId, sessionId } = turn;
   publish('turn', { event: 'start', ...turn });
-  let end: object = { error: new Error('The stream was left before its end') };
+  let end: object | undefined;
+  const tell = (how: object = { error: new Error('The stream was left before its end') }) =>
+    publish('turn', { event: 'end', turnId, sessionId, ms: performance.now() - begin, ...how });
+  const life = new Life(tell);
   try {
     for await (const part of parts) {
       if (part.type === 'finish') {
@@ -22,7 +26,8 @@ export async function* observeTurn(
     end = { error };
     throw error;
   } finally {
-    publish('turn', { event: 'end', turnId, sessionId, ms: performance.now() - begin, ...end });
+    life.end();
+    tell(end);
   }
 }
 

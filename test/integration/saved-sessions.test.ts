@@ -1,7 +1,7 @@
 // Forks, and sessions in files: they go on as if nothing had been.
 import { readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { AgentServer, type MessageInput, type TurnInput } from 'llama-headstart';
+import { AgentServer, type MessageInput, type Session, type TurnInput } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { agentOptions, EXACT, replies, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { TOOLS } from '../helpers/prompts.js';
@@ -123,6 +123,20 @@ describe('a saved session', () => {
     }
   });
 
+  it('whose prompts begin differently each time keeps no state, and goes on', async () => {
+    const path = join(await temporaryDirectory(), 'session.json');
+    const chatTemplate = '{% for m in messages | reverse %}{{ m.content }}{% endfor %}'; // the newest message first
+    const agent = await startAgent({ chatTemplate, ...EXACT });
+    const session = await agent.createSession();
+    expect(session.report).toMatchObject({ tier: 'bypass', templateTokens: 0 });
+    await replies(session, ['Hello'], 8);
+    await session.save(path, { state: true });
+    expect(await readdir(join(path, '..'))).toEqual(['session.json']);
+    const texts = await replies(session, NEXT, 8);
+    await session.close();
+    expect(await replies(await agent.restoreSession(path), NEXT, 8)).toEqual(texts);
+  });
+
   it('that is aborted while it is brought back writes nothing, and the session goes on', async () => {
     const path = join(await temporaryDirectory(), 'session.json');
     const agent = await startAgent({ nSeqMax: 1 });
@@ -221,8 +235,14 @@ describe('a saved session', () => {
   it('is restored once at a time, and saved only where that can be', async () => {
     const { path } = await saved(false);
     const agent = await startAgent();
-    const session = await agent.restoreSession(path);
-    await expect(agent.restoreSession(path)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    const refused = { code: 'INVALID_ARGUMENT', message: expect.stringMatching(/is open already/) };
+    const nameless = agent.restoreSession(path, { tools: [{ name: '' }] });
+    await expect(nameless).rejects.toMatchObject({ code: 'CONFIG_INVALID' }); // and its id is free again
+    const both = await Promise.allSettled([agent.restoreSession(path), agent.restoreSession(path)]);
+    const [session] = both.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : [])) as [Session];
+    expect(both.flatMap((each) => (each.status === 'rejected' ? [each.reason] : []))).toMatchObject([refused]);
+    expect(agent.health().openSessions).toBe(1);
+    await expect(agent.restoreSession(path)).rejects.toMatchObject(refused);
     await expect(session.save(join(path, 'no', 'such'))).rejects.toMatchObject({ code: 'WRITE_FAILED' });
     await expect(session.save('')).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
     await session.save(path);

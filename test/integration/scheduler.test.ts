@@ -265,12 +265,15 @@ describe('where KV cells are short', () => {
     expect(one.texts).toEqual(none.texts);
   });
 
-  it('a thousand sessions that nobody closes give back sequences and cells once they are collected', async () => {
+  it('a thousand sessions that nobody closes, and streams that nobody reads on, give all back once they are collected', async () => {
     const { stdout, ...rest } = await runChild('integration/children/dropped-sessions.mjs', [microModel('dense')], {
       nodeArgs: ['--expose-gc'],
     });
     expect({ ...rest, stdout: '' }).toEqual(CLEAN);
-    expect(JSON.parse(stdout)).toEqual({ openSessions: 0, heldSequences: 0, used: 0, savedBytes: 0, queueLength: 0 });
+    const { streams, ...held } = JSON.parse(stdout);
+    expect(held).toEqual({ openSessions: 0, heldSequences: 0, used: 0, savedBytes: 0, queueLength: 0 });
+    expect(streams).toMatchObject({ dropped: ['text', 'text'], isAlone: true, next: 'length' });
+    expect(streams.ends).toContain('The stream was left before its end');
   });
 
   it.each(['dense', 'sliding-window', 'recurrent', 'hybrid'] as const)(

@@ -1,5 +1,6 @@
-// Opens a thousand sessions and lets go of each, some after a turn, some in the middle of one; then collects until nothing is held.
-import { AgentServer } from 'llama-headstart';
+// Opens a thousand sessions and lets go of each, some after a turn, some in the middle of one, and of streams whose sessions
+// stay; then collects until nothing is held, and whoever waits for the streams' ends gets their turn.
+import { AgentServer, subscribeDiagnostics } from 'llama-headstart';
 
 const [, , source] = process.argv;
 const agent = await AgentServer.initialize({
@@ -30,15 +31,35 @@ for (let number = 0; number < 1000; number++) {
   await use(number);
 }
 
+const ends = [];
+subscribeDiagnostics('turn', (event) => event.event === 'end' && ends.push(event));
+const kept = await agent.createSession();
+// In functions of their own: what a module's top level held would not be collected.
+const dropTurn = async () => (await kept.stream('Hello', { maxTokens: 4 }).next()).value.type;
+const dropCompletion = async () => (await agent.streamComplete('Hello', { maxTokens: 4 }).next()).value.type;
+const dropped = [await dropTurn(), await dropCompletion()];
+let isAlone = false;
+const alone = agent.setLoras([]).then(() => {
+  isAlone = true;
+});
+
 const facts = () => {
   const { openSessions, heldSequences, kvCells, savedBytes, queueLength } = agent.health();
   return { openSessions, heldSequences, used: kvCells.used, savedBytes, queueLength };
 };
-const isHeld = () => Object.values(facts()).some((value) => value > 0);
-// A stream that is left alone holds its session by a timer, for a second.
-for (let round = 0; round < 600 && isHeld(); round++) {
-  globalThis.gc();
-  await new Promise((resolve) => setTimeout(resolve, 20));
+async function collect(isDone) {
+  for (let round = 0; round < 600 && !isDone(); round++) {
+    globalThis.gc();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
 }
-process.stdout.write(JSON.stringify(facts()));
+await collect(() => isAlone);
+const streams = { dropped, isAlone, ends: ends.map(({ error }) => error?.message) };
+if (isAlone) {
+  await alone;
+  streams.next = (await kept.send('Hello', { maxTokens: 4 })).finishReason;
+}
+await kept.close();
+await collect(() => Object.values(facts()).every((value) => value === 0));
+process.stdout.write(JSON.stringify({ ...facts(), streams }));
 await agent.close();
