@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config';
 
-/** `npm run test:package`: tests of what is published, which install it. They import nothing of the sources. */
+/** `npm run test:package`: tests of what is published, which install it. Of the sources they take names alone. */
 export default defineConfig({
   test: {
     include: ['test/package/**/*.test.ts'],

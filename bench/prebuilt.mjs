@@ -3,11 +3,11 @@
 
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { readdir } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { systemPrompt } from '../scripts/demo/template.mjs';
+import { prebuiltAddon } from '../scripts/lib/prebuilt-addon.mjs';
 import { step } from '../scripts/lib/progress.mjs';
 import { root, runMain } from '../scripts/lib/run.mjs';
 import { setup } from '../scripts/setup.mjs';
@@ -66,12 +66,8 @@ async function main() {
   const prepared = await setup({ model: values.model === undefined, quiet: true });
   const model = values.model ?? prepared.model?.path;
   if (model === undefined) throw new Error('No source of SmolLM2 could be reached: name a model with --model FILE');
-  const folder = join(root, 'prebuilds', `${process.platform}-${process.arch}`);
-  const file = (await readdir(folder).catch(() => [])).find((name) => name.endsWith('.node'));
-  if (file === undefined) throw new Error(`No prebuilt addon in ${folder}: run \`npm run build:prebuilt\` first`);
-
   const tokens = Number(values.tokens);
-  const prebuilt = await Runner.start(join(folder, file), model, tokens);
+  const prebuilt = await Runner.start(prebuiltAddon(), model, tokens);
   const native = await Runner.start(join(root, 'build', 'Release', 'llama_headstart.node'), model, tokens);
   const medians = await step('prebuilt beside native', {}, (progress) =>
     interleave(

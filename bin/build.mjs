@@ -1,14 +1,22 @@
 // `llama-headstart build`: compiles the addon from the packed sources into the user's cache, where the loader looks first.
 
-import { existsSync } from 'node:fs';
-import { mkdir, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { accessSync, constants, existsSync } from 'node:fs';
+import { mkdir, rename, rm, rmdir } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { buildsDirectory, packageRoot, packageVersion, platformName, userCache } from '../dist/native/places.js';
+import {
+  buildsDirectory,
+  CACHE_VARIABLE,
+  packageRoot,
+  packageVersion,
+  platformName,
+  userCache,
+} from '../dist/native/places.js';
 import { buildNative, parseJobs } from '../scripts/build-native.mjs';
 import { checkTools } from '../scripts/lib/build-tools.mjs';
 import { step } from '../scripts/lib/progress.mjs';
 import { run } from '../scripts/lib/run.mjs';
+import { whileLocked } from './lock.mjs';
 
 const ACCELERATORS = /** @type {const} */ (['cuda', 'metal', 'vulkan']);
 
@@ -21,24 +29,71 @@ export async function build(args) {
     );
   }
   const { key, ...how } = options;
-  const output = join(buildsDirectory(), key);
-  const tree = join(userCache(), 'build-trees', `${packageVersion}-${platformName}-${key}`);
-  const log = join(buildsDirectory(), `${key}.log`);
   // Here too: a machine that cannot build gets advice, and no folders.
   await checkTools({ ...(how.accelerator && { accelerator: how.accelerator }), compiler: true });
-  await mkdir(buildsDirectory(), { recursive: true });
-  process.stderr.write(`llama.cpp is compiled in ${tree}\nIts log will be ${log}\n`);
+  const trees = join(userCache(), 'build-trees');
+  for (const directory of [trees, buildsDirectory()]) await makeFolder(directory);
+  const tree = join(trees, `${packageVersion}-${platformName}-${key}`);
+  const path = await whileLocked(`${tree}.lock`, () => compile(tree, key, how));
+  await rmdir(trees).catch(() => {}); // where no other build is under way, or left half done
+  process.stdout.write(`${path}\n`);
+  await report(path);
+}
 
+/**
+ * @param {string} tree where to compile
+ * @param {string} key the folder's name for these options
+ * @param {import('../scripts/build-native.mjs').BuildOptions} how
+ * @returns {Promise<string>} the addon's path in the user's cache
+ */
+async function compile(tree, key, how) {
+  const log = join(buildsDirectory(), `${key}.log`);
+  process.stderr.write(`llama.cpp is compiled in ${tree}\nIts log will be ${log}\n`);
+  const finished = join(tree, 'finished');
+  await rm(finished, { recursive: true, force: true });
   const { path } = await step(
     `native addon (${key})`,
     {},
-    (progress) => buildNative({ ...how, directory: tree, output, onProgress: (state) => progress.update(state) }),
+    (progress) => {
+      const places = { directory: tree, output: finished };
+      return buildNative({ ...how, ...places, plain: true, onProgress: (state) => progress.update(state) });
+    },
     ({ compiled }) => (compiled === 0 ? 'nothing to compile' : `${compiled} steps`),
   );
+  const output = join(buildsDirectory(), key);
+  await replaceFolder(output, finished, join(tree, 'replaced'));
   await rename(join(tree, 'build.log'), log);
   await rm(tree, { recursive: true, force: true });
-  process.stdout.write(`${path}\n`);
-  await report(path);
+  return join(output, basename(path));
+}
+
+/**
+ * By two renames: whoever looks for an addon meanwhile finds the old one, the new one or another that is whole, never half of one.
+ * @param {string} target @param {string} next @param {string} aside where what was there goes
+ */
+async function replaceFolder(target, next, aside) {
+  await rm(aside, { recursive: true, force: true });
+  try {
+    if (existsSync(target)) await rename(target, aside);
+    await rename(next, target);
+  } catch (cause) {
+    const { message } = /** @type {Error} */ (cause);
+    throw new Error(`${target} could not be replaced (${message}). Stop the programs that use it and run this again.`);
+  }
+}
+
+/** @param {string} path */
+async function makeFolder(path) {
+  try {
+    await mkdir(path, { recursive: true });
+    accessSync(path, constants.W_OK);
+  } catch (cause) {
+    const { message } = /** @type {Error} */ (cause);
+    throw new Error(
+      `A build needs to write to your cache directory, ${userCache()}: ${message}.\n` +
+        `  Set ${CACHE_VARIABLE} to a folder of yours, for the build and for the programs that are to find it.`,
+    );
+  }
 }
 
 /** @param {string[]} args */

@@ -1,6 +1,6 @@
 // `llama-headstart doctor`: what would be loaded and why, and what this machine has. Exit code 1 where nothing can be loaded.
 
-import { accessSync, constants, existsSync } from 'node:fs';
+import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { readdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -41,9 +41,10 @@ async function examine() {
     nvidia: await nvidiaGpus(),
     tools: await toolVersions(),
     toolProblems: await toolProblems({ compiler: true }),
-    userCache: await directoryState(userCache()),
-    builds: await directoryState(buildsDirectory()),
-    templates: await directoryState(resolve('.cache/templates')),
+    userCache: await directoryState(userCache),
+    builds: await directoryState(buildsDirectory),
+    unfinished: await unfinishedBuilds(),
+    templates: await directoryState(() => resolve('.cache/templates')),
   };
 }
 
@@ -70,9 +71,33 @@ async function nvidiaGpus() {
   return code === 0 ? stdout.trim().split('\n') : [];
 }
 
+/**
+ * @typedef {object} DirectoryState
+ * @property {string | null} path null: there is no place for it
+ * @property {boolean} exists
+ * @property {boolean} writable or, where it does not exist, whether it could be made
+ * @property {string | null} problem why it cannot be read
+ * @property {number} [files]
+ * @property {number} [bytes]
+ * @property {number} [freeBytes]
+ *
+ * @param {() => string} where
+ * @returns {Promise<DirectoryState>}
+ */
+async function directoryState(where) {
+  let path = null;
+  try {
+    path = where();
+    if (!existsSync(path)) return { path, exists: false, writable: isWritable(nearestExisting(path)), problem: null };
+    return { path, exists: true, writable: isWritable(path), problem: null, ...(await contentOf(path)) };
+  } catch (error) {
+    const { message } = /** @type {Error} */ (error);
+    return { path, exists: path !== null, writable: false, problem: message };
+  }
+}
+
 /** @param {string} path */
-async function directoryState(path) {
-  if (!existsSync(path)) return { path, exists: false };
+async function contentOf(path) {
   const entries = await readdir(path, { recursive: true, withFileTypes: true });
   const sizes = await Promise.all(
     entries
@@ -81,20 +106,30 @@ async function directoryState(path) {
   );
   const { bavail, bsize } = await statfs(path);
   return {
-    path,
-    exists: true,
-    writable: isWritable(path),
     files: sizes.length,
     bytes: sizes.reduce((sum, found) => sum + (found?.size ?? 0), 0),
     freeBytes: bavail * bsize,
   };
 }
 
+/** What an interrupted or failed `build` left, to go on from. @returns {Promise<string[]>} */
+async function unfinishedBuilds() {
+  try {
+    const trees = join(userCache(), 'build-trees');
+    return (await readdir(trees)).filter((name) => !name.endsWith('.lock')).map((name) => join(trees, name));
+  } catch {
+    return [];
+  }
+}
+
+/** @param {string} path @returns {string} */
+const nearestExisting = (path) => (existsSync(path) ? path : nearestExisting(dirname(path)));
+
 /** @param {string} path */
 function isWritable(path) {
   try {
     accessSync(path, constants.W_OK);
-    return true;
+    return statSync(path).isDirectory();
   } catch {
     return false;
   }
@@ -125,6 +160,9 @@ function text(facts) {
     '',
     `Cache: ${stateLine(facts.userCache)}`,
     `Builds: ${stateLine(facts.builds)}`,
+    ...facts.unfinished.map(
+      (tree) => `  not finished: ${tree} (\`build\` with the same options goes on, \`clean\` removes it)`,
+    ),
     `Templates (here, by default): ${stateLine(facts.templates)}`,
   ];
   return `${lines.join('\n')}\n`;
@@ -156,9 +194,11 @@ function candidateLine({ source, path, builtIn, modules }, loaded) {
   return `${path === loaded ? '✓' : '·'} ${source}: ${dirname(path)}${gpus.length > 0 ? ` with ${gpus.join(', ')}` : ''}`;
 }
 
-/** @param {Awaited<ReturnType<typeof directoryState>>} state */
-function stateLine({ path, exists, writable, files, bytes = 0, freeBytes = 0 }) {
-  if (!exists) return `${path}, not there yet`;
-  const state = `${files} files, ${megabytes(bytes)}, ${megabytes(freeBytes)} free`;
+/** @param {DirectoryState} state */
+function stateLine({ path, exists, writable, problem, files, bytes = 0, freeBytes = 0 }) {
+  if (problem !== null) return `${path ?? 'none'}, NOT USABLE: ${problem}`;
+  const state = exists
+    ? `${files} files, ${megabytes(bytes)}, ${megabytes(freeBytes)} free`
+    : `not there yet${writable ? '' : ', and cannot be made'}`;
   return `${path}, ${state}${writable ? '' : ', NOT WRITABLE'}`;
 }

@@ -38,7 +38,7 @@ if (command === '--help' || command === '-h' || command === 'help') {
   } catch (error) {
     const { message, stack } = /** @type {Error} */ (error);
     process.stderr.write(`\n✗ ${process.env.DEBUG ? stack : message}\n`);
-    process.exitCode = 1;
+    process.exitCode ||= 1;
   }
 } else {
   process.stderr.write(`✗ Expected a command (${Object.keys(COMMANDS).join(', ')}), got "${command}".\n\n${HELP}`);

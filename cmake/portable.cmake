@@ -12,9 +12,8 @@ endforeach()
 # module fits the version it was made for. prebuilds/ keeps both libcs of a platform in one folder.
 file(READ "${CMAKE_CURRENT_SOURCE_DIR}/package.json" MANIFEST)
 string(JSON VERSION GET "${MANIFEST}" version)
-set(HEADSTART_LIBC "" CACHE STRING "musl, where that is the libc")
-if(HEADSTART_LIBC)
-  set(STEM "headstart-${HEADSTART_LIBC}")
+if(EXISTS /etc/alpine-release AND NOT CMAKE_CROSSCOMPILING) # the loader's rule
+  set(STEM headstart-musl)
 else()
   set(STEM headstart)
 endif()

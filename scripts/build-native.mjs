@@ -12,6 +12,7 @@ import { dirname, join, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { checkTools } from './lib/build-tools.mjs';
 import { cmakeJs, plainCMake } from './lib/cmake.mjs';
+import { moduleFile } from './lib/libc.mjs';
 import { step } from './lib/progress.mjs';
 import { isMain, quoteTail, root, run, runMain } from './lib/run.mjs';
 
@@ -30,6 +31,7 @@ const ACCELERATORS = /** @type {const} */ (['cuda', 'metal', 'vulkan']);
  * @property {{ name: string, toolchain: string, env: NodeJS.ProcessEnv }} [cross] a compiler for another platform or an older libc;
  *   `name` tells its builds from others
  * @property {string} [directory] where to build; default .build/<variant>
+ * @property {boolean} [plain] by CMake alone, also where cmake-js is at hand
  * @property {boolean} [sanitize] with address and undefined-behaviour checks, into .build/sanitize, not installed
  * @property {boolean} [clean] compile everything again
  * @property {boolean} [floor] build what benchmarks measure against (bench/native/floor.cpp) instead of the addon
@@ -88,10 +90,12 @@ async function compile(directory, config, target, options) {
   const { cross, onProgress = () => {} } = options;
   const logFile = join(directory, 'build.log');
   const log = createWriteStream(logFile);
+  log.on('error', () => {}); // a disk that is full: the compiler says so too
   let compiled = 0;
   const cmake = async (/** @type {[string, string[]]} */ [command, args]) => {
     const result = await run(command, args, {
       ...(cross && { env: cross.env }),
+      interruptible: true,
       onLine(line) {
         log.write(`${line}\n`);
         const at = parseProgress(line);
@@ -100,11 +104,13 @@ async function compile(directory, config, target, options) {
         onProgress(at);
       },
     });
+    if (result.interrupted)
+      throw new Error(`Interrupted. What is compiled is kept: the same command goes on from there.`);
     if (result.code !== 0) throw new Error(explainFailure(result.output, shownPath(logFile)));
   };
 
   try {
-    const driver = (cmakeJs() ?? plainCMake)(directory, config);
+    const driver = ((options.plain ? undefined : cmakeJs()) ?? plainCMake)(directory, config);
     const configure = await driver.configure(settingsOf(options));
     if (await needsConfigure(directory, configure)) {
       onProgress({ detail: 'configuring' });
@@ -129,9 +135,6 @@ function settingsOf({ accelerator, cross, definitions = [], portable, sanitize }
     ...definitions,
   ];
 }
-
-const moduleFile = (/** @type {string} */ gpu) =>
-  `${LIBRARY_PREFIX}ggml-${gpu}${process.platform === 'win32' ? '.dll' : '.so'}`;
 
 const shownPath = (/** @type {string} */ path) => {
   const inside = relative(root, path);
@@ -178,7 +181,8 @@ function parseProgress(line) {
  */
 function explainFailure(output, logFile) {
   const lines = output.split(/\r?\n/).map((line) => line.slice(0, 200));
-  const isError = /\berror( \w+)?:|CMake Error|undefined reference|undefined symbol|not found|command failed/i;
+  const isError =
+    /\berror( \w+)?:|CMake Error|undefined reference|undefined symbol|not found|command failed|no space left/i;
   const shown = new Set(lines.flatMap((line, at) => (isError.test(line) ? [at, at + 1, at + 2] : [])).slice(0, 20));
   const errors = lines.filter((_, at) => shown.has(at)).join('\n');
   return `The native build failed${quoteTail(errors || output, 20)}\n  The whole log: ${logFile}`;

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { buildNative, parseJobs } from './build-native.mjs';
 import { ensureCuda } from './lib/cuda.mjs';
+import { moduleFile, platformName } from './lib/libc.mjs';
 import { megabytes, step } from './lib/progress.mjs';
 import { isMain, root, run, runMain } from './lib/run.mjs';
 import { ensureDependencies } from './setup.mjs';
@@ -63,18 +64,17 @@ async function findCuda() {
  */
 async function layOut(gpu, module) {
   const { version, license, engines } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
-  const platform = `${process.platform}-${process.arch}`;
-  const name = `@llama-headstart/${platform}-${gpu}`;
+  const name = `@llama-headstart/${platformName}-${gpu}`;
   const directory = join(root, '.build', 'gpu-packages', ...name.split('/'));
   await rm(directory, { recursive: true, force: true });
   await mkdir(directory, { recursive: true });
-  const file = `headstart-ggml-${gpu}${process.platform === 'win32' ? '.dll' : '.so'}`;
+  const file = moduleFile(gpu);
   await copyFile(module, join(directory, file));
   await copyFile(join(root, 'LICENSE'), join(directory, 'LICENSE'));
   const manifest = {
     name,
     version,
-    description: `${gpu.toUpperCase()} for llama-headstart ${version} on ${platform}`,
+    description: `${gpu.toUpperCase()} for llama-headstart ${version} on ${platformName}`,
     license,
     engines,
     os: [process.platform],

@@ -10,6 +10,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { toolsDirectory } from './lib/caches.mjs';
+import { isMusl } from './lib/libc.mjs';
 import { prebuildInputs } from './lib/prebuild-inputs.mjs';
 import { megabytes, step } from './lib/progress.mjs';
 import { isMain, root, runMain } from './lib/run.mjs';
@@ -17,8 +18,6 @@ import { ensureTool } from './lib/tools.mjs';
 import { TARGETS } from './lib/zig.mjs';
 import { ensureDependencies } from './setup.mjs';
 import { ensureVendor, pin } from './vendor.mjs';
-
-const libc = existsSync('/etc/alpine-release') ? 'musl' : 'glibc';
 
 /**
  * @param {string} platform "linux-x64"
@@ -29,7 +28,7 @@ export async function prebuild(platform, { again = false } = {}) {
   await ensureDependencies({ quiet: true });
   const directory = join(root, 'prebuilds', platform);
   let compiled = false;
-  if (platform in TARGETS && libc === 'glibc') {
+  if (platform in TARGETS && !isMusl) {
     const name = await keptName(platform);
     if (again) await rm(join(toolsDirectory(), name), { recursive: true, force: true });
     // zig and its headers are the same everywhere, so what it made anywhere will do.
@@ -47,16 +46,13 @@ export async function prebuild(platform, { again = false } = {}) {
 }
 
 /**
- * Puts a platform's binaries into prebuilds/ where they were made earlier from the same sources, in whichever clone.
+ * Whether a platform's binaries were made earlier from the same sources, in whichever clone: then `prebuild` compiles nothing.
  * @param {string} platform
- * @returns {Promise<boolean>} whether they were
  */
-export async function placeEarlier(platform) {
-  const name = await keptName(platform);
-  if (!existsSync(join(toolsDirectory(), name))) return false;
-  await place(name, join(root, 'prebuilds', platform));
-  return true;
-}
+export const isMade = async (platform) => existsSync(join(toolsDirectory(), await keptName(platform)));
+
+/** Takes a platform's binaries out of prebuilds/, whatever they were made from: what lies there is packed. @param {string} platform */
+export const leaveOut = (platform) => removeLibc(join(root, 'prebuilds', platform));
 
 /** Of the folder in the user's cache. @param {string} platform */
 const keptName = async (platform) => `prebuilt-${platform}-${await prebuildInputs(platform)}`;
@@ -70,7 +66,7 @@ async function place(name, directory) {
 /** @param {string} platform @param {string} empty a folder that receives the binaries */
 async function compileInto(platform, empty) {
   const directory = await compile(platform);
-  const names = (await readdir(directory)).filter((name) => !isMusl(name));
+  const names = (await readdir(directory)).filter((name) => !isForMusl(name));
   for (const name of names) await cp(join(directory, name), join(empty, name));
 }
 
@@ -95,7 +91,15 @@ async function compile(platform) {
   if (os !== 'linux') await rm(directory, { recursive: true, force: true });
   else await removeLibc(directory);
   const shim = join(root, 'scripts', 'lib', 'prebuild-gyp.mjs');
-  const options = { cwd: stage, out: root, name: 'llama-headstart', napi: true, tagLibc: os === 'linux', arch, libc };
+  const options = {
+    cwd: stage,
+    out: root,
+    name: 'llama-headstart',
+    napi: true,
+    tagLibc: os === 'linux',
+    arch,
+    libc: isMusl ? 'musl' : 'glibc',
+  };
   const prebuildify = createRequire(import.meta.url)('prebuildify');
   await new Promise((resolve, reject) => {
     const done = (/** @type {Error | null} */ error) => (error ? reject(error) : resolve(undefined));
@@ -104,12 +108,12 @@ async function compile(platform) {
   return directory;
 }
 
-const isMusl = (/** @type {string} */ name) => /\bmusl\b/.test(name);
+const isForMusl = (/** @type {string} */ name) => /\bmusl\b/.test(name);
 
 /** Both libcs of a platform share a folder. @param {string} directory */
 async function removeLibc(directory) {
   const names = await readdir(directory).catch(() => []);
-  for (const name of names) if (isMusl(name) === (libc === 'musl')) await rm(join(directory, name));
+  for (const name of names) if (isForMusl(name) === isMusl) await rm(join(directory, name));
 }
 
 /** @param {string} directory */

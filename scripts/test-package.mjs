@@ -1,13 +1,20 @@
-// `npm run test:package [-- vitest arguments]`: packs the package, installs the tarball where nothing of ours is, and uses it there.
-// Prints what was installed, where, and the sizes. Each test says what it skips, and why. `--prebuilt` takes prebuilds/ as it is.
+// `npm run test:package [-- --no-arm64] [-- vitest arguments]`: packs the package, installs the tarball where nothing of ours is, and
+// uses it there. Prints what was installed, where, and the sizes. Each test says what it skips, and why.
+//
+// On Linux x64 the package carries arm64 too, whose tests run emulated; its binaries are compiled first, once for all clones.
+// `--no-arm64` leaves them out of the package and of the tests. `--prebuilt` compiles nothing and takes prebuilds/ as it is.
 
 import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { isMusl } from './lib/libc.mjs';
 import { megabytes, step } from './lib/progress.mjs';
 import { isMain, npm, quoteTail, root, run, runMain } from './lib/run.mjs';
-import { measure, placeEarlier, prebuild } from './prebuild.mjs';
+import { isMade, leaveOut, measure, prebuild } from './prebuild.mjs';
 import { setup } from './setup.mjs';
+
+const OWN_PLATFORM = `${process.platform}-${process.arch}`;
+const EMULATED_PLATFORM = 'linux-arm64';
 
 /**
  * @param {string} directory
@@ -21,50 +28,89 @@ export async function pack(directory) {
   return { path, bytes: (await stat(path)).size, unpackedBytes: unpackedSize, files };
 }
 
+/**
+ * Brings the binaries that are packed and tested into prebuilds/, and no others.
+ * @param {{ asItIs: boolean, arm64: boolean }} options
+ * @returns {Promise<string[]>} lines for the report
+ */
+async function ensurePrebuilds({ asItIs, arm64 }) {
+  const line = async (/** @type {string} */ platform, /** @type {string} */ how) => {
+    const { files, bytes } = await measure(join(root, 'prebuilds', platform));
+    return `Prebuilt for ${platform}: ${files} files, ${megabytes(bytes)}, ${how}`;
+  };
+  if (asItIs) return [await line(OWN_PLATFORM, 'as they were')];
+
+  const emulates = OWN_PLATFORM === 'linux-x64' && !isMusl;
+  const platforms = [OWN_PLATFORM, ...(emulates && arm64 ? [EMULATED_PLATFORM] : [])];
+  const lines = [];
+  for (const platform of platforms) {
+    if (platform === EMULATED_PLATFORM && !(await isMade(platform))) {
+      process.stderr.write(
+        `  ${platform} is compiled too, which takes as long again; \`-- --no-arm64\` leaves it out\n`,
+      );
+    }
+    const { compiled } = await prebuild(platform);
+    lines.push(await line(platform, `compiled ${compiled ? 'now' : 'earlier from the same sources'}`));
+  }
+  if (emulates && !arm64) {
+    await leaveOut(EMULATED_PLATFORM);
+    lines.push(`${EMULATED_PLATFORM}: SKIPPED, neither packed nor tested, as --no-arm64 says`);
+  }
+  return lines;
+}
+
+/**
+ * Packs, and runs the tests on the tarball.
+ * @param {string[]} vitestArguments
+ * @param {Awaited<ReturnType<typeof setup>>} models
+ * @param {string[]} lines of the report, before those of the tests
+ */
+async function testPackage(vitestArguments, { model, microModels }, lines) {
+  const directory = await mkdtemp(join(tmpdir(), 'llama-headstart-package-'));
+  try {
+    const tarball = await step(
+      'npm pack',
+      {},
+      () => pack(directory),
+      ({ bytes }) => megabytes(bytes),
+    );
+    const listing = join(directory, 'tarball.json');
+    const report = join(directory, 'report.txt');
+    await writeFile(listing, JSON.stringify(tarball));
+    await writeFile(report, '');
+    await mkdir(join(root, '.build'), { recursive: true });
+    const args = ['node_modules/vitest/vitest.mjs', 'run', '--config', 'vitest.package.config.ts', ...vitestArguments];
+    const { code } = await run(process.execPath, args, {
+      inherit: true,
+      env: {
+        LLAMA_HEADSTART_TARBALL: listing,
+        LLAMA_HEADSTART_PACKAGE_REPORT: report,
+        LLAMA_HEADSTART_TEST_MODEL: model?.path ?? '',
+        LLAMA_HEADSTART_MICRO_MODELS: microModels ?? '',
+      },
+    });
+    const { bytes, unpackedBytes, files } = tarball;
+    const size = `Tarball: ${megabytes(bytes)}, unpacked ${megabytes(unpackedBytes)}, ${files.length} files`;
+    process.stdout.write(`\n${[size, ...lines, await readFile(report, 'utf8')].join('\n')}`);
+    process.exitCode = code;
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
 if (isMain(import.meta)) {
   await runMain(async () => {
-    const { model, microModels } = await setup({ model: true, microModels: true, quiet: true });
-    const platform = `${process.platform}-${process.arch}`;
     const given = process.argv.slice(2);
-    const prebuilt = given.includes('--prebuilt')
-      ? { ...(await measure(join(root, 'prebuilds', platform))), compiled: false }
-      : await prebuild(platform);
-    // The arm64 binaries are tested too, where somebody has made them.
-    if (!given.includes('--prebuilt') && platform === 'linux-x64') await placeEarlier('linux-arm64');
-    const directory = await mkdtemp(join(tmpdir(), 'llama-headstart-package-'));
-    try {
-      const tarball = await step(
-        'npm pack',
-        {},
-        () => pack(directory),
-        ({ bytes }) => megabytes(bytes),
-      );
-      const listing = join(directory, 'tarball.json');
-      const report = join(directory, 'report.txt');
-      await writeFile(listing, JSON.stringify(tarball));
-      await writeFile(report, '');
-      await mkdir(join(root, '.build'), { recursive: true });
-      const args = ['node_modules/vitest/vitest.mjs', 'run', '--config', 'vitest.package.config.ts'];
-      const { code } = await run(
-        process.execPath,
-        [...args, ...given.filter((argument) => argument !== '--prebuilt')],
-        {
-          inherit: true,
-          env: {
-            LLAMA_HEADSTART_TARBALL: listing,
-            LLAMA_HEADSTART_PACKAGE_REPORT: report,
-            LLAMA_HEADSTART_TEST_MODEL: model?.path ?? '',
-            LLAMA_HEADSTART_MICRO_MODELS: microModels ?? '',
-          },
-        },
-      );
-      process.stdout.write(
-        `\nTarball: ${megabytes(tarball.bytes)}, unpacked ${megabytes(tarball.unpackedBytes)}, ${tarball.files.length} files\n` +
-          `Prebuilt for ${platform}: ${prebuilt.files} files, ${megabytes(prebuilt.bytes)}, compiled ${prebuilt.compiled ? 'now' : 'earlier'}\n${await readFile(report, 'utf8')}`,
-      );
-      process.exitCode = code;
-    } finally {
-      await rm(directory, { recursive: true, force: true });
-    }
+    const own = ['--prebuilt', '--no-arm64'];
+    const models = await setup({ model: true, microModels: true, quiet: true });
+    const lines = await ensurePrebuilds({
+      asItIs: given.includes('--prebuilt'),
+      arm64: !given.includes('--no-arm64'),
+    });
+    await testPackage(
+      given.filter((argument) => !own.includes(argument)),
+      models,
+      lines,
+    );
   });
 }

@@ -2,8 +2,9 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { homedir } from 'node:os';
-import { dirname, join, sep } from 'node:path';
+import { dirname, isAbsolute, join, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { HeadstartError } from '../errors.js';
 
 const ADDON = 'llama_headstart.node';
 export const GPUS = ['cuda', 'metal', 'vulkan'] as const;
@@ -52,18 +53,46 @@ export const platformName = [process.platform, process.arch, isMusl() ? 'musl' :
   .filter((part) => part !== '')
   .join('-');
 
-/** This package's folder in the user's cache. `XDG_CACHE_HOME` moves it. */
+/**
+ * This package's folder in the user's cache. `XDG_CACHE_HOME` moves it. Always absolute: binaries are loaded from it, and none
+ * from below the directory that a program happens to run in.
+ *
+ * @throws HeadstartError `CONFIG_INVALID` where the user has no home directory, and no variable names the caches.
+ */
 export function userCache(): string {
   const { XDG_CACHE_HOME, LOCALAPPDATA } = process.env;
-  let caches = XDG_CACHE_HOME || join(homedir(), '.cache');
-  if (process.platform === 'darwin') {
-    caches = join(homedir(), 'Library', 'Caches');
-  }
-  if (process.platform === 'win32') {
-    caches = LOCALAPPDATA || join(homedir(), 'AppData', 'Local');
-  }
+  const below = {
+    darwin: () => join(home(), 'Library', 'Caches'),
+    win32: () => absolute(LOCALAPPDATA) ?? join(home(), 'AppData', 'Local'),
+  }[process.platform as string];
+  const caches = below ? below() : (absolute(XDG_CACHE_HOME) ?? join(home(), '.cache'));
   return join(caches, 'llama-headstart');
 }
+
+const absolute = (path: string | undefined): string | undefined => (path && isAbsolute(path) ? path : undefined);
+
+function home(): string {
+  let directory: string | undefined;
+  let cause: unknown;
+  try {
+    directory = homedir();
+  } catch (error) {
+    cause = error; // a user that the system does not know, as in a container
+  }
+  const found = absolute(directory);
+  if (found === undefined) {
+    throw new HeadstartError(
+      'CONFIG_INVALID',
+      `Expected a home directory to keep caches in, found none: set ${CACHE_VARIABLE} to a folder of yours`,
+      { cause },
+    );
+  }
+  return found;
+}
+
+/** What moves the user's cache. */
+export const CACHE_VARIABLE: string =
+  { darwin: 'HOME', win32: 'LOCALAPPDATA' }[process.platform as string] ?? 'XDG_CACHE_HOME';
 
 /** Where `npx llama-headstart build` puts what it builds for this version and platform: a folder for each set of options. */
 export const buildsDirectory = (): string => join(userCache(), 'builds', `${packageVersion}-${platformName}`);
@@ -117,14 +146,20 @@ function ownAddon(): string | undefined {
   }
 }
 
-/** The newest first. */
+/** The newest first. None where there is no cache, or it cannot be read: then the prebuilt one serves. */
 function cachedBuilds(): AddonFolder[] {
-  const directory = buildsDirectory();
-  const names = existsSync(directory) ? readdirSync(directory) : [];
+  let directory: string;
+  let names: string[];
+  try {
+    directory = buildsDirectory();
+    names = readdirSync(directory);
+  } catch {
+    return [];
+  }
   return names
     .map((name) => join(directory, name, ADDON))
     .filter((path) => existsSync(path))
-    .map((path) => ({ path, builtAt: statSync(path).mtimeMs }))
+    .map((path) => ({ path, builtAt: statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0 }))
     .sort((a, b) => b.builtAt - a.builtAt)
     .map(({ path }) => folder('build', path));
 }
@@ -145,9 +180,9 @@ function builtInGpu(directory: string): GpuKind | null {
   }
 }
 
-/** CMake's suffix for modules is `.so` on a Mac too. */
-const moduleFile = (gpu: GpuKind): string =>
-  `headstart-${isMusl() ? 'musl-' : ''}ggml-${gpu}${process.platform === 'win32' ? '.dll' : '.so'}`;
+/** The file of one of ggml's modules: "cuda", "cpu-haswell". CMake's suffix for modules is `.so` on a Mac too. */
+export const moduleFile = (module: string): string =>
+  `headstart-${isMusl() ? 'musl-' : ''}ggml-${module}${process.platform === 'win32' ? '.dll' : '.so'}`;
 
 /** node-gyp-build's own rule. */
 function isMusl(): boolean {

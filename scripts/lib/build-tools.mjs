@@ -19,7 +19,6 @@ const ACCELERATOR_HINTS = {
   cuda: 'the CUDA toolkit 11.7 or newer (https://developer.nvidia.com/cuda-downloads), with nvcc on PATH or named by CUDACXX',
   vulkan:
     'the Vulkan SDK: Debian, Ubuntu: apt install libvulkan-dev glslc spirv-headers; else https://vulkan.lunarg.com',
-  metal: 'nothing helps here: Metal is for Macs',
 };
 
 /**
@@ -30,26 +29,40 @@ const ACCELERATOR_HINTS = {
 
 /** Names everything that is missing or too old before anything is compiled. @param {Needs} needs */
 export async function checkTools(needs) {
-  const problems = await toolProblems(needs);
-  if (problems.length === 0) return;
-  const { accelerator } = needs;
-  const hints = [INSTALL_HINT, ...(accelerator ? [ACCELERATOR_HINTS[accelerator]] : [])];
+  const { accelerator, compiler } = needs;
+  if (accelerator === 'metal' && process.platform !== 'darwin') {
+    throw new Error(
+      'Metal is for Macs. Here a GPU computes with --cuda or --vulkan; without any of them the CPU does.',
+    );
+  }
+  const general = await toolProblems({ compiler });
+  const special = await acceleratorProblem(accelerator);
+  if (general.length === 0 && special === undefined) return;
+  const hints = [
+    ...(general.length > 0 ? [INSTALL_HINT] : []),
+    ...(special !== undefined && accelerator && accelerator !== 'metal' ? [ACCELERATOR_HINTS[accelerator]] : []),
+  ];
   throw new Error(
-    `To compile llama.cpp this machine lacks: ${problems.join(', ')}.\n  Install:\n    ${hints.join('\n    ')}`,
+    `To compile llama.cpp this machine lacks: ${[...general, special].filter(Boolean).join(', ')}.\n` +
+      `  Install:\n    ${hints.join('\n    ')}`,
   );
 }
 
-/** @param {Needs} needs @returns {Promise<string[]>} "CMake 3.21 or newer (found 3.16)" */
-export async function toolProblems({ accelerator, compiler }) {
+/** @param {{ compiler: boolean }} needs @returns {Promise<string[]>} "CMake 3.21 or newer (found 3.16)" */
+export async function toolProblems({ compiler }) {
   const problems = [await cmakeProblem()];
   if (process.platform !== 'win32') {
     if (compiler) problems.push(await compilerProblem());
     if (!(await runs('ninja')) && !(await runs('make'))) problems.push('ninja or make');
   }
-  if (accelerator === 'cuda') problems.push(await cudaProblem());
-  if (accelerator === 'vulkan' && !(await runs('glslc'))) problems.push('the Vulkan SDK (glslc)');
-  if (accelerator === 'metal' && process.platform !== 'darwin') problems.push('macOS (Metal)');
   return problems.filter((problem) => problem !== undefined);
+}
+
+/** @param {Needs['accelerator']} accelerator */
+async function acceleratorProblem(accelerator) {
+  if (accelerator === 'cuda') return cudaProblem();
+  if (accelerator === 'vulkan' && !(await runs('glslc'))) return 'the Vulkan SDK (glslc)';
+  return undefined;
 }
 
 /** The tools that `doctor` shows, with their versions; null for what is not there. */

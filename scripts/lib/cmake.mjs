@@ -1,6 +1,7 @@
-// CMake, driven by cmake-js where it is installed, which is wherever this package is developed, tested and released. A user's
-// `npx llama-headstart build` does without it: CMake itself, with the same settings.
+// CMake, driven by cmake-js in a checkout, where this package is developed, tested and released. A user's `npx llama-headstart build`
+// does without it: CMake itself, with the same settings.
 
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { root, run } from './run.mjs';
@@ -16,12 +17,9 @@ const require = createRequire(import.meta.url);
 
 /** @returns {((directory: string, config: string) => Driver) | undefined} */
 export function cmakeJs() {
-  let program = '';
-  try {
-    program = require.resolve('cmake-js/bin/cmake-js');
-  } catch {
-    return undefined;
-  }
+  // Ours, of the version that we know, and not what another package brought into the same project.
+  const program = join(root, 'node_modules', 'cmake-js', 'bin', 'cmake-js');
+  if (!existsSync(program)) return undefined;
   return (directory, config) => {
     const common = ['--out', directory, '--config', config];
     // The build takes the settings too, or cmake-js would configure again without them.

@@ -1,7 +1,8 @@
 // NVIDIA's CUDA compiler from its Python packages, for a machine that has no toolkit and needs no GPU: the package of the CUDA
 // variant is compiled with it. A toolkit that is installed (nvcc on PATH, or CUDACXX) is used instead.
 
-import { chmod, mkdir, readdir, readFile, rename, symlink, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { chmod, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { downloadWheel, unpackWheel } from './python-package.mjs';
 import { mustRun } from './run.mjs';
@@ -32,7 +33,7 @@ export async function ensureCuda(onProgress = () => {}) {
     for (const name of await readdir(toolkit)) await rename(join(toolkit, name), join(empty, name));
     await completeToolkit(empty);
   });
-  await writeDriverStub(toolkit);
+  await ensureDriverStub(toolkit);
   return toolkit;
 }
 
@@ -52,17 +53,21 @@ async function completeToolkit(directory) {
 
 /**
  * The driver's library is there where a GPU is; a linker needs its name and its functions' names: without any, it would leave the
- * library out, and the module could not be loaded. @param {string} directory
+ * library out, and the module could not be loaded. Made apart from the download, as it needs this machine's C compiler.
+ * @param {string} directory
  */
-async function writeDriverStub(directory) {
+async function ensureDriverStub(directory) {
   const stubs = join(directory, 'lib', 'stubs');
+  const library = join(stubs, 'libcuda.so');
+  if (existsSync(library)) return;
   const header = await readFile(join(directory, 'include', 'cuda.h'), 'utf8');
   const declared = header.matchAll(/\bCUDAAPI\s+(cu\w+)\s*\(/g);
   const renamed = header.matchAll(/^\s*#\s*define\s+cu\w+\s+(?:__CUDA_API_PT[DS][SZ]\()?(cu\w+)\)?\s*$/gm);
   const names = new Set([...declared, ...renamed].map(([, name]) => name));
-  const source = join(stubs, 'cuda.c');
   await mkdir(stubs, { recursive: true });
+  const [source, made] = ['c', 'so'].map((suffix) => join(stubs, `cuda.${process.pid}.${suffix}`));
   await writeFile(source, [...names].map((name) => `void ${name}(void) {}\n`).join(''));
-  const library = join(stubs, 'libcuda.so');
-  await mustRun('cc', ['-shared', '-fPIC', source, '-Wl,-soname,libcuda.so.1', '-o', library]);
+  await mustRun('cc', ['-shared', '-fPIC', source, '-Wl,-soname,libcuda.so.1', '-o', made]);
+  await rename(made, library);
+  await rm(source);
 }

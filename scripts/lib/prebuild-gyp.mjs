@@ -1,32 +1,32 @@
 // What prebuildify runs as node-gyp: compiles the portable shape for the platform it asks for, into build/Release below the
 // current directory.
 
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildNative } from '../build-native.mjs';
+import { isMusl } from './libc.mjs';
 import { step } from './progress.mjs';
 import { runMain } from './run.mjs';
 import { ensureZig, TARGETS, zigToolchain } from './zig.mjs';
 
 await runMain(async () => {
   const platform = `${process.env.PREBUILD_PLATFORM}-${process.env.PREBUILD_ARCH}`;
-  const musl = existsSync('/etc/alpine-release');
   const cross =
-    platform in TARGETS && !musl ? await toolchain(/** @type {keyof typeof TARGETS} */ (platform)) : undefined;
+    platform in TARGETS && !isMusl ? await toolchain(/** @type {keyof typeof TARGETS} */ (platform)) : undefined;
   if (!cross && platform !== `${process.platform}-${process.arch}`) {
     throw new Error(
       `Expected ${platform} to be built on such a machine: this one is ${process.platform}-${process.arch}.`,
     );
   }
-  // What every Mac with that processor has.
-  const definitions = musl ? ['HEADSTART_LIBC=musl'] : [];
-  if (process.platform === 'darwin') definitions.push('CMAKE_OSX_DEPLOYMENT_TARGET=13.3');
+  const isMac = process.platform === 'darwin';
   await step(`addon for ${platform}`, {}, (progress) =>
     buildNative({
       portable: true,
       ...(cross && { cross }),
-      ...(process.platform === 'darwin' && { accelerator: /** @type {const} */ ('metal') }),
-      definitions,
+      // What every Mac with that processor has.
+      ...(isMac && {
+        accelerator: /** @type {const} */ ('metal'),
+        definitions: ['CMAKE_OSX_DEPLOYMENT_TARGET=13.3'],
+      }),
       output: join(process.cwd(), 'build', 'Release'),
       onProgress: (state) => progress.update(state),
     }),

@@ -12,6 +12,7 @@ const SOURCES = [
   'native',
   'scripts/build-native.mjs',
   'scripts/lib/cmake.mjs',
+  'scripts/lib/libc.mjs',
   'scripts/lib/prebuild-gyp.mjs',
   'scripts/lib/zig.mjs',
   'scripts/llama-pin.json',

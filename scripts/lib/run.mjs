@@ -17,16 +17,22 @@ const KEPT_OUTPUT = 256 * 1024;
  * @property {boolean} [inherit] give the command this terminal: stdout and stderr pass through and are not kept
  * @property {(line: string) => void} [onLine] called for each line of stdout and stderr
  * @property {number} [idleTimeoutMs] end the command once it has been silent for so long
+ * @property {boolean} [interruptible] a signal that would end this process (Ctrl-C, `kill`) ends the command instead: the call comes
+ *   back with `interrupted`, so that its caller can tidy up, and the process will have the signal's exit code
  */
+
+const SIGNALS = /** @type {const} */ ({ SIGHUP: 1, SIGINT: 2, SIGTERM: 15 });
 
 /**
  * Runs a command to its end. Never rejects: a command that is not there has code 127, one that was ended code 124.
  * @param {string} command
  * @param {string[]} args
  * @param {RunOptions} [options]
- * @returns {Promise<{ code: number, stdout: string, output: string }>} output: both streams, at most the last 256 KiB
+ * @returns {Promise<{ code: number, stdout: string, output: string, interrupted: boolean }>} output: both streams, at most the last
+ *   256 KiB
  */
-export function run(command, args, { cwd = root, env, inherit = false, onLine, idleTimeoutMs } = {}) {
+export function run(command, args, options = {}) {
+  const { cwd = root, env, inherit = false, onLine, idleTimeoutMs, interruptible = false } = options;
   return new Promise((resolve) => {
     const posix = process.platform !== 'win32';
     const child = spawn(command, args, {
@@ -43,6 +49,7 @@ export function run(command, args, { cwd = root, env, inherit = false, onLine, i
     let output = '';
     let partial = '';
     let timedOut = false;
+    let interrupted = false;
 
     const end = () => {
       try {
@@ -52,12 +59,18 @@ export function run(command, args, { cwd = root, env, inherit = false, onLine, i
         // It ended by itself in the meantime.
       }
     };
-    const interrupted = () => {
+    const onSignal = (/** @type {keyof typeof SIGNALS} */ signal) => {
       end();
-      process.exit(130);
+      process.exitCode = 128 + SIGNALS[signal];
+      if (!interruptible) process.exit();
+      interrupted = true;
+      // What the command has started ends when it writes next.
+      child.stdout?.destroy();
+      child.stderr?.destroy();
     };
     // A group of its own does not get the terminal's Ctrl-C.
-    if (idleTimeoutMs !== undefined) process.once('SIGINT', interrupted);
+    const signals = interruptible ? Object.keys(SIGNALS) : idleTimeoutMs !== undefined ? ['SIGINT'] : [];
+    for (const signal of signals) process.once(signal, onSignal);
 
     const timer =
       idleTimeoutMs === undefined
@@ -83,10 +96,10 @@ export function run(command, args, { cwd = root, env, inherit = false, onLine, i
 
     const finish = (/** @type {number} */ code) => {
       clearTimeout(timer);
-      process.off('SIGINT', interrupted);
+      for (const signal of signals) process.off(signal, onSignal);
       if (partial) onLine?.(partial);
       partial = '';
-      resolve({ code, stdout, output });
+      resolve({ code, stdout, output, interrupted });
     };
     child.once('error', (error) => {
       output += String(error.message);
@@ -154,6 +167,6 @@ export async function runMain(main) {
   } catch (error) {
     const shown = process.env.DEBUG ? /** @type {Error} */ (error).stack : /** @type {Error} */ (error).message;
     process.stderr.write(`\n✗ ${shown ?? String(error)}\n`);
-    process.exitCode = 1;
+    process.exitCode ||= 1;
   }
 }

@@ -10,8 +10,11 @@ import { afterAll } from 'vitest';
 /** The repository. */
 export const root = fileURLToPath(new URL('../../', import.meta.url)).replace(/[\\/]$/, '');
 
-export const platform = `${process.platform}-${process.arch}`;
-export const prebuilds = join(root, 'prebuilds', platform);
+export { moduleFile, platformName } from '../../lib/native/places.js';
+
+/** The folder of prebuilds/ for this machine, which both libcs of a Linux share. */
+export const prebuildsName = `${process.platform}-${process.arch}`;
+export const prebuilds = join(root, 'prebuilds', prebuildsName);
 
 export interface Tarball {
   path: string;
@@ -63,9 +66,9 @@ export function runProgram(
   });
 }
 
-/** A folder that goes at the end of the test file. */
+/** A folder that goes at the end of the test file. Its name has spaces and letters beyond ASCII, as users' folders do. */
 export async function temporaryFolder(name: string): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), `llama-headstart-${name}-`));
+  const directory = await mkdtemp(join(tmpdir(), `llama-headstart ${name} für 数 `));
   afterAll(() => rm(directory, { recursive: true, force: true }));
   return directory;
 }

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { megabytes, platform, prebuilds, report, root, runProgram, tarball } from '../helpers/package.js';
+import { megabytes, prebuilds, prebuildsName, report, root, runProgram, tarball } from '../helpers/package.js';
 
 const MEGABYTE = 1e6;
 
@@ -51,7 +51,7 @@ describe('the tarball', () => {
   it('has no symbolic links among its binaries, which npm would not carry', () => {
     const sizes = readdirSync(prebuilds).map((name) => statSync(join(prebuilds, name)).size);
     expect(sizes.length).toBeGreaterThan(3);
-    const packed = tarball().files.filter(({ path }) => path.startsWith(`prebuilds/${platform}/`));
+    const packed = tarball().files.filter(({ path }) => path.startsWith(`prebuilds/${prebuildsName}/`));
     expect(packed.map(({ size }) => size).sort()).toEqual(sizes.sort());
   });
 
@@ -91,19 +91,22 @@ describe.skipIf(!linux)('the prebuilt binaries for Linux', () => {
   const binaries = readdirSync(folder)
     .filter((name) => name.startsWith('linux-'))
     .flatMap((name) => readdirSync(join(folder, name)).map((file) => `${name}/${file}`))
-    .filter((file) => /\.(node|so)$/.test(file) && !file.includes('musl'));
+    .filter((file) => /\.(node|so)$/.test(file));
+  const forGlibc = binaries.filter((file) => !file.includes('musl'));
   const addons = binaries.filter((file) => file.endsWith('.node'));
 
   it.each(binaries)('%s needs libc and our own libraries, nothing else', (file) => {
     const needed = [...readelf(['-d', '-W'], file).matchAll(/\(NEEDED\).*\[(.*)\]/g)].map(([, name = '']) => name);
     const strangers = needed.filter(
       (name) =>
-        !/^(lib(c|m|dl|pthread|rt)\.so\.\d|ld-linux-[a-z0-9-]+\.so\.\d|headstart-ggml(-base)?-[\d.]+\.so)$/.test(name),
+        !/^(lib(c|m|dl|pthread|rt)\.so\.\d|ld-linux-[a-z0-9-]+\.so\.\d|libc\.musl-\w+\.so\.1|headstart-(musl-)?ggml(-base)?-[\d.]+\.so)$/.test(
+          name,
+        ),
     );
     expect(strangers).toEqual([]);
   });
 
-  it.each(binaries)('%s runs with glibc 2.28', (file) => {
+  it.each(forGlibc)('%s runs with glibc 2.28', (file) => {
     const versions = [...readelf(['-V', '-W'], file).matchAll(/Name: GLIBC_(\d+)\.(\d+)/g)];
     const tooNew = versions.filter(([, major, minor]) => Number(major) * 1000 + Number(minor) > 2028);
     expect(versions.length).toBeGreaterThan(0);
@@ -133,7 +136,7 @@ describe.skipIf(!linux)('the prebuilt binaries for Linux', () => {
       .map((file) => readelf(['-d', '-W'], file));
     expect(names.length).toBe(2 * addons.length);
     for (const dynamic of names) {
-      expect(dynamic).toMatch(/\(SONAME\).*\[headstart-ggml(-base)?-\d+\.\d+\.\d+[^\]]*\.so\]/);
+      expect(dynamic).toMatch(/\(SONAME\).*\[headstart-(musl-)?ggml(-base)?-\d+\.\d+\.\d+[^\]]*\.so\]/);
     }
   });
 });

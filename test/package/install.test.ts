@@ -4,7 +4,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { testModel } from '../helpers/models.js';
-import { filesBelow, megabytes, Project, platform, report, root } from '../helpers/package.js';
+import { filesBelow, megabytes, Project, platformName, prebuildsName, report, root } from '../helpers/package.js';
 
 const model = testModel();
 
@@ -40,7 +40,7 @@ describe('a machine without compilers, with install scripts blocked', () => {
   it('is seen through by `npx llama-headstart doctor`', async () => {
     const bin = join(project.directory, 'node_modules', '.bin', 'llama-headstart');
     const text = await project.node([bin, 'doctor']);
-    expect(text).toContain(`✓ ${join(project.installed, 'prebuilds', platform)}`);
+    expect(text).toContain(`✓ ${join(project.installed, 'prebuilds', prebuildsName)}`);
     expect(text).toContain('CPU module: ');
     expect(text).toMatch(/c\+\+: not there/);
     const { loaded, tools } = JSON.parse(await project.node([bin, 'doctor', '--json']));
@@ -82,7 +82,7 @@ describe('a machine without compilers, with install scripts blocked', () => {
     expect(nowhere).toContain('npx llama-headstart build');
     const gpu = await project.node(['-e', script], { LLAMA_HEADSTART_VARIANT: 'cuda' });
     expect(gpu).toContain('npx llama-headstart build --cuda');
-    expect(gpu).toContain(`npm install @llama-headstart/${platform}-cuda`);
+    expect(gpu).toContain(`npm install @llama-headstart/${platformName}-cuda`);
     const wrong = await project.node(['-e', script], { LLAMA_HEADSTART_VARIANT: 'cude' });
     expect(wrong).toMatch(/^CONFIG_INVALID Expected LLAMA_HEADSTART_VARIANT/);
   });

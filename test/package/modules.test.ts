@@ -1,9 +1,9 @@
 // Which CPU module runs, and that nothing else in the world is loaded for it.
 import { copyFile, mkdir, readdir, rm, symlink } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { microModel } from '../helpers/models.js';
-import { Project, report, runProgram, temporaryFolder } from '../helpers/package.js';
+import { moduleFile, Project, prebuildsName, report, runProgram, temporaryFolder } from '../helpers/package.js';
 
 interface Smoke {
   cold: string;
@@ -15,6 +15,7 @@ interface Smoke {
 
 let project: Project;
 let smoke: string;
+let addonFile: string;
 let modules: { name: string; path: string; score: number; problem: string | null }[];
 
 const doctor = async (env: NodeJS.ProcessEnv = {}) =>
@@ -27,13 +28,18 @@ beforeAll(async () => {
   project = await Project.create('modules');
   await project.install();
   smoke = await project.child('smoke.mjs');
-  modules = (await doctor()).loaded.tried;
+  const { loaded } = await doctor();
+  addonFile = basename(loaded.path);
+  modules = loaded.tried;
 });
 
 describe('the CPU modules', () => {
   it('are there for every generation, and the best for this machine is taken', async () => {
-    const files = await readdir(join(project.installed, 'prebuilds', `${process.platform}-${process.arch}`));
-    expect(modules.length).toBe(files.filter((name) => name.startsWith('headstart-ggml-cpu-')).length);
+    const files = await readdir(join(project.installed, 'prebuilds', prebuildsName));
+    const [stem = ''] = moduleFile('cpu-').split('.');
+    const named = modules.map(({ name }) => moduleFile(`cpu-${name}`));
+    expect(named.sort()).toEqual(files.filter((name) => name.startsWith(stem)).sort());
+    expect(named.length).toBeGreaterThan(1);
     const { cpuModule } = await runSmoke();
     const best = [...modules].sort((a, b) => b.score - a.score)[0];
     expect(cpuModule).toBe(best?.name);
@@ -83,7 +89,14 @@ describe('the CPU modules', () => {
       report(`  decoys: skipped, no C compiler to make one (${compiled.stderr.split('\n')[0]})`);
       return;
     }
-    for (const name of ['libggml-cpu-zen4', 'libggml-cpu', 'libggml-blas', 'headstart-ggml-cpu-zen9', 'ggml-cpu']) {
+    for (const name of [
+      'libggml-cpu-zen4',
+      'libggml-cpu',
+      'libggml-blas',
+      'headstart-ggml-cpu-zen9',
+      'headstart-musl-ggml-cpu-zen9',
+      'ggml-cpu',
+    ]) {
       await copyFile(decoy, join(project.directory, `${name}.so`));
     }
     // Beside the executable too: a Node in a folder of its own.
@@ -105,20 +118,20 @@ describe('the CPU modules', () => {
 
   it('are missed with a code, and what was tried', async () => {
     const folder = await temporaryFolder('no-modules');
-    const prebuilds = join(project.installed, 'prebuilds', `${process.platform}-${process.arch}`);
+    const prebuilds = join(project.installed, 'prebuilds', prebuildsName);
     const names = await readdir(prebuilds);
     for (const name of names.filter((each) => !each.includes('-cpu'))) {
       await copyFile(join(prebuilds, name), join(folder, name));
     }
-    const addon = join(folder, names.find((name) => name.endsWith('.node')) ?? '');
+    const addon = join(folder, addonFile);
     const script =
       "import('llama-headstart/native').then((m) => m.systemInfo()).catch((e) => console.log(e.code, e.message))";
     const none = await project.node(['-e', script], { LLAMA_HEADSTART_ADDON: addon });
     expect(none).toMatch(/^ADDON_NOT_FOUND No CPU module could be loaded from .*\(no module there\)/);
     // A module that is no library: named, with the system's reason.
-    await symlink(join(prebuilds, '..', '..', 'package.json'), join(folder, 'headstart-ggml-cpu-x64.so'));
+    await symlink(join(prebuilds, '..', '..', 'package.json'), join(folder, moduleFile('cpu-x64')));
     const broken = await project.node(['-e', script], { LLAMA_HEADSTART_ADDON: addon });
-    expect(broken).toMatch(/^ADDON_NOT_FOUND .*\(x64: .*invalid ELF header\)/);
+    expect(broken).toMatch(/^ADDON_NOT_FOUND .*\(x64: .*(invalid ELF header|Exec format error|mach-o).*\)/);
   });
 });
 

@@ -1,8 +1,10 @@
 // A build from the packed sources, by a user: with the machine's compiler, without network, into the cache.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { microModel, testModel } from '../helpers/models.js';
 import { filesBelow, megabytes, Project, report, runProgram } from '../helpers/package.js';
 
@@ -20,46 +22,127 @@ async function withoutNetwork(): Promise<{ prefix: string[]; env: NodeJS.Process
   return { prefix: [], env: { http_proxy: nowhere, https_proxy: nowhere, HTTP_PROXY: nowhere, HTTPS_PROXY: nowhere } };
 }
 
-it('compiles without network, is preferred by the loader, and goes without a trace', async () => {
-  const project = await Project.create('source-build', compilers);
-  await project.install();
-  const bin = join(project.directory, 'node_modules', '.bin', 'llama-headstart');
-  const { prefix, env } = await withoutNetwork();
-  const [command = '', ...args] = [...prefix, process.execPath, bin, 'build', '--native'];
-  // The compiler's cache is the machine's, as a user's would be.
-  const machine = { ...env, CCACHE_DIR: process.env.CCACHE_DIR ?? join(process.env.HOME ?? '', '.cache', 'ccache') };
-  const begin = performance.now();
-  const built = await project.run(command, args, machine);
-  expect(built.code, built.stderr).toBe(0);
-  expect(built.stderr).toMatch(/100 %/);
-  expect(built.stderr).toMatch(/It computes on CPU/);
-  const path = built.stdout.trim();
-  const files = await filesBelow(join(project.home, '.cache', 'llama-headstart'));
-  report(
-    `Built in ${path}: ${Math.round((performance.now() - begin) / 1000)} s; ` +
-      files.map((file) => `${file.path} ${megabytes(file.size)}`).join(', '),
+describe('`npx llama-headstart build --native`', () => {
+  let project: Project;
+  let bin: string;
+  let smoke: string;
+  let cache: string;
+  let command: string[];
+  let env: NodeJS.ProcessEnv;
+  let built: string;
+
+  const doctor = () => project.node([bin, 'doctor']);
+  const runSmoke = async () => JSON.parse(await project.node([smoke, microModel('dense'), project.home]));
+  const addons = async () =>
+    (existsSync(cache) ? await filesBelow(cache) : []).filter(
+      ({ path }) => path.startsWith('builds') && /node$/.test(path),
+    );
+
+  beforeAll(async () => {
+    project = await Project.create('source-build', compilers);
+    await project.install();
+    smoke = await project.child('smoke.mjs');
+    bin = join(project.directory, 'node_modules', '.bin', 'llama-headstart');
+    cache = join(project.home, '.cache', 'llama-headstart');
+    const network = await withoutNetwork();
+    command = [...network.prefix, process.execPath, bin, 'build', '--native'];
+    // The compiler's cache is the machine's, as a user's would be.
+    env = {
+      ...project.env,
+      ...network.env,
+      CCACHE_DIR: process.env.CCACHE_DIR ?? join(process.env.HOME ?? '', '.cache', 'ccache'),
+    };
+  });
+
+  it('says so when the disk is full, and leaves nothing that would be loaded', async () => {
+    const disk = join(project.home, 'a small disk');
+    await mkdir(disk);
+    const script =
+      'mount -t tmpfs -o size=6m tmpfs "$XDG_CACHE_HOME" || exit 77; "$@"; code=$?; ls -R "$XDG_CACHE_HOME"; exit $code';
+    const { code, stdout, stderr } = await runProgram(
+      'unshare',
+      ['-rm', 'sh', '-c', script, 'sh', process.execPath, bin, 'build', '--native'],
+      { cwd: project.directory, env: { ...env, XDG_CACHE_HOME: disk } },
+    );
+    if (code === 77 || !stderr.includes('is compiled in')) {
+      report(`  a full disk: skipped, no small disk can be mounted here (${stderr.split('\n')[0]})`);
+      return;
+    }
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/no space left/i);
+    expect(stdout).not.toMatch(/\.(node|so|lock)$/m);
+  });
+
+  it.skipIf(process.platform === 'win32')('can be stopped by Ctrl-C: what is loaded stays what it was', async () => {
+    const before = await runSmoke();
+    const [program = '', ...args] = command;
+    // A terminal sends the signal to all processes of the group.
+    const child = spawn(program, args, {
+      cwd: project.directory,
+      env,
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let stderr = '';
+    let stopped = false;
+    child.stdout.resume();
+    child.stderr.setEncoding('utf8').on('data', (text) => {
+      stderr += text;
+      if (stderr.includes('10 %') && !stopped) {
+        stopped = true;
+        process.kill(-(child.pid ?? 0), 'SIGINT');
+      }
+    });
+    const [code] = await once(child, 'close');
+    expect(code, stderr).toBe(130);
+    expect(stderr).toContain('Interrupted. What is compiled is kept: the same command goes on from there.');
+    expect(await addons()).toEqual([]);
+    expect((await filesBelow(cache)).filter(({ path }) => path.endsWith('.lock'))).toEqual([]);
+    expect(await runSmoke()).toEqual(before);
+    expect(await doctor()).toMatch(/not finished: .*-native/);
+  });
+
+  it('goes on from there, without network, and shows how far it is', async () => {
+    const begin = performance.now();
+    const [program = '', ...args] = command;
+    const { code, stdout, stderr } = await project.run(program, args, env);
+    expect(code, stderr).toBe(0);
+    expect(stderr).toMatch(/100 %/);
+    expect(stderr).toMatch(/It computes on CPU/);
+    built = stdout.trim();
+    const files = await filesBelow(cache);
+    report(
+      `Built in ${built}: ${Math.round((performance.now() - begin) / 1000)} s; ` +
+        files.map((file) => `${file.path} ${megabytes(file.size)}`).join(', '),
+    );
+    expect(files.filter(({ path }) => path.startsWith('build-trees'))).toEqual([]);
+    expect(files.some(({ path }) => path.endsWith('native.log'))).toBe(true);
+  });
+
+  it('makes what the loader prefers, equal to the bit warm and cold', async () => {
+    const facts = await runSmoke();
+    expect(facts.addonPath).toBe(built);
+    expect(facts.addonSource).toBe('build');
+    expect(facts.cpuModule).toBeNull();
+    expect([facts.fromMemory, facts.fromFile]).toEqual([facts.cold, facts.cold]);
+    expect(await doctor()).toContain(`✓ ${built} (build)`);
+  });
+
+  it.skipIf(!model).each(['example.mjs', 'example.cjs'] as const)(
+    'runs the example of the specification, %s',
+    async (name) => {
+      const { tiers, text } = await project.example(name, model ?? '');
+      expect(tiers).toEqual(['miss', 'resident', 'disk']);
+      expect(text.length).toBeGreaterThan(0);
+      report(`  ${name} on that build: ${tiers.join(', ')}`);
+    },
   );
-  expect(files.filter(({ path: name }) => name.startsWith('build-trees'))).toEqual([]);
-  expect(files.some(({ path: name }) => name.endsWith('native.log'))).toBe(true);
 
-  const smoke = await project.child('smoke.mjs');
-  const facts = JSON.parse(await project.node([smoke, microModel('dense'), project.home]));
-  expect(facts.addonPath).toBe(path);
-  expect(facts.addonSource).toBe('build');
-  expect(facts.cpuModule).toBeNull();
-  expect([facts.fromMemory, facts.fromFile]).toEqual([facts.cold, facts.cold]);
-  for (const name of model ? (['example.mjs', 'example.cjs'] as const) : []) {
-    const { tiers, text } = await project.example(name, model ?? '');
-    expect(tiers).toEqual(['miss', 'resident', 'disk']);
-    expect(text.length).toBeGreaterThan(0);
-    report(`  ${name} on that build: ${tiers.join(', ')}`);
-  }
-  expect(await project.node([bin, 'doctor'])).toContain(`✓ ${path} (build)`);
-
-  await project.node([bin, 'clean']);
-  const after = JSON.parse(await project.node([smoke, microModel('dense'), project.home]));
-  expect(after.addonSource).toBe('prebuilt');
-  expect(existsSync(join(project.home, '.cache', 'llama-headstart'))).toBe(false);
-  await rm(smoke);
-  expect(await project.uninstall()).toEqual(['package-lock.json', 'package.json']);
+  it('goes without a trace', async () => {
+    await project.node([bin, 'clean']);
+    expect((await runSmoke()).addonSource).toBe('prebuilt');
+    expect(existsSync(cache)).toBe(false);
+    await rm(smoke);
+    expect(await project.uninstall()).toEqual(['package-lock.json', 'package.json']);
+  });
 });

@@ -1,11 +1,11 @@
 // The prebuilt addon on every line of Node.js that the package promises: the tests of the low-level API, whole.
-import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ensureNode, NODE_VERSIONS } from '../../scripts/lib/node-versions.mjs';
-import { prebuilds, report, root, runProgram } from '../helpers/package.js';
+import { prebuiltAddon } from '../../scripts/lib/prebuilt-addon.mjs';
+import { report, root, runProgram } from '../helpers/package.js';
 
-const addon = join(prebuilds, readdirSync(prebuilds).find((name) => name.endsWith('.node')) ?? '');
+const addon = prebuiltAddon();
 
 /** What vitest's JSON reporter writes. */
 interface Results {

@@ -1,8 +1,9 @@
-// What a machine needs to compile the addon, and what its owner is told where something is missing or too old. The tools are scripts
-// that say a version: nobody has a CMake of 2019 at hand.
-import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { chmod, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+// What a machine needs to compile the addon, what its owner is told where something is missing, too old or in the way, and what a build
+// that did not get to its end leaves. The tools are scripts that say a version: nobody has a CMake of 2019 at hand.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -26,25 +27,44 @@ beforeEach(async () => {
 
 afterEach(() => rm(home, { recursive: true, force: true }));
 
-/** Runs the command line where these tools, and no others, are on the PATH. */
-async function run(args: string[], tools: Tools, env: NodeJS.ProcessEnv = {}) {
+/** A CMake that says its version, and else works until nobody listens any more. */
+const FOREVER = `cmake version 3.21.0'; [ "$1" = --version ] || while echo "[5/10] Building"; do /bin/sleep 0.05; done; echo '`;
+
+/** Starts the command line where these tools, and no others, are on the PATH. */
+function start(args: string[], tools: Tools, env: NodeJS.ProcessEnv = {}) {
   const bin = join(home, 'bin');
-  await mkdir(bin);
-  await symlink(process.execPath, join(bin, 'node'));
+  rmSync(bin, { recursive: true, force: true });
+  mkdirSync(bin);
+  symlinkSync(process.execPath, join(bin, 'node'));
   for (const [name, version] of Object.entries(tools)) {
-    await writeFile(join(bin, name), `#!/bin/sh\necho '${version}'\n`);
-    await chmod(join(bin, name), 0o755);
+    writeFileSync(join(bin, name), `#!/bin/sh\necho '${version}'\n`, { mode: 0o755 });
   }
   const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(CXX|CUDACXX|LLAMA_)/.test(name)));
-  return new Promise<{ code: unknown; stdout: string; stderr: string }>((resolve) => {
-    execFile(
-      process.execPath,
-      [program, ...args],
-      { env: { ...clean, HOME: home, XDG_CACHE_HOME: join(home, '.cache'), PATH: bin, ...env } },
-      (error, stdout, stderr) => resolve({ code: error?.code ?? 0, stdout, stderr }),
-    );
+  const child = spawn(process.execPath, [program, ...args], {
+    env: { ...clean, HOME: home, XDG_CACHE_HOME: join(home, '.cache'), PATH: bin, ...env },
   });
+  const written = { stdout: '', stderr: '' };
+  child.stdout.setEncoding('utf8').on('data', (text) => {
+    written.stdout += text;
+  });
+  child.stderr.setEncoding('utf8').on('data', (text) => {
+    written.stderr += text;
+  });
+  const ended = once(child, 'close').then(([code]) => ({ code: code as number | null, ...written }));
+  return {
+    pid: child.pid,
+    ended,
+    kill: (signal: NodeJS.Signals) => child.kill(signal),
+    /** When it has written that to stderr. */
+    async says(text: string) {
+      while (!written.stderr.includes(text)) {
+        await Promise.race([once(child.stderr, 'data'), ended.then(() => Promise.reject(new Error(written.stderr)))]);
+      }
+    },
+  };
 }
+
+const run = (args: string[], tools: Tools, env: NodeJS.ProcessEnv = {}) => start(args, tools, env).ended;
 
 describe.skipIf(process.platform === 'win32')('llama-headstart build', () => {
   const cases: [string, string[], Tools, string][] = [
@@ -65,10 +85,11 @@ describe.skipIf(process.platform === 'win32')('llama-headstart build', () => {
       const { code, stderr } = await run(['build', ...options], tools);
       expect(code).toBe(1);
       expect(stderr).toContain(`To compile llama.cpp this machine lacks: ${problem}.`);
-      expect(stderr).toMatch(/Install:\n {4}(Debian|xcode-select)/);
-      if (options.includes('--cuda')) {
-        expect(stderr).toContain('the CUDA toolkit 11.7 or newer (https://developer.nvidia.com/cuda-downloads)');
-      }
+      expect(stderr).toMatch(
+        options.includes('--cuda')
+          ? /Install:\n {4}the CUDA toolkit 11.7 or newer \(https:\/\/developer.nvidia.com\/cuda-downloads\)/
+          : /Install:\n {4}(Debian|xcode-select)/,
+      );
       expect(existsSync(join(home, '.cache'))).toBe(false);
     },
   );
@@ -89,6 +110,23 @@ describe.skipIf(process.platform === 'win32')('llama-headstart build', () => {
     expect(stderr).toContain('libvulkan-dev');
   });
 
+  it.skipIf(process.platform === 'darwin')('says that Metal is for Macs, and what there is instead', async () => {
+    const { code, stderr } = await run(['build', '--metal'], ENOUGH);
+    expect(code).toBe(1);
+    expect(stderr).toContain('Metal is for Macs. Here a GPU computes with --cuda or --vulkan');
+    expect(stderr).not.toContain('apt install');
+  });
+
+  it.each([['--jobs=0'], ['--jobs=many'], ['--define=CUDA'], ['--cuda', '--vulkan'], ['--fast']])(
+    'refuses %j before it does anything',
+    async (...options) => {
+      const { code, stderr } = await run(['build', ...options], ENOUGH);
+      expect(code).toBe(1);
+      expect(stderr).toMatch(/Expected|Unknown option/);
+      expect(existsSync(join(home, '.cache'))).toBe(false);
+    },
+  );
+
   it('takes tools that are new enough, and goes on to compile', async () => {
     // Apple's numbers are its own: 9 there is no Clang 9. This CMake can only say its version, so that is where it ends.
     const tools = { ...ENOUGH, 'c++': 'Apple clang version 9.1.0 (clang-902.0.39.2)' };
@@ -98,12 +136,80 @@ describe.skipIf(process.platform === 'win32')('llama-headstart build', () => {
   });
 });
 
+describe.skipIf(process.platform === 'win32')('a cache that cannot be used', () => {
+  it('is named by `build`, with what moves it, and by `doctor`', async () => {
+    await writeFile(join(home, '.cache'), 'a file where a folder should be');
+    const { code, stderr } = await run(['build'], ENOUGH);
+    expect(code).toBe(1);
+    expect(stderr).toContain(
+      `A build needs to write to your cache directory, ${join(home, '.cache', 'llama-headstart')}`,
+    );
+    expect(stderr).toMatch(/Set (XDG_CACHE_HOME|HOME) to a folder of yours/);
+    const { stdout } = await run(['doctor'], ENOUGH);
+    expect(stdout).toMatch(/^Cache: .*, not there yet, and cannot be made, NOT WRITABLE$/m);
+  });
+
+  it('is asked for where there is no home', async () => {
+    const nowhere = { HOME: '', XDG_CACHE_HOME: '' };
+    const { code, stderr } = await run(['build'], ENOUGH, nowhere);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/Expected a home directory to keep caches in, found none: set (XDG_CACHE_HOME|HOME)/);
+    const { stdout } = await run(['doctor'], ENOUGH, nowhere);
+    expect(stdout).toMatch(/^Cache: none, NOT USABLE: Expected a home directory/m);
+  });
+});
+
+describe.skipIf(process.platform === 'win32')('two builds at once', () => {
+  /** The lock of the only build that is under way. */
+  const lock = async () => {
+    const trees = join(home, '.cache', 'llama-headstart', 'build-trees');
+    const name = (await readdir(trees)).find((each) => each.endsWith('.lock'));
+    return name === undefined ? undefined : join(trees, name);
+  };
+
+  it('with the same options: the second says that the first is under way, and one that died is no hindrance', async () => {
+    const building = start(['build'], { ...ENOUGH, cmake: FOREVER });
+    await building.says('50 %');
+    const second = await run(['build'], ENOUGH);
+    expect(second.code).toBe(1);
+    expect(second.stderr).toContain(`Another build with these options is under way, in process ${building.pid}`);
+    const held = (await lock()) ?? '';
+    building.kill('SIGKILL');
+    await building.ended;
+    expect(existsSync(held)).toBe(true);
+    const third = await run(['build'], ENOUGH);
+    expect(third.stderr).toContain('llama.cpp is compiled in ');
+    expect(await lock()).toBeUndefined();
+  });
+});
+
+describe.skipIf(process.platform === 'win32')('a build that is interrupted', () => {
+  it.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+    ['SIGHUP', 129],
+  ] as const)(
+    'by %s says so, ends with %i, and leaves nothing that could be loaded, nor a lock',
+    async (signal, code) => {
+      const building = start(['build'], { ...ENOUGH, cmake: FOREVER });
+      await building.says('50 %');
+      building.kill(signal);
+      const ended = await building.ended;
+      expect(ended.code).toBe(code);
+      expect(ended.stderr).toContain('Interrupted. What is compiled is kept: the same command goes on from there.');
+      const left = await readdir(join(home, '.cache', 'llama-headstart'), { recursive: true });
+      expect(left.filter((name) => /\.(lock|node|so)$/.test(name))).toEqual([]);
+      const { stdout } = await run(['doctor'], ENOUGH);
+      expect(stdout).toMatch(/^ {2}not finished: .*build-trees.* goes on/m);
+    },
+  );
+});
+
 describe.skipIf(process.platform === 'win32')('llama-headstart doctor', () => {
   it('says whether this machine could build, and what is in the way', async () => {
     const old = await run(['doctor'], { ...ENOUGH, cmake: 'cmake version 3.16.3' });
     expect(old.stdout).toContain('cmake: cmake version 3.16.3');
     expect(old.stdout).toContain('`npx llama-headstart build` lacks: CMake 3.21 or newer (found 3.16)');
-    await rm(join(home, 'bin'), { recursive: true });
     const enough = await run(['doctor'], ENOUGH);
     expect(enough.stdout).toContain('enough for `npx llama-headstart build`');
     expect(await readdir(home)).toEqual(['bin']);

@@ -1,0 +1,2 @@
+/** This package's directory in the user's cache. */
+export function userCache(): string;

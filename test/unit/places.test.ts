@@ -1,0 +1,85 @@
+// Where caches lie, and that no state of them keeps the addon from loading.
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, isAbsolute, join } from 'node:path';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { addonFolders, buildsDirectory, userCache } from '../../lib/native/places.js';
+import { userCache as userCacheOfScripts } from '../../scripts/lib/caches.mjs';
+
+afterEach(() => vi.unstubAllEnvs());
+
+/** Either the path, or that there is none. */
+const outcome = (ask: () => string) => {
+  try {
+    return ask();
+  } catch {
+    return 'refused';
+  }
+};
+
+describe("the user's cache", () => {
+  const cases: Record<string, string | undefined>[] = [
+    {},
+    { XDG_CACHE_HOME: join(tmpdir(), 'caches') },
+    { XDG_CACHE_HOME: '' },
+    { XDG_CACHE_HOME: 'relative/caches' },
+    { LOCALAPPDATA: join(tmpdir(), 'caches') },
+    { HOME: join(tmpdir(), 'ein Heim', 'für Ägäis 数') },
+    { HOME: undefined, XDG_CACHE_HOME: undefined },
+    { HOME: '', XDG_CACHE_HOME: undefined },
+    { HOME: 'relative', XDG_CACHE_HOME: '' },
+  ];
+
+  it.each(cases)('is one directory for scripts and for the loader, and absolute, with %j', (variables) => {
+    for (const [name, value] of Object.entries(variables)) {
+      vi.stubEnv(name, value);
+    }
+    const found = outcome(userCache);
+    expect(outcome(userCacheOfScripts)).toBe(found);
+    expect(found === 'refused' || isAbsolute(found), found).toBe(true);
+  });
+
+  it.skipIf(process.platform === 'win32')('is refused with a code, and what to set, where there is no home', () => {
+    vi.stubEnv('HOME', '');
+    vi.stubEnv('XDG_CACHE_HOME', '');
+    expect(userCache).toThrow(/Expected a home directory to keep caches in, found none: set (XDG_CACHE_HOME|HOME)/);
+    expect(userCache).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
+  });
+});
+
+describe('the loader', () => {
+  it.skipIf(process.platform !== 'linux')('looks past a cache that is missing, unreadable or nowhere', async () => {
+    const home = await mkdtemp(join(tmpdir(), 'llama-headstart-places-'));
+    try {
+      vi.stubEnv('XDG_CACHE_HOME', home);
+      const without = addonFolders();
+      expect(without.filter(({ source }) => source === 'build')).toEqual([]);
+      // A file where a folder should be: what every user, root too, cannot list.
+      await mkdir(dirname(buildsDirectory()), { recursive: true });
+      await writeFile(buildsDirectory(), '');
+      expect(addonFolders()).toEqual(without);
+      vi.stubEnv('XDG_CACHE_HOME', '');
+      vi.stubEnv('HOME', '');
+      expect(addonFolders()).toEqual(without);
+    } finally {
+      await rm(home, { recursive: true, force: true });
+    }
+  });
+
+  it('takes folders of builds alone, and whole: logs and folders without an addon are none', async () => {
+    const home = await mkdtemp(join(tmpdir(), 'llama-headstart-places-'));
+    try {
+      for (const name of ['XDG_CACHE_HOME', 'HOME', 'LOCALAPPDATA']) {
+        vi.stubEnv(name, home);
+      }
+      await mkdir(join(buildsDirectory(), 'portable'), { recursive: true });
+      await writeFile(join(buildsDirectory(), 'portable.log'), '');
+      await writeFile(join(buildsDirectory(), 'portable', 'build.json'), '{}');
+      expect(addonFolders().filter(({ source }) => source === 'build')).toEqual([]);
+      await writeFile(join(buildsDirectory(), 'portable', 'llama_headstart.node'), '');
+      expect(addonFolders().filter(({ source }) => source === 'build')).toHaveLength(1);
+    } finally {
+      await rm(home, { recursive: true, force: true });
+    }
+  });
+});
