@@ -1,0 +1,95 @@
+// The workflows, which nobody can run here: what they name is there.
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+const folder = join(root, '.github', 'workflows');
+const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: Record<string, string> };
+
+interface Job {
+  needs?: string | string[];
+  uses?: string;
+  permissions?: Record<string, string>;
+  strategy?: { matrix: { include: Record<string, unknown>[] } };
+  'timeout-minutes'?: number;
+  steps?: { uses?: string; run?: string; if?: string }[];
+}
+interface Workflow {
+  name: string;
+  permissions: Record<string, string>;
+  jobs: Record<string, Job>;
+}
+
+const workflows = readdirSync(folder).map((file) => {
+  const text = readFileSync(join(folder, file), 'utf8');
+  return { file, text, workflow: parse(text, { strict: true, uniqueKeys: true }) as Workflow };
+});
+
+describe.each(workflows)('the workflow $file', ({ text, workflow }) => {
+  const jobs = Object.entries(workflow.jobs);
+  const steps = jobs.flatMap(([, job]) => job.steps ?? []);
+  const commands = steps.flatMap(({ run }) => run ?? []).join('\n');
+
+  it('names npm scripts and files that are there', () => {
+    const run = [...commands.matchAll(/npm (?:run )?([\w:-]+)/g)].map(([, name = '']) => name);
+    const own = new Set(['ci', 'publish']);
+    expect(run.filter((name) => !(name in scripts) && !own.has(name))).toEqual([]);
+    const files = [...commands.matchAll(/(?:^|\s)((?:scripts|\.github)\/[\w./-]+)/g)].map(([, file = '']) => file);
+    expect(files.filter((file) => !existsSync(join(root, file)))).toEqual([]);
+    for (const file of files.filter((each) => each.endsWith('.sh'))) {
+      expect(statSync(join(root, file)).mode & 0o111, `${file} can be executed`).toBe(0o111);
+    }
+    const called = jobs.flatMap(([, { uses }]) => (uses?.startsWith('./') ? [uses] : []));
+    expect(called.filter((file) => !existsSync(join(root, file)))).toEqual([]);
+  });
+
+  it('has jobs that wait for jobs that are there, and end some time', () => {
+    for (const [name, { needs = [], steps: own, 'timeout-minutes': minutes }] of jobs) {
+      expect([needs].flat().filter((each) => !(each in workflow.jobs))).toEqual([]);
+      expect(own === undefined || minutes !== undefined, `${name} has a time limit`).toBe(true);
+    }
+  });
+
+  it('asks its matrix for keys that an entry has', () => {
+    const keys = new Set(
+      jobs.flatMap(([, { strategy }]) => (strategy?.matrix.include ?? []).flatMap((each) => Object.keys(each))),
+    );
+    const asked = [...text.matchAll(/matrix\.(\w+)/g)].map(([, key = '']) => key);
+    expect(asked.filter((key) => !keys.has(key))).toEqual([]);
+  });
+
+  it('pins the major version of each action, one for all workflows', () => {
+    const used = workflows.flatMap((each) => [...each.text.matchAll(/uses: ([\w-]+\/[\w./-]+)@(\S+)/g)]);
+    const versions = new Map(used.map(([, action = '', version = '']) => [action, version]));
+    for (const [, action = '', version = ''] of used) {
+      expect(version).toMatch(/^v\d+/);
+      expect(version, action).toBe(versions.get(action));
+    }
+  });
+
+  it('may read the repository, and where it publishes prove where the package comes from, nothing else', () => {
+    expect(workflow.permissions).toEqual({ contents: 'read' });
+    for (const [name, job] of jobs) {
+      const publishes = (job.steps ?? []).some(({ run }) => run?.includes('npm publish'));
+      expect(job.permissions, name).toEqual(publishes ? { contents: 'read', 'id-token': 'write' } : undefined);
+    }
+    const published = commands.split('\n').filter((line) => line.includes('npm publish'));
+    expect(published.filter((line) => !/--ignore-scripts --provenance/.test(line))).toEqual([]);
+  });
+});
+
+it('every platform whose binaries are built has a machine that tests the package', () => {
+  const binaries = workflows.find(({ file }) => file === 'binaries.yml')?.workflow;
+  const entries = (job: string) => binaries?.jobs[job]?.strategy?.matrix.include ?? [];
+  const machine = ({ os, libc }: Record<string, unknown>) => `${os}${libc ? ` ${libc}` : ''}`;
+  const tested = new Set(entries('package').map(machine));
+  const built = entries('prebuild').map((entry) =>
+    // Cross-compiled on x64.
+    entry.platform === 'linux-arm64' && !entry.libc ? 'ubuntu-24.04-arm' : machine(entry),
+  );
+  expect(built.length).toBeGreaterThan(6);
+  expect(built.filter((each) => !tested.has(each))).toEqual([]);
+});
