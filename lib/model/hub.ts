@@ -90,9 +90,12 @@ export async function listRevision(
 /** The token that `hf auth login` saved. */
 async function savedToken(): Promise<string | undefined> {
   const { HF_TOKEN_PATH, HF_HOME, XDG_CACHE_HOME } = process.env;
-  const home = HF_HOME || join(XDG_CACHE_HOME || join(homedir(), '.cache'), 'huggingface');
-  const token = await readFile(HF_TOKEN_PATH || join(home, 'token'), 'utf8').catch(() => '');
-  return token.trim() || undefined;
+  try {
+    const home = HF_HOME || join(XDG_CACHE_HOME || join(homedir(), '.cache'), 'huggingface');
+    return (await readFile(HF_TOKEN_PATH || join(home, 'token'), 'utf8')).trim() || undefined;
+  } catch {
+    return undefined; // none was saved, or there is no home
+  }
 }
 
 async function getJson(

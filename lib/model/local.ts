@@ -10,7 +10,7 @@ import { chooseModel } from './choose.js';
  * @throws HeadstartError `MODEL_NOT_FOUND`.
  */
 export async function findLocalModel(given: string): Promise<string> {
-  const path = resolve(given.replace(/^~(?=\/|$)/, homedir()));
+  const path = resolve(given.replace(/^~(?=\/|$)/, () => homedir()));
   const facts = await stat(path).catch((cause: Error) => {
     throw new HeadstartError('MODEL_NOT_FOUND', `Expected a GGUF file at "${path}": ${cause.message}`, { cause });
   });

@@ -1,10 +1,20 @@
 // A clean room: an empty project, an empty cache, no compiler, no install scripts.
 import { existsSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { chmod, copyFile, readdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { testModel } from '../helpers/models.js';
-import { filesBelow, megabytes, Project, platformName, prebuildsName, report, root } from '../helpers/package.js';
+import { microModel, testModel } from '../helpers/models.js';
+import {
+  filesBelow,
+  megabytes,
+  Project,
+  platformName,
+  prebuildsName,
+  report,
+  root,
+  runProgram,
+  temporaryFolder,
+} from '../helpers/package.js';
 
 const model = testModel();
 
@@ -70,6 +80,33 @@ describe('a machine without compilers, with install scripts blocked', () => {
       expect(text.length).toBeGreaterThan(0);
       report(`  ${name}: ${tiers.join(', ')}`);
     });
+  });
+
+  it('serves a user whom the system does not know, without a home, as containers have them', async () => {
+    const unknown = ['--reuid=54321', '--regid=54321', '--clear-groups', 'env', '-u', 'HOME', '-u', 'XDG_CACHE_HOME'];
+    const may = await runProgram('setpriv', [...unknown, 'true']);
+    if (may.code !== 0) {
+      report(`  a user without a home: skipped, nobody else can be played here (${may.stderr.split('\n')[0]})`);
+      return;
+    }
+    await chmod(dirname(project.directory), 0o755);
+    const own = await temporaryFolder('unknown-user');
+    await chmod(own, 0o777);
+    const path = join(own, 'model.gguf');
+    await copyFile(microModel('dense'), path);
+    const script = `import('llama-headstart').then(async ({ AgentServer }) => {
+      const agent = await AgentServer.initialize({ model: { source: ${JSON.stringify(path)}, contextSize: 64, cacheDir: ${JSON.stringify(own)} } });
+      console.log('loaded');
+      await agent.close();
+    })`;
+    const as = (...args: string[]) =>
+      runProgram('setpriv', [...unknown, process.execPath, ...args], { cwd: project.directory, env: project.env });
+    const loaded = await as('-e', script);
+    expect(loaded.stdout, loaded.stderr).toBe('loaded\n');
+    const bin = join(project.installed, 'bin', 'llama-headstart.mjs');
+    const doctor = await as(bin, 'doctor');
+    expect(doctor.code, doctor.stderr).toBe(0);
+    expect(doctor.stdout).toMatch(/^Cache: none, NOT USABLE: Expected a home directory/m);
   });
 
   it('says what to do where no binary fits', async () => {
