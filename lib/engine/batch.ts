@@ -58,15 +58,20 @@ export function planBatch(queue: readonly Pending[], limits: BatchLimits): Slice
   return slices;
 }
 
+/** Tokens in a batch. */
+export function countTokens(slices: readonly Slice[]): number {
+  let count = 0;
+  for (const slice of slices) {
+    count += slice.count;
+  }
+  return count;
+}
+
 /**
  * Where fewer cells are free than a batch takes: what fits of it, the oldest first, so that somebody gets to its end and frees
- * some. All of it where nothing fits.
+ * some.
  */
-export function fitBatch(slices: readonly Slice[], freeCells: number): readonly Slice[] {
-  const total = slices.reduce((sum, { count }) => sum + count, 0);
-  if (total <= freeCells || freeCells <= 0) {
-    return slices;
-  }
+export function fitBatch(slices: readonly Slice[], freeCells: number): Slice[] {
   let left = freeCells;
   const fitting: Slice[] = [];
   for (const { pending, count } of [...slices].sort((a, b) => a.pending.age - b.pending.age)) {
@@ -109,29 +114,65 @@ function sharePrompts(slices: Slice[], prompts: readonly Pending[], budget: numb
   }
 }
 
-/** The batch as the context takes it, with the index of each slice's last row. */
-export function buildBatch(slices: readonly Slice[]): { batch: DecodeBatch; lastRows: Int32Array } {
-  const size = slices.reduce((total, { count }) => total + count, 0);
-  const tokens = new Int32Array(size);
-  const positions = new Int32Array(size);
-  const sequences = new Int32Array(size);
-  const outputs = new Uint8Array(size);
-  const lastRows = new Int32Array(slices.length);
-  const samplers: (Sampler | null)[] = [];
-  let row = 0;
-  slices.forEach(({ pending, count }, index) => {
-    const { request, done } = pending;
-    for (let each = 0; each < count; each++, row++) {
-      tokens[row] = request.tokens[done + each] as number;
-      positions[row] = request.from + done + each;
-      sequences[row] = request.sequence;
+/**
+ * Writes batches as the context takes them, into arrays that it uses again: the context has read a batch when `decode` returns.
+ * Between two steps the processor waits, and arrays that native code reads are costly to make.
+ */
+export class BatchWriter {
+  readonly #all: Arrays;
+  /** The first of them, as many as the batch before had: most have as many as that. */
+  #used: Arrays;
+
+  /** @param most tokens in a batch */
+  constructor(most: number) {
+    this.#all = {
+      tokens: new Int32Array(most),
+      positions: new Int32Array(most),
+      sequences: new Int32Array(most),
+      outputs: new Uint8Array(most),
+    };
+    this.#used = this.#all;
+  }
+
+  /** It is good until the next one is written. */
+  write(slices: readonly Slice[], signal?: AbortSignal): DecodeBatch {
+    const { tokens, positions, sequences, outputs } = this.#all;
+    let row = 0;
+    let samplers: (Sampler | null)[] | undefined;
+    let rows = 0;
+    for (const { pending, count } of slices) {
+      const { request, done } = pending;
+      for (let index = done; index < done + count; index++, row++) {
+        tokens[row] = request.tokens[index] as number;
+        positions[row] = request.from + index;
+        sequences[row] = request.sequence;
+        outputs[row] = 0;
+      }
+      if (done + count === request.tokens.length) {
+        outputs[row - 1] = 1;
+        if (request.sampler) {
+          samplers ??= new Array<null>(rows).fill(null);
+        }
+        samplers?.push(request.sampler ?? null);
+        rows++;
+      }
     }
-    lastRows[index] = row - 1;
-    if (done + count === request.tokens.length) {
-      outputs[row - 1] = 1;
-      samplers.push(request.sampler ?? null);
+    const used = this.#first(row);
+    return { ...used, samplers, signal };
+  }
+
+  #first(count: number): Arrays {
+    if (this.#used.tokens.length !== count) {
+      const { tokens, positions, sequences, outputs } = this.#all;
+      this.#used = {
+        tokens: tokens.subarray(0, count),
+        positions: positions.subarray(0, count),
+        sequences: sequences.subarray(0, count),
+        outputs: outputs.subarray(0, count),
+      };
     }
-  });
-  const chosen = samplers.some((sampler) => sampler !== null) ? samplers : undefined;
-  return { batch: { tokens, positions, sequences, outputs, samplers: chosen }, lastRows };
+    return this.#used;
+  }
 }
+
+type Arrays = Pick<DecodeBatch, 'tokens' | 'positions' | 'sequences' | 'outputs'>;

@@ -4,7 +4,7 @@ import type { ModelInfo } from '../native/model.js';
 import type { SequenceState } from '../native/state.js';
 import { CellLedger } from './cells.js';
 import { Journal } from './journal.js';
-import type { DecodeRequest } from './request.js';
+import type { DecodeRequest, RequestLimits } from './request.js';
 
 /**
  * An engine's context, as all may use it beside the scheduler: every call runs on the context's own thread in the order
@@ -19,6 +19,8 @@ export class EngineContext {
   readonly cells: CellLedger;
   /** @internal Where results may depend on the batches that led to them. */
   readonly journal: Journal | undefined;
+  /** @internal For the scheduler. */
+  readonly requestLimits: Readonly<RequestLimits>;
   readonly #context: Context;
   readonly #onFreed: () => void;
 
@@ -29,7 +31,9 @@ export class EngineContext {
     this.#onFreed = onFreed;
     this.info = context.info;
     this.model = context.model;
-    this.cells = new CellLedger(context.info.maxSequences);
+    const { maxSequences } = this.info;
+    this.cells = new CellLedger(maxSequences);
+    this.requestLimits = { maxSequences, vocabularySize: this.model.vocabulary.size };
   }
 
   /** As {@link Context.removeSequence}. */

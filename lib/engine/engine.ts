@@ -173,15 +173,9 @@ export class Engine {
    *   that is its own, with `sequences` where the sequence is empty now; what the sampler's failure says; and as
    *   {@link Context.decode}.
    */
-  async decode(request: DecodeRequest): Promise<Decoded> {
-    const { sequence, tokens } = request;
-    if (tokens.length === 1 || !isObserved('prefill')) {
-      return this.#scheduler.submit(request);
-    }
-    const begin = performance.now();
-    const decoded = await this.#scheduler.submit(request);
-    publish('prefill', { sequence, tokens: tokens.length, ms: performance.now() - begin });
-    return decoded;
+  decode(request: DecodeRequest): Promise<Decoded> {
+    const decoding = this.#scheduler.submit(request);
+    return request.tokens.length > 1 && isObserved('prefill') ? observePrefill(request, decoding) : decoding;
   }
 
   /** {@link decode} with the likeliest token. */
@@ -380,4 +374,11 @@ export class Engine {
       { cause },
     );
   }
+}
+
+async function observePrefill({ sequence, tokens }: DecodeRequest, decoding: Promise<Decoded>): Promise<Decoded> {
+  const begin = performance.now();
+  const decoded = await decoding;
+  publish('prefill', { sequence, tokens: tokens.length, ms: performance.now() - begin });
+  return decoded;
 }

@@ -1,4 +1,6 @@
+import { HeadstartError } from '../errors.js';
 import type { Sampler } from '../native/sampler.js';
+import { describe } from '../options.js';
 
 /** How a prompt is decoded. */
 export interface PrefillOptions {
@@ -76,4 +78,53 @@ export class Pending {
   get restartable(): boolean {
     return this.request.from === 0 && this.request.onDecoded === undefined;
   }
+}
+
+/** What a request may name: of its context. */
+export interface RequestLimits {
+  maxSequences: number;
+  vocabularySize: number;
+}
+
+const MOST_POSITIONS = 2 ** 31 - 1;
+
+/**
+ * What is wrong with a request that would spoil a batch, or be read as another one. The rest is the context's to refuse: whose
+ * tokens are out of range or do not follow what their sequence holds is found when the batch fails.
+ */
+export function requestProblem(request: DecodeRequest, limits: RequestLimits): HeadstartError | undefined {
+  const { sequence, tokens, from, signal, onDecoded, logProbabilities = 0 } = request;
+  if (!(tokens instanceof Int32Array) || tokens.length === 0) {
+    const got = tokens instanceof Int32Array ? 'an empty one' : describe(tokens);
+    return new HeadstartError(
+      'INVALID_ARGUMENT',
+      `Expected \`tokens\` to be an Int32Array of at least one, got ${got}`,
+    );
+  }
+  if (!isIntegerBelow(sequence, limits.maxSequences)) {
+    const expected = `an integer from 0 to ${limits.maxSequences - 1}`;
+    return new HeadstartError(
+      'SEQUENCE_OUT_OF_RANGE',
+      `Expected \`sequence\` to be ${expected}, got ${describe(sequence)}`,
+    );
+  }
+  if (!isIntegerBelow(from, MOST_POSITIONS)) {
+    const expected = 'where the sequence ends, an integer from 0 on';
+    return new HeadstartError('POSITION_INVALID', `Expected \`from\` to be ${expected}, got ${describe(from)}`);
+  }
+  if (!isIntegerBelow(logProbabilities, limits.vocabularySize + 1)) {
+    const expected = `an integer from 0 to ${limits.vocabularySize}`;
+    const got = describe(logProbabilities);
+    return new HeadstartError('INVALID_ARGUMENT', `Expected \`logProbabilities\` to be ${expected}, got ${got}`);
+  }
+  if (signal !== undefined && typeof signal?.aborted !== 'boolean') {
+    return new HeadstartError('INVALID_ARGUMENT', `Expected \`signal\` to be an AbortSignal, got ${describe(signal)}`);
+  }
+  return onDecoded === undefined || typeof onDecoded === 'function'
+    ? undefined
+    : new HeadstartError('INVALID_ARGUMENT', `Expected \`onDecoded\` to be a function, got ${describe(onDecoded)}`);
+}
+
+function isIntegerBelow(value: unknown, limit: number): boolean {
+  return Number.isInteger(value) && (value as number) >= 0 && (value as number) < limit;
 }

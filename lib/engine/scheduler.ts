@@ -1,10 +1,9 @@
-import { publish } from '../diagnostics.js';
+import { isObserved, publish } from '../diagnostics.js';
 import { HeadstartError } from '../errors.js';
-import { throwIfAborted } from '../native/addon.js';
-import { type BatchLimits, buildBatch, fitBatch, planBatch, type Slice } from './batch.js';
+import { type BatchLimits, BatchWriter, countTokens, fitBatch, planBatch, type Slice } from './batch.js';
 import type { EngineContext } from './engine-context.js';
 import { Pace } from './pace.js';
-import { type Decoded, type DecodeRequest, Pending } from './request.js';
+import { type Decoded, type DecodeRequest, Pending, requestProblem } from './request.js';
 import type { Room, RoomWaiter } from './room.js';
 import type { Company } from './self-test.js';
 
@@ -41,12 +40,14 @@ export class Scheduler {
   #queue: Pending[] = [];
   /** Requests that wait for cells, and what ends their wait. */
   readonly #blocked = new Map<Pending, () => void>();
-  #inFlight: Promise<void> | undefined;
-  #scheduled = false;
+  readonly #writer: BatchWriter;
+  /** A step is on its way: from when it is called for until its tokens are delivered. */
+  #stepping = false;
   #closed = false;
 
   constructor(host: SchedulerHost) {
     this.#host = host;
+    this.#writer = new BatchWriter(host.context.info.batchSize);
   }
 
   /** Requests that are ready or wait for cells. */
@@ -60,14 +61,11 @@ export class Scheduler {
     return this.#queue.some(isOf) || [...this.#blocked.keys()].some(isOf);
   }
 
-  /** @throws HeadstartError `ABORTED`, `CLOSED`, `CONTEXT_FULL` for what fits into no empty cache; all else through the promise. */
+  /** What is wrong with the request comes through the promise, too. */
   submit(request: DecodeRequest): Promise<Decoded> {
-    throwIfAborted(request.signal);
-    if (this.#closed) {
-      throw closedError();
-    }
-    if (!this.#host.canEverFit(request.from + request.tokens.length)) {
-      throw this.#host.fullError(undefined); // before anybody makes room for it
+    const refusal = this.#refusalOf(request);
+    if (refusal !== undefined) {
+      return Promise.reject(refusal);
     }
     const pending = new Pending(request, this.#host.ageOf(request.sequence));
     this.#queue.push(pending);
@@ -75,56 +73,77 @@ export class Scheduler {
     return pending.promise;
   }
 
-  /** Refuses new requests and fails those that wait. One that computes ends with its context. */
+  #refusalOf(request: DecodeRequest): HeadstartError | undefined {
+    const { context, canEverFit, fullError } = this.#host;
+    const { signal } = request;
+    const problem = requestProblem(request, context.requestLimits);
+    if (problem !== undefined || this.#closed) {
+      return problem ?? closedError();
+    }
+    if (signal?.aborted) {
+      return new HeadstartError('ABORTED', 'The operation was aborted', { cause: signal.reason });
+    }
+    // Before anybody makes room for it.
+    return canEverFit(request.from + request.tokens.length) ? undefined : fullError(undefined);
+  }
+
+  /** Refuses new requests, and fails those that wait before anything else is decoded. One that computes ends with its context. */
   close(): void {
     this.#closed = true;
-    if (this.#inFlight === undefined) {
-      this.#failAll();
-    }
   }
 
   /** After everything that the last decode's tokens made their sessions do: so that all go into the next one. */
   #schedule(): void {
-    if (this.#scheduled || this.#inFlight !== undefined || this.#queue.length === 0) {
-      return;
+    if (!this.#stepping && this.#queue.length > 0) {
+      this.#stepping = true;
+      setImmediate(this.#begin);
     }
-    this.#scheduled = true;
-    setImmediate(() => {
-      this.#scheduled = false;
-      this.#dropAborted();
-      if (this.#queue.length > 0) {
-        this.#inFlight = this.#step().finally(() => {
-          this.#inFlight = undefined;
-          if (this.#closed) {
-            this.#failAll();
-          }
-          this.#schedule();
-        });
-      }
-    });
   }
 
-  async #step(): Promise<void> {
-    const planned = planBatch(this.#queue, this.#limits());
-    const tokens = planned.reduce((sum, { count }) => sum + count, 0);
-    while (tokens > this.#host.freeCells() && this.#host.evictIdle()) {
-      // Somebody idle gives way before the batch is cut.
+  readonly #begin = (): void => {
+    this.#dropAborted();
+    if (this.#closed) {
+      this.#failAll();
     }
-    const slices = fitBatch(planned, this.#host.freeCells());
-    const { batch, lastRows } = buildBatch(slices);
+    if (this.#queue.length > 0) {
+      this.#step();
+    } else {
+      this.#stepping = false;
+    }
+  };
+
+  async #step(): Promise<void> {
+    const slices = this.#fit(planBatch(this.#queue, this.#limits()));
     const begin = performance.now();
     const { freeings } = this.#host.room;
     try {
       // An abort takes effect inside a decode only where it is nobody else's.
       const lone = slices.length === 1 ? slices[0]?.pending.request : undefined;
-      const decoding = this.#host.context.decode({ ...batch, signal: lone?.signal });
-      const extras = this.#askExtras(slices, lastRows);
+      const decoding = this.#host.context.decode(this.#writer.write(slices, lone?.signal));
+      const extras = this.#askExtras(slices);
       const picks = await decoding.catch(picksOf);
-      this.#account(slices, begin);
-      this.#deliver(slices, picks, await extras);
+      this.#account(slices, performance.now() - begin);
+      this.#deliver(slices, picks, extras && (await extras));
     } catch (error) {
       await this.#recover(slices, error, freeings);
+    } finally {
+      this.#stepping = false;
+      if (this.#closed) {
+        this.#failAll();
+      }
+      this.#schedule();
     }
+  }
+
+  /** Where cells are short, somebody idle gives way before the batch is cut. All of it where nothing fits. */
+  #fit(slices: readonly Slice[]): readonly Slice[] {
+    const { freeCells, evictIdle } = this.#host;
+    const tokens = countTokens(slices);
+    let free = freeCells();
+    while (tokens > free && evictIdle()) {
+      free = freeCells();
+    }
+    return tokens > free && free > 0 ? fitBatch(slices, free) : slices;
   }
 
   #limits(): BatchLimits {
@@ -134,15 +153,17 @@ export class Scheduler {
   }
 
   /** Logits and probabilities are of the newest batch: asked for at once, before the next. Undefined where nobody asks. */
-  #askExtras(slices: readonly Slice[], lastRows: Int32Array): Promise<Partial<Decoded>[]> | undefined {
+  #askExtras(slices: readonly Slice[]): Promise<Partial<Decoded>[]> | undefined {
     if (!slices.some(({ pending: { request } }) => request.logits || request.logProbabilities)) {
       return undefined;
     }
     const { context } = this.#host;
+    let end = 0;
     return Promise.all(
-      slices.map(async ({ pending, count }, index) => {
+      slices.map(async ({ pending, count }) => {
         const { logits, logProbabilities = 0 } = pending.request;
-        const row = lastRows[index] as number;
+        end += count;
+        const row = end - 1;
         const isLast = count === pending.remaining;
         // Where the decode failed, so do these: its own failure is what counts.
         const [all, likely] = await Promise.all([
@@ -159,28 +180,25 @@ export class Scheduler {
   #deliver(slices: readonly Slice[], picks: Int32Array, extras: readonly Partial<Decoded>[] | undefined): void {
     let output = 0;
     for (const [index, { pending, count }] of slices.entries()) {
-      const { request } = pending;
-      request.onDecoded?.(request.tokens.subarray(pending.done, pending.done + count));
+      const failure = tell(pending, count);
       pending.done += count;
       pending.suspect = false;
-      if (pending.remaining > 0) {
+      const isDecoded = pending.remaining === 0;
+      const token = isDecoded ? (picks[output++] as number) : -1;
+      if (!isDecoded && failure === undefined) {
         this.#moveToEnd(pending);
         continue;
       }
       this.#remove(pending);
-      const token = picks[output++] as number;
-      if (token < 0) {
-        const failure = request.sampler?.failure;
-        const message = 'The model computed logits that are not numbers: its weights or an adapter may be damaged';
-        pending.reject(new HeadstartError(failure?.code ?? 'LOGITS_INVALID', failure?.message ?? message));
+      if (failure === undefined) {
+        settle(pending, token, extras?.[index]);
       } else {
-        pending.resolve(extras === undefined ? { token } : { token, ...extras[index] });
+        pending.reject(failure.error);
       }
     }
   }
 
-  #account(slices: readonly Slice[], begin: number): void {
-    const ms = performance.now() - begin;
+  #account(slices: readonly Slice[], ms: number): void {
     let tokens = 0;
     let promptTokens = 0;
     for (const { pending, count } of slices) {
@@ -190,8 +208,10 @@ export class Scheduler {
       promptTokens += request.tokens.length > 1 ? count : 0;
     }
     this.pace.record(tokens, promptTokens, ms);
-    const waiting = this.#queue.length - slices.length;
-    publish('decode', { tokens, promptTokens, sequences: slices.length, waiting, ms });
+    if (isObserved('decode')) {
+      const waiting = this.#queue.length - slices.length;
+      publish('decode', { tokens, promptTokens, sequences: slices.length, waiting, ms });
+    }
   }
 
   /** Nothing of the batch was decoded, or something of it in vain: whose failure is it? */
@@ -315,9 +335,12 @@ export class Scheduler {
   }
 
   #dropAborted(): void {
-    for (const pending of this.#queue.filter(({ request }) => request.signal?.aborted)) {
-      this.#remove(pending);
-      pending.reject(abortedError(pending));
+    for (let index = 0; index < this.#queue.length; index++) {
+      const pending = this.#queue[index] as Pending;
+      if (pending.request.signal?.aborted) {
+        this.#queue.splice(index--, 1);
+        pending.reject(abortedError(pending));
+      }
     }
   }
 
@@ -339,6 +362,26 @@ export class Scheduler {
       pending.reject(closedError());
     }
   }
+}
+
+/** Tells who asked what is in its sequence. What that throws is nobody else's affair. */
+function tell({ request, done }: Pending, count: number): { error: unknown } | undefined {
+  try {
+    request.onDecoded?.(request.tokens.subarray(done, done + count));
+    return undefined;
+  } catch (error) {
+    return { error };
+  }
+}
+
+function settle({ request, resolve, reject }: Pending, token: number, extra: Partial<Decoded> | undefined): void {
+  if (token >= 0) {
+    resolve(extra === undefined ? { token } : { token, ...extra });
+    return;
+  }
+  const failure = request.sampler?.failure;
+  const message = 'The model computed logits that are not numbers: its weights or an adapter may be damaged';
+  reject(new HeadstartError(failure?.code ?? 'LOGITS_INVALID', failure?.message ?? message));
 }
 
 /** A sampler's failure is its own request's: the others have their tokens. */

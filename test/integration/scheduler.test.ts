@@ -1,5 +1,5 @@
 // All sessions share each decode; where cells or sequences are short, they wait for one another and nobody is harmed.
-import { Engine, HeadstartError } from 'llama-headstart';
+import { type DecodeRequest, Engine, HeadstartError } from 'llama-headstart';
 import { type ContextOptions, Model, type Sampler } from 'llama-headstart/native';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { subscribe } from '../../lib/diagnostics.js';
@@ -89,6 +89,46 @@ describe('sequences that decode at the same time', () => {
     expect(wrongPosition).toMatchObject({ reason: { code: 'POSITION_INVALID' } });
     expect(wrongToken).toMatchObject({ reason: { code: 'TOKEN_OUT_OF_RANGE' } });
     expect(wrongSequence).toMatchObject({ reason: { code: 'SEQUENCE_OUT_OF_RANGE' } });
+  });
+
+  it.each<[string, Partial<DecodeRequest>, string]>([
+    ['no tokens', { tokens: new Int32Array() }, 'INVALID_ARGUMENT'],
+    ['tokens that are a plain array', { tokens: [5] as never }, 'INVALID_ARGUMENT'],
+    ['tokens of another type', { tokens: new Float32Array([5]) as never }, 'INVALID_ARGUMENT'],
+    ['a position below 0', { from: -1 }, 'POSITION_INVALID'],
+    ['half a position', { from: 0.5 }, 'POSITION_INVALID'],
+    ['a position that 32 bits make 0', { from: 2 ** 32 }, 'POSITION_INVALID'],
+    ['no position', { from: undefined as never }, 'POSITION_INVALID'],
+    ['half a sequence', { sequence: 1.5 }, 'SEQUENCE_OUT_OF_RANGE'],
+    ['a sequence that 32 bits make another', { sequence: 2 ** 32 + 1 }, 'SEQUENCE_OUT_OF_RANGE'],
+    ['no sequence', { sequence: undefined as never }, 'SEQUENCE_OUT_OF_RANGE'],
+    ['a signal that is none', { signal: {} as never }, 'INVALID_ARGUMENT'],
+    ['a sampler that is none', { sampler: {} as never }, 'INVALID_ARGUMENT'],
+    ['more probabilities than tokens', { logProbabilities: 1e6 }, 'INVALID_ARGUMENT'],
+    ['fewer than no probabilities', { logProbabilities: -1 }, 'INVALID_ARGUMENT'],
+    [
+      'an `onDecoded` that throws',
+      {
+        onDecoded: () => {
+          throw new HeadstartError('INTERNAL', 'mine');
+        },
+      },
+      'INTERNAL',
+    ],
+  ])('are not harmed by a request of another with %s, which is refused', async (_, wrong, code) => {
+    const { engine } = await open();
+    const prompts = [someTokens(40, 1), someTokens(40, 4)] as const;
+    const expected = [await generate(engine, 0, prompts[0], 10), await generate(engine, 3, prompts[1], 10)];
+    const beside = [generate(engine, 1, prompts[0], 10), generate(engine, 4, prompts[1], 10)];
+    for (let turn = 0; turn < 3; turn++) {
+      await expect(
+        engine.decode({ sequence: 2, tokens: Int32Array.of(5), from: turn, ...wrong }),
+      ).rejects.toMatchObject({
+        code,
+      });
+    }
+    expect(await Promise.all(beside)).toEqual(expected);
+    expect(engine.status()).toMatchObject({ queueLength: 0 });
   });
 
   it('are not harmed by the sampler of another that fails', async () => {

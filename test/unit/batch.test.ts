@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { buildBatch, fitBatch, planBatch } from '../../lib/engine/batch.js';
+import { BatchWriter, fitBatch, planBatch } from '../../lib/engine/batch.js';
 import { Pending } from '../../lib/engine/request.js';
 
 /** A request of `count` tokens that goes on at position 10 of its sequence. */
@@ -47,7 +47,7 @@ describe('a batch', () => {
   });
 
   it('asks for output behind the last token of a request only, with its sampler', () => {
-    const { batch, lastRows } = buildBatch([
+    const batch = new BatchWriter(16).write([
       { pending: pendingOf(0, 5, 1), count: 2 },
       { pending: pendingOf(1, 3, 1), count: 2 },
     ]);
@@ -57,8 +57,32 @@ describe('a batch', () => {
       sequences: Int32Array.of(0, 0, 1, 1),
       outputs: Uint8Array.of(0, 0, 0, 1),
       samplers: undefined,
+      signal: undefined,
     });
-    expect(lastRows).toEqual(Int32Array.of(1, 3));
+  });
+
+  it('says nothing of the batch that was written before it', () => {
+    const writer = new BatchWriter(16);
+    writer.write([
+      { pending: pendingOf(3, 1), count: 1 },
+      ...[4, 5].map((id) => ({ pending: pendingOf(id, 1), count: 1 })),
+    ]);
+    const signal = new AbortController().signal;
+    expect(writer.write([{ pending: pendingOf(1, 9, 2), count: 3 }], signal)).toEqual({
+      tokens: Int32Array.of(102, 103, 104),
+      positions: Int32Array.of(12, 13, 14),
+      sequences: Int32Array.of(1, 1, 1),
+      outputs: Uint8Array.of(0, 0, 0),
+      samplers: undefined,
+      signal,
+    });
+  });
+
+  it('has a sampler for each output row, once one has any', () => {
+    const slices = [0, 1, 2, 3].map((id) => ({ pending: pendingOf(id, id === 1 ? 5 : 1), count: 1 }));
+    const sampler = {} as never;
+    Object.assign(slices[2]?.pending.request ?? {}, { sampler });
+    expect(new BatchWriter(16).write(slices).samplers).toEqual([null, sampler, null]);
   });
 
   it('is cut to the cells that are free, the oldest first', () => {
@@ -68,18 +92,12 @@ describe('a batch', () => {
     }));
     const fitted = (free: number) =>
       fitBatch(slices, free).map(({ pending, count }) => [pending.request.sequence, count]);
-    expect(fitted(41)).toEqual([
-      [3, 20],
-      [1, 20],
-      [2, 1],
-    ]);
     expect(fitted(30)).toEqual([
       [1, 20],
       [2, 1],
       [3, 9],
     ]);
     expect(fitted(7)).toEqual([[1, 7]]);
-    expect(fitted(0)).toHaveLength(3); // whoever gives way is found by trying
   });
 
   it('keeps within its limits and always holds something, whatever is asked', () => {
