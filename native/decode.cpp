@@ -5,30 +5,51 @@
 
 #include <algorithm>
 #include <climits>
-#include <map>
-#include <set>
 
 namespace {
 
 // A batch must go on where its sequences end: on the context's thread, where that cannot change meanwhile.
 void requireContiguous(const ContextState & state, const Batch & batch) {
-    std::map<int32_t, bool> seen;
-    for (size_t i = 0; i < batch.tokens.size(); i++) {
-        const int32_t sequence = batch.sequences[i];
-        if (!seen.emplace(sequence, true).second) {
-            continue;
-        }
-        const llama_pos expected = llama_memory_seq_pos_max(llama_get_memory(state.ctx), sequence) + 1;
+    for (const int32_t i : batch.starts) {
+        const llama_pos expected = llama_memory_seq_pos_max(llama_get_memory(state.ctx), batch.sequences[i]) + 1;
         if (batch.positions[i] != expected) {
-            throw Failure("POSITION_INVALID", "Expected sequence " + std::to_string(sequence) + " to go on at position " + std::to_string(expected) + ", got " +
-                                                  std::to_string(batch.positions[i]));
+            throw Failure("POSITION_INVALID", "Expected sequence " + std::to_string(batch.sequences[i]) + " to go on at position " + std::to_string(expected) +
+                                                  ", got " + std::to_string(batch.positions[i]));
         }
     }
 }
 
 std::vector<int32_t> sequencesOf(const Batch & batch) {
-    const std::set<int32_t> ids(batch.sequences.begin(), batch.sequences.end());
-    return std::vector<int32_t>(ids.begin(), ids.end());
+    std::vector<int32_t> ids;
+    for (const int32_t i : batch.starts) {
+        ids.push_back(batch.sequences[i]);
+    }
+    std::sort(ids.begin(), ids.end());
+    return ids;
+}
+
+// Each row within the context's sizes, and the positions of each sequence in order.
+void requireRows(const ContextState & state, Batch & batch) {
+    std::vector<int32_t> next(state.params.n_seq_max, -1);
+    const auto           fail = [](const char * code, const std::string & expected, const std::vector<int32_t> & got, size_t i) {
+        return Failure(code, "Expected " + expected + ", got " + std::to_string(got[i]) + " at index " + std::to_string(i));
+    };
+    for (size_t i = 0; i < batch.tokens.size(); i++) {
+        const int32_t token = batch.tokens[i], position = batch.positions[i], sequence = batch.sequences[i];
+        if (token < 0 || token >= state.vocabularySize) {
+            throw fail("TOKEN_OUT_OF_RANGE", "token ids from 0 to " + std::to_string(state.vocabularySize - 1), batch.tokens, i);
+        }
+        if (sequence < 0 || sequence >= (int32_t) state.params.n_seq_max) {
+            throw fail("SEQUENCE_OUT_OF_RANGE", "sequence ids from 0 to " + std::to_string(state.params.n_seq_max - 1), batch.sequences, i);
+        }
+        if (position < 0 || position == INT32_MAX || (next[sequence] >= 0 && position != next[sequence])) {
+            throw fail("POSITION_INVALID", "the positions of sequence " + std::to_string(sequence) + " to go up one by one from 0 or more", batch.positions, i);
+        }
+        if (next[sequence] < 0) {
+            batch.starts.push_back((int32_t) i);
+        }
+        next[sequence] = position + 1;
+    }
 }
 
 // After an abort or a failure llama.cpp takes the unfinished part of a batch out again, and does not look whether that
@@ -64,23 +85,7 @@ Batch batchFrom(const ContextState & state, const Napi::CallbackInfo & info) {
     if (batch.rows > state.maxOutputs) {
         throw Failure("BATCH_SIZE", "Expected at most " + std::to_string(state.maxOutputs) + " output rows (`maxOutputs`), got " + std::to_string(batch.rows));
     }
-    std::map<int32_t, int32_t> next;
-    for (size_t i = 0; i < count; i++) {
-        const auto at = " at index " + std::to_string(i);
-        if (batch.tokens[i] < 0 || batch.tokens[i] >= state.vocabularySize) {
-            throw Failure("TOKEN_OUT_OF_RANGE", "Expected token ids from 0 to " + std::to_string(state.vocabularySize - 1) + ", got " + std::to_string(batch.tokens[i]) + at);
-        }
-        if (batch.sequences[i] < 0 || batch.sequences[i] >= (int32_t) state.params.n_seq_max) {
-            throw Failure("SEQUENCE_OUT_OF_RANGE", "Expected sequence ids from 0 to " + std::to_string(state.params.n_seq_max - 1) + ", got " +
-                                                       std::to_string(batch.sequences[i]) + at);
-        }
-        const auto known = next.find(batch.sequences[i]);
-        if (batch.positions[i] < 0 || batch.positions[i] == INT32_MAX || (known != next.end() && batch.positions[i] != known->second)) {
-            throw Failure("POSITION_INVALID", "Expected the positions of sequence " + std::to_string(batch.sequences[i]) + " to go up one by one from 0 or more, got " +
-                                                  std::to_string(batch.positions[i]) + at);
-        }
-        next[batch.sequences[i]] = batch.positions[i] + 1;
-    }
+    requireRows(state, batch);
     batch.samplers = samplersFrom(info[4], batch.rows, state.owner);
     return batch;
 }

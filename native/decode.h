@@ -6,6 +6,7 @@
 
 struct Batch {
     std::vector<int32_t> tokens, positions, sequences;
+    std::vector<int32_t> starts;    // indices of each sequence's first token
     std::vector<int8_t>  outputs;
     SamplerLeases        samplers;  // empty, or one a row
     size_t               rows = 0;  // with output

@@ -105,21 +105,19 @@ inline std::string optionalString(Napi::Object options, const char * name, const
 }
 
 // A copy of a typed array's elements: JavaScript may change or detach the array while a thread works.
-inline std::vector<int32_t> int32s(Napi::Value value, const std::string & what) {
-    if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) {
-        throw invalid(what, "an Int32Array", value);
+template <class Element> std::vector<Element> elements(Napi::Value value, napi_typedarray_type wanted, const std::string & what, const char * expected) {
+    napi_typedarray_type type   = napi_int8_array;
+    size_t               length = 0;
+    void *               data   = nullptr;
+    if (napi_get_typedarray_info(value.Env(), value, &type, &length, &data, nullptr, nullptr) != napi_ok || type != wanted) {
+        throw invalid(what, expected, value);
     }
-    Napi::Int32Array array = value.As<Napi::Int32Array>();
-    return std::vector<int32_t>(array.Data(), array.Data() + array.ElementLength());
+    const auto * from = static_cast<const Element *>(data);
+    return std::vector<Element>(from, from + length);
 }
 
-inline std::vector<uint8_t> bytes(Napi::Value value, const std::string & what) {
-    if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
-        throw invalid(what, "a Uint8Array", value);
-    }
-    Napi::Uint8Array array = value.As<Napi::Uint8Array>();
-    return std::vector<uint8_t>(array.Data(), array.Data() + array.ElementLength());
-}
+inline std::vector<int32_t> int32s(Napi::Value value, const std::string & what) { return elements<int32_t>(value, napi_int32_array, what, "an Int32Array"); }
+inline std::vector<uint8_t> bytes(Napi::Value value, const std::string & what) { return elements<uint8_t>(value, napi_uint8_array, what, "a Uint8Array"); }
 
 // JSON nested at most MAX_JSON_DEPTH deep. llama.cpp's `common` and its template engine recurse over values, so depth is bounded
 // before a parser sees the text.

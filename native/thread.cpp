@@ -209,6 +209,7 @@ void Thread::linger() {
         wanted_ = !queue_.empty() || stopping_;
     }
     while (!wanted_ && std::chrono::steady_clock::now() < limit) {
+        std::this_thread::yield();  // to JavaScript, where the scheduler woke it on this core
     }
 }
 

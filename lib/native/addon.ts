@@ -66,7 +66,7 @@ export interface RawContext {
     outputs: Uint8Array,
     samplers?: readonly unknown[],
     abort?: RawAbortFlag,
-  ): Promise<Int32Array>;
+  ): Promise<Int32Array | number>;
   logits(row: number): Promise<Float32Array>;
   logProbabilities(row: number, count: number): Promise<{ tokens: Int32Array; values: Float32Array }>;
   setLoras(loras: readonly { adapter: RawLora; scale?: number }[]): Promise<void>;

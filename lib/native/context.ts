@@ -169,7 +169,8 @@ export class Context {
     const raw = Array.isArray(samplers) ? samplers.map((sampler) => sampler?.raw ?? sampler) : samplers;
     const decode = (abort?: RawAbortFlag) => this.#raw.decode(tokens, positions, sequences, outputs, raw, abort);
     // Between two steps the processor waits for this thread: no promise that nobody needs.
-    const picks = await (signal === undefined ? decode() : withAbort(signal, decode));
+    const picked = await (signal === undefined ? decode() : withAbort(signal, decode));
+    const picks = typeof picked === 'number' ? Int32Array.of(picked) : picked;
     const failed = picks.indexOf(-1);
     if (failed >= 0) {
       const { code, message } = samplers?.[failed]?.failure ?? NO_CHOICE;
