@@ -10,8 +10,22 @@
 #    include <windows.h>
 #else
 #    include <pthread.h>
+#    include <sched.h>
 #    include <signal.h>
 #endif
+
+namespace {
+
+// -1 where nobody tells.
+int thisCore() {
+#ifdef __linux__
+    return sched_getcpu();
+#else
+    return -1;
+#endif
+}
+
+}  // namespace
 
 // --- Inbox -----------------------------------------------------------------------------------------------------------
 
@@ -24,6 +38,7 @@ Inbox::Inbox(Napi::Env env) : env_(env) {
 }
 
 void Inbox::open() {
+    core_ = thisCore();
     if (open_++ == 0) {
         napi_ref_threadsafe_function(env_, wake_);
     }
@@ -45,6 +60,9 @@ void Inbox::deliver(std::shared_ptr<Delivery> delivery) {
 }
 
 void Inbox::wake() {
+    if (core_ == thisCore() && core_ >= 0) {
+        return;
+    }
     std::lock_guard<std::mutex> lock(mutex_);
     if (!closed_ && !Thread::parking()) {
         napi_call_threadsafe_function(wake_, nullptr, napi_tsfn_nonblocking);

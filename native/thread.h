@@ -35,7 +35,8 @@ class Inbox {
 
     // Any thread. After close() the delivery is dropped.
     void deliver(std::shared_ptr<Delivery> delivery);
-    // Any thread: a delivery follows within microseconds. A thread that sleeps takes some 50 of them to wake.
+    // Any thread: a delivery follows within microseconds. A thread that sleeps takes some 50 of them to wake. Not one that fell
+    // asleep on the caller's core: it would be put there again, and stop who is about to deliver.
     void wake();
     void close();
 
@@ -48,6 +49,7 @@ class Inbox {
     napi_env                               env_    = nullptr;
     size_t                                 open_   = 0;
     bool                                   closed_ = false;
+    std::atomic<int>                       core_{-1};  // where JavaScript ran last
 };
 
 class Thread : public std::enable_shared_from_this<Thread> {
