@@ -4,6 +4,7 @@
 import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { systemPrompt } from '../scripts/demo/template.mjs';
 import { Floor } from './lib/floor.mjs';
 import { runBench } from './lib/run-bench.mjs';
@@ -11,116 +12,94 @@ import { median, medians, trials } from './lib/trials.mjs';
 
 const DECODE_STEPS = 64;
 const WIDTH = 8;
-const BATCH_SIZE = 512;
 const KV_CELLS = 8192;
 /**
- * One process is a few percent faster or slower than another of the same program, for as long as it lives: so the rounds are
- * spread over contexts and floor programs that are started anew.
+ * One process is a few percent faster or slower than another of the same program, for as long as it lives (where its memory lies
+ * and which core its threads sleep on may be the reasons): so a pass has processes of its own, one for either side.
  */
-const PASSES = 3;
+const ROUNDS_A_PASS = 2;
 /** Trials of decode a round: they vary most, and are short. */
-const DECODE_TRIALS = 2;
+const DECODE_TRIALS = 3;
 /** A trial of what takes a millisecond or two: the median of so many in a row, on either side. */
 const REPEATS = 7;
+const OURS = fileURLToPath(new URL('native/ours.mjs', import.meta.url));
 
 async function measure(prepared, options, onProgress) {
-  const [rounds, tokenCount] = [Number(options.rounds), Number(options.tokens)];
-  const { Model } = await import('../dist/native/index.js');
-  const model = await Model.load({ path: prepared.model });
-  const tokens = (await model.tokenize(systemPrompt.repeat(8))).slice(0, tokenCount);
-  const files = await writeFiles(model, tokens, prepared.directory);
-  await model.close();
-  const passes = [];
-  for (let pass = 0; pass < PASSES; pass++) {
-    passes.push(
-      await measurePass(prepared, files, tokens, Math.ceil(rounds / PASSES), pass, (fraction, detail) =>
-        onProgress((pass + fraction) / PASSES, `pass ${pass + 1} of ${PASSES}, ${detail}`),
-      ),
-    );
+  const passes = Math.ceil(Number(options.rounds) / ROUNDS_A_PASS);
+  const { files, tokenCount } = await writeFiles(prepared, Number(options.tokens));
+  const results = [];
+  for (let pass = 0; pass < passes; pass++) {
+    const progress = (fraction, detail) =>
+      onProgress((pass + fraction) / passes, `pass ${pass + 1} of ${passes}, ${detail}`);
+    results.push(await measurePass(prepared, files, pass, progress));
   }
-  return { model: basename(prepared.model), ...resultOf(medians(passes), tokens.length) };
+  return { model: basename(prepared.model), ...resultOf(medians(results), tokenCount) };
 }
 
-/** What the floor program starts from. */
-async function writeFiles(model, tokens, directory) {
+/** What both sides start from. */
+async function writeFiles({ model: path, directory }, count) {
+  const { Model } = await import('../dist/native/index.js');
   const [tokensFile, stateFile] = [join(directory, 'tokens'), join(directory, 'state.kv')];
-  const context = await model.createContext(contextOptions());
-  await prefill(context, tokens);
+  const model = await Model.load({ path });
+  const tokens = (await model.tokenize(systemPrompt.repeat(8))).slice(0, count);
+  const context = await model.createContext({
+    kvCells: KV_CELLS,
+    batchSize: tokens.length,
+    threads: availableParallelism(),
+  });
+  await context.decode({
+    tokens,
+    positions: tokens.map((_, index) => index),
+    sequences: new Int32Array(tokens.length),
+    outputs: new Uint8Array(tokens.length),
+  });
   const state = await context.captureSequence(0, tokens);
   await writeFile(tokensFile, new Uint8Array(tokens.buffer));
   await state.writeFile(stateFile);
-  state.close();
-  await context.close();
-  return { tokensFile, stateFile };
+  await model.close();
+  return { files: { tokensFile, stateFile }, tokenCount: tokens.length };
 }
 
-const contextOptions = () => ({
-  kvCells: KV_CELLS,
-  batchSize: BATCH_SIZE,
-  maxSequences: WIDTH,
-  threads: availableParallelism(),
-});
-
-/** Rounds with a context and a floor program of their own, of which every second pass starts the other one first. */
-async function measurePass({ model: path, floorProgram }, files, tokens, rounds, pass, onProgress) {
-  const { Model, SequenceState } = await import('../dist/native/index.js');
-  const sizes = { threads: availableParallelism(), kvCells: KV_CELLS, sequences: WIDTH };
-  const startFloor = () => Floor.start(floorProgram, { model: path, ...sizes, ...files });
-  const early = pass % 2 === 1 ? await startFloor() : undefined;
-  const model = await Model.load({ path });
-  const context = await model.createContext(contextOptions());
-  const readState = () => SequenceState.readFile(files.stateFile);
-  const state = await readState();
-  const floor = early ?? (await startFloor());
+/** Of two processes that start alike, one after the other, every second pass the other way round. */
+async function measurePass({ model, floorProgram }, files, pass, onProgress) {
+  const options = { model, threads: availableParallelism(), kvCells: KV_CELLS, sequences: WIDTH, ...files };
+  const starts = [() => Floor.start(process.execPath, options, [OURS]), () => Floor.start(floorProgram, options)];
+  if (pass % 2 === 1) starts.reverse();
+  const started = [await starts[0](), await starts[1]()];
+  const [ours, floor] = pass % 2 === 1 ? started.reverse() : started;
   try {
-    const slow = await trials(rounds, slowMeasures(context, floor, tokens, state, readState), (fraction, detail) =>
-      onProgress(0.7 * fraction, detail),
+    const slow = await trials(
+      ROUNDS_A_PASS,
+      slowMeasures(ours, floor),
+      (fraction, detail) => onProgress(0.8 * fraction, detail),
+      0,
     );
-    const fast = await trials(rounds * DECODE_TRIALS, decodeMeasures(context, floor, tokens, state), (fraction) =>
-      onProgress(0.7 + 0.3 * fraction, 'decode'),
+    const fast = await trials(ROUNDS_A_PASS * DECODE_TRIALS, decodeMeasures(ours, floor), (fraction) =>
+      onProgress(0.8 + 0.2 * fraction, 'decode'),
     );
     return { ...slow, ...fast };
   } finally {
-    await floor.stop();
-    state.close();
-    await model.close();
+    await Promise.all([ours.stop(), floor.stop()]);
   }
 }
 
-function slowMeasures(context, floor, tokens, state, readState) {
-  const restored = async (begin, from) => {
-    await context.restoreSequence(0, from);
-    return performance.now() - begin;
-  };
-  const readAndRestored = async () => {
-    const begin = performance.now();
-    const read = await readState();
-    const ms = await restored(begin, read);
-    read.close();
-    return ms;
-  };
-  const emptied = (trial) => () =>
-    repeated(async () => {
-      await empty(context);
-      return trial();
-    });
-  return {
-    oursPrefill: () => timed(context, () => prefill(context, tokens)),
-    llamaPrefill: () => floor.ms('prefill'),
-    oursMs: emptied(() => restored(performance.now(), state)),
-    setDataMs: () => repeated(() => floor.ms('setData')),
-    oursFileMs: emptied(readAndRestored),
-    readChecksumMs: () => repeated(() => floor.ms('readChecksum')),
-    loadFileMs: () => repeated(() => floor.ms('loadFile')),
-    memcpyMs: () => repeated(() => floor.ms('memcpy')),
-  };
-}
-
-const decodeMeasures = (context, floor, tokens, state) => ({
-  oursDecode: () => generate(context, state, tokens, 1),
-  llamaDecode: () => floor.ms(`decode ${DECODE_STEPS}`),
-  oursDecode8: () => generate(context, state, tokens, WIDTH),
+/** Either side has done a prefill at its start. */
+const slowMeasures = (ours, floor) => ({
+  oursPrefill: () => ours.ms('prefill'),
+  llamaPrefill: () => floor.ms('prefill'),
+  oursMs: () => repeated(() => ours.ms('restore')),
+  setDataMs: () => repeated(() => floor.ms('setData')),
+  oursFileMs: () => repeated(() => ours.ms('restoreFile')),
+  readChecksumMs: () => repeated(() => floor.ms('readChecksum')),
+  loadFileMs: () => repeated(() => floor.ms('loadFile')),
+  memcpyMs: () => repeated(() => floor.ms('memcpy')),
+  oursDecode8: () => ours.ms(`decode8 ${DECODE_STEPS}`),
   llamaDecode8: () => floor.ms(`decode8 ${DECODE_STEPS}`),
+});
+
+const decodeMeasures = (ours, floor) => ({
+  oursDecode: () => ours.ms(`decode ${DECODE_STEPS}`),
+  llamaDecode: () => floor.ms(`decode ${DECODE_STEPS}`),
 });
 
 function resultOf(ms, tokenCount) {
@@ -138,44 +117,6 @@ async function repeated(trial) {
   const all = [];
   for (let time = 0; time < REPEATS; time++) all.push(await trial());
   return median(all);
-}
-
-/** As the floor does it: without zeroing the cache's memory, which would put all else out of the processor's caches. */
-async function empty(context) {
-  for (let sequence = 0; sequence < WIDTH; sequence++) await context.removeSequence(sequence);
-}
-
-async function timed(context, work) {
-  await empty(context);
-  const begin = performance.now();
-  await work();
-  return performance.now() - begin;
-}
-
-async function prefill(context, tokens) {
-  for (let start = 0; start < tokens.length; start += BATCH_SIZE) {
-    const piece = tokens.slice(start, start + BATCH_SIZE);
-    const outputs = new Uint8Array(piece.length);
-    outputs[piece.length - 1] = start + piece.length === tokens.length ? 1 : 0;
-    const positions = piece.map((_, index) => start + index);
-    await context.decode({ tokens: piece, positions, sequences: new Int32Array(piece.length), outputs });
-  }
-}
-
-/** As the floor does it: `width` sequences behind the same template, one token each a step, each going its own way. */
-async function generate(context, state, prefix, width) {
-  await empty(context);
-  await context.restoreSequence(0, state);
-  for (let sequence = 1; sequence < width; sequence++) await context.copySequence(0, sequence);
-  let tokens = Int32Array.from({ length: width }, (_, index) => prefix[prefix.length - 1 - index]);
-  const sequences = Int32Array.from({ length: width }, (_, index) => index);
-  const outputs = new Uint8Array(width).fill(1);
-  const begin = performance.now();
-  for (let done = 0; done < DECODE_STEPS; done++) {
-    const positions = new Int32Array(width).fill(prefix.length + done);
-    tokens = await context.decode({ tokens, positions, sequences, outputs });
-  }
-  return performance.now() - begin;
 }
 
 function report({ model, restore, prefill, decode, decode8 }) {
@@ -196,4 +137,4 @@ function report({ model, restore, prefill, decode, decode8 }) {
   ].join('\n');
 }
 
-await runBench({ title: 'native benchmark', options: { rounds: '9', tokens: '1500' }, measure, report });
+await runBench({ title: 'native benchmark', options: { rounds: '12', tokens: '1500' }, measure, report });

@@ -1,4 +1,5 @@
-// The native program that benchmarks measure against (bench/native/floor.cpp), as a child that answers one command at a time.
+// The native program that benchmarks measure against (bench/native/floor.cpp), as a child that answers one command at a time; or
+// another that answers as it does.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -11,11 +12,16 @@ export class Floor {
   /**
    * @param {string} program
    * @param {{ model: string, threads: number, kvCells: number, sequences: number, tokensFile: string, stateFile?: string, layout?: 'unified' | 'split' }} options
+   * @param {string[]} [before] arguments of the program before those
    */
-  static async start(program, { model, threads, kvCells, sequences, tokensFile, stateFile = '-', layout = 'unified' }) {
+  static async start(
+    program,
+    { model, threads, kvCells, sequences, tokensFile, stateFile = '-', layout = 'unified' },
+    before = [],
+  ) {
     const floor = new Floor();
     const sizes = [threads, kvCells, sequences].map(String);
-    floor.#child = spawn(program, [model, ...sizes, tokensFile, stateFile, layout], {
+    floor.#child = spawn(program, [...before, model, ...sizes, tokensFile, stateFile, layout], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     floor.#lines = createInterface(floor.#child.stdout)[Symbol.asyncIterator]();

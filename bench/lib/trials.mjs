@@ -25,18 +25,19 @@ export async function interleave(rounds, measures, onProgress) {
  * @param {number} rounds
  * @param {Record<string, () => Promise<number>>} measures
  * @param {(fraction: number, detail: string) => void} [onProgress]
+ * @param {number} [uncounted] rounds before those that count
  * @returns {Promise<Record<string, number[]>>}
  */
-export async function trials(rounds, measures, onProgress = () => {}) {
+export async function trials(rounds, measures, onProgress = () => {}, uncounted = 1) {
   const names = Object.keys(measures);
   const results = Object.fromEntries(names.map((name) => [name, []]));
-  for (let round = 0; round <= rounds; round++) {
+  for (let round = 1 - uncounted; round <= rounds; round++) {
     // Every second round backwards: no measure always follows the same one.
     for (const name of round % 2 === 0 ? names : [...names].reverse()) {
       const ms = await measures[name]();
       if (round > 0) results[name].push(ms);
     }
-    onProgress(round / rounds, `round ${round} of ${rounds}`);
+    onProgress(Math.max(0, round) / rounds, `round ${round} of ${rounds}`);
   }
   return results;
 }

@@ -1,0 +1,81 @@
+// Our side of bench/native.mjs: a process of its own that answers the commands that bench/native/floor.cpp answers, with the same
+// arguments, and starts as that one does.
+//
+//   node ours.mjs MODEL THREADS KV_CELLS SEQUENCES TOKENS_FILE STATE_FILE
+
+import { readFile } from 'node:fs/promises';
+import { createInterface } from 'node:readline';
+import { Model, SequenceState } from '../../dist/native/index.js';
+
+const BATCH_SIZE = 512;
+
+const [path, threads, kvCells, maxSequences, tokensFile, stateFile] = process.argv.slice(2);
+const bytes = await readFile(tokensFile);
+const prefix = new Int32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
+const model = await Model.load({ path });
+const context = await model.createContext({
+  kvCells: Number(kvCells),
+  batchSize: BATCH_SIZE,
+  maxSequences: Number(maxSequences),
+  threads: Number(threads),
+});
+await decodePrefix();
+const state = await context.captureSequence(0, prefix);
+
+/** As the floor does it: without zeroing the cache's memory, which would put all else out of the processor's caches. */
+async function empty() {
+  for (let sequence = 0; sequence < context.info.maxSequences; sequence++) await context.removeSequence(sequence);
+}
+
+async function decodePrefix() {
+  for (let start = 0; start < prefix.length; start += BATCH_SIZE) {
+    const tokens = prefix.slice(start, start + BATCH_SIZE);
+    const outputs = new Uint8Array(tokens.length);
+    outputs[tokens.length - 1] = start + tokens.length === prefix.length ? 1 : 0;
+    const positions = tokens.map((_, index) => start + index);
+    await context.decode({ tokens, positions, sequences: new Int32Array(tokens.length), outputs });
+  }
+}
+
+async function timed(work) {
+  await empty();
+  const begin = performance.now();
+  await work();
+  return performance.now() - begin;
+}
+
+/** `width` sequences behind the same tokens, one token each a step, each going its own way. */
+async function generate(width, steps) {
+  await empty();
+  await context.restoreSequence(0, state);
+  for (let sequence = 1; sequence < width; sequence++) await context.copySequence(0, sequence);
+  let tokens = Int32Array.from({ length: width }, (_, index) => prefix[prefix.length - 1 - index]);
+  const sequences = Int32Array.from({ length: width }, (_, index) => index);
+  const outputs = new Uint8Array(width).fill(1);
+  const begin = performance.now();
+  for (let done = 0; done < steps; done++) {
+    const positions = new Int32Array(width).fill(prefix.length + done);
+    tokens = await context.decode({ tokens, positions, sequences, outputs });
+  }
+  return performance.now() - begin;
+}
+
+const COMMANDS = {
+  prefill: () => timed(decodePrefix),
+  decode: (steps) => generate(1, steps),
+  decode8: (steps) => generate(8, steps),
+  restore: () => timed(() => context.restoreSequence(0, state)),
+  restoreFile: () =>
+    timed(async () => {
+      const read = await SequenceState.readFile(stateFile);
+      await context.restoreSequence(0, read);
+      read.close();
+    }),
+};
+
+process.stdout.write('ready\n');
+for await (const line of createInterface(process.stdin)) {
+  const [name, ...numbers] = line.split(' ');
+  process.stdout.write(`${await COMMANDS[name](...numbers.map(Number))}\n`);
+}
+await model.close();
