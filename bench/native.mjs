@@ -15,23 +15,22 @@ const WIDTH = 8;
 const KV_CELLS = 8192;
 /**
  * One process is a few percent faster or slower than another of the same program, for as long as it lives (where its memory lies
- * and which core its threads sleep on may be the reasons): so a pass has processes of its own, one for either side.
+ * and which core its threads sleep on may be the reasons): so a round has processes of its own, one for either side.
  */
-const ROUNDS_A_PASS = 2;
+const DEFAULT_ROUNDS = '9';
 /** Trials of decode a round: they vary most, and are short. */
-const DECODE_TRIALS = 3;
+const DECODE_TRIALS = 4;
 /** A trial of what takes a millisecond or two: the median of so many in a row, on either side. */
 const REPEATS = 7;
 const OURS = fileURLToPath(new URL('native/ours.mjs', import.meta.url));
 
 async function measure(prepared, options, onProgress) {
-  const passes = Math.ceil(Number(options.rounds) / ROUNDS_A_PASS);
+  const rounds = Number(options.rounds);
   const { files, tokenCount } = await writeFiles(prepared, Number(options.tokens));
   const results = [];
-  for (let pass = 0; pass < passes; pass++) {
-    const progress = (fraction, detail) =>
-      onProgress((pass + fraction) / passes, `pass ${pass + 1} of ${passes}, ${detail}`);
-    results.push(await measurePass(prepared, files, pass, progress));
+  for (let round = 0; round < rounds; round++) {
+    onProgress(round / rounds, `round ${round + 1} of ${rounds}`);
+    results.push(await measureRound(prepared, files, round % 2 === 1));
   }
   return { model: basename(prepared.model), ...resultOf(medians(results), tokenCount) };
 }
@@ -60,23 +59,17 @@ async function writeFiles({ model: path, directory }, count) {
   return { files: { tokensFile, stateFile }, tokenCount: tokens.length };
 }
 
-/** Of two processes that start alike, one after the other, every second pass the other way round. */
-async function measurePass({ model, floorProgram }, files, pass, onProgress) {
+/** @param {boolean} backwards every second round: no side, and no measure, always comes first */
+async function measureRound({ model, floorProgram }, files, backwards) {
   const options = { model, threads: availableParallelism(), kvCells: KV_CELLS, sequences: WIDTH, ...files };
-  const starts = [() => Floor.start(process.execPath, options, [OURS]), () => Floor.start(floorProgram, options)];
-  if (pass % 2 === 1) starts.reverse();
-  const started = [await starts[0](), await starts[1]()];
-  const [ours, floor] = pass % 2 === 1 ? started.reverse() : started;
+  const startOurs = () => Floor.start(process.execPath, options, [OURS]);
+  const early = backwards ? undefined : await startOurs();
+  const floor = await Floor.start(floorProgram, options);
+  const ours = early ?? (await startOurs());
+  const inTurn = (measures) => (backwards ? Object.fromEntries(Object.entries(measures).reverse()) : measures);
   try {
-    const slow = await trials(
-      ROUNDS_A_PASS,
-      slowMeasures(ours, floor),
-      (fraction, detail) => onProgress(0.8 * fraction, detail),
-      0,
-    );
-    const fast = await trials(ROUNDS_A_PASS * DECODE_TRIALS, decodeMeasures(ours, floor), (fraction) =>
-      onProgress(0.8 + 0.2 * fraction, 'decode'),
-    );
+    const slow = await trials(1, inTurn(slowMeasures(ours, floor)), undefined, 0);
+    const fast = await trials(DECODE_TRIALS, inTurn(decodeMeasures(ours, floor)));
     return { ...slow, ...fast };
   } finally {
     await Promise.all([ours.stop(), floor.stop()]);
@@ -137,4 +130,4 @@ function report({ model, restore, prefill, decode, decode8 }) {
   ].join('\n');
 }
 
-await runBench({ title: 'native benchmark', options: { rounds: '12', tokens: '1500' }, measure, report });
+await runBench({ title: 'native benchmark', options: { rounds: DEFAULT_ROUNDS, tokens: '1500' }, measure, report });
