@@ -6,7 +6,7 @@
 // of progress, keeps the full log, and says what went wrong.
 
 import { createWriteStream } from 'node:fs';
-import { copyFile, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, readFile, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { dirname, join, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -20,6 +20,8 @@ const ADDON = 'llama_headstart.node';
 /** What cmake/portable.cmake calls the libraries of the portable shape. */
 const LIBRARY_PREFIX = 'headstart-';
 const FLOOR = 'llama_headstart_floor';
+/** Bytes: with less, a compiler's next object may not fit. */
+const FULL_DISK = 16 * 1024 ** 2;
 const ACCELERATORS = /** @type {const} */ (['cuda', 'metal', 'vulkan']);
 
 /**
@@ -106,7 +108,7 @@ async function compile(directory, config, target, options) {
     });
     if (result.interrupted)
       throw new Error(`Interrupted. What is compiled is kept: the same command goes on from there.`);
-    if (result.code !== 0) throw new Error(explainFailure(result.output, shownPath(logFile)));
+    if (result.code !== 0) throw new Error(await explainFailure(result.output, directory, logFile));
   };
 
   try {
@@ -177,15 +179,18 @@ function parseProgress(line) {
 /**
  * The errors themselves rather than the last lines, which are often another job's warnings.
  * @param {string} output
+ * @param {string} directory
  * @param {string} logFile
  */
-function explainFailure(output, logFile) {
+async function explainFailure(output, directory, logFile) {
   const lines = output.split(/\r?\n/).map((line) => line.slice(0, 200));
-  const isError =
-    /\berror( \w+)?:|CMake Error|undefined reference|undefined symbol|not found|command failed|no space left/i;
+  const isError = /\berror( \w+)?:|CMake Error|undefined reference|undefined symbol|not found|command failed/i;
   const shown = new Set(lines.flatMap((line, at) => (isError.test(line) ? [at, at + 1, at + 2] : [])).slice(0, 20));
   const errors = lines.filter((_, at) => shown.has(at)).join('\n');
-  return `The native build failed${quoteTail(errors || output, 20)}\n  The whole log: ${logFile}`;
+  // What tools say when the disk is full is not always that.
+  const { bavail, bsize } = await statfs(directory);
+  const full = bavail * bsize < FULL_DISK ? ': no space left on its disk' : '';
+  return `The native build failed${full}${quoteTail(errors || output, 20)}\n  The whole log: ${shownPath(logFile)}`;
 }
 
 /** The names of the libraries that belong to a portable addon. @param {string} directory */

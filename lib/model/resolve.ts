@@ -55,7 +55,10 @@ export interface Fetching {
 export async function resolveModel(input: ModelSourceInput, options: ResolveModelOptions = {}): Promise<ResolvedModel> {
   const source = parseModelSource(input);
   const fetching: Fetching = {
-    directory: options.directory ?? modelsDirectory(),
+    // Asked for where something is downloaded: a local model needs none, and not every user has a home.
+    get directory() {
+      return options.directory ?? modelsDirectory();
+    },
     retry: resolveRetryConfig(options.retryConfig),
     generationConfig: options.generationConfig ?? false,
     onProgress: options.onProgress,

@@ -83,9 +83,18 @@ export async function captureOf(context: Context, tokens: Int32Array, sequence =
   return state;
 }
 
+const temporaryDirectories: string[] = [];
+
+// Registered as a test file is read: from inside a hook or a test vitest would not call it.
+afterAll(() => {
+  for (const each of temporaryDirectories) {
+    rmSync(each, { recursive: true, force: true });
+  }
+});
+
 /** A directory that goes with the test file. */
 export async function temporaryDirectory(): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'llama-headstart-test-'));
-  afterAll(() => rmSync(directory, { recursive: true, force: true }));
+  temporaryDirectories.push(directory);
   return directory;
 }

@@ -66,10 +66,15 @@ export function runProgram(
   });
 }
 
+const temporaryFolders: string[] = [];
+
+// Registered here, as a test file is read: from inside a hook or a test vitest would not call it.
+afterAll(() => Promise.all(temporaryFolders.map((each) => rm(each, { recursive: true, force: true }))));
+
 /** A folder that goes at the end of the test file. Its name has spaces and letters beyond ASCII, as users' folders do. */
 export async function temporaryFolder(name: string): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), `llama-headstart ${name} für 数 `));
-  afterAll(() => rm(directory, { recursive: true, force: true }));
+  temporaryFolders.push(directory);
   return directory;
 }
 

@@ -100,7 +100,10 @@ describe('a machine without compilers, with install scripts blocked', () => {
       await agent.close();
     })`;
     const as = (...args: string[]) =>
-      runProgram('setpriv', [...unknown, process.execPath, ...args], { cwd: project.directory, env: project.env });
+      runProgram('setpriv', [...unknown, process.execPath, ...args], {
+        cwd: project.directory,
+        env: { ...project.env, PATH: process.env.PATH },
+      });
     const loaded = await as('-e', script);
     expect(loaded.stdout, loaded.stderr).toBe('loaded\n');
     const bin = join(project.installed, 'bin', 'llama-headstart.mjs');

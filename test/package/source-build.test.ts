@@ -58,7 +58,7 @@ describe('`npx llama-headstart build --native`', () => {
     const disk = join(project.home, 'a small disk');
     await mkdir(disk);
     const script =
-      'mount -t tmpfs -o size=6m tmpfs "$XDG_CACHE_HOME" || exit 77; "$@"; code=$?; ls -R "$XDG_CACHE_HOME"; exit $code';
+      'mount -t tmpfs -o size=2m tmpfs "$XDG_CACHE_HOME" || exit 77; "$@"; code=$?; ls -R "$XDG_CACHE_HOME"; exit $code';
     const { code, stdout, stderr } = await runProgram(
       'unshare',
       ['-rm', 'sh', '-c', script, 'sh', process.execPath, bin, 'build', '--native'],
