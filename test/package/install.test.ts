@@ -95,7 +95,7 @@ describe('a machine without compilers, with install scripts blocked', () => {
     const path = join(own, 'model.gguf');
     await copyFile(microModel('dense'), path);
     const script = `import('llama-headstart').then(async ({ AgentServer }) => {
-      const agent = await AgentServer.initialize({ model: { source: ${JSON.stringify(path)}, contextSize: 64, cacheDir: ${JSON.stringify(own)} } });
+      const agent = await AgentServer.initialize({ model: { source: ${JSON.stringify(path)}, contextSize: 64, cacheDir: ${JSON.stringify(join(own, 'cache'))} } });
       console.log('loaded');
       await agent.close();
     })`;
