@@ -3,6 +3,7 @@
 #include "guards.h"
 
 #include <algorithm>
+#include <bitset>
 #include <cctype>
 #include <regex>
 
@@ -13,11 +14,61 @@ constexpr size_t MAX_BYTES = 4096;
 constexpr size_t MAX_NESTING = 4;
 // Of characters, where every repetition is written out.
 constexpr double MAX_UNFOLDED = 20 * 1000;
+// Of repetitions that may take characters from one before them. Each multiplies the time by the length of the text.
+constexpr int MAX_CONTESTS = 3;
 
 Failure refusal(const std::string & expected) { return Failure("GRAMMAR_INVALID", "Expected a trigger " + expected); }
 
-// What the C++ libraries do not judge alike: one of them takes ranges that run backwards, another unfolds repetitions without
-// end. What else is wrong with a pattern all of them refuse.
+// Of bytes, as std::regex takes the text. What is not known for sure is in the set.
+using Chars = std::bitset<256>;
+
+Chars charsWhere(int (*belongs)(int)) {
+    Chars chars;
+    for (int c = 0; c < 256; c++) {
+        chars[(size_t) c] = c >= 128 || belongs(c);
+    }
+    return chars;
+}
+
+// Bytes of characters beyond ASCII: whether they count as letters depends on the locale.
+const Chars HIGH = charsWhere([](int) { return 0; });
+
+Chars one(unsigned char c) { return Chars().set(c); }
+
+// \d, \w, \s and their opposites; else the character itself.
+Chars escaped(char c) {
+    switch (c) {
+        case 'd': return charsWhere(std::isdigit);
+        case 's': return charsWhere(std::isspace);
+        case 'w': return charsWhere(std::isalnum) | one('_');
+        case 'D': return ~charsWhere(std::isdigit) | HIGH;
+        case 'S': return ~charsWhere(std::isspace) | HIGH;
+        case 'W': return ~(charsWhere(std::isalnum) | one('_')) | HIGH;
+        case 't': return one('\t');
+        case 'n': return one('\n');
+        case 'r': return one('\r');
+        case 'v': return one('\v');
+        case 'f': return one('\f');
+        default: return std::isalnum((unsigned char) c) ? ~Chars() : one((unsigned char) c);
+    }
+}
+
+// What a piece of a pattern matches.
+struct Part {
+    double size = 0;           // in characters, with every repetition written out
+    Chars  first, all;         // that it may begin with, or hold
+    bool   empty     = true;   // it may match nothing
+    bool   ambiguous = false;  // there may be two ways to match one text: a repetition inside, or alternatives that begin alike
+};
+
+struct Times {
+    double min = 1, max = 1;
+};
+
+// Two things that std::regex does not judge. What the C++ libraries take differently: ranges that run backwards, repetitions
+// that unfold without end. And what lets it try without end, as it tries every way to match, and nothing can stop it: a
+// repetition of what is ambiguous, such as (a+)+ or (a|a)*, doubles the time with every character. What else is wrong with a
+// pattern all libraries refuse.
 class Scan {
   public:
     explicit Scan(const std::string & pattern) : text_(pattern) {
@@ -28,87 +79,217 @@ class Scan {
     }
 
   private:
+    // What the repetitions so far may have taken characters from.
+    struct Taken {
+        Chars chars;
+        int   contests = 0;
+
+        void add(const Taken & other) {
+            chars |= other.chars;
+            contests = std::max(contests, other.contests);
+        }
+    };
+
     char next(size_t ahead = 0) const { return at_ + ahead < text_.size() ? text_[at_ + ahead] : '\0'; }
 
-    // Up to the group's end: how many characters it unfolds to.
-    double alternatives() {
-        double size = 0;
-        while (at_ < text_.size() && next() != ')') {
-            const double each = atom();
-            size += each * repetitions();
-            if (size > MAX_UNFOLDED) {
-                throw refusal("whose repetitions unfold to no more than " + std::to_string((int) MAX_UNFOLDED) + " characters");
-            }
+    // Up to the group's end.
+    Part alternatives() {
+        const Taken before = taken_;
+        Taken       after;
+        Part        all = sequence();
+        after.add(taken_);
+        while (next() == '|') {
+            at_++;
+            taken_          = before;
+            const Part part = sequence();
+            all.ambiguous   = all.ambiguous || part.ambiguous || all.empty || part.empty || (all.first & part.first).any();
+            all.size += part.size;
+            all.first |= part.first;
+            all.all |= part.all;
+            all.empty = all.empty || part.empty;
+            after.add(taken_);
         }
-        return size;
+        taken_ = after;
+        requireSize(all.size);
+        return all;
     }
 
-    double atom() {
+    Part sequence() {
+        Part whole;
+        while (at_ < text_.size() && next() != ')' && next() != '|') {
+            const Part part = repeated();
+            whole.size += part.size;
+            whole.first |= whole.empty ? part.first : Chars();
+            whole.all |= part.all;
+            whole.empty     = whole.empty && part.empty;
+            whole.ambiguous = whole.ambiguous || part.ambiguous;
+            requireSize(whole.size);
+        }
+        return whole;
+    }
+
+    void requireSize(double size) {
+        if (size > MAX_UNFOLDED) {
+            throw refusal("whose repetitions unfold to no more than " + std::to_string((int) MAX_UNFOLDED) + " characters");
+        }
+    }
+
+    // An atom with all the quantifiers behind it.
+    Part repeated() {
+        const Taken before = taken_;
+        Part        part   = atom();
+        bool        fixed  = true;
+        while (isQuantifier()) {
+            const Times times = quantifier();
+            if (times.max > 1 && part.ambiguous) {
+                throw refusal("that repeats nothing twice over, as (a+)+ does, and no alternatives that begin alike, as in (a|ab)*: std::regex could try for ever. "
+                              "Take the inner repetition out, or make the alternatives' first characters differ");
+            }
+            part.size *= std::max({1.0, times.min, times.max == INFINITY ? 1.0 : times.max});
+            part.empty = part.empty || times.min == 0;
+            if (times.min != times.max) {
+                part.ambiguous = true;
+                fixed          = false;
+            }
+        }
+        take(part, before, fixed);
+        return part;
+    }
+
+    void take(const Part & part, const Taken & before, bool fixed) {
+        if (!fixed) {
+            taken_.add(before);
+            if ((before.chars & part.all).any() && ++taken_.contests > MAX_CONTESTS) {
+                throw refusal("with at most " + std::to_string(MAX_CONTESTS + 1) + " repetitions that may match the same characters in a row, as in .*.*: each multiplies the time");
+            }
+            taken_.chars |= part.all;
+        } else if (!part.empty && !(taken_.chars & part.all).any()) {
+            taken_.chars.reset();  // none of them can reach beyond this
+        }
+    }
+
+    Part atom() {
+        Part       part;
         const char first = next();
         if (first == '(') {
             return group();
         }
-        if (first == '[') {
-            characterClass();
-        } else {
-            at_ += first == '\\' ? 2 : 1;
+        if (first == '^' || first == '$') {
+            at_++;
+            return part;
         }
-        return 1;
+        part.size  = 1;
+        part.empty = false;
+        if (first == '[') {
+            part.all = characterClass();
+        } else if (first == '\\') {
+            part.empty     = std::tolower(next(1)) == 'b' || std::isdigit((unsigned char) next(1));  // a border, or what a group matched
+            part.ambiguous = std::isdigit((unsigned char) next(1)) && next(1) != '0';
+            part.all       = escape();
+        } else {
+            at_++;
+            part.all = first == '.' ? ~Chars() : one((unsigned char) first);
+        }
+        part.first = part.all;
+        return part;
     }
 
-    double group() {
+    // Behind the backslash, with what belongs to it.
+    Chars escape() {
+        const char kind = next(1);
+        at_ += 2;
+        for (size_t digits = kind == 'x' ? 2 : kind == 'u' ? 4 : 0; digits > 0 && std::isxdigit((unsigned char) next()); digits--) {
+            at_++;
+        }
+        at_ += kind == 'c';
+        return escaped(kind);
+    }
+
+    Part group() {
         if (++nesting_ > MAX_NESTING) {
             throw refusal("whose groups nest at most " + std::to_string(MAX_NESTING) + " levels deep");
         }
         at_++;
-        const double size = alternatives();
+        const bool looks = next() == '?' && (next(1) == '=' || next(1) == '!');
+        at_ += looks || (next() == '?' && next(1) == ':') ? 2 : 0;
+        const Taken before = taken_;
+        Part        part   = alternatives();
+        if (looks) {  // ahead, and takes nothing
+            taken_     = before;
+            part.empty = true;
+            part.first.reset();
+            part.all.reset();
+        }
         at_++;
         nesting_--;
-        return size + 1;
+        part.size += 1;
+        return part;
     }
 
-    void characterClass() {
+    Chars characterClass() {
         at_++;
+        const bool inverted = next() == '^';
+        bool       certain  = true;
+        Chars      chars;
+        at_ += inverted;
         while (at_ < text_.size() && next() != ']') {
-            const unsigned char from = member();
+            const unsigned char from = member(chars, certain);
             if (next() == '-' && next(1) != ']') {
                 at_++;
-                const unsigned char to = member();
+                const unsigned char to = member(chars, certain);
                 if (from != '\0' && to != '\0' && from > to) {
                     throw refusal("without ranges that run backwards");
                 }
+                for (int c = from; c <= to && from != '\0'; c++) {
+                    chars.set((size_t) c);
+                }
+                certain = certain && from != '\0' && to != '\0';
             }
         }
         at_++;
+        return !certain ? ~Chars() : inverted ? ~chars | HIGH : chars;
     }
 
     // One character of a class; NUL for what stands for several, or is written as a number.
-    unsigned char member() {
+    unsigned char member(Chars & chars, bool & certain) {
         const char first = next();
         if (first == '[' && (next(1) == ':' || next(1) == '.' || next(1) == '=')) {
             const size_t end = text_.find(std::string{next(1), ']'}, at_ + 2);
-            at_ = end == std::string::npos ? text_.size() : end + 2;
+            at_     = end == std::string::npos ? text_.size() : end + 2;
+            certain = false;
             return '\0';
         }
         if (first == '\\') {
-            const auto escaped = (unsigned char) next(1);
-            at_ += 2;
-            return std::ispunct(escaped) ? escaped : '\0';
+            const auto  kind  = (unsigned char) next(1);
+            const Chars known = escape();
+            chars |= known;
+            certain = certain && known.count() < 256 && !std::isupper(kind);
+            return std::ispunct(kind) ? kind : '\0';
         }
         at_++;
+        chars.set((unsigned char) first);
+        certain = certain && (unsigned char) first < 128;
         return (unsigned char) first;
     }
 
-    // Of the atom before: as often as it is written out, by all the quantifiers behind it.
-    double repetitions() {
-        double times = 1;
-        while (next() == '{') {
-            at_++;
-            const double least = number();
-            at_ += next() == ',';
-            times *= std::max({1.0, least, number()});
+    bool isQuantifier() const { return next() == '*' || next() == '+' || next() == '?' || next() == '{'; }
+
+    Times quantifier() {
+        Times      times;
+        const char kind = next();
+        at_++;
+        if (kind == '{') {
+            times.min = times.max = number();
+            if (next() == ',') {
+                at_++;
+                times.max = std::isdigit((unsigned char) next()) ? number() : INFINITY;
+            }
             at_ += next() == '}';
+        } else {
+            times.min = kind == '+';
+            times.max = kind == '?' ? 1 : INFINITY;
         }
+        at_ += next() == '?';  // as few as possible
         return times;
     }
 
@@ -123,6 +304,7 @@ class Scan {
     const std::string & text_;
     size_t              at_      = 0;
     size_t              nesting_ = 0;
+    Taken               taken_;
 };
 
 }  // namespace

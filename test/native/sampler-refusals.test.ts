@@ -77,7 +77,12 @@ describe('what is allowed', () => {
     '[\\w-]+[-a][a-][z\\-a][^\\]\\-a-z]',
     '[[:alpha:]_-]x[[:digit:]z]',
     '(?:<tool_call>|\\{{1,3})[\\s\\S]*',
-    '(a{1,5}|b){2,}c{3}\\(\\[z-a\\]',
+    '(a{5}|b){2,}c{3}\\(\\[z-a\\]',
+    '"(?:[^"\\\\]|\\\\.)*"',
+    '(?:\\d|[a-z]|-)+:',
+    '(?:(?:ab|cd){2,})?x',
+    '.*foo.*bar.*',
+    '\\s*\\w+\\s*=\\s*\\d*?;',
     '\\x41[\\x41-\\x43][А-я]é+',
   ])('is the pattern %s', async (value) => {
     const grammarTriggers = [{ type: 'pattern', value }] as const;

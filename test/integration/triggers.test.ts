@@ -1,0 +1,37 @@
+// What llama.cpp's `common` makes for a chat template is what samplers take.
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Model } from 'llama-headstart/native';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { Renderer } from '../../lib/template/render.js';
+import { TOOLS } from '../helpers/prompts.js';
+
+const MODELS_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp/models', import.meta.url));
+const CHAT_TEMPLATES = readdirSync(join(MODELS_DIRECTORY, 'templates')).filter((name) => name.endsWith('.jinja'));
+let model: Model;
+beforeAll(async () => {
+  model = await Model.load({ path: join(MODELS_DIRECTORY, 'ggml-vocab-qwen2.gguf'), vocabularyOnly: true });
+});
+afterAll(() => model.close());
+
+it('the grammars and triggers of every chat template make a sampler', async () => {
+  const patterns = new Set<string>();
+  for (const name of CHAT_TEMPLATES) {
+    const renderer = new Renderer(model, readFileSync(join(MODELS_DIRECTORY, 'templates', name), 'utf8'));
+    for (const parallelToolCalls of [false, true]) {
+      const { format } = await renderer.prompt({ tools: TOOLS }, [{ role: 'user', content: 'Hi' }], {
+        parallelToolCalls,
+      });
+      const { grammar, grammarLazy, grammarTriggers, preservedTokens, generationPrompt } = format;
+      for (const trigger of grammarTriggers) if (trigger.type === 'pattern') patterns.add(trigger.value);
+      if (grammar === '') continue;
+      const options = { grammar, grammarLazy, grammarTriggers, preservedTokens, generationPrompt };
+      const sampler = await model.createSampler(options).catch((cause: unknown) => {
+        throw new Error(`${name}: ${JSON.stringify(grammarTriggers)}`, { cause });
+      });
+      sampler.close();
+    }
+  }
+  expect(patterns.size).toBeGreaterThan(3);
+});
