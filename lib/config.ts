@@ -65,7 +65,7 @@ export interface ModelConfig {
   nSeqMax?: number;
   /** Most sessions that wait for others' turns to end; one more is refused with `QUEUE_FULL`. @default any number */
   maxQueueSize?: number;
-  /** Budget of the states from which sessions that lost their KV cells come back, in bytes. @default 268435456 (256 MiB) */
+  /** Budget of the states from which sessions without KV cells of their own come back (evicted, forked, restored), in bytes. @default 268435456 (256 MiB) */
   maxSavedBytes?: number;
   /**
    * A greedy or seeded reply is the same to the bit alone, in company, cold, from disk, from memory, after its KV cells were

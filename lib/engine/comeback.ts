@@ -94,12 +94,13 @@ export class Comeback {
     return this.#saved.get(holder) !== undefined;
   }
 
-  /** What the holder comes back to, though another held it. Its state is ours from now on. */
-  adopt(holder: SequenceHolder, past: Past): void {
-    this.#saved.adopt(holder, past);
-    if (!this.#restoresExactly) {
-      this.#saved.dropStateOf(holder);
+  /** What the holder comes back to, though another held it. Its state is ours from now on. @returns whether that is kept */
+  adopt(holder: SequenceHolder, past: Past): boolean {
+    if (this.#restoresExactly) {
+      return this.#saved.adopt(holder, past);
     }
+    past.state?.close();
+    return this.#saved.adopt(holder, { ...past, state: undefined });
   }
 
   /**

@@ -18,7 +18,7 @@ export interface EngineOptions {
   residentSequences?: number;
   /** Most sessions that wait for a sequence; one more is refused with `QUEUE_FULL`. @default any number */
   maxQueueSize?: number | undefined;
-  /** Budget of the states that evicted sessions come back from, in bytes. @default 268435456 (256 MiB) */
+  /** Budget of the states that evicted sessions, forks and restored sessions come back from, in bytes. @default 268435456 (256 MiB) */
   maxSavedBytes?: number | undefined;
   /**
    * Replies are the same to the bit, whoever else decodes: what {@link Engine.reproducible} found out of the model. The
@@ -56,7 +56,7 @@ export interface EngineStatus {
     /** total - used. */
     free: number;
   };
-  /** States of sessions that lost their sequence, in bytes. */
+  /** States of sessions that hold no sequence, in bytes: each counted for everyone who comes back to it. */
   savedBytes: number;
   /** Tokens of replies, of all sessions together: a mean of the last ten seconds. */
   tokensPerSecond: number;
@@ -273,9 +273,13 @@ export class Engine {
     return this.#comeback.takeBack(holder, sequence, past);
   }
 
-  /** @internal Gives a holder something to come back to that another held: {@link restoreSaved} finds it. Its state is the engine's now. */
-  adopt(holder: SequenceHolder, past: Past): void {
-    this.#comeback.adopt(holder, past);
+  /**
+   * @internal Gives a holder something to come back to that another held: {@link restoreSaved} finds it. Its state is the engine's now.
+   *
+   * @returns whether the state is kept: there is room within the budget, and it is of use
+   */
+  adopt(holder: SequenceHolder, past: Past): boolean {
+    return this.#comeback.adopt(holder, past);
   }
 
   /** Forgets what was saved of a holder. */

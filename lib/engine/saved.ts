@@ -26,18 +26,18 @@ interface Entry extends Past {
 export class SavedSequences {
   readonly maxBytes: number;
   readonly #byHolder = new WeakMap<SequenceHolder, Entry>();
-  /** Those within the budget, with their bytes, the oldest first. */
+  /** Those that have a state, with its bytes, the oldest first. */
   readonly #withState = new Map<Entry, number>();
   #bytes = 0;
   #generation = 0;
   #closed = false;
 
-  /** @param maxBytes budget of the states that {@link put} takes: the oldest goes first */
+  /** @param maxBytes budget of all states, each counted for everyone who comes back to it: the oldest goes first */
   constructor(maxBytes: number) {
     this.maxBytes = maxBytes;
   }
 
-  /** Of states within the budget. */
+  /** Of all states. */
   get bytes(): number {
     return this.#bytes;
   }
@@ -53,9 +53,13 @@ export class SavedSequences {
     })();
   }
 
-  /** What a holder begins with: its state, now the store's, is outside the budget, as nothing else stands for it. */
-  adopt(holder: SequenceHolder, past: Past): void {
-    this.#add(holder, past, true);
+  /** What a holder begins with. Its state is the store's now, and within the budget: without it the tokens are decoded again. @returns whether it is kept */
+  adopt(holder: SequenceHolder, { state, ...past }: Past): boolean {
+    const entry = this.#add(holder, { ...past, state: undefined }, true);
+    if (state !== undefined) {
+      this.#keep(entry, state);
+    }
+    return entry.state !== undefined;
   }
 
   /** What there is of a holder; it stays until it is dropped. */

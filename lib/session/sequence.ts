@@ -224,8 +224,8 @@ export class ConversationSequence implements SequenceHolder {
   }
 
   /** What it is to come back to, though another held it. It owns the state from now on. */
-  adopt(past: Past): void {
-    this.#setup.engine.adopt(this, past);
+  adopt(past: Past): boolean {
+    return this.#setup.engine.adopt(this, past);
   }
 
   /**
@@ -259,7 +259,8 @@ export class ConversationSequence implements SequenceHolder {
    */
   async forkFrom(source: ConversationSequence): Promise<Pick<StartReport, 'tier' | 'bytes'>> {
     const { engine } = this.#setup;
-    if (source.#sequence !== undefined && source.#held.length > 0 && engine.context.info.unified) {
+    const isWhole = source.#held.length > 0 && !engine.hasSaved(source); // of one just restored the template alone is there
+    if (source.#sequence !== undefined && isWhole && engine.context.info.unified) {
       const sequence = engine.window.admitsFork(source.#sequence) ? engine.sessions.tryLease(this) : undefined;
       if (sequence !== undefined) {
         this.#sequence = sequence;
@@ -269,10 +270,8 @@ export class ConversationSequence implements SequenceHolder {
       }
     }
     const past = await source.past();
-    if (past !== undefined) {
-      this.adopt(past);
-    }
-    return past?.state === undefined ? { tier: 'bypass', bytes: 0 } : { tier: 'memory', bytes: past.state.byteLength };
+    const bytes = past?.state?.byteLength ?? 0;
+    return past !== undefined && this.adopt(past) ? { tier: 'memory', bytes } : { tier: 'bypass', bytes: 0 };
   }
 
   /** Brings back what was evicted, or else what a new conversation would begin with; returns how much was not computed. */

@@ -48,6 +48,50 @@ describe('a fork', () => {
     expect(await replies(fork, NEXT, 8)).toEqual(await replies(session, NEXT, 8));
   });
 
+  it('of one that was just restored goes on from its state too', async () => {
+    const { path, texts } = await saved(true);
+    const agent = await startAgent({ tools: TOOLS, ...EXACT });
+    const restored = await agent.restoreSession(path);
+    const fork = await restored.fork();
+    expect(fork.report.tier).toBe('memory');
+    for (const session of [fork, restored]) {
+      const { text, usage } = await session.send(NEXT[0] as string, { maxTokens: 8 });
+      expect(text).toBe(texts[0]);
+      expect(usage.cachedTokens).toBeGreaterThan(restored.report.templateTokens);
+    }
+  });
+
+  it('keeps its state within `maxSavedBytes`, by age, until it is used, closed, or of no use', async () => {
+    const open = async (maxSavedBytes?: number) => {
+      const agent = await startAgent({ kvLayout: 'split', ...EXACT, ...(maxSavedBytes && { maxSavedBytes }) });
+      const session = await agent.createSession();
+      await session.send('Hello. '.repeat(20), { maxTokens: 4 });
+      const forks = [await session.fork(), await session.fork(), await session.fork()];
+      return { agent, session, forks, saved: () => agent.health().savedBytes };
+    };
+    const { agent, session, forks, saved } = await open();
+    const all = saved();
+    expect(all).toBe(3 * (forks[0]?.report.bytes ?? 0));
+    const expected = await replies(forks[0] as Session, NEXT, 8);
+    expect(saved()).toBe((all / 3) * 2);
+    await forks[1]?.close();
+    expect(saved()).toBe(all / 3);
+    await agent.setLoras([]); // what the model computes may have changed
+    expect(saved()).toBe(0);
+    expect(await replies(forks[2] as Session, NEXT, 8)).toEqual(expected);
+    expect(await replies(session, NEXT, 8)).toEqual(expected);
+
+    const small = await open((all / 3) * 2);
+    expect(small.saved()).toBe((all / 3) * 2);
+    const cached: boolean[] = [];
+    for (const fork of small.forks) {
+      const { text, usage } = await fork.send(NEXT[0] as string, { maxTokens: 8 });
+      expect(text).toBe(expected[0]);
+      cached.push(usage.cachedTokens > fork.report.templateTokens);
+    }
+    expect(cached).toEqual([false, true, true]); // the oldest is read again
+  });
+
   it('of a session in its turn, or closed, is refused', async () => {
     const session = await (await startAgent()).createSession();
     const turn = session.send('Hello', { maxTokens: 4 });

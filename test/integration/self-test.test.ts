@@ -1,0 +1,179 @@
+// What `reproducible` finds out of a model when it is loaded, and what follows from it.
+import { Engine, HeadstartError } from 'llama-headstart';
+import { type Context, Model } from 'llama-headstart/native';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { subscribe } from '../../lib/diagnostics.js';
+import { sameBits } from '../../lib/engine/self-test.js';
+// @ts-expect-error: scripts are plain JavaScript
+import { REPRODUCIBLE_MODELS } from '../../scripts/micro-models/models.mjs';
+import { someTokens } from '../helpers/lab.js';
+import { type MicroModelName, microModel } from '../helpers/models.js';
+import { shuffled } from '../helpers/reproducible.js';
+
+const SEQUENCES = 8;
+
+async function open(name: MicroModelName): Promise<Context> {
+  const model = await Model.load({ path: microModel(name) });
+  const context = await model.createContext({
+    kvCells: SEQUENCES * 512,
+    maxSequences: SEQUENCES,
+    batchSize: 128,
+    unified: false,
+    flashAttention: false,
+  });
+  onTestFinished(async () => {
+    await context.close();
+    await model.close();
+  });
+  return context;
+}
+
+/** The context with some of its methods replaced. */
+function altered(context: Context, changes: Partial<Context>): Context {
+  return new Proxy(context, {
+    get(target, name) {
+      const value = Reflect.get(changes, name) ?? Reflect.get(target, name);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
+/** Changes the last bit of one logit in one of the self-test's runs, which begin with an empty context. */
+function alteredInRun(context: Context, run: number): Context {
+  let runs = 0;
+  return altered(context, {
+    clear: () => {
+      runs++;
+      return context.clear();
+    },
+    logits: async (row) => {
+      const logits = await context.logits(row);
+      if (runs === run) {
+        const bits = new Int32Array(logits.buffer, logits.byteOffset, logits.length);
+        bits[7] = (bits[7] as number) ^ 1;
+      }
+      return logits;
+    },
+  });
+}
+
+async function requireEmpty(context: Context): Promise<void> {
+  for (let sequence = 0; sequence < SEQUENCES; sequence++) {
+    expect((await context.positionRange(sequence)).last).toBe(-1);
+  }
+}
+
+describe('a model is refused at load with NOT_REPRODUCIBLE where one bit of one logit', () => {
+  it.each([
+    [2, 'is another when the same tokens are decoded again', 'decoded twice'],
+    [3, 'is another in another sequence', 'which sequence'],
+    [4, 'is another behind a restored state', 'restored'],
+  ] as const)('in run %i %s', async (run, _, reason) => {
+    const context = await open('dense');
+    await expect(Engine.reproducible(alteredInRun(context, run))).rejects.toMatchObject({
+      code: 'NOT_REPRODUCIBLE',
+      message: expect.stringContaining(reason),
+    });
+    await requireEmpty(context);
+  });
+});
+
+describe('the self-test', () => {
+  it('lets nothing share a batch where one bit is another in company', async () => {
+    const context = await open('dense-quantised');
+    expect(await Engine.reproducible(alteredInRun(context, 5))).toBe('none');
+    await requireEmpty(context);
+  });
+
+  it.each(['CAPTURE_FAILED', 'RESTORE_FAILED', 'STATE_INCOMPATIBLE'] as const)(
+    'takes %s for a model that cannot keep the promise',
+    async (code) => {
+      const cause = new HeadstartError(code, 'no');
+      const context = altered(await open('dense'), { captureSequence: () => Promise.reject(cause) });
+      await expect(Engine.reproducible(context)).rejects.toMatchObject({ code: 'NOT_REPRODUCIBLE', cause });
+    },
+  );
+
+  it.each(['OUT_OF_MEMORY', 'CLOSED', 'ABORTED'] as const)(
+    'throws %s as it is: that says nothing of the model',
+    async (code) => {
+      const error = new HeadstartError(code, 'not now');
+      for (const method of ['captureSequence', 'restoreSequence', 'decode'] as const) {
+        const context = altered(await open('dense'), { [method]: () => Promise.reject(error) });
+        await expect(Engine.reproducible(context)).rejects.toBe(error);
+      }
+    },
+  );
+
+  it.each(REPRODUCIBLE_MODELS as MicroModelName[])('says of %s what another measure says', async (name) => {
+    const context = await open(name);
+    const verdict = await Engine.reproducible(context);
+    await requireEmpty(context);
+    const alone = await logitsOf(context, 1);
+    const differing: number[] = [];
+    for (let width = 2; width <= SEQUENCES; width++) {
+      if (!sameBits(alone, await logitsOf(context, width))) {
+        differing.push(width);
+      }
+    }
+    expect({ verdict, differing }).toEqual({ verdict: differing.length > 0 ? 'none' : 'tokens', differing });
+  });
+});
+
+/** Of all sequences, behind each of their single tokens; `width` of them share each batch, in another order each time. */
+async function logitsOf(context: Context, width: number): Promise<Float32Array[]> {
+  await context.clear();
+  const texts = Array.from({ length: SEQUENCES }, (_, sequence) => someTokens(20 + 9 * sequence, sequence + 1));
+  for (const [sequence, tokens] of texts.entries()) {
+    await context.decode({
+      tokens,
+      positions: Int32Array.from(tokens.keys()),
+      sequences: new Int32Array(tokens.length).fill(sequence),
+      outputs: new Uint8Array(tokens.length),
+    });
+  }
+  const all: Float32Array[] = [];
+  for (let step = 0; step < 12; step++) {
+    const order = shuffled(SEQUENCES, step);
+    for (let begin = 0; begin < SEQUENCES; begin += width) {
+      const batch = order.slice(begin, begin + width);
+      const [, ...rows] = await Promise.all([
+        context.decode({
+          tokens: Int32Array.from(batch, (sequence) => someTokens(12, 100 + sequence)[step] as number),
+          positions: Int32Array.from(batch, (sequence) => (texts[sequence]?.length ?? 0) + step),
+          sequences: Int32Array.from(batch),
+          outputs: new Uint8Array(batch.length).fill(1),
+        }),
+        ...batch.map((_, row) => context.logits(row)),
+      ]);
+      for (const [row, sequence] of batch.entries()) {
+        all[step * SEQUENCES + sequence] = rows[row] as Float32Array;
+      }
+    }
+  }
+  return all;
+}
+
+describe('in reproducible mode', () => {
+  it.each(['tokens', 'none'] as const)('only what may share a batch does (%s)', async (company) => {
+    const engine = new Engine(await open('dense-quantised'), { reproducible: company });
+    const steps: { tokens: number; promptTokens: number; sequences: number }[] = [];
+    onTestFinished(subscribe('decode', (step) => steps.push(step)));
+    const prompts = Array.from({ length: SEQUENCES }, (_, sequence) => someTokens(30 + 60 * sequence, sequence + 1));
+    await Promise.all(
+      prompts.map(async (prompt, sequence) => {
+        let { token } = await engine.decode({ sequence, tokens: prompt, from: 0 });
+        for (let from = prompt.length; from < prompt.length + 12; from++) {
+          ({ token } = await engine.decode({ sequence, tokens: Int32Array.of(token), from }));
+        }
+      }),
+    );
+    expect(steps.filter(({ promptTokens, sequences }) => promptTokens > 0 && sequences > 1)).toEqual([]);
+    const widest = Math.max(...steps.map(({ sequences }) => sequences));
+    expect(widest > 1).toBe(company === 'tokens');
+    // Prompts are cut at offsets that do not depend on company.
+    expect(steps.map(({ promptTokens }) => promptTokens).filter((count) => count > 0 && count < 128)).toHaveLength(
+      prompts.filter(({ length }) => length % 128 > 0).length,
+    );
+  });
+});
