@@ -105,7 +105,7 @@ describe('the self-test', () => {
     },
   );
 
-  it.each(REPRODUCIBLE_MODELS as MicroModelName[])('says of %s what another measure says', async (name) => {
+  it.each(REPRODUCIBLE_MODELS as MicroModelName[])('lets of %s share a batch what is the same in any', async (name) => {
     const context = await open(name);
     const verdict = await Engine.reproducible(context);
     await requireEmpty(context);
@@ -116,7 +116,8 @@ describe('the self-test', () => {
         differing.push(width);
       }
     }
-    expect({ verdict, differing }).toEqual({ verdict: differing.length > 0 ? 'none' : 'tokens', differing });
+    // The other way round it need not be: some differences are so rare that only one of the two measures meets them.
+    expect({ verdict, differing }).toEqual({ verdict, differing: verdict === 'none' ? differing : [] });
   });
 });
 
