@@ -2,11 +2,11 @@
 // continuous batching beside a native loop over llama.cpp: the same libraries, threads, prompt, layout and greedy choice.
 // Tokens a second of 1 to 32 sequences that share a template, medians of trials taken in turn in one run.
 //
-// Ours is one asynchronous loop a sequence, each of which asks the engine for its next token and turns it into text, as a
-// session does; the floor is one loop that knows all of them.
+// Ours is one asynchronous loop a sequence, each of which asks the engine for its next token and turns it into text; the floor is
+// one loop that knows all of them. `sessions` has whole sessions beside them, each read as a stream of parts.
 //
-// JavaScript's share is the time in which its thread does not wait for events (`performance.eventLoopUtilization`): what it
-// executes, and what it waits for a core that llama.cpp's threads have.
+// JavaScript's share is the time in which its thread does not wait for events (`performance.eventLoopUtilization`), a sequence
+// and step: what it executes, and what it waits for a core that llama.cpp's threads have. What it executes is told beside it.
 
 import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
@@ -14,16 +14,18 @@ import { basename, join } from 'node:path';
 import { systemPrompt } from '../scripts/demo/template.mjs';
 import { Floor } from './lib/floor.mjs';
 import { generate, placeSequences } from './lib/generate.mjs';
+import { measureShare } from './lib/js-share.mjs';
 import { runBench } from './lib/run-bench.mjs';
-import { interleave } from './lib/trials.mjs';
+import { interleave, median } from './lib/trials.mjs';
 
 const WIDTHS = [1, 2, 4, 8, 16, 32];
 const MOST = Math.max(...WIDTHS);
+const SESSIONS = [1, 8];
 
 async function measure({ model: path, floorProgram, directory }, options, onProgress) {
   const [rounds, steps, count] = [options.rounds, options.steps, options.tokens].map(Number);
   const { layout } = options;
-  const { Engine } = await import('../dist/index.js');
+  const { AgentServer, Engine } = await import('../dist/index.js');
   const { Model } = await import('../dist/native/index.js');
   const threads = availableParallelism();
   const unified = layout === 'unified';
@@ -39,51 +41,103 @@ async function measure({ model: path, floorProgram, directory }, options, onProg
   await writeFile(tokensFile, new Uint8Array(prefix.buffer));
   const floor = await Floor.start(floorProgram, { model: path, threads, kvCells, sequences: MOST, tokensFile, layout });
 
-  const js = Object.fromEntries(WIDTHS.map((width) => [width, []]));
+  const agent = await AgentServer.initialize({
+    model: { source: path, cacheDir: null, nThreads: threads, nSeqMax: Math.max(...SESSIONS), kvLayout: layout },
+    systemPrompt,
+  });
+
+  const shares = {}; // of JavaScript, by measure; the first round does not count
+  const note = (name, { active, cpu }, tokens) => {
+    shares[name] ??= { active: [], cpu: [] };
+    shares[name].active.push(active / tokens);
+    shares[name].cpu.push(cpu / tokens);
+  };
+  const shareOf = (name) => {
+    const { active, cpu } = shares[name];
+    return { jsMs: median(active.slice(1)), jsCpuMs: median(cpu.slice(1)) };
+  };
   const measures = WIDTHS.flatMap((width) => [
     [
       `ours${width}`,
       async () => {
         await placeSequences(engine, state, width, unified);
-        const idle = performance.eventLoopUtilization();
+        const end = measureShare();
         const begin = performance.now();
         await Promise.all(Array.from({ length: width }, (_, id) => generate(model, engine, prefix, id, steps)));
         const ms = performance.now() - begin;
-        js[width].push(performance.eventLoopUtilization(idle).active / (width * steps));
+        note(`ours${width}`, end(), width * steps);
         return ms;
       },
     ],
     [`llama${width}`, () => floor.ms(`generate ${width} ${steps}`)],
   ]);
+  for (const width of SESSIONS) {
+    measures.push([
+      `sessions${width}`,
+      () => streamSessions(agent, width, steps, (...args) => note(`sessions${width}`, ...args)),
+    ]);
+  }
   const medians = await interleave(rounds, Object.fromEntries(measures), onProgress);
   await floor.stop();
+  await agent.close();
   await engine.close();
   await model.close();
 
   const rows = WIDTHS.map((width) => {
     const rate = (ms) => (width * steps * 1000) / ms;
     const [ours, llama] = [rate(medians[`ours${width}`]), rate(medians[`llama${width}`])];
-    const sorted = js[width].slice(1).sort((a, b) => a - b); // the first round does not count
-    return { sequences: width, ours, llama, ratio: ours / llama, jsMs: sorted[sorted.length >> 1] };
+    return { sequences: width, ours, llama, ratio: ours / llama, ...shareOf(`ours${width}`) };
+  });
+  const sessions = SESSIONS.map((width) => {
+    const ms = medians[`sessions${width}`];
+    return { sessions: width, tokensPerSecond: (width * steps * 1000) / ms, ...shareOf(`sessions${width}`) };
   });
   return {
     model: basename(path),
     layout,
     rows,
-    /** Of the widest row: what one more sequence costs. Each row has its own as well. */
-    jsMsPerSequenceStep: rows.at(-1).jsMs,
+    sessions,
+    /** The largest of the rows. */
+    jsMsPerSequenceStep: Math.max(...rows.map(({ jsMs }) => jsMs)),
   };
 }
 
-function report({ model, layout, rows, jsMsPerSequenceStep }) {
-  const lines = rows.map(
-    ({ sequences, ours, llama, ratio, jsMs }) =>
-      `${String(sequences).padStart(3)} sequences ${ours.toFixed(1).padStart(8)} tokens/s, llama.cpp alone ${llama.toFixed(1).padStart(8)}: ${ratio.toFixed(3)}   JavaScript ${jsMs.toFixed(3)} ms a sequence and step`,
-  );
+/** Streams of so many sessions: milliseconds for `steps` tokens of each, once all have their first. */
+async function streamSessions(agent, count, steps, onShare) {
+  const streams = [];
+  for (let index = 0; index < count; index++) {
+    const session = await agent.createSession();
+    const options = { maxTokens: steps + 1, sampling: { temperature: 0, ignoreEos: true } };
+    streams.push({ session, parts: session.stream(`Tell me a long story, number ${index}.`, options) });
+  }
+  await Promise.all(streams.map(({ parts }) => parts.next())); // prompts are read
+  const end = measureShare();
+  const begin = performance.now();
+  await Promise.all(streams.map(({ parts }) => readAll(parts)));
+  const ms = performance.now() - begin;
+  onShare(end(), count * steps);
+  await Promise.all(streams.map(({ session }) => session.close()));
+  return ms;
+}
+
+async function readAll(parts) {
+  for await (const part of parts) if (part.type === 'finish') return part;
+}
+
+function report({ model, layout, rows, sessions, jsMsPerSequenceStep }) {
+  const share = ({ jsMs, jsCpuMs }) =>
+    `JavaScript ${jsMs.toFixed(3)} ms a sequence and step (${jsCpuMs.toFixed(3)} on its core)`;
   return [
     `${model}, ${layout}`,
-    ...lines,
-    `JavaScript: ${jsMsPerSequenceStep.toFixed(3)} ms a sequence and step`,
+    ...rows.map(
+      (row) =>
+        `${String(row.sequences).padStart(3)} sequences ${row.ours.toFixed(1).padStart(8)} tokens/s, llama.cpp alone ${row.llama.toFixed(1).padStart(8)}: ${row.ratio.toFixed(3)}   ${share(row)}`,
+    ),
+    ...sessions.map(
+      (row) =>
+        `${String(row.sessions).padStart(3)} sessions  ${row.tokensPerSecond.toFixed(1).padStart(8)} tokens/s   ${share(row)}`,
+    ),
+    `JavaScript: at most ${jsMsPerSequenceStep.toFixed(3)} ms a sequence and step`,
     '',
   ].join('\n');
 }

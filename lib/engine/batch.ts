@@ -158,7 +158,15 @@ export class BatchWriter {
       }
     }
     const used = this.#first(row);
-    return { ...used, samplers, signal };
+    // Field by field: an object that is spread and then added to gets a shape of its own each time.
+    return {
+      tokens: used.tokens,
+      positions: used.positions,
+      sequences: used.sequences,
+      outputs: used.outputs,
+      samplers,
+      signal,
+    };
   }
 
   #first(count: number): Arrays {

@@ -170,7 +170,7 @@ export class Engine {
    *
    * @throws HeadstartError `PREEMPTED` when its sequence was emptied to make room for who came before: decode again what it
    *   held; `CONTEXT_FULL` when it cannot fit though nobody else holds cells; `ABORTED` between two batches, or inside one
-   *   that is its own, with `sequences` where the sequence is empty now; what the sampler's failure says; and as
+   *   that is its own and not over in a moment, with `sequences` where the sequence is empty now; what the sampler's failure says; and as
    *   {@link Context.decode}.
    */
   decode(request: DecodeRequest): Promise<Decoded> {

@@ -7,6 +7,9 @@ import { type Decoded, type DecodeRequest, Pending, requestProblem } from './req
 import type { Room, RoomWaiter } from './room.js';
 import type { Company } from './self-test.js';
 
+/** A decode that takes no longer is not ended early. */
+const BRIEF_MS = 50;
+
 /** What the scheduler asks of its engine. */
 export interface SchedulerHost {
   context: EngineContext;
@@ -44,6 +47,8 @@ export class Scheduler {
   /** A step is on its way: from when it is called for until its tokens are delivered. */
   #stepping = false;
   #closed = false;
+  /** What the newest decode took. */
+  #stepMs = Number.POSITIVE_INFINITY;
 
   constructor(host: SchedulerHost) {
     this.#host = host;
@@ -117,12 +122,11 @@ export class Scheduler {
     const begin = performance.now();
     const { freeings } = this.#host.room;
     try {
-      // An abort takes effect inside a decode only where it is nobody else's.
-      const lone = slices.length === 1 ? slices[0]?.pending.request : undefined;
-      const decoding = this.#host.context.decode(this.#writer.write(slices, lone?.signal));
+      const decoding = this.#host.context.decode(this.#writer.write(slices, this.#signalOf(slices)));
       const extras = this.#askExtras(slices);
       const picks = await decoding.catch(picksOf);
-      this.#account(slices, performance.now() - begin);
+      this.#stepMs = performance.now() - begin;
+      this.#account(slices, this.#stepMs);
       this.#deliver(slices, picks, extras && (await extras));
     } catch (error) {
       await this.#recover(slices, error, freeings);
@@ -133,6 +137,16 @@ export class Scheduler {
       }
       this.#schedule();
     }
+  }
+
+  /**
+   * An abort takes effect inside a decode only where it is nobody else's, and not inside a token's that ends before anybody
+   * notices: to listen costs as much as all else that JavaScript does in a step.
+   */
+  #signalOf(slices: readonly Slice[]): AbortSignal | undefined {
+    const [first] = slices;
+    const isBrief = first?.count === 1 && this.#stepMs < BRIEF_MS;
+    return slices.length > 1 || isBrief ? undefined : first?.pending.request.signal;
   }
 
   /** Where cells are short, somebody idle gives way before the batch is cut. All of it where nothing fits. */

@@ -139,7 +139,12 @@ export class ConversationSequence implements SequenceHolder {
   decode(request: Omit<DecodeRequest, 'sequence' | 'from' | 'onDecoded'>): Promise<Decoded> {
     return this.#watched(() =>
       this.#setup.engine.decode({
-        ...request,
+        // Field by field: an object that is spread and then added to gets a shape of its own each time.
+        tokens: request.tokens,
+        sampler: request.sampler,
+        logProbabilities: request.logProbabilities,
+        logits: request.logits,
+        signal: request.signal,
         sequence: this.#require(),
         from: this.#held.length,
         onDecoded: (decoded) => {
