@@ -14,6 +14,7 @@ import { median } from './lib/trials.mjs';
 const SESSIONS = 8;
 const KV_CELLS = 4096;
 const MAX_TOKENS = 8;
+const COLD_ROUNDS = 3;
 const SUBJECTS = ['river', 'mountain', 'garden', 'station', 'library', 'kitchen', 'harbour', 'theatre'];
 const MESSAGES = SUBJECTS.map((subject) => `Please tell me about the ${subject} of this town.`);
 
@@ -42,11 +43,11 @@ async function measure({ model: path, floorProgram, directory }, given, onProgre
     onProgress(round / (rounds + 1), `warm, round ${round + 1} of ${rounds + 1}`);
   }
   await agent.close();
-  for (let round = 0; round < 2; round++) {
+  for (let round = 0; round < COLD_ROUNDS; round++) {
     const fresh = await start();
     trials.cold.push(await fanOut(fresh));
     await fresh.close();
-    onProgress((rounds + round / 2) / (rounds + 1), 'cold');
+    onProgress((rounds + round / COLD_ROUNDS) / (rounds + 1), 'cold');
   }
   await floor.stop();
   return {

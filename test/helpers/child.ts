@@ -1,8 +1,10 @@
 // What tests do in a process of its own: `node child.js TASK INPUT`, both JSON but for the name. See processes.ts.
+import { createHash } from 'node:crypto';
 import { argv, stdin, stdout } from 'node:process';
 import {
   type AgentOptions,
   AgentServer,
+  Engine,
   type ModelSourceInput,
   type Reply,
   type ResolveModelOptions,
@@ -11,6 +13,23 @@ import {
   type SessionOptions,
 } from 'llama-headstart';
 import { Lab, type LabOptions } from './lab.js';
+
+/** Of each decode that a session chose a token by, SHA-256 of the bytes of all logits: `exactly` of reproducible.ts, here. */
+function hashLogits(): string[] {
+  const hashes: string[] = [];
+  const { decode } = Engine.prototype;
+  Engine.prototype.decode = async function (request) {
+    const decoded = await decode.call(this, { ...request, logits: true });
+    const { buffer, byteOffset, byteLength } = decoded.logits as Float32Array;
+    hashes.push(
+      createHash('sha256')
+        .update(new Uint8Array(buffer, byteOffset, byteLength))
+        .digest('hex'),
+    );
+    return decoded;
+  };
+  return hashes;
+}
 
 /** One session: its start, its replies to `messages`, the cache's statistics before and after. */
 async function agent(input: {
@@ -22,6 +41,7 @@ async function agent(input: {
   const server = await AgentServer.initialize(input.options);
   const before = server.getTemplateCacheStats();
   const session = await server.createSession(input.session);
+  const logits = hashLogits(); // the template is there: what is decoded now is the conversation
   const texts: string[] = [];
   for (const message of input.messages ?? []) {
     texts.push((await session.send(message, { maxTokens: input.maxTokens ?? 24 })).text);
@@ -29,7 +49,7 @@ async function agent(input: {
   await server.flush();
   const after = server.getTemplateCacheStats();
   await server.close();
-  return { report: session.report, texts, before, after };
+  return { report: session.report, texts, logits, before, after };
 }
 
 /** A session from a file, after another one had the sequence: its replies to `messages`. */

@@ -10,7 +10,7 @@ import { type AgentSettings, agentOptions, startAgent, temporaryDirectory } from
 import { type MicroModelName, microModel } from '../helpers/models.js';
 import { inOtherProcess } from '../helpers/processes.js';
 import { numberedPrompt } from '../helpers/prompts.js';
-import { allAtOnce, type ExactReply, oneAfterTheOther } from '../helpers/reproducible.js';
+import { allAtOnce, type ExactReply, exactly, oneAfterTheOther } from '../helpers/reproducible.js';
 import { Tally } from '../helpers/soak.js';
 
 const given = process.env.LLAMA_HEADSTART_REPRODUCIBLE_MODELS?.split(',');
@@ -52,20 +52,21 @@ describe.each(MODELS)('in reproducible mode, with %s', (name, source) => {
     expect(tally.tried).toBe(2 * turns);
   });
 
-  it('another process says the same from disk', async () => {
+  it('another process says the same from disk, to the bit', async () => {
     const cacheDir = await temporaryDirectory();
     const messages = ['Hello there', 'And then?'];
     const own = await startAgent(settings({ source, cacheDir, systemPrompt: numberedPrompt(9) }));
     const session = await own.createSession();
-    const texts: string[] = [];
+    const expected: ExactReply[] = [];
     for (const message of messages) {
-      texts.push((await session.send(message, { maxTokens: 24 })).text);
+      expected.push(await exactly(() => session.send(message, { maxTokens: 24 })));
     }
     await own.close();
     const options = agentOptions(settings({ source, cacheDir, systemPrompt: numberedPrompt(9) }));
     const other = await inOtherProcess('agent', { options, messages });
     expect(other.report.tier).toBe('disk');
-    expect(other.texts).toEqual(texts);
+    expect(other.texts).toEqual(expected.map(({ text }) => text));
+    expect(other.logits).toEqual(expected.flatMap(({ logits }) => logits));
   });
 });
 
