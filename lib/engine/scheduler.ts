@@ -44,8 +44,11 @@ export class Scheduler {
   /** Requests that wait for cells, and what ends their wait. */
   readonly #blocked = new Map<Pending, () => void>();
   readonly #writer: BatchWriter;
-  /** A step is on its way: from when it is called for until its tokens are delivered. */
-  #stepping = false;
+  #decoding = false;
+  /** The next step comes with the next turn of the event loop, at the latest. */
+  #scheduled = false;
+  /** Sequences that got a token of the newest decode and have not yet asked for the next one. */
+  readonly #awaited = new Set<number>();
   #closed = false;
   /** What the newest decode took. */
   #stepMs = Number.POSITIVE_INFINITY;
@@ -74,7 +77,11 @@ export class Scheduler {
     }
     const pending = new Pending(request, this.#host.ageOf(request.sequence));
     this.#queue.push(pending);
-    this.#schedule();
+    if (this.#awaited.delete(request.sequence) && this.#awaited.size === 0) {
+      this.#begin(); // all who go on are here
+    } else {
+      this.#schedule();
+    }
     return pending.promise;
   }
 
@@ -99,25 +106,33 @@ export class Scheduler {
 
   /** After everything that the last decode's tokens made their sessions do: so that all go into the next one. */
   #schedule(): void {
-    if (!this.#stepping && this.#queue.length > 0) {
-      this.#stepping = true;
-      setImmediate(this.#begin);
+    if (!this.#decoding && !this.#scheduled && this.#queue.length > 0) {
+      this.#scheduled = true;
+      setImmediate(this.#onTurn);
     }
   }
 
-  readonly #begin = (): void => {
+  readonly #onTurn = (): void => {
+    this.#scheduled = false;
+    this.#begin();
+  };
+
+  #begin(): void {
+    if (this.#decoding) {
+      return;
+    }
     this.#dropAborted();
     if (this.#closed) {
       this.#failAll();
     }
     if (this.#queue.length > 0) {
       this.#step();
-    } else {
-      this.#stepping = false;
     }
-  };
+  }
 
   async #step(): Promise<void> {
+    this.#decoding = true;
+    this.#awaited.clear();
     const slices = this.#fit(planBatch(this.#queue, this.#limits()));
     const begin = performance.now();
     const { freeings } = this.#host.room;
@@ -131,7 +146,7 @@ export class Scheduler {
     } catch (error) {
       await this.#recover(slices, error, freeings);
     } finally {
-      this.#stepping = false;
+      this.#decoding = false;
       if (this.#closed) {
         this.#failAll();
       }
@@ -205,6 +220,7 @@ export class Scheduler {
       }
       this.#remove(pending);
       if (failure === undefined) {
+        this.#awaited.add(pending.request.sequence);
         settle(pending, token, extras?.[index]);
       } else {
         pending.reject(failure.error);
