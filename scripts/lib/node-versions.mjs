@@ -5,8 +5,8 @@ import { dirname, join } from 'node:path';
 import { mustRun, npm, quoteTail } from './run.mjs';
 import { ensureTool } from './tools.mjs';
 
-/** The newest of each line when this was written; the lines that the package promises to run on. */
-export const NODE_VERSIONS = ['20.20.2', '22.23.3', '24.21.0'];
+/** The newest of each line when this was written; the lines that the package promises to run on, and what came after. */
+export const NODE_VERSIONS = ['20.20.2', '22.23.3', '24.21.0', '26.10.0'];
 
 /**
  * @param {string} version
