@@ -1,16 +1,129 @@
 // What an agent is made of: each part from its options.
+import type { AgentOptions } from './agent-options.js';
+import { Adapters } from './cache/adapters.js';
 import { keyComponents, reproducibleComponent } from './cache/key.js';
 import { TemplateCache } from './cache/template-cache.js';
 import { type ContextSizes, type ResolvedModelConfig, resolveContextSizes } from './config.js';
 import { Engine } from './engine/engine.js';
+import { Gate } from './engine/gate.js';
 import { fingerprintModel } from './model/fingerprint.js';
+import { resolveLoras } from './model/lora-files.js';
 import type { OnModelProgress } from './model/progress.js';
+import { type ResolveModelOptions, resolveModel } from './model/resolve.js';
+import { throwIfAborted } from './native/addon.js';
 import type { Logger } from './native/log.js';
 import { Model } from './native/model.js';
 import { systemInfo } from './native/system.js';
+import { findTemplate, type SessionDefaults, type SessionHost } from './session/open.js';
+import { mergeSampling, requireSampling, type SamplingOptions, samplingDefaults } from './session/sampling.js';
+import { Snapshots } from './session/snapshots.js';
+import { Renderer } from './template/render.js';
+import { Templates } from './template/templates.js';
+import { McpServers } from './tools/mcp.js';
+import { ToolSet } from './tools/tool.js';
+
+/** All parts, open. */
+export interface AgentParts extends Omit<SessionHost, 'requireOpen' | 'onOpened' | 'onClosed'> {
+  adapters: Adapters;
+  /** The model's file. */
+  path: string;
+  /** Gets a line for each session, turn and tool call. */
+  debugLogger: Logger | undefined;
+  /** How what is not on this machine gets here. */
+  fetching: Omit<ResolveModelOptions, 'signal'>;
+}
+
+/**
+ * Opens all parts; where one fails, those before it are closed again.
+ *
+ * @throws HeadstartError as `AgentServer.initialize`.
+ */
+export async function openParts(options: AgentOptions, config: ResolvedModelConfig): Promise<AgentParts> {
+  const opened: (() => Promise<void>)[] = [];
+  try {
+    return await openEach(options, config, (close) => opened.unshift(close));
+  } catch (error) {
+    for (const close of opened) {
+      await close().catch(() => undefined); // what failed first is what is told
+    }
+    throw error;
+  }
+}
+
+async function openEach(
+  options: AgentOptions,
+  config: ResolvedModelConfig,
+  onOpened: (close: () => Promise<void>) => void,
+): Promise<AgentParts> {
+  const { signal, logger, onProgress } = options;
+  const { modelsDir: directory, retryConfig, useHfParams, stableTools } = config;
+  const fetching = { directory, retryConfig, onProgress, logger };
+  const { path, generationConfig } = await resolveModel(config.source, {
+    ...fetching,
+    generationConfig: useHfParams,
+    signal,
+  });
+  const loras = await resolveLoras(config.loras, { ...fetching, signal });
+  const mcp = await McpServers.connect(options.mcpServers ?? [], { signal, logger });
+  onOpened(() => mcp.close());
+  const [model, fingerprint] = await loadModel(path, config, options);
+  onOpened(() => model.close()); // and with it the context
+  const renderer = new Renderer(model, config.chatTemplate);
+  const templates = new Templates(model, renderer, fingerprint, config.cacheDir ?? undefined, config.breakpoints);
+  const recommended = useHfParams ? await recommendedSampling(model, generationConfig, logger) : {};
+  const defaults = await makeDefaults(model, options, recommended);
+  if (options.systemPrompt !== undefined || options.tools !== undefined) {
+    // Rendered while the context is made; what is wrong with it, the first session says.
+    const host = { defaults, stableTools, templates, contextSize: Number.POSITIVE_INFINITY, mcp };
+    findTemplate(host, { signal }).catch(() => undefined);
+  }
+  const { engine, sizes } = await makeEngine(model, config);
+  onOpened(() => engine.close());
+  const cache = await openCache(model, fingerprint, engine, config, logger);
+  onOpened(() => cache.close());
+  const gate = new Gate();
+  const adapters = new Adapters({ model, engine, cache, gate });
+  if (loras.length > 0) {
+    await adapters.set(loras, signal);
+  }
+  throwIfAborted(signal);
+  const { contextSize } = sizes;
+  const debugLogger = config.debug ? logger : undefined;
+  const services = { model, engine, cache, renderer, contextSize, gate, snapshots: new Snapshots() };
+  return { ...services, templates, defaults, stableTools, adapters, fetching, path, mcp, debugLogger };
+}
+
+/** Makers err too: an option that the sampler refuses is left out, with a warning. */
+async function recommendedSampling(
+  model: Model,
+  generationConfig: unknown,
+  logger: Logger | undefined,
+): Promise<SamplingOptions> {
+  let usable: SamplingOptions = {};
+  for (const [name, value] of Object.entries(samplingDefaults(model.metadata(), generationConfig))) {
+    try {
+      const option = { [name]: value };
+      await requireSampling(model, option);
+      usable = { ...usable, ...option };
+    } catch (error) {
+      logger?.('warn', `Left out \`${name}\` of what the model's makers recommend: ${(error as Error).message}`);
+    }
+  }
+  return usable;
+}
+
+async function makeDefaults(
+  model: Model,
+  { systemPrompt, tools, sampling }: AgentOptions,
+  recommended: SamplingOptions,
+): Promise<SessionDefaults> {
+  const merged = mergeSampling(recommended, sampling);
+  await requireSampling(model, merged);
+  return { systemPrompt, tools: tools === undefined ? ToolSet.none : await ToolSet.prepare(tools), sampling: merged };
+}
 
 /** The model and its fingerprint. */
-export async function loadModel(
+async function loadModel(
   path: string,
   config: ResolvedModelConfig,
   options: { onProgress?: OnModelProgress; signal?: AbortSignal },
@@ -34,10 +147,7 @@ export async function loadModel(
 }
 
 /** A context for the model, in the sizes that were asked for, and its engine. */
-export async function makeEngine(
-  model: Model,
-  config: ResolvedModelConfig,
-): Promise<{ engine: Engine; sizes: ContextSizes }> {
+async function makeEngine(model: Model, config: ResolvedModelConfig): Promise<{ engine: Engine; sizes: ContextSizes }> {
   const sizes = resolveContextSizes(config, model.info.trainContextSize);
   const context = await model.createContext({
     kvCells: sizes.kvCells,
@@ -62,7 +172,7 @@ export async function makeEngine(
 }
 
 /** The template cache of this engine; its key covers all that changes KV bytes. */
-export function openCache(
+function openCache(
   model: Model,
   fingerprint: string,
   engine: Engine,

@@ -1,19 +1,17 @@
-import { loadModel, makeEngine, openCache } from './agent-parts.js';
-import { Adapters } from './cache/adapters.js';
+import { type AgentOptions, checkAgentOptions } from './agent-options.js';
+import { type AgentParts, openParts } from './agent-parts.js';
 import { AgentTemplateCache, type TemplateOptions } from './cache/agent-cache.js';
 import type { TemplateCacheStats } from './cache/stats.js';
-import { checkLoras, MODEL_OPTION_NAMES, type ModelConfig, resolveModelConfig } from './config.js';
+import { checkLoras } from './config.js';
 import { logEvents } from './debug-log.js';
-import { Gate } from './engine/gate.js';
 import { HeadstartError } from './errors.js';
 import type { AgentHealth } from './health.js';
 import { type LoraConfig, resolveLoras } from './model/lora-files.js';
-import type { OnModelProgress } from './model/progress.js';
-import { type ResolveModelOptions, resolveModel } from './model/resolve.js';
+import { resolveModel } from './model/resolve.js';
 import { selectGpu, throwIfAborted } from './native/addon.js';
-import { type Logger, setNativeLogger } from './native/log.js';
+import { setNativeLogger } from './native/log.js';
 import type { Model } from './native/model.js';
-import { checkOptions, type Place } from './options.js';
+import { checkOptions } from './options.js';
 import {
   type Completion,
   type CompletionOptions,
@@ -27,93 +25,20 @@ import {
   openSession,
   restoreSession,
   SESSION_CHECKS,
-  type SessionDefaults,
   type SessionHost,
   type SessionOptions,
 } from './session/open.js';
 import { OpenSessions } from './session/open-sessions.js';
-import { IN_SEND } from './session/options.js';
-import {
-  checkSampling,
-  IN_SAMPLING,
-  mergeSampling,
-  requireSampling,
-  type SamplingOptions,
-  samplingDefaults,
-} from './session/sampling.js';
 import type { Session } from './session/session.js';
-import { Snapshots } from './session/snapshots.js';
 import { startTelemetry } from './telemetry.js';
-import { Renderer } from './template/render.js';
-import { Templates } from './template/templates.js';
-import { McpServers } from './tools/mcp.js';
-import { checkMcpServers, type McpServerConfig } from './tools/mcp-config.js';
-import { checkTools, type Tool, ToolSet } from './tools/tool.js';
-
-/** How an agent is made. */
-export interface AgentOptions {
-  /** The model, its context and its template cache. */
-  model: ModelConfig;
-  /** Default of sessions that name none. */
-  systemPrompt?: string;
-  /** Default of sessions that name none. */
-  tools?: readonly Tool[];
-  /**
-   * Servers of the Model Context Protocol: their tools are every session's. Needs the package
-   * `@modelcontextprotocol/client`. @default none
-   */
-  mcpServers?: readonly McpServerConfig[];
-  /** How tokens are chosen, over what the model's makers recommend where `useHfParams` is on. @default the likeliest token */
-  sampling?: SamplingOptions;
-  /**
-   * Gets this package's and llama.cpp's warnings. llama.cpp has one log for all: its lines go to the logger of the agent
-   * initialised last in this thread. @default none: quiet
-   */
-  logger?: Logger;
-  /** The model's way here: download, verification, load. */
-  onProgress?: OnModelProgress;
-  /** Aborts the start; what was opened is closed again. */
-  signal?: AbortSignal;
-}
-
-const AGENT_CHECKS = {
-  model: (value: unknown) => (typeof value === 'object' && value !== null ? undefined : 'an object'),
-  systemPrompt: checkSystemPrompt,
-  tools: checkTools,
-  mcpServers: (value: unknown) => (Array.isArray(value) ? undefined : 'an array of servers'),
-  sampling: checkSampling,
-  logger: checkFunction,
-  onProgress: checkFunction,
-  signal: checkSignal,
-};
-
-/** Where that belongs which is no option of an agent. */
-const ELSEWHERE: readonly Place[] = [
-  { names: MODEL_OPTION_NAMES, where: 'in `model`' },
-  IN_SAMPLING,
-  { names: Object.keys(SESSION_CHECKS), where: 'in `createSession`' },
-  IN_SEND,
-];
-const NOT_IN_MODEL: readonly Place[] = [
-  { names: Object.keys(AGENT_CHECKS), where: 'beside `model`' },
-  { ...IN_SAMPLING, where: 'in `sampling`, beside `model`' },
-];
+import type { McpServers } from './tools/mcp.js';
+import { checkTools } from './tools/tool.js';
 
 const TEMPLATE_CHECKS = {
-  systemPrompt: checkSystemPrompt,
+  systemPrompt: SESSION_CHECKS.systemPrompt,
   tools: checkTools,
   tenant: SESSION_CHECKS.tenant,
 };
-
-interface Parts extends Omit<SessionHost, 'requireOpen' | 'onOpened' | 'onClosed'> {
-  adapters: Adapters;
-  /** The model's file. */
-  path: string;
-  /** Gets a line for each session, turn and tool call. */
-  debugLogger: Logger | undefined;
-  /** How what is not on this machine gets here. */
-  fetching: Omit<ResolveModelOptions, 'signal'>;
-}
 
 /**
  * A model with its context and template cache, ready for sessions.
@@ -127,13 +52,13 @@ interface Parts extends Omit<SessionHost, 'requireOpen' | 'onOpened' | 'onClosed
 export class AgentServer {
   /** Look into the template cache, warm it, tidy it up. */
   readonly templateCache: AgentTemplateCache;
-  readonly #parts: Parts & SessionHost;
+  readonly #parts: AgentParts & SessionHost;
   readonly #sessions = new OpenSessions();
   readonly #since = performance.now();
   #stopLogging = () => {};
   #closing: Promise<void> | undefined;
 
-  private constructor(parts: Parts) {
+  private constructor(parts: AgentParts) {
     this.#parts = {
       ...parts,
       requireOpen: () => this.#requireOpen(),
@@ -160,72 +85,14 @@ export class AgentServer {
    *   `CONTEXT_FAILED`, `OUT_OF_MEMORY`, `NOT_REPRODUCIBLE`, `ABORTED`, and what {@link resolveModel} throws.
    */
   static async initialize(options: AgentOptions): Promise<AgentServer> {
-    checkOptions(options, AGENT_CHECKS, 'the options', 'CONFIG_INVALID', ELSEWHERE);
-    const config = resolveModelConfig(options.model, NOT_IN_MODEL);
+    const config = checkAgentOptions(options);
     throwIfAborted(options.signal);
     selectGpu(config.gpu);
     if (options.logger !== undefined) {
       setNativeLogger(options.logger, { level: config.debug ? 'info' : 'warn' });
     }
-    const fetching = {
-      directory: config.modelsDir,
-      retryConfig: config.retryConfig,
-      onProgress: options.onProgress,
-      logger: options.logger,
-    };
-    const { signal } = options;
-    const mcpServers = checkMcpServers(options.mcpServers ?? []);
     await startTelemetry();
-    const { useHfParams } = config;
-    const { path, generationConfig } = await resolveModel(config.source, {
-      ...fetching,
-      generationConfig: useHfParams,
-      signal,
-    });
-    const loras = await resolveLoras(config.loras, { ...fetching, signal });
-    const mcp = await McpServers.connect(mcpServers, { signal, logger: options.logger });
-    const [model, fingerprint] = await loadModel(path, config, options).catch(async (error: unknown) => {
-      await mcp.close();
-      throw error;
-    });
-    try {
-      const renderer = new Renderer(model, config.chatTemplate);
-      const templates = new Templates(model, renderer, fingerprint, config.cacheDir ?? undefined, config.breakpoints);
-      const recommended = useHfParams ? samplingDefaults(model.metadata(), generationConfig) : {};
-      const defaults = await makeDefaults(model, options, recommended);
-      const { stableTools } = config;
-      if (options.systemPrompt !== undefined || options.tools !== undefined) {
-        // Rendered while the context is made; what is wrong with it, the first session says.
-        const host = { defaults, stableTools, templates, contextSize: Number.POSITIVE_INFINITY, mcp };
-        findTemplate(host, { signal }).catch(() => undefined);
-      }
-      const { engine, sizes } = await makeEngine(model, config);
-      const cache = await openCache(model, fingerprint, engine, config, options.logger);
-      const gate = new Gate();
-      const adapters = new Adapters({ model, engine, cache, gate });
-      if (loras.length > 0) {
-        await adapters.set(loras, signal);
-      }
-      throwIfAborted(options.signal);
-      const { contextSize } = sizes;
-      const debugLogger = config.debug ? options.logger : undefined;
-      const services = { model, engine, cache, renderer, contextSize, gate, snapshots: new Snapshots() };
-      return new AgentServer({
-        ...services,
-        templates,
-        defaults,
-        stableTools,
-        adapters,
-        fetching,
-        path,
-        mcp,
-        debugLogger,
-      });
-    } catch (error) {
-      await mcp.close();
-      await model.close(); // and with it the context
-      throw error;
-    }
+    return new AgentServer(await openParts(options, config));
   }
 
   /** The loaded model. */
@@ -321,6 +188,7 @@ export class AgentServer {
     if (expected !== undefined) {
       throw new HeadstartError('INVALID_ARGUMENT', `Expected \`loras\` to be ${expected}`);
     }
+    checkOptions(options, { signal: SESSION_CHECKS.signal }, 'the options', 'INVALID_ARGUMENT');
     this.#requireOpen();
     const files = await resolveLoras(loras, { ...this.#parts.fetching, signal: options.signal });
     this.#requireOpen();
@@ -378,26 +246,4 @@ export class AgentServer {
       throw new HeadstartError('CLOSED', 'Expected an open agent, but it was closed');
     }
   }
-}
-
-async function makeDefaults(
-  model: Model,
-  { systemPrompt, tools, sampling }: AgentOptions,
-  recommended: SamplingOptions,
-): Promise<SessionDefaults> {
-  const merged = mergeSampling(recommended, sampling);
-  await requireSampling(model, merged);
-  return { systemPrompt, tools: tools === undefined ? ToolSet.none : await ToolSet.prepare(tools), sampling: merged };
-}
-
-function checkSystemPrompt(value: unknown): string | undefined {
-  return typeof value === 'string' ? undefined : 'a string';
-}
-
-function checkFunction(value: unknown): string | undefined {
-  return typeof value === 'function' ? undefined : 'a function';
-}
-
-function checkSignal(value: unknown): string | undefined {
-  return value instanceof AbortSignal ? undefined : 'an AbortSignal';
 }

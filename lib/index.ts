@@ -3,7 +3,8 @@
  *
  * @packageDocumentation
  */
-export { type AgentOptions, AgentServer } from './agent.js';
+export { AgentServer } from './agent.js';
+export type { AgentOptions } from './agent-options.js';
 export type { AgentTemplateCache, TemplateMissExplanation, TemplateOptions, WarmOptions } from './cache/agent-cache.js';
 export type { DirectoryBudget } from './cache/bounds.js';
 export { TEMPLATE_CACHE_CHANNEL, type TemplateCacheEvent } from './cache/events.js';

@@ -41,13 +41,17 @@ const COMPACTION_CHECKS: Record<keyof CompactionOptions, Check> = {
 };
 
 /** @throws HeadstartError `CONFIG_INVALID`. */
-export function checkCompaction(value: unknown): string | undefined {
-  if (typeof value === 'boolean') {
-    return undefined;
-  }
-  checkOptions(value, COMPACTION_CHECKS, '`compaction`');
-  return undefined;
+export function checkCompaction(value: unknown, more: Record<string, Check> = {}): void {
+  checkOptions(value, { ...COMPACTION_CHECKS, ...more }, '`compaction`');
 }
+
+/** For `checkOptions`: `true` stands for the defaults. */
+export const checkCompactionSwitch: Check = (value) => {
+  if (typeof value !== 'boolean') {
+    checkCompaction(value);
+  }
+  return undefined;
+};
 
 export interface CompactionJob {
   model: Model;
@@ -157,7 +161,6 @@ async function summarise(job: CompactionJob, cut: Cut): Promise<string> {
       preserved: renderer.preservedTokens(format),
       signal,
       deadline: undefined,
-      onToken: () => undefined,
     })) {
       await reader.push(piece);
     }

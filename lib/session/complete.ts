@@ -94,10 +94,9 @@ export async function* streamComplete(
       sampler,
       preserved: new Set(),
       signal,
-      onToken: usage.token,
+      usage,
     });
     const generated = yield* readPieces(held.offers, generating);
-    usage.add(tokens.length, generated);
     const { finishReason, detail, logProbabilities } = generated;
     yield {
       type: 'finish',

@@ -6,6 +6,7 @@ import { RepetitionGuard, type RepetitionGuardOptions } from './repetition.js';
 import { ReplyText } from './reply-text.js';
 import type { ConversationSequence } from './sequence.js';
 import { StopStrings } from './stop-strings.js';
+import type { UsageCounter } from './usage.js';
 
 export interface GenerateRequest {
   prompt: Int32Array;
@@ -30,19 +31,14 @@ export interface GenerateRequest {
   signal: AbortSignal;
   /** Ends the reply: what is there of it stays. */
   deadline: AbortSignal | undefined;
-  /** Called whenever a token was chosen. */
-  onToken: () => void;
+  /** Is told what it costs. */
+  usage?: UsageCounter | undefined;
 }
 
 /** What one reply came to. */
 export interface Generated {
   finishReason: FinishReason;
   detail?: FinishDetail;
-  cachedTokens: number;
-  /** Without the one that ended it. */
-  tokens: number;
-  /** From the first token to the last, ms. */
-  generationMs: number;
   logProbabilities: TokenLogProbabilities[];
 }
 
@@ -91,9 +87,10 @@ class Generation {
   }
 
   async *run(): AsyncGenerator<string, Generated, undefined> {
-    const cachedTokens = await this.#sequence.align(this.#request.prompt, this.#signal);
+    const { prompt, usage } = this.#request;
+    usage?.prompt(prompt.length, await this.#sequence.align(prompt, this.#signal));
     let token = await this.#read();
-    const begin = performance.now();
+    let waitedMs: number | undefined;
     await this.#sequence.keepSnapshot();
     let ended: { finishReason: FinishReason; detail?: FinishDetail } | undefined;
     while (ended === undefined) {
@@ -102,6 +99,7 @@ class Generation {
         break;
       }
       this.#tokens.push(token);
+      usage?.token(waitedMs);
       const text = this.#text.push(token);
       const piece = this.#stops.push(text);
       if (piece !== '') {
@@ -110,7 +108,9 @@ class Generation {
       ended = this.#endedAfter(token);
       if (ended === undefined) {
         await this.#watchLength(text);
+        const begin = performance.now();
         const next = await this.#nextBeforeDeadline();
+        waitedMs = performance.now() - begin;
         ended = next === undefined ? { finishReason: 'aborted', detail: 'timeout' } : undefined;
         token = next ?? token;
       }
@@ -122,9 +122,6 @@ class Generation {
     return {
       ...ended,
       ...(this.#stops.found !== undefined && { finishReason: 'stop', detail: 'stop-string' }),
-      cachedTokens,
-      tokens: this.#tokens.length,
-      generationMs: performance.now() - begin,
       logProbabilities: this.#logProbabilities,
     };
   }
@@ -196,7 +193,7 @@ class Generation {
   }
 
   async #decode(): Promise<number> {
-    const { logProbabilities, onToken } = this.#request;
+    const { logProbabilities, usage } = this.#request;
     const sampler = this.#sampler;
     const { token, logProbabilities: likely } = await this.#sequence.decode({
       tokens: this.#from(this.#sequence.length),
@@ -206,7 +203,7 @@ class Generation {
         logProbabilities: Math.min(LIKELY_SEARCHED, this.#model.info.vocabulary.size),
       }),
     });
-    onToken();
+    usage?.chosen();
     if (likely !== undefined && !this.#model.isEndOfGeneration(token)) {
       this.#logProbabilities.push(this.#likelihood(token, likely.tokens, likely.values, logProbabilities ?? 0));
     }

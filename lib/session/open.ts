@@ -9,7 +9,7 @@ import type { Templates } from '../template/templates.js';
 import { stableToolOrder } from '../template/tool-order.js';
 import type { McpServers } from '../tools/mcp.js';
 import { checkTools, requireToolChoice, type Tool, ToolSet } from '../tools/tool.js';
-import { type CompactionOptions, checkCompaction } from './compaction.js';
+import { type CompactionOptions, checkCompactionSwitch } from './compaction.js';
 import { type MessageInput, readHistory } from './conversation.js';
 import { asAborted } from './failures.js';
 import type { OpenSessions } from './open-sessions.js';
@@ -45,7 +45,7 @@ export const SESSION_CHECKS: Record<keyof SessionOptions, Check> = {
   tools: checkTools,
   sampling: checkSampling,
   messages: (value) => (Array.isArray(value) ? undefined : 'an array of messages'),
-  compaction: checkCompaction,
+  compaction: checkCompactionSwitch,
   templateCache: boolean,
   tenant: text,
   signal: (value) => (value instanceof AbortSignal ? undefined : 'an AbortSignal'),
@@ -187,6 +187,8 @@ export async function restoreSession(
   options: Omit<SessionOptions, 'messages'>,
   reserve: OpenSessions['reserve'],
 ): Promise<Session> {
+  const { messages: _, ...checks } = SESSION_CHECKS;
+  checkOptions(options, checks, 'the session options', 'CONFIG_INVALID', ELSEWHERE);
   const saved = await readSession(path);
   const done = reserve(saved.id);
   if (done === undefined) {

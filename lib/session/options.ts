@@ -69,7 +69,8 @@ export const GENERATION_CHECKS: Record<keyof GenerationOptions, Check> = {
       ? undefined
       : 'an integer from 1 up',
   sampling: (value) => (typeof value === 'object' && value !== null ? undefined : 'an object'),
-  stop: (value) => (stopsOf(value) === undefined ? `up to ${MAX_STOPS} non-empty strings` : undefined),
+  stop: (value) =>
+    stopsOf(value) === undefined ? `up to ${MAX_STOPS} non-empty strings of whole characters` : undefined,
   repetitionGuard: (value) => (typeof value === 'boolean' || isObject(value) ? undefined : 'a boolean or an object'),
   logProbabilities: integer(0, 100),
   timeoutMs: integer(1, MAX_TIMEOUT_MS),
@@ -164,7 +165,8 @@ function stopsOf(value: unknown): readonly string[] | undefined {
   const usable =
     Array.isArray(stops) &&
     stops.length <= MAX_STOPS &&
-    stops.every((stop) => typeof stop === 'string' && stop !== '' && stop.length <= MAX_STOP_LENGTH);
+    stops.every((stop) => typeof stop === 'string' && stop !== '' && stop.length <= MAX_STOP_LENGTH) &&
+    !stops.some((stop: string) => /\p{Surrogate}/u.test(stop)); // half a character: replies have whole ones only
   return usable ? (stops as string[]) : undefined;
 }
 

@@ -1,6 +1,6 @@
 import type { ToolCall } from '../template/messages.js';
 
-/** What a turn cost, all its steps together. */
+/** What a turn cost, all its steps together; of one that failed or was aborted, up to there. */
 export interface Usage {
   /** Tokens in the prompts, the cached ones included. */
   promptTokens: number;
@@ -10,7 +10,7 @@ export interface Usage {
   completionTokens: number;
   /** From the call to the first token, ms. 0 where there was none. */
   firstTokenMs: number;
-  /** After the first token of each step. */
+  /** After the first token of each step, without the time that whoever reads the stream took. 0 where no step had a second one. */
   tokensPerSecond: number;
   /** Replies that the model generated: one, and one more for each round of tool calls. */
   steps: number;

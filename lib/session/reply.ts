@@ -2,6 +2,24 @@ import { HeadstartError } from '../errors.js';
 import type { ToolCall } from '../template/messages.js';
 import type { Reply, StreamPart, ToolResult } from './parts.js';
 
+/** A step is text, then calls, then results; each may be missing. */
+type Stage = 'reply' | 'calls' | 'results';
+
+const STAGES: Partial<Record<StreamPart['type'], Stage>> = { 'tool-call': 'calls', 'tool-result': 'results' };
+
+function beginsStep(part: StreamPart, stage: Stage, steps: number): boolean {
+  switch (part.type) {
+    case 'tool-result':
+      return false;
+    case 'tool-call':
+      return stage === 'results';
+    case 'finish':
+      return part.usage.steps > steps; // the last step said nothing
+    default:
+      return stage !== 'reply';
+  }
+}
+
 /** Reads a stream to its end. */
 export async function collectReply(parts: AsyncIterable<StreamPart>): Promise<Reply> {
   let text = '';
@@ -9,13 +27,16 @@ export async function collectReply(parts: AsyncIterable<StreamPart>): Promise<Re
   const toolCalls: ToolCall[] = [];
   const toolResults: ToolResult[] = [];
   let reply: Reply | undefined;
-  let inCalls = false;
+  let steps = 1;
+  let stage: Stage = 'reply';
   for await (const part of parts) {
-    if (inCalls && (part.type === 'text' || part.type === 'reasoning')) {
-      text = ''; // the next step's reply begins
+    if (beginsStep(part, stage, steps)) {
+      text = '';
       reasoning = '';
-      inCalls = false;
+      steps++;
+      stage = 'reply';
     }
+    stage = STAGES[part.type] ?? stage;
     switch (part.type) {
       case 'text':
         text += part.text;
@@ -26,7 +47,6 @@ export async function collectReply(parts: AsyncIterable<StreamPart>): Promise<Re
       case 'tool-call': {
         const { type: _, ...call } = part;
         toolCalls.push(call);
-        inCalls = true;
         break;
       }
       case 'tool-result': {

@@ -8,6 +8,7 @@ import { HeadstartError } from '../errors.js';
 import { SequenceState } from '../native/state.js';
 import type { ChatMessage } from '../template/messages.js';
 import type { ToolDefinition } from '../template/render.js';
+import { type MessageInput, readHistory } from './conversation.js';
 import { optionsToSave, type SavedOptions, savedOptions } from './saved-options.js';
 
 const FORMAT = 'llama-headstart-session-1';
@@ -110,8 +111,23 @@ export async function readSession(path: string): Promise<SavedSession> {
   if (typeof outer.session !== 'string' || outer.sha256 !== sha256(outer.session)) {
     throw corrupt(path, 'its checksum does not match');
   }
-  const session = parse(outer.session) as SavedSession;
-  return { ...session, options: savedOptions(session.options ?? {}) };
+  return checked(path, parse(outer.session));
+}
+
+/** The checksum says that it was written so; not that it was written by us. */
+function checked(path: string, session: unknown): SavedSession {
+  const { id, systemPrompt, tools, messages, options } = (session ?? {}) as Partial<SavedSession>;
+  const isText = typeof id === 'string' && id !== '' && ['string', 'undefined'].includes(typeof systemPrompt);
+  const isList = Array.isArray(tools) && Array.isArray(messages) && typeof (options ?? {}) === 'object';
+  if (!isText || !isList) {
+    throw corrupt(path, 'it lacks a part of a session');
+  }
+  try {
+    const read = readHistory(messages as MessageInput[]);
+    return { ...(session as SavedSession), messages: read, options: savedOptions(options ?? {}) };
+  } catch (cause) {
+    throw corrupt(path, (cause as Error).message);
+  }
 }
 
 function statePath(path: string): string {

@@ -8,27 +8,24 @@ import { boolean, checkOptions, describe } from '../options.js';
 import type { ChatMessage, ToolCall } from '../template/messages.js';
 import { isPrefix } from '../template/tokens.js';
 import type { Schema, SchemaValue } from '../tools/schema.js';
-import { requireToolChoice, type ToolSession } from '../tools/tool.js';
+import type { ToolSession } from '../tools/tool.js';
 import { type CompactionOptions, checkCompaction, compact } from './compaction.js';
-import { pendingCalls, readTurn, type TurnInput } from './conversation.js';
+import { pendingCalls, type TurnInput } from './conversation.js';
 import { asAborted } from './failures.js';
 import { Life } from './forgotten.js';
-import { resolveGeneration, resolveToolOptions, SEND_CHECKS, type SendOptions } from './options.js';
+import { SEND_CHECKS, type SendOptions } from './options.js';
 import type { CompactionReport, Reply, StreamPart } from './parts.js';
 import { collectReply } from './reply.js';
-import { mergeSampling, type SamplingOptions } from './sampling.js';
+import type { SamplingOptions } from './sampling.js';
 import { saveSession } from './saved.js';
 import { ConversationSequence } from './sequence.js';
 import type { SessionServices, SessionSetup } from './setup.js';
 import { sharedPrefix } from './shared-prefix.js';
 import { Offers } from './stalled.js';
 import { type PreparedFormat, prepareFormat } from './structured.js';
-import { Turn, type TurnRequest } from './turn.js';
-import { newTurnId, observeTurn } from './turn-events.js';
-import { UsageCounter } from './usage.js';
-
-/** A turn as it was asked for. */
-type OwnRequest = Omit<TurnRequest, 'format'>;
+import { Turn } from './turn.js';
+import { observeTurn } from './turn-events.js';
+import { type AskedTurn, readRequest } from './turn-request.js';
 
 /**
  * A conversation. It holds a sequence while one is to be had; while idle it may lose it to another session, and comes back
@@ -129,7 +126,8 @@ export class Session implements ToolSession {
    */
   async *stream(message: TurnInput, options: SendOptions = {}): AsyncGenerator<StreamPart, void, undefined> {
     this.#requireOpen();
-    const request = this.#readRequest(message, options);
+    const asked = { message, options, closing: this.#closing.signal };
+    const request = readRequest(this, this.#setup, this.#services.contextSize, asked);
     this.#requireIdle('send');
     this.#inTurn = true;
     this.#sequence.setBusy(true);
@@ -184,12 +182,13 @@ export class Session implements ToolSession {
    * @throws HeadstartError `SESSION_BUSY`, `CLOSED`, `ABORTED`.
    */
   async fork(): Promise<Session> {
-    return this.#exclusively('fork', undefined, async () => {
+    return this.#exclusively('fork', undefined, async (signal) => {
       const begin = performance.now();
       const { id: _, signal: __, ...setup } = this.#setup;
       const child = new Session(this.#services, { ...setup, messages: this.#messages });
       try {
         const { tier, bytes } = await child.#sequence.forkFrom(this.#sequence);
+        throwIfAborted(signal); // an agent that closes has closed all sessions that it knew of
         const cachedTokens = tier === 'bypass' ? 0 : this.#report.templateTokens;
         child.#report = { ...this.#report, tier, bytes, cachedTokens, ms: performance.now() - begin, reason: 'forked' };
         setup.onOpened(child, child.#sequence);
@@ -260,8 +259,8 @@ export class Session implements ToolSession {
    * @throws HeadstartError `CONFIG_INVALID`, `SESSION_BUSY`, `CLOSED`, `ABORTED`, `REPLY_INVALID` (the model wrote no summary).
    */
   async compact(options: CompactionOptions & { signal?: AbortSignal } = {}): Promise<CompactionReport | undefined> {
+    checkCompaction(options, { signal: SEND_CHECKS.signal });
     const { signal, ...compaction } = options;
-    checkCompaction(compaction);
     return this.#exclusively('compact', signal, async (either) => {
       const leave = await this.#services.gate.enter(either);
       const takeBack = this.#sequence.mark();
@@ -294,31 +293,7 @@ export class Session implements ToolSession {
     return this.close();
   }
 
-  /** @throws HeadstartError for what is wrong with it, before anything is done. */
-  #readRequest(message: TurnInput, options: SendOptions): OwnRequest {
-    const generation = resolveGeneration(options, SEND_CHECKS);
-    const { tools, sampling, options: own } = this.#setup;
-    const { maxSteps, toolChoice, onToolCall, ...limits } = resolveToolOptions(
-      this.#services.contextSize,
-      own,
-      options,
-    );
-    requireToolChoice(toolChoice, tools);
-    const signal = options.signal ? AbortSignal.any([options.signal, this.#closing.signal]) : this.#closing.signal;
-    return {
-      messages: [...this.#messages, ...readTurn(message, this.#messages)],
-      generation,
-      sampling: mergeSampling(sampling, generation.sampling),
-      toolChoice,
-      maxSteps,
-      toolRun: { ...limits, turnId: newTurnId(), tools, session: this, hook: onToolCall, signal },
-      reasoning: options.reasoning ?? true,
-      signal,
-      usage: new UsageCounter(),
-    };
-  }
-
-  async *#takeTurn(request: OwnRequest, options: SendOptions): AsyncGenerator<StreamPart, void, undefined> {
+  async *#takeTurn(request: AskedTurn, options: SendOptions): AsyncGenerator<StreamPart, void, undefined> {
     throwIfAborted(request.signal);
     const format: PreparedFormat | undefined = await prepareFormat(options.responseFormat);
     const { model, renderer, contextSize } = this.#services;
@@ -363,9 +338,10 @@ export class Session implements ToolSession {
   ): Promise<T> {
     this.#requireOpen();
     this.#requireIdle(what);
+    const either = signal ? AbortSignal.any([signal, this.#closing.signal]) : this.#closing.signal;
     this.#inTurn = true;
     this.#sequence.setBusy(true);
-    const working = work(signal ? AbortSignal.any([signal, this.#closing.signal]) : this.#closing.signal);
+    const working = work(either);
     this.#step = working.catch(() => undefined);
     try {
       return await working;

@@ -127,10 +127,9 @@ export class Turn {
         preserved: renderer.preservedTokens(format),
         signal,
         deadline: generation.deadline,
-        onToken: usage.token,
+        usage,
       });
       const generated = yield* this.#read(generating, reader);
-      usage.add(prompt.length, generated);
       const cut = generated.finishReason !== 'stop';
       const { toolCalls, ...rest } = await reader.finish(cut);
       yield* partsOf(rest);
@@ -270,8 +269,8 @@ export class Turn {
 
   async #finish(step: Step, ended: Pick<FinishPart, 'finishReason' | 'detail'>): Promise<FinishPart> {
     const { usage, generation, format } = this.#request;
-    const object =
-      format !== undefined && ended.finishReason === 'stop' ? { object: await format.parse(step.message.content) } : {};
+    const isWhole = ended.finishReason === 'stop' && ended.detail === undefined; // a stop string cuts it off
+    const object = format !== undefined && isWhole ? { object: await format.parse(step.message.content) } : {};
     return {
       type: 'finish',
       ...ended,

@@ -1,7 +1,6 @@
-import type { Generated } from './generate.js';
 import type { Usage } from './parts.js';
 
-/** Adds up what the steps of a turn cost. */
+/** Adds up what the steps of a turn cost, as it is spent: one that fails or is aborted has cost something too. */
 export class UsageCounter {
   readonly #begin = performance.now();
   #promptTokens = 0;
@@ -9,20 +8,31 @@ export class UsageCounter {
   #completionTokens = 0;
   #firstTokenMs = 0;
   #followingTokens = 0;
-  #generationMs = 0;
+  #followingMs = 0;
   #steps = 1;
 
-  /** A token was chosen. */
-  readonly token = (): void => {
-    this.#firstTokenMs ||= performance.now() - this.#begin;
-  };
-
-  add(promptTokens: number, { cachedTokens, tokens, generationMs }: Generated): void {
-    this.#promptTokens += promptTokens;
+  /** A step's prompt is about to be read. */
+  prompt(tokens: number, cachedTokens: number): void {
+    this.#promptTokens += tokens;
     this.#cachedTokens += cachedTokens;
-    this.#completionTokens += tokens;
-    this.#followingTokens += Math.max(0, tokens - 1);
-    this.#generationMs += generationMs;
+  }
+
+  /** A token was chosen, though it be one that ends the reply. */
+  chosen(): void {
+    this.#firstTokenMs ||= performance.now() - this.#begin;
+  }
+
+  /**
+   * A token was added to the reply.
+   *
+   * @param ms how long it was waited for; undefined for the first of a step, which the prompt's reading is part of
+   */
+  token(ms: number | undefined): void {
+    this.#completionTokens++;
+    if (ms !== undefined) {
+      this.#followingTokens++;
+      this.#followingMs += ms;
+    }
   }
 
   nextStep(): void {
@@ -35,7 +45,7 @@ export class UsageCounter {
       cachedTokens: this.#cachedTokens,
       completionTokens: this.#completionTokens,
       firstTokenMs: this.#firstTokenMs,
-      tokensPerSecond: this.#followingTokens > 0 ? (this.#followingTokens * 1000) / this.#generationMs : 0,
+      tokensPerSecond: this.#followingMs > 0 ? (this.#followingTokens * 1000) / this.#followingMs : 0,
       steps: this.#steps,
     };
   }

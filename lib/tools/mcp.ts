@@ -3,7 +3,7 @@ import type { Logger } from '../native/log.js';
 import { checkMcpServers, type McpServerConfig } from './mcp-config.js';
 import { McpConnection, type McpPromptListing } from './mcp-connection.js';
 import { contentText, type McpContent } from './mcp-content.js';
-import { ToolSet } from './tool.js';
+import { requireTools, ToolSet } from './tool.js';
 
 /** A tool of a server, as sessions take them. */
 export interface McpTool {
@@ -87,10 +87,11 @@ export class McpServers {
     const listed = found.flat();
     const names = [...taken, ...listed.map(({ name }) => name)];
     const ambiguous = new Set(names.filter((name, index) => names.indexOf(name) !== index));
+    const given = new Set([...taken, ...names.filter((name) => !ambiguous.has(name))]);
     return listed.map(({ connection, tool, name }) => {
       const { name: server } = connection.config;
       return {
-        name: ambiguous.has(name) ? `${server}__${name}` : name,
+        name: ambiguous.has(name) ? newName(`${server}__${name}`, given) : name,
         ...(tool.description !== undefined && { description: tool.description }),
         parameters: tool.inputSchema,
         server,
@@ -115,6 +116,7 @@ export class McpServers {
       signal,
     )) {
       try {
+        requireTools([each]);
         extended = extended.with(await ToolSet.prepare([each]));
       } catch (error) {
         this.#log(
@@ -161,6 +163,16 @@ export class McpServers {
   async close(): Promise<void> {
     await Promise.all(this.#connections.map((connection) => connection.close()));
   }
+}
+
+/** A server may list a name twice, or one that looks like another's longer one: then it is counted. */
+function newName(wanted: string, given: Set<string>): string {
+  let name = wanted;
+  for (let count = 2; given.has(name); count++) {
+    name = `${wanted}_${count}`;
+  }
+  given.add(name);
+  return name;
 }
 
 /** What every chat template and every model's call format can carry. */

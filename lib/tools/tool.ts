@@ -1,5 +1,5 @@
 import { HeadstartError } from '../errors.js';
-import { describe } from '../options.js';
+import { checkOptions, describe } from '../options.js';
 import type { ChatMessage } from '../template/messages.js';
 import type { ToolDefinition } from '../template/render.js';
 import { isStandardSchema, type PreparedSchema, prepareSchema, type Schema, type SchemaValue } from './schema.js';
@@ -128,6 +128,11 @@ export function checkTools(value: unknown): string | undefined {
     names.add(name);
   }
   return undefined;
+}
+
+/** @throws HeadstartError `CONFIG_INVALID`. */
+export function requireTools(tools: readonly Tool[]): void {
+  checkOptions({ tools }, { tools: checkTools }, 'the options');
 }
 
 function checkTool(each: Partial<Tool> | null): string | undefined {

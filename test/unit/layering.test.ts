@@ -23,6 +23,7 @@ const ROOMS = [
   'session/',
   'health.ts',
   'debug-log.ts',
+  'agent-options.ts',
   'agent-parts.ts',
   'agent.ts',
   'index.ts',

@@ -1,0 +1,58 @@
+// A turn as it was asked for: its options over the session's and the defaults, checked before anything is done.
+import { HeadstartError } from '../errors.js';
+import { requireToolChoice, type ToolSession } from '../tools/tool.js';
+import { readTurn, type TurnInput } from './conversation.js';
+import { resolveGeneration, resolveToolOptions, SEND_CHECKS, type SendOptions } from './options.js';
+import { mergeSampling } from './sampling.js';
+import type { SessionSetup } from './setup.js';
+import type { TurnRequest } from './turn.js';
+import { newTurnId } from './turn-events.js';
+import { UsageCounter } from './usage.js';
+
+/** Its `responseFormat` is prepared once it runs. */
+export type AskedTurn = Omit<TurnRequest, 'format'>;
+
+interface Asked {
+  message: TurnInput;
+  options: SendOptions;
+  /** Fires when the session is closed. */
+  closing: AbortSignal;
+}
+
+/** @throws HeadstartError `INVALID_ARGUMENT`. */
+export function readRequest(
+  session: ToolSession,
+  setup: SessionSetup,
+  contextSize: number,
+  { message, options, closing }: Asked,
+): AskedTurn {
+  const generation = resolveGeneration(options, SEND_CHECKS);
+  const { tools } = setup;
+  const { maxSteps, toolChoice, onToolCall, ...limits } = resolveToolOptions(contextSize, setup.options, options);
+  requireToolChoice(toolChoice, tools);
+  requireNoCalls(options);
+  const signal = options.signal ? AbortSignal.any([options.signal, closing]) : closing;
+  const { deadline } = generation;
+  // Tools end with the time for the reply: none would come behind their results.
+  const toolSignal = deadline ? AbortSignal.any([signal, deadline]) : signal;
+  return {
+    messages: [...session.messages, ...readTurn(message, session.messages)],
+    generation,
+    sampling: mergeSampling(setup.sampling, generation.sampling),
+    toolChoice,
+    maxSteps,
+    toolRun: { ...limits, turnId: newTurnId(), tools, session, hook: onToolCall, signal: toolSignal },
+    reasoning: options.reasoning ?? true,
+    signal,
+    usage: new UsageCounter(),
+  };
+}
+
+function requireNoCalls({ responseFormat, toolChoice = 'auto' }: SendOptions): void {
+  if (responseFormat !== undefined && (toolChoice === 'required' || typeof toolChoice === 'object')) {
+    throw new HeadstartError(
+      'INVALID_ARGUMENT',
+      'Expected `responseFormat` or a `toolChoice` that asks for a call, got both: send them one after the other',
+    );
+  }
+}
