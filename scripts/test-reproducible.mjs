@@ -1,6 +1,6 @@
 // `npm run test:reproducible [-- --sessions N] [FILE...]`: sessions at once in `reproducible` mode, each compared with itself
 // alone by the bytes of all logits, on models of any size. Without a file: SmolLM2 (Q4_1), the micro models (F16, Q8_0, Q4_K,
-// IQ2_XXS; sliding-window, recurrent, hybrid) and TinyLlama (IQ2_XXS). About a quarter of an hour. The last line says what was
+// IQ2_XXS; sliding-window, recurrent, hybrid) and TinyLlama (IQ2_XXS). About 20 minutes. The last line says what was
 // tried and how much went wrong. `npm test` does the same on the micro models.
 
 import { basename, resolve } from 'node:path';

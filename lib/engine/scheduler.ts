@@ -1,6 +1,7 @@
 import { isObserved, publish } from '../diagnostics.js';
 import { HeadstartError } from '../errors.js';
 import { type BatchLimits, BatchWriter, countTokens, fitBatch, planBatch, type Slice } from './batch.js';
+import { askExtras, picksOf, settle, tell } from './delivery.js';
 import type { EngineContext } from './engine-context.js';
 import { Pace } from './pace.js';
 import { type Decoded, type DecodeRequest, Pending, requestProblem } from './request.js';
@@ -138,8 +139,13 @@ export class Scheduler {
     const { freeings } = this.#host.room;
     try {
       const decoding = this.#host.context.decode(this.#writer.write(slices, this.#signalOf(slices)));
-      const extras = this.#askExtras(slices);
-      const picks = await decoding.catch(picksOf);
+      const extras = askExtras(this.#host.context, slices);
+      let picks: Int32Array;
+      try {
+        picks = await decoding;
+      } catch (error) {
+        picks = picksOf(error);
+      }
       this.#stepMs = performance.now() - begin;
       this.#account(slices, this.#stepMs);
       this.#deliver(slices, picks, extras && (await extras));
@@ -179,31 +185,6 @@ export class Scheduler {
     const { batchSize, maxOutputs } = this.#host.context.info;
     const { pieceSize, company } = this.#host;
     return { batchSize, maxOutputs, promptBudget: this.pace.promptBudget(batchSize), pieceSize, company };
-  }
-
-  /** Logits and probabilities are of the newest batch: asked for at once, before the next. Undefined where nobody asks. */
-  #askExtras(slices: readonly Slice[]): Promise<Partial<Decoded>[]> | undefined {
-    if (!slices.some(({ pending: { request } }) => request.logits || request.logProbabilities)) {
-      return undefined;
-    }
-    const { context } = this.#host;
-    let end = 0;
-    return Promise.all(
-      slices.map(async ({ pending, count }) => {
-        const { logits, logProbabilities = 0 } = pending.request;
-        end += count;
-        const row = end - 1;
-        const isLast = count === pending.remaining;
-        // Where the decode failed, so do these: its own failure is what counts.
-        const [all, likely] = await Promise.all([
-          isLast && logits ? context.logits(row).catch(() => undefined) : undefined,
-          isLast && logProbabilities > 0
-            ? context.logProbabilities(row, logProbabilities).catch(() => undefined)
-            : undefined,
-        ]);
-        return { ...(all && { logits: all }), ...(likely && { logProbabilities: likely }) };
-      }),
-    );
   }
 
   #deliver(slices: readonly Slice[], picks: Int32Array, extras: readonly Partial<Decoded>[] | undefined): void {
@@ -392,34 +373,6 @@ export class Scheduler {
       pending.reject(closedError());
     }
   }
-}
-
-/** Tells who asked what is in its sequence. What that throws is nobody else's affair. */
-function tell({ request, done }: Pending, count: number): { error: unknown } | undefined {
-  try {
-    request.onDecoded?.(request.tokens.subarray(done, done + count));
-    return undefined;
-  } catch (error) {
-    return { error };
-  }
-}
-
-function settle({ request, resolve, reject }: Pending, token: number, extra: Partial<Decoded> | undefined): void {
-  if (token >= 0) {
-    resolve(extra === undefined ? { token } : { token, ...extra });
-    return;
-  }
-  const failure = request.sampler?.failure;
-  const message = 'The model computed logits that are not numbers: its weights or an adapter may be damaged';
-  reject(new HeadstartError(failure?.code ?? 'LOGITS_INVALID', failure?.message ?? message));
-}
-
-/** A sampler's failure is its own request's: the others have their tokens. */
-function picksOf(error: unknown): Int32Array {
-  if (HeadstartError.isInstance(error) && error.picks !== undefined) {
-    return error.picks;
-  }
-  throw error;
 }
 
 function abortedError({ request, emptied }: Pending): HeadstartError {

@@ -179,6 +179,44 @@ describe('sequences that decode at the same time', () => {
 });
 
 describe('where KV cells are short', () => {
+  it('idle state goes first, then who came last waits, and who cannot fit at all fails alone', async () => {
+    const { engine } = await open({ kvCells: 512 });
+    const events: string[] = [];
+    const lease = async (name: string) => {
+      const holder = { busy: true, onEvicted: () => events.push(`${name} evicted`) };
+      return { holder, sequence: await engine.sessions.lease(holder) };
+    };
+    const fill = async (name: string, count: number) => {
+      const { holder, sequence } = await lease(name);
+      await engine.prefill(sequence, someTokens(count, sequence + 1), 0);
+      events.push(`${name} filled`);
+      return { holder, sequence };
+    };
+    const idle = await fill('idle', 250);
+    idle.holder.busy = false;
+    const running = await fill('running', 200);
+    await fill('second', 200); // in the cells of the idle one
+    const third = fill('third', 300);
+    const hopeless = fill('hopeless', 600);
+    await expect(hopeless).rejects.toMatchObject({ code: 'CONTEXT_FULL' });
+    // The third waits, while the first goes on.
+    const prompt = 200;
+    for (let step = 0; step < 20; step++) {
+      await engine.decode({ sequence: running.sequence, tokens: Int32Array.of(20 + step), from: prompt + step });
+    }
+    events.push('running is through');
+    engine.sessions.release(running.sequence);
+    await third;
+    expect(events).toEqual([
+      'idle filled',
+      'running filled',
+      'idle evicted',
+      'second filled',
+      'running is through',
+      'third filled',
+    ]);
+  });
+
   it('the last to come gives its cells back, and begins again when the first is through', async () => {
     const { engine, lease } = await open({ kvCells: 512 });
     const [first, second] = [await lease(), await lease()];
