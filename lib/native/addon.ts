@@ -193,9 +193,7 @@ export async function withAbort<T>(
   if (signal === undefined) {
     return call(undefined);
   }
-  if (typeof signal?.aborted !== 'boolean' || typeof signal.addEventListener !== 'function') {
-    throw new HeadstartError('INVALID_ARGUMENT', 'Expected `signal` to be an AbortSignal');
-  }
+  requireSignal(signal);
   throwIfAborted(signal);
   const flag = new (addon().AbortFlag)();
   const onAbort = () => flag.set();
@@ -209,6 +207,33 @@ export async function withAbort<T>(
     throw error;
   } finally {
     signal.removeEventListener('abort', onAbort);
+  }
+}
+
+/**
+ * Runs a native call that nothing interrupts: not at all where `signal` has fired. Where it fires meanwhile, the call ends, what
+ * it made is undone, and only then the promise rejects: nothing of it comes later.
+ *
+ * @throws HeadstartError `ABORTED`, with the signal's reason as `cause`.
+ */
+export async function unlessAborted<T>(
+  signal: AbortSignal | undefined,
+  call: () => Promise<T>,
+  undo: (made: T) => unknown,
+): Promise<T> {
+  requireSignal(signal);
+  throwIfAborted(signal);
+  const made = await call();
+  if (signal?.aborted) {
+    await undo(made);
+    throwIfAborted(signal);
+  }
+  return made;
+}
+
+function requireSignal(signal: AbortSignal | undefined): void {
+  if (signal !== undefined && (typeof signal?.aborted !== 'boolean' || typeof signal.addEventListener !== 'function')) {
+    throw new HeadstartError('INVALID_ARGUMENT', 'Expected `signal` to be an AbortSignal');
   }
 }
 

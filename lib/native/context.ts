@@ -1,5 +1,5 @@
 import { HeadstartError } from '../errors.js';
-import { addon, type RawAbortFlag, type RawContext, type RawModel, withAbort } from './addon.js';
+import { addon, type RawAbortFlag, type RawContext, type RawModel, unlessAborted, withAbort } from './addon.js';
 import type { AppliedLora } from './lora.js';
 import type { ModelInfo } from './model.js';
 import type { Sampler } from './sampler.js';
@@ -40,6 +40,8 @@ export interface ContextOptions {
   ropeFrequencyBase?: number;
   /** RoPE frequency scale; 0 is the model's own. @default 0 */
   ropeFrequencyScale?: number;
+  /** Takes effect before the context is made, and behind that: it is closed then. @default none */
+  signal?: AbortSignal | undefined;
 }
 
 /** What the context was made with, as llama.cpp rounded it. */
@@ -130,7 +132,8 @@ const NO_CHOICE = {
 /**
  * An inference context: a KV cache and the one thread that decodes into it. Calls queue and run in order.
  *
- * Every method throws `CLOSED` after `close()`, and `SEQUENCE_OUT_OF_RANGE` for ids outside 0 to maxSequences - 1.
+ * Every method but `counters` and `close` throws `CLOSED` after `close()`, `INVALID_ARGUMENT` for arguments of a wrong type, and
+ * `SEQUENCE_OUT_OF_RANGE` for ids outside 0 to maxSequences - 1.
  */
 export class Context {
   /** What it was made with. */
@@ -151,7 +154,8 @@ export class Context {
    * @internal
    */
   static async create(raw: RawModel, model: Readonly<ModelInfo>, options: ContextOptions): Promise<Context> {
-    return new Context(await addon().Context.create(raw, options), model);
+    const create = async () => new Context(await addon().Context.create(raw, options), model);
+    return unlessAborted(options?.signal, create, (context) => context.close());
   }
 
   /**
@@ -159,7 +163,7 @@ export class Context {
    *
    * @returns one token id for each row with `outputs` set, in the batch's order
    * @throws HeadstartError before anything changes: `INVALID_ARGUMENT`, `BATCH_SIZE`, `TOKEN_OUT_OF_RANGE`,
-   *   `POSITION_INVALID`, `NO_KV_SLOT` (no room), `ABORTED`, `SAMPLER_BUSY`, `SAMPLER_DEAD`; behind the decode, with the
+   *   `POSITION_INVALID`, `NO_KV_SLOT` (no room), `ABORTED`, `SAMPLER_BUSY`, `SAMPLER_DEAD`, `CLOSED` (the context, or a sampler); behind the decode, with the
    *   other rows' tokens in `picks`, when a row has no choice: `GRAMMAR_DEAD_END`, `NO_CANDIDATES`, `SAMPLER_FAILED`,
    *   `LOGITS_INVALID` (with or without a sampler); from inside it `DECODE_FAILED`, `CLOSED`, and `ABORTED` for a batch of one sequence alone, with
    *   `sequences` that are not what they were: recurrent and hybrid ones are empty, of others read the positions back.
@@ -184,7 +188,7 @@ export class Context {
    * about, without awaiting that first, it answers for this decode, whoever else decodes.
    *
    * @param row index into the batch's tokens
-   * @throws HeadstartError `ROW_HAS_NO_OUTPUT`.
+   * @throws HeadstartError `ROW_HAS_NO_OUTPUT`, `INVALID_ARGUMENT` (no row from 0 to `batchSize` - 1).
    */
   async logits(row: number): Promise<Float32Array> {
     return this.#raw.logits(row);
@@ -196,7 +200,7 @@ export class Context {
    *
    * @param row index into the batch's tokens
    * @param count 1 to the vocabulary's size
-   * @throws HeadstartError `ROW_HAS_NO_OUTPUT`.
+   * @throws HeadstartError `ROW_HAS_NO_OUTPUT`, `INVALID_ARGUMENT` (no row from 0 to `batchSize` - 1; the count).
    */
   async logProbabilities(row: number, count: number): Promise<{ tokens: Int32Array; values: Float32Array }> {
     return this.#raw.logProbabilities(row, count);
@@ -252,19 +256,32 @@ export class Context {
    * The state of a sequence, copied out of the KV cache.
    *
    * @param tokens the ids at positions 0 to the last: all of them
-   * @throws HeadstartError `TOKENS_MISMATCH`, `CAPTURE_FAILED`, `OUT_OF_MEMORY`.
+   * @param options.signal takes effect before the copy begins, and behind it: the state is closed then
+   * @throws HeadstartError `TOKENS_MISMATCH`, `CAPTURE_FAILED`, `OUT_OF_MEMORY`, `ABORTED`.
    */
-  async captureSequence(sequence: number, tokens: Int32Array): Promise<SequenceState> {
-    return new SequenceState(await this.#raw.captureSequence(sequence, tokens));
+  async captureSequence(
+    sequence: number,
+    tokens: Int32Array,
+    options: { signal?: AbortSignal | undefined } = {},
+  ): Promise<SequenceState> {
+    const capture = async () => new SequenceState(await this.#raw.captureSequence(sequence, tokens));
+    return unlessAborted(options?.signal, capture, (state) => state.close());
   }
 
   /**
    * Puts a captured state into an empty sequence, which is empty again after any failure.
    *
-   * @throws HeadstartError `SEQUENCE_NOT_EMPTY`, `STATE_INCOMPATIBLE`, `NO_KV_SLOT`, `RESTORE_FAILED`.
+   * @param options.signal takes effect before the copy begins, and behind it: the sequence is emptied then
+   * @throws HeadstartError `SEQUENCE_NOT_EMPTY`, `STATE_INCOMPATIBLE`, `NO_KV_SLOT`, `RESTORE_FAILED`, `CLOSED` (the context,
+   *   or the state), `ABORTED`.
    */
-  async restoreSequence(sequence: number, state: SequenceState): Promise<void> {
-    return this.#raw.restoreSequence(sequence, state?.raw);
+  async restoreSequence(
+    sequence: number,
+    state: SequenceState,
+    options: { signal?: AbortSignal | undefined } = {},
+  ): Promise<void> {
+    const restore = () => this.#raw.restoreSequence(sequence, state?.raw);
+    return unlessAborted(options?.signal, restore, () => this.#raw.removeSequence(sequence));
   }
 
   /**

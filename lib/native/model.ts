@@ -1,5 +1,5 @@
 import { HeadstartError } from '../errors.js';
-import { addon, type RawAbortFlag, type RawModel, toJson, withAbort } from './addon.js';
+import { addon, type RawAbortFlag, type RawModel, toJson, unlessAborted, withAbort } from './addon.js';
 import { Context, type ContextOptions } from './context.js';
 import { LoraAdapter } from './lora.js';
 import { type ParsedReply, type ParseRequest, parseReply, type ReplyFormat } from './reply.js';
@@ -127,7 +127,7 @@ export interface RenderedPrompt extends ReplyFormat {
 /**
  * A loaded GGUF model: weights, vocabulary, chat template. Thread-safe; one model serves any number of contexts.
  *
- * Every method throws `CLOSED` after `close()`, but for what was asked before and is remembered: `controlTokens`.
+ * Every method but `close` throws `CLOSED` after `close()`, but for what was asked before and is remembered: `controlTokens`.
  */
 export class Model {
   /** Of a split model the first file. */
@@ -190,17 +190,25 @@ export class Model {
    *
    * @param options.addSpecial add BOS and EOS as the model's settings say. @default false
    * @param options.parseSpecial turn text such as `<|im_start|>` into control tokens. @default false
-   * @throws HeadstartError `NO_TOKENIZER`, `TEXT_TOO_LONG`, `TEXT_UNBREAKABLE`.
+   * @param options.signal takes effect before the tokeniser begins, and behind it: nothing interrupts one
+   * @throws HeadstartError `NO_TOKENIZER`, `TEXT_TOO_LONG`, `TEXT_UNBREAKABLE`, `INVALID_ARGUMENT`, `ABORTED`.
    */
-  async tokenize(text: string, options: { addSpecial?: boolean; parseSpecial?: boolean } = {}): Promise<Int32Array> {
-    return this.#raw.tokenize(text, options);
+  async tokenize(
+    text: string,
+    options: { addSpecial?: boolean; parseSpecial?: boolean; signal?: AbortSignal | undefined } = {},
+  ): Promise<Int32Array> {
+    return unlessAborted(
+      options?.signal,
+      () => this.#raw.tokenize(text, options),
+      () => {},
+    );
   }
 
   /**
    * The bytes of the tokens' text: UTF-8, but for tokens that hold part of a character.
    *
    * @param options.special give control tokens' text too. @default false
-   * @throws HeadstartError `NO_TOKENIZER`, `TOKEN_OUT_OF_RANGE`.
+   * @throws HeadstartError `NO_TOKENIZER`, `TOKEN_OUT_OF_RANGE`, `INVALID_ARGUMENT` (no Int32Array).
    */
   async detokenize(tokens: Int32Array, options: { special?: boolean } = {}): Promise<Uint8Array> {
     return this.#raw.detokenize(tokens, options);
@@ -233,7 +241,7 @@ export class Model {
   /**
    * Whether a token is a control token: text of a prompt becomes one only where special tokens are parsed.
    *
-   * @throws HeadstartError `TOKEN_OUT_OF_RANGE`, `INVALID_ARGUMENT`.
+   * @throws HeadstartError `INVALID_ARGUMENT` (no token id of this model).
    */
   isControl(token: number): boolean {
     return this.#raw.tokenFacts(token).control;
@@ -284,18 +292,24 @@ export class Model {
   /**
    * Loads a LoRA adapter (GGUF) for this model.
    *
+   * @param options.signal takes effect before the load begins, and behind it: the adapter is closed then
    * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID` (damaged, or of another model), `UNSUPPORTED_MODEL`,
-   *   `INVALID_ARGUMENT`.
+   *   `INVALID_ARGUMENT`, `ABORTED`.
    */
-  async loadLora(path: string): Promise<LoraAdapter> {
-    return LoraAdapter.load(this.#raw, path);
+  async loadLora(path: string, options: { signal?: AbortSignal | undefined } = {}): Promise<LoraAdapter> {
+    return unlessAborted(
+      options?.signal,
+      () => LoraAdapter.load(this.#raw, path),
+      (adapter) => adapter.close(),
+    );
   }
 
   /**
    * A context on this model: a KV cache, and a thread with its threadpool.
    *
    * @throws HeadstartError `INVALID_ARGUMENT` (with the option and its bounds), `UNSUPPORTED_MODEL` (no weights, or no causal
-   *   language model), `OUT_OF_MEMORY` (more cells than the machine has memory for), `CONTEXT_FAILED` (with llama.cpp's words).
+   *   language model), `OUT_OF_MEMORY` (more cells than the machine has memory for), `CONTEXT_FAILED` (with llama.cpp's words),
+   *   `ABORTED`.
    */
   async createContext(options: ContextOptions): Promise<Context> {
     return Context.create(this.#raw, this.info, options);

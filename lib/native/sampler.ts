@@ -110,7 +110,9 @@ export interface SamplerOptions {
   grammarLazy?: boolean;
   /**
    * Needed with `grammarLazy`, at most 256. Patterns run over all of the reply at every token, so with one a reply may grow
-   * to 16 KiB only, and then fails with `SAMPLER_FAILED`; their groups nest at most 4 deep. Words and tokens have no limit.
+   * to 16 KiB only, and then fails with `SAMPLER_FAILED`; their groups nest at most 4 deep, and what could be matched for ever is
+   * refused: repetitions of repetitions (`(a+)+`), of alternatives that begin alike (`(a|ab)*`), and more than 4 in a row that
+   * may take the same characters. Words and tokens have no limit.
    */
   grammarTriggers?: readonly GrammarTrigger[];
   /** Texts of single tokens that triggers may name: those are then matched by token id. */
@@ -159,7 +161,8 @@ export class Sampler {
    * Adds tokens to the history that the penalties look at: the prompt's, most of all. The grammar does not see them, and
    * sampled tokens are added by the decode that chose them.
    *
-   * @throws HeadstartError `TOKEN_OUT_OF_RANGE`, `SAMPLER_BUSY`, `SAMPLER_DEAD`, `CLOSED`.
+   * @throws HeadstartError `TOKEN_OUT_OF_RANGE`, `SAMPLER_BUSY`, `SAMPLER_DEAD`, `CLOSED` (it, or its model),
+   *   `INVALID_ARGUMENT` (no Int32Array).
    */
   async accept(tokens: Int32Array): Promise<void> {
     return this.raw.accept(tokens);
@@ -169,18 +172,18 @@ export class Sampler {
    * As if new: no history, the grammar at its start, the random numbers of the same seed from the first on. Revives a dead
    * sampler.
    *
-   * @throws HeadstartError `SAMPLER_BUSY`, `CLOSED`.
+   * @throws HeadstartError `SAMPLER_BUSY`, `CLOSED` (it, or its model).
    */
   async reset(): Promise<void> {
     return this.raw.reset();
   }
 
-  /** Why the last choice failed: `GRAMMAR_DEAD_END`, `NO_CANDIDATES`, `LOGITS_INVALID`, `SAMPLER_FAILED`. Null while it works. */
+  /** Why the last choice failed: `GRAMMAR_DEAD_END`, `NO_CANDIDATES`, `LOGITS_INVALID`, `SAMPLER_FAILED`. Null while it works. Also after `close()`. */
   get failure(): HeadstartError | null {
     return this.raw.failure();
   }
 
-  /** Idempotent. A decode that uses it finishes first. */
+  /** Idempotent, and throws nothing. A decode that uses it finishes first. */
   close(): void {
     this.raw.close();
   }

@@ -21,7 +21,8 @@ export class SequenceState {
    * @param options.unverified take a file without this package's footer, as llama.cpp itself writes them. A malformed one
    *   can spoil the context it is restored into, until its `clear()`, or end the process: only for files that you wrote.
    *   @default false
-   * @throws HeadstartError `ENTRY_MISSING`, `ENTRY_CORRUPT`, `ENTRY_FOREIGN`, `READ_FAILED`, `ABORTED`, `OUT_OF_MEMORY`.
+   * @throws HeadstartError `ENTRY_MISSING`, `ENTRY_CORRUPT`, `ENTRY_FOREIGN`, `READ_FAILED`, `ABORTED`, `OUT_OF_MEMORY`,
+   *   `INVALID_ARGUMENT`.
    */
   static async readFile(
     path: string,
@@ -74,7 +75,8 @@ export class SequenceState {
    * replace a file whole, write beside it and rename. After a failure no file is left.
    *
    * @returns the file's size in bytes
-   * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`, `ABORTED`.
+   * @param metadata JSON data, at most 64 levels deep and 1 MiB as text
+   * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`, `ABORTED`, `JSON_TOO_DEEP`, `INVALID_ARGUMENT`.
    */
   async writeFile(
     path: string,

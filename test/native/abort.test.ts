@@ -2,7 +2,8 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Context, type DecodeBatch, HeadstartError, Model, SequenceState } from 'llama-headstart/native';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { writeLora } from '../helpers/loras.js';
 import { microModel } from '../helpers/models.js';
 import { batchOf, captureOf, codeOf, prefill, someTokens, temporaryDirectory } from '../helpers/native.js';
 
@@ -190,5 +191,61 @@ describe('a file', () => {
     const abort = new AbortController();
     (await SequenceState.readFile(target, { signal: abort.signal })).close();
     abort.abort();
+  });
+});
+
+describe('what nothing interrupts', () => {
+  const words = 'some words '.repeat(2000);
+  const calls: [string, (signal: AbortSignal) => Promise<unknown>][] = [
+    ['tokenising', (signal) => model.tokenize(words, { signal })],
+    ['making a context', (signal) => model.createContext({ kvCells: 256, signal })],
+    ['a capture', (signal) => context.captureSequence(0, tokens, { signal })],
+    ['a restore', (signal) => context.restoreSequence(0, state, { signal })],
+    ['loading an adapter', async (signal) => model.loadLora(await adapter, { signal })],
+    ['hashing an adapter', async (signal) => (await model.loadLora(await adapter)).contentHash({ signal })],
+  ];
+  const adapter = Model.load({ path }).then(async (loaded) => {
+    const { embeddingSize } = loaded.info;
+    await loaded.close();
+    return writeLora(directory, 'adapter', {}, embeddingSize);
+  });
+
+  beforeEach(() => context.clear());
+
+  it.each(calls)('%s does not begin with a signal that has fired, and passes its reason on', async (name, call) => {
+    if (name === 'a capture') await prefill(context, 0, tokens);
+    const before = context.counters();
+    const error = await errorOf(() => call(AbortSignal.abort('late')));
+    expect([error.code, error.cause]).toEqual(['ABORTED', 'late']);
+    expect(context.counters()).toEqual(before);
+  });
+
+  it.each(calls)(
+    '%s ends with ABORTED when the signal fires meanwhile, and works the next time',
+    async (name, call) => {
+      if (name === 'a capture') await prefill(context, 0, tokens);
+      const abort = new AbortController();
+      const outcome = errorOf(() => call(abort.signal));
+      // The adapter's own load has to be past.
+      if (name.includes('adapter')) await adapter;
+      abort.abort('changed my mind');
+      const error = await outcome;
+      expect([error.code, error.cause]).toEqual(['ABORTED', 'changed my mind']);
+      await call(new AbortController().signal);
+    },
+  );
+
+  it('a restore that was aborted leaves its sequence empty', async () => {
+    const abort = new AbortController();
+    const restored = codeOf(() => context.restoreSequence(0, state, { signal: abort.signal }));
+    abort.abort();
+    expect(await restored).toBe('ABORTED');
+    expect(await context.positionRange(0)).toEqual({ first: -1, last: -1 });
+  });
+
+  it('anything but an AbortSignal is refused', async () => {
+    for (const signal of [5, {}, null] as never[]) {
+      expect(await codeOf(() => model.tokenize('a', { signal }))).toBe('INVALID_ARGUMENT');
+    }
   });
 });

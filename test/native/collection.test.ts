@@ -1,7 +1,11 @@
 // close() is the way to give memory back; who forgets it gets it back all the same, when the collector sees the object.
+import { fileURLToPath } from 'node:url';
+import { Model } from 'llama-headstart/native';
 import { expect, it } from 'vitest';
 import { CLEAN, runChild } from '../helpers/children.js';
+import { writeLora } from '../helpers/loras.js';
 import { microModel } from '../helpers/models.js';
+import { temporaryDirectory } from '../helpers/native.js';
 
 const scenarios: [promise: string, scenario: string][] = [
   ['the memory of dropped states is given back', 'states'],
@@ -15,7 +19,27 @@ if (process.platform === 'linux') {
   scenarios.push(['dropped contexts are freed, their threads end', 'contexts']);
 }
 
-it.each(scenarios)('%s', async (_, scenario) => {
-  const args = [scenario, microModel('dense')];
-  expect(await runChild('native/children/collection.mjs', args, { nodeArgs: ['--expose-gc'] })).toEqual(CLEAN);
+const directory = await temporaryDirectory();
+const model = await Model.load({ path: microModel('dense') });
+const embedding = model.info.embeddingSize;
+await model.close();
+
+it('the memory of dropped samplers is given back', () => expectClean('samplers'));
+
+it('the memory of dropped LoRA adapters is given back', async () => {
+  await expectClean('adapters', await writeLora(directory, 'large', { rank: 4096 }, embedding));
 });
+
+it('the memory of dropped reply parsers is given back', async () => {
+  await expectClean(
+    'reply parsers',
+    fileURLToPath(new URL('../../vendor/llama.cpp/models/templates/Qwen-Qwen3-0.6B.jinja', import.meta.url)),
+  );
+});
+
+it.each(scenarios)('%s', (_, scenario) => expectClean(scenario));
+
+async function expectClean(scenario: string, ...files: string[]): Promise<void> {
+  const args = [scenario, microModel('dense'), ...files];
+  expect(await runChild('native/children/collection.mjs', args, { nodeArgs: ['--expose-gc'] })).toEqual(CLEAN);
+}

@@ -85,13 +85,19 @@ const WORK = {
     parentPort.postMessage('begun');
     for (;;) await model.tokenize('some words '.repeat(10_000));
   },
-  async 'uncaught error'(path) {
-    const { context } = await prepared(path);
-    void context.decode(batch(0, LENGTH));
-    parentPort.postMessage('begun');
-    setImmediate(() => {
+  /** Does what it is told to, and meets an error that nobody catches, a few turns of the event loop later. */
+  async 'uncaught error'(path, directory) {
+    const { postMessage } = parentPort;
+    let left = workerData.turns;
+    const fail = () => {
+      if (left-- > 0) return setImmediate(fail);
       throw new Error('meant to happen');
-    });
+    };
+    parentPort.postMessage = (message) => {
+      postMessage.call(parentPort, message);
+      setImmediate(fail);
+    };
+    await WORK[workerData.during](path, directory);
   },
   async log(path) {
     setNativeLogger(() => {}, { level: 'debug' });
@@ -111,7 +117,8 @@ const WORK = {
 };
 
 const directory = process.argv[4];
-const start = (work, path) => new Worker(new URL(import.meta.url), { workerData: { work, path, directory } });
+const start = (work, path, more) =>
+  new Worker(new URL(import.meta.url), { workerData: { work, path, directory, ...more } });
 const firstMessage = async (worker) => (await once(worker, 'message'))[0];
 
 async function terminated(work, path) {
@@ -124,6 +131,23 @@ async function terminated(work, path) {
   assert.equal(typeof (await answer(path)), 'number');
 }
 
+async function uncaught(during, path) {
+  for (let turns = 0; turns < 9; turns += 4) {
+    const worker = start('uncaught error', path, { during, turns });
+    const errors = [];
+    worker.on('error', (error) => errors.push(error.message));
+    await new Promise((resolve) => worker.on('exit', resolve));
+    assert.deepEqual(errors, ['meant to happen']);
+  }
+  assert.equal(typeof (await answer(path)), 'number');
+}
+
+async function requireWholeFiles(path) {
+  // A write that its worker's end met goes on to its end, and this one waits behind it.
+  await (await captured(path)).writeFile(newFile(directory, 'last'));
+  for (const name of await readdir(directory)) (await SequenceState.readFile(join(directory, name))).close();
+}
+
 const SCENARIOS = {
   'terminate during load': (path) => terminated('load', path),
   'terminate during decode': (path) => terminated('decode', path),
@@ -133,17 +157,16 @@ const SCENARIOS = {
   'terminate during tokenise': (path) => terminated('tokenise', path),
   async 'terminate during file write'(path) {
     await terminated('write', path);
-    // A write that its worker's end met goes on to its end, and this one waits behind it.
-    await (await captured(path)).writeFile(newFile(directory, 'last'));
-    for (const name of await readdir(directory)) (await SequenceState.readFile(join(directory, name))).close();
+    await requireWholeFiles(path);
   },
-  async 'an uncaught error in a worker'(path) {
-    const worker = start('uncaught error', path);
-    const errors = [];
-    worker.on('error', (error) => errors.push(error.message));
-    await new Promise((resolve) => worker.on('exit', resolve));
-    assert.deepEqual(errors, ['meant to happen']);
-    assert.equal(typeof (await answer(path)), 'number');
+  'an uncaught error during load': (path) => uncaught('load', path),
+  'an uncaught error during decode': (path) => uncaught('decode', path),
+  'an uncaught error during capture': (path) => uncaught('capture', path),
+  'an uncaught error during restore': (path) => uncaught('restore', path),
+  'an uncaught error during file read': (path) => uncaught('read', path),
+  async 'an uncaught error during file write'(path) {
+    await uncaught('write', path);
+    await requireWholeFiles(path);
   },
   'terminate while logging': (path) => terminated('log', path),
   async 'four workers'(path) {
