@@ -32,7 +32,7 @@ async function dropped(times, make) {
   await collectUntil(() => left === 0, 'objects are collected');
 }
 
-/** Of memory that belongs to no thread and shows in no counter: dropped five times over, it is there no more than twice. */
+/** Of memory that belongs to no thread and shows in no counter: dropped four times over, it is there no more than twice. */
 async function givenBack(times, make) {
   await dropped(1, make);
   const before = process.memoryUsage.rss();
@@ -41,7 +41,7 @@ async function givenBack(times, make) {
   const size = process.memoryUsage.rss() - before;
   assert(size > 16 << 20, `what is held shows: ${size} bytes`);
   held = undefined;
-  for (let phase = 0; phase < 5; phase++) await dropped(times, make);
+  for (let phase = 0; phase < 4; phase++) await dropped(times, make);
   await collectUntil(
     () => process.memoryUsage.rss() < before + 2.5 * size,
     `memory is given back (${size} bytes held once)`,
@@ -95,7 +95,7 @@ const SCENARIOS = {
       return { type: 'function', function: { name: `tool_${at}`, description: 'A tool', parameters } };
     });
     const chatTemplate = readFileSync(file, 'utf8');
-    await givenBack(20, async () => {
+    await givenBack(40, async () => {
       const { parser } = await model.render({ messages: [{ role: 'user', content: 'Hi' }], tools, chatTemplate });
       await model.parseReply({ rendered: { parser }, text: 'Hello' });
       return parser;
