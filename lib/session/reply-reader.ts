@@ -84,7 +84,13 @@ export class ReplyReader {
   #unread(cut: boolean): string {
     const isText = this.#reasoning === '' && this.#raw.startsWith(this.#text);
     const rest = this.#raw.slice(this.#text.length);
-    return isText && (!cut || rest.trim() === '') ? rest : '';
+    return isText && (!cut || rest.trim() === '' || this.#isOutsideOfForm()) ? rest : '';
+  }
+
+  /** Whether a parser that knows text in its own markup only (gpt-oss's) found none, in what does not look like any. */
+  #isOutsideOfForm(): boolean {
+    const markup = this.#format?.preservedTokens ?? [];
+    return this.#text === '' && /^\s*[^\s<>[{]/.test(this.#raw) && !markup.some((each) => this.#raw.includes(each));
   }
 
   /** Of a cut reply all calls but the last are complete; the last is where its arguments are. */

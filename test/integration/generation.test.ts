@@ -1,7 +1,15 @@
 // What ends a reply, what chooses its tokens, and what is told of them.
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { CompletionPart, GenerationOptions, Reply, SendOptions, StreamPart } from 'llama-headstart';
+import type {
+  CompletionPart,
+  FinishPart,
+  GenerationOptions,
+  Reply,
+  SendOptions,
+  StreamPart,
+  Usage,
+} from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { agentOptions, startAgent, temporaryDirectory, withoutTimes } from '../helpers/agents.js';
 import { microModel } from '../helpers/models.js';
@@ -59,6 +67,7 @@ describe('sampling', () => {
     { stop: '' },
     { stop: Array.from({ length: 65 }, () => 'a') },
     { stop: [5] as never },
+    { stop: '\ud83d' },
     { logProbabilities: 101 },
     { timeoutMs: 0 },
     { repetitionGuard: { repeats: 1 } },
@@ -177,17 +186,55 @@ describe('a reply', () => {
     })();
     await expect(reading).rejects.toMatchObject({ code: 'ABORTED' });
     expect(parts.map(({ type }) => type)).toEqual(['text', 'finish']);
+    const { usage } = parts.at(-1) as FinishPart;
     expect(parts.at(-1)).toMatchObject({ finishReason: 'aborted', usage: { steps: 1 } });
+    expect(usage.promptTokens).toBeGreaterThan(usage.cachedTokens);
+    expect(usage.completionTokens).toBeGreaterThan(0);
     expect(session.messages).toEqual([]);
   });
 
-  it('of a sampler that can go no further is an error that leaves the session as it was', async () => {
+  it('of a sampler that can go no further ends with `error`, then throws why, and leaves the session as it was', async () => {
     const session = await (await startAgent()).createSession();
     const everything = new Map(Array.from({ length: 576 }, (_, token) => [token, Number.NEGATIVE_INFINITY]));
+    const { parts, error } = await partsOf({ sampling: { logitBias: everything } });
+    expect(parts).toMatchObject([{ type: 'finish', finishReason: 'error' }]);
+    expect(error).toMatchObject({ code: 'NO_CANDIDATES' });
+    const { usage } = parts[0] as FinishPart;
+    expect(usage).toMatchObject({ completionTokens: 0, firstTokenMs: 0, tokensPerSecond: 0, steps: 1 });
     await expect(session.send('Hello', { sampling: { logitBias: everything } })).rejects.toMatchObject({
       code: 'NO_CANDIDATES',
     });
     expect((await session.send('Hello', { maxTokens: 2 })).usage.completionTokens).toBe(2);
+  });
+});
+
+describe('usage', () => {
+  it('tells times that fit into those of the turn, without what the reader took', async () => {
+    const session = await (await startAgent()).createSession();
+    const begin = performance.now();
+    let firstPartMs = 0;
+    let readingMs = 0;
+    let usage: Usage | undefined;
+    for await (const part of session.stream('Hello', { maxTokens: 24 })) {
+      firstPartMs ||= performance.now() - begin;
+      const asked = performance.now();
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      readingMs += performance.now() - asked;
+      usage = part.type === 'finish' ? part.usage : usage;
+    }
+    const { firstTokenMs, tokensPerSecond, completionTokens } = usage as Usage;
+    expect(completionTokens).toBeGreaterThan(1);
+    expect(firstTokenMs).toBeGreaterThan(0);
+    expect(firstTokenMs).toBeLessThanOrEqual(firstPartMs);
+    const followingMs = ((completionTokens - 1) * 1000) / tokensPerSecond;
+    expect(followingMs + firstTokenMs + readingMs).toBeLessThanOrEqual(performance.now() - begin);
+  });
+
+  it('has a first token and no rate where there is one token only', async () => {
+    const one = (await reply({ maxTokens: 1 })).usage;
+    expect(one).toMatchObject({ completionTokens: 1, tokensPerSecond: 0 });
+    expect(one.firstTokenMs).toBeGreaterThan(0);
+    expect((await (await startAgent()).complete('Hello', { maxTokens: 1 })).usage.tokensPerSecond).toBe(0);
   });
 });
 

@@ -143,6 +143,20 @@ describe('a turn', () => {
     await expectUnharmed(session);
   });
 
+  it('is not held up by what else is asked for with arguments that are none', async () => {
+    const agent = await startAgent();
+    const session = await agent.createSession();
+    for (const options of [{ signal: 5 }, null, { preserveRecent: -1 }]) {
+      await expect(session.compact(options as never)).rejects.toThrow(code('CONFIG_INVALID'));
+    }
+    await expect(session.save('x.json', { signal: 5 } as never)).rejects.toThrow(code('INVALID_ARGUMENT'));
+    for (const options of [null, { messages: [] }]) {
+      await expect(agent.restoreSession('x.json', options as never)).rejects.toThrow(code('CONFIG_INVALID'));
+    }
+    await expect(agent.setLoras([], { signal: 5 } as never)).rejects.toThrow(code('INVALID_ARGUMENT'));
+    await expectUnharmed(session);
+  });
+
   it('takes an empty message, and text that is not well-formed', async () => {
     const agent = await startAgent();
     for (const message of ['', '\ud800', 'half a \udc00 pair', '\0', '<|im_start|>']) {
@@ -219,6 +233,13 @@ describe('closing an agent', () => {
     const agent = await startAgent();
     const session = await agent.createSession();
     await expect(readUntilText(session, () => agent.close())).rejects.toThrow(code('CLOSED'));
+  });
+
+  it('in the middle of a fork leaves no session open', async () => {
+    const agent = await startAgent();
+    const session = await agent.createSession();
+    expect(await closings(agent, [session.fork()])).toEqual(['CLOSED']);
+    expect(agent.health().openSessions).toBe(0);
   });
 
   it('sends away who waits for a session, in the middle of a prefill or for a free sequence', async () => {

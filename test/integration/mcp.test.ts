@@ -97,6 +97,14 @@ describe('MCP servers', () => {
     expect(log.join()).toMatch(/"two" has no tools named "nothing"/);
   });
 
+  it('keep names apart also from names that look like theirs', async () => {
+    const servers = await connect(stdio('one'));
+    const names = (await servers.tools(['echo', 'one__echo'])).map(({ name }) => name);
+    expect(new Set(names).size).toBe(names.length);
+    expect(names).toContain('one__echo_2');
+    expect(await call(servers, 'pid')).toMatch(/^\d+$/);
+  });
+
   it('get the environment that is harmless, and what they are given', async () => {
     vi.stubEnv('HEADSTART_SECRET', 'secret');
     onTestFinished(() => void vi.unstubAllEnvs());

@@ -448,6 +448,11 @@ describe('generation_config.json', () => {
     expect(recommended).not.toBe(await reply({}, { seed: 7, temperature: 1.3 }));
     expect(await reply({ useHfParams: true }, { temperature: 0 })).toBe(greedy);
     expect(await reply({ useHfParams: true, sampling: { temperature: 0 } }, {})).toBe(greedy);
+    await writeFile(join(folder, 'generation_config.json'), '{"temperature":1.3,"top_k":9,"top_p":7}');
+    const warnings: string[] = [];
+    const logger = (_: string, message: string) => warnings.push(message);
+    expect(await reply({ useHfParams: true, logger }, { seed: 7 })).toBe(recommended);
+    expect(warnings.join()).toMatch(/Left out `topP`/);
   });
 
   it('is no reason to fail', async () => {

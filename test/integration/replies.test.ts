@@ -84,6 +84,21 @@ describe.each([1, 3, 1000])('in pieces of %i characters', (size) => {
   });
 });
 
+it('a reply that is cut off outside of the markup that its form knows is text, unless it looks like markup', async () => {
+  const file = join(MODELS_DIRECTORY, 'templates/openai-gpt-oss-120b.jinja');
+  const renderer = new Renderer(model, readFileSync(file, 'utf8'));
+  const { format } = await renderer.prompt({ tools: TOOLS }, [{ role: 'user', content: 'Hi' }]);
+  const texts = ['We have four', ' a < b', '<|channel|>commentary to=functions.find_part <|message|>{"na'];
+  const read: string[] = [];
+  for (const text of texts) {
+    const reader = new ReplyReader(model, format, true);
+    await reader.push(text);
+    await reader.finish(true);
+    read.push(reader.text);
+  }
+  expect(read).toEqual([texts[0], texts[1], '']);
+});
+
 it('JSON that a schema asked for is told without the fence that models put around it', async () => {
   const template = readFileSync(join(MODELS_DIRECTORY, 'templates', 'Qwen-Qwen2.5-7B-Instruct.jinja'), 'utf8');
   const jsonSchema = { type: 'object', properties: { on: { type: 'boolean' } }, required: ['on'] };

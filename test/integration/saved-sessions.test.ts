@@ -1,4 +1,5 @@
 // Forks, and sessions in files: they go on as if nothing had been.
+import { createHash } from 'node:crypto';
 import { readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AgentServer, type MessageInput, type Session, type TurnInput } from 'llama-headstart';
@@ -274,6 +275,17 @@ describe('a saved session', () => {
     const agent = await startAgent();
     await expect(agent.restoreSession(path)).rejects.toMatchObject({ code });
     expect(agent.health().openSessions).toBe(0);
+  });
+
+  it.each([
+    '"text"',
+    '{"id": "x", "tools": []}',
+    '{"id": "x", "tools": [], "messages": [{"role": "wizard", "content": ""}]}',
+  ])('with the right checksum, but %s in it, is a coded error', async (session) => {
+    const path = join(await temporaryDirectory(), 'session.json');
+    const sha256 = createHash('sha256').update(session).digest('hex');
+    await writeFile(path, JSON.stringify({ format: 'llama-headstart-session-1', sha256, session }));
+    await expect((await startAgent()).restoreSession(path)).rejects.toMatchObject({ code: 'ENTRY_CORRUPT' });
   });
 
   it('is restored once at a time, and saved only where that can be', async () => {

@@ -1,5 +1,5 @@
 // Replies that are JSON of a schema: forced by grammar, parsed, checked and typed.
-import { tool } from 'llama-headstart';
+import { type FinishPart, type StreamPart, tool } from 'llama-headstart';
 import { describe, expect, expectTypeOf, it } from 'vitest';
 import { z } from 'zod';
 import { startAgent } from '../helpers/agents.js';
@@ -49,6 +49,19 @@ describe('responseFormat', () => {
     expect(usage.cachedTokens).toBe(session.report.templateTokens);
   });
 
+  it('of a reply that a stop string ends has no object, and does not go with a call that must be made', async () => {
+    const tools = [tool({ name: 'look', parameters: {}, execute: () => 1 })];
+    const session = await (await startAgent({ contextSize: 4096, tools })).createSession();
+    const responseFormat = { type: 'json', schema: CHECK } as const;
+    const stopped = await session.send('What?', { ...BOUNDED, responseFormat, stop: 'kind' });
+    expect(stopped).toMatchObject({ finishReason: 'stop', detail: 'stop-string' });
+    expect(stopped).not.toHaveProperty('object');
+    for (const toolChoice of ['required', { name: 'look' }] as const) {
+      const both = session.send('What?', { responseFormat, toolChoice });
+      await expect(both).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    }
+  });
+
   it('of a reply that is cut off has no object, and says why', async () => {
     const session = await (await startAgent()).createSession();
     const reply = await session.send('What?', { maxTokens: 3, responseFormat: { type: 'json', schema: CHECK } });
@@ -61,6 +74,21 @@ describe('responseFormat', () => {
     const never = CHECK.refine(() => false, 'not today');
     const failing = session.send('What?', { ...BOUNDED, responseFormat: { type: 'json', schema: never } });
     await expect(failing).rejects.toMatchObject({ code: 'REPLY_INVALID', message: expect.stringMatching(/not today/) });
+    const parts: StreamPart[] = [];
+    const streaming = (async () => {
+      for await (const part of session.stream('What?', {
+        ...BOUNDED,
+        responseFormat: { type: 'json', schema: never },
+      })) {
+        parts.push(part);
+      }
+    })();
+    await expect(streaming).rejects.toMatchObject({ code: 'REPLY_INVALID' });
+    const last = parts.at(-1) as FinishPart;
+    expect(parts[0]?.type).toBe('text');
+    expect(last).toMatchObject({ type: 'finish', finishReason: 'error' });
+    expect(last.usage.completionTokens).toBeGreaterThan(0); // what it cost is told
+    expect(last.usage.tokensPerSecond).toBeGreaterThan(0);
     expect(session.messages).toEqual([]);
     expect((await session.send('Hello', { maxTokens: 2 })).usage.completionTokens).toBe(2);
   });

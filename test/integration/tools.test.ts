@@ -133,6 +133,13 @@ describe('a tool', () => {
     expect((await session.send('Hello', { toolChoice: 'none', maxTokens: 3 })).usage.completionTokens).toBe(3);
   });
 
+  it('that hangs does not hold up the time limit of its turn', async () => {
+    const session = await openSession([lamp(() => new Promise(() => undefined))]);
+    const late = session.send('Light', { ...ONE_CALL, maxSteps: 2, timeoutMs: 3000 });
+    await expect(late).rejects.toMatchObject({ code: 'ABORTED', message: expect.stringContaining('`timeoutMs`') });
+    expect(session.messages).toEqual([]);
+  });
+
   it('that hangs does not hold up closing', async () => {
     const session = await openSession([lamp(() => new Promise(() => void session.close()))]);
     await expect(session.send('Light', ONE_CALL)).rejects.toMatchObject({ code: 'CLOSED' });

@@ -5,6 +5,7 @@ import type { ChatMessage, Usage } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { EXACT, startAgent } from '../helpers/agents.js';
 import { coldReply } from '../helpers/cold.js';
+import { likelyText } from '../helpers/likely-text.js';
 import { microModel } from '../helpers/models.js';
 import { SYSTEM_PROMPT, TOOLS } from '../helpers/prompts.js';
 
@@ -48,6 +49,7 @@ describe.each(Object.entries(TEMPLATES))('three turns with the chat template of 
       const expected = await coldReply(microModel(name), source, conversation, MAX_TOKENS, template);
       const { text, reasoning, usage } = await session.send(content, { maxTokens: MAX_TOKENS });
       expect({ text, reasoning }).toEqual(expected);
+      expect(text + reasoning).not.toBe('');
       usages.push(usage);
     }
     expect(usages.every(({ cachedTokens, promptTokens }) => cachedTokens < promptTokens)).toBe(true);
@@ -55,6 +57,28 @@ describe.each(Object.entries(TEMPLATES))('three turns with the chat template of 
       expect(usages.every(({ cachedTokens }) => cachedTokens >= session.report.templateTokens)).toBe(true);
     }
   });
+});
+
+describe("a turn's own reasoning", () => {
+  it.each(MEMORIES)(
+    'is left out of the next prompts by Qwen3: each turn says what a cold run says, on %s memory',
+    async (name) => {
+      const settings = { name, chatTemplate: chatTemplate(TEMPLATES.Qwen3), contextSize: 2048, ...EXACT };
+      const session = await (await startAgent(settings)).createSession();
+      const coldAgent = await startAgent(settings);
+      const sampling = { ...(await likelyText('<think>Hm.</think>Yes')), penaltyLastTokens: 8 };
+      for (const content of ['chain', '\ncost', 'good']) {
+        const cold = await coldAgent.createSession({ templateCache: false, messages: session.messages as never });
+        const expected = await cold.send(content, { sampling, maxTokens: MAX_TOKENS });
+        await cold.close();
+        const { text, reasoning, usage } = await session.send(content, { sampling, maxTokens: MAX_TOKENS });
+        expect({ text, reasoning }).toEqual({ text: expected.text, reasoning: expected.reasoning });
+        expect(reasoning).toContain('Hm.');
+        expect(usage.cachedTokens).toBeGreaterThanOrEqual(session.report.templateTokens);
+      }
+      expect(session.messages.filter((each) => 'reasoning' in each)).toHaveLength(3);
+    },
+  );
 });
 
 describe('a conversation whose end cannot be cut off', () => {

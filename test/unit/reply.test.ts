@@ -1,0 +1,31 @@
+import type { StreamPart } from 'llama-headstart';
+import { expect, it } from 'vitest';
+import { collectReply } from '../../lib/session/reply.js';
+
+const text = (of: string): StreamPart => ({ type: 'text', text: of });
+const call = (toolCallId: string): StreamPart => ({ type: 'tool-call', toolCallId, toolName: 'look', input: {} });
+const result = (toolCallId: string): StreamPart => ({
+  type: 'tool-result',
+  toolCallId,
+  toolName: 'look',
+  output: 1,
+  isError: false,
+});
+
+async function textOf(steps: number, ...parts: StreamPart[]): Promise<string> {
+  const usage = { promptTokens: 1, cachedTokens: 0, completionTokens: 1, firstTokenMs: 1, tokensPerSecond: 1, steps };
+  async function* stream() {
+    yield* parts;
+    yield { type: 'finish', finishReason: 'stop', usage } as StreamPart;
+  }
+  return (await collectReply(stream())).text;
+}
+
+it("a reply's text is that of its last step, though that says nothing", async () => {
+  expect(await textOf(1, text('It '), text('is.'))).toBe('It is.');
+  expect(await textOf(1, text('Look:'), call('a'), call('b'), result('b'), result('a'))).toBe('Look:');
+  expect(await textOf(2, text('Look:'), call('a'), result('a'), text('Lit.'))).toBe('Lit.');
+  expect(await textOf(2, text('Look:'), call('a'), result('a'))).toBe('');
+  expect(await textOf(2, text('Look:'), call('a'), result('a'), call('b'), result('b'))).toBe('');
+  expect(await textOf(2, call('a'), result('a'), text('Again:'), call('b'))).toBe('Again:');
+});
