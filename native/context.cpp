@@ -288,16 +288,28 @@ Napi::Value Context::captureSequence(const Napi::CallbackInfo & info) {
     });
 }
 
+static void requireWanted(const std::atomic<bool> & abort) {
+    if (abort) {
+        throw Failure("ABORTED", "The restore was aborted");
+    }
+}
+
 Napi::Value Context::restoreSequence(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
         auto       state = open();
         const auto id    = sequence(info[0], "sequence");
         auto       bytes = SequenceState::from(info[1]);
+        auto       abort = AbortFlag::of(info[2]);
         return runOn<bool>(
             env, *state->thread,
-            [state, id, bytes] {
+            [state, id, bytes, abort] {
+                requireWanted(*abort);
                 restore(*state, id, *bytes);
+                if (*abort) {  // undone before what is queued behind it
+                    llama_memory_seq_rm(llama_get_memory(state->ctx), id, -1, -1);
+                }
+                requireWanted(*abort);
                 return true;
             },
             toUndefined);

@@ -14,6 +14,9 @@ constexpr size_t MAX_BYTES = 4096;
 constexpr size_t MAX_NESTING = 4;
 // Of characters, where every repetition is written out.
 constexpr double MAX_UNFOLDED = 20 * 1000;
+// Of what takes no character (groups, alternatives, borders) in one pass of a repetition. Each costs some 300 bytes of stack a
+// pass; the thread has 16 KiB of it for each byte of the text that a trigger may have to match (sampler.cpp).
+constexpr double MAX_SILENT = 16;
 // Of repetitions that may take characters from one before them. Each multiplies the time by the length of the text.
 constexpr int MAX_CONTESTS = 3;
 
@@ -56,9 +59,11 @@ Chars escaped(char c) {
 // What a piece of a pattern matches.
 struct Part {
     double size = 0;           // in characters, with every repetition written out
+    double silent = 0;         // what takes no character, likewise
     Chars  first, all;         // that it may begin with, or hold
     bool   empty     = true;   // it may match nothing
     bool   ambiguous = false;  // there may be two ways to match one text: a repetition inside, or alternatives that begin alike
+    bool   forked    = false;  // the latter
 };
 
 struct Times {
@@ -102,8 +107,10 @@ class Scan {
             at_++;
             taken_          = before;
             const Part part = sequence();
-            all.ambiguous   = all.ambiguous || part.ambiguous || all.empty || part.empty || (all.first & part.first).any();
+            all.forked      = all.forked || part.forked || all.empty || part.empty || (all.first & part.first).any();
+            all.ambiguous   = all.ambiguous || part.ambiguous || all.forked;
             all.size += part.size;
+            all.silent += part.silent + 1;
             all.first |= part.first;
             all.all |= part.all;
             all.empty = all.empty || part.empty;
@@ -119,10 +126,12 @@ class Scan {
         while (at_ < text_.size() && next() != ')' && next() != '|') {
             const Part part = repeated();
             whole.size += part.size;
+            whole.silent += part.silent;
             whole.first |= whole.empty ? part.first : Chars();
             whole.all |= part.all;
             whole.empty     = whole.empty && part.empty;
             whole.ambiguous = whole.ambiguous || part.ambiguous;
+            whole.forked    = whole.forked || part.forked;
             requireSize(whole.size);
         }
         return whole;
@@ -145,14 +154,19 @@ class Scan {
                 throw refusal("that repeats nothing twice over, as (a+)+ does, and no alternatives that begin alike, as in (a|ab)*: std::regex could try for ever. "
                               "Take the inner repetition out, or make the alternatives' first characters differ");
             }
-            part.size *= std::max({1.0, times.min, times.max == INFINITY ? 1.0 : times.max});
+            if (times.max > 1 && part.silent > MAX_SILENT) {
+                throw refusal("whose repetitions hold at most " + std::to_string((int) MAX_SILENT) + " groups, alternatives and borders: std::regex needs stack for each, every time");
+            }
+            const double written = std::max({1.0, times.min, times.max == INFINITY ? 1.0 : times.max});
+            part.size *= written;
+            part.silent = (part.silent + 1) * written;
             part.empty = part.empty || times.min == 0;
             if (times.min != times.max) {
                 part.ambiguous = true;
                 fixed          = false;
             }
         }
-        take(part, before, fixed);
+        take(part, before, fixed && !part.forked);
         return part;
     }
 
@@ -176,6 +190,7 @@ class Scan {
         }
         if (first == '^' || first == '$') {
             at_++;
+            part.silent = 1;
             return part;
         }
         part.size  = 1;
@@ -186,6 +201,7 @@ class Scan {
             part.empty     = std::tolower(next(1)) == 'b' || std::isdigit((unsigned char) next(1));  // a border, or what a group matched
             part.ambiguous = std::isdigit((unsigned char) next(1)) && next(1) != '0';
             part.all       = escape();
+            part.silent    = part.empty;
         } else {
             at_++;
             part.all = first == '.' ? ~Chars() : one((unsigned char) first);
@@ -223,6 +239,7 @@ class Scan {
         at_++;
         nesting_--;
         part.size += 1;
+        part.silent += 2;
         return part;
     }
 

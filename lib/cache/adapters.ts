@@ -32,9 +32,9 @@ export class Adapters {
     try {
       const described: { adapter: LoraAdapter; contentHash: string; scale: number }[] = [];
       for (const { path, scale = 1 } of files) {
-        const adapter = await model.loadLora(path);
+        const adapter = await model.loadLora(path, { signal });
         loaded.push(adapter);
-        described.push({ adapter, contentHash: await adapter.contentHash(), scale });
+        described.push({ adapter, contentHash: await adapter.contentHash({ signal }), scale });
       }
       await gate.alone(() => this.#apply(described), signal);
     } catch (error) {

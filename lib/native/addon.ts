@@ -76,7 +76,7 @@ export interface RawContext {
   positionRange(sequence: number): Promise<{ first: number; last: number }>;
   clear(): Promise<void>;
   captureSequence(sequence: number, tokens: Int32Array): Promise<RawState>;
-  restoreSequence(sequence: number, state: RawState): Promise<void>;
+  restoreSequence(sequence: number, state: RawState, abort?: RawAbortFlag): Promise<void>;
   loadFile(sequence: number, path: string): Promise<Int32Array>;
 }
 
@@ -231,7 +231,8 @@ export async function unlessAborted<T>(
   return made;
 }
 
-function requireSignal(signal: AbortSignal | undefined): void {
+/** @throws HeadstartError `INVALID_ARGUMENT` for what is neither undefined nor an AbortSignal. */
+export function requireSignal(signal: AbortSignal | undefined): void {
   if (signal !== undefined && (typeof signal?.aborted !== 'boolean' || typeof signal.addEventListener !== 'function')) {
     throw new HeadstartError('INVALID_ARGUMENT', 'Expected `signal` to be an AbortSignal');
   }

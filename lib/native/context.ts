@@ -271,7 +271,8 @@ export class Context {
   /**
    * Puts a captured state into an empty sequence, which is empty again after any failure.
    *
-   * @param options.signal takes effect before the copy begins, and behind it: the sequence is emptied then
+   * @param options.signal takes effect before the copy begins, and at its end: the sequence is emptied then, before what was
+   *   called meanwhile. One that fires later has no effect.
    * @throws HeadstartError `SEQUENCE_NOT_EMPTY`, `STATE_INCOMPATIBLE`, `NO_KV_SLOT`, `RESTORE_FAILED`, `CLOSED` (the context,
    *   or the state), `ABORTED`.
    */
@@ -280,8 +281,7 @@ export class Context {
     state: SequenceState,
     options: { signal?: AbortSignal | undefined } = {},
   ): Promise<void> {
-    const restore = () => this.#raw.restoreSequence(sequence, state?.raw);
-    return unlessAborted(options?.signal, restore, () => this.#raw.removeSequence(sequence));
+    return withAbort(options?.signal, (abort) => this.#raw.restoreSequence(sequence, state?.raw, abort));
   }
 
   /**

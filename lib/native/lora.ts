@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
 import { HeadstartError } from '../errors.js';
-import { addon, type RawLora, type RawModel, throwIfAborted } from './addon.js';
+import { addon, type RawLora, type RawModel, requireSignal, throwIfAborted } from './addon.js';
 
 /**
  * A LoRA adapter, loaded for one model. Made by {@link Model.loadLora}, applied by {@link Context.setLoras}. It is closed
@@ -43,8 +43,10 @@ export class LoraAdapter {
    * @throws HeadstartError `LORA_NOT_FOUND` where the file can no longer be read, `ABORTED`.
    */
   async contentHash(options: { signal?: AbortSignal | undefined } = {}): Promise<string> {
-    throwIfAborted(options?.signal);
-    this.#contentHash ??= await hashFile(this.path, options?.signal);
+    const signal = options?.signal;
+    requireSignal(signal);
+    throwIfAborted(signal);
+    this.#contentHash ??= await hashFile(this.path, signal);
     return this.#contentHash;
   }
 

@@ -110,9 +110,11 @@ export interface SamplerOptions {
   grammarLazy?: boolean;
   /**
    * Needed with `grammarLazy`, at most 256. Patterns run over all of the reply at every token, so with one a reply may grow
-   * to 16 KiB only, and then fails with `SAMPLER_FAILED`; their groups nest at most 4 deep, and what could be matched for ever is
-   * refused: repetitions of repetitions (`(a+)+`), of alternatives that begin alike (`(a|ab)*`), and more than 4 in a row that
-   * may take the same characters. Words and tokens have no limit.
+   * to 16 KiB only, and then fails with `SAMPLER_FAILED`; their groups nest at most 4 deep, a repetition holds
+   * at most 16 groups, alternatives and borders, and what takes exponential time is refused: repetitions of repetitions
+   * (`(a+)+`), of alternatives that begin alike (`(a|ab)*`), and more than 4 in a row that may take the same characters. What
+   * is left may still be slow on a long reply, by up to the fifth power of its length (`.*.*.*.*x`), and no signal ends a match.
+   * Words and tokens have no limit.
    */
   grammarTriggers?: readonly GrammarTrigger[];
   /** Texts of single tokens that triggers may name: those are then matched by token id. */

@@ -2,6 +2,7 @@
 import type { SamplerOptions } from 'llama-headstart/native';
 
 const deep = `${'('.repeat(20_000)}"a"${')'.repeat(20_000)}`;
+const LETTERS = [...'0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'];
 const ways = (depth: number) =>
   Array.from({ length: depth }, (_, i) => `r${i} ::= r${i + 1} "a" | r${i + 1} "b"`).join('\n');
 
@@ -115,11 +116,18 @@ export const BAD_OPTIONS: [string, unknown, string][] = [
     '(?:(?=a*)b)*c',
     'a?a?a?a?a?a?a?aaaaaaa',
     '.*a.*b.*c.*d.*e',
+    `${'(?:a|a)'.repeat(40)}b`,
+    `${'(?:a|)'.repeat(40)}b`,
+    `${'(?:ab|a)(?:b|)'.repeat(30)}!`,
   ].map((value): [string, unknown, string] => [
     `the endless pattern ${value}`,
     lazy('pattern', value),
     'GRAMMAR_INVALID',
   ]),
+  ['a pattern of many groups in each repetition', lazy('pattern', `^(?:${'()'.repeat(1900)}a)*x`), 'GRAMMAR_INVALID'],
+  ['a pattern of many borders in each repetition', lazy('pattern', `^(?:${'\\B'.repeat(100)}a)*x`), 'GRAMMAR_INVALID'],
+  ['a pattern of groups that are repeated in each', lazy('pattern', '^(?:(?:(){30}){30}a)*x'), 'GRAMMAR_INVALID'],
+  ['a pattern of many repeated alternatives', lazy('pattern', `^(?:${LETTERS.join('|')})*x`), 'GRAMMAR_INVALID'],
   ['an empty word', lazy('word', ''), 'GRAMMAR_INVALID'],
   ['a long generation prompt', { grammar, generationPrompt: 'a'.repeat(1e5) }, 'TEXT_TOO_LONG'],
   ['a generation prompt that the grammar refuses', { grammar, generationPrompt: 'b' }, 'GRAMMAR_INVALID'],

@@ -1,7 +1,14 @@
 // An AbortSignal ends what it was given to with ABORTED, and nothing else.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Context, type DecodeBatch, HeadstartError, Model, SequenceState } from 'llama-headstart/native';
+import {
+  type Context,
+  type DecodeBatch,
+  HeadstartError,
+  type LoraAdapter,
+  Model,
+  SequenceState,
+} from 'llama-headstart/native';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { writeLora } from '../helpers/loras.js';
 import { microModel } from '../helpers/models.js';
@@ -200,17 +207,20 @@ describe('what nothing interrupts', () => {
     ['tokenising', (signal) => model.tokenize(words, { signal })],
     ['making a context', (signal) => model.createContext({ kvCells: 256, signal })],
     ['a capture', (signal) => context.captureSequence(0, tokens, { signal })],
-    ['a restore', (signal) => context.restoreSequence(0, state, { signal })],
     ['loading an adapter', async (signal) => model.loadLora(await adapter, { signal })],
-    ['hashing an adapter', async (signal) => (await model.loadLora(await adapter)).contentHash({ signal })],
+    ['hashing an adapter', (signal) => loaded.contentHash({ signal })],
   ];
-  const adapter = Model.load({ path }).then(async (loaded) => {
-    const { embeddingSize } = loaded.info;
-    await loaded.close();
+  let loaded: LoraAdapter;
+  const adapter = Model.load({ path }).then(async (first) => {
+    const { embeddingSize } = first.info;
+    await first.close();
     return writeLora(directory, 'adapter', {}, embeddingSize);
   });
 
-  beforeEach(() => context.clear());
+  beforeEach(async () => {
+    await context.clear();
+    loaded = await model.loadLora(await adapter); // one that remembers no hash
+  });
 
   it.each(calls)('%s does not begin with a signal that has fired, and passes its reason on', async (name, call) => {
     if (name === 'a capture') await prefill(context, 0, tokens);
@@ -235,17 +245,44 @@ describe('what nothing interrupts', () => {
     },
   );
 
-  it('a restore that was aborted leaves its sequence empty', async () => {
-    const abort = new AbortController();
-    const restored = codeOf(() => context.restoreSequence(0, state, { signal: abort.signal }));
-    abort.abort();
-    expect(await restored).toBe('ABORTED');
-    expect(await context.positionRange(0)).toEqual({ first: -1, last: -1 });
+  it('anything but an AbortSignal is refused', async () => {
+    for (const signal of [5, {}, null, { aborted: false }] as never[]) {
+      for (const [, call] of calls) {
+        expect(await codeOf(() => call(signal))).toBe('INVALID_ARGUMENT');
+      }
+    }
+  });
+});
+
+describe('a restore', () => {
+  beforeEach(() => context.clear());
+
+  it('does not begin with a signal that has fired, and passes its reason on', async () => {
+    const error = await errorOf(() => context.restoreSequence(0, state, { signal: AbortSignal.abort('late') }));
+    expect([error.code, error.cause]).toEqual(['ABORTED', 'late']);
   });
 
-  it('anything but an AbortSignal is refused', async () => {
-    for (const signal of [5, {}, null] as never[]) {
-      expect(await codeOf(() => model.tokenize('a', { signal }))).toBe('INVALID_ARGUMENT');
+  it('that waits behind other work when its signal fires does nothing, and what is behind it runs as ever', async () => {
+    const abort = new AbortController();
+    const before = [prefill(context, 0, tokens), context.removeSequence(0)];
+    const aborted = codeOf(() => context.restoreSequence(0, state, { signal: abort.signal }));
+    const behind = context.restoreSequence(0, state);
+    abort.abort();
+    await Promise.all(before);
+    expect(await aborted).toBe('ABORTED');
+    await behind;
+    expect(await context.positionRange(0)).toEqual({ first: 0, last: tokens.length - 1 });
+  });
+
+  it('leaves its sequence empty, or full, whenever the signal fires', async () => {
+    for (let round = 0; round < 100; round++) {
+      const abort = new AbortController();
+      const restored = codeOf(() => context.restoreSequence(0, state, { signal: abort.signal }));
+      for (let turns = 0; turns < round % 5; turns++) await new Promise(setImmediate);
+      abort.abort();
+      const last = (await restored) === 'ABORTED' ? -1 : tokens.length - 1;
+      expect((await context.positionRange(0)).last).toBe(last);
+      await context.removeSequence(0);
     }
   });
 });

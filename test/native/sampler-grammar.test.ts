@@ -184,25 +184,28 @@ describe('a grammar that nothing fits', () => {
 });
 
 describe('a trigger pattern', () => {
-  test('ends a reply that grows beyond what it can be matched on', async () => {
-    const { model } = bench;
-    const bytes = [...bench.logits.keys()].map((token) => model.tokenToBytes(token).length);
-    const longest = bytes.indexOf(Math.max(...bytes));
-    const context = await model.createContext({ kvCells: 256, batchSize: 1 });
-    const sampler = await model.createSampler({
-      grammar: 'root ::= "x"',
-      grammarLazy: true,
-      grammarTriggers: [{ type: 'pattern', value: '^(?:(((.))))*x' }],
-      logitBias: { [longest]: 1e6 },
-    });
-    let code = 'none';
-    let length = 0;
-    for (; code === 'none' && length < 20_000; length++) {
-      await context.removeSequence(0);
-      code = await codeOf(() => context.decode({ ...batchOf(0, 0, Int32Array.of(1)), samplers: [sampler] }));
-    }
-    expect(code).toBe('SAMPLER_FAILED');
-    expect(length * Math.max(...bytes)).toBeGreaterThan(16_000);
-    await context.close();
-  });
+  test.each(['^(?:(((.))))*x', `^(?:${'()'.repeat(7)}.)*x`, '^(?:[^0-9A-D]|0|1|2|3|4|5|6|7|8|9|A|B|C|D)*x'])(
+    'ends a reply that grows beyond what it can be matched on: %s',
+    async (value) => {
+      const { model } = bench;
+      const bytes = [...bench.logits.keys()].map((token) => model.tokenToBytes(token).length);
+      const longest = bytes.indexOf(Math.max(...bytes));
+      const context = await model.createContext({ kvCells: 256, batchSize: 1 });
+      const sampler = await model.createSampler({
+        grammar: 'root ::= "x"',
+        grammarLazy: true,
+        grammarTriggers: [{ type: 'pattern', value }],
+        logitBias: { [longest]: 1e6 },
+      });
+      let code = 'none';
+      let length = 0;
+      for (; code === 'none' && length < 20_000; length++) {
+        await context.removeSequence(0);
+        code = await codeOf(() => context.decode({ ...batchOf(0, 0, Int32Array.of(1)), samplers: [sampler] }));
+      }
+      expect(code).toBe('SAMPLER_FAILED');
+      expect(length * Math.max(...bytes)).toBeGreaterThan(16_000);
+      await context.close();
+    },
+  );
 });
