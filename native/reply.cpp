@@ -161,8 +161,11 @@ Napi::Value ReplyFormat::parseReply(const Napi::CallbackInfo & info) {
         auto              parser  = unwrap<ReplyFormat>(info[0], "rendered.parser", "what render() returned as such").parser_;
         const std::string text    = guard::string(info[1], "text");
         const bool        partial = guard::boolean(info[2], "partial");
-        requireParsable(text);
-        return runOn<common_chat_msg>(env, *parser->thread, [parser, text, partial] { return parser->parse(text, partial); }, toObject);
+        const auto parse = [parser, text, partial] {
+            requireParsable(text);
+            return parser->parse(text, partial);
+        };
+        return runOn<common_chat_msg>(env, *parser->thread, parse, toObject);
     });
 }
 

@@ -136,8 +136,9 @@ void SamplerState::create() {
     std::lock_guard<std::mutex> lock(mutex_);
     std::swap(sampler_, made);
     common_sampler_free(made);
-    failure_.reset();
     awaited_ = 0;
+    std::lock_guard<std::mutex> failureLock(failureMutex_);
+    failure_.reset();
 }
 
 void SamplerState::rebuild() {
@@ -163,6 +164,7 @@ int32_t SamplerState::pick(llama_context * ctx, int32_t row) noexcept {
         return LLAMA_TOKEN_NULL;
     }
     const auto fail = [this](const char * code, const std::string & message) {
+        std::lock_guard<std::mutex> failureLock(failureMutex_);
         failure_ = std::make_unique<Failure>(code, message + ". Reset this sampler, or make another: it chooses no more");
         return LLAMA_TOKEN_NULL;
     };
@@ -207,7 +209,7 @@ void SamplerState::requireBounded(llama_token token) {
 }
 
 std::unique_ptr<Failure> SamplerState::failure() {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<std::mutex> lock(failureMutex_);
     return failure_ ? std::make_unique<Failure>(*failure_) : nullptr;
 }
 

@@ -56,6 +56,7 @@ struct SamplerState : ModelChild {
     std::mutex               mutex_;
     common_params_sampling   params_;
     common_sampler *         sampler_ = nullptr;
+    std::mutex               failureMutex_;  // JavaScript asks for it while a choice is made. Written under both
     std::unique_ptr<Failure> failure_;
     size_t                   awaited_ = 0;
 };

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { HeadstartError } from '../errors.js';
 import { addon, type RawLora, type RawModel, requireSignal, throwIfAborted } from './addon.js';
@@ -17,11 +18,14 @@ export class LoraAdapter {
   readonly invocationTokens: Int32Array;
   /** @internal */
   readonly raw: RawLora;
+  /** The file as it was when it was loaded. */
+  readonly #loaded: string;
   #contentHash: string | undefined;
 
-  private constructor(path: string, raw: RawLora) {
+  private constructor(path: string, raw: RawLora, loaded: string) {
     this.path = path;
     this.raw = raw;
+    this.#loaded = loaded;
     this.metadata = Object.freeze(raw.metadata);
     this.invocationTokens = raw.invocationTokens;
   }
@@ -32,7 +36,8 @@ export class LoraAdapter {
    * @internal
    */
   static async load(model: RawModel, path: string): Promise<LoraAdapter> {
-    return new LoraAdapter(path, await addon().Lora.load(model, path));
+    const before = await identify(path); // of a path that is none, the load says what is wrong
+    return new LoraAdapter(path, await addon().Lora.load(model, path), before);
   }
 
   /**
@@ -40,14 +45,26 @@ export class LoraAdapter {
    * ends well on.
    *
    * @param options.signal ends the reading
-   * @throws HeadstartError `LORA_NOT_FOUND` where the file can no longer be read, `ABORTED`.
+   * @throws HeadstartError `LORA_NOT_FOUND` where the file can no longer be read, `LORA_INVALID` where it was changed since it
+   *   was loaded, `INVALID_ARGUMENT`, `ABORTED`.
    */
   async contentHash(options: { signal?: AbortSignal | undefined } = {}): Promise<string> {
     const signal = options?.signal;
     requireSignal(signal);
     throwIfAborted(signal);
-    this.#contentHash ??= await hashFile(this.path, signal);
+    this.#contentHash ??= await this.#hash(signal);
     return this.#contentHash;
+  }
+
+  async #hash(signal: AbortSignal | undefined): Promise<string> {
+    const hash = await hashFile(this.path, signal);
+    if ((await identify(this.path)) !== this.#loaded) {
+      throw new HeadstartError(
+        'LORA_INVALID',
+        `The LoRA adapter at "${this.path}" was changed since it was loaded: load it again`,
+      );
+    }
+    return hash;
   }
 
   /** Contexts that apply it keep doing so. Idempotent. */
@@ -67,6 +84,12 @@ export interface AppliedLora {
   adapter: LoraAdapter;
   /** -10,000 to 10,000; 0 is the same as not at all. @default 1 */
   scale?: number;
+}
+
+/** What changes when a file does. */
+async function identify(path: string): Promise<string> {
+  const found = await stat(path, { bigint: true }).catch(() => undefined);
+  return found === undefined ? '' : [found.dev, found.ino, found.size, found.mtimeNs].join(' ');
 }
 
 /** Hashed at once on JavaScript's thread: a tenth of a millisecond, then others have their turn. */

@@ -121,9 +121,13 @@ describe('a decode that runs', () => {
       expect(last).toBe(-1);
     }
 
-    await aborted.clear();
-    await aborted.decode(batchOf(0, 0, long.subarray(0, 100)));
-    await cold.decode(batchOf(0, 0, long.subarray(0, 100)));
+    // What is left of it can be gone on with, to the bit: in the batches that a cold run takes from there.
+    const from = last + 1;
+    const end = from + 100;
+    if (from > 0) await cold.decode(batchOf(0, 0, long.subarray(0, from)));
+    for (const each of [aborted, cold]) {
+      await each.decode(batchOf(0, from, long.subarray(from, end)));
+    }
     expect(await aborted.logits(99)).toEqual(await cold.logits(99));
     await subject.close();
   });

@@ -1,5 +1,5 @@
 // close() can be called at any time, any number of times; what comes after it is refused.
-import { type Context, Model, type SequenceState } from 'llama-headstart/native';
+import { type Context, type HeadstartError, Model, type SequenceState } from 'llama-headstart/native';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
 import { microModel } from '../helpers/models.js';
 import { batchOf, captureOf, codeOf, prefill, someTokens } from '../helpers/native.js';
@@ -103,6 +103,22 @@ describe('close()', () => {
     await context.close();
     expect((await Promise.all(calls)).slice(1)).toEqual(['CLOSED', 'CLOSED']);
     expect(['CLOSED', 'none']).toContain(await calls[0]);
+  });
+
+  it('ends a decode in its middle', async () => {
+    const long = someTokens(4000, 200);
+    let said = '';
+    for (let delay = 0; !said.includes('was ended'); delay = (delay + 1) % 50) {
+      const subject = await model.createContext({ kvCells: 4096, batchSize: 4096 });
+      const decoding = subject.decode(batchOf(0, 0, long)).then(
+        () => '',
+        (error: HeadstartError) => `${error.code}: ${error.message}`,
+      );
+      await new Promise((resolve) => setTimeout(resolve, delay));
+      await subject.close();
+      said = await decoding;
+    }
+    expect(said).toBe('CLOSED: The decode was ended because its context was closed');
   });
 
   it('of a model refuses a context that is being made', async () => {

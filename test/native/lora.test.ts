@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, truncate, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Context, Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -101,6 +101,15 @@ describe('a LoRA adapter', () => {
     expect(await adapter.contentHash()).toBe(content.digest('hex'));
     const other = await model.loadLora(await write('described-other', { seed: 9 }));
     expect(await other.contentHash()).not.toBe(await adapter.contentHash());
+  });
+
+  test('has no content hash once another file is in its place', async () => {
+    const path = await write('replaced');
+    const adapter = await model.loadLora(path);
+    await copyFile(await write('replacement', { seed: 9 }), path);
+    expect(await codeOf(() => adapter.contentHash())).toBe('LORA_INVALID');
+    await rm(path);
+    expect(await codeOf(() => adapter.contentHash())).toBe('LORA_NOT_FOUND');
   });
 
   test('that was closed goes on where it is applied, and can be applied no more', async () => {

@@ -205,6 +205,11 @@ class Player {
     return controller.signal;
   }
 
+  /** The last argument of calls that take a signal. */
+  #cancelling(probability = 0.2) {
+    return this.#chance(probability) ? [this.#mostly(() => ({ signal: this.#mostly(() => this.#signal()) }))] : [];
+  }
+
   // --- Arguments ------------------------------------------------------------------------------------------------------
 
   #text() {
@@ -420,6 +425,7 @@ class Player {
       return context.captureSequence(
         sequence,
         this.#mostly(() => this.#tokens(last + 1)),
+        ...this.#cancelling(),
       );
     };
     if (context === undefined) return { run: () => {} };
@@ -526,16 +532,27 @@ class Player {
     load: [1, this.#load],
     createContext: [5, this.#model('createContext', () => [this.#contextOptions()], 'contexts')],
     createSampler: [4, this.#model('createSampler', () => [this.#samplerOptions()], 'samplers')],
-    loadLora: [1, this.#model('loadLora', () => [this.#chance(0.6) ? this.#options.lora : this.#anyPath()], 'loras')],
+    loadLora: [
+      1,
+      this.#model(
+        'loadLora',
+        () => [this.#chance(0.6) ? this.#options.lora : this.#anyPath(), ...this.#cancelling()],
+        'loras',
+      ),
+    ],
     tokenize: [
       3,
-      this.#model('tokenize', () => [this.#text(), this.#some({ addSpecial: () => true, parseSpecial: () => true })]),
+      this.#model('tokenize', () => [
+        this.#text(),
+        this.#some({ addSpecial: () => true, parseSpecial: () => true, signal: () => this.#signal() }),
+      ]),
     ],
     detokenize: [
       3,
       this.#model('detokenize', () => [this.#tokens(this.#below(9)), this.#some({ special: () => true })]),
     ],
     tokenToBytes: [2, this.#model('tokenToBytes', () => [this.#below(260), this.#some({ special: () => true })])],
+    isControl: [1, this.#model('isControl', () => [this.#below(260)])],
     isEndOfGeneration: [2, this.#model('isEndOfGeneration', () => [this.#below(260)])],
     controlTokens: [1, this.#model('controlTokens', () => [])],
     metadata: [1, this.#model('metadata', () => [])],
@@ -568,7 +585,10 @@ class Player {
     positionRange: [2, this.#context('positionRange', () => [this.#sequence()])],
     clear: [2, this.#context('clear', () => [])],
     captureSequence: [8, this.#capture],
-    restoreSequence: [8, this.#context('restoreSequence', () => [this.#sequence(), this.#kind('states')])],
+    restoreSequence: [
+      8,
+      this.#context('restoreSequence', () => [this.#sequence(), this.#kind('states'), ...this.#cancelling()]),
+    ],
     loadFile: [3, this.#context('loadFile', () => [this.#sequence(), this.#kind('files')])],
     counters: [1, this.#context('counters', () => [])],
     writeFile: [3, this.#write],
