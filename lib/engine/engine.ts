@@ -175,7 +175,7 @@ export class Engine {
    */
   decode(request: DecodeRequest): Promise<Decoded> {
     const decoding = this.#scheduler.submit(request);
-    return request.tokens.length > 1 && isObserved('prefill') ? observePrefill(request, decoding) : decoding;
+    return isObserved('prefill') ? observePrefill(request, decoding) : decoding;
   }
 
   /** {@link decode} with the likeliest token. */
@@ -383,6 +383,8 @@ export class Engine {
 async function observePrefill({ sequence, tokens }: DecodeRequest, decoding: Promise<Decoded>): Promise<Decoded> {
   const begin = performance.now();
   const decoded = await decoding;
-  publish('prefill', { sequence, tokens: tokens.length, ms: performance.now() - begin });
+  if (tokens.length > 1) {
+    publish('prefill', { sequence, tokens: tokens.length, ms: performance.now() - begin });
+  }
   return decoded;
 }

@@ -92,6 +92,7 @@ describe('sequences that decode at the same time', () => {
   });
 
   it.each<[string, Partial<DecodeRequest>, string]>([
+    ['nothing as tokens', { tokens: undefined as never }, 'INVALID_ARGUMENT'],
     ['no tokens', { tokens: new Int32Array() }, 'INVALID_ARGUMENT'],
     ['tokens that are a plain array', { tokens: [5] as never }, 'INVALID_ARGUMENT'],
     ['tokens of another type', { tokens: new Float32Array([5]) as never }, 'INVALID_ARGUMENT'],
