@@ -1,5 +1,6 @@
 import { isObserved, publish } from '../diagnostics.js';
 import { HeadstartError } from '../errors.js';
+import { abortedError } from '../native/addon.js';
 import { type BatchLimits, BatchWriter, countTokens, fitBatch, planBatch, type Slice } from './batch.js';
 import { askExtras, picksOf, settle, tell } from './delivery.js';
 import type { EngineContext } from './engine-context.js';
@@ -94,7 +95,7 @@ export class Scheduler {
       return problem ?? closedError();
     }
     if (signal?.aborted) {
-      return new HeadstartError('ABORTED', 'The operation was aborted', { cause: signal.reason });
+      return abortedError(signal);
     }
     // Before anybody makes room for it.
     return canEverFit(request.from + request.tokens.length) ? undefined : fullError(undefined);
@@ -310,7 +311,7 @@ export class Scheduler {
       this.#unblock(pending);
       action();
     };
-    const leave = settle(() => pending.reject(abortedError(pending)));
+    const leave = settle(() => pending.reject(abortOf(pending)));
     const waiter: RoomWaiter = {
       age: pending.age,
       needed: pending.needed,
@@ -350,7 +351,7 @@ export class Scheduler {
       const pending = this.#queue[index] as Pending;
       if (pending.request.signal?.aborted) {
         this.#queue.splice(index--, 1);
-        pending.reject(abortedError(pending));
+        pending.reject(abortOf(pending));
       }
     }
   }
@@ -375,11 +376,8 @@ export class Scheduler {
   }
 }
 
-function abortedError({ request, emptied }: Pending): HeadstartError {
-  return new HeadstartError('ABORTED', 'The operation was aborted', {
-    cause: request.signal?.reason,
-    sequences: emptied ? [request.sequence] : undefined,
-  });
+function abortOf({ request, emptied }: Pending): HeadstartError {
+  return abortedError(request.signal, emptied ? [request.sequence] : undefined);
 }
 
 function closedError(): HeadstartError {

@@ -1,6 +1,6 @@
 // One HTTP request: redirects followed by hand, so that secrets stay with the origin they are for.
 import { HeadstartError } from '../errors.js';
-import { throwIfAborted } from '../native/addon.js';
+import { abortedError, throwIfAborted } from '../native/addon.js';
 import { TransientError } from './retry.js';
 
 const MAX_REDIRECTS = 10;
@@ -158,7 +158,7 @@ function parseLocation(location: string, base: URL): URL {
 
 function failureOf(error: unknown, { url, signal, stallTimeoutMs }: HttpRequest, stalled: boolean): HeadstartError {
   if (signal?.aborted) {
-    return new HeadstartError('ABORTED', 'The operation was aborted', { cause: signal.reason });
+    return abortedError(signal);
   }
   if (error instanceof HeadstartError) {
     return error;

@@ -193,8 +193,7 @@ export async function withAbort<T>(
   if (signal === undefined) {
     return call(undefined);
   }
-  requireSignal(signal);
-  throwIfAborted(signal);
+  requireUnaborted(signal);
   const flag = new (addon().AbortFlag)();
   const onAbort = () => flag.set();
   signal.addEventListener('abort', onAbort, { once: true });
@@ -221,8 +220,7 @@ export async function unlessAborted<T>(
   call: () => Promise<T>,
   undo: (made: T) => unknown,
 ): Promise<T> {
-  requireSignal(signal);
-  throwIfAborted(signal);
+  requireUnaborted(signal);
   const made = await call();
   if (signal?.aborted) {
     await undo(made);
@@ -231,18 +229,24 @@ export async function unlessAborted<T>(
   return made;
 }
 
-/** @throws HeadstartError `INVALID_ARGUMENT` for what is neither undefined nor an AbortSignal. */
-export function requireSignal(signal: AbortSignal | undefined): void {
+/** @throws HeadstartError `INVALID_ARGUMENT` for what is neither undefined nor an AbortSignal, `ABORTED` if it has fired. */
+export function requireUnaborted(signal: AbortSignal | undefined): void {
   if (signal !== undefined && (typeof signal?.aborted !== 'boolean' || typeof signal.addEventListener !== 'function')) {
     throw new HeadstartError('INVALID_ARGUMENT', 'Expected `signal` to be an AbortSignal');
   }
+  throwIfAborted(signal);
 }
 
 /** @throws HeadstartError `ABORTED` if the signal has fired. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) {
-    throw new HeadstartError('ABORTED', 'The operation was aborted', { cause: signal.reason });
+    throw abortedError(signal);
   }
+}
+
+/** @param sequences as {@link HeadstartError.sequences} */
+export function abortedError(signal: AbortSignal | undefined, sequences?: readonly number[]): HeadstartError {
+  return new HeadstartError('ABORTED', 'The operation was aborted', { cause: signal?.reason, sequences });
 }
 
 /**

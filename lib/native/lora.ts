@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { HeadstartError } from '../errors.js';
-import { addon, type RawLora, type RawModel, requireSignal, throwIfAborted } from './addon.js';
+import { addon, type RawLora, type RawModel, requireUnaborted, throwIfAborted } from './addon.js';
 
 /**
  * A LoRA adapter, loaded for one model. Made by {@link Model.loadLora}, applied by {@link Context.setLoras}. It is closed
@@ -50,8 +50,7 @@ export class LoraAdapter {
    */
   async contentHash(options: { signal?: AbortSignal | undefined } = {}): Promise<string> {
     const signal = options?.signal;
-    requireSignal(signal);
-    throwIfAborted(signal);
+    requireUnaborted(signal);
     this.#contentHash ??= await this.#hash(signal);
     return this.#contentHash;
   }

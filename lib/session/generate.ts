@@ -1,6 +1,7 @@
 import { HeadstartError } from '../errors.js';
 import type { Model } from '../native/model.js';
 import type { Sampler } from '../native/sampler.js';
+import { eitherSignal } from './either-signal.js';
 import type { FinishDetail, FinishReason, LikelyToken, TokenLogProbabilities } from './parts.js';
 import { RepetitionGuard, type RepetitionGuardOptions } from './repetition.js';
 import { ReplyText } from './reply-text.js';
@@ -79,7 +80,7 @@ class Generation {
     this.#sequence = sequence;
     this.#request = request;
     const { signal, deadline, preserved, stop, repetition } = request;
-    this.#signal = deadline === undefined ? signal : AbortSignal.any([signal, deadline]);
+    this.#signal = eitherSignal(signal, deadline);
     this.#sampler = request.sampler;
     this.#text = new ReplyText(model, preserved);
     this.#stops = new StopStrings(stop);

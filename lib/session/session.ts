@@ -11,6 +11,7 @@ import type { Schema, SchemaValue } from '../tools/schema.js';
 import type { ToolSession } from '../tools/tool.js';
 import { type CompactionOptions, checkCompaction, compact } from './compaction.js';
 import { pendingCalls, type TurnInput } from './conversation.js';
+import { eitherSignal } from './either-signal.js';
 import { asAborted } from './failures.js';
 import { Life } from './forgotten.js';
 import { SEND_CHECKS, type SendOptions } from './options.js';
@@ -338,7 +339,7 @@ export class Session implements ToolSession {
   ): Promise<T> {
     this.#requireOpen();
     this.#requireIdle(what);
-    const either = signal ? AbortSignal.any([signal, this.#closing.signal]) : this.#closing.signal;
+    const either = eitherSignal(this.#closing.signal, signal);
     this.#inTurn = true;
     this.#sequence.setBusy(true);
     const working = work(either);

@@ -2,6 +2,7 @@
 import { HeadstartError } from '../errors.js';
 import { requireToolChoice, type ToolSession } from '../tools/tool.js';
 import { readTurn, type TurnInput } from './conversation.js';
+import { eitherSignal } from './either-signal.js';
 import { resolveGeneration, resolveToolOptions, SEND_CHECKS, type SendOptions } from './options.js';
 import { mergeSampling } from './sampling.js';
 import type { SessionSetup } from './setup.js';
@@ -31,10 +32,9 @@ export function readRequest(
   const { maxSteps, toolChoice, onToolCall, ...limits } = resolveToolOptions(contextSize, setup.options, options);
   requireToolChoice(toolChoice, tools);
   requireNoCalls(options);
-  const signal = options.signal ? AbortSignal.any([options.signal, closing]) : closing;
-  const { deadline } = generation;
+  const signal = eitherSignal(closing, options.signal);
   // Tools end with the time for the reply: none would come behind their results.
-  const toolSignal = deadline ? AbortSignal.any([signal, deadline]) : signal;
+  const toolSignal = eitherSignal(signal, generation.deadline);
   return {
     messages: [...session.messages, ...readTurn(message, session.messages)],
     generation,

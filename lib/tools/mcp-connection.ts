@@ -1,5 +1,6 @@
 import type { Client } from '@modelcontextprotocol/client';
 import { HeadstartError } from '../errors.js';
+import { abortedError } from '../native/addon.js';
 import type { Logger } from '../native/log.js';
 import type { McpServerConfig } from './mcp-config.js';
 import { type McpResult, resultText } from './mcp-content.js';
@@ -256,7 +257,7 @@ export class McpConnection {
 
   #failure(what: string, error: unknown, signal: AbortSignal | undefined): HeadstartError {
     if (signal?.aborted) {
-      return new HeadstartError('ABORTED', 'The operation was aborted', { cause: signal.reason });
+      return abortedError(signal);
     }
     return new HeadstartError('MCP_FAILED', `MCP server "${this.config.name}": ${what}: ${reasonOf(error)}`, {
       cause: error,
@@ -320,7 +321,7 @@ async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): 
   }
   let onAbort = () => {};
   const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(new HeadstartError('ABORTED', 'The operation was aborted', { cause: signal.reason }));
+    onAbort = () => reject(abortedError(signal));
     signal.addEventListener('abort', onAbort, { once: true });
   });
   if (signal.aborted) {

@@ -148,26 +148,32 @@ async function requireWholeFiles(path) {
   for (const name of await readdir(directory)) (await SequenceState.readFile(join(directory, name))).close();
 }
 
+/** What a worker is met by its end in: how a scenario calls it, and which work it is. */
+const MEETINGS = Object.entries({
+  load: 'load',
+  decode: 'decode',
+  capture: 'capture',
+  restore: 'restore',
+  tokenise: 'tokenise',
+  'file read': 'read',
+  'file write': 'write',
+});
+
+/** For each of them `end`, and what must hold behind it. */
+const scenariosOf = (title, end) =>
+  Object.fromEntries(
+    MEETINGS.map(([name, work]) => [
+      `${title} during ${name}`,
+      async (path) => {
+        await end(work, path);
+        if (work === 'write') await requireWholeFiles(path);
+      },
+    ]),
+  );
+
 const SCENARIOS = {
-  'terminate during load': (path) => terminated('load', path),
-  'terminate during decode': (path) => terminated('decode', path),
-  'terminate during capture': (path) => terminated('capture', path),
-  'terminate during restore': (path) => terminated('restore', path),
-  'terminate during file read': (path) => terminated('read', path),
-  'terminate during tokenise': (path) => terminated('tokenise', path),
-  async 'terminate during file write'(path) {
-    await terminated('write', path);
-    await requireWholeFiles(path);
-  },
-  'an uncaught error during load': (path) => uncaught('load', path),
-  'an uncaught error during decode': (path) => uncaught('decode', path),
-  'an uncaught error during capture': (path) => uncaught('capture', path),
-  'an uncaught error during restore': (path) => uncaught('restore', path),
-  'an uncaught error during file read': (path) => uncaught('read', path),
-  async 'an uncaught error during file write'(path) {
-    await uncaught('write', path);
-    await requireWholeFiles(path);
-  },
+  ...scenariosOf('terminate', terminated),
+  ...scenariosOf('an uncaught error', uncaught),
   'terminate while logging': (path) => terminated('log', path),
   async 'four workers'(path) {
     const expected = await answer(path);
