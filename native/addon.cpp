@@ -1,6 +1,7 @@
 // Registration: the log hook, what each environment owns, and how it all ends.
 #include "backends.h"
 #include "context.h"
+#include "file-hash.h"
 #include "file-lock.h"
 #include "log.h"
 #include "lora.h"
@@ -76,6 +77,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     Sampler::define(env, exports);
     Lora::define(env, exports);
     FileLock::define(env, exports);
+    defineFileHash(env, exports);
     ReplyFormat::define(env, exports);
     defineBackends(env, exports);
     defineSchema(env, exports);

@@ -124,14 +124,28 @@ Napi::Value Context::info(const Napi::CallbackInfo & info) {
     });
 }
 
+// `work`, which fills an empty sequence: not at all where the flag that was given is set by then, and where it is set meanwhile
+// the sequence is emptied, before what is queued behind it.
+template <class Work> static auto undoneIfAborted(std::shared_ptr<ContextState> state, llama_seq_id id, Napi::Value given, Work work) {
+    return [state, id, abort = AbortFlag::of(given), work] {
+        AbortFlag::require(*abort);
+        auto result = work();
+        if (*abort) {
+            llama_memory_seq_rm(llama_get_memory(state->ctx), id, -1, -1);
+        }
+        AbortFlag::require(*abort);
+        return result;
+    };
+}
+
 Napi::Value Context::loadFile(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
         auto              state = open();
         const auto        id    = sequence(info[0], "sequence");
         const std::string path  = guard::path(info[1], "path");
-        return runOn<std::vector<int32_t>>(
-            env, *state->thread, [state, id, path] { return loadWithLlama(*state, id, path); }, toArray<std::vector<int32_t>>);
+        const auto load = [state, id, path] { return loadWithLlama(*state, id, path); };
+        return runOn<std::vector<int32_t>>(env, *state->thread, undoneIfAborted(state, id, info[2], load), toArray<std::vector<int32_t>>);
     });
 }
 
@@ -283,15 +297,9 @@ Napi::Value Context::captureSequence(const Napi::CallbackInfo & info) {
         const auto id     = sequence(info[0], "sequence");
         auto       tokens = guard::int32s(info[1], "tokens");
         return runOn<std::shared_ptr<const StateBytes>>(
-            env, *state->thread, [state, id, tokens] { return capture(*state, id, tokens); },
+            env, *state->thread, AbortFlag::heeded(info[2], [state, id, tokens] { return capture(*state, id, tokens); }),
             [](Napi::Env env, std::shared_ptr<const StateBytes> & bytes) { return SequenceState::wrap(env, bytes); });
     });
-}
-
-static void requireWanted(const std::atomic<bool> & abort) {
-    if (abort) {
-        throw Failure("ABORTED", "The restore was aborted");
-    }
 }
 
 Napi::Value Context::restoreSequence(const Napi::CallbackInfo & info) {
@@ -300,19 +308,11 @@ Napi::Value Context::restoreSequence(const Napi::CallbackInfo & info) {
         auto       state = open();
         const auto id    = sequence(info[0], "sequence");
         auto       bytes = SequenceState::from(info[1]);
-        auto       abort = AbortFlag::of(info[2]);
-        return runOn<bool>(
-            env, *state->thread,
-            [state, id, bytes, abort] {
-                requireWanted(*abort);
-                restore(*state, id, *bytes);
-                if (*abort) {  // undone before what is queued behind it
-                    llama_memory_seq_rm(llama_get_memory(state->ctx), id, -1, -1);
-                }
-                requireWanted(*abort);
-                return true;
-            },
-            toUndefined);
+        const auto restoring = [state, id, bytes] {
+            restore(*state, id, *bytes);
+            return true;
+        };
+        return runOn<bool>(env, *state->thread, undoneIfAborted(state, id, info[2], restoring), toUndefined);
     });
 }
 

@@ -225,10 +225,10 @@ Napi::Value Lora::load(const Napi::CallbackInfo & info) {
         Thread & thread = *state->thread;
         return runOn<std::shared_ptr<LoraState>>(
             env, thread,
-            [state, path] {
+            AbortFlag::heeded(info[2], [state, path] {
                 state->load(path);
                 return state;
-            },
+            }),
             [](Napi::Env env, std::shared_ptr<LoraState> & loaded) -> Napi::Value {
                 Napi::Object lora     = Environment::of(env).loraClass.New({Napi::External<std::shared_ptr<LoraState>>::New(env, &loaded)});
                 Napi::Object metadata = Napi::Object::New(env);

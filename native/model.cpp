@@ -406,7 +406,8 @@ Napi::Value Model::tokenize(const Napi::CallbackInfo & info) {
         const bool        addSpecial   = guard::optionalBoolean(options, "addSpecial", false);
         const bool        parseSpecial = guard::optionalBoolean(options, "parseSpecial", false);
         return runOn<std::vector<int32_t>>(
-            env, *held->thread, [held, text, addSpecial, parseSpecial] { return tokenizeText(*held, text, addSpecial, parseSpecial); },
+            env, *held->thread,
+            AbortFlag::heeded(info[2], [held, text, addSpecial, parseSpecial] { return tokenizeText(*held, text, addSpecial, parseSpecial); }),
             toArray<std::vector<int32_t>>);
     });
 }
@@ -422,13 +423,13 @@ Napi::Value Model::detokenize(const Napi::CallbackInfo & info) {
         requireTokens(*held, tokens);
         return runOn<std::string>(
             env, *held->thread,
-            [held, tokens, special] {
+            AbortFlag::heeded(info[2], [held, tokens, special] {
                 std::string bytes;
                 for (int32_t token : tokens) {
                     bytes += pieceOf(*held, token, special);
                 }
                 return bytes;
-            },
+            }),
             toArray<std::string>);
     });
 }
@@ -479,7 +480,8 @@ Napi::Value Model::render(const Napi::CallbackInfo & info) {
     return guard::call(env, [&]() -> Napi::Value {
         auto               held    = state();
         const RenderRequest request = renderRequestFrom(guard::object(info[0], "request"));
-        return runOn<Rendered>(env, *held->thread, [held, request] { return renderConversation(*held, request); }, renderedToObject);
+        const auto          render  = [held, request] { return renderConversation(*held, request); };
+        return runOn<Rendered>(env, *held->thread, AbortFlag::heeded(info[1], render), renderedToObject);
     });
 }
 

@@ -165,7 +165,7 @@ Napi::Value ReplyFormat::parseReply(const Napi::CallbackInfo & info) {
             requireParsable(text);
             return parser->parse(text, partial);
         };
-        return runOn<common_chat_msg>(env, *parser->thread, parse, toObject);
+        return runOn<common_chat_msg>(env, *parser->thread, AbortFlag::heeded(info[3], parse), toObject);
     });
 }
 

@@ -53,10 +53,10 @@ Napi::Value Sampler::create(const Napi::CallbackInfo & info) {
         Thread & thread = *state->thread;
         return runOn<std::shared_ptr<SamplerState>>(
             env, thread,
-            [state, request] {
+            AbortFlag::heeded(info[2], [state, request] {
                 state->build(std::move(*request));
                 return state;
-            },
+            }),
             [seed = request->params.seed](Napi::Env env, std::shared_ptr<SamplerState> & made) -> Napi::Value {
                 Napi::Object sampler = Environment::of(env).samplerClass.New({Napi::External<std::shared_ptr<SamplerState>>::New(env, &made)});
                 sampler.Set("seed", Napi::Number::New(env, seed));

@@ -163,7 +163,7 @@ Napi::Value jsonSchemaToGrammar(const Napi::CallbackInfo & info) {
             throw refusal("it is longer than " + std::to_string(MAX_SCHEMA_BYTES) + " bytes");
         }
         return runOn<std::string>(
-            env, textThread(), [json] { return convert(json); },
+            env, textThread(), AbortFlag::heeded(info[1], [json] { return convert(json); }),
             [](Napi::Env env, std::string & grammar) -> Napi::Value { return Napi::String::New(env, grammar); });
     });
 }

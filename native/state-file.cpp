@@ -1,3 +1,4 @@
+#include "file.h"
 #include "state-file.h"
 
 #include <json.h>  // of llama.cpp's common
@@ -7,16 +8,8 @@
 #include <hash/xxhash/xxhash.h>
 
 #include <algorithm>
-#include <cerrno>
+#include <cstdio>
 #include <cstring>
-
-#include <fcntl.h>
-#include <sys/stat.h>
-#ifdef _WIN32
-#    include <io.h>
-#else
-#    include <unistd.h>
-#endif
 
 namespace {
 
@@ -39,119 +32,14 @@ uint32_t readU32(const uint8_t * from) {
     return value;
 }
 
-// An open file; every call says what failed.
-class File {
-  public:
-    static File openToRead(const std::string & path) {
-#ifdef _WIN32
-        const int fd = _open(path.c_str(), _O_RDONLY | _O_BINARY | _O_NOINHERIT);
-#else
-        // NONBLOCK: opening a FIFO must not wait for its writer. NOFOLLOW: a link may lead anywhere.
-        const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-#endif
-        if (fd < 0) {
-            if (errno == ENOENT) {
-                throw Failure("ENTRY_MISSING", "Expected a file at \"" + path + "\", found none");
-            }
-            if (errno == ELOOP) {
-                throw corrupt(path, "it is a symbolic link");
-            }
-            throw Failure("READ_FAILED", "Could not open \"" + path + "\": " + std::strerror(errno));
-        }
-        return File(fd, path);
+// A link may lead anywhere: an entry is none.
+File openEntry(const std::string & path) { return File::openToRead(path, File::Links::refused); }
+
+void readWhole(const File & file, const std::string & path, uint8_t * to, size_t count) {
+    if (file.read(to, count) != count) {
+        throw corrupt(path, "it ends too early");
     }
-
-    static File create(const std::string & path) {
-#ifdef _WIN32
-        const int fd = _open(path.c_str(), _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY | _O_NOINHERIT, _S_IREAD | _S_IWRITE);
-#else
-        const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-#endif
-        if (fd < 0) {
-            throw writeFailure(path);
-        }
-        return File(fd, path);
-    }
-
-    File(File && other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(other.path_) {}
-    ~File() { close(); }
-    void close() {
-        if (fd_ >= 0) {
-            ::close(std::exchange(fd_, -1));
-        }
-    }
-
-    size_t size() const {
-        struct stat facts;
-        if (fstat(fd_, &facts) != 0) {
-            throw Failure("READ_FAILED", "Could not look at \"" + path_ + "\": " + std::strerror(errno));
-        }
-        if ((facts.st_mode & S_IFMT) != S_IFREG) {
-            throw corrupt(path_, "it is not a regular file");
-        }
-        return (size_t) facts.st_size;
-    }
-
-    void seek(size_t position) const {
-        if (lseek(fd_, (off_t) position, SEEK_SET) < 0) {
-            throw Failure("READ_FAILED", "Could not seek in \"" + path_ + "\": " + std::strerror(errno));
-        }
-    }
-
-    void read(uint8_t * to, size_t count) const {
-        while (count > 0) {
-            const auto got = ::read(fd_, to, (unsigned) std::min(count, (size_t) 1 << 30));
-            if (got < 0 && errno == EINTR) {
-                continue;
-            }
-            if (got < 0) {
-                throw Failure("READ_FAILED", "Could not read \"" + path_ + "\": " + std::strerror(errno));
-            }
-            if (got == 0) {
-                throw corrupt(path_, "it ends too early");
-            }
-            to += got;
-            count -= (size_t) got;
-        }
-    }
-
-    void write(const uint8_t * from, size_t count) const {
-        while (count > 0) {
-            const auto put = ::write(fd_, from, (unsigned) std::min(count, (size_t) 1 << 30));
-            if (put < 0 && errno == EINTR) {
-                continue;
-            }
-            if (put < 0) {
-                throw writeFailure(path_);
-            }
-            from += put;
-            count -= (size_t) put;
-        }
-    }
-
-    void syncAndClose() {
-#ifdef _WIN32
-        const int synced = _commit(fd_);
-#else
-        const int synced = fsync(fd_);
-#endif
-        const int closed = ::close(std::exchange(fd_, -1));
-        if (synced != 0 || closed != 0) {
-            throw writeFailure(path_);
-        }
-    }
-
-  private:
-    File(int fd, const std::string & path) : fd_(fd), path_(path) {}
-
-    static Failure writeFailure(const std::string & path) {
-        const bool full = errno == ENOSPC || errno == EDQUOT;
-        return Failure(full ? "DISK_FULL" : "WRITE_FAILED", "Could not write \"" + path + "\": " + std::strerror(errno));
-    }
-
-    int         fd_;
-    std::string path_;
-};
+}
 
 struct Footer {
     std::string metadata;
@@ -165,7 +53,7 @@ Footer readFooter(const File & file, const std::string & path, size_t fileSize) 
     }
     uint8_t trailer[TRAILER_BYTES];
     file.seek(fileSize - TRAILER_BYTES);
-    file.read(trailer, TRAILER_BYTES);
+    readWhole(file, path, trailer, TRAILER_BYTES);
     if (std::memcmp(trailer + 4 + CHECKSUM_BYTES, CLOSING_MAGIC, MAGIC_BYTES) != 0) {
         throw corrupt(path, "it does not end with this format's footer");
     }
@@ -178,7 +66,7 @@ Footer readFooter(const File & file, const std::string & path, size_t fileSize) 
     footer.coveredBytes = fileSize - TRAILER_BYTES + 4;
     std::memcpy(footer.checksum, trailer + 4, CHECKSUM_BYTES);
     file.seek(fileSize - TRAILER_BYTES - length);
-    file.read((uint8_t *) footer.metadata.data(), length);
+    readWhole(file, path, (uint8_t *) footer.metadata.data(), length);
     return footer;
 }
 
@@ -223,13 +111,13 @@ void stopIfAborted(const std::atomic<bool> & abort, const std::string & path) {
 
 std::shared_ptr<const StateBytes> readStateFile(const std::string & path, bool unverified, const std::atomic<bool> & abort) {
     stopIfAborted(abort, path);
-    File         file     = File::openToRead(path);
+    const File   file     = openEntry(path);
     const size_t fileSize = file.size();
     uint8_t      header[HEADER_BYTES];
     if (fileSize < HEADER_BYTES) {
         throw corrupt(path, "it is too short");
     }
-    file.read(header, HEADER_BYTES);
+    readWhole(file, path, header, HEADER_BYTES);
     if (readU32(header) != LLAMA_STATE_SEQ_MAGIC) {
         throw corrupt(path, "it is not a sequence-state file");
     }
@@ -259,7 +147,7 @@ std::shared_ptr<const StateBytes> readStateFile(const std::string & path, bool u
     for (size_t done = 0; done < footer.coveredBytes;) {
         stopIfAborted(abort, path);
         const size_t piece = std::min(READ_PIECE, footer.coveredBytes - done);
-        file.read(bytes->buffer.data() + done, piece);
+        readWhole(file, path, bytes->buffer.data() + done, piece);
         if (!unverified) {
             checksum.add(bytes->buffer.data() + done, piece);
         }
@@ -341,7 +229,7 @@ void defineStateFile(Napi::Env env, Napi::Object exports) {
             return runOn<std::string>(
                 info.Env(), fileReader(),
                 [path] {
-                    File file = File::openToRead(path);
+                    const File file = openEntry(path);
                     const std::string metadata = readFooter(file, path, file.size()).metadata;
                     if (!common_json::parse_no_throw(metadata).is_object()) {
                         throw corrupt(path, "its metadata is damaged");

@@ -195,6 +195,20 @@ class AbortFlag : public Napi::ObjectWrap<AbortFlag> {
     static std::shared_ptr<std::atomic<bool>> of(Napi::Value given);
     static std::shared_ptr<std::atomic<bool>> from(Napi::Object options) { return of(options.Get("abort")); }
 
+    // `work`, which does not begin where the flag that was given is set by then.
+    template <class Work> static auto heeded(Napi::Value given, Work work) {
+        return [flag = of(given), work = std::move(work)] {
+            require(*flag);
+            return work();
+        };
+    }
+    // Throws ABORTED where it is set.
+    static void require(const std::atomic<bool> & flag) {
+        if (flag) {
+            throw Failure("ABORTED", "The operation was aborted");
+        }
+    }
+
   private:
     void set(const Napi::CallbackInfo &) { flag_->store(true); }
 

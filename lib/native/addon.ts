@@ -13,12 +13,16 @@ export interface RawModel {
   close(): Promise<void>;
   info(): unknown;
   metadata(): Record<string, string>;
-  tokenize(text: string, options: { addSpecial?: boolean; parseSpecial?: boolean }): Promise<Int32Array>;
-  detokenize(tokens: Int32Array, options: { special?: boolean }): Promise<Uint8Array>;
+  tokenize(
+    text: string,
+    options: { addSpecial?: boolean; parseSpecial?: boolean },
+    abort?: RawAbortFlag,
+  ): Promise<Int32Array>;
+  detokenize(tokens: Int32Array, options: { special?: boolean }, abort?: RawAbortFlag): Promise<Uint8Array>;
   tokenToBytes(token: number, special: boolean): Uint8Array;
   tokenFacts(token: number): { text: string; control: boolean; endOfGeneration: boolean };
   controlTokens(): Int32Array;
-  render(request: object): Promise<ReplyFormat & { prompt: string; supportsTools: boolean }>;
+  render(request: object, abort?: RawAbortFlag): Promise<ReplyFormat & { prompt: string; supportsTools: boolean }>;
 }
 
 export interface RawSampler {
@@ -55,6 +59,12 @@ export interface RawFileLock {
   held(): boolean;
 }
 
+export interface RawFileHash {
+  /** `ranges`: offset and length of each, flat. */
+  add(path: string, ranges: Float64Array, abort?: RawAbortFlag): Promise<void>;
+  digest(): Promise<string>;
+}
+
 export interface RawContext {
   close(): Promise<void>;
   info(): unknown;
@@ -75,18 +85,19 @@ export interface RawContext {
   keepSequence(sequence: number): Promise<void>;
   positionRange(sequence: number): Promise<{ first: number; last: number }>;
   clear(): Promise<void>;
-  captureSequence(sequence: number, tokens: Int32Array): Promise<RawState>;
+  captureSequence(sequence: number, tokens: Int32Array, abort?: RawAbortFlag): Promise<RawState>;
   restoreSequence(sequence: number, state: RawState, abort?: RawAbortFlag): Promise<void>;
-  loadFile(sequence: number, path: string): Promise<Int32Array>;
+  loadFile(sequence: number, path: string, abort?: RawAbortFlag): Promise<Int32Array>;
 }
 
 export interface RawAddon {
   AbortFlag: new () => RawAbortFlag;
   Model: { load(options: object): Promise<RawModel> };
   Context: { create(model: RawModel, options: object): Promise<RawContext> };
-  Sampler: { create(model: RawModel, options: object): Promise<RawSampler> };
+  Sampler: { create(model: RawModel, options: object, abort?: RawAbortFlag): Promise<RawSampler> };
+  FileHash: new () => RawFileHash;
   FileLock: { tryAcquire(path: string): Promise<RawFileLock | null> };
-  Lora: { load(model: RawModel, path: string): Promise<RawLora> };
+  Lora: { load(model: RawModel, path: string, abort?: RawAbortFlag): Promise<RawLora> };
   SequenceState: {
     readFile(path: string, options: object): Promise<RawState>;
     reserve(bytes: number): Promise<void>;
@@ -94,8 +105,8 @@ export interface RawAddon {
   setLogger(logger: ((level: number, text: string) => void) | null, maxLevel: number): void;
   setErrorFactory(factory: (code: ErrorCode, message: string, sequences: number[]) => Error): void;
   ggufLayout(path: string): Promise<{ dataOffset: number; offsets: Float64Array; sizes: Float64Array }>;
-  parseReply(parser: RawReplyParser, text: string, partial: boolean): Promise<ParsedReply>;
-  jsonSchemaToGrammar(schema: string): Promise<string>;
+  parseReply(parser: RawReplyParser, text: string, partial: boolean, abort?: RawAbortFlag): Promise<ParsedReply>;
+  jsonSchemaToGrammar(schema: string, abort?: RawAbortFlag): Promise<string>;
   readFooter(path: string): Promise<string>;
   park(): void;
   /** In builds with assertions alone: makes KV bytes JavaScript's, which must end the process. */
@@ -210,18 +221,17 @@ export async function withAbort<T>(
 }
 
 /**
- * Runs a native call that nothing interrupts: not at all where `signal` has fired. Where it fires meanwhile, the call ends, what
- * it made is undone, and only then the promise rejects: nothing of it comes later.
+ * Runs a native call that nothing interrupts: not at all where `signal` has fired, also while the call waits for its turn. Where it
+ * fires later, the call ends, what it made is undone, and only then the promise rejects: nothing of it comes later.
  *
  * @throws HeadstartError `ABORTED`, with the signal's reason as `cause`.
  */
 export async function unlessAborted<T>(
   signal: AbortSignal | undefined,
-  call: () => Promise<T>,
-  undo: (made: T) => unknown,
+  call: (abort: RawAbortFlag | undefined) => Promise<T>,
+  undo: (made: T) => unknown = () => {},
 ): Promise<T> {
-  requireUnaborted(signal);
-  const made = await call();
+  const made = await withAbort(signal, call);
   if (signal?.aborted) {
     await undo(made);
     throwIfAborted(signal);

@@ -264,7 +264,8 @@ export class Context {
     tokens: Int32Array,
     options: { signal?: AbortSignal | undefined } = {},
   ): Promise<SequenceState> {
-    const capture = async () => new SequenceState(await this.#raw.captureSequence(sequence, tokens));
+    const capture = async (abort?: RawAbortFlag) =>
+      new SequenceState(await this.#raw.captureSequence(sequence, tokens, abort));
     return unlessAborted(options?.signal, capture, (state) => state.close());
   }
 
@@ -289,11 +290,16 @@ export class Context {
    * package too. It verifies nothing: a malformed file can spoil the context, until `clear()`, or end the process. Only for
    * files that you wrote; use {@link SequenceState.readFile} for all others.
    *
+   * @param options.signal as of {@link restoreSequence}
    * @returns the token ids in the file
-   * @throws HeadstartError `SEQUENCE_NOT_EMPTY`, `RESTORE_FAILED`.
+   * @throws HeadstartError `SEQUENCE_NOT_EMPTY`, `RESTORE_FAILED`, `ABORTED`.
    */
-  async loadFile(sequence: number, path: string): Promise<Int32Array> {
-    return this.#raw.loadFile(sequence, path);
+  async loadFile(
+    sequence: number,
+    path: string,
+    options: { signal?: AbortSignal | undefined } = {},
+  ): Promise<Int32Array> {
+    return withAbort(options?.signal, (abort) => this.#raw.loadFile(sequence, path, abort));
   }
 
   /** Totals since the context was made; also after `close()`. */

@@ -1,9 +1,8 @@
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { pipeline } from 'node:stream/promises';
 import { HeadstartError } from '../errors.js';
-import { addon, type RawLora, type RawModel, requireUnaborted, throwIfAborted } from './addon.js';
+import { addon, type RawAbortFlag, type RawLora, type RawModel, requireUnaborted } from './addon.js';
+import { FileHash } from './file-hash.js';
+import { SharedWork } from './shared-work.js';
 
 /**
  * A LoRA adapter, loaded for one model. Made by {@link Model.loadLora}, applied by {@link Context.setLoras}. It is closed
@@ -19,10 +18,11 @@ export class LoraAdapter {
   /** @internal */
   readonly raw: RawLora;
   /** The file as it was when it was loaded. */
-  readonly #loaded: string;
+  readonly #loaded: FileIdentity | undefined;
+  readonly #hashing = new SharedWork((signal) => this.#hash(signal));
   #contentHash: string | undefined;
 
-  private constructor(path: string, raw: RawLora, loaded: string) {
+  private constructor(path: string, raw: RawLora, loaded: FileIdentity | undefined) {
     this.path = path;
     this.raw = raw;
     this.#loaded = loaded;
@@ -35,35 +35,43 @@ export class LoraAdapter {
    *
    * @internal
    */
-  static async load(model: RawModel, path: string): Promise<LoraAdapter> {
+  static async load(model: RawModel, path: string, abort: RawAbortFlag | undefined): Promise<LoraAdapter> {
     const before = await identify(path); // of a path that is none, the load says what is wrong
-    return new LoraAdapter(path, await addon().Lora.load(model, path), before);
+    return new LoraAdapter(path, await addon().Lora.load(model, path, abort), before);
   }
 
   /**
    * SHA-256 of the file, in hexadecimal: what a cache key needs to tell adapters apart. Remembered from the first call that
-   * ends well on.
+   * ends well on; calls at the same time share one reading.
    *
-   * @param options.signal ends the reading
+   * @param options.signal ends the call, and the reading where no other call waits for it
    * @throws HeadstartError `LORA_NOT_FOUND` where the file can no longer be read, `LORA_INVALID` where it was changed since it
    *   was loaded, `INVALID_ARGUMENT`, `ABORTED`.
    */
   async contentHash(options: { signal?: AbortSignal | undefined } = {}): Promise<string> {
     const signal = options?.signal;
     requireUnaborted(signal);
-    this.#contentHash ??= await this.#hash(signal);
+    this.#contentHash ??= await this.#hashing.join(signal);
     return this.#contentHash;
   }
 
-  async #hash(signal: AbortSignal | undefined): Promise<string> {
-    const hash = await hashFile(this.path, signal);
-    if ((await identify(this.path)) !== this.#loaded) {
+  async #hash(signal: AbortSignal): Promise<string> {
+    const hash = new FileHash();
+    try {
+      await hash.add(this.path, [{ offset: 0, length: this.#loaded?.size ?? 0 }], signal);
+    } catch (cause) {
+      if (HeadstartError.isInstance(cause, 'ABORTED')) {
+        throw cause;
+      }
+      throw new HeadstartError('LORA_NOT_FOUND', `Expected a readable LoRA adapter at "${this.path}"`, { cause });
+    }
+    if ((await identify(this.path))?.text !== this.#loaded?.text) {
       throw new HeadstartError(
         'LORA_INVALID',
         `The LoRA adapter at "${this.path}" was changed since it was loaded: load it again`,
       );
     }
-    return hash;
+    return hash.digest();
   }
 
   /** Contexts that apply it keep doing so. Idempotent. */
@@ -86,21 +94,13 @@ export interface AppliedLora {
 }
 
 /** What changes when a file does. */
-async function identify(path: string): Promise<string> {
-  const found = await stat(path, { bigint: true }).catch(() => undefined);
-  return found === undefined ? '' : [found.dev, found.ino, found.size, found.mtimeNs].join(' ');
+interface FileIdentity {
+  text: string;
+  /** Bytes. */
+  size: number;
 }
 
-/** Hashed at once on JavaScript's thread: a tenth of a millisecond, then others have their turn. */
-const PIECE_BYTES = 1 << 17;
-
-async function hashFile(path: string, signal: AbortSignal | undefined): Promise<string> {
-  const hash = createHash('sha256');
-  try {
-    await pipeline(createReadStream(path, { highWaterMark: PIECE_BYTES }), hash, { ...(signal && { signal }) });
-  } catch (cause) {
-    throwIfAborted(signal);
-    throw new HeadstartError('LORA_NOT_FOUND', `Expected a readable LoRA adapter at "${path}"`, { cause });
-  }
-  return hash.digest('hex');
+async function identify(path: string): Promise<FileIdentity | undefined> {
+  const found = await stat(path, { bigint: true }).catch(() => undefined);
+  return found && { text: [found.dev, found.ino, found.size, found.mtimeNs].join(' '), size: Number(found.size) };
 }

@@ -197,21 +197,21 @@ export class Model {
     text: string,
     options: { addSpecial?: boolean; parseSpecial?: boolean; signal?: AbortSignal | undefined } = {},
   ): Promise<Int32Array> {
-    return unlessAborted(
-      options?.signal,
-      () => this.#raw.tokenize(text, options),
-      () => {},
-    );
+    return unlessAborted(options?.signal, (abort) => this.#raw.tokenize(text, options, abort));
   }
 
   /**
    * The bytes of the tokens' text: UTF-8, but for tokens that hold part of a character.
    *
    * @param options.special give control tokens' text too. @default false
-   * @throws HeadstartError `NO_TOKENIZER`, `TOKEN_OUT_OF_RANGE`, `INVALID_ARGUMENT` (no Int32Array).
+   * @param options.signal as of {@link tokenize}
+   * @throws HeadstartError `NO_TOKENIZER`, `TOKEN_OUT_OF_RANGE`, `INVALID_ARGUMENT` (no Int32Array), `ABORTED`.
    */
-  async detokenize(tokens: Int32Array, options: { special?: boolean } = {}): Promise<Uint8Array> {
-    return this.#raw.detokenize(tokens, options);
+  async detokenize(
+    tokens: Int32Array,
+    options: { special?: boolean; signal?: AbortSignal | undefined } = {},
+  ): Promise<Uint8Array> {
+    return unlessAborted(options?.signal, (abort) => this.#raw.detokenize(tokens, options, abort));
   }
 
   /**
@@ -256,37 +256,49 @@ export class Model {
   /**
    * A conversation as the chat template writes it.
    *
+   * @param options.signal takes effect before the template runs, and behind it
    * @throws HeadstartError `NO_CHAT_TEMPLATE`, `CHAT_TEMPLATE_INVALID`, `CHAT_TEMPLATE_FAILED`, `JSON_TOO_DEEP`,
    *   `SCHEMA_INVALID` (a tool's parameters or `jsonSchema`), `INVALID_ARGUMENT` (messages or tools not in the OpenAI chat
-   *   format).
+   *   format), `ABORTED`.
    */
-  async render(request: RenderRequest): Promise<RenderedPrompt> {
-    return this.#raw.render({
+  async render(request: RenderRequest, options: { signal?: AbortSignal | undefined } = {}): Promise<RenderedPrompt> {
+    const raw = {
       ...request,
       messages: toJson('messages', request?.messages),
       tools: toJson('tools', request?.tools ?? []),
       jsonSchema: request?.jsonSchema === undefined ? undefined : toJson('jsonSchema', request.jsonSchema),
-    });
+    };
+    return unlessAborted(options?.signal, (abort) => this.#raw.render(raw, abort));
   }
 
   /**
    * Reads a reply in the form of its chat template: text, reasoning, tool calls.
    *
+   * @param options.signal takes effect before the reading begins, and behind it
    * @throws HeadstartError `REPLY_INVALID` (the text is not in that form), `TEXT_TOO_LONG` (16 MiB), `JSON_TOO_DEEP` (more
-   *   than 4,096 open brackets), `INVALID_ARGUMENT`.
+   *   than 4,096 open brackets), `INVALID_ARGUMENT`, `ABORTED`.
    */
-  parseReply(request: ParseRequest): Promise<ParsedReply> {
-    return parseReply(request);
+  parseReply(request: ParseRequest, options: { signal?: AbortSignal | undefined } = {}): Promise<ParsedReply> {
+    return parseReply(request, options?.signal);
   }
 
   /**
    * A sampler for one sequence at a time.
    *
+   * @param cancel.signal takes effect before the grammar is read, and behind it: the sampler is closed then
    * @throws HeadstartError `INVALID_ARGUMENT` (with the option and its bounds), `TOKEN_OUT_OF_RANGE`, `NO_CANDIDATES` (every
-   *   token forbidden), `GRAMMAR_INVALID` (with the reason), `NO_TOKENIZER` (text options on a model without), `TEXT_TOO_LONG`.
+   *   token forbidden), `GRAMMAR_INVALID` (with the reason), `NO_TOKENIZER` (text options on a model without), `TEXT_TOO_LONG`,
+   *   `ABORTED`.
    */
-  async createSampler(options: SamplerOptions = {}): Promise<Sampler> {
-    return Sampler.create(this.#raw, options);
+  async createSampler(
+    options: SamplerOptions = {},
+    cancel: { signal?: AbortSignal | undefined } = {},
+  ): Promise<Sampler> {
+    return unlessAborted(
+      cancel?.signal,
+      (abort) => Sampler.create(this.#raw, options, abort),
+      (sampler) => sampler.close(),
+    );
   }
 
   /**
@@ -299,7 +311,7 @@ export class Model {
   async loadLora(path: string, options: { signal?: AbortSignal | undefined } = {}): Promise<LoraAdapter> {
     return unlessAborted(
       options?.signal,
-      () => LoraAdapter.load(this.#raw, path),
+      (abort) => LoraAdapter.load(this.#raw, path, abort),
       (adapter) => adapter.close(),
     );
   }

@@ -1,4 +1,4 @@
-import { addon, type RawReplyParser, toJson } from './addon.js';
+import { addon, type RawReplyParser, toJson, unlessAborted } from './addon.js';
 import type { GrammarTrigger } from './sampler.js';
 
 /** How a model replies under its chat template: what sampling needs to keep it to that, and what reads the reply. */
@@ -61,8 +61,9 @@ export interface ParseRequest {
 }
 
 /** @internal */
-export async function parseReply(request: ParseRequest): Promise<ParsedReply> {
-  return addon().parseReply(request?.rendered?.parser, request?.text, request?.partial ?? false);
+export async function parseReply(request: ParseRequest, signal: AbortSignal | undefined): Promise<ParsedReply> {
+  const { rendered, text, partial } = request ?? {};
+  return unlessAborted(signal, (abort) => addon().parseReply(rendered?.parser, text, partial ?? false, abort));
 }
 
 /**
@@ -70,9 +71,14 @@ export async function parseReply(request: ParseRequest): Promise<ParsedReply> {
  * converter knows: types, properties, items, enum, const, anyOf, oneOf, allOf, references into the schema itself, bounds,
  * lengths, patterns, formats date, time, date-time and uuid. It ignores what it does not know.
  *
+ * @param options.signal takes effect before the conversion begins, and behind it
  * @throws HeadstartError `SCHEMA_INVALID` (with the reason: also for references elsewhere and schemas that no finite text
- *   fits), `JSON_TOO_DEEP` (more than 64 levels), `INVALID_ARGUMENT`.
+ *   fits), `JSON_TOO_DEEP` (more than 64 levels), `INVALID_ARGUMENT`, `ABORTED`.
  */
-export async function jsonSchemaToGrammar(schema: object): Promise<string> {
-  return addon().jsonSchemaToGrammar(toJson('schema', schema));
+export async function jsonSchemaToGrammar(
+  schema: object,
+  options: { signal?: AbortSignal | undefined } = {},
+): Promise<string> {
+  const json = toJson('schema', schema);
+  return unlessAborted(options?.signal, (abort) => addon().jsonSchemaToGrammar(json, abort));
 }

@@ -1,5 +1,5 @@
 import { HeadstartError } from '../errors.js';
-import { addon, type RawModel, type RawSampler } from './addon.js';
+import { addon, type RawAbortFlag, type RawModel, type RawSampler } from './addon.js';
 
 /** What starts a lazy grammar. */
 export type GrammarTrigger =
@@ -150,13 +150,13 @@ export class Sampler {
    *
    * @internal
    */
-  static async create(model: RawModel, options: SamplerOptions): Promise<Sampler> {
+  static async create(model: RawModel, options: SamplerOptions, abort: RawAbortFlag | undefined): Promise<Sampler> {
     if (typeof options !== 'object' || options === null) {
       throw new HeadstartError('INVALID_ARGUMENT', `Expected \`options\` to be an object, got ${typeof options}`);
     }
     const { logitBias, ...rest } = options;
     const bias = logitBias === undefined ? {} : biasArrays(logitBias);
-    return new Sampler(await addon().Sampler.create(model, { ...rest, ...bias }));
+    return new Sampler(await addon().Sampler.create(model, { ...rest, ...bias }, abort));
   }
 
   /**

@@ -1,4 +1,4 @@
-import { addon, type RawState, toJson, withAbort } from './addon.js';
+import { addon, type RawState, toJson, unlessAborted, withAbort } from './addon.js';
 
 /**
  * A sequence's KV state outside the JavaScript heap: its token ids and the bytes that llama.cpp restores. Made by
@@ -29,9 +29,11 @@ export class SequenceState {
     options: { unverified?: boolean; signal?: AbortSignal | undefined } = {},
   ): Promise<SequenceState> {
     const { signal, ...rest } = options ?? {};
-    return withAbort(signal, async (abort) => {
-      return new SequenceState(await addon().SequenceState.readFile(path, { ...rest, abort }));
-    });
+    return unlessAborted(
+      signal,
+      async (abort) => new SequenceState(await addon().SequenceState.readFile(path, { ...rest, abort })),
+      (state) => state.close(),
+    );
   }
 
   /**

@@ -5,8 +5,10 @@ import {
   type Context,
   type DecodeBatch,
   HeadstartError,
+  jsonSchemaToGrammar,
   type LoraAdapter,
   Model,
+  type RenderedPrompt,
   SequenceState,
 } from 'llama-headstart/native';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -209,11 +211,22 @@ describe('what nothing interrupts', () => {
   const words = 'some words '.repeat(2000);
   const calls: [string, (signal: AbortSignal) => Promise<unknown>][] = [
     ['tokenising', (signal) => model.tokenize(words, { signal })],
+    ['detokenising', (signal) => model.detokenize(tokens, { signal })],
+    ['rendering', (signal) => model.render(conversation, { signal })],
+    ['reading a reply', (signal) => model.parseReply({ rendered, text: 'Hello' }, { signal })],
+    ['making a grammar', (signal) => jsonSchemaToGrammar({ type: 'object' }, { signal })],
+    ['making a sampler', async (signal) => (await model.createSampler({ grammar }, { signal })).close()],
     ['making a context', (signal) => model.createContext({ kvCells: 256, signal })],
     ['a capture', (signal) => context.captureSequence(0, tokens, { signal })],
     ['loading an adapter', async (signal) => model.loadLora(await adapter, { signal })],
     ['hashing an adapter', (signal) => loaded.contentHash({ signal })],
   ];
+  const conversation = {
+    messages: [{ role: 'user', content: 'Hi' }],
+    chatTemplate: '{% for m in messages %}{{ m.content }}{% endfor %}',
+  };
+  const grammar = 'root ::= [a-z]+';
+  let rendered: RenderedPrompt;
   let loaded: LoraAdapter;
   const adapter = Model.load({ path }).then(async (first) => {
     const { embeddingSize } = first.info;
@@ -221,9 +234,13 @@ describe('what nothing interrupts', () => {
     return writeLora(directory, 'adapter', {}, embeddingSize);
   });
 
+  let capturesBefore = 0;
+
   beforeEach(async () => {
     await context.clear();
+    capturesBefore = context.counters().captures;
     loaded = await model.loadLora(await adapter); // one that remembers no hash
+    rendered = await model.render(conversation);
   });
 
   it.each(calls)('%s does not begin with a signal that has fired, and passes its reason on', async (name, call) => {
@@ -249,6 +266,23 @@ describe('what nothing interrupts', () => {
     },
   );
 
+  it.each(calls)(
+    '%s that waits behind other work when its signal fires does nothing, and what is behind it runs as ever',
+    async (name, call) => {
+      const before = [prefill(context, 0, tokens), model.tokenize('some words '.repeat(50_000))];
+      const abort = new AbortController();
+      const outcome = errorOf(() => call(abort.signal));
+      const behind = call(new AbortController().signal);
+      // The adapter's own load has to be past.
+      if (name.includes('adapter')) await adapter;
+      abort.abort('changed my mind');
+      expect((await outcome).code).toBe('ABORTED');
+      await behind;
+      await Promise.all(before);
+      expect(context.counters().captures - capturesBefore).toBe(name === 'a capture' ? 1 : 0);
+    },
+  );
+
   it('anything but an AbortSignal is refused', async () => {
     for (const signal of [5, {}, null, { aborted: false }] as never[]) {
       for (const [, call] of calls) {
@@ -258,19 +292,27 @@ describe('what nothing interrupts', () => {
   });
 });
 
-describe('a restore', () => {
+const saved = join(directory, 'restored.kv');
+
+describe.each([
+  ['a restore', (signal?: AbortSignal) => context.restoreSequence(0, state, { signal })],
+  ['a restore by llama.cpp itself', (signal?: AbortSignal) => context.loadFile(0, saved, { signal })],
+])('%s', (_, restore) => {
+  beforeAll(async () => {
+    if (!existsSync(saved)) await state.writeFile(saved);
+  });
   beforeEach(() => context.clear());
 
   it('does not begin with a signal that has fired, and passes its reason on', async () => {
-    const error = await errorOf(() => context.restoreSequence(0, state, { signal: AbortSignal.abort('late') }));
+    const error = await errorOf(() => restore(AbortSignal.abort('late')));
     expect([error.code, error.cause]).toEqual(['ABORTED', 'late']);
   });
 
   it('that waits behind other work when its signal fires does nothing, and what is behind it runs as ever', async () => {
     const abort = new AbortController();
     const before = [prefill(context, 0, tokens), context.removeSequence(0)];
-    const aborted = codeOf(() => context.restoreSequence(0, state, { signal: abort.signal }));
-    const behind = context.restoreSequence(0, state);
+    const aborted = codeOf(() => restore(abort.signal));
+    const behind = restore();
     abort.abort();
     await Promise.all(before);
     expect(await aborted).toBe('ABORTED');
@@ -281,7 +323,7 @@ describe('a restore', () => {
   it('leaves its sequence empty, or full, whenever the signal fires', async () => {
     for (let round = 0; round < 100; round++) {
       const abort = new AbortController();
-      const restored = codeOf(() => context.restoreSequence(0, state, { signal: abort.signal }));
+      const restored = codeOf(() => restore(abort.signal));
       for (let turns = 0; turns < round % 5; turns++) await new Promise(setImmediate);
       abort.abort();
       const last = (await restored) === 'ABORTED' ? -1 : tokens.length - 1;

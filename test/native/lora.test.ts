@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import { copyFile, mkdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Context, Model } from 'llama-headstart/native';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { FileHash } from '../../lib/native/file-hash.js';
 import { LORA_METADATA, type LoraFile, writeLora } from '../helpers/loras.js';
 import { microModel } from '../helpers/models.js';
 import { batchOf, codeOf, someTokens, temporaryDirectory } from '../helpers/native.js';
@@ -101,6 +102,31 @@ describe('a LoRA adapter', () => {
     expect(await adapter.contentHash()).toBe(content.digest('hex'));
     const other = await model.loadLora(await write('described-other', { seed: 9 }));
     expect(await other.contentHash()).not.toBe(await adapter.contentHash());
+  });
+
+  test('is read once for all who ask for its content hash at the same time, and each can be aborted alone', async () => {
+    const adapter = await model.loadLora(await write('shared-hash'));
+    const reads = vi.spyOn(FileHash.prototype, 'add');
+    const abort = new AbortController();
+    const aborted = codeOf(() => adapter.contentHash({ signal: abort.signal }));
+    const hashes = Promise.all([adapter.contentHash(), adapter.contentHash({ signal: new AbortController().signal })]);
+    abort.abort();
+    expect(await aborted).toBe('ABORTED');
+    const [first, second] = await hashes;
+    expect(first).toBe(second);
+    expect(await adapter.contentHash()).toBe(first);
+    expect(reads).toHaveBeenCalledTimes(1);
+    reads.mockRestore();
+  });
+
+  test('is hashed anew for who asks when all who asked before have aborted', async () => {
+    const adapter = await model.loadLora(await write('abandoned-hash', { rank: 512 }));
+    const abort = new AbortController();
+    const aborted = [1, 2].map(() => codeOf(() => adapter.contentHash({ signal: abort.signal })));
+    abort.abort();
+    expect(await Promise.all(aborted)).toEqual(['ABORTED', 'ABORTED']);
+    const content = createHash('sha256').update(await readFile(adapter.path));
+    expect(await adapter.contentHash()).toBe(content.digest('hex'));
   });
 
   test('has no content hash once another file is in its place', async () => {

@@ -432,6 +432,19 @@ class Player {
     return { shown: { sequence }, run, keep: (state) => this.#keep('states', state) };
   };
 
+  /** Of an adapter just loaded, too: one remembers its hash. */
+  #contentHash = () => {
+    const model = this.#owner('models');
+    const adapter = this.#owner('loras');
+    const options = this.#cancelling(0.6);
+    const run = async () => {
+      const hashed = adapter && this.#chance(0.5) ? adapter : await model?.loadLora(this.#options.lora);
+      if (hashed !== adapter) this.#keep('loras', hashed);
+      return hashed?.contentHash(...options);
+    };
+    return { shown: options, run };
+  };
+
   #decode = () => {
     const context = this.#owner('contexts');
     const call = { run: () => {} };
@@ -531,7 +544,7 @@ class Player {
   #calls = Object.entries({
     load: [1, this.#load],
     createContext: [5, this.#model('createContext', () => [this.#contextOptions()], 'contexts')],
-    createSampler: [4, this.#model('createSampler', () => [this.#samplerOptions()], 'samplers')],
+    createSampler: [4, this.#model('createSampler', () => [this.#samplerOptions(), ...this.#cancelling()], 'samplers')],
     loadLora: [
       1,
       this.#model(
@@ -540,6 +553,7 @@ class Player {
         'loras',
       ),
     ],
+    contentHash: [4, this.#contentHash],
     tokenize: [
       3,
       this.#model('tokenize', () => [
@@ -549,21 +563,28 @@ class Player {
     ],
     detokenize: [
       3,
-      this.#model('detokenize', () => [this.#tokens(this.#below(9)), this.#some({ special: () => true })]),
+      this.#model('detokenize', () => [
+        this.#tokens(this.#below(9)),
+        this.#some({ special: () => true, signal: () => this.#signal() }),
+      ]),
     ],
     tokenToBytes: [2, this.#model('tokenToBytes', () => [this.#below(260), this.#some({ special: () => true })])],
     isControl: [1, this.#model('isControl', () => [this.#below(260)])],
     isEndOfGeneration: [2, this.#model('isEndOfGeneration', () => [this.#below(260)])],
     controlTokens: [1, this.#model('controlTokens', () => [])],
     metadata: [1, this.#model('metadata', () => [])],
-    render: [3, this.#model('render', () => [this.#renderRequest()], 'replies')],
+    render: [3, this.#model('render', () => [this.#renderRequest(), ...this.#cancelling()], 'replies')],
     parseReply: [
       2,
       this.#model('parseReply', () => [
         { rendered: this.#kind('replies'), text: this.#text(), ...this.#some({ partial: () => true }) },
+        ...this.#cancelling(),
       ]),
     ],
-    jsonSchemaToGrammar: [1, () => this.#plain(() => [this.#mostly(() => this.#schema())], jsonSchemaToGrammar)],
+    jsonSchemaToGrammar: [
+      1,
+      () => this.#plain(() => [this.#mostly(() => this.#schema()), ...this.#cancelling()], jsonSchemaToGrammar),
+    ],
     decode: [30, this.#decode],
     logits: [3, this.#context('logits', () => [this.#below(8)])],
     logProbabilities: [3, this.#context('logProbabilities', () => [this.#below(8), this.#below(20)])],
@@ -589,7 +610,7 @@ class Player {
       8,
       this.#context('restoreSequence', () => [this.#sequence(), this.#kind('states'), ...this.#cancelling()]),
     ],
-    loadFile: [3, this.#context('loadFile', () => [this.#sequence(), this.#kind('files')])],
+    loadFile: [3, this.#context('loadFile', () => [this.#sequence(), this.#kind('files'), ...this.#cancelling()])],
     counters: [1, this.#context('counters', () => [])],
     writeFile: [3, this.#write],
     readFile: [
