@@ -77,19 +77,20 @@ async function openEach(
     const host = { defaults, stableTools, templates, contextSize: Number.POSITIVE_INFINITY, mcp };
     findTemplate(host, { signal }).catch(() => undefined);
   }
-  const { engine, sizes } = await makeEngine(model, config);
+  const { engine, sizes } = await makeEngine(model, config, signal);
   onOpened(() => engine.close());
   const cache = await openCache(model, fingerprint, engine, config, logger);
   onOpened(() => cache.close());
   const gate = new Gate();
-  const adapters = new Adapters({ model, engine, cache, gate });
+  const snapshots = new Snapshots();
+  const adapters = new Adapters({ model, engine, cache, gate, onApplied: () => snapshots.clear() });
   if (loras.length > 0) {
     await adapters.set(loras, signal);
   }
   throwIfAborted(signal);
   const { contextSize } = sizes;
   const debugLogger = config.debug ? logger : undefined;
-  const services = { model, engine, cache, renderer, contextSize, gate, snapshots: new Snapshots() };
+  const services = { model, engine, cache, renderer, contextSize, gate, snapshots };
   return { ...services, templates, defaults, stableTools, adapters, fetching, path, mcp, debugLogger };
 }
 
@@ -147,7 +148,11 @@ async function loadModel(
 }
 
 /** A context for the model, in the sizes that were asked for, and its engine. */
-async function makeEngine(model: Model, config: ResolvedModelConfig): Promise<{ engine: Engine; sizes: ContextSizes }> {
+async function makeEngine(
+  model: Model,
+  config: ResolvedModelConfig,
+  signal: AbortSignal | undefined,
+): Promise<{ engine: Engine; sizes: ContextSizes }> {
   const sizes = resolveContextSizes(config, model.info.trainContextSize);
   const context = await model.createContext({
     kvCells: sizes.kvCells,
@@ -161,12 +166,13 @@ async function makeEngine(model: Model, config: ResolvedModelConfig): Promise<{ 
     valueType: config.valueType,
     flashAttention: config.flashAttention,
     fullSlidingWindow: config.fullSlidingWindow,
+    signal,
   });
   const engine = new Engine(context, {
     residentSequences: sizes.residentSequences,
     maxQueueSize: config.maxQueueSize,
     maxSavedBytes: config.maxSavedBytes,
-    reproducible: config.reproducible ? await Engine.reproducible(context) : undefined,
+    reproducible: config.reproducible ? await Engine.reproducible(context, signal) : undefined,
   });
   return { engine, sizes };
 }

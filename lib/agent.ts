@@ -20,6 +20,7 @@ import {
   streamComplete,
 } from './session/complete.js';
 import { type MessageInput, readHistory } from './session/conversation.js';
+import { eitherSignal } from './session/either-signal.js';
 import {
   findTemplate,
   openSession,
@@ -56,6 +57,8 @@ export class AgentServer {
   readonly #sessions = new OpenSessions();
   readonly #since = performance.now();
   #stopLogging = () => {};
+  /** Fires when the agent is closed. */
+  readonly #ending = new AbortController();
   #closing: Promise<void> | undefined;
 
   private constructor(parts: AgentParts) {
@@ -177,8 +180,9 @@ export class AgentServer {
   }
 
   /**
-   * Applies these LoRA adapters, and no others, once no turn runs; turns and sessions that begin meanwhile wait. Open sessions go
-   * on with the new adapters from their messages. Not from inside a stream's loop: it would wait for that very turn.
+   * Applies these LoRA adapters, and no others, once no turn computes; turns and sessions that begin meanwhile wait. Open sessions
+   * go on with the new adapters from their messages, and so does a turn whose tools were running. Not from inside a stream's
+   * loop: it would wait for that very turn.
    *
    * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID`, `INVALID_ARGUMENT`, `ABORTED`, `CLOSED`, and what
    *   {@link resolveModel} throws; nothing changed then.
@@ -190,10 +194,15 @@ export class AgentServer {
     }
     checkOptions(options, { signal: SESSION_CHECKS.signal }, 'the options', 'INVALID_ARGUMENT');
     this.#requireOpen();
-    const files = await resolveLoras(loras, { ...this.#parts.fetching, signal: options.signal });
-    this.#requireOpen();
-    await this.#parts.adapters.set(files, options.signal);
-    this.#parts.snapshots.clear();
+    const signal = eitherSignal(this.#ending.signal, options.signal);
+    try {
+      const files = await resolveLoras(loras, { ...this.#parts.fetching, signal });
+      await this.#parts.adapters.set(files, signal);
+    } catch (error) {
+      throw this.#ending.signal.aborted
+        ? new HeadstartError('CLOSED', 'The agent was closed meanwhile', { cause: error })
+        : error;
+    }
   }
 
   /** How the template cache does. */
@@ -231,6 +240,7 @@ export class AgentServer {
   }
 
   async #closeParts(): Promise<void> {
+    this.#ending.abort();
     const { cache, engine, model, snapshots, mcp } = this.#parts;
     await Promise.all(this.#sessions.all().map((session) => session.close()));
     await mcp.close();

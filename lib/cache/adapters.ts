@@ -12,17 +12,26 @@ export interface AdapterFile {
   scale?: number;
 }
 
+interface AdaptersParts {
+  model: Model;
+  engine: Engine;
+  cache: TemplateCache;
+  gate: Gate;
+  /** What was computed before is to be forgotten. */
+  onApplied: () => void;
+}
+
 /** The LoRA adapters of an engine's context. What was computed under others is never used again. */
 export class Adapters {
-  readonly #parts: { model: Model; engine: Engine; cache: TemplateCache; gate: Gate };
+  readonly #parts: AdaptersParts;
   #applied: LoraAdapter[] = [];
 
-  constructor(parts: { model: Model; engine: Engine; cache: TemplateCache; gate: Gate }) {
+  constructor(parts: AdaptersParts) {
     this.#parts = parts;
   }
 
   /**
-   * Applies these adapters and no others, once no turn and no start runs. Open sessions go on from their messages.
+   * Applies these adapters and no others, once no turn and no start computes. Open sessions go on from their messages.
    *
    * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID`, `INVALID_ARGUMENT`, `ABORTED`, `CLOSED`; nothing changed then.
    */
@@ -46,13 +55,14 @@ export class Adapters {
   }
 
   async #apply(loras: { adapter: LoraAdapter; contentHash: string; scale: number }[]): Promise<void> {
-    const { engine, cache } = this.#parts;
+    const { engine, cache, onApplied } = this.#parts;
     await engine.context.setLoras(loras.map(({ adapter, scale }) => ({ adapter, scale })));
     cache.setLora(loraComponent(loras));
     while (engine.sessions.evictIdle()) {
       // Each goes on from its template and its own messages.
     }
     engine.forgetSaved();
+    onApplied();
   }
 }
 

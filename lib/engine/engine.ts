@@ -87,10 +87,10 @@ export class Engine {
    * Tests what a model's kernels compute in company, on an empty context in split streams with flash attention off.
    *
    * @returns what to give as {@link EngineOptions.reproducible}
-   * @throws HeadstartError `NOT_REPRODUCIBLE` with the reason.
+   * @throws HeadstartError `NOT_REPRODUCIBLE` with the reason; `ABORTED`.
    */
-  static reproducible(context: Context): Promise<Company> {
-    return testReproducible(context);
+  static reproducible(context: Context, signal?: AbortSignal): Promise<Company> {
+    return testReproducible(context, signal);
   }
 
   constructor(context: Context, options: EngineOptions = {}) {

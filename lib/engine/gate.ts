@@ -9,7 +9,13 @@ export class Gate {
   /** Resolves when the last who asked to be alone is done. */
   #alone: Promise<void> = Promise.resolve();
   #closed = 0;
+  #changes = 0;
   #emptied: (() => void) | undefined;
+
+  /** How often somebody was alone. */
+  get changes(): number {
+    return this.#changes;
+  }
 
   /**
    * @returns call it when done; calling it again does nothing
@@ -53,6 +59,7 @@ export class Gate {
         await untilAborted(emptied, signal);
       }
       throwIfAborted(signal);
+      this.#changes++;
       return await work();
     } finally {
       this.#closed--;

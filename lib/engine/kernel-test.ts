@@ -1,4 +1,5 @@
 // Decodes the same tokens alone and in company, for who compares the logits.
+import { throwIfAborted } from '../native/addon.js';
 import type { Context } from '../native/context.js';
 
 const PROMPT_TOKENS = 24;
@@ -23,12 +24,15 @@ interface Place {
 /** Each run begins with an empty context and gives rows of logits of sequence 0, but for `alone`: of the one that it names. */
 export class KernelTest {
   readonly #context: Context;
+  readonly #signal: AbortSignal | undefined;
   readonly #size: number;
   readonly #places: readonly Place[];
 
-  constructor(context: Context) {
+  /** @param signal ends it with `ABORTED`, between two decodes */
+  constructor(context: Context, signal?: AbortSignal) {
     const { batchSize, kvCellsPerSequence, maxSequences, maxOutputs } = context.info;
     this.#context = context;
+    this.#signal = signal;
     this.#size = Math.max(2, Math.min(PROMPT_TOKENS, batchSize >> 1, kvCellsPerSequence >> 1));
     const most = Math.min(maxSequences, maxOutputs, batchSize) - 1;
     const sizes = [...COMPANY.filter((size) => size < most), most].filter((size) => size > 0);
@@ -112,6 +116,7 @@ export class KernelTest {
 
   /** @returns the logits behind the last token of the row at `place` */
   async #decode(rows: readonly Row[], place: number): Promise<Float32Array> {
+    throwIfAborted(this.#signal);
     const tokens = Int32Array.from(rows.flatMap((row) => [...row.tokens]));
     const outputs = new Uint8Array(tokens.length);
     let end = 0;

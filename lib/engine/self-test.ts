@@ -19,14 +19,14 @@ export type Company =
  *
  * @param context an empty one in split streams, with flash attention off; it is empty afterwards
  * @returns what may share a batch, so that logits are the same to the bit
- * @throws HeadstartError `NOT_REPRODUCIBLE` with the reason, where not even those are.
+ * @throws HeadstartError `NOT_REPRODUCIBLE` with the reason, where not even those are; `ABORTED`.
  */
-export async function testReproducible(context: Context): Promise<Company> {
+export async function testReproducible(context: Context, signal?: AbortSignal): Promise<Company> {
   const { maxSequences, fullSlidingWindow } = context.info;
   if (context.model.slidingWindow > 0 && fullSlidingWindow) {
     throw notReproducible('a sliding window whose cells are all kept (`fullSlidingWindow`) is restored without them');
   }
-  const test = new KernelTest(context);
+  const test = new KernelTest(context, signal);
   try {
     const expected = await test.alone(0);
     requireSame(expected, await test.alone(0), 'the same tokens, decoded twice, give different logits');

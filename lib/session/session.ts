@@ -16,6 +16,7 @@ import { asAborted } from './failures.js';
 import { Life } from './forgotten.js';
 import { SEND_CHECKS, type SendOptions } from './options.js';
 import type { CompactionReport, Reply, StreamPart } from './parts.js';
+import { Passage } from './passage.js';
 import { collectReply } from './reply.js';
 import type { SamplingOptions } from './sampling.js';
 import { saveSession } from './saved.js';
@@ -44,8 +45,7 @@ export class Session implements ToolSession {
   #report!: StartReport;
   /** The step of a turn that runs now. A turn whose consumer does not ask for more runs none, and holds up nobody. */
   #step: Promise<unknown> | undefined;
-  /** Of the turn that runs: who reads a stream no further must not hold up those that wait to be alone. */
-  #leaveGate: (() => void) | undefined;
+  readonly #passage: Passage;
   /** Of the turn that runs, until the conversation has it. */
   #takeBack: (() => Promise<void>) | undefined;
   #mismatched = false;
@@ -58,6 +58,7 @@ export class Session implements ToolSession {
     this.#messages = setup.messages;
     this.#sequence = new ConversationSequence({ ...services, ...setup });
     this.#offers = new Offers(this.#sequence);
+    this.#passage = new Passage(services.gate, this.#sequence);
   }
 
   /** @internal What it goes on from, where a file had it. */
@@ -138,7 +139,7 @@ export class Session implements ToolSession {
     this.#takeBack = this.#sequence.mark();
     const life = new Life(() => void this.#endTurn());
     try {
-      this.#leaveGate = await this.#services.gate.enter(request.signal);
+      await this.#passage.enter(request.signal);
       for (;;) {
         const step = turn.next();
         this.#step = step.catch(() => undefined);
@@ -170,9 +171,12 @@ export class Session implements ToolSession {
 
   async #endTurn(): Promise<void> {
     this.#offers.end();
+    if (this.#takeBack !== undefined && this.#passage.isOutside) {
+      this.#sequence.release(); // others may change what it was computed with at any moment: it comes back anew
+    }
     await this.#takeBack?.();
     this.#takeBack = undefined;
-    this.#leaveGate?.();
+    this.#passage.leave();
     this.#inTurn = false;
     this.#sequence.setBusy(false);
   }
@@ -237,19 +241,28 @@ export class Session implements ToolSession {
 
   /** What it goes on from; where a state is wanted, one that serves its next turn, though its conversation be decoded again. */
   async #past(withState: boolean, signal: AbortSignal): Promise<Past | undefined> {
-    const { engine, gate, renderer, contextSize } = this.#services;
+    const { engine, renderer, contextSize } = this.#services;
     if (!withState || engine.exact) {
       return this.#sequence.past();
     }
-    const leave = await gate.enter(signal);
-    try {
+    return this.#computing('The save', signal, async () => {
       const shared = await sharedPrefix(renderer, this.#setup.source, this.#messages);
-      return await this.#sequence.pastFor(shared.subarray(0, contextSize - 1), signal);
+      return this.#sequence.pastFor(shared.subarray(0, contextSize - 1), signal);
+    });
+  }
+
+  /** Runs what decodes and is no turn: where it fails, what it has read goes again. */
+  async #computing<T>(what: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    await this.#passage.enter(signal);
+    const takeBack = this.#sequence.mark();
+    try {
+      return await work();
     } catch (error) {
       this.#sequence.afterFailure();
-      throw asAborted(error, 'The save');
+      await takeBack?.();
+      throw asAborted(error, what);
     } finally {
-      leave();
+      this.#passage.leave();
     }
   }
 
@@ -262,19 +275,11 @@ export class Session implements ToolSession {
   async compact(options: CompactionOptions & { signal?: AbortSignal } = {}): Promise<CompactionReport | undefined> {
     checkCompaction(options, { signal: SEND_CHECKS.signal });
     const { signal, ...compaction } = options;
-    return this.#exclusively('compact', signal, async (either) => {
-      const leave = await this.#services.gate.enter(either);
-      const takeBack = this.#sequence.mark();
-      try {
-        return await this.#compact({ ...this.#setup.compaction, ...compaction }, this.#setup.sampling, either);
-      } catch (error) {
-        this.#sequence.afterFailure();
-        await takeBack?.();
-        throw asAborted(error, 'The compaction');
-      } finally {
-        leave();
-      }
-    });
+    return this.#exclusively('compact', signal, (either) =>
+      this.#computing('The compaction', either, () =>
+        this.#compact({ ...this.#setup.compaction, ...compaction }, this.#setup.sampling, either),
+      ),
+    );
   }
 
   /** Ends a turn that runs and gives the sequence back; the turn's stream throws `CLOSED`. Idempotent. */
@@ -285,7 +290,7 @@ export class Session implements ToolSession {
       publish('session', { event: 'close', sessionId: this.id });
     }
     await this.#step; // no later one gets past the signal
-    this.#leaveGate?.();
+    this.#passage.leave();
     this.#sequence.close();
   }
 
@@ -305,6 +310,7 @@ export class Session implements ToolSession {
         contextSize,
         source: this.#setup.source,
         sequence: this.#sequence,
+        passage: this.#passage,
         compaction: this.#setup.compaction,
         onPrompt: (prompt) => this.#checkTemplate(prompt),
       },

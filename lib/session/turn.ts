@@ -10,6 +10,7 @@ import { type CompactionOptions, compactRunning, needsCompaction } from './compa
 import { type Generated, generate } from './generate.js';
 import type { ResolvedGeneration } from './options.js';
 import type { FinishPart, StreamPart } from './parts.js';
+import type { Passage } from './passage.js';
 import { ReplyReader } from './reply-reader.js';
 import { makeSampler, type SamplingOptions } from './sampling.js';
 import type { ConversationSequence } from './sequence.js';
@@ -21,6 +22,7 @@ export interface TurnServices {
   model: Model;
   renderer: Renderer;
   sequence: ConversationSequence;
+  passage: Passage;
   contextSize: number;
   source: TemplateSource;
   /** Undefined: the conversation is never shortened. */
@@ -235,16 +237,30 @@ export class Turn {
       const known = toolRun.tools.get(toolName);
       return known === undefined || known.tool.execute !== undefined; // one that is not there is an error to tell
     });
+    const outcomes = yield* this.#run(runnable);
+    this.#addResults(calls, outcomes);
+    return runnable.length < calls.length;
+  }
+
+  /** While tools run, others may have the sequence, and change what all compute with. */
+  async *#run(calls: readonly ToolCall[]): AsyncGenerator<StreamPart, Map<string, ToolOutcome>, undefined> {
     const outcomes = new Map<string, ToolOutcome>();
-    this.#services.sequence.setBusy(runnable.length === 0); // while tools run, others may have the sequence
-    for await (const outcome of runCalls(runnable, toolRun)) {
+    if (calls.length === 0) {
+      return outcomes;
+    }
+    const { sequence, passage } = this.#services;
+    const { toolRun, signal } = this.#request;
+    passage.stepOut();
+    sequence.setBusy(false);
+    for await (const outcome of runCalls(calls, toolRun)) {
       const { call, output, isError } = outcome;
       outcomes.set(call.toolCallId, outcome);
       yield { type: 'tool-result', toolCallId: call.toolCallId, toolName: call.toolName, output, isError };
+      sequence.setBusy(false); // whoever took this part is not the last to wait for
     }
-    this.#services.sequence.setBusy(true);
-    this.#addResults(calls, outcomes);
-    return runnable.length < calls.length;
+    await passage.enter(signal);
+    sequence.setBusy(true);
+    return outcomes;
   }
 
   #addResults(calls: readonly ToolCall[], outcomes: ReadonlyMap<string, ToolOutcome>): void {

@@ -4,6 +4,7 @@ import { abortedError } from '../native/addon.js';
 import type { Logger } from '../native/log.js';
 import type { McpServerConfig } from './mcp-config.js';
 import { type McpResult, resultText } from './mcp-content.js';
+import { loadClient, makeTransport } from './mcp-transport.js';
 
 const CONNECT_TIMEOUT_MS = 30_000;
 const CALL_TIMEOUT_MS = 60_000;
@@ -41,8 +42,6 @@ interface Listing {
   prompts: readonly McpPromptListing[];
 }
 
-type Transport = Parameters<Client['connect']>[0];
-
 /**
  * One server: connected at the first use, and again at the next one after it went away. What it lists is asked once, and
  * again when it says that this changed.
@@ -54,7 +53,9 @@ export class McpConnection {
   #connecting: Promise<Client> | undefined;
   #listing: Listing | undefined;
   #outdated = true;
-  #closed = false;
+  /** Clients that are being closed: a child that does not end by itself is killed after some seconds. */
+  readonly #ends = new Set<Promise<void>>();
+  readonly #ending = new AbortController();
 
   constructor(config: McpServerConfig, log: Logger) {
     this.config = config;
@@ -125,10 +126,20 @@ export class McpConnection {
 
   /** Ends the server's process, or the connection to it. Idempotent. */
   async close(): Promise<void> {
-    this.#closed = true;
-    const client = (await this.#connecting?.catch(() => undefined)) ?? this.#client;
-    this.#client = undefined;
-    await client?.close().catch(() => undefined);
+    this.#ending.abort();
+    await this.#connecting?.catch(() => undefined); // it ends what it has begun
+    if (this.#client !== undefined) {
+      this.#drop(this.#client);
+    }
+    await Promise.all(this.#ends);
+  }
+
+  get #closed(): boolean {
+    return this.#ending.signal.aborted;
+  }
+
+  #closedError(cause?: unknown): HeadstartError {
+    return new HeadstartError('CLOSED', `The connection to the MCP server "${this.config.name}" was closed`, { cause });
   }
 
   async #use<T>(
@@ -170,16 +181,21 @@ export class McpConnection {
     }
   }
 
-  async #drop(client: Client): Promise<void> {
+  #drop(client: Client): Promise<void> {
     if (this.#client === client) {
       this.#client = undefined;
     }
-    await client.close().catch(() => undefined);
+    const end = client
+      .close()
+      .catch(() => undefined)
+      .finally(() => this.#ends.delete(end));
+    this.#ends.add(end);
+    return end;
   }
 
   #connected(signal?: AbortSignal): Promise<Client> {
     if (this.#closed) {
-      throw new HeadstartError('CLOSED', `The connection to the MCP server "${this.config.name}" was closed`);
+      throw this.#closedError();
     }
     if (this.#client !== undefined) {
       return Promise.resolve(this.#client);
@@ -204,25 +220,20 @@ export class McpConnection {
       stderr.splice(0, stderr.length - 5);
       this.#log('debug', `MCP server "${name}": ${line}`);
     });
-    let timer: NodeJS.Timeout | undefined;
     try {
-      const late = new Promise<never>((_, reject) => {
-        timer = setTimeout(() => reject(new Error(`no connection within ${connectTimeoutMs} ms`)), connectTimeoutMs);
-      });
-      await Promise.race([client.connect(transport, { timeout: connectTimeoutMs }), late]);
+      await this.#within(connectTimeoutMs, () => client.connect(transport, { timeout: connectTimeoutMs }));
     } catch (error) {
       await client.close().catch(() => undefined);
       await transport.close().catch(() => undefined);
+      if (this.#closed) {
+        throw this.#closedError(error);
+      }
       const said = stderr.length > 0 ? `; it said: ${stderr.join(' | ')}` : '';
       throw new HeadstartError(
         'MCP_FAILED',
         `Could not connect to the MCP server "${name}": ${reasonOf(error)}${said}`,
-        {
-          cause: error,
-        },
+        { cause: error },
       );
-    } finally {
-      clearTimeout(timer);
     }
     client.onclose = () => {
       if (this.#client === client) {
@@ -236,6 +247,26 @@ export class McpConnection {
     this.#outdated = true;
     this.#client = client;
     return client;
+  }
+
+  /** Fails after so long, and as soon as this is closed. */
+  async #within<T>(ms: number, work: () => Promise<T>): Promise<T> {
+    const { signal } = this.#ending;
+    let stop = () => {};
+    const over = new Promise<never>((_, reject) => {
+      const timer = setTimeout(() => reject(new Error(`no connection within ${ms} ms`)), ms);
+      const onEnd = () => reject(this.#closedError());
+      signal.addEventListener('abort', onEnd, { once: true });
+      stop = () => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', onEnd);
+      };
+    });
+    try {
+      return await (signal.aborted ? Promise.reject(this.#closedError()) : Promise.race([work(), over]));
+    } finally {
+      stop();
+    }
   }
 
   #markOutdated(): void {
@@ -259,48 +290,13 @@ export class McpConnection {
     if (signal?.aborted) {
       return abortedError(signal);
     }
+    if (this.#closed) {
+      return this.#closedError(error);
+    }
     return new HeadstartError('MCP_FAILED', `MCP server "${this.config.name}": ${what}: ${reasonOf(error)}`, {
       cause: error,
     });
   }
-}
-
-async function loadClient(): Promise<typeof import('@modelcontextprotocol/client')> {
-  try {
-    return await import('@modelcontextprotocol/client');
-  } catch (cause) {
-    throw new HeadstartError(
-      'MCP_FAILED',
-      '`mcpServers` needs the package @modelcontextprotocol/client: run `npm install @modelcontextprotocol/client`',
-      { cause },
-    );
-  }
-}
-
-async function makeTransport(config: McpServerConfig, onLine: (line: string) => void): Promise<Transport> {
-  if ('url' in config) {
-    const { StreamableHTTPClientTransport, SSEClientTransport } = await loadClient();
-    const Transport = config.type === 'http' ? StreamableHTTPClientTransport : SSEClientTransport;
-    return new Transport(new URL(config.url), { requestInit: { headers: { ...config.headers } } });
-  }
-  const { StdioClientTransport, getDefaultEnvironment } = await import('@modelcontextprotocol/client/stdio');
-  const { command, args = [], env, cwd } = config;
-  const transport = new StdioClientTransport({
-    command,
-    args: [...args],
-    env: { ...getDefaultEnvironment(), ...env },
-    stderr: 'pipe',
-    ...(cwd !== undefined && { cwd }),
-  });
-  transport.stderr?.on('data', (chunk: Buffer) => {
-    for (const line of chunk
-      .toString('utf8')
-      .split('\n')
-      .filter((each) => each.trim() !== '')) {
-      onLine(line.slice(0, 1000));
-    }
-  });
-  return transport;
 }
 
 /** The request cannot have been acted upon: nobody listened, or an HTTP session was not known. */

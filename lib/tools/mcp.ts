@@ -62,13 +62,13 @@ export class McpServers {
       checkMcpServers(configs).map((config) => new McpConnection(config, log)),
       log,
     );
-    const starts = servers.#connections.map((connection) => connection.listing(options.signal));
-    const failed = (await Promise.allSettled(starts)).find(({ status }) => status === 'rejected');
-    if (failed !== undefined) {
+    try {
+      await Promise.all(servers.#connections.map((connection) => connection.listing(options.signal)));
+      return servers;
+    } catch (error) {
       await servers.close();
-      throw (failed as PromiseRejectedResult).reason;
+      throw error;
     }
-    return servers;
   }
 
   /**

@@ -1,6 +1,8 @@
 // A real MCP server with well and badly behaved tools: over stdio as a program of its own (`node mcp-server.js NAME`), or
-// for a test to put behind HTTP.
-import { argv, env, exit, pid, stderr, stdout } from 'node:process';
+// for a test to put behind HTTP. A second argument names a file: where that is there, the server says nothing, and its own
+// process id is written into it.
+import { appendFileSync, existsSync } from 'node:fs';
+import { argv, env, exit, pid, stderr, stdin, stdout } from 'node:process';
 import { Server } from '@modelcontextprotocol/server';
 import { StdioServerTransport } from '@modelcontextprotocol/server/stdio';
 
@@ -65,7 +67,11 @@ if (argv[1]?.endsWith('mcp-server.js')) {
     stderr.write('cannot find my configuration\n');
     exit(1);
   }
-  if (argv[2] !== 'silent') {
+  const silence = argv[3];
+  if (silence !== undefined && existsSync(silence)) {
+    appendFileSync(silence, `${pid}\n`);
+    stdin.resume(); // and ends with it
+  } else if (argv[2] !== 'silent') {
     await makeServer(argv[2] ?? 'server').connect(new StdioServerTransport());
   } else {
     setInterval(() => {}, 1000);

@@ -1,7 +1,7 @@
 // `reproducible` for what goes on elsewhere: forks, and sessions in files. Each says what its original says, to the bit, also
 // after their KV cells and saved states were needed by others.
 import { join } from 'node:path';
-import type { AgentServer, Session } from 'llama-headstart';
+import type { AgentServer, Session, Tool } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { subscribe } from '../../lib/diagnostics.js';
 import { type AgentSettings, agentOptions, startAgent, temporaryDirectory } from '../helpers/agents.js';
@@ -41,8 +41,12 @@ async function takeSequence(agent: AgentServer): Promise<void> {
 }
 
 /** What a session alone says after its first turn. */
-async function alone(more: AgentSettings): Promise<ExactReply[]> {
-  const session = await (await startAgent(settings(more))).createSession({ templateCache: false });
+async function alone(more: AgentSettings, tools: readonly Tool[] = []): Promise<ExactReply[]> {
+  const session = await (await startAgent(settings(more))).createSession({
+    templateCache: false,
+    toolChoice: 'none',
+    tools,
+  });
   await say(session, FIRST);
   return sayAll(session);
 }
@@ -122,6 +126,23 @@ describe.each(MEMORIES)('in reproducible mode, on %s memory,', (name) => {
           break;
         }
       }
+      expect(await sayAll(session)).toEqual(expected);
+    });
+
+    it('a turn that is aborted while its tool runs is as if it had never been', async () => {
+      const controller = new AbortController();
+      const tools: Tool[] = [{ name: 'a', execute: () => controller.abort() }];
+      const expected = await alone({ name }, tools);
+      const agent = await startAgent(settings({ name, ...memory }));
+      const session = await agent.createSession({ tools, toolChoice: 'none' });
+      await say(session, FIRST);
+      const calling = {
+        toolChoice: 'required',
+        maxParallelTools: 1,
+        maxTokens: 200,
+        signal: controller.signal,
+      } as const;
+      await expect(session.send('Call it', calling)).rejects.toMatchObject({ code: 'ABORTED' });
       expect(await sayAll(session)).toEqual(expected);
     });
   });

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import {
+  type MessageInput,
   type Reply,
   type SendOptions,
   type Session,
@@ -13,8 +14,9 @@ import {
 } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { z } from 'zod';
-import { type AgentSettings, startAgent } from '../helpers/agents.js';
+import { type AgentSettings, EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { likelyCalls, likelyText } from '../helpers/likely-text.js';
+import { writeLora } from '../helpers/loras.js';
 import { testModel } from '../helpers/models.js';
 
 const ON = { type: 'object', properties: { on: { type: 'boolean' } }, required: ['on'], additionalProperties: false };
@@ -153,6 +155,58 @@ describe('a tool', () => {
     });
     const { toolResults } = await session.send('Light', { ...ONE_CALL, maxSteps: 2 });
     expect(toolResults[0]).toMatchObject({ isError: false, output: other.messages[1]?.content });
+  });
+
+  it('lets others have the sequence until the last of its calls is done', async () => {
+    const agent = await startAgent({ nSeqMax: 1, contextSize: 4096 });
+    let calls = 0;
+    const ask = async () => {
+      if (calls++ === 0) {
+        return 'lit';
+      }
+      await new Promise((resolve) => setTimeout(resolve, 20)); // the first result was handed out by then
+      const helper = await agent.createSession();
+      await helper.send('Hello', { maxTokens: 3 });
+      return helper.close();
+    };
+    const session = await agent.createSession({ tools: [lamp(ask)] });
+    const options = { sampling: await likelyCalls(), maxSteps: 1, maxTokens: 200, toolTimeoutMs: 20_000 };
+    const { toolResults } = await session.send('Light', options);
+    expect(toolResults.length).toBeGreaterThan(1);
+    expect(toolResults.filter(({ isError }) => isError)).toEqual([]);
+  });
+
+  it('may change adapters, and open sessions while others wait to: the turn goes on with the new ones', async () => {
+    const options = { toolChoice: 'required', maxParallelTools: 1, maxSteps: 2, maxTokens: 100 } as const;
+    const settings = { contextSize: 4096, ...EXACT };
+    const agent = await startAgent(settings);
+    const source = await writeLora(await temporaryDirectory(), 'a', { value: 0.3 }, agent.model.info.embeddingSize);
+    const seen: string[] = [];
+    const session = await agent.createSession({
+      tools: [
+        lamp(async () => {
+          const changing = agent.setLoras([{ source }]);
+          const helper = await agent.createSession();
+          seen.push((await helper.send('Hello', { maxTokens: 3 })).finishReason);
+          seen.push((await agent.complete('Hello', { maxTokens: 3 })).finishReason);
+          await changing;
+          return 'lit';
+        }),
+      ],
+    });
+    const { toolResults, text } = await session.send('Light', options);
+    expect(toolResults).toMatchObject([{ isError: false }]);
+    expect(seen).toEqual(['length', 'length']);
+    const [user, call, result] = session.messages as [MessageInput, MessageInput, MessageInput];
+    const replyOf = async (loras: { source: string }[]) => {
+      const fresh = await (await startAgent({ ...settings, loras })).createSession({
+        tools: [lamp(() => 'lit')],
+        messages: [user, call],
+      });
+      return (await fresh.send(result, { maxTokens: 100 })).text;
+    };
+    expect(text).toBe(await replyOf([{ source }]));
+    expect(text).not.toBe(await replyOf([]));
   });
 
   it('without `execute` is for the caller to run: its results go on with the turn', async () => {

@@ -1,0 +1,49 @@
+import type { Gate } from '../engine/gate.js';
+import type { ConversationSequence } from './sequence.js';
+
+/**
+ * A session's way through the gate. Its turn is outside while its tools run: it computes nothing then, who waits to be alone
+ * need not wait for them, and what they ask the agent for does not wait for who waits for this turn.
+ */
+export class Passage {
+  readonly #gate: Gate;
+  readonly #sequence: ConversationSequence;
+  #leave: (() => void) | undefined;
+  /** How often somebody had been alone when the turn stepped out. */
+  #seen: number | undefined;
+
+  constructor(gate: Gate, sequence: ConversationSequence) {
+    this.#gate = gate;
+    this.#sequence = sequence;
+  }
+
+  /** Whether a turn stepped out and did not come back. */
+  get isOutside(): boolean {
+    return this.#seen !== undefined;
+  }
+
+  /** @throws HeadstartError `ABORTED` while waiting. */
+  async enter(signal: AbortSignal): Promise<void> {
+    this.#leave = await this.#gate.enter(signal);
+    this.#dropStale();
+  }
+
+  /** Until {@link enter}: others may change what all compute with. */
+  stepOut(): void {
+    this.#leave?.();
+    this.#seen = this.#gate.changes;
+  }
+
+  leave(): void {
+    this.#leave?.();
+    this.#dropStale();
+  }
+
+  /** What was computed with something else is of no use, though the sequence was not idle when the others were. */
+  #dropStale(): void {
+    if (this.#seen !== undefined && this.#seen !== this.#gate.changes) {
+      this.#sequence.release();
+    }
+    this.#seen = undefined;
+  }
+}
