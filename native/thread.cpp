@@ -116,6 +116,9 @@ struct Start {
     std::function<void()> body;
 };
 
+// Null on JavaScript's threads.
+thread_local Thread * current = nullptr;
+
 // With address checks a frame is several times larger. Stacks are committed as used.
 #ifdef __SANITIZE_ADDRESS__
 constexpr size_t STACK_FACTOR = 16;
@@ -182,6 +185,7 @@ std::shared_ptr<Thread> Thread::start(size_t stackBytes, std::function<void()> i
 }
 
 void Thread::run() {
+    current = this;
     {
         std::lock_guard<std::mutex> lock(registry().mutex);
         registry().threads.insert(this);
@@ -197,12 +201,8 @@ void Thread::run() {
         busy_ = true;
         lock.unlock();
         if (registry().parking) {
-            // The process is exiting: statics that jobs use may be gone already. Never returns, never frees.
-            busy_ = false;
             new std::function<void()>(std::move(job));
-            for (;;) {
-                std::this_thread::sleep_for(std::chrono::hours(1));
-            }
+            park();
         }
         job();
         job   = nullptr;
@@ -218,6 +218,14 @@ void Thread::run() {
     lock.lock();
     ended_ = true;
     changed_.notify_all();
+}
+
+// The process is exiting: statics that jobs use may be gone already. Never returns, never frees.
+void Thread::park() {
+    busy_ = false;
+    for (;;) {
+        std::this_thread::sleep_for(std::chrono::hours(1));
+    }
 }
 
 void Thread::linger() {
@@ -266,7 +274,11 @@ void Thread::interrupt() {
 
 void Thread::waitUntilEnded() {
     std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [this] { return ended_; });
+    changed_.wait(lock, [this] { return ended_ || registry().parking; });
+    if (!ended_ && current != nullptr) {  // the other may be parked, and never end
+        lock.unlock();
+        current->park();
+    }
 }
 
 void Thread::parkAll(int limitMs) {
@@ -277,6 +289,10 @@ void Thread::parkAll(int limitMs) {
         {
             std::lock_guard<std::mutex> lock(registry().mutex);
             for (Thread * thread : registry().threads) {
+                // Who waits for its end; the lock, or the news could come between their look and their sleep.
+                thread->mutex_.lock();
+                thread->mutex_.unlock();
+                thread->changed_.notify_all();
                 if (thread->busy_) {
                     busy = true;
                     thread->interrupt();

@@ -66,6 +66,7 @@ class Thread : public std::enable_shared_from_this<Thread> {
 
     void interrupt();
     bool stopped();
+    // Or until the process is exiting: then it returns to JavaScript's thread, and parks any other.
     void waitUntilEnded();
 
     // At process exit: no thread takes another job; those that run one are interrupted and waited for, with a time limit.
@@ -76,6 +77,7 @@ class Thread : public std::enable_shared_from_this<Thread> {
     Thread() = default;
     void run();
     void linger();
+    void park();
 
     std::mutex                        mutex_;
     std::condition_variable           changed_;

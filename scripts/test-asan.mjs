@@ -2,11 +2,8 @@
 // built whole, llama.cpp with it, with address and undefined-behaviour checks. The first build takes long. What the checks
 // find ends the process that it happens in, with a stack on stderr. Linux with GCC.
 
-import { relative } from 'node:path';
-import { buildNative } from './build-native.mjs';
-import { step } from './lib/progress.mjs';
-import { isMain, mustRun, root, run, runMain } from './lib/run.mjs';
-import { setup } from './setup.mjs';
+import { testAssertingAddon } from './lib/asserting-addon.mjs';
+import { isMain, mustRun, root, runMain } from './lib/run.mjs';
 
 /** Node itself is built without: the runtime must be in the process before it, and the C++ library that throws with it. */
 const PRELOADED = ['libasan.so', 'libstdc++.so'];
@@ -34,31 +31,11 @@ if (isMain(import.meta)) {
   await runMain(async () => {
     if (process.platform !== 'linux') throw new Error(`Expected Linux, got ${process.platform}.`);
     const preloaded = await Promise.all(PRELOADED.map(pathOf));
-    const { model, microModels } = await setup({ model: true, microModels: true, quiet: true });
-    const { path } = await step(
-      'native addon with sanitizers',
-      {},
-      (progress) => buildNative({ sanitize: true, onProgress: (state) => progress.update(state) }),
-      (built) => relative(root, built.path),
-    );
-    const given = process.argv.slice(2);
-    const limits = ['--testTimeout', '--hookTimeout'].map((name) => `${name}=${120_000 * PATIENCE}`);
-    const args = [...(given.length > 0 ? given : ['test/native']), ...limits];
-    const result = await run(process.execPath, ['node_modules/vitest/vitest.mjs', 'run', ...args], {
-      cwd: root,
-      inherit: true,
-      env: {
-        LLAMA_HEADSTART_ADDON: path,
-        LLAMA_HEADSTART_ASSERTS: '1',
-        LLAMA_HEADSTART_PATIENCE: String(PATIENCE),
-        LLAMA_HEADSTART_TEST_MODEL: model?.path ?? '',
-        LLAMA_HEADSTART_MICRO_MODELS: microModels ?? '',
-        LD_PRELOAD: preloaded.join(' '),
-        ASAN_OPTIONS,
-        // A path relative to each process's directory would not do: children have their own.
-        UBSAN_OPTIONS: `${UBSAN_OPTIONS}:suppressions='${root}/scripts/ubsan-suppressions.txt'`,
-      },
+    await testAssertingAddon('native addon with sanitizers', { sanitize: true }, PATIENCE, {
+      LD_PRELOAD: preloaded.join(' '),
+      ASAN_OPTIONS,
+      // A path relative to each process's directory would not do: children have their own.
+      UBSAN_OPTIONS: `${UBSAN_OPTIONS}:suppressions='${root}/scripts/ubsan-suppressions.txt'`,
     });
-    process.exitCode = result.code;
   });
 }

@@ -1,0 +1,40 @@
+// The tests of the low-level API on a build of the addon with assertions, which is not installed: the command line's arguments
+// are vitest's.
+
+import { relative } from 'node:path';
+import { buildNative } from '../build-native.mjs';
+import { setup } from '../setup.mjs';
+import { step } from './progress.mjs';
+import { root, run } from './run.mjs';
+
+/**
+ * @param {string} name of the build, for the progress
+ * @param {import('../build-native.mjs').BuildOptions} options
+ * @param {number} patience how much longer than on a release build a test may take
+ * @param {NodeJS.ProcessEnv} env of the tests, beside what tells them the build
+ */
+export async function testAssertingAddon(name, options, patience, env = {}) {
+  const { model, microModels } = await setup({ model: true, microModels: true, quiet: true });
+  const { path } = await step(
+    name,
+    {},
+    (progress) => buildNative({ ...options, onProgress: (state) => progress.update(state) }),
+    (built) => relative(root, built.path),
+  );
+  const given = process.argv.slice(2);
+  const limits = ['--testTimeout', '--hookTimeout'].map((option) => `${option}=${120_000 * patience}`);
+  const args = [...(given.length > 0 ? given : ['test/native']), ...limits];
+  const result = await run(process.execPath, ['node_modules/vitest/vitest.mjs', 'run', ...args], {
+    cwd: root,
+    inherit: true,
+    env: {
+      LLAMA_HEADSTART_ADDON: path,
+      LLAMA_HEADSTART_ASSERTS: '1',
+      LLAMA_HEADSTART_PATIENCE: String(patience),
+      LLAMA_HEADSTART_TEST_MODEL: model?.path ?? '',
+      LLAMA_HEADSTART_MICRO_MODELS: microModels ?? '',
+      ...env,
+    },
+  });
+  process.exitCode = result.code;
+}
