@@ -50,7 +50,7 @@ void startProcess() {
     });
 }
 
-void park(const Napi::CallbackInfo &) { Thread::parkAll(5000); }
+Napi::Value park(const Napi::CallbackInfo & info) { return Napi::Boolean::New(info.Env(), Thread::parkAll(5000)); }
 
 void setErrorFactory(const Napi::CallbackInfo & info) {
     if (!info[0].IsFunction()) {

@@ -281,7 +281,7 @@ void Thread::waitUntilEnded() {
     }
 }
 
-void Thread::parkAll(int limitMs) {
+bool Thread::parkAll(int limitMs) {
     registry().parking = true;
     const auto limit = std::chrono::steady_clock::now() + std::chrono::milliseconds(limitMs);
     for (;;) {
@@ -300,7 +300,7 @@ void Thread::parkAll(int limitMs) {
             }
         }
         if (!busy || std::chrono::steady_clock::now() > limit) {
-            return;
+            return !busy;
         }
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }

@@ -70,7 +70,8 @@ class Thread : public std::enable_shared_from_this<Thread> {
     void waitUntilEnded();
 
     // At process exit: no thread takes another job; those that run one are interrupted and waited for, with a time limit.
-    static void parkAll(int limitMs);
+    // Whether all were found in time.
+    static bool parkAll(int limitMs);
     static bool parking();
 
   private:

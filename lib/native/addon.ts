@@ -108,7 +108,8 @@ export interface RawAddon {
   parseReply(parser: RawReplyParser, text: string, partial: boolean, abort?: RawAbortFlag): Promise<ParsedReply>;
   jsonSchemaToGrammar(schema: string, abort?: RawAbortFlag): Promise<string>;
   readFooter(path: string): Promise<string>;
-  park(): void;
+  /** Stops all threads, for good: false where one was still at work after five seconds. */
+  park(): boolean;
   /** In builds with assertions alone: makes KV bytes JavaScript's, which must end the process. */
   leakState?(state: RawState, as: 'array' | 'string'): unknown;
   start(options: { cpu?: string; modules?: string[] }): RawStarted;

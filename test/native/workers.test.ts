@@ -29,6 +29,7 @@ it.each([
   ["errors are of the thread's own class", 'errors of each thread'],
   ['a worker that closes nothing ends by itself', 'a worker that forgets to close'],
   ['the process can exit while workers work', 'exit with workers at work'],
+  ['the process can exit while workers that close what they have are terminated', 'exit while workers end'],
   ['the main thread works on while a worker decodes and is terminated', 'main and worker at once'],
 ])('%s', async (_, scenario) => {
   for (let round = 0; round < 2; round++) {

@@ -76,6 +76,11 @@ const WORKS = {
   },
 };
 
+// Behind the package's own listener: by then nothing is at work.
+const { addon } = await import('../../../dist/native/addon.js');
+addon();
+process.on('exit', () => addon().park() || process.stderr.write('threads were at work at the end'));
+
 const ENDS = {
   exit: () => process.exit(0),
   'exit a turn later': () => setImmediate(() => process.exit(0)),

@@ -104,6 +104,15 @@ const WORK = {
     parentPort.postMessage('begun');
     for (;;) await (await Model.load({ path })).close();
   },
+  async close(path) {
+    for (;;) {
+      const { model, context } = await prepared(path);
+      for (const sequence of [0, 1]) void context.decode(batch(sequence, LENGTH)).catch(() => {});
+      const closing = model.close();
+      parentPort.postMessage('begun');
+      await closing;
+    }
+  },
   async error(path) {
     // The class must be this thread's own: its addon instance made the error.
     const error = await Model.load({ path: `${path}.missing` }).catch((each) => each);
@@ -198,6 +207,12 @@ const SCENARIOS = {
     const workers = ['decode', 'load', 'capture', 'log'].map((work) => start(work, path));
     await Promise.all(workers.map(firstMessage));
     process.exit(0);
+  },
+  async 'exit while workers end'(path) {
+    const workers = Array.from({ length: 3 }, () => start('close', path));
+    await Promise.all(workers.map(firstMessage));
+    for (const worker of workers) void worker.terminate();
+    setImmediate(() => process.exit(0));
   },
   async 'main and worker at once'(path) {
     const worker = start('decode', path);
