@@ -306,8 +306,9 @@ function neverArrived(error: unknown): boolean {
 }
 
 function reasonOf(error: unknown): string {
-  const { message, cause } = error as Error;
-  return cause instanceof Error && cause.message !== '' ? `${message} (${cause.message})` : message;
+  const { message, cause, data } = error as Error & { data?: { status?: unknown } };
+  const more = cause instanceof Error && cause.message !== '' ? ` (${cause.message})` : '';
+  return typeof data?.status === 'number' ? `${message} (HTTP ${data.status})${more}` : `${message}${more}`;
 }
 
 /** Others may wait for the same: an abort ends the waiting alone. */

@@ -35,13 +35,31 @@ const TOOLS: Record<string, (args: { text?: string }, requestId: unknown) => unk
   },
 };
 
+/** Tools that are not as they should be. */
+const ODD = [
+  { name: 'no schema', inputSchema: { type: 'object' as const, properties: { a: { type: 'colour' } } } },
+  { name: 'endless', inputSchema: { type: 'object' as const, properties: { a: { $ref: '#/properties/a' } } } },
+  { name: 'n'.repeat(300), inputSchema: anything },
+  { name: 'größe/längs', inputSchema: anything },
+];
+
 export function makeServer(name: string): Server {
   const capabilities = { tools: { listChanged: true }, prompts: {} };
   const server = new Server({ name, version: '1.0.0' }, { capabilities });
   const names = [...Object.keys(TOOLS), 'learn', `only.${name}`];
-  server.setRequestHandler('tools/list', async () => ({
-    tools: names.map((each) => ({ name: each, description: `${each} of ${name}`, inputSchema: anything })),
-  }));
+  server.setRequestHandler('tools/list', async ({ params }) => {
+    if (name === 'listless') {
+      await new Promise(() => {});
+    }
+    const tools = names.map((each) => ({ name: each, description: `${each} of ${name}`, inputSchema: anything }));
+    if (name === 'odd') {
+      return { tools: [...tools, ...ODD] };
+    }
+    const from = Number(params?.cursor ?? 0);
+    return name !== 'paged' || from + 5 >= tools.length
+      ? { tools: tools.slice(from) }
+      : { tools: tools.slice(from, from + 5), nextCursor: String(from + 5) };
+  });
   server.setRequestHandler('tools/call', async ({ params }, context) => {
     if (params.name === 'learn') {
       names.push('learnt');

@@ -1,4 +1,6 @@
 // Real MCP servers, in child processes and over loopback HTTP.
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { afterEach, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { McpServers } from '../../lib/tools/mcp.js';
 import type { McpServerConfig, McpStdioServer } from '../../lib/tools/mcp-config.js';
@@ -105,6 +107,12 @@ describe('MCP servers', () => {
     expect(await call(servers, 'pid')).toMatch(/^\d+$/);
   });
 
+  it('that list their tools in pages are asked for all of them', async () => {
+    const servers = await connect(stdio('paged'));
+    const names = (await servers.tools()).map(({ name }) => name);
+    expect(names).toEqual(expect.arrayContaining(['echo', 'hang', 'learn', 'only_paged']));
+  });
+
   it('get the environment that is harmless, and what they are given', async () => {
     vi.stubEnv('HEADSTART_SECRET', 'secret');
     onTestFinished(() => void vi.unstubAllEnvs());
@@ -169,9 +177,28 @@ describe('a server that misbehaves', () => {
     await vi.waitUntil(() => !isAlive(pid), { timeout: 30_000 });
   });
 
-  it('and was restarted is connected again, at the latest after one error', async () => {
-    const server = await serveStreamableHttp('here');
-    const servers = await connect({ type: 'http', name: 'here', url: server.url });
+  it('and hangs while it lists what it offers is a failure at the start', async () => {
+    await expect(connect(stdio('listless', { connectTimeoutMs: 500 }))).rejects.toThrow(
+      failsWith('MCP_FAILED', /"listless": could not list what it offers/),
+    );
+  });
+
+  it('and lets nobody in is a failure at the start that says so', async () => {
+    const server = createServer((_, response) => void response.writeHead(401).end('who are you?'));
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    onTestFinished(() => void server.close());
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/mcp`;
+    for (const type of ['http', 'sse'] as const) {
+      await expect(connect({ type, name: 'closed', url })).rejects.toThrow(failsWith('MCP_FAILED', /"closed".*401/));
+    }
+  });
+
+  it.each([
+    ['http', serveStreamableHttp],
+    ['sse', serveSse],
+  ] as const)('and was restarted is connected again, at the latest after one error (%s)', async (type, serve) => {
+    const server = await serve('here');
+    const servers = await connect({ type, name: 'here', url: server.url, callTimeoutMs: 2000 });
     const tools = await servers.tools();
     await server.restart();
     const echo = () => tools.find(({ name }) => name === 'echo')?.execute({ text: 'again' }, { signal });
@@ -239,6 +266,37 @@ describe("an agent's MCP servers", () => {
     const later = await agent.createSession();
     expect(later.report.templateTokens).toBeGreaterThan(session.report.templateTokens);
     expect((await agent.createSession()).report).toMatchObject({ tier: 'resident', match: 'exact' });
+  });
+
+  it('may fail in a turn: the model is told, and the next call starts them again', async () => {
+    const agent = await startAgent({ mcpServers: [stdio('here', { tools: ['die', 'pid'] })] });
+    const session = await agent.createSession();
+    const called = async (name: string) => {
+      const { toolResults } = await session.send('Hello', { ...options, maxParallelTools: 1, toolChoice: { name } });
+      expect(toolResults).toHaveLength(1);
+      return toolResults[0];
+    };
+    const before = await called('pid');
+    expect(before).toMatchObject({ isError: false, output: expect.stringMatching(/^\d+$/) });
+    expect(await called('die')).toMatchObject({ isError: true, output: expect.stringContaining('"die" failed') });
+    expect(session.messages.at(-1)).toMatchObject({ role: 'tool', content: expect.stringContaining('failed') });
+    const after = await called('pid');
+    expect(after).toMatchObject({ isError: false });
+    expect(after?.output).not.toBe(before?.output);
+  });
+
+  it('may list tools that are none: those are left out, with a warning, and odd names are made plain', async () => {
+    const agent = await startAgent({
+      contextSize: 4096,
+      mcpServers: [stdio('odd')],
+      logger: (_, line) => log.push(line),
+    });
+    const session = await agent.createSession();
+    for (const name of ['no_schema', 'endless', 'nnn']) {
+      expect(log.join('\n')).toMatch(new RegExp(`Left out the tool "${name}.*" of the MCP server "odd"`));
+    }
+    const { toolResults } = await session.send('Hello', { ...options, toolChoice: { name: 'gr__e_l_ngs' } });
+    expect(toolResults[0]).toMatchObject({ toolName: 'gr__e_l_ngs', isError: false });
   });
 
   it('stand beside tools of its own with the same name', async () => {
