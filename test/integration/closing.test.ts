@@ -7,6 +7,7 @@ import { AgentServer, type McpStdioServer, type Session, type Tool } from 'llama
 import { Context } from 'llama-headstart/native';
 import { beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { agentOptions, replies, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { CLEAN, runChild } from '../helpers/children.js';
 import { FakeHub } from '../helpers/hub.js';
 import { writeLora } from '../helpers/loras.js';
 import { microModel } from '../helpers/models.js';
@@ -234,6 +235,22 @@ describe('closing an agent', () => {
     await agent.close();
     expect(await setting).toBe('CLOSED');
   });
+});
+
+it('lets the process end by itself, whatever was under way, and leaves no file that is not whole', async () => {
+  const directory = await temporaryDirectory();
+  const { stdout, ...rest } = await runChild('integration/children/closing.mjs', [
+    microModel('dense'),
+    program,
+    directory,
+  ]);
+  expect({ ...rest, stdout: '' }).toEqual(CLEAN);
+  const { outcomes, failing } = JSON.parse(stdout) as { outcomes: string[]; failing: string };
+  expect(outcomes.filter((each) => each !== 'done' && each !== 'CLOSED')).toEqual([]);
+  expect(outcomes.slice(0, 2)).toEqual(['CLOSED', 'CLOSED']);
+  expect(failing).toBe('LORA_INVALID');
+  const names = (await readdir(directory, { recursive: true })).filter((name) => /\.(tmp|lock)$/.test(name));
+  expect(names).toEqual([]);
 });
 
 describe('a start that fails late', () => {

@@ -1,0 +1,65 @@
+// Closes an agent in the middle of all that it can do, says how each ended, and ends by itself: nothing may keep the process.
+import { AgentServer } from 'llama-headstart';
+
+const [, , source, program, directory] = process.argv;
+const start = () =>
+  AgentServer.initialize({
+    model: { source, cacheDir: `${directory}/cache`, contextSize: 4096, nThreads: 1, minFreeDiskBytes: 0 },
+    systemPrompt: 'You are terse.',
+    mcpServers: [{ name: 'here', command: process.execPath, args: [program, 'here'], tools: ['hang'] }],
+  });
+
+const first = await start();
+const saved = await first.createSession();
+await saved.send('Hello', { maxTokens: 8 });
+await saved.save(`${directory}/saved.json`, { state: true });
+await first.close();
+
+const agent = await start();
+const open = async () => {
+  const session = await agent.createSession();
+  await session.send('Hello', { maxTokens: 8 });
+  return session;
+};
+const [talking, calling, saving, compacting, forking] = await Promise.all([open(), open(), open(), open(), open()]);
+let onCalled;
+const called = new Promise((resolve) => {
+  onCalled = resolve;
+});
+const call = calling.send('Hello', {
+  toolChoice: 'required',
+  maxParallelTools: 1,
+  maxTokens: 200,
+  onToolCall: () => {
+    onCalled();
+    return true;
+  },
+});
+call.catch(() => undefined);
+await called;
+const work = [
+  call,
+  talking.send('And now?', { maxTokens: 2000 }),
+  saving.save(`${directory}/new.json`, { state: true }),
+  compacting.compact({ preserveRecent: 0, maxSummaryTokens: 400 }),
+  forking.fork(),
+  agent.restoreSession(`${directory}/saved.json`),
+  agent.createSession({ systemPrompt: 'You are somebody else.' }),
+  agent.complete('One, two,', { maxTokens: 2000 }),
+  agent.setLoras([]),
+  agent.templateCache.warm([{ systemPrompt: 'Another one.' }]),
+];
+const outcomes = Promise.all(
+  work.map((each) =>
+    each.then(
+      () => 'done',
+      (error) => error.code ?? String(error),
+    ),
+  ),
+);
+await agent.close();
+const failing = await AgentServer.initialize({
+  model: { source, cacheDir: `${directory}/cache`, loras: [{ source }], minFreeDiskBytes: 0 },
+  mcpServers: [{ name: 'here', command: process.execPath, args: [program, 'here'] }],
+}).catch((error) => error.code);
+process.stdout.write(JSON.stringify({ outcomes: await outcomes, failing }));
