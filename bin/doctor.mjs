@@ -145,11 +145,11 @@ function text(facts) {
     '',
     ...(loaded ? loadedLines(loaded) : [`✗ ${facts.problem}`]),
     '',
-    'In the order in which the loader looks (a GPU first, unless `gpu` or LLAMA_HEADSTART_VARIANT says otherwise):',
+    'In the order in which the loader looks (only those with that GPU, where `gpu` or LLAMA_HEADSTART_VARIANT names one):',
     ...(candidates.length === 0
       ? ['  nothing']
       : candidates.map((folder) => `  ${candidateLine(folder, loaded?.path)}`)),
-    ...facts.gpuPackages.map(({ name, version, problem }) => `  ${name} ${version}: ${problem ?? 'usable'}`),
+    ...facts.gpuPackages.map(({ name, version, problem }) => `  ${name} ${version ?? '?'}: ${problem ?? 'usable'}`),
     '',
     ...(facts.nvidia.length > 0 ? facts.nvidia.map((gpu) => `NVIDIA: ${gpu}`) : ['NVIDIA: no driver']),
     'To build:',

@@ -19,6 +19,13 @@ else()
 endif()
 target_compile_definitions(llama_headstart PRIVATE HEADSTART_CPU_PREFIX="${STEM}-ggml-cpu")
 
+# A build for this machine finds CUDA's runtime and cuBLAS where it was linked to them; a published module finds them where the system
+# looks (ldconfig, LD_LIBRARY_PATH).
+if(TARGET ggml-cuda AND UNIX AND NOT HEADSTART_PUBLISHED)
+  find_package(CUDAToolkit REQUIRED)
+  set(TOOLKIT_RPATH "${CUDAToolkit_LIBRARY_DIR}")
+endif()
+
 set(TOGETHER "$<TARGET_FILE_DIR:llama_headstart>")
 foreach(library IN LISTS LIBRARIES)
   # Assigning nothing to a property unsets it: with a version there would be symlinks, and a number in the SONAME.
@@ -30,6 +37,9 @@ foreach(library IN LISTS LIBRARIES)
   endif()
   set_target_properties(${library} PROPERTIES PREFIX "" OUTPUT_NAME "${NAME}"
                         INSTALL_RPATH "${CMAKE_INSTALL_RPATH}" BUILD_WITH_INSTALL_RPATH ON)
+  if(library STREQUAL ggml-cuda AND TOOLKIT_RPATH)
+    set_property(TARGET ${library} APPEND PROPERTY INSTALL_RPATH "${TOOLKIT_RPATH}")
+  endif()
   if(UNIX AND NOT APPLE)
     set(MAP "${CMAKE_CURRENT_SOURCE_DIR}/native/exports-ggml.map")
     target_link_options(${library} PRIVATE -Wl,--gc-sections "-Wl,--version-script=${MAP}" $<$<CONFIG:Release>:-s>)

@@ -31,11 +31,17 @@ struct Candidate {
     std::string problem;  // empty, or why it is not to be had
 };
 
+// A module of a GPU that was asked for.
+struct GpuModule {
+    std::string path;
+    std::string problem;  // empty: it is in use
+};
+
 struct Started {
-    std::string              cpu;  // empty in the static shape
-    std::vector<Candidate>   candidates;
-    std::vector<std::string> modules;
-    std::string              systemInfo;
+    std::string            cpu;  // empty in the static shape
+    std::vector<Candidate> candidates;
+    std::vector<GpuModule> modules;  // up to the one that is in use
+    std::string            systemInfo;
 };
 
 #ifdef _WIN32
@@ -142,17 +148,52 @@ void loadCpu(Started & started, const std::string & wanted) {
                                          directory.string() + " (" + listed(started.candidates) + ")");
 }
 
+bool isGpu(ggml_backend_dev_t device) {
+    const auto type = ggml_backend_dev_type(device);
+    return type != GGML_BACKEND_DEVICE_TYPE_CPU && type != GGML_BACKEND_DEVICE_TYPE_ACCEL;
+}
+
+// Why a GPU's module is not to be had, or an empty string. One that finds no GPU loads all the same, and only says so in the log; so it is
+// asked before ggml takes it in. It stays open: a GPU's runtime, once started, is not made to be unloaded.
+std::string gpuProblem(const fs::path & path) {
+    void * module = openModule(path);
+    if (module == nullptr) {
+        return openProblem();
+    }
+    auto init = reinterpret_cast<ggml_backend_reg_t (*)()>(symbolOf(module, "ggml_backend_init"));
+    if (init == nullptr) {
+        return "it is no module of ggml";
+    }
+    LogCapture               log;
+    const ggml_backend_reg_t backend = init();
+    for (size_t i = 0; backend != nullptr && i < ggml_backend_reg_dev_count(backend); i++) {
+        if (isGpu(ggml_backend_reg_dev_get(backend, i))) {
+            return "";
+        }
+    }
+    return "it finds no GPU" + log.reason();
+}
+
+void loadGpu(Started & started, const std::vector<std::string> & modules) {
+    for (const auto & path : modules) {
+        GpuModule module{ path, gpuProblem(fs::u8path(path)) };
+        if (module.problem.empty()) {
+            Candidate candidate{ fs::u8path(path), {}, 0, {} };
+            load(candidate);
+            module.problem = candidate.problem;
+        }
+        started.modules.push_back(module);
+        if (module.problem.empty()) {
+            return;
+        }
+    }
+}
+
 Started startProcess(const std::string & cpu, const std::vector<std::string> & modules) {
     Started started;
 #ifdef GGML_BACKEND_DL
     loadCpu(started, cpu);
-    for (const auto & module : modules) {
-        Candidate candidate = scored(fs::u8path(module));
-        if (!candidate.problem.empty() || !load(candidate)) {
-            throw Failure("ADDON_NOT_FOUND", "The module " + module + " could not be loaded: " + candidate.problem);
-        }
-        started.modules.push_back(module);
-    }
+    loadGpu(started, modules);
 #else
     if (!cpu.empty() || !modules.empty()) {
         throw Failure("ADDON_NOT_FOUND", "This addon was built for one CPU, without modules: \"" + (cpu.empty() ? modules.front() : cpu) + "\" cannot be loaded into it");
@@ -180,18 +221,20 @@ Napi::Array devices(Napi::Env env) {
         ggml_backend_dev_t device = ggml_backend_dev_get(i);
         size_t             free = 0, total = 0;
         ggml_backend_dev_memory(device, &free, &total);
-        const auto   type  = ggml_backend_dev_type(device);
+        const bool   isCpu = ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
         Napi::Object facts = Napi::Object::New(env);
         facts.Set("name", ggml_backend_dev_name(device));
         facts.Set("description", ggml_backend_dev_description(device));
         facts.Set("backend", ggml_backend_reg_name(ggml_backend_dev_backend_reg(device)));
-        facts.Set("type", type == GGML_BACKEND_DEVICE_TYPE_CPU ? "cpu" : type == GGML_BACKEND_DEVICE_TYPE_ACCEL ? "accelerator" : "gpu");
+        facts.Set("type", isGpu(device) ? "gpu" : isCpu ? "cpu" : "accelerator");
         facts.Set("freeBytes", (double) free);
         facts.Set("totalBytes", (double) total);
         list.Set((uint32_t) i, facts);
     }
     return list;
 }
+
+Napi::Value orNull(Napi::Env env, const std::string & text) { return text.empty() ? env.Null() : Napi::Value(Napi::String::New(env, text)); }
 
 Napi::Object toJs(Napi::Env env, const Started & started) {
     Napi::Array tried = Napi::Array::New(env);
@@ -201,12 +244,20 @@ Napi::Object toJs(Napi::Env env, const Started & started) {
         facts.Set("name", candidate.name);
         facts.Set("path", candidate.path.u8string());
         facts.Set("score", candidate.score);
-        facts.Set("problem", candidate.problem.empty() ? env.Null() : Napi::Value(Napi::String::New(env, candidate.problem)));
+        facts.Set("problem", orNull(env, candidate.problem));
         tried.Set((uint32_t) i, facts);
     }
+    Napi::Array modules = Napi::Array::New(env);
+    for (size_t i = 0; i < started.modules.size(); i++) {
+        Napi::Object facts = Napi::Object::New(env);
+        facts.Set("path", started.modules[i].path);
+        facts.Set("problem", orNull(env, started.modules[i].problem));
+        modules.Set((uint32_t) i, facts);
+    }
     Napi::Object result = Napi::Object::New(env);
-    result.Set("cpu", started.cpu.empty() ? env.Null() : Napi::Value(Napi::String::New(env, started.cpu)));
+    result.Set("cpu", orNull(env, started.cpu));
     result.Set("tried", tried);
+    result.Set("modules", modules);
     result.Set("devices", devices(env));
     result.Set("systemInfo", started.systemInfo);
     result.Set("supportsGpuOffload", llama_supports_gpu_offload());

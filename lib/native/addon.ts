@@ -1,7 +1,7 @@
 // The native addon, typed, and loaded at its first use.
 import { isMainThread } from 'node:worker_threads';
 import { type ErrorCode, HeadstartError } from '../errors.js';
-import { type Gpu, type LoadedAddon, loadAddon, wantedGpu } from './loader.js';
+import { alreadyLoaded, type Gpu, type LoadedAddon, loadAddon, wantedGpu } from './loader.js';
 import type { ParsedReply, ReplyFormat } from './reply.js';
 
 /** Set from an AbortSignal, read by native threads between two pieces of work. */
@@ -123,6 +123,8 @@ export interface RawStarted {
   cpu: string | null;
   /** All CPU modules that there are, the best first. */
   tried: { name: string; path: string; score: number; problem: string | null }[];
+  /** The modules of GPUs that the first start asked for, up to the one that is in use. */
+  modules: { path: string; problem: string | null }[];
   devices: Device[];
   systemInfo: string;
   supportsGpuOffload: boolean;
@@ -134,7 +136,7 @@ export interface Device {
   name: string;
   /** The hardware's name. */
   description: string;
-  /** "CPU", "CUDA", "Metal", "Vulkan" */
+  /** ggml's name for what drives it: "CPU", "CUDA", "MTL" (Metal), "Vulkan" */
   backend: string;
   /** What kind of device it is. */
   type: 'cpu' | 'accelerator' | 'gpu';
@@ -185,11 +187,7 @@ export function selectGpu(gpu: Gpu): void {
   const { gpu: used } = loadedAddon();
   const asked = wantedGpu(gpu);
   if (asked !== 'auto' && asked !== (used ?? false)) {
-    throw new HeadstartError(
-      'ADDON_LOADED',
-      `Expected \`gpu\` ${JSON.stringify(asked)}, but this process already computes on ${used ?? 'the CPU'}: all agents of a ` +
-        'process share one addon, which the first to use it chooses',
-    );
+    throw alreadyLoaded(asked, used);
   }
 }
 

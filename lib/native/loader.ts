@@ -13,7 +13,7 @@ export interface LoadedAddon {
   raw: RawAddon;
   started: RawStarted;
   folder: AddonFolder;
-  /** The GPU backend that is in use, if any. */
+  /** The GPU backend that is in use: one that has found a GPU. */
   gpu: GpuKind | null;
   /** What was tried before, and why it was not it. */
   skipped: { path: string; reason: string }[];
@@ -21,10 +21,11 @@ export interface LoadedAddon {
 
 /**
  * Loads and starts the first addon that serves `wanted`, in this order: LLAMA_HEADSTART_ADDON; the package folder's own
- * build; builds in the user's cache, the newest first; the prebuilt one, with an installed GPU package. `'auto'` takes
- * those with a GPU first.
+ * build; builds in the user's cache, the newest first; the prebuilt one, with an installed GPU package. What somebody built by hand
+ * is theirs to prefer, so a GPU package comes before it only where its GPU is asked for by name.
  *
- * @throws HeadstartError `ADDON_NOT_FOUND` with what was looked for and the command that mends it.
+ * @throws HeadstartError `ADDON_NOT_FOUND` with the platform, what was looked for, and the command that mends it; `ADDON_LOADED`
+ *   where another thread has started the process on something else.
  */
 export function loadAddon(wanted: Gpu): LoadedAddon {
   const skipped: LoadedAddon['skipped'] = [];
@@ -43,10 +44,10 @@ const gpusOf = ({ builtIn, modules }: AddonFolder): GpuKind[] => [
   ...modules.map(({ gpu }) => gpu),
 ];
 
-/** The folders that could serve, those that serve better first. What the environment names is taken for what it is. */
+/** The folders that could serve. What the environment names is taken for what it is. */
 function inOrder(folders: AddonFolder[], wanted: Gpu): AddonFolder[] {
   if (wanted === 'auto') {
-    return [...folders].sort((a, b) => Number(gpusOf(b).length > 0) - Number(gpusOf(a).length > 0));
+    return folders;
   }
   return folders.filter((folder) => {
     if (folder.source === 'environment') {
@@ -65,67 +66,114 @@ function required(path: string, skipped: LoadedAddon['skipped']): RawAddon | und
   }
 }
 
-/** Starts with the GPU module that is wanted, and where any will do without one if need be. */
+/** Starts with the GPU that is wanted, and where any will do without one if need be. */
 function start(raw: RawAddon, folder: AddonFolder, wanted: Gpu, skipped: LoadedAddon['skipped']): LoadedAddon {
-  const cpu = process.env.LLAMA_HEADSTART_CPU;
-  const modules = wanted === false || folder.builtIn ? [] : folder.modules;
-  for (const { gpu, path, package: name } of modules) {
-    if (wanted !== 'auto' && wanted !== gpu) {
-      continue;
-    }
-    try {
-      return { raw, started: raw.start({ ...(cpu && { cpu }), modules: [path] }), folder, gpu, skipped };
-    } catch (cause) {
-      const reason = firstLine(cause);
-      if (wanted !== 'auto') {
-        throw new HeadstartError('ADDON_NOT_FOUND', `The ${gpu} module cannot be used: ${reason}. ${GPU_HINTS[gpu]}`, {
-          cause,
-        });
-      }
-      skipped.push({ path, reason });
-      process.emitWarning(`${name ?? path} is there but cannot be used, so the CPU computes: ${reason}`, {
-        code: 'HEADSTART_GPU_UNAVAILABLE',
-        detail: GPU_HINTS[gpu],
-      });
-    }
+  const modules =
+    wanted === false || folder.builtIn ? [] : folder.modules.filter(({ gpu }) => wanted === 'auto' || wanted === gpu);
+  const started = startProcess(raw, folder, modules);
+  const gpu = gpuIn(started);
+  const unusable = unusableGpus(started, folder, modules, gpu);
+  if (wanted !== 'auto' && wanted !== (gpu ?? false)) {
+    const [found] = unusable;
+    throw wanted !== false && found ? cannotUse(wanted, found) : alreadyLoaded(wanted, gpu);
   }
+  for (const { gpu: kind, path, package: name, reason } of unusable) {
+    skipped.push({ path, reason });
+    process.emitWarning(`${name ?? path} is there but cannot be used, so the ${gpu ?? 'CPU'} computes: ${reason}`, {
+      code: 'HEADSTART_GPU_UNAVAILABLE',
+      detail: GPU_HINTS[kind],
+    });
+  }
+  return { raw, started, folder, gpu, skipped };
+}
+
+function startProcess(raw: RawAddon, folder: AddonFolder, modules: AddonFolder['modules']): RawStarted {
+  const cpu = process.env.LLAMA_HEADSTART_CPU;
   try {
-    return { raw, started: raw.start(cpu ? { cpu } : {}), folder, gpu: folder.builtIn, skipped };
+    return raw.start({ ...(cpu && { cpu }), modules: modules.map(({ path }) => path) });
   } catch (cause) {
-    const unset = cpu ? ' Unset LLAMA_HEADSTART_CPU to let the best one be chosen.' : ` ${REBUILD}`;
-    throw new HeadstartError('ADDON_NOT_FOUND', `${firstLine(cause)}.${unset}`, { cause });
+    const mend = cpu ? 'Unset LLAMA_HEADSTART_CPU to let the best one be chosen.' : REBUILD;
+    throw new HeadstartError(
+      'ADDON_NOT_FOUND',
+      `The native addon for ${here}, ${folder.path}, cannot be started: ${firstLine(cause)}. ${mend}`,
+      { cause },
+    );
   }
 }
 
+/** ggml's names of what drives a GPU. */
+const BACKENDS: Record<string, GpuKind> = { CUDA: 'cuda', MTL: 'metal', Vulkan: 'vulkan' };
+
+/** What has a GPU, and not what was merely loaded: ggml's backends load without one too. */
+const gpuIn = ({ devices }: RawStarted): GpuKind | null =>
+  devices.flatMap(({ type, backend }) => (type === 'gpu' ? (BACKENDS[backend] ?? []) : []))[0] ?? null;
+
+type UnusableGpu = AddonFolder['modules'][number] & { reason: string };
+
+/** Of the GPUs that were asked for, those that are not to be had. A start by another thread may have asked for others. */
+function unusableGpus(
+  { modules: tried }: RawStarted,
+  { builtIn, path }: AddonFolder,
+  asked: AddonFolder['modules'],
+  used: GpuKind | null,
+): UnusableGpu[] {
+  if (builtIn) {
+    return builtIn === used ? [] : [{ gpu: builtIn, path, package: null, reason: 'it finds no GPU' }];
+  }
+  return asked.flatMap((module) => {
+    const problem = tried.find((each) => each.path === module.path)?.problem;
+    return problem ? [{ ...module, reason: problem.replace(/\.$/, '') }] : [];
+  });
+}
+
+const here = `${platformName}, Node ${process.versions.node}`;
+
 const REBUILD = 'Run `npx llama-headstart build` to compile it here; `npx llama-headstart doctor` shows what there is.';
 
-const GPU_HINTS: Record<GpuKind, string> = {
-  cuda: "It needs NVIDIA's driver, and the CUDA runtime and cuBLAS of the major version it was built with.",
+/** What each kind of GPU needs on the machine. */
+export const GPU_HINTS: Record<GpuKind, string> = {
+  cuda:
+    "It needs NVIDIA's driver and a GPU, and the CUDA runtime and cuBLAS of the major version it was built with where the system " +
+    'looks for libraries (ldconfig, LD_LIBRARY_PATH).',
   metal: 'It needs a Mac with a GPU that Metal supports.',
   vulkan: "It needs the Vulkan loader (libvulkan) and a GPU's driver.",
 };
 
+const cannotUse = (wanted: GpuKind, { path, package: name, reason }: UnusableGpu): HeadstartError =>
+  new HeadstartError(
+    'ADDON_NOT_FOUND',
+    `No GPU can be used by ${wanted} on ${here}: ${name ? `${name}, ` : ''}${path}: ${reason}. ${GPU_HINTS[wanted]} ` +
+      `\`npx llama-headstart doctor\` shows what there is; \`npx llama-headstart build --${wanted}\` compiles it for this machine.`,
+  );
+
+/** For who asks for another GPU than the one that this process computes on. */
+export const alreadyLoaded = (asked: Gpu, used: GpuKind | null): HeadstartError =>
+  new HeadstartError(
+    'ADDON_LOADED',
+    `Expected \`gpu\` ${JSON.stringify(asked)}, but this process already computes on ${used ?? 'the CPU'}: all agents of a ` +
+      'process share one addon, which the first to use it chooses',
+  );
+
 function notFound(wanted: Gpu, skipped: LoadedAddon['skipped']): HeadstartError {
-  const platform = `${platformName}, Node ${process.versions.node}`;
   const named = process.env.LLAMA_HEADSTART_ADDON;
   const tried = skipped.map(({ path, reason }) => `${path}: ${reason}`).join('; ');
   if (named) {
     return new HeadstartError(
       'ADDON_NOT_FOUND',
-      `No native addon for ${platform} could be loaded from "${named}" (LLAMA_HEADSTART_ADDON): ${tried}. ` +
+      `No native addon for ${here} could be loaded from "${named}" (LLAMA_HEADSTART_ADDON): ${tried}. ` +
         "Unset LLAMA_HEADSTART_ADDON to load the package's own.",
     );
   }
   if (wanted !== 'auto' && wanted !== false) {
     return new HeadstartError(
       'ADDON_NOT_FOUND',
-      `No native addon with ${wanted} for ${platform} was found${tried && `: ${tried}`}. Run ` +
+      `No native addon with ${wanted} for ${here} was found${tried && `: ${tried}`}. Run ` +
         `\`npx llama-headstart build --${wanted}\`, or \`npm install @llama-headstart/${platformName}-${wanted}\`.`,
     );
   }
   return new HeadstartError(
     'ADDON_NOT_FOUND',
-    `No native addon for ${platform} could be loaded from ${packageRoot} (looked in build/Release, the user's cache and ` +
+    `No native addon for ${here} could be loaded from ${packageRoot} (looked in build/Release, the user's cache and ` +
       `prebuilds)${tried && `: ${tried}`}. ${REBUILD}`,
   );
 }

@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { homedir } from 'node:os';
-import { dirname, isAbsolute, join, sep } from 'node:path';
+import { basename, dirname, isAbsolute, join, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { HeadstartError } from '../errors.js';
 
@@ -30,8 +30,10 @@ export interface AddonFolder {
 export interface GpuPackage {
   name: string;
   gpu: GpuKind;
-  version: string;
-  path: string;
+  /** null: its package.json says none. */
+  version: string | null;
+  /** Its module; null where even its place cannot be told. */
+  path: string | null;
   /** Why it is not used, or null. */
   problem: string | null;
 }
@@ -107,7 +109,7 @@ export function addonFolders(): AddonFolder[] {
   const checkout = own?.includes(`${sep}build${sep}`) ? [folder('checkout', own)] : [];
   const prebuilt = own && checkout.length === 0 ? [folder('prebuilt', own)] : [];
   for (const { gpu, path, name, problem } of gpuPackages()) {
-    if (problem === null) {
+    if (problem === null && path !== null) {
       prebuilt[0]?.modules.push({ gpu, path, package: name });
     }
   }
@@ -122,19 +124,37 @@ export function gpuPackages(): GpuPackage[] {
     let manifest: string;
     try {
       manifest = require.resolve(`${name}/package.json`);
-    } catch {
-      return [];
+    } catch (error) {
+      // Node looks into the manifest too, and throws for one that it cannot read.
+      const isThere = (error as NodeJS.ErrnoException).code !== 'MODULE_NOT_FOUND';
+      return isThere ? [{ name, gpu, version: null, path: null, problem: UNREADABLE }] : [];
     }
-    const { version } = JSON.parse(readFileSync(manifest, 'utf8')) as { version: string };
     const path = join(dirname(manifest), moduleFile(gpu));
-    let problem: string | null = null;
-    if (version !== packageVersion) {
-      problem = `it is version ${version}, llama-headstart is ${packageVersion}`;
-    } else if (!existsSync(path)) {
-      problem = `it lacks ${moduleFile(gpu)}`;
-    }
-    return [{ name, gpu, version, path, problem }];
+    const version = versionIn(manifest);
+    return [{ name, gpu, version, path, problem: packageProblem(version, path) }];
   });
+}
+
+const UNREADABLE = 'its package.json cannot be read: install it again';
+
+function packageProblem(version: string | null, path: string): string | null {
+  if (version === null) {
+    return UNREADABLE;
+  }
+  if (version !== packageVersion) {
+    return `it is version ${version}, llama-headstart is ${packageVersion}`;
+  }
+  return existsSync(path) ? null : `it lacks ${basename(path)}`;
+}
+
+/** null: a manifest that is empty, cut off or unreadable, as an install on a full disk leaves it. */
+function versionIn(manifest: string): string | null {
+  try {
+    const { version } = JSON.parse(readFileSync(manifest, 'utf8'));
+    return typeof version === 'string' ? version : null;
+  } catch {
+    return null;
+  }
 }
 
 /** What node-gyp-build finds: compiled in the package's folder, else prebuilt. */

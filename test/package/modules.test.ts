@@ -3,7 +3,15 @@ import { copyFile, mkdir, readdir, rm, symlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { microModel } from '../helpers/models.js';
-import { moduleFile, Project, prebuildsName, report, runProgram, temporaryFolder } from '../helpers/package.js';
+import {
+  moduleFile,
+  Project,
+  platformName,
+  prebuildsName,
+  report,
+  runProgram,
+  temporaryFolder,
+} from '../helpers/package.js';
 
 interface Smoke {
   cold: string;
@@ -127,7 +135,12 @@ describe('the CPU modules', () => {
     const script =
       "import('llama-headstart/native').then((m) => m.systemInfo()).catch((e) => console.log(e.code, e.message))";
     const none = await project.node(['-e', script], { LLAMA_HEADSTART_ADDON: addon });
-    expect(none).toMatch(/^ADDON_NOT_FOUND No CPU module could be loaded from .*\(no module there\)/);
+    expect(none).toMatch(
+      /^ADDON_NOT_FOUND .* cannot be started: No CPU module could be loaded from .*\(no module there\)/,
+    );
+    for (const told of [platformName, addon, 'npx llama-headstart build', 'npx llama-headstart doctor']) {
+      expect(none).toContain(told);
+    }
     // A module that is no library: named, with the system's reason.
     await symlink(join(prebuilds, '..', '..', 'package.json'), join(folder, moduleFile('cpu-x64')));
     const broken = await project.node(['-e', script], { LLAMA_HEADSTART_ADDON: addon });
