@@ -74,10 +74,11 @@ function variantOf({ accelerator, cross, debug, portable, sanitize }) {
 }
 
 /** What the loader and `doctor` want to know of a build. @param {BuildOptions} options */
-const factsOf = ({ accelerator, cross, debug = false, portable }) => ({
+const factsOf = ({ accelerator, cross, debug = false, definitions = [], portable }) => ({
   shape: portable ? 'portable' : 'static',
   gpu: accelerator ?? null,
   debug,
+  definitions,
   platform: cross?.name ?? null,
 });
 
@@ -114,10 +115,11 @@ async function compile(directory, config, target, options) {
   try {
     const driver = ((options.plain ? undefined : cmakeJs()) ?? plainCMake)(directory, config);
     const configure = await driver.configure(settingsOf(options));
-    if (await needsConfigure(directory, configure)) {
+    const wanted = configuredFor(configure, { ...process.env, ...cross?.env });
+    if (await needsConfigure(directory, wanted)) {
       onProgress({ detail: 'configuring' });
       await cmake(configure);
-      await writeFile(join(directory, 'configured.json'), configuredFor(configure));
+      await writeFile(join(directory, 'configured.json'), wanted);
     }
     await cmake(driver.build(target, options.jobs ?? availableParallelism()));
     return compiled;
@@ -127,12 +129,13 @@ async function compile(directory, config, target, options) {
 }
 
 /** CMake's settings: "NAME=VALUE". @param {BuildOptions} options */
-function settingsOf({ accelerator, cross, definitions = [], portable, sanitize }) {
+function settingsOf({ accelerator, cross, definitions = [], module, portable, sanitize }) {
   return [
     // Metal is llama.cpp's default on a Mac: here it is a choice.
     ...ACCELERATORS.map((name) => `GGML_${name.toUpperCase()}=${name === accelerator ? 'ON' : 'OFF'}`),
     ...(sanitize ? ['HEADSTART_SANITIZE=ON'] : []),
     ...(portable ? ['HEADSTART_PORTABLE=ON'] : []),
+    ...(module ? ['HEADSTART_PUBLISHED=ON'] : []),
     ...(cross ? [`CMAKE_TOOLCHAIN_FILE=${cross.toolchain}`] : []),
     ...definitions,
   ];
@@ -143,23 +146,27 @@ const shownPath = (/** @type {string} */ path) => {
   return inside.startsWith('..') ? path : inside;
 };
 
-/** What a build directory was configured for. Moving the checkout makes its absolute paths wrong. @param {unknown} args */
-const configuredFor = (args) => `${JSON.stringify({ root, args })}\n`;
+/** What CMake reads of the environment once, and keeps. */
+const COMPILER_VARIABLES = ['CC', 'CXX', 'CUDACXX', 'CUDAHOSTCXX'];
 
 /**
- * Configure again only where something about it changed; CMake itself notices changed CMakeLists.
- * @param {string} directory
- * @param {unknown} args
+ * What a build directory was configured for. Moving the checkout makes its absolute paths wrong.
+ * @param {unknown} args @param {NodeJS.ProcessEnv} env
  */
-async function needsConfigure(directory, args) {
+const configuredFor = (args, env) =>
+  `${JSON.stringify({ root, args, compilers: COMPILER_VARIABLES.map((name) => env[name] ?? null) })}\n`;
+
+/**
+ * Configure again only where something about it changed, and then from the beginning: CMake keeps the compiler that it found first, one
+ * that has failed too. It notices changed CMakeLists itself.
+ * @param {string} directory
+ * @param {string} wanted as `configuredFor` says it
+ */
+async function needsConfigure(directory, wanted) {
   const before = await readFile(join(directory, 'configured.json'), 'utf8').catch(() => undefined);
-  if (before === configuredFor(args)) return false;
-  const cache = await readFile(join(directory, 'CMakeCache.txt'), 'utf8').catch(() => '');
-  const home = /^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$/m.exec(cache)?.[1];
-  if (home !== undefined && resolve(home) !== resolve(root)) {
-    await rm(join(directory, 'CMakeCache.txt'), { force: true });
-    await rm(join(directory, 'CMakeFiles'), { recursive: true, force: true });
-  }
+  if (before === wanted) return false;
+  await rm(join(directory, 'CMakeCache.txt'), { force: true });
+  await rm(join(directory, 'CMakeFiles'), { recursive: true, force: true });
   return true;
 }
 

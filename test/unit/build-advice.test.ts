@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -203,6 +203,25 @@ describe.skipIf(process.platform === 'win32')('a build that is interrupted', () 
       expect(stdout).toMatch(/^ {2}not finished: .*build-trees.* goes on/m);
     },
   );
+});
+
+describe.skipIf(process.platform === 'win32')('a build that failed', () => {
+  // It tells what it begins from, keeps a cache as CMake does, and fails to compile.
+  const FAILING = `cmake version 3.21.0'
+case "$1" in
+  -S) [ -e "$4/CMakeCache.txt" ] && echo kept >>"$HOME/begun" || echo "fresh $CXX" >>"$HOME/begun"; : >"$4/CMakeCache.txt" ;;
+  --build) echo 'error: too old'; exit 1 ;;
+esac; echo '`;
+
+  it('goes on with the same compiler, and begins anew with another', async () => {
+    const tools = { ...ENOUGH, 'g++': ENOUGH['c++'], cmake: FAILING };
+    for (const CXX of ['c++', 'c++', 'g++']) {
+      const { code, stderr } = await run(['build'], tools, { CXX });
+      expect(code, stderr).toBe(1);
+      expect(stderr).toContain('too old');
+    }
+    expect(await readFile(join(home, 'begun'), 'utf8')).toBe('fresh c++\nfresh g++\n');
+  });
 });
 
 describe.skipIf(process.platform === 'win32')('llama-headstart doctor', () => {
