@@ -1,5 +1,6 @@
 // `llama-headstart build`: compiles the addon from the packed sources into the user's cache, where the loader looks first.
 
+import { createHash } from 'node:crypto';
 import { accessSync, constants, existsSync } from 'node:fs';
 import { mkdir, rename, rm, rmdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
@@ -15,9 +16,11 @@ import {
 import { buildNative, parseJobs } from '../scripts/build-native.mjs';
 import { checkTools } from '../scripts/lib/build-tools.mjs';
 import { step } from '../scripts/lib/progress.mjs';
-import { run } from '../scripts/lib/run.mjs';
 import { whileLocked } from './lock.mjs';
+import { nextLoaded, tryBuild } from './try-build.mjs';
 
+/** The exit code where the build is there, and the GPU that it is for is not. */
+const NO_GPU = 3;
 const ACCELERATORS = /** @type {const} */ (['cuda', 'metal', 'vulkan']);
 
 /** @param {string[]} args */
@@ -28,23 +31,23 @@ export async function build(args) {
       `${packageRoot} holds no sources of llama.cpp: install the package anew, or run \`npm run vendor\` there.`,
     );
   }
-  const { key, ...how } = options;
+  const { key, elsewhere, ...how } = options;
   // Here too: a machine that cannot build gets advice, and no folders.
   await checkTools({ ...(how.accelerator && { accelerator: how.accelerator }), compiler: true });
   const trees = join(userCache(), 'build-trees');
   for (const directory of [trees, buildsDirectory()]) await makeFolder(directory);
   const tree = join(trees, `${packageVersion}-${platformName}-${key}`);
-  const path = await whileLocked(`${tree}.lock`, () => compile(tree, key, how));
+  const { path, trial } = await whileLocked(`${tree}.lock`, () => compile(tree, key, how));
   await rmdir(trees).catch(() => {}); // where no other build is under way, or left half done
   process.stdout.write(`${path}\n`);
-  await report(path);
+  await report(path, trial, elsewhere);
 }
 
 /**
  * @param {string} tree where to compile
  * @param {string} key the folder's name for these options
  * @param {import('../scripts/build-native.mjs').BuildOptions} how
- * @returns {Promise<string>} the addon's path in the user's cache
+ * @returns {Promise<{ path: string, trial: import('./try-build.mjs').Trial }>} the addon's path in the user's cache, and what it is good for
  */
 async function compile(tree, key, how) {
   const log = join(buildsDirectory(), `${key}.log`);
@@ -60,11 +63,18 @@ async function compile(tree, key, how) {
     },
     ({ compiled }) => (compiled === 0 ? 'nothing to compile' : `${compiled} steps`),
   );
+  const trial = await tryBuild(path, how.accelerator);
+  if (trial.harmful) {
+    throw new Error(
+      `It was built, but this machine cannot use it: ${trial.problem}.\n` +
+        `  So no program will load it, and what was loaded before is loaded still. It lies in ${finished}`,
+    );
+  }
   const output = join(buildsDirectory(), key);
   await replaceFolder(output, finished, join(tree, 'replaced'));
   await rename(join(tree, 'build.log'), log);
   await rm(tree, { recursive: true, force: true });
-  return join(output, basename(path));
+  return { path: join(output, basename(path)), trial };
 }
 
 /**
@@ -107,6 +117,7 @@ function parse(args) {
       native: { type: 'boolean' },
       debug: { type: 'boolean' },
       clean: { type: 'boolean' },
+      'no-gpu-here': { type: 'boolean' },
       jobs: { type: 'string' },
       define: { type: 'string', multiple: true },
     },
@@ -114,35 +125,53 @@ function parse(args) {
   const accelerators = ACCELERATORS.filter((name) => values[name]);
   if (accelerators.length > 1) throw new Error(`Expected one of --${accelerators.join(' and --')}.`);
   const jobs = parseJobs(values.jobs);
-  for (const definition of values.define ?? []) {
+  const definitions = values.define ?? [];
+  for (const definition of definitions) {
     if (!/^\w+=/.test(definition)) throw new Error(`Expected --define NAME=VALUE, got "${definition}".`);
   }
   const shape = values.native ? 'native' : 'portable';
+  // What is compiled otherwise is another build: it neither goes on in the same folder, nor takes the other's place.
+  const hash = createHash('sha256').update(JSON.stringify(definitions)).digest('hex');
+  const defined = definitions.length > 0 ? hash.slice(0, 8) : '';
   return {
-    key: [accelerators[0], shape, values.debug && 'debug'].filter(Boolean).join('-'),
+    key: [accelerators[0], shape, values.debug && 'debug', defined].filter(Boolean).join('-'),
+    elsewhere: values['no-gpu-here'] ?? false,
     portable: !values.native,
     debug: values.debug ?? false,
     clean: values.clean ?? false,
     ...(accelerators[0] && { accelerator: accelerators[0] }),
     ...(jobs && { jobs }),
-    ...(values.define && { definitions: values.define }),
+    ...(definitions.length > 0 && { definitions }),
   };
 }
 
-/** Loads what was built, in a process of its own: a build that cannot be loaded here may be meant for elsewhere. @param {string} path */
-async function report(path) {
-  const doctor = join(packageRoot, 'bin', 'llama-headstart.mjs');
-  const { code, stdout } = await run(process.execPath, [doctor, 'doctor', '--json'], {
-    env: { LLAMA_HEADSTART_ADDON: path },
-  });
-  const { loaded, problem } = JSON.parse(stdout);
-  if (code !== 0) {
-    process.stderr.write(`! It was built, but this machine cannot load it: ${problem}\n`);
-    process.exitCode = 1;
-    return;
+/**
+ * What it is good for here, and whether programs will load it.
+ * @param {string} path
+ * @param {import('./try-build.mjs').Trial} trial
+ * @param {boolean} elsewhere it is for machines that have a GPU, and this one need not
+ */
+async function report(path, { devices, problem }, elsewhere) {
+  if (problem !== null) {
+    process.stderr.write(`! It is built and kept, but no GPU can be used by it on this machine: ${problem}\n`);
+    if (!elsewhere) {
+      process.stderr.write(
+        `  An image for machines with a GPU is built so too: with --no-gpu-here that is no failure (exit code ${NO_GPU}).\n`,
+      );
+      process.exitCode = NO_GPU;
+    }
   }
-  const devices = loaded.devices.map(
-    (/** @type {{ name: string, description: string }} */ d) => `${d.name} (${d.description})`,
+  if (devices.length === 0) return;
+  process.stderr.write(`It computes on ${devices.join(', ')}. `);
+  const next = await nextLoaded();
+  process.stderr.write(
+    next.path === path
+      ? 'The next start of your program loads it.\n'
+      : `The next start of your program loads ${next.path ?? 'none'} all the same (${next.source ?? 'see'}): \`npx llama-headstart doctor\` says why.\n`,
   );
-  process.stderr.write(`It computes on ${devices.join(', ')}. The next start of your program loads it.\n`);
+  for (const { name, gpu } of next.left) {
+    process.stderr.write(
+      `  ${name} comes after it: \`gpu: '${gpu}'\` or LLAMA_HEADSTART_VARIANT=${gpu} asks for that.\n`,
+    );
+  }
 }

@@ -27,7 +27,7 @@ export async function doctor(args) {
 }
 
 async function examine() {
-  const { loaded, problem } = tryToLoad();
+  const { loaded, problem, cause } = tryToLoad();
   return {
     version: packageVersion,
     package: packageRoot,
@@ -35,6 +35,7 @@ async function examine() {
     platform: platformName,
     loaded,
     problem,
+    cause,
     candidates: addonFolders(),
     gpuPackages: gpuPackages(),
     variables: Object.fromEntries(Object.entries(process.env).filter(([name]) => name.startsWith('LLAMA_HEADSTART_'))),
@@ -56,9 +57,15 @@ function tryToLoad() {
     return {
       loaded: { path, source, gpu, cpu, tried, devices, systemInfo, llama: raw.llamaVersion, skipped },
       problem: null,
+      cause: null,
     };
   } catch (error) {
-    return { loaded: null, problem: /** @type {Error} */ (error).message };
+    const { message, cause } = /** @type {Error} */ (error);
+    return {
+      loaded: null,
+      problem: message,
+      cause: cause instanceof Error ? (cause.message.split('\n')[0] ?? null) : null,
+    };
   }
 }
 
@@ -175,7 +182,7 @@ function loadedLines({ path, source, gpu, cpu, tried, devices, systemInfo, skipp
     `✓ ${path} (${source}${gpu ? `, ${gpu}` : ''})`,
     ...skipped.map((each) => `  not ${each.path}: ${each.reason}`),
     cpu
-      ? `  CPU module: ${cpu}, the best by its score of ${scores.join(', ')}`
+      ? `  CPU module: ${cpu}, ${process.env.LLAMA_HEADSTART_CPU ? 'as LLAMA_HEADSTART_CPU says, of' : 'the best by its score of'} ${scores.join(', ')}`
       : '  compiled for one CPU, without modules',
     `  features: ${systemInfo.trim()}`,
     ...devices.map((device) => `  device: ${device.name} (${device.description}), ${megabytes(device.totalBytes)}`),

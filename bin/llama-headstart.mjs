@@ -10,6 +10,7 @@ const HELP = `Usage: llama-headstart <command> [options]
 
   build     compile the native addon from the sources in this package, without network
     --cuda, --metal, --vulkan   compute on a GPU
+    --no-gpu-here               this machine need not have one: it builds for others
     --native                    one file for exactly this CPU: compiles sooner, runs on this machine only
     --debug                     without optimisation, with symbols
     --jobs N                    compile N files at a time (default: one a core)
@@ -21,7 +22,8 @@ const HELP = `Usage: llama-headstart <command> [options]
 
   --help, --version
 
-The result of \`build\` lies in your cache directory and is preferred over the prebuilt addon.
+The result of \`build\` lies in your cache directory, the newest is loaded first, and the prebuilt addon last. \`gpu\` in your program
+and LLAMA_HEADSTART_VARIANT take only those with that GPU. Exit code 3: built, but no GPU here could be used by it.
 `;
 
 const COMMANDS = { build, doctor, clean };

@@ -29,14 +29,20 @@ export interface LoadedAddon {
  */
 export function loadAddon(wanted: Gpu): LoadedAddon {
   const skipped: LoadedAddon['skipped'] = [];
+  let first: unknown;
   for (const folder of inOrder(addonFolders(), wanted)) {
-    const raw = required(folder.path, skipped);
-    // What is started, even in vain, stays in the process: another folder's libraries would mix with it.
-    if (raw !== undefined) {
-      return start(raw, folder, wanted, skipped);
+    let raw: RawAddon;
+    try {
+      raw = createRequire(import.meta.url)(resolve(folder.path));
+    } catch (cause) {
+      first ??= cause;
+      skipped.push({ path: folder.path, reason: firstLine(cause) });
+      continue;
     }
+    // What is started, even in vain, stays in the process: another folder's libraries would mix with it.
+    return start(raw, folder, wanted, skipped);
   }
-  throw notFound(wanted, skipped);
+  throw new HeadstartError('ADDON_NOT_FOUND', notFound(wanted, skipped), { cause: first });
 }
 
 const gpusOf = ({ builtIn, modules }: AddonFolder): GpuKind[] => [
@@ -55,15 +61,6 @@ function inOrder(folders: AddonFolder[], wanted: Gpu): AddonFolder[] {
     }
     return wanted === false ? folder.builtIn === null : gpusOf(folder).includes(wanted);
   });
-}
-
-function required(path: string, skipped: LoadedAddon['skipped']): RawAddon | undefined {
-  try {
-    return createRequire(import.meta.url)(resolve(path));
-  } catch (cause) {
-    skipped.push({ path, reason: firstLine(cause) });
-    return undefined;
-  }
 }
 
 /** Starts with the GPU that is wanted, and where any will do without one if need be. */
@@ -154,27 +151,24 @@ export const alreadyLoaded = (asked: Gpu, used: GpuKind | null): HeadstartError 
       'process share one addon, which the first to use it chooses',
   );
 
-function notFound(wanted: Gpu, skipped: LoadedAddon['skipped']): HeadstartError {
+function notFound(wanted: Gpu, skipped: LoadedAddon['skipped']): string {
   const named = process.env.LLAMA_HEADSTART_ADDON;
   const tried = skipped.map(({ path, reason }) => `${path}: ${reason}`).join('; ');
   if (named) {
-    return new HeadstartError(
-      'ADDON_NOT_FOUND',
+    return (
       `No native addon for ${here} could be loaded from "${named}" (LLAMA_HEADSTART_ADDON): ${tried}. ` +
-        "Unset LLAMA_HEADSTART_ADDON to load the package's own.",
+      "Unset LLAMA_HEADSTART_ADDON to load the package's own."
     );
   }
   if (wanted !== 'auto' && wanted !== false) {
-    return new HeadstartError(
-      'ADDON_NOT_FOUND',
+    return (
       `No native addon with ${wanted} for ${here} was found${tried && `: ${tried}`}. Run ` +
-        `\`npx llama-headstart build --${wanted}\`, or \`npm install @llama-headstart/${platformName}-${wanted}\`.`,
+      `\`npx llama-headstart build --${wanted}\`, or \`npm install @llama-headstart/${platformName}-${wanted}\`.`
     );
   }
-  return new HeadstartError(
-    'ADDON_NOT_FOUND',
+  return (
     `No native addon for ${here} could be loaded from ${packageRoot} (looked in build/Release, the user's cache and ` +
-      `prebuilds)${tried && `: ${tried}`}. ${REBUILD}`,
+    `prebuilds)${tried && `: ${tried}`}. ${REBUILD}`
   );
 }
 

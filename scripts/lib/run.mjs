@@ -28,8 +28,8 @@ const SIGNALS = /** @type {const} */ ({ SIGHUP: 1, SIGINT: 2, SIGTERM: 15 });
  * @param {string} command
  * @param {string[]} args
  * @param {RunOptions} [options]
- * @returns {Promise<{ code: number, stdout: string, output: string, interrupted: boolean }>} output: both streams, at most the last
- *   256 KiB
+ * @returns {Promise<{ code: number, signal: NodeJS.Signals | null, stdout: string, output: string, interrupted: boolean }>} output: both
+ *   streams, at most the last 256 KiB; signal: what ended the command, if a signal did
  */
 export function run(command, args, options = {}) {
   const { cwd = root, env, inherit = false, onLine, idleTimeoutMs, interruptible = false } = options;
@@ -94,12 +94,12 @@ export function run(command, args, options = {}) {
     });
     child.stderr?.setEncoding('utf8').on('data', take);
 
-    const finish = (/** @type {number} */ code) => {
+    const finish = (/** @type {number} */ code, /** @type {NodeJS.Signals | null} */ signal = null) => {
       clearTimeout(timer);
       for (const signal of signals) process.off(signal, onSignal);
       if (partial) onLine?.(partial);
       partial = '';
-      resolve({ code, stdout, output, interrupted });
+      resolve({ code, signal, stdout, output, interrupted });
     };
     child.once('error', (error) => {
       output += String(error.message);
@@ -107,7 +107,7 @@ export function run(command, args, options = {}) {
     });
     child.once('close', (code, signal) => {
       if (timedOut) output += `\nended after ${(idleTimeoutMs ?? 0) / 1000} s of silence`;
-      finish(timedOut ? 124 : (code ?? (signal === 'SIGINT' ? 130 : 1)));
+      finish(timedOut ? 124 : (code ?? (signal === 'SIGINT' ? 130 : 1)), signal);
     });
   });
 }

@@ -56,6 +56,9 @@ describe('a machine without compilers, with install scripts blocked', () => {
     const { loaded, tools } = JSON.parse(await project.node([bin, 'doctor', '--json']));
     expect(loaded.source).toBe('prebuilt');
     expect(loaded.cpu).toBe(loaded.tried[0].name);
+    const forced = await project.node([bin, 'doctor'], { LLAMA_HEADSTART_CPU: loaded.cpu });
+    expect(text).toContain(`CPU module: ${loaded.cpu}, the best by its score of `);
+    expect(forced).toContain(`CPU module: ${loaded.cpu}, as LLAMA_HEADSTART_CPU says, of `);
     expect(tools.cmake).toBeNull();
   });
 
