@@ -18,6 +18,7 @@ import { writeLora } from '../helpers/loras.js';
 import { microModel } from '../helpers/models.js';
 import { inOtherProcess } from '../helpers/processes.js';
 import { smallDisk } from '../helpers/small-disk.js';
+import { splitGguf } from '../helpers/split-gguf.js';
 
 const REPO = 'makers/tiny-GGUF';
 const retryConfig = { initialDelayMs: 1, maxDelayMs: 5, stallTimeoutMs: 300 };
@@ -542,6 +543,34 @@ describe('a LoRA adapter', () => {
     await expect(adapted.setLoras([{ source: { ...source, revision: 'v2' } }])).rejects.toThrow(
       failsWith('UNAUTHORIZED'),
     );
+  });
+});
+
+describe('a split model', () => {
+  it('says what the whole one says, from a folder, by any part, from the Hub, and from an address', async () => {
+    const folder = await temporaryDirectory();
+    const names = await splitGguf(microModel('dense'), folder, 'tiny', 3);
+    const parts = await Promise.all(names.map((name) => readFile(join(folder, name))));
+    const { hub, directory } = await place(Object.fromEntries(names.map((name, at) => [name, parts[at] as Buffer])));
+    const settings = { modelsDir: directory, retryConfig };
+    const reply = async (more: AgentSettings) => {
+      const agent = await startAgent({ ...settings, ...more });
+      const said = await replies(await agent.createSession(), ['Hello'], 12);
+      await agent.close();
+      return said;
+    };
+    const whole = await reply({});
+    const sources = [
+      folder,
+      join(folder, names[1] as string),
+      { type: 'huggingface', repo: REPO, filename: names[2] as string, endpoint: hub.endpoint } as const,
+      `${hub.cdn}/${REPO}/${names[0]}`,
+    ];
+    for (const source of sources) {
+      expect(await reply({ source }), JSON.stringify(source)).toEqual(whole);
+    }
+    await rm(join(folder, names[2] as string));
+    await expect(startAgent({ source: folder })).rejects.toThrow(failsWith('MODEL_NOT_FOUND', names[2]));
   });
 });
 
