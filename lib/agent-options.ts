@@ -26,7 +26,7 @@ export interface AgentOptions {
   sampling?: SamplingOptions;
   /**
    * Gets this package's and llama.cpp's warnings. llama.cpp has one log for all: its lines go to the logger of the agent
-   * initialised last in this thread. @default none: quiet
+   * initialised last in this thread. What it throws becomes a process warning (`LOGGER_THREW`). @default none: quiet
    */
   logger?: Logger;
   /** The model's way here: download, verification, load. */

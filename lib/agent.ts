@@ -9,7 +9,7 @@ import type { AgentHealth } from './health.js';
 import { type LoraConfig, resolveLoras } from './model/lora-files.js';
 import { resolveModel } from './model/resolve.js';
 import { selectGpu, throwIfAborted } from './native/addon.js';
-import { setNativeLogger } from './native/log.js';
+import { forgivingLogger, setNativeLogger } from './native/log.js';
 import type { Model } from './native/model.js';
 import { checkOptions } from './options.js';
 import {
@@ -91,11 +91,12 @@ export class AgentServer {
     const config = checkAgentOptions(options);
     throwIfAborted(options.signal);
     selectGpu(config.gpu);
-    if (options.logger !== undefined) {
-      setNativeLogger(options.logger, { level: config.debug ? 'info' : 'warn' });
+    const logger = options.logger && forgivingLogger(options.logger);
+    if (logger !== undefined) {
+      setNativeLogger(logger, { level: config.debug ? 'info' : 'warn' });
     }
     await startTelemetry();
-    return new AgentServer(await openParts(options, config));
+    return new AgentServer(await openParts({ ...options, ...(logger && { logger }) }, config));
   }
 
   /** The loaded model. */
@@ -128,8 +129,8 @@ export class AgentServer {
    * kept and still fits; else its conversation is read again at the next turn. Tools are the saved ones, run by the agent's
    * of the same name; `options` win over what the file says.
    *
-   * @throws HeadstartError `ENTRY_MISSING`, `ENTRY_CORRUPT`, `ENTRY_FOREIGN`, `READ_FAILED`, `INVALID_ARGUMENT` (that
-   *   session is open), and as {@link createSession}.
+   * @throws HeadstartError `ENTRY_MISSING`, `ENTRY_CORRUPT`, `ENTRY_FOREIGN`, `READ_FAILED`, `INVALID_ARGUMENT` (no path,
+   *   or that session is open), and as {@link createSession}.
    */
   async restoreSession(path: string, options: Omit<SessionOptions, 'messages'> = {}): Promise<Session> {
     this.#requireOpen();

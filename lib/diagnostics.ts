@@ -1,5 +1,7 @@
 // What observers can subscribe to (node:diagnostics_channel): names, messages, and the one way to publish them.
 import { channel } from 'node:diagnostics_channel';
+import { HeadstartError } from './errors.js';
+import { describe } from './options.js';
 
 /** A session began or ended. */
 export type SessionEvent =
@@ -155,11 +157,21 @@ export function publish<Name extends keyof DiagnosticsEvents>(name: Name, messag
   }
 }
 
-/** @returns how to unsubscribe */
+/**
+ * @returns how to unsubscribe
+ * @throws HeadstartError `INVALID_ARGUMENT`.
+ */
 export function subscribe<Name extends keyof DiagnosticsEvents>(
   name: Name,
   listener: (message: DiagnosticsEvents[Name]) => void,
 ): () => void {
+  if (!Object.hasOwn(channels, name) || typeof listener !== 'function') {
+    const names = Object.keys(channels).join(', ');
+    throw new HeadstartError(
+      'INVALID_ARGUMENT',
+      `Expected one of the channels ${names} and a function, got ${describe(name)} and ${describe(listener)}`,
+    );
+  }
   const onMessage = (message: unknown) => listener(message as DiagnosticsEvents[Name]);
   channels[name].subscribe(onMessage);
   return () => void channels[name].unsubscribe(onMessage);

@@ -34,15 +34,21 @@ export function setNativeLogger(logger: Logger | null, options: { level?: LogLev
       `Expected \`level\` to be one of ${LEVELS.join(', ')}, got ${describe(level)}`,
     );
   }
+  const write = forgivingLogger(logger);
+  addon().setLogger((severity, text) => write(LEVELS[severity - 1] ?? 'debug', text), LEVELS.indexOf(level) + 1);
+}
+
+/** A logger that throws loses that line and no other: its first error becomes a process warning (`LOGGER_THREW`). */
+export function forgivingLogger(logger: Logger): Logger {
   let warned = false;
-  addon().setLogger((severity, text) => {
+  return (level, message) => {
     try {
-      logger(LEVELS[severity - 1] ?? 'debug', text);
+      logger(level, message);
     } catch (error) {
       if (!warned) {
         warned = true;
-        process.emitWarning(`The native logger threw: ${error}`, { code: 'LOGGER_THREW' });
+        process.emitWarning(`The logger threw: ${error}`, { code: 'LOGGER_THREW' });
       }
     }
-  }, LEVELS.indexOf(level) + 1);
+  };
 }

@@ -1,11 +1,12 @@
 // A session in a file: its messages, its template's source, its options, and beside it, if asked for, its KV state.
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
-import { open, rename, rm } from 'node:fs/promises';
+import { open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { asWriteFailure } from '../cache/directory.js';
 import type { Past } from '../engine/saved.js';
 import { HeadstartError } from '../errors.js';
 import { SequenceState } from '../native/state.js';
+import { describe } from '../options.js';
 import type { ChatMessage } from '../template/messages.js';
 import type { ToolDefinition } from '../template/render.js';
 import { type MessageInput, readHistory } from './conversation.js';
@@ -85,8 +86,16 @@ async function writeSession(path: string, session: SavedSession): Promise<void> 
   });
 }
 
-/** @throws HeadstartError `ENTRY_MISSING`, `READ_FAILED`, `ENTRY_FOREIGN` (no session of ours), `ENTRY_CORRUPT`. */
+/** @throws HeadstartError `INVALID_ARGUMENT`. */
+export function requirePath(path: unknown): void {
+  if (typeof path !== 'string' || path === '') {
+    throw new HeadstartError('INVALID_ARGUMENT', `Expected \`path\` to be the path of a file, got ${describe(path)}`);
+  }
+}
+
+/** @throws HeadstartError `INVALID_ARGUMENT`, `ENTRY_MISSING`, `READ_FAILED`, `ENTRY_FOREIGN` (no session of ours), `ENTRY_CORRUPT`. */
 export async function readSession(path: string): Promise<SavedSession> {
+  requirePath(path);
   let text: string;
   try {
     text = await readText(path);
@@ -181,6 +190,9 @@ async function syncDirectory(directory: string): Promise<void> {
 }
 
 async function readText(path: string): Promise<string> {
+  if (!(await stat(path)).isFile()) {
+    throw new HeadstartError('READ_FAILED', `Expected a saved session in "${path}", which is no file`); // a pipe is waited for
+  }
   const handle = await open(path, 'r');
   try {
     const { size } = await handle.stat();

@@ -4,7 +4,7 @@ import { publish } from '../diagnostics.js';
 import type { Past } from '../engine/saved.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
-import { boolean, checkOptions, describe } from '../options.js';
+import { boolean, checkOptions } from '../options.js';
 import type { ChatMessage, ToolCall } from '../template/messages.js';
 import { isPrefix } from '../template/tokens.js';
 import type { Schema, SchemaValue } from '../tools/schema.js';
@@ -19,7 +19,7 @@ import type { CompactionReport, Reply, StreamPart } from './parts.js';
 import { Passage } from './passage.js';
 import { collectReply } from './reply.js';
 import type { SamplingOptions } from './sampling.js';
-import { saveSession } from './saved.js';
+import { requirePath, saveSession } from './saved.js';
 import { ConversationSequence } from './sequence.js';
 import type { SessionServices, SessionSetup } from './setup.js';
 import { sharedPrefix } from './shared-prefix.js';
@@ -384,11 +384,5 @@ export class Session implements ToolSession {
     if (this.closed) {
       throw new HeadstartError('CLOSED', 'Expected an open session, but it was closed');
     }
-  }
-}
-
-function requirePath(path: unknown): void {
-  if (typeof path !== 'string' || path === '') {
-    throw new HeadstartError('INVALID_ARGUMENT', `Expected \`path\` to be the path of a file, got ${describe(path)}`);
   }
 }

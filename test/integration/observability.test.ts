@@ -2,7 +2,7 @@
 import { trace } from '@opentelemetry/api';
 import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base';
 import { type DiagnosticsEvents, subscribeDiagnostics } from 'llama-headstart';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { startAgent } from '../helpers/agents.js';
 
 const tools = [
@@ -49,6 +49,41 @@ describe('the channels', () => {
       { event: 'start', ...about },
       { event: 'end', ...about, ms: expect.any(Number), isError: true },
     ]);
+  });
+
+  it('are named: another name, or no listener, is refused', () => {
+    const bad = [
+      ['turns', () => {}],
+      ['turn', 'log'],
+      ['constructor', () => {}],
+    ] as const;
+    for (const [name, listener] of bad) {
+      expect(() => subscribeDiagnostics(name as never, listener as never)).toThrow(
+        expect.objectContaining({ code: 'INVALID_ARGUMENT', message: expect.stringContaining('session, turn') }),
+      );
+    }
+  });
+});
+
+describe('a logger that throws', () => {
+  it('loses its lines, and nothing else: the process is warned once', async () => {
+    const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
+    onTestFinished(() => warned.mockRestore());
+    const logger = vi.fn(() => {
+      throw new Error('the disk of the logs is full');
+    });
+    const agent = await startAgent({
+      tools,
+      debug: true,
+      logger,
+      mcpServers: [{ name: 'nowhere', command: '/no/such/program', required: false }],
+    });
+    const session = await agent.createSession();
+    expect((await session.send('Hello', oneCall)).toolResults).toHaveLength(1);
+    await agent.close();
+    expect(logger.mock.calls.length).toBeGreaterThan(3);
+    const codes = warned.mock.calls.map((call: unknown[]) => (call[1] as { code?: string } | undefined)?.code);
+    expect(codes.filter((code) => code === 'LOGGER_THREW')).toHaveLength(1);
   });
 });
 

@@ -1,6 +1,8 @@
 // Forks, and sessions in files: they go on as if nothing had been.
+
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AgentServer, type MessageInput, type Session, type TurnInput } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
@@ -269,12 +271,22 @@ describe('a saved session', () => {
     ],
     ['empty', (path) => writeFile(path, ''), 'ENTRY_FOREIGN'],
     ['no session', (path) => writeFile(path, '{"messages": []}'), 'ENTRY_FOREIGN'],
+    ['a directory', async (path) => void (await mkdir(path)), 'READ_FAILED'],
+    ['a pipe', async (path) => void execFileSync('mkfifo', [path]), 'READ_FAILED'],
+    ['a device', (path) => symlink('/dev/zero', path), 'READ_FAILED'],
   ])('that is %s is a coded error', async (_, make, code) => {
     const path = join(await temporaryDirectory(), 'session.json');
     await make(path);
     const agent = await startAgent();
     await expect(agent.restoreSession(path)).rejects.toMatchObject({ code });
     expect(agent.health().openSessions).toBe(0);
+  });
+
+  it('is named by a path', async () => {
+    const agent = await startAgent();
+    for (const path of [undefined, '', 7, null]) {
+      await expect(agent.restoreSession(path as string)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    }
   });
 
   it.each([
