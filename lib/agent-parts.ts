@@ -58,14 +58,15 @@ async function openEach(
   const { signal, logger, onProgress } = options;
   const { modelsDir: directory, retryConfig, useHfParams, stableTools } = config;
   const fetching = { directory, retryConfig, onProgress, logger };
+  // First: what is wrong with a server is not to be told behind a download of gigabytes.
+  const mcp = await McpServers.connect(options.mcpServers ?? [], { signal, logger });
+  onOpened(() => mcp.close());
   const { path, generationConfig } = await resolveModel(config.source, {
     ...fetching,
     generationConfig: useHfParams,
     signal,
   });
   const loras = await resolveLoras(config.loras, { ...fetching, signal });
-  const mcp = await McpServers.connect(options.mcpServers ?? [], { signal, logger });
-  onOpened(() => mcp.close());
   const [model, fingerprint] = await loadModel(path, config, options);
   onOpened(() => model.close()); // and with it the context
   const renderer = new Renderer(model, config.chatTemplate);

@@ -1,0 +1,21 @@
+// An agent where no optional package is installed: tools with JSON Schemas work, MCP servers say what is missing.
+import { argv, stdout } from 'node:process';
+import { AgentServer } from './dist/index.js';
+
+const model = { source: argv[2], cacheDir: null, contextSize: 1024, nThreads: 1 };
+const lamp = { name: 'lamp', parameters: { type: 'object', properties: {} }, execute: () => 'lit' };
+const agent = await AgentServer.initialize({ model, tools: [lamp] });
+const session = await agent.createSession();
+const { toolResults } = await session.send('Light', { toolChoice: 'required', maxParallelTools: 1, maxSteps: 1 });
+await agent.close();
+const mcpServers = [{ name: 'here', command: 'node' }];
+const missing = await AgentServer.initialize({ model, mcpServers }).catch(({ code, message }) => ({ code, message }));
+const installed = await Promise.all(
+  ['zod', '@modelcontextprotocol/client', '@opentelemetry/api'].map((name) =>
+    import(name).then(
+      () => name,
+      () => undefined,
+    ),
+  ),
+);
+stdout.write(JSON.stringify({ outputs: toolResults.map(({ output }) => output), missing, installed }));

@@ -1,0 +1,36 @@
+// zod, the MCP client and OpenTelemetry are optional: the package works where none of them is installed.
+import { execFile } from 'node:child_process';
+import { cp, mkdir, symlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { expect, it } from 'vitest';
+import { addonFolders } from '../../lib/native/places.js';
+import { temporaryDirectory } from '../helpers/agents.js';
+import { requireFreshDist } from '../helpers/children.js';
+import { microModel } from '../helpers/models.js';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+
+it('without any optional package agents and tools work, and MCP servers say what to install', async () => {
+  requireFreshDist();
+  const place = await temporaryDirectory();
+  await cp(join(root, 'dist'), join(place, 'dist'), { recursive: true });
+  await cp(join(root, 'package.json'), join(place, 'package.json'));
+  await cp(join(root, 'test/integration/children/without-peers.mjs'), join(place, 'without-peers.mjs'));
+  await mkdir(join(place, 'node_modules'));
+  for (const name of ['ajv', 'node-gyp-build']) {
+    await symlink(join(root, 'node_modules', name), join(place, 'node_modules', name));
+  }
+  const { stdout, stderr } = await promisify(execFile)(
+    process.execPath,
+    [join(place, 'without-peers.mjs'), microModel('dense')],
+    { env: { ...process.env, NODE_OPTIONS: '', LLAMA_HEADSTART_ADDON: addonFolders()[0]?.path } },
+  );
+  expect(stderr).toBe('');
+  expect(JSON.parse(stdout)).toEqual({
+    outputs: ['lit'],
+    missing: { code: 'MCP_FAILED', message: expect.stringContaining('npm install @modelcontextprotocol/client') },
+    installed: [null, null, null],
+  });
+});
