@@ -1,3 +1,4 @@
+import { HeadstartError } from '../errors.js';
 import type { Model } from '../native/model.js';
 import type { ReplyFormat } from '../native/reply.js';
 import type { Sampler, SamplerOptions } from '../native/sampler.js';
@@ -147,7 +148,7 @@ function optional<Name extends string>(name: Name, value: number | undefined): {
 /**
  * The sampler of one reply; undefined where nothing is to be chosen but the likeliest token.
  *
- * @throws HeadstartError as {@link Model.createSampler}.
+ * @throws HeadstartError `SCHEMA_INVALID` for a grammar that is too large, and as {@link Model.createSampler}.
  */
 export async function makeSampler(
   model: Model,
@@ -161,7 +162,19 @@ export async function makeSampler(
   if (Object.keys(options).length === 0) {
     return undefined;
   }
-  const sampler = await model.createSampler(options);
+  const sampler = await model.createSampler(options).catch((error: unknown) => {
+    if (HeadstartError.isInstance(error, 'GRAMMAR_INVALID')) {
+      // Nobody wrote it: it comes of a tool's parameters, or of a `responseFormat`.
+      throw new HeadstartError(
+        'SCHEMA_INVALID',
+        `Expected a JSON Schema that a grammar can be made of: ${error.message}`,
+        {
+          cause: error,
+        },
+      );
+    }
+    throw error;
+  });
   const looksBack = lookBack(sampling);
   if (looksBack > 0) {
     await sampler.accept(prompt.slice(-looksBack));

@@ -214,7 +214,7 @@ export class Renderer {
     { toolChoice, parallelToolCalls, jsonSchema, enableThinking }: ReplyOptions = {},
   ): Promise<RenderedPrompt> {
     const system = source.systemPrompt === undefined ? [] : [{ role: 'system', content: source.systemPrompt }];
-    return this.#model.render({
+    const rendering = this.#model.render({
       messages: [...system, ...messages.map(toOpenAiMessage)],
       tools: tools.map(toOpenAiTool),
       ...(this.#override !== undefined && { chatTemplate: this.#override }),
@@ -222,6 +222,9 @@ export class Renderer {
       ...(parallelToolCalls !== undefined && { parallelToolCalls }),
       ...(jsonSchema !== undefined && { jsonSchema }),
       ...(enableThinking !== undefined && { enableThinking }),
+    });
+    return rendering.catch((error: unknown) => {
+      throw asSchemaError(error);
     });
   }
 
@@ -313,4 +316,15 @@ function withToolsInSystemPrompt(source: TemplateSource): TemplateSource {
     '<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>',
   ].join('\n');
   return { systemPrompt: source.systemPrompt ? `${source.systemPrompt}\n\n${instructions}` : instructions };
+}
+
+/** Where what the chat template could not be given a form for is a schema, that is told. */
+function asSchemaError(error: unknown): unknown {
+  const reason =
+    HeadstartError.isInstance(error, 'CHAT_TEMPLATE_FAILED') && /JSON schema error.*/s.exec(error.message)?.[0];
+  return reason
+    ? new HeadstartError('SCHEMA_INVALID', `Expected a JSON Schema that a grammar can be made of: ${reason}`, {
+        cause: error,
+      })
+    : error;
 }

@@ -1,6 +1,7 @@
 import { Ajv, type ValidateFunction } from 'ajv';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { HeadstartError } from '../errors.js';
+import { schemaForGrammar } from './grammar-schema.js';
 
 /** What zod's schemas, and others that follow the Standard Schema specification (version 1), have in common. */
 export interface StandardSchema<T = unknown> {
@@ -43,6 +44,7 @@ export type SchemaValue<S> = S extends StandardSchema<infer T> ? T : unknown;
 
 /** A schema as models and validators take it. */
 export interface PreparedSchema {
+  /** In words that a grammar can be made of. */
   readonly jsonSchema: object;
   /**
    * The value as the schema has it (zod may fill in defaults and transform).
@@ -136,7 +138,7 @@ function compile(text: string, what: string): PreparedSchema {
     throw invalid(`Expected ${what} to be a valid JSON Schema: ${(cause as Error).message}`, cause);
   }
   return {
-    jsonSchema: Object.freeze(jsonSchema),
+    jsonSchema: Object.freeze(schemaForGrammar(jsonSchema)),
     parse: async (value) => {
       if (!validate(value)) {
         throw mismatch((validate.errors ?? []).map(({ instancePath, message }) => `${instancePath} ${message}`.trim()));

@@ -136,8 +136,8 @@ export function requireTools(tools: readonly Tool[]): void {
 }
 
 function checkTool(each: Partial<Tool> | null): string | undefined {
-  if (typeof each?.name !== 'string' || each.name === '' || each.name.length > MAX_NAME_LENGTH) {
-    return `a \`name\` of 1 to ${MAX_NAME_LENGTH} characters`;
+  if (!each || !isName(each.name)) {
+    return `a \`name\` of 1 to ${MAX_NAME_LENGTH} whole characters`;
   }
   if (each.description !== undefined && typeof each.description !== 'string') {
     return 'a string as `description`';
@@ -149,6 +149,10 @@ function checkTool(each: Partial<Tool> | null): string | undefined {
     return '`parameters` that are a JSON Schema object or a zod schema';
   }
   return each.execute === undefined || typeof each.execute === 'function' ? undefined : 'a function as `execute`';
+}
+
+function isName(name: unknown): boolean {
+  return typeof name === 'string' && name !== '' && name.length <= MAX_NAME_LENGTH && !/\p{Surrogate}/u.test(name);
 }
 
 function isJsonObject(value: unknown): boolean {

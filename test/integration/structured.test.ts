@@ -93,7 +93,43 @@ describe('responseFormat', () => {
     expect((await session.send('Hello', { maxTokens: 2 })).usage.completionTokens).toBe(2);
   });
 
+  const tree = z.object({
+    on: z.boolean(),
+    get next() {
+      return tree.optional();
+    },
+  });
+  it.each<[string, z.ZodType | object]>([
+    ['a tuple', z.object({ pair: z.tuple([z.boolean(), z.null()]) })],
+    ['a tuple with more behind it', z.object({ pair: z.tuple([z.boolean(), z.null()]).rest(z.string()) })],
+    ['a schema in itself', tree],
+    ['a pattern of digits and words', z.object({ code: z.string().regex(/^[A-Z\d]{2}-\d{3}\w$/) })],
+    [
+      'anything',
+      { type: 'object', properties: { a: { enum: [1, 2] }, b: true }, required: ['a'], additionalProperties: false },
+    ],
+  ])('holds replies to %s', async (_, schema) => {
+    const session = await (await startAgent({ contextSize: 2048 })).createSession();
+    for (const seed of [1, 2, 3]) {
+      const options = { ...BOUNDED, sampling: { temperature: 1, seed } };
+      const { finishReason, object } = await session.send('What?', {
+        ...options,
+        responseFormat: { type: 'json', schema },
+      });
+      if (finishReason === 'stop') {
+        expect(object).toEqual(expect.any(Object)); // it was checked against the schema itself
+      }
+      expect(finishReason).toMatch(/^(stop|length)$/);
+    }
+  });
+
   it.each<[string, unknown, string]>([
+    [
+      'that no value has',
+      { type: 'json', schema: { type: 'object', properties: { a: false }, required: ['a'] } },
+      'SCHEMA_INVALID',
+    ],
+    ['that no grammar can hold', { type: 'json', schema: { type: 'string', minLength: 1_000_000 } }, 'SCHEMA_INVALID'],
     ['no format', 'json', 'INVALID_ARGUMENT'],
     ['without a schema', { type: 'json' }, 'INVALID_ARGUMENT'],
     ['with a schema that is none', { type: 'json', schema: { type: 'colour' } }, 'SCHEMA_INVALID'],

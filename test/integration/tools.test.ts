@@ -361,6 +361,12 @@ describe('tools that cannot be', () => {
   it.each<[string, unknown, string]>([
     ['named alike', [lamp(), lamp()], 'CONFIG_INVALID'],
     ['without a name', [{ description: 'x' }], 'CONFIG_INVALID'],
+    ['named by half a character', [{ name: 'a\ud800' }], 'CONFIG_INVALID'],
+    [
+      'whose schema no value has',
+      [{ name: 'a', parameters: { properties: { b: false }, required: ['b'] } }],
+      'SCHEMA_INVALID',
+    ],
     ['that run nothing', [{ ...lamp(), execute: 'rm' }], 'CONFIG_INVALID'],
     ['whose schema is none', [{ name: 'a', parameters: { type: 'colour' } }], 'SCHEMA_INVALID'],
     [
