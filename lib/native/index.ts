@@ -9,7 +9,7 @@ export { selectGpu } from './addon.js';
 export * from './context.js';
 export * from './file-lock.js';
 export type { Gpu } from './loader.js';
-export * from './log.js';
+export { type Logger, type LogLevel, setNativeLogger } from './log.js';
 export * from './lora.js';
 export * from './model.js';
 export type { GpuKind } from './places.js';
