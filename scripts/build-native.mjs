@@ -23,6 +23,8 @@ const FLOOR = 'llama_headstart_floor';
 /** Bytes: with less, a compiler's next object may not fit. */
 const FULL_DISK = 16 * 1024 ** 2;
 const ACCELERATORS = /** @type {const} */ (['cuda', 'metal', 'vulkan']);
+const HOST_COMPILER_HINT =
+  "This machine's compiler is newer than nvcc allows: install an older one and name it, CUDAHOSTCXX=g++-13, or take a newer CUDA toolkit.";
 
 /**
  * @typedef {object} BuildOptions
@@ -197,7 +199,8 @@ async function explainFailure(output, directory, logFile) {
   // What tools say when the disk is full is not always that.
   const { bavail, bsize } = await statfs(directory);
   const full = bavail * bsize < FULL_DISK ? ': no space left on its disk' : '';
-  return `The native build failed${full}${quoteTail(errors || output, 20)}\n  The whole log: ${shownPath(logFile)}`;
+  const hint = /unsupported (GNU|clang) version/i.test(output) ? `\n  ${HOST_COMPILER_HINT}` : '';
+  return `The native build failed${full}${quoteTail(errors || output, 20)}${hint}\n  The whole log: ${shownPath(logFile)}`;
 }
 
 /** The names of the libraries that belong to a portable addon. @param {string} directory */

@@ -224,6 +224,19 @@ esac; echo '`;
   });
 });
 
+describe.skipIf(process.platform === 'win32')('a compiler that nvcc does not take', () => {
+  it('is named, with the variable that names another', async () => {
+    const refusing = `cmake version 3.21.0'
+[ "$1" != --build ] || { echo 'host_config.h:182: fatal error: #error -- unsupported GNU version! gcc versions later than 13'; exit 1; }
+echo '`;
+    const nvcc = 'Cuda compilation tools, release 12.4, V12.4.131';
+    const { code, stderr } = await run(['build', '--cuda'], { ...ENOUGH, cmake: refusing, nvcc });
+    expect(code).toBe(1);
+    expect(stderr).toContain('unsupported GNU version');
+    expect(stderr).toContain('CUDAHOSTCXX=g++-13');
+  });
+});
+
 describe.skipIf(process.platform === 'win32')('llama-headstart doctor', () => {
   it('says whether this machine could build, and what is in the way', async () => {
     const old = await run(['doctor'], { ...ENOUGH, cmake: 'cmake version 3.16.3' });
