@@ -32,7 +32,7 @@ const SMALLEST_PIECE = 32;
  */
 export function planBatch(queue: readonly Pending[], limits: BatchLimits): Slice[] {
   const { batchSize, pieceSize = batchSize } = limits;
-  const single = queue.find((pending) => pending.suspect) ?? loneOf(queue, limits.company);
+  const single = queue.length === 1 ? queue[0] : (queue.find(isSuspect) ?? loneOf(queue, limits.company));
   if (single !== undefined) {
     return [{ pending: single, count: Math.min(single.remaining, pieceSize) }];
   }
@@ -50,13 +50,15 @@ export function planBatch(queue: readonly Pending[], limits: BatchLimits): Slice
       slices.push({ pending, count: 1 });
     }
   }
-  if (limits.company === undefined) {
+  if (limits.company === undefined && prompts.length > 0) {
     const room = batchSize - slices.length;
     const budget = slices.length > 0 ? Math.min(room, limits.promptBudget) : room;
     sharePrompts(slices, prompts, budget, limits.maxOutputs);
   }
   return slices;
 }
+
+const isSuspect = (pending: Pending) => pending.suspect;
 
 /** Tokens in a batch. */
 export function countTokens(slices: readonly Slice[]): number {

@@ -13,10 +13,13 @@ interface Block {
 export class CellLedger {
   /** What each sequence holds, in the order of its positions. */
   readonly #blocks: Block[][];
+  /** What each has grown by since anybody looked: between two steps the processor waits, and nobody looks then. */
+  readonly #grown: Int32Array;
   #used = 0;
 
   constructor(maxSequences: number) {
     this.#blocks = Array.from({ length: maxSequences }, () => []);
+    this.#grown = new Int32Array(maxSequences);
   }
 
   get used(): number {
@@ -32,17 +35,19 @@ export class CellLedger {
     return this.#of(sequence).length === 0;
   }
 
-  /** @param inWindow how many of them the cache of a sliding window holds, too: of a restored state the window's alone */
-  grow(sequence: number, count: number, inWindow = count): void {
-    const blocks = this.#of(sequence);
-    const last = blocks.at(-1);
-    if (last !== undefined && last.lengths.size === 1) {
-      last.lengths.set(sequence, last.cells + count);
-      last.cells += count;
-      last.inWindow += inWindow;
-    } else {
-      blocks.push({ lengths: new Map([[sequence, count]]), cells: count, inWindow });
-    }
+  /** So many tokens were decoded into a sequence. */
+  grow(sequence: number, count: number): void {
+    this.#grown[sequence] = (this.#grown[sequence] as number) + count;
+    this.#used += count;
+  }
+
+  /**
+   * A state was put into an empty sequence.
+   *
+   * @param inWindow how many of its cells the cache of a sliding window holds, too
+   */
+  restore(sequence: number, count: number, inWindow: number): void {
+    this.#append(sequence, this.#of(sequence), count, inWindow);
     this.#used += count;
   }
 
@@ -89,7 +94,7 @@ export class CellLedger {
 
   /** Of the cells that several sequences hold: how many the cache of a sliding window may hold, and who holds them. */
   *sharedInWindow(): Iterable<{ inWindow: number; holders: number[] }> {
-    for (const block of new Set(this.#blocks.flat())) {
+    for (const block of new Set(this.#blocks.flatMap((_, sequence) => this.#of(sequence)))) {
       if (block.lengths.size > 1) {
         yield { inWindow: block.inWindow, holders: [...block.lengths.keys()] };
       }
@@ -104,6 +109,23 @@ export class CellLedger {
   }
 
   #of(sequence: number): Block[] {
-    return this.#blocks[sequence] ?? [];
+    const blocks = this.#blocks[sequence] ?? [];
+    const grown = this.#grown[sequence] ?? 0;
+    if (grown > 0) {
+      this.#grown[sequence] = 0;
+      this.#append(sequence, blocks, grown, grown);
+    }
+    return blocks;
+  }
+
+  #append(sequence: number, blocks: Block[], count: number, inWindow: number): void {
+    const last = blocks.at(-1);
+    if (last !== undefined && last.lengths.size === 1) {
+      last.lengths.set(sequence, last.cells + count);
+      last.cells += count;
+      last.inWindow += inWindow;
+    } else {
+      blocks.push({ lengths: new Map([[sequence, count]]), cells: count, inWindow });
+    }
   }
 }

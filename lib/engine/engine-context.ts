@@ -69,7 +69,7 @@ export class EngineContext {
   async restoreSequence(sequence: number, state: SequenceState): Promise<void> {
     await this.#context.restoreSequence(sequence, state);
     const { length } = state.tokens;
-    this.cells.grow(sequence, length, Math.min(length, this.model.slidingWindow)); // a state holds the window's alone
+    this.cells.restore(sequence, length, Math.min(length, this.model.slidingWindow)); // a state holds the window's alone
     this.journal?.set(sequence, []); // of a template nobody asks; what a session held brings its own
   }
 

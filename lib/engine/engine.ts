@@ -94,7 +94,8 @@ export class Engine {
   }
 
   constructor(context: Context, options: EngineOptions = {}) {
-    const { maxSequences } = context.info;
+    const { maxSequences, unified, kvCells } = context.info;
+    const sharedCells = unified && !context.model.recurrent ? kvCells : Number.POSITIVE_INFINITY;
     const sessionCount = maxSequences - (options.residentSequences ?? 0);
     const ids = Array.from({ length: maxSequences }, (_, id) => id);
     const empty = (sequence: number) => this.context.removeSequence(sequence);
@@ -118,7 +119,8 @@ export class Engine {
       othersHoldCells: (sequence) => this.#othersHoldCells(sequence),
       ageOf: (sequence) => this.#ageOf(sequence),
       fullError: (cause) => this.#fullError(cause),
-      freeCells: () => this.#freeCells(),
+      // Recurrent states take none, and split streams have their own.
+      freeCells: () => sharedCells - this.context.cells.used,
       canEverFit: (tokens) => context.model.recurrent || tokens <= context.info.kvCellsPerSequence,
       pieceSize: this.exact ? Engine.pieceSize(context) : undefined,
       company: options.reproducible,
@@ -175,7 +177,7 @@ export class Engine {
    */
   decode(request: DecodeRequest): Promise<Decoded> {
     const decoding = this.#scheduler.submit(request);
-    return isObserved('prefill') ? observePrefill(request, decoding) : decoding;
+    return request.tokens?.length > 1 && isObserved('prefill') ? observePrefill(request, decoding) : decoding;
   }
 
   /** {@link decode} with the likeliest token. */
@@ -320,12 +322,6 @@ export class Engine {
     await this.context.close();
   }
 
-  /** Recurrent states take none, and split streams have their own. */
-  #freeCells(): number {
-    const { info, model, cells } = this.context;
-    return info.unified && !model.recurrent ? info.kvCells - cells.used : Number.POSITIVE_INFINITY;
-  }
-
   /** Idle resident templates first, where that frees cells: those that sessions share come last, and so do pinned ones. */
   #evictIdle(): boolean {
     const isFreed = (sequence: number, { pinned }: SequenceHolder) => !pinned && this.context.cells.hasOwn(sequence);
@@ -383,8 +379,6 @@ export class Engine {
 async function observePrefill({ sequence, tokens }: DecodeRequest, decoding: Promise<Decoded>): Promise<Decoded> {
   const begin = performance.now();
   const decoded = await decoding;
-  if (tokens.length > 1) {
-    publish('prefill', { sequence, tokens: tokens.length, ms: performance.now() - begin });
-  }
+  publish('prefill', { sequence, tokens: tokens.length, ms: performance.now() - begin });
   return decoded;
 }

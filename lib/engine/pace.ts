@@ -7,8 +7,10 @@ const SECONDS = 10;
 export class Pace {
   /** Of prompts, milliseconds a token: a running mean. */
   #promptMs = 0;
-  /** Tokens of replies in each of the last seconds, by second. */
-  readonly #bySecond = new Map<number, number>();
+  /** Tokens of replies in each of the last seconds: a ring, by second. */
+  readonly #bySecond = new Float64Array(SECONDS);
+  /** The newest second in it. */
+  #second = 0;
 
   /** Most prompt tokens in a batch with streams. */
   promptBudget(batchSize: number): number {
@@ -16,21 +18,15 @@ export class Pace {
     return Math.min(batchSize, Math.max(LEAST_PROMPT_TOKENS, tokens));
   }
 
-  /** Tokens of a decode, of which `promptTokens` were of prompts. */
-  record(tokens: number, promptTokens: number, ms: number): void {
+  /** Tokens of a decode that ended at `now` (of `performance.now()`), of which `promptTokens` were of prompts. */
+  record(tokens: number, promptTokens: number, ms: number, now: number): void {
     if (promptTokens >= LEAST_PROMPT_TOKENS / 2) {
       const each = ms / tokens;
       this.#promptMs = this.#promptMs === 0 ? each : 0.8 * this.#promptMs + 0.2 * each;
     }
-    const generated = tokens - promptTokens;
-    if (generated > 0) {
-      const second = Math.floor(performance.now() / 1000);
-      const before = this.#bySecond.get(second);
-      this.#bySecond.set(second, (before ?? 0) + generated);
-      if (before === undefined) {
-        this.#forget(second);
-      }
-    }
+    this.#moveTo(now);
+    const index = this.#second % SECONDS;
+    this.#bySecond[index] = (this.#bySecond[index] as number) + tokens - promptTokens;
   }
 
   /** Of prompts, as measured; 0 before the first. */
@@ -40,15 +36,19 @@ export class Pace {
 
   /** Tokens of replies, a mean of the last ten seconds. */
   tokensPerSecond(): number {
-    this.#forget(Math.floor(performance.now() / 1000));
-    return [...this.#bySecond.values()].reduce((total, count) => total + count, 0) / SECONDS;
+    this.#moveTo(performance.now());
+    return this.#bySecond.reduce((total, count) => total + count, 0) / SECONDS;
   }
 
-  #forget(second: number): void {
-    for (const old of this.#bySecond.keys()) {
-      if (old <= second - SECONDS) {
-        this.#bySecond.delete(old);
+  /** What is older than the last ten seconds goes. */
+  #moveTo(now: number): void {
+    const second = Math.floor(now / 1000);
+    if (second > this.#second) {
+      const oldest = Math.max(this.#second + 1, second - SECONDS + 1);
+      for (let each = oldest; each <= second; each++) {
+        this.#bySecond[each % SECONDS] = 0;
       }
+      this.#second = second;
     }
   }
 }

@@ -46,6 +46,7 @@ export class Scheduler {
   /** Requests that wait for cells, and what ends their wait. */
   readonly #blocked = new Map<Pending, () => void>();
   readonly #writer: BatchWriter;
+  readonly #limits: BatchLimits;
   #decoding = false;
   /** The next step comes with the next turn of the event loop, at the latest. */
   #scheduled = false;
@@ -57,7 +58,18 @@ export class Scheduler {
 
   constructor(host: SchedulerHost) {
     this.#host = host;
-    this.#writer = new BatchWriter(host.context.info.batchSize);
+    const { batchSize, maxOutputs } = host.context.info;
+    const { pace } = this;
+    this.#writer = new BatchWriter(batchSize);
+    this.#limits = {
+      batchSize,
+      maxOutputs,
+      get promptBudget() {
+        return pace.promptBudget(batchSize);
+      },
+      pieceSize: host.pieceSize,
+      company: host.company,
+    };
   }
 
   /** Requests that are ready or wait for cells. */
@@ -135,7 +147,7 @@ export class Scheduler {
   async #step(): Promise<void> {
     this.#decoding = true;
     this.#awaited.clear();
-    const slices = this.#fit(planBatch(this.#queue, this.#limits()));
+    const slices = this.#fit(planBatch(this.#queue, this.#limits));
     const begin = performance.now();
     const { freeings } = this.#host.room;
     try {
@@ -147,8 +159,9 @@ export class Scheduler {
       } catch (error) {
         picks = picksOf(error);
       }
-      this.#stepMs = performance.now() - begin;
-      this.#account(slices, this.#stepMs);
+      const end = performance.now();
+      this.#stepMs = end - begin;
+      this.#account(slices, this.#stepMs, end);
       this.#deliver(slices, picks, extras && (await extras));
     } catch (error) {
       await this.#recover(slices, error, freeings);
@@ -182,15 +195,10 @@ export class Scheduler {
     return tokens > free && free > 0 ? fitBatch(slices, free) : slices;
   }
 
-  #limits(): BatchLimits {
-    const { batchSize, maxOutputs } = this.#host.context.info;
-    const { pieceSize, company } = this.#host;
-    return { batchSize, maxOutputs, promptBudget: this.pace.promptBudget(batchSize), pieceSize, company };
-  }
-
   #deliver(slices: readonly Slice[], picks: Int32Array, extras: readonly Partial<Decoded>[] | undefined): void {
     let output = 0;
-    for (const [index, { pending, count }] of slices.entries()) {
+    for (let index = 0; index < slices.length; index++) {
+      const { pending, count } = slices[index] as Slice;
       const failure = tell(pending, count);
       pending.done += count;
       pending.suspect = false;
@@ -210,7 +218,7 @@ export class Scheduler {
     }
   }
 
-  #account(slices: readonly Slice[], ms: number): void {
+  #account(slices: readonly Slice[], ms: number, now: number): void {
     let tokens = 0;
     let promptTokens = 0;
     for (const { pending, count } of slices) {
@@ -219,7 +227,7 @@ export class Scheduler {
       tokens += count;
       promptTokens += request.tokens.length > 1 ? count : 0;
     }
-    this.pace.record(tokens, promptTokens, ms);
+    this.pace.record(tokens, promptTokens, ms, now);
     if (isObserved('decode')) {
       const waiting = this.#queue.length - slices.length;
       publish('decode', { tokens, promptTokens, sequences: slices.length, waiting, ms });
@@ -358,7 +366,9 @@ export class Scheduler {
 
   #remove(pending: Pending): void {
     const index = this.#queue.indexOf(pending);
-    if (index >= 0) {
+    if (index === 0) {
+      this.#queue.shift(); // most often: what was decoded stood first
+    } else if (index > 0) {
       this.#queue.splice(index, 1);
     }
   }

@@ -27,8 +27,14 @@ export interface SequencePoolOptions {
   maxQueueSize?: number | undefined;
 }
 
-interface Waiter {
-  holder: SequenceHolder;
+/** Who has a sequence. */
+interface Hold {
+  readonly holder: SequenceHolder;
+  /** When it began what it does now, counted in beginnings; undefined until it is asked for. */
+  age: number | undefined;
+}
+
+interface Waiter extends Hold {
   resolve(sequence: number): void;
   reject(error: Error): void;
 }
@@ -41,11 +47,9 @@ export class SequencePool {
   readonly #free: number[];
   readonly #empty: (sequence: number) => Promise<unknown>;
   /** Least recently used first. */
-  readonly #held = new Map<number, SequenceHolder>();
+  readonly #held = new Map<number, Hold>();
   readonly #waiting: Waiter[] = [];
   readonly #options: SequencePoolOptions;
-  /** When each holder began what it does now, counted in beginnings. */
-  readonly #ages = new WeakMap<SequenceHolder, number>();
   #beginnings = 0;
   #closed = false;
 
@@ -76,7 +80,7 @@ export class SequencePool {
 
   /** Holders that use their sequence right now. */
   get busyCount(): number {
-    return [...this.#held.values()].filter(({ busy }) => busy).length;
+    return [...this.#held.values()].filter(({ holder }) => holder.busy).length;
   }
 
   /** Whether somebody holds this sequence. */
@@ -86,13 +90,16 @@ export class SequencePool {
 
   /** Whether somebody holds this sequence and uses it. */
   isBusy(sequence: number): boolean {
-    return this.#held.get(sequence)?.busy ?? false;
+    return this.#held.get(sequence)?.holder.busy ?? false;
   }
 
   /** When the sequence's holder began what it does now: who began earlier has a smaller one. */
   ageOf(sequence: number): number | undefined {
-    const holder = this.#held.get(sequence);
-    return holder && this.#ageOf(holder);
+    const hold = this.#held.get(sequence);
+    if (hold !== undefined) {
+      hold.age ??= this.#beginnings++;
+    }
+    return hold?.age;
   }
 
   /**
@@ -105,7 +112,6 @@ export class SequencePool {
     const sequence = this.tryLease(holder);
     if (sequence === undefined) {
       this.#requireQueueSpace();
-      this.#ageOf(holder);
       return this.#wait(holder, signal);
     }
     return sequence;
@@ -119,27 +125,24 @@ export class SequencePool {
     }
     const sequence = this.#free.pop();
     if (sequence !== undefined) {
-      this.#ageOf(holder);
-      this.#held.set(sequence, holder);
+      this.#held.set(sequence, { holder, age: this.#beginnings++ });
     }
     return sequence;
   }
 
   /** Marks a sequence as just used: what its holder does next is a new beginning. */
   touch(sequence: number): void {
-    const holder = this.#held.get(sequence);
-    if (holder !== undefined) {
-      this.#ages.delete(holder);
+    const hold = this.#held.get(sequence);
+    if (hold !== undefined) {
+      hold.age = undefined;
       this.#held.delete(sequence);
-      this.#held.set(sequence, holder);
+      this.#held.set(sequence, hold);
     }
   }
 
   /** Takes a sequence back and empties it; the first who waits gets it. */
   release(sequence: number): void {
-    const holder = this.#held.get(sequence);
-    if (holder !== undefined) {
-      this.#held.delete(sequence);
+    if (this.#held.delete(sequence)) {
       this.#handOn(sequence);
       this.#options.onIdle?.();
     }
@@ -151,7 +154,7 @@ export class SequencePool {
    * @param accept which may be taken. @default any
    */
   evictIdle(accept: (sequence: number, holder: SequenceHolder) => boolean = () => true): boolean {
-    for (const [sequence, holder] of this.#held) {
+    for (const [sequence, { holder }] of this.#held) {
       if (!holder.busy && accept(sequence, holder)) {
         this.#held.delete(sequence);
         this.#options.onEvict?.(sequence, holder);
@@ -185,7 +188,7 @@ export class SequencePool {
     if (next === undefined) {
       this.#free.push(sequence);
     } else {
-      this.#held.set(sequence, next.holder);
+      this.#held.set(sequence, { holder: next.holder, age: next.age });
       next.resolve(sequence);
     }
   }
@@ -198,6 +201,7 @@ export class SequencePool {
       };
       const waiter: Waiter = {
         holder,
+        age: this.#beginnings++,
         resolve: (sequence) => {
           signal?.removeEventListener('abort', leave);
           resolve(sequence);
@@ -210,15 +214,6 @@ export class SequencePool {
       signal?.addEventListener('abort', leave, { once: true });
       this.#waiting.push(waiter);
     });
-  }
-
-  #ageOf(holder: SequenceHolder): number {
-    let age = this.#ages.get(holder);
-    if (age === undefined) {
-      age = this.#beginnings++;
-      this.#ages.set(holder, age);
-    }
-    return age;
   }
 
   #requireQueueSpace(): void {

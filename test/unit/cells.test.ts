@@ -23,7 +23,7 @@ describe('the count of KV cells', () => {
 
   it('knows which of them the cache of a sliding window may hold, and who shares those', () => {
     const cells = new CellLedger(3);
-    cells.grow(0, 100, 64); // restored
+    cells.restore(0, 100, 64);
     cells.copy(0, 1);
     cells.copy(0, 2);
     cells.grow(1, 10);
