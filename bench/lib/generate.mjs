@@ -1,5 +1,7 @@
 // What throughput benchmarks do with an engine: sequences that stand behind the same tokens, and a loop that generates in each.
 
+import { ReplyText } from '../../dist/session/reply-text.js';
+
 /**
  * Empties all sequences, and puts `state` into the first `width` of them: cells of its own for each, or, with `shared`, the same
  * for all.
@@ -31,13 +33,13 @@ export async function placeSequences(engine, state, width, shared) {
  * @param {number} steps
  */
 export async function generate(model, engine, prefix, sequence, steps) {
-  const decoder = new TextDecoder();
+  const reply = new ReplyText(model, new Set());
   let text = '';
   let token = prefix[prefix.length - 1 - sequence];
   for (let done = 0; done < steps; done++) {
     const tokens = Int32Array.of(token);
     ({ token } = await engine.decode({ sequence, tokens, from: prefix.length + done }));
-    if (!model.isEndOfGeneration(token)) text += decoder.decode(model.tokenToBytes(token), { stream: true });
+    if (!model.isEndOfGeneration(token)) text += reply.push(token);
   }
   return text;
 }

@@ -31,7 +31,8 @@ export function askExtras(context: EngineContext, slices: readonly Slice[]): Pro
 /** Tells who asked what is in its sequence. What that throws is nobody else's affair. */
 export function tell({ request, done }: Pending, count: number): { error: unknown } | undefined {
   try {
-    request.onDecoded?.(request.tokens.subarray(done, done + count));
+    const { tokens, onDecoded } = request;
+    onDecoded?.(count === tokens.length ? tokens : tokens.subarray(done, done + count));
     return undefined;
   } catch (error) {
     return { error };

@@ -138,6 +138,7 @@ export class Model {
   #controlTokens: ReadonlySet<number> | undefined;
   /** What is known of tokens: asked after each one that is generated. */
   readonly #endsGeneration = new Map<number, boolean>();
+  readonly #texts = new Map<number, string | null>();
 
   private constructor(path: string, raw: RawModel) {
     this.path = path;
@@ -222,6 +223,21 @@ export class Model {
    */
   tokenToBytes(token: number, options: { special?: boolean } = {}): Uint8Array {
     return this.#raw.tokenToBytes(token, options?.special ?? false);
+  }
+
+  /**
+   * The text of one token, at once, and remembered. Empty for control tokens.
+   *
+   * @returns undefined where it is not whole characters of UTF-8
+   * @throws HeadstartError as {@link tokenToBytes}.
+   */
+  tokenToText(token: number): string | undefined {
+    let text = this.#texts.get(token);
+    if (text === undefined) {
+      text = wholeText(this.tokenToBytes(token)) ?? null;
+      this.#texts.set(token, text);
+    }
+    return text ?? undefined;
   }
 
   /**
@@ -330,11 +346,20 @@ export class Model {
   /** Closes the model's contexts, then frees it. Idempotent; resolves when the memory is free. */
   async close(): Promise<void> {
     this.#endsGeneration.clear();
+    this.#texts.clear();
     return this.#raw.close();
   }
 
   /** As {@link close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+}
+
+function wholeText(bytes: Uint8Array): string | undefined {
+  try {
+    return new TextDecoder('utf-8', { ignoreBOM: true, fatal: true }).decode(bytes);
+  } catch {
+    return undefined;
   }
 }

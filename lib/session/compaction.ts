@@ -5,7 +5,7 @@ import type { ChatMessage } from '../template/messages.js';
 import type { Renderer, TemplateSource } from '../template/render.js';
 import { type Cut, cutsOfRunning, cutTurns, turnsOf } from './compaction-cut.js';
 import { pendingCalls } from './conversation.js';
-import { generate } from './generate.js';
+import { Generation } from './generate.js';
 import type { CompactionReport } from './parts.js';
 import { ReplyReader } from './reply-reader.js';
 import { makeSampler, type SamplingOptions } from './sampling.js';
@@ -150,7 +150,7 @@ async function summarise(job: CompactionJob, cut: Cut): Promise<string> {
   const sampler = await makeSampler(model, sampling, format, prompt);
   try {
     const reader = new ReplyReader(model, format, false);
-    for await (const piece of generate(model, sequence, {
+    const generation = new Generation(model, sequence, {
       prompt,
       contextSize,
       maxTokens,
@@ -161,7 +161,8 @@ async function summarise(job: CompactionJob, cut: Cut): Promise<string> {
       preserved: renderer.preservedTokens(format),
       signal,
       deadline: undefined,
-    })) {
+    });
+    for (let piece = await generation.next(); piece !== undefined; piece = await generation.next()) {
       await reader.push(piece);
     }
     await reader.finish(true);

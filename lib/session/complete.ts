@@ -2,7 +2,7 @@ import { HeadstartError } from '../errors.js';
 import { describe } from '../options.js';
 import { asAborted } from './failures.js';
 import { Life } from './forgotten.js';
-import { type Generated, generate } from './generate.js';
+import { Generation } from './generate.js';
 import { GENERATION_CHECKS, type GenerationOptions, resolveGeneration } from './options.js';
 import type { FinishPart } from './parts.js';
 import { makeSampler, mergeSampling, type SamplingOptions } from './sampling.js';
@@ -87,7 +87,7 @@ export async function* streamComplete(
   const life = new Life(() => giveBack(held));
   try {
     held.leave = await gate.enter(signal);
-    const generating = generate(model, sequence, {
+    const generating = new Generation(model, sequence, {
       ...generation,
       prompt: tokens,
       contextSize,
@@ -96,8 +96,12 @@ export async function* streamComplete(
       signal,
       usage,
     });
-    const generated = yield* readPieces(held.offers, generating);
-    const { finishReason, detail, logProbabilities } = generated;
+    for (let text = await generating.next(); text !== undefined; text = await generating.next()) {
+      held.offers.offer();
+      yield { type: 'text', text };
+      held.offers.taken();
+    }
+    const { finishReason, detail, logProbabilities } = generating.result;
     yield {
       type: 'finish',
       finishReason,
@@ -128,23 +132,6 @@ function giveBack({ leave, sequence, offers }: Held): void {
   offers.end();
   leave();
   sequence.close();
-}
-
-async function* readPieces(
-  offers: Offers,
-  generating: AsyncGenerator<string, Generated, undefined>,
-): AsyncGenerator<CompletionPart, Generated, undefined> {
-  try {
-    for (;;) {
-      const { done, value } = await generating.next();
-      if (done) {
-        return value;
-      }
-      yield* offers.offer<CompletionPart>({ type: 'text', text: value });
-    }
-  } finally {
-    await generating.return(undefined as never); // whoever left the stream leaves the generation
-  }
 }
 
 async function promptTokens(

@@ -5,7 +5,7 @@ import { eitherSignal } from './either-signal.js';
 import type { FinishDetail, FinishReason, LikelyToken, TokenLogProbabilities } from './parts.js';
 import { RepetitionGuard, type RepetitionGuardOptions } from './repetition.js';
 import { ReplyText } from './reply-text.js';
-import type { ConversationSequence } from './sequence.js';
+import type { ConversationSequence, TokenChoice } from './sequence.js';
 import { StopStrings } from './stop-strings.js';
 import type { UsageCounter } from './usage.js';
 
@@ -49,94 +49,134 @@ const LONG_REPLY_BYTES = 15 * 1024;
 /** As many are asked for, so that a sampled token is among them. */
 const LIKELY_SEARCHED = 100;
 
-/**
- * Generates one reply behind a prompt: yields pieces of text as they become certain, and returns how it ended.
- *
- * @throws HeadstartError what decoding throws; `ABORTED` also for a deadline that passed before the first token.
- */
-export async function* generate(
-  model: Model,
-  sequence: ConversationSequence,
-  request: GenerateRequest,
-): AsyncGenerator<string, Generated, undefined> {
-  return yield* new Generation(model, sequence, request).run();
-}
+/** How a reply ended. */
+type Ending = Omit<Generated, 'logProbabilities'>;
 
-class Generation {
+/**
+ * Generates one reply behind a prompt, as pieces of text become certain. It is no generator: each token is waited for once, and
+ * between two of them the processor waits for this thread.
+ */
+export class Generation {
   readonly #model: Model;
   readonly #sequence: ConversationSequence;
   readonly #request: GenerateRequest;
-  readonly #signal: AbortSignal;
   readonly #text: ReplyText;
   readonly #stops: StopStrings;
   readonly #repetition: RepetitionGuard | undefined;
   readonly #tokens: number[] = [];
-  #sampler: Sampler | undefined;
+  readonly #choice: TokenChoice;
+  #hasBegun = false;
+  /** How long the newest token was waited for; undefined for the first, which the prompt's reading is part of. */
+  #waitedMs: number | undefined;
+  /** Of the text so far, while a long reply would change how it goes on. */
   #bytes = 0;
   readonly #logProbabilities: TokenLogProbabilities[] = [];
+  #ending: Ending | undefined;
+  #isOver = false;
 
   constructor(model: Model, sequence: ConversationSequence, request: GenerateRequest) {
     this.#model = model;
     this.#sequence = sequence;
     this.#request = request;
-    const { signal, deadline, preserved, stop, repetition } = request;
-    this.#signal = eitherSignal(signal, deadline);
-    this.#sampler = request.sampler;
+    const { signal, deadline, preserved, stop, repetition, sampler, logProbabilities } = request;
+    this.#choice = {
+      sampler,
+      signal: eitherSignal(signal, deadline),
+      logProbabilities: logProbabilities && Math.min(LIKELY_SEARCHED, model.info.vocabulary.size),
+    };
     this.#text = new ReplyText(model, preserved);
     this.#stops = new StopStrings(stop);
     this.#repetition = repetition && new RepetitionGuard(repetition);
   }
 
-  async *run(): AsyncGenerator<string, Generated, undefined> {
-    const { prompt, usage } = this.#request;
-    usage?.prompt(prompt.length, await this.#sequence.align(prompt, this.#signal));
-    let token = await this.#read();
-    let waitedMs: number | undefined;
-    await this.#sequence.keepSnapshot();
-    let ended: { finishReason: FinishReason; detail?: FinishDetail } | undefined;
-    while (ended === undefined) {
-      if (this.#model.isEndOfGeneration(token)) {
-        ended = { finishReason: 'stop' };
-        break;
+  /**
+   * The next piece of text, never empty; undefined once there is none. Nothing is decoded before it is asked for.
+   *
+   * @throws HeadstartError what decoding throws; `ABORTED` also for a deadline that passed before the first token.
+   */
+  async next(): Promise<string | undefined> {
+    for (;;) {
+      this.#ending ??= this.#endedByNewest();
+      if (this.#ending !== undefined) {
+        return this.#last(this.#ending);
       }
-      this.#tokens.push(token);
-      usage?.token(waitedMs);
-      const text = this.#text.push(token);
-      const piece = this.#stops.push(text);
-      if (piece !== '') {
-        yield piece;
-      }
-      ended = this.#endedAfter(token);
-      if (ended === undefined) {
-        await this.#watchLength(text);
-        const begin = performance.now();
-        const next = await this.#nextBeforeDeadline();
-        waitedMs = performance.now() - begin;
-        ended = next === undefined ? { finishReason: 'aborted', detail: 'timeout' } : undefined;
-        token = next ?? token;
+      const token = this.#hasBegun ? await this.#following() : await this.#first();
+      if (token === undefined) {
+        this.#ending = { finishReason: 'aborted', detail: 'timeout' };
+      } else if (this.#model.isEndOfGeneration(token)) {
+        this.#ending = { finishReason: 'stop' };
+      } else {
+        const piece = this.#push(token);
+        if (piece !== '') {
+          return piece;
+        }
       }
     }
-    const rest = this.#rest(ended.finishReason);
-    if (rest !== '') {
-      yield rest;
-    }
+  }
+
+  /** What the reply came to, once {@link next} gave its last piece. */
+  get result(): Generated {
     return {
-      ...ended,
+      ...(this.#ending as Ending),
       ...(this.#stops.found !== undefined && { finishReason: 'stop', detail: 'stop-string' }),
       logProbabilities: this.#logProbabilities,
     };
   }
 
-  async #watchLength(text: string): Promise<void> {
-    const before = this.#bytes;
-    this.#bytes += Buffer.byteLength(text);
-    if (before < LONG_REPLY_BYTES && this.#bytes >= LONG_REPLY_BYTES) {
-      this.#sampler = (await this.#request.longReplySampler?.()) ?? this.#sampler;
+  async #first(): Promise<number> {
+    const { prompt, usage } = this.#request;
+    this.#hasBegun = true;
+    usage?.prompt(prompt.length, await this.#sequence.align(prompt, this.#choice.signal));
+    const token = await this.#read();
+    await this.#sequence.keepSnapshot();
+    return token;
+  }
+
+  /** Undefined where the deadline came first. */
+  async #following(): Promise<number | undefined> {
+    if (this.#bytes >= LONG_REPLY_BYTES) {
+      await this.#goOnFreely();
+    }
+    const begin = performance.now();
+    try {
+      const token = await this.#read();
+      this.#waitedMs = performance.now() - begin;
+      return token;
+    } catch (error) {
+      const { signal, deadline } = this.#request;
+      if (HeadstartError.isInstance(error, 'ABORTED') && deadline?.aborted && !signal.aborted) {
+        this.#sequence.afterFailure();
+        return undefined;
+      }
+      throw error;
     }
   }
 
-  #endedAfter(token: number): { finishReason: FinishReason; detail?: FinishDetail } | undefined {
+  /** The text that is certain now. */
+  #push(token: number): string {
+    this.#tokens.push(token);
+    this.#request.usage?.token(this.#waitedMs);
+    const text = this.#text.push(token);
+    if (this.#request.longReplySampler !== undefined) {
+      this.#bytes += Buffer.byteLength(text);
+    }
+    return this.#stops.push(text);
+  }
+
+  /** The last piece is what was held back; behind it there is none. */
+  #last({ finishReason }: Ending): string | undefined {
+    const rest = this.#isOver ? '' : this.#rest(finishReason);
+    this.#isOver = true;
+    return rest === '' ? undefined : rest;
+  }
+
+  /** Whether the reply ends with its newest token: asked once of each, and only when its text has been read. */
+  #endedByNewest(): Ending | undefined {
     const { maxTokens, contextSize, prompt, isComplete } = this.#request;
+    const token = this.#tokens.at(-1);
+    if (token === undefined) {
+      return undefined;
+    }
     if (this.#stops.found !== undefined) {
       return { finishReason: 'stop', detail: 'stop-string' };
     }
@@ -160,50 +200,10 @@ class Generation {
     return last + this.#stops.flush();
   }
 
-  async #nextBeforeDeadline(): Promise<number | undefined> {
-    try {
-      return await this.#read();
-    } catch (error) {
-      const { signal, deadline } = this.#request;
-      if (HeadstartError.isInstance(error, 'ABORTED') && deadline?.aborted && !signal.aborted) {
-        this.#sequence.afterFailure();
-        return undefined;
-      }
-      throw error;
-    }
-  }
-
-  /**
-   * Decodes what the sequence lacks, and picks the next token: most often the newest token alone; where the sequence was
-   * lost meanwhile, to others or because nobody read on, all that it held as well.
-   */
+  /** The next token. */
   async #read(): Promise<number> {
-    for (;;) {
-      if (this.#sequence.isEmpty) {
-        await this.#sequence.align(this.#from(0), this.#signal);
-      }
-      try {
-        return await this.#decode();
-      } catch (error) {
-        if (!HeadstartError.isInstance(error, 'PREEMPTED')) {
-          throw error;
-        }
-        this.#sequence.forget();
-      }
-    }
-  }
-
-  async #decode(): Promise<number> {
     const { logProbabilities, usage } = this.#request;
-    const sampler = this.#sampler;
-    const { token, logProbabilities: likely } = await this.#sequence.decode({
-      tokens: this.#from(this.#sequence.length),
-      sampler,
-      signal: this.#signal,
-      ...(logProbabilities !== undefined && {
-        logProbabilities: Math.min(LIKELY_SEARCHED, this.#model.info.vocabulary.size),
-      }),
-    });
+    const { token, logProbabilities: likely } = await this.#sequence.decode(this.#from, this.#choice);
     usage?.chosen();
     if (likely !== undefined && !this.#model.isEndOfGeneration(token)) {
       this.#logProbabilities.push(this.#likelihood(token, likely.tokens, likely.values, logProbabilities ?? 0));
@@ -211,17 +211,23 @@ class Generation {
     return token;
   }
 
-  /** Prompt and reply from a position on. */
-  #from(position: number): Int32Array {
-    const { prompt } = this.#request;
-    if (position >= prompt.length) {
-      return Int32Array.from(this.#tokens.slice(position - prompt.length));
-    }
-    const all = new Int32Array(prompt.length + this.#tokens.length - position);
-    all.set(prompt.subarray(position));
-    all.set(this.#tokens, prompt.length - position);
-    return all;
+  async #goOnFreely(): Promise<void> {
+    this.#bytes = Number.NEGATIVE_INFINITY; // once
+    this.#choice.sampler = (await this.#request.longReplySampler?.()) ?? this.#choice.sampler;
   }
+
+  /** Prompt and reply from a position on: most often the newest token alone. */
+  readonly #from = (position: number): Int32Array => {
+    const { prompt } = this.#request;
+    const all = new Int32Array(prompt.length + this.#tokens.length - position);
+    if (position < prompt.length) {
+      all.set(prompt.subarray(position));
+    }
+    for (let index = Math.max(position, prompt.length); index < position + all.length; index++) {
+      all[index - position] = this.#tokens[index - prompt.length] as number;
+    }
+    return all;
+  };
 
   #likelihood(token: number, tokens: Int32Array, values: Float32Array, count: number): TokenLogProbabilities {
     const describe = (id: number, logProbability: number): LikelyToken => ({

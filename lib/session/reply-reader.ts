@@ -41,15 +41,17 @@ export class ReplyReader {
     return this.#reasoning;
   }
 
-  async push(piece: string): Promise<ReplyDelta> {
+  /** What is certain now: at once, where nothing has to be parsed for it. */
+  push(piece: string): ReplyDelta | Promise<ReplyDelta> {
     this.#raw += piece;
     if (this.#format === undefined) {
       this.#text += piece;
       return { text: piece, reasoning: '' };
     }
-    if (this.#raw.length - this.#readLength < this.#raw.length * GROWTH) {
-      return NOTHING;
-    }
+    return this.#raw.length - this.#readLength < this.#raw.length * GROWTH ? NOTHING : this.#readOn();
+  }
+
+  async #readOn(): Promise<ReplyDelta> {
     this.#readLength = this.#raw.length;
     const parsed = await this.#parse(true);
     this.calls = Math.max(this.calls, parsed?.toolCalls.length ?? 0);

@@ -5,6 +5,8 @@ export class ReplyText {
   readonly #model: Model;
   readonly #preserved: ReadonlySet<number>;
   readonly #decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+  /** The decoder may hold a part of a character. */
+  #isCut = false;
 
   /** @param preserved control tokens whose text belongs to the reply */
   constructor(model: Model, preserved: ReadonlySet<number>) {
@@ -13,8 +15,13 @@ export class ReplyText {
   }
 
   push(token: number): string {
-    const bytes = this.#model.tokenToBytes(token, { special: this.#preserved.has(token) });
-    return this.#decoder.decode(bytes, { stream: true });
+    const special = this.#preserved.has(token);
+    const whole = special ? undefined : this.#model.tokenToText(token);
+    if (whole !== undefined && !this.#isCut) {
+      return whole;
+    }
+    this.#isCut = whole === undefined || whole === '';
+    return this.#decoder.decode(this.#model.tokenToBytes(token, { special }), { stream: true });
   }
 
   /** U+FFFD where the model itself ended inside a character. */

@@ -1,10 +1,11 @@
 import type { StartReport } from '../cache/report.js';
 import type { StartOptions, TemplateCache } from '../cache/template-cache.js';
 import type { Engine } from '../engine/engine.js';
-import type { Decoded, DecodeRequest } from '../engine/request.js';
+import type { Decoded } from '../engine/request.js';
 import type { Past } from '../engine/saved.js';
 import type { SequenceHolder } from '../engine/sequences.js';
 import { HeadstartError } from '../errors.js';
+import type { Sampler } from '../native/sampler.js';
 import type { SequenceState } from '../native/state.js';
 import { commonPrefixLength, isPrefix } from '../template/tokens.js';
 import type { Snapshots } from './snapshots.js';
@@ -22,6 +23,17 @@ export interface SequenceSetup {
   tenant?: string | undefined;
   /** Where the template's prefill is cut, and its heads kept. */
   breakpoints?: readonly number[] | undefined;
+}
+
+/** How the token behind a text is chosen. */
+export interface TokenChoice {
+  /** @default the likeliest */
+  sampler?: Sampler | undefined;
+  signal: AbortSignal;
+  /** How many of the likeliest tokens to tell. @default 0 */
+  logProbabilities?: number | undefined;
+  /** Tell the logits behind the text. @default false */
+  logits?: boolean | undefined;
 }
 
 /**
@@ -53,11 +65,6 @@ export class ConversationSequence implements SequenceHolder {
   /** Whether it has lost what it held, or never held anything. */
   get isEmpty(): boolean {
     return this.#held.length === 0;
-  }
-
-  /** The sequence was emptied for who came before, and is still this conversation's. */
-  forget(): void {
-    this.#held = [];
   }
 
   setBusy(busy: boolean): void {
@@ -109,8 +116,12 @@ export class ConversationSequence implements SequenceHolder {
    *
    * @returns how many of those tokens did not have to be computed for it
    */
-  align(prompt: Int32Array, signal: AbortSignal): Promise<number> {
-    return this.#watched(() => this.#align(prompt, signal));
+  async align(prompt: Int32Array, signal: AbortSignal): Promise<number> {
+    try {
+      return await this.#align(prompt, signal);
+    } catch (error) {
+      throw this.#noted(error);
+    }
   }
 
   async #align(prompt: Int32Array, signal: AbortSignal): Promise<number> {
@@ -135,39 +146,52 @@ export class ConversationSequence implements SequenceHolder {
     return this.#restart(prompt, signal);
   }
 
-  /** Decodes the tokens that follow what is held. */
-  decode(request: Omit<DecodeRequest, 'sequence' | 'from' | 'onDecoded'>): Promise<Decoded> {
-    return this.#watched(() =>
-      this.#setup.engine.decode({
-        // Field by field: an object that is spread and then added to gets a shape of its own each time.
-        tokens: request.tokens,
-        sampler: request.sampler,
-        logProbabilities: request.logProbabilities,
-        logits: request.logits,
-        signal: request.signal,
-        sequence: this.#require(),
-        from: this.#held.length,
-        onDecoded: (decoded) => {
-          for (const each of decoded) {
-            this.#held.push(each);
-          }
-        },
-      }),
-    );
+  /**
+   * Decodes what the sequence lacks of a text, and picks the token behind it. Where the sequence was lost meanwhile, to others
+   * or because nobody read on, that is all which it held as well.
+   *
+   * @param tokensFrom the text from a position on; it ends at least a token behind what the sequence holds
+   */
+  async decode(tokensFrom: (position: number) => Int32Array, choice: TokenChoice): Promise<Decoded> {
+    for (;;) {
+      if (this.isEmpty) {
+        await this.align(tokensFrom(0), choice.signal);
+      }
+      try {
+        return await this.#setup.engine.decode({
+          // Field by field: an object that is spread and then added to gets a shape of its own each time.
+          tokens: tokensFrom(this.#held.length),
+          sampler: choice.sampler,
+          logProbabilities: choice.logProbabilities,
+          logits: choice.logits,
+          signal: choice.signal,
+          sequence: this.#require(),
+          from: this.#held.length,
+          onDecoded: this.#onDecoded,
+        });
+      } catch (error) {
+        if (!HeadstartError.isInstance(error, 'PREEMPTED')) {
+          throw this.#noted(error);
+        }
+        this.#held = []; // it was emptied for who came before, and is still this conversation's
+      }
+    }
   }
+
+  readonly #onDecoded = (decoded: Int32Array): void => {
+    for (const each of decoded) {
+      this.#held.push(each);
+    }
+  };
 
   /**
    * After an abort the sequence is what `#held` says, unless the abort emptied it; a sampler that failed changed nothing;
    * after anything else nothing is known of it.
    */
-  async #watched<T>(work: () => Promise<T>): Promise<T> {
-    try {
-      return await work();
-    } catch (error) {
-      const known = HeadstartError.isInstance(error) && SEQUENCE_UNHARMED.has(error.code) && !error.sequences;
-      this.#isUnknown ||= !known;
-      throw error;
-    }
+  #noted(error: unknown): unknown {
+    const known = HeadstartError.isInstance(error) && SEQUENCE_UNHARMED.has(error.code) && !error.sequences;
+    this.#isUnknown ||= !known;
+    return error;
   }
 
   /** Gives the sequence back where a failure left it in a state that nobody knows. */
@@ -209,23 +233,9 @@ export class ConversationSequence implements SequenceHolder {
     if (tokens.length === 0) {
       return undefined; // nothing serves a chat template whose prompts begin differently each time
     }
-    await this.#fill(tokens, signal);
+    await this.align(tokens, signal);
+    await this.decode((position) => tokens.subarray(position), { signal });
     return this.past();
-  }
-
-  async #fill(tokens: Int32Array, signal: AbortSignal): Promise<void> {
-    for (;;) {
-      await this.align(tokens, signal);
-      try {
-        await this.decode({ tokens: tokens.subarray(this.length), sampler: undefined, signal });
-        return;
-      } catch (error) {
-        if (!HeadstartError.isInstance(error, 'PREEMPTED')) {
-          throw error;
-        }
-        this.forget();
-      }
-    }
   }
 
   /** What it is to come back to, though another held it. It owns the state from now on. */

@@ -26,7 +26,7 @@ import { sharedPrefix } from './shared-prefix.js';
 import { Offers } from './stalled.js';
 import { type PreparedFormat, prepareFormat } from './structured.js';
 import { Turn } from './turn.js';
-import { observeTurn } from './turn-events.js';
+import { TurnEvents } from './turn-events.js';
 import { type AskedTurn, readRequest } from './turn-request.js';
 
 /**
@@ -135,24 +135,29 @@ export class Session implements ToolSession {
     this.#sequence.setBusy(true);
     const { id: sessionId } = this;
     const { turnId } = request.toolRun;
-    const turn = observeTurn({ turnId, sessionId, model: this.#services.model.path }, this.#takeTurn(request, options));
+    const events = new TurnEvents({ turnId, sessionId, model: this.#services.model.path });
     this.#takeBack = this.#sequence.mark();
-    const life = new Life(() => void this.#endTurn());
+    const life = new Life(() => {
+      events.end();
+      void this.#endTurn();
+    });
+    let turn: Turn | undefined;
     try {
       await this.#passage.enter(request.signal);
-      for (;;) {
-        const step = turn.next();
-        this.#step = step.catch(() => undefined);
-        const { done, value } = await step;
-        if (done) {
-          return;
-        }
-        if (value.type === 'finish') {
+      events.begin();
+      turn = await this.#stepping(this.#beginTurn(request, options));
+      for (let part = await this.#stepping(turn.next()); part !== undefined; part = await this.#stepping(turn.next())) {
+        if (part.type === 'finish') {
+          this.#messages = turn.conversation;
           this.#takeBack = undefined; // the conversation has it
+          events.finished(part);
         }
-        yield* this.#offers.offer(value);
+        this.#offers.offer();
+        yield part;
+        this.#offers.taken();
       }
     } catch (error) {
+      events.failed(error);
       if (this.closed) {
         throw new HeadstartError('CLOSED', 'The session was closed during its turn', { cause: error });
       }
@@ -164,9 +169,16 @@ export class Session implements ToolSession {
       throw asAborted(error, 'The turn', limit, request.signal);
     } finally {
       life.end();
-      await turn.return(undefined);
+      await turn?.end();
+      events.end();
       await this.#endTurn();
     }
+  }
+
+  /** Before the session closes, this ends. */
+  #stepping<T>(step: Promise<T>): Promise<T> {
+    this.#step = step;
+    return step;
   }
 
   async #endTurn(): Promise<void> {
@@ -289,7 +301,7 @@ export class Session implements ToolSession {
       this.#setup.onClosed(this);
       publish('session', { event: 'close', sessionId: this.id });
     }
-    await this.#step; // no later one gets past the signal
+    await this.#step?.catch(() => undefined); // no later one gets past the signal
     this.#passage.leave();
     this.#sequence.close();
   }
@@ -299,11 +311,11 @@ export class Session implements ToolSession {
     return this.close();
   }
 
-  async *#takeTurn(request: AskedTurn, options: SendOptions): AsyncGenerator<StreamPart, void, undefined> {
+  async #beginTurn(request: AskedTurn, options: SendOptions): Promise<Turn> {
     throwIfAborted(request.signal);
     const format: PreparedFormat | undefined = await prepareFormat(options.responseFormat);
     const { model, renderer, contextSize } = this.#services;
-    const turn = new Turn(
+    return new Turn(
       {
         model,
         renderer,
@@ -316,12 +328,6 @@ export class Session implements ToolSession {
       },
       { ...request, format },
     );
-    for await (const part of turn.run()) {
-      if (part.type === 'finish') {
-        this.#messages = turn.conversation;
-      }
-      yield part;
-    }
   }
 
   async #compact(
@@ -349,9 +355,8 @@ export class Session implements ToolSession {
     this.#inTurn = true;
     this.#sequence.setBusy(true);
     const working = work(either);
-    this.#step = working.catch(() => undefined);
     try {
-      return await working;
+      return await this.#stepping(working);
     } catch (error) {
       throw this.closed ? new HeadstartError('CLOSED', 'The session was closed meanwhile', { cause: error }) : error;
     } finally {

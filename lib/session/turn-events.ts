@@ -1,33 +1,47 @@
 import { randomUUID } from 'node:crypto';
 import { publish } from '../diagnostics.js';
-import { Life } from './forgotten.js';
-import type { StreamPart } from './parts.js';
+import type { FinishPart } from './parts.js';
 
-/** Tells observers when a turn begins and how it ends; its parts go through unchanged. */
-export async function* observeTurn(
-  turn: { turnId: string; sessionId: string; model: string },
-  parts: AsyncGenerator<StreamPart, void, undefined>,
-): AsyncGenerator<StreamPart, void, undefined> {
-  const begin = performance.now();
-  const { turnId, sessionId } = turn;
-  publish('turn', { event: 'start', ...turn });
-  let end: object | undefined;
-  const tell = (how: object = { error: new Error('The stream was left before its end') }) =>
-    publish('turn', { event: 'end', turnId, sessionId, ms: performance.now() - begin, ...how });
-  const life = new Life(tell);
-  try {
-    for await (const part of parts) {
-      if (part.type === 'finish') {
-        end = { finishReason: part.finishReason, usage: part.usage };
-      }
-      yield part;
+/** Tells observers when a turn begins and how it ends. */
+export class TurnEvents {
+  readonly #turn: { turnId: string; sessionId: string; model: string };
+  /** Undefined before it begins, and once its end was told. */
+  #begin: number | undefined;
+  #finish: FinishPart | undefined;
+
+  constructor(turn: { turnId: string; sessionId: string; model: string }) {
+    this.#turn = turn;
+  }
+
+  begin(): void {
+    this.#begin = performance.now();
+    publish('turn', { event: 'start', ...this.#turn });
+  }
+
+  finished(part: FinishPart): void {
+    this.#finish = part;
+  }
+
+  failed(error: unknown): void {
+    this.#end({ error });
+  }
+
+  /** However it came: finished, or left before that. What failed has been told. */
+  end(): void {
+    const { finishReason, usage } = this.#finish ?? {};
+    this.#end(
+      finishReason === undefined || usage === undefined
+        ? { error: new Error('The stream was left before its end') }
+        : { finishReason, usage },
+    );
+  }
+
+  #end(how: Partial<Pick<FinishPart, 'finishReason' | 'usage'>> & { error?: unknown }): void {
+    if (this.#begin !== undefined) {
+      const { turnId, sessionId } = this.#turn;
+      publish('turn', { event: 'end', turnId, sessionId, ms: performance.now() - this.#begin, ...how });
+      this.#begin = undefined;
     }
-  } catch (error) {
-    end = { error };
-    throw error;
-  } finally {
-    life.end();
-    tell(end);
   }
 }
 

@@ -7,10 +7,11 @@ import type { Prompt, Renderer, TemplateSource } from '../template/render.js';
 import { runCalls, type ToolOutcome, type ToolRun } from '../tools/execute.js';
 import type { ToolChoice } from '../tools/tool.js';
 import { type CompactionOptions, compactRunning, needsCompaction } from './compaction.js';
-import { type Generated, generate } from './generate.js';
+import { type Generated, Generation } from './generate.js';
 import type { ResolvedGeneration } from './options.js';
 import type { FinishPart, StreamPart } from './parts.js';
 import type { Passage } from './passage.js';
+import { Reading } from './reading.js';
 import { ReplyReader } from './reply-reader.js';
 import { makeSampler, type SamplingOptions } from './sampling.js';
 import type { ConversationSequence } from './sequence.js';
@@ -60,6 +61,9 @@ export class Turn {
   readonly #added: ChatMessage[] = [];
   readonly #services: TurnServices;
   readonly #request: TurnRequest;
+  readonly #stages = this.#run();
+  /** The reply that is being read. */
+  #reading: Reading | undefined;
 
   constructor(services: TurnServices, request: TurnRequest) {
     this.#services = services;
@@ -72,7 +76,31 @@ export class Turn {
     return this.#conversation;
   }
 
-  async *run(): AsyncGenerator<StreamPart, void, undefined> {
+  /** The next part; undefined behind the last. The parts of a reply come straight from it, past all generators. */
+  async next(): Promise<StreamPart | undefined> {
+    for (;;) {
+      const part = await this.#reading?.next();
+      if (part !== undefined) {
+        return part;
+      }
+      this.#reading = undefined;
+      const { done, value } = await this.#stages.next();
+      if (done) {
+        return undefined;
+      }
+      if (!(value instanceof Reading)) {
+        return value;
+      }
+      this.#reading = value;
+    }
+  }
+
+  /** Ends it where it is. Idempotent. */
+  async end(): Promise<void> {
+    await this.#stages.return();
+  }
+
+  async *#run(): AsyncGenerator<StreamPart | Reading, void, undefined> {
     const { maxSteps, usage } = this.#request;
     for (let index = 0; ; index++) {
       const step = yield* this.#step(index);
@@ -92,9 +120,9 @@ export class Turn {
     }
   }
 
-  async *#step(index: number): AsyncGenerator<StreamPart, Step, undefined> {
+  async *#step(index: number): AsyncGenerator<StreamPart | Reading, Step, undefined> {
     const { model, renderer, sequence, contextSize } = this.#services;
-    const { generation, signal, usage, toolRun } = this.#request;
+    const { generation: options, signal, usage, toolRun } = this.#request;
     throwIfAborted(signal);
     const { tokens: prompt, format } = yield* this.#roomyPrompt(index);
     requireRoom(prompt.length, contextSize);
@@ -105,9 +133,9 @@ export class Turn {
     const reader = new ReplyReader(model, format, hasForm);
     const mostCalls = toolRun.maxParallelTools === 1 ? 1 : Number.POSITIVE_INFINITY;
     const samplers = [await makeSampler(model, this.#samplingOf(index), format, prompt)];
+    const hasPatterns = format.grammarLazy && format.grammarTriggers.some(({ type }) => type.startsWith('pattern'));
     const longReplySampler = async () => {
-      const hasPatterns = format.grammarLazy && format.grammarTriggers.some(({ type }) => type.startsWith('pattern'));
-      if (!hasPatterns || reader.calls > 0) {
+      if (reader.calls > 0) {
         return undefined;
       }
       // Without the grammar: a call behind so much text is the model's own affair.
@@ -116,22 +144,24 @@ export class Turn {
       return free;
     };
     try {
-      const generating = generate(model, sequence, {
+      const generation = new Generation(model, sequence, {
         prompt,
         contextSize,
-        maxTokens: generation.maxTokens,
-        stop: [...generation.stop, ...format.additionalStops],
+        maxTokens: options.maxTokens,
+        stop: [...options.stop, ...format.additionalStops],
         sampler: samplers[0],
-        longReplySampler,
+        longReplySampler: hasPatterns ? longReplySampler : undefined,
         isComplete: () => reader.calls > mostCalls,
-        logProbabilities: generation.logProbabilities,
-        repetition: generation.repetition,
+        logProbabilities: options.logProbabilities,
+        repetition: options.repetition,
         preserved: renderer.preservedTokens(format),
         signal,
-        deadline: generation.deadline,
+        deadline: options.deadline,
         usage,
       });
-      const generated = yield* this.#read(generating, reader);
+      const reading = new Reading(generation, reader);
+      yield reading;
+      const generated = reading.result;
       const cut = generated.finishReason !== 'stop';
       const { toolCalls, ...rest } = await reader.finish(cut);
       yield* partsOf(rest);
@@ -141,23 +171,6 @@ export class Turn {
       for (const sampler of samplers) {
         sampler?.close();
       }
-    }
-  }
-
-  async *#read(
-    generating: AsyncGenerator<string, Generated, undefined>,
-    reader: ReplyReader,
-  ): AsyncGenerator<StreamPart, Generated, undefined> {
-    try {
-      for (;;) {
-        const { done, value } = await generating.next();
-        if (done) {
-          return value;
-        }
-        yield* partsOf(await reader.push(value));
-      }
-    } finally {
-      await generating.return(undefined as never); // whoever left the stream leaves the generation
     }
   }
 
@@ -237,13 +250,13 @@ export class Turn {
       const known = toolRun.tools.get(toolName);
       return known === undefined || known.tool.execute !== undefined; // one that is not there is an error to tell
     });
-    const outcomes = yield* this.#run(runnable);
+    const outcomes = yield* this.#runTools(runnable);
     this.#addResults(calls, outcomes);
     return runnable.length < calls.length;
   }
 
   /** While tools run, others may have the sequence, and change what all compute with. */
-  async *#run(calls: readonly ToolCall[]): AsyncGenerator<StreamPart, Map<string, ToolOutcome>, undefined> {
+  async *#runTools(calls: readonly ToolCall[]): AsyncGenerator<StreamPart, Map<string, ToolOutcome>, undefined> {
     const outcomes = new Map<string, ToolOutcome>();
     if (calls.length === 0) {
       return outcomes;

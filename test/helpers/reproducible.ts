@@ -20,8 +20,8 @@ const turns = new AsyncLocalStorage<(logits: Float32Array) => void>();
 
 // Sessions tell no logits: here each decode of theirs asks for them too.
 const { decode } = ConversationSequence.prototype;
-ConversationSequence.prototype.decode = async function (request) {
-  const decoded = await decode.call(this, { ...request, logits: true });
+ConversationSequence.prototype.decode = async function (tokensFrom, choice) {
+  const decoded = await decode.call(this, tokensFrom, { ...choice, logits: true });
   turns.getStore()?.(decoded.logits as Float32Array);
   return decoded;
 };

@@ -47,6 +47,7 @@ describe('after close()', () => {
       () => model.tokenize('a'),
       () => model.detokenize(tokens),
       () => model.tokenToBytes(0),
+      () => model.tokenToText(0),
       () => model.isEndOfGeneration(0),
       () => model.controlTokens(),
       () => model.render({ messages: [] }),

@@ -69,6 +69,21 @@ describe('text', () => {
   });
 });
 
+describe('the text of a single token', () => {
+  it('is that of its bytes, where they are whole characters', async () => {
+    for (const token of await model.tokenize('Grüße, 🦙! \ufeff')) {
+      for (const _ of ['first', 'remembered']) {
+        const text = model.tokenToText(token);
+        const bytes = Buffer.from(model.tokenToBytes(token));
+        const isWhole = Buffer.from(bytes.toString()).equals(bytes);
+        expect(text).toBe(isWhole ? bytes.toString() : undefined);
+      }
+    }
+    const llama = await model.tokenize('🦙');
+    expect([...llama].map((token) => model.tokenToText(token))).toContain(undefined);
+  });
+});
+
 describe('control tokens', () => {
   it('are parsed only where asked for', async () => {
     const text = '<|im_start|>user';

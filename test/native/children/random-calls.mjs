@@ -568,6 +568,7 @@ class Player {
         this.#some({ special: () => true, signal: () => this.#signal() }),
       ]),
     ],
+    tokenToText: [1, this.#model('tokenToText', () => [this.#below(260)])],
     tokenToBytes: [2, this.#model('tokenToBytes', () => [this.#below(260), this.#some({ special: () => true })])],
     isControl: [1, this.#model('isControl', () => [this.#below(260)])],
     isEndOfGeneration: [2, this.#model('isEndOfGeneration', () => [this.#below(260)])],
