@@ -18,6 +18,7 @@ const WORKS = [
   'restore',
   'file write',
   'file read',
+  'hash',
   'tokenise',
   'close',
 ];

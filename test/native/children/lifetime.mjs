@@ -1,4 +1,5 @@
 // lifetime.mjs WORK END MODEL DIRECTORY: begins WORK, then ends the process by END while it is under way.
+import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Model, SequenceState } from 'llama-headstart/native';
 
@@ -64,6 +65,15 @@ const WORKS = {
     const file = join(directory, `${process.pid}.kv`);
     await state.writeFile(file);
     for (let round = 0; round < 20; round++) void SequenceState.readFile(file).catch(() => {});
+  },
+  async hash() {
+    const { FileHash } = await import('../../../dist/native/file-hash.js');
+    const file = join(directory, `${process.pid}.hole`);
+    writeFileSync(file, '');
+    truncateSync(file, 2 ** 26); // a hole, which takes no room
+    for (let round = 0; round < 3; round++) {
+      void new FileHash().add(file, [{ offset: 0, length: 2 ** 26 }]).catch(() => {});
+    }
   },
   async tokenise() {
     const { model } = await prepared();
