@@ -7,7 +7,7 @@ interface McpServerCommon {
   name: string;
   /** Only these of its tools, by their names there. @default all */
   tools?: readonly string[];
-  /** False: where it cannot be reached at the start, the agent starts without it and tries again for each new session. @default true */
+  /** False: where it cannot be reached at the start, the agent starts without it, and new sessions try again. @default true */
   required?: boolean;
   /** How long connecting and listing may take, ms. @default 30000 */
   connectTimeoutMs?: number;

@@ -11,6 +11,9 @@ const CALL_TIMEOUT_MS = 60_000;
 /** After a call that took too long: does the server answer at all? */
 const PING_TIMEOUT_MS = 5000;
 
+/** A server that hangs is not asked what it lists for so many times as long as it held up who asked last. */
+const HANG_PATIENCE = 10;
+
 /** A tool as its server lists it. */
 export interface McpToolListing {
   name: string;
@@ -42,6 +45,8 @@ interface Listing {
   prompts: readonly McpPromptListing[];
 }
 
+const NOTHING: Listing = { tools: [], prompts: [] };
+
 /**
  * One server: connected at the first use, and again at the next one after it went away. What it lists is asked once, and
  * again when it says that this changed.
@@ -53,6 +58,8 @@ export class McpConnection {
   #connecting: Promise<Client> | undefined;
   #listing: Listing | undefined;
   #outdated = true;
+  /** For a listing; a call of a tool connects at any time. As `performance.now()`. */
+  #askAgainAt = 0;
   /** Clients that are being closed: a child that does not end by itself is killed after some seconds. */
   readonly #ends = new Set<Promise<void>>();
   readonly #ending = new AbortController();
@@ -68,14 +75,27 @@ export class McpConnection {
     if (known !== undefined && this.#client !== undefined && !this.#outdated) {
       return known;
     }
+    const fallback = known ?? (this.config.required === false ? NOTHING : undefined);
+    if (fallback !== undefined && performance.now() < this.#askAgainAt) {
+      return fallback;
+    }
+    const begin = performance.now();
     try {
       return await this.refresh(signal);
     } catch (error) {
-      if (HeadstartError.isInstance(error, 'MCP_FAILED') && (known !== undefined || this.config.required === false)) {
-        this.#log('warn', error.message);
-        return known ?? { tools: [], prompts: [] };
+      if (fallback === undefined || !HeadstartError.isInstance(error, 'MCP_FAILED')) {
+        throw error;
       }
-      throw error;
+      this.#log('warn', error.message);
+      this.#afterFailure(performance.now() - begin);
+      return fallback;
+    }
+  }
+
+  /** One that hangs holds up a session now and then, not every one. */
+  #afterFailure(ms: number): void {
+    if (ms > (this.config.connectTimeoutMs ?? CONNECT_TIMEOUT_MS) / 2) {
+      this.#askAgainAt = performance.now() + HANG_PATIENCE * ms;
     }
   }
 
@@ -245,6 +265,7 @@ export class McpConnection {
     };
     client.onerror = (error) => this.#log('warn', `MCP server "${name}": ${reasonOf(error)}`);
     this.#outdated = true;
+    this.#askAgainAt = 0;
     this.#client = client;
     return client;
   }

@@ -1,10 +1,12 @@
 // Real MCP servers, in child processes and over loopback HTTP.
+import { readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
 import { afterEach, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { McpServers } from '../../lib/tools/mcp.js';
 import type { McpServerConfig, McpStdioServer } from '../../lib/tools/mcp-config.js';
-import { startAgent } from '../helpers/agents.js';
+import { startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { serveSse, serveStreamableHttp } from '../helpers/mcp-http.js';
 import { compileHelper } from '../helpers/processes.js';
 
@@ -230,6 +232,18 @@ describe('a server that misbehaves', () => {
     await expect(connect({ type: 'http', name: 'gone', url: 'http://127.0.0.1:9/mcp' })).rejects.toThrow(
       failsWith('MCP_FAILED', 'gone'),
     );
+  });
+
+  it('and hangs at each start does not hold up every session, where it is not required', async () => {
+    const silence = join(await temporaryDirectory(), 'silence');
+    await writeFile(silence, '');
+    const config = stdio('here', { args: [program, 'here', silence], required: false, connectTimeoutMs: 1000 });
+    const agent = await startAgent({ mcpServers: [config] });
+    for (let count = 0; count < 5; count++) {
+      expect(await agent.mcp.tools()).toEqual([]);
+      await agent.createSession();
+    }
+    expect((await readFile(silence, 'utf8')).trim().split('\n')).toHaveLength(1); // it was started once
   });
 
   it('and is not required is left out until it is there', async () => {
