@@ -1,1 +1,7 @@
-export function releaseProblems(release: { tag: string; version: string; changelog: string }): string[];
+export function releaseProblems(release: {
+  tag: string;
+  version: string;
+  changelog: string;
+  repository: { url?: string } | undefined;
+  origin: string | undefined;
+}): string[];

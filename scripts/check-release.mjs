@@ -6,11 +6,16 @@ import { join } from 'node:path';
 import { isMain, root, runMain } from './lib/run.mjs';
 
 /**
- * @param {{ tag: string, version: string, changelog: string }} release
+ * @param {object} release
+ * @param {string} release.tag
+ * @param {string} release.version
+ * @param {string} release.changelog
+ * @param {{ url?: string } | undefined} release.repository as package.json has it
+ * @param {string | undefined} release.origin the repository that releases, "owner/name"; undefined: not known
  * @returns {string[]} what does not agree
  */
-export function releaseProblems({ tag, version, changelog }) {
-  const problems = [];
+export function releaseProblems({ tag, version, changelog, repository, origin }) {
+  const problems = repositoryProblems(repository?.url, origin);
   if (tag !== `v${version}`) problems.push(`the tag is ${tag}, package.json says ${version}`);
   const at = changelog.indexOf(`## [${version}]`);
   if (at === -1) return [...problems, `CHANGELOG.md has no section for ${version}`];
@@ -22,12 +27,21 @@ export function releaseProblems({ tag, version, changelog }) {
   return problems;
 }
 
+/** npm proves where a package comes from only where the package says the same. @param {string | undefined} url @param {string | undefined} origin */
+function repositoryProblems(url, origin) {
+  if (!url) return ['package.json has no `repository.url`, which provenance needs'];
+  if (origin && !new RegExp(`[/:]${origin}(\\.git)?$`, 'i').test(url)) {
+    return [`package.json names the repository ${url}, and ${origin} releases`];
+  }
+  return [];
+}
+
 if (isMain(import.meta)) {
   await runMain(async () => {
     const tag = process.argv[2] ?? '';
-    const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
+    const { version, repository } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
     const changelog = await readFile(join(root, 'CHANGELOG.md'), 'utf8');
-    const problems = releaseProblems({ tag, version, changelog });
+    const problems = releaseProblems({ tag, version, changelog, repository, origin: process.env.GITHUB_REPOSITORY });
     if (problems.length > 0) throw new Error(`This is not a release yet: ${problems.join('; ')}.`);
     process.stdout.write(`${tag} agrees with package.json and CHANGELOG.md\n`);
   });

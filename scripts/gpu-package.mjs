@@ -63,7 +63,7 @@ async function findCuda() {
  * @param {string} module
  */
 async function layOut(gpu, module) {
-  const { version, license, engines } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
+  const { version, license, repository, engines } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
   const name = `@llama-headstart/${platformName}-${gpu}`;
   const directory = join(root, '.build', 'gpu-packages', ...name.split('/'));
   await rm(directory, { recursive: true, force: true });
@@ -76,6 +76,7 @@ async function layOut(gpu, module) {
     version,
     description: `${gpu.toUpperCase()} for llama-headstart ${version} on ${platformName}`,
     license,
+    repository,
     engines,
     os: [process.platform],
     cpu: [process.arch],
@@ -85,10 +86,16 @@ async function layOut(gpu, module) {
   await writeFile(join(directory, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`);
   await writeFile(
     join(directory, 'README.md'),
-    `# ${name}\n\nInstalled beside llama-headstart ${version}, it is found and used: no import, no option. It needs ${NEEDS[gpu]}.\n` +
+    `# ${name}\n\nInstalled beside llama-headstart ${version}, it is found and used: no import, no option. It needs ${[NEEDS[gpu], ...libc()].join(', and ')}.\n` +
       '`npx llama-headstart doctor` shows whether it is in use, and if not, why.\n',
   );
   return { directory, bytes: (await stat(join(directory, file))).size };
+}
+
+/** A module needs the libc that it was linked to, or a newer one. */
+function libc() {
+  const { header } = /** @type {{ header: { glibcVersionRuntime?: string } }} */ (process.report.getReport());
+  return header.glibcVersionRuntime ? [`glibc ${header.glibcVersionRuntime} or newer`] : [];
 }
 
 if (isMain(import.meta)) {

@@ -1,8 +1,19 @@
 // The workflows, which nobody can run here: what they name is there.
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { execFileSync } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
@@ -35,7 +46,7 @@ describe.each(workflows)('the workflow $file', ({ text, workflow }) => {
 
   it('names npm scripts and files that are there', () => {
     const run = [...commands.matchAll(/npm (?:run )?([\w:-]+)/g)].map(([, name = '']) => name);
-    const own = new Set(['ci', 'publish']);
+    const own = new Set(['ci', 'publish', 'view']);
     expect(run.filter((name) => !(name in scripts) && !own.has(name))).toEqual([]);
     const files = [...commands.matchAll(/(?:^|\s)((?:scripts|\.github)\/[\w./-]+)/g)].map(([, file = '']) => file);
     expect(files.filter((file) => !existsSync(join(root, file)))).toEqual([]);
@@ -78,6 +89,46 @@ describe.each(workflows)('the workflow $file', ({ text, workflow }) => {
     }
     const published = commands.split('\n').filter((line) => line.includes('npm publish'));
     expect(published.filter((line) => !/--ignore-scripts --provenance/.test(line))).toEqual([]);
+  });
+});
+
+describe.skipIf(process.platform === 'win32')('a publication', () => {
+  let directory: string;
+
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), 'llama-headstart-publish-'));
+  });
+
+  afterEach(() => rmSync(directory, { recursive: true, force: true }));
+
+  it('that ended half-way goes on with what the registry does not have', () => {
+    const steps = workflows.find(({ file }) => file === 'release.yml')?.workflow.jobs.publish?.steps ?? [];
+    const script = steps.find(({ run }) => run?.includes('npm publish'))?.run ?? '';
+    const packages = { '.': 'a', 'gpu-packages/@llama-headstart/b': '@l/b', 'gpu-packages/@llama-headstart/c': '@l/c' };
+    for (const [folder, name] of Object.entries(packages)) {
+      mkdirSync(join(directory, folder), { recursive: true });
+      writeFileSync(join(directory, folder, 'package.json'), JSON.stringify({ name, version: '1.2.3' }));
+    }
+    // A registry that has one package's earlier version, another's this one, and has never heard of the third.
+    const npm = `#!/bin/sh
+case "$*" in
+  "view @l/b@1.2.3 version") echo 1.2.3 ;;
+  "view @l/c@1.2.3 version") echo 'npm error code E404' >&2; exit 1 ;;
+  publish*) echo "$*" ;;
+esac\n`;
+    mkdirSync(join(directory, 'bin'));
+    writeFileSync(join(directory, 'bin', 'npm'), npm, { mode: 0o755 });
+    const env = { ...process.env, PATH: `${join(directory, 'bin')}:${dirname(process.execPath)}:${process.env.PATH}` };
+    const output = execFileSync('bash', ['-e', '-o', 'pipefail', '-c', script], {
+      cwd: directory,
+      env,
+      encoding: 'utf8',
+    });
+    expect(output.trim().split('\n')).toEqual([
+      'publish ./. --ignore-scripts --provenance --access public',
+      '@l/b@1.2.3 is published already',
+      'publish ./gpu-packages/@llama-headstart/c/ --ignore-scripts --provenance --access public',
+    ]);
   });
 });
 
