@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process';
 import { appendFileSync, readFileSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { basename, dirname, join } from 'node:path';
+import { basename, delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll } from 'vitest';
 
@@ -98,17 +98,23 @@ export class Project {
       await mkdir(each);
     }
     await writeFile(join(directory, 'package.json'), '{ "name": "project", "private": true }\n');
-    await symlink(process.execPath, join(programs, 'node'));
-    // npm's own program starts scripts and bins with sh.
-    await symlink('/bin/sh', join(programs, 'sh'));
+    const windows = process.platform === 'win32';
+    if (!windows) {
+      await symlink(process.execPath, join(programs, 'node'));
+      // npm's own program starts scripts and bins with sh.
+      await symlink('/bin/sh', join(programs, 'sh'));
+    }
     const inherited = Object.entries(process.env).filter(
       ([key]) => !/^(LLAMA_HEADSTART|XDG_|VITEST|NODE_OPTIONS|npm_(?!config_(registry|userconfig|cache)))/i.test(key),
     );
     const env = {
       ...Object.fromEntries(inherited),
+      // Home and caches, as each system names them.
       HOME: home,
+      USERPROFILE: home,
+      LOCALAPPDATA: join(home, 'AppData', 'Local'),
       XDG_CACHE_HOME: join(home, '.cache'),
-      PATH: [programs, ...path].join(':'),
+      PATH: [windows ? dirname(process.execPath) : programs, ...path].join(delimiter),
       npm_config_update_notifier: 'false',
       npm_config_audit: 'false',
       npm_config_fund: 'false',
@@ -119,6 +125,27 @@ export class Project {
   /** The installed package. */
   get installed(): string {
     return join(this.directory, 'node_modules', 'llama-headstart');
+  }
+
+  /** The command, as npm puts it into a project; there a shell's script on Windows. */
+  get bin(): string {
+    return process.platform === 'win32'
+      ? join(this.installed, 'bin', 'llama-headstart.mjs')
+      : join(this.directory, 'node_modules', '.bin', 'llama-headstart');
+  }
+
+  /** The installed package's folder in this project's user's cache, as the package itself has it. */
+  async cache(): Promise<string> {
+    return JSON.parse(await this.node([this.bin, 'doctor', '--json'])).userCache.path;
+  }
+
+  /** All files of project and home, but those that are npm's own. */
+  async files(): Promise<string[]> {
+    const all = await filesBelow(dirname(this.directory));
+    return all
+      .map(({ path }) => path)
+      .filter((path) => !/[\\/](\.npm|npm-cache)[\\/]/.test(path))
+      .sort();
   }
 
   async install(...more: string[]): Promise<void> {
@@ -177,7 +204,8 @@ function npmCli(): string {
   if (cli && basename(cli) === 'npm-cli.js') {
     return cli;
   }
-  return join(dirname(process.execPath), '..', 'lib', 'node_modules', 'npm', 'bin', 'npm-cli.js');
+  const library = process.platform === 'win32' ? '.' : join('..', 'lib');
+  return join(dirname(process.execPath), library, 'node_modules', 'npm', 'bin', 'npm-cli.js');
 }
 
 /** All files below a folder, relative to it, with their sizes. */

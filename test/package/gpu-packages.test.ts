@@ -22,7 +22,12 @@ const SELECT_IN_WORKER = (first: string, second: string) => `
 const GPU = { GPUS: '1' };
 const name = `@llama-headstart/${platformName}-cuda`;
 
-describe('a GPU package', () => {
+const isLinux = process.platform === 'linux';
+if (!isLinux) {
+  report('GPU packages: SKIPPED, its module that plays a GPU is compiled on Linux alone');
+}
+
+describe.skipIf(!isLinux)('a GPU package', () => {
   let project: Project;
   let version: string;
   let prebuilds: string;

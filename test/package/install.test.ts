@@ -13,6 +13,7 @@ import {
   report,
   root,
   runProgram,
+  tarball,
   temporaryFolder,
 } from '../helpers/package.js';
 
@@ -31,9 +32,11 @@ async function locked(): Promise<string[]> {
 
 describe('a machine without compilers, with install scripts blocked', () => {
   let project: Project;
+  let before: string[];
 
   beforeAll(async () => {
     project = await Project.create('clean-room');
+    before = [...(await project.files()), join('project', 'package-lock.json')].sort();
     await project.install();
   });
 
@@ -43,12 +46,12 @@ describe('a machine without compilers, with install scripts blocked', () => {
     const packages = (await readdir(join(project.directory, 'node_modules'))).filter((name) => !name.startsWith('.'));
     report(`Installed in ${project.installed}: ${packages.join(', ')}; ${files.length} files, ${megabytes(bytes)}`);
     expect(packages.sort()).toEqual(['llama-headstart', ...(await locked())].sort());
-    expect(existsSync(join(project.home, '.cache', 'llama-headstart'))).toBe(false);
+    expect(existsSync(await project.cache())).toBe(false);
     expect(existsSync(join(project.installed, 'build'))).toBe(false);
   });
 
   it('is seen through by `npx llama-headstart doctor`', async () => {
-    const bin = join(project.directory, 'node_modules', '.bin', 'llama-headstart');
+    const { bin } = project;
     const text = await project.node([bin, 'doctor']);
     expect(text).toContain(`✓ ${join(project.installed, 'prebuilds', prebuildsName)}`);
     expect(text).toContain('CPU module: ');
@@ -63,7 +66,7 @@ describe('a machine without compilers, with install scripts blocked', () => {
   });
 
   it('tells what a build would need', async () => {
-    const bin = join(project.directory, 'node_modules', '.bin', 'llama-headstart');
+    const { bin } = project;
     const { code, stderr } = await project.run(process.execPath, [bin, 'build']);
     expect(code).toBe(1);
     expect(stderr).toMatch(/lacks: CMake, a C\+\+ compiler, ninja or make/);
@@ -131,13 +134,22 @@ describe('a machine without compilers, with install scripts blocked', () => {
   });
 
   it('leaves nothing behind when it is uninstalled', async () => {
-    const bin = join(project.directory, 'node_modules', '.bin', 'llama-headstart');
+    const { bin } = project;
     await project.node([bin, 'clean']);
-    expect(await project.uninstall()).toEqual(['package-lock.json', 'package.json']);
+    await project.uninstall();
     expect(JSON.parse(await readFile(join(project.directory, 'package.json'), 'utf8')).dependencies ?? {}).toEqual({});
-    // npm's own cache and logs stay: they are npm's.
-    const home = await filesBelow(dirname(project.directory));
-    const ours = home.filter(({ path }) => path.includes('llama-headstart') && !path.includes('.npm'));
-    expect(ours).toEqual([]);
+    expect(await project.files()).toEqual(before);
+  });
+});
+
+describe('a machine without compilers, with install scripts allowed', () => {
+  it('compiles nothing: what is in the tarball serves', async () => {
+    const project = await Project.create('scripts-allowed');
+    // With a binding.gyp, and no install script of its own, npm would run `node-gyp rebuild`.
+    expect(tarball().files.some(({ path }) => path === 'binding.gyp')).toBe(true);
+    await project.npm('install', '--no-ignore-scripts', tarball().path);
+    expect(existsSync(join(project.installed, 'build'))).toBe(false);
+    const { loaded, tools } = JSON.parse(await project.node([project.bin, 'doctor', '--json']));
+    expect([loaded.source, tools.cmake, tools['c++']]).toEqual(['prebuilt', null, null]);
   });
 });
