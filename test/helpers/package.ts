@@ -144,7 +144,7 @@ export class Project {
     const all = await filesBelow(dirname(this.directory));
     return all
       .map(({ path }) => path)
-      .filter((path) => !/[\\/](\.npm|npm-cache)[\\/]/.test(path))
+      .filter((path) => !/[\\/](\.npm|npm-cache)[\\/]|[\\/]\.package-lock\.json$/.test(path))
       .sort();
   }
 
@@ -183,11 +183,8 @@ export class Project {
     return facts;
   }
 
-  /** Uninstalls the package; what is left of the project, but for npm's own record. */
-  async uninstall(): Promise<string[]> {
+  async uninstall(): Promise<void> {
     await this.npm('uninstall', 'llama-headstart');
-    const left = (await filesBelow(this.directory)).map(({ path }) => path);
-    return left.filter((path) => path !== 'node_modules/.package-lock.json').sort();
   }
 
   /** Copies a program of test/package/children into the project, where it finds the installed package. */

@@ -1,5 +1,6 @@
 // Load, prefill, save, restore, in this process and from a file, and the logits are equal to the bit: node smoke.mjs MODEL DIRECTORY
 import { createHash } from 'node:crypto';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Model, SequenceState, systemInfo } from 'llama-headstart/native';
 
@@ -42,6 +43,7 @@ const fromMemory = await next(context);
 const fresh = await loaded.createContext(options);
 await fresh.restoreSequence(0, await SequenceState.readFile(file));
 const fromFile = await next(fresh);
+await rm(file);
 await loaded.close();
 
 const { cpuModule, addonPath, addonSource, gpu, features } = systemInfo();
