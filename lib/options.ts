@@ -83,8 +83,12 @@ export function describe(value: unknown): string {
     : `a value of type ${typeof value}`;
 }
 
-/** The known name within two edits, in any case. */
+/** The one known name that begins so, else the nearest within two edits, in any case. */
 export function nearestName(name: string, known: readonly string[]): string | undefined {
+  const longer = known.filter((candidate) => candidate.toLowerCase().startsWith(name.toLowerCase()));
+  if (name.length >= 3 && longer.length === 1) {
+    return longer[0];
+  }
   const scored = known.map((candidate) => ({
     candidate,
     distance: editDistance(name.toLowerCase(), candidate.toLowerCase()),

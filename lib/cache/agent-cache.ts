@@ -89,7 +89,11 @@ export class AgentTemplateCache {
     return this.#parts.cache.verify(options);
   }
 
-  /** Applies the budgets, those given here first, and sweeps up what dead processes left. */
+  /**
+   * Applies the budgets, those given here first, and sweeps up what dead processes left.
+   *
+   * @throws HeadstartError `INVALID_ARGUMENT`.
+   */
   prune(budget?: DirectoryBudget): Promise<PruneReport> {
     return this.#parts.cache.prune(budget);
   }

@@ -1,5 +1,6 @@
 // Budgets of the directory: which entries leave. Nothing is deleted unless a budget was asked for.
 import { stat } from 'node:fs/promises';
+import { type Check, integer } from '../options.js';
 import type { CacheDirectory } from './directory.js';
 import { type EntryFacts, pinName } from './entry.js';
 
@@ -12,6 +13,14 @@ export interface DirectoryBudget {
   /** Since an entry was last used, ms. */
   maxAgeMs?: number | undefined;
 }
+
+const size = integer(0, Number.MAX_SAFE_INTEGER);
+/** For `checkOptions`. */
+export const BUDGET_CHECKS: Record<keyof DirectoryBudget, Check> = {
+  maxBytes: size,
+  maxEntries: size,
+  maxAgeMs: size,
+};
 
 /** An entry's file with what decides when it leaves. */
 export interface DatedEntry extends EntryFacts {

@@ -3,7 +3,8 @@ import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import type { Logger } from '../native/log.js';
 import { SequenceState } from '../native/state.js';
-import type { DirectoryBudget } from './bounds.js';
+import { checkOptions } from '../options.js';
+import { BUDGET_CHECKS, type DirectoryBudget } from './bounds.js';
 import { CacheDirectory } from './directory.js';
 import { DiskStore } from './disk.js';
 import { publish } from './events.js';
@@ -226,8 +227,13 @@ export class TemplateCache {
     return operations.verifyEntries(this.#parts, options);
   }
 
-  /** Applies the budgets, those given here first, and sweeps up what dead processes left. */
-  prune(budget: DirectoryBudget = {}): Promise<operations.PruneReport> {
+  /**
+   * Applies the budgets, those given here first, and sweeps up what dead processes left.
+   *
+   * @throws HeadstartError `INVALID_ARGUMENT`.
+   */
+  async prune(budget: DirectoryBudget = {}): Promise<operations.PruneReport> {
+    checkOptions(budget, BUDGET_CHECKS, 'the budget', 'INVALID_ARGUMENT');
     return operations.pruneDirectory(this.#parts, budget);
   }
 

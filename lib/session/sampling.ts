@@ -35,7 +35,14 @@ const NAMES: Record<keyof SamplingOptions, true> = {
 export const IN_SAMPLING: Place = { names: Object.keys(NAMES), where: 'in `sampling`' };
 
 const ANYTHING: Check = () => undefined; // values are the sampler's to check: it knows their bounds
-const CHECKS = Object.fromEntries(Object.keys(NAMES).map((name) => [name, ANYTHING]));
+const anything = (...names: string[]) => Object.fromEntries(names.map((name) => [name, ANYTHING]));
+const CHECKS = anything(...Object.keys(NAMES));
+/** Of the options that are objects. */
+const NESTED: Readonly<Record<string, Record<string, Check>>> = {
+  dry: anything('multiplier', 'base', 'allowedLength', 'penaltyLastTokens', 'sequenceBreakers'),
+  xtc: anything('probability', 'threshold'),
+  mirostat: anything('version', 'tau', 'eta'),
+};
 
 /**
  * Names the nearest option for one that is not known.
@@ -44,6 +51,12 @@ const CHECKS = Object.fromEntries(Object.keys(NAMES).map((name) => [name, ANYTHI
  */
 export function checkSamplingNames(sampling: unknown): void {
   checkOptions(sampling, CHECKS, '`sampling`', 'INVALID_ARGUMENT');
+  for (const [name, checks] of Object.entries(NESTED)) {
+    const value = (sampling as Record<string, unknown>)[name];
+    if (typeof value === 'object' && value !== null) {
+      checkOptions(value, checks, `\`${name}\` in \`sampling\``, 'INVALID_ARGUMENT');
+    }
+  }
 }
 
 /**

@@ -146,10 +146,11 @@ export class McpServers {
    * @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`.
    */
   async getPrompt(
-    { server, name }: { server: string; name: string },
+    prompt: { server: string; name: string },
     args: Record<string, string> = {},
     signal?: AbortSignal,
   ): Promise<McpPromptMessage[]> {
+    const { server, name } = prompt ?? {};
     const connection = this.#connections.find(({ config }) => config.name === server);
     if (connection === undefined) {
       const known = this.#connections.map(({ config }) => `"${config.name}"`).join(', ') || 'none';

@@ -1,5 +1,5 @@
 import { HeadstartError } from '../errors.js';
-import { checkOptions, describe } from '../options.js';
+import { checkOptions, describe, nearestName } from '../options.js';
 import type { ChatMessage } from '../template/messages.js';
 import type { ToolDefinition } from '../template/render.js';
 import { isStandardSchema, type PreparedSchema, prepareSchema, type Schema, type SchemaValue } from './schema.js';
@@ -139,6 +139,10 @@ function checkTool(each: Partial<Tool> | null): string | undefined {
   if (!each || !isName(each.name)) {
     return `a \`name\` of 1 to ${MAX_NAME_LENGTH} whole characters`;
   }
+  const mistaken = Object.keys(each).find((key) => meantField(key) !== undefined);
+  if (mistaken !== undefined) {
+    return `known fields (\`${mistaken}\`: did you mean \`${meantField(mistaken)}\`?)`;
+  }
   if (each.description !== undefined && typeof each.description !== 'string') {
     return 'a string as `description`';
   }
@@ -149,6 +153,25 @@ function checkTool(each: Partial<Tool> | null): string | undefined {
     return '`parameters` that are a JSON Schema object or a zod schema';
   }
   return each.execute === undefined || typeof each.execute === 'function' ? undefined : 'a function as `execute`';
+}
+
+const FIELDS = ['name', 'description', 'parameters', 'execute', 'server'];
+/** What they are called elsewhere. */
+const OTHER_NAMES: Readonly<Record<string, string>> = {
+  inputSchema: 'parameters',
+  input_schema: 'parameters',
+  schema: 'parameters',
+  func: 'execute',
+  handler: 'execute',
+  run: 'execute',
+};
+
+/** What a field that means nothing here was meant to be; a tool may carry others of its program's own. */
+function meantField(key: string): string | undefined {
+  if (FIELDS.includes(key)) {
+    return undefined;
+  }
+  return Object.hasOwn(OTHER_NAMES, key) ? OTHER_NAMES[key] : nearestName(key, FIELDS);
 }
 
 function isName(name: unknown): boolean {

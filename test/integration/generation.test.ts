@@ -94,6 +94,10 @@ describe('sampling', () => {
       '`temperature` in the options: it belongs in `sampling`',
     );
     await expect(misplaced({ systemPrompt: 'x' })).rejects.toThrow('it belongs in `createSession`');
+    await expect(misplaced({ sampling: { temp: 1 } })).rejects.toThrow('did you mean `temperature`?');
+    await expect(misplaced({ sampling: { dry: { multiplyer: 1 } } })).rejects.toThrow(
+      'Unknown option `multiplyer` in `dry` in `sampling`: did you mean `multiplier`?',
+    );
     const schema = { type: 'object', properties: {} };
     await expect(misplaced({ responseFormat: schema })).rejects.toThrow("wrap it, { type: 'json', schema: ... }");
     await expect(agent.createSession({ maxTokens: 5 } as never)).rejects.toThrow('it belongs in `send` and `stream`');

@@ -75,6 +75,7 @@ describe('MCP servers', () => {
     expect(await servers.getPrompt({ server: 'here', name: 'greet' }, { who: 'Ada' })).toEqual([
       { role: 'user', content: 'Say hello to Ada.' },
     ]);
+    await expect(servers.getPrompt(undefined as never)).rejects.toThrow(failsWith('MCP_FAILED', '"here"'));
     await expect(servers.getPrompt({ server: 'there', name: 'greet' })).rejects.toThrow(
       failsWith('MCP_FAILED', '"here"'),
     );
