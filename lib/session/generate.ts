@@ -82,7 +82,8 @@ export class Generation {
     this.#choice = {
       sampler,
       signal: eitherSignal(signal, deadline),
-      logProbabilities: logProbabilities && Math.min(LIKELY_SEARCHED, model.info.vocabulary.size),
+      logProbabilities:
+        logProbabilities === undefined ? undefined : Math.min(LIKELY_SEARCHED, model.info.vocabulary.size),
     };
     this.#text = new ReplyText(model, preserved);
     this.#stops = new StopStrings(stop);

@@ -1,29 +1,11 @@
 import type { StartReport } from '../cache/report.js';
-import type { StartOptions, TemplateCache } from '../cache/template-cache.js';
-import type { Engine } from '../engine/engine.js';
 import type { Decoded } from '../engine/request.js';
 import type { Past } from '../engine/saved.js';
 import type { SequenceHolder } from '../engine/sequences.js';
 import { HeadstartError } from '../errors.js';
 import type { Sampler } from '../native/sampler.js';
-import type { SequenceState } from '../native/state.js';
-import { commonPrefixLength, isPrefix } from '../template/tokens.js';
-import type { Snapshots } from './snapshots.js';
-
-export interface SequenceSetup {
-  engine: Engine;
-  cache: TemplateCache;
-  snapshots: Snapshots;
-  /** The template's tokens; empty where there is none. */
-  template: Int32Array;
-  /** Why `template` is empty. */
-  templateReason?: string | undefined;
-  useCache: boolean;
-  /** Whose entries serve it. */
-  tenant?: string | undefined;
-  /** Where the template's prefill is cut, and its heads kept. */
-  breakpoints?: readonly number[] | undefined;
-}
+import { commonPrefixLength } from '../template/tokens.js';
+import { type Beginning, Beginnings, type SequenceSetup } from './beginnings.js';
 
 /** How the token behind a text is chosen. */
 export interface TokenChoice {
@@ -42,6 +24,7 @@ export interface TokenChoice {
  */
 export class ConversationSequence implements SequenceHolder {
   readonly #setup: SequenceSetup;
+  readonly #beginnings: Beginnings;
   #held: number[] = [];
   #sequence: number | undefined;
   #busy = true;
@@ -50,6 +33,7 @@ export class ConversationSequence implements SequenceHolder {
 
   constructor(setup: SequenceSetup) {
     this.#setup = setup;
+    this.#beginnings = new Beginnings(setup, this);
   }
 
   /** Whether it may not be taken away now. */
@@ -108,7 +92,9 @@ export class ConversationSequence implements SequenceHolder {
   /** Leases a sequence and puts the template into it. */
   async start(signal: AbortSignal | undefined): Promise<StartReport> {
     this.#sequence = await this.#setup.engine.sessions.lease(this, signal);
-    return this.#startFromTemplate(signal);
+    const { report, tokens } = await this.#beginnings.template(this.#sequence, signal);
+    this.#held = [...tokens];
+    return report;
   }
 
   /**
@@ -131,8 +117,10 @@ export class ConversationSequence implements SequenceHolder {
       await this.#empty(this.#sequence); // all that is in it is the template, or a part of what it comes back to
     }
     // What was computed again for this prompt was not cached.
-    const cached =
-      this.#held.length === 0 ? await this.#comeBack(this.#sequence, prompt, signal) : Number.POSITIVE_INFINITY;
+    let cached = Number.POSITIVE_INFINITY;
+    if (this.#held.length === 0) {
+      cached = this.#begin(await this.#beginnings.comeBack(this.#sequence, prompt, signal));
+    }
     const shared = Math.min(commonPrefixLength(this.#held, prompt), prompt.length - 1);
     if (shared === this.#held.length) {
       return Math.min(shared, cached);
@@ -143,7 +131,12 @@ export class ConversationSequence implements SequenceHolder {
       return Math.min(shared, cached);
     }
     await this.#empty(this.#sequence);
-    return this.#restart(prompt, signal);
+    return this.#begin(await this.#beginnings.longest(this.#sequence, prompt, signal));
+  }
+
+  #begin({ tokens, cached }: Beginning): number {
+    this.#held = [...tokens];
+    return cached;
   }
 
   /**
@@ -208,8 +201,8 @@ export class ConversationSequence implements SequenceHolder {
    */
   async keepSnapshot(): Promise<void> {
     const { canTrim, exact } = this.#setup.engine;
-    if (!canTrim && !exact) {
-      await this.#capture();
+    if (!canTrim && !exact && this.#sequence !== undefined) {
+      await this.#beginnings.keep(this.#sequence, this.#held);
     }
   }
 
@@ -287,113 +280,6 @@ export class ConversationSequence implements SequenceHolder {
     const past = await source.past();
     const bytes = past?.state?.byteLength ?? 0;
     return past !== undefined && this.adopt(past) ? { tier: 'memory', bytes } : { tier: 'bypass', bytes: 0 };
-  }
-
-  /** Brings back what was evicted, or else what a new conversation would begin with; returns how much was not computed. */
-  async #comeBack(sequence: number, prompt: Int32Array, signal: AbortSignal): Promise<number> {
-    const { engine } = this.#setup;
-    const restored = await engine.restoreSaved(this, sequence, prompt, signal);
-    if (restored !== undefined) {
-      this.#held = [...restored];
-      return restored.length;
-    }
-    const cached = await this.#restart(prompt, signal);
-    try {
-      const replayed = await engine.replaySaved(this, sequence, this.#held.length, prompt, signal);
-      this.#held = replayed === undefined ? this.#held : [...replayed];
-    } catch (error) {
-      await this.#empty(sequence).catch(() => undefined); // a part of it is there: the next turn begins again
-      throw error;
-    }
-    return cached;
-  }
-
-  /** Puts the longest known prefix of the prompt into the empty sequence; returns how much of it was not computed. */
-  async #restart(prompt: Int32Array, signal: AbortSignal): Promise<number> {
-    const { template } = this.#setup;
-    const restored = await this.#restoreSnapshot(prompt, signal);
-    if (restored > 0) {
-      return restored;
-    }
-    if (template.length === 0 || template.length >= prompt.length || !isPrefix(template, prompt)) {
-      return 0;
-    }
-    return (await this.#startFromTemplate(signal)).cachedTokens;
-  }
-
-  /** @returns the tokens that are in the sequence now: 0 where no snapshot goes further than the template */
-  async #restoreSnapshot(prompt: Int32Array, signal: AbortSignal): Promise<number> {
-    const { engine, snapshots, template } = this.#setup;
-    const state = snapshots.get(this)?.share();
-    if (state === undefined) {
-      return 0;
-    }
-    try {
-      const { tokens } = state;
-      const shared = Math.min(commonPrefixLength(tokens, prompt), prompt.length - 1);
-      const usable = shared > template.length && (engine.canTrim || shared === tokens.length);
-      return usable && (await this.#restore(state, shared, signal)) ? shared : 0;
-    } finally {
-      state.close();
-    }
-  }
-
-  /** @returns false where it could not be restored: the sequence is empty then */
-  async #restore(state: SequenceState, length: number, signal: AbortSignal): Promise<boolean> {
-    const { engine, snapshots } = this.#setup;
-    const sequence = this.#require();
-    try {
-      await engine.withRoom(() => engine.context.restoreSequence(sequence, state), signal);
-      if (length < state.tokens.length) {
-        await engine.context.removeSequence(sequence, length);
-      }
-      this.#held = Array.from(state.tokens.subarray(0, length));
-      return true;
-    } catch (error) {
-      if (HeadstartError.isInstance(error, 'CLOSED') || HeadstartError.isInstance(error, 'ABORTED')) {
-        throw error;
-      }
-      snapshots.drop(this); // a snapshot only saves work
-      await this.#empty(sequence);
-      return false;
-    }
-  }
-
-  async #startFromTemplate(signal: AbortSignal | undefined): Promise<StartReport> {
-    const { template, templateReason, useCache, tenant, breakpoints = [], cache } = this.#setup;
-    if (template.length === 0) {
-      cache.countBypass();
-      return {
-        tier: 'bypass',
-        match: 'none',
-        templateTokens: 0,
-        cachedTokens: 0,
-        bytes: 0,
-        ms: 0,
-        key: '',
-        reason: templateReason ?? 'no template',
-      };
-    }
-    const options: StartOptions = { cache: useCache, tenant, breakpoints, signal };
-    const report = await cache.start(this.#require(), template, options);
-    this.#held = [...template];
-    return report;
-  }
-
-  async #capture(): Promise<void> {
-    const { snapshots } = this.#setup;
-    if (this.#sequence === undefined || !snapshots.wanted(this)) {
-      return;
-    }
-    try {
-      const held = Int32Array.from(this.#held);
-      snapshots.put(this, await this.#setup.engine.context.captureSequence(this.#sequence, held));
-    } catch (error) {
-      if (HeadstartError.isInstance(error, 'CLOSED')) {
-        throw error;
-      }
-      snapshots.drop(this);
-    }
   }
 
   async #empty(sequence: number): Promise<void> {

@@ -137,10 +137,8 @@ export class Session implements ToolSession {
     const { turnId } = request.toolRun;
     const events = new TurnEvents({ turnId, sessionId, model: this.#services.model.path });
     this.#takeBack = this.#sequence.mark();
-    const life = new Life(() => {
-      events.end();
-      void this.#endTurn();
-    });
+    const told = new Life(events.end);
+    const life = new Life(() => void this.#endTurn());
     let turn: Turn | undefined;
     try {
       await this.#passage.enter(request.signal);
@@ -168,6 +166,7 @@ export class Session implements ToolSession {
       const limit = { deadline: request.generation.deadline, timeoutMs: options.timeoutMs };
       throw asAborted(error, 'The turn', limit, request.signal);
     } finally {
+      told.end();
       life.end();
       await turn?.end();
       events.end();

@@ -26,15 +26,18 @@ export class TurnEvents {
     this.#end({ error });
   }
 
-  /** However it came: finished, or left before that. What failed has been told. */
-  end(): void {
+  /**
+   * However it came: finished, or left before that. What failed has been told. It leads to no session: an observer may keep the
+   * error, whose stack leads to this function and what it knows.
+   */
+  readonly end = (): void => {
     const { finishReason, usage } = this.#finish ?? {};
     this.#end(
       finishReason === undefined || usage === undefined
         ? { error: new Error('The stream was left before its end') }
         : { finishReason, usage },
     );
-  }
+  };
 
   #end(how: Partial<Pick<FinishPart, 'finishReason' | 'usage'>> & { error?: unknown }): void {
     if (this.#begin !== undefined) {
