@@ -6,14 +6,15 @@
 // one loop that knows all of them. `sessions` has whole sessions beside them, each read as a stream of parts.
 //
 // JavaScript's share is the time in which its thread does not wait for events (`performance.eventLoopUtilization`), a sequence
-// and step: what it executes, and what it waits for a core that llama.cpp's threads have. What it executes is told beside it.
+// and step: what it executes, and what it waits for a core that llama.cpp's threads have. What it executes is told beside it, and
+// what remains of both where JavaScript does nothing but call `decode` of the native context in one sequence (`bare`).
 
 import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
 import { systemPrompt } from '../scripts/demo/template.mjs';
 import { Floor } from './lib/floor.mjs';
-import { generate, placeSequences } from './lib/generate.mjs';
+import { generate, generateBare, placeSequences } from './lib/generate.mjs';
 import { measureShare } from './lib/js-share.mjs';
 import { runBench } from './lib/run-bench.mjs';
 import { interleave, median } from './lib/trials.mjs';
@@ -71,6 +72,18 @@ async function measure({ model: path, floorProgram, directory }, options, onProg
     ],
     [`llama${width}`, () => floor.ms(`generate ${width} ${steps}`)],
   ]);
+  measures.push([
+    'bare',
+    async () => {
+      await placeSequences(engine, state, 1, unified);
+      const end = measureShare();
+      const begin = performance.now();
+      await generateBare(context, prefix, steps);
+      const ms = performance.now() - begin;
+      note('bare', end(), steps);
+      return ms;
+    },
+  ]);
   for (const width of SESSIONS) {
     measures.push([
       `sessions${width}`,
@@ -97,6 +110,8 @@ async function measure({ model: path, floorProgram, directory }, options, onProg
     layout,
     rows,
     sessions,
+    /** Of a loop that does nothing but decode. */
+    bare: shareOf('bare'),
     /** The largest of the rows. */
     jsMsPerSequenceStep: Math.max(...rows.map(({ jsMs }) => jsMs)),
   };
@@ -124,7 +139,7 @@ async function readAll(parts) {
   for await (const part of parts) if (part.type === 'finish') return part;
 }
 
-function report({ model, layout, rows, sessions, jsMsPerSequenceStep }) {
+function report({ model, layout, rows, sessions, bare, jsMsPerSequenceStep }) {
   const share = ({ jsMs, jsCpuMs }) =>
     `JavaScript ${jsMs.toFixed(3)} ms a sequence and step (${jsCpuMs.toFixed(3)} on its core)`;
   return [
@@ -137,6 +152,7 @@ function report({ model, layout, rows, sessions, jsMsPerSequenceStep }) {
       (row) =>
         `${String(row.sessions).padStart(3)} sessions  ${row.tokensPerSecond.toFixed(1).padStart(8)} tokens/s   ${share(row)}`,
     ),
+    `  bare decodes in 1 sequence: ${share(bare)}`,
     `JavaScript: at most ${jsMsPerSequenceStep.toFixed(3)} ms a sequence and step`,
     '',
   ].join('\n');

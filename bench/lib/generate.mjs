@@ -43,3 +43,21 @@ export async function generate(model, engine, prefix, sequence, steps) {
   }
   return text;
 }
+
+/**
+ * The same in sequence 0 with nothing between two steps: what a step costs JavaScript where all that it does is to wait for one
+ * native call and begin the next.
+ *
+ * @param {import('../../dist/native/index.js').Context} context
+ * @param {Int32Array} prefix what the sequence holds
+ * @param {number} steps
+ */
+export async function generateBare(context, prefix, steps) {
+  const tokens = Int32Array.of(prefix.at(-1));
+  const positions = new Int32Array(1);
+  const batch = { tokens, positions, sequences: new Int32Array(1), outputs: Uint8Array.of(1) };
+  for (let done = 0; done < steps; done++) {
+    positions[0] = prefix.length + done;
+    tokens[0] = (await context.decode(batch))[0];
+  }
+}
