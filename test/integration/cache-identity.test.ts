@@ -198,8 +198,8 @@ describe('a date in the template', () => {
     const directory = await temporaryDirectory();
     const settings = { cacheDir: directory, chatTemplate: CHAT_TEMPLATE };
     try {
-      const agent = await startAgent(settings);
       process.env.TZ = 'Etc/GMT+12'; // 26 hours lie between these two: never the same day
+      const agent = await startAgent(settings); // which renders its template: not in a third zone's day
       const [west, again] = [await agent.createSession(), await agent.createSession()];
       process.env.TZ = 'Etc/GMT-14';
       const east = await agent.createSession();
