@@ -106,7 +106,7 @@ export interface ModelConfig {
   useMmap?: boolean;
   /** Lock the model in memory. @default false */
   useMlock?: boolean;
-  /** A chat template (Jinja) instead of the model's own. */
+  /** A chat template (Jinja) instead of the model's own: a program that nothing bounds, as the model's own is. */
   chatTemplate?: string;
   /** Budget of the template cache's memory tier, in bytes. @default 268435456 (256 MiB) */
   maxMemoryBytes?: number;

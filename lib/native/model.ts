@@ -101,7 +101,11 @@ export interface RenderRequest {
   messages: readonly object[];
   /** Tools in the OpenAI chat format (`{ type: 'function', function: { name, description, parameters } }`). */
   tools?: readonly object[];
-  /** A chat template (Jinja) instead of the model's own. */
+  /**
+   * A chat template (Jinja) instead of the model's own. It is a program, and so is the one in a model file: llama.cpp runs it
+   * without bounds. One that calls itself for ever or nests an object in itself ends the process, one that counts to a billion
+   * takes the memory for it, and no signal ends it: only from those whom you trust.
+   */
   chatTemplate?: string;
   /** End with the opening of the assistant's turn. @default true */
   addGenerationPrompt?: boolean;
