@@ -145,3 +145,14 @@ void File::syncAndClose() {
         throw writeFailure(path_);
     }
 }
+
+void requireRegularFile(const std::string & path, const std::string & what, const char * missing, const char * other) {
+    const std::string expected = "Expected " + what + " at \"" + path + "\": ";
+    struct stat       facts;
+    if (stat(path.c_str(), &facts) != 0) {
+        throw Failure(missing, expected + std::strerror(errno));
+    }
+    if ((facts.st_mode & S_IFMT) != S_IFREG) {
+        throw Failure(other, expected + "it is not a regular file");
+    }
+}

@@ -31,3 +31,7 @@ class File {
     int         fd_;
     std::string path_;
 };
+
+// For what llama.cpp opens itself: it would wait for a FIFO's writer for ever, and a directory opens too. Fails with the code `missing`
+// where there is nothing at `path`, and with `other` where there is no regular file. `what`: "a GGUF file".
+void requireRegularFile(const std::string & path, const std::string & what, const char * missing, const char * other);

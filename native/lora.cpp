@@ -1,17 +1,15 @@
 #include "lora.h"
 
 #include "context.h"
+#include "file.h"
 #include "log.h"
 #include "trap.h"
 
 #include <gguf.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <set>
-
-#include <sys/stat.h>
 
 // Not in llama.h, but exported for its own tools: every tensor of a model by name.
 const std::vector<std::pair<std::string, ggml_tensor *>> & llama_internal_get_tensor_map(const llama_model * model);
@@ -21,16 +19,6 @@ namespace {
 constexpr double MAX_SCALE = 1e4;
 
 Failure invalid(const std::string & path, const std::string & reason) { return Failure("LORA_INVALID", "Expected a LoRA adapter (GGUF) for this model at \"" + path + "\": " + reason); }
-
-void requireRegularFile(const std::string & path) {
-    struct stat facts;
-    if (stat(path.c_str(), &facts) != 0) {
-        throw Failure("LORA_NOT_FOUND", "Expected a readable LoRA adapter at \"" + path + "\": " + std::strerror(errno));
-    }
-    if ((facts.st_mode & S_IFMT) != S_IFREG) {
-        throw invalid(path, "it is not a regular file");
-    }
-}
 
 // Those that every backend multiplies with.
 bool isMatrixType(ggml_type type) {
@@ -141,7 +129,7 @@ LoraState::~LoraState() {
 }
 
 void LoraState::load(const std::string & path) {
-    requireRegularFile(path);
+    requireRegularFile(path, "a LoRA adapter (GGUF)", "LORA_NOT_FOUND", "LORA_INVALID");
     LogCapture log;
     AssertTrap trap;
     try {

@@ -2,18 +2,16 @@
 
 #include "chat.h"
 #include "context.h"
+#include "file.h"
 #include "log.h"
 #include "trap.h"
 
 #include <algorithm>
 #include <chrono>
-#include <cerrno>
 #include <climits>
 #include <cstdio>
 #include <cstring>
 #include <numeric>
-
-#include <sys/stat.h>
 
 namespace {
 
@@ -98,19 +96,10 @@ int64_t countKvHeads(const llama_model * model, const std::string & path) {
     return std::accumulate(heads, heads + gguf_get_arr_n(gguf.get(), key), (int64_t) 0);
 }
 
-// A directory opens too, and a FIFO would wait for its writer for ever.
-void requireRegularFile(const std::string & path) {
-    struct stat facts;
-    if (stat(path.c_str(), &facts) != 0) {
-        throw Failure("MODEL_NOT_FOUND", "Expected a readable GGUF file at \"" + path + "\": " + std::strerror(errno));
-    }
-    if ((facts.st_mode & S_IFMT) != S_IFREG) {
-        throw Failure("MODEL_INVALID", "Expected a GGUF file at \"" + path + "\", found something that is not a regular file");
-    }
-}
+void requireModelFile(const std::string & path) { requireRegularFile(path, "a GGUF file", "MODEL_NOT_FOUND", "MODEL_INVALID"); }
 
 void loadInto(ModelState & state, LoadRequest & request) {
-    requireRegularFile(request.path);
+    requireModelFile(request.path);
     LogCapture log;
     AssertTrap trap;
     request.params.progress_callback           = reportProgress;
@@ -507,7 +496,7 @@ struct Layout {
 };
 
 Layout readLayout(const std::string & path) {
-    requireRegularFile(path);
+    requireModelFile(path);
     LogCapture log;
     AssertTrap trap;
     const Gguf gguf = openGguf(path);

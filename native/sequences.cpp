@@ -1,5 +1,6 @@
 #include "sequences.h"
 
+#include "file.h"
 #include "log.h"
 #include "trap.h"
 
@@ -19,9 +20,15 @@ void requireEmpty(const ContextState & state, llama_seq_id sequence) {
 
 bool removeRange(ContextState & state, llama_seq_id sequence, llama_pos from, llama_pos to) {
     state.requireOpen();
-    llama_memory_t memory = llama_get_memory(state.ctx);
-    const int32_t  window = state.params.swa_full ? 0 : llama_model_n_swa(state.model->model);
-    if (from > 0 && window > 0 && llama_memory_seq_pos_max(memory, sequence) >= from) {
+    llama_memory_t  memory = llama_get_memory(state.ctx);
+    const llama_pos last   = llama_memory_seq_pos_max(memory, sequence);
+    if (from < to && to <= last) {
+        // A hole: later tokens were computed with what is gone, and a capture would claim tokens that it does not hold.
+        throw Failure("INVALID_ARGUMENT", "Expected `to` to be behind the last position of sequence " + std::to_string(sequence) + ", " + std::to_string(last) +
+                                              ", got " + std::to_string(to) + ": only the end of a sequence can be removed");
+    }
+    const int32_t window = state.params.swa_full ? 0 : llama_model_n_swa(state.model->model);
+    if (from > 0 && window > 0 && last >= from) {
         // What follows would attend to a window of which the older cells may be gone; llama.cpp removes all the same.
         if (llama_memory_seq_pos_min(memory, sequence) > std::max(0, from - window)) {
             return false;
@@ -96,6 +103,7 @@ void restore(ContextState & state, llama_seq_id sequence, const StateBytes & byt
 std::vector<int32_t> loadWithLlama(ContextState & state, llama_seq_id sequence, const std::string & path) {
     state.requireOpen();
     requireEmpty(state, sequence);
+    requireRegularFile(path, "a sequence-state file", "RESTORE_FAILED", "RESTORE_FAILED");
     LogCapture           log;
     AssertTrap           trap;
     std::vector<int32_t> tokens(state.cellsPerSequence);

@@ -4,7 +4,7 @@
 #include "context-state.h"
 #include "state.h"
 
-// Positions `from` up to, not including, `to` (-1: the end). False, and nothing changed, where this memory cannot do that.
+// Positions `from` up to, not including, `to` (-1: the end), which must be the sequence's last ones. False, and nothing changed, where this memory cannot do that.
 bool removeRange(ContextState & state, llama_seq_id sequence, llama_pos from, llama_pos to);
 
 // Makes `target` share the cells of `source`.

@@ -219,10 +219,12 @@ export class Context {
   }
 
   /**
-   * Removes the tokens at positions `from` (default 0) up to, not including, `to` (default: the end).
+   * Removes the tokens at positions `from` (default 0) up to, not including, `to` (default: the end). None may follow them:
+   * those behind a hole would rest on what is gone.
    *
    * @returns false where this model's memory cannot remove that part: recurrent and hybrid ones, and sliding windows whose
    *   older cells are gone. Nothing changed then
+   * @throws HeadstartError `INVALID_ARGUMENT` (also where the sequence goes on at `to`: nothing changed then).
    */
   async removeSequence(sequence: number, from?: number, to?: number): Promise<boolean> {
     return this.#raw.removeSequence(sequence, from, to);
@@ -292,7 +294,7 @@ export class Context {
    *
    * @param options.signal as of {@link restoreSequence}
    * @returns the token ids in the file
-   * @throws HeadstartError `SEQUENCE_NOT_EMPTY`, `RESTORE_FAILED`, `ABORTED`.
+   * @throws HeadstartError `SEQUENCE_NOT_EMPTY`, `RESTORE_FAILED` (also for what is no regular file), `ABORTED`.
    */
   async loadFile(
     sequence: number,

@@ -125,6 +125,26 @@ describe('what is no file', () => {
   });
 });
 
+describe("what is no file, to llama.cpp's own reader", () => {
+  it('is refused at once, and the context goes on', async () => {
+    const folder = join(directory, 'theirs');
+    await mkdir(folder);
+    const paths = [join(folder, 'missing.kv'), join(intact, 'under-a-file.kv'), folder];
+    if (process.platform !== 'win32') {
+      execFileSync('mkfifo', [join(folder, 'fifo.kv')]);
+      await symlink(join(folder, 'fifo.kv'), join(folder, 'link.kv'));
+      paths.push(join(folder, 'fifo.kv'), join(folder, 'link.kv'), '/dev/zero', '/dev/null');
+    }
+    const model = await Model.load({ path: microModel('dense') });
+    const context = await model.createContext({ kvCells: 256 });
+    for (const path of paths) expect(await codeOf(() => context.loadFile(0, path)), path).toBe('RESTORE_FAILED');
+    await context.loadFile(0, intact);
+    expect((await context.positionRange(0)).last).toBe(TOKENS - 1);
+    await context.close();
+    await model.close();
+  });
+});
+
 describe('a sparse file of a terabyte', () => {
   it('is refused without its length in memory', async () => {
     const path = join(directory, 'sparse.kv');

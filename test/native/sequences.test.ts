@@ -167,6 +167,26 @@ describe('removeSequence', () => {
     expect(await unified.positionRange(0)).toEqual({ first: -1, last: -1 });
   });
 
+  it('leaves no hole: a part that tokens stand behind is refused, and nothing of it is gone', async () => {
+    const first = await prefill(unified, 0, tokens);
+    for (const [from, to] of [
+      [5, 10],
+      [0, 5],
+      [0, 39],
+      [39 - 1, 39],
+    ] as const) {
+      expect(await codeOf(() => unified.removeSequence(0, from, to)), `${from} to ${to}`).toBe('INVALID_ARGUMENT');
+    }
+    (await unified.captureSequence(0, tokens)).close();
+    const straight = await continueGreedily(unified, 0, 40, first, 3);
+    expect(await unified.removeSequence(0, 40, 43)).toBe(true);
+    expect(await unified.removeSequence(0, 40, 100)).toBe(true);
+    expect(await continueGreedily(unified, 0, 40, first, 3)).toEqual(straight);
+    expect(await unified.removeSequence(0, 0, 43)).toBe(true);
+    expect(await unified.positionRange(0)).toEqual({ first: -1, last: -1 });
+    expect(await unified.removeSequence(0, 0, 5)).toBe(true);
+  });
+
   it('refuses to cut a sliding window whose older cells are gone, and cuts what it still can', async () => {
     const windowed = await Model.load({ path: microModel('sliding-window') });
     const long = someTokens(600, windowed.info.vocabulary.size);
