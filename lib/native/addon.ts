@@ -261,7 +261,7 @@ export function abortedError(signal: AbortSignal | undefined, sequences?: readon
 /**
  * JSON for the native side, with unpaired surrogates replaced as every UTF-8 encoder does.
  *
- * @throws HeadstartError `INVALID_ARGUMENT` for what JSON cannot say, `JSON_TOO_DEEP` for what nests beyond all measure.
+ * @throws HeadstartError `INVALID_ARGUMENT` for what JSON cannot say, or not in one string, `JSON_TOO_DEEP` for what nests beyond all measure.
  */
 export function toJson(what: string, value: unknown): string {
   try {
@@ -270,8 +270,12 @@ export function toJson(what: string, value: unknown): string {
       return text;
     }
   } catch (cause) {
-    if (cause instanceof RangeError) {
+    // Of the two, only the text that is too long for a string has these words: "Invalid string length".
+    if (cause instanceof RangeError && !cause.message.includes('string length')) {
       throw new HeadstartError('JSON_TOO_DEEP', `Expected \`${what}\` to nest less deep`, { cause });
+    }
+    if (cause instanceof RangeError) {
+      throw new HeadstartError('INVALID_ARGUMENT', `Expected \`${what}\` to be shorter as JSON text`, { cause });
     }
     throw new HeadstartError('INVALID_ARGUMENT', `Expected \`${what}\` to be JSON data: ${(cause as Error)?.message}`, {
       cause,

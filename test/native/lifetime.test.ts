@@ -1,4 +1,7 @@
-// A process may end at any moment, in any way, whatever is under way: no crash, no hang, not a word.
+// A process may end at any moment, in any way, whatever is under way: no crash, no hang, not a word, no half-written file.
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { SequenceState } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
 import { CLEAN, runChild } from '../helpers/children.js';
 import { microModel } from '../helpers/models.js';
@@ -7,6 +10,17 @@ import { temporaryDirectory } from '../helpers/native.js';
 const directory = await temporaryDirectory();
 const path = microModel('dense');
 const child = (work: string, end: string) => runChild('native/children/lifetime.mjs', [work, end, path, directory]);
+
+/** Reads, then removes, the state files that the children left behind: each must be whole. How many there were. */
+async function wholeFiles(): Promise<number> {
+  const names = (await readdir(directory)).filter((name) => name.endsWith('.kv'));
+  for (const name of names) {
+    const file = join(directory, name);
+    (await SequenceState.readFile(file)).close();
+    await rm(file);
+  }
+  return names.length;
+}
 
 const WORKS = [
   'nothing',
@@ -31,6 +45,7 @@ describe.each(WORKS)('with under way: %s', (work) => {
       const [now, later] = await Promise.all([child(work, 'exit'), child(work, 'exit a turn later')]);
       expect(now).toEqual(CLEAN);
       expect(later).toEqual(CLEAN);
+      await wholeFiles();
     }
   });
 
@@ -39,9 +54,12 @@ describe.each(WORKS)('with under way: %s', (work) => {
     expect(end).toEqual({ code: 1, signal: null, stdout: '' });
     expect(stderr).toContain('meant to happen');
     expect(stderr).not.toMatch(/assert|abort|terminate called|llama/i);
+    await wholeFiles();
   });
 
   it('a process with nothing else to do ends by itself, though nothing was closed', async () => {
     expect(await child(work, 'by itself')).toEqual(CLEAN);
+    const written = await wholeFiles();
+    if (work === 'file write') expect(written).toBe(20);
   });
 });

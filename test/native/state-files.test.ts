@@ -144,6 +144,8 @@ describe('a file that cannot be written', () => {
     let deep: object = {};
     for (let level = 0; level < 3000; level++) deep = { deep };
     expect(await codeOf(() => state.writeFile(path, deep))).toBe('JSON_TOO_DEEP');
+    const long = Array(600).fill('x'.repeat(1_000_000)); // more than one string can hold
+    expect(await codeOf(() => state.writeFile(path, { long }))).toBe('INVALID_ARGUMENT');
     expect(existsSync(path)).toBe(false);
   });
 });

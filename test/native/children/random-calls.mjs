@@ -290,6 +290,7 @@ class Player {
         },
         0.05,
       ),
+      ...this.#some({ signal: () => this.#signal() }, 0.2),
     };
   }
 

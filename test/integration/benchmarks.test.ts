@@ -1,0 +1,32 @@
+// A benchmark prints what its readers, people and programs, count on. How fast anything is is no matter here.
+import { basename } from 'node:path';
+import { expect, it } from 'vitest';
+import { runChild } from '../helpers/children.js';
+import { microModel } from '../helpers/models.js';
+
+it('bench:native --json prints medians of both sides, with the floor program built and run', async () => {
+  const model = microModel('dense');
+  const args = ['--json', '--model', model, '--rounds', '1', '--tokens', '16'];
+  const { code, stdout, stderr } = await runChild('../bench/native.mjs', args);
+  expect(code, stderr).toBe(0);
+  const rates = { ours: expect.any(Number), llama: expect.any(Number) };
+  const result = JSON.parse(stdout);
+  expect(result).toEqual({
+    model: basename(model),
+    restore: {
+      oursMs: expect.any(Number),
+      oursFileMs: expect.any(Number),
+      setDataMs: expect.any(Number),
+      readChecksumMs: expect.any(Number),
+      loadFileMs: expect.any(Number),
+      memcpyMs: expect.any(Number),
+    },
+    prefill: rates,
+    decode: rates,
+    decode8: rates,
+  });
+  const { model: _, ...measured } = result;
+  for (const value of Object.values(measured).flatMap((each) => Object.values(each as object))) {
+    expect(value).toBeGreaterThan(0);
+  }
+});
