@@ -259,6 +259,30 @@ export function abortedError(signal: AbortSignal | undefined, sequences?: readon
 }
 
 /**
+ * The result of work that others may wait for too: an abort ends the waiting alone.
+ *
+ * @throws HeadstartError `ABORTED`, and whatever the work throws.
+ */
+export async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) {
+    return work;
+  }
+  let onAbort = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(abortedError(signal));
+    signal.addEventListener('abort', onAbort, { once: true });
+  });
+  if (signal.aborted) {
+    onAbort();
+  }
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
+
+/**
  * JSON for the native side, with unpaired surrogates replaced as every UTF-8 encoder does.
  *
  * @throws HeadstartError `INVALID_ARGUMENT` for what JSON cannot say, or not in one string, `JSON_TOO_DEEP` for what nests beyond all measure.

@@ -1,4 +1,4 @@
-import { abortedError } from './addon.js';
+import { orAborted } from './addon.js';
 
 /** One run of some work for all who want its result at the same time. Each can be aborted alone; the run ends with the last. */
 export class SharedWork<Result> {
@@ -28,21 +28,5 @@ export class SharedWork<Result> {
         }
       }
     }
-  }
-}
-
-async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) {
-    return work;
-  }
-  let onAbort = () => {};
-  const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(abortedError(signal));
-    signal.addEventListener('abort', onAbort, { once: true });
-  });
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
   }
 }

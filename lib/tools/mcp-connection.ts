@@ -1,6 +1,6 @@
 import type { Client } from '@modelcontextprotocol/client';
 import { HeadstartError } from '../errors.js';
-import { abortedError } from '../native/addon.js';
+import { abortedError, orAborted } from '../native/addon.js';
 import type { Logger } from '../native/log.js';
 import type { McpServerConfig } from './mcp-config.js';
 import { type McpResult, resultText } from './mcp-content.js';
@@ -330,24 +330,4 @@ function reasonOf(error: unknown): string {
   const { message, cause, data } = error as Error & { data?: { status?: unknown } };
   const more = cause instanceof Error && cause.message !== '' ? ` (${cause.message})` : '';
   return typeof data?.status === 'number' ? `${message} (HTTP ${data.status})${more}` : `${message}${more}`;
-}
-
-/** Others may wait for the same: an abort ends the waiting alone. */
-async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) {
-    return work;
-  }
-  let onAbort = () => {};
-  const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(abortedError(signal));
-    signal.addEventListener('abort', onAbort, { once: true });
-  });
-  if (signal.aborted) {
-    onAbort();
-  }
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
 }
