@@ -127,7 +127,8 @@ export class Generation {
   async #first(): Promise<number> {
     const { prompt, usage } = this.#request;
     this.#hasBegun = true;
-    usage?.prompt(prompt.length, await this.#sequence.align(prompt, this.#choice.signal));
+    const cached = await this.#sequence.align(prompt, this.#choice.signal);
+    usage?.prompt(prompt.length, cached);
     const token = await this.#read();
     await this.#sequence.keepSnapshot();
     return token;

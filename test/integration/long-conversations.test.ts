@@ -53,6 +53,20 @@ describe('session.compact', () => {
     expect(await (await (await startAgent()).createSession()).compact()).toBeUndefined();
   });
 
+  it.each(['dense', 'sliding-window', 'recurrent'] as const)(
+    'asks the model about what it is to summarise, and nothing else that its sequence holds, on %s memory',
+    async (name) => {
+      const session = await (await startAgent({ name, contextSize: 2048, ...EXACT })).createSession({ messages: PAST });
+      await session.send('Fifth.', { maxTokens: 4 });
+      const older = session.messages.slice(0, 2);
+      const report = await session.compact({ preserveRecent: 4, prompt: 'Summarise.', maxSummaryTokens: 12 });
+      expect(report?.replacedMessages).toBe(2);
+      const asked: ChatMessage[] = [...older, { role: 'user', content: 'Summarise.' }];
+      const cold = await coldReply(microModel(name), { systemPrompt: SYSTEM_PROMPT }, asked, 12);
+      expect(report?.summary).toBe(cold.text.trim());
+    },
+  );
+
   it('that is aborted, or refused, changes nothing', async () => {
     const session = await (await startAgent({ contextSize: 2048 })).createSession({ messages: PAST });
     await expect(session.compact({ signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' });
