@@ -22,10 +22,16 @@ export class Passage {
     return this.#seen !== undefined;
   }
 
-  /** @throws HeadstartError `ABORTED` while waiting. */
+  /**
+   * The sequence is busy from here on. While it waits it is not: whom it waits for may need the sequence, and takes away what was
+   * computed with something else.
+   *
+   * @throws HeadstartError `ABORTED` while waiting.
+   */
   async enter(signal: AbortSignal): Promise<void> {
     this.#leave = await this.#gate.enter(signal);
     this.#dropStale();
+    this.#sequence.setBusy(true);
   }
 
   /** Until {@link enter}: others may change what all compute with. */

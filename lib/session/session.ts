@@ -132,16 +132,15 @@ export class Session implements ToolSession {
     const request = readRequest(this, this.#setup, this.#services.contextSize, asked);
     this.#requireIdle('send');
     this.#inTurn = true;
-    this.#sequence.setBusy(true);
     const { id: sessionId } = this;
     const { turnId } = request.toolRun;
     const events = new TurnEvents({ turnId, sessionId, model: this.#services.model.path });
-    this.#takeBack = this.#sequence.mark();
     const told = new Life(events.end);
     const life = new Life(() => void this.#endTurn());
     let turn: Turn | undefined;
     try {
       await this.#passage.enter(request.signal);
+      this.#takeBack = this.#sequence.mark();
       events.begin();
       turn = await this.#stepping(this.#beginTurn(request, options));
       for (let part = await this.#stepping(turn.next()); part !== undefined; part = await this.#stepping(turn.next())) {
@@ -256,15 +255,14 @@ export class Session implements ToolSession {
     if (!withState || engine.exact) {
       return this.#sequence.past();
     }
-    return this.#computing('The save', signal, async () => {
+    return this.#computing('The save', async () => {
       const shared = await sharedPrefix(renderer, this.#setup.source, this.#messages);
       return this.#sequence.pastFor(shared.subarray(0, contextSize - 1), signal);
     });
   }
 
   /** Runs what decodes and is no turn: where it fails, what it has read goes again. */
-  async #computing<T>(what: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-    await this.#passage.enter(signal);
+  async #computing<T>(what: string, work: () => Promise<T>): Promise<T> {
     const takeBack = this.#sequence.mark();
     try {
       return await work();
@@ -272,8 +270,6 @@ export class Session implements ToolSession {
       this.#sequence.afterFailure();
       await takeBack?.();
       throw asAborted(error, what);
-    } finally {
-      this.#passage.leave();
     }
   }
 
@@ -287,7 +283,7 @@ export class Session implements ToolSession {
     checkCompaction(options, { signal: SEND_CHECKS.signal });
     const { signal, ...compaction } = options;
     return this.#exclusively('compact', signal, (either) =>
-      this.#computing('The compaction', either, () =>
+      this.#computing('The compaction', () =>
         this.#compact({ ...this.#setup.compaction, ...compaction }, this.#setup.sampling, either),
       ),
     );
@@ -351,14 +347,17 @@ export class Session implements ToolSession {
     this.#requireOpen();
     this.#requireIdle(what);
     const either = eitherSignal(this.#closing.signal, signal);
+    const inside = async () => {
+      await this.#passage.enter(either);
+      return work(either);
+    };
     this.#inTurn = true;
-    this.#sequence.setBusy(true);
-    const working = work(either);
     try {
-      return await this.#stepping(working);
+      return await this.#stepping(inside());
     } catch (error) {
       throw this.closed ? new HeadstartError('CLOSED', 'The session was closed meanwhile', { cause: error }) : error;
     } finally {
+      this.#passage.leave();
       this.#inTurn = false;
       this.#sequence.setBusy(false);
     }

@@ -272,7 +272,6 @@ export class Turn {
       sequence.setBusy(false); // whoever took this part is not the last to wait for
     }
     await passage.enter(signal);
-    sequence.setBusy(true);
     return outcomes;
   }
 

@@ -1,7 +1,7 @@
 // Nothing that changes the KV state may hit, and nothing that does not may miss.
 import { chmod, mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { AgentServer, type StartReport } from 'llama-headstart';
+import { AgentServer, type MessageInput, type StartReport } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import {
   type AgentSettings,
@@ -189,6 +189,48 @@ describe('a LoRA adapter', () => {
     expect(await replies(next, ['Hello'], 8)).toEqual(
       await uncachedReplies({ ...EXACT, loras: [{ source: lora }] }, ['Hello'], 8),
     );
+  });
+
+  it('is what a turn computes with that waited for it, though its conversation was in the KV cache', async () => {
+    const directory = await temporaryDirectory();
+    const plain = await startAgent(EXACT);
+    const lora = await writeLora(directory, 'one', { seed: 1 }, plain.model.info.embeddingSize);
+    const agent = await startAgent({ ...EXACT, loras: [{ source: lora, scale: 4 }] });
+    const [session, saved, reader] = [
+      await agent.createSession(),
+      await agent.createSession(),
+      await agent.createSession(),
+    ];
+    const [[first]] = [await replies(session, ['Hello'], 6), await replies(saved, ['Hello'], 6)];
+    const stream = reader.stream('Hello', { maxTokens: 2 });
+    await stream.next();
+    const changing = agent.setLoras([]); // waits for the stream
+    await new Promise(setImmediate);
+    const waiting = session.send('And now?', { maxTokens: 16 });
+    const file = join(directory, 'saved.json');
+    const saving = saved.save(file, { state: true });
+    await stream.return();
+    await changing;
+    const messages: MessageInput[] = [
+      { role: 'user', content: 'Hello' },
+      { role: 'assistant', content: first as string },
+    ];
+    const [expected] = await replies(await plain.createSession({ messages }), ['And now?'], 16);
+    expect((await waiting).text).toBe(expected);
+    await saving;
+    await saved.close();
+    expect(await replies(await agent.restoreSession(file), ['And now?'], 16)).toEqual([expected]);
+  });
+
+  it('holds up nobody for ever, where sessions take turns on one sequence', async () => {
+    const agent = await startAgent({ nSeqMax: 1 });
+    const [one, other] = [await agent.createSession(), await agent.createSession()];
+    await replies(one, ['Hello'], 2); // and has the sequence
+    const reading = other.send('word '.repeat(200), { maxTokens: 2 });
+    const changing = agent.setLoras([]); // waits for that turn, which has no sequence yet
+    await new Promise(setImmediate);
+    const waiting = one.send('And now?', { maxTokens: 2 });
+    await Promise.all([reading, changing, waiting]);
   });
 });
 
