@@ -12,6 +12,8 @@ export const integer =
       : `an integer from ${min} to ${max}`;
 export const boolean: Check = (value) => (typeof value === 'boolean' ? undefined : 'a boolean');
 export const text: Check = (value) => (typeof value === 'string' && value !== '' ? undefined : 'a non-empty string');
+export const callable: Check = (value) => (typeof value === 'function' ? undefined : 'a function');
+export const abortSignal: Check = (value) => (value instanceof AbortSignal ? undefined : 'an AbortSignal');
 export const oneOf =
   (...values: string[]): Check =>
   (value) =>

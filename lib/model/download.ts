@@ -102,12 +102,10 @@ async function downloadLocked(file: RemoteFile, options: DownloadOptions, suffix
 async function receive(file: RemoteFile, partial: Partial, options: DownloadOptions): Promise<void> {
   const { progress, signal, retry } = options;
   const name = basename(file.path);
-  const report = (phase: 'verify' | 'download') =>
-    progress.report(phase, name, partial.size, file.size ?? partial.total);
   await partial.restore({
     trusted: file.sha256 !== undefined || file.gitOid !== undefined,
     signal,
-    onHashed: (bytes) => progress.report('verify', name, bytes, partial.size),
+    onHashed: (bytes, all) => progress.verified(name, bytes, all),
   });
   if (file.size !== undefined && partial.size >= file.size) {
     if (partial.size === file.size) {
@@ -133,7 +131,7 @@ async function receive(file: RemoteFile, partial: Partial, options: DownloadOpti
       if (partial.total !== undefined && partial.size > partial.total) {
         break;
       }
-      report('download');
+      progress.report('download', name, partial.size, file.size ?? partial.total);
     }
   } finally {
     await answer.cancel();
@@ -230,7 +228,7 @@ async function acquire(file: RemoteFile, options: DownloadOptions): Promise<File
 }
 
 /** Only verified files get their name, so that the size tells enough. */
-async function isComplete(file: RemoteFile): Promise<boolean> {
+export async function isComplete(file: RemoteFile): Promise<boolean> {
   const facts = await stat(file.path).catch(() => undefined);
   return facts?.isFile() === true && (file.size === undefined || facts.size === file.size);
 }

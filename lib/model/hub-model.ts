@@ -4,7 +4,7 @@ import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { HeadstartError } from '../errors.js';
 import { chooseModel } from './choose.js';
-import { downloadFile, type RemoteFile } from './download.js';
+import { downloadFile, isComplete, type RemoteFile } from './download.js';
 import { fileUrl, type HubAccess, type HubFile, type HubListing, hubAccess, isOffline, listRevision } from './hub.js';
 import { ByteProgress } from './progress.js';
 import type { Fetching } from './resolve.js';
@@ -33,10 +33,13 @@ export async function fetchHubModel(source: HuggingFaceModelSource, fetching: Fe
     (file): RemoteFile => ({ ...remoteFile(source.repo, listing, access, folder, file), magic: 'GGUF' }),
   );
   for (const file of files) {
+    if (isOffline() && !(await isComplete(file))) {
+      throw forbidden(`${basename(file.path)} of ${source.repo}`);
+    }
     await downloadFile(file, options);
     progress.finish(file.size ?? 0);
   }
-  if (fetching.generationConfig) {
+  if (fetching.generationConfig && !isOffline()) {
     await fetchGenerationConfig(source, listing, access, folder, fetching);
   }
   return (files[0] as RemoteFile).path;
@@ -57,10 +60,7 @@ async function currentListing(
     return known;
   }
   if (isOffline()) {
-    throw new HeadstartError(
-      'MODEL_NOT_FOUND',
-      `${repo} was never fetched to this machine, and HF_HUB_OFFLINE forbids to do it now`,
-    );
+    throw forbidden(repo);
   }
   const patience =
     known === undefined
@@ -82,6 +82,13 @@ async function currentListing(
     log('warn', `Going on with what is known of ${repo}: ${error.message}`);
     return known;
   }
+}
+
+function forbidden(what: string): HeadstartError {
+  return new HeadstartError(
+    'MODEL_NOT_FOUND',
+    `${what} was never fetched to this machine, and HF_HUB_OFFLINE forbids to do it now`,
+  );
 }
 
 function chooseFiles(source: HuggingFaceModelSource, listing: HubListing): HubFile[] {
@@ -132,7 +139,7 @@ async function fetchGenerationConfig(
     }
     const [base] = listing.baseModels;
     const present = await readFile(join(folder, GENERATION_CONFIG)).catch(() => undefined);
-    if (base === undefined || !/^[\w.-]+\/[\w.-]+$/.test(base) || isOffline() || present !== undefined) {
+    if (base === undefined || !/^[\w.-]+\/[\w.-]+$/.test(base) || present !== undefined) {
       return;
     }
     const baseListing = await withRetries(

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { HeadstartError } from '../errors.js';
 import { type HttpAnswer, readSmall, request, throwForStatus } from './request.js';
 import { TransientError } from './retry.js';
-import type { HuggingFaceModelSource } from './source.js';
+import { type HuggingFaceModelSource, isWebAddress } from './source.js';
 
 const DEFAULT_ENDPOINT = 'https://huggingface.co';
 const MAX_LISTING_BYTES = 32 * 1024 ** 2;
@@ -37,14 +37,35 @@ export interface HubAccess {
   secrets: Readonly<Record<string, string>>;
 }
 
-/** A server's address and the token for it: from the source, else the environment, else the user's token file. */
+/**
+ * A server's address and the token for it: from the source, else the environment, else the user's token file.
+ *
+ * @throws HeadstartError `CONFIG_INVALID` for an HF_ENDPOINT that is no address, or a token that no header can carry.
+ */
 export async function hubAccess({ endpoint, token }: HuggingFaceModelSource): Promise<HubAccess> {
-  const { HF_ENDPOINT, HF_TOKEN } = process.env;
-  const found = token === undefined ? HF_TOKEN || (await savedToken()) : token;
+  const { HF_TOKEN } = process.env;
+  const found = (token === undefined ? HF_TOKEN || (await savedToken()) : token)?.trim();
+  if (found && !/^[\x21-\x7e]+$/.test(found)) {
+    throw new HeadstartError(
+      'CONFIG_INVALID',
+      'Expected an access token of visible ASCII characters, got others in it',
+    );
+  }
   return {
-    endpoint: (endpoint ?? (HF_ENDPOINT || DEFAULT_ENDPOINT)).replace(/\/+$/, ''),
-    secrets: found ? { authorization: `Bearer ${found.trim()}` } : {},
+    endpoint: (endpoint ?? endpointOfEnvironment() ?? DEFAULT_ENDPOINT).replace(/\/+$/, ''),
+    secrets: found ? { authorization: `Bearer ${found}` } : {},
   };
+}
+
+function endpointOfEnvironment(): string | undefined {
+  const { HF_ENDPOINT } = process.env;
+  if (HF_ENDPOINT && !isWebAddress(HF_ENDPOINT)) {
+    throw new HeadstartError(
+      'CONFIG_INVALID',
+      `Expected the environment variable HF_ENDPOINT to be an http or https address, got "${HF_ENDPOINT}"`,
+    );
+  }
+  return HF_ENDPOINT || undefined;
 }
 
 /** Whether the user forbids the network (HF_HUB_OFFLINE). */

@@ -12,7 +12,11 @@ import { chooseModel } from './choose.js';
 export async function findLocalModel(given: string): Promise<string> {
   const path = resolve(given.replace(/^~(?=\/|$)/, () => homedir()));
   const facts = await stat(path).catch((cause: Error) => {
-    throw new HeadstartError('MODEL_NOT_FOUND', `Expected a GGUF file at "${path}": ${cause.message}`, { cause });
+    const hint =
+      /^[\w.-]+\/[\w.-]+$/.test(given) && !given.endsWith('.gguf') ? `; a repository of the Hub is "hf:${given}"` : '';
+    throw new HeadstartError('MODEL_NOT_FOUND', `Expected a GGUF file at "${path}": ${cause.message}${hint}`, {
+      cause,
+    });
   });
   if (facts.isDirectory()) {
     const [first = ''] = chooseModel(await namesIn(path), {}, `"${path}"`);

@@ -58,7 +58,7 @@ export class Partial {
   async restore(options: {
     trusted: boolean;
     signal?: AbortSignal | undefined;
-    onHashed: (bytes: number) => void;
+    onHashed: (bytes: number, all: number) => void;
   }): Promise<void> {
     if (this.#restored) {
       return;
@@ -80,7 +80,7 @@ export class Partial {
       }
       hash.update(buffer.subarray(0, bytesRead));
       hashed += bytesRead;
-      options.onHashed(hashed);
+      options.onHashed(hashed, size);
     }
     this.#hash = hash;
     this.#size = hashed;

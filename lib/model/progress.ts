@@ -7,9 +7,9 @@ export interface ModelProgress {
   phase: 'resolve' | 'wait' | 'verify' | 'download' | 'load';
   /** Of this phase, 0 to 1; 0 while the total is not known. */
   fraction: number;
-  /** Of all the model's files. */
+  /** Of all the model's files; while one is verified, of what of it was downloaded before. */
   bytes?: number;
-  /** Of all the model's files, where it is known. */
+  /** The same when it is done, where that is known. */
   total?: number;
   /** The file that is being worked on, without its folder. */
   file?: string;
@@ -23,33 +23,48 @@ const REPORT_EVERY_MS = 100;
 /** Passes on byte counts of several files as one, not too often. */
 export class ByteProgress {
   readonly #onProgress: OnModelProgress | undefined;
-  /** Undefined where a size is not known before. */
-  readonly #total: number | undefined;
+  /** Those that are not complete, in order. Undefined where a size is not known before. */
+  readonly #sizes: (number | undefined)[];
   #before = 0;
   #reportedAt = 0;
 
   constructor(onProgress: OnModelProgress | undefined, sizes: readonly (number | undefined)[]) {
     this.#onProgress = onProgress;
-    this.#total = sizes.includes(undefined)
-      ? undefined
-      : sizes.reduce<number>((sum, size) => sum + (size as number), 0);
+    this.#sizes = [...sizes];
   }
 
   /** @param size the file's, where it became known */
-  report(phase: ModelProgress['phase'], file: string, bytes: number, size: number | undefined): void {
-    const now = performance.now();
-    if (this.#onProgress === undefined || (now - this.#reportedAt < REPORT_EVERY_MS && bytes !== size)) {
-      return;
-    }
-    this.#reportedAt = now;
-    const total = this.#total ?? (size === undefined ? undefined : this.#before + size);
+  report(phase: 'wait' | 'download', file: string, bytes: number, size: number | undefined): void {
+    const total = this.#total(size);
     const done = this.#before + bytes;
     const fraction = total ? Math.min(1, done / total) : 0;
-    this.#onProgress({ phase, fraction, bytes: done, file, ...(total !== undefined && { total }) });
+    this.#pass({ phase, fraction, bytes: done, file, ...(total !== undefined && { total }) }, bytes === size);
+  }
+
+  /** @param all bytes that are to be hashed */
+  verified(file: string, bytes: number, all: number): void {
+    this.#pass({ phase: 'verify', fraction: bytes / all, bytes, total: all, file }, bytes === all);
   }
 
   /** A file is complete. */
   finish(size: number): void {
     this.#before += size;
+    this.#sizes.shift();
+  }
+
+  #total(size: number | undefined): number | undefined {
+    const [first = size, ...others] = this.#sizes;
+    return [first, ...others].reduce<number | undefined>(
+      (sum, each) => (sum === undefined || each === undefined ? undefined : sum + each),
+      this.#before,
+    );
+  }
+
+  #pass(progress: ModelProgress, isLast: boolean): void {
+    const now = performance.now();
+    if (isLast || now - this.#reportedAt >= REPORT_EVERY_MS) {
+      this.#reportedAt = now;
+      this.#onProgress?.(progress);
+    }
   }
 }

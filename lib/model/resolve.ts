@@ -1,7 +1,9 @@
 import { createHash } from 'node:crypto';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HeadstartError } from '../errors.js';
 import type { Logger } from '../native/log.js';
+import { abortSignal, boolean, type Check, callable, checkOptions, type Place, text } from '../options.js';
 import { modelsDirectory } from './directory.js';
 import { downloadFile, type RemoteFile } from './download.js';
 import { shardPaths } from './fingerprint.js';
@@ -35,6 +37,20 @@ export interface ResolvedModel {
   generationConfig: unknown;
 }
 
+const CHECKS: Record<keyof ResolveModelOptions, Check> = {
+  directory: text,
+  retryConfig: () => undefined, // resolveRetryConfig checks it
+  generationConfig: boolean,
+  onProgress: callable,
+  logger: callable,
+  signal: abortSignal,
+};
+/** What an agent's `model` calls otherwise. */
+const OTHER_NAMES: readonly Place[] = [
+  { names: ['modelsDir'], where: 'in `model` of an agent: here it is `directory`' },
+  { names: ['useHfParams'], where: 'in `model` of an agent: here it is `generationConfig`' },
+];
+
 /** What the sources share. */
 export interface Fetching {
   directory: string;
@@ -53,6 +69,7 @@ export interface Fetching {
  *   `DISK_FULL`, `WRITE_FAILED`, `ABORTED`.
  */
 export async function resolveModel(input: ModelSourceInput, options: ResolveModelOptions = {}): Promise<ResolvedModel> {
+  checkOptions(options, CHECKS, 'the options', 'CONFIG_INVALID', OTHER_NAMES);
   const source = parseModelSource(input);
   const fetching: Fetching = {
     // Asked for where something is downloaded: a local model needs none, and not every user has a home.
@@ -113,6 +130,7 @@ async function fetchUrlModel(source: UrlModelSource, fetching: Fetching): Promis
   );
   for (const file of files) {
     await downloadFile(file, { ...fetching, progress, log: (message) => fetching.log('warn', message) });
+    progress.finish((await stat(file.path)).size);
   }
   return first.path;
 }

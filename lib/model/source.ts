@@ -77,10 +77,12 @@ const pathInside: Check = (value) =>
   typeof value === 'string' && isPathInside(value)
     ? undefined
     : 'a relative path with forward slashes and without ".."';
-const address: Check = (value) =>
-  typeof value === 'string' && /^https?:$/.test(protocolOf(value)) ? undefined : 'an http or https address';
+const address: Check = (value) => (isWebAddress(value) ? undefined : 'an http or https address');
 const headerMap: Check = (value) =>
-  typeof value === 'object' && value !== null && Object.values(value).every((each) => typeof each === 'string')
+  typeof value === 'object' &&
+  value !== null &&
+  !Array.isArray(value) &&
+  Object.values(value).every((each) => typeof each === 'string')
     ? undefined
     : 'an object of strings';
 const sha256: Check = (value) =>
@@ -132,6 +134,10 @@ export function parseModelSource(input: unknown, where = '`source`'): ModelSourc
   return Object.freeze(Object.fromEntries(given)) as unknown as ModelSource;
 }
 
+export function isWebAddress(value: unknown): value is string {
+  return typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol);
+}
+
 /** Whether it stays below the folder that it is joined to, on every platform. */
 export function isPathInside(path: string): boolean {
   return path !== '' && !/[\\:\0]/.test(path) && path.split('/').every((part) => part !== '' && !/^\.\.?$/.test(part));
@@ -169,12 +175,4 @@ function suggestType(type: string): string | undefined {
   return Object.hasOwn(OTHER_NAMES, lower)
     ? OTHER_NAMES[lower]
     : nearestName(type.replace(/[_-]/g, ''), Object.keys(SOURCE_CHECKS));
-}
-
-function protocolOf(value: string): string {
-  try {
-    return new URL(value).protocol;
-  } catch {
-    return '';
-  }
 }

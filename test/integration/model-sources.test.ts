@@ -108,6 +108,40 @@ describe('a model on the Hub', () => {
     await expect(fetchModel({ revision: 'other' })).rejects.toThrow(failsWith('MODEL_NOT_FOUND', 'HF_HUB_OFFLINE'));
   });
 
+  it('is not fetched where HF_HUB_OFFLINE forbids it, though the repository is known', async () => {
+    const config = Buffer.from('{"temperature":0.7}');
+    const { hub, fetchModel } = await place({
+      'tiny-Q4_K_M.gguf': model,
+      'tiny-Q8_0.gguf': other,
+      'generation_config.json': config,
+    });
+    const { path } = await fetchModel();
+    vi.stubEnv('HF_HUB_OFFLINE', '1');
+    const asked = hub.requests.length;
+    await expect(fetchModel({ quantisation: 'Q8_0' })).rejects.toThrow(
+      failsWith('MODEL_NOT_FOUND', 'tiny-Q8_0.gguf of makers/tiny-GGUF was never fetched .* HF_HUB_OFFLINE'),
+    );
+    expect(await fetchModel({}, { generationConfig: true })).toEqual({ path, generationConfig: undefined });
+    expect(hub.requests).toHaveLength(asked);
+  });
+
+  it('is that of the revision: a branch or tag is asked for again, a commit never', async () => {
+    const { hub, fetchModel, directory } = await place();
+    await fetchModel({ revision: 'v2/beta' });
+    expect(hub.requests.map(({ url }) => url).slice(0, 2)).toEqual([
+      `/api/models/${REPO}/revision/v2%2Fbeta`,
+      `/api/models/${REPO}/tree/${hub.commit}?recursive=true`,
+    ]);
+    expect(await filesBelow(directory)).toContain('v2%2Fbeta.json');
+    await fetchModel({ revision: hub.commit });
+    const asked = hub.requests.length;
+    await fetchModel({ revision: hub.commit });
+    expect(hub.requests).toHaveLength(asked);
+    await fetchModel({ revision: 'v2/beta' });
+    expect(hub.requests.length).toBeGreaterThan(asked);
+    expect(hub.downloads).toHaveLength(1);
+  });
+
   it('is not fetched again for a new commit that leaves it alone', async () => {
     const { hub, fetchModel } = await place({ 'tiny.gguf': model, 'README.md': Buffer.from('old') });
     const { path } = await fetchModel();
@@ -256,6 +290,23 @@ describe('a download', () => {
     expect(await hashOf((await fetchModel()).path)).toBe(sha256(model));
   });
 
+  it('tells how much of what an earlier process left is verified, before it goes on', async () => {
+    const { hub, fetchModel } = await place();
+    hub.faults.push({ stallAfter: half }, ...Array.from({ length: 3 }, () => ({ status: 503 })));
+    await expect(fetchModel()).rejects.toThrow();
+    const seen: ModelProgress[] = [];
+    await fetchModel({}, { onProgress: (progress) => seen.push(progress) });
+    const verified = seen.filter(({ phase }) => phase === 'verify');
+    expect(verified.at(-1)).toEqual({
+      phase: 'verify',
+      fraction: 1,
+      bytes: half,
+      total: half,
+      file: 'tiny.Q8_0.gguf',
+    });
+    expect(seen.at(-1)).toMatchObject({ phase: 'download', fraction: 1, bytes: model.length, total: model.length });
+  });
+
   it('waits as long as a 429 asks', async () => {
     const { hub, fetchModel, log } = await place();
     hub.faults.push({ status: 429, headers: { 'retry-after': '0.05' } });
@@ -291,6 +342,19 @@ describe('a download', () => {
     await writeFile(join(home, 'token'), 'hf_secret\n');
     vi.stubEnv('HF_HOME', home);
     expect(basename((await resolveModel(`hf:${REPO}/tiny.Q8_0.gguf`)).path)).toBe('tiny.Q8_0.gguf');
+  });
+
+  it('says of an endpoint or a token that cannot be one, and never shows the token', async () => {
+    const { fetchModel } = await place();
+    for (const endpoint of ['hub.example.org', 'ftp://hub.example.org']) {
+      vi.stubEnv('HF_ENDPOINT', endpoint);
+      await expect(resolveModel(`hf:${REPO}`)).rejects.toThrow(
+        failsWith('CONFIG_INVALID', `HF_ENDPOINT.*"${endpoint}"`),
+      );
+    }
+    await expect(fetchModel({ token: 'hf_sec\nret' })).rejects.toThrow(
+      failsWith('CONFIG_INVALID', /token(?!.*hf_sec)/),
+    );
   });
 
   it('says what is not there', async () => {
@@ -499,6 +563,19 @@ describe('a model at an address', () => {
       failsWith('DOWNLOAD_CORRUPT', sha256(other)),
     );
     await resolveModel({ ...tiny, sha256: sha256(model).toUpperCase() }, { directory, retryConfig });
+  });
+
+  it('in parts tells of all their bytes, and of a total once every size is known', async () => {
+    const names = [1, 2].map((index) => `tiny-0000${index}-of-00002.gguf`);
+    const parts = [model, Buffer.concat([model, randomBytes(100)])];
+    const { hub, directory } = await place(Object.fromEntries(names.map((name, at) => [name, parts[at] as Buffer])));
+    const seen: ModelProgress[] = [];
+    const onProgress = (progress: ModelProgress) => seen.push(progress);
+    await resolveModel(`${hub.cdn}/${REPO}/${names[0]}`, { directory, retryConfig, onProgress });
+    const total = 2 * model.length + 100;
+    const ends = names.map((name) => seen.findLast(({ file }) => file === name));
+    expect(ends[0]).toEqual({ phase: 'download', fraction: 0, bytes: model.length, file: names[0] });
+    expect(ends[1]).toEqual({ phase: 'download', fraction: 1, bytes: total, total, file: names[1] });
   });
 
   it('is refused where it redirects without end, or to what is no web address', async () => {
