@@ -2,10 +2,10 @@
 import { MODEL_OPTION_NAMES, type ModelConfig, type ResolvedModelConfig, resolveModelConfig } from './config.js';
 import type { OnModelProgress } from './model/progress.js';
 import type { Logger } from './native/log.js';
-import { checkOptions, type Place } from './options.js';
+import { abortSignal, callable, checkOptions, type Place } from './options.js';
 import { SESSION_CHECKS } from './session/open.js';
 import { IN_SEND } from './session/options.js';
-import { checkSampling, IN_SAMPLING, type SamplingOptions } from './session/sampling.js';
+import { checkSampling, checkSamplingNames, IN_SAMPLING, type SamplingOptions } from './session/sampling.js';
 import { checkMcpServers, type McpServerConfig } from './tools/mcp-config.js';
 import { checkTools, type Tool } from './tools/tool.js';
 
@@ -25,8 +25,8 @@ export interface AgentOptions {
   /** How tokens are chosen, over what the model's makers recommend where `useHfParams` is on. @default the likeliest token */
   sampling?: SamplingOptions;
   /**
-   * Gets this package's and llama.cpp's warnings. llama.cpp has one log for all: its lines go to the logger of the agent
-   * initialised last in this thread. What it throws becomes a process warning (`LOGGER_THREW`). @default none: quiet
+   * Gets this package's and llama.cpp's warnings, and with `debug` more. llama.cpp has one log for all: its lines go to the logger of the agent
+   * initialised last in this thread, until that is closed. What it throws becomes a process warning (`LOGGER_THREW`). @default none: quiet
    */
   logger?: Logger;
   /** The model's way here: download, verification, load. */
@@ -41,9 +41,9 @@ const AGENT_CHECKS = {
   tools: checkTools,
   mcpServers: (value: unknown) => (Array.isArray(value) ? undefined : 'an array of servers'),
   sampling: checkSampling,
-  logger: checkFunction,
-  onProgress: checkFunction,
-  signal: SESSION_CHECKS.signal,
+  logger: callable,
+  onProgress: callable,
+  signal: abortSignal,
 };
 
 /** Where that belongs which is no option of an agent. */
@@ -59,16 +59,13 @@ const NOT_IN_MODEL: readonly Place[] = [
 ];
 
 /**
- * Everything is checked before anything is done.
+ * What can be told without the model is checked before anything is done: not behind a download of gigabytes.
  *
- * @throws HeadstartError `CONFIG_INVALID`.
+ * @throws HeadstartError `CONFIG_INVALID`, `INVALID_ARGUMENT` (a name in `sampling`).
  */
 export function checkAgentOptions(options: AgentOptions): ResolvedModelConfig {
   checkOptions(options, AGENT_CHECKS, 'the options', 'CONFIG_INVALID', ELSEWHERE);
   checkMcpServers(options.mcpServers ?? []);
+  checkSamplingNames(options.sampling ?? {});
   return resolveModelConfig(options.model, NOT_IN_MODEL);
-}
-
-function checkFunction(value: unknown): string | undefined {
-  return typeof value === 'function' ? undefined : 'a function';
 }

@@ -9,7 +9,14 @@ import type { AgentHealth } from './health.js';
 import { type LoraConfig, resolveLoras } from './model/lora-files.js';
 import { resolveModel } from './model/resolve.js';
 import { selectGpu, throwIfAborted } from './native/addon.js';
-import { forgivingLogger, setNativeLogger } from './native/log.js';
+import {
+  forgivingLogger,
+  type Logger,
+  limitedLogger,
+  setNativeLogger,
+  stderrLogger,
+  unsetNativeLogger,
+} from './native/log.js';
 import type { Model } from './native/model.js';
 import { checkOptions } from './options.js';
 import {
@@ -56,12 +63,13 @@ export class AgentServer {
   readonly #parts: AgentParts & SessionHost;
   readonly #sessions = new OpenSessions();
   readonly #since = performance.now();
-  #stopLogging = () => {};
+  readonly #stopLogging: () => void;
   /** Fires when the agent is closed. */
   readonly #ending = new AbortController();
   #closing: Promise<void> | undefined;
 
-  private constructor(parts: AgentParts) {
+  /** @param quiet ends what the agent's logger gets of llama.cpp */
+  private constructor(parts: AgentParts, quiet: () => void) {
     this.#parts = {
       ...parts,
       requireOpen: () => this.#requireOpen(),
@@ -75,28 +83,34 @@ export class AgentServer {
       return (await findTemplate(this.#parts, template)).boundary;
     };
     this.templateCache = new AgentTemplateCache({ cache, engine, model, gate, find });
-    if (parts.debugLogger !== undefined) {
-      const isMine = (id: string) => this.#sessions.has(id);
-      this.#stopLogging = logEvents(parts.debugLogger, isMine);
-    }
+    const isMine = (id: string) => this.#sessions.has(id);
+    const stopEvents = parts.debugLogger && logEvents(parts.debugLogger, isMine);
+    this.#stopLogging = () => {
+      stopEvents?.();
+      quiet();
+    };
   }
 
   /**
    * Loads the model, makes its context and opens the template cache.
    *
-   * @throws HeadstartError `CONFIG_INVALID`, `ADDON_NOT_FOUND`, `ADDON_LOADED`, `MODEL_NOT_FOUND`, `MODEL_INVALID`, `UNSUPPORTED_MODEL`,
-   *   `CONTEXT_FAILED`, `OUT_OF_MEMORY`, `NOT_REPRODUCIBLE`, `ABORTED`, and what {@link resolveModel} throws.
+   * @throws HeadstartError `CONFIG_INVALID`, `INVALID_ARGUMENT` or `TOKEN_OUT_OF_RANGE` (`sampling`), `SCHEMA_INVALID`, `MCP_FAILED`,
+   *   `ADDON_NOT_FOUND`, `ADDON_LOADED`, `MODEL_NOT_FOUND`, `MODEL_INVALID`, `UNSUPPORTED_MODEL`, `LORA_NOT_FOUND`, `LORA_INVALID`,
+   *   `CONTEXT_FAILED`, `OUT_OF_MEMORY`, `NOT_REPRODUCIBLE`, `CACHE_DIR_SHARED`, `ABORTED`, and what {@link resolveModel} throws.
    */
   static async initialize(options: AgentOptions): Promise<AgentServer> {
     const config = checkAgentOptions(options);
     throwIfAborted(options.signal);
     selectGpu(config.gpu);
-    const logger = options.logger && forgivingLogger(options.logger);
-    if (logger !== undefined) {
-      setNativeLogger(logger, { level: config.debug ? 'info' : 'warn' });
+    const logger = loggerOf(options.logger, config.debug);
+    const quiet = logToNative(logger, config.debug);
+    try {
+      await startTelemetry();
+      return new AgentServer(await openParts({ ...options, ...(logger && { logger }) }, config), quiet);
+    } catch (error) {
+      quiet();
+      throw error;
     }
-    await startTelemetry();
-    return new AgentServer(await openParts({ ...options, ...(logger && { logger }) }, config));
   }
 
   /** The loaded model. */
@@ -117,8 +131,8 @@ export class AgentServer {
   /**
    * Opens a session with its template ready in the KV cache. Any number may be open; `nSeqMax` of them hold a sequence.
    *
-   * @throws HeadstartError `CONFIG_INVALID`, `CLOSED`, `ABORTED`, `CONTEXT_FULL`, `NO_CHAT_TEMPLATE`, and what rendering
-   *   and decoding throw.
+   * @throws HeadstartError `CONFIG_INVALID`, `INVALID_ARGUMENT` (`messages`, `toolChoice`, `sampling`), `SCHEMA_INVALID`,
+   *   `QUEUE_FULL`, `CLOSED`, `ABORTED`, `CONTEXT_FULL`, `NO_CHAT_TEMPLATE`, and what rendering and decoding throw.
    */
   async createSession(options: SessionOptions = {}): Promise<Session> {
     return openSession(this.#parts, options);
@@ -140,7 +154,8 @@ export class AgentServer {
   /**
    * Goes on from a text, without a chat template.
    *
-   * @throws HeadstartError `INVALID_ARGUMENT`, `CONTEXT_FULL`, `ABORTED`, `CLOSED`, and what sampling and decoding throw.
+   * @throws HeadstartError `INVALID_ARGUMENT`, `CONTEXT_FULL`, `QUEUE_FULL`, `ABORTED`, `CLOSED`, and what tokenising, sampling and
+   *   decoding throw.
    */
   async complete(prompt: string, options: CompletionOptions = {}): Promise<Completion> {
     this.#requireOpen();
@@ -164,17 +179,18 @@ export class AgentServer {
   /**
    * Tokens of a text; or of a conversation, as its prompt has them with system prompt, tools and the opening of the reply.
    *
-   * @throws HeadstartError `INVALID_ARGUMENT`, `CLOSED`, and what rendering and tokenising throw.
+   * @throws HeadstartError `INVALID_ARGUMENT`, `CONFIG_INVALID` (the options), `SCHEMA_INVALID`, `CONTEXT_FULL` (the template alone
+   *   fills it), `CLOSED`, and what rendering and tokenising throw.
    */
   async countTokens(
     input: string | readonly MessageInput[],
     options: Pick<SessionOptions, 'systemPrompt' | 'tools'> = {},
   ): Promise<number> {
     this.#requireOpen();
+    checkOptions(options, { systemPrompt: SESSION_CHECKS.systemPrompt, tools: checkTools }, 'the options');
     if (typeof input === 'string') {
       return (await this.#parts.model.tokenize(input)).length;
     }
-    checkOptions(options, { systemPrompt: SESSION_CHECKS.systemPrompt, tools: checkTools }, 'the options');
     const messages = readHistory(input);
     const { source } = await findTemplate(this.#parts, options);
     return (await this.#parts.renderer.prompt(source, messages)).tokens.length;
@@ -257,4 +273,19 @@ export class AgentServer {
       throw new HeadstartError('CLOSED', 'Expected an open agent, but it was closed');
     }
   }
+}
+
+/** `debug` is never without effect: where nobody takes its lines, they go to standard error. */
+function loggerOf(given: Logger | undefined, debug: boolean): Logger | undefined {
+  const logger = given ?? (debug ? stderrLogger : undefined);
+  return logger && limitedLogger(forgivingLogger(logger), debug ? 'debug' : 'warn');
+}
+
+/** @returns how to stop it, once nobody has it that logs later */
+function logToNative(logger: Logger | undefined, debug: boolean): () => void {
+  if (logger === undefined) {
+    return () => {};
+  }
+  setNativeLogger(logger, { level: debug ? 'info' : 'warn' });
+  return () => unsetNativeLogger(logger);
 }

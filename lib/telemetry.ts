@@ -1,5 +1,6 @@
 // Spans of turns and tool calls, by OpenTelemetry's conventions for generative AI, made from what is published on our own
 // channels. Only where the program has @opentelemetry/api, which does nothing until a tracer is registered with it.
+import { basename } from 'node:path';
 import type { Span, Tracer } from '@opentelemetry/api';
 import { subscribe, type ToolCallEvent, type TurnEvent } from './diagnostics.js';
 
@@ -41,12 +42,13 @@ class SpanMaker {
   #onTurn(event: TurnEvent): void {
     const { turnId, sessionId } = event;
     if (event.event === 'start') {
-      const span = this.#tracer.startSpan(`chat ${event.model}`, {
+      const model = basename(event.model, '.gguf');
+      const span = this.#tracer.startSpan(`chat ${model}`, {
         kind: this.#api.SpanKind.INTERNAL,
         attributes: {
           'gen_ai.operation.name': 'chat',
           'gen_ai.provider.name': PROVIDER,
-          'gen_ai.request.model': event.model,
+          'gen_ai.request.model': model,
           'gen_ai.conversation.id': sessionId,
         },
       });
@@ -90,8 +92,8 @@ class SpanMaker {
 
   #end(span: Span | undefined, error: unknown): void {
     if (error !== undefined) {
-      const { code, message } = error as { code?: unknown; message?: unknown };
-      span?.setAttribute('error.type', String(code ?? error));
+      const { code, name, message } = error as { code?: unknown; name?: unknown; message?: unknown };
+      span?.setAttribute('error.type', String(code ?? name ?? error));
       span?.setStatus({ code: this.#api.SpanStatusCode.ERROR, message: String(message ?? error) });
     }
     span?.end();

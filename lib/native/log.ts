@@ -8,6 +8,9 @@ export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
 /** Where llama.cpp's lines, and this package's own, go. */
 export type Logger = (level: LogLevel, message: string) => void;
 
+/** Who gets this thread's lines. */
+let current: Logger | undefined;
+
 const LEVELS: readonly LogLevel[] = ['error', 'warn', 'info', 'debug'];
 
 /**
@@ -21,6 +24,7 @@ const LEVELS: readonly LogLevel[] = ['error', 'warn', 'info', 'debug'];
  */
 export function setNativeLogger(logger: Logger | null, options: { level?: LogLevel } = {}): void {
   if (logger === null) {
+    current = undefined;
     addon().setLogger(null, 0);
     return;
   }
@@ -35,8 +39,28 @@ export function setNativeLogger(logger: Logger | null, options: { level?: LogLev
     );
   }
   const write = forgivingLogger(logger);
+  current = logger;
   addon().setLogger((severity, text) => write(LEVELS[severity - 1] ?? 'debug', text), LEVELS.indexOf(level) + 1);
 }
+
+/** Makes it quiet again, unless another logger has taken this one's place. */
+export function unsetNativeLogger(logger: Logger): void {
+  if (current === logger) {
+    setNativeLogger(null);
+  }
+}
+
+/** Passes on the lines up to a level. */
+export function limitedLogger(logger: Logger, most: LogLevel): Logger {
+  return (level, message) => {
+    if (LEVELS.indexOf(level) <= LEVELS.indexOf(most)) {
+      logger(level, message);
+    }
+  };
+}
+
+/** A line each, on standard error. */
+export const stderrLogger: Logger = (level, message) => void process.stderr.write(`${level}: ${message}\n`);
 
 /** A logger that throws loses that line and no other: its first error becomes a process warning (`LOGGER_THREW`). */
 export function forgivingLogger(logger: Logger): Logger {

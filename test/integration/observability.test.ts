@@ -1,9 +1,9 @@
 // What observers learn of real sessions: events, spans of a real tracer, log lines.
 import { trace } from '@opentelemetry/api';
 import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base';
-import { type DiagnosticsEvents, subscribeDiagnostics } from 'llama-headstart';
+import { type DiagnosticsEvents, type LogLevel, subscribeDiagnostics } from 'llama-headstart';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { startAgent } from '../helpers/agents.js';
+import { type AgentSettings, startAgent } from '../helpers/agents.js';
 
 const tools = [
   {
@@ -84,6 +84,38 @@ describe('a logger that throws', () => {
     expect(logger.mock.calls.length).toBeGreaterThan(3);
     const codes = warned.mock.calls.map((call: unknown[]) => (call[1] as { code?: string } | undefined)?.code);
     expect(codes.filter((code) => code === 'LOGGER_THREW')).toHaveLength(1);
+  });
+});
+
+describe('a logger', () => {
+  /** The levels of the lines that an agent logs whose server says something and ends. */
+  async function levels(settings: AgentSettings): Promise<LogLevel[]> {
+    const seen: LogLevel[] = [];
+    const server = { name: 'broken', command: process.execPath, args: ['-e', 'console.error("no configuration")'] };
+    await startAgent({
+      logger: (level) => seen.push(level),
+      mcpServers: [{ ...server, required: false }],
+      ...settings,
+    });
+    return seen;
+  }
+
+  it('gets warnings, and more only with `debug`', async () => {
+    expect(new Set(await levels({}))).toEqual(new Set(['warn']));
+    expect(new Set(await levels({ debug: true }))).toEqual(new Set(['warn', 'info', 'debug']));
+  });
+
+  it('is standard error where `debug` is on and none is given', async () => {
+    const written: string[] = [];
+    const spy = vi.spyOn(process.stderr, 'write').mockImplementation((text) => written.push(String(text)) > 0);
+    onTestFinished(() => spy.mockRestore());
+    const agent = await startAgent({ debug: true });
+    const session = await agent.createSession();
+    expect(written).toContainEqual(expect.stringMatching(`^debug: session ${session.id}: miss, .*\n$`));
+    const { length } = written;
+    await agent.close();
+    await (await startAgent()).createSession();
+    expect(written.slice(length).filter((line) => line.startsWith('debug: '))).toEqual([]);
   });
 });
 

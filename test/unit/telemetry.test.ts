@@ -18,7 +18,7 @@ const turn = { turnId: 't', sessionId: 's' };
 const usage = { promptTokens: 30, cachedTokens: 20, completionTokens: 5 };
 
 it('a turn with a tool call becomes two spans, one in the other', () => {
-  publish('turn', { event: 'start', ...turn, model: 'tiny' });
+  publish('turn', { event: 'start', ...turn, model: '/home/ada/models/tiny.gguf' });
   publish('tool-call', { event: 'start', ...turn, toolCallId: 'c', name: 'add' });
   publish('tool-call', { event: 'end', ...turn, toolCallId: 'c', name: 'add', ms: 1, isError: false });
   publish('turn', { event: 'end', ...turn, ms: 2, finishReason: 'stop', usage });
@@ -45,6 +45,14 @@ it('a failure is the status of its span', () => {
   const [chat] = exporter.getFinishedSpans();
   expect(chat?.status).toEqual({ code: SpanStatusCode.ERROR, message: 'full' });
   expect(chat?.attributes['error.type']).toBe('CONTEXT_FULL');
+});
+
+it('the type of an error is of few kinds, whatever its message says', () => {
+  publish('turn', { event: 'start', ...turn, model: 'tiny' });
+  publish('turn', { event: 'end', ...turn, ms: 2, error: new TypeError('of request 4711') });
+  const [chat] = exporter.getFinishedSpans();
+  expect(chat?.attributes['error.type']).toBe('TypeError');
+  expect(chat?.status.message).toBe('of request 4711');
 });
 
 it('is started once, however often it is asked for', async () => {
