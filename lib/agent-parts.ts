@@ -58,7 +58,8 @@ async function openEach(
   const { signal, logger, onProgress } = options;
   const { modelsDir: directory, retryConfig, useHfParams, stableTools } = config;
   const fetching = { directory, retryConfig, onProgress, logger };
-  // First: what is wrong with a server is not to be told behind a download of gigabytes.
+  // First: what is wrong with a tool or a server is not to be told behind a download of gigabytes.
+  const tools = options.tools === undefined ? ToolSet.none : await ToolSet.prepare(options.tools);
   const mcp = await McpServers.connect(options.mcpServers ?? [], { signal, logger });
   onOpened(() => mcp.close());
   const { path, generationConfig } = await resolveModel(config.source, {
@@ -72,7 +73,9 @@ async function openEach(
   const renderer = new Renderer(model, config.chatTemplate);
   const templates = new Templates(model, renderer, fingerprint, config.cacheDir ?? undefined, config.breakpoints);
   const recommended = useHfParams ? await recommendedSampling(model, generationConfig, logger) : {};
-  const defaults = await makeDefaults(model, options, recommended);
+  const sampling = mergeSampling(recommended, options.sampling);
+  await requireSampling(model, sampling);
+  const defaults: SessionDefaults = { systemPrompt: options.systemPrompt, tools, sampling };
   if (options.systemPrompt !== undefined || options.tools !== undefined) {
     // Rendered while the context is made; what is wrong with it, the first session says.
     const host = { defaults, stableTools, templates, contextSize: Number.POSITIVE_INFINITY, mcp };
@@ -112,16 +115,6 @@ async function recommendedSampling(
     }
   }
   return usable;
-}
-
-async function makeDefaults(
-  model: Model,
-  { systemPrompt, tools, sampling }: AgentOptions,
-  recommended: SamplingOptions,
-): Promise<SessionDefaults> {
-  const merged = mergeSampling(recommended, sampling);
-  await requireSampling(model, merged);
-  return { systemPrompt, tools: tools === undefined ? ToolSet.none : await ToolSet.prepare(tools), sampling: merged };
 }
 
 /** The model and its fingerprint. */

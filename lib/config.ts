@@ -112,7 +112,10 @@ export interface ModelConfig {
   maxMemoryBytes?: number;
   /** No template is saved that would leave less disk free, in bytes. @default the larger of 5 % and 2 GiB */
   minFreeDiskBytes?: number;
-  /** Log llama.cpp's lines of level `info` too, and a line for each session, turn and tool call. @default false */
+  /**
+   * Log llama.cpp's lines of level `info` too, what MCP servers write to their standard error, and a line for each session, turn
+   * and tool call: to the `logger`, where there is none to standard error. @default false
+   */
   debug?: boolean;
 }
 
@@ -218,7 +221,7 @@ export function resolveModelConfig(config: ModelConfig, places: readonly Place[]
   const nThreads = given.nThreads ?? availableParallelism();
   const reproducible = given.reproducible ?? false;
   const kvLayout = given.kvLayout ?? (reproducible ? 'split' : 'unified');
-  return Object.freeze({
+  const resolved: ResolvedModelConfig = Object.freeze({
     cacheDir: process.env.LLAMA_HEADSTART_CACHE_DIR || '.cache/templates',
     allowSharedDirectory: false,
     minTokens: 0,
@@ -250,6 +253,11 @@ export function resolveModelConfig(config: ModelConfig, places: readonly Place[]
     source: parseModelSource(given.source, '`source` in `model`'),
     retryConfig: resolveRetryConfig(given.retryConfig),
   });
+  for (const [index, { source }] of resolved.loras.entries()) {
+    parseModelSource(source, `\`source\` in \`loras[${index}]\``);
+  }
+  requireSizes(resolved);
+  return resolved;
 }
 
 /** What `reproducible` cannot go together with, and what it takes instead. */
@@ -291,6 +299,15 @@ function requireNoContradiction(config: ModelConfig): void {
   }
 }
 
+/** As far as they can be told without the model. */
+function requireSizes(config: ResolvedModelConfig): void {
+  if (config.contextSize !== undefined) {
+    resolveContextSizes(config, config.contextSize);
+  } else {
+    requireSequences(config, config.kvCells);
+  }
+}
+
 /**
  * The context's sizes for a model, checked against each other.
  *
@@ -302,8 +319,6 @@ export function resolveContextSizes(config: ResolvedModelConfig, trainContextSiz
   const contextSize = config.contextSize ?? Math.min(trainContextSize || largest, largest);
   const needed = unified ? contextSize : contextSize * config.nSeqMax;
   const kvCells = config.kvCells ?? (unified ? 2 * contextSize : needed);
-  const residentSequences = config.maxResidentTemplates;
-  const maxSequences = config.nSeqMax + residentSequences;
   if (kvCells < needed) {
     throw new HeadstartError(
       'CONFIG_INVALID',
@@ -312,15 +327,26 @@ export function resolveContextSizes(config: ResolvedModelConfig, trainContextSiz
         : `Expected \`kvCells\` (${kvCells}) to be at least nSeqMax x contextSize (${config.nSeqMax} x ${contextSize}) in split streams`,
     );
   }
-  const most = Math.min(MAX_SEQUENCES, config.batchSize, kvCells);
-  if (maxSequences > most) {
+  requireSequences(config, kvCells);
+  const residentSequences = config.maxResidentTemplates;
+  return { contextSize, kvCells, maxSequences: config.nSeqMax + residentSequences, residentSequences };
+}
+
+/** @param kvCells undefined where the model decides */
+function requireSequences({ nSeqMax, maxResidentTemplates, batchSize }: ResolvedModelConfig, kvCells?: number): void {
+  const most = Math.min(MAX_SEQUENCES, batchSize, kvCells ?? Number.POSITIVE_INFINITY);
+  if (nSeqMax + maxResidentTemplates > most) {
+    const limits = [
+      `${MAX_SEQUENCES}`,
+      `\`batchSize\` (${batchSize})`,
+      ...(kvCells ? [`\`kvCells\` (${kvCells})`] : []),
+    ];
     throw new HeadstartError(
       'CONFIG_INVALID',
-      `Expected nSeqMax + maxResidentTemplates (${config.nSeqMax} + ${residentSequences}) to be at most ${most}, ` +
-        `the smallest of ${MAX_SEQUENCES}, \`batchSize\` (${config.batchSize}) and \`kvCells\` (${kvCells})`,
+      `Expected nSeqMax + maxResidentTemplates (${nSeqMax} + ${maxResidentTemplates}) to be at most ${most}, ` +
+        `the smallest of ${limits.slice(0, -1).join(', ')} and ${limits.at(-1)}`,
     );
   }
-  return { contextSize, kvCells, maxSequences, residentSequences };
 }
 
 /** Also of `setLoras`. */

@@ -1,8 +1,10 @@
 // The template cache as an agent's users see it: templates are system prompts and tools, not tokens.
 import type { Engine } from '../engine/engine.js';
 import type { Gate } from '../engine/gate.js';
+import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import type { Model } from '../native/model.js';
+import { abortSignal, type Check, callable, checkOptions, describe } from '../options.js';
 import type { Boundary } from '../template/boundary.js';
 import type { TemplateSource } from '../template/render.js';
 import type { DirectoryBudget } from './bounds.js';
@@ -25,6 +27,8 @@ export interface WarmOptions {
   /** After each template: how many are done, and its report. */
   onProgress?: (done: number, report: StartReport) => void;
 }
+
+const WARM_CHECKS: Record<keyof WarmOptions, Check> = { signal: abortSignal, onProgress: callable };
 
 /** A {@link MissExplanation} with the text around the first token that differs. */
 export interface TemplateMissExplanation extends MissExplanation {
@@ -60,9 +64,16 @@ export class AgentTemplateCache {
    * resident. Resolves when all are on disk, or could not get there.
    *
    * @returns a report for each, in order
-   * @throws HeadstartError `ABORTED`, and as `createSession`.
+   * @throws HeadstartError `INVALID_ARGUMENT`, `ABORTED`, and as `createSession`.
    */
   async warm(templates: readonly TemplateOptions[], options: WarmOptions = {}): Promise<StartReport[]> {
+    if (!Array.isArray(templates)) {
+      throw new HeadstartError(
+        'INVALID_ARGUMENT',
+        `Expected \`templates\` to be an array of { systemPrompt?, tools?, tenant? }, got ${describe(templates)}`,
+      );
+    }
+    checkOptions(options, WARM_CHECKS, 'the options', 'INVALID_ARGUMENT');
     const reports: StartReport[] = [];
     for (const template of templates) {
       throwIfAborted(options.signal);
@@ -79,12 +90,20 @@ export class AgentTemplateCache {
     return this.#parts.cache.list();
   }
 
-  /** @throws HeadstartError `ENTRY_MISSING`. */
+  /**
+   * One of {@link list}, with what its key is made of.
+   *
+   * @throws HeadstartError `ENTRY_MISSING`.
+   */
   inspect(key: string): Promise<CacheEntryDetails> {
     return this.#parts.cache.inspect(key);
   }
 
-  /** Reads every entry of the directory to its last byte; damaged ones are set aside as `*.corrupt`. */
+  /**
+   * Reads every entry of the directory to its last byte; damaged ones are set aside as `*.corrupt`.
+   *
+   * @throws HeadstartError `INVALID_ARGUMENT`, `ABORTED`.
+   */
   verify(options?: VerifyOptions): Promise<VerifyReport> {
     return this.#parts.cache.verify(options);
   }

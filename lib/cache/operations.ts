@@ -4,6 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import { SequenceState } from '../native/state.js';
+import { abortSignal, type Check, callable } from '../options.js';
 import { type DatedEntry, type DirectoryBudget, dated } from './bounds.js';
 import type { DiskStore } from './disk.js';
 import { type EntryMetadata, isEntryName, pinName } from './entry.js';
@@ -34,6 +35,7 @@ export interface CacheEntry {
   lastUsedAt?: Date;
 }
 
+/** A cached template, and what it was computed with. */
 export interface CacheEntryDetails extends CacheEntry {
   /** What its key is made of, beside its tokens. The tenant is a hash. */
   components?: KeyComponents;
@@ -70,6 +72,9 @@ export interface VerifyOptions {
   /** Entries done, and how many there are. */
   onProgress?: (done: number, all: number) => void;
 }
+
+/** For `checkOptions`. */
+export const VERIFY_CHECKS: Record<keyof VerifyOptions, Check> = { signal: abortSignal, onProgress: callable };
 
 export interface OperationsParts {
   residents: Residents;

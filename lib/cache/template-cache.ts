@@ -56,6 +56,7 @@ export interface TenantOptions {
   tenant?: string | undefined;
 }
 
+/** How a sequence is started on a template. */
 export interface StartOptions extends TenantOptions {
   /** False prefills and leaves the cache alone: tier `bypass`. @default true */
   cache?: boolean;
@@ -213,7 +214,11 @@ export class TemplateCache {
     return operations.listEntries(this.#parts);
   }
 
-  /** @throws HeadstartError `ENTRY_MISSING`. */
+  /**
+   * One of {@link list}, with what its key is made of.
+   *
+   * @throws HeadstartError `ENTRY_MISSING`.
+   */
   inspect(key: string): Promise<operations.CacheEntryDetails> {
     return operations.inspectEntry(this.#parts, key);
   }
@@ -221,9 +226,10 @@ export class TemplateCache {
   /**
    * Reads every entry of the directory to its last byte; damaged ones are set aside.
    *
-   * @throws HeadstartError `ABORTED`.
+   * @throws HeadstartError `INVALID_ARGUMENT`, `ABORTED`.
    */
-  verify(options: operations.VerifyOptions = {}): Promise<operations.VerifyReport> {
+  async verify(options: operations.VerifyOptions = {}): Promise<operations.VerifyReport> {
+    checkOptions(options, operations.VERIFY_CHECKS, 'the options', 'INVALID_ARGUMENT');
     return operations.verifyEntries(this.#parts, options);
   }
 

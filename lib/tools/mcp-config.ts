@@ -1,6 +1,6 @@
 // Servers of the Model Context Protocol: how they are named, and the check of it.
 import { HeadstartError } from '../errors.js';
-import { boolean, type Check, checkOptions, integer, text } from '../options.js';
+import { boolean, type Check, checkOptions, integer, type Place, text } from '../options.js';
 
 interface McpServerCommon {
   /** Yours for it: of letters, digits, `_` and `-`. Goes in front of tool names that another server has too. */
@@ -45,7 +45,10 @@ export type McpServerConfig = McpStdioServer | McpHttpServer;
 const strings: Check = (value) =>
   Array.isArray(value) && value.every((each) => typeof each === 'string') ? undefined : 'an array of strings';
 const stringMap: Check = (value) =>
-  typeof value === 'object' && value !== null && Object.values(value).every((each) => typeof each === 'string')
+  typeof value === 'object' &&
+  value !== null &&
+  !Array.isArray(value) &&
+  Object.values(value).every((each) => typeof each === 'string')
     ? undefined
     : 'an object of strings';
 
@@ -70,6 +73,11 @@ const HTTP: Record<string, Check> = {
   headers: stringMap,
 };
 
+const OF_HTTP: Place = { names: ['url', 'headers'], where: 'to a server of `type` "http" or "sse"' };
+const OF_STDIO: Place = { names: ['command', 'args', 'env', 'cwd'], where: 'to a server of `type` "stdio"' };
+/** What a server of this type does not have, and those of another do. */
+const OF_OTHERS = { stdio: OF_HTTP, http: OF_STDIO, sse: OF_STDIO } as const;
+
 /** @throws HeadstartError `CONFIG_INVALID`. */
 export function checkMcpServers(servers: unknown): readonly McpServerConfig[] {
   if (!Array.isArray(servers)) {
@@ -83,7 +91,7 @@ export function checkMcpServers(servers: unknown): readonly McpServerConfig[] {
       const hint = /http/i.test(type) ? ': did you mean "http"?' : '';
       throw invalid(`Expected \`type\` in ${where} to be "stdio", "http" or "sse", got "${type}"${hint}`);
     }
-    checkOptions(server, type === 'stdio' ? STDIO : HTTP, where);
+    checkOptions(server, type === 'stdio' ? STDIO : HTTP, where, 'CONFIG_INVALID', [OF_OTHERS[type]]);
     for (const needed of ['name', type === 'stdio' ? 'command' : 'url']) {
       if ((server as unknown as Record<string, unknown>)[needed] === undefined) {
         throw invalid(`Expected \`${needed}\` in ${where}`);
