@@ -2,6 +2,7 @@ import type { Client } from '@modelcontextprotocol/client';
 import { HeadstartError } from '../errors.js';
 import { abortedError, orAborted } from '../native/addon.js';
 import type { Logger } from '../native/log.js';
+import { packageVersion } from '../native/places.js';
 import type { McpServerConfig } from './mcp-config.js';
 import { type McpResult, resultText } from './mcp-content.js';
 import { loadClient, makeTransport } from './mcp-transport.js';
@@ -231,7 +232,7 @@ export class McpConnection {
     const outdated = { autoRefresh: false, debounceMs: 0, onChanged: () => this.#markOutdated() };
     const { Client } = await loadClient();
     const client = new Client(
-      { name: 'llama-headstart', version: '0.1.0' },
+      { name: 'llama-headstart', version: packageVersion },
       { listChanged: { tools: outdated, prompts: outdated } },
     );
     const stderr: string[] = [];

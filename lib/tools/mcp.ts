@@ -7,7 +7,10 @@ import { requireTools, ToolSet } from './tool.js';
 
 /** A tool of a server, as sessions take them. */
 export interface McpTool {
-  /** The server's name for it; `server__tool` where another server, or the agent itself, has that name too. */
+  /**
+   * The server's name for it, with `_` for all but letters, digits, `_` and `-`; `server__tool` where another server has that name
+   * too, or whoever asks.
+   */
   name: string;
   /** What it does, as the server says. */
   description?: string;
@@ -75,7 +78,8 @@ export class McpServers {
    * The tools that there are now: servers that said that their list changed are asked again, and those that went away are
    * connected again.
    *
-   * @param taken names that others have
+   * @param taken names that others have: a session's own tools, for one
+   * @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`.
    */
   async tools(taken: readonly string[] = [], signal?: AbortSignal): Promise<McpTool[]> {
     const found = await Promise.all(
@@ -129,7 +133,11 @@ export class McpServers {
     return extended;
   }
 
-  /** The prompts that there are now, of all servers. */
+  /**
+   * The prompts that there are now, of all servers.
+   *
+   * @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`.
+   */
   async prompts(signal?: AbortSignal): Promise<McpPrompt[]> {
     const found = await Promise.all(
       this.#connections.map(async (connection) => {

@@ -2,7 +2,8 @@
 // for a test to put behind HTTP. A second argument names a file: where that is there, the server says nothing, and its own
 // process id is written into it.
 import { appendFileSync, existsSync } from 'node:fs';
-import { argv, env, exit, pid, stderr, stdin, stdout } from 'node:process';
+import { argv, cwd, env, exit, pid, stderr, stdin, stdout } from 'node:process';
+import { createInterface } from 'node:readline';
 import { Server } from '@modelcontextprotocol/server';
 import { StdioServerTransport } from '@modelcontextprotocol/server/stdio';
 
@@ -12,6 +13,7 @@ const anything = { type: 'object' as const, properties: { text: { type: 'string'
 const TOOLS: Record<string, (args: { text?: string }, requestId: unknown) => unknown> = {
   echo: ({ text }) => ({ content: [{ type: 'text', text }] }),
   pid: () => ({ content: [{ type: 'text', text: String(pid) }] }),
+  directory: () => ({ content: [{ type: 'text', text: cwd() }] }),
   environment: ({ text = '' }) => ({ content: [{ type: 'text', text: env[text] ?? 'unset' }] }),
   picture: () => ({
     content: [
@@ -80,10 +82,27 @@ export function makeServer(name: string): Server {
   return server;
 }
 
+/** Answers every request with nonsense; a `boaster` begins as it should. */
+async function lie(name: string): Promise<void> {
+  const nonsense = { protocolVersion: 7, tools: 'all of them' };
+  for await (const line of createInterface(stdin)) {
+    const { id, method, params } = JSON.parse(line);
+    const { protocolVersion } = params ?? {};
+    const greeting = { protocolVersion, capabilities: { tools: {} }, serverInfo: { name, version: '1.0.0' } };
+    const result = name === 'boaster' && method === 'initialize' ? greeting : nonsense;
+    if (id !== undefined) {
+      stdout.write(`${JSON.stringify({ jsonrpc: '2.0', id, result })}\n`);
+    }
+  }
+}
+
 if (argv[1]?.endsWith('mcp-server.js')) {
   if (argv[2] === 'broken') {
     stderr.write('cannot find my configuration\n');
     exit(1);
+  }
+  if (argv[2] === 'liar' || argv[2] === 'boaster') {
+    await lie(argv[2]);
   }
   const silence = argv[3];
   if (silence !== undefined && existsSync(silence)) {

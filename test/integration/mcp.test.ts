@@ -1,5 +1,5 @@
 // Real MCP servers, in child processes and over loopback HTTP.
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, realpath, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -119,16 +119,23 @@ describe('MCP servers', () => {
   it('get the environment that is harmless, and what they are given', async () => {
     vi.stubEnv('HEADSTART_SECRET', 'secret');
     onTestFinished(() => void vi.unstubAllEnvs());
-    const servers = await connect(stdio('here', { env: { GIVEN: 'given' } }));
+    const cwd = await realpath(await temporaryDirectory());
+    const servers = await connect(stdio('here', { env: { GIVEN: 'given' }, cwd }));
     expect(await call(servers, 'environment', { text: 'HEADSTART_SECRET' })).toBe('unset');
     expect(await call(servers, 'environment', { text: 'GIVEN' })).toBe('given');
+    expect(await call(servers, 'directory')).toBe(cwd);
   });
 
-  it('get the headers given', async () => {
-    const server = await serveStreamableHttp('here');
-    await connect({ type: 'http', name: 'here', url: server.url, headers: { authorization: 'Bearer secret' } });
-    expect(server.seen.length).toBeGreaterThan(0);
-    expect(server.seen.every(({ authorization }) => authorization === 'Bearer secret')).toBe(true);
+  it.each([
+    ['http', serveStreamableHttp],
+    ['sse', serveSse],
+  ] as const)('get the headers given, with each request (%s)', async (type, serve) => {
+    const server = await serve('here');
+    const headers = { authorization: 'Bearer secret' };
+    const servers = await connect({ type, name: 'here', url: server.url, headers });
+    await call(servers, 'echo', { text: 'x' });
+    expect(server.seen.length).toBeGreaterThan(3);
+    expect(server.seen.every(({ authorization }) => authorization === headers.authorization)).toBe(true);
   });
 
   it('end with the agent, however often it is closed', async () => {
@@ -183,6 +190,15 @@ describe('a server that misbehaves', () => {
   it('and hangs while it lists what it offers is a failure at the start', async () => {
     await expect(connect(stdio('listless', { connectTimeoutMs: 500 }))).rejects.toThrow(
       failsWith('MCP_FAILED', /"listless": could not list what it offers/),
+    );
+  });
+
+  it('and lies from its first answer on, or of what it offers, is a failure at the start', async () => {
+    await expect(connect(stdio('liar'))).rejects.toThrow(
+      failsWith('MCP_FAILED', /Could not connect to the MCP server "liar"/),
+    );
+    await expect(connect(stdio('boaster'))).rejects.toThrow(
+      failsWith('MCP_FAILED', /"boaster": could not list what it offers/),
     );
   });
 
@@ -347,7 +363,11 @@ describe('the list of MCP servers', () => {
     [[{ name: 'a', type: 'http' }], 'Expected `url`'],
     [[{ name: 'a', type: 'streamableHttp', url: 'http://a' }], 'did you mean "http"'],
     [[{ name: 'a__b', command: 'a' }], '`name`'],
-    [[{ name: 'a', command: 'a', arguments: [] }], '`arguments`.*did you mean `args`|`arguments`'],
+    [[{ name: 'a', command: 'a', arguments: [] }], 'Unknown option `arguments`'],
+    [[{ name: 'a', command: 'a', argss: [] }], '`argss` in `mcpServers\\[0\\]`: did you mean `args`'],
+    [[{ name: 'a', command: 'a', env: ['TOKEN=secret'] }], '`env`.*to be an object of strings'],
+    [[{ name: 'a', url: 'http://a' }], '`url`.*: it belongs to a server of `type` "http" or "sse"'],
+    [[{ name: 'a', type: 'sse', url: 'http://a', args: [] }], '`args`.*: it belongs to a server of `type` "stdio"'],
     [
       [
         { name: 'a', command: 'a' },
