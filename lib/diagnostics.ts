@@ -158,6 +158,8 @@ export function publish<Name extends keyof DiagnosticsEvents>(name: Name, messag
 }
 
 /**
+ * Calls `listener` with each message of a channel.
+ *
  * @returns how to unsubscribe
  * @throws HeadstartError `INVALID_ARGUMENT`.
  */

@@ -121,6 +121,7 @@ export interface RenderRequest {
   reasoningFormat?: 'auto' | 'none';
 }
 
+/** A conversation as the model reads it, and the form of the reply to it. */
 export interface RenderedPrompt extends ReplyFormat {
   /** The prompt's text. It has no BOS token where `vocabulary.addsBos` holds: the tokeniser's user puts it in front. */
   prompt: string;

@@ -11,6 +11,7 @@ import type { SessionServices } from './setup.js';
 import { Offers } from './stalled.js';
 import { UsageCounter } from './usage.js';
 
+/** How a text is gone on from. */
 export interface CompletionOptions extends GenerationOptions {
   /** Turn text such as `<|im_start|>` in the prompt into control tokens: only for prompts that nobody else wrote. @default false */
   parseSpecial?: boolean;

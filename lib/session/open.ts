@@ -20,6 +20,7 @@ import type { ConversationSequence } from './sequence.js';
 import { Session } from './session.js';
 import type { SessionServices } from './setup.js';
 
+/** How a session is opened. */
 export interface SessionOptions extends ToolOptions {
   /** @default the agent's */
   systemPrompt?: string;

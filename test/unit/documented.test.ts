@@ -1,9 +1,9 @@
 // docs/agent.md tells of every option and every method that users of the agent API have; what is the template cache's may be
-// in docs/cache.md.
+// in docs/cache.md. All codes of errors are told, and the API reference says of each type what it is.
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -51,42 +51,74 @@ const TYPES = [
   'AgentTemplateCache',
 ] as const;
 
-/** Names of a type's members, but for internal ones and those that a language feature has. */
-function membersOf(checker: ts.TypeChecker, symbol: ts.Symbol): string[] {
-  const target = symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol;
-  return checker
-    .getDeclaredTypeOfSymbol(target)
-    .getProperties()
-    .filter((each) => !each.getJsDocTags().some(({ name }) => name === 'internal'))
-    .map(({ name }) => name)
-    .filter((name) => /^[a-z]\w*$/i.test(name));
+interface Exported {
+  checker: ts.TypeChecker;
+  symbols: ts.Symbol[];
 }
 
-describe('docs/agent.md', () => {
-  let members: Map<string, string[]>;
-
-  beforeAll(() => {
-    const entry = `${root}lib/index.ts`;
-    const { options } = ts.parseJsonConfigFileContent(
-      ts.readConfigFile(`${root}tsconfig.json`, ts.sys.readFile).config,
-      ts.sys,
-      root,
-    );
-    const program = ts.createProgram([entry], options);
-    const checker = program.getTypeChecker();
+/** What a program gets from one of the package's entry points. */
+function exportsOf(entries: readonly string[]): Exported {
+  const { options } = ts.parseJsonConfigFileContent(
+    ts.readConfigFile(`${root}tsconfig.json`, ts.sys.readFile).config,
+    ts.sys,
+    root,
+  );
+  const program = ts.createProgram([...entries], options);
+  const checker = program.getTypeChecker();
+  const symbols = entries.flatMap((entry) => {
     const module = checker.getSymbolAtLocation(program.getSourceFile(entry) as ts.SourceFile) as ts.Symbol;
-    members = new Map(checker.getExportsOfModule(module).map((each) => [each.name, membersOf(checker, each)]));
+    return checker.getExportsOfModule(module).map((each) => declared(checker, each));
   });
+  return { checker, symbols };
+}
 
-  const read = (name: string) => readFileSync(`${root}docs/${name}`, 'utf8');
-  const codeOf = (text: string) => (text.match(/```[\s\S]*?```|`[^`\n]+`/g) ?? []).join('\n');
-  const code = codeOf(read('agent.md'));
-  const ofCache = codeOf(read('cache.md'));
+function declared(checker: ts.TypeChecker, symbol: ts.Symbol): ts.Symbol {
+  return symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol;
+}
 
+const { checker, symbols } = exportsOf([`${root}lib/index.ts`, `${root}lib/native/index.ts`]);
+
+function exported(name: string): ts.Symbol {
+  return symbols.find((each) => each.name === name) as ts.Symbol;
+}
+
+/** Names of a type's members, but for internal ones and those that a language feature has. */
+function membersOf(name: string): string[] {
+  return checker
+    .getDeclaredTypeOfSymbol(exported(name))
+    .getProperties()
+    .filter((each) => !each.getJsDocTags().some((tag) => tag.name === 'internal'))
+    .map((each) => each.name)
+    .filter((each) => /^[a-z]\w*$/i.test(each));
+}
+
+const read = (name: string) => readFileSync(`${root}docs/${name}`, 'utf8');
+const codeOf = (text: string) => (text.match(/```[\s\S]*?```|`[^`\n]+`/g) ?? []).join('\n');
+const code = codeOf(read('agent.md'));
+const ofCache = codeOf(read('cache.md'));
+
+describe('docs/agent.md', () => {
   it.each(TYPES)('names all of %s', (type) => {
     const known = type === 'ModelConfig' || type === 'AgentTemplateCache' ? `${code}\n${ofCache}` : code;
-    const names = members.get(type) ?? [];
+    const names = membersOf(type);
     expect(names.length).toBeGreaterThan(0);
     expect(names.filter((name) => !new RegExp(`\\b${name}\\b`).test(known))).toEqual([]);
+  });
+});
+
+describe('the codes of errors', () => {
+  it('stand all in docs/agent.md or docs/low-level.md', () => {
+    const { types } = checker.getDeclaredTypeOfSymbol(exported('ErrorCode')) as ts.UnionType;
+    const codes = types.map((each) => (each as ts.StringLiteralType).value);
+    expect(codes).toContain('CONFIG_INVALID');
+    const documented = `${code}\n${codeOf(read('low-level.md'))}`;
+    expect(codes.filter((each) => !new RegExp(`\\b${each}\\b`).test(documented))).toEqual([]);
+  });
+});
+
+describe('the API reference', () => {
+  it('says of each type what it is: nothing is taken from one that it extends', () => {
+    const silent = symbols.filter((each) => each.getDocumentationComment(checker).length === 0);
+    expect(silent.map(({ name }) => name)).toEqual([]);
   });
 });
