@@ -189,7 +189,7 @@ export class AgentServer {
     this.#requireOpen();
     checkOptions(options, { systemPrompt: SESSION_CHECKS.systemPrompt, tools: checkTools }, 'the options');
     if (typeof input === 'string') {
-      return (await this.#parts.model.tokenize(input)).length;
+      return (await this.#parts.renderer.plainTokens(input)).length;
     }
     const messages = readHistory(input);
     const { source } = await findTemplate(this.#parts, options);

@@ -136,12 +136,12 @@ function giveBack({ leave, sequence, offers }: Held): void {
 }
 
 async function promptTokens(
-  { model, contextSize }: SessionServices,
+  { model, renderer, contextSize }: SessionServices,
   prompt: string,
   parseSpecial: boolean,
 ): Promise<Int32Array> {
   const { bos, addsBos } = model.info.vocabulary;
-  const text = await model.tokenize(prompt, { parseSpecial });
+  const text = await (parseSpecial ? model.tokenize(prompt, { parseSpecial }) : renderer.plainTokens(prompt));
   const tokens = addsBos && bos !== null ? Int32Array.of(bos, ...text) : text;
   if (tokens.length === 0) {
     throw new HeadstartError('INVALID_ARGUMENT', 'Expected a prompt of at least one token, got an empty one');

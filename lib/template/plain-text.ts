@@ -19,11 +19,18 @@ export interface PromptPiece {
 interface Markup {
   /** Control and user-defined tokens. */
   byText: ReadonlyMap<string, number>;
+  /** Control tokens. */
   control: RegExp;
   /** Control tokens, and user-defined ones that chat templates use. */
   markup: RegExp;
+  /** {@link markup}, and names that are markup in the brackets that chat templates put around some. */
+  names: RegExp;
   userDefined: ReadonlySet<string>;
+  /** What the chat template may take out of a text; undefined where that is nothing. */
+  removed: RegExp | undefined;
 }
+
+type ContentMarkup = Pick<Markup, 'control' | 'markup' | 'names' | 'removed'>;
 
 /** Knows which texts a model's tokeniser would take for markup. */
 export class PlainText {
@@ -39,14 +46,20 @@ export class PlainText {
 
   /** The guard of one prompt. */
   guard(): ContentGuard {
-    const { control, markup } = this.#markup();
-    return new ContentGuard(control, markup);
+    return new ContentGuard(this.#markup());
   }
 
   /** The control tokens with these texts. */
   tokensOf(texts: readonly string[]): ReadonlySet<number> {
     const { byText } = this.#markup();
     return new Set(texts.flatMap((text) => byText.get(text) ?? []));
+  }
+
+  /** Tokens of a text that is no prompt, without BOS: nothing in it is markup. */
+  plainTokens(text: string): Promise<Int32Array> {
+    const { userDefined } = this.#markup();
+    const pieces = userDefined.size === 0 ? [text] : text.split(new RegExp(`(${alternatives(userDefined)})`));
+    return this.tokenize(pieces.filter((each) => each !== '').map((each) => ({ text: each, plain: true })));
   }
 
   /** Tokens of a prompt in pieces, without BOS. */
@@ -97,24 +110,33 @@ export class PlainText {
       }
       if (this.#model.isControl(token)) {
         control.add(text);
+      } else if (LIKE_CONTROL.test(text)) {
+        control.add(text);
+        userDefined.add(text);
       } else if (this.#chatTemplate.includes(text) || HERMES_TAGS.includes(text)) {
         userDefined.add(text); // what is no markup (runs of spaces, HTML tags) is the tokeniser's affair
       }
     }
-    return { byText, control: anyOf(control), markup: anyOf([...control, ...userDefined]), userDefined };
+    const all = new Set([...control, ...userDefined]);
+    return {
+      byText,
+      control: new RegExp(alternatives(control), 'g'),
+      markup: new RegExp(alternatives(all), 'g'),
+      names: new RegExp([alternatives(all), ...[...all].flatMap(withoutBrackets)].join('|'), 'g'),
+      userDefined,
+      removed: removedBy(this.#chatTemplate),
+    };
   }
 }
 
 /** Puts sentinels into the content of one prompt, and finds them in its rendered text. */
 export class ContentGuard {
-  readonly #control: RegExp;
-  readonly #markup: RegExp;
+  readonly #known: ContentMarkup;
   readonly #mark = randomBytes(9).toString('hex');
   readonly #texts: string[] = [];
 
-  constructor(control: RegExp, markup: RegExp) {
-    this.#control = control;
-    this.#markup = markup;
+  constructor(known: ContentMarkup) {
+    this.#known = known;
   }
 
   /** Whether any content had to be guarded. */
@@ -124,10 +146,17 @@ export class ContentGuard {
 
   /** @param own written by the model itself: its own tags may stay */
   text(content: string, own = false): string {
-    return content.replace(own ? this.#control : this.#markup, (found) => {
-      this.#texts.push(found);
-      return `x${this.#mark}n${this.#texts.length - 1}x`;
-    });
+    const { control, markup, removed } = this.#known;
+    const looksLike = own ? control : markup;
+    const guarded = content.replace(looksLike, this.#standIn);
+    return removed !== undefined && without(guarded, removed).search(looksLike) >= 0
+      ? guarded.replace(removed, this.#standIn)
+      : guarded;
+  }
+
+  /** {@link text} of the name of something. */
+  name(name: string): string {
+    return this.text(name.replace(this.#known.names, this.#standIn));
   }
 
   /** {@link text} for every string in JSON data, names too. */
@@ -139,7 +168,7 @@ export class ContentGuard {
       return value.map((each) => this.json(each)) as T;
     }
     if (typeof value === 'object' && value !== null) {
-      return Object.fromEntries(Object.entries(value).map(([name, each]) => [this.text(name), this.json(each)])) as T;
+      return Object.fromEntries(Object.entries(value).map(([name, each]) => [this.name(name), this.json(each)])) as T;
     }
     return value;
   }
@@ -148,17 +177,72 @@ export class ContentGuard {
     if (!this.isUsed) {
       return [{ text: rendered, plain: false }];
     }
-    // A capture group in `split` puts what it matched between the pieces.
-    const parts = rendered.split(new RegExp(`x${this.#mark}n(\\d+)x`));
+    // A capture group in `split` puts what it matched between the pieces. In any case: chat templates may change that.
+    const parts = rendered.split(new RegExp(`x${this.#mark}n(\\d+)x`, 'i'));
     return parts
       .map((part, index) =>
         index % 2 === 0 ? { text: part, plain: false } : { text: this.#texts[Number(part)] as string, plain: true },
       )
       .filter(({ text }) => text !== '');
   }
+
+  /** Equal texts alike: chat templates compare names and ids. */
+  readonly #standIn = (found: string): string => {
+    const known = this.#texts.indexOf(found);
+    const place = known < 0 ? this.#texts.push(found) - 1 : known;
+    return `x${this.#mark}n${place}x`;
+  };
 }
 
-function anyOf(texts: Iterable<string>): RegExp {
-  const longestFirst = [...texts].sort((a, b) => b.length - a.length);
-  return new RegExp(longestFirst.map((text) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('|'), 'g');
+/** User-defined tokens of this form are markup wherever they stand (gpt-oss's, which llama.cpp makes user-defined). */
+const LIKE_CONTROL = /^<[|\uFF5C].+[|\uFF5C]>$/;
+
+/** What chat templates put around names: Qwen3-Coder's writes `<` and `>` around the keys of a schema. */
+const BRACKETS = [
+  ['<', '>'],
+  ['</', '>'],
+  ['<|', '|>'],
+  ['[', ']'],
+] as const;
+
+/** Patterns of names that are the text once brackets stand around them, or before them, or behind them. */
+function withoutBrackets(text: string): string[] {
+  return BRACKETS.flatMap(([open, close]) => {
+    const from = text.startsWith(open) ? open.length : 0;
+    const to = text.length - (text.endsWith(close) ? close.length : 0);
+    const patterns = [
+      from > 0 ? `^${escaped(text.slice(from))}` : '',
+      to < text.length ? `${escaped(text.slice(0, to))}$` : '',
+      from > 0 && to < text.length && from < to ? `^${escaped(text.slice(from, to))}$` : '',
+    ];
+    return patterns.filter((pattern) => pattern !== '');
+  });
+}
+
+/** What a chat template cuts out of texts: behind `content.replace('/think', '')`, `<|im_/thinkend|>` is a control token. */
+function removedBy(chatTemplate: string): RegExp | undefined {
+  const calls = chatTemplate.matchAll(/\b(?:replace|split)\(\s*(["'])([^"'\\]+)\1/g);
+  const texts = new Set(Array.from(calls, ([, , text]) => text as string));
+  return texts.size === 0 ? undefined : new RegExp(alternatives(texts), 'g');
+}
+
+/** A text without what is removed from it, and then from what is left: as often as a chat template may do that. */
+function without(text: string, removed: RegExp): string {
+  let left = text;
+  for (let pass = 0; pass < 4; pass++) {
+    left = left.replace(removed, '');
+  }
+  return left;
+}
+
+/** The source of a pattern: the longest first. */
+function alternatives(texts: Iterable<string>): string {
+  return [...texts]
+    .sort((a, b) => b.length - a.length)
+    .map(escaped)
+    .join('|');
+}
+
+function escaped(text: string): string {
+  return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 }

@@ -4,7 +4,7 @@ import type { Model, RenderedPrompt } from '../native/model.js';
 import type { ReplyFormat } from '../native/reply.js';
 import { bareCallFormat } from './bare-calls.js';
 import { hermesReplyFormat, withCallsAsText } from './hermes.js';
-import { type ChatMessage, toOpenAiMessage } from './messages.js';
+import { type ChatMessage, type ToolCall, toOpenAiMessage } from './messages.js';
 import { type ContentGuard, PlainText, type PromptPiece } from './plain-text.js';
 
 /** A tool as models see it. */
@@ -122,6 +122,11 @@ export class Renderer {
         ? narrowed(rendered, false, options.parallelToolCalls ?? false)
         : await this.#format(source, native, options),
     };
+  }
+
+  /** Tokens of a text that is no prompt, without BOS: what looks like markup in it is text. */
+  plainTokens(text: string): Promise<Int32Array> {
+    return this.#plainText.plainTokens(text);
   }
 
   /** The control tokens whose text belongs to replies of this form. */
@@ -271,26 +276,38 @@ function isAboutCalls(message: ChatMessage): boolean {
 
 function guardSource({ systemPrompt, tools }: TemplateSource, guard: ContentGuard): TemplateSource {
   return {
-    tools: tools && guard.json(tools),
+    tools: tools?.map(({ name, ...tool }) => ({ ...guard.json(tool), name: guard.name(name) })),
     systemPrompt: systemPrompt === undefined ? undefined : guard.text(systemPrompt),
   };
 }
 
 function guardMessage(message: ChatMessage, guard: ContentGuard): ChatMessage {
-  const own = message.role === 'assistant';
-  const content = guard.text(message.content, own);
-  if (message.role !== 'assistant') {
-    return { ...message, content };
+  switch (message.role) {
+    case 'assistant': {
+      const { content, reasoning, toolCalls } = message;
+      return {
+        role: 'assistant',
+        content: guard.text(content, true),
+        ...(reasoning !== undefined && { reasoning: guard.text(reasoning, true) }),
+        ...(toolCalls !== undefined && { toolCalls: toolCalls.map((call) => guardCall(call, guard)) }),
+      };
+    }
+    case 'tool': {
+      const { toolCallId, toolName, content } = message;
+      return {
+        role: 'tool',
+        content: guard.text(content),
+        toolCallId: guard.text(toolCallId),
+        ...(toolName !== undefined && { toolName: guard.name(toolName) }),
+      };
+    }
+    default:
+      return { ...message, content: guard.text(message.content) };
   }
-  const { reasoning, toolCalls } = message;
-  return {
-    role: 'assistant',
-    content,
-    ...(reasoning !== undefined && { reasoning: guard.text(reasoning, own) }),
-    ...(toolCalls !== undefined && {
-      toolCalls: toolCalls.map((call) => ({ ...call, input: guard.json(call.input) })),
-    }),
-  };
+}
+
+function guardCall({ toolCallId, toolName, input }: ToolCall, guard: ContentGuard): ToolCall {
+  return { toolCallId: guard.text(toolCallId), toolName: guard.name(toolName), input: guard.json(input) };
 }
 
 function toOpenAiTool(tool: ToolDefinition): object {
