@@ -92,7 +92,9 @@ export class ReplyReader {
   /** Whether a parser that knows text in its own markup only (gpt-oss's) found none, in what does not look like any. */
   #isOutsideOfForm(): boolean {
     const markup = this.#format?.preservedTokens ?? [];
-    return this.#text === '' && /^\s*[^\s<>[{]/.test(this.#raw) && !markup.some((each) => this.#raw.includes(each));
+    const begin = this.#raw.trimStart().slice(0, RECIPIENT.length);
+    const isText = /^[^<>[{]/.test(begin) && !RECIPIENT.startsWith(begin);
+    return this.#text === '' && isText && !markup.some((each) => this.#raw.includes(each));
   }
 
   /** Of a cut reply all calls but the last are complete; the last is where its arguments are. */
@@ -135,6 +137,9 @@ export class ReplyReader {
     return isText && this.#raw.startsWith(content, start) ? this.#raw.slice(0, start) + content : content;
   }
 }
+
+/** What gpt-oss begins a call with, before any markup. */
+const RECIPIENT = 'to=';
 
 function isJson(text: string | undefined): boolean {
   try {

@@ -162,7 +162,7 @@ export class Turn {
       const reading = new Reading(generation, reader);
       yield reading;
       const generated = reading.result;
-      const cut = generated.finishReason !== 'stop';
+      const cut = generated.finishReason !== 'stop' || generated.detail === 'stop-string';
       const { toolCalls, ...rest } = await reader.finish(cut);
       yield* partsOf(rest);
       const written = generated.finishReason === 'aborted' ? [] : toolCalls.slice(0, mostCalls); // there is no time for them

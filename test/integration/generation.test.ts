@@ -1,4 +1,5 @@
 // What ends a reply, what chooses its tokens, and what is told of them.
+import { readFileSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type {
@@ -6,12 +7,14 @@ import type {
   FinishPart,
   GenerationOptions,
   Reply,
+  SamplingOptions,
   SendOptions,
   StreamPart,
   Usage,
 } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { agentOptions, startAgent, temporaryDirectory, withoutTimes } from '../helpers/agents.js';
+import { likelyText } from '../helpers/likely-text.js';
 import { microModel } from '../helpers/models.js';
 
 const WARM = { temperature: 1.2, seed: 7 } as const;
@@ -50,6 +53,44 @@ describe('sampling', () => {
     expect((await session.send('Tell me more.', { maxTokens: 48, sampling: { seed: 7 } })).text).toBe(text);
     const greedy = await agent.createSession({ sampling: { temperature: 0 } });
     expect((await greedy.send('Tell me more.', { maxTokens: 48 })).text).toBe((await reply({})).text);
+  });
+
+  it('is heeded in a request, whatever option it is', async () => {
+    const agent = await startAgent();
+    const session = await agent.createSession();
+    const say = async (sampling: SamplingOptions) => {
+      const fork = await session.fork();
+      const { text } = await fork.send('Tell me more.', { maxTokens: 48, sampling });
+      await fork.close();
+      return text;
+    };
+    const eos = agent.model.info.vocabulary.eos as number;
+    const stuck = { logitBias: { 40: 30, 41: 29 } };
+    /** An option, and what it changes. */
+    const options: { [Name in keyof Required<SamplingOptions>]: [SamplingOptions[Name], SamplingOptions] } = {
+      temperature: [1.2, { seed: 7 }],
+      dynamicTemperatureRange: [1.1, WARM],
+      dynamicTemperatureExponent: [8, { ...WARM, dynamicTemperatureRange: 1.1 }],
+      topK: [2, WARM],
+      topP: [0.2, WARM],
+      minP: [0.5, WARM],
+      typicalP: [0.1, WARM],
+      topNSigma: [0.5, WARM],
+      minKeep: [20, { ...WARM, topP: 0 }],
+      repeatPenalty: [50, stuck],
+      frequencyPenalty: [0.5, stuck],
+      presencePenalty: [5, stuck],
+      penaltyLastTokens: [0, { ...stuck, presencePenalty: 5 }],
+      dry: [{ multiplier: 5, allowedLength: 1, sequenceBreakers: [] }, stuck],
+      xtc: [{ probability: 1, threshold: 0.01 }, WARM],
+      mirostat: [{ version: 2, tau: 1, eta: 0.5 }, WARM],
+      logitBias: [{ 40: 100 }, {}],
+      ignoreEos: [true, { logitBias: { [eos]: 50 } }],
+      seed: [8, WARM],
+    };
+    for (const [name, [value, base]] of Object.entries(options)) {
+      expect(await say({ ...base, [name]: value }), name).not.toBe(await say(base));
+    }
   });
 
   it('penalises what the prompt said, too', async () => {
@@ -135,7 +176,64 @@ describe('a stop string', () => {
   });
 });
 
+describe('a stop string in what is no text', () => {
+  const vendored = (name: string) =>
+    readFileSync(new URL(`../../vendor/llama.cpp/models/templates/${name}.jinja`, import.meta.url), 'utf8');
+  const LAMP = {
+    name: 'lamp',
+    parameters: { type: 'object', properties: { on: { type: 'boolean' } }, required: ['on'] },
+  };
+
+  it('ends what the model thinks: no text comes, and no markup', async () => {
+    const agent = await startAgent({ chatTemplate: vendored('Qwen-Qwen3-0.6B') });
+    const session = await agent.createSession();
+    const sampling = { ...(await likelyText('<think>Hm.</think>Yes')), penaltyLastTokens: 8 };
+    const reply = await session.send('Hm?', { sampling, maxTokens: 20, stop: 'm.' });
+    expect(reply).toMatchObject({ finishReason: 'stop', detail: 'stop-string', reasoning: 'H', text: '' });
+    expect(session.messages.at(-1)).toEqual({ role: 'assistant', content: '', reasoning: 'H' });
+  });
+
+  it.each([
+    'Qwen-Qwen2.5-7B-Instruct',
+    'Qwen-Qwen3-0.6B',
+    'Qwen3-Coder',
+    'mistralai-Mistral-Nemo-Instruct-2407',
+    'meta-llama-Llama-3.1-8B-Instruct',
+    'openai-gpt-oss-120b',
+    'HuggingFaceTB-SmolLM3-3B',
+  ])('ends a call, which is none then: no tool runs, and nothing of it is text, with %s', async (file) => {
+    let ran = false;
+    const tools = [{ ...LAMP, execute: () => (ran = true) }];
+    const agent = await startAgent({ chatTemplate: vendored(file), contextSize: 4096 });
+    const session = await agent.createSession({ tools });
+    for (const stop of ['lamp', 'amp', 'on']) {
+      const fork = await session.fork();
+      const options: SendOptions = { toolChoice: 'required', reasoning: false, maxParallelTools: 1, maxSteps: 1 };
+      const parts: StreamPart[] = [];
+      for await (const part of fork.stream('Light', { ...options, maxTokens: 200, stop })) {
+        parts.push(part);
+      }
+      expect(parts).toMatchObject([{ type: 'finish', finishReason: 'stop', detail: 'stop-string' }]);
+      expect(fork.messages.at(-1)).toEqual({ role: 'assistant', content: '' });
+      await fork.close();
+    }
+    expect(ran).toBe(false);
+  });
+});
+
 describe('a reply', () => {
+  it('ends where the model ends it, or at `maxTokens`, or where the context is full', async () => {
+    const session = await (await startAgent({ contextSize: 256 })).createSession();
+    const whole = await session.send('Hm?', { sampling: { ...(await likelyText('Yes')), penaltyLastTokens: 2 } });
+    expect(whole).toMatchObject({ text: 'Yes', finishReason: 'stop' });
+    expect(whole).not.toHaveProperty('detail');
+    const cut = await session.send('Hm?', { maxTokens: 3 });
+    expect(cut).toMatchObject({ finishReason: 'length', detail: 'max-tokens', usage: { completionTokens: 3 } });
+    const full = await session.send('Hm?', { sampling: { ignoreEos: true } });
+    expect(full).toMatchObject({ finishReason: 'length', detail: 'context' });
+    expect(full.usage.promptTokens + full.usage.completionTokens).toBe(256);
+  });
+
   it('that repeats itself is ended by the guard, where that is on', async () => {
     const stuck: SendOptions = { maxTokens: 400, sampling: { logitBias: { 40: 1e6 } } };
     expect((await reply(stuck)).usage.completionTokens).toBe(400);

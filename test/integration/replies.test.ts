@@ -17,6 +17,7 @@ beforeAll(async () => {
 afterAll(() => model.close());
 
 const formats = new Map<string, ReplyFormat>();
+const formOf: Record<string, ReplyFormat> = {};
 
 /** The form of replies with Qwen3's chat template. */
 async function formatWith(tools: readonly ToolDefinition[]): Promise<ReplyFormat> {
@@ -80,6 +81,63 @@ describe.each([1, 3, 1000])('in pieces of %i characters', (size) => {
       const { text, calls } = await read(whole.slice(0, length), Math.max(size, 20), { cut: true });
       expect(calls.every((each) => JSON.stringify(each) === JSON.stringify(PARSED))).toBe(true);
       expect(text).not.toContain('{');
+    }
+  });
+});
+
+const ARGUMENTS = '{"name": "chain"}';
+const HERMES = `<tool_call>\n{"name": "find_part", "arguments": ${ARGUMENTS}}\n</tool_call>`;
+const CODER = '<tool_call>\n<function=find_part>\n<parameter=name>\nchain\n</parameter>\n</function>\n</tool_call>';
+const NEMO = `[TOOL_CALLS][{"name": "find_part", "arguments": ${ARGUMENTS}, "id": "abcdefghi"}]`;
+const HARMONY = '<|channel|>analysis<|message|>A chain.<|end|><|start|>assistant<|channel|>';
+
+describe.each<[string, string, { text?: string; reasoning?: string; calls?: number }]>([
+  [
+    'Qwen-Qwen3-0.6B',
+    `<think>\nA chain.\n</think>\n\nLook:\n${HERMES}`,
+    { text: 'Look:', reasoning: 'A chain.', calls: 1 },
+  ],
+  ['Qwen-Qwen2.5-7B-Instruct', HERMES, { calls: 1 }],
+  ['Qwen3-Coder', `Look:\n${CODER}`, { text: 'Look:', calls: 1 }],
+  ['mistralai-Mistral-Nemo-Instruct-2407', NEMO, { calls: 1 }],
+  ['meta-llama-Llama-3.1-8B-Instruct', `{"name": "find_part", "parameters": ${ARGUMENTS}}`, { calls: 1 }],
+  [
+    'openai-gpt-oss-120b',
+    `${HARMONY}commentary to=functions.find_part <|constrain|>json<|message|>${ARGUMENTS}`,
+    { reasoning: 'A chain.', calls: 1 },
+  ],
+  ['openai-gpt-oss-120b', ` to=functions.find_part<|channel|>commentary json<|message|>${ARGUMENTS}`, { calls: 1 }],
+  ['openai-gpt-oss-120b', `${HARMONY}final<|message|>We do.`, { text: 'We do.', reasoning: 'A chain.' }],
+])('a reply in the form of %s', (file, raw, { text = '', reasoning = '', calls = 0 }) => {
+  const readTo = async (length: number, cut: boolean) => {
+    const template = readFileSync(join(MODELS_DIRECTORY, 'templates', `${file}.jinja`), 'utf8');
+    const messages = [{ role: 'user', content: 'Hi' }] as const;
+    formOf[file] ??= (await new Renderer(model, template).prompt({ tools: TOOLS }, messages)).format;
+    const reader = new ReplyReader(model, formOf[file], true);
+    const deltas = { text: '', reasoning: '' };
+    for (let at = 0; at < length; at += 5) {
+      const delta = await reader.push(raw.slice(at, Math.min(at + 5, length)));
+      deltas.text += delta.text;
+      deltas.reasoning += delta.reasoning;
+    }
+    const { toolCalls, ...rest } = await reader.finish(cut);
+    return { text: deltas.text + rest.text, reasoning: deltas.reasoning + rest.reasoning, toolCalls };
+  };
+
+  it('is taken apart', async () => {
+    const whole = await readTo(raw.length, false);
+    expect({ text: whole.text.trim(), reasoning: whole.reasoning.trim() }).toEqual({ text, reasoning });
+    expect(whole.toolCalls.map((each) => [each.name, JSON.parse(each.arguments)])).toEqual(
+      Array(calls).fill(['find_part', { name: 'chain' }]),
+    );
+  });
+
+  it('and cut at any place shows no markup, and no call but a whole one', async () => {
+    for (let length = 0; length < raw.length; length++) {
+      const part = await readTo(length, true);
+      expect(`${text}\n`.startsWith(part.text.trimStart()), part.text).toBe(true);
+      expect(`${reasoning}\n`.startsWith(part.reasoning), part.reasoning).toBe(true);
+      expect(part.toolCalls.every((each) => JSON.parse(each.arguments).name === 'chain')).toBe(true);
     }
   });
 });
