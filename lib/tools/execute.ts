@@ -138,7 +138,8 @@ async function attempt(
   if (found?.tool.execute === undefined) {
     throw new Error(`There is no tool "${call.toolName}"`);
   }
-  const args = await found.parameters.parse(input).catch((error: unknown) => {
+  const own = structuredClone(input); // what the tool does to its arguments, the conversation does not say
+  const args = await found.parameters.parse(own).catch((error: unknown) => {
     throw new Error(`The arguments do not fit the tool's parameters: ${messageOf(error)}`);
   });
   return found.tool.execute(args, { signal, session, toolCallId: call.toolCallId });

@@ -8,6 +8,7 @@ import {
   type Session,
   type StreamPart,
   type Tool,
+  type ToolCall,
   type ToolCallHook,
   type ToolContext,
   tool,
@@ -229,6 +230,14 @@ describe('the arguments of a call', () => {
     const { reply } = await call(tool({ name: 'lamp', parameters, execute: () => (ran = true) }));
     expect(reply.toolResults).toMatchObject([{ isError: true, output: expect.stringContaining('the lamp is gone') }]);
     expect(ran).toBe(false);
+  });
+
+  it("are the tool's own: what it does to them changes nothing of the conversation", async () => {
+    const { reply, session } = await call(lamp((args) => delete args.on));
+    const [{ input }] = reply.toolCalls as [ToolCall];
+    expect(reply.toolResults).toMatchObject([{ output: true, isError: false }]);
+    expect(input).toEqual({ on: expect.any(Boolean) });
+    expect(session.messages[1]).toMatchObject({ toolCalls: [{ input }] });
   });
 
   it('are what a zod schema makes of them', async () => {
