@@ -18,9 +18,9 @@ export interface GenerateRequest {
   sampler: Sampler | undefined;
   /**
    * Gives the sampler to go on with where a reply grows so long that the grammar's triggers cannot be searched in it any
-   * more; undefined goes on with the one that is there. Asked once.
+   * more; undefined goes on with the one that is there. Asked once, with prompt and reply so far.
    */
-  longReplySampler?: (() => Promise<Sampler | undefined>) | undefined;
+  longReplySampler?: ((text: Int32Array) => Promise<Sampler | undefined>) | undefined;
   /** Whether what the reply may say has been said: it then ends with `stop`. Asked after each token. */
   isComplete?: (() => boolean) | undefined;
   /** How many of the likeliest tokens to tell at each place; undefined: none. */
@@ -215,7 +215,7 @@ export class Generation {
 
   async #goOnFreely(): Promise<void> {
     this.#bytes = Number.NEGATIVE_INFINITY; // once
-    this.#choice.sampler = (await this.#request.longReplySampler?.()) ?? this.#choice.sampler;
+    this.#choice.sampler = (await this.#request.longReplySampler?.(this.#from(0))) ?? this.#choice.sampler;
   }
 
   /** Prompt and reply from a position on: most often the newest token alone. */

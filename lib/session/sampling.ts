@@ -161,13 +161,14 @@ function optional<Name extends string>(name: Name, value: number | undefined): {
 /**
  * The sampler of one reply; undefined where nothing is to be chosen but the likeliest token.
  *
+ * @param text what is there before it: the penalties look back into it
  * @throws HeadstartError `SCHEMA_INVALID` for a grammar that is too large, and as {@link Model.createSampler}.
  */
 export async function makeSampler(
   model: Model,
   sampling: SamplingOptions,
   format: Partial<ReplyFormat>,
-  prompt: Int32Array,
+  text: Int32Array,
 ): Promise<Sampler | undefined> {
   const { grammar, grammarLazy, grammarTriggers, preservedTokens, generationPrompt } = format;
   const forced = grammar ? { grammar, grammarLazy, grammarTriggers, preservedTokens, generationPrompt } : {};
@@ -190,14 +191,14 @@ export async function makeSampler(
   });
   const looksBack = lookBack(sampling);
   if (looksBack > 0) {
-    await sampler.accept(prompt.slice(-looksBack));
+    await sampler.accept(text.slice(-looksBack));
   }
   return sampler;
 }
 
 const LOOK_BACK = 64;
 
-/** How many tokens of the prompt the penalties see. */
+/** How many tokens of the text before a reply the penalties see. */
 function lookBack({ repeatPenalty = 1, frequencyPenalty, presencePenalty, penaltyLastTokens, dry }: SamplingOptions) {
   const penalties = repeatPenalty !== 1 || frequencyPenalty || presencePenalty ? (penaltyLastTokens ?? LOOK_BACK) : 0;
   return Math.max(penalties, dry?.multiplier ? (dry.penaltyLastTokens ?? LOOK_BACK) : 0);

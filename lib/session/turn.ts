@@ -134,12 +134,12 @@ export class Turn {
     const mostCalls = toolRun.maxParallelTools === 1 ? 1 : Number.POSITIVE_INFINITY;
     const samplers = [await makeSampler(model, this.#samplingOf(index), format, prompt)];
     const hasPatterns = format.grammarLazy && format.grammarTriggers.some(({ type }) => type.startsWith('pattern'));
-    const longReplySampler = async () => {
+    const longReplySampler = async (text: Int32Array) => {
       if (reader.calls > 0) {
         return undefined;
       }
       // Without the grammar: a call behind so much text is the model's own affair.
-      const free = (await makeSampler(model, this.#samplingOf(index), {}, prompt)) ?? (await model.createSampler());
+      const free = (await makeSampler(model, this.#samplingOf(index), {}, text)) ?? (await model.createSampler());
       samplers.push(free);
       return free;
     };

@@ -320,13 +320,15 @@ describe('the choice of tools', () => {
 
 describe('a reply that grows beyond what trigger patterns are searched in', () => {
   it.each(['openai-gpt-oss-120b', 'meta-llama-Llama-3.1-8B-Instruct'])('goes on without them: %s', async (file) => {
-    const settings = { chatTemplate: vendored(file), contextSize: 8192 };
-    const session = await openSession([lamp(() => 'lit')], settings);
-    const word = ' temperature'; // a token of the micro models
-    const sampling = { ...(await likelyText(word)), presencePenalty: 0 };
-    const { text, usage, finishReason } = await session.send('Light', { sampling, maxTokens: 2000 });
-    expect({ finishReason, tokens: usage.completionTokens }).toEqual({ finishReason: 'length', tokens: 2000 });
-    expect(text).toBe(word.repeat(2000));
+    const agent = await startAgent({ chatTemplate: vendored(file), contextSize: 8192 });
+    const session = await agent.createSession({ tools: [lamp(() => 'lit')] });
+    const [word, pause] = [' temperature', '!']; // tokens of the micro models
+    const [often = 0, then = 0] = await agent.model.tokenize(word + pause);
+    // In turns: what was said last is penalised, also by what goes on without the triggers.
+    const sampling = { logitBias: { [often]: 90, [then]: 60 }, presencePenalty: 60, penaltyLastTokens: 1 };
+    const { text, usage, finishReason } = await session.send('Light', { sampling, maxTokens: 2400 });
+    expect({ finishReason, tokens: usage.completionTokens }).toEqual({ finishReason: 'length', tokens: 2400 });
+    expect(text).toBe((word + pause).repeat(1200));
   });
 });
 
