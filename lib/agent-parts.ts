@@ -107,9 +107,9 @@ async function recommendedSampling(
   let usable: SamplingOptions = {};
   for (const [name, value] of Object.entries(samplingDefaults(model.metadata(), generationConfig))) {
     try {
-      const option = { [name]: value };
-      await requireSampling(model, option);
-      usable = { ...usable, ...option };
+      const withIt = { ...usable, [name]: value }; // some go with others only
+      await requireSampling(model, withIt);
+      usable = withIt;
     } catch (error) {
       logger?.('warn', `Left out \`${name}\` of what the model's makers recommend: ${(error as Error).message}`);
     }

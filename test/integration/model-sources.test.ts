@@ -13,6 +13,7 @@ import {
 } from 'llama-headstart';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type AgentSettings, EXACT, replies, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { withMetadata } from '../helpers/gguf-metadata.js';
 import { FakeHub, sha256 } from '../helpers/hub.js';
 import { writeLora } from '../helpers/loras.js';
 import { microModel } from '../helpers/models.js';
@@ -518,6 +519,21 @@ describe('generation_config.json', () => {
     const logger = (_: string, message: string) => warnings.push(message);
     expect(await reply({ useHfParams: true, logger }, { seed: 7 })).toBe(recommended);
     expect(warnings.join()).toMatch(/Left out `topP`/);
+  });
+
+  it('has the file beside it: what that recommends counts too, options together that go together', async () => {
+    const source = join(await temporaryDirectory(), 'tiny.gguf');
+    const file = await readFile(microModel('dense'));
+    const recommended = { temp: 1.5, mirostat: 2, mirostat_tau: 1, mirostat_eta: 0.5 };
+    const pairs = Object.entries(recommended).map(([name, value]) => [`general.sampling.${name}`, value] as const);
+    await writeFile(source, withMetadata(file, Object.fromEntries(pairs)));
+    const reply = async (useHfParams: boolean, sampling: SamplingOptions) => {
+      const session = await (await startAgent({ source, useHfParams })).createSession();
+      return (await session.send('Tell me more.', { maxTokens: 32, sampling: { seed: 7, ...sampling } })).text;
+    };
+    const text = await reply(true, {});
+    expect(text).toBe(await reply(false, { temperature: 1.5, mirostat: { version: 2, tau: 1, eta: 0.5 } }));
+    expect(text).not.toBe(await reply(false, { temperature: 1.5 }));
   });
 
   it('is no reason to fail', async () => {
