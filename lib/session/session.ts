@@ -55,7 +55,7 @@ export class Session implements ToolSession {
     this.id = setup.id ?? randomUUID();
     this.#services = services;
     this.#setup = setup;
-    this.#messages = setup.messages;
+    this.#messages = Object.freeze([...setup.messages]);
     this.#sequence = new ConversationSequence({ ...services, ...setup });
     this.#offers = new Offers(this.#sequence);
     this.#passage = new Passage(services.gate, this.#sequence);
@@ -145,7 +145,7 @@ export class Session implements ToolSession {
       turn = await this.#stepping(this.#beginTurn(request, options));
       for (let part = await this.#stepping(turn.next()); part !== undefined; part = await this.#stepping(turn.next())) {
         if (part.type === 'finish') {
-          this.#messages = turn.conversation;
+          this.#messages = Object.freeze([...turn.conversation]);
           this.#takeBack = undefined; // the conversation has it
           events.finished(part);
         }
@@ -333,7 +333,7 @@ export class Session implements ToolSession {
     const job = { ...this.#services, sequence: this.#sequence, source: this.#setup.source, sampling, options, signal };
     const compacted = await compact(job, this.#messages);
     if (compacted !== undefined) {
-      this.#messages = compacted.messages;
+      this.#messages = Object.freeze([...compacted.messages]);
     }
     return compacted?.report;
   }

@@ -176,6 +176,7 @@ describe('a session', () => {
       { role: 'assistant', content: text },
     ]);
     expect(() => Object.assign(session.messages[0] as ChatMessage, { content: 'Bye' })).toThrow(TypeError);
+    expect(() => (session.messages as ChatMessage[]).pop()).toThrow(TypeError);
   });
 
   it('streams what it sends whole, in well-formed characters', async () => {
