@@ -1,0 +1,64 @@
+// Tokens become text one by one: whole characters only, whichever tokens they are cut into.
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import fc from 'fast-check';
+import { Model } from 'llama-headstart/native';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ReplyText } from '../../lib/session/reply-text.js';
+
+const MODELS_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp/models', import.meta.url));
+
+describe.each(['qwen2', 'gpt-2', 'llama-spm'])("a reply's text in the vocabulary %s", (name) => {
+  let model: Model;
+  let control: number[];
+  beforeAll(async () => {
+    model = await Model.load({ path: join(MODELS_DIRECTORY, `ggml-vocab-${name}.gguf`), vocabularyOnly: true });
+    control = [...model.controlTokens()].filter((token) => model.isControl(token));
+  });
+  afterAll(() => model.close());
+
+  /** What each token adds, and what is left in the end. */
+  function pieces(tokens: Iterable<number>, preserved: readonly number[] = []): string[] {
+    const text = new ReplyText(model, new Set(preserved));
+    return [...Array.from(tokens, (token) => text.push(token)), text.flush()];
+  }
+
+  /** The same by the definition of UTF-8 in a stream. */
+  function expected(tokens: readonly number[], preserved: readonly number[]): string[] {
+    const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+    const bytes = tokens.map((token) => model.tokenToBytes(token, { special: preserved.includes(token) }));
+    return [...bytes.map((each) => decoder.decode(each, { stream: true })), decoder.decode()];
+  }
+
+  it('is the text that was made into tokens, and no piece of it holds part of a character', async () => {
+    for (const text of [
+      '\u{1F468}\u200D\u{1F469}\u200D\u{1F467} are\u{1F6B2}',
+      '日本語ですか',
+      'naïve\r\n',
+      '\uFEFFa\uFEFF',
+    ]) {
+      const tokens = await model.tokenize(text);
+      expect(tokens.length).toBeGreaterThan(2);
+      const all = pieces(tokens);
+      expect(all.join('')).toBe(name === 'llama-spm' ? ` ${text}` : text); // SentencePiece puts a space in front
+      expect(all.at(-1)).toBe('');
+      expect(all.filter((each) => /[\uFFFD\p{Surrogate}]/u.test(each))).toEqual([]);
+    }
+  });
+
+  it('is what UTF-8 says of any tokens, at once, with control tokens among them, shown and not', () => {
+    const { size } = model.info.vocabulary;
+    const cut = Array.from({ length: size }, (_, token) => token).filter(
+      (token) => !control.includes(token) && model.tokenToText(token) === undefined,
+    );
+    expect(cut.length).toBeGreaterThan(50);
+    const token = fc.oneof(fc.constantFrom(...cut), fc.constantFrom(...control), fc.nat(size - 1));
+    const shown = fc.subarray(control.slice(0, 4));
+    fc.assert(
+      fc.property(fc.array(token, { maxLength: 12 }), shown, (tokens, preserved) => {
+        expect(pieces(tokens, preserved)).toEqual(expected(tokens, preserved));
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
