@@ -105,13 +105,16 @@ export class SequencePool {
   /**
    * An empty sequence.
    *
+   * @param isUnderWay of who had begun, and lent its sequence meanwhile: however many wait, it is not refused. @default false
    * @throws HeadstartError `ABORTED` while waiting, `QUEUE_FULL`, `CLOSED`.
    */
-  async lease(holder: SequenceHolder, signal?: AbortSignal): Promise<number> {
+  async lease(holder: SequenceHolder, signal?: AbortSignal, isUnderWay = false): Promise<number> {
     throwIfAborted(signal);
     const sequence = this.tryLease(holder);
     if (sequence === undefined) {
-      this.#requireQueueSpace();
+      if (!isUnderWay) {
+        this.#requireQueueSpace();
+      }
       return this.#wait(holder, signal);
     }
     return sequence;

@@ -28,6 +28,8 @@ export class ConversationSequence implements SequenceHolder {
   #held: number[] = [];
   #sequence: number | undefined;
   #busy = true;
+  /** Its turn has had a sequence: it is not refused another where it lent that. */
+  #isUnderWay = false;
   /** A failure left it in a state that nobody knows. */
   #isUnknown = false;
 
@@ -52,14 +54,22 @@ export class ConversationSequence implements SequenceHolder {
   }
 
   setBusy(busy: boolean): void {
-    this.#busy = busy;
-    if (!busy) {
-      const { sessions } = this.#setup.engine;
-      if (this.#sequence !== undefined) {
-        sessions.touch(this.#sequence);
-      }
-      sessions.idle();
+    if (busy) {
+      this.#busy = true;
+    } else {
+      this.#isUnderWay = false;
+      this.lend();
     }
+  }
+
+  /** Others may have the sequence, in the middle of a turn: until it is busy again. */
+  lend(): void {
+    const { sessions } = this.#setup.engine;
+    this.#busy = false;
+    if (this.#sequence !== undefined) {
+      sessions.touch(this.#sequence);
+    }
+    sessions.idle();
   }
 
   /** What may be saved of it before another takes the sequence. */
@@ -112,7 +122,8 @@ export class ConversationSequence implements SequenceHolder {
 
   async #align(prompt: Int32Array, signal: AbortSignal): Promise<number> {
     const { engine } = this.#setup;
-    this.#sequence ??= await engine.sessions.lease(this, signal);
+    this.#sequence ??= await engine.sessions.lease(this, signal, this.#isUnderWay);
+    this.#isUnderWay = true;
     if (this.#held.length > 0 && engine.hasSaved(this)) {
       await this.#empty(this.#sequence); // all that is in it is the template, or a part of what it comes back to
     }

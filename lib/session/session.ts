@@ -124,7 +124,7 @@ export class Session implements ToolSession {
    *
    * @param message the user's text; or messages, the last of them a user's or the results of tool calls
    * @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`, `SESSION_BUSY`, `CLOSED`, `ABORTED`, `CONTEXT_FULL`,
-   *   `REPLY_INVALID` (with `responseFormat`), and what rendering, sampling and decoding throw.
+   *   `QUEUE_FULL`, `REPLY_INVALID` (with `responseFormat`), and what rendering, sampling and decoding throw.
    */
   async *stream(message: TurnInput, options: SendOptions = {}): AsyncGenerator<StreamPart, void, undefined> {
     this.#requireOpen();

@@ -45,7 +45,7 @@ export class Offers {
     if (left > 0) {
       this.#timer = setTimeout(this.#look, left);
     } else {
-      this.#sequence.setBusy(false);
+      this.#sequence.lend();
     }
   };
 }

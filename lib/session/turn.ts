@@ -264,12 +264,12 @@ export class Turn {
     const { sequence, passage } = this.#services;
     const { toolRun, signal } = this.#request;
     passage.stepOut();
-    sequence.setBusy(false);
+    sequence.lend();
     for await (const outcome of runCalls(calls, toolRun)) {
       const { call, output, isError } = outcome;
       outcomes.set(call.toolCallId, outcome);
       yield { type: 'tool-result', toolCallId: call.toolCallId, toolName: call.toolName, output, isError };
-      sequence.setBusy(false); // whoever took this part is not the last to wait for
+      sequence.lend(); // whoever took this part is not the last to wait for
     }
     await passage.enter(signal);
     return outcomes;

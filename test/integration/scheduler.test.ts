@@ -1,5 +1,5 @@
 // All sessions share each decode; where cells or sequences are short, they wait for one another and nobody is harmed.
-import { type DecodeRequest, Engine, HeadstartError } from 'llama-headstart';
+import { type DecodeRequest, Engine, HeadstartError, type Reply } from 'llama-headstart';
 import { type ContextOptions, Model, type Sampler } from 'llama-headstart/native';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { subscribe } from '../../lib/diagnostics.js';
@@ -407,5 +407,25 @@ describe('where KV cells are short', () => {
     );
     expect(codes.sort()).toEqual(['QUEUE_FULL', 'ok', 'ok']);
     expect((await replies(sessions[0] as never, ['Again'], 4)).length).toBe(1);
+  });
+
+  it('a turn whose sequence others have while its tool runs is not refused for want of a place in the queue', async () => {
+    const agent = await startAgent({ nSeqMax: 1, maxQueueSize: 1, contextSize: 2048 });
+    const others = [await agent.createSession(), await agent.createSession()];
+    const turns: Promise<Reply>[] = [];
+    const execute = async () => {
+      turns.push(...others.map((session) => session.send('Hello', { maxTokens: 300 })));
+      while (agent.health().queueLength < 2) {
+        await new Promise(setImmediate);
+      }
+      return 'lit'; // one of them has the sequence, and the other the place in the queue
+    };
+    const session = await agent.createSession({ tools: [{ name: 'lamp', execute }] });
+    const options = { toolChoice: 'required', maxParallelTools: 1, maxSteps: 2, maxTokens: 60 } as const;
+    const turn = session.send('Light', options);
+    expect((await turn).toolResults).toMatchObject([{ output: 'lit' }]);
+    expect((await Promise.all(turns)).map(({ finishReason }) => finishReason)).toEqual(['length', 'length']);
+    const refused = await Promise.allSettled([...others, session].map((each) => each.send('Again', { maxTokens: 4 })));
+    expect(refused.filter(({ status }) => status === 'rejected')).toHaveLength(1); // the next turn is a new one
   });
 });
