@@ -102,8 +102,10 @@ export class Residents {
   /**
    * A sequence for a new resident template, within the budgets of cells; undefined while others are being filled in all there
    * are, or where sessions share too many cells of a sliding window with templates that have left.
+   *
+   * @param forSequence whose holder begins with it: no session that began before gives it cells
    */
-  tryLease(key: string, group: string, tokens: Int32Array): Resident | undefined {
+  tryLease(key: string, group: string, tokens: Int32Array, forSequence: number): Resident | undefined {
     for (const resident of [...this.#residents.values()]) {
       if (this.cells + tokens.length <= this.#maxCells) {
         break;
@@ -116,7 +118,8 @@ export class Residents {
       return undefined;
     }
     const made = new Resident(this, key, group, tokens.slice());
-    const sequence = this.#engine.residents.tryLease(made);
+    const { sessions, residents } = this.#engine;
+    const sequence = residents.tryLease(made, sessions.ageOf(forSequence));
     if (sequence === undefined) {
       return undefined;
     }

@@ -103,8 +103,8 @@ export class Starter {
    */
   async #forkNew(request: StartRequest): Promise<Filled> {
     const { residents } = this.#parts;
-    const { key, keyring, tokens } = request;
-    const made = residents.tryLease(key, keyring.group, tokens);
+    const { key, keyring, tokens, sequence } = request;
+    const made = residents.tryLease(key, keyring.group, tokens, sequence);
     if (made === undefined) {
       return this.#load(request);
     }
@@ -136,17 +136,17 @@ export class Starter {
   }
 
   /** @returns why not, where it is not there or cannot be restored */
-  async #fromMemory({ key, sequence, tokens }: StartRequest): Promise<Filled | string> {
+  async #fromMemory(request: StartRequest): Promise<Filled | string> {
     const { memory, disk, rates } = this.#parts;
+    const { key, tokens } = request;
     const held = memory.get(key);
     if (held === undefined || !sameTokens(held.tokens, tokens)) {
       return 'absent';
     }
     const state = held.state.share(); // the store may drop its own meanwhile
     const begin = performance.now();
-    const failure = await this.#restore(sequence, state);
     const bytes = state.byteLength;
-    state.close();
+    const failure = await this.#restore(request, state).finally(() => state.close());
     if (failure !== undefined) {
       memory.delete(key);
       return failure;
@@ -157,8 +157,9 @@ export class Starter {
   }
 
   /** @returns why not, where it is not there or cannot be used */
-  async #fromDisk({ key, keyring, sequence, tokens, signal }: StartRequest): Promise<Filled | string> {
+  async #fromDisk(request: StartRequest): Promise<Filled | string> {
     const { disk, rates, saver } = this.#parts;
+    const { key, keyring, tokens, signal } = request;
     if (disk === undefined) {
       return 'absent';
     }
@@ -168,7 +169,10 @@ export class Starter {
       return found.reason;
     }
     const { state, bytes, prefillMs } = found;
-    const failure = await this.#restore(sequence, state);
+    const failure = await this.#restore(request, state).catch((error: unknown) => {
+      state.close();
+      throw error;
+    });
     if (failure !== undefined) {
       state.close();
       return failure;
@@ -263,8 +267,8 @@ export class Starter {
           ? this.#parts.memory.get(found.key)?.state.share()
           : await this.#readNeighbour(found, request);
       bytes = state?.byteLength ?? 0;
-      const failure = state === undefined ? 'absent' : await this.#restore(sequence, state);
-      state?.close();
+      const restoring = state && this.#restore(request, state).finally(() => state.close());
+      const failure = restoring === undefined ? 'absent' : await restoring;
       if (failure !== undefined) {
         return undefined;
       }
@@ -327,13 +331,13 @@ export class Starter {
   }
 
   /** @returns what was wrong, or undefined once the state is in the sequence */
-  async #restore(sequence: number, state: SequenceState): Promise<string | undefined> {
+  async #restore({ sequence, signal }: StartRequest, state: SequenceState): Promise<string | undefined> {
     const { engine, logger } = this.#parts;
     try {
-      await engine.withRoom(() => engine.context.restoreSequence(sequence, state));
+      await engine.withRoom(() => engine.context.restoreSequence(sequence, state), signal, sequence);
       return undefined;
     } catch (error) {
-      if (HeadstartError.isInstance(error, 'CLOSED')) {
+      if (HeadstartError.isInstance(error, 'CLOSED') || HeadstartError.isInstance(error, 'ABORTED')) {
         throw error;
       }
       logger?.('warn', `template cache: ${String(error)}`);
@@ -367,7 +371,7 @@ export class Starter {
     try {
       if (engine.hasWindow) {
         await engine.context.removeSequence(request.sequence);
-        if ((await this.#restore(request.sequence, state)) !== undefined) {
+        if ((await this.#restore(request, state)) !== undefined) {
           await this.#decode(request, 0, () => Promise.resolve());
         }
       }

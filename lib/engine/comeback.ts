@@ -19,7 +19,7 @@ export interface ComebackHost {
   /** Milliseconds to decode a token of a prompt; 0 while unknown. */
   promptMsPerToken(): number;
   decode(request: DecodeRequest): Promise<Decoded>;
-  withRoom<T>(attempt: () => Promise<T>, signal?: AbortSignal): Promise<T>;
+  withRoom<T>(attempt: () => Promise<T>, signal: AbortSignal | undefined, sequence: number): Promise<T>;
 }
 
 /**
@@ -86,7 +86,9 @@ export class Comeback {
       await context.removeSequence(sequence, length);
       return true;
     }
-    this.#saved.adopt(holder, past);
+    if (this.#saved.get(holder)?.tokens !== past.tokens) {
+      this.#saved.adopt(holder, past);
+    } // else it did not get so far as to come back, and its state is still there
     return false;
   }
 
@@ -187,7 +189,7 @@ export class Comeback {
   async #restoreState(sequence: number, state: Past['state'] & object, signal?: AbortSignal): Promise<boolean> {
     const { context, withRoom } = this.#host;
     try {
-      await withRoom(() => context.restoreSequence(sequence, state), signal);
+      await withRoom(() => context.restoreSequence(sequence, state), signal, sequence);
       return true;
     } catch (error) {
       if (isPassing(error)) {

@@ -101,11 +101,6 @@ export class EngineContext {
     this.cells.cut(sequence, 0);
   }
 
-  /** @internal For the scheduler: a failed decode emptied the sequence. */
-  emptied(sequence: number): void {
-    this.#cut(sequence, 0);
-  }
-
   /** @internal For the scheduler. */
   decode(batch: DecodeBatch): Promise<Int32Array> {
     return this.#context.decode(batch);

@@ -34,7 +34,7 @@ const DEFAULT_SAVED_BYTES = 256 * 1024 ** 2;
 /** Of prompts, where they are cut at offsets that do not depend on company. */
 const PIECE_TOKENS = 128;
 
-/** Above all ages of sessions. */
+/** Above all ages of sessions: who fills a sequence of theirs for none takes no cells from any. */
 const RESIDENT_AGE = 2 ** 48;
 
 /** How an engine does right now. */
@@ -109,7 +109,7 @@ export class Engine {
       onEvict,
       maxQueueSize: options.maxQueueSize,
     });
-    this.residents = new SequencePool(ids.slice(sessionCount), empty, { onIdle });
+    this.residents = new SequencePool(ids.slice(sessionCount), empty, { onIdle, firstAge: RESIDENT_AGE });
     this.window = new WindowBudget(this.context, this.residents, sessionCount);
     this.#scheduler = new Scheduler({
       context: this.context,
@@ -133,7 +133,7 @@ export class Engine {
         hasWindow: this.hasWindow,
         promptMsPerToken: () => this.#scheduler.pace.promptMsPerToken,
         decode: (request) => this.decode(request),
-        withRoom: (attempt, signal) => this.withRoom(attempt, signal),
+        withRoom: (attempt, signal, sequence) => this.withRoom(attempt, signal, sequence),
       },
       options.maxSavedBytes ?? DEFAULT_SAVED_BYTES,
     );
@@ -189,9 +189,10 @@ export class Engine {
    * Runs what needs KV cells for an empty sequence. While there are none it evicts idle resident templates that nobody
    * shares, then idle sessions, then other resident templates, then waits for a neighbour to free some, and tries again.
    *
+   * @param sequence the one that they are for: who began after its holder gives way. @default the last to come
    * @throws HeadstartError `CONTEXT_FULL` when there is nobody to wait for, `ABORTED` while waiting.
    */
-  async withRoom<T>(attempt: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+  async withRoom<T>(attempt: () => Promise<T>, signal?: AbortSignal, sequence?: number): Promise<T> {
     for (;;) {
       const { freeings } = this.#room;
       try {
@@ -206,7 +207,7 @@ export class Engine {
         if (!this.#othersHoldCells(-1)) {
           throw this.#fullError(error);
         }
-        await this.#waitForRoom(signal);
+        await this.#waitForRoom(sequence === undefined ? Number.MAX_SAFE_INTEGER : this.#ageOf(sequence), signal);
       }
     }
   }
@@ -329,8 +330,7 @@ export class Engine {
   }
 
   #ageOf(sequence: number): number {
-    // A template is filled for a session that begins: it takes no cells from one that runs.
-    return this.sessions.ageOf(sequence) ?? RESIDENT_AGE + (this.residents.ageOf(sequence) ?? 0);
+    return this.sessions.ageOf(sequence) ?? this.residents.ageOf(sequence) ?? RESIDENT_AGE;
   }
 
   #othersHoldCells(own: number): boolean {
@@ -344,7 +344,7 @@ export class Engine {
     return false;
   }
 
-  #waitForRoom(signal: AbortSignal | undefined): Promise<void> {
+  #waitForRoom(age: number, signal: AbortSignal | undefined): Promise<void> {
     throwIfAborted(signal);
     return new Promise((resolve, reject) => {
       const leave = () => {
@@ -356,8 +356,9 @@ export class Engine {
         action();
       };
       const waiter = {
-        age: Number.MAX_SAFE_INTEGER,
+        age,
         needed: 0,
+        claims: true,
         retry: () => settle(resolve),
         fail: (error: HeadstartError) => settle(() => reject(error)),
       };

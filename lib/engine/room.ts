@@ -6,6 +6,8 @@ export interface RoomWaiter {
   age: number;
   /** Cells that it would take; 0 where that is not known, and it tries each time. */
   needed: number;
+  /** It waits outside of the scheduler's queue: those in it that began later give way to it. @default false */
+  claims?: boolean;
   retry(): void;
   fail(error: HeadstartError): void;
 }
@@ -24,6 +26,11 @@ export class Room {
 
   get length(): number {
     return this.#waiting.length;
+  }
+
+  /** The age of the oldest that claims cells; undefined where nobody does. */
+  get claim(): number | undefined {
+    return this.#waiting.find(({ claims }) => claims)?.age;
   }
 
   wait(waiter: RoomWaiter): void {

@@ -139,8 +139,18 @@ export class Scheduler {
     if (this.#closed) {
       this.#failAll();
     }
+    this.#heedClaim();
     if (this.#queue.length > 0) {
       this.#step();
+    }
+  }
+
+  /** Who waits for the cells of a state is in no batch: the last to come of those that are gives way, where it came later. */
+  #heedClaim(): void {
+    const { claim } = this.#host.room;
+    const youngest = claim === undefined ? undefined : youngestOf([...this.#queue, ...this.#keepers()]);
+    if (claim !== undefined && youngest !== undefined && youngest.age > claim) {
+      this.#emptyAndWait(youngest);
     }
   }
 
@@ -255,11 +265,10 @@ export class Scheduler {
       return error;
     }
     const { context, canTrim } = this.#host;
+    await context.removeSequence(request.sequence, canTrim ? request.from + done : 0).catch(() => undefined);
     if (!canTrim) {
-      context.emptied(request.sequence);
       return error;
     }
-    await context.removeSequence(request.sequence, request.from + done).catch(() => undefined);
     return error.code === 'ABORTED' ? new HeadstartError('ABORTED', error.message, { cause: error.cause }) : error;
   }
 
@@ -283,7 +292,7 @@ export class Scheduler {
       return;
     }
     const candidates = [...slices.map(({ pending }) => pending), ...this.#keepers()];
-    const youngest = candidates.reduce((last, each) => (each.age > last.age ? each : last));
+    const youngest = youngestOf(candidates) as Pending;
     if (candidates.length > 1) {
       this.#emptyAndWait(youngest);
       return;
@@ -315,6 +324,10 @@ export class Scheduler {
   #block(pending: Pending): void {
     this.#remove(pending);
     const { signal } = pending.request;
+    if (signal?.aborted) {
+      pending.reject(abortOf(pending)); // while it was tried: nobody listened
+      return;
+    }
     const settle = (action: () => void) => () => {
       this.#unblock(pending);
       action();
@@ -384,6 +397,13 @@ export class Scheduler {
       pending.reject(closedError());
     }
   }
+}
+
+function youngestOf(candidates: readonly Pending[]): Pending | undefined {
+  return candidates.reduce<Pending | undefined>(
+    (last, each) => (last === undefined || each.age > last.age ? each : last),
+    undefined,
+  );
 }
 
 function abortOf({ request, emptied }: Pending): HeadstartError {

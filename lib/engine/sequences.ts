@@ -25,6 +25,8 @@ export interface SequencePoolOptions {
   onEvict?: ((sequence: number, holder: SequenceHolder) => void) | undefined;
   /** Most callers that wait for a sequence. @default any number */
   maxQueueSize?: number | undefined;
+  /** The age of the first beginning. @default 0 */
+  firstAge?: number | undefined;
 }
 
 /** Who has a sequence. */
@@ -50,7 +52,7 @@ export class SequencePool {
   readonly #held = new Map<number, Hold>();
   readonly #waiting: Waiter[] = [];
   readonly #options: SequencePoolOptions;
-  #beginnings = 0;
+  #beginnings: number;
   #closed = false;
 
   /** @param empty removes a sequence's tokens */
@@ -62,6 +64,7 @@ export class SequencePool {
     this.#free = [...sequences].reverse();
     this.#empty = empty;
     this.#options = options;
+    this.#beginnings = options.firstAge ?? 0;
   }
 
   get size(): number {
@@ -120,15 +123,19 @@ export class SequencePool {
     return sequence;
   }
 
-  /** An empty sequence where one is to be had at once: free, or an idle holder's. */
-  tryLease(holder: SequenceHolder): number | undefined {
+  /**
+   * An empty sequence where one is to be had at once: free, or an idle holder's.
+   *
+   * @param age of who it is for. @default that of a new beginning
+   */
+  tryLease(holder: SequenceHolder, age?: number): number | undefined {
     this.#requireOpen();
     if (this.#free.length === 0) {
       this.evictIdle();
     }
     const sequence = this.#free.pop();
     if (sequence !== undefined) {
-      this.#held.set(sequence, { holder, age: this.#beginnings++ });
+      this.#held.set(sequence, { holder, age: age ?? this.#beginnings++ });
     }
     return sequence;
   }

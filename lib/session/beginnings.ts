@@ -128,7 +128,7 @@ export class Beginnings {
   async #restore(sequence: number, state: SequenceState, length: number, signal: AbortSignal): Promise<boolean> {
     const { engine, snapshots } = this.#setup;
     try {
-      await engine.withRoom(() => engine.context.restoreSequence(sequence, state), signal);
+      await engine.withRoom(() => engine.context.restoreSequence(sequence, state), signal, sequence);
       if (length < state.tokens.length) {
         await engine.context.removeSequence(sequence, length);
       }

@@ -3,10 +3,11 @@ import { type DecodeRequest, Engine, HeadstartError, type Reply } from 'llama-he
 import { type ContextOptions, Model, type Sampler } from 'llama-headstart/native';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { subscribe } from '../../lib/diagnostics.js';
-import { EXACT, replies, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { EXACT, NOTHING_HELD, replies, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { CLEAN, runChild } from '../helpers/children.js';
 import { someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';
+import { openLab } from '../helpers/open-lab.js';
 import { numberedPrompt } from '../helpers/prompts.js';
 
 interface Opened {
@@ -38,6 +39,27 @@ async function generate(engine: Engine, sequence: number, prompt: Int32Array, st
     ({ token } = await engine.decode({ sequence, tokens: Int32Array.of(token), from: prompt.length + step }));
   }
   return tokens;
+}
+
+/** Resolves when there were no cells for a decode or a state, and who asked for it has had its turn. */
+function refusal({ context }: Engine, method: 'decode' | 'restoreSequence'): Promise<void> {
+  return new Promise((resolve) => {
+    const call = context[method].bind(context) as (...args: unknown[]) => Promise<never>;
+    context[method] = (...args: unknown[]) => {
+      const calling = call(...args);
+      calling.catch(({ code }) => code === 'NO_KV_SLOT' && setImmediate(resolve));
+      return calling;
+    };
+  });
+}
+
+/** Nothing is held, whoever counts: one sequence can take every cell there is. */
+async function requireAllFree(engine: Engine): Promise<void> {
+  expect(engine.status()).toMatchObject({ queueLength: 0, heldSequences: 0, kvCells: { used: 0 } });
+  const { kvCellsPerSequence } = engine.context.info;
+  const sequence = await engine.sessions.lease({ busy: true, onEvicted: () => undefined });
+  await engine.prefill(sequence, someTokens(kvCellsPerSequence, 99), 0);
+  engine.sessions.release(sequence);
 }
 
 describe('sequences that decode at the same time', () => {
@@ -73,6 +95,43 @@ describe('sequences that decode at the same time', () => {
     }
     expect(steps).toBeGreaterThanOrEqual(10); // one for each piece of the prompt
     await long;
+  });
+
+  it('are as many as 256 in one decode', async () => {
+    const { engine } = await open({ maxSequences: 256, batchSize: 512 });
+    const sequences = Array.from({ length: 256 }, (_, sequence) => sequence);
+    await Promise.all(sequences.map((sequence) => engine.prefill(sequence, someTokens(3, sequence), 0)));
+    let most = 0;
+    onTestFinished(
+      subscribe('decode', ({ sequences }) => {
+        most = Math.max(most, sequences);
+      }),
+    );
+    await Promise.all(
+      sequences.map((sequence) => engine.decode({ sequence, tokens: Int32Array.of(20 + sequence), from: 3 })),
+    );
+    expect(most).toBe(256);
+  });
+
+  it('let a short prompt pass beside long ones, however many were there before', async () => {
+    const { engine } = await open({ kvCells: 4096 });
+    const long = [0, 1, 2, 3, 4].map((sequence) => engine.prefill(sequence, someTokens(500, sequence + 1), 0));
+    let stream = await engine.decode({ sequence: 6, tokens: someTokens(3, 7), from: 0 });
+    let isRead = false;
+    let decodes = 0;
+    onTestFinished(
+      subscribe('decode', () => {
+        decodes += isRead ? 0 : 1;
+      }),
+    );
+    const short = engine.prefill(5, someTokens(30, 6), 0).then(() => {
+      isRead = true;
+    });
+    for (let from = 3; !isRead; from++) {
+      stream = await engine.decode({ sequence: 6, tokens: Int32Array.of(stream.token), from });
+    }
+    expect(decodes).toBeLessThanOrEqual(5); // 32 tokens of each, two prompts a decode, beside the stream
+    await Promise.all([short, ...long]);
   });
 
   it('are not harmed by a request of another that cannot be decoded', async () => {
@@ -304,6 +363,40 @@ describe('where KV cells are short', () => {
     expect(most).toBeGreaterThan(32);
   });
 
+  it.each([
+    ['read for the first time', 1],
+    ['put back', 0],
+  ])(
+    'a session begins, though its template, %s, needs more cells than any that come after it leave',
+    async (_, count) => {
+      const settings = { ...EXACT, kvCells: 1024, nSeqMax: 7, maxResidentTemplates: count, batchSize: 128 };
+      const agent = await startAgent({ ...settings, systemPrompt: 'You are terse.' });
+      const systemPrompt = [1, 2, 3, 4, 5].map(numberedPrompt).join('\n');
+      if (count === 0) {
+        await (await agent.createSession({ systemPrompt })).close(); // it is in memory now
+      }
+      let begun = false;
+      let turns = 0;
+      const comeAndGo = async (number: number) => {
+        while (!begun && turns < 60) {
+          const session = await agent.createSession();
+          await session.send('Hello, '.repeat(20 + number), { maxTokens: 60 });
+          await session.close();
+          turns++;
+        }
+      };
+      const others = [1, 2, 3, 4, 5, 6].map(comeAndGo);
+      while (turns < 12) {
+        await new Promise(setImmediate); // until they have all cells
+      }
+      const { report } = await agent.createSession({ systemPrompt });
+      begun = true;
+      expect(report.tier).toBe(count === 0 ? 'memory' : 'miss');
+      expect(turns).toBeLessThan(36); // those that began before it, and a few that slipped in
+      await Promise.all(others);
+    },
+  );
+
   it('hundreds of sessions in the cells of two all finish', async () => {
     const agent = await startAgent({ nSeqMax: 252, contextSize: 256, batchSize: 512, systemPrompt: 'You are brief.' });
     const sessions = await Promise.all(Array.from({ length: 260 }, () => agent.createSession()));
@@ -373,13 +466,7 @@ describe('where KV cells are short', () => {
       expect(texts.every((each) => each.length === 2)).toBe(true);
       await Promise.all(sessions.map((session) => session.close()));
       await agent.templateCache.clear();
-      const { queueLength, activeSessions, heldSequences, openSessions } = agent.health();
-      expect({ queueLength, activeSessions, heldSequences, openSessions }).toEqual({
-        queueLength: 0,
-        activeSessions: 0,
-        heldSequences: 0,
-        openSessions: 0,
-      });
+      expect(agent.health()).toMatchObject({ ...NOTHING_HELD, residentTemplates: 0, savedBytes: 0 });
     },
   );
 
@@ -428,4 +515,149 @@ describe('where KV cells are short', () => {
     const refused = await Promise.allSettled([...others, session].map((each) => each.send('Again', { maxTokens: 4 })));
     expect(refused.filter(({ status }) => status === 'rejected')).toHaveLength(1); // the next turn is a new one
   });
+});
+
+describe('an abort', () => {
+  /** A unified cache of which others hold all but so many cells. */
+  const almostFull = async (free: number) => {
+    const opened = await open({ kvCells: 512 });
+    const holder = await opened.lease();
+    await opened.engine.prefill(holder, someTokens(512 - free, 1), 0);
+    return { ...opened, holder, own: await opened.lease() };
+  };
+
+  it('ends the wait for cells at once, with what was read before them in the sequence', async () => {
+    const { engine, holder, own } = await almostFull(100);
+    const controller = new AbortController();
+    const told: number[] = [];
+    const onDecoded = (tokens: Int32Array) => void told.push(...tokens);
+    const refused = refusal(engine, 'decode');
+    const waiting = engine.decode({
+      sequence: own,
+      tokens: someTokens(300, 2),
+      from: 0,
+      signal: controller.signal,
+      onDecoded,
+    });
+    waiting.catch(() => undefined);
+    await refused;
+    controller.abort();
+    await expect(waiting).rejects.toMatchObject({ code: 'ABORTED' });
+    expect((await engine.context.positionRange(own)).last + 1).toBe(told.length);
+    engine.sessions.release(own);
+    engine.sessions.release(holder);
+    await requireAllFree(engine);
+  });
+
+  it('that fires while there prove to be no cells does not go unheard', async () => {
+    const { engine, holder, own } = await almostFull(56);
+    await engine.prefill(own, someTokens(56, 2), 0);
+    const controller = new AbortController();
+    const { signal } = controller;
+    const waiting = engine.decode({ sequence: own, tokens: Int32Array.of(20), from: 56, signal });
+    setImmediate(() => controller.abort()); // behind the step that begins in the same turn of the event loop
+    await expect(waiting).rejects.toMatchObject({ code: 'ABORTED' });
+    engine.sessions.release(own);
+    engine.sessions.release(holder);
+    await requireAllFree(engine);
+  });
+
+  it('ends the wait of who gave its cells back, and its neighbour never notices', async () => {
+    const { engine, lease } = await open({ kvCells: 512 });
+    const [first, second] = [await lease(), await lease()];
+    const expected = await generate(engine, first, someTokens(300, 1), 40);
+    await engine.context.removeSequence(first);
+    const controller = new AbortController();
+    const other = engine.decode({
+      sequence: second,
+      tokens: someTokens(400, 2),
+      from: 0,
+      signal: controller.signal,
+      onDecoded: () => undefined,
+    });
+    other.catch(() => undefined);
+    const preempt = engine.context.preempt.bind(engine.context);
+    engine.context.preempt = (sequence) => {
+      preempt(sequence);
+      queueMicrotask(() => controller.abort()); // it waits now
+    };
+    expect(await generate(engine, first, someTokens(300, 1), 40)).toEqual(expected);
+    await expect(other).rejects.toMatchObject({ code: 'ABORTED', sequences: [second] });
+    engine.sessions.release(first);
+    engine.sessions.release(second);
+    await requireAllFree(engine);
+  });
+
+  it.each([false, true])(
+    'ends the wait for a sequence, and what the session comes back to stays (reproducible: %s)',
+    async (reproducible) => {
+      const agent = await startAgent({ nSeqMax: 1, reproducible });
+      const session = await agent.createSession();
+      await session.send('Hello. '.repeat(60), { maxTokens: 8 });
+      const other = await agent.createSession(); // takes the one sequence
+      const { savedBytes } = agent.health();
+      expect(savedBytes > 0 || !reproducible).toBe(true);
+      const running = other.send('Hello', { maxTokens: 100 });
+      const controller = new AbortController();
+      const waiting = session.send('And now?', { signal: controller.signal, maxTokens: 4 });
+      waiting.catch(() => undefined);
+      while (agent.health().queueLength < 2) {
+        await new Promise(setImmediate); // a token of the other, and this session
+      }
+      controller.abort();
+      await expect(waiting).rejects.toMatchObject({ code: 'ABORTED' });
+      expect(agent.health().queueLength).toBeLessThan(2);
+      expect(agent.health().savedBytes).toBe(savedBytes);
+      expect((await running).finishReason).toBe('length');
+      expect((await session.send('And now?', { maxTokens: 4 })).usage.completionTokens).toBe(4);
+    },
+  );
+
+  it.each([0, 1])(
+    'ends the wait for the cells of a template that is put back (resident templates: %i)',
+    async (count) => {
+      const lab = await openLab({ kvCells: 512, residents: count, sessions: 2 });
+      const template = someTokens(200, 1);
+      await lab.start(template);
+      if (count > 0) {
+        await lab.start(someTokens(100, 3)); // takes the one place there is
+      }
+      const { sessions } = lab.engine;
+      const holder = await sessions.lease({ busy: true, onEvicted: () => undefined });
+      await lab.engine.prefill(holder, someTokens(400, 2), 0);
+      const own = await sessions.lease({ busy: true, onEvicted: () => undefined });
+      const controller = new AbortController();
+      const refused = refusal(lab.engine, 'restoreSequence');
+      const starting = lab.cache.start(own, template, { signal: controller.signal });
+      starting.catch(() => undefined);
+      await refused;
+      controller.abort();
+      await expect(starting).rejects.toMatchObject({ code: 'ABORTED' });
+      sessions.release(own);
+      sessions.release(holder);
+      await lab.cache.clear();
+      await requireAllFree(lab.engine);
+    },
+  );
+
+  it.each(['dense', 'sliding-window', 'recurrent', 'hybrid'] as const)(
+    'inside a decode leaves the sequence as it says, on %s memory',
+    async (name) => {
+      const { engine, lease } = await open({ name, batchSize: 2048, microBatchSize: 64 });
+      const sequence = await lease();
+      const tokens = someTokens(1500, 1);
+      for (const delay of [4, 8, 16]) {
+        const controller = new AbortController();
+        const decoding = engine.decode({ sequence, tokens, from: 0, signal: controller.signal });
+        setTimeout(() => controller.abort(), delay);
+        await expect(decoding).rejects.toMatchObject({ code: 'ABORTED' });
+        expect(await engine.context.positionRange(sequence)).toEqual({ first: -1, last: -1 });
+        expect(engine.context.cells.length(sequence)).toBe(0);
+        await engine.prefill(sequence, someTokens(3, 2), 0);
+        await engine.context.removeSequence(sequence);
+      }
+      engine.sessions.release(sequence);
+      await requireAllFree(engine);
+    },
+  );
 });

@@ -1,0 +1,68 @@
+// A session that lost its sequence comes back by the cheaper way: from its state, or by reading its own tokens again.
+import { Engine, type SequenceHolder } from 'llama-headstart';
+import { Model } from 'llama-headstart/native';
+import { expect, it, onTestFinished } from 'vitest';
+import { Comeback } from '../../lib/engine/comeback.js';
+import { EXACT } from '../helpers/agents.js';
+import { someTokens } from '../helpers/lab.js';
+import { microModel } from '../helpers/models.js';
+
+const TEMPLATE_TOKENS = 200;
+const TOKENS = someTokens(300, 1);
+
+/** What is kept of a sequence of {@link TOKENS}, where reading a token takes so many milliseconds. */
+async function evict(
+  promptMsPerToken: number,
+  more: { maxBytes?: number; templateTokens?: number; kvCells?: number } = {},
+) {
+  const { maxBytes = 2 ** 28, templateTokens = TEMPLATE_TOKENS, kvCells = 2048 } = more;
+  const model = await Model.load({ path: microModel('dense') });
+  const engine = new Engine(await model.createContext({ kvCells, batchSize: 512, maxSequences: 2, ...EXACT }));
+  onTestFinished(async () => {
+    await engine.close();
+    await model.close();
+  });
+  const { context } = engine;
+  const comeback = new Comeback(
+    {
+      context,
+      canTrim: true,
+      exact: false,
+      hasWindow: false,
+      promptMsPerToken: () => promptMsPerToken,
+      decode: (request) => engine.decode(request),
+      withRoom: (attempt, signal, sequence) => engine.withRoom(attempt, signal, sequence),
+    },
+    maxBytes,
+  );
+  await engine.prefill(0, TOKENS, 0);
+  (await context.captureSequence(0, TOKENS)).close(); // what a copy takes is measured
+  const holder: SequenceHolder = {
+    busy: false,
+    held: () => ({ tokens: TOKENS, templateTokens }),
+    onEvicted: () => undefined,
+  };
+  comeback.onEvict(0, holder);
+  await context.removeSequence(0);
+  return { engine, comeback, restored: () => comeback.restore(holder, 0, someTokens(301, 1)) };
+}
+
+it('from its state where its own tokens would take much longer', async () => {
+  const { engine, comeback, restored } = await evict(1000);
+  expect(await restored()).toEqual(TOKENS);
+  expect(await engine.context.positionRange(0)).toMatchObject({ last: TOKENS.length - 1 });
+  expect(comeback.bytes).toBe(0); // it is used up
+});
+
+it.each([
+  ['the template is all that it held', 1000, { templateTokens: TOKENS.length }],
+  ['its own tokens are read in less time than a state is copied', 1e-6, {}],
+  ['nobody knows yet how long reading takes', 0, {}],
+  ['its state is larger than all that may be kept', 1000, { maxBytes: 1000 }],
+  ['the cells are too few for a copy that shares none with its template', 1000, { kvCells: 512 }],
+])('from its tokens where %s', async (_, promptMsPerToken, more) => {
+  const { engine, comeback, restored } = await evict(promptMsPerToken, more);
+  expect(await restored()).toBeUndefined();
+  expect(await engine.context.positionRange(0)).toMatchObject({ last: -1 });
+  expect(comeback.bytes).toBe(0);
+});
