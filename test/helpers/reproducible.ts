@@ -1,7 +1,7 @@
 // Many sessions at once in `reproducible` mode, each to be compared with itself alone, down to the bits of the logits.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { createHash } from 'node:crypto';
-import type { AgentServer, Session } from 'llama-headstart';
+import type { AgentServer, Session, Tier } from 'llama-headstart';
 import { ConversationSequence } from '../../lib/session/sequence.js';
 import { seededRandom } from './native.js';
 import { numberedPrompt } from './prompts.js';
@@ -35,6 +35,11 @@ export async function exactly(work: () => Promise<{ text: string }>): Promise<Ex
   };
   const { text } = await turns.run(onLogits, work);
   return { text, logits };
+}
+
+/** Runs inside of a turn what is not its own: nobody is told those logits. */
+export function aside<T>(work: () => Promise<T>): Promise<T> {
+  return turns.exit(work);
 }
 
 /** Runs a turn, and gives the logits of its first token. */
@@ -89,6 +94,15 @@ export async function oneAfterTheOther(
   return all;
 }
 
+export interface AllAtOnce {
+  /** By session, then by turn. */
+  replies: ExactReply[][];
+  /** Where their templates came from. */
+  tiers: Set<Tier>;
+  /** Of states that were there for those without a sequence, between two turns: bytes. */
+  savedBytes: number;
+}
+
 /** All sessions at once, in an order of the seed's, a turn of all after a turn of all: those in between lose their cells. */
 export async function allAtOnce(
   agent: AgentServer,
@@ -96,19 +110,22 @@ export async function allAtOnce(
   turns: number,
   seed: number,
   onDone: (done: number) => void = () => undefined,
-): Promise<ExactReply[][]> {
+): Promise<AllAtOnce> {
   const order = shuffled(count, seed);
   const sessions = new Map<number, Session>();
   await Promise.all(order.map(async (number) => sessions.set(number, await openNumbered(agent, number))));
   const all: ExactReply[][] = Array.from({ length: count }, () => []);
   let done = 0;
+  let savedBytes = 0;
   for (let turn = 0; turn < turns; turn++) {
     const run = async (number: number) => {
       (all[number] as ExactReply[]).push(await exactTurn(sessions.get(number) as Session, number, turn));
       onDone(++done);
     };
     await Promise.all((turn % 2 === 0 ? order : [...order].reverse()).map(run));
+    savedBytes = Math.max(savedBytes, agent.health().savedBytes);
   }
+  const tiers = new Set([...sessions.values()].map(({ report }) => report.tier));
   await Promise.all([...sessions.values()].map((session) => session.close()));
-  return all;
+  return { replies: all, tiers, savedBytes };
 }

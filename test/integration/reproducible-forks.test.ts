@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { subscribe } from '../../lib/diagnostics.js';
 import { type AgentSettings, agentOptions, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { inOtherProcess } from '../helpers/processes.js';
-import { type ExactReply, exactly } from '../helpers/reproducible.js';
+import { aside, type ExactReply, exactly } from '../helpers/reproducible.js';
 
 const MEMORIES = ['dense', 'dense-quantised', 'sliding-window', 'recurrent', 'hybrid'] as const;
 const FIRST = 'Hello there, how much is a new chain for an old bicycle? '.repeat(3);
@@ -129,6 +129,26 @@ describe.each(MEMORIES)('in reproducible mode, on %s memory,', (name) => {
       expect(await sayAll(session)).toEqual(expected);
     });
 
+    it('a turn goes on behind its tool as if nobody had had its sequence meanwhile', async () => {
+      const turn = async (more: AgentSettings, inTool: (agent: AgentServer) => Promise<void>) => {
+        const agent = await startAgent(settings({ name, ...more, contextSize: 2048 }));
+        const ran: string[] = [];
+        const execute = async () => {
+          await inTool(agent);
+          ran.push('a');
+        };
+        const session = await agent.createSession({ tools: [{ name: 'a', execute }], toolChoice: 'none' });
+        await say(session, FIRST);
+        const calling = { toolChoice: 'required', maxParallelTools: 1, maxSteps: 2, maxTokens: 60 } as const;
+        const sampling = { temperature: 0.9, seed: 1 };
+        const reply = await exactly(() => session.send('Call it', { ...calling, sampling }));
+        expect(ran).toEqual(['a']);
+        return [reply, ...(await sayAll(session))];
+      };
+      const expected = await turn({}, async () => undefined);
+      expect(await turn(memory, (agent) => aside(() => takeSequence(agent)))).toEqual(expected);
+    });
+
     it('a turn that is aborted while its tool runs is as if it had never been', async () => {
       const controller = new AbortController();
       const tools: Tool[] = [{ name: 'a', execute: () => controller.abort() }];
@@ -145,6 +165,25 @@ describe.each(MEMORIES)('in reproducible mode, on %s memory,', (name) => {
       await expect(session.send('Call it', calling)).rejects.toMatchObject({ code: 'ABORTED' });
       expect(await sayAll(session)).toEqual(expected);
     });
+  });
+
+  it('a stream that nobody read on for a while goes on where it was, though others had its sequence', async () => {
+    const expected = await alone({ name });
+    const agent = await startAgent(settings({ name, maxSavedBytes: 0 }));
+    const session = await agent.createSession();
+    await say(session, FIRST);
+    const streamed = await exactly(async () => {
+      let text = '';
+      const options = { maxTokens: 12, sampling: { temperature: 0.9, seed: 1 } };
+      for await (const part of session.stream(NEXT[0] as string, options)) {
+        if (text === '') {
+          await aside(() => takeSequence(agent)); // it waits until it may have it
+        }
+        text += part.type === 'text' ? part.text : '';
+      }
+      return { text };
+    });
+    expect([streamed, await say(session, NEXT[1] as string)]).toEqual(expected);
   });
 
   it('a session from a file goes on in another process', async () => {

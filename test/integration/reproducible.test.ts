@@ -46,8 +46,13 @@ describe.each(MODELS)('in reproducible mode, with %s', (name, source) => {
     // No room for saved states: who lost its cells decodes again what it held.
     const second = await startAgent(settings({ source, cacheDir, maxSavedBytes: 0, maxMemoryBytes: 0 }));
     const replayed = await allAtOnce(second, SESSIONS, TURNS, 2, progress(name, 'at once, from disk, replayed', turns));
-    await compare(tally, saved, expected, 'saved states');
-    await compare(tally, replayed, expected, 'replayed, from disk');
+    await compare(tally, saved.replies, expected, 'saved states');
+    await compare(tally, replayed.replies, expected, 'replayed, from disk');
+    expect([...saved.tiers].sort()).toEqual(SESSIONS > 3 ? ['memory', 'miss'] : ['miss']);
+    expect([...replayed.tiers]).toEqual(['disk']);
+    const keepsNone = SESSIONS <= 8 || first.model.info.slidingWindow > 0; // those of a window are read again, always
+    expect(saved.savedBytes > 0).toBe(!keepsNone);
+    expect(replayed.savedBytes).toBe(0);
     expect(tally.done()).toEqual([]);
     expect(tally.tried).toBe(2 * turns);
   });
