@@ -15,26 +15,43 @@ export interface ExactReply {
   logits: string[];
 }
 
+/** Of a decode that chose a token. */
+export interface Row {
+  logits: Float32Array;
+  token: number;
+}
+
 /** Where the turn that a decode belongs to wants its logits. */
-const turns = new AsyncLocalStorage<(logits: Float32Array) => void>();
+const turns = new AsyncLocalStorage<(logits: Float32Array, token: number) => void>();
 
 // Sessions tell no logits: here each decode of theirs asks for them too.
 const { decode } = ConversationSequence.prototype;
 ConversationSequence.prototype.decode = async function (tokensFrom, choice) {
   const decoded = await decode.call(this, tokensFrom, { ...choice, logits: true });
-  turns.getStore()?.(decoded.logits as Float32Array);
+  turns.getStore()?.(decoded.logits as Float32Array, decoded.token);
   return decoded;
 };
 
 /** Runs a turn, and tells the logits of every token of its reply. */
 export async function exactly(work: () => Promise<{ text: string }>): Promise<ExactReply> {
+  const { value, logits } = await withLogits(work);
+  return { text: value.text, logits };
+}
+
+/** Runs what decodes in sessions, and tells the logits of every token that it chose. */
+export async function withLogits<T>(work: () => Promise<T>): Promise<{ value: T; logits: string[] }> {
   const logits: string[] = [];
   const onLogits = ({ buffer, byteOffset, byteLength }: Float32Array) => {
     const bytes = new Uint8Array(buffer, byteOffset, byteLength);
     logits.push(createHash('sha256').update(bytes).digest('hex'));
   };
-  const { text } = await turns.run(onLogits, work);
-  return { text, logits };
+  return { value: await turns.run(onLogits, work), logits };
+}
+
+/** The same with the logits themselves, and the tokens that were chosen. */
+export async function withRows<T>(work: () => Promise<T>): Promise<{ value: T; rows: Row[] }> {
+  const rows: Row[] = [];
+  return { value: await turns.run((logits, token) => rows.push({ logits, token }), work), rows };
 }
 
 /** Runs inside of a turn what is not its own: nobody is told those logits. */
@@ -44,9 +61,7 @@ export function aside<T>(work: () => Promise<T>): Promise<T> {
 
 /** Runs a turn, and gives the logits of its first token. */
 export async function firstLogits(work: () => Promise<unknown>): Promise<Float32Array> {
-  const all: Float32Array[] = [];
-  await turns.run((logits) => all.push(logits), work);
-  return all[0] as Float32Array;
+  return (await withRows(work)).rows[0]?.logits as Float32Array;
 }
 
 /** Three system prompts, so that sessions share templates; a greedy and a seeded half. */
