@@ -9,6 +9,9 @@ const HERMES_TAGS = '<tools></tools><tool_call></tool_call><tool_response></tool
 /** A character that no tokeniser merges with its neighbours. */
 const UNMERGED = '\u{E000}';
 
+/** Matches nothing. */
+const NOWHERE = /($.)/;
+
 /** A piece of a prompt. */
 export interface PromptPiece {
   text: string;
@@ -23,14 +26,13 @@ interface Markup {
   control: RegExp;
   /** Control tokens, and user-defined ones that chat templates use. */
   markup: RegExp;
-  /** {@link markup}, and names that are markup in the brackets that chat templates put around some. */
-  names: RegExp;
-  userDefined: ReadonlySet<string>;
+  /** User-defined tokens among that: alone in the pieces that `split` makes of a text. */
+  userDefined: RegExp;
   /** What the chat template may take out of a text; undefined where that is nothing. */
   removed: RegExp | undefined;
 }
 
-type ContentMarkup = Pick<Markup, 'control' | 'markup' | 'names' | 'removed'>;
+type ContentMarkup = Pick<Markup, 'control' | 'markup' | 'removed'>;
 
 /** Knows which texts a model's tokeniser would take for markup. */
 export class PlainText {
@@ -57,19 +59,15 @@ export class PlainText {
 
   /** Tokens of a text that is no prompt, without BOS: nothing in it is markup. */
   plainTokens(text: string): Promise<Int32Array> {
-    const { userDefined } = this.#markup();
-    const pieces = userDefined.size === 0 ? [text] : text.split(new RegExp(`(${alternatives(userDefined)})`));
-    return this.tokenize(pieces.filter((each) => each !== '').map((each) => ({ text: each, plain: true })));
+    return this.tokenize([{ text, plain: true }]);
   }
 
   /** Tokens of a prompt in pieces, without BOS. */
   async tokenize(pieces: readonly PromptPiece[]): Promise<Int32Array> {
     const parts: Int32Array[] = [];
-    for (const [index, { text, plain }] of pieces.entries()) {
-      const isMarkup = plain && this.#markup().userDefined.has(text);
-      // User-defined tokens are found in plain text too, so these are taken in two.
-      for (const each of isMarkup ? [text.slice(0, 1), text.slice(1)] : [text]) {
-        parts.push(await this.#piece(each, plain, index > 0 || each !== text));
+    for (const { text, plain } of pieces) {
+      for (const each of plain ? this.#withoutMarkup(text) : [text]) {
+        parts.push(await this.#piece(each, plain, parts.length > 0));
       }
     }
     const tokens = new Int32Array(parts.reduce((total, part) => total + part.length, 0));
@@ -79,6 +77,14 @@ export class PlainText {
       at += part.length;
     }
     return tokens;
+  }
+
+  /** User-defined tokens are found in plain text too, so these are taken in two. */
+  #withoutMarkup(text: string): string[] {
+    const parts = text.split(this.#markup().userDefined);
+    return parts
+      .flatMap((part, index) => (index % 2 === 0 ? [part] : [part.slice(0, 1), part.slice(1)]))
+      .filter((part) => part !== '');
   }
 
   /** SentencePiece puts a space in front of a text: behind a character that is taken away again it does not count. */
@@ -122,8 +128,7 @@ export class PlainText {
       byText,
       control: new RegExp(alternatives(control), 'g'),
       markup: new RegExp(alternatives(all), 'g'),
-      names: new RegExp([alternatives(all), ...[...all].flatMap(withoutBrackets)].join('|'), 'g'),
-      userDefined,
+      userDefined: userDefined.size === 0 ? NOWHERE : new RegExp(`(${alternatives(userDefined)})`),
       removed: removedBy(this.#chatTemplate),
     };
   }
@@ -154,9 +159,11 @@ export class ContentGuard {
       : guarded;
   }
 
-  /** {@link text} of the name of something. */
+  /** {@link text} of a name: chat templates put brackets around some, and both together may be markup. */
   name(name: string): string {
-    return this.text(name.replace(this.#known.names, this.#standIn));
+    const guarded = this.text(name);
+    const isMarkup = BRACKETS.some(([open, close]) => `${open}${guarded}${close}`.search(this.#known.markup) >= 0);
+    return isMarkup ? this.#standIn(name) : guarded;
   }
 
   /** {@link text} for every string in JSON data, names too. */
@@ -197,27 +204,13 @@ export class ContentGuard {
 /** User-defined tokens of this form are markup wherever they stand (gpt-oss's, which llama.cpp makes user-defined). */
 const LIKE_CONTROL = /^<[|\uFF5C].+[|\uFF5C]>$/;
 
-/** What chat templates put around names: Qwen3-Coder's writes `<` and `>` around the keys of a schema. */
+/** What chat templates put around names: Qwen3-Coder's, `<` and `>` around the keys of a schema. */
 const BRACKETS = [
   ['<', '>'],
   ['</', '>'],
   ['<|', '|>'],
   ['[', ']'],
 ] as const;
-
-/** Patterns of names that are the text once brackets stand around them, or before them, or behind them. */
-function withoutBrackets(text: string): string[] {
-  return BRACKETS.flatMap(([open, close]) => {
-    const from = text.startsWith(open) ? open.length : 0;
-    const to = text.length - (text.endsWith(close) ? close.length : 0);
-    const patterns = [
-      from > 0 ? `^${escaped(text.slice(from))}` : '',
-      to < text.length ? `${escaped(text.slice(0, to))}$` : '',
-      from > 0 && to < text.length && from < to ? `^${escaped(text.slice(from, to))}$` : '',
-    ];
-    return patterns.filter((pattern) => pattern !== '');
-  });
-}
 
 /** What a chat template cuts out of texts: behind `content.replace('/think', '')`, `<|im_/thinkend|>` is a control token. */
 function removedBy(chatTemplate: string): RegExp | undefined {
