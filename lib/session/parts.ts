@@ -1,6 +1,6 @@
 import type { ToolCall } from '../template/messages.js';
 
-/** What a turn cost, all its steps together; of one that failed or was aborted, up to there. */
+/** What a turn cost, all its steps together, without summaries; of one that failed or was aborted, up to there. */
 export interface Usage {
   /** Tokens in the prompts, the cached ones included. */
   promptTokens: number;
