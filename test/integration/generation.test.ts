@@ -13,7 +13,8 @@ import type {
   Usage,
 } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
-import { agentOptions, startAgent, temporaryDirectory, withoutTimes } from '../helpers/agents.js';
+import { agentOptions, EXACT, startAgent, temporaryDirectory, withoutTimes } from '../helpers/agents.js';
+import { coldReply } from '../helpers/cold.js';
 import { likelyText } from '../helpers/likely-text.js';
 import { microModel } from '../helpers/models.js';
 
@@ -362,9 +363,12 @@ describe('log-probabilities', () => {
 
 describe('agent.complete', () => {
   it('goes on from a text without a chat template', async () => {
-    const agent = await startAgent();
+    const agent = await startAgent(EXACT);
     const options: GenerationOptions = { maxTokens: 12 };
     const first = await agent.complete('The chain is', options);
+    const asItIs = '{{ messages[0].content }}';
+    const cold = await coldReply(microModel('dense'), {}, [{ role: 'user', content: 'The chain is' }], 12, asItIs);
+    expect(first.text).toBe(cold.text);
     expect(first.usage).toMatchObject({ promptTokens: await agent.countTokens('The chain is'), completionTokens: 12 });
     expect((await agent.complete('The chain is', options)).text).toBe(first.text);
     const [head = '', rest = ''] = [first.text.slice(0, 5), first.text.slice(5)];

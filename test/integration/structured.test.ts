@@ -1,4 +1,5 @@
 // Replies that are JSON of a schema: forced by grammar, parsed, checked and typed.
+import { readFileSync } from 'node:fs';
 import { type FinishPart, type StreamPart, tool } from 'llama-headstart';
 import { describe, expect, expectTypeOf, it } from 'vitest';
 import { z } from 'zod';
@@ -47,6 +48,39 @@ describe('responseFormat', () => {
     expect(CHECK.safeParse(object).success).toBe(true);
     expect(toolCalls).toEqual([]);
     expect(usage.cachedTokens).toBe(session.report.templateTokens);
+  });
+
+  it.each([
+    'Qwen-Qwen3-0.6B',
+    'mistralai-Mistral-Nemo-Instruct-2407',
+    'openai-gpt-oss-120b',
+    'meta-llama-Llama-3.1-8B-Instruct',
+    'HuggingFaceTB-SmolLM3-3B',
+    'google-gemma-2-2b-it',
+  ])('works with the chat template of %s, streamed as JSON and nothing else', async (file) => {
+    const path = new URL(`../../vendor/llama.cpp/models/templates/${file}.jinja`, import.meta.url);
+    const agent = await startAgent({
+      contextSize: 4096,
+      chatTemplate: readFileSync(path, 'utf8'),
+      systemPrompt: 'Hm.',
+    });
+    const session = await agent.createSession();
+    const parts: StreamPart[] = [];
+    // gpt-oss may think first, and random weights would think for ever.
+    const [final = 0, markup = 0] = await agent.model.tokenize('f<');
+    const sampling = { logitBias: { [final]: 60, [markup]: 50 }, presencePenalty: 60, penaltyLastTokens: 6 };
+    const options = {
+      ...BOUNDED,
+      sampling,
+      reasoning: false,
+      responseFormat: { type: 'json', schema: CHECK },
+    } as const;
+    for await (const part of session.stream('What is it?', options)) {
+      parts.push(part);
+    }
+    const text = parts.flatMap((part) => (part.type === 'text' ? [part.text] : [])).join('');
+    expect(parts.at(-1)).toMatchObject({ type: 'finish', finishReason: 'stop', object: JSON.parse(text) });
+    expect(CHECK.safeParse(JSON.parse(text)).success).toBe(true);
   });
 
   it('of a reply that a stop string ends has no object, and does not go with a call that must be made', async () => {
