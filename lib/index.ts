@@ -89,7 +89,6 @@ export type { ResponseFormat } from './session/structured.js';
 export type {
   AssistantMessage,
   ChatMessage,
-  SystemMessage,
   ToolCall,
   ToolMessage,
   UserMessage,

@@ -8,14 +8,6 @@ export interface ToolCall {
   input: unknown;
 }
 
-/** What the model is told to be. */
-export interface SystemMessage {
-  /** Who speaks. */
-  role: 'system';
-  /** The text. */
-  content: string;
-}
-
 /** What the user said. */
 export interface UserMessage {
   /** Who speaks. */
@@ -48,8 +40,8 @@ export interface ToolMessage {
   content: string;
 }
 
-/** A message of a conversation. */
-export type ChatMessage = SystemMessage | UserMessage | AssistantMessage | ToolMessage;
+/** A message of a conversation. What the model is told to be is no message: see `systemPrompt`. */
+export type ChatMessage = UserMessage | AssistantMessage | ToolMessage;
 
 /** A message in the OpenAI chat format, which `Model.render` takes. */
 export function toOpenAiMessage(message: ChatMessage): object {
