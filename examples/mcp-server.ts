@@ -1,4 +1,5 @@
-// A small server of the Model Context Protocol, for mcp.ts: it tells the time of places, and forgets nothing.
+// A small server of the Model Context Protocol, for mcp.ts: it tells the time in places. Needs
+// `npm install @modelcontextprotocol/server zod`.
 import { McpServer } from '@modelcontextprotocol/server';
 import { StdioServerTransport } from '@modelcontextprotocol/server/stdio';
 import { z } from 'zod';

@@ -1,4 +1,5 @@
-// MCP: tools and prompts from servers of the Model Context Protocol. Needs `npm install @modelcontextprotocol/client`.
+// MCP: tools and prompts from servers of the Model Context Protocol, here mcp-server.ts. Needs
+// `npm install @modelcontextprotocol/client`.
 //
 //   node mcp.js [MODEL]
 import { fileURLToPath } from 'node:url';

@@ -1,4 +1,5 @@
 // Structured output: the reply is JSON of a schema, made so by a grammar while it is generated, then parsed and typed.
+// The schema is zod's (`npm install zod`); a JSON Schema will do, but for the types.
 //
 //   node structured-output.js [MODEL]
 import { AgentServer } from 'llama-headstart';

@@ -1,4 +1,5 @@
 // Tools: functions of yours that the model calls. Their arguments are checked, their failures are told to the model.
+// zod says what the arguments are (`npm install zod`); a JSON Schema does, too.
 //
 //   node tools.js [MODEL]
 import { AgentServer, tool } from 'llama-headstart';
