@@ -41,7 +41,7 @@ const RESIDENT_AGE = 2 ** 48;
 export interface EngineStatus {
   /** Sessions that wait for a sequence, and requests that wait for the next decode or for KV cells. */
   queueLength: number;
-  /** Sessions that are in a turn. */
+  /** Sessions that compute: in a turn, and not waiting for a sequence or for tools. Completions and starts are among them. */
   activeSessions: number;
   /** Sessions that hold a sequence, the active ones included. */
   heldSequences: number;

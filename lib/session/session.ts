@@ -194,7 +194,7 @@ export class Session implements ToolSession {
   /**
    * A session of its own that goes on from here: it shares the template and, in a unified KV cache, every cell so far.
    *
-   * @throws HeadstartError `SESSION_BUSY`, `CLOSED`, `ABORTED`.
+   * @throws HeadstartError `SESSION_BUSY`, `CLOSED`.
    */
   async fork(): Promise<Session> {
     return this.#exclusively('fork', undefined, async (signal) => {
