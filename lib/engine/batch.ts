@@ -19,6 +19,8 @@ export interface BatchLimits {
   promptBudget: number;
   /** Where not all may share a batch: pieces of prompts, of `pieceSize` tokens, are decoded alone. @default all may */
   company?: Company | undefined;
+  /** There, whether the newest decode was of such a piece: then streams come before the next. @default false */
+  afterPiece?: boolean;
   /** @default as there is room */
   pieceSize?: number | undefined;
 }
@@ -32,7 +34,7 @@ const SMALLEST_PIECE = 32;
  */
 export function planBatch(queue: readonly Pending[], limits: BatchLimits): Slice[] {
   const { batchSize, pieceSize = batchSize } = limits;
-  const single = queue.length === 1 ? queue[0] : (queue.find(isSuspect) ?? loneOf(queue, limits.company));
+  const single = queue.length === 1 ? queue[0] : (queue.find(isSuspect) ?? loneOf(queue, limits));
   if (single !== undefined) {
     return [{ pending: single, count: Math.min(single.remaining, pieceSize) }];
   }
@@ -86,14 +88,17 @@ export function fitBatch(slices: readonly Slice[], freeCells: number): Slice[] {
   return fitting;
 }
 
-/** Who is decoded alone, where not all may share a batch: whose turn it is. */
-function loneOf(queue: readonly Pending[], company: Company | undefined): Pending | undefined {
+/** Who is decoded alone, where not all may share a batch: whose turn it is. Streams that may share one flow between two pieces. */
+function loneOf(queue: readonly Pending[], { company, afterPiece = false }: BatchLimits): Pending | undefined {
   const [first] = queue;
-  if (company === 'none' || (company === 'tokens' && first !== undefined && first.remaining > 1)) {
-    return first;
+  if (company === 'tokens') {
+    const isPiece = first !== undefined && isPrompt(first) && !(afterPiece && !queue.every(isPrompt));
+    return isPiece ? first : undefined;
   }
-  return undefined;
+  return company === 'none' ? first : undefined;
 }
+
+const isPrompt = (pending: Pending) => pending.remaining > 1;
 
 function sharePrompts(slices: Slice[], prompts: readonly Pending[], budget: number, maxOutputs: number): void {
   const share = Math.max(SMALLEST_PIECE, Math.floor(budget / Math.max(1, prompts.length)));

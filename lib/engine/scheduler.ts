@@ -55,11 +55,14 @@ export class Scheduler {
   #closed = false;
   /** What the newest decode took. */
   #stepMs = Number.POSITIVE_INFINITY;
+  /** Whether it was of a prompt alone. */
+  #wasPiece = false;
 
   constructor(host: SchedulerHost) {
     this.#host = host;
     const { batchSize, maxOutputs } = host.context.info;
     const { pace } = this;
+    const wasPiece = () => this.#wasPiece;
     this.#writer = new BatchWriter(batchSize);
     this.#limits = {
       batchSize,
@@ -69,6 +72,9 @@ export class Scheduler {
       },
       pieceSize: host.pieceSize,
       company: host.company,
+      get afterPiece() {
+        return wasPiece();
+      },
     };
   }
 
@@ -171,6 +177,7 @@ export class Scheduler {
       }
       const end = performance.now();
       this.#stepMs = end - begin;
+      this.#wasPiece = slices.length === 1 && (slices[0] as Slice).count > 1;
       this.#account(slices, this.#stepMs, end);
       this.#deliver(slices, picks, extras && (await extras));
     } catch (error) {

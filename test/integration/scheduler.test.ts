@@ -1,5 +1,13 @@
 // All sessions share each decode; where cells or sequences are short, they wait for one another and nobody is harmed.
-import { type DecodeRequest, Engine, HeadstartError, type Reply } from 'llama-headstart';
+import * as diagnostics from 'node:diagnostics_channel';
+import {
+  type DecodeRequest,
+  Engine,
+  HeadstartError,
+  type Reply,
+  TEMPLATE_CACHE_CHANNEL,
+  type TemplateCacheEvent,
+} from 'llama-headstart';
 import { type ContextOptions, Model, type Sampler } from 'llama-headstart/native';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { subscribe } from '../../lib/diagnostics.js';
@@ -275,6 +283,28 @@ describe('where KV cells are short', () => {
       'running is through',
       'third filled',
     ]);
+  });
+
+  it('idle templates that nobody shares go first, then idle sessions, then shared templates', async () => {
+    const lab = await openLab({ kvCells: 1024, residents: 2, sessions: 3 });
+    const { engine, cache } = lab;
+    const events: string[] = [];
+    const [shared, lone] = [someTokens(200, 1), someTokens(150, 2)];
+    const sequence = await engine.sessions.lease({ busy: false, onEvicted: () => events.push('idle session') });
+    const { key } = await cache.start(sequence, shared);
+    await engine.prefill(sequence, someTokens(150, 3), 200);
+    await lab.start(lone); // used last
+    const listen = (event: unknown) => {
+      const { type, key: of } = event as TemplateCacheEvent & { key: string };
+      if (type === 'evict') {
+        events.push(of === key ? 'shared template' : 'lone template');
+      }
+    };
+    diagnostics.subscribe(TEMPLATE_CACHE_CHANNEL, listen);
+    onTestFinished(() => void diagnostics.unsubscribe(TEMPLATE_CACHE_CHANNEL, listen));
+    const own = await engine.sessions.lease({ busy: true, onEvicted: () => undefined });
+    await engine.prefill(own, someTokens(1024, 4), 0);
+    expect(events).toEqual(['lone template', 'idle session', 'shared template']);
   });
 
   it('the last to come gives its cells back, and begins again when the first is through', async () => {

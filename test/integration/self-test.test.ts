@@ -185,4 +185,26 @@ describe('in reproducible mode', () => {
       prompts.filter(({ length }) => length % 128 > 0).length,
     );
   });
+
+  it('running streams flow beside long prompts, however many of those there are', async () => {
+    const engine = new Engine(await open('dense-quantised'), { reproducible: 'tokens' });
+    let { token } = await engine.decode({ sequence: 7, tokens: someTokens(3, 7), from: 0 });
+    let kinds = '';
+    onTestFinished(
+      subscribe('decode', ({ promptTokens }) => {
+        kinds += promptTokens > 0 ? 'P' : 't';
+      }),
+    );
+    const prompts = [0, 1, 2, 3, 4, 5].map((sequence) => engine.prefill(sequence, someTokens(400, sequence + 1), 0));
+    let reading = true;
+    const read = Promise.all(prompts).then(() => {
+      reading = false;
+    });
+    for (let from = 3; reading; from++) {
+      ({ token } = await engine.decode({ sequence: 7, tokens: Int32Array.of(token), from }));
+    }
+    await read;
+    expect(kinds).toContain('tP');
+    expect(kinds).not.toContain('PP');
+  });
 });

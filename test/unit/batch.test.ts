@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { BatchWriter, fitBatch, planBatch } from '../../lib/engine/batch.js';
+import { type BatchLimits, BatchWriter, fitBatch, planBatch } from '../../lib/engine/batch.js';
 import { Pending } from '../../lib/engine/request.js';
 
 /** A request of `count` tokens that goes on at position 10 of its sequence. */
@@ -12,7 +12,7 @@ function pendingOf(sequence: number, count: number, done = 0): Pending {
 }
 
 const LIMITS = { batchSize: 512, maxOutputs: 256, promptBudget: 64 };
-const counts = (queue: Pending[], limits = LIMITS) =>
+const counts = (queue: Pending[], limits: BatchLimits = LIMITS) =>
   planBatch(queue, limits).map(({ pending, count }) => [pending.request.sequence, count]);
 
 describe('a batch', () => {
@@ -38,6 +38,22 @@ describe('a batch', () => {
 
   it('holds one request of a sequence', () => {
     expect(counts([pendingOf(0, 1), pendingOf(0, 1)])).toEqual([[0, 1]]);
+  });
+
+  it('is of the streams, between two pieces of prompts, where those are decoded alone', () => {
+    const queue = [pendingOf(0, 2000), pendingOf(1, 2000), pendingOf(2, 1), pendingOf(3, 1)];
+    const limits = { ...LIMITS, company: 'tokens', pieceSize: 128 } as const;
+    expect(counts(queue, limits)).toEqual([[0, 128]]);
+    expect(counts(queue, { ...limits, afterPiece: true })).toEqual([
+      [2, 1],
+      [3, 1],
+    ]);
+    expect(counts(queue.slice(0, 2), { ...limits, afterPiece: true })).toEqual([[0, 128]]);
+    expect(counts(queue.slice(2), limits)).toEqual([
+      [2, 1],
+      [3, 1],
+    ]);
+    expect(counts(queue, { ...limits, company: 'none', afterPiece: true })).toEqual([[0, 128]]);
   });
 
   it('holds a request under suspicion alone', () => {
