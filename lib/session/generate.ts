@@ -15,6 +15,8 @@ export interface GenerateRequest {
   contextSize: number;
   maxTokens: number;
   stop: readonly string[];
+  /** Texts that the reply's form ends with: the model's own end. */
+  endings?: readonly string[] | undefined;
   sampler: Sampler | undefined;
   /**
    * Gives the sampler to go on with where a reply grows so long that the grammar's triggers cannot be searched in it any
@@ -78,7 +80,7 @@ export class Generation {
     this.#model = model;
     this.#sequence = sequence;
     this.#request = request;
-    const { signal, deadline, preserved, stop, repetition, sampler, logProbabilities } = request;
+    const { signal, deadline, preserved, stop, endings = [], repetition, sampler, logProbabilities } = request;
     this.#choice = {
       sampler,
       signal: eitherSignal(signal, deadline),
@@ -86,7 +88,7 @@ export class Generation {
         logProbabilities === undefined ? undefined : Math.min(LIKELY_SEARCHED, model.info.vocabulary.size),
     };
     this.#text = new ReplyText(model, preserved);
-    this.#stops = new StopStrings(stop);
+    this.#stops = new StopStrings([...stop, ...endings]);
     this.#repetition = repetition && new RepetitionGuard(repetition);
   }
 
@@ -118,8 +120,7 @@ export class Generation {
   /** What the reply came to, once {@link next} gave its last piece. */
   get result(): Generated {
     return {
-      ...(this.#ending as Ending),
-      ...(this.#stops.found !== undefined && { finishReason: 'stop', detail: 'stop-string' }),
+      ...(this.#endedByText() ?? (this.#ending as Ending)),
       logProbabilities: this.#logProbabilities,
     };
   }
@@ -179,8 +180,9 @@ export class Generation {
     if (token === undefined) {
       return undefined;
     }
-    if (this.#stops.found !== undefined) {
-      return { finishReason: 'stop', detail: 'stop-string' };
+    const ended = this.#endedByText();
+    if (ended !== undefined) {
+      return ended;
     }
     if (isComplete?.()) {
       return { finishReason: 'stop' };
@@ -194,6 +196,14 @@ export class Generation {
     return prompt.length + this.#tokens.length >= contextSize
       ? { finishReason: 'length', detail: 'context' }
       : undefined;
+  }
+
+  #endedByText(): Ending | undefined {
+    const { found } = this.#stops;
+    if (found === undefined) {
+      return undefined;
+    }
+    return { finishReason: 'stop', ...(this.#request.stop.includes(found) && { detail: 'stop-string' }) };
   }
 
   /** What was held back. A character that was cut in two is left out, unless the model itself ended inside it. */

@@ -20,6 +20,13 @@ import { microModel } from '../helpers/models.js';
 
 const WARM = { temperature: 1.2, seed: 7 } as const;
 
+const vendored = (name: string) =>
+  readFileSync(new URL(`../../vendor/llama.cpp/models/templates/${name}.jinja`, import.meta.url), 'utf8');
+const LAMP = {
+  name: 'lamp',
+  parameters: { type: 'object', properties: { on: { type: 'boolean' } }, required: ['on'] },
+};
+
 async function reply(options: SendOptions, name: 'dense' | 'recurrent' = 'dense'): Promise<Reply> {
   const agent = await startAgent({ name });
   const session = await agent.createSession();
@@ -178,13 +185,6 @@ describe('a stop string', () => {
 });
 
 describe('a stop string in what is no text', () => {
-  const vendored = (name: string) =>
-    readFileSync(new URL(`../../vendor/llama.cpp/models/templates/${name}.jinja`, import.meta.url), 'utf8');
-  const LAMP = {
-    name: 'lamp',
-    parameters: { type: 'object', properties: { on: { type: 'boolean' } }, required: ['on'] },
-  };
-
   it('ends what the model thinks: no text comes, and no markup', async () => {
     const agent = await startAgent({ chatTemplate: vendored('Qwen-Qwen3-0.6B') });
     const session = await agent.createSession();
@@ -223,6 +223,15 @@ describe('a stop string in what is no text', () => {
 });
 
 describe('a reply', () => {
+  it('that its form ends with a text of its own was ended by the model', async () => {
+    const agent = await startAgent({ chatTemplate: vendored('poolside-Laguna-XS.2'), contextSize: 2048 });
+    const session = await agent.createSession({ tools: [LAMP] });
+    const sampling = { ...(await likelyText('No</assistant>')), penaltyLastTokens: 5 };
+    const reply = await session.send('Hm?', { sampling, maxTokens: 20, reasoning: false, stop: 'never' });
+    expect(reply).toMatchObject({ text: 'No', finishReason: 'stop' });
+    expect(reply).not.toHaveProperty('detail');
+  });
+
   it('ends where the model ends it, or at `maxTokens`, or where the context is full', async () => {
     const session = await (await startAgent({ contextSize: 256 })).createSession();
     const whole = await session.send('Hm?', { sampling: { ...(await likelyText('Yes')), penaltyLastTokens: 2 } });
