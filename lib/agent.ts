@@ -18,6 +18,7 @@ import {
   unsetNativeLogger,
 } from './native/log.js';
 import type { Model } from './native/model.js';
+import { eitherSignal } from './native/signals.js';
 import { checkOptions } from './options.js';
 import {
   type Completion,
@@ -27,7 +28,6 @@ import {
   streamComplete,
 } from './session/complete.js';
 import { type MessageInput, readHistory } from './session/conversation.js';
-import { eitherSignal } from './session/either-signal.js';
 import {
   findTemplate,
   openSession,

@@ -5,7 +5,7 @@ import type { LoraConfig } from './model/lora-files.js';
 import { type RetryConfig, resolveRetryConfig } from './model/retry.js';
 import { type ModelSource, type ModelSourceInput, parseModelSource } from './model/source.js';
 import type { Gpu } from './native/loader.js';
-import { boolean, type Check, checkOptions, integer, oneOf, type Place, text } from './options.js';
+import { boolean, type Check, checkOptions, given, integer, oneOf, type Place, text } from './options.js';
 
 /** How the KV cache is laid out. */
 export type KvLayout =
@@ -214,13 +214,11 @@ export function resolveModelConfig(config: ModelConfig, places: readonly Place[]
   if (config.source === undefined) {
     throw new HeadstartError('CONFIG_INVALID', 'Expected `source` in `model`: a path, "hf:owner/name", or an address');
   }
-  const given = Object.fromEntries(
-    Object.entries(config).filter(([, value]) => value !== undefined),
-  ) as unknown as ModelConfig;
-  requireNoContradiction(given);
-  const nThreads = given.nThreads ?? availableParallelism();
-  const reproducible = given.reproducible ?? false;
-  const kvLayout = given.kvLayout ?? (reproducible ? 'split' : 'unified');
+  const set = given(config);
+  requireNoContradiction(set);
+  const nThreads = set.nThreads ?? availableParallelism();
+  const reproducible = set.reproducible ?? false;
+  const kvLayout = set.kvLayout ?? (reproducible ? 'split' : 'unified');
   const resolved: ResolvedModelConfig = Object.freeze({
     cacheDir: process.env.LLAMA_HEADSTART_CACHE_DIR || '.cache/templates',
     allowSharedDirectory: false,
@@ -248,10 +246,10 @@ export function resolveModelConfig(config: ModelConfig, places: readonly Place[]
     maxMemoryBytes: 256 * 1024 ** 2,
     useHfParams: false,
     debug: false,
-    ...given,
-    maxResidentTemplates: kvLayout === 'split' ? 0 : (given.maxResidentTemplates ?? 4),
-    source: parseModelSource(given.source, '`source` in `model`'),
-    retryConfig: resolveRetryConfig(given.retryConfig),
+    ...set,
+    maxResidentTemplates: kvLayout === 'split' ? 0 : (set.maxResidentTemplates ?? 4),
+    source: parseModelSource(set.source, '`source` in `model`'),
+    retryConfig: resolveRetryConfig(set.retryConfig),
   });
   for (const [index, { source }] of resolved.loras.entries()) {
     parseModelSource(source, `\`source\` in \`loras[${index}]\``);

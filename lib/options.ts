@@ -57,6 +57,11 @@ export function checkOptions(
   }
 }
 
+/** The options that are set: undefined is as good as absent. */
+export function given<Options extends object>(options: Options): Options {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Options;
+}
+
 function hint(name: string, known: readonly string[], places: readonly Place[]): string {
   const owner = places.find(({ names }) => names.includes(name));
   if (owner !== undefined) {

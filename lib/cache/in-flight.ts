@@ -1,4 +1,4 @@
-import { throwIfAborted } from '../native/addon.js';
+import { orAborted } from '../native/addon.js';
 
 /** Work under way by key: who comes meanwhile waits for it, and each who waits can be aborted alone. */
 export class InFlight {
@@ -13,7 +13,7 @@ export class InFlight {
   ): Promise<Result> {
     const other = this.#running.get(key);
     if (other !== undefined) {
-      await abortable(other, signal);
+      await orAborted(other, signal); // it never rejects
       return then();
     }
     const mine = first();
@@ -33,22 +33,4 @@ export class InFlight {
   async settled(): Promise<void> {
     await Promise.all(this.#running.values());
   }
-}
-
-/** Waits for `promise` (which never rejects), or throws `ABORTED` as soon as the signal fires. */
-async function abortable(promise: Promise<void>, signal: AbortSignal): Promise<void> {
-  throwIfAborted(signal);
-  let onAbort: (() => void) | undefined;
-  const aborted = new Promise<void>((resolve) => {
-    onAbort = resolve;
-    signal.addEventListener('abort', onAbort, { once: true });
-  });
-  try {
-    await Promise.race([promise, aborted]);
-  } finally {
-    if (onAbort !== undefined) {
-      signal.removeEventListener('abort', onAbort);
-    }
-  }
-  throwIfAborted(signal);
 }

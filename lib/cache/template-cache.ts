@@ -2,8 +2,9 @@ import type { Engine } from '../engine/engine.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import type { Logger } from '../native/log.js';
+import { ownSignal } from '../native/signals.js';
 import { SequenceState } from '../native/state.js';
-import { checkOptions } from '../options.js';
+import { checkOptions, given } from '../options.js';
 import { BUDGET_CHECKS, type DirectoryBudget } from './bounds.js';
 import { CacheDirectory } from './directory.js';
 import { DiskStore } from './disk.js';
@@ -157,8 +158,7 @@ export class TemplateCache {
     const keyring = this.#keyring(options.tenant);
     const bypassed = this.#whyBypass(tokens, options);
     const key = bypassed === undefined ? keyring.keyOf(tokens) : '';
-    // One of its own for each start: many may wait at the same time, and a signal warns of its eleventh listener.
-    const signal = AbortSignal.any([...(options.signal ? [options.signal] : []), this.#closing.signal]);
+    const signal = ownSignal(options.signal, this.#closing.signal);
     const request: StartRequest = { key, keyring, sequence, tokens, breakpoints: options.breakpoints ?? [], signal };
     try {
       const filled = await (bypassed === undefined
@@ -176,8 +176,9 @@ export class TemplateCache {
   }
 
   /** A start for which there was no template at all. */
-  countBypass(): void {
+  startWithout(reason: string): StartReport {
     this.#stats.counts.bypasses++;
+    return { tier: 'bypass', match: 'none', templateTokens: 0, cachedTokens: 0, bytes: 0, ms: 0, key: '', reason };
   }
 
   /** A session's prompt did not begin with the template it started from. */
@@ -240,7 +241,7 @@ export class TemplateCache {
    */
   async prune(budget: DirectoryBudget = {}): Promise<operations.PruneReport> {
     checkOptions(budget, BUDGET_CHECKS, 'the budget', 'INVALID_ARGUMENT');
-    return operations.pruneDirectory(this.#parts, budget);
+    return operations.pruneDirectory(this.#parts, given(budget));
   }
 
   /** Deletes all entries, pinned ones too, of the directory and of this process; sessions go on. Returns how many. */

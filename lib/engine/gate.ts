@@ -1,4 +1,4 @@
-import { throwIfAborted } from '../native/addon.js';
+import { orAborted, throwIfAborted } from '../native/addon.js';
 
 /**
  * Lets any number work at the same time, or one alone: turns and starts pass together; who changes what all of them compute
@@ -23,8 +23,7 @@ export class Gate {
    */
   async enter(signal?: AbortSignal): Promise<() => void> {
     while (this.#closed > 0) {
-      await untilAborted(this.#alone, signal);
-      throwIfAborted(signal);
+      await orAborted(this.#alone, signal);
     }
     this.#inside++;
     let left = false;
@@ -50,13 +49,12 @@ export class Gate {
     });
     this.#closed++;
     try {
-      await untilAborted(before, signal);
+      await orAborted(before, signal);
       while (this.#inside > 0) {
-        throwIfAborted(signal);
         const emptied = new Promise<void>((resolve) => {
           this.#emptied = resolve;
         });
-        await untilAborted(emptied, signal);
+        await orAborted(emptied, signal);
       }
       throwIfAborted(signal);
       this.#changes++;
@@ -64,24 +62,6 @@ export class Gate {
     } finally {
       this.#closed--;
       before.then(done); // an aborted wait must not let those behind pass those before
-    }
-  }
-}
-
-async function untilAborted(promise: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
-  let onAbort: (() => void) | undefined;
-  const aborted = new Promise<void>((resolve) => {
-    onAbort = resolve;
-    signal?.addEventListener('abort', onAbort, { once: true });
-    if (signal?.aborted) {
-      resolve();
-    }
-  });
-  try {
-    await Promise.race([promise, aborted]);
-  } finally {
-    if (onAbort !== undefined) {
-      signal?.removeEventListener('abort', onAbort);
     }
   }
 }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
-import { type Check, checkOptions, integer } from '../options.js';
+import { type Check, checkOptions, given, integer } from '../options.js';
 
 /** How a download that failed in passing (connection, stall, 408, 429, 5xx, damage) is tried again. */
 export interface RetryConfig {
@@ -37,8 +37,7 @@ const RETRY_CHECKS: Record<keyof RetryConfig, Check> = {
 /** @throws HeadstartError `CONFIG_INVALID`. */
 export function resolveRetryConfig(config: RetryConfig = {}): Readonly<Required<RetryConfig>> {
   checkOptions(config, RETRY_CHECKS, '`retryConfig`');
-  const given = Object.entries(config).filter(([, value]) => value !== undefined);
-  return Object.freeze({ ...DEFAULTS, ...Object.fromEntries(given) });
+  return Object.freeze({ ...DEFAULTS, ...given(config) });
 }
 
 /** A failure that another try may not have. */

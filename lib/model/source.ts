@@ -1,6 +1,6 @@
 // Where a model comes from: the sources, their short forms, and their check.
 import { HeadstartError } from '../errors.js';
-import { type Check, checkOptions, describe, nearestName, text } from '../options.js';
+import { type Check, checkOptions, describe, given, nearestName, text } from '../options.js';
 
 /** A model on this machine. */
 export interface LocalModelSource {
@@ -130,8 +130,7 @@ export function parseModelSource(input: unknown, where = '`source`'): ModelSourc
   if (source.type === 'huggingface' && source.filename !== undefined && source.quantisation !== undefined) {
     throw new HeadstartError('CONFIG_INVALID', `Expected \`filename\` or \`quantisation\` in ${where}, got both`);
   }
-  const given = Object.entries(source).filter(([, value]) => value !== undefined);
-  return Object.freeze(Object.fromEntries(given)) as unknown as ModelSource;
+  return Object.freeze(given(source));
 }
 
 export function isWebAddress(value: unknown): value is string {

@@ -51,10 +51,7 @@ export class Beginnings {
   ): Promise<{ report: StartReport; tokens: Int32Array }> {
     const { template, templateReason, useCache, tenant, breakpoints = [], cache } = this.#setup;
     if (template.length === 0) {
-      cache.countBypass();
-      const nothing = { templateTokens: 0, cachedTokens: 0, bytes: 0, ms: 0, key: '' };
-      const reason = templateReason ?? 'no template';
-      return { report: { tier: 'bypass', match: 'none', ...nothing, reason }, tokens: template };
+      return { report: cache.startWithout(templateReason ?? 'no template'), tokens: template };
     }
     const options: StartOptions = { cache: useCache, tenant, breakpoints, signal };
     return { report: await cache.start(sequence, template, options), tokens: template };

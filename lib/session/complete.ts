@@ -1,4 +1,5 @@
 import { HeadstartError } from '../errors.js';
+import { ownSignal } from '../native/signals.js';
 import { describe } from '../options.js';
 import { asAborted } from './failures.js';
 import { Life } from './forgotten.js';
@@ -8,6 +9,7 @@ import type { FinishPart } from './parts.js';
 import { makeSampler, mergeSampling, type SamplingOptions } from './sampling.js';
 import { ConversationSequence } from './sequence.js';
 import type { SessionServices } from './setup.js';
+import { Snapshots } from './snapshots.js';
 import { Offers } from './stalled.js';
 import { UsageCounter } from './usage.js';
 
@@ -37,7 +39,8 @@ const CHECKS = {
   parseSpecial: (value: unknown) => (typeof value === 'boolean' ? undefined : 'a boolean'),
 };
 
-const NEVER = new AbortController().signal;
+/** No prompt comes behind a completion's that would go on from it. */
+const NO_SNAPSHOTS = new Snapshots(0);
 
 /**
  * Goes on from a text, without any chat template.
@@ -80,9 +83,14 @@ export async function* streamComplete(
   }
   const usage = new UsageCounter();
   const generation = resolveGeneration(options, CHECKS);
-  const signal = options.signal ?? NEVER;
+  const signal = ownSignal(options.signal);
   const tokens = await promptTokens(services, prompt, options.parseSpecial ?? false);
-  const sequence = new ConversationSequence({ ...services, template: new Int32Array(), useCache: false });
+  const sequence = new ConversationSequence({
+    ...services,
+    snapshots: NO_SNAPSHOTS,
+    template: new Int32Array(),
+    useCache: false,
+  });
   const sampler = await makeSampler(model, mergeSampling(defaults, generation.sampling), {}, tokens);
   const held: Held = { leave: () => {}, sequence, offers: new Offers(sequence) };
   const life = new Life(() => giveBack(held));

@@ -1,7 +1,7 @@
 import { HeadstartError } from '../errors.js';
 import type { Model } from '../native/model.js';
 import type { Sampler } from '../native/sampler.js';
-import { eitherSignal } from './either-signal.js';
+import { eitherSignal } from '../native/signals.js';
 import type { FinishDetail, FinishReason, LikelyToken, TokenLogProbabilities } from './parts.js';
 import { RepetitionGuard, type RepetitionGuardOptions } from './repetition.js';
 import { ReplyText } from './reply-text.js';

@@ -1,7 +1,8 @@
 import { MODEL_OPTION_NAMES } from '../config.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
-import { boolean, type Check, checkOptions, type Place, text } from '../options.js';
+import { ownSignal } from '../native/signals.js';
+import { boolean, type Check, checkOptions, given, type Place, text } from '../options.js';
 import type { Boundary } from '../template/boundary.js';
 import type { ChatMessage } from '../template/messages.js';
 import type { TemplateSource, ToolDefinition } from '../template/render.js';
@@ -60,6 +61,12 @@ const ELSEWHERE: readonly Place[] = [
   { names: ['model', 'mcpServers', 'logger', 'onProgress'], where: 'in `AgentServer.initialize`' },
 ];
 
+/** What becomes of the caller's own object is of no account. */
+function copyOptions({ compaction, signal, ...rest }: SessionOptions): SessionOptions & { signal: AbortSignal } {
+  const copied = typeof compaction === 'object' ? { ...compaction } : compaction;
+  return { ...rest, ...(copied !== undefined && { compaction: copied }), signal: ownSignal(signal) };
+}
+
 /** What sessions have that name nothing else. */
 export interface SessionDefaults {
   systemPrompt: string | undefined;
@@ -92,11 +99,12 @@ export interface SessionPast {
  *
  * @throws HeadstartError as `AgentServer.createSession`.
  */
-export async function openSession(host: SessionHost, options: SessionOptions, past?: SessionPast): Promise<Session> {
+export async function openSession(host: SessionHost, asked: SessionOptions, past?: SessionPast): Promise<Session> {
   const begin = performance.now();
-  checkOptions(options, SESSION_CHECKS, 'the session options', 'CONFIG_INVALID', ELSEWHERE);
+  checkOptions(asked, SESSION_CHECKS, 'the session options', 'CONFIG_INVALID', ELSEWHERE);
   host.requireOpen();
-  throwIfAborted(options.signal);
+  throwIfAborted(asked.signal);
+  const options = copyOptions(asked);
   const { defaults, templates, contextSize, model, gate } = host;
   const messages = past?.messages ?? readHistory(options.messages ?? []);
   const { source, tools, boundary } = await findTemplate(host, options, past === undefined);
@@ -221,7 +229,7 @@ async function openSaved(
         ...(saved.systemPrompt !== undefined && { systemPrompt: saved.systemPrompt }),
         tools: saved.tools.map((definition) => withExecute(definition, known)),
         ...saved.options,
-        ...options,
+        ...given(options),
       },
       saved,
     );

@@ -9,6 +9,7 @@ import { SequenceState } from '../native/state.js';
 import { describe } from '../options.js';
 import type { ChatMessage } from '../template/messages.js';
 import type { ToolDefinition } from '../template/render.js';
+import { checkTools } from '../tools/tool.js';
 import { type MessageInput, readHistory } from './conversation.js';
 import { optionsToSave, type SavedOptions, savedOptions } from './saved-options.js';
 
@@ -125,10 +126,10 @@ export async function readSession(path: string): Promise<SavedSession> {
 
 /** The checksum says that it was written so; not that it was written by us. */
 function checked(path: string, session: unknown): SavedSession {
-  const { id, systemPrompt, tools, messages, options } = (session ?? {}) as Partial<SavedSession>;
+  const { id, systemPrompt, tools, messages, options, history } = (session ?? {}) as Partial<SavedSession>;
   const isText = typeof id === 'string' && id !== '' && ['string', 'undefined'].includes(typeof systemPrompt);
-  const isList = Array.isArray(tools) && Array.isArray(messages) && typeof (options ?? {}) === 'object';
-  if (!isText || !isList) {
+  const isList = checkTools(tools) === undefined && Array.isArray(messages) && typeof (options ?? {}) === 'object';
+  if (!isText || !isList || !(history === undefined || isHistory(history))) {
     throw corrupt(path, 'it lacks a part of a session');
   }
   try {
@@ -137,6 +138,17 @@ function checked(path: string, session: unknown): SavedSession {
   } catch (cause) {
     throw corrupt(path, (cause as Error).message);
   }
+}
+
+function isHistory(value: unknown): value is History {
+  const { key, tokens, pieces } = (value ?? {}) as Partial<History>;
+  const isPiece = (each: Partial<History['pieces'][number]> | null) =>
+    Array.isArray(each) && isCounts([each[0], each[2]]) && isCounts(each[1]);
+  return typeof key === 'string' && isCounts(tokens) && Array.isArray(pieces) && pieces.every(isPiece);
+}
+
+function isCounts(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((each) => Number.isSafeInteger(each) && each >= 0);
 }
 
 function statePath(path: string): string {

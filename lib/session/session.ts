@@ -4,14 +4,14 @@ import { publish } from '../diagnostics.js';
 import type { Past } from '../engine/saved.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
-import { boolean, checkOptions } from '../options.js';
+import { eitherSignal } from '../native/signals.js';
+import { boolean, checkOptions, given } from '../options.js';
 import type { ChatMessage, ToolCall } from '../template/messages.js';
 import { isPrefix } from '../template/tokens.js';
 import type { Schema, SchemaValue } from '../tools/schema.js';
 import type { ToolSession } from '../tools/tool.js';
 import { type CompactionOptions, checkCompaction, compact } from './compaction.js';
 import { pendingCalls, type TurnInput } from './conversation.js';
-import { eitherSignal } from './either-signal.js';
 import { asAborted } from './failures.js';
 import { Life } from './forgotten.js';
 import { SEND_CHECKS, type SendOptions } from './options.js';
@@ -281,7 +281,7 @@ export class Session implements ToolSession {
    */
   async compact(options: CompactionOptions & { signal?: AbortSignal } = {}): Promise<CompactionReport | undefined> {
     checkCompaction(options, { signal: SEND_CHECKS.signal });
-    const { signal, ...compaction } = options;
+    const { signal, ...compaction } = given(options);
     return this.#exclusively('compact', signal, (either) =>
       this.#computing('The compaction', () =>
         this.#compact({ ...this.#setup.compaction, ...compaction }, this.#setup.sampling, either),

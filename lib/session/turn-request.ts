@@ -1,8 +1,8 @@
 // A turn as it was asked for: its options over the session's and the defaults, checked before anything is done.
 import { HeadstartError } from '../errors.js';
+import { eitherSignal } from '../native/signals.js';
 import { requireToolChoice, type ToolSession } from '../tools/tool.js';
 import { readTurn, type TurnInput } from './conversation.js';
-import { eitherSignal } from './either-signal.js';
 import { resolveGeneration, resolveToolOptions, SEND_CHECKS, type SendOptions } from './options.js';
 import { mergeSampling } from './sampling.js';
 import type { SessionSetup } from './setup.js';

@@ -25,6 +25,15 @@ describe('an operator', () => {
     });
   });
 
+  it('warms nothing where conversations share no beginning, and is told so', async () => {
+    const chatTemplate = '{% for m in messages | reverse %}{{ m.content }}{% endfor %}'; // the newest message first
+    const agent = await startAgent({ chatTemplate });
+    const [report] = await agent.templateCache.warm([{}]);
+    expect(report).toEqual({ ...(await agent.createSession()).report, ms: expect.any(Number) });
+    expect(report).toMatchObject({ tier: 'bypass', templateTokens: 0, reason: expect.stringMatching(/share no/) });
+    expect(agent.getTemplateCacheStats().bypasses).toBe(2);
+  });
+
   it('lists and inspects what is cached, in which tiers, and what the key is made of', async () => {
     const directory = await temporaryDirectory();
     const agent = await startAgent({ cacheDir: directory });

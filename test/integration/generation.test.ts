@@ -12,7 +12,7 @@ import type {
   StreamPart,
   Usage,
 } from 'llama-headstart';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { agentOptions, EXACT, startAgent, temporaryDirectory, withoutTimes } from '../helpers/agents.js';
 import { coldReply } from '../helpers/cold.js';
 import { likelyText } from '../helpers/likely-text.js';
@@ -404,6 +404,29 @@ describe('agent.complete', () => {
       await agent.complete('Hello', { maxTokens: 2 });
     }
     expect(agent.health()).toMatchObject({ heldSequences: 0, kvCells: { used: 0 } });
+  });
+
+  it('may wait in any number, and so may sessions that share a signal', async () => {
+    const warnings: string[] = [];
+    const listen = ({ name }: Error) => void warnings.push(name);
+    process.on('warning', listen);
+    onTestFinished(() => void process.off('warning', listen));
+    const agent = await startAgent({ nSeqMax: 1 });
+    const { signal } = new AbortController();
+    await Promise.all([
+      ...Array.from({ length: 12 }, () => agent.complete('Hello', { maxTokens: 2 })),
+      ...Array.from({ length: 12 }, () => agent.complete('Hello', { maxTokens: 2, signal })),
+      ...Array.from({ length: 12 }, () => agent.createSession({ signal })),
+    ]);
+    await new Promise(setImmediate); // warnings come behind what they are of
+    expect(warnings).toEqual([]);
+  });
+
+  it('copies no state that nobody comes back to', async () => {
+    const agent = await startAgent({ name: 'recurrent' });
+    const { saveBlockedMs } = agent.getTemplateCacheStats();
+    await agent.complete('Hello', { maxTokens: 2 });
+    expect(agent.getTemplateCacheStats().saveBlockedMs).toBe(saveBlockedMs);
   });
 });
 

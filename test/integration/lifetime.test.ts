@@ -1,5 +1,13 @@
 // Ends of every kind: abort, break, close, limits. Afterwards what is left works as before.
-import type { AgentServer, HeadstartError, Session, StreamPart, ToolDefinition } from 'llama-headstart';
+import type {
+  AgentServer,
+  ChatMessage,
+  HeadstartError,
+  Session,
+  SessionOptions,
+  StreamPart,
+  ToolDefinition,
+} from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { EXACT, replies, startAgent, uncachedReplies } from '../helpers/agents.js';
 import { Lab, someTokens } from '../helpers/lab.js';
@@ -300,6 +308,20 @@ describe('opening a session', () => {
     await expect(aborted).rejects.toThrow(code('ABORTED'));
     expect((await patient).report.tier).toBe('miss');
     expect(agent.getTemplateCacheStats()).toMatchObject({ misses: 1, hits: 0, residentTemplates: 1 });
+  });
+
+  it('takes its options as they are then: what becomes of them later changes nothing', async () => {
+    const options: SessionOptions = { tools: [{ name: 'look' }], toolChoice: 'none', compaction: { threshold: 0.9 } };
+    const session = await (await startAgent()).createSession(options);
+    Object.assign(options, { toolChoice: 'required', maxSteps: 'many', tools: [] });
+    Object.assign(options.compaction as object, { threshold: 0.1 });
+    const parts: string[] = [];
+    for await (const { type } of session.stream('Look', { maxTokens: 4 })) {
+      parts.push(type);
+    }
+    expect(new Set(parts)).toEqual(new Set(['text', 'finish']));
+    expect(() => (session.messages as ChatMessage[]).push({ role: 'user', content: 'Hello' })).toThrow(TypeError);
+    expect(session.messages).toHaveLength(2);
   });
 
   it('refuses a template that leaves no room for a conversation', async () => {

@@ -227,6 +227,24 @@ describe('a saved session', () => {
     expect((await greedy.send('Hello', send)).text).not.toBe(text);
   });
 
+  it('keeps what it says where it is given undefined', async () => {
+    const path = join(await temporaryDirectory(), 'session.json');
+    const agent = await startAgent(EXACT);
+    const session = await agent.createSession({
+      systemPrompt: 'Be brief.',
+      tools: TOOLS,
+      compaction: { threshold: 0.1 },
+    });
+    await session.save(path);
+    await session.close();
+    const nothing = { systemPrompt: undefined, tools: undefined, compaction: undefined, tenant: undefined } as object;
+    const restored = await agent.restoreSession(path, nothing);
+    expect(restored.report).toMatchObject({ tier: 'resident', key: session.report.key });
+    const compact = { preserveRecent: 0, maxSummaryTokens: 4 };
+    await replies(restored, ['Hello'], 4);
+    expect((await restored.compact({ ...compact, prompt: undefined } as object))?.replacedMessages).toBe(2);
+  });
+
   it('is one file for its owner alone, and one more with its state', async () => {
     for (const state of [true, false]) {
       const { path } = await saved(state);
@@ -293,6 +311,9 @@ describe('a saved session', () => {
     '"text"',
     '{"id": "x", "tools": []}',
     '{"id": "x", "tools": [], "messages": [{"role": "wizard", "content": ""}]}',
+    '{"id": "x", "tools": [null], "messages": []}',
+    '{"id": "x", "tools": [], "messages": [], "history": {"key": "", "tokens": []}}',
+    '{"id": "x", "tools": [], "messages": [], "history": {"key": "", "tokens": [], "pieces": [7]}}',
   ])('with the right checksum, but %s in it, is a coded error', async (session) => {
     const path = join(await temporaryDirectory(), 'session.json');
     const sha256 = createHash('sha256').update(session).digest('hex');
