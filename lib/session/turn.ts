@@ -2,6 +2,7 @@ import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import type { Model } from '../native/model.js';
 import type { ReplyToolCall } from '../native/reply.js';
+import { eitherSignal } from '../native/signals.js';
 import type { AssistantMessage, ChatMessage, ToolCall, ToolMessage } from '../template/messages.js';
 import type { Prompt, Renderer, TemplateSource } from '../template/render.js';
 import { runCalls, type ToolOutcome, type ToolRun } from '../tools/execute.js';
@@ -178,12 +179,13 @@ export class Turn {
   /** The prompt of a step; where it takes too much of the context, that of the shortened conversation. */
   async *#roomyPrompt(index: number): AsyncGenerator<StreamPart, Prompt, undefined> {
     const { compaction, contextSize } = this.#services;
-    const { sampling, signal } = this.#request;
+    const { sampling, signal, generation } = this.#request;
     const prompt = await this.#prompt(index);
     if (compaction === undefined || !needsCompaction(prompt.tokens.length, contextSize, compaction)) {
       return prompt;
     }
-    const job = { ...this.#services, sampling, options: compaction, signal };
+    const either = eitherSignal(signal, generation.deadline);
+    const job = { ...this.#services, sampling, options: compaction, signal: either };
     const compacted = await compactRunning(job, this.#conversation);
     if (compacted === undefined) {
       return prompt;

@@ -1,6 +1,8 @@
 import { publish } from '../diagnostics.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
+import { eitherSignal } from '../native/signals.js';
+import { describe } from '../options.js';
 import type { ToolCall } from '../template/messages.js';
 import type { ToolSession, ToolSet } from './tool.js';
 
@@ -67,23 +69,28 @@ export async function* runCalls(
 ): AsyncGenerator<ToolOutcome, void, undefined> {
   const waiting = [...calls];
   const running = new Map<ToolCall, Promise<ToolOutcome>>();
+  const left = new AbortController();
+  const each: ToolRun = { ...run, signal: eitherSignal(run.signal, left.signal) };
   const aborted = onceAborted(run.signal);
   try {
     while (waiting.length > 0 || running.size > 0) {
       throwIfAborted(run.signal);
       while (waiting.length > 0 && running.size < run.maxParallelTools) {
         const call = waiting.shift() as ToolCall;
-        running.set(call, runCall(call, run));
+        running.set(call, runCall(call, each));
       }
       const outcome = await Promise.race([
         aborted.promise,
-        ...[...running].map(([call, each]) => each.then((done) => ({ call, done }))),
+        ...[...running].map(([call, outcome]) => outcome.then((done) => ({ call, done }))),
       ]);
       running.delete(outcome.call);
       yield outcome.done;
     }
   } finally {
     aborted.stop();
+    if (running.size > 0) {
+      left.abort(); // nobody waits for them any more
+    }
   }
 }
 
@@ -100,7 +107,7 @@ async function runCall(call: ToolCall, run: ToolRun): Promise<ToolOutcome> {
 /** Within its time; never rejects. */
 async function runLimited(call: ToolCall, run: ToolRun): Promise<ToolOutcome> {
   const timeout = AbortSignal.timeout(run.toolTimeoutMs);
-  const signal = AbortSignal.any([run.signal, timeout]);
+  const signal = eitherSignal(run.signal, timeout);
   const late = onceAborted(signal);
   let used = call;
   const onChanged = (changed: ToolCall) => {
@@ -126,12 +133,12 @@ async function attempt(
 ): Promise<unknown> {
   const { session } = run;
   let { input } = call;
-  const decision = await run.hook?.(call, { signal, session });
+  const decision = (await run.hook?.(call, { signal, session })) ?? true;
   if (decision === false || (typeof decision === 'object' && 'refuse' in decision)) {
     throw new Error(typeof decision === 'object' ? `Refused: ${decision.refuse}` : 'The call was refused');
   }
   if (typeof decision === 'object') {
-    input = decision.input;
+    input = jsonCopy(decision.input);
     onChanged({ ...call, input });
   }
   const found = run.tools.get(call.toolName);
@@ -143,6 +150,15 @@ async function attempt(
     throw new Error(`The arguments do not fit the tool's parameters: ${messageOf(error)}`);
   });
   return found.tool.execute(args, { signal, session, toolCallId: call.toolCallId });
+}
+
+/** @throws Error that says what is wrong with arguments that a hook gave. */
+function jsonCopy(input: unknown): unknown {
+  try {
+    return JSON.parse(JSON.stringify(input) as string);
+  } catch (cause) {
+    throw new Error(`Expected \`input\` of the hook's decision to be JSON data, got ${describe(input)}`, { cause });
+  }
 }
 
 /** @param limit in characters; what is cut off is said */

@@ -97,6 +97,20 @@ describe('compaction', () => {
     expect(agent.getTemplateCacheStats()).toMatchObject({ misses: 1, prefixMismatches: 0 });
   });
 
+  it('is part of the time that a turn has', async () => {
+    const agent = await startAgent({ contextSize: 1024 });
+    const session = await agent.createSession({ messages: PAST, compaction: { threshold: 0.1 } });
+    const parts: string[] = [];
+    const reading = (async () => {
+      for await (const { type } of session.stream('And now?', { timeoutMs: 1 })) {
+        parts.push(type);
+      }
+    })();
+    await expect(reading).rejects.toThrow(/`timeoutMs` \(1 ms\) passed/);
+    expect(parts).toEqual(['finish']);
+    expect(session.messages).toHaveLength(PAST.length);
+  });
+
   describe('between the steps of a turn', () => {
     const RESULT = 'The chain is oiled and the brake is new. '.repeat(8);
     const look = { name: 'look', description: 'Looks.', execute: () => RESULT };

@@ -251,6 +251,7 @@ describe('the hook', () => {
   it.each<[string, ToolCallHook, object]>([
     ['approves', () => true, { output: 'ran', isError: false }],
     ['says nothing', () => undefined, { output: 'ran', isError: false }],
+    ['says null, which is nothing', () => null as never, { output: 'ran', isError: false }],
     ['refuses', async () => false, { output: 'The call was refused', isError: true }],
     ['refuses for a reason', () => ({ refuse: 'It is noon' }), { output: 'Refused: It is noon', isError: true }],
     [
@@ -266,6 +267,18 @@ describe('the hook', () => {
       { onToolCall },
     );
     expect(reply.toolResults).toMatchObject([expected]);
+  });
+
+  it.each([
+    ['what no JSON can say', { on: 1n }],
+    ['nothing', undefined],
+  ])('that changes the arguments to %s fails the call, and the conversation goes on', async (_, input) => {
+    const { reply, session } = await call(
+      lamp(() => 'ran'),
+      { onToolCall: () => ({ input }), maxSteps: 2 },
+    );
+    expect(reply.toolResults).toMatchObject([{ isError: true, output: expect.stringContaining('JSON data') }]);
+    expect(session.messages[1]).toMatchObject({ toolCalls: [{ input: { on: expect.any(Boolean) } }] });
   });
 
   it('that changes the arguments changes what the conversation says, too', async () => {

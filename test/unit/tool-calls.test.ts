@@ -70,6 +70,22 @@ describe('the calls of one reply', () => {
     await expect(reading).rejects.toMatchObject({ code: 'ABORTED' });
   });
 
+  it('that still run when nobody waits for them any more are told so by their signal', async () => {
+    let left: AbortSignal | undefined;
+    const run = await runWith(async ({ index }, { signal }) => {
+      if (index === 0) {
+        return 'quick';
+      }
+      left = signal;
+      return new Promise(() => undefined);
+    });
+    for await (const { output } of runCalls(calls(2), run)) {
+      expect([output, left?.aborted]).toEqual(['quick', false]);
+      break;
+    }
+    expect(left?.aborted).toBe(true);
+  });
+
   it('of a tool that is not there are told so', async () => {
     const run = await runWith(() => 1);
     const outcomes = runCalls([{ toolCallId: 'a', toolName: 'nobody', input: {} }], run);
