@@ -94,7 +94,7 @@ export type {
   UserMessage,
 } from './template/messages.js';
 export type { TemplateSource, ToolDefinition } from './template/render.js';
-export type { ToolCallDecision, ToolCallHook } from './tools/execute.js';
+export type { ToolCallDecision, ToolCallHook } from './tools/approval.js';
 export { type McpPrompt, type McpPromptMessage, McpServers, type McpTool } from './tools/mcp.js';
 export type { McpHttpServer, McpServerConfig, McpStdioServer } from './tools/mcp-config.js';
 export type { Schema, SchemaValue, StandardSchema } from './tools/schema.js';

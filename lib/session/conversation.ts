@@ -1,6 +1,13 @@
 import { HeadstartError } from '../errors.js';
 import { describe } from '../options.js';
-import type { AssistantMessage, ChatMessage, ToolCall, ToolMessage, UserMessage } from '../template/messages.js';
+import {
+  type AssistantMessage,
+  type ChatMessage,
+  inputFrom,
+  type ToolCall,
+  type ToolMessage,
+  type UserMessage,
+} from '../template/messages.js';
 
 /** Text of a message: whole, or in parts as other APIs have it. */
 export type MessageText =
@@ -122,7 +129,7 @@ function readCalls(calls: unknown, where: string): ToolCall[] {
     const toolCallId = readName(call?.toolCallId, `\`toolCallId\` of a call in ${where}`);
     const toolName = readName(call?.toolName, `\`toolName\` of a call in ${where}`);
     try {
-      return { toolCallId, toolName, input: JSON.parse(JSON.stringify(call?.input ?? {})) as unknown };
+      return { toolCallId, toolName, input: inputFrom(JSON.stringify(call?.input ?? {})) };
     } catch (cause) {
       throw invalid(`Expected \`input\` of the call ${describe(toolCallId)} to be JSON data`, cause);
     }

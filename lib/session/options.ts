@@ -1,5 +1,5 @@
 import { boolean, type Check, checkOptions, integer, type Place } from '../options.js';
-import type { ToolCallHook } from '../tools/execute.js';
+import type { ToolCallHook } from '../tools/approval.js';
 import type { Schema } from '../tools/schema.js';
 import type { ToolChoice } from '../tools/tool.js';
 import type { RepetitionGuardOptions } from './repetition.js';
@@ -35,11 +35,11 @@ export interface ToolOptions {
   maxSteps?: number;
   /** Calls of one reply that run at the same time; with 1 the model makes one call at a time. 1 to 64. @default 4 */
   maxParallelTools?: number;
-  /** How long one call may run, ms. @default 60000 */
+  /** How long one call may run, ms, once `onToolCall` has let it. @default 60000 */
   toolTimeoutMs?: number;
   /** Longer results are cut, in characters. @default contextSize: about a quarter of the context */
   maxToolResultLength?: number;
-  /** Asked before a tool runs: approves, changes or refuses the call. */
+  /** Asked before a tool runs: approves, changes or refuses the call. A person may be asked: no time limit but the turn's. */
   onToolCall?: ToolCallHook;
 }
 

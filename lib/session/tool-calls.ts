@@ -1,5 +1,5 @@
 import type { ReplyToolCall } from '../native/reply.js';
-import type { ChatMessage, ToolCall } from '../template/messages.js';
+import { type ChatMessage, inputFrom, type ToolCall } from '../template/messages.js';
 
 /** What Mistral's chat templates demand, and all others take. */
 const CALL_ID = /^[A-Za-z0-9]{9}$/;
@@ -31,7 +31,7 @@ function parseArguments(json: string): unknown {
     return {};
   }
   try {
-    return JSON.parse(json);
+    return inputFrom(json);
   } catch {
     return json;
   }

@@ -4,7 +4,7 @@ export interface ToolCall {
   toolCallId: string;
   /** The name of the tool, as the model wrote it: there may be none of that name. */
   toolName: string;
-  /** The arguments, as the JSON that the model wrote says. */
+  /** The arguments, as the JSON that the model wrote says. Frozen. */
   input: unknown;
 }
 
@@ -69,4 +69,13 @@ export function toOpenAiMessage(message: ChatMessage): object {
 
 function toOpenAiCall({ toolCallId, toolName, input }: ToolCall): object {
   return { id: toolCallId, type: 'function', function: { name: toolName, arguments: JSON.stringify(input) } };
+}
+
+/**
+ * Arguments of a call, from their JSON. The conversation shows them again in each turn: so nobody can change them.
+ *
+ * @throws SyntaxError, or RangeError for what nests too deep
+ */
+export function inputFrom(json: string): unknown {
+  return JSON.parse(json, (_, value: unknown) => Object.freeze(value));
 }

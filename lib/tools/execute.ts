@@ -2,31 +2,9 @@ import { publish } from '../diagnostics.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import { eitherSignal } from '../native/signals.js';
-import { describe } from '../options.js';
 import type { ToolCall } from '../template/messages.js';
+import { approved, type ToolCallHook } from './approval.js';
 import type { ToolSession, ToolSet } from './tool.js';
-
-/**
- * What is to become of a call: `true` or nothing lets it run; `false` or a reason refuses it, and the model is told so;
- * `input` runs it with other arguments.
- */
-export type ToolCallDecision =
-  | boolean
-  | undefined
-  | {
-      /** Why not: the model is told. */
-      refuse: string;
-    }
-  | {
-      /** The arguments to use instead: the conversation says that these were called for. */
-      input: unknown;
-    };
-
-/** Asked before a tool runs, with arguments that were not checked yet. */
-export type ToolCallHook = (
-  call: ToolCall,
-  context: { signal: AbortSignal; session: ToolSession },
-) => ToolCallDecision | Promise<ToolCallDecision>;
 
 export interface ToolLimits {
   /** Calls of one reply that run at the same time. */
@@ -59,7 +37,7 @@ export interface ToolOutcome {
 
 /**
  * Runs the calls of one reply, `maxParallelTools` at a time, and yields their outcomes as they come. A tool that throws,
- * hangs or gets wrong arguments is an outcome too.
+ * hangs or gets wrong arguments is an outcome too. Who leaves before the last one ends what runs.
  *
  * @throws HeadstartError `ABORTED` as soon as the signal fires, whatever the tools do then.
  */
@@ -70,14 +48,14 @@ export async function* runCalls(
   const waiting = [...calls];
   const running = new Map<ToolCall, Promise<ToolOutcome>>();
   const left = new AbortController();
-  const each: ToolRun = { ...run, signal: eitherSignal(run.signal, left.signal) };
+  const within: ToolRun = { ...run, signal: eitherSignal(run.signal, left.signal) };
   const aborted = onceAborted(run.signal);
   try {
     while (waiting.length > 0 || running.size > 0) {
       throwIfAborted(run.signal);
       while (waiting.length > 0 && running.size < run.maxParallelTools) {
         const call = waiting.shift() as ToolCall;
-        running.set(call, runCall(call, each));
+        running.set(call, runCall(call, within));
       }
       const outcome = await Promise.race([
         aborted.promise,
@@ -106,58 +84,63 @@ async function runCall(call: ToolCall, run: ToolRun): Promise<ToolOutcome> {
 
 /** Within its time; never rejects. */
 async function runLimited(call: ToolCall, run: ToolRun): Promise<ToolOutcome> {
-  const timeout = AbortSignal.timeout(run.toolTimeoutMs);
-  const signal = eitherSignal(run.signal, timeout);
+  const limit = new TimeLimit(run.toolTimeoutMs);
+  const signal = eitherSignal(run.signal, limit.signal);
   const late = onceAborted(signal);
   let used = call;
-  const onChanged = (changed: ToolCall) => {
-    used = changed;
+  const attempt = async () => {
+    used = await approved(call, run.hook, { signal, session: run.session });
+    limit.start();
+    return execute(used, run, signal);
   };
   try {
-    const output = await Promise.race([late.promise, attempt(call, run, signal, onChanged)]);
+    const output = await Promise.race([late.promise, attempt()]);
     return { call: used, output, isError: false, content: told(output, run.maxToolResultLength) };
   } catch (error) {
-    const isLate = timeout.aborted && !run.signal.aborted;
+    const isLate = limit.signal.aborted && !run.signal.aborted;
     const message = isLate ? `The tool did not answer within ${run.toolTimeoutMs} ms` : messageOf(error);
     return { call: used, output: message, isError: true, content: told({ error: message }, run.maxToolResultLength) };
   } finally {
     late.stop();
+    limit.stop();
   }
 }
 
-async function attempt(
-  call: ToolCall,
-  run: ToolRun,
-  signal: AbortSignal,
-  onChanged: (call: ToolCall) => void,
-): Promise<unknown> {
-  const { session } = run;
-  let { input } = call;
-  const decision = (await run.hook?.(call, { signal, session })) ?? true;
-  if (decision === false || (typeof decision === 'object' && 'refuse' in decision)) {
-    throw new Error(typeof decision === 'object' ? `Refused: ${decision.refuse}` : 'The call was refused');
-  }
-  if (typeof decision === 'object') {
-    input = jsonCopy(decision.input);
-    onChanged({ ...call, input });
-  }
-  const found = run.tools.get(call.toolName);
+async function execute({ toolCallId, toolName, input }: ToolCall, run: ToolRun, signal: AbortSignal): Promise<unknown> {
+  const found = run.tools.get(toolName);
   if (found?.tool.execute === undefined) {
-    throw new Error(`There is no tool "${call.toolName}"`);
+    throw new Error(`There is no tool "${toolName}"`);
   }
   const own = structuredClone(input); // what the tool does to its arguments, the conversation does not say
   const args = await found.parameters.parse(own).catch((error: unknown) => {
     throw new Error(`The arguments do not fit the tool's parameters: ${messageOf(error)}`);
   });
-  return found.tool.execute(args, { signal, session, toolCallId: call.toolCallId });
+  throwIfAborted(signal);
+  return found.tool.execute(args, { signal, session: run.session, toolCallId });
 }
 
-/** @throws Error that says what is wrong with arguments that a hook gave. */
-function jsonCopy(input: unknown): unknown {
-  try {
-    return JSON.parse(JSON.stringify(input) as string);
-  } catch (cause) {
-    throw new Error(`Expected \`input\` of the hook's decision to be JSON data, got ${describe(input)}`, { cause });
+/** Keeps the process alive: a tool that hangs may hold nothing that does. */
+class TimeLimit {
+  readonly #ms: number;
+  readonly #controller = new AbortController();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(ms: number) {
+    this.#ms = ms;
+  }
+
+  /** Fires when the time is over. */
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  start(): void {
+    const reason = new DOMException('The time of the tool call is over', 'TimeoutError');
+    this.#timer = setTimeout(() => this.#controller.abort(reason), this.#ms);
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
   }
 }
 
@@ -169,7 +152,11 @@ function told(output: unknown, limit: number): string {
   } catch (error) {
     text = JSON.stringify({ error: `The tool's result is no JSON data: ${messageOf(error)}` });
   }
-  return text.length <= limit ? text : `${text.slice(0, limit)}\n[cut: ${text.length - limit} more characters]`;
+  if (text.length <= limit) {
+    return text;
+  }
+  const kept = text.slice(0, limit).replace(/[\uD800-\uDBFF]$/, ''); // no half of a character
+  return `${kept}\n[cut: ${text.length - kept.length} more characters]`;
 }
 
 function messageOf(error: unknown): string {

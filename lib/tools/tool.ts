@@ -14,7 +14,7 @@ export interface ToolSession {
 
 /** What a tool gets beside its arguments. */
 export interface ToolContext {
-  /** Fires when the turn is aborted, the session closed, or the call's time is over. */
+  /** Fires when the turn is aborted or left, the session closed, or the call's time is over. */
   signal: AbortSignal;
   /** Whose turn it is. */
   session: ToolSession;
@@ -27,7 +27,7 @@ export interface Tool extends Omit<ToolDefinition, 'parameters'> {
   /** JSON Schema or zod schema of the arguments object. @default no arguments */
   parameters?: Schema;
   /**
-   * Does it. What it returns (or resolves with) is told to the model: a string as it is, anything else as JSON. What it
+   * Does it, with arguments that are its own to change. What it returns (or resolves with) is told to the model: a string as it is, anything else as JSON. What it
    * throws is told to the model too. Without it, calls are returned to the caller.
    */
   // biome-ignore lint/suspicious/noExplicitAny: what the arguments are is what `parameters` says

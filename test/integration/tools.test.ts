@@ -16,9 +16,10 @@ import {
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { z } from 'zod';
 import { type AgentSettings, EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { CLEAN, runChild } from '../helpers/children.js';
 import { likelyCalls, likelyText } from '../helpers/likely-text.js';
 import { writeLora } from '../helpers/loras.js';
-import { testModel } from '../helpers/models.js';
+import { microModel, testModel } from '../helpers/models.js';
 
 const ON = { type: 'object', properties: { on: { type: 'boolean' } }, required: ['on'], additionalProperties: false };
 const lamp = (execute?: Tool['execute'], name = 'lamp'): Tool => ({
@@ -120,6 +121,11 @@ describe('a tool', () => {
     const { reply } = await call(lamp(hangs), { toolTimeoutMs: 20 });
     expect(reply.toolResults).toMatchObject([{ isError: true, output: 'The tool did not answer within 20 ms' }]);
     expect(stopped?.aborted).toBe(true);
+  });
+
+  it('that hangs, and holds nothing that keeps a process alive, is given up all the same', async () => {
+    const child = await runChild('integration/children/hanging-tool.mjs', [microModel('dense')]);
+    expect(child).toEqual({ ...CLEAN, stdout: 'The tool did not answer within 50 ms' });
   });
 
   it('that hangs does not hold up an abort, and the session goes on as if nothing had been', async () => {

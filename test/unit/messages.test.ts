@@ -71,6 +71,21 @@ describe('a turn', () => {
   });
 });
 
+describe('the arguments of a call', () => {
+  it('cannot be changed by anybody', () => {
+    const written = [{ id: '', name: 'f', arguments: '{"a":{"b":[1]}}' }];
+    const brought = readHistory([
+      { role: 'user', content: 'Look it up' },
+      { role: 'assistant', content: '', toolCalls: [{ ...call('call00000'), input: { a: { b: [1] } } }] },
+    ]);
+    const said = brought.flatMap((message) => (message.role === 'assistant' ? (message.toolCalls ?? []) : []));
+    for (const { input } of [...nextCallIds([], written), ...said]) {
+      expect(input).toEqual({ a: { b: [1] } });
+      expect(() => (input as { a: { b: number[] } }).a.b.push(2)).toThrow(TypeError);
+    }
+  });
+});
+
 describe('an older conversation', () => {
   it('may end with calls that wait', () => {
     expect(readHistory(asked as never)).toEqual(asked);

@@ -1,5 +1,6 @@
-import { describe, expect, it } from 'vitest';
-import { runCalls, type ToolRun } from '../../lib/tools/execute.js';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { subscribe } from '../../lib/diagnostics.js';
+import { runCalls, type ToolOutcome, type ToolRun } from '../../lib/tools/execute.js';
 import { type Tool, ToolSet } from '../../lib/tools/tool.js';
 
 const calls = (count: number) =>
@@ -19,6 +20,14 @@ async function runWith(execute: Tool['execute'], options: Partial<ToolRun> = {})
     ...options,
   };
 }
+
+/** How the one call ended, with arguments 0. */
+async function outcomeOf(run: ToolRun): Promise<ToolOutcome> {
+  const { value } = await runCalls(calls(1), run).next();
+  return value as ToolOutcome;
+}
+
+const later = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
 describe('the calls of one reply', () => {
   it.each([1, 2, 4])('run %i at a time, and are all answered', async (maxParallelTools) => {
@@ -91,4 +100,83 @@ describe('the calls of one reply', () => {
     const outcomes = runCalls([{ toolCallId: 'a', toolName: 'nobody', input: {} }], run);
     expect((await outcomes.next()).value).toMatchObject({ isError: true, output: 'There is no tool "nobody"' });
   });
+
+  it('that nobody waits for any more end for observers too', async () => {
+    const ends: string[] = [];
+    onTestFinished(subscribe('tool-call', (event) => event.event === 'end' && ends.push(event.toolCallId)));
+    const run = await runWith(async ({ index }) => (index === 0 ? 'quick' : new Promise(() => undefined)));
+    for await (const { output } of runCalls(calls(2), run)) {
+      expect(output).toBe('quick');
+      break;
+    }
+    await later(0);
+    expect(ends.sort()).toEqual(['call00000', 'call00001']);
+  });
+
+  it('are told results that were cut in whole characters', async () => {
+    const { content } = await outcomeOf(await runWith(() => '\u{1F6B2}'.repeat(4), { maxToolResultLength: 3 }));
+    expect(content).toBe('\u{1F6B2}\n[cut: 6 more characters]');
+  });
+});
+
+describe('what the hook says', () => {
+  it.each([0, '', 'no', 1, {}, { allow: false }, { refused: 'It is noon' }])(
+    'and is no decision (%j) refuses the call',
+    async (decision) => {
+      let ran = false;
+      const run = await runWith(() => (ran = true), { hook: (() => decision) as never });
+      expect(await outcomeOf(run)).toMatchObject({ isError: true, output: expect.stringMatching(/^Expected .*hook/) });
+      expect(ran).toBe(false);
+    },
+  );
+
+  it('after the turn ended runs nothing', async () => {
+    const controller = new AbortController();
+    let ran = false;
+    let decide: (decision: boolean) => void = () => {};
+    const decision = new Promise<boolean>((resolve) => {
+      decide = resolve;
+    });
+    const hook = () => {
+      setImmediate(() => controller.abort());
+      return decision;
+    };
+    const run = await runWith(() => (ran = true), { hook, signal: controller.signal });
+    await expect(outcomeOf(run)).rejects.toMatchObject({ code: 'ABORTED' });
+    decide(true);
+    await later(0);
+    expect(ran).toBe(false);
+  });
+
+  it('may take longer than a tool: a person may have to be asked', async () => {
+    const hook = () => later(50).then(() => true);
+    const run = await runWith(() => 'ran', { hook, toolTimeoutMs: 5 });
+    expect(await outcomeOf(run)).toMatchObject({ output: 'ran', isError: false });
+  });
+
+  it('of other arguments counts as it was when it was said, and has to be JSON data', async () => {
+    const input = { index: 7 };
+    const run = await runWith((args) => args.index, { hook: () => ({ input }) });
+    const { call, output } = await outcomeOf(run);
+    input.index = 8;
+    expect({ input: call.input, output }).toEqual({ input: { index: 7 }, output: 7 });
+    for (const wrong of [{ index: 7n }, undefined]) {
+      const refused = await outcomeOf(await runWith(() => 1, { hook: () => ({ input: wrong }) }));
+      expect(refused).toMatchObject({ isError: true, output: expect.stringMatching(/JSON data/) });
+    }
+  });
+});
+
+it('a check of arguments that takes too long runs nothing afterwards', async () => {
+  let ran = false;
+  const validate = async (value: unknown) => {
+    await later(30);
+    return { value };
+  };
+  const parameters = { '~standard': { version: 1, vendor: 'x', validate, jsonSchema: { input: () => ({}) } } } as const;
+  const tools = await ToolSet.prepare([{ name: 'wait', parameters, execute: () => (ran = true) }]);
+  const run = { ...(await runWith(undefined)), tools, toolTimeoutMs: 5 };
+  expect(await outcomeOf(run)).toMatchObject({ isError: true, output: 'The tool did not answer within 5 ms' });
+  await later(40);
+  expect(ran).toBe(false);
 });
