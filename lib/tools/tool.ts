@@ -2,7 +2,9 @@ import { HeadstartError } from '../errors.js';
 import { checkOptions, describe, nearestName } from '../options.js';
 import type { ChatMessage } from '../template/messages.js';
 import type { ToolDefinition } from '../template/render.js';
+import { withOwnReferences } from './own-references.js';
 import { isStandardSchema, type PreparedSchema, prepareSchema, type Schema, type SchemaValue } from './schema.js';
+import type { JsonObject } from './schema-walk.js';
 
 /** The session that a tool is called in. */
 export interface ToolSession {
@@ -52,15 +54,18 @@ export function tool<S extends Schema>(
 /** A session's tools, checked: as the model sees them, and what runs them. */
 export class ToolSet {
   static readonly none = new ToolSet([], new Map());
-  /** As given, in their order, with JSON Schemas. */
+  /** As given, in their order, with JSON Schemas whose references mean one thing each. */
   readonly definitions: readonly ToolDefinition[];
+  /** Each as if it were the only one. */
+  readonly #own: readonly ToolDefinition[];
   readonly #tools: ReadonlyMap<string, { tool: Tool; parameters: PreparedSchema }>;
 
   private constructor(
     definitions: readonly ToolDefinition[],
     tools: ReadonlyMap<string, { tool: Tool; parameters: PreparedSchema }>,
   ) {
-    this.definitions = definitions;
+    this.#own = definitions;
+    this.definitions = Object.freeze(told(definitions));
     this.#tools = tools;
   }
 
@@ -85,15 +90,12 @@ export class ToolSet {
         }),
       );
     }
-    return new ToolSet(Object.freeze(definitions), prepared);
+    return new ToolSet(definitions, prepared);
   }
 
   /** These tools, and then others of other names. */
   with(others: ToolSet): ToolSet {
-    return new ToolSet(
-      Object.freeze([...this.definitions, ...others.definitions]),
-      new Map([...this.#tools, ...others.#tools]),
-    );
+    return new ToolSet([...this.#own, ...others.#own], new Map([...this.#tools, ...others.#tools]));
   }
 
   get(name: string): { tool: Tool; parameters: PreparedSchema } | undefined {
@@ -103,6 +105,16 @@ export class ToolSet {
   get size(): number {
     return this.#tools.size;
   }
+}
+
+/** What the model is told of tools, all together. */
+function told(definitions: readonly ToolDefinition[]): ToolDefinition[] {
+  const schemas = withOwnReferences(definitions.map(({ parameters = {} }) => parameters as JsonObject));
+  return definitions.map((definition, index) => {
+    const parameters = schemas[index] as object;
+    const isSame = definition.parameters === undefined || definition.parameters === parameters;
+    return isSame ? definition : Object.freeze({ ...definition, parameters });
+  });
 }
 
 const NO_ARGUMENTS = { type: 'object', properties: {} };

@@ -253,6 +253,50 @@ describe('the arguments of a call', () => {
   });
 });
 
+describe('schemas with references', () => {
+  const pick = (type: string) => ({
+    type: 'object',
+    properties: { value: { $ref: '#/$defs/Value' } },
+    required: ['value'],
+    additionalProperties: false,
+    $defs: { Value: { type } },
+  });
+
+  it('hold each call to its own, though two mean different things by one name', async () => {
+    const tools = [
+      { name: 'flag', parameters: pick('boolean'), execute: () => 'flagged' },
+      { name: 'count', parameters: pick('integer'), execute: () => 'counted' },
+    ];
+    const session = await openSession(tools);
+    const called = new Set<string>();
+    for (const seed of [1, 2, 3, 4, 5, 6]) {
+      const sampling = { temperature: 1, seed };
+      const { toolResults } = await (await session.fork()).send('Go on', { ...ONE_CALL, sampling });
+      for (const { toolName, output } of toolResults) {
+        called.add(toolName);
+        expect(output).toBe(toolName === 'flag' ? 'flagged' : 'counted');
+      }
+    }
+    expect([...called].sort()).toEqual(['count', 'flag']);
+  });
+
+  const tree = {
+    type: 'object',
+    properties: { on: { type: 'boolean' }, next: { $ref: '#' } },
+    required: ['on'],
+    additionalProperties: false,
+  };
+  it.each([undefined, 'Qwen3-Coder', 'meta-llama-Llama-3.1-8B-Instruct', 'openai-gpt-oss-120b'])(
+    'may be recursive: the tool gets what fits (chat template: %s)',
+    async (file) => {
+      const settings = file === undefined ? {} : { chatTemplate: vendored(file) };
+      const session = await openSession([{ name: 'tree', parameters: tree, execute: () => 'grown' }], settings);
+      const { toolResults } = await session.send('Grow', { ...ONE_CALL, sampling: { temperature: 1, seed: 2 } });
+      expect(toolResults).toMatchObject([{ output: 'grown', isError: false }]);
+    },
+  );
+});
+
 describe('the hook', () => {
   it.each<[string, ToolCallHook, object]>([
     ['approves', () => true, { output: 'ran', isError: false }],

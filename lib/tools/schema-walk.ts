@@ -1,0 +1,29 @@
+// Where in a JSON Schema further schemas stand: all else in it is data.
+
+export type Json = unknown;
+export type JsonObject = Readonly<Record<string, Json>>;
+
+/** Keywords whose value is a schema, a list of schemas, or schemas by name. */
+const SCHEMAS = new Set(['items', 'additionalItems', 'contains', 'propertyNames', 'not', 'if', 'then', 'else']);
+const LISTS = new Set(['allOf', 'anyOf', 'oneOf', 'prefixItems']);
+const MAPS = new Set(['properties', 'patternProperties', 'dependentSchemas', '$defs', 'definitions']);
+
+/** The schema with what `change` makes of each schema right below it. */
+export function mapBelow(schema: JsonObject, change: (schema: Json) => Json): JsonObject {
+  return Object.fromEntries(Object.entries(schema).map(([name, value]) => [name, mapKeyword(name, value, change)]));
+}
+
+export function isObject(value: Json): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function mapKeyword(name: string, value: Json, change: (schema: Json) => Json): Json {
+  if (LISTS.has(name) || (name === 'items' && Array.isArray(value))) {
+    return Array.isArray(value) ? value.map(change) : value;
+  }
+  if (MAPS.has(name) && isObject(value)) {
+    return Object.fromEntries(Object.entries(value).map(([key, schema]) => [key, change(schema)]));
+  }
+  // A boolean there is a switch, and stays one.
+  return SCHEMAS.has(name) || (name === 'additionalProperties' && typeof value !== 'boolean') ? change(value) : value;
+}

@@ -1,0 +1,71 @@
+import { describe, expect, it } from 'vitest';
+import { withOwnReferences } from '../../lib/tools/own-references.js';
+
+const item = (definition: object, reference = '#/$defs/Item') => ({
+  type: 'object',
+  properties: { item: { $ref: reference } },
+  $defs: { Item: definition },
+});
+const referenceOf = (schema: object | undefined) =>
+  (schema as { properties: { item: { $ref: string } } }).properties.item.$ref;
+
+/** What a reference leads to. */
+function targetOf(schema: object | undefined): unknown {
+  let at = schema as Record<string, unknown>;
+  for (const name of referenceOf(schema).slice(2).split('/')) {
+    at = at[name] as Record<string, unknown>;
+  }
+  return at;
+}
+
+describe('references of schemas beside each other', () => {
+  it('stay as they are where they mean the same, or have other names', () => {
+    const schemas = [
+      item({ type: 'string' }),
+      item({ type: 'string' }),
+      { $ref: '#/$defs/Other', $defs: { Other: {} } },
+    ];
+    for (const [index, schema] of withOwnReferences(schemas).entries()) {
+      expect(schema).toBe(schemas[index]);
+    }
+  });
+
+  it('get names of their own where they mean different things, the same ones in any order', () => {
+    const schemas = [item({ type: 'string' }), item({ type: 'boolean' }), { type: 'object' }];
+    const before = JSON.stringify(schemas);
+    const [text, flag, plain] = withOwnReferences(schemas);
+    expect([targetOf(text), targetOf(flag), plain]).toEqual([
+      { type: 'string' },
+      { type: 'boolean' },
+      { type: 'object' },
+    ]);
+    expect(referenceOf(text)).toMatch(/^#\/\$defs\/Item_[0-9a-f]{8}$/);
+    expect(referenceOf(text)).not.toBe(referenceOf(flag));
+    expect(withOwnReferences([...schemas].reverse())).toEqual([plain, flag, text]);
+    expect(JSON.stringify(schemas)).toBe(before);
+  });
+
+  it('lead where they led, also into properties, into themselves, and where a name differs in a sign only', () => {
+    const tree = item({ type: 'object', properties: { item: { $ref: '#/$defs/Item' } } });
+    const [own] = withOwnReferences([tree, item({ type: 'null' })]);
+    expect(referenceOf(targetOf(own) as object)).toBe(referenceOf(own));
+    const inside = { type: 'object', properties: { a: { type: 'null' }, item: { $ref: '#/properties/a' } } };
+    const other = { type: 'object', properties: { a: { type: 'string' }, item: { $ref: '#/properties/a' } } };
+    expect(withOwnReferences([inside, other]).map(targetOf)).toEqual([{ type: 'null' }, { type: 'string' }]);
+    const signs = {
+      type: 'object',
+      properties: { item: { $ref: '#/$defs/a_b' }, other: { $ref: '#/$defs/a.b' } },
+      $defs: { a_b: { type: 'null' }, 'a.b': { type: 'string' } },
+    };
+    const [apart] = withOwnReferences([signs]) as [typeof signs];
+    expect(targetOf(apart)).toEqual({ type: 'null' });
+    expect(targetOf({ properties: { item: apart.properties.other }, $defs: apart.$defs })).toEqual({ type: 'string' });
+  });
+
+  it('are no data that looks like them, and those to nothing are left to who refuses them', () => {
+    const data = { type: 'object', properties: { item: { enum: [{ $ref: '#/$defs/Item' }] } }, $defs: { Item: {} } };
+    expect(withOwnReferences([data, item({ type: 'null' })])[0]).toBe(data);
+    const broken = item({ $ref: '#/$defs/Nothing' });
+    expect(targetOf(withOwnReferences([broken, item({ type: 'null' })])[0])).toEqual({ $ref: '#/$defs/Nothing' });
+  });
+});
