@@ -126,14 +126,17 @@ function schemaText(schema: unknown, what: string): string {
   throw invalid(`Expected ${what} to be a JSON Schema object`);
 }
 
+/** Keywords that draft 7 does not have: all others mean the same in both, but lists of `items`, which are older. */
+const NEW_KEYWORD =
+  /"(?:prefixItems|dependentRequired|dependentSchemas|unevaluated(?:Properties|Items)|(?:min|max)Contains|\$dynamicRef)"/;
+
 function compile(text: string, what: string): PreparedSchema {
-  const { $schema, ...jsonSchema } = JSON.parse(text) as Record<string, unknown>;
-  const isNew = String($schema).includes('2020-12') || text.includes('"prefixItems"');
-  // One instance for each: it remembers every schema that it ever compiled.
-  const ajv = new (isNew ? Ajv2020 : Ajv)({ strict: false, logger: false, validateFormats: false, allErrors: true });
+  // `$async` is the validator's own: with it, it would answer later, and nobody would wait for it.
+  const { $schema, $async: _, ...jsonSchema } = parseSchema(text, what);
+  const isNew = String($schema).includes('2020-12') || NEW_KEYWORD.test(text);
   let validate: ValidateFunction;
   try {
-    validate = ajv.compile(jsonSchema);
+    validate = compileValidator(jsonSchema, isNew);
   } catch (cause) {
     throw invalid(`Expected ${what} to be a valid JSON Schema: ${(cause as Error).message}`, cause);
   }
@@ -146,6 +149,33 @@ function compile(text: string, what: string): PreparedSchema {
       return value;
     },
   };
+}
+
+function parseSchema(text: string, what: string): Record<string, unknown> {
+  return JSON.parse(text, (name, value) => {
+    if (name === '__proto__') {
+      throw invalid(
+        `Expected ${what} to have no property \`__proto__\`: every object has one, so it could not be checked`,
+      );
+    }
+    return value;
+  }) as Record<string, unknown>;
+}
+
+function compileValidator(schema: object, isNew: boolean): ValidateFunction {
+  const options = { strict: false, logger: false, validateFormats: false, allErrors: true } as const;
+  // One instance for each: it remembers every schema that it ever compiled.
+  const withFlags = (unicodeRegExp: boolean) =>
+    new (isNew ? Ajv2020 : Ajv)({ ...options, unicodeRegExp }).compile(schema);
+  try {
+    return withFlags(true);
+  } catch (error) {
+    try {
+      return withFlags(false); // /\-/ is an error with the flag `u`, and none without
+    } catch {
+      throw error;
+    }
+  }
 }
 
 function mismatch(problems: readonly string[]): HeadstartError {
