@@ -43,10 +43,27 @@ export async function openParts(options: AgentOptions, config: ResolvedModelConf
   try {
     return await openEach(options, config, (close) => opened.unshift(close));
   } catch (error) {
-    for (const close of opened) {
-      await close().catch(() => undefined); // what failed first is what is told
-    }
+    await closeAll(opened).catch(() => undefined); // what failed first is what is told
     throw error;
+  }
+}
+
+/**
+ * Closes all parts, one after another: one that fails leaves none of the others open.
+ *
+ * @throws what the first that failed threw
+ */
+export async function closeAll(closers: readonly (() => unknown)[]): Promise<void> {
+  const failures: unknown[] = [];
+  for (const close of closers) {
+    try {
+      await close();
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  if (failures.length > 0) {
+    throw failures[0];
   }
 }
 

@@ -1,5 +1,5 @@
 import { type AgentOptions, checkAgentOptions } from './agent-options.js';
-import { type AgentParts, openParts } from './agent-parts.js';
+import { type AgentParts, closeAll, openParts } from './agent-parts.js';
 import { AgentTemplateCache, type TemplateOptions } from './cache/agent-cache.js';
 import type { TemplateCacheStats } from './cache/stats.js';
 import { checkLoras } from './config.js';
@@ -259,13 +259,15 @@ export class AgentServer {
   async #closeParts(): Promise<void> {
     this.#ending.abort();
     const { cache, engine, model, snapshots, mcp } = this.#parts;
-    await Promise.all(this.#sessions.all().map((session) => session.close()));
-    await mcp.close();
-    snapshots.clear();
-    await cache.close();
-    await engine.close();
-    await model.close();
-    this.#stopLogging();
+    await closeAll([
+      () => Promise.all(this.#sessions.all().map((session) => session.close())),
+      () => mcp.close(),
+      () => snapshots.clear(),
+      () => cache.close(),
+      () => engine.close(),
+      () => model.close(),
+      () => this.#stopLogging(),
+    ]);
   }
 
   #requireOpen(): void {

@@ -212,6 +212,28 @@ describe('closing an agent', () => {
     expect(['MCP_FAILED', 'CLOSED']).toContain(await frozen);
   });
 
+  it('of which one part fails to close closes all others, and says what failed', async () => {
+    const silence = join(await temporaryDirectory(), 'silence');
+    const cacheDir = await temporaryDirectory();
+    const agent = await AgentServer.initialize(agentOptions({ cacheDir, mcpServers: [stdio(silence)] }));
+    const pid = Number(await callOf(agent, 'pid'));
+    const session = await agent.createSession();
+    const turn = outcomeOf(session.send('Hello', { maxTokens: 500 }));
+    const { mcp } = agent;
+    const close = mcp.close.bind(mcp);
+    mcp.close = async () => {
+      await close();
+      throw new Error('the server would not end');
+    };
+    await expect(agent.close()).rejects.toThrow('the server would not end');
+    mcp.close = close;
+    expect(await turn).toBe('CLOSED');
+    await isGone(pid);
+    await expect(agent.model.tokenize('Hello')).rejects.toMatchObject({ code: 'CLOSED' });
+    expect((await readdir(cacheDir)).filter((name) => /\.(lock|tmp)$/.test(name))).toEqual([]);
+    await expect(agent.close()).rejects.toThrow('the server would not end'); // the same answer again
+  });
+
   it('sends away who waits to change adapters, behind a completion that nobody reads on', async () => {
     const agent = await startAgent();
     const stream = agent.streamComplete('Hello', { maxTokens: 50 });
