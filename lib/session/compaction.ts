@@ -1,29 +1,24 @@
-import { HeadstartError } from '../errors.js';
-import type { Model } from '../native/model.js';
+import { throwIfAborted } from '../native/addon.js';
 import { type Check, checkOptions, integer, text } from '../options.js';
 import type { ChatMessage } from '../template/messages.js';
-import type { Renderer, TemplateSource } from '../template/render.js';
 import { type Cut, cutsOfRunning, cutTurns, turnsOf } from './compaction-cut.js';
 import { pendingCalls } from './conversation.js';
-import { Generation } from './generate.js';
 import type { CompactionReport } from './parts.js';
-import { ReplyReader } from './reply-reader.js';
-import { makeSampler, type SamplingOptions } from './sampling.js';
-import type { ConversationSequence } from './sequence.js';
+import { type SummaryJob, summarise } from './summary.js';
 
 /** How long conversations are shortened. */
 export interface CompactionOptions {
   /** Before a reply whose prompt takes more than this share of the context, 0.1 to 0.95. @default 0.8 */
   threshold?: number;
   /**
-   * Newest turns that stay word for word. A turn is a user's message with all that follows it. By itself (not by
-   * `session.compact()`) fewer stay where they would fill the context; of the turn that runs, its message and newest tool calls
-   * with their results at least. @default 2
+   * Newest turns that stay word for word. A turn is a user's message with all that follows it. `session.compact()` summarises
+   * the oldest turn at least. By itself fewer stay where they would fill the context; of the turn that runs, its message and
+   * newest tool calls with their results at least. @default 2
    */
   preserveRecent?: number;
   /** What the model is asked for behind the older turns. */
   prompt?: string;
-  /** Most tokens of a summary. @default an eighth of the context */
+  /** Most tokens of a summary, at most half of the context. @default an eighth of it */
   maxSummaryTokens?: number;
 }
 
@@ -53,15 +48,8 @@ export const checkCompactionSwitch: Check = (value) => {
   return undefined;
 };
 
-export interface CompactionJob {
-  model: Model;
-  renderer: Renderer;
-  sequence: ConversationSequence;
-  contextSize: number;
-  source: TemplateSource;
-  sampling: SamplingOptions;
+export interface CompactionJob extends Omit<SummaryJob, 'request' | 'maxTokens'> {
   options: CompactionOptions;
-  signal: AbortSignal;
 }
 
 export interface Compacted {
@@ -83,7 +71,7 @@ export function needsCompaction(
  * and what the sequence holds are used as they are.
  *
  * @returns undefined where there is nothing to summarise
- * @throws HeadstartError `REPLY_INVALID` where the model writes no summary, and what decoding throws.
+ * @throws HeadstartError as {@link summarise}.
  */
 export async function compact(job: CompactionJob, messages: readonly ChatMessage[]): Promise<Compacted | undefined> {
   const { preserveRecent = DEFAULT_PRESERVED } = job.options;
@@ -101,10 +89,11 @@ export async function compactRunning(
   job: CompactionJob,
   messages: readonly ChatMessage[],
 ): Promise<Compacted | undefined> {
-  const { renderer, source, contextSize, options } = job;
+  const { renderer, source, contextSize, options, signal } = job;
   let best: Cut | undefined;
   for (const cut of cutsOfRunning(messages, options.preserveRecent ?? DEFAULT_PRESERVED)) {
     best = cut;
+    throwIfAborted(signal);
     const { tokens } = await renderer.prompt(source, withSummary(job, '.', cut));
     if (!needsCompaction(tokens.length + maxSummaryTokens(job), contextSize, options)) {
       break;
@@ -116,7 +105,7 @@ export async function compactRunning(
 async function shorten(job: CompactionJob, messages: readonly ChatMessage[], cut: Cut): Promise<Compacted> {
   const { renderer, source } = job;
   const before = await renderer.prompt(source, messages);
-  const summary = await summarise(job, cut);
+  const summary = await summarise({ ...job, request: requestOf(job), maxTokens: maxSummaryTokens(job) }, cut);
   const shortened = withSummary(job, summary, cut);
   const after = await renderer.prompt(source, shortened);
   return {
@@ -139,58 +128,7 @@ function requestOf({ options }: CompactionJob): ChatMessage {
   return Object.freeze({ role: 'user', content: options.prompt ?? DEFAULT_PROMPT });
 }
 
+/** The other half is for what is summarised. */
 function maxSummaryTokens({ options, contextSize }: CompactionJob): number {
-  return options.maxSummaryTokens ?? Math.max(1, contextSize >> 3);
-}
-
-async function summarise(job: CompactionJob, cut: Cut): Promise<string> {
-  const { model, renderer, sequence, contextSize, sampling, signal } = job;
-  const maxTokens = maxSummaryTokens(job);
-  const { tokens: prompt, format } = await summaryPrompt(job, cut, maxTokens);
-  const sampler = await makeSampler(model, sampling, format, prompt);
-  try {
-    const reader = new ReplyReader(model, format, false);
-    const generation = new Generation(model, sequence, {
-      prompt,
-      contextSize,
-      maxTokens,
-      stop: format.additionalStops,
-      sampler,
-      logProbabilities: undefined,
-      repetition: {},
-      preserved: renderer.preservedTokens(format),
-      signal,
-      deadline: undefined,
-    });
-    for (let piece = await generation.next(); piece !== undefined; piece = await generation.next()) {
-      await reader.push(piece);
-    }
-    await reader.finish(true);
-    const summary = reader.text.trim();
-    if (summary === '') {
-      throw new HeadstartError(
-        'REPLY_INVALID',
-        'Expected the model to summarise the conversation, but it wrote nothing',
-      );
-    }
-    return summary;
-  } finally {
-    sampler?.close();
-  }
-}
-
-/** The oldest turns, and then steps, are left out where not all of them fit. */
-async function summaryPrompt(job: CompactionJob, cut: Cut, maxTokens: number) {
-  const { renderer, source, contextSize } = job;
-  const { turns, steps, opening } = cut;
-  for (let from = 0; ; from++) {
-    const older = [...turns.slice(from), opening, ...steps.slice(Math.max(0, from - turns.length))].flat();
-    const prompt = await renderer.prompt(source, [...older, requestOf(job)], {
-      toolChoice: 'none',
-      enableThinking: false,
-    });
-    if (prompt.tokens.length + maxTokens <= contextSize || from >= turns.length + steps.length) {
-      return prompt;
-    }
-  }
+  return Math.max(1, Math.min(options.maxSummaryTokens ?? contextSize >> 3, contextSize >> 1));
 }

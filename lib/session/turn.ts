@@ -2,12 +2,11 @@ import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import type { Model } from '../native/model.js';
 import type { ReplyToolCall } from '../native/reply.js';
-import { eitherSignal } from '../native/signals.js';
 import type { AssistantMessage, ChatMessage, ToolCall, ToolMessage } from '../template/messages.js';
 import type { Prompt, Renderer, TemplateSource } from '../template/render.js';
 import { runCalls, type ToolOutcome, type ToolRun } from '../tools/execute.js';
 import type { ToolChoice } from '../tools/tool.js';
-import { type CompactionOptions, compactRunning, needsCompaction } from './compaction.js';
+import { type Compacted, type CompactionOptions, compactRunning, needsCompaction } from './compaction.js';
 import { type Generated, Generation } from './generate.js';
 import type { ResolvedGeneration } from './options.js';
 import type { FinishPart, StreamPart } from './parts.js';
@@ -122,11 +121,11 @@ export class Turn {
   }
 
   async *#step(index: number): AsyncGenerator<StreamPart | Reading, Step, undefined> {
-    const { model, renderer, sequence, contextSize } = this.#services;
+    const { model, renderer, sequence, contextSize, compaction } = this.#services;
     const { generation: options, signal, usage, toolRun } = this.#request;
     throwIfAborted(signal);
     const { tokens: prompt, format } = yield* this.#roomyPrompt(index);
-    requireRoom(prompt.length, contextSize);
+    requireRoom(prompt.length, contextSize, compaction !== undefined);
     if (index === 0) {
       this.#services.onPrompt(prompt);
     }
@@ -179,20 +178,32 @@ export class Turn {
   /** The prompt of a step; where it takes too much of the context, that of the shortened conversation. */
   async *#roomyPrompt(index: number): AsyncGenerator<StreamPart, Prompt, undefined> {
     const { compaction, contextSize } = this.#services;
-    const { sampling, signal, generation } = this.#request;
     const prompt = await this.#prompt(index);
     if (compaction === undefined || !needsCompaction(prompt.tokens.length, contextSize, compaction)) {
       return prompt;
     }
-    const either = eitherSignal(signal, generation.deadline);
-    const job = { ...this.#services, sampling, options: compaction, signal: either };
-    const compacted = await compactRunning(job, this.#conversation);
+    const compacted = await this.#compact(compaction, prompt.tokens.length < contextSize);
     if (compacted === undefined) {
       return prompt;
     }
     this.#conversation = [...compacted.messages];
     yield { type: 'compaction', ...compacted.report };
     return this.#prompt(index);
+  }
+
+  /** @param hasRoom then a model that writes no summary is no reason to fail: the conversation goes on as it is */
+  async #compact(options: CompactionOptions, hasRoom: boolean): Promise<Compacted | undefined> {
+    const { sampling, toolRun } = this.#request;
+    const { signal } = toolRun; // there is no time for a summary behind the deadline of the reply either
+    try {
+      return await compactRunning({ ...this.#services, sampling, options, signal }, this.#conversation);
+    } catch (error) {
+      if (hasRoom && HeadstartError.isInstance(error) && NO_SUMMARY.has(error.code)) {
+        this.#services.sequence.afterFailure();
+        return undefined;
+      }
+      throw error;
+    }
   }
 
   #prompt(index: number): Promise<Prompt> {
@@ -314,6 +325,9 @@ export class Turn {
 
 const MAX_SEED = 4_294_967_295;
 
+/** Why there may be none, though all else is well. */
+const NO_SUMMARY: ReadonlySet<string> = new Set(['REPLY_INVALID', 'CONTEXT_FULL']);
+
 function* partsOf({ text, reasoning }: { text: string; reasoning: string }): Generator<StreamPart, void, undefined> {
   if (reasoning !== '') {
     yield { type: 'reasoning', text: reasoning };
@@ -323,13 +337,15 @@ function* partsOf({ text, reasoning }: { text: string; reasoning: string }): Gen
   }
 }
 
-function requireRoom(promptTokens: number, contextSize: number): void {
+function requireRoom(promptTokens: number, contextSize: number, isShortened: boolean): void {
   if (promptTokens >= contextSize) {
     throw new HeadstartError(
       'CONTEXT_FULL',
-      `The conversation has ${promptTokens} tokens and leaves no room for a reply in a context of ${contextSize}: ` +
-        'raise `contextSize`, set `compaction` or call `session.compact()`, or start a new session; where results of tools ' +
-        'are what fills it, lower `maxToolResultLength`',
+      `The conversation has ${promptTokens} tokens and leaves no room for a reply in a context of ${contextSize}` +
+        (isShortened
+          ? ', though `compaction` left its newest part only: raise `contextSize`, or start a new session'
+          : ': raise `contextSize`, set `compaction` or call `session.compact()`, or start a new session') +
+        '; where results of tools are what fills it, lower `maxToolResultLength`',
     );
   }
 }

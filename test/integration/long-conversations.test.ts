@@ -1,6 +1,14 @@
 // Long conversations: shortened where that is asked for, a clear error where it is not.
-import type { ChatMessage, CompactionOptions, MessageInput, SendOptions, StreamPart } from 'llama-headstart';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import {
+  type ChatMessage,
+  type CompactionOptions,
+  type MessageInput,
+  type SendOptions,
+  type StreamPart,
+  subscribeDiagnostics,
+} from 'llama-headstart';
+import { Model } from 'llama-headstart/native';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { EXACT, startAgent } from '../helpers/agents.js';
 import { coldReply } from '../helpers/cold.js';
 import { likelyCalls } from '../helpers/likely-text.js';
@@ -19,6 +27,11 @@ const PAST: MessageInput[] = [
   { role: 'assistant', content: 'Three.' },
   { role: 'user', content: 'Fourth.' },
   { role: 'assistant', content: 'Four.' },
+];
+/** A turn of about so many tokens. */
+const turnOf = (number: number, tokens: number): MessageInput[] => [
+  { role: 'user', content: `Turn ${number}: ${'the chain is oiled. '.repeat(tokens / 10)}` },
+  { role: 'assistant', content: 'Good.' },
 ];
 const contents = (messages: readonly ChatMessage[]) => messages.map(({ content }) => content);
 
@@ -66,6 +79,62 @@ describe('session.compact', () => {
       expect(report?.summary).toBe(cold.text.trim());
     },
   );
+
+  /** The longest prompt that is read from here on. */
+  function watchPrompts(): () => number {
+    let longest = 0;
+    onTestFinished(
+      subscribeDiagnostics('prefill', ({ tokens }) => {
+        longest = Math.max(longest, tokens);
+      }),
+    );
+    return () => longest;
+  }
+
+  it('of a turn that leaves no room for a summary is of the beginnings of its messages', async () => {
+    const messages: MessageInput[] = [
+      { role: 'user', content: 'Read all of this. '.repeat(40) },
+      { role: 'assistant', content: '', toolCalls: [{ toolCallId: 'call00000', toolName: 'find', input: {} }] },
+      { role: 'tool', toolCallId: 'call00000', content: 'It says that the chain is oiled. '.repeat(40) },
+      { role: 'assistant', content: 'Two.' },
+    ];
+    const agent = await startAgent({ contextSize: 1024 });
+    expect(await agent.countTokens(messages)).toBeGreaterThan(900);
+    const session = await agent.createSession({ messages });
+    const longest = watchPrompts();
+    const report = await session.compact({ maxSummaryTokens: 128, prompt: 'Summarise.' });
+    expect(longest()).toBeGreaterThan(300);
+    expect(report).toMatchObject({ replacedMessages: 4 });
+    expect(session.messages).toHaveLength(2);
+  });
+
+  it('is of half the context at most, however long it may be, and leaves out no more than that takes', async () => {
+    const session = await (await startAgent({ contextSize: 1024 })).createSession({
+      messages: [turnOf(1, 300), turnOf(2, 100)].flat(),
+    });
+    const longest = watchPrompts();
+    await session.compact({ preserveRecent: 0, maxSummaryTokens: 100_000, prompt: 'Summarise.' });
+    expect(longest()).toBeGreaterThan(80);
+    expect(session.messages).toHaveLength(2);
+  });
+
+  it('that has no room for anything says so, and changes nothing', async () => {
+    const session = await (await startAgent({ contextSize: 1024 })).createSession({ messages: PAST });
+    const full = session.compact({ prompt: 'Summarise. '.repeat(400) });
+    await expect(full).rejects.toMatchObject({ code: 'CONTEXT_FULL', message: expect.stringMatching(/`prompt`/) });
+    expect(session.messages).toHaveLength(PAST.length);
+  });
+
+  it('by a model that thinks for as long as it may write is what it thought', async () => {
+    // As gpt-oss has it, and no reply without thinking before it.
+    const chatTemplate =
+      "{% for m in messages %}{{ '<|start|>' + m.role + '<|message|>' + m.content + '<|end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|start|>assistant<|channel|>analysis<|message|>' }}{% endif %}";
+    const session = await (await startAgent({ contextSize: 2048, chatTemplate })).createSession({ messages: PAST });
+    const { text, reasoning } = await session.send('And?', { maxTokens: 8 });
+    expect({ text, isThought: reasoning !== '' }).toEqual({ text: '', isThought: true });
+    const report = await session.compact({ maxSummaryTokens: 8 });
+    expect(report?.summary).not.toBe('');
+  });
 
   it('that is aborted, or refused, changes nothing', async () => {
     const session = await (await startAgent({ contextSize: 2048 })).createSession({ messages: PAST });
@@ -165,7 +234,12 @@ describe('compaction', () => {
       const tools = [{ ...look, execute: () => 'much '.repeat(2000) }];
       const session = await agent.createSession({ tools, compaction: true });
       const send = session.send('Look', { ...(await options()), maxToolResultLength: 10_000 });
-      await expect(send).rejects.toMatchObject({ code: 'CONTEXT_FULL' });
+      await expect(send).rejects.toMatchObject({
+        code: 'CONTEXT_FULL',
+        message: expect.stringMatching(
+          /`compaction` left its newest part only: raise `contextSize`.*`maxToolResultLength`/,
+        ),
+      });
       expect(session.messages).toEqual([]);
     });
   });
@@ -182,6 +256,37 @@ describe('compaction', () => {
     const kept = session.messages.slice(2).filter(({ role }) => role === 'user');
     expect(kept.length).toBeLessThan(4);
     expect(kept.at(-1)).toMatchObject({ content: 'And now?' });
+  });
+
+  it('shortens a conversation that is many times as long as the context, and renders it a few times only', async () => {
+    const render = vi.spyOn(Model.prototype, 'render');
+    onTestFinished(() => render.mockRestore());
+    const messages = Array.from({ length: 100 }, (_, turn) => turnOf(turn, 50)).flat();
+    const agent = await startAgent({ contextSize: 512 });
+    const session = await agent.createSession({ messages, compaction: { maxSummaryTokens: 16 } });
+    render.mockClear();
+    expect((await session.send('And now?', { maxTokens: 4 })).usage.completionTokens).toBe(4);
+    expect(session.messages.length).toBeLessThan(8);
+    expect(session.messages.at(-2)).toMatchObject({ content: 'And now?' });
+    expect(render.mock.calls.length).toBeLessThan(30);
+  });
+
+  it('by a model that writes no summary changes nothing, while there is room', async () => {
+    const agent = await startAgent({ contextSize: 1024 });
+    const { eos } = agent.model.info.vocabulary;
+    const session = await agent.createSession({
+      messages: [turnOf(1, 300), turnOf(2, 200)].flat(),
+      compaction: { threshold: 0.5 },
+      sampling: { logitBias: { [eos as number]: 1e6 } },
+    });
+    const { finishReason, text } = await session.send('And now?');
+    expect({ finishReason, text, messages: session.messages.length }).toEqual({
+      finishReason: 'stop',
+      text: '',
+      messages: 6,
+    });
+    await expect(session.compact()).rejects.toMatchObject({ code: 'REPLY_INVALID' });
+    expect(session.messages).toHaveLength(6);
   });
 
   it('is off where nobody asked: a full context says what to do', async () => {
