@@ -1,7 +1,7 @@
 // Whatever goes wrong in a session, sequences and cells are counted back to zero, and its neighbours never notice.
 import { join } from 'node:path';
-import type { AgentServer, Session } from 'llama-headstart';
-import { describe, expect, it } from 'vitest';
+import { type AgentServer, type Session, subscribeDiagnostics } from 'llama-headstart';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { EXACT, NOTHING_HELD, replies, startAgent, temporaryDirectory, uncachedReplies } from '../helpers/agents.js';
 import { likelyCalls } from '../helpers/likely-text.js';
 
@@ -68,7 +68,7 @@ const MISHAPS: Record<string, (agent: AgentServer, session: Session) => Promise<
     const session = await agent.createSession({ tools, compaction: { maxSummaryTokens: 8 } });
     try {
       const sampling = await likelyCalls();
-      await session.send('Look', { sampling, maxParallelTools: 1, maxSteps: 12, maxTokens: 60 });
+      await session.send('Look', { sampling, maxParallelTools: 1, maxSteps: 5, maxTokens: 60 });
     } finally {
       await session.close();
     }
@@ -81,21 +81,97 @@ const MISHAPS: Record<string, (agent: AgentServer, session: Session) => Promise<
 
 describe.each(['dense', 'sliding-window', 'recurrent'] as const)('on %s memory', (name) => {
   it.each(Object.keys(MISHAPS))('%s leaves nothing behind', async (title) => {
-    const agent = await startAgent({ name, maxResidentTemplates: 0, nSeqMax: 2, contextSize: 2048, ...EXACT });
+    const agent = await startAgent({ name, maxResidentTemplates: 0, nSeqMax: 3, contextSize: 2048, ...EXACT });
+    const turns = ['Hello', 'And now?'];
+    const expected = await uncachedReplies({ name, contextSize: 2048, ...EXACT }, turns, 8);
+    const neighbour = async () => {
+      const session = await agent.createSession();
+      expect(await replies(session, turns, 8)).toEqual(expected);
+      await session.close();
+    };
     const opened: Session[] = [];
     for (let round = 0; round < 3; round++) {
       const session = await agent.createSession();
       opened.push(session);
-      const made = await MISHAPS[title]?.(agent, session).catch(() => undefined);
+      const [made] = await Promise.all([MISHAPS[title]?.(agent, session).catch(() => undefined), neighbour()]);
       if (typeof made === 'object' && made !== null && 'close' in made) {
         opened.push(made as Session);
       }
     }
-    const neighbour = await agent.createSession();
-    expect(await replies(neighbour, ['Hello', 'And now?'], 8)).toEqual(
-      await uncachedReplies({ name, contextSize: 2048, ...EXACT }, ['Hello', 'And now?'], 8),
-    );
-    await Promise.all([...opened, neighbour].map((session) => session.close()));
+    await neighbour();
+    await Promise.all(opened.map((session) => session.close()));
     expect(agent.health()).toMatchObject(NOTHING_HELD);
   });
+});
+
+it('an abort at any stage of a turn leaves no trace of it, and nothing behind', async () => {
+  const agent = await startAgent({ maxResidentTemplates: 0, contextSize: 512, ...EXACT });
+  const sampling = await likelyCalls();
+  let onMoment: (stage: string) => void = () => {};
+  for (const channel of ['prefill', 'decode', 'tool-call'] as const) {
+    onTestFinished(subscribeDiagnostics(channel, () => onMoment(channel)));
+  }
+  /** Aborts at that moment. @returns the stages that the turn was in, moment by moment, and how it ended */
+  const run = async (moment: number): Promise<{ stages: string[]; outcome: string }> => {
+    const controller = new AbortController();
+    const stages: string[] = [];
+    onMoment = (stage) => {
+      if (stages.push(stage) === moment + 1) {
+        controller.abort();
+      }
+    };
+    const step = (stage: string) => {
+      onMoment(stage);
+      return new Promise(setImmediate);
+    };
+    const session = await agent.createSession({
+      messages: [
+        { role: 'user', content: 'The chain is oiled. '.repeat(12) },
+        { role: 'assistant', content: 'Good.' },
+      ],
+      tools: [{ name: 'look', execute: () => step('tool').then(() => 'The brake is new.') }],
+      onToolCall: () => step('hook').then(() => true),
+      compaction: { threshold: 0.4, maxSummaryTokens: 4, prompt: 'Summarise.' },
+    });
+    stages.length = 0;
+    const options = { sampling, maxParallelTools: 1, maxSteps: 2, maxTokens: 60, signal: controller.signal };
+    const reading = (async () => {
+      for await (const { type } of session.stream('Look', options)) {
+        await step(`part ${type}`);
+      }
+    })();
+    const outcome = await reading.then(
+      () => 'done',
+      ({ code }: { code: string }) => code,
+    );
+    onMoment = () => {};
+    expect(session.messages.length === 2).toBe(outcome !== 'done');
+    expect((await session.send('Hello', { toolChoice: 'none', maxTokens: 2 })).usage.completionTokens).toBe(2);
+    await session.close();
+    expect(agent.health()).toMatchObject(NOTHING_HELD);
+    return { stages, outcome };
+  };
+  const whole = await run(-1);
+  expect(whole.outcome).toBe('done');
+  const tried = new Set<string>();
+  for (const [moment, stage] of whole.stages.entries()) {
+    const change = `${whole.stages[moment - 1]}, ${stage}`;
+    if (!tried.has(change)) {
+      const { outcome } = await run(moment);
+      const isThrough = moment > whole.stages.lastIndexOf('tool'); // then there is nothing left to abort
+      expect({ change, outcome }).toEqual({ change, outcome: isThrough ? expect.any(String) : 'ABORTED' });
+    }
+    tried.add(change);
+  }
+  const stages = [
+    'prefill',
+    'decode',
+    'hook',
+    'tool',
+    'tool-call',
+    'part compaction',
+    'part tool-call',
+    'part tool-result',
+  ];
+  expect(whole.stages).toEqual(expect.arrayContaining(stages));
 });

@@ -268,16 +268,14 @@ describe('schemas with references', () => {
       { name: 'count', parameters: pick('integer'), execute: () => 'counted' },
     ];
     const session = await openSession(tools);
-    const called = new Set<string>();
-    for (const seed of [1, 2, 3, 4, 5, 6]) {
-      const sampling = { temperature: 1, seed };
+    for (const [name, output] of [
+      ['flag', 'flagged'],
+      ['count', 'counted'],
+    ] as const) {
+      const sampling = await likelyText(name);
       const { toolResults } = await (await session.fork()).send('Go on', { ...ONE_CALL, sampling });
-      for (const { toolName, output } of toolResults) {
-        called.add(toolName);
-        expect(output).toBe(toolName === 'flag' ? 'flagged' : 'counted');
-      }
+      expect(toolResults).toMatchObject([{ toolName: name, output }]);
     }
-    expect([...called].sort()).toEqual(['count', 'flag']);
   });
 
   const tree = {
@@ -286,7 +284,7 @@ describe('schemas with references', () => {
     required: ['on'],
     additionalProperties: false,
   };
-  it.each([undefined, 'Qwen3-Coder', 'meta-llama-Llama-3.1-8B-Instruct', 'openai-gpt-oss-120b'])(
+  it.each([undefined, 'Qwen3-Coder', 'meta-llama-Llama-3.1-8B-Instruct'])(
     'may be recursive: the tool gets what fits (chat template: %s)',
     async (file) => {
       const settings = file === undefined ? {} : { chatTemplate: vendored(file) };
