@@ -1,4 +1,4 @@
-// Puts metadata into a GGUF file. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+// Changes metadata of a GGUF file. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 const [FLOAT32, STRING] = [6, 8];
 /** Magic, version, number of tensors, number of pairs. */
 const HEADER_BYTES = 24;
@@ -7,12 +7,34 @@ const ALIGNMENT = 32;
 /** A copy of the file with these numbers too. */
 export function withMetadata(file: Buffer, numbers: Readonly<Record<string, number>>): Buffer {
   const pairs = Object.entries(numbers).map(([key, value]) => Buffer.concat([text(key), u32(FLOAT32), f32(value)]));
+  return withPairs(
+    file,
+    pairs,
+    pairs.reduce((total, { length }) => total + length, 0),
+  );
+}
+
+/** A copy of the file in whose vocabulary some tokens have other texts. */
+export function withTokens(file: Buffer, texts: Readonly<Record<string, string>>): Buffer {
+  let changed = file;
+  for (const [old, replacement] of Object.entries(texts)) {
+    const at = changed.indexOf(text(old));
+    if (at < 0) {
+      throw new Error(`Expected a file with a token ${old}`);
+    }
+    changed = Buffer.concat([changed.subarray(0, at), text(replacement), changed.subarray(at + text(old).length)]);
+  }
+  return withPairs(changed, [], changed.length - file.length);
+}
+
+/** @param grown by how many bytes, the pairs included, what is in front of the tensors is longer */
+function withPairs(file: Buffer, pairs: readonly Buffer[], grown: number): Buffer {
   const padding = (length: number) => Buffer.concat([text('padding'), u32(STRING), text('x'.repeat(length))]);
-  const bytes = Buffer.concat([...pairs, padding(0)]).length;
-  pairs.push(padding((ALIGNMENT - (bytes % ALIGNMENT)) % ALIGNMENT)); // the tensors stay where alignment wants them
+  const over = (((grown + padding(0).length) % ALIGNMENT) + ALIGNMENT) % ALIGNMENT;
+  const all = [...pairs, padding((ALIGNMENT - over) % ALIGNMENT)]; // the tensors stay where alignment wants them
   const header = Buffer.from(file.subarray(0, HEADER_BYTES));
-  header.writeBigUInt64LE(header.readBigUInt64LE(16) + BigInt(pairs.length), 16);
-  return Buffer.concat([header, ...pairs, file.subarray(HEADER_BYTES)]);
+  header.writeBigUInt64LE(header.readBigUInt64LE(16) + BigInt(all.length), 16);
+  return Buffer.concat([header, ...all, file.subarray(HEADER_BYTES)]);
 }
 
 function text(of: string): Buffer {
