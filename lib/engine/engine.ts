@@ -39,7 +39,7 @@ const RESIDENT_AGE = 2 ** 48;
 
 /** How an engine does right now. */
 export interface EngineStatus {
-  /** Sessions that wait for a sequence, and requests that wait for the next decode or for KV cells. */
+  /** Sessions that wait for a sequence or for KV cells, or were left out of the decode that runs. */
   queueLength: number;
   /** Sessions that compute: in a turn, and not waiting for a sequence or for tools. Completions and starts are among them. */
   activeSessions: number;
@@ -301,7 +301,7 @@ export class Engine {
     const { used } = this.context.cells;
     const { decodes, decodedTokens } = this.context.counters();
     return {
-      queueLength: this.sessions.queueLength + this.#scheduler.length,
+      queueLength: this.sessions.queueLength + this.#scheduler.waiting,
       activeSessions: this.sessions.busyCount,
       heldSequences: this.sessions.heldCount,
       residentTemplates: this.residents.heldCount,

@@ -48,6 +48,8 @@ export class Scheduler {
   readonly #writer: BatchWriter;
   readonly #limits: BatchLimits;
   #decoding = false;
+  /** Requests in the newest decode. */
+  #inBatch = 0;
   /** The next step comes with the next turn of the event loop, at the latest. */
   #scheduled = false;
   /** Sequences that got a token of the newest decode and have not yet asked for the next one. */
@@ -78,9 +80,10 @@ export class Scheduler {
     };
   }
 
-  /** Requests that are ready or wait for cells. */
-  get length(): number {
-    return this.#queue.length + this.#blocked.size;
+  /** Requests that wait for cells, or were left out of the decode that runs. */
+  get waiting(): number {
+    const ready = this.#decoding ? this.#queue.length - this.#inBatch : 0; // else all go into the next, at once
+    return Math.max(0, ready) + this.#blocked.size;
   }
 
   /** Sequences with a request under way. */
@@ -164,6 +167,7 @@ export class Scheduler {
     this.#decoding = true;
     this.#awaited.clear();
     const slices = this.#fit(planBatch(this.#queue, this.#limits));
+    this.#inBatch = slices.length;
     const begin = performance.now();
     const { freeings } = this.#host.room;
     try {

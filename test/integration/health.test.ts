@@ -1,4 +1,5 @@
 // What an agent tells of itself while it works.
+import type { AgentHealth } from 'llama-headstart';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { type DecodeEvent, type PrefillEvent, subscribe } from '../../lib/diagnostics.js';
 import { startAgent } from '../helpers/agents.js';
@@ -44,6 +45,21 @@ describe('health', () => {
     expect(agent.health().status).toBe('closing');
     await closing;
     expect(agent.health().status).toBe('closing');
+  });
+
+  it('tells who waits for a sequence, and that who only waits for tools computes nothing', async () => {
+    const seen: AgentHealth[] = [];
+    const look = () => seen.push(agent.health());
+    const agent = await startAgent({ nSeqMax: 1, contextSize: 512, tools: [{ name: 'look', execute: look }] });
+    const sessions = await Promise.all([agent.createSession(), agent.createSession()]);
+    const unsubscribe = subscribe('decode', look);
+    await Promise.all(sessions.map((session) => session.send('Hello', { maxTokens: 8, toolChoice: 'none' })));
+    unsubscribe();
+    expect(Math.max(...seen.map(({ queueLength }) => queueLength))).toBe(1);
+    expect(new Set(seen.map(({ activeSessions }) => activeSessions))).toEqual(new Set([1]));
+    seen.length = 0;
+    await sessions[0]?.send('Hello', { maxTokens: 64, toolChoice: 'required', maxSteps: 1, maxParallelTools: 1 });
+    expect(seen).toEqual([expect.objectContaining({ activeSessions: 0, openSessions: 2, queueLength: 0 })]);
   });
 });
 
