@@ -14,6 +14,20 @@ export const boolean: Check = (value) => (typeof value === 'boolean' ? undefined
 export const text: Check = (value) => (typeof value === 'string' && value !== '' ? undefined : 'a non-empty string');
 export const callable: Check = (value) => (typeof value === 'function' ? undefined : 'a function');
 export const abortSignal: Check = (value) => (value instanceof AbortSignal ? undefined : 'an AbortSignal');
+export const stringMap: Check = (value) =>
+  typeof value === 'object' &&
+  value !== null &&
+  !Array.isArray(value) &&
+  Object.values(value).every((each) => typeof each === 'string')
+    ? undefined
+    : 'an object of strings';
+/** With a user and a password in it no request is made. */
+export const webAddress: Check = (value) => {
+  const url = typeof value === 'string' && URL.canParse(value) ? new URL(value) : undefined;
+  return url !== undefined && /^https?:$/.test(url.protocol) && url.username === '' && url.password === ''
+    ? undefined
+    : 'an http or https address without user and password';
+};
 export const oneOf =
   (...values: string[]): Check =>
   (value) =>

@@ -3,9 +3,10 @@ import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { HeadstartError } from '../errors.js';
+import { webAddress } from '../options.js';
 import { type HttpAnswer, readSmall, request, throwForStatus } from './request.js';
 import { TransientError } from './retry.js';
-import { type HuggingFaceModelSource, isWebAddress } from './source.js';
+import type { HuggingFaceModelSource } from './source.js';
 
 const DEFAULT_ENDPOINT = 'https://huggingface.co';
 const MAX_LISTING_BYTES = 32 * 1024 ** 2;
@@ -59,10 +60,11 @@ export async function hubAccess({ endpoint, token }: HuggingFaceModelSource): Pr
 
 function endpointOfEnvironment(): string | undefined {
   const { HF_ENDPOINT } = process.env;
-  if (HF_ENDPOINT && !isWebAddress(HF_ENDPOINT)) {
+  const expected = HF_ENDPOINT ? webAddress(HF_ENDPOINT) : undefined;
+  if (expected !== undefined) {
     throw new HeadstartError(
       'CONFIG_INVALID',
-      `Expected the environment variable HF_ENDPOINT to be an http or https address, got "${HF_ENDPOINT}"`,
+      `Expected the environment variable HF_ENDPOINT to be ${expected}, got "${HF_ENDPOINT}"`,
     );
   }
   return HF_ENDPOINT || undefined;

@@ -11,7 +11,7 @@ import { fetchHubModel } from './hub-model.js';
 import { findLocalModel, generationConfigBeside } from './local.js';
 import { ByteProgress, type OnModelProgress } from './progress.js';
 import { type RetryConfig, resolveRetryConfig } from './retry.js';
-import { type ModelSourceInput, parseModelSource, type UrlModelSource } from './source.js';
+import { decoded, type ModelSourceInput, parseModelSource, type UrlModelSource } from './source.js';
 
 /** How a model is brought to this machine. */
 export interface ResolveModelOptions {
@@ -105,9 +105,7 @@ async function fetchUrlModel(source: UrlModelSource, fetching: Fetching): Promis
     .digest('hex')
     .slice(0, 16);
   const folder = join(fetching.directory, 'url', place);
-  const names = shardPaths(
-    decodeURIComponent(url.pathname.split('/').at(-1) || 'model.gguf').replace(/[/\\:\0]/g, '_'),
-  );
+  const names = shardPaths(decoded(url.pathname.split('/').at(-1) || 'model.gguf').replace(/[/\\:\0]/g, '_'));
   const files = names.map((name): RemoteFile => {
     const part = new URL(url);
     part.pathname = url.pathname.replace(/[^/]*$/, encodeURIComponent(name));

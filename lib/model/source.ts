@@ -1,6 +1,6 @@
 // Where a model comes from: the sources, their short forms, and their check.
 import { HeadstartError } from '../errors.js';
-import { type Check, checkOptions, describe, given, nearestName, text } from '../options.js';
+import { type Check, checkOptions, describe, given, nearestName, stringMap, text, webAddress } from '../options.js';
 
 /** A model on this machine. */
 export interface LocalModelSource {
@@ -40,7 +40,7 @@ export interface HuggingFaceModelSource {
 export interface UrlModelSource {
   /** Tells it from other sources. */
   type: 'url';
-  /** http or https; of a split model the first part, with its usual name (`...-00001-of-00003.gguf`). */
+  /** http or https, without user and password: those are `headers`; of a split model the first part, with its usual name (`...-00001-of-00003.gguf`). */
   url: string;
   /** Sent to the address's own origin, and to no other that it redirects to. */
   headers?: Readonly<Record<string, string>>;
@@ -77,14 +77,6 @@ const pathInside: Check = (value) =>
   typeof value === 'string' && isPathInside(value)
     ? undefined
     : 'a relative path with forward slashes and without ".."';
-const address: Check = (value) => (isWebAddress(value) ? undefined : 'an http or https address');
-const headerMap: Check = (value) =>
-  typeof value === 'object' &&
-  value !== null &&
-  !Array.isArray(value) &&
-  Object.values(value).every((each) => typeof each === 'string')
-    ? undefined
-    : 'an object of strings';
 const sha256: Check = (value) =>
   typeof value === 'string' && /^[0-9a-f]{64}$/i.test(value) ? undefined : '64 hex digits';
 
@@ -98,9 +90,9 @@ const SOURCE_CHECKS: Record<ModelSource['type'], Record<string, Check>> = {
     folder: pathInside,
     revision: text,
     token: (value) => (value === null ? undefined : text(value) && 'a non-empty string or null'),
-    endpoint: address,
+    endpoint: webAddress,
   },
-  url: { type: text, url: address, headers: headerMap, sha256 },
+  url: { type: text, url: webAddress, headers: stringMap, sha256 },
 };
 const NEEDED: Record<ModelSource['type'], string> = { local: 'path', huggingface: 'repo', url: 'url' };
 
@@ -133,10 +125,6 @@ export function parseModelSource(input: unknown, where = '`source`'): ModelSourc
   return Object.freeze(given(source));
 }
 
-export function isWebAddress(value: unknown): value is string {
-  return typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol);
-}
-
 /** Whether it stays below the folder that it is joined to, on every platform. */
 export function isPathInside(path: string): boolean {
   return path !== '' && !/[\\:\0]/.test(path) && path.split('/').every((part) => part !== '' && !/^\.\.?$/.test(part));
@@ -145,8 +133,8 @@ export function isPathInside(path: string): boolean {
 function fromShortForm(short: string): unknown {
   const page = /^https:\/\/huggingface\.co\/([^/]+\/[^/]+)\/(?:resolve|blob)\/([^/]+)\/([^?#]+)/.exec(short);
   if (page !== null) {
-    const [, repo, revision, filename = ''] = page;
-    return { type: 'huggingface', repo, revision, filename: decodeURIComponent(filename) };
+    const [, repo, revision = '', filename = ''] = page;
+    return { type: 'huggingface', repo, revision: decoded(revision), filename: decoded(filename) };
   }
   if (/^https?:\/\//i.test(short)) {
     return { type: 'url', url: short };
@@ -163,6 +151,15 @@ function fromShortForm(short: string): unknown {
     );
   }
   return { type: 'local', path: short };
+}
+
+/** What a part of an address stands for; as it is, where it stands for nothing. */
+export function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 function isType(type: unknown): type is ModelSource['type'] {

@@ -1,6 +1,6 @@
 // Servers of the Model Context Protocol: how they are named, and the check of it.
 import { HeadstartError } from '../errors.js';
-import { boolean, type Check, checkOptions, integer, type Place, text } from '../options.js';
+import { boolean, type Check, checkOptions, integer, type Place, stringMap, text, webAddress } from '../options.js';
 
 interface McpServerCommon {
   /** Yours for it: of letters, digits, `_` and `-`. Goes in front of tool names that another server has too. */
@@ -33,7 +33,7 @@ export interface McpStdioServer extends McpServerCommon {
 export interface McpHttpServer extends McpServerCommon {
   /** `http` is streamable HTTP; `sse` is its predecessor. */
   type: 'http' | 'sse';
-  /** http or https. */
+  /** http or https, without user and password: those are `headers`. */
   url: string;
   /** Sent with each request: a token, for one. */
   headers?: Readonly<Record<string, string>>;
@@ -44,14 +44,6 @@ export type McpServerConfig = McpStdioServer | McpHttpServer;
 
 const strings: Check = (value) =>
   Array.isArray(value) && value.every((each) => typeof each === 'string') ? undefined : 'an array of strings';
-const stringMap: Check = (value) =>
-  typeof value === 'object' &&
-  value !== null &&
-  !Array.isArray(value) &&
-  Object.values(value).every((each) => typeof each === 'string')
-    ? undefined
-    : 'an object of strings';
-
 const COMMON: Record<string, Check> = {
   name: (value) =>
     typeof value === 'string' && /^[\w-]{1,64}$/.test(value) && !value.includes('__')
@@ -66,10 +58,7 @@ const STDIO: Record<string, Check> = { ...COMMON, type: text, command: text, arg
 const HTTP: Record<string, Check> = {
   ...COMMON,
   type: text,
-  url: (value) =>
-    typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol)
-      ? undefined
-      : 'an http or https address',
+  url: webAddress,
   headers: stringMap,
 };
 

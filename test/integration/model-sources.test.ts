@@ -594,6 +594,14 @@ describe('a model at an address', () => {
     expect(ends[1]).toEqual({ phase: 'download', fraction: 1, bytes: total, total, file: names[1] });
   });
 
+  it('may have a name that no decoder takes', async () => {
+    const { directory } = await place();
+    const options = { directory, retryConfig: { maxRetries: 0 } };
+    await expect(resolveModel('http://127.0.0.1:9/tiny%.gguf', options)).rejects.toThrow(
+      failsWith('DOWNLOAD_FAILED', 'tiny%.gguf'),
+    );
+  });
+
   it('is refused where it redirects without end, or to what is no web address', async () => {
     const { hub, directory } = await place();
     const url = `${hub.cdn}/a/b/c.gguf`;

@@ -19,6 +19,10 @@ describe('a model source', () => {
       'https://huggingface.co/owner/name/blob/main/q%20x/file.gguf',
       { type: 'huggingface', repo: 'owner/name', revision: 'main', filename: 'q x/file.gguf' },
     ],
+    [
+      'https://huggingface.co/owner/name/resolve/v2%2Fbeta/100%.gguf',
+      { type: 'huggingface', repo: 'owner/name', revision: 'v2/beta', filename: '100%.gguf' },
+    ],
   ])('may be written as %s', (short, source) => {
     expect(parseModelSource(short)).toEqual(source);
   });
@@ -43,6 +47,8 @@ describe('a model source', () => {
     ],
     [{ type: 'huggingface', repo: 'a/b', endpoint: 'ftp://x' }, '`endpoint`.*http or https'],
     [{ type: 'url', url: 'ftp://x/y.gguf' }, '`url`.*http or https'],
+    [{ type: 'url', url: 'https://ada:secret@x/y.gguf' }, '`url`.*http or https address without user and password'],
+    [{ type: 'url', url: 'https://x/y.gguf', headers: ['x-key: secret'] }, '`headers`.*an object of strings'],
     [{ type: 'url', url: 'https://x/y.gguf', sha256: 'abc' }, '`sha256`.*64 hex digits'],
     ['hf:owner', 'owner/name:QUANTISATION'],
     ['', 'Expected `source` to be a path'],
