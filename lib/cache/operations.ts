@@ -172,8 +172,11 @@ export async function pruneDirectory(parts: OperationsParts, budget: DirectoryBu
 
 /** @returns how many entries went */
 export async function clearEverything({ residents, memory, disk }: OperationsParts): Promise<number> {
+  const keys = new Set([
+    ...[...residents.values()].map(({ key }) => key),
+    ...[...memory.entries()].map(([key]) => key),
+  ]);
   residents.dropAll('the cache was cleared');
-  const keys = new Set([...memory.entries()].map(([key]) => key));
   memory.clear();
   await disk?.index.refresh();
   for (const { key, name } of [...(disk?.index.values() ?? [])]) {

@@ -85,6 +85,9 @@ describe('an operator', () => {
     expect(await entriesIn(directory)).toEqual([]);
     expect((await session.send('Hello', { maxTokens: 2 })).usage.completionTokens).toBe(2);
     expect((await agent.createSession()).report.tier).toBe('miss');
+    const unsaved = await startAgent({ maxMemoryBytes: 0 });
+    await unsaved.createSession();
+    expect(await unsaved.templateCache.clear()).toBe(1); // it was resident alone
   });
 
   it('prunes what dead processes left, and with budgets given for once', async () => {
