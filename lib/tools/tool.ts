@@ -26,7 +26,7 @@ export interface ToolContext {
 
 /** A tool that the model can call. */
 export interface Tool extends Omit<ToolDefinition, 'parameters'> {
-  /** JSON Schema or zod schema of the arguments object. @default no arguments */
+  /** JSON Schema or zod schema of the arguments, which are an object. @default no arguments */
   parameters?: Schema;
   /**
    * Does it, with arguments that are its own to change. What it returns (or resolves with) is told to the model: a string as it is, anything else as JSON. What it
@@ -80,6 +80,7 @@ export class ToolSet {
     for (const each of tools) {
       const { name, description, parameters, server } = each;
       const schema = await prepareSchema(parameters ?? NO_ARGUMENTS, `\`parameters\` of the tool "${name}"`);
+      requireObject(schema.jsonSchema, name);
       prepared.set(name, { tool: each, parameters: schema });
       definitions.push(
         Object.freeze({
@@ -104,6 +105,16 @@ export class ToolSet {
 
   get size(): number {
     return this.#tools.size;
+  }
+}
+
+/** Call formats write arguments by name: others would never come. */
+function requireObject(schema: { type?: unknown }, name: string): void {
+  if (schema.type !== undefined && ![schema.type].flat().includes('object')) {
+    throw new HeadstartError(
+      'SCHEMA_INVALID',
+      `Expected \`parameters\` of the tool "${name}" to be the schema of an object, got one of the type ${JSON.stringify(schema.type)}`,
+    );
   }
 }
 

@@ -214,7 +214,8 @@ describe('compaction', () => {
       }
       expect(rest.at(-1)).toMatchObject({ toolCallId: called.at(-1), content: RESULT });
       const source = { systemPrompt: SYSTEM_PROMPT, tools: [look] };
-      const { text } = await session.send('And?', { maxTokens: 8 });
+      const { text, usage } = await session.send('And?', { maxTokens: 8 });
+      expect(usage.cachedTokens).toBeGreaterThanOrEqual(session.report.templateTokens);
       expect(text).toBe((await coldReply(microModel(name), source, session.messages.slice(0, -1), 8)).text);
     });
 

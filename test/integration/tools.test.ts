@@ -227,6 +227,26 @@ describe('a tool', () => {
     expect(roles(session)).toEqual(['user', 'assistant', 'tool', 'assistant']);
     expect(session.pendingToolCalls).toEqual([]);
   });
+
+  it('without `execute` waits beside those that ran: only its own results are asked for', async () => {
+    const root = await openSession([lamp(() => 'lit', 'mine'), lamp(undefined, 'yours')]);
+    const calls = await likelyCalls();
+    const of = async (seed: number): Promise<{ session: Session; reply: Reply }> => {
+      const session = await root.fork();
+      const sampling = { ...calls, temperature: 2, seed };
+      const reply = await session.send('Light', { sampling, maxTokens: 200 });
+      const names = new Set(reply.toolCalls.map(({ toolName }) => toolName));
+      return names.size === 2 && reply.finishReason === 'tool-calls' ? { session, reply } : of(seed + 1);
+    };
+    const { session, reply } = await of(1);
+    const ids = (name: string) => reply.toolCalls.flatMap((each) => (each.toolName === name ? each.toolCallId : []));
+    expect(reply.usage.steps).toBe(1);
+    expect(reply.toolResults.map(({ toolCallId }) => toolCallId).sort()).toEqual(ids('mine'));
+    expect(session.pendingToolCalls.map(({ toolCallId }) => toolCallId)).toEqual(ids('yours'));
+    const results = ids('yours').map((toolCallId) => ({ role: 'tool', toolCallId, content: 'lit' }) as const);
+    expect((await session.send(results, { toolChoice: 'none', maxTokens: 3 })).usage.completionTokens).toBe(3);
+    expect(session.pendingToolCalls).toEqual([]);
+  });
 });
 
 describe('the arguments of a call', () => {
@@ -449,6 +469,8 @@ describe('tools that cannot be', () => {
       'SCHEMA_INVALID',
     ],
     ['whose schema refers to nothing', [{ name: 'a', parameters: { $ref: '#/$defs/b' } }], 'SCHEMA_INVALID'],
+    ['whose arguments are a text', [tool({ name: 'a', parameters: z.string() })], 'SCHEMA_INVALID'],
+    ['whose arguments are a list', [{ name: 'a', parameters: { type: ['array', 'null'] } }], 'SCHEMA_INVALID'],
     ['whose schema is too deep', [{ name: 'a', parameters: deep(100) }], 'JSON_TOO_DEEP'],
     [
       'of another library',
@@ -460,6 +482,24 @@ describe('tools that cannot be', () => {
     await expect(agent.createSession({ tools: tools as Tool[] })).rejects.toMatchObject({ code });
     expect(agent.health()).toMatchObject({ openSessions: 0, activeSessions: 0 });
   });
+});
+
+it('half a character in a tool, or in a call of it, is told as what every encoder makes of it', async () => {
+  const description = 'Half of \ud83d';
+  const parameters = { type: 'object', properties: { of: { type: 'string', description } } };
+  const session = await (await startAgent({ contextSize: 4096 })).createSession({
+    tools: [{ name: 'halve', description, parameters }],
+    messages: [
+      { role: 'user', content: 'Halve it' },
+      {
+        role: 'assistant',
+        content: '',
+        toolCalls: [{ toolCallId: 'call00000', toolName: 'halve', input: { of: '\ud83d', '\udeb2': 1 } }],
+      },
+      { role: 'tool', toolCallId: 'call00000', content: '\udeb2' },
+    ],
+  });
+  expect((await session.send('Thanks', { toolChoice: 'none', maxTokens: 3 })).usage.completionTokens).toBe(3);
 });
 
 describe('chat templates', () => {

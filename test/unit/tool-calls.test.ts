@@ -1,5 +1,6 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { subscribe } from '../../lib/diagnostics.js';
+import { resolveToolOptions } from '../../lib/session/options.js';
 import { runCalls, type ToolOutcome, type ToolRun } from '../../lib/tools/execute.js';
 import { type Tool, ToolSet } from '../../lib/tools/tool.js';
 
@@ -179,4 +180,14 @@ it('a check of arguments that takes too long runs nothing afterwards', async () 
   expect(await outcomeOf(run)).toMatchObject({ isError: true, output: 'The tool did not answer within 5 ms' });
   await later(40);
   expect(ran).toBe(false);
+});
+
+it('what nobody sets of tools is what the documents say', () => {
+  const { maxSteps, maxParallelTools, toolTimeoutMs, toolChoice } = resolveToolOptions(8192, {});
+  expect({ maxSteps, maxParallelTools, toolTimeoutMs, toolChoice }).toEqual({
+    maxSteps: 16,
+    maxParallelTools: 4,
+    toolTimeoutMs: 60_000,
+    toolChoice: 'auto',
+  });
 });
