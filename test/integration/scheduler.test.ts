@@ -670,13 +670,28 @@ describe('an abort', () => {
     },
   );
 
+  it('by closing the cache ends that wait too', async () => {
+    const lab = await openLab({ kvCells: 512, residents: 0, sessions: 2 });
+    const template = someTokens(200, 1);
+    await lab.start(template);
+    const { sessions } = lab.engine;
+    const holder = await sessions.lease({ busy: true, onEvicted: () => undefined });
+    await lab.engine.prefill(holder, someTokens(400, 2), 0);
+    const refused = refusal(lab.engine, 'restoreSequence');
+    const own = await sessions.lease({ busy: true, onEvicted: () => undefined });
+    const starting = expect(lab.cache.start(own, template)).rejects.toMatchObject({ code: 'CLOSED' });
+    await refused;
+    await lab.cache.close();
+    await starting;
+  });
+
   it.each(['dense', 'sliding-window', 'recurrent', 'hybrid'] as const)(
     'inside a decode leaves the sequence as it says, on %s memory',
     async (name) => {
       const { engine, lease } = await open({ name, batchSize: 2048, microBatchSize: 64 });
       const sequence = await lease();
       const tokens = someTokens(1500, 1);
-      for (const delay of [4, 8, 16]) {
+      for (const delay of [0, 3, 8]) {
         const controller = new AbortController();
         const decoding = engine.decode({ sequence, tokens, from: 0, signal: controller.signal });
         setTimeout(() => controller.abort(), delay);
