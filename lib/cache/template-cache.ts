@@ -1,7 +1,7 @@
 import type { Engine } from '../engine/engine.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
-import type { Logger } from '../native/log.js';
+import { forgivingLogger, type Logger } from '../native/log.js';
 import { ownSignal } from '../native/signals.js';
 import { SequenceState } from '../native/state.js';
 import { checkOptions, given } from '../options.js';
@@ -117,7 +117,8 @@ export class TemplateCache {
    * @throws HeadstartError `CACHE_DIR_SHARED` where others can write it.
    */
   static async open(options: TemplateCacheOptions): Promise<TemplateCache> {
-    const cache = new TemplateCache(options);
+    const logger = options.logger && forgivingLogger(options.logger);
+    const cache = new TemplateCache({ ...options, logger });
     const { disk } = cache.#parts;
     if (disk !== undefined) {
       await disk.directory.make().catch(() => undefined);

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HeadstartError } from '../errors.js';
-import type { Logger } from '../native/log.js';
+import { forgivingLogger, type Logger } from '../native/log.js';
 import { abortSignal, boolean, type Check, callable, checkOptions, type Place, text } from '../options.js';
 import { modelsDirectory } from './directory.js';
 import { downloadFile, type RemoteFile } from './download.js';
@@ -79,7 +79,7 @@ export async function resolveModel(input: ModelSourceInput, options: ResolveMode
     retry: resolveRetryConfig(options.retryConfig),
     generationConfig: options.generationConfig ?? false,
     onProgress: options.onProgress,
-    log: options.logger ?? (() => undefined),
+    log: forgivingLogger(options.logger ?? (() => undefined)),
     signal: options.signal,
   };
   const path = await pathOf(source, fetching);

@@ -1,5 +1,5 @@
 import { HeadstartError } from '../errors.js';
-import type { Logger } from '../native/log.js';
+import { forgivingLogger, type Logger } from '../native/log.js';
 import { checkMcpServers, type McpServerConfig } from './mcp-config.js';
 import { McpConnection, type McpPromptListing } from './mcp-connection.js';
 import { contentText, type McpContent } from './mcp-content.js';
@@ -60,7 +60,7 @@ export class McpServers {
     configs: readonly McpServerConfig[],
     options: { signal?: AbortSignal | undefined; logger?: Logger | undefined } = {},
   ): Promise<McpServers> {
-    const log = options.logger ?? (() => undefined);
+    const log = forgivingLogger(options.logger ?? (() => undefined));
     const servers = new McpServers(
       checkMcpServers(configs).map((config) => new McpConnection(config, log)),
       log,

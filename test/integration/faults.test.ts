@@ -108,6 +108,25 @@ describe('an entry that is damaged', () => {
   });
 });
 
+describe('a logger that throws', () => {
+  it('costs a cache its lines, and no start', async () => {
+    const { directory, path } = await savedEntry();
+    const template = someTokens(100, 1);
+    const open = (logger?: () => never) =>
+      Lab.open({ path: microModel('dense'), directory, cache: { ...(logger && { logger }) } });
+    const first = await open();
+    await first.start(template);
+    await first.close();
+    const entries = (await entriesIn(directory)).map((name) => join(directory, name));
+    await alter(entries.find((each) => each !== path) as string, (size) => size >> 1);
+    const lab = await open(() => {
+      throw new Error('no line');
+    });
+    onTestFinished(() => lab.close());
+    expectMiss(await lab.start(template), /^corrupt: /);
+  });
+});
+
 describe('an entry that is something else', () => {
   it('belongs to another configuration: it is not used, and not called damaged', async () => {
     const foreign = await savedEntry({ name: 'dense-other' });
