@@ -94,6 +94,8 @@ export async function* streamComplete(
   const sampler = await makeSampler(model, mergeSampling(defaults, generation.sampling), {}, tokens);
   const held: Held = { leave: () => {}, sequence, offers: new Offers(sequence) };
   const life = new Life(() => giveBack(held));
+  let last: FinishPart;
+  let failure: { error: unknown } | undefined;
   try {
     held.leave = await gate.enter(signal);
     const generating = new Generation(model, sequence, {
@@ -111,7 +113,7 @@ export async function* streamComplete(
       held.offers.taken();
     }
     const { finishReason, detail, logProbabilities } = generating.result;
-    yield {
+    last = {
       type: 'finish',
       finishReason,
       ...(detail !== undefined && { detail }),
@@ -119,14 +121,19 @@ export async function* streamComplete(
       ...(generation.logProbabilities !== undefined && { logProbabilities }),
     };
   } catch (error) {
-    sequence.close();
     const finishReason = HeadstartError.isInstance(error, 'ABORTED') ? 'aborted' : 'error';
-    yield { type: 'finish', finishReason, usage: usage.total() };
-    throw asAborted(error, 'The completion', { ...generation, timeoutMs: options.timeoutMs }, signal);
+    last = { type: 'finish', finishReason, usage: usage.total() };
+    failure = {
+      error: asAborted(error, 'The completion', { ...generation, timeoutMs: options.timeoutMs }, signal),
+    };
   } finally {
     life.end();
     sampler?.close();
     giveBack(held);
+  }
+  yield last; // and holds nothing
+  if (failure !== undefined) {
+    throw failure.error;
   }
 }
 

@@ -15,7 +15,7 @@ import { pendingCalls, type TurnInput } from './conversation.js';
 import { asAborted } from './failures.js';
 import { Life } from './forgotten.js';
 import { SEND_CHECKS, type SendOptions } from './options.js';
-import type { CompactionReport, Reply, StreamPart } from './parts.js';
+import type { CompactionReport, FinishPart, Reply, StreamPart } from './parts.js';
 import { Passage } from './passage.js';
 import { collectReply } from './reply.js';
 import type { SamplingOptions } from './sampling.js';
@@ -118,9 +118,9 @@ export class Session implements ToolSession {
   }
 
   /**
-   * Sends a message and yields the reply as it is generated; the last part is a `finish`. A turn that does not finish
-   * (aborted, failed, or left by `break`) leaves no trace in `messages`, and the session can be used again. One that fails
-   * yields a `finish` with `aborted` or `error` and then throws.
+   * Sends a message and yields the reply as it is generated; the last part is a `finish`, and the turn is over then. A turn that
+   * does not finish (aborted, failed, or left by `break`) leaves no trace in `messages`, and the session can be used again. One
+   * that fails yields a `finish` with `aborted` or `error` and then throws.
    *
    * @param message the user's text; or messages, the last of them a user's or the results of tool calls
    * @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`, `SESSION_BUSY`, `CLOSED`, `ABORTED`, `CONTEXT_FULL`,
@@ -138,6 +138,8 @@ export class Session implements ToolSession {
     const told = new Life(events.end);
     const life = new Life(() => void this.#endTurn());
     let turn: Turn | undefined;
+    let last: FinishPart | undefined;
+    let failure: { error: unknown } | undefined;
     try {
       await this.#passage.enter(request.signal);
       this.#takeBack = this.#sequence.mark();
@@ -148,6 +150,8 @@ export class Session implements ToolSession {
           this.#messages = Object.freeze([...turn.conversation]);
           this.#takeBack = undefined; // the conversation has it
           events.finished(part);
+          last = part;
+          break;
         }
         this.#offers.offer();
         yield part;
@@ -159,17 +163,23 @@ export class Session implements ToolSession {
         throw new HeadstartError('CLOSED', 'The session was closed during its turn', { cause: error });
       }
       this.#sequence.afterFailure();
-      this.#sequence.setBusy(false);
       const finishReason = HeadstartError.isInstance(error, 'ABORTED') ? 'aborted' : 'error';
-      yield { type: 'finish', finishReason, usage: request.usage.total() };
+      last = { type: 'finish', finishReason, usage: request.usage.total() };
       const limit = { deadline: request.generation.deadline, timeoutMs: options.timeoutMs };
-      throw asAborted(error, 'The turn', limit, request.signal);
+      failure = { error: asAborted(error, 'The turn', limit, request.signal) };
     } finally {
       told.end();
       life.end();
       await turn?.end();
       events.end();
       await this.#endTurn();
+    }
+    // The turn is over: who reads no further holds up nobody, and may send the next message from here.
+    if (last !== undefined) {
+      yield last;
+    }
+    if (failure !== undefined) {
+      throw failure.error;
     }
   }
 

@@ -124,6 +124,37 @@ describe('a turn', () => {
     expect(session.messages).toHaveLength(4);
   });
 
+  it('is over when its last part comes: whoever stops reading there holds up nobody', async () => {
+    const agent = await startAgent();
+    const session = await agent.createSession();
+    const replied: string[] = [];
+    for await (const part of session.stream('Hello', { maxTokens: 2 })) {
+      if (part.type === 'finish') {
+        replied.push((await session.send('And now?', { maxTokens: 2 })).finishReason);
+      }
+    }
+    expect(replied).toEqual(['length']);
+    const read = async (stream: AsyncGenerator<{ type: string }>) => {
+      let part: { type: string };
+      do {
+        part = (await stream.next()).value;
+      } while (part.type !== 'finish');
+      return stream; // and is not asked for more
+    };
+    const signal = AbortSignal.abort();
+    const left = [
+      await read(session.stream('Why?', { maxTokens: 2 })),
+      await read(agent.streamComplete('Hello', { maxTokens: 2 })),
+      await read(session.stream('Why?', { signal })),
+      await read(agent.streamComplete('Hello', { signal })),
+    ];
+    await agent.setLoras([]);
+    expect((await session.send('And now?', { maxTokens: 2 })).finishReason).toBe('length');
+    expect(agent.health()).toMatchObject({ activeSessions: 0, heldSequences: 1 });
+    const ends = await Promise.allSettled(left.map((stream) => stream.next()));
+    expect(ends.map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled', 'rejected', 'rejected']);
+  });
+
   it('is the only one of its session', async () => {
     const session = await (await startAgent()).createSession();
     await readUntilText(session, async () => {
