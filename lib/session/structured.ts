@@ -39,7 +39,7 @@ export async function prepareFormat(format: unknown): Promise<PreparedFormat | u
       } catch (cause) {
         throw new HeadstartError(
           'REPLY_INVALID',
-          `Expected a reply that its schema allows: ${(cause as Error).message}`,
+          `Expected a reply that its schema allows: ${cause instanceof Error ? cause.message : String(cause)}`,
           { cause },
         );
       }

@@ -1,5 +1,5 @@
 import { HeadstartError } from '../errors.js';
-import { throwIfAborted } from '../native/addon.js';
+import { orAborted, throwIfAborted } from '../native/addon.js';
 import type { Model } from '../native/model.js';
 import type { ReplyToolCall } from '../native/reply.js';
 import type { AssistantMessage, ChatMessage, ToolCall, ToolMessage } from '../template/messages.js';
@@ -310,9 +310,11 @@ export class Turn {
   }
 
   async #finish(step: Step, ended: Pick<FinishPart, 'finishReason' | 'detail'>): Promise<FinishPart> {
-    const { usage, generation, format } = this.#request;
+    const { usage, generation, format, signal } = this.#request;
     const isWhole = ended.finishReason === 'stop' && ended.detail === undefined; // a stop string cuts it off
-    const object = format !== undefined && isWhole ? { object: await format.parse(step.message.content) } : {};
+    // A check of the program's own may take as long as it likes.
+    const checked = format !== undefined && isWhole ? orAborted(format.parse(step.message.content), signal) : undefined;
+    const object = checked && { object: await checked };
     return {
       type: 'finish',
       ...ended,

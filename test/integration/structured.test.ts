@@ -1,6 +1,6 @@
 // Replies that are JSON of a schema: forced by grammar, parsed, checked and typed.
 import { readFileSync } from 'node:fs';
-import { type FinishPart, type StreamPart, tool } from 'llama-headstart';
+import { type FinishPart, type SendOptions, type StreamPart, tool } from 'llama-headstart';
 import { describe, expect, expectTypeOf, it } from 'vitest';
 import { z } from 'zod';
 import { startAgent } from '../helpers/agents.js';
@@ -101,6 +101,28 @@ describe('responseFormat', () => {
     const reply = await session.send('What?', { maxTokens: 3, responseFormat: { type: 'json', schema: CHECK } });
     expect(reply.finishReason).toBe('length');
     expect(reply).not.toHaveProperty('object');
+  });
+
+  it('whose check never ends holds up neither an abort nor a close', async () => {
+    const agent = await startAgent({ contextSize: 2048 });
+    const session = await agent.createSession();
+    const controller = new AbortController();
+    let closing: Promise<void> | undefined;
+    const send = (atCheck: () => void, options: SendOptions = {}) => {
+      const schema = CHECK.refine(() => {
+        atCheck();
+        return new Promise<boolean>(() => undefined);
+      });
+      return session.send('What is it?', { ...BOUNDED, ...options, responseFormat: { type: 'json', schema } });
+    };
+    const aborted = send(() => controller.abort(), { signal: controller.signal });
+    await expect(aborted).rejects.toMatchObject({ code: 'ABORTED' });
+    expect(session.messages).toEqual([]);
+    const closed = send(() => {
+      closing = agent.close();
+    });
+    await expect(closed).rejects.toMatchObject({ code: 'CLOSED' });
+    await closing;
   });
 
   it('is checked where the grammar cannot say it: then the turn fails and leaves no trace', async () => {
