@@ -1,6 +1,7 @@
 import { HeadstartError } from '../errors.js';
 import type { Model } from '../native/model.js';
 import type { ParsedReply, ReplyFormat, ReplyToolCall } from '../native/reply.js';
+import { hasBareCalls, mayBeBareCall } from '../template/bare-calls.js';
 
 /** New text of a reply. */
 export interface ReplyDelta {
@@ -19,6 +20,7 @@ export class ReplyReader {
   readonly #model: Model;
   /** Undefined where the reply is nothing but text. */
   readonly #format: ReplyFormat | undefined;
+  readonly #hasBareCalls: boolean;
   #raw = '';
   #readLength = 0;
   #text = '';
@@ -27,6 +29,7 @@ export class ReplyReader {
   constructor(model: Model, format: ReplyFormat, hasForm: boolean) {
     this.#model = model;
     this.#format = hasForm || format.supportsThinking ? format : undefined;
+    this.#hasBareCalls = hasBareCalls(format);
   }
 
   /** Tool calls that have begun. */
@@ -132,9 +135,18 @@ export class ReplyReader {
    * again, is then what the sequence holds.
    */
   #withSpace({ content, reasoning, toolCalls }: ParsedReply): string {
+    if (reasoning === '' && toolCalls.length === 0 && this.#isAllText()) {
+      return this.#raw;
+    }
     const isText = content !== '' && reasoning === '' && toolCalls.length === 0;
     const start = this.#raw.length - this.#raw.trimStart().length;
     return isText && this.#raw.startsWith(content, start) ? this.#raw.slice(0, start) + content : content;
+  }
+
+  /** Where nothing marks a call, parsers wait from the first brace on for one, and read none behind it. */
+  #isAllText(): boolean {
+    const brace = this.#hasBareCalls ? this.#raw.indexOf('{') : -1;
+    return brace >= 0 && !mayBeBareCall(this.#raw.slice(brace));
   }
 }
 

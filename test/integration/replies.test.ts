@@ -157,6 +157,35 @@ it('a reply that is cut off outside of the markup that its form knows is text, u
   expect(read).toEqual([texts[0], texts[1], '']);
 });
 
+describe('where nothing marks a call', () => {
+  const texts = [
+    'Use f() { return 1; } and {"a": 1}.',
+    '{"a": [1, 2], "name": "x"}',
+    '{\n}',
+    ' { "names": 1 }',
+    '}{"name"',
+    '{',
+  ];
+  it.each(texts)('braces are text as they come, and when they are cut off: %j', async (text) => {
+    const template = readFileSync(join(MODELS_DIRECTORY, 'templates/meta-llama-Llama-3.1-8B-Instruct.jinja'), 'utf8');
+    const { format } = await new Renderer(model, template).prompt({ tools: TOOLS }, [{ role: 'user', content: 'Hi' }]);
+    for (const cut of [true, false]) {
+      const reader = new ReplyReader(model, format, true);
+      for (const piece of text) {
+        await reader.push(piece);
+      }
+      if (!/\{(\s*"name")?$/.test(text)) {
+        expect(reader.text).toBe(text); // it waits for nothing
+        await reader.finish(cut);
+        expect(reader.text).toBe(text);
+      } else if (!cut) {
+        await reader.finish(cut);
+        expect(reader.text).toBe(text); // a call that did not come
+      }
+    }
+  });
+});
+
 it('JSON that a schema asked for is told without the fence that models put around it', async () => {
   const template = readFileSync(join(MODELS_DIRECTORY, 'templates', 'Qwen-Qwen2.5-7B-Instruct.jinja'), 'utf8');
   const jsonSchema = { type: 'object', properties: { on: { type: 'boolean' } }, required: ['on'] };
