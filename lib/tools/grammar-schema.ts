@@ -1,13 +1,14 @@
 // A JSON Schema in words that llama.cpp's converter to grammars has. It allows nothing that the schema itself does not allow;
 // values are checked against that.
 
-import { isObject, type Json, type JsonObject, mapBelow } from './schema-walk.js';
+import { isObject, type Json, type JsonObject, mapBelow, targetOf } from './schema-walk.js';
 
 /** Character classes that grammars lack. */
 const CLASSES: Readonly<Record<string, string>> = { d: '0-9', w: 'A-Za-z0-9_' };
 
-/** @param schema valid, as JSON.parse has it; it is not changed */
-export function schemaForGrammar(schema: JsonObject): JsonObject {
+/** @param given valid, as JSON.parse has it; it is not changed */
+export function schemaForGrammar(given: JsonObject): JsonObject {
+  const schema = withOpenRoot(given);
   const self = freeName((schema.$defs ?? {}) as JsonObject);
   let isRecursive = false;
   const onSelf = () => {
@@ -18,6 +19,21 @@ export function schemaForGrammar(schema: JsonObject): JsonObject {
   return isRecursive
     ? { ...converted, $defs: { ...(converted.$defs as JsonObject | undefined), [self]: converted } }
     : converted;
+}
+
+/** Forms that write arguments one by one look for their names in the root: what that refers to stands there itself. */
+function withOpenRoot(schema: JsonObject): JsonObject {
+  const seen = new Set<Json>();
+  let root: Json = schema;
+  while (isObject(root) && typeof root.$ref === 'string' && !seen.has(root)) {
+    seen.add(root);
+    root = targetOf(schema, root.$ref);
+  }
+  if (!isObject(root) || seen.has(root) || root === schema) {
+    return schema;
+  }
+  const { $defs, definitions } = schema;
+  return { ...root, ...($defs !== undefined && { $defs }), ...(definitions !== undefined && { definitions }) };
 }
 
 /** @param onSelf gives the name of the whole schema, which `#` stands for */

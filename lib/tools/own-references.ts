@@ -1,7 +1,7 @@
 // The grammar of replies is one for all tools of a session, and llama.cpp names its rules by references alone: what two schemas
 // call alike and mean differently (zod's `#/$defs/__schema0`, `#/$defs/Item`) would be one rule, made of whatever came first.
 import { createHash } from 'node:crypto';
-import { isObject, type Json, type JsonObject, mapBelow } from './schema-walk.js';
+import { isObject, type Json, type JsonObject, mapBelow, targetOf } from './schema-walk.js';
 
 /** What a schema's references lead to, as text, by reference. */
 type Targets = ReadonlyMap<string, string>;
@@ -45,7 +45,7 @@ function findTargets(root: JsonObject): Targets {
   const visit = (schema: Json): Json => {
     if (isObject(schema)) {
       const { $ref } = schema;
-      const target = typeof $ref === 'string' && !found.has($ref) ? resolve(root, $ref) : undefined;
+      const target = typeof $ref === 'string' && !found.has($ref) ? targetOf(root, $ref) : undefined;
       if (target !== undefined) {
         found.set($ref as string, JSON.stringify(target));
         visit(target);
@@ -56,18 +56,6 @@ function findTargets(root: JsonObject): Targets {
   };
   visit(root);
   return found;
-}
-
-/** As the converter does: without escapes. */
-function resolve(root: JsonObject, reference: string): Json {
-  if (!reference.startsWith('#/')) {
-    return undefined;
-  }
-  let at: Json = root;
-  for (const name of reference.slice(2).split('/')) {
-    at = typeof at === 'object' && at !== null && Object.hasOwn(at, name) ? (at as JsonObject)[name] : undefined;
-  }
-  return at;
 }
 
 /** With every reference to a definition of its own, under a name that no other schema has. */
@@ -87,6 +75,6 @@ function renamed(root: JsonObject): JsonObject {
     return { ...mapBelow(schema, rename), ...(name !== undefined && { $ref: `#/$defs/${name}` }) };
   };
   const { $defs: _, definitions: __, ...rest } = root;
-  const definitions = [...names].map(([reference, name]) => [name, rename(resolve(root, reference))]);
+  const definitions = [...names].map(([reference, name]) => [name, rename(targetOf(root, reference))]);
   return Object.freeze({ ...(rename(rest) as JsonObject), $defs: Object.fromEntries(definitions) });
 }

@@ -13,6 +13,18 @@ export function mapBelow(schema: JsonObject, change: (schema: Json) => Json): Js
   return Object.fromEntries(Object.entries(schema).map(([name, value]) => [name, mapKeyword(name, value, change)]));
 }
 
+/** What a reference into the same schema leads to, as llama.cpp's converter looks for it: without escapes. */
+export function targetOf(root: JsonObject, reference: string): Json {
+  if (!reference.startsWith('#/')) {
+    return undefined;
+  }
+  let at: Json = root;
+  for (const name of reference.slice(2).split('/')) {
+    at = typeof at === 'object' && at !== null && Object.hasOwn(at, name) ? (at as JsonObject)[name] : undefined;
+  }
+  return at;
+}
+
 export function isObject(value: Json): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

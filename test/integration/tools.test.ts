@@ -304,6 +304,15 @@ describe('schemas with references', () => {
     required: ['on'],
     additionalProperties: false,
   };
+  it('may be a reference itself, also where calls write arguments one by one', async () => {
+    const parameters = z.object({ on: z.boolean() }).meta({ id: 'Switch' });
+    expect(z.toJSONSchema(parameters)).toHaveProperty('$ref');
+    const tools = [tool({ name: 'lamp', parameters, execute: ({ on }) => typeof on })];
+    const session = await openSession(tools, { chatTemplate: vendored('Qwen3-Coder') });
+    const { toolResults } = await session.send('Light', ONE_CALL);
+    expect(toolResults).toMatchObject([{ output: 'boolean', isError: false }]);
+  });
+
   it.each([undefined, 'Qwen3-Coder', 'meta-llama-Llama-3.1-8B-Instruct'])(
     'may be recursive: the tool gets what fits (chat template: %s)',
     async (file) => {

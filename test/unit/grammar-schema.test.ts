@@ -32,3 +32,15 @@ it('a schema in itself gets a name', () => {
   const whole = { properties, $defs: { self: { type: 'null' } } };
   expect(schemaForGrammar(schema)).toEqual({ properties, $defs: { self: { type: 'null' }, self_: whole } });
 });
+
+it('what the whole schema refers to stands in its place, where that has an end', () => {
+  const tree = { type: 'object', properties: { next: { $ref: '#/$defs/Tree' } } };
+  const schema = { $ref: '#/$defs/Alias', $defs: { Alias: { $ref: '#/$defs/Tree' }, Tree: tree } };
+  expect(schemaForGrammar(schema)).toEqual({ ...tree, $defs: schema.$defs });
+  const older = { $ref: '#/definitions/Tree', definitions: { Tree: { type: 'null' } } };
+  expect(schemaForGrammar(older)).toEqual({ type: 'null', definitions: older.definitions });
+  const endless = { $ref: '#/$defs/a', $defs: { a: { $ref: '#/$defs/a' } } };
+  expect(schemaForGrammar(endless)).toEqual(endless);
+  const nothing = { $ref: '#/$defs/b' };
+  expect(schemaForGrammar(nothing)).toEqual(nothing);
+});
