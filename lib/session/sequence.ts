@@ -43,11 +43,6 @@ export class ConversationSequence implements SequenceHolder {
     return this.#busy;
   }
 
-  /** How many tokens are in it. */
-  get length(): number {
-    return this.#held.length;
-  }
-
   /** Whether it has lost what it held, or never held anything. */
   get isEmpty(): boolean {
     return this.#held.length === 0;

@@ -19,11 +19,6 @@ export class Snapshots {
     this.#maxBytes = maxBytes;
   }
 
-  /** In bytes. */
-  get bytes(): number {
-    return this.#bytes;
-  }
-
   /** Whether a capture for `owner` could be kept at all. */
   wanted(owner: object): boolean {
     return this.#maxBytes > 0 && !this.#tooLarge.has(owner);
