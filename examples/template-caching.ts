@@ -75,7 +75,9 @@ const reply = await first.send('In one sentence: what do you do before you answe
 console.log(`  session 1 says: ${JSON.stringify(reply.text)}`);
 await first.close();
 
-console.log('\nAnother system prompt is another template; ten sessions at the same time prefill it once');
+console.log(
+  '\nAnother system prompt is another template: ten sessions at the same time prefill it once, and take turns on four sequences',
+);
 const inFrench = { systemPrompt: `${systemPrompt}\nAnswer in French.` };
 const together = await Promise.all(Array.from({ length: 10 }, () => agent.createSession(inFrench)));
 for (const [index, session] of together.entries()) {
