@@ -198,8 +198,8 @@ export class AgentServer {
 
   /**
    * Applies these LoRA adapters, and no others, once no turn computes; turns and sessions that begin meanwhile wait. Open sessions
-   * go on with the new adapters from their messages, and so does a turn whose tools were running. Not from inside a stream's
-   * loop: it would wait for that very turn.
+   * go on with the new adapters from their messages, and so does a turn whose tools were running, or whose stream nobody has read
+   * from for a second.
    *
    * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID`, `INVALID_ARGUMENT`, `ABORTED`, `CLOSED`, and what
    *   {@link resolveModel} throws; nothing changed then.

@@ -6,6 +6,7 @@ import { Life } from './forgotten.js';
 import { Generation } from './generate.js';
 import { GENERATION_CHECKS, type GenerationOptions, resolveGeneration } from './options.js';
 import type { FinishPart } from './parts.js';
+import { Passage } from './passage.js';
 import { makeSampler, mergeSampling, type SamplingOptions } from './sampling.js';
 import { ConversationSequence } from './sequence.js';
 import type { SessionServices } from './setup.js';
@@ -92,12 +93,13 @@ export async function* streamComplete(
     useCache: false,
   });
   const sampler = await makeSampler(model, mergeSampling(defaults, generation.sampling), {}, tokens);
-  const held: Held = { leave: () => {}, sequence, offers: new Offers(sequence) };
+  const passage = new Passage(gate, sequence);
+  const held: Held = { passage, sequence, offers: new Offers(sequence, passage) };
   const life = new Life(() => giveBack(held));
   let last: FinishPart;
   let failure: { error: unknown } | undefined;
   try {
-    held.leave = await gate.enter(signal);
+    await passage.enter(signal);
     const generating = new Generation(model, sequence, {
       ...generation,
       prompt: tokens,
@@ -110,7 +112,9 @@ export async function* streamComplete(
     for (let text = await generating.next(); text !== undefined; text = await generating.next()) {
       held.offers.offer();
       yield { type: 'text', text };
-      held.offers.taken();
+      if (held.offers.taken()) {
+        await passage.enter(signal);
+      }
     }
     const { finishReason, detail, logProbabilities } = generating.result;
     last = {
@@ -139,14 +143,14 @@ export async function* streamComplete(
 
 /** What a completion holds outside of its generator. */
 interface Held {
-  leave: () => void;
+  passage: Passage;
   sequence: ConversationSequence;
   offers: Offers;
 }
 
-function giveBack({ leave, sequence, offers }: Held): void {
+function giveBack({ passage, sequence, offers }: Held): void {
   offers.end();
-  leave();
+  passage.leave();
   sequence.close();
 }
 

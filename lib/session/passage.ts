@@ -2,8 +2,9 @@ import type { Gate } from '../engine/gate.js';
 import type { ConversationSequence } from './sequence.js';
 
 /**
- * A session's way through the gate. Its turn is outside while its tools run: it computes nothing then, who waits to be alone
- * need not wait for them, and what they ask the agent for does not wait for who waits for this turn.
+ * The way of a session, or a completion, through the gate. A turn is outside while its tools run, and while nobody reads on: it
+ * computes nothing then, who waits to be alone need not wait for them, and what they ask the agent for does not wait for who waits
+ * for this turn.
  */
 export class Passage {
   readonly #gate: Gate;

@@ -57,8 +57,8 @@ export class Session implements ToolSession {
     this.#setup = setup;
     this.#messages = Object.freeze([...setup.messages]);
     this.#sequence = new ConversationSequence({ ...services, ...setup });
-    this.#offers = new Offers(this.#sequence);
     this.#passage = new Passage(services.gate, this.#sequence);
+    this.#offers = new Offers(this.#sequence, this.#passage);
   }
 
   /** @internal What it goes on from, where a file had it. */
@@ -155,7 +155,9 @@ export class Session implements ToolSession {
         }
         this.#offers.offer();
         yield part;
-        this.#offers.taken();
+        if (this.#offers.taken()) {
+          await this.#passage.enter(request.signal);
+        }
       }
     } catch (error) {
       events.failed(error);

@@ -1,6 +1,7 @@
+import type { Passage } from './passage.js';
 import type { ConversationSequence } from './sequence.js';
 
-/** A stream that nobody reads from for so long lets others have its sequence. */
+/** A stream that nobody reads from for so long lets others have its sequence, and change what all compute with. */
 const STALLED_MS = 1000;
 
 /**
@@ -9,12 +10,16 @@ const STALLED_MS = 1000;
  */
 export class Offers {
   readonly #sequence: ConversationSequence;
+  readonly #passage: Passage;
+  /** Its turn stepped out for others. */
+  #isOut = false;
   #timer: NodeJS.Timeout | undefined;
   /** When the newest part was offered; undefined where it has been taken. */
   #offeredAt: number | undefined;
 
-  constructor(sequence: ConversationSequence) {
+  constructor(sequence: ConversationSequence, passage: Passage) {
     this.#sequence = sequence;
+    this.#passage = passage;
   }
 
   /** A part is there to be taken, from now on. */
@@ -23,10 +28,19 @@ export class Offers {
     this.#timer ??= setTimeout(this.#look, STALLED_MS);
   }
 
-  /** It was taken, and somebody waits for the next. */
-  taken(): void {
+  /**
+   * It was taken, and somebody waits for the next.
+   *
+   * @returns whether the turn has to {@link Passage.enter} again before it goes on
+   */
+  taken(): boolean {
+    const wasOut = this.#isOut;
     this.#offeredAt = undefined;
-    this.#sequence.setBusy(true);
+    this.#isOut = false;
+    if (!wasOut) {
+      this.#sequence.setBusy(true);
+    }
+    return wasOut;
   }
 
   /** Nobody waits for the newest part to be taken any more. */
@@ -45,6 +59,10 @@ export class Offers {
     if (left > 0) {
       this.#timer = setTimeout(this.#look, left);
     } else {
+      this.#isOut = !this.#passage.isOutside; // while its tools run it is
+      if (this.#isOut) {
+        this.#passage.stepOut();
+      }
       this.#sequence.lend();
     }
   };

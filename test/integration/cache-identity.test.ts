@@ -222,6 +222,28 @@ describe('a LoRA adapter', () => {
     expect(await replies(await agent.restoreSession(file), ['And now?'], 16)).toEqual([expected]);
   });
 
+  it('does not wait for who does not read on: that reply goes on with it', async () => {
+    const directory = await temporaryDirectory();
+    const agent = await startAgent(EXACT);
+    const lora = await writeLora(directory, 'one', { seed: 1 }, agent.model.info.embeddingSize);
+    const loras = [{ source: lora, scale: 4 }];
+    const session = await agent.createSession();
+    const streams = [session.stream('Hello', { maxTokens: 8 }), agent.streamComplete('Hello', { maxTokens: 8 })];
+    for (const stream of streams) {
+      await stream.next();
+    }
+    await agent.setLoras(loras);
+    for (const stream of streams) {
+      const parts: object[] = [];
+      for await (const part of stream) {
+        parts.push(part);
+      }
+      expect(parts.at(-1)).toMatchObject({ finishReason: 'length', usage: { completionTokens: 8 } });
+    }
+    const adapted = await (await startAgent({ ...EXACT, loras })).createSession({ messages: session.messages });
+    expect(await replies(session, ['And now?'], 16)).toEqual(await replies(adapted, ['And now?'], 16));
+  });
+
   it('holds up nobody for ever, where sessions take turns on one sequence', async () => {
     const agent = await startAgent({ nSeqMax: 1 });
     const [one, other] = [await agent.createSession(), await agent.createSession()];
