@@ -52,6 +52,10 @@ export function planBatch(queue: readonly Pending[], limits: BatchLimits): Slice
       slices.push({ pending, count: 1 });
     }
   }
+  const [prompt] = prompts;
+  if (limits.company !== undefined && slices.length === 0 && prompt !== undefined) {
+    return [{ pending: prompt, count: Math.min(prompt.remaining, pieceSize) }]; // who would stream waits behind it
+  }
   if (limits.company === undefined && prompts.length > 0) {
     const room = batchSize - slices.length;
     const budget = slices.length > 0 ? Math.min(room, limits.promptBudget) : room;

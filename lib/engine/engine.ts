@@ -364,6 +364,7 @@ export class Engine {
       };
       signal?.addEventListener('abort', leave, { once: true });
       this.#room.wait(waiter);
+      this.#scheduler.look();
     });
   }
 

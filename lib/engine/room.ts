@@ -53,6 +53,7 @@ export class Room {
 
   /** Who began at `age` gave its cells to those before it: who came after them waits on, or they would never get far. */
   gaveWay(age: number): void {
+    this.freeings++;
     this.#wake(this.#waiting.filter((waiter) => waiter.age < age));
   }
 

@@ -80,10 +80,10 @@ export class Scheduler {
     };
   }
 
-  /** Requests that wait for cells, or were left out of the decode that runs. */
+  /** Who waits for cells, and requests that were left out of the decode that runs. */
   get waiting(): number {
     const ready = this.#decoding ? this.#queue.length - this.#inBatch : 0; // else all go into the next, at once
-    return Math.max(0, ready) + this.#blocked.size;
+    return Math.max(0, ready) + this.#host.room.length;
   }
 
   /** Sequences with a request under way. */
@@ -129,7 +129,14 @@ export class Scheduler {
 
   /** After everything that the last decode's tokens made their sessions do: so that all go into the next one. */
   #schedule(): void {
-    if (!this.#decoding && !this.#scheduled && this.#queue.length > 0) {
+    if (this.#queue.length > 0) {
+      this.look();
+    }
+  }
+
+  /** Looks with the next turn of the event loop what is to be done, between two decodes: somebody else may claim cells. */
+  look(): void {
+    if (!this.#decoding && !this.#scheduled) {
       this.#scheduled = true;
       setImmediate(this.#onTurn);
     }
@@ -346,7 +353,7 @@ export class Scheduler {
     const leave = settle(() => pending.reject(abortOf(pending)));
     const waiter: RoomWaiter = {
       age: pending.age,
-      needed: pending.needed,
+      needed: pending.emptied ? pending.needed : pending.remaining,
       retry: settle(() => this.#tryAgain(pending)),
       fail: (error) => settle(() => pending.reject(error))(),
     };

@@ -49,6 +49,8 @@ describe('a batch', () => {
       [3, 1],
     ]);
     expect(counts(queue.slice(0, 2), { ...limits, afterPiece: true })).toEqual([[0, 128]]);
+    const behindItself = [pendingOf(0, 2000), pendingOf(0, 1)];
+    expect(counts(behindItself, { ...limits, afterPiece: true })).toEqual([[0, 128]]);
     expect(counts(queue.slice(2), limits)).toEqual([
       [2, 1],
       [3, 1],
