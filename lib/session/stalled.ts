@@ -48,6 +48,7 @@ export class Offers {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     this.#offeredAt = undefined;
+    this.#isOut = false;
   }
 
   readonly #look = (): void => {

@@ -1,6 +1,7 @@
 // Nothing that changes the KV state may hit, and nothing that does not may miss.
 import { chmod, mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { AgentServer, type MessageInput, type StartReport } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import {
@@ -242,6 +243,20 @@ describe('a LoRA adapter', () => {
     }
     const adapted = await (await startAgent({ ...EXACT, loras })).createSession({ messages: session.messages });
     expect(await replies(session, ['And now?'], 16)).toEqual(await replies(adapted, ['And now?'], 16));
+  });
+
+  it('waits for nobody whose reader stopped, left, and came back for another turn', async () => {
+    const directory = await temporaryDirectory();
+    const agent = await startAgent();
+    const lora = await writeLora(directory, 'one', { seed: 1 }, agent.model.info.embeddingSize);
+    const session = await agent.createSession();
+    for await (const _ of session.stream('Hello', { maxTokens: 8 })) {
+      await sleep(1500); // others may have its sequence, and its place
+      break;
+    }
+    await session.send('And now?', { maxTokens: 4 });
+    await agent.setLoras([{ source: lora }]);
+    await session.send('And now?', { maxTokens: 4 });
   });
 
   it('holds up nobody for ever, where sessions take turns on one sequence', async () => {
