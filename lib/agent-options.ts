@@ -25,8 +25,11 @@ export interface AgentOptions {
   /** How tokens are chosen, over what the model's makers recommend where `useHfParams` is on. @default the likeliest token */
   sampling?: SamplingOptions;
   /**
-   * Gets this package's and llama.cpp's warnings, and with `debug` more. llama.cpp has one log for all: its lines go to the logger of the agent
-   * initialised last in this thread, until that is closed. What it throws becomes a process warning (`LOGGER_THREW`). @default none: quiet
+   * Gets this package's and llama.cpp's warnings, and with `debug` more. llama.cpp has one log for all: its lines go to the
+   * logger of the agent initialised last in this thread, until that is closed. What it throws becomes a process warning
+   * (`LOGGER_THREW`).
+   *
+   * @default none: quiet, or with `debug` standard error
    */
   logger?: Logger;
   /** The model's way here: download, verification, load. */

@@ -7,9 +7,9 @@ export interface ModelProgress {
   phase: 'resolve' | 'wait' | 'verify' | 'download' | 'load';
   /** Of this phase, 0 to 1; 0 while the total is not known. */
   fraction: number;
-  /** Of all the model's files; while one is verified, of what of it was downloaded before. */
+  /** Downloaded so far, of all files; in `verify` hashed so far, of what of this file was downloaded before. */
   bytes?: number;
-  /** The same when it is done, where that is known. */
+  /** What `bytes` will be at the end of the phase, where that is known. */
   total?: number;
   /** The file that is being worked on, without its folder. */
   file?: string;

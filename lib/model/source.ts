@@ -40,7 +40,10 @@ export interface HuggingFaceModelSource {
 export interface UrlModelSource {
   /** Tells it from other sources. */
   type: 'url';
-  /** http or https, without user and password: those are `headers`; of a split model the first part, with its usual name (`...-00001-of-00003.gguf`). */
+  /**
+   * http or https, without user and password: those are `headers`. Of a split model the first part, with its usual name
+   * (`...-00001-of-00003.gguf`).
+   */
   url: string;
   /** Sent to the address's own origin, and to no other that it redirects to. */
   headers?: Readonly<Record<string, string>>;

@@ -8,8 +8,8 @@ export interface TimeLimit {
 }
 
 /**
- * An abort, told as what was aborted: of the caller's signal, or of a time limit that passed before the first token. Other
- * errors stay as they are.
+ * An abort, told as what was aborted: of the caller's signal, or of a time limit that passed before there was anything to keep.
+ * Other errors stay as they are.
  *
  * @param what begins the message, for example "The turn"
  */
@@ -19,7 +19,7 @@ export function asAborted(error: unknown, what: string, { deadline, timeoutMs }:
   }
   const isLate = deadline?.aborted === true && signal?.aborted !== true;
   const message = isLate
-    ? `${what} was ended: \`timeoutMs\` (${timeoutMs} ms) passed before the first token of the reply`
+    ? `${what} was ended: \`timeoutMs\` (${timeoutMs} ms) passed before there was a reply`
     : `${what} was aborted`;
   return new HeadstartError('ABORTED', message, { cause: isLate ? deadline.reason : error.cause });
 }

@@ -61,10 +61,16 @@ const ELSEWHERE: readonly Place[] = [
   { names: ['model', 'mcpServers', 'logger', 'onProgress'], where: 'in `AgentServer.initialize`' },
 ];
 
-/** What becomes of the caller's own object is of no account. */
-function copyOptions({ compaction, signal, ...rest }: SessionOptions): SessionOptions & { signal: AbortSignal } {
-  const copied = typeof compaction === 'object' ? { ...compaction } : compaction;
-  return { ...rest, ...(copied !== undefined && { compaction: copied }), signal: ownSignal(signal) };
+/** What becomes of the caller's own objects is of no account. */
+function copyOptions({ signal, ...rest }: SessionOptions): SessionOptions & { signal: AbortSignal } {
+  const { compaction, sampling, toolChoice } = rest;
+  return {
+    ...rest,
+    ...(typeof compaction === 'object' && { compaction: { ...compaction } }),
+    ...(sampling !== undefined && { sampling: { ...sampling } }),
+    ...(typeof toolChoice === 'object' && { toolChoice: { ...toolChoice } }),
+    signal: ownSignal(signal),
+  };
 }
 
 /** What sessions have that name nothing else. */

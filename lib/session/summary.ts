@@ -23,6 +23,8 @@ export interface SummaryJob {
   signal: AbortSignal;
 }
 
+const HALF_CHARACTER = /[\uD800-\uDBFF]$/;
+
 /** Of a message that is cut, at least so many characters stay. */
 const LEAST_CHARACTERS = 64;
 
@@ -40,7 +42,8 @@ export async function summarise(job: SummaryJob, cut: Cut): Promise<string> {
       prompt,
       contextSize,
       maxTokens,
-      stop: format.additionalStops,
+      stop: [],
+      endings: format.additionalStops,
       sampler,
       logProbabilities: undefined,
       repetition: {},
@@ -115,7 +118,7 @@ async function firstThatFits<T>(
 }
 
 async function cutPrompt(job: SummaryJob, messages: readonly ChatMessage[]): Promise<Prompt | undefined> {
-  let limit = Math.max(...messages.map(({ content }) => content.length)) >> 1;
+  let limit = Math.max(2 * LEAST_CHARACTERS, ...messages.map(longest)) >> 1;
   for (; limit >= LEAST_CHARACTERS; limit >>= 1) {
     const prompt = await promptThatFits(
       job,
@@ -128,9 +131,15 @@ async function cutPrompt(job: SummaryJob, messages: readonly ChatMessage[]): Pro
   return undefined;
 }
 
+/** Characters of its longest part that can be cut. */
+function longest(message: ChatMessage): number {
+  const calls = message.role === 'assistant' ? (message.toolCalls ?? []) : [];
+  return Math.max(message.content.length, ...calls.map(({ input }) => JSON.stringify(input).length));
+}
+
 function beginningOf(message: ChatMessage, limit: number): ChatMessage {
   const { content } = message;
-  const text = content.length <= limit ? content : `${content.slice(0, limit)} [...]`;
+  const text = content.length <= limit ? content : `${content.slice(0, limit).replace(HALF_CHARACTER, '')} [...]`;
   if (message.role !== 'assistant') {
     return { ...message, content: text };
   }

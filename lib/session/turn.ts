@@ -62,6 +62,8 @@ export class Turn {
   readonly #services: TurnServices;
   readonly #request: TurnRequest;
   readonly #stages = this.#run();
+  /** The model wrote no summary, and will hardly write one at the next step. */
+  #hasNoSummary = false;
   /** The reply that is being read. */
   #reading: Reading | undefined;
 
@@ -182,7 +184,8 @@ export class Turn {
     if (compaction === undefined || !needsCompaction(prompt.tokens.length, contextSize, compaction)) {
       return prompt;
     }
-    const compacted = await this.#compact(compaction, prompt.tokens.length < contextSize);
+    const hasRoom = prompt.tokens.length < contextSize;
+    const compacted = hasRoom && this.#hasNoSummary ? undefined : await this.#compact(compaction, hasRoom);
     if (compacted === undefined) {
       return prompt;
     }
@@ -200,6 +203,7 @@ export class Turn {
     } catch (error) {
       if (hasRoom && HeadstartError.isInstance(error) && NO_SUMMARY.has(error.code)) {
         this.#services.sequence.afterFailure();
+        this.#hasNoSummary = true;
         return undefined;
       }
       throw error;
@@ -310,7 +314,8 @@ export class Turn {
   }
 
   async #finish(step: Step, ended: Pick<FinishPart, 'finishReason' | 'detail'>): Promise<FinishPart> {
-    const { usage, generation, format, signal } = this.#request;
+    const { usage, generation, format, toolRun } = this.#request;
+    const { signal } = toolRun; // with the time limit of the turn
     const isWhole = ended.finishReason === 'stop' && ended.detail === undefined; // a stop string cuts it off
     // A check of the program's own may take as long as it likes.
     const checked = format !== undefined && isWhole ? orAborted(format.parse(step.message.content), signal) : undefined;

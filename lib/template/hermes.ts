@@ -78,7 +78,7 @@ export function withCallsAsText(messages: readonly ChatMessage[]): ChatMessage[]
         shown.push({ role: 'user', content: results.join('\n') });
         results = [];
       }
-      shown.push(message.role === 'assistant' ? withCallText(message) : message);
+      shown.push(withCallText(message));
     }
   }
   return results.length > 0 ? [...shown, { role: 'user', content: results.join('\n') }] : shown;

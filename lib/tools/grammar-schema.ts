@@ -21,8 +21,15 @@ export function schemaForGrammar(given: JsonObject): JsonObject {
     : converted;
 }
 
+/** What may stand beside a reference that is the whole schema. */
+const BESIDE = new Set(['$defs', 'definitions', 'title', 'description', 'type']);
+
 /** Forms that write arguments one by one look for their names in the root: what that refers to stands there itself. */
 function withOpenRoot(schema: JsonObject): JsonObject {
+  const { $ref: _, ...beside } = schema;
+  if (!Object.keys(beside).every((name) => BESIDE.has(name))) {
+    return schema; // references may lead there
+  }
   const seen = new Set<Json>();
   let root: Json = schema;
   while (isObject(root) && typeof root.$ref === 'string' && !seen.has(root)) {
@@ -33,7 +40,12 @@ function withOpenRoot(schema: JsonObject): JsonObject {
     return schema;
   }
   const { $defs, definitions } = schema;
-  return { ...root, ...($defs !== undefined && { $defs }), ...(definitions !== undefined && { definitions }) };
+  return {
+    ...beside,
+    ...root,
+    ...($defs !== undefined && { $defs }),
+    ...(definitions !== undefined && { definitions }),
+  };
 }
 
 /** @param onSelf gives the name of the whole schema, which `#` stands for */

@@ -6,6 +6,8 @@ export type JsonObject = Readonly<Record<string, Json>>;
 /** Keywords whose value is a schema, a list of schemas, or schemas by name. */
 const SCHEMAS = new Set(['items', 'additionalItems', 'contains', 'propertyNames', 'not', 'if', 'then', 'else']);
 const LISTS = new Set(['allOf', 'anyOf', 'oneOf', 'prefixItems']);
+/** A boolean there is a switch, and stays one. */
+const SWITCHES = new Set(['additionalProperties', 'unevaluatedProperties', 'unevaluatedItems']);
 const MAPS = new Set(['properties', 'patternProperties', 'dependentSchemas', '$defs', 'definitions']);
 
 /** The schema with what `change` makes of each schema right below it. */
@@ -36,6 +38,5 @@ function mapKeyword(name: string, value: Json, change: (schema: Json) => Json): 
   if (MAPS.has(name) && isObject(value)) {
     return Object.fromEntries(Object.entries(value).map(([key, schema]) => [key, change(schema)]));
   }
-  // A boolean there is a switch, and stays one.
-  return SCHEMAS.has(name) || (name === 'additionalProperties' && typeof value !== 'boolean') ? change(value) : value;
+  return SCHEMAS.has(name) || (SWITCHES.has(name) && typeof value !== 'boolean') ? change(value) : value;
 }

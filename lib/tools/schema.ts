@@ -2,6 +2,7 @@ import { Ajv, type ValidateFunction } from 'ajv';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { HeadstartError } from '../errors.js';
 import { schemaForGrammar } from './grammar-schema.js';
+import type { JsonObject } from './schema-walk.js';
 
 /** What zod's schemas, and others that follow the Standard Schema specification (version 1), have in common. */
 export interface StandardSchema<T = unknown> {
@@ -131,13 +132,17 @@ const NEW_KEYWORD =
   /"(?:prefixItems|dependentRequired|dependentSchemas|unevaluated(?:Properties|Items)|(?:min|max)Contains|\$dynamicRef)"/;
 
 function compile(text: string, what: string): PreparedSchema {
-  // `$async` is the validator's own: with it, it would answer later, and nobody would wait for it.
-  const { $schema, $async: _, ...jsonSchema } = parseSchema(text, what);
-  const isNew = String($schema).includes('2020-12') || NEW_KEYWORD.test(text);
+  let jsonSchema: JsonObject;
   let validate: ValidateFunction;
   try {
-    validate = compileValidator(jsonSchema, isNew);
+    // `$async` is the validator's own: with it, it would answer later, and nobody would wait for it.
+    const { $schema, $async: _, ...schema } = parseSchema(text, what);
+    jsonSchema = schema;
+    validate = compileValidator(schema, String($schema).includes('2020-12') || NEW_KEYWORD.test(text));
   } catch (cause) {
+    if (HeadstartError.isInstance(cause)) {
+      throw cause;
+    }
     throw invalid(`Expected ${what} to be a valid JSON Schema: ${(cause as Error).message}`, cause);
   }
   return {

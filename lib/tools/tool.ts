@@ -29,8 +29,8 @@ export interface Tool extends Omit<ToolDefinition, 'parameters'> {
   /** JSON Schema or zod schema of the arguments, which are an object. @default no arguments */
   parameters?: Schema;
   /**
-   * Does it, with arguments that are its own to change. What it returns (or resolves with) is told to the model: a string as it is, anything else as JSON. What it
-   * throws is told to the model too. Without it, calls are returned to the caller.
+   * Does it, with arguments that are its own to change. What it returns (or resolves with) is told to the model: a string as it
+   * is, anything else as JSON. What it throws is told to the model too. Without it, calls are returned to the caller.
    */
   // biome-ignore lint/suspicious/noExplicitAny: what the arguments are is what `parameters` says
   execute?(args: any, context: ToolContext): unknown;

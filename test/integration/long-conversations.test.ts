@@ -272,6 +272,26 @@ describe('compaction', () => {
     expect(render.mock.calls.length).toBeLessThan(30);
   });
 
+  it('of a call whose arguments alone are too much leaves those out', async () => {
+    const session = await (await startAgent({ contextSize: 512 })).createSession({
+      messages: [
+        { role: 'user', content: 'Keep it.' },
+        {
+          role: 'assistant',
+          content: '',
+          toolCalls: [
+            { toolCallId: 'call00000', toolName: 'keep', input: { poem: 'of spring and rain, '.repeat(200) } },
+          ],
+        },
+        { role: 'tool', toolCallId: 'call00000', content: 'kept' },
+        { role: 'assistant', content: 'Done.' },
+      ],
+    });
+    const report = await session.compact({ preserveRecent: 0, maxSummaryTokens: 16 });
+    expect(report).toMatchObject({ replacedMessages: 4 });
+    expect((await session.send('And now?', { maxTokens: 3 })).usage.completionTokens).toBe(3);
+  });
+
   it('by a model that writes no summary changes nothing, while there is room', async () => {
     const agent = await startAgent({ contextSize: 1024 });
     const { eos } = agent.model.info.vocabulary;

@@ -41,6 +41,10 @@ it('what the whole schema refers to stands in its place, where that has an end',
   expect(schemaForGrammar(older)).toEqual({ type: 'null', definitions: older.definitions });
   const endless = { $ref: '#/$defs/a', $defs: { a: { $ref: '#/$defs/a' } } };
   expect(schemaForGrammar(endless)).toEqual(endless);
+  const described = { $ref: '#/$defs/a', title: 'A tree', $defs: { a: tree } };
+  expect(schemaForGrammar(described)).toEqual({ title: 'A tree', ...tree, $defs: { a: tree } });
+  const elsewhere = { $ref: '#/components/a', components: { a: { properties: { b: { $ref: '#/components/a' } } } } };
+  expect(schemaForGrammar(elsewhere)).toEqual(elsewhere);
   const nothing = { $ref: '#/$defs/b' };
   expect(schemaForGrammar(nothing)).toEqual(nothing);
 });
