@@ -14,7 +14,10 @@ export interface SequenceHolder {
     /** How many of them, from the first, are the template's. */
     templateTokens: number;
   };
-  /** The pool takes the sequence away: forget it. The pool empties it before the next holder gets it. */
+  /**
+   * The pool takes the sequence away: forget it. The pool empties it before the next holder gets it. What this throws, or `held`,
+   * becomes a process warning (`HOLDER_THREW`).
+   */
   onEvicted(): void;
 }
 
@@ -167,13 +170,22 @@ export class SequencePool {
     for (const [sequence, { holder }] of this.#held) {
       if (!holder.busy && accept(sequence, holder)) {
         this.#held.delete(sequence);
-        this.#options.onEvict?.(sequence, holder);
-        holder.onEvicted();
+        this.#tell(sequence, holder);
         this.#handOn(sequence);
         return true;
       }
     }
     return false;
+  }
+
+  /** What a holder throws is no reason to stop: others are waiting. */
+  #tell(sequence: number, holder: SequenceHolder): void {
+    try {
+      this.#options.onEvict?.(sequence, holder);
+      holder.onEvicted();
+    } catch (error) {
+      process.emitWarning(`The holder of an evicted sequence threw: ${error}`, { code: 'HOLDER_THREW' });
+    }
   }
 
   /** Call when a holder stopped being busy: somebody may wait for its sequence. */

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type SequenceHolder, SequencePool } from '../../lib/engine/sequences.js';
@@ -46,6 +47,20 @@ describe('a pool of sequences', () => {
     expect(recent.sequence).toBeUndefined();
     expect(old.sequence).toBe(oldSequence);
     expect(emptied).toEqual([recentSequence]);
+  });
+
+  it('takes a sequence from a holder that throws, too, and warns', async () => {
+    const { pool, lease } = makePool(1);
+    const broken = Object.assign(new Holder(), {
+      onEvicted: () => {
+        throw new Error('broken');
+      },
+    });
+    await lease(broken);
+    const warned = once(process, 'warning');
+    expect(await lease(new Holder())).toBe(0);
+    expect((await warned)[0]).toMatchObject({ code: 'HOLDER_THREW', message: expect.stringMatching(/broken/) });
+    expect([pool.size, pool.heldCount]).toEqual([1, 1]);
   });
 
   it('lets callers wait in order while all holders are busy', async () => {
