@@ -154,7 +154,13 @@ function requireAnswers(messages: readonly ChatMessage[], mayWait = false): void
       continue;
     }
     requireNoneOpen(open);
-    open = new Set(message.role === 'assistant' ? (message.toolCalls ?? []).map(({ toolCallId }) => toolCallId) : []);
+    open = new Set();
+    for (const { toolCallId } of message.role === 'assistant' ? (message.toolCalls ?? []) : []) {
+      if (open.has(toolCallId)) {
+        throw invalid(`Expected the calls of a message to have ids of their own, got ${describe(toolCallId)} twice`);
+      }
+      open.add(toolCallId);
+    }
   }
   if (!mayWait) {
     requireNoneOpen(open);

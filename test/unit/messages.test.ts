@@ -90,6 +90,13 @@ describe('an older conversation', () => {
   it('may end with calls that wait', () => {
     expect(readHistory(asked as never)).toEqual(asked);
   });
+
+  it('has no two calls of one id in a message: a result could not say whose it is', () => {
+    const toolCalls = [1, 2].map((input) => ({ toolCallId: 'one', toolName: 'f', input }));
+    expect(() => readHistory([{ role: 'assistant', content: '', toolCalls }])).toThrow(
+      /ids of their own, got "one" twice/,
+    );
+  });
 });
 
 describe('the ids of tool calls', () => {
