@@ -1,5 +1,5 @@
 import { HeadstartError } from '../errors.js';
-import { ownSignal } from '../native/signals.js';
+import { eitherSignal, ownSignal } from '../native/signals.js';
 import { describe } from '../options.js';
 import { asAborted } from './failures.js';
 import { Life } from './forgotten.js';
@@ -99,7 +99,7 @@ export async function* streamComplete(
   let last: FinishPart;
   let failure: { error: unknown } | undefined;
   try {
-    await passage.enter(signal);
+    await passage.enter(eitherSignal(signal, generation.deadline));
     const generating = new Generation(model, sequence, {
       ...generation,
       prompt: tokens,

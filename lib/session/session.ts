@@ -141,7 +141,7 @@ export class Session implements ToolSession {
     let last: FinishPart | undefined;
     let failure: { error: unknown } | undefined;
     try {
-      await this.#passage.enter(request.signal);
+      await this.#passage.enter(eitherSignal(request.signal, request.generation.deadline));
       this.#takeBack = this.#sequence.mark();
       events.begin();
       turn = await this.#stepping(this.#beginTurn(request, options));
@@ -161,14 +161,15 @@ export class Session implements ToolSession {
       }
     } catch (error) {
       events.failed(error);
+      const isAborted = !this.closed && HeadstartError.isInstance(error, 'ABORTED');
+      last = { type: 'finish', finishReason: isAborted ? 'aborted' : 'error', usage: request.usage.total() };
       if (this.closed) {
-        throw new HeadstartError('CLOSED', 'The session was closed during its turn', { cause: error });
+        failure = { error: new HeadstartError('CLOSED', 'The session was closed during its turn', { cause: error }) };
+      } else {
+        this.#sequence.afterFailure();
+        const limit = { deadline: request.generation.deadline, timeoutMs: options.timeoutMs };
+        failure = { error: asAborted(error, 'The turn', limit, request.signal) };
       }
-      this.#sequence.afterFailure();
-      const finishReason = HeadstartError.isInstance(error, 'ABORTED') ? 'aborted' : 'error';
-      last = { type: 'finish', finishReason, usage: request.usage.total() };
-      const limit = { deadline: request.generation.deadline, timeoutMs: options.timeoutMs };
-      failure = { error: asAborted(error, 'The turn', limit, request.signal) };
     } finally {
       told.end();
       life.end();

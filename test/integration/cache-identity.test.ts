@@ -245,6 +245,24 @@ describe('a LoRA adapter', () => {
     expect(await replies(session, ['And now?'], 16)).toEqual(await replies(adapted, ['And now?'], 16));
   });
 
+  it('is waited for as long as `timeoutMs` says, and no longer', async () => {
+    const agent = await startAgent({ contextSize: 2048 });
+    const [running, waiting] = [await agent.createSession(), await agent.createSession()];
+    const turn = running.send('Hello', { maxTokens: 500, sampling: { ignoreEos: true } });
+    const setting = agent.setLoras([]);
+    await sleep(50); // it waits for the turn now
+    const late = { code: 'ABORTED', message: expect.stringMatching(/`timeoutMs` \(20 ms\)/) };
+    let hasEnded = false;
+    const ended = turn.then(() => {
+      hasEnded = true;
+    });
+    await expect(waiting.send('Hello', { timeoutMs: 20 })).rejects.toMatchObject(late);
+    await expect(agent.complete('Hello', { timeoutMs: 20 })).rejects.toMatchObject(late);
+    expect(hasEnded).toBe(false);
+    await Promise.all([setting, ended]);
+    expect((await waiting.send('Hello', { maxTokens: 2 })).usage.completionTokens).toBe(2);
+  });
+
   it('waits for nobody whose reader stopped, left, and came back for another turn', async () => {
     const directory = await temporaryDirectory();
     const agent = await startAgent();

@@ -3,7 +3,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { AgentServer, type McpStdioServer, type Session, type Tool } from 'llama-headstart';
+import { AgentServer, type McpStdioServer, type Session, type StreamPart, type Tool } from 'llama-headstart';
 import { Context } from 'llama-headstart/native';
 import { beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { agentOptions, replies, startAgent, temporaryDirectory } from '../helpers/agents.js';
@@ -122,10 +122,18 @@ describe.each(CLOSERS)('closing %s', (_, close) => {
       },
     };
     const session = await agent.createSession({ tools: [lamp] });
-    const turn = outcomeOf(session.send('Light', { toolChoice: 'required', maxParallelTools: 1, maxTokens: 200 }));
+    const parts: StreamPart[] = [];
+    const read = async () => {
+      const options = { toolChoice: 'required', maxParallelTools: 1, maxTokens: 200 } as const;
+      for await (const part of session.stream('Light', options)) {
+        parts.push(part);
+      }
+    };
+    const turn = outcomeOf(read());
     await called;
     await close(agent, session);
     expect(await turn).toBe('CLOSED');
+    expect(parts.at(-1)).toMatchObject({ type: 'finish', finishReason: 'error', usage: { steps: 1 } });
     expect(told?.aborted).toBe(true);
     expect(agent.health()).toMatchObject({ openSessions: 0, activeSessions: 0, heldSequences: 0 });
   });
