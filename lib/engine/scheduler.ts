@@ -2,11 +2,12 @@ import { isObserved, publish } from '../diagnostics.js';
 import { HeadstartError } from '../errors.js';
 import { abortedError } from '../native/addon.js';
 import { type BatchLimits, BatchWriter, countTokens, fitBatch, planBatch, type Slice } from './batch.js';
+import { abortOf, Blocked } from './blocked.js';
 import { askExtras, picksOf, settle, tell } from './delivery.js';
 import type { EngineContext } from './engine-context.js';
 import { Pace } from './pace.js';
 import { type Decoded, type DecodeRequest, Pending, requestProblem } from './request.js';
-import type { Room, RoomWaiter } from './room.js';
+import type { Room } from './room.js';
 import type { Company } from './self-test.js';
 
 /** A decode that takes no longer is not ended early. */
@@ -43,8 +44,7 @@ export class Scheduler {
   readonly #host: SchedulerHost;
   /** Requests that are ready; who is to be served next comes first. */
   #queue: Pending[] = [];
-  /** Requests that wait for cells, and what ends their wait. */
-  readonly #blocked = new Map<Pending, () => void>();
+  readonly #blocked: Blocked;
   readonly #writer: BatchWriter;
   readonly #limits: BatchLimits;
   #decoding = false;
@@ -65,6 +65,10 @@ export class Scheduler {
     const { batchSize, maxOutputs } = host.context.info;
     const { pace } = this;
     const wasPiece = () => this.#wasPiece;
+    this.#blocked = new Blocked(host.room, (pending) => {
+      this.#queue.unshift(pending);
+      this.#schedule();
+    });
     this.#writer = new BatchWriter(batchSize);
     this.#limits = {
       batchSize,
@@ -88,8 +92,7 @@ export class Scheduler {
 
   /** Sequences with a request under way. */
   has(sequence: number): boolean {
-    const isOf = (pending: Pending) => pending.request.sequence === sequence;
-    return this.#queue.some(isOf) || [...this.#blocked.keys()].some(isOf);
+    return this.#queue.some(({ request }) => request.sequence === sequence) || this.#blocked.has(sequence);
   }
 
   /** What is wrong with the request comes through the promise, too. */
@@ -164,7 +167,7 @@ export class Scheduler {
   /** Who waits for the cells of a state is in no batch: the last to come of those that are gives way, where it came later. */
   #heedClaim(): void {
     const { claim } = this.#host.room;
-    const youngest = claim === undefined ? undefined : youngestOf([...this.#queue, ...this.#keepers()]);
+    const youngest = claim === undefined ? undefined : youngestOf([...this.#queue, ...this.#blocked.keepers()]);
     if (claim !== undefined && youngest !== undefined && youngest.age > claim) {
       this.#emptyAndWait(youngest);
     }
@@ -309,7 +312,7 @@ export class Scheduler {
     if (this.#host.evictIdle() || this.#host.room.freeings > freeings) {
       return;
     }
-    const candidates = [...slices.map(({ pending }) => pending), ...this.#keepers()];
+    const candidates = [...slices.map(({ pending }) => pending), ...this.#blocked.keepers()];
     const youngest = youngestOf(candidates) as Pending;
     if (candidates.length > 1) {
       this.#emptyAndWait(youngest);
@@ -324,14 +327,9 @@ export class Scheduler {
     }
   }
 
-  /** Those that wait for cells and hold some. */
-  #keepers(): Pending[] {
-    return [...this.#blocked.keys()].filter((pending) => !pending.emptied);
-  }
-
   #emptyAndWait(pending: Pending): void {
     this.#remove(pending);
-    this.#unblock(pending);
+    this.#blocked.delete(pending);
     pending.emptied = true;
     pending.done = 0;
     this.#host.context.preempt(pending.request.sequence);
@@ -341,48 +339,7 @@ export class Scheduler {
 
   #block(pending: Pending): void {
     this.#remove(pending);
-    const { signal } = pending.request;
-    if (signal?.aborted) {
-      pending.reject(abortOf(pending)); // while it was tried: nobody listened
-      return;
-    }
-    const settle = (action: () => void) => () => {
-      this.#unblock(pending);
-      action();
-    };
-    const leave = settle(() => pending.reject(abortOf(pending)));
-    const waiter: RoomWaiter = {
-      age: pending.age,
-      needed: pending.emptied ? pending.needed : pending.remaining,
-      retry: settle(() => this.#tryAgain(pending)),
-      fail: (error) => settle(() => pending.reject(error))(),
-    };
-    this.#blocked.set(pending, () => {
-      this.#host.room.leave(waiter);
-      signal?.removeEventListener('abort', leave);
-    });
-    this.#host.room.wait(waiter);
-    signal?.addEventListener('abort', leave, { once: true });
-  }
-
-  #unblock(pending: Pending): void {
-    this.#blocked.get(pending)?.();
-    this.#blocked.delete(pending);
-  }
-
-  /** Room may have come. Who was emptied, and has told its session more than it holds, has to begin at the template. */
-  #tryAgain(pending: Pending): void {
-    if (pending.emptied && !pending.restartable) {
-      pending.reject(
-        new HeadstartError('PREEMPTED', 'The sequence was emptied to make room for others: decode again what it held', {
-          sequences: [pending.request.sequence],
-        }),
-      );
-      return;
-    }
-    pending.emptied = false;
-    this.#queue.unshift(pending);
-    this.#schedule();
+    this.#blocked.add(pending);
   }
 
   #dropAborted(): void {
@@ -422,10 +379,6 @@ function youngestOf(candidates: readonly Pending[]): Pending | undefined {
     (last, each) => (last === undefined || each.age > last.age ? each : last),
     undefined,
   );
-}
-
-function abortOf({ request, emptied }: Pending): HeadstartError {
-  return abortedError(request.signal, emptied ? [request.sequence] : undefined);
 }
 
 function closedError(): HeadstartError {
