@@ -116,7 +116,7 @@ export async function openSession(host: SessionHost, asked: SessionOptions, past
   const { source, tools, boundary } = await findTemplate(host, options, past === undefined);
   requireToolChoice(resolveToolOptions(contextSize, options).toolChoice, tools);
   if (options.sampling !== undefined) {
-    await requireSampling(model, options.sampling);
+    await requireSampling(model, mergeSampling(defaults.sampling, options.sampling));
   }
   throwIfAborted(options.signal);
   host.requireOpen();

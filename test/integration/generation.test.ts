@@ -155,8 +155,15 @@ describe('sampling', () => {
     );
   });
 
-  it('is checked when a session is opened', async () => {
-    const agent = await startAgent();
+  it('is checked when a session is opened, together with what the agent sets', async () => {
+    const agent = await startAgent({ sampling: { temperature: 0.8 } });
+    for (const sampling of [{ mirostat: { version: 2 } }, { dynamicTemperatureRange: 0.3 }] as const) {
+      const session = await agent.createSession({ sampling });
+      expect((await session.send('Hello', { maxTokens: 2 })).usage.completionTokens).toBe(2);
+    }
+    await expect(agent.createSession({ sampling: { dynamicTemperatureRange: 0.9 } })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+    });
     await expect(agent.createSession({ sampling: { topP: 2 } })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
     await expect(agent.createSession({ sampling: { topp: 1 } as never })).rejects.toThrow(/did you mean `topP`/);
     const { AgentServer } = await import('llama-headstart');
