@@ -75,10 +75,17 @@ export async function requireSampling(model: Model, sampling: SamplingOptions): 
 export const checkSampling: Check = (value) =>
   typeof value === 'object' && value !== null && !Array.isArray(value) ? undefined : 'an object';
 
-/** What is set later wins, option by option. */
+const NEED_TEMPERATURE = ['mirostat', 'dynamicTemperatureRange', 'dynamicTemperatureExponent'] as const;
+
+/** What is set later wins, option by option; a temperature of 0 also over what needs one above it. */
 export function mergeSampling(...layers: readonly (SamplingOptions | undefined)[]): SamplingOptions {
   const merged: Record<string, unknown> = {};
   for (const layer of layers) {
+    if (layer?.temperature === 0) {
+      for (const name of NEED_TEMPERATURE) {
+        delete merged[name];
+      }
+    }
     for (const [name, value] of Object.entries(layer ?? {})) {
       if (value !== undefined) {
         merged[name] = value;

@@ -527,13 +527,19 @@ describe('generation_config.json', () => {
     const recommended = { temp: 1.5, mirostat: 2, mirostat_tau: 1, mirostat_eta: 0.5 };
     const pairs = Object.entries(recommended).map(([name, value]) => [`general.sampling.${name}`, value] as const);
     await writeFile(source, withMetadata(file, Object.fromEntries(pairs)));
-    const reply = async (useHfParams: boolean, sampling: SamplingOptions) => {
-      const session = await (await startAgent({ source, useHfParams })).createSession();
-      return (await session.send('Tell me more.', { maxTokens: 32, sampling: { seed: 7, ...sampling } })).text;
+    type Layers = Partial<Record<'agent' | 'session' | 'turn', SamplingOptions>>;
+    const reply = async (useHfParams: boolean, layers: Layers) => {
+      const agent = await startAgent({ source, useHfParams, sampling: layers.agent ?? {} });
+      const session = await agent.createSession({ sampling: layers.session ?? {} });
+      return (await session.send('Tell me more.', { maxTokens: 32, sampling: { seed: 7, ...layers.turn } })).text;
     };
     const text = await reply(true, {});
-    expect(text).toBe(await reply(false, { temperature: 1.5, mirostat: { version: 2, tau: 1, eta: 0.5 } }));
-    expect(text).not.toBe(await reply(false, { temperature: 1.5 }));
+    expect(text).toBe(await reply(false, { turn: { temperature: 1.5, mirostat: { version: 2, tau: 1, eta: 0.5 } } }));
+    expect(text).not.toBe(await reply(false, { turn: { temperature: 1.5 } }));
+    const greedy = await reply(false, {});
+    for (const layer of ['agent', 'session', 'turn'] as const) {
+      expect(await reply(true, { [layer]: { temperature: 0 } }), layer).toBe(greedy);
+    }
   });
 
   it('is no reason to fail', async () => {

@@ -68,4 +68,18 @@ describe('sampling options', () => {
     } as never);
     expect(merged).toEqual({ temperature: 1, topK: 7 });
   });
+
+  it('that need a temperature go where a later layer sets none', () => {
+    const warm = {
+      temperature: 1,
+      mirostat: { version: 2 },
+      dynamicTemperatureRange: 0.5,
+      dynamicTemperatureExponent: 2,
+    } as const;
+    expect(mergeSampling(warm, { topK: 7 }, { temperature: 0 })).toEqual({ temperature: 0, topK: 7 });
+    expect(mergeSampling(warm, { temperature: 0.9 })).toEqual({ ...warm, temperature: 0.9 });
+    expect(mergeSampling({ temperature: 0 }, warm)).toEqual(warm);
+    const wrong = { temperature: 0, mirostat: { version: 1 } } as const; // the sampler's to refuse
+    expect(mergeSampling(warm, wrong)).toEqual(wrong);
+  });
 });
