@@ -23,6 +23,7 @@ export class EngineContext {
   readonly requestLimits: Readonly<RequestLimits>;
   readonly #context: Context;
   readonly #onFreed: () => void;
+  #isAdapted = false;
 
   /** @param onFreed called when cells may have come free */
   constructor(context: Context, onFreed: () => void, keepJournal = false) {
@@ -78,9 +79,15 @@ export class EngineContext {
     return this.#context.positionRange(sequence);
   }
 
+  /** Whether adapters are applied. */
+  get isAdapted(): boolean {
+    return this.#isAdapted;
+  }
+
   /** As {@link Context.setLoras}. */
-  setLoras(loras: readonly AppliedLora[]): Promise<void> {
-    return this.#context.setLoras(loras);
+  async setLoras(loras: readonly AppliedLora[]): Promise<void> {
+    await this.#context.setLoras(loras);
+    this.#isAdapted = loras.length > 0;
   }
 
   /** What it has decoded so far. */

@@ -41,7 +41,10 @@ const RESIDENT_AGE = 2 ** 48;
 export interface EngineStatus {
   /** Sessions that wait for a sequence or for KV cells, or were left out of the decode that runs. */
   queueLength: number;
-  /** Sessions that compute: in a turn, and not waiting for a sequence or for tools. Completions and starts are among them. */
+  /**
+   * Sessions that compute: in a turn, and not waiting for a sequence or for tools. Completions and starts are among them, and so
+   * is who waits for KV cells.
+   */
   activeSessions: number;
   /** Sessions that hold a sequence, the active ones included. */
   heldSequences: number;
@@ -123,7 +126,7 @@ export class Engine {
       freeCells: () => sharedCells - this.context.cells.used,
       canEverFit: (tokens) => context.model.recurrent || tokens <= context.info.kvCellsPerSequence,
       pieceSize: this.exact ? Engine.pieceSize(context) : undefined,
-      company: options.reproducible,
+      company: () => this.company,
     });
     this.#comeback = new Comeback(
       {
@@ -149,9 +152,9 @@ export class Engine {
     return this.#company !== undefined;
   }
 
-  /** In `reproducible` mode: what may share a batch. */
+  /** In `reproducible` mode: what may share a batch. With adapters nothing: their kernels were not tested. */
   get company(): Company | undefined {
-    return this.#company;
+    return this.exact && this.context.isAdapted ? 'none' : this.#company;
   }
 
   /** Whether a sequence's end can be cut off. Recurrent state cannot, and a sliding window has dropped what it would need. */

@@ -32,7 +32,8 @@ export interface SchedulerHost {
   canTrim: boolean;
   /** See {@link BatchLimits}. */
   pieceSize?: number | undefined;
-  company?: Company | undefined;
+  /** See {@link BatchLimits}. */
+  company(): Company | undefined;
 }
 
 /**
@@ -77,7 +78,9 @@ export class Scheduler {
         return pace.promptBudget(batchSize);
       },
       pieceSize: host.pieceSize,
-      company: host.company,
+      get company() {
+        return host.company();
+      },
       get afterPiece() {
         return wasPiece();
       },

@@ -4,9 +4,11 @@ import { availableParallelism } from 'node:os';
 import { basename } from 'node:path';
 import { AgentServer } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
+import { subscribe } from '../../lib/diagnostics.js';
 // @ts-expect-error: scripts are plain JavaScript
 import { REPRODUCIBLE_MODELS } from '../../scripts/micro-models/models.mjs';
 import { type AgentSettings, agentOptions, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { writeLora } from '../helpers/loras.js';
 import { type MicroModelName, microModel } from '../helpers/models.js';
 import { inOtherProcess } from '../helpers/processes.js';
 import { numberedPrompt } from '../helpers/prompts.js';
@@ -29,6 +31,22 @@ const settings = (more: AgentSettings): AgentSettings => ({
   valueType: 'f16',
   ...(given && { nThreads: availableParallelism() }),
   ...more,
+});
+
+it('in reproducible mode, with an adapter, whose kernels nobody tested, sessions take turns', async () => {
+  const directory = await temporaryDirectory();
+  const agent = await startAgent(settings({ name: 'dense-quantised' }));
+  const lora = await writeLora(directory, 'one', { rank: 64 }, agent.model.info.embeddingSize);
+  const widths = new Set<number>();
+  const unsubscribe = subscribe('decode', ({ sequences }) => widths.add(sequences));
+  await allAtOnce(agent, 4, 1, 1);
+  expect(Math.max(...widths)).toBeGreaterThan(1);
+  widths.clear();
+  await agent.setLoras([{ source: lora, scale: 2 }]);
+  const expected = await oneAfterTheOther(agent, 8, 1);
+  expect((await allAtOnce(agent, 8, 1, 1)).replies).toEqual(expected);
+  expect([...widths]).toEqual([1]);
+  unsubscribe();
 });
 
 describe.each(MODELS)('in reproducible mode, with %s', (name, source) => {
