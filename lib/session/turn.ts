@@ -280,7 +280,7 @@ export class Turn {
       return outcomes;
     }
     const { sequence, passage } = this.#services;
-    const { toolRun, signal } = this.#request;
+    const { toolRun } = this.#request;
     passage.stepOut();
     sequence.lend();
     for await (const outcome of runCalls(calls, toolRun)) {
@@ -289,7 +289,7 @@ export class Turn {
       yield { type: 'tool-result', toolCallId: call.toolCallId, toolName: call.toolName, output, isError };
       sequence.lend(); // whoever took this part is not the last to wait for
     }
-    await passage.enter(signal);
+    await passage.enter(toolRun.signal); // as long as the turn's time allows
     return outcomes;
   }
 
@@ -313,13 +313,18 @@ export class Turn {
     this.#added.push(message);
   }
 
+  /** A check of the program's own may take as long as the turn's time allows, and ask the agent for anything: nothing computes here. */
+  #checked(format: PreparedFormat, text: string): Promise<unknown> {
+    const { sequence, passage } = this.#services;
+    passage.stepOut();
+    sequence.lend();
+    return orAborted(format.parse(text), this.#request.toolRun.signal);
+  }
+
   async #finish(step: Step, ended: Pick<FinishPart, 'finishReason' | 'detail'>): Promise<FinishPart> {
-    const { usage, generation, format, toolRun } = this.#request;
-    const { signal } = toolRun; // with the time limit of the turn
+    const { usage, generation, format } = this.#request;
     const isWhole = ended.finishReason === 'stop' && ended.detail === undefined; // a stop string cuts it off
-    // A check of the program's own may take as long as it likes.
-    const checked = format !== undefined && isWhole ? orAborted(format.parse(step.message.content), signal) : undefined;
-    const object = checked && { object: await checked };
+    const object = format && isWhole ? { object: await this.#checked(format, step.message.content) } : {};
     return {
       type: 'finish',
       ...ended,

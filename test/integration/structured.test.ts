@@ -103,6 +103,24 @@ describe('responseFormat', () => {
     expect(reply).not.toHaveProperty('object');
   });
 
+  it('whose check asks the agent for more gets it', async () => {
+    const agent = await startAgent({ nSeqMax: 1 });
+    const session = await agent.createSession();
+    const asked = CHECK.refine(async () => {
+      await agent.setLoras([]);
+      const other = await agent.createSession();
+      await other.send('Is it?', { maxTokens: 2 });
+      await other.close();
+      return true;
+    });
+    const { finishReason } = await session.send('What?', {
+      ...BOUNDED,
+      responseFormat: { type: 'json', schema: asked },
+    });
+    expect(finishReason).toBe('stop');
+    expect((await session.send('And now?', { maxTokens: 2 })).usage.completionTokens).toBe(2);
+  });
+
   it('whose check never ends holds up neither an abort nor a close', async () => {
     const agent = await startAgent({ contextSize: 2048 });
     const session = await agent.createSession();
