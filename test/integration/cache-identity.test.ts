@@ -245,22 +245,46 @@ describe('a LoRA adapter', () => {
     expect(await replies(session, ['And now?'], 16)).toEqual(await replies(adapted, ['And now?'], 16));
   });
 
-  it('is waited for as long as `timeoutMs` says, and no longer', async () => {
-    const agent = await startAgent({ contextSize: 2048 });
-    const [running, waiting] = [await agent.createSession(), await agent.createSession()];
-    const turn = running.send('Hello', { maxTokens: 500, sampling: { ignoreEos: true } });
-    const setting = agent.setLoras([]);
-    await sleep(50); // it waits for the turn now
-    const late = { code: 'ABORTED', message: expect.stringMatching(/`timeoutMs` \(20 ms\)/) };
-    let hasEnded = false;
-    const ended = turn.then(() => {
-      hasEnded = true;
+  describe('that waits for a long turn', () => {
+    const open = async () => {
+      const agent = await startAgent({ contextSize: 8192 });
+      const long = await agent.createSession();
+      const controller = new AbortController();
+      const begin = async () => {
+        const options = { sampling: { ignoreEos: true }, signal: controller.signal };
+        const turn = expect(long.send('Hello', options)).rejects.toMatchObject({ code: 'ABORTED' });
+        const setting = agent.setLoras([]);
+        await sleep(50); // it waits for the turn now
+        return { turn, setting };
+      };
+      return { agent, begin, controller };
+    };
+
+    it('is waited for as long as `timeoutMs` says, and no longer', async () => {
+      const { agent, begin, controller } = await open();
+      const session = await agent.createSession();
+      const { turn, setting } = await begin();
+      const late = { code: 'ABORTED', message: expect.stringMatching(/`timeoutMs` \(20 ms\)/) };
+      await expect(session.send('Hello', { timeoutMs: 20 })).rejects.toMatchObject(late);
+      await expect(agent.complete('Hello', { timeoutMs: 20 })).rejects.toMatchObject(late);
+      controller.abort();
+      await Promise.all([turn, setting]);
+      expect((await session.send('Hello', { maxTokens: 2 })).usage.completionTokens).toBe(2);
     });
-    await expect(waiting.send('Hello', { timeoutMs: 20 })).rejects.toMatchObject(late);
-    await expect(agent.complete('Hello', { timeoutMs: 20 })).rejects.toMatchObject(late);
-    expect(hasEnded).toBe(false);
-    await Promise.all([setting, ended]);
-    expect((await waiting.send('Hello', { maxTokens: 2 })).usage.completionTokens).toBe(2);
+
+    it('is waited for no longer than that behind tools, too', async () => {
+      const { agent, begin, controller } = await open();
+      let begun: Awaited<ReturnType<typeof begin>> | undefined;
+      const execute = async () => {
+        begun = await begin();
+      };
+      const session = await agent.createSession({ tools: [{ name: 'look', execute }] });
+      const options = { toolChoice: 'required', maxParallelTools: 1, maxTokens: 60, timeoutMs: 1500 } as const;
+      await expect(session.send('Look', options)).rejects.toMatchObject({ code: 'ABORTED' });
+      controller.abort();
+      await Promise.all([begun?.turn, begun?.setting]);
+      expect(begun).toBeDefined();
+    });
   });
 
   it('waits for nobody whose reader stopped, left, and came back for another turn', async () => {

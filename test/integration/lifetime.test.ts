@@ -241,6 +241,7 @@ describe('closing a session', () => {
     await stream.next();
     await session.close();
     await expectUnharmed(await agent.createSession()); // the one sequence is free
+    await expect(stream.next()).resolves.toMatchObject({ value: { type: 'finish', finishReason: 'error' } });
     await expect(stream.next()).rejects.toThrow(code('CLOSED'));
   });
 
