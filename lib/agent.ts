@@ -141,7 +141,8 @@ export class AgentServer {
   /**
    * Opens a session that {@link Session.save} wrote, under its old id, with its messages, and its KV state where that was
    * kept and still fits; else its conversation is read again at the next turn. Tools are the saved ones, run by the agent's
-   * of the same name; `options` win over what the file says.
+   * of the same name, and those of MCP servers by the same server's. `options` win over what the file says; `tools` are the
+   * session's own, beside which it keeps those of servers.
    *
    * @throws HeadstartError `ENTRY_MISSING`, `ENTRY_CORRUPT`, `ENTRY_FOREIGN`, `READ_FAILED`, `INVALID_ARGUMENT` (no path,
    *   or that session is open), and as {@link createSession}.

@@ -5,7 +5,7 @@ import { ownSignal } from '../native/signals.js';
 import { boolean, type Check, checkOptions, given, type Place, text } from '../options.js';
 import type { Boundary } from '../template/boundary.js';
 import type { ChatMessage } from '../template/messages.js';
-import type { TemplateSource, ToolDefinition } from '../template/render.js';
+import type { TemplateSource } from '../template/render.js';
 import type { Templates } from '../template/templates.js';
 import { stableToolOrder } from '../template/tool-order.js';
 import type { McpServers } from '../tools/mcp.js';
@@ -17,6 +17,7 @@ import type { OpenSessions } from './open-sessions.js';
 import { IN_SEND, resolveToolOptions, TOOL_CHECKS, type ToolOptions } from './options.js';
 import { checkSampling, IN_SAMPLING, mergeSampling, requireSampling, type SamplingOptions } from './sampling.js';
 import { readPast, readSession, type SavedSession } from './saved.js';
+import { savedTools } from './saved-tools.js';
 import type { ConversationSequence } from './sequence.js';
 import { Session } from './session.js';
 import type { SessionServices } from './setup.js';
@@ -225,7 +226,7 @@ async function openSaved(
   options: Omit<SessionOptions, 'messages'>,
   saved: SavedSession,
 ): Promise<Session> {
-  const known = await host.mcp.extend(host.defaults.tools, options.signal);
+  const tools = await savedTools(saved.tools, { own: host.defaults.tools, mcp: host.mcp }, options);
   const past = await readPast(path, saved);
   let adopted = false;
   try {
@@ -233,9 +234,9 @@ async function openSaved(
       host,
       {
         ...(saved.systemPrompt !== undefined && { systemPrompt: saved.systemPrompt }),
-        tools: saved.tools.map((definition) => withExecute(definition, known)),
         ...saved.options,
         ...given(options),
+        tools,
       },
       saved,
     );
@@ -249,10 +250,4 @@ async function openSaved(
       past?.state?.close();
     }
   }
-}
-
-/** A file holds no functions: the agent's own tool of that name does the work. */
-function withExecute(definition: ToolDefinition, known: ToolSet): Tool {
-  const execute = known.get(definition.name)?.tool.execute;
-  return { ...definition, ...(execute !== undefined && { execute }) };
 }

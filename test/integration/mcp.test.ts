@@ -3,6 +3,7 @@ import { readFile, realpath, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import type { AgentServer, Session } from 'llama-headstart';
 import { afterEach, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { McpServers } from '../../lib/tools/mcp.js';
 import type { McpServerConfig, McpStdioServer } from '../../lib/tools/mcp-config.js';
@@ -341,6 +342,60 @@ describe("an agent's MCP servers", () => {
     await expect(session.send('Hello', { toolChoice: { name: 'nothing' } })).rejects.toThrow(
       failsWith('INVALID_ARGUMENT', '"echo", "here__echo"'),
     );
+  });
+
+  it('have their tools in a restored session too, beside its own: neither runs for the other', async () => {
+    const path = join(await temporaryDirectory(), 'session.json');
+    const pid = { name: 'pid', description: 'mine', execute: () => 'mine' };
+    const { execute: _, ...silent } = pid;
+    const agent = await startAgent({ mcpServers: [stdio('here', { tools: ['pid', 'echo'] })] });
+    const session = await agent.createSession({ tools: [pid] });
+    const { key } = session.report;
+    await session.save(path);
+    await session.close();
+    const outputs = async (restored: Session, name: string) => {
+      const asked = { ...options, toolChoice: { name }, maxParallelTools: 1, sampling: { seed: 1, temperature: 1 } };
+      return (await (await restored.fork()).send('Hello', asked)).toolResults.map(({ output }) => output);
+    };
+    for (const [given, mine] of [
+      [{}, []],
+      [{ tools: [pid] }, ['mine']],
+      [{ tools: [silent] }, []],
+    ] as const) {
+      const restored = await agent.restoreSession(path, given);
+      expect(restored.report.key).toBe(key);
+      expect(await outputs(restored, 'pid')).toEqual(mine);
+      expect(await outputs(restored, 'here__pid')).toEqual([expect.stringMatching(/^\d+$/)]);
+      await restored.close();
+    }
+    const without = await agent.restoreSession(path, { tools: [] });
+    await expect(without.send('Hello', { toolChoice: { name: 'none' } })).rejects.toThrow(
+      failsWith('INVALID_ARGUMENT', /\("echo", "here__pid"\)/),
+    );
+    await without.close();
+    const own = { name: 'here__pid', execute: () => 'mine now' };
+    expect(await outputs(await agent.restoreSession(path, { tools: [own] }), 'here__pid')).toEqual(['mine now']);
+  });
+
+  it('have the tools of a saved session also where another server has their names since', async () => {
+    const path = join(await temporaryDirectory(), 'session.json');
+    const here = stdio('here', { tools: ['pid'] });
+    const there = stdio('there', { tools: ['pid'] });
+    const openAndSave = async (agent: AgentServer) => {
+      const session = await agent.createSession();
+      await session.save(path);
+    };
+    for (const [before, now, name] of [
+      [[here], [here, there], 'pid'],
+      [[here, there], [here], 'here__pid'],
+    ] as const) {
+      await openAndSave(await startAgent({ mcpServers: before }));
+      const agent = await startAgent({ mcpServers: now });
+      const restored = await agent.restoreSession(path);
+      const asked = { ...options, toolChoice: { name }, maxParallelTools: 1, sampling: { seed: 1, temperature: 1 } };
+      const { toolResults } = await restored.send('Hello', asked);
+      expect(toolResults).toMatchObject([{ toolName: name, output: expect.stringMatching(/^\d+$/) }]);
+    }
   });
 
   it('end with it, and a start that fails ends them too', async () => {
