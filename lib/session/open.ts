@@ -114,7 +114,7 @@ export async function openSession(host: SessionHost, asked: SessionOptions, past
   const options = copyOptions(asked);
   const { defaults, templates, contextSize, model, gate } = host;
   const messages = past?.messages ?? readHistory(options.messages ?? []);
-  const { source, tools, boundary } = await findTemplate(host, options, past === undefined);
+  const { source, tools, boundary } = await findTemplate(host, options, past !== undefined);
   requireToolChoice(resolveToolOptions(contextSize, options).toolChoice, tools);
   if (options.sampling !== undefined) {
     await requireSampling(model, mergeSampling(defaults.sampling, options.sampling));
@@ -160,7 +160,7 @@ export async function openSession(host: SessionHost, asked: SessionOptions, past
 /**
  * What sessions with this system prompt and these tools share.
  *
- * @param withServerTools false where the tools are all there are: a saved session's
+ * @param isWhole the options say it all, what they leave out included: a saved session's
  * @throws HeadstartError `CONTEXT_FULL`, `SCHEMA_INVALID`, and what rendering throws.
  */
 export async function findTemplate(
@@ -172,13 +172,13 @@ export async function findTemplate(
     mcp,
   }: Pick<SessionHost, 'defaults' | 'stableTools' | 'templates' | 'contextSize' | 'mcp'>,
   options: { systemPrompt?: string | undefined; tools?: readonly Tool[] | undefined; signal?: AbortSignal | undefined },
-  withServerTools = true,
+  isWhole = false,
 ): Promise<{ source: TemplateSource; tools: ToolSet; boundary: Boundary }> {
   const own = options.tools === undefined ? defaults.tools : await ToolSet.prepare(options.tools);
-  const tools = withServerTools ? await mcp.extend(own, options.signal) : own;
+  const tools = isWhole ? own : await mcp.extend(own, options.signal);
   const { definitions } = tools;
   const source: TemplateSource = {
-    systemPrompt: options.systemPrompt ?? defaults.systemPrompt,
+    systemPrompt: options.systemPrompt ?? (isWhole ? undefined : defaults.systemPrompt),
     tools: stableTools ? stableToolOrder(definitions) : definitions,
   };
   const boundary = await templates.find(source);

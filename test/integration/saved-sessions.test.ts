@@ -227,6 +227,24 @@ describe('a saved session', () => {
     expect((await greedy.send('Hello', send)).text).not.toBe(text);
   });
 
+  it("has no system prompt where it was saved without one, whatever the agent's is; one given again wins", async () => {
+    const path = join(await temporaryDirectory(), 'session.json');
+    const options = agentOptions(EXACT);
+    const bare = await AgentServer.initialize({ model: options.model });
+    const session = await bare.createSession();
+    const { templateTokens } = session.report;
+    await session.save(path);
+    await bare.close();
+    const agent = await startAgent(EXACT);
+    const restored = await agent.restoreSession(path);
+    expect(restored.report.templateTokens).toBe(templateTokens);
+    await restored.close();
+    const { systemPrompt } = options;
+    const given = await agent.restoreSession(path, { ...(systemPrompt && { systemPrompt }) });
+    expect(given.report.key).toBe((await agent.createSession()).report.key);
+    expect(given.report.templateTokens).toBeGreaterThan(templateTokens);
+  });
+
   it('keeps what it says where it is given undefined', async () => {
     const path = join(await temporaryDirectory(), 'session.json');
     const agent = await startAgent(EXACT);
