@@ -1,6 +1,7 @@
 // A file holds no functions: who runs the tools of a session that was saved.
 import type { ToolDefinition } from '../template/render.js';
 import type { McpServers } from '../tools/mcp.js';
+import { isStandardSchema } from '../tools/schema.js';
 import { type Tool, ToolSet } from '../tools/tool.js';
 
 /** Who has the tools that are there now. */
@@ -29,16 +30,22 @@ export async function savedTools(
   return [...given, ...tools.filter(({ name, server }) => server !== undefined && !names.has(name))];
 }
 
+/** Where its parameters are those of the file, what the tool's own schema makes of the arguments counts too. */
 function withExecute(definition: ToolDefinition, known: readonly ToolSet[]): Tool {
-  const execute = findTool(definition, known)?.execute;
-  return { ...definition, ...(execute !== undefined && { execute }) };
+  const { tool, parameters } = findTool(definition, known) ?? {};
+  const isSame = JSON.stringify(parameters?.jsonSchema) === JSON.stringify(definition.parameters);
+  return {
+    ...definition,
+    ...(isSame && isStandardSchema(tool?.parameters) && { parameters: tool.parameters }),
+    ...(tool?.execute !== undefined && { execute: tool.execute.bind(tool) }),
+  };
 }
 
 /** A tool of the same server, or of none: a server never runs what is a session's own, nor the other way round. */
-function findTool({ name, server }: ToolDefinition, known: readonly ToolSet[]): Tool | undefined {
+function findTool({ name, server }: ToolDefinition, known: readonly ToolSet[]) {
   return namesOf(name, server)
-    .flatMap((each) => known.map((tools) => tools.get(each)?.tool))
-    .find((tool) => tool !== undefined && tool.server === server);
+    .flatMap((each) => known.map((tools) => tools.get(each)))
+    .find((found) => found !== undefined && found.tool.server === server);
 }
 
 /** A server's tool has its server's name before its own or not, as others have that name too or no longer. */

@@ -4,8 +4,9 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { AgentServer, type MessageInput, type Session, type TurnInput } from 'llama-headstart';
+import { AgentServer, type MessageInput, type Schema, type Session, type TurnInput } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
+import { z } from 'zod';
 import { agentOptions, EXACT, replies, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { TOOLS } from '../helpers/prompts.js';
 
@@ -355,6 +356,37 @@ describe('a saved session', () => {
     await session.save(path);
     await session.close();
     expect((await agent.restoreSession(path)).id).toBe(session.id);
+  });
+
+  it('gives the tools of its agent what their schemas make of the arguments, and themselves as `this`', async () => {
+    class Lamp {
+      name = 'lamp';
+      description = 'Switches the lamp.';
+      parameters: Schema = z.object({ on: z.boolean().transform((on) => (on ? 'lit' : 'dark')) });
+      owner = 'me';
+      execute({ on }: { on: unknown }) {
+        return `${on} by ${this.owner}`;
+      }
+    }
+    const path = join(await temporaryDirectory(), 'session.json');
+    const lamp = new Lamp();
+    const agent = await startAgent({ tools: [lamp], ...EXACT });
+    const session = await agent.createSession();
+    const { key } = session.report;
+    await session.save(path);
+    await session.close();
+    const changed = Object.assign(new Lamp(), { parameters: z.object({ off: z.boolean() }) });
+    const other = await startAgent({ tools: [changed], ...EXACT });
+    for (const [each, output] of [
+      [agent, /^(lit|dark) by me$/],
+      [other, /^(true|false) by me$/],
+    ] as const) {
+      const restored = await each.restoreSession(path);
+      expect(restored.report.key).toBe(key);
+      const asked = { toolChoice: { name: 'lamp' }, maxSteps: 1, maxParallelTools: 1, maxTokens: 80 } as const;
+      const { toolResults } = await restored.send('Light, please', { ...asked, sampling: { seed: 1, temperature: 1 } });
+      expect(toolResults).toMatchObject([{ output: expect.stringMatching(output), isError: false }]);
+    }
   });
 
   it('runs the tools of its agent', async () => {
