@@ -30,3 +30,17 @@ it('bench:native --json prints medians of both sides, with the floor program bui
     expect(value).toBeGreaterThan(0);
   }
 });
+
+it('bench:throughput --json prints a row for each number of sequences', async () => {
+  const model = microModel('dense');
+  const args = ['--json', '--model', model, '--rounds', '1', '--steps', '2', '--tokens', '32'];
+  const { code, stdout, stderr } = await runChild('../bench/throughput.mjs', args);
+  expect(code, stderr).toBe(0);
+  const number = expect.any(Number);
+  const rows = [1, 2, 4, 8, 16, 32].map((sequences) => ({ sequences, ours: number, llama: number, ratio: number }));
+  const result = JSON.parse(stdout);
+  expect(result).toMatchObject({ model: basename(model), rows, jsMsPerSequenceStep: number });
+  for (const { ours, llama, ratio } of result.rows) {
+    expect(ratio).toBeCloseTo(ours / llama, 6);
+  }
+});
