@@ -35,10 +35,11 @@ export class Passage {
     this.#sequence.setBusy(true);
   }
 
-  /** Until {@link enter}: others may change what all compute with. */
+  /** Until {@link enter}: others may have the sequence, and change what all compute with. */
   stepOut(): void {
     this.#leave?.();
     this.#seen = this.#gate.changes;
+    this.#sequence.lend();
   }
 
   leave(): void {

@@ -63,8 +63,9 @@ export class Offers {
       this.#isOut = !this.#passage.isOutside; // while its tools run it is
       if (this.#isOut) {
         this.#passage.stepOut();
+      } else {
+        this.#sequence.lend();
       }
-      this.#sequence.lend();
     }
   };
 }

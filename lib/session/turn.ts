@@ -282,7 +282,6 @@ export class Turn {
     const { sequence, passage } = this.#services;
     const { toolRun } = this.#request;
     passage.stepOut();
-    sequence.lend();
     for await (const outcome of runCalls(calls, toolRun)) {
       const { call, output, isError } = outcome;
       outcomes.set(call.toolCallId, outcome);
@@ -315,9 +314,7 @@ export class Turn {
 
   /** A check of the program's own may take as long as the turn's time allows, and ask the agent for anything: nothing computes here. */
   #checked(format: PreparedFormat, text: string): Promise<unknown> {
-    const { sequence, passage } = this.#services;
-    passage.stepOut();
-    sequence.lend();
+    this.#services.passage.stepOut();
     return orAborted(format.parse(text), this.#request.toolRun.signal);
   }
 
