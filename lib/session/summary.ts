@@ -2,7 +2,7 @@
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import type { Model } from '../native/model.js';
-import type { ChatMessage, ToolCall } from '../template/messages.js';
+import { beginningOf, type ChatMessage, type ToolCall } from '../template/messages.js';
 import type { Prompt, Renderer, TemplateSource } from '../template/render.js';
 import type { Cut } from './compaction-cut.js';
 import { Generation } from './generate.js';
@@ -22,8 +22,6 @@ export interface SummaryJob {
   maxTokens: number;
   signal: AbortSignal;
 }
-
-const HALF_CHARACTER = /[\uD800-\uDBFF]$/;
 
 /** Of a message that is cut, at least so many characters stay. */
 const LEAST_CHARACTERS = 64;
@@ -122,7 +120,7 @@ async function cutPrompt(job: SummaryJob, messages: readonly ChatMessage[]): Pro
   for (; limit >= LEAST_CHARACTERS; limit >>= 1) {
     const prompt = await promptThatFits(
       job,
-      messages.map((message) => beginningOf(message, limit)),
+      messages.map((message) => shortened(message, limit)),
     );
     if (prompt !== undefined) {
       return prompt;
@@ -137,9 +135,9 @@ function longest(message: ChatMessage): number {
   return Math.max(message.content.length, ...calls.map(({ input }) => JSON.stringify(input).length));
 }
 
-function beginningOf(message: ChatMessage, limit: number): ChatMessage {
+function shortened(message: ChatMessage, limit: number): ChatMessage {
   const { content } = message;
-  const text = content.length <= limit ? content : `${content.slice(0, limit).replace(HALF_CHARACTER, '')} [...]`;
+  const text = content.length <= limit ? content : `${beginningOf(content, limit)} [...]`;
   if (message.role !== 'assistant') {
     return { ...message, content: text };
   }

@@ -71,6 +71,11 @@ function toOpenAiCall({ toolCallId, toolName, input }: ToolCall): object {
   return { id: toolCallId, type: 'function', function: { name: toolName, arguments: JSON.stringify(input) } };
 }
 
+/** At most so many characters from the beginning of a text, without half of one at the end. */
+export function beginningOf(text: string, limit: number): string {
+  return text.slice(0, limit).replace(/[\uD800-\uDBFF]$/, '');
+}
+
 /**
  * Arguments of a call, from their JSON. The conversation shows them again in each turn: so nobody can change them.
  *

@@ -2,7 +2,7 @@ import { publish } from '../diagnostics.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import { eitherSignal } from '../native/signals.js';
-import type { ToolCall } from '../template/messages.js';
+import { beginningOf, type ToolCall } from '../template/messages.js';
 import { approved, type ToolCallHook } from './approval.js';
 import type { ToolSession, ToolSet } from './tool.js';
 
@@ -155,7 +155,7 @@ function told(output: unknown, limit: number): string {
   if (text.length <= limit) {
     return text;
   }
-  const kept = text.slice(0, limit).replace(/[\uD800-\uDBFF]$/, ''); // no half of a character
+  const kept = beginningOf(text, limit);
   return `${kept}\n[cut: ${text.length - kept.length} more characters]`;
 }
 
