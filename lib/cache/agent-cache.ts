@@ -167,7 +167,7 @@ export class AgentTemplateCache {
 
   async #warmOne(template: TemplateOptions, signal: AbortSignal | undefined): Promise<StartReport> {
     const { cache, engine, gate, find } = this.#parts;
-    const { tokens, breakpoints, reason = 'no template' } = await find(template);
+    const { tokens, breakpoints, reason } = await find(template);
     if (tokens.length === 0) {
       return cache.startWithout(reason);
     }

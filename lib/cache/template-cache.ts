@@ -177,7 +177,7 @@ export class TemplateCache {
   }
 
   /** A start for which there was no template at all. */
-  startWithout(reason: string): StartReport {
+  startWithout(reason = 'no template'): StartReport {
     this.#stats.counts.bypasses++;
     return { tier: 'bypass', match: 'none', templateTokens: 0, cachedTokens: 0, bytes: 0, ms: 0, key: '', reason };
   }

@@ -51,7 +51,7 @@ export class Beginnings {
   ): Promise<{ report: StartReport; tokens: Int32Array }> {
     const { template, templateReason, useCache, tenant, breakpoints = [], cache } = this.#setup;
     if (template.length === 0) {
-      return { report: cache.startWithout(templateReason ?? 'no template'), tokens: template };
+      return { report: cache.startWithout(templateReason), tokens: template };
     }
     const options: StartOptions = { cache: useCache, tenant, breakpoints, signal };
     return { report: await cache.start(sequence, template, options), tokens: template };

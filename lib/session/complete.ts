@@ -1,6 +1,6 @@
 import { HeadstartError } from '../errors.js';
 import { eitherSignal, ownSignal } from '../native/signals.js';
-import { describe } from '../options.js';
+import { boolean, describe } from '../options.js';
 import { asAborted } from './failures.js';
 import { Life } from './forgotten.js';
 import { Generation } from './generate.js';
@@ -37,7 +37,7 @@ export type CompletionPart =
 
 const CHECKS = {
   ...GENERATION_CHECKS,
-  parseSpecial: (value: unknown) => (typeof value === 'boolean' ? undefined : 'a boolean'),
+  parseSpecial: boolean,
 };
 
 /** No prompt comes behind a completion's that would go on from it. */

@@ -2,7 +2,7 @@ import { MODEL_OPTION_NAMES } from '../config.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import { ownSignal } from '../native/signals.js';
-import { boolean, type Check, checkOptions, given, type Place, text } from '../options.js';
+import { abortSignal, boolean, type Check, checkOptions, given, type Place, text } from '../options.js';
 import type { Boundary } from '../template/boundary.js';
 import type { ChatMessage } from '../template/messages.js';
 import type { TemplateSource } from '../template/render.js';
@@ -51,7 +51,7 @@ export const SESSION_CHECKS: Record<keyof SessionOptions, Check> = {
   compaction: checkCompactionSwitch,
   templateCache: boolean,
   tenant: text,
-  signal: (value) => (value instanceof AbortSignal ? undefined : 'an AbortSignal'),
+  signal: abortSignal,
 };
 
 /** Where that belongs which is no option of a session. */

@@ -1,4 +1,4 @@
-import { boolean, type Check, checkOptions, integer, type Place } from '../options.js';
+import { abortSignal, boolean, type Check, callable, checkOptions, integer, type Place } from '../options.js';
 import type { ToolCallHook } from '../tools/approval.js';
 import type { Schema } from '../tools/schema.js';
 import type { ToolChoice } from '../tools/tool.js';
@@ -74,7 +74,7 @@ export const GENERATION_CHECKS: Record<keyof GenerationOptions, Check> = {
   repetitionGuard: (value) => (typeof value === 'boolean' || isObject(value) ? undefined : 'a boolean or an object'),
   logProbabilities: integer(0, 100),
   timeoutMs: integer(1, MAX_TIMEOUT_MS),
-  signal: (value) => (value instanceof AbortSignal ? undefined : 'an AbortSignal'),
+  signal: abortSignal,
 };
 
 export const TOOL_CHECKS: Record<keyof ToolOptions, Check> = {
@@ -87,7 +87,7 @@ export const TOOL_CHECKS: Record<keyof ToolOptions, Check> = {
   maxParallelTools: integer(1, 64),
   toolTimeoutMs: integer(1, MAX_TIMEOUT_MS),
   maxToolResultLength: integer(1),
-  onToolCall: (value) => (typeof value === 'function' ? undefined : 'a function'),
+  onToolCall: callable,
 };
 
 export const SEND_CHECKS: Record<keyof SendOptions, Check> = {
