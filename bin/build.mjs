@@ -2,9 +2,10 @@
 
 import { createHash } from 'node:crypto';
 import { accessSync, constants, existsSync } from 'node:fs';
-import { mkdir, rename, rm, rmdir } from 'node:fs/promises';
+import { rename, rm, rmdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { makeDirectory } from '../dist/files.js';
 import {
   buildsDirectory,
   CACHE_VARIABLE,
@@ -95,7 +96,7 @@ async function replaceFolder(target, next, aside) {
 /** @param {string} path */
 async function makeFolder(path) {
   try {
-    await mkdir(path, { recursive: true });
+    await makeDirectory(path);
     accessSync(path, constants.W_OK);
   } catch (cause) {
     const { message } = /** @type {Error} */ (cause);

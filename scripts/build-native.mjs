@@ -6,13 +6,14 @@
 // of progress, keeps the full log, and says what went wrong.
 
 import { createWriteStream } from 'node:fs';
-import { copyFile, mkdir, readdir, readFile, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
+import { copyFile, readdir, readFile, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { dirname, join, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { checkTools } from './lib/build-tools.mjs';
 import { cmakeJs, plainCMake } from './lib/cmake.mjs';
 import { moduleFile } from './lib/libc.mjs';
+import { makeDirectory } from './lib/make-directory.mjs';
 import { step } from './lib/progress.mjs';
 import { isMain, quoteTail, root, run, runMain } from './lib/run.mjs';
 
@@ -56,7 +57,7 @@ export async function buildNative(options = {}) {
   const config = debug ? 'Debug' : 'Release';
   const directory = options.directory ?? join(root, '.build', variantOf(options));
   if (options.clean) await rm(directory, { recursive: true, force: true });
-  await mkdir(directory, { recursive: true });
+  await makeDirectory(directory);
 
   const target = module ? `ggml-${module}` : floor ? FLOOR : 'llama_headstart';
   const compiled = await compile(directory, config, target, options);
@@ -218,7 +219,7 @@ async function librariesOf(directory) {
  * @param {object} facts what the loader and `doctor` want to know of a build
  */
 async function install(built, libraries, output, facts) {
-  await mkdir(output, { recursive: true });
+  await makeDirectory(output);
   for (const name of await readdir(output)) {
     if (name.startsWith(LIBRARY_PREFIX) && !libraries.includes(name)) await rm(join(output, name));
   }

@@ -1,9 +1,10 @@
 // `npm run examples [-- MODEL] [-- --only NAME]`: sets up what is missing, compiles the examples and runs each of them.
 
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { makeDirectory } from './lib/make-directory.mjs';
 import { isMain, root, run, runMain } from './lib/run.mjs';
 import { setup } from './setup.mjs';
 
@@ -19,7 +20,7 @@ const HELPERS = ['mcp-server'];
  */
 export async function compileExamples() {
   const { default: ts } = await import('typescript');
-  await mkdir(compiled, { recursive: true });
+  await makeDirectory(compiled);
   const names = (await readdir(join(root, 'examples'))).filter((name) => name.endsWith('.ts'));
   const files = names.map(async (name) => {
     const source = await readFile(join(root, 'examples', name), 'utf8');

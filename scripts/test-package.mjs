@@ -4,10 +4,11 @@
 // On Linux x64 the package carries arm64 too, whose tests run emulated; its binaries are compiled first, once for all clones.
 // `--no-arm64` leaves them out of the package and of the tests. `--prebuilt` compiles nothing and takes prebuilds/ as it is.
 
-import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isMusl } from './lib/libc.mjs';
+import { makeDirectory } from './lib/make-directory.mjs';
 import { megabytes, step } from './lib/progress.mjs';
 import { isMain, npm, quoteTail, root, run, runMain } from './lib/run.mjs';
 import { isMade, leaveOut, measure, prebuild } from './prebuild.mjs';
@@ -78,7 +79,7 @@ async function testPackage(vitestArguments, { model, microModels }, lines) {
     const report = join(directory, 'report.txt');
     await writeFile(listing, JSON.stringify(tarball));
     await writeFile(report, '');
-    await mkdir(join(root, '.build'), { recursive: true });
+    await makeDirectory(join(root, '.build'));
     const args = ['node_modules/vitest/vitest.mjs', 'run', '--config', 'vitest.package.config.ts', ...vitestArguments];
     const { code } = await run(process.execPath, args, {
       inherit: true,

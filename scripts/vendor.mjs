@@ -8,6 +8,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { makeDirectory } from './lib/make-directory.mjs';
 import { step } from './lib/progress.mjs';
 import { isMain, mustRun, npm, quoteTail, root, run, runMain } from './lib/run.mjs';
 
@@ -45,7 +46,7 @@ export async function ensureVendor({ onProgress = () => {} } = {}) {
     // An older pin's tree, put there by this script.
     await rm(target, { recursive: true, force: true });
   }
-  await mkdir(target, { recursive: true });
+  await makeDirectory(target);
 
   onProgress(`git submodule (${pin.upstream})`);
   const submoduleError = await fromSubmodule();

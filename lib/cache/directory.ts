@@ -1,8 +1,9 @@
 // The cache directory itself: made for its owner alone, refused where others can write, and swept of what died in it.
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readdir, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
+import { open, readdir, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HeadstartError } from '../errors.js';
+import { makeDirectory } from '../files.js';
 import { FileLock } from '../native/file-lock.js';
 
 const CACHE_TAG =
@@ -61,7 +62,7 @@ export class CacheDirectory {
   /** @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`. */
   async make(): Promise<void> {
     try {
-      await mkdir(this.path, { recursive: true, mode: 0o700 });
+      await makeDirectory(this.path, 0o700);
       await writeFile(this.join('CACHEDIR.TAG'), CACHE_TAG, { flag: 'wx', mode: 0o600 }).catch(
         (error: NodeJS.ErrnoException) => {
           if (error.code !== 'EEXIST') {

@@ -1,9 +1,10 @@
 // Brings one file to this machine: one process at a time, resumed where it stopped, verified, landed by rename.
 import { createHash, type Hash } from 'node:crypto';
-import { mkdir, stat, statfs, unlink } from 'node:fs/promises';
+import { stat, statfs, unlink } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HeadstartError } from '../errors.js';
+import { makeDirectory } from '../files.js';
 import { throwIfAborted } from '../native/addon.js';
 import { FileLock } from '../native/file-lock.js';
 import { Partial } from './partial.js';
@@ -48,7 +49,7 @@ export async function downloadFile(file: RemoteFile, options: DownloadOptions): 
     return;
   }
   try {
-    await mkdir(dirname(file.path), { recursive: true });
+    await makeDirectory(dirname(file.path));
   } catch (error) {
     throw diskError(error, file.path);
   }

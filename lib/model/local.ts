@@ -10,13 +10,11 @@ import { chooseModel } from './choose.js';
  * @throws HeadstartError `MODEL_NOT_FOUND`.
  */
 export async function findLocalModel(given: string): Promise<string> {
-  const path = resolve(given.replace(/^~(?=\/|$)/, () => homedir()));
+  const path = absolutePath(given.replace(/^~(?=\/|$)/, () => homedir()));
   const facts = await stat(path).catch((cause: Error) => {
     const hint =
       /^[\w.-]+\/[\w.-]+$/.test(given) && !given.endsWith('.gguf') ? `; a repository of the Hub is "hf:${given}"` : '';
-    throw new HeadstartError('MODEL_NOT_FOUND', `Expected a GGUF file at "${path}": ${cause.message}${hint}`, {
-      cause,
-    });
+    throw notFound(path, `${cause.message}${hint}`, cause);
   });
   if (facts.isDirectory()) {
     const [first = ''] = chooseModel(await namesIn(path), {}, `"${path}"`);
@@ -32,6 +30,18 @@ export async function findLocalModel(given: string): Promise<string> {
   const folder = dirname(path);
   const [first = ''] = chooseModel(await namesIn(folder), { filename: basename(path) }, `"${folder}"`);
   return join(folder, first);
+}
+
+function absolutePath(path: string): string {
+  try {
+    return resolve(path);
+  } catch (cause) {
+    throw notFound(path, 'the working directory was deleted', cause);
+  }
+}
+
+function notFound(path: string, why: string, cause: unknown): HeadstartError {
+  return new HeadstartError('MODEL_NOT_FOUND', `Expected a GGUF file at "${path}": ${why}`, { cause });
 }
 
 /** The parsed generation_config.json beside a model, where there is one. */

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { makeDirectory } from '../files.js';
 import type { Model } from '../native/model.js';
 import { type Boundary, findBoundary, findKnownBoundary, type Lesson } from './boundary.js';
 import { findBreakpoints } from './breakpoints.js';
@@ -138,7 +139,7 @@ function isCount(value: unknown): value is number {
 async function writeLesson(path: string, lesson: Lesson): Promise<void> {
   const temporary = `${path}.${process.pid}.${Math.random().toString(36).slice(2)}.tmp`;
   try {
-    await mkdir(join(path, '..'), { recursive: true, mode: 0o700 });
+    await makeDirectory(dirname(path), 0o700);
     await writeFile(temporary, JSON.stringify({ format: LESSON_FORMAT, ...lesson }), {
       mode: 0o600,
       flag: 'wx',

@@ -2,8 +2,9 @@
 // variant is compiled with it. A toolkit that is installed (nvcc on PATH, or CUDACXX) is used instead.
 
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { makeDirectory } from './make-directory.mjs';
 import { downloadWheel, unpackWheel } from './python-package.mjs';
 import { mustRun } from './run.mjs';
 import { ensureTool } from './tools.mjs';
@@ -64,7 +65,7 @@ async function ensureDriverStub(directory) {
   const declared = header.matchAll(/\bCUDAAPI\s+(cu\w+)\s*\(/g);
   const renamed = header.matchAll(/^\s*#\s*define\s+cu\w+\s+(?:__CUDA_API_PT[DS][SZ]\()?(cu\w+)\)?\s*$/gm);
   const names = new Set([...declared, ...renamed].map(([, name]) => name));
-  await mkdir(stubs, { recursive: true });
+  await makeDirectory(stubs);
   const [source, made] = ['c', 'so'].map((suffix) => join(stubs, `cuda.${process.pid}.${suffix}`));
   await writeFile(source, [...names].map((name) => `void ${name}(void) {}\n`).join(''));
   await mustRun('cc', ['-shared', '-fPIC', source, '-Wl,-soname,libcuda.so.1', '-o', made]);

@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { toolsDirectory } from './caches.mjs';
+import { makeDirectory } from './make-directory.mjs';
 
 /**
  * @param {string} name with its version: "zig-0.15.2"
@@ -14,7 +15,7 @@ export async function ensureTool(name, fill) {
   const parent = toolsDirectory();
   const target = join(parent, name);
   if (existsSync(target)) return target;
-  await mkdir(parent, { recursive: true });
+  await makeDirectory(parent);
   const work = await mkdtemp(join(parent, '.fetch-'));
   const removeWork = () => rm(work, { recursive: true, force: true });
   const interrupted = () => void removeWork().finally(() => process.exit(130));

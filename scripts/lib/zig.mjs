@@ -1,9 +1,10 @@
 // The C++ compiler of prebuilt binaries: `zig c++`, which brings every glibc's symbol versions and every target's headers. It comes
 // from a Python package, so that whoever can build at all can build for another platform too.
 
-import { chmod, mkdir, rename, writeFile } from 'node:fs/promises';
+import { chmod, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { toolsDirectory } from './caches.mjs';
+import { makeDirectory } from './make-directory.mjs';
 import { downloadWheel, unpackWheel } from './python-package.mjs';
 import { ensureTool } from './tools.mjs';
 
@@ -42,7 +43,7 @@ export async function ensureZig(onProgress = () => {}) {
 export async function zigToolchain(zig, platform) {
   const { triple, processor } = TARGETS[platform];
   const directory = join(toolsDirectory(), `zig-${VERSION}-${platform}`);
-  await mkdir(directory, { recursive: true });
+  await makeDirectory(directory);
   const wrap = async (/** @type {string} */ name, /** @type {string} */ command) => {
     const path = join(directory, name);
     await writeFile(path, wrapper(zig, command), { mode: 0o755 });

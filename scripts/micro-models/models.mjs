@@ -1,9 +1,10 @@
 // Micro models: real GGUF files of about a megabyte with pseudo-random weights, for tests that want every kind of
 // llama.cpp memory but no meaning. They load in milliseconds and are the same bytes on every machine.
 
-import { mkdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { makeDirectory } from '../lib/make-directory.mjs';
 import { dense, hybrid, longRope, recurrent, slidingWindow, wide } from './architectures.mjs';
 import { hasLayout, layoutGguf, writeGguf } from './gguf-writer.mjs';
 import { createVocabulary, tokenizerMetadata } from './tokenizer.mjs';
@@ -135,7 +136,7 @@ export async function generateMicroModels(directory, options = {}) {
   }
   const chatTemplate = await readFile(join(vendorDirectory, CHAT_TEMPLATE), 'utf8');
   const vocabulary = createVocabulary();
-  await mkdir(directory, { recursive: true });
+  await makeDirectory(directory);
 
   const paths = /** @type {Record<Name, string>} */ ({});
   for (const name of only) {

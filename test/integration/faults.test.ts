@@ -8,6 +8,7 @@ import { CacheDirectory } from '../../lib/cache/directory.js';
 import { DiskStore } from '../../lib/cache/disk.js';
 import { DirectoryIndex } from '../../lib/cache/index-file.js';
 import { type AgentSettings, replies, startAgent, temporaryDirectory, uncachedReplies } from '../helpers/agents.js';
+import { runChild } from '../helpers/children.js';
 import { Lab, someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';
 import { numberedPrompt } from '../helpers/prompts.js';
@@ -292,5 +293,27 @@ describe('the cache directory', () => {
     }
     expect(await entriesIn(directory)).toHaveLength(1);
     await expectMended(directory);
+  });
+});
+
+describe.skipIf(process.platform === 'win32')('a directory that cannot be made', () => {
+  it('is a cache of misses and a coded error of downloads and saves, and never a hang', async () => {
+    const directory = await temporaryDirectory();
+    await writeFile(join(directory, 'file'), '');
+    await symlink(join(directory, 'nowhere', 'at all'), join(directory, 'dangling'));
+    // The child works in a directory that was deleted: nothing relative can be made there.
+    const lost = ['.cache/templates', '.', '/proc/headstart/a', join(directory, 'file'), `${directory}/dangling/a`];
+    const { stdout, stderr, code } = await runChild('integration/children/lost-directory.mjs', [
+      microModel('dense'),
+      JSON.stringify(lost),
+      JSON.stringify(lost),
+    ]);
+    expect({ stderr, code }).toEqual({ stderr: '', code: 0 });
+    const failed = { replied: true, failedSaves: 1, misses: 1, save: 'WRITE_FAILED', warned: true };
+    expect(JSON.parse(stdout)).toEqual({
+      caches: lost.map(() => failed),
+      models: lost.map(() => 'WRITE_FAILED'),
+      relativeModel: 'MODEL_NOT_FOUND',
+    });
   });
 });

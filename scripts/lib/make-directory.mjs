@@ -1,0 +1,29 @@
+// Makes directories with their parents, and always ends. Node's recursive `mkdir` may not: see lib/files.ts, whose rule this says again,
+// as scripts run before dist is compiled; test/unit/files.test.ts holds them together.
+
+import { mkdir, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+/** @param {string} path @returns {Promise<void>} */
+export async function makeDirectory(path) {
+  const failure = await tryToMake(path);
+  const parent = dirname(path);
+  if (failure?.code === 'ENOENT' && parent !== path) {
+    await makeDirectory(parent);
+    const second = await tryToMake(path);
+    if (second !== undefined) throw second;
+  } else if (failure !== undefined) {
+    throw failure;
+  }
+}
+
+/** @param {string} path @returns {Promise<NodeJS.ErrnoException | undefined>} why there is no directory now */
+async function tryToMake(path) {
+  try {
+    await mkdir(path);
+    return undefined;
+  } catch (error) {
+    const facts = await stat(path).catch(() => undefined);
+    return facts?.isDirectory() ? undefined : /** @type {NodeJS.ErrnoException} */ (error);
+  }
+}
