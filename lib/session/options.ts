@@ -12,7 +12,11 @@ export interface GenerationOptions {
   maxTokens?: number;
   /** How tokens are chosen: over the session's, the agent's and the model's own defaults, option by option. */
   sampling?: SamplingOptions;
-  /** Texts that end a reply, at most 64 of up to 1,024 characters. They are not part of it, and no piece of one is streamed. */
+  /**
+   * Texts that end a reply, at most 64 of up to 1,024 characters. They are not part of it, and no piece of one is streamed.
+   * Only the text of the reply is searched: what the model thinks, tool calls and their markup are not. A completion
+   * (`complete`) is searched as a whole.
+   */
   stop?: string | readonly string[];
   /** Ends a reply that says the same over and over, with `length`. @default false */
   repetitionGuard?: boolean | RepetitionGuardOptions;

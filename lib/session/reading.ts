@@ -1,16 +1,16 @@
 import type { Generated, Generation } from './generate.js';
 import type { StreamPart } from './parts.js';
-import type { ReplyReader } from './reply-reader.js';
+import type { VisibleReply } from './visible-reply.js';
 
 /** A reply on its way: pieces of it in, parts of a stream out. */
 export class Reading {
   readonly #generation: Generation;
-  readonly #reader: ReplyReader;
+  readonly #reader: VisibleReply;
   /** Text that came with reasoning: the next part. */
   #text = '';
   #failure: { error: unknown } | undefined;
 
-  constructor(generation: Generation, reader: ReplyReader) {
+  constructor(generation: Generation, reader: VisibleReply) {
     this.#generation = generation;
     this.#reader = reader;
   }

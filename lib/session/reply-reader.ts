@@ -44,14 +44,19 @@ export class ReplyReader {
     return this.#reasoning;
   }
 
-  /** What is certain now: at once, where nothing has to be parsed for it. */
-  push(piece: string): ReplyDelta | Promise<ReplyDelta> {
+  /**
+   * What is certain now: at once, where nothing has to be parsed for it.
+   *
+   * @param soon parse a long reply now, though it grew by little
+   */
+  push(piece: string, soon = false): ReplyDelta | Promise<ReplyDelta> {
     this.#raw += piece;
     if (this.#format === undefined) {
       this.#text += piece;
       return { text: piece, reasoning: '' };
     }
-    return this.#raw.length - this.#readLength < this.#raw.length * GROWTH ? NOTHING : this.#readOn();
+    const grew = this.#raw.length - this.#readLength;
+    return grew < this.#raw.length * GROWTH && !soon ? NOTHING : this.#readOn();
   }
 
   async #readOn(): Promise<ReplyDelta> {

@@ -18,6 +18,7 @@ import type { ConversationSequence } from './sequence.js';
 import type { PreparedFormat } from './structured.js';
 import { nextCallIds } from './tool-calls.js';
 import type { UsageCounter } from './usage.js';
+import { VisibleReply } from './visible-reply.js';
 
 export interface TurnServices {
   model: Model;
@@ -132,7 +133,7 @@ export class Turn {
       this.#services.onPrompt(prompt);
     }
     const hasForm = this.#hasTools || this.#request.format !== undefined; // JSON may come in a code fence
-    const reader = new ReplyReader(model, format, hasForm);
+    const reader = new VisibleReply(new ReplyReader(model, format, hasForm), options.stop);
     const mostCalls = toolRun.maxParallelTools === 1 ? 1 : Number.POSITIVE_INFINITY;
     const samplers = [await makeSampler(model, this.#samplingOf(index), format, prompt)];
     const hasPatterns = format.grammarLazy && format.grammarTriggers.some(({ type }) => type.startsWith('pattern'));
@@ -150,11 +151,11 @@ export class Turn {
         prompt,
         contextSize,
         maxTokens: options.maxTokens,
-        stop: options.stop,
+        stop: [], // the text alone is searched for them, once it is known
         endings: format.additionalStops,
         sampler: samplers[0],
         longReplySampler: hasPatterns ? longReplySampler : undefined,
-        isComplete: () => reader.calls > mostCalls,
+        isComplete: () => reader.stopped || reader.calls > mostCalls,
         logProbabilities: options.logProbabilities,
         repetition: options.repetition,
         preserved: renderer.preservedTokens(format),
@@ -164,9 +165,9 @@ export class Turn {
       });
       const reading = new Reading(generation, reader);
       yield reading;
-      const generated = reading.result;
-      const cut = generated.finishReason !== 'stop' || generated.detail === 'stop-string';
-      const { toolCalls, ...rest } = await reader.finish(cut);
+      const { result } = reading;
+      const { toolCalls, ...rest } = await reader.finish(result.finishReason !== 'stop' || reader.stopped);
+      const generated: Generated = reader.stopped ? { ...result, finishReason: 'stop', detail: 'stop-string' } : result;
       yield* partsOf(rest);
       const written = generated.finishReason === 'aborted' ? [] : toolCalls.slice(0, mostCalls); // there is no time for them
       return { ...this.#messageOf(reader, written), generated };
@@ -243,7 +244,7 @@ export class Turn {
       : { ...sampling, seed: (sampling.seed + index) % MAX_SEED };
   }
 
-  #messageOf(reader: ReplyReader, written: readonly ReplyToolCall[]): Pick<Step, 'message' | 'calls'> {
+  #messageOf(reader: VisibleReply, written: readonly ReplyToolCall[]): Pick<Step, 'message' | 'calls'> {
     const { messages } = this.#request;
     const calls = nextCallIds([...messages, ...this.#added], written);
     const message: AssistantMessage = {

@@ -191,44 +191,6 @@ describe('a stop string', () => {
   });
 });
 
-describe('a stop string in what is no text', () => {
-  it('ends what the model thinks: no text comes, and no markup', async () => {
-    const agent = await startAgent({ chatTemplate: vendored('Qwen-Qwen3-0.6B') });
-    const session = await agent.createSession();
-    const sampling = { ...(await likelyText('<think>Hm.</think>Yes')), penaltyLastTokens: 8 };
-    const reply = await session.send('Hm?', { sampling, maxTokens: 20, stop: 'm.' });
-    expect(reply).toMatchObject({ finishReason: 'stop', detail: 'stop-string', reasoning: 'H', text: '' });
-    expect(session.messages.at(-1)).toEqual({ role: 'assistant', content: '', reasoning: 'H' });
-  });
-
-  it.each([
-    'Qwen-Qwen2.5-7B-Instruct',
-    'Qwen-Qwen3-0.6B',
-    'Qwen3-Coder',
-    'mistralai-Mistral-Nemo-Instruct-2407',
-    'meta-llama-Llama-3.1-8B-Instruct',
-    'openai-gpt-oss-120b',
-    'HuggingFaceTB-SmolLM3-3B',
-  ])('ends a call, which is none then: no tool runs, and nothing of it is text, with %s', async (file) => {
-    let ran = false;
-    const tools = [{ ...LAMP, execute: () => (ran = true) }];
-    const agent = await startAgent({ chatTemplate: vendored(file), contextSize: 4096 });
-    const session = await agent.createSession({ tools });
-    for (const stop of ['lamp', 'amp', 'on']) {
-      const fork = await session.fork();
-      const options: SendOptions = { toolChoice: 'required', reasoning: false, maxParallelTools: 1, maxSteps: 1 };
-      const parts: StreamPart[] = [];
-      for await (const part of fork.stream('Light', { ...options, maxTokens: 200, stop })) {
-        parts.push(part);
-      }
-      expect(parts).toMatchObject([{ type: 'finish', finishReason: 'stop', detail: 'stop-string' }]);
-      expect(fork.messages.at(-1)).toEqual({ role: 'assistant', content: '' });
-      await fork.close();
-    }
-    expect(ran).toBe(false);
-  });
-});
-
 describe('a reply', () => {
   it('that its form ends with a text of its own was ended by the model', async () => {
     const agent = await startAgent({ chatTemplate: vendored('poolside-Laguna-XS.2'), contextSize: 2048 });

@@ -1,0 +1,93 @@
+import type { ReplyToolCall } from '../native/reply.js';
+import type { ReplyDelta, ReplyReader } from './reply-reader.js';
+import { StopStrings } from './stop-strings.js';
+
+/** What is left of a reply when it ends. */
+export interface ReplyRest extends ReplyDelta {
+  toolCalls: readonly ReplyToolCall[];
+}
+
+/**
+ * A reply as its reader gets it: taken apart, its text ended by a stop string. Reasoning and tool calls are not searched for
+ * stop strings: nobody who asks for a text up to the first line break means those of the model's thoughts.
+ */
+export class VisibleReply {
+  readonly #reader: ReplyReader;
+  readonly #stops: StopStrings;
+  readonly #strings: readonly string[];
+  /** The end of the raw reply, where a stop string may stand. */
+  #tail = '';
+  readonly #tailLength: number;
+  #text = '';
+  #stopped = false;
+
+  /** @param stop non-empty strings */
+  constructor(reader: ReplyReader, stop: readonly string[]) {
+    this.#reader = reader;
+    this.#stops = new StopStrings(stop);
+    this.#strings = stop;
+    this.#tailLength = 2 * Math.max(0, ...stop.map(({ length }) => length));
+  }
+
+  /** Whether a stop string ended the text: nothing more comes. */
+  get stopped(): boolean {
+    return this.#stopped;
+  }
+
+  /** All text passed on so far. */
+  get text(): string {
+    return this.#text;
+  }
+
+  get reasoning(): string {
+    return this.#reader.reasoning;
+  }
+
+  /** Tool calls that have begun. */
+  get calls(): number {
+    return this.#reader.calls;
+  }
+
+  /** What is certain now. What may yet become a stop string waits. */
+  push(piece: string): ReplyDelta | Promise<ReplyDelta> {
+    const read = this.#reader.push(piece, this.#maybeStopped(piece));
+    return read instanceof Promise ? read.then(this.#visible) : this.#visible(read);
+  }
+
+  /**
+   * The rest. A stop string may turn up here too: of some replies only the end tells what was text.
+   *
+   * @param cut as {@link ReplyReader.finish} has it
+   */
+  async finish(cut: boolean): Promise<ReplyRest> {
+    const { calls } = this.#reader;
+    const isEnded = this.#stopped;
+    const { text, reasoning, toolCalls } = await this.#reader.finish(cut);
+    const certain = this.#stops.push(text);
+    const visible = certain + this.#stops.flush();
+    this.#text += visible;
+    if (this.#stops.found === undefined || isEnded) {
+      return { text: visible, reasoning, toolCalls };
+    }
+    // The model ended its reply, and only white space is cut off: then it is whole.
+    this.#stopped = cut || this.#text.trim() !== this.#reader.text.trim();
+    return { text: visible, reasoning, toolCalls: this.#stopped ? toolCalls.slice(0, calls) : toolCalls };
+  }
+
+  readonly #visible = ({ text, reasoning }: ReplyDelta): ReplyDelta => {
+    const visible = this.#stops.push(text);
+    this.#text += visible;
+    this.#stopped = this.#stops.found !== undefined;
+    return { text: visible, reasoning };
+  };
+
+  /** Whether the newest text has a stop string somewhere, which only parsing tells the place of. */
+  #maybeStopped(piece: string): boolean {
+    if (this.#tailLength === 0) {
+      return false;
+    }
+    const newest = this.#tail + piece;
+    this.#tail = newest.slice(-this.#tailLength);
+    return this.#strings.some((stop) => newest.includes(stop));
+  }
+}
