@@ -1,6 +1,6 @@
 // A session in a file: its messages, its template's source, its options, and beside it, if asked for, its KV state.
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
-import { open, rename, rm, stat } from 'node:fs/promises';
+import { lstat, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { asWriteFailure } from '../cache/directory.js';
 import type { Past } from '../engine/saved.js';
@@ -91,6 +91,26 @@ async function writeSession(path: string, session: SavedSession): Promise<void> 
 export function requirePath(path: unknown): void {
   if (typeof path !== 'string' || path === '') {
     throw new HeadstartError('INVALID_ARGUMENT', `Expected \`path\` to be the path of a file, got ${describe(path)}`);
+  }
+}
+
+/**
+ * A save replaces its files by renames, which would put a file in the place of a device, a pipe or a link.
+ *
+ * @throws HeadstartError `WRITE_FAILED` if something other than a regular file is at the path of the session or of its state.
+ */
+export async function requireReplaceable(path: string): Promise<void> {
+  for (const each of [path, statePath(path)]) {
+    const facts = await lstat(each).catch(() => undefined); // what cannot be looked at fails when it is written
+    if (facts !== undefined && !facts.isFile()) {
+      const found = facts.isSymbolicLink()
+        ? 'a link: name the file that it leads to'
+        : 'a directory, device, socket or named pipe';
+      throw new HeadstartError(
+        'WRITE_FAILED',
+        `Expected nothing or a regular file at "${each}", to save a session there, found ${found}`,
+      );
+    }
   }
 }
 

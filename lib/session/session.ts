@@ -19,7 +19,7 @@ import type { CompactionReport, FinishPart, Reply, StreamPart } from './parts.js
 import { Passage } from './passage.js';
 import { collectReply } from './reply.js';
 import type { SamplingOptions } from './sampling.js';
-import { requirePath, saveSession } from './saved.js';
+import { requirePath, requireReplaceable, saveSession } from './saved.js';
 import { ConversationSequence } from './sequence.js';
 import type { SessionServices, SessionSetup } from './setup.js';
 import { sharedPrefix } from './shared-prefix.js';
@@ -236,6 +236,7 @@ export class Session implements ToolSession {
    * own options (sampling, tools, compaction). `execute` functions, `onToolCall` and `tenant` are the program's to give again.
    * See `AgentServer.restoreSession`.
    *
+   * @param path a new path, or a regular file, which is replaced; a directory, link, device or named pipe there is `WRITE_FAILED`
    * @param options.state keep the KV state too, in a file beside it (`<path>.kv`, as large as the state): the restored session
    *   then goes on without reading its conversation again. Where others were given the session's cells and nothing was kept of
    *   them, it is read again for that. With `reproducible` only what there is is kept, and on a sliding-window model nothing: a
@@ -248,6 +249,7 @@ export class Session implements ToolSession {
     const { state: withState = false } = options;
     await this.#exclusively('save', options.signal, async (signal) => {
       throwIfAborted(signal);
+      await requireReplaceable(path);
       const { source, options: own } = this.#setup;
       const { systemPrompt, tools = [] } = source;
       const session = { id: this.id, systemPrompt, tools, messages: this.#messages, options: own };

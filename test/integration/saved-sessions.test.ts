@@ -1,6 +1,6 @@
 // Forks, and sessions in files: they go on as if nothing had been.
 
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -338,6 +338,34 @@ describe('a saved session', () => {
     const sha256 = createHash('sha256').update(session).digest('hex');
     await writeFile(path, JSON.stringify({ format: 'llama-headstart-session-1', sha256, session }));
     await expect((await startAgent()).restoreSession(path)).rejects.toMatchObject({ code: 'ENTRY_CORRUPT' });
+  });
+
+  it.skipIf(process.platform === 'win32')('replaces regular files only, its own and that of its state', async () => {
+    const directory = await temporaryDirectory();
+    const session = await (await startAgent()).createSession();
+    const at = (name: string) => join(directory, name);
+    await mkdir(at('directory'));
+    execFileSync('mkfifo', [at('pipe'), at('state.kv')]);
+    await writeFile(at('file'), 'kept');
+    await symlink(at('file'), at('link'));
+    await symlink(at('nowhere'), at('dangling'));
+    const others = ['directory', 'directory/', 'pipe', 'state', 'link', 'dangling'];
+    if (spawnSync('mknod', [at('device'), 'c', '1', '3']).status === 0) {
+      others.push('device'); // only root can make one
+    }
+    const before = await readdir(directory, { withFileTypes: true });
+    for (const path of others.map(at)) {
+      for (const state of [false, true]) {
+        await expect(session.save(path, { state }), path).rejects.toMatchObject({
+          code: 'WRITE_FAILED',
+          message: expect.stringContaining('Expected nothing or a regular file'),
+        });
+      }
+    }
+    expect(await readdir(directory, { withFileTypes: true })).toEqual(before);
+    expect(await readFile(at('file'), 'utf8')).toBe('kept');
+    await session.save(at('file'));
+    expect(await readFile(at('file'), 'utf8')).toContain(session.id);
   });
 
   it('is restored once at a time, and saved only where that can be', async () => {
