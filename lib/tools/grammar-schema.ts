@@ -1,7 +1,7 @@
 // A JSON Schema in words that llama.cpp's converter to grammars has. It allows nothing that the schema itself does not allow;
 // values are checked against that.
 
-import { isObject, type Json, type JsonObject, mapBelow, targetOf } from './schema-walk.js';
+import { isObject, type Json, type JsonObject, mapBelow, targetOf } from '../schema-walk.js';
 
 /** Character classes that grammars lack. */
 const CLASSES: Readonly<Record<string, string>> = { d: '0-9', w: 'A-Za-z0-9_' };

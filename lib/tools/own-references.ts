@@ -1,7 +1,7 @@
 // The grammar of replies is one for all tools of a session, and llama.cpp names its rules by references alone: what two schemas
 // call alike and mean differently (zod's `#/$defs/__schema0`, `#/$defs/Item`) would be one rule, made of whatever came first.
 import { createHash } from 'node:crypto';
-import { isObject, type Json, type JsonObject, mapBelow, targetOf } from './schema-walk.js';
+import { isObject, type Json, type JsonObject, mapBelow, targetOf } from '../schema-walk.js';
 
 /** What a schema's references lead to, as text, by reference. */
 type Targets = ReadonlyMap<string, string>;

@@ -1,8 +1,8 @@
 import { Ajv, type ValidateFunction } from 'ajv';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { HeadstartError } from '../errors.js';
+import type { JsonObject } from '../schema-walk.js';
 import { schemaForGrammar } from './grammar-schema.js';
-import type { JsonObject } from './schema-walk.js';
 
 /** What zod's schemas, and others that follow the Standard Schema specification (version 1), have in common. */
 export interface StandardSchema<T = unknown> {

@@ -1,10 +1,10 @@
 import { HeadstartError } from '../errors.js';
 import { checkOptions, describe, nearestName } from '../options.js';
+import type { JsonObject } from '../schema-walk.js';
 import type { ChatMessage } from '../template/messages.js';
 import type { ToolDefinition } from '../template/render.js';
 import { withOwnReferences } from './own-references.js';
 import { isStandardSchema, type PreparedSchema, prepareSchema, type Schema, type SchemaValue } from './schema.js';
-import type { JsonObject } from './schema-walk.js';
 
 /** The session that a tool is called in. */
 export interface ToolSession {

@@ -11,6 +11,7 @@ import { describe, expect, it } from 'vitest';
 const ROOMS = [
   'errors.ts',
   'options.ts',
+  'schema-walk.ts',
   'files.ts',
   'diagnostics.ts',
   'telemetry.ts',
