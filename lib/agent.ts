@@ -27,7 +27,8 @@ import {
   complete,
   streamComplete,
 } from './session/complete.js';
-import { type MessageInput, readHistory } from './session/conversation.js';
+import { readHistory } from './session/conversation.js';
+import type { MessageInput } from './session/message-input.js';
 import {
   findTemplate,
   openSession,

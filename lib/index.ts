@@ -67,7 +67,14 @@ export type {
 export type { Logger, LogLevel } from './native/log.js';
 export type { CompactionOptions } from './session/compaction.js';
 export type { Completion, CompletionOptions, CompletionPart } from './session/complete.js';
-export type { MessageInput, MessageText, TurnInput } from './session/conversation.js';
+export type { TurnInput } from './session/conversation.js';
+export type {
+  MessageInput,
+  MessageText,
+  OpenAiAssistantMessage,
+  OpenAiToolCall,
+  OpenAiToolMessage,
+} from './session/message-input.js';
 export type { SessionOptions } from './session/open.js';
 export type { GenerationOptions, SendOptions, ToolOptions } from './session/options.js';
 export type {

@@ -1,27 +1,6 @@
-import { HeadstartError } from '../errors.js';
 import { describe } from '../options.js';
-import {
-  type AssistantMessage,
-  type ChatMessage,
-  inputFrom,
-  type ToolCall,
-  type ToolMessage,
-  type UserMessage,
-} from '../template/messages.js';
-
-/** Text of a message: whole, or in parts as other APIs have it. */
-export type MessageText =
-  | string
-  | readonly {
-      readonly type: 'text';
-      /** Parts are put together as they are, with nothing between them. */
-      readonly text: string;
-    }[];
-
-type WithText<T> = Omit<T, 'content'> & { content: MessageText };
-
-/** A message to send. `assistant` messages put words into the model's mouth, or bring back an older conversation. */
-export type MessageInput = WithText<UserMessage> | WithText<ToolMessage> | WithText<AssistantMessage>;
+import type { ChatMessage, ToolCall, ToolMessage } from '../template/messages.js';
+import { invalidMessage, type MessageInput, readMessage } from './message-input.js';
 
 /** What a turn begins with: the user's text, or messages, the last of them a user's or the results of tool calls. */
 export type TurnInput = string | MessageInput | readonly MessageInput[];
@@ -35,7 +14,7 @@ export type TurnInput = string | MessageInput | readonly MessageInput[];
 export function readTurn(input: TurnInput, before: readonly ChatMessage[]): ChatMessage[] {
   const messages = readMessages(typeof input === 'string' ? [{ role: 'user', content: input }] : input);
   if (messages.length === 0 || messages.at(-1)?.role === 'assistant') {
-    throw invalid('Expected a turn to end with a user message or the results of tool calls');
+    throw invalidMessage('Expected a turn to end with a user message or the results of tool calls');
   }
   requireAnswers([...before, ...messages]);
   return withToolNames(messages, before);
@@ -71,85 +50,15 @@ function readMessages(input: unknown): ChatMessage[] {
   });
 }
 
-function readMessage(message: unknown, where: string): ChatMessage {
-  if (typeof message !== 'object' || message === null || Array.isArray(message)) {
-    throw invalid(
-      `Expected ${where} to be a string or an object with \`role\` and \`content\`, got ${describe(message)}`,
-    );
-  }
-  const { role, content, toolCallId, toolName, reasoning, toolCalls } = message as Record<string, unknown>;
-  const text = readText(content, where);
-  switch (role) {
-    case 'user':
-      return { role, content: text };
-    case 'assistant':
-      return {
-        role,
-        content: text,
-        ...(reasoning !== undefined && { reasoning: readText(reasoning, `\`reasoning\` of ${where}`) }),
-        ...(toolCalls !== undefined && { toolCalls: readCalls(toolCalls, where) }),
-      };
-    case 'tool':
-      return {
-        role,
-        content: text,
-        toolCallId: readName(toolCallId, `\`toolCallId\` of ${where}`),
-        ...(toolName !== undefined && { toolName: readName(toolName, `\`toolName\` of ${where}`) }),
-      };
-    case 'system':
-      throw invalid(`Expected no system message in a turn (${where}): give \`systemPrompt\` to \`createSession\``);
-    default:
-      throw invalid(`Expected \`role\` of ${where} to be user, assistant or tool, got ${describe(role)}`);
-  }
-}
-
-function readText(content: unknown, where: string): string {
-  if (typeof content === 'string') {
-    return content;
-  }
-  if (!Array.isArray(content)) {
-    throw invalid(`Expected the content of ${where} to be a string or text parts, got ${describe(content)}`);
-  }
-  return content
-    .map((part: unknown) => {
-      const { type, text } = (part ?? {}) as { type?: unknown; text?: unknown };
-      if (type !== 'text' || typeof text !== 'string') {
-        throw invalid(`Expected the content of ${where} to have text parts only, got one of type ${describe(type)}`);
-      }
-      return text;
-    })
-    .join('');
-}
-
-function readCalls(calls: unknown, where: string): ToolCall[] {
-  if (!Array.isArray(calls)) {
-    throw invalid(`Expected \`toolCalls\` of ${where} to be an array, got ${describe(calls)}`);
-  }
-  return calls.map((call: Partial<ToolCall> | null) => {
-    const toolCallId = readName(call?.toolCallId, `\`toolCallId\` of a call in ${where}`);
-    const toolName = readName(call?.toolName, `\`toolName\` of a call in ${where}`);
-    try {
-      return { toolCallId, toolName, input: inputFrom(JSON.stringify(call?.input ?? {})) };
-    } catch (cause) {
-      throw invalid(`Expected \`input\` of the call ${describe(toolCallId)} to be JSON data`, cause);
-    }
-  });
-}
-
-function readName(value: unknown, what: string): string {
-  if (typeof value !== 'string' || value === '') {
-    throw invalid(`Expected ${what} to be a non-empty string, got ${describe(value)}`);
-  }
-  return value;
-}
-
 /** Every call is answered, once, before anybody else speaks, and nothing is answered that was not called. */
 function requireAnswers(messages: readonly ChatMessage[], mayWait = false): void {
   let open = new Set<string>();
   for (const message of messages) {
     if (message.role === 'tool') {
       if (!open.delete(message.toolCallId)) {
-        throw invalid(`Expected a result for a call that waits for one, got one for ${describe(message.toolCallId)}`);
+        throw invalidMessage(
+          `Expected a result for a call that waits for one, got one for ${describe(message.toolCallId)}`,
+        );
       }
       continue;
     }
@@ -157,7 +66,9 @@ function requireAnswers(messages: readonly ChatMessage[], mayWait = false): void
     open = new Set();
     for (const { toolCallId } of message.role === 'assistant' ? (message.toolCalls ?? []) : []) {
       if (open.has(toolCallId)) {
-        throw invalid(`Expected the calls of a message to have ids of their own, got ${describe(toolCallId)} twice`);
+        throw invalidMessage(
+          `Expected the calls of a message to have ids of their own, got ${describe(toolCallId)} twice`,
+        );
       }
       open.add(toolCallId);
     }
@@ -169,7 +80,7 @@ function requireAnswers(messages: readonly ChatMessage[], mayWait = false): void
 
 function requireNoneOpen(open: ReadonlySet<string>): void {
   if (open.size > 0) {
-    throw invalid(
+    throw invalidMessage(
       `Expected results for the tool calls ${[...open].map(describe).join(', ')} first: send { role: 'tool', toolCallId, content } for each`,
     );
   }
@@ -188,8 +99,4 @@ function withToolNames(messages: readonly ChatMessage[], before: readonly ChatMe
       message.role === 'tool' && message.toolName === undefined ? names.get(message.toolCallId) : undefined;
     return toolName === undefined ? message : Object.freeze({ ...(message as ToolMessage), toolName });
   });
-}
-
-function invalid(message: string, cause?: unknown): HeadstartError {
-  return new HeadstartError('INVALID_ARGUMENT', message, { cause });
 }

@@ -10,7 +10,8 @@ import { describe } from '../options.js';
 import type { ChatMessage } from '../template/messages.js';
 import type { ToolDefinition } from '../template/render.js';
 import { checkTools } from '../tools/tool.js';
-import { type MessageInput, readHistory } from './conversation.js';
+import { readHistory } from './conversation.js';
+import type { MessageInput } from './message-input.js';
 import { optionsToSave, type SavedOptions, savedOptions } from './saved-options.js';
 
 const FORMAT = 'llama-headstart-session-1';

@@ -1,4 +1,4 @@
-import type { ChatMessage, TurnInput } from 'llama-headstart';
+import type { AssistantMessage, ChatMessage, MessageInput, TurnInput } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { pendingCalls, readHistory, readTurn } from '../../lib/session/conversation.js';
 import { nextCallIds } from '../../lib/session/tool-calls.js';
@@ -95,6 +95,117 @@ describe('an older conversation', () => {
     const toolCalls = [1, 2].map((input) => ({ toolCallId: 'one', toolName: 'f', input }));
     expect(() => readHistory([{ role: 'assistant', content: '', toolCalls }])).toThrow(
       /ids of their own, got "one" twice/,
+    );
+  });
+});
+
+describe("a message in OpenAI's form", () => {
+  const openAi = [
+    { role: 'user', content: 'Look it up', name: null },
+    {
+      role: 'assistant',
+      content: null,
+      reasoning_content: 'Two calls.',
+      tool_calls: [
+        { id: 'one', type: 'function', function: { name: 'find', arguments: '{"a": [1]}' } },
+        { id: 'two', type: 'function', index: 1, function: { name: 'book', arguments: '' } },
+      ],
+      refusal: null,
+      annotations: [],
+      audio: undefined,
+    },
+    { role: 'tool', tool_call_id: 'one', name: 'find', content: 'found' },
+    { role: 'tool', tool_call_id: 'two', content: [{ type: 'text', text: 'booked' }] },
+    { role: 'assistant', content: 'Done', reasoning_content: null, tool_calls: null },
+  ];
+  const ours: ChatMessage[] = [
+    { role: 'user', content: 'Look it up' },
+    {
+      role: 'assistant',
+      content: '',
+      reasoning: 'Two calls.',
+      toolCalls: [
+        { toolCallId: 'one', toolName: 'find', input: { a: [1] } },
+        { toolCallId: 'two', toolName: 'book', input: {} },
+      ],
+    },
+    { role: 'tool', toolCallId: 'one', toolName: 'find', content: 'found' },
+    { role: 'tool', toolCallId: 'two', toolName: 'book', content: 'booked' },
+    { role: 'assistant', content: 'Done' },
+  ];
+
+  it('is read as ours is', () => {
+    expect(readHistory(openAi as MessageInput[])).toEqual(ours);
+    expect(readHistory(ours)).toEqual(ours);
+    expect(readTurn(openAi.slice(2, 4) as TurnInput, ours.slice(0, 2))).toEqual(ours.slice(2, 4));
+  });
+
+  it('may be mixed with ours, also in one message', () => {
+    const tool_calls = [call('one'), { id: 'two', type: 'function', function: { name: 'find', arguments: { b: 1 } } }];
+    const parts = [{ type: 'tool-call', ...call('one') }];
+    const [first, second] = readHistory([
+      { role: 'assistant', content: '', reasoning: 'Hm.', tool_calls } as never,
+      { role: 'tool', toolCallId: 'one', content: '' },
+      { role: 'tool', toolCallId: 'two', content: '' },
+      { role: 'assistant', content: '', toolCalls: parts } as never,
+    ]).filter(({ role }) => role === 'assistant') as AssistantMessage[];
+    expect(first?.toolCalls).toEqual([call('one'), { ...call('two'), input: { b: 1 } }]);
+    expect(second?.toolCalls).toEqual([call('one')]);
+  });
+});
+
+describe('a message with a field that is not known', () => {
+  const called = { name: 'find', arguments: '{}' };
+
+  it.each<[unknown, RegExp]>([
+    [{ role: 'user', content: 'Hello', name: 'Ada' }, /Unknown field `name` in message 0$/],
+    [{ role: 'user', content: 'Hello', reasoning: 'Hm' }, /Unknown field `reasoning` in message 0$/],
+    [
+      { role: 'assistant', content: '', tool_call: [call('one')] },
+      /`tool_call` in message 0: did you mean `tool_calls`/,
+    ],
+    [{ role: 'assistant', content: '', toolcalls: [call('one')] }, /`toolcalls` .* did you mean `toolCalls`/],
+    [{ role: 'assistant', content: '', reasoningContent: 'Hm' }, /did you mean `reasoning_content`/],
+    [{ role: 'assistant', content: '', function_call: called }, /Unknown field `function_call`/],
+    [{ role: 'assistant', content: '', refusal: 'No' }, /Unknown field `refusal`/],
+    [{ role: 'assistant', content: '', toString: 'x' }, /Unknown field `toString`/],
+    [{ role: 'tool', toolCallId: 'one', content: '', isError: false }, /Unknown field `isError`/],
+    [
+      { role: 'assistant', content: '', reasoning: 'a', reasoning_content: 'b' },
+      /`reasoning` or `reasoning_content` in message 0, got both/,
+    ],
+    [{ role: 'assistant', content: '', toolCalls: [], tool_calls: [call('one')] }, /`toolCalls` or `tool_calls`/],
+    [{ role: 'tool', toolCallId: 'one', tool_call_id: 'two', content: '' }, /`toolCallId` or `tool_call_id`/],
+    [{ role: 'assistant', content: null }, /got null/],
+    [{ role: 'assistant', content: null, tool_calls: [] }, /got null/],
+    [{ role: 'tool', tool_call_id: 'one', content: null }, /got null/],
+    [{ role: 'tool', tool_call_id: '', content: '' }, /`toolCallId` of message 0 to be a non-empty string/],
+    [{ role: 'developer', content: 'Be brief' }, /no developer message .* `systemPrompt`/],
+    [{ role: 'assistant', content: '', tool_calls: [null] }, /a call in message 0 to be an object, got null/],
+    [
+      { role: 'assistant', content: '', tool_calls: [{ id: 'one', name: 'find', arguments: '{}' }] },
+      /Unknown field `id` in a call/,
+    ],
+    [
+      { role: 'assistant', content: '', toolCalls: [{ toolCallId: 'one', toolName: 'f', args: {} }] },
+      /Unknown field `args` in a call/,
+    ],
+    [
+      { role: 'assistant', content: '', tool_calls: [{ id: 'one', function: { ...called, input: {} } }] },
+      /Unknown field `input` in `function` of a call/,
+    ],
+    [
+      { role: 'assistant', content: '', tool_calls: [{ id: 'one', function: { ...called, arguments: '{"a' } }] },
+      /arguments of the call "one" to be JSON/,
+    ],
+    [{ role: 'assistant', content: '', tool_calls: [{ function: called }] }, /`toolCallId` of a call in message 0/],
+    [
+      { role: 'assistant', content: '', tool_calls: [{ id: 'one', function: {} }] },
+      /`toolName` of a call in message 0/,
+    ],
+  ])('is refused, %j', (message, expected) => {
+    expect(() => readHistory([message] as MessageInput[])).toThrow(
+      expect.objectContaining({ code: 'INVALID_ARGUMENT', message: expect.stringMatching(expected) }),
     );
   });
 });
