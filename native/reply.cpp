@@ -1,6 +1,7 @@
 #include "reply.h"
 
 #include "log.h"
+#include "reply-names.h"
 #include "trap.h"
 
 #include <algorithm>
@@ -105,6 +106,22 @@ Napi::Value toObject(Napi::Env env, common_chat_msg & message) {
     return reply;
 }
 
+std::vector<std::string> stringsFrom(Napi::Value value, const std::string & what) {
+    if (!value.IsArray()) {
+        throw guard::invalid(what, "an array of strings", value);
+    }
+    const Napi::Array        array = value.As<Napi::Array>();
+    std::vector<std::string> result;
+    for (uint32_t i = 0; i < array.Length(); i++) {
+        result.push_back(guard::string(array.Get(i), what));
+    }
+    return result;
+}
+
+Napi::Value parserToObject(Napi::Env env, std::shared_ptr<ReplyParser> & parser) {
+    return Environment::of(env).replyFormatClass.New({Napi::External<std::shared_ptr<ReplyParser>>::New(env, &parser)});
+}
+
 }  // namespace
 
 common_chat_msg ReplyParser::parse(const std::string & text, bool partial) {
@@ -121,7 +138,11 @@ common_chat_msg ReplyParser::parse(const std::string & text, bool partial) {
             }
             loaded_ = std::move(params);
         }
-        return common_chat_parse(text, partial, *loaded_);
+        common_chat_msg message = common_chat_parse(text, partial, *loaded_);
+        readNamesAgain(message, text, *loaded_);
+        return message;
+    } catch (const Failure &) {
+        throw;
     } catch (const std::exception & error) {
         throw Failure("REPLY_INVALID", std::string("Expected a reply in the format of its chat template: ") + error.what());
     }
@@ -143,7 +164,7 @@ void setReplyFields(Napi::Object object, const common_chat_params & params, cons
     object.Set("supportsThinking", Napi::Boolean::New(env, params.supports_thinking));
     object.Set("thinkingStartTag", params.thinking_start_tag);
     object.Set("thinkingEndTags", strings(env, params.thinking_end_tags));
-    object.Set("parser", Environment::of(env).replyFormatClass.New({Napi::External<std::shared_ptr<ReplyParser>>::New(env, &parser)}));
+    object.Set("parser", parserToObject(env, parser));
 }
 
 ReplyFormat::ReplyFormat(const Napi::CallbackInfo & info) : Napi::ObjectWrap<ReplyFormat>(info) {
@@ -169,8 +190,30 @@ Napi::Value ReplyFormat::parseReply(const Napi::CallbackInfo & info) {
     });
 }
 
+// The same parser, for replies with real names in place of the stand-ins that it was made with.
+Napi::Value ReplyFormat::nameReply(const Napi::CallbackInfo & info) {
+    Napi::Env env = info.Env();
+    return guard::call(env, [&]() -> Napi::Value {
+        auto           parser   = unwrap<ReplyFormat>(info[0], "rendered.parser", "what render() returned as such").parser_;
+        const StandIns standIns = {guard::string(info[1], "mark"), stringsFrom(info[2], "names")};
+        if (standIns.mark.empty()) {
+            throw guard::invalid("mark", "a text", info[1]);
+        }
+        const auto name = [parser, standIns] {
+            auto named              = std::make_shared<ReplyParser>();
+            named->thread           = parser->thread;
+            named->format           = parser->format;
+            named->generationPrompt = parser->generationPrompt;
+            named->definition       = parser->definition.empty() ? "" : withRealNames(parser->definition, standIns);
+            return named;
+        };
+        return runOn<std::shared_ptr<ReplyParser>>(env, *parser->thread, name, parserToObject);
+    });
+}
+
 void ReplyFormat::define(Napi::Env env, Napi::Object exports) {
     Napi::Function type = DefineClass(env, "ReplyFormat", std::initializer_list<Napi::ClassPropertyDescriptor<ReplyFormat>>{});
     Environment::of(env).replyFormatClass = Napi::Persistent(type);
     exports.Set("parseReply", Napi::Function::New(env, parseReply, "parseReply"));
+    exports.Set("nameReply", Napi::Function::New(env, nameReply, "nameReply"));
 }

@@ -35,6 +35,7 @@ class ReplyFormat : public Napi::ObjectWrap<ReplyFormat> {
 
   private:
     static Napi::Value parseReply(const Napi::CallbackInfo & info);
+    static Napi::Value nameReply(const Napi::CallbackInfo & info);
 
     std::shared_ptr<ReplyParser> parser_;
 };

@@ -106,6 +106,7 @@ export interface RawAddon {
   setErrorFactory(factory: (code: ErrorCode, message: string, sequences: number[]) => Error): void;
   ggufLayout(path: string): Promise<{ dataOffset: number; offsets: Float64Array; sizes: Float64Array }>;
   parseReply(parser: RawReplyParser, text: string, partial: boolean, abort?: RawAbortFlag): Promise<ParsedReply>;
+  nameReply(parser: RawReplyParser, mark: string, names: readonly string[]): Promise<RawReplyParser>;
   jsonSchemaToGrammar(schema: string, abort?: RawAbortFlag): Promise<string>;
   readFooter(path: string): Promise<string>;
   /** Stops all threads, for good: false where one was still at work after five seconds. */

@@ -67,6 +67,19 @@ export async function parseReply(request: ParseRequest, signal: AbortSignal | un
 }
 
 /**
+ * The parser of a format, for replies with real names in place of the stand-ins that it was made with: `mark`, an index in `names` and
+ * an `e`.
+ *
+ * @internal
+ */
+export async function replyWithNames(
+  { parser }: Pick<ReplyFormat, 'parser'>,
+  { mark, names }: { mark: string; names: readonly string[] },
+): Promise<ReplyParser> {
+  return addon().nameReply(parser, mark, names);
+}
+
+/**
  * GBNF for the JSON texts that a schema allows, for {@link SamplerOptions.grammar}. Of JSON Schema, what llama.cpp's
  * converter knows: types, properties, items, enum, const, anyOf, oneOf, allOf, references into the schema itself, bounds,
  * lengths, patterns, formats date, time, date-time and uuid. It ignores what it does not know.

@@ -6,6 +6,7 @@ import { bareCallFormat } from './bare-calls.js';
 import { hermesReplyFormat, withCallsAsText } from './hermes.js';
 import { type ChatMessage, type ToolCall, toOpenAiMessage } from './messages.js';
 import { type ContentGuard, PlainText, type PromptPiece } from './plain-text.js';
+import { hasArgumentRules, standInsFor, withRealNames, withRealNamesInError } from './stand-ins.js';
 
 /** A tool as models see it. */
 export interface ToolDefinition {
@@ -70,6 +71,7 @@ export class Renderer {
   /** Whether it shows calls and results: with and without tools. */
   readonly #callSupport = new Map<boolean, boolean>();
   readonly #formats = new Map<string, Promise<ReplyFormat>>();
+  #argumentRules: Promise<boolean> | undefined;
 
   /** @param override a chat template instead of the model's own */
   constructor(model: Model, override?: string) {
@@ -113,14 +115,11 @@ export class Renderer {
           throw error;
         }));
     const pieces = guard.split(rendered.prompt);
-    const knowsForm = tools.length === 0 || (native && rendered.grammar !== '');
-    const asRendered = !guardsTools && knowsForm && !decidesForm(options);
+    const asRendered = !guardsTools && tools.length === 0 && !decidesForm(options);
     return {
       text: pieces.map(({ text }) => text).join(''),
       tokens: await this.#tokens(pieces),
-      format: asRendered
-        ? narrowed(rendered, false, options.parallelToolCalls ?? false)
-        : await this.#format(source, native, options),
+      format: asRendered ? rendered : await this.#format(source, native, options),
     };
   }
 
@@ -144,10 +143,9 @@ export class Renderer {
     let format = this.#formats.get(name);
     if (format === undefined) {
       format =
-        native || tools.length === 0
+        tools.length === 0
           ? this.#nativeFormat(tools, { ...options, toolChoice: choice })
-          : hermesReplyFormat(this.#model, tools.map(toOpenAiTool), { toolChoice: choice, parallelToolCalls });
-      format = format.then((each) => narrowed(each, choice === 'required', parallelToolCalls));
+          : this.#callFormat(tools, native, { ...options, toolChoice: choice });
       format.catch(() => this.#formats.delete(name));
       this.#formats.set(name, format);
       const [oldest] = this.#formats.keys();
@@ -156,6 +154,36 @@ export class Renderer {
       }
     }
     return format;
+  }
+
+  /** The form of replies that may call tools: with stand-ins for their names, and then with those. */
+  async #callFormat(
+    tools: readonly ToolDefinition[],
+    native: boolean,
+    options: ReplyOptions & { toolChoice: 'auto' | 'required' | 'none' },
+  ): Promise<ReplyFormat> {
+    const { toolChoice, parallelToolCalls = false } = options;
+    const standIns = standInsFor(tools, native && (await this.#hasArgumentRules()));
+    const made = native
+      ? this.#nativeFormat(standIns.tools, options)
+      : hermesReplyFormat(this.#model, standIns.tools.map(toOpenAiTool), { toolChoice, parallelToolCalls });
+    const format = await made.catch((error: unknown) => {
+      throw withRealNamesInError(error, standIns);
+    });
+    return withRealNames(narrowed(format, toolChoice === 'required', parallelToolCalls), standIns);
+  }
+
+  /** Whether the form of calls gives each argument a rule of its own. */
+  #hasArgumentRules(): Promise<boolean> {
+    this.#argumentRules ??= (async () => {
+      const parameters = { type: 'object', properties: { [TOOL_PROBE]: { type: 'boolean' } } };
+      const standIns = standInsFor([{ name: 'probe', parameters }], false);
+      const { grammar } = await this.#render({}, [{ role: 'user', content: 'x' }], standIns.tools, {
+        toolChoice: 'required',
+      });
+      return hasArgumentRules(grammar, standIns);
+    })();
+    return this.#argumentRules;
   }
 
   async #nativeFormat(tools: readonly ToolDefinition[], options: ReplyOptions): Promise<ReplyFormat> {
@@ -260,6 +288,11 @@ function narrowed(format: ReplyFormat, required: boolean, parallel: boolean): Re
   if (!parallel) {
     grammar = grammar.replace(/^tool-calls ::= \(tool-call\?? space\)\+$/m, 'tool-calls ::= tool-call space');
   }
+  // gpt-oss's: a name may be followed by the name of a data type, and needs an end in front of that.
+  grammar = grammar.replaceAll(
+    '(space "<|constrain|>"? [A-Za-z0-9_-]+)?',
+    '((" " "<|constrain|>"? | "<|constrain|>") [A-Za-z0-9_-]+)?',
+  );
   return grammar === format.grammar ? format : { ...format, grammar };
 }
 

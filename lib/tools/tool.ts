@@ -160,7 +160,7 @@ export function requireTools(tools: readonly Tool[]): void {
 
 function checkTool(each: Partial<Tool> | null): string | undefined {
   if (!each || !isName(each.name)) {
-    return `a \`name\` of 1 to ${MAX_NAME_LENGTH} whole characters`;
+    return `a \`name\` of 1 to ${MAX_NAME_LENGTH} whole characters, without control characters and without white space at its ends`;
   }
   const mistaken = Object.keys(each).find((key) => meantField(key) !== undefined);
   if (mistaken !== undefined) {
@@ -198,7 +198,13 @@ function meantField(key: string): string | undefined {
 }
 
 function isName(name: unknown): boolean {
-  return typeof name === 'string' && name !== '' && name.length <= MAX_NAME_LENGTH && !/\p{Surrogate}/u.test(name);
+  return (
+    typeof name === 'string' &&
+    name !== '' &&
+    name.length <= MAX_NAME_LENGTH &&
+    !/[\p{Surrogate}\p{Control}]/u.test(name) &&
+    name.trim() === name // parsers of replies trim names
+  );
 }
 
 function isJsonObject(value: unknown): boolean {

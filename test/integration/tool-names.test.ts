@@ -1,0 +1,162 @@
+// Tools and parameters with names that the grammars of llama.cpp's `common` use for themselves, or cannot tell apart.
+import { readdirSync, readFileSync } from 'node:fs';
+import { Model } from 'llama-headstart/native';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { ReplyFormat, ReplyToolCall } from '../../lib/native/reply.js';
+import { Renderer, type ToolDefinition } from '../../lib/template/render.js';
+import { requireTools, type Tool } from '../../lib/tools/tool.js';
+import { startAgent } from '../helpers/agents.js';
+import { GrammarWalk } from '../helpers/grammar-walk.js';
+import { likelyCalls } from '../helpers/likely-text.js';
+import { microModel } from '../helpers/models.js';
+import { seededRandom } from '../helpers/native.js';
+
+const DIRECTORY = new URL('../../vendor/llama.cpp/models/templates/', import.meta.url);
+const TEMPLATES = readdirSync(DIRECTORY).filter((file) => file.endsWith('.jinja'));
+
+/** Names of rules, names that one rule name is made of, and names that begin others. */
+const NAMES = [
+  ...[
+    'call',
+    'call-root',
+    'tool-call',
+    'root',
+    'string',
+    'space',
+    'until-1',
+    'call-schema',
+    'a',
+    'a-arg-user-id',
+    'a-args-3',
+  ],
+  ...['get', 'Get', 'get_all', 'get-all', 'get all', 'say "hi"\\', 'headstartname0e', 'x'.repeat(256)],
+];
+
+/** `common` lets arguments be anything in these. */
+const LOOSE = /^(?:Kimi-K3|LFM2|google-gemma-4|muse-glimmer|openbmb-MiniCPM5)/;
+
+/** Each says by its number which tool's rule a grammar used. */
+const TOOLS: ToolDefinition[] = NAMES.map((name, number) => ({
+  name,
+  description: 'Does it.',
+  parameters: {
+    type: 'object',
+    properties: {
+      number: { type: 'integer', enum: [number] },
+      user_id: { type: 'boolean' },
+      'user-id': { type: 'integer' },
+    },
+    required: ['number', 'user_id', 'user-id'],
+    additionalProperties: false,
+  },
+}));
+
+let model: Model;
+beforeAll(async () => {
+  model = await Model.load({ path: microModel('dense'), vocabularyOnly: true });
+});
+afterAll(() => model.close());
+
+const rendererOf = (file: string) => new Renderer(model, readFileSync(new URL(file, DIRECTORY), 'utf8'));
+
+async function formatOf(file: string, options: object, tools = TOOLS): Promise<ReplyFormat> {
+  return (await rendererOf(file).prompt({ tools }, [{ role: 'user', content: 'Hi' }], options)).format;
+}
+
+/** A reply that the grammar allows, without what of it the prompt has already. */
+function replyOf(walk: GrammarWalk, { grammarLazy, generationPrompt }: ReplyFormat, random: () => number): string {
+  const text = walk.text(random);
+  let shared = 0;
+  while (!grammarLazy && shared < generationPrompt.length && text[shared] === generationPrompt[shared]) {
+    shared++;
+  }
+  return text.slice(shared);
+}
+
+/** No calls if the parser does not know this form of white space. */
+async function callsIn(format: ReplyFormat, text: string): Promise<readonly ReplyToolCall[]> {
+  try {
+    return (await model.parseReply({ rendered: format, text })).toolCalls;
+  } catch (error) {
+    expect(error).toMatchObject({ code: 'REPLY_INVALID' });
+    return [];
+  }
+}
+
+describe('tools with names that are hard on grammars can all be called, each by its own name', () => {
+  it.each(TEMPLATES)('%s', async (file) => {
+    const format = await formatOf(file, { toolChoice: 'required' });
+    await (await model.createSampler({ grammar: format.grammar })).close();
+    const walk = new GrammarWalk(format.grammar);
+    const random = seededRandom(5);
+    const called = new Set<string>();
+    for (let draw = 0; draw < 1000 && called.size < NAMES.length; draw++) {
+      const text = replyOf(walk, format, random);
+      for (const call of await callsIn(format, text)) {
+        called.add(call.name);
+        expect(text).toContain(call.name);
+        if (LOOSE.test(file)) {
+          continue;
+        }
+        const input = JSON.parse(call.arguments);
+        expect([call.name, text]).toEqual([NAMES[input.number], text]);
+        expect(input).toEqual({ number: input.number, user_id: expect.any(Boolean), 'user-id': expect.any(Number) });
+      }
+    }
+    expect([...called].sort()).toEqual([...NAMES].sort());
+  });
+});
+
+describe('a tool with the name of a rule', () => {
+  const ran: string[] = [];
+  const named = (name: string, number: number): Tool => ({
+    name,
+    parameters: { type: 'object', properties: { number: { enum: [number] } }, required: ['number'] },
+    execute: (input) => ran.push(`${name} ${input.number}`),
+  });
+
+  it.each(['auto', 'required', { name: 'call' }] as const)('runs beside others, toolChoice %j', async (toolChoice) => {
+    const agent = await startAgent({ contextSize: 4096 });
+    const root = await agent.createSession({ tools: [named('call', 1), named('delete_all', 2)] });
+    const likely = await likelyCalls();
+    const expected = typeof toolChoice === 'object' ? ['call 1'] : ['call 1', 'delete_all 2'];
+    ran.length = 0;
+    for (let seed = 0; seed < 20 && new Set(ran).size < expected.length; seed++) {
+      const sampling = { ...likely, temperature: 2, seed };
+      const options = { toolChoice, sampling, maxParallelTools: 1, maxSteps: 1, maxTokens: 200 };
+      await (await root.fork()).send('Go on', options);
+    }
+    expect([...new Set(ran)].sort()).toEqual(expected);
+  });
+});
+
+describe('a reply that names no tool of the session, but begins with the name of one', () => {
+  const file = 'openai-gpt-oss-120b.jinja';
+  const tools = [{ name: 'delete', description: 'Deletes one.' }];
+
+  it.each(['delete_all', 'deleted', 'delete-all', 'deleteé'])('%s is not a call of "delete"', async (name) => {
+    const format = await formatOf(file, {}, tools);
+    const calls = async (written: string) =>
+      (await callsIn(format, `<|channel|>commentary to=functions.${written}<|message|>{}`)).map((call) => call.name);
+    expect(await calls('delete')).toEqual(['delete']);
+    expect(await calls('delete json')).toEqual(['delete']);
+    expect(await calls('delete<|constrain|>json')).toEqual(['delete']);
+    expect(await calls(name)).not.toContain('delete');
+  });
+
+  it('cannot be written under the grammar', async () => {
+    const format = await formatOf(file, { toolChoice: 'required' }, tools);
+    const walk = new GrammarWalk(format.grammar);
+    const random = seededRandom(3);
+    for (let draw = 0; draw < 100; draw++) {
+      expect(walk.text(random)).toMatch(/to=functions\.delete(?![\w-])/);
+    }
+  });
+});
+
+it.each([' get', 'get ', 'get\n', 'a\0b', 'a\tb'])(
+  'a tool named %j is refused: no reply could be read as its call',
+  (name) => {
+    expect(() => requireTools([{ name }])).toThrow(/Expected .*control characters.*white space/);
+  },
+);
