@@ -1,4 +1,5 @@
 // Where a model comes from: the sources, their short forms, and their check.
+import { fileURLToPath } from 'node:url';
 import { HeadstartError } from '../errors.js';
 import { type Check, checkOptions, describe, given, nearestName, stringMap, text, webAddress } from '../options.js';
 
@@ -7,8 +8,8 @@ export interface LocalModelSource {
   /** Tells it from other sources. */
   type: 'local';
   /**
-   * A GGUF file, or a folder that holds one model. Of a split model any part. Relative paths are relative to the working
-   * directory, `~/` is the home directory.
+   * A GGUF file, or a folder that holds one model, as a path or a `file:` URL. Of a split model any part. Relative paths are
+   * relative to the working directory, `~/` is the home directory.
    */
   path: string;
 }
@@ -55,12 +56,13 @@ export interface UrlModelSource {
 export type ModelSource = LocalModelSource | HuggingFaceModelSource | UrlModelSource;
 
 /**
- * A source, or its short form: a path; `hf:owner/name`, `hf:owner/name:QUANTISATION` or `hf:owner/name/path/to/file.gguf`;
- * an address that begins with http:// or https://.
+ * A source, or its short form: a path or a `file:` URL; `hf:owner/name`, `hf:owner/name:QUANTISATION` or
+ * `hf:owner/name/path/to/file.gguf`; an address that begins with http:// or https://.
  */
-export type ModelSourceInput = string | ModelSource;
+export type ModelSourceInput = string | URL | ModelSource;
 
-const SHORT_FORMS = 'a path, an http(s) address, "hf:owner/name", or { type: "local" | "huggingface" | "url", ... }';
+const SHORT_FORMS =
+  'a path, a file: URL, an http(s) address, "hf:owner/name", or { type: "local" | "huggingface" | "url", ... }';
 /** What people call them elsewhere. */
 const OTHER_NAMES: Record<string, ModelSource['type']> = {
   hf: 'huggingface',
@@ -106,6 +108,9 @@ const NEEDED: Record<ModelSource['type'], string> = { local: 'path', huggingface
  * @throws HeadstartError `CONFIG_INVALID`.
  */
 export function parseModelSource(input: unknown, where = '`source`'): ModelSource {
+  if (input instanceof URL) {
+    return parseModelSource(input.href, where);
+  }
   if (typeof input === 'string' && input !== '') {
     return parseModelSource(fromShortForm(input), where);
   }
@@ -125,7 +130,26 @@ export function parseModelSource(input: unknown, where = '`source`'): ModelSourc
   if (source.type === 'huggingface' && source.filename !== undefined && source.quantisation !== undefined) {
     throw new HeadstartError('CONFIG_INVALID', `Expected \`filename\` or \`quantisation\` in ${where}, got both`);
   }
-  return Object.freeze(given(source));
+  return Object.freeze(given(source.type === 'local' ? { ...source, path: localPath(source.path, where) } : source));
+}
+
+/** @throws HeadstartError `CONFIG_INVALID` for URLs that name no file of this machine. */
+function localPath(path: string, where: string): string {
+  if (!/^(?:file:|[a-z][a-z0-9+.-]+:\/\/)/i.test(path)) {
+    return path;
+  }
+  try {
+    if (!/^file:\//i.test(path)) {
+      throw new TypeError('not a file: URL with an absolute path');
+    }
+    return fileURLToPath(path);
+  } catch (cause) {
+    throw new HeadstartError(
+      'CONFIG_INVALID',
+      `Expected ${where} to be ${SHORT_FORMS}, got ${describe(path)}: ${(cause as Error).message}`,
+      { cause },
+    );
+  }
 }
 
 /** Whether it stays below the folder that it is joined to, on every platform. */

@@ -1,3 +1,6 @@
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { resolveModelConfig } from '../../lib/config.js';
 import { resolveRetryConfig } from '../../lib/model/retry.js';
@@ -80,6 +83,39 @@ describe('a model source', () => {
       useHfParams: true,
       retryConfig: { maxRetries: 3, initialDelayMs: 1000, backoffMultiplier: 2, maxDelayMs: 30_000 },
     });
+  });
+});
+
+describe('a model source as a URL', () => {
+  const path = join(tmpdir(), 'mit Ümlaut 100%', 'model.gguf');
+  const url = pathToFileURL(path);
+
+  it.each([
+    ['a text', url.href],
+    ['a text with a host', url.href.replace('file:///', 'file://localhost/')],
+    ['a text with one slash', url.href.replace('file:///', 'file:/')],
+    ['an object', url],
+    ['a path', { type: 'local', path: url.href }],
+  ])('of a file is its path, as %s', (_, source) => {
+    expect(parseModelSource(source)).toEqual({ type: 'local', path });
+  });
+
+  it('of the web is an address', () => {
+    const address = 'https://example.org/model.gguf';
+    expect(parseModelSource(new URL(address))).toEqual({ type: 'url', url: address });
+  });
+
+  it.each([
+    'file:model.gguf',
+    'file:./model.gguf',
+    'file://elsewhere/%2Fmodel.gguf',
+    'file:///a%2Fb.gguf',
+    's3://bucket/model.gguf',
+    'ftp://example.org/model.gguf',
+    new URL('oci://example.org/model:tag'),
+    { type: 'local', path: 'https://example.org/model.gguf' },
+  ])('of anything else is refused: %s', (source) => {
+    expect(() => parseModelSource(source)).toThrow(invalid(/Expected `source` to be a path, a file: URL, an http/));
   });
 });
 
