@@ -102,7 +102,8 @@ export type {
 } from './template/messages.js';
 export type { TemplateSource, ToolDefinition } from './template/render.js';
 export type { ToolCallDecision, ToolCallHook } from './tools/approval.js';
-export { type McpPrompt, type McpPromptMessage, McpServers, type McpTool } from './tools/mcp.js';
+export { type McpPrompt, McpServers, type McpTool } from './tools/mcp.js';
 export type { McpHttpServer, McpServerConfig, McpStdioServer } from './tools/mcp-config.js';
+export type { McpPromptMessage } from './tools/mcp-content.js';
 export type { Schema, SchemaValue, StandardSchema } from './tools/schema.js';
 export { type Tool, type ToolChoice, type ToolContext, type ToolSession, tool } from './tools/tool.js';

@@ -4,7 +4,9 @@ import { abortedError, orAborted } from '../native/addon.js';
 import type { Logger } from '../native/log.js';
 import { packageVersion } from '../native/places.js';
 import type { McpServerConfig } from './mcp-config.js';
-import { type McpResult, resultText } from './mcp-content.js';
+import { type McpPromptMessage, readPromptMessages, readResult } from './mcp-content.js';
+import { type McpPromptListing, type McpToolListing, readPrompts, readTools } from './mcp-listing.js';
+import { ANY_RESULT, isAnswer, listAll } from './mcp-pages.js';
 import { loadClient, makeTransport } from './mcp-transport.js';
 
 const CONNECT_TIMEOUT_MS = 30_000;
@@ -14,32 +16,6 @@ const PING_TIMEOUT_MS = 5000;
 
 /** A server that hangs is not asked what it lists for so many times as long as it held up who asked last. */
 const HANG_PATIENCE = 10;
-
-/** A tool as its server lists it. */
-export interface McpToolListing {
-  name: string;
-  description?: string | undefined;
-  inputSchema: object;
-}
-
-/** A prompt as its server lists it. */
-export interface McpPromptListing {
-  /** The server's name for it. */
-  name: string;
-  /** What it is for, as the server says. @default none */
-  description?: string | undefined;
-  /** What it wants to be filled in with. @default nothing */
-  arguments?:
-    | {
-        /** The key in `getPrompt`'s arguments. */
-        name: string;
-        /** What it is, as the server says. */
-        description?: string | undefined;
-        /** @default false */
-        required?: boolean | undefined;
-      }[]
-    | undefined;
-}
 
 interface Listing {
   tools: readonly McpToolListing[];
@@ -105,20 +81,56 @@ export class McpConnection {
     const client = await this.#connected(signal);
     this.#outdated = false;
     try {
-      const options = {
-        timeout: this.config.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
-        cacheMode: 'refresh',
-        ...(signal && { signal }),
-      } as const;
-      const capabilities = client.getServerCapabilities();
-      const { tools } = capabilities?.tools ? await client.listTools(undefined, options) : { tools: [] };
-      const { prompts } = capabilities?.prompts ? await client.listPrompts(undefined, options) : { prompts: [] };
+      const { tools: hasTools, prompts: hasPrompts, resources: hasResources } = client.getServerCapabilities() ?? {};
+      // Some servers do not say what they have: they are asked for tools.
+      const asksForTools = hasTools !== undefined || (hasPrompts === undefined && hasResources === undefined);
+      const tools = asksForTools ? await this.#listTools(client, hasTools !== undefined, signal) : [];
+      const prompts = hasPrompts === undefined ? [] : await this.#listPrompts(client, signal);
       this.#listing = { tools: this.#allowed(tools), prompts };
       return this.#listing;
     } catch (error) {
       this.#outdated = true;
       throw this.#failure('could not list what it offers', error, signal);
     }
+  }
+
+  /** @param isAnnounced whether the server says that it has tools; without, an error only means that it has none */
+  async #listTools(client: Client, isAnnounced: boolean, signal: AbortSignal | undefined): Promise<McpToolListing[]> {
+    try {
+      const entries = await listAll(client, 'tools', this.#listOptions(signal), (message) => this.#warn(message));
+      return readTools(entries, (what, reason) => this.#leftOut(what, reason));
+    } catch (error) {
+      if (isAnnounced || !isAnswer(error)) {
+        throw error;
+      }
+      return [];
+    }
+  }
+
+  /** Without its prompts a server is still of use: its tools are there. */
+  async #listPrompts(client: Client, signal: AbortSignal | undefined): Promise<McpPromptListing[]> {
+    try {
+      const entries = await listAll(client, 'prompts', this.#listOptions(signal), (message) => this.#warn(message));
+      return readPrompts(entries, (what, reason) => this.#leftOut(what, reason));
+    } catch (error) {
+      if (!isAnswer(error)) {
+        throw error;
+      }
+      this.#warn(`it could not list its prompts: ${reasonOf(error)}`);
+      return [];
+    }
+  }
+
+  #listOptions(signal: AbortSignal | undefined) {
+    return { timeout: this.config.connectTimeoutMs ?? CONNECT_TIMEOUT_MS, ...(signal && { signal }) };
+  }
+
+  #warn(message: string): void {
+    this.#log('warn', `MCP server "${this.config.name}": ${message}`);
+  }
+
+  #leftOut(what: string, reason: string): void {
+    this.#log('warn', `Left out ${what} of the MCP server "${this.config.name}": ${reason}`);
   }
 
   /**
@@ -129,19 +141,21 @@ export class McpConnection {
    */
   async callTool(name: string, args: Record<string, unknown>, signal?: AbortSignal): Promise<string> {
     const result = await this.#use(`its tool "${name}" failed`, signal, (client, options) =>
-      client.callTool({ name, arguments: args }, options),
+      client.request({ method: 'tools/call', params: { name, arguments: args } }, ANY_RESULT, options),
     );
-    const text = resultText(result as McpResult);
-    if (result.isError) {
+    const { text, isError } = readResult(result);
+    if (isError) {
       throw new HeadstartError('MCP_FAILED', text || `The tool "${name}" failed and did not say why`);
     }
     return text;
   }
 
   /** @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`. */
-  getPrompt(name: string, args: Record<string, string>, signal?: AbortSignal) {
-    return this.#use(`its prompt "${name}" failed`, signal, (client, options) =>
-      client.getPrompt({ name, arguments: args }, options),
+  getPrompt(name: string, args: Record<string, string>, signal?: AbortSignal): Promise<McpPromptMessage[]> {
+    return this.#use(`its prompt "${name}" failed`, signal, async (client, options) =>
+      readPromptMessages(
+        await client.request({ method: 'prompts/get', params: { name, arguments: args } }, ANY_RESULT, options),
+      ),
     );
   }
 
@@ -189,12 +203,13 @@ export class McpConnection {
     if (this.#client !== client) {
       return true;
     }
-    const { code } = error as { code?: unknown };
-    if (typeof code === 'number') {
-      return false; // the server's own answer
+    if (isAnswer(error)) {
+      return false;
     }
     try {
-      await client.ping({ timeout: Math.min(PING_TIMEOUT_MS, this.config.callTimeoutMs ?? CALL_TIMEOUT_MS) });
+      await client.request({ method: 'ping' }, ANY_RESULT, {
+        timeout: Math.min(PING_TIMEOUT_MS, this.config.callTimeoutMs ?? CALL_TIMEOUT_MS),
+      });
       return false;
     } catch {
       await this.#drop(client);
@@ -301,11 +316,7 @@ export class McpConnection {
     if (missing.length > 0) {
       this.#log('warn', `The MCP server "${name}" has no tools named ${missing.map((each) => `"${each}"`).join(', ')}`);
     }
-    const byName = new Map(tools.map((tool) => [tool.name, tool]));
-    if (byName.size < tools.length) {
-      this.#log('warn', `The MCP server "${name}" lists tools with the same name: the last of each counts`);
-    }
-    return [...byName.values()].filter((tool) => wanted === undefined || wanted.includes(tool.name));
+    return tools.filter((tool) => wanted === undefined || wanted.includes(tool.name));
   }
 
   #failure(what: string, error: unknown, signal: AbortSignal | undefined): HeadstartError {

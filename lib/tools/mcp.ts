@@ -1,8 +1,9 @@
 import { HeadstartError } from '../errors.js';
 import { forgivingLogger, type Logger } from '../native/log.js';
 import { checkMcpServers, type McpServerConfig } from './mcp-config.js';
-import { McpConnection, type McpPromptListing } from './mcp-connection.js';
-import { contentText, type McpContent } from './mcp-content.js';
+import { McpConnection } from './mcp-connection.js';
+import type { McpPromptMessage } from './mcp-content.js';
+import type { McpPromptListing } from './mcp-listing.js';
 import { requireTools, ToolSet } from './tool.js';
 
 /** A tool of a server, as sessions take them. */
@@ -26,14 +27,6 @@ export interface McpTool {
 export interface McpPrompt extends McpPromptListing {
   /** Its server's name. */
   server: string;
-}
-
-/** A prompt filled in, ready to be sent. */
-export interface McpPromptMessage {
-  /** Who is to say it. */
-  role: 'user' | 'assistant';
-  /** Its text; of images and the like, that they were there. */
-  content: string;
 }
 
 /** Tool sets that were extended, with the listings that they are of. */
@@ -164,8 +157,7 @@ export class McpServers {
       const known = this.#connections.map(({ config }) => `"${config.name}"`).join(', ') || 'none';
       throw new HeadstartError('MCP_FAILED', `Expected one of the MCP servers (${known}), got "${server}"`);
     }
-    const { messages } = await connection.getPrompt(name, args, signal);
-    return messages.map(({ role, content }) => ({ role, content: contentText(content as McpContent) }));
+    return connection.getPrompt(name, args, signal);
   }
 
   /** Ends all servers' processes and connections. Idempotent. */

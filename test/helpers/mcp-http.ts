@@ -7,6 +7,7 @@ import { text } from 'node:stream/consumers';
 import { NodeStreamableHTTPServerTransport } from '@modelcontextprotocol/node';
 import { onTestFinished } from 'vitest';
 import { makeServer } from './mcp-server.js';
+import { type Answers, answerTo } from './odd-mcp-server.js';
 
 export interface HttpMcpServer {
   url: string;
@@ -71,6 +72,23 @@ export function serveStreamableHttp(name: string): Promise<HttpMcpServer> {
       }
       await transport.handleRequest(request, response);
     };
+  });
+}
+
+/** Streamable HTTP by hand, with the answers of {@link answerTo}: as JSON, or as an event stream. */
+export function serveOddHttp(answers: Answers, type: 'application/json' | 'text/event-stream'): Promise<HttpMcpServer> {
+  return serve('/mcp', () => async (request, response) => {
+    if (request.method !== 'POST') {
+      response.writeHead(405).end();
+      return;
+    }
+    const message = answerTo(answers, JSON.parse(await text(request)))?.at(-1);
+    if (message === undefined) {
+      response.writeHead(202).end();
+      return;
+    }
+    response.writeHead(200, { 'content-type': type });
+    response.end(type === 'application/json' ? message : `event: message\ndata: ${message}\n\n`);
   });
 }
 

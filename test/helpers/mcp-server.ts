@@ -32,7 +32,7 @@ const TOOLS: Record<string, (args: { text?: string }, requestId: unknown) => unk
   },
   die: () => exit(3),
   lie: (_, id) => {
-    stdout.write(`this is no JSON\n${JSON.stringify({ jsonrpc: '2.0', id, result: { content: 'no array' } })}\n`);
+    stdout.write(`this is no JSON\n${JSON.stringify({ jsonrpc: '2.0', id })}\n`);
     return new Promise(() => {});
   },
 };

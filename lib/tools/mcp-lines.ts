@@ -1,0 +1,64 @@
+// What an MCP server writes, line by line, in bounded memory.
+
+/** Over stdio and HTTP alike. A longer message is dropped, and the request that waits for it fails. */
+export const MAX_MESSAGE_BYTES = 32 * 1024 ** 2;
+/** What is kept of a longer line at its beginning and its end: enough to find the id of a message. */
+const EDGE_BYTES = 1024;
+
+const NEWLINE = 10;
+
+export interface Line {
+  text: string;
+  /** Longer than a message may be: `text` is its beginning and its end. */
+  isTooLong: boolean;
+}
+
+/** Makes lines of chunks. A chunk is looked at once. */
+export class LineReader {
+  #pieces: Uint8Array[] = [];
+  #bytes = 0;
+
+  /** @returns the lines that the chunk completes */
+  push(chunk: Uint8Array): Line[] {
+    const lines: Line[] = [];
+    let from = 0;
+    for (let end = chunk.indexOf(NEWLINE); end !== -1; end = chunk.indexOf(NEWLINE, from)) {
+      this.#add(chunk.subarray(from, end));
+      lines.push(this.end());
+      from = end + 1;
+    }
+    this.#add(chunk.subarray(from));
+    return lines;
+  }
+
+  /** @returns what has come since the last line */
+  end(): Line {
+    const line = {
+      text: Buffer.concat(this.#pieces).toString('utf8').replace(/\r$/, ''),
+      isTooLong: this.#bytes > MAX_MESSAGE_BYTES,
+    };
+    this.#pieces = [];
+    this.#bytes = 0;
+    return line;
+  }
+
+  #add(piece: Uint8Array): void {
+    this.#pieces.push(piece);
+    this.#bytes += piece.length;
+    if (this.#bytes > MAX_MESSAGE_BYTES) {
+      const all = Buffer.concat(this.#pieces);
+      this.#pieces = [Buffer.from(all.subarray(0, EDGE_BYTES)), Buffer.from(all.subarray(-EDGE_BYTES))];
+    }
+  }
+}
+
+const VERSION = String.raw`"jsonrpc"\s*:\s*"2\.0"`;
+const ID = String.raw`"id"\s*:\s*(\d+)`;
+const ID_AT_BEGINNING = new RegExp(String.raw`^(?:data:)?\s*\{\s*(?:${VERSION}\s*,\s*)?${ID}`);
+const ID_AT_END = new RegExp(String.raw`${ID}\s*(?:,\s*${VERSION}\s*)?\}\s*$`);
+
+/** The id of a response, of which the beginning and the end are there: it stands in front of the result, or after it. */
+export function idInEdges(text: string): number | undefined {
+  const found = ID_AT_BEGINNING.exec(text) ?? ID_AT_END.exec(text);
+  return found === null ? undefined : Number(found[1]);
+}
