@@ -11,7 +11,7 @@ const anything = { type: 'object' as const, properties: { text: { type: 'string'
 
 /** The server's tools by name: what they answer. */
 const TOOLS: Record<string, (args: { text?: string }, requestId: unknown) => unknown> = {
-  echo: ({ text }) => ({ content: [{ type: 'text', text }] }),
+  echo: ({ text = '' }) => ({ content: [{ type: 'text', text }] }),
   pid: () => ({ content: [{ type: 'text', text: String(pid) }] }),
   directory: () => ({ content: [{ type: 'text', text: cwd() }] }),
   environment: ({ text = '' }) => ({ content: [{ type: 'text', text: env[text] ?? 'unset' }] }),
