@@ -14,6 +14,9 @@ const CALL_TIMEOUT_MS = 60_000;
 /** After a call that took too long: does the server answer at all? */
 const PING_TIMEOUT_MS = 5000;
 
+/** In characters. */
+const MAX_REASON_LENGTH = 1000;
+
 /** A server that hangs is not asked what it lists for so many times as long as it held up who asked last. */
 const HANG_PATIENCE = 10;
 
@@ -279,7 +282,7 @@ export class McpConnection {
         }
       }
     };
-    client.onerror = (error) => this.#log('warn', `MCP server "${name}": ${reasonOf(error)}`);
+    client.onerror = (error) => this.#warn(reasonOf(error).slice(0, MAX_REASON_LENGTH)); // it may quote a whole message
     this.#outdated = true;
     this.#askAgainAt = 0;
     this.#client = client;

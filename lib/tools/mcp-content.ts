@@ -1,8 +1,8 @@
 // What MCP servers answer, as text for the model. Nothing is refused: a tool that has run must not lose its answer.
 import { HeadstartError } from '../errors.js';
+import { isObject, type JsonObject } from '../schema-walk.js';
 import { isYes } from './mcp-listing.js';
 import { kindOf } from './mcp-schema.js';
-import { isObject, type JsonObject } from './schema-walk.js';
 
 /** A prompt filled in, ready to be sent. */
 export interface McpPromptMessage {

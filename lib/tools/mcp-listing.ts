@@ -1,6 +1,7 @@
 // What MCP servers list, entry by entry: an odd one is read if it has a sensible reading, and left out otherwise.
+
+import { isObject, type JsonObject } from '../schema-walk.js';
 import { kindOf, readInputSchema } from './mcp-schema.js';
-import { isObject, type JsonObject } from './schema-walk.js';
 
 /** A tool as its server lists it. */
 export interface McpToolListing {

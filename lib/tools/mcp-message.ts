@@ -1,6 +1,6 @@
 // JSON-RPC messages of MCP servers in the form that the SDK's schemas accept. What these refuse never reaches the request that
 // waits for it: the request fails when its time is over, and what the tool has answered is lost.
-import { isObject, type JsonObject } from './schema-walk.js';
+import { isObject, type JsonObject } from '../schema-walk.js';
 
 const INTERNAL_ERROR = -32603;
 

@@ -1,8 +1,8 @@
 // Everything that an MCP server lists, page by page, without the SDK's schemas: these refuse a whole page for one odd entry.
 import type { Client, RequestOptions, StandardSchemaV1 } from '@modelcontextprotocol/client';
 import { HeadstartError } from '../errors.js';
+import { isObject, type JsonObject } from '../schema-walk.js';
 import { kindOf } from './mcp-schema.js';
-import { isObject, type JsonObject } from './schema-walk.js';
 
 /** A server whose pages never end is asked no longer. */
 const MAX_PAGES = 64;

@@ -1,8 +1,8 @@
 // Between a server and the SDK's transports: messages in the form that the SDK accepts, and none that is too long.
 import type { Transformer } from 'node:stream/web';
+import type { JsonObject } from '../schema-walk.js';
 import { idInEdges, type Line, LineReader, MAX_MESSAGE_BYTES } from './mcp-lines.js';
 import { errorMessage, mendMessage } from './mcp-message.js';
-import type { JsonObject } from './schema-walk.js';
 
 const TOO_LONG = `it sent a message of more than ${MAX_MESSAGE_BYTES / 1024 ** 2} MiB, which is the limit`;
 

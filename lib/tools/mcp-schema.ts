@@ -1,5 +1,5 @@
 // What MCP servers give as `inputSchema`, as the JSON Schema of an object.
-import { isObject, type Json, type JsonObject, mapBelow } from './schema-walk.js';
+import { isObject, type Json, type JsonObject, mapBelow } from '../schema-walk.js';
 
 /** Keywords whose value is data: null means null there. */
 const DATA = new Set(['default', 'const', 'enum', 'example', 'examples']);

@@ -1,62 +1,18 @@
-// MCP servers whose answers break the protocol, in child processes and over loopback HTTP.
-import { afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { McpServers } from '../../lib/tools/mcp.js';
-import type { McpServerConfig } from '../../lib/tools/mcp-config.js';
+// MCP servers that list, greet and offer prompts in ways that break the protocol.
+import { describe, expect, it } from 'vitest';
 import { startAgent } from '../helpers/agents.js';
-import { serveOddHttp } from '../helpers/mcp-http.js';
+import {
+  atAddress,
+  callTool,
+  connectOdd,
+  failsWith,
+  good,
+  inChild,
+  NO_ARGUMENTS,
+  textContent,
+  WAYS,
+} from '../helpers/odd-mcp.js';
 import type { Answers } from '../helpers/odd-mcp-server.js';
-import { compileHelper } from '../helpers/processes.js';
-
-let program = '';
-const log: string[] = [];
-const logger = (level: string, line: string) => void (level === 'warn' && log.push(line));
-
-beforeAll(async () => {
-  program = await compileHelper('odd-mcp-server');
-});
-afterEach(() => {
-  log.length = 0;
-});
-
-type Serve = (answers: Answers) => Promise<McpServerConfig>;
-
-const inChild: Serve = async (answers) => ({
-  name: 'odd',
-  command: process.execPath,
-  args: [program, JSON.stringify(answers)],
-  connectTimeoutMs: 20_000,
-});
-const overHttp =
-  (type: Parameters<typeof serveOddHttp>[1]): Serve =>
-  async (answers) => ({ type: 'http', name: 'odd', url: (await serveOddHttp(answers, type)).url });
-
-/** The quickest to start. */
-const atAddress = overHttp('application/json');
-
-const WAYS: readonly [where: string, serve: Serve][] = [
-  ['in a child process', inChild],
-  ['over HTTP with JSON', atAddress],
-  ['over HTTP with event streams', overHttp('text/event-stream')],
-];
-
-async function connect(serve: Serve, answers: Answers): Promise<McpServers> {
-  const servers = await McpServers.connect([await serve(answers)], { logger });
-  onTestFinished(() => servers.close());
-  return servers;
-}
-
-async function call(servers: McpServers, name: string): Promise<string> {
-  const tool = (await servers.tools()).find((each) => each.name === name);
-  expect(tool, name).toBeDefined();
-  return (tool as NonNullable<typeof tool>).execute({}, new AbortController());
-}
-
-const failsWith = (message: RegExp | string) =>
-  expect.objectContaining({ name: 'HeadstartError', code: 'MCP_FAILED', message: expect.stringMatching(message) });
-
-const NO_ARGUMENTS = { type: 'object', properties: {} };
-const good = { name: 'good', inputSchema: NO_ARGUMENTS };
-const text = (content: string) => ({ type: 'text', text: content });
 
 /** Tools that can be used, and the parameters that they are read with. */
 const USABLE: readonly [tool: object, parameters: object][] = [
@@ -101,16 +57,18 @@ describe('an MCP server that lists odd tools', () => {
       [{ name: 'd', inputSchema: ['a'] }, 'the tool "d" of the MCP server "odd": its `inputSchema` is an array'],
     ];
     const tools = [good, ...unusable.map(([entry]) => entry), { ...good, name: 'last' }];
-    const servers = await connect(serve, { 'tools/list': { tools } });
+    const { servers, warnings } = await connectOdd(serve, { 'tools/list': { tools } });
     expect((await servers.tools()).map(({ name }) => name)).toEqual(['good', 'last']);
-    expect(log).toEqual(unusable.map(([, warning]) => expect.stringMatching(`^Left out .*${warning}`)));
+    expect(warnings).toEqual(unusable.map(([, warning]) => expect.stringMatching(`^Left out .*${warning}`)));
   });
 
   it('offers tools with odd or missing fields as far as they can be read, without a warning', async () => {
     const tools = USABLE.map(([tool], index) => ({ name: `tool${index}`, ...tool }));
-    const servers = await connect(atAddress, { 'tools/list': { tools, nextCursor: null, _meta: null } });
+    const { servers, warnings } = await connectOdd(atAddress, {
+      'tools/list': { tools, nextCursor: null, _meta: null },
+    });
     expect((await servers.tools()).map(({ parameters }) => parameters)).toEqual(USABLE.map(([, read]) => read));
-    expect(log).toEqual([]);
+    expect(warnings).toEqual([]);
   });
 
   it('offers a tool with an odd description without it, and of two with one name the last', async () => {
@@ -121,7 +79,7 @@ describe('an MCP server that lists odd tools', () => {
       { ...good, name: 'd', description: 'first' },
       { ...good, name: 'd', description: 'second' },
     ];
-    const servers = await connect(atAddress, { 'tools/list': { tools } });
+    const { servers, warnings } = await connectOdd(atAddress, { 'tools/list': { tools } });
     const descriptions = (await servers.tools()).map(({ name, description }) => [name, description]);
     expect(descriptions).toEqual([
       ['a', '7'],
@@ -129,7 +87,7 @@ describe('an MCP server that lists odd tools', () => {
       ['c', undefined],
       ['d', 'second'],
     ]);
-    expect(log).toEqual([
+    expect(warnings).toEqual([
       expect.stringMatching('the description of the tool "c" of the MCP server "odd": it is an array'),
       expect.stringMatching('the tool "d" of the MCP server "odd": a later one has the same name'),
     ]);
@@ -139,17 +97,18 @@ describe('an MCP server that lists odd tools', () => {
     const deep = `${'{"properties":{"a":'.repeat(4000)}{}${'}}'.repeat(4000)}`;
     const list = (id: number) =>
       `{"jsonrpc":"2.0","id":${id},"result":{"tools":[{"name":"deep","inputSchema":${deep}},${JSON.stringify(good)}]}}`;
-    const servers = await connect(inChild, { 'tools/list': { $lines: [list(1)], $message: {} } });
+    const { servers, warnings } = await connectOdd(inChild, { 'tools/list': { $lines: [list(1)], $message: {} } });
     expect((await servers.tools()).map(({ name }) => name)).toEqual(['good']);
-    expect(log.join()).toMatch(/the tool "deep" of the MCP server "odd": its `inputSchema` nests too deeply/);
+    expect(warnings.join()).toMatch(/the tool "deep" of the MCP server "odd": its `inputSchema` nests too deeply/);
   });
 
   it("gives an agent's sessions the tools that can be used", async () => {
     const config = await inChild({
       'tools/list': { tools: [good, { name: 'odd', inputSchema: {}, title: 7 }, { name: 9 }] },
-      'tools/call': { content: [text('called')] },
+      'tools/call': { content: [textContent('called')] },
     });
-    const agent = await startAgent({ mcpServers: [config], logger });
+    const log: string[] = [];
+    const agent = await startAgent({ mcpServers: [config], logger: (_, line) => log.push(line) });
     const session = await agent.createSession();
     const { toolResults } = await session.send('Hello', { toolChoice: { name: 'odd' }, maxSteps: 1, maxTokens: 200 });
     expect(toolResults[0]).toMatchObject({ toolName: 'odd', output: 'called', isError: false });
@@ -160,7 +119,7 @@ describe('an MCP server that lists odd tools', () => {
     ['null', { tools: null }],
     ['nothing', null],
   ])('has none if it lists %s', async (_, listing) => {
-    const servers = await connect(atAddress, { 'tools/list': listing });
+    const { servers } = await connectOdd(atAddress, { 'tools/list': listing });
     expect(await servers.tools()).toEqual([]);
   });
 
@@ -173,7 +132,7 @@ describe('an MCP server that lists odd tools', () => {
     ['an error', { 'tools/list': { $message: { jsonrpc: '2.0', error: 'out of order' } } }, 'out of order'],
     ['a message without a result', { 'tools/list': { $message: { jsonrpc: '2.0' } } }, 'neither a result nor an error'],
   ])('is a failure at the start if its answer is %s', async (_, answers, message) => {
-    await expect(connect(atAddress, answers)).rejects.toThrow(
+    await expect(connectOdd(atAddress, answers)).rejects.toThrow(
       failsWith(`"odd": could not list what it offers: .*${message}`),
     );
   });
@@ -219,9 +178,9 @@ describe('an MCP server that lists tools in odd pages', () => {
     ],
     ['leads on without end', { 'tools/list': { $endless: true } }, tools64, 'more than 64 pages'],
   ])('whose cursor %s offers what it has listed', async (_, answers, names, warning) => {
-    const servers = await connect(atAddress, answers);
+    const { servers, warnings } = await connectOdd(atAddress, answers);
     expect((await servers.tools()).map(({ name }) => name)).toEqual(names);
-    expect(log.join()).toMatch(new RegExp(warning === '' ? '^$' : warning));
+    expect(warnings.join()).toMatch(new RegExp(warning === '' ? '^$' : warning));
   });
 });
 
@@ -244,115 +203,27 @@ describe('an MCP server that greets oddly', () => {
     ['no capabilities', { capabilities: {}, serverInfo }],
     ['null as capabilities', { capabilities: null, serverInfo }],
   ])('with %s offers its tools', async (_, greeting) => {
-    const servers = await connect(atAddress, { initialize: greeting, 'tools/list': { tools: [good] } });
+    const { servers, warnings } = await connectOdd(atAddress, {
+      initialize: greeting,
+      'tools/list': { tools: [good] },
+    });
     expect((await servers.tools()).map(({ name }) => name)).toEqual(['good']);
-    expect(log).toEqual([]);
+    expect(warnings).toEqual([]);
   });
 
   it('and says of no tools is asked for tools, and need not know what that is', async () => {
-    const servers = await connect(atAddress, { initialize: { capabilities: {}, serverInfo } });
+    const { servers } = await connectOdd(atAddress, { initialize: { capabilities: {}, serverInfo } });
     expect(await servers.tools()).toEqual([]);
   });
 
   it('and writes a log between its messages is understood', async () => {
     const $lines = ['starting...', '{"level":"info","id":1,"msg":"listing"}', '[1,2]', 'null', ''];
-    const servers = await connect(inChild, {
+    const { servers, warnings } = await connectOdd(inChild, {
       'tools/list': { $lines, $message: { jsonrpc: '2.0', error: null, extra: 1, result: { tools: [good] } } },
       'tools/call': { content: 'called' },
     });
-    expect(await call(servers, 'good')).toBe('called');
-    expect(log).toEqual([]);
-  });
-});
-
-const missing = '[content missing]';
-/** What a tool answers, and what reaches the model. */
-const RESULTS: Readonly<Record<string, readonly [result: unknown, text: string]>> = {
-  'an unknown type with text': [{ content: [{ type: 'markdown', text: '# hello' }] }, '# hello'],
-  'an unknown type with data': [{ content: [{ type: 'json', json: { a: 1 } }] }, '{"type":"json","json":{"a":1}}'],
-  'an unknown type with bytes': [
-    { content: [{ type: 'model', data: 'AAAA', mimeType: 'x/y' }] },
-    '[model, x/y, 3 bytes]',
-  ],
-  'no type': [{ content: [{ text: 'hello' }] }, 'hello'],
-  'a text that is a number': [{ content: [{ type: 'text', text: 7 }] }, '7'],
-  'a text that is data': [{ content: [{ type: 'text', text: { a: [1] } }] }, '{"a":[1]}'],
-  'a text that is null': [{ content: [text('a'), { type: 'text', text: null }] }, 'a\n'],
-  'content that is a text': [{ content: 'hello' }, 'hello'],
-  'content that is one piece': [{ content: text('hello') }, 'hello'],
-  'content in content': [{ content: [[text('a')], text('b')] }, 'a\nb'],
-  'texts as content': [{ content: ['a', 1, false] }, 'a\n1\nfalse'],
-  'null among content': [{ content: [text('a'), null, text('b')] }, `a\n${missing}\nb`],
-  'nulls everywhere': [
-    {
-      _meta: null,
-      structuredContent: null,
-      isError: null,
-      content: [{ ...text('a'), annotations: null, _meta: null }],
-    },
-    'a',
-  ],
-  'an image without data': [{ content: [text('a'), { type: 'image', data: null }] }, 'a\n[image]'],
-  'a resource without contents': [{ content: [{ type: 'resource', resource: null }] }, '[resource]'],
-  'a resource whose text is a number': [{ content: [{ type: 'resource', resource: { text: 7 } }] }, '7'],
-  'a link that is a whole file': [
-    { content: [{ type: 'resource_link', uri: `data:${'a'.repeat(10_000)}` }] },
-    `[resource_link, data:${'a'.repeat(195)}...]`,
-  ],
-  'no content': [{}, ''],
-  'null as content': [{ content: null }, ''],
-  'null as result': [null, ''],
-  'a text as result': ['hello', 'hello'],
-  'a list as result': [[text('a'), text('b')], 'a\nb'],
-  'other fields alone': [{ temperature: 21 }, '{"temperature":21}'],
-  'the field of the first protocol version': [{ toolResult: 'hello' }, 'hello'],
-  'structured content alone': [{ structuredContent: { a: 1 } }, '{"a":1}'],
-  'structured content that is no object': [{ content: [], structuredContent: [1, 2] }, '[1,2]'],
-  'structured content beside an empty text': [{ content: [text('')], structuredContent: { a: 1 } }, '\n{"a":1}'],
-  'structured content beside an image': [
-    { content: [{ type: 'image', data: 'AAAA', mimeType: 'image/png' }], structuredContent: { a: 1 } },
-    '[image, image/png, 3 bytes]\n{"a":1}',
-  ],
-  'structured content beside a text': [{ content: [text('one')], structuredContent: { a: 1 } }, 'one'],
-  'not an error, as a text': [{ isError: 'false', content: [text('fine')] }, 'fine'],
-};
-
-describe('a tool of an MCP server that answers oddly', () => {
-  const names = Object.keys(RESULTS).map((_, index) => `tool${index}`);
-  const outputSchema = { type: 'object', properties: { b: { type: 'string' } }, required: ['b'] };
-  const answers = {
-    'tools/list': { tools: names.map((name) => ({ ...good, name, outputSchema })) },
-    ...Object.fromEntries(Object.values(RESULTS).map(([result], index) => [`tools/call tool${index}`, result])),
-  };
-
-  it.each(WAYS)('%s gives the model what can be read, whatever its outputSchema says', async (_, serve) => {
-    const servers = await connect(serve, answers);
-    const outputs = await Promise.all(names.map((name) => call(servers, name)));
-    expect(Object.fromEntries(Object.keys(RESULTS).map((what, index) => [what, outputs[index]]))).toEqual(
-      Object.fromEntries(Object.entries(RESULTS).map(([what, [, output]]) => [what, output])),
-    );
-  });
-
-  it.each<[what: string, answer: object, message: RegExp]>([
-    ['isError as a text', { isError: 'true', content: [text('no such file')] }, /^no such file$/],
-    ['isError as a number', { isError: 1, content: 'no such file' }, /^no such file$/],
-    ['an error without content', { isError: true }, /^The tool "good" failed and did not say why$/],
-    [
-      'an error that is a text',
-      { $message: { jsonrpc: '2.0', error: 'broken' } },
-      /"odd": its tool "good" failed: .*broken/,
-    ],
-    ['an odd error', { $message: { error: { code: 'E1', message: null } } }, /its tool "good" failed: .*E1/],
-    [
-      'neither result nor error',
-      { $message: { jsonrpc: '2.0' } },
-      /its tool "good" failed: .*neither a result nor an error/,
-    ],
-  ])('with %s has failed, and says why', async (_, answer, message) => {
-    const servers = await connect(atAddress, { 'tools/list': { tools: [good] }, 'tools/call': answer });
-    await expect(call(servers, 'good')).rejects.toThrow(failsWith(message));
-    await expect(call(servers, 'good')).rejects.toThrow(failsWith(message));
-    expect(log).toEqual([]);
+    expect(await callTool(servers, 'good')).toBe('called');
+    expect(warnings).toEqual([]);
   });
 });
 
@@ -370,13 +241,16 @@ describe('an MCP server with odd prompts', () => {
       },
       { name: 'good', description: 'again' },
     ];
-    const servers = await connect(atAddress, { 'prompts/list': { prompts }, 'tools/list': { tools: [good] } });
+    const { servers, warnings } = await connectOdd(atAddress, {
+      'prompts/list': { prompts },
+      'tools/list': { tools: [good] },
+    });
     expect(await servers.prompts()).toEqual([
       { server: 'odd', name: 'good', description: 'again' },
       { server: 'odd', name: 'map' },
       { server: 'odd', name: 'full', description: 'x', arguments: [{ name: 'city' }, { name: 'day', required: true }] },
     ]);
-    expect(log).toEqual(
+    expect(warnings).toEqual(
       [
         'the prompt at place 2 of its list of the MCP server "odd": it is a string',
         'the prompt at place 3 of its list of the MCP server "odd": its name is a number',
@@ -392,36 +266,43 @@ describe('an MCP server with odd prompts', () => {
     ['refuses to list them', { $message: { jsonrpc: '2.0', error: { code: -32601, message: 'Method not found' } } }],
     ['lists something else', { prompts: 7 }],
   ])('offers its tools if it %s', async (_, listing) => {
-    const servers = await connect(atAddress, { 'prompts/list': listing, 'tools/list': { tools: [good] } });
+    const { servers, warnings } = await connectOdd(atAddress, {
+      'prompts/list': listing,
+      'tools/list': { tools: [good] },
+    });
     expect(await servers.prompts()).toEqual([]);
     expect((await servers.tools()).map(({ name }) => name)).toEqual(['good']);
-    expect(log).toEqual([expect.stringMatching(/^MCP server "odd": it could not list its prompts: /)]);
+    expect(warnings).toEqual([expect.stringMatching(/^MCP server "odd": it could not list its prompts: /)]);
   });
 
   it.each<[what: string, result: unknown, messages: object[]]>([
     ['content that is a text', { messages: [{ role: 'user', content: 'a' }] }, [{ role: 'user', content: 'a' }]],
     [
       'content in parts',
-      { messages: [{ role: 'assistant', content: [text('a'), text('b')] }] },
+      { messages: [{ role: 'assistant', content: [textContent('a'), textContent('b')] }] },
       [{ role: 'assistant', content: 'a\nb' }],
     ],
     [
       'another role',
-      { description: null, messages: [{ role: 'system', content: text('a') }] },
+      { description: null, messages: [{ role: 'system', content: textContent('a') }] },
       [{ role: 'user', content: 'a' }],
     ],
     [
       'texts',
-      { messages: ['a', text('b')] },
+      { messages: ['a', textContent('b')] },
       [
         { role: 'user', content: 'a' },
         { role: 'user', content: 'b' },
       ],
     ],
-    ['one message', { messages: { role: 'user', content: text('a') } }, [{ role: 'user', content: 'a' }]],
-    ['nulls', { _meta: null, messages: [{ role: null, content: null }] }, [{ role: 'user', content: missing }]],
+    ['one message', { messages: { role: 'user', content: textContent('a') } }, [{ role: 'user', content: 'a' }]],
+    [
+      'nulls',
+      { _meta: null, messages: [{ role: null, content: null }] },
+      [{ role: 'user', content: '[content missing]' }],
+    ],
   ])('that answers with %s is read', async (_, result, messages) => {
-    const servers = await connect(atAddress, {
+    const { servers } = await connectOdd(atAddress, {
       'prompts/list': { prompts: [{ name: 'p' }] },
       'tools/list': {},
       'prompts/get': result,
@@ -430,31 +311,9 @@ describe('an MCP server with odd prompts', () => {
   });
 
   it('that answers without messages is an error', async () => {
-    const servers = await connect(atAddress, { 'tools/list': {}, 'prompts/get': { messages: null } });
+    const { servers } = await connectOdd(atAddress, { 'tools/list': {}, 'prompts/get': { messages: null } });
     await expect(servers.getPrompt({ server: 'odd', name: 'p' })).rejects.toThrow(
       failsWith('"odd": its prompt "p" failed: Expected `messages` to be an array, got null'),
     );
-  });
-});
-
-describe('a message of an MCP server', () => {
-  const sizes = (long: number) => ({
-    'tools/list': { tools: [good, { ...good, name: 'long' }, { ...good, name: 'pid' }] },
-    'tools/call long': { $text: long },
-    'tools/call pid': { $pid: true },
-  });
-
-  it('may be of 31 MiB', async () => {
-    const servers = await connect(inChild, sizes(31 * 1024 ** 2));
-    expect((await call(servers, 'long')).length).toBe(31 * 1024 ** 2);
-  });
-
-  it.each(WAYS)('%s that is longer than 32 MiB is an error of its tool, and the server lives on', async (_, serve) => {
-    const servers = await connect(serve, sizes(33 * 1024 ** 2));
-    const pid = await call(servers, 'pid');
-    const [long, others] = await Promise.allSettled([call(servers, 'long'), call(servers, 'pid')]);
-    expect(long).toMatchObject({ reason: failsWith(/"odd": its tool "long" failed: .*more than 32 MiB/) });
-    expect(others).toMatchObject({ value: pid });
-    expect(await call(servers, 'pid')).toBe(pid);
   });
 });

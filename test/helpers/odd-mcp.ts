@@ -1,0 +1,53 @@
+// Connects to MCP servers whose answers break the protocol, in child processes and over loopback HTTP.
+import { expect, onTestFinished } from 'vitest';
+import { McpServers } from '../../lib/tools/mcp.js';
+import type { McpServerConfig } from '../../lib/tools/mcp-config.js';
+import { serveOddHttp } from './mcp-http.js';
+import type { Answers } from './odd-mcp-server.js';
+import { compileHelper } from './processes.js';
+
+export type Serve = (answers: Answers) => Promise<McpServerConfig>;
+
+let program: Promise<string> | undefined;
+
+export const inChild: Serve = async (answers) => {
+  program ??= compileHelper('odd-mcp-server');
+  return { name: 'odd', command: process.execPath, args: [await program, JSON.stringify(answers)] };
+};
+
+const overHttp =
+  (type: Parameters<typeof serveOddHttp>[1]): Serve =>
+  async (answers) => ({ type: 'http', name: 'odd', url: (await serveOddHttp(answers, type)).url });
+
+/** The quickest to start. */
+export const atAddress = overHttp('application/json');
+
+export const WAYS: readonly [where: string, serve: Serve][] = [
+  ['in a child process', inChild],
+  ['over HTTP with JSON', atAddress],
+  ['over HTTP with event streams', overHttp('text/event-stream')],
+];
+
+/** A server's tools and prompts, and the warnings until now. */
+export async function connectOdd(serve: Serve, answers: Answers): Promise<{ servers: McpServers; warnings: string[] }> {
+  const warnings: string[] = [];
+  const logger = (level: string, line: string) => void (level === 'warn' && warnings.push(line));
+  const servers = await McpServers.connect([await serve(answers)], { logger });
+  onTestFinished(() => servers.close());
+  return { servers, warnings };
+}
+
+/** Calls a tool by its name. */
+export async function callTool(servers: McpServers, name: string): Promise<string> {
+  const tool = (await servers.tools()).find((each) => each.name === name);
+  expect(tool, name).toBeDefined();
+  return (tool as NonNullable<typeof tool>).execute({}, new AbortController());
+}
+
+export const failsWith = (message: RegExp | string) =>
+  expect.objectContaining({ name: 'HeadstartError', code: 'MCP_FAILED', message: expect.stringMatching(message) });
+
+export const NO_ARGUMENTS = { type: 'object', properties: {} };
+/** A tool as it should be listed. */
+export const good = { name: 'good', inputSchema: NO_ARGUMENTS };
+export const textContent = (text: string) => ({ type: 'text', text });
