@@ -30,7 +30,7 @@ interface Piece {
  */
 export function readResult(result: JsonObject): { text: string; isError: boolean } {
   const { content, structuredContent, isError, _meta, ...others } = result;
-  const pieces = content === undefined || content === null ? [] : [content].flat().flatMap(readContent);
+  const pieces = content === undefined || content === null ? [] : readContents(content);
   if (!pieces.some(({ text, isReadable }) => isReadable && text !== '')) {
     const data = structuredContent ?? (pieces.length === 0 ? otherData(others) : undefined);
     if (data !== undefined) {
@@ -51,14 +51,8 @@ export function readPromptMessages({ messages }: JsonObject): McpPromptMessage[]
   }
   return [messages].flat().map((message: unknown) => {
     const { role, content } = isObject(message) && 'content' in message ? message : { role: 'user', content: message };
-    return {
-      role: role === 'assistant' ? 'assistant' : 'user',
-      content: [content]
-        .flat()
-        .flatMap(readContent)
-        .map(({ text }) => text)
-        .join('\n'),
-    };
+    const texts = readContents(content).map(({ text }) => text);
+    return { role: role === 'assistant' ? 'assistant' : 'user', content: texts.join('\n') };
   });
 }
 
@@ -67,15 +61,17 @@ function otherData({ toolResult, ...others }: JsonObject): unknown {
   return toolResult ?? (Object.keys(others).length > 0 ? others : undefined);
 }
 
-function readContent(content: unknown): Piece | Piece[] {
-  if (Array.isArray(content)) {
-    return content.flatMap(readContent);
-  }
+/** @param content an array, also in an array, or one piece alone */
+function readContents(content: unknown): Piece[] {
+  return [content].flat(2).map(readContent);
+}
+
+function readContent(content: unknown): Piece {
   if (content === null || content === undefined) {
     return { text: '[content missing]', isReadable: false };
   }
   if (!isObject(content)) {
-    return { text: String(content), isReadable: true };
+    return { text: textOf(content), isReadable: true };
   }
   const text = content.text ?? (isObject(content.resource) ? content.resource.text : undefined);
   if (text !== undefined && text !== null) {
@@ -104,5 +100,9 @@ function noteOf(content: JsonObject): string {
 }
 
 function textOf(value: unknown): string {
-  return typeof value === 'string' ? value : JSON.stringify(value);
+  try {
+    return typeof value === 'string' ? value : JSON.stringify(value);
+  } catch {
+    return '[data that nests too deeply]'; // the stack is full
+  }
 }

@@ -54,7 +54,7 @@ export class LineReader {
 
 const VERSION = String.raw`"jsonrpc"\s*:\s*"2\.0"`;
 const ID = String.raw`"id"\s*:\s*(\d+)`;
-const ID_AT_BEGINNING = new RegExp(String.raw`^(?:data:)?\s*\{\s*(?:${VERSION}\s*,\s*)?${ID}`);
+const ID_AT_BEGINNING = new RegExp(String.raw`^\s*\{\s*(?:${VERSION}\s*,\s*)?${ID}`);
 const ID_AT_END = new RegExp(String.raw`${ID}\s*(?:,\s*${VERSION}\s*)?\}\s*$`);
 
 /** The id of a response, of which the beginning and the end are there: it stands in front of the result, or after it. */

@@ -67,6 +67,15 @@ function messagesIn({ text, isTooLong }: Line): JsonObject[] {
   }
 }
 
+/** @returns none also for a message that nests too deeply to be written again: it goes on as it came */
+function messageTexts(line: Line): string[] {
+  try {
+    return messagesIn(line).map((message) => JSON.stringify(message));
+  } catch {
+    return [];
+  }
+}
+
 /** The lines of an event stream, with the messages in them mended. */
 function mendEvents(): Transformer<Uint8Array, Uint8Array> {
   const lines = new LineReader();
@@ -83,8 +92,11 @@ function mendEvents(): Transformer<Uint8Array, Uint8Array> {
 
 function mendEventLine(line: Line): string {
   const data = /^data:/.test(line.text) ? line.text.slice('data:'.length) : undefined;
-  const [message] = data === undefined ? [] : messagesIn({ ...line, text: data });
-  return message === undefined ? (line.isTooLong ? `: ${TOO_LONG}` : line.text) : `data: ${JSON.stringify(message)}`;
+  const texts = data === undefined ? [] : messageTexts({ ...line, text: data });
+  if (texts.length === 0) {
+    return line.isTooLong ? `: ${TOO_LONG}` : line.text;
+  }
+  return texts.map((text) => `data: ${text}`).join('\n\n');
 }
 
 async function readBody(body: ReadableStream<Uint8Array>): Promise<string> {
@@ -101,8 +113,8 @@ async function readBody(body: ReadableStream<Uint8Array>): Promise<string> {
 }
 
 function mendBody(text: string): string {
-  const messages = messagesIn({ text, isTooLong: false });
-  return messages.length === 0 ? text : JSON.stringify(messages.length === 1 ? messages[0] : messages);
+  const texts = messageTexts({ text, isTooLong: false });
+  return texts.length > 1 ? `[${texts.join()}]` : (texts[0] ?? text);
 }
 
 function withBody({ status, statusText, headers }: Response, body: string | ReadableStream<Uint8Array>): Response {

@@ -93,6 +93,25 @@ export function serveOddHttp(answers: Answers, type: 'application/json' | 'text/
 }
 
 export function serveSse(name: string): Promise<HttpMcpServer> {
+  return serveEvents(async (transport) => makeServer(name).connect(transport as never));
+}
+
+/** The older SSE, with the answers of {@link answerTo}. */
+export function serveOddSse(answers: Answers): Promise<HttpMcpServer> {
+  return serveEvents(async (transport, write) => {
+    transport.onmessage = (request) => answerTo(answers, request)?.forEach(write);
+  });
+}
+
+interface EventTransport {
+  onmessage?: (message: never) => void;
+  onclose?: () => void;
+  start(): Promise<void>;
+  close(): Promise<void>;
+  send(message: object): Promise<void>;
+}
+
+function serveEvents(connect: (transport: EventTransport, write: (message: string) => void) => Promise<void>) {
   return serve('/sse', () => {
     const sessions = new Map<string, (message: object) => void>();
     return async (request, response) => {
@@ -105,16 +124,15 @@ export function serveSse(name: string): Promise<HttpMcpServer> {
       const id = randomUUID();
       response.writeHead(200, { 'content-type': 'text/event-stream' });
       response.write(`event: endpoint\ndata: /messages?session=${id}\n\n`);
-      const transport = {
-        onmessage: undefined as ((message: never) => void) | undefined,
-        onclose: undefined as (() => void) | undefined,
+      const write = (message: string) => void response.write(`event: message\ndata: ${message}\n\n`);
+      const transport: EventTransport = {
         start: async () => {},
         close: async () => void response.end(),
-        send: async (message: object) => void response.write(`event: message\ndata: ${JSON.stringify(message)}\n\n`),
+        send: async (message) => write(JSON.stringify(message)),
       };
       sessions.set(id, (message) => transport.onmessage?.(message as never));
       response.on('close', () => transport.onclose?.());
-      await makeServer(name).connect(transport as never);
+      await connect(transport, write);
     };
   });
 }

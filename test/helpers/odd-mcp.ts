@@ -2,7 +2,7 @@
 import { expect, onTestFinished } from 'vitest';
 import { McpServers } from '../../lib/tools/mcp.js';
 import type { McpServerConfig } from '../../lib/tools/mcp-config.js';
-import { serveOddHttp } from './mcp-http.js';
+import { serveOddHttp, serveOddSse } from './mcp-http.js';
 import type { Answers } from './odd-mcp-server.js';
 import { compileHelper } from './processes.js';
 
@@ -26,6 +26,7 @@ export const WAYS: readonly [where: string, serve: Serve][] = [
   ['in a child process', inChild],
   ['over HTTP with JSON', atAddress],
   ['over HTTP with event streams', overHttp('text/event-stream')],
+  ['over SSE', async (answers) => ({ type: 'sse', name: 'odd', url: (await serveOddSse(answers)).url })],
 ];
 
 /** A server's tools and prompts, and the warnings until now. */

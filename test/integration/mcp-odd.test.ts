@@ -93,11 +93,10 @@ describe('an MCP server that lists odd tools', () => {
     ]);
   });
 
-  it('leaves out a tool whose schema nests without measure', async () => {
+  it.each(WAYS)('%s is used without a tool whose schema nests without measure', async (_, serve) => {
     const deep = `${'{"properties":{"a":'.repeat(4000)}{}${'}}'.repeat(4000)}`;
-    const list = (id: number) =>
-      `{"jsonrpc":"2.0","id":${id},"result":{"tools":[{"name":"deep","inputSchema":${deep}},${JSON.stringify(good)}]}}`;
-    const { servers, warnings } = await connectOdd(inChild, { 'tools/list': { $lines: [list(1)], $message: {} } });
+    const $json = `{"tools":[{"name":"deep","inputSchema":${deep}},${JSON.stringify(good)}]}`;
+    const { servers, warnings } = await connectOdd(serve, { 'tools/list': { $json } });
     expect((await servers.tools()).map(({ name }) => name)).toEqual(['good']);
     expect(warnings.join()).toMatch(/the tool "deep" of the MCP server "odd": its `inputSchema` nests too deeply/);
   });

@@ -189,7 +189,8 @@ describe('a server that misbehaves', () => {
   });
 
   it('and hangs while it lists what it offers is a failure at the start', async () => {
-    await expect(connect(stdio('listless', { connectTimeoutMs: 500 }))).rejects.toThrow(
+    const { url } = await serveStreamableHttp('listless');
+    await expect(connect({ type: 'http', name: 'listless', url, connectTimeoutMs: 500 })).rejects.toThrow(
       failsWith('MCP_FAILED', /"listless": could not list what it offers/),
     );
   });

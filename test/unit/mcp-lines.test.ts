@@ -1,0 +1,36 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { idInEdges, type Line, LineReader } from '../../lib/tools/mcp-lines.js';
+
+describe('the lines that an MCP server writes', () => {
+  it('are the same however they arrive in pieces', () => {
+    const line = fc.string({ unit: 'grapheme' }).filter((text) => !/[\r\n]/.test(text));
+    fc.assert(
+      fc.property(fc.array(line), line, fc.infiniteStream(fc.nat(7)), fc.boolean(), (lines, rest, sizes, isCrLf) => {
+        const bytes = Buffer.from([...lines, rest].join(isCrLf ? '\r\n' : '\n'));
+        const reader = new LineReader();
+        const read: Line[] = [];
+        for (let from = 0, to = 0; from < bytes.length; from = to) {
+          to = from + (sizes.next().value ?? 0);
+          read.push(...reader.push(bytes.subarray(from, to)));
+        }
+        expect([...read, reader.end()].map(({ text }) => text)).toEqual([...lines, rest]);
+      }),
+    );
+  });
+
+  it.each([
+    ['{"jsonrpc":"2.0","id":7,"result":{"content":[{"text":"', '"id":8}]}}'],
+    ['{ "id": 7, "result": {"content":[{"text":"', '"}]}, "jsonrpc": "2.0" }'],
+    ['{"id":7,"jsonrpc":"2.0","result":{"content":[{"text":"', '"}]}}'],
+    ['{"result":{"content":[{"text":"', '"}]},"jsonrpc":"2.0","id":7}'],
+    ['{"result":{"id":8,"content":[{"text":"', '"}]},"id":7,"jsonrpc":"2.0"}'],
+    ['{"jsonrpc":"2.0","result":{"content":[{"text":"', '"}]},"id":7}'],
+  ])('tell whose answer %s...%s is, though its middle is missing', (beginning, end) => {
+    expect(idInEdges(`${beginning}xxx${end}`)).toBe(7);
+  });
+
+  it('tell nothing of an answer whose id is in its middle', () => {
+    expect(idInEdges('{"a":1,"id":7,"result":{"id":8}}')).toBeUndefined();
+  });
+});
