@@ -112,12 +112,15 @@ describe('a message of an MCP server', () => {
     expect((await callTool(servers, 'long')).length).toBe(31 * 1024 ** 2);
   });
 
-  it.each(WAYS.slice(0, 3))('%s that is longer than 32 MiB is an error of its tool, and the server lives on', async (_, serve) => {
-    const { servers } = await connectOdd(serve, sizes(33 * 1024 ** 2));
-    const pid = await callTool(servers, 'pid');
-    const [long, others] = await Promise.allSettled([callTool(servers, 'long'), callTool(servers, 'pid')]);
-    expect(long).toMatchObject({ reason: failsWith(/"odd": its tool "long" failed: .*more than 32 MiB/) });
-    expect(others).toMatchObject({ value: pid });
-    expect(await callTool(servers, 'pid')).toBe(pid);
-  });
+  it.each(WAYS.slice(0, 3))(
+    '%s that is longer than 32 MiB is an error of its tool, and the server lives on',
+    async (_, serve) => {
+      const { servers } = await connectOdd(serve, sizes(33 * 1024 ** 2));
+      const pid = await callTool(servers, 'pid');
+      const [long, others] = await Promise.allSettled([callTool(servers, 'long'), callTool(servers, 'pid')]);
+      expect(long).toMatchObject({ reason: failsWith(/"odd": its tool "long" failed: .*more than 32 MiB/) });
+      expect(others).toMatchObject({ value: pid });
+      expect(await callTool(servers, 'pid')).toBe(pid);
+    },
+  );
 });
