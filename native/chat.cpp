@@ -53,6 +53,7 @@ RenderRequest renderRequestFrom(Napi::Object request) {
     RenderRequest result;
     result.messagesJson        = guard::string(request.Get("messages"), "messages");
     result.toolsJson           = guard::optionalString(request, "tools", "[]");
+    result.shownToolsJson      = guard::optionalString(request, "shownTools", "");
     result.chatTemplate        = guard::optionalString(request, "chatTemplate", "");
     result.addGenerationPrompt = guard::optionalBoolean(request, "addGenerationPrompt", true);
     result.enableThinking      = guard::optionalBoolean(request, "enableThinking", true);
@@ -69,6 +70,7 @@ RenderRequest renderRequestFrom(Napi::Object request) {
     guard::shallow(result.schemaJson, "jsonSchema");
     guard::shallow(result.messagesJson, "messages");
     guard::shallow(result.toolsJson, "tools");
+    guard::shallow(result.shownToolsJson, "shownTools");
     return result;
 }
 
@@ -83,6 +85,11 @@ Rendered renderConversation(ModelState & state, const RenderRequest & request) {
         const common_json tools = common_json::parse(request.toolsJson);
         requireToolSchemas(tools);
         inputs.tools = common_chat_tools_parse_oaicompat(tools);
+        if (!request.shownToolsJson.empty()) {
+            // Variables of the program's own replace those that `common` sets. Grammar and parser still come from `tools`.
+            const auto shown = common_chat_tools_parse_oaicompat(common_json::parse(request.shownToolsJson));
+            inputs.chat_template_kwargs["tools"] = common_chat_tools_to_json_oaicompat(shown).dump_safe();
+        }
         if (!request.schemaJson.empty()) {
             requireSchema(common_json::parse(request.schemaJson));
         }

@@ -10,6 +10,7 @@ struct common_chat_params;
 struct RenderRequest {
     std::string messagesJson;                        // an array in the OpenAI chat format
     std::string toolsJson;                           // likewise, or "[]"
+    std::string shownToolsJson;                      // what the chat template gets in their place, or ""
     std::string chatTemplate;                        // "" for the model's own
     bool        addGenerationPrompt = true;
     bool        enableThinking      = true;

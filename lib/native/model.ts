@@ -102,6 +102,11 @@ export interface RenderRequest {
   /** Tools in the OpenAI chat format (`{ type: 'function', function: { name, description, parameters } }`). */
   tools?: readonly object[];
   /**
+   * What the chat template writes in place of `tools`, if it cannot write those: the same tools with simpler schemas. Grammar and
+   * parser come from `tools`. @default `tools`
+   */
+  shownTools?: readonly object[];
+  /**
    * A chat template (Jinja) instead of the model's own. It is a program, and so is the one in a model file: llama.cpp runs it
    * without bounds. One that calls itself for ever or nests an object in itself ends the process, one that counts to a billion
    * takes the memory for it, and no signal ends it: only from those whom you trust.
@@ -287,6 +292,7 @@ export class Model {
       ...request,
       messages: toJson('messages', request?.messages),
       tools: toJson('tools', request?.tools ?? []),
+      shownTools: request?.shownTools === undefined ? undefined : toJson('shownTools', request.shownTools),
       jsonSchema: request?.jsonSchema === undefined ? undefined : toJson('jsonSchema', request.jsonSchema),
     };
     return unlessAborted(options?.signal, (abort) => this.#raw.render(raw, abort));

@@ -201,6 +201,11 @@ export class ContentGuard {
   };
 }
 
+/** A text that is the same however often its content is guarded. */
+export function withoutSentinels(text: string): string {
+  return text.replace(/x[0-9a-f]{18}(n\d+x)/g, '$1');
+}
+
 /** User-defined tokens of this form are markup wherever they stand (gpt-oss's, which llama.cpp makes user-defined). */
 const LIKE_CONTROL = /^<[|\uFF5C].+[|\uFF5C]>$/;
 

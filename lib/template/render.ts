@@ -3,10 +3,12 @@ import { HeadstartError } from '../errors.js';
 import type { Model, RenderedPrompt } from '../native/model.js';
 import type { ReplyFormat } from '../native/reply.js';
 import { bareCallFormat } from './bare-calls.js';
+import { guardMessage, guardSource } from './guarded-content.js';
 import { hermesReplyFormat, withCallsAsText } from './hermes.js';
-import { type ChatMessage, type ToolCall, toOpenAiMessage } from './messages.js';
-import { type ContentGuard, PlainText, type PromptPiece } from './plain-text.js';
+import { type ChatMessage, toOpenAiMessage } from './messages.js';
+import { PlainText, type PromptPiece } from './plain-text.js';
 import { hasArgumentRules, standInsFor, withRealNames, withRealNamesInError } from './stand-ins.js';
+import { ToolForms } from './tool-forms.js';
 
 /** A tool as models see it. */
 export interface ToolDefinition {
@@ -72,6 +74,7 @@ export class Renderer {
   readonly #callSupport = new Map<boolean, boolean>();
   readonly #formats = new Map<string, Promise<ReplyFormat>>();
   #argumentRules: Promise<boolean> | undefined;
+  readonly #toolForms: Record<'alone' | 'withSystemPrompt', ToolForms>;
 
   /** @param override a chat template instead of the model's own */
   constructor(model: Model, override?: string) {
@@ -79,6 +82,8 @@ export class Renderer {
     this.#override = override;
     this.chatTemplate = override ?? model.info.chatTemplate ?? '';
     this.#plainText = new PlainText(model, this.chatTemplate);
+    const name = override === undefined ? "The model's own chat template" : 'The chat template in `chatTemplate`';
+    this.#toolForms = { alone: new ToolForms(name), withSystemPrompt: new ToolForms(name) };
   }
 
   /** Whether the prompt depends on the clock: it is then good for today only. */
@@ -198,19 +203,18 @@ export class Renderer {
 
   /**
    * Asked with a tool whose name stands nowhere else. The answer may differ without a system prompt. Where `common` finds no
-   * form of calls in the chat template (Granite 3.3's), calls could neither be forced nor read: then it does not count.
+   * form of calls in the chat template (Granite 3.3's), calls could neither be forced nor read: then it does not count. Nor does
+   * a chat template that refuses every tool.
    */
   async #describesTools(withSystemPrompt: boolean): Promise<boolean> {
     let known = this.#toolSupport.get(withSystemPrompt);
     if (known === undefined) {
       const source = { systemPrompt: withSystemPrompt ? 'probe' : undefined };
-      const { prompt, grammar } = await this.#render(
-        source,
-        [{ role: 'user', content: 'probe' }],
-        [{ name: TOOL_PROBE }],
-        { toolChoice: 'required' },
+      const messages = [{ role: 'user', content: 'probe' }] as const;
+      const rendered = await unlessRefused(
+        this.#write(source, messages, [{ name: TOOL_PROBE }], { toolChoice: 'required' }),
       );
-      known = prompt.includes(TOOL_PROBE) && grammar !== '';
+      known = rendered?.prompt.includes(TOOL_PROBE) === true && rendered.grammar !== '';
       this.#toolSupport.set(withSystemPrompt, known);
     }
     return known;
@@ -226,30 +230,51 @@ export class Renderer {
         { role: 'assistant', content: '', toolCalls: [call] },
         { role: 'tool', toolCallId: 'headstart', toolName: 'probe', content: RESULT_PROBE },
       ];
-      try {
-        const { prompt } = await this.#render({}, conversation, withTools ? [{ name: 'probe' }] : []);
-        known = prompt.includes(TOOL_PROBE) && prompt.includes(RESULT_PROBE);
-      } catch (error) {
-        if (!HeadstartError.isInstance(error, 'CHAT_TEMPLATE_FAILED')) {
-          throw error;
-        }
-        known = false;
-      }
+      const rendered = await unlessRefused(this.#render({}, conversation, withTools ? [{ name: 'probe' }] : []));
+      const { prompt = '' } = rendered ?? {};
+      known = prompt.includes(TOOL_PROBE) && prompt.includes(RESULT_PROBE);
       this.#callSupport.set(withTools, known);
     }
     return known;
   }
 
-  #render(
+  async #render(
     source: TemplateSource,
     messages: readonly ChatMessage[],
     tools: readonly ToolDefinition[],
-    { toolChoice, parallelToolCalls, jsonSchema, enableThinking }: ReplyOptions = {},
+    options: ReplyOptions = {},
   ): Promise<RenderedPrompt> {
+    const write = () => this.#write(source, messages, tools, { ...options, shownTools: forms.shown(tools) });
+    const forms = this.#toolForms[source.systemPrompt === undefined ? 'alone' : 'withSystemPrompt'];
+    try {
+      return await write();
+    } catch (error) {
+      if (tools.length === 0 || !HeadstartError.isInstance(error, 'CHAT_TEMPLATE_FAILED')) {
+        throw error;
+      }
+      const probe: TemplateSource = source.systemPrompt === undefined ? {} : { systemPrompt: 'x' };
+      await forms.find(tools, (tool, shown) =>
+        this.#write(probe, [{ role: 'user', content: 'x' }], [tool], { toolChoice: 'none', shownTools: [shown] }),
+      );
+      if (forms.shown(tools) === undefined) {
+        throw error; // it is not for the tools
+      }
+      return write();
+    }
+  }
+
+  async #write(
+    source: TemplateSource,
+    messages: readonly ChatMessage[],
+    tools: readonly ToolDefinition[],
+    options: ReplyOptions & { shownTools?: readonly ToolDefinition[] | undefined },
+  ): Promise<RenderedPrompt> {
+    const { toolChoice, parallelToolCalls, jsonSchema, enableThinking, shownTools } = options;
     const system = source.systemPrompt === undefined ? [] : [{ role: 'system', content: source.systemPrompt }];
     const rendering = this.#model.render({
       messages: [...system, ...messages.map(toOpenAiMessage)],
       tools: tools.map(toOpenAiTool),
+      ...(shownTools !== undefined && { shownTools: shownTools.map(toOpenAiTool) }),
       ...(this.#override !== undefined && { chatTemplate: this.#override }),
       ...(typeof toolChoice === 'string' && { toolChoice }),
       ...(parallelToolCalls !== undefined && { parallelToolCalls }),
@@ -296,6 +321,18 @@ function narrowed(format: ReplyFormat, required: boolean, parallel: boolean): Re
   return grammar === format.grammar ? format : { ...format, grammar };
 }
 
+/** Undefined if the chat template refuses what it was to render. */
+async function unlessRefused<T>(rendering: Promise<T>): Promise<T | undefined> {
+  try {
+    return await rendering;
+  } catch (error) {
+    if (HeadstartError.isInstance(error, 'CHAT_TEMPLATE_FAILED')) {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
 const NO_TOKENS: ReadonlySet<number> = new Set();
 
 /** Whether the form of the reply is another than what the plain render of a prompt says. */
@@ -305,42 +342,6 @@ function decidesForm({ toolChoice = 'auto', jsonSchema }: ReplyOptions): boolean
 
 function isAboutCalls(message: ChatMessage): boolean {
   return message.role === 'tool' || (message.role === 'assistant' && (message.toolCalls ?? []).length > 0);
-}
-
-function guardSource({ systemPrompt, tools }: TemplateSource, guard: ContentGuard): TemplateSource {
-  return {
-    tools: tools?.map(({ name, ...tool }) => ({ ...guard.json(tool), name: guard.name(name) })),
-    systemPrompt: systemPrompt === undefined ? undefined : guard.text(systemPrompt),
-  };
-}
-
-function guardMessage(message: ChatMessage, guard: ContentGuard): ChatMessage {
-  switch (message.role) {
-    case 'assistant': {
-      const { content, reasoning, toolCalls } = message;
-      return {
-        role: 'assistant',
-        content: guard.text(content, true),
-        ...(reasoning !== undefined && { reasoning: guard.text(reasoning, true) }),
-        ...(toolCalls !== undefined && { toolCalls: toolCalls.map((call) => guardCall(call, guard)) }),
-      };
-    }
-    case 'tool': {
-      const { toolCallId, toolName, content } = message;
-      return {
-        role: 'tool',
-        content: guard.text(content),
-        toolCallId: guard.text(toolCallId),
-        ...(toolName !== undefined && { toolName: guard.name(toolName) }),
-      };
-    }
-    default:
-      return { ...message, content: guard.text(message.content) };
-  }
-}
-
-function guardCall({ toolCallId, toolName, input }: ToolCall, guard: ContentGuard): ToolCall {
-  return { toolCallId: guard.text(toolCallId), toolName: guard.name(toolName), input: guard.json(input) };
 }
 
 function toOpenAiTool(tool: ToolDefinition): object {

@@ -40,6 +40,17 @@ describe('render', () => {
     expect((await model.render({ messages: hi, chatTemplate: '{{ messages[0].content }}' })).supportsTools).toBe(false);
   });
 
+  it('writes other tools in the place of those that the reply is held to', async () => {
+    const withFunction = (changes: object) => ({ ...tool, function: { ...tool.function, ...changes } });
+    const shownTools = [withFunction({ description: 'Shown' })];
+    const parameters = { type: 'object', properties: { city: { type: 'string' } }, required: ['city'] };
+    const tools = [withFunction({ parameters })];
+    const rendered = await model.render({ messages: hi, tools, shownTools });
+    expect(rendered.prompt).toContain('Shown');
+    expect(rendered.prompt).not.toContain('city');
+    expect(rendered.grammar).toContain('city');
+  });
+
   it('uses a chat template of the caller', async () => {
     expect(await promptOf({ messages: hi, chatTemplate: '{{ messages[0].content }}!' })).toBe('Hi!');
   });
@@ -88,6 +99,8 @@ describe('what is no conversation', () => {
   it('is refused: tools of wrong types', async () => {
     for (const tools of [5, 'x', {}, tool, [5], [null], [{}], [{ type: 'function' }], [{ type: 'x', function: {} }]]) {
       expect(await render({ messages: hi, tools }), JSON.stringify(tools)).toBe('INVALID_ARGUMENT');
+      const shown = await render({ messages: hi, tools: [tool], shownTools: tools });
+      expect(shown, JSON.stringify(tools)).toBe('INVALID_ARGUMENT');
     }
   });
 
