@@ -26,8 +26,9 @@ async function measure({ model, floorProgram, directory }, given, onProgress) {
   const [rounds, entries] = [Number(given.rounds), Number(given.entries)];
   const { AgentServer } = await import('../dist/index.js');
   const agents = [];
-  const options = (cacheDir, more = {}) => ({
-    model: { source: model, cacheDir, minFreeDiskBytes: 0, ...CONTEXT, ...more },
+  const options = (dir, more = {}) => ({
+    model: { source: model, ...CONTEXT },
+    cache: { dir, minFreeDiskBytes: 0, ...more },
     systemPrompt,
     tools,
   });

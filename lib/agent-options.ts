@@ -1,29 +1,51 @@
-// The options of an agent, and their check.
-import { MODEL_OPTION_NAMES, type ModelConfig, type ResolvedModelConfig, resolveModelConfig } from './config.js';
+// The options of an agent, in their groups.
+import { CACHE_OPTIONS, type CacheOptions, type ResolvedCacheOptions } from './cache/options.js';
 import type { OnModelProgress } from './model/progress.js';
+import { MODEL_OPTIONS, type ModelConfig, type ParsedModelConfig } from './model-options.js';
 import type { Logger } from './native/log.js';
-import { abortSignal, callable, checkOptions, type Place } from './options.js';
-import { SESSION_CHECKS } from './session/open.js';
+import {
+  abortSignal,
+  boolean,
+  callable,
+  type Group,
+  group,
+  integer,
+  type OptionsOf,
+  type ResolvedOf,
+  value,
+} from './option-types.js';
+import type { Place } from './options.js';
+import { parseOptions } from './parse-options.js';
+import { SAMPLING_OPTIONS } from './sampling-options.js';
 import { IN_SEND } from './session/options.js';
-import { checkSampling, checkSamplingNames, IN_SAMPLING, type SamplingOptions } from './session/sampling.js';
-import { checkMcpServers, type McpServerConfig } from './tools/mcp-config.js';
-import { checkTools, type Tool } from './tools/tool.js';
+import { IN_SAMPLING } from './session/sampling.js';
+import { IN_CREATE_SESSION, TEMPLATE } from './session/session-options.js';
+import type { McpServerConfig } from './tools/mcp-config.js';
 
-/** How an agent is made. */
-export interface AgentOptions {
-  /** The model, its context and its template cache. */
-  model: ModelConfig;
-  /** Default of sessions that name none. */
-  systemPrompt?: string;
-  /** Default of sessions that name none. */
-  tools?: readonly Tool[];
+const AGENT = {
+  /** The model and its context. */
+  model: MODEL_OPTIONS as Group<ModelConfig, ParsedModelConfig>,
+  /** The template cache. @default all defaults */
+  cache: (CACHE_OPTIONS as Group<CacheOptions, ResolvedCacheOptions>).prefault({}),
+  /** How tokens are chosen, over what the model's makers recommend if `useHfParams` is on. @default the likeliest token */
+  sampling: SAMPLING_OPTIONS.prefault({}),
+  /** The system prompt of sessions that name none. @default none */
+  systemPrompt: TEMPLATE.systemPrompt,
+  /** The tools of sessions that name none. @default none */
+  tools: TEMPLATE.tools,
   /**
-   * Servers of the Model Context Protocol: their tools are every session's. Needs the package
-   * `@modelcontextprotocol/client`. @default none
+   * Servers of the Model Context Protocol. Every session has their tools. Needs the package `@modelcontextprotocol/client`.
+   * @default none
    */
-  mcpServers?: readonly McpServerConfig[];
-  /** How tokens are chosen, over what the model's makers recommend where `useHfParams` is on. @default the likeliest token */
-  sampling?: SamplingOptions;
+  mcpServers: value<readonly McpServerConfig[]>(Array.isArray, 'an array of servers').optional(),
+  /**
+   * A greedy or seeded reply is the same to the bit alone, in company, cold, from disk, from memory, after its KV cells were
+   * needed by others, and in another process. Takes split streams, `flashAttention` off and exact template reuse, and tests
+   * the model at load (seconds): one that cannot keep the promise is refused with `NOT_REPRODUCIBLE`. @default false
+   */
+  reproducible: boolean().default(false),
+  /** Most sessions that wait for others' turns to end; one more is refused with `QUEUE_FULL`. @default any number */
+  maxQueueSize: integer(0).optional(),
   /**
    * Gets this package's and llama.cpp's warnings, and with `debug` more. llama.cpp has one log for all: its lines go to the
    * logger of the agent initialised last in this thread, until that is closed. What it throws becomes a process warning
@@ -31,44 +53,44 @@ export interface AgentOptions {
    *
    * @default none: quiet, or with `debug` standard error
    */
-  logger?: Logger;
-  /** The model's way here: download, verification, load. */
-  onProgress?: OnModelProgress;
-  /** Aborts the start; what was opened is closed again. */
-  signal?: AbortSignal;
-}
-
-const AGENT_CHECKS = {
-  model: (value: unknown) => (typeof value === 'object' && value !== null ? undefined : 'an object'),
-  systemPrompt: SESSION_CHECKS.systemPrompt,
-  tools: checkTools,
-  mcpServers: (value: unknown) => (Array.isArray(value) ? undefined : 'an array of servers'),
-  sampling: checkSampling,
-  logger: callable,
-  onProgress: callable,
-  signal: abortSignal,
+  logger: callable<Logger>().optional(),
+  /**
+   * Log llama.cpp's lines of level `info` too, what MCP servers write to their standard error, and a line for each session, turn
+   * and tool call: to the `logger`, or without one to standard error. @default false
+   */
+  debug: boolean().optional(),
+  /** Called while the model is downloaded, verified and loaded. @default none */
+  onProgress: callable<OnModelProgress>().optional(),
+  /** Aborts the start; what was opened is closed again. @default none */
+  signal: abortSignal().optional(),
 };
 
-/** Where that belongs which is no option of an agent. */
-const ELSEWHERE: readonly Place[] = [
-  { names: MODEL_OPTION_NAMES, where: 'in `model`' },
-  IN_SAMPLING,
-  { names: Object.keys(SESSION_CHECKS), where: 'in `createSession`' },
-  IN_SEND,
-];
-const NOT_IN_MODEL: readonly Place[] = [
-  { names: Object.keys(AGENT_CHECKS), where: 'beside `model`' },
-  { ...IN_SAMPLING, where: 'in `sampling`, beside `model`' },
-];
+/** How an agent is made. */
+export interface AgentOptions extends OptionsOf<typeof AGENT> {}
+export type ParsedAgentOptions = ResolvedOf<typeof AGENT>;
+
+export const AGENT_OPTIONS = group(AGENT);
+
+const BESIDE_GROUPS = Object.keys(AGENT).filter((name) => !['model', 'cache', 'sampling'].includes(name));
+
+/** Where an unknown option may belong, seen from a group of the agent's options, or from outside of all groups. */
+function placesFrom(group: string | undefined): readonly Place[] {
+  const beside: Place = { names: BESIDE_GROUPS, where: group === undefined ? '' : `beside \`${group}\`` };
+  const places: Record<string, Place> = {
+    model: { names: Object.keys(MODEL_OPTIONS.shape), where: 'in `model`' },
+    cache: { names: Object.keys(CACHE_OPTIONS.shape), where: 'in `cache`' },
+    beside,
+    sampling: group === undefined ? IN_SAMPLING : { ...IN_SAMPLING, where: `in \`sampling\`, beside \`${group}\`` },
+  };
+  const others = Object.entries(places).filter(([name]) => name !== (group ?? 'beside'));
+  return [...others.map(([, place]) => place), IN_CREATE_SESSION, IN_SEND];
+}
 
 /**
- * What can be told without the model is checked before anything is done: not behind a download of gigabytes.
+ * Each option, with the defaults of its schema.
  *
- * @throws HeadstartError `CONFIG_INVALID`, `INVALID_ARGUMENT` (a name in `sampling`).
+ * @throws HeadstartError `CONFIG_INVALID`, `INVALID_ARGUMENT` (in `sampling`).
  */
-export function checkAgentOptions(options: AgentOptions): ResolvedModelConfig {
-  checkOptions(options, AGENT_CHECKS, 'the options', 'CONFIG_INVALID', ELSEWHERE);
-  checkMcpServers(options.mcpServers ?? []);
-  checkSamplingNames(options.sampling ?? {});
-  return resolveModelConfig(options.model, NOT_IN_MODEL);
+export function parseAgentOptions(options: unknown): ParsedAgentOptions {
+  return parseOptions(AGENT_OPTIONS, options, { where: 'the options', places: placesFrom });
 }

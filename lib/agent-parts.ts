@@ -1,21 +1,20 @@
 // What an agent is made of: each part from its options.
-import type { AgentOptions } from './agent-options.js';
 import { Adapters } from './cache/adapters.js';
 import { keyComponents, reproducibleComponent } from './cache/key.js';
 import { TemplateCache } from './cache/template-cache.js';
-import { type ContextSizes, type ResolvedModelConfig, resolveContextSizes } from './config.js';
+import { type AgentConfig, type ContextSizes, resolveContextSizes } from './config.js';
 import { Engine } from './engine/engine.js';
 import { Gate } from './engine/gate.js';
 import { fingerprintModel } from './model/fingerprint.js';
 import { resolveLoras } from './model/lora-files.js';
-import type { OnModelProgress } from './model/progress.js';
 import { type ResolveModelOptions, resolveModel } from './model/resolve.js';
 import { throwIfAborted } from './native/addon.js';
 import type { Logger } from './native/log.js';
 import { Model } from './native/model.js';
 import { systemInfo } from './native/system.js';
+import type { SamplingOptions } from './sampling-options.js';
 import { findTemplate, type SessionDefaults, type SessionHost } from './session/open.js';
-import { mergeSampling, requireSampling, type SamplingOptions, samplingDefaults } from './session/sampling.js';
+import { mergeSampling, requireSampling, samplingDefaults } from './session/sampling.js';
 import { Snapshots } from './session/snapshots.js';
 import { Renderer } from './template/render.js';
 import { Templates } from './template/templates.js';
@@ -38,10 +37,10 @@ export interface AgentParts extends Omit<SessionHost, 'requireOpen' | 'onOpened'
  *
  * @throws HeadstartError as `AgentServer.initialize`.
  */
-export async function openParts(options: AgentOptions, config: ResolvedModelConfig): Promise<AgentParts> {
+export async function openParts(config: AgentConfig): Promise<AgentParts> {
   const opened: (() => Promise<void>)[] = [];
   try {
-    return await openEach(options, config, (close) => opened.unshift(close));
+    return await openEach(config, (close) => opened.unshift(close));
   } catch (error) {
     await closeAll(opened).catch(() => undefined); // what failed first is what is told
     throw error;
@@ -67,40 +66,37 @@ export async function closeAll(closers: readonly (() => unknown)[]): Promise<voi
   }
 }
 
-async function openEach(
-  options: AgentOptions,
-  config: ResolvedModelConfig,
-  onOpened: (close: () => Promise<void>) => void,
-): Promise<AgentParts> {
-  const { signal, logger, onProgress } = options;
-  const { modelsDir: directory, retryConfig, useHfParams, stableTools } = config;
-  const fetching = { directory, retryConfig, onProgress, logger };
+async function openEach(config: AgentConfig, onOpened: (close: () => Promise<void>) => void): Promise<AgentParts> {
+  const { signal, logger, onProgress } = config;
+  const { modelsDir, retryConfig, useHfParams, source, chatTemplate } = config.model;
+  const { stableTools, dir, breakpoints } = config.cache;
+  const fetching = { modelsDir, retryConfig, onProgress, logger };
   // First: what is wrong with a tool or a server is not to be told behind a download of gigabytes.
-  const tools = options.tools === undefined ? ToolSet.none : await ToolSet.prepare(options.tools);
-  const mcp = await McpServers.connect(options.mcpServers ?? [], { signal, logger });
+  const tools = config.tools === undefined ? ToolSet.none : await ToolSet.prepare(config.tools);
+  const mcp = await McpServers.connect(config.mcpServers, { signal, logger });
   onOpened(() => mcp.close());
-  const { path, generationConfig } = await resolveModel(config.source, {
+  const { path, generationConfig } = await resolveModel(source, {
     ...fetching,
     generationConfig: useHfParams,
     signal,
   });
-  const loras = await resolveLoras(config.loras, { ...fetching, signal });
-  const [model, fingerprint] = await loadModel(path, config, options);
+  const loras = await resolveLoras(config.model.loras, { ...fetching, signal });
+  const [model, fingerprint] = await loadModel(path, config);
   onOpened(() => model.close()); // and with it the context
-  const renderer = new Renderer(model, config.chatTemplate);
-  const templates = new Templates(model, renderer, fingerprint, config.cacheDir ?? undefined, config.breakpoints);
+  const renderer = new Renderer(model, chatTemplate);
+  const templates = new Templates(model, renderer, fingerprint, dir ?? undefined, breakpoints);
   const recommended = useHfParams ? await recommendedSampling(model, generationConfig, logger) : {};
-  const sampling = mergeSampling(recommended, options.sampling);
+  const sampling = mergeSampling(recommended, config.sampling);
   await requireSampling(model, sampling);
-  const defaults: SessionDefaults = { systemPrompt: options.systemPrompt, tools, sampling };
-  if (options.systemPrompt !== undefined || options.tools !== undefined) {
+  const defaults: SessionDefaults = { systemPrompt: config.systemPrompt, tools, sampling };
+  if (config.systemPrompt !== undefined || config.tools !== undefined) {
     // Rendered while the context is made; what is wrong with it, the first session says.
     const host = { defaults, stableTools, templates, contextSize: Number.POSITIVE_INFINITY, mcp };
     findTemplate(host, { signal }).catch(() => undefined);
   }
-  const { engine, sizes } = await makeEngine(model, config, signal);
+  const { engine, sizes } = await makeEngine(model, config);
   onOpened(() => engine.close());
-  const cache = await openCache(model, fingerprint, engine, config, logger);
+  const cache = await openCache(model, fingerprint, engine, config);
   onOpened(() => cache.close());
   const gate = new Gate();
   const snapshots = new Snapshots();
@@ -135,20 +131,16 @@ async function recommendedSampling(
 }
 
 /** The model and its fingerprint. */
-async function loadModel(
-  path: string,
-  config: ResolvedModelConfig,
-  options: { onProgress?: OnModelProgress; signal?: AbortSignal },
-): Promise<[Model, string]> {
-  const fingerprint = fingerprintModel(path, { signal: options.signal });
+async function loadModel(path: string, { model: config, onProgress, signal }: AgentConfig): Promise<[Model, string]> {
+  const fingerprint = fingerprintModel(path, { signal });
   fingerprint.catch(() => undefined); // a file that cannot be loaded is reported as that, first
   const model = await Model.load({
     path,
     gpuLayers: config.nGpuLayers,
     useMmap: config.useMmap,
     useMlock: config.useMlock,
-    onProgress: (fraction) => options.onProgress?.({ phase: 'load', fraction }),
-    ...(options.signal && { signal: options.signal }),
+    onProgress: (fraction) => onProgress?.({ phase: 'load', fraction }),
+    ...(signal && { signal }),
   });
   try {
     return [model, await fingerprint];
@@ -159,31 +151,30 @@ async function loadModel(
 }
 
 /** A context for the model, in the sizes that were asked for, and its engine. */
-async function makeEngine(
-  model: Model,
-  config: ResolvedModelConfig,
-  signal: AbortSignal | undefined,
-): Promise<{ engine: Engine; sizes: ContextSizes }> {
+async function makeEngine(model: Model, config: AgentConfig): Promise<{ engine: Engine; sizes: ContextSizes }> {
+  const { signal, maxQueueSize, reproducible } = config;
+  const { batchSize, nThreads, nThreadsBatch, kvLayout, keyType, valueType, flashAttention, fullSlidingWindow } =
+    config.model;
   const sizes = resolveContextSizes(config, model.info.trainContextSize);
   const context = await model.createContext({
     kvCells: sizes.kvCells,
     maxSequences: sizes.maxSequences,
     maxOutputs: sizes.maxSequences,
-    batchSize: config.batchSize,
-    threads: config.nThreads,
-    batchThreads: config.nThreadsBatch,
-    unified: config.kvLayout === 'unified',
-    keyType: config.keyType,
-    valueType: config.valueType,
-    flashAttention: config.flashAttention,
-    fullSlidingWindow: config.fullSlidingWindow,
+    batchSize,
+    threads: nThreads,
+    batchThreads: nThreadsBatch,
+    unified: kvLayout === 'unified',
+    keyType,
+    valueType,
+    flashAttention,
+    fullSlidingWindow,
     signal,
   });
   const engine = new Engine(context, {
     residentSequences: sizes.residentSequences,
-    maxQueueSize: config.maxQueueSize,
-    maxSavedBytes: config.maxSavedBytes,
-    reproducible: config.reproducible ? await Engine.reproducible(context, signal) : undefined,
+    maxQueueSize,
+    maxSavedBytes: config.cache.maxSavedBytes,
+    reproducible: reproducible ? await Engine.reproducible(context, signal) : undefined,
   });
   return { engine, sizes };
 }
@@ -193,8 +184,7 @@ function openCache(
   model: Model,
   fingerprint: string,
   engine: Engine,
-  config: ResolvedModelConfig,
-  logger: Logger | undefined,
+  { model: { nGpuLayers }, cache, logger }: AgentConfig,
 ): Promise<TemplateCache> {
   const components = keyComponents({
     llamaVersion: systemInfo().llamaVersion,
@@ -206,25 +196,10 @@ function openCache(
       ? reproducibleComponent({
           microBatchSize: engine.context.info.microBatchSize,
           pieceSize: Engine.pieceSize(engine.context),
-          gpuLayers: systemInfo().supportsGpuOffload ? config.nGpuLayers : 0,
+          gpuLayers: systemInfo().supportsGpuOffload ? nGpuLayers : 0,
           features: systemInfo().features,
         })
       : undefined,
   });
-  return TemplateCache.open({
-    engine,
-    components,
-    directory: config.cacheDir ?? undefined,
-    allowSharedDirectory: config.allowSharedDirectory,
-    maxMemoryBytes: config.maxMemoryBytes,
-    maxResidentCells: config.maxResidentCells,
-    minFreeDiskBytes: config.minFreeDiskBytes,
-    maxBytes: config.maxBytes,
-    maxEntries: config.maxEntries,
-    maxAgeMs: config.maxAgeMs,
-    minTokens: config.minTokens,
-    breakEven: config.breakEven,
-    reuse: config.reuse,
-    logger,
-  });
+  return TemplateCache.open({ ...cache, engine, components, logger });
 }

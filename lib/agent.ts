@@ -1,12 +1,12 @@
-import { type AgentOptions, checkAgentOptions } from './agent-options.js';
+import type { AgentOptions } from './agent-options.js';
 import { type AgentParts, closeAll, openParts } from './agent-parts.js';
 import { AgentTemplateCache, type TemplateOptions } from './cache/agent-cache.js';
 import type { TemplateCacheStats } from './cache/stats.js';
-import { checkLoras } from './config.js';
+import { resolveAgentOptions } from './config.js';
 import { logEvents } from './debug-log.js';
 import { HeadstartError } from './errors.js';
 import type { AgentHealth } from './health.js';
-import { type LoraConfig, resolveLoras } from './model/lora-files.js';
+import { LORAS, type LoraConfig, resolveLoras } from './model/lora-files.js';
 import { resolveModel } from './model/resolve.js';
 import { selectGpu, throwIfAborted } from './native/addon.js';
 import {
@@ -19,7 +19,8 @@ import {
 } from './native/log.js';
 import type { Model } from './native/model.js';
 import { eitherSignal } from './native/signals.js';
-import { checkOptions } from './options.js';
+import { abortSignal, group, type OptionsOf, text } from './option-types.js';
+import { parseOptions } from './parse-options.js';
 import {
   type Completion,
   type CompletionOptions,
@@ -29,25 +30,22 @@ import {
 } from './session/complete.js';
 import { readHistory } from './session/conversation.js';
 import type { MessageInput } from './session/message-input.js';
-import {
-  findTemplate,
-  openSession,
-  restoreSession,
-  SESSION_CHECKS,
-  type SessionHost,
-  type SessionOptions,
-} from './session/open.js';
+import { findTemplate, openSession, restoreSession, type SessionHost } from './session/open.js';
 import { OpenSessions } from './session/open-sessions.js';
 import type { Session } from './session/session.js';
+import { type SessionOptions, TEMPLATE } from './session/session-options.js';
 import { startTelemetry } from './telemetry.js';
 import type { McpServers } from './tools/mcp.js';
-import { checkTools } from './tools/tool.js';
 
-const TEMPLATE_CHECKS = {
-  systemPrompt: SESSION_CHECKS.systemPrompt,
-  tools: checkTools,
-  tenant: SESSION_CHECKS.tenant,
+const TEMPLATE_OPTIONS = group({ ...TEMPLATE, tenant: text().optional() });
+const COUNT_OPTIONS = group(TEMPLATE);
+const SET_LORAS = {
+  /** Ends it with `ABORTED`; nothing changed then. */
+  signal: abortSignal().optional(),
 };
+const SET_LORAS_OPTIONS = group(SET_LORAS);
+/** Adapters, in a group so that messages name them. */
+const LORA_LIST = group({ loras: LORAS });
 
 /**
  * A model with its context and template cache, ready for sessions.
@@ -80,7 +78,7 @@ export class AgentServer {
     const { cache, engine, model, gate } = parts;
     const find = async (template: TemplateOptions) => {
       this.#requireOpen();
-      checkOptions(template, TEMPLATE_CHECKS, 'the template');
+      parseOptions(TEMPLATE_OPTIONS, template, { where: 'the template' });
       return (await findTemplate(this.#parts, template)).boundary;
     };
     this.templateCache = new AgentTemplateCache({ cache, engine, model, gate, find });
@@ -100,14 +98,14 @@ export class AgentServer {
    *   `CONTEXT_FAILED`, `OUT_OF_MEMORY`, `NOT_REPRODUCIBLE`, `CACHE_DIR_SHARED`, `ABORTED`, and what {@link resolveModel} throws.
    */
   static async initialize(options: AgentOptions): Promise<AgentServer> {
-    const config = checkAgentOptions(options);
-    throwIfAborted(options.signal);
-    selectGpu(config.gpu);
-    const logger = loggerOf(options.logger, config.debug);
+    const config = resolveAgentOptions(options);
+    throwIfAborted(config.signal);
+    selectGpu(config.model.gpu);
+    const logger = loggerOf(config.logger, config.debug);
     const quiet = logToNative(logger, config.debug);
     try {
       await startTelemetry();
-      return new AgentServer(await openParts({ ...options, ...(logger && { logger }) }, config), quiet);
+      return new AgentServer(await openParts({ ...config, logger }), quiet);
     } catch (error) {
       quiet();
       throw error;
@@ -189,7 +187,7 @@ export class AgentServer {
     options: Pick<SessionOptions, 'systemPrompt' | 'tools'> = {},
   ): Promise<number> {
     this.#requireOpen();
-    checkOptions(options, { systemPrompt: SESSION_CHECKS.systemPrompt, tools: checkTools }, 'the options');
+    parseOptions(COUNT_OPTIONS, options, { where: 'the options' });
     if (typeof input === 'string') {
       return (await this.#parts.renderer.plainTokens(input)).length;
     }
@@ -206,12 +204,9 @@ export class AgentServer {
    * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID`, `INVALID_ARGUMENT`, `ABORTED`, `CLOSED`, and what
    *   {@link resolveModel} throws; nothing changed then.
    */
-  async setLoras(loras: readonly LoraConfig[], options: { signal?: AbortSignal } = {}): Promise<void> {
-    const expected = checkLoras(loras);
-    if (expected !== undefined) {
-      throw new HeadstartError('INVALID_ARGUMENT', `Expected \`loras\` to be ${expected}`);
-    }
-    checkOptions(options, { signal: SESSION_CHECKS.signal }, 'the options', 'INVALID_ARGUMENT');
+  async setLoras(loras: readonly LoraConfig[], options: OptionsOf<typeof SET_LORAS> = {}): Promise<void> {
+    parseOptions(LORA_LIST, { loras }, { where: 'the arguments', code: 'INVALID_ARGUMENT' });
+    parseOptions(SET_LORAS_OPTIONS, options, { where: 'the options', code: 'INVALID_ARGUMENT' });
     this.#requireOpen();
     const signal = eitherSignal(this.#ending.signal, options.signal);
     try {

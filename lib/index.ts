@@ -24,6 +24,7 @@ export type {
   VerifyOptions,
   VerifyReport,
 } from './cache/operations.js';
+export type { CacheOptions } from './cache/options.js';
 export type { StartReport, Tier } from './cache/report.js';
 export type { TemplateCacheCounts, TemplateCacheStats } from './cache/stats.js';
 export {
@@ -33,7 +34,6 @@ export {
   type TenantOptions,
 } from './cache/template-cache.js';
 
-export type { CacheTypeName, KvLayout, ModelConfig } from './config.js';
 export {
   type DecodeEvent,
   type DiagnosticsEvents,
@@ -64,8 +64,11 @@ export type {
   ModelSourceInput,
   UrlModelSource,
 } from './model/source.js';
+export type { KvLayout, ModelConfig } from './model-options.js';
+export type { CacheType } from './native/context.js';
 export type { Logger, LogLevel } from './native/log.js';
-export type { CompactionOptions } from './session/compaction.js';
+export type { SamplingOptions } from './sampling-options.js';
+export type { CompactionOptions, CompactOptions } from './session/compaction.js';
 export type { Completion, CompletionOptions, CompletionPart } from './session/complete.js';
 export type { TurnInput } from './session/conversation.js';
 export type {
@@ -75,7 +78,6 @@ export type {
   OpenAiToolCall,
   OpenAiToolMessage,
 } from './session/message-input.js';
-export type { SessionOptions } from './session/open.js';
 export type { GenerationOptions, SendOptions, ToolOptions } from './session/options.js';
 export type {
   CompactionReport,
@@ -90,8 +92,9 @@ export type {
   Usage,
 } from './session/parts.js';
 export type { RepetitionGuardOptions } from './session/repetition.js';
-export { type SamplingOptions, samplingDefaults } from './session/sampling.js';
+export { samplingDefaults } from './session/sampling.js';
 export { Session } from './session/session.js';
+export type { SaveOptions, SessionOptions } from './session/session-options.js';
 export type { ResponseFormat } from './session/structured.js';
 export type {
   AssistantMessage,

@@ -76,7 +76,24 @@ export function given<Options extends object>(options: Options): Options {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Options;
 }
 
-function hint(name: string, known: readonly string[], places: readonly Place[]): string {
+/** What options are called by other programs. */
+const OTHER_NAMES: Readonly<Record<string, string>> = {
+  maxBytes: 'maxDiskBytes',
+  cacheDir: 'dir',
+  directory: 'dir',
+  cacheDirectory: 'dir',
+  gpuLayers: 'nGpuLayers',
+  n_ctx: 'contextSize',
+  maxOutputTokens: 'maxTokens',
+  stopSequences: 'stop',
+};
+
+/** What was meant by an unknown name, for the end of a message; nothing where it is like no other. */
+export function hint(name: string, known: readonly string[], places: readonly Place[]): string {
+  const renamed = newName(name, known);
+  if (renamed !== undefined) {
+    return `: did you mean \`${renamed}\`?`;
+  }
   const owner = places.find(({ names }) => names.includes(name));
   if (owner !== undefined) {
     return `: it belongs ${owner.where}`;
@@ -94,6 +111,11 @@ function hint(name: string, known: readonly string[], places: readonly Place[]):
   return '';
 }
 
+function newName(name: string, known: readonly string[]): string | undefined {
+  const meant = Object.hasOwn(OTHER_NAMES, name) ? OTHER_NAMES[name] : undefined;
+  return meant !== undefined && known.includes(meant) ? meant : undefined;
+}
+
 /** A value for a message. */
 export function describe(value: unknown): string {
   if (typeof value === 'string') {
@@ -104,8 +126,12 @@ export function describe(value: unknown): string {
     : `a value of type ${typeof value}`;
 }
 
-/** The one known name that begins so, else the nearest within two edits, in any case. */
+/** The known name that other programs have another name for; the one known name that begins so; else the nearest within two edits, in any case. */
 export function nearestName(name: string, known: readonly string[]): string | undefined {
+  const renamed = newName(name, known);
+  if (renamed !== undefined) {
+    return renamed;
+  }
   const longer = known.filter((candidate) => candidate.toLowerCase().startsWith(name.toLowerCase()));
   if (name.length >= 3 && longer.length === 1) {
     return longer[0];

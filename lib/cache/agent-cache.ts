@@ -4,7 +4,9 @@ import type { Gate } from '../engine/gate.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import type { Model } from '../native/model.js';
-import { abortSignal, type Check, callable, checkOptions, describe } from '../options.js';
+import { abortSignal, callable, group, type OptionsOf } from '../option-types.js';
+import { describe } from '../options.js';
+import { parseOptions } from '../parse-options.js';
 import type { Boundary } from '../template/boundary.js';
 import type { TemplateSource } from '../template/render.js';
 import type { DirectoryBudget } from './bounds.js';
@@ -20,15 +22,17 @@ export interface TemplateOptions extends TemplateSource {
   tenant?: string | undefined;
 }
 
-/** How templates are warmed. */
-export interface WarmOptions {
+const WARM = {
   /** Ends it with `ABORTED`; templates that are done stay. */
-  signal?: AbortSignal | undefined;
+  signal: abortSignal().optional(),
   /** After each template: how many are done, and its report. */
-  onProgress?: (done: number, report: StartReport) => void;
-}
+  onProgress: callable<(done: number, report: StartReport) => void>().optional(),
+};
 
-const WARM_CHECKS: Record<keyof WarmOptions, Check> = { signal: abortSignal, onProgress: callable };
+/** How templates are warmed. */
+export interface WarmOptions extends OptionsOf<typeof WARM> {}
+
+export const WARM_OPTIONS = group(WARM);
 
 /** A {@link MissExplanation} with the text around the first token that differs. */
 export interface TemplateMissExplanation extends MissExplanation {
@@ -73,13 +77,16 @@ export class AgentTemplateCache {
         `Expected \`templates\` to be an array of { systemPrompt?, tools?, tenant? }, got ${describe(templates)}`,
       );
     }
-    checkOptions(options, WARM_CHECKS, 'the options', 'INVALID_ARGUMENT');
+    const { signal, onProgress } = parseOptions(WARM_OPTIONS, options, {
+      where: 'the options',
+      code: 'INVALID_ARGUMENT',
+    });
     const reports: StartReport[] = [];
     for (const template of templates) {
-      throwIfAborted(options.signal);
-      const report = await this.#warmOne(template, options.signal);
+      throwIfAborted(signal);
+      const report = await this.#warmOne(template, signal);
       reports.push(report);
-      options.onProgress?.(reports.length, report);
+      onProgress?.(reports.length, report);
     }
     await this.#parts.cache.flush();
     return reports;

@@ -1,26 +1,22 @@
 // Budgets of the directory: which entries leave. Nothing is deleted unless a budget was asked for.
 import { stat } from 'node:fs/promises';
-import { type Check, integer } from '../options.js';
+import { group, type OptionsOf, size } from '../option-types.js';
 import type { CacheDirectory } from './directory.js';
 import { type EntryFacts, pinName } from './entry.js';
 
-/** How much a cache directory may hold. */
-export interface DirectoryBudget {
-  /** Bytes of all entries' files. */
-  maxBytes?: number | undefined;
-  /** Entries. */
-  maxEntries?: number | undefined;
-  /** Since an entry was last used, ms. */
-  maxAgeMs?: number | undefined;
-}
-
-const size = integer(0, Number.MAX_SAFE_INTEGER);
-/** For `checkOptions`. */
-export const BUDGET_CHECKS: Record<keyof DirectoryBudget, Check> = {
-  maxBytes: size,
-  maxEntries: size,
-  maxAgeMs: size,
+export const BUDGET = {
+  /** Budget of the cache directory, in bytes of entries; least recently used ones are deleted. @default none */
+  maxDiskBytes: size().optional(),
+  /** Most entries in the cache directory; least recently used ones are deleted. @default none */
+  maxEntries: size().optional(),
+  /** Entries that no session started from for so long are deleted, ms. @default none */
+  maxAgeMs: size().optional(),
 };
+
+/** How much a cache directory may hold. */
+export interface DirectoryBudget extends OptionsOf<typeof BUDGET> {}
+
+export const BUDGET_OPTIONS = group(BUDGET);
 
 /** An entry's file with what decides when it leaves. */
 export interface DatedEntry extends EntryFacts {
@@ -59,7 +55,7 @@ export function surplus(
   now: number,
   keep?: string,
 ): DatedEntry[] {
-  const { maxBytes = Infinity, maxEntries = Infinity, maxAgeMs = Infinity } = budget;
+  const { maxDiskBytes = Infinity, maxEntries = Infinity, maxAgeMs = Infinity } = budget;
   let bytes = entries.reduce((sum, entry) => sum + entry.bytes, 0);
   let count = entries.length;
   const leaving: DatedEntry[] = [];
@@ -68,7 +64,7 @@ export function surplus(
     if (entry.pinned || entry.name === keep) {
       continue;
     }
-    if (bytes > maxBytes || count > maxEntries || now - entry.lastUsedAt > maxAgeMs) {
+    if (bytes > maxDiskBytes || count > maxEntries || now - entry.lastUsedAt > maxAgeMs) {
       leaving.push(entry);
       bytes -= entry.bytes;
       count--;
@@ -77,6 +73,6 @@ export function surplus(
   return leaving;
 }
 
-export function isBounded({ maxBytes, maxEntries, maxAgeMs }: DirectoryBudget): boolean {
-  return maxBytes !== undefined || maxEntries !== undefined || maxAgeMs !== undefined;
+export function isBounded({ maxDiskBytes, maxEntries, maxAgeMs }: DirectoryBudget): boolean {
+  return maxDiskBytes !== undefined || maxEntries !== undefined || maxAgeMs !== undefined;
 }

@@ -4,7 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import { SequenceState } from '../native/state.js';
-import { abortSignal, type Check, callable } from '../options.js';
+import { abortSignal, callable, group, type OptionsOf } from '../option-types.js';
 import { type DatedEntry, type DirectoryBudget, dated } from './bounds.js';
 import type { DiskStore } from './disk.js';
 import { type EntryMetadata, isEntryName, pinName } from './entry.js';
@@ -65,16 +65,17 @@ export interface PruneReport {
   corruptFiles: number;
 }
 
-/** How entries are verified. */
-export interface VerifyOptions {
+const VERIFY = {
   /** Ends it with `ABORTED`; what was set aside by then stays so. */
-  signal?: AbortSignal | undefined;
+  signal: abortSignal().optional(),
   /** Entries done, and how many there are. */
-  onProgress?: (done: number, all: number) => void;
-}
+  onProgress: callable<(done: number, all: number) => void>().optional(),
+};
 
-/** For `checkOptions`. */
-export const VERIFY_CHECKS: Record<keyof VerifyOptions, Check> = { signal: abortSignal, onProgress: callable };
+/** How entries are verified. */
+export interface VerifyOptions extends OptionsOf<typeof VERIFY> {}
+
+export const VERIFY_OPTIONS = group(VERIFY);
 
 export interface OperationsParts {
   residents: Residents;

@@ -59,16 +59,16 @@ export class Saver {
   save(capture: Capture, lock?: EntryLock): string | undefined {
     const state = capture.state.share(); // the memory tier may drop its own before the file is written
     this.keep(capture);
-    const { maxBytes = Infinity } = this.#budget;
+    const { maxDiskBytes = Infinity } = this.#budget;
     const bytes = state.byteLength + 4 * capture.tokens.length;
-    if (this.#disk === undefined || bytes > maxBytes) {
+    if (this.#disk === undefined || bytes > maxDiskBytes) {
       state.close();
       this.#finish(lock?.release());
       if (this.#disk === undefined) {
         return undefined;
       }
       this.#stats.counts.oversized++;
-      const reason = `its ${bytes} bytes are more than \`maxBytes\` (${maxBytes})`;
+      const reason = `its ${bytes} bytes are more than \`maxDiskBytes\` (${maxDiskBytes})`;
       this.#logger?.('warn', `template cache: a template of ${capture.tokens.length} tokens is not saved: ${reason}`);
       publish({ type: 'save-failed', key: capture.key, reason });
       return reason;
@@ -148,6 +148,6 @@ export class Saver {
 export function largeDirectory(disk: DiskStore): string | undefined {
   const { totalBytes, size } = disk.index;
   return totalBytes > LARGE_DIRECTORY_BYTES
-    ? `${disk.directory.path} holds ${size} entries of ${(totalBytes / 1024 ** 3).toFixed(1)} GiB: set \`maxBytes\`, \`maxEntries\` or \`maxAgeMs\`, or call prune() with them`
+    ? `${disk.directory.path} holds ${size} entries of ${(totalBytes / 1024 ** 3).toFixed(1)} GiB: set \`maxDiskBytes\`, \`maxEntries\` or \`maxAgeMs\`, or call prune() with them`
     : undefined;
 }

@@ -4,8 +4,8 @@ import { throwIfAborted } from '../native/addon.js';
 import { forgivingLogger, type Logger } from '../native/log.js';
 import { ownSignal } from '../native/signals.js';
 import { SequenceState } from '../native/state.js';
-import { checkOptions, given } from '../options.js';
-import { BUDGET_CHECKS, type DirectoryBudget } from './bounds.js';
+import { parseOptions } from '../parse-options.js';
+import { BUDGET_OPTIONS, type DirectoryBudget } from './bounds.js';
 import { CacheDirectory } from './directory.js';
 import { DiskStore } from './disk.js';
 import { publish } from './events.js';
@@ -15,6 +15,7 @@ import { type KeyComponents, Keyring } from './key.js';
 import { Lookout } from './lookout.js';
 import { MemoryStore } from './memory.js';
 import * as operations from './operations.js';
+import type { CacheOptions } from './options.js';
 import { Rates } from './rates.js';
 import type { StartReport } from './report.js';
 import { Residents } from './residents.js';
@@ -24,27 +25,14 @@ import { StatsCounter, type TemplateCacheStats } from './stats.js';
 import { DirectoryTotals } from './totals.js';
 
 /** What a template cache works with. */
-export interface TemplateCacheOptions extends DirectoryBudget {
+export interface TemplateCacheOptions
+  extends Omit<CacheOptions, 'dir' | 'breakpoints' | 'stableTools' | 'maxResidentTemplates' | 'maxSavedBytes'> {
   /** The context that templates are computed in. */
   engine: Engine;
   /** All that changes KV bytes but the tokens: see `keyComponents`. */
   components: KeyComponents;
-  /** The cache directory; undefined keeps templates in this process only. */
-  directory?: string | undefined;
-  /** Take a directory that others can write, too. @default false */
-  allowSharedDirectory?: boolean | undefined;
-  /** Budget of the memory tier in bytes. @default 256 MiB */
-  maxMemoryBytes?: number | undefined;
-  /** Budget of the resident tier in KV cells, one a token. @default half of the KV cache, but one may be larger */
-  maxResidentCells?: number | undefined;
-  /** Nothing is saved that would leave less free disk. @default the larger of 5 % and 2 GiB */
-  minFreeDiskBytes?: number | undefined;
-  /** Shorter templates leave the cache alone. @default 0 */
-  minTokens?: number | undefined;
-  /** Leave the cache alone where prefills were measured to be no slower than restores. @default false */
-  breakEven?: boolean | undefined;
-  /** `nearest` starts a template that has no entry from the cached one that shares its head. @default 'nearest' */
-  reuse?: 'exact' | 'nearest' | undefined;
+  /** The cache directory; null or absent keeps templates in this process only. */
+  dir?: string | null | undefined;
   /** @internal What was measured so far. @default nothing */
   rates?: Rates | undefined;
   /** Gets warnings of what the cache could not do. @default none */
@@ -92,18 +80,18 @@ export class TemplateCache {
   #components: KeyComponents;
 
   private constructor(options: TemplateCacheOptions) {
-    const { engine, logger, directory } = options;
+    const { engine, logger, dir } = options;
     this.#options = options;
     this.#components = options.components;
     this.#rates = options.rates ?? new Rates();
-    const disk = directory === undefined ? undefined : this.#openDisk(directory);
+    const disk = typeof dir === 'string' ? this.#openDisk(dir) : undefined;
     const memory = new MemoryStore(options.maxMemoryBytes ?? DEFAULT_MEMORY_BYTES, (key) => {
       this.#stats.evictions.memory++;
       publish({ type: 'evict', tier: 'memory', key, reason: 'the budget of the memory tier' });
     });
     const residents = new Residents(engine, options.maxResidentCells, () => this.#stats.evictions.resident++);
-    const { maxBytes, maxEntries, maxAgeMs } = options;
-    const budget = { maxBytes, maxEntries, maxAgeMs };
+    const { maxDiskBytes, maxEntries, maxAgeMs } = options;
+    const budget = { maxDiskBytes, maxEntries, maxAgeMs };
     this.#totals = disk && new DirectoryTotals(disk.directory);
     const saver = new Saver({ memory, disk, totals: this.#totals, budget, stats: this.#stats, logger });
     this.#parts = { residents, memory, disk, saver, budget };
@@ -231,8 +219,8 @@ export class TemplateCache {
    * @throws HeadstartError `INVALID_ARGUMENT`, `ABORTED`.
    */
   async verify(options: operations.VerifyOptions = {}): Promise<operations.VerifyReport> {
-    checkOptions(options, operations.VERIFY_CHECKS, 'the options', 'INVALID_ARGUMENT');
-    return operations.verifyEntries(this.#parts, options);
+    const context = { where: 'the options', code: 'INVALID_ARGUMENT' } as const;
+    return operations.verifyEntries(this.#parts, parseOptions(operations.VERIFY_OPTIONS, options, context));
   }
 
   /**
@@ -241,8 +229,8 @@ export class TemplateCache {
    * @throws HeadstartError `INVALID_ARGUMENT`.
    */
   async prune(budget: DirectoryBudget = {}): Promise<operations.PruneReport> {
-    checkOptions(budget, BUDGET_CHECKS, 'the budget', 'INVALID_ARGUMENT');
-    return operations.pruneDirectory(this.#parts, given(budget));
+    const context = { where: 'the budget', code: 'INVALID_ARGUMENT' } as const;
+    return operations.pruneDirectory(this.#parts, parseOptions(BUDGET_OPTIONS, budget, context));
   }
 
   /** Deletes all entries, pinned ones too, of the directory and of this process; sessions go on. Returns how many. */

@@ -10,7 +10,7 @@ import { FileLock } from '../native/file-lock.js';
 import { Partial } from './partial.js';
 import type { ByteProgress } from './progress.js';
 import { type HttpAnswer, request, throwForStatus, withoutQuery } from './request.js';
-import { type RetryConfig, TransientError, withRetries } from './retry.js';
+import { type ResolvedRetryConfig, TransientError, withRetries } from './retry.js';
 
 const LOCK_POLL_MS = 200;
 
@@ -30,7 +30,7 @@ export interface RemoteFile {
 }
 
 export interface DownloadOptions {
-  retry: Readonly<Required<RetryConfig>>;
+  retry: ResolvedRetryConfig;
   progress: ByteProgress;
   signal?: AbortSignal | undefined;
   /** Tries that failed, and what was done about it. */

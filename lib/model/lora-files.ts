@@ -1,14 +1,21 @@
 import { HeadstartError } from '../errors.js';
+import { type Group, group, list, number, type OptionsOf, value } from '../option-types.js';
 import { type ResolveModelOptions, resolveModel } from './resolve.js';
 import type { ModelSourceInput } from './source.js';
 
-/** A LoRA adapter and how strongly it is applied. */
-export interface LoraConfig {
+const MAX_SCALE = 10_000;
+
+const LORA = {
   /** A GGUF file, from wherever models come from. */
-  source: ModelSourceInput;
-  /** @default 1 */
-  scale?: number;
-}
+  source: value<ModelSourceInput>((given) => given !== undefined, 'a model source'), // parseModelSource checks the rest
+  /** How strongly it is applied. @default 1 */
+  scale: number(-MAX_SCALE, MAX_SCALE).optional(),
+};
+
+/** A LoRA adapter and how strongly it is applied. */
+export interface LoraConfig extends OptionsOf<typeof LORA> {}
+
+export const LORAS = list(group(LORA) as Group<LoraConfig>, 'an array of { source, scale? }');
 
 /** An adapter that is on this machine. */
 export interface LoraFile {

@@ -3,31 +3,37 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HeadstartError } from '../errors.js';
 import { forgivingLogger, type Logger } from '../native/log.js';
-import { abortSignal, boolean, type Check, callable, checkOptions, type Place, text } from '../options.js';
+import { abortSignal, boolean, callable, group, type OptionsOf, text } from '../option-types.js';
+import type { Place } from '../options.js';
+import { parseOptions } from '../parse-options.js';
 import { modelsDirectory } from './directory.js';
 import { downloadFile, type RemoteFile } from './download.js';
 import { shardPaths } from './fingerprint.js';
 import { fetchHubModel } from './hub-model.js';
 import { findLocalModel, generationConfigBeside } from './local.js';
 import { ByteProgress, type OnModelProgress } from './progress.js';
-import { type RetryConfig, resolveRetryConfig } from './retry.js';
+import { RETRY_CONFIG, type ResolvedRetryConfig } from './retry.js';
 import { decoded, type ModelSourceInput, parseModelSource, type UrlModelSource } from './source.js';
 
-/** How a model is brought to this machine. */
-export interface ResolveModelOptions {
+const RESOLVE = {
   /** Where downloads are kept. @default {@link modelsDirectory} */
-  directory?: string | undefined;
+  modelsDir: text().optional(),
   /** How requests that fail in passing are tried again. @default 3 times, after 1, 2 and 4 seconds */
-  retryConfig?: RetryConfig | undefined;
+  retryConfig: RETRY_CONFIG.prefault({}),
   /** Also get the repository's `generation_config.json`. @default false */
-  generationConfig?: boolean | undefined;
+  generationConfig: boolean().default(false),
   /** Called while it is downloaded. */
-  onProgress?: OnModelProgress | undefined;
+  onProgress: callable<OnModelProgress>().optional(),
   /** Gets a warning for what is tried again. @default none */
-  logger?: Logger | undefined;
+  logger: callable<Logger>().optional(),
   /** Ends it with `ABORTED`; what was downloaded stays, to be gone on from. */
-  signal?: AbortSignal | undefined;
-}
+  signal: abortSignal().optional(),
+};
+
+/** How a model is brought to this machine. */
+export interface ResolveModelOptions extends OptionsOf<typeof RESOLVE> {}
+
+export const RESOLVE_OPTIONS = group(RESOLVE);
 
 /** A model that is on this machine. */
 export interface ResolvedModel {
@@ -37,24 +43,14 @@ export interface ResolvedModel {
   generationConfig: unknown;
 }
 
-const CHECKS: Record<keyof ResolveModelOptions, Check> = {
-  directory: text,
-  retryConfig: () => undefined, // resolveRetryConfig checks it
-  generationConfig: boolean,
-  onProgress: callable,
-  logger: callable,
-  signal: abortSignal,
-};
-/** What an agent's `model` calls otherwise. */
-const OTHER_NAMES: readonly Place[] = [
-  { names: ['modelsDir'], where: 'in `model` of an agent: here it is `directory`' },
+const OF_AN_AGENT: readonly Place[] = [
   { names: ['useHfParams'], where: 'in `model` of an agent: here it is `generationConfig`' },
 ];
 
 /** What the sources share. */
 export interface Fetching {
   directory: string;
-  retry: Readonly<Required<RetryConfig>>;
+  retry: ResolvedRetryConfig;
   generationConfig: boolean;
   onProgress: OnModelProgress | undefined;
   log: Logger;
@@ -69,18 +65,25 @@ export interface Fetching {
  *   `DISK_FULL`, `WRITE_FAILED`, `ABORTED`.
  */
 export async function resolveModel(input: ModelSourceInput, options: ResolveModelOptions = {}): Promise<ResolvedModel> {
-  checkOptions(options, CHECKS, 'the options', 'CONFIG_INVALID', OTHER_NAMES);
+  const { modelsDir, retryConfig, generationConfig, onProgress, logger, signal } = parseOptions(
+    RESOLVE_OPTIONS,
+    options,
+    {
+      where: 'the options',
+      places: OF_AN_AGENT,
+    },
+  );
   const source = parseModelSource(input);
   const fetching: Fetching = {
     // Asked for where something is downloaded: a local model needs none, and not every user has a home.
     get directory() {
-      return options.directory ?? modelsDirectory();
+      return modelsDir ?? modelsDirectory();
     },
-    retry: resolveRetryConfig(options.retryConfig),
-    generationConfig: options.generationConfig ?? false,
-    onProgress: options.onProgress,
-    log: forgivingLogger(options.logger ?? (() => undefined)),
-    signal: options.signal,
+    retry: retryConfig,
+    generationConfig,
+    onProgress,
+    log: forgivingLogger(logger ?? (() => undefined)),
+    signal,
   };
   const path = await pathOf(source, fetching);
   return { path, generationConfig: fetching.generationConfig ? await generationConfigBeside(path) : undefined };

@@ -1,43 +1,31 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
-import { type Check, checkOptions, given, integer } from '../options.js';
+import { type Group, group, integer, number, type OptionsOf, type ResolvedOf } from '../option-types.js';
+import { parseOptions } from '../parse-options.js';
 
-/** How a download that failed in passing (connection, stall, 408, 429, 5xx, damage) is tried again. */
-export interface RetryConfig {
+const RETRY = {
   /** Tries after the first that bring nothing new; one that has received more of the file starts the count anew. @default 3 */
-  maxRetries?: number;
+  maxRetries: integer(0).default(3),
   /** Wait before the first of them, ms. @default 1000 */
-  initialDelayMs?: number;
+  initialDelayMs: integer(0).default(1000),
   /** What each further wait is multiplied by. @default 2 */
-  backoffMultiplier?: number;
+  backoffMultiplier: number(1, 100).default(2),
   /** Longest wait, ms; a server's Retry-After is followed up to it. @default 30000 */
-  maxDelayMs?: number;
+  maxDelayMs: integer(0).default(30_000),
   /** A connection that brings nothing for so long counts as failed, ms. @default 30000 */
-  stallTimeoutMs?: number;
-}
-
-const DEFAULTS: Required<RetryConfig> = {
-  maxRetries: 3,
-  initialDelayMs: 1000,
-  backoffMultiplier: 2,
-  maxDelayMs: 30_000,
-  stallTimeoutMs: 30_000,
+  stallTimeoutMs: integer(1).default(30_000),
 };
 
-const RETRY_CHECKS: Record<keyof RetryConfig, Check> = {
-  maxRetries: integer(0),
-  initialDelayMs: integer(0),
-  backoffMultiplier: (value) =>
-    typeof value === 'number' && value >= 1 && value <= 100 ? undefined : 'a number from 1 to 100',
-  maxDelayMs: integer(0),
-  stallTimeoutMs: integer(1),
-};
+/** How a download is tried again after a failure that may pass (connection, stall, 408, 429, 5xx, damage). */
+export interface RetryConfig extends OptionsOf<typeof RETRY> {}
+export type ResolvedRetryConfig = Readonly<ResolvedOf<typeof RETRY>>;
+
+export const RETRY_CONFIG: Group<RetryConfig, ResolvedRetryConfig> = group(RETRY);
 
 /** @throws HeadstartError `CONFIG_INVALID`. */
-export function resolveRetryConfig(config: RetryConfig = {}): Readonly<Required<RetryConfig>> {
-  checkOptions(config, RETRY_CHECKS, '`retryConfig`');
-  return Object.freeze({ ...DEFAULTS, ...given(config) });
+export function resolveRetryConfig(config: RetryConfig = {}): ResolvedRetryConfig {
+  return parseOptions(RETRY_CONFIG, config, { where: '`retryConfig`' });
 }
 
 /** A failure that another try may not have. */
@@ -63,7 +51,7 @@ export interface RetryOptions {
 
 /** @throws HeadstartError of the last try; `ABORTED` while waiting for the next. */
 export async function withRetries<T>(
-  retry: Required<RetryConfig>,
+  retry: ResolvedRetryConfig,
   attempt: () => Promise<T>,
   { signal, progress = () => 0, onRetry }: RetryOptions = {},
 ): Promise<T> {

@@ -1,56 +1,82 @@
 // Where a model comes from: the sources, their short forms, and their check.
 import { fileURLToPath } from 'node:url';
+import { z } from 'zod';
 import { HeadstartError } from '../errors.js';
-import { type Check, checkOptions, describe, given, nearestName, stringMap, text, webAddress } from '../options.js';
+import { type Group, group, type OptionsOf, stringMap, text, value, webAddress } from '../option-types.js';
+import { describe, nearestName } from '../options.js';
+import { parseOptions } from '../parse-options.js';
 
-/** A model on this machine. */
-export interface LocalModelSource {
+const repository = () =>
+  value<string>(
+    (given) => typeof given === 'string' && /^[\w.-]+\/[\w.-]+$/.test(given) && !given.includes('..'),
+    'a repository as "owner/name"',
+  );
+const pathInside = () =>
+  value<string>(
+    (given) => typeof given === 'string' && isPathInside(given),
+    'a relative path with forward slashes and without ".."',
+  );
+
+const LOCAL = {
   /** Tells it from other sources. */
-  type: 'local';
+  type: z.literal('local'),
   /**
    * A GGUF file, or a folder that holds one model, as a path or a `file:` URL. Of a split model any part. Relative paths are
    * relative to the working directory, `~/` is the home directory.
    */
-  path: string;
-}
+  path: text(),
+};
 
-/** A model on the Hugging Face Hub, or on a server that speaks its API. Downloaded once, then used offline. */
-export interface HuggingFaceModelSource {
+/** A model on this machine. */
+export interface LocalModelSource extends OptionsOf<typeof LOCAL> {}
+
+const HUGGING_FACE = {
   /** Tells it from other sources. */
-  type: 'huggingface';
+  type: z.literal('huggingface'),
   /** `owner/name`. */
-  repo: string;
+  repo: repository(),
   /** The GGUF file's path in the repository; of a split model any part. */
-  filename?: string;
+  filename: pathInside().optional(),
   /**
    * Instead of `filename`: the model whose file name has it, in any case.
    * @default Q4_K_M where the repository has one, else its only GGUF file
    */
-  quantisation?: string;
+  quantisation: text().optional(),
   /** Only files below this folder of the repository. */
-  folder?: string;
+  folder: pathInside().optional(),
   /** Branch, tag or commit. @default 'main' */
-  revision?: string;
+  revision: text().optional(),
   /** Access token; `null` sends none. @default HF_TOKEN, then the token that `hf auth login` has saved */
-  token?: string | null;
+  token: value<string | null>(
+    (given) => given === null || (typeof given === 'string' && given !== ''),
+    'a non-empty string or null',
+  ).optional(),
   /** @default HF_ENDPOINT, then https://huggingface.co */
-  endpoint?: string;
-}
+  endpoint: webAddress().optional(),
+};
 
-/** A model at an address. */
-export interface UrlModelSource {
+/** A model on the Hugging Face Hub, or on a server that speaks its API. Downloaded once, then used offline. */
+export interface HuggingFaceModelSource extends OptionsOf<typeof HUGGING_FACE> {}
+
+const URL_SOURCE = {
   /** Tells it from other sources. */
-  type: 'url';
+  type: z.literal('url'),
   /**
    * http or https, without user and password: those are `headers`. Of a split model the first part, with its usual name
    * (`...-00001-of-00003.gguf`).
    */
-  url: string;
+  url: webAddress(),
   /** Sent to the address's own origin, and to no other that it redirects to. */
-  headers?: Readonly<Record<string, string>>;
+  headers: stringMap().optional(),
   /** What the file's SHA-256 has to be, 64 hex digits. Without it only its size and its first bytes are checked. */
-  sha256?: string;
-}
+  sha256: value<string>(
+    (given) => typeof given === 'string' && /^[0-9a-f]{64}$/i.test(given),
+    '64 hex digits',
+  ).optional(),
+};
+
+/** A model at an address. */
+export interface UrlModelSource extends OptionsOf<typeof URL_SOURCE> {}
 
 /** Where a model, or a LoRA adapter, comes from. */
 export type ModelSource = LocalModelSource | HuggingFaceModelSource | UrlModelSource;
@@ -74,31 +100,7 @@ const OTHER_NAMES: Record<string, ModelSource['type']> = {
   https: 'url',
 };
 
-const repository: Check = (value) =>
-  typeof value === 'string' && /^[\w.-]+\/[\w.-]+$/.test(value) && !value.includes('..')
-    ? undefined
-    : 'a repository as "owner/name"';
-const pathInside: Check = (value) =>
-  typeof value === 'string' && isPathInside(value)
-    ? undefined
-    : 'a relative path with forward slashes and without ".."';
-const sha256: Check = (value) =>
-  typeof value === 'string' && /^[0-9a-f]{64}$/i.test(value) ? undefined : '64 hex digits';
-
-const SOURCE_CHECKS: Record<ModelSource['type'], Record<string, Check>> = {
-  local: { type: text, path: text },
-  huggingface: {
-    type: text,
-    repo: repository,
-    filename: pathInside,
-    quantisation: text,
-    folder: pathInside,
-    revision: text,
-    token: (value) => (value === null ? undefined : text(value) && 'a non-empty string or null'),
-    endpoint: webAddress,
-  },
-  url: { type: text, url: webAddress, headers: stringMap, sha256 },
-};
+export const SOURCES = { local: group(LOCAL), huggingface: group(HUGGING_FACE), url: group(URL_SOURCE) };
 const NEEDED: Record<ModelSource['type'], string> = { local: 'path', huggingface: 'repo', url: 'url' };
 
 /**
@@ -121,16 +123,15 @@ export function parseModelSource(input: unknown, where = '`source`'): ModelSourc
       typeof type === 'string' ? `type ${describe(type)}${hint ? `: did you mean "${hint}"?` : ''}` : describe(input);
     throw new HeadstartError('CONFIG_INVALID', `Expected ${where} to be ${SHORT_FORMS}, got ${got}`);
   }
-  checkOptions(input, SOURCE_CHECKS[type], where);
   const needed = NEEDED[type];
   if ((input as unknown as Record<string, unknown>)[needed] === undefined) {
     throw new HeadstartError('CONFIG_INVALID', `Expected \`${needed}\` in ${where} of type "${type}"`);
   }
-  const source = input as ModelSource;
+  const source: ModelSource = parseOptions(SOURCES[type] as Group<ModelSource>, input, { where });
   if (source.type === 'huggingface' && source.filename !== undefined && source.quantisation !== undefined) {
     throw new HeadstartError('CONFIG_INVALID', `Expected \`filename\` or \`quantisation\` in ${where}, got both`);
   }
-  return Object.freeze(given(source.type === 'local' ? { ...source, path: localPath(source.path, where) } : source));
+  return source.type === 'local' ? Object.freeze({ ...source, path: localPath(source.path, where) }) : source;
 }
 
 /** @throws HeadstartError `CONFIG_INVALID` for URLs that name no file of this machine. */
@@ -190,12 +191,12 @@ export function decoded(part: string): string {
 }
 
 function isType(type: unknown): type is ModelSource['type'] {
-  return typeof type === 'string' && Object.hasOwn(SOURCE_CHECKS, type);
+  return typeof type === 'string' && Object.hasOwn(SOURCES, type);
 }
 
 function suggestType(type: string): string | undefined {
   const lower = type.toLowerCase();
   return Object.hasOwn(OTHER_NAMES, lower)
     ? OTHER_NAMES[lower]
-    : nearestName(type.replace(/[_-]/g, ''), Object.keys(SOURCE_CHECKS));
+    : nearestName(type.replace(/[_-]/g, ''), Object.keys(SOURCES));
 }

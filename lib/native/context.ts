@@ -5,7 +5,7 @@ import type { ModelInfo } from './model.js';
 import type { Sampler } from './sampler.js';
 import { SequenceState } from './state.js';
 
-/** The element type of the K or V cache. */
+/** Element types of the KV cache, by their names in llama.cpp. */
 export type CacheType = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q5_1' | 'q5_0' | 'q4_1' | 'q4_0' | 'iq4_nl';
 
 /** How a context is made. */

@@ -5,6 +5,7 @@
  * @packageDocumentation
  */
 export { type ErrorCode, HeadstartError } from '../errors.js';
+export type { DryOptions, MirostatOptions, SamplingOptions, XtcOptions } from '../sampling-options.js';
 export { selectGpu } from './addon.js';
 export * from './context.js';
 export * from './file-lock.js';

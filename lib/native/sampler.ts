@@ -1,4 +1,5 @@
 import { HeadstartError } from '../errors.js';
+import type { SamplingOptions } from '../sampling-options.js';
 import { addon, type RawAbortFlag, type RawModel, type RawSampler } from './addon.js';
 
 /** What starts a lazy grammar. */
@@ -28,82 +29,11 @@ export type GrammarTrigger =
       token: number;
     };
 
-/** "Don't repeat yourself": a penalty that grows with the length of a repeated run of tokens. */
-export interface DryOptions {
-  /** 0 (off) to 1e6. @default 0 */
-  multiplier?: number;
-  /** 1 to 1e6: the penalty is `multiplier * base ** (length - allowedLength)`. @default 1.75 */
-  base?: number;
-  /** Runs of fewer tokens are free. 1 or more. @default 2 */
-  allowedLength?: number;
-  /** Tokens of history searched, up to 2^20. @default 64 */
-  penaltyLastTokens?: number;
-  /** Texts that end a run, each of 1 to 40 bytes, at most 64. @default ['\n', ':', '"', '*'] */
-  sequenceBreakers?: readonly string[];
-}
-
-/** "Exclude top choices": now and then drops all but the least likely of the likely tokens. */
-export interface XtcOptions {
-  /** How often, 0 (never) to 1. @default 0 */
-  probability?: number;
-  /** What counts as likely, 0 to 1; above 0.5 it has no effect. @default 0.1 */
-  threshold?: number;
-}
-
-/** Keeps the surprise of the text near a target. Takes the place of all truncation, XTC and penalties. */
-export interface MirostatOptions {
-  /** 0 is off. */
-  version: 0 | 1 | 2;
-  /** Target surprise in bits, 0 to 100. @default 5 */
-  tau?: number;
-  /** Learning rate, 0 to 1. @default 0.1 */
-  eta?: number;
-}
-
 /**
- * How tokens are chosen. What is not set is neutral: without options the likeliest token wins and nothing is cut off.
- * (llama.cpp's own programs have other defaults.) The order is llama.cpp's: bias, penalties, DRY, top-n-sigma, top-k,
- * typical, top-p, min-p, XTC, temperature, choice.
+ * How a sampler chooses tokens. What is not set is neutral: without options the likeliest token wins and nothing is cut off.
+ * (An agent's `sampling` has the defaults of llama.cpp's own programs.)
  */
-export interface SamplerOptions {
-  /** 0 (the likeliest token; below 0.001 counts as 0) to 100. @default 0 */
-  temperature?: number;
-  /** How far the temperature follows the entropy, up and down; less than `temperature`. @default 0 */
-  dynamicTemperatureRange?: number;
-  /** 0.01 to 100. @default 1 */
-  dynamicTemperatureExponent?: number;
-  /** Keep the k likeliest tokens; 0 keeps all. @default 0 */
-  topK?: number;
-  /** Keep the likeliest tokens that together have this probability, 0 to 1. @default 1 */
-  topP?: number;
-  /** Keep tokens with at least this share of the likeliest one's probability, 0 to 1. @default 0 */
-  minP?: number;
-  /** Locally typical sampling, 0 to 1. @default 1 */
-  typicalP?: number;
-  /** Keep logits within n standard deviations of the highest, 0 (off) to 100. @default 0 */
-  topNSigma?: number;
-  /** Truncation keeps at least so many tokens. @default 0 */
-  minKeep?: number;
-  /** Divides (or multiplies negative) logits of tokens in the history, 0.01 to 100. @default 1 */
-  repeatPenalty?: number;
-  /** Taken off a token's logit for each time it is in the history, -100 to 100. @default 0 */
-  frequencyPenalty?: number;
-  /** Taken off once for a token in the history, -100 to 100. @default 0 */
-  presencePenalty?: number;
-  /** Tokens of history for these three penalties, up to 2^20. @default 64 */
-  penaltyLastTokens?: number;
-  /** A penalty on repeated runs of tokens. @default off */
-  dry?: DryOptions;
-  /** Drops the likeliest tokens now and then. @default off */
-  xtc?: XtcOptions;
-  /** Needs a `temperature` above 0. */
-  mirostat?: MirostatOptions;
-  /** Added to logits by token id: -1e6 to 1e6, or -Infinity for never. */
-  logitBias?: Readonly<Record<number, number>> | ReadonlyMap<number, number>;
-  /** Never choose a token that ends generation. @default false */
-  ignoreEos?: boolean;
-  /** 0 to 4294967294. Equal seeds choose equally from equal logits. @default a random one, to be read from `sampler.seed` */
-  seed?: number;
+export interface SamplerOptions extends SamplingOptions {
   /** GBNF that the reply must follow, of at most 1 MiB. It costs time at every token. */
   grammar?: string;
   /** The grammar holds only from a trigger on. @default false */

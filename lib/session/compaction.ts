@@ -1,52 +1,54 @@
 import { throwIfAborted } from '../native/addon.js';
-import { type Check, checkOptions, integer, text } from '../options.js';
+import {
+  abortSignal,
+  type Group,
+  group,
+  integer,
+  number,
+  type OptionsOf,
+  type ResolvedOf,
+  text,
+} from '../option-types.js';
 import type { ChatMessage } from '../template/messages.js';
 import { type Cut, cutsOfRunning, cutTurns, turnsOf } from './compaction-cut.js';
 import { pendingCalls } from './conversation.js';
 import type { CompactionReport } from './parts.js';
 import { type SummaryJob, summarise } from './summary.js';
 
-/** How long conversations are shortened. */
-export interface CompactionOptions {
+const DEFAULT_PROMPT =
+  'Summarise our conversation so far for yourself, so that you can go on from the summary alone: what was asked, what was ' +
+  'decided, facts and names that matter, results of tools, and what is still open. Be brief. Write nothing but the summary.';
+
+const COMPACTION = {
   /** Before a reply whose prompt takes more than this share of the context, 0.1 to 0.95. @default 0.8 */
-  threshold?: number;
+  threshold: number(0.1, 0.95).default(0.8),
   /**
    * Newest turns that stay word for word. A turn is a user's message with all that follows it. `session.compact()` summarises
    * the oldest turn at least. By itself fewer stay where they would fill the context; of the turn that runs, its message and
    * newest tool calls with their results at least. @default 2
    */
-  preserveRecent?: number;
-  /** What the model is asked for behind the older turns. */
-  prompt?: string;
-  /** Most tokens of a summary, at most half of the context. @default an eighth of it */
-  maxSummaryTokens?: number;
-}
-
-const DEFAULT_PRESERVED = 2;
-const DEFAULT_PROMPT =
-  'Summarise our conversation so far for yourself, so that you can go on from the summary alone: what was asked, what was ' +
-  'decided, facts and names that matter, results of tools, and what is still open. Be brief. Write nothing but the summary.';
-
-const COMPACTION_CHECKS: Record<keyof CompactionOptions, Check> = {
-  threshold: (value) =>
-    typeof value === 'number' && value >= 0.1 && value <= 0.95 ? undefined : 'a number from 0.1 to 0.95',
-  preserveRecent: integer(0, 1000),
-  prompt: text,
-  maxSummaryTokens: integer(1),
+  preserveRecent: integer(0, 1000).default(2),
+  /** What the model is asked for after the older turns. @default a request for a brief summary */
+  prompt: text().optional(),
+  /** Most tokens of a summary, at most half of the context. @default an eighth of the context */
+  maxSummaryTokens: integer(1).optional(),
 };
 
-/** @throws HeadstartError `CONFIG_INVALID`. */
-export function checkCompaction(value: unknown, more: Record<string, Check> = {}): void {
-  checkOptions(value, { ...COMPACTION_CHECKS, ...more }, '`compaction`');
-}
+/** How long conversations are shortened. */
+export interface CompactionOptions extends OptionsOf<typeof COMPACTION> {}
 
-/** For `checkOptions`: `true` stands for the defaults. */
-export const checkCompactionSwitch: Check = (value) => {
-  if (typeof value !== 'boolean') {
-    checkCompaction(value);
-  }
-  return undefined;
+export const COMPACTION_OPTIONS: Group<CompactionOptions, ResolvedOf<typeof COMPACTION>> = group(COMPACTION);
+
+const COMPACT = {
+  ...COMPACTION,
+  /** Ends it with `ABORTED`. */
+  signal: abortSignal().optional(),
 };
+
+/** How a conversation is shortened now. */
+export interface CompactOptions extends OptionsOf<typeof COMPACT> {}
+
+export const COMPACT_OPTIONS: Group<CompactOptions, unknown> = group(COMPACT);
 
 export interface CompactionJob extends Omit<SummaryJob, 'request' | 'maxTokens'> {
   options: CompactionOptions;
@@ -58,12 +60,8 @@ export interface Compacted {
 }
 
 /** Whether a prompt of so many tokens is to be shortened. */
-export function needsCompaction(
-  promptTokens: number,
-  contextSize: number,
-  { threshold = 0.8 }: CompactionOptions,
-): boolean {
-  return promptTokens > threshold * contextSize;
+export function needsCompaction(promptTokens: number, contextSize: number, options: CompactionOptions): boolean {
+  return promptTokens > COMPACTION_OPTIONS.parse(options).threshold * contextSize;
 }
 
 /**
@@ -74,7 +72,7 @@ export function needsCompaction(
  * @throws HeadstartError as {@link summarise}.
  */
 export async function compact(job: CompactionJob, messages: readonly ChatMessage[]): Promise<Compacted | undefined> {
-  const { preserveRecent = DEFAULT_PRESERVED } = job.options;
+  const { preserveRecent } = COMPACTION_OPTIONS.parse(job.options);
   const least = pendingCalls(messages).length > 0 ? 1 : 0;
   const kept = Math.max(least, Math.min(preserveRecent, turnsOf(messages).length - 1));
   const cut = cutTurns(messages, kept);
@@ -91,7 +89,7 @@ export async function compactRunning(
 ): Promise<Compacted | undefined> {
   const { renderer, source, contextSize, options, signal } = job;
   let best: Cut | undefined;
-  for (const cut of cutsOfRunning(messages, options.preserveRecent ?? DEFAULT_PRESERVED)) {
+  for (const cut of cutsOfRunning(messages, COMPACTION_OPTIONS.parse(options).preserveRecent)) {
     best = cut;
     throwIfAborted(signal);
     const { tokens } = await renderer.prompt(source, withSummary(job, '.', cut));

@@ -1,24 +1,31 @@
 import { HeadstartError } from '../errors.js';
 import { eitherSignal, ownSignal } from '../native/signals.js';
-import { boolean, describe } from '../options.js';
+import { boolean, group, type OptionsOf } from '../option-types.js';
+import { describe } from '../options.js';
+import type { SamplingOptions } from '../sampling-options.js';
 import { asAborted } from './failures.js';
 import { Life } from './forgotten.js';
 import { Generation } from './generate.js';
-import { GENERATION_CHECKS, type GenerationOptions, resolveGeneration } from './options.js';
+import { GENERATION, resolveGeneration } from './options.js';
 import type { FinishPart } from './parts.js';
 import { Passage } from './passage.js';
-import { makeSampler, mergeSampling, type SamplingOptions } from './sampling.js';
+import { makeSampler, mergeSampling } from './sampling.js';
 import { ConversationSequence } from './sequence.js';
 import type { SessionServices } from './setup.js';
 import { Snapshots } from './snapshots.js';
 import { Offers } from './stalled.js';
 import { UsageCounter } from './usage.js';
 
-/** How a text is gone on from. */
-export interface CompletionOptions extends GenerationOptions {
+const COMPLETION = {
+  ...GENERATION,
   /** Turn text such as `<|im_start|>` in the prompt into control tokens: only for prompts that nobody else wrote. @default false */
-  parseSpecial?: boolean;
-}
+  parseSpecial: boolean().default(false),
+};
+
+/** How a text is continued. */
+export interface CompletionOptions extends OptionsOf<typeof COMPLETION> {}
+
+export const COMPLETION_OPTIONS = group(COMPLETION);
 
 /** What a model wrote behind a prompt. */
 export interface Completion extends Omit<FinishPart, 'type' | 'object'> {
@@ -34,11 +41,6 @@ export type CompletionPart =
       text: string;
     }
   | Omit<FinishPart, 'object'>;
-
-const CHECKS = {
-  ...GENERATION_CHECKS,
-  parseSpecial: boolean,
-};
 
 /** No prompt comes behind a completion's that would go on from it. */
 const NO_SNAPSHOTS = new Snapshots(0);
@@ -83,7 +85,7 @@ export async function* streamComplete(
     throw new HeadstartError('INVALID_ARGUMENT', `Expected \`prompt\` to be a string, got ${describe(prompt)}`);
   }
   const usage = new UsageCounter();
-  const generation = resolveGeneration(options, CHECKS);
+  const generation = resolveGeneration(options, COMPLETION_OPTIONS);
   const signal = ownSignal(options.signal);
   const tokens = await promptTokens(services, prompt, options.parseSpecial ?? false);
   const sequence = new ConversationSequence({

@@ -1,67 +1,26 @@
-import { MODEL_OPTION_NAMES } from '../config.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import { ownSignal } from '../native/signals.js';
-import { abortSignal, boolean, type Check, checkOptions, given, type Place, text } from '../options.js';
+import { given } from '../options.js';
+import type { SamplingOptions } from '../sampling-options.js';
 import type { Boundary } from '../template/boundary.js';
 import type { ChatMessage } from '../template/messages.js';
 import type { TemplateSource } from '../template/render.js';
 import type { Templates } from '../template/templates.js';
 import { stableToolOrder } from '../template/tool-order.js';
 import type { McpServers } from '../tools/mcp.js';
-import { checkTools, requireToolChoice, type Tool, ToolSet } from '../tools/tool.js';
-import { type CompactionOptions, checkCompactionSwitch } from './compaction.js';
+import { requireToolChoice, type Tool, ToolSet } from '../tools/tool.js';
 import { readHistory } from './conversation.js';
 import { asAborted } from './failures.js';
-import type { MessageInput } from './message-input.js';
 import type { OpenSessions } from './open-sessions.js';
-import { IN_SEND, resolveToolOptions, TOOL_CHECKS, type ToolOptions } from './options.js';
-import { checkSampling, IN_SAMPLING, mergeSampling, requireSampling, type SamplingOptions } from './sampling.js';
+import { resolveToolOptions } from './options.js';
+import { mergeSampling, requireSampling } from './sampling.js';
 import { readPast, readSession, type SavedSession } from './saved.js';
 import { savedTools } from './saved-tools.js';
 import type { ConversationSequence } from './sequence.js';
 import { Session } from './session.js';
+import { checkSessionOptions, RESTORE_OPTIONS, type SessionOptions } from './session-options.js';
 import type { SessionServices } from './setup.js';
-
-/** How a session is opened. */
-export interface SessionOptions extends ToolOptions {
-  /** @default the agent's */
-  systemPrompt?: string;
-  /** @default the agent's */
-  tools?: readonly Tool[];
-  /** How tokens are chosen, over the agent's, option by option. */
-  sampling?: SamplingOptions;
-  /** A conversation to go on with. @default none */
-  messages?: readonly MessageInput[];
-  /** Shorten the conversation by itself when it gets long; `true` for the defaults. @default false */
-  compaction?: boolean | CompactionOptions;
-  /** False prefills the template and leaves the cache alone. @default true */
-  templateCache?: boolean;
-  /** Whose session it is: cached templates of one tenant never serve another. @default none, which is a tenant of its own */
-  tenant?: string;
-  /** Aborts the start with `ABORTED`; not the session. */
-  signal?: AbortSignal;
-}
-
-export const SESSION_CHECKS: Record<keyof SessionOptions, Check> = {
-  ...TOOL_CHECKS,
-  systemPrompt: (value) => (typeof value === 'string' ? undefined : 'a string'),
-  tools: checkTools,
-  sampling: checkSampling,
-  messages: (value) => (Array.isArray(value) ? undefined : 'an array of messages'),
-  compaction: checkCompactionSwitch,
-  templateCache: boolean,
-  tenant: text,
-  signal: abortSignal,
-};
-
-/** Where that belongs which is no option of a session. */
-const ELSEWHERE: readonly Place[] = [
-  IN_SAMPLING,
-  IN_SEND,
-  { names: MODEL_OPTION_NAMES, where: 'in `model` of `AgentServer.initialize`' },
-  { names: ['model', 'mcpServers', 'logger', 'onProgress'], where: 'in `AgentServer.initialize`' },
-];
 
 /** What becomes of the caller's own objects is of no account. */
 function copyOptions({ signal, ...rest }: SessionOptions): SessionOptions & { signal: AbortSignal } {
@@ -109,7 +68,7 @@ export interface SessionPast {
  */
 export async function openSession(host: SessionHost, asked: SessionOptions, past?: SessionPast): Promise<Session> {
   const begin = performance.now();
-  checkOptions(asked, SESSION_CHECKS, 'the session options', 'CONFIG_INVALID', ELSEWHERE);
+  checkSessionOptions(asked);
   host.requireOpen();
   throwIfAborted(asked.signal);
   const options = copyOptions(asked);
@@ -204,8 +163,7 @@ export async function restoreSession(
   options: Omit<SessionOptions, 'messages'>,
   reserve: OpenSessions['reserve'],
 ): Promise<Session> {
-  const { messages: _, ...checks } = SESSION_CHECKS;
-  checkOptions(options, checks, 'the session options', 'CONFIG_INVALID', ELSEWHERE);
+  checkSessionOptions(options, RESTORE_OPTIONS);
   const saved = await readSession(path);
   const done = reserve(saved.id);
   if (done === undefined) {

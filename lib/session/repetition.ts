@@ -1,12 +1,18 @@
-/** Ends a reply that says the same over and over. */
-export interface RepetitionGuardOptions {
+import { group, integer, type OptionsOf } from '../option-types.js';
+
+const REPETITION_GUARD = {
   /** The longest run of tokens whose repetition is noticed. 1 to 512. @default 64 */
-  maxRunTokens?: number;
+  maxRunTokens: integer(1, 512).default(64),
   /** How often a run must follow itself. 2 to 1,000. @default 4 */
-  repeats?: number;
+  repeats: integer(2, 1000).default(4),
   /** So many tokens must be repetition: short runs have to repeat more often. 1 to 65,536. @default 64 */
-  minTokens?: number;
-}
+  minTokens: integer(1, 65_536).default(64),
+};
+
+/** Ends a reply that says the same over and over. */
+export interface RepetitionGuardOptions extends OptionsOf<typeof REPETITION_GUARD> {}
+
+export const REPETITION_GUARD_OPTIONS = group(REPETITION_GUARD);
 
 /** Notices when the newest tokens are one run of tokens again and again. Costs `maxRunTokens` comparisons a token. */
 export class RepetitionGuard {
@@ -17,9 +23,10 @@ export class RepetitionGuard {
   readonly #minTokens: number;
 
   constructor(options: RepetitionGuardOptions = {}) {
-    this.#matches = new Uint32Array(options.maxRunTokens ?? 64);
-    this.#repeats = options.repeats ?? 4;
-    this.#minTokens = options.minTokens ?? 64;
+    const { maxRunTokens, repeats, minTokens } = REPETITION_GUARD_OPTIONS.parse(options);
+    this.#matches = new Uint32Array(maxRunTokens);
+    this.#repeats = repeats;
+    this.#minTokens = minTokens;
   }
 
   /** @returns whether the reply repeats itself now */

@@ -1,79 +1,23 @@
 import { HeadstartError } from '../errors.js';
 import type { Model } from '../native/model.js';
 import type { ReplyFormat } from '../native/reply.js';
-import type { Sampler, SamplerOptions } from '../native/sampler.js';
-import { type Check, checkOptions, type Place } from '../options.js';
+import type { Sampler } from '../native/sampler.js';
+import type { Place } from '../options.js';
+import { SAMPLING, type SamplingOptions } from '../sampling-options.js';
 
-/** How tokens are chosen: all that the sampler offers, but for grammars, which tools and `responseFormat` make. */
-export type SamplingOptions = Omit<
-  SamplerOptions,
-  'grammar' | 'grammarLazy' | 'grammarTriggers' | 'preservedTokens' | 'generationPrompt'
->;
-
-const NAMES: Record<keyof SamplingOptions, true> = {
-  temperature: true,
-  dynamicTemperatureRange: true,
-  dynamicTemperatureExponent: true,
-  topK: true,
-  topP: true,
-  minP: true,
-  typicalP: true,
-  topNSigma: true,
-  minKeep: true,
-  repeatPenalty: true,
-  frequencyPenalty: true,
-  presencePenalty: true,
-  penaltyLastTokens: true,
-  dry: true,
-  xtc: true,
-  mirostat: true,
-  logitBias: true,
-  ignoreEos: true,
-  seed: true,
-};
 /** Options of `sampling`, for those who give them beside it. */
-export const IN_SAMPLING: Place = { names: Object.keys(NAMES), where: 'in `sampling`' };
-
-const ANYTHING: Check = () => undefined; // values are the sampler's to check: it knows their bounds
-const anything = (...names: string[]) => Object.fromEntries(names.map((name) => [name, ANYTHING]));
-const CHECKS = anything(...Object.keys(NAMES));
-/** Of the options that are objects. */
-const NESTED: Readonly<Record<string, Record<string, Check>>> = {
-  dry: anything('multiplier', 'base', 'allowedLength', 'penaltyLastTokens', 'sequenceBreakers'),
-  xtc: anything('probability', 'threshold'),
-  mirostat: anything('version', 'tau', 'eta'),
-};
+export const IN_SAMPLING: Place = { names: Object.keys(SAMPLING), where: 'in `sampling`' };
 
 /**
- * Names the nearest option for one that is not known.
- *
- * @throws HeadstartError `INVALID_ARGUMENT`.
- */
-export function checkSamplingNames(sampling: unknown): void {
-  checkOptions(sampling, CHECKS, '`sampling`', 'INVALID_ARGUMENT');
-  for (const [name, checks] of Object.entries(NESTED)) {
-    const value = (sampling as Record<string, unknown>)[name];
-    if (typeof value === 'object' && value !== null) {
-      checkOptions(value, checks, `\`${name}\` in \`sampling\``, 'INVALID_ARGUMENT');
-    }
-  }
-}
-
-/**
- * Tries options at the door, not at the first reply.
+ * Has a sampler made of the options when they come in, not at the first reply: it knows the vocabulary.
  *
  * @throws HeadstartError as {@link Model.createSampler}.
  */
 export async function requireSampling(model: Model, sampling: SamplingOptions): Promise<void> {
-  checkSamplingNames(sampling);
   if (model.info.vocabulary.type !== 'none') {
     (await model.createSampler(sampling)).close();
   }
 }
-
-/** For `checkOptions`. */
-export const checkSampling: Check = (value) =>
-  typeof value === 'object' && value !== null && !Array.isArray(value) ? undefined : 'an object';
 
 const NEED_TEMPERATURE = ['mirostat', 'dynamicTemperatureRange', 'dynamicTemperatureExponent'] as const;
 

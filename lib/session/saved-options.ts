@@ -1,17 +1,15 @@
 // The options of a session that a file can hold. Not `onToolCall`, which is code, and not `tenant`: whose a session is, the
 // program says.
-import type { CompactionOptions } from './compaction.js';
-import { TOOL_CHECKS, type ToolOptions } from './options.js';
-import type { SamplingOptions } from './sampling.js';
+import { TOOL_CALLS } from './options.js';
+import type { SessionOptions } from './session-options.js';
 
-export interface SavedOptions extends Omit<ToolOptions, 'onToolCall'> {
-  sampling?: SamplingOptions;
-  compaction?: boolean | CompactionOptions;
-  templateCache?: boolean;
-}
+export type SavedOptions = Pick<
+  SessionOptions,
+  Exclude<keyof typeof TOOL_CALLS, 'onToolCall'> | 'sampling' | 'compaction' | 'templateCache'
+>;
 
 const NAMES = [
-  ...Object.keys(TOOL_CHECKS).filter((name) => name !== 'onToolCall'),
+  ...Object.keys(TOOL_CALLS).filter((name) => name !== 'onToolCall'),
   'sampling',
   'compaction',
   'templateCache',

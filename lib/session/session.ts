@@ -5,22 +5,23 @@ import type { Past } from '../engine/saved.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import { eitherSignal } from '../native/signals.js';
-import { boolean, checkOptions, given } from '../options.js';
+import { checkedOptions, parseOptions } from '../parse-options.js';
+import type { SamplingOptions } from '../sampling-options.js';
 import type { ChatMessage, ToolCall } from '../template/messages.js';
 import { isPrefix } from '../template/tokens.js';
 import type { Schema, SchemaValue } from '../tools/schema.js';
 import type { ToolSession } from '../tools/tool.js';
-import { type CompactionOptions, checkCompaction, compact } from './compaction.js';
+import { COMPACT_OPTIONS, type CompactionOptions, type CompactOptions, compact } from './compaction.js';
 import { pendingCalls, type TurnInput } from './conversation.js';
 import { asAborted } from './failures.js';
 import { Life } from './forgotten.js';
-import { SEND_CHECKS, type SendOptions } from './options.js';
+import type { SendOptions } from './options.js';
 import type { CompactionReport, FinishPart, Reply, StreamPart } from './parts.js';
 import { Passage } from './passage.js';
 import { collectReply } from './reply.js';
-import type { SamplingOptions } from './sampling.js';
 import { requirePath, requireReplaceable, saveSession } from './saved.js';
 import { ConversationSequence } from './sequence.js';
+import { SAVE_OPTIONS, type SaveOptions } from './session-options.js';
 import type { SessionServices, SessionSetup } from './setup.js';
 import { sharedPrefix } from './shared-prefix.js';
 import { Offers } from './stalled.js';
@@ -243,11 +244,13 @@ export class Session implements ToolSession {
    *   state put back is not the same to the bit there. @default false
    * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`, `SESSION_BUSY`, `CLOSED`, `ABORTED`; with `state` what decoding throws.
    */
-  async save(path: string, options: { state?: boolean; signal?: AbortSignal } = {}): Promise<void> {
-    checkOptions(options, { state: boolean, signal: SEND_CHECKS.signal }, 'the save options', 'INVALID_ARGUMENT');
+  async save(path: string, options: SaveOptions = {}): Promise<void> {
+    const { state: withState, signal: given } = parseOptions(SAVE_OPTIONS, options, {
+      where: 'the save options',
+      code: 'INVALID_ARGUMENT',
+    });
     requirePath(path);
-    const { state: withState = false } = options;
-    await this.#exclusively('save', options.signal, async (signal) => {
+    await this.#exclusively('save', given, async (signal) => {
       throwIfAborted(signal);
       await requireReplaceable(path);
       const { source, options: own } = this.#setup;
@@ -294,9 +297,8 @@ export class Session implements ToolSession {
    * @returns undefined where there is nothing to summarise
    * @throws HeadstartError `CONFIG_INVALID`, `SESSION_BUSY`, `CLOSED`, `ABORTED`, `REPLY_INVALID` (the model wrote no summary).
    */
-  async compact(options: CompactionOptions & { signal?: AbortSignal } = {}): Promise<CompactionReport | undefined> {
-    checkCompaction(options, { signal: SEND_CHECKS.signal });
-    const { signal, ...compaction } = given(options);
+  async compact(options: CompactOptions = {}): Promise<CompactionReport | undefined> {
+    const { signal, ...compaction } = checkedOptions(COMPACT_OPTIONS, options, { where: '`compaction`' });
     return this.#exclusively('compact', signal, (either) =>
       this.#computing('The compaction', () =>
         this.#compact({ ...this.#setup.compaction, ...compaction }, this.#setup.sampling, either),

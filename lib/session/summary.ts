@@ -2,12 +2,13 @@
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import type { Model } from '../native/model.js';
+import type { SamplingOptions } from '../sampling-options.js';
 import { beginningOf, type ChatMessage, type ToolCall } from '../template/messages.js';
 import type { Prompt, Renderer, TemplateSource } from '../template/render.js';
 import type { Cut } from './compaction-cut.js';
 import { Generation } from './generate.js';
 import { ReplyReader } from './reply-reader.js';
-import { makeSampler, type SamplingOptions } from './sampling.js';
+import { makeSampler } from './sampling.js';
 import type { ConversationSequence } from './sequence.js';
 
 export interface SummaryJob {

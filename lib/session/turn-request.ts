@@ -3,7 +3,7 @@ import { HeadstartError } from '../errors.js';
 import { eitherSignal } from '../native/signals.js';
 import { requireToolChoice, type ToolSession } from '../tools/tool.js';
 import { readTurn, type TurnInput } from './conversation.js';
-import { resolveGeneration, resolveToolOptions, SEND_CHECKS, type SendOptions } from './options.js';
+import { resolveGeneration, resolveToolOptions, SEND_OPTIONS, type SendOptions } from './options.js';
 import { mergeSampling } from './sampling.js';
 import type { SessionSetup } from './setup.js';
 import type { TurnRequest } from './turn.js';
@@ -27,7 +27,7 @@ export function readRequest(
   contextSize: number,
   { message, options, closing }: Asked,
 ): AskedTurn {
-  const generation = resolveGeneration(options, SEND_CHECKS);
+  const generation = resolveGeneration(options, SEND_OPTIONS);
   const { tools } = setup;
   const { maxSteps, toolChoice, onToolCall, ...limits } = resolveToolOptions(contextSize, setup.options, options);
   requireToolChoice(toolChoice, tools);

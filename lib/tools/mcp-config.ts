@@ -1,97 +1,106 @@
 // Servers of the Model Context Protocol: how they are named, and the check of it.
 import { HeadstartError } from '../errors.js';
-import { boolean, type Check, checkOptions, integer, type Place, stringMap, text, webAddress } from '../options.js';
+import {
+  boolean,
+  group,
+  integer,
+  type OptionsOf,
+  oneOf,
+  type ResolvedOf,
+  stringMap,
+  strings,
+  text,
+  value,
+  webAddress,
+} from '../option-types.js';
+import type { Place } from '../options.js';
+import { parseOptions } from '../parse-options.js';
 
-interface McpServerCommon {
+const COMMON = {
   /** Yours for it: of letters, digits, `_` and `-`. Goes in front of tool names that another server has too. */
-  name: string;
+  name: value<string>(
+    (given) => typeof given === 'string' && /^[\w-]{1,64}$/.test(given) && !given.includes('__'),
+    '1 to 64 letters, digits, "-" and single "_"',
+  ),
   /** Only these of its tools, by their names there. @default all */
-  tools?: readonly string[];
-  /** False: where it cannot be reached at the start, the agent starts without it, and new sessions try again. @default true */
-  required?: boolean;
+  allowedTools: strings().optional(),
+  /** False: if it cannot be reached at the start, the agent starts without it, and new sessions try again. @default true */
+  required: boolean().default(true),
   /** How long connecting and listing may take, ms. @default 30000 */
-  connectTimeoutMs?: number;
+  connectTimeoutMs: integer(1).default(30_000),
   /** How long one call may take, ms. @default 60000 */
-  callTimeoutMs?: number;
-}
+  callTimeoutMs: integer(1).default(60_000),
+};
+
+const STDIO = {
+  ...COMMON,
+  /** Tells it from servers at an address. @default 'stdio' */
+  type: oneOf('stdio').default('stdio'),
+  /** The program: a path, or a name that is looked for in PATH. No shell is used. */
+  command: text(),
+  /** Its arguments. @default none */
+  args: strings().optional(),
+  /** Added to the few harmless variables (PATH, HOME, ...) that it gets anyway. @default none */
+  env: stringMap().optional(),
+  /** Where it runs. @default the working directory */
+  cwd: text().optional(),
+};
 
 /** A server that is a child process. */
-export interface McpStdioServer extends McpServerCommon {
-  /** Tells it from servers at an address. @default 'stdio' */
-  type?: 'stdio';
-  /** The program: a path, or a name that is looked for in PATH. No shell is used. */
-  command: string;
-  /** Its arguments. @default none */
-  args?: readonly string[];
-  /** Added to the few harmless variables (PATH, HOME, ...) that it gets anyway. */
-  env?: Readonly<Record<string, string>>;
-  /** @default the working directory */
-  cwd?: string;
-}
+export interface McpStdioServer extends OptionsOf<typeof STDIO> {}
+
+const HTTP = {
+  ...COMMON,
+  /** `http` is streamable HTTP; `sse` is its predecessor. */
+  type: oneOf('http', 'sse'),
+  /** http or https, without user and password: those are `headers`. */
+  url: webAddress(),
+  /** Sent with each request: a token, for one. @default none */
+  headers: stringMap().optional(),
+};
 
 /** A server at an address. */
-export interface McpHttpServer extends McpServerCommon {
-  /** `http` is streamable HTTP; `sse` is its predecessor. */
-  type: 'http' | 'sse';
-  /** http or https, without user and password: those are `headers`. */
-  url: string;
-  /** Sent with each request: a token, for one. */
-  headers?: Readonly<Record<string, string>>;
-}
+export interface McpHttpServer extends OptionsOf<typeof HTTP> {}
 
 /** A server of the Model Context Protocol. */
 export type McpServerConfig = McpStdioServer | McpHttpServer;
+export type ResolvedMcpServer = ResolvedOf<typeof STDIO> | ResolvedOf<typeof HTTP>;
 
-const strings: Check = (value) =>
-  Array.isArray(value) && value.every((each) => typeof each === 'string') ? undefined : 'an array of strings';
-const COMMON: Record<string, Check> = {
-  name: (value) =>
-    typeof value === 'string' && /^[\w-]{1,64}$/.test(value) && !value.includes('__')
-      ? undefined
-      : '1 to 64 letters, digits, "-" and single "_"',
-  tools: strings,
-  required: boolean,
-  connectTimeoutMs: integer(1),
-  callTimeoutMs: integer(1),
-};
-const STDIO: Record<string, Check> = { ...COMMON, type: text, command: text, args: strings, env: stringMap, cwd: text };
-const HTTP: Record<string, Check> = {
-  ...COMMON,
-  type: text,
-  url: webAddress,
-  headers: stringMap,
-};
+export const MCP_SERVER_OPTIONS = { stdio: group(STDIO), http: group(HTTP) };
 
 const OF_HTTP: Place = { names: ['url', 'headers'], where: 'to a server of `type` "http" or "sse"' };
 const OF_STDIO: Place = { names: ['command', 'args', 'env', 'cwd'], where: 'to a server of `type` "stdio"' };
 /** What a server of this type does not have, and those of another do. */
 const OF_OTHERS = { stdio: OF_HTTP, http: OF_STDIO, sse: OF_STDIO } as const;
 
-/** @throws HeadstartError `CONFIG_INVALID`. */
-export function checkMcpServers(servers: unknown): readonly McpServerConfig[] {
+/**
+ * Servers with all defaults in place.
+ *
+ * @throws HeadstartError `CONFIG_INVALID`.
+ */
+export function resolveMcpServers(servers: unknown): readonly ResolvedMcpServer[] {
   if (!Array.isArray(servers)) {
     throw invalid('Expected `mcpServers` to be an array of servers');
   }
   const names = new Set<string>();
-  for (const [index, server] of (servers as McpServerConfig[]).entries()) {
-    const where = `\`mcpServers[${index}]\``;
-    const type = server?.type ?? 'stdio';
-    if (!['stdio', 'http', 'sse'].includes(type)) {
-      const hint = /http/i.test(type) ? ': did you mean "http"?' : '';
-      throw invalid(`Expected \`type\` in ${where} to be "stdio", "http" or "sse", got "${type}"${hint}`);
-    }
-    checkOptions(server, type === 'stdio' ? STDIO : HTTP, where, 'CONFIG_INVALID', [OF_OTHERS[type]]);
-    for (const needed of ['name', type === 'stdio' ? 'command' : 'url']) {
-      if ((server as unknown as Record<string, unknown>)[needed] === undefined) {
-        throw invalid(`Expected \`${needed}\` in ${where}`);
-      }
-    }
+  return servers.map((given: McpServerConfig, index) => {
+    const server = resolveServer(given, `\`mcpServers[${index}]\``);
     if (names.has(server.name)) {
       throw invalid(`Expected servers with names of their own in \`mcpServers\`, "${server.name}" is there twice`);
     }
     names.add(server.name);
+    return server;
+  });
+}
+
+function resolveServer(server: McpServerConfig, where: string): ResolvedMcpServer {
+  const type = server?.type ?? 'stdio';
+  if (!['stdio', 'http', 'sse'].includes(type)) {
+    const hint = /http/i.test(type) ? ': did you mean "http"?' : '';
+    throw invalid(`Expected \`type\` in ${where} to be "stdio", "http" or "sse", got "${type}"${hint}`);
   }
-  return servers.map((server) => Object.freeze({ ...server }));
+  const { stdio, http } = MCP_SERVER_OPTIONS;
+  return parseOptions(type === 'stdio' ? stdio : http, server, { where, places: [OF_OTHERS[type]] });
 }
 
 function invalid(message: string): HeadstartError {

@@ -3,14 +3,12 @@ import { HeadstartError } from '../errors.js';
 import { abortedError, orAborted } from '../native/addon.js';
 import type { Logger } from '../native/log.js';
 import { packageVersion } from '../native/places.js';
-import type { McpServerConfig } from './mcp-config.js';
+import type { ResolvedMcpServer } from './mcp-config.js';
 import { type McpPromptMessage, readPromptMessages, readResult } from './mcp-content.js';
 import { type McpPromptListing, type McpToolListing, readPrompts, readTools } from './mcp-listing.js';
 import { ANY_RESULT, isAnswer, listAll } from './mcp-pages.js';
 import { loadClient, makeTransport } from './mcp-transport.js';
 
-const CONNECT_TIMEOUT_MS = 30_000;
-const CALL_TIMEOUT_MS = 60_000;
 /** After a call that took too long: does the server answer at all? */
 const PING_TIMEOUT_MS = 5000;
 
@@ -32,7 +30,7 @@ const NOTHING: Listing = { tools: [], prompts: [] };
  * again when it says that this changed.
  */
 export class McpConnection {
-  readonly config: McpServerConfig;
+  readonly config: ResolvedMcpServer;
   readonly #log: Logger;
   #client: Client | undefined;
   #connecting: Promise<Client> | undefined;
@@ -44,7 +42,7 @@ export class McpConnection {
   readonly #ends = new Set<Promise<void>>();
   readonly #ending = new AbortController();
 
-  constructor(config: McpServerConfig, log: Logger) {
+  constructor(config: ResolvedMcpServer, log: Logger) {
     this.config = config;
     this.#log = log;
   }
@@ -55,7 +53,7 @@ export class McpConnection {
     if (known !== undefined && this.#client !== undefined && !this.#outdated) {
       return known;
     }
-    const fallback = known ?? (this.config.required === false ? NOTHING : undefined);
+    const fallback = known ?? (this.config.required ? undefined : NOTHING);
     if (fallback !== undefined && performance.now() < this.#askAgainAt) {
       return fallback;
     }
@@ -74,7 +72,7 @@ export class McpConnection {
 
   /** One that hangs holds up a session now and then, not every one. */
   #afterFailure(ms: number): void {
-    if (ms > (this.config.connectTimeoutMs ?? CONNECT_TIMEOUT_MS) / 2) {
+    if (ms > this.config.connectTimeoutMs / 2) {
       this.#askAgainAt = performance.now() + HANG_PATIENCE * ms;
     }
   }
@@ -125,7 +123,7 @@ export class McpConnection {
   }
 
   #listOptions(signal: AbortSignal | undefined) {
-    return { timeout: this.config.connectTimeoutMs ?? CONNECT_TIMEOUT_MS, ...(signal && { signal }) };
+    return { timeout: this.config.connectTimeoutMs, ...(signal && { signal }) };
   }
 
   #warn(message: string): void {
@@ -185,7 +183,7 @@ export class McpConnection {
     signal: AbortSignal | undefined,
     call: (client: Client, options: { timeout: number; signal?: AbortSignal }) => Promise<T>,
   ): Promise<T> {
-    const options = { timeout: this.config.callTimeoutMs ?? CALL_TIMEOUT_MS, ...(signal && { signal }) };
+    const options = { timeout: this.config.callTimeoutMs, ...(signal && { signal }) };
     for (let tries = 0; ; tries++) {
       const client = await this.#connected(signal);
       try {
@@ -211,7 +209,7 @@ export class McpConnection {
     }
     try {
       await client.request({ method: 'ping' }, ANY_RESULT, {
-        timeout: Math.min(PING_TIMEOUT_MS, this.config.callTimeoutMs ?? CALL_TIMEOUT_MS),
+        timeout: Math.min(PING_TIMEOUT_MS, this.config.callTimeoutMs),
       });
       return false;
     } catch {
@@ -246,7 +244,7 @@ export class McpConnection {
   }
 
   async #connect(): Promise<Client> {
-    const { name, connectTimeoutMs = CONNECT_TIMEOUT_MS } = this.config;
+    const { name, connectTimeoutMs } = this.config;
     const outdated = { autoRefresh: false, debounceMs: 0, onChanged: () => this.#markOutdated() };
     const { Client } = await loadClient();
     const client = new Client(
@@ -314,7 +312,7 @@ export class McpConnection {
   }
 
   #allowed(tools: readonly McpToolListing[]): McpToolListing[] {
-    const { name, tools: wanted } = this.config;
+    const { name, allowedTools: wanted } = this.config;
     const missing = wanted?.filter((each) => !tools.some((tool) => tool.name === each)) ?? [];
     if (missing.length > 0) {
       this.#log('warn', `The MCP server "${name}" has no tools named ${missing.map((each) => `"${each}"`).join(', ')}`);

@@ -1,7 +1,7 @@
 // The way to a server: a child process's standard streams, or HTTP. The client is loaded only where there are servers.
 import type { Client } from '@modelcontextprotocol/client';
 import { HeadstartError } from '../errors.js';
-import type { McpServerConfig } from './mcp-config.js';
+import type { ResolvedMcpServer } from './mcp-config.js';
 import { MAX_MESSAGE_BYTES } from './mcp-lines.js';
 import { fetchMessages, StdioMessages } from './mcp-reading.js';
 
@@ -24,7 +24,7 @@ export async function loadClient(): Promise<typeof import('@modelcontextprotocol
 }
 
 /** @param onLine gets what a child process writes to its standard error, and what it writes beside its messages */
-export async function makeTransport(config: McpServerConfig, onLine: (line: string) => void): Promise<Transport> {
+export async function makeTransport(config: ResolvedMcpServer, onLine: (line: string) => void): Promise<Transport> {
   if ('url' in config) {
     const { StreamableHTTPClientTransport, SSEClientTransport } = await loadClient();
     const Transport = config.type === 'http' ? StreamableHTTPClientTransport : SSEClientTransport;

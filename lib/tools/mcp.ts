@@ -1,6 +1,6 @@
 import { HeadstartError } from '../errors.js';
 import { forgivingLogger, type Logger } from '../native/log.js';
-import { checkMcpServers, type McpServerConfig } from './mcp-config.js';
+import { type McpServerConfig, resolveMcpServers } from './mcp-config.js';
 import { McpConnection } from './mcp-connection.js';
 import type { McpPromptMessage } from './mcp-content.js';
 import type { McpPromptListing } from './mcp-listing.js';
@@ -55,7 +55,7 @@ export class McpServers {
   ): Promise<McpServers> {
     const log = forgivingLogger(options.logger ?? (() => undefined));
     const servers = new McpServers(
-      checkMcpServers(configs).map((config) => new McpConnection(config, log)),
+      resolveMcpServers(configs).map((config) => new McpConnection(config, log)),
       log,
     );
     try {

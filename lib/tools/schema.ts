@@ -1,5 +1,6 @@
 import { Ajv, type ValidateFunction } from 'ajv';
 import { Ajv2020 } from 'ajv/dist/2020.js';
+import { toJSONSchema } from 'zod';
 import { HeadstartError } from '../errors.js';
 import type { JsonObject } from '../schema-walk.js';
 import { schemaForGrammar } from './grammar-schema.js';
@@ -91,7 +92,7 @@ async function standardJsonSchema(schema: StandardSchema, what: string): Promise
       return jsonSchema.input({ target: 'draft-2020-12' });
     }
     if (vendor === 'zod') {
-      return (await import('zod')).toJSONSchema(schema as never, { io: 'input' }); // zod before 4.2
+      return toJSONSchema(schema as never, { io: 'input' }); // zod before 4.2
     }
   } catch (cause) {
     throw invalid(`Expected ${what} to be a schema that JSON Schema can say: ${(cause as Error).message}`, cause);

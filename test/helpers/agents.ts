@@ -2,7 +2,14 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type AgentOptions, AgentServer, type ModelConfig, type Reply, type Session } from 'llama-headstart';
+import {
+  type AgentOptions,
+  AgentServer,
+  type CacheOptions,
+  type ModelConfig,
+  type Reply,
+  type Session,
+} from 'llama-headstart';
 import { onTestFinished } from 'vitest';
 import { type MicroModelName, microModel } from './models.js';
 import { SYSTEM_PROMPT } from './prompts.js';
@@ -20,38 +27,59 @@ export async function temporaryDirectory(): Promise<string> {
  */
 export const EXACT = { keyType: 'f32', valueType: 'f32', flashAttention: false } as const;
 
-export type AgentSettings = Partial<ModelConfig> & { name?: MicroModelName } & Omit<AgentOptions, 'model'>;
+/** The options of an agent, without their groups. */
+export type AgentSettings = Partial<ModelConfig> &
+  CacheOptions & { name?: MicroModelName } & Omit<AgentOptions, 'model' | 'cache'>;
+
+const OF_CACHE: readonly string[] = [
+  'dir',
+  'allowSharedDirectory',
+  'maxMemoryBytes',
+  'maxDiskBytes',
+  'maxEntries',
+  'maxAgeMs',
+  'minFreeDiskBytes',
+  'minTokens',
+  'breakEven',
+  'reuse',
+  'breakpoints',
+  'stableTools',
+  'maxResidentTemplates',
+  'maxResidentCells',
+  'maxSavedBytes',
+] satisfies (keyof CacheOptions)[];
+const OF_AGENT: readonly string[] = [
+  'systemPrompt',
+  'tools',
+  'mcpServers',
+  'sampling',
+  'reproducible',
+  'maxQueueSize',
+  'logger',
+  'onProgress',
+  'signal',
+] satisfies (keyof AgentOptions)[];
 
 /** The options of an agent on a micro model; `dense` where none is named, and no cache directory. */
 export function agentOptions(settings: AgentSettings = {}): AgentOptions {
-  const {
-    name = 'dense',
-    systemPrompt = SYSTEM_PROMPT,
-    tools,
-    mcpServers,
-    sampling,
-    logger,
-    onProgress,
-    signal,
-    ...model
-  } = settings;
+  const { name = 'dense', systemPrompt = SYSTEM_PROMPT, ...others } = settings;
+  const pick = (isWanted: (option: string) => boolean) =>
+    Object.fromEntries(Object.entries(others).filter(([option]) => isWanted(option)));
   return {
     model: {
       source: microModel(name),
       cacheDir: null,
       contextSize: 1024,
       nThreads: 1, // a micro model gains nothing from more, and loses much on a busy machine
+      ...pick((option) => !OF_CACHE.includes(option) && !OF_AGENT.includes(option)),
+    },
+    cache: {
       minFreeDiskBytes: 0,
       reuse: 'exact', // a nearest start computes in other batches: tests of it ask for it
-      ...model,
+      ...pick((option) => OF_CACHE.includes(option)),
     },
     systemPrompt,
-    ...(tools && { tools }),
-    ...(mcpServers && { mcpServers }),
-    ...(sampling && { sampling }),
-    ...(logger && { logger }),
-    ...(onProgress && { onProgress }),
-    ...(signal && { signal }),
+    ...pick((option) => OF_AGENT.includes(option)),
   };
 }
 

@@ -73,7 +73,7 @@ export class Lab {
     const cache = await TemplateCache.open({
       engine,
       components,
-      directory,
+      dir: directory,
       minFreeDiskBytes: 0,
       reuse: 'exact',
       ...options.cache,

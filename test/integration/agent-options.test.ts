@@ -79,8 +79,8 @@ describe('an agent', () => {
 describe('options of other calls', () => {
   it('that are none are refused, with the right name', async () => {
     const resolved = (options: object) => resolveModel('/nowhere/model.gguf', options);
-    await expect(resolved({ modelsDir: 'models' })).rejects.toThrow(
-      failsWith('CONFIG_INVALID', 'here it is `directory`'),
+    await expect(resolved({ useHfParams: true })).rejects.toThrow(
+      failsWith('CONFIG_INVALID', 'here it is `generationConfig`'),
     );
     await expect(resolved({ onprogress: () => {} })).rejects.toThrow(failsWith('CONFIG_INVALID', 'mean `onProgress`'));
     await expect(resolved({ signal: {} })).rejects.toThrow(failsWith('CONFIG_INVALID', 'to be an AbortSignal'));

@@ -38,7 +38,7 @@ describe('the budgets of the directory', () => {
     const facts = JSON.parse(await readFile(index, 'utf8'));
     await writeFile(index, `${JSON.stringify({ ...facts, bytes: 11 * 1024 ** 3 })}\n`);
     const lab = await openLab({ directory, cache: { logger } });
-    const large = /holds \d entries of 11\.0 GiB: set `maxBytes`, `maxEntries` or `maxAgeMs`, or call prune\(\)/;
+    const large = /holds \d entries of 11\.0 GiB: set `maxDiskBytes`, `maxEntries` or `maxAgeMs`, or call prune\(\)/;
     expect(lab.cache.stats().warning).toMatch(large);
     await save(lab, 2);
     await save(lab, 3);
@@ -68,7 +68,7 @@ describe('the budgets of the directory', () => {
     const lab = await openLab({ directory });
     await save(lab, 1);
     const { bytesOnDisk } = lab.cache.stats();
-    const bounded = await openLab({ directory, cache: { maxBytes: 2.5 * bytesOnDisk } });
+    const bounded = await openLab({ directory, cache: { maxDiskBytes: 2.5 * bytesOnDisk } });
     for (const seed of [2, 3, 4, 5]) {
       await save(bounded, seed);
       expect(bounded.cache.stats().bytesOnDisk).toBeLessThanOrEqual(2.5 * bytesOnDisk);
@@ -97,9 +97,9 @@ describe('the budgets of the directory', () => {
     const directory = await temporaryDirectory();
     const warnings: string[] = [];
     const logger = (_: string, message: string) => warnings.push(message);
-    const lab = await openLab({ directory, cache: { maxBytes: 1000, logger } });
+    const lab = await openLab({ directory, cache: { maxDiskBytes: 1000, logger } });
     const report = await lab.start(numberedTemplate(1));
-    expect(report.notSaved).toMatch(/^its \d+ bytes are more than `maxBytes` \(1000\)$/);
+    expect(report.notSaved).toMatch(/^its \d+ bytes are more than `maxDiskBytes` \(1000\)$/);
     await lab.cache.flush();
     expect(await entriesIn(directory)).toEqual([]);
     expect(lab.cache.stats()).toMatchObject({ oversized: 1, saves: 0, failedSaves: 0 });

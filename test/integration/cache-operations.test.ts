@@ -104,7 +104,7 @@ describe('an operator', () => {
     for (let index = 0; index < 12; index++) {
       await writeFile(join(directory, `template_${String(index).padStart(16, '0')}.kv.corrupt`), '');
     }
-    for (const budget of [{ maxEntry: 1 }, { maxBytes: '1 GiB' }, { maxAgeMs: -1 }, 7]) {
+    for (const budget of [{ maxEntry: 1 }, { maxDiskBytes: '1 GiB' }, { maxAgeMs: -1 }, 7]) {
       await expect(lab.cache.prune(budget as never)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
     }
     expect(await lab.cache.prune({ maxEntries: 1 })).toEqual({ entries: 1, temporaryFiles: 2, corruptFiles: 4 });

@@ -24,7 +24,7 @@ const stdio = (silence: string, more: Partial<McpStdioServer> = {}): McpStdioSer
   name: 'here',
   command: process.execPath,
   args: [program, 'here', silence],
-  tools: ['hang', 'die', 'pid', 'freeze'],
+  allowedTools: ['hang', 'die', 'pid', 'freeze'],
   connectTimeoutMs: 600_000, // who waits for that has hung
   ...more,
 });

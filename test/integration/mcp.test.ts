@@ -91,7 +91,7 @@ describe('MCP servers', () => {
   });
 
   it("keep names apart: what two have, or the agent's own tools, gets its server's name in front", async () => {
-    const servers = await connect(stdio('one'), stdio('two', { tools: ['echo', 'only.two', 'nothing'] }));
+    const servers = await connect(stdio('one'), stdio('two', { allowedTools: ['echo', 'only.two', 'nothing'] }));
     const names = (await servers.tools(['pid'])).map(({ name }) => name);
     expect(new Set(names).size).toBe(names.length);
     expect(names).toEqual(
@@ -282,7 +282,7 @@ describe("an agent's MCP servers", () => {
   it("are every session's: their tools are called like its own, and changes reach new sessions", async () => {
     const agent = await startAgent({
       name: 'dense',
-      mcpServers: [stdio('here', { tools: ['echo', 'learn', 'learnt'] })],
+      mcpServers: [stdio('here', { allowedTools: ['echo', 'learn', 'learnt'] })],
     });
     const session = await agent.createSession();
     const [schema] = (await agent.mcp.tools()).map(({ parameters }) => parameters);
@@ -302,7 +302,7 @@ describe("an agent's MCP servers", () => {
   });
 
   it('may fail in a turn: the model is told, and the next call starts them again', async () => {
-    const agent = await startAgent({ mcpServers: [stdio('here', { tools: ['die', 'pid'] })] });
+    const agent = await startAgent({ mcpServers: [stdio('here', { allowedTools: ['die', 'pid'] })] });
     const session = await agent.createSession();
     const called = async (name: string) => {
       const { toolResults } = await session.send('Hello', { ...options, maxParallelTools: 1, toolChoice: { name } });
@@ -336,7 +336,7 @@ describe("an agent's MCP servers", () => {
     const tools = [
       { name: 'echo', description: 'mine', parameters: { type: 'object', properties: {} }, execute: () => 'mine' },
     ];
-    const agent = await startAgent({ tools, mcpServers: [stdio('here', { tools: ['echo'] })] });
+    const agent = await startAgent({ tools, mcpServers: [stdio('here', { allowedTools: ['echo'] })] });
     const session = await agent.createSession();
     const { toolResults } = await session.send('Hello', { ...options, toolChoice: { name: 'echo' } });
     expect(toolResults.map(({ output }) => output)).toContain('mine');
@@ -349,7 +349,7 @@ describe("an agent's MCP servers", () => {
     const path = join(await temporaryDirectory(), 'session.json');
     const pid = { name: 'pid', description: 'mine', execute: () => 'mine' };
     const { execute: _, ...silent } = pid;
-    const agent = await startAgent({ mcpServers: [stdio('here', { tools: ['pid', 'echo'] })] });
+    const agent = await startAgent({ mcpServers: [stdio('here', { allowedTools: ['pid', 'echo'] })] });
     const session = await agent.createSession({ tools: [pid] });
     const { key } = session.report;
     await session.save(path);
@@ -380,8 +380,8 @@ describe("an agent's MCP servers", () => {
 
   it('have the tools of a saved session also where another server has their names since', async () => {
     const path = join(await temporaryDirectory(), 'session.json');
-    const here = stdio('here', { tools: ['pid'] });
-    const there = stdio('there', { tools: ['pid'] });
+    const here = stdio('here', { allowedTools: ['pid'] });
+    const there = stdio('there', { allowedTools: ['pid'] });
     const openAndSave = async (agent: AgentServer) => {
       const session = await agent.createSession();
       await session.save(path);

@@ -46,7 +46,7 @@ async function place(files: Record<string, Buffer> = { 'tiny.Q8_0.gguf': model }
   const log: string[] = [];
   const fetchModel = (source: Partial<ModelSource> = {}, options: ResolveModelOptions = {}) =>
     resolveModel({ type: 'huggingface', repo: REPO, endpoint: hub.endpoint, ...source } as ModelSource, {
-      directory,
+      modelsDir: directory,
       retryConfig,
       logger: (_, line) => log.push(line),
       ...options,
@@ -404,7 +404,7 @@ describe('a download', () => {
       ...[1, 2].map(() =>
         inOtherProcess('resolve', {
           source: { type: 'huggingface', repo: REPO, endpoint: hub.endpoint },
-          options: { directory, retryConfig },
+          options: { modelsDir: directory, retryConfig },
         }),
       ),
     ]);
@@ -421,7 +421,7 @@ describe('a download', () => {
       'resolve',
       {
         source: { type: 'huggingface', repo: REPO, endpoint: hub.endpoint },
-        options: { directory, retryConfig: { stallTimeoutMs: 60_000 } },
+        options: { modelsDir: directory, retryConfig: { stallTimeoutMs: 60_000 } },
       },
       { signal: kill.signal },
     );
@@ -446,10 +446,10 @@ describe('a download', () => {
       skip('no file systems can be mounted here');
       return;
     }
-    await expect(fetchModel({}, { directory: small })).rejects.toThrow(failsWith('DISK_FULL', 'free bytes'));
+    await expect(fetchModel({}, { modelsDir: small })).rejects.toThrow(failsWith('DISK_FULL', 'free bytes'));
     const file = join(small, 'not-a-directory');
     await writeFile(file, '');
-    await expect(fetchModel({}, { directory: file })).rejects.toThrow(failsWith('WRITE_FAILED'));
+    await expect(fetchModel({}, { modelsDir: file })).rejects.toThrow(failsWith('WRITE_FAILED'));
   });
 
   it('says that the disk filled up on the way, and goes on from there once there is room', async ({ skip }) => {
@@ -469,10 +469,10 @@ describe('a download', () => {
     };
     hub.faults.push({ dropAfter: model.length >> 1 }); // so that more has to come after the first report
     const onProgress = ({ phase, bytes = 0 }: ModelProgress) => phase === 'download' && bytes > 0 && fill();
-    await expect(fetchModel({}, { directory: small, onProgress })).rejects.toThrow(failsWith('DISK_FULL'));
+    await expect(fetchModel({}, { modelsDir: small, onProgress })).rejects.toThrow(failsWith('DISK_FULL'));
     await rm(filler);
     const before = hub.downloads.length;
-    expect(await hashOf((await fetchModel({}, { directory: small })).path)).toBe(sha256(model));
+    expect(await hashOf((await fetchModel({}, { modelsDir: small })).path)).toBe(sha256(model));
     expect(hub.downloads[before]?.headers.range).toMatch(/^bytes=[1-9]/);
   });
 });
@@ -555,13 +555,13 @@ describe('a model at an address', () => {
     const { hub, directory } = await place();
     const url = `${hub.endpoint}/${REPO}/resolve/main/tiny.Q8_0.gguf`;
     const source = { type: 'url', url, headers: { 'x-key': 'secret' } } as const;
-    const { path } = await resolveModel(source, { directory, retryConfig });
+    const { path } = await resolveModel(source, { modelsDir: directory, retryConfig });
     expect(await hashOf(path)).toBe(sha256(model));
     expect(hub.requests.map(({ host, headers }) => [host, headers['x-key']])).toEqual([
       ['hub', 'secret'],
       ['cdn', undefined],
     ]);
-    expect((await resolveModel(url, { directory })).path).toBe(path);
+    expect((await resolveModel(url, { modelsDir: directory })).path).toBe(path);
     expect(hub.downloads).toHaveLength(1);
   });
 
@@ -569,22 +569,22 @@ describe('a model at an address', () => {
     const { hub, directory } = await place();
     const url = `${hub.cdn}/${REPO}/tiny.Q8_0.gguf`;
     hub.faults.push({ stallAfter: 5000, body: other, etag: '"a"' }, {});
-    expect(await hashOf((await resolveModel(url, { directory, retryConfig })).path)).toBe(sha256(model));
+    expect(await hashOf((await resolveModel(url, { modelsDir: directory, retryConfig })).path)).toBe(sha256(model));
     expect(hub.downloads[1]?.headers['if-range']).toBe('"a"');
   });
 
   it('is checked against a SHA-256, and for being a GGUF file', async () => {
     const { hub, directory } = await place({ 'page.gguf': Buffer.from('<!DOCTYPE html>'), 'tiny.gguf': model });
     const url = `${hub.cdn}/${REPO}/page.gguf`;
-    await expect(resolveModel(url, { directory, retryConfig })).rejects.toThrow(
+    await expect(resolveModel(url, { modelsDir: directory, retryConfig })).rejects.toThrow(
       failsWith('DOWNLOAD_CORRUPT', /"<!DO".*web page/),
     );
     const tiny = { type: 'url', url: `${hub.cdn}/${REPO}/tiny.gguf` } as const;
     const wrong = { ...tiny, sha256: sha256(other) };
-    await expect(resolveModel(wrong, { directory, retryConfig })).rejects.toThrow(
+    await expect(resolveModel(wrong, { modelsDir: directory, retryConfig })).rejects.toThrow(
       failsWith('DOWNLOAD_CORRUPT', sha256(other)),
     );
-    await resolveModel({ ...tiny, sha256: sha256(model).toUpperCase() }, { directory, retryConfig });
+    await resolveModel({ ...tiny, sha256: sha256(model).toUpperCase() }, { modelsDir: directory, retryConfig });
   });
 
   it('in parts tells of all their bytes, and of a total once every size is known', async () => {
@@ -593,7 +593,7 @@ describe('a model at an address', () => {
     const { hub, directory } = await place(Object.fromEntries(names.map((name, at) => [name, parts[at] as Buffer])));
     const seen: ModelProgress[] = [];
     const onProgress = (progress: ModelProgress) => seen.push(progress);
-    await resolveModel(`${hub.cdn}/${REPO}/${names[0]}`, { directory, retryConfig, onProgress });
+    await resolveModel(`${hub.cdn}/${REPO}/${names[0]}`, { modelsDir: directory, retryConfig, onProgress });
     const total = 2 * model.length + 100;
     const ends = names.map((name) => seen.findLast(({ file }) => file === name));
     expect(ends[0]).toEqual({ phase: 'download', fraction: 0, bytes: model.length, file: names[0] });
@@ -602,7 +602,7 @@ describe('a model at an address', () => {
 
   it('may have a name that no decoder takes', async () => {
     const { directory } = await place();
-    const options = { directory, retryConfig: { maxRetries: 0 } };
+    const options = { modelsDir: directory, retryConfig: { maxRetries: 0 } };
     await expect(resolveModel('http://127.0.0.1:9/tiny%.gguf', options)).rejects.toThrow(
       failsWith('DOWNLOAD_FAILED', 'tiny%.gguf'),
     );
@@ -612,11 +612,11 @@ describe('a model at an address', () => {
     const { hub, directory } = await place();
     const url = `${hub.cdn}/a/b/c.gguf`;
     hub.faults.push(...Array.from({ length: 11 }, () => ({ status: 302, headers: { location: url } })));
-    await expect(resolveModel(url, { directory, retryConfig })).rejects.toThrow(
+    await expect(resolveModel(url, { modelsDir: directory, retryConfig })).rejects.toThrow(
       failsWith('DOWNLOAD_FAILED', '10 times'),
     );
     hub.faults.push({ status: 302, headers: { location: 'file:///etc/passwd' } });
-    await expect(resolveModel(url, { directory, retryConfig })).rejects.toThrow(
+    await expect(resolveModel(url, { modelsDir: directory, retryConfig })).rejects.toThrow(
       failsWith('DOWNLOAD_FAILED', 'redirect'),
     );
   });

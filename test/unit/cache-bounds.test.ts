@@ -25,7 +25,7 @@ describe('what leaves a directory', () => {
     { maxLength: 12 },
   );
   const budget = fc.record(
-    { maxBytes: fc.nat({ max: 200 }), maxEntries: fc.nat({ max: 6 }), maxAgeMs: fc.nat({ max: 1000 }) },
+    { maxDiskBytes: fc.nat({ max: 200 }), maxEntries: fc.nat({ max: 6 }), maxAgeMs: fc.nat({ max: 1000 }) },
     { requiredKeys: [] },
   );
 
@@ -38,7 +38,7 @@ describe('what leaves a directory', () => {
         const free = left.filter(({ pinned, name }) => !pinned && name !== '0');
         expect(leaving.some(({ pinned, name }) => pinned || name === '0')).toBe(false);
         if (free.length > 0) {
-          expect(left.reduce((sum, { bytes }) => sum + bytes, 0)).toBeLessThanOrEqual(limits.maxBytes ?? Infinity);
+          expect(left.reduce((sum, { bytes }) => sum + bytes, 0)).toBeLessThanOrEqual(limits.maxDiskBytes ?? Infinity);
           expect(left.length).toBeLessThanOrEqual(limits.maxEntries ?? Infinity);
         }
         for (const { lastUsedAt } of free) {

@@ -1,39 +1,33 @@
 import { AgentServer } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
-import { type ModelConfig, resolveContextSizes, resolveModelConfig } from '../../lib/config.js';
-import { checkOptions } from '../../lib/options.js';
+import type { AgentOptions } from '../../lib/agent-options.js';
+import type { CacheOptions } from '../../lib/cache/options.js';
+import { resolveAgentOptions, resolveContextSizes } from '../../lib/config.js';
+import type { ModelConfig } from '../../lib/model-options.js';
+import { group, text } from '../../lib/option-types.js';
+import { parseOptions } from '../../lib/parse-options.js';
 
 const SOURCE = 'model.gguf';
 
+/** What an agent's options come to; the model has a source. */
+const resolve = (model: Partial<ModelConfig> = {}, options: Omit<AgentOptions, 'model'> = {}) =>
+  resolveAgentOptions({ model: { source: SOURCE, ...model }, ...options });
+
 /** Values that no caller may pass, for each option; `undefined` is as good as absent, and so not among them. */
-const WRONG: Record<keyof ModelConfig, unknown[]> = {
+const WRONG_IN_MODEL: Record<keyof ModelConfig, unknown[]> = {
   source: ['', 7, null, {}, { type: 'elsewhere', path: 'a' }, []],
   modelsDir: ['', 7, null, {}],
   retryConfig: [7, 'often', null, true],
   useHfParams: ['yes', 1, null],
   cacheDir: ['', 7, false, {}],
-  allowSharedDirectory: ['yes', 1, null],
-  maxBytes: [-1, 1.5, '1 GiB', null],
-  maxEntries: [-1, 1.5, '9', null],
-  maxAgeMs: [-1, 1.5, '1 day', null],
-  minTokens: [-1, 1.5, '9', null],
-  breakEven: ['yes', 1, null],
-  reuse: ['none', '', true, null],
-  breakpoints: ['yes', [16], null],
-  stableTools: ['yes', 1, null],
   loras: [{}, [{}], [{ path: 'a' }], ['a.gguf'], [{ source: 'a', scale: '1' }], [{ source: 'a', scale: 1e9 }], null],
   batchSize: [0, -1, 1.5, '512', Number.NaN, Number.POSITIVE_INFINITY, 2 ** 21, null],
   nSeqMax: [0, 257, 1.5, '4', null],
-  maxQueueSize: [-1, 1.5, '4', null],
-  maxSavedBytes: [-1, 1.5, '1 GiB', null],
-  reproducible: ['yes', 1, null],
   nThreads: [0, 513, '2', null],
   nThreadsBatch: [0, 513, '2', null],
   contextSize: [0, -4096, 0.5, '4096', null],
   kvLayout: ['shared', '', true, null],
   kvCells: [0, '8192', null],
-  maxResidentCells: [-1, 1.5, '4', null],
-  maxResidentTemplates: [-1, 256, '4', null],
   keyType: ['f64', 'F16', 16, null],
   valueType: ['f64', 'F16', 16, null],
   flashAttention: ['on', 1, null],
@@ -43,35 +37,79 @@ const WRONG: Record<keyof ModelConfig, unknown[]> = {
   useMmap: ['yes', 1, null],
   useMlock: ['yes', 1, null],
   chatTemplate: ['', 7, null],
+  debug: ['yes', 0, null],
+};
+const WRONG_IN_CACHE: Record<keyof CacheOptions, unknown[]> = {
+  dir: ['', 7, false, {}],
+  allowSharedDirectory: ['yes', 1, null],
+  maxDiskBytes: [-1, 1.5, '1 GiB', null],
+  maxEntries: [-1, 1.5, '9', null],
+  maxAgeMs: [-1, 1.5, '1 day', null],
+  minTokens: [-1, 1.5, '9', null],
+  breakEven: ['yes', 1, null],
+  reuse: ['none', '', true, null],
+  breakpoints: ['yes', [16], null],
+  stableTools: ['yes', 1, null],
+  maxResidentCells: [-1, 1.5, '4', null],
+  maxResidentTemplates: [-1, 256, '4', null],
+  maxSavedBytes: [-1, 1.5, '1 GiB', null],
   maxMemoryBytes: [-1, 1.5, '1 GiB', null],
   minFreeDiskBytes: [-1, 1.5, '1 GiB', null],
+};
+const WRONG_IN_AGENT = {
+  cache: [7, null, [], true],
+  reproducible: ['yes', 1, null],
+  maxQueueSize: [-1, 1.5, '4', null],
   debug: ['yes', 0, null],
+  logger: [7, null, {}],
+  onProgress: ['yes', null],
+  signal: [{}, null, true],
+  systemPrompt: [7, null],
+  mcpServers: [{}, 'a', null],
 };
 
 const invalid = (message: RegExp | string) =>
   expect.objectContaining({ code: 'CONFIG_INVALID', message: expect.stringMatching(message) });
 
-describe('a model configuration', () => {
-  for (const [name, values] of Object.entries(WRONG)) {
-    it(`refuses a wrong \`${name}\` by its name, with what was got`, () => {
+describe("an agent's options", () => {
+  for (const [place, wrong] of Object.entries({ model: WRONG_IN_MODEL, cache: WRONG_IN_CACHE })) {
+    for (const [name, values] of Object.entries(wrong)) {
+      it(`refuse a wrong \`${name}\` in \`${place}\` by its name, with what was got`, () => {
+        for (const value of values) {
+          const options = { model: { source: SOURCE }, cache: {} };
+          Object.assign(options[place as 'model' | 'cache'], { [name]: value });
+          const message =
+            name === 'loras' && Array.isArray(value)
+              ? /^(Expected|Unknown option) .*`loras\[0\]` in `model`/
+              : new RegExp(`^Expected \`${name}\` in \`${place}\` to be .+, got `);
+          expect(() => resolveAgentOptions(options), String(value)).toThrow(invalid(message));
+        }
+      });
+    }
+  }
+
+  for (const [name, values] of Object.entries(WRONG_IN_AGENT)) {
+    it(`refuse a wrong \`${name}\` by its name, with what was got`, () => {
       for (const value of values) {
-        const config = { source: SOURCE, [name]: value } as ModelConfig;
-        expect(() => resolveModelConfig(config), String(value)).toThrow(
-          invalid(new RegExp(`^Expected \`${name}\` in \`model\` to be .+, got `)),
+        expect(() => resolve({}, { [name]: value } as never), String(value)).toThrow(
+          invalid(new RegExp(`^Expected \`${name}\` in the options to be .+, got `)),
         );
       }
     });
   }
 
-  it('takes the cache directory from the option, else from the environment, else from the default', () => {
+  it('take the cache directory from the option, else from the environment, else from the default', () => {
     const before = process.env.LLAMA_HEADSTART_CACHE_DIR;
+    const directory = (...options: Parameters<typeof resolve>) => resolve(...options).cache.dir;
     try {
       delete process.env.LLAMA_HEADSTART_CACHE_DIR;
-      expect(resolveModelConfig({ source: SOURCE }).cacheDir).toBe('.cache/templates');
+      expect(directory()).toBe('.cache/templates');
       process.env.LLAMA_HEADSTART_CACHE_DIR = '/var/cache/templates';
-      expect(resolveModelConfig({ source: SOURCE }).cacheDir).toBe('/var/cache/templates');
-      expect(resolveModelConfig({ source: SOURCE, cacheDir: 'mine' }).cacheDir).toBe('mine');
-      expect(resolveModelConfig({ source: SOURCE, cacheDir: null }).cacheDir).toBeNull();
+      expect(directory()).toBe('/var/cache/templates');
+      expect(directory({}, { cache: { dir: 'mine' } })).toBe('mine');
+      expect(directory({ cacheDir: 'mine' })).toBe('mine');
+      expect(directory({}, { cache: { dir: null } })).toBeNull();
+      expect(directory({ cacheDir: null })).toBeNull();
     } finally {
       process.env.LLAMA_HEADSTART_CACHE_DIR = before;
       if (before === undefined) {
@@ -80,10 +118,26 @@ describe('a model configuration', () => {
     }
   });
 
-  it('asks for a source', () => {
-    expect(() => resolveModelConfig({} as ModelConfig)).toThrow(invalid('Expected `source`'));
-    expect(() => resolveModelConfig(undefined as unknown as ModelConfig)).toThrow(invalid('to be an object'));
-    expect(() => resolveModelConfig([] as unknown as ModelConfig)).toThrow(invalid('to be an object'));
+  it('take two names for the cache directory and for `debug`, and refuse values that differ', () => {
+    expect(resolve({ cacheDir: 'a' }, { cache: { dir: 'a' } }).cache.dir).toBe('a');
+    expect(() => resolve({ cacheDir: 'a' }, { cache: { dir: 'b' } })).toThrow(
+      invalid('^Expected `dir` in `cache` or `cacheDir` in `model`, got both .* "b" and "a"'),
+    );
+    expect(() => resolve({ cacheDir: null }, { cache: { dir: 'b' } })).toThrow(invalid('"b" and null'));
+    expect(resolve({ debug: true }).debug).toBe(true);
+    expect(resolve({}, { debug: true }).debug).toBe(true);
+    expect(resolve().debug).toBe(false);
+    expect(() => resolve({ debug: true }, { debug: false })).toThrow(
+      invalid('`debug` or `debug` in `model`, got both'),
+    );
+  });
+
+  it('ask for a source', () => {
+    expect(() => resolveAgentOptions({ model: {} as ModelConfig })).toThrow(invalid('Expected `source` in `model`'));
+    for (const nothing of [undefined, [], null, 7]) {
+      expect(() => resolveAgentOptions({ model: nothing as never })).toThrow(invalid('`model` .*to be an object'));
+      expect(() => resolveAgentOptions(nothing as never)).toThrow(invalid('the options to be an object'));
+    }
   });
 
   it.each([
@@ -101,8 +155,7 @@ describe('a model configuration', () => {
     ['retry_config', 'retryConfig'],
     ['models_dir', 'modelsDir'],
   ])('suggests the option that `%s` was meant to be', (typo, meant) => {
-    const config = { source: SOURCE, [typo]: 1 } as unknown as ModelConfig;
-    expect(() => resolveModelConfig(config)).toThrow(
+    expect(() => resolve({ [typo]: 1 })).toThrow(
       invalid(`Unknown option \`${typo}\` in \`model\`: did you mean \`${meant}\`\\?`),
     );
   });
@@ -116,85 +169,103 @@ describe('a model configuration', () => {
     [{ model: { source: SOURCE }, maxTokens: 9 }, 'it belongs in `send` and `stream`'],
     [{ model: { source: SOURCE, systemPrompt: 'Hi' } }, '`systemPrompt` in `model`: it belongs beside `model`'],
     [{ model: { source: SOURCE, seed: 1 } }, 'it belongs in `sampling`, beside `model`'],
-  ])('of %j names the place where an option belongs', async (options, message) => {
+    [{ model: { source: SOURCE, maxQueueSize: 1 } }, '`maxQueueSize` in `model`: it belongs beside `model`'],
+    [{ model: { source: SOURCE, minTokens: 1 } }, '`minTokens` in `model`: it belongs in `cache`'],
+    [{ model: { source: SOURCE, maxBytes: 1 } }, 'did you mean `maxDiskBytes`, which belongs in `cache`\\?'],
+    [{ model: { source: SOURCE }, cache: { maxBytes: 1 } }, '`maxBytes` in `cache`: did you mean `maxDiskBytes`\\?'],
+    [{ model: { source: SOURCE }, cache: { cacheDir: 'a' } }, '`cacheDir` in `cache`: did you mean `dir`\\?'],
+    [{ model: { source: SOURCE }, cache: { kvCells: 1 } }, '`kvCells` in `cache`: it belongs in `model`'],
+    [{ model: { source: SOURCE }, dir: 'a' }, '`dir` in the options: it belongs in `cache`'],
+    [{ model: { source: SOURCE }, cache: { logger: 1 } }, '`logger` in `cache`: it belongs beside `cache`'],
+    [
+      { model: { source: SOURCE, retryConfig: { max_retries: 1 } } },
+      '`max_retries` in `retryConfig` in `model`: did you mean',
+    ],
+  ])('of %j name the place where an option belongs', async (options, message) => {
     await expect(AgentServer.initialize(options as never)).rejects.toThrow(invalid(message));
   });
 
   it('suggests nothing for a name that is like no other', () => {
-    const config = { source: SOURCE, zebra: 1 } as unknown as ModelConfig;
-    expect(() => resolveModelConfig(config)).toThrow(invalid('Unknown option `zebra` in `model`$'));
-    expect(() => checkOptions({ constructor: 1 }, { a: () => undefined }, 'x')).toThrow(invalid('Unknown option'));
+    expect(() => resolve({ zebra: 1 } as never)).toThrow(invalid('Unknown option `zebra` in `model`$'));
+    const schema = group({ a: text().optional() });
+    for (const name of ['constructor', 'toString', '__proto__']) {
+      const options = JSON.parse(`{ "${name}": 1 }`);
+      expect(() => parseOptions(schema, options, { where: 'x' })).toThrow(invalid(`Unknown option \`${name}\``));
+    }
   });
 
   it('takes `undefined` for absent', () => {
-    const config = Object.fromEntries(Object.keys(WRONG).map((name) => [name, undefined]));
-    const absent = resolveModelConfig({ source: SOURCE });
-    expect(resolveModelConfig({ ...config, source: SOURCE } as unknown as ModelConfig)).toEqual(absent);
+    const absent = (names: object) => Object.fromEntries(Object.keys(names).map((name) => [name, undefined]));
+    const options = { ...absent(WRONG_IN_AGENT), cache: absent(WRONG_IN_CACHE) };
+    expect(resolve({ ...absent(WRONG_IN_MODEL), source: SOURCE }, options)).toEqual(resolve());
   });
 
-  it('has the defaults that the documentation names, and cannot be changed', () => {
-    const config = resolveModelConfig({ source: SOURCE });
+  it('have the defaults that the documentation names, and cannot be changed', () => {
+    const config = resolve();
     expect(config).toMatchObject({
-      source: { type: 'local', path: SOURCE },
-      cacheDir: '.cache/templates',
-      batchSize: 512,
-      nSeqMax: 8,
+      model: {
+        source: { type: 'local', path: SOURCE },
+        batchSize: 512,
+        nSeqMax: 8,
+        kvLayout: 'unified',
+        keyType: 'f16',
+        valueType: 'f16',
+        flashAttention: true,
+      },
+      cache: { dir: '.cache/templates', maxResidentTemplates: 4, maxMemoryBytes: 268_435_456 },
       reproducible: false,
-      kvLayout: 'unified',
-      maxResidentTemplates: 4,
-      keyType: 'f16',
-      valueType: 'f16',
-      flashAttention: true,
-      maxMemoryBytes: 268_435_456,
     });
-    expect(config.nThreads).toBeGreaterThan(0);
-    expect(config.nThreadsBatch).toBe(config.nThreads);
-    expect(Object.isFrozen(config)).toBe(true);
+    expect(config.model.nThreads).toBeGreaterThan(0);
+    expect(config.model.nThreadsBatch).toBe(config.model.nThreads);
+    for (const frozen of [config, config.model, config.cache, config.model.retryConfig, config.sampling]) {
+      expect(Object.isFrozen(frozen)).toBe(true);
+    }
   });
 
-  it('takes what reproducible replies need, and refuses what they cannot go together with', () => {
-    expect(resolveModelConfig({ source: SOURCE, reproducible: true })).toMatchObject({
-      kvLayout: 'split',
-      flashAttention: false,
-      reuse: 'exact',
-      maxResidentTemplates: 0,
+  it('take what reproducible replies need, and refuse what they cannot go together with', () => {
+    expect(resolve({}, { reproducible: true })).toMatchObject({
+      model: { kvLayout: 'split', flashAttention: false },
+      cache: { reuse: 'exact', maxResidentTemplates: 0 },
     });
-    const contradictions = {
-      kvLayout: 'unified',
-      flashAttention: true,
-      reuse: 'nearest',
-      breakpoints: true,
-    } as const;
-    for (const [name, value] of Object.entries(contradictions)) {
-      expect(() => resolveModelConfig({ source: SOURCE, reproducible: true, [name]: value })).toThrow(
-        invalid(`^Expected \`${name}\` to be .+ with \`reproducible\``),
+    const contradictions = [
+      { model: { kvLayout: 'unified' } },
+      { model: { flashAttention: true } },
+      { cache: { reuse: 'nearest' } },
+      { cache: { breakpoints: true } },
+    ] as const;
+    for (const options of contradictions) {
+      const { model = {}, cache = {} } = options as { model?: object; cache?: object };
+      const [name] = Object.keys({ ...model, ...cache });
+      expect(() => resolve(model, { cache, reproducible: true })).toThrow(
+        invalid(`^Expected \`${name}\` .*to be .+ with \`reproducible\``),
       );
     }
   });
 
-  it('gives prompts as many threads as single tokens, if not told otherwise', () => {
-    expect(resolveModelConfig({ source: SOURCE, nThreads: 3 }).nThreadsBatch).toBe(3);
-    expect(resolveModelConfig({ source: SOURCE, nThreads: 3, nThreadsBatch: 5 }).nThreadsBatch).toBe(5);
+  it('give prompts as many threads as single tokens, if not told otherwise', () => {
+    expect(resolve({ nThreads: 3 }).model.nThreadsBatch).toBe(3);
+    expect(resolve({ nThreads: 3, nThreadsBatch: 5 }).model.nThreadsBatch).toBe(5);
   });
 
-  it('keeps no resident templates in split streams, and refuses to be asked for some', () => {
-    expect(resolveModelConfig({ source: SOURCE, kvLayout: 'split' }).maxResidentTemplates).toBe(0);
-    expect(() => resolveModelConfig({ source: SOURCE, kvLayout: 'split', maxResidentTemplates: 2 })).toThrow(
+  it('keep no resident templates in split streams, and refuse to be asked for some', () => {
+    expect(resolve({ kvLayout: 'split' }).cache.maxResidentTemplates).toBe(0);
+    expect(() => resolve({ kvLayout: 'split' }, { cache: { maxResidentTemplates: 2 } })).toThrow(
       invalid('`maxResidentTemplates`.*"split"'),
     );
   });
 
-  it('refuses a quantised V cache without flash attention', () => {
-    const config: ModelConfig = { source: SOURCE, valueType: 'q8_0', flashAttention: false };
-    expect(() => resolveModelConfig(config)).toThrow(invalid('`valueType`.*`flashAttention`'));
-    expect(resolveModelConfig({ ...config, flashAttention: true }).valueType).toBe('q8_0');
-    expect(resolveModelConfig({ source: SOURCE, keyType: 'q8_0', flashAttention: false }).keyType).toBe('q8_0');
+  it('refuse a quantized V cache without flash attention', () => {
+    const model = { valueType: 'q8_0', flashAttention: false } as const;
+    expect(() => resolve(model)).toThrow(invalid('`valueType`.*`flashAttention`'));
+    expect(resolve({ ...model, flashAttention: true }).model.valueType).toBe('q8_0');
+    expect(resolve({ keyType: 'q8_0', flashAttention: false }).model.keyType).toBe('q8_0');
   });
 });
 
 describe("the context's sizes", () => {
-  const sizes = (config: Partial<ModelConfig>, trainContextSize = 32_768) =>
-    resolveContextSizes(resolveModelConfig({ source: SOURCE, ...config }), trainContextSize);
+  type Sizes = Partial<ModelConfig> & Pick<CacheOptions, 'maxResidentTemplates'>;
+  const sizes = ({ maxResidentTemplates, ...model }: Sizes, trainContextSize = 32_768) =>
+    resolveContextSizes(resolve(model, { cache: { maxResidentTemplates } }), trainContextSize);
 
   it("default to the model's training length, but to no more than 8,192 tokens", () => {
     expect(sizes({}, 2048).contextSize).toBe(2048);

@@ -2,7 +2,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { resolveModelConfig } from '../../lib/config.js';
+import { resolveAgentOptions } from '../../lib/config.js';
 import { resolveRetryConfig } from '../../lib/model/retry.js';
 import { parseModelSource } from '../../lib/model/source.js';
 
@@ -60,22 +60,25 @@ describe('a model source', () => {
   });
 
   it("of the specification's example is taken field by field", () => {
-    const config = resolveModelConfig({
-      source: {
-        type: 'huggingface',
-        repo: 'bartowski/Qwen2.5-Coder-1.5B-Instruct-GGUF',
-        filename: 'Qwen2.5-Coder-1.5B-Instruct-Q4_K_M.gguf',
+    const { model, cache, debug } = resolveAgentOptions({
+      model: {
+        source: {
+          type: 'huggingface',
+          repo: 'bartowski/Qwen2.5-Coder-1.5B-Instruct-GGUF',
+          filename: 'Qwen2.5-Coder-1.5B-Instruct-Q4_K_M.gguf',
+        },
+        batchSize: 512,
+        nSeqMax: 4,
+        nThreads: 4,
+        nThreadsBatch: 4,
+        useHfParams: true,
+        retryConfig: {},
+        debug: false,
+        cacheDir: '.cache/templates',
       },
-      batchSize: 512,
-      nSeqMax: 4,
-      nThreads: 4,
-      nThreadsBatch: 4,
-      useHfParams: true,
-      retryConfig: {},
-      debug: false,
-      cacheDir: '.cache/templates',
     });
-    expect(config).toMatchObject({
+    expect({ cache, debug }).toMatchObject({ cache: { dir: '.cache/templates' }, debug: false });
+    expect(model).toMatchObject({
       batchSize: 512,
       nSeqMax: 4,
       nThreads: 4,

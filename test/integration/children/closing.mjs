@@ -4,9 +4,10 @@ import { AgentServer } from 'llama-headstart';
 const [, , source, program, directory] = process.argv;
 const start = () =>
   AgentServer.initialize({
-    model: { source, cacheDir: `${directory}/cache`, contextSize: 4096, nThreads: 1, minFreeDiskBytes: 0 },
+    model: { source, contextSize: 4096, nThreads: 1 },
+    cache: { dir: `${directory}/cache`, minFreeDiskBytes: 0 },
     systemPrompt: 'You are terse.',
-    mcpServers: [{ name: 'here', command: process.execPath, args: [program, 'here'], tools: ['hang'] }],
+    mcpServers: [{ name: 'here', command: process.execPath, args: [program, 'here'], allowedTools: ['hang'] }],
   });
 
 const first = await start();
@@ -59,7 +60,8 @@ const outcomes = Promise.all(
 );
 await agent.close();
 const failing = await AgentServer.initialize({
-  model: { source, cacheDir: `${directory}/cache`, loras: [{ source }], minFreeDiskBytes: 0 },
+  model: { source, loras: [{ source }] },
+  cache: { dir: `${directory}/cache`, minFreeDiskBytes: 0 },
   mcpServers: [{ name: 'here', command: process.execPath, args: [program, 'here'] }],
 }).catch((error) => error.code);
 process.stdout.write(JSON.stringify({ outcomes: await outcomes, failing }));

@@ -6,13 +6,11 @@ const [, , source] = process.argv;
 const agent = await AgentServer.initialize({
   model: {
     source,
-    cacheDir: null,
     nSeqMax: 4,
     contextSize: 512,
     nThreads: 1,
-    maxResidentTemplates: 0,
-    maxMemoryBytes: 0,
   },
+  cache: { dir: null, maxResidentTemplates: 0, maxMemoryBytes: 0 },
   systemPrompt: 'You are terse.',
 });
 

@@ -20,7 +20,8 @@ const results = { caches: [], models: [] };
 for (const cacheDir of JSON.parse(cacheDirs)) {
   const warnings = [];
   const agent = await AgentServer.initialize({
-    model: { source, cacheDir, contextSize: 512, nThreads: 1, minFreeDiskBytes: 0 },
+    model: { source, contextSize: 512, nThreads: 1 },
+    cache: { dir: cacheDir, minFreeDiskBytes: 0 },
     systemPrompt: 'You are terse.',
     logger: (_, message) => warnings.push(message),
   });
@@ -35,7 +36,7 @@ for (const cacheDir of JSON.parse(cacheDirs)) {
 }
 for (const directory of JSON.parse(modelsDirs)) {
   const retryConfig = { maxRetries: 0 };
-  results.models.push(await outcomeOf(resolveModel(url, { directory, retryConfig })));
+  results.models.push(await outcomeOf(resolveModel(url, { modelsDir: directory, retryConfig })));
 }
 results.relativeModel = await outcomeOf(resolveModel('model.gguf'));
 process.stdout.write(JSON.stringify(results));

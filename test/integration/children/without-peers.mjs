@@ -11,7 +11,7 @@ await agent.close();
 const mcpServers = [{ name: 'here', command: 'node' }];
 const missing = await AgentServer.initialize({ model, mcpServers }).catch(({ code, message }) => ({ code, message }));
 const installed = await Promise.all(
-  ['zod', '@modelcontextprotocol/client', '@opentelemetry/api'].map((name) =>
+  ['@modelcontextprotocol/client', '@opentelemetry/api'].map((name) =>
     import(name).then(
       () => name,
       () => undefined,

@@ -1,0 +1,101 @@
+// The options of a model and its context.
+import { LORAS } from './model/lora-files.js';
+import { RETRY_CONFIG } from './model/retry.js';
+import type { ModelSourceInput } from './model/source.js';
+import type { CacheType } from './native/context.js';
+import type { Gpu } from './native/loader.js';
+import {
+  boolean,
+  type Group,
+  group,
+  integer,
+  type OptionsOf,
+  oneOf,
+  type ResolvedOf,
+  text,
+  value,
+} from './option-types.js';
+
+/** How the KV cache is laid out. */
+export type KvLayout =
+  /** One cache that all sequences share: a session forks its template without copying a byte. */
+  | 'unified'
+  /** A stream for each sequence: no sharing, templates are copied in from memory. */
+  | 'split';
+
+const GPUS: readonly unknown[] = ['auto', 'cuda', 'metal', 'vulkan', false] satisfies Gpu[];
+
+const cacheType = () =>
+  (oneOf('f32', 'f16', 'bf16', 'q8_0', 'q5_1', 'q5_0', 'q4_1', 'q4_0', 'iq4_nl') as Group<CacheType>).default('f16');
+
+export const MODEL = {
+  /**
+   * Where the model comes from: a GGUF file's path or a folder, `hf:owner/name:QUANTISATION`, an address, or a
+   * {@link ModelSource}.
+   */
+  source: value<ModelSourceInput>(
+    (given) => given !== undefined, // parseModelSource checks the rest
+    'a path, "hf:owner/name", or an address',
+  ),
+  /** Where downloaded models are kept. @default `llama-headstart/models` in the user's cache directory */
+  modelsDir: text().optional(),
+  /** How downloads that fail in passing are tried again. @default 3 times, after 1, 2 and 4 seconds */
+  retryConfig: RETRY_CONFIG.prefault({}),
+  /**
+   * Sample as the model's makers recommend, if a request does not say: by the repository's `generation_config.json`, or
+   * the one beside a local model, and by the GGUF file's own metadata. @default false
+   */
+  useHfParams: boolean().default(false),
+  /** A chat template (Jinja) instead of the model's own: a program that nothing bounds, as the model's own is. @default the model's own */
+  chatTemplate: text().optional(),
+  /** LoRA adapters, applied in this order. @default none */
+  loras: LORAS.default([]),
+  /** Tokens that one session may hold. @default the smaller of the model's training length and 8,192 (split: 4,096) */
+  contextSize: integer(1).optional(),
+  /** Cells of the KV cache in all, one a token. @default 2 x contextSize when unified, nSeqMax x contextSize when split */
+  kvCells: integer(1).optional(),
+  /** Sessions that decode together; more may be open than that. @default 8 */
+  nSeqMax: integer(1, 256).default(8),
+  /** Most tokens in one decode. @default 512 */
+  batchSize: integer(1, 2 ** 20).default(512),
+  /** Threads for single tokens. @default the number of cores */
+  nThreads: integer(1, 512).optional(),
+  /** Threads for prompts. @default nThreads */
+  nThreadsBatch: integer(1, 512).optional(),
+  /** One KV cache that all sessions share, or a stream for each. @default 'unified', with `reproducible` 'split' */
+  kvLayout: oneOf('unified', 'split').optional(),
+  /** Element type of the K cache. @default 'f16' */
+  keyType: cacheType(),
+  /** Element type of the V cache. Quantized types need flash attention. @default 'f16' */
+  valueType: cacheType(),
+  /** Compute attention without storing its matrix. @default true, with `reproducible` false */
+  flashAttention: boolean().optional(),
+  /** Keep all cells of sliding-window layers, so that conversations can be trimmed; not with `reproducible`. @default false */
+  fullSlidingWindow: boolean().default(false),
+  /**
+   * What to compute on: `'auto'` is the GPU that a build or an installed package offers, else the CPU; `false` is the CPU. One for
+   * all agents of a process; the environment variable `LLAMA_HEADSTART_VARIANT` wins. @default 'auto'
+   */
+  gpu: value<Gpu>((given) => GPUS.includes(given), "one of 'auto', 'cuda', 'metal', 'vulkan', or false").default(
+    'auto',
+  ),
+  /** Layers on the GPU, if there is one; -1 is all. @default -1 */
+  nGpuLayers: integer(-1).default(-1),
+  /** Map the model file instead of reading it. @default true */
+  useMmap: boolean().default(true),
+  /** Lock the model in memory. @default false */
+  useMlock: boolean().default(false),
+  /** The specification's name for `dir` of `cache`. @default `dir` of `cache` */
+  cacheDir: value<string | null>(
+    (given) => given === null || (typeof given === 'string' && given !== ''),
+    'a path or null',
+  ).optional(),
+  /** The specification's name for `debug` of the agent. @default `debug` of the agent */
+  debug: boolean().optional(),
+};
+
+/** A model and its context. */
+export interface ModelConfig extends OptionsOf<typeof MODEL> {}
+export type ParsedModelConfig = ResolvedOf<typeof MODEL>;
+
+export const MODEL_OPTIONS = group(MODEL);

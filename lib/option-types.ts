@@ -1,0 +1,131 @@
+// The kinds of values that options have, as zod schemas. Each knows in words what it expects: an error message and the
+// reference page (docs/reference/options.md) say the same.
+import { z } from 'zod';
+import { given } from './options.js';
+
+/** What a schema expects, in words that complete "Expected `x` to be ...". */
+const EXPECTED = z.registry<{ text: string }>();
+
+function worded<S extends z.ZodType>(schema: S, text: string): S {
+  EXPECTED.add(schema, { text });
+  return schema;
+}
+
+/** What a schema expects, in words; of a schema that is optional or has a default, what a value has to be. */
+export function expectedBy(schema: z.core.$ZodType): string {
+  const text = EXPECTED.get(schema)?.text;
+  const { innerType } = schema._zod.def as { innerType?: z.core.$ZodType };
+  if (text === undefined && innerType === undefined) {
+    throw new TypeError('Expected a schema made by option-types.ts');
+  }
+  return text ?? expectedBy(innerType as z.core.$ZodType);
+}
+
+/** The options that a group with these fields takes. */
+export type OptionsOf<Shape extends z.core.$ZodLooseShape> = z.input<z.ZodObject<Shape, z.core.$strict>>;
+
+/** What they are when parsed: with defaults. */
+export type ResolvedOf<Shape extends z.core.$ZodLooseShape> = z.output<z.ZodObject<Shape, z.core.$strict>>;
+
+/** The schema of a group whose options have a type of that name. */
+export type Group<Input, Output = Input> = z.ZodType<Output, Input>;
+
+/** An object of options; other names are refused. What is parsed is frozen. */
+export function group<Shape extends z.core.$ZodLooseShape>(shape: Shape): z.ZodObject<Shape, z.core.$strict> {
+  const error = ({ code }: { code?: string }) => (code === 'invalid_type' ? 'an object' : undefined);
+  return worded(
+    z.strictObject(shape, { error }).overwrite((options) => Object.freeze(given(options)) as typeof options),
+    'an object',
+  );
+}
+
+export function integer(min: number, max = 2 ** 28): z.ZodInt {
+  const error = `an integer from ${min} to ${max}`;
+  return worded(z.int({ error }).min(min, { error }).max(max, { error }), error);
+}
+
+/** Bytes, or milliseconds. */
+export function size(): z.ZodInt {
+  return integer(0, Number.MAX_SAFE_INTEGER);
+}
+
+export function number(min: number, max: number): z.ZodNumber {
+  const error = `a number from ${min} to ${max}`;
+  return worded(z.number({ error }).min(min, { error }).max(max, { error }), error);
+}
+
+export function boolean(): z.ZodBoolean {
+  return worded(z.boolean({ error: 'a boolean' }), 'a boolean');
+}
+
+/** Not empty. */
+export function text(): z.ZodString {
+  const error = 'a non-empty string';
+  return worded(z.string({ error }).min(1, { error }), error);
+}
+
+export function oneOf<const Values extends readonly string[]>(
+  ...values: Values
+): z.ZodEnum<z.core.util.ToEnum<Values[number]>> {
+  const error = `one of ${values.join(', ')}`;
+  return worded(z.enum(values, { error }), error);
+}
+
+export function list<Item extends z.core.$ZodType>(item: Item, expected: string): z.ZodReadonly<z.ZodArray<Item>> {
+  return worded(z.array(item, { error: expected }).readonly(), expected);
+}
+
+export function strings(): z.ZodReadonly<z.ZodArray<z.ZodString>> {
+  const error = 'an array of strings';
+  return list(worded(z.string({ error }), 'a string'), error);
+}
+
+/** @param check returns what was expected instead, in words, of a value that is not right */
+export function checked<Value>(
+  check: (value: unknown) => string | undefined,
+  expected: string,
+): z.ZodCustom<Value, Value> {
+  const error = ({ input }: { input?: unknown }) => check(input) ?? expected;
+  return worded(
+    z.custom<Value>((value) => check(value) === undefined, { error }),
+    expected,
+  );
+}
+
+/** A value of a type that zod does not know. */
+export function value<Value>(isRight: (value: unknown) => boolean, expected: string): z.ZodCustom<Value, Value> {
+  return checked((given) => (isRight(given) ? undefined : expected), expected);
+}
+
+export function callable<Callable>(): z.ZodCustom<Callable, Callable> {
+  return value((given) => typeof given === 'function', 'a function');
+}
+
+export function abortSignal(): z.ZodCustom<AbortSignal, AbortSignal> {
+  return value((given) => given instanceof AbortSignal, 'an AbortSignal');
+}
+
+export function stringMap(): z.ZodCustom<Readonly<Record<string, string>>, Readonly<Record<string, string>>> {
+  return value(
+    (given) => isObject(given) && Object.values(given).every((each) => typeof each === 'string'),
+    'an object of strings',
+  );
+}
+
+/** An address to ask. `fetch` refuses one with a user and a password in it. */
+export function webAddress(): z.ZodCustom<string, string> {
+  return value((given) => {
+    const url = typeof given === 'string' && URL.canParse(given) ? new URL(given) : undefined;
+    return url !== undefined && /^https?:$/.test(url.protocol) && url.username === '' && url.password === '';
+  }, 'an http or https address without user and password');
+}
+
+/** `true` for the defaults of a group of options, or some of them. */
+export function switchable<Options extends z.ZodType>(options: Options): z.ZodUnion<[z.ZodBoolean, Options]> {
+  const error = 'a boolean or an object';
+  return worded(z.union([boolean(), options], { error }), error);
+}
+
+export function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,103 @@
+// How tokens are chosen: options of an agent, a session, a turn, and of a `Sampler` of llama-headstart/native.
+import {
+  boolean,
+  type Group,
+  group,
+  integer,
+  isObject,
+  list,
+  number,
+  type OptionsOf,
+  text,
+  value,
+} from './option-types.js';
+
+const MAX_HISTORY = 2 ** 20;
+
+const DRY = {
+  /** 0 (off) to 1e6. @default 0 */
+  multiplier: number(0, 1e6).optional(),
+  /** 1 to 1e6: the penalty is `multiplier * base ** (length - allowedLength)`. @default 1.75 */
+  base: number(1, 1e6).optional(),
+  /** Runs of fewer tokens are free. 1 or more. @default 2 */
+  allowedLength: integer(1, MAX_HISTORY).optional(),
+  /** Tokens of history searched, up to 2^20. @default 64 */
+  penaltyLastTokens: integer(0, MAX_HISTORY).optional(),
+  /** Texts that end a run, each of 1 to 40 bytes, at most 64. @default ['\n', ':', '"', '*'] */
+  sequenceBreakers: list(text(), 'an array of texts').optional(),
+};
+
+/** "Don't repeat yourself": a penalty that grows with the length of a repeated run of tokens. */
+export interface DryOptions extends OptionsOf<typeof DRY> {}
+
+const XTC = {
+  /** How often, 0 (never) to 1. @default 0 */
+  probability: number(0, 1).optional(),
+  /** What counts as likely, 0 to 1; above 0.5 it has no effect. @default 0.1 */
+  threshold: number(0, 1).optional(),
+};
+
+/** "Exclude top choices": now and then drops all but the least likely of the likely tokens. */
+export interface XtcOptions extends OptionsOf<typeof XTC> {}
+
+const MIROSTAT = {
+  /** 0 is off. */
+  version: value<0 | 1 | 2>((given) => [0, 1, 2].includes(given as number), '0, 1 or 2'),
+  /** Target surprise in bits, 0 to 100. @default 5 */
+  tau: number(0, 100).optional(),
+  /** Learning rate, 0 to 1. @default 0.1 */
+  eta: number(0, 1).optional(),
+};
+
+/** Keeps the surprise of the text near a target. Takes the place of all truncation, XTC and penalties. */
+export interface MirostatOptions extends OptionsOf<typeof MIROSTAT> {}
+
+/** Texts and token ids are checked by the sampler, which knows the vocabulary. */
+export const SAMPLING = {
+  /** 0 (the likeliest token; below 0.001 counts as 0) to 100. @default 0.8, of a `Sampler` 0 */
+  temperature: number(0, 100).optional(),
+  /** How far the temperature follows the entropy, up and down; less than `temperature`. @default 0 */
+  dynamicTemperatureRange: number(0, 100).optional(),
+  /** 0.01 to 100. @default 1 */
+  dynamicTemperatureExponent: number(0.01, 100).optional(),
+  /** Keep the k likeliest tokens; 0 keeps all. @default 40, of a `Sampler` 0 */
+  topK: integer(0, 2 ** 31 - 1).optional(),
+  /** Keep the likeliest tokens that together have this probability, 0 to 1. @default 0.95, of a `Sampler` 1 */
+  topP: number(0, 1).optional(),
+  /** Keep tokens with at least this share of the likeliest one's probability, 0 to 1. @default 0.05, of a `Sampler` 0 */
+  minP: number(0, 1).optional(),
+  /** Locally typical sampling, 0 to 1. @default 1 */
+  typicalP: number(0, 1).optional(),
+  /** Keep logits within n standard deviations of the highest, 0 (off) to 100. @default 0 */
+  topNSigma: number(0, 100).optional(),
+  /** Truncation keeps at least so many tokens. @default 0 */
+  minKeep: integer(0, MAX_HISTORY).optional(),
+  /** Divides (or multiplies negative) logits of tokens in the history, 0.01 to 100. @default 1 */
+  repeatPenalty: number(0.01, 100).optional(),
+  /** Taken off a token's logit for each time it is in the history, -100 to 100. @default 0 */
+  frequencyPenalty: number(-100, 100).optional(),
+  /** Taken off once for a token in the history, -100 to 100. @default 0 */
+  presencePenalty: number(-100, 100).optional(),
+  /** Tokens of history for these three penalties, up to 2^20. @default 64 */
+  penaltyLastTokens: integer(0, MAX_HISTORY).optional(),
+  /** A penalty on repeated runs of tokens. @default off */
+  dry: (group(DRY) as Group<DryOptions>).optional(),
+  /** Drops the likeliest tokens now and then. @default off */
+  xtc: (group(XTC) as Group<XtcOptions>).optional(),
+  /** Needs a `temperature` above 0. @default off */
+  mirostat: (group(MIROSTAT) as Group<MirostatOptions>).optional(),
+  /** Added to logits by token id: -1e6 to 1e6, or -Infinity for never. @default none */
+  logitBias: value<Readonly<Record<number, number>> | ReadonlyMap<number, number>>(
+    isObject,
+    'an object or a Map of numbers by token id',
+  ).optional(),
+  /** Never choose a token that ends generation. @default false */
+  ignoreEos: boolean().optional(),
+  /** 0 to 4294967294. Equal seeds choose equally from equal logits. @default a random one */
+  seed: integer(0, 2 ** 32 - 2).optional(),
+};
+
+/** How tokens are chosen. The order is llama.cpp's: bias, penalties, DRY, top-n-sigma, top-k, typical, top-p, min-p, XTC, temperature, choice. */
+export interface SamplingOptions extends OptionsOf<typeof SAMPLING> {}
+
+export const SAMPLING_OPTIONS: Group<SamplingOptions> = group(SAMPLING);
