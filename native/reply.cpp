@@ -1,6 +1,7 @@
 #include "reply.h"
 
 #include "log.h"
+#include "reply-extent.h"
 #include "reply-names.h"
 #include "trap.h"
 
@@ -90,7 +91,18 @@ Napi::Array triggers(Napi::Env env, const std::vector<common_grammar_trigger> & 
     return array;
 }
 
-Napi::Value toObject(Napi::Env env, common_chat_msg & message) {
+// As JavaScript counts characters.
+size_t unitsOf(const std::string & text) {
+    size_t units = 0;
+    for (const char c : text) {
+        const auto byte = (unsigned char) c;
+        units += (byte & 0xC0) == 0x80 ? 0 : byte >= 0xF0 ? 2 : 1;
+    }
+    return units;
+}
+
+Napi::Value toObject(Napi::Env env, ReadReply & read) {
+    common_chat_msg & message = read.message;
     Napi::Object reply = Napi::Object::New(env);
     Napi::Array  calls = Napi::Array::New(env, message.tool_calls.size());
     for (size_t i = 0; i < message.tool_calls.size(); i++) {
@@ -103,6 +115,7 @@ Napi::Value toObject(Napi::Env env, common_chat_msg & message) {
     reply.Set("content", message.content.empty() ? message.render_content("") : message.content);
     reply.Set("reasoning", message.reasoning_content);
     reply.Set("toolCalls", calls);
+    reply.Set("length", (double) read.length);
     return reply;
 }
 
@@ -124,23 +137,43 @@ Napi::Value parserToObject(Napi::Env env, std::shared_ptr<ReplyParser> & parser)
 
 }  // namespace
 
-common_chat_msg ReplyParser::parse(const std::string & text, bool partial) {
+const common_chat_parser_params & ReplyParser::loaded() {
+    if (!loaded_) {
+        auto params               = std::make_unique<common_chat_parser_params>();
+        params->format            = format;
+        params->generation_prompt = generationPrompt;
+        if (!definition.empty()) {
+            params->parser.load(definition);
+        }
+        loaded_ = std::move(params);
+    }
+    return *loaded_;
+}
+
+common_chat_msg ReplyParser::messageOf(const std::string & text, bool partial) {
+    common_chat_msg message = common_chat_parse(text, partial, loaded());
+    readNamesAgain(message, text, loaded());
+    return message;
+}
+
+ReadReply ReplyParser::read(const std::string & text, ReplyMode mode) {
     std::lock_guard<std::mutex> lock(mutex_);
     AssertTrap                  trap;
     LogCapture                  log;
     try {
-        if (!loaded_) {
-            auto params               = std::make_unique<common_chat_parser_params>();
-            params->format            = format;
-            params->generation_prompt = generationPrompt;
-            if (!definition.empty()) {
-                params->parser.load(definition);
-            }
-            loaded_ = std::move(params);
+        if (mode == ReplyMode::PARTIAL) {
+            return {messageOf(text, true), unitsOf(text)};
         }
-        common_chat_msg message = common_chat_parse(text, partial, *loaded_);
-        readNamesAgain(message, text, *loaded_);
-        return message;
+        ReadReply reply;
+        if (mode == ReplyMode::WHOLE) {
+            reply.message = messageOf(text, false);
+        }
+        const std::string readable = text.substr(0, readableLength({loaded().parser, generationPrompt, thinkingEndTags}, text));
+        if (mode == ReplyMode::BEGINNING && !readable.empty()) {
+            reply.message = messageOf(readable, false);
+        }
+        reply.length = unitsOf(readable);
+        return reply;
     } catch (const Failure &) {
         throw;
     } catch (const std::exception & error) {
@@ -155,6 +188,7 @@ void setReplyFields(Napi::Object object, const common_chat_params & params, cons
     parser->format           = params.format;
     parser->generationPrompt = params.generation_prompt;
     parser->definition       = params.parser;
+    parser->thinkingEndTags  = params.thinking_end_tags;
     object.Set("grammar", params.grammar);
     object.Set("grammarLazy", Napi::Boolean::New(env, params.grammar_lazy));
     object.Set("grammarTriggers", triggers(env, params.grammar_triggers));
@@ -179,14 +213,16 @@ ReplyFormat::ReplyFormat(const Napi::CallbackInfo & info) : Napi::ObjectWrap<Rep
 Napi::Value ReplyFormat::parseReply(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
-        auto              parser  = unwrap<ReplyFormat>(info[0], "rendered.parser", "what render() returned as such").parser_;
-        const std::string text    = guard::string(info[1], "text");
-        const bool        partial = guard::boolean(info[2], "partial");
-        const auto parse = [parser, text, partial] {
+        auto              parser    = unwrap<ReplyFormat>(info[0], "rendered.parser", "what render() returned as such").parser_;
+        const std::string text      = guard::string(info[1], "text");
+        const bool        partial   = guard::boolean(info[2], "partial");
+        const bool        beginning = guard::boolean(info[3], "beginning");
+        const ReplyMode   mode      = beginning ? ReplyMode::BEGINNING : partial ? ReplyMode::PARTIAL : ReplyMode::WHOLE;
+        const auto        read      = [parser, text, mode] {
             requireParsable(text);
-            return parser->parse(text, partial);
+            return parser->read(text, mode);
         };
-        return runOn<common_chat_msg>(env, *parser->thread, AbortFlag::heeded(info[3], parse), toObject);
+        return runOn<ReadReply>(env, *parser->thread, AbortFlag::heeded(info[4], read), toObject);
     });
 }
 
@@ -204,6 +240,7 @@ Napi::Value ReplyFormat::nameReply(const Napi::CallbackInfo & info) {
             named->thread           = parser->thread;
             named->format           = parser->format;
             named->generationPrompt = parser->generationPrompt;
+            named->thinkingEndTags  = parser->thinkingEndTags;
             named->definition       = parser->definition.empty() ? "" : withRealNames(parser->definition, standIns);
             return named;
         };

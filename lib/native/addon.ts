@@ -105,7 +105,13 @@ export interface RawAddon {
   setLogger(logger: ((level: number, text: string) => void) | null, maxLevel: number): void;
   setErrorFactory(factory: (code: ErrorCode, message: string, sequences: number[]) => Error): void;
   ggufLayout(path: string): Promise<{ dataOffset: number; offsets: Float64Array; sizes: Float64Array }>;
-  parseReply(parser: RawReplyParser, text: string, partial: boolean, abort?: RawAbortFlag): Promise<ParsedReply>;
+  parseReply(
+    parser: RawReplyParser,
+    text: string,
+    partial: boolean,
+    beginning: boolean,
+    abort?: RawAbortFlag,
+  ): Promise<ParsedReply>;
   nameReply(parser: RawReplyParser, mark: string, names: readonly string[]): Promise<RawReplyParser>;
   jsonSchemaToGrammar(schema: string, abort?: RawAbortFlag): Promise<string>;
   readFooter(path: string): Promise<string>;

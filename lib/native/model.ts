@@ -302,7 +302,7 @@ export class Model {
    * Reads a reply in the form of its chat template: text, reasoning, tool calls.
    *
    * @param options.signal takes effect before the reading begins, and behind it
-   * @throws HeadstartError `REPLY_INVALID` (the text is not in that form), `TEXT_TOO_LONG` (16 MiB), `JSON_TOO_DEEP` (more
+   * @throws HeadstartError `REPLY_INVALID` (the text is not in that form: see `beginning`), `TEXT_TOO_LONG` (16 MiB), `JSON_TOO_DEEP` (more
    *   than 4,096 open brackets), `INVALID_ARGUMENT`, `ABORTED`.
    */
   parseReply(request: ParseRequest, options: { signal?: AbortSignal | undefined } = {}): Promise<ParsedReply> {

@@ -48,6 +48,11 @@ export interface ParsedReply {
   reasoning: string;
   /** In their order. */
   toolCalls: ReplyToolCall[];
+  /**
+   * How much of the text these parts and their markup are, in characters (UTF-16 units). Without `partial`, what follows is
+   * a call that is not whole, something that only began like markup, or text that is not in the format.
+   */
+  length: number;
 }
 
 /** A reply to be taken apart. */
@@ -58,12 +63,18 @@ export interface ParseRequest {
   text: string;
   /** More is to come: what may still become a tool call is held back. @default false */
   partial?: boolean;
+  /**
+   * Read a text that is not in the format as far as it is: whole calls only. How far that is, `length` says.
+   *
+   * @default false: such a text is `REPLY_INVALID`
+   */
+  beginning?: boolean;
 }
 
 /** @internal */
 export async function parseReply(request: ParseRequest, signal: AbortSignal | undefined): Promise<ParsedReply> {
-  const { rendered, text, partial } = request ?? {};
-  return unlessAborted(signal, (abort) => addon().parseReply(rendered?.parser, text, partial ?? false, abort));
+  const { rendered, text, partial = false, beginning = false } = request ?? {};
+  return unlessAborted(signal, (abort) => addon().parseReply(rendered?.parser, text, partial, beginning, abort));
 }
 
 /**

@@ -23,6 +23,8 @@ export class ReplyReader {
   readonly #hasBareCalls: boolean;
   #raw = '';
   #readLength = 0;
+  /** What of it had parts when it was read. */
+  #goodLength = 0;
   #text = '';
   #reasoning = '';
 
@@ -61,61 +63,62 @@ export class ReplyReader {
 
   async #readOn(): Promise<ReplyDelta> {
     this.#readLength = this.#raw.length;
-    const parsed = await this.#parse(true);
-    this.calls = Math.max(this.calls, parsed?.toolCalls.length ?? 0);
-    return parsed === undefined ? NOTHING : this.#advance(parsed);
+    const parsed = await this.#parse('partial');
+    if (parsed === undefined) {
+      return NOTHING;
+    }
+    const { content, reasoning, toolCalls } = parsed;
+    if (content !== '' || reasoning !== '' || toolCalls.length > 0) {
+      this.#goodLength = this.#readLength;
+    }
+    this.calls = Math.max(this.calls, toolCalls.length);
+    return this.#advance(parsed);
   }
 
   /**
-   * The rest.
+   * The rest. What is no part of the form that the chat template implies is text, so that nothing the model wrote is lost.
    *
-   * @param cut the reply was ended before the model did: a tool call that is not complete is none
+   * @param cut the reply was ended before the model did: what may have become a tool call is left out
    */
   async finish(cut: boolean): Promise<ReplyDelta & { toolCalls: readonly ReplyToolCall[] }> {
     if (this.#format === undefined) {
       return { ...NOTHING, toolCalls: [] };
     }
-    const whole = cut ? undefined : await this.#parse(false);
-    const parsed = whole ?? (await this.#parse(true));
+    const whole = await this.#parse('whole');
+    const isRead = whole !== undefined && (cut || hasArguments(whole.toolCalls.at(-1)));
+    const parsed = isRead ? whole : await this.#parse('beginning');
     if (parsed === undefined) {
-      const rest = this.#raw.slice(this.#text.length); // in no known form: then it is text
-      const isNew = this.#reasoning === '' && this.#raw.startsWith(this.#text);
-      this.#text += isNew ? rest : '';
-      return { text: isNew ? rest : '', reasoning: '', toolCalls: [] };
+      return { text: this.#told(this.#raw.slice(this.#plainLength ?? this.#goodLength)), reasoning: '', toolCalls: [] };
     }
-    const toolCalls = whole === undefined ? await this.#completeCalls(parsed) : parsed.toolCalls;
-    const rest = this.#advance(parsed);
-    const space = toolCalls.length === 0 ? this.#unread(cut) : '';
-    this.#text += space;
-    return { ...rest, text: rest.text + space, toolCalls };
+    const toolCalls = isRead && cut ? wholeCalls(parsed.toolCalls) : parsed.toolCalls;
+    const delta = this.#advance(parsed);
+    const rest = this.#raw.slice(this.#restFrom(parsed));
+    const isText = toolCalls.length === 0 ? !cut || !isRead || rest.trim() === '' : !isRead && rest.trim() !== '';
+    return { ...delta, text: delta.text + this.#told(isText ? rest : ''), toolCalls };
   }
 
-  /** What the parser dropped at the end of a reply that is nothing but text: white space, and what only looked like markup. */
-  #unread(cut: boolean): string {
-    const isText = this.#reasoning === '' && this.#raw.startsWith(this.#text);
-    const rest = this.#raw.slice(this.#text.length);
-    return isText && (!cut || rest.trim() === '' || this.#isOutsideOfForm()) ? rest : '';
+  #told(text: string): string {
+    this.#text += text;
+    return text;
   }
 
-  /** Whether a parser that knows text in its own markup only (gpt-oss's) found none, in what does not look like any. */
-  #isOutsideOfForm(): boolean {
-    const markup = this.#format?.preservedTokens ?? [];
-    const begin = this.#raw.trimStart().slice(0, RECIPIENT.length);
-    const isText = /^[^<>[{]/.test(begin) && !RECIPIENT.startsWith(begin);
-    return this.#text === '' && isText && !markup.some((each) => this.#raw.includes(each));
+  /** How long the text is, where the reply is nothing else so far. */
+  get #plainLength(): number | undefined {
+    return this.#reasoning === '' && this.#raw.startsWith(this.#text) ? this.#text.length : undefined;
   }
 
-  /** Of a cut reply all calls but the last are complete; the last is where its arguments are. */
-  async #completeCalls({ toolCalls }: ParsedReply): Promise<readonly ReplyToolCall[]> {
-    const whole = toolCalls.length === 0 ? undefined : await this.#parse(false);
-    const calls = whole?.toolCalls.length === toolCalls.length ? whole.toolCalls : toolCalls.slice(0, -1);
-    return isJson(calls.at(-1)?.arguments) ? calls : calls.slice(0, -1);
+  /** Where what was not passed on begins. White space that the parser dropped behind a text belongs to it. */
+  #restFrom({ length, toolCalls }: ParsedReply): number {
+    const from = toolCalls.length === 0 ? this.#plainLength : undefined;
+    return from !== undefined && this.#raw.slice(from, length).trim() === '' ? from : length;
   }
 
   /** Undefined for what is not in the format. */
-  async #parse(partial: boolean): Promise<ParsedReply | undefined> {
+  async #parse(mode: 'partial' | 'whole' | 'beginning'): Promise<ParsedReply | undefined> {
+    const rendered = this.#format as ReplyFormat;
+    const modes = { partial: mode === 'partial', beginning: mode === 'beginning' };
     try {
-      return await this.#model.parseReply({ rendered: this.#format as ReplyFormat, text: this.#raw, partial });
+      return await this.#model.parseReply({ rendered, text: this.#raw, ...modes });
     } catch (error) {
       if (HeadstartError.isInstance(error, 'REPLY_INVALID') || HeadstartError.isInstance(error, 'JSON_TOO_DEEP')) {
         return undefined;
@@ -155,8 +158,15 @@ export class ReplyReader {
   }
 }
 
-/** What gpt-oss begins a call with, before any markup. */
-const RECIPIENT = 'to=';
+/** Of a cut reply all calls but the last are whole; the last is where its arguments are. */
+function wholeCalls(calls: readonly ReplyToolCall[]): readonly ReplyToolCall[] {
+  return isJson(calls.at(-1)?.arguments) ? calls : calls.slice(0, -1);
+}
+
+/** Whether a call, if there is one, was written to the end of its arguments. */
+function hasArguments(call: ReplyToolCall | undefined): boolean {
+  return call === undefined || call.arguments.trim() === '' || isJson(call.arguments);
+}
 
 function isJson(text: string | undefined): boolean {
   try {

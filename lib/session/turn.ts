@@ -167,7 +167,8 @@ export class Turn {
       const reading = new Reading(generation, reader);
       yield reading;
       const { result } = reading;
-      const { toolCalls, ...rest } = await reader.finish(result.finishReason !== 'stop' || reader.stopped);
+      const isCut = result.finishReason !== 'stop' || reader.stopped || reader.calls > mostCalls;
+      const { toolCalls, ...rest } = await reader.finish(isCut);
       const generated: Generated = reader.stopped ? { ...result, finishReason: 'stop', detail: 'stop-string' } : result;
       yield* partsOf(rest);
       const written = generated.finishReason === 'aborted' ? [] : toolCalls.slice(0, mostCalls); // there is no time for them

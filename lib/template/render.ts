@@ -2,6 +2,7 @@
 import { HeadstartError } from '../errors.js';
 import type { Model, RenderedPrompt } from '../native/model.js';
 import type { ReplyFormat } from '../native/reply.js';
+import { withAgreedGrammar } from './agreed-grammar.js';
 import { bareCallFormat } from './bare-calls.js';
 import { guardMessage, guardSource } from './guarded-content.js';
 import { hermesReplyFormat, withCallsAsText } from './hermes.js';
@@ -175,7 +176,7 @@ export class Renderer {
     const format = await made.catch((error: unknown) => {
       throw withRealNamesInError(error, standIns);
     });
-    return withRealNames(narrowed(format, toolChoice === 'required', parallelToolCalls), standIns);
+    return withRealNames(withAgreedGrammar(narrowed(format, toolChoice === 'required', parallelToolCalls)), standIns);
   }
 
   /** Whether the form of calls gives each argument a rule of its own. */

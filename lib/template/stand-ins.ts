@@ -7,6 +7,7 @@ import { type ReplyFormat, replyWithNames } from '../native/reply.js';
 import type { GrammarTrigger } from '../native/sampler.js';
 import { isObject, type Json, type JsonObject, mapBelow } from '../schema-walk.js';
 import type { ToolDefinition } from './render.js';
+import { withSpelledWords } from './spelled-names.js';
 
 /** Tools under other names, and what those stand for. */
 export interface StandIns {
@@ -42,11 +43,14 @@ export function standInsFor(tools: readonly ToolDefinition[], parametersToo: boo
 
 /** A format that `common` made for stand-ins, for replies with the real names. */
 export async function withRealNames<Format extends ReplyFormat>(format: Format, standIns: StandIns): Promise<Format> {
+  const { mark, names } = standIns;
+  const spelled = new Map(names.map((name, index) => [`${mark}${index}${END}`, `"${inGrammarLiteral(name)}"`]));
+  const grammar = format.grammar.replace(GRAMMAR_TEXT, (text) =>
+    text.startsWith('"') ? realNamesIn(text, standIns, inGrammarLiteral) : text,
+  );
   return {
     ...format,
-    grammar: format.grammar.replace(GRAMMAR_TEXT, (text) =>
-      text.startsWith('"') ? realNamesIn(text, standIns, inGrammarLiteral) : text,
-    ),
+    grammar: withSpelledWords(grammar, spelled),
     grammarTriggers: format.grammarTriggers.map((trigger) => withRealNamesInTrigger(trigger, standIns)),
     parser: await replyWithNames(format, standIns),
   };

@@ -1,8 +1,14 @@
 // Random texts that a GBNF grammar allows: what a model under that grammar may write.
 
+interface CharacterSet {
+  kind: 'set';
+  ranges: [number, number][];
+  isNegated: boolean;
+}
+
 type Item =
   | { kind: 'text'; text: string }
-  | { kind: 'set'; ranges: [number, number][]; isNegated: boolean }
+  | CharacterSet
   | { kind: 'rule'; name: string }
   | { kind: 'group'; choices: Item[][] }
   | { kind: 'repeat'; item: Item; min: number; max: number };
@@ -101,7 +107,7 @@ class GrammarReader {
     return text;
   }
 
-  #set(): Item {
+  #set(): CharacterSet {
     const isNegated = this.#text[this.#at] === '^';
     this.#at += Number(isNegated);
     const ranges: [number, number][] = [];
@@ -146,11 +152,19 @@ class GrammarReader {
   }
 }
 
+/** What is still to be written. */
+type Rest = { item: Item; next: Rest } | undefined;
+
+/** How many choices a text has about: then the shortest way out is taken. */
+const CHOICES = 300;
+
 /** Writes random texts of one grammar. */
 export class GrammarWalk {
   readonly #rules: Map<string, Item[][]>;
   /** How deep a rule has to go at least. */
   readonly #heights = new Map<string, number>();
+  #random: () => number = Math.random;
+  #left = CHOICES;
 
   /** @throws Error where this reader does not know the grammar's notation. */
   constructor(grammar: string) {
@@ -168,37 +182,88 @@ export class GrammarWalk {
   }
 
   /** @param random from 0 up to 1 */
-  text(random: () => number, root = 'root'): string {
-    let left = 400; // then the shortest way out is taken
-    const choose = (choices: readonly Item[][]): Item[] => {
-      left--;
-      const least = Math.min(...choices.map((each) => this.#heightOf(each)));
-      const allowed = left > 0 ? choices : choices.filter((each) => this.#heightOf(each) === least);
-      return allowed[Math.floor(random() * allowed.length)] as Item[];
-    };
-    const write = (item: Item): string => {
-      switch (item.kind) {
-        case 'text':
-          return item.text;
-        case 'set':
-          return String.fromCodePoint(characterOf(item.ranges, item.isNegated, random));
-        case 'rule':
-          return choose(this.#rules.get(item.name) as Item[][])
-            .map(write)
-            .join('');
-        case 'group':
-          return choose(item.choices).map(write).join('');
-        default: {
-          let text = '';
-          for (let count = 0; count < item.max && (count < item.min || (left > 0 && random() < 0.5)); count++) {
-            left--;
-            text += write(item.item);
-          }
-          return text;
-        }
+  text(random: () => number): string {
+    return this.textAfter('', random) as string;
+  }
+
+  /** The rest of a text that begins as given; undefined if no text of the grammar does. */
+  textAfter(beginning: string, random: () => number): string | undefined {
+    this.#left = CHOICES;
+    this.#random = random;
+    const root: Rest = { item: { kind: 'rule', name: 'root' }, next: undefined };
+    const rest = this.#behind(root, beginning, 0);
+    if (rest === undefined) {
+      return undefined;
+    }
+    let text = rest.begun;
+    for (let next: Rest = rest.next; next !== undefined; ) {
+      const { item } = next;
+      if (item.kind === 'text') {
+        text += item.text;
+        next = next.next;
+      } else if (item.kind === 'set') {
+        text += String.fromCodePoint(characterOf(item, this.#random));
+        next = next.next;
+      } else {
+        next = withItems(this.#choose(this.#unfolded(item)), next.next);
       }
-    };
-    return write({ kind: 'rule', name: root });
+    }
+    return text;
+  }
+
+  /** What is to be written behind a beginning, found by trying. */
+  #behind(rest: Rest, beginning: string, depth: number): { begun: string; next: Rest } | undefined {
+    if (beginning === '' || rest === undefined) {
+      return beginning === '' ? { begun: '', next: rest } : undefined;
+    }
+    const { item, next } = rest;
+    if (item.kind === 'text') {
+      if (item.text.startsWith(beginning)) {
+        return { begun: item.text.slice(beginning.length), next };
+      }
+      return beginning.startsWith(item.text) ? this.#behind(next, beginning.slice(item.text.length), 0) : undefined;
+    }
+    if (item.kind === 'set') {
+      const code = beginning.codePointAt(0) as number;
+      return allows(item, code) ? this.#behind(next, beginning.slice(code > 0xffff ? 2 : 1), 0) : undefined;
+    }
+    if (depth > 100) {
+      return undefined;
+    }
+    for (const choice of this.#shuffled(this.#unfolded(item))) {
+      const found = this.#behind(withItems(choice, next), beginning, depth + 1);
+      if (found !== undefined) {
+        return found;
+      }
+    }
+    return undefined;
+  }
+
+  /** What an item may be in its place. */
+  #unfolded(item: Exclude<Item, { kind: 'text' | 'set' }>): Item[][] {
+    if (item.kind === 'rule') {
+      return this.#rules.get(item.name) as Item[][];
+    }
+    if (item.kind === 'group') {
+      return item.choices;
+    }
+    const { item: each, min, max } = item;
+    const more: Item[] = [each, { ...item, min: Math.max(0, min - 1), max: max - 1 }];
+    return min > 0 ? [more] : max > 0 ? [[], more] : [[]];
+  }
+
+  #choose(choices: readonly Item[][]): Item[] {
+    this.#left--;
+    const least = Math.min(...choices.map((each) => this.#heightOf(each)));
+    const allowed = this.#left > 0 ? choices : choices.filter((each) => this.#heightOf(each) === least).slice(0, 1);
+    return allowed[Math.floor(this.#random() * allowed.length)] as Item[];
+  }
+
+  #shuffled(choices: readonly Item[][]): Item[][] {
+    return choices
+      .map((choice) => ({ choice, at: this.#random() }))
+      .sort((a, b) => a.at - b.at)
+      .map(({ choice }) => choice);
   }
 
   #heightOf(items: readonly Item[]): number {
@@ -219,15 +284,20 @@ export class GrammarWalk {
   }
 }
 
-function characterOf(ranges: readonly [number, number][], isNegated: boolean, random: () => number): number {
-  const isIn = (code: number) => ranges.some(([from, to]) => code >= from && code <= to);
-  if (!isNegated) {
-    const [from, to] = ranges[Math.floor(random() * ranges.length)] as [number, number];
-    const likely = CHARACTERS.filter((code) => code >= from && code <= to);
-    return to - from > 100 && likely.length > 0
-      ? (likely[Math.floor(random() * likely.length)] as number)
-      : from + Math.floor(random() * Math.min(to - from + 1, 100));
+function withItems(items: readonly Item[], next: Rest): Rest {
+  return items.reduceRight<Rest>((rest, item) => ({ item, next: rest }), next);
+}
+
+function allows({ ranges, isNegated }: CharacterSet, code: number): boolean {
+  return ranges.some(([from, to]) => code >= from && code <= to) !== isNegated;
+}
+
+function characterOf(set: CharacterSet, random: () => number): number {
+  const pick = <T>(values: readonly T[]): T => values[Math.floor(random() * values.length)] as T;
+  const likely = CHARACTERS.filter((code) => allows(set, code));
+  if (likely.length > 0) {
+    return pick(likely);
   }
-  const allowed = CHARACTERS.filter((code) => !isIn(code));
-  return allowed[Math.floor(random() * allowed.length)] as number;
+  const [from, to] = pick(set.ranges);
+  return from + Math.floor(random() * Math.min(to - from + 1, 100));
 }

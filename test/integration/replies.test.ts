@@ -142,11 +142,12 @@ describe.each<[string, string, { text?: string; reasoning?: string; calls?: numb
   });
 });
 
-it('a reply that is cut off outside of the markup that its form knows is text, unless it looks like markup', async () => {
+it('a reply that is cut off outside of the markup that its form knows is text, but not a call that was begun', async () => {
   const file = join(MODELS_DIRECTORY, 'templates/openai-gpt-oss-120b.jinja');
   const renderer = new Renderer(model, readFileSync(file, 'utf8'));
   const { format } = await renderer.prompt({ tools: TOOLS }, [{ role: 'user', content: 'Hi' }]);
-  const texts = ['We have four', ' a < b', '<|channel|>commentary to=functions.find_part <|message|>{"na'];
+  const call = '<|channel|>commentary to=functions.find_part <|constrain|>json<|message|>{"na';
+  const texts = ['We have four', ' a < b', '[1] We have', '{ a', '<b>We', call];
   const read: string[] = [];
   for (const text of texts) {
     const reader = new ReplyReader(model, format, true);
@@ -154,7 +155,7 @@ it('a reply that is cut off outside of the markup that its form knows is text, u
     await reader.finish(true);
     read.push(reader.text);
   }
-  expect(read).toEqual([texts[0], texts[1], '']);
+  expect(read).toEqual([...texts.slice(0, -1), '']);
 });
 
 describe('where nothing marks a call', () => {

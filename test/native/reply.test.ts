@@ -27,7 +27,7 @@ beforeAll(async () => {
 afterAll(() => bench.close());
 
 async function parse(model: Model, rendered: Pick<ReplyFormat, 'parser'>, text: string, partial = false) {
-  const { toolCalls, ...rest } = await model.parseReply({ rendered, text, partial });
+  const { toolCalls, length: _, ...rest } = await model.parseReply({ rendered, text, partial });
   return { ...rest, calls: toolCalls.map(({ name, arguments: json }) => ({ name, arguments: JSON.parse(json) })) };
 }
 

@@ -1,0 +1,103 @@
+// A reply that follows the grammar of its format is read as the calls that it makes, by the parser of the same format.
+import { readdirSync, readFileSync } from 'node:fs';
+import type { ToolDefinition } from 'llama-headstart';
+import { Model, type ReplyFormat } from 'llama-headstart/native';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Renderer, type ReplyOptions } from '../../lib/template/render.js';
+import { GrammarWalk } from '../helpers/grammar-walk.js';
+import { seededRandom } from '../helpers/native.js';
+import { rounds } from '../helpers/soak.js';
+
+const MODELS = new URL('../../vendor/llama.cpp/models/', import.meta.url);
+const TEMPLATES = readdirSync(new URL('templates/', MODELS)).filter((file) => file.endsWith('.jinja'));
+const DRAWS = 8;
+
+const TOOLS: readonly ToolDefinition[] = [
+  { name: 'stop', description: 'Stops.' },
+  {
+    name: 'order',
+    description: 'Orders.',
+    parameters: {
+      type: 'object',
+      properties: {
+        count: { type: 'integer' },
+        urgent: { type: 'boolean' },
+        notes: { type: 'string' },
+        tags: { type: 'array', items: { type: 'string' } },
+      },
+      required: ['count', 'tags'],
+    },
+  },
+];
+
+/** For a chat template that can write few schemas. */
+const TEXT_TOOLS: readonly ToolDefinition[] = [
+  { name: 'order', description: 'Orders.', parameters: { type: 'object', properties: { notes: { type: 'string' } } } },
+];
+
+/** Formats whose grammars leave the arguments open. */
+const OPEN_ARGUMENTS = /^Kimi-K3/;
+
+let model: Model;
+beforeAll(async () => {
+  const path = new URL('ggml-vocab-qwen2.gguf', MODELS).pathname;
+  model = await Model.load({ path, vocabularyOnly: true });
+});
+afterAll(() => model.close());
+
+async function formatOf(file: string, options: ReplyOptions): Promise<ReplyFormat> {
+  const renderer = new Renderer(model, readFileSync(new URL(`templates/${file}`, MODELS), 'utf8'));
+  return (
+    await renderer.prompt(
+      { tools: file.includes('command-r-plus') ? TEXT_TOOLS : TOOLS },
+      [{ role: 'user', content: 'Hi' }],
+      options,
+    )
+  ).format;
+}
+
+/** Random replies that the grammar allows, without what the prompt has of them. */
+function* replies(format: ReplyFormat): Generator<string> {
+  const { grammar, grammarLazy, grammarTriggers, generationPrompt, thinkingStartTag, thinkingEndTags } = format;
+  const walk = new GrammarWalk(grammar);
+  const random = seededRandom(7);
+  const trigger = grammarTriggers.find(({ type }) => type === 'word') as { value: string } | undefined;
+  const isOpen = thinkingEndTags.length > 0 && generationPrompt.includes(thinkingStartTag.trim());
+  const begun = grammarLazy ? `${isOpen ? `Hm.${thinkingEndTags[0]}` : ''}${trigger?.value ?? ''}` : '';
+  for (let draw = 0; draw < DRAWS; draw++) {
+    const rest = walk.textAfter(grammarLazy ? (trigger?.value ?? '') : generationPrompt, random);
+    expect(rest).toBeDefined();
+    yield begun + rest;
+  }
+}
+
+function lengthsOf(raw: string): number[] {
+  const step = Math.ceil(raw.length / 6);
+  const lengths = Array.from({ length: 6 }, (_, index) => (index + 1) * step - 1);
+  return lengths.filter((length) => length < raw.length && !/[\uD800-\uDBFF]/.test(raw[length - 1] ?? ''));
+}
+
+const CHOICES: ReplyOptions[] = [{ toolChoice: 'auto', parallelToolCalls: true }, { toolChoice: 'required' }];
+
+describe.each(CHOICES)('with %j, replies that the grammar allows are calls', (options) => {
+  const place = CHOICES.indexOf(options);
+  it.each(TEMPLATES.filter((_, index) => index % rounds(2, 1) === place % rounds(2, 1)))('with %s', async (file) => {
+    const format = await formatOf(file, options);
+    if (options.toolChoice === 'auto' && file.includes('functionary-medium-v3.2')) {
+      expect(format.grammar).toBe(''); // see agreed-grammar.ts
+      return;
+    }
+    for (const raw of replies(format)) {
+      for (const length of lengthsOf(raw)) {
+        await model.parseReply({ rendered: format, text: raw.slice(0, length) }); // no beginning is refused
+      }
+      const { toolCalls, length } = await model.parseReply({ rendered: format, text: raw });
+      expect(toolCalls.length, raw).toBeGreaterThan(0);
+      expect(raw.length - length, raw).toBeLessThan(3); // `<|` at the end may begin a marker
+      for (const call of toolCalls) {
+        expect(['stop', 'order']).toContain(call.name);
+        expect(OPEN_ARGUMENTS.test(file) || typeof JSON.parse(call.arguments || '{}'), raw).toBeTruthy();
+      }
+    }
+  });
+});
