@@ -30,7 +30,7 @@ const cacheType = () =>
 
 export const MODEL = {
   /**
-   * Where the model comes from: a GGUF file's path or a folder, `hf:owner/name:QUANTISATION`, an address, or a
+   * Where the model comes from: a GGUF file's path or a folder, `hf:owner/name:QUANTIZATION`, an address, or a
    * {@link ModelSource}.
    */
   source: value<ModelSourceInput>(

@@ -39,6 +39,7 @@ export function group<Shape extends z.core.$ZodLooseShape>(shape: Shape): z.ZodO
   );
 }
 
+/** @param max of a number of tokens, milliseconds or the like; llama.cpp counts in 32 bits */
 export function integer(min: number, max = 2 ** 28): z.ZodInt {
   const error = `an integer from ${min} to ${max}`;
   return worded(z.int({ error }).min(min, { error }).max(max, { error }), error);
@@ -46,7 +47,8 @@ export function integer(min: number, max = 2 ** 28): z.ZodInt {
 
 /** Bytes, or milliseconds. */
 export function size(): z.ZodInt {
-  return integer(0, Number.MAX_SAFE_INTEGER);
+  const error = 'an integer from 0 up';
+  return worded(z.int({ error }).min(0, { error }), error);
 }
 
 export function number(min: number, max: number): z.ZodNumber {

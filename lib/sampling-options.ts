@@ -30,6 +30,8 @@ const DRY = {
 /** "Don't repeat yourself": a penalty that grows with the length of a repeated run of tokens. */
 export interface DryOptions extends OptionsOf<typeof DRY> {}
 
+export const DRY_OPTIONS: Group<DryOptions> = group(DRY);
+
 const XTC = {
   /** How often, 0 (never) to 1. @default 0 */
   probability: number(0, 1).optional(),
@@ -39,6 +41,8 @@ const XTC = {
 
 /** "Exclude top choices": now and then drops all but the least likely of the likely tokens. */
 export interface XtcOptions extends OptionsOf<typeof XTC> {}
+
+export const XTC_OPTIONS: Group<XtcOptions> = group(XTC);
 
 const MIROSTAT = {
   /** 0 is off. */
@@ -51,6 +55,8 @@ const MIROSTAT = {
 
 /** Keeps the surprise of the text near a target. Takes the place of all truncation, XTC and penalties. */
 export interface MirostatOptions extends OptionsOf<typeof MIROSTAT> {}
+
+export const MIROSTAT_OPTIONS: Group<MirostatOptions> = group(MIROSTAT);
 
 /** Texts and token ids are checked by the sampler, which knows the vocabulary. */
 export const SAMPLING = {
@@ -81,11 +87,11 @@ export const SAMPLING = {
   /** Tokens of history for these three penalties, up to 2^20. @default 64 */
   penaltyLastTokens: integer(0, MAX_HISTORY).optional(),
   /** A penalty on repeated runs of tokens. @default off */
-  dry: (group(DRY) as Group<DryOptions>).optional(),
+  dry: DRY_OPTIONS.optional(),
   /** Drops the likeliest tokens now and then. @default off */
-  xtc: (group(XTC) as Group<XtcOptions>).optional(),
+  xtc: XTC_OPTIONS.optional(),
   /** Needs a `temperature` above 0. @default off */
-  mirostat: (group(MIROSTAT) as Group<MirostatOptions>).optional(),
+  mirostat: MIROSTAT_OPTIONS.optional(),
   /** Added to logits by token id: -1e6 to 1e6, or -Infinity for never. @default none */
   logitBias: value<Readonly<Record<number, number>> | ReadonlyMap<number, number>>(
     isObject,

@@ -3,12 +3,12 @@ import { HeadstartError } from '../errors.js';
 import { nearestName } from '../options.js';
 import { shardPaths } from './fingerprint.js';
 
-const DEFAULT_QUANTISATION = 'Q4_K_M';
+const DEFAULT_QUANTIZATION = 'Q4_K_M';
 const MAX_NAMES = 20;
 
 export interface ModelWish {
   filename?: string | undefined;
-  quantisation?: string | undefined;
+  quantization?: string | undefined;
   folder?: string | undefined;
 }
 
@@ -21,7 +21,7 @@ export interface ModelWish {
  */
 export function chooseModel(paths: readonly string[], wish: ModelWish, where: string): string[] {
   const all = wish.folder === undefined ? paths : paths.filter((path) => path.startsWith(`${wish.folder}/`));
-  const chosen = wish.filename === undefined ? byQuantisation(all, wish, where) : byName(all, wish, where);
+  const chosen = wish.filename === undefined ? byQuantization(all, wish, where) : byName(all, wish, where);
   const parts = shardPaths(chosen);
   const missing = parts.filter((part) => !paths.includes(part));
   if (missing.length > 0) {
@@ -46,21 +46,21 @@ function byName(paths: readonly string[], { filename = '', folder }: ModelWish, 
   );
 }
 
-function byQuantisation(paths: readonly string[], { quantisation }: ModelWish, where: string): string {
+function byQuantization(paths: readonly string[], { quantization }: ModelWish, where: string): string {
   const models = distinctModels(paths);
-  if (models.length === 1 && quantisation === undefined) {
+  if (models.length === 1 && quantization === undefined) {
     return models[0] as string;
   }
-  const wanted = quantisation ?? DEFAULT_QUANTISATION;
-  const matching = models.filter((path) => hasQuantisation(path, wanted));
+  const wanted = quantization ?? DEFAULT_QUANTIZATION;
+  const matching = models.filter((path) => hasQuantization(path, wanted));
   if (matching.length === 1) {
     return matching[0] as string;
   }
   if (matching.length === 0) {
     const expected =
-      quantisation === undefined
+      quantization === undefined
         ? 'one GGUF file, or one with Q4_K_M in its name,'
-        : `a GGUF file with "${quantisation}" in its name`;
+        : `a GGUF file with "${quantization}" in its name`;
     throw new HeadstartError('MODEL_NOT_FOUND', `Expected ${expected} in ${where}, found ${list(models)}`);
   }
   throw new HeadstartError(
@@ -77,9 +77,9 @@ function distinctModels(paths: readonly string[]): string[] {
 }
 
 /** As a word of its own: Q4_K is not Q4_K_M. */
-function hasQuantisation(path: string, quantisation: string): boolean {
+function hasQuantization(path: string, quantization: string): boolean {
   const name = path.slice(path.lastIndexOf('/') + 1).toLowerCase();
-  const wanted = quantisation.toLowerCase();
+  const wanted = quantization.toLowerCase();
   const isWord = (character: string | undefined) => character !== undefined && /[a-z0-9_]/.test(character);
   for (let at = name.indexOf(wanted); at !== -1; at = name.indexOf(wanted, at + 1)) {
     if (!isWord(name[at - 1]) && !isWord(name[at + wanted.length])) {

@@ -15,7 +15,8 @@ const LORA = {
 /** A LoRA adapter and how strongly it is applied. */
 export interface LoraConfig extends OptionsOf<typeof LORA> {}
 
-export const LORAS = list(group(LORA) as Group<LoraConfig>, 'an array of { source, scale? }');
+export const LORA_OPTIONS: Group<LoraConfig> = group(LORA);
+export const LORAS = list(LORA_OPTIONS, 'an array of { source, scale? }');
 
 /** An adapter that is on this machine. */
 export interface LoraFile {

@@ -1,8 +1,7 @@
 // Where a model comes from: the sources, their short forms, and their check.
 import { fileURLToPath } from 'node:url';
-import { z } from 'zod';
 import { HeadstartError } from '../errors.js';
-import { type Group, group, type OptionsOf, stringMap, text, value, webAddress } from '../option-types.js';
+import { type Group, group, type OptionsOf, oneOf, stringMap, text, value, webAddress } from '../option-types.js';
 import { describe, nearestName } from '../options.js';
 import { parseOptions } from '../parse-options.js';
 
@@ -19,7 +18,7 @@ const pathInside = () =>
 
 const LOCAL = {
   /** Tells it from other sources. */
-  type: z.literal('local'),
+  type: oneOf('local'),
   /**
    * A GGUF file, or a folder that holds one model, as a path or a `file:` URL. Of a split model any part. Relative paths are
    * relative to the working directory, `~/` is the home directory.
@@ -32,7 +31,7 @@ export interface LocalModelSource extends OptionsOf<typeof LOCAL> {}
 
 const HUGGING_FACE = {
   /** Tells it from other sources. */
-  type: z.literal('huggingface'),
+  type: oneOf('huggingface'),
   /** `owner/name`. */
   repo: repository(),
   /** The GGUF file's path in the repository; of a split model any part. */
@@ -41,7 +40,7 @@ const HUGGING_FACE = {
    * Instead of `filename`: the model whose file name has it, in any case.
    * @default Q4_K_M where the repository has one, else its only GGUF file
    */
-  quantisation: text().optional(),
+  quantization: text().optional(),
   /** Only files below this folder of the repository. */
   folder: pathInside().optional(),
   /** Branch, tag or commit. @default 'main' */
@@ -51,7 +50,7 @@ const HUGGING_FACE = {
     (given) => given === null || (typeof given === 'string' && given !== ''),
     'a non-empty string or null',
   ).optional(),
-  /** @default HF_ENDPOINT, then https://huggingface.co */
+  /** Address of the Hub, or of a server that speaks its API. @default HF_ENDPOINT, then https://huggingface.co */
   endpoint: webAddress().optional(),
 };
 
@@ -60,7 +59,7 @@ export interface HuggingFaceModelSource extends OptionsOf<typeof HUGGING_FACE> {
 
 const URL_SOURCE = {
   /** Tells it from other sources. */
-  type: z.literal('url'),
+  type: oneOf('url'),
   /**
    * http or https, without user and password: those are `headers`. Of a split model the first part, with its usual name
    * (`...-00001-of-00003.gguf`).
@@ -82,7 +81,7 @@ export interface UrlModelSource extends OptionsOf<typeof URL_SOURCE> {}
 export type ModelSource = LocalModelSource | HuggingFaceModelSource | UrlModelSource;
 
 /**
- * A source, or its short form: a path or a `file:` URL; `hf:owner/name`, `hf:owner/name:QUANTISATION` or
+ * A source, or its short form: a path or a `file:` URL; `hf:owner/name`, `hf:owner/name:QUANTIZATION` or
  * `hf:owner/name/path/to/file.gguf`; an address that begins with http:// or https://.
  */
 export type ModelSourceInput = string | URL | ModelSource;
@@ -128,8 +127,8 @@ export function parseModelSource(input: unknown, where = '`source`'): ModelSourc
     throw new HeadstartError('CONFIG_INVALID', `Expected \`${needed}\` in ${where} of type "${type}"`);
   }
   const source: ModelSource = parseOptions(SOURCES[type] as Group<ModelSource>, input, { where });
-  if (source.type === 'huggingface' && source.filename !== undefined && source.quantisation !== undefined) {
-    throw new HeadstartError('CONFIG_INVALID', `Expected \`filename\` or \`quantisation\` in ${where}, got both`);
+  if (source.type === 'huggingface' && source.filename !== undefined && source.quantization !== undefined) {
+    throw new HeadstartError('CONFIG_INVALID', `Expected \`filename\` or \`quantization\` in ${where}, got both`);
   }
   return source.type === 'local' ? Object.freeze({ ...source, path: localPath(source.path, where) }) : source;
 }
@@ -169,13 +168,13 @@ function fromShortForm(short: string): unknown {
   }
   const hub = /^(?:hf|huggingface):(?:\/\/)?([^/:]+\/[^/:]+)(?:\/([^:]+)|:(.+))?$/.exec(short);
   if (hub !== null) {
-    const [, repo, filename, quantisation] = hub;
-    return { type: 'huggingface', repo, filename, quantisation };
+    const [, repo, filename, quantization] = hub;
+    return { type: 'huggingface', repo, filename, quantization };
   }
   if (/^(?:hf|huggingface):/.test(short)) {
     throw new HeadstartError(
       'CONFIG_INVALID',
-      `Expected "hf:owner/name", "hf:owner/name:QUANTISATION" or "hf:owner/name/file.gguf", got ${describe(short)}`,
+      `Expected "hf:owner/name", "hf:owner/name:QUANTIZATION" or "hf:owner/name/file.gguf", got ${describe(short)}`,
     );
   }
   return { type: 'local', path: short };

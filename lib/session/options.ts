@@ -1,4 +1,3 @@
-import { z } from 'zod';
 import {
   abortSignal,
   boolean,
@@ -89,13 +88,13 @@ const SEND = {
   ...TOOL_CALLS,
   /** Let the model think first, if its chat template can switch that. @default true */
   reasoning: boolean().default(true),
-  /** The reply must be JSON of a schema; tools are not called in this turn. */
-  responseFormat: z.custom<ResponseFormat>().optional(), // checked with its schema
+  /** The reply must be JSON of a schema; tools are not called in this turn. @default none: a text */
+  responseFormat: value<ResponseFormat>(() => true, "{ type: 'json', schema }").optional(), // checked with its schema
 };
 
 /** Options of one turn. */
 export interface SendOptions<S extends Schema = Schema> extends OptionsOf<typeof SEND> {
-  /** The reply must be JSON of a schema; tools are not called in this turn. */
+  /** The reply must be JSON of a schema; tools are not called in this turn. @default none: a text */
   responseFormat?: ResponseFormat<S> | undefined;
 }
 

@@ -119,7 +119,7 @@ describe('a model on the Hub', () => {
     const { path } = await fetchModel();
     vi.stubEnv('HF_HUB_OFFLINE', '1');
     const asked = hub.requests.length;
-    await expect(fetchModel({ quantisation: 'Q8_0' })).rejects.toThrow(
+    await expect(fetchModel({ quantization: 'Q8_0' })).rejects.toThrow(
       failsWith('MODEL_NOT_FOUND', 'tiny-Q8_0.gguf of makers/tiny-GGUF was never fetched .* HF_HUB_OFFLINE'),
     );
     expect(await fetchModel({}, { generationConfig: true })).toEqual({ path, generationConfig: undefined });
@@ -167,18 +167,18 @@ describe('a model on the Hub', () => {
     });
     const nameOf = async (source: object) => basename((await fetchModel(source)).path);
     expect(await nameOf({})).toBe('tiny-Q4_K_M.gguf');
-    expect(await nameOf({ quantisation: 'q4_k_s' })).toBe('tiny-Q4_K_S.gguf');
+    expect(await nameOf({ quantization: 'q4_k_s' })).toBe('tiny-Q4_K_S.gguf');
     expect(await nameOf({ filename: 'big/tiny-Q8_0.gguf' })).toBe('tiny-Q8_0.gguf');
     expect(await nameOf({ folder: 'big' })).toBe('tiny-Q8_0.gguf');
     expect(await nameOf({ folder: 'big', filename: 'tiny-Q8_0.gguf' })).toBe('tiny-Q8_0.gguf');
-    await expect(fetchModel({ quantisation: 'Q2_K' })).rejects.toThrow(
+    await expect(fetchModel({ quantization: 'Q2_K' })).rejects.toThrow(
       failsWith('MODEL_NOT_FOUND', /"Q2_K".*tiny-Q4_K_M/),
     );
     await expect(fetchModel({ filename: 'tiny-Q4_KM.gguf' })).rejects.toThrow(
       failsWith('MODEL_NOT_FOUND', 'did you mean "tiny-Q4_K_M.gguf"'),
     );
     hub.add(REPO, { 'a-F16.gguf': model, 'b-F16.gguf': model });
-    await expect(fetchModel({ quantisation: 'F16' })).rejects.toThrow(
+    await expect(fetchModel({ quantization: 'F16' })).rejects.toThrow(
       failsWith('MODEL_NOT_FOUND', /a-F16.*b-F16.*filename/),
     );
     await expect(fetchModel()).rejects.toThrow(failsWith('MODEL_NOT_FOUND', 'Q4_K_M'));
