@@ -2,7 +2,8 @@
 // the model calls one with <tool_call>{"name": ..., "arguments": {...}}</tool_call>.
 import type { Model, RenderRequest } from '../native/model.js';
 import type { ReplyFormat } from '../native/reply.js';
-import type { ChatMessage } from './messages.js';
+import { type ChatMessage, toOpenAiTool } from './messages.js';
+import type { TemplateSource } from './render.js';
 
 /**
  * A chat template that writes tool calls in the Hermes form. `common` learns the form of replies from it: grammar, triggers
@@ -61,6 +62,26 @@ export async function hermesReplyFormat(
     tools,
     chatTemplate: HERMES_TEMPLATE,
   });
+}
+
+/** The Hermes function-calling prompt (NousResearch), which Qwen's chat templates use too. */
+export function withToolsInSystemPrompt(source: TemplateSource): TemplateSource {
+  if (source.tools === undefined || source.tools.length === 0) {
+    return source;
+  }
+  const definitions = source.tools.map((tool) => JSON.stringify(toOpenAiTool(tool))).join('\n');
+  const instructions = [
+    '# Tools',
+    '',
+    'You may call one or more functions to assist with the user query.',
+    '',
+    'You are provided with function signatures within <tools></tools> XML tags:',
+    `<tools>\n${definitions}\n</tools>`,
+    '',
+    'For each function call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:',
+    '<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>',
+  ].join('\n');
+  return { systemPrompt: source.systemPrompt ? `${source.systemPrompt}\n\n${instructions}` : instructions };
 }
 
 /** Calls and results of a conversation as text, for chat templates that show neither. Roles still take turns. */

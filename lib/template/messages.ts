@@ -1,3 +1,5 @@
+import type { ToolDefinition } from './render.js';
+
 /** A call of a tool that the model asked for. */
 export interface ToolCall {
   /** Unique in its conversation: nine letters and digits, which every chat template takes. */
@@ -83,4 +85,9 @@ export function beginningOf(text: string, limit: number): string {
  */
 export function inputFrom(json: string): unknown {
   return JSON.parse(json, (_, value: unknown) => Object.freeze(value));
+}
+
+export function toOpenAiTool(tool: ToolDefinition): object {
+  const { name, description = '', parameters = { type: 'object', properties: {} } } = tool;
+  return { type: 'function', function: { name, description, parameters } };
 }

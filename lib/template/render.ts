@@ -5,8 +5,9 @@ import type { ReplyFormat } from '../native/reply.js';
 import { withAgreedGrammar } from './agreed-grammar.js';
 import { bareCallFormat } from './bare-calls.js';
 import { guardMessage, guardSource } from './guarded-content.js';
-import { hermesReplyFormat, withCallsAsText } from './hermes.js';
-import { type ChatMessage, toOpenAiMessage } from './messages.js';
+import { hermesReplyFormat, withCallsAsText, withToolsInSystemPrompt } from './hermes.js';
+import { jsonReplyFormat, requiredSchema, withEndedThought } from './json-reply.js';
+import { type ChatMessage, toOpenAiMessage, toOpenAiTool } from './messages.js';
 import { PlainText, type PromptPiece } from './plain-text.js';
 import { hasArgumentRules, standInsFor, withRealNames, withRealNamesInError } from './stand-ins.js';
 import { ToolForms } from './tool-forms.js';
@@ -149,9 +150,11 @@ export class Renderer {
     let format = this.#formats.get(name);
     if (format === undefined) {
       format =
-        tools.length === 0
-          ? this.#nativeFormat(tools, { ...options, toolChoice: choice })
-          : this.#callFormat(tools, native, { ...options, toolChoice: choice });
+        jsonSchema !== undefined
+          ? this.#jsonFormat(requiredSchema(jsonSchema), enableThinking)
+          : tools.length === 0
+            ? this.#nativeFormat(tools, { ...options, toolChoice: choice })
+            : this.#callFormat(tools, native, { ...options, toolChoice: choice });
       format.catch(() => this.#formats.delete(name));
       this.#formats.set(name, format);
       const [oldest] = this.#formats.keys();
@@ -160,6 +163,21 @@ export class Renderer {
       }
     }
     return format;
+  }
+
+  async #jsonFormat(jsonSchema: object, enableThinking: boolean): Promise<ReplyFormat> {
+    const options = { toolChoice: 'none', enableThinking } as const;
+    const question = { role: 'user', content: 'x' } as const;
+    const format = await this.#render({}, [question], [], { ...options, jsonSchema });
+    if (format.grammar !== '') {
+      return withEndedThought(format);
+    }
+    const conversation = [question, { role: 'assistant', content: TOOL_PROBE }] as const;
+    const { prompt = '' } = (await unlessRefused(this.#render({}, conversation, [], options))) ?? {};
+    const opening = prompt.startsWith(format.prompt)
+      ? prompt.slice(format.prompt.length, prompt.indexOf(TOOL_PROBE))
+      : '';
+    return jsonReplyFormat(format, jsonSchema, opening, enableThinking);
   }
 
   /** The form of replies that may call tools: with stand-ins for their names, and then with those. */
@@ -343,31 +361,6 @@ function decidesForm({ toolChoice = 'auto', jsonSchema }: ReplyOptions): boolean
 
 function isAboutCalls(message: ChatMessage): boolean {
   return message.role === 'tool' || (message.role === 'assistant' && (message.toolCalls ?? []).length > 0);
-}
-
-function toOpenAiTool(tool: ToolDefinition): object {
-  const { name, description = '', parameters = { type: 'object', properties: {} } } = tool;
-  return { type: 'function', function: { name, description, parameters } };
-}
-
-/** The Hermes function-calling prompt (NousResearch), which Qwen's chat templates use too. */
-function withToolsInSystemPrompt(source: TemplateSource): TemplateSource {
-  if (source.tools === undefined || source.tools.length === 0) {
-    return source;
-  }
-  const definitions = source.tools.map((tool) => JSON.stringify(toOpenAiTool(tool))).join('\n');
-  const instructions = [
-    '# Tools',
-    '',
-    'You may call one or more functions to assist with the user query.',
-    '',
-    'You are provided with function signatures within <tools></tools> XML tags:',
-    `<tools>\n${definitions}\n</tools>`,
-    '',
-    'For each function call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:',
-    '<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>',
-  ].join('\n');
-  return { systemPrompt: source.systemPrompt ? `${source.systemPrompt}\n\n${instructions}` : instructions };
 }
 
 /** Where what the chat template could not be given a form for is a schema, that is told. */

@@ -57,6 +57,8 @@ describe('responseFormat', () => {
     'meta-llama-Llama-3.1-8B-Instruct',
     'HuggingFaceTB-SmolLM3-3B',
     'google-gemma-2-2b-it',
+    'moonshotai-Kimi-K2',
+    'meetkai-functionary-medium-v3.2',
   ])('works with the chat template of %s, streamed as JSON and nothing else', async (file) => {
     const path = new URL(`../../vendor/llama.cpp/models/templates/${file}.jinja`, import.meta.url);
     const agent = await startAgent({

@@ -1,0 +1,108 @@
+// A reply that must be JSON of a schema is held to it by a grammar with every chat template.
+import { readdirSync, readFileSync } from 'node:fs';
+import { Model, type ReplyFormat } from 'llama-headstart/native';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ReplyReader } from '../../lib/session/reply-reader.js';
+import { type Prompt, Renderer } from '../../lib/template/render.js';
+import { prepareSchema } from '../../lib/tools/schema.js';
+import { GrammarWalk } from '../helpers/grammar-walk.js';
+import { microModel } from '../helpers/models.js';
+import { seededRandom } from '../helpers/native.js';
+
+const TEMPLATES = new URL('../../vendor/llama.cpp/models/templates/', import.meta.url);
+const files = readdirSync(TEMPLATES).filter((file) => file.endsWith('.jinja'));
+const chatTemplate = (file: string) => readFileSync(new URL(file, TEMPLATES), 'utf8');
+
+const SCHEMA = {
+  type: 'object',
+  properties: {
+    kind: { enum: ['chain', '</think>'] },
+    parts: { type: 'array', items: { type: 'string', maxLength: 8 } },
+  },
+  required: ['kind', 'parts'],
+  additionalProperties: false,
+};
+
+let model: Model;
+beforeAll(async () => {
+  model = await Model.load({ path: microModel('dense'), vocabularyOnly: true });
+});
+afterAll(() => model?.close());
+
+/** Replies that the grammar allows behind the opening of the assistant's turn. */
+function repliesOf({ grammar, generationPrompt }: ReplyFormat, count: number): string[] {
+  const walk = new GrammarWalk(grammar);
+  const random = seededRandom(7);
+  return Array.from({ length: count }, () => walk.textAfter(generationPrompt, random) as string);
+}
+
+async function promptFor(file: string, jsonSchema: object, enableThinking: boolean): Promise<Prompt> {
+  const renderer = new Renderer(model, chatTemplate(file));
+  return renderer.prompt({}, [{ role: 'user', content: 'x' }], { toolChoice: 'none', jsonSchema, enableThinking });
+}
+
+/** What becomes of a reply. */
+async function read({ format }: Prompt, reply: string): Promise<{ text: string; reasoning: string }> {
+  const reader = new ReplyReader(model, format, true);
+  await reader.push(reply);
+  await reader.finish(false);
+  return { text: reader.text, reasoning: reader.reasoning };
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+describe('a reply of a schema', () => {
+  it.each(files)('is JSON of it whatever the model writes, with the chat template %s', async (file) => {
+    const { parse } = await prepareSchema(SCHEMA, 'schema');
+    for (const enableThinking of [true, false]) {
+      const prompt = await promptFor(file, SCHEMA, enableThinking);
+      expect(prompt.format.grammarLazy).toBe(false);
+      await (await model.createSampler({ grammar: prompt.format.grammar })).close();
+      const replies = repliesOf(prompt.format, 4);
+      for (const reply of replies) {
+        const { text } = await read(prompt, reply);
+        const isValid = await parse(parsed(text)).then(
+          () => true,
+          () => false,
+        );
+        expect({ reply, text, isValid }).toEqual({ reply, text, isValid: true });
+      }
+    }
+  });
+
+  it.each<[string, RegExp, boolean]>([
+    ['GigaChat3-10B-A1.8B', /^\{/, false],
+    ['Kimi-K2-Instruct', /^\{/, false],
+    ['Kimi-K2-Thinking', /^<think>.*<\/think>\{/s, true],
+    ['Kimi-K3', /^.*<\|close\|>think<\|sep\|><\|open\|>response<\|sep\|>\{/s, true],
+    ['inclusionai-ling-3.0-flash', /^.*<\/think>\{/s, true],
+    ['meetkai-functionary-medium-v3.2', /^all\n\{/, false],
+    ['muse-glimmer', /^ to=user<\|message\|>\{/, false],
+  ])('begins as %s begins replies, with a thought if it has them', async (name, beginning, hasThought) => {
+    const prompt = await promptFor(`${name}.jinja`, SCHEMA, true);
+    const replies = repliesOf(prompt.format, 20);
+    expect(replies.filter((reply) => !beginning.test(reply))).toEqual([]);
+    const thoughtsIn = async (each: Prompt) => {
+      const readings = await Promise.all(repliesOf(each.format, 20).map((reply) => read(each, reply)));
+      return readings.filter(({ reasoning }) => reasoning !== '').length;
+    };
+    expect((await thoughtsIn(prompt)) > 0).toBe(hasThought);
+    expect(await thoughtsIn(await promptFor(`${name}.jinja`, SCHEMA, false))).toBe(0);
+  });
+
+  it.each(['Kimi-K2-Instruct', 'Qwen-Qwen3-0.6B', 'openai-gpt-oss-120b', 'Qwen3.5-4B'])(
+    'is any JSON for the schema that allows all, with the chat template %s',
+    async (name) => {
+      const prompt = await promptFor(`${name}.jinja`, {}, true);
+      for (const reply of repliesOf(prompt.format, 4)) {
+        expect(parsed((await read(prompt, reply)).text)).not.toBe(undefined);
+      }
+    },
+  );
+});
