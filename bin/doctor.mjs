@@ -1,10 +1,13 @@
-// `llama-headstart doctor`: what would be loaded and why, and what this machine has. Exit code 1 where nothing can be loaded.
+// `llama-headstart doctor [MODEL.gguf]`: what would be loaded and why, what this machine has, and how long a model's context may be. Exit code 1 where nothing can be loaded.
 
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { readdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { resolveModel } from '../dist/model/resolve.js';
+import { ropeAdvice } from '../dist/model/training-length.js';
 import { loadedAddon } from '../dist/native/addon.js';
+import { Model } from '../dist/native/model.js';
 import {
   addonFolders,
   buildsDirectory,
@@ -20,13 +23,15 @@ import { run } from '../scripts/lib/run.mjs';
 
 /** @param {string[]} args */
 export async function doctor(args) {
-  const { values } = parseArgs({ args, options: { json: { type: 'boolean' } } });
-  const facts = await examine();
+  const { values, positionals } = parseArgs({ args, options: { json: { type: 'boolean' } }, allowPositionals: true });
+  if (positionals.length > 1) throw new Error(`Expected one model file, got ${positionals.join(', ')}`);
+  const facts = await examine(positionals[0]);
   process.stdout.write(values.json ? `${JSON.stringify(facts)}\n` : text(facts));
   if (facts.loaded === null) process.exitCode = 1;
 }
 
-async function examine() {
+/** @param {string | undefined} model */
+async function examine(model) {
   const { loaded, problem, cause } = tryToLoad();
   return {
     version: packageVersion,
@@ -46,7 +51,26 @@ async function examine() {
     builds: await directoryState(buildsDirectory),
     unfinished: await unfinishedBuilds(),
     templates: await directoryState(() => resolve('.cache/templates')),
+    model: model === undefined || loaded === null ? null : await modelFacts(model),
   };
+}
+
+/** What decides how large `contextSize` may be. @param {string} source */
+async function modelFacts(source) {
+  try {
+    const { path } = await resolveModel({ type: 'local', path: source });
+    const model = await Model.load({ path, vocabularyOnly: true });
+    const metadata = model.metadata();
+    const { architecture, ropeType } = model.info;
+    await model.close();
+    // From the file, as llama.cpp does not read it with the vocabulary alone.
+    const trainContextSize = Number(metadata[`${architecture}.context_length`] ?? 0);
+    const advice = ropeAdvice({ architecture, ropeType, trainContextSize }, metadata, 'contextSize') ?? null;
+    const ropeScaling = metadata[`${architecture}.rope.scaling.type`] ?? null;
+    return { path, architecture, trainContextSize, ropeScaling, advice, problem: null };
+  } catch (error) {
+    return { path: source, problem: /** @type {Error} */ (error).message };
+  }
 }
 
 function tryToLoad() {
@@ -171,6 +195,7 @@ function text(facts) {
       (tree) => `  not finished: ${tree} (\`build\` with the same options goes on, \`clean\` removes it)`,
     ),
     `Templates (here, by default): ${stateLine(facts.templates)}`,
+    ...(facts.model ? ['', ...modelLines(facts.model)] : []),
   ];
   return `${lines.join('\n')}\n`;
 }
@@ -199,6 +224,19 @@ function candidateLine({ source, path, builtIn, modules }, loaded) {
     ...modules.map(({ gpu, package: name }) => name ?? `${gpu} module`),
   ];
   return `${path === loaded ? '✓' : '·'} ${source}: ${dirname(path)}${gpus.length > 0 ? ` with ${gpus.join(', ')}` : ''}`;
+}
+
+/** @param {Awaited<ReturnType<typeof modelFacts>>} model */
+function modelLines(model) {
+  if (model.problem !== null) return [`Model: ✗ ${model.problem}`];
+  const { path, architecture, trainContextSize, ropeScaling, advice } = model;
+  const scaling = ropeScaling ? `, its RoPE scaling is ${ropeScaling}` : '';
+  const further = advice ? `set { ${advice} }` : 'nothing can be set: its positions cannot be scaled';
+  return [
+    `Model: ${path}`,
+    `  ${architecture}, trained with ${trainContextSize} tokens${scaling}`,
+    `  for a \`contextSize\` of more: ${further}`,
+  ];
 }
 
 /** @param {DirectoryState} state */

@@ -16,7 +16,7 @@ const HELP = `Usage: llama-headstart <command> [options]
     --jobs N                    compile N files at a time (default: one a core)
     --clean                     compile everything again
     --define NAME=VALUE         a CMake setting, such as CMAKE_CUDA_ARCHITECTURES=89; may be repeated
-  doctor    what would be loaded and why, CPU features, GPUs, versions, caches
+  doctor [MODEL.gguf]   what would be loaded and why, CPU features, GPUs, versions, caches; of a model, how long its context may be
     --json                      as one JSON object
   clean     remove what \`build\` made, of all versions
 

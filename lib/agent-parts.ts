@@ -8,6 +8,7 @@ import { Gate } from './engine/gate.js';
 import { fingerprintModel } from './model/fingerprint.js';
 import { resolveLoras } from './model/lora-files.js';
 import { type ResolveModelOptions, resolveModel } from './model/resolve.js';
+import { type ReachOptions, trainingLengthWarning } from './model/training-length.js';
 import { throwIfAborted } from './native/addon.js';
 import type { Logger } from './native/log.js';
 import { Model } from './native/model.js';
@@ -155,7 +156,9 @@ async function makeEngine(model: Model, config: AgentConfig): Promise<{ engine: 
   const { signal, maxQueueSize, reproducible } = config;
   const { batchSize, nThreads, nThreadsBatch, kvLayout, keyType, valueType, flashAttention, fullSlidingWindow } =
     config.model;
+  const { ropeScaling, ropeFrequencyBase, ropeFrequencyScale } = config.model;
   const sizes = resolveContextSizes(config, model.info.trainContextSize);
+  warnOfTrainingLength(model, { ...config.model, contextSize: sizes.contextSize }, config.logger);
   const context = await model.createContext({
     kvCells: sizes.kvCells,
     maxSequences: sizes.maxSequences,
@@ -168,6 +171,9 @@ async function makeEngine(model: Model, config: AgentConfig): Promise<{ engine: 
     valueType,
     flashAttention,
     fullSlidingWindow,
+    ropeScaling,
+    ...(ropeFrequencyBase !== undefined && { ropeFrequencyBase }),
+    ...(ropeFrequencyScale !== undefined && { ropeFrequencyScale }),
     signal,
   });
   const engine = new Engine(context, {
@@ -177,6 +183,16 @@ async function makeEngine(model: Model, config: AgentConfig): Promise<{ engine: 
     reproducible: reproducible ? await Engine.reproducible(context, signal) : undefined,
   });
   return { engine, sizes };
+}
+
+/** To the logger; if there is none, as a warning of the process. */
+function warnOfTrainingLength(model: Model, options: ReachOptions, logger: Logger | undefined): void {
+  const warning = trainingLengthWarning(model.info, model.metadata(), options);
+  if (warning !== undefined && logger !== undefined) {
+    logger('warn', warning);
+  } else if (warning !== undefined) {
+    process.emitWarning(warning, { code: 'CONTEXT_OVER_TRAINING' });
+  }
 }
 
 /** The template cache of this engine; its key covers all that changes KV bytes. */

@@ -280,11 +280,22 @@ function loggerOf(given: Logger | undefined, debug: boolean): Logger | undefined
   return logger && limitedLogger(forgivingLogger(logger), debug ? 'debug' : 'warn');
 }
 
+/**
+ * llama.cpp compares the training length with the cells of a unified KV cache, which many sessions share. The agent compares it with
+ * what one session may hold: see `trainingLengthWarning`.
+ */
+const FALSE_ALARM = /n_ctx_seq \(\d+\) > n_ctx_train \(\d+\)/;
+
 /** @returns how to stop it, once nobody has it that logs later */
 function logToNative(logger: Logger | undefined, debug: boolean): () => void {
   if (logger === undefined) {
     return () => {};
   }
-  setNativeLogger(logger, { level: debug ? 'info' : 'warn' });
-  return () => unsetNativeLogger(logger);
+  const native: Logger = (level, message) => {
+    if (!FALSE_ALARM.test(message)) {
+      logger(level, message);
+    }
+  };
+  setNativeLogger(native, { level: debug ? 'info' : 'warn' });
+  return () => unsetNativeLogger(native);
 }

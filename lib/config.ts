@@ -136,6 +136,12 @@ function requireNoContradiction(options: ParsedAgentOptions): void {
   if (reproducible) {
     requireReproducible(options);
   }
+  if (model.ropeScaling === 'none' && model.ropeFrequencyScale !== undefined) {
+    throw new HeadstartError(
+      'CONFIG_INVALID',
+      'Expected `ropeFrequencyScale` in `model` to be absent with `ropeScaling` "none", which scales nothing: choose "yarn" or "linear"',
+    );
+  }
   const { kvLayout, valueType, flashAttention = !reproducible } = model;
   if (kvLayout === 'split' && cache.maxResidentTemplates) {
     throw new HeadstartError(

@@ -65,7 +65,7 @@ export type {
   UrlModelSource,
 } from './model/source.js';
 export type { KvLayout, ModelConfig } from './model-options.js';
-export type { CacheType } from './native/context.js';
+export type { CacheType, RopeScaling } from './native/context.js';
 export type { Logger, LogLevel } from './native/log.js';
 export type { SamplingOptions } from './sampling-options.js';
 export type { CompactionOptions, CompactOptions } from './session/compaction.js';

@@ -2,13 +2,14 @@
 import { LORAS } from './model/lora-files.js';
 import { RETRY_CONFIG } from './model/retry.js';
 import type { ModelSourceInput } from './model/source.js';
-import type { CacheType } from './native/context.js';
+import type { CacheType, RopeScaling } from './native/context.js';
 import type { Gpu } from './native/loader.js';
 import {
   boolean,
   type Group,
   group,
   integer,
+  number,
   type OptionsOf,
   oneOf,
   type ResolvedOf,
@@ -50,8 +51,20 @@ export const MODEL = {
   chatTemplate: text().optional(),
   /** LoRA adapters, applied in this order. @default none */
   loras: LORAS.default([]),
-  /** Tokens that one session may hold. @default the smaller of the model's training length and 8,192 (split: 4,096) */
+  /**
+   * Tokens that one session may hold. More than the model was trained with gives a warning (`CONTEXT_OVER_TRAINING`): see
+   * `ropeScaling`. @default the smaller of the model's training length and 8,192 (split: 4,096)
+   */
   contextSize: integer(1).optional(),
+  /**
+   * How positions beyond the training length are computed: `yarn` or `linear` interpolation, each with `ropeFrequencyScale`; `none`
+   * leaves out the scaling that the model file asks for; `model` is what the model file says. @default 'model'
+   */
+  ropeScaling: (oneOf('model', 'none', 'linear', 'yarn') as Group<RopeScaling>).default('model'),
+  /** RoPE frequency scale: the training length divided by the length that is wanted. @default the model's own */
+  ropeFrequencyScale: number(1e-6, 1).optional(),
+  /** RoPE base frequency. @default the model's own */
+  ropeFrequencyBase: number(1, 1e12).optional(),
   /** Cells of the KV cache in all, one a token. @default 2 x contextSize when unified, nSeqMax x contextSize when split */
   kvCells: integer(1).optional(),
   /** Sessions that decode together; more may be open than that. @default 8 */

@@ -26,6 +26,20 @@ ggml_type cacheType(Napi::Object options, const char * name) {
     return found->second;
 }
 
+const std::map<std::string, llama_rope_scaling_type> ROPE_SCALINGS = {{"model", LLAMA_ROPE_SCALING_TYPE_UNSPECIFIED},
+                                                                      {"none", LLAMA_ROPE_SCALING_TYPE_NONE},
+                                                                      {"linear", LLAMA_ROPE_SCALING_TYPE_LINEAR},
+                                                                      {"yarn", LLAMA_ROPE_SCALING_TYPE_YARN}};
+
+llama_rope_scaling_type ropeScaling(Napi::Object options) {
+    const std::string asked = guard::optionalString(options, "ropeScaling", "model");
+    const auto        found = ROPE_SCALINGS.find(asked);
+    if (found == ROPE_SCALINGS.end()) {
+        throw Failure("INVALID_ARGUMENT", "Expected `ropeScaling` to be one of model, none, linear, yarn, got \"" + asked + "\"");
+    }
+    return found->second;
+}
+
 // Threads of one graph wait for each other in a busy loop: with more of them than cores, one token takes seconds.
 int32_t threadCount(Napi::Object options, const char * name, int32_t fallback) {
     const int32_t cores = std::max(1, (int32_t) std::thread::hardware_concurrency());
@@ -40,7 +54,7 @@ std::string compatibilityOf(const ContextState & state) {
     return std::string(llama_version()) + "|" + description + "|" + std::to_string(llama_model_n_params(model)) + "|" + std::to_string(llama_model_n_embd(model)) +
            "x" + std::to_string(llama_model_n_layer(model)) + "x" + std::to_string(llama_model_n_head_kv(model)) + "|" + ggml_type_name(p.type_k) + "," +
            ggml_type_name(p.type_v) + "|streams=" + std::to_string(p.kv_unified ? 1 : p.n_seq_max) +
-           "|rope=" + std::to_string(p.rope_freq_base) + "," + std::to_string(p.rope_freq_scale) +
+           "|rope=" + std::to_string(p.rope_freq_base) + "," + std::to_string(p.rope_freq_scale) + "," + std::to_string(p.rope_scaling_type) +
            "|fa=" + std::to_string(p.flash_attn_type == LLAMA_FLASH_ATTN_TYPE_ENABLED) + "|swaFull=" + std::to_string(p.swa_full);
 }
 
@@ -55,6 +69,15 @@ template <class Function> Function cpuFunction(const char * name) {
 }
 
 }  // namespace
+
+std::string ropeScalingName(llama_rope_scaling_type type) {
+    for (const auto & [name, scaling] : ROPE_SCALINGS) {
+        if (scaling == type) {
+            return name;
+        }
+    }
+    return "model";
+}
 
 llama_context_params contextParamsFrom(Napi::Object options) {
     llama_context_params params = llama_context_default_params();
@@ -72,6 +95,7 @@ llama_context_params contextParamsFrom(Napi::Object options) {
     params.type_v          = cacheType(options, "valueType");
     // On or off, never AUTO: nothing tells what AUTO chose, and the choice is part of what a state is compatible with.
     params.flash_attn_type = guard::optionalBoolean(options, "flashAttention", true) ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    params.rope_scaling_type = ropeScaling(options);
     params.rope_freq_base  = (float) guard::optionalNumber(options, "ropeFrequencyBase", 0);
     params.rope_freq_scale = (float) guard::optionalNumber(options, "ropeFrequencyScale", 0);
     params.no_perf         = true;

@@ -61,6 +61,7 @@ class Stopwatch {
 
 // Throws what would reach an assert, or an endless allocation, inside llama.cpp.
 llama_context_params contextParamsFrom(Napi::Object options);
+std::string ropeScalingName(llama_rope_scaling_type type);
 void                 requireFits(const ModelState & model, const llama_context_params & params);
 
 // On the context's thread.

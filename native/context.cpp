@@ -117,6 +117,7 @@ Napi::Value Context::info(const Napi::CallbackInfo & info) {
         facts.Set("fullSlidingWindow", Napi::Boolean::New(info.Env(), state->params.swa_full));
         facts.Set("keyType", ggml_type_name(state->params.type_k));
         facts.Set("valueType", ggml_type_name(state->params.type_v));
+        facts.Set("ropeScaling", ropeScalingName(state->params.rope_scaling_type));
         facts.Set("ropeFrequencyBase", state->params.rope_freq_base);
         facts.Set("ropeFrequencyScale", state->params.rope_freq_scale);
         facts.Set("compatibility", state->compatibility);

@@ -25,6 +25,8 @@ export interface KeyComponents {
   streams: number;
   /** Whether it is on. */
   flashAttention: boolean;
+  /** How positions beyond the training length are computed; `model` is what the model file says. */
+  ropeScaling: string;
   /** RoPE base frequency. */
   ropeFrequencyBase: number;
   /** RoPE frequency scale. */
@@ -79,6 +81,7 @@ export function keyComponents({
     layout: context.unified ? 'unified' : 'split',
     streams: context.unified ? 1 : context.maxSequences,
     flashAttention: context.flashAttention,
+    ropeScaling: context.ropeScaling,
     ropeFrequencyBase: context.ropeFrequencyBase,
     ropeFrequencyScale: context.ropeFrequencyScale,
     ropeFactors: ropeFactors(model, metadata, context),

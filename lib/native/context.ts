@@ -8,6 +8,9 @@ import { SequenceState } from './state.js';
 /** Element types of the KV cache, by their names in llama.cpp. */
 export type CacheType = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q5_1' | 'q5_0' | 'q4_1' | 'q4_0' | 'iq4_nl';
 
+/** How positions beyond the training length are computed. */
+export type RopeScaling = 'model' | 'none' | 'linear' | 'yarn';
+
 /** How a context is made. */
 export interface ContextOptions {
   /** Cells of the KV cache in all: one a token and sequence that does not share it. Rounded up to 256. @default 4096 */
@@ -36,6 +39,11 @@ export interface ContextOptions {
   fullSlidingWindow?: boolean;
   /** Keep the KV cache on the GPU, where layers are. @default true */
   offloadKv?: boolean;
+  /**
+   * How positions beyond the training length are computed: `linear` interpolation or `yarn`, each with `ropeFrequencyScale`; `none`
+   * is no scaling, although the model file has some. `model` is what the model file says. @default 'model'
+   */
+  ropeScaling?: RopeScaling;
   /** RoPE base frequency; 0 is the model's own. @default 0 */
   ropeFrequencyBase?: number;
   /** RoPE frequency scale; 0 is the model's own. @default 0 */
@@ -72,6 +80,8 @@ export interface ContextInfo {
   keyType: string;
   /** Element type of the V cache. */
   valueType: string;
+  /** How positions beyond the training length are computed; `model` is what the model file says. */
+  ropeScaling: RopeScaling;
   /** RoPE base frequency. */
   ropeFrequencyBase: number;
   /** RoPE frequency scale. */

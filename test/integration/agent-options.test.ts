@@ -1,7 +1,7 @@
 // What is wrong with an agent's options is told before anything is done for them: the model of these tests is nowhere.
-import { AgentServer, resolveModel } from 'llama-headstart';
-import { describe, expect, it } from 'vitest';
-import { startAgent } from '../helpers/agents.js';
+import { AgentServer, type Logger, resolveModel } from 'llama-headstart';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { type AgentSettings, agentOptions, startAgent } from '../helpers/agents.js';
 
 const failsWith = (code: string, message: RegExp | string) =>
   expect.objectContaining({ name: 'HeadstartError', code, message: expect.stringMatching(message) });
@@ -96,5 +96,72 @@ describe('options of other calls', () => {
     await expect(agent.countTokens('text', { system: 'x' } as never)).rejects.toThrow(
       failsWith('CONFIG_INVALID', 'mean `systemPrompt`'),
     );
+  });
+});
+
+describe('a context longer than the training', () => {
+  const longer = { contextSize: 9000, kvCells: 9216, nSeqMax: 1, maxResidentTemplates: 1 }; // trained with 8,192
+
+  /** Of one agent: what the process warns of, and what the logger gets. */
+  async function warningsOf(
+    settings: AgentSettings,
+    withLogger: boolean,
+  ): Promise<{ process: string[]; logger: string[] }> {
+    const warnings: string[] = [];
+    const lines: string[] = [];
+    const onWarning = (warning: Error & { code?: string }) => {
+      if (warning.code === 'CONTEXT_OVER_TRAINING') {
+        warnings.push(warning.message);
+      }
+    };
+    process.on('warning', onWarning);
+    onTestFinished(() => void process.off('warning', onWarning));
+    const logger: Logger = (level, message) => void lines.push(`${level}: ${message}`);
+    const agent = await startAgent({ ...settings, ...(withLogger && { logger }) });
+    await agent.createSession();
+    await agent.createSession();
+    await agent.close();
+    await new Promise(setImmediate); // warnings come with the next tick
+    return { process: warnings, logger: lines };
+  }
+
+  it('is one warning of the process, or one line for the logger', async () => {
+    const expected = expect.stringMatching(/`contextSize` is 9000 tokens, and the model was made for 8192/);
+    expect(await warningsOf(longer, false)).toEqual({ process: [expected], logger: [] });
+    const { process, logger } = await warningsOf(longer, true);
+    expect({ process, logger }).toEqual({ process: [], logger: [expected] });
+  });
+
+  it('is none once RoPE is scaled as the warning says', async () => {
+    const settings = { ...longer, ropeScaling: 'yarn', ropeFrequencyScale: 8192 / 9000 } as const;
+    expect(await warningsOf(settings, true)).toEqual({ process: [], logger: [] });
+  });
+
+  it.each(['dense', 'sliding-window', 'recurrent', 'hybrid', 'long-rope'] as const)(
+    'is not what the defaults warn of, on %s memory',
+    async (name) => {
+      const settings: AgentSettings = { name };
+      const options = agentOptions(settings);
+      delete options.model.contextSize;
+      const lines: string[] = [];
+      const agent = await AgentServer.initialize({ ...options, logger: (_, message) => void lines.push(message) });
+      await agent.close();
+      expect(lines).toEqual([]);
+    },
+  );
+
+  it('says other things with other RoPE', async () => {
+    const texts = new Set<string>();
+    for (const rope of [
+      {},
+      { ropeScaling: 'linear', ropeFrequencyScale: 0.25 },
+      { ropeScaling: 'yarn', ropeFrequencyScale: 0.25 },
+      { ropeFrequencyBase: 1000 },
+    ] as const) {
+      const agent = await startAgent(rope);
+      const session = await agent.createSession();
+      texts.add((await session.send('Hello', { maxTokens: 24 })).text);
+    }
+    expect(texts.size).toBe(4);
   });
 });

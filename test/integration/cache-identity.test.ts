@@ -41,6 +41,13 @@ describe('an entry serves no start', () => {
     ['in another layout', {}, { kvLayout: 'split' }],
     ['in split streams of another number', { kvLayout: 'split' }, { kvLayout: 'split', nSeqMax: 3 }],
     ['with flash attention off', {}, { flashAttention: false }],
+    ['with scaled RoPE', {}, { ropeScaling: 'yarn', ropeFrequencyScale: 0.5 }],
+    [
+      'with RoPE scaled another way',
+      { ropeScaling: 'linear', ropeFrequencyScale: 0.5 },
+      { ropeScaling: 'yarn', ropeFrequencyScale: 0.5 },
+    ],
+    ['with another RoPE base', {}, { ropeFrequencyBase: 500_000 }],
     ['with another chat template', {}, { chatTemplate: CHAT_TEMPLATE }],
     ['of another tenant', {}, { tenant: 'b' }],
     ['of no tenant, where a tenant made it', { tenant: 'a' }, {}],

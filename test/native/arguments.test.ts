@@ -78,6 +78,9 @@ describe('createContext', () => {
         expect(await create({ [name]: value }), `${name}: ${value}`).toBe('INVALID_ARGUMENT');
       }
     }
+    for (const value of [null, 1, '', 'YARN', 'longrope']) {
+      expect(await create({ ropeScaling: value }), `ropeScaling: ${value}`).toBe('INVALID_ARGUMENT');
+    }
     for (const name of ['ropeFrequencyBase', 'ropeFrequencyScale']) {
       for (const value of [null, '1', Number.NaN, Infinity, -1, 1e300]) {
         expect(await create({ [name]: value }), `${name}: ${value}`).toBe('INVALID_ARGUMENT');

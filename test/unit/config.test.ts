@@ -25,6 +25,9 @@ const WRONG_IN_MODEL: Record<keyof ModelConfig, unknown[]> = {
   nSeqMax: [0, 257, 1.5, '4', null],
   nThreads: [0, 513, '2', null],
   nThreadsBatch: [0, 513, '2', null],
+  ropeScaling: ['longrope', 'YARN', 1, null],
+  ropeFrequencyBase: [0, -1, '1e6', Number.NaN, Number.POSITIVE_INFINITY, null],
+  ropeFrequencyScale: [0, -0.5, 4, '0.25', Number.NaN, null],
   contextSize: [0, -4096, 0.5, '4096', null],
   kvLayout: ['shared', '', true, null],
   kvCells: [0, '8192', null],
@@ -252,6 +255,12 @@ describe("an agent's options", () => {
     expect(() => resolve({ kvLayout: 'split' }, { cache: { maxResidentTemplates: 2 } })).toThrow(
       invalid('`maxResidentTemplates`.*"split"'),
     );
+  });
+
+  it('refuse a scale for RoPE that is not to be scaled', () => {
+    const model = { ropeScaling: 'none', ropeFrequencyScale: 0.5 } as const;
+    expect(() => resolve(model)).toThrow(invalid('`ropeFrequencyScale`.*`ropeScaling` "none"'));
+    expect(resolve({ ropeScaling: 'none' }).model.ropeScaling).toBe('none');
   });
 
   it('refuse a quantized V cache without flash attention', () => {

@@ -283,6 +283,7 @@ class Player {
           flashAttention: () => this.#chance(0.5),
           fullSlidingWindow: () => this.#chance(0.5),
           offloadKv: () => this.#chance(0.5),
+          ropeScaling: () => this.#pick(['model', 'none', 'linear', 'yarn']),
           ropeFrequencyBase: () => this.#pick([0, 10_000, 1e38]),
           ropeFrequencyScale: () => this.#pick([0, 1, 1e-30]),
           kvCells: () => this.#pick([1, 512, 1000, 2 ** 28]),

@@ -1,0 +1,37 @@
+// What `npx llama-headstart doctor MODEL` says of a model.
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { requireFreshDist } from '../helpers/children.js';
+import { microModel } from '../helpers/models.js';
+
+const program = fileURLToPath(new URL('../../bin/llama-headstart.mjs', import.meta.url));
+
+beforeAll(requireFreshDist);
+
+async function doctor(...args: string[]): Promise<string> {
+  const { stdout } = await promisify(execFile)(process.execPath, [program, 'doctor', ...args]);
+  return stdout;
+}
+
+describe('doctor', () => {
+  it('says how long the context of a model may be, and what to set for more', async () => {
+    const path = microModel('dense');
+    const { model } = JSON.parse(await doctor('--json', path));
+    const advice = "ropeScaling: 'yarn', ropeFrequencyScale: 8192 / contextSize";
+    expect(model).toMatchObject({ path, architecture: 'qwen2', trainContextSize: 8192, advice, problem: null });
+    const text = await doctor(path);
+    expect(text).toContain('  qwen2, trained with 8192 tokens\n');
+    expect(text).toContain(`  for a \`contextSize\` of more: set { ${advice} }\n`);
+  });
+
+  it('says that the positions of a model without RoPE cannot be scaled', async () => {
+    expect(await doctor(microModel('recurrent'))).toMatch(/of more: nothing can be set/);
+  });
+
+  it('says what is wrong with a model that is not there, and goes on without one', async () => {
+    expect(await doctor('/nowhere/model.gguf')).toMatch(/^Model: ✗ Expected a GGUF file at "\/nowhere\/model.gguf"/m);
+    expect(JSON.parse(await doctor('--json')).model).toBeNull();
+  });
+});
