@@ -93,6 +93,7 @@ export class ReplyReader {
     const toolCalls = isRead && cut ? wholeCalls(parsed.toolCalls) : parsed.toolCalls;
     const delta = this.#advance(parsed);
     const rest = this.#raw.slice(this.#restFrom(parsed));
+    // What is left of a cut reply that fits the form may be the beginning of a call. White space behind a call is nothing.
     const isText = toolCalls.length === 0 ? !cut || !isRead || rest.trim() === '' : !isRead && rest.trim() !== '';
     return { ...delta, text: delta.text + this.#told(isText ? rest : ''), toolCalls };
   }
