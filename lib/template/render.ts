@@ -4,12 +4,13 @@ import type { Model, RenderedPrompt } from '../native/model.js';
 import type { ReplyFormat } from '../native/reply.js';
 import { withAgreedGrammar } from './agreed-grammar.js';
 import { bareCallFormat } from './bare-calls.js';
+import { type ArgumentForm, argumentForm, toolsForParser, withExactArguments } from './exact-arguments.js';
 import { guardMessage, guardSource } from './guarded-content.js';
 import { hermesReplyFormat, withCallsAsText, withToolsInSystemPrompt } from './hermes.js';
 import { jsonReplyFormat, requiredSchema, withEndedThought } from './json-reply.js';
 import { type ChatMessage, toOpenAiMessage, toOpenAiTool } from './messages.js';
 import { PlainText, type PromptPiece } from './plain-text.js';
-import { hasArgumentRules, standInsFor, withRealNames, withRealNamesInError } from './stand-ins.js';
+import { standInsFor, withRealNames, withRealNamesInError } from './stand-ins.js';
 import { ToolForms } from './tool-forms.js';
 
 /** A tool as models see it. */
@@ -53,6 +54,7 @@ export interface Prompt {
 
 /** Texts that no chat template holds. */
 const TOOL_PROBE = 'headstart_probe_8d1f';
+const ARGUMENT_PROBE = 'headstart_argument_3a90';
 const RESULT_PROBE = 'headstart result 5c2e';
 
 /** Reply formats remembered: of tool choices and schemas that come back. */
@@ -75,7 +77,7 @@ export class Renderer {
   /** Whether it shows calls and results: with and without tools. */
   readonly #callSupport = new Map<boolean, boolean>();
   readonly #formats = new Map<string, Promise<ReplyFormat>>();
-  #argumentRules: Promise<boolean> | undefined;
+  #knownForm: Promise<ArgumentForm> | undefined;
   readonly #toolForms: Record<'alone' | 'withSystemPrompt', ToolForms>;
 
   /** @param override a chat template instead of the model's own */
@@ -187,27 +189,27 @@ export class Renderer {
     options: ReplyOptions & { toolChoice: 'auto' | 'required' | 'none' },
   ): Promise<ReplyFormat> {
     const { toolChoice, parallelToolCalls = false } = options;
-    const standIns = standInsFor(tools, native && (await this.#hasArgumentRules()));
+    const form = native ? await this.#argumentForm() : 'json';
+    const standIns = standInsFor(tools, form);
     const made = native
-      ? this.#nativeFormat(standIns.tools, options)
+      ? this.#nativeFormat(toolsForParser(standIns.tools, form), options)
       : hermesReplyFormat(this.#model, standIns.tools.map(toOpenAiTool), { toolChoice, parallelToolCalls });
     const format = await made.catch((error: unknown) => {
       throw withRealNamesInError(error, standIns);
     });
-    return withRealNames(withAgreedGrammar(narrowed(format, toolChoice === 'required', parallelToolCalls)), standIns);
+    const narrow = narrowed(format, toolChoice === 'required', parallelToolCalls);
+    const exact = await withExactArguments(narrow, standIns.tools, form);
+    return withRealNames(withAgreedGrammar(exact), standIns);
   }
 
-  /** Whether the form of calls gives each argument a rule of its own. */
-  #hasArgumentRules(): Promise<boolean> {
-    this.#argumentRules ??= (async () => {
-      const parameters = { type: 'object', properties: { [TOOL_PROBE]: { type: 'boolean' } } };
-      const standIns = standInsFor([{ name: 'probe', parameters }], false);
-      const { grammar } = await this.#render({}, [{ role: 'user', content: 'x' }], standIns.tools, {
-        toolChoice: 'required',
-      });
-      return hasArgumentRules(grammar, standIns);
+  #argumentForm(): Promise<ArgumentForm> {
+    this.#knownForm ??= (async () => {
+      const parameters = { type: 'object', properties: { [ARGUMENT_PROBE]: { type: 'boolean' } } };
+      const tools = [{ name: TOOL_PROBE, parameters }];
+      const { grammar } = await this.#render({}, [{ role: 'user', content: 'x' }], tools, { toolChoice: 'required' });
+      return argumentForm(grammar, TOOL_PROBE, ARGUMENT_PROBE);
     })();
-    return this.#argumentRules;
+    return this.#knownForm;
   }
 
   async #nativeFormat(tools: readonly ToolDefinition[], options: ReplyOptions): Promise<ReplyFormat> {

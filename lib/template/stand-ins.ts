@@ -6,6 +6,7 @@ import { HeadstartError } from '../errors.js';
 import { type ReplyFormat, replyWithNames } from '../native/reply.js';
 import type { GrammarTrigger } from '../native/sampler.js';
 import { isObject, type Json, type JsonObject, mapBelow } from '../schema-walk.js';
+import type { ArgumentForm } from './exact-arguments.js';
 import type { ToolDefinition } from './render.js';
 import { withSpelledWords } from './spelled-names.js';
 
@@ -20,10 +21,10 @@ export interface StandIns {
 }
 
 /**
- * @param parametersToo also for the parameters of each tool. Only for formats that give each argument a rule of its own: in JSON, a
- *   grammar spells out the names that further properties must not have.
+ * @param form of the format that is to be made. In objects, parameters keep their names: a grammar for JSON spells out, character by
+ *   character, the names that further properties must not have.
  */
-export function standInsFor(tools: readonly ToolDefinition[], parametersToo: boolean): StandIns {
+export function standInsFor(tools: readonly ToolDefinition[], form: ArgumentForm): StandIns {
   const mark = freeMark(JSON.stringify(tools));
   const names: string[] = [];
   const standIn = (name: string) => `${mark}${names.push(name) - 1}${END}`;
@@ -31,13 +32,16 @@ export function standInsFor(tools: readonly ToolDefinition[], parametersToo: boo
   return {
     mark,
     names,
-    tools: longestFirst.map(({ parameters, name, ...tool }) => ({
-      ...tool,
-      name: standIn(name),
-      ...(parameters !== undefined && {
-        parameters: parametersToo ? withPropertiesNamed(parameters as JsonObject, standIn) : parameters,
-      }),
-    })),
+    tools: longestFirst.flatMap(({ parameters, name, ...tool }) => {
+      if (parameters === undefined) {
+        return { ...tool, name: standIn(name) };
+      }
+      const schema = parameters as JsonObject;
+      const named = form === 'json' || form === 'gemma' ? schema : withPropertiesNamed(schema, standIn);
+      const whole = { ...tool, name: standIn(name), parameters: named };
+      // The parser of pythonic calls asks for an argument if there are properties: without any it is the call of a second tool.
+      return form === 'pythonic' && mayBeEmpty(schema) ? [whole, { ...tool, name: standIn(name) }] : whole;
+    }),
   };
 }
 
@@ -75,11 +79,6 @@ export function withRealNamesInError(error: unknown, standIns: StandIns): unknow
     : error;
 }
 
-/** Whether a format gives each argument a rule of its own, by a grammar for stand-ins of tools alone. */
-export function hasArgumentRules(grammar: string, { mark }: StandIns): boolean {
-  return new RegExp(`^[\\w-]*(?:-${mark}\\d+${END}-arg-|-arg-${mark}\\d+${END}-)`, 'm').test(grammar);
-}
-
 /** Without it, the stand-in of the first name would begin that of the eleventh. */
 const END = 'e';
 
@@ -92,6 +91,12 @@ function freeMark(taken: string): string {
     mark += 'x';
   }
   return mark;
+}
+
+function mayBeEmpty({ properties, required }: JsonObject): boolean {
+  return (
+    isObject(properties) && Object.keys(properties).length > 0 && !(Array.isArray(required) && required.length > 0)
+  );
 }
 
 function withPropertiesNamed(schema: JsonObject, standIn: (name: string) => string): JsonObject {

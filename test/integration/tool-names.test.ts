@@ -6,6 +6,7 @@ import type { ReplyFormat, ReplyToolCall } from '../../lib/native/reply.js';
 import { Renderer, type ToolDefinition } from '../../lib/template/render.js';
 import { requireTools, type Tool } from '../../lib/tools/tool.js';
 import { startAgent } from '../helpers/agents.js';
+import { replyUnder } from '../helpers/grammar-replies.js';
 import { GrammarWalk } from '../helpers/grammar-walk.js';
 import { likelyCalls } from '../helpers/likely-text.js';
 import { microModel } from '../helpers/models.js';
@@ -16,24 +17,9 @@ const TEMPLATES = readdirSync(DIRECTORY).filter((file) => file.endsWith('.jinja'
 
 /** Names of rules, names that one rule name is made of, and names that begin others. */
 const NAMES = [
-  ...[
-    'call',
-    'call-root',
-    'tool-call',
-    'root',
-    'string',
-    'space',
-    'until-1',
-    'call-schema',
-    'a',
-    'a-arg-user-id',
-    'a-args-3',
-  ],
-  ...['get', 'Get', 'get_all', 'get-all', 'get all', 'say "hi"\\', 'headstartname0e', 'x'.repeat(256)],
+  ...['call', 'tool-call', 'root', 'string', 'until-1', 'call-schema', 'a', 'a-arg-user-id'],
+  ...['get', 'Get', 'get_all', 'get-all', 'get all', 'say "hi"\\', 'x'.repeat(256)],
 ];
-
-/** `common` lets arguments be anything in these. */
-const LOOSE = /^(?:Kimi-K3|LFM2|google-gemma-4|muse-glimmer|openbmb-MiniCPM5)/;
 
 /** Each says by its number which tool's rule a grammar used. */
 const TOOLS: ToolDefinition[] = NAMES.map((name, number) => ({
@@ -63,16 +49,6 @@ async function formatOf(file: string, options: object, tools = TOOLS): Promise<R
   return (await rendererOf(file).prompt({ tools }, [{ role: 'user', content: 'Hi' }], options)).format;
 }
 
-/** A reply that the grammar allows, without what of it the prompt has already. */
-function replyOf(walk: GrammarWalk, { grammarLazy, generationPrompt }: ReplyFormat, random: () => number): string {
-  const text = walk.text(random);
-  let shared = 0;
-  while (!grammarLazy && shared < generationPrompt.length && text[shared] === generationPrompt[shared]) {
-    shared++;
-  }
-  return text.slice(shared);
-}
-
 /** No calls if the parser does not know this form of white space. */
 async function callsIn(format: ReplyFormat, text: string): Promise<readonly ReplyToolCall[]> {
   try {
@@ -84,20 +60,24 @@ async function callsIn(format: ReplyFormat, text: string): Promise<readonly Repl
 }
 
 describe('tools with names that are hard on grammars can all be called, each by its own name', () => {
+  /** Grammars are made of parsers: the same one again says nothing new. */
+  const seen = new Set<string>();
+
   it.each(TEMPLATES)('%s', async (file) => {
     const format = await formatOf(file, { toolChoice: 'required' });
+    if (seen.has(format.grammar)) {
+      return;
+    }
+    seen.add(format.grammar);
     await (await model.createSampler({ grammar: format.grammar })).close();
     const walk = new GrammarWalk(format.grammar);
     const random = seededRandom(5);
     const called = new Set<string>();
     for (let draw = 0; draw < 1000 && called.size < NAMES.length; draw++) {
-      const text = replyOf(walk, format, random);
+      const text = replyUnder(walk, format, random);
       for (const call of await callsIn(format, text)) {
         called.add(call.name);
         expect(text).toContain(call.name);
-        if (LOOSE.test(file)) {
-          continue;
-        }
         const input = JSON.parse(call.arguments);
         expect([call.name, text]).toEqual([NAMES[input.number], text]);
         expect(input).toEqual({ number: input.number, user_id: expect.any(Boolean), 'user-id': expect.any(Number) });

@@ -1,0 +1,127 @@
+// Gemma 4 writes arguments as `{city:<|"|>Paris<|"|>,days:3}`. The grammar that `common` has for that takes any keys and values. Here it
+// says which keys there are, which of them are required, and the types of values. Bounds, lengths and patterns are checked later.
+import { isObject, type Json, type JsonObject, targetOf } from '../schema-walk.js';
+
+const QUOTE = '<|"|>';
+
+/** Rules of `common`. */
+const ANY = 'gemma4-value';
+const OBJECT = 'gemma4-dict';
+const TYPES: Readonly<Record<string, string>> = {
+  string: 'gemma4-string',
+  number: 'gemma4-number',
+  integer: '"-"? ("0" | [1-9] [0-9]{0,15})',
+  boolean: 'gemma4-bool',
+  null: 'gemma4-null',
+  array: 'gemma4-array',
+  object: OBJECT,
+};
+
+/** A grammar in which the call of a tool has arguments of its schema. */
+export function gemmaCall(grammar: string, name: string, schema: JsonObject): string {
+  const rules = new GemmaRules(name, schema);
+  const call = `tool-${name} ::= "${name}" ${rules.root}\n${rules.text}`;
+  return grammar.replace(new RegExp(`^tool-${name} ::= .*\\n`, 'm'), () => call);
+}
+
+/** The rules for one schema. */
+class GemmaRules {
+  readonly #prefix: string;
+  readonly #schema: JsonObject;
+  readonly #rules: string[] = [];
+  /** Names of rules, by reference. */
+  readonly #references = new Map<string, string>();
+  /** Of the rule for all arguments. */
+  readonly root: string;
+
+  constructor(prefix: string, schema: JsonObject) {
+    this.#prefix = prefix;
+    this.#schema = schema;
+    this.root = `${prefix}-root`;
+    this.#rule(this.#object(schema), this.root);
+  }
+
+  get text(): string {
+    return this.#rules.join('');
+  }
+
+  #rule(body: string, name = `${this.#prefix}-${this.#rules.length}`): string {
+    this.#rules.push(`${name} ::= ${body}\n`);
+    return name;
+  }
+
+  #value(schema: Json): string {
+    if (!isObject(schema)) {
+      return ANY;
+    }
+    const { $ref, enum: values, const: only, anyOf, oneOf, type } = schema;
+    if (typeof $ref === 'string') {
+      return this.#reference($ref);
+    }
+    if (Array.isArray(values) || only !== undefined) {
+      return written(Array.isArray(values) ? values : [only]);
+    }
+    const choices = anyOf ?? oneOf;
+    if (Array.isArray(choices)) {
+      return isObject(schema.properties) ? OBJECT : this.#rule(choices.map((each) => this.#value(each)).join(' | '));
+    }
+    const types = [type ?? []].flat() as string[];
+    return types.length === 0 ? ANY : this.#rule(types.map((each) => this.#typed(each, schema)).join(' | '));
+  }
+
+  #typed(type: string, schema: JsonObject): string {
+    if (type === 'object' && isObject(schema.properties)) {
+      return this.#object(schema);
+    }
+    if (type === 'array' && isObject(schema.items)) {
+      const item = this.#value(schema.items);
+      return `"[" space ("]" | ${item} ("," space ${item})* space "]")`;
+    }
+    return TYPES[type] ?? ANY;
+  }
+
+  /** Required properties in the order of the schema, and then any of the others. */
+  #object({ properties, required }: JsonObject): string {
+    const entries = Object.entries(properties as JsonObject);
+    if (entries.some(([key]) => /[:}]/.test(key))) {
+      return OBJECT; // the parser does not read such keys
+    }
+    const names = new Set(Array.isArray(required) ? required : []);
+    const member = ([key, value]: [string, Json]) => this.#rule(`${literal(key)} ":" space ${this.#value(value)}`);
+    const must = entries.filter(([key]) => names.has(key)).map(member);
+    const may = entries.filter(([key]) => !names.has(key)).map(member);
+    const other = `(${may.join(' | ')})`;
+    const others = may.length === 0 ? '' : `("," space ${other})*`;
+    const members = must.length === 0 ? `(${other} ${others})?` : `${must.join(' "," space ')} ${others}`;
+    return entries.length === 0 ? OBJECT : `"{" space ${members} space "}"`;
+  }
+
+  #reference(reference: string): string {
+    const known = this.#references.get(reference);
+    if (known !== undefined) {
+      return known;
+    }
+    const name = `${this.#prefix}-ref-${this.#references.size}`;
+    this.#references.set(reference, name);
+    const target = targetOf(this.#schema, reference);
+    return this.#rule(target === undefined ? ANY : this.#value(target), name);
+  }
+}
+
+/** These values, and no others; any if one of them cannot be written. */
+function written(values: readonly Json[]): string {
+  const texts = values.map(notation);
+  return texts.includes(undefined) ? ANY : `(${texts.map((text) => literal(text as string)).join(' | ')})`;
+}
+
+function notation(value: Json): string | undefined {
+  if (typeof value === 'string') {
+    return value.includes(QUOTE) ? undefined : `${QUOTE}${value}${QUOTE}`;
+  }
+  return typeof value === 'object' && value !== null ? undefined : JSON.stringify(value);
+}
+
+function literal(text: string): string {
+  const escaped = text.replace(/["\\\n\r]/g, (found) => ({ '\n': '\\n', '\r': '\\r' })[found] ?? `\\${found}`);
+  return `"${escaped}"`;
+}

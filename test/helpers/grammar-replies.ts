@@ -1,0 +1,14 @@
+import type { ReplyFormat } from 'llama-headstart/native';
+import type { GrammarWalk } from './grammar-walk.js';
+
+/** A random reply that the grammar of a format allows, without what of it the prompt has already: all of its end, or whole tags. */
+export function replyUnder(walk: GrammarWalk, format: ReplyFormat, random: () => number): string {
+  const { grammarLazy, generationPrompt } = format;
+  const text = walk.text(random);
+  if (grammarLazy || text.startsWith(generationPrompt)) {
+    return grammarLazy ? text : text.slice(generationPrompt.length);
+  }
+  const ends = Array.from(generationPrompt.matchAll(/[>\n]/g), ({ index }) => index + 1);
+  const shared = ends.filter((end) => text.startsWith(generationPrompt.slice(0, end))).at(-1) ?? 0;
+  return text.slice(shared);
+}
