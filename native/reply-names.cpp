@@ -5,6 +5,7 @@
 #include <chat-peg-parser.h>
 
 #include <algorithm>
+#include <cctype>
 
 namespace {
 

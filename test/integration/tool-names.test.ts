@@ -30,7 +30,7 @@ const TOOLS: ToolDefinition[] = NAMES.map((name, number) => ({
     properties: {
       number: { type: 'integer', enum: [number] },
       user_id: { type: 'boolean' },
-      'user-id': { type: 'integer' },
+      'user-id': { type: 'string' },
     },
     required: ['number', 'user_id', 'user-id'],
     additionalProperties: false,
@@ -80,7 +80,7 @@ describe('tools with names that are hard on grammars can all be called, each by 
         expect(text).toContain(call.name);
         const input = JSON.parse(call.arguments);
         expect([call.name, text]).toEqual([NAMES[input.number], text]);
-        expect(input).toEqual({ number: input.number, user_id: expect.any(Boolean), 'user-id': expect.any(Number) });
+        expect(input).toEqual({ number: input.number, user_id: expect.any(Boolean), 'user-id': expect.any(String) });
       }
     }
     expect([...called].sort()).toEqual([...NAMES].sort());
