@@ -15,16 +15,29 @@ export function mapBelow(schema: JsonObject, change: (schema: Json) => Json): Js
   return Object.fromEntries(Object.entries(schema).map(([name, value]) => [name, mapKeyword(name, value, change)]));
 }
 
-/** What a reference into the same schema leads to, as llama.cpp's converter looks for it: without escapes. */
+/** What a reference into the same schema leads to; undefined if it leads nowhere. */
 export function targetOf(root: JsonObject, reference: string): Json {
-  if (!reference.startsWith('#/')) {
-    return undefined;
+  if (reference === '#') {
+    return root;
   }
   let at: Json = root;
-  for (const name of reference.slice(2).split('/')) {
+  for (const name of namesOf(reference)) {
     at = typeof at === 'object' && at !== null && Object.hasOwn(at, name) ? (at as JsonObject)[name] : undefined;
   }
-  return at;
+  return at === root ? undefined : at;
+}
+
+/** Of a JSON Pointer in a URI fragment (RFC 6901, section 6). */
+function namesOf(reference: string): string[] {
+  if (!reference.startsWith('#/')) {
+    return [];
+  }
+  try {
+    const parts = decodeURIComponent(reference).slice(2).split('/');
+    return parts.map((name) => name.replaceAll('~1', '/').replaceAll('~0', '~'));
+  } catch {
+    return []; // half of a percent code
+  }
 }
 
 export function isObject(value: Json): value is JsonObject {

@@ -83,7 +83,9 @@ Rendered renderConversation(ModelState & state, const RenderRequest & request) {
         requireShallowArguments(messages);
         inputs.messages = common_chat_msgs_parse_oaicompat(messages);
         const common_json tools = common_json::parse(request.toolsJson);
-        requireToolSchemas(tools);
+        if (request.toolChoice != "none") {  // without calls no grammar is made of them
+            requireToolSchemas(tools);
+        }
         inputs.tools = common_chat_tools_parse_oaicompat(tools);
         if (!request.shownToolsJson.empty()) {
             // Variables of the program's own replace those that `common` sets. Grammar and parser still come from `tools`.

@@ -18,7 +18,7 @@ constexpr size_t MAX_SCHEMA_BYTES   = 256 * 1024;
 constexpr size_t MAX_PROPERTIES     = 512;   // of one object: the grammar for optional ones grows with their square
 constexpr size_t MAX_NAME_BYTES     = 256;
 constexpr size_t MAX_EXPANSION      = 20 * 1000;
-constexpr double MAX_BOUND          = 9007199254740991;  // 2^53 - 1
+constexpr double MAX_BOUND          = 1e18;  // the converter counts in 64 bits
 
 Failure refusal(const std::string & reason) { return Failure("SCHEMA_INVALID", "Expected a JSON Schema that a grammar can be made of: " + reason.substr(0, 300)); }
 
@@ -80,7 +80,7 @@ class Check {
         }
         for (const char * bound : {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems", "minLength", "maxLength"}) {
             if (node.contains(bound) && node.at(bound).is_number() && !(std::abs(node.at(bound).get<double>()) <= MAX_BOUND)) {
-                throw refusal(std::string("`") + bound + "` is beyond 2^53");
+                throw refusal(std::string("`") + bound + "` is beyond 10^18");
             }
         }
         requireOrder(node, "minimum", "maximum");

@@ -75,7 +75,8 @@ function historyOf({ key, tokens, pieces }: KeyedPast): History | undefined {
 }
 
 async function writeSession(path: string, session: SavedSession): Promise<void> {
-  const text = JSON.stringify({ ...session, options: optionsToSave(session.options ?? {}) });
+  const tools = session.tools.map(({ grammarSchema: _, ...told }) => told); // made again of its parameters
+  const text = JSON.stringify({ ...session, tools, options: optionsToSave(session.options ?? {}) });
   const content = JSON.stringify({ format: FORMAT, sha256: sha256(text), session: text });
   await replaceFile(path, async (temporary) => {
     const handle = await open(temporary, 'wx', 0o600);

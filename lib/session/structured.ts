@@ -11,7 +11,8 @@ export interface ResponseFormat<S extends Schema = Schema> {
 }
 
 export interface PreparedFormat {
-  jsonSchema: object;
+  /** What the grammar says of the schema. */
+  grammarSchema: object;
   /** @throws HeadstartError `REPLY_INVALID` with what is wrong. */
   parse(text: string): Promise<unknown>;
 }
@@ -32,7 +33,7 @@ export async function prepareFormat(format: unknown): Promise<PreparedFormat | u
   }
   const prepared = await prepareSchema(schema, '`responseFormat.schema`');
   return {
-    jsonSchema: prepared.jsonSchema,
+    grammarSchema: prepared.grammarSchema,
     parse: async (text) => {
       try {
         return await prepared.parse(JSON.parse(text));

@@ -220,7 +220,7 @@ export class Turn {
       toolChoice: this.#choiceOf(index),
       parallelToolCalls: toolRun.maxParallelTools > 1,
       enableThinking: reasoning,
-      jsonSchema: format?.jsonSchema,
+      jsonSchema: format?.grammarSchema,
     });
   }
 

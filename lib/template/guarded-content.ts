@@ -5,7 +5,7 @@ import type { TemplateSource } from './render.js';
 
 export function guardSource({ systemPrompt, tools }: TemplateSource, guard: ContentGuard): TemplateSource {
   return {
-    tools: tools?.map(({ name, ...tool }) => ({ ...guard.json(tool), name: guard.name(name) })),
+    tools: tools?.map(({ name, grammarSchema: _, ...tool }) => ({ ...guard.json(tool), name: guard.name(name) })),
     systemPrompt: systemPrompt === undefined ? undefined : guard.text(systemPrompt),
   };
 }

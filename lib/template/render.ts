@@ -23,6 +23,8 @@ export interface ToolDefinition {
   parameters?: object;
   /** The server that listed it, of tools that came from one (MCP): see `stableTools`. The model does not see it. */
   server?: string;
+  /** @internal JSON Schema that the grammar of calls is made of. @default parameters */
+  grammarSchema?: object;
 }
 
 /** What a template is made of: all that sessions share before their first message. */
@@ -111,7 +113,11 @@ export class Renderer {
         native ? guarded : withToolsInSystemPrompt(guarded),
         conversation,
         native ? (guarded.tools ?? []) : [],
-        { parallelToolCalls: options.parallelToolCalls, enableThinking: options.enableThinking },
+        {
+          parallelToolCalls: options.parallelToolCalls,
+          enableThinking: options.enableThinking,
+          ...(tools.length > 0 && { toolChoice: 'none' }), // no grammar is made of schemas that are only to be told
+        },
       );
     const asText = () => render(withCallsAsText(shown));
     const rendered = await (textCalls
@@ -146,7 +152,8 @@ export class Renderer {
   #format(source: TemplateSource, native: boolean, options: ReplyOptions): Promise<ReplyFormat> {
     const { toolChoice = 'auto', parallelToolCalls = false, jsonSchema, enableThinking = true } = options;
     const all = jsonSchema === undefined && toolChoice !== 'none' ? (source.tools ?? []) : [];
-    const tools = typeof toolChoice === 'object' ? all.filter(({ name }) => name === toolChoice.name) : all;
+    const chosen = typeof toolChoice === 'object' ? all.filter(({ name }) => name === toolChoice.name) : all;
+    const tools = chosen.map(asGrammarHasIt);
     const choice = typeof toolChoice === 'object' ? 'required' : toolChoice;
     const name = JSON.stringify([tools, native, choice, parallelToolCalls, jsonSchema ?? null, enableThinking]);
     let format = this.#formats.get(name);
@@ -363,6 +370,10 @@ function decidesForm({ toolChoice = 'auto', jsonSchema }: ReplyOptions): boolean
 
 function isAboutCalls(message: ChatMessage): boolean {
   return message.role === 'tool' || (message.role === 'assistant' && (message.toolCalls ?? []).length > 0);
+}
+
+function asGrammarHasIt({ grammarSchema, ...tool }: ToolDefinition): ToolDefinition {
+  return grammarSchema === undefined ? tool : { ...tool, parameters: grammarSchema };
 }
 
 /** Where what the chat template could not be given a form for is a schema, that is told. */

@@ -3,7 +3,9 @@ import { Ajv2020 } from 'ajv/dist/2020.js';
 import { toJSONSchema } from 'zod';
 import { HeadstartError } from '../errors.js';
 import type { JsonObject } from '../schema-walk.js';
-import { schemaForGrammar } from './grammar-schema.js';
+import { fitForGrammar, SHORT_DETAIL } from './grammar-fit.js';
+import { Never } from './grammar-values.js';
+import { toldSchema } from './told-schema.js';
 
 /** What zod's schemas, and others that follow the Standard Schema specification (version 1), have in common. */
 export interface StandardSchema<T = unknown> {
@@ -46,8 +48,14 @@ export type SchemaValue<S> = S extends StandardSchema<infer T> ? T : unknown;
 
 /** A schema as models and validators take it. */
 export interface PreparedSchema {
-  /** In words that a grammar can be made of. */
+  /** As the model is told it. */
   readonly jsonSchema: object;
+  /** What the grammar says of it. */
+  readonly grammarSchema: object;
+  /** The length of the grammar. */
+  readonly grammarLength: number;
+  /** The little that the grammar says if there is no room for more. */
+  readonly shortSchema: object;
   /**
    * The value as the schema has it (zod may fill in defaults and transform).
    *
@@ -58,16 +66,19 @@ export interface PreparedSchema {
 
 /** Compiled JSON Schemas remembered, by their text: sessions bring the same ones again and again. */
 const MAX_COMPILED = 256;
-const compiled = new Map<string, PreparedSchema>();
+const compiled = new Map<string, Promise<PreparedSchema>>();
 
-/** @throws HeadstartError `SCHEMA_INVALID` with the reason. */
-export async function prepareSchema(schema: Schema, what: string): Promise<PreparedSchema> {
+/**
+ * @param isArguments the value is an object, whatever else the schema allows
+ * @throws HeadstartError `SCHEMA_INVALID` with the reason, also for a schema that no value fits.
+ */
+export async function prepareSchema(schema: Schema, what: string, isArguments = false): Promise<PreparedSchema> {
   if (!isStandardSchema(schema)) {
-    return prepareJsonSchema(schema, what);
+    return prepareJsonSchema(schema, what, isArguments);
   }
-  const prepared = prepareJsonSchema(await standardJsonSchema(schema, what), what);
+  const prepared = await prepareJsonSchema(await standardJsonSchema(schema, what), what, isArguments);
   return {
-    jsonSchema: prepared.jsonSchema,
+    ...prepared,
     parse: async (value) => {
       await prepared.parse(value);
       const result = await schema['~standard'].validate(value);
@@ -100,19 +111,21 @@ async function standardJsonSchema(schema: StandardSchema, what: string): Promise
   throw invalid(`Expected ${what} to be a JSON Schema or a zod 4 schema, got one of ${vendor}`);
 }
 
-function prepareJsonSchema(schema: object, what: string): PreparedSchema {
+function prepareJsonSchema(schema: object, what: string, isArguments: boolean): Promise<PreparedSchema> {
   const text = schemaText(schema, what);
-  let prepared = compiled.get(text);
+  const name = `${isArguments} ${text}`;
+  let prepared = compiled.get(name);
   if (prepared === undefined) {
-    prepared = compile(text, what);
+    prepared = compile(text, what, isArguments);
+    prepared.catch(() => compiled.delete(name)); // the next error names the next tool
     const [oldest] = compiled.keys();
     if (compiled.size >= MAX_COMPILED && oldest !== undefined) {
       compiled.delete(oldest);
     }
   } else {
-    compiled.delete(text); // to the end: least recently used first
+    compiled.delete(name); // to the end: least recently used first
   }
-  compiled.set(text, prepared);
+  compiled.set(name, prepared);
   return prepared;
 }
 
@@ -132,7 +145,7 @@ function schemaText(schema: unknown, what: string): string {
 const NEW_KEYWORD =
   /"(?:prefixItems|dependentRequired|dependentSchemas|unevaluated(?:Properties|Items)|(?:min|max)Contains|\$dynamicRef)"/;
 
-function compile(text: string, what: string): PreparedSchema {
+async function compile(text: string, what: string, isArguments: boolean): Promise<PreparedSchema> {
   let jsonSchema: JsonObject;
   let validate: ValidateFunction;
   try {
@@ -146,8 +159,15 @@ function compile(text: string, what: string): PreparedSchema {
     }
     throw invalid(`Expected ${what} to be a valid JSON Schema: ${(cause as Error).message}`, cause);
   }
+  const fitted = await fitForGrammar(jsonSchema, isArguments);
+  if (fitted instanceof Never) {
+    throw invalid(`Expected ${what} to be a schema that some value fits, but ${fitted.reason}`);
+  }
   return {
-    jsonSchema: Object.freeze(schemaForGrammar(jsonSchema)),
+    jsonSchema: Object.freeze(toldSchema(jsonSchema)),
+    grammarSchema: Object.freeze(fitted.schema),
+    grammarLength: fitted.grammar.length,
+    shortSchema: fitted.grammar.length > LONG_GRAMMAR ? await shortSchema(jsonSchema, isArguments) : fitted.schema,
     parse: async (value) => {
       if (!validate(value)) {
         throw mismatch((validate.errors ?? []).map(({ instancePath, message }) => `${instancePath} ${message}`.trim()));
@@ -155,6 +175,14 @@ function compile(text: string, what: string): PreparedSchema {
       return value;
     },
   };
+}
+
+/** Shorter ones are not worth a shorter form. */
+const LONG_GRAMMAR = 8192;
+
+async function shortSchema(schema: JsonObject, isArguments: boolean): Promise<object> {
+  const fitted = await fitForGrammar(schema, isArguments, SHORT_DETAIL);
+  return fitted instanceof Never ? { type: 'object' } : fitted.schema;
 }
 
 function parseSchema(text: string, what: string): Record<string, unknown> {

@@ -65,7 +65,7 @@ export class ToolSet {
     tools: ReadonlyMap<string, { tool: Tool; parameters: PreparedSchema }>,
   ) {
     this.#own = definitions;
-    this.definitions = Object.freeze(told(definitions));
+    this.definitions = Object.freeze(withGrammars(definitions, tools));
     this.#tools = tools;
   }
 
@@ -79,7 +79,7 @@ export class ToolSet {
     const definitions: ToolDefinition[] = [];
     for (const each of tools) {
       const { name, description, parameters, server } = each;
-      const schema = await prepareSchema(parameters ?? NO_ARGUMENTS, `\`parameters\` of the tool "${name}"`);
+      const schema = await prepareSchema(parameters ?? NO_ARGUMENTS, `\`parameters\` of the tool "${name}"`, true);
       requireObject(schema.jsonSchema, name);
       prepared.set(name, { tool: each, parameters: schema });
       definitions.push(
@@ -118,14 +118,30 @@ function requireObject(schema: { type?: unknown }, name: string): void {
   }
 }
 
-/** What the model is told of tools, all together. */
-function told(definitions: readonly ToolDefinition[]): ToolDefinition[] {
-  const schemas = withOwnReferences(definitions.map(({ parameters = {} }) => parameters as JsonObject));
-  return definitions.map((definition, index) => {
-    const parameters = schemas[index] as object;
-    const isSame = definition.parameters === undefined || definition.parameters === parameters;
-    return isSame ? definition : Object.freeze({ ...definition, parameters });
-  });
+/** Grammars of calls may have a megabyte together with all that stands around schemas. */
+const MAX_GRAMMAR_LENGTH = 400_000;
+
+/** With what the grammar of calls says of each. */
+function withGrammars(
+  definitions: readonly ToolDefinition[],
+  tools: ReadonlyMap<string, { parameters: PreparedSchema }>,
+): ToolDefinition[] {
+  const prepared = definitions.map(({ name }) => tools.get(name)?.parameters as PreparedSchema);
+  let length = prepared.reduce((sum, { grammarLength }) => sum + grammarLength, 0);
+  const schemas = prepared.map(({ grammarSchema }) => grammarSchema as JsonObject);
+  const longestFirst = [...prepared.keys()].sort((a, b) => lengthOf(prepared[b]) - lengthOf(prepared[a]));
+  for (const index of longestFirst) {
+    if (length > MAX_GRAMMAR_LENGTH) {
+      length -= lengthOf(prepared[index]);
+      schemas[index] = prepared[index]?.shortSchema as JsonObject;
+    }
+  }
+  const said = withOwnReferences(schemas);
+  return definitions.map((definition, index) => Object.freeze({ ...definition, grammarSchema: said[index] as object }));
+}
+
+function lengthOf(prepared: PreparedSchema | undefined): number {
+  return prepared?.grammarLength ?? 0;
 }
 
 const NO_ARGUMENTS = { type: 'object', properties: {} };

@@ -40,7 +40,10 @@ const TOOLS: Record<string, (args: { text?: string }, requestId: unknown) => unk
 /** Tools that are not as they should be. */
 const ODD = [
   { name: 'no schema', inputSchema: { type: 'object' as const, properties: { a: { type: 'colour' } } } },
-  { name: 'endless', inputSchema: { type: 'object' as const, properties: { a: { $ref: '#/properties/a' } } } },
+  {
+    name: 'endless',
+    inputSchema: { type: 'object' as const, properties: { a: { $ref: '#/properties/a' } }, required: ['a'] },
+  },
   { name: 'n'.repeat(300), inputSchema: anything },
   { name: 'größe/längs', inputSchema: anything },
 ];

@@ -1,0 +1,120 @@
+// Replies that the grammar of a schema lets through are replies that the schema allows.
+import fc from 'fast-check';
+import { jsonSchemaToGrammar } from 'llama-headstart/native';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { prepareSchema, type Schema } from '../../lib/tools/schema.js';
+import { microModel } from '../helpers/models.js';
+import { Bench } from '../helpers/sampling.js';
+
+let bench: Bench;
+
+beforeAll(async () => {
+  bench = await Bench.open(microModel('dense'));
+});
+afterAll(() => bench.close());
+
+/** What random weights say under a schema's grammar; undefined if they come to no end. */
+async function draw(schema: object, seed: number, count: number): Promise<string | undefined> {
+  const grammar = await jsonSchemaToGrammar(schema);
+  const { eos } = bench.model.info.vocabulary;
+  const [quote = 0] = await bench.model.tokenize('"');
+  // Else they would hardly ever end a text.
+  const logitBias = { [quote]: 3, [eos as number]: 100 };
+  const sampler = await bench.sampler({ grammar, temperature: 2, seed, logitBias });
+  const tokens = await bench.write(sampler, count);
+  const text = await bench.textOf(tokens.slice(0, -1));
+  const isWhole = bench.model.isEndOfGeneration(tokens.at(-1) as number);
+  return isWhole && !text.includes('\ufffd') ? text : undefined; // llama.cpp lets bytes pass that are no characters
+}
+
+/** @returns how many replies came to an end */
+async function requireValid(schema: Schema, seeds: readonly number[], count = 160): Promise<number> {
+  const { grammarSchema, parse } = await prepareSchema(schema, 'it');
+  let whole = 0;
+  for (const seed of seeds) {
+    const text = await draw(grammarSchema, seed, count);
+    if (text !== undefined) {
+      await parse(JSON.parse(text)).catch((error: Error) => expect.fail(`${text}: ${error.message}`));
+      whole++;
+    }
+  }
+  return whole;
+}
+
+const word = fc.constantFrom('a', 'b', 'name', 'x-y', 'ä', '0');
+const bound = fc.integer({ min: -1200, max: 1200 });
+const size = fc.integer({ min: 0, max: 4 });
+const patterns = fc.constantFrom(
+  ...['^[a-c]+$', '^\\d{2}\\/\\d$', '^(?<year>\\d{4})-\\w$', '^\\S+$', '^[^"\\s]{2}$', '^\\p{Lu}\\p{Ll}*$', '\\bok\\b'],
+  ...['^a|b$', '^(?!no)[a-z]+$', '^(?=.*\\d)[a-z\\d]{3,}$', '^\\w+\\b$', '^["\\\\]+$', '^$|^x$', '^[\\s\\S]{3}$'],
+);
+
+const optional = <T>(arbitrary: fc.Arbitrary<T>) => fc.option(arbitrary, { nil: undefined });
+const texts = fc.record({
+  type: fc.constant('string'),
+  pattern: optional(patterns),
+  minLength: optional(size),
+  maxLength: optional(fc.integer({ min: 2, max: 6 })),
+});
+const integers = fc.record({
+  type: fc.constant('integer'),
+  minimum: optional(bound),
+  maximum: optional(bound),
+  exclusiveMinimum: optional(bound),
+});
+const multiples = fc.record({
+  type: fc.constantFrom('integer', 'number'),
+  minimum: fc.integer({ min: -9, max: 9 }),
+  maximum: fc.integer({ min: 0, max: 20 }),
+  multipleOf: fc.constantFrom(1, 5, 0.5, 0.1),
+});
+const values = fc.record({
+  type: optional(fc.constantFrom('string', 'integer')),
+  enum: fc.constant([1, 2.5, 'a', 'bcd', null]),
+});
+
+const { schemas } = fc.letrec<{ schemas: object }>((tie) => ({
+  schemas: fc.oneof(
+    { maxDepth: 3, depthIdentifier: 'schema' },
+    texts,
+    integers,
+    multiples,
+    values,
+    fc.record({ type: fc.constantFrom('boolean', 'null', ['boolean', 'null']) }),
+    fc.record({
+      type: fc.constant('array'),
+      items: tie('schemas'),
+      minItems: optional(size),
+      maxItems: optional(size),
+    }),
+    fc.record({ prefixItems: fc.array(tie('schemas'), { minLength: 1, maxLength: 2 }), items: fc.constant(false) }),
+    fc.record({
+      type: fc.constant('object'),
+      properties: fc.dictionary(word, tie('schemas'), { maxKeys: 3 }),
+      required: fc.uniqueArray(word, { maxLength: 2 }),
+      additionalProperties: optional(fc.oneof(fc.boolean(), tie('schemas'))),
+      anyOf: optional(fc.array(fc.record({ required: fc.tuple(word) }), { minLength: 1, maxLength: 2 })),
+    }),
+    fc.record({ anyOf: fc.array(tie('schemas'), { minLength: 1, maxLength: 2 }) }),
+    fc.record({
+      allOf: fc.array(tie('schemas'), { minLength: 1, maxLength: 2 }),
+      type: optional(fc.constant('object')),
+    }),
+  ),
+}));
+
+describe('what the grammar lets through', () => {
+  it('fits the schema, for schemas of what grammars can say', async () => {
+    let whole = 0;
+    const property = fc.asyncProperty(schemas, fc.integer({ min: 1, max: 1000 }), async (given, seed) => {
+      const schema = JSON.parse(JSON.stringify(given)) as object; // without what is undefined
+      try {
+        whole += await requireValid(schema, [seed, seed + 1]);
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'SCHEMA_INVALID', message: expect.stringMatching(/some value fits/) });
+      }
+    });
+    await fc.assert(property, { numRuns: 40, seed: 14 });
+    expect(whole).toBeGreaterThan(20);
+  });
+});
