@@ -31,6 +31,7 @@ async function measure({ model, floorProgram, directory }, given, onProgress) {
     cache: { dir, minFreeDiskBytes: 0, ...more },
     systemPrompt,
     tools,
+    sampling: { temperature: 0 },
   });
   const start = async (cacheDir, more) => {
     const agent = await AgentServer.initialize(options(cacheDir, more));

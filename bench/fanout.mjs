@@ -26,6 +26,7 @@ async function measure({ model: path, floorProgram, directory }, given, onProgre
     model: { source: path, cacheDir: null, nSeqMax: SESSIONS, kvCells: KV_CELLS, contextSize: 2560, nThreads: threads },
     systemPrompt,
     tools,
+    sampling: { temperature: 0 },
   };
   const start = () => AgentServer.initialize(options);
   const agent = await start();

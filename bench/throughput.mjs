@@ -45,6 +45,7 @@ async function measure({ model: path, floorProgram, directory }, options, onProg
   const agent = await AgentServer.initialize({
     model: { source: path, cacheDir: null, nThreads: threads, nSeqMax: Math.max(...SESSIONS), kvLayout: layout },
     systemPrompt,
+    sampling: { temperature: 0 },
   });
 
   const shares = {}; // of JavaScript, by measure; the first round does not count

@@ -33,6 +33,7 @@ await using agent = await AgentServer.initialize({
   model: { source, contextSize: 2048 },
   systemPrompt: 'You keep the stock of a grocery. Use the tools to find out and to order.',
   tools,
+  sampling: { temperature: 0 }, // the likeliest token: the same reply every time
 });
 await using session = await agent.createSession();
 

@@ -27,7 +27,7 @@ const AGENT = {
   model: MODEL_OPTIONS as Group<ModelConfig, ParsedModelConfig>,
   /** The template cache. @default all defaults */
   cache: (CACHE_OPTIONS as Group<CacheOptions, ResolvedCacheOptions>).prefault({}),
-  /** How tokens are chosen, over what the model's makers recommend if `useHfParams` is on. @default the likeliest token */
+  /** How tokens are chosen, option by option over what the makers recommend (`useHfParams`). @default llama.cpp's defaults */
   sampling: SAMPLING_OPTIONS.prefault({}),
   /** The system prompt of sessions that name none. @default none */
   systemPrompt: TEMPLATE.systemPrompt,

@@ -13,7 +13,7 @@ import { throwIfAborted } from './native/addon.js';
 import type { Logger } from './native/log.js';
 import { Model } from './native/model.js';
 import { systemInfo } from './native/system.js';
-import type { SamplingOptions } from './sampling-options.js';
+import { LLAMA_CPP_SAMPLING, type SamplingOptions } from './sampling-options.js';
 import { findTemplate, type SessionDefaults, type SessionHost } from './session/open.js';
 import { mergeSampling, requireSampling, samplingDefaults } from './session/sampling.js';
 import { Snapshots } from './session/snapshots.js';
@@ -78,7 +78,7 @@ async function openEach(config: AgentConfig, onOpened: (close: () => Promise<voi
   onOpened(() => mcp.close());
   const { path, generationConfig } = await resolveModel(source, {
     ...fetching,
-    generationConfig: useHfParams,
+    generationConfig: useHfParams && 'with-model',
     signal,
   });
   const loras = await resolveLoras(config.model.loras, { ...fetching, signal });
@@ -87,7 +87,7 @@ async function openEach(config: AgentConfig, onOpened: (close: () => Promise<voi
   const renderer = new Renderer(model, chatTemplate);
   const templates = new Templates(model, renderer, fingerprint, dir ?? undefined, breakpoints);
   const recommended = useHfParams ? await recommendedSampling(model, generationConfig, logger) : {};
-  const sampling = mergeSampling(recommended, config.sampling);
+  const sampling = mergeSampling(LLAMA_CPP_SAMPLING, recommended, config.sampling);
   await requireSampling(model, sampling);
   const defaults: SessionDefaults = { systemPrompt: config.systemPrompt, tools, sampling };
   if (config.systemPrompt !== undefined || config.tools !== undefined) {

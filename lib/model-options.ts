@@ -43,10 +43,11 @@ export const MODEL = {
   /** How downloads that fail in passing are tried again. @default 3 times, after 1, 2 and 4 seconds */
   retryConfig: RETRY_CONFIG.prefault({}),
   /**
-   * Sample as the model's makers recommend, if a request does not say: by the repository's `generation_config.json`, or
-   * the one beside a local model, and by the GGUF file's own metadata. @default false
+   * Sample as the model's makers recommend, option by option if a request does not say: by the GGUF file's metadata, and by a
+   * `generation_config.json` that lies beside the model or comes along while a Hub model is downloaded. No other file is
+   * fetched for it. False: llama.cpp's defaults only. @default true
    */
-  useHfParams: boolean().default(false),
+  useHfParams: boolean().default(true),
   /** A chat template (Jinja) instead of the model's own: a program that nothing bounds, as the model's own is. @default the model's own */
   chatTemplate: text().optional(),
   /** LoRA adapters, applied in this order. @default none */

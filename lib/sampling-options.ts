@@ -106,4 +106,12 @@ export const SAMPLING = {
 /** How tokens are chosen. The order is llama.cpp's: bias, penalties, DRY, top-n-sigma, top-k, typical, top-p, min-p, XTC, temperature, choice. */
 export interface SamplingOptions extends OptionsOf<typeof SAMPLING> {}
 
+/** What llama.cpp's own programs take by default, where that is not neutral (`common_params_sampling`). */
+export const LLAMA_CPP_SAMPLING: Readonly<SamplingOptions> = Object.freeze({
+  temperature: 0.8,
+  topK: 40,
+  topP: 0.95,
+  minP: 0.05,
+});
+
 export const SAMPLING_OPTIONS: Group<SamplingOptions> = group(SAMPLING);

@@ -33,14 +33,19 @@ export async function fetchHubModel(source: HuggingFaceModelSource, fetching: Fe
   const files = wanted.map(
     (file): RemoteFile => ({ ...remoteFile(source.repo, listing, access, folder, file), magic: 'GGUF' }),
   );
+  let isNew = false;
   for (const file of files) {
-    if (isOffline() && !(await isComplete(file))) {
-      throw forbidden(`${basename(file.path)} of ${source.repo}`);
+    if (!(await isComplete(file))) {
+      isNew = true;
+      if (isOffline()) {
+        throw forbidden(`${basename(file.path)} of ${source.repo}`);
+      }
     }
     await downloadFile(file, options);
     progress.finish(file.size ?? 0);
   }
-  if (fetching.generationConfig && !isOffline()) {
+  const { generationConfig } = fetching;
+  if (!isOffline() && (generationConfig === true || (generationConfig === 'with-model' && isNew))) {
     await fetchGenerationConfig(source, listing, access, folder, fetching);
   }
   return (files[0] as RemoteFile).path;
@@ -138,7 +143,7 @@ async function fetchGenerationConfig(
     if (own !== undefined) {
       return await downloadFile(remoteFile(source.repo, listing, access, folder, own), options);
     }
-    const [base] = listing.baseModels;
+    const [base] = fetching.generationConfig === 'with-model' ? [] : listing.baseModels;
     const present = await readFile(join(folder, GENERATION_CONFIG)).catch(() => undefined);
     if (base === undefined || !/^[\w.-]+\/[\w.-]+$/.test(base) || present !== undefined) {
       return;

@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HeadstartError } from '../errors.js';
 import { forgivingLogger, type Logger } from '../native/log.js';
-import { abortSignal, boolean, callable, group, type OptionsOf, text } from '../option-types.js';
+import { abortSignal, callable, group, type OptionsOf, text, value } from '../option-types.js';
 import type { Place } from '../options.js';
 import { parseOptions } from '../parse-options.js';
 import { modelsDirectory } from './directory.js';
@@ -20,8 +20,15 @@ const RESOLVE = {
   modelsDir: text().optional(),
   /** How requests that fail in passing are tried again. @default 3 times, after 1, 2 and 4 seconds */
   retryConfig: RETRY_CONFIG.prefault({}),
-  /** Also get the repository's `generation_config.json`. @default false */
-  generationConfig: boolean().default(false),
+  /**
+   * Also get the sampling that the makers recommend. `true` fetches the repository's `generation_config.json`, or that of the
+   * model it was made from. `'with-model'` takes a file beside the model, and fetches the repository's while it downloads the
+   * model itself. @default false
+   */
+  generationConfig: value<boolean | 'with-model'>(
+    (given) => typeof given === 'boolean' || given === 'with-model',
+    "a boolean or 'with-model'",
+  ).default(false),
   /** Called while it is downloaded. */
   onProgress: callable<OnModelProgress>().optional(),
   /** Gets a warning for what is tried again. @default none */
@@ -51,7 +58,7 @@ const OF_AN_AGENT: readonly Place[] = [
 export interface Fetching {
   directory: string;
   retry: ResolvedRetryConfig;
-  generationConfig: boolean;
+  generationConfig: boolean | 'with-model';
   onProgress: OnModelProgress | undefined;
   log: Logger;
   signal: AbortSignal | undefined;

@@ -19,14 +19,15 @@ export async function requireSampling(model: Model, sampling: SamplingOptions): 
   }
 }
 
-const NEED_TEMPERATURE = ['mirostat', 'dynamicTemperatureRange', 'dynamicTemperatureExponent'] as const;
+/** Options that choose at random. Some of them need a temperature above 0. */
+const RANDOM = ['mirostat', 'dynamicTemperatureRange', 'dynamicTemperatureExponent', 'xtc'] as const;
 
-/** What is set later wins, option by option; a temperature of 0 also over what needs one above it. */
+/** What is set later wins, option by option. A temperature of 0 also wins over earlier options that choose at random. */
 export function mergeSampling(...layers: readonly (SamplingOptions | undefined)[]): SamplingOptions {
   const merged: Record<string, unknown> = {};
   for (const layer of layers) {
     if (layer?.temperature === 0) {
-      for (const name of NEED_TEMPERATURE) {
+      for (const name of RANDOM) {
         delete merged[name];
       }
     }
@@ -43,7 +44,7 @@ type Numbers = Record<string, unknown>;
 
 /**
  * What a model's makers recommend: `general.sampling.*` of the GGUF file, and over that the repository's
- * `generation_config.json` where one is given. What neither names stays neutral; without both the likeliest token wins.
+ * `generation_config.json` if one is given. What neither names is absent: an agent takes llama.cpp's default for it.
  *
  * @param metadata as `Model.metadata()` has it
  * @param generationConfig the parsed file; anything that is no object counts as none
@@ -124,7 +125,7 @@ export async function makeSampler(
   const { grammar, grammarLazy, grammarTriggers, preservedTokens, generationPrompt } = format;
   const forced = grammar ? { grammar, grammarLazy, grammarTriggers, preservedTokens, generationPrompt } : {};
   const options = mergeSampling(sampling, forced as SamplingOptions);
-  if (Object.keys(options).length === 0) {
+  if (isGreedy(options)) {
     return undefined;
   }
   const sampler = await model.createSampler(options).catch((error: unknown) => {
@@ -145,6 +146,22 @@ export async function makeSampler(
     await sampler.accept(text.slice(-looksBack));
   }
   return sampler;
+}
+
+/** They keep the likeliest token, and so change nothing where that is chosen. */
+const KEEP_THE_LIKELIEST: ReadonlySet<string> = new Set([
+  'temperature',
+  'topK',
+  'topP',
+  'minP',
+  'topNSigma',
+  'minKeep',
+  'seed',
+]);
+
+/** Whether these options choose the likeliest token, as a decode without a sampler does. */
+function isGreedy({ temperature = 0, ...others }: SamplingOptions): boolean {
+  return temperature === 0 && Object.keys(others).every((name) => KEEP_THE_LIKELIEST.has(name));
 }
 
 const LOOK_BACK = 64;

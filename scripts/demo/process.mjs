@@ -7,7 +7,13 @@ import { question, replyTokens, systemPrompt, tools } from './template.mjs';
 const [model = '', cacheDir = '', uncached = '0', cached = '0'] = process.argv.slice(2);
 const emit = (event) => process.stdout.write(`${JSON.stringify(event)}\n`);
 
-const agent = await AgentServer.initialize({ model: { source: model, cacheDir }, systemPrompt, tools });
+const agent = await AgentServer.initialize({
+  model: { source: model },
+  cache: { dir: cacheDir },
+  systemPrompt,
+  tools,
+  sampling: { temperature: 0 }, // cached and uncached sessions reply the same
+});
 try {
   await runSessions(Number(uncached), false);
   await runSessions(Number(cached), true);

@@ -60,9 +60,9 @@ const OF_AGENT: readonly string[] = [
   'signal',
 ] satisfies (keyof AgentOptions)[];
 
-/** The options of an agent on a micro model; `dense` where none is named, and no cache directory. */
+/** The options of an agent on a micro model: `dense` and the likeliest token if nothing else is set, and no cache directory. */
 export function agentOptions(settings: AgentSettings = {}): AgentOptions {
-  const { name = 'dense', systemPrompt = SYSTEM_PROMPT, ...others } = settings;
+  const { name = 'dense', systemPrompt = SYSTEM_PROMPT, sampling = { temperature: 0 }, ...others } = settings;
   const pick = (isWanted: (option: string) => boolean) =>
     Object.fromEntries(Object.entries(others).filter(([option]) => isWanted(option)));
   return {
@@ -79,6 +79,7 @@ export function agentOptions(settings: AgentSettings = {}): AgentOptions {
       ...pick((option) => OF_CACHE.includes(option)),
     },
     systemPrompt,
+    sampling,
     ...pick((option) => OF_AGENT.includes(option)),
   };
 }

@@ -47,6 +47,22 @@ async function partsOf(options: SendOptions): Promise<{ parts: StreamPart[]; err
 }
 
 describe('sampling', () => {
+  it("without any options is llama.cpp's, `temperature: 0` is the likeliest token, whatever else is set", async () => {
+    const sampled = async (agent: SamplingOptions, turn: SamplingOptions = {}) => {
+      const session = await (await startAgent({ sampling: agent })).createSession();
+      return (await session.send('Tell me more.', { maxTokens: 48, sampling: turn })).text;
+    };
+    const neutral = { topK: 0, topP: 1, minP: 0 };
+    const plain = await sampled({}, { seed: 7 });
+    expect(plain).toBe(await sampled({ temperature: 0.8, topK: 40, topP: 0.95, minP: 0.05 }, { seed: 7 }));
+    expect(plain).not.toBe(await sampled({ ...neutral, temperature: 0.8 }, { seed: 7 }));
+    const greedy = await sampled({ temperature: 0 });
+    expect(greedy).toBe(
+      await sampled({ xtc: { probability: 1 }, mirostat: { version: 2 } }, { temperature: 0, topK: 3 }),
+    );
+    expect(greedy).not.toBe(plain);
+  });
+
   it('says the same for the same seed, and something else for another', async () => {
     const first = await reply({ sampling: WARM });
     expect(withoutTimes(await reply({ sampling: WARM }))).toEqual(withoutTimes(first));

@@ -342,7 +342,7 @@ describe.skipIf(testModel() === undefined)('SmolLM2', () => {
   it('summarises a conversation', async () => {
     const { AgentServer } = await import('llama-headstart');
     const model = { source: testModel() as string, cacheDir: null, contextSize: 1024, nThreads: 1 };
-    const agent = await AgentServer.initialize({ model, systemPrompt: 'Be brief.' });
+    const agent = await AgentServer.initialize({ model, systemPrompt: 'Be brief.', sampling: { temperature: 0 } });
     onTestFinished(() => agent.close());
     const session = await agent.createSession({
       messages: [

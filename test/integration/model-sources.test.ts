@@ -498,7 +498,29 @@ describe('generation_config.json', () => {
     expect((await fetchModel({}, { generationConfig: true })).generationConfig).toEqual(parsed);
   });
 
-  it('is how `useHfParams` samples; what a request sets itself wins', async () => {
+  it('comes along while a model is downloaded, and is never fetched for itself', async () => {
+    const { fetchModel, hub } = await place({ 'tiny.gguf': model, 'generation_config.json': config });
+    const asked = () =>
+      hub.requests.filter(({ host, url }) => host === 'hub' && url.includes('generation_config')).length;
+    await fetchModel();
+    const { generationConfig } = await fetchModel({}, { generationConfig: 'with-model' });
+    expect([generationConfig, asked()]).toEqual([undefined, 0]); // the model was there already
+    const fresh = await temporaryDirectory();
+    const along = await fetchModel({}, { generationConfig: 'with-model', modelsDir: fresh });
+    expect([along.generationConfig, asked()]).toEqual([parsed, 1]);
+    const again = await fetchModel({}, { generationConfig: 'with-model', modelsDir: fresh });
+    expect([again.generationConfig, asked()]).toEqual([parsed, 1]);
+  });
+
+  it('of the model it was made from is not asked for while a model is downloaded', async () => {
+    const { fetchModel, hub } = await place();
+    hub.baseModel = 'makers/tiny';
+    hub.add('makers/tiny', { 'generation_config.json': config });
+    expect((await fetchModel({}, { generationConfig: 'with-model' })).generationConfig).toBeUndefined();
+    expect(hub.requests.filter(({ url }) => url.includes('makers/tiny/'))).toEqual([]);
+  });
+
+  it('is how an agent samples by default; what a request sets itself wins', async () => {
     const folder = await temporaryDirectory();
     const source = join(folder, 'tiny.gguf');
     await copyFile(microModel('dense'), source);
@@ -507,17 +529,17 @@ describe('generation_config.json', () => {
       const session = await (await startAgent({ source, ...settings })).createSession();
       return (await session.send('Tell me more.', { maxTokens: 32, sampling })).text;
     };
-    const greedy = await reply({}, {});
-    const recommended = await reply({ useHfParams: true }, { seed: 7 });
+    const greedy = await reply({ useHfParams: false, sampling: { temperature: 0 } }, {});
+    const recommended = await reply({ sampling: {} }, { seed: 7 });
     expect(recommended).not.toBe(greedy);
-    expect(recommended).toBe(await reply({}, { seed: 7, temperature: 1.3, topK: 9 }));
-    expect(recommended).not.toBe(await reply({}, { seed: 7, temperature: 1.3 }));
-    expect(await reply({ useHfParams: true }, { temperature: 0 })).toBe(greedy);
-    expect(await reply({ useHfParams: true, sampling: { temperature: 0 } }, {})).toBe(greedy);
+    expect(recommended).toBe(await reply({ useHfParams: false }, { seed: 7, temperature: 1.3, topK: 9 }));
+    expect(recommended).not.toBe(await reply({ useHfParams: false }, { seed: 7, temperature: 1.3 }));
+    expect(await reply({ sampling: {} }, { temperature: 0 })).toBe(greedy);
+    expect(await reply({ sampling: { temperature: 0 } }, {})).toBe(greedy);
     await writeFile(join(folder, 'generation_config.json'), '{"temperature":1.3,"top_k":9,"top_p":7}');
     const warnings: string[] = [];
     const logger = (_: string, message: string) => warnings.push(message);
-    expect(await reply({ useHfParams: true, logger }, { seed: 7 })).toBe(recommended);
+    expect(await reply({ sampling: {}, logger }, { seed: 7 })).toBe(recommended);
     expect(warnings.join()).toMatch(/Left out `topP`/);
   });
 
@@ -536,7 +558,7 @@ describe('generation_config.json', () => {
     const text = await reply(true, {});
     expect(text).toBe(await reply(false, { turn: { temperature: 1.5, mirostat: { version: 2, tau: 1, eta: 0.5 } } }));
     expect(text).not.toBe(await reply(false, { turn: { temperature: 1.5 } }));
-    const greedy = await reply(false, {});
+    const greedy = await reply(false, { turn: { temperature: 0 } });
     for (const layer of ['agent', 'session', 'turn'] as const) {
       expect(await reply(true, { [layer]: { temperature: 0 } }), layer).toBe(greedy);
     }

@@ -18,6 +18,7 @@ const options = (cacheDir: string | null): AgentOptions => ({
   model: { source: model as string, cacheDir, contextSize: 1024, batchSize: 512, nSeqMax: 4 },
   cache: { minFreeDiskBytes: 0 },
   systemPrompt: SYSTEM_PROMPT,
+  sampling: { temperature: 0 },
   tools: TOOLS,
 });
 

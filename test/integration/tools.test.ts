@@ -534,6 +534,7 @@ describe.skipIf(testModel() === undefined)('SmolLM2', () => {
     const { AgentServer } = await import('llama-headstart');
     const agent = await AgentServer.initialize({
       model: { source: testModel() as string, cacheDir: null, contextSize: 1024, nThreads: 1 },
+      sampling: { temperature: 0 },
     });
     onTestFinished(() => agent.close());
     const weather = tool({

@@ -1,5 +1,7 @@
+import { readFileSync } from 'node:fs';
 import { samplingDefaults } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
+import { LLAMA_CPP_SAMPLING } from '../../lib/sampling-options.js';
 import { mergeSampling } from '../../lib/session/sampling.js';
 
 describe("a model's sampling defaults", () => {
@@ -58,6 +60,27 @@ describe("a model's sampling defaults", () => {
   it('choose the likeliest token where the repository says not to sample', () => {
     expect(samplingDefaults({}, { do_sample: false, top_p: 0.5 })).toEqual({ temperature: 0 });
     expect(samplingDefaults({}, { do_sample: true })).toEqual({ temperature: 1 });
+  });
+});
+
+describe("llama.cpp's sampling defaults", () => {
+  it('are those of the llama.cpp that is built in', () => {
+    const header = readFileSync(new URL('../../vendor/llama.cpp/common/common.h', import.meta.url), 'utf8');
+    const found = (name: string) =>
+      Number(new RegExp(`\\b(?:float|int32_t) +${name} += (-?[\\d.]+)f?;`).exec(header)?.[1]);
+    const { temperature, topK, topP, minP, ...others } = LLAMA_CPP_SAMPLING;
+    expect({ temperature, topK, topP, minP }).toEqual({
+      temperature: found('temp'),
+      topK: found('top_k'),
+      topP: found('top_p'),
+      minP: found('min_p'),
+    });
+    expect(others).toEqual({});
+    // Everything else is off there, as it is in a sampler without options.
+    expect([found('typ_p'), found('penalty_repeat')]).toEqual([1, 1]);
+    expect(
+      ['xtc_probability', 'dynatemp_range', 'penalty_freq', 'penalty_present', 'dry_multiplier'].map(found),
+    ).toEqual([0, 0, 0, 0, 0]);
   });
 });
 

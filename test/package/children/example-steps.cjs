@@ -4,6 +4,7 @@ module.exports = async function example(AgentServer) {
   const config = {
     model: { source: process.argv[2], batchSize: 512, nSeqMax: 4, debug: false, cacheDir: '.cache/templates' },
     systemPrompt: 'You are a helpful assistant. '.repeat(40),
+    sampling: { temperature: 0 },
   };
 
   const agent = await AgentServer.initialize(config);
