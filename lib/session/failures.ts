@@ -23,3 +23,15 @@ export function asAborted(error: unknown, what: string, { deadline, timeoutMs }:
     : `${what} was aborted`;
   return new HeadstartError('ABORTED', message, { cause: isLate ? deadline.reason : error.cause });
 }
+
+/** A prompt that fills the context. */
+export function noRoom(promptTokens: number, contextSize: number, isShortened: boolean): HeadstartError {
+  return new HeadstartError(
+    'CONTEXT_FULL',
+    `The conversation has ${promptTokens} tokens and leaves no room for a reply in a context of ${contextSize}` +
+      (isShortened
+        ? ', though `compaction` left its newest part only: raise `contextSize`, or start a new session'
+        : ': raise `contextSize`, set `compaction` or call `session.compact()`, or start a new session') +
+      '; where results of tools are what fills it, lower `maxToolResultLength`',
+  );
+}

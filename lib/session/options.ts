@@ -66,7 +66,7 @@ export const TOOL_CALLS = {
       ['auto', 'required', 'none'].includes(given as string) || (isObject(given) && typeof given.name === 'string'),
     'auto, required, none or { name }',
   ).default('auto'),
-  /** Most replies in one turn, each but the last with tool calls. 1 to 1,000. @default 16 */
+  /** Most replies in one turn: each but the last has tool calls, or broke its `responseFormat`. 1 to 1,000. @default 16 */
   maxSteps: integer(1, 1000).default(16),
   /** Calls of one reply that run at the same time; with 1 the model makes one call at a time. 1 to 64. @default 4 */
   maxParallelTools: integer(1, 64).default(4),

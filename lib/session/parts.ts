@@ -12,7 +12,7 @@ export interface Usage {
   firstTokenMs: number;
   /** After the first token of each step, without the time that whoever reads the stream took. 0 where no step had a second one. */
   tokensPerSecond: number;
-  /** Replies that the model generated: one, and one more for each round of tool calls. */
+  /** Replies that the model generated: one, and one more for each round of tool calls and each reply that was asked for again. */
   steps: number;
 }
 
@@ -81,6 +81,9 @@ export interface CompactionReport {
   /** Tokens of the conversation after, the template included. */
   tokensAfter: number;
 }
+
+/** @internal A piece of a turn that nobody sees part by part: what it said may be asked for again, and is void then. */
+export type TurnPart = StreamPart | { type: 'again' };
 
 /** A piece of a turn. */
 export type StreamPart =

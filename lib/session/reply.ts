@@ -1,6 +1,6 @@
 import { HeadstartError } from '../errors.js';
 import type { ToolCall } from '../template/messages.js';
-import type { Reply, StreamPart, ToolResult } from './parts.js';
+import type { Reply, StreamPart, ToolResult, TurnPart } from './parts.js';
 
 /** A step is text, then calls, then results; each may be missing. */
 type Stage = 'reply' | 'calls' | 'results';
@@ -21,7 +21,7 @@ function beginsStep(part: StreamPart, stage: Stage, steps: number): boolean {
 }
 
 /** Reads a stream to its end. */
-export async function collectReply(parts: AsyncIterable<StreamPart>): Promise<Reply> {
+export async function collectReply(parts: AsyncIterable<TurnPart>): Promise<Reply> {
   let text = '';
   let reasoning = '';
   const toolCalls: ToolCall[] = [];
@@ -30,11 +30,14 @@ export async function collectReply(parts: AsyncIterable<StreamPart>): Promise<Re
   let steps = 1;
   let stage: Stage = 'reply';
   for await (const part of parts) {
-    if (beginsStep(part, stage, steps)) {
+    if (part.type === 'again' || beginsStep(part, stage, steps)) {
       text = '';
       reasoning = '';
       steps++;
       stage = 'reply';
+    }
+    if (part.type === 'again') {
+      continue;
     }
     stage = STAGES[part.type] ?? stage;
     switch (part.type) {

@@ -16,7 +16,7 @@ import { pendingCalls, type TurnInput } from './conversation.js';
 import { asAborted } from './failures.js';
 import { Life } from './forgotten.js';
 import type { SendOptions } from './options.js';
-import type { CompactionReport, FinishPart, Reply, StreamPart } from './parts.js';
+import type { CompactionReport, FinishPart, Reply, StreamPart, TurnPart } from './parts.js';
 import { Passage } from './passage.js';
 import { collectReply } from './reply.js';
 import { requirePath, requireReplaceable, saveSession } from './saved.js';
@@ -115,7 +115,7 @@ export class Session implements ToolSession {
    * @throws HeadstartError as {@link stream}.
    */
   async send<S extends Schema>(message: TurnInput, options: SendOptions<S> = {}): Promise<Reply<SchemaValue<S>>> {
-    return (await collectReply(this.stream(message, options))) as Reply<SchemaValue<S>>;
+    return (await collectReply(this.#parts(message, options, true))) as Reply<SchemaValue<S>>;
   }
 
   /**
@@ -127,7 +127,16 @@ export class Session implements ToolSession {
    * @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`, `SESSION_BUSY`, `CLOSED`, `ABORTED`, `CONTEXT_FULL`,
    *   `QUEUE_FULL`, `REPLY_INVALID` (with `responseFormat`), and what rendering, sampling and decoding throw.
    */
-  async *stream(message: TurnInput, options: SendOptions = {}): AsyncGenerator<StreamPart, void, undefined> {
+  stream(message: TurnInput, options: SendOptions = {}): AsyncGenerator<StreamPart, void, undefined> {
+    return this.#parts(message, options, false) as AsyncGenerator<StreamPart, void, undefined>; // none is `again`
+  }
+
+  /** @param asksAgain for a reply that its `responseFormat` does not allow */
+  async *#parts(
+    message: TurnInput,
+    options: SendOptions,
+    asksAgain: boolean,
+  ): AsyncGenerator<TurnPart, void, undefined> {
     this.#requireOpen();
     const asked = { message, options, closing: this.#closing.signal };
     const request = readRequest(this, this.#setup, this.#services.contextSize, asked);
@@ -145,7 +154,7 @@ export class Session implements ToolSession {
       await this.#passage.enter(eitherSignal(request.signal, request.generation.deadline));
       this.#takeBack = this.#sequence.mark();
       events.begin();
-      turn = await this.#stepping(this.#beginTurn(request, options));
+      turn = await this.#stepping(this.#beginTurn({ ...request, asksAgain }, options));
       for (let part = await this.#stepping(turn.next()); part !== undefined; part = await this.#stepping(turn.next())) {
         if (part.type === 'finish') {
           this.#messages = Object.freeze([...turn.conversation]);
@@ -323,7 +332,7 @@ export class Session implements ToolSession {
     return this.close();
   }
 
-  async #beginTurn(request: AskedTurn, options: SendOptions): Promise<Turn> {
+  async #beginTurn(request: AskedTurn & { asksAgain: boolean }, options: SendOptions): Promise<Turn> {
     throwIfAborted(request.signal);
     const format: PreparedFormat | undefined = await prepareFormat(options.responseFormat);
     const { model, renderer, contextSize } = this.#services;

@@ -1,5 +1,6 @@
 import { HeadstartError } from '../errors.js';
 import { describe } from '../options.js';
+import type { AssistantMessage, ChatMessage } from '../template/messages.js';
 import { isStandardSchema, prepareSchema, type Schema } from '../tools/schema.js';
 
 /** The reply must be JSON that a schema allows. The grammar makes it so; it is parsed, and checked against all of the schema. */
@@ -46,6 +47,17 @@ export async function prepareFormat(format: unknown): Promise<PreparedFormat | u
       }
     },
   };
+}
+
+/** A reply that its format does not allow. */
+export interface Rejected {
+  reply: AssistantMessage;
+  error: HeadstartError;
+}
+
+/** What the model is shown to do better. */
+export function asMessages({ reply, error }: Rejected): ChatMessage[] {
+  return [reply, { role: 'user', content: `${error.message}\nReply again, with JSON that the schema allows.` }];
 }
 
 function isBareSchema(value: unknown): boolean {

@@ -11,7 +11,7 @@ import { newTurnId } from './turn-events.js';
 import { UsageCounter } from './usage.js';
 
 /** Its `responseFormat` is prepared once it runs. */
-export type AskedTurn = Omit<TurnRequest, 'format'>;
+export type AskedTurn = Omit<TurnRequest, 'format' | 'asksAgain'>;
 
 interface Asked {
   message: TurnInput;

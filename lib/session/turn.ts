@@ -8,15 +8,16 @@ import type { Prompt, Renderer, TemplateSource } from '../template/render.js';
 import { runCalls, type ToolOutcome, type ToolRun } from '../tools/execute.js';
 import type { ToolChoice } from '../tools/tool.js';
 import { type Compacted, type CompactionOptions, compactRunning, needsCompaction } from './compaction.js';
+import { noRoom } from './failures.js';
 import { type Generated, Generation } from './generate.js';
 import type { ResolvedGeneration } from './options.js';
-import type { FinishPart, StreamPart } from './parts.js';
+import type { FinishPart, StreamPart, TurnPart } from './parts.js';
 import type { Passage } from './passage.js';
 import { Reading } from './reading.js';
 import { ReplyReader } from './reply-reader.js';
 import { makeSampler } from './sampling.js';
 import type { ConversationSequence } from './sequence.js';
-import type { PreparedFormat } from './structured.js';
+import { asMessages, type PreparedFormat, type Rejected } from './structured.js';
 import { nextCallIds } from './tool-calls.js';
 import type { UsageCounter } from './usage.js';
 import { VisibleReply } from './visible-reply.js';
@@ -43,6 +44,8 @@ export interface TurnRequest {
   maxSteps: number;
   toolRun: ToolRun;
   format: PreparedFormat | undefined;
+  /** Whether a reply that `format` does not allow is asked for again: not if a reader has its text already. */
+  asksAgain: boolean;
   reasoning: boolean;
   signal: AbortSignal;
   usage: UsageCounter;
@@ -66,6 +69,8 @@ export class Turn {
   readonly #stages = this.#run();
   /** The model wrote no summary, and will hardly write one at the next step. */
   #hasNoSummary = false;
+  /** Part of the prompts of this turn, and of nothing later. */
+  readonly #rejected: Rejected[] = [];
   /** The reply that is being read. */
   #reading: Reading | undefined;
 
@@ -81,7 +86,7 @@ export class Turn {
   }
 
   /** The next part; undefined behind the last. The parts of a reply come straight from it, past all generators. */
-  async next(): Promise<StreamPart | undefined> {
+  async next(): Promise<TurnPart | undefined> {
     for (;;) {
       const part = await this.#reading?.next();
       if (part !== undefined) {
@@ -104,20 +109,26 @@ export class Turn {
     await this.#stages.return();
   }
 
-  async *#run(): AsyncGenerator<StreamPart | Reading, void, undefined> {
+  async *#run(): AsyncGenerator<TurnPart | Reading, void, undefined> {
     const { maxSteps, usage } = this.#request;
     for (let index = 0; ; index++) {
       const step = yield* this.#step(index);
+      const checked = await this.#check(step, index);
+      if (checked === 'again') {
+        yield { type: 'again' };
+        usage.nextStep();
+        continue;
+      }
       this.#add(freeze(step.message));
       yield* this.#announce(step.calls);
       const { finishReason, detail } = step.generated;
       const waiting = yield* this.#answer(step.calls);
       if (!waiting && (step.calls.length === 0 || finishReason !== 'stop')) {
-        yield await this.#finish(step, { finishReason, ...(detail !== undefined && { detail }) });
+        yield this.#finish(step, { finishReason, ...(detail !== undefined && { detail }), ...checked });
         return;
       }
       if (waiting || index + 1 >= maxSteps) {
-        yield await this.#finish(step, { finishReason: 'tool-calls', ...(!waiting && { detail: 'max-steps' }) });
+        yield this.#finish(step, { finishReason: 'tool-calls', ...(!waiting && { detail: 'max-steps' }) });
         return;
       }
       usage.nextStep();
@@ -129,7 +140,9 @@ export class Turn {
     const { generation: options, signal, usage, toolRun } = this.#request;
     throwIfAborted(signal);
     const { tokens: prompt, format } = yield* this.#roomyPrompt(index);
-    requireRoom(prompt.length, contextSize, compaction !== undefined);
+    if (prompt.length >= contextSize) {
+      throw this.#rejected.at(-1)?.error ?? noRoom(prompt.length, contextSize, compaction !== undefined);
+    }
     if (index === 0) {
       this.#services.onPrompt(prompt);
     }
@@ -216,7 +229,7 @@ export class Turn {
   #prompt(index: number): Promise<Prompt> {
     const { renderer, source } = this.#services;
     const { format, reasoning, toolRun } = this.#request;
-    return renderer.prompt(source, this.#conversation, {
+    return renderer.prompt(source, [...this.#conversation, ...this.#rejected.flatMap(asMessages)], {
       toolChoice: this.#choiceOf(index),
       parallelToolCalls: toolRun.maxParallelTools > 1,
       enableThinking: reasoning,
@@ -316,21 +329,34 @@ export class Turn {
   }
 
   /** A check of the program's own may take as long as the turn's time allows, and ask the agent for anything: nothing computes here. */
-  #checked(format: PreparedFormat, text: string): Promise<unknown> {
-    this.#services.passage.stepOut();
-    return orAborted(format.parse(text), this.#request.toolRun.signal);
+  async #check({ message, generated }: Step, index: number): Promise<Pick<FinishPart, 'object'> | 'again'> {
+    const { format, asksAgain, maxSteps, toolRun } = this.#request;
+    const { passage } = this.#services;
+    if (format === undefined || generated.finishReason !== 'stop' || generated.detail !== undefined) {
+      return {}; // a stop string cuts it off
+    }
+    passage.stepOut();
+    try {
+      return { object: await orAborted(format.parse(message.content), toolRun.signal) };
+    } catch (error) {
+      if (!asksAgain || index + 1 >= maxSteps || !HeadstartError.isInstance(error, 'REPLY_INVALID')) {
+        throw error;
+      }
+      this.#rejected.push({ reply: freeze(message), error });
+    }
+    await passage.enter(toolRun.signal);
+    return 'again';
   }
 
-  async #finish(step: Step, ended: Pick<FinishPart, 'finishReason' | 'detail'>): Promise<FinishPart> {
-    const { usage, generation, format } = this.#request;
-    const isWhole = ended.finishReason === 'stop' && ended.detail === undefined; // a stop string cuts it off
-    const object = format && isWhole ? { object: await this.#checked(format, step.message.content) } : {};
+  #finish(step: Step, ended: Pick<FinishPart, 'finishReason' | 'detail' | 'object'>): FinishPart {
+    const { usage, generation } = this.#request;
+    const { object, ...reason } = ended;
     return {
       type: 'finish',
-      ...ended,
+      ...reason,
       usage: usage.total(),
       ...(generation.logProbabilities !== undefined && { logProbabilities: step.generated.logProbabilities }),
-      ...object,
+      ...('object' in ended && { object }),
     };
   }
 }
@@ -346,19 +372,6 @@ function* partsOf({ text, reasoning }: { text: string; reasoning: string }): Gen
   }
   if (text !== '') {
     yield { type: 'text', text };
-  }
-}
-
-function requireRoom(promptTokens: number, contextSize: number, isShortened: boolean): void {
-  if (promptTokens >= contextSize) {
-    throw new HeadstartError(
-      'CONTEXT_FULL',
-      `The conversation has ${promptTokens} tokens and leaves no room for a reply in a context of ${contextSize}` +
-        (isShortened
-          ? ', though `compaction` left its newest part only: raise `contextSize`, or start a new session'
-          : ': raise `contextSize`, set `compaction` or call `session.compact()`, or start a new session') +
-        '; where results of tools are what fills it, lower `maxToolResultLength`',
-    );
   }
 }
 

@@ -1,7 +1,7 @@
 // Replies that are JSON of a schema: forced by grammar, parsed, checked and typed.
 import { readFileSync } from 'node:fs';
 import { type FinishPart, type SendOptions, type StreamPart, tool } from 'llama-headstart';
-import { describe, expect, expectTypeOf, it } from 'vitest';
+import { describe, expect, expectTypeOf, it, vi } from 'vitest';
 import { z } from 'zod';
 import { startAgent } from '../helpers/agents.js';
 
@@ -148,7 +148,8 @@ describe('responseFormat', () => {
   it('is checked where the grammar cannot say it: then the turn fails and leaves no trace', async () => {
     const session = await (await startAgent({ contextSize: 2048 })).createSession();
     const never = CHECK.refine(() => false, 'not today');
-    const failing = session.send('What?', { ...BOUNDED, responseFormat: { type: 'json', schema: never } });
+    const responseFormat = { type: 'json', schema: never } as const;
+    const failing = session.send('What?', { ...BOUNDED, maxSteps: 2, responseFormat });
     await expect(failing).rejects.toMatchObject({ code: 'REPLY_INVALID', message: expect.stringMatching(/not today/) });
     const parts: StreamPart[] = [];
     const streaming = (async () => {
@@ -167,6 +168,38 @@ describe('responseFormat', () => {
     expect(last.usage.tokensPerSecond).toBeGreaterThan(0);
     expect(session.messages).toEqual([]);
     expect((await session.send('Hello', { maxTokens: 2 })).usage.completionTokens).toBe(2);
+  });
+
+  it('is asked for again by `send` if its check fails: the model sees why, and the conversation keeps the good reply', async () => {
+    const agent = await startAgent({ contextSize: 4096 });
+    const session = await agent.createSession();
+    const render = vi.spyOn(agent.model, 'render');
+    const values: unknown[] = [];
+    const schema = CHECK.refine((value) => values.push(value) > 2, 'not yet');
+    const { object, text, usage } = await session.send('What?', {
+      ...BOUNDED,
+      responseFormat: { type: 'json', schema },
+    });
+    expect(values).toHaveLength(3);
+    expect(usage.steps).toBe(3);
+    expect(object).toEqual(values[2]);
+    expect(JSON.parse(text)).toEqual(object);
+    expect(session.messages).toMatchObject([{ content: 'What?' }, { role: 'assistant', content: text }]);
+    const shown = render.mock.calls.map(([{ messages }]) => JSON.stringify(messages));
+    expect(shown.some((each) => each.split('not yet').length === 3)).toBe(true); // both times
+    expect((await session.send('Thanks', { maxTokens: 2 })).usage.cachedTokens).toBeGreaterThan(0);
+  });
+
+  it('is asked for again while the context has room, and then fails with what was wrong', async () => {
+    const agent = await startAgent({ contextSize: 256, systemPrompt: '' });
+    const session = await agent.createSession();
+    const schema = CHECK.refine(() => false, 'never '.repeat(60));
+    const failing = session.send('What?', { ...BOUNDED, responseFormat: { type: 'json', schema } });
+    await expect(failing).rejects.toMatchObject({
+      code: 'REPLY_INVALID',
+      message: expect.stringMatching(/never never/),
+    });
+    expect(session.messages).toEqual([]);
   });
 
   const tree = z.object({
