@@ -85,6 +85,9 @@ async function openEach(config: AgentConfig, onOpened: (close: () => Promise<voi
   const [model, fingerprint] = await loadModel(path, config);
   onOpened(() => model.close()); // and with it the context
   const renderer = new Renderer(model, chatTemplate);
+  if (chatTemplate !== undefined) {
+    await renderer.requireMessages(); // of a model without one only sessions need it
+  }
   const templates = new Templates(model, renderer, fingerprint, dir ?? undefined, breakpoints);
   const recommended = useHfParams ? await recommendedSampling(model, generationConfig, logger) : {};
   const sampling = mergeSampling(LLAMA_CPP_SAMPLING, recommended, config.sampling);

@@ -48,7 +48,10 @@ export const MODEL = {
    * fetched for it. False: llama.cpp's defaults only. @default true
    */
   useHfParams: boolean().default(true),
-  /** A chat template (Jinja) instead of the model's own: a program that nothing bounds, as the model's own is. @default the model's own */
+  /**
+   * A chat template instead of the model's own: the source text of a Jinja template, not a path or a name. It is a program that nothing
+   * bounds, as the model's own is. @default the model's own
+   */
   chatTemplate: text().optional(),
   /** LoRA adapters, applied in this order. @default none */
   loras: LORAS.default([]),

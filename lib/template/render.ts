@@ -4,12 +4,14 @@ import type { Model, RenderedPrompt } from '../native/model.js';
 import type { ReplyFormat } from '../native/reply.js';
 import { withAgreedGrammar } from './agreed-grammar.js';
 import { bareCallFormat } from './bare-calls.js';
+import { narrowed } from './call-grammar.js';
 import { type ArgumentForm, argumentForm, toolsForParser, withExactArguments } from './exact-arguments.js';
 import { guardMessage, guardSource } from './guarded-content.js';
 import { hermesReplyFormat, withCallsAsText, withToolsInSystemPrompt } from './hermes.js';
 import { jsonReplyFormat, requiredSchema, withEndedThought } from './json-reply.js';
 import { type ChatMessage, toOpenAiMessage, toOpenAiTool } from './messages.js';
 import { PlainText, type PromptPiece } from './plain-text.js';
+import { requireShownMessages } from './shown-messages.js';
 import { standInsFor, withRealNames, withRealNamesInError } from './stand-ins.js';
 import { ToolForms } from './tool-forms.js';
 
@@ -74,6 +76,7 @@ export class Renderer {
   readonly #model: Model;
   readonly #override: string | undefined;
   readonly #plainText: PlainText;
+  #showsMessages = false;
   /** Whether the chat template describes tools: with and without a system prompt. */
   readonly #toolSupport = new Map<boolean, boolean>();
   /** Whether it shows calls and results: with and without tools. */
@@ -98,9 +101,24 @@ export class Renderer {
   }
 
   /**
-   * @throws HeadstartError as {@link Model.render} and {@link Model.tokenize}.
+   * Checks that the chat template writes what the user says. Later calls cost nothing.
+   *
+   * @throws HeadstartError `CHAT_TEMPLATE_INVALID`, `NO_CHAT_TEMPLATE`.
+   */
+  async requireMessages(): Promise<void> {
+    if (!this.#showsMessages) {
+      const render = async (messages: readonly ChatMessage[]) =>
+        (await unlessRefused(this.#render({}, messages, [])))?.prompt;
+      await requireShownMessages(render, this.#override);
+      this.#showsMessages = true;
+    }
+  }
+
+  /**
+   * @throws HeadstartError as {@link Renderer.requireMessages}, {@link Model.render} and {@link Model.tokenize}.
    */
   async prompt(source: TemplateSource, messages: readonly ChatMessage[], options: ReplyOptions = {}): Promise<Prompt> {
+    await this.requireMessages();
     const tools = source.tools ?? [];
     const native = tools.length > 0 && (await this.#describesTools(source.systemPrompt !== undefined));
     const textCalls = messages.some(isAboutCalls) && !(native && (await this.#showsCalls(true)));
@@ -326,27 +344,6 @@ export class Renderer {
     withBos.set(tokens, 1);
     return withBos;
   }
-}
-
-/**
- * A call that must be made is made at once: the grammar of most forms lets any text stand before it, in which small models
- * lose their way. And the forms with a marker around each call (Hermes, for one) allow several where one was asked for: `common`
- * heeds `parallelToolCalls` only inside of the marker. What is not narrowed here, the turn ends at its second call.
- */
-function narrowed(format: ReplyFormat, required: boolean, parallel: boolean): ReplyFormat {
-  let { grammar } = format;
-  if (required) {
-    grammar = grammar.replace(/^(root ::= .*) until-\d+\??((?: space)? tool-calls?(?:-root)?)$/m, '$1$2');
-  }
-  if (!parallel) {
-    grammar = grammar.replace(/^tool-calls ::= \(tool-call\?? space\)\+$/m, 'tool-calls ::= tool-call space');
-  }
-  // gpt-oss's: a name may be followed by the name of a data type, and needs an end in front of that.
-  grammar = grammar.replaceAll(
-    '(space "<|constrain|>"? [A-Za-z0-9_-]+)?',
-    '((" " "<|constrain|>"? | "<|constrain|>") [A-Za-z0-9_-]+)?',
-  );
-  return grammar === format.grammar ? format : { ...format, grammar };
 }
 
 /** Undefined if the chat template refuses what it was to render. */

@@ -27,6 +27,15 @@ export function withTokens(file: Buffer, texts: Readonly<Record<string, string>>
   return withPairs(changed, [], changed.length - file.length);
 }
 
+/** A copy of the file with another chat template in place of its own. */
+export function withChatTemplate(file: Buffer, chatTemplate: string): Buffer {
+  const key = Buffer.concat([text('tokenizer.chat_template'), u32(STRING)]);
+  const start = file.indexOf(key) + key.length;
+  const end = start + 8 + Number(file.readBigUInt64LE(start));
+  const changed = Buffer.concat([file.subarray(0, start), text(chatTemplate), file.subarray(end)]);
+  return withPairs(changed, [], changed.length - file.length);
+}
+
 /** @param grown by how many bytes, the pairs included, what is in front of the tensors is longer */
 function withPairs(file: Buffer, pairs: readonly Buffer[], grown: number): Buffer {
   const padding = (length: number) => Buffer.concat([text('padding'), u32(STRING), text('x'.repeat(length))]);

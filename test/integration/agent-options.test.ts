@@ -1,7 +1,13 @@
 // What is wrong with an agent's options is told before anything is done for them: the model of these tests is nowhere.
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { AgentServer, type Logger, resolveModel } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { type AgentSettings, agentOptions, startAgent } from '../helpers/agents.js';
+import { withChatTemplate } from '../helpers/gguf-metadata.js';
+import { microModel } from '../helpers/models.js';
+import { temporaryDirectory } from '../helpers/native.js';
 
 const failsWith = (code: string, message: RegExp | string) =>
   expect.objectContaining({ name: 'HeadstartError', code, message: expect.stringMatching(message) });
@@ -60,8 +66,7 @@ describe('an agent', () => {
   });
 
   it('says of a chat template that it is none, and that it refuses a conversation', async () => {
-    const none = await startAgent({ chatTemplate: '{% for %}' });
-    await expect(none.createSession()).rejects.toThrow(failsWith('CHAT_TEMPLATE_INVALID', ''));
+    await expect(startAgent({ chatTemplate: '{% for %}' })).rejects.toThrow(failsWith('CHAT_TEMPLATE_INVALID', ''));
     const strict = await startAgent({
       chatTemplate:
         "{% for message in messages %}{% if message.role == 'assistant' %}{{ raise_exception('one turn only') }}{% endif %}" +
@@ -73,6 +78,34 @@ describe('an agent', () => {
       failsWith('CHAT_TEMPLATE_FAILED', 'one turn only'),
     );
     expect(session.messages).toHaveLength(2);
+  });
+});
+
+describe('a chat template that leaves out what the user says', () => {
+  const path = fileURLToPath(new URL('../../vendor/llama.cpp/models/templates/Qwen3-Coder.jinja', import.meta.url));
+  it.each<[string, string, RegExp]>([
+    ['the name of a template', 'llama3', /text of a template.*leave `chatTemplate` out/],
+    ['a path that leads nowhere', 'templates/qwen.jinja', /got "templates\/qwen\.jinja".*a path or the name/],
+    ['the path of a file', path, /path of a file: read the file, and pass its text/],
+    ['a text', 'You are a helpful assistant.', /got "You are a helpful assistant\."/],
+    ['white space', ' ', /Jinja template that writes all messages/],
+    ['messages of another name', '{% for m in history %}{{ m.content }}{% endfor %}', /Jinja template/],
+    ['the first message alone', '{{ messages[0].content }}', /writes all messages/],
+    ['roles alone', '{% for m in messages %}{{ m.role }}{% endfor %}', /writes all messages/],
+  ])('is refused at the start: %s', async (_, chatTemplate, message) => {
+    await expect(startAgent({ chatTemplate })).rejects.toThrow(failsWith('CHAT_TEMPLATE_INVALID', message));
+  });
+
+  it("is refused at the first session if it is the model's own, which texts can be completed with", async () => {
+    const source = join(await temporaryDirectory(), 'blank.gguf');
+    await writeFile(source, withChatTemplate(await readFile(microModel('dense')), ' '));
+    const agent = await startAgent({ source });
+    const refusal = failsWith('CHAT_TEMPLATE_INVALID', "The model's own chat template leaves out what the user says");
+    await expect(agent.createSession()).rejects.toThrow(refusal);
+    await expect(agent.createSession({ systemPrompt: 'Hi.' })).rejects.toThrow(refusal);
+    expect((await agent.complete('The chain is', { maxTokens: 3 })).usage.completionTokens).toBe(3);
+    const session = await (await startAgent({ source, chatTemplate: 'chatml' })).createSession(); // llama.cpp knows this name
+    expect((await session.send('Hello', { maxTokens: 3 })).usage.completionTokens).toBe(3);
   });
 });
 

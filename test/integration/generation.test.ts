@@ -360,7 +360,7 @@ describe('agent.complete', () => {
     const agent = await startAgent(EXACT);
     const options: GenerationOptions = { maxTokens: 12 };
     const first = await agent.complete('The chain is', options);
-    const asItIs = '{{ messages[0].content }}';
+    const asItIs = '{% for m in messages %}{{ m.content }}{% endfor %}';
     const cold = await coldReply(microModel('dense'), {}, [{ role: 'user', content: 'The chain is' }], 12, asItIs);
     expect(first.text).toBe(cold.text);
     expect(first.usage).toMatchObject({ promptTokens: await agent.countTokens('The chain is'), completionTokens: 12 });
