@@ -19,14 +19,20 @@ async function measure({ model: path }, options, onProgress) {
   const model = await Model.load({ path });
   const prefix = (await model.tokenize(systemPrompt.repeat(Math.ceil(count / 400)))).slice(0, count);
   const kvCells = MOST * Math.ceil((count + steps + 1) / 256) * 256;
-  const stand = async (unified) => {
+  const stand = async (kvLayout) => {
     const threads = availableParallelism();
-    const context = await model.createContext({ kvCells, batchSize: 512, maxSequences: MOST, threads, unified });
+    const context = await model.createContext({
+      kvCells,
+      batchSize: 512,
+      maxSequences: MOST,
+      nThreads: threads,
+      kvLayout,
+    });
     const engine = new Engine(context);
     await engine.prefill(0, prefix, 0);
     return { engine, state: await engine.context.captureSequence(0, prefix) };
   };
-  const [unified, split] = [await stand(true), await stand(false)];
+  const [unified, split] = [await stand('unified'), await stand('split')];
   const trial =
     ({ engine, state }, width, shared) =>
     async () => {

@@ -113,7 +113,12 @@ async function child(modelPath, tokenCount) {
   const { Model, systemInfo } = await import('../dist/native/index.js');
   const threads = availableParallelism();
   const model = await Model.load({ path: modelPath });
-  const context = await model.createContext({ kvCells: 4096, batchSize: BATCH_SIZE, maxSequences: 1, threads });
+  const context = await model.createContext({
+    kvCells: 4096,
+    batchSize: BATCH_SIZE,
+    maxSequences: 1,
+    nThreads: threads,
+  });
   const tokens = (await model.tokenize(systemPrompt.repeat(8))).slice(0, tokenCount);
 
   const decode = (piece, at) => {

@@ -33,7 +33,13 @@ async function measure({ model: path, floorProgram, directory }, options, onProg
   const each = Math.ceil((count + steps + 1) / 256) * 256;
   const kvCells = unified ? each + MOST * (steps + 1) : MOST * each;
   const model = await Model.load({ path });
-  const context = await model.createContext({ kvCells, batchSize: 512, maxSequences: MOST, threads, unified });
+  const context = await model.createContext({
+    kvCells,
+    batchSize: 512,
+    maxSequences: MOST,
+    nThreads: threads,
+    kvLayout: layout,
+  });
   const engine = new Engine(context);
   const prefix = (await model.tokenize(systemPrompt.repeat(Math.ceil(count / 400)))).slice(0, count);
   await engine.prefill(0, prefix, 0);

@@ -140,7 +140,7 @@ async function loadModel(path: string, { model: config, onProgress, signal }: Ag
   fingerprint.catch(() => undefined); // a file that cannot be loaded is reported as that, first
   const model = await Model.load({
     path,
-    gpuLayers: config.nGpuLayers,
+    nGpuLayers: config.nGpuLayers,
     useMmap: config.useMmap,
     useMlock: config.useMlock,
     onProgress: (fraction) => onProgress?.({ phase: 'load', fraction }),
@@ -167,9 +167,9 @@ async function makeEngine(model: Model, config: AgentConfig): Promise<{ engine: 
     maxSequences: sizes.maxSequences,
     maxOutputs: sizes.maxSequences,
     batchSize,
-    threads: nThreads,
-    batchThreads: nThreadsBatch,
-    unified: kvLayout === 'unified',
+    nThreads,
+    nThreadsBatch,
+    kvLayout,
     keyType,
     valueType,
     flashAttention,

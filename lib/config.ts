@@ -4,7 +4,8 @@ import { type AgentOptions, type ParsedAgentOptions, parseAgentOptions } from '.
 import type { ResolvedCacheOptions } from './cache/options.js';
 import { HeadstartError } from './errors.js';
 import { type ModelSource, parseModelSource } from './model/source.js';
-import type { KvLayout, ParsedModelConfig } from './model-options.js';
+import type { ParsedModelConfig } from './model-options.js';
+import type { KvLayout } from './native/context.js';
 import { describe } from './options.js';
 import { type ResolvedMcpServer, resolveMcpServers } from './tools/mcp-config.js';
 

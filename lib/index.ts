@@ -64,8 +64,8 @@ export type {
   ModelSourceInput,
   UrlModelSource,
 } from './model/source.js';
-export type { KvLayout, ModelConfig } from './model-options.js';
-export type { CacheType, RopeScaling } from './native/context.js';
+export type { ModelConfig } from './model-options.js';
+export type { CacheType, KvLayout, RopeScaling } from './native/context.js';
 export type { Logger, LogLevel } from './native/log.js';
 export type { SamplingOptions } from './sampling-options.js';
 export type { CompactionOptions, CompactOptions } from './session/compaction.js';

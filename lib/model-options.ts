@@ -2,7 +2,7 @@
 import { LORAS } from './model/lora-files.js';
 import { RETRY_CONFIG } from './model/retry.js';
 import type { ModelSourceInput } from './model/source.js';
-import type { CacheType, RopeScaling } from './native/context.js';
+import type { CacheType, KvLayout, RopeScaling } from './native/context.js';
 import type { Gpu } from './native/loader.js';
 import {
   boolean,
@@ -16,13 +16,6 @@ import {
   text,
   value,
 } from './option-types.js';
-
-/** How the KV cache is laid out. */
-export type KvLayout =
-  /** One cache that all sequences share: a session forks its template without copying a byte. */
-  | 'unified'
-  /** A stream for each sequence: no sharing, templates are copied in from memory. */
-  | 'split';
 
 const GPUS: readonly unknown[] = ['auto', 'cuda', 'metal', 'vulkan', false] satisfies Gpu[];
 
@@ -80,7 +73,7 @@ export const MODEL = {
   /** Threads for prompts. @default nThreads */
   nThreadsBatch: integer(1, 512).optional(),
   /** One KV cache that all sessions share, or a stream for each. @default 'unified', with `reproducible` 'split' */
-  kvLayout: oneOf('unified', 'split').optional(),
+  kvLayout: (oneOf('unified', 'split') as Group<KvLayout>).optional(),
   /** Element type of the K cache. @default 'f16' */
   keyType: cacheType(),
   /** Element type of the V cache. Quantized types need flash attention. @default 'f16' */

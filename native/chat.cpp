@@ -56,7 +56,7 @@ RenderRequest renderRequestFrom(Napi::Object request) {
     result.shownToolsJson      = guard::optionalString(request, "shownTools", "");
     result.chatTemplate        = guard::optionalString(request, "chatTemplate", "");
     result.addGenerationPrompt = guard::optionalBoolean(request, "addGenerationPrompt", true);
-    result.enableThinking      = guard::optionalBoolean(request, "enableThinking", true);
+    result.reasoning           = guard::optionalBoolean(request, "reasoning", true);
     result.toolChoice        = guard::optionalString(request, "toolChoice", "auto");
     result.parallelToolCalls = guard::optionalBoolean(request, "parallelToolCalls", false);
     result.schemaJson        = guard::optionalString(request, "jsonSchema", "");
@@ -101,7 +101,7 @@ Rendered renderConversation(ModelState & state, const RenderRequest & request) {
         throw Failure("INVALID_ARGUMENT", std::string("Expected messages and tools in the OpenAI chat format: ") + error.what());
     }
     inputs.add_generation_prompt = request.addGenerationPrompt;
-    inputs.enable_thinking       = request.enableThinking;
+    inputs.enable_thinking       = request.reasoning;
     inputs.tool_choice           = common_chat_tool_choice_parse_oaicompat(request.toolChoice);
     inputs.parallel_tool_calls   = request.parallelToolCalls;
     inputs.json_schema           = request.schemaJson;

@@ -13,7 +13,7 @@ struct RenderRequest {
     std::string shownToolsJson;                      // what the chat template gets in their place, or ""
     std::string chatTemplate;                        // "" for the model's own
     bool        addGenerationPrompt = true;
-    bool        enableThinking      = true;
+    bool        reasoning           = true;
     std::string toolChoice          = "auto";
     bool        parallelToolCalls   = false;
     std::string schemaJson;                          // of the reply's text, or ""

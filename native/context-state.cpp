@@ -40,6 +40,14 @@ llama_rope_scaling_type ropeScaling(Napi::Object options) {
     return found->second;
 }
 
+bool isUnified(Napi::Object options) {
+    const std::string asked = guard::optionalString(options, "kvLayout", "unified");
+    if (asked != "unified" && asked != "split") {
+        throw Failure("INVALID_ARGUMENT", "Expected `kvLayout` to be one of unified, split, got \"" + asked + "\"");
+    }
+    return asked == "unified";
+}
+
 // Threads of one graph wait for each other in a busy loop: with more of them than cores, one token takes seconds.
 int32_t threadCount(Napi::Object options, const char * name, int32_t fallback) {
     const int32_t cores = std::max(1, (int32_t) std::thread::hardware_concurrency());
@@ -86,9 +94,9 @@ llama_context_params contextParamsFrom(Napi::Object options) {
     params.n_ubatch        = (uint32_t) guard::optionalInteger(options, "microBatchSize", std::min(512u, params.n_batch), 1, params.n_batch);
     params.n_seq_max       = (uint32_t) guard::optionalInteger(options, "maxSequences", 1, 1, (int64_t) llama_max_parallel_sequences());
     params.n_outputs_max   = (uint32_t) guard::optionalInteger(options, "maxOutputs", params.n_batch, 1, params.n_batch);
-    params.n_threads       = threadCount(options, "threads", 1);
-    params.n_threads_batch = threadCount(options, "batchThreads", params.n_threads);
-    params.kv_unified      = guard::optionalBoolean(options, "unified", true);
+    params.n_threads       = threadCount(options, "nThreads", 1);
+    params.n_threads_batch = threadCount(options, "nThreadsBatch", params.n_threads);
+    params.kv_unified      = isUnified(options);
     params.swa_full        = guard::optionalBoolean(options, "fullSlidingWindow", false);
     params.offload_kqv     = guard::optionalBoolean(options, "offloadKv", true);
     params.type_k          = cacheType(options, "keyType");

@@ -110,9 +110,9 @@ Napi::Value Context::info(const Napi::CallbackInfo & info) {
         facts.Set("microBatchSize", state->microBatchSize);
         facts.Set("maxSequences", state->params.n_seq_max);
         facts.Set("maxOutputs", state->maxOutputs);
-        facts.Set("threads", state->params.n_threads);
-        facts.Set("batchThreads", state->params.n_threads_batch);
-        facts.Set("unified", Napi::Boolean::New(info.Env(), state->params.kv_unified));
+        facts.Set("nThreads", state->params.n_threads);
+        facts.Set("nThreadsBatch", state->params.n_threads_batch);
+        facts.Set("kvLayout", state->params.kv_unified ? "unified" : "split");
         facts.Set("flashAttention", Napi::Boolean::New(info.Env(), state->params.flash_attn_type == LLAMA_FLASH_ATTN_TYPE_ENABLED));
         facts.Set("fullSlidingWindow", Napi::Boolean::New(info.Env(), state->params.swa_full));
         facts.Set("keyType", ggml_type_name(state->params.type_k));

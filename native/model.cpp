@@ -296,7 +296,7 @@ Napi::Value Model::load(const Napi::CallbackInfo & info) {
         Napi::Object options = guard::object(info[0], "options");
         auto         request = std::make_shared<LoadRequest>();
         request->path                   = guard::path(options.Get("path"), "path");
-        request->params.n_gpu_layers    = (int32_t) guard::optionalInteger(options, "gpuLayers", -1, -1, INT32_MAX);
+        request->params.n_gpu_layers    = (int32_t) guard::optionalInteger(options, "nGpuLayers", -1, -1, INT32_MAX);
         request->params.load_mode       = loadMode(guard::optionalBoolean(options, "useMmap", true), guard::optionalBoolean(options, "useMlock", false));
         request->params.check_tensors   = guard::optionalBoolean(options, "checkTensors", false);
         request->params.use_extra_bufts = guard::optionalBoolean(options, "repackWeights", true);

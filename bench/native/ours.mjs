@@ -17,7 +17,7 @@ const context = await model.createContext({
   kvCells: Number(kvCells),
   batchSize: BATCH_SIZE,
   maxSequences: Number(maxSequences),
-  threads: Number(threads),
+  nThreads: Number(threads),
 });
 await decodePrefix();
 const state = await context.captureSequence(0, prefix);

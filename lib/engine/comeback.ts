@@ -233,7 +233,7 @@ export class Comeback {
   /** What is restored shares no cells with its template, as a fork of it does: where cells are short, that is worth more. */
   #hasRoom(count: number): boolean {
     const { info, cells } = this.#host.context;
-    return !info.unified || info.kvCells - cells.used >= 2 * count;
+    return info.kvLayout === 'split' || info.kvCells - cells.used >= 2 * count;
   }
 
   /** Whether a sequence that holds these tokens has more of `wanted` than its template. */

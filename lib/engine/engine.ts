@@ -97,8 +97,8 @@ export class Engine {
   }
 
   constructor(context: Context, options: EngineOptions = {}) {
-    const { maxSequences, unified, kvCells } = context.info;
-    const sharedCells = unified && !context.model.recurrent ? kvCells : Number.POSITIVE_INFINITY;
+    const { maxSequences, kvLayout, kvCells } = context.info;
+    const sharedCells = kvLayout === 'unified' && !context.model.recurrent ? kvCells : Number.POSITIVE_INFINITY;
     const sessionCount = maxSequences - (options.residentSequences ?? 0);
     const ids = Array.from({ length: maxSequences }, (_, id) => id);
     const empty = (sequence: number) => this.context.removeSequence(sequence);

@@ -39,7 +39,8 @@ export class WindowBudget {
     this.#window = model.slidingWindow;
     // A cache as large as the full one never runs out before that does; streams share nothing.
     this.#far = this.#window + Math.max(this.#window, info.microBatchSize);
-    const isBounded = this.#window > 0 && !info.fullSlidingWindow && info.unified && cells < info.kvCells;
+    const isBounded =
+      this.#window > 0 && !info.fullSlidingWindow && info.kvLayout === 'unified' && cells < info.kvCells;
     this.#limit = isBounded ? cells - info.microBatchSize - sessions * this.#window : Number.POSITIVE_INFINITY;
   }
 

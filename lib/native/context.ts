@@ -11,6 +11,13 @@ export type CacheType = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q5_1' | 'q5_0' | 'q4_
 /** How positions beyond the training length are computed. */
 export type RopeScaling = 'model' | 'none' | 'linear' | 'yarn';
 
+/** How the KV cache is laid out. */
+export type KvLayout =
+  /** One cache that all sequences share: forks copy nothing. */
+  | 'unified'
+  /** A stream for each sequence: no sharing, templates are copied in from memory. */
+  | 'split';
+
 /** How a context is made. */
 export interface ContextOptions {
   /** Cells of the KV cache in all: one a token and sequence that does not share it. Rounded up to 256. @default 4096 */
@@ -19,16 +26,19 @@ export interface ContextOptions {
   batchSize?: number;
   /** Most tokens computed at once. @default the smaller of 512 and batchSize */
   microBatchSize?: number;
-  /** Sequence ids are 0 to maxSequences - 1. At most 256, `batchSize` and `kvCells`. @default 1 */
+  /**
+   * Sequence ids are 0 to maxSequences - 1. At most 256, `batchSize` and `kvCells`. (An agent's `nSeqMax` counts sessions only: its
+   * context has sequences for resident templates, too.) @default 1
+   */
   maxSequences?: number;
   /** Most output rows in one decode, from `maxSequences` to `batchSize`: each costs room for a row of logits. @default batchSize */
   maxOutputs?: number;
   /** Threads for batches of one token; no more are used than the machine has cores. @default 1 */
-  threads?: number;
-  /** Threads for larger batches. @default threads */
-  batchThreads?: number;
-  /** One KV cache that sequences share (forks copy nothing), or split streams of kvCells / maxSequences each. @default true */
-  unified?: boolean;
+  nThreads?: number;
+  /** Threads for larger batches. @default nThreads */
+  nThreadsBatch?: number;
+  /** One KV cache that sequences share, or split streams of kvCells / maxSequences each. @default 'unified' */
+  kvLayout?: KvLayout;
   /** @default 'f16' */
   keyType?: CacheType;
   /** Quantised types need flash attention. @default 'f16' */
@@ -67,11 +77,11 @@ export interface ContextInfo {
   /** Most output rows in one decode. */
   maxOutputs: number;
   /** For batches of one token. */
-  threads: number;
+  nThreads: number;
   /** For larger batches. */
-  batchThreads: number;
-  /** One KV cache that sequences share; else split streams. */
-  unified: boolean;
+  nThreadsBatch: number;
+  /** Whether sequences share cells. */
+  kvLayout: KvLayout;
   /** Whether it is on. */
   flashAttention: boolean;
   /** Whether all cells of sliding-window layers are kept. */

@@ -10,7 +10,7 @@ export interface ModelLoadOptions {
   /** The GGUF file; of a split model the first part (`...-00001-of-00003.gguf`). */
   path: string;
   /** Layers to offload to the GPU. @default -1 (all, where there is a GPU backend) */
-  gpuLayers?: number;
+  nGpuLayers?: number;
   /** Map the file instead of reading it. @default true */
   useMmap?: boolean;
   /** Lock the weights in memory. @default false */
@@ -115,7 +115,7 @@ export interface RenderRequest {
   /** End with the opening of the assistant's turn. @default true */
   addGenerationPrompt?: boolean;
   /** For templates that can switch reasoning off. @default true */
-  enableThinking?: boolean;
+  reasoning?: boolean;
   /** Whether the reply may, must or must not call tools: decides the grammar. @default 'auto' */
   toolChoice?: 'auto' | 'required' | 'none';
   /** Let the grammar take several tool calls. @default false */

@@ -274,7 +274,7 @@ export class ConversationSequence implements SequenceHolder {
   async forkFrom(source: ConversationSequence): Promise<Pick<StartReport, 'tier' | 'bytes'>> {
     const { engine } = this.#setup;
     const isWhole = source.#held.length > 0 && !engine.hasSaved(source); // of one just restored the template alone is there
-    if (source.#sequence !== undefined && isWhole && engine.context.info.unified) {
+    if (source.#sequence !== undefined && isWhole && engine.context.info.kvLayout === 'unified') {
       const sequence = engine.window.admitsFork(source.#sequence) ? engine.sessions.tryLease(this) : undefined;
       if (sequence !== undefined) {
         this.#sequence = sequence;

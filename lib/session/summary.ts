@@ -92,7 +92,7 @@ async function summaryPrompt(job: SummaryJob, { turns, steps, opening }: Cut): P
 async function promptThatFits(job: SummaryJob, older: readonly ChatMessage[]): Promise<Prompt | undefined> {
   const { renderer, source, request, contextSize, maxTokens, signal } = job;
   throwIfAborted(signal);
-  const prompt = await renderer.prompt(source, [...older, request], { toolChoice: 'none', enableThinking: false });
+  const prompt = await renderer.prompt(source, [...older, request], { toolChoice: 'none', reasoning: false });
   return prompt.tokens.length + maxTokens <= contextSize ? prompt : undefined;
 }
 

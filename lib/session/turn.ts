@@ -232,7 +232,7 @@ export class Turn {
     return renderer.prompt(source, [...this.#conversation, ...this.#rejected.flatMap(asMessages)], {
       toolChoice: this.#choiceOf(index),
       parallelToolCalls: toolRun.maxParallelTools > 1,
-      enableThinking: reasoning,
+      reasoning,
       jsonSchema: format?.grammarSchema,
     });
   }

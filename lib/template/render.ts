@@ -46,7 +46,7 @@ export interface ReplyOptions {
   /** The reply must be JSON of this schema. */
   jsonSchema?: object | undefined;
   /** For chat templates that can switch reasoning off. @default true */
-  enableThinking?: boolean | undefined;
+  reasoning?: boolean | undefined;
 }
 
 export interface Prompt {
@@ -133,7 +133,7 @@ export class Renderer {
         native ? (guarded.tools ?? []) : [],
         {
           parallelToolCalls: options.parallelToolCalls,
-          enableThinking: options.enableThinking,
+          reasoning: options.reasoning,
           ...(tools.length > 0 && { toolChoice: 'none' }), // no grammar is made of schemas that are only to be told
         },
       );
@@ -168,17 +168,17 @@ export class Renderer {
 
   /** The form of replies, where the prompt's own render does not say it: asked with a message that does not matter. */
   #format(source: TemplateSource, native: boolean, options: ReplyOptions): Promise<ReplyFormat> {
-    const { toolChoice = 'auto', parallelToolCalls = false, jsonSchema, enableThinking = true } = options;
+    const { toolChoice = 'auto', parallelToolCalls = false, jsonSchema, reasoning = true } = options;
     const all = jsonSchema === undefined && toolChoice !== 'none' ? (source.tools ?? []) : [];
     const chosen = typeof toolChoice === 'object' ? all.filter(({ name }) => name === toolChoice.name) : all;
     const tools = chosen.map(asGrammarHasIt);
     const choice = typeof toolChoice === 'object' ? 'required' : toolChoice;
-    const name = JSON.stringify([tools, native, choice, parallelToolCalls, jsonSchema ?? null, enableThinking]);
+    const name = JSON.stringify([tools, native, choice, parallelToolCalls, jsonSchema ?? null, reasoning]);
     let format = this.#formats.get(name);
     if (format === undefined) {
       format =
         jsonSchema !== undefined
-          ? this.#jsonFormat(requiredSchema(jsonSchema), enableThinking)
+          ? this.#jsonFormat(requiredSchema(jsonSchema), reasoning)
           : tools.length === 0
             ? this.#nativeFormat(tools, { ...options, toolChoice: choice })
             : this.#callFormat(tools, native, { ...options, toolChoice: choice });
@@ -192,8 +192,8 @@ export class Renderer {
     return format;
   }
 
-  async #jsonFormat(jsonSchema: object, enableThinking: boolean): Promise<ReplyFormat> {
-    const options = { toolChoice: 'none', enableThinking } as const;
+  async #jsonFormat(jsonSchema: object, reasoning: boolean): Promise<ReplyFormat> {
+    const options = { toolChoice: 'none', reasoning } as const;
     const question = { role: 'user', content: 'x' } as const;
     const format = await this.#render({}, [question], [], { ...options, jsonSchema });
     if (format.grammar !== '') {
@@ -204,7 +204,7 @@ export class Renderer {
     const opening = prompt.startsWith(format.prompt)
       ? prompt.slice(format.prompt.length, prompt.indexOf(TOOL_PROBE))
       : '';
-    return jsonReplyFormat(format, jsonSchema, opening, enableThinking);
+    return jsonReplyFormat(format, jsonSchema, opening, reasoning);
   }
 
   /** The form of replies that may call tools: with stand-ins for their names, and then with those. */
@@ -315,7 +315,7 @@ export class Renderer {
     tools: readonly ToolDefinition[],
     options: ReplyOptions & { shownTools?: readonly ToolDefinition[] | undefined },
   ): Promise<RenderedPrompt> {
-    const { toolChoice, parallelToolCalls, jsonSchema, enableThinking, shownTools } = options;
+    const { toolChoice, parallelToolCalls, jsonSchema, reasoning, shownTools } = options;
     const system = source.systemPrompt === undefined ? [] : [{ role: 'system', content: source.systemPrompt }];
     const rendering = this.#model.render({
       messages: [...system, ...messages.map(toOpenAiMessage)],
@@ -325,7 +325,7 @@ export class Renderer {
       ...(typeof toolChoice === 'string' && { toolChoice }),
       ...(parallelToolCalls !== undefined && { parallelToolCalls }),
       ...(jsonSchema !== undefined && { jsonSchema }),
-      ...(enableThinking !== undefined && { enableThinking }),
+      ...(reasoning !== undefined && { reasoning }),
     });
     return rendering.catch((error: unknown) => {
       throw asSchemaError(error);

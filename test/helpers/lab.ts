@@ -57,8 +57,8 @@ export class Lab {
       maxSequences: sessions + residents,
       maxOutputs: sessions + residents,
       batchSize,
-      threads: 1,
-      unified: layout === 'unified',
+      nThreads: 1,
+      kvLayout: layout,
       flashAttention: options.flashAttention ?? true,
     });
     const engine = new Engine(context, { residentSequences: residents });

@@ -21,7 +21,7 @@ export class Bench {
 
   static async open(path: string, text?: string): Promise<Bench> {
     const model = await Model.load({ path });
-    const context = await model.createContext({ kvCells: 1024, batchSize: 128, maxSequences: 4, threads: 1 });
+    const context = await model.createContext({ kvCells: 1024, batchSize: 128, maxSequences: 4, nThreads: 1 });
     const prompt =
       text === undefined
         ? someTokens(24, model.info.vocabulary.size)

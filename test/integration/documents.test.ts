@@ -41,7 +41,7 @@ async function runDocument(name: string, programs: Record<string, string> = {}):
 /** What a sequence that nothing was restored into writes behind a prompt. */
 async function greedyText(prompt: string, count: number): Promise<string> {
   const model = await Model.load({ path: testModel() as string });
-  const context = await model.createContext({ kvCells: 4096, maxSequences: 3, threads: 2 });
+  const context = await model.createContext({ kvCells: 4096, maxSequences: 3, nThreads: 2 });
   const prefix = await model.tokenize(prompt);
   let token = await prefill(context, 0, prefix);
   const bytes: Uint8Array[] = [];

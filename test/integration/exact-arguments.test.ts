@@ -33,7 +33,7 @@ async function formatOf(form: string, tool: ToolDefinition, options = {}): Promi
   const renderer = new Renderer(model, readFileSync(file, 'utf8'));
   const { format } = await renderer.prompt({ tools: [tool] }, [{ role: 'user', content: 'Hi' }], {
     ...options,
-    enableThinking: false,
+    reasoning: false,
   });
   return format;
 }

@@ -36,9 +36,9 @@ function repliesOf({ grammar, generationPrompt }: ReplyFormat, count: number): s
   return Array.from({ length: count }, () => walk.textAfter(generationPrompt, random) as string);
 }
 
-async function promptFor(file: string, jsonSchema: object, enableThinking: boolean): Promise<Prompt> {
+async function promptFor(file: string, jsonSchema: object, reasoning: boolean): Promise<Prompt> {
   const renderer = new Renderer(model, chatTemplate(file));
-  return renderer.prompt({}, [{ role: 'user', content: 'x' }], { toolChoice: 'none', jsonSchema, enableThinking });
+  return renderer.prompt({}, [{ role: 'user', content: 'x' }], { toolChoice: 'none', jsonSchema, reasoning });
 }
 
 /** What becomes of a reply. */
@@ -60,8 +60,8 @@ function parsed(text: string): unknown {
 describe('a reply of a schema', () => {
   it.each(files)('is JSON of it whatever the model writes, with the chat template %s', async (file) => {
     const { parse } = await prepareSchema(SCHEMA, 'schema');
-    for (const enableThinking of [true, false]) {
-      const prompt = await promptFor(file, SCHEMA, enableThinking);
+    for (const reasoning of [true, false]) {
+      const prompt = await promptFor(file, SCHEMA, reasoning);
       expect(prompt.format.grammarLazy).toBe(false);
       await (await model.createSampler({ grammar: prompt.format.grammar })).close();
       const replies = repliesOf(prompt.format, 4);

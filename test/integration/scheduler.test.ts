@@ -345,10 +345,10 @@ describe('where KV cells are short', () => {
   });
 
   it.each([
-    ['in a unified cache', true],
-    ['in split streams', false],
-  ] as const)('who cannot fit fails with CONTEXT_FULL, and never those beside it, %s', async (_, unified) => {
-    const { engine, lease } = await open({ kvCells: 1024, maxSequences: 2, unified });
+    ['in a unified cache', 'unified'],
+    ['in split streams', 'split'],
+  ] as const)('who cannot fit fails with CONTEXT_FULL, and never those beside it, %s', async (_, kvLayout) => {
+    const { engine, lease } = await open({ kvCells: 1024, maxSequences: 2, kvLayout });
     const [first, second] = [await lease(), await lease()];
     const expected = await generate(engine, second, someTokens(20, 2), 12);
     await engine.context.removeSequence(second);

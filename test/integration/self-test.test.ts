@@ -18,7 +18,7 @@ async function open(name: MicroModelName): Promise<Context> {
     kvCells: SEQUENCES * 512,
     maxSequences: SEQUENCES,
     batchSize: 128,
-    unified: false,
+    kvLayout: 'split',
     flashAttention: false,
   });
   onTestFinished(async () => {

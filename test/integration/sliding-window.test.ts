@@ -215,7 +215,7 @@ describe('the size of the cache of a window', () => {
     { maxSequences: 8, batchSize: 64, kvCells: 512 },
   ])('is as llama.cpp makes it: $maxSequences sequences, batches of $batchSize, $kvCells cells', async (options) => {
     const model = await Model.load({ path: microModel('sliding-window') });
-    const context = await model.createContext({ ...options, threads: 1, maxOutputs: options.maxSequences });
+    const context = await model.createContext({ ...options, nThreads: 1, maxOutputs: options.maxSequences });
     onTestFinished(async () => {
       await context.close();
       await model.close();

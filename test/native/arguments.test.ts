@@ -41,7 +41,7 @@ describe('Model.load', () => {
       }
     }
     for (const value of [...NOT_INTEGERS, -2, 2 ** 31]) {
-      expect(await load({ path, gpuLayers: value }), `gpuLayers: ${String(value)}`).toBe('INVALID_ARGUMENT');
+      expect(await load({ path, nGpuLayers: value }), `nGpuLayers: ${String(value)}`).toBe('INVALID_ARGUMENT');
     }
     for (const value of [null, 5, 'f', {}]) {
       expect(await load({ path, onProgress: value }), `onProgress: ${value}`).toBe('INVALID_ARGUMENT');
@@ -62,18 +62,18 @@ describe('createContext', () => {
     for (const options of [undefined, null, 5, 'abc']) {
       expect(await create(options), String(options)).toBe('INVALID_ARGUMENT');
     }
-    const sizes = ['kvCells', 'batchSize', 'microBatchSize', 'maxSequences', 'maxOutputs', 'threads', 'batchThreads'];
+    const sizes = ['kvCells', 'batchSize', 'microBatchSize', 'maxSequences', 'maxOutputs', 'nThreads', 'nThreadsBatch'];
     for (const name of sizes) {
       for (const value of [...NOT_INTEGERS, 0, -1, 2 ** 31, 2 ** 53, Number.MAX_VALUE]) {
         expect(await create({ [name]: value }), `${name}: ${String(value)}`).toBe('INVALID_ARGUMENT');
       }
     }
-    for (const name of ['unified', 'flashAttention', 'fullSlidingWindow', 'offloadKv']) {
+    for (const name of ['flashAttention', 'fullSlidingWindow', 'offloadKv']) {
       for (const value of [null, 0, 'true', {}]) {
         expect(await create({ [name]: value }), `${name}: ${value}`).toBe('INVALID_ARGUMENT');
       }
     }
-    for (const name of ['keyType', 'valueType']) {
+    for (const name of ['keyType', 'valueType', 'kvLayout']) {
       for (const value of [null, 0, 'F16', 'q3_k', '', {}]) {
         expect(await create({ [name]: value }), `${name}: ${value}`).toBe('INVALID_ARGUMENT');
       }
@@ -98,9 +98,9 @@ describe('createContext', () => {
   });
 
   it('uses no more threads than there are cores', async () => {
-    const greedy = await model.createContext({ kvCells: 256, threads: 512, batchThreads: 512 });
-    expect(greedy.info.threads).toBeLessThanOrEqual(cpus().length);
-    expect(greedy.info.batchThreads).toBeLessThanOrEqual(cpus().length);
+    const greedy = await model.createContext({ kvCells: 256, nThreads: 512, nThreadsBatch: 512 });
+    expect(greedy.info.nThreads).toBeLessThanOrEqual(cpus().length);
+    expect(greedy.info.nThreadsBatch).toBeLessThanOrEqual(cpus().length);
     await prefill(greedy, 0, someTokens(10, size));
     await greedy.close();
   });

@@ -8,8 +8,8 @@ import { microModel } from '../helpers/models.js';
 import { continueGreedily, prefill, someTokens, temporaryDirectory } from '../helpers/native.js';
 
 const KINDS = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
-const LAYOUTS: readonly ContextOptions[] = [true, false].flatMap((unified) =>
-  [true, false].map((flashAttention) => ({ unified, flashAttention })),
+const LAYOUTS: readonly ContextOptions[] = (['unified', 'split'] as const).flatMap((kvLayout) =>
+  [true, false].map((flashAttention) => ({ kvLayout, flashAttention })),
 );
 /** More than the sliding window of 64, and no multiple of the batch. */
 const LENGTH = 150;
@@ -25,7 +25,7 @@ describe.each(KINDS)('with a %s model', (kind) => {
   });
   afterAll(() => model?.close());
 
-  describe.each(LAYOUTS)('unified: $unified, flash attention: $flashAttention', (layout) => {
+  describe.each(LAYOUTS)('$kvLayout, flash attention: $flashAttention', (layout) => {
     const newContext = () => model.createContext({ kvCells: 1024, batchSize: 64, maxSequences: 2, ...layout });
     let straight: Float32Array[];
     let first: number;
@@ -78,7 +78,7 @@ describe.each(KINDS)('with a %s model', (kind) => {
     });
 
     it('a state from a file goes on the same, read by this package and by llama.cpp itself', async () => {
-      const path = join(directory, `${kind}-${layout.unified}-${layout.flashAttention}.kv`);
+      const path = join(directory, `${kind}-${layout.kvLayout}-${layout.flashAttention}.kv`);
       await state.writeFile(path);
       const read = await SequenceState.readFile(path);
       const ours = await newContext();
@@ -95,7 +95,7 @@ describe.each(KINDS)('with a %s model', (kind) => {
       await context.restoreSequence(0, state);
       const again = await context.captureSequence(0, tokens);
       const paths = [0, 1].map((which) =>
-        join(directory, `${kind}-${layout.unified}-${layout.flashAttention}-${which}.kv`),
+        join(directory, `${kind}-${layout.kvLayout}-${layout.flashAttention}-${which}.kv`),
       );
       await Promise.all([state.writeFile(paths[0] as string), again.writeFile(paths[1] as string)]);
       const [first, second] = await Promise.all(paths.map((path) => readFile(path)));
@@ -104,7 +104,7 @@ describe.each(KINDS)('with a %s model', (kind) => {
       await context.close();
     });
 
-    if (!layout.unified) return;
+    if (layout.kvLayout === 'split') return;
 
     it('a fork goes on the same', async () => {
       const context = await newContext();

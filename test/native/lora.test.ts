@@ -16,7 +16,7 @@ let prompt: Int32Array;
 beforeAll(async () => {
   directory = await temporaryDirectory();
   model = await Model.load({ path: microModel('dense') });
-  context = await model.createContext({ kvCells: 256, batchSize: 64, threads: 1 });
+  context = await model.createContext({ kvCells: 256, batchSize: 64, nThreads: 1 });
   prompt = someTokens(24, model.info.vocabulary.size);
 });
 afterAll(() => model.close());
@@ -79,7 +79,7 @@ describe('a LoRA adapter', () => {
   });
 
   test('works beside another, and of one context only', async () => {
-    const other = await model.createContext({ kvCells: 256, batchSize: 64, threads: 1 });
+    const other = await model.createContext({ kvCells: 256, batchSize: 64, nThreads: 1 });
     const plain = await logits();
     const first = await model.loadLora(await write('first', { seed: 1 }));
     const second = await model.loadLora(await write('second', { seed: 2, weight: 'blk.1.attn_output.weight' }));

@@ -106,7 +106,7 @@ describe('what is no conversation', () => {
 
   it('is refused: options of wrong types', async () => {
     expect(await render({ messages: hi, addGenerationPrompt: 1 })).toBe('INVALID_ARGUMENT');
-    expect(await render({ messages: hi, enableThinking: 'no' })).toBe('INVALID_ARGUMENT');
+    expect(await render({ messages: hi, reasoning: 'no' })).toBe('INVALID_ARGUMENT');
     expect(await render({ messages: hi, chatTemplate: 5 })).toBe('INVALID_ARGUMENT');
   });
 

@@ -13,7 +13,7 @@ beforeAll(async () => {
   model = await Model.load({ path: microModel('dense') });
   tokens = someTokens(40, model.info.vocabulary.size);
   unified = await model.createContext({ kvCells: 256, batchSize: 512, maxSequences: 4 });
-  split = await model.createContext({ kvCells: 1024, batchSize: 512, maxSequences: 4, unified: false });
+  split = await model.createContext({ kvCells: 1024, batchSize: 512, maxSequences: 4, kvLayout: 'split' });
 });
 afterAll(() => model?.close());
 beforeEach(() => Promise.all([unified.clear(), split.clear()]));
@@ -126,7 +126,7 @@ describe('restoreSequence', () => {
       { keyType: 'f32' },
       { valueType: 'q8_0' },
       { flashAttention: false },
-      { unified: false, maxSequences: 2 },
+      { kvLayout: 'split', maxSequences: 2 },
     ] as const;
     for (const kind of kinds) {
       const context = await model.createContext({ kvCells: 512, ...kind });
@@ -134,7 +134,7 @@ describe('restoreSequence', () => {
       expect(await last(context, 0)).toBe(-1);
       await context.close();
     }
-    const two = await model.createContext({ kvCells: 512, maxSequences: 2, unified: false });
+    const two = await model.createContext({ kvCells: 512, maxSequences: 2, kvLayout: 'split' });
     expect(await codeOf(async () => split.restoreSequence(0, await captureOf(two, tokens)))).toBe('STATE_INCOMPATIBLE');
     await two.close();
   });

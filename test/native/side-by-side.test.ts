@@ -6,7 +6,7 @@ import { continueGreedily, prefill, someTokens } from '../helpers/native.js';
 
 /** The logits behind a prompt and some greedy steps, in a context of its own. */
 async function answer(model: Model, seed: number): Promise<Float32Array[]> {
-  const context = await model.createContext({ kvCells: 512, batchSize: 64, threads: 1 });
+  const context = await model.createContext({ kvCells: 512, batchSize: 64, nThreads: 1 });
   const prompt = someTokens(150, model.info.vocabulary.size, seed);
   const first = await prefill(context, 0, prompt);
   const logits = await continueGreedily(context, 0, prompt.length, first);

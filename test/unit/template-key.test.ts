@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type KeyComponents, type KeyInputs, keyComponents, templateKey } from '../../lib/cache/key.js';
+import type { KvLayout } from '../../lib/native/context.js';
 
 const COMPONENTS: KeyComponents = {
   format: 1,
@@ -84,13 +85,13 @@ describe('the key of a template', () => {
 });
 
 describe('the components of a key', () => {
-  const inputs = (metadata: Record<string, string>, kvCellsPerSequence: number, unified = true) =>
+  const inputs = (metadata: Record<string, string>, kvCellsPerSequence: number, kvLayout: KvLayout = 'unified') =>
     ({
       llamaVersion: 'v0.5.0',
       fingerprint: 'ab12',
       metadata,
       model: { architecture: 'phi3' },
-      context: { unified, maxSequences: 6, kvCellsPerSequence },
+      context: { kvLayout, maxSequences: 6, kvCellsPerSequence },
     }) as unknown as KeyInputs;
 
   it('say which RoPE factors the size of the context selects', () => {
@@ -102,6 +103,6 @@ describe('the components of a key', () => {
 
   it('count one stream in a unified cache, and a stream a sequence in a split one', () => {
     expect(keyComponents(inputs({}, 256))).toMatchObject({ layout: 'unified', streams: 1 });
-    expect(keyComponents(inputs({}, 256, false))).toMatchObject({ layout: 'split', streams: 6 });
+    expect(keyComponents(inputs({}, 256, 'split'))).toMatchObject({ layout: 'split', streams: 6 });
   });
 });

@@ -59,7 +59,7 @@ const SCENARIOS = {
   async contexts() {
     const model = await Model.load({ path });
     const before = threads();
-    await dropped(20, () => model.createContext({ kvCells: 256, threads: 2 }));
+    await dropped(20, () => model.createContext({ kvCells: 256, nThreads: 2 }));
     await collectUntil(() => threads() <= before + 1, `threads end (${before})`);
     await model.close();
   },

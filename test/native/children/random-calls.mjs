@@ -275,9 +275,9 @@ class Player {
         {
           microBatchSize: () => this.#pick([1, 2, 16]),
           maxOutputs: () => this.#pick([1, 2, 3]),
-          threads: () => this.#pick([1, 2, 9]),
-          batchThreads: () => this.#pick([1, 2]),
-          unified: () => this.#chance(0.5),
+          nThreads: () => this.#pick([1, 2, 9]),
+          nThreadsBatch: () => this.#pick([1, 2]),
+          kvLayout: () => this.#pick(['unified', 'split']),
           keyType: () => this.#pick(types),
           valueType: () => this.#pick(types),
           flashAttention: () => this.#chance(0.5),
@@ -346,7 +346,7 @@ class Player {
           tools: () => tools,
           chatTemplate: () => this.#pick(['{{ messages[0].content }}', '{% for %}', '{{ raise_exception("no") }}', '']),
           addGenerationPrompt: () => this.#chance(0.5),
-          enableThinking: () => this.#chance(0.5),
+          reasoning: () => this.#chance(0.5),
           toolChoice: () => this.#pick(['auto', 'required', 'none']),
           parallelToolCalls: () => this.#chance(0.5),
           jsonSchema: () => this.#schema(),
@@ -475,7 +475,7 @@ class Player {
       path: this.#chance(0.8) ? this.#pick([models[thread], models[thread], ...models]) : this.#anyPath(),
       ...this.#some(
         {
-          gpuLayers: () => this.#pick([-1, 0, 99]),
+          nGpuLayers: () => this.#pick([-1, 0, 99]),
           useMmap: () => this.#chance(0.5),
           useMlock: () => false,
           repackWeights: () => this.#chance(0.5),

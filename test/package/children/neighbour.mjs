@@ -7,7 +7,7 @@ const path = process.argv[2];
 
 async function ours() {
   const model = await Model.load({ path });
-  const context = await model.createContext({ kvCells: 256, batchSize: 64, maxSequences: 1, threads: 2 });
+  const context = await model.createContext({ kvCells: 256, batchSize: 64, maxSequences: 1, nThreads: 2 });
   const tokens = Int32Array.from({ length: 40 }, (_, index) => (index * 7) % 50);
   const outputs = new Uint8Array(tokens.length);
   outputs[tokens.length - 1] = 1;

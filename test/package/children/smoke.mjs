@@ -6,7 +6,7 @@ import { Model, SequenceState, systemInfo } from 'llama-headstart/native';
 
 const [model, directory] = process.argv.slice(2);
 const loaded = await Model.load({ path: model });
-const options = { kvCells: 512, batchSize: 64, maxSequences: 2, threads: 2 };
+const options = { kvCells: 512, batchSize: 64, maxSequences: 2, nThreads: 2 };
 const tokens = Int32Array.from({ length: 100 }, (_, index) => (index * 7) % 50);
 
 const last = { tokens: Int32Array.of(11), positions: Int32Array.of(tokens.length), outputs: Uint8Array.of(1) };
