@@ -201,9 +201,8 @@ export class Renderer {
     }
     const conversation = [question, { role: 'assistant', content: TOOL_PROBE }] as const;
     const { prompt = '' } = (await unlessRefused(this.#render({}, conversation, [], options))) ?? {};
-    const opening = prompt.startsWith(format.prompt)
-      ? prompt.slice(format.prompt.length, prompt.indexOf(TOOL_PROBE))
-      : '';
+    const at = prompt.startsWith(format.prompt) ? prompt.indexOf(TOOL_PROBE) : -1;
+    const opening = at === -1 ? '' : prompt.slice(format.prompt.length, at);
     return jsonReplyFormat(format, jsonSchema, opening, reasoning);
   }
 

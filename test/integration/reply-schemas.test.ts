@@ -96,6 +96,17 @@ describe('a reply of a schema', () => {
     expect(await thoughtsIn(await promptFor(`${name}.jinja`, SCHEMA, false))).toBe(0);
   });
 
+  it('begins with the JSON if the chat template writes the text of replies in another way', async () => {
+    const written = chatTemplate('Kimi-K2-Instruct.jinja');
+    const capitals = written.replaceAll('render_content(message)', 'render_content(message) | upper');
+    expect(capitals).not.toBe(written);
+    const { format } = await new Renderer(model, capitals).prompt({}, [{ role: 'user', content: 'x' }], {
+      toolChoice: 'none',
+      jsonSchema: SCHEMA,
+    });
+    expect(repliesOf(format, 4).filter((reply) => !reply.startsWith('{'))).toEqual([]);
+  });
+
   it.each(['Kimi-K2-Instruct', 'Qwen-Qwen3-0.6B', 'openai-gpt-oss-120b', 'Qwen3.5-4B'])(
     'is any JSON for the schema that allows all, with the chat template %s',
     async (name) => {
