@@ -8,8 +8,8 @@ export interface ReplyRest extends ReplyDelta {
 }
 
 /**
- * A reply as its reader gets it: taken apart, its text ended by a stop string. Reasoning and tool calls are not searched for
- * stop strings: nobody who asks for a text up to the first line break means those of the model's thoughts.
+ * The text, reasoning and tool calls of a reply that a stop string may end. Only the text is searched for stop strings: a program
+ * that asks for a text up to the first line break does not mean the line breaks in the model's reasoning.
  */
 export class VisibleReply {
   readonly #reader: ReplyReader;
@@ -48,14 +48,14 @@ export class VisibleReply {
     return this.#reader.calls;
   }
 
-  /** What is certain now. What may yet become a stop string waits. */
+  /** Adds a piece of the raw reply. Returns the text and reasoning that are certain now; the beginning of a stop string is held back. */
   push(piece: string): ReplyDelta | Promise<ReplyDelta> {
     const read = this.#reader.push(piece, this.#maybeStopped(piece));
     return read instanceof Promise ? read.then(this.#visible) : this.#visible(read);
   }
 
   /**
-   * The rest. A stop string may turn up here too: of some replies only the end tells what was text.
+   * Ends the reply and returns the rest. A stop string may turn up here too: some replies show only at their end what is text.
    *
    * @param cut as {@link ReplyReader.finish} has it
    */
@@ -81,7 +81,7 @@ export class VisibleReply {
     return { text: visible, reasoning };
   };
 
-  /** Whether the newest text has a stop string somewhere, which only parsing tells the place of. */
+  /** Whether the newest piece may complete a stop string. Only parsing shows whether it stands in the text. */
   #maybeStopped(piece: string): boolean {
     if (this.#tailLength === 0) {
       return false;

@@ -12,7 +12,7 @@ const NARROWINGS: readonly Narrowing[] = [
   [/\[\^(["'])\\\\\] \| "\\\\" \( \[\1\\\\\/ bfnrt\]/g, '[^$1\\\\\\x00-\\x1F] | "\\\\" ( [$1\\\\/bfnrt]'],
   // Gemma 4's keys: the white space in front of a key is not the key.
   [/^gemma4-dict-key-name ::= \[\^:\}\]\+$/m, `gemma4-dict-key-name ::= [^:}${SPACES}] [^:}]*`],
-  // Functionary 3.2's: a call behind a text would need the marker that the parser stops at, and does not read.
+  // Functionary 3.2's: a call after a text needs a marker. The parser stops at this marker and reads no call.
   [/^(root ::= .*>>>") \("all\\n" until-\d+ .* \| tools\)$/m, '$1 tools'],
   // Kimi K3's: a thought that was begun is ended in front of the call.
   [
@@ -21,7 +21,7 @@ const NARROWINGS: readonly Narrowing[] = [
   ],
 ];
 
-/** GLM's tags for arguments: their parser wants the end of the call right behind the last one. */
+/** GLM's tags for arguments: their parser expects the end of the call right after the last one. */
 const ARGUMENT_TAG = '"<arg_key>"';
 const END_OF_CALL = '"</tool_call>"';
 

@@ -1,5 +1,5 @@
-// In some forms of calls `common` lets required arguments be absent, and arguments of any type stand where the schema asks for another
-// one. Here the grammar of each call is made to say what the tool's schema says.
+// In some forms of calls, the grammars of `common` allow a call without its required arguments, and arguments of the wrong type. Here the
+// grammar of each call is made to follow the tool's schema.
 import { HeadstartError } from '../errors.js';
 import { jsonSchemaToGrammar, type ReplyFormat } from '../native/reply.js';
 import { isObject, type Json, type JsonObject, targetOf } from '../schema-walk.js';
@@ -47,7 +47,7 @@ export function toolsForParser(tools: readonly ToolDefinition[], form: ArgumentF
   });
 }
 
-/** Whether a value of the schema may be a string, as far as that is told without a doubt. */
+/** Whether a value of the schema may be a string; true if the schema does not rule it out clearly. */
 function mayBeText(schema: Json, root: JsonObject, depth = 0): boolean {
   if (!isObject(schema) || depth > MAX_REFERENCES) {
     return true;

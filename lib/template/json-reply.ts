@@ -45,7 +45,7 @@ export async function jsonReplyFormat<Format extends ReplyFormat>(
     grammar: [json.replace(/^root ::= (.*)$/m, root), ...(end === undefined ? [] : thoughtRules(end))].join('\n'),
     grammarLazy: false,
     grammarTriggers: [],
-    generationPrompt: '', // the grammar begins behind it
+    generationPrompt: '', // the grammar begins after it
   };
 }
 

@@ -1,4 +1,4 @@
-// Where a text ends with a tag that holds a name (MiniMax M3's), the grammar spells the name: each letter has a rule of its own, so
+// If a text ends with a tag that holds a name (MiniMax M3's), the grammar spells the name: each letter has a rule of its own, so
 // that the tag is found wherever it begins. A stand-in for a name cannot be replaced there as it is in literals.
 
 /**
@@ -23,7 +23,7 @@ export function withSpelledWords(grammar: string, words: ReadonlyMap<string, str
   return spelled.size === 0 ? grammar : grammar.replace(/^(\S+) ::= .*$/gm, (rule, name) => spelled.get(name) ?? rule);
 }
 
-/** The rule that goes on behind a word, where the rules from `name` on spell it. */
+/** The rule that follows a word, if the rules from `name` on spell it; otherwise undefined. */
 function endOf(word: string, name: string, rules: ReadonlyMap<string, string>): string | undefined {
   let at: string | undefined = name;
   for (const letter of word) {

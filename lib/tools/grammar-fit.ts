@@ -1,5 +1,5 @@
-// llama.cpp's converter refuses schemas that validators take: too large, too deep, patterns that unfold too far. Grammars of such
-// say less, as much less as is needed.
+// llama.cpp's converter refuses some schemas that validators accept: too large, too deep, or with patterns that expand too far. The
+// grammar of such a schema leaves out as little as possible. Values are checked against the whole schema after generation.
 import { HeadstartError } from '../errors.js';
 import { jsonSchemaToGrammar } from '../native/reply.js';
 import type { JsonObject } from '../schema-walk.js';
@@ -13,7 +13,7 @@ export interface FittedSchema {
   grammar: string;
 }
 
-/** From all that can be said to hardly anything. */
+/** From the most detailed grammar to the least detailed one. */
 const DETAILS: readonly GrammarDetail[] = [
   { patterns: true, depth: 32, entries: 200, items: 256 },
   { patterns: false, depth: 32, entries: 200, items: 64 },
@@ -23,12 +23,12 @@ const DETAILS: readonly GrammarDetail[] = [
   { patterns: false, depth: 0, entries: 0, items: 0 },
 ];
 
-/** Where little more than the names of properties begins. */
+/** The first detail whose grammar has little more than the names of properties. */
 export const SHORT_DETAIL = 4;
 
 /**
  * @param isArguments the value is an object, whatever else the schema allows
- * @param detail where to begin in the list of details
+ * @param detail the first index in the list of details to try
  * @returns what llama.cpp takes of the schema, or why no value fits it
  */
 export async function fitForGrammar(
