@@ -79,8 +79,9 @@ async function listPage(
   options: RequestOptions,
 ): Promise<Page> {
   const request = { method: `${kind}/list`, ...(cursor !== undefined && { params: { cursor } }) };
-  const { [kind]: listed, nextCursor } = await client.request(request, ANY_RESULT, options);
-  const entries = listed ?? []; // Go writes an empty list as null
+  const { [kind]: listed, content, nextCursor } = await client.request(request, ANY_RESULT, options);
+  const whole = Array.isArray(content) ? content : []; // a list that is the whole result arrives as its content
+  const entries = listed ?? whole; // Go writes an empty list as null
   if (!Array.isArray(entries)) {
     throw new HeadstartError('MCP_FAILED', `Expected \`${kind}\` to be an array, got ${kindOf(listed)}`);
   }

@@ -114,6 +114,12 @@ describe('an MCP server that lists odd tools', () => {
     expect(log.join()).toMatch(/Left out the tool at place 3 .*"odd": its name is a number/);
   });
 
+  it('is read if its list is the whole answer', async () => {
+    const { servers, warnings } = await connectOdd(atAddress, { 'tools/list': [good, { name: 7 }] });
+    expect((await servers.tools()).map(({ name }) => name)).toEqual(['good']);
+    expect(warnings).toEqual([expect.stringMatching('at place 2 of its list .*its name is a number')]);
+  });
+
   it.each([
     ['null', { tools: null }],
     ['nothing', null],
