@@ -39,6 +39,11 @@ export function group<Shape extends z.core.$ZodLooseShape>(shape: Shape): z.ZodO
   );
 }
 
+/** As {@link group}, for objects that may hold more: it is not copied, and fields that it inherits count. */
+export function openGroup<Shape extends z.core.$ZodLooseShape>(shape: Shape): z.ZodObject<Shape, z.core.$loose> {
+  return worded(z.looseObject(shape, { error: 'an object' }), 'an object');
+}
+
 /** @param max of a number of tokens, milliseconds or the like; llama.cpp counts in 32 bits */
 export function integer(min: number, max = 2 ** 28): z.ZodInt {
   const error = `an integer from ${min} to ${max}`;
@@ -60,6 +65,10 @@ export function boolean(): z.ZodBoolean {
   return worded(z.boolean({ error: 'a boolean' }), 'a boolean');
 }
 
+export function string(): z.ZodString {
+  return worded(z.string({ error: 'a string' }), 'a string');
+}
+
 /** Not empty. */
 export function text(): z.ZodString {
   const error = 'a non-empty string';
@@ -79,7 +88,7 @@ export function list<Item extends z.core.$ZodType>(item: Item, expected: string)
 
 export function strings(): z.ZodReadonly<z.ZodArray<z.ZodString>> {
   const error = 'an array of strings';
-  return list(worded(z.string({ error }), 'a string'), error);
+  return list(string(), error);
 }
 
 /** @param check returns what was expected instead, in words, of a value that is not right */

@@ -1,74 +1,10 @@
-// How options are checked, wherever they come in: unknown names, and wrong values.
-import { type ErrorCode, HeadstartError } from './errors.js';
-
-/** @returns what was expected, where the value is not it */
-export type Check = (value: unknown) => string | undefined;
-
-export const integer =
-  (min: number, max = 2 ** 28): Check =>
-  (value) =>
-    Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max
-      ? undefined
-      : `an integer from ${min} to ${max}`;
-export const boolean: Check = (value) => (typeof value === 'boolean' ? undefined : 'a boolean');
-export const text: Check = (value) => (typeof value === 'string' && value !== '' ? undefined : 'a non-empty string');
-export const callable: Check = (value) => (typeof value === 'function' ? undefined : 'a function');
-export const abortSignal: Check = (value) => (value instanceof AbortSignal ? undefined : 'an AbortSignal');
-export const stringMap: Check = (value) =>
-  typeof value === 'object' &&
-  value !== null &&
-  !Array.isArray(value) &&
-  Object.values(value).every((each) => typeof each === 'string')
-    ? undefined
-    : 'an object of strings';
-/** With a user and a password in it no request is made. */
-export const webAddress: Check = (value) => {
-  const url = typeof value === 'string' && URL.canParse(value) ? new URL(value) : undefined;
-  return url !== undefined && /^https?:$/.test(url.protocol) && url.username === '' && url.password === ''
-    ? undefined
-    : 'an http or https address without user and password';
-};
-export const oneOf =
-  (...values: string[]): Check =>
-  (value) =>
-    values.includes(value as string) ? undefined : `one of ${values.join(', ')}`;
+// Words for messages about options: what was meant by an unknown name, and what was received.
 
 /** Options of another object, for those who mistake the one for the other. */
 export interface Place {
   names: readonly string[];
   /** Completes "it belongs", for example "in `model`". */
   where: string;
-}
-
-/**
- * Checks an options object against its known fields; for one that is not known, names the place where it belongs, or the
- * nearest.
- *
- * @param places the nearer ones first
- * @throws HeadstartError `code`.
- */
-export function checkOptions(
-  options: unknown,
-  checks: Record<string, Check | undefined>,
-  where: string,
-  code: ErrorCode = 'CONFIG_INVALID',
-  places: readonly Place[] = [],
-): void {
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw new HeadstartError(code, `Expected ${where} to be an object, got ${describe(options)}`);
-  }
-  for (const [name, value] of Object.entries(options)) {
-    if (!Object.hasOwn(checks, name)) {
-      throw new HeadstartError(
-        code,
-        `Unknown option \`${name}\` in ${where}${hint(name, Object.keys(checks), places)}`,
-      );
-    }
-    const expected = value === undefined ? undefined : checks[name]?.(value);
-    if (expected !== undefined) {
-      throw new HeadstartError(code, `Expected \`${name}\` in ${where} to be ${expected}, got ${describe(value)}`);
-    }
-  }
 }
 
 /** The options that are set: undefined is as good as absent. */

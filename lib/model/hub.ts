@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { HeadstartError } from '../errors.js';
-import { webAddress } from '../options.js';
+import { expectedBy, webAddress } from '../option-types.js';
 import { type HttpAnswer, readSmall, request, throwForStatus } from './request.js';
 import { TransientError } from './retry.js';
 import type { HuggingFaceModelSource } from './source.js';
@@ -60,11 +60,11 @@ export async function hubAccess({ endpoint, token }: HuggingFaceModelSource): Pr
 
 function endpointOfEnvironment(): string | undefined {
   const { HF_ENDPOINT } = process.env;
-  const expected = HF_ENDPOINT ? webAddress(HF_ENDPOINT) : undefined;
-  if (expected !== undefined) {
+  const address = webAddress();
+  if (HF_ENDPOINT && !address.safeParse(HF_ENDPOINT).success) {
     throw new HeadstartError(
       'CONFIG_INVALID',
-      `Expected the environment variable HF_ENDPOINT to be ${expected}, got "${HF_ENDPOINT}"`,
+      `Expected the environment variable HF_ENDPOINT to be ${expectedBy(address)}, got "${HF_ENDPOINT}"`,
     );
   }
   return HF_ENDPOINT || undefined;

@@ -8,6 +8,7 @@ import {
   type Group,
   group,
   type OptionsOf,
+  string,
   switchable,
   text,
   value,
@@ -24,7 +25,7 @@ import { IN_SAMPLING } from './sampling.js';
 /** What sessions start from; also of an agent, for sessions that name none. */
 export const TEMPLATE = {
   /** The system prompt. @default the agent's */
-  systemPrompt: value<string>((given) => typeof given === 'string', 'a string').optional(),
+  systemPrompt: string().optional(),
   /** The tools that the model may call. @default the agent's */
   tools: checked<readonly Tool[]>(checkTools, 'an array of tools').optional(),
 };

@@ -1,5 +1,7 @@
 import { HeadstartError } from '../errors.js';
-import { checkOptions, describe, nearestName } from '../options.js';
+import { callable, checked, group, type OptionsOf, openGroup, string, value } from '../option-types.js';
+import { describe, nearestName } from '../options.js';
+import { parseOptions } from '../parse-options.js';
 import type { JsonObject } from '../schema-walk.js';
 import type { ChatMessage } from '../template/messages.js';
 import type { ToolDefinition } from '../template/render.js';
@@ -24,17 +26,36 @@ export interface ToolContext {
   toolCallId: string;
 }
 
-/** A tool that the model can call. */
-export interface Tool extends Omit<ToolDefinition, 'parameters'> {
+/** Longer names are refused: models have to write them. */
+const MAX_NAME_LENGTH = 256;
+
+const TOOL = {
+  /** Unique among a session's tools. */
+  name: value<string>(
+    isName,
+    `1 to ${MAX_NAME_LENGTH} whole characters, without control characters and without white space at its ends`,
+  ),
+  /** For the model: what it does and when to use it. @default none */
+  description: string().optional(),
   /** JSON Schema or zod schema of the arguments, which are an object. @default no arguments */
-  parameters?: Schema;
+  parameters: value<Schema>(
+    (given) => isStandardSchema(given) || isJsonObject(given),
+    'a JSON Schema object or a zod schema',
+  ).optional(),
   /**
    * Does it, with arguments that are its own to change. What it returns (or resolves with) is told to the model: a string as it
-   * is, anything else as JSON. What it throws is told to the model too. Without it, calls are returned to the caller.
+   * is, anything else as JSON. What it throws is told to the model too. @default none: calls are returned to the caller
    */
   // biome-ignore lint/suspicious/noExplicitAny: what the arguments are is what `parameters` says
-  execute?(args: any, context: ToolContext): unknown;
-}
+  execute: callable<(args: any, context: ToolContext) => unknown>().optional(),
+  /** The server that listed it, of tools that came from one (MCP): see `stableTools`. The model does not see it. @default none */
+  server: string().optional(),
+};
+
+/** A tool that the model can call. */
+export interface Tool extends OptionsOf<typeof TOOL> {}
+
+export const TOOL_OPTIONS = openGroup(TOOL);
 
 /**
  * Gives a tool whose `parameters` are a zod schema the types of its arguments.
@@ -146,19 +167,16 @@ function lengthOf(prepared: PreparedSchema | undefined): number {
 
 const NO_ARGUMENTS = { type: 'object', properties: {} };
 
-/** Longer names are refused: models have to write them. */
-const MAX_NAME_LENGTH = 256;
-
-/** @returns what tools have to be and these are not, for `checkOptions` */
+/** @returns what tools have to be and these are not, for `checked` */
 export function checkTools(value: unknown): string | undefined {
   if (!Array.isArray(value)) {
     return 'an array of tools';
   }
   const names = new Set<string>();
-  for (const each of value as Partial<Tool>[]) {
+  for (const [index, each] of (value as Partial<Tool>[]).entries()) {
     const problem = checkTool(each);
     if (problem !== undefined) {
-      return `an array of tools, each with ${problem}`;
+      return `an array of tools, and the tool at index ${index} to have ${problem}`;
     }
     const name = each.name as string;
     if (names.has(name)) {
@@ -169,32 +187,23 @@ export function checkTools(value: unknown): string | undefined {
   return undefined;
 }
 
+const TOOLS = group({ tools: checked<readonly Tool[]>(checkTools, 'an array of tools') });
+
 /** @throws HeadstartError `CONFIG_INVALID`. */
 export function requireTools(tools: readonly Tool[]): void {
-  checkOptions({ tools }, { tools: checkTools }, 'the options');
+  parseOptions(TOOLS, { tools }, { where: 'the options' });
 }
 
-function checkTool(each: Partial<Tool> | null): string | undefined {
-  if (!each || !isName(each.name)) {
-    return `a \`name\` of 1 to ${MAX_NAME_LENGTH} whole characters, without control characters and without white space at its ends`;
-  }
-  const mistaken = Object.keys(each).find((key) => meantField(key) !== undefined);
+function checkTool(each: Partial<Tool>): string | undefined {
+  const issue = TOOL_OPTIONS.safeParse(each).error?.issues[0];
+  const mistaken = Object.keys(each ?? {}).find((key) => meantField(key) !== undefined);
   if (mistaken !== undefined) {
     return `known fields (\`${mistaken}\`: did you mean \`${meantField(mistaken)}\`?)`;
   }
-  if (each.description !== undefined && typeof each.description !== 'string') {
-    return 'a string as `description`';
-  }
-  if (each.server !== undefined && typeof each.server !== 'string') {
-    return 'a string as `server`';
-  }
-  if (each.parameters !== undefined && !isStandardSchema(each.parameters) && !isJsonObject(each.parameters)) {
-    return '`parameters` that are a JSON Schema object or a zod schema';
-  }
-  return each.execute === undefined || typeof each.execute === 'function' ? undefined : 'a function as `execute`';
+  return issue && `${issue.path.map((key) => `\`${String(key)}\``)[0] ?? 'fields'} that is ${issue.message}`;
 }
 
-const FIELDS = ['name', 'description', 'parameters', 'execute', 'server'];
+const FIELDS = Object.keys(TOOL);
 /** What they are called elsewhere. */
 const OTHER_NAMES: Readonly<Record<string, string>> = {
   inputSchema: 'parameters',

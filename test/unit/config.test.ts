@@ -6,6 +6,7 @@ import { resolveAgentOptions, resolveContextSizes } from '../../lib/config.js';
 import type { ModelConfig } from '../../lib/model-options.js';
 import { group, text } from '../../lib/option-types.js';
 import { parseOptions } from '../../lib/parse-options.js';
+import type { Tool } from '../../lib/tools/tool.js';
 
 const SOURCE = 'model.gguf';
 
@@ -68,6 +69,15 @@ const WRONG_IN_AGENT = {
   onProgress: ['yes', null],
   signal: [{}, null, true],
   systemPrompt: [7, null],
+  tools: [
+    {},
+    [null],
+    [{}],
+    [{ name: ' a' }],
+    [{ name: 'a', execute: 5 }],
+    [{ name: 'a', parameters: 'b' }],
+    [{ name: 'a', exec: 1 }],
+  ],
   mcpServers: [{}, 'a', null],
 };
 
@@ -100,6 +110,33 @@ describe("an agent's options", () => {
       }
     });
   }
+
+  it.each<[tool: unknown, message: RegExp]>([
+    [{ name: 'b', execute: 5 }, /the tool at index 1 to have `execute` that is a function/],
+    [
+      { name: 'b', parameters: 5 },
+      /the tool at index 1 to have `parameters` that is a JSON Schema object or a zod schema/,
+    ],
+    [
+      { name: 'b', handler: () => 1 },
+      /the tool at index 1 to have known fields \(`handler`: did you mean `execute`\?\)/,
+    ],
+    [{ name: 'a' }, /with names of their own \("a" is there twice\)/],
+  ])('say which tool is wrong, and how: %j', (tool, message) => {
+    expect(() => resolve({}, { tools: [{ name: 'a' }, tool as Tool] })).toThrow(invalid(message));
+  });
+
+  it('leave tools as they are: they may be of a class, and carry more', () => {
+    class Lamp {
+      name = 'lamp';
+      watts = 5;
+      execute() {
+        return this.watts;
+      }
+    }
+    const lamp = new Lamp();
+    expect(resolve({}, { tools: [lamp] }).tools?.[0]).toBe(lamp);
+  });
 
   it('take the cache directory from the option, else from the environment, else from the default', () => {
     const before = process.env.LLAMA_HEADSTART_CACHE_DIR;

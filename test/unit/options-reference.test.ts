@@ -18,6 +18,7 @@ import { SEND_OPTIONS } from '../../lib/session/options.js';
 import { REPETITION_GUARD_OPTIONS } from '../../lib/session/repetition.js';
 import { SAVE_OPTIONS, SESSION_OPTIONS } from '../../lib/session/session-options.js';
 import { MCP_SERVER_OPTIONS } from '../../lib/tools/mcp-config.js';
+import { TOOL_OPTIONS } from '../../lib/tools/tool.js';
 import { type OptionsGroup, optionsReference } from '../../scripts/options-reference.mjs';
 
 /** In the order of the page. */
@@ -61,6 +62,12 @@ const GROUPS: OptionsGroup[] = [
   { title: 'dry', shape: 'DRY', schema: DRY_OPTIONS, about: 'In `sampling`.' },
   { title: 'xtc', shape: 'XTC', schema: XTC_OPTIONS, about: 'In `sampling`.' },
   { title: 'mirostat', shape: 'MIROSTAT', schema: MIROSTAT_OPTIONS, about: 'In `sampling`.' },
+  {
+    title: 'tools',
+    shape: 'TOOL',
+    schema: TOOL_OPTIONS,
+    about: 'Each of `tools` in `initialize` and `createSession`.',
+  },
   {
     title: 'An MCP server that is a child process',
     shape: 'STDIO',
