@@ -86,7 +86,7 @@ async function openEach(config: AgentConfig, onOpened: (close: () => Promise<voi
   onOpened(() => model.close()); // and with it the context
   const renderer = new Renderer(model, chatTemplate);
   if (chatTemplate !== undefined) {
-    await renderer.requireMessages(); // of a model without one only sessions need it
+    await renderer.requireMessages(); // the model's own is checked at the first prompt: completions do not need it
   }
   const templates = new Templates(model, renderer, fingerprint, dir ?? undefined, breakpoints);
   const recommended = useHfParams ? await recommendedSampling(model, generationConfig, logger) : {};

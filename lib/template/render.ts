@@ -302,7 +302,7 @@ export class Renderer {
         this.#write(probe, [{ role: 'user', content: 'x' }], [tool], { toolChoice: 'none', shownTools: [shown] }),
       );
       if (forms.shown(tools) === undefined) {
-        throw error; // it is not for the tools
+        throw error; // the chat template can write the tools: they are not the reason
       }
       return write();
     }
