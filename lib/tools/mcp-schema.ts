@@ -1,8 +1,8 @@
 // What MCP servers give as `inputSchema`, as the JSON Schema of an object.
 import { isObject, type Json, type JsonObject, mapBelow } from '../schema-walk.js';
 
-/** Keywords whose value is data: null means null there. */
-const DATA = new Set(['default', 'const', 'enum', 'example', 'examples']);
+/** Keywords whose value is any data: null means null there. */
+const DATA = new Set(['default', 'const', 'example']);
 /** PHP writes an empty object as `[]`. */
 const OBJECTS = new Set(['properties', 'patternProperties', 'dependentSchemas', '$defs', 'definitions', 'items']);
 

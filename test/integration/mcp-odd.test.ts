@@ -29,6 +29,10 @@ const USABLE: readonly [tool: object, parameters: object][] = [
     { type: 'object', properties: { a: { type: 'string', enum: ['x', null], default: null } } },
   ],
   [
+    { inputSchema: { properties: { a: { type: 'string', enum: null, examples: null, pattern: null, const: 'x' } } } },
+    { type: 'object', properties: { a: { type: 'string', const: 'x' } } },
+  ],
+  [
     { inputSchema: { properties: { a: null, b: { type: 'array', items: [] }, c: [] } } },
     { type: 'object', properties: { a: {}, b: { type: 'array', items: {} }, c: {} } },
   ],
