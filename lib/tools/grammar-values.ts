@@ -46,9 +46,11 @@ export function integerForGrammar(schema: JsonObject): JsonObject | Never {
 /** Its bounds are not said. */
 export function numberForGrammar(schema: JsonObject): JsonObject | Never {
   const { minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf } = schema;
-  const low = numberOr(minimum, Number.NEGATIVE_INFINITY);
-  const high = numberOr(maximum, Number.POSITIVE_INFINITY);
-  if (low > high || numberOr(exclusiveMinimum, low) > numberOr(exclusiveMaximum, high)) {
+  const above = numberOr(exclusiveMinimum, -Infinity);
+  const below = numberOr(exclusiveMaximum, Infinity);
+  const low = Math.max(numberOr(minimum, -Infinity), above);
+  const high = Math.min(numberOr(maximum, Infinity), below);
+  if (low > high || (low === high && (low === above || high === below))) {
     return new Never('`minimum` is above `maximum`');
   }
   return Number.isInteger(multipleOf) ? integerForGrammar(schema) : { type: 'number' };
