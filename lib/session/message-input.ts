@@ -1,6 +1,7 @@
 // A message as a program gives it, by our names of its fields or by OpenAI's: checked, and in our form.
 import { HeadstartError } from '../errors.js';
 import { describe, nearestName } from '../options.js';
+import { requireExactIntegers } from '../template/exact-json.js';
 import {
   type AssistantMessage,
   type ChatMessage,
@@ -211,7 +212,10 @@ function readCall(call: unknown, where: string): ToolCall {
   try {
     return { toolCallId, toolName, input: inputFrom(argumentsOf(fields)) };
   } catch (cause) {
-    throw invalidMessage(`Expected the arguments of the call ${describe(toolCallId)} to be JSON data`, cause);
+    throw invalidMessage(
+      `Expected the arguments of the call ${describe(toolCallId)} to be JSON data: ${(cause as Error).message}`,
+      cause,
+    );
   }
 }
 
@@ -222,7 +226,11 @@ function openAiCallFields(call: object, called: object, where: string): Record<s
 
 /** As JSON. OpenAI has them as a text; some servers with its API send an object. */
 function argumentsOf({ arguments: openAi, input = {} }: Record<string, unknown>): string {
-  return typeof openAi === 'string' ? openAi.trim() || '{}' : JSON.stringify(openAi ?? input);
+  if (typeof openAi !== 'string') {
+    return JSON.stringify(openAi ?? input);
+  }
+  requireExactIntegers(openAi);
+  return openAi.trim() || '{}';
 }
 
 function readName(value: unknown, what: string): string {

@@ -1,5 +1,6 @@
 import { HeadstartError } from '../errors.js';
 import { describe } from '../options.js';
+import { requireExactIntegers } from '../template/exact-json.js';
 import type { AssistantMessage, ChatMessage } from '../template/messages.js';
 import { isStandardSchema, prepareSchema, type Schema } from '../tools/schema.js';
 
@@ -37,7 +38,9 @@ export async function prepareFormat(format: unknown): Promise<PreparedFormat | u
     grammarSchema: prepared.grammarSchema,
     parse: async (text) => {
       try {
-        return await prepared.parse(JSON.parse(text));
+        const value: unknown = JSON.parse(text);
+        requireExactIntegers(text);
+        return await prepared.parse(value);
       } catch (cause) {
         throw new HeadstartError(
           'REPLY_INVALID',

@@ -1,4 +1,5 @@
 import type { ReplyToolCall } from '../native/reply.js';
+import { requireExactIntegers } from '../template/exact-json.js';
 import { type ChatMessage, inputFrom, type ToolCall } from '../template/messages.js';
 
 /** What Mistral's chat templates demand, and all others take. */
@@ -25,12 +26,13 @@ export function nextCallIds(before: readonly ChatMessage[], written: readonly Re
   });
 }
 
-/** What is no JSON stays text: no tool's parameters fit it, and the model is told so. */
+/** What is no JSON, or has integers that would be rounded, stays text: no tool's parameters fit it, and the model is told so. */
 function parseArguments(json: string): unknown {
   if (json.trim() === '') {
     return {};
   }
   try {
+    requireExactIntegers(json);
     return inputFrom(json);
   } catch {
     return json;

@@ -1,6 +1,8 @@
 // Gemma 4 writes arguments as `{city:<|"|>Paris<|"|>,days:3}`. The grammar that `common` has for that takes any keys and values. Here it
 // says which keys there are, which of them are required, and the types of values. Bounds, lengths and patterns are checked later.
+
 import { isObject, type Json, type JsonObject, targetOf } from '../schema-walk.js';
+import { MORE_DIGITS } from './exact-json.js';
 
 const QUOTE = '<|"|>';
 
@@ -10,7 +12,7 @@ const OBJECT = 'gemma4-dict';
 const TYPES: Readonly<Record<string, string>> = {
   string: 'gemma4-string',
   number: 'gemma4-number',
-  integer: '"-"? ("0" | [1-9] [0-9]{0,15})',
+  integer: `"-"? ("0" | [1-9] [0-9]{0,${MORE_DIGITS}})`,
   boolean: 'gemma4-bool',
   null: 'gemma4-null',
   array: 'gemma4-array',

@@ -6,6 +6,7 @@ import { withAgreedGrammar } from './agreed-grammar.js';
 import { bareCallFormat } from './bare-calls.js';
 import { narrowed } from './call-grammar.js';
 import { type ArgumentForm, argumentForm, toolsForParser, withExactArguments } from './exact-arguments.js';
+import { withLongNumbers } from './exact-json.js';
 import { guardMessage, guardSource } from './guarded-content.js';
 import { hermesReplyFormat, withCallsAsText, withToolsInSystemPrompt } from './hermes.js';
 import { jsonReplyFormat, requiredSchema, withEndedThought } from './json-reply.js';
@@ -176,12 +177,13 @@ export class Renderer {
     const name = JSON.stringify([tools, native, choice, parallelToolCalls, jsonSchema ?? null, reasoning]);
     let format = this.#formats.get(name);
     if (format === undefined) {
-      format =
+      const made =
         jsonSchema !== undefined
           ? this.#jsonFormat(requiredSchema(jsonSchema), reasoning)
           : tools.length === 0
             ? this.#nativeFormat(tools, { ...options, toolChoice: choice })
             : this.#callFormat(tools, native, { ...options, toolChoice: choice });
+      format = made.then(withLongNumbers);
       format.catch(() => this.#formats.delete(name));
       this.#formats.set(name, format);
       const [oldest] = this.#formats.keys();

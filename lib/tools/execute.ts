@@ -2,6 +2,7 @@ import { publish } from '../diagnostics.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import { eitherSignal } from '../native/signals.js';
+import { requireExactIntegers } from '../template/exact-json.js';
 import { beginningOf, type ToolCall } from '../template/messages.js';
 import { approved, type ToolCallHook } from './approval.js';
 import type { ToolSession, ToolSet } from './tool.js';
@@ -112,7 +113,13 @@ async function execute({ toolCallId, toolName, input }: ToolCall, run: ToolRun, 
     throw new Error(`There is no tool "${toolName}"`);
   }
   const own = structuredClone(input); // what the tool does to its arguments, the conversation does not say
-  const args = await found.parameters.parse(own).catch((error: unknown) => {
+  const parse = async () => {
+    if (typeof own === 'string') {
+      requireExactIntegers(own); // they may be why the arguments are a text
+    }
+    return found.parameters.parse(own);
+  };
+  const args = await parse().catch((error: unknown) => {
     throw new Error(`The arguments do not fit the tool's parameters: ${messageOf(error)}`);
   });
   throwIfAborted(signal);

@@ -198,6 +198,14 @@ describe('a message with a field that is not known', () => {
       { role: 'assistant', content: '', tool_calls: [{ id: 'one', function: { ...called, arguments: '{"a' } }] },
       /arguments of the call "one" to be JSON/,
     ],
+    [
+      {
+        role: 'assistant',
+        content: '',
+        tool_calls: [{ id: 'one', function: { ...called, arguments: '[9007199254740993]' } }],
+      },
+      /arguments of the call "one" .*\(up to 2\^53\), got 9007199254740993/,
+    ],
     [{ role: 'assistant', content: '', tool_calls: [{ function: called }] }, /`toolCallId` of a call in message 0/],
     [
       { role: 'assistant', content: '', tool_calls: [{ id: 'one', function: {} }] },
