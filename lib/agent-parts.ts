@@ -17,6 +17,7 @@ import { LLAMA_CPP_SAMPLING, type SamplingOptions } from './sampling-options.js'
 import { findTemplate, type SessionDefaults, type SessionHost } from './session/open.js';
 import { mergeSampling, requireSampling, samplingDefaults } from './session/sampling.js';
 import { Snapshots } from './session/snapshots.js';
+import { MessageEnds } from './template/message-end.js';
 import { Renderer } from './template/render.js';
 import { Templates } from './template/templates.js';
 import { McpServers } from './tools/mcp.js';
@@ -111,7 +112,8 @@ async function openEach(config: AgentConfig, onOpened: (close: () => Promise<voi
   throwIfAborted(signal);
   const { contextSize } = sizes;
   const debugLogger = config.debug ? logger : undefined;
-  const services = { model, engine, cache, renderer, contextSize, gate, snapshots };
+  const messageEnds = new MessageEnds(model, renderer);
+  const services = { model, engine, cache, renderer, messageEnds, contextSize, gate, snapshots };
   return { ...services, templates, defaults, stableTools, adapters, fetching, path, mcp, debugLogger };
 }
 

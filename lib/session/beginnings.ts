@@ -4,7 +4,7 @@ import type { Engine } from '../engine/engine.js';
 import type { SequenceHolder } from '../engine/sequences.js';
 import { HeadstartError } from '../errors.js';
 import type { SequenceState } from '../native/state.js';
-import { commonPrefixLength, isPrefix } from '../template/tokens.js';
+import { isPrefix } from '../template/tokens.js';
 import type { Snapshots } from './snapshots.js';
 
 export interface SequenceSetup {
@@ -32,8 +32,8 @@ export interface Beginning {
 const NOTHING: Beginning = { tokens: [], cached: 0 };
 
 /**
- * What the empty sequence of a conversation can begin with: its template, a snapshot of what it held after its newest prompt, or what was saved of
- * it before another took its sequence. What fails leaves the sequence empty.
+ * What the empty sequence of a conversation can begin with: its template, a snapshot of what it held at the end of an earlier message, or
+ * what was saved of it before another took its sequence. What fails leaves the sequence empty.
  */
 export class Beginnings {
   readonly #setup: SequenceSetup;
@@ -88,14 +88,15 @@ export class Beginnings {
     return { tokens, cached: report.cachedTokens };
   }
 
-  /** Keeps a snapshot of what the sequence holds. */
-  async keep(sequence: number, held: readonly number[]): Promise<void> {
+  /** Keeps a snapshot of what the sequence holds: as {@link Snapshots.put}. */
+  async keep(sequence: number, held: readonly number[], beginsTurn: boolean): Promise<void> {
     const { snapshots, engine } = this.#setup;
     if (!snapshots.wanted(this.#owner)) {
       return;
     }
     try {
-      snapshots.put(this.#owner, await engine.context.captureSequence(sequence, Int32Array.from(held)));
+      const state = await engine.context.captureSequence(sequence, Int32Array.from(held));
+      snapshots.put(this.#owner, state, beginsTurn);
     } catch (error) {
       if (HeadstartError.isInstance(error, 'CLOSED')) {
         throw error;
@@ -106,29 +107,25 @@ export class Beginnings {
 
   /** Undefined where no snapshot goes further than the template. */
   async #snapshot(sequence: number, prompt: Int32Array, signal: AbortSignal): Promise<Int32Array | undefined> {
-    const { engine, snapshots, template } = this.#setup;
-    const state = snapshots.get(this.#owner)?.share();
+    const { snapshots, template } = this.#setup;
+    const state = snapshots.get(this.#owner, prompt)?.share(); // the budget may drop the store's own meanwhile
     if (state === undefined) {
       return undefined;
     }
     try {
       const { tokens } = state;
-      const shared = Math.min(commonPrefixLength(tokens, prompt), prompt.length - 1);
-      const usable = shared > template.length && (engine.canTrim || shared === tokens.length);
-      return usable && (await this.#restore(sequence, state, shared, signal)) ? tokens.subarray(0, shared) : undefined;
+      const isUseful = tokens.length > template.length;
+      return isUseful && (await this.#restore(sequence, state, signal)) ? tokens : undefined;
     } finally {
       state.close();
     }
   }
 
   /** @returns false where it could not be restored: the sequence is empty then */
-  async #restore(sequence: number, state: SequenceState, length: number, signal: AbortSignal): Promise<boolean> {
+  async #restore(sequence: number, state: SequenceState, signal: AbortSignal): Promise<boolean> {
     const { engine, snapshots } = this.#setup;
     try {
       await engine.withRoom(() => engine.context.restoreSequence(sequence, state), signal, sequence);
-      if (length < state.tokens.length) {
-        await engine.context.removeSequence(sequence, length);
-      }
       return true;
     } catch (error) {
       if (HeadstartError.isInstance(error, 'CLOSED') || HeadstartError.isInstance(error, 'ABORTED')) {

@@ -11,6 +11,8 @@ import type { UsageCounter } from './usage.js';
 
 export interface GenerateRequest {
   prompt: Int32Array;
+  /** Where a state of the prompt is worth keeping; undefined keeps none. */
+  snapshot?: SnapshotPlace | undefined;
   /** Tokens that prompt and reply may have together. */
   contextSize: number;
   maxTokens: number;
@@ -36,6 +38,14 @@ export interface GenerateRequest {
   deadline: AbortSignal | undefined;
   /** Is told what it costs. */
   usage?: UsageCounter | undefined;
+}
+
+/** A place in a prompt. */
+export interface SnapshotPlace {
+  /** Tokens of the prompt in front of it, all of them at most. */
+  tokens: number;
+  /** Whether the prompt is the first of its turn. */
+  beginsTurn: boolean;
 }
 
 /** What one reply came to. */
@@ -126,13 +136,23 @@ export class Generation {
   }
 
   async #first(): Promise<number> {
-    const { prompt, usage } = this.#request;
+    const { prompt, snapshot, usage } = this.#request;
     this.#hasBegun = true;
     const cached = await this.#sequence.align(prompt, this.#choice.signal);
     usage?.prompt(prompt.length, cached);
+    const isInside = snapshot !== undefined && snapshot.tokens < prompt.length;
+    if (isInside) {
+      await this.#keepSnapshot(snapshot);
+    }
     const token = await this.#read();
-    await this.#sequence.keepSnapshot();
+    if (snapshot !== undefined && !isInside) {
+      await this.#keepSnapshot(snapshot);
+    }
     return token;
+  }
+
+  #keepSnapshot({ tokens, beginsTurn }: SnapshotPlace): Promise<void> {
+    return this.#sequence.keepSnapshot(this.#request.prompt.subarray(0, tokens), beginsTurn, this.#choice.signal);
   }
 
   /** Undefined where the deadline came first. */

@@ -201,14 +201,27 @@ export class ConversationSequence implements SequenceHolder {
   }
 
   /**
-   * Where the sequence's end cannot be cut off, keeps its state as it is now: the next prompt may go on from here though
-   * it differs in what follows. Not where replies are to be the same to the bit: whether it is still there when it is needed
-   * would decide how the prompt is cut.
+   * Whether {@link keepSnapshot} is of use: the sequence's end cannot be cut off, and what differs behind an earlier message would cost the
+   * whole conversation. Not if replies are to be the same to the bit: whether a snapshot is still there when it is needed would decide
+   * how the prompt is cut.
    */
-  async keepSnapshot(): Promise<void> {
-    const { canTrim, exact } = this.#setup.engine;
-    if (!canTrim && !exact && this.#sequence !== undefined) {
-      await this.#beginnings.keep(this.#sequence, this.#held);
+  get wantsSnapshots(): boolean {
+    const { engine, snapshots } = this.#setup;
+    return !engine.canTrim && !engine.exact && snapshots.wanted(this);
+  }
+
+  /**
+   * Decodes what the sequence lacks of the beginning of a prompt, and keeps its state as it is there. Nothing is kept if the sequence is
+   * further already.
+   *
+   * @param beginsTurn whether the prompt is the first of its turn
+   */
+  async keepSnapshot(beginning: Int32Array, beginsTurn: boolean, signal: AbortSignal): Promise<void> {
+    if (this.#held.length < beginning.length) {
+      await this.decode((position) => beginning.subarray(position), { signal });
+    }
+    if (this.#held.length === beginning.length && beginning.length > this.#setup.template.length) {
+      await this.#beginnings.keep(this.#require(), this.#held, beginsTurn);
     }
   }
 
@@ -272,7 +285,8 @@ export class ConversationSequence implements SequenceHolder {
    * on from a copy of its state.
    */
   async forkFrom(source: ConversationSequence): Promise<Pick<StartReport, 'tier' | 'bytes'>> {
-    const { engine } = this.#setup;
+    const { engine, snapshots } = this.#setup;
+    snapshots.share(source, this);
     const isWhole = source.#held.length > 0 && !engine.hasSaved(source); // of one just restored the template alone is there
     if (source.#sequence !== undefined && isWhole && engine.context.info.kvLayout === 'unified') {
       const sequence = engine.window.admitsFork(source.#sequence) ? engine.sessions.tryLease(this) : undefined;

@@ -335,11 +335,12 @@ export class Session implements ToolSession {
   async #beginTurn(request: AskedTurn & { asksAgain: boolean }, options: SendOptions): Promise<Turn> {
     throwIfAborted(request.signal);
     const format: PreparedFormat | undefined = await prepareFormat(options.responseFormat);
-    const { model, renderer, contextSize } = this.#services;
+    const { model, renderer, messageEnds, contextSize } = this.#services;
     return new Turn(
       {
         model,
         renderer,
+        messageEnds,
         contextSize,
         source: this.#setup.source,
         sequence: this.#sequence,

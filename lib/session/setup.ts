@@ -3,6 +3,7 @@ import type { Engine } from '../engine/engine.js';
 import type { Gate } from '../engine/gate.js';
 import type { Model } from '../native/model.js';
 import type { SamplingOptions } from '../sampling-options.js';
+import type { MessageEnds } from '../template/message-end.js';
 import type { ChatMessage } from '../template/messages.js';
 import type { Renderer, TemplateSource } from '../template/render.js';
 import type { ToolSet } from '../tools/tool.js';
@@ -19,6 +20,7 @@ export interface SessionServices {
   engine: Engine;
   cache: TemplateCache;
   renderer: Renderer;
+  messageEnds: MessageEnds;
   snapshots: Snapshots;
   contextSize: number;
   /** Turns pass it. */

@@ -3,13 +3,14 @@ import { orAborted, throwIfAborted } from '../native/addon.js';
 import type { Model } from '../native/model.js';
 import type { ReplyToolCall } from '../native/reply.js';
 import type { SamplingOptions } from '../sampling-options.js';
+import type { MessageEnds } from '../template/message-end.js';
 import type { AssistantMessage, ChatMessage, ToolCall, ToolMessage } from '../template/messages.js';
 import type { Prompt, Renderer, TemplateSource } from '../template/render.js';
 import { runCalls, type ToolOutcome, type ToolRun } from '../tools/execute.js';
 import type { ToolChoice } from '../tools/tool.js';
 import { type Compacted, type CompactionOptions, compactRunning, needsCompaction } from './compaction.js';
 import { noRoom } from './failures.js';
-import { type Generated, Generation } from './generate.js';
+import { type Generated, Generation, type SnapshotPlace } from './generate.js';
 import type { ResolvedGeneration } from './options.js';
 import type { FinishPart, StreamPart, TurnPart } from './parts.js';
 import type { Passage } from './passage.js';
@@ -25,6 +26,7 @@ import { VisibleReply } from './visible-reply.js';
 export interface TurnServices {
   model: Model;
   renderer: Renderer;
+  messageEnds: MessageEnds;
   sequence: ConversationSequence;
   passage: Passage;
   contextSize: number;
@@ -139,7 +141,8 @@ export class Turn {
     const { model, renderer, sequence, contextSize, compaction } = this.#services;
     const { generation: options, signal, usage, toolRun } = this.#request;
     throwIfAborted(signal);
-    const { tokens: prompt, format } = yield* this.#roomyPrompt(index);
+    const rendered = yield* this.#roomyPrompt(index);
+    const { tokens: prompt, format } = rendered;
     if (prompt.length >= contextSize) {
       throw this.#rejected.at(-1)?.error ?? noRoom(prompt.length, contextSize, compaction !== undefined);
     }
@@ -163,6 +166,7 @@ export class Turn {
     try {
       const generation = new Generation(model, sequence, {
         prompt,
+        snapshot: await this.#snapshotIn(rendered, index),
         contextSize,
         maxTokens: options.maxTokens,
         stop: [], // the text alone is searched for them, once it is known
@@ -191,6 +195,16 @@ export class Turn {
         sampler?.close();
       }
     }
+  }
+
+  /** The end of the newest message: what opens the reply is often left out, or read otherwise, once the reply is history. */
+  async #snapshotIn(prompt: Prompt, index: number): Promise<SnapshotPlace | undefined> {
+    const { sequence, messageEnds } = this.#services;
+    if (!sequence.wantsSnapshots) {
+      return undefined;
+    }
+    const tokens = await messageEnds.in(prompt, { reasoning: this.#request.reasoning });
+    return { tokens, beginsTurn: index === 0 };
   }
 
   /** The prompt of a step; where it takes too much of the context, that of the shortened conversation. */

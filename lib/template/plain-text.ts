@@ -62,6 +62,11 @@ export class PlainText {
     return this.tokenize([{ text, plain: true }]);
   }
 
+  /** Tokens of a text of the chat template that follows another. */
+  tokensBehind(text: string): Promise<Int32Array> {
+    return this.#piece(text, false, true);
+  }
+
   /** Tokens of a prompt in pieces, without BOS. */
   async tokenize(pieces: readonly PromptPiece[]): Promise<Int32Array> {
     const parts: Int32Array[] = [];

@@ -53,6 +53,8 @@ export interface ReplyOptions {
 export interface Prompt {
   text: string;
   tokens: Int32Array;
+  /** What the chat template adds behind the last message only if a reply is to follow; `text` ends with it. */
+  opening: string;
   /** What sampling needs to keep the reply in its form, and what reads it. */
   format: ReplyFormat;
 }
@@ -153,6 +155,7 @@ export class Renderer {
     return {
       text: pieces.map(({ text }) => text).join(''),
       tokens: await this.#tokens(pieces),
+      opening: rendered.generationPrompt,
       format: asRendered ? rendered : await this.#format(source, native, options),
     };
   }
@@ -160,6 +163,11 @@ export class Renderer {
   /** Tokens of a text that is no prompt, without BOS: what looks like markup in it is text. */
   plainTokens(text: string): Promise<Int32Array> {
     return this.#plainText.plainTokens(text);
+  }
+
+  /** Tokens of a text of the chat template's own that stands behind another one. */
+  tokensBehind(text: string): Promise<Int32Array> {
+    return this.#plainText.tokensBehind(text);
   }
 
   /** The control tokens whose text belongs to replies of this form. */

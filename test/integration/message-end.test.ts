@@ -1,0 +1,46 @@
+// Every chat template that llama.cpp ships: the next prompt of a conversation begins with this one up to the end of its last message.
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { ChatMessage } from 'llama-headstart';
+import { Model } from 'llama-headstart/native';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { MessageEnds } from '../../lib/template/message-end.js';
+import { Renderer } from '../../lib/template/render.js';
+import { isPrefix } from '../../lib/template/tokens.js';
+
+const MODELS_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp/models', import.meta.url));
+const CHAT_TEMPLATES = readdirSync(join(MODELS_DIRECTORY, 'templates')).filter((name) => name.endsWith('.jinja'));
+
+/** These move text behind the newest user message: the next prompt differs in front of it. */
+const MOVES_TEXT = ['CohereForAI-c4ai-command-r-plus-tool_use.jinja', 'mistralai-Mistral-Nemo-Instruct-2407.jinja'];
+
+const SOURCE = { systemPrompt: 'Be brief.' };
+const USER: ChatMessage = { role: 'user', content: 'Do you have chains and brakes in stock' };
+/** Its line breaks merge with one that opens the reply. */
+const REPLY: ChatMessage = { role: 'assistant', content: '\n\nFour.', reasoning: 'There are four.' };
+/** Of the message all but what a merge of tokens may change. */
+const MOST = 'Do you have';
+
+let model: Model;
+
+beforeAll(async () => {
+  model = await Model.load({ path: join(MODELS_DIRECTORY, 'ggml-vocab-qwen2.gguf'), vocabularyOnly: true });
+});
+
+afterAll(() => model.close());
+
+describe('the end of the last message', () => {
+  it.each(CHAT_TEMPLATES)('is where the next prompt still agrees, with the chat template %s', async (file) => {
+    const chatTemplate = readFileSync(join(MODELS_DIRECTORY, 'templates', file), 'utf8');
+    const renderer = new Renderer(model, chatTemplate);
+    const ends = new MessageEnds(model, renderer);
+    for (const reasoning of chatTemplate.includes('thinking') ? [true, false] : [true]) {
+      const prompt = await renderer.prompt(SOURCE, [USER], { reasoning });
+      const head = prompt.tokens.subarray(0, await ends.in(prompt, { reasoning }));
+      const next = await renderer.prompt(SOURCE, [USER, REPLY, USER], { reasoning });
+      expect(isPrefix(head, next.tokens)).toBe(!MOVES_TEXT.includes(file));
+      expect(new TextDecoder().decode(await model.detokenize(head, { special: true }))).toContain(MOST);
+    }
+  });
+});

@@ -1,0 +1,109 @@
+// Which states of conversations are kept, within one budget for all of them.
+import type { SequenceState } from 'llama-headstart/native';
+import { describe, expect, it } from 'vitest';
+import { Snapshots } from '../../lib/session/snapshots.js';
+import { someTokens } from '../helpers/lab.js';
+import { microModel } from '../helpers/models.js';
+import { openLab } from '../helpers/open-lab.js';
+
+const TOKENS = someTokens(100, 1);
+const OTHER = someTokens(100, 2);
+
+/** Captures what a sequence of a recurrent model holds; all states are about as large. */
+async function openStates() {
+  const { engine, context } = await openLab({ path: microModel('recurrent') });
+  const capture = async (tokens: Int32Array): Promise<SequenceState> => {
+    await context.removeSequence(0);
+    await engine.prefill(0, tokens, 0);
+    return context.captureSequence(0, tokens);
+  };
+  const first = await capture(TOKENS.slice(0, 10));
+  const { byteLength } = first;
+  first.close();
+  return { at: (length: number, of = TOKENS) => capture(of.slice(0, length)), byteLength };
+}
+
+const lengthOf = (state: SequenceState | undefined) => state?.tokens.length;
+
+describe('of a conversation', () => {
+  it('the state at its newest turn is kept, and the one that the turn went on from', async () => {
+    const { at } = await openStates();
+    const [snapshots, owner] = [new Snapshots(), {}];
+    for (const length of [10, 20, 30]) {
+      snapshots.put(owner, await at(length), true);
+    }
+    const found = [TOKENS, TOKENS.slice(0, 29), TOKENS.slice(0, 19), OTHER].map((prompt) =>
+      lengthOf(snapshots.get(owner, prompt)),
+    );
+    expect(found).toEqual([30, 20, undefined, undefined]);
+  });
+
+  it('the state at its newest step is kept beside that of its turn', async () => {
+    const { at } = await openStates();
+    const [snapshots, owner] = [new Snapshots(), {}];
+    snapshots.put(owner, await at(10), true);
+    snapshots.put(owner, await at(20), true);
+    snapshots.put(owner, await at(30), false);
+    snapshots.put(owner, await at(40), false);
+    const found = [TOKENS, TOKENS.slice(0, 40), TOKENS.slice(0, 20)].map((prompt) =>
+      lengthOf(snapshots.get(owner, prompt)),
+    );
+    expect(found).toEqual([40, 20, undefined]);
+  });
+
+  it('states go that no prompt begins with any more', async () => {
+    const { at } = await openStates();
+    const [snapshots, owner] = [new Snapshots(), {}];
+    snapshots.put(owner, await at(10), true);
+    snapshots.put(owner, await at(20), false);
+    snapshots.put(owner, await at(30, OTHER), false); // shortened in the middle of its turn
+    snapshots.put(owner, await at(40, OTHER), false);
+    expect([TOKENS, OTHER, OTHER.slice(0, 35)].map((prompt) => lengthOf(snapshots.get(owner, prompt)))).toEqual([
+      undefined,
+      40,
+      30,
+    ]);
+  });
+});
+
+describe('the budget', () => {
+  it('lets go of what was used least recently, and counts what forks share once', async () => {
+    const { at, byteLength } = await openStates();
+    const snapshots = new Snapshots(2.5 * byteLength);
+    const [source, fork, other] = [{}, {}, {}];
+    snapshots.put(source, await at(10), true);
+    snapshots.put(source, await at(20), true);
+    snapshots.share(source, fork);
+    expect(lengthOf(snapshots.get(fork, TOKENS))).toBe(20);
+    snapshots.drop(source);
+    expect(lengthOf(snapshots.get(fork, TOKENS))).toBe(20);
+    snapshots.put(other, await at(10, OTHER), true);
+    expect(lengthOf(snapshots.get(fork, TOKENS))).toBe(20);
+    expect(snapshots.get(fork, TOKENS.slice(0, 20))).toBeUndefined();
+    expect(lengthOf(snapshots.get(other))).toBe(10);
+  });
+
+  it('keeps nothing of a conversation whose state is larger', async () => {
+    const { at, byteLength } = await openStates();
+    const [snapshots, owner] = [new Snapshots(byteLength / 2), {}];
+    expect(snapshots.wanted(owner)).toBe(true);
+    snapshots.put(owner, await at(10), true);
+    expect(snapshots.get(owner)).toBeUndefined();
+    expect(snapshots.wanted(owner)).toBe(false);
+  });
+
+  it('is free again when all conversations have gone, or what the model computes has changed', async () => {
+    const { at } = await openStates();
+    const [snapshots, owners] = [new Snapshots(), [{}, {}] as const];
+    const states = [await at(10), await at(20)] as const;
+    snapshots.put(owners[0], states[0], true);
+    snapshots.put(owners[1], states[1], true);
+    snapshots.share(owners[0], owners[1]);
+    snapshots.drop(owners[0]);
+    snapshots.clear();
+    for (const state of states) {
+      expect(() => state.byteLength).toThrow(expect.objectContaining({ code: 'CLOSED' }));
+    }
+    expect(owners.map((owner) => snapshots.get(owner))).toEqual([undefined, undefined]);
+  });
+});
