@@ -1,4 +1,4 @@
-// The disk tier: one file an entry, written beside and renamed. See docs/cache.md, "The file".
+// The disk tier: one file an entry, written beside and renamed. See docs/design/template-cache.md, "The disk entry".
 import { lstat, rm, stat, utimes } from 'node:fs/promises';
 import { HeadstartError } from '../errors.js';
 import { SequenceState } from '../native/state.js';

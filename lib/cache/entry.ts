@@ -1,4 +1,4 @@
-// An entry's file name and what its footer says. See docs/cache.md, "The file".
+// An entry's file name and what its footer says. See docs/design/template-cache.md, "The disk entry".
 import type { KeyComponents } from './key.js';
 import type { PrefixFacts } from './prefix-hash.js';
 

@@ -15,7 +15,7 @@ export interface SystemInfo {
   supportsGpuOffload: boolean;
   /** The addon that was loaded. */
   addonPath: string;
-  /** Where it comes from: see docs/building.md. */
+  /** Where it comes from: see docs/guide/building.md. */
   addonSource: 'environment' | 'checkout' | 'build' | 'prebuilt';
   /** The CPU module in use ("haswell", "zen4", "armv8.2_2"), or null where the addon was compiled for this CPU alone. */
   cpuModule: string | null;

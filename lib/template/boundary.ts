@@ -1,4 +1,4 @@
-// Where a template ends: found by rendering, not assumed. See docs/architecture.md, "The boundary".
+// Where a template ends: found by rendering, not assumed. See docs/design/template-cache.md, "The boundary".
 import type { Renderer, TemplateSource } from './render.js';
 import { commonPrefixLength } from './tokens.js';
 

@@ -1,6 +1,6 @@
-// The code in the documents is run as it stands there, on the real model, against the built package.
+// Runs the code in the documents as it is printed there, on the real model, with the built package.
 import { execFile } from 'node:child_process';
-import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -9,6 +9,7 @@ import ts from 'typescript';
 import { afterAll, describe, expect, it } from 'vitest';
 // @ts-expect-error: scripts are plain JavaScript
 import { compileExamples } from '../../scripts/examples.mjs';
+import { PROGRAMS, programOf } from '../helpers/documents.js';
 import { testModel } from '../helpers/models.js';
 import { batchOf, prefill } from '../helpers/native.js';
 
@@ -18,15 +19,13 @@ const directory = join(root, '.build', 'documents');
 
 afterAll(() => rm(directory, { recursive: true, force: true }));
 
-/** Runs the TypeScript blocks of a document as one program, in a directory where its model is, and returns what it prints. */
-async function runDocument(name: string, programs: Record<string, string> = {}): Promise<string> {
-  const blocks = [...(await readFile(join(root, name), 'utf8')).matchAll(/```ts\n(.*?)```/gs)].map((match) => match[1]);
-  expect(blocks, `TypeScript blocks in ${name}`).not.toHaveLength(0);
-  const place = join(directory, name.replaceAll('/', '-'));
+/** Runs one of `PROGRAMS` in a directory that contains its model, and returns its output. */
+async function runProgram(name: string, programs: Record<string, string> = {}): Promise<string> {
+  const place = join(directory, name.replaceAll(/[/ ]/g, '-'));
   await rm(place, { recursive: true, force: true });
   await mkdir(place, { recursive: true });
   await copyFile(testModel() as string, join(place, 'SmolLM2-135M-Instruct.Q4_1.gguf'));
-  const { outputText } = ts.transpileModule(blocks.join('\n'), {
+  const { outputText } = ts.transpileModule(programOf(PROGRAMS[name] ?? []), {
     compilerOptions: { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext, verbatimModuleSyntax: true },
   });
   await writeFile(join(place, 'example.mjs'), outputText);
@@ -38,7 +37,7 @@ async function runDocument(name: string, programs: Record<string, string> = {}):
   return stdout;
 }
 
-/** What a sequence that nothing was restored into writes behind a prompt. */
+/** The text that a freshly prefilled sequence generates after a prompt. */
 async function greedyText(prompt: string, count: number): Promise<string> {
   const model = await Model.load({ path: testModel() as string });
   const context = await model.createContext({ kvCells: 4096, maxSequences: 3, nThreads: 2 });
@@ -55,18 +54,18 @@ async function greedyText(prompt: string, count: number): Promise<string> {
 
 describe.skipIf(testModel() === undefined)('the documents', () => {
   it('show a README example that runs, misses once and replies', async () => {
-    const printed = await runDocument('README.md');
+    const printed = await runProgram('README.md');
     expect(printed).toMatch(/tier: 'miss'/);
     expect(printed).toMatch(/entries: 1,/);
     expect(printed.length).toBeGreaterThan(400);
   });
 
   it('show a low-level walk-through that runs and goes on from a restored state', async () => {
-    expect(await runDocument('docs/low-level.md')).toBe(await greedyText('The three primary colours are', 12));
+    expect(await runProgram('docs/guide/low-level.md')).toBe(await greedyText('The three primary colours are', 12));
   });
 
   it('show a page on the template cache whose code runs, with a tenant of its own and an explained miss', async () => {
-    const printed = await runDocument('docs/cache.md');
+    const printed = await runProgram('docs/guide/caching.md');
     expect(printed).toMatch(/tier: 'miss'/);
     expect(printed).toMatch(/careful/);
     expect(printed).toMatch(/entries: 3,/);
@@ -74,11 +73,11 @@ describe.skipIf(testModel() === undefined)('the documents', () => {
 
   it('show a guide to the agent API that runs from its first block to its last', async () => {
     await compileExamples();
-    const printed = await runDocument('docs/agent.md', {
+    const printed = await runProgram('the agent guide', {
       'mcp-server.js': join(root, '.build/examples/mcp-server.js'),
     });
     expect(printed).toMatch(/^loaded\nmiss true\n(stop|length) true\n/);
-    expect(printed).toMatch(/\d+ tokens, the first after \d+ ms\n4\n2\ntrue 6\n\d\ntrue \d+ true\n/);
+    expect(printed).toMatch(/\d+ tokens, the first after \d+ ms\n4\ntrue \d+ true\n2\ntrue 6\n\d\n/);
     expect(printed).toMatch(/string number\nfind_book false\n/);
     expect(printed).toMatch(/clock: time_in/);
     expect(printed).toMatch(/What time is it in Lima\?/);

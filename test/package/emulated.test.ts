@@ -1,4 +1,4 @@
-// CPUs that are not here, emulated: the older x86-64 generations, and arm64. What cannot be emulated is named in docs/building.md.
+// CPUs that are not here, emulated: the older x86-64 generations, and arm64. What cannot be emulated is named in docs/guide/building.md.
 import { readdirSync } from 'node:fs';
 import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,10 +1,10 @@
-// docs/agent.md tells of every option and every method that users of the agent API have; what is the template cache's may be
-// in docs/cache.md. Programs in documents compile, all codes of errors are told, and the API
-// reference says of each type what it is.
-import { readFileSync } from 'node:fs';
+// The guide or the option reference names every option and every method of the agent API. Programs in documents compile, the
+// guide lists all error codes, and every exported type has a doc comment.
+import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 import { describe, expect, it } from 'vitest';
+import { PROGRAMS, programOf, readDocument } from '../helpers/documents.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -54,19 +54,12 @@ const TYPES = [
 ] as const;
 
 const ENTRIES = [`${root}lib/index.ts`, `${root}lib/native/index.ts`];
-/** Those with programs in them: the blocks of one are one program. */
-const DOCUMENTS = ['README.md', 'docs/agent.md', 'docs/cache.md', 'docs/low-level.md'];
-
-const read = (name: string) => readFileSync(`${root}${name}`, 'utf8');
-const programIn = (document: string) =>
-  [...read(document).matchAll(/```ts\n(.*?)```/gs)].map(([, block]) => block).join('\n');
-
 /** The package's sources, and the documents' programs beside them. */
 function compile(): ts.Program {
   const { config } = ts.readConfigFile(`${root}tsconfig.json`, ts.sys.readFile);
   const { options } = ts.parseJsonConfigFileContent(config, ts.sys, root);
   const host = ts.createCompilerHost(options);
-  const written = new Map(DOCUMENTS.map((name) => [`${root}${name}.ts`, programIn(name)]));
+  const written = new Map(Object.entries(PROGRAMS).map(([name, paths]) => [`${root}${name}.ts`, programOf(paths)]));
   const { getSourceFile, fileExists } = host;
   host.fileExists = (path) => written.has(path) || fileExists(path);
   host.getSourceFile = (path, ...more) => {
@@ -104,32 +97,36 @@ function membersOf(name: string): string[] {
 }
 
 const codeOf = (text: string) => (text.match(/```[\s\S]*?```|`[^`\n]+`/g) ?? []).join('\n');
-const code = codeOf(read('docs/agent.md'));
-const ofCache = codeOf(read('docs/cache.md'));
+const codeOfGuide = readdirSync(`${root}docs/guide`)
+  .map((name) => codeOf(readDocument(`docs/guide/${name}`)))
+  .join('\n');
+const codeOfReference = codeOf(readDocument('docs/reference/options.md'));
 
-describe('docs/agent.md', () => {
-  it.each(TYPES)('names all of %s', (type) => {
-    const known = ['CacheOptions', 'AgentTemplateCache'].includes(type) ? `${code}\n${ofCache}` : code;
+/** The names that do not occur as a whole word in the code. */
+const missingFrom = (code: string, names: readonly string[]) =>
+  names.filter((name) => !new RegExp(`\\b${name}\\b`).test(code));
+
+describe('the documents', () => {
+  it.each(TYPES)('name every member of %s', (type) => {
     const names = membersOf(type);
     expect(names.length).toBeGreaterThan(0);
-    expect(names.filter((name) => !new RegExp(`\\b${name}\\b`).test(known))).toEqual([]);
+    expect(missingFrom(`${codeOfGuide}\n${codeOfReference}`, names)).toEqual([]);
   });
 });
 
 describe('the program', () => {
-  it.each(DOCUMENTS)('in %s is right in its types', (name) => {
+  it.each(Object.keys(PROGRAMS))('in %s compiles', (name) => {
     const found = ts.getPreEmitDiagnostics(program, program.getSourceFile(`${root}${name}.ts`));
     expect(found.map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, '\n'))).toEqual([]);
   });
 });
 
-describe('the codes of errors', () => {
-  it('stand all in docs/agent.md or docs/low-level.md', () => {
+describe('error codes', () => {
+  it('are all listed in the guide', () => {
     const { types } = checker.getDeclaredTypeOfSymbol(exported('ErrorCode')) as ts.UnionType;
     const codes = types.map((each) => (each as ts.StringLiteralType).value);
     expect(codes).toContain('CONFIG_INVALID');
-    const documented = `${code}\n${codeOf(read('docs/low-level.md'))}`;
-    expect(codes.filter((each) => !new RegExp(`\\b${each}\\b`).test(documented))).toEqual([]);
+    expect(missingFrom(codeOfGuide, codes)).toEqual([]);
   });
 });
 

@@ -1,11 +1,11 @@
-// docs/low-level.md names all that llama-headstart/native exports.
+// docs/guide/low-level.md names everything that llama-headstart/native exports.
 import { readFileSync } from 'node:fs';
 import * as native from 'llama-headstart/native';
 import { expect, it } from 'vitest';
 
-const document = readFileSync(new URL('../../docs/low-level.md', import.meta.url), 'utf8');
+const document = readFileSync(new URL('../../docs/guide/low-level.md', import.meta.url), 'utf8');
 
-it('docs/low-level.md names every class, method and function of the low-level API', () => {
+it('docs/guide/low-level.md names every class, method and function of the low-level API', () => {
   const names = Object.entries(native).flatMap(([name, value]) => {
     const members = Object.getOwnPropertyNames(value.prototype ?? {}).filter((each) => each !== 'constructor');
     return [name, ...members];

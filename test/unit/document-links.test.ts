@@ -1,0 +1,76 @@
+// Relative links in Markdown files, and documents that comments name, exist: file and heading.
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const files = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard'], {
+  cwd: root,
+  encoding: 'utf8',
+})
+  .split('\n')
+  .filter((path) => path !== '' && !path.startsWith('vendor/') && existsSync(join(root, path)));
+const documents = files.filter((path) => path.endsWith('.md'));
+const sources = files.filter((path) => /(\.(ts|mjs|js|cpp|h|ya?ml|json)|CMakeLists\.txt)$/.test(path));
+
+const read = (path: string) => readFileSync(join(root, path), 'utf8');
+const withoutCodeBlocks = (text: string) => text.replace(/^```[\s\S]*?^```/gm, '');
+
+/** The headings of a document, as they are written and as GitHub makes anchors of them. */
+function headingsOf(path: string): { titles: string[]; anchors: string[] } {
+  const titles = [...withoutCodeBlocks(read(path)).matchAll(/^#+ +(.*)$/gm)].map(([, title = '']) => title);
+  const anchors = titles.map((title) =>
+    title
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N}_ -]/gu, '')
+      .replaceAll(' ', '-'),
+  );
+  return { titles, anchors };
+}
+
+/** The reason why a link of a document leads nowhere, or nothing. */
+function problemOf(document: string, link: string): string | undefined {
+  const [path = '', anchor] = link.split('#');
+  const target = path === '' ? document : relative(root, join(root, dirname(document), path));
+  if (target.startsWith('..') || !existsSync(join(root, target))) {
+    return `${link}: no such file`;
+  }
+  return anchor === undefined || headingsOf(target).anchors.includes(anchor) ? undefined : `${link}: no such heading`;
+}
+
+/**
+ * The reasons why documents that a source file names do not exist. A comment may name
+ * a heading too: docs/guide/tools.md, "Names".
+ */
+function problemsOfMentions(source: string): string[] {
+  const mentions = [...read(source).matchAll(/(?<![\w/.-])(docs\/[\w/-]+\.md)(?:, "([^"\n]+)")?/g)];
+  return mentions.flatMap(([, path = '', title]) => {
+    if (!existsSync(join(root, path))) {
+      return [`${path}: no such file`];
+    }
+    return title === undefined || headingsOf(path).titles.includes(title) ? [] : [`${path}: no heading "${title}"`];
+  });
+}
+
+describe('documents', () => {
+  it.each(documents)('%s has no dead relative link', (document) => {
+    const links = [...withoutCodeBlocks(read(document)).matchAll(/\]\(([^)\s]+)\)/g)].map(([, link = '']) => link);
+    const problems = links.filter((link) => !/^[a-z]+:/.test(link)).map((link) => problemOf(document, link));
+    expect(problems.filter((problem) => problem !== undefined)).toEqual([]);
+  });
+
+  it('that comments and messages of the sources name exist', () => {
+    const problems = sources.flatMap((source) => problemsOfMentions(source).map((problem) => `${source}: ${problem}`));
+    expect(problems).toEqual([]);
+  });
+
+  it('with a missing file or heading are noticed', () => {
+    expect(problemOf('docs/scope.md', 'nothing.md')).toMatch(/no such file/);
+    expect(problemOf('docs/scope.md', 'guide/tools.md#nothing')).toMatch(/no such heading/);
+    expect(problemOf('docs/scope.md', 'guide/tools.md#names')).toBeUndefined();
+    expect(documents).toEqual(expect.arrayContaining(['README.md', 'docs/guide/tools.md']));
+    expect(sources.filter((source) => /docs\/[\w/-]+\.md/.test(read(source))).length).toBeGreaterThan(3);
+  });
+});
