@@ -61,7 +61,7 @@ describe.skipIf(testModel() === undefined)('the documents', () => {
   });
 
   it('show a low-level walk-through that runs and goes on from a restored state', async () => {
-    expect(await runProgram('docs/guide/low-level.md')).toBe(await greedyText('The three primary colours are', 12));
+    expect(await runProgram('docs/guide/low-level.md')).toBe(await greedyText('The three primary colors are', 12));
   });
 
   it('show a page on the template cache whose code runs, with a tenant of its own and an explained miss', async () => {
