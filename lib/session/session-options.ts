@@ -76,12 +76,12 @@ export const IN_CREATE_SESSION: Place = { names: Object.keys(SESSION), where: 'i
 const ELSEWHERE: readonly Place[] = [
   IN_SAMPLING,
   IN_SEND,
-  { names: Object.keys(MODEL), where: 'in `model` of `AgentServer.initialize`' },
-  { names: Object.keys(CACHE), where: 'in `cache` of `AgentServer.initialize`' },
   {
     names: ['model', 'cache', 'mcpServers', 'logger', 'onProgress', 'debug', 'reproducible', 'maxQueueSize'],
     where: 'in `AgentServer.initialize`',
   },
+  { names: Object.keys(MODEL), where: 'in `model` of `AgentServer.initialize`' },
+  { names: Object.keys(CACHE), where: 'in `cache` of `AgentServer.initialize`' },
 ];
 
 /** @throws HeadstartError `CONFIG_INVALID`, `INVALID_ARGUMENT` (in `sampling`). */

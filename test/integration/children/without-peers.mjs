@@ -4,7 +4,7 @@ import { AgentServer } from './dist/index.js';
 
 const model = { source: argv[2], cacheDir: null, contextSize: 1024, nThreads: 1 };
 const lamp = { name: 'lamp', parameters: { type: 'object', properties: {} }, execute: () => 'lit' };
-const agent = await AgentServer.initialize({ model, tools: [lamp] });
+const agent = await AgentServer.initialize({ model, tools: [lamp], sampling: { temperature: 0 } });
 const session = await agent.createSession();
 const { toolResults } = await session.send('Light', { toolChoice: 'required', maxParallelTools: 1, maxSteps: 1 });
 await agent.close();
