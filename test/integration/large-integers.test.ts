@@ -1,9 +1,16 @@
 // Integers that JavaScript's numbers cannot hold are errors, and are neither rounded nor cut off.
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { type AgentServer, tool } from 'llama-headstart';
+import { Model } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
+import { z } from 'zod';
 import { requireExactIntegers } from '../../lib/template/exact-json.js';
+import { Renderer } from '../../lib/template/render.js';
 import { startAgent } from '../helpers/agents.js';
+import { replyUnder } from '../helpers/grammar-replies.js';
+import { GrammarWalk } from '../helpers/grammar-walk.js';
+import { microModel } from '../helpers/models.js';
+import { seededRandom } from '../helpers/native.js';
 
 const SCHEMA = { type: 'object', properties: { id: { type: 'integer' } }, required: ['id'] };
 const TEMPLATES = new URL('../../vendor/llama.cpp/models/templates/', import.meta.url);
@@ -41,6 +48,55 @@ describe('an integer beyond 2^53', () => {
       expect(reply.toolCalls[0]?.input).toMatch(/1{39}/); // all digits, as a text
     },
   );
+});
+
+it.each<[string, z.ZodType | object]>([
+  ['positive integers', z.object({ id: z.number().int().positive() })],
+  ['64 bits', { type: 'object', properties: { id: { type: 'integer', maximum: 2 ** 63 } }, required: ['id'] }],
+  ['numbers', { type: 'object', properties: { id: { type: 'number' } }, required: ['id'] }],
+])('an integer beyond 2^53 is not cut to a smaller one by a schema of %s', async (_, parameters) => {
+  const agent = await startAgent({ contextSize: 4096 });
+  const session = await agent.createSession({ tools: [{ name: 'find', parameters }], sampling: await digitsOf(agent) });
+  const { toolCalls } = await session.send('Which?', { toolChoice: 'required', maxParallelTools: 1, maxTokens: 100 });
+  expect(toolCalls).toMatchObject([{ input: expect.stringMatching(/1{17}/) }]);
+});
+
+it('identifiers of 64 bits are kept as strings', async () => {
+  const agent = await startAgent({ contextSize: 4096 });
+  const kept: bigint[] = [];
+  const parameters = z.object({ id: z.string().regex(/^\d{19}$/) });
+  const tools = [tool({ name: 'find', parameters, execute: ({ id }) => kept.push(BigInt(id)) })];
+  const session = await agent.createSession({ tools, sampling: await digitsOf(agent) });
+  await session.send('Which?', { toolChoice: 'required', maxParallelTools: 1, maxSteps: 1, maxTokens: 100 });
+  expect(kept).toEqual([1_111_111_111_111_111_111n]);
+});
+
+it('integers reach the reader of a reply digit by digit in every call format', async () => {
+  const large = 12345678901234567000; // in the grammar; longer ones would have an exponent there
+  const model = await Model.load({ path: microModel('dense'), vocabularyOnly: true });
+  const parameters = { type: 'object', properties: { id: { const: large } }, required: ['id'] };
+  const lost: string[] = [];
+  for (const file of readdirSync(TEMPLATES).filter((name) => name.endsWith('.jinja'))) {
+    const renderer = new Renderer(model, readFileSync(new URL(file, TEMPLATES), 'utf8'));
+    const source = { systemPrompt: 'x', tools: [{ name: 'find', parameters }] };
+    const { format } = await renderer.prompt(source, [{ role: 'user', content: 'Hi' }], {
+      toolChoice: 'required',
+      reasoning: false,
+    });
+    const random = seededRandom(3);
+    const walk = new GrammarWalk(format.grammar);
+    const texts = Array.from({ length: 8 }, () => replyUnder(walk, format, random));
+    const replies = texts.map((text) => text.replaceAll(String(large), '123456789012345678901'));
+    const read = await Promise.all(
+      replies.map((text) => model.parseReply({ rendered: format, text }).catch(() => undefined)),
+    );
+    const written = read.flatMap((reply) => reply?.toolCalls ?? []).map((call) => call.arguments);
+    if (written.length === 0 || !written.every((json) => json.includes('123456789012345678901'))) {
+      lost.push(`${file}: ${written[0]}`);
+    }
+  }
+  await model.close();
+  expect(lost).toEqual([]);
 });
 
 describe('integers', () => {
