@@ -8,7 +8,7 @@
       "action_name": "cmake",
       "inputs": [],
       "outputs": ["<(PRODUCT_DIR)/llama_headstart.node"],
-      "action": ["node", "scripts/build-native.mjs", "--output", "<(PRODUCT_DIR)"]
+      "action": ["node", "bin/lib/build-native.mjs", "--output", "<(PRODUCT_DIR)"]
     }]
   }]
 }

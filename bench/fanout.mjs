@@ -64,7 +64,7 @@ async function measure({ model: path, floorProgram, directory }, given, onProgre
 
 /** The template, and what each conversation adds to it up to its first token, all of one length. */
 async function tokensOf(agent) {
-  const { Renderer } = await import('../dist/template/render.js');
+  const { Renderer } = await import('../dist/prompt/renderer.js');
   const session = await agent.createSession();
   const length = session.report.templateTokens;
   await session.close();

@@ -8,8 +8,8 @@ import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { systemPrompt } from '../scripts/demo/template.mjs';
 import { prebuiltAddon } from '../scripts/lib/prebuilt-addon.mjs';
-import { step } from '../scripts/lib/progress.mjs';
-import { root, runMain } from '../scripts/lib/run.mjs';
+import { step } from '../bin/lib/progress.mjs';
+import { root, runMain } from '../bin/lib/run.mjs';
 import { setup } from '../scripts/setup.mjs';
 import { interleave } from './lib/trials.mjs';
 

@@ -14,9 +14,9 @@ import {
   platformName,
   userCache,
 } from '../dist/native/places.js';
-import { buildNative, parseJobs } from '../scripts/build-native.mjs';
-import { checkTools } from '../scripts/lib/build-tools.mjs';
-import { step } from '../scripts/lib/progress.mjs';
+import { buildNative, parseJobs } from './lib/build-native.mjs';
+import { checkTools } from './lib/build-tools.mjs';
+import { step } from './lib/progress.mjs';
 import { whileLocked } from './lock.mjs';
 import { nextLoaded, tryBuild } from './try-build.mjs';
 
@@ -47,7 +47,7 @@ export async function build(args) {
 /**
  * @param {string} tree where to compile
  * @param {string} key the folder's name for these options
- * @param {import('../scripts/build-native.mjs').BuildOptions} how
+ * @param {import('./lib/build-native.mjs').BuildOptions} how
  * @returns {Promise<{ path: string, trial: import('./try-build.mjs').Trial }>} the addon's path in the user's cache, and what it is good for
  */
 async function compile(tree, key, how) {

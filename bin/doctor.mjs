@@ -17,9 +17,9 @@ import {
   platformName,
   userCache,
 } from '../dist/native/places.js';
-import { toolProblems, toolVersions } from '../scripts/lib/build-tools.mjs';
-import { megabytes } from '../scripts/lib/progress.mjs';
-import { run } from '../scripts/lib/run.mjs';
+import { toolProblems, toolVersions } from './lib/build-tools.mjs';
+import { megabytes } from './lib/progress.mjs';
+import { run } from './lib/run.mjs';
 
 /** @param {string[]} args */
 export async function doctor(args) {

@@ -3,7 +3,7 @@
 import { join } from 'node:path';
 import { GPU_HINTS } from '../dist/native/loader.js';
 import { packageRoot } from '../dist/native/places.js';
-import { run } from '../scripts/lib/run.mjs';
+import { run } from './lib/run.mjs';
 
 /**
  * @typedef {object} Trial

@@ -58,5 +58,5 @@ if(UNIX AND NOT APPLE)
     target_link_options(llama_headstart PRIVATE -static-libstdc++ -static-libgcc)
   endif()
 endif()
-# What belongs to the addon, for scripts/build-native.mjs: the folder may hold libraries of earlier versions too.
+# What belongs to the addon, for bin/lib/build-native.mjs: the folder may hold libraries of earlier versions too.
 file(GENERATE OUTPUT "${CMAKE_CURRENT_BINARY_DIR}/libraries.txt" CONTENT "$<JOIN:${FILES},\n>\n")

@@ -3,10 +3,10 @@
  *
  * @packageDocumentation
  */
-export { AgentServer } from './agent.js';
-export type { AgentOptions } from './agent-options.js';
+export { AgentServer } from './agent/agent-server.js';
+export type { AgentOptions } from './agent/agent-options.js';
 export type { AgentTemplateCache, TemplateMissExplanation, TemplateOptions, WarmOptions } from './cache/agent-cache.js';
-export type { DirectoryBudget } from './cache/bounds.js';
+export type { DirectoryBudget } from './cache/disk/eviction.js';
 export { TEMPLATE_CACHE_CHANNEL, type TemplateCacheEvent } from './cache/events.js';
 export type { ComponentDifference, MissExplanation, TokenDifference } from './cache/explain.js';
 export {
@@ -23,10 +23,10 @@ export type {
   PruneReport,
   VerifyOptions,
   VerifyReport,
-} from './cache/operations.js';
+} from './cache/disk/operations.js';
 export type { CacheOptions } from './cache/options.js';
-export type { StartReport, Tier } from './cache/report.js';
-export type { TemplateCacheCounts, TemplateCacheStats } from './cache/stats.js';
+export type { StartReport, Tier } from './cache/start-report.js';
+export type { TemplateCacheCounts, TemplateCacheStats } from './cache/statistics.js';
 export {
   type StartOptions,
   TemplateCache,
@@ -43,14 +43,14 @@ export {
   subscribe as subscribeDiagnostics,
   type ToolCallEvent,
   type TurnEvent,
-} from './diagnostics.js';
+} from './diagnostics/events.js';
 export { Engine, type EngineOptions, type EngineStatus } from './engine/engine.js';
 export type { EngineContext } from './engine/engine-context.js';
-export type { Decoded, DecodeRequest, PrefillOptions } from './engine/request.js';
-export type { Company } from './engine/self-test.js';
-export type { SequenceHolder } from './engine/sequences.js';
+export type { Decoded, DecodeRequest, PrefillOptions } from './engine/decode-request.js';
+export type { BatchInvariance } from './engine/reproducible/self-test.js';
+export type { SequenceHolder } from './engine/sequence-pool.js';
 export { type ErrorCode, HeadstartError } from './errors.js';
-export type { AgentHealth } from './health.js';
+export type { AgentHealth } from './agent/agent-health.js';
 export { modelsDirectory } from './model/directory.js';
 export { fingerprintModel } from './model/fingerprint.js';
 export type { LoraConfig } from './model/lora-files.js';
@@ -64,12 +64,12 @@ export type {
   ModelSourceInput,
   UrlModelSource,
 } from './model/source.js';
-export type { ModelConfig } from './model-options.js';
+export type { ModelConfig } from './model/model-options.js';
 export type { CacheType, KvLayout, RopeScaling } from './native/context.js';
 export type { Logger, LogLevel } from './native/log.js';
 export type { SamplingOptions } from './sampling-options.js';
-export type { CompactionOptions, CompactOptions } from './session/compaction.js';
-export type { Completion, CompletionOptions, CompletionPart } from './session/complete.js';
+export type { CompactionOptions, CompactOptions } from './session/compaction/compaction.js';
+export type { Completion, CompletionOptions, CompletionPart } from './session/completion.js';
 export type { TurnInput } from './session/conversation.js';
 export type {
   MessageInput,
@@ -90,23 +90,23 @@ export type {
   TokenLogProbabilities,
   ToolResult,
   Usage,
-} from './session/parts.js';
-export type { RepetitionGuardOptions } from './session/repetition.js';
-export { samplingDefaults } from './session/sampling.js';
+} from './generate/stream-parts.js';
+export type { RepetitionGuardOptions } from './generate/repetition-guard.js';
+export { samplingDefaults } from './generate/sampling.js';
 export { Session } from './session/session.js';
 export type { SaveOptions, SessionOptions } from './session/session-options.js';
-export type { ResponseFormat } from './session/structured.js';
+export type { ResponseFormat } from './generate/response-format.js';
 export type {
   AssistantMessage,
   ChatMessage,
   ToolCall,
   ToolMessage,
   UserMessage,
-} from './template/messages.js';
-export type { TemplateSource, ToolDefinition } from './template/render.js';
+} from './prompt/messages.js';
+export type { TemplateSource, ToolDefinition } from './prompt/renderer.js';
 export type { ToolCallDecision, ToolCallHook } from './tools/approval.js';
-export { type McpPrompt, McpServers, type McpTool } from './tools/mcp.js';
-export type { McpHttpServer, McpServerConfig, McpStdioServer } from './tools/mcp-config.js';
-export type { McpPromptMessage } from './tools/mcp-content.js';
-export type { Schema, SchemaValue, StandardSchema } from './tools/schema.js';
+export { type McpPrompt, McpServers, type McpTool } from './tools/mcp/mcp-servers.js';
+export type { McpHttpServer, McpServerConfig, McpStdioServer } from './tools/mcp/mcp-config.js';
+export type { McpPromptMessage } from './tools/mcp/mcp-content.js';
+export type { Schema, SchemaValue, StandardSchema } from './tools/schemas/schema.js';
 export { type Tool, type ToolChoice, type ToolContext, type ToolSession, tool } from './tools/tool.js';

@@ -3,7 +3,7 @@
 
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isMain, root, runMain } from './lib/run.mjs';
+import { isMain, root, runMain } from '../bin/lib/run.mjs';
 
 /**
  * @param {object} release

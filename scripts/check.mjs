@@ -1,6 +1,6 @@
 // `npm run check`: what can be said about a change without compiling or running a model. Needs only `npm ci`.
 
-import { isMain, run, runMain } from './lib/run.mjs';
+import { isMain, run, runMain } from '../bin/lib/run.mjs';
 import { ensureDependencies } from './setup.mjs';
 
 const CHECKS = [

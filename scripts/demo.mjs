@@ -10,8 +10,8 @@ import { availableParallelism, cpus, tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { reportText } from './demo/report.mjs';
-import { step } from './lib/progress.mjs';
-import { isMain, mustRun, root, runMain } from './lib/run.mjs';
+import { step } from '../bin/lib/progress.mjs';
+import { isMain, mustRun, root, runMain } from '../bin/lib/run.mjs';
 import { setup } from './setup.mjs';
 
 const SESSIONS = 10;
@@ -37,7 +37,7 @@ async function prepareModel(path) {
   if (path !== undefined) return { path, name: basename(path) };
   if (model !== null) return { path: model.path, name: model.name };
   const { microModels } = await setup({ microModels: true, quiet: true });
-  const { generateMicroModels } = await import('./micro-models/models.mjs');
+  const { generateMicroModels } = await import('../test/fixtures/micro-models/models.mjs');
   const { dense } = await generateMicroModels(microModels, { only: ['dense'] });
   process.stderr.write(
     'No source of SmolLM2 could be reached. Going on with a tiny model of random weights: its replies make no sense.\n',

@@ -4,8 +4,8 @@ import { mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promi
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { makeDirectory } from './lib/make-directory.mjs';
-import { isMain, root, run, runMain } from './lib/run.mjs';
+import { makeDirectory } from '../bin/lib/make-directory.mjs';
+import { isMain, root, run, runMain } from '../bin/lib/run.mjs';
 import { setup } from './setup.mjs';
 
 /** Inside the package, so that its own name resolves, and to its dist. */

@@ -10,10 +10,10 @@ import { mkdir, mkdtemp, open, readdir, readFile, rename, rm, stat, writeFile } 
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { userCache } from './lib/caches.mjs';
-import { makeDirectory } from './lib/make-directory.mjs';
-import { megabytes, step } from './lib/progress.mjs';
+import { makeDirectory } from '../bin/lib/make-directory.mjs';
+import { megabytes, step } from '../bin/lib/progress.mjs';
 import { downloadWheel, unpackWheel } from './lib/python-package.mjs';
-import { isMain, mustRun, npm, quoteTail, runMain } from './lib/run.mjs';
+import { isMain, mustRun, npm, quoteTail, runMain } from '../bin/lib/run.mjs';
 
 /**
  * @typedef {(work: string, onProgress: (bytes: number, total: number) => void) => Promise<string>} Download

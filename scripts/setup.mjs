@@ -7,8 +7,8 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { megabytes, step } from './lib/progress.mjs';
-import { isMain, npm, quoteTail, root, runMain } from './lib/run.mjs';
+import { megabytes, step } from '../bin/lib/progress.mjs';
+import { isMain, npm, quoteTail, root, runMain } from '../bin/lib/run.mjs';
 
 const MINIMUM_NODE = [20, 19];
 
@@ -35,7 +35,7 @@ export async function setup({ model = false, microModels = false, quiet = false 
     ensureVendor({ onProgress: (detail) => progress.update({ detail }) }),
   );
 
-  const { buildNative } = await import('./build-native.mjs');
+  const { buildNative } = await import('../bin/lib/build-native.mjs');
   await step('native addon', { quiet }, (progress) => buildNative({ onProgress: (state) => progress.update(state) }));
   await step('TypeScript', { quiet }, buildTypeScript);
 
@@ -113,7 +113,7 @@ async function ensureModel(quiet) {
 /** @param {boolean} quiet */
 async function ensureMicroModels(quiet) {
   const { modelsDirectory } = await import('./fetch-model.mjs');
-  const { generateMicroModels } = await import('./micro-models/models.mjs');
+  const { generateMicroModels } = await import('../test/fixtures/micro-models/models.mjs');
   const directory = join(modelsDirectory(), 'micro');
   await step('micro models', { quiet }, () => generateMicroModels(directory));
   return directory;

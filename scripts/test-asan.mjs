@@ -3,7 +3,7 @@
 // find ends the process that it happens in, with a stack on stderr. Linux with GCC.
 
 import { testAssertingAddon } from './lib/asserting-addon.mjs';
-import { isMain, mustRun, root, runMain } from './lib/run.mjs';
+import { isMain, mustRun, root, runMain } from '../bin/lib/run.mjs';
 
 /** Node itself is built without: the runtime must be in the process before it, and the C++ library that throws with it. */
 const PRELOADED = ['libasan.so', 'libstdc++.so'];

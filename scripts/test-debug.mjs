@@ -3,7 +3,7 @@
 
 import { join } from 'node:path';
 import { testAssertingAddon } from './lib/asserting-addon.mjs';
-import { isMain, root, runMain } from './lib/run.mjs';
+import { isMain, root, runMain } from '../bin/lib/run.mjs';
 
 /** How much longer than on a release build a test may take. */
 const PATIENCE = 4;

@@ -7,10 +7,10 @@
 import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { isMusl } from './lib/libc.mjs';
-import { makeDirectory } from './lib/make-directory.mjs';
-import { megabytes, step } from './lib/progress.mjs';
-import { isMain, npm, quoteTail, root, run, runMain } from './lib/run.mjs';
+import { isMusl } from '../bin/lib/libc.mjs';
+import { makeDirectory } from '../bin/lib/make-directory.mjs';
+import { megabytes, step } from '../bin/lib/progress.mjs';
+import { isMain, npm, quoteTail, root, run, runMain } from '../bin/lib/run.mjs';
 import { isMade, leaveOut, measure, prebuild } from './prebuild.mjs';
 import { setup } from './setup.mjs';
 

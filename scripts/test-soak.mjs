@@ -1,7 +1,7 @@
 // `npm run test:soak [-- vitest arguments]`: the fault tests of test/soak with their full counts: several minutes. The last line
 // says what was tried and how many went wrong.
 
-import { isMain, runMain } from './lib/run.mjs';
+import { isMain, runMain } from '../bin/lib/run.mjs';
 import { runWithTallies, sumOf } from './lib/tallies.mjs';
 import { setup } from './setup.mjs';
 

@@ -1,6 +1,6 @@
 // `npm test [-- vitest arguments]`: sets up what is missing, then runs the tests.
 
-import { isMain, root, run, runMain } from './lib/run.mjs';
+import { isMain, root, run, runMain } from '../bin/lib/run.mjs';
 import { setup } from './setup.mjs';
 
 if (isMain(import.meta)) {

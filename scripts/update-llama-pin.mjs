@@ -8,8 +8,8 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { step } from './lib/progress.mjs';
-import { isMain, mustRun, npm, quoteTail, root, run, runMain } from './lib/run.mjs';
+import { step } from '../bin/lib/progress.mjs';
+import { isMain, mustRun, npm, quoteTail, root, run, runMain } from '../bin/lib/run.mjs';
 
 const pinFile = join(root, 'scripts', 'llama-pin.json');
 

@@ -8,9 +8,9 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { makeDirectory } from './lib/make-directory.mjs';
-import { step } from './lib/progress.mjs';
-import { isMain, mustRun, npm, quoteTail, root, run, runMain } from './lib/run.mjs';
+import { makeDirectory } from '../bin/lib/make-directory.mjs';
+import { step } from '../bin/lib/progress.mjs';
+import { isMain, mustRun, npm, quoteTail, root, run, runMain } from '../bin/lib/run.mjs';
 
 /** @type {{ version: string, commit: string, tree: string, upstream: string, npmPackage: string, npmBundle: string }} */
 export const pin = JSON.parse(await readFile(new URL('llama-pin.json', import.meta.url), 'utf8'));

@@ -1,6 +1,6 @@
 // What throughput benchmarks do with an engine: sequences that stand behind the same tokens, and a loop that generates in each.
 
-import { ReplyText } from '../../dist/session/reply-text.js';
+import { ReplyText } from '../../dist/generate/detokenizer.js';
 
 /**
  * Empties all sequences, and puts `state` into the first `width` of them: cells of its own for each, or, with `shared`, the same

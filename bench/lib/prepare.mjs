@@ -3,7 +3,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { step } from '../../scripts/lib/progress.mjs';
+import { step } from '../../bin/lib/progress.mjs';
 import { setup } from '../../scripts/setup.mjs';
 
 /** @param {string} [model] a GGUF file instead of SmolLM2 */
@@ -11,7 +11,7 @@ export async function prepare(model) {
   const prepared = await setup({ model: model === undefined, quiet: true });
   const path = model ?? prepared.model?.path;
   if (path === undefined) throw new Error('No source of SmolLM2 could be reached: name a model with --model FILE');
-  const { buildNative } = await import('../../scripts/build-native.mjs');
+  const { buildNative } = await import('../../bin/lib/build-native.mjs');
   const floor = await step('floor program', { quiet: true }, (progress) =>
     buildNative({ floor: true, onProgress: (state) => progress.update(state) }),
   );

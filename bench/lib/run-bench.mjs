@@ -1,8 +1,8 @@
 // What every benchmark's command line is: `--json`, `--model FILE`, and numbers of its own.
 
 import { parseArgs } from 'node:util';
-import { step } from '../../scripts/lib/progress.mjs';
-import { runMain } from '../../scripts/lib/run.mjs';
+import { step } from '../../bin/lib/progress.mjs';
+import { runMain } from '../../bin/lib/run.mjs';
 import { prepare } from './prepare.mjs';
 
 /**

@@ -1,5 +1,5 @@
 import type { Engine } from '../engine/engine.js';
-import type { Gate } from '../engine/gate.js';
+import type { RwLock } from '../engine/rw-lock.js';
 import type { LoraAdapter } from '../native/lora.js';
 import type { Model } from '../native/model.js';
 import { loraComponent } from './key.js';
@@ -16,7 +16,7 @@ interface AdaptersParts {
   model: Model;
   engine: Engine;
   cache: TemplateCache;
-  gate: Gate;
+  gate: RwLock;
   /** What was computed before is to be forgotten. */
   onApplied: () => void;
 }

@@ -1,19 +1,19 @@
 // The template cache as an agent's users see it: templates are system prompts and tools, not tokens.
 import type { Engine } from '../engine/engine.js';
-import type { Gate } from '../engine/gate.js';
+import type { RwLock } from '../engine/rw-lock.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import type { Model } from '../native/model.js';
 import { abortSignal, callable, group, type OptionsOf } from '../option-types.js';
 import { describe } from '../options.js';
 import { parseOptions } from '../parse-options.js';
-import type { Boundary } from '../template/boundary.js';
-import type { TemplateSource } from '../template/render.js';
-import type { DirectoryBudget } from './bounds.js';
+import type { Boundary } from '../prompt/template-boundary.js';
+import type { TemplateSource } from '../prompt/renderer.js';
+import type { DirectoryBudget } from './disk/eviction.js';
 import type { MissExplanation, TokenDifference } from './explain.js';
-import type { CacheEntry, CacheEntryDetails, PruneReport, VerifyOptions, VerifyReport } from './operations.js';
-import type { StartReport } from './report.js';
-import type { TemplateCacheStats } from './stats.js';
+import type { CacheEntry, CacheEntryDetails, PruneReport, VerifyOptions, VerifyReport } from './disk/operations.js';
+import type { StartReport } from './start-report.js';
+import type { TemplateCacheStats } from './statistics.js';
 import type { TemplateCache } from './template-cache.js';
 
 /** What sessions start from; what is left out is the agent's own. */
@@ -49,7 +49,7 @@ export interface AgentCacheParts {
   cache: TemplateCache;
   engine: Engine;
   model: Model;
-  gate: Gate;
+  gate: RwLock;
   /** The tokens that sessions with these options start from. */
   find(template: TemplateOptions): Promise<Boundary>;
 }

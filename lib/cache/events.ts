@@ -1,5 +1,5 @@
 import { channel } from 'node:diagnostics_channel';
-import type { StartReport } from './report.js';
+import type { StartReport } from './start-report.js';
 
 /** What is published on `node:diagnostics_channel`, channel `llama-headstart:template-cache`. */
 export type TemplateCacheEvent =

@@ -1,14 +1,14 @@
 // Why a template would miss: what differs from the nearest entry.
 import { SequenceState } from '../native/state.js';
-import { commonPrefixLength } from '../template/tokens.js';
-import type { DiskStore } from './disk.js';
-import type { EntryFacts, EntryMetadata } from './entry.js';
+import { commonPrefixLength } from '../tokens.js';
+import type { DiskStore } from './disk/disk-store.js';
+import type { EntryFacts, EntryMetadata } from './disk/entry.js';
 import type { KeyComponents, Keyring } from './key.js';
-import type { MemoryStore } from './memory.js';
+import type { MemoryStore } from './memory-store.js';
 import { readTokens } from './nearest.js';
 import { likelyShared, prefixHashes } from './prefix-hash.js';
-import type { Tier } from './report.js';
-import type { Residents } from './residents.js';
+import type { Tier } from './start-report.js';
+import type { ResidentTemplates } from './resident-templates.js';
 
 /** A key component that is another one in the nearest entry. */
 export interface ComponentDifference {
@@ -56,7 +56,7 @@ export interface MissExplanation {
 }
 
 export interface ExplainParts {
-  residents: Residents;
+  residents: ResidentTemplates;
   memory: MemoryStore;
   disk: DiskStore | undefined;
 }

@@ -1,17 +1,17 @@
 // Where no exact entry exists: the cached template that shares the longest head with the new one.
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { commonPrefixLength } from '../template/tokens.js';
-import type { DiskStore } from './disk.js';
-import type { EntryFacts } from './entry.js';
+import { commonPrefixLength } from '../tokens.js';
+import type { DiskStore } from './disk/disk-store.js';
+import type { EntryFacts } from './disk/entry.js';
 import type { Keyring } from './key.js';
-import type { MemoryStore } from './memory.js';
+import type { MemoryStore } from './memory-store.js';
 import { likelyShared, MIN_SHARED_TOKENS, prefixHashes } from './prefix-hash.js';
-import type { Resident } from './residents.js';
+import type { ResidentTemplate } from './resident-templates.js';
 
 /** A cached template and the head that it shares. */
 export type Neighbour = { shared: number; tokens: number } & (
-  | { tier: 'resident'; resident: Resident }
+  | { tier: 'resident'; resident: ResidentTemplate }
   | { tier: 'memory'; key: string }
   | { tier: 'disk'; facts: EntryFacts }
 );
@@ -36,7 +36,7 @@ export interface NearestSearch {
  */
 export async function findNearest(
   search: NearestSearch,
-  residents: Iterable<Resident>,
+  residents: Iterable<ResidentTemplate>,
   memory: MemoryStore,
   disk: DiskStore | undefined,
 ): Promise<Neighbour | undefined> {

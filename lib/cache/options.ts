@@ -1,6 +1,6 @@
 // The options of the template cache.
 import { boolean, group, integer, type OptionsOf, oneOf, type ResolvedOf, size, value } from '../option-types.js';
-import { BUDGET } from './bounds.js';
+import { BUDGET } from './disk/eviction.js';
 
 const MEBIBYTE = 1024 ** 2;
 

@@ -2,27 +2,27 @@ import type { Engine } from '../engine/engine.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import { forgivingLogger, type Logger } from '../native/log.js';
-import { ownSignal } from '../native/signals.js';
+import { ownSignal } from '../signals.js';
 import { SequenceState } from '../native/state.js';
 import { parseOptions } from '../parse-options.js';
-import { BUDGET_OPTIONS, type DirectoryBudget } from './bounds.js';
-import { CacheDirectory } from './directory.js';
-import { DiskStore } from './disk.js';
+import { BUDGET_OPTIONS, type DirectoryBudget } from './disk/eviction.js';
+import { CacheDirectory } from './disk/cache-directory.js';
+import { DiskStore } from './disk/disk-store.js';
 import { publish } from './events.js';
 import { explainMiss, type MissExplanation } from './explain.js';
-import { DirectoryIndex } from './index-file.js';
+import { DirectoryIndex } from './disk/directory-index.js';
 import { type KeyComponents, Keyring } from './key.js';
-import { Lookout } from './lookout.js';
-import { MemoryStore } from './memory.js';
-import * as operations from './operations.js';
+import { DirectoryWatcher } from './disk/directory-watcher.js';
+import { MemoryStore } from './memory-store.js';
+import * as operations from './disk/operations.js';
 import type { CacheOptions } from './options.js';
-import { Rates } from './rates.js';
-import type { StartReport } from './report.js';
-import { Residents } from './residents.js';
-import { largeDirectory, Saver } from './saver.js';
-import { type Filled, Starter, type StartRequest } from './starter.js';
-import { StatsCounter, type TemplateCacheStats } from './stats.js';
-import { DirectoryTotals } from './totals.js';
+import { PrefillEstimate } from './prefill-estimate.js';
+import type { StartReport } from './start-report.js';
+import { ResidentTemplates } from './resident-templates.js';
+import { largeDirectory, WriteBehind } from './write-behind.js';
+import { type Filled, TemplateLoader, type StartRequest } from './template-loader.js';
+import { StatsCounter, type TemplateCacheStats } from './statistics.js';
+import { CumulativeCounts } from './disk/cumulative-counts.js';
 
 /** What a template cache works with. */
 export interface TemplateCacheOptions
@@ -34,7 +34,7 @@ export interface TemplateCacheOptions
   /** The cache directory; null or absent keeps templates in this process only. */
   dir?: string | null | undefined;
   /** @internal What was measured so far. @default nothing */
-  rates?: Rates | undefined;
+  rates?: PrefillEstimate | undefined;
   /** Gets warnings of what the cache could not do. @default none */
   logger?: Logger | undefined;
 }
@@ -70,33 +70,33 @@ const MAX_RESERVED_BYTES = 256 * 1024 ** 2;
 export class TemplateCache {
   readonly #options: TemplateCacheOptions;
   readonly #parts: operations.OperationsParts;
-  readonly #totals: DirectoryTotals | undefined;
-  readonly #starter: Starter;
-  readonly #rates: Rates;
+  readonly #totals: CumulativeCounts | undefined;
+  readonly #starter: TemplateLoader;
+  readonly #rates: PrefillEstimate;
   readonly #stats = new StatsCounter();
   readonly #keyrings = new Map<string | undefined, Keyring>();
   readonly #closing = new AbortController();
-  #lookout: Lookout | undefined;
+  #lookout: DirectoryWatcher | undefined;
   #components: KeyComponents;
 
   private constructor(options: TemplateCacheOptions) {
     const { engine, logger, dir } = options;
     this.#options = options;
     this.#components = options.components;
-    this.#rates = options.rates ?? new Rates();
+    this.#rates = options.rates ?? new PrefillEstimate();
     const disk = typeof dir === 'string' ? this.#openDisk(dir) : undefined;
     const memory = new MemoryStore(options.maxMemoryBytes ?? DEFAULT_MEMORY_BYTES, (key) => {
       this.#stats.evictions.memory++;
       publish({ type: 'evict', tier: 'memory', key, reason: 'the budget of the memory tier' });
     });
-    const residents = new Residents(engine, options.maxResidentCells, () => this.#stats.evictions.resident++);
+    const residents = new ResidentTemplates(engine, options.maxResidentCells, () => this.#stats.evictions.resident++);
     const { maxDiskBytes, maxEntries, maxAgeMs } = options;
     const budget = { maxDiskBytes, maxEntries, maxAgeMs };
-    this.#totals = disk && new DirectoryTotals(disk.directory);
-    const saver = new Saver({ memory, disk, totals: this.#totals, budget, stats: this.#stats, logger });
+    this.#totals = disk && new CumulativeCounts(disk.directory);
+    const saver = new WriteBehind({ memory, disk, totals: this.#totals, budget, stats: this.#stats, logger });
     this.#parts = { residents, memory, disk, saver, budget };
     const nearest = options.reuse !== 'exact';
-    this.#starter = new Starter({ engine, residents, memory, disk, saver, rates: this.#rates, nearest, logger });
+    this.#starter = new TemplateLoader({ engine, residents, memory, disk, saver, rates: this.#rates, nearest, logger });
   }
 
   /**
@@ -113,7 +113,7 @@ export class TemplateCache {
       if (!options.allowSharedDirectory) {
         await disk.directory.requirePrivate();
       }
-      cache.#lookout = new Lookout(disk.directory, disk.index);
+      cache.#lookout = new DirectoryWatcher(disk.directory, disk.index);
       const [names] = await Promise.all([cache.#lookout.begin(), cache.#totals?.read()]);
       cache.#readPins(names);
       await Promise.all([disk.directory.sweep(names), cache.#reserve(disk)]);

@@ -1,8 +1,8 @@
 // What goes into the next decode: one token of each stream, then pieces of prompts.
 import type { DecodeBatch } from '../native/context.js';
 import type { Sampler } from '../native/sampler.js';
-import type { Pending } from './request.js';
-import type { Company } from './self-test.js';
+import type { Pending } from './decode-request.js';
+import type { BatchInvariance } from './reproducible/self-test.js';
 
 /** A part of a request that goes into one batch. */
 export interface Slice {
@@ -18,7 +18,7 @@ export interface BatchLimits {
   /** Most prompt tokens beside streams: what keeps them flowing. */
   promptBudget: number;
   /** Where not all may share a batch: pieces of prompts, of `pieceSize` tokens, are decoded alone. @default all may */
-  company?: Company | undefined;
+  company?: BatchInvariance | undefined;
   /** There, whether the newest decode was of such a piece: then streams come before the next. @default false */
   afterPiece?: boolean;
   /** @default as there is room */

@@ -2,9 +2,9 @@ import type { Context, ContextCounters, ContextInfo, DecodeBatch } from '../nati
 import type { AppliedLora } from '../native/lora.js';
 import type { ModelInfo } from '../native/model.js';
 import type { SequenceState } from '../native/state.js';
-import { CellLedger } from './cells.js';
-import { Journal } from './journal.js';
-import type { DecodeRequest, RequestLimits } from './request.js';
+import { CellLedger } from './cell-ledger.js';
+import { PrefillLog } from './reproducible/prefill-log.js';
+import type { DecodeRequest, RequestLimits } from './decode-request.js';
 
 /**
  * An engine's context, as all may use it beside the scheduler: every call runs on the context's own thread in the order
@@ -18,7 +18,7 @@ export class EngineContext {
   /** Counts the KV cells in use. */
   readonly cells: CellLedger;
   /** @internal Where results may depend on the batches that led to them. */
-  readonly journal: Journal | undefined;
+  readonly journal: PrefillLog | undefined;
   /** @internal For the scheduler. */
   readonly requestLimits: Readonly<RequestLimits>;
   readonly #context: Context;
@@ -28,7 +28,7 @@ export class EngineContext {
   /** @param onFreed called when cells may have come free */
   constructor(context: Context, onFreed: () => void, keepJournal = false) {
     this.#context = context;
-    this.journal = keepJournal ? new Journal() : undefined;
+    this.journal = keepJournal ? new PrefillLog() : undefined;
     this.#onFreed = onFreed;
     this.info = context.info;
     this.model = context.model;

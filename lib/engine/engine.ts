@@ -1,16 +1,16 @@
-import { isObserved, publish } from '../diagnostics.js';
+import { isObserved, publish } from '../diagnostics/events.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
 import type { Context } from '../native/context.js';
-import { Comeback } from './comeback.js';
+import { SequenceSwap } from './sequence-swap.js';
 import { EngineContext } from './engine-context.js';
-import type { Decoded, DecodeRequest, PrefillOptions } from './request.js';
-import { Room } from './room.js';
-import type { Past } from './saved.js';
+import type { Decoded, DecodeRequest, PrefillOptions } from './decode-request.js';
+import { CellWaitQueue } from './cell-wait-queue.js';
+import type { SwappedSequence } from './swap-store.js';
 import { Scheduler } from './scheduler.js';
-import { type Company, testReproducible } from './self-test.js';
-import { type SequenceHolder, SequencePool } from './sequences.js';
-import { WindowBudget } from './window.js';
+import { type BatchInvariance, testReproducible } from './reproducible/self-test.js';
+import { type SequenceHolder, SequencePool } from './sequence-pool.js';
+import { WindowBudget } from './window-budget.js';
 
 /** How an engine is made. */
 export interface EngineOptions {
@@ -26,7 +26,7 @@ export interface EngineOptions {
    *
    * @default replies may differ in their last digits
    */
-  reproducible?: Company | undefined;
+  reproducible?: BatchInvariance | undefined;
 }
 
 const DEFAULT_SAVED_BYTES = 256 * 1024 ** 2;
@@ -82,9 +82,9 @@ export class Engine {
   /** @internal Of a sliding window's cells: whether they have room for what sequences are to share. */
   readonly window: WindowBudget;
   readonly #scheduler: Scheduler;
-  readonly #room: Room;
-  readonly #comeback: Comeback;
-  readonly #company: Company | undefined;
+  readonly #room: CellWaitQueue;
+  readonly #comeback: SequenceSwap;
+  readonly #company: BatchInvariance | undefined;
 
   /**
    * Tests what a model's kernels compute in company, on an empty context in split streams with flash attention off.
@@ -92,7 +92,7 @@ export class Engine {
    * @returns what to give as {@link EngineOptions.reproducible}
    * @throws HeadstartError `NOT_REPRODUCIBLE` with the reason; `ABORTED`.
    */
-  static reproducible(context: Context, signal?: AbortSignal): Promise<Company> {
+  static reproducible(context: Context, signal?: AbortSignal): Promise<BatchInvariance> {
     return testReproducible(context, signal);
   }
 
@@ -103,7 +103,7 @@ export class Engine {
     const ids = Array.from({ length: maxSequences }, (_, id) => id);
     const empty = (sequence: number) => this.context.removeSequence(sequence);
     const onIdle = () => this.#room.freed();
-    this.#room = new Room(() => this.context.info.kvCells - this.context.cells.used);
+    this.#room = new CellWaitQueue(() => this.context.info.kvCells - this.context.cells.used);
     this.#company = options.reproducible;
     this.context = new EngineContext(context, onIdle, this.exact);
     const onEvict = (sequence: number, holder: SequenceHolder) => this.#comeback.onEvict(sequence, holder);
@@ -128,7 +128,7 @@ export class Engine {
       pieceSize: this.exact ? Engine.pieceSize(context) : undefined,
       company: () => this.company,
     });
-    this.#comeback = new Comeback(
+    this.#comeback = new SequenceSwap(
       {
         context: this.context,
         canTrim: this.canTrim,
@@ -153,7 +153,7 @@ export class Engine {
   }
 
   /** In `reproducible` mode: what may share a batch. With adapters nothing: their kernels were not tested. */
-  get company(): Company | undefined {
+  get company(): BatchInvariance | undefined {
     return this.exact && this.context.isAdapted ? 'none' : this.#company;
   }
 
@@ -261,12 +261,12 @@ export class Engine {
    * @returns undefined where there is nothing
    * @throws HeadstartError `CLOSED`, `CAPTURE_FAILED`, `OUT_OF_MEMORY`.
    */
-  pastOf(holder: SequenceHolder, sequence: number | undefined): Promise<Past | undefined> {
+  pastOf(holder: SequenceHolder, sequence: number | undefined): Promise<SwappedSequence | undefined> {
     return this.#comeback.pastOf(holder, sequence);
   }
 
   /** @internal In `reproducible` mode the same without a state, and at once: what {@link takeBack} gets back to. */
-  mark(holder: SequenceHolder, sequence: number | undefined): Past {
+  mark(holder: SequenceHolder, sequence: number | undefined): SwappedSequence {
     return this.#comeback.mark(holder, sequence);
   }
 
@@ -275,7 +275,7 @@ export class Engine {
    *
    * @returns whether the sequence holds `past` now; else the holder comes back to it, and what its sequence holds is of no use
    */
-  takeBack(holder: SequenceHolder, sequence: number | undefined, past: Past): Promise<boolean> {
+  takeBack(holder: SequenceHolder, sequence: number | undefined, past: SwappedSequence): Promise<boolean> {
     return this.#comeback.takeBack(holder, sequence, past);
   }
 
@@ -284,7 +284,7 @@ export class Engine {
    *
    * @returns whether the state is kept: there is room within the budget, and it is of use
    */
-  adopt(holder: SequenceHolder, past: Past): boolean {
+  adopt(holder: SequenceHolder, past: SwappedSequence): boolean {
     return this.#comeback.adopt(holder, past);
   }
 

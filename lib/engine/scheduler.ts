@@ -1,14 +1,14 @@
-import { isObserved, publish } from '../diagnostics.js';
+import { isObserved, publish } from '../diagnostics/events.js';
 import { HeadstartError } from '../errors.js';
 import { abortedError } from '../native/addon.js';
 import { type BatchLimits, BatchWriter, countTokens, fitBatch, planBatch, type Slice } from './batch.js';
-import { abortOf, Blocked } from './blocked.js';
-import { askExtras, picksOf, settle, tell } from './delivery.js';
+import { abortOf, BlockedRequests } from './blocked-requests.js';
+import { askExtras, picksOf, settle, tell } from './decode-results.js';
 import type { EngineContext } from './engine-context.js';
-import { Pace } from './pace.js';
-import { type Decoded, type DecodeRequest, Pending, requestProblem } from './request.js';
-import type { Room } from './room.js';
-import type { Company } from './self-test.js';
+import { Throughput } from './throughput.js';
+import { type Decoded, type DecodeRequest, Pending, requestProblem } from './decode-request.js';
+import type { CellWaitQueue } from './cell-wait-queue.js';
+import type { BatchInvariance } from './reproducible/self-test.js';
 
 /** A decode that takes no longer is not ended early. */
 const BRIEF_MS = 50;
@@ -16,7 +16,7 @@ const BRIEF_MS = 50;
 /** What the scheduler asks of its engine. */
 export interface SchedulerHost {
   context: EngineContext;
-  room: Room;
+  room: CellWaitQueue;
   /** Frees the cells of somebody idle; false where nobody is. */
   evictIdle(): boolean;
   /** Whether somebody else holds cells, and will let go of them sooner or later. */
@@ -33,7 +33,7 @@ export interface SchedulerHost {
   /** See {@link BatchLimits}. */
   pieceSize?: number | undefined;
   /** See {@link BatchLimits}. */
-  company(): Company | undefined;
+  company(): BatchInvariance | undefined;
 }
 
 /**
@@ -41,11 +41,11 @@ export interface SchedulerHost {
  * the promises of the first settle, their sessions ask for the next token, and aborts take effect.
  */
 export class Scheduler {
-  readonly pace = new Pace();
+  readonly pace = new Throughput();
   readonly #host: SchedulerHost;
   /** Requests that are ready; who is to be served next comes first. */
   #queue: Pending[] = [];
-  readonly #blocked: Blocked;
+  readonly #blocked: BlockedRequests;
   readonly #writer: BatchWriter;
   readonly #limits: BatchLimits;
   #decoding = false;
@@ -66,7 +66,7 @@ export class Scheduler {
     const { batchSize, maxOutputs } = host.context.info;
     const { pace } = this;
     const wasPiece = () => this.#wasPiece;
-    this.#blocked = new Blocked(host.room, (pending) => {
+    this.#blocked = new BlockedRequests(host.room, (pending) => {
       this.#queue.unshift(pending);
       this.#schedule();
     });

@@ -1,5 +1,5 @@
 import { describe } from '../options.js';
-import type { ChatMessage, ToolCall, ToolMessage } from '../template/messages.js';
+import type { ChatMessage, ToolCall, ToolMessage } from '../prompt/messages.js';
 import { invalidMessage, type MessageInput, readMessage } from './message-input.js';
 
 /** What a turn begins with: the user's text, or messages, the last of them a user's or the results of tool calls. */

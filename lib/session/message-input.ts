@@ -1,7 +1,7 @@
 // A message as a program gives it, by our names of its fields or by OpenAI's: checked, and in our form.
 import { HeadstartError } from '../errors.js';
 import { describe, nearestName } from '../options.js';
-import { requireExactIntegers } from '../template/exact-json.js';
+import { requireExactIntegers } from '../prompt/exact-json.js';
 import {
   type AssistantMessage,
   type ChatMessage,
@@ -9,7 +9,7 @@ import {
   type ToolCall,
   type ToolMessage,
   type UserMessage,
-} from '../template/messages.js';
+} from '../prompt/messages.js';
 
 /** Text of a message: whole, or in parts as other APIs have it. */
 export type MessageText =

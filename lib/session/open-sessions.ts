@@ -1,4 +1,4 @@
-import type { ConversationSequence } from './sequence.js';
+import type { ConversationSequence } from './conversation-sequence.js';
 import type { Session } from './session.js';
 
 /** The sessions of an agent that are open. Those that nobody refers to any more are forgotten, and give back what they hold. */

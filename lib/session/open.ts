@@ -1,26 +1,26 @@
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
-import { ownSignal } from '../native/signals.js';
+import { ownSignal } from '../signals.js';
 import { given } from '../options.js';
 import type { SamplingOptions } from '../sampling-options.js';
-import type { Boundary } from '../template/boundary.js';
-import type { ChatMessage } from '../template/messages.js';
-import type { TemplateSource } from '../template/render.js';
-import type { Templates } from '../template/templates.js';
-import { stableToolOrder } from '../template/tool-order.js';
-import type { McpServers } from '../tools/mcp.js';
+import type { Boundary } from '../prompt/template-boundary.js';
+import type { ChatMessage } from '../prompt/messages.js';
+import type { TemplateSource } from '../prompt/renderer.js';
+import type { Templates } from '../prompt/templates.js';
+import { stableToolOrder } from '../prompt/tool-order.js';
+import type { McpServers } from '../tools/mcp/mcp-servers.js';
 import { requireToolChoice, type Tool, ToolSet } from '../tools/tool.js';
 import { readHistory } from './conversation.js';
-import { asAborted } from './failures.js';
+import { asAborted } from './turn-errors.js';
 import type { OpenSessions } from './open-sessions.js';
 import { resolveToolOptions } from './options.js';
-import { mergeSampling, requireSampling } from './sampling.js';
-import { readPast, readSession, type SavedSession } from './saved.js';
-import { savedTools } from './saved-tools.js';
-import type { ConversationSequence } from './sequence.js';
+import { mergeSampling, requireSampling } from '../generate/sampling.js';
+import { readPast, readSession, type SavedSession } from './persistence/saved-session.js';
+import { savedTools } from './persistence/saved-tools.js';
+import type { ConversationSequence } from './conversation-sequence.js';
 import { Session } from './session.js';
 import { checkSessionOptions, RESTORE_OPTIONS, type SessionOptions } from './session-options.js';
-import type { SessionServices } from './setup.js';
+import type { SessionServices } from './session-setup.js';
 
 /** What becomes of the caller's own objects is of no account. */
 function copyOptions({ signal, ...rest }: SessionOptions): SessionOptions & { signal: AbortSignal } {

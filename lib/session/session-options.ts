@@ -1,6 +1,6 @@
 // The options of a session, and where an option belongs that is none of a session's.
 import { CACHE } from '../cache/options.js';
-import { MODEL } from '../model-options.js';
+import { MODEL } from '../model/model-options.js';
 import {
   abortSignal,
   boolean,
@@ -17,10 +17,10 @@ import type { Place } from '../options.js';
 import { checkedOptions } from '../parse-options.js';
 import { SAMPLING_OPTIONS } from '../sampling-options.js';
 import { checkTools, type Tool } from '../tools/tool.js';
-import { COMPACTION_OPTIONS } from './compaction.js';
+import { COMPACTION_OPTIONS } from './compaction/compaction.js';
 import type { MessageInput } from './message-input.js';
 import { IN_SEND, TOOL_CALLS } from './options.js';
-import { IN_SAMPLING } from './sampling.js';
+import { IN_SAMPLING } from '../generate/sampling.js';
 
 /** What sessions start from; also of an agent, for sessions that name none. */
 export const TEMPLATE = {

@@ -1,31 +1,31 @@
 import { randomUUID } from 'node:crypto';
-import type { StartReport } from '../cache/report.js';
-import { publish } from '../diagnostics.js';
-import type { Past } from '../engine/saved.js';
+import type { StartReport } from '../cache/start-report.js';
+import { publish } from '../diagnostics/events.js';
+import type { SwappedSequence } from '../engine/swap-store.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
-import { eitherSignal } from '../native/signals.js';
+import { eitherSignal } from '../signals.js';
 import { checkedOptions, parseOptions } from '../parse-options.js';
 import type { SamplingOptions } from '../sampling-options.js';
-import type { ChatMessage, ToolCall } from '../template/messages.js';
-import { isPrefix } from '../template/tokens.js';
-import type { Schema, SchemaValue } from '../tools/schema.js';
+import type { ChatMessage, ToolCall } from '../prompt/messages.js';
+import { isPrefix } from '../tokens.js';
+import type { Schema, SchemaValue } from '../tools/schemas/schema.js';
 import type { ToolSession } from '../tools/tool.js';
-import { COMPACT_OPTIONS, type CompactionOptions, type CompactOptions, compact } from './compaction.js';
+import { COMPACT_OPTIONS, type CompactionOptions, type CompactOptions, compact } from './compaction/compaction.js';
 import { pendingCalls, type TurnInput } from './conversation.js';
-import { asAborted } from './failures.js';
-import { Life } from './forgotten.js';
+import { asAborted } from './turn-errors.js';
+import { AbandonedStream } from './abandoned-stream.js';
 import type { SendOptions } from './options.js';
-import type { CompactionReport, FinishPart, Reply, StreamPart, TurnPart } from './parts.js';
-import { Passage } from './passage.js';
+import type { CompactionReport, FinishPart, Reply, StreamPart, TurnPart } from '../generate/stream-parts.js';
+import { TurnLock } from './turn-lock.js';
 import { collectReply } from './reply.js';
-import { requirePath, requireReplaceable, saveSession } from './saved.js';
-import { ConversationSequence } from './sequence.js';
+import { requirePath, requireReplaceable, saveSession } from './persistence/saved-session.js';
+import { ConversationSequence } from './conversation-sequence.js';
 import { SAVE_OPTIONS, type SaveOptions } from './session-options.js';
-import type { SessionServices, SessionSetup } from './setup.js';
+import type { SessionServices, SessionSetup } from './session-setup.js';
 import { sharedPrefix } from './shared-prefix.js';
-import { Offers } from './stalled.js';
-import { type PreparedFormat, prepareFormat } from './structured.js';
+import { ReaderWatch } from './reader-watch.js';
+import { type PreparedFormat, prepareFormat } from '../generate/response-format.js';
 import { Turn } from './turn.js';
 import { TurnEvents } from './turn-events.js';
 import { type AskedTurn, readRequest } from './turn-request.js';
@@ -40,13 +40,13 @@ export class Session implements ToolSession {
   readonly #services: SessionServices;
   readonly #setup: SessionSetup;
   readonly #sequence: ConversationSequence;
-  readonly #offers: Offers;
+  readonly #offers: ReaderWatch;
   readonly #closing = new AbortController();
   #messages: readonly ChatMessage[];
   #report!: StartReport;
   /** The step of a turn that runs now. A turn whose consumer does not ask for more runs none, and holds up nobody. */
   #step: Promise<unknown> | undefined;
-  readonly #passage: Passage;
+  readonly #passage: TurnLock;
   /** Of the turn that runs, until the conversation has it. */
   #takeBack: (() => Promise<void>) | undefined;
   #mismatched = false;
@@ -58,12 +58,12 @@ export class Session implements ToolSession {
     this.#setup = setup;
     this.#messages = Object.freeze([...setup.messages]);
     this.#sequence = new ConversationSequence({ ...services, ...setup });
-    this.#passage = new Passage(services.gate, this.#sequence);
-    this.#offers = new Offers(this.#sequence, this.#passage);
+    this.#passage = new TurnLock(services.gate, this.#sequence);
+    this.#offers = new ReaderWatch(this.#sequence, this.#passage);
   }
 
   /** @internal What it goes on from, where a file had it. */
-  adopt(past: Past): void {
+  adopt(past: SwappedSequence): void {
     this.#sequence.adopt(past);
   }
 
@@ -145,8 +145,8 @@ export class Session implements ToolSession {
     const { id: sessionId } = this;
     const { turnId } = request.toolRun;
     const events = new TurnEvents({ turnId, sessionId, model: this.#services.model.path });
-    const told = new Life(events.end);
-    const life = new Life(() => void this.#endTurn());
+    const told = new AbandonedStream(events.end);
+    const life = new AbandonedStream(() => void this.#endTurn());
     let turn: Turn | undefined;
     let last: FinishPart | undefined;
     let failure: { error: unknown } | undefined;
@@ -277,7 +277,7 @@ export class Session implements ToolSession {
   }
 
   /** What it goes on from; where a state is wanted, one that serves its next turn, though its conversation be decoded again. */
-  async #past(withState: boolean, signal: AbortSignal): Promise<Past | undefined> {
+  async #past(withState: boolean, signal: AbortSignal): Promise<SwappedSequence | undefined> {
     const { engine, renderer, contextSize } = this.#services;
     if (!withState || engine.exact) {
       return this.#sequence.past();

@@ -1,7 +1,7 @@
-import { PROBES } from '../template/boundary.js';
-import type { ChatMessage } from '../template/messages.js';
-import type { Renderer, TemplateSource } from '../template/render.js';
-import { commonPrefixLength } from '../template/tokens.js';
+import { PROBES } from '../prompt/template-boundary.js';
+import type { ChatMessage } from '../prompt/messages.js';
+import type { Renderer, TemplateSource } from '../prompt/renderer.js';
+import { commonPrefixLength } from '../tokens.js';
 import { pendingCalls } from './conversation.js';
 
 /** What every next prompt of a conversation begins with, as far as the chat template lets that be told: probed as templates are. */

@@ -1,5 +1,5 @@
 import type { SequenceState } from '../native/state.js';
-import { isPrefix } from '../template/tokens.js';
+import { isPrefix } from '../tokens.js';
 
 /** All snapshots of an agent together, in bytes. */
 const DEFAULT_BYTES = 128 * 1024 ** 2;

@@ -1,6 +1,6 @@
 import type { ReplyToolCall } from '../native/reply.js';
-import { requireExactIntegers } from '../template/exact-json.js';
-import { type ChatMessage, inputFrom, type ToolCall } from '../template/messages.js';
+import { requireExactIntegers } from '../prompt/exact-json.js';
+import { type ChatMessage, inputFrom, type ToolCall } from '../prompt/messages.js';
 
 /** What Mistral's chat templates demand, and all others take. */
 const CALL_ID = /^[A-Za-z0-9]{9}$/;

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { publish } from '../diagnostics.js';
-import type { FinishPart } from './parts.js';
+import { publish } from '../diagnostics/events.js';
+import type { FinishPart } from '../generate/stream-parts.js';
 
 /** Tells observers when a turn begins and how it ends. */
 export class TurnEvents {

@@ -3,32 +3,32 @@ import { orAborted, throwIfAborted } from '../native/addon.js';
 import type { Model } from '../native/model.js';
 import type { ReplyToolCall } from '../native/reply.js';
 import type { SamplingOptions } from '../sampling-options.js';
-import type { MessageEnds } from '../template/message-end.js';
-import type { AssistantMessage, ChatMessage, ToolCall, ToolMessage } from '../template/messages.js';
-import type { Prompt, Renderer, TemplateSource } from '../template/render.js';
+import type { MessageEnds } from '../prompt/message-end.js';
+import type { AssistantMessage, ChatMessage, ToolCall, ToolMessage } from '../prompt/messages.js';
+import type { Prompt, Renderer, TemplateSource } from '../prompt/renderer.js';
 import { runCalls, type ToolOutcome, type ToolRun } from '../tools/execute.js';
 import type { ToolChoice } from '../tools/tool.js';
-import { type Compacted, type CompactionOptions, compactRunning, needsCompaction } from './compaction.js';
-import { noRoom } from './failures.js';
-import { type Generated, Generation, type SnapshotPlace } from './generate.js';
+import { type Compacted, type CompactionOptions, compactRunning, needsCompaction } from './compaction/compaction.js';
+import { noRoom } from './turn-errors.js';
+import { type Generated, Generation, type SnapshotPlace } from '../generate/generation.js';
 import type { ResolvedGeneration } from './options.js';
-import type { FinishPart, StreamPart, TurnPart } from './parts.js';
-import type { Passage } from './passage.js';
-import { Reading } from './reading.js';
-import { ReplyReader } from './reply-reader.js';
-import { makeSampler } from './sampling.js';
-import type { ConversationSequence } from './sequence.js';
-import { asMessages, type PreparedFormat, type Rejected } from './structured.js';
+import type { FinishPart, StreamPart, TurnPart } from '../generate/stream-parts.js';
+import type { TurnLock } from './turn-lock.js';
+import { ReplyStream } from './reply-stream.js';
+import { ReplyReader } from '../generate/reply-reader.js';
+import { makeSampler } from '../generate/sampling.js';
+import type { ConversationSequence } from './conversation-sequence.js';
+import { asMessages, type PreparedFormat, type Rejected } from '../generate/response-format.js';
 import { nextCallIds } from './tool-calls.js';
-import type { UsageCounter } from './usage.js';
-import { VisibleReply } from './visible-reply.js';
+import type { UsageCounter } from '../generate/usage-counter.js';
+import { VisibleReply } from '../generate/visible-reply.js';
 
 export interface TurnServices {
   model: Model;
   renderer: Renderer;
   messageEnds: MessageEnds;
   sequence: ConversationSequence;
-  passage: Passage;
+  passage: TurnLock;
   contextSize: number;
   source: TemplateSource;
   /** Undefined: the conversation is never shortened. */
@@ -74,7 +74,7 @@ export class Turn {
   /** Part of the prompts of this turn, and of nothing later. */
   readonly #rejected: Rejected[] = [];
   /** The reply that is being read. */
-  #reading: Reading | undefined;
+  #reading: ReplyStream | undefined;
 
   constructor(services: TurnServices, request: TurnRequest) {
     this.#services = services;
@@ -99,7 +99,7 @@ export class Turn {
       if (done) {
         return undefined;
       }
-      if (!(value instanceof Reading)) {
+      if (!(value instanceof ReplyStream)) {
         return value;
       }
       this.#reading = value;
@@ -111,7 +111,7 @@ export class Turn {
     await this.#stages.return();
   }
 
-  async *#run(): AsyncGenerator<TurnPart | Reading, void, undefined> {
+  async *#run(): AsyncGenerator<TurnPart | ReplyStream, void, undefined> {
     const { maxSteps, usage } = this.#request;
     for (let index = 0; ; index++) {
       const step = yield* this.#step(index);
@@ -137,7 +137,7 @@ export class Turn {
     }
   }
 
-  async *#step(index: number): AsyncGenerator<StreamPart | Reading, Step, undefined> {
+  async *#step(index: number): AsyncGenerator<StreamPart | ReplyStream, Step, undefined> {
     const { model, renderer, sequence, contextSize, compaction } = this.#services;
     const { generation: options, signal, usage, toolRun } = this.#request;
     throwIfAborted(signal);
@@ -181,7 +181,7 @@ export class Turn {
         deadline: options.deadline,
         usage,
       });
-      const reading = new Reading(generation, reader);
+      const reading = new ReplyStream(generation, reader);
       yield reading;
       const { result } = reading;
       const isCut = result.finishReason !== 'stop' || reader.stopped || reader.calls > mostCalls;

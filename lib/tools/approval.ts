@@ -1,7 +1,7 @@
 // What the program says to a call before it runs.
 import { throwIfAborted } from '../native/addon.js';
 import { describe } from '../options.js';
-import { inputFrom, type ToolCall } from '../template/messages.js';
+import { inputFrom, type ToolCall } from '../prompt/messages.js';
 import type { ToolSession } from './tool.js';
 
 /**

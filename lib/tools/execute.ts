@@ -1,9 +1,9 @@
-import { publish } from '../diagnostics.js';
+import { publish } from '../diagnostics/events.js';
 import { HeadstartError } from '../errors.js';
 import { throwIfAborted } from '../native/addon.js';
-import { eitherSignal } from '../native/signals.js';
-import { requireExactIntegers } from '../template/exact-json.js';
-import { beginningOf, type ToolCall } from '../template/messages.js';
+import { eitherSignal } from '../signals.js';
+import { requireExactIntegers } from '../prompt/exact-json.js';
+import { beginningOf, type ToolCall } from '../prompt/messages.js';
 import { approved, type ToolCallHook } from './approval.js';
 import type { ToolSession, ToolSet } from './tool.js';
 

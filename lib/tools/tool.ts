@@ -3,10 +3,10 @@ import { callable, checked, group, type OptionsOf, openGroup, string, value } fr
 import { describe, nearestName } from '../options.js';
 import { parseOptions } from '../parse-options.js';
 import type { JsonObject } from '../schema-walk.js';
-import type { ChatMessage } from '../template/messages.js';
-import type { ToolDefinition } from '../template/render.js';
-import { withOwnReferences } from './own-references.js';
-import { isStandardSchema, type PreparedSchema, prepareSchema, type Schema, type SchemaValue } from './schema.js';
+import type { ChatMessage } from '../prompt/messages.js';
+import type { ToolDefinition } from '../prompt/renderer.js';
+import { withOwnReferences } from './schemas/own-references.js';
+import { isStandardSchema, type PreparedSchema, prepareSchema, type Schema, type SchemaValue } from './schemas/schema.js';
 
 /** The session that a tool is called in. */
 export interface ToolSession {

@@ -2,14 +2,14 @@
 // are vitest's.
 
 import { relative } from 'node:path';
-import { buildNative } from '../build-native.mjs';
+import { buildNative } from '../../bin/lib/build-native.mjs';
 import { setup } from '../setup.mjs';
-import { step } from './progress.mjs';
-import { root, run } from './run.mjs';
+import { step } from '../../bin/lib/progress.mjs';
+import { root, run } from '../../bin/lib/run.mjs';
 
 /**
  * @param {string} name of the build, for the progress
- * @param {import('../build-native.mjs').BuildOptions} options
+ * @param {import('../../bin/lib/build-native.mjs').BuildOptions} options
  * @param {number} patience how much longer than on a release build a test may take
  * @param {NodeJS.ProcessEnv} env of the tests, beside what tells them the build
  */

@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { quoteTail, run } from './run.mjs';
+import { quoteTail, run } from '../../bin/lib/run.mjs';
 import { ensureTool } from './tools.mjs';
 
 const PACKAGES = ['qemu-user-static', 'libc6-arm64-cross', 'libgcc-s1-arm64-cross', 'libstdc++6-arm64-cross'];

@@ -2,7 +2,7 @@
 
 import { chmod } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { mustRun, npm, quoteTail } from './run.mjs';
+import { mustRun, npm, quoteTail } from '../../bin/lib/run.mjs';
 import { ensureTool } from './tools.mjs';
 
 /** The newest of each line when this was written; the lines that the package promises to run on, and what came after. */

@@ -2,10 +2,10 @@
 // current directory.
 
 import { join } from 'node:path';
-import { buildNative } from '../build-native.mjs';
-import { isMusl } from './libc.mjs';
-import { step } from './progress.mjs';
-import { runMain } from './run.mjs';
+import { buildNative } from '../../bin/lib/build-native.mjs';
+import { isMusl } from '../../bin/lib/libc.mjs';
+import { step } from '../../bin/lib/progress.mjs';
+import { runMain } from '../../bin/lib/run.mjs';
 import { ensureZig, TARGETS, zigToolchain } from './zig.mjs';
 
 await runMain(async () => {

@@ -3,16 +3,16 @@
 import { createHash } from 'node:crypto';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { root } from './run.mjs';
+import { root } from '../../bin/lib/run.mjs';
 
 /** Files and folders. llama.cpp stands for itself by its pin, the compiler by its version in zig.mjs. */
 const SOURCES = [
   'CMakeLists.txt',
   'cmake',
   'native',
-  'scripts/build-native.mjs',
-  'scripts/lib/cmake.mjs',
-  'scripts/lib/libc.mjs',
+  'bin/lib/build-native.mjs',
+  'bin/lib/cmake.mjs',
+  'bin/lib/libc.mjs',
   'scripts/lib/prebuild-gyp.mjs',
   'scripts/lib/zig.mjs',
   'scripts/llama-pin.json',

@@ -1,7 +1,7 @@
 // The prebuilt addon of this checkout, as the loader would find it in an installed package.
 
 import { execFileSync } from 'node:child_process';
-import { root } from './run.mjs';
+import { root } from '../../bin/lib/run.mjs';
 
 /**
  * node-gyp-build's own answer, with what was compiled in the checkout out of its way: it reads that variable once, so in a process

@@ -2,7 +2,7 @@
 
 import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { mustRun, quoteTail, run } from './run.mjs';
+import { mustRun, quoteTail, run } from '../../bin/lib/run.mjs';
 
 /**
  * Downloads one wheel, without what it depends on.

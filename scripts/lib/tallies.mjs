@@ -3,7 +3,7 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { root, run } from './run.mjs';
+import { root, run } from '../../bin/lib/run.mjs';
 
 /**
  * @typedef {object} Tally

@@ -1,8 +1,8 @@
 // The reference: a conversation read from its first token on, in a context of its own, with no cache and no session.
 import { type ChatMessage, Engine, type TemplateSource } from 'llama-headstart';
 import { Model } from 'llama-headstart/native';
-import { ReplyReader } from '../../lib/session/reply-reader.js';
-import { Renderer } from '../../lib/template/render.js';
+import { ReplyReader } from '../../lib/generate/reply-reader.js';
+import { Renderer } from '../../lib/prompt/renderer.js';
 import { EXACT } from './agents.js';
 
 /** What the model says next, greedily. */

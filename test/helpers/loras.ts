@@ -1,7 +1,7 @@
 // Tiny LoRA adapters for the micro model `dense`.
 import { join } from 'node:path';
 // @ts-expect-error: scripts are plain JavaScript
-import { layoutGguf, writeGguf } from '../../scripts/micro-models/gguf-writer.mjs';
+import { layoutGguf, writeGguf } from '../fixtures/micro-models/gguf-writer.mjs';
 import { seededRandom } from './native.js';
 
 export interface LoraFile {

@@ -14,11 +14,11 @@ export type MicroModelName =
   | 'recurrent'
   | 'hybrid';
 
-/** The path of a micro model (scripts/micro-models), in the directory that LLAMA_HEADSTART_MICRO_MODELS names. */
+/** The path of a micro model (test/fixtures/micro-models), in the directory that LLAMA_HEADSTART_MICRO_MODELS names. */
 export function microModel(name: MicroModelName): string {
   const directory = process.env.LLAMA_HEADSTART_MICRO_MODELS;
   const remedy =
-    'run the tests with `npm test`, or write the models with `node scripts/micro-models/cli.mjs DIR` first';
+    'run the tests with `npm test`, or write the models with `node test/fixtures/micro-models/cli.mjs DIR` first';
   if (!directory) {
     throw new Error(`LLAMA_HEADSTART_MICRO_MODELS is not set: ${remedy}`);
   }

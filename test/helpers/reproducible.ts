@@ -2,7 +2,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { createHash } from 'node:crypto';
 import type { AgentServer, Session, Tier } from 'llama-headstart';
-import { ConversationSequence } from '../../lib/session/sequence.js';
+import { ConversationSequence } from '../../lib/session/conversation-sequence.js';
 import { seededRandom } from './native.js';
 import { numberedPrompt } from './prompts.js';
 

@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Boundary, findBoundary, findKnownBoundary } from '../../lib/template/boundary.js';
-import { Renderer, type TemplateSource } from '../../lib/template/render.js';
-import { isPrefix } from '../../lib/template/tokens.js';
+import { type Boundary, findBoundary, findKnownBoundary } from '../../lib/prompt/template-boundary.js';
+import { Renderer, type TemplateSource } from '../../lib/prompt/renderer.js';
+import { isPrefix } from '../../lib/tokens.js';
 import { SYSTEM_PROMPT, TOOLS } from '../helpers/prompts.js';
 
 const MODELS_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp/models', import.meta.url));

@@ -4,7 +4,7 @@ import { readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TEMPLATE_CACHE_CHANNEL, type TemplateCacheEvent } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { Rates } from '../../lib/cache/rates.js';
+import { PrefillEstimate } from '../../lib/cache/prefill-estimate.js';
 import { agentOptions, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import type { LabOptions } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';
@@ -173,7 +173,7 @@ describe('a bypass', () => {
 describe('the break-even check', () => {
   it('leaves the cache alone while prefills are measured to be no slower than restores, and no longer', async () => {
     const directory = await temporaryDirectory();
-    const rates = new Rates();
+    const rates = new PrefillEstimate();
     const lab = await openLab({ directory, residents: 0, cache: { breakEven: true, maxMemoryBytes: 0, rates } });
     expect(await save(lab, 1)).not.toBe(''); // a miss: nothing is known of restores yet
     expect((await lab.start(numberedTemplate(1))).tier).toBe('disk');

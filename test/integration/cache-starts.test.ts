@@ -1,6 +1,6 @@
 // Starts beside others: of sessions that generate, of the same template, of one that fails.
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { subscribe } from '../../lib/diagnostics.js';
+import { subscribe } from '../../lib/diagnostics/events.js';
 import { startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { someTokens } from '../helpers/lab.js';
 import { openLab } from '../helpers/open-lab.js';

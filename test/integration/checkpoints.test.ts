@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type ChatMessage, type SendOptions, type Session, subscribeDiagnostics } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { Renderer } from '../../lib/template/render.js';
+import { Renderer } from '../../lib/prompt/renderer.js';
 import { type AgentSettings, EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { likelyCalls } from '../helpers/likely-text.js';
 import type { MicroModelName } from '../helpers/models.js';

@@ -2,7 +2,7 @@
 import { Engine, type SequenceHolder } from 'llama-headstart';
 import { Model } from 'llama-headstart/native';
 import { expect, it, onTestFinished } from 'vitest';
-import { Comeback } from '../../lib/engine/comeback.js';
+import { SequenceSwap } from '../../lib/engine/sequence-swap.js';
 import { EXACT } from '../helpers/agents.js';
 import { someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';
@@ -23,7 +23,7 @@ async function evict(
     await model.close();
   });
   const { context } = engine;
-  const comeback = new Comeback(
+  const comeback = new SequenceSwap(
     {
       context,
       canTrim: true,

@@ -4,7 +4,7 @@ import { Ajv } from 'ajv';
 import { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ReplyFormat } from '../../lib/native/reply.js';
-import { Renderer, type ToolDefinition } from '../../lib/template/render.js';
+import { Renderer, type ToolDefinition } from '../../lib/prompt/renderer.js';
 import { replyUnder } from '../helpers/grammar-replies.js';
 import { GrammarWalk } from '../helpers/grammar-walk.js';
 import { microModel } from '../helpers/models.js';

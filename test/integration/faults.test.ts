@@ -4,9 +4,9 @@ import { mkdir, readdir, readFile, rename, rm, stat, symlink, truncate, writeFil
 import { join } from 'node:path';
 import type { KeyComponents, StartReport } from 'llama-headstart';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { CacheDirectory } from '../../lib/cache/directory.js';
-import { DiskStore } from '../../lib/cache/disk.js';
-import { DirectoryIndex } from '../../lib/cache/index-file.js';
+import { CacheDirectory } from '../../lib/cache/disk/cache-directory.js';
+import { DiskStore } from '../../lib/cache/disk/disk-store.js';
+import { DirectoryIndex } from '../../lib/cache/disk/directory-index.js';
 import { type AgentSettings, replies, startAgent, temporaryDirectory, uncachedReplies } from '../helpers/agents.js';
 import { runChild } from '../helpers/children.js';
 import { Lab, someTokens } from '../helpers/lab.js';

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import type { ToolDefinition } from 'llama-headstart';
 import { Model, type ReplyFormat } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Renderer, type ReplyOptions } from '../../lib/template/render.js';
+import { Renderer, type ReplyOptions } from '../../lib/prompt/renderer.js';
 import { GrammarWalk } from '../helpers/grammar-walk.js';
 import { seededRandom } from '../helpers/native.js';
 import { rounds } from '../helpers/soak.js';

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { jsonSchemaToGrammar } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { prepareSchema, type Schema } from '../../lib/tools/schema.js';
+import { prepareSchema, type Schema } from '../../lib/tools/schemas/schema.js';
 import { microModel } from '../helpers/models.js';
 import { Bench } from '../helpers/sampling.js';
 

@@ -1,7 +1,7 @@
 // What an agent tells of itself while it works.
 import type { AgentHealth } from 'llama-headstart';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
-import { type DecodeEvent, type PrefillEvent, subscribe } from '../../lib/diagnostics.js';
+import { type DecodeEvent, type PrefillEvent, subscribe } from '../../lib/diagnostics/events.js';
 import { startAgent } from '../helpers/agents.js';
 
 let decodes: DecodeEvent[] = [];

@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { Model, type ReplyFormat } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ReplyReader } from '../../lib/session/reply-reader.js';
-import { Renderer } from '../../lib/template/render.js';
+import { ReplyReader } from '../../lib/generate/reply-reader.js';
+import { Renderer } from '../../lib/prompt/renderer.js';
 import { startAgent } from '../helpers/agents.js';
 import { GrammarWalk } from '../helpers/grammar-walk.js';
 import { seededRandom } from '../helpers/native.js';

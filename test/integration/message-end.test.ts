@@ -5,9 +5,9 @@ import { fileURLToPath } from 'node:url';
 import type { ChatMessage } from 'llama-headstart';
 import { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { MessageEnds } from '../../lib/template/message-end.js';
-import { Renderer } from '../../lib/template/render.js';
-import { isPrefix } from '../../lib/template/tokens.js';
+import { MessageEnds } from '../../lib/prompt/message-end.js';
+import { Renderer } from '../../lib/prompt/renderer.js';
+import { isPrefix } from '../../lib/tokens.js';
 
 const MODELS_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp/models', import.meta.url));
 const CHAT_TEMPLATES = readdirSync(join(MODELS_DIRECTORY, 'templates')).filter((name) => name.endsWith('.jinja'));

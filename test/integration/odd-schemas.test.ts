@@ -2,7 +2,7 @@
 import { tool } from 'llama-headstart';
 import { jsonSchemaToGrammar } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
-import { prepareSchema } from '../../lib/tools/schema.js';
+import { prepareSchema } from '../../lib/tools/schemas/schema.js';
 import { ToolSet } from '../../lib/tools/tool.js';
 import { startAgent } from '../helpers/agents.js';
 

@@ -5,8 +5,8 @@ import { fileURLToPath } from 'node:url';
 import type { ToolDefinition } from 'llama-headstart';
 import { Model, type ReplyFormat } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ReplyReader } from '../../lib/session/reply-reader.js';
-import { Renderer } from '../../lib/template/render.js';
+import { ReplyReader } from '../../lib/generate/reply-reader.js';
+import { Renderer } from '../../lib/prompt/renderer.js';
 import { TOOLS } from '../helpers/prompts.js';
 
 const MODELS_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp/models', import.meta.url));

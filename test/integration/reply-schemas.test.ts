@@ -2,9 +2,9 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { Model, type ReplyFormat } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ReplyReader } from '../../lib/session/reply-reader.js';
-import { type Prompt, Renderer } from '../../lib/template/render.js';
-import { prepareSchema } from '../../lib/tools/schema.js';
+import { ReplyReader } from '../../lib/generate/reply-reader.js';
+import { type Prompt, Renderer } from '../../lib/prompt/renderer.js';
+import { prepareSchema } from '../../lib/tools/schemas/schema.js';
 import { GrammarWalk } from '../helpers/grammar-walk.js';
 import { microModel } from '../helpers/models.js';
 import { seededRandom } from '../helpers/native.js';

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ReplyText } from '../../lib/session/reply-text.js';
+import { Detokenizer } from '../../lib/generate/detokenizer.js';
 
 const MODELS_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp/models', import.meta.url));
 
@@ -19,7 +19,7 @@ describe.each(['qwen2', 'gpt-2', 'llama-spm'])("a reply's text in the vocabulary
 
   /** What each token adds, and what is left in the end. */
   function pieces(tokens: Iterable<number>, preserved: readonly number[] = []): string[] {
-    const text = new ReplyText(model, new Set(preserved));
+    const text = new Detokenizer(model, new Set(preserved));
     return [...Array.from(tokens, (token) => text.push(token)), text.flush()];
   }
 

@@ -3,7 +3,7 @@
 import { join } from 'node:path';
 import type { AgentServer, Session, Tool } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
-import { subscribe } from '../../lib/diagnostics.js';
+import { subscribe } from '../../lib/diagnostics/events.js';
 import { type AgentSettings, agentOptions, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { inOtherProcess } from '../helpers/processes.js';
 import { aside, type ExactReply, exactly } from '../helpers/reproducible.js';

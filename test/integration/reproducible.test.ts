@@ -4,9 +4,9 @@ import { availableParallelism } from 'node:os';
 import { basename } from 'node:path';
 import { AgentServer } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
-import { subscribe } from '../../lib/diagnostics.js';
+import { subscribe } from '../../lib/diagnostics/events.js';
 // @ts-expect-error: scripts are plain JavaScript
-import { REPRODUCIBLE_MODELS } from '../../scripts/micro-models/models.mjs';
+import { REPRODUCIBLE_MODELS } from '../fixtures/micro-models/models.mjs';
 import { type AgentSettings, agentOptions, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { writeLora } from '../helpers/loras.js';
 import { type MicroModelName, microModel } from '../helpers/models.js';

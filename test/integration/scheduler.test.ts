@@ -10,7 +10,7 @@ import {
 } from 'llama-headstart';
 import { type ContextOptions, Model, type Sampler } from 'llama-headstart/native';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { subscribe } from '../../lib/diagnostics.js';
+import { subscribe } from '../../lib/diagnostics/events.js';
 import { EXACT, NOTHING_HELD, replies, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { CLEAN, runChild } from '../helpers/children.js';
 import { someTokens } from '../helpers/lab.js';

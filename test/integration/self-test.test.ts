@@ -2,10 +2,10 @@
 import { Engine, HeadstartError } from 'llama-headstart';
 import { type Context, Model } from 'llama-headstart/native';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { subscribe } from '../../lib/diagnostics.js';
-import { sameBits } from '../../lib/engine/self-test.js';
+import { subscribe } from '../../lib/diagnostics/events.js';
+import { sameBits } from '../../lib/engine/reproducible/self-test.js';
 // @ts-expect-error: scripts are plain JavaScript
-import { REPRODUCIBLE_MODELS } from '../../scripts/micro-models/models.mjs';
+import { REPRODUCIBLE_MODELS } from '../fixtures/micro-models/models.mjs';
 import { someTokens } from '../helpers/lab.js';
 import { type MicroModelName, microModel } from '../helpers/models.js';
 import { shuffled } from '../helpers/reproducible.js';

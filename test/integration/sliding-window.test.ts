@@ -3,7 +3,7 @@
 import type { AgentServer, Session } from 'llama-headstart';
 import { Model } from 'llama-headstart/native';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { windowCells } from '../../lib/engine/window.js';
+import { windowCells } from '../../lib/engine/window-budget.js';
 import { type AgentSettings, EXACT, NOTHING_HELD, replies, startAgent } from '../helpers/agents.js';
 import { someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';

@@ -12,9 +12,9 @@ import type {
 } from 'llama-headstart';
 import { Model, SequenceState } from 'llama-headstart/native';
 import { afterAll, describe, expect, it } from 'vitest';
-import { findBoundary } from '../../lib/template/boundary.js';
-import { Renderer } from '../../lib/template/render.js';
-import { isPrefix } from '../../lib/template/tokens.js';
+import { findBoundary } from '../../lib/prompt/template-boundary.js';
+import { Renderer } from '../../lib/prompt/renderer.js';
+import { isPrefix } from '../../lib/tokens.js';
 import { startAgent, temporaryDirectory } from '../helpers/agents.js';
 
 const MODELS_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp/models', import.meta.url));

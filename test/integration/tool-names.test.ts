@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ReplyFormat, ReplyToolCall } from '../../lib/native/reply.js';
-import { Renderer, type ToolDefinition } from '../../lib/template/render.js';
+import { Renderer, type ToolDefinition } from '../../lib/prompt/renderer.js';
 import { requireTools, type Tool } from '../../lib/tools/tool.js';
 import { startAgent } from '../helpers/agents.js';
 import { replyUnder } from '../helpers/grammar-replies.js';

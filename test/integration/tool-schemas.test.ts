@@ -2,8 +2,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Renderer, type ToolDefinition } from '../../lib/template/render.js';
-import { prepareSchema } from '../../lib/tools/schema.js';
+import { Renderer, type ToolDefinition } from '../../lib/prompt/renderer.js';
+import { prepareSchema } from '../../lib/tools/schemas/schema.js';
 import { microModel } from '../helpers/models.js';
 
 const TEMPLATES = new URL('../../vendor/llama.cpp/models/templates/', import.meta.url);

@@ -15,7 +15,7 @@ const PARTS: { what: string; pattern: RegExp; maxBytes: number }[] = [
   {
     what: "the addon's sources and build",
     pattern:
-      /^(native\/.*\.(cpp|h|map)|cmake\/.*\.(cmake|cpp)|CMakeLists\.txt|binding\.gyp|bin\/.*\.mjs|scripts\/.*\.mjs)$/,
+      /^(native\/.*\.(cpp|h|map)|cmake\/.*\.(cmake|cpp)|CMakeLists\.txt|binding\.gyp|bin\/.*\.mjs)$/,
     maxBytes: 1 * MEGABYTE,
   },
   {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type BatchLimits, BatchWriter, fitBatch, planBatch } from '../../lib/engine/batch.js';
-import { Pending } from '../../lib/engine/request.js';
+import { Pending } from '../../lib/engine/decode-request.js';
 
 /** A request of `count` tokens that goes on at position 10 of its sequence. */
 function pendingOf(sequence: number, count: number, done = 0): Pending {

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type DatedEntry, surplus } from '../../lib/cache/bounds.js';
+import { type DatedEntry, surplus } from '../../lib/cache/disk/eviction.js';
 import { hashPositions, likelyShared, prefixFacts, prefixHashes } from '../../lib/cache/prefix-hash.js';
-import { Rates } from '../../lib/cache/rates.js';
-import { stableToolOrder } from '../../lib/template/tool-order.js';
+import { PrefillEstimate } from '../../lib/cache/prefill-estimate.js';
+import { stableToolOrder } from '../../lib/prompt/tool-order.js';
 
 const entry = (name: string, bytes: number, lastUsedAt: number, pinned = false): DatedEntry => ({
   name,
@@ -81,14 +81,14 @@ describe('the hashes of prefixes', () => {
 
 describe('what was measured', () => {
   it('says how long a prefill should take, and whether a restore is worth it', () => {
-    const rates = new Rates();
+    const rates = new PrefillEstimate();
     expect(rates.expectedPrefillMs(100)).toBe(1000); // a guess
     expect(rates.prefillIsFaster()).toBe(false); // unknown: cache
     rates.notePrefill(100, 100);
     expect(rates.expectedPrefillMs(100)).toBe(100);
     rates.noteRestore(100, 10);
     expect(rates.prefillIsFaster()).toBe(false);
-    const slow = new Rates();
+    const slow = new PrefillEstimate();
     slow.notePrefill(100, 10);
     slow.noteRestore(100, 100);
     slow.notePrefill(0, 0); // nothing was prefilled: nothing was measured

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { makeDirectory } from '../../lib/files.js';
-import { makeDirectory as makeDirectoryOfScripts } from '../../scripts/lib/make-directory.mjs';
+import { makeDirectory as makeDirectoryOfScripts } from '../../bin/lib/make-directory.mjs';
 import { temporaryDirectory } from '../helpers/agents.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));

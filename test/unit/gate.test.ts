@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { Gate } from '../../lib/engine/gate.js';
+import { RwLock } from '../../lib/engine/rw-lock.js';
 
 describe('a gate', () => {
   it('lets any number in at once, and one alone when they have left; those behind wait', async () => {
-    const gate = new Gate();
+    const gate = new RwLock();
     const events: string[] = [];
     const [one, two] = [await gate.enter(), await gate.enter()];
     const alone = gate.alone(async () => {
@@ -24,7 +24,7 @@ describe('a gate', () => {
   });
 
   it('lets those who want to be alone in one after the other, in order', async () => {
-    const gate = new Gate();
+    const gate = new RwLock();
     const events: number[] = [];
     await Promise.all(
       [1, 2, 3].map((each) =>
@@ -39,7 +39,7 @@ describe('a gate', () => {
   });
 
   it('goes on behind one that was aborted while waiting, or whose work failed', async () => {
-    const gate = new Gate();
+    const gate = new RwLock();
     const leave = await gate.enter();
     const controller = new AbortController();
     const aborted = gate.alone(() => Promise.resolve(), controller.signal);

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { MemoryStore } from '../../lib/cache/memory.js';
+import { MemoryStore } from '../../lib/cache/memory-store.js';
 import type { SequenceState } from '../../lib/native/state.js';
 
 /** The store asks a state for its size, its token count and its end. */

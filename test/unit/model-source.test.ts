@@ -2,7 +2,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { resolveAgentOptions } from '../../lib/config.js';
+import { resolveAgentOptions } from '../../lib/agent/agent-config.js';
 import { resolveRetryConfig } from '../../lib/model/retry.js';
 import { parseModelSource } from '../../lib/model/source.js';
 

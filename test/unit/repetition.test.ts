@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { RepetitionGuard } from '../../lib/session/repetition.js';
+import { RepetitionGuard } from '../../lib/generate/repetition-guard.js';
 
 const endsAt = (guard: RepetitionGuard, tokens: number[]) => tokens.findIndex((token) => guard.push(token));
 

@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { Room, type RoomWaiter } from '../../lib/engine/room.js';
+import { CellWaitQueue, type CellWaiter } from '../../lib/engine/cell-wait-queue.js';
 
 describe('those who wait for cells', () => {
   const open = (free: number) => {
-    const room = new Room(() => free);
+    const room = new CellWaitQueue(() => free);
     const woken: number[] = [];
     const wait = (age: number, needed: number) => {
-      const waiter: RoomWaiter = { age, needed, retry: () => woken.push(age), fail: () => {} };
+      const waiter: CellWaiter = { age, needed, retry: () => woken.push(age), fail: () => {} };
       room.wait(waiter);
       return waiter;
     };

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { prepareSchema, type Schema } from '../../lib/tools/schema.js';
+import { prepareSchema, type Schema } from '../../lib/tools/schemas/schema.js';
 
 const prepare = (schema: Schema) => prepareSchema(schema, 'it');
 

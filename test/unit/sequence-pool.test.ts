@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type SequenceHolder, SequencePool } from '../../lib/engine/sequences.js';
+import { type SequenceHolder, SequencePool } from '../../lib/engine/sequence-pool.js';
 
 class Holder implements SequenceHolder {
   busy: boolean;

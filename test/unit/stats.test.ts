@@ -1,6 +1,6 @@
 import type { StartReport } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
-import { addCounts, NO_COUNTS, StatsCounter } from '../../lib/cache/stats.js';
+import { addCounts, NO_COUNTS, StatsCounter } from '../../lib/cache/statistics.js';
 
 type Tier = StartReport['tier'];
 

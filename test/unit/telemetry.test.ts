@@ -2,8 +2,8 @@
 import { SpanStatusCode, trace } from '@opentelemetry/api';
 import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
-import { publish, subscribe } from '../../lib/diagnostics.js';
-import { startTelemetry } from '../../lib/telemetry.js';
+import { publish, subscribe } from '../../lib/diagnostics/events.js';
+import { startTelemetry } from '../../lib/diagnostics/telemetry.js';
 
 const exporter = new InMemorySpanExporter();
 

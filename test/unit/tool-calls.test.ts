@@ -1,5 +1,5 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { subscribe } from '../../lib/diagnostics.js';
+import { subscribe } from '../../lib/diagnostics/events.js';
 import { resolveToolOptions } from '../../lib/session/options.js';
 import { runCalls, type ToolOutcome, type ToolRun } from '../../lib/tools/execute.js';
 import { type Tool, ToolSet } from '../../lib/tools/tool.js';

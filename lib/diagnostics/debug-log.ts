@@ -1,0 +1,55 @@
+// One line for each session, turn and tool call: what `debug` adds to the log.
+import { type SessionEvent, subscribe, type ToolCallEvent, type TurnEvent } from './events.js';
+import type { Logger } from '../native/log.js';
+
+/**
+ * Writes what happens in the sessions that `isMine` knows.
+ *
+ * @returns how to stop
+ */
+export function logEvents(logger: Logger, isMine: (sessionId: string) => boolean): () => void {
+  const write = (sessionId: string, line: string | undefined) => {
+    if (line !== undefined && isMine(sessionId)) {
+      logger('debug', `session ${sessionId}: ${line}`);
+    }
+  };
+  const stops = [
+    subscribe('session', (event) => write(event.sessionId, sessionLine(event))),
+    subscribe('turn', (event) => write(event.sessionId, turnLine(event))),
+    subscribe('tool-call', (event) => write(event.sessionId, toolCallLine(event))),
+  ];
+  return () => {
+    for (const stop of stops) {
+      stop();
+    }
+  };
+}
+
+function sessionLine(event: SessionEvent): string | undefined {
+  if (event.event !== 'start') {
+    return undefined;
+  }
+  const { tier, cachedTokens, templateTokens, ms, reason } = event.report;
+  const why = reason === undefined ? '' : ` (${reason})`;
+  return `${tier}, ${cachedTokens} of ${templateTokens} template tokens cached, ${ms.toFixed(1)} ms${why}`;
+}
+
+function turnLine(event: TurnEvent): string | undefined {
+  if (event.event !== 'end') {
+    return undefined;
+  }
+  const { finishReason, usage, ms, error } = event;
+  const outcome = error === undefined ? finishReason : `failed: ${(error as Error).message ?? error}`;
+  const cost =
+    usage === undefined
+      ? ''
+      : `, ${usage.promptTokens} prompt tokens (${usage.cachedTokens} cached), ${usage.completionTokens} generated`;
+  return `turn ${outcome}${cost}, ${ms.toFixed(0)} ms`;
+}
+
+function toolCallLine(event: ToolCallEvent): string | undefined {
+  if (event.event !== 'end') {
+    return undefined;
+  }
+  return `tool "${event.name}" ${event.isError ? 'failed' : 'returned'}, ${event.ms.toFixed(0)} ms`;
+}

@@ -1,0 +1,101 @@
+// Spans of turns and tool calls, by OpenTelemetry's conventions for generative AI, made from what is published on our own
+// channels. Only where the program has @opentelemetry/api, which does nothing until a tracer is registered with it.
+import { basename } from 'node:path';
+import type { Span, Tracer } from '@opentelemetry/api';
+import { subscribe, type ToolCallEvent, type TurnEvent } from './events.js';
+
+type Api = typeof import('@opentelemetry/api');
+
+/** Names of https://opentelemetry.io/docs/specs/semconv/gen-ai/. */
+const PROVIDER = 'llama_cpp';
+
+let started: Promise<void> | undefined;
+
+/** Idempotent: one set of spans for the whole process, however many agents there are. */
+export function startTelemetry(): Promise<void> {
+  started ??= import('@opentelemetry/api').then(
+    (api) => new SpanMaker(api).start(),
+    () => undefined, // not installed: no spans
+  );
+  return started;
+}
+
+class SpanMaker {
+  readonly #api: Api;
+  readonly #turns = new Map<string, Span>();
+  readonly #calls = new Map<string, Span>();
+
+  constructor(api: Api) {
+    this.#api = api;
+  }
+
+  start(): void {
+    subscribe('turn', (event) => this.#onTurn(event));
+    subscribe('tool-call', (event) => this.#onToolCall(event));
+  }
+
+  /** Asked each time: a tracer may be registered after us. */
+  get #tracer(): Tracer {
+    return this.#api.trace.getTracer('llama-headstart');
+  }
+
+  #onTurn(event: TurnEvent): void {
+    const { turnId, sessionId } = event;
+    if (event.event === 'start') {
+      const model = basename(event.model, '.gguf');
+      const span = this.#tracer.startSpan(`chat ${model}`, {
+        kind: this.#api.SpanKind.INTERNAL,
+        attributes: {
+          'gen_ai.operation.name': 'chat',
+          'gen_ai.provider.name': PROVIDER,
+          'gen_ai.request.model': model,
+          'gen_ai.conversation.id': sessionId,
+        },
+      });
+      this.#turns.set(turnId, span);
+      return;
+    }
+    const span = this.#turns.get(turnId);
+    this.#turns.delete(turnId);
+    if (event.usage !== undefined) {
+      span?.setAttributes({
+        'gen_ai.usage.input_tokens': event.usage.promptTokens,
+        'gen_ai.usage.cache_read.input_tokens': event.usage.cachedTokens,
+        'gen_ai.usage.output_tokens': event.usage.completionTokens,
+      });
+    }
+    if (event.finishReason !== undefined) {
+      span?.setAttribute('gen_ai.response.finish_reasons', [event.finishReason]);
+    }
+    this.#end(span, event.error);
+  }
+
+  #onToolCall(event: ToolCallEvent): void {
+    const { turnId, toolCallId, name } = event;
+    const id = `${turnId} ${toolCallId}`;
+    if (event.event === 'start') {
+      const { trace, context } = this.#api;
+      const turn = this.#turns.get(turnId);
+      const parent = turn === undefined ? context.active() : trace.setSpan(context.active(), turn);
+      const attributes = {
+        'gen_ai.operation.name': 'execute_tool',
+        'gen_ai.tool.name': name,
+        'gen_ai.tool.call.id': toolCallId,
+      };
+      this.#calls.set(id, this.#tracer.startSpan(`execute_tool ${name}`, { attributes }, parent));
+      return;
+    }
+    const span = this.#calls.get(id);
+    this.#calls.delete(id);
+    this.#end(span, event.isError ? 'tool_error' : undefined);
+  }
+
+  #end(span: Span | undefined, error: unknown): void {
+    if (error !== undefined) {
+      const { code, name, message } = error as { code?: unknown; name?: unknown; message?: unknown };
+      span?.setAttribute('error.type', String(code ?? name ?? error));
+      span?.setStatus({ code: this.#api.SpanStatusCode.ERROR, message: String(message ?? error) });
+    }
+    span?.end();
+  }
+}

@@ -1,0 +1,78 @@
+import { HeadstartError } from '../errors.js';
+import { abortedError } from '../native/addon.js';
+import type { Pending } from './decode-request.js';
+import type { CellWaitQueue, CellWaiter } from './cell-wait-queue.js';
+
+/** Requests that wait for KV cells: whatever ends their wait, each is told, or tries again. */
+export class BlockedRequests {
+  readonly #room: CellWaitQueue;
+  readonly #onRetry: (pending: Pending) => void;
+  /** Each with what takes it out of the room. */
+  readonly #waiting = new Map<Pending, () => void>();
+
+  /** @param onRetry room may have come for this request */
+  constructor(room: CellWaitQueue, onRetry: (pending: Pending) => void) {
+    this.#room = room;
+    this.#onRetry = onRetry;
+  }
+
+  /** Whether a request of this sequence is among them. */
+  has(sequence: number): boolean {
+    return [...this.#waiting.keys()].some(({ request }) => request.sequence === sequence);
+  }
+
+  /** Those that hold some cells. */
+  keepers(): Pending[] {
+    return [...this.#waiting.keys()].filter((pending) => !pending.emptied);
+  }
+
+  add(pending: Pending): void {
+    const { signal } = pending.request;
+    if (signal?.aborted) {
+      pending.reject(abortOf(pending)); // while it was tried: nobody listened
+      return;
+    }
+    const settle = (action: () => void) => () => {
+      this.delete(pending);
+      action();
+    };
+    const leave = settle(() => pending.reject(abortOf(pending)));
+    const waiter: CellWaiter = {
+      age: pending.age,
+      needed: pending.emptied ? pending.needed : pending.remaining,
+      retry: settle(() => this.#tryAgain(pending)),
+      fail: (error) => settle(() => pending.reject(error))(),
+    };
+    this.#waiting.set(pending, () => {
+      this.#room.leave(waiter);
+      signal?.removeEventListener('abort', leave);
+    });
+    this.#room.wait(waiter);
+    signal?.addEventListener('abort', leave, { once: true });
+  }
+
+  /** Nobody is told. */
+  delete(pending: Pending): void {
+    this.#waiting.get(pending)?.();
+    this.#waiting.delete(pending);
+  }
+
+  /** Who was emptied, and has told its session more than it holds, has to begin at the template. */
+  #tryAgain(pending: Pending): void {
+    if (pending.emptied && !pending.restartable) {
+      pending.reject(
+        new HeadstartError('PREEMPTED', 'The sequence was emptied to make room for others: decode again what it held', {
+          sequences: [pending.request.sequence],
+        }),
+      );
+      return;
+    }
+    pending.emptied = false;
+    this.#onRetry(pending);
+  }
+}
+
+/** An abort of a request that is in no batch. */
+export function abortOf({ request, emptied }: Pending): HeadstartError {
+  return abortedError(request.signal, emptied ? [request.sequence] : undefined);
+}

@@ -1,0 +1,70 @@
+import { HeadstartError } from '../errors.js';
+import { describe } from '../options.js';
+import { requireExactIntegers } from '../prompt/exact-json.js';
+import type { AssistantMessage, ChatMessage } from '../prompt/messages.js';
+import { isStandardSchema, prepareSchema, type Schema } from '../tools/schemas/schema.js';
+
+/** The reply must be JSON that a schema allows. The grammar makes it so; it is parsed, and checked against all of the schema. */
+export interface ResponseFormat<S extends Schema = Schema> {
+  /** The only one there is. */
+  type: 'json';
+  /** JSON Schema, or a zod schema. */
+  schema: S;
+}
+
+export interface PreparedFormat {
+  /** What the grammar says of the schema. */
+  grammarSchema: object;
+  /** @throws HeadstartError `REPLY_INVALID` with what is wrong. */
+  parse(text: string): Promise<unknown>;
+}
+
+/** @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`. */
+export async function prepareFormat(format: unknown): Promise<PreparedFormat | undefined> {
+  if (format === undefined) {
+    return undefined;
+  }
+  const { type, schema } = (format ?? {}) as Partial<ResponseFormat>;
+  if (type !== 'json' || typeof schema !== 'object' || schema === null) {
+    throw new HeadstartError(
+      'INVALID_ARGUMENT',
+      `Expected \`responseFormat\` to be { type: 'json', schema } with a JSON Schema or a zod schema, got ${
+        isBareSchema(format) ? "a schema alone: wrap it, { type: 'json', schema: ... }" : describe(format)
+      }`,
+    );
+  }
+  const prepared = await prepareSchema(schema, '`responseFormat.schema`');
+  return {
+    grammarSchema: prepared.grammarSchema,
+    parse: async (text) => {
+      try {
+        const value: unknown = JSON.parse(text);
+        requireExactIntegers(text);
+        return await prepared.parse(value);
+      } catch (cause) {
+        throw new HeadstartError(
+          'REPLY_INVALID',
+          `Expected a reply that its schema allows: ${cause instanceof Error ? cause.message : String(cause)}`,
+          { cause },
+        );
+      }
+    },
+  };
+}
+
+/** A reply that its format does not allow. */
+export interface Rejected {
+  reply: AssistantMessage;
+  error: HeadstartError;
+}
+
+/** What the model is shown to do better. */
+export function asMessages({ reply, error }: Rejected): ChatMessage[] {
+  return [reply, { role: 'user', content: `${error.message}\nReply again, with JSON that the schema allows.` }];
+}
+
+function isBareSchema(value: unknown): boolean {
+  const { type, schema, properties, anyOf, $ref } = (value ?? {}) as Record<string, unknown>;
+  const isJsonSchema = schema === undefined && (type === 'object' || type === 'array' || (properties ?? anyOf ?? $ref));
+  return isStandardSchema(value) || Boolean(isJsonSchema);
+}

@@ -1,0 +1,111 @@
+// The options of a model and its context.
+import { LORAS } from './lora-files.js';
+import { RETRY_CONFIG } from './retry.js';
+import type { ModelSourceInput } from './source.js';
+import type { CacheType, KvLayout, RopeScaling } from '../native/context.js';
+import type { Gpu } from '../native/loader.js';
+import {
+  boolean,
+  type Group,
+  group,
+  integer,
+  number,
+  type OptionsOf,
+  oneOf,
+  type ResolvedOf,
+  text,
+  value,
+} from '../option-types.js';
+
+const GPUS: readonly unknown[] = ['auto', 'cuda', 'metal', 'vulkan', false] satisfies Gpu[];
+
+const cacheType = () =>
+  (oneOf('f32', 'f16', 'bf16', 'q8_0', 'q5_1', 'q5_0', 'q4_1', 'q4_0', 'iq4_nl') as Group<CacheType>).default('f16');
+
+export const MODEL = {
+  /**
+   * Where the model comes from: a GGUF file's path or a folder, `hf:owner/name:QUANTIZATION`, an address, or a
+   * {@link ModelSource}.
+   */
+  source: value<ModelSourceInput>(
+    (given) => given !== undefined, // parseModelSource checks the rest
+    'a path, "hf:owner/name", or an address',
+  ),
+  /** Where downloaded models are kept. @default `llama-headstart/models` in the user's cache directory */
+  modelsDir: text().optional(),
+  /** How downloads that fail in passing are tried again. @default 3 times, after 1, 2 and 4 seconds */
+  retryConfig: RETRY_CONFIG.prefault({}),
+  /**
+   * Sample as the model's makers recommend, option by option if a request does not say: by the GGUF file's metadata, and by a
+   * `generation_config.json` that lies beside the model or comes along while a Hub model is downloaded. No other file is
+   * fetched for it. False: llama.cpp's defaults only. @default true
+   */
+  useHfParams: boolean().default(true),
+  /**
+   * A chat template instead of the model's own: the source text of a Jinja template, not a path or a name. It is a program that nothing
+   * bounds, as the model's own is. @default the model's own
+   */
+  chatTemplate: text().optional(),
+  /** LoRA adapters, applied in this order. @default none */
+  loras: LORAS.default([]),
+  /**
+   * Tokens that one session may hold. More than the model was trained with gives a warning (`CONTEXT_OVER_TRAINING`): see
+   * `ropeScaling`. @default the smaller of the model's training length and 8,192 (split: 4,096)
+   */
+  contextSize: integer(1).optional(),
+  /**
+   * How positions beyond the training length are computed: `yarn` or `linear` interpolation, each with `ropeFrequencyScale`; `none`
+   * leaves out the scaling that the model file asks for; `model` is what the model file says. @default 'model'
+   */
+  ropeScaling: (oneOf('model', 'none', 'linear', 'yarn') as Group<RopeScaling>).default('model'),
+  /** RoPE frequency scale: the training length divided by the length that is wanted. @default the model's own */
+  ropeFrequencyScale: number(1e-6, 1).optional(),
+  /** RoPE base frequency. @default the model's own */
+  ropeFrequencyBase: number(1, 1e12).optional(),
+  /** Cells of the KV cache in all, one a token. @default 2 x contextSize when unified, nSeqMax x contextSize when split */
+  kvCells: integer(1).optional(),
+  /** Sessions that decode together; more may be open than that. @default 8 */
+  nSeqMax: integer(1, 256).default(8),
+  /** Most tokens in one decode. @default 512 */
+  batchSize: integer(1, 2 ** 20).default(512),
+  /** Threads for single tokens. @default the number of cores */
+  nThreads: integer(1, 512).optional(),
+  /** Threads for prompts. @default nThreads */
+  nThreadsBatch: integer(1, 512).optional(),
+  /** One KV cache that all sessions share, or a stream for each. @default 'unified', with `reproducible` 'split' */
+  kvLayout: (oneOf('unified', 'split') as Group<KvLayout>).optional(),
+  /** Element type of the K cache. @default 'f16' */
+  keyType: cacheType(),
+  /** Element type of the V cache. Quantized types need flash attention. @default 'f16' */
+  valueType: cacheType(),
+  /** Compute attention without storing its matrix. @default true, with `reproducible` false */
+  flashAttention: boolean().optional(),
+  /** Keep all cells of sliding-window layers, so that conversations can be trimmed; not with `reproducible`. @default false */
+  fullSlidingWindow: boolean().default(false),
+  /**
+   * What to compute on: `'auto'` is the GPU that a build or an installed package offers, else the CPU; `false` is the CPU. One for
+   * all agents of a process; the environment variable `LLAMA_HEADSTART_VARIANT` wins. @default 'auto'
+   */
+  gpu: value<Gpu>((given) => GPUS.includes(given), "one of 'auto', 'cuda', 'metal', 'vulkan', or false").default(
+    'auto',
+  ),
+  /** Layers on the GPU, if there is one; -1 is all. @default -1 */
+  nGpuLayers: integer(-1).default(-1),
+  /** Map the model file instead of reading it. @default true */
+  useMmap: boolean().default(true),
+  /** Lock the model in memory. @default false */
+  useMlock: boolean().default(false),
+  /** The specification's name for `dir` of `cache`. @default `dir` of `cache` */
+  cacheDir: value<string | null>(
+    (given) => given === null || (typeof given === 'string' && given !== ''),
+    'a path or null',
+  ).optional(),
+  /** The specification's name for `debug` of the agent. @default `debug` of the agent */
+  debug: boolean().optional(),
+};
+
+/** A model and its context. */
+export interface ModelConfig extends OptionsOf<typeof MODEL> {}
+export type ParsedModelConfig = ResolvedOf<typeof MODEL>;
+
+export const MODEL_OPTIONS = group(MODEL);

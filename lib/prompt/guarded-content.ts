@@ -1,0 +1,40 @@
+// All content of a conversation, guarded: what users, tools and documents say, names and ids too.
+import type { ChatMessage, ToolCall } from './messages.js';
+import type { ContentGuard } from './content-guard.js';
+import type { TemplateSource } from './renderer.js';
+
+export function guardSource({ systemPrompt, tools }: TemplateSource, guard: ContentGuard): TemplateSource {
+  return {
+    tools: tools?.map(({ name, grammarSchema: _, ...tool }) => ({ ...guard.json(tool), name: guard.name(name) })),
+    systemPrompt: systemPrompt === undefined ? undefined : guard.text(systemPrompt),
+  };
+}
+
+export function guardMessage(message: ChatMessage, guard: ContentGuard): ChatMessage {
+  switch (message.role) {
+    case 'assistant': {
+      const { content, reasoning, toolCalls } = message;
+      return {
+        role: 'assistant',
+        content: guard.text(content, true),
+        ...(reasoning !== undefined && { reasoning: guard.text(reasoning, true) }),
+        ...(toolCalls !== undefined && { toolCalls: toolCalls.map((call) => guardCall(call, guard)) }),
+      };
+    }
+    case 'tool': {
+      const { toolCallId, toolName, content } = message;
+      return {
+        role: 'tool',
+        content: guard.text(content),
+        toolCallId: guard.text(toolCallId),
+        ...(toolName !== undefined && { toolName: guard.name(toolName) }),
+      };
+    }
+    default:
+      return { ...message, content: guard.text(message.content) };
+  }
+}
+
+function guardCall({ toolCallId, toolName, input }: ToolCall, guard: ContentGuard): ToolCall {
+  return { toolCallId: guard.text(toolCallId), toolName: guard.name(toolName), input: guard.json(input) };
+}

@@ -1,0 +1,115 @@
+// The Hermes form of tool calls, for chat templates that have none of their own: the tools stand in the system message, and
+// the model calls one with <tool_call>{"name": ..., "arguments": {...}}</tool_call>.
+import type { Model, RenderRequest } from '../native/model.js';
+import type { ReplyFormat } from '../native/reply.js';
+import { type ChatMessage, toOpenAiTool } from './messages.js';
+import type { TemplateSource } from './renderer.js';
+
+/**
+ * A chat template that writes tool calls in the Hermes form. `common` learns the form of replies from it: grammar, triggers
+ * and parser. Its prompt is not used. There is no line break behind `<tool_call>`: `common` then takes a call with and without.
+ */
+const HERMES_TEMPLATE = `{%- if tools %}
+{{- '<|im_start|>system\\n<tools>' }}
+{%- for tool in tools %}
+{{- '\\n' + (tool | tojson) }}
+{%- endfor %}
+{{- '\\n</tools><|im_end|>\\n' }}
+{%- endif %}
+{%- for message in messages %}
+{%- if message.role == 'tool' %}
+{{- '<|im_start|>user\\n<tool_response>\\n' + message.content + '\\n</tool_response><|im_end|>\\n' }}
+{%- elif message.role == 'assistant' and message.tool_calls %}
+{{- '<|im_start|>assistant' }}
+{%- if message.content %}
+{{- '\\n' + message.content }}
+{%- endif %}
+{%- for tool_call in message.tool_calls %}
+{%- if tool_call.function is defined %}
+{%- set tool_call = tool_call.function %}
+{%- endif %}
+{{- '\\n<tool_call>{"name": "' + tool_call.name + '", "arguments": ' }}
+{{- tool_call.arguments | tojson }}
+{{- '}</tool_call>' }}
+{%- endfor %}
+{{- '<|im_end|>\\n' }}
+{%- else %}
+{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+{{- '<|im_start|>assistant\\n' }}
+{%- endif %}
+`;
+
+export type HermesOptions = Pick<RenderRequest, 'toolChoice' | 'parallelToolCalls'>;
+
+/**
+ * The form of replies where the tools were described in the system message: use it in place of what the render of that
+ * prompt says about replies.
+ *
+ * @param tools in the OpenAI chat format
+ * @throws HeadstartError as {@link Model.render}.
+ */
+export async function hermesReplyFormat(
+  model: Model,
+  tools: readonly object[],
+  options: HermesOptions = {},
+): Promise<ReplyFormat> {
+  return model.render({
+    ...options,
+    messages: [{ role: 'user', content: 'x' }],
+    tools,
+    chatTemplate: HERMES_TEMPLATE,
+  });
+}
+
+/** The Hermes function-calling prompt (NousResearch), which Qwen's chat templates use too. */
+export function withToolsInSystemPrompt(source: TemplateSource): TemplateSource {
+  if (source.tools === undefined || source.tools.length === 0) {
+    return source;
+  }
+  const definitions = source.tools.map((tool) => JSON.stringify(toOpenAiTool(tool))).join('\n');
+  const instructions = [
+    '# Tools',
+    '',
+    'You may call one or more functions to assist with the user query.',
+    '',
+    'You are provided with function signatures within <tools></tools> XML tags:',
+    `<tools>\n${definitions}\n</tools>`,
+    '',
+    'For each function call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:',
+    '<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>',
+  ].join('\n');
+  return { systemPrompt: source.systemPrompt ? `${source.systemPrompt}\n\n${instructions}` : instructions };
+}
+
+/** Calls and results of a conversation as text, for chat templates that show neither. Roles still take turns. */
+export function withCallsAsText(messages: readonly ChatMessage[]): ChatMessage[] {
+  const shown: ChatMessage[] = [];
+  let results: string[] = [];
+  for (const message of messages) {
+    if (message.role === 'tool') {
+      results.push(`<tool_response>\n${message.content}\n</tool_response>`);
+    } else if (message.role === 'user') {
+      shown.push({ role: 'user', content: [...results, message.content].join('\n') });
+      results = [];
+    } else {
+      if (results.length > 0) {
+        shown.push({ role: 'user', content: results.join('\n') });
+        results = [];
+      }
+      shown.push(withCallText(message));
+    }
+  }
+  return results.length > 0 ? [...shown, { role: 'user', content: results.join('\n') }] : shown;
+}
+
+function withCallText({ content, reasoning, toolCalls = [] }: ChatMessage & { role: 'assistant' }): ChatMessage {
+  const calls = toolCalls.map(
+    ({ toolName, input }) =>
+      `<tool_call>\n{"name": ${JSON.stringify(toolName)}, "arguments": ${JSON.stringify(input)}}\n</tool_call>`,
+  );
+  const text = [...(content === '' ? [] : [content]), ...calls].join('\n');
+  return { role: 'assistant', content: text, ...(reasoning !== undefined && { reasoning }) };
+}

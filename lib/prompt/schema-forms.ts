@@ -1,0 +1,149 @@
+// Other ways to write a tool's schema, for chat templates that fail on the schema itself. Only the prompt shows them: arguments are
+// still held to the schema. Each form follows from the schema alone, so that a cached template stays the same.
+import { isObject, type Json, type JsonObject, mapBelow, targetOf } from '../schema-walk.js';
+import type { ToolDefinition } from './renderer.js';
+
+/** The forms of a tool, from the one that says the most to one without parameters. */
+export function* formsOf(tool: ToolDefinition): Generator<ToolDefinition> {
+  const { parameters = {}, description = '' } = tool;
+  const spelledOut = spellOut(parameters) as JsonObject;
+  yield { ...tool, parameters: spelledOut };
+  const typed = withOneType(spelledOut);
+  const plain = { ...typed, type: 'object', properties: typed.properties ?? {} };
+  yield { ...tool, parameters: plain };
+  yield { ...tool, parameters: withDescribedProperties(plain) };
+  const schema = `The arguments have this JSON Schema: ${JSON.stringify(parameters)}`;
+  yield {
+    ...tool,
+    description: [description, schema].join('\n').trim(),
+    parameters: { type: 'object', properties: {} },
+  };
+}
+
+/** The same meaning in fewer words of JSON Schema: no boolean schemas, lists of types, tuples, or arrays that do not say of what. */
+function spellOut(schema: Json): Json {
+  if (!isObject(schema)) {
+    return {};
+  }
+  const { prefixItems, ...spelled } = mapBelow(withoutImpossible(schema), spellOut) as Record<string, Json>;
+  if (spelled.oneOf !== undefined) {
+    spelled.anyOf ??= spelled.oneOf;
+    delete spelled.oneOf;
+  }
+  const items = [prefixItems, spelled.items].flat().filter((each) => each !== undefined);
+  if (items.length > 1 || Array.isArray(spelled.items)) {
+    spelled.items = items.length === 1 ? items[0] : { anyOf: items };
+  } else if ([spelled.type].flat().includes('array')) {
+    spelled.items = items[0] ?? {};
+  }
+  return withTypes(spelled);
+}
+
+/** Without properties that no value can have. */
+function withoutImpossible(schema: JsonObject): JsonObject {
+  const { properties } = schema;
+  return isObject(properties)
+    ? { ...schema, properties: Object.fromEntries(Object.entries(properties).filter(([, each]) => each !== false)) }
+    : schema;
+}
+
+function withTypes(schema: JsonObject): JsonObject {
+  const { type, enum: values, ...rest } = schema;
+  const types = [type].flat();
+  if (values !== undefined && types.length > 1) {
+    return { ...rest, enum: values };
+  }
+  if (types.length > 1) {
+    const { title, description, default: preset, anyOf: _, ...each } = rest;
+    const annotations = { title, description, default: preset };
+    return withoutUndefined({ ...annotations, anyOf: types.map((one) => ofType(each, one)) });
+  }
+  return ofType(schema, types[0]);
+}
+
+function ofType(schema: JsonObject, type: Json): JsonObject {
+  const { type: _, ...rest } = schema;
+  if (type === undefined) {
+    return rest;
+  }
+  const foreign = Object.entries(KEYWORDS).flatMap(([name, words]) => (name === type ? [] : words));
+  const own = Object.fromEntries(Object.entries(rest).filter(([name]) => !foreign.includes(name)));
+  return type === 'null' ? { ...own, enum: [null] } : { type, ...own };
+}
+
+/** What says something about values of one type only. */
+const KEYWORDS: Readonly<Record<string, readonly string[]>> = {
+  object: ['properties', 'required', 'additionalProperties', 'patternProperties', 'propertyNames'],
+  array: ['items', 'minItems', 'maxItems', 'uniqueItems', 'contains'],
+  string: ['minLength', 'maxLength', 'pattern', 'format'],
+};
+
+/** Schemas that one form may have: references that are followed everywhere may multiply without end. */
+const MAX_SCHEMAS = 1000;
+
+/** Less than the schema says, with one type for each value: a reference is what it leads to, a union its first alternative. */
+function withOneType(root: JsonObject): JsonObject {
+  let schemas = 0;
+  const convert = (schema: Json, passed: readonly Json[] = []): JsonObject => {
+    if (!isObject(schema) || passed.includes(schema) || ++schemas > MAX_SCHEMAS) {
+      return { type: 'any' };
+    }
+    const { $ref, $defs: _, definitions: __, anyOf, allOf, const: constant, ...own } = schema;
+    const below = (each: Json) => convert(each, [...passed, schema]);
+    const merged = [
+      ...(typeof $ref === 'string' ? [$ref === '#' ? root : targetOf(root, $ref)] : []),
+      ...(Array.isArray(anyOf) ? [firstAlternative(anyOf)] : []),
+      ...(Array.isArray(allOf) ? allOf : []),
+    ].map(below);
+    return mergeTypes([...merged, { ...mapBelow(own, below), ...(constant !== undefined && { enum: [constant] }) }]);
+  };
+  return convert(root);
+}
+
+/** One schema of several that hold together: the last says it, but for properties, which all have. */
+function mergeTypes(schemas: readonly JsonObject[]): JsonObject {
+  const one: JsonObject = Object.assign({}, ...schemas);
+  const type = schemas.map((each) => each.type).findLast((each) => each !== undefined && each !== 'any');
+  const properties = Object.assign({}, ...schemas.map((each) => each.properties));
+  return { ...one, type: type ?? typeOf(one), ...(one.properties !== undefined && { properties }) };
+}
+
+/** Null says that there may be no value, not what a value is. */
+function firstAlternative(alternatives: readonly Json[]): Json {
+  const isNull = (each: Json) => isObject(each) && (each.const === null || JSON.stringify(each.enum) === '[null]');
+  return alternatives.find((each) => !isNull(each)) ?? alternatives[0];
+}
+
+function typeOf(schema: JsonObject): string {
+  if (Array.isArray(schema.enum)) {
+    const types = new Set(schema.enum.filter((each) => each !== null).map(typeOfValue));
+    return types.size === 1 ? ([...types][0] as string) : 'any';
+  }
+  const [type] = Object.entries(KEYWORDS).find(([, words]) => words.some((word) => Object.hasOwn(schema, word))) ?? [];
+  return type ?? 'any';
+}
+
+function typeOfValue(value: unknown): string {
+  return Array.isArray(value) ? 'array' : typeof value;
+}
+
+/** Properties that are lists, objects or unions as a description: chat templates have types for the others at least. */
+function withDescribedProperties(schema: JsonObject): JsonObject {
+  const properties = Object.entries((schema.properties ?? {}) as JsonObject).map(([name, each]) => {
+    const { type, description, ...rest } = each as JsonObject;
+    const words = [description, `JSON Schema: ${JSON.stringify({ type, ...rest })}`].filter(Boolean).join(' ');
+    return [name, SIMPLE_TYPES.has(type) ? each : { description: words }];
+  });
+  return withoutUndefined({
+    type: 'object',
+    description: schema.description,
+    properties: Object.fromEntries(properties),
+    required: schema.required,
+  });
+}
+
+const SIMPLE_TYPES: ReadonlySet<Json> = new Set(['string', 'number', 'integer', 'boolean']);
+
+function withoutUndefined(schema: JsonObject): JsonObject {
+  return Object.fromEntries(Object.entries(schema).filter(([, value]) => value !== undefined));
+}

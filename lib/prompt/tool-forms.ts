@@ -1,0 +1,101 @@
+// Which form of a tool a chat template can write: its own, if it can, or one of those in schema-forms.ts.
+import { HeadstartError } from '../errors.js';
+import { withoutSentinels } from './content-guard.js';
+import type { ToolDefinition } from './renderer.js';
+import { formsOf } from './schema-forms.js';
+
+/** Tools remembered: by far more than a program has. */
+const MAX_REMEMBERED = 1024;
+
+/** Renders a conversation that describes one tool, in the form `shown`. */
+export type RenderTool = (tool: ToolDefinition, shown: ToolDefinition) => Promise<unknown>;
+
+/** Finds and remembers the form of each tool. The form depends on chat template and tool alone, never on what was rendered before. */
+export class ToolForms {
+  /** Places in {@link allForms}, by the text of the tool. */
+  readonly #places = new Map<string, number>();
+  readonly #chatTemplate: string;
+
+  /** @param chatTemplate what errors call the chat template */
+  constructor(chatTemplate: string) {
+    this.#chatTemplate = chatTemplate;
+  }
+
+  /** The tools in the forms found so far; undefined if these are the tools as they are. */
+  shown(tools: readonly ToolDefinition[]): ToolDefinition[] | undefined {
+    const places = tools.map((tool) => this.#places.get(keyOf(tool)) ?? 0);
+    return places.every((place) => place === 0)
+      ? undefined
+      : tools.map((tool, index) => allForms(tool)[places[index] as number] as ToolDefinition);
+  }
+
+  /**
+   * Looks for the first form of each tool that the chat template can write.
+   *
+   * @throws HeadstartError `CHAT_TEMPLATE_FAILED` for a tool that it can write in no form.
+   */
+  async find(tools: readonly ToolDefinition[], render: RenderTool): Promise<void> {
+    for (const tool of tools) {
+      const key = keyOf(tool);
+      if (!this.#places.has(key)) {
+        this.#places.set(key, await this.#findPlace(tool, render));
+      }
+      const [oldest] = this.#places.keys();
+      if (this.#places.size > MAX_REMEMBERED && oldest !== undefined) {
+        this.#places.delete(oldest);
+      }
+    }
+  }
+
+  async #findPlace(tool: ToolDefinition, render: RenderTool): Promise<number> {
+    let reason: unknown;
+    for (const [place, form] of allForms(tool).entries()) {
+      const failure = await failureOf(render(tool, form));
+      if (failure === undefined) {
+        return place;
+      }
+      reason ??= failure;
+    }
+    const property = await failingProperty(tool, render);
+    const what = property === undefined ? '' : `, of which it fails on the property "${property}"`;
+    throw new HeadstartError(
+      'CHAT_TEMPLATE_FAILED',
+      `${this.#chatTemplate} cannot write the tool "${tool.name}" in any form${what}: change the tool, or pass another chat ` +
+        `template as \`chatTemplate\`. ${(reason as Error).message}`,
+      { cause: reason },
+    );
+  }
+}
+
+/** The first property that the chat template cannot write even if it is the only one. */
+async function failingProperty(tool: ToolDefinition, render: RenderTool): Promise<string | undefined> {
+  const { properties = {} } = (tool.parameters ?? {}) as { properties?: Record<string, unknown> };
+  for (const [name, schema] of Object.entries(properties)) {
+    const alone = { ...tool, parameters: { type: 'object', properties: { [name]: schema } } };
+    if ((await failureOf(render(tool, alone))) !== undefined) {
+      return name;
+    }
+  }
+  return undefined;
+}
+
+async function failureOf(rendering: Promise<unknown>): Promise<unknown> {
+  try {
+    await rendering;
+    return undefined;
+  } catch (error) {
+    if (HeadstartError.isInstance(error, 'CHAT_TEMPLATE_FAILED')) {
+      return error;
+    }
+    throw error;
+  }
+}
+
+function allForms(tool: ToolDefinition): ToolDefinition[] {
+  return [tool, ...formsOf(tool)];
+}
+
+/** Guarded content has other sentinels in each prompt. */
+function keyOf({ name, description, parameters }: ToolDefinition): string {
+  return withoutSentinels(JSON.stringify([name, description, parameters]));
+}

@@ -1,0 +1,346 @@
+import type { Client } from '@modelcontextprotocol/client';
+import { HeadstartError } from '../../errors.js';
+import { abortedError, orAborted } from '../../native/addon.js';
+import type { Logger } from '../../native/log.js';
+import { packageVersion } from '../../native/places.js';
+import type { ResolvedMcpServer } from './mcp-config.js';
+import { type McpPromptMessage, readPromptMessages, readResult } from './mcp-content.js';
+import { type McpPromptListing, type McpToolListing, readPrompts, readTools } from './mcp-listing.js';
+import { ANY_RESULT, isAnswer, listAll } from './mcp-pages.js';
+import { loadClient, makeTransport } from './mcp-transport.js';
+
+/** After a call that took too long: does the server answer at all? */
+const PING_TIMEOUT_MS = 5000;
+
+/** In characters. */
+const MAX_REASON_LENGTH = 1000;
+
+/** A server that hangs is not asked what it lists for so many times as long as it held up who asked last. */
+const HANG_PATIENCE = 10;
+
+interface Listing {
+  tools: readonly McpToolListing[];
+  prompts: readonly McpPromptListing[];
+}
+
+const NOTHING: Listing = { tools: [], prompts: [] };
+
+/**
+ * One server: connected at the first use, and again at the next one after it went away. What it lists is asked once, and
+ * again when it says that this changed.
+ */
+export class McpConnection {
+  readonly config: ResolvedMcpServer;
+  readonly #log: Logger;
+  #client: Client | undefined;
+  #connecting: Promise<Client> | undefined;
+  #listing: Listing | undefined;
+  #outdated = true;
+  /** For a listing; a call of a tool connects at any time. As `performance.now()`. */
+  #askAgainAt = 0;
+  /** Clients that are being closed: a child that does not end by itself is killed after some seconds. */
+  readonly #ends = new Set<Promise<void>>();
+  readonly #ending = new AbortController();
+
+  constructor(config: ResolvedMcpServer, log: Logger) {
+    this.config = config;
+    this.#log = log;
+  }
+
+  /** What the server lists now; where it cannot be reached, what it listed before. */
+  async listing(signal?: AbortSignal): Promise<Listing> {
+    const known = this.#listing;
+    if (known !== undefined && this.#client !== undefined && !this.#outdated) {
+      return known;
+    }
+    const fallback = known ?? (this.config.required ? undefined : NOTHING);
+    if (fallback !== undefined && performance.now() < this.#askAgainAt) {
+      return fallback;
+    }
+    const begin = performance.now();
+    try {
+      return await this.refresh(signal);
+    } catch (error) {
+      if (fallback === undefined || !HeadstartError.isInstance(error, 'MCP_FAILED')) {
+        throw error;
+      }
+      this.#log('warn', error.message);
+      this.#afterFailure(performance.now() - begin);
+      return fallback;
+    }
+  }
+
+  /** One that hangs holds up a session now and then, not every one. */
+  #afterFailure(ms: number): void {
+    if (ms > this.config.connectTimeoutMs / 2) {
+      this.#askAgainAt = performance.now() + HANG_PATIENCE * ms;
+    }
+  }
+
+  /** @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`. */
+  async refresh(signal?: AbortSignal): Promise<Listing> {
+    const client = await this.#connected(signal);
+    this.#outdated = false;
+    try {
+      const { tools: hasTools, prompts: hasPrompts, resources: hasResources } = client.getServerCapabilities() ?? {};
+      // Some servers do not say what they have: they are asked for tools.
+      const asksForTools = hasTools !== undefined || (hasPrompts === undefined && hasResources === undefined);
+      const tools = asksForTools ? await this.#listTools(client, hasTools !== undefined, signal) : [];
+      const prompts = hasPrompts === undefined ? [] : await this.#listPrompts(client, signal);
+      this.#listing = { tools: this.#allowed(tools), prompts };
+      return this.#listing;
+    } catch (error) {
+      this.#outdated = true;
+      throw this.#failure('could not list what it offers', error, signal);
+    }
+  }
+
+  /** @param isAnnounced whether the server says that it has tools; without, an error only means that it has none */
+  async #listTools(client: Client, isAnnounced: boolean, signal: AbortSignal | undefined): Promise<McpToolListing[]> {
+    try {
+      const entries = await listAll(client, 'tools', this.#listOptions(signal), (message) => this.#warn(message));
+      return readTools(entries, (what, reason) => this.#leftOut(what, reason));
+    } catch (error) {
+      if (isAnnounced || !isAnswer(error)) {
+        throw error;
+      }
+      return [];
+    }
+  }
+
+  /** Without its prompts a server is still of use: its tools are there. */
+  async #listPrompts(client: Client, signal: AbortSignal | undefined): Promise<McpPromptListing[]> {
+    try {
+      const entries = await listAll(client, 'prompts', this.#listOptions(signal), (message) => this.#warn(message));
+      return readPrompts(entries, (what, reason) => this.#leftOut(what, reason));
+    } catch (error) {
+      if (!isAnswer(error)) {
+        throw error;
+      }
+      this.#warn(`it could not list its prompts: ${reasonOf(error)}`);
+      return [];
+    }
+  }
+
+  #listOptions(signal: AbortSignal | undefined) {
+    return { timeout: this.config.connectTimeoutMs, ...(signal && { signal }) };
+  }
+
+  #warn(message: string): void {
+    this.#log('warn', `MCP server "${this.config.name}": ${message}`);
+  }
+
+  #leftOut(what: string, reason: string): void {
+    this.#log('warn', `Left out ${what} of the MCP server "${this.config.name}": ${reason}`);
+  }
+
+  /**
+   * Calls a tool.
+   *
+   * @returns its result, as text
+   * @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`.
+   */
+  async callTool(name: string, args: Record<string, unknown>, signal?: AbortSignal): Promise<string> {
+    const result = await this.#use(`its tool "${name}" failed`, signal, (client, options) =>
+      client.request({ method: 'tools/call', params: { name, arguments: args } }, ANY_RESULT, options),
+    );
+    const { text, isError } = readResult(result);
+    if (isError) {
+      throw new HeadstartError('MCP_FAILED', text || `The tool "${name}" failed and did not say why`);
+    }
+    return text;
+  }
+
+  /** @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`. */
+  getPrompt(name: string, args: Record<string, string>, signal?: AbortSignal): Promise<McpPromptMessage[]> {
+    return this.#use(`its prompt "${name}" failed`, signal, async (client, options) =>
+      readPromptMessages(
+        await client.request({ method: 'prompts/get', params: { name, arguments: args } }, ANY_RESULT, options),
+      ),
+    );
+  }
+
+  /** Ends the server's process, or the connection to it. Idempotent. */
+  async close(): Promise<void> {
+    this.#ending.abort();
+    await this.#connecting?.catch(() => undefined); // it ends what it has begun
+    if (this.#client !== undefined) {
+      this.#drop(this.#client);
+    }
+    await Promise.all(this.#ends);
+  }
+
+  get #closed(): boolean {
+    return this.#ending.signal.aborted;
+  }
+
+  #closedError(cause?: unknown): HeadstartError {
+    return new HeadstartError('CLOSED', `The connection to the MCP server "${this.config.name}" was closed`, { cause });
+  }
+
+  async #use<T>(
+    what: string,
+    signal: AbortSignal | undefined,
+    call: (client: Client, options: { timeout: number; signal?: AbortSignal }) => Promise<T>,
+  ): Promise<T> {
+    const options = { timeout: this.config.callTimeoutMs, ...(signal && { signal }) };
+    for (let tries = 0; ; tries++) {
+      const client = await this.#connected(signal);
+      try {
+        return await call(client, options);
+      } catch (error) {
+        if (signal?.aborted || !(await this.#isGone(client, error))) {
+          throw this.#failure(what, error, signal);
+        }
+        if (tries > 0 || !neverArrived(error)) {
+          throw this.#failure(what, error, signal);
+        }
+      }
+    }
+  }
+
+  /** Whether the server has to be connected anew. One that does not even answer a ping is dropped. */
+  async #isGone(client: Client, error: unknown): Promise<boolean> {
+    if (this.#client !== client) {
+      return true;
+    }
+    if (isAnswer(error)) {
+      return false;
+    }
+    try {
+      await client.request({ method: 'ping' }, ANY_RESULT, {
+        timeout: Math.min(PING_TIMEOUT_MS, this.config.callTimeoutMs),
+      });
+      return false;
+    } catch {
+      await this.#drop(client);
+      return true;
+    }
+  }
+
+  #drop(client: Client): Promise<void> {
+    if (this.#client === client) {
+      this.#client = undefined;
+    }
+    const end = client
+      .close()
+      .catch(() => undefined)
+      .finally(() => this.#ends.delete(end));
+    this.#ends.add(end);
+    return end;
+  }
+
+  #connected(signal?: AbortSignal): Promise<Client> {
+    if (this.#closed) {
+      throw this.#closedError();
+    }
+    if (this.#client !== undefined) {
+      return Promise.resolve(this.#client);
+    }
+    this.#connecting ??= this.#connect().finally(() => {
+      this.#connecting = undefined;
+    });
+    return orAborted(this.#connecting, signal);
+  }
+
+  async #connect(): Promise<Client> {
+    const { name, connectTimeoutMs } = this.config;
+    const outdated = { autoRefresh: false, debounceMs: 0, onChanged: () => this.#markOutdated() };
+    const { Client } = await loadClient();
+    const client = new Client(
+      { name: 'llama-headstart', version: packageVersion },
+      { listChanged: { tools: outdated, prompts: outdated } },
+    );
+    const stderr: string[] = [];
+    const transport = await makeTransport(this.config, (line) => {
+      stderr.push(line);
+      stderr.splice(0, stderr.length - 5);
+      this.#log('debug', `MCP server "${name}": ${line}`);
+    });
+    try {
+      await this.#within(connectTimeoutMs, () => client.connect(transport, { timeout: connectTimeoutMs }));
+    } catch (error) {
+      await client.close().catch(() => undefined);
+      await transport.close().catch(() => undefined);
+      if (this.#closed) {
+        throw this.#closedError(error);
+      }
+      const said = stderr.length > 0 ? `; it said: ${stderr.join(' | ')}` : '';
+      throw new HeadstartError(
+        'MCP_FAILED',
+        `Could not connect to the MCP server "${name}": ${reasonOf(error)}${said}`,
+        { cause: error },
+      );
+    }
+    client.onclose = () => {
+      if (this.#client === client) {
+        this.#client = undefined;
+        if (!this.#closed) {
+          this.#log('warn', `The MCP server "${name}" is gone; it is connected again when it is needed`);
+        }
+      }
+    };
+    client.onerror = (error) => this.#warn(reasonOf(error).slice(0, MAX_REASON_LENGTH)); // it may quote a whole message
+    this.#outdated = true;
+    this.#askAgainAt = 0;
+    this.#client = client;
+    return client;
+  }
+
+  /** Fails after so long, and as soon as this is closed. */
+  async #within<T>(ms: number, work: () => Promise<T>): Promise<T> {
+    const { signal } = this.#ending;
+    let stop = () => {};
+    const over = new Promise<never>((_, reject) => {
+      const timer = setTimeout(() => reject(new Error(`no connection within ${ms} ms`)), ms);
+      const onEnd = () => reject(this.#closedError());
+      signal.addEventListener('abort', onEnd, { once: true });
+      stop = () => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', onEnd);
+      };
+    });
+    try {
+      return await (signal.aborted ? Promise.reject(this.#closedError()) : Promise.race([work(), over]));
+    } finally {
+      stop();
+    }
+  }
+
+  #markOutdated(): void {
+    this.#outdated = true;
+  }
+
+  #allowed(tools: readonly McpToolListing[]): McpToolListing[] {
+    const { name, allowedTools: wanted } = this.config;
+    const missing = wanted?.filter((each) => !tools.some((tool) => tool.name === each)) ?? [];
+    if (missing.length > 0) {
+      this.#log('warn', `The MCP server "${name}" has no tools named ${missing.map((each) => `"${each}"`).join(', ')}`);
+    }
+    return tools.filter((tool) => wanted === undefined || wanted.includes(tool.name));
+  }
+
+  #failure(what: string, error: unknown, signal: AbortSignal | undefined): HeadstartError {
+    if (signal?.aborted) {
+      return abortedError(signal);
+    }
+    if (this.#closed) {
+      return this.#closedError(error);
+    }
+    return new HeadstartError('MCP_FAILED', `MCP server "${this.config.name}": ${what}: ${reasonOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** The request cannot have been acted upon: nobody listened, or an HTTP session was not known. */
+function neverArrived(error: unknown): boolean {
+  const { code, cause, status } = error as { code?: unknown; cause?: { code?: unknown }; status?: unknown };
+  return status === 404 || [code, cause?.code].some((each) => each === 'ECONNREFUSED' || each === 404);
+}
+
+function reasonOf(error: unknown): string {
+  const { message, cause, data } = error as Error & { data?: { status?: unknown } };
+  const more = cause instanceof Error && cause.message !== '' ? ` (${cause.message})` : '';
+  return typeof data?.status === 'number' ? `${message} (HTTP ${data.status})${more}` : `${message}${more}`;
+}

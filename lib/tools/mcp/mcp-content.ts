@@ -1,0 +1,108 @@
+// What MCP servers answer, as text for the model. Nothing is refused: a tool that has run must not lose its answer.
+import { HeadstartError } from '../../errors.js';
+import { isObject, type JsonObject } from '../../schema-walk.js';
+import { isYes } from './mcp-listing.js';
+import { kindOf } from './mcp-schema.js';
+
+/** A prompt filled in, ready to be sent. */
+export interface McpPromptMessage {
+  /** Who is to say it. */
+  role: 'user' | 'assistant';
+  /** Its text; of images and the like, that they were there. */
+  content: string;
+}
+
+/** Types of content whose members only describe what a text model cannot see. */
+const UNSEEN = new Set(['image', 'audio', 'video', 'resource', 'resource_link']);
+/** Longer facts in a note are cut: an address may be a whole file (`data:`). */
+const MAX_FACT_LENGTH = 200;
+
+interface Piece {
+  text: string;
+  /** False for a note about what cannot be shown. */
+  isReadable: boolean;
+}
+
+/**
+ * The result of a tool as text, and whether it tells of a failure. Text comes as it is; of what a text model cannot see, a
+ * note says that it was there. `structuredContent` counts only if nothing else can be read. It is not checked against the
+ * tool's `outputSchema`: the model reads text.
+ */
+export function readResult(result: JsonObject): { text: string; isError: boolean } {
+  const { content, structuredContent, isError, _meta, ...others } = result;
+  const pieces = content === undefined || content === null ? [] : readContents(content);
+  if (!pieces.some(({ text, isReadable }) => isReadable && text !== '')) {
+    const data = structuredContent ?? (pieces.length === 0 ? otherData(others) : undefined);
+    if (data !== undefined) {
+      pieces.push({ text: textOf(data), isReadable: true });
+    }
+  }
+  return { text: pieces.map(({ text }) => text).join('\n'), isError: isYes(isError) };
+}
+
+/**
+ * The messages of a prompt. A role that is not `assistant` is read as `user`.
+ *
+ * @throws HeadstartError `MCP_FAILED` if the result has no messages.
+ */
+export function readPromptMessages({ messages }: JsonObject): McpPromptMessage[] {
+  if (messages === undefined || messages === null) {
+    throw new HeadstartError('MCP_FAILED', `Expected \`messages\` to be an array, got ${kindOf(messages)}`);
+  }
+  return [messages].flat().map((message: unknown) => {
+    const { role, content } = isObject(message) && 'content' in message ? message : { role: 'user', content: message };
+    const texts = readContents(content).map(({ text }) => text);
+    return { role: role === 'assistant' ? 'assistant' : 'user', content: texts.join('\n') };
+  });
+}
+
+/** What servers before 2024-11-05 call `toolResult`, or whatever a result without content has. */
+function otherData({ toolResult, ...others }: JsonObject): unknown {
+  return toolResult ?? (Object.keys(others).length > 0 ? others : undefined);
+}
+
+/** @param content an array, also in an array, or one piece alone */
+function readContents(content: unknown): Piece[] {
+  return [content].flat(2).map(readContent);
+}
+
+function readContent(content: unknown): Piece {
+  if (content === null || content === undefined) {
+    return { text: '[content missing]', isReadable: false };
+  }
+  if (!isObject(content)) {
+    return { text: textOf(content), isReadable: true };
+  }
+  const text = content.text ?? (isObject(content.resource) ? content.resource.text : undefined);
+  if (text !== undefined && text !== null) {
+    return { text: textOf(text), isReadable: true };
+  }
+  const { type } = content;
+  if (type === 'text') {
+    return { text: '', isReadable: true };
+  }
+  return hasBytes(content) || UNSEEN.has(String(type))
+    ? { text: noteOf(content), isReadable: false }
+    : { text: textOf(content), isReadable: true }; // an unknown type: its data
+}
+
+function hasBytes({ data, blob }: JsonObject): boolean {
+  return typeof data === 'string' || typeof blob === 'string';
+}
+
+function noteOf(content: JsonObject): string {
+  const { type, ...own } = content;
+  const { data, blob, mimeType, uri } = { ...own, ...(isObject(own.resource) ? own.resource : {}) } as JsonObject;
+  const bytes = [data, blob].find((each) => typeof each === 'string') as string | undefined;
+  const size = bytes !== undefined && `${Math.floor((bytes.length * 3) / 4)} bytes`;
+  const facts = [type ?? 'content', mimeType, uri, size].filter((fact) => typeof fact === 'string');
+  return `[${facts.map((fact) => (fact.length > MAX_FACT_LENGTH ? `${fact.slice(0, MAX_FACT_LENGTH)}...` : fact)).join(', ')}]`;
+}
+
+function textOf(value: unknown): string {
+  try {
+    return typeof value === 'string' ? value : JSON.stringify(value);
+  } catch {
+    return '[data that nests too deeply]'; // the stack is full
+  }
+}

@@ -1,0 +1,94 @@
+// Everything that an MCP server lists, page by page, without the SDK's schemas: these refuse a whole page for one odd entry.
+import type { Client, RequestOptions, StandardSchemaV1 } from '@modelcontextprotocol/client';
+import { HeadstartError } from '../../errors.js';
+import { isObject, type JsonObject } from '../../schema-walk.js';
+import { kindOf } from './mcp-schema.js';
+
+/** A server whose pages never end is asked no longer. */
+const MAX_PAGES = 64;
+
+/** For the SDK: any result. It is read here. */
+export const ANY_RESULT: StandardSchemaV1<unknown, JsonObject> = {
+  '~standard': { version: 1, vendor: 'llama-headstart', validate: (value) => ({ value: value as JsonObject }) },
+};
+
+/**
+ * The entries of all pages, unchecked. If a page after the first one cannot be had, what was listed until then counts.
+ *
+ * @param warn gets why the listing ends early
+ * @throws what the SDK throws; HeadstartError `MCP_FAILED` if the first page has no list
+ */
+export async function listAll(
+  client: Client,
+  kind: 'tools' | 'prompts',
+  options: RequestOptions,
+  warn: (message: string) => void,
+): Promise<unknown[]> {
+  const entries: unknown[] = [];
+  const names = new Set<unknown>();
+  const cursors = new Set<unknown>();
+  let page = await listPage(client, kind, undefined, options);
+  for (let count = 1; ; count++) {
+    if (page.entries.length > 0 && page.entries.every((entry) => names.has(nameOf(entry)))) {
+      return entries; // the same again: some servers ignore the cursor
+    }
+    entries.push(...page.entries);
+    for (const entry of page.entries) {
+      names.add(nameOf(entry));
+    }
+    const { cursor } = page;
+    if (cursor === undefined || cursor === null || cursors.has(cursor)) {
+      return entries;
+    }
+    if (typeof cursor !== 'string' && typeof cursor !== 'number') {
+      warn(`after page ${count} of its ${kind}, the cursor of the next one is ${kindOf(cursor)}: pages end there`);
+      return entries;
+    }
+    cursors.add(cursor);
+    if (count === MAX_PAGES) {
+      warn(`it lists its ${kind} in more than ${MAX_PAGES} pages: only those of the first ${MAX_PAGES} are used`);
+      return entries;
+    }
+    try {
+      page = await listPage(client, kind, cursor, options);
+    } catch (error) {
+      if (!isAnswer(error)) {
+        throw error;
+      }
+      warn(`page ${count + 1} of its ${kind} could not be read, those before it are used: ${(error as Error).message}`);
+      return entries;
+    }
+  }
+}
+
+/** Whether the server has answered, and is there. */
+export function isAnswer(error: unknown): boolean {
+  return HeadstartError.isInstance(error) || typeof (error as { code?: unknown } | null)?.code === 'number';
+}
+
+interface Page {
+  entries: readonly unknown[];
+  /** Of the next page. A cursor means something to its server alone: also a number is given back as it came. */
+  cursor: unknown;
+}
+
+async function listPage(
+  client: Client,
+  kind: 'tools' | 'prompts',
+  cursor: string | number | undefined,
+  options: RequestOptions,
+): Promise<Page> {
+  const request = { method: `${kind}/list`, ...(cursor !== undefined && { params: { cursor } }) };
+  const { [kind]: listed, content, nextCursor } = await client.request(request, ANY_RESULT, options);
+  const whole = Array.isArray(content) ? content : []; // a list that is the whole result arrives as its content
+  const entries = listed ?? whole; // Go writes an empty list as null
+  if (!Array.isArray(entries)) {
+    throw new HeadstartError('MCP_FAILED', `Expected \`${kind}\` to be an array, got ${kindOf(listed)}`);
+  }
+  return { entries, cursor: nextCursor };
+}
+
+/** An entry without a name counts as a new one. */
+function nameOf(entry: unknown): unknown {
+  return isObject(entry) && typeof entry.name === 'string' ? entry.name : {};
+}

@@ -1,0 +1,122 @@
+// Between a server and the SDK's transports: messages in the form that the SDK accepts, and none that is too long.
+import type { Transformer } from 'node:stream/web';
+import type { JsonObject } from '../../schema-walk.js';
+import { idInEdges, type Line, LineReader, MAX_MESSAGE_BYTES } from './mcp-lines.js';
+import { errorMessage, mendMessage } from './mcp-message.js';
+
+const TOO_LONG = `it sent a message of more than ${MAX_MESSAGE_BYTES / 1024 ** 2} MiB, which is the limit`;
+
+/** Takes the place of the SDK's buffer for a child's standard output, which gives up the server at a message of 10 MiB. */
+export class StdioMessages {
+  readonly #onOther: (line: string) => void;
+  #lines = new LineReader();
+  #messages: JsonObject[] = [];
+
+  /** @param onOther gets the lines that are no messages */
+  constructor(onOther: (line: string) => void) {
+    this.#onOther = onOther;
+  }
+
+  append(chunk: Uint8Array): void {
+    for (const line of this.#lines.push(chunk)) {
+      const messages = messagesIn(line);
+      this.#messages.push(...messages);
+      if (messages.length === 0 && line.text.trim() !== '') {
+        this.#onOther(line.isTooLong ? TOO_LONG : line.text);
+      }
+    }
+  }
+
+  readMessage(): JsonObject | null {
+    return this.#messages.shift() ?? null;
+  }
+
+  clear(): void {
+    this.#lines = new LineReader();
+    this.#messages = [];
+  }
+}
+
+/** `fetch` for a server at an address. Rejects if its answer is too long. */
+export async function fetchMessages(url: string | URL, init?: RequestInit): Promise<Response> {
+  const response = await fetch(url, init);
+  const type = response.headers.get('content-type') ?? '';
+  if (!response.ok || response.body === null) {
+    return response;
+  }
+  if (/^text\/event-stream/i.test(type)) {
+    return withBody(response, response.body.pipeThrough(new TransformStream(mendEvents())));
+  }
+  return /^application\/json/i.test(type) ? withBody(response, mendBody(await readBody(response.body))) : response;
+}
+
+/** A message that is too long becomes the failure of its request. */
+function messagesIn({ text, isTooLong }: Line): JsonObject[] {
+  if (isTooLong) {
+    const id = idInEdges(text);
+    return id === undefined ? [] : [errorMessage(id, TOO_LONG)];
+  }
+  try {
+    const parsed: unknown = JSON.parse(text);
+    return [parsed]
+      .flat()
+      .map(mendMessage)
+      .filter((message) => message !== undefined);
+  } catch {
+    return [];
+  }
+}
+
+/** @returns none also for a message that nests too deeply to be written again: it goes on as it came */
+function messageTexts(line: Line): string[] {
+  try {
+    return messagesIn(line).map((message) => JSON.stringify(message));
+  } catch {
+    return [];
+  }
+}
+
+/** The lines of an event stream, with the messages in them mended. */
+function mendEvents(): Transformer<Uint8Array, Uint8Array> {
+  const lines = new LineReader();
+  const encoder = new TextEncoder();
+  return {
+    transform(chunk, controller) {
+      for (const line of lines.push(chunk)) {
+        controller.enqueue(encoder.encode(`${mendEventLine(line)}\n`));
+      }
+    },
+    flush: (controller) => controller.enqueue(encoder.encode(mendEventLine(lines.end()))),
+  };
+}
+
+function mendEventLine(line: Line): string {
+  const data = /^data:/.test(line.text) ? line.text.slice('data:'.length) : undefined;
+  const texts = data === undefined ? [] : messageTexts({ ...line, text: data });
+  if (texts.length === 0) {
+    return line.isTooLong ? `: ${TOO_LONG}` : line.text;
+  }
+  return texts.map((text) => `data: ${text}`).join('\n\n');
+}
+
+async function readBody(body: ReadableStream<Uint8Array>): Promise<string> {
+  const pieces: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const piece of body) {
+    bytes += piece.length;
+    if (bytes > MAX_MESSAGE_BYTES) {
+      throw new Error(TOO_LONG); // leaving the loop cancels the request
+    }
+    pieces.push(piece);
+  }
+  return Buffer.concat(pieces).toString('utf8');
+}
+
+function mendBody(text: string): string {
+  const texts = messageTexts({ text, isTooLong: false });
+  return texts.length > 1 ? `[${texts.join()}]` : (texts[0] ?? text);
+}
+
+function withBody({ status, statusText, headers }: Response, body: string | ReadableStream<Uint8Array>): Response {
+  return new Response(body, { status, statusText, headers });
+}

@@ -1,0 +1,376 @@
+// A JSON Schema in words that llama.cpp's converter to grammars has, and in the order in which it looks at them. What these words
+// cannot say is left out: values are checked against the schema itself after generation.
+import { Ajv2020 } from 'ajv/dist/2020.js';
+import { isObject, type Json, type JsonObject, targetOf } from '../../schema-walk.js';
+import {
+  integerForGrammar,
+  MAX_REPETITIONS,
+  multiplesOf,
+  Never,
+  numberForGrammar,
+  numberOr,
+  stringForGrammar,
+} from './grammar-values.js';
+import { bothSchemas, propertyOf } from './schema-both.js';
+
+/** How much of a schema is said. */
+export interface GrammarDetail {
+  patterns: boolean;
+  /** Levels of schemas in each other; any value stands below. */
+  depth: number;
+  /** Most optional properties of one object that are named: llama.cpp's converter works with their square. */
+  entries: number;
+  /** Most items that an array may be asked to have. */
+  items: number;
+}
+
+/** More nodes make grammars that cost more than they are worth. */
+const MAX_NODES = 10_000;
+/** References that lead to references, and `allOf` in `allOf`. */
+const MAX_HOPS = 64;
+
+/** The schema has more nodes than a grammar is worth. */
+export class TooLarge extends Error {}
+
+/**
+ * @param schema valid, as JSON.parse has it; it is not changed
+ * @param isArguments the value is an object, whatever else the schema allows
+ * @throws TooLarge
+ */
+export function schemaForGrammar(schema: JsonObject, detail: GrammarDetail, isArguments = false): JsonObject | Never {
+  const empty = new Set<string>(); // references that no value fits
+  for (;;) {
+    const known = empty.size;
+    const conversion = new Conversion(schema, detail, empty);
+    const converted = conversion.convert(isArguments);
+    if (empty.size === known) {
+      return converted;
+    }
+  }
+}
+
+/** What a schema says of one value, and the alternatives that it has to fit too: one of each list. */
+interface Parts {
+  base: JsonObject;
+  choices: Json[][];
+}
+
+class Conversion {
+  readonly #root: JsonObject;
+  readonly #detail: GrammarDetail;
+  readonly #empty: Set<string>;
+  /** The converted targets of references, by name. */
+  readonly #definitions: Record<string, JsonObject> = {};
+  readonly #names = new Map<string, string>();
+  #nodes = 0;
+
+  constructor(root: JsonObject, detail: GrammarDetail, empty: Set<string>) {
+    this.#root = root;
+    this.#detail = detail;
+    this.#empty = empty;
+  }
+
+  /** @param isArguments the value is an object, whatever else the schema allows */
+  convert(isArguments: boolean): JsonObject | Never {
+    const schema = isArguments ? { allOf: [this.#root, { type: 'object' }] } : this.#root;
+    // Forms that write arguments one by one look for their names in the root: what it refers to stands there itself.
+    const converted = this.#inline(schema, 0);
+    const isRecursive = Object.keys(this.#definitions).length > 0;
+    return converted instanceof Never || !isRecursive ? converted : { ...converted, $defs: this.#definitions };
+  }
+
+  #schema(schema: Json, depth: number): JsonObject | Never {
+    if (schema === false) {
+      return new Never('a schema is `false`');
+    }
+    if (!isObject(schema) || depth > this.#detail.depth) {
+      return {};
+    }
+    const { $ref } = schema;
+    return typeof $ref === 'string' && Object.keys(schema).every((name) => name === '$ref' || REMARKS.has(name))
+      ? this.#reference($ref)
+      : this.#inline(schema, depth);
+  }
+
+  #inline(schema: JsonObject, depth: number): JsonObject | Never {
+    if (++this.#nodes > MAX_NODES) {
+      throw new TooLarge();
+    }
+    const parts = this.#parts(schema, 0);
+    if (parts instanceof Never) {
+      return parts;
+    }
+    const { description } = schema;
+    const converted = parts.choices.length > 0 ? this.#choice(parts, depth) : this.#typed(parts.base, depth);
+    return converted instanceof Never || typeof description !== 'string' ? converted : { ...converted, description };
+  }
+
+  #reference(reference: string): JsonObject | Never {
+    if (this.#empty.has(reference)) {
+      return new Never(`nothing fits \`${reference}\``);
+    }
+    const target = targetOf(this.#root, reference);
+    if (target === undefined) {
+      return {}; // by `$anchor` or `$id`, for which the validator looks
+    }
+    const known = this.#names.get(reference);
+    if (known !== undefined) {
+      return { $ref: `#/$defs/${known}` };
+    }
+    const name = this.#freeName(reference);
+    this.#names.set(reference, name);
+    const converted = isObject(target) ? this.#inline(target, 1) : this.#schema(target, 1);
+    if (converted instanceof Never) {
+      this.#empty.add(reference);
+      return converted;
+    }
+    this.#definitions[name] = converted;
+    return { $ref: `#/$defs/${name}` };
+  }
+
+  #freeName(reference: string): string {
+    const wanted = (reference.split('/').at(-1) as string).replace(/[^A-Za-z0-9]+/g, '-').replace(/^-$/, 'self');
+    const taken = new Set([...this.#names.values()].map((name) => name.toLowerCase()));
+    let name = wanted;
+    for (let count = 2; taken.has(name.toLowerCase()); count++) {
+      name = `${wanted}-${count}`;
+    }
+    return name;
+  }
+
+  /** With references and `allOf` joined into one. */
+  #parts(schema: JsonObject, hops: number): Parts | Never {
+    const { $ref, allOf, anyOf, oneOf, ...own } = withTuples(schema);
+    let base: JsonObject = Object.fromEntries(Object.entries(own).filter(([name]) => !REMARKS.has(name)));
+    const choices = [anyOf, oneOf].filter((each) => Array.isArray(each));
+    const target = typeof $ref === 'string' ? targetOf(this.#root, $ref) : undefined;
+    const others = [...(target === undefined ? [] : [target]), ...(Array.isArray(allOf) ? allOf : [])];
+    if (hops >= MAX_HOPS && others.length > 0) {
+      return new Never('a reference leads back to itself');
+    }
+    for (const other of others) {
+      const parts = other === false ? new Never('a schema is `false`') : this.#partsOf(other, hops + 1);
+      if (parts instanceof Never) {
+        return parts;
+      }
+      base = bothSchemas(base, parts.base);
+      choices.push(...parts.choices);
+    }
+    return { base, choices };
+  }
+
+  #partsOf(schema: Json, hops: number): Parts | Never {
+    return isObject(schema) ? this.#parts(schema, hops) : { base: {}, choices: [] };
+  }
+
+  /** The converter looks at nothing beside alternatives: what stands there is part of each. */
+  #choice({ base, choices: [first = [], ...rest] }: Parts, depth: number): JsonObject | Never {
+    const beside = [...(Object.keys(base).length > 0 ? [base] : []), ...rest.map((anyOf) => ({ anyOf }))];
+    const converted = first.map((each) =>
+      this.#schema(beside.length > 0 ? { allOf: [each, ...beside] } : each, depth + 1),
+    );
+    return unionOf(converted);
+  }
+
+  #typed(schema: JsonObject, depth: number): JsonObject | Never {
+    const values = valuesOf(schema);
+    const types = typesOf(schema);
+    if (types?.length === 0) {
+      return new Never('its types exclude each other');
+    }
+    if (values !== undefined && values.length <= this.#detail.entries * 10) {
+      return enumOf(schema, values, types);
+    }
+    if (types === undefined || (types.length > 1 && !hasConstraint(schema))) {
+      return types === undefined ? {} : { type: types };
+    }
+    return unionOf(types.map((type) => this.#ofType(type, schema, depth)));
+  }
+
+  #ofType(type: string, schema: JsonObject, depth: number): JsonObject | Never {
+    switch (type) {
+      case 'integer':
+        return integerForGrammar(schema);
+      case 'number':
+        return numberForGrammar(schema);
+      case 'string':
+        return stringForGrammar(schema, this.#detail.patterns);
+      case 'array':
+        return this.#array(schema, depth + 1);
+      case 'object':
+        return this.#object(schema, depth + 1);
+      default:
+        return { type };
+    }
+  }
+
+  #array(schema: JsonObject, depth: number): JsonObject | Never {
+    const prefix = Array.isArray(schema.prefixItems) ? schema.prefixItems : [];
+    const min = numberOr(schema.minItems, 0);
+    let max = numberOr(schema.maxItems, Number.POSITIVE_INFINITY);
+    const items: JsonObject[] = [];
+    for (const each of [...prefix, schema.items ?? true]) {
+      const item = this.#schema(each, depth);
+      if (item instanceof Never) {
+        max = Math.min(max, items.length);
+        break;
+      }
+      items.push(item);
+    }
+    if (min > max) {
+      return new Never('an array must have more items than it may have');
+    }
+    if (prefix.length === 0 || max === 0) {
+      return {
+        type: 'array',
+        items: items[0] ?? {},
+        ...(min > 0 && min <= this.#detail.items && { minItems: min }),
+        ...(max <= MAX_REPETITIONS && { maxItems: max }),
+      };
+    }
+    // The converter's tuples have one length.
+    const length = Math.min(Math.max(prefix.length, min), max);
+    const more = Math.min(length, prefix.length + this.#detail.items) - prefix.length;
+    const rest = Array.from({ length: Math.max(0, more) }, () => items.at(-1) as JsonObject);
+    return { type: 'array', prefixItems: [...items.slice(0, Math.min(length, prefix.length)), ...rest] };
+  }
+
+  #object(schema: JsonObject, depth: number): JsonObject | Never {
+    const required = new Set(Array.isArray(schema.required) ? (schema.required as string[]) : []);
+    const most = numberOr(schema.maxProperties, Number.POSITIVE_INFINITY);
+    if (required.size > most) {
+      return new Never('an object must have more properties than it may have');
+    }
+    const properties: Record<string, JsonObject> = {};
+    const allowed = namesIn(schema.propertyNames);
+    let isClosed = required.size === most || allowed !== undefined;
+    let optional = 0;
+    for (const name of new Set([
+      ...Object.keys((schema.properties ?? {}) as JsonObject),
+      ...required,
+      ...(allowed ?? []),
+    ])) {
+      const value = this.#schema((allowed?.includes(name) ?? true) && propertyOf(schema, name), depth);
+      const isRequired = required.has(name);
+      if (value instanceof Never && isRequired) {
+        return new Never(`the property \`${name}\` must be there, and ${value.reason}`);
+      }
+      isClosed ||= value instanceof Never; // or it would come as one of the others
+      const isSaid = isRequired || (required.size < most && ++optional <= this.#detail.entries);
+      if (isSaid && !(value instanceof Never)) {
+        properties[name] = value;
+      }
+    }
+    const others = !isClosed && (optional > this.#detail.entries || this.#otherProperties(schema, depth));
+    return {
+      type: 'object',
+      ...(Object.keys(properties).length > 0 && { properties }),
+      ...(required.size > 0 && { required: [...required] }),
+      ...((others !== true || Object.keys(properties).length > 0) && { additionalProperties: others }),
+    };
+  }
+
+  /** What properties may be that have no name of their own: `true` for anything. */
+  #otherProperties(schema: JsonObject, depth: number): Json {
+    const { properties, additionalProperties, patternProperties } = schema;
+    const patterns = isObject(patternProperties) ? Object.values(patternProperties) : [];
+    if (isObject(properties) && (additionalProperties === undefined || patterns.length > 0)) {
+      return false; // as the converter has it: the model writes the properties that it knows
+    }
+    const converted = unionOf([...patterns, additionalProperties ?? true].map((each) => this.#schema(each, depth)));
+    return converted instanceof Never ? false : Object.keys(converted).length === 0 || converted;
+  }
+}
+
+/** Keywords that allow and forbid nothing, or were looked at. */
+const REMARKS = new Set([
+  ...['$schema', '$id', '$anchor', '$comment', '$defs', 'definitions', 'title', 'description', 'default', 'examples'],
+  ...['deprecated', 'readOnly', 'writeOnly'],
+]);
+
+/** Keywords that say something of values of one type alone: without a `type` they tell which is meant. */
+const TYPE_OF: Readonly<Record<string, readonly string[]>> = {
+  string: ['pattern', 'minLength', 'maxLength', 'format'],
+  number: ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf'],
+  array: ['items', 'prefixItems', 'minItems', 'maxItems', 'contains', 'uniqueItems'],
+  object: [
+    ...['properties', 'required', 'additionalProperties', 'patternProperties', 'propertyNames', 'minProperties'],
+    ...['maxProperties', 'dependentRequired', 'dependentSchemas'],
+  ],
+};
+
+/** Undefined: any. */
+function typesOf({ type, nullable, ...schema }: JsonObject): string[] | undefined {
+  if (type === undefined) {
+    const meant = Object.entries(TYPE_OF).filter(([, keywords]) =>
+      keywords.some((name) => Object.hasOwn(schema, name)),
+    );
+    return meant.length > 0 ? meant.map(([each]) => each) : undefined;
+  }
+  const types = [...new Set([type, ...(nullable === true ? ['null'] : [])].flat() as string[])];
+  return types.includes('number') ? types.filter((each) => each !== 'integer') : types;
+}
+
+function hasConstraint(schema: JsonObject): boolean {
+  return Object.values(TYPE_OF).some((keywords) => keywords.some((name) => Object.hasOwn(schema, name)));
+}
+
+/** The values that a schema lists; undefined if it lists none. */
+function valuesOf(schema: JsonObject): Json[] | undefined {
+  if (Object.hasOwn(schema, 'const')) {
+    return [schema.const];
+  }
+  if (Array.isArray(schema.enum)) {
+    return schema.enum;
+  }
+  const isNumber = typesOf(schema)?.every((type) => type === 'integer' || type === 'number');
+  return isNumber && schema.multipleOf !== undefined ? multiplesOf(schema) : undefined;
+}
+
+function enumOf(schema: JsonObject, values: readonly Json[], types: readonly string[] | undefined): JsonObject | Never {
+  const fits = validatorOf(schema);
+  const fitting = values.filter(fits);
+  const type = types?.length === 1 ? { type: types[0] } : {};
+  if (fitting.length === 0) {
+    return new Never('none of the values that it lists fits the rest of it');
+  }
+  return fitting.length === 1 ? { ...type, const: fitting[0] } : { ...type, enum: fitting };
+}
+
+/** With what it says itself alone: references in it lead nowhere, and count as anything. */
+function validatorOf({ enum: _, const: __, ...schema }: JsonObject): (value: Json) => boolean {
+  try {
+    return new Ajv2020({ strict: false, logger: false, validateFormats: false }).compile(schema);
+  } catch {
+    return () => true;
+  }
+}
+
+/** What fits one of several. */
+function unionOf(converted: readonly (JsonObject | Never)[]): JsonObject | Never {
+  const possible = converted.filter((each) => !(each instanceof Never));
+  const distinct = [...new Map(possible.map((each) => [JSON.stringify(each), each])).values()];
+  const [first = converted[0] ?? new Never('it has no alternatives'), ...more] = distinct;
+  if (distinct.some((each) => Object.keys(each).length === 0)) {
+    return {};
+  }
+  return more.length === 0 ? first : { anyOf: distinct };
+}
+
+/** The names that the properties of an object may have, if they are listed. */
+function namesIn(propertyNames: Json): string[] | undefined {
+  if (propertyNames === false) {
+    return [];
+  }
+  const values = isObject(propertyNames) ? valuesOf(propertyNames) : undefined;
+  return values?.filter((value) => typeof value === 'string');
+}
+
+/** Drafts before 2020-12 have the items of a tuple in `items`. */
+function withTuples(schema: JsonObject): JsonObject {
+  if (!Array.isArray(schema.items)) {
+    return schema;
+  }
+  const { items, additionalItems, ...rest } = schema;
+  return { ...rest, prefixItems: items, ...(additionalItems !== undefined && { items: additionalItems }) };
+}

@@ -1,0 +1,110 @@
+// Schemas of single values (numbers, strings) in words that llama.cpp's converter to grammars has.
+
+import type { JsonObject } from '../../schema-walk.js';
+import { patternForGrammar } from './pattern-grammar.js';
+import { patternsOf } from './schema-both.js';
+
+/** Why no value fits a schema. */
+export class Never {
+  readonly reason: string;
+
+  constructor(reason: string) {
+    this.reason = reason;
+  }
+}
+
+/** Larger integers are refused after generation: the grammar lets the model write them, or it would cut them. */
+const BEYOND = 1e17;
+/** llama.cpp takes more repetitions for any number. */
+export const MAX_REPETITIONS = 2000;
+/** Longest list that multiples of a number are written out in. */
+const MAX_MULTIPLES = 256;
+
+interface Bounds {
+  min: number;
+  max: number;
+}
+
+/** The converter takes one of two lower bounds for the other, and miscounts digits if there is no upper one. */
+export function integerForGrammar(schema: JsonObject): JsonObject | Never {
+  const { minimum, maximum, exclusiveMinimum, exclusiveMaximum } = schema;
+  const min = Math.max(Math.ceil(numberOr(minimum, -Infinity)), Math.floor(numberOr(exclusiveMinimum, -Infinity)) + 1);
+  const max = Math.min(Math.floor(numberOr(maximum, Infinity)), Math.ceil(numberOr(exclusiveMaximum, Infinity)) - 1);
+  if (min > max) {
+    return new Never('`minimum` is above `maximum`');
+  }
+  if (min > Number.MAX_SAFE_INTEGER || max < Number.MIN_SAFE_INTEGER) {
+    return new Never('its integers are beyond 2^53, which JavaScript cannot hold exactly');
+  }
+  const isBelow = min > Number.MIN_SAFE_INTEGER;
+  const isAbove = max < Number.MAX_SAFE_INTEGER;
+  return isBelow || isAbove
+    ? { type: 'integer', minimum: isBelow ? min : -BEYOND, maximum: isAbove ? max : BEYOND }
+    : { type: 'integer' };
+}
+
+/** Its bounds are not said. */
+export function numberForGrammar(schema: JsonObject): JsonObject | Never {
+  const { minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf } = schema;
+  const above = numberOr(exclusiveMinimum, -Infinity);
+  const below = numberOr(exclusiveMaximum, Infinity);
+  const low = Math.max(numberOr(minimum, -Infinity), above);
+  const high = Math.min(numberOr(maximum, Infinity), below);
+  if (low > high || (low === high && (low === above || high === below))) {
+    return new Never('`minimum` is above `maximum`');
+  }
+  return Number.isInteger(multipleOf) ? integerForGrammar(schema) : { type: 'number' };
+}
+
+/** The multiples that bounds allow, if these are few; some of them may be no multiples by a rounding error. */
+export function multiplesOf(schema: JsonObject): number[] | undefined {
+  const { multipleOf, minimum, maximum, exclusiveMinimum, exclusiveMaximum } = schema;
+  const low = Math.max(numberOr(minimum, -Infinity), numberOr(exclusiveMinimum, -Infinity));
+  const high = Math.min(numberOr(maximum, Infinity), numberOr(exclusiveMaximum, Infinity));
+  const step = numberOr(multipleOf, 0);
+  const first = Math.ceil(low / step);
+  const count = Math.floor(high / step) - first + 1;
+  return step > 0 && count <= MAX_MULTIPLES
+    ? Array.from({ length: Math.max(0, count) }, (_, index) => Number(((first + index) * step).toPrecision(15)))
+    : undefined;
+}
+
+/** Lengths of what the formats that the converter knows allow. */
+const FORMATS: Readonly<Record<string, Bounds>> = {
+  date: { min: 10, max: 10 },
+  uuid: { min: 36, max: 36 },
+  time: { min: 9, max: 18 },
+  'date-time': { min: 20, max: 29 },
+};
+
+/** @param withPatterns otherwise a pattern is left out */
+export function stringForGrammar(schema: JsonObject, withPatterns: boolean): JsonObject | Never {
+  const { format } = schema;
+  const patterns = patternsOf(schema);
+  const lengths = { min: numberOr(schema.minLength, 0), max: numberOr(schema.maxLength, Number.POSITIVE_INFINITY) };
+  if (lengths.min > lengths.max) {
+    return new Never('`minLength` is above `maxLength`');
+  }
+  if (patterns.length > 0 && withPatterns) {
+    const said = patternForGrammar(patterns, lengths);
+    if (said === '') {
+      return new Never('no string fits its `pattern` and length');
+    }
+    if (said !== undefined) {
+      return said === '^$' ? { type: 'string', const: '' } : { type: 'string', pattern: said };
+    }
+  }
+  const known = typeof format === 'string' && Object.hasOwn(FORMATS, format) ? FORMATS[format] : undefined;
+  if (known !== undefined && known.min >= lengths.min && known.max <= lengths.max && patterns.length === 0) {
+    return { type: 'string', format };
+  }
+  return {
+    type: 'string',
+    ...(lengths.min > 0 && lengths.min <= MAX_REPETITIONS && { minLength: lengths.min }),
+    ...(lengths.max <= MAX_REPETITIONS && { maxLength: lengths.max }),
+  };
+}
+
+export function numberOr(value: unknown, otherwise: number): number {
+  return typeof value === 'number' ? value : otherwise;
+}
