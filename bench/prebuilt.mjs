@@ -6,10 +6,10 @@ import { once } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { systemPrompt } from '../scripts/demo/template.mjs';
-import { prebuiltAddon } from '../scripts/lib/prebuilt-addon.mjs';
 import { step } from '../bin/lib/progress.mjs';
 import { root, runMain } from '../bin/lib/run.mjs';
+import { systemPrompt } from '../scripts/demo/template.mjs';
+import { prebuiltAddon } from '../scripts/lib/prebuilt-addon.mjs';
 import { setup } from '../scripts/setup.mjs';
 import { interleave } from './lib/trials.mjs';
 

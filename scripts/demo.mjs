@@ -9,9 +9,9 @@ import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { availableParallelism, cpus, tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { reportText } from './demo/report.mjs';
 import { step } from '../bin/lib/progress.mjs';
 import { isMain, mustRun, root, runMain } from '../bin/lib/run.mjs';
+import { reportText } from './demo/report.mjs';
 import { setup } from './setup.mjs';
 
 const SESSIONS = 10;

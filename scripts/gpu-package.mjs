@@ -6,11 +6,11 @@ import { copyFile, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { buildNative, parseJobs } from '../bin/lib/build-native.mjs';
-import { ensureCuda } from './lib/cuda.mjs';
 import { moduleFile, platformName } from '../bin/lib/libc.mjs';
 import { makeDirectory } from '../bin/lib/make-directory.mjs';
 import { megabytes, step } from '../bin/lib/progress.mjs';
 import { isMain, root, run, runMain } from '../bin/lib/run.mjs';
+import { ensureCuda } from './lib/cuda.mjs';
 import { ensureDependencies } from './setup.mjs';
 import { ensureVendor } from './vendor.mjs';
 

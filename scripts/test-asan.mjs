@@ -2,8 +2,8 @@
 // built whole, llama.cpp with it, with address and undefined-behaviour checks. The first build takes long. What the checks
 // find ends the process that it happens in, with a stack on stderr. Linux with GCC.
 
-import { testAssertingAddon } from './lib/asserting-addon.mjs';
 import { isMain, mustRun, root, runMain } from '../bin/lib/run.mjs';
+import { testAssertingAddon } from './lib/asserting-addon.mjs';
 
 /** Node itself is built without: the runtime must be in the process before it, and the C++ library that throws with it. */
 const PRELOADED = ['libasan.so', 'libstdc++.so'];

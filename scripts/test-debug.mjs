@@ -2,8 +2,8 @@
 // package's own sources without optimisation and with assertions, among them that no KV byte enters the JavaScript heap.
 
 import { join } from 'node:path';
-import { testAssertingAddon } from './lib/asserting-addon.mjs';
 import { isMain, root, runMain } from '../bin/lib/run.mjs';
+import { testAssertingAddon } from './lib/asserting-addon.mjs';
 
 /** How much longer than on a release build a test may take. */
 const PATIENCE = 4;

@@ -7,8 +7,8 @@ import { basename, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { megabytes, step } from '../bin/lib/progress.mjs';
 import { isMain, runMain } from '../bin/lib/run.mjs';
-import { runWithTallies, sumOf } from './lib/tallies.mjs';
 import { generateMicroModels, REPRODUCIBLE_MODELS } from '../test/fixtures/micro-models/models.mjs';
+import { runWithTallies, sumOf } from './lib/tallies.mjs';
 import { setup } from './setup.mjs';
 
 async function main() {

@@ -1,13 +1,13 @@
 // An agent's options with every default in place, checked against each other.
 import { availableParallelism } from 'node:os';
-import { type AgentOptions, type ParsedAgentOptions, parseAgentOptions } from './agent-options.js';
 import type { ResolvedCacheOptions } from '../cache/options.js';
 import { HeadstartError } from '../errors.js';
-import { type ModelSource, parseModelSource } from '../model/source.js';
 import type { ParsedModelConfig } from '../model/model-options.js';
+import { type ModelSource, parseModelSource } from '../model/source.js';
 import type { KvLayout } from '../native/context.js';
 import { describe } from '../options.js';
 import { type ResolvedMcpServer, resolveMcpServers } from '../tools/mcp/mcp-config.js';
+import { type AgentOptions, type ParsedAgentOptions, parseAgentOptions } from './agent-options.js';
 
 /** Defaults that depend on other options are in place. */
 export interface ResolvedModelConfig extends Omit<ParsedModelConfig, 'source' | 'cacheDir' | 'debug'> {

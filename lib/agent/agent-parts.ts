@@ -1,27 +1,28 @@
 // What an agent is made of: each part from its options.
+
+import { throwIfAborted } from '../abort.js';
 import { Adapters } from '../cache/adapters.js';
 import { keyComponents, reproducibleComponent } from '../cache/key.js';
 import { TemplateCache } from '../cache/template-cache.js';
-import { type AgentConfig, type ContextSizes, resolveContextSizes } from './agent-config.js';
 import { Engine } from '../engine/engine.js';
 import { RwLock } from '../engine/rw-lock.js';
+import { mergeSampling, requireSampling, samplingDefaults } from '../generate/sampling.js';
+import type { Logger } from '../logger.js';
 import { fingerprintModel } from '../model/fingerprint.js';
 import { resolveLoras } from '../model/lora-files.js';
 import { type ResolveModelOptions, resolveModel } from '../model/resolve.js';
 import { type ReachOptions, trainingLengthWarning } from '../model/training-length.js';
-import { throwIfAborted } from '../native/addon.js';
-import type { Logger } from '../native/log.js';
 import { Model } from '../native/model.js';
 import { systemInfo } from '../native/system.js';
-import { LLAMA_CPP_SAMPLING, type SamplingOptions } from '../sampling-options.js';
-import { findTemplate, type SessionDefaults, type SessionHost } from '../session/open.js';
-import { mergeSampling, requireSampling, samplingDefaults } from '../generate/sampling.js';
-import { Snapshots } from '../session/snapshots.js';
 import { MessageEnds } from '../prompt/message-end.js';
 import { Renderer } from '../prompt/renderer.js';
 import { Templates } from '../prompt/templates.js';
+import { LLAMA_CPP_SAMPLING, type SamplingOptions } from '../sampling-options.js';
+import { findTemplate, type SessionDefaults, type SessionHost } from '../session/open.js';
+import { Snapshots } from '../session/snapshots.js';
 import { McpServers } from '../tools/mcp/mcp-servers.js';
 import { ToolSet } from '../tools/tool.js';
+import { type AgentConfig, type ContextSizes, resolveContextSizes } from './agent-config.js';
 
 /** All parts, open. */
 export interface AgentParts extends Omit<SessionHost, 'requireOpen' | 'onOpened' | 'onClosed'> {

@@ -1,24 +1,15 @@
-import type { AgentOptions } from './agent-options.js';
-import { type AgentParts, closeAll, openParts } from './agent-parts.js';
+import { eitherSignal, throwIfAborted } from '../abort.js';
 import { AgentTemplateCache, type TemplateOptions } from '../cache/agent-cache.js';
 import type { TemplateCacheStats } from '../cache/statistics.js';
-import { resolveAgentOptions } from './agent-config.js';
 import { logEvents } from '../diagnostics/debug-log.js';
+import { startTelemetry } from '../diagnostics/telemetry.js';
 import { HeadstartError } from '../errors.js';
-import type { AgentHealth } from './agent-health.js';
+import { forgivingLogger, type Logger, limitedLogger, stderrLogger } from '../logger.js';
 import { LORAS, type LoraConfig, resolveLoras } from '../model/lora-files.js';
 import { resolveModel } from '../model/resolve.js';
-import { selectGpu, throwIfAborted } from '../native/addon.js';
-import {
-  forgivingLogger,
-  type Logger,
-  limitedLogger,
-  setNativeLogger,
-  stderrLogger,
-  unsetNativeLogger,
-} from '../native/log.js';
+import { selectGpu } from '../native/addon.js';
+import { setNativeLogger, unsetNativeLogger } from '../native/log.js';
 import type { Model } from '../native/model.js';
-import { eitherSignal } from '../signals.js';
 import { abortSignal, group, type OptionsOf, text } from '../option-types.js';
 import { parseOptions } from '../parse-options.js';
 import {
@@ -34,8 +25,11 @@ import { findTemplate, openSession, restoreSession, type SessionHost } from '../
 import { OpenSessions } from '../session/open-sessions.js';
 import type { Session } from '../session/session.js';
 import { type SessionOptions, TEMPLATE } from '../session/session-options.js';
-import { startTelemetry } from '../diagnostics/telemetry.js';
 import type { McpServers } from '../tools/mcp/mcp-servers.js';
+import { resolveAgentOptions } from './agent-config.js';
+import type { AgentHealth } from './agent-health.js';
+import type { AgentOptions } from './agent-options.js';
+import { type AgentParts, closeAll, openParts } from './agent-parts.js';
 
 const TEMPLATE_OPTIONS = group({ ...TEMPLATE, tenant: text().optional() });
 const COUNT_OPTIONS = group(TEMPLATE);

@@ -1,17 +1,18 @@
 // The template cache as an agent's users see it: templates are system prompts and tools, not tokens.
+
+import { throwIfAborted } from '../abort.js';
 import type { Engine } from '../engine/engine.js';
 import type { RwLock } from '../engine/rw-lock.js';
 import { HeadstartError } from '../errors.js';
-import { throwIfAborted } from '../native/addon.js';
 import type { Model } from '../native/model.js';
 import { abortSignal, callable, group, type OptionsOf } from '../option-types.js';
 import { describe } from '../options.js';
 import { parseOptions } from '../parse-options.js';
-import type { Boundary } from '../prompt/template-boundary.js';
 import type { TemplateSource } from '../prompt/renderer.js';
+import type { Boundary } from '../prompt/template-boundary.js';
 import type { DirectoryBudget } from './disk/eviction.js';
-import type { MissExplanation, TokenDifference } from './explain.js';
 import type { CacheEntry, CacheEntryDetails, PruneReport, VerifyOptions, VerifyReport } from './disk/operations.js';
+import type { MissExplanation, TokenDifference } from './explain.js';
 import type { StartReport } from './start-report.js';
 import type { TemplateCacheStats } from './statistics.js';
 import type { TemplateCache } from './template-cache.js';

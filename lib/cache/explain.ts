@@ -7,8 +7,8 @@ import type { KeyComponents, Keyring } from './key.js';
 import type { MemoryStore } from './memory-store.js';
 import { readTokens } from './nearest.js';
 import { likelyShared, prefixHashes } from './prefix-hash.js';
-import type { Tier } from './start-report.js';
 import type { ResidentTemplates } from './resident-templates.js';
+import type { Tier } from './start-report.js';
 
 /** A key component that is another one in the nearest entry. */
 export interface ComponentDifference {

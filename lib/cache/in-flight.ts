@@ -1,4 +1,4 @@
-import { orAborted } from '../native/addon.js';
+import { orAborted } from '../abort.js';
 
 /** Work under way by key: who comes meanwhile waits for it, and each who waits can be aborted alone. */
 export class InFlight {

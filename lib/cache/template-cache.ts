@@ -1,28 +1,27 @@
+import { ownSignal, throwIfAborted } from '../abort.js';
 import type { Engine } from '../engine/engine.js';
 import { HeadstartError } from '../errors.js';
-import { throwIfAborted } from '../native/addon.js';
-import { forgivingLogger, type Logger } from '../native/log.js';
-import { ownSignal } from '../signals.js';
+import { forgivingLogger, type Logger } from '../logger.js';
 import { SequenceState } from '../native/state.js';
 import { parseOptions } from '../parse-options.js';
-import { BUDGET_OPTIONS, type DirectoryBudget } from './disk/eviction.js';
 import { CacheDirectory } from './disk/cache-directory.js';
+import { CumulativeCounts } from './disk/cumulative-counts.js';
+import { DirectoryIndex } from './disk/directory-index.js';
+import { DirectoryWatcher } from './disk/directory-watcher.js';
 import { DiskStore } from './disk/disk-store.js';
+import { BUDGET_OPTIONS, type DirectoryBudget } from './disk/eviction.js';
+import * as operations from './disk/operations.js';
 import { publish } from './events.js';
 import { explainMiss, type MissExplanation } from './explain.js';
-import { DirectoryIndex } from './disk/directory-index.js';
 import { type KeyComponents, Keyring } from './key.js';
-import { DirectoryWatcher } from './disk/directory-watcher.js';
 import { MemoryStore } from './memory-store.js';
-import * as operations from './disk/operations.js';
 import type { CacheOptions } from './options.js';
 import { PrefillEstimate } from './prefill-estimate.js';
-import type { StartReport } from './start-report.js';
 import { ResidentTemplates } from './resident-templates.js';
-import { largeDirectory, WriteBehind } from './write-behind.js';
-import { type Filled, TemplateLoader, type StartRequest } from './template-loader.js';
+import type { StartReport } from './start-report.js';
 import { StatsCounter, type TemplateCacheStats } from './statistics.js';
-import { CumulativeCounts } from './disk/cumulative-counts.js';
+import { type Filled, type StartRequest, TemplateLoader } from './template-loader.js';
+import { largeDirectory, WriteBehind } from './write-behind.js';
 
 /** What a template cache works with. */
 export interface TemplateCacheOptions

@@ -2,7 +2,7 @@
 // template, in this process and between processes; the others wait and find it.
 import type { Engine } from '../engine/engine.js';
 import { HeadstartError } from '../errors.js';
-import type { Logger } from '../native/log.js';
+import type { Logger } from '../logger.js';
 import type { SequenceState } from '../native/state.js';
 import { sameTokens } from '../tokens.js';
 import type { DiskStore } from './disk/disk-store.js';
@@ -12,8 +12,8 @@ import type { Keyring } from './key.js';
 import type { MemoryStore } from './memory-store.js';
 import { findNearest, type Neighbour, usable } from './nearest.js';
 import type { PrefillEstimate } from './prefill-estimate.js';
-import type { StartReport } from './start-report.js';
 import type { ResidentTemplates } from './resident-templates.js';
+import type { StartReport } from './start-report.js';
 import type { WriteBehind } from './write-behind.js';
 
 export interface StartRequest {

@@ -1,14 +1,14 @@
 // Captured states go into the memory tier, and to disk behind the first session's back.
-import type { Logger } from '../native/log.js';
+import type { Logger } from '../logger.js';
 import type { SequenceState } from '../native/state.js';
-import { type DirectoryBudget, dated, isBounded, LARGE_DIRECTORY_BYTES, surplus } from './disk/eviction.js';
+import type { CumulativeCounts } from './disk/cumulative-counts.js';
 import type { DiskStore } from './disk/disk-store.js';
 import type { EntryLock } from './disk/entry-lock.js';
+import { type DirectoryBudget, dated, isBounded, LARGE_DIRECTORY_BYTES, surplus } from './disk/eviction.js';
 import { publish } from './events.js';
 import { ENTRY_FORMAT, type Keyring } from './key.js';
 import type { MemoryStore } from './memory-store.js';
 import type { StatsCounter } from './statistics.js';
-import type { CumulativeCounts } from './disk/cumulative-counts.js';
 
 export interface Capture {
   key: string;

@@ -1,6 +1,7 @@
 // One line for each session, turn and tool call: what `debug` adds to the log.
+
+import type { Logger } from '../logger.js';
 import { type SessionEvent, subscribe, type ToolCallEvent, type TurnEvent } from './events.js';
-import type { Logger } from '../native/log.js';
 
 /**
  * Writes what happens in the sessions that `isMine` knows.

@@ -1,7 +1,7 @@
+import { abortedError } from '../abort.js';
 import { HeadstartError } from '../errors.js';
-import { abortedError } from '../native/addon.js';
+import type { CellWaiter, CellWaitQueue } from './cell-wait-queue.js';
 import type { Pending } from './decode-request.js';
-import type { CellWaitQueue, CellWaiter } from './cell-wait-queue.js';
 
 /** Requests that wait for KV cells: whatever ends their wait, each is told, or tries again. */
 export class BlockedRequests {

@@ -1,8 +1,8 @@
 // What came of a batch, and how those who asked are told.
 import { HeadstartError } from '../errors.js';
 import type { Slice } from './batch.js';
-import type { EngineContext } from './engine-context.js';
 import type { Decoded, Pending } from './decode-request.js';
+import type { EngineContext } from './engine-context.js';
 
 /** Logits and probabilities are of the newest batch: asked for at once, before the next. Undefined where nobody asks. */
 export function askExtras(context: EngineContext, slices: readonly Slice[]): Promise<Partial<Decoded>[]> | undefined {

@@ -3,8 +3,8 @@ import type { AppliedLora } from '../native/lora.js';
 import type { ModelInfo } from '../native/model.js';
 import type { SequenceState } from '../native/state.js';
 import { CellLedger } from './cell-ledger.js';
-import { PrefillLog } from './reproducible/prefill-log.js';
 import type { DecodeRequest, RequestLimits } from './decode-request.js';
+import { PrefillLog } from './reproducible/prefill-log.js';
 
 /**
  * An engine's context, as all may use it beside the scheduler: every call runs on the context's own thread in the order

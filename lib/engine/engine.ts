@@ -1,15 +1,15 @@
+import { throwIfAborted } from '../abort.js';
 import { isObserved, publish } from '../diagnostics/events.js';
 import { HeadstartError } from '../errors.js';
-import { throwIfAborted } from '../native/addon.js';
 import type { Context } from '../native/context.js';
-import { SequenceSwap } from './sequence-swap.js';
-import { EngineContext } from './engine-context.js';
-import type { Decoded, DecodeRequest, PrefillOptions } from './decode-request.js';
 import { CellWaitQueue } from './cell-wait-queue.js';
-import type { SwappedSequence } from './swap-store.js';
-import { Scheduler } from './scheduler.js';
+import type { Decoded, DecodeRequest, PrefillOptions } from './decode-request.js';
+import { EngineContext } from './engine-context.js';
 import { type BatchInvariance, testReproducible } from './reproducible/self-test.js';
+import { Scheduler } from './scheduler.js';
 import { type SequenceHolder, SequencePool } from './sequence-pool.js';
+import { SequenceSwap } from './sequence-swap.js';
+import type { SwappedSequence } from './swap-store.js';
 import { WindowBudget } from './window-budget.js';
 
 /** How an engine is made. */

@@ -1,4 +1,4 @@
-import { orAborted, throwIfAborted } from '../native/addon.js';
+import { orAborted, throwIfAborted } from '../abort.js';
 
 /**
  * Lets any number work at the same time, or one alone: turns and starts pass together; who changes what all of them compute

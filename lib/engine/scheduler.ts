@@ -1,14 +1,14 @@
+import { abortedError } from '../abort.js';
 import { isObserved, publish } from '../diagnostics/events.js';
 import { HeadstartError } from '../errors.js';
-import { abortedError } from '../native/addon.js';
 import { type BatchLimits, BatchWriter, countTokens, fitBatch, planBatch, type Slice } from './batch.js';
 import { abortOf, BlockedRequests } from './blocked-requests.js';
+import type { CellWaitQueue } from './cell-wait-queue.js';
+import { type Decoded, type DecodeRequest, Pending, requestProblem } from './decode-request.js';
 import { askExtras, picksOf, settle, tell } from './decode-results.js';
 import type { EngineContext } from './engine-context.js';
-import { Throughput } from './throughput.js';
-import { type Decoded, type DecodeRequest, Pending, requestProblem } from './decode-request.js';
-import type { CellWaitQueue } from './cell-wait-queue.js';
 import type { BatchInvariance } from './reproducible/self-test.js';
+import { Throughput } from './throughput.js';
 
 /** A decode that takes no longer is not ended early. */
 const BRIEF_MS = 50;

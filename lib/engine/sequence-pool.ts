@@ -1,5 +1,5 @@
+import { throwIfAborted } from '../abort.js';
 import { HeadstartError } from '../errors.js';
-import { throwIfAborted } from '../native/addon.js';
 
 /** Who holds a sequence and can be asked to give it back while it does not generate. */
 export interface SequenceHolder {

@@ -1,10 +1,10 @@
 // How a session that holds no sequence comes back to what it held.
 import { HeadstartError } from '../errors.js';
+import type { Decoded, DecodeRequest } from './decode-request.js';
 import type { EngineContext } from './engine-context.js';
 import type { PrefillChunk } from './reproducible/prefill-log.js';
-import type { Decoded, DecodeRequest } from './decode-request.js';
-import { type SwappedSequence, SwapStore } from './swap-store.js';
 import type { SequenceHolder } from './sequence-pool.js';
+import { type SwappedSequence, SwapStore } from './swap-store.js';
 
 /** A state is worth its bytes where decoding its tokens again takes so many times as long as copying it out and in. */
 const WORTH = 2;
@@ -186,7 +186,11 @@ export class SequenceSwap {
   }
 
   /** @returns false where the state is of no use */
-  async #restoreState(sequence: number, state: SwappedSequence['state'] & object, signal?: AbortSignal): Promise<boolean> {
+  async #restoreState(
+    sequence: number,
+    state: SwappedSequence['state'] & object,
+    signal?: AbortSignal,
+  ): Promise<boolean> {
     const { context, withRoom } = this.#host;
     try {
       await withRoom(() => context.restoreSequence(sequence, state), signal, sequence);
@@ -201,7 +205,11 @@ export class SequenceSwap {
     }
   }
 
-  async #decodeAgain(sequence: number, { from, tokens, keep }: PrefillChunk, signal: AbortSignal | undefined): Promise<void> {
+  async #decodeAgain(
+    sequence: number,
+    { from, tokens, keep }: PrefillChunk,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
     await this.#host.decode({ sequence, tokens, from, signal, onDecoded: () => undefined });
     if (keep < tokens.length) {
       await this.#host.context.removeSequence(sequence, from + keep);

@@ -43,7 +43,11 @@ export class SwapStore {
   }
 
   /** @param capturing the state, where one is taken; a capture that fails is none */
-  put(holder: SequenceHolder, past: Omit<SwappedSequence, 'state'>, capturing: Promise<SequenceState> | undefined): void {
+  put(
+    holder: SequenceHolder,
+    past: Omit<SwappedSequence, 'state'>,
+    capturing: Promise<SequenceState> | undefined,
+  ): void {
     const entry = this.#add(holder, { ...past, state: undefined }, false);
     entry.ready = (async () => {
       const state = await capturing?.catch(() => undefined);

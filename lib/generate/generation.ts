@@ -1,12 +1,12 @@
+import { eitherSignal } from '../abort.js';
 import { HeadstartError } from '../errors.js';
 import type { Model } from '../native/model.js';
 import type { Sampler } from '../native/sampler.js';
-import { eitherSignal } from '../signals.js';
-import type { FinishDetail, FinishReason, LikelyToken, TokenLogProbabilities } from './stream-parts.js';
-import { RepetitionGuard, type RepetitionGuardOptions } from './repetition-guard.js';
-import { Detokenizer } from './detokenizer.js';
 import type { ConversationSequence, TokenChoice } from '../session/conversation-sequence.js';
+import { Detokenizer } from './detokenizer.js';
+import { RepetitionGuard, type RepetitionGuardOptions } from './repetition-guard.js';
 import { StopStrings } from './stop-strings.js';
+import type { FinishDetail, FinishReason, LikelyToken, TokenLogProbabilities } from './stream-parts.js';
 import type { UsageCounter } from './usage-counter.js';
 
 export interface GenerateRequest {

@@ -1,5 +1,6 @@
+import { throwIfAborted } from '../abort.js';
 import { HeadstartError } from '../errors.js';
-import { addon, throwIfAborted } from '../native/addon.js';
+import { addon } from '../native/addon.js';
 import { FileHash, type FileRange } from '../native/file-hash.js';
 
 /** Bytes read at each of two places of every tensor. */

@@ -1,7 +1,5 @@
 // The options of a model and its context.
-import { LORAS } from './lora-files.js';
-import { RETRY_CONFIG } from './retry.js';
-import type { ModelSourceInput } from './source.js';
+
 import type { CacheType, KvLayout, RopeScaling } from '../native/context.js';
 import type { Gpu } from '../native/loader.js';
 import {
@@ -16,6 +14,9 @@ import {
   text,
   value,
 } from '../option-types.js';
+import { LORAS } from './lora-files.js';
+import { RETRY_CONFIG } from './retry.js';
+import type { ModelSourceInput } from './source.js';
 
 const GPUS: readonly unknown[] = ['auto', 'cuda', 'metal', 'vulkan', false] satisfies Gpu[];
 

@@ -1,7 +1,7 @@
 import type { Hash } from 'node:crypto';
 import { type FileHandle, open, readFile, rename, unlink, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { throwIfAborted } from '../native/addon.js';
+import { throwIfAborted } from '../abort.js';
 
 const PIECE_BYTES = 1 << 20;
 

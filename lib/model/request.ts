@@ -1,6 +1,7 @@
 // One HTTP request: redirects followed by hand, so that secrets stay with the origin they are for.
+
+import { abortedError, throwIfAborted } from '../abort.js';
 import { HeadstartError } from '../errors.js';
-import { abortedError, throwIfAborted } from '../native/addon.js';
 import { TransientError } from './retry.js';
 
 const MAX_REDIRECTS = 10;

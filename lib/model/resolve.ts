@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HeadstartError } from '../errors.js';
-import { forgivingLogger, type Logger } from '../native/log.js';
+import { forgivingLogger, type Logger } from '../logger.js';
 import { abortSignal, callable, group, type OptionsOf, text, value } from '../option-types.js';
 import type { Place } from '../options.js';
 import { parseOptions } from '../parse-options.js';

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { throwIfAborted } from '../abort.js';
 import { HeadstartError } from '../errors.js';
-import { throwIfAborted } from '../native/addon.js';
 import { type Group, group, integer, number, type OptionsOf, type ResolvedOf } from '../option-types.js';
 import { parseOptions } from '../parse-options.js';
 

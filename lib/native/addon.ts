@@ -1,5 +1,6 @@
 // The native addon, typed, and loaded at its first use.
 import { isMainThread } from 'node:worker_threads';
+import { requireUnaborted, throwIfAborted } from '../abort.js';
 import { type ErrorCode, HeadstartError } from '../errors.js';
 import { alreadyLoaded, type Gpu, type LoadedAddon, loadAddon, wantedGpu } from './loader.js';
 import type { ParsedReply, ReplyFormat } from './reply.js';
@@ -243,50 +244,6 @@ export async function unlessAborted<T>(
     throwIfAborted(signal);
   }
   return made;
-}
-
-/** @throws HeadstartError `INVALID_ARGUMENT` for what is neither undefined nor an AbortSignal, `ABORTED` if it has fired. */
-export function requireUnaborted(signal: AbortSignal | undefined): void {
-  if (signal !== undefined && (typeof signal?.aborted !== 'boolean' || typeof signal.addEventListener !== 'function')) {
-    throw new HeadstartError('INVALID_ARGUMENT', 'Expected `signal` to be an AbortSignal');
-  }
-  throwIfAborted(signal);
-}
-
-/** @throws HeadstartError `ABORTED` if the signal has fired. */
-export function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) {
-    throw abortedError(signal);
-  }
-}
-
-/** @param sequences as {@link HeadstartError.sequences} */
-export function abortedError(signal: AbortSignal | undefined, sequences?: readonly number[]): HeadstartError {
-  return new HeadstartError('ABORTED', 'The operation was aborted', { cause: signal?.reason, sequences });
-}
-
-/**
- * The result of work that others may wait for too: an abort ends the waiting alone.
- *
- * @throws HeadstartError `ABORTED`, and whatever the work throws.
- */
-export async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) {
-    return work;
-  }
-  let onAbort = () => {};
-  const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(abortedError(signal));
-    signal.addEventListener('abort', onAbort, { once: true });
-  });
-  if (signal.aborted) {
-    onAbort();
-  }
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
 }
 
 /**

@@ -5,12 +5,13 @@
  * @packageDocumentation
  */
 export { type ErrorCode, HeadstartError } from '../errors.js';
+export type { Logger, LogLevel } from '../logger.js';
 export type { DryOptions, MirostatOptions, SamplingOptions, XtcOptions } from '../sampling-options.js';
 export { selectGpu } from './addon.js';
 export * from './context.js';
 export * from './file-lock.js';
 export type { Gpu } from './loader.js';
-export { type Logger, type LogLevel, setNativeLogger } from './log.js';
+export { setNativeLogger } from './log.js';
 export * from './lora.js';
 export * from './model.js';
 export type { GpuKind } from './places.js';

@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises';
+import { requireUnaborted } from '../abort.js';
 import { HeadstartError } from '../errors.js';
-import { addon, type RawAbortFlag, type RawLora, type RawModel, requireUnaborted } from './addon.js';
+import { addon, type RawAbortFlag, type RawLora, type RawModel } from './addon.js';
 import { FileHash } from './file-hash.js';
 import { SharedWork } from './shared-work.js';
 

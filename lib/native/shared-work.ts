@@ -1,4 +1,4 @@
-import { orAborted } from './addon.js';
+import { orAborted } from '../abort.js';
 
 /** One run of some work for all who want its result at the same time. Each can be aborted alone; the run ends with the last. */
 export class SharedWork<Result> {

@@ -1,7 +1,8 @@
 // Places inside a template that other templates may share: after the system prompt, and after each block of tools.
-import { MERGE_MARGIN, PROBES } from './template-boundary.js';
-import type { Renderer, TemplateSource, ToolDefinition } from './renderer.js';
+
 import { commonPrefixLength } from '../tokens.js';
+import type { Renderer, TemplateSource, ToolDefinition } from './renderer.js';
+import { MERGE_MARGIN, PROBES } from './template-boundary.js';
 
 /** A tool that stands for any other: what comes before it does not depend on it. */
 const OTHER_TOOL: ToolDefinition = { name: 'zz_headstart_other', description: 'x' };

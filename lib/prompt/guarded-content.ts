@@ -1,6 +1,7 @@
 // All content of a conversation, guarded: what users, tools and documents say, names and ids too.
-import type { ChatMessage, ToolCall } from './messages.js';
+
 import type { ContentGuard } from './content-guard.js';
+import type { ChatMessage, ToolCall } from './messages.js';
 import type { TemplateSource } from './renderer.js';
 
 export function guardSource({ systemPrompt, tools }: TemplateSource, guard: ContentGuard): TemplateSource {

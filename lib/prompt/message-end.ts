@@ -2,10 +2,10 @@
 // (`<think>`) once the reply is history.
 import { HeadstartError } from '../errors.js';
 import type { Model } from '../native/model.js';
-import { MERGE_MARGIN } from './template-boundary.js';
+import { commonPrefixLength } from '../tokens.js';
 import type { ChatMessage } from './messages.js';
 import type { Prompt, Renderer, ReplyOptions } from './renderer.js';
-import { commonPrefixLength } from '../tokens.js';
+import { MERGE_MARGIN } from './template-boundary.js';
 
 /** A text that no chat template holds. */
 const PROBE = 'headstart_probe_3a7c';

@@ -1,6 +1,7 @@
 // Where a template ends: found by rendering, not assumed. See docs/design/template-cache.md, "The boundary".
-import type { Renderer, TemplateSource } from './renderer.js';
+
 import { commonPrefixLength } from '../tokens.js';
+import type { Renderer, TemplateSource } from './renderer.js';
 
 /** User messages that begin with each kind of character that chat templates and tokenisers treat apart. */
 export const PROBES = ['Hello', '42', '\nline', ' space', '\u{1F642}'] as const;

@@ -3,9 +3,9 @@ import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { makeDirectory } from '../files.js';
 import type { Model } from '../native/model.js';
-import { type Boundary, findBoundary, findKnownBoundary, type BoundaryHint } from './template-boundary.js';
 import { findBreakpoints } from './breakpoints.js';
 import type { Renderer, TemplateSource } from './renderer.js';
+import { type Boundary, type BoundaryHint, findBoundary, findKnownBoundary } from './template-boundary.js';
 
 /** Templates remembered in this process: a session with a known system prompt and tools renders nothing. */
 const MAX_REMEMBERED = 256;

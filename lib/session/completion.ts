@@ -1,20 +1,20 @@
+import { eitherSignal, ownSignal } from '../abort.js';
 import { HeadstartError } from '../errors.js';
-import { eitherSignal, ownSignal } from '../signals.js';
+import { Generation } from '../generate/generation.js';
+import { makeSampler, mergeSampling } from '../generate/sampling.js';
+import type { FinishPart } from '../generate/stream-parts.js';
+import { UsageCounter } from '../generate/usage-counter.js';
 import { boolean, group, type OptionsOf } from '../option-types.js';
 import { describe } from '../options.js';
 import type { SamplingOptions } from '../sampling-options.js';
-import { asAborted } from './turn-errors.js';
 import { AbandonedStream } from './abandoned-stream.js';
-import { Generation } from '../generate/generation.js';
-import { GENERATION, resolveGeneration } from './options.js';
-import type { FinishPart } from '../generate/stream-parts.js';
-import { TurnLock } from './turn-lock.js';
-import { makeSampler, mergeSampling } from '../generate/sampling.js';
 import { ConversationSequence } from './conversation-sequence.js';
+import { GENERATION, resolveGeneration } from './options.js';
+import { ReaderWatch } from './reader-watch.js';
 import type { SessionServices } from './session-setup.js';
 import { Snapshots } from './snapshots.js';
-import { ReaderWatch } from './reader-watch.js';
-import { UsageCounter } from '../generate/usage-counter.js';
+import { asAborted } from './turn-errors.js';
+import { TurnLock } from './turn-lock.js';
 
 const COMPLETION = {
   ...GENERATION,

@@ -1,7 +1,7 @@
 import type { StartReport } from '../cache/start-report.js';
 import type { Decoded } from '../engine/decode-request.js';
-import type { SwappedSequence } from '../engine/swap-store.js';
 import type { SequenceHolder } from '../engine/sequence-pool.js';
+import type { SwappedSequence } from '../engine/swap-store.js';
 import { HeadstartError } from '../errors.js';
 import type { Sampler } from '../native/sampler.js';
 import { commonPrefixLength } from '../tokens.js';

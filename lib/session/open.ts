@@ -1,26 +1,25 @@
+import { ownSignal, throwIfAborted } from '../abort.js';
 import { HeadstartError } from '../errors.js';
-import { throwIfAborted } from '../native/addon.js';
-import { ownSignal } from '../signals.js';
+import { mergeSampling, requireSampling } from '../generate/sampling.js';
 import { given } from '../options.js';
-import type { SamplingOptions } from '../sampling-options.js';
-import type { Boundary } from '../prompt/template-boundary.js';
 import type { ChatMessage } from '../prompt/messages.js';
 import type { TemplateSource } from '../prompt/renderer.js';
+import type { Boundary } from '../prompt/template-boundary.js';
 import type { Templates } from '../prompt/templates.js';
 import { stableToolOrder } from '../prompt/tool-order.js';
+import type { SamplingOptions } from '../sampling-options.js';
 import type { McpServers } from '../tools/mcp/mcp-servers.js';
 import { requireToolChoice, type Tool, ToolSet } from '../tools/tool.js';
 import { readHistory } from './conversation.js';
-import { asAborted } from './turn-errors.js';
+import type { ConversationSequence } from './conversation-sequence.js';
 import type { OpenSessions } from './open-sessions.js';
 import { resolveToolOptions } from './options.js';
-import { mergeSampling, requireSampling } from '../generate/sampling.js';
 import { readPast, readSession, type SavedSession } from './persistence/saved-session.js';
 import { savedTools } from './persistence/saved-tools.js';
-import type { ConversationSequence } from './conversation-sequence.js';
 import { Session } from './session.js';
 import { checkSessionOptions, RESTORE_OPTIONS, type SessionOptions } from './session-options.js';
 import type { SessionServices } from './session-setup.js';
+import { asAborted } from './turn-errors.js';
 
 /** What becomes of the caller's own objects is of no account. */
 function copyOptions({ signal, ...rest }: SessionOptions): SessionOptions & { signal: AbortSignal } {

@@ -1,3 +1,6 @@
+import { REPETITION_GUARD_OPTIONS, type RepetitionGuardOptions } from '../generate/repetition-guard.js';
+import type { ResponseFormat } from '../generate/response-format.js';
+import { IN_SAMPLING } from '../generate/sampling.js';
 import {
   abortSignal,
   boolean,
@@ -17,9 +20,6 @@ import { SAMPLING_OPTIONS, type SamplingOptions } from '../sampling-options.js';
 import type { ToolCallHook } from '../tools/approval.js';
 import type { Schema } from '../tools/schemas/schema.js';
 import type { ToolChoice } from '../tools/tool.js';
-import { REPETITION_GUARD_OPTIONS, type RepetitionGuardOptions } from '../generate/repetition-guard.js';
-import { IN_SAMPLING } from '../generate/sampling.js';
-import type { ResponseFormat } from '../generate/response-format.js';
 
 const MAX_STOPS = 64;
 const MAX_STOP_LENGTH = 1024;

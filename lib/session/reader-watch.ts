@@ -1,5 +1,5 @@
-import type { TurnLock } from './turn-lock.js';
 import type { ConversationSequence } from './conversation-sequence.js';
+import type { TurnLock } from './turn-lock.js';
 
 /** A stream that nobody reads from for so long lets others have its sequence, and change what all compute with. */
 const STALLED_MS = 1000;

@@ -1,6 +1,6 @@
 import { HeadstartError } from '../errors.js';
-import type { ToolCall } from '../prompt/messages.js';
 import type { Reply, StreamPart, ToolResult, TurnPart } from '../generate/stream-parts.js';
+import type { ToolCall } from '../prompt/messages.js';
 
 /** A step is text, then calls, then results; each may be missing. */
 type Stage = 'reply' | 'calls' | 'results';

@@ -1,5 +1,6 @@
 // The options of a session, and where an option belongs that is none of a session's.
 import { CACHE } from '../cache/options.js';
+import { IN_SAMPLING } from '../generate/sampling.js';
 import { MODEL } from '../model/model-options.js';
 import {
   abortSignal,
@@ -20,7 +21,6 @@ import { checkTools, type Tool } from '../tools/tool.js';
 import { COMPACTION_OPTIONS } from './compaction/compaction.js';
 import type { MessageInput } from './message-input.js';
 import { IN_SEND, TOOL_CALLS } from './options.js';
-import { IN_SAMPLING } from '../generate/sampling.js';
 
 /** What sessions start from; also of an agent, for sessions that name none. */
 export const TEMPLATE = {

@@ -2,15 +2,15 @@ import type { TemplateCache } from '../cache/template-cache.js';
 import type { Engine } from '../engine/engine.js';
 import type { RwLock } from '../engine/rw-lock.js';
 import type { Model } from '../native/model.js';
-import type { SamplingOptions } from '../sampling-options.js';
 import type { MessageEnds } from '../prompt/message-end.js';
 import type { ChatMessage } from '../prompt/messages.js';
 import type { Renderer, TemplateSource } from '../prompt/renderer.js';
+import type { SamplingOptions } from '../sampling-options.js';
 import type { ToolSet } from '../tools/tool.js';
 import type { CompactionOptions } from './compaction/compaction.js';
+import type { ConversationSequence } from './conversation-sequence.js';
 import type { ToolOptions } from './options.js';
 import type { SavedOptions } from './persistence/saved-options.js';
-import type { ConversationSequence } from './conversation-sequence.js';
 import type { Session } from './session.js';
 import type { Snapshots } from './snapshots.js';
 

@@ -1,6 +1,6 @@
-import { PROBES } from '../prompt/template-boundary.js';
 import type { ChatMessage } from '../prompt/messages.js';
 import type { Renderer, TemplateSource } from '../prompt/renderer.js';
+import { PROBES } from '../prompt/template-boundary.js';
 import { commonPrefixLength } from '../tokens.js';
 import { pendingCalls } from './conversation.js';
 

@@ -1,14 +1,15 @@
 // A turn as it was asked for: its options over the session's and the defaults, checked before anything is done.
+
+import { eitherSignal } from '../abort.js';
 import { HeadstartError } from '../errors.js';
-import { eitherSignal } from '../signals.js';
+import { mergeSampling } from '../generate/sampling.js';
+import { UsageCounter } from '../generate/usage-counter.js';
 import { requireToolChoice, type ToolSession } from '../tools/tool.js';
 import { readTurn, type TurnInput } from './conversation.js';
 import { resolveGeneration, resolveToolOptions, SEND_OPTIONS, type SendOptions } from './options.js';
-import { mergeSampling } from '../generate/sampling.js';
 import type { SessionSetup } from './session-setup.js';
 import type { TurnRequest } from './turn.js';
 import { newTurnId } from './turn-events.js';
-import { UsageCounter } from '../generate/usage-counter.js';
 
 /** Its `responseFormat` is prepared once it runs. */
 export type AskedTurn = Omit<TurnRequest, 'format' | 'asksAgain'>;

@@ -1,5 +1,5 @@
 // What the program says to a call before it runs.
-import { throwIfAborted } from '../native/addon.js';
+import { throwIfAborted } from '../abort.js';
 import { describe } from '../options.js';
 import { inputFrom, type ToolCall } from '../prompt/messages.js';
 import type { ToolSession } from './tool.js';

@@ -1,7 +1,6 @@
+import { eitherSignal, throwIfAborted } from '../abort.js';
 import { publish } from '../diagnostics/events.js';
 import { HeadstartError } from '../errors.js';
-import { throwIfAborted } from '../native/addon.js';
-import { eitherSignal } from '../signals.js';
 import { requireExactIntegers } from '../prompt/exact-json.js';
 import { beginningOf, type ToolCall } from '../prompt/messages.js';
 import { approved, type ToolCallHook } from './approval.js';

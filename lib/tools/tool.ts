@@ -2,11 +2,17 @@ import { HeadstartError } from '../errors.js';
 import { callable, checked, group, type OptionsOf, openGroup, string, value } from '../option-types.js';
 import { describe, nearestName } from '../options.js';
 import { parseOptions } from '../parse-options.js';
-import type { JsonObject } from '../schema-walk.js';
 import type { ChatMessage } from '../prompt/messages.js';
 import type { ToolDefinition } from '../prompt/renderer.js';
+import type { JsonObject } from '../schema-walk.js';
 import { withOwnReferences } from './schemas/own-references.js';
-import { isStandardSchema, type PreparedSchema, prepareSchema, type Schema, type SchemaValue } from './schemas/schema.js';
+import {
+  isStandardSchema,
+  type PreparedSchema,
+  prepareSchema,
+  type Schema,
+  type SchemaValue,
+} from './schemas/schema.js';
 
 /** The session that a tool is called in. */
 export interface ToolSession {

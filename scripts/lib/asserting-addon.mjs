@@ -3,9 +3,9 @@
 
 import { relative } from 'node:path';
 import { buildNative } from '../../bin/lib/build-native.mjs';
-import { setup } from '../setup.mjs';
 import { step } from '../../bin/lib/progress.mjs';
 import { root, run } from '../../bin/lib/run.mjs';
+import { setup } from '../setup.mjs';
 
 /**
  * @param {string} name of the build, for the progress

@@ -5,8 +5,8 @@ import { existsSync } from 'node:fs';
 import { chmod, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { makeDirectory } from '../../bin/lib/make-directory.mjs';
-import { downloadWheel, unpackWheel } from './python-package.mjs';
 import { mustRun } from '../../bin/lib/run.mjs';
+import { downloadWheel, unpackWheel } from './python-package.mjs';
 import { ensureTool } from './tools.mjs';
 
 const VERSION = '13.0';

@@ -3,8 +3,8 @@
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { toolsDirectory } from './caches.mjs';
 import { makeDirectory } from '../../bin/lib/make-directory.mjs';
+import { toolsDirectory } from './caches.mjs';
 
 /**
  * @param {string} name with its version: "zig-0.15.2"

@@ -3,8 +3,8 @@
 
 import { chmod, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { toolsDirectory } from './caches.mjs';
 import { makeDirectory } from '../../bin/lib/make-directory.mjs';
+import { toolsDirectory } from './caches.mjs';
 import { downloadWheel, unpackWheel } from './python-package.mjs';
 import { ensureTool } from './tools.mjs';
 

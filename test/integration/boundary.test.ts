@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Boundary, findBoundary, findKnownBoundary } from '../../lib/prompt/template-boundary.js';
 import { Renderer, type TemplateSource } from '../../lib/prompt/renderer.js';
+import { type Boundary, findBoundary, findKnownBoundary } from '../../lib/prompt/template-boundary.js';
 import { isPrefix } from '../../lib/tokens.js';
 import { SYSTEM_PROMPT, TOOLS } from '../helpers/prompts.js';
 

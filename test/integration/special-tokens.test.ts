@@ -12,8 +12,8 @@ import type {
 } from 'llama-headstart';
 import { Model, SequenceState } from 'llama-headstart/native';
 import { afterAll, describe, expect, it } from 'vitest';
-import { findBoundary } from '../../lib/prompt/template-boundary.js';
 import { Renderer } from '../../lib/prompt/renderer.js';
+import { findBoundary } from '../../lib/prompt/template-boundary.js';
 import { isPrefix } from '../../lib/tokens.js';
 import { startAgent, temporaryDirectory } from '../helpers/agents.js';
 

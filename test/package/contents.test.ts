@@ -14,8 +14,7 @@ const PARTS: { what: string; pattern: RegExp; maxBytes: number }[] = [
   { what: 'TypeScript', pattern: /^lib\/.*\.ts$/, maxBytes: 1.5 * MEGABYTE },
   {
     what: "the addon's sources and build",
-    pattern:
-      /^(native\/.*\.(cpp|h|map)|cmake\/.*\.(cmake|cpp)|CMakeLists\.txt|binding\.gyp|bin\/.*\.mjs)$/,
+    pattern: /^(native\/.*\.(cpp|h|map)|cmake\/.*\.(cmake|cpp)|CMakeLists\.txt|binding\.gyp|bin\/.*\.mjs)$/,
     maxBytes: 1 * MEGABYTE,
   },
   {

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type DatedEntry, surplus } from '../../lib/cache/disk/eviction.js';
-import { hashPositions, likelyShared, prefixFacts, prefixHashes } from '../../lib/cache/prefix-hash.js';
 import { PrefillEstimate } from '../../lib/cache/prefill-estimate.js';
+import { hashPositions, likelyShared, prefixFacts, prefixHashes } from '../../lib/cache/prefix-hash.js';
 import { stableToolOrder } from '../../lib/prompt/tool-order.js';
 
 const entry = (name: string, bytes: number, lastUsedAt: number, pinned = false): DatedEntry => ({

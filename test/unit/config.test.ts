@@ -1,8 +1,8 @@
 import { AgentServer } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
+import { resolveAgentOptions, resolveContextSizes } from '../../lib/agent/agent-config.js';
 import type { AgentOptions } from '../../lib/agent/agent-options.js';
 import type { CacheOptions } from '../../lib/cache/options.js';
-import { resolveAgentOptions, resolveContextSizes } from '../../lib/agent/agent-config.js';
 import type { ModelConfig } from '../../lib/model/model-options.js';
 import { group, text } from '../../lib/option-types.js';
 import { parseOptions } from '../../lib/parse-options.js';

@@ -4,8 +4,8 @@ import { chmod, mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { makeDirectory } from '../../lib/files.js';
 import { makeDirectory as makeDirectoryOfScripts } from '../../bin/lib/make-directory.mjs';
+import { makeDirectory } from '../../lib/files.js';
 import { temporaryDirectory } from '../helpers/agents.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { CellWaitQueue, type CellWaiter } from '../../lib/engine/cell-wait-queue.js';
+import { type CellWaiter, CellWaitQueue } from '../../lib/engine/cell-wait-queue.js';
 
 describe('those who wait for cells', () => {
   const open = (free: number) => {

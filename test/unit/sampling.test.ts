@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { samplingDefaults } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
-import { LLAMA_CPP_SAMPLING } from '../../lib/sampling-options.js';
 import { mergeSampling } from '../../lib/generate/sampling.js';
+import { LLAMA_CPP_SAMPLING } from '../../lib/sampling-options.js';
 
 describe("a model's sampling defaults", () => {
   it('are neutral where nothing says otherwise', () => {

@@ -1,8 +1,8 @@
 // Counts of all processes on a directory, over all restarts: one small file, changed under a lock, off every hot path.
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { FileLock } from '../../native/file-lock.js';
-import type { CacheDirectory } from './cache-directory.js';
 import { addCounts, NO_COUNTS, type TemplateCacheCounts } from '../statistics.js';
+import type { CacheDirectory } from './cache-directory.js';
 
 const TOTALS_NAME = 'totals-1.json';
 const LOCK_NAME = 'totals.lock';

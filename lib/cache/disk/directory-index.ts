@@ -3,9 +3,9 @@
 // and budgets do, and whatever an entry itself says wins.
 import { appendFile, open, rm, stat, writeFile } from 'node:fs/promises';
 import { SequenceState } from '../../native/state.js';
+import { groupOf } from '../key.js';
 import type { CacheDirectory } from './cache-directory.js';
 import { type EntryFacts, type EntryMetadata, isEntryName } from './entry.js';
-import { groupOf } from '../key.js';
 
 /** The version is in the name: packages that write other lines have a file of their own. */
 const INDEX_NAME = 'index-1.jsonl';

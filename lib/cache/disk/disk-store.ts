@@ -3,11 +3,11 @@ import { lstat, rm, stat, utimes } from 'node:fs/promises';
 import { HeadstartError } from '../../errors.js';
 import { SequenceState } from '../../native/state.js';
 import { sameTokens } from '../../tokens.js';
-import type { CacheDirectory } from './cache-directory.js';
-import { type EntryFacts, type EntryMetadata, entryName, fullEntryName } from './entry.js';
-import { type DirectoryIndex, factsOf } from './directory-index.js';
 import { ENTRY_FORMAT } from '../key.js';
 import { prefixFacts } from '../prefix-hash.js';
+import type { CacheDirectory } from './cache-directory.js';
+import { type DirectoryIndex, factsOf } from './directory-index.js';
+import { type EntryFacts, type EntryMetadata, entryName, fullEntryName } from './entry.js';
 
 /** Found, or why not: `absent`, or a reason that names what was wrong. */
 export type DiskLookup =

@@ -2,13 +2,13 @@
 // who cannot have it in time prefills too.
 import { rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { throwIfAborted } from '../../abort.js';
 import { HeadstartError } from '../../errors.js';
-import { throwIfAborted } from '../../native/addon.js';
 import { FileLock } from '../../native/file-lock.js';
+import { publish } from '../events.js';
 import type { CacheDirectory } from './cache-directory.js';
 import type { DiskStore } from './disk-store.js';
 import { lockName } from './entry.js';
-import { publish } from '../events.js';
 
 /** Held while this process prefills and saves; `release` may be called twice. */
 export interface EntryLock {

@@ -1,17 +1,17 @@
 // What an operator does with a cache directory: look, check, tidy up, empty. Each is safe while sessions run and while other
 // processes use the directory: files are read, renamed and deleted whole.
 import { writeFile } from 'node:fs/promises';
+import { throwIfAborted } from '../../abort.js';
 import { HeadstartError } from '../../errors.js';
-import { throwIfAborted } from '../../native/addon.js';
 import { SequenceState } from '../../native/state.js';
 import { abortSignal, callable, group, type OptionsOf } from '../../option-types.js';
-import { type DatedEntry, type DirectoryBudget, dated } from './eviction.js';
-import type { DiskStore } from './disk-store.js';
-import { type EntryMetadata, isEntryName, pinName } from './entry.js';
 import { ENTRY_FORMAT, type KeyComponents, templateKey } from '../key.js';
 import type { MemoryStore } from '../memory-store.js';
 import type { ResidentTemplates } from '../resident-templates.js';
 import type { WriteBehind } from '../write-behind.js';
+import type { DiskStore } from './disk-store.js';
+import { type EntryMetadata, isEntryName, pinName } from './entry.js';
+import { type DatedEntry, type DirectoryBudget, dated } from './eviction.js';
 
 /** A cached template. */
 export interface CacheEntry {

@@ -1,5 +1,5 @@
 // Decodes the same tokens alone and in company, for who compares the logits.
-import { throwIfAborted } from '../../native/addon.js';
+import { throwIfAborted } from '../../abort.js';
 import type { Context } from '../../native/context.js';
 
 const PROMPT_TOKENS = 24;

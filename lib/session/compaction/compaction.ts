@@ -1,4 +1,5 @@
-import { throwIfAborted } from '../../native/addon.js';
+import { throwIfAborted } from '../../abort.js';
+import type { CompactionReport } from '../../generate/stream-parts.js';
 import {
   abortSignal,
   type Group,
@@ -10,9 +11,8 @@ import {
   text,
 } from '../../option-types.js';
 import type { ChatMessage } from '../../prompt/messages.js';
-import { type Cut, cutsOfRunning, cutTurns, turnsOf } from './cut.js';
 import { pendingCalls } from '../conversation.js';
-import type { CompactionReport } from '../../generate/stream-parts.js';
+import { type Cut, cutsOfRunning, cutTurns, turnsOf } from './cut.js';
 import { type SummaryJob, summarize } from './summary.js';
 
 const DEFAULT_PROMPT =

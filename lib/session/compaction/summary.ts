@@ -1,15 +1,16 @@
 // A summary of what a conversation leaves behind, written by the model itself.
+
+import { throwIfAborted } from '../../abort.js';
 import { HeadstartError } from '../../errors.js';
-import { throwIfAborted } from '../../native/addon.js';
-import type { Model } from '../../native/model.js';
-import type { SamplingOptions } from '../../sampling-options.js';
-import { beginningOf, type ChatMessage, type ToolCall } from '../../prompt/messages.js';
-import type { Prompt, Renderer, TemplateSource } from '../../prompt/renderer.js';
-import type { Cut } from './cut.js';
 import { Generation } from '../../generate/generation.js';
 import { ReplyReader } from '../../generate/reply-reader.js';
 import { makeSampler } from '../../generate/sampling.js';
+import type { Model } from '../../native/model.js';
+import { beginningOf, type ChatMessage, type ToolCall } from '../../prompt/messages.js';
+import type { Prompt, Renderer, TemplateSource } from '../../prompt/renderer.js';
+import type { SamplingOptions } from '../../sampling-options.js';
 import type { ConversationSequence } from '../conversation-sequence.js';
+import type { Cut } from './cut.js';
 
 export interface SummaryJob {
   model: Model;

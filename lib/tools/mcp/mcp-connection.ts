@@ -1,7 +1,7 @@
 import type { Client } from '@modelcontextprotocol/client';
+import { abortedError, orAborted } from '../../abort.js';
 import { HeadstartError } from '../../errors.js';
-import { abortedError, orAborted } from '../../native/addon.js';
-import type { Logger } from '../../native/log.js';
+import type { Logger } from '../../logger.js';
 import { packageVersion } from '../../native/places.js';
 import type { ResolvedMcpServer } from './mcp-config.js';
 import { type McpPromptMessage, readPromptMessages, readResult } from './mcp-content.js';

@@ -1,10 +1,10 @@
 import { HeadstartError } from '../../errors.js';
-import { forgivingLogger, type Logger } from '../../native/log.js';
+import { forgivingLogger, type Logger } from '../../logger.js';
+import { requireTools, ToolSet } from '../tool.js';
 import { type McpServerConfig, resolveMcpServers } from './mcp-config.js';
 import { McpConnection } from './mcp-connection.js';
 import type { McpPromptMessage } from './mcp-content.js';
 import type { McpPromptListing } from './mcp-listing.js';
-import { requireTools, ToolSet } from '../tool.js';
 
 /** A tool of a server, as sessions take them. */
 export interface McpTool {
