@@ -5,37 +5,35 @@ import ts from 'typescript';
 import { describe, expect, it } from 'vitest';
 
 /**
- * The rooms of lib/, top to bottom. Data goes one way: a file imports only from its own room and from rooms above it.
- * A name that ends in a slash is a directory.
+ * The layers of lib/, highest first. A file imports only from its own layer and from layers below it. A name that ends in a
+ * slash is a folder.
  */
-const ROOMS = [
-  'errors.ts',
-  'options.ts',
+const LAYERS = [
+  'index.ts',
+  'agent/',
+  'session/',
+  'generate/',
+  'tools/',
+  'cache/',
+  'prompt/',
+  'engine/',
+  'model/',
+  'native/',
+  'diagnostics/',
+  // The kernel: small files that everything may use.
+  'sampling-options.ts',
   'option-types.ts',
   'parse-options.ts',
-  'sampling-options.ts',
+  'options.ts',
   'schema-walk.ts',
   'files.ts',
-  'diagnostics.ts',
-  'telemetry.ts',
-  'native/',
-  'model/',
-  'model-options.ts',
-  'engine/',
-  'template/',
-  'cache/',
-  'tools/',
-  'session/',
-  'health.ts',
-  'debug-log.ts',
-  'agent-options.ts',
-  'config.ts',
-  'agent-parts.ts',
-  'agent.ts',
-  'index.ts',
+  'logger.ts',
+  'abort.ts',
+  'tokens.ts',
+  'errors.ts',
 ];
 
-/** The one barrel: the public names. */
+/** The only barrels: the public names. */
 const ENTRY_POINTS = ['index.ts', 'native/index.ts'];
 
 const lib = fileURLToPath(new URL('../../lib', import.meta.url));
@@ -52,14 +50,14 @@ interface Source {
 describe('the layering of lib', () => {
   const sources = readSources(lib);
 
-  it('gives every file a room', () => {
-    const homeless = sources.filter((source) => roomOf(source.name) === -1);
+  it('puts every file into a layer', () => {
+    const unplaced = sources.filter((source) => layerOf(source.name) === -1);
     expect(
-      homeless.map(({ name }) => `lib/${name} is in no room: move it into one, or name its room in ROOMS of this test`),
+      unplaced.map(({ name }) => `lib/${name} is in no layer: move it into one, or add a layer to LAYERS in this test`),
     ).toEqual([]);
   });
 
-  it('imports only from rooms above', () => {
+  it('imports only from the same layer and from layers below', () => {
     expect(sources.flatMap(upwardImports)).toEqual([]);
   });
 
@@ -73,20 +71,20 @@ describe('the layering of lib', () => {
     ).toEqual([]);
   });
 
-  it('has no barrel but index.ts', () => {
+  it('has no barrels except the entry points', () => {
     expect(
       sources
         .filter((source) => !ENTRY_POINTS.includes(source.name) && isBarrel(source))
-        .map(({ name }) => `lib/${name} only passes on what others export: import from where it is defined`),
+        .map(({ name }) => `lib/${name} only re-exports: import from the file that defines the name`),
     ).toEqual([]);
   });
 
-  it('has no file named after nothing', () => {
+  it('has no file with a vague name', () => {
     const vague = /^(utils?|helpers?|common|misc)\.ts$/;
     expect(
       sources
         .filter(({ name }) => vague.test(basename(name)))
-        .map(({ name }) => `lib/${name}: move each function to the room that owns its idea`),
+        .map(({ name }) => `lib/${name}: move each function to the file that owns its idea`),
     ).toEqual([]);
   });
 });
@@ -94,7 +92,7 @@ describe('the layering of lib', () => {
 describe('the layering rules themselves', () => {
   const source = (name: string, text: string): Source => parse(name, text);
 
-  it('refuse an import from a room below, however it is written', () => {
+  it('refuse an import from a layer above, in every syntax', () => {
     for (const text of [
       "import { Cache } from '../cache/store.js';",
       "import type { Cache } from '../cache/store.js';",
@@ -106,12 +104,12 @@ describe('the layering rules themselves', () => {
     }
   });
 
-  it('allow imports from above, from the same room, and from packages', () => {
+  it('allow imports from below, from the same layer, and from packages', () => {
     const text = "import '../errors.js'; import './source.js'; import 'node:fs';";
     expect(upwardImports(source('model/model.ts', text))).toEqual([]);
   });
 
-  it('know default exports and barrels', () => {
+  it('recognize default exports and barrels', () => {
     expect(hasDefaultExport(source('a.ts', 'export default class A {}'))).toBe(true);
     expect(hasDefaultExport(source('a.ts', 'const a = 1; export { a as default };'))).toBe(true);
     expect(hasDefaultExport(source('a.ts', 'export class A {}'))).toBe(false);
@@ -146,24 +144,25 @@ function specifierOf(node: ts.Node): ts.Node | undefined {
   return undefined;
 }
 
-/** The room's place in the order, or -1. */
-function roomOf(name: string): number {
-  return ROOMS.findIndex((room) => name === room || (room.endsWith('/') && name.startsWith(room)));
+/** The layer's index in LAYERS: 0 is the highest layer, -1 means no layer. */
+function layerOf(name: string): number {
+  return LAYERS.findIndex((layer) => name === layer || (layer.endsWith('/') && name.startsWith(layer)));
 }
 
-/** Where a relative import leads, relative to lib, as a .ts file; undefined for packages. */
+/** The file that a relative import refers to, relative to lib, as a .ts file; undefined for packages. */
 function targetOf(source: Source, specifier: string): string | undefined {
   if (!specifier.startsWith('.')) return undefined;
   return posix.normalize(posix.join(posix.dirname(source.name), specifier)).replace(/\.js$/, '.ts');
 }
 
 function upwardImports(source: Source): string[] {
+  const own = layerOf(source.name);
   return source.imports.flatMap((specifier) => {
     const target = targetOf(source, specifier);
-    if (target === undefined || roomOf(target) <= roomOf(source.name)) return [];
+    if (target === undefined || layerOf(target) >= own) return [];
     return [
-      `lib/${source.name} imports '${specifier}', but ${ROOMS[roomOf(target)]} lies below ` +
-        `${ROOMS[roomOf(source.name)] ?? 'it'}: pass the value in from below, or move what both need into a room above`,
+      `lib/${source.name} imports '${specifier}', but the layer ${LAYERS[layerOf(target)]} is above ${LAYERS[own]}: ` +
+        'pass the value in from above, or move the shared code into a layer below',
     ];
   });
 }
@@ -175,7 +174,7 @@ function wrongPaths(source: Source): string[] {
     const where = `lib/${source.name} imports '${specifier}'`;
     if (!specifier.endsWith('.js')) return [`${where}: write the suffix .js, Node resolves the compiled file by it`];
     if (target.startsWith('..')) return [`${where}: lib must not import from outside itself`];
-    return existsSync(join(lib, target)) ? [] : [`${where}: there is no lib/${target}`];
+    return existsSync(join(lib, target)) ? [] : [`${where}: lib/${target} does not exist`];
   });
 }
 
@@ -190,7 +189,7 @@ function hasDefaultExport({ syntax }: Source): boolean {
   });
 }
 
-/** A file with an `export *`, or one that has nothing but re-exports. */
+/** A barrel has an `export *`, or nothing but re-exports. */
 function isBarrel({ syntax }: Source): boolean {
   const reExports = syntax.statements.filter(
     (statement) => ts.isExportDeclaration(statement) && statement.moduleSpecifier,
