@@ -22,8 +22,8 @@ const LAYERS = [
   'diagnostics/',
   // The kernel: small files that everything may use.
   'sampling-options.ts',
-  'option-types.ts',
   'parse-options.ts',
+  'option-types.ts',
   'options.ts',
   'schema-walk.ts',
   'files.ts',
