@@ -3,6 +3,12 @@ import { defineConfig } from 'vitest/config';
 
 const lib = (file: string) => fileURLToPath(new URL(`lib/${file}`, import.meta.url));
 
+/** One project per kind of test, by what it needs: `npm test -- --project unit`. */
+const project = (name: string, ...folders: string[]) => ({
+  extends: true as const,
+  test: { name, include: folders.map((folder) => `test/${folder}/**/*.test.ts`) },
+});
+
 export default defineConfig({
   resolve: {
     // Tests, like examples, may import the package by its name and get the sources.
@@ -12,12 +18,16 @@ export default defineConfig({
     ],
   },
   test: {
-    include: ['test/**/*.test.ts'],
-    // What is published has a run of its own: npm run test:package.
-    exclude: ['test/package/**'],
-    // A process a file: an addon that crashes takes one file with it, and worker threads are tested on purpose only.
+    // The published package has a run of its own: `npm run test:package`.
+    projects: [
+      project('unit', 'unit'),
+      project('repo', 'repo'),
+      project('micro', 'native', 'integration', 'soak'),
+      project('model', 'model'),
+    ],
+    // One process per file: an addon that crashes takes down only that file, and no test shares a thread by accident.
     pool: 'forks',
-    // Generous, because a loaded two-core machine is normal; no test waits on a clock.
+    // Generous, because a loaded two-core machine is normal. No test waits for a clock.
     testTimeout: 120_000,
     hookTimeout: 120_000,
   },

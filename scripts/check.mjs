@@ -1,37 +1,78 @@
-// `npm run check`: what can be said about a change without compiling or running a model. Needs only `npm ci`.
+// `npm run check`: what can be said about a change without compiling or running a model. Needs npm's packages and, once, two
+// Python wheels. The checks run side by side, and each prints its output when it has ended.
 
+import { availableParallelism } from 'node:os';
+import { parseArgs } from 'node:util';
 import { isMain, run, runMain } from '../bin/lib/run.mjs';
+import { ensureClang, nativeSources } from './lib/clang.mjs';
 import { ensureDependencies } from './setup.mjs';
 
+/** @param {string} script @param {...string} args */
+const node = (script, ...args) => run(process.execPath, [script, ...args]);
+
+const REPOSITORY_TESTS = ['test/repo/layering.test.ts', 'test/repo/options-reference.test.ts'];
+
+/** The slowest first. */
 const CHECKS = [
-  { title: 'types (tsc)', script: 'typescript/bin/tsc', args: ['--noEmit'] },
   {
-    title: 'lint and format (biome; `npm run format` mends most)',
-    script: '@biomejs/biome/bin/biome',
-    args: ['check'],
+    title: 'public declarations (api-extractor; after a wanted change: `npm run check -- --write`)',
+    check: async () => comparePublicApi(),
   },
   {
     title: 'doc comments (typedoc: every public declaration and property has one)',
-    script: 'typedoc/bin/typedoc',
-    args: ['--emit', 'none', '--logLevel', 'Warn'],
+    check: () => node('node_modules/typedoc/bin/typedoc', '--emit', 'none', '--logLevel', 'Warn'),
+  },
+  { title: 'types (tsc)', check: () => node('node_modules/typescript/bin/tsc', '--noEmit') },
+  {
+    title: 'layers; the reference page of options matches its schemas (vitest; `npm run docs` writes it)',
+    check: () => node('node_modules/vitest/vitest.mjs', 'run', ...REPOSITORY_TESTS),
   },
   {
-    title: 'layering; the reference page of options is what the schemas say (vitest; `npm run docs` writes it)',
-    script: 'vitest/vitest.mjs',
-    args: ['run', 'test/unit/layering.test.ts', 'test/unit/options-reference.test.ts'],
+    title: 'lint and format (biome; `npm run format` fixes most)',
+    check: () => node('node_modules/@biomejs/biome/bin/biome', 'check'),
+  },
+  {
+    title: 'C++ format (clang-format; `npm run format` fixes it)',
+    check: async () => {
+      const files = await nativeSources();
+      return run(await ensureClang('clang-format'), ['--dry-run', '--Werror', ...files]);
+    },
   },
 ];
 
+async function comparePublicApi() {
+  const { compareReports } = await import('./lib/public-api.mjs');
+  const stale = await compareReports({ write: false });
+  const output = stale.map((name) => `${name} differs from the public declarations\n`).join('');
+  return { code: stale.length, output };
+}
+
+/** @param {(typeof CHECKS)[number]} check @returns {Promise<string[]>} the title, if it failed */
+async function runCheck({ title, check }) {
+  const begin = performance.now();
+  const { code, output } = await check();
+  const seconds = ((performance.now() - begin) / 1000).toFixed(1);
+  process.stderr.write(`\n── ${title}\n${output}${code === 0 ? `✓ passed (${seconds} s)` : `✗ failed (${code})`}\n`);
+  return code === 0 ? [] : [title];
+}
+
 if (isMain(import.meta)) {
   await runMain(async () => {
+    const { values } = parseArgs({ options: { write: { type: 'boolean' } } });
     await ensureDependencies({ quiet: true });
-    const failed = [];
-    for (const { title, script, args } of CHECKS) {
-      process.stderr.write(`\n── ${title}\n`);
-      const { code } = await run(process.execPath, [`node_modules/${script}`, ...args], { inherit: true });
-      process.stderr.write(code === 0 ? '✓ passed\n' : `✗ failed (${code})\n`);
-      if (code !== 0) failed.push(title);
+    if (values.write) {
+      const { compareReports } = await import('./lib/public-api.mjs');
+      const written = await compareReports({ write: true });
+      process.stderr.write(`Written: ${written.join(', ') || 'nothing, all reports were up to date'}\n`);
+      return;
     }
-    if (failed.length > 0) throw new Error(`${failed.length} of ${CHECKS.length} checks failed: ${failed.join(', ')}`);
+    const waiting = [...CHECKS];
+    /** @type {string[]} */
+    const failed = [];
+    const work = async () => {
+      for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) failed.push(...(await runCheck(next)));
+    };
+    await Promise.all(Array.from({ length: Math.max(1, Math.min(availableParallelism(), 4)) }, work));
+    if (failed.length > 0) throw new Error(`${failed.length} of ${CHECKS.length} checks failed: ${failed.join('; ')}`);
   });
 }

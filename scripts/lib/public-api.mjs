@@ -1,0 +1,61 @@
+// The public declarations of each entry point, as reports that a change of the surface shows up in.
+
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { mustRun, root } from '../../bin/lib/run.mjs';
+
+/** Entry points, by the name of their report in test/api. */
+const ENTRIES = { index: 'index', native: 'native/index' };
+const TYPES = join(root, '.build', 'types');
+
+/**
+ * Compares the reports with the declarations, or writes them.
+ * @param {{ write: boolean }} options
+ * @returns {Promise<string[]>} the names of the reports that were stale
+ */
+export async function compareReports({ write }) {
+  await rm(TYPES, { recursive: true, force: true });
+  const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
+  await mustRun(process.execPath, [
+    ...[tsc, '-p', 'tsconfig.build.json', '--emitDeclarationOnly', '--declarationMap', 'false'],
+    ...['--outDir', TYPES],
+  ]);
+  const { Extractor, ExtractorConfig } = await import('@microsoft/api-extractor');
+  const reportFolder = join(root, 'test', 'api');
+  const reportTempFolder = join(root, '.build', 'api-reports');
+  await mkdir(reportFolder, { recursive: true });
+  const stale = [];
+  for (const [name, file] of Object.entries(ENTRIES)) {
+    const config = ExtractorConfig.prepare({
+      configObject: {
+        projectFolder: root,
+        mainEntryPointFilePath: join(TYPES, `${file}.d.ts`),
+        compiler: {
+          overrideTsconfig: {
+            compilerOptions: { module: 'nodenext', target: 'es2023', types: ['node'], skipLibCheck: true, strict: true },
+            files: [join(TYPES, `${file}.d.ts`)],
+          },
+        },
+        apiReport: { enabled: true, reportFileName: `${name}.api.md`, reportFolder, reportTempFolder },
+        docModel: { enabled: false },
+        dtsRollup: { enabled: false },
+        tsdocMetadata: { enabled: false },
+        messages: {
+          compilerMessageReporting: { default: { logLevel: /** @type {any} */ ('none') } },
+          extractorMessageReporting: { default: { logLevel: /** @type {any} */ ('none') } },
+          tsdocMessageReporting: { default: { logLevel: /** @type {any} */ ('none') } },
+        },
+      },
+      configObjectFullPath: undefined,
+      packageJsonFullPath: join(root, 'package.json'),
+    });
+    const { apiReportChanged } = Extractor.invoke(config, {
+      localBuild: write,
+      messageCallback: (message) => {
+        message.handled = true;
+      },
+    });
+    if (apiReportChanged) stale.push(`test/api/${name}.api.md`);
+  }
+  return stale;
+}
