@@ -214,7 +214,7 @@ function openCache(
     model: model.info,
     metadata: model.metadata(),
     context: engine.context.info,
-    reproducible: engine.exact
+    reproducible: engine.reproducible
       ? reproducibleComponent({
           microBatchSize: engine.context.info.microBatchSize,
           pieceSize: Engine.pieceSize(engine.context),

@@ -45,7 +45,7 @@ export class Adapters {
         loaded.push(adapter);
         described.push({ adapter, contentHash: await adapter.contentHash({ signal }), scale });
       }
-      await gate.alone(() => this.#apply(described), signal);
+      await gate.write(() => this.#apply(described), signal);
     } catch (error) {
       closeAll(loaded);
       throw error;
@@ -61,7 +61,7 @@ export class Adapters {
     while (engine.sessions.evictIdle()) {
       // Each goes on from its template and its own messages.
     }
-    engine.forgetSaved();
+    engine.clearSwapped();
     onApplied();
   }
 }

@@ -179,7 +179,7 @@ export class AgentTemplateCache {
     if (tokens.length === 0) {
       return cache.startWithout(reason);
     }
-    const leave = await gate.enter(signal);
+    const leave = await gate.read(signal);
     const { sessions } = engine;
     try {
       const sequence = await sessions.lease({ busy: true, onEvicted: () => undefined }, signal);

@@ -334,7 +334,7 @@ export class TemplateLoader {
   async #restore({ sequence, signal }: StartRequest, state: SequenceState): Promise<string | undefined> {
     const { engine, logger } = this.#parts;
     try {
-      await engine.withRoom(() => engine.context.restoreSequence(sequence, state), signal, sequence);
+      await engine.withCells(() => engine.context.restoreSequence(sequence, state), signal, sequence);
       return undefined;
     } catch (error) {
       if (HeadstartError.isInstance(error, 'CLOSED') || HeadstartError.isInstance(error, 'ABORTED')) {

@@ -1,12 +1,12 @@
 // What goes into the next decode: one token of each stream, then pieces of prompts.
 import type { DecodeBatch } from '../native/context.js';
 import type { Sampler } from '../native/sampler.js';
-import type { Pending } from './decode-request.js';
+import type { PendingRequest } from './decode-request.js';
 import type { BatchInvariance } from './reproducible/self-test.js';
 
 /** A part of a request that goes into one batch. */
 export interface Slice {
-  pending: Pending;
+  pending: PendingRequest;
   count: number;
 }
 
@@ -18,11 +18,11 @@ export interface BatchLimits {
   /** Most prompt tokens beside streams: what keeps them flowing. */
   promptBudget: number;
   /** Where not all may share a batch: pieces of prompts, of `pieceSize` tokens, are decoded alone. @default all may */
-  company?: BatchInvariance | undefined;
+  invariance?: BatchInvariance | undefined;
   /** There, whether the newest decode was of such a piece: then streams come before the next. @default false */
-  afterPiece?: boolean;
+  afterChunk?: boolean;
   /** @default as there is room */
-  pieceSize?: number | undefined;
+  chunkSize?: number | undefined;
 }
 
 /** A prompt gets at least so many tokens of a batch, or waits for the next: smaller pieces waste the weights' reading. */
@@ -32,14 +32,14 @@ const SMALLEST_PIECE = 32;
  * Chooses from `queue`, which is in the order of who is to be served next: all single tokens, then prompts, each with an
  * equal share of the room and what others leave of theirs.
  */
-export function planBatch(queue: readonly Pending[], limits: BatchLimits): Slice[] {
-  const { batchSize, pieceSize = batchSize } = limits;
+export function planBatch(queue: readonly PendingRequest[], limits: BatchLimits): Slice[] {
+  const { batchSize, chunkSize: pieceSize = batchSize } = limits;
   const single = queue.length === 1 ? queue[0] : (queue.find(isSuspect) ?? loneOf(queue, limits));
   if (single !== undefined) {
     return [{ pending: single, count: Math.min(single.remaining, pieceSize) }];
   }
   const slices: Slice[] = [];
-  const prompts: Pending[] = [];
+  const prompts: PendingRequest[] = [];
   const taken = new Set<number>();
   for (const pending of queue) {
     if (taken.has(pending.request.sequence)) {
@@ -53,10 +53,10 @@ export function planBatch(queue: readonly Pending[], limits: BatchLimits): Slice
     }
   }
   const [prompt] = prompts;
-  if (limits.company !== undefined && slices.length === 0 && prompt !== undefined) {
+  if (limits.invariance !== undefined && slices.length === 0 && prompt !== undefined) {
     return [{ pending: prompt, count: Math.min(prompt.remaining, pieceSize) }]; // who would stream waits behind it
   }
-  if (limits.company === undefined && prompts.length > 0) {
+  if (limits.invariance === undefined && prompts.length > 0) {
     const room = batchSize - slices.length;
     const budget = slices.length > 0 ? Math.min(room, limits.promptBudget) : room;
     sharePrompts(slices, prompts, budget, limits.maxOutputs);
@@ -64,7 +64,7 @@ export function planBatch(queue: readonly Pending[], limits: BatchLimits): Slice
   return slices;
 }
 
-const isSuspect = (pending: Pending) => pending.suspect;
+const isSuspect = (pending: PendingRequest) => pending.suspect;
 
 /** Tokens in a batch. */
 export function countTokens(slices: readonly Slice[]): number {
@@ -93,7 +93,7 @@ export function fitBatch(slices: readonly Slice[], freeCells: number): Slice[] {
 }
 
 /** Who is decoded alone, where not all may share a batch: whose turn it is. Streams that may share one flow between two pieces. */
-function loneOf(queue: readonly Pending[], { company, afterPiece = false }: BatchLimits): Pending | undefined {
+function loneOf(queue: readonly PendingRequest[], { invariance: company, afterChunk: afterPiece = false }: BatchLimits): PendingRequest | undefined {
   const [first] = queue;
   if (company === 'tokens') {
     const isPiece = first !== undefined && isPrompt(first) && !(afterPiece && !queue.every(isPrompt));
@@ -102,9 +102,9 @@ function loneOf(queue: readonly Pending[], { company, afterPiece = false }: Batc
   return company === 'none' ? first : undefined;
 }
 
-const isPrompt = (pending: Pending) => pending.remaining > 1;
+const isPrompt = (pending: PendingRequest) => pending.remaining > 1;
 
-function sharePrompts(slices: Slice[], prompts: readonly Pending[], budget: number, maxOutputs: number): void {
+function sharePrompts(slices: Slice[], prompts: readonly PendingRequest[], budget: number, maxOutputs: number): void {
   const share = Math.max(SMALLEST_PIECE, Math.floor(budget / Math.max(1, prompts.length)));
   let left = budget;
   const outputs = () => slices.length; // at most one row each

@@ -18,7 +18,7 @@ export class CellWaitQueue {
   /** Oldest first. */
   readonly #waiting: CellWaiter[] = [];
   /** How often cells came free: who was refused while that happened tries again at once. */
-  freeings = 0;
+  releases = 0;
 
   constructor(freeCells: () => number) {
     this.#freeCells = freeCells;
@@ -46,14 +46,14 @@ export class CellWaitQueue {
   }
 
   /** Cells came free, or can now be had: the oldest tries again, and who else they may be enough for. */
-  freed(): void {
-    this.freeings++;
+  onReleased(): void {
+    this.releases++;
     this.#wake(this.#waiting);
   }
 
   /** Who began at `age` gave its cells to those before it: who came after them waits on, or they would never get far. */
-  gaveWay(age: number): void {
-    this.freeings++;
+  onPreempted(age: number): void {
+    this.releases++;
     this.#wake(this.#waiting.filter((waiter) => waiter.age < age));
   }
 

@@ -42,7 +42,7 @@ export interface Decoded {
 }
 
 /** A request on its way: how much of it is decoded, and its promise. */
-export class Pending {
+export class PendingRequest {
   readonly request: DecodeRequest;
   /** Requests of who began earlier have a smaller one: the last to come gives way where cells are short. */
   readonly age: number;
@@ -70,7 +70,7 @@ export class Pending {
   }
 
   /** Cells that the sequence will have taken in the end. */
-  get needed(): number {
+  get cellsNeeded(): number {
     return this.request.from + this.request.tokens.length;
   }
 

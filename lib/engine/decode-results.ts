@@ -1,11 +1,11 @@
 // What came of a batch, and how those who asked are told.
 import { HeadstartError } from '../errors.js';
 import type { Slice } from './batch.js';
-import type { Decoded, Pending } from './decode-request.js';
+import type { Decoded, PendingRequest } from './decode-request.js';
 import type { EngineContext } from './engine-context.js';
 
 /** Logits and probabilities are of the newest batch: asked for at once, before the next. Undefined where nobody asks. */
-export function askExtras(context: EngineContext, slices: readonly Slice[]): Promise<Partial<Decoded>[]> | undefined {
+export function requestExtras(context: EngineContext, slices: readonly Slice[]): Promise<Partial<Decoded>[]> | undefined {
   if (!slices.some(({ pending: { request } }) => request.logits || request.logProbabilities)) {
     return undefined;
   }
@@ -29,7 +29,7 @@ export function askExtras(context: EngineContext, slices: readonly Slice[]): Pro
 }
 
 /** Tells who asked what is in its sequence. What that throws is nobody else's affair. */
-export function tell({ request, done }: Pending, count: number): { error: unknown } | undefined {
+export function reportDecoded({ request, done }: PendingRequest, count: number): { error: unknown } | undefined {
   try {
     const { tokens, onDecoded } = request;
     onDecoded?.(count === tokens.length ? tokens : tokens.subarray(done, done + count));
@@ -40,8 +40,8 @@ export function tell({ request, done }: Pending, count: number): { error: unknow
 }
 
 /** A request is decoded: its promise gets the token, or why there is none. */
-export function settle(
-  { request, resolve, reject }: Pending,
+export function settleRequest(
+  { request, resolve, reject }: PendingRequest,
   token: number,
   extra: Partial<Decoded> | undefined,
 ): void {
@@ -55,7 +55,7 @@ export function settle(
 }
 
 /** A sampler's failure is its own request's: the others have their tokens. */
-export function picksOf(error: unknown): Int32Array {
+export function picksFrom(error: unknown): Int32Array {
   if (HeadstartError.isInstance(error) && error.picks !== undefined) {
     return error.picks;
   }

@@ -18,7 +18,7 @@ export class EngineContext {
   /** Counts the KV cells in use. */
   readonly cells: CellLedger;
   /** @internal Where results may depend on the batches that led to them. */
-  readonly journal: PrefillLog | undefined;
+  readonly prefillLog: PrefillLog | undefined;
   /** @internal For the scheduler. */
   readonly requestLimits: Readonly<RequestLimits>;
   readonly #context: Context;
@@ -28,7 +28,7 @@ export class EngineContext {
   /** @param onFreed called when cells may have come free */
   constructor(context: Context, onFreed: () => void, keepJournal = false) {
     this.#context = context;
-    this.journal = keepJournal ? new PrefillLog() : undefined;
+    this.prefillLog = keepJournal ? new PrefillLog() : undefined;
     this.#onFreed = onFreed;
     this.info = context.info;
     this.model = context.model;
@@ -71,7 +71,7 @@ export class EngineContext {
     await this.#context.restoreSequence(sequence, state);
     const { length } = state.tokens;
     this.cells.restore(sequence, length, Math.min(length, this.model.slidingWindow)); // a state holds the window's alone
-    this.journal?.set(sequence, []); // of a template nobody asks; what a session held brings its own
+    this.prefillLog?.set(sequence, []); // of a template nobody asks; what a session held brings its own
   }
 
   /** As {@link Context.positionRange}. */
@@ -98,13 +98,13 @@ export class EngineContext {
   /** @internal For the scheduler: `count` tokens of the request, from `done` on, went into its sequence in one batch. */
   decoded({ sequence, tokens, from }: DecodeRequest, done: number, count: number): void {
     this.cells.grow(sequence, count);
-    this.journal?.record(sequence, from + done, tokens.slice(done, done + count));
+    this.prefillLog?.record(sequence, from + done, tokens.slice(done, done + count));
   }
 
   /** @internal For the scheduler: empties a sequence for others, without telling those who wait for cells. */
   preempt(sequence: number): void {
     this.#context.removeSequence(sequence).catch(() => undefined);
-    this.journal?.cut(sequence, 0);
+    this.prefillLog?.cut(sequence, 0);
     this.cells.cut(sequence, 0);
   }
 
@@ -130,7 +130,7 @@ export class EngineContext {
 
   #cut(sequence: number, length: number): void {
     const before = this.cells.used;
-    this.journal?.cut(sequence, length);
+    this.prefillLog?.cut(sequence, length);
     this.cells.cut(sequence, length);
     if (this.cells.used < before) {
       this.#onFreed();

@@ -102,11 +102,11 @@ export class Engine {
     const sessionCount = maxSequences - (options.residentSequences ?? 0);
     const ids = Array.from({ length: maxSequences }, (_, id) => id);
     const empty = (sequence: number) => this.context.removeSequence(sequence);
-    const onIdle = () => this.#room.freed();
+    const onIdle = () => this.#room.onReleased();
     this.#room = new CellWaitQueue(() => this.context.info.kvCells - this.context.cells.used);
     this.#company = options.reproducible;
-    this.context = new EngineContext(context, onIdle, this.exact);
-    const onEvict = (sequence: number, holder: SequenceHolder) => this.#comeback.onEvict(sequence, holder);
+    this.context = new EngineContext(context, onIdle, this.reproducible);
+    const onEvict = (sequence: number, holder: SequenceHolder) => this.#comeback.swapOut(sequence, holder);
     this.sessions = new SequencePool(ids.slice(0, sessionCount), empty, {
       onIdle,
       onEvict,
@@ -116,7 +116,7 @@ export class Engine {
     this.window = new WindowBudget(this.context, this.residents, sessionCount);
     this.#scheduler = new Scheduler({
       context: this.context,
-      room: this.#room,
+      cellQueue: this.#room,
       canTrim: this.canTrim,
       evictIdle: () => this.#evictIdle(),
       othersHoldCells: (sequence) => this.#othersHoldCells(sequence),
@@ -125,18 +125,18 @@ export class Engine {
       // Recurrent states take none, and split streams have their own.
       freeCells: () => sharedCells - this.context.cells.used,
       canEverFit: (tokens) => context.model.recurrent || tokens <= context.info.kvCellsPerSequence,
-      pieceSize: this.exact ? Engine.pieceSize(context) : undefined,
-      company: () => this.company,
+      chunkSize: this.reproducible ? Engine.pieceSize(context) : undefined,
+      batchInvariance: () => this.batchInvariance,
     });
     this.#comeback = new SequenceSwap(
       {
         context: this.context,
         canTrim: this.canTrim,
-        exact: this.exact,
+        exact: this.reproducible,
         hasWindow: this.hasWindow,
-        promptMsPerToken: () => this.#scheduler.pace.promptMsPerToken,
+        promptMsPerToken: () => this.#scheduler.throughput.promptMsPerToken,
         decode: (request) => this.decode(request),
-        withRoom: (attempt, signal, sequence) => this.withRoom(attempt, signal, sequence),
+        withRoom: (attempt, signal, sequence) => this.withCells(attempt, signal, sequence),
       },
       options.maxSavedBytes ?? DEFAULT_SAVED_BYTES,
     );
@@ -148,13 +148,13 @@ export class Engine {
   }
 
   /** Whether replies are the same to the bit, whoever else decodes. */
-  get exact(): boolean {
+  get reproducible(): boolean {
     return this.#company !== undefined;
   }
 
   /** In `reproducible` mode: what may share a batch. With adapters nothing: their kernels were not tested. */
-  get company(): BatchInvariance | undefined {
-    return this.exact && this.context.isAdapted ? 'none' : this.#company;
+  get batchInvariance(): BatchInvariance | undefined {
+    return this.reproducible && this.context.isAdapted ? 'none' : this.#company;
   }
 
   /** Whether a sequence's end can be cut off. Recurrent state cannot, and a sliding window has dropped what it would need. */
@@ -195,16 +195,16 @@ export class Engine {
    * @param sequence the one that they are for: who began after its holder gives way. @default the last to come
    * @throws HeadstartError `CONTEXT_FULL` when there is nobody to wait for, `ABORTED` while waiting.
    */
-  async withRoom<T>(attempt: () => Promise<T>, signal?: AbortSignal, sequence?: number): Promise<T> {
+  async withCells<T>(attempt: () => Promise<T>, signal?: AbortSignal, sequence?: number): Promise<T> {
     for (;;) {
-      const { freeings } = this.#room;
+      const { releases: freeings } = this.#room;
       try {
         return await attempt();
       } catch (error) {
         if (!HeadstartError.isInstance(error, 'NO_KV_SLOT')) {
           throw error;
         }
-        if (this.#evictIdle() || this.#room.freeings > freeings) {
+        if (this.#evictIdle() || this.#room.releases > freeings) {
           continue;
         }
         if (!this.#othersHoldCells(-1)) {
@@ -221,24 +221,24 @@ export class Engine {
    * @returns the tokens that are in the sequence now; undefined where nothing is
    * @throws HeadstartError `ABORTED`, `CLOSED`.
    */
-  restoreSaved(
+  swapIn(
     holder: SequenceHolder,
     sequence: number,
     wanted: Int32Array,
     signal?: AbortSignal,
   ): Promise<Int32Array | undefined> {
-    return this.#comeback.restore(holder, sequence, wanted, signal);
+    return this.#comeback.swapIn(holder, sequence, wanted, signal);
   }
 
   /**
-   * In `reproducible` mode, after {@link restoreSaved} gave nothing and the template is back: decodes what an evicted holder's
+   * In `reproducible` mode, after {@link swapIn} gave nothing and the template is back: decodes what an evicted holder's
    * sequence held behind it again, in the same batches.
    *
    * @param length tokens that are in the sequence
    * @returns the tokens that are in it now; undefined where nothing was to be done
    * @throws HeadstartError as {@link decode}.
    */
-  replaySaved(
+  replay(
     holder: SequenceHolder,
     sequence: number,
     length: number,
@@ -249,7 +249,7 @@ export class Engine {
   }
 
   /** Whether there is something that a holder would come back to. */
-  hasSaved(holder: SequenceHolder): boolean {
+  hasSwapped(holder: SequenceHolder): boolean {
     return this.#comeback.has(holder);
   }
 
@@ -261,26 +261,26 @@ export class Engine {
    * @returns undefined where there is nothing
    * @throws HeadstartError `CLOSED`, `CAPTURE_FAILED`, `OUT_OF_MEMORY`.
    */
-  pastOf(holder: SequenceHolder, sequence: number | undefined): Promise<SwappedSequence | undefined> {
-    return this.#comeback.pastOf(holder, sequence);
+  checkpointOf(holder: SequenceHolder, sequence: number | undefined): Promise<SwappedSequence | undefined> {
+    return this.#comeback.checkpointOf(holder, sequence);
   }
 
-  /** @internal In `reproducible` mode the same without a state, and at once: what {@link takeBack} gets back to. */
-  mark(holder: SequenceHolder, sequence: number | undefined): SwappedSequence {
-    return this.#comeback.mark(holder, sequence);
+  /** @internal In `reproducible` mode the same without a state, and at once: what {@link rollBack} gets back to. */
+  checkpoint(holder: SequenceHolder, sequence: number | undefined): SwappedSequence {
+    return this.#comeback.checkpoint(holder, sequence);
   }
 
   /**
-   * @internal What a holder's sequence has read since {@link mark} goes, as if it had never been.
+   * @internal What a holder's sequence has read since {@link checkpoint} goes, as if it had never been.
    *
    * @returns whether the sequence holds `past` now; else the holder comes back to it, and what its sequence holds is of no use
    */
-  takeBack(holder: SequenceHolder, sequence: number | undefined, past: SwappedSequence): Promise<boolean> {
-    return this.#comeback.takeBack(holder, sequence, past);
+  rollBack(holder: SequenceHolder, sequence: number | undefined, past: SwappedSequence): Promise<boolean> {
+    return this.#comeback.rollBack(holder, sequence, past);
   }
 
   /**
-   * @internal Gives a holder something to come back to that another held: {@link restoreSaved} finds it. Its state is the engine's now.
+   * @internal Gives a holder something to come back to that another held: {@link swapIn} finds it. Its state is the engine's now.
    *
    * @returns whether the state is kept: there is room within the budget, and it is of use
    */
@@ -289,12 +289,12 @@ export class Engine {
   }
 
   /** Forgets what was saved of a holder. */
-  dropSaved(holder: SequenceHolder): void {
+  dropSwapped(holder: SequenceHolder): void {
     this.#comeback.drop(holder);
   }
 
   /** Forgets what was saved of all: what the model computes has changed. */
-  forgetSaved(): void {
+  clearSwapped(): void {
     this.#comeback.clear();
   }
 
@@ -310,7 +310,7 @@ export class Engine {
       residentTemplates: this.residents.heldCount,
       kvCells: { total: kvCells, used, free: Math.max(0, kvCells - used) },
       savedBytes: this.#comeback.bytes,
-      tokensPerSecond: this.#scheduler.pace.tokensPerSecond(),
+      tokensPerSecond: this.#scheduler.throughput.tokensPerSecond(),
       decodes,
       decodedTokens,
     };
@@ -367,7 +367,7 @@ export class Engine {
       };
       signal?.addEventListener('abort', leave, { once: true });
       this.#room.wait(waiter);
-      this.#scheduler.look();
+      this.#scheduler.wake();
     });
   }
 

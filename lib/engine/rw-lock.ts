@@ -13,7 +13,7 @@ export class RwLock {
   #emptied: (() => void) | undefined;
 
   /** How often somebody was alone. */
-  get changes(): number {
+  get writes(): number {
     return this.#changes;
   }
 
@@ -21,7 +21,7 @@ export class RwLock {
    * @returns call it when done; calling it again does nothing
    * @throws HeadstartError `ABORTED` while waiting.
    */
-  async enter(signal?: AbortSignal): Promise<() => void> {
+  async read(signal?: AbortSignal): Promise<() => void> {
     while (this.#closed > 0) {
       await orAborted(this.#alone, signal);
     }
@@ -41,7 +41,7 @@ export class RwLock {
    *
    * @throws HeadstartError `ABORTED` while waiting, and what `work` throws.
    */
-  async alone<Result>(work: () => Promise<Result>, signal?: AbortSignal): Promise<Result> {
+  async write<Result>(work: () => Promise<Result>, signal?: AbortSignal): Promise<Result> {
     const before = this.#alone;
     let done: () => void = () => undefined;
     this.#alone = new Promise((resolve) => {

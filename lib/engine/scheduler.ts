@@ -2,10 +2,10 @@ import { abortedError } from '../abort.js';
 import { isObserved, publish } from '../diagnostics/events.js';
 import { HeadstartError } from '../errors.js';
 import { type BatchLimits, BatchWriter, countTokens, fitBatch, planBatch, type Slice } from './batch.js';
-import { abortOf, BlockedRequests } from './blocked-requests.js';
+import { abortedRequestError, BlockedRequests } from './blocked-requests.js';
 import type { CellWaitQueue } from './cell-wait-queue.js';
-import { type Decoded, type DecodeRequest, Pending, requestProblem } from './decode-request.js';
-import { askExtras, picksOf, settle, tell } from './decode-results.js';
+import { type Decoded, type DecodeRequest, PendingRequest, requestProblem } from './decode-request.js';
+import { requestExtras, picksFrom, settleRequest, reportDecoded } from './decode-results.js';
 import type { EngineContext } from './engine-context.js';
 import type { BatchInvariance } from './reproducible/self-test.js';
 import { Throughput } from './throughput.js';
@@ -16,7 +16,7 @@ const BRIEF_MS = 50;
 /** What the scheduler asks of its engine. */
 export interface SchedulerHost {
   context: EngineContext;
-  room: CellWaitQueue;
+  cellQueue: CellWaitQueue;
   /** Frees the cells of somebody idle; false where nobody is. */
   evictIdle(): boolean;
   /** Whether somebody else holds cells, and will let go of them sooner or later. */
@@ -31,9 +31,9 @@ export interface SchedulerHost {
   /** Whether a sequence's end can be cut off. */
   canTrim: boolean;
   /** See {@link BatchLimits}. */
-  pieceSize?: number | undefined;
+  chunkSize?: number | undefined;
   /** See {@link BatchLimits}. */
-  company(): BatchInvariance | undefined;
+  batchInvariance(): BatchInvariance | undefined;
 }
 
 /**
@@ -41,10 +41,10 @@ export interface SchedulerHost {
  * the promises of the first settle, their sessions ask for the next token, and aborts take effect.
  */
 export class Scheduler {
-  readonly pace = new Throughput();
+  readonly throughput = new Throughput();
   readonly #host: SchedulerHost;
   /** Requests that are ready; who is to be served next comes first. */
-  #queue: Pending[] = [];
+  #queue: PendingRequest[] = [];
   readonly #blocked: BlockedRequests;
   readonly #writer: BatchWriter;
   readonly #limits: BatchLimits;
@@ -64,9 +64,9 @@ export class Scheduler {
   constructor(host: SchedulerHost) {
     this.#host = host;
     const { batchSize, maxOutputs } = host.context.info;
-    const { pace } = this;
+    const { throughput: pace } = this;
     const wasPiece = () => this.#wasPiece;
-    this.#blocked = new BlockedRequests(host.room, (pending) => {
+    this.#blocked = new BlockedRequests(host.cellQueue, (pending) => {
       this.#queue.unshift(pending);
       this.#schedule();
     });
@@ -77,11 +77,11 @@ export class Scheduler {
       get promptBudget() {
         return pace.promptBudget(batchSize);
       },
-      pieceSize: host.pieceSize,
-      get company() {
-        return host.company();
+      chunkSize: host.chunkSize,
+      get invariance() {
+        return host.batchInvariance();
       },
-      get afterPiece() {
+      get afterChunk() {
         return wasPiece();
       },
     };
@@ -90,7 +90,7 @@ export class Scheduler {
   /** Who waits for cells, and requests that were left out of the decode that runs. */
   get waiting(): number {
     const ready = this.#decoding ? this.#queue.length - this.#inBatch : 0; // else all go into the next, at once
-    return Math.max(0, ready) + this.#host.room.length;
+    return Math.max(0, ready) + this.#host.cellQueue.length;
   }
 
   /** Sequences with a request under way. */
@@ -104,7 +104,7 @@ export class Scheduler {
     if (refusal !== undefined) {
       return Promise.reject(refusal);
     }
-    const pending = new Pending(request, this.#host.ageOf(request.sequence));
+    const pending = new PendingRequest(request, this.#host.ageOf(request.sequence));
     this.#queue.push(pending);
     if (this.#awaited.delete(request.sequence) && this.#awaited.size === 0) {
       this.#begin(); // all who go on are here
@@ -136,12 +136,12 @@ export class Scheduler {
   /** After everything that the last decode's tokens made their sessions do: so that all go into the next one. */
   #schedule(): void {
     if (this.#queue.length > 0) {
-      this.look();
+      this.wake();
     }
   }
 
   /** Looks with the next turn of the event loop what is to be done, between two decodes: somebody else may claim cells. */
-  look(): void {
+  wake(): void {
     if (!this.#decoding && !this.#scheduled) {
       this.#scheduled = true;
       setImmediate(this.#onTurn);
@@ -169,8 +169,8 @@ export class Scheduler {
 
   /** Who waits for the cells of a state is in no batch: the last to come of those that are gives way, where it came later. */
   #heedClaim(): void {
-    const { claim } = this.#host.room;
-    const youngest = claim === undefined ? undefined : youngestOf([...this.#queue, ...this.#blocked.keepers()]);
+    const { claim } = this.#host.cellQueue;
+    const youngest = claim === undefined ? undefined : youngestOf([...this.#queue, ...this.#blocked.holdingCells()]);
     if (claim !== undefined && youngest !== undefined && youngest.age > claim) {
       this.#emptyAndWait(youngest);
     }
@@ -182,15 +182,15 @@ export class Scheduler {
     const slices = this.#fit(planBatch(this.#queue, this.#limits));
     this.#inBatch = slices.length;
     const begin = performance.now();
-    const { freeings } = this.#host.room;
+    const { releases: freeings } = this.#host.cellQueue;
     try {
       const decoding = this.#host.context.decode(this.#writer.write(slices, this.#signalOf(slices)));
-      const extras = askExtras(this.#host.context, slices);
+      const extras = requestExtras(this.#host.context, slices);
       let picks: Int32Array;
       try {
         picks = await decoding;
       } catch (error) {
-        picks = picksOf(error);
+        picks = picksFrom(error);
       }
       const end = performance.now();
       this.#stepMs = end - begin;
@@ -233,7 +233,7 @@ export class Scheduler {
     let output = 0;
     for (let index = 0; index < slices.length; index++) {
       const { pending, count } = slices[index] as Slice;
-      const failure = tell(pending, count);
+      const failure = reportDecoded(pending, count);
       pending.done += count;
       pending.suspect = false;
       const isDecoded = pending.remaining === 0;
@@ -245,7 +245,7 @@ export class Scheduler {
       this.#remove(pending);
       if (failure === undefined) {
         this.#awaited.add(pending.request.sequence);
-        settle(pending, token, extras?.[index]);
+        settleRequest(pending, token, extras?.[index]);
       } else {
         pending.reject(failure.error);
       }
@@ -261,7 +261,7 @@ export class Scheduler {
       tokens += count;
       promptTokens += request.tokens.length > 1 ? count : 0;
     }
-    this.pace.record(tokens, promptTokens, ms, now);
+    this.throughput.record(tokens, promptTokens, ms, now);
     if (isObserved('decode')) {
       const waiting = this.#queue.length - slices.length;
       publish('decode', { tokens, promptTokens, sequences: slices.length, waiting, ms });
@@ -284,7 +284,7 @@ export class Scheduler {
   }
 
   /** An abort or a failure inside a batch may leave a part of it: where sequences can be trimmed, it is as if it had not begun. */
-  async #afterFailure({ request, done }: Pending, error: unknown): Promise<unknown> {
+  async #afterFailure({ request, done }: PendingRequest, error: unknown): Promise<unknown> {
     if (!HeadstartError.isInstance(error) || error.sequences === undefined) {
       return error;
     }
@@ -312,11 +312,11 @@ export class Scheduler {
 
   /** Evicts somebody idle; else the last to come of those that compute gives way, until a neighbour frees cells. */
   #makeRoom(slices: readonly Slice[], error: unknown, freeings: number): void {
-    if (this.#host.evictIdle() || this.#host.room.freeings > freeings) {
+    if (this.#host.evictIdle() || this.#host.cellQueue.releases > freeings) {
       return;
     }
-    const candidates = [...slices.map(({ pending }) => pending), ...this.#blocked.keepers()];
-    const youngest = youngestOf(candidates) as Pending;
+    const candidates = [...slices.map(({ pending }) => pending), ...this.#blocked.holdingCells()];
+    const youngest = youngestOf(candidates) as PendingRequest;
     if (candidates.length > 1) {
       this.#emptyAndWait(youngest);
       return;
@@ -330,32 +330,32 @@ export class Scheduler {
     }
   }
 
-  #emptyAndWait(pending: Pending): void {
+  #emptyAndWait(pending: PendingRequest): void {
     this.#remove(pending);
     this.#blocked.delete(pending);
     pending.emptied = true;
     pending.done = 0;
     this.#host.context.preempt(pending.request.sequence);
     this.#block(pending);
-    this.#host.room.gaveWay(pending.age);
+    this.#host.cellQueue.onPreempted(pending.age);
   }
 
-  #block(pending: Pending): void {
+  #block(pending: PendingRequest): void {
     this.#remove(pending);
     this.#blocked.add(pending);
   }
 
   #dropAborted(): void {
     for (let index = 0; index < this.#queue.length; index++) {
-      const pending = this.#queue[index] as Pending;
+      const pending = this.#queue[index] as PendingRequest;
       if (pending.request.signal?.aborted) {
         this.#queue.splice(index--, 1);
-        pending.reject(abortOf(pending));
+        pending.reject(abortedRequestError(pending));
       }
     }
   }
 
-  #remove(pending: Pending): void {
+  #remove(pending: PendingRequest): void {
     const index = this.#queue.indexOf(pending);
     if (index === 0) {
       this.#queue.shift(); // most often: what was decoded stood first
@@ -365,7 +365,7 @@ export class Scheduler {
   }
 
   /** Others come first in the next batch. */
-  #moveToEnd(pending: Pending): void {
+  #moveToEnd(pending: PendingRequest): void {
     this.#remove(pending);
     this.#queue.push(pending);
   }
@@ -377,8 +377,8 @@ export class Scheduler {
   }
 }
 
-function youngestOf(candidates: readonly Pending[]): Pending | undefined {
-  return candidates.reduce<Pending | undefined>(
+function youngestOf(candidates: readonly PendingRequest[]): PendingRequest | undefined {
+  return candidates.reduce<PendingRequest | undefined>(
     (last, each) => (last === undefined || each.age > last.age ? each : last),
     undefined,
   );

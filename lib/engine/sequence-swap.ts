@@ -41,7 +41,7 @@ export class SequenceSwap {
   }
 
   /** The sequence is about to be emptied. */
-  onEvict(sequence: number, holder: SequenceHolder): void {
+  swapOut(sequence: number, holder: SequenceHolder): void {
     const held = holder.held?.();
     if (held === undefined || held.tokens.length <= held.templateTokens) {
       return;
@@ -50,35 +50,35 @@ export class SequenceSwap {
     const pieces = this.#piecesOf(sequence);
     const capturing = this.#isWorthSaving(held) ? context.captureSequence(sequence, held.tokens) : undefined;
     if (capturing !== undefined || exact) {
-      this.#saved.put(holder, { ...held, pieces }, capturing);
+      this.#saved.put(holder, { ...held, chunks: pieces }, capturing);
     }
   }
 
   /** As `Engine.pastOf`. */
-  async pastOf(holder: SequenceHolder, sequence: number | undefined): Promise<SwappedSequence | undefined> {
+  async checkpointOf(holder: SequenceHolder, sequence: number | undefined): Promise<SwappedSequence | undefined> {
     await this.#saved.get(holder)?.ready;
     const saved = this.#saved.get(holder);
-    const past = this.mark(holder, sequence);
+    const past = this.checkpoint(holder, sequence);
     const isHeld = saved === undefined && sequence !== undefined;
     const capture = () => isHeld && this.#restoresExactly && this.#host.context.captureSequence(sequence, past.tokens);
     const state = saved?.state?.share() ?? ((past.tokens.length > 0 && (await capture())) || undefined);
-    return state === undefined && past.pieces.length === 0 ? undefined : { ...past, state };
+    return state === undefined && past.chunks.length === 0 ? undefined : { ...past, state };
   }
 
   /** As `Engine.mark`. */
-  mark(holder: SequenceHolder, sequence: number | undefined): SwappedSequence {
+  checkpoint(holder: SequenceHolder, sequence: number | undefined): SwappedSequence {
     const saved = this.#saved.get(holder);
     const held = holder.held?.() ?? { tokens: new Int32Array(), templateTokens: 0 };
     const { tokens, templateTokens } = saved ?? held;
-    return { tokens, templateTokens, pieces: saved?.pieces ?? this.#piecesOf(sequence), state: undefined };
+    return { tokens, templateTokens, chunks: saved?.chunks ?? this.#piecesOf(sequence), state: undefined };
   }
 
   /** As `Engine.takeBack`. */
-  async takeBack(holder: SequenceHolder, sequence: number | undefined, past: SwappedSequence): Promise<boolean> {
+  async rollBack(holder: SequenceHolder, sequence: number | undefined, past: SwappedSequence): Promise<boolean> {
     const { context, canTrim } = this.#host;
     const { length } = past.tokens;
     const own = this.#piecesOf(sequence);
-    const isThere = past.pieces.every(({ tokens, keep }, index) => {
+    const isThere = past.chunks.every(({ tokens, keep }, index) => {
       const piece = own[index];
       return piece?.tokens === tokens && piece.keep >= keep;
     });
@@ -110,7 +110,7 @@ export class SequenceSwap {
    *
    * @returns the tokens that are in the sequence now; undefined where nothing is
    */
-  async restore(
+  async swapIn(
     holder: SequenceHolder,
     sequence: number,
     wanted: Int32Array,
@@ -122,7 +122,7 @@ export class SequenceSwap {
       const state = saved.state?.share(); // the budget may drop the store's own meanwhile
       if (state !== undefined && (saved.adopted || this.#hasRoom(saved.tokens.length))) {
         if (await this.#restoreState(sequence, state, signal)) {
-          this.#host.context.journal?.set(sequence, saved.pieces);
+          this.#host.context.prefillLog?.set(sequence, saved.chunks);
           this.#saved.drop(holder);
           return saved.tokens;
         }
@@ -154,7 +154,7 @@ export class SequenceSwap {
       return undefined;
     }
     const shared = commonLength(saved.tokens, wanted);
-    const pieces = saved.pieces.filter(({ from }) => from >= length && from < shared);
+    const pieces = saved.chunks.filter(({ from }) => from >= length && from < shared);
     let end = length;
     try {
       for (const piece of pieces[0]?.from === length ? pieces : []) {
@@ -218,7 +218,7 @@ export class SequenceSwap {
 
   /** In which batches a sequence came to what it holds, where that is kept. */
   #piecesOf(sequence: number | undefined): readonly PrefillChunk[] {
-    return sequence === undefined ? [] : (this.#host.context.journal?.of(sequence) ?? []);
+    return sequence === undefined ? [] : (this.#host.context.prefillLog?.of(sequence) ?? []);
   }
 
   /** Whether a state put back is as good as what it was taken from. */

@@ -8,7 +8,7 @@ export interface SwappedSequence {
   tokens: Int32Array;
   templateTokens: number;
   /** In which batches it came to them, where that is kept. */
-  pieces: readonly PrefillChunk[];
+  chunks: readonly PrefillChunk[];
   /** Its state, where one was taken. */
   state: SequenceState | undefined;
 }

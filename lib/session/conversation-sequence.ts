@@ -90,7 +90,7 @@ export class ConversationSequence implements SequenceHolder {
   /** Gives the sequence back, and what was kept to bring it back. */
   close(): void {
     this.release();
-    this.#setup.engine.dropSaved(this);
+    this.#setup.engine.dropSwapped(this);
     this.#setup.snapshots.drop(this);
   }
 
@@ -119,7 +119,7 @@ export class ConversationSequence implements SequenceHolder {
     const { engine } = this.#setup;
     this.#sequence ??= await engine.sessions.lease(this, signal, this.#isUnderWay);
     this.#isUnderWay = true;
-    if (this.#held.length > 0 && engine.hasSaved(this)) {
+    if (this.#held.length > 0 && engine.hasSwapped(this)) {
       await this.#empty(this.#sequence); // all that is in it is the template, or a part of what it comes back to
     }
     // What was computed again for this prompt was not cached.
@@ -131,7 +131,7 @@ export class ConversationSequence implements SequenceHolder {
     if (shared === this.#held.length) {
       return Math.min(shared, cached);
     }
-    if (engine.canTrim && !(engine.exact && shared < this.#setup.template.length)) {
+    if (engine.canTrim && !(engine.reproducible && shared < this.#setup.template.length)) {
       await engine.context.removeSequence(this.#sequence, shared);
       this.#held.length = shared;
       return Math.min(shared, cached);
@@ -207,7 +207,7 @@ export class ConversationSequence implements SequenceHolder {
    */
   get wantsSnapshots(): boolean {
     const { engine, snapshots } = this.#setup;
-    return !engine.canTrim && !engine.exact && snapshots.wanted(this);
+    return !engine.canTrim && !engine.reproducible && snapshots.wanted(this);
   }
 
   /**
@@ -228,9 +228,9 @@ export class ConversationSequence implements SequenceHolder {
   /** A copy of what this comes back to or holds, for files and forks; undefined where that is nothing. Close its state. */
   async past(): Promise<SwappedSequence | undefined> {
     const { engine, snapshots, template } = this.#setup;
-    const past = await engine.pastOf(this, this.#sequence);
+    const past = await engine.checkpointOf(this, this.#sequence);
     const state = past === undefined ? snapshots.get(this)?.share() : undefined;
-    return state === undefined ? past : { tokens: state.tokens, templateTokens: template.length, pieces: [], state };
+    return state === undefined ? past : { tokens: state.tokens, templateTokens: template.length, chunks: [], state };
   }
 
   /** {@link past} with a state that more than the template of these tokens can be had from: they are decoded where there is none. */
@@ -263,15 +263,15 @@ export class ConversationSequence implements SequenceHolder {
    */
   mark(): (() => Promise<void>) | undefined {
     const { engine } = this.#setup;
-    if (!engine.exact) {
+    if (!engine.reproducible) {
       return undefined;
     }
-    const past = engine.mark(this, this.#sequence);
+    const past = engine.checkpoint(this, this.#sequence);
     const takeBack = async () => {
       const { length } = past.tokens;
       const own = length > 0 && this.#held.length >= length ? this.#sequence : undefined;
       this.#busy = true;
-      if (await engine.takeBack(this, own, past)) {
+      if (await engine.rollBack(this, own, past)) {
         this.#held.length = length;
       } else if (this.#sequence !== undefined) {
         await this.#empty(this.#sequence);
@@ -287,7 +287,7 @@ export class ConversationSequence implements SequenceHolder {
   async forkFrom(source: ConversationSequence): Promise<Pick<StartReport, 'tier' | 'bytes'>> {
     const { engine, snapshots } = this.#setup;
     snapshots.share(source, this);
-    const isWhole = source.#held.length > 0 && !engine.hasSaved(source); // of one just restored the template alone is there
+    const isWhole = source.#held.length > 0 && !engine.hasSwapped(source); // of one just restored the template alone is there
     if (source.#sequence !== undefined && isWhole && engine.context.info.kvLayout === 'unified') {
       const sequence = engine.window.admitsFork(source.#sequence) ? engine.sessions.tryLease(this) : undefined;
       if (sequence !== undefined) {

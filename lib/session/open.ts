@@ -80,7 +80,7 @@ export async function openSession(host: SessionHost, asked: SessionOptions, past
   }
   throwIfAborted(options.signal);
   host.requireOpen();
-  const leave = await gate.enter(options.signal);
+  const leave = await gate.read(options.signal);
   const session = await Session.start(
     host,
     {

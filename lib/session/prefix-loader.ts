@@ -60,13 +60,13 @@ export class PrefixLoader {
   /** What was evicted, or else what a new conversation would begin with. */
   async comeBack(sequence: number, prompt: Int32Array, signal: AbortSignal): Promise<LoadedPrefix> {
     const { engine } = this.#setup;
-    const restored = await engine.restoreSaved(this.#owner, sequence, prompt, signal);
+    const restored = await engine.swapIn(this.#owner, sequence, prompt, signal);
     if (restored !== undefined) {
       return { tokens: restored, cached: restored.length };
     }
     const begun = await this.longest(sequence, prompt, signal);
     try {
-      const replayed = await engine.replaySaved(this.#owner, sequence, begun.tokens.length, prompt, signal);
+      const replayed = await engine.replay(this.#owner, sequence, begun.tokens.length, prompt, signal);
       return replayed === undefined ? begun : { tokens: replayed, cached: begun.cached };
     } catch (error) {
       await this.#empty(sequence).catch(() => undefined); // a part of it is there: the next turn begins again
@@ -125,7 +125,7 @@ export class PrefixLoader {
   async #restore(sequence: number, state: SequenceState, signal: AbortSignal): Promise<boolean> {
     const { engine, snapshots } = this.#setup;
     try {
-      await engine.withRoom(() => engine.context.restoreSequence(sequence, state), signal, sequence);
+      await engine.withCells(() => engine.context.restoreSequence(sequence, state), signal, sequence);
       return true;
     } catch (error) {
       if (HeadstartError.isInstance(error, 'CLOSED') || HeadstartError.isInstance(error, 'ABORTED')) {

@@ -265,7 +265,7 @@ export class Session implements ToolSession {
       const { systemPrompt, tools = [] } = source;
       const session = { id: this.id, systemPrompt, tools, messages: this.#messages, options: own };
       const { cache, engine } = this.#services;
-      const past = withState || engine.exact ? await this.#past(withState, signal) : undefined;
+      const past = withState || engine.reproducible ? await this.#past(withState, signal) : undefined;
       try {
         const { tenant } = this.#setup;
         await saveSession(path, session, past && { ...past, key: cache.keyOf(past.tokens, { tenant }), withState });
@@ -278,7 +278,7 @@ export class Session implements ToolSession {
   /** What it goes on from; where a state is wanted, one that serves its next turn, though its conversation be decoded again. */
   async #past(withState: boolean, signal: AbortSignal): Promise<SwappedSequence | undefined> {
     const { engine, renderer, contextSize } = this.#services;
-    if (!withState || engine.exact) {
+    if (!withState || engine.reproducible) {
       return this.#sequence.past();
     }
     return this.#computing('The save', async () => {

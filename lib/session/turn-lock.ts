@@ -30,7 +30,7 @@ export class TurnLock {
    * @throws HeadstartError `ABORTED` while waiting.
    */
   async enter(signal: AbortSignal): Promise<void> {
-    this.#leave = await this.#gate.enter(signal);
+    this.#leave = await this.#gate.read(signal);
     this.#dropStale();
     this.#sequence.setBusy(true);
   }
@@ -38,7 +38,7 @@ export class TurnLock {
   /** Until {@link enter}: others may have the sequence, and change what all compute with. */
   stepOut(): void {
     this.#leave?.();
-    this.#seen = this.#gate.changes;
+    this.#seen = this.#gate.writes;
     this.#sequence.lend();
   }
 
@@ -49,7 +49,7 @@ export class TurnLock {
 
   /** What was computed with something else is of no use, though the sequence was not idle when the others were. */
   #dropStale(): void {
-    if (this.#seen !== undefined && this.#seen !== this.#gate.changes) {
+    if (this.#seen !== undefined && this.#seen !== this.#gate.writes) {
       this.#sequence.release();
     }
     this.#seen = undefined;

@@ -31,7 +31,7 @@ async function evict(
       hasWindow: false,
       promptMsPerToken: () => promptMsPerToken,
       decode: (request) => engine.decode(request),
-      withRoom: (attempt, signal, sequence) => engine.withRoom(attempt, signal, sequence),
+      withRoom: (attempt, signal, sequence) => engine.withCells(attempt, signal, sequence),
     },
     maxBytes,
   );
@@ -42,9 +42,9 @@ async function evict(
     held: () => ({ tokens: TOKENS, templateTokens }),
     onEvicted: () => undefined,
   };
-  comeback.onEvict(0, holder);
+  comeback.swapOut(0, holder);
   await context.removeSequence(0);
-  return { engine, comeback, restored: () => comeback.restore(holder, 0, someTokens(301, 1)) };
+  return { engine, comeback, restored: () => comeback.swapIn(holder, 0, someTokens(301, 1)) };
 }
 
 it('from its state where its own tokens would take much longer', async () => {

@@ -1,18 +1,18 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type BatchLimits, BatchWriter, fitBatch, planBatch } from '../../lib/engine/batch.js';
-import { Pending } from '../../lib/engine/decode-request.js';
+import { PendingRequest } from '../../lib/engine/decode-request.js';
 
 /** A request of `count` tokens that goes on at position 10 of its sequence. */
-function pendingOf(sequence: number, count: number, done = 0): Pending {
+function pendingOf(sequence: number, count: number, done = 0): PendingRequest {
   const tokens = Int32Array.from({ length: count }, (_, index) => 100 * sequence + index);
-  const pending = new Pending({ sequence, tokens, from: 10 }, sequence);
+  const pending = new PendingRequest({ sequence, tokens, from: 10 }, sequence);
   pending.done = done;
   return pending;
 }
 
 const LIMITS = { batchSize: 512, maxOutputs: 256, promptBudget: 64 };
-const counts = (queue: Pending[], limits: BatchLimits = LIMITS) =>
+const counts = (queue: PendingRequest[], limits: BatchLimits = LIMITS) =>
   planBatch(queue, limits).map(({ pending, count }) => [pending.request.sequence, count]);
 
 describe('a batch', () => {
@@ -44,18 +44,18 @@ describe('a batch', () => {
     const queue = [pendingOf(0, 2000), pendingOf(1, 2000), pendingOf(2, 1), pendingOf(3, 1)];
     const limits = { ...LIMITS, company: 'tokens', pieceSize: 128 } as const;
     expect(counts(queue, limits)).toEqual([[0, 128]]);
-    expect(counts(queue, { ...limits, afterPiece: true })).toEqual([
+    expect(counts(queue, { ...limits, afterChunk: true })).toEqual([
       [2, 1],
       [3, 1],
     ]);
-    expect(counts(queue.slice(0, 2), { ...limits, afterPiece: true })).toEqual([[0, 128]]);
+    expect(counts(queue.slice(0, 2), { ...limits, afterChunk: true })).toEqual([[0, 128]]);
     const behindItself = [pendingOf(0, 2000), pendingOf(0, 1)];
-    expect(counts(behindItself, { ...limits, afterPiece: true })).toEqual([[0, 128]]);
+    expect(counts(behindItself, { ...limits, afterChunk: true })).toEqual([[0, 128]]);
     expect(counts(queue.slice(2), limits)).toEqual([
       [2, 1],
       [3, 1],
     ]);
-    expect(counts(queue, { ...limits, company: 'none', afterPiece: true })).toEqual([[0, 128]]);
+    expect(counts(queue, { ...limits, invariance: 'none', afterChunk: true })).toEqual([[0, 128]]);
   });
 
   it('holds a request under suspicion alone', () => {

@@ -5,11 +5,11 @@ describe('a gate', () => {
   it('lets any number in at once, and one alone when they have left; those behind wait', async () => {
     const gate = new RwLock();
     const events: string[] = [];
-    const [one, two] = [await gate.enter(), await gate.enter()];
-    const alone = gate.alone(async () => {
+    const [one, two] = [await gate.read(), await gate.read()];
+    const alone = gate.write(async () => {
       events.push('alone');
     });
-    const late = gate.enter().then((leave) => {
+    const late = gate.read().then((leave) => {
       events.push('late');
       return leave;
     });
@@ -28,7 +28,7 @@ describe('a gate', () => {
     const events: number[] = [];
     await Promise.all(
       [1, 2, 3].map((each) =>
-        gate.alone(async () => {
+        gate.write(async () => {
           events.push(each);
           await new Promise(setImmediate);
           events.push(each);
@@ -40,16 +40,16 @@ describe('a gate', () => {
 
   it('goes on behind one that was aborted while waiting, or whose work failed', async () => {
     const gate = new RwLock();
-    const leave = await gate.enter();
+    const leave = await gate.read();
     const controller = new AbortController();
-    const aborted = gate.alone(() => Promise.resolve(), controller.signal);
-    const waiting = gate.enter(controller.signal);
-    const failing = gate.alone(() => Promise.reject(new Error('no')));
+    const aborted = gate.write(() => Promise.resolve(), controller.signal);
+    const waiting = gate.read(controller.signal);
+    const failing = gate.write(() => Promise.reject(new Error('no')));
     controller.abort();
     await expect(aborted).rejects.toMatchObject({ code: 'ABORTED' });
     await expect(waiting).rejects.toMatchObject({ code: 'ABORTED' });
     leave();
     await expect(failing).rejects.toThrow('no');
-    (await gate.enter())();
+    (await gate.read())();
   });
 });

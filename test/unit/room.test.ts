@@ -18,7 +18,7 @@ describe('those who wait for cells', () => {
     for (const age of [3, 1, 2, 4]) {
       wait(age, age === 2 ? 50 : 4);
     }
-    room.freed();
+    room.onReleased();
     expect(woken).toEqual([1, 3]);
     expect(room.length).toBe(2);
   });
@@ -27,9 +27,9 @@ describe('those who wait for cells', () => {
     const { room, woken, wait } = open(10);
     wait(1, 4);
     wait(5, 4);
-    const before = room.freeings;
-    room.gaveWay(3);
+    const before = room.releases;
+    room.onPreempted(3);
     expect(woken).toEqual([1]);
-    expect(room.freeings).toBeGreaterThan(before);
+    expect(room.releases).toBeGreaterThan(before);
   });
 });

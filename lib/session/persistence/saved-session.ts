@@ -68,7 +68,7 @@ export async function saveSession(
   await writeSession(path, { ...session, stateId, history });
 }
 
-function historyOf({ key, tokens, pieces }: KeyedPast): History | undefined {
+function historyOf({ key, tokens, chunks: pieces }: KeyedPast): History | undefined {
   return pieces.length === 0
     ? undefined
     : { key, tokens: [...tokens], pieces: pieces.map((each) => [each.from, [...each.tokens], each.keep]) };
@@ -184,10 +184,10 @@ function statePath(path: string): string {
 export async function readPast(path: string, { stateId, history }: SavedSession): Promise<KeyedPast | undefined> {
   const state = stateId === undefined ? undefined : await readState(path, stateId);
   if (history === undefined) {
-    return state && { key: String(state.metadata.key), tokens: state.tokens, pieces: [], state };
+    return state && { key: String(state.metadata.key), tokens: state.tokens, chunks: [], state };
   }
   const pieces = history.pieces.map(([from, tokens, keep]) => ({ from, tokens: Int32Array.from(tokens), keep }));
-  return { key: history.key, tokens: Int32Array.from(history.tokens), pieces, state };
+  return { key: history.key, tokens: Int32Array.from(history.tokens), chunks: pieces, state };
 }
 
 async function readState(path: string, stateId: string): Promise<SequenceState | undefined> {
