@@ -186,7 +186,7 @@ async function makeEngine(model: Model, config: AgentConfig): Promise<{ engine: 
     residentSequences: sizes.residentSequences,
     maxQueueSize,
     maxSavedBytes: config.cache.maxSavedBytes,
-    reproducible: reproducible ? await Engine.reproducible(context, signal) : undefined,
+    reproducible: reproducible ? await Engine.testReproducible(context, signal) : undefined,
   });
   return { engine, sizes };
 }
@@ -217,7 +217,7 @@ function openCache(
     reproducible: engine.reproducible
       ? reproducibleComponent({
           microBatchSize: engine.context.info.microBatchSize,
-          pieceSize: Engine.pieceSize(engine.context),
+          pieceSize: Engine.chunkSize(engine.context),
           gpuLayers: systemInfo().supportsGpuOffload ? nGpuLayers : 0,
           features: systemInfo().features,
         })

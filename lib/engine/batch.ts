@@ -1,51 +1,51 @@
-// What goes into the next decode: one token of each stream, then pieces of prompts.
+// Chooses what goes into the next decode: one token for each reply, then chunks of prompts.
 import type { DecodeBatch } from '../native/context.js';
 import type { Sampler } from '../native/sampler.js';
 import type { PendingRequest } from './decode-request.js';
 import type { BatchInvariance } from './reproducible/self-test.js';
 
-/** A part of a request that goes into one batch. */
+/** The part of a request that goes into one batch. */
 export interface Slice {
   pending: PendingRequest;
   count: number;
 }
 
 export interface BatchLimits {
-  /** Most tokens. */
+  /** Maximum tokens in a batch. */
   batchSize: number;
-  /** Most output rows. */
+  /** Maximum output rows in a batch. */
   maxOutputs: number;
-  /** Most prompt tokens beside streams: what keeps them flowing. */
+  /** Maximum prompt tokens in a batch that also carries replies, so that replies keep streaming. */
   promptBudget: number;
-  /** Where not all may share a batch: pieces of prompts, of `pieceSize` tokens, are decoded alone. @default all may */
+  /** With `reproducible`: which requests may share a batch. Chunks of prompts, of `chunkSize` tokens, are decoded alone. @default all may share */
   invariance?: BatchInvariance | undefined;
-  /** There, whether the newest decode was of such a piece: then streams come before the next. @default false */
+  /** With `invariance`: the newest decode was a prompt chunk, so replies go first now. @default false */
   afterChunk?: boolean;
-  /** @default as there is room */
+  /** Tokens in a chunk of a prompt. @default as many as the batch can take */
   chunkSize?: number | undefined;
 }
 
-/** A prompt gets at least so many tokens of a batch, or waits for the next: smaller pieces waste the weights' reading. */
-const SMALLEST_PIECE = 32;
+/** Minimum tokens of a prompt in a batch: each batch reads all weights once, so smaller chunks are wasteful. */
+const MIN_CHUNK = 32;
 
 /**
- * Chooses from `queue`, which is in the order of who is to be served next: all single tokens, then prompts, each with an
- * equal share of the room and what others leave of theirs.
+ * Chooses from `queue`, whose first request is served first: all single tokens, then prompts. Prompts get equal shares of the
+ * rest of the batch; what one does not need goes to the others.
  */
 export function planBatch(queue: readonly PendingRequest[], limits: BatchLimits): Slice[] {
   const { batchSize, chunkSize: pieceSize = batchSize } = limits;
-  const single = queue.length === 1 ? queue[0] : (queue.find(isSuspect) ?? loneOf(queue, limits));
+  const single = queue.length === 1 ? queue[0] : (queue.find(isSuspect) ?? soloRequest(queue, limits));
   if (single !== undefined) {
     return [{ pending: single, count: Math.min(single.remaining, pieceSize) }];
   }
   const slices: Slice[] = [];
   const prompts: PendingRequest[] = [];
-  const taken = new Set<number>();
+  const sequences = new Set<number>();
   for (const pending of queue) {
-    if (taken.has(pending.request.sequence)) {
-      continue; // a later request of the same sequence
+    if (sequences.has(pending.request.sequence)) {
+      continue; // an earlier request of this sequence is in the batch
     }
-    taken.add(pending.request.sequence);
+    sequences.add(pending.request.sequence);
     if (pending.remaining > 1) {
       prompts.push(pending);
     } else if (slices.length < Math.min(limits.batchSize, limits.maxOutputs)) {
@@ -54,11 +54,11 @@ export function planBatch(queue: readonly PendingRequest[], limits: BatchLimits)
   }
   const [prompt] = prompts;
   if (limits.invariance !== undefined && slices.length === 0 && prompt !== undefined) {
-    return [{ pending: prompt, count: Math.min(prompt.remaining, pieceSize) }]; // who would stream waits behind it
+    return [{ pending: prompt, count: Math.min(prompt.remaining, pieceSize) }];
   }
   if (limits.invariance === undefined && prompts.length > 0) {
-    const room = batchSize - slices.length;
-    const budget = slices.length > 0 ? Math.min(room, limits.promptBudget) : room;
+    const free = batchSize - slices.length;
+    const budget = slices.length > 0 ? Math.min(free, limits.promptBudget) : free;
     sharePrompts(slices, prompts, budget, limits.maxOutputs);
   }
   return slices;
@@ -66,7 +66,7 @@ export function planBatch(queue: readonly PendingRequest[], limits: BatchLimits)
 
 const isSuspect = (pending: PendingRequest) => pending.suspect;
 
-/** Tokens in a batch. */
+/** The number of tokens in a batch. */
 export function countTokens(slices: readonly Slice[]): number {
   let count = 0;
   for (const slice of slices) {
@@ -76,28 +76,30 @@ export function countTokens(slices: readonly Slice[]): number {
 }
 
 /**
- * Where fewer cells are free than a batch takes: what fits of it, the oldest first, so that somebody gets to its end and frees
- * some.
+ * The part of a batch that fits into the free KV cells. Older requests go first: they finish, and release their cells, soonest.
  */
 export function fitBatch(slices: readonly Slice[], freeCells: number): Slice[] {
   let left = freeCells;
   const fitting: Slice[] = [];
   for (const { pending, count } of [...slices].sort((a, b) => a.pending.age - b.pending.age)) {
-    const taken = Math.min(count, left);
-    if (taken > 0) {
-      fitting.push({ pending, count: taken });
-      left -= taken;
+    const fits = Math.min(count, left);
+    if (fits > 0) {
+      fitting.push({ pending, count: fits });
+      left -= fits;
     }
   }
   return fitting;
 }
 
-/** Who is decoded alone, where not all may share a batch: whose turn it is. Streams that may share one flow between two pieces. */
-function loneOf(queue: readonly PendingRequest[], { invariance: company, afterChunk: afterPiece = false }: BatchLimits): PendingRequest | undefined {
+/** With `invariance`: the request that must be decoded alone now, if any. Replies that may share a batch run between two prompt chunks. */
+function soloRequest(
+  queue: readonly PendingRequest[],
+  { invariance: company, afterChunk: afterPiece = false }: BatchLimits,
+): PendingRequest | undefined {
   const [first] = queue;
   if (company === 'tokens') {
-    const isPiece = first !== undefined && isPrompt(first) && !(afterPiece && !queue.every(isPrompt));
-    return isPiece ? first : undefined;
+    const isChunk = first !== undefined && isPrompt(first) && !(afterPiece && !queue.every(isPrompt));
+    return isChunk ? first : undefined;
   }
   return company === 'none' ? first : undefined;
 }
@@ -105,47 +107,47 @@ function loneOf(queue: readonly PendingRequest[], { invariance: company, afterCh
 const isPrompt = (pending: PendingRequest) => pending.remaining > 1;
 
 function sharePrompts(slices: Slice[], prompts: readonly PendingRequest[], budget: number, maxOutputs: number): void {
-  const share = Math.max(SMALLEST_PIECE, Math.floor(budget / Math.max(1, prompts.length)));
+  const share = Math.max(MIN_CHUNK, Math.floor(budget / Math.max(1, prompts.length)));
   let left = budget;
-  const outputs = () => slices.length; // at most one row each
-  const pieces: Slice[] = [];
+  const outputs = () => slices.length; // each slice has at most one output row
+  const chunks: Slice[] = [];
   for (const pending of prompts) {
     const count = Math.min(pending.remaining, share, left);
     if (count > 0 && outputs() < maxOutputs) {
-      const piece = { pending, count };
-      pieces.push(piece);
-      slices.push(piece);
+      const chunk = { pending, count };
+      chunks.push(chunk);
+      slices.push(chunk);
       left -= count;
     }
   }
-  for (const piece of pieces) {
-    const more = Math.min(piece.pending.remaining - piece.count, left);
-    piece.count += more;
+  for (const chunk of chunks) {
+    const more = Math.min(chunk.pending.remaining - chunk.count, left);
+    chunk.count += more;
     left -= more;
   }
 }
 
 /**
- * Writes batches as the context takes them, into arrays that it uses again: the context has read a batch when `decode` returns.
- * Between two steps the processor waits, and arrays that native code reads are costly to make.
+ * Writes batches in the form that the context takes. All batches share the same arrays, because arrays for native code are
+ * costly to create and the processor idles between two steps. That is safe: the context has read a batch when `decode` returns.
  */
 export class BatchWriter {
   readonly #all: Arrays;
-  /** The first of them, as many as the batch before had: most have as many as that. */
-  #used: Arrays;
+  /** Views of the first elements. They are reused while the batch size stays the same, as it mostly does. */
+  #views: Arrays;
 
-  /** @param most tokens in a batch */
-  constructor(most: number) {
+  /** @param maxTokens in a batch */
+  constructor(maxTokens: number) {
     this.#all = {
-      tokens: new Int32Array(most),
-      positions: new Int32Array(most),
-      sequences: new Int32Array(most),
-      outputs: new Uint8Array(most),
+      tokens: new Int32Array(maxTokens),
+      positions: new Int32Array(maxTokens),
+      sequences: new Int32Array(maxTokens),
+      outputs: new Uint8Array(maxTokens),
     };
-    this.#used = this.#all;
+    this.#views = this.#all;
   }
 
-  /** It is good until the next one is written. */
+  /** The batch is valid until the next call. */
   write(slices: readonly Slice[], signal?: AbortSignal): DecodeBatch {
     const { tokens, positions, sequences, outputs } = this.#all;
     let row = 0;
@@ -168,29 +170,29 @@ export class BatchWriter {
         rows++;
       }
     }
-    const used = this.#first(row);
-    // Field by field: an object that is spread and then added to gets a shape of its own each time.
+    const views = this.#viewsOf(row);
+    // Written field by field, so that all batches have one hidden class. A spread would create a new one each time.
     return {
-      tokens: used.tokens,
-      positions: used.positions,
-      sequences: used.sequences,
-      outputs: used.outputs,
+      tokens: views.tokens,
+      positions: views.positions,
+      sequences: views.sequences,
+      outputs: views.outputs,
       samplers,
       signal,
     };
   }
 
-  #first(count: number): Arrays {
-    if (this.#used.tokens.length !== count) {
+  #viewsOf(count: number): Arrays {
+    if (this.#views.tokens.length !== count) {
       const { tokens, positions, sequences, outputs } = this.#all;
-      this.#used = {
+      this.#views = {
         tokens: tokens.subarray(0, count),
         positions: positions.subarray(0, count),
         sequences: sequences.subarray(0, count),
         outputs: outputs.subarray(0, count),
       };
     }
-    return this.#used;
+    return this.#views;
   }
 }
 

@@ -3,25 +3,25 @@ import { HeadstartError } from '../errors.js';
 import type { CellWaiter, CellWaitQueue } from './cell-wait-queue.js';
 import type { PendingRequest } from './decode-request.js';
 
-/** Requests that wait for KV cells: whatever ends their wait, each is told, or tries again. */
+/** Requests that wait for KV cells. Each one is retried, fails, or is aborted. */
 export class BlockedRequests {
-  readonly #room: CellWaitQueue;
+  readonly #cellQueue: CellWaitQueue;
   readonly #onRetry: (pending: PendingRequest) => void;
-  /** Each with what takes it out of the room. */
+  /** Each request with the function that removes it from the cell queue. */
   readonly #waiting = new Map<PendingRequest, () => void>();
 
-  /** @param onRetry room may have come for this request */
-  constructor(room: CellWaitQueue, onRetry: (pending: PendingRequest) => void) {
-    this.#room = room;
+  /** @param onRetry called when enough cells for this request may be free */
+  constructor(cellQueue: CellWaitQueue, onRetry: (pending: PendingRequest) => void) {
+    this.#cellQueue = cellQueue;
     this.#onRetry = onRetry;
   }
 
-  /** Whether a request of this sequence is among them. */
+  /** Whether a request of this sequence waits. */
   has(sequence: number): boolean {
     return [...this.#waiting.keys()].some(({ request }) => request.sequence === sequence);
   }
 
-  /** Those that hold some cells. */
+  /** Waiting requests whose sequence still holds cells. */
   holdingCells(): PendingRequest[] {
     return [...this.#waiting.keys()].filter((pending) => !pending.emptied);
   }
@@ -29,7 +29,7 @@ export class BlockedRequests {
   add(pending: PendingRequest): void {
     const { signal } = pending.request;
     if (signal?.aborted) {
-      pending.reject(abortedRequestError(pending)); // while it was tried: nobody listened
+      pending.reject(abortedRequestError(pending)); // the signal fired during the attempt, when nothing listened to it
       return;
     }
     const settle = (action: () => void) => () => {
@@ -40,30 +40,32 @@ export class BlockedRequests {
     const waiter: CellWaiter = {
       age: pending.age,
       needed: pending.emptied ? pending.cellsNeeded : pending.remaining,
-      retry: settle(() => this.#tryAgain(pending)),
+      retry: settle(() => this.#retry(pending)),
       fail: (error) => settle(() => pending.reject(error))(),
     };
     this.#waiting.set(pending, () => {
-      this.#room.leave(waiter);
+      this.#cellQueue.leave(waiter);
       signal?.removeEventListener('abort', leave);
     });
-    this.#room.wait(waiter);
+    this.#cellQueue.wait(waiter);
     signal?.addEventListener('abort', leave, { once: true });
   }
 
-  /** Nobody is told. */
+  /** Removes a request without settling it. */
   delete(pending: PendingRequest): void {
     this.#waiting.get(pending)?.();
     this.#waiting.delete(pending);
   }
 
-  /** Who was emptied, and has told its session more than it holds, has to begin at the template. */
-  #tryAgain(pending: PendingRequest): void {
+  /** A preempted request that has already reported tokens cannot restart here: its session has to rebuild the sequence. */
+  #retry(pending: PendingRequest): void {
     if (pending.emptied && !pending.restartable) {
       pending.reject(
-        new HeadstartError('PREEMPTED', 'The sequence was emptied to make room for others: decode again what it held', {
-          sequences: [pending.request.sequence],
-        }),
+        new HeadstartError(
+          'PREEMPTED',
+          'The sequence was emptied because older requests needed its cells: decode its tokens again',
+          { sequences: [pending.request.sequence] },
+        ),
       );
       return;
     }
@@ -72,7 +74,7 @@ export class BlockedRequests {
   }
 }
 
-/** An abort of a request that is in no batch. */
+/** The error of an aborted request that is in no batch. */
 export function abortedRequestError({ request, emptied }: PendingRequest): HeadstartError {
   return abortedError(request.signal, emptied ? [request.sequence] : undefined);
 }

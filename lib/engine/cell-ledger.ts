@@ -1,19 +1,19 @@
-/** Cells that one or more sequences hold: how many of them, by sequence. */
+/** A run of cells that one or more sequences share, with the number of cells that each of them uses. */
 interface Block {
   lengths: Map<number, number>;
   cells: number;
-  /** How many of them the cache of a sliding window may hold, too: at most. */
+  /** At most this many of the cells are in the sliding-window cache as well. */
   inWindow: number;
 }
 
 /**
- * Counts the KV cells in use, as llama.cpp does not tell them: a token is a cell, and sequences that were forked share
- * those of what they have in common.
+ * Counts the KV cells in use, because llama.cpp does not report them. Each token takes one cell; forked sequences share the
+ * cells of their common head.
  */
 export class CellLedger {
-  /** What each sequence holds, in the order of its positions. */
+  /** The blocks of each sequence, in order of position. */
   readonly #blocks: Block[][];
-  /** What each has grown by since anybody looked: between two steps the processor waits, and nobody looks then. */
+  /** Tokens appended to each sequence since its blocks were last read. The decode loop only adds here, which is cheap. */
   readonly #grown: Int32Array;
   #used = 0;
 
@@ -26,7 +26,7 @@ export class CellLedger {
     return this.#used;
   }
 
-  /** Tokens in a sequence. */
+  /** The number of tokens in a sequence. */
   length(sequence: number): number {
     return this.#of(sequence).reduce((total, block) => total + (block.lengths.get(sequence) ?? 0), 0);
   }
@@ -35,23 +35,23 @@ export class CellLedger {
     return this.#of(sequence).length === 0;
   }
 
-  /** So many tokens were decoded into a sequence. */
+  /** Records that `count` tokens were decoded into a sequence. */
   grow(sequence: number, count: number): void {
     this.#grown[sequence] = (this.#grown[sequence] as number) + count;
     this.#used += count;
   }
 
   /**
-   * A state was put into an empty sequence.
+   * Records that a state was restored into an empty sequence.
    *
-   * @param inWindow how many of its cells the cache of a sliding window holds, too
+   * @param inWindow how many of its cells are in the sliding-window cache as well
    */
   restore(sequence: number, count: number, inWindow: number): void {
     this.#append(sequence, this.#of(sequence), count, inWindow);
     this.#used += count;
   }
 
-  /** Cuts a sequence off at `length`. */
+  /** Records that a sequence was trimmed to `length` tokens. */
   cut(sequence: number, length: number): void {
     const blocks = this.#of(sequence);
     let left = length;
@@ -73,7 +73,7 @@ export class CellLedger {
     blocks.length = kept;
   }
 
-  /** `target`, which is empty, shares all of `source`. */
+  /** Records that the empty sequence `target` now shares all cells of `source`. */
   copy(source: number, target: number): void {
     for (const block of this.#of(source)) {
       block.lengths.set(target, block.lengths.get(source) ?? 0);
@@ -81,18 +81,18 @@ export class CellLedger {
     }
   }
 
-  /** Whether some of its cells are no other's: they come free when it leaves. */
+  /** Whether some cells belong to this sequence alone, and become free when it is removed. */
   hasOwn(sequence: number): boolean {
     return this.#of(sequence).some(({ lengths }) => lengths.size === 1);
   }
 
-  /** Of the cells that nobody shares with it: how many the cache of a sliding window may hold. */
+  /** At most this many of the cells that belong to this sequence alone are in the sliding-window cache. */
   ownInWindow(sequence: number): number {
     const own = this.#of(sequence).filter(({ lengths }) => lengths.size === 1);
     return own.reduce((total, { inWindow }) => total + inWindow, 0);
   }
 
-  /** Of the cells that several sequences hold: how many the cache of a sliding window may hold, and who holds them. */
+  /** Blocks that several sequences share: their maximum number of cells in the sliding-window cache, and the sequences. */
   *sharedInWindow(): Iterable<{ inWindow: number; holders: number[] }> {
     for (const block of new Set(this.#blocks.flatMap((_, sequence) => this.#of(sequence)))) {
       if (block.lengths.size > 1) {

@@ -1,23 +1,23 @@
-// Who waits for KV cells, and when they try again.
 import type { HeadstartError } from '../errors.js';
 
+/** Work that needs KV cells and waits until enough of them are free. */
 export interface CellWaiter {
-  /** Who began earlier has a smaller one, and tries first. */
+  /** Order of arrival. Older work has a smaller number and tries first. */
   age: number;
-  /** Cells that it would take; 0 where that is not known, and it tries each time. */
+  /** Cells that the work needs. 0 means unknown: the waiter then tries after every release. */
   needed: number;
-  /** It waits outside of the scheduler's queue: those in it that began later give way to it. @default false */
+  /** The waiter is not in the scheduler's queue. Younger requests in that queue are preempted for it. @default false */
   claims?: boolean;
   retry(): void;
   fail(error: HeadstartError): void;
 }
 
-/** Those that the KV cache has no room for. They wait, in the order of their age, until a neighbour frees cells. */
+/** Work that does not fit into the KV cache. It waits in order of age until other sequences release cells. */
 export class CellWaitQueue {
   readonly #freeCells: () => number;
   /** Oldest first. */
   readonly #waiting: CellWaiter[] = [];
-  /** How often cells came free: who was refused while that happened tries again at once. */
+  /** How often cells were released. A caller whose attempt failed compares it, and tries again at once if it changed meanwhile. */
   releases = 0;
 
   constructor(freeCells: () => number) {
@@ -28,7 +28,7 @@ export class CellWaitQueue {
     return this.#waiting.length;
   }
 
-  /** The age of the oldest that claims cells; undefined where nobody does. */
+  /** The age of the oldest waiter that claims cells; undefined if there is none. */
   get claim(): number | undefined {
     return this.#waiting.find(({ claims }) => claims)?.age;
   }
@@ -45,13 +45,13 @@ export class CellWaitQueue {
     }
   }
 
-  /** Cells came free, or can now be had: the oldest tries again, and who else they may be enough for. */
+  /** Cells were released, or an idle sequence can now be evicted. Wakes the oldest waiter and all others that may fit. */
   onReleased(): void {
     this.releases++;
     this.#wake(this.#waiting);
   }
 
-  /** Who began at `age` gave its cells to those before it: who came after them waits on, or they would never get far. */
+  /** The request with this `age` was preempted. Only older waiters may use its cells; otherwise younger ones would overtake it. */
   onPreempted(age: number): void {
     this.releases++;
     this.#wake(this.#waiting.filter((waiter) => waiter.age < age));
@@ -61,7 +61,7 @@ export class CellWaitQueue {
     let free = this.#freeCells();
     const waiting = [...waiters];
     for (const waiter of waiting) {
-      // A template that is being filled needs 0: who is asked to begin again may be waiting for it.
+      // A template that is being prefilled needs 0 cells, and the request that has to start again may be waiting for it.
       if (waiter === waiting[0] || waiter.needed === 0 || waiter.needed <= free) {
         free -= waiter.needed;
         this.leave(waiter);
@@ -70,7 +70,7 @@ export class CellWaitQueue {
     }
   }
 
-  /** Fails all who wait. */
+  /** Rejects all waiters. */
   close(error: () => HeadstartError): void {
     for (const waiter of this.#waiting.splice(0)) {
       waiter.fail(error());

@@ -4,54 +4,54 @@ import { describe } from '../options.js';
 
 /** How a prompt is decoded. */
 export interface PrefillOptions {
-  /** Ends it with `ABORTED`, between two decodes. */
+  /** Stops the prefill between two decodes, with `ABORTED`. */
   signal?: AbortSignal | undefined;
   /** Called after each batch with the tokens that are now in the sequence. */
   onDecoded?: ((tokens: Int32Array) => void) | undefined;
 }
 
-/** Tokens to decode into a sequence. */
+/** Tokens to append to a sequence. */
 export interface DecodeRequest extends PrefillOptions {
   /** The id of a sequence that the caller has leased. */
   sequence: number;
-  /** At least one. Do not change the array while this runs. */
+  /** At least one token. Do not change the array while the request runs. */
   tokens: Int32Array;
-  /** The position of the first: where the sequence ends. */
+  /** The position of the first token: the current length of the sequence. */
   from: number;
-  /** Chooses the token after the last. @default the likeliest */
+  /** Chooses the next token. @default the most likely token */
   sampler?: Sampler | null | undefined;
-  /** How many of the likeliest next tokens to tell, with their log-probabilities. @default 0 */
+  /** How many of the most likely next tokens to return, with their log-probabilities. @default 0 */
   logProbabilities?: number | undefined;
-  /** Tell the logits behind the last token: vocabulary size floats. @default false */
+  /** Return the logits after the last token: one float per vocabulary entry. @default false */
   logits?: boolean | undefined;
 }
 
-/** What came of a decode. */
+/** The result of a decode. */
 export interface Decoded {
-  /** The token chosen to follow the last. */
+  /** The chosen next token. */
   token: number;
-  /** Likeliest first; natural logarithms. Where {@link DecodeRequest.logProbabilities} asked for them. */
+  /** Most likely first; natural logarithms. Present if {@link DecodeRequest.logProbabilities} is set. */
   logProbabilities?: {
     /** Token ids. */
     tokens: Int32Array;
     /** The logarithm of the probability of each. */
     values: Float32Array;
   };
-  /** Where {@link DecodeRequest.logits} asked for them. */
+  /** Present if {@link DecodeRequest.logits} is set. */
   logits?: Float32Array;
 }
 
-/** A request on its way: how much of it is decoded, and its promise. */
+/** A request in progress: how much of it is decoded, and its promise. */
 export class PendingRequest {
   readonly request: DecodeRequest;
-  /** Requests of who began earlier have a smaller one: the last to come gives way where cells are short. */
+  /** Order of arrival, smaller is older. If KV cells run short, the youngest request is preempted. */
   readonly age: number;
   readonly promise: Promise<Decoded>;
-  /** Tokens of the request that are in the sequence. */
+  /** How many tokens of the request are in the sequence. */
   done = 0;
-  /** Its batch failed for a reason that may be another's: it is tried alone. */
+  /** Its batch failed, and another request may be the cause: this one is tried alone next. */
   suspect = false;
-  /** Its sequence was emptied to make room. */
+  /** The request was preempted: its sequence is empty. */
   emptied = false;
   resolve!: (decoded: Decoded) => void;
   reject!: (error: unknown) => void;
@@ -69,36 +69,36 @@ export class PendingRequest {
     return this.request.tokens.length - this.done;
   }
 
-  /** Cells that the sequence will have taken in the end. */
+  /** KV cells of the sequence once the request is decoded. */
   get cellsNeeded(): number {
     return this.request.from + this.request.tokens.length;
   }
 
-  /** Nobody has been told what of it is in the sequence: it can begin again unnoticed. */
+  /** The request can start again unnoticed, because it has reported no tokens. */
   get restartable(): boolean {
     return this.request.from === 0 && this.request.onDecoded === undefined;
   }
 }
 
-/** What a request may name: of its context. */
+/** The context's limits, for checking requests. */
 export interface RequestLimits {
   maxSequences: number;
   vocabularySize: number;
 }
 
-const MOST_POSITIONS = 2 ** 31 - 1;
+const MAX_POSITION = 2 ** 31 - 1;
 
 /**
- * What is wrong with a request that would spoil a batch, or be read as another one. The rest is the context's to refuse: whose
- * tokens are out of range or do not follow what their sequence holds is found when the batch fails.
+ * Finds problems that would break a whole batch, or be taken for another request. The context reports all others when it
+ * decodes: tokens out of range, and positions that do not continue their sequence.
  */
 export function requestProblem(request: DecodeRequest, limits: RequestLimits): HeadstartError | undefined {
   const { sequence, tokens, from, signal, onDecoded, logProbabilities = 0 } = request;
   if (!(tokens instanceof Int32Array) || tokens.length === 0) {
-    const got = tokens instanceof Int32Array ? 'an empty one' : describe(tokens);
+    const received = tokens instanceof Int32Array ? 'an empty one' : describe(tokens);
     return new HeadstartError(
       'INVALID_ARGUMENT',
-      `Expected \`tokens\` to be an Int32Array of at least one, got ${got}`,
+      `Expected \`tokens\` to be an Int32Array with at least one token, got ${received}`,
     );
   }
   if (!isIntegerBelow(sequence, limits.maxSequences)) {
@@ -108,8 +108,8 @@ export function requestProblem(request: DecodeRequest, limits: RequestLimits): H
       `Expected \`sequence\` to be ${expected}, got ${describe(sequence)}`,
     );
   }
-  if (!isIntegerBelow(from, MOST_POSITIONS)) {
-    const expected = 'where the sequence ends, an integer from 0 on';
+  if (!isIntegerBelow(from, MAX_POSITION)) {
+    const expected = 'the length of the sequence, an integer of at least 0';
     return new HeadstartError('POSITION_INVALID', `Expected \`from\` to be ${expected}, got ${describe(from)}`);
   }
   if (!isIntegerBelow(logProbabilities, limits.vocabularySize + 1)) {

@@ -1,11 +1,19 @@
-// What came of a batch, and how those who asked are told.
+// After a decode: what each request of the batch gets.
 import { HeadstartError } from '../errors.js';
 import type { Slice } from './batch.js';
 import type { Decoded, PendingRequest } from './decode-request.js';
 import type { EngineContext } from './engine-context.js';
 
-/** Logits and probabilities are of the newest batch: asked for at once, before the next. Undefined where nobody asks. */
-export function requestExtras(context: EngineContext, slices: readonly Slice[]): Promise<Partial<Decoded>[]> | undefined {
+/**
+ * Requests logits and log-probabilities, which the context keeps only until the next decode. Call it right after that decode was
+ * started.
+ *
+ * @returns undefined if no request wants them
+ */
+export function requestExtras(
+  context: EngineContext,
+  slices: readonly Slice[],
+): Promise<Partial<Decoded>[]> | undefined {
   if (!slices.some(({ pending: { request } }) => request.logits || request.logProbabilities)) {
     return undefined;
   }
@@ -16,19 +24,19 @@ export function requestExtras(context: EngineContext, slices: readonly Slice[]):
       end += count;
       const row = end - 1;
       const isLast = count === pending.remaining;
-      // Where the decode failed, so do these: its own failure is what counts.
-      const [all, likely] = await Promise.all([
+      // If the decode failed, these calls fail too. The decode reports the error.
+      const [allLogits, top] = await Promise.all([
         isLast && logits ? context.logits(row).catch(() => undefined) : undefined,
         isLast && logProbabilities > 0
           ? context.logProbabilities(row, logProbabilities).catch(() => undefined)
           : undefined,
       ]);
-      return { ...(all && { logits: all }), ...(likely && { logProbabilities: likely }) };
+      return { ...(allLogits && { logits: allLogits }), ...(top && { logProbabilities: top }) };
     }),
   );
 }
 
-/** Tells who asked what is in its sequence. What that throws is nobody else's affair. */
+/** Calls a request's `onDecoded` with its newest tokens. An error that it throws concerns that request only. */
 export function reportDecoded({ request, done }: PendingRequest, count: number): { error: unknown } | undefined {
   try {
     const { tokens, onDecoded } = request;
@@ -39,7 +47,7 @@ export function reportDecoded({ request, done }: PendingRequest, count: number):
   }
 }
 
-/** A request is decoded: its promise gets the token, or why there is none. */
+/** Settles the promise of a request that is fully decoded: with its token, or with the sampler's error if `token` is negative. */
 export function settleRequest(
   { request, resolve, reject }: PendingRequest,
   token: number,
@@ -54,7 +62,7 @@ export function settleRequest(
   reject(new HeadstartError(failure?.code ?? 'LOGITS_INVALID', failure?.message ?? message));
 }
 
-/** A sampler's failure is its own request's: the others have their tokens. */
+/** The tokens of a decode in which a sampler failed: its own row is negative, all others are valid. Rethrows other errors. */
 export function picksFrom(error: unknown): Int32Array {
   if (HeadstartError.isInstance(error) && error.picks !== undefined) {
     return error.picks;

@@ -7,17 +7,17 @@ import type { DecodeRequest, RequestLimits } from './decode-request.js';
 import { PrefillLog } from './reproducible/prefill-log.js';
 
 /**
- * An engine's context, as all may use it beside the scheduler: every call runs on the context's own thread in the order
- * of the calls, between two decodes, and what it does to the KV cells is counted. Only the scheduler decodes.
+ * An engine's context for everything except decoding, which only the scheduler does. Calls run on the context's own thread, in
+ * order, between two decodes. KV cells are counted along the way.
  */
 export class EngineContext {
-  /** What the context was made with. */
+  /** The context's parameters. */
   readonly info: Readonly<ContextInfo>;
-  /** The model that it computes with. */
+  /** The context's model. */
   readonly model: Readonly<ModelInfo>;
   /** Counts the KV cells in use. */
   readonly cells: CellLedger;
-  /** @internal Where results may depend on the batches that led to them. */
+  /** @internal Present with `reproducible`, when results may depend on the batches. */
   readonly prefillLog: PrefillLog | undefined;
   /** @internal For the scheduler. */
   readonly requestLimits: Readonly<RequestLimits>;
@@ -25,10 +25,10 @@ export class EngineContext {
   readonly #onFreed: () => void;
   #isAdapted = false;
 
-  /** @param onFreed called when cells may have come free */
-  constructor(context: Context, onFreed: () => void, keepJournal = false) {
+  /** @param onFreed called when KV cells may have been released */
+  constructor(context: Context, onFreed: () => void, keepPrefillLog = false) {
     this.#context = context;
-    this.prefillLog = keepJournal ? new PrefillLog() : undefined;
+    this.prefillLog = keepPrefillLog ? new PrefillLog() : undefined;
     this.#onFreed = onFreed;
     this.info = context.info;
     this.model = context.model;
@@ -41,7 +41,7 @@ export class EngineContext {
   async removeSequence(sequence: number, from = 0, to?: number): Promise<boolean> {
     const removing = this.#context.removeSequence(sequence, from, to);
     if (from === 0 && to === undefined) {
-      this.#cut(sequence, 0); // never fails: counted before whoever asks next
+      this.#cut(sequence, 0); // removing all of a sequence never fails, so count it before the next caller asks
       return removing;
     }
     const removed = await removing;
@@ -54,7 +54,7 @@ export class EngineContext {
   /** As {@link Context.copySequence}. */
   async copySequence(source: number, target: number): Promise<void> {
     const copying = this.#context.copySequence(source, target);
-    this.cells.copy(source, target); // before whoever asks next
+    this.cells.copy(source, target); // count it before the next caller asks
     await copying.catch((error: unknown) => {
       this.cells.cut(target, 0);
       throw error;
@@ -70,8 +70,8 @@ export class EngineContext {
   async restoreSequence(sequence: number, state: SequenceState): Promise<void> {
     await this.#context.restoreSequence(sequence, state);
     const { length } = state.tokens;
-    this.cells.restore(sequence, length, Math.min(length, this.model.slidingWindow)); // a state holds the window's alone
-    this.prefillLog?.set(sequence, []); // of a template nobody asks; what a session held brings its own
+    this.cells.restore(sequence, length, Math.min(length, this.model.slidingWindow)); // a state holds only the window's cells
+    this.prefillLog?.set(sequence, []); // templates need no log, and a session's checkpoint sets its own
   }
 
   /** As {@link Context.positionRange}. */
@@ -79,7 +79,7 @@ export class EngineContext {
     return this.#context.positionRange(sequence);
   }
 
-  /** Whether adapters are applied. */
+  /** Whether LoRA adapters are applied. */
   get isAdapted(): boolean {
     return this.#isAdapted;
   }
@@ -90,18 +90,18 @@ export class EngineContext {
     this.#isAdapted = loras.length > 0;
   }
 
-  /** What it has decoded so far. */
+  /** Counters of decoded tokens and captured states. */
   counters(): ContextCounters {
     return this.#context.counters();
   }
 
-  /** @internal For the scheduler: `count` tokens of the request, from `done` on, went into its sequence in one batch. */
+  /** @internal For the scheduler: a batch appended `count` tokens of the request, starting at index `done`, to its sequence. */
   decoded({ sequence, tokens, from }: DecodeRequest, done: number, count: number): void {
     this.cells.grow(sequence, count);
     this.prefillLog?.record(sequence, from + done, tokens.slice(done, done + count));
   }
 
-  /** @internal For the scheduler: empties a sequence for others, without telling those who wait for cells. */
+  /** @internal For the scheduler: empties a sequence for older requests, without waking those that wait for cells. */
   preempt(sequence: number): void {
     this.#context.removeSequence(sequence).catch(() => undefined);
     this.prefillLog?.cut(sequence, 0);
@@ -113,12 +113,12 @@ export class EngineContext {
     return this.#context.decode(batch);
   }
 
-  /** @internal For the scheduler: a row of the newest batch. */
+  /** @internal For the scheduler: logits of a row of the newest batch. */
   logits(row: number): Promise<Float32Array> {
     return this.#context.logits(row);
   }
 
-  /** @internal For the scheduler: a row of the newest batch. */
+  /** @internal For the scheduler: log-probabilities of a row of the newest batch. */
   logProbabilities(row: number, count: number): Promise<{ tokens: Int32Array; values: Float32Array }> {
     return this.#context.logProbabilities(row, count);
   }

@@ -14,85 +14,87 @@ import { WindowBudget } from './window-budget.js';
 
 /** How an engine is made. */
 export interface EngineOptions {
-  /** Sequence ids kept for resident templates, from the top of the context's range. @default 0 */
+  /** Sequence ids reserved for resident templates: the highest ids of the context. @default 0 */
   residentSequences?: number;
-  /** Most sessions that wait for a sequence; one more is refused with `QUEUE_FULL`. @default any number */
+  /** Maximum sessions that wait for a sequence. Further ones fail with `QUEUE_FULL`. @default no limit */
   maxQueueSize?: number | undefined;
-  /** Budget of the states that evicted sessions, forks and restored sessions come back from, in bytes. @default 268435456 (256 MiB) */
+  /** Memory budget for the states of sessions that hold no sequence (evicted, forked, restored), in bytes. @default 268435456 (256 MiB) */
   maxSavedBytes?: number | undefined;
   /**
-   * Replies are the same to the bit, whoever else decodes: what {@link Engine.reproducible} found out of the model. The
-   * context has split streams and flash attention off then.
+   * Replies are the same to the bit, whatever else is decoded. Pass the result of {@link Engine.testReproducible}; the context
+   * must have split streams and flash attention off.
    *
-   * @default replies may differ in their last digits
+   * @default logits may differ in their last digits
    */
   reproducible?: BatchInvariance | undefined;
 }
 
-const DEFAULT_SAVED_BYTES = 256 * 1024 ** 2;
+const DEFAULT_SWAP_BYTES = 256 * 1024 ** 2;
 
-/** Of prompts, where they are cut at offsets that do not depend on company. */
-const PIECE_TOKENS = 128;
+/** With `reproducible`: prompts are cut every so many tokens, whatever else is decoded. */
+const CHUNK_TOKENS = 128;
 
-/** Above all ages of sessions: who fills a sequence of theirs for none takes no cells from any. */
+/** Younger than every session: prefilling a resident template never preempts a session. */
 const RESIDENT_AGE = 2 ** 48;
 
-/** How an engine does right now. */
+/** A snapshot of an engine's load. */
 export interface EngineStatus {
-  /** Sessions that wait for a sequence or for KV cells, or were left out of the decode that runs. */
+  /** Sessions that wait for a sequence or for KV cells, or did not fit into the running decode. */
   queueLength: number;
   /**
-   * Sessions that compute: in a turn, and not waiting for a sequence or for tools. Completions and starts are among them, and so
-   * is who waits for KV cells.
+   * Sessions that compute: in a turn, and not waiting for a sequence or for tools. This includes completions, starts, and
+   * sessions that wait for KV cells.
    */
   activeSessions: number;
   /** Sessions that hold a sequence, the active ones included. */
   heldSequences: number;
   /** Resident templates. */
   residentTemplates: number;
-  /** KV cells: one a token, shared by sequences that were forked. Counted, as llama.cpp does not tell. */
+  /** KV cells, one per token; forked sequences share cells. Counted by us, because llama.cpp does not report them. */
   kvCells: {
-    /** All there are. */
+    /** Size of the KV cache. */
     total: number;
-    /** By sessions, idle ones included, and resident templates. */
+    /** Held by sessions, including idle ones, and by resident templates. */
     used: number;
     /** total - used. */
     free: number;
   };
-  /** States of sessions that hold no sequence, in bytes: each counted for everyone who comes back to it. */
+  /** Bytes of states of sessions that hold no sequence. A shared state counts once for each session. */
   savedBytes: number;
-  /** Tokens of replies, of all sessions together: a mean of the last ten seconds. */
+  /** Reply tokens per second of all sessions, averaged over the last ten seconds. */
   tokensPerSecond: number;
-  /** Since the engine was made. */
+  /** Decodes since the engine was created. */
   decodes: number;
-  /** Tokens of prompts and replies, since the engine was made. */
+  /** Tokens of prompts and replies since the engine was created. */
   decodedTokens: number;
 }
 
 /**
- * One context that many sessions share: its sequence ids, its decodes, and what happens when its KV cache is full.
+ * A context that many sessions share. The engine hands out its sequences, schedules its decodes, and releases KV cells when the
+ * cache is full.
  */
 export class Engine {
-  /** Its context, as all may use it beside the scheduler. */
+  /** The context, for everything except decoding. */
   readonly context: EngineContext;
-  /** Sequences that sessions generate in. */
+  /** Sequences of sessions. */
   readonly sessions: SequencePool;
-  /** Sequences that hold resident templates. */
+  /** Sequences of resident templates. */
   readonly residents: SequencePool;
-  /** @internal Of a sliding window's cells: whether they have room for what sequences are to share. */
+  /** @internal The budget of the sliding-window cache. */
   readonly window: WindowBudget;
   readonly #scheduler: Scheduler;
-  readonly #room: CellWaitQueue;
-  readonly #comeback: SequenceSwap;
-  readonly #company: BatchInvariance | undefined;
+  readonly #cellQueue: CellWaitQueue;
+  readonly #swap: SequenceSwap;
+  readonly #invariance: BatchInvariance | undefined;
 
   /**
-   * Tests what a model's kernels compute in company, on an empty context in split streams with flash attention off.
+   * Tests whether a model computes the same bits alone and in a batch. Needs an empty context with split streams and flash
+   * attention off.
    *
-   * @returns what to give as {@link EngineOptions.reproducible}
+   * @returns the value for {@link EngineOptions.reproducible}
    * @throws HeadstartError `NOT_REPRODUCIBLE` with the reason; `ABORTED`.
    */
-  static reproducible(context: Context, signal?: AbortSignal): Promise<BatchInvariance> {
+  static testReproducible(context: Context, signal?: AbortSignal): Promise<BatchInvariance> {
     return testReproducible(context, signal);
   }
 
@@ -102,11 +104,11 @@ export class Engine {
     const sessionCount = maxSequences - (options.residentSequences ?? 0);
     const ids = Array.from({ length: maxSequences }, (_, id) => id);
     const empty = (sequence: number) => this.context.removeSequence(sequence);
-    const onIdle = () => this.#room.onReleased();
-    this.#room = new CellWaitQueue(() => this.context.info.kvCells - this.context.cells.used);
-    this.#company = options.reproducible;
+    const onIdle = () => this.#cellQueue.onReleased();
+    this.#cellQueue = new CellWaitQueue(() => this.context.info.kvCells - this.context.cells.used);
+    this.#invariance = options.reproducible;
     this.context = new EngineContext(context, onIdle, this.reproducible);
-    const onEvict = (sequence: number, holder: SequenceHolder) => this.#comeback.swapOut(sequence, holder);
+    const onEvict = (sequence: number, holder: SequenceHolder) => this.#swap.swapOut(sequence, holder);
     this.sessions = new SequencePool(ids.slice(0, sessionCount), empty, {
       onIdle,
       onEvict,
@@ -116,19 +118,19 @@ export class Engine {
     this.window = new WindowBudget(this.context, this.residents, sessionCount);
     this.#scheduler = new Scheduler({
       context: this.context,
-      cellQueue: this.#room,
+      cellQueue: this.#cellQueue,
       canTrim: this.canTrim,
       evictIdle: () => this.#evictIdle(),
       othersHoldCells: (sequence) => this.#othersHoldCells(sequence),
       ageOf: (sequence) => this.#ageOf(sequence),
       fullError: (cause) => this.#fullError(cause),
-      // Recurrent states take none, and split streams have their own.
+      // Recurrent states take no cells, and each split stream has its own.
       freeCells: () => sharedCells - this.context.cells.used,
       canEverFit: (tokens) => context.model.recurrent || tokens <= context.info.kvCellsPerSequence,
-      chunkSize: this.reproducible ? Engine.pieceSize(context) : undefined,
+      chunkSize: this.reproducible ? Engine.chunkSize(context) : undefined,
       batchInvariance: () => this.batchInvariance,
     });
-    this.#comeback = new SequenceSwap(
+    this.#swap = new SequenceSwap(
       {
         context: this.context,
         canTrim: this.canTrim,
@@ -138,87 +140,85 @@ export class Engine {
         decode: (request) => this.decode(request),
         withRoom: (attempt, signal, sequence) => this.withCells(attempt, signal, sequence),
       },
-      options.maxSavedBytes ?? DEFAULT_SAVED_BYTES,
+      options.maxSavedBytes ?? DEFAULT_SWAP_BYTES,
     );
   }
 
-  /** Where prompts are cut in `reproducible` mode: tokens from their start on. */
-  static pieceSize({ info }: Pick<Context, 'info'>): number {
-    return Math.min(PIECE_TOKENS, info.batchSize, info.microBatchSize);
+  /** With `reproducible`: prompts are cut every so many tokens, counted from their start. */
+  static chunkSize({ info }: Pick<Context, 'info'>): number {
+    return Math.min(CHUNK_TOKENS, info.batchSize, info.microBatchSize);
   }
 
-  /** Whether replies are the same to the bit, whoever else decodes. */
+  /** Whether replies are the same to the bit, whatever else is decoded. */
   get reproducible(): boolean {
-    return this.#company !== undefined;
+    return this.#invariance !== undefined;
   }
 
-  /** In `reproducible` mode: what may share a batch. With adapters nothing: their kernels were not tested. */
+  /** With `reproducible`: which requests may share a batch. With LoRA adapters none, because the self-test ran without them. */
   get batchInvariance(): BatchInvariance | undefined {
-    return this.reproducible && this.context.isAdapted ? 'none' : this.#company;
+    return this.reproducible && this.context.isAdapted ? 'none' : this.#invariance;
   }
 
-  /** Whether a sequence's end can be cut off. Recurrent state cannot, and a sliding window has dropped what it would need. */
+  /** Whether the end of a sequence can be removed. Not on recurrent memory, nor with a sliding window, whose older cells are gone. */
   get canTrim(): boolean {
     const { recurrent, hybrid } = this.context.model;
     return !recurrent && !hybrid && !this.hasWindow;
   }
 
-  /** Whether some layers keep the cells of a window only. */
+  /** Whether some layers keep only the cells of a sliding window. */
   get hasWindow(): boolean {
     return this.context.model.slidingWindow > 0 && !this.context.info.fullSlidingWindow;
   }
 
   /**
-   * Decodes `tokens` into a sequence and picks the token after the last. It shares each decode with what others ask for;
-   * alone it is cut into batches at the same places for the same arguments. `onDecoded` has told of all tokens that are in
-   * the sequence when it settles, however it does.
+   * Appends `tokens` to a sequence and picks the next token. Requests share decodes. A request that runs alone is always cut
+   * into the same batches. When the promise settles, `onDecoded` has reported all tokens that are in the sequence.
    *
-   * @throws HeadstartError `PREEMPTED` when its sequence was emptied to make room for who came before: decode again what it
-   *   held; `CONTEXT_FULL` when it cannot fit though nobody else holds cells; `ABORTED` between two batches, or inside one
-   *   that is its own and not over in a moment, with `sequences` where the sequence is empty now; what the sampler's failure says; and as
-   *   {@link Context.decode}.
+   * @throws HeadstartError `PREEMPTED` if the sequence was emptied because older requests needed its cells: decode its tokens
+   *   again; `CONTEXT_FULL` if it does not fit into the KV cache at all; `ABORTED`, with `sequences` if the sequence is empty now;
+   *   the code of a failed sampler; and as {@link Context.decode}.
    */
   decode(request: DecodeRequest): Promise<Decoded> {
     const decoding = this.#scheduler.submit(request);
     return request.tokens?.length > 1 && isObserved('prefill') ? observePrefill(request, decoding) : decoding;
   }
 
-  /** {@link decode} with the likeliest token. */
+  /** Like {@link decode}, with greedy sampling. */
   async prefill(sequence: number, tokens: Int32Array, from: number, options: PrefillOptions = {}): Promise<number> {
     return (await this.decode({ ...options, sequence, tokens, from })).token;
   }
 
   /**
-   * Runs what needs KV cells for an empty sequence. While there are none it evicts idle resident templates that nobody
-   * shares, then idle sessions, then other resident templates, then waits for a neighbour to free some, and tries again.
+   * Runs work that needs KV cells for an empty sequence, again and again until it fits. Between attempts it evicts idle resident
+   * templates whose cells no session shares, then idle sessions, then other resident templates, and then waits for a release.
    *
-   * @param sequence the one that they are for: who began after its holder gives way. @default the last to come
-   * @throws HeadstartError `CONTEXT_FULL` when there is nobody to wait for, `ABORTED` while waiting.
+   * @param sequence the sequence that needs the cells: younger requests than its holder are preempted. @default preempts none
+   * @throws HeadstartError `CONTEXT_FULL` if there is nothing to evict or to wait for, `ABORTED` while waiting.
    */
   async withCells<T>(attempt: () => Promise<T>, signal?: AbortSignal, sequence?: number): Promise<T> {
     for (;;) {
-      const { releases: freeings } = this.#room;
+      const { releases: freeings } = this.#cellQueue;
       try {
         return await attempt();
       } catch (error) {
         if (!HeadstartError.isInstance(error, 'NO_KV_SLOT')) {
           throw error;
         }
-        if (this.#evictIdle() || this.#room.releases > freeings) {
+        if (this.#evictIdle() || this.#cellQueue.releases > freeings) {
           continue;
         }
         if (!this.#othersHoldCells(-1)) {
           throw this.#fullError(error);
         }
-        await this.#waitForRoom(sequence === undefined ? Number.MAX_SAFE_INTEGER : this.#ageOf(sequence), signal);
+        await this.#waitForCells(sequence === undefined ? Number.MAX_SAFE_INTEGER : this.#ageOf(sequence), signal);
       }
     }
   }
 
   /**
-   * Puts what an evicted holder's sequence held back into an empty one, where it was saved and serves for `wanted`.
+   * Restores the state of an evicted holder into an empty sequence, if it was kept and is useful for `wanted`.
    *
-   * @returns the tokens that are in the sequence now; undefined where nothing is
+   * @returns the tokens that are in the sequence now; undefined if nothing was restored
    * @throws HeadstartError `ABORTED`, `CLOSED`.
    */
   swapIn(
@@ -227,15 +227,15 @@ export class Engine {
     wanted: Int32Array,
     signal?: AbortSignal,
   ): Promise<Int32Array | undefined> {
-    return this.#comeback.swapIn(holder, sequence, wanted, signal);
+    return this.#swap.swapIn(holder, sequence, wanted, signal);
   }
 
   /**
-   * In `reproducible` mode, after {@link swapIn} gave nothing and the template is back: decodes what an evicted holder's
-   * sequence held behind it again, in the same batches.
+   * With `reproducible`, if {@link swapIn} restored nothing: decodes the tokens of an evicted holder again in the same batches,
+   * after the template has been loaded.
    *
    * @param length tokens that are in the sequence
-   * @returns the tokens that are in it now; undefined where nothing was to be done
+   * @returns the tokens that are in the sequence now; undefined if there was nothing to decode
    * @throws HeadstartError as {@link decode}.
    */
   replay(
@@ -245,60 +245,59 @@ export class Engine {
     wanted: Int32Array,
     signal?: AbortSignal,
   ): Promise<Int32Array | undefined> {
-    return this.#comeback.replay(holder, sequence, length, wanted, signal);
+    return this.#swap.replay(holder, sequence, length, wanted, signal);
   }
 
-  /** Whether there is something that a holder would come back to. */
+  /** Whether something was kept for a holder without a sequence. */
   hasSwapped(holder: SequenceHolder): boolean {
-    return this.#comeback.has(holder);
+    return this.#swap.has(holder);
   }
 
   /**
-   * @internal What a holder would come back to, as a copy for another that goes on from there: what was saved of it, else what its
-   * sequence holds. Close its state.
+   * @internal A checkpoint of a holder with its state, for a fork or a file. The caller closes the state.
    *
-   * @param sequence the holder's; undefined where it has none
-   * @returns undefined where there is nothing
+   * @param sequence the holder's sequence; undefined if it has none
+   * @returns undefined if the holder has no tokens
    * @throws HeadstartError `CLOSED`, `CAPTURE_FAILED`, `OUT_OF_MEMORY`.
    */
   checkpointOf(holder: SequenceHolder, sequence: number | undefined): Promise<SwappedSequence | undefined> {
-    return this.#comeback.checkpointOf(holder, sequence);
+    return this.#swap.checkpointOf(holder, sequence);
   }
 
-  /** @internal In `reproducible` mode the same without a state, and at once: what {@link rollBack} gets back to. */
+  /** @internal The same without a state and without waiting, with `reproducible`: the target of {@link rollBack}. */
   checkpoint(holder: SequenceHolder, sequence: number | undefined): SwappedSequence {
-    return this.#comeback.checkpoint(holder, sequence);
+    return this.#swap.checkpoint(holder, sequence);
   }
 
   /**
-   * @internal What a holder's sequence has read since {@link checkpoint} goes, as if it had never been.
+   * @internal Undoes everything since {@link checkpoint}.
    *
-   * @returns whether the sequence holds `past` now; else the holder comes back to it, and what its sequence holds is of no use
+   * @returns whether the sequence holds the checkpoint now; if not, the holder restores it later, and its sequence is of no use
    */
-  rollBack(holder: SequenceHolder, sequence: number | undefined, past: SwappedSequence): Promise<boolean> {
-    return this.#comeback.rollBack(holder, sequence, past);
+  rollBack(holder: SequenceHolder, sequence: number | undefined, checkpoint: SwappedSequence): Promise<boolean> {
+    return this.#swap.rollBack(holder, sequence, checkpoint);
   }
 
   /**
-   * @internal Gives a holder something to come back to that another held: {@link swapIn} finds it. Its state is the engine's now.
+   * @internal Gives a holder the checkpoint of another, for {@link swapIn}. The engine owns its state from now on.
    *
-   * @returns whether the state is kept: there is room within the budget, and it is of use
+   * @returns whether the state was kept: it is useful and within the budget
    */
-  adopt(holder: SequenceHolder, past: SwappedSequence): boolean {
-    return this.#comeback.adopt(holder, past);
+  adopt(holder: SequenceHolder, checkpoint: SwappedSequence): boolean {
+    return this.#swap.adopt(holder, checkpoint);
   }
 
-  /** Forgets what was saved of a holder. */
+  /** Drops what was kept for a holder. */
   dropSwapped(holder: SequenceHolder): void {
-    this.#comeback.drop(holder);
+    this.#swap.drop(holder);
   }
 
-  /** Forgets what was saved of all: what the model computes has changed. */
+  /** Drops what was kept for all holders, because the model now computes something else. */
   clearSwapped(): void {
-    this.#comeback.clear();
+    this.#swap.clear();
   }
 
-  /** How it does right now. */
+  /** The engine's load right now. */
   status(): EngineStatus {
     const { kvCells } = this.context.info;
     const { used } = this.context.cells;
@@ -309,24 +308,24 @@ export class Engine {
       heldSequences: this.sessions.heldCount,
       residentTemplates: this.residents.heldCount,
       kvCells: { total: kvCells, used, free: Math.max(0, kvCells - used) },
-      savedBytes: this.#comeback.bytes,
+      savedBytes: this.#swap.bytes,
       tokensPerSecond: this.#scheduler.throughput.tokensPerSecond(),
       decodes,
       decodedTokens,
     };
   }
 
-  /** Refuses new work, ends what runs, and closes the context. Idempotent. */
+  /** Rejects new work, ends running work, and closes the context. Idempotent. */
   async close(): Promise<void> {
     this.sessions.close();
     this.residents.close();
     this.#scheduler.close();
-    this.#room.close(() => new HeadstartError('CLOSED', 'The engine was closed'));
-    this.#comeback.close();
+    this.#cellQueue.close(() => new HeadstartError('CLOSED', 'The engine was closed'));
+    this.#swap.close();
     await this.context.close();
   }
 
-  /** Idle resident templates first, where that frees cells: those that sessions share come last, and so do pinned ones. */
+  /** Evicts idle resident templates first, if that releases cells. Templates that sessions share, and pinned ones, go last. */
   #evictIdle(): boolean {
     const isFreed = (sequence: number, { pinned }: SequenceHolder) => !pinned && this.context.cells.hasOwn(sequence);
     return this.residents.evictIdle(isFreed) || this.sessions.evictIdle() || this.residents.evictIdle();
@@ -347,11 +346,11 @@ export class Engine {
     return false;
   }
 
-  #waitForRoom(age: number, signal: AbortSignal | undefined): Promise<void> {
+  #waitForCells(age: number, signal: AbortSignal | undefined): Promise<void> {
     throwIfAborted(signal);
     return new Promise((resolve, reject) => {
       const leave = () => {
-        this.#room.leave(waiter);
+        this.#cellQueue.leave(waiter);
         reject(new HeadstartError('ABORTED', 'Waiting for KV cells was aborted', { cause: signal?.reason }));
       };
       const settle = (action: () => void) => {
@@ -366,7 +365,7 @@ export class Engine {
         fail: (error: HeadstartError) => settle(() => reject(error)),
       };
       signal?.addEventListener('abort', leave, { once: true });
-      this.#room.wait(waiter);
+      this.#cellQueue.wait(waiter);
       this.#scheduler.wake();
     });
   }
@@ -375,7 +374,7 @@ export class Engine {
     const { kvCells, kvCellsPerSequence } = this.context.info;
     return new HeadstartError(
       'CONTEXT_FULL',
-      `The KV cache (${kvCells} cells, ${kvCellsPerSequence} for one sequence) has no room for this session, whoever else leaves: raise \`kvCells\``,
+      `Not enough KV cache for this session: it has ${kvCells} cells in total, ${kvCellsPerSequence} for one sequence. Raise \`kvCells\``,
       { cause },
     );
   }

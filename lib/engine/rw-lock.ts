@@ -1,67 +1,70 @@
 import { orAborted, throwIfAborted } from '../abort.js';
 
 /**
- * Lets any number work at the same time, or one alone: turns and starts pass together; who changes what all of them compute
- * with waits for them to end, and holds up those that come behind.
+ * A reader/writer lock. Turns and starts are readers and hold it together. A change of what all of them compute with, such as
+ * `setLoras()`, is a writer: it waits until no reader holds the lock, and readers that arrive later wait for the writer.
  */
 export class RwLock {
-  #inside = 0;
-  /** Resolves when the last who asked to be alone is done. */
-  #alone: Promise<void> = Promise.resolve();
-  #closed = 0;
-  #changes = 0;
-  #emptied: (() => void) | undefined;
+  #readers = 0;
+  /** Resolves when the newest writer has finished. */
+  #lastWrite: Promise<void> = Promise.resolve();
+  /** Writers that wait or run. */
+  #writers = 0;
+  #writes = 0;
+  #onNoReaders: (() => void) | undefined;
 
-  /** How often somebody was alone. */
+  /** How many writers have had the lock. */
   get writes(): number {
-    return this.#changes;
+    return this.#writes;
   }
 
   /**
-   * @returns call it when done; calling it again does nothing
+   * Acquires the lock as a reader.
+   *
+   * @returns a function that releases the lock; further calls do nothing
    * @throws HeadstartError `ABORTED` while waiting.
    */
   async read(signal?: AbortSignal): Promise<() => void> {
-    while (this.#closed > 0) {
-      await orAborted(this.#alone, signal);
+    while (this.#writers > 0) {
+      await orAborted(this.#lastWrite, signal);
     }
-    this.#inside++;
-    let left = false;
+    this.#readers++;
+    let released = false;
     return () => {
-      if (!left) {
-        left = true;
-        this.#inside--;
-        this.#emptied?.();
+      if (!released) {
+        released = true;
+        this.#readers--;
+        this.#onNoReaders?.();
       }
     };
   }
 
   /**
-   * Runs `work` while nobody is inside.
+   * Runs `work` as the only holder of the lock.
    *
-   * @throws HeadstartError `ABORTED` while waiting, and what `work` throws.
+   * @throws HeadstartError `ABORTED` while waiting, and whatever `work` throws.
    */
   async write<Result>(work: () => Promise<Result>, signal?: AbortSignal): Promise<Result> {
-    const before = this.#alone;
-    let done: () => void = () => undefined;
-    this.#alone = new Promise((resolve) => {
-      done = resolve;
+    const previous = this.#lastWrite;
+    let finish: () => void = () => undefined;
+    this.#lastWrite = new Promise((resolve) => {
+      finish = resolve;
     });
-    this.#closed++;
+    this.#writers++;
     try {
-      await orAborted(before, signal);
-      while (this.#inside > 0) {
-        const emptied = new Promise<void>((resolve) => {
-          this.#emptied = resolve;
+      await orAborted(previous, signal);
+      while (this.#readers > 0) {
+        const noReaders = new Promise<void>((resolve) => {
+          this.#onNoReaders = resolve;
         });
-        await orAborted(emptied, signal);
+        await orAborted(noReaders, signal);
       }
       throwIfAborted(signal);
-      this.#changes++;
+      this.#writes++;
       return await work();
     } finally {
-      this.#closed--;
-      before.then(done); // an aborted wait must not let those behind pass those before
+      this.#writers--;
+      previous.then(finish); // after the writers in front of it, also if this one was aborted
     }
   }
 }

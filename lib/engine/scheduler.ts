@@ -5,30 +5,30 @@ import { type BatchLimits, BatchWriter, countTokens, fitBatch, planBatch, type S
 import { abortedRequestError, BlockedRequests } from './blocked-requests.js';
 import type { CellWaitQueue } from './cell-wait-queue.js';
 import { type Decoded, type DecodeRequest, PendingRequest, requestProblem } from './decode-request.js';
-import { requestExtras, picksFrom, settleRequest, reportDecoded } from './decode-results.js';
+import { picksFrom, reportDecoded, requestExtras, settleRequest } from './decode-results.js';
 import type { EngineContext } from './engine-context.js';
 import type { BatchInvariance } from './reproducible/self-test.js';
 import { Throughput } from './throughput.js';
 
-/** A decode that takes no longer is not ended early. */
+/** Decodes of up to this many ms are not interrupted by an abort. */
 const BRIEF_MS = 50;
 
-/** What the scheduler asks of its engine. */
+/** What the scheduler needs from its engine. */
 export interface SchedulerHost {
   context: EngineContext;
   cellQueue: CellWaitQueue;
-  /** Frees the cells of somebody idle; false where nobody is. */
+  /** Evicts an idle sequence. Returns false if there is none. */
   evictIdle(): boolean;
-  /** Whether somebody else holds cells, and will let go of them sooner or later. */
+  /** Whether another sequence is in use and will release its cells later. */
   othersHoldCells(sequence: number): boolean;
-  /** When the holder of a sequence began what it does now. */
+  /** Order of arrival of the work that the sequence is used for. */
   ageOf(sequence: number): number;
   fullError(cause: unknown): HeadstartError;
-  /** KV cells that any sequence may take; infinite where each has its own. */
+  /** KV cells that any sequence may take; infinite in split streams, where each sequence has its own cells. */
   freeCells(): number;
-  /** Whether a sequence of so many tokens fits where nobody else holds cells. */
+  /** Whether a sequence of this many tokens fits into an otherwise empty KV cache. */
   canEverFit(tokens: number): boolean;
-  /** Whether a sequence's end can be cut off. */
+  /** Whether the end of a sequence can be removed. */
   canTrim: boolean;
   /** See {@link BatchLimits}. */
   chunkSize?: number | undefined;
@@ -37,35 +37,35 @@ export interface SchedulerHost {
 }
 
 /**
- * Continuous batching: all requests that are ready share each decode, and one decode runs at a time. Between two of them
- * the promises of the first settle, their sessions ask for the next token, and aborts take effect.
+ * Continuous batching: one decode runs at a time, and all requests that are ready share it. Between two decodes the promises of
+ * the first settle, their sessions request the next token, and aborts take effect.
  */
 export class Scheduler {
   readonly throughput = new Throughput();
   readonly #host: SchedulerHost;
-  /** Requests that are ready; who is to be served next comes first. */
+  /** Requests that are ready; the first is served first. */
   #queue: PendingRequest[] = [];
   readonly #blocked: BlockedRequests;
   readonly #writer: BatchWriter;
   readonly #limits: BatchLimits;
   #decoding = false;
-  /** Requests in the newest decode. */
+  /** The number of requests in the newest decode. */
   #inBatch = 0;
-  /** The next step comes with the next turn of the event loop, at the latest. */
+  /** The next step is scheduled for the next turn of the event loop. */
   #scheduled = false;
-  /** Sequences that got a token of the newest decode and have not yet asked for the next one. */
+  /** Sequences that received a token from the newest decode and have not requested the next one yet. */
   readonly #awaited = new Set<number>();
   #closed = false;
-  /** What the newest decode took. */
+  /** Duration of the newest decode. */
   #stepMs = Number.POSITIVE_INFINITY;
-  /** Whether it was of a prompt alone. */
-  #wasPiece = false;
+  /** Whether the newest decode was a chunk of one prompt. */
+  #wasChunk = false;
 
   constructor(host: SchedulerHost) {
     this.#host = host;
     const { batchSize, maxOutputs } = host.context.info;
     const { throughput: pace } = this;
-    const wasPiece = () => this.#wasPiece;
+    const wasChunk = () => this.#wasChunk;
     this.#blocked = new BlockedRequests(host.cellQueue, (pending) => {
       this.#queue.unshift(pending);
       this.#schedule();
@@ -82,23 +82,23 @@ export class Scheduler {
         return host.batchInvariance();
       },
       get afterChunk() {
-        return wasPiece();
+        return wasChunk();
       },
     };
   }
 
-  /** Who waits for cells, and requests that were left out of the decode that runs. */
+  /** The number of requests that wait for cells or did not fit into the running decode. */
   get waiting(): number {
-    const ready = this.#decoding ? this.#queue.length - this.#inBatch : 0; // else all go into the next, at once
+    const ready = this.#decoding ? this.#queue.length - this.#inBatch : 0; // otherwise all of them go into the next decode
     return Math.max(0, ready) + this.#host.cellQueue.length;
   }
 
-  /** Sequences with a request under way. */
+  /** Whether the sequence has a request in progress. */
   has(sequence: number): boolean {
     return this.#queue.some(({ request }) => request.sequence === sequence) || this.#blocked.has(sequence);
   }
 
-  /** What is wrong with the request comes through the promise, too. */
+  /** Never throws: an invalid request rejects the promise. */
   submit(request: DecodeRequest): Promise<Decoded> {
     const refusal = this.#refusalOf(request);
     if (refusal !== undefined) {
@@ -107,7 +107,7 @@ export class Scheduler {
     const pending = new PendingRequest(request, this.#host.ageOf(request.sequence));
     this.#queue.push(pending);
     if (this.#awaited.delete(request.sequence) && this.#awaited.size === 0) {
-      this.#begin(); // all who go on are here
+      this.#begin(); // all sequences of the last decode have requested their next token
     } else {
       this.#schedule();
     }
@@ -124,23 +124,23 @@ export class Scheduler {
     if (signal?.aborted) {
       return abortedError(signal);
     }
-    // Before anybody makes room for it.
+    // Checked first, so that nothing is evicted for a request that can never fit.
     return canEverFit(request.from + request.tokens.length) ? undefined : fullError(undefined);
   }
 
-  /** Refuses new requests, and fails those that wait before anything else is decoded. One that computes ends with its context. */
+  /** Rejects new requests, and waiting ones before the next decode. A running decode ends when its context closes. */
   close(): void {
     this.#closed = true;
   }
 
-  /** After everything that the last decode's tokens made their sessions do: so that all go into the next one. */
+  /** Starts the next step after the sessions have handled the last decode's tokens, so that all of them can join it. */
   #schedule(): void {
     if (this.#queue.length > 0) {
       this.wake();
     }
   }
 
-  /** Looks with the next turn of the event loop what is to be done, between two decodes: somebody else may claim cells. */
+  /** Runs the next step in the next turn of the event loop. Call it also when a waiter outside the queue claims cells. */
   wake(): void {
     if (!this.#decoding && !this.#scheduled) {
       this.#scheduled = true;
@@ -161,14 +161,14 @@ export class Scheduler {
     if (this.#closed) {
       this.#failAll();
     }
-    this.#heedClaim();
+    this.#preemptForClaim();
     if (this.#queue.length > 0) {
       this.#step();
     }
   }
 
-  /** Who waits for the cells of a state is in no batch: the last to come of those that are gives way, where it came later. */
-  #heedClaim(): void {
+  /** A waiter that restores a state is in no batch. If the youngest request arrived after it, that request is preempted. */
+  #preemptForClaim(): void {
     const { claim } = this.#host.cellQueue;
     const youngest = claim === undefined ? undefined : youngestOf([...this.#queue, ...this.#blocked.holdingCells()]);
     if (claim !== undefined && youngest !== undefined && youngest.age > claim) {
@@ -194,7 +194,7 @@ export class Scheduler {
       }
       const end = performance.now();
       this.#stepMs = end - begin;
-      this.#wasPiece = slices.length === 1 && (slices[0] as Slice).count > 1;
+      this.#wasChunk = slices.length === 1 && (slices[0] as Slice).count > 1;
       this.#account(slices, this.#stepMs, end);
       this.#deliver(slices, picks, extras && (await extras));
     } catch (error) {
@@ -209,8 +209,8 @@ export class Scheduler {
   }
 
   /**
-   * An abort takes effect inside a decode only where it is nobody else's, and not inside a token's that ends before anybody
-   * notices: to listen costs as much as all else that JavaScript does in a step.
+   * An abort interrupts a decode only if no other request shares it, and not a brief one: listening to a signal costs as much as
+   * everything else that JavaScript does in a step.
    */
   #signalOf(slices: readonly Slice[]): AbortSignal | undefined {
     const [first] = slices;
@@ -218,7 +218,7 @@ export class Scheduler {
     return slices.length > 1 || isBrief ? undefined : first?.pending.request.signal;
   }
 
-  /** Where cells are short, somebody idle gives way before the batch is cut. All of it where nothing fits. */
+  /** If cells run short, evicts idle sequences first, then cuts the batch. Returns the whole batch if no part of it fits. */
   #fit(slices: readonly Slice[]): readonly Slice[] {
     const { freeCells, evictIdle } = this.#host;
     const tokens = countTokens(slices);
@@ -268,11 +268,11 @@ export class Scheduler {
     }
   }
 
-  /** Nothing of the batch was decoded, or something of it in vain: whose failure is it? */
+  /** The decode failed. Finds the request that caused the failure. */
   async #recover(slices: readonly Slice[], error: unknown, freeings: number): Promise<void> {
     const [first] = slices;
     if (HeadstartError.isInstance(error, 'NO_KV_SLOT')) {
-      this.#makeRoom(slices, error, freeings);
+      this.#releaseCells(slices, error, freeings);
     } else if (HeadstartError.isInstance(error, 'CLOSED') && this.#closed) {
       this.#failAll();
     } else if (slices.length === 1 && first !== undefined) {
@@ -283,7 +283,7 @@ export class Scheduler {
     }
   }
 
-  /** An abort or a failure inside a batch may leave a part of it: where sequences can be trimmed, it is as if it had not begun. */
+  /** A failed or aborted decode may leave tokens in the KV cache. If sequences can be trimmed, they are removed. */
   async #afterFailure({ request, done }: PendingRequest, error: unknown): Promise<unknown> {
     if (!HeadstartError.isInstance(error) || error.sequences === undefined) {
       return error;
@@ -296,7 +296,7 @@ export class Scheduler {
     return error.code === 'ABORTED' ? new HeadstartError('ABORTED', error.message, { cause: error.cause }) : error;
   }
 
-  /** Each of them is tried alone: the one that fails then is the culprit. Where they cannot be put right, all fail. */
+  /** Marks all requests of the batch to be tried alone, to find the one that fails. If their sequences cannot be restored, all fail. */
   async #suspectAll(slices: readonly Slice[], error: unknown): Promise<void> {
     const changed = HeadstartError.isInstance(error) && error.sequences !== undefined;
     for (const { pending } of slices) {
@@ -310,8 +310,8 @@ export class Scheduler {
     }
   }
 
-  /** Evicts somebody idle; else the last to come of those that compute gives way, until a neighbour frees cells. */
-  #makeRoom(slices: readonly Slice[], error: unknown, freeings: number): void {
+  /** Evicts an idle sequence. If there is none, preempts the youngest request until other sequences release cells. */
+  #releaseCells(slices: readonly Slice[], error: unknown, freeings: number): void {
     if (this.#host.evictIdle() || this.#host.cellQueue.releases > freeings) {
       return;
     }
@@ -321,7 +321,7 @@ export class Scheduler {
       this.#emptyAndWait(youngest);
       return;
     }
-    // It is alone, and keeps what it has.
+    // No other request holds cells, so this one keeps its own.
     if (this.#host.othersHoldCells(youngest.request.sequence)) {
       this.#block(youngest);
     } else {
@@ -358,13 +358,13 @@ export class Scheduler {
   #remove(pending: PendingRequest): void {
     const index = this.#queue.indexOf(pending);
     if (index === 0) {
-      this.#queue.shift(); // most often: what was decoded stood first
+      this.#queue.shift(); // the usual case: a decoded request is the first
     } else if (index > 0) {
       this.#queue.splice(index, 1);
     }
   }
 
-  /** Others come first in the next batch. */
+  /** Other requests go first in the next batch. */
   #moveToEnd(pending: PendingRequest): void {
     this.#remove(pending);
     this.#queue.push(pending);
@@ -379,7 +379,7 @@ export class Scheduler {
 
 function youngestOf(candidates: readonly PendingRequest[]): PendingRequest | undefined {
   return candidates.reduce<PendingRequest | undefined>(
-    (last, each) => (last === undefined || each.age > last.age ? each : last),
+    (youngest, pending) => (youngest === undefined || pending.age > youngest.age ? pending : youngest),
     undefined,
   );
 }

@@ -1,54 +1,59 @@
-/** A step that also reads prompts takes about so long, so that streams beside them keep flowing. */
+/** Target duration of a step that also prefills, in ms: short enough for replies in the same batch to stream smoothly. */
 const STEP_MS = 250;
-const LEAST_PROMPT_TOKENS = 64;
+const MIN_PROMPT_TOKENS = 64;
 const SECONDS = 10;
 
-/** How fast decodes are: what prompts may take of a batch beside streams, and tokens a second for the statistics. */
+/** Measures decode speed: limits prompt tokens in batches that also carry replies, and reports tokens per second. */
 export class Throughput {
-  /** Of prompts, milliseconds a token: a running mean. */
+  /** Milliseconds per prompt token, a running mean; 0 until measured. */
   #promptMs = 0;
-  /** Tokens of replies in each of the last seconds: a ring, by second. */
+  /** Reply tokens in each of the last seconds: a ring buffer, indexed by second. */
   readonly #bySecond = new Float64Array(SECONDS);
-  /** The newest second in it. */
+  /** The newest second in the ring buffer. */
   #second = 0;
 
-  /** Most prompt tokens in a batch with streams. */
+  /** The maximum number of prompt tokens in a batch that also carries replies. */
   promptBudget(batchSize: number): number {
-    const tokens = this.#promptMs === 0 ? LEAST_PROMPT_TOKENS : Math.floor(STEP_MS / this.#promptMs);
-    return Math.min(batchSize, Math.max(LEAST_PROMPT_TOKENS, tokens));
+    const tokens = this.#promptMs === 0 ? MIN_PROMPT_TOKENS : Math.floor(STEP_MS / this.#promptMs);
+    return Math.min(batchSize, Math.max(MIN_PROMPT_TOKENS, tokens));
   }
 
-  /** Tokens of a decode that ended at `now` (of `performance.now()`), of which `promptTokens` were of prompts. */
+  /**
+   * Records one decode.
+   *
+   * @param tokens all tokens of the batch, `promptTokens` of which belong to prompts
+   * @param now when the decode ended, from `performance.now()`
+   */
   record(tokens: number, promptTokens: number, ms: number, now: number): void {
-    if (promptTokens >= LEAST_PROMPT_TOKENS / 2) {
-      const each = ms / tokens;
-      this.#promptMs = this.#promptMs === 0 ? each : 0.8 * this.#promptMs + 0.2 * each;
+    if (promptTokens >= MIN_PROMPT_TOKENS / 2) {
+      const msPerToken = ms / tokens;
+      this.#promptMs = this.#promptMs === 0 ? msPerToken : 0.8 * this.#promptMs + 0.2 * msPerToken;
     }
-    this.#moveTo(now);
+    this.#advanceTo(now);
     const index = this.#second % SECONDS;
     this.#bySecond[index] = (this.#bySecond[index] as number) + tokens - promptTokens;
   }
 
-  /** Of prompts, as measured; 0 before the first. */
+  /** Measured milliseconds per prompt token; 0 before the first measurement. */
   get promptMsPerToken(): number {
     return this.#promptMs;
   }
 
-  /** Tokens of replies, a mean of the last ten seconds. */
+  /** Reply tokens per second, averaged over the last ten seconds. */
   tokensPerSecond(): number {
-    this.#moveTo(performance.now());
+    this.#advanceTo(performance.now());
     return this.#bySecond.reduce((total, count) => total + count, 0) / SECONDS;
   }
 
-  /** What is older than the last ten seconds goes. */
-  #moveTo(now: number): void {
-    const second = Math.floor(now / 1000);
-    if (second > this.#second) {
-      const oldest = Math.max(this.#second + 1, second - SECONDS + 1);
-      for (let each = oldest; each <= second; each++) {
-        this.#bySecond[each % SECONDS] = 0;
+  /** Clears the counts of seconds that left the window. */
+  #advanceTo(now: number): void {
+    const newest = Math.floor(now / 1000);
+    if (newest > this.#second) {
+      const oldest = Math.max(this.#second + 1, newest - SECONDS + 1);
+      for (let second = oldest; second <= newest; second++) {
+        this.#bySecond[second % SECONDS] = 0;
       }
-      this.#second = second;
+      this.#second = newest;
     }
   }
 }

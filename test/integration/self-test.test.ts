@@ -70,7 +70,7 @@ describe('a model is refused at load with NOT_REPRODUCIBLE where one bit of one 
     [4, 'is another behind a restored state', 'restored'],
   ] as const)('in run %i %s', async (run, _, reason) => {
     const context = await open('dense');
-    await expect(Engine.reproducible(alteredInRun(context, run))).rejects.toMatchObject({
+    await expect(Engine.testReproducible(alteredInRun(context, run))).rejects.toMatchObject({
       code: 'NOT_REPRODUCIBLE',
       message: expect.stringContaining(reason),
     });
@@ -81,7 +81,7 @@ describe('a model is refused at load with NOT_REPRODUCIBLE where one bit of one 
 describe('the self-test', () => {
   it('lets nothing share a batch where one bit is another in company', async () => {
     const context = await open('dense-quantised');
-    expect(await Engine.reproducible(alteredInRun(context, 5))).toBe('none');
+    expect(await Engine.testReproducible(alteredInRun(context, 5))).toBe('none');
     await requireEmpty(context);
   });
 
@@ -90,7 +90,7 @@ describe('the self-test', () => {
     async (code) => {
       const cause = new HeadstartError(code, 'no');
       const context = altered(await open('dense'), { captureSequence: () => Promise.reject(cause) });
-      await expect(Engine.reproducible(context)).rejects.toMatchObject({ code: 'NOT_REPRODUCIBLE', cause });
+      await expect(Engine.testReproducible(context)).rejects.toMatchObject({ code: 'NOT_REPRODUCIBLE', cause });
     },
   );
 
@@ -100,14 +100,14 @@ describe('the self-test', () => {
       const error = new HeadstartError(code, 'not now');
       for (const method of ['captureSequence', 'restoreSequence', 'decode'] as const) {
         const context = altered(await open('dense'), { [method]: () => Promise.reject(error) });
-        await expect(Engine.reproducible(context)).rejects.toBe(error);
+        await expect(Engine.testReproducible(context)).rejects.toBe(error);
       }
     },
   );
 
   it.each(REPRODUCIBLE_MODELS as MicroModelName[])('lets of %s share a batch what is the same in any', async (name) => {
     const context = await open(name);
-    const verdict = await Engine.reproducible(context);
+    const verdict = await Engine.testReproducible(context);
     await requireEmpty(context);
     const alone = await logitsOf(context, 1);
     const differing: number[] = [];

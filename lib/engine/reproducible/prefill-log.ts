@@ -1,4 +1,4 @@
-/** A piece of a sequence that went into it in one batch, and how many of its tokens are still there. */
+/** Tokens that went into a sequence in one batch. The first `keep` of them are still there. */
 export interface PrefillChunk {
   from: number;
   tokens: Int32Array;
@@ -6,34 +6,34 @@ export interface PrefillChunk {
 }
 
 /**
- * In which batches each sequence came to what it holds: decoded again in the same ones, it is the same to the bit, where a
- * model's kernels let a result depend on what else is in the batch.
+ * Records in which batches each sequence was decoded. If a model's results depend on the batch, decoding the same tokens again
+ * in the same batches gives the same bits.
  */
 export class PrefillLog {
-  readonly #pieces = new Map<number, PrefillChunk[]>();
+  readonly #chunks = new Map<number, PrefillChunk[]>();
 
   record(sequence: number, from: number, tokens: Int32Array): void {
-    const pieces = this.#pieces.get(sequence) ?? [];
-    pieces.push({ from, tokens, keep: tokens.length });
-    this.#pieces.set(sequence, pieces);
+    const chunks = this.#chunks.get(sequence) ?? [];
+    chunks.push({ from, tokens, keep: tokens.length });
+    this.#chunks.set(sequence, chunks);
   }
 
-  /** The sequence was cut off at `length`. */
+  /** The sequence was trimmed to `length` tokens. */
   cut(sequence: number, length: number): void {
-    const pieces = this.#pieces.get(sequence)?.filter(({ from }) => from < length) ?? [];
-    const last = pieces.at(-1);
+    const chunks = this.#chunks.get(sequence)?.filter(({ from }) => from < length) ?? [];
+    const last = chunks.at(-1);
     if (last !== undefined && last.from + last.keep > length) {
-      pieces[pieces.length - 1] = { ...last, keep: length - last.from };
+      chunks[chunks.length - 1] = { ...last, keep: length - last.from };
     }
-    this.#pieces.set(sequence, pieces);
+    this.#chunks.set(sequence, chunks);
   }
 
   of(sequence: number): readonly PrefillChunk[] {
-    return [...(this.#pieces.get(sequence) ?? [])];
+    return [...(this.#chunks.get(sequence) ?? [])];
   }
 
-  /** The sequence holds now what another held that had come to it so. */
-  set(sequence: number, pieces: readonly PrefillChunk[]): void {
-    this.#pieces.set(sequence, [...pieces]);
+  /** The sequence now holds a restored state whose tokens were decoded in these chunks. */
+  set(sequence: number, chunks: readonly PrefillChunk[]): void {
+    this.#chunks.set(sequence, [...chunks]);
   }
 }
