@@ -134,11 +134,11 @@ export class Engine {
       {
         context: this.context,
         canTrim: this.canTrim,
-        exact: this.reproducible,
+        reproducible: this.reproducible,
         hasWindow: this.hasWindow,
         promptMsPerToken: () => this.#scheduler.throughput.promptMsPerToken,
         decode: (request) => this.decode(request),
-        withRoom: (attempt, signal, sequence) => this.withCells(attempt, signal, sequence),
+        withCells: (attempt, signal, sequence) => this.withCells(attempt, signal, sequence),
       },
       options.maxSavedBytes ?? DEFAULT_SWAP_BYTES,
     );

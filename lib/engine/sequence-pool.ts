@@ -1,41 +1,41 @@
 import { throwIfAborted } from '../abort.js';
 import { HeadstartError } from '../errors.js';
 
-/** Who holds a sequence and can be asked to give it back while it does not generate. */
+/** The owner of a leased sequence. It can lose the sequence while it is idle. */
 export interface SequenceHolder {
-  /** Whether the sequence is in use right now. */
+  /** Whether the holder uses its sequence right now. */
   readonly busy: boolean;
-  /** Whether it should be among the last to lose its sequence. @default false */
+  /** Whether the holder is among the last to be evicted. @default false */
   readonly pinned?: boolean;
-  /** What the sequence holds: asked for before it is taken away, so that it can be saved. Where absent, nothing is. */
+  /** The sequence's tokens, read before an eviction so that their state can be kept. If absent, nothing is kept. */
   held?(): {
     /** All of them, by position. */
     tokens: Int32Array;
-    /** How many of them, from the first, are the template's. */
+    /** How many of them belong to the template; these come first. */
     templateTokens: number;
   };
   /**
-   * The pool takes the sequence away: forget it. The pool empties it before the next holder gets it. What this throws, or `held`,
-   * becomes a process warning (`HOLDER_THREW`).
+   * The pool has taken the sequence: forget it. The pool empties it before the next holder gets it. Errors thrown here or in
+   * `held` become a process warning (`HOLDER_THREW`).
    */
   onEvicted(): void;
 }
 
 export interface SequencePoolOptions {
-  /** Called when a holder became idle, or gave its sequence back. */
+  /** Called when a holder became idle or released its sequence. */
   onIdle?: (() => void) | undefined;
-  /** Called before a sequence is taken from its holder. */
+  /** Called before an eviction. */
   onEvict?: ((sequence: number, holder: SequenceHolder) => void) | undefined;
-  /** Most callers that wait for a sequence. @default any number */
+  /** Maximum callers that wait for a sequence. @default no limit */
   maxQueueSize?: number | undefined;
-  /** The age of the first beginning. @default 0 */
+  /** The age of the first lease. @default 0 */
   firstAge?: number | undefined;
 }
 
-/** Who has a sequence. */
+/** A leased sequence. */
 interface Hold {
   readonly holder: SequenceHolder;
-  /** When it began what it does now, counted in beginnings; undefined until it is asked for. */
+  /** Order of arrival of the holder's current work; assigned when first read. */
   age: number | undefined;
 }
 
@@ -45,8 +45,8 @@ interface Waiter extends Hold {
 }
 
 /**
- * Hands out the sequence ids of a context. Where none is free, the least recently used idle holder loses its own; where
- * all are busy, callers wait in order.
+ * Leases the sequence ids of a context. If no sequence is free, the least recently used idle holder is evicted. If all holders
+ * are busy, callers wait in order.
  */
 export class SequencePool {
   readonly #free: number[];
@@ -55,10 +55,10 @@ export class SequencePool {
   readonly #held = new Map<number, Hold>();
   readonly #waiting: Waiter[] = [];
   readonly #options: SequencePoolOptions;
-  #beginnings: number;
+  #nextAge: number;
   #closed = false;
 
-  /** @param empty removes a sequence's tokens */
+  /** @param empty removes all tokens of a sequence */
   constructor(
     sequences: readonly number[],
     empty: (sequence: number) => Promise<unknown>,
@@ -67,58 +67,58 @@ export class SequencePool {
     this.#free = [...sequences].reverse();
     this.#empty = empty;
     this.#options = options;
-    this.#beginnings = options.firstAge ?? 0;
+    this.#nextAge = options.firstAge ?? 0;
   }
 
   get size(): number {
     return this.#free.length + this.#held.size;
   }
 
-  /** Sequences that hold somebody's tokens. */
+  /** The number of leased sequences. */
   get heldCount(): number {
     return this.#held.size;
   }
 
-  /** Callers that wait for a sequence. */
+  /** The number of callers that wait for a sequence. */
   get queueLength(): number {
     return this.#waiting.length;
   }
 
-  /** Holders that use their sequence right now. */
+  /** The number of holders that use their sequence right now. */
   get busyCount(): number {
     return [...this.#held.values()].filter(({ holder }) => holder.busy).length;
   }
 
-  /** Whether somebody holds this sequence. */
+  /** Whether this sequence is leased. */
   holds(sequence: number): boolean {
     return this.#held.has(sequence);
   }
 
-  /** Whether somebody holds this sequence and uses it. */
+  /** Whether this sequence is leased and in use. */
   isBusy(sequence: number): boolean {
     return this.#held.get(sequence)?.holder.busy ?? false;
   }
 
-  /** When the sequence's holder began what it does now: who began earlier has a smaller one. */
+  /** Order of arrival of the holder's current work: smaller is older. */
   ageOf(sequence: number): number | undefined {
     const hold = this.#held.get(sequence);
     if (hold !== undefined) {
-      hold.age ??= this.#beginnings++;
+      hold.age ??= this.#nextAge++;
     }
     return hold?.age;
   }
 
   /**
-   * An empty sequence.
+   * Leases an empty sequence; waits for one if necessary.
    *
-   * @param isUnderWay of who had begun, and lent its sequence meanwhile: however many wait, it is not refused. @default false
+   * @param inProgress the caller's turn has begun and was preempted: it may wait even if the queue is full. @default false
    * @throws HeadstartError `ABORTED` while waiting, `QUEUE_FULL`, `CLOSED`.
    */
-  async lease(holder: SequenceHolder, signal?: AbortSignal, isUnderWay = false): Promise<number> {
+  async lease(holder: SequenceHolder, signal?: AbortSignal, inProgress = false): Promise<number> {
     throwIfAborted(signal);
     const sequence = this.tryLease(holder);
     if (sequence === undefined) {
-      if (!isUnderWay) {
+      if (!inProgress) {
         this.#requireQueueSpace();
       }
       return this.#wait(holder, signal);
@@ -127,9 +127,9 @@ export class SequencePool {
   }
 
   /**
-   * An empty sequence where one is to be had at once: free, or an idle holder's.
+   * Leases an empty sequence only if one is free or an idle holder can be evicted.
    *
-   * @param age of who it is for. @default that of a new beginning
+   * @param age order of arrival of the caller's work. @default the newest
    */
   tryLease(holder: SequenceHolder, age?: number): number | undefined {
     this.#requireOpen();
@@ -138,12 +138,12 @@ export class SequencePool {
     }
     const sequence = this.#free.pop();
     if (sequence !== undefined) {
-      this.#held.set(sequence, { holder, age: age ?? this.#beginnings++ });
+      this.#held.set(sequence, { holder, age: age ?? this.#nextAge++ });
     }
     return sequence;
   }
 
-  /** Marks a sequence as just used: what its holder does next is a new beginning. */
+  /** Marks a sequence as just used. Its holder's next work gets a new age. */
   touch(sequence: number): void {
     const hold = this.#held.get(sequence);
     if (hold !== undefined) {
@@ -153,7 +153,7 @@ export class SequencePool {
     }
   }
 
-  /** Takes a sequence back and empties it; the first who waits gets it. */
+  /** Takes a sequence back and empties it. The first waiting caller gets it. */
   release(sequence: number): void {
     if (this.#held.delete(sequence)) {
       this.#handOn(sequence);
@@ -162,15 +162,15 @@ export class SequencePool {
   }
 
   /**
-   * Takes the least recently used idle sequence from its holder and empties it; false if there is none.
+   * Evicts the least recently used idle holder and empties its sequence. Returns false if there is none.
    *
-   * @param accept which may be taken. @default any
+   * @param accept restricts which holders may be evicted. @default all
    */
   evictIdle(accept: (sequence: number, holder: SequenceHolder) => boolean = () => true): boolean {
     for (const [sequence, { holder }] of this.#held) {
       if (!holder.busy && accept(sequence, holder)) {
         this.#held.delete(sequence);
-        this.#tell(sequence, holder);
+        this.#notify(sequence, holder);
         this.#handOn(sequence);
         return true;
       }
@@ -178,8 +178,8 @@ export class SequencePool {
     return false;
   }
 
-  /** What a holder throws is no reason to stop: others are waiting. */
-  #tell(sequence: number, holder: SequenceHolder): void {
+  /** An error of the holder must not stop the eviction, because other callers wait for the sequence. */
+  #notify(sequence: number, holder: SequenceHolder): void {
     try {
       this.#options.onEvict?.(sequence, holder);
       holder.onEvicted();
@@ -188,7 +188,7 @@ export class SequencePool {
     }
   }
 
-  /** Call when a holder stopped being busy: somebody may wait for its sequence. */
+  /** Call this when a holder became idle: another caller may wait for its sequence. */
   idle(): void {
     if (this.#waiting.length > 0) {
       this.evictIdle();
@@ -204,7 +204,7 @@ export class SequencePool {
   }
 
   #handOn(sequence: number): void {
-    // Calls to a context run in order: it is empty before whatever the next holder asks for.
+    // Calls to a context run in order, so the sequence is empty before the next holder uses it.
     this.#empty(sequence).catch(() => undefined);
     const next = this.#waiting.shift();
     if (next === undefined) {
@@ -223,7 +223,7 @@ export class SequencePool {
       };
       const waiter: Waiter = {
         holder,
-        age: this.#beginnings++,
+        age: this.#nextAge++,
         resolve: (sequence) => {
           signal?.removeEventListener('abort', leave);
           resolve(sequence);
@@ -243,7 +243,7 @@ export class SequencePool {
     if (maxQueueSize !== undefined && this.#waiting.length >= maxQueueSize) {
       throw new HeadstartError(
         'QUEUE_FULL',
-        `Expected fewer than ${maxQueueSize} sessions to wait for a sequence (\`maxQueueSize\`): try again later, or raise \`nSeqMax\``,
+        `Too many sessions wait for a sequence (\`maxQueueSize\` is ${maxQueueSize}): try again later, or raise \`nSeqMax\``,
       );
     }
   }

@@ -1,4 +1,3 @@
-// How a session that holds no sequence comes back to what it held.
 import { HeadstartError } from '../errors.js';
 import type { Decoded, DecodeRequest } from './decode-request.js';
 import type { EngineContext } from './engine-context.js';
@@ -6,109 +5,116 @@ import type { PrefillChunk } from './reproducible/prefill-log.js';
 import type { SequenceHolder } from './sequence-pool.js';
 import { type SwappedSequence, SwapStore } from './swap-store.js';
 
-/** A state is worth its bytes where decoding its tokens again takes so many times as long as copying it out and in. */
-const WORTH = 2;
+/** A state is kept if decoding its tokens again would take this many times as long as copying it out and in. */
+const MIN_SPEEDUP = 2;
 
 export interface SequenceSwapHost {
   context: EngineContext;
   canTrim: boolean;
-  /** Whether what is brought back must be the same to the bit. */
-  exact: boolean;
-  /** A window's cells come to lie elsewhere when they are restored. */
+  /** Whether a restored sequence must be the same to the bit. */
+  reproducible: boolean;
+  /** The model has a sliding window, whose cells move when they are restored. */
   hasWindow: boolean;
-  /** Milliseconds to decode a token of a prompt; 0 while unknown. */
+  /** Milliseconds per prompt token; 0 while unknown. */
   promptMsPerToken(): number;
   decode(request: DecodeRequest): Promise<Decoded>;
-  withRoom<T>(attempt: () => Promise<T>, signal: AbortSignal | undefined, sequence: number): Promise<T>;
+  withCells<T>(attempt: () => Promise<T>, signal: AbortSignal | undefined, sequence: number): Promise<T>;
 }
 
 /**
- * Saves what evicted sessions held, where that is cheaper than decoding it again, and puts it back; likewise what sessions
- * begin with that another held before. What is saved stays until it has been put back, or proved useless.
+ * Swaps sequences out and in. An evicted session's state is captured if restoring it is cheaper than decoding its tokens again.
+ * Forked and restored sessions start from such states as well. A state is dropped once it has been restored or proves useless.
  */
 export class SequenceSwap {
   readonly #host: SequenceSwapHost;
-  readonly #saved: SwapStore;
+  readonly #store: SwapStore;
 
   constructor(host: SequenceSwapHost, maxBytes: number) {
     this.#host = host;
-    this.#saved = new SwapStore(maxBytes);
+    this.#store = new SwapStore(maxBytes);
   }
 
-  /** Bytes of states. */
+  /** Bytes of all states. */
   get bytes(): number {
-    return this.#saved.bytes;
+    return this.#store.bytes;
   }
 
-  /** The sequence is about to be emptied. */
+  /** Captures a sequence that is about to be emptied, if that is worthwhile. */
   swapOut(sequence: number, holder: SequenceHolder): void {
     const held = holder.held?.();
     if (held === undefined || held.tokens.length <= held.templateTokens) {
       return;
     }
-    const { context, exact } = this.#host;
-    const pieces = this.#piecesOf(sequence);
+    const { context, reproducible } = this.#host;
+    const chunks = this.#chunksOf(sequence);
     const capturing = this.#isWorthSaving(held) ? context.captureSequence(sequence, held.tokens) : undefined;
-    if (capturing !== undefined || exact) {
-      this.#saved.put(holder, { ...held, chunks: pieces }, capturing);
+    if (capturing !== undefined || reproducible) {
+      this.#store.put(holder, { ...held, chunks }, capturing);
     }
   }
 
-  /** As `Engine.pastOf`. */
+  /** As `Engine.checkpointOf`. */
   async checkpointOf(holder: SequenceHolder, sequence: number | undefined): Promise<SwappedSequence | undefined> {
-    await this.#saved.get(holder)?.ready;
-    const saved = this.#saved.get(holder);
-    const past = this.checkpoint(holder, sequence);
+    await this.#store.get(holder)?.ready;
+    const saved = this.#store.get(holder);
+    const checkpoint = this.checkpoint(holder, sequence);
     const isHeld = saved === undefined && sequence !== undefined;
-    const capture = () => isHeld && this.#restoresExactly && this.#host.context.captureSequence(sequence, past.tokens);
-    const state = saved?.state?.share() ?? ((past.tokens.length > 0 && (await capture())) || undefined);
-    return state === undefined && past.chunks.length === 0 ? undefined : { ...past, state };
+    const capture = () =>
+      isHeld && this.#restoresExactly && this.#host.context.captureSequence(sequence, checkpoint.tokens);
+    const state = saved?.state?.share() ?? ((checkpoint.tokens.length > 0 && (await capture())) || undefined);
+    return state === undefined && checkpoint.chunks.length === 0 ? undefined : { ...checkpoint, state };
   }
 
-  /** As `Engine.mark`. */
+  /** As `Engine.checkpoint`. */
   checkpoint(holder: SequenceHolder, sequence: number | undefined): SwappedSequence {
-    const saved = this.#saved.get(holder);
+    const saved = this.#store.get(holder);
     const held = holder.held?.() ?? { tokens: new Int32Array(), templateTokens: 0 };
     const { tokens, templateTokens } = saved ?? held;
-    return { tokens, templateTokens, chunks: saved?.chunks ?? this.#piecesOf(sequence), state: undefined };
+    return { tokens, templateTokens, chunks: saved?.chunks ?? this.#chunksOf(sequence), state: undefined };
   }
 
-  /** As `Engine.takeBack`. */
-  async rollBack(holder: SequenceHolder, sequence: number | undefined, past: SwappedSequence): Promise<boolean> {
+  /** As `Engine.rollBack`. */
+  async rollBack(holder: SequenceHolder, sequence: number | undefined, checkpoint: SwappedSequence): Promise<boolean> {
     const { context, canTrim } = this.#host;
-    const { length } = past.tokens;
-    const own = this.#piecesOf(sequence);
-    const isThere = past.chunks.every(({ tokens, keep }, index) => {
+    const { length } = checkpoint.tokens;
+    const own = this.#chunksOf(sequence);
+    const isUnchanged = checkpoint.chunks.every(({ tokens, keep }, index) => {
       const piece = own[index];
       return piece?.tokens === tokens && piece.keep >= keep;
     });
-    if (sequence !== undefined && canTrim && isThere && !this.has(holder) && context.cells.length(sequence) >= length) {
+    if (
+      sequence !== undefined &&
+      canTrim &&
+      isUnchanged &&
+      !this.has(holder) &&
+      context.cells.length(sequence) >= length
+    ) {
       await context.removeSequence(sequence, length);
       return true;
     }
-    if (this.#saved.get(holder)?.tokens !== past.tokens) {
-      this.#saved.adopt(holder, past);
-    } // else it did not get so far as to come back, and its state is still there
+    if (this.#store.get(holder)?.tokens !== checkpoint.tokens) {
+      this.#store.adopt(holder, checkpoint);
+    } // otherwise it was never restored, and its state is still in the store
     return false;
   }
 
   has(holder: SequenceHolder): boolean {
-    return this.#saved.get(holder) !== undefined;
+    return this.#store.get(holder) !== undefined;
   }
 
-  /** What the holder comes back to, though another held it. Its state is ours from now on. @returns whether that is kept */
-  adopt(holder: SequenceHolder, past: SwappedSequence): boolean {
+  /** As `Engine.adopt`. */
+  adopt(holder: SequenceHolder, checkpoint: SwappedSequence): boolean {
     if (this.#restoresExactly) {
-      return this.#saved.adopt(holder, past);
+      return this.#store.adopt(holder, checkpoint);
     }
-    past.state?.close();
-    return this.#saved.adopt(holder, { ...past, state: undefined });
+    checkpoint.state?.close();
+    return this.#store.adopt(holder, { ...checkpoint, state: undefined });
   }
 
   /**
-   * Puts back what was saved of a holder into its empty sequence, where that serves for `wanted`.
+   * As `Engine.swapIn`.
    *
-   * @returns the tokens that are in the sequence now; undefined where nothing is
+   * @returns the tokens that are in the sequence now; undefined if nothing was restored
    */
   async swapIn(
     holder: SequenceHolder,
@@ -116,31 +122,31 @@ export class SequenceSwap {
     wanted: Int32Array,
     signal?: AbortSignal,
   ): Promise<Int32Array | undefined> {
-    const saved = this.#saved.get(holder);
+    const saved = this.#store.get(holder);
     await saved?.ready;
-    if (saved !== undefined && this.#serves(saved, wanted)) {
-      const state = saved.state?.share(); // the budget may drop the store's own meanwhile
-      if (state !== undefined && (saved.adopted || this.#hasRoom(saved.tokens.length))) {
+    if (saved !== undefined && this.#isUseful(saved, wanted)) {
+      const state = saved.state?.share(); // the store may drop its own reference meanwhile
+      if (state !== undefined && (saved.adopted || this.#hasFreeCells(saved.tokens.length))) {
         if (await this.#restoreState(sequence, state, signal)) {
           this.#host.context.prefillLog?.set(sequence, saved.chunks);
-          this.#saved.drop(holder);
+          this.#store.drop(holder);
           return saved.tokens;
         }
       }
       state?.close();
-      this.#saved.dropStateOf(holder);
-      if (this.#host.exact) {
-        return undefined; // what is left of it is replayed
+      this.#store.dropStateOf(holder);
+      if (this.#host.reproducible) {
+        return undefined; // the caller replays the chunks
       }
     }
-    this.#saved.drop(holder);
+    this.#store.drop(holder);
     return undefined;
   }
 
   /**
-   * Where the bits count: decodes again, in the same batches, what a sequence held behind the `length` tokens that are in it.
+   * As `Engine.replay`.
    *
-   * @returns the tokens that are in the sequence now; undefined where nothing changed
+   * @returns the tokens that are in the sequence now; undefined if there was nothing to decode
    */
   async replay(
     holder: SequenceHolder,
@@ -149,7 +155,7 @@ export class SequenceSwap {
     wanted: Int32Array,
     signal?: AbortSignal,
   ): Promise<Int32Array | undefined> {
-    const saved = this.#host.exact ? this.#saved.get(holder) : undefined;
+    const saved = this.#host.reproducible ? this.#store.get(holder) : undefined;
     if (saved === undefined) {
       return undefined;
     }
@@ -162,41 +168,41 @@ export class SequenceSwap {
         end = piece.from + piece.keep;
       }
     } catch (error) {
-      if (!isPassing(error)) {
-        this.#saved.drop(holder);
+      if (!isTransient(error)) {
+        this.#store.drop(holder);
       }
       throw error;
     }
-    this.#saved.drop(holder);
+    this.#store.drop(holder);
     return end === length ? undefined : saved.tokens.slice(0, end);
   }
 
-  /** Its holder will not come back. */
+  /** Drops what was kept for a holder. */
   drop(holder: SequenceHolder): void {
-    this.#saved.drop(holder);
+    this.#store.drop(holder);
   }
 
-  /** Drops all: what the model computes has changed. */
+  /** Drops everything, because the model now computes something else. */
   clear(): void {
-    this.#saved.clear();
+    this.#store.clear();
   }
 
   close(): void {
-    this.#saved.close();
+    this.#store.close();
   }
 
-  /** @returns false where the state is of no use */
+  /** @returns false if the state cannot be restored */
   async #restoreState(
     sequence: number,
     state: SwappedSequence['state'] & object,
     signal?: AbortSignal,
   ): Promise<boolean> {
-    const { context, withRoom } = this.#host;
+    const { context, withCells } = this.#host;
     try {
-      await withRoom(() => context.restoreSequence(sequence, state), signal, sequence);
+      await withCells(() => context.restoreSequence(sequence, state), signal, sequence);
       return true;
     } catch (error) {
-      if (isPassing(error)) {
+      if (isTransient(error)) {
         throw error;
       }
       return false;
@@ -216,43 +222,43 @@ export class SequenceSwap {
     }
   }
 
-  /** In which batches a sequence came to what it holds, where that is kept. */
-  #piecesOf(sequence: number | undefined): readonly PrefillChunk[] {
+  /** The batches in which a sequence's tokens were decoded; empty if not recorded. */
+  #chunksOf(sequence: number | undefined): readonly PrefillChunk[] {
     return sequence === undefined ? [] : (this.#host.context.prefillLog?.of(sequence) ?? []);
   }
 
-  /** Whether a state put back is as good as what it was taken from. */
+  /** Whether a restored state computes the same bits as the original. */
   get #restoresExactly(): boolean {
-    return !(this.#host.exact && this.#host.hasWindow);
+    return !(this.#host.reproducible && this.#host.hasWindow);
   }
 
   #isWorthSaving({ tokens, templateTokens }: Pick<SwappedSequence, 'tokens' | 'templateTokens'>): boolean {
-    const { context, exact } = this.#host;
-    if (exact) {
+    const { context, reproducible } = this.#host;
+    if (reproducible) {
       return this.#restoresExactly;
     }
     const replayMs = (tokens.length - templateTokens) * this.#host.promptMsPerToken();
     const { captures, capturedBytes, captureMs } = context.counters();
-    // A state is about as large as the others were.
+    // The estimate assumes that this state is about as large as earlier ones.
     const copyMs = captures === 0 ? 1 : (2 * captureMs) / captures;
-    return capturedBytes / Math.max(1, captures) <= this.#saved.maxBytes && replayMs > WORTH * copyMs;
+    return capturedBytes / Math.max(1, captures) <= this.#store.maxBytes && replayMs > MIN_SPEEDUP * copyMs;
   }
 
-  /** What is restored shares no cells with its template, as a fork of it does: where cells are short, that is worth more. */
-  #hasRoom(count: number): boolean {
+  /** A restored sequence shares no cells with its template. If cells are short, a fork of the template is the better start. */
+  #hasFreeCells(count: number): boolean {
     const { info, cells } = this.#host.context;
     return info.kvLayout === 'split' || info.kvCells - cells.used >= 2 * count;
   }
 
-  /** Whether a sequence that holds these tokens has more of `wanted` than its template. */
-  #serves({ tokens, templateTokens }: SwappedSequence, wanted: Int32Array): boolean {
+  /** Whether these tokens share more with `wanted` than the template does. */
+  #isUseful({ tokens, templateTokens }: SwappedSequence, wanted: Int32Array): boolean {
     const shared = commonLength(tokens, wanted);
     return this.#host.canTrim ? shared > templateTokens : shared === tokens.length;
   }
 }
 
-/** Says nothing about what was saved: it serves the next attempt. */
-function isPassing(error: unknown): boolean {
+/** The state is not at fault: the next attempt can use it. */
+function isTransient(error: unknown): boolean {
   return (
     HeadstartError.isInstance(error, 'ABORTED') ||
     HeadstartError.isInstance(error, 'CLOSED') ||

@@ -1,54 +1,54 @@
-// What sessions come back to that do not hold a sequence: the tokens, and a state or the batches that lead to them.
+// What sessions without a sequence continue from: their tokens, and a state or the batches that rebuild it.
 import type { SequenceState } from '../native/state.js';
 import type { PrefillChunk } from './reproducible/prefill-log.js';
 import type { SequenceHolder } from './sequence-pool.js';
 
-/** What a sequence held. */
+/** The contents of a sequence that its session no longer holds. */
 export interface SwappedSequence {
   tokens: Int32Array;
   templateTokens: number;
-  /** In which batches it came to them, where that is kept. */
+  /** The batches in which the tokens were decoded; empty if not recorded. */
   chunks: readonly PrefillChunk[];
-  /** Its state, where one was taken. */
+  /** The KV state, if it was captured. */
   state: SequenceState | undefined;
 }
 
 interface Entry extends SwappedSequence {
-  /** Another held it: see {@link SwapStore.adopt}. */
+  /** The state came from another holder: see {@link SwapStore.adopt}. */
   adopted: boolean;
-  /** Settles when `state` is there, if it will be. */
+  /** Settles when the capture of `state` has ended, successfully or not. */
   ready: Promise<void>;
   generation: number;
   dropped: boolean;
 }
 
-/** By holder; a holder that is forgotten elsewhere is forgotten here. */
+/** Keeps states by holder, within a budget. Holders are referenced weakly. */
 export class SwapStore {
   readonly maxBytes: number;
   readonly #byHolder = new WeakMap<SequenceHolder, Entry>();
-  /** Those that have a state, with its bytes, the oldest first. */
+  /** Entries with a state, and its bytes; the oldest first. */
   readonly #withState = new Map<Entry, number>();
   #bytes = 0;
   #generation = 0;
   #closed = false;
 
-  /** @param maxBytes budget of all states, each counted for everyone who comes back to it: the oldest goes first */
+  /** @param maxBytes budget of all states; a shared state counts once for each holder. The oldest state is dropped first. */
   constructor(maxBytes: number) {
     this.maxBytes = maxBytes;
   }
 
-  /** Of all states. */
+  /** Bytes of all states. */
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** @param capturing the state, where one is taken; a capture that fails is none */
+  /** @param capturing the capture in progress, if there is one; if it fails, only the tokens are kept */
   put(
     holder: SequenceHolder,
-    past: Omit<SwappedSequence, 'state'>,
+    contents: Omit<SwappedSequence, 'state'>,
     capturing: Promise<SequenceState> | undefined,
   ): void {
-    const entry = this.#add(holder, { ...past, state: undefined }, false);
+    const entry = this.#add(holder, { ...contents, state: undefined }, false);
     entry.ready = (async () => {
       const state = await capturing?.catch(() => undefined);
       if (state !== undefined) {
@@ -57,16 +57,20 @@ export class SwapStore {
     })();
   }
 
-  /** What a holder begins with. Its state is the store's now, and within the budget: without it the tokens are decoded again. @returns whether it is kept */
-  adopt(holder: SequenceHolder, { state, ...past }: SwappedSequence): boolean {
-    const entry = this.#add(holder, { ...past, state: undefined }, true);
+  /**
+   * Keeps the contents of another holder's sequence for this one, and takes over their state.
+   *
+   * @returns whether the state fits into the budget; without it the tokens are decoded again
+   */
+  adopt(holder: SequenceHolder, { state, ...contents }: SwappedSequence): boolean {
+    const entry = this.#add(holder, { ...contents, state: undefined }, true);
     if (state !== undefined) {
       this.#keep(entry, state);
     }
     return entry.state !== undefined;
   }
 
-  /** What there is of a holder; it stays until it is dropped. */
+  /** What is kept for a holder, until it is dropped. */
   get(holder: SequenceHolder): Readonly<Entry> | undefined {
     const entry = this.#byHolder.get(holder);
     return entry?.generation === this.#generation ? entry : undefined;
@@ -81,7 +85,7 @@ export class SwapStore {
     }
   }
 
-  /** Its state is of no use. */
+  /** Drops only the state. */
   dropStateOf(holder: SequenceHolder): void {
     const entry = this.#byHolder.get(holder);
     if (entry !== undefined) {
@@ -94,7 +98,7 @@ export class SwapStore {
     this.clear();
   }
 
-  /** Drops all: what the model computes has changed. */
+  /** Drops everything, because the model now computes something else. */
   clear(): void {
     this.#generation++;
     for (const entry of [...this.#withState.keys()]) {
@@ -102,9 +106,9 @@ export class SwapStore {
     }
   }
 
-  #add(holder: SequenceHolder, past: SwappedSequence, adopted: boolean): Entry {
+  #add(holder: SequenceHolder, contents: SwappedSequence, adopted: boolean): Entry {
     this.drop(holder);
-    const entry = { ...past, adopted, ready: Promise.resolve(), generation: this.#generation, dropped: false };
+    const entry = { ...contents, adopted, ready: Promise.resolve(), generation: this.#generation, dropped: false };
     this.#byHolder.set(holder, entry);
     return entry;
   }

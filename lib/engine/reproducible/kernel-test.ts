@@ -1,13 +1,13 @@
-// Decodes the same tokens alone and in company, for who compares the logits.
+// Decodes the same tokens alone and in batches with other sequences, so that the logits can be compared.
 import { throwIfAborted } from '../../abort.js';
 import type { Context } from '../../native/context.js';
 
 const PROMPT_TOKENS = 24;
-/** Of others, where only their single tokens matter. */
-const SHORT_TOKENS = 3;
+/** Prompt length of the other sequences when only their single tokens matter. */
+const SHORT_PROMPT_TOKENS = 3;
 
-/** Others beside a single token: every number that kernels may round up to their tiles, and some of the large ones. */
-const COMPANY = [...Array.from({ length: 16 }, (_, index) => index + 1), 24, 32, 48, 64, 96, 128, 192];
+/** Numbers of other tokens in the batch: each one that kernels may round up to a tile size, and some large ones. */
+const BATCH_SIZES = [...Array.from({ length: 16 }, (_, index) => index + 1), 24, 32, 48, 64, 96, 128, 192];
 
 interface Row {
   sequence: number;
@@ -15,27 +15,27 @@ interface Row {
   from: number;
 }
 
-/** How many others, and how many of them come first in the batch. */
+/** How many other tokens are in the batch, and how many of them come first. */
 interface Place {
   others: number;
   before: number;
 }
 
-/** Each run begins with an empty context and gives rows of logits of sequence 0, but for `alone`: of the one that it names. */
+/** Each run starts with an empty context and returns rows of logits of sequence 0 (`alone`: of the named sequence). */
 export class KernelTest {
   readonly #context: Context;
   readonly #signal: AbortSignal | undefined;
   readonly #size: number;
   readonly #places: readonly Place[];
 
-  /** @param signal ends it with `ABORTED`, between two decodes */
+  /** @param signal stops the test between two decodes, with `ABORTED` */
   constructor(context: Context, signal?: AbortSignal) {
     const { batchSize, kvCellsPerSequence, maxSequences, maxOutputs } = context.info;
     this.#context = context;
     this.#signal = signal;
     this.#size = Math.max(2, Math.min(PROMPT_TOKENS, batchSize >> 1, kvCellsPerSequence >> 1));
-    const most = Math.min(maxSequences, maxOutputs, batchSize) - 1;
-    const sizes = [...COMPANY.filter((size) => size < most), most].filter((size) => size > 0);
+    const maxOthers = Math.min(maxSequences, maxOutputs, batchSize) - 1;
+    const sizes = [...BATCH_SIZES.filter((size) => size < maxOthers), maxOthers].filter((size) => size > 0);
     this.#places = sizes
       .flatMap((others) => [
         { others, before: 0 },
@@ -44,17 +44,17 @@ export class KernelTest {
       .slice(0, Math.max(1, kvCellsPerSequence - this.#size));
   }
 
-  /** Behind a prompt, and behind as many single tokens as there are places in {@link tokensInCompany}. */
+  /** Logits after a prompt, and after as many single tokens as {@link tokensInBatches} decodes. */
   async alone(sequence: number): Promise<Float32Array[]> {
     await this.#context.clear();
     return [await this.#decode([this.#prompt(sequence)], 0), ...(await this.#singleTokens(sequence))];
   }
 
-  /** The same, and between prompt and tokens the state goes out and comes back. */
+  /** Like {@link alone}, with the state captured and restored between the prompt and the tokens. */
   async restored(): Promise<Float32Array[]> {
     await this.#context.clear();
     const prompt = this.#prompt(0);
-    const behindPrompt = await this.#decode([prompt], 0);
+    const afterPrompt = await this.#decode([prompt], 0);
     const state = await this.#context.captureSequence(0, prompt.tokens);
     try {
       await this.#context.removeSequence(0);
@@ -62,24 +62,24 @@ export class KernelTest {
     } finally {
       state.close();
     }
-    return [behindPrompt, ...(await this.#singleTokens(0))];
+    return [afterPrompt, ...(await this.#singleTokens(0))];
   }
 
-  /** Prompts one after the other; then each token beside those of others, in all numbers, first and last in the batch. */
-  async tokensInCompany(): Promise<Float32Array[]> {
+  /** Prompts one after the other, then each token in a batch with others: all batch sizes, first and last in the batch. */
+  async tokensInBatches(): Promise<Float32Array[]> {
     await this.#context.clear();
     const all = [await this.#decode([this.#prompt(0)], 0)];
     const widest = Math.max(0, ...this.#places.map(({ others }) => others));
     for (let id = 1; id <= widest; id++) {
-      await this.#decode([this.#prompt(id, id, SHORT_TOKENS)], 0);
+      await this.#decode([this.#prompt(id, id, SHORT_PROMPT_TOKENS)], 0);
     }
-    const taken = new Map<number, number>();
+    const decoded = new Map<number, number>();
     for (let step = 0; step < this.#steps; step++) {
       const { others, before } = this.#places[step] ?? { others: 0, before: 0 };
-      const rows = company(others, before).map((id) => {
-        const index = taken.get(id) ?? 0;
-        taken.set(id, index + 1);
-        return this.#token(id, index, id, SHORT_TOKENS);
+      const rows = batchOf(others, before).map((id) => {
+        const index = decoded.get(id) ?? 0;
+        decoded.set(id, index + 1);
+        return this.#token(id, index, id, SHORT_PROMPT_TOKENS);
       });
       all.push(await this.#decode(rows, before));
     }
@@ -98,23 +98,23 @@ export class KernelTest {
     return Math.max(2, this.#places.length);
   }
 
-  /** The prompt that counts is the one with `own` 0; that of another is its own, and shorter. */
-  #prompt(sequence: number, own = 0, most = this.#size): Row {
-    return this.#row(sequence, own, 0, own === 0 ? this.#size : Math.min(most, this.#size - 1));
+  /** Text 0 is the one under test. The prompts of other texts are shorter. */
+  #prompt(sequence: number, text = 0, maxTokens = this.#size): Row {
+    return this.#row(sequence, text, 0, text === 0 ? this.#size : Math.min(maxTokens, this.#size - 1));
   }
 
-  #token(sequence: number, step: number, own = 0, most = this.#size): Row {
-    return this.#row(sequence, own, this.#prompt(sequence, own, most).tokens.length + step, 1);
+  #token(sequence: number, step: number, text = 0, maxTokens = this.#size): Row {
+    return this.#row(sequence, text, this.#prompt(sequence, text, maxTokens).tokens.length + step, 1);
   }
 
-  /** Some text of its own for each `own`. */
-  #row(sequence: number, own: number, from: number, length: number): Row {
+  /** Pseudorandom tokens, different for each `text`. */
+  #row(sequence: number, text: number, from: number, length: number): Row {
     const { size } = this.#context.model.vocabulary;
-    const id = (index: number) => (own * 7919 + index * 104729 + 5) % size;
+    const id = (index: number) => (text * 7919 + index * 104729 + 5) % size;
     return { sequence, tokens: Int32Array.from({ length }, (_, index) => id(from + index)), from };
   }
 
-  /** @returns the logits behind the last token of the row at `place` */
+  /** @returns the logits after the last token of row `place` */
   async #decode(rows: readonly Row[], place: number): Promise<Float32Array> {
     throwIfAborted(this.#signal);
     const tokens = Int32Array.from(rows.flatMap((row) => [...row.tokens]));
@@ -129,8 +129,8 @@ export class KernelTest {
     const [, logits] = await Promise.all([
       this.#context.decode({
         tokens,
-        positions: Int32Array.from(rows.flatMap(({ tokens: each, from }) => [...each].map((_, index) => from + index))),
-        sequences: Int32Array.from(rows.flatMap(({ tokens: each, sequence }) => [...each].map(() => sequence))),
+        positions: Int32Array.from(rows.flatMap(({ tokens: row, from }) => [...row].map((_, index) => from + index))),
+        sequences: Int32Array.from(rows.flatMap(({ tokens: row, sequence }) => [...row].map(() => sequence))),
         outputs,
       }),
       this.#context.logits(wanted),
@@ -139,8 +139,8 @@ export class KernelTest {
   }
 }
 
-/** The sequences of a batch: 0, which is the one that counts, behind `before` of the others. */
-function company(others: number, before: number): number[] {
+/** The sequence ids of a batch: sequence 0, which is under test, comes after `before` of the others. */
+function batchOf(others: number, before: number): number[] {
   const ids = Array.from({ length: others }, (_, index) => index + 1);
   ids.splice(before, 0, 0);
   return ids;

@@ -1,25 +1,25 @@
-// What `reproducible` asks of a model's kernels, found out when it is loaded.
+// Tests at load time whether a model's kernels allow `reproducible`.
 import { HeadstartError } from '../../errors.js';
 import type { Context } from '../../native/context.js';
 import { KernelTest } from './kernel-test.js';
 
 /**
- * What may share a batch. Pieces of prompts may not: in split streams llama.cpp cuts what is beside others into parts of one length,
- * and attention computes a single row otherwise than several, which quantised models round away most of the time, so that no
- * test would be sure to see it.
+ * Which requests may share a batch without changing each other's bits. Chunks of prompts never may: in split streams llama.cpp
+ * cuts a mixed batch into parts of equal length, and attention computes a single row differently from several rows. Quantized
+ * models round that difference away most of the time, so a test could miss it.
  */
 export type BatchInvariance =
-  /** Single tokens; a piece of a prompt is decoded alone. */
+  /** Single tokens may share a batch; a chunk of a prompt is decoded alone. */
   | 'tokens'
-  /** Nothing: sessions take turns, each decoding alone. */
+  /** Each request is decoded alone. */
   | 'none';
 
 /**
- * Decodes a prompt and single tokens: twice, in another sequence, from a restored state, and beside others.
+ * Decodes a prompt and single tokens twice, in another sequence, from a restored state, and in batches with other sequences.
  *
  * @param context an empty one in split streams, with flash attention off; it is empty afterwards
- * @returns what may share a batch, so that logits are the same to the bit
- * @throws HeadstartError `NOT_REPRODUCIBLE` with the reason, where not even those are; `ABORTED`.
+ * @returns which requests may share a batch
+ * @throws HeadstartError `NOT_REPRODUCIBLE` with the reason, if even requests that are decoded alone differ; `ABORTED`.
  */
 export async function testReproducible(context: Context, signal?: AbortSignal): Promise<BatchInvariance> {
   const { maxSequences, fullSlidingWindow } = context.info;
@@ -35,20 +35,20 @@ export async function testReproducible(context: Context, signal?: AbortSignal): 
     const restored = await test.restored().catch((cause: unknown) => {
       throw isRefused(cause) ? notReproducible('its state cannot be captured and restored', cause) : cause;
     });
-    requireSame(expected, restored, 'a restored state gives other logits than the one it was taken from');
-    return sameBits(expected, await test.tokensInCompany()) ? 'tokens' : 'none';
+    requireSame(expected, restored, 'a restored state gives different logits than the original');
+    return sameBits(expected, await test.tokensInBatches()) ? 'tokens' : 'none';
   } finally {
     await context.clear();
   }
 }
 
-/** Whether these are the same floats, bit by bit: a NaN is one, and -0 is not 0. */
+/** Compares bit by bit: equal NaNs are the same, and -0 differs from 0. */
 export function sameBits(a: readonly Float32Array[], b: readonly Float32Array[]): boolean {
   const bytes = ({ buffer, byteOffset, byteLength }: Float32Array) => Buffer.from(buffer, byteOffset, byteLength);
   return a.length === b.length && a.every((row, index) => bytes(row).equals(bytes(b[index] ?? new Float32Array())));
 }
 
-/** A state was not taken or not taken back: that says something of the model, where all else (no memory, closed) does not. */
+/** Whether the model refused to capture or restore a state. Other errors (no memory, closed) say nothing about the model. */
 function isRefused(error: unknown): boolean {
   return (
     HeadstartError.isInstance(error, 'CAPTURE_FAILED') ||
@@ -64,7 +64,7 @@ function requireSame(expected: readonly Float32Array[], actual: readonly Float32
 }
 
 function notReproducible(reason: string, cause?: unknown): HeadstartError {
-  return new HeadstartError('NOT_REPRODUCIBLE', `Replies of this model cannot be reproduced to the bit: ${reason}`, {
+  return new HeadstartError('NOT_REPRODUCIBLE', `This model's replies cannot be reproduced to the bit: ${reason}`, {
     cause,
   });
 }

@@ -23,15 +23,15 @@ async function evict(
     await model.close();
   });
   const { context } = engine;
-  const comeback = new SequenceSwap(
+  const swap = new SequenceSwap(
     {
       context,
       canTrim: true,
-      exact: false,
+      reproducible: false,
       hasWindow: false,
       promptMsPerToken: () => promptMsPerToken,
       decode: (request) => engine.decode(request),
-      withRoom: (attempt, signal, sequence) => engine.withCells(attempt, signal, sequence),
+      withCells: (attempt, signal, sequence) => engine.withCells(attempt, signal, sequence),
     },
     maxBytes,
   );
@@ -42,16 +42,16 @@ async function evict(
     held: () => ({ tokens: TOKENS, templateTokens }),
     onEvicted: () => undefined,
   };
-  comeback.swapOut(0, holder);
+  swap.swapOut(0, holder);
   await context.removeSequence(0);
-  return { engine, comeback, restored: () => comeback.swapIn(holder, 0, someTokens(301, 1)) };
+  return { engine, comeback, restored: () => swap.swapIn(holder, 0, someTokens(301, 1)) };
 }
 
 it('from its state where its own tokens would take much longer', async () => {
   const { engine, comeback, restored } = await evict(1000);
   expect(await restored()).toEqual(TOKENS);
   expect(await engine.context.positionRange(0)).toMatchObject({ last: TOKENS.length - 1 });
-  expect(comeback.bytes).toBe(0); // it is used up
+  expect(swap.bytes).toBe(0); // it is used up
 });
 
 it.each([
@@ -64,5 +64,5 @@ it.each([
   const { engine, comeback, restored } = await evict(promptMsPerToken, more);
   expect(await restored()).toBeUndefined();
   expect(await engine.context.positionRange(0)).toMatchObject({ last: -1 });
-  expect(comeback.bytes).toBe(0);
+  expect(swap.bytes).toBe(0);
 });
