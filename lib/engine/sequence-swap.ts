@@ -77,10 +77,10 @@ export class SequenceSwap {
   async rollBack(holder: SequenceHolder, sequence: number | undefined, checkpoint: SwappedSequence): Promise<boolean> {
     const { context, canTrim } = this.#host;
     const { length } = checkpoint.tokens;
-    const own = this.#chunksOf(sequence);
+    const current = this.#chunksOf(sequence);
     const isUnchanged = checkpoint.chunks.every(({ tokens, keep }, index) => {
-      const piece = own[index];
-      return piece?.tokens === tokens && piece.keep >= keep;
+      const chunk = current[index];
+      return chunk?.tokens === tokens && chunk.keep >= keep;
     });
     if (
       sequence !== undefined &&

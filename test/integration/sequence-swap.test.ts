@@ -44,11 +44,11 @@ async function evict(
   };
   swap.swapOut(0, holder);
   await context.removeSequence(0);
-  return { engine, comeback, restored: () => swap.swapIn(holder, 0, someTokens(301, 1)) };
+  return { engine, swap, restored: () => swap.swapIn(holder, 0, someTokens(301, 1)) };
 }
 
 it('from its state where its own tokens would take much longer', async () => {
-  const { engine, comeback, restored } = await evict(1000);
+  const { engine, swap, restored } = await evict(1000);
   expect(await restored()).toEqual(TOKENS);
   expect(await engine.context.positionRange(0)).toMatchObject({ last: TOKENS.length - 1 });
   expect(swap.bytes).toBe(0); // it is used up
@@ -61,7 +61,7 @@ it.each([
   ['its state is larger than all that may be kept', 1000, { maxBytes: 1000 }],
   ['the cells are too few for a copy that shares none with its template', 1000, { kvCells: 512 }],
 ])('from its tokens where %s', async (_, promptMsPerToken, more) => {
-  const { engine, comeback, restored } = await evict(promptMsPerToken, more);
+  const { engine, swap, restored } = await evict(promptMsPerToken, more);
   expect(await restored()).toBeUndefined();
   expect(await engine.context.positionRange(0)).toMatchObject({ last: -1 });
   expect(swap.bytes).toBe(0);
