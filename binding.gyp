@@ -1,6 +1,6 @@
 {
-  # A door to the CMake build, so that `node-gyp rebuild`, node-gyp-build and prebuildify work. It names no inputs:
-  # `rebuild` always runs it, and CMake decides what is out of date.
+  # Runs the CMake build, so that `node-gyp rebuild`, node-gyp-build and prebuildify work. The action has no inputs, so it
+  # always runs, and CMake decides what is out of date.
   "targets": [{
     "target_name": "llama_headstart",
     "type": "none",

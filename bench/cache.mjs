@@ -1,6 +1,6 @@
-// `npm run bench:cache [-- --json] [--model FILE] [--rounds N] [--entries N]`: what a session's start costs from each tier, and
-// what a save costs the session that runs meanwhile. Milliseconds, medians of trials taken in turn in one run; the floor is
-// llama.cpp alone (bench/native/floor.cpp).
+// `npm run bench:cache [-- --json] [--model FILE] [--rounds N] [--entries N]`: measures the start of a session from each tier,
+// with one cache entry and with many, and the cost of a save for a session that runs at the same time. Results are in
+// milliseconds: medians of alternating trials in one run. The baseline is llama.cpp alone (bench/native/baseline.cpp).
 
 import { execFile } from 'node:child_process';
 import { open, readdir, writeFile } from 'node:fs/promises';
@@ -9,21 +9,22 @@ import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { systemPrompt, tools } from '../scripts/demo/template.mjs';
-import { Floor } from './lib/floor.mjs';
 import { manyEntries } from './lib/many-entries.mjs';
 import { runBench } from './lib/run-bench.mjs';
+import { TimedProgram } from './lib/timed-program.mjs';
 import { interleave, median } from './lib/trials.mjs';
 
 const START = fileURLToPath(new URL('lib/cache-start.mjs', import.meta.url));
 const CONTEXT = { contextSize: 4096, kvCells: 8192, nSeqMax: 4 };
-const FLOOR = ['memcpy', 'readChecksum', 'setData', 'loadFile', 'seqCp'];
+/** Commands of the baseline program. */
+const BASELINE = ['memcpy', 'readChecksum', 'setData', 'loadFile', 'seqCp'];
 const REPLY_TOKENS = 32;
 const MESSAGE = 'Count from one to one hundred, in words, and do not stop early.';
-/** Starts that take less than a millisecond are repeated, and their median is the trial. */
+/** A start that takes less than a millisecond is repeated this often. The median is the result of the trial. */
 const REPEATS = 25;
 
-async function measure({ model, floorProgram, directory }, given, onProgress) {
-  const [rounds, entries] = [Number(given.rounds), Number(given.entries)];
+async function measure({ model, baselineProgram, directory }, benchOptions, onProgress) {
+  const [rounds, entries] = [Number(benchOptions.rounds), Number(benchOptions.entries)];
   const { AgentServer } = await import('../dist/index.js');
   const agents = [];
   const options = (dir, more = {}) => ({
@@ -48,7 +49,7 @@ async function measure({ model, floorProgram, directory }, given, onProgress) {
   await first.close();
   await manyEntries(cacheDir, manyDir, entries);
 
-  const floor = await Floor.start(floorProgram, {
+  const baseline = await TimedProgram.start(baselineProgram, {
     model,
     threads: availableParallelism(),
     kvCells: CONTEXT.kvCells,
@@ -61,25 +62,27 @@ async function measure({ model, floorProgram, directory }, given, onProgress) {
   const noResidents = { maxResidentTemplates: 0 };
   const measures = {
     ...(await missesOf(unsaved, saving)),
-    ...floorMeasures(floor),
+    ...baselineMeasures(baseline),
     ...(await startsOf(cacheDir, '')),
     ...(await startsOf(manyDir, '10k')),
   };
-  const blocked = [];
+  const blockedMs = [];
   const medians = await interleave(rounds, measures, onProgress);
-  await floor.stop();
+  await baseline.stop();
   for (const agent of agents) await agent.close();
   const pick = (names, suffix = '') => Object.fromEntries(names.map((name) => [name, medians[name + suffix]]));
   const tiers = ['disk', 'memory', 'resident', 'nearest'];
+  const baselineMs = pick(BASELINE, 'Baseline');
   return {
     model: basename(model),
     template: { tokens: cold.templateTokens, bytes },
-    ms: { ...pick(['prefill', 'miss', 'missSaving']), saveBlocked: median(blocked.slice(1)), ...pick(tiers) },
+    ms: { ...pick(['prefill', 'miss', 'missSaving']), saveBlocked: median(blockedMs.slice(1)), ...pick(tiers) },
     ms10k: pick(tiers, '10k'),
-    floor: pick(FLOOR, 'Floor'),
+    baseline: baselineMs,
+    floor: baselineMs, // the earlier name of `baseline`
   };
 
-  /** The first session of a template: to the last token of its reply, without saving and with it. */
+  /** Measures the first session of a template up to the last token of its reply, without and with a save. */
   async function missesOf(without, withSaving) {
     let trial = 0;
     const reply = async (agent) => {
@@ -95,7 +98,7 @@ async function measure({ model, floorProgram, directory }, given, onProgress) {
     };
     return {
       prefill: async () => {
-        trial++; // the same template for all three
+        trial++; // the three measures of a round use the same template
         const session = await without.createSession({
           templateCache: false,
           systemPrompt: `${trial} times asked. ${systemPrompt}`,
@@ -111,18 +114,18 @@ async function measure({ model, floorProgram, directory }, given, onProgress) {
       missSaving: async () => {
         const before = withSaving.getTemplateCacheStats();
         const { ms, begin } = await reply(withSaving);
-        // Committed before the trial ends: where it is not yet, the trial lasts until it is.
-        const inTime = withSaving.getTemplateCacheStats().saves > before.saves;
+        // The trial includes the save: if the entry is not on disk at the end of the reply, the trial lasts until it is.
+        const isSaved = withSaving.getTemplateCacheStats().saves > before.saves;
         await withSaving.flush();
-        blocked.push(withSaving.getTemplateCacheStats().saveBlockedMs - before.saveBlockedMs);
-        const committed = performance.now() - begin;
+        blockedMs.push(withSaving.getTemplateCacheStats().saveBlockedMs - before.saveBlockedMs);
+        const savedMs = performance.now() - begin;
         await withSaving.templateCache.clear();
-        return inTime ? ms : committed;
+        return isSaved ? ms : savedMs;
       },
     };
   }
 
-  /** Starts from each tier on a directory. */
+  /** Measures of a start from each tier, on one cache directory. */
   async function startsOf(path, suffix) {
     const resident = await start(path);
     const memory = await start(path, noResidents);
@@ -149,8 +152,8 @@ async function measure({ model, floorProgram, directory }, given, onProgress) {
   }
 }
 
-function floorMeasures(floor) {
-  return Object.fromEntries(FLOOR.map((name) => [`${name}Floor`, () => floor.ms(name)]));
+function baselineMeasures(baseline) {
+  return Object.fromEntries(BASELINE.map((name) => [`${name}Baseline`, () => baseline.ms(name)]));
 }
 
 async function repeated(agent, tier, times) {
@@ -177,9 +180,9 @@ async function closed(session) {
   return session;
 }
 
-/** The saved entry, and its token ids in a file of their own. */
+/** Finds the saved entry and copies its token ids to a separate file. */
 async function entryOf(cacheDir, directory, { templateTokens }) {
-  const name = (await readdir(cacheDir)).find((each) => each.endsWith('.kv'));
+  const name = (await readdir(cacheDir)).find((file) => file.endsWith('.kv'));
   const stateFile = join(cacheDir, name);
   const tokensFile = join(directory, 'tokens');
   const file = await open(stateFile);
@@ -191,13 +194,13 @@ async function entryOf(cacheDir, directory, { templateTokens }) {
   return { size, tokensFile, stateFile };
 }
 
-function report({ model, template, ms, ms10k, floor }) {
+function report({ model, template, ms, ms10k, baseline }) {
   const line = (name, value, target) =>
     `${name.padEnd(12)} ${value.toFixed(2).padStart(9)} ms   target ${target.toFixed(2).padStart(8)} ms   ${(value / target).toFixed(3)}`;
   const targets = {
     resident: 0.5,
-    memory: 1.25 * floor.setData + 2,
-    disk: 1.25 * (floor.readChecksum + floor.setData) + 15,
+    memory: 1.25 * baseline.setData + 2,
+    disk: 1.25 * (baseline.readChecksum + baseline.setData) + 15,
     missSaving: 1.03 * ms.miss,
     saveBlocked: 0.01 * ms.missSaving,
   };
@@ -206,7 +209,7 @@ function report({ model, template, ms, ms10k, floor }) {
     `prefill ${ms.prefill.toFixed(0)} ms, miss ${ms.miss.toFixed(0)} ms, nearest ${ms.nearest.toFixed(1)} ms`,
     ...Object.entries(targets).map(([name, target]) => line(name, ms[name], target)),
     ...Object.entries(ms10k).map(([name, value]) => line(`10k ${name}`, value, 1.1 * ms[name] + 0.2)),
-    `floor: ${Object.entries(floor)
+    `baseline: ${Object.entries(baseline)
       .map(([name, value]) => `${name} ${value.toFixed(3)} ms`)
       .join(', ')}`,
     '',

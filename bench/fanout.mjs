@@ -1,14 +1,15 @@
-// `npm run bench:fanout [-- --json] [--model FILE] [--rounds N]`: eight sessions arrive at once on one template, each with
-// about 20 tokens of its own. Milliseconds until the first token of each, warm and cold, beside `floorMs`: what a native
-// program needs to decode those tokens in one batch behind the same template. Medians of trials taken in turn in one run.
+// `npm run bench:fanout [-- --json] [--model FILE] [--rounds N]`: eight sessions with one template start at the same time, each
+// with a message of about 20 tokens. Measures the milliseconds until each session has its first token, with a warm and with a
+// cold cache. The baseline is a native program that decodes the same tokens in one batch after the same template. Results are
+// medians of alternating trials in one run.
 
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
 import { systemPrompt, tools } from '../scripts/demo/template.mjs';
-import { Floor } from './lib/floor.mjs';
 import { runBench } from './lib/run-bench.mjs';
+import { TimedProgram } from './lib/timed-program.mjs';
 import { median } from './lib/trials.mjs';
 
 const SESSIONS = 8;
@@ -18,8 +19,8 @@ const COLD_ROUNDS = 3;
 const SUBJECTS = ['river', 'mountain', 'garden', 'station', 'library', 'kitchen', 'harbour', 'theatre'];
 const MESSAGES = SUBJECTS.map((subject) => `Please tell me about the ${subject} of this town.`);
 
-async function measure({ model: path, floorProgram, directory }, given, onProgress) {
-  const rounds = Number(given.rounds);
+async function measure({ model: path, baselineProgram, directory }, benchOptions, onProgress) {
+  const rounds = Number(benchOptions.rounds);
   const { AgentServer } = await import('../dist/index.js');
   const threads = availableParallelism();
   const options = {
@@ -30,16 +31,17 @@ async function measure({ model: path, floorProgram, directory }, given, onProgre
   };
   const start = () => AgentServer.initialize(options);
   const agent = await start();
-  const { template, own } = await tokensOf(agent);
-  const [tokensFile, ownFile] = [join(directory, 'template'), join(directory, 'own')];
+  const { template, suffixes } = await tokensOf(agent);
+  const [tokensFile, suffixFile] = [join(directory, 'template'), join(directory, 'suffixes')];
   await writeFile(tokensFile, new Uint8Array(template.buffer));
-  await writeFile(ownFile, new Uint8Array(Int32Array.from(own.flatMap((each) => [...each])).buffer));
-  const sequences = SESSIONS + 4; // as the agent's, with its resident templates
-  const floor = await Floor.start(floorProgram, { model: path, threads, kvCells: KV_CELLS, sequences, tokensFile });
+  await writeFile(suffixFile, new Uint8Array(Int32Array.from(suffixes.flatMap((suffix) => [...suffix])).buffer));
+  const sequences = SESSIONS + 4; // as many as the agent has, with its resident templates
+  const settings = { model: path, threads, kvCells: KV_CELLS, sequences, tokensFile };
+  const baseline = await TimedProgram.start(baselineProgram, settings);
 
-  const trials = { floor: [], warm: [], cold: [] };
+  const trials = { baseline: [], warm: [], cold: [] };
   for (let round = 0; round <= rounds; round++) {
-    trials.floor.push(await floor.ms(`fanout ${ownFile} ${SESSIONS}`));
+    trials.baseline.push(await baseline.ms(`fanout ${suffixFile} ${SESSIONS}`));
     trials.warm.push(await fanOut(agent));
     onProgress(round / (rounds + 1), `warm, round ${round + 1} of ${rounds + 1}`);
   }
@@ -50,19 +52,21 @@ async function measure({ model: path, floorProgram, directory }, given, onProgre
     await fresh.close();
     onProgress((rounds + round / COLD_ROUNDS) / (rounds + 1), 'cold');
   }
-  await floor.stop();
+  await baseline.stop();
+  const baselineMs = median(trials.baseline.slice(1));
   return {
     model: basename(path),
     sessions: SESSIONS,
     templateTokens: template.length,
-    ownTokens: own[0].length,
-    floorMs: median(trials.floor.slice(1)),
-    warm: summary(trials.warm.slice(1)), // the first round does not count
+    ownTokens: suffixes[0].length,
+    baselineMs,
+    floorMs: baselineMs, // the earlier name of `baselineMs`
+    warm: summary(trials.warm.slice(1)), // without the first round, which is a warm-up
     cold: summary(trials.cold),
   };
 }
 
-/** The template, and what each conversation adds to it up to its first token, all of one length. */
+/** The template's tokens, and for each session the tokens between the template and the reply, cut to one length. */
 async function tokensOf(agent) {
   const { Renderer } = await import('../dist/prompt/renderer.js');
   const session = await agent.createSession();
@@ -74,10 +78,14 @@ async function tokensOf(agent) {
     prompts.push((await renderer.prompt({ systemPrompt, tools }, [{ role: 'user', content }])).tokens);
   }
   const shortest = Math.min(...prompts.map((prompt) => prompt.length));
-  return { template: prompts[0].slice(0, length), own: prompts.map((prompt) => prompt.slice(length, shortest)) };
+  return { template: prompts[0].slice(0, length), suffixes: prompts.map((prompt) => prompt.slice(length, shortest)) };
 }
 
-/** @returns {Promise<{ firstTokenMs: number[], decodedTokens: number }>} sorted; tokens up to the last first token */
+/**
+ * Runs one session per message, all at the same time.
+ * @returns {Promise<{ firstTokenMs: number[], decodedTokens: number }>} firstTokenMs: one per session, in ascending order;
+ *   decodedTokens: the tokens decoded until the last session had its first token
+ */
 async function fanOut(agent) {
   let decoded = 0;
   const count = ({ tokens }) => {
@@ -104,20 +112,20 @@ async function fanOut(agent) {
   return { firstTokenMs: firstTokenMs.sort((a, b) => a - b), decodedTokens };
 }
 
-/** The trial whose last first token is the median one. */
+/** The median trial, ordered by the time at which the last session had its first token. */
 function summary(trials) {
   const last = ({ firstTokenMs }) => firstTokenMs.at(-1);
   const sorted = [...trials].sort((a, b) => last(a) - last(b));
   return sorted[(sorted.length - 1) >> 1];
 }
 
-function report({ model, sessions, templateTokens, ownTokens, floorMs, warm, cold }) {
+function report({ model, sessions, templateTokens, ownTokens, baselineMs, warm, cold }) {
   const line = (name, { firstTokenMs, decodedTokens }) =>
     `${name}: first tokens after ${firstTokenMs[0].toFixed(0)} to ${firstTokenMs.at(-1).toFixed(0)} ms, ${decodedTokens} tokens decoded`;
   return [
-    `${model}: ${sessions} sessions at once, a template of ${templateTokens} tokens, ${ownTokens} of their own`,
-    `llama.cpp alone, their own tokens in one batch: ${floorMs.toFixed(0)} ms`,
-    `${line('warm', warm)}: ${(warm.firstTokenMs.at(-1) / floorMs).toFixed(2)} times that`,
+    `${model}: ${sessions} sessions at once, a template of ${templateTokens} tokens, ${ownTokens} more tokens per session`,
+    `llama.cpp alone, the tokens after the template in one batch: ${baselineMs.toFixed(0)} ms`,
+    `${line('warm', warm)}: ${(warm.firstTokenMs.at(-1) / baselineMs).toFixed(2)} times the baseline`,
     line('cold', cold),
     '',
   ].join('\n');

@@ -1,6 +1,7 @@
-// `npm run bench:layouts [-- --json] [--model FILE] [--rounds N] [--steps N] [--tokens N]`: a unified KV cache beside a split one.
-// Tokens a second of 1 to 16 sequences that hold `--tokens` tokens each (1024), shared or cells of their own for each; medians of
-// trials taken in turn in one run.
+// `npm run bench:layouts [-- --json] [--model FILE] [--rounds N] [--steps N] [--tokens N]`: compares a unified KV cache with a
+// split one. Measures tokens per second in 1 to 16 sequences that hold `--tokens` tokens each (default 1024). In the unified
+// cache the sequences share the cells of these tokens, or each has its own copy. Results are medians of alternating trials in
+// one run.
 
 import { availableParallelism } from 'node:os';
 import { basename } from 'node:path';
@@ -10,7 +11,7 @@ import { runBench } from './lib/run-bench.mjs';
 import { interleave } from './lib/trials.mjs';
 
 const WIDTHS = [1, 2, 4, 8, 16];
-const MOST = Math.max(...WIDTHS);
+const MAX_WIDTH = Math.max(...WIDTHS);
 
 async function measure({ model: path }, options, onProgress) {
   const [rounds, steps, count] = [options.rounds, options.steps, options.tokens].map(Number);
@@ -18,13 +19,13 @@ async function measure({ model: path }, options, onProgress) {
   const { Model } = await import('../dist/native/index.js');
   const model = await Model.load({ path });
   const prefix = (await model.tokenize(systemPrompt.repeat(Math.ceil(count / 400)))).slice(0, count);
-  const kvCells = MOST * Math.ceil((count + steps + 1) / 256) * 256;
-  const stand = async (kvLayout) => {
+  const kvCells = MAX_WIDTH * Math.ceil((count + steps + 1) / 256) * 256;
+  const prepareLayout = async (kvLayout) => {
     const threads = availableParallelism();
     const context = await model.createContext({
       kvCells,
       batchSize: 512,
-      maxSequences: MOST,
+      maxSequences: MAX_WIDTH,
       nThreads: threads,
       kvLayout,
     });
@@ -32,7 +33,7 @@ async function measure({ model: path }, options, onProgress) {
     await engine.prefill(0, prefix, 0);
     return { engine, state: await engine.context.captureSequence(0, prefix) };
   };
-  const [unified, split] = [await stand('unified'), await stand('split')];
+  const [unified, split] = [await prepareLayout('unified'), await prepareLayout('split')];
   const trial =
     ({ engine, state }, width, shared) =>
     async () => {
@@ -64,11 +65,15 @@ function report({ model, tokens, rows }) {
     [
       `${String(sequences).padStart(3)} sequences`,
       `unified, shared ${unifiedShared.toFixed(1).padStart(7)}`,
-      `unified, each its own ${unifiedOwn.toFixed(1).padStart(7)}`,
+      `unified, copied ${unifiedOwn.toFixed(1).padStart(7)}`,
       `split ${split.toFixed(1).padStart(7)}: ${(split / unifiedShared).toFixed(2)}, ${(split / unifiedOwn).toFixed(2)}`,
     ].join('   '),
   );
-  return [`${model}, ${tokens} tokens in each; tokens/s, and split as a ratio to either`, ...lines, ''].join('\n');
+  return [
+    `${model}, ${tokens} tokens per sequence; tokens/s, and the ratio of split to unified shared and copied`,
+    ...lines,
+    '',
+  ].join('\n');
 }
 
 await runBench({ title: 'layouts', options: { rounds: '5', steps: '24', tokens: '1024' }, measure, report });

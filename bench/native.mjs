@@ -1,26 +1,27 @@
-// `npm run bench:native [-- --json] [--model FILE] [--rounds N] [--tokens N]`: the low-level API beside llama.cpp alone.
-// Prefill and decode in tokens a second, restores in milliseconds; medians of trials taken in turn in one run. About five minutes.
+// `npm run bench:native [-- --json] [--model FILE] [--rounds N] [--tokens N]`: compares the low-level API with llama.cpp alone.
+// Prefill and decode are in tokens per second, restores in milliseconds. Results are medians of alternating trials in one run,
+// which takes about five minutes.
 
 import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { systemPrompt } from '../scripts/demo/template.mjs';
-import { Floor } from './lib/floor.mjs';
 import { runBench } from './lib/run-bench.mjs';
+import { TimedProgram } from './lib/timed-program.mjs';
 import { median, medians, trials } from './lib/trials.mjs';
 
 const DECODE_STEPS = 64;
 const WIDTH = 8;
 const KV_CELLS = 8192;
 /**
- * One process is a few percent faster or slower than another of the same program, for as long as it lives (where its memory lies
- * and which core its threads sleep on may be the reasons): so a round has processes of its own, one for either side.
+ * Each round starts new processes for both sides. One process is a few percent faster or slower than another of the same
+ * program for its whole lifetime; memory placement and the cores of its threads may be the reasons.
  */
 const DEFAULT_ROUNDS = '9';
-/** Trials of decode a round: they vary most, and are short. */
+/** Trials of decode per round: more than of other measures, because decode varies most and is short. */
 const DECODE_TRIALS = 4;
-/** A trial of what takes a millisecond or two: the median of so many in a row, on either side. */
+/** A measure that takes a millisecond or two is repeated this often. The median is the result of the trial. */
 const REPEATS = 7;
 const OURS = fileURLToPath(new URL('native/ours.mjs', import.meta.url));
 
@@ -35,7 +36,7 @@ async function measure(prepared, options, onProgress) {
   return { model: basename(prepared.model), ...resultOf(medians(results), tokenCount) };
 }
 
-/** What both sides start from. */
+/** Writes the files that both sides read: the tokens of the prefix, and its saved state. */
 async function writeFiles({ model: path, directory }, count) {
   const { Model } = await import('../dist/native/index.js');
   const [tokensFile, stateFile] = [join(directory, 'tokens'), join(directory, 'state.kv')];
@@ -59,40 +60,40 @@ async function writeFiles({ model: path, directory }, count) {
   return { files: { tokensFile, stateFile }, tokenCount: tokens.length };
 }
 
-/** @param {boolean} backwards every second round: no side, and no measure, always comes first */
-async function measureRound({ model, floorProgram }, files, backwards) {
+/** @param {boolean} reversed true in every second round, so that no side and no measure always runs first */
+async function measureRound({ model, baselineProgram }, files, reversed) {
   const options = { model, threads: availableParallelism(), kvCells: KV_CELLS, sequences: WIDTH, ...files };
-  const startOurs = () => Floor.start(process.execPath, options, [OURS]);
-  const early = backwards ? undefined : await startOurs();
-  const floor = await Floor.start(floorProgram, options);
-  const ours = early ?? (await startOurs());
-  const inTurn = (measures) => (backwards ? Object.fromEntries(Object.entries(measures).reverse()) : measures);
+  const startOurs = () => TimedProgram.start(process.execPath, options, [OURS]);
+  const startedFirst = reversed ? undefined : await startOurs();
+  const baseline = await TimedProgram.start(baselineProgram, options);
+  const ours = startedFirst ?? (await startOurs());
+  const ordered = (measures) => (reversed ? Object.fromEntries(Object.entries(measures).reverse()) : measures);
   try {
-    const slow = await trials(1, inTurn(slowMeasures(ours, floor)), undefined, 0);
-    const fast = await trials(DECODE_TRIALS, inTurn(decodeMeasures(ours, floor)));
+    const slow = await trials(1, ordered(slowMeasures(ours, baseline)), undefined, 0);
+    const fast = await trials(DECODE_TRIALS, ordered(decodeMeasures(ours, baseline)));
     return { ...slow, ...fast };
   } finally {
-    await Promise.all([ours.stop(), floor.stop()]);
+    await Promise.all([ours.stop(), baseline.stop()]);
   }
 }
 
-/** Either side has done a prefill at its start. */
-const slowMeasures = (ours, floor) => ({
+/** These measures need no warm-up round: each side has already run a prefill when it started. */
+const slowMeasures = (ours, baseline) => ({
   oursPrefill: () => ours.ms('prefill'),
-  llamaPrefill: () => floor.ms('prefill'),
+  llamaPrefill: () => baseline.ms('prefill'),
   oursMs: () => repeated(() => ours.ms('restore')),
-  setDataMs: () => repeated(() => floor.ms('setData')),
+  setDataMs: () => repeated(() => baseline.ms('setData')),
   oursFileMs: () => repeated(() => ours.ms('restoreFile')),
-  readChecksumMs: () => repeated(() => floor.ms('readChecksum')),
-  loadFileMs: () => repeated(() => floor.ms('loadFile')),
-  memcpyMs: () => repeated(() => floor.ms('memcpy')),
+  readChecksumMs: () => repeated(() => baseline.ms('readChecksum')),
+  loadFileMs: () => repeated(() => baseline.ms('loadFile')),
+  memcpyMs: () => repeated(() => baseline.ms('memcpy')),
   oursDecode8: () => ours.ms(`decode8 ${DECODE_STEPS}`),
-  llamaDecode8: () => floor.ms(`decode8 ${DECODE_STEPS}`),
+  llamaDecode8: () => baseline.ms(`decode8 ${DECODE_STEPS}`),
 });
 
-const decodeMeasures = (ours, floor) => ({
+const decodeMeasures = (ours, baseline) => ({
   oursDecode: () => ours.ms(`decode ${DECODE_STEPS}`),
-  llamaDecode: () => floor.ms(`decode ${DECODE_STEPS}`),
+  llamaDecode: () => baseline.ms(`decode ${DECODE_STEPS}`),
 });
 
 function resultOf(ms, tokenCount) {
@@ -119,13 +120,13 @@ function report({ model, restore, prefill, decode, decode8 }) {
       `${name.padEnd(22)} ${ours.toFixed(1)} tokens/s, llama.cpp alone ${llama.toFixed(1)}: ${(ours / llama).toFixed(3)}`,
   );
   const { oursMs, oursFileMs, setDataMs, readChecksumMs, loadFileMs, memcpyMs } = restore;
-  const floorMs = readChecksumMs + setDataMs;
+  const fileBaselineMs = readChecksumMs + setDataMs;
   return [
     model,
     ...lines,
     `restore from memory    ${oursMs.toFixed(2)} ms, llama_state_seq_set_data ${setDataMs.toFixed(2)} ms: ${(oursMs / setDataMs).toFixed(2)}`,
-    `restore from a file    ${oursFileMs.toFixed(2)} ms, read + checksum + set_data ${floorMs.toFixed(2)} ms: ${(oursFileMs / floorMs).toFixed(2)}`,
-    `                       (llama_state_seq_load_file, which verifies nothing: ${loadFileMs.toFixed(2)} ms; memcpy ${memcpyMs.toFixed(2)} ms)`,
+    `restore from a file    ${oursFileMs.toFixed(2)} ms, read + checksum + set_data ${fileBaselineMs.toFixed(2)} ms: ${(oursFileMs / fileBaselineMs).toFixed(2)}`,
+    `                       (llama_state_seq_load_file, without a checksum: ${loadFileMs.toFixed(2)} ms; memcpy ${memcpyMs.toFixed(2)} ms)`,
     '',
   ].join('\n');
 }

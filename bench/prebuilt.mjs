@@ -1,5 +1,6 @@
-// `npm run bench:prebuilt [-- --json] [--model FILE] [--rounds N] [--tokens N]`: the prebuilt addon beside the one compiled for this
-// machine, prefill and decode in tokens a second. Both run in one go, in turn, each in a process of its own.
+// `npm run bench:prebuilt [-- --json] [--model FILE] [--rounds N] [--tokens N]`: compares the prebuilt addon with the addon
+// compiled for this machine. Prefill and decode are in tokens per second. Each addon runs in a separate process, and their
+// trials alternate in one run.
 
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -16,30 +17,30 @@ import { interleave } from './lib/trials.mjs';
 const DECODE_STEPS = 64;
 const BATCH_SIZE = 512;
 
-/** One addon in its process. */
-class Runner {
+/** A child process that runs one addon. */
+class AddonProcess {
   #child;
-  /** Rejects when the process ends early. */
+  /** Rejects if the process ends early. */
   #ended;
 
   /** @param {string} addon @param {string} model @param {number} tokens */
   static async start(addon, model, tokens) {
-    const runner = new Runner();
-    runner.#child = fork(import.meta.filename, ['--child', model, String(tokens)], {
+    const addonProcess = new AddonProcess();
+    addonProcess.#child = fork(import.meta.filename, ['--child', model, String(tokens)], {
       env: { ...process.env, LLAMA_HEADSTART_ADDON: addon },
     });
-    runner.#ended = once(runner.#child, 'exit').then(([code]) => {
-      throw new Error(`a runner ended with ${code}`);
+    addonProcess.#ended = once(addonProcess.#child, 'exit').then(([code]) => {
+      throw new Error(`The process of ${addon} ended with exit code ${code}. See its message above.`);
     });
-    runner.#ended.catch(() => {}); // when it is stopped, it ends
-    runner.facts = await runner.#answer();
-    return runner;
+    addonProcess.#ended.catch(() => {}); // the process also ends after stop()
+    addonProcess.systemInfo = await addonProcess.#nextMessage();
+    return addonProcess;
   }
 
   /** @param {'prefill' | 'decode'} measure @returns {Promise<number>} milliseconds */
   ms(measure) {
     this.#child.send(measure);
-    return this.#answer();
+    return this.#nextMessage();
   }
 
   stop() {
@@ -47,7 +48,7 @@ class Runner {
     return once(this.#child, 'exit');
   }
 
-  async #answer() {
+  async #nextMessage() {
     const [message] = await Promise.race([once(this.#child, 'message'), this.#ended]);
     return message;
   }
@@ -58,18 +59,18 @@ async function main() {
     options: {
       json: { type: 'boolean' },
       model: { type: 'string' },
-      // Even, so that each order is met as often. Fewer, and a step of 7 ms is lost in a virtual machine's noise.
+      // Even, so that both orders run equally often. With fewer rounds the noise of a virtual machine hides a 7 ms step.
       rounds: { type: 'string', default: '24' },
       tokens: { type: 'string', default: '512' },
     },
   });
   const prepared = await setup({ model: values.model === undefined, quiet: true });
   const model = values.model ?? prepared.model?.path;
-  if (model === undefined) throw new Error('No source of SmolLM2 could be reached: name a model with --model FILE');
+  if (model === undefined) throw new Error('SmolLM2 could not be downloaded. Name a model with --model FILE.');
   const tokens = Number(values.tokens);
-  const prebuilt = await Runner.start(prebuiltAddon(), model, tokens);
-  const native = await Runner.start(join(root, 'build', 'Release', 'llama_headstart.node'), model, tokens);
-  const medians = await step('prebuilt beside native', {}, (progress) =>
+  const prebuilt = await AddonProcess.start(prebuiltAddon(), model, tokens);
+  const native = await AddonProcess.start(join(root, 'build', 'Release', 'llama_headstart.node'), model, tokens);
+  const medians = await step('prebuilt and native addon', {}, (progress) =>
     interleave(
       Number(values.rounds),
       {
@@ -83,18 +84,18 @@ async function main() {
   );
   await Promise.all([prebuilt.stop(), native.stop()]);
 
-  const compared = (count, ours, theirs) => ({
-    prebuilt: (count * 1000) / ours,
-    native: (count * 1000) / theirs,
-    ratio: theirs / ours,
+  const compare = (count, prebuiltMs, nativeMs) => ({
+    prebuilt: (count * 1000) / prebuiltMs,
+    native: (count * 1000) / nativeMs,
+    ratio: nativeMs / prebuiltMs,
   });
   const result = {
     model: basename(model),
     rounds: Number(values.rounds),
     threads: availableParallelism(),
-    cpuModule: prebuilt.facts.cpuModule,
-    prefill: compared(tokens, medians.prebuiltPrefill, medians.nativePrefill),
-    decode: compared(DECODE_STEPS, medians.prebuiltDecode, medians.nativeDecode),
+    cpuModule: prebuilt.systemInfo.cpuModule,
+    prefill: compare(tokens, medians.prebuiltPrefill, medians.nativePrefill),
+    decode: compare(DECODE_STEPS, medians.prebuiltDecode, medians.nativeDecode),
   };
   process.stdout.write(values.json ? `${JSON.stringify(result)}\n` : report(result));
 }
@@ -108,8 +109,8 @@ function report({ model, rounds, threads, cpuModule, prefill, decode }) {
   );
 }
 
-/** In the child: loads the model, answers each message with the milliseconds it took. */
-async function child(modelPath, tokenCount) {
+/** The child process: loads the model, then replies to the name of each measure with its duration in milliseconds. */
+async function runChild(modelPath, tokenCount) {
   const { Model, systemInfo } = await import('../dist/native/index.js');
   const threads = availableParallelism();
   const model = await Model.load({ path: modelPath });
@@ -121,11 +122,11 @@ async function child(modelPath, tokenCount) {
   });
   const tokens = (await model.tokenize(systemPrompt.repeat(8))).slice(0, tokenCount);
 
-  const decode = (piece, at) => {
-    const outputs = new Uint8Array(piece.length);
-    outputs[piece.length - 1] = 1;
-    const positions = piece.map((_, index) => at + index);
-    return context.decode({ tokens: piece, positions, sequences: new Int32Array(piece.length), outputs });
+  const decode = (batchTokens, start) => {
+    const outputs = new Uint8Array(batchTokens.length);
+    outputs[batchTokens.length - 1] = 1;
+    const positions = batchTokens.map((_, index) => start + index);
+    return context.decode({ tokens: batchTokens, positions, sequences: new Int32Array(batchTokens.length), outputs });
   };
   const prefill = async () => {
     await context.clear();
@@ -156,5 +157,5 @@ async function child(modelPath, tokenCount) {
 
 await runMain(() => {
   const [flag, model, tokens] = process.argv.slice(2);
-  return flag === '--child' ? child(model, Number(tokens)) : main();
+  return flag === '--child' ? runChild(model, Number(tokens)) : main();
 });

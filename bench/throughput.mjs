@@ -1,42 +1,43 @@
 // `npm run bench:throughput [-- --json] [--model FILE] [--rounds N] [--steps N] [--tokens N] [--layout unified|split]`:
-// continuous batching beside a native loop over llama.cpp: the same libraries, threads, prompt, layout and greedy choice.
-// Tokens a second of 1 to 32 sequences that share a template, medians of trials taken in turn in one run.
+// compares continuous batching with a native loop over llama.cpp that has the same libraries, threads, prompt, KV layout and
+// greedy sampling. Measures tokens per second in 1 to 32 sequences that share a template. Results are medians of alternating
+// trials in one run.
 //
-// Ours is one asynchronous loop a sequence, each of which asks the engine for its next token and turns it into text; the floor is
-// one loop that knows all of them. `sessions` has whole sessions beside them, each read as a stream of parts.
+// This package's side runs one asynchronous loop per sequence: each asks the engine for the next token and turns it into text.
+// The baseline is one loop that knows all sequences. `sessions` measures whole sessions, each read as a stream of parts.
 //
-// JavaScript's share is the time in which its thread does not wait for events (`performance.eventLoopUtilization`), a sequence
-// and step: what it executes, and what it waits for a core that llama.cpp's threads have. What it executes is told beside it, and
-// what remains of both where JavaScript does nothing but call `decode` of the native context in one sequence (`bare`).
+// `jsMs` is the time in which the JavaScript thread does not wait for events (`performance.eventLoopUtilization`), per sequence
+// and step. It includes the time in which the thread is ready but llama.cpp's threads hold all cores. `jsCpuMs` is the time on a
+// core. `bare` has both values for a loop that only calls `decode` of the native context in one sequence.
 
 import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
 import { systemPrompt } from '../scripts/demo/template.mjs';
-import { Floor } from './lib/floor.mjs';
 import { generate, generateBare, placeSequences } from './lib/generate.mjs';
 import { measureShare } from './lib/js-share.mjs';
 import { runBench } from './lib/run-bench.mjs';
+import { TimedProgram } from './lib/timed-program.mjs';
 import { interleave, median } from './lib/trials.mjs';
 
 const WIDTHS = [1, 2, 4, 8, 16, 32];
-const MOST = Math.max(...WIDTHS);
+const MAX_WIDTH = Math.max(...WIDTHS);
 const SESSIONS = [1, 8];
 
-async function measure({ model: path, floorProgram, directory }, options, onProgress) {
+async function measure({ model: path, baselineProgram, directory }, options, onProgress) {
   const [rounds, steps, count] = [options.rounds, options.steps, options.tokens].map(Number);
   const { layout } = options;
   const { AgentServer, Engine } = await import('../dist/index.js');
   const { Model } = await import('../dist/native/index.js');
   const threads = availableParallelism();
   const unified = layout === 'unified';
-  const each = Math.ceil((count + steps + 1) / 256) * 256;
-  const kvCells = unified ? each + MOST * (steps + 1) : MOST * each;
+  const sequenceCells = Math.ceil((count + steps + 1) / 256) * 256;
+  const kvCells = unified ? sequenceCells + MAX_WIDTH * (steps + 1) : MAX_WIDTH * sequenceCells;
   const model = await Model.load({ path });
   const context = await model.createContext({
     kvCells,
     batchSize: 512,
-    maxSequences: MOST,
+    maxSequences: MAX_WIDTH,
     nThreads: threads,
     kvLayout: layout,
   });
@@ -46,7 +47,8 @@ async function measure({ model: path, floorProgram, directory }, options, onProg
   const state = await engine.context.captureSequence(0, prefix);
   const tokensFile = join(directory, 'tokens');
   await writeFile(tokensFile, new Uint8Array(prefix.buffer));
-  const floor = await Floor.start(floorProgram, { model: path, threads, kvCells, sequences: MOST, tokensFile, layout });
+  const settings = { model: path, threads, kvCells, sequences: MAX_WIDTH, tokensFile, layout };
+  const baseline = await TimedProgram.start(baselineProgram, settings);
 
   const agent = await AgentServer.initialize({
     model: { source: path, cacheDir: null, nThreads: threads, nSeqMax: Math.max(...SESSIONS), kvLayout: layout },
@@ -54,14 +56,14 @@ async function measure({ model: path, floorProgram, directory }, options, onProg
     sampling: { temperature: 0 },
   });
 
-  const shares = {}; // of JavaScript, by measure; the first round does not count
-  const note = (name, { active, cpu }, tokens) => {
+  const shares = {}; // what measureShare() returned, per token, by measure
+  const recordShare = (name, { active, cpu }, tokens) => {
     shares[name] ??= { active: [], cpu: [] };
     shares[name].active.push(active / tokens);
     shares[name].cpu.push(cpu / tokens);
   };
   const shareOf = (name) => {
-    const { active, cpu } = shares[name];
+    const { active, cpu } = shares[name]; // the first round is a warm-up
     return { jsMs: median(active.slice(1)), jsCpuMs: median(cpu.slice(1)) };
   };
   const measures = WIDTHS.flatMap((width) => [
@@ -73,11 +75,11 @@ async function measure({ model: path, floorProgram, directory }, options, onProg
         const begin = performance.now();
         await Promise.all(Array.from({ length: width }, (_, id) => generate(model, engine, prefix, id, steps)));
         const ms = performance.now() - begin;
-        note(`ours${width}`, end(), width * steps);
+        recordShare(`ours${width}`, end(), width * steps);
         return ms;
       },
     ],
-    [`llama${width}`, () => floor.ms(`generate ${width} ${steps}`)],
+    [`llama${width}`, () => baseline.ms(`generate ${width} ${steps}`)],
   ]);
   measures.push([
     'bare',
@@ -87,18 +89,18 @@ async function measure({ model: path, floorProgram, directory }, options, onProg
       const begin = performance.now();
       await generateBare(context, prefix, steps);
       const ms = performance.now() - begin;
-      note('bare', end(), steps);
+      recordShare('bare', end(), steps);
       return ms;
     },
   ]);
   for (const width of SESSIONS) {
     measures.push([
       `sessions${width}`,
-      () => streamSessions(agent, width, steps, (...args) => note(`sessions${width}`, ...args)),
+      () => streamSessions(agent, width, steps, (...args) => recordShare(`sessions${width}`, ...args)),
     ]);
   }
   const medians = await interleave(rounds, Object.fromEntries(measures), onProgress);
-  await floor.stop();
+  await baseline.stop();
   await agent.close();
   await engine.close();
   await model.close();
@@ -117,14 +119,14 @@ async function measure({ model: path, floorProgram, directory }, options, onProg
     layout,
     rows,
     sessions,
-    /** Of a loop that does nothing but decode. */
+    /** JavaScript's time in a loop that only decodes. */
     bare: shareOf('bare'),
-    /** The largest of the rows. */
+    /** The largest `jsMs` of the rows. */
     jsMsPerSequenceStep: Math.max(...rows.map(({ jsMs }) => jsMs)),
   };
 }
 
-/** Streams of so many sessions: milliseconds for `steps` tokens of each, once all have their first. */
+/** Streams `count` sessions. Returns the milliseconds for `steps` tokens of each, measured once all have their first token. */
 async function streamSessions(agent, count, steps, onShare) {
   const streams = [];
   for (let index = 0; index < count; index++) {
@@ -132,7 +134,7 @@ async function streamSessions(agent, count, steps, onShare) {
     const options = { maxTokens: steps + 1, sampling: { temperature: 0, ignoreEos: true } };
     streams.push({ session, parts: session.stream(`Tell me a long story, number ${index}.`, options) });
   }
-  await Promise.all(streams.map(({ parts }) => parts.next())); // prompts are read
+  await Promise.all(streams.map(({ parts }) => parts.next())); // wait until every prompt is prefilled
   const end = measureShare();
   const begin = performance.now();
   await Promise.all(streams.map(({ parts }) => readAll(parts)));
@@ -148,7 +150,7 @@ async function readAll(parts) {
 
 function report({ model, layout, rows, sessions, bare, jsMsPerSequenceStep }) {
   const share = ({ jsMs, jsCpuMs }) =>
-    `JavaScript ${jsMs.toFixed(3)} ms a sequence and step (${jsCpuMs.toFixed(3)} on its core)`;
+    `JavaScript ${jsMs.toFixed(3)} ms per sequence and step (${jsCpuMs.toFixed(3)} on a core)`;
   return [
     `${model}, ${layout}`,
     ...rows.map(
@@ -159,8 +161,8 @@ function report({ model, layout, rows, sessions, bare, jsMsPerSequenceStep }) {
       (row) =>
         `${String(row.sessions).padStart(3)} sessions  ${row.tokensPerSecond.toFixed(1).padStart(8)} tokens/s   ${share(row)}`,
     ),
-    `  bare decodes in 1 sequence: ${share(bare)}`,
-    `JavaScript: at most ${jsMsPerSequenceStep.toFixed(3)} ms a sequence and step`,
+    `  decode alone in 1 sequence: ${share(bare)}`,
+    `JavaScript: at most ${jsMsPerSequenceStep.toFixed(3)} ms per sequence and step`,
     '',
   ].join('\n');
 }

@@ -1,34 +1,35 @@
-# The portable shape's libraries: names of our own, so that another copy of ggml can live in the same process, no version
-# symlinks, which npm's tarballs do not carry, and all in one folder with the addon.
+# The libraries of the portable build. They have names of this package, so that another copy of ggml can be loaded in the same
+# process. They have no version symlinks, because npm tarballs cannot contain symlinks. All of them are in the addon's directory.
 
 set(LIBRARIES ggml-base ggml)
 foreach(backend IN LISTS GGML_AVAILABLE_BACKENDS)
-  if(TARGET ${backend})  # the list is in CMake's cache, which may have seen other options
+  if(TARGET ${backend})  # CMake's cache may hold a list from a configuration with other options
     list(APPEND LIBRARIES ${backend})
   endif()
 endforeach()
 
-# What the addon is linked to says its version, so that two versions of this package can live in one process, and a GPU's
-# module fits the version it was made for. prebuilds/ keeps both libcs of a platform in one folder.
+# The libraries that the addon is linked to have the package's version in their names. So two versions of this package can run
+# in one process, and a GPU module only loads with the version that it was built for. The names also tell musl from glibc,
+# because prebuilds/ has both in one directory.
 file(READ "${CMAKE_CURRENT_SOURCE_DIR}/package.json" MANIFEST)
 string(JSON VERSION GET "${MANIFEST}" version)
-if(EXISTS /etc/alpine-release AND NOT CMAKE_CROSSCOMPILING) # the loader's rule
+if(EXISTS /etc/alpine-release AND NOT CMAKE_CROSSCOMPILING)  # the loader detects musl in the same way
   set(STEM headstart-musl)
 else()
   set(STEM headstart)
 endif()
 target_compile_definitions(llama_headstart PRIVATE HEADSTART_CPU_PREFIX="${STEM}-ggml-cpu")
 
-# A build for this machine finds CUDA's runtime and cuBLAS where it was linked to them; a published module finds them where the system
-# looks (ldconfig, LD_LIBRARY_PATH).
+# A build for this machine loads the CUDA runtime and cuBLAS from the toolkit it was linked with. A published module leaves the
+# search to the system (ldconfig, LD_LIBRARY_PATH).
 if(TARGET ggml-cuda AND UNIX AND NOT HEADSTART_PUBLISHED)
   find_package(CUDAToolkit REQUIRED)
   set(TOOLKIT_RPATH "${CUDAToolkit_LIBRARY_DIR}")
 endif()
 
-set(TOGETHER "$<TARGET_FILE_DIR:llama_headstart>")
+set(ADDON_DIR "$<TARGET_FILE_DIR:llama_headstart>")
 foreach(library IN LISTS LIBRARIES)
-  # Assigning nothing to a property unsets it: with a version there would be symlinks, and a number in the SONAME.
+  # set_property without a value unsets the property. A version would create symlinks and put a number into the SONAME.
   set_property(TARGET ${library} PROPERTY VERSION)
   set_property(TARGET ${library} PROPERTY SOVERSION)
   set(NAME "${STEM}-${library}")
@@ -50,7 +51,7 @@ foreach(library IN LISTS LIBRARIES)
   list(APPEND FILES "$<TARGET_FILE_NAME:${library}>")
   add_dependencies(llama_headstart ${library})
   add_custom_command(TARGET llama_headstart POST_BUILD
-                     COMMAND ${CMAKE_COMMAND} -E copy_if_different "$<TARGET_FILE:${library}>" "${TOGETHER}" VERBATIM)
+                     COMMAND ${CMAKE_COMMAND} -E copy_if_different "$<TARGET_FILE:${library}>" "${ADDON_DIR}" VERBATIM)
 endforeach()
 if(UNIX AND NOT APPLE)
   target_link_options(llama_headstart PRIVATE $<$<CONFIG:Release>:-s>)
@@ -58,5 +59,5 @@ if(UNIX AND NOT APPLE)
     target_link_options(llama_headstart PRIVATE -static-libstdc++ -static-libgcc)
   endif()
 endif()
-# What belongs to the addon, for bin/lib/build-native.mjs: the folder may hold libraries of earlier versions too.
+# Lists the addon's libraries for bin/lib/build-native.mjs, because the directory may also hold libraries of earlier versions.
 file(GENERATE OUTPUT "${CMAKE_CURRENT_BINARY_DIR}/libraries.txt" CONTENT "$<JOIN:${FILES},\n>\n")

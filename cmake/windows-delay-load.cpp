@@ -1,4 +1,4 @@
-// The addon imports Node-API from "node.exe": whatever that program is called, it is the one that runs.
+// The addon imports Node-API from "node.exe". This hook replaces that name by the running program, which may have another name.
 #ifdef _WIN32
 #    ifndef WIN32_LEAN_AND_MEAN
 #        define WIN32_LEAN_AND_MEAN

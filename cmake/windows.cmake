@@ -1,5 +1,5 @@
-# Windows resolves every symbol when it links: node.lib is made from the list of Node-API's functions, and a hook answers with the
-# running program where node.exe has another name (Electron, single executables).
+# On Windows the linker must resolve every symbol, so node.lib is generated from the list of Node-API functions. The program may
+# not be called node.exe (Electron, single executables), so a delay-load hook redirects the import to the running program.
 
 list(GET CMAKE_JS_INC 0 NODE_API_HEADERS)
 set(NODE_LIB "${CMAKE_CURRENT_BINARY_DIR}/node.lib")

@@ -1,4 +1,4 @@
-// One session's start in a process of its own: `node cache-start.mjs OPTIONS`, as JSON. Prints its report.
+// `node cache-start.mjs OPTIONS`: starts one session in a new process and prints its report. OPTIONS is JSON.
 import { argv, stdout } from 'node:process';
 import { AgentServer } from '../../dist/index.js';
 

@@ -1,15 +1,15 @@
-// What throughput benchmarks do with an engine: sequences that stand behind the same tokens, and a loop that generates in each.
+// Building blocks of the throughput benchmarks: fill sequences with the same prefix, then generate in each of them.
 
 import { ReplyText } from '../../dist/generate/detokenizer.js';
 
 /**
- * Empties all sequences, and puts `state` into the first `width` of them: cells of its own for each, or, with `shared`, the same
- * for all.
+ * Empties all sequences, then restores `state` into the first `width` of them. With `shared`, all of them use the same KV
+ * cells; otherwise each has its own copy.
  *
  * @param {import('../../dist/index.js').Engine} engine
  * @param {import('../../dist/native/index.js').SequenceState} state
  * @param {number} width
- * @param {boolean} shared needs a unified cache
+ * @param {boolean} shared needs a unified KV cache
  */
 export async function placeSequences(engine, state, width, shared) {
   for (let sequence = 0; sequence < engine.context.info.maxSequences; sequence++) {
@@ -23,12 +23,12 @@ export async function placeSequences(engine, state, width, shared) {
 }
 
 /**
- * `steps` tokens in one sequence, turned into text as a session does it. As the floor does it, each sequence begins with a token
- * of its own, and goes its own way.
+ * Generates `steps` tokens in one sequence and turns them into text, as a session does. Each sequence starts with another
+ * token, as in the baseline, so that their continuations differ.
  *
  * @param {import('../../dist/native/index.js').Model} model
  * @param {import('../../dist/index.js').Engine} engine
- * @param {Int32Array} prefix what the sequence holds
+ * @param {Int32Array} prefix the tokens that the sequence holds
  * @param {number} sequence
  * @param {number} steps
  */
@@ -45,11 +45,11 @@ export async function generate(model, engine, prefix, sequence, steps) {
 }
 
 /**
- * The same in sequence 0 with nothing between two steps: what a step costs JavaScript where all that it does is to wait for one
- * native call and begin the next.
+ * Generates in sequence 0 with nothing between two steps: JavaScript only awaits one native call and starts the next. Shows
+ * how much of a step's cost no JavaScript code can avoid.
  *
  * @param {import('../../dist/native/index.js').Context} context
- * @param {Int32Array} prefix what the sequence holds
+ * @param {Int32Array} prefix the tokens that the sequence holds
  * @param {number} steps
  */
 export async function generateBare(context, prefix, steps) {

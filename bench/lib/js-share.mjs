@@ -1,13 +1,13 @@
-// What JavaScript's thread does while something else computes.
+// Measures how busy the JavaScript thread is while llama.cpp computes on other threads.
 
 import { readFileSync } from 'node:fs';
 
 /**
- * Begins to measure; call what it returns to end. Milliseconds:
- * - `active`: while the thread did not wait for events (`performance.eventLoopUtilization`): what it executed, and what it waited
- *   for a core in the middle of that
- * - `cpu`: what it executed, waking up and going to sleep included (`process.threadCpuUsage`, or what Linux counts for a thread);
- *   NaN where neither is known
+ * Starts a measurement. Call the returned function to end it and to get, in milliseconds:
+ * - `active`: the time in which the thread did not wait for events (`performance.eventLoopUtilization`). It includes the time
+ *   in which the thread was ready to run but had no core.
+ * - `cpu`: the time on a core, waking up and going to sleep included (`process.threadCpuUsage`, or the kernel's counter on
+ *   Linux). NaN if neither is available.
  *
  * @returns {() => { active: number, cpu: number }}
  */

@@ -1,10 +1,10 @@
-// A cache directory of thousands of entries that takes the room of one.
+// A cache directory with thousands of entries that uses the disk space of one.
 import { appendFile, link, mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 /**
- * Makes `target` a copy of the cache directory `source`, with `count` entries more: links to one file under names of their own,
- * and lines of the index with tokens of their own.
+ * Makes `target` a copy of the cache directory `source` with `count` more entries. Each additional entry is a hard link to an
+ * existing file, under a new name, and an index line with other token hashes.
  *
  * @param {string} source
  * @param {string} target
@@ -18,14 +18,14 @@ export async function manyEntries(source, target, count) {
     else await link(join(source, name), join(target, name));
   }
   const index = names.find((name) => name.endsWith('.jsonl'));
-  const facts = JSON.parse((await readFile(join(source, index), 'utf8')).split('\n')[0]);
+  const original = JSON.parse((await readFile(join(source, index), 'utf8')).split('\n')[0]);
   const lines = [];
   for (let number = 0; number < count; number++) {
     const key = number.toString(16).padStart(64, '0');
     const name = `template_${number.toString(16).padStart(16, '0')}.kv`;
-    await link(join(source, facts.name), join(target, name));
-    const hashes = facts.hashes.map((hash) => (hash ^ (number + 1)) >>> 0);
-    lines.push(`${JSON.stringify({ ...facts, name, key, hashes, whole: (facts.whole ^ (number + 1)) >>> 0 })}\n`);
+    await link(join(source, original.name), join(target, name));
+    const hashes = original.hashes.map((hash) => (hash ^ (number + 1)) >>> 0);
+    lines.push(`${JSON.stringify({ ...original, name, key, hashes, whole: (original.whole ^ (number + 1)) >>> 0 })}\n`);
   }
   await appendFile(join(target, index), lines.join(''));
 }

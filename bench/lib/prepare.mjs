@@ -1,4 +1,4 @@
-// What every benchmark needs: the addon, the floor program, a model, a folder of its own.
+// Prepares what every benchmark needs: the addon, the baseline program, a model and an empty directory.
 
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -10,15 +10,15 @@ import { setup } from '../../scripts/setup.mjs';
 export async function prepare(model) {
   const prepared = await setup({ model: model === undefined, quiet: true });
   const path = model ?? prepared.model?.path;
-  if (path === undefined) throw new Error('No source of SmolLM2 could be reached: name a model with --model FILE');
+  if (path === undefined) throw new Error('SmolLM2 could not be downloaded. Name a model with --model FILE.');
   const { buildNative } = await import('../../bin/lib/build-native.mjs');
-  const floor = await step('floor program', { quiet: true }, (progress) =>
-    buildNative({ floor: true, onProgress: (state) => progress.update(state) }),
+  const baseline = await step('baseline program', { quiet: true }, (progress) =>
+    buildNative({ baseline: true, onProgress: (state) => progress.update(state) }),
   );
   const directory = await mkdtemp(join(tmpdir(), 'llama-headstart-bench-'));
   return {
     model: path,
-    floorProgram: floor.path,
+    baselineProgram: baseline.path,
     directory,
     cleanUp: () => rm(directory, { recursive: true, force: true }),
   };

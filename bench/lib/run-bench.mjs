@@ -1,4 +1,4 @@
-// What every benchmark's command line is: `--json`, `--model FILE`, and numbers of its own.
+// The command line that all benchmarks share: `--json`, `--model FILE`, and the options of the benchmark.
 
 import { parseArgs } from 'node:util';
 import { step } from '../../bin/lib/progress.mjs';
@@ -6,26 +6,26 @@ import { runMain } from '../../bin/lib/run.mjs';
 import { prepare } from './prepare.mjs';
 
 /**
- * Prepares, measures with a progress bar, and prints the result as text or as one JSON object.
+ * Prepares, measures with a progress bar, and prints the result as text or as one JSON object (`--json`).
  *
  * @template Result
  * @param {object} bench
  * @param {string} bench.title
- * @param {Record<string, string>} bench.options names and defaults
+ * @param {Record<string, string>} bench.options default values of the benchmark's options, by name
  * @param {(prepared: Awaited<ReturnType<typeof prepare>>, options: Record<string, string>, onProgress: (fraction: number, detail: string) => void) => Promise<Result>} bench.measure
  * @param {(result: Result) => string} bench.report
  */
 export async function runBench({ title, options, measure, report }) {
   await runMain(async () => {
-    const own = Object.entries(options).map(([name, value]) => [name, { type: 'string', default: value }]);
+    const benchOptions = Object.entries(options).map(([name, value]) => [name, { type: 'string', default: value }]);
     const { values } = parseArgs({
-      options: { json: { type: 'boolean' }, model: { type: 'string' }, ...Object.fromEntries(own) },
+      options: { json: { type: 'boolean' }, model: { type: 'string' }, ...Object.fromEntries(benchOptions) },
     });
-    const { json, model, ...given } = values;
+    const { json, model, ...benchValues } = values;
     const prepared = await prepare(model);
     try {
       const result = await step(title, {}, (progress) =>
-        measure(prepared, given, (fraction, detail) => progress.update({ fraction, detail })),
+        measure(prepared, benchValues, (fraction, detail) => progress.update({ fraction, detail })),
       );
       process.stdout.write(json ? `${JSON.stringify(result)}\n` : report(result));
     } finally {

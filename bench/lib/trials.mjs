@@ -1,4 +1,4 @@
-// Trials of several measures taken in turn, so that all of them meet the same noise, and their medians.
+// Alternates the trials of several measures, so that the same noise affects all of them, and computes medians.
 
 /** @param {number[]} values */
 export function median(values) {
@@ -8,31 +8,31 @@ export function median(values) {
 }
 
 /**
- * Runs every measure once a round, in turn, after one round that does not count.
+ * Runs every measure once per round. The first round is a warm-up whose results are dropped.
  *
  * @param {number} rounds
- * @param {Record<string, () => Promise<number>>} measures each returns milliseconds
+ * @param {Record<string, () => Promise<number>>} measures by name; each returns milliseconds
  * @param {(fraction: number, detail: string) => void} [onProgress]
- * @returns {Promise<Record<string, number>>} the median of each
+ * @returns {Promise<Record<string, number>>} the median of each measure
  */
 export async function interleave(rounds, measures, onProgress) {
   return medians([await trials(rounds, measures, onProgress)]);
 }
 
 /**
- * As {@link interleave}, with all that was measured.
+ * Like {@link interleave}, but returns every result.
  *
  * @param {number} rounds
  * @param {Record<string, () => Promise<number>>} measures
  * @param {(fraction: number, detail: string) => void} [onProgress]
- * @param {number} [uncounted] rounds before those that count
+ * @param {number} [warmUpRounds] rounds whose results are dropped, in front of `rounds`
  * @returns {Promise<Record<string, number[]>>}
  */
-export async function trials(rounds, measures, onProgress = () => {}, uncounted = 1) {
+export async function trials(rounds, measures, onProgress = () => {}, warmUpRounds = 1) {
   const names = Object.keys(measures);
   const results = Object.fromEntries(names.map((name) => [name, []]));
-  for (let round = 1 - uncounted; round <= rounds; round++) {
-    // Every second round backwards: no measure always follows the same one.
+  for (let round = 1 - warmUpRounds; round <= rounds; round++) {
+    // Every second round runs in reverse order, so that no measure always follows the same one.
     for (const name of round % 2 === 0 ? names : [...names].reverse()) {
       const ms = await measures[name]();
       if (round > 0) results[name].push(ms);
@@ -42,7 +42,7 @@ export async function trials(rounds, measures, onProgress = () => {}, uncounted 
   return results;
 }
 
-/** @param {Record<string, number[]>[]} passes of {@link trials}: the medians over all of them */
+/** The median of each measure over several calls of {@link trials}. @param {Record<string, number[]>[]} passes */
 export function medians(passes) {
   return Object.fromEntries(
     Object.keys(passes[0]).map((name) => [name, median(passes.flatMap((results) => results[name]))]),

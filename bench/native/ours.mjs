@@ -1,5 +1,4 @@
-// Our side of bench/native.mjs: a process of its own that answers the commands that bench/native/floor.cpp answers, with the same
-// arguments, and starts as that one does.
+// This package's side of bench/native.mjs: a process with the arguments and commands of bench/native/baseline.cpp.
 //
 //   node ours.mjs MODEL THREADS KV_CELLS SEQUENCES TOKENS_FILE STATE_FILE
 
@@ -22,8 +21,8 @@ const context = await model.createContext({
 await decodePrefix();
 const state = await context.captureSequence(0, prefix);
 
-/** As the floor does it: without zeroing the cache's memory, which would put all else out of the processor's caches. */
-async function empty() {
+/** Does not zero the KV cache's memory, as in the baseline: that would evict everything else from the processor's caches. */
+async function removeAllSequences() {
   for (let sequence = 0; sequence < context.info.maxSequences; sequence++) await context.removeSequence(sequence);
 }
 
@@ -38,15 +37,15 @@ async function decodePrefix() {
 }
 
 async function timed(work) {
-  await empty();
+  await removeAllSequences();
   const begin = performance.now();
   await work();
   return performance.now() - begin;
 }
 
-/** `width` sequences behind the same tokens, one token each a step, each going its own way. */
+/** Generates in `width` sequences with the same prefix, one token per sequence and step. Each starts with another token. */
 async function generate(width, steps) {
-  await empty();
+  await removeAllSequences();
   await context.restoreSequence(0, state);
   for (let sequence = 1; sequence < width; sequence++) await context.copySequence(0, sequence);
   let tokens = Int32Array.from({ length: width }, (_, index) => prefix[prefix.length - 1 - index]);

@@ -1,9 +1,9 @@
-// Builds the addon with cmake-js into .build/<variant> and puts it where the loader looks: build/Release.
+// Builds the addon in .build/<variant> and copies it to build/Release, where the loader looks for it.
 //
 //   npm run build:native [-- --cuda | --metal | --vulkan] [--portable] [--debug] [--jobs N] [--clean]
 //
-// What compiles llama.cpp is CMakeLists.txt; this is the friendly face of it: checks the tools first, shows one line
-// of progress, keeps the full log, and says what went wrong.
+// CMakeLists.txt describes the build. This script runs it: it checks the tools first, shows one line of progress, keeps the full
+// log, and explains failures.
 
 import { createWriteStream } from 'node:fs';
 import { copyFile, readdir, readFile, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
@@ -18,40 +18,40 @@ import { step } from './progress.mjs';
 import { isMain, quoteTail, root, run, runMain } from './run.mjs';
 
 const ADDON = 'llama_headstart.node';
-/** What cmake/portable.cmake calls the libraries of the portable shape. */
+/** cmake/portable.cmake names the libraries of a portable build with this prefix. */
 const LIBRARY_PREFIX = 'headstart-';
-const FLOOR = 'llama_headstart_floor';
-/** Bytes: with less, a compiler's next object may not fit. */
-const FULL_DISK = 16 * 1024 ** 2;
+const BASELINE = 'llama_headstart_baseline';
+/** If the disk has fewer free bytes, the next object file may not fit on it. */
+const FULL_DISK_BYTES = 16 * 1024 ** 2;
 const ACCELERATORS = /** @type {const} */ (['cuda', 'metal', 'vulkan']);
 const HOST_COMPILER_HINT =
-  "This machine's compiler is newer than nvcc allows: install an older one and name it, CUDAHOSTCXX=g++-13, or take a newer CUDA toolkit.";
+  "nvcc does not support this machine's compiler, which is too new. Install an older one and set CUDAHOSTCXX=g++-13, or install a newer CUDA toolkit.";
 
 /**
  * @typedef {object} BuildOptions
- * @property {'cuda' | 'metal' | 'vulkan'} [accelerator] default: none, the processor alone
- * @property {boolean} [debug] without optimisation, with symbols
- * @property {number} [jobs] default: one a core
- * @property {boolean} [portable] ggml shared, with a module for each kind of CPU, instead of one file for this CPU
- * @property {{ name: string, toolchain: string, env: NodeJS.ProcessEnv }} [cross] a compiler for another platform or an older libc;
- *   `name` tells its builds from others
- * @property {string} [directory] where to build; default .build/<variant>
- * @property {boolean} [plain] by CMake alone, also where cmake-js is at hand
- * @property {boolean} [sanitize] with address and undefined-behaviour checks, into .build/sanitize, not installed
+ * @property {'cuda' | 'metal' | 'vulkan'} [accelerator] default: none, which computes on the CPU
+ * @property {boolean} [debug] without optimization, with symbols
+ * @property {number} [jobs] parallel compiler processes; default: one per core
+ * @property {boolean} [portable] ggml as shared libraries with one module per CPU generation, instead of one file for this CPU
+ * @property {{ name: string, toolchain: string, env: NodeJS.ProcessEnv }} [cross] a compiler for another platform or an older
+ *   libc; `name` is part of the name of the build directory
+ * @property {string} [directory] the build directory; default .build/<variant>
+ * @property {boolean} [plain] run CMake directly even if cmake-js is installed
+ * @property {boolean} [sanitize] with address and undefined-behavior checks, in .build/sanitize, not installed
  * @property {boolean} [clean] compile everything again
- * @property {boolean} [floor] build what benchmarks measure against (bench/native/floor.cpp) instead of the addon
- * @property {'cuda' | 'vulkan'} [module] build ggml's module for that GPU alone, and install nothing
- * @property {string[]} [definitions] further CMake settings: "CMAKE_CUDA_ARCHITECTURES=90"
- * @property {string} [output] directory that receives the addon; default build/Release
+ * @property {boolean} [baseline] build the baseline of the benchmarks (bench/native/baseline.cpp) instead of the addon
+ * @property {'cuda' | 'vulkan'} [module] build only ggml's module for that GPU, and install nothing
+ * @property {string[]} [definitions] more CMake settings: "CMAKE_CUDA_ARCHITECTURES=90"
+ * @property {string} [output] the directory for the addon; default build/Release
  * @property {(state: { fraction?: number, detail?: string }) => void} [onProgress]
  */
 
 /**
  * @param {BuildOptions} [options]
- * @returns {Promise<{ path: string, compiled: number }>} what was built, and how many build steps were needed
+ * @returns {Promise<{ path: string, compiled: number }>} path: the built file; compiled: the number of build steps that ran
  */
 export async function buildNative(options = {}) {
-  const { accelerator, cross, debug = false, floor = false, sanitize = false, module } = options;
+  const { accelerator, cross, debug = false, baseline = false, sanitize = false, module } = options;
   await checkTools({ ...(accelerator && { accelerator }), compiler: cross === undefined });
 
   const config = debug ? 'Debug' : 'Release';
@@ -59,25 +59,25 @@ export async function buildNative(options = {}) {
   if (options.clean) await rm(directory, { recursive: true, force: true });
   await makeDirectory(directory);
 
-  const target = module ? `ggml-${module}` : floor ? FLOOR : 'llama_headstart';
+  const target = module ? `ggml-${module}` : baseline ? BASELINE : 'llama_headstart';
   const compiled = await compile(directory, config, target, options);
   if (module) return { path: await findBuilt(directory, 'bin', moduleFile(module)), compiled };
-  if (floor) return { path: await findBuilt(directory, config, FLOOR), compiled };
+  if (baseline) return { path: await findBuilt(directory, config, BASELINE), compiled };
   const built = await findBuilt(directory, config, ADDON);
   if (sanitize) return { path: built, compiled };
   const libraries = options.portable ? await librariesOf(directory) : [];
   const output = resolve(root, options.output ?? 'build/Release');
-  return { path: await install(built, libraries, output, factsOf(options)), compiled };
+  return { path: await install(built, libraries, output, manifestOf(options)), compiled };
 }
 
-/** Builds of different options have folders of their own. @param {BuildOptions} options */
+/** The name of the build directory: one directory per combination of options. @param {BuildOptions} options */
 function variantOf({ accelerator, cross, debug, portable, sanitize }) {
   const kind = sanitize ? 'sanitize' : debug ? 'debug' : 'release';
   return [cross?.name, portable && 'portable', accelerator, kind].filter(Boolean).join('-');
 }
 
-/** What the loader and `doctor` want to know of a build. @param {BuildOptions} options */
-const factsOf = ({ accelerator, cross, debug = false, definitions = [], portable }) => ({
+/** The content of build.json, which the loader and `doctor` read. @param {BuildOptions} options */
+const manifestOf = ({ accelerator, cross, debug = false, definitions = [], portable }) => ({
   shape: portable ? 'portable' : 'static',
   gpu: accelerator ?? null,
   debug,
@@ -86,17 +86,18 @@ const factsOf = ({ accelerator, cross, debug = false, definitions = [], portable
 });
 
 /**
- * Configures where needed, and builds. @returns how many build steps were needed
+ * Configures the build directory if necessary, and builds.
  * @param {string} directory
  * @param {string} config
  * @param {string} target
  * @param {BuildOptions} options
+ * @returns the number of build steps that ran
  */
 async function compile(directory, config, target, options) {
   const { cross, onProgress = () => {} } = options;
   const logFile = join(directory, 'build.log');
   const log = createWriteStream(logFile);
-  log.on('error', () => {}); // a disk that is full: the compiler says so too
+  log.on('error', () => {}); // if the disk is full, the compiler reports it too
   let compiled = 0;
   const cmake = async (/** @type {[string, string[]]} */ [command, args]) => {
     const result = await run(command, args, {
@@ -104,14 +105,14 @@ async function compile(directory, config, target, options) {
       interruptible: true,
       onLine(line) {
         log.write(`${line}\n`);
-        const at = parseProgress(line);
-        if (!at) return;
-        if (at.fraction > 0 && /Building|Linking|Compiling/.test(line)) compiled += 1;
-        onProgress(at);
+        const progress = parseProgress(line);
+        if (!progress) return;
+        if (progress.fraction > 0 && /Building|Linking|Compiling/.test(line)) compiled += 1;
+        onProgress(progress);
       },
     });
     if (result.interrupted)
-      throw new Error(`Interrupted. What is compiled is kept: the same command goes on from there.`);
+      throw new Error('Interrupted. The compiled files are kept. Run the same command again to continue.');
     if (result.code !== 0) throw new Error(await explainFailure(result.output, directory, logFile));
   };
 
@@ -134,7 +135,7 @@ async function compile(directory, config, target, options) {
 /** CMake's settings: "NAME=VALUE". @param {BuildOptions} options */
 function settingsOf({ accelerator, cross, definitions = [], module, portable, sanitize }) {
   return [
-    // Metal is llama.cpp's default on a Mac: here it is a choice.
+    // llama.cpp enables Metal by default on a Mac. This package enables it only on request.
     ...ACCELERATORS.map((name) => `GGML_${name.toUpperCase()}=${name === accelerator ? 'ON' : 'OFF'}`),
     ...(sanitize ? ['HEADSTART_SANITIZE=ON'] : []),
     ...(portable ? ['HEADSTART_PORTABLE=ON'] : []),
@@ -144,26 +145,28 @@ function settingsOf({ accelerator, cross, definitions = [], module, portable, sa
   ];
 }
 
+/** Relative to the repository's root if the path is inside it. */
 const shownPath = (/** @type {string} */ path) => {
-  const inside = relative(root, path);
-  return inside.startsWith('..') ? path : inside;
+  const relativePath = relative(root, path);
+  return relativePath.startsWith('..') ? path : relativePath;
 };
 
-/** What CMake reads of the environment once, and keeps. */
+/** Environment variables that CMake reads only when it configures a build directory for the first time. */
 const COMPILER_VARIABLES = ['CC', 'CXX', 'CUDACXX', 'CUDAHOSTCXX'];
 
 /**
- * What a build directory was configured for. Moving the checkout makes its absolute paths wrong.
+ * Everything that a build directory is configured for, as text. It includes the root directory, because a build directory holds
+ * absolute paths and cannot be used after the checkout was moved.
  * @param {unknown} args @param {NodeJS.ProcessEnv} env
  */
 const configuredFor = (args, env) =>
   `${JSON.stringify({ root, args, compilers: COMPILER_VARIABLES.map((name) => env[name] ?? null) })}\n`;
 
 /**
- * Configure again only where something about it changed, and then from the beginning: CMake keeps the compiler that it found first, one
- * that has failed too. It notices changed CMakeLists itself.
+ * Whether the settings of a build directory changed. If so, removes CMake's cache: CMake would keep the first compiler that it
+ * found, even if that compiler failed. CMake notices changed CMakeLists files itself.
  * @param {string} directory
- * @param {string} wanted as `configuredFor` says it
+ * @param {string} wanted the result of `configuredFor`
  */
 async function needsConfigure(directory, wanted) {
   const before = await readFile(join(directory, 'configured.json'), 'utf8').catch(() => undefined);
@@ -174,12 +177,12 @@ async function needsConfigure(directory, wanted) {
 }
 
 /**
- * ninja prints "[58/131] Building ...", make "[ 44%] Building ...".
+ * Reads the progress from a line of ninja ("[58/131] Building ...") or make ("[ 44%] Building ...").
  * @param {string} line
  */
 function parseProgress(line) {
   const ninja = /^\[(\d+)\/(\d+)\]/.exec(line);
-  // "[0/2] Re-checking globbed directories" is not about compiling.
+  // "[0/2] Re-checking globbed directories" is not a compile step.
   if (ninja && Number(ninja[1]) > 0)
     return { fraction: Number(ninja[1]) / Number(ninja[2]), detail: `${ninja[1]}/${ninja[2]}` };
   const make = /^\[\s*(\d+)%\]/.exec(line);
@@ -187,7 +190,7 @@ function parseProgress(line) {
 }
 
 /**
- * The errors themselves rather than the last lines, which are often another job's warnings.
+ * The message of a failed build. It quotes the lines with errors, because the last lines are often warnings of another job.
  * @param {string} output
  * @param {string} directory
  * @param {string} logFile
@@ -195,35 +198,36 @@ function parseProgress(line) {
 async function explainFailure(output, directory, logFile) {
   const lines = output.split(/\r?\n/).map((line) => line.slice(0, 200));
   const isError = /\berror( \w+)?:|CMake Error|undefined reference|undefined symbol|not found|command failed/i;
-  const shown = new Set(lines.flatMap((line, at) => (isError.test(line) ? [at, at + 1, at + 2] : [])).slice(0, 20));
-  const errors = lines.filter((_, at) => shown.has(at)).join('\n');
-  // What tools say when the disk is full is not always that.
+  const shownLines = lines.flatMap((line, index) => (isError.test(line) ? [index, index + 1, index + 2] : []));
+  const shown = new Set(shownLines.slice(0, 20));
+  const errors = lines.filter((_, index) => shown.has(index)).join('\n');
+  // Tools do not always report a full disk as such.
   const { bavail, bsize } = await statfs(directory);
-  const full = bavail * bsize < FULL_DISK ? ': no space left on its disk' : '';
+  const full = bavail * bsize < FULL_DISK_BYTES ? ': no space left on its disk' : '';
   const hint = /unsupported (GNU|clang) version/i.test(output) ? `\n  ${HOST_COMPILER_HINT}` : '';
-  return `The native build failed${full}${quoteTail(errors || output, 20)}${hint}\n  The whole log: ${shownPath(logFile)}`;
+  return `The native build failed${full}${quoteTail(errors || output, 20)}${hint}\n  Full log: ${shownPath(logFile)}`;
 }
 
-/** The names of the libraries that belong to a portable addon. @param {string} directory */
+/** The file names of the libraries that a portable addon needs. @param {string} directory */
 async function librariesOf(directory) {
   const list = await readFile(join(directory, 'libraries.txt'), 'utf8');
   return list.split('\n').filter(Boolean);
 }
 
 /**
- * Copies the addon, and the libraries beside it, under temporary names and renames them: a process that has the old ones loaded
- * keeps them. Libraries that an earlier build left there go: the addon would load them.
- * @param {string} built
- * @param {string[]} libraries
+ * Copies the addon and its libraries into `output`. Each file is copied under a temporary name and then renamed, so that a
+ * process which has loaded the old file keeps it. Removes libraries of an earlier build, because the addon would load them.
+ * @param {string} built path of the addon
+ * @param {string[]} libraries file names, in the directory of the addon
  * @param {string} output
- * @param {object} facts what the loader and `doctor` want to know of a build
+ * @param {object} manifest the content of build.json
  */
-async function install(built, libraries, output, facts) {
+async function install(built, libraries, output, manifest) {
   await makeDirectory(output);
   for (const name of await readdir(output)) {
     if (name.startsWith(LIBRARY_PREFIX) && !libraries.includes(name)) await rm(join(output, name));
   }
-  await writeFile(join(output, 'build.json'), `${JSON.stringify(facts)}\n`);
+  await writeFile(join(output, 'build.json'), `${JSON.stringify(manifest)}\n`);
   for (const name of [...libraries, ADDON]) {
     const temporary = join(output, `${name}.${process.pid}.tmp`);
     await copyFile(join(dirname(built), name), temporary);
@@ -245,11 +249,11 @@ async function findBuilt(directory, config, name) {
   throw new Error(`The build succeeded but left no ${name}. Looked for:\n  ${candidates.join('\n  ')}`);
 }
 
-/** What the command line's `--jobs` says. @param {string | undefined} given */
-export function parseJobs(given) {
-  const jobs = given === undefined ? undefined : Number(given);
+/** Parses the value of `--jobs`. @param {string | undefined} text */
+export function parseJobs(text) {
+  const jobs = text === undefined ? undefined : Number(text);
   if (jobs !== undefined && !(Number.isInteger(jobs) && jobs > 0)) {
-    throw new Error(`Expected --jobs to be a whole number from 1 up, got ${given}.`);
+    throw new Error(`Expected --jobs to be a whole number of at least 1, got "${text}".`);
   }
   return jobs;
 }
@@ -269,7 +273,9 @@ if (isMain(import.meta)) {
       },
     });
     const accelerators = ACCELERATORS.filter((name) => values[name]);
-    if (accelerators.length > 1) throw new Error(`Expected one accelerator, got --${accelerators.join(' and --')}.`);
+    if (accelerators.length > 1) {
+      throw new Error(`Expected at most one accelerator, got --${accelerators.join(' and --')}.`);
+    }
     const jobs = parseJobs(values.jobs);
     const options = {
       ...(accelerators[0] && { accelerator: accelerators[0] }),

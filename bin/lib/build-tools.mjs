@@ -1,8 +1,9 @@
-// What a build needs on this machine: looked for before anything is compiled, with advice for what is missing or too old.
+// Checks that this machine has the tools for a build before anything is compiled. The error says how to install what is missing
+// or too old.
 
 import { run } from './run.mjs';
 
-/** Majors that compile llama.cpp's C++17 with <filesystem>, and CUDA's C++17. */
+/** The oldest versions that compile llama.cpp (C++17 with <filesystem>, and C++17 in CUDA). */
 const MINIMUM = { cmake: [3, 21], gcc: 9, clang: 10, cuda: [11, 7] };
 
 const INSTALL_HINT =
@@ -16,7 +17,7 @@ const INSTALL_HINT =
   }[/** @type {string} */ (process.platform)] ?? 'a C++17 compiler, CMake 3.21 or newer, and ninja or make';
 
 const ACCELERATOR_HINTS = {
-  cuda: 'the CUDA toolkit 11.7 or newer (https://developer.nvidia.com/cuda-downloads), with nvcc on PATH or named by CUDACXX',
+  cuda: 'the CUDA toolkit 11.7 or newer (https://developer.nvidia.com/cuda-downloads), with nvcc on PATH or its path in CUDACXX',
   vulkan:
     'the Vulkan SDK: Debian, Ubuntu: apt install libvulkan-dev glslc spirv-headers; else https://vulkan.lunarg.com',
 };
@@ -24,31 +25,34 @@ const ACCELERATOR_HINTS = {
 /**
  * @typedef {object} Needs
  * @property {'cuda' | 'metal' | 'vulkan'} [accelerator]
- * @property {boolean} compiler this machine's own
+ * @property {boolean} compiler whether the build uses this machine's C++ compiler
  */
 
-/** Names everything that is missing or too old before anything is compiled. @param {Needs} needs */
+/** Throws an error that names every tool that is missing or too old. @param {Needs} needs */
 export async function checkTools(needs) {
   const { accelerator, compiler } = needs;
   if (accelerator === 'metal' && process.platform !== 'darwin') {
     throw new Error(
-      'Metal is for Macs. Here a GPU computes with --cuda or --vulkan; without any of them the CPU does.',
+      'Metal is for Macs. On this machine use --cuda or --vulkan for a GPU, or neither to compute on the CPU.',
     );
   }
-  const general = await toolProblems({ compiler });
-  const special = await acceleratorProblem(accelerator);
-  if (general.length === 0 && special === undefined) return;
+  const missing = await toolProblems({ compiler });
+  const missingForGpu = await acceleratorProblem(accelerator);
+  if (missing.length === 0 && missingForGpu === undefined) return;
   const hints = [
-    ...(general.length > 0 ? [INSTALL_HINT] : []),
-    ...(special !== undefined && accelerator && accelerator !== 'metal' ? [ACCELERATOR_HINTS[accelerator]] : []),
+    ...(missing.length > 0 ? [INSTALL_HINT] : []),
+    ...(missingForGpu !== undefined && accelerator && accelerator !== 'metal' ? [ACCELERATOR_HINTS[accelerator]] : []),
   ];
   throw new Error(
-    `To compile llama.cpp this machine lacks: ${[...general, special].filter(Boolean).join(', ')}.\n` +
+    `To compile llama.cpp this machine lacks: ${[...missing, missingForGpu].filter(Boolean).join(', ')}.\n` +
       `  Install:\n    ${hints.join('\n    ')}`,
   );
 }
 
-/** @param {{ compiler: boolean }} needs @returns {Promise<string[]>} "CMake 3.21 or newer (found 3.16)" */
+/**
+ * @param {{ compiler: boolean }} needs
+ * @returns {Promise<string[]>} the tools that are missing or too old: "CMake 3.21 or newer (found 3.16)"
+ */
 export async function toolProblems({ compiler }) {
   const problems = [await cmakeProblem()];
   if (process.platform !== 'win32') {
@@ -65,7 +69,7 @@ async function acceleratorProblem(accelerator) {
   return undefined;
 }
 
-/** The tools that `doctor` shows, with their versions; null for what is not there. */
+/** The versions of the tools that `doctor` shows, by name; null for a tool that is not installed. */
 export async function toolVersions() {
   const entries = await Promise.all(
     ['cmake', 'ninja', 'make', compilerCommand() ?? 'c++', nvcc(), 'glslc', 'ccache'].map(async (command) => {
@@ -81,14 +85,14 @@ const compilerCommand = () => process.env.CXX;
 const nvcc = () => process.env.CUDACXX ?? 'nvcc';
 const runs = async (/** @type {string} */ command) => (await run(command, ['--version'])).code !== 127;
 
-const olderThan = (/** @type {RegExpExecArray | null} */ found, /** @type {number[]} */ [major = 0, minor = 0]) =>
-  found !== null && Number(found[1]) * 1000 + Number(found[2]) < major * 1000 + minor;
+const olderThan = (/** @type {RegExpExecArray | null} */ version, /** @type {number[]} */ [major = 0, minor = 0]) =>
+  version !== null && Number(version[1]) * 1000 + Number(version[2]) < major * 1000 + minor;
 
 async function cmakeProblem() {
   const { code, stdout } = await run('cmake', ['--version']);
-  const found = /version (\d+)\.(\d+)/.exec(stdout);
+  const version = /version (\d+)\.(\d+)/.exec(stdout);
   if (code !== 0) return 'CMake';
-  if (olderThan(found, MINIMUM.cmake)) return `CMake 3.21 or newer (found ${found?.[1]}.${found?.[2]})`;
+  if (olderThan(version, MINIMUM.cmake)) return `CMake 3.21 or newer (found ${version?.[1]}.${version?.[2]})`;
   return undefined;
 }
 
@@ -96,9 +100,9 @@ async function compilerProblem() {
   const candidates = [compilerCommand(), 'c++', 'g++', 'clang++'].filter((command) => command !== undefined);
   for (const command of candidates) {
     const { code, stdout } = await run(command, ['--version']);
-    // A Mac has a `c++` that only says what to install.
+    // A Mac without a compiler has a `c++` that fails and prints what to install.
     if (code !== 0) continue;
-    // Apple's numbers are its own, and all that Xcode still offers will do.
+    // Apple numbers its clang versions differently. Every version that Xcode still offers is new enough.
     const clang = /(?<!Apple )clang version (\d+)/.exec(stdout);
     const gcc = /^\S*(?:g\+\+|c\+\+|gcc)[^\n]* (\d+)\.\d+\.\d+/.exec(stdout);
     if (clang && Number(clang[1]) < MINIMUM.clang) return `clang ${MINIMUM.clang} or newer (${command} is ${clang[1]})`;
@@ -111,7 +115,7 @@ async function compilerProblem() {
 async function cudaProblem() {
   const { code, stdout } = await run(nvcc(), ['--version']);
   if (code !== 0) return 'the CUDA toolkit (nvcc)';
-  const found = /release (\d+)\.(\d+)/.exec(stdout);
-  if (olderThan(found, MINIMUM.cuda)) return `CUDA 11.7 or newer (nvcc is ${found?.[1]}.${found?.[2]})`;
+  const version = /release (\d+)\.(\d+)/.exec(stdout);
+  if (olderThan(version, MINIMUM.cuda)) return `CUDA 11.7 or newer (nvcc is ${version?.[1]}.${version?.[2]})`;
   return undefined;
 }

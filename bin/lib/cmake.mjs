@@ -1,5 +1,5 @@
-// CMake, driven by cmake-js in a checkout, where this package is developed, tested and released. A user's `npx llama-headstart build`
-// does without it: CMake itself, with the same settings.
+// The commands of a CMake build. In a checkout, where this package is developed and released, cmake-js runs CMake. A user's
+// `npx llama-headstart build` runs CMake directly with the same settings, so that users need not install cmake-js.
 
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -15,23 +15,23 @@ const require = createRequire(import.meta.url);
  * @property {(target: string, jobs: number) => Command} build
  */
 
-/** @returns {((directory: string, config: string) => Driver) | undefined} */
+/** @returns {((directory: string, config: string) => Driver) | undefined} undefined if cmake-js is not installed */
 export function cmakeJs() {
-  // Ours, of the version that we know, and not what another package brought into the same project.
+  // Only this checkout's cmake-js has a known version. A user's project may have another one.
   const program = join(root, 'node_modules', 'cmake-js', 'bin', 'cmake-js');
   if (!existsSync(program)) return undefined;
   return (directory, config) => {
     const common = ['--out', directory, '--config', config];
-    // The build takes the settings too, or cmake-js would configure again without them.
-    let given = /** @type {string[]} */ ([]);
+    // `build` gets the settings too. Without them cmake-js would configure again with its defaults.
+    let definitions = /** @type {string[]} */ ([]);
     return {
       async configure(settings) {
-        given = settings.map((setting) => `--CD${setting}`);
-        return [process.execPath, [program, 'configure', ...common, ...given]];
+        definitions = settings.map((setting) => `--CD${setting}`);
+        return [process.execPath, [program, 'configure', ...common, ...definitions]];
       },
       build: (target, jobs) => [
         process.execPath,
-        [program, 'build', ...common, ...given, '--target', target, '--parallel', String(jobs)],
+        [program, 'build', ...common, ...definitions, '--target', target, '--parallel', String(jobs)],
       ],
     };
   };
@@ -40,12 +40,12 @@ export function cmakeJs() {
 /** @type {(directory: string, config: string) => Driver} */
 export const plainCMake = (directory, config) => ({
   async configure(settings) {
-    const own = [
+    const defaults = [
       `CMAKE_JS_INC=${nodeApi().join(';')}`,
       `CMAKE_BUILD_TYPE=${config}`,
       `CMAKE_LIBRARY_OUTPUT_DIRECTORY=${join(directory, config)}`,
     ];
-    const definitions = [...own, ...settings].map((setting) => `-D${setting}`);
+    const definitions = [...defaults, ...settings].map((setting) => `-D${setting}`);
     return ['cmake', ['-S', root, '-B', directory, '--no-warn-unused-cli', ...(await generator()), ...definitions]];
   },
   build: (target, jobs) => [
@@ -54,14 +54,14 @@ export const plainCMake = (directory, config) => ({
   ],
 });
 
-/** @returns {Promise<string[]>} ninja where it is, else what CMake prefers: make, Visual Studio */
+/** @returns {Promise<string[]>} arguments that select ninja if it is installed, else make; on Windows CMake's default */
 async function generator() {
   if (process.platform === 'win32') return [];
   const hasNinja = (await run('ninja', ['--version'])).code === 0;
   return ['-G', hasNinja ? 'Ninja' : 'Unix Makefiles'];
 }
 
-/** Node-API's headers, which come as npm packages: no build downloads any. */
+/** The directories of Node-API's headers. They come from npm packages, so that a build downloads nothing. */
 const nodeApi = () => [
   require('node-api-headers').include_dir,
   dirname(require.resolve('node-addon-api/package.json')),

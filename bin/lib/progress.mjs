@@ -1,4 +1,4 @@
-// One line a step, on stderr: stdout belongs to what a script answers (`npm run --silent demo -- --json`).
+// Prints one line per step to stderr. stdout is for the result of a script (`npm run --silent demo -- --json`).
 
 const BAR_WIDTH = 24;
 const ANNOUNCE_AFTER_MS = 1000;
@@ -7,8 +7,8 @@ const REDRAW_EVERY_MS = 100;
 const live = process.stderr.isTTY === true && process.env.TERM !== 'dumb' && !process.env.CI;
 
 /**
- * A step of a script. On a terminal its line is rewritten in place with a bar and the time left; elsewhere it prints a
- * line about every 10 %. It ends as "✓ name (3.2 s)".
+ * A step of a script. On a terminal its line is updated in place, with a progress bar and the remaining time. Elsewhere a new
+ * line is printed about every 10 %. The last line is "✓ name (3.2 s)".
  */
 export class Step {
   #name;
@@ -21,48 +21,48 @@ export class Step {
 
   /**
    * @param {string} name
-   * @param {{ quiet?: boolean }} [options] quiet: say nothing of a step that is done within a second
+   * @param {{ quiet?: boolean }} [options] quiet: print nothing if the step takes less than a second
    */
   constructor(name, { quiet = false } = {}) {
     this.#name = name;
     this.#quiet = quiet;
-    this.#announce = setTimeout(() => this.#say(''), ANNOUNCE_AFTER_MS);
+    this.#announce = setTimeout(() => this.#show(''), ANNOUNCE_AFTER_MS);
     this.#announce.unref();
   }
 
   /**
-   * @param {{ fraction?: number, detail?: string }} state fraction: 0 to 1, leave out when unknown; detail: "58/131"
+   * @param {{ fraction?: number, detail?: string }} state fraction: 0 to 1, undefined if unknown; detail: "58/131"
    */
   update({ fraction, detail = '' }) {
-    if (fraction === undefined) return this.#say(detail);
-    const at = Math.min(1, Math.max(0, fraction));
+    if (fraction === undefined) return this.#show(detail);
+    const done = Math.min(1, Math.max(0, fraction));
     const now = performance.now();
-    const left = at > 0.02 && at < 1 ? `  ${duration(((now - this.#started) * (1 - at)) / at)} left` : '';
-    const percent = `${Math.floor(at * 100)} %`;
+    const left = done > 0.02 && done < 1 ? `  ${duration(((now - this.#started) * (1 - done)) / done)} left` : '';
+    const percent = `${Math.floor(done * 100)} %`;
     if (live) {
-      if (now - this.#drawnAt < REDRAW_EVERY_MS && at < 1) return;
-      const full = Math.round(at * BAR_WIDTH);
+      if (now - this.#drawnAt < REDRAW_EVERY_MS && done < 1) return;
+      const full = Math.round(done * BAR_WIDTH);
       this.#rewrite(`… ${this.#name} ${'█'.repeat(full)}${'░'.repeat(BAR_WIDTH - full)} ${percent}  ${detail}${left}`);
-    } else if (Math.floor(at * 10) > this.#printedTenth) {
-      this.#printedTenth = Math.floor(at * 10);
+    } else if (Math.floor(done * 10) > this.#printedTenth) {
+      this.#printedTenth = Math.floor(done * 10);
       this.#print(`… ${this.#name}: ${percent}  ${detail}${left}`);
     }
   }
 
-  /** A line of its own that stays. @param {string} text */
+  /** Prints a separate line that stays on the terminal. @param {string} text */
   note(text) {
     this.#print(`  ${text}`);
   }
 
   /**
-   * @param {string} [note] what came of it
-   * @param {string} [mark]
+   * @param {string} [note] describes the result
+   * @param {string} [symbol]
    */
-  done(note, mark = '✓') {
-    const took = performance.now() - this.#started;
+  done(note, symbol = '✓') {
+    const ms = performance.now() - this.#started;
     this.#stop();
-    if (this.#quiet && !this.#announced && took < ANNOUNCE_AFTER_MS) return;
-    this.#print(`${mark} ${this.#name}${note ? `: ${note}` : ''} (${duration(took)})`);
+    if (this.#quiet && !this.#announced && ms < ANNOUNCE_AFTER_MS) return;
+    this.#print(`${symbol} ${this.#name}${note ? `: ${note}` : ''} (${duration(ms)})`);
   }
 
   fail() {
@@ -75,7 +75,7 @@ export class Step {
   }
 
   /** @param {string} detail */
-  #say(detail) {
+  #show(detail) {
     const line = `… ${this.#name}${detail ? `: ${detail}` : ''}`;
     if (live) this.#rewrite(line);
     else if (detail || !this.#announced) this.#print(line);
@@ -99,13 +99,13 @@ export class Step {
 }
 
 /**
- * Runs one step and ends its line: with ✓, with – where the result is null (nothing came of it, and that is no error),
- * or with ✗.
+ * Runs one step and ends its line with ✓, with ✗ if the step failed, or with – if its result is null: the step had no result, but
+ * that is not an error.
  * @template T
  * @param {string} name
  * @param {{ quiet?: boolean }} options
  * @param {(step: Step) => Promise<T>} work
- * @param {(result: T) => string | undefined} [note] what to say of the result
+ * @param {(result: T) => string | undefined} [note] describes the result
  * @returns {Promise<T>}
  */
 export async function step(name, options, work, note = () => undefined) {

@@ -1,4 +1,4 @@
-// Runs commands for the scripts. Needs nothing but Node: these scripts work before `npm ci`.
+// Runs commands for the scripts. Imports only modules of Node.js, because scripts run before `npm ci`.
 
 import { spawn } from 'node:child_process';
 import { realpathSync } from 'node:fs';
@@ -8,28 +8,28 @@ import { fileURLToPath } from 'node:url';
 /** The repository's root directory. */
 export const root = fileURLToPath(new URL('../..', import.meta.url)).replace(/[\\/]$/, '');
 
-const KEPT_OUTPUT = 256 * 1024;
+const MAX_OUTPUT_LENGTH = 256 * 1024;
 
 /**
  * @typedef {object} RunOptions
  * @property {string} [cwd] default: the repository's root
  * @property {NodeJS.ProcessEnv} [env] added to this process's environment
- * @property {boolean} [inherit] give the command this terminal: stdout and stderr pass through and are not kept
+ * @property {boolean} [inherit] the command writes to this process's stdout and stderr, and its output is not returned
  * @property {(line: string) => void} [onLine] called for each line of stdout and stderr
- * @property {number} [idleTimeoutMs] end the command once it has been silent for so long
- * @property {boolean} [interruptible] a signal that would end this process (Ctrl-C, `kill`) ends the command instead: the call comes
- *   back with `interrupted`, so that its caller can tidy up, and the process will have the signal's exit code
+ * @property {number} [idleTimeoutMs] end the command if it prints nothing for this long
+ * @property {boolean} [interruptible] a signal that would end this process (Ctrl-C, `kill`) ends the command instead. The call
+ *   returns with `interrupted: true`, so that the caller can clean up, and this process will end with the signal's exit code.
  */
 
 const SIGNALS = /** @type {const} */ ({ SIGHUP: 1, SIGINT: 2, SIGTERM: 15 });
 
 /**
- * Runs a command to its end. Never rejects: a command that is not there has code 127, one that was ended code 124.
+ * Runs a command until it ends. Never rejects: the code is 127 if the command does not exist, and 124 after `idleTimeoutMs`.
  * @param {string} command
  * @param {string[]} args
  * @param {RunOptions} [options]
- * @returns {Promise<{ code: number, signal: NodeJS.Signals | null, stdout: string, output: string, interrupted: boolean }>} output: both
- *   streams, at most the last 256 KiB; signal: what ended the command, if a signal did
+ * @returns {Promise<{ code: number, signal: NodeJS.Signals | null, stdout: string, output: string, interrupted: boolean }>}
+ *   output: stdout and stderr together, at most the last 262,144 characters; signal: the signal that ended the command
  */
 export function run(command, args, options = {}) {
   const { cwd = root, env, inherit = false, onLine, idleTimeoutMs, interruptible = false } = options;
@@ -39,9 +39,9 @@ export function run(command, args, options = {}) {
       cwd,
       env: { ...process.env, ...env },
       stdio: inherit ? 'inherit' : ['ignore', 'pipe', 'pipe'],
-      // npm and its like are .cmd files on Windows, which only a shell starts.
+      // On Windows npm is a .cmd file, which needs a shell.
       shell: !posix && command.endsWith('.cmd'),
-      // A group of its own, so that a time limit ends grandchildren too (git starts git-remote-https).
+      // A separate process group, so that a time limit also ends grandchildren (git starts git-remote-https).
       detached: posix && idleTimeoutMs !== undefined,
     });
 
@@ -56,7 +56,7 @@ export function run(command, args, options = {}) {
         if (posix && child.pid && idleTimeoutMs !== undefined) process.kill(-child.pid, 'SIGTERM');
         else child.kill();
       } catch {
-        // It ended by itself in the meantime.
+        // The command has already ended.
       }
     };
     const onSignal = (/** @type {keyof typeof SIGNALS} */ signal) => {
@@ -64,11 +64,11 @@ export function run(command, args, options = {}) {
       process.exitCode = 128 + SIGNALS[signal];
       if (!interruptible) process.exit();
       interrupted = true;
-      // What the command has started ends when it writes next.
+      // A grandchild that is still running ends when it writes to the closed stream.
       child.stdout?.destroy();
       child.stderr?.destroy();
     };
-    // A group of its own does not get the terminal's Ctrl-C.
+    // The terminal's Ctrl-C does not reach a separate process group.
     const signals = interruptible ? Object.keys(SIGNALS) : idleTimeoutMs !== undefined ? ['SIGINT'] : [];
     for (const signal of signals) process.once(signal, onSignal);
 
@@ -80,9 +80,9 @@ export function run(command, args, options = {}) {
             end();
           }, idleTimeoutMs);
 
-    const take = (/** @type {string} */ text) => {
+    const onOutput = (/** @type {string} */ text) => {
       timer?.refresh();
-      output = (output + text).slice(-KEPT_OUTPUT);
+      output = (output + text).slice(-MAX_OUTPUT_LENGTH);
       if (!onLine) return;
       const lines = (partial + text).split(/\r?\n/);
       partial = lines.pop() ?? '';
@@ -90,9 +90,9 @@ export function run(command, args, options = {}) {
     };
     child.stdout?.setEncoding('utf8').on('data', (text) => {
       stdout += text;
-      take(text);
+      onOutput(text);
     });
-    child.stderr?.setEncoding('utf8').on('data', take);
+    child.stderr?.setEncoding('utf8').on('data', onOutput);
 
     const finish = (/** @type {number} */ code, /** @type {NodeJS.Signals | null} */ signal = null) => {
       clearTimeout(timer);
@@ -106,14 +106,14 @@ export function run(command, args, options = {}) {
       finish(127);
     });
     child.once('close', (code, signal) => {
-      if (timedOut) output += `\nended after ${(idleTimeoutMs ?? 0) / 1000} s of silence`;
+      if (timedOut) output += `\nended after ${(idleTimeoutMs ?? 0) / 1000} s without output`;
       finish(timedOut ? 124 : (code ?? (signal === 'SIGINT' ? 130 : 1)), signal);
     });
   });
 }
 
 /**
- * Like `run`, but a failure throws an error with the command and its last lines.
+ * Like `run`, but throws an error with the command and the last lines of its output if the exit code is not 0.
  * @param {string} command
  * @param {string[]} args
  * @param {RunOptions} [options]
@@ -127,7 +127,7 @@ export async function mustRun(command, args, options) {
 }
 
 /**
- * The npm that started this script, or else the one on PATH.
+ * Runs the npm that started this script, or the npm on PATH.
  * @param {string[]} args
  * @param {RunOptions} [options]
  */
@@ -138,7 +138,7 @@ export function npm(args, options) {
 }
 
 /**
- * The last lines of a command's output, indented, to be put behind a message.
+ * The last lines of a command's output, indented, for the end of an error message.
  * @param {string} output
  * @param {number} [count]
  */

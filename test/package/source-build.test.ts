@@ -98,7 +98,7 @@ describe('`npx llama-headstart build --native`', () => {
     });
     const [code] = await once(child, 'close');
     expect(code, stderr).toBe(130);
-    expect(stderr).toContain('Interrupted. What is compiled is kept: the same command goes on from there.');
+    expect(stderr).toContain('Interrupted. The compiled files are kept. Run the same command again to continue.');
     expect(await addons()).toEqual([]);
     expect((await filesBelow(cache)).filter(({ path }) => path.endsWith('.lock'))).toEqual([]);
     expect(await runSmoke()).toEqual(before);

@@ -113,7 +113,7 @@ describe.skipIf(process.platform === 'win32')('llama-headstart build', () => {
   it.skipIf(process.platform === 'darwin')('says that Metal is for Macs, and what there is instead', async () => {
     const { code, stderr } = await run(['build', '--metal'], ENOUGH);
     expect(code).toBe(1);
-    expect(stderr).toContain('Metal is for Macs. Here a GPU computes with --cuda or --vulkan');
+    expect(stderr).toContain('Metal is for Macs. On this machine use --cuda or --vulkan for a GPU');
     expect(stderr).not.toContain('apt install');
   });
 
@@ -196,7 +196,7 @@ describe.skipIf(process.platform === 'win32')('a build that is interrupted', () 
       building.kill(signal);
       const ended = await building.ended;
       expect(ended.code).toBe(code);
-      expect(ended.stderr).toContain('Interrupted. What is compiled is kept: the same command goes on from there.');
+      expect(ended.stderr).toContain('Interrupted. The compiled files are kept. Run the same command again to continue.');
       const left = await readdir(join(home, '.cache', 'llama-headstart'), { recursive: true });
       expect(left.filter((name) => /\.(lock|node|so)$/.test(name))).toEqual([]);
       const { stdout } = await run(['doctor'], ENOUGH);

@@ -1,10 +1,10 @@
-// The floor that benchmarks measure against: llama.cpp alone, with the addon's libraries, threads, threadpool, greedy choice
-// and buffers. A child process that reads a command a line and answers with milliseconds a line, so that a benchmark can
-// take its trials in turn with ours.
+// The baseline of the benchmarks: llama.cpp alone, with the addon's libraries, threads, threadpool, greedy sampling and
+// buffers. It is a child process that reads one command per line and writes the milliseconds that the command took, so
+// that a benchmark can alternate trials of the baseline with trials of this package.
 //
-//   floor MODEL THREADS KV_CELLS SEQUENCES TOKENS_FILE STATE_FILE [unified|split]
+//   baseline MODEL THREADS KV_CELLS SEQUENCES TOKENS_FILE STATE_FILE [unified|split]
 //
-// TOKENS_FILE: int32 token ids, raw. STATE_FILE: a sequence-state file of the package, or - where no command needs one.
+// TOKENS_FILE: raw int32 token ids. STATE_FILE: a sequence-state file of this package, or "-" if no command needs one.
 #include "argmax.h"
 #include "buffer.h"
 
@@ -32,7 +32,7 @@ constexpr size_t  READ_PIECE  = 256 << 10;
 constexpr size_t  FORK_WIDTH  = 8;
 
 [[noreturn]] void fail(const std::string & why) {
-    std::fprintf(stderr, "floor: %s\n", why.c_str());
+    std::fprintf(stderr, "baseline: %s\n", why.c_str());
     std::exit(1);
 }
 
@@ -57,7 +57,7 @@ std::vector<int32_t> readTokens(const std::string & path) {
     return tokens;
 }
 
-struct Floor {
+struct Baseline {
     llama_model *        model = nullptr;
     llama_context *      ctx   = nullptr;
     llama_memory_t       memory = nullptr;
@@ -70,7 +70,7 @@ struct Floor {
 
     llama_token greedy(int32_t row) const { return argmax(llama_get_logits_ith(ctx, row), (size_t) vocabulary); }
 
-    // One row a token; the last of each sequence gives output.
+    // One row per token. `outputs` selects the rows whose logits are computed: the last row of each sequence.
     void decode(std::vector<int32_t> & tokens, std::vector<int32_t> & positions, std::vector<int32_t> & sequences, std::vector<int8_t> & outputs) const {
         std::vector<int32_t>        one(tokens.size(), 1);
         std::vector<llama_seq_id *> ids(tokens.size());
@@ -113,7 +113,7 @@ struct Floor {
         }
     }
 
-    // The template in `width` sequences.
+    // Puts the prefix into `width` sequences.
     void fork(size_t width) {
         llama_memory_clear(memory, false);
         restore(0);
@@ -126,28 +126,29 @@ struct Floor {
         }
     }
 
-    // The own tokens of `width` sequences behind the same template, in one batch: until the first token of each is chosen.
+    // Decodes one batch of `width` sequences, each with its own suffix after the same prefix, until the first token of every
+    // sequence is chosen. The file holds the suffixes, all of the same length, one after the other.
     double fanOut(const std::string & path, size_t width) {
         std::vector<int32_t> tokens = readTokens(path), positions(tokens.size()), sequences(tokens.size());
         std::vector<int8_t>  outputs(tokens.size(), 0);
-        const size_t         own = tokens.size() / width;
+        const size_t         suffixLength = tokens.size() / width;
         for (size_t i = 0; i < tokens.size(); i++) {
-            positions[i] = (int32_t) (prefix.size() + i % own);
-            sequences[i] = (int32_t) (i / own);
-            outputs[i]   = i % own == own - 1;
+            positions[i] = (int32_t) (prefix.size() + i % suffixLength);
+            sequences[i] = (int32_t) (i / suffixLength);
+            outputs[i]   = i % suffixLength == suffixLength - 1;
         }
         fork(width);
         Stopwatch watch;
         decode(tokens, positions, sequences, outputs);
         volatile llama_token picked = 0;
-        for (size_t i = own - 1; i < tokens.size(); i += own) {
+        for (size_t i = suffixLength - 1; i < tokens.size(); i += suffixLength) {
             picked = greedy((int32_t) i);
         }
         (void) picked;
         return watch.ms();
     }
 
-    // `width` sequences behind the same template, one token each a step.
+    // Generates in `width` sequences with the same prefix, one token per sequence and step.
     double generate(size_t width, size_t steps) {
         fork(width);
         std::vector<int32_t> tokens(width, prefix.back()), positions(width, (int32_t) prefix.size()), sequences(width);
@@ -219,16 +220,16 @@ struct Floor {
     }
 };
 
-Floor openFloor(char ** arguments, bool unified) {
-    Floor floor;
-    floor.unified = unified;
+Baseline openBaseline(char ** arguments, bool unified) {
+    Baseline baseline;
+    baseline.unified = unified;
     llama_log_set([](ggml_log_level, const char *, void *) {}, nullptr);
     llama_backend_init();
-    floor.model = llama_model_load_from_file(arguments[1], llama_model_default_params());
-    if (!floor.model) {
+    baseline.model = llama_model_load_from_file(arguments[1], llama_model_default_params());
+    if (!baseline.model) {
         fail("model");
     }
-    floor.vocabulary            = llama_vocab_n_tokens(llama_model_get_vocab(floor.model));
+    baseline.vocabulary            = llama_vocab_n_tokens(llama_model_get_vocab(baseline.model));
     llama_context_params params = llama_context_default_params();
     params.n_threads = params.n_threads_batch = std::atoi(arguments[2]);
     params.n_ctx           = (uint32_t) std::atoi(arguments[3]);
@@ -240,45 +241,45 @@ Floor openFloor(char ** arguments, bool unified) {
     params.swa_full        = false;
     params.no_perf         = true;
     params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
-    floor.ctx = llama_init_from_model(floor.model, params);
-    if (!floor.ctx) {
+    baseline.ctx = llama_init_from_model(baseline.model, params);
+    if (!baseline.ctx) {
         fail("context");
     }
-    floor.memory                = llama_get_memory(floor.ctx);
+    baseline.memory                = llama_get_memory(baseline.ctx);
     ggml_threadpool_params pool = ggml_threadpool_params_default(params.n_threads);
     pool.poll                   = 0;
     ggml_threadpool * threads   = ggml_threadpool_new(&pool);
-    llama_attach_threadpool(floor.ctx, threads, threads);
+    llama_attach_threadpool(baseline.ctx, threads, threads);
 
-    floor.prefix = readTokens(arguments[5]);
-    if (floor.prefix.size() < params.n_seq_max) {
+    baseline.prefix = readTokens(arguments[5]);
+    if (baseline.prefix.size() < params.n_seq_max) {
         fail("tokens");
     }
 
-    floor.prefillInto(0);
-    floor.stateSize = llama_state_seq_get_size(floor.ctx, 0);
-    floor.state     = Buffer(floor.stateSize);
-    floor.copy      = Buffer(floor.stateSize);
-    llama_state_seq_get_data(floor.ctx, floor.state.data(), floor.stateSize, 0);
-    floor.statePath   = arguments[6];
-    if (floor.statePath == "-") {
-        return floor;
+    baseline.prefillInto(0);
+    baseline.stateSize = llama_state_seq_get_size(baseline.ctx, 0);
+    baseline.state     = Buffer(baseline.stateSize);
+    baseline.copy      = Buffer(baseline.stateSize);
+    llama_state_seq_get_data(baseline.ctx, baseline.state.data(), baseline.stateSize, 0);
+    baseline.statePath   = arguments[6];
+    if (baseline.statePath == "-") {
+        return baseline;
     }
     FILE * stateFile = std::fopen(arguments[6], "rb");
     if (!stateFile) {
         fail("state file");
     }
     std::fseek(stateFile, 0, SEEK_END);
-    floor.file = Buffer((size_t) std::ftell(stateFile));
+    baseline.file = Buffer((size_t) std::ftell(stateFile));
     std::fclose(stateFile);
-    return floor;
+    return baseline;
 }
 
-double fanOut(std::istringstream & words, Floor & floor) {
+double fanOut(std::istringstream & words, Baseline & baseline) {
     std::string path;
     size_t      width = 1;
     words >> path >> width;
-    return floor.fanOut(path, width);
+    return baseline.fanOut(path, width);
 }
 
 }  // namespace
@@ -287,7 +288,7 @@ int main(int count, char ** arguments) {
     if (count != 7 && count != 8) {
         fail("expected MODEL THREADS KV_CELLS SEQUENCES TOKENS_FILE STATE_FILE [unified|split]");
     }
-    Floor floor = openFloor(arguments, count == 7 || std::string(arguments[7]) == "unified");
+    Baseline baseline = openBaseline(arguments, count == 7 || std::string(arguments[7]) == "unified");
     std::cout << "ready" << std::endl;
     for (std::string line; std::getline(std::cin, line);) {
         std::istringstream words(line);
@@ -299,16 +300,16 @@ int main(int count, char ** arguments) {
         };
         words >> command;
         const size_t first = command == "fanout" ? 0 : number();
-        const double ms = command == "prefill"      ? floor.prefill()
-                        : command == "decode"       ? floor.generate(1, first)
-                        : command == "decode8"      ? floor.generate(FORK_WIDTH, first)
-                        : command == "generate"     ? floor.generate(first, number())  // width, steps
-                        : command == "fanout"       ? fanOut(words, floor)
-                        : command == "setData"      ? floor.setData()
-                        : command == "seqCp"        ? floor.seqCp()
-                        : command == "loadFile"     ? floor.loadFile()
-                        : command == "readChecksum" ? floor.readChecksum()
-                        : command == "memcpy"       ? floor.copyBytes()
+        const double ms = command == "prefill"      ? baseline.prefill()
+                        : command == "decode"       ? baseline.generate(1, first)
+                        : command == "decode8"      ? baseline.generate(FORK_WIDTH, first)
+                        : command == "generate"     ? baseline.generate(first, number())  // width, steps
+                        : command == "fanout"       ? fanOut(words, baseline)
+                        : command == "setData"      ? baseline.setData()
+                        : command == "seqCp"        ? baseline.seqCp()
+                        : command == "loadFile"     ? baseline.loadFile()
+                        : command == "readChecksum" ? baseline.readChecksum()
+                        : command == "memcpy"       ? baseline.copyBytes()
                                                     : -1;
         if (ms < 0) {
             fail("unknown command " + command);
