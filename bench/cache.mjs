@@ -1,6 +1,7 @@
-// `npm run bench:cache [-- --json] [--model FILE] [--rounds N] [--entries N]`: measures the start of a session from each tier,
-// with one cache entry and with many, and the cost of a save for a session that runs at the same time. Results are in
-// milliseconds: medians of alternating trials in one run. The baseline is llama.cpp alone (bench/native/baseline.cpp).
+// `npm run bench:cache [-- --json] [--model FILE] [--rounds N] [--entries N]`: measures the start of a session from
+// each tier, with one cache entry and with many, and the cost of a save for a session that runs at the same time.
+// Results are in milliseconds: medians of alternating trials in one run. The baseline is llama.cpp alone
+// (bench/native/baseline.cpp).
 
 import { execFile } from 'node:child_process';
 import { open, readdir, writeFile } from 'node:fs/promises';

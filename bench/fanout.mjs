@@ -1,7 +1,7 @@
-// `npm run bench:fanout [-- --json] [--model FILE] [--rounds N]`: eight sessions with one template start at the same time, each
-// with a message of about 20 tokens. Measures the milliseconds until each session has its first token, with a warm and with a
-// cold cache. The baseline is a native program that decodes the same tokens in one batch after the same template. Results are
-// medians of alternating trials in one run.
+// `npm run bench:fanout [-- --json] [--model FILE] [--rounds N]`: eight sessions with one template start at the same
+// time, each with a message of about 20 tokens. Measures the milliseconds until each session has its first token, with
+// a warm and with a cold cache. The baseline is a native program that decodes the same tokens in one batch after the
+// same template. Results are medians of alternating trials in one run.
 
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { writeFile } from 'node:fs/promises';
@@ -83,8 +83,8 @@ async function tokensOf(agent) {
 
 /**
  * Runs one session per message, all at the same time.
- * @returns {Promise<{ firstTokenMs: number[], decodedTokens: number }>} firstTokenMs: one per session, in ascending order;
- *   decodedTokens: the tokens decoded until the last session had its first token
+ * @returns {Promise<{ firstTokenMs: number[], decodedTokens: number }>} firstTokenMs: one per session, in ascending
+ *   order; decodedTokens: the tokens decoded until the last session had its first token
  */
 async function fanOut(agent) {
   let decoded = 0;

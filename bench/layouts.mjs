@@ -1,7 +1,7 @@
-// `npm run bench:layouts [-- --json] [--model FILE] [--rounds N] [--steps N] [--tokens N]`: compares a unified KV cache with a
-// split one. Measures tokens per second in 1 to 16 sequences that hold `--tokens` tokens each (default 1024). In the unified
-// cache the sequences share the cells of these tokens, or each has its own copy. Results are medians of alternating trials in
-// one run.
+// `npm run bench:layouts [-- --json] [--model FILE] [--rounds N] [--steps N] [--tokens N]`: compares a unified KV cache
+// with a split one. Measures tokens per second in 1 to 16 sequences that hold `--tokens` tokens each (default 1024). In
+// the unified cache the sequences share the cells of these tokens, or each has its own copy. Results are medians of
+// alternating trials in one run.
 
 import { availableParallelism } from 'node:os';
 import { basename } from 'node:path';

@@ -1,6 +1,6 @@
-// `npm run bench:native [-- --json] [--model FILE] [--rounds N] [--tokens N]`: compares the low-level API with llama.cpp alone.
-// Prefill and decode are in tokens per second, restores in milliseconds. Results are medians of alternating trials in one run,
-// which takes about five minutes.
+// `npm run bench:native [-- --json] [--model FILE] [--rounds N] [--tokens N]`: compares the low-level API with
+// llama.cpp alone. Prefill and decode are in tokens per second, restores in milliseconds. Results are medians of
+// alternating trials in one run, which takes about five minutes.
 
 import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';

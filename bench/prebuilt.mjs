@@ -1,6 +1,6 @@
-// `npm run bench:prebuilt [-- --json] [--model FILE] [--rounds N] [--tokens N]`: compares the prebuilt addon with the addon
-// compiled for this machine. Prefill and decode are in tokens per second. Each addon runs in a separate process, and their
-// trials alternate in one run.
+// `npm run bench:prebuilt [-- --json] [--model FILE] [--rounds N] [--tokens N]`: compares the prebuilt addon with the
+// addon compiled for this machine. Prefill and decode are in tokens per second. Each addon runs in a separate process,
+// and their trials alternate in one run.
 
 import { fork } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,14 +1,16 @@
 // `npm run bench:throughput [-- --json] [--model FILE] [--rounds N] [--steps N] [--tokens N] [--layout unified|split]`:
-// compares continuous batching with a native loop over llama.cpp that has the same libraries, threads, prompt, KV layout and
-// greedy sampling. Measures tokens per second in 1 to 32 sequences that share a template. Results are medians of alternating
-// trials in one run.
+// compares continuous batching with a native loop over llama.cpp that has the same libraries, threads, prompt, KV
+// layout and greedy sampling. Measures tokens per second in 1 to 32 sequences that share a template. Results are
+// medians of alternating trials in one run.
 //
-// This package's side runs one asynchronous loop per sequence: each asks the engine for the next token and turns it into text.
-// The baseline is one loop that knows all sequences. `sessions` measures whole sessions, each read as a stream of parts.
+// This package's side runs one asynchronous loop per sequence: each asks the engine for the next token and turns it
+// into text. The baseline is one loop that knows all sequences. `sessions` measures whole sessions, each read as a
+// stream of parts.
 //
-// `jsMs` is the time in which the JavaScript thread does not wait for events (`performance.eventLoopUtilization`), per sequence
-// and step. It includes the time in which the thread is ready but llama.cpp's threads hold all cores. `jsCpuMs` is the time on a
-// core. `bare` has both values for a loop that only calls `decode` of the native context in one sequence.
+// `jsMs` is the time in which the JavaScript thread does not wait for events (`performance.eventLoopUtilization`), per
+// sequence and step. It includes the time in which the thread is ready but llama.cpp's threads hold all cores.
+// `jsCpuMs` is the time on a core. `bare` has both values for a loop that only calls `decode` of the native context in
+// one sequence.
 
 import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
@@ -126,7 +128,10 @@ async function measure({ model: path, baselineProgram, directory }, options, onP
   };
 }
 
-/** Streams `count` sessions. Returns the milliseconds for `steps` tokens of each, measured once all have their first token. */
+/**
+ * Streams `count` sessions. Returns the milliseconds for `steps` tokens of each, measured once all have their first
+ * token.
+ */
 async function streamSessions(agent, count, steps, onShare) {
   const streams = [];
   for (let index = 0; index < count; index++) {

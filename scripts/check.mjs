@@ -1,5 +1,5 @@
-// `npm run check`: what can be said about a change without compiling or running a model. Needs npm's packages and, once, two
-// Python wheels. The checks run side by side, and each prints its output when it has ended.
+// `npm run check`: all checks that need neither a compiler nor a model. The first run downloads npm's packages and a
+// Python wheel with clang-format. The checks run in parallel, and each prints its output when it has ended.
 
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
@@ -12,7 +12,7 @@ const node = (script, ...args) => run(process.execPath, [script, ...args]);
 
 const REPOSITORY_TESTS = ['test/repo/layering.test.ts', 'test/repo/options-reference.test.ts'];
 
-/** The slowest first. */
+/** In the order in which they start: the slowest first. */
 const CHECKS = [
   {
     title: 'public declarations (api-extractor; after a wanted change: `npm run check -- --write`)',
@@ -47,7 +47,7 @@ async function comparePublicApi() {
   return { code: stale.length, output };
 }
 
-/** @param {(typeof CHECKS)[number]} check @returns {Promise<string[]>} the title, if it failed */
+/** @param {(typeof CHECKS)[number]} check @returns {Promise<string[]>} the title of the check if it failed, else empty */
 async function runCheck({ title, check }) {
   const begin = performance.now();
   const { code, output } = await check();
@@ -70,7 +70,8 @@ if (isMain(import.meta)) {
     /** @type {string[]} */
     const failed = [];
     const work = async () => {
-      for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) failed.push(...(await runCheck(next)));
+      for (let next = waiting.shift(); next !== undefined; next = waiting.shift())
+        failed.push(...(await runCheck(next)));
     };
     await Promise.all(Array.from({ length: Math.max(1, Math.min(availableParallelism(), 4)) }, work));
     if (failed.length > 0) throw new Error(`${failed.length} of ${CHECKS.length} checks failed: ${failed.join('; ')}`);

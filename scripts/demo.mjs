@@ -1,7 +1,7 @@
-// `npm run demo`: sets everything up, then shows on this machine what the template cache is for. The same ten sessions,
-// first each with a prefill of its own, then from the cache, then from the cache of an earlier process.
+// `npm run demo`: sets everything up, then shows the effect of the template cache on this machine. It starts the same ten
+// sessions three times: each with its own prefill, then from the cache, then from the cache in a second process.
 //
-// `npm run --silent demo -- --json` prints one JSON object on standard output, and nothing else there.
+// `npm run --silent demo -- --json` prints only one JSON object to stdout.
 
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
@@ -23,7 +23,7 @@ async function main() {
   try {
     const first = await runProcess(model.path, cacheDir, 'first process', [SESSIONS, SESSIONS]);
     const second = await runProcess(model.path, cacheDir, 'second process', [0, SESSIONS]);
-    const result = await summarise(model, first, second);
+    const result = await summarize(model, first, second);
     process.stdout.write(values.json ? `${JSON.stringify(result)}\n` : reportText(result));
     requireEqualReplies(result);
   } finally {
@@ -31,7 +31,7 @@ async function main() {
   }
 }
 
-/** The model given, else SmolLM2, else a generated one with random weights. */
+/** The model at `path`, or SmolLM2, or a generated model with random weights if SmolLM2 cannot be downloaded. */
 async function prepareModel(path) {
   const { model } = await setup({ model: path === undefined, quiet: true });
   if (path !== undefined) return { path, name: basename(path) };
@@ -40,12 +40,12 @@ async function prepareModel(path) {
   const { generateMicroModels } = await import('../test/fixtures/micro-models/models.mjs');
   const { dense } = await generateMicroModels(microModels, { only: ['dense'] });
   process.stderr.write(
-    'No source of SmolLM2 could be reached. Going on with a tiny model of random weights: its replies make no sense.\n',
+    'SmolLM2 could not be downloaded. Continuing with a tiny model with random weights, whose replies make no sense.\n',
   );
   return { path: dense, name: basename(dense) };
 }
 
-/** Runs demo/process.mjs and collects its events, with a line of progress. */
+/** Runs demo/process.mjs, shows a line of progress, and returns the events that the process printed. */
 async function runProcess(model, cacheDir, name, [uncached, cached]) {
   const events = [];
   await step(`${name}: ${uncached + cached} sessions`, {}, async (progress) => {
@@ -61,11 +61,11 @@ async function runProcess(model, cacheDir, name, [uncached, cached]) {
     });
   });
   const end = events.at(-1);
-  if (end?.type !== 'end') throw new Error(`The ${name} of the demo ended early`);
+  if (end?.type !== 'end') throw new Error(`The ${name} of the demo ended before its last session.`);
   return { sessions: events.filter(({ type }) => type === 'session'), stats: end.stats };
 }
 
-async function summarise(model, first, second) {
+async function summarize(model, first, second) {
   const uncached = first.sessions.filter(({ templateCache }) => !templateCache);
   const cached = first.sessions.filter(({ templateCache }) => templateCache);
   const total = (sessions) => sessions.reduce((sum, { ms }) => sum + ms, 0);
@@ -99,14 +99,14 @@ function requireEqualReplies({ uncached, cached }) {
   );
   if (replies.size !== 1) {
     throw new Error(
-      `Expected every session to give the same reply, got ${replies.size} different ones: this is a bug of the cache`,
+      `Expected the same reply in every session, got ${replies.size} different replies. This is a bug in the cache: please report it.`,
     );
   }
 }
 
 async function sha256(path) {
   const hash = createHash('sha256');
-  for await (const piece of createReadStream(path)) hash.update(piece);
+  for await (const chunk of createReadStream(path)) hash.update(chunk);
   return hash.digest('hex');
 }
 

@@ -1,4 +1,4 @@
-// `npm run examples [-- MODEL] [-- --only NAME]`: sets up what is missing, compiles the examples and runs each of them.
+// `npm run examples [-- MODEL] [-- --only NAME]`: prepares this checkout, then compiles and runs the examples.
 
 import { mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -8,15 +8,15 @@ import { makeDirectory } from '../bin/lib/make-directory.mjs';
 import { isMain, root, run, runMain } from '../bin/lib/run.mjs';
 import { setup } from './setup.mjs';
 
-/** Inside the package, so that its own name resolves, and to its dist. */
+/** Inside the package, so that an import of `llama-headstart` resolves to this package's dist. */
 const compiled = join(root, '.build', 'examples');
 
-/** Programs that others start. */
+/** Programs that an example starts. They are compiled, but do not run by themselves. */
 const HELPERS = ['mcp-server'];
 
 /**
- * Compiles all examples: Node.js 20 runs no TypeScript. Several processes may do so at once.
- * @returns {Promise<Record<string, string>>} the compiled files by the examples' names
+ * Compiles all examples, because Node.js 20 cannot run TypeScript. Several processes may compile at the same time.
+ * @returns {Promise<Record<string, string>>} paths of the compiled files, by name of the example
  */
 export async function compileExamples() {
   const { default: ts } = await import('typescript');
@@ -39,23 +39,23 @@ export async function compileExamples() {
 if (isMain(import.meta)) {
   await runMain(async () => {
     const { values, positionals } = parseArgs({ options: { only: { type: 'string' } }, allowPositionals: true });
-    const given = positionals[0];
-    const { model } = await setup({ model: given === undefined, quiet: true });
-    const source = given ?? model?.path;
+    const modelArgument = positionals[0];
+    const { model } = await setup({ model: modelArgument === undefined, quiet: true });
+    const source = modelArgument ?? model?.path;
     if (source === undefined) {
-      throw new Error('SmolLM2 could not be fetched: name a model, `npm run examples -- MODEL.gguf`');
+      throw new Error('SmolLM2 could not be downloaded. Name a model: `npm run examples -- MODEL.gguf`.');
     }
     const examples = Object.entries(await compileExamples()).filter(
       ([name]) => values.only === undefined || name === values.only,
     );
-    if (examples.length === 0) throw new Error(`There is no example named "${values.only}"`);
+    if (examples.length === 0) throw new Error(`Expected --only to name a file in examples/, got "${values.only}".`);
     const cwd = await mkdtemp(join(tmpdir(), 'llama-headstart-examples-'));
     try {
       for (const [name, file] of examples) {
         process.stderr.write(`\n── ${name}\n`);
         const path = /^[a-z]+:/i.test(source) ? source : resolve(source);
         const { code } = await run(process.execPath, [file, path], { cwd, inherit: true });
-        if (code !== 0) throw new Error(`examples/${name}.ts failed (${code})`);
+        if (code !== 0) throw new Error(`examples/${name}.ts failed with exit code ${code}. See its output above.`);
       }
     } finally {
       await rm(cwd, { recursive: true, force: true });

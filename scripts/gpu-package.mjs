@@ -1,6 +1,7 @@
-// `npm run build:gpu-package -- cuda|vulkan [--architectures "80;90"] [--jobs N]`: makes the opt-in package of a GPU variant for this platform in
-// .build/gpu-packages, ready for `npm publish`. It holds one file: ggml's module for that GPU, which the prebuilt addon of exactly the
-// same version loads. CUDA without a toolkit comes from NVIDIA's Python packages.
+// `npm run build:gpu-package -- cuda|vulkan [--architectures "80;90"] [--jobs N]`: builds the optional GPU package for
+// this platform in .build/gpu-packages, ready for `npm publish`. The package contains ggml's module for that GPU, which
+// only the prebuilt addon of the same version loads. If no CUDA toolkit is installed, the compiler comes from NVIDIA's
+// Python packages.
 
 import { copyFile, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -15,14 +16,14 @@ import { ensureDependencies } from './setup.mjs';
 import { ensureVendor } from './vendor.mjs';
 
 const NEEDS = {
-  cuda: "NVIDIA's driver, and the CUDA runtime and cuBLAS of the same major version as that it was built with",
+  cuda: "NVIDIA's driver, and the CUDA runtime and cuBLAS of the major version that it was built with",
   vulkan: 'the Vulkan loader (libvulkan.so.1) and a driver',
 };
 
 /**
  * @param {'cuda' | 'vulkan'} gpu
- * @param {{ architectures?: string, definitions?: string[], jobs?: number }} [options] architectures: what CMAKE_CUDA_ARCHITECTURES takes; default:
- *   llama.cpp's own list
+ * @param {{ architectures?: string, definitions?: string[], jobs?: number }} [options] architectures: the value of
+ *   CMAKE_CUDA_ARCHITECTURES; default: llama.cpp's list
  * @returns {Promise<{ directory: string, bytes: number, seconds: number }>}
  */
 export async function buildGpuPackage(gpu, { architectures, definitions = [], jobs } = {}) {
@@ -46,10 +47,10 @@ export async function buildGpuPackage(gpu, { architectures, definitions = [], jo
     }),
   );
   const seconds = Math.round((performance.now() - begin) / 1000);
-  return { ...(await layOut(gpu, built.path)), seconds };
+  return { ...(await writePackage(gpu, built.path)), seconds };
 }
 
-/** @returns {Promise<string | undefined>} undefined: the machine's own toolkit will do */
+/** @returns {Promise<string | undefined>} the directory of a downloaded toolkit; undefined if a toolkit is installed */
 async function findCuda() {
   if ((await run(process.env.CUDACXX ?? 'nvcc', ['--version'])).code === 0) return undefined;
   const toolkit = await step('CUDA compiler', { quiet: true }, (progress) =>
@@ -61,9 +62,9 @@ async function findCuda() {
 
 /**
  * @param {'cuda' | 'vulkan'} gpu
- * @param {string} module
+ * @param {string} module path of the built module
  */
-async function layOut(gpu, module) {
+async function writePackage(gpu, module) {
   const { version, license, repository, engines } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
   const name = `@llama-headstart/${platformName}-${gpu}`;
   const directory = join(root, '.build', 'gpu-packages', ...name.split('/'));
@@ -87,13 +88,14 @@ async function layOut(gpu, module) {
   await writeFile(join(directory, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`);
   await writeFile(
     join(directory, 'README.md'),
-    `# ${name}\n\nInstalled beside llama-headstart ${version}, it is found and used: no import, no option. It needs ${[NEEDS[gpu], ...libc()].join(', and ')}.\n` +
-      '`npx llama-headstart doctor` shows whether it is in use, and if not, why.\n',
+    `# ${name}\n\nllama-headstart ${version} finds and uses this package if both are installed. It needs no import and no option.\n` +
+      `It needs ${[NEEDS[gpu], ...libc()].join(', and ')}.\n` +
+      '`npx llama-headstart doctor` shows whether it is in use, and the reason if it is not.\n',
   );
   return { directory, bytes: (await stat(join(directory, file))).size };
 }
 
-/** A module needs the libc that it was linked to, or a newer one. */
+/** A module needs the libc version that it was linked with, or a newer one. */
 function libc() {
   const { header } = /** @type {{ header: { glibcVersionRuntime?: string } }} */ (process.report.getReport());
   return header.glibcVersionRuntime ? [`glibc ${header.glibcVersionRuntime} or newer`] : [];
@@ -110,14 +112,14 @@ if (isMain(import.meta)) {
       },
     });
     const [gpu = ''] = positionals;
-    if (gpu !== 'cuda' && gpu !== 'vulkan') throw new Error(`Expected cuda or vulkan, got "${gpu}".`);
+    if (gpu !== 'cuda' && gpu !== 'vulkan') throw new Error(`Expected the GPU to be cuda or vulkan, got "${gpu}".`);
     const { architectures, define: definitions } = values;
     const jobs = parseJobs(values.jobs);
-    const made = await buildGpuPackage(gpu, {
+    const { directory, bytes, seconds } = await buildGpuPackage(gpu, {
       ...(jobs && { jobs }),
       ...(architectures && { architectures }),
       ...(definitions && { definitions }),
     });
-    process.stdout.write(`${made.directory}: ${megabytes(made.bytes)}, ${made.seconds} s\n`);
+    process.stdout.write(`${directory}: ${megabytes(bytes)}, ${seconds} s\n`);
   });
 }

@@ -1,8 +1,10 @@
-// `npm run build:prebuilt [-- --platform linux-arm64] [--again]`: makes the binaries that the package carries, in
-// prebuilds/<platform>, where node-gyp-build finds them. prebuildify lays them out; scripts/lib/prebuild-gyp.mjs compiles.
+// `npm run build:prebuilt [-- --platform linux-arm64] [--again]`: builds the binaries of the package in
+// prebuilds/<platform>, where node-gyp-build finds them. prebuildify runs scripts/lib/prebuild-gyp.mjs to compile and
+// puts the files in place.
 //
-// Linux binaries for glibc 2.28 and later are made on any Linux, by zig, and kept in the user's cache: the same sources are
-// not compiled twice, in another clone neither, unless --again says so. Those of other systems are made on such a system.
+// Any Linux machine can build the Linux binaries (for glibc 2.28 or newer), because zig cross-compiles them. They are
+// stored in the user's cache, so that no clone compiles the same sources twice; --again compiles them anyway. The
+// binaries of another system must be built on that system.
 
 import { existsSync } from 'node:fs';
 import { cp, readdir, rm, stat } from 'node:fs/promises';
@@ -22,23 +24,24 @@ import { ensureVendor, pin } from './vendor.mjs';
 
 /**
  * @param {string} platform "linux-x64"
- * @param {{ again?: boolean }} [options] again: compile, whatever was made earlier
- * @returns {Promise<{ directory: string, bytes: number, files: number, compiled: boolean }>} compiled: now, and not earlier
+ * @param {{ again?: boolean }} [options] again: compile even if the cache has binaries of the same sources
+ * @returns {Promise<{ directory: string, bytes: number, files: number, compiled: boolean }>} compiled: false if the
+ *   binaries came from the cache
  */
 export async function prebuild(platform, { again = false } = {}) {
   await ensureDependencies({ quiet: true });
   const directory = join(root, 'prebuilds', platform);
   let compiled = false;
   if (platform in TARGETS && !isMusl) {
-    const name = await keptName(platform);
+    const name = await cachedName(platform);
     if (again) await rm(join(toolsDirectory(), name), { recursive: true, force: true });
-    // zig and its headers are the same everywhere, so what it made anywhere will do.
+    // zig and its headers are the same on every machine, so cached binaries of any clone can be used.
     await ensureTool(name, (empty) => {
       compiled = true;
       return compileInto(platform, empty);
     });
     await removeOlder(platform, name);
-    await place(name, directory);
+    await copyFromCache(name, directory);
   } else {
     await compile(platform);
     compiled = true;
@@ -47,34 +50,34 @@ export async function prebuild(platform, { again = false } = {}) {
 }
 
 /**
- * Whether a platform's binaries were made earlier from the same sources, in whichever clone: then `prebuild` compiles nothing.
+ * Whether the user's cache has a platform's binaries of the same sources. If so, `prebuild` compiles nothing.
  * @param {string} platform
  */
-export const isMade = async (platform) => existsSync(join(toolsDirectory(), await keptName(platform)));
+export const isCached = async (platform) => existsSync(join(toolsDirectory(), await cachedName(platform)));
 
-/** Takes a platform's binaries out of prebuilds/, whatever they were made from: what lies there is packed. @param {string} platform */
-export const leaveOut = (platform) => removeLibc(join(root, 'prebuilds', platform));
+/** Removes a platform's binaries from prebuilds/, so that they are not packed. @param {string} platform */
+export const removePrebuilt = (platform) => removeLibc(join(root, 'prebuilds', platform));
 
-/** Of the folder in the user's cache. @param {string} platform */
-const keptName = async (platform) => `prebuilt-${platform}-${await prebuildInputs(platform)}`;
+/** The name of the directory in the user's cache. @param {string} platform */
+const cachedName = async (platform) => `prebuilt-${platform}-${await prebuildInputs(platform)}`;
 
-/** @param {string} name of the folder in the user's cache @param {string} directory prebuilds/<platform> */
-async function place(name, directory) {
+/** @param {string} name name of the directory in the user's cache @param {string} directory prebuilds/<platform> */
+async function copyFromCache(name, directory) {
   await removeLibc(directory);
   await cp(join(toolsDirectory(), name), directory, { recursive: true });
 }
 
-/** @param {string} platform @param {string} empty a folder that receives the binaries */
+/** @param {string} platform @param {string} empty an empty directory for the binaries */
 async function compileInto(platform, empty) {
   const directory = await compile(platform);
   const names = (await readdir(directory)).filter((name) => !isForMusl(name));
   for (const name of names) await cp(join(directory, name), join(empty, name));
 }
 
-/** The binaries of other inputs, which nobody comes back to. @param {string} platform @param {string} kept */
-async function removeOlder(platform, kept) {
+/** Removes cached binaries of other sources. @param {string} platform @param {string} current the name to keep */
+async function removeOlder(platform, current) {
   const names = (await readdir(toolsDirectory())).filter((name) => name.startsWith(`prebuilt-${platform}-`));
-  for (const name of names.filter((each) => each !== kept))
+  for (const name of names.filter((name) => name !== current))
     await rm(join(toolsDirectory(), name), { recursive: true, force: true });
 }
 
@@ -84,14 +87,14 @@ async function compile(platform) {
   await step(`llama.cpp ${pin.version}`, { quiet: true }, (progress) =>
     ensureVendor({ onProgress: (detail) => progress.update({ detail }) }),
   );
-  // prebuildify takes what it finds in build/Release, which in the checkout is the developer's own build.
+  // prebuildify packs build/Release of its working directory. In the checkout that would be the developer's build.
   const stage = join(root, '.build', `prebuild-${platform}`);
   await makeDirectory(stage);
   await rm(join(stage, 'build'), { recursive: true, force: true });
   const directory = join(root, 'prebuilds', platform);
   if (os !== 'linux') await rm(directory, { recursive: true, force: true });
   else await removeLibc(directory);
-  const shim = join(root, 'scripts', 'lib', 'prebuild-gyp.mjs');
+  const nodeGyp = join(root, 'scripts', 'lib', 'prebuild-gyp.mjs');
   const options = {
     cwd: stage,
     out: root,
@@ -104,14 +107,17 @@ async function compile(platform) {
   const prebuildify = createRequire(import.meta.url)('prebuildify');
   await new Promise((resolve, reject) => {
     const done = (/** @type {Error | null} */ error) => (error ? reject(error) : resolve(undefined));
-    prebuildify({ ...options, platform: os, nodeGyp: `"${process.execPath}" "${shim}"`, shell: true }, done);
+    prebuildify({ ...options, platform: os, nodeGyp: `"${process.execPath}" "${nodeGyp}"`, shell: true }, done);
   });
   return directory;
 }
 
 const isForMusl = (/** @type {string} */ name) => /\bmusl\b/.test(name);
 
-/** Both libcs of a platform share a folder. @param {string} directory */
+/**
+ * Removes the binaries for this machine's libc. The directory also has those for the other libc.
+ * @param {string} directory
+ */
 async function removeLibc(directory) {
   const names = await readdir(directory).catch(() => []);
   for (const name of names) if (isForMusl(name) === isMusl) await rm(join(directory, name));
@@ -130,8 +136,8 @@ if (isMain(import.meta)) {
     });
     for (const platform of values.platform ?? [`${process.platform}-${process.arch}`]) {
       const { directory, bytes, files, compiled } = await prebuild(platform, { again: values.again });
-      const how = compiled ? '' : ', compiled earlier from the same sources';
-      process.stdout.write(`${directory}: ${files} files, ${megabytes(bytes)}${how}\n`);
+      const origin = compiled ? '' : ', compiled earlier from the same sources';
+      process.stdout.write(`${directory}: ${files} files, ${megabytes(bytes)}${origin}\n`);
     }
   });
 }

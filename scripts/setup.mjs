@@ -1,7 +1,7 @@
-// Everything that a fresh clone needs before it runs: dependencies, llama.cpp, the addon, dist, models.
-// Each step looks first whether it is needed, so a second run takes well under a second or two.
+// Prepares a fresh clone: npm packages, llama.cpp, the addon, dist and the models. Each step first checks whether it is
+// needed, so a second run takes less than two seconds.
 //
-// Nothing here may import from node_modules or dist at its top: neither exists yet.
+// This file must not import from node_modules or dist at its top, because neither exists in a fresh clone.
 
 import { createHash } from 'node:crypto';
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
@@ -14,13 +14,14 @@ const MINIMUM_NODE = [20, 19];
 
 /**
  * @typedef {object} SetupOptions
- * @property {boolean} [model] fetch SmolLM2
+ * @property {boolean} [model] download SmolLM2
  * @property {boolean} [microModels] generate the micro models
- * @property {boolean} [quiet] say nothing of steps that were done before
+ * @property {boolean} [quiet] print nothing about steps that were not needed
  *
  * @typedef {object} SetupResult
- * @property {{ path: string, name: string, source: string } | null} model null: not asked for, or no source reachable
- * @property {string | null} microModels the directory of the micro models; null: not asked for
+ * @property {{ path: string, name: string, source: string } | null} model null if not requested or if no source could
+ *   be reached
+ * @property {string | null} microModels the directory of the micro models; null if not requested
  */
 
 /**
@@ -46,7 +47,7 @@ export async function setup({ model = false, microModels = false, quiet = false 
 }
 
 /**
- * Checks Node's version and runs `npm ci` where node_modules is missing or belongs to another lockfile.
+ * Checks the version of Node.js, and runs `npm ci` if node_modules is missing or belongs to another lockfile.
  * @param {{ quiet?: boolean }} [options]
  */
 export async function ensureDependencies({ quiet = false } = {}) {
@@ -54,7 +55,7 @@ export async function ensureDependencies({ quiet = false } = {}) {
   const [minimumMajor = 0, minimumMinor = 0] = MINIMUM_NODE;
   if (major < minimumMajor || (major === minimumMajor && minor < minimumMinor)) {
     throw new Error(
-      `Expected Node.js ${MINIMUM_NODE.join('.')} or newer, got ${process.versions.node}. Install a newer one.`,
+      `Expected Node.js ${MINIMUM_NODE.join('.')} or newer, got ${process.versions.node}. Install a newer version.`,
     );
   }
 
@@ -66,7 +67,8 @@ export async function ensureDependencies({ quiet = false } = {}) {
       .digest('hex');
     if ((await readFile(stampFile, 'utf8').catch(() => '')) === wanted) return;
 
-    // npm's own record is newer than the lockfile where the user ran `npm ci` or `npm install` already.
+    // If the user has already run `npm ci` or `npm install`, npm's record of the installed packages is newer than the
+    // lockfile.
     const [installed, locked] = await Promise.all([
       modifiedAt(join(root, 'node_modules', '.package-lock.json')),
       modifiedAt(lockfile),
@@ -79,7 +81,7 @@ export async function ensureDependencies({ quiet = false } = {}) {
   });
 }
 
-/** Runs tsc only where a source is newer than what it compiles to: tsc alone would cost seconds at each start. */
+/** Compiles lib/ only if a source is newer than its compiled file, because tsc always takes seconds. */
 async function buildTypeScript() {
   const sources = (await readdir(join(root, 'lib'), { recursive: true })).filter((name) => name.endsWith('.ts'));
   const configured = await newest([join(root, 'tsconfig.json'), join(root, 'tsconfig.build.json')]);
@@ -106,7 +108,7 @@ async function ensureModel(quiet) {
         onProgress: (bytes, total) =>
           progress.update({ fraction: bytes / total, detail: `${megabytes(bytes)} of ${megabytes(total)}` }),
       }),
-    (found) => found?.source ?? 'no source could be reached: going on without it',
+    (fetched) => fetched?.source ?? 'could not be downloaded, continuing without it',
   );
 }
 
@@ -119,7 +121,7 @@ async function ensureMicroModels(quiet) {
   return directory;
 }
 
-/** In milliseconds; a file that is not there is older than any. @param {string} path */
+/** The modification time in milliseconds, or 0 if the file does not exist. @param {string} path */
 const modifiedAt = (path) =>
   stat(path).then(
     (entry) => entry.mtimeMs,

@@ -1,40 +1,44 @@
-// `npm run test:asan [-- vitest arguments]`: the tests of the low-level API, children and workers too, on an addon that was
-// built whole, llama.cpp with it, with address and undefined-behaviour checks. The first build takes long. What the checks
-// find ends the process that it happens in, with a stack on stderr. Linux with GCC.
+// `npm run test:asan [-- vitest arguments]`: runs the tests of the low-level API, including child processes and
+// workers, on an addon that was built together with llama.cpp with address and undefined-behavior checks. The first
+// build takes long. A failed check ends its process and prints a stack to stderr. Needs Linux and GCC.
 
 import { isMain, mustRun, root, runMain } from '../bin/lib/run.mjs';
 import { testAssertingAddon } from './lib/asserting-addon.mjs';
 
-/** Node itself is built without: the runtime must be in the process before it, and the C++ library that throws with it. */
+/**
+ * Node.js is built without sanitizers, so the sanitizer runtime and the C++ library that throws exceptions are
+ * preloaded.
+ */
 const PRELOADED = ['libasan.so', 'libstdc++.so'];
 
-// Leaks are not looked for: Node gives little of its memory back at its end, and nor do we what threads may still use.
-// The allocator returns null, as others do, for what no machine has. Node's handler of faults must not replace the one that
-// prints the stack.
+// detect_leaks=0: Node.js does not free all memory at its end, and neither does this package if threads may still use it.
+// allocator_may_return_null=1: an allocation that no machine can satisfy returns null, as with other allocators.
+// allow_user_segv_handler=0: Node.js's handler must not replace the handler that prints the stack.
 const ASAN_OPTIONS = 'detect_leaks=0:abort_on_error=1:allocator_may_return_null=1:allow_user_segv_handler=0';
 const UBSAN_OPTIONS = 'halt_on_error=1:abort_on_error=1:print_stacktrace=1';
 
-/** How much longer than without checks a test may take. */
+/** The factor for the time limits of tests, compared with a release build. */
 const PATIENCE = 12;
 
 /** @param {string} library */
 async function pathOf(library) {
   const { stdout } = await mustRun(process.env.CC ?? 'gcc', [`-print-file-name=${library}`]);
   const path = stdout.trim();
-  // GCC answers with the bare name for a library that it does not have.
+  // GCC prints only the name of a library that it does not have.
   if (!path.includes('/'))
-    throw new Error(`Expected GCC to have ${library}: install its sanitizer libraries (libasan).`);
+    throw new Error(`Expected GCC to have ${library}, but it is missing. Install GCC's sanitizer libraries (libasan).`);
   return path;
 }
 
 if (isMain(import.meta)) {
   await runMain(async () => {
-    if (process.platform !== 'linux') throw new Error(`Expected Linux, got ${process.platform}.`);
+    if (process.platform !== 'linux')
+      throw new Error(`Expected Linux, got ${process.platform}. Run this test on Linux.`);
     const preloaded = await Promise.all(PRELOADED.map(pathOf));
     await testAssertingAddon('native addon with sanitizers', { sanitize: true }, PATIENCE, {
       LD_PRELOAD: preloaded.join(' '),
       ASAN_OPTIONS,
-      // A path relative to each process's directory would not do: children have their own.
+      // An absolute path, because child processes have other working directories.
       UBSAN_OPTIONS: `${UBSAN_OPTIONS}:suppressions='${root}/scripts/ubsan-suppressions.txt'`,
     });
   });

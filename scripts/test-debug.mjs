@@ -1,11 +1,12 @@
-// `npm run test:debug [-- vitest arguments]`: the tests of the low-level API, children and workers too, on a debug build: this
-// package's own sources without optimisation and with assertions, among them that no KV byte enters the JavaScript heap.
+// `npm run test:debug [-- vitest arguments]`: runs the tests of the low-level API, including child processes and
+// workers, on a debug build. There this package's sources are compiled without optimization and with assertions. One of
+// them checks that no KV byte enters the JavaScript heap.
 
 import { join } from 'node:path';
 import { isMain, root, runMain } from '../bin/lib/run.mjs';
 import { testAssertingAddon } from './lib/asserting-addon.mjs';
 
-/** How much longer than on a release build a test may take. */
+/** The factor for the time limits of tests, compared with a release build. */
 const PATIENCE = 4;
 
 if (isMain(import.meta)) {

@@ -1,8 +1,9 @@
-// `npm run test:package [-- --no-arm64] [-- vitest arguments]`: packs the package, installs the tarball where nothing of ours is, and
-// uses it there. Prints what was installed, where, and the sizes. Each test says what it skips, and why.
+// `npm run test:package [-- --no-arm64] [-- vitest arguments]`: packs the package, installs the tarball in empty
+// projects, and tests it there. Prints what was installed, the sizes, and which tests were skipped for which reason.
 //
-// On Linux x64 the package carries arm64 too, whose tests run emulated; its binaries are compiled first, once for all clones.
-// `--no-arm64` leaves them out of the package and of the tests. `--prebuilt` compiles nothing and takes prebuilds/ as it is.
+// On Linux x64 the package also contains binaries for arm64, which are tested in an emulator. They are compiled first,
+// once for all clones. `--no-arm64` packs and tests without them. `--prebuilt` compiles nothing and uses prebuilds/ as
+// it is.
 
 import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -30,41 +31,39 @@ export async function pack(directory) {
 }
 
 /**
- * Brings the binaries that are packed and tested into prebuilds/, and no others.
- * @param {{ asItIs: boolean, arm64: boolean }} options
+ * Makes prebuilds/ contain the binaries that are packed and tested, and no others.
+ * @param {{ compile: boolean, arm64: boolean }} options
  * @returns {Promise<string[]>} lines for the report
  */
-async function ensurePrebuilds({ asItIs, arm64 }) {
-  const line = async (/** @type {string} */ platform, /** @type {string} */ how) => {
+async function ensurePrebuilds({ compile, arm64 }) {
+  const line = async (/** @type {string} */ platform, /** @type {string} */ origin) => {
     const { files, bytes } = await measure(join(root, 'prebuilds', platform));
-    return `Prebuilt for ${platform}: ${files} files, ${megabytes(bytes)}, ${how}`;
+    return `Prebuilt for ${platform}: ${files} files, ${megabytes(bytes)}, ${origin}`;
   };
-  if (asItIs) return [await line(OWN_PLATFORM, 'as they were')];
+  if (!compile) return [await line(OWN_PLATFORM, 'not compiled (--prebuilt)')];
 
   const emulates = OWN_PLATFORM === 'linux-x64' && !isMusl;
   const platforms = [OWN_PLATFORM, ...(emulates && arm64 ? [EMULATED_PLATFORM] : [])];
   const lines = [];
   for (const platform of platforms) {
-    if (platform === EMULATED_PLATFORM && !(await isMade(platform))) {
-      process.stderr.write(
-        `  ${platform} is compiled too, which takes as long again; \`-- --no-arm64\` leaves it out\n`,
-      );
+    if (platform === EMULATED_PLATFORM && !(await isCached(platform))) {
+      process.stderr.write(`  ${platform} is also compiled, which doubles the time. Skip it with \`-- --no-arm64\`.\n`);
     }
     const { compiled } = await prebuild(platform);
     lines.push(await line(platform, `compiled ${compiled ? 'now' : 'earlier from the same sources'}`));
   }
   if (emulates && !arm64) {
-    await leaveOut(EMULATED_PLATFORM);
-    lines.push(`${EMULATED_PLATFORM}: SKIPPED, neither packed nor tested, as --no-arm64 says`);
+    await removePrebuilt(EMULATED_PLATFORM);
+    lines.push(`${EMULATED_PLATFORM}: SKIPPED, neither packed nor tested (--no-arm64)`);
   }
   return lines;
 }
 
 /**
- * Packs, and runs the tests on the tarball.
+ * Packs the package and runs the tests on the tarball.
  * @param {string[]} vitestArguments
  * @param {Awaited<ReturnType<typeof setup>>} models
- * @param {string[]} lines of the report, before those of the tests
+ * @param {string[]} lines the first lines of the report; those of the tests come after them
  */
 async function testPackage(vitestArguments, { model, microModels }, lines) {
   const directory = await mkdtemp(join(tmpdir(), 'llama-headstart-package-'));
@@ -101,17 +100,14 @@ async function testPackage(vitestArguments, { model, microModels }, lines) {
 
 if (isMain(import.meta)) {
   await runMain(async () => {
-    const given = process.argv.slice(2);
-    const own = ['--prebuilt', '--no-arm64'];
+    const scriptOptions = ['--prebuilt', '--no-arm64'];
+    const args = process.argv.slice(2);
+    const vitestArguments = args.filter((argument) => !scriptOptions.includes(argument));
     const models = await setup({ model: true, microModels: true, quiet: true });
     const lines = await ensurePrebuilds({
-      asItIs: given.includes('--prebuilt'),
-      arm64: !given.includes('--no-arm64'),
+      compile: !args.includes('--prebuilt'),
+      arm64: !args.includes('--no-arm64'),
     });
-    await testPackage(
-      given.filter((argument) => !own.includes(argument)),
-      models,
-      lines,
-    );
+    await testPackage(vitestArguments, models, lines);
   });
 }

@@ -1,7 +1,8 @@
-// `npm run test:reproducible [-- --sessions N] [FILE...]`: sessions at once in `reproducible` mode, each compared with itself
-// alone by the bytes of all logits, on models of any size. Without a file: SmolLM2 (Q4_1), the micro models (F16, Q8_0, Q4_K,
-// IQ2_XXS; sliding-window, recurrent, hybrid) and TinyLlama (IQ2_XXS). About 20 minutes. The last line says what was
-// tried and how much went wrong. `npm test` does the same on the micro models.
+// `npm run test:reproducible [-- --sessions N] [FILE...]`: runs N sessions at the same time in `reproducible` mode, and
+// compares each with the same session running alone, by the bytes of all logits. Without files it tests SmolLM2 (Q4_1),
+// the micro models (F16, Q8_0, Q4_K, IQ2_XXS; sliding-window, recurrent, hybrid) and TinyLlama (IQ2_XXS), which takes
+// about 20 minutes. The last line has the number of compared replies and of failures. `npm test` does the same with the
+// micro models.
 
 import { basename, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -18,11 +19,11 @@ async function main() {
   });
   const sessions = Number(values.sessions);
   if (!Number.isInteger(sessions) || sessions < 1) {
-    throw new Error(`Expected --sessions to be a number from 1 on, got "${values.sessions}"`);
+    throw new Error(`Expected --sessions to be a whole number of at least 1, got "${values.sessions}".`);
   }
-  const own = positionals.map((file) => resolve(file));
-  const { model, microModels } = await setup({ model: own.length === 0, microModels: true, quiet: true });
-  const models = own.length > 0 ? own : await defaultModels(model?.path, microModels ?? '');
+  const files = positionals.map((file) => resolve(file));
+  const { model, microModels } = await setup({ model: files.length === 0, microModels: true, quiet: true });
+  const models = files.length > 0 ? files : await defaultModels(model?.path, microModels ?? '');
   const { code, tallies } = await runWithTallies(
     ['test/integration/reproducible.test.ts', '--testTimeout=7200000', '--disableConsoleIntercept'],
     {
@@ -37,7 +38,7 @@ async function main() {
   process.exitCode = code;
 }
 
-/** @param {string | undefined} smollm2 @param {string} directory of the micro models */
+/** @param {string | undefined} smollm2 @param {string} directory the directory of the micro models */
 async function defaultModels(smollm2, directory) {
   const { fetchTinyLlama } = await import('./fetch-model.mjs');
   const micro = await generateMicroModels(directory, { only: REPRODUCIBLE_MODELS });
@@ -50,7 +51,7 @@ async function defaultModels(smollm2, directory) {
         onProgress: (bytes, total) =>
           progress.update({ fraction: bytes / total, detail: `${megabytes(bytes)} of ${megabytes(total)}` }),
       }),
-    (found) => (found === null ? 'no source could be reached: going on without it' : found.source),
+    (fetched) => fetched?.source ?? 'could not be downloaded, continuing without it',
   );
   const all = [...REPRODUCIBLE_MODELS.map((name) => micro[name]), smollm2, tinyLlama?.path];
   return all.filter((path) => path !== undefined);

@@ -1,5 +1,5 @@
-// `npm run test:soak [-- vitest arguments]`: the fault tests of test/soak with their full counts: several minutes. The last line
-// says what was tried and how many went wrong.
+// `npm run test:soak [-- vitest arguments]`: runs the fault tests of test/soak with their full counts, which takes
+// several minutes. The last line has the number of tries and of failures.
 
 import { isMain, runMain } from '../bin/lib/run.mjs';
 import { runWithTallies, sumOf } from './lib/tallies.mjs';

@@ -1,4 +1,4 @@
-// `npm test [-- vitest arguments]`: sets up what is missing, then runs the tests.
+// `npm test [-- vitest arguments]`: prepares this checkout, then runs the tests.
 
 import { isMain, root, run, runMain } from '../bin/lib/run.mjs';
 import { setup } from './setup.mjs';
@@ -6,7 +6,7 @@ import { setup } from './setup.mjs';
 if (isMain(import.meta)) {
   await runMain(async () => {
     const { model, microModels } = await setup({ model: true, microModels: true, quiet: true });
-    if (!model) process.stderr.write('! SmolLM2 is not available: the tests that need a real model are skipped.\n');
+    if (!model) process.stderr.write('! SmolLM2 is not available. Tests that need a real model are skipped.\n');
     const result = await run(process.execPath, ['node_modules/vitest/vitest.mjs', 'run', ...process.argv.slice(2)], {
       cwd: root,
       inherit: true,

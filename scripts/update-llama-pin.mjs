@@ -1,8 +1,10 @@
-// `npm run update:llama -- v0.6.0 [--commit SHA] [--npm node-llama-cpp@X.Y.Z] [--no-tests]`: moves the llama.cpp pin in one step: the
-// submodule's commit, the npm package that carries the same tree, the tree's hash. Fetches the tree, compiles, and runs the tests.
+// `npm run update:llama -- v0.6.0 [--commit SHA] [--npm node-llama-cpp@X.Y.Z] [--no-tests]`: updates the llama.cpp pin:
+// the commit of the submodule, the npm package that contains the same tree, and the tree's hash. Then downloads the
+// tree, compiles it, and runs the checks and tests.
 //
-// The package's bundle has a commit of its own, so the tag's commit comes from upstream, or from --commit where upstream cannot be reached;
-// the tree must call itself by the tag's version. Without --npm, the newest node-llama-cpp is taken.
+// The commit in the npm package's bundle is not the upstream commit. So the commit of the tag comes from the upstream
+// repository, or from --commit if that cannot be reached. The version in the tree must be the tag. Without --npm, the
+// newest node-llama-cpp is used.
 
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -14,9 +16,9 @@ import { isMain, mustRun, npm, quoteTail, root, run, runMain } from '../bin/lib/
 const pinFile = join(root, 'scripts', 'llama-pin.json');
 
 /**
- * What the npm package's bundle holds.
+ * Downloads an npm package and reads the hash and the version of the llama.cpp tree in its git bundle.
  * @param {string} npmPackage
- * @param {string} bundlePath
+ * @param {string} bundlePath path of the bundle inside the package
  */
 export async function readBundle(npmPackage, bundlePath) {
   const work = await mkdtemp(join(tmpdir(), 'llama-pin-'));
@@ -40,21 +42,24 @@ export async function readBundle(npmPackage, bundlePath) {
 }
 
 /**
- * A tag of builds (b6789) says nothing of the version that the tree calls itself by.
- * @param {string} tag @param {string} npmPackage @param {string} found
+ * Throws if `tag` is a version and the tree in the package has another version. A build tag (b6789) has no version to
+ * compare.
+ * @param {string} tag @param {string} npmPackage @param {string} treeVersion
  */
-export function requireVersion(tag, npmPackage, found) {
-  if (tag.startsWith('v') && found !== tag) {
-    throw new Error(`${npmPackage} carries llama.cpp ${found}, not ${tag}: name another package with --npm.`);
+export function requireVersion(tag, npmPackage, treeVersion) {
+  if (tag.startsWith('v') && treeVersion !== tag) {
+    throw new Error(
+      `Expected ${npmPackage} to contain llama.cpp ${tag}, got ${treeVersion}. Name another package with --npm.`,
+    );
   }
 }
 
-/** @param {string} wanted a package name, with or without its version */
-async function exactVersion(wanted) {
-  if (/^[^@]+@\d+\.\d+\.\d+/.test(wanted)) return wanted;
-  const view = await npm(['view', wanted, 'version']);
-  if (view.code !== 0) throw new Error(`\`npm view ${wanted}\` failed${quoteTail(view.output)}`);
-  return `${wanted.split('@')[0]}@${view.stdout.trim()}`;
+/** Adds the newest version to a package name without one. @param {string} npmPackage */
+async function exactVersion(npmPackage) {
+  if (/^[^@]+@\d+\.\d+\.\d+/.test(npmPackage)) return npmPackage;
+  const view = await npm(['view', npmPackage, 'version']);
+  if (view.code !== 0) throw new Error(`\`npm view ${npmPackage}\` failed${quoteTail(view.output)}`);
+  return `${npmPackage.split('@')[0]}@${view.stdout.trim()}`;
 }
 
 /**
@@ -69,7 +74,7 @@ async function upstreamCommit(upstream, tag) {
   const commit = listed.stdout.trim().split('\n').at(-1)?.split('\t')[0];
   if (listed.code !== 0 || !commit) {
     throw new Error(
-      `${upstream} does not tell the commit of ${tag}: name it with --commit SHA${quoteTail(listed.output, 2)}`,
+      `The commit of ${tag} could not be read from ${upstream}. Name it with --commit SHA${quoteTail(listed.output, 2)}`,
     );
   }
   return commit;
@@ -88,30 +93,37 @@ async function main() {
   if (!/^[bv]\d/.test(version)) throw new Error(`Expected llama.cpp's tag, such as v0.6.0, got "${version}".`);
   const before = JSON.parse(await readFile(pinFile, 'utf8'));
   const npmPackage = await exactVersion(/** @type {string} */ (values.npm));
-  const found = await step(`bundle of ${npmPackage}`, {}, () => readBundle(npmPackage, before.npmBundle));
-  requireVersion(version, npmPackage, found.version);
+  const bundle = await step(`bundle of ${npmPackage}`, {}, () => readBundle(npmPackage, before.npmBundle));
+  requireVersion(version, npmPackage, bundle.version);
   const commit = values.commit ?? (await upstreamCommit(before.upstream, version));
-  if (!/^[0-9a-f]{40}$/.test(commit)) throw new Error(`Expected --commit to be a commit's 40 digits, got "${commit}".`);
-  const after = { ...before, version, commit, tree: found.tree, npmPackage };
+  if (!/^[0-9a-f]{40}$/.test(commit)) {
+    throw new Error(`Expected --commit to be a commit of 40 hexadecimal digits, got "${commit}".`);
+  }
+  const after = { ...before, version, commit, tree: bundle.tree, npmPackage };
   await writeFile(pinFile, `${JSON.stringify(after, null, 2)}\n`);
-  await rewrite('CMakeLists.txt', before.version, version);
+  await replaceVersion('CMakeLists.txt', before.version, version);
   await mustRun('git', ['update-index', '--add', '--cacheinfo', `160000,${commit},vendor/llama.cpp`]);
   process.stderr.write(`${before.version} (${before.commit}) -> ${version} (${commit})\n`);
-  // In a process of its own: vendor.mjs has read the old pin when it was loaded.
+  // In a separate process, because vendor.mjs reads the pin when it is loaded.
   await mustRun(process.execPath, ['scripts/vendor.mjs'], { inherit: true });
   if (values['no-tests']) return;
   for (const script of ['check', 'test']) {
     const { code } = await run(process.platform === 'win32' ? 'npm.cmd' : 'npm', ['run', script], { inherit: true });
     if (code !== 0)
-      throw new Error(`The pin is moved, but \`npm run ${script}\` fails. \`git diff\` shows the pin's files.`);
+      throw new Error(`The pin is updated, but \`npm run ${script}\` fails. \`git diff\` shows what changed.`);
   }
 }
 
-/** The version that binaries tell, in CMakeLists.txt. @param {string} file @param {string} from @param {string} to */
-async function rewrite(file, from, to) {
+/**
+ * Replaces a version in a file. Binaries report the version in CMakeLists.txt.
+ * @param {string} file
+ * @param {string} from
+ * @param {string} to
+ */
+async function replaceVersion(file, from, to) {
   const path = join(root, file);
   const text = await readFile(path, 'utf8');
-  if (!text.includes(`"${from}"`)) throw new Error(`Expected ${file} to name "${from}".`);
+  if (!text.includes(`"${from}"`)) throw new Error(`Expected ${file} to contain "${from}".`);
   await writeFile(path, text.replaceAll(`"${from}"`, `"${to}"`));
 }
 

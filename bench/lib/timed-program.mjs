@@ -11,7 +11,8 @@ export class TimedProgram {
 
   /**
    * @param {string} program
-   * @param {{ model: string, threads: number, kvCells: number, sequences: number, tokensFile: string, stateFile?: string, layout?: 'unified' | 'split' }} options
+   * @param {{ model: string, threads: number, kvCells: number, sequences: number, tokensFile: string, stateFile?:
+   *   string, layout?: 'unified' | 'split' }} options
    * @param {string[]} [leadingArguments] arguments in front of those that `options` become, such as a script for Node.js
    */
   static async start(

@@ -21,7 +21,10 @@ const context = await model.createContext({
 await decodePrefix();
 const state = await context.captureSequence(0, prefix);
 
-/** Does not zero the KV cache's memory, as in the baseline: that would evict everything else from the processor's caches. */
+/**
+ * Does not zero the KV cache's memory, as in the baseline: that would evict everything else from the processor's
+ * caches.
+ */
 async function removeAllSequences() {
   for (let sequence = 0; sequence < context.info.maxSequences; sequence++) await context.removeSequence(sequence);
 }
@@ -43,7 +46,9 @@ async function timed(work) {
   return performance.now() - begin;
 }
 
-/** Generates in `width` sequences with the same prefix, one token per sequence and step. Each starts with another token. */
+/**
+ * Generates in `width` sequences with the same prefix, one token per sequence and step. Each starts with another token.
+ */
 async function generate(width, steps) {
   await removeAllSequences();
   await context.restoreSequence(0, state);

@@ -2,8 +2,8 @@
 //
 //   npm run build:native [-- --cuda | --metal | --vulkan] [--portable] [--debug] [--jobs N] [--clean]
 //
-// CMakeLists.txt describes the build. This script runs it: it checks the tools first, shows one line of progress, keeps the full
-// log, and explains failures.
+// CMakeLists.txt describes the build. This script runs it: it checks the tools first, shows one line of progress, keeps
+// the full log, and explains failures.
 
 import { createWriteStream } from 'node:fs';
 import { copyFile, readdir, readFile, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
@@ -32,9 +32,10 @@ const HOST_COMPILER_HINT =
  * @property {'cuda' | 'metal' | 'vulkan'} [accelerator] default: none, which computes on the CPU
  * @property {boolean} [debug] without optimization, with symbols
  * @property {number} [jobs] parallel compiler processes; default: one per core
- * @property {boolean} [portable] ggml as shared libraries with one module per CPU generation, instead of one file for this CPU
- * @property {{ name: string, toolchain: string, env: NodeJS.ProcessEnv }} [cross] a compiler for another platform or an older
- *   libc; `name` is part of the name of the build directory
+ * @property {boolean} [portable] ggml as shared libraries with one module per CPU generation, instead of one file for
+ *   this CPU
+ * @property {{ name: string, toolchain: string, env: NodeJS.ProcessEnv }} [cross] a compiler for another platform or an
+ *   older libc; `name` is part of the name of the build directory
  * @property {string} [directory] the build directory; default .build/<variant>
  * @property {boolean} [plain] run CMake directly even if cmake-js is installed
  * @property {boolean} [sanitize] with address and undefined-behavior checks, in .build/sanitize, not installed
@@ -48,7 +49,8 @@ const HOST_COMPILER_HINT =
 
 /**
  * @param {BuildOptions} [options]
- * @returns {Promise<{ path: string, compiled: number }>} path: the built file; compiled: the number of build steps that ran
+ * @returns {Promise<{ path: string, compiled: number }>} path: the built file; compiled: the number of build steps that
+ *   ran
  */
 export async function buildNative(options = {}) {
   const { accelerator, cross, debug = false, baseline = false, sanitize = false, module } = options;
@@ -155,16 +157,16 @@ const shownPath = (/** @type {string} */ path) => {
 const COMPILER_VARIABLES = ['CC', 'CXX', 'CUDACXX', 'CUDAHOSTCXX'];
 
 /**
- * Everything that a build directory is configured for, as text. It includes the root directory, because a build directory holds
- * absolute paths and cannot be used after the checkout was moved.
+ * Everything that a build directory is configured for, as text. It includes the root directory, because a build
+ * directory holds absolute paths and cannot be used after the checkout was moved.
  * @param {unknown} args @param {NodeJS.ProcessEnv} env
  */
 const configuredFor = (args, env) =>
   `${JSON.stringify({ root, args, compilers: COMPILER_VARIABLES.map((name) => env[name] ?? null) })}\n`;
 
 /**
- * Whether the settings of a build directory changed. If so, removes CMake's cache: CMake would keep the first compiler that it
- * found, even if that compiler failed. CMake notices changed CMakeLists files itself.
+ * Whether the settings of a build directory changed. If so, removes CMake's cache: CMake would keep the first compiler
+ * that it found, even if that compiler failed. CMake notices changed CMakeLists files itself.
  * @param {string} directory
  * @param {string} wanted the result of `configuredFor`
  */
@@ -190,7 +192,8 @@ function parseProgress(line) {
 }
 
 /**
- * The message of a failed build. It quotes the lines with errors, because the last lines are often warnings of another job.
+ * The message of a failed build. It quotes the lines with errors, because the last lines are often warnings of another
+ * job.
  * @param {string} output
  * @param {string} directory
  * @param {string} logFile
@@ -215,8 +218,9 @@ async function librariesOf(directory) {
 }
 
 /**
- * Copies the addon and its libraries into `output`. Each file is copied under a temporary name and then renamed, so that a
- * process which has loaded the old file keeps it. Removes libraries of an earlier build, because the addon would load them.
+ * Copies the addon and its libraries into `output`. Each file is copied under a temporary name and then renamed, so
+ * that a process which has loaded the old file keeps it. Removes libraries of an earlier build, because the addon would
+ * load them.
  * @param {string} built path of the addon
  * @param {string[]} libraries file names, in the directory of the addon
  * @param {string} output

@@ -1,5 +1,5 @@
-// Checks that this machine has the tools for a build before anything is compiled. The error says how to install what is missing
-// or too old.
+// Checks that this machine has the tools for a build before anything is compiled. The error says how to install what is
+// missing or too old.
 
 import { run } from './run.mjs';
 

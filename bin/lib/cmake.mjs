@@ -1,5 +1,6 @@
-// The commands of a CMake build. In a checkout, where this package is developed and released, cmake-js runs CMake. A user's
-// `npx llama-headstart build` runs CMake directly with the same settings, so that users need not install cmake-js.
+// The commands of a CMake build. In a checkout, where this package is developed and released, cmake-js runs CMake. A
+// user's `npx llama-headstart build` runs CMake directly with the same settings, so that users need not install
+// cmake-js.
 
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';

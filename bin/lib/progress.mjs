@@ -7,8 +7,8 @@ const REDRAW_EVERY_MS = 100;
 const live = process.stderr.isTTY === true && process.env.TERM !== 'dumb' && !process.env.CI;
 
 /**
- * A step of a script. On a terminal its line is updated in place, with a progress bar and the remaining time. Elsewhere a new
- * line is printed about every 10 %. The last line is "✓ name (3.2 s)".
+ * A step of a script. On a terminal its line is updated in place, with a progress bar and the remaining time. Elsewhere
+ * a new line is printed about every 10 %. The last line is "✓ name (3.2 s)".
  */
 export class Step {
   #name;
@@ -99,8 +99,8 @@ export class Step {
 }
 
 /**
- * Runs one step and ends its line with ✓, with ✗ if the step failed, or with – if its result is null: the step had no result, but
- * that is not an error.
+ * Runs one step and ends its line with ✓, with ✗ if the step failed, or with – if its result is null: the step had no
+ * result, but that is not an error.
  * @template T
  * @param {string} name
  * @param {{ quiet?: boolean }} options

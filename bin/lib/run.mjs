@@ -17,14 +17,16 @@ const MAX_OUTPUT_LENGTH = 256 * 1024;
  * @property {boolean} [inherit] the command writes to this process's stdout and stderr, and its output is not returned
  * @property {(line: string) => void} [onLine] called for each line of stdout and stderr
  * @property {number} [idleTimeoutMs] end the command if it prints nothing for this long
- * @property {boolean} [interruptible] a signal that would end this process (Ctrl-C, `kill`) ends the command instead. The call
- *   returns with `interrupted: true`, so that the caller can clean up, and this process will end with the signal's exit code.
+ * @property {boolean} [interruptible] a signal that would end this process (Ctrl-C, `kill`) ends the command instead.
+ *   The call returns with `interrupted: true`, so that the caller can clean up, and this process will end with the
+ *   signal's exit code.
  */
 
 const SIGNALS = /** @type {const} */ ({ SIGHUP: 1, SIGINT: 2, SIGTERM: 15 });
 
 /**
- * Runs a command until it ends. Never rejects: the code is 127 if the command does not exist, and 124 after `idleTimeoutMs`.
+ * Runs a command until it ends. Never rejects: the code is 127 if the command does not exist, and 124 after
+ * `idleTimeoutMs`.
  * @param {string} command
  * @param {string[]} args
  * @param {RunOptions} [options]

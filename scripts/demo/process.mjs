@@ -1,5 +1,6 @@
-// One process of the demo: opens an agent, runs its sessions one after another, and writes a line of JSON for each event.
-// Arguments: the model, the cache directory, how many sessions to start uncached, how many cached.
+// One process of the demo: starts an agent, runs sessions one after another, and prints a line of JSON for each event.
+// Arguments: the model, the cache directory, the number of sessions without the cache, the number of sessions with the
+// cache.
 
 import { AgentServer } from '../../dist/index.js';
 import { question, replyTokens, systemPrompt, tools } from './template.mjs';

@@ -1,4 +1,4 @@
-// The demo's result for people: the specification's table, measured here, and one small plot.
+// The demo's result as text: the table of the specification with this machine's numbers, and a small bar chart.
 
 const PLOT_WIDTH = 50;
 
@@ -12,7 +12,7 @@ function tiers(sessions) {
   return [...counts].map(([tier, count]) => `${count} ${tier}`).join(', ');
 }
 
-/** Columns as wide as their widest cell, numbers to the right. */
+/** Formats rows as a table. The first two columns are aligned to the left, the numbers after them to the right. */
 function table(rows) {
   const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
   return rows
@@ -22,7 +22,7 @@ function table(rows) {
     .join('\n');
 }
 
-/** A bar a row, as long as its share of the longest. */
+/** One bar per row. The longest bar has PLOT_WIDTH characters. */
 function plot(rows) {
   const longest = Math.max(...rows.map(([, value]) => value));
   const labelWidth = Math.max(...rows.map(([label]) => label.length));
@@ -36,11 +36,11 @@ function plot(rows) {
 
 export function reportText({ model, machine, template, uncached, cached, totals }) {
   const [first, second] = cached;
-  const row = (name, sessions, how) => {
+  const row = (name, sessions, startedFrom) => {
     const times = sessions.map(({ ms }) => ms);
     return [
       name,
-      how,
+      startedFrom,
       formatMs(times[0]),
       formatMs(median(times.slice(1))),
       formatMs(times.reduce((sum, ms) => sum + ms, 0)),
@@ -52,7 +52,7 @@ One template for all sessions: a system prompt and ten tools, ${template.tokens.
 
 ${table([
   ['ten sessions', 'started from', 'first', 'later (median)', 'all ten'],
-  row('without the cache', uncached.sessions, 'a prefill each'),
+  row('without the cache', uncached.sessions, 'prefill'),
   row('with the cache', first.sessions, tiers(first.sessions)),
   row('in a second process', second.sessions, tiers(second.sessions)),
 ])}

@@ -1,5 +1,5 @@
-// What every session of the demo begins with: the system prompt and ten tools of a realistic coding agent, about 1,500
-// tokens in SmolLM2's vocabulary.
+// The template of the demo's sessions: the system prompt and ten tools of a realistic coding agent, about 1,500 tokens in
+// SmolLM2's vocabulary. Measured results in the documentation depend on this text.
 
 export const systemPrompt = `You are Forge, a careful software engineer who works in the user's repository through tools.
 
@@ -31,7 +31,7 @@ const string = (description) => ({ type: 'string', description });
 const integer = (description) => ({ type: 'integer', description });
 const flag = (description) => ({ type: 'boolean', description });
 
-/** A tool whose first arguments, as many as `required` says, must be given. */
+/** @param {number} required how many of the properties are required, counted from the first */
 const tool = (name, description, properties, required = 1) => ({
   name,
   description,

@@ -1,5 +1,5 @@
-// The tests of the low-level API on a build of the addon with assertions, which is not installed: the command line's arguments
-// are vitest's.
+// Runs the tests of the low-level API on an addon that was built with assertions. The addon is not installed. The
+// command line's arguments are passed on to vitest.
 
 import { relative } from 'node:path';
 import { buildNative } from '../../bin/lib/build-native.mjs';
@@ -8,10 +8,10 @@ import { root, run } from '../../bin/lib/run.mjs';
 import { setup } from '../setup.mjs';
 
 /**
- * @param {string} name of the build, for the progress
+ * @param {string} name of the build, for the progress line
  * @param {import('../../bin/lib/build-native.mjs').BuildOptions} options
- * @param {number} patience how much longer than on a release build a test may take
- * @param {NodeJS.ProcessEnv} env of the tests, beside what tells them the build
+ * @param {number} patience the factor for the time limits of tests, compared with a release build
+ * @param {NodeJS.ProcessEnv} env more environment variables for the tests
  */
 export async function testAssertingAddon(name, options, patience, env = {}) {
   const { model, microModels } = await setup({ model: true, microModels: true, quiet: true });
@@ -21,9 +21,9 @@ export async function testAssertingAddon(name, options, patience, env = {}) {
     (progress) => buildNative({ ...options, onProgress: (state) => progress.update(state) }),
     (built) => relative(root, built.path),
   );
-  const given = process.argv.slice(2);
+  const vitestArguments = process.argv.slice(2);
   const limits = ['--testTimeout', '--hookTimeout'].map((option) => `${option}=${120_000 * patience}`);
-  const args = [...(given.length > 0 ? given : ['test/native']), ...limits];
+  const args = [...(vitestArguments.length > 0 ? vitestArguments : ['test/native']), ...limits];
   const result = await run(process.execPath, ['node_modules/vitest/vitest.mjs', 'run', ...args], {
     cwd: root,
     inherit: true,

@@ -1,5 +1,5 @@
-// NVIDIA's CUDA compiler from its Python packages, for a machine that has no toolkit and needs no GPU: the package of the CUDA
-// variant is compiled with it. A toolkit that is installed (nvcc on PATH, or CUDACXX) is used instead.
+// NVIDIA's CUDA compiler from Python packages. It compiles the CUDA package on a machine without a CUDA toolkit; a GPU
+// is not needed. If a toolkit is installed (nvcc on PATH, or CUDACXX), that toolkit is used instead.
 
 import { existsSync } from 'node:fs';
 import { chmod, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
@@ -38,7 +38,11 @@ export async function ensureCuda(onProgress = () => {}) {
   return toolkit;
 }
 
-/** What the packages leave out, as they are meant to run programs and not to compile them. @param {string} directory */
+/**
+ * Adds what a compiler needs. The Python packages are meant for running programs: they have no executable bits, no
+ * lib64 and no library names without a version.
+ * @param {string} directory
+ */
 async function completeToolkit(directory) {
   for (const folder of ['bin', join('nvvm', 'bin')]) {
     for (const name of await readdir(join(directory, folder))) {
@@ -47,14 +51,15 @@ async function completeToolkit(directory) {
   }
   await symlink('lib', join(directory, 'lib64'));
   for (const name of await readdir(join(directory, 'lib'))) {
-    const [, plain] = /^(.*\.so)\.\d+$/.exec(name) ?? [];
-    if (plain) await symlink(name, join(directory, 'lib', plain));
+    const [, unversioned] = /^(.*\.so)\.\d+$/.exec(name) ?? [];
+    if (unversioned) await symlink(name, join(directory, 'lib', unversioned));
   }
 }
 
 /**
- * The driver's library is there where a GPU is; a linker needs its name and its functions' names: without any, it would leave the
- * library out, and the module could not be loaded. Made apart from the download, as it needs this machine's C compiler.
+ * Compiles a stub of the driver's library, libcuda.so, which only machines with a GPU have. The linker needs the names
+ * of the library and of its functions: without them the module would not depend on the library and could not be loaded.
+ * The stub is not part of the downloaded toolkit, because it needs this machine's C compiler.
  * @param {string} directory
  */
 async function ensureDriverStub(directory) {
@@ -66,9 +71,9 @@ async function ensureDriverStub(directory) {
   const renamed = header.matchAll(/^\s*#\s*define\s+cu\w+\s+(?:__CUDA_API_PT[DS][SZ]\()?(cu\w+)\)?\s*$/gm);
   const names = new Set([...declared, ...renamed].map(([, name]) => name));
   await makeDirectory(stubs);
-  const [source, made] = ['c', 'so'].map((suffix) => join(stubs, `cuda.${process.pid}.${suffix}`));
+  const [source, stub] = ['c', 'so'].map((suffix) => join(stubs, `cuda.${process.pid}.${suffix}`));
   await writeFile(source, [...names].map((name) => `void ${name}(void) {}\n`).join(''));
-  await mustRun('cc', ['-shared', '-fPIC', source, '-Wl,-soname,libcuda.so.1', '-o', made]);
-  await rename(made, library);
+  await mustRun('cc', ['-shared', '-fPIC', source, '-Wl,-soname,libcuda.so.1', '-o', stub]);
+  await rename(stub, library);
   await rm(source);
 }

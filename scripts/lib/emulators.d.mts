@@ -1,2 +1,5 @@
-/** The emulators' programs, and the folder that `qemu-aarch64 -L` takes. */
+/**
+ * The paths of the emulators, and the directory for `qemu-aarch64 -L`. Throws an error that says why there is no
+ * emulator.
+ */
 export function ensureEmulators(): Promise<{ x64: string; arm64: string; arm64Libraries: string }>;

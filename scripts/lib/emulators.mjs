@@ -1,4 +1,4 @@
-// Emulators of other CPUs, for tests: Debian's packages, unpacked into a folder and not installed.
+// Emulators of other CPUs for tests, from Debian packages that are unpacked but not installed.
 
 import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
@@ -9,15 +9,15 @@ import { ensureTool } from './tools.mjs';
 const PACKAGES = ['qemu-user-static', 'libc6-arm64-cross', 'libgcc-s1-arm64-cross', 'libstdc++6-arm64-cross'];
 
 /**
- * @returns {Promise<{ x64: string, arm64: string, arm64Libraries: string }>} the emulators' programs, and the folder that
- *   `qemu-aarch64 -L` takes
- * @throws {Error} why they cannot be had here
+ * @returns {Promise<{ x64: string, arm64: string, arm64Libraries: string }>} the paths of the emulators, and the
+ *   directory for `qemu-aarch64 -L`
+ * @throws {Error} if this machine cannot download or run the emulators
  */
 export async function ensureEmulators() {
   if (process.platform !== 'linux' || process.arch !== 'x64')
-    throw new Error('emulators are fetched on Linux x64 only');
+    throw new Error('emulators are available on Linux x64 only');
   if ((await run('apt-get', ['--version'])).code !== 0)
-    throw new Error("there is no apt-get to fetch Debian's packages");
+    throw new Error("apt-get, which downloads Debian's packages, is not installed");
   const directory = await ensureTool('emulators-1', async (empty) => {
     const work = dirname(empty);
     const download = await run('apt-get', ['download', ...PACKAGES], { cwd: work });
@@ -32,6 +32,7 @@ export async function ensureEmulators() {
   const [x64, arm64] = ['qemu-x86_64', 'qemu-aarch64'].map((name) =>
     [join(programs, `${name}-static`), join(programs, name)].find((path) => existsSync(path)),
   );
-  if (!x64 || !arm64) throw new Error(`Debian's packages hold no qemu for users in ${programs}`);
+  if (!x64 || !arm64)
+    throw new Error(`expected Debian's packages to contain qemu-x86_64 and qemu-aarch64 in ${programs}`);
   return { x64, arm64, arm64Libraries: join(directory, 'usr', 'aarch64-linux-gnu') };
 }

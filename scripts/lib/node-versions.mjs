@@ -1,16 +1,16 @@
-// Node.js of other versions, for tests: the npm packages node-<platform>-<arch> carry the program.
+// Other versions of Node.js for tests, from the npm packages node-<platform>-<arch>.
 
 import { chmod } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { mustRun, npm, quoteTail } from '../../bin/lib/run.mjs';
 import { ensureTool } from './tools.mjs';
 
-/** The newest of each line when this was written; the lines that the package promises to run on, and what came after. */
+/** The newest version of each supported major version when this was written, and of the majors after it. */
 export const NODE_VERSIONS = ['20.20.2', '22.23.3', '24.21.0', '26.10.0'];
 
 /**
  * @param {string} version
- * @param {string} [platform] "linux-arm64"; default this machine's
+ * @param {string} [platform] "linux-arm64"; default: this machine's
  * @returns {Promise<string>} the path of the program
  */
 export async function ensureNode(version, platform = `${process.platform}-${process.arch}`) {

@@ -1,5 +1,5 @@
-// What prebuildify runs as node-gyp: compiles the portable shape for the platform it asks for, into build/Release below the
-// current directory.
+// prebuildify runs this program in place of node-gyp. It compiles the portable addon for the platform in
+// PREBUILD_PLATFORM and PREBUILD_ARCH, into build/Release of the current directory.
 
 import { join } from 'node:path';
 import { buildNative } from '../../bin/lib/build-native.mjs';
@@ -14,7 +14,7 @@ await runMain(async () => {
     platform in TARGETS && !isMusl ? await toolchain(/** @type {keyof typeof TARGETS} */ (platform)) : undefined;
   if (!cross && platform !== `${process.platform}-${process.arch}`) {
     throw new Error(
-      `Expected ${platform} to be built on such a machine: this one is ${process.platform}-${process.arch}.`,
+      `Expected a machine with ${platform}, got ${process.platform}-${process.arch}. This platform cannot be cross-compiled.`,
     );
   }
   const isMac = process.platform === 'darwin';
@@ -22,7 +22,7 @@ await runMain(async () => {
     buildNative({
       portable: true,
       ...(cross && { cross }),
-      // What every Mac with that processor has.
+      // Every Mac supports Metal. The deployment target is the oldest supported macOS.
       ...(isMac && {
         accelerator: /** @type {const} */ ('metal'),
         definitions: ['CMAKE_OSX_DEPLOYMENT_TARGET=13.3'],

@@ -1,11 +1,11 @@
-// What a prebuilt binary is made from, as one hash: where it has not changed, the binaries made earlier are taken as they are.
+// Hashes everything that a prebuilt binary is built from. If the hash has not changed, earlier binaries are used again.
 
 import { createHash } from 'node:crypto';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { root } from '../../bin/lib/run.mjs';
 
-/** Files and folders. llama.cpp stands for itself by its pin, the compiler by its version in zig.mjs. */
+/** Files and directories. llama-pin.json stands for llama.cpp, and the version in zig.mjs for the compiler. */
 const SOURCES = [
   'CMakeLists.txt',
   'cmake',
@@ -18,12 +18,12 @@ const SOURCES = [
   'scripts/llama-pin.json',
   'scripts/prebuild.mjs',
 ];
-/** Their headers, and what strips. */
+/** npm packages whose headers are compiled or whose programs build and strip the binaries. */
 const PACKAGES = ['node-addon-api', 'node-api-headers', 'prebuildify', 'cmake-js'];
 
 /**
  * @param {string} platform "linux-x64"
- * @param {string} [directory] the checkout
+ * @param {string} [directory] root of the checkout
  * @returns {Promise<string>} 16 hexadecimal digits
  */
 export async function prebuildInputs(platform, directory = root) {
@@ -41,7 +41,11 @@ export async function prebuildInputs(platform, directory = root) {
   return hash.digest('hex').slice(0, 16);
 }
 
-/** @param {string} directory @param {string} path @returns {Promise<string[]>} in an order that every file system agrees on */
+/**
+ * @param {string} directory
+ * @param {string} path
+ * @returns {Promise<string[]>} sorted, because the order of a file system varies
+ */
 async function filesOf(directory, path) {
   if ((await stat(join(directory, path))).isFile()) return [path];
   const names = (await readdir(join(directory, path))).sort();

@@ -1,13 +1,13 @@
-// The prebuilt addon of this checkout, as the loader would find it in an installed package.
+// Finds the prebuilt addon of this checkout in the same way as the loader finds it in an installed package.
 
 import { execFileSync } from 'node:child_process';
 import { root } from '../../bin/lib/run.mjs';
 
 /**
- * node-gyp-build's own answer, with what was compiled in the checkout out of its way: it reads that variable once, so in a process
- * of its own.
+ * Asks node-gyp-build. PREBUILDS_ONLY makes it ignore the addon in build/. node-gyp-build reads that variable only
+ * once, so it runs in a separate process.
  * @returns {string} the path of the .node file
- * @throws {Error} where there is none
+ * @throws {Error} if there is no prebuilt addon for this platform
  */
 export function prebuiltAddon() {
   try {
@@ -18,6 +18,6 @@ export function prebuiltAddon() {
       stdio: ['ignore', 'pipe', 'ignore'],
     }).trim();
   } catch {
-    throw new Error('There is no prebuilt addon for this platform in prebuilds/: run `npm run build:prebuilt` first.');
+    throw new Error('There is no prebuilt addon for this platform in prebuilds/. Run `npm run build:prebuilt` first.');
   }
 }

@@ -1,4 +1,4 @@
-// The public declarations of each entry point, as reports that a change of the surface shows up in.
+// Reports of the public declarations, one per entry point. A change to the public API is visible as a change of a report.
 
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -9,9 +9,9 @@ const ENTRIES = { index: 'index', native: 'native/index' };
 const TYPES = join(root, '.build', 'types');
 
 /**
- * Compares the reports with the declarations, or writes them.
- * @param {{ write: boolean }} options
- * @returns {Promise<string[]>} the names of the reports that were stale
+ * Compares the reports in test/api with the current declarations.
+ * @param {{ write: boolean }} options write: also update the reports
+ * @returns {Promise<string[]>} the paths of the reports that were out of date
  */
 export async function compareReports({ write }) {
   await rm(TYPES, { recursive: true, force: true });
@@ -32,7 +32,13 @@ export async function compareReports({ write }) {
         mainEntryPointFilePath: join(TYPES, `${file}.d.ts`),
         compiler: {
           overrideTsconfig: {
-            compilerOptions: { module: 'nodenext', target: 'es2023', types: ['node'], skipLibCheck: true, strict: true },
+            compilerOptions: {
+              module: 'nodenext',
+              target: 'es2023',
+              types: ['node'],
+              skipLibCheck: true,
+              strict: true,
+            },
             files: [join(TYPES, `${file}.d.ts`)],
           },
         },

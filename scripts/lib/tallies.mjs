@@ -1,4 +1,5 @@
-// Vitest run by a script whose last line says what was tried and how much went wrong: tests count in test/helpers/soak.ts.
+// Runs vitest and collects the counts that tests report through test/helpers/soak.ts: how much was tried and how much
+// went wrong.
 
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -7,14 +8,14 @@ import { root, run } from '../../bin/lib/run.mjs';
 
 /**
  * @typedef {object} Tally
- * @property {string} what in the plural
+ * @property {string} what a noun in the plural: "kills during a save"
  * @property {number} tried
  * @property {number} wrong
  */
 
 /**
- * @param {string[]} args of `vitest run`
- * @param {NodeJS.ProcessEnv} env beside this process's own
+ * @param {string[]} args arguments of `vitest run`
+ * @param {NodeJS.ProcessEnv} env added to this process's environment
  * @returns {Promise<{ code: number, tallies: Tally[] }>}
  */
 export async function runWithTallies(args, env) {
@@ -33,5 +34,5 @@ export async function runWithTallies(args, env) {
   }
 }
 
-/** All that was tried, or went wrong. @param {readonly Tally[]} tallies @param {'tried' | 'wrong'} name */
+/** The sum of one count over all tallies. @param {readonly Tally[]} tallies @param {'tried' | 'wrong'} name */
 export const sumOf = (tallies, name) => tallies.reduce((sum, tally) => sum + tally[name], 0);

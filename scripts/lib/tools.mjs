@@ -1,4 +1,4 @@
-// Fetches tools into the user's cache, each under its exact version, once: a folder appears by one rename when it is whole.
+// Downloads tools into the user's cache, once per version. One rename puts a complete directory in place.
 
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises';
@@ -25,7 +25,7 @@ export async function ensureTool(name, fill) {
     await mkdir(directory);
     await fill(directory);
     await rename(directory, target).catch((error) => {
-      // Another process was faster, with the same version.
+      // Another process has put the same version in place.
       if (!existsSync(target)) throw error;
     });
     return target;

@@ -1,5 +1,5 @@
-// The C++ compiler of prebuilt binaries: `zig c++`, which brings every glibc's symbol versions and every target's headers. It comes
-// from a Python package, so that whoever can build at all can build for another platform too.
+// The C++ compiler of prebuilt binaries: `zig c++`. It has the symbol versions of every glibc and the headers of every
+// target, so that any Linux machine can build for another platform. It comes from a Python package.
 
 import { chmod, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -10,10 +10,10 @@ import { ensureTool } from './tools.mjs';
 
 const VERSION = '0.15.2';
 const WHEEL_BYTES = 93_500_000;
-/** Debian 10, RHEL 8, Amazon Linux 2023 and later. */
+/** The oldest supported glibc: that of Debian 10 and RHEL 8. Amazon Linux 2023 has a newer one. */
 export const GLIBC = '2.28';
 
-/** What zig and CMake call each platform that prebuilt binaries are made for here. */
+/** zig's and CMake's names of the platforms that zig builds prebuilt binaries for. */
 export const TARGETS = {
   'linux-x64': { triple: `x86_64-linux-gnu.${GLIBC}`, processor: 'x86_64' },
   'linux-arm64': { triple: `aarch64-linux-gnu.${GLIBC}`, processor: 'aarch64' },
@@ -35,10 +35,11 @@ export async function ensureZig(onProgress = () => {}) {
 }
 
 /**
- * A CMake toolchain file for a platform. CMake and ccache want one program as the compiler, so small scripts stand in front.
- * @param {string} zig
+ * Writes a CMake toolchain file for a platform. CMake and ccache expect a compiler without arguments, so a small script
+ * runs `zig c++` with its arguments.
+ * @param {string} zig path of the zig program
  * @param {keyof typeof TARGETS} platform
- * @returns {Promise<{ name: string, toolchain: string, env: NodeJS.ProcessEnv }>} what `buildNative` takes as `cross`
+ * @returns {Promise<{ name: string, toolchain: string, env: NodeJS.ProcessEnv }>} the `cross` option of `buildNative`
  */
 export async function zigToolchain(zig, platform) {
   const { triple, processor } = TARGETS[platform];
@@ -71,8 +72,8 @@ export async function zigToolchain(zig, platform) {
   };
 }
 
-// zig knows ARM's architectures as features of a CPU: "armv8.2-a+dotprod+fp16" is "generic+v8_2a+dotprod+fullfp16". And its
-// AVX-512 comes without the 512 bits, which clang 20 made a feature of its own.
+// Translates compiler flags. zig has no ARM architectures, only features of a CPU: "armv8.2-a+dotprod+fp16" becomes
+// "generic+v8_2a+dotprod+fullfp16". Since clang 20, 512-bit registers are a separate feature of AVX-512 (evex512).
 const wrapper = (/** @type {string} */ zig, /** @type {string} */ command) => `#!/bin/sh
 for argument do
   shift

@@ -45,7 +45,7 @@ describe('npm run update:llama', () => {
 
   it('refuses a package that carries another version', () => {
     expect(() => requireVersion('v0.7.0', 'carrier@1.0.0', 'v0.6.0')).toThrow(
-      'carrier@1.0.0 carries llama.cpp v0.6.0, not v0.7.0: name another package with --npm.',
+      'Expected carrier@1.0.0 to contain llama.cpp v0.7.0, got v0.6.0. Name another package with --npm.',
     );
     expect(() => requireVersion('v0.6.0', 'carrier@1.0.0', 'v0.6.0')).not.toThrow();
   });

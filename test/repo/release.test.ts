@@ -10,33 +10,33 @@ const problems = (release: { tag: string; version: string; changelog: string }) 
   releaseProblems({ repository, origin, ...release });
 
 describe('a release', () => {
-  it('goes out where tag, package.json and changelog agree', () => {
+  it('is allowed if the tag, package.json and the changelog have the same version', () => {
     expect(problems({ tag: 'v1.2.0', version: '1.2.0', changelog })).toEqual([]);
   });
 
-  it('is held back, with every reason, where they do not', () => {
+  it('is refused with a reason if tag, version, date or entries do not agree', () => {
     expect(problems({ tag: 'v1.2.1', version: '1.2.0', changelog })).toEqual([
       'the tag is v1.2.1, package.json says 1.2.0',
     ]);
     expect(problems({ tag: 'v1.1.0', version: '1.1.0', changelog })).toEqual([
-      'CHANGELOG.md gives 1.1.0 no date: "## [1.1.0] - unreleased"',
+      'CHANGELOG.md has no date for 1.1.0: "## [1.1.0] - unreleased"',
     ]);
     expect(problems({ tag: 'v2.0.0', version: '2.0.0', changelog })).toEqual(['CHANGELOG.md has no section for 2.0.0']);
     const silent = '## [3.0.0] - 2026-12-01\n\n## [2.0.0] - 2026-11-01\n\n- Old.\n';
     expect(problems({ tag: 'v3.0.0', version: '3.0.0', changelog: silent })).toEqual([
-      'CHANGELOG.md says nothing of 3.0.0',
+      'CHANGELOG.md has no entries for 3.0.0',
     ]);
   });
 
-  it('names the repository that it comes from, which npm holds against the proof', () => {
+  it('is refused if package.json names another repository than the one that publishes it', () => {
     const release = { tag: 'v1.2.0', version: '1.2.0', changelog };
-    const told = (own: { url?: string } | undefined, by: string | undefined = origin) =>
-      releaseProblems({ ...release, repository: own, origin: by });
-    expect(told(undefined)).toEqual(['package.json has no `repository.url`, which provenance needs']);
-    expect(told(repository, 'another/llama-headstart')).toEqual([
-      `package.json names the repository ${repository.url}, and another/llama-headstart releases`,
+    const problemsOf = (named: { url?: string } | undefined, publisher: string | undefined = origin) =>
+      releaseProblems({ ...release, repository: named, origin: publisher });
+    expect(problemsOf(undefined)).toEqual(['package.json has no `repository.url`, which provenance needs']);
+    expect(problemsOf(repository, 'another/llama-headstart')).toEqual([
+      `package.json has the repository ${repository.url}, but another/llama-headstart publishes the release`,
     ]);
-    expect(told({ url: 'https://github.com/Someone/llama-headstart' })).toEqual([]);
+    expect(problemsOf({ url: 'https://github.com/Someone/llama-headstart' })).toEqual([]);
     expect(releaseProblems({ ...release, repository, origin: undefined })).toEqual([]);
   });
 });
