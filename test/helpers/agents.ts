@@ -1,4 +1,4 @@
-// Agents on real models in directories of their own, closed and removed when their test ends.
+// Starts agents on micro models. They are closed, and their directories removed, when the test ends.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,7 +14,7 @@ import { onTestFinished } from 'vitest';
 import { type MicroModelName, microModel } from './models.js';
 import { SYSTEM_PROMPT } from './prompts.js';
 
-/** An empty directory that goes when the test ends. */
+/** An empty directory that is removed when the test ends. */
 export async function temporaryDirectory(): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'headstart-test-'));
   onTestFinished(() => rm(directory, { recursive: true, force: true }));
@@ -22,8 +22,9 @@ export async function temporaryDirectory(): Promise<string> {
 }
 
 /**
- * Where a session's cells sit, beside whose, and in how large pieces it was read changes the last digits: with these
- * settings so little that no greedy choice of a micro model hangs on it.
+ * Settings for tests that compare greedy replies. The position of a session's cells, other sequences in the batch and
+ * the batch size change the last digits of logits. With these settings the changes are too small to affect a micro
+ * model's greedy choice.
  */
 export const EXACT = { keyType: 'f32', valueType: 'f32', flashAttention: false } as const;
 
@@ -90,7 +91,7 @@ export async function startAgent(settings: AgentSettings = {}): Promise<AgentSer
   return agent;
 }
 
-/** What a fresh agent without any cache says to these messages in one session. */
+/** The replies to these messages in one session of a new agent without any cache. */
 export async function uncachedReplies(settings: AgentSettings, messages: string[], maxTokens = 24): Promise<string[]> {
   const agent = await AgentServer.initialize(agentOptions({ ...settings, cacheDir: null }));
   try {
@@ -109,12 +110,12 @@ export async function replies(session: Session, messages: string[], maxTokens = 
   return texts;
 }
 
-/** Without what differs between two runs of the same. */
+/** A reply without the times, which differ between two equal runs. */
 export function withoutTimes({ text, finishReason, usage }: Reply) {
   return { text, finishReason, promptTokens: usage.promptTokens, completionTokens: usage.completionTokens };
 }
 
-/** What `agent.health()` says where no session, and no resident template, is left. */
+/** `agent.health()` when no session and no resident template is left. */
 export const NOTHING_HELD = {
   openSessions: 0,
   activeSessions: 0,

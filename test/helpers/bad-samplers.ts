@@ -1,33 +1,33 @@
-// Options that would end the process, or never end, if `common` saw them: by the code that refuses them.
+// Sampler options that are refused, with the expected error codes. llama.cpp's `common` would end the process or never
+// return for many of them.
 import type { SamplerOptions } from 'llama-headstart/native';
 
 const deep = `${'('.repeat(20_000)}"a"${')'.repeat(20_000)}`;
 const LETTERS = [...'0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'];
-const ways = (depth: number) =>
+const alternatives = (depth: number) =>
   Array.from({ length: depth }, (_, i) => `r${i} ::= r${i + 1} "a" | r${i + 1} "b"`).join('\n');
 
-/** Grammars that are refused. */
+/** Grammars that are refused, by what is wrong with them. */
 export const BAD_GRAMMARS: Record<string, string> = {
   'of the llguidance library': '%llguidance {}\nstart: "a"',
-  'of the llguidance library, behind a space': ' %llguidance {}',
-  'that is no grammar': 'this is not a grammar',
+  'of the llguidance library, after a space': ' %llguidance {}',
+  'with invalid syntax': 'this is not a grammar',
   'that is cut off': 'root ::= "a',
   'without root': 'start ::= "a"',
-  'with a rule that is not there': 'root ::= "a" other',
-  'that begins with itself': 'root ::= root "a" | "b"',
-  'that begins with itself by way of another': 'root ::= a "x"\na ::= root "y" | "z"',
-  'that begins with itself behind what may be empty by way of another':
-    'root ::= x root "b" | "a"\nx ::= y\ny ::= "" | "q"',
-  'that begins with itself behind what may be empty, with more behind it': 'root ::= ("a"?)+ root "b" | "c"',
+  'with an undefined rule': 'root ::= "a" other',
+  'with left recursion': 'root ::= root "a" | "b"',
+  'with left recursion through another rule': 'root ::= a "x"\na ::= root "y" | "z"',
+  'with left recursion after a rule that may be empty': 'root ::= x root "b" | "a"\nx ::= y\ny ::= "" | "q"',
+  'with left recursion after a repetition that may be empty': 'root ::= ("a"?)+ root "b" | "c"',
   'that can never end': 'root ::= "a" root',
   'nested too deep': `root ::= ${deep}`,
-  'that unfolds beyond measure': `root ::= "${'a'.repeat(3000)}"{2000}`,
-  'that unfolds by stacked repetitions': `root ::= "a"{2000}${'+'.repeat(5000)}`,
+  'that expands to too many elements': `root ::= "${'a'.repeat(3000)}"{2000}`,
+  'that expands through stacked repetitions': `root ::= "a"{2000}${'+'.repeat(5000)}`,
   'with a repetition whose minimum is above its maximum': 'root ::= "a"{5,2}',
   'with a huge repetition': 'root ::= "a"{99999999999999999999}',
-  'that can begin in too many ways': `root ::= r0\n${ways(40)}\nr40 ::= "x"`,
+  'that can begin in too many ways': `root ::= r0\n${alternatives(40)}\nr40 ::= "x"`,
   'with a token out of range': 'root ::= <[99999999]>',
-  'with a token that is none': 'root ::= <no such token, surely>',
+  'with an unknown token': 'root ::= <no such token, surely>',
   'with a NUL': 'root ::= "a"\0',
   'of more than a mebibyte': `root ::= "a"${' '.repeat(1 << 20)}`,
 };
@@ -39,7 +39,7 @@ const lazy = (type: 'pattern' | 'patternFull' | 'word', value: string): SamplerO
   grammarTriggers: [{ type, value }],
 });
 
-/** Options that are refused, with the code. Types are wrong on purpose. */
+/** Options that are refused: what they are, the options, and the expected code. Many have a wrong type. */
 export const BAD_OPTIONS: [string, unknown, string][] = [
   ...[
     'temperature',
@@ -64,39 +64,43 @@ export const BAD_OPTIONS: [string, unknown, string][] = [
   ),
   ['a negative temperature', { temperature: -1 }, 'INVALID_ARGUMENT'],
   ['a range as wide as the temperature', { temperature: 1, dynamicTemperatureRange: 1 }, 'INVALID_ARGUMENT'],
-  ['the seed that stands for a random one', { seed: 0xffffffff }, 'INVALID_ARGUMENT'],
+  ['the seed that means a random seed', { seed: 0xffffffff }, 'INVALID_ARGUMENT'],
   ['mirostat 3', { temperature: 1, mirostat: { version: 3 } }, 'INVALID_ARGUMENT'],
   ['mirostat -1', { temperature: 1, mirostat: { version: -1 } }, 'INVALID_ARGUMENT'],
   ['mirostat without a version', { temperature: 1, mirostat: {} }, 'INVALID_ARGUMENT'],
-  ['mirostat on a greedy choice', { mirostat: { version: 2 } }, 'INVALID_ARGUMENT'],
+  ['mirostat with greedy sampling', { mirostat: { version: 2 } }, 'INVALID_ARGUMENT'],
   ['a DRY base below 1', { dry: { multiplier: 1, base: 0.5 } }, 'INVALID_ARGUMENT'],
   ['an empty sequence breaker', { dry: { multiplier: 1, sequenceBreakers: [''] } }, 'INVALID_ARGUMENT'],
   ['a long sequence breaker', { dry: { multiplier: 1, sequenceBreakers: ['x'.repeat(41)] } }, 'INVALID_ARGUMENT'],
-  ['DRY that is a number', { dry: 1 }, 'INVALID_ARGUMENT'],
+  ['a number as DRY options', { dry: 1 }, 'INVALID_ARGUMENT'],
   ['an XTC probability above 1', { xtc: { probability: 2 } }, 'INVALID_ARGUMENT'],
   ['a bias of a token out of range', { logitBias: { 99999999: 1 } }, 'TOKEN_OUT_OF_RANGE'],
   ['a bias of a negative token', { logitBias: { '-1': 1 } }, 'TOKEN_OUT_OF_RANGE'],
-  ['a bias of what is no token', { logitBias: { a: 1 } }, 'INVALID_ARGUMENT'],
+  ['a bias of an invalid token id', { logitBias: { a: 1 } }, 'INVALID_ARGUMENT'],
   ['a bias of Infinity', { logitBias: { 1: Number.POSITIVE_INFINITY } }, 'INVALID_ARGUMENT'],
   ['a bias of NaN', { logitBias: { 1: Number.NaN } }, 'INVALID_ARGUMENT'],
   ['a bias of a word', { logitBias: { 1: 'much' } }, 'INVALID_ARGUMENT'],
-  ['a grammar that is no text', { grammar: 5 }, 'INVALID_ARGUMENT'],
+  ['a number as grammar', { grammar: 5 }, 'INVALID_ARGUMENT'],
   ['a lazy grammar without triggers', { grammar, grammarLazy: true }, 'INVALID_ARGUMENT'],
-  ['a lazy nothing', { grammarLazy: true, grammarTriggers: [{ type: 'word', value: 'a' }] }, 'INVALID_ARGUMENT'],
-  ['a trigger of no known type', { grammar, grammarTriggers: [{ type: 'verb', value: 'a' }] }, 'INVALID_ARGUMENT'],
+  [
+    'triggers without a grammar',
+    { grammarLazy: true, grammarTriggers: [{ type: 'word', value: 'a' }] },
+    'INVALID_ARGUMENT',
+  ],
+  ['a trigger of an unknown type', { grammar, grammarTriggers: [{ type: 'verb', value: 'a' }] }, 'INVALID_ARGUMENT'],
   ['a trigger token out of range', { grammar, grammarTriggers: [{ type: 'token', token: 1e9 }] }, 'INVALID_ARGUMENT'],
-  ['triggers that are no array', { grammar, grammarTriggers: 'a' }, 'INVALID_ARGUMENT'],
-  ['a pattern that is none', lazy('pattern', '('), 'GRAMMAR_INVALID'],
-  ['a full pattern that is none', lazy('patternFull', '[z-a]'), 'GRAMMAR_INVALID'],
-  ['a pattern with a range that runs backwards', lazy('pattern', 'a[0-9_z-]b[\\w\\]-\\[]'), 'GRAMMAR_INVALID'],
-  ['a pattern with such a range in a group', lazy('pattern', '(?:a|([^b-a]))'), 'GRAMMAR_INVALID'],
-  ['a pattern of a class without end', lazy('pattern', '[a'), 'GRAMMAR_INVALID'],
-  ['a pattern of a group too many', lazy('pattern', 'a)'), 'GRAMMAR_INVALID'],
+  ['a string as triggers', { grammar, grammarTriggers: 'a' }, 'INVALID_ARGUMENT'],
+  ['a pattern with an open group', lazy('pattern', '('), 'GRAMMAR_INVALID'],
+  ['a full pattern with a reversed range', lazy('patternFull', '[z-a]'), 'GRAMMAR_INVALID'],
+  ['a pattern with a reversed range', lazy('pattern', 'a[0-9_z-]b[\\w\\]-\\[]'), 'GRAMMAR_INVALID'],
+  ['a pattern with a reversed range in a group', lazy('pattern', '(?:a|([^b-a]))'), 'GRAMMAR_INVALID'],
+  ['a pattern with an open class', lazy('pattern', '[a'), 'GRAMMAR_INVALID'],
+  ['a pattern with an unmatched parenthesis', lazy('pattern', 'a)'), 'GRAMMAR_INVALID'],
   ['a pattern that repeats nothing', lazy('pattern', '*a'), 'GRAMMAR_INVALID'],
   ['a pattern of a million groups', lazy('pattern', '('.repeat(1e6)), 'GRAMMAR_INVALID'],
   ['a pattern of many groups', lazy('pattern', `${'('.repeat(1000)}a${')'.repeat(1000)}`), 'GRAMMAR_INVALID'],
   ['a pattern of many states', lazy('pattern', '((a{1000}){1000}){1000}'), 'GRAMMAR_INVALID'],
-  ['a pattern of many states with room above', lazy('pattern', '(?:([ab]{1,200}){200,})x'), 'GRAMMAR_INVALID'],
+  ['a pattern of many states without an upper bound', lazy('pattern', '(?:([ab]{1,200}){200,})x'), 'GRAMMAR_INVALID'],
   ['a pattern of many states by quantifiers in a row', lazy('pattern', '[ab]{300}{300}'), 'GRAMMAR_INVALID'],
   ...[
     '(?:a+)+b',
@@ -120,17 +124,21 @@ export const BAD_OPTIONS: [string, unknown, string][] = [
     `${'(?:a|)'.repeat(40)}b`,
     `${'(?:ab|a)(?:b|)'.repeat(30)}!`,
   ].map((value): [string, unknown, string] => [
-    `the endless pattern ${value}`,
+    `the pattern ${value}, which takes exponential time`,
     lazy('pattern', value),
     'GRAMMAR_INVALID',
   ]),
   ['a pattern of many groups in each repetition', lazy('pattern', `^(?:${'()'.repeat(1900)}a)*x`), 'GRAMMAR_INVALID'],
-  ['a pattern of many borders in each repetition', lazy('pattern', `^(?:${'\\B'.repeat(100)}a)*x`), 'GRAMMAR_INVALID'],
-  ['a pattern of groups that are repeated in each', lazy('pattern', '^(?:(?:(){30}){30}a)*x'), 'GRAMMAR_INVALID'],
+  [
+    'a pattern of many word boundaries in each repetition',
+    lazy('pattern', `^(?:${'\\B'.repeat(100)}a)*x`),
+    'GRAMMAR_INVALID',
+  ],
+  ['a pattern of nested repeated groups', lazy('pattern', '^(?:(?:(){30}){30}a)*x'), 'GRAMMAR_INVALID'],
   ['a pattern of many repeated alternatives', lazy('pattern', `^(?:${LETTERS.join('|')})*x`), 'GRAMMAR_INVALID'],
   ['an empty word', lazy('word', ''), 'GRAMMAR_INVALID'],
   ['a long generation prompt', { grammar, generationPrompt: 'a'.repeat(1e5) }, 'TEXT_TOO_LONG'],
   ['a generation prompt that the grammar refuses', { grammar, generationPrompt: 'b' }, 'GRAMMAR_INVALID'],
   ['a generation prompt that ends generation', { grammar, generationPrompt: '<|im_end|>' }, 'INVALID_ARGUMENT'],
-  ['options that are no object', 5, 'INVALID_ARGUMENT'],
+  ['a number as options', 5, 'INVALID_ARGUMENT'],
 ];

@@ -1,4 +1,5 @@
-// What tests do in a process of its own: `node child.js TASK INPUT`, both JSON but for the name. See processes.ts.
+// Tasks that tests run in a separate process: `node child.js TASK INPUT`. INPUT and the printed result are JSON. See
+// processes.ts.
 import { createHash } from 'node:crypto';
 import { argv, stdin, stdout } from 'node:process';
 import {
@@ -14,7 +15,10 @@ import {
 } from 'llama-headstart';
 import { Lab, type LabOptions } from './lab.js';
 
-/** Of each decode that a session chose a token by, SHA-256 of the bytes of all logits: `exactly` of reproducible.ts, here. */
+/**
+ * From now on, records a SHA-256 of all logits for each decode that chose a token, like `exactReply` of
+ * reproducible.ts.
+ */
 function hashLogits(): string[] {
   const hashes: string[] = [];
   const { decode } = Engine.prototype;
@@ -31,7 +35,10 @@ function hashLogits(): string[] {
   return hashes;
 }
 
-/** One session: its start, its replies to `messages`, the cache's statistics before and after. */
+/**
+ * Runs one session. Returns the report of its start, its replies to `messages`, and the cache's statistics before and
+ * after.
+ */
 async function agent(input: {
   options: AgentOptions;
   session?: SessionOptions;
@@ -41,7 +48,7 @@ async function agent(input: {
   const server = await AgentServer.initialize(input.options);
   const before = server.getTemplateCacheStats();
   const session = await server.createSession(input.session);
-  const logits = hashLogits(); // the template is there: what is decoded now is the conversation
+  const logits = hashLogits(); // the template is already decoded, so only the conversation is recorded
   const texts: string[] = [];
   for (const message of input.messages ?? []) {
     texts.push((await session.send(message, { maxTokens: input.maxTokens ?? 24 })).text);
@@ -52,7 +59,10 @@ async function agent(input: {
   return { report: session.report, texts, logits, before, after };
 }
 
-/** A session from a file, after another one had the sequence: its replies to `messages`. */
+/**
+ * Restores a session from a file and returns its replies to `messages`. In front of each, another session uses the
+ * sequence.
+ */
 async function restored(input: { options: AgentOptions; path: string; messages: string[]; settings: SendOptions }) {
   const server = await AgentServer.initialize(input.options);
   const session = await server.restoreSession(input.path);
@@ -68,7 +78,7 @@ async function restored(input: { options: AgentOptions; path: string; messages: 
   return replies;
 }
 
-/** One continuation of a template of raw tokens. */
+/** Starts a template of raw tokens and generates one continuation. */
 async function continuation(input: { options: LabOptions; template: number[]; message: number[]; steps: number }) {
   const lab = await Lab.open(input.options);
   const { report, tokens, logits } = await lab.run(
@@ -80,7 +90,7 @@ async function continuation(input: { options: LabOptions; template: number[]; me
   return { report, tokens, logits: logits.map((row) => [...row]) };
 }
 
-/** All entries of a directory deleted, one after the other. */
+/** Deletes all entries of a cache directory and returns how many there were. */
 async function empty(input: { options: LabOptions }) {
   const lab = await Lab.open(input.options);
   const { entries } = await lab.cache.prune({ maxEntries: 0 });
@@ -88,19 +98,22 @@ async function empty(input: { options: LabOptions }) {
   return entries;
 }
 
-/** A model fetched. */
+/** Downloads a model. */
 function resolve(input: { source: ModelSourceInput; options: ResolveModelOptions }) {
   return resolveModel(input.source, input.options);
 }
 
-/** Opens a cache, says `ready`, waits for a line, then starts the template in `sessions` sequences at once. */
+/**
+ * Opens a cache, prints `ready`, waits for a line on stdin, then starts the template in `sessions` sequences at the
+ * same time.
+ */
 async function together(input: {
   options: LabOptions;
   template: number[];
   message: number[];
   steps: number;
   sessions: number;
-  /** A template to start first, so that this process knows how fast it prefills. */
+  /** A template to start first, so that this process has measured the speed of its prefill. */
   before?: number[];
 }) {
   const lab = await Lab.open(input.options);
@@ -118,7 +131,7 @@ async function together(input: {
   return { reports: all.map(({ report }) => report), tokens: all.map(({ tokens }) => tokens), decodedTokens, stats };
 }
 
-/** Says `ready`, then saves one template after the other, each a head and a few tokens of its own, until it is killed. */
+/** Prints `ready`, then saves templates until the process is killed. Each is `head` with four other tokens at the end. */
 async function saveForever(input: { options: LabOptions; head: number[] }) {
   const lab = await Lab.open(input.options);
   const head = Int32Array.from(input.head);
@@ -145,5 +158,5 @@ const tasks = { agent, restored, continuation, empty, resolve, together, saveFor
 export type Tasks = typeof tasks;
 
 const [, , name, input] = argv;
-// Every number of a float32 survives JSON: it is printed with all the digits of a double.
+// JSON keeps every float32 exactly, because it has all digits of a double.
 stdout.write(JSON.stringify(await tasks[name as keyof Tasks](JSON.parse(input as string))));

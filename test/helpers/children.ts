@@ -1,4 +1,4 @@
-// Runs a script against the compiled package in a process of its own: what a crash, a hang or a stray line does to a user.
+// Runs a script with the compiled package in a child process, so that a crash, a hang or unexpected output is visible.
 import { spawn } from 'node:child_process';
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
-/** Long after any child should have ended: a hang becomes a failure that says so. A build with checks asks for patience. */
+/** A child that runs longer has hung. Builds with checks are slower, so they set LLAMA_HEADSTART_PATIENCE. */
 const HANG_MS = 100_000 * Number(process.env.LLAMA_HEADSTART_PATIENCE ?? 1);
 
 export interface ChildResult {
@@ -16,11 +16,11 @@ export interface ChildResult {
   stderr: string;
 }
 
-/** What a child that ends as it should looks like; compare with `toEqual`. */
+/** The result of a child that ended normally and printed nothing. Compare with `toEqual`. */
 export const CLEAN: ChildResult = { code: 0, signal: null, stdout: '', stderr: '' };
 
 /**
- * @param script relative to test/, an ES module that imports `llama-headstart/native` (the package's own dist)
+ * @param script path relative to test/ of an ES module, whose imports of `llama-headstart` resolve to this package's dist
  */
 export function runChild(
   script: string,
@@ -57,14 +57,14 @@ export function runChild(
 
 let checked = false;
 
-/** `npm test` compiles lib before; a stale dist would test yesterday's code. */
+/** Throws if dist is older than lib, because children would then test old code. `npm test` compiles lib first. */
 export function requireFreshDist(): void {
   if (checked) return;
   const sources = readdirSync(join(root, 'lib'), { encoding: 'utf8', recursive: true });
   for (const source of sources.filter((name) => name.endsWith('.ts'))) {
     const compiled = statSync(join(root, 'dist', source.replace(/\.ts$/, '.js')), { throwIfNoEntry: false });
     if (compiled === undefined || compiled.mtimeMs < statSync(join(root, 'lib', source)).mtimeMs) {
-      throw new Error(`dist is older than lib/${source}: run \`npm run build\`, or the tests with \`npm test\``);
+      throw new Error(`dist is older than lib/${source}. Run \`npm run build\`, or run the tests with \`npm test\`.`);
     }
   }
   checked = true;

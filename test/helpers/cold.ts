@@ -1,11 +1,12 @@
-// The reference: a conversation read from its first token on, in a context of its own, with no cache and no session.
+// The reference for replies of sessions: prefills a whole conversation in a new context, without cache and without
+// session.
 import { type ChatMessage, Engine, type TemplateSource } from 'llama-headstart';
 import { Model } from 'llama-headstart/native';
 import { ReplyReader } from '../../lib/generate/reply-reader.js';
 import { Renderer } from '../../lib/prompt/renderer.js';
 import { EXACT } from './agents.js';
 
-/** What the model says next, greedily. */
+/** The greedy reply to `messages`. */
 export async function coldReply(
   path: string,
   source: TemplateSource,

@@ -1,10 +1,10 @@
-// Changes metadata of a GGUF file. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+// Changes the metadata of GGUF files. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 const [FLOAT32, STRING] = [6, 8];
 /** Magic, version, number of tensors, number of pairs. */
 const HEADER_BYTES = 24;
 const ALIGNMENT = 32;
 
-/** A copy of the file with these numbers too. */
+/** A copy of the file with these numbers added to its metadata. */
 export function withMetadata(file: Buffer, numbers: Readonly<Record<string, number>>): Buffer {
   const pairs = Object.entries(numbers).map(([key, value]) => Buffer.concat([text(key), u32(FLOAT32), f32(value)]));
   return withPairs(
@@ -14,15 +14,16 @@ export function withMetadata(file: Buffer, numbers: Readonly<Record<string, numb
   );
 }
 
-/** A copy of the file in whose vocabulary some tokens have other texts. */
+/** A copy of the file with other texts for some tokens of its vocabulary. */
 export function withTokens(file: Buffer, texts: Readonly<Record<string, string>>): Buffer {
   let changed = file;
   for (const [old, replacement] of Object.entries(texts)) {
-    const at = changed.indexOf(text(old));
-    if (at < 0) {
+    const start = changed.indexOf(text(old));
+    if (start < 0) {
       throw new Error(`Expected a file with a token ${old}`);
     }
-    changed = Buffer.concat([changed.subarray(0, at), text(replacement), changed.subarray(at + text(old).length)]);
+    const end = start + text(old).length;
+    changed = Buffer.concat([changed.subarray(0, start), text(replacement), changed.subarray(end)]);
   }
   return withPairs(changed, [], changed.length - file.length);
 }
@@ -36,18 +37,18 @@ export function withChatTemplate(file: Buffer, chatTemplate: string): Buffer {
   return withPairs(changed, [], changed.length - file.length);
 }
 
-/** @param grown by how many bytes, the pairs included, what is in front of the tensors is longer */
+/** @param grown how many bytes the part in front of the tensors is longer than in the original, including `pairs` */
 function withPairs(file: Buffer, pairs: readonly Buffer[], grown: number): Buffer {
   const padding = (length: number) => Buffer.concat([text('padding'), u32(STRING), text('x'.repeat(length))]);
   const over = (((grown + padding(0).length) % ALIGNMENT) + ALIGNMENT) % ALIGNMENT;
-  const all = [...pairs, padding((ALIGNMENT - over) % ALIGNMENT)]; // the tensors stay where alignment wants them
+  const all = [...pairs, padding((ALIGNMENT - over) % ALIGNMENT)]; // keeps the tensors aligned
   const header = Buffer.from(file.subarray(0, HEADER_BYTES));
   header.writeBigUInt64LE(header.readBigUInt64LE(16) + BigInt(all.length), 16);
   return Buffer.concat([header, ...all, file.subarray(HEADER_BYTES)]);
 }
 
-function text(of: string): Buffer {
-  const bytes = Buffer.from(of);
+function text(value: string): Buffer {
+  const bytes = Buffer.from(value);
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(bytes.length));
   return Buffer.concat([length, bytes]);

@@ -1,4 +1,5 @@
-// A server that speaks the Hub's API on this machine, with a "CDN" of another origin, and faults on order.
+// A local server with the API of the Hugging Face Hub, and a "CDN" of another origin. Tests choose which requests fail
+// and how.
 import { createHash } from 'node:crypto';
 import {
   createServer,
@@ -10,20 +11,20 @@ import {
 import type { AddressInfo } from 'node:net';
 import { onTestFinished } from 'vitest';
 
-/** What goes wrong with one download; what is not said goes right. */
+/** What goes wrong in one download. A field that is not set changes nothing. */
 export interface Fault {
   status?: number;
   headers?: Record<string, string>;
-  /** The connection is cut after so many bytes of the body. */
+  /** Closes the connection after so many bytes of the body. */
   dropAfter?: number;
-  /** Nothing more comes after so many bytes of the body, and the connection stays. */
+  /** Sends nothing after so many bytes of the body, but keeps the connection open. */
   stallAfter?: number;
-  /** Answers a Range with the whole file. */
+  /** Answers a Range request with the whole file. */
   ignoreRange?: boolean;
   /** Sent instead of the file. */
   body?: Buffer;
   etag?: string;
-  /** Resolves when the answer may begin. */
+  /** The answer starts when this promise resolves. */
   until?: Promise<unknown>;
 }
 
@@ -37,9 +38,9 @@ const COMMIT = 'c0ffee'.padEnd(40, '0');
 
 export class FakeHub {
   readonly requests: SeenRequest[] = [];
-  /** Taken one after the other by downloads (the CDN's, or the Hub's own where `redirect` is false). */
+  /** Each download from the CDN takes the first of these. */
   readonly faults: Fault[] = [];
-  /** Taken one after the other by the API. */
+  /** Each request to the API takes the first of these. */
   readonly apiFaults: Fault[] = [];
   /** Requests without this token get a 401. */
   token: string | undefined;
@@ -66,7 +67,7 @@ export class FakeHub {
     this.#repos.set(repo, new Map(Object.entries(files)));
   }
 
-  /** Requests for files' contents. */
+  /** Requests for the content of files. */
   get downloads(): SeenRequest[] {
     return this.requests.filter(({ host }) => host === 'cdn');
   }
@@ -168,7 +169,7 @@ export class FakeHub {
     }
     response.write(body.subarray(0, cut), () => {
       if (fault.dropAfter !== undefined) {
-        setTimeout(() => response.destroy(), 20); // what was sent arrives first, mostly
+        setTimeout(() => response.destroy(), 20); // usually the client receives the bytes first
       }
     });
   }

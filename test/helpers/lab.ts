@@ -1,4 +1,4 @@
-// The template cache without chat: raw token arrays in, greedy tokens and logits out.
+// A template cache without the chat layer, for tests: takes arrays of token ids and returns greedy tokens and logits.
 import {
   Engine,
   fingerprintModel,
@@ -16,27 +16,28 @@ export interface LabOptions {
   path: string;
   directory?: string | undefined;
   layout?: KvLayout;
-  /** Sequences for sessions, beside those for resident templates. */
+  /** Number of sequences for sessions. @default 2 */
   sessions?: number;
+  /** Number of sequences for resident templates. @default 2, with layout `split` 0 */
   residents?: number;
   kvCells?: number;
   batchSize?: number;
   flashAttention?: boolean;
-  /** Of the key, other than they are. */
+  /** Components of the cache key that replace the real ones. */
   components?: Partial<KeyComponents>;
-  /** Further options of the cache. @default nothing is reused but exact matches, no floor of free disk */
+  /** More options of the cache. By default only exact matches are reused, and no free disk space is required. */
   cache?: Partial<TemplateCacheOptions>;
 }
 
 export interface Continuation {
   report: StartReport;
-  /** The likeliest token of each step. */
+  /** The most likely token of each step. */
   tokens: number[];
   /** The logits of each step. */
   logits: Float32Array[];
 }
 
-/** Enough of an agent to start templates and see numbers. */
+/** A model, an engine and a template cache: as much of an agent as the start of a template needs. */
 export class Lab {
   readonly model: Model;
   readonly engine: Engine;
@@ -85,7 +86,7 @@ export class Lab {
     return this.engine.context;
   }
 
-  /** Starts a template in a sequence of its own, reads a message, generates `steps` tokens, and empties the sequence. */
+  /** Starts a template in an unused sequence, prefills a message, generates `steps` tokens, and releases the sequence. */
   async run(template: Int32Array, message: Int32Array, steps: number, options?: StartOptions): Promise<Continuation> {
     const sequence = await this.engine.sessions.lease({ busy: true, onEvicted: () => undefined });
     try {
@@ -112,7 +113,7 @@ export class Lab {
     }
   }
 
-  /** Starts a template and leaves it: for what only fills the cache. */
+  /** Starts a template without a message, to fill the cache. */
   async start(template: Int32Array, options?: StartOptions): Promise<StartReport> {
     return (await this.run(template, new Int32Array(), 0, options)).report;
   }
@@ -124,7 +125,7 @@ export class Lab {
   }
 }
 
-/** Token ids that look random and are the same each time: `seed` makes other ones. */
+/** Pseudo-random token ids from 10 to 309: the same ones for the same seed. */
 export function someTokens(count: number, seed: number): Int32Array {
   let state = seed * 2654435761 + 1;
   return Int32Array.from({ length: count }, () => {

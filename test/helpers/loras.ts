@@ -13,18 +13,18 @@ export interface LoraFile {
   /** The adapted weight. @default 'blk.0.attn_q.weight' */
   weight?: string;
   seed?: number;
-  /** Every value of both tensors, in place of random ones. */
+  /** The value of every element of both tensors. @default random values */
   value?: number;
   metadata?: [key: string, type: string, value: unknown][];
-  /** Leave a tensor out. */
+  /** Leaves one of the two tensors out. */
   without?: 'a' | 'b';
-  /** The second rank, where the two shall differ. */
+  /** The rank of the second tensor. @default `rank` */
   rankB?: number;
-  /** Further dimensions of both tensors. */
+  /** More dimensions of both tensors. */
   extra?: number[];
 }
 
-/** Writes an adapter into `directory`, and returns its path. */
+/** Writes an adapter into `directory` and returns its path. @param embedding the default length of a row */
 export async function writeLora(directory: string, name: string, file: LoraFile, embedding: number) {
   const { rank = 2, rankB = rank, weight = 'blk.0.attn_q.weight', seed = 1, extra = [] } = file;
   const { inputs = embedding, outputs = embedding } = file;

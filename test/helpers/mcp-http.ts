@@ -1,5 +1,5 @@
-// MCP servers over loopback HTTP: streamable HTTP by the SDK's own transport, and the older SSE by hand, which the SDK's
-// server no longer has.
+// MCP servers over HTTP on this machine: streamable HTTP with the SDK's transport, and the older SSE, which the SDK's
+// server no longer supports.
 import { randomUUID } from 'node:crypto';
 import { createServer, type Server as HttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -11,9 +11,9 @@ import { type Answers, answerTo } from './odd-mcp-server.js';
 
 export interface HttpMcpServer {
   url: string;
-  /** Headers of the requests seen. */
+  /** The headers of all requests so far. */
   seen: IncomingMessage['headers'][];
-  /** Forgets all sessions, as a restart does; a closed one listens again at the same port. */
+  /** Restarts the server at the same port. It forgets all sessions. */
   restart(): Promise<void>;
   stop(): Promise<void>;
 }
@@ -66,7 +66,7 @@ export function serveStreamableHttp(name: string): Promise<HttpMcpServer> {
         }
         transport = new NodeStreamableHTTPServerTransport({
           sessionIdGenerator: randomUUID,
-          onsessioninitialized: (made) => void sessions.set(made, transport as NodeStreamableHTTPServerTransport),
+          onsessioninitialized: (id) => void sessions.set(id, transport as NodeStreamableHTTPServerTransport),
         });
         await makeServer(name).connect(transport);
       }

@@ -1,6 +1,6 @@
-// A real MCP server with well and badly behaved tools: over stdio as a program of its own (`node mcp-server.js NAME`), or
-// for a test to put behind HTTP. A second argument names a file: where that is there, the server says nothing, and its own
-// process id is written into it.
+// A real MCP server whose tools behave well or badly. It runs over stdio as a program (`node mcp-server.js NAME`), or a
+// test serves it over HTTP. The second argument names a file: if the file exists, the server answers nothing and
+// appends its process id to the file.
 import { appendFileSync, existsSync } from 'node:fs';
 import { argv, cwd, env, exit, pid, stderr, stdin, stdout } from 'node:process';
 import { createInterface } from 'node:readline';
@@ -9,7 +9,7 @@ import { StdioServerTransport } from '@modelcontextprotocol/server/stdio';
 
 const anything = { type: 'object' as const, properties: { text: { type: 'string' } } };
 
-/** The server's tools by name: what they answer. */
+/** The server's tools: functions that return the result of a call, by name. */
 const TOOLS: Record<string, (args: { text?: string }, requestId: unknown) => unknown> = {
   echo: ({ text = '' }) => ({ content: [{ type: 'text', text }] }),
   pid: () => ({ content: [{ type: 'text', text: String(pid) }] }),
@@ -28,7 +28,7 @@ const TOOLS: Record<string, (args: { text?: string }, requestId: unknown) => unk
   },
   hang: () => new Promise(() => {}),
   freeze: () => {
-    for (;;); // not even a ping is answered
+    for (;;); // the server does not even answer a ping
   },
   die: () => exit(3),
   lie: (_, id) => {
@@ -56,7 +56,7 @@ export function makeServer(name: string): Server {
     if (name === 'listless') {
       await new Promise(() => {});
     }
-    const tools = names.map((each) => ({ name: each, description: `${each} of ${name}`, inputSchema: anything }));
+    const tools = names.map((tool) => ({ name: tool, description: `${tool} of ${name}`, inputSchema: anything }));
     if (name === 'odd') {
       return { tools: [...tools, ...ODD] };
     }
@@ -85,14 +85,17 @@ export function makeServer(name: string): Server {
   return server;
 }
 
-/** Answers every request with nonsense; a `boaster` begins as it should. */
+/**
+ * Answers every request with an invalid result. The server `boaster` answers the first request, `initialize`,
+ * correctly.
+ */
 async function lie(name: string): Promise<void> {
-  const nonsense = { protocolVersion: 7, tools: 'all of them' };
+  const invalid = { protocolVersion: 7, tools: 'all of them' };
   for await (const line of createInterface(stdin)) {
     const { id, method, params } = JSON.parse(line);
     const { protocolVersion } = params ?? {};
-    const greeting = { protocolVersion, capabilities: { tools: {} }, serverInfo: { name, version: '1.0.0' } };
-    const result = name === 'boaster' && method === 'initialize' ? greeting : nonsense;
+    const initialized = { protocolVersion, capabilities: { tools: {} }, serverInfo: { name, version: '1.0.0' } };
+    const result = name === 'boaster' && method === 'initialize' ? initialized : invalid;
     if (id !== undefined) {
       stdout.write(`${JSON.stringify({ jsonrpc: '2.0', id, result })}\n`);
     }
@@ -107,10 +110,10 @@ if (argv[1]?.endsWith('mcp-server.js')) {
   if (argv[2] === 'liar' || argv[2] === 'boaster') {
     await lie(argv[2]);
   }
-  const silence = argv[3];
-  if (silence !== undefined && existsSync(silence)) {
-    appendFileSync(silence, `${pid}\n`);
-    stdin.resume(); // and ends with it
+  const silentIfExists = argv[3];
+  if (silentIfExists !== undefined && existsSync(silentIfExists)) {
+    appendFileSync(silentIfExists, `${pid}\n`);
+    stdin.resume(); // the server ends when stdin ends
   } else if (argv[2] !== 'silent') {
     await makeServer(argv[2] ?? 'server').connect(new StdioServerTransport());
   } else {

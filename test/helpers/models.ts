@@ -1,4 +1,4 @@
-// Where the models of the tests are. `npm test` prepares them and sets the variables.
+// The paths of the models that tests use. `npm test` prepares the models and sets the environment variables.
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -14,31 +14,33 @@ export type MicroModelName =
   | 'recurrent'
   | 'hybrid';
 
-/** The path of a micro model (test/fixtures/micro-models), in the directory that LLAMA_HEADSTART_MICRO_MODELS names. */
+/** The path of a micro model (test/fixtures/micro-models) in the directory LLAMA_HEADSTART_MICRO_MODELS. */
 export function microModel(name: MicroModelName): string {
   const directory = process.env.LLAMA_HEADSTART_MICRO_MODELS;
   const remedy =
-    'run the tests with `npm test`, or write the models with `node test/fixtures/micro-models/cli.mjs DIR` first';
+    'Run the tests with `npm test`, or generate the models with `node test/fixtures/micro-models/cli.mjs DIR`.';
   if (!directory) {
-    throw new Error(`LLAMA_HEADSTART_MICRO_MODELS is not set: ${remedy}`);
+    throw new Error(`LLAMA_HEADSTART_MICRO_MODELS is not set. ${remedy}`);
   }
-  const named = new RegExp(`^micro-${name}-v\\d+\\.gguf$`);
-  const file = existsSync(directory) ? readdirSync(directory).filter((entry) => named.test(entry)) : [];
-  const newest = file.sort((a, b) => a.localeCompare(b, 'en', { numeric: true })).at(-1);
+  const pattern = new RegExp(`^micro-${name}-v\\d+\\.gguf$`);
+  const files = existsSync(directory) ? readdirSync(directory).filter((entry) => pattern.test(entry)) : [];
+  const newest = files.sort((a, b) => a.localeCompare(b, 'en', { numeric: true })).at(-1);
   if (newest === undefined) {
-    throw new Error(`No micro model "${name}" in ${directory} (LLAMA_HEADSTART_MICRO_MODELS): ${remedy}`);
+    throw new Error(`No micro model "${name}" in ${directory} (LLAMA_HEADSTART_MICRO_MODELS). ${remedy}`);
   }
   return join(directory, newest);
 }
 
-/** The path of a real model, where one is available: LLAMA_HEADSTART_TEST_MODEL. Tests without one skip. */
+/**
+ * The path of a real model (LLAMA_HEADSTART_TEST_MODEL), or undefined if there is none: tests that need it are skipped.
+ */
 export function testModel(): string | undefined {
   const path = process.env.LLAMA_HEADSTART_TEST_MODEL;
   if (!path) {
     return undefined;
   }
   if (!existsSync(path)) {
-    throw new Error(`LLAMA_HEADSTART_TEST_MODEL names "${path}", which is not there`);
+    throw new Error(`Expected LLAMA_HEADSTART_TEST_MODEL to name a file, but "${path}" does not exist.`);
   }
   return path;
 }

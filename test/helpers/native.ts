@@ -1,4 +1,4 @@
-// Short words for what tests of the low-level API do all the time.
+// Functions that many tests of the low-level API use.
 import { rmSync } from 'node:fs';
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -7,7 +7,10 @@ import type { Context, DecodeBatch, SequenceState } from 'llama-headstart/native
 import { HeadstartError } from 'llama-headstart/native';
 import { afterAll } from 'vitest';
 
-/** The code of the HeadstartError that `work` throws or rejects with; `'none'` for success; other errors pass. */
+/**
+ * The code of the HeadstartError that `work` throws or rejects with, or `'none'` if it succeeds. Throws other errors
+ * on.
+ */
 export async function codeOf(work: () => unknown): Promise<string> {
   try {
     await work();
@@ -18,7 +21,7 @@ export async function codeOf(work: () => unknown): Promise<string> {
   }
 }
 
-/** Mulberry32: the same numbers from 0 to 1 for the same seed, everywhere. */
+/** A pseudo-random generator (Mulberry32) of numbers from 0 to 1: the same ones for the same seed on every machine. */
 export function seededRandom(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
@@ -29,13 +32,13 @@ export function seededRandom(seed: number): () => number {
   };
 }
 
-/** `count` token ids below `size`, the same for the same seed. */
+/** `count` pseudo-random token ids below `size`: the same ones for the same seed. */
 export function someTokens(count: number, size: number, seed = 1): Int32Array {
   const random = seededRandom(seed);
   return Int32Array.from({ length: count }, () => Math.floor(random() * size));
 }
 
-/** A batch of one sequence's next tokens; output for the last of them. */
+/** A batch with the next tokens of one sequence, with output for the last token. */
 export function batchOf(sequence: number, from: number, tokens: Int32Array): DecodeBatch {
   const outputs = new Uint8Array(tokens.length);
   outputs[tokens.length - 1] = 1;
@@ -47,17 +50,17 @@ export function batchOf(sequence: number, from: number, tokens: Int32Array): Dec
   };
 }
 
-/** Decodes `tokens` in batches that fit, and returns the likeliest next token. */
+/** Decodes `tokens` in batches of the context's size and returns the most likely next token. */
 export async function prefill(context: Context, sequence: number, tokens: Int32Array, from = 0): Promise<number> {
   const step = context.info.batchSize;
   let picked = -1;
-  for (let at = 0; at < tokens.length; at += step) {
-    [picked = -1] = await context.decode(batchOf(sequence, from + at, tokens.subarray(at, at + step)));
+  for (let start = 0; start < tokens.length; start += step) {
+    [picked = -1] = await context.decode(batchOf(sequence, from + start, tokens.subarray(start, start + step)));
   }
   return picked;
 }
 
-/** Decodes `first` at position `from` and goes on greedily: the logits behind each of `steps` tokens. */
+/** Decodes `first` at position `from` and continues greedily. Returns the logits after each of `steps` tokens. */
 export async function continueGreedily(
   context: Context,
   sequence: number,
@@ -75,7 +78,7 @@ export async function continueGreedily(
   return all;
 }
 
-/** Prefills `tokens` and captures them: a state and nothing left in the sequence. */
+/** Prefills `tokens`, captures the state, and empties the sequence. */
 export async function captureOf(context: Context, tokens: Int32Array, sequence = 0): Promise<SequenceState> {
   await prefill(context, sequence, tokens);
   const state = await context.captureSequence(sequence, tokens);
@@ -85,14 +88,14 @@ export async function captureOf(context: Context, tokens: Int32Array, sequence =
 
 const temporaryDirectories: string[] = [];
 
-// Registered as a test file is read: from inside a hook or a test vitest would not call it.
+// Registered when the module is loaded. vitest does not call an afterAll that is registered inside a hook or a test.
 afterAll(() => {
-  for (const each of temporaryDirectories) {
-    rmSync(each, { recursive: true, force: true });
+  for (const directory of temporaryDirectories) {
+    rmSync(directory, { recursive: true, force: true });
   }
 });
 
-/** A directory that goes with the test file. */
+/** A directory that is removed after all tests of the file. */
 export async function temporaryDirectory(): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'llama-headstart-test-'));
   temporaryDirectories.push(directory);

@@ -1,22 +1,22 @@
-// Labs that close when their test ends, and what is in their directory.
+// Opens labs that are closed when the test ends, and lists the entries of their cache directories.
 import { readdir } from 'node:fs/promises';
 import { onTestFinished } from 'vitest';
 import { Lab, type LabOptions, someTokens } from './lab.js';
 import { microModel } from './models.js';
 
-/** A lab on the `dense` micro model, where no other is named; it closes when the test ends. */
+/** Opens a lab that is closed when the test ends. The default model is the micro model `dense`. */
 export async function openLab(options: Partial<LabOptions> = {}): Promise<Lab> {
   const lab = await Lab.open({ path: microModel('dense'), ...options });
   onTestFinished(() => lab.close());
   return lab;
 }
 
-/** Names of the entries' files in a cache directory, sorted. */
+/** The sorted file names of the entries in a cache directory. */
 export async function entriesIn(directory: string): Promise<string[]> {
   return (await readdir(directory)).filter((name) => name.endsWith('.kv')).sort();
 }
 
-/** A template of raw tokens. */
+/** A template of pseudo-random tokens: another one for each seed. */
 export const numberedTemplate = (seed: number, count = 100): Int32Array => someTokens(count, seed);
 
 /** Starts a numbered template, waits for its save, and returns its key. */

@@ -1,4 +1,4 @@
-// Projects that install the packed package, as a user does: an empty folder, an empty cache, a PATH of our choice.
+// Projects that install the packed package as a user does, with an empty directory, an empty cache and a chosen PATH.
 import { execFile } from 'node:child_process';
 import { appendFileSync, readFileSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
@@ -7,12 +7,12 @@ import { basename, delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll } from 'vitest';
 
-/** The repository. */
+/** The root directory of the repository. */
 export const root = fileURLToPath(new URL('../../', import.meta.url)).replace(/[\\/]$/, '');
 
 export { moduleFile, platformName } from '../../lib/native/places.js';
 
-/** The folder of prebuilds/ for this machine, which both libcs of a Linux share. */
+/** The name of this machine's directory in prebuilds/. On Linux it has the binaries for both libcs. */
 export const prebuildsName = `${process.platform}-${process.arch}`;
 export const prebuilds = join(root, 'prebuilds', prebuildsName);
 
@@ -23,16 +23,19 @@ export interface Tarball {
   files: { path: string; size: number }[];
 }
 
-/** What `npm run test:package` packed. */
+/** The tarball that `npm run test:package` packed. */
 export function tarball(): Tarball {
   const listing = process.env.LLAMA_HEADSTART_TARBALL;
   if (!listing) {
-    throw new Error('LLAMA_HEADSTART_TARBALL is not set: run these tests with `npm run test:package`');
+    throw new Error('LLAMA_HEADSTART_TARBALL is not set. Run these tests with `npm run test:package`.');
   }
   return JSON.parse(readFileSync(listing, 'utf8'));
 }
 
-/** A line for the end of `npm run test:package`: what was installed, where, how large; what was skipped, and why. */
+/**
+ * Adds a line to the report at the end of `npm run test:package`: installed files and sizes, or the reason of a skipped
+ * test.
+ */
 export function report(line: string): void {
   if (process.env.LLAMA_HEADSTART_PACKAGE_REPORT) {
     appendFileSync(process.env.LLAMA_HEADSTART_PACKAGE_REPORT, `${line}\n`);
@@ -45,14 +48,14 @@ export interface Result {
   stderr: string;
 }
 
-/** What the example of the specification tells of itself. */
+/** The output of the specification's example (test/package/children/example-steps.cjs). */
 export interface Example {
   tiers: string[];
   stats: object;
   text: string;
 }
 
-/** Runs a program to its end, whatever that is. */
+/** Runs a program and returns its result. Never rejects. */
 export function runProgram(
   command: string,
   args: string[],
@@ -68,17 +71,20 @@ export function runProgram(
 
 const temporaryFolders: string[] = [];
 
-// Registered here, as a test file is read: from inside a hook or a test vitest would not call it.
-afterAll(() => Promise.all(temporaryFolders.map((each) => rm(each, { recursive: true, force: true }))));
+// Registered when the module is loaded. vitest does not call an afterAll that is registered inside a hook or a test.
+afterAll(() => Promise.all(temporaryFolders.map((folder) => rm(folder, { recursive: true, force: true }))));
 
-/** A folder that goes at the end of the test file. Its name has spaces and letters beyond ASCII, as users' folders do. */
+/**
+ * A directory that is removed after all tests of the file. Its name has spaces and non-ASCII letters, as users'
+ * directories do.
+ */
 export async function temporaryFolder(name: string): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), `llama-headstart ${name} für 数 `));
   temporaryFolders.push(directory);
   return directory;
 }
 
-/** An empty npm project with a home and a cache of its own. */
+/** An empty npm project with its own home directory and its own cache. */
 export class Project {
   readonly directory: string;
   readonly home: string;
@@ -90,18 +96,18 @@ export class Project {
     this.env = env;
   }
 
-  /** @param path folders of PATH beside one that holds Node alone; none: a machine without compilers */
+  /** @param path directories of PATH, in addition to one that only has Node.js; without any there is no compiler */
   static async create(name: string, path: string[] = []): Promise<Project> {
     const base = await temporaryFolder(name);
     const [directory, home, programs] = [join(base, 'project'), join(base, 'home'), join(base, 'bin')];
-    for (const each of [directory, home, programs]) {
-      await mkdir(each);
+    for (const folder of [directory, home, programs]) {
+      await mkdir(folder);
     }
     await writeFile(join(directory, 'package.json'), '{ "name": "project", "private": true }\n');
     const windows = process.platform === 'win32';
     if (!windows) {
       await symlink(process.execPath, join(programs, 'node'));
-      // npm's own program starts scripts and bins with sh.
+      // npm runs scripts and commands with sh.
       await symlink('/bin/sh', join(programs, 'sh'));
     }
     const inherited = Object.entries(process.env).filter(
@@ -109,7 +115,7 @@ export class Project {
     );
     const env = {
       ...Object.fromEntries(inherited),
-      // Home and caches, as each system names them.
+      // The names of the home and cache directories on all systems.
       HOME: home,
       USERPROFILE: home,
       LOCALAPPDATA: join(home, 'AppData', 'Local'),
@@ -122,24 +128,27 @@ export class Project {
     return new Project(directory, home, env);
   }
 
-  /** The installed package. */
+  /** The directory of the installed package. */
   get installed(): string {
     return join(this.directory, 'node_modules', 'llama-headstart');
   }
 
-  /** The command, as npm puts it into a project; there a shell's script on Windows. */
+  /**
+   * A file that Node.js can run: the command that npm installs, or on Windows, where that is a shell script, its
+   * program.
+   */
   get bin(): string {
     return process.platform === 'win32'
       ? join(this.installed, 'bin', 'llama-headstart.mjs')
       : join(this.directory, 'node_modules', '.bin', 'llama-headstart');
   }
 
-  /** The installed package's folder in this project's user's cache, as the package itself has it. */
+  /** The installed package's directory in the user's cache, as `doctor` reports it. */
   async cache(): Promise<string> {
     return JSON.parse(await this.node([this.bin, 'doctor', '--json'])).userCache.path;
   }
 
-  /** All files of project and home, but those that are npm's own. */
+  /** All files of the project and the home directory, without npm's. */
   async files(): Promise<string[]> {
     const all = await filesBelow(dirname(this.directory));
     return all
@@ -160,7 +169,7 @@ export class Project {
     return result.stdout;
   }
 
-  /** Runs Node in the project; a failure throws with what it wrote. */
+  /** Runs Node.js in the project and returns stdout. Throws an error with stderr if the exit code is not 0. */
   async node(args: string[], env: NodeJS.ProcessEnv = {}): Promise<string> {
     const result = await this.run(process.execPath, args, env);
     if (result.code !== 0) {
@@ -173,21 +182,21 @@ export class Project {
     return runProgram(command, args, { cwd: this.directory, env: { ...this.env, ...env } });
   }
 
-  /** Runs the example of the specification in the project, and answers what it printed. Leaves nothing behind. */
+  /** Runs the specification's example in the project and returns its output. Removes all files that this creates. */
   async example(name: 'example.mjs' | 'example.cjs', model: string): Promise<Example> {
     const programs = [await this.child(name), await this.child('example-steps.cjs')];
-    const facts = JSON.parse(await this.node([programs[0] ?? '', model]));
-    for (const left of [...programs, join(this.directory, '.cache')]) {
-      await rm(left, { recursive: true, force: true });
+    const output = JSON.parse(await this.node([programs[0] ?? '', model]));
+    for (const path of [...programs, join(this.directory, '.cache')]) {
+      await rm(path, { recursive: true, force: true });
     }
-    return facts;
+    return output;
   }
 
   async uninstall(): Promise<void> {
     await this.npm('uninstall', 'llama-headstart');
   }
 
-  /** Copies a program of test/package/children into the project, where it finds the installed package. */
+  /** Copies a program of test/package/children into the project, so that it imports the installed package. */
   async child(name: string): Promise<string> {
     const target = join(this.directory, name);
     await cp(join(root, 'test', 'package', 'children', name), target);
@@ -195,7 +204,7 @@ export class Project {
   }
 }
 
-/** The npm that belongs to this Node. */
+/** The npm of this Node.js. */
 function npmCli(): string {
   const cli = process.env.npm_execpath;
   if (cli && basename(cli) === 'npm-cli.js') {
@@ -205,7 +214,7 @@ function npmCli(): string {
   return join(dirname(process.execPath), library, 'node_modules', 'npm', 'bin', 'npm-cli.js');
 }
 
-/** All files below a folder, relative to it, with their sizes. */
+/** All files in a directory and its subdirectories: paths relative to the directory, and sizes in bytes. */
 export async function filesBelow(directory: string): Promise<{ path: string; size: number }[]> {
   const entries = await readdir(directory, { recursive: true, withFileTypes: true });
   const files = entries.filter((entry) => !entry.isDirectory()).map((entry) => join(entry.parentPath, entry.name));

@@ -1,4 +1,4 @@
-// Runs a task of child.ts in a process of its own, against the compiled package.
+// Runs a task of child.ts in a separate process with the compiled package.
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { cp, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -11,7 +11,7 @@ import type { Tasks } from './child.js';
 import { requireFreshDist } from './children.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-/** Inside the package, so that its own name resolves, and to its dist. */
+/** Inside the package, so that an import of `llama-headstart` resolves to this package's dist. */
 const directory = join(root, '.build', 'test-children');
 
 let compiled: Promise<unknown> | undefined;
@@ -19,16 +19,16 @@ let compiled: Promise<unknown> | undefined;
 export interface ProcessOptions {
   /** Kills the process. */
   signal?: AbortSignal;
-  /** Beside this process's own. */
+  /** Added to this process's environment. */
   env?: NodeJS.ProcessEnv;
   cwd?: string;
-  /** A folder with another build of the package and its children: see {@link laterVersion}. @default this one */
+  /** A directory with another build of the package and of child.ts: see {@link laterVersion}. @default this build */
   build?: string;
 }
 
 /**
  * @param name a task of child.ts
- * @returns what the task returned, through JSON
+ * @returns the result of the task, converted to JSON and back
  */
 export async function inOtherProcess<Name extends keyof Tasks>(
   name: Name,
@@ -51,8 +51,8 @@ function compileChildren(): Promise<unknown> {
 }
 
 /**
- * The package as a later version may be: another version number, entries and derived files of another format. Goes when the
- * test ends.
+ * Builds the package as a later version: with another version number and other formats of cache entries and derived
+ * files. Removed when the test ends.
  */
 export async function laterVersion(): Promise<Required<Pick<ProcessOptions, 'build' | 'env'>>> {
   await compileChildren();
@@ -75,13 +75,13 @@ export async function laterVersion(): Promise<Required<Pick<ProcessOptions, 'bui
   return { build, env: { LLAMA_HEADSTART_ADDON: addonFolders()[0]?.path } };
 }
 
-/** Compiles a helper that is a program of its own; returns its path. */
+/** Compiles a helper that is also a program, and returns the path of the compiled file. */
 export async function compileHelper(name: string): Promise<string> {
   await compile(name);
   return join(directory, `${name}.js`);
 }
 
-/** A task that says `ready` and goes on when told to. */
+/** A process whose task prints `ready` and continues after {@link OtherProcess.go}. */
 export class OtherProcess<Result> {
   readonly child: ChildProcess;
   readonly #output: Promise<string>;
@@ -94,15 +94,15 @@ export class OtherProcess<Result> {
     this.#ready = new Promise((resolve) => {
       isReady = resolve;
     });
-    child.stdout?.setEncoding('utf8').on('data', (piece) => {
-      text += piece;
+    child.stdout?.setEncoding('utf8').on('data', (chunk) => {
+      text += chunk;
       if (text.startsWith('ready\n')) {
         isReady();
       }
     });
     this.#output = new Promise((resolve) => {
       child.once('close', () => {
-        isReady(); // one that died is not waited for
+        isReady(); // so that nobody waits for a dead process
         resolve(text);
       });
     });
@@ -119,31 +119,33 @@ export class OtherProcess<Result> {
       env: { ...process.env, ...env },
       ...options,
     });
-    child.stdin?.on('error', () => undefined); // it may be dead
+    child.stdin?.on('error', () => undefined); // the process may be dead
     return new OtherProcess(child);
   }
 
+  /** Resolves when the process has printed `ready` or has ended. */
   ready(): Promise<void> {
     return this.#ready;
   }
 
+  /** Lets the task continue. */
   go(): void {
     this.child.stdin?.write('go\n');
   }
 
-  /** What the task returned. */
+  /** The result of the task. */
   async result(): Promise<Result> {
     return JSON.parse((await this.#output).slice('ready\n'.length));
   }
 
-  /** Ends it in the middle of whatever it does, and resolves when it is gone. */
+  /** Kills the process, and resolves when it has ended. */
   async kill(): Promise<void> {
     this.child.kill('SIGKILL');
     await this.#output;
   }
 }
 
-/** Other test files may do the same at this moment: each writes the whole, and renames. */
+/** Writes a temporary file and renames it, because other test files may compile the same helper at the same time. */
 async function compile(name: string): Promise<void> {
   const source = await readFile(new URL(`${name}.ts`, import.meta.url), 'utf8');
   const { outputText } = ts.transpileModule(source, {

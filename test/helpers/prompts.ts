@@ -1,4 +1,4 @@
-// A system prompt and tools such as users write, long enough to be worth caching.
+// A realistic system prompt and tools, long enough to be worth caching.
 import type { ToolDefinition } from 'llama-headstart';
 
 export const SYSTEM_PROMPT = [
@@ -28,7 +28,7 @@ export const TOOLS: readonly ToolDefinition[] = [
   },
 ];
 
-/** A system prompt of its own for each number. */
+/** A different system prompt for each number. */
 export function numberedPrompt(number: number): string {
   return `${SYSTEM_PROMPT}\nYour workshop has the number ${number}.`;
 }

@@ -1,5 +1,5 @@
-// Programs of random calls on sessions of one agent. What each session was told, and what it came to, is written down, so that a
-// session alone can be told the same.
+// Programs of random calls on the sessions of one agent. Each program records the calls of a session and their
+// outcomes, so that a test can repeat the same calls in a session that runs alone.
 import { unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -14,39 +14,40 @@ import {
 import { seededRandom } from './native.js';
 import { numberedPrompt } from './prompts.js';
 
-/** What a session was told that it is to remember. */
+/** A call that changes the conversation of a session. */
 type Call = { kind: 'send'; message: string; options: SendOptions } | { kind: 'compact'; options: CompactionOptions };
 
-/** How a call's outcome is told: comparable with `toEqual`. */
+/** Runs a call and returns its outcome in a form that `toEqual` can compare. */
 export type Observe = (work: () => Promise<unknown>) => Promise<unknown>;
 
-/** A session's past: what it was told, newest first. Forks share theirs. */
-interface Past {
+/** A recorded call. Steps are a linked list, newest first, because a fork shares the steps of its original. */
+interface Step {
   call: Call;
   outcome: unknown;
-  before: Past | undefined;
+  previous: Step | undefined;
 }
 
-interface Speaker {
+interface OpenSession {
   session: Session;
-  /** Of its system prompt. */
+  /** Number of its system prompt. */
   number: number;
-  past: Past | undefined;
+  lastStep: Step | undefined;
 }
 
-/** The outcome of a call that was not looked at. */
-export const UNSEEN = Symbol('unseen');
+/** The outcome of a call whose result was not read. */
+export const NOT_OBSERVED = Symbol('not observed');
 
-/** Every session that there was, as it was left. */
-export interface Story {
+/** The calls of a closed session. */
+export interface SessionHistory {
+  /** Number of its system prompt. */
   number: number;
-  past: Past | undefined;
+  lastStep: Step | undefined;
 }
 
-/** Their own affair: the outcome is chance's, and the session is as before. */
-const CHANCE = new Set(['ABORTED', 'CLOSED']);
+/** Codes of outcomes that depend on timing. They leave the conversation unchanged, so they are not recorded. */
+const TIMING_CODES = new Set(['ABORTED', 'CLOSED']);
 
-/** A tool whose result says nothing of when and beside whom it ran. */
+/** A tool whose result depends neither on the time nor on other sessions. */
 const LAMP: Tool = {
   name: 'lamp',
   parameters: {
@@ -61,13 +62,15 @@ const LAMP: Tool = {
   },
 };
 
-/** What most turns do without. */
-const CHOICES: readonly SendOptions[] = [
+/** More options of a turn. Most turns have none. */
+const TURN_OPTIONS: readonly SendOptions[] = [
   ...Array<SendOptions>(5).fill({}),
   { toolChoice: 'required', maxTokens: 60 },
   { toolChoice: 'required', maxTokens: 60, maxSteps: 2 },
   { responseFormat: { type: 'json', schema: { enum: ['red', 'green', 17] } }, maxTokens: 20 },
 ];
+
+const MAX_SESSIONS = 4;
 
 const open = (agent: AgentServer, number: number, templateCache = true): Promise<Session> =>
   agent.createSession({
@@ -79,155 +82,200 @@ const open = (agent: AgentServer, number: number, templateCache = true): Promise
     ...(number === 2 && { compaction: { threshold: 0.7, preserveRecent: 1, maxSummaryTokens: 8 } }),
   });
 
-/** One program: `steps` random calls, one after the other. Run several at once. */
-export async function runProgram(
-  agent: AgentServer,
-  { seed, steps, directory, observe }: { seed: number; steps: number; directory: string; observe: Observe },
-): Promise<Story[]> {
-  const random = seededRandom(seed);
-  const below = (count: number) => Math.floor(random() * count);
-  const number = below(3);
-  const speakers: Speaker[] = [{ session: await open(agent, number), number, past: undefined }];
-  const stories: Story[] = [];
-  let files = 0;
-
-  const options = (more: SendOptions = {}): SendOptions => ({
-    maxTokens: 1 + below(8),
-    sampling: below(2) === 0 ? { temperature: 0 } : { temperature: 0.9, seed: below(1000) },
-    ...CHOICES[below(CHOICES.length)],
-    ...more,
-  });
-  const message = () =>
-    `${['Hello', 'And then', 'Why', '<|im_end|>'][below(4)]} ${below(100)}. ${'Go on. '.repeat(below(30))}`;
-  const remember = (speaker: Speaker, call: Call, outcome: unknown) => {
-    speaker.past = { call, outcome, before: speaker.past };
-  };
-  const leave = async (speaker: Speaker) => {
-    speakers.splice(speakers.indexOf(speaker), 1);
-    stories.push({ number: speaker.number, past: speaker.past });
-    await speaker.session.close();
-  };
-  /** Calls after some milliseconds, in the middle of what runs. */
-  const soon = (action: () => void) => void setTimeout(action, random() * 12);
-
-  const actions: Record<string, (speaker: Speaker) => Promise<unknown>> = {
-    send: (speaker) => tell(speaker, { kind: 'send', message: message(), options: options() }),
-    sendAgain: (speaker) => tell(speaker, { kind: 'send', message: message(), options: options() }),
-    sendTooMuch: (speaker) =>
-      tell(speaker, { kind: 'send', message: 'much '.repeat(2000), options: options({ maxTokens: 4 }) }),
-    compact: (speaker) =>
-      tell(speaker, { kind: 'compact', options: { preserveRecent: below(3), maxSummaryTokens: 8 + below(8) } }),
-    abort: async (speaker) => {
-      const controller = new AbortController();
-      soon(() => controller.abort());
-      await tell(speaker, { kind: 'send', message: message(), options: options() }, controller.signal);
-    },
-    leaveStream: async (speaker) => {
-      const call: Call = { kind: 'send', message: message(), options: options() };
-      const parts = speaker.session.stream(call.message, call.options);
-      for (let left = 1 + below(4); left > 0; left--) {
-        const part = await orFull(parts.next());
-        if (part === 'CONTEXT_FULL' || part.done) {
-          return;
-        }
-        if (part.value.type === 'finish' && part.value.finishReason !== 'error') {
-          remember(speaker, call, UNSEEN); // the conversation has it
-        }
-      }
-      await parts.return();
-    },
-    secondTurn: async ({ session }) => {
-      const first = session.stream(message(), { maxTokens: 100 });
-      const part = first.next();
-      await expectCode(session.send('And I'), 'SESSION_BUSY');
-      await expectCode(session.fork(), 'SESSION_BUSY');
-      await orFull(part);
-      await first.return();
-    },
-    fork: async (speaker) => {
-      if (speakers.length < 4) {
-        const session = await speaker.session.fork();
-        speakers.push({ session, number: speaker.number, past: speaker.past });
-      }
-    },
-    keep: async (speaker) => {
-      const path = join(directory, `${seed}-${files++}.json`);
-      await speaker.session.save(path, { state: below(2) === 0 });
-      await speaker.session.close();
-      speaker.session = await agent.restoreSession(path, { tools: [LAMP], toolChoice: 'none', maxParallelTools: 1 });
-      await unlink(path);
-    },
-    open: async () => {
-      if (speakers.length < 4) {
-        const other = below(3);
-        speakers.push({ session: await open(agent, other), number: other, past: undefined });
-      }
-    },
-    close: async (speaker) => {
-      if (speakers.length > 1) {
-        await leave(speaker);
-      }
-    },
-    closeInTurn: async (speaker) => {
-      if (speakers.length > 1) {
-        const turn = expectCode(speaker.session.send(message(), { maxTokens: 200 }), 'CLOSED', 'done', 'CONTEXT_FULL');
-        await sleep(random() * 8);
-        await leave(speaker);
-        await turn;
-      }
-    },
-    forget: async () => {
-      const session = await open(agent, below(3));
-      await session.send('Hi', { maxTokens: 2 });
-    },
-    complete: () => agent.complete(`Once upon a time ${below(9)}`, { maxTokens: 1 + below(5) }),
-    clear: () => agent.templateCache.clear(),
-  };
-
-  async function tell(speaker: Speaker, call: Call, signal?: AbortSignal): Promise<void> {
-    const outcome = await observe(() => perform(speaker.session, call, signal));
-    if (!isChance(outcome)) {
-      remember(speaker, call, outcome);
-    }
-  }
-
-  const names = Object.keys(actions);
-  for (let step = 0; step < steps; step++) {
-    const name = names[below(names.length)] as string;
-    const speaker = speakers[below(speakers.length)] as Speaker;
-    try {
-      await actions[name]?.(speaker);
-    } catch (error) {
-      throw new Error(`${name}, step ${step} of program ${seed}`, { cause: error });
-    }
-  }
-  while (speakers[0] !== undefined) {
-    await leave(speakers[0]);
-  }
-  return stories;
+export interface ProgramOptions {
+  seed: number;
+  /** Number of random calls. */
+  steps: number;
+  /** For files of saved sessions. */
+  directory: string;
+  observe: Observe;
 }
 
-/** The same calls in a session alone; the outcomes, oldest first. */
-export async function retell(agent: AgentServer, { number, past }: Story, observe: Observe): Promise<unknown[]> {
-  const session = await open(agent, number, false);
+/** Runs one program: random calls, one after another. A test runs several programs at the same time. */
+export function runProgram(agent: AgentServer, options: ProgramOptions): Promise<SessionHistory[]> {
+  return new RandomProgram(agent, options).run();
+}
+
+class RandomProgram {
+  readonly #agent: AgentServer;
+  readonly #options: ProgramOptions;
+  readonly #random: () => number;
+  readonly #sessions: OpenSession[] = [];
+  readonly #histories: SessionHistory[] = [];
+  #fileCount = 0;
+
+  constructor(agent: AgentServer, options: ProgramOptions) {
+    this.#agent = agent;
+    this.#options = options;
+    this.#random = seededRandom(options.seed);
+  }
+
+  async run(): Promise<SessionHistory[]> {
+    const number = this.#below(3);
+    this.#sessions.push({ session: await open(this.#agent, number), number, lastStep: undefined });
+    const names = Object.keys(this.#actions);
+    for (let step = 0; step < this.#options.steps; step++) {
+      const name = names[this.#below(names.length)] as string;
+      const target = this.#sessions[this.#below(this.#sessions.length)] as OpenSession;
+      try {
+        await this.#actions[name]?.(target);
+      } catch (error) {
+        throw new Error(`${name}, step ${step} of program ${this.#options.seed}`, { cause: error });
+      }
+    }
+    while (this.#sessions[0] !== undefined) {
+      await this.#close(this.#sessions[0]);
+    }
+    return this.#histories;
+  }
+
+  readonly #actions: Record<string, (target: OpenSession) => Promise<unknown>> = {
+    send: (target) => this.#call(target, this.#randomSend()),
+    sendAgain: (target) => this.#call(target, this.#randomSend()),
+    sendTooMuch: (target) =>
+      this.#call(target, { kind: 'send', message: 'much '.repeat(2000), options: this.#turnOptions({ maxTokens: 4 }) }),
+    compact: (target) => {
+      const options = { preserveRecent: this.#below(3), maxSummaryTokens: 8 + this.#below(8) };
+      return this.#call(target, { kind: 'compact', options });
+    },
+    abort: async (target) => {
+      const controller = new AbortController();
+      setTimeout(() => controller.abort(), this.#random() * 12);
+      await this.#call(target, this.#randomSend(), controller.signal);
+    },
+    leaveStream: (target) => this.#leaveStream(target),
+    secondTurn: ({ session }) => this.#startSecondTurn(session),
+    fork: async ({ session, number, lastStep }) => {
+      if (this.#sessions.length < MAX_SESSIONS) {
+        this.#sessions.push({ session: await session.fork(), number, lastStep });
+      }
+    },
+    saveAndRestore: (target) => this.#saveAndRestore(target),
+    open: async () => {
+      if (this.#sessions.length < MAX_SESSIONS) {
+        const number = this.#below(3);
+        this.#sessions.push({ session: await open(this.#agent, number), number, lastStep: undefined });
+      }
+    },
+    close: async (target) => {
+      if (this.#sessions.length > 1) {
+        await this.#close(target);
+      }
+    },
+    closeDuringTurn: (target) => this.#closeDuringTurn(target),
+    dropWithoutClosing: async () => {
+      const session = await open(this.#agent, this.#below(3));
+      await session.send('Hi', { maxTokens: 2 });
+    },
+    complete: () => this.#agent.complete(`Once upon a time ${this.#below(9)}`, { maxTokens: 1 + this.#below(5) }),
+    clear: () => this.#agent.templateCache.clear(),
+  };
+
+  async #leaveStream(target: OpenSession): Promise<void> {
+    const call = this.#randomSend();
+    const parts = target.session.stream(call.message, call.options);
+    for (let left = 1 + this.#below(4); left > 0; left--) {
+      const part = await orContextFull(parts.next());
+      if (part === 'CONTEXT_FULL' || part.done) {
+        return;
+      }
+      if (part.value.type === 'finish' && part.value.finishReason !== 'error') {
+        record(target, call, NOT_OBSERVED); // the turn is part of the conversation
+      }
+    }
+    await parts.return();
+  }
+
+  async #startSecondTurn(session: Session): Promise<void> {
+    const first = session.stream(this.#message(), { maxTokens: 100 });
+    const part = first.next();
+    await expectCode(session.send('And I'), 'SESSION_BUSY');
+    await expectCode(session.fork(), 'SESSION_BUSY');
+    await orContextFull(part);
+    await first.return();
+  }
+
+  async #saveAndRestore(target: OpenSession): Promise<void> {
+    const path = join(this.#options.directory, `${this.#options.seed}-${this.#fileCount++}.json`);
+    await target.session.save(path, { state: this.#below(2) === 0 });
+    await target.session.close();
+    const options = { tools: [LAMP], toolChoice: 'none', maxParallelTools: 1 } as const;
+    target.session = await this.#agent.restoreSession(path, options);
+    await unlink(path);
+  }
+
+  async #closeDuringTurn(target: OpenSession): Promise<void> {
+    if (this.#sessions.length > 1) {
+      const sent = target.session.send(this.#message(), { maxTokens: 200 });
+      const turn = expectCode(sent, 'CLOSED', 'done', 'CONTEXT_FULL');
+      await sleep(this.#random() * 8);
+      await this.#close(target);
+      await turn;
+    }
+  }
+
+  async #call(target: OpenSession, call: Call, signal?: AbortSignal): Promise<void> {
+    const outcome = await this.#options.observe(() => perform(target.session, call, signal));
+    if (!dependsOnTiming(outcome)) {
+      record(target, call, outcome);
+    }
+  }
+
+  async #close(target: OpenSession): Promise<void> {
+    this.#sessions.splice(this.#sessions.indexOf(target), 1);
+    this.#histories.push({ number: target.number, lastStep: target.lastStep });
+    await target.session.close();
+  }
+
+  #randomSend(): Extract<Call, { kind: 'send' }> {
+    return { kind: 'send', message: this.#message(), options: this.#turnOptions() };
+  }
+
+  #turnOptions(more: SendOptions = {}): SendOptions {
+    return {
+      maxTokens: 1 + this.#below(8),
+      sampling: this.#below(2) === 0 ? { temperature: 0 } : { temperature: 0.9, seed: this.#below(1000) },
+      ...TURN_OPTIONS[this.#below(TURN_OPTIONS.length)],
+      ...more,
+    };
+  }
+
+  #message(): string {
+    const start = ['Hello', 'And then', 'Why', '<|im_end|>'][this.#below(4)];
+    return `${start} ${this.#below(100)}. ${'Go on. '.repeat(this.#below(30))}`;
+  }
+
+  /** A random whole number from 0 to `count` - 1. */
+  #below(count: number): number {
+    return Math.floor(this.#random() * count);
+  }
+}
+
+/** Repeats the calls of a history in a new session. Returns their outcomes, oldest first. */
+export async function replay(agent: AgentServer, history: SessionHistory, observe: Observe): Promise<unknown[]> {
+  const session = await open(agent, history.number, false);
   const outcomes: unknown[] = [];
-  for (const { call } of chronicle(past)) {
+  for (const { call } of stepsOf(history)) {
     outcomes.push(await observe(() => perform(session, call)));
   }
   await session.close();
   return outcomes;
 }
 
-/** Oldest first. */
-export function chronicle(past: Past | undefined): Past[] {
-  const all: Past[] = [];
-  for (let each = past; each !== undefined; each = each.before) {
-    all.unshift(each);
+/** The steps of a history, oldest first. */
+export function stepsOf({ lastStep }: SessionHistory): Step[] {
+  const steps: Step[] = [];
+  for (let step = lastStep; step !== undefined; step = step.previous) {
+    steps.unshift(step);
   }
-  return all;
+  return steps;
 }
 
-/** What a call gives, or the code of what it throws. */
+function record(target: OpenSession, call: Call, outcome: unknown): void {
+  target.lastStep = { call, outcome, previous: target.lastStep };
+}
+
+/** The result of a call, or the code of the error that it throws. */
 async function perform(session: Session, call: Call, signal?: AbortSignal): Promise<unknown> {
   const more = signal && { signal };
   try {
@@ -247,18 +295,18 @@ async function perform(session: Session, call: Call, signal?: AbortSignal): Prom
   }
 }
 
-const isChance = (outcome: unknown): boolean => {
+const dependsOnTiming = (outcome: unknown): boolean => {
   const { code, value } = (outcome ?? {}) as { code?: string; value?: { code?: string } };
-  return CHANCE.has(code ?? value?.code ?? '');
+  return TIMING_CODES.has(code ?? value?.code ?? '');
 };
 
-/** Its conversation may have grown to the end of its context. */
-async function orFull<T>(work: Promise<T>): Promise<T | 'CONTEXT_FULL'> {
+/** The result, or 'CONTEXT_FULL': a random conversation may have filled its context. */
+async function orContextFull<T>(work: Promise<T>): Promise<T | 'CONTEXT_FULL'> {
   try {
     return await work;
   } catch (error) {
     if (HeadstartError.isInstance(error, 'CONTEXT_FULL')) {
-      return error.code as 'CONTEXT_FULL';
+      return 'CONTEXT_FULL';
     }
     throw error;
   }

@@ -1,4 +1,5 @@
-// Many sessions at once in `reproducible` mode, each to be compared with itself alone, down to the bits of the logits.
+// Runs many sessions at the same time in `reproducible` mode and records their logits, so that a test can compare each
+// session, to the bit, with the same session running alone.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { createHash } from 'node:crypto';
 import type { AgentServer, Session, Tier } from 'llama-headstart';
@@ -8,88 +9,88 @@ import { numberedPrompt } from './prompts.js';
 
 const MAX_TOKENS = 10;
 
-/** What a reply is down to its last bit. */
+/** A reply with hashes of its logits. */
 export interface ExactReply {
   text: string;
-  /** Of each decode that chose a token: SHA-256 of the bytes of all logits. */
+  /** For each decode that chose a token: the SHA-256 of the bytes of all logits. */
   logits: string[];
 }
 
-/** Of a decode that chose a token. */
+/** The result of a decode that chose a token. */
 export interface Row {
   logits: Float32Array;
   token: number;
 }
 
-/** Where the turn that a decode belongs to wants its logits. */
-const turns = new AsyncLocalStorage<(logits: Float32Array, token: number) => void>();
+/** Receives the logits of the decodes of the current turn. */
+const recorder = new AsyncLocalStorage<(logits: Float32Array, token: number) => void>();
 
-// Sessions tell no logits: here each decode of theirs asks for them too.
+// Sessions do not return logits, so this requests the logits of every decode of a session.
 const { decode } = ConversationSequence.prototype;
 ConversationSequence.prototype.decode = async function (tokensFrom, choice) {
   const decoded = await decode.call(this, tokensFrom, { ...choice, logits: true });
-  turns.getStore()?.(decoded.logits as Float32Array, decoded.token);
+  recorder.getStore()?.(decoded.logits as Float32Array, decoded.token);
   return decoded;
 };
 
-/** Runs a turn, and tells the logits of every token of its reply. */
-export async function exactly(work: () => Promise<{ text: string }>): Promise<ExactReply> {
+/** Runs a turn and returns its text with the hashes of its logits. */
+export async function exactReply(work: () => Promise<{ text: string }>): Promise<ExactReply> {
   const { value, logits } = await withLogits(work);
   return { text: value.text, logits };
 }
 
-/** Runs what decodes in sessions, and tells the logits of every token that it chose. */
+/** Runs work that decodes in sessions. Returns its result, and a hash of the logits for every chosen token. */
 export async function withLogits<T>(work: () => Promise<T>): Promise<{ value: T; logits: string[] }> {
   const logits: string[] = [];
   const onLogits = ({ buffer, byteOffset, byteLength }: Float32Array) => {
     const bytes = new Uint8Array(buffer, byteOffset, byteLength);
     logits.push(createHash('sha256').update(bytes).digest('hex'));
   };
-  return { value: await turns.run(onLogits, work), logits };
+  return { value: await recorder.run(onLogits, work), logits };
 }
 
-/** The same with the logits themselves, and the tokens that were chosen. */
+/** Like {@link withLogits}, but returns the logits themselves and the chosen tokens. */
 export async function withRows<T>(work: () => Promise<T>): Promise<{ value: T; rows: Row[] }> {
   const rows: Row[] = [];
-  return { value: await turns.run((logits, token) => rows.push({ logits, token }), work), rows };
+  return { value: await recorder.run((logits, token) => rows.push({ logits, token }), work), rows };
 }
 
-/** Runs inside of a turn what is not its own: nobody is told those logits. */
-export function aside<T>(work: () => Promise<T>): Promise<T> {
-  return turns.exit(work);
+/** Runs work inside a turn whose logits are not recorded, because it belongs to another session. */
+export function withoutRecording<T>(work: () => Promise<T>): Promise<T> {
+  return recorder.exit(work);
 }
 
-/** Runs a turn, and gives the logits of its first token. */
+/** Runs a turn and returns the logits of its first token. */
 export async function firstLogits(work: () => Promise<unknown>): Promise<Float32Array> {
   return (await withRows(work)).rows[0]?.logits as Float32Array;
 }
 
-/** Three system prompts, so that sessions share templates; a greedy and a seeded half. */
+/** Opens session `number` with one of three system prompts, so that sessions share templates. */
 export function openNumbered(agent: AgentServer, number: number, templateCache = true): Promise<Session> {
   return agent.createSession({ systemPrompt: numberedPrompt(number % 3), templateCache });
 }
 
-/** What session `number` says in a turn. */
+/** The message of session `number` in a turn. */
 export const numberedMessage = (number: number, turn = 0): string =>
   `${turn === 0 ? 'Hello' : 'And then'}, my number is ${number}. ${'Go on. '.repeat(number % 7)}`;
 
-/** The numbers below `count`, in an order of the seed's. */
+/** The numbers from 0 to `count` - 1 in a pseudo-random order. */
 export function shuffled(count: number, seed: number): number[] {
   const random = seededRandom(seed);
-  return Array.from({ length: count }, (_, number) => ({ number, place: random() }))
-    .sort((a, b) => a.place - b.place)
+  return Array.from({ length: count }, (_, number) => ({ number, rank: random() }))
+    .sort((a, b) => a.rank - b.rank)
     .map(({ number }) => number);
 }
 
-/** A turn of session `number`. */
+/** Runs a turn of session `number`. Sessions with even numbers are greedy, the others sample with a seed. */
 export function exactTurn(session: Session, number: number, turn: number, signal?: AbortSignal): Promise<ExactReply> {
   const sampling = number % 2 === 0 ? { temperature: 0 } : { temperature: 0.9, seed: number };
   const options = { maxTokens: MAX_TOKENS, sampling, ...(signal && { signal }) };
-  return exactly(() => session.send(numberedMessage(number, turn), options));
+  return exactReply(() => session.send(numberedMessage(number, turn), options));
 }
 
-/** Each session's turns, one session after the other. */
-export async function oneAfterTheOther(
+/** Runs the turns of each session, one session after another. Returns the replies by session, then by turn. */
+export async function runSequentially(
   agent: AgentServer,
   count: number,
   turns: number,
@@ -109,23 +110,23 @@ export async function oneAfterTheOther(
   return all;
 }
 
-export interface AllAtOnce {
+export interface ConcurrentRun {
   /** By session, then by turn. */
   replies: ExactReply[][];
-  /** Where their templates came from. */
+  /** The tiers from which the sessions' templates started. */
   tiers: Set<Tier>;
-  /** Of states that were there for those without a sequence, between two turns: bytes. */
+  /** The largest size, between two turns, of the states of sessions without a sequence, in bytes. */
   savedBytes: number;
 }
 
-/** All sessions at once, in an order of the seed's, a turn of all after a turn of all: those in between lose their cells. */
-export async function allAtOnce(
+/** Runs one turn of all sessions at the same time, then the next turn. Sessions that wait lose their KV cells. */
+export async function runConcurrently(
   agent: AgentServer,
   count: number,
   turns: number,
   seed: number,
   onDone: (done: number) => void = () => undefined,
-): Promise<AllAtOnce> {
+): Promise<ConcurrentRun> {
   const order = shuffled(count, seed);
   const sessions = new Map<number, Session>();
   await Promise.all(order.map(async (number) => sessions.set(number, await openNumbered(agent, number))));

@@ -1,4 +1,4 @@
-// One row of logits again and again, so that what a sampler chooses depends on the sampler alone.
+// Samples from the same row of logits again and again, so that the result depends only on the sampler.
 import { type Context, Model, type Sampler, type SamplerOptions } from 'llama-headstart/native';
 import { batchOf, someTokens } from './native.js';
 
@@ -6,10 +6,10 @@ export class Bench {
   readonly model: Model;
   readonly context: Context;
   readonly prompt: Int32Array;
-  /** The likeliest token, and all logits, behind the prompt. */
+  /** The most likely token after the prompt. */
   readonly greedy: number;
+  /** The logits after the prompt. */
   readonly logits: Float32Array;
-  #made: Sampler[] = [];
 
   private constructor(model: Model, context: Context, prompt: Int32Array, greedy: number, logits: Float32Array) {
     this.model = model;
@@ -30,20 +30,18 @@ export class Bench {
     return new Bench(model, context, prompt, greedy, await context.logits(prompt.length - 1));
   }
 
-  async sampler(options: SamplerOptions = {}): Promise<Sampler> {
-    const sampler = await this.model.createSampler(options);
-    this.#made.push(sampler);
-    return sampler;
+  sampler(options: SamplerOptions = {}): Promise<Sampler> {
+    return this.model.createSampler(options);
   }
 
-  /** What `sampler` chooses behind the prompt, `times` over: always from the same logits. */
+  /** The tokens that `sampler` chooses after the prompt, `times` times from the same logits. */
   async draw(sampler: Sampler, times = 1): Promise<number[]> {
     const drawn: number[] = [];
-    const at = this.prompt.length - 1;
+    const position = this.prompt.length - 1;
     for (let time = 0; time < times; time++) {
-      await this.context.removeSequence(0, at);
+      await this.context.removeSequence(0, position);
       const [token = -1] = await this.context.decode({
-        ...batchOf(0, at, this.prompt.subarray(at)),
+        ...batchOf(0, position, this.prompt.subarray(position)),
         samplers: [sampler],
       });
       drawn.push(token);
@@ -55,17 +53,17 @@ export class Bench {
     return this.draw(await this.sampler(options), times);
   }
 
-  /** What `sampler` writes behind the prompt: up to `count` tokens, or until generation ends. */
+  /** Generates after the prompt with `sampler`: up to `count` tokens, or until generation ends. */
   async write(sampler: Sampler | null, count: number): Promise<number[]> {
     const written: number[] = [];
-    let at = this.prompt.length - 1;
-    await this.context.removeSequence(0, at);
-    let next = this.prompt.subarray(at);
+    let position = this.prompt.length - 1;
+    await this.context.removeSequence(0, position);
+    let next = this.prompt.subarray(position);
     while (written.length < count) {
-      const [token = -1] = await this.context.decode({ ...batchOf(0, at, next), samplers: [sampler] });
+      const [token = -1] = await this.context.decode({ ...batchOf(0, position, next), samplers: [sampler] });
       written.push(token);
       if (this.model.isEndOfGeneration(token)) break;
-      at++;
+      position++;
       next = Int32Array.of(token);
     }
     return written;
@@ -75,12 +73,12 @@ export class Bench {
     return new TextDecoder().decode(await this.model.detokenize(Int32Array.from(tokens)));
   }
 
-  /** Token ids by falling logit. */
+  /** All token ids, the most likely first. */
   ranked(): number[] {
     return [...this.logits.keys()].sort((a, b) => (this.logits[b] as number) - (this.logits[a] as number));
   }
 
-  /** Probabilities by token id. */
+  /** The probability of every token, indexed by token id. */
   probabilities(): number[] {
     const highest = Math.max(...this.logits);
     const weights = [...this.logits].map((logit) => Math.exp(logit - highest));

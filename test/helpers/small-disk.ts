@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { onTestFinished } from 'vitest';
 
-/** Mounts an empty file system of `size` at `path` until the test ends; undefined where that is not allowed. */
+/** Mounts an empty file system of `size` at `path` until the test ends. Returns undefined if the user may not mount. */
 export function smallDisk(path: string, size: string): string | undefined {
   mkdirSync(path, { recursive: true });
   try {
@@ -16,7 +16,7 @@ export function smallDisk(path: string, size: string): string | undefined {
   return path;
 }
 
-/** Makes a mounted file system read-only: not even root writes to it. */
+/** Makes a mounted file system read-only, also for root. */
 export function makeReadOnly(path: string): void {
   execFileSync('mount', ['-o', 'remount,ro', path], { stdio: 'ignore' });
 }

@@ -1,23 +1,23 @@
-// Fault tests run in two forms: bounded in time under `npm test`, in full under `npm run test:soak`.
+// Fault tests run with few repetitions in `npm test` and with many in `npm run test:soak`.
 import { appendFileSync } from 'node:fs';
 
-/** The full count under `npm run test:soak`, else the small one. */
+/** The number of repetitions: `full` in `npm run test:soak`, else `few`. */
 export function rounds(few: number, full: number): number {
   return process.env.LLAMA_HEADSTART_SOAK ? full : few;
 }
 
-/** Counts what was tried and what went wrong, for the last line of `npm run test:soak`. */
+/** Counts tries and failures for the last line of `npm run test:soak`. */
 export class Tally {
   readonly what: string;
   readonly wrong: string[] = [];
   tried = 0;
 
-  /** @param what in the plural: 'kills during a save' */
+  /** @param what a noun in the plural: 'kills during a save' */
   constructor(what: string) {
     this.what = what;
   }
 
-  /** Runs one try; what it throws is counted, and the next one goes on. */
+  /** Runs one try. Counts an error as a failure instead of throwing it, so that the next try runs. */
   async try(detail: string, work: () => unknown): Promise<void> {
     this.tried++;
     try {
@@ -27,7 +27,7 @@ export class Tally {
     }
   }
 
-  /** Writes the line, and gives back what went wrong: expect it to be empty. */
+  /** Reports the counts and returns the failures. A test expects them to be empty. */
   done(): string[] {
     const file = process.env.LLAMA_HEADSTART_SOAK_REPORT;
     if (file) {

@@ -1,24 +1,25 @@
-// Cuts a GGUF file into parts, as llama.cpp's `gguf-split` does. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+// Cuts a GGUF file into parts, as llama.cpp's `gguf-split` does. Format:
+// https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-/** Bytes of a metadata value, by its type id; 8 is a string, 9 an array. */
+/** The size of a metadata value in bytes, by type id. Type 8 is a string and type 9 an array. */
 const SIZES: Record<number, number> = { 0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8 };
 const ALIGNMENT = 32;
 
 interface SplitTensor {
-  /** Its entry in the header, up to its offset. */
+  /** The tensor's entry in the header, up to the offset. */
   head: Buffer;
   data: Buffer;
 }
 
-/** Writes `name-00001-of-0000N.gguf` and so on into a directory, and returns their names. */
+/** Writes the parts `name-00001-of-0000N.gguf` and so on into a directory and returns their file names. */
 export async function splitGguf(path: string, directory: string, name: string, count: number): Promise<string[]> {
   const { pairs, pairCount, tensors } = parse(await readFile(path));
   const perPart = Math.ceil(tensors.length / count);
   const names: string[] = [];
   for (let part = 0; part < count; part++) {
-    const own = tensors.slice(part * perPart, (part + 1) * perPart);
+    const partTensors = tensors.slice(part * perPart, (part + 1) * perPart);
     const split = [
       pair('split.no', 2, u16(part)),
       pair('split.count', 2, u16(count)),
@@ -27,14 +28,14 @@ export async function splitGguf(path: string, directory: string, name: string, c
     const header = [
       Buffer.from('GGUF'),
       u32(3),
-      u64(own.length),
+      u64(partTensors.length),
       u64((part === 0 ? pairCount : 0) + split.length),
       part === 0 ? pairs : Buffer.alloc(0),
       ...split,
     ];
     const data: Buffer[] = [];
     let offset = 0;
-    for (const tensor of own) {
+    for (const tensor of partTensors) {
       header.push(tensor.head, u64(offset));
       const padded = pad(tensor.data);
       data.push(padded);
@@ -48,46 +49,46 @@ export async function splitGguf(path: string, directory: string, name: string, c
 }
 
 function parse(file: Buffer): { pairs: Buffer; pairCount: number; tensors: SplitTensor[] } {
-  let at = 8;
-  const number = (bytes: 4 | 8) => {
-    at += bytes;
-    return bytes === 4 ? file.readUInt32LE(at - 4) : Number(file.readBigUInt64LE(at - 8));
+  let position = 8;
+  const readNumber = (bytes: 4 | 8) => {
+    position += bytes;
+    return bytes === 4 ? file.readUInt32LE(position - 4) : Number(file.readBigUInt64LE(position - 8));
   };
   const skipText = () => {
-    const length = number(8);
-    at += length;
+    const length = readNumber(8);
+    position += length;
   };
   const skipValue = (type: number): void => {
     if (type === 8) {
       skipText();
     } else if (type === 9) {
-      const element = number(4);
-      for (let left = number(8); left > 0; left--) {
+      const element = readNumber(4);
+      for (let left = readNumber(8); left > 0; left--) {
         skipValue(element);
       }
     } else {
-      at += SIZES[type] as number;
+      position += SIZES[type] as number;
     }
   };
-  const tensorCount = number(8);
-  const pairCount = number(8);
-  const begin = at;
+  const tensorCount = readNumber(8);
+  const pairCount = readNumber(8);
+  const pairsStart = position;
   for (let left = pairCount; left > 0; left--) {
     skipText();
-    skipValue(number(4));
+    skipValue(readNumber(4));
   }
-  const pairs = file.subarray(begin, at);
+  const pairs = file.subarray(pairsStart, position);
   const infos = Array.from({ length: tensorCount }, () => {
-    const from = at;
+    const start = position;
     skipText();
-    const dimensions = number(4);
-    at += 8 * dimensions + 4;
-    const head = file.subarray(from, at);
-    return { head, offset: number(8) };
+    const dimensions = readNumber(4);
+    position += 8 * dimensions + 4;
+    const head = file.subarray(start, position);
+    return { head, offset: readNumber(8) };
   });
-  const data = file.subarray(Math.ceil(at / ALIGNMENT) * ALIGNMENT);
+  const data = file.subarray(Math.ceil(position / ALIGNMENT) * ALIGNMENT);
   const ends = [...infos.map(({ offset }) => offset), data.length].sort((a, b) => a - b);
-  const endOf = (offset: number) => ends.find((each) => each > offset) as number;
+  const endOf = (offset: number) => ends.find((end) => end > offset) as number;
   return {
     pairs,
     pairCount,

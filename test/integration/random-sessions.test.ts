@@ -4,7 +4,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { type AgentSettings, EXACT, NOTHING_HELD, startAgent, temporaryDirectory } from '../helpers/agents.js';
-import { chronicle, type Observe, retell, runProgram, UNSEEN } from '../helpers/random-sessions.js';
+import { NOT_OBSERVED, type Observe, replay, runProgram, stepsOf } from '../helpers/random-sessions.js';
 import { type Row, withLogits, withRows } from '../helpers/reproducible.js';
 
 // To look for more: LLAMA_HEADSTART_RANDOM_SEED=7 LLAMA_HEADSTART_RANDOM_STEPS=200 npm test -- random-sessions
@@ -78,7 +78,7 @@ describe.each(AGENTS)('%s', (_, settings, { observe, compare }) => {
     const programs = Array.from({ length: PROGRAMS }, (_unused, index) =>
       runProgram(agent, { seed: seed * 1000 + index, steps, directory, observe }),
     );
-    const stories = (await Promise.all(programs)).flat();
+    const histories = (await Promise.all(programs)).flat();
     await agent.templateCache.clear();
     const collected = () => {
       collectGarbage(); // some sessions were forgotten
@@ -87,19 +87,19 @@ describe.each(AGENTS)('%s', (_, settings, { observe, compare }) => {
     await expect.poll(collected, { timeout: 20_000 }).toMatchObject({ ...NOTHING_HELD, savedBytes: 0 });
 
     const alone = await startAgent(settings);
-    let told = 0;
-    for (const story of stories) {
-      const expected = await retell(alone, story, observe);
-      for (const [index, { outcome }] of chronicle(story.past).entries()) {
-        if (outcome === UNSEEN) {
+    let compared = 0;
+    for (const history of histories) {
+      const expected = await replay(alone, history, observe);
+      for (const [index, { outcome }] of stepsOf(history).entries()) {
+        if (outcome === NOT_OBSERVED) {
           continue;
         }
-        told++;
+        compared++;
         if (!compare(outcome, expected[index])) {
           break;
         }
       }
     }
-    expect(told).toBeGreaterThan(steps);
+    expect(compared).toBeGreaterThan(steps);
   });
 });

@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { subscribe } from '../../lib/diagnostics/events.js';
 import { type AgentSettings, agentOptions, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { inOtherProcess } from '../helpers/processes.js';
-import { aside, type ExactReply, exactly } from '../helpers/reproducible.js';
+import { type ExactReply, exactReply, withoutRecording } from '../helpers/reproducible.js';
 
 const MEMORIES = ['dense', 'dense-quantised', 'sliding-window', 'recurrent', 'hybrid'] as const;
 const FIRST = 'Hello there, how much is a new chain for an old bicycle? '.repeat(3);
@@ -21,7 +21,7 @@ const settings = (more: AgentSettings): AgentSettings => ({
 });
 
 const say = (session: Session, message: string, signal?: AbortSignal): Promise<ExactReply> =>
-  exactly(() =>
+  exactReply(() =>
     session.send(message, { maxTokens: 12, sampling: { temperature: 0.9, seed: 1 }, ...(signal && { signal }) }),
   );
 
@@ -141,12 +141,12 @@ describe.each(MEMORIES)('in reproducible mode, on %s memory,', (name) => {
         await say(session, FIRST);
         const calling = { toolChoice: 'required', maxParallelTools: 1, maxSteps: 2, maxTokens: 60 } as const;
         const sampling = { temperature: 0.9, seed: 1 };
-        const reply = await exactly(() => session.send('Call it', { ...calling, sampling }));
+        const reply = await exactReply(() => session.send('Call it', { ...calling, sampling }));
         expect(ran).toEqual(['a']);
         return [reply, ...(await sayAll(session))];
       };
       const expected = await turn({}, async () => undefined);
-      expect(await turn(memory, (agent) => aside(() => takeSequence(agent)))).toEqual(expected);
+      expect(await turn(memory, (agent) => withoutRecording(() => takeSequence(agent)))).toEqual(expected);
     });
 
     it('a turn that is aborted while its tool runs is as if it had never been', async () => {
@@ -198,12 +198,12 @@ it.each(['dense-quantised', 'sliding-window', 'recurrent'] as const)(
     const agent = await startAgent(settings({ name, maxSavedBytes: 0 }));
     const session = await agent.createSession();
     await say(session, FIRST);
-    const streamed = await exactly(async () => {
+    const streamed = await exactReply(async () => {
       let text = '';
       const options = { maxTokens: 12, sampling: { temperature: 0.9, seed: 1 } };
       for await (const part of session.stream(NEXT[0] as string, options)) {
         if (text === '') {
-          await aside(() => takeSequence(agent)); // it waits until it may have it
+          await withoutRecording(() => takeSequence(agent)); // it waits until it may have it
         }
         text += part.type === 'text' ? part.text : '';
       }

@@ -12,7 +12,7 @@ import { writeLora } from '../helpers/loras.js';
 import { type MicroModelName, microModel } from '../helpers/models.js';
 import { inOtherProcess } from '../helpers/processes.js';
 import { numberedPrompt } from '../helpers/prompts.js';
-import { allAtOnce, type ExactReply, exactly, oneAfterTheOther } from '../helpers/reproducible.js';
+import { type ExactReply, exactReply, runConcurrently, runSequentially } from '../helpers/reproducible.js';
 import { Tally } from '../helpers/soak.js';
 
 const given = process.env.LLAMA_HEADSTART_REPRODUCIBLE_MODELS?.split(',');
@@ -39,12 +39,12 @@ it('in reproducible mode, with an adapter, whose kernels nobody tested, sessions
   const lora = await writeLora(directory, 'one', { rank: 64 }, agent.model.info.embeddingSize);
   const widths = new Set<number>();
   const unsubscribe = subscribe('decode', ({ sequences }) => widths.add(sequences));
-  await allAtOnce(agent, 4, 1, 1);
+  await runConcurrently(agent, 4, 1, 1);
   expect(Math.max(...widths)).toBeGreaterThan(1);
   widths.clear();
   await agent.setLoras([{ source: lora, scale: 2 }]);
-  const expected = await oneAfterTheOther(agent, 8, 1);
-  expect((await allAtOnce(agent, 8, 1, 1)).replies).toEqual(expected);
+  const expected = await runSequentially(agent, 8, 1);
+  expect((await runConcurrently(agent, 8, 1, 1)).replies).toEqual(expected);
   expect([...widths]).toEqual([1]);
   unsubscribe();
 });
@@ -53,17 +53,23 @@ describe.each(MODELS)('in reproducible mode, with %s', (name, source) => {
   it(`${SESSIONS} sessions on 8 sequences say what each says alone, to the bit, from every tier`, async () => {
     const tally = new Tally(`replies of ${name}`);
     const agent = await startAgent(settings({ source, cacheDir: null }));
-    const expected = await oneAfterTheOther(agent, SESSIONS, TURNS, progress(name, 'alone', SESSIONS));
+    const expected = await runSequentially(agent, SESSIONS, TURNS, progress(name, 'alone', SESSIONS));
     await agent.close();
     const cacheDir = await temporaryDirectory();
 
     const first = await startAgent(settings({ source, cacheDir }));
     const turns = SESSIONS * TURNS;
-    const saved = await allAtOnce(first, SESSIONS, TURNS, 1, progress(name, 'at once, with saved states', turns));
+    const saved = await runConcurrently(first, SESSIONS, TURNS, 1, progress(name, 'at once, with saved states', turns));
     await first.close();
     // No room for saved states: who lost its cells decodes again what it held.
     const second = await startAgent(settings({ source, cacheDir, maxSavedBytes: 0, maxMemoryBytes: 0 }));
-    const replayed = await allAtOnce(second, SESSIONS, TURNS, 2, progress(name, 'at once, from disk, replayed', turns));
+    const replayed = await runConcurrently(
+      second,
+      SESSIONS,
+      TURNS,
+      2,
+      progress(name, 'at once, from disk, replayed', turns),
+    );
     await compare(tally, saved.replies, expected, 'saved states');
     await compare(tally, replayed.replies, expected, 'replayed, from disk');
     expect([...saved.tiers].sort()).toEqual(SESSIONS > 3 ? ['memory', 'miss'] : ['miss']);
@@ -82,7 +88,7 @@ describe.each(MODELS)('in reproducible mode, with %s', (name, source) => {
     const session = await own.createSession();
     const expected: ExactReply[] = [];
     for (const message of messages) {
-      expected.push(await exactly(() => session.send(message, { maxTokens: 24 })));
+      expected.push(await exactReply(() => session.send(message, { maxTokens: 24 })));
     }
     await own.close();
     const options = agentOptions(settings({ source, cacheDir, systemPrompt: numberedPrompt(9) }));
