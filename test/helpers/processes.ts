@@ -70,8 +70,8 @@ export async function laterVersion(): Promise<Required<Pick<ProcessOptions, 'bui
   };
   await replace(join(root, 'package.json'), `"version": "${packageVersion}"`, '"version": "99.0.0"');
   await replace(join(root, 'dist/cache/key.js'), 'ENTRY_FORMAT = 1', 'ENTRY_FORMAT = 2');
-  await replace(join(root, 'dist/cache/index-file.js'), 'index-1.jsonl', 'index-2.jsonl');
-  await replace(join(root, 'dist/cache/totals.js'), 'totals-1.json', 'totals-2.json');
+  await replace(join(root, 'dist/cache/disk/directory-index.js'), 'index-1.jsonl', 'index-2.jsonl');
+  await replace(join(root, 'dist/cache/disk/cumulative-counts.js'), 'totals-1.json', 'totals-2.json');
   return { build, env: { LLAMA_HEADSTART_ADDON: addonFolders()[0]?.path } };
 }
 
