@@ -474,7 +474,7 @@ describe('where KV cells are short', () => {
     expect({ ...rest, stdout: '' }).toEqual(CLEAN);
     const { streams, ...held } = JSON.parse(stdout);
     expect(held).toEqual({ openSessions: 0, heldSequences: 0, used: 0, savedBytes: 0, queueLength: 0 });
-    expect(streams).toMatchObject({ dropped: ['text', 'text'], isAlone: true, next: 'length' });
+    expect(streams).toMatchObject({ dropped: ['text', 'text'], lorasAreSet: true, next: 'length' });
     expect(streams.ends).toContain('The stream was left before its end');
   });
 

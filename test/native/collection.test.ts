@@ -9,8 +9,8 @@ import { temporaryDirectory } from '../helpers/native.js';
 
 const scenarios: [promise: string, scenario: string][] = [
   ['the memory of dropped states is given back', 'states'],
-  ['a model lives as long as a context on it', 'a model under its context'],
-  ['a dropped context finishes the work that was asked of it', 'work under way'],
+  ['a model lives as long as a context on it', 'a model with an open context'],
+  ['a dropped context finishes the work that was asked of it', 'a decode in progress'],
   ['closed objects are collected like any other', 'closed and dropped'],
 ];
 if (process.platform === 'linux') {

@@ -112,7 +112,7 @@ describe('between processes', () => {
   });
 
   it('and threads: a worker that is ended owns nothing', async () => {
-    const end = await runChild('native/children/file-lock.mjs', ['a worker that is ended', newPath()]);
+    const end = await runChild('native/children/file-lock.mjs', ['terminate a worker', newPath()]);
     expect(end).toEqual({ code: 0, signal: null, stdout: 'locked, taken by another, locked\n', stderr: '' });
   });
 

@@ -33,7 +33,7 @@ const WORKS = [
   'file write',
   'file read',
   'hash',
-  'tokenise',
+  'tokenize',
   'close',
 ];
 /** What can be met at an unlucky moment by chance alone is tried more often. */

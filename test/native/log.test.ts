@@ -86,7 +86,7 @@ describe('setNativeLogger', () => {
   });
 
   it('that is never taken back does not keep the process alive', async () => {
-    expect(await child('logger, forgotten', microModel('dense'))).toEqual(CLEAN);
+    expect(await child('logger that is never removed', microModel('dense'))).toEqual(CLEAN);
   });
 
   it('refuses what is no logger and no level', async () => {

@@ -14,7 +14,7 @@ it.each([
   ['a worker can be terminated while it restores', 'terminate during restore'],
   ['a worker can be terminated while it reads a file', 'terminate during file read'],
   ['a worker can be terminated while it writes files, and leaves whole ones', 'terminate during file write'],
-  ['a worker can be terminated while it tokenises', 'terminate during tokenise'],
+  ['a worker can be terminated while it tokenizes', 'terminate during tokenize'],
   ['a worker can end by an uncaught error while it loads', 'an uncaught error during load'],
   ['a worker can end by an uncaught error while it decodes', 'an uncaught error during decode'],
   ['a worker can end by an uncaught error while it captures', 'an uncaught error during capture'],

@@ -1,4 +1,5 @@
-// Closes an agent in the middle of all that it can do, says how each ended, and ends by itself: nothing may keep the process.
+// Closes an agent while calls of all kinds are in progress, prints their outcomes, and ends by itself: nothing may keep
+// the process alive.
 import { AgentServer } from 'llama-headstart';
 
 const [, , source, program, directory] = process.argv;
@@ -51,8 +52,8 @@ const work = [
   agent.templateCache.warm([{ systemPrompt: 'Another one.' }]),
 ];
 const outcomes = Promise.all(
-  work.map((each) =>
-    each.then(
+  work.map((promise) =>
+    promise.then(
       () => 'done',
       (error) => error.code ?? String(error),
     ),

@@ -1,5 +1,6 @@
-// Opens a thousand sessions and lets go of each, some after a turn, some in the middle of one, and of streams whose sessions
-// stay; then collects until nothing is held, and whoever waits for the streams' ends gets their turn.
+// Opens a thousand sessions and drops each without close(), some after a turn and some during a turn. Also drops
+// streams of open sessions. Garbage collection must release everything, and work that waits for the end of the dropped
+// streams must run.
 import { AgentServer, subscribeDiagnostics } from 'llama-headstart';
 
 const [, , source] = process.argv;
@@ -19,7 +20,7 @@ async function use(number) {
   if (number % 50 === 0) {
     await session.send('Hello', { maxTokens: 4 });
   } else if (number % 50 === 1) {
-    await session.stream('Hello', { maxTokens: 4 }).next(); // nobody reads on
+    await session.stream('Hello', { maxTokens: 4 }).next(); // the rest of the stream is never read
   } else if (number % 50 === 2) {
     await session.fork();
   }
@@ -32,16 +33,17 @@ for (let number = 0; number < 1000; number++) {
 const ends = [];
 subscribeDiagnostics('turn', (event) => event.event === 'end' && ends.push(event));
 const kept = await agent.createSession();
-// In functions of their own: what a module's top level held would not be collected.
+// In functions, because values that the top level of a module uses are not garbage collected.
 const dropTurn = async () => (await kept.stream('Hello', { maxTokens: 4 }).next()).value.type;
 const dropCompletion = async () => (await agent.streamComplete('Hello', { maxTokens: 4 }).next()).value.type;
 const dropped = [await dropTurn(), await dropCompletion()];
-let isAlone = false;
-const alone = agent.setLoras([]).then(() => {
-  isAlone = true;
+// setLoras() waits until no turn computes, so it ends only after the dropped streams were collected.
+let lorasAreSet = false;
+const setLoras = agent.setLoras([]).then(() => {
+  lorasAreSet = true;
 });
 
-const facts = () => {
+const resources = () => {
   const { openSessions, heldSequences, kvCells, savedBytes, queueLength } = agent.health();
   return { openSessions, heldSequences, used: kvCells.used, savedBytes, queueLength };
 };
@@ -51,13 +53,13 @@ async function collect(isDone) {
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
-await collect(() => isAlone);
-const streams = { dropped, isAlone, ends: ends.map(({ error }) => error?.message) };
-if (isAlone) {
-  await alone;
+await collect(() => lorasAreSet);
+const streams = { dropped, lorasAreSet, ends: ends.map(({ error }) => error?.message) };
+if (lorasAreSet) {
+  await setLoras;
   streams.next = (await kept.send('Hello', { maxTokens: 4 })).finishReason;
 }
 await kept.close();
-await collect(() => Object.values(facts()).every((value) => value === 0));
-process.stdout.write(JSON.stringify({ ...facts(), streams }));
+await collect(() => Object.values(resources()).every((value) => value === 0));
+process.stdout.write(JSON.stringify({ ...resources(), streams }));
 await agent.close();

@@ -1,4 +1,4 @@
-// A tool that never answers and waits for nothing: its time limit is all that is left to wait for.
+// Calls a tool that never returns and keeps no handle open. Only the tool's time limit keeps the process alive.
 import { AgentServer } from 'llama-headstart';
 
 const [, , source] = process.argv;

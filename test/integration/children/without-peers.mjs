@@ -1,4 +1,5 @@
-// An agent where no optional package is installed: tools with JSON Schemas work, MCP servers say what is missing.
+// An agent without any optional package: tools with JSON Schemas work, and MCP servers fail with an error that names
+// the package.
 import { argv, stdout } from 'node:process';
 import { AgentServer } from './dist/index.js';
 

@@ -1,4 +1,5 @@
-// collection.mjs SCENARIO MODEL [FILE] (with --expose-gc): what nobody refers to any more gives its memory back, unclosed.
+// collection.mjs SCENARIO MODEL [FILE] (with --expose-gc): objects that are dropped without close() free their memory
+// when the garbage collector finds them.
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { Model } from 'llama-headstart/native';
@@ -7,22 +8,22 @@ const [scenario, path, file] = process.argv.slice(2);
 
 const batch = (length) => ({
   tokens: new Int32Array(length).fill(5),
-  positions: Int32Array.from({ length }, (_, at) => at),
+  positions: Int32Array.from({ length }, (_, index) => index),
   sequences: new Int32Array(length),
   outputs: new Uint8Array(length).fill(1, length - 1),
 });
 
-/** Collects until `done`, a turn of the event loop at a time: finalizers and threads need those. */
-async function collectUntil(done, what) {
+/** Collects garbage until `done` returns true. Waits for a turn of the event loop each time, which finalizers need. */
+async function collectUntil(done, expectation) {
   for (let turn = 0; turn < 2000; turn++) {
     gc();
     await new Promise(setImmediate);
     if (done()) return;
   }
-  assert.fail(`${what}: still not after 2000 collections`);
+  assert.fail(`${expectation}: not true after 2000 collections`);
 }
 
-/** Calls `make` `times` times, and waits until a FinalizationRegistry has seen all results go. */
+/** Calls `make` `times` times and waits until all results have been garbage collected. */
 async function dropped(times, make) {
   let left = times;
   const registry = new FinalizationRegistry(() => left--);
@@ -32,19 +33,23 @@ async function dropped(times, make) {
   await collectUntil(() => left === 0, 'objects are collected');
 }
 
-/** Of memory that belongs to no thread and shows in no counter: dropped four times over, it is there no more than twice. */
-async function givenBack(times, make) {
+/**
+ * Requires that dropped objects free their memory, for memory that Node.js does not count. Measures the memory of
+ * `times` objects, then creates and drops four times as many: the process must not keep more than 2.5 times that
+ * memory.
+ */
+async function requireFreed(times, make) {
   await dropped(1, make);
   const before = process.memoryUsage.rss();
   let held = [];
   for (let round = 0; round < times; round++) held.push(await make(round));
   const size = process.memoryUsage.rss() - before;
-  assert(size > 16 << 20, `what is held shows: ${size} bytes`);
+  assert(size > 16 << 20, `the objects use enough memory to be measured: ${size} bytes`);
   held = undefined;
   for (let phase = 0; phase < 4; phase++) await dropped(times, make);
   await collectUntil(
     () => process.memoryUsage.rss() < before + 2.5 * size,
-    `memory is given back (${size} bytes held once)`,
+    `memory is freed (${size} bytes for ${times} objects)`,
   );
 }
 
@@ -72,37 +77,37 @@ const SCENARIOS = {
     const { external } = process.memoryUsage();
     const size = (await context.captureSequence(0, tokens)).byteLength;
     await dropped(200, () => context.captureSequence(0, tokens));
-    await collectUntil(() => process.memoryUsage().external < external + 10 * size, 'memory is given back');
+    await collectUntil(() => process.memoryUsage().external < external + 10 * size, 'memory is freed');
     await model.close();
   },
   async samplers() {
     const model = await Model.load({ path });
-    const rules = Array.from({ length: 4000 }, (_, at) => `r${at} ::= "word number ${at}" [a-z]`).join('\n');
-    const words = Array.from({ length: 4000 }, (_, at) => `r${at}`).join(' ');
-    await givenBack(20, () => model.createSampler({ grammar: `root ::= ${words}\n${rules}` }));
+    const rules = Array.from({ length: 4000 }, (_, index) => `r${index} ::= "word number ${index}" [a-z]`).join('\n');
+    const words = Array.from({ length: 4000 }, (_, index) => `r${index}`).join(' ');
+    await requireFreed(20, () => model.createSampler({ grammar: `root ::= ${words}\n${rules}` }));
     await model.close();
   },
   async adapters() {
     const model = await Model.load({ path });
-    await givenBack(20, () => model.loadLora(file));
+    await requireFreed(20, () => model.loadLora(file));
     await model.close();
   },
   async 'reply parsers'() {
     const model = await Model.load({ path });
-    const tools = Array.from({ length: 60 }, (_, at) => {
-      const names = Array.from({ length: 8 }, (_, each) => [`argument_${at}_${each}`, { type: 'string' }]);
-      const parameters = { type: 'object', properties: Object.fromEntries(names) };
-      return { type: 'function', function: { name: `tool_${at}`, description: 'A tool', parameters } };
+    const tools = Array.from({ length: 60 }, (_, tool) => {
+      const properties = Array.from({ length: 8 }, (_, index) => [`argument_${tool}_${index}`, { type: 'string' }]);
+      const parameters = { type: 'object', properties: Object.fromEntries(properties) };
+      return { type: 'function', function: { name: `tool_${tool}`, description: 'A tool', parameters } };
     });
     const chatTemplate = readFileSync(file, 'utf8');
-    await givenBack(40, async () => {
+    await requireFreed(40, async () => {
       const { parser } = await model.render({ messages: [{ role: 'user', content: 'Hi' }], tools, chatTemplate });
       await model.parseReply({ rendered: { parser }, text: 'Hello' });
       return parser;
     });
     await model.close();
   },
-  async 'a model under its context'() {
+  async 'a model with an open context'() {
     const context = await (async () => (await Model.load({ path })).createContext({ kvCells: 256 }))();
     for (let turn = 0; turn < 20; turn++) {
       gc();
@@ -111,7 +116,7 @@ const SCENARIOS = {
     assert.equal((await context.decode(batch(10))).length, 1);
     await context.close();
   },
-  async 'work under way'() {
+  async 'a decode in progress'() {
     const model = await Model.load({ path });
     for (let round = 0; round < 10; round++) {
       const picks = (async () => {

@@ -1,4 +1,4 @@
-// damaged-models.mjs PATH...: loads and uses each file. Prints one JSON line a file, so that an abort shows where.
+// damaged-models.mjs PATH...: loads and uses each file. Prints a line of JSON per file, so that a crash shows the file.
 import { HeadstartError, Model } from 'llama-headstart/native';
 
 async function use(path) {

@@ -1,13 +1,15 @@
-// file-lock.mjs WHAT PATH: takes the lock at PATH, says what came of it in one line, and does WHAT with it.
+// file-lock.mjs ACTION PATH: tries to acquire the lock at PATH, prints the outcome in one line, then runs ACTION with
+// the lock.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { FileLock, HeadstartError } from 'llama-headstart/native';
 
-/** Far longer than a test takes: who is killed while it waits for nothing. */
+/** Longer than any test: the process is killed before. */
 const FOREVER_MS = 100_000;
 
-async function outcome(path) {
+/** The outcome as text, and the lock or null. */
+async function tryLock(path) {
   try {
     const lock = await FileLock.tryAcquire(path);
     return [lock === null ? 'taken by another' : 'locked', lock];
@@ -16,21 +18,21 @@ async function outcome(path) {
   }
 }
 
-async function lockAt(path) {
-  const [said, lock] = await outcome(path);
-  process.stdout.write(`${said}\n`);
+async function lockAndPrint(path) {
+  const [outcome, lock] = await tryLock(path);
+  process.stdout.write(`${outcome}\n`);
   return lock;
 }
 
-const WORKS = {
-  /** Until it is killed. */
+const ACTIONS = {
+  /** Holds the lock until the process is killed. */
   async hold(path) {
-    globalThis.kept = await lockAt(path);
+    globalThis.kept = await lockAndPrint(path);
     setTimeout(() => {}, FOREVER_MS);
   },
-  /** And leaves a child of its own behind. */
+  /** Also starts a child process that outlives this one. */
   async 'hold and spawn'(path) {
-    globalThis.kept = await lockAt(path);
+    globalThis.kept = await lockAndPrint(path);
     const child = spawn(process.execPath, ['-e', `console.log('up'); setTimeout(() => {}, ${FOREVER_MS})`], {
       stdio: ['ignore', 'pipe', 'ignore'],
       detached: true,
@@ -39,42 +41,42 @@ const WORKS = {
     process.stdout.write(`${child.pid}\n`);
     setTimeout(() => {}, FOREVER_MS);
   },
-  /** And is ended while it holds it. */
-  async 'a worker that is ended'(path) {
+  /** A worker holds the lock and is terminated. */
+  async 'terminate a worker'(path) {
     const worker = new Worker(new URL(import.meta.url), { workerData: { path } });
     const [inWorker] = await once(worker, 'message');
-    const [meanwhile] = await outcome(path);
+    const [beside] = await tryLock(path);
     await worker.terminate();
-    const [after, lock] = await outcome(path);
-    process.stdout.write(`${[inWorker, meanwhile, after].join(', ')}\n`);
+    const [after, lock] = await tryLock(path);
+    process.stdout.write(`${[inWorker, beside, after].join(', ')}\n`);
     lock?.release();
   },
   async 'drop and collect'(path) {
-    await (async () => void (await lockAt(path)))();
+    await (async () => void (await lockAndPrint(path)))();
     for (let turn = 0; turn < 2000; turn++) {
       gc();
       await new Promise(setImmediate);
-      const [said, lock] = await outcome(path);
+      const [outcome, lock] = await tryLock(path);
       if (lock === null) continue;
-      process.stdout.write(`${said}\n`);
+      process.stdout.write(`${outcome}\n`);
       return;
     }
   },
   async 'end by itself'(path) {
-    globalThis.kept = await lockAt(path);
+    globalThis.kept = await lockAndPrint(path);
   },
   async exit(path) {
-    globalThis.kept = await lockAt(path);
+    globalThis.kept = await lockAndPrint(path);
     process.exit(0);
   },
 };
 
 if (isMainThread) {
-  const [work, path] = process.argv.slice(2);
-  await WORKS[work](path);
+  const [action, path] = process.argv.slice(2);
+  await ACTIONS[action](path);
 } else {
-  const [said, lock] = await outcome(workerData.path);
+  const [outcome, lock] = await tryLock(workerData.path);
   globalThis.kept = lock;
-  parentPort.postMessage(said);
+  parentPort.postMessage(outcome);
   setTimeout(() => {}, FOREVER_MS);
 }

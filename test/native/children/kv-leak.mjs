@@ -1,15 +1,16 @@
-// kv-leak.mjs AS MODEL: makes a byte of a captured state JavaScript's, as an array or a string.
+// kv-leak.mjs TYPE MODEL: copies a byte of a captured state into a JavaScript array or string, which the addon must
+// detect.
 import { Model } from 'llama-headstart/native';
 import { addon } from '../../../dist/native/addon.js';
 
-const [as, path] = process.argv.slice(2);
+const [type, path] = process.argv.slice(2);
 const length = 20;
 const tokens = new Int32Array(length).fill(5);
-const positions = Int32Array.from({ length }, (_, at) => at);
+const positions = Int32Array.from({ length }, (_, index) => index);
 const model = await Model.load({ path });
 const context = await model.createContext({ kvCells: 256 });
 await context.decode({ tokens, positions, sequences: new Int32Array(length), outputs: new Uint8Array(length) });
 const state = await context.captureSequence(0, tokens);
 process.stdout.write('captured');
-addon().leakState(state.raw, as);
+addon().leakState(state.raw, type);
 process.stdout.write(', and leaked');

@@ -1,16 +1,16 @@
-// lifetime.mjs WORK END MODEL DIRECTORY: begins WORK, then ends the process by END while it is under way.
+// lifetime.mjs WORK END MODEL DIRECTORY: starts WORK, then ends the process in the way END while the work is in progress.
 import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Model, SequenceState } from 'llama-headstart/native';
 
 const [work, end, path, directory] = process.argv.slice(2);
 
-/** A batch that takes long enough to be under way when the process ends. */
+/** A batch of this size is still being decoded when the process ends. */
 const LENGTH = 2000;
-const tokens = Int32Array.from({ length: LENGTH }, (_, at) => (at * 31) % 300);
+const tokens = Int32Array.from({ length: LENGTH }, (_, index) => (index * 31) % 300);
 const batch = (sequence, length = LENGTH) => ({
   tokens: tokens.subarray(0, length),
-  positions: Int32Array.from({ length }, (_, at) => at),
+  positions: Int32Array.from({ length }, (_, index) => index),
   sequences: new Int32Array(length).fill(sequence),
   outputs: new Uint8Array(length),
 });
@@ -22,7 +22,7 @@ async function prepared(length) {
   return { model, context };
 }
 
-/** Each resolves when its work has begun, and leaves it under way: promises that nobody awaits. */
+/** Each function resolves when its work has started. It does not wait for the end of the work. */
 const WORKS = {
   async nothing() {},
   async load() {
@@ -70,12 +70,12 @@ const WORKS = {
     const { FileHash } = await import('../../../dist/native/file-hash.js');
     const file = join(directory, `${process.pid}.hole`);
     writeFileSync(file, '');
-    truncateSync(file, 2 ** 26); // a hole, which takes no room
+    truncateSync(file, 2 ** 26); // a sparse file, which uses no disk space
     for (let round = 0; round < 3; round++) {
       void new FileHash().add(file, [{ offset: 0, length: 2 ** 26 }]).catch(() => {});
     }
   },
-  async tokenise() {
+  async tokenize() {
     const { model } = await prepared();
     for (let round = 0; round < 20; round++) void model.tokenize('some words '.repeat(10_000)).catch(() => {});
   },
@@ -86,10 +86,10 @@ const WORKS = {
   },
 };
 
-// Behind the package's own listener: by then nothing is at work.
+// Registered after the package's listener, so it runs when the package has stopped all its threads.
 const { addon } = await import('../../../dist/native/addon.js');
 addon();
-process.on('exit', () => addon().park() || process.stderr.write('threads were at work at the end'));
+process.on('exit', () => addon().park() || process.stderr.write('threads were running at the end'));
 
 const ENDS = {
   exit: () => process.exit(0),

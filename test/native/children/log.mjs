@@ -1,4 +1,4 @@
-// log.mjs SCENARIO MODEL: what the package does by itself must print nothing. Ends with code 0.
+// log.mjs SCENARIO MODEL: uses the package, which must print nothing. Ends with code 0.
 import { Model, setNativeLogger } from 'llama-headstart/native';
 
 const [scenario, path] = process.argv.slice(2);
@@ -9,7 +9,7 @@ async function everything() {
   const tokens = await model.tokenize('hello there <|im_start|>', { parseSpecial: true });
   await context.decode({
     tokens,
-    positions: Int32Array.from(tokens, (_, at) => at),
+    positions: Int32Array.from(tokens, (_, index) => index),
     sequences: new Int32Array(tokens.length),
     outputs: new Uint8Array(tokens.length).fill(1),
   });
@@ -56,9 +56,9 @@ const SCENARIOS = {
       { level: 'debug' },
     );
     await everything();
-    if (lines < 10) throw new Error(`only ${lines} lines came`);
+    if (lines < 10) throw new Error(`Expected at least 10 log lines, got ${lines}`);
   },
-  async 'logger, forgotten'() {
+  async 'logger that is never removed'() {
     setNativeLogger(() => {}, { level: 'debug' });
     await everything();
   },

@@ -1,9 +1,9 @@
-// samplers.mjs MODEL: makes and uses every sampler that would end the process if it were not refused.
+// samplers.mjs MODEL: creates and uses samplers that would end the process if they were not refused.
 import assert from 'node:assert/strict';
 import { HeadstartError, jsonSchemaToGrammar, Model } from 'llama-headstart/native';
 
 const deep = `${'('.repeat(20_000)}"a"${')'.repeat(20_000)}`;
-const ways = Array.from({ length: 40 }, (_, i) => `r${i} ::= r${i + 1} "a" | r${i + 1} "b"`).join('\n');
+const alternatives = Array.from({ length: 40 }, (_, i) => `r${i} ::= r${i + 1} "a" | r${i + 1} "b"`).join('\n');
 
 const options = [
   { grammar: '%llguidance {}\nstart: "a"' },
@@ -11,7 +11,7 @@ const options = [
   { grammar: `root ::= "${'a'.repeat(3000)}"{2000}` },
   { grammar: 'root ::= "a"{5,2}' },
   { grammar: 'root ::= x root "b" | "a"\nx ::= y\ny ::= "" | "q"' },
-  { grammar: `root ::= r0\n${ways}\nr40 ::= "x"` },
+  { grammar: `root ::= r0\n${alternatives}\nr40 ::= "x"` },
   { grammar: 'root ::= "a"', ignoreEos: true },
   { grammar: 'root ::= "a"', ignoreEos: true, temperature: 1, mirostat: { version: 1 } },
   { grammar: 'root ::= "a"', ignoreEos: true, temperature: 1, mirostat: { version: 2 } },
@@ -29,13 +29,13 @@ const options = [
 const model = await Model.load({ path: process.argv[2] });
 const context = await model.createContext({ kvCells: 256 });
 
-async function use(each) {
-  const sampler = await model.createSampler(each);
+async function use(samplerOptions) {
+  const sampler = await model.createSampler(samplerOptions);
   await context.clear();
-  for (let at = 0; at < 8; at++) {
+  for (let position = 0; position < 8; position++) {
     await context.decode({
       tokens: Int32Array.of(1),
-      positions: Int32Array.of(at),
+      positions: Int32Array.of(position),
       sequences: Int32Array.of(0),
       outputs: Uint8Array.of(1),
       samplers: [sampler],
@@ -43,12 +43,12 @@ async function use(each) {
   }
 }
 
-for (const each of options) {
-  await assert.rejects(use(each), (error) => HeadstartError.isInstance(error), JSON.stringify(each).slice(0, 100));
+for (const bad of options) {
+  await assert.rejects(use(bad), (error) => HeadstartError.isInstance(error), JSON.stringify(bad).slice(0, 100));
 }
 const endless = { $ref: '#/$defs/a', $defs: { a: { allOf: [{ $ref: '#/$defs/b' }] }, b: { $ref: '#/$defs/b' } } };
 await assert.rejects(jsonSchemaToGrammar(endless), (error) => HeadstartError.isInstance(error, 'SCHEMA_INVALID'));
 
-// What is forgotten goes with the process, in the middle of its work.
+// Samplers that are never closed end with the process.
 for (const grammar of ['root ::= [a-z]+', 'root ::= "yes"']) await model.createSampler({ grammar });
 console.log('all answered');

@@ -1,4 +1,5 @@
-// tokenize-extremes.mjs VOCABULARY...: texts that overflow other tokenisers' stacks. Prints one JSON line a vocabulary.
+// tokenize-extremes.mjs VOCABULARY...: tokenizes texts that can overflow the stack of a tokenizer. Prints a line of
+// JSON per vocabulary.
 import { HeadstartError, Model } from 'llama-headstart/native';
 
 const MEGABYTE = 1 << 20;

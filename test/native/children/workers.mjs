@@ -1,4 +1,5 @@
-// workers.mjs SCENARIO MODEL DIRECTORY: worker threads that use the addon, end and are ended. Ends with code 0 and prints nothing.
+// workers.mjs SCENARIO MODEL DIRECTORY: worker threads use the addon, end, and are terminated. Ends with code 0 and
+// prints nothing.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readdir } from 'node:fs/promises';
@@ -7,10 +8,10 @@ import { isMainThread, parentPort, threadId, Worker, workerData } from 'node:wor
 import { HeadstartError, Model, SequenceState, setNativeLogger } from 'llama-headstart/native';
 
 const LENGTH = 1500;
-const tokens = Int32Array.from({ length: LENGTH }, (_, at) => (at * 31) % 300);
+const tokens = Int32Array.from({ length: LENGTH }, (_, index) => (index * 31) % 300);
 const batch = (sequence, length) => ({
   tokens: tokens.subarray(0, length),
-  positions: Int32Array.from({ length }, (_, at) => at),
+  positions: Int32Array.from({ length }, (_, index) => index),
   sequences: new Int32Array(length).fill(sequence),
   outputs: new Uint8Array(length).fill(1, length - 1),
 });
@@ -28,7 +29,7 @@ async function captured(path) {
 
 const newFile = (directory, name) => join(directory, `${process.pid}-${threadId}-${name}.kv`);
 
-/** The likeliest token behind 40 tokens: any thread must find the same. */
+/** The most likely token after 40 tokens. It must be the same in every thread. */
 async function answer(path) {
   const { model, context } = await prepared(path);
   const [token] = await context.decode(batch(0, 40));
@@ -36,7 +37,7 @@ async function answer(path) {
   return token;
 }
 
-// What a worker does. 'begun' is told when the work is under way.
+/** The tasks of workers. A worker posts 'begun' when its work is in progress. */
 const WORK = {
   async answer(path) {
     parentPort.postMessage(await answer(path));
@@ -80,12 +81,12 @@ const WORK = {
     parentPort.postMessage('begun');
     for (;;) (await SequenceState.readFile(file)).close();
   },
-  async tokenise(path) {
+  async tokenize(path) {
     const { model } = await prepared(path);
     parentPort.postMessage('begun');
     for (;;) await model.tokenize('some words '.repeat(10_000));
   },
-  /** Does what it is told to, and meets an error that nobody catches, a few turns of the event loop later. */
+  /** Starts another task and throws an uncaught error a few turns of the event loop after 'begun'. */
   async 'uncaught error'(path, directory) {
     const { postMessage } = parentPort;
     let left = workerData.turns;
@@ -114,8 +115,8 @@ const WORK = {
     }
   },
   async error(path) {
-    // The class must be this thread's own: its addon instance made the error.
-    const error = await Model.load({ path: `${path}.missing` }).catch((each) => each);
+    // Each thread has its own addon instance and error class. The error must be of this thread's class.
+    const error = await Model.load({ path: `${path}.missing` }).catch((reason) => reason);
     parentPort.postMessage(error instanceof HeadstartError && error.code);
   },
   async forget(path) {
@@ -152,26 +153,26 @@ async function uncaught(during, path) {
 }
 
 async function requireWholeFiles(path) {
-  // A write that its worker's end met goes on to its end, and this one waits behind it.
+  // A write continues when its worker is terminated. This write waits until the earlier ones have ended.
   await (await captured(path)).writeFile(newFile(directory, 'last'));
   for (const name of await readdir(directory)) (await SequenceState.readFile(join(directory, name))).close();
 }
 
-/** What a worker is met by its end in: how a scenario calls it, and which work it is. */
-const MEETINGS = Object.entries({
+/** The tasks during which a worker ends, by their names in scenarios. */
+const INTERRUPTED = Object.entries({
   load: 'load',
   decode: 'decode',
   capture: 'capture',
   restore: 'restore',
-  tokenise: 'tokenise',
+  tokenize: 'tokenize',
   'file read': 'read',
   'file write': 'write',
 });
 
-/** For each of them `end`, and what must hold behind it. */
+/** One scenario per interrupted task: runs `end`, then checks the files. */
 const scenariosOf = (title, end) =>
   Object.fromEntries(
-    MEETINGS.map(([name, work]) => [
+    INTERRUPTED.map(([name, work]) => [
       `${title} during ${name}`,
       async (path) => {
         await end(work, path);
@@ -194,7 +195,7 @@ const SCENARIOS = {
   async 'errors of each thread'(path) {
     const workers = Array.from({ length: 3 }, () => start('error', path));
     assert.deepEqual(await Promise.all(workers.map(firstMessage)), Array(3).fill('MODEL_NOT_FOUND'));
-    const error = await Model.load({ path: `${path}.missing` }).catch((each) => each);
+    const error = await Model.load({ path: `${path}.missing` }).catch((reason) => reason);
     assert(error instanceof HeadstartError);
   },
   async 'a worker that forgets to close'(path) {
