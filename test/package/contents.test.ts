@@ -1,4 +1,4 @@
-// What the tarball holds, and what its binaries need.
+// The contents of the tarball, and the libraries that its binaries need.
 import { execFileSync } from 'node:child_process';
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,54 +7,54 @@ import { megabytes, prebuilds, prebuildsName, report, root, runProgram, tarball 
 
 const MEGABYTE = 1e6;
 
-/** Everything that may be in the tarball, and how much of it. */
-const PARTS: { what: string; pattern: RegExp; maxBytes: number }[] = [
-  { what: 'documents', pattern: /^(README|CHANGELOG|LICENSE|package)\.?(md|json)?$/, maxBytes: 0.2 * MEGABYTE },
-  { what: 'JavaScript, types and maps', pattern: /^dist\/.*\.(js|d\.ts|map)$/, maxBytes: 3 * MEGABYTE },
-  { what: 'TypeScript', pattern: /^lib\/.*\.ts$/, maxBytes: 1.5 * MEGABYTE },
+/** Everything that may be in the tarball, with the maximum total size of each part. */
+const PARTS: { name: string; pattern: RegExp; maxBytes: number }[] = [
+  { name: 'documents', pattern: /^(README|CHANGELOG|LICENSE|package)\.?(md|json)?$/, maxBytes: 0.2 * MEGABYTE },
+  { name: 'JavaScript, types and maps', pattern: /^dist\/.*\.(js|d\.ts|map)$/, maxBytes: 3 * MEGABYTE },
+  { name: 'TypeScript', pattern: /^lib\/.*\.ts$/, maxBytes: 1.5 * MEGABYTE },
   {
     what: "the addon's sources and build",
     pattern: /^(native\/.*\.(cpp|h|map)|cmake\/.*\.(cmake|cpp)|CMakeLists\.txt|binding\.gyp|bin\/.*\.mjs)$/,
     maxBytes: 1 * MEGABYTE,
   },
   {
-    what: "llama.cpp's sources",
+    name: "llama.cpp's sources",
     pattern:
       /^vendor\/llama\.cpp\/(CMakeLists\.txt|LICENSE|AUTHORS|licenses\/|cmake\/|common\/|include\/|src\/|vendor\/(CMakeLists\.txt|cpp-httplib\/|hash\/|nlohmann\/|sheredom\/|(miniaudio|stb)\/CMakeLists\.txt)|ggml\/(CMakeLists\.txt|cmake|include|src\/([^/]*$|ggml-(cpu|cuda|metal|vulkan)\/)))/,
     maxBytes: 25 * MEGABYTE,
   },
   {
-    what: 'prebuilt binaries',
+    name: 'prebuilt binaries',
     pattern: /^prebuilds\/[a-z0-9]+-[a-z0-9]+\/[^/]*\.(node|so|dylib|dll|json)$/,
     maxBytes: 160 * MEGABYTE,
   },
 ];
 
 describe('the tarball', () => {
-  it('holds prebuilt binaries, dist, the sources that a build needs, and nothing else', () => {
-    const strangers = tarball().files.filter(({ path }) => !PARTS.some(({ pattern }) => pattern.test(path)));
-    expect(strangers.map(({ path }) => path)).toEqual([]);
+  it('contains prebuilt binaries, dist, the sources that a build needs, and nothing else', () => {
+    const unexpected = tarball().files.filter(({ path }) => !PARTS.some(({ pattern }) => pattern.test(path)));
+    expect(unexpected.map(({ path }) => path)).toEqual([]);
   });
 
-  it('is as small as it says', () => {
+  it('is smaller than its limits', () => {
     const { files, bytes } = tarball();
-    for (const { what, pattern, maxBytes } of PARTS) {
-      const size = files.filter(({ path }) => pattern.test(path)).reduce((sum, each) => sum + each.size, 0);
-      report(`  ${what}: ${megabytes(size)}`);
-      expect(size, what).toBeGreaterThan(0);
-      expect(size, what).toBeLessThan(maxBytes);
+    for (const { name, pattern, maxBytes } of PARTS) {
+      const size = files.filter(({ path }) => pattern.test(path)).reduce((sum, file) => sum + file.size, 0);
+      report(`  ${name}: ${megabytes(size)}`);
+      expect(size, name).toBeGreaterThan(0);
+      expect(size, name).toBeLessThan(maxBytes);
     }
     expect(bytes).toBeLessThan(150 * MEGABYTE);
   });
 
-  it('has no symbolic links among its binaries, which npm would not carry', () => {
+  it('contains every binary as a file: npm would leave out symbolic links', () => {
     const sizes = readdirSync(prebuilds).map((name) => statSync(join(prebuilds, name)).size);
     expect(sizes.length).toBeGreaterThan(3);
     const packed = tarball().files.filter(({ path }) => path.startsWith(`prebuilds/${prebuildsName}/`));
     expect(packed.map(({ size }) => size).sort()).toEqual(sizes.sort());
   });
 
-  it('is clean by publint', async () => {
+  it('has no problems that publint finds', async () => {
     const { code, stdout, stderr } = await runProgram(
       process.execPath,
       [join(root, 'node_modules/publint/src/cli.js'), 'run', tarball().path, '--strict'],
@@ -64,7 +64,7 @@ describe('the tarball', () => {
     expect(code).toBe(0);
   });
 
-  it('gives types to ESM, and to CommonJS where Node can require() it (attw)', async () => {
+  it('has types that resolve from ES modules (attw)', async () => {
     const { code, stdout } = await runProgram(
       process.execPath,
       [
@@ -86,7 +86,7 @@ describe.skipIf(!linux)('the prebuilt binaries for Linux', () => {
   const folder = join(root, 'prebuilds');
   const readelf = (args: string[], file: string) =>
     execFileSync('readelf', [...args, join(folder, file)], { encoding: 'utf8' });
-  // "linux-x64/headstart-ggml-0.1.0.so"; a platform that was not built has none.
+  // "linux-x64/headstart-ggml-0.1.0.so". Platforms that were not built have no files here.
   const binaries = readdirSync(folder)
     .filter((name) => name.startsWith('linux-'))
     .flatMap((name) => readdirSync(join(folder, name)).map((file) => `${name}/${file}`))
@@ -94,25 +94,25 @@ describe.skipIf(!linux)('the prebuilt binaries for Linux', () => {
   const forGlibc = binaries.filter((file) => !file.includes('musl'));
   const addons = binaries.filter((file) => file.endsWith('.node'));
 
-  it.each(binaries)('%s needs libc and our own libraries, nothing else', (file) => {
+  it.each(binaries)('%s needs only libc and libraries of this package', (file) => {
     const needed = [...readelf(['-d', '-W'], file).matchAll(/\(NEEDED\).*\[(.*)\]/g)].map(([, name = '']) => name);
-    const strangers = needed.filter(
+    const unexpected = needed.filter(
       (name) =>
         !/^(lib(c|m|dl|pthread|rt)\.so\.\d|ld-linux-[a-z0-9-]+\.so\.\d|libc\.musl-\w+\.so\.1|headstart-(musl-)?ggml(-base)?-[\d.]+\.so)$/.test(
           name,
         ),
     );
-    expect(strangers).toEqual([]);
+    expect(unexpected).toEqual([]);
   });
 
   it.each(forGlibc)('%s runs with glibc 2.28', (file) => {
     const versions = [...readelf(['-V', '-W'], file).matchAll(/Name: GLIBC_(\d+)\.(\d+)/g)];
     const tooNew = versions.filter(([, major, minor]) => Number(major) * 1000 + Number(minor) > 2028);
     expect(versions.length).toBeGreaterThan(0);
-    expect(tooNew.map(([found]) => found)).toEqual([]);
+    expect(tooNew.map(([version]) => version)).toEqual([]);
   });
 
-  it.each(addons)('%s exports what Node-API asks for alone', (file) => {
+  it.each(addons)('%s exports only the functions that Node-API requires', (file) => {
     const exported = readelf(['--dyn-syms', '-W'], file)
       .split('\n')
       .filter((line) => /\b(GLOBAL|WEAK)\b/.test(line) && !/\bUND\b/.test(line))
@@ -120,7 +120,7 @@ describe.skipIf(!linux)('the prebuilt binaries for Linux', () => {
     expect(exported.sort()).toEqual(['napi_register_module_v1', 'node_api_module_get_api_version_v1']);
   });
 
-  it.each(binaries)('%s finds its libraries beside itself and nowhere else', (file) => {
+  it.each(binaries)('%s looks for its libraries only in its own directory', (file) => {
     const dynamic = readelf(['-d', '-W'], file);
     const paths = [...dynamic.matchAll(/\((?:RPATH|RUNPATH)\).*\[(.*)\]/g)].map(([, path]) => path);
     expect(paths.every((path) => path === '$ORIGIN')).toBe(true);
@@ -129,12 +129,12 @@ describe.skipIf(!linux)('the prebuilt binaries for Linux', () => {
     }
   });
 
-  it('have names of their own for ggml, so that another copy can live in the process', () => {
-    const names = binaries
+  it('have names for ggml that no other package uses, so that another copy can be in the process', () => {
+    const headers = binaries
       .filter((file) => /ggml(-base)?-[\d.]+\.so$/.test(file))
       .map((file) => readelf(['-d', '-W'], file));
-    expect(names.length).toBe(2 * addons.length);
-    for (const dynamic of names) {
+    expect(headers.length).toBe(2 * addons.length);
+    for (const dynamic of headers) {
       expect(dynamic).toMatch(/\(SONAME\).*\[headstart-(musl-)?ggml(-base)?-\d+\.\d+\.\d+[^\]]*\.so\]/);
     }
   });

@@ -1,4 +1,5 @@
 // CPUs that are not here, emulated: the older x86-64 generations, and arm64. What cannot be emulated is named in docs/guide/building.md.
+// be emulated.
 import { readdirSync } from 'node:fs';
 import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,7 +11,7 @@ import { Project, report, tarball } from '../helpers/package.js';
 
 const NODE = '20.20.2';
 
-/** What qemu calls a CPU, and the module that must be chosen on it. qemu emulates nothing above AVX2. */
+/** qemu's names of CPUs, with the CPU module that must be loaded on each. qemu emulates no instructions beyond AVX2. */
 const GENERATIONS = [
   { cpu: 'qemu64', module: 'x64' },
   { cpu: 'Nehalem', module: 'sse42' },
@@ -35,21 +36,23 @@ describe.skipIf(emulators === null)('under emulation', () => {
     smoke = await project.child('smoke.mjs');
   });
 
-  it.each(GENERATIONS)('an x86-64 CPU like $cpu takes the module $module, and starts warm', async ({ cpu, module }) => {
+  it.each(GENERATIONS)('an x86-64 CPU like $cpu loads the module $module and starts warm', async ({ cpu, module }) => {
     const { code, stdout, stderr } = await project.run(emulators?.x64 ?? '', [
       ...['-cpu', cpu, process.execPath, '--jitless', smoke, microModel('dense'), project.home],
     ]);
     expect(code, stderr).toBe(0);
-    const facts = JSON.parse(stdout);
-    expect(facts.cpuModule).toBe(module);
-    expect([facts.fromMemory, facts.fromFile]).toEqual([facts.cold, facts.cold]);
-    report(`  qemu-x86_64 -cpu ${cpu}: ${facts.cpuModule}, warm equal to cold to the bit`);
+    const result = JSON.parse(stdout);
+    expect(result.cpuModule).toBe(module);
+    expect([result.fromMemory, result.fromFile]).toEqual([result.cold, result.cold]);
+    report(`  qemu-x86_64 -cpu ${cpu}: ${result.cpuModule}, warm equal to cold to the bit`);
   });
 
-  // What runs emulated is Debian's libc: the binaries for musl are not for here.
+  // The emulated system has Debian's glibc, so the binaries for musl cannot be tested here.
   const packed = tarball().files.some(({ path }) => path === 'prebuilds/linux-arm64/llama-headstart.glibc.node');
   if (!packed) {
-    report('arm64: SKIPPED, the tarball has no binaries for it: `npm run test:package` without --no-arm64 makes them');
+    report(
+      'arm64: SKIPPED, the tarball has no binaries for it. `npm run test:package` without --no-arm64 builds them.',
+    );
   }
 
   describe.skipIf(!packed)('arm64', () => {
@@ -63,10 +66,10 @@ describe.skipIf(emulators === null)('under emulation', () => {
         env,
       );
       expect(code, `${cpu}: ${stderr}`).toBe(0);
-      const facts = JSON.parse(stdout);
-      expect(facts.arch).toBe('arm64');
-      expect([facts.fromMemory, facts.fromFile]).toEqual([facts.cold, facts.cold]);
-      return facts;
+      const result = JSON.parse(stdout);
+      expect(result.arch).toBe('arm64');
+      expect([result.fromMemory, result.fromFile]).toEqual([result.cold, result.cold]);
+      return result;
     };
 
     beforeAll(async () => {
@@ -80,10 +83,10 @@ describe.skipIf(emulators === null)('under emulation', () => {
       { cpu: 'cortex-a76', module: 'armv8.2_2' },
       { cpu: 'neoverse-n1', module: 'armv8.2_2' },
       { cpu: 'max', module: 'armv9.2_2' },
-    ])('a CPU like $cpu takes the module $module, and starts warm', async ({ cpu, module }) => {
-      const facts = await run(cpu);
-      expect(facts.cpuModule).toBe(module);
-      report(`  qemu-aarch64 -cpu ${cpu}: ${facts.cpuModule}, warm equal to cold to the bit`);
+    ])('a CPU like $cpu loads the module $module and starts warm', async ({ cpu, module }) => {
+      const { cpuModule } = await run(cpu);
+      expect(cpuModule).toBe(module);
+      report(`  qemu-aarch64 -cpu ${cpu}: ${cpuModule}, warm equal to cold to the bit`);
     });
 
     it('starts warm with every module', async () => {
@@ -91,8 +94,8 @@ describe.skipIf(emulators === null)('under emulation', () => {
         (name) => /^headstart-ggml-cpu-(.*)\.so$/.exec(name)?.[1] ?? [],
       );
       for (const module of modules) {
-        const facts = await run('max', { LLAMA_HEADSTART_CPU: module });
-        expect(facts.cpuModule).toBe(module);
+        const { cpuModule } = await run('max', { LLAMA_HEADSTART_CPU: module });
+        expect(cpuModule).toBe(module);
       }
       expect(modules.length).toBeGreaterThan(5);
       report(`  qemu-aarch64 -cpu max, forced: ${modules.join(', ')}, warm equal to cold to the bit`);

@@ -1,4 +1,4 @@
-// A clean room: an empty project, an empty cache, no compiler, no install scripts.
+// Installs the package in an empty project with an empty cache, without a compiler and without install scripts.
 import { existsSync } from 'node:fs';
 import { chmod, copyFile, readdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -19,8 +19,8 @@ import {
 
 const model = testModel();
 
-/** What the lockfile says that users get: no development tools, nothing optional. */
-async function locked(): Promise<string[]> {
+/** The packages that users get according to the lockfile: no development tools and nothing optional. */
+async function lockedPackages(): Promise<string[]> {
   const { packages } = JSON.parse(await readFile(join(root, 'package-lock.json'), 'utf8')) as {
     packages: Record<string, { dev?: boolean; optional?: boolean; devOptional?: boolean; peer?: boolean }>;
   };
@@ -40,17 +40,17 @@ describe('a machine without compilers, with install scripts blocked', () => {
     await project.install();
   });
 
-  it('installs, and nothing is compiled or written outside of node_modules', async () => {
+  it('installs the package without compiling, and writes only to node_modules', async () => {
     const files = await filesBelow(join(project.directory, 'node_modules'));
     const bytes = files.reduce((sum, { size }) => sum + size, 0);
     const packages = (await readdir(join(project.directory, 'node_modules'))).filter((name) => !name.startsWith('.'));
     report(`Installed in ${project.installed}: ${packages.join(', ')}; ${files.length} files, ${megabytes(bytes)}`);
-    expect(packages.sort()).toEqual(['llama-headstart', ...(await locked())].sort());
+    expect(packages.sort()).toEqual(['llama-headstart', ...(await lockedPackages())].sort());
     expect(existsSync(await project.cache())).toBe(false);
     expect(existsSync(join(project.installed, 'build'))).toBe(false);
   });
 
-  it('is seen through by `npx llama-headstart doctor`', async () => {
+  it('is described by `npx llama-headstart doctor`: the loaded addon, its CPU module, missing tools', async () => {
     const { bin } = project;
     const text = await project.node([bin, 'doctor']);
     expect(text).toContain(`✓ ${join(project.installed, 'prebuilds', prebuildsName)}`);
@@ -65,7 +65,7 @@ describe('a machine without compilers, with install scripts blocked', () => {
     expect(tools.cmake).toBeNull();
   });
 
-  it('tells what a build would need', async () => {
+  it('gets advice from `npx llama-headstart build` about the missing tools', async () => {
     const { bin } = project;
     const { code, stderr } = await project.run(process.execPath, [bin, 'build']);
     expect(code).toBe(1);
@@ -79,53 +79,59 @@ describe('a machine without compilers, with install scripts blocked', () => {
   });
 
   describe.skipIf(!model)('the example of the specification', () => {
-    it.each(['example.mjs', 'example.cjs'] as const)('%s starts warm, in the process and in the next', async (name) => {
-      const { tiers, stats, text } = await project.example(name, model ?? '');
-      expect(tiers).toEqual(['miss', 'resident', 'disk']);
-      expect(stats).toMatchObject({ entries: 1, hits: 1, misses: 1, hitRate: 0.5 });
-      expect(text.length).toBeGreaterThan(0);
-      report(`  ${name}: ${tiers.join(', ')}`);
-    });
+    it.each(['example.mjs', 'example.cjs'] as const)(
+      '%s starts warm in the same and in the next process',
+      async (name) => {
+        const { tiers, stats, text } = await project.example(name, model ?? '');
+        expect(tiers).toEqual(['miss', 'resident', 'disk']);
+        expect(stats).toMatchObject({ entries: 1, hits: 1, misses: 1, hitRate: 0.5 });
+        expect(text.length).toBeGreaterThan(0);
+        report(`  ${name}: ${tiers.join(', ')}`);
+      },
+    );
   });
 
-  it('serves a user whom the system does not know, without a home, as containers have them', async () => {
-    const unknown = ['--reuid=54321', '--regid=54321', '--clear-groups', 'env', '-u', 'HOME', '-u', 'XDG_CACHE_HOME'];
-    const may = await runProgram('setpriv', [...unknown, 'true']);
-    if (may.code !== 0) {
-      report(`  a user without a home: skipped, nobody else can be played here (${may.stderr.split('\n')[0]})`);
-      return;
+  it('works for an unknown user without a home directory, as in containers', async ({ skip }) => {
+    const asUnknownUser = ['--reuid=54321', '--regid=54321', '--clear-groups'];
+    const withoutHome = [...asUnknownUser, 'env', '-u', 'HOME', '-u', 'XDG_CACHE_HOME'];
+    const trial = await runProgram('setpriv', [...withoutHome, 'true']);
+    if (trial.code !== 0) {
+      report(
+        `  a user without a home: SKIPPED, this user cannot switch to another one (${trial.stderr.split('\n')[0]})`,
+      );
+      skip('this user cannot switch to another one');
     }
     await chmod(dirname(project.directory), 0o755);
-    const own = await temporaryFolder('unknown-user');
-    await chmod(own, 0o777);
-    const path = join(own, 'model.gguf');
+    const folder = await temporaryFolder('unknown-user');
+    await chmod(folder, 0o777);
+    const path = join(folder, 'model.gguf');
     await copyFile(microModel('dense'), path);
     const script = `import('llama-headstart').then(async ({ AgentServer }) => {
-      const agent = await AgentServer.initialize({ model: { source: ${JSON.stringify(path)}, contextSize: 64, cacheDir: ${JSON.stringify(join(own, 'cache'))} } });
+      const agent = await AgentServer.initialize({ model: { source: ${JSON.stringify(path)}, contextSize: 64, cacheDir: ${JSON.stringify(join(folder, 'cache'))} } });
       console.log('loaded');
       await agent.close();
     })`;
-    const as = (...args: string[]) =>
-      runProgram('setpriv', [...unknown, process.execPath, ...args], {
+    const runNode = (...args: string[]) =>
+      runProgram('setpriv', [...withoutHome, process.execPath, ...args], {
         cwd: project.directory,
         env: { ...project.env, PATH: process.env.PATH },
       });
-    const loaded = await as('-e', script);
+    const loaded = await runNode('-e', script);
     expect(loaded.stdout, loaded.stderr).toBe('loaded\n');
     const bin = join(project.installed, 'bin', 'llama-headstart.mjs');
-    const doctor = await as(bin, 'doctor');
+    const doctor = await runNode(bin, 'doctor');
     expect(doctor.code, doctor.stderr).toBe(0);
     expect(doctor.stdout).toMatch(/^Cache: none, NOT USABLE: Expected a home directory/m);
   });
 
-  it('says what to do where no binary fits', async () => {
+  it('gets an error that says what to do if no binary fits', async () => {
     const script =
       "import('llama-headstart/native').then((m) => m.systemInfo()).catch((e) => console.log(e.code, e.message))";
-    const nowhere = await project.node(['-e', script], { npm_config_arch: 'riscv64' });
-    expect(nowhere).toMatch(
+    const unsupported = await project.node(['-e', script], { npm_config_arch: 'riscv64' });
+    expect(unsupported).toMatch(
       /^ADDON_NOT_FOUND No native addon for .*looked in build\/Release, the user's cache and prebuilds/,
     );
-    expect(nowhere).toContain('npx llama-headstart build');
+    expect(unsupported).toContain('npx llama-headstart build');
     const gpu = await project.node(['-e', script], { LLAMA_HEADSTART_VARIANT: 'cuda' });
     expect(gpu).toContain('npx llama-headstart build --cuda');
     expect(gpu).toContain(`npm install @llama-headstart/${platformName}-cuda`);
@@ -133,7 +139,7 @@ describe('a machine without compilers, with install scripts blocked', () => {
     expect(wrong).toMatch(/^CONFIG_INVALID Expected LLAMA_HEADSTART_VARIANT/);
   });
 
-  it('leaves nothing behind when it is uninstalled', async () => {
+  it('has no files of the package after `clean` and `npm uninstall`', async () => {
     const { bin } = project;
     await project.node([bin, 'clean']);
     await project.uninstall();
@@ -143,9 +149,9 @@ describe('a machine without compilers, with install scripts blocked', () => {
 });
 
 describe('a machine without compilers, with install scripts allowed', () => {
-  it('compiles nothing: what is in the tarball serves', async () => {
+  it('installs the package without compiling, and uses the prebuilt addon', async () => {
     const project = await Project.create('scripts-allowed');
-    // With a binding.gyp, and no install script of its own, npm would run `node-gyp rebuild`.
+    // If a package has a binding.gyp and no install script, npm by default runs `node-gyp rebuild`.
     expect(tarball().files.some(({ path }) => path === 'binding.gyp')).toBe(true);
     await project.npm('install', '--no-ignore-scripts', tarball().path);
     expect(existsSync(join(project.installed, 'build'))).toBe(false);

@@ -1,4 +1,4 @@
-// Which CPU module runs, and that nothing else in the world is loaded for it.
+// Which CPU module is loaded, and that no library outside of the package is loaded in its place.
 import { copyFile, mkdir, readdir, rm, symlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -42,32 +42,32 @@ beforeAll(async () => {
 });
 
 describe('the CPU modules', () => {
-  it('are there for every generation, and the best for this machine is taken', async () => {
+  it('are installed for every CPU generation, and the best one for this machine is loaded', async () => {
     const files = await readdir(join(project.installed, 'prebuilds', prebuildsName));
     const [stem = ''] = moduleFile('cpu-').split('.');
-    const named = modules.map(({ name }) => moduleFile(`cpu-${name}`));
-    expect(named.sort()).toEqual(files.filter((name) => name.startsWith(stem)).sort());
-    expect(named.length).toBeGreaterThan(1);
+    const tried = modules.map(({ name }) => moduleFile(`cpu-${name}`));
+    expect(tried.sort()).toEqual(files.filter((name) => name.startsWith(stem)).sort());
+    expect(tried.length).toBeGreaterThan(1);
     const { cpuModule } = await runSmoke();
     const best = [...modules].sort((a, b) => b.score - a.score)[0];
     expect(cpuModule).toBe(best?.name);
     report(`CPU module here: ${cpuModule}, of ${modules.map(({ name, score }) => `${name} ${score}`).join(', ')}`);
   });
 
-  it('give the same answers warm and cold, each that this machine can run', async () => {
+  it('compute the same logits warm and cold, with every module that this machine can run', async () => {
     for (const { name } of modules.filter(({ score }) => score > 0)) {
-      const facts = await runSmoke({ LLAMA_HEADSTART_CPU: name });
-      expect(facts.cpuModule).toBe(name);
-      expect([facts.fromMemory, facts.fromFile], name).toEqual([facts.cold, facts.cold]);
+      const { cpuModule, cold, fromMemory, fromFile } = await runSmoke({ LLAMA_HEADSTART_CPU: name });
+      expect(cpuModule).toBe(name);
+      expect([fromMemory, fromFile], name).toEqual([cold, cold]);
     }
-    const ran = modules.filter(({ score }) => score > 0).map(({ name }) => name);
-    const left = modules.filter(({ score }) => score === 0).map(({ name }) => name);
+    const usable = modules.filter(({ score }) => score > 0).map(({ name }) => name);
+    const unusable = modules.filter(({ score }) => score === 0).map(({ name }) => name);
     report(
-      `  forced here, warm equal to cold to the bit: ${ran.join(', ')}; this CPU cannot run: ${left.join(', ') || 'none'}`,
+      `  forced here, warm equal to cold to the bit: ${usable.join(', ')}; this CPU cannot run: ${unusable.join(', ') || 'none'}`,
     );
   });
 
-  it('are refused with a code where the CPU lacks what they need, or there is none of that name', async () => {
+  it('are refused with a code if the CPU lacks their instructions or the name is unknown', async () => {
     for (const name of [...modules.filter(({ score }) => score === 0).map((module) => module.name), 'no-such-cpu']) {
       const { loaded, problem } = JSON.parse(
         (
@@ -86,16 +86,18 @@ describe('the CPU modules', () => {
     }
   });
 
-  it('are looked for beside the addon, not in the current directory nor at GGML_BACKEND_PATH', async () => {
-    // A library that ends whatever process loads it.
+  it('are loaded only from the directory of the addon, not from the current directory or GGML_BACKEND_PATH', async ({
+    skip,
+  }) => {
+    // A library that crashes the process which loads it.
     const source =
       'int ggml_backend_score(void) { return 1 << 20; } __attribute__((constructor)) static void f(void) { __builtin_trap(); }';
     const directory = await temporaryFolder('decoys');
     const decoy = join(directory, 'decoy.so');
     const compiled = await runProgram('sh', ['-c', `printf '%s' '${source}' | cc -shared -fPIC -x c - -o '${decoy}'`]);
     if (compiled.code !== 0) {
-      report(`  decoys: skipped, no C compiler to make one (${compiled.stderr.split('\n')[0]})`);
-      return;
+      report(`  decoys: SKIPPED, there is no C compiler (${compiled.stderr.split('\n')[0]})`);
+      skip('there is no C compiler');
     }
     for (const name of [
       'libggml-cpu-zen4',
@@ -107,16 +109,16 @@ describe('the CPU modules', () => {
     ]) {
       await copyFile(decoy, join(project.directory, `${name}.so`));
     }
-    // Beside the executable too: a Node in a folder of its own.
+    // ggml also searches the directory of the executable, so this uses a copy of Node.js.
     const programs = join(directory, 'bin');
     await mkdir(programs);
     await copyFile(process.execPath, join(programs, 'node'));
     await copyFile(decoy, join(programs, 'libggml-cpu-zen4.so'));
-    const facts = await project.run(join(programs, 'node'), [smoke, microModel('dense'), project.home], {
+    const { code, stderr } = await project.run(join(programs, 'node'), [smoke, microModel('dense'), project.home], {
       GGML_BACKEND_PATH: decoy,
     });
-    expect(facts.stderr).toBe('');
-    expect(facts.code).toBe(0);
+    expect(stderr).toBe('');
+    expect(code).toBe(0);
     for (const name of await readdir(project.directory)) {
       if (name.endsWith('.so')) {
         await rm(join(project.directory, name));
@@ -124,11 +126,11 @@ describe('the CPU modules', () => {
     }
   });
 
-  it('are missed with a code, and what was tried', async () => {
+  it('are named in the error if none of them can be loaded', async () => {
     const folder = await temporaryFolder('no-modules');
     const prebuilds = join(project.installed, 'prebuilds', prebuildsName);
     const names = await readdir(prebuilds);
-    for (const name of names.filter((each) => !each.includes('-cpu'))) {
+    for (const name of names.filter((file) => !file.includes('-cpu'))) {
       await copyFile(join(prebuilds, name), join(folder, name));
     }
     const addon = join(folder, addonFile);
@@ -138,10 +140,10 @@ describe('the CPU modules', () => {
     expect(none).toMatch(
       /^ADDON_NOT_FOUND .* cannot be started: No CPU module could be loaded from .*\(no module there\)/,
     );
-    for (const told of [platformName, addon, 'npx llama-headstart build', 'npx llama-headstart doctor']) {
-      expect(none).toContain(told);
+    for (const text of [platformName, addon, 'npx llama-headstart build', 'npx llama-headstart doctor']) {
+      expect(none).toContain(text);
     }
-    // A module that is no library: named, with the system's reason.
+    // A module that is not a library is named with the system's error.
     await symlink(join(prebuilds, '..', '..', 'package.json'), join(folder, moduleFile('cpu-x64')));
     const broken = await project.node(['-e', script], { LLAMA_HEADSTART_ADDON: addon });
     expect(broken).toMatch(/^ADDON_NOT_FOUND .*\(x64: .*(invalid ELF header|Exec format error|mach-o).*\)/);
@@ -149,12 +151,12 @@ describe('the CPU modules', () => {
 });
 
 describe('node-llama-cpp', () => {
-  it('lives in the same process, each with its own llama.cpp', async () => {
+  it('works in the same process with its own llama.cpp, and does not change what this package computes', async () => {
     await project.npm('install', '--ignore-scripts', 'node-llama-cpp@3.22.1');
-    const neighbour = await project.child('neighbour.mjs');
-    const { before, after, theirs } = JSON.parse(await project.node([neighbour, microModel('dense')]));
+    const program = await project.child('with-node-llama-cpp.mjs');
+    const { before, after, tokenCount } = JSON.parse(await project.node([program, microModel('dense')]));
     expect(after).toEqual(before);
-    expect(theirs).toBeGreaterThan(0);
-    report(`  node-llama-cpp 3.22.1 in the same process: both compute, ours as before`);
+    expect(tokenCount).toBeGreaterThan(0);
+    report('  node-llama-cpp 3.22.1 in the same process: both compute, llama-headstart with the same logits as before');
   });
 });

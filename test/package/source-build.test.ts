@@ -1,4 +1,5 @@
-// A build from the packed sources, by a user: with the machine's compiler, without network, into the cache.
+// Builds the addon from the packed sources as a user does: with the machine's compiler, without network, into the
+// user's cache.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
@@ -12,13 +13,13 @@ import { filesBelow, megabytes, Project, report, runProgram } from '../helpers/p
 const model = testModel();
 const compilers = (process.env.PATH ?? '').split(delimiter);
 
-/** A network of its own, which has nothing in it, where the kernel gives one; else proxies that do not answer. */
+/** An empty network namespace, or, if the kernel does not allow one, proxy settings that lead nowhere. */
 async function withoutNetwork(): Promise<{ prefix: string[]; env: NodeJS.ProcessEnv }> {
   const { code } = await runProgram('unshare', ['-rn', 'true']);
   if (code === 0) {
     return { prefix: ['unshare', '-rn'], env: {} };
   }
-  report('  source build: no network namespace to be had, so proxies that do not answer stand for no network');
+  report('  source build: network namespaces are not allowed, so proxy settings that lead nowhere replace them');
   const nowhere = 'http://127.0.0.1:9';
   return { prefix: [], env: { http_proxy: nowhere, https_proxy: nowhere, HTTP_PROXY: nowhere, HTTPS_PROXY: nowhere } };
 }
@@ -49,7 +50,7 @@ describe('`npx llama-headstart build --native`', () => {
     cache = await project.cache();
     const network = await withoutNetwork();
     command = [...network.prefix, process.execPath, bin, 'build', '--native'];
-    // The compiler's cache is the machine's, as a user's would be.
+    // The build uses this machine's ccache, as a user's build would.
     env = {
       ...project.env,
       ...network.env,
@@ -57,7 +58,7 @@ describe('`npx llama-headstart build --native`', () => {
     };
   });
 
-  it('says so when the disk is full, and leaves nothing that would be loaded', async () => {
+  it('reports a full disk and leaves nothing that a program would load', async ({ skip }) => {
     const disk = join(project.home, 'a small disk');
     await mkdir(disk);
     const script =
@@ -68,44 +69,47 @@ describe('`npx llama-headstart build --native`', () => {
       { cwd: project.directory, env: { ...env, XDG_CACHE_HOME: disk } },
     );
     if (code === 77 || !stderr.includes('is compiled in')) {
-      report(`  a full disk: skipped, no small disk can be mounted here (${stderr.split('\n')[0]})`);
-      return;
+      report(`  a full disk: SKIPPED, this user may not mount a file system (${stderr.split('\n')[0]})`);
+      skip('this user may not mount a file system');
     }
     expect(code).toBe(1);
     expect(stderr).toMatch(/no space left/i);
     expect(stdout).not.toMatch(/\.(node|so|lock)$/m);
   });
 
-  it.skipIf(process.platform === 'win32')('can be stopped by Ctrl-C: what is loaded stays what it was', async () => {
-    const before = await runSmoke();
-    const [program = '', ...args] = command;
-    // A terminal sends the signal to all processes of the group.
-    const child = spawn(program, args, {
-      cwd: project.directory,
-      env,
-      detached: true,
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    let stderr = '';
-    let stopped = false;
-    child.stdout.resume();
-    child.stderr.setEncoding('utf8').on('data', (text) => {
-      stderr += text;
-      if (stderr.includes('10 %') && !stopped) {
-        stopped = true;
-        process.kill(-(child.pid ?? 0), 'SIGINT');
-      }
-    });
-    const [code] = await once(child, 'close');
-    expect(code, stderr).toBe(130);
-    expect(stderr).toContain('Interrupted. The compiled files are kept. Run the same command again to continue.');
-    expect(await addons()).toEqual([]);
-    expect((await filesBelow(cache)).filter(({ path }) => path.endsWith('.lock'))).toEqual([]);
-    expect(await runSmoke()).toEqual(before);
-    expect(await doctor()).toMatch(/not finished: .*-native/);
-  });
+  it.skipIf(process.platform === 'win32')(
+    'can be stopped with Ctrl-C, and programs still load the same addon',
+    async () => {
+      const before = await runSmoke();
+      const [program = '', ...args] = command;
+      // A terminal sends the signal to all processes of the group.
+      const child = spawn(program, args, {
+        cwd: project.directory,
+        env,
+        detached: true,
+        stdio: ['ignore', 'pipe', 'pipe'],
+      });
+      let stderr = '';
+      let stopped = false;
+      child.stdout.resume();
+      child.stderr.setEncoding('utf8').on('data', (text) => {
+        stderr += text;
+        if (stderr.includes('10 %') && !stopped) {
+          stopped = true;
+          process.kill(-(child.pid ?? 0), 'SIGINT');
+        }
+      });
+      const [code] = await once(child, 'close');
+      expect(code, stderr).toBe(130);
+      expect(stderr).toContain('Interrupted. The compiled files are kept. Run the same command again to continue.');
+      expect(await addons()).toEqual([]);
+      expect((await filesBelow(cache)).filter(({ path }) => path.endsWith('.lock'))).toEqual([]);
+      expect(await runSmoke()).toEqual(before);
+      expect(await doctor()).toMatch(/not finished: .*-native/);
+    },
+  );
 
-  it('goes on from there, without network, and shows how far it is', async () => {
+  it('continues an interrupted build without network, and shows its progress', async () => {
     const begin = performance.now();
     const [program = '', ...args] = command;
     const { code, stdout, stderr } = await project.run(program, args, env);
@@ -122,17 +126,17 @@ describe('`npx llama-headstart build --native`', () => {
     expect(files.some(({ path }) => path.endsWith('native.log'))).toBe(true);
   });
 
-  it('makes what the loader prefers, equal to the bit warm and cold', async () => {
-    const facts = await runSmoke();
-    expect(facts.addonPath).toBe(built);
-    expect(facts.addonSource).toBe('build');
-    expect(facts.cpuModule).toBeNull();
-    expect([facts.fromMemory, facts.fromFile]).toEqual([facts.cold, facts.cold]);
+  it('builds an addon that the loader prefers, with equal logits warm and cold', async () => {
+    const { addonPath, addonSource, cpuModule, cold, fromMemory, fromFile } = await runSmoke();
+    expect(addonPath).toBe(built);
+    expect(addonSource).toBe('build');
+    expect(cpuModule).toBeNull();
+    expect([fromMemory, fromFile]).toEqual([cold, cold]);
     expect(await doctor()).toContain(`✓ ${built} (build)`);
   });
 
   it.skipIf(!model).each(['example.mjs', 'example.cjs'] as const)(
-    'runs the example of the specification, %s',
+    'builds an addon that runs the example of the specification, %s',
     async (name) => {
       const { tiers, text } = await project.example(name, model ?? '');
       expect(tiers).toEqual(['miss', 'resident', 'disk']);
@@ -141,7 +145,7 @@ describe('`npx llama-headstart build --native`', () => {
     },
   );
 
-  it('goes without a trace', async () => {
+  it('is removed completely by `clean`', async () => {
     await project.node([bin, 'clean']);
     expect((await runSmoke()).addonSource).toBe('prebuilt');
     expect(existsSync(cache)).toBe(false);

@@ -1,5 +1,6 @@
-// What a build turns out to be good for, once it is compiled. The compiler is left out: its place is taken by a CMake that copies what it
-// would have made, the prebuilt addon with a module for a GPU (children/gpu-module.c) or an addon that ends its process.
+// `npx llama-headstart build` checks what it has built: whether this machine can use it, on which device it computes,
+// and whether programs will load it. Nothing is compiled: a fake CMake copies the prebuilt addon with a module for a
+// fake GPU (children/gpu-module.c), or an addon that crashes.
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { copyFile, cp, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
@@ -9,23 +10,24 @@ import { filesBelow, moduleFile, Project, prebuildsName, report, root } from '..
 
 const SYSTEM_INFO = `import('llama-headstart/native').then((m) => console.log(JSON.stringify(m.systemInfo())), (e) => console.log(e.code, e.message))`;
 
-/** Says that it is new enough, and "compiles" by copying $COMPILED. */
+/** A CMake of a supported version that copies $COMPILED instead of compiling. */
 const CMAKE = `#!/bin/sh
 PATH=/usr/bin:/bin
 case "$1" in
   --version) echo 'cmake version 3.21.0' ;;
   --build) mkdir -p "$2/Release" && cp -R "$COMPILED/." "$2/Release" && cp "$COMPILED/libraries.txt" "$2" ;;
 esac`;
-const SAYS = (version: string) => `#!/bin/sh\necho '${version}'\n`;
+/** A program that only prints its version. */
+const versionScript = (version: string) => `#!/bin/sh\necho '${version}'\n`;
 
 const compile = (args: string[]) => execFileSync(process.env.CC ?? 'cc', ['-shared', '-fPIC', ...args]);
 
 const isLinux = process.platform === 'linux';
 if (!isLinux) {
-  report('What builds are good for: SKIPPED, its module that plays a GPU is compiled on Linux alone');
+  report('Checks of a finished build: SKIPPED, the module for a fake GPU is compiled only on Linux');
 }
 
-describe.skipIf(!isLinux)('a build that', () => {
+describe.skipIf(!isLinux)('`npx llama-headstart build`', () => {
   let project: Project;
   let compiled: string;
   let programs: string;
@@ -46,9 +48,9 @@ describe.skipIf(!isLinux)('a build that', () => {
     await mkdir(programs);
     const tools = {
       cmake: CMAKE,
-      ninja: SAYS('1.11.1'),
-      'c++': SAYS('c++ (GCC) 13.2.0'),
-      nvcc: SAYS('release 12.4, V12.4'),
+      ninja: versionScript('1.11.1'),
+      'c++': versionScript('c++ (GCC) 13.2.0'),
+      nvcc: versionScript('release 12.4, V12.4'),
     };
     for (const [name, script] of Object.entries(tools)) {
       await writeFile(join(programs, name), script, { mode: 0o755 });
@@ -57,25 +59,23 @@ describe.skipIf(!isLinux)('a build that', () => {
     await cp(join(project.installed, 'prebuilds', prebuildsName), compiled, { recursive: true });
     await rename(join(compiled, basename((await loaded()).addonPath)), addon());
     const ggml = join(root, 'vendor', 'llama.cpp', 'ggml');
-    const headers = ['include', 'src'].flatMap((each) => ['-I', join(ggml, each)]);
+    const headers = ['include', 'src'].flatMap((folder) => ['-I', join(ggml, folder)]);
     const source = join(root, 'test', 'package', 'children', 'gpu-module.c');
     compile([...headers, source, '-o', join(compiled, moduleFile('cuda'))]);
     const libraries = (await readdir(compiled)).filter((name) => !name.endsWith('.node'));
     await writeFile(join(compiled, 'libraries.txt'), libraries.join('\n'));
   });
 
-  it('computes on the GPU that it is for says so, and is loaded next', async () => {
+  it('names the GPU that the build computes on, and the next program loads the build', async () => {
     const { code, stdout, stderr } = await build('--cuda')({ GPUS: '1' });
     expect(code, stderr).toBe(0);
-    expect(stderr).toMatch(
-      /It computes on .*CUDA0 \(a GPU that is played\).*\. The next start of your program loads it\./,
-    );
+    expect(stderr).toMatch(/It computes on .*CUDA0 \(a fake GPU\).*\. The next start of your program loads it\./);
     const { addonPath, gpu } = await loaded({ GPUS: '1' });
     expect({ addonPath, gpu }).toEqual({ addonPath: stdout.trim(), gpu: 'cuda' });
     await clean();
   });
 
-  it('finds no GPU is kept, and a failure with a code of its own, unless it is for other machines', async () => {
+  it('keeps a build that finds no GPU and exits with code 3, or with --no-gpu-here with code 0', async () => {
     const here = await build('--cuda')();
     expect(here.code, here.stderr).toBe(3);
     expect(here.stderr).toMatch(
@@ -90,7 +90,7 @@ describe.skipIf(!isLinux)('a build that', () => {
     await clean();
   });
 
-  it('programs will not load, as the environment says otherwise, does not claim so', async () => {
+  it('says so if the environment makes programs load another addon than the new build', async () => {
     const { code, stdout, stderr } = await build('--cuda')({ GPUS: '1', LLAMA_HEADSTART_VARIANT: 'vulkan' });
     expect(code, stderr).toBe(0);
     expect(existsSync(stdout.trim())).toBe(true);
@@ -98,7 +98,7 @@ describe.skipIf(!isLinux)('a build that', () => {
     await clean();
   });
 
-  it('ends the process that loads it is not loaded by any other', async () => {
+  it('fails and does not install a build that crashes the process which loads it', async () => {
     const before = await loaded();
     const source = join(project.home, 'trap.c');
     await writeFile(source, '__attribute__((constructor)) static void trap(void) { __builtin_trap(); }');
@@ -117,13 +117,14 @@ describe.skipIf(!isLinux)('a build that', () => {
     await clean();
   });
 
-  it('was defined otherwise has a folder of its own, which says how', async () => {
+  it('puts builds with other CMake definitions into separate directories and records the definitions', async () => {
     const [plain, defined] = [await build()(), await build('--define', 'GGML_LLAMAFILE=OFF')()];
     expect([plain.code, defined.code], defined.stderr).toEqual([0, 0]);
     expect(plain.stdout).not.toBe(defined.stdout);
-    const facts = async (output: string) => JSON.parse(await readFile(join(output.trim(), '..', 'build.json'), 'utf8'));
-    expect((await facts(plain.stdout)).definitions).toEqual([]);
-    expect((await facts(defined.stdout)).definitions).toEqual(['GGML_LLAMAFILE=OFF']);
+    const definitionsOf = async (output: string) =>
+      JSON.parse(await readFile(join(output.trim(), '..', 'build.json'), 'utf8')).definitions;
+    expect(await definitionsOf(plain.stdout)).toEqual([]);
+    expect(await definitionsOf(defined.stdout)).toEqual(['GGML_LLAMAFILE=OFF']);
     expect((await loaded()).addonPath).toBe(defined.stdout.trim());
     await clean();
     expect((await filesBelow(project.home)).filter(({ path }) => path.includes('builds'))).toEqual([]);

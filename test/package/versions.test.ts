@@ -1,4 +1,4 @@
-// The prebuilt addon on every line of Node.js that the package promises: the tests of the low-level API, whole.
+// Runs all tests of the low-level API with the prebuilt addon on every supported major version of Node.js.
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ensureNode, NODE_VERSIONS } from '../../scripts/lib/node-versions.mjs';
@@ -7,7 +7,7 @@ import { platformName, report, root, runProgram } from '../helpers/package.js';
 
 const addon = prebuiltAddon();
 
-/** What vitest's JSON reporter writes. */
+/** The output of vitest's JSON reporter. */
 interface Results {
   numPassedTests: number;
   numFailedTests: number;
@@ -15,7 +15,7 @@ interface Results {
   testResults: { assertionResults: { fullName: string; status: string }[] }[];
 }
 
-// npm carries Node.js for glibc alone: elsewhere the one that runs this has to do.
+// The npm packages have Node.js only for glibc. On musl only the current Node.js is tested.
 const hasVersions = !platformName.endsWith('-musl');
 if (!hasVersions) {
   report(`Other versions of Node.js than ${process.versions.node}: SKIPPED, npm has none for musl`);
@@ -23,7 +23,7 @@ if (!hasVersions) {
 
 describe('the prebuilt addon', () => {
   it.each(hasVersions ? NODE_VERSIONS : [process.versions.node])(
-    'passes the native tests on Node %s',
+    'passes the tests of the low-level API on Node.js %s',
     async (version) => {
       const node = hasVersions ? await ensureNode(version) : process.execPath;
       const { LLAMA_HEADSTART_TEST_MODEL, LLAMA_HEADSTART_MICRO_MODELS } = process.env;

@@ -1,4 +1,4 @@
-// The example of the specification, for whoever has the package, however it was imported.
+// The example of the specification. example.mjs and example.cjs import the package and pass its AgentServer.
 /** @param {typeof import('llama-headstart').AgentServer} AgentServer */
 module.exports = async function example(AgentServer) {
   const config = {
@@ -17,7 +17,7 @@ module.exports = async function example(AgentServer) {
 
   const second = await AgentServer.initialize(config);
   const session3 = await second.createSession();
-  const facts = { tiers: [session1.report.tier, session2.report.tier, session3.report.tier], stats, text: reply.text };
+  const tiers = [session1, session2, session3].map((session) => session.report.tier);
   await second.close();
-  process.stdout.write(`${JSON.stringify(facts)}\n`);
+  process.stdout.write(`${JSON.stringify({ tiers, stats, text: reply.text })}\n`);
 };

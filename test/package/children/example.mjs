@@ -1,4 +1,4 @@
-// From ESM: node example.mjs MODEL
+// node example.mjs MODEL: uses the package from an ES module.
 import { AgentServer } from 'llama-headstart';
 import example from './example-steps.cjs';
 

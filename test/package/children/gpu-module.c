@@ -1,4 +1,4 @@
-// A module as ggml-cuda is one, with as many GPUs as GPUS says. They hold memory and nothing computes on them.
+// A ggml module like ggml-cuda, without a real GPU. It reports $GPUS devices, which cannot compute.
 #include <stdlib.h>
 
 #include "ggml-backend-impl.h"
@@ -11,7 +11,7 @@ static size_t gpus(ggml_backend_reg_t reg) {
 
 static const char * backend_name(ggml_backend_reg_t reg) { return reg ? "CUDA" : ""; }
 static const char * name(ggml_backend_dev_t device) { return device ? "CUDA0" : ""; }
-static const char * description(ggml_backend_dev_t device) { return device ? "a GPU that is played" : ""; }
+static const char * description(ggml_backend_dev_t device) { return device ? "a fake GPU" : ""; }
 static enum ggml_backend_dev_type type(ggml_backend_dev_t device) { return device ? GGML_BACKEND_DEVICE_TYPE_GPU : 0; }
 static void memory(ggml_backend_dev_t device, size_t * free, size_t * total) { *free = *total = device ? 1 << 30 : 0; }
 

@@ -1,4 +1,5 @@
-// Load, prefill, save, restore, in this process and from a file, and the logits are equal to the bit: node smoke.mjs MODEL DIRECTORY
+// node smoke.mjs MODEL DIRECTORY: loads a model, prefills, saves the state, and restores it from memory and from a
+// file. Prints hashes of the logits, which must be equal, and the loaded addon.
 import { createHash } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,16 +13,17 @@ const tokens = Int32Array.from({ length: 100 }, (_, index) => (index * 7) % 50);
 const last = { tokens: Int32Array.of(11), positions: Int32Array.of(tokens.length), outputs: Uint8Array.of(1) };
 
 async function prefill(context) {
-  for (let at = 0; at < tokens.length; at += 50) {
-    const piece = tokens.slice(at, at + 50);
-    const positions = piece.map((_, index) => at + index);
-    const outputs = new Uint8Array(piece.length);
-    outputs[piece.length - 1] = 1;
-    await context.decode({ tokens: piece, positions, sequences: new Int32Array(piece.length), outputs });
+  for (let start = 0; start < tokens.length; start += 50) {
+    const batch = tokens.slice(start, start + 50);
+    const positions = batch.map((_, index) => start + index);
+    const outputs = new Uint8Array(batch.length);
+    outputs[batch.length - 1] = 1;
+    await context.decode({ tokens: batch, positions, sequences: new Int32Array(batch.length), outputs });
   }
 }
 
-async function next(context) {
+/** Decodes the last token and returns a hash of its logits. */
+async function logitsHash(context) {
   await context.decode({ ...last, sequences: Int32Array.of(0) });
   const logits = await context.logits(0);
   return createHash('sha256')
@@ -34,18 +36,19 @@ await prefill(context);
 const state = await context.captureSequence(0, tokens);
 const file = join(directory, `smoke-${process.pid}.kv`);
 await state.writeFile(file);
-const cold = await next(context);
+const cold = await logitsHash(context);
 
 await context.clear();
 await context.restoreSequence(0, state);
-const fromMemory = await next(context);
+const fromMemory = await logitsHash(context);
 
 const fresh = await loaded.createContext(options);
 await fresh.restoreSequence(0, await SequenceState.readFile(file));
-const fromFile = await next(fresh);
+const fromFile = await logitsHash(fresh);
 await rm(file);
 await loaded.close();
 
 const { cpuModule, addonPath, addonSource, gpu, features } = systemInfo();
-const facts = { cold, fromMemory, fromFile, cpuModule, addonPath, addonSource, gpu, features };
-process.stdout.write(`${JSON.stringify({ ...facts, node: process.versions.node, arch: process.arch })}\n`);
+const hashes = { cold, fromMemory, fromFile };
+const addon = { cpuModule, addonPath, addonSource, gpu, features };
+process.stdout.write(`${JSON.stringify({ ...hashes, ...addon, node: process.versions.node, arch: process.arch })}\n`);

@@ -1,11 +1,13 @@
-// This package and node-llama-cpp in one process, in turn, on one model: node neighbour.mjs MODEL
+// node with-node-llama-cpp.mjs MODEL: uses this package and node-llama-cpp alternately in one process, with the same
+// model.
 import { createHash } from 'node:crypto';
 import { Model } from 'llama-headstart/native';
 import { getLlama } from 'node-llama-cpp';
 
 const path = process.argv[2];
 
-async function ours() {
+/** A hash of logits that this package computes. */
+async function logitsHash() {
   const model = await Model.load({ path });
   const context = await model.createContext({ kvCells: 256, batchSize: 64, maxSequences: 1, nThreads: 2 });
   const tokens = Int32Array.from({ length: 40 }, (_, index) => (index * 7) % 50);
@@ -24,19 +26,19 @@ async function ours() {
     .digest('hex');
 }
 
-const before = await ours();
+const before = await logitsHash();
 const llama = await getLlama({ gpu: false, build: 'never', logLevel: 'error' });
 const model = await llama.loadModel({ modelPath: path });
 const context = await model.createContext({ contextSize: 128 });
-const between = await ours();
+const between = await logitsHash();
 const sequence = context.getSequence();
-let theirs = 0;
+let tokenCount = 0;
 for await (const _ of sequence.evaluate([1, 2, 3, 4, 5])) {
-  theirs += 1;
-  if (theirs === 4) break;
+  tokenCount += 1;
+  if (tokenCount === 4) break;
 }
 await llama.dispose();
-const after = await ours();
-if (between !== before) throw new Error('llama-headstart computes something else while node-llama-cpp is loaded');
-process.stdout.write(`${JSON.stringify({ before, after, theirs })}\n`);
+const after = await logitsHash();
+if (between !== before) throw new Error('llama-headstart computes other logits while node-llama-cpp is loaded');
+process.stdout.write(`${JSON.stringify({ before, after, tokenCount })}\n`);
 process.exit(0);
