@@ -13,7 +13,7 @@ const PARTS: { name: string; pattern: RegExp; maxBytes: number }[] = [
   { name: 'JavaScript, types and maps', pattern: /^dist\/.*\.(js|d\.ts|map)$/, maxBytes: 3 * MEGABYTE },
   { name: 'TypeScript', pattern: /^lib\/.*\.ts$/, maxBytes: 1.5 * MEGABYTE },
   {
-    what: "the addon's sources and build",
+    name: "the addon's sources and build",
     pattern: /^(native\/.*\.(cpp|h|map)|cmake\/.*\.(cmake|cpp)|CMakeLists\.txt|binding\.gyp|bin\/.*\.mjs)$/,
     maxBytes: 1 * MEGABYTE,
   },
