@@ -1,4 +1,4 @@
-// Whatever happens to the files: no crash, no wrong reply, and each fault is counted.
+// Damaged files, full disks and other faults of files never cause a crash or a wrong reply, and every fault is counted.
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import {
@@ -31,7 +31,7 @@ const OTHER = someTokens(64, 2);
 const MESSAGE = someTokens(5, 3);
 const STEPS = 3;
 const RealDate = Date;
-/** Every start goes to the disk. */
+/** Without resident templates and without the memory tier, so that every start reads the disk. */
 const DISK_ONLY = { residents: 0, cache: { maxMemoryBytes: 0 } } as const;
 
 const run = (lab: Lab, template = TEMPLATE) => lab.run(template, MESSAGE, STEPS);
@@ -42,7 +42,7 @@ async function expectedTokens(template = TEMPLATE): Promise<number[]> {
   return tokens;
 }
 
-/** A directory with a good entry, and the entry's path. */
+/** Saves an entry in a new directory. Returns the directory and the path of the entry. */
 async function savedEntry(template = TEMPLATE): Promise<{ directory: string; path: string }> {
   const directory = await temporaryDirectory();
   const lab = await openLab({ directory });
@@ -54,16 +54,16 @@ async function savedEntry(template = TEMPLATE): Promise<{ directory: string; pat
 type Random = () => number;
 type Damage = (path: string, size: number, random: Random) => Promise<void>;
 
-/** Flips one bit between two places of the file. */
+/** Flips one bit at a random offset from `from` to `to`, which depend on the size of the file. */
 const flip =
   (from: (size: number) => number, to: (size: number) => number): Damage =>
   async (path, size, random) => {
-    const at = from(size) + Math.floor(random() * (to(size) - from(size)));
+    const offset = from(size) + Math.floor(random() * (to(size) - from(size)));
     const file = await open(path, 'r+');
     const byte = Buffer.alloc(1);
-    await file.read(byte, 0, 1, at);
+    await file.read(byte, 0, 1, offset);
     byte[0] = (byte[0] as number) ^ (1 << Math.floor(random() * 8));
-    await file.write(byte, 0, 1, at);
+    await file.write(byte, 0, 1, offset);
     await file.close();
   };
 
@@ -86,10 +86,11 @@ const DAMAGES: Record<string, Damage> = {
     (size) => size - 1200,
     (size) => size,
   ),
-  'a cut': async (path, size, random) => truncate(path, Math.floor(random() * size)),
-  'no byte left': async (path) => truncate(path, 0),
-  'a terabyte of holes': async (path) => truncate(path, 2 ** 40),
-  'bytes behind the end': async (path, _, random) => appendFile(path, Buffer.alloc(1 + Math.floor(random() * 100))),
+  'a truncation': async (path, size, random) => truncate(path, Math.floor(random() * size)),
+  'an empty file': async (path) => truncate(path, 0),
+  'a sparse file of a terabyte': async (path) => truncate(path, 2 ** 40),
+  'additional bytes at the end': async (path, _, random) =>
+    appendFile(path, Buffer.alloc(1 + Math.floor(random() * 100))),
   'other bytes': async (path, size) => writeFile(path, Buffer.alloc(size, 0x5a)),
   'a named pipe': async (path) => {
     await rm(path);
@@ -105,8 +106,8 @@ const DAMAGES: Record<string, Damage> = {
   },
 };
 
-describe('an entry with', () => {
-  it('random damage is a miss that is counted, with the same reply', async () => {
+describe('a cache entry', () => {
+  it('with random damage is a counted miss and does not change the reply', async () => {
     const damaged = new Tally('random corruptions');
     const random = seededRandom(11);
     const { directory, path } = await savedEntry();
@@ -121,7 +122,7 @@ describe('an entry with', () => {
         const { report, tokens } = await run(lab);
         await lab.cache.flush();
         expect(tokens).toEqual(expected);
-        // A flipped bit of the version makes it another version's file: foreign, not damaged. It stays where it is.
+        // A flipped bit in the version makes the file foreign, not damaged. A foreign file is not deleted.
         const foreign = report.reason?.startsWith('foreign') === true;
         expect(report).toMatchObject({ tier: 'miss', cachedTokens: 0 });
         expect(lab.cache.stats().corruptions - before.corruptions).toBe(foreign ? 0 : 1);
@@ -133,26 +134,27 @@ describe('an entry with', () => {
           await lab.cache.flush();
         }
         await rm(`${path}.elsewhere`, { force: true });
-        expect((await run(lab)).report.tier).toBe('disk'); // made again
+        expect((await run(lab)).report.tier).toBe('disk'); // the entry was saved again
       });
     }
-    expect((await readdir(directory)).filter((each) => each.endsWith('.corrupt')).length).toBeLessThanOrEqual(8);
+    expect((await readdir(directory)).filter((file) => file.endsWith('.corrupt')).length).toBeLessThanOrEqual(8);
     expect(damaged.done()).toEqual([]);
   });
 
-  it('less and less of it while it is read: no crash, no wrong reply', async () => {
-    const cuts = new Tally('truncations while an entry is read');
+  it('that is truncated while it is read causes no crash and no wrong reply', async () => {
+    const truncations = new Tally('truncations while an entry is read');
     const random = seededRandom(13);
     const { directory, path } = await savedEntry();
     const whole = await readFile(path);
     const expected = await expectedTokens();
     const lab = await openLab({ directory, ...DISK_ONLY });
     for (let index = 0; index < rounds(8, 100); index++) {
-      await cuts.try(`cut ${index}`, async () => {
+      await truncations.try(`truncation ${index}`, async () => {
         await writeFile(path, whole);
         const running = run(lab);
-        for (let cut = 0; cut < 3; cut++) {
-          await truncate(path, Math.floor(random() * whole.length)).catch(() => undefined); // it may be set aside already
+        for (let time = 0; time < 3; time++) {
+          // The file may have been renamed to *.corrupt.
+          await truncate(path, Math.floor(random() * whole.length)).catch(() => undefined);
         }
         const { report, tokens } = await running;
         expect(['disk', 'miss']).toContain(report.tier);
@@ -160,10 +162,10 @@ describe('an entry with', () => {
         await lab.cache.flush();
       });
     }
-    expect(cuts.done()).toEqual([]);
+    expect(truncations.done()).toEqual([]);
   });
 
-  it('the bytes of another one is foreign: both serve their own again', async () => {
+  it('with the content of another entry is foreign, and both templates are saved again', async () => {
     const swaps = new Tally('swapped entries');
     const { directory, path } = await savedEntry();
     const lab = await openLab({ directory, ...DISK_ONLY });
@@ -188,7 +190,7 @@ describe('an entry with', () => {
 });
 
 describe('a disk', () => {
-  it('that is full keeps what it has: nothing half-written, every start served', async ({ skip }) => {
+  it('that is full has no partial files, and every session still starts', async ({ skip }) => {
     const full = new Tally('saves to a full disk');
     const directory = smallDisk(join(await temporaryDirectory(), 'disk'), '400k');
     if (directory === undefined) {
@@ -211,11 +213,11 @@ describe('a disk', () => {
     await lab.cache.clear();
     await lab.start(someTokens(64, 1));
     await lab.cache.flush();
-    expect((await lab.start(someTokens(64, 1))).tier).toBe('disk'); // there is room again
+    expect((await lab.start(someTokens(64, 1))).tier).toBe('disk'); // after clear() there is free space
     expect(full.done()).toEqual([]);
   });
 
-  it('that is read-only serves what is on it, and counts what was not saved', async ({ skip }) => {
+  it('that is read-only still provides its entries, and failed saves are counted', async ({ skip }) => {
     const directory = smallDisk(join(await temporaryDirectory(), 'disk'), '4m');
     if (directory === undefined) {
       skip('a file system cannot be mounted here (it takes root)');
@@ -244,7 +246,7 @@ describe('a disk', () => {
 });
 
 describe('the cache directory', () => {
-  it('may be deleted at any moment', async () => {
+  it('may be deleted at any moment without a wrong reply', async () => {
     const deletions = new Tally('deletions of the directory');
     const random = seededRandom(17);
     const directory = join(await temporaryDirectory(), 'cache');
@@ -267,16 +269,16 @@ describe('the cache directory', () => {
     expect(deletions.done()).toEqual([]);
   });
 
-  it('with thousands of entries is not looked through for a hit, and counted at once', async () => {
+  it('with thousands of entries is not listed for a hit, and its entries are counted at once', async () => {
     const { directory, path } = await savedEntry();
     const count = rounds(2000, 10_000);
     const many = new Tally(`hits in a directory of ${count.toLocaleString('en')} entries`);
     const expected = await expectedTokens();
     await fillDirectory(directory, path, count);
-    await utimes(directory, 1, 1); // long ago: nothing has changed since
+    await utimes(directory, 1, 1); // an old time, so that the directory counts as unchanged
     const lab = await openLab({ directory, residents: 1, cache: { maxMemoryBytes: 0 } });
     expect(lab.cache.stats()).toMatchObject({ entries: count + 1, totalTokens: (count + 1) * TEMPLATE.length });
-    const looks = countScans();
+    const scans = countScans();
     for (let index = 0; index < rounds(4, 100); index++) {
       await many.try(`hit ${index}`, async () => {
         lab.engine.residents.evictIdle();
@@ -285,12 +287,12 @@ describe('the cache directory', () => {
         expect([disk.tokens, resident.tokens]).toEqual([expected, expected]);
       });
     }
-    expect(looks.count).toBe(0);
-    looks.stop();
+    expect(scans.count).toBe(0);
+    scans.stop();
     expect(many.done()).toEqual([]);
   });
 
-  it('serves and loses nothing while the clock of its process jumps back, and on again', async () => {
+  it('loses no entry while the clock jumps back and forward again', async () => {
     const jumps = new Tally('jumps of the clock');
     const random = seededRandom(19);
     const directory = await temporaryDirectory();
@@ -304,7 +306,8 @@ describe('the cache directory', () => {
     await lab.cache.flush();
     for (let index = 1; index <= rounds(6, 60); index++) {
       await jumps.try(`jump ${index}`, async () => {
-        setClock(index % 3 === 0 ? 0 : -Math.floor(random() * 30 * 86_400_000)); // the entries were used just now, by any clock
+        // Whatever the clock says, the entries have just been used.
+        setClock(index % 3 === 0 ? 0 : -Math.floor(random() * 30 * 86_400_000));
         const { report, tokens } = await run(lab);
         expect([report.tier, tokens]).toEqual(['disk', expected]);
         await lab.start(someTokens(64, 100 + index));
@@ -316,7 +319,7 @@ describe('the cache directory', () => {
     expect(jumps.done()).toEqual([]);
   });
 
-  it('may hold uses in the future, from before a clock jumped back', async () => {
+  it('keeps entries whose last use is in the future, because a clock has jumped back since', async () => {
     const { directory, path } = await savedEntry();
     const future = new Date(Date.now() + 1e10);
     await utimes(path, future, future);
@@ -328,21 +331,22 @@ describe('the cache directory', () => {
   });
 });
 
-/** As many entries more: links to one file under names of their own, and an index that knows them. */
+/** Adds `count` entries: hard links to one file under different names, and their lines in the index. */
 async function fillDirectory(directory: string, path: string, count: number): Promise<void> {
   const [line] = (await readFile(join(directory, 'index-1.jsonl'), 'utf8')).split('\n');
-  const facts = JSON.parse(line as string);
+  const original = JSON.parse(line as string);
   const lines: string[] = [];
   for (let index = 0; index < count; index++) {
     const key = index.toString(16).padStart(64, '0');
     const name = `template_${index.toString(16).padStart(16, '0')}.kv`;
-    lines.push(`${JSON.stringify({ ...facts, name, key, group: 'elsewhere' })}\n`);
-    await link(path, join(directory, name)).catch(() => writeFile(join(directory, name), '')); // a file takes 65,000 links
+    lines.push(`${JSON.stringify({ ...original, name, key, group: 'elsewhere' })}\n`);
+    // A file system may limit the number of links to a file.
+    await link(path, join(directory, name)).catch(() => writeFile(join(directory, name), ''));
   }
   await appendFile(join(directory, 'index-1.jsonl'), lines.join(''));
 }
 
-/** Moves the clock of this process, until its test ends: `Date` tells a time that lies so many milliseconds off. */
+/** Moves the time that `Date` returns by `offset` milliseconds until the test ends. */
 function setClock(offset: number): void {
   onTestFinished(() => {
     globalThis.Date = RealDate;
@@ -358,7 +362,7 @@ function setClock(offset: number): void {
   } as DateConstructor;
 }
 
-/** Counts how often anything lists a directory, from here on. */
+/** Counts calls of `readdir` from now on. */
 function countScans(): { count: number; stop(): void } {
   const original = fs.promises.readdir;
   const scans = {

@@ -1,4 +1,4 @@
-// Several processes on one cache directory: real ones, killed and stopped at any moment.
+// Several real processes use one cache directory. They are killed and stopped at random moments.
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FileLock } from 'llama-headstart/native';
@@ -21,7 +21,7 @@ const dense = (directory: string, more: Partial<LabOptions> = {}): LabOptions =>
   ...more,
 });
 
-/** What the template and message lead to without any cache. */
+/** The tokens after the template and message, computed without any cache. */
 let expected: Promise<number[]> | undefined;
 
 function expectedTokens(): Promise<number[]> {
@@ -34,7 +34,7 @@ function expectedTokens(): Promise<number[]> {
   return expected;
 }
 
-/** Starts as many processes, lets them begin together, and returns what each did. */
+/** Starts `count` processes, lets them continue at the same time, and returns their results. */
 async function startTogether(
   count: number,
   options: LabOptions,
@@ -42,14 +42,14 @@ async function startTogether(
 ) {
   const input = { options, template: TEMPLATE, message: MESSAGE, steps: STEPS, sessions };
   const all = await Promise.all(Array.from({ length: count }, () => OtherProcess.start('together', input, process)));
-  await Promise.all(all.map((each) => each.ready()));
-  for (const each of all) {
-    each.go();
+  await Promise.all(all.map((other) => other.ready()));
+  for (const other of all) {
+    other.go();
   }
-  return Promise.all(all.map((each) => each.result()));
+  return Promise.all(all.map((other) => other.result()));
 }
 
-describe('processes that start cold together', () => {
+describe('processes that start at the same time with an empty cache', () => {
   const cold = new Tally('cold starts of processes together');
   afterAll(() => cold.done());
 
@@ -57,7 +57,7 @@ describe('processes that start cold together', () => {
     [1, 10],
     [4, 10],
     [8, 1],
-  ])('%i of them with %i sessions each decode the template exactly once', async (processes, sessions) => {
+  ])('prefill the template exactly once: %i processes with %i sessions each', async (processes, sessions) => {
     for (let round = 0; round < rounds(1, 10); round++) {
       await cold.try(`${processes} x ${sessions}, round ${round}`, async () => {
         const directory = await temporaryDirectory();
@@ -66,7 +66,7 @@ describe('processes that start cold together', () => {
         expect(decoded).toBe(TEMPLATE.length + processes * sessions * (MESSAGE.length + STEPS - 1));
         const tiers = all.flatMap(({ reports }) => reports.map(({ tier }) => tier));
         expect(tiers.filter((tier) => tier === 'miss')).toHaveLength(1);
-        for (const tokens of all.flatMap((each) => each.tokens)) {
+        for (const tokens of all.flatMap((result) => result.tokens)) {
           expect(tokens).toEqual(await expectedTokens());
         }
         expect((await readdir(directory)).filter((name) => /\.(lock|tmp|corrupt)$/.test(name))).toEqual([]);
@@ -76,8 +76,8 @@ describe('processes that start cold together', () => {
   });
 });
 
-describe('a process that dies in the middle of a save', () => {
-  it('leaves whole entries or none, and what it left is swept by the next', async () => {
+describe('a process that is killed during a save', () => {
+  it('leaves only complete entries, and the next process removes its temporary files', async () => {
     const kills = new Tally('kills during a save');
     const random = seededRandom(7);
     const directory = await temporaryDirectory();
@@ -110,20 +110,19 @@ describe('a process that dies in the middle of a save', () => {
 describe('a process that holds the lock of a template', () => {
   const holders = new Tally('lock holders killed or stopped');
   afterAll(() => holders.done());
-  const long = [...someTokens(6000, 9)];
-  const waiting = { template: long, message: MESSAGE, steps: 1, sessions: 1, before: [...someTokens(500, 4)] };
+  const longTemplate = [...someTokens(6000, 9)];
+  const input = { template: longTemplate, message: MESSAGE, steps: 1, sessions: 1 };
 
-  /** A process that was stopped in the middle of the template's prefill. */
-  async function prefilling(directory: string) {
+  /** Starts a process and stops it during the prefill of the template. */
+  async function startStoppedOwner(directory: string) {
     const options = dense(directory, { batchSize: 64 });
-    const input = { options, template: long, message: MESSAGE, steps: 1, sessions: 1 };
-    const owner = await OtherProcess.start('together', input);
+    const owner = await OtherProcess.start('together', { ...input, options });
     onTestFinished(() => owner.kill());
     await owner.ready();
     owner.go();
     const lockNames = async () =>
       (await readdir(directory)).filter((name) => /^template_[0-9a-f]{64}\.lock$/.test(name));
-    /** The file is there a moment before it is locked. */
+    /** Whether the lock is held. The lock file exists a moment before it is locked. */
     const isHeld = async () => {
       const [name] = await lockNames();
       const lock = name === undefined ? undefined : await FileLock.tryAcquire(join(directory, name));
@@ -136,18 +135,19 @@ describe('a process that holds the lock of a template', () => {
   }
 
   async function startWaiter(directory: string) {
-    const waiter = await OtherProcess.start('together', { ...waiting, options: dense(directory) });
+    const before = [...someTokens(500, 4)];
+    const waiter = await OtherProcess.start('together', { ...input, options: dense(directory), before });
     onTestFinished(() => waiter.kill());
     await waiter.ready();
     waiter.go();
     return waiter;
   }
 
-  it('hands over when it is killed: the next one prefills at once', async () => {
+  it('releases the lock when it is killed, and a waiting process prefills at once', async () => {
     for (let round = 0; round < rounds(1, 10); round++) {
       await holders.try(`killed, round ${round}`, async () => {
         const directory = await temporaryDirectory();
-        const owner = await prefilling(directory);
+        const owner = await startStoppedOwner(directory);
         const waiter = await startWaiter(directory);
         await owner.kill();
         const { reports, stats } = await waiter.result();
@@ -158,35 +158,35 @@ describe('a process that holds the lock of a template', () => {
     expect(holders.wrong).toEqual([]);
   });
 
-  it('does not hold up others for long when it is stopped, and does no harm when it goes on', async () => {
+  it('does not block others for long when it is stopped, and does no harm when it continues', async () => {
     for (let round = 0; round < rounds(1, 5); round++) {
       await holders.try(`stopped, round ${round}`, async () => {
         const directory = await temporaryDirectory();
-        const owner = await prefilling(directory);
+        const owner = await startStoppedOwner(directory);
         const waiter = await startWaiter(directory);
         const { reports, tokens } = await waiter.result();
         expect(reports[0]?.tier).toBe('miss');
         expect(reports[0]?.waitedMs).toBeGreaterThan(0);
         owner.child.kill('SIGCONT');
-        const woken = await owner.result();
-        expect(woken.tokens).toEqual(tokens);
+        const continued = await owner.result();
+        expect(continued.tokens).toEqual(tokens);
         const lab = await Lab.open(dense(directory));
         onTestFinished(() => lab.close());
         expect(await lab.cache.verify()).toMatchObject({ checked: 2, intact: 2 });
-        expect((await lab.start(Int32Array.from(long))).tier).toBe('disk');
+        expect((await lab.start(Int32Array.from(longTemplate))).tier).toBe('disk');
       });
     }
     expect(holders.wrong).toEqual([]);
   });
 
-  it('does not keep a waiter that is aborted: each goes alone', async () => {
+  it('does not keep a waiting start from being aborted, and other waiting starts are not affected', async () => {
     const directory = await temporaryDirectory();
-    const owner = await prefilling(directory);
+    const owner = await startStoppedOwner(directory);
     const lab = await Lab.open(dense(directory));
     onTestFinished(() => lab.close());
     const controller = new AbortController();
-    const aborted = lab.start(Int32Array.from(long), { signal: controller.signal });
-    const other = lab.start(Int32Array.from(long));
+    const aborted = lab.start(Int32Array.from(longTemplate), { signal: controller.signal });
+    const other = lab.start(Int32Array.from(longTemplate));
     setTimeout(() => controller.abort(), 50);
     await expect(aborted).rejects.toMatchObject({ code: 'ABORTED' });
     owner.child.kill('SIGCONT');
@@ -195,8 +195,8 @@ describe('a process that holds the lock of a template', () => {
   });
 });
 
-describe('what an operator does', () => {
-  it('harms no session and no other process, whatever they do at the same time', async () => {
+describe('operations of the cache such as prune() and clear()', () => {
+  it('harm no session and no other process that runs at the same time', async () => {
     const calls = new Tally("operator's calls beside sessions and another process");
     const random = seededRandom(23);
     const directory = await temporaryDirectory();
@@ -206,7 +206,7 @@ describe('what an operator does', () => {
     await other.ready();
     const lab = await Lab.open({ ...options, residents: 1, cache: { maxMemoryBytes: 0 } });
     onTestFinished(() => lab.close());
-    // Their replies hang on no tie, which the company of another sequence would decide.
+    // Templates whose greedy replies are clear choices: other sequences in the batch cannot change them.
     const templates = [21, 22, 24].map((seed) => someTokens(150, seed));
     const message = Int32Array.from(MESSAGE);
     const replies: number[][] = [];
@@ -251,7 +251,7 @@ describe('what an operator does', () => {
 });
 
 describe('processes of two versions and two layouts on one directory', () => {
-  it('keep to their own entries and harm none of the others, at the same time', async () => {
+  it('use only their own entries and do not damage the others, at the same time', async () => {
     const shared = new Tally('shared directories of two versions and two layouts');
     const later = await laterVersion();
     for (let round = 0; round < rounds(1, 8); round++) {
@@ -282,9 +282,9 @@ describe('processes of two versions and two layouts on one directory', () => {
           'totals-1.json',
           'totals-2.json',
         ]);
-        expect(await lab.cache.clear()).toBe(4); // the directory's owner said so: the others miss, and begin anew
-        const [theirs] = await startTogether(1, dense(directory), { sessions: 1, process: later });
-        expect(theirs).toMatchObject({ stats: { misses: 1, saves: 1, corruptions: 0 } });
+        expect(await lab.cache.clear()).toBe(4); // clear() also deletes the entries of others, which then miss once
+        const [afterClear] = await startTogether(1, dense(directory), { sessions: 1, process: later });
+        expect(afterClear).toMatchObject({ stats: { misses: 1, saves: 1, corruptions: 0 } });
       });
     }
     expect(shared.done()).toEqual([]);

@@ -1,8 +1,8 @@
-// Whatever happens in whatever order, the cache does what a simple model of it says, and never changes a reply.
+// After random operations in random order, the cache behaves as a simple model of it predicts, and never changes a reply.
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { HeadstartError } from 'llama-headstart';
+import { HeadstartError, type Tier } from 'llama-headstart';
 import { SequenceState } from 'llama-headstart/native';
 import { afterAll, expect, it } from 'vitest';
 import { temporaryDirectory } from '../helpers/agents.js';
@@ -14,19 +14,18 @@ const TEMPLATES = [40, 60, 80, 100].map((count, index) => someTokens(count, inde
 const MESSAGE = someTokens(4, 9);
 const STEPS = 2;
 
-/** What must be true of each template. A file that was damaged is on disk still, until somebody looks. */
-interface Expected {
+/** The predicted state of a template. A damaged file stays on disk until it is read. */
+interface Prediction {
   disk: 'none' | 'good' | 'damaged';
   memory: boolean;
   resident: boolean;
 }
 
-/** The world: a directory, a cache on it that comes and goes, and what the model says of it. */
-class World {
+/** A cache directory, a cache that is opened and closed on it, and the model that predicts its state. */
+class ModeledCache {
   readonly directory: string;
   lab: Lab;
-  readonly expected: Expected[] = TEMPLATES.map(() => ({ disk: 'none', memory: false, resident: false }));
-  corruptions = 0;
+  readonly predictions: Prediction[] = TEMPLATES.map(() => ({ disk: 'none', memory: false, resident: false }));
   readonly #replies: readonly number[][];
 
   private constructor(directory: string, lab: Lab, replies: readonly number[][]) {
@@ -35,40 +34,37 @@ class World {
     this.#replies = replies;
   }
 
-  static async create(replies: readonly number[][]): Promise<World> {
+  static async create(replies: readonly number[][]): Promise<ModeledCache> {
     const directory = await temporaryDirectory();
-    return new World(directory, await openOn(directory), replies);
+    return new ModeledCache(directory, await openOn(directory), replies);
   }
 
   async start(index: number): Promise<void> {
-    const expected = this.expected[index] as Expected;
+    const predicted = this.#prediction(index);
     const before = this.lab.cache.stats();
     const { report, tokens } = await this.lab.run(TEMPLATES[index] as Int32Array, MESSAGE, STEPS);
     await this.lab.cache.flush();
-    const tier = expected.resident
-      ? 'resident'
-      : expected.memory
-        ? 'memory'
-        : expected.disk === 'good'
-          ? 'disk'
-          : 'miss';
+    const tier = predictedTier(predicted);
     expect(report.tier).toBe(tier);
     expect(tokens).toEqual(this.#replies[index]);
-    const found = tier === 'miss' && expected.disk === 'damaged' ? 1 : 0;
+    const corruptions = tier === 'miss' && predicted.disk === 'damaged' ? 1 : 0;
     const after = this.lab.cache.stats();
-    expect(after.corruptions - before.corruptions).toBe(found);
+    expect(after.corruptions - before.corruptions).toBe(corruptions);
     expect([after.hits - before.hits, after.misses - before.misses]).toEqual(tier === 'miss' ? [0, 1] : [1, 0]);
     if (tier === 'miss') {
-      expected.disk = 'good';
+      predicted.disk = 'good';
     }
-    expected.memory = true;
-    for (const each of this.expected) {
-      each.resident = false; // there is one place
+    predicted.memory = true;
+    for (const prediction of this.predictions) {
+      prediction.resident = false; // only one template can be resident
     }
-    expected.resident = true;
+    predicted.resident = true;
   }
 
-  /** It may come too late: what it left is looked at, and everything else must be as it was. */
+  /**
+   * Aborts a start. The start may already have ended, so the state of its template is read from the cache. The other
+   * templates must be unchanged.
+   */
   async abort(index: number): Promise<void> {
     const controller = new AbortController();
     const started = this.lab.start(TEMPLATES[index] as Int32Array, { signal: controller.signal });
@@ -76,17 +72,17 @@ class World {
     await started.catch((error: unknown) => expect(error).toMatchObject({ code: 'ABORTED' }));
     await this.lab.cache.flush();
     const list = await this.lab.cache.list();
-    for (const [each, expected] of this.expected.entries()) {
-      const key = this.lab.cache.keyOf(TEMPLATES[each] as Int32Array);
+    for (const [other, prediction] of this.predictions.entries()) {
+      const key = this.lab.cache.keyOf(TEMPLATES[other] as Int32Array);
       const tiers = list.find((entry) => entry.key === key)?.tiers ?? [];
-      expected.resident = tiers.includes('resident');
-      if (each === index) {
-        expected.memory = tiers.includes('memory');
-        expected.disk = await stateOf(await this.#path(index));
+      prediction.resident = tiers.includes('resident');
+      if (other === index) {
+        prediction.memory = tiers.includes('memory');
+        prediction.disk = await stateOf(await this.#path(index));
       }
     }
-    expect(this.expected.filter(({ resident }) => resident).length).toBeLessThanOrEqual(1);
-    await this.look();
+    expect(this.predictions.filter(({ resident }) => resident).length).toBeLessThanOrEqual(1);
+    await this.checkCounts();
   }
 
   async damage(index: number): Promise<void> {
@@ -95,41 +91,41 @@ class World {
     if (bytes !== undefined) {
       bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] as number) ^ 4;
       await writeFile(path, bytes);
-      const expected = this.expected[index] as Expected;
-      // A second flip of the same bit mends it.
-      expected.disk = expected.disk === 'damaged' ? 'good' : 'damaged';
+      const predicted = this.#prediction(index);
+      // A second flip of the same bit repairs the file.
+      predicted.disk = predicted.disk === 'damaged' ? 'good' : 'damaged';
     }
   }
 
   async remove(index: number): Promise<void> {
     await rm(await this.#path(index), { force: true });
-    (this.expected[index] as Expected).disk = 'none';
+    this.#prediction(index).disk = 'none';
   }
 
   async invalidate(index: number): Promise<void> {
     await this.lab.cache.invalidate(TEMPLATES[index] as Int32Array);
-    Object.assign(this.expected[index] as Expected, { disk: 'none', memory: false, resident: false });
+    Object.assign(this.#prediction(index), { disk: 'none', memory: false, resident: false });
   }
 
   async evict(): Promise<void> {
     const { entries } = this.lab.cache.stats();
     const pruned = await this.lab.cache.prune({ maxEntries: 0 });
     expect(pruned.entries).toBeLessThanOrEqual(entries);
-    for (const each of this.expected) {
-      each.disk = 'none';
+    for (const prediction of this.predictions) {
+      prediction.disk = 'none';
     }
   }
 
   async verify(): Promise<void> {
-    const damaged = this.expected.filter(({ disk }) => disk === 'damaged').length;
-    const good = this.expected.filter(({ disk }) => disk === 'good').length;
+    const damaged = this.predictions.filter(({ disk }) => disk === 'damaged').length;
+    const good = this.predictions.filter(({ disk }) => disk === 'good').length;
     expect(await this.lab.cache.verify()).toMatchObject({ corrupt: damaged, intact: good });
-    for (const each of this.expected) {
-      each.disk = each.disk === 'damaged' ? 'none' : each.disk;
+    for (const prediction of this.predictions) {
+      prediction.disk = prediction.disk === 'damaged' ? 'none' : prediction.disk;
     }
   }
 
-  /** Ends without a word: what a dead process leaves behind, a new one finds. */
+  /** Writes the files that a killed process leaves behind, and restarts. The cache must remove them. */
   async crash(index: number): Promise<void> {
     await this.lab.close();
     const owner = `${index}`.repeat(16);
@@ -144,18 +140,22 @@ class World {
   async restart(): Promise<void> {
     await this.lab.close();
     this.lab = await openOn(this.directory);
-    for (const each of this.expected) {
-      Object.assign(each, { memory: false, resident: false });
+    for (const prediction of this.predictions) {
+      Object.assign(prediction, { memory: false, resident: false });
     }
-    await this.look();
+    await this.checkCounts();
   }
 
-  /** The directory is counted as it is. */
-  async look(): Promise<void> {
+  /** Checks that the files and the statistics agree with the predictions. */
+  async checkCounts(): Promise<void> {
     const names = (await readdir(this.directory)).filter((name) => name.endsWith('.kv'));
-    expect(names).toHaveLength(this.expected.filter(({ disk }) => disk !== 'none').length);
+    expect(names).toHaveLength(this.predictions.filter(({ disk }) => disk !== 'none').length);
     await this.lab.cache.list();
     expect(this.lab.cache.stats().entries).toBe(names.length);
+  }
+
+  #prediction(index: number): Prediction {
+    return this.predictions[index] as Prediction;
   }
 
   async #path(index: number): Promise<string> {
@@ -163,12 +163,22 @@ class World {
   }
 }
 
-/** With one resident place, and memory for all. */
+function predictedTier({ resident, memory, disk }: Prediction): Tier {
+  if (resident) {
+    return 'resident';
+  }
+  if (memory) {
+    return 'memory';
+  }
+  return disk === 'good' ? 'disk' : 'miss';
+}
+
+/** Opens a cache on which one template can be resident and all can be in memory. */
 function openOn(directory: string): Promise<Lab> {
   return Lab.open({ path: microModel('dense'), directory, residents: 1, kvCells: 512 });
 }
 
-async function stateOf(path: string): Promise<Expected['disk']> {
+async function stateOf(path: string): Promise<Prediction['disk']> {
   try {
     (await SequenceState.readFile(path)).close();
     return 'good';
@@ -177,7 +187,8 @@ async function stateOf(path: string): Promise<Expected['disk']> {
   }
 }
 
-async function replies(): Promise<number[][]> {
+/** The tokens after each template and the message, computed without the cache. */
+async function uncachedReplies(): Promise<number[][]> {
   const lab = await Lab.open({ path: microModel('dense') });
   const all: number[][] = [];
   for (const template of TEMPLATES) {
@@ -191,27 +202,27 @@ const index = fc.nat({ max: TEMPLATES.length - 1 });
 const step = fc.oneof(
   { weight: 6, arbitrary: fc.tuple(fc.constant('start' as const), index) },
   fc.tuple(fc.constantFrom('abort', 'damage', 'remove', 'invalidate', 'crash'), index),
-  fc.tuple(fc.constantFrom('evict', 'verify', 'restart', 'look'), fc.constant(0)),
+  fc.tuple(fc.constantFrom('evict', 'verify', 'restart', 'checkCounts'), fc.constant(0)),
 );
 
 const sequences = new Tally('random sequences of operations');
 afterAll(() => sequences.done());
 
-it('random sequences of starts, aborts, damages, evictions, crashes and restarts end as the model says', async () => {
-  const reference = await replies();
+it('random sequences of starts, aborts, damages, evictions, crashes and restarts end as a model predicts', async () => {
+  const reference = await uncachedReplies();
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 4, maxLength: 14 }), async (steps) => {
       sequences.tried++;
-      const world = await World.create(reference);
+      const cache = await ModeledCache.create(reference);
       try {
-        for (const [what, which] of steps) {
-          await world[what](which);
+        for (const [operation, template] of steps) {
+          await cache[operation](template);
         }
       } catch (error) {
         sequences.wrong.push(String(error));
         throw error;
       } finally {
-        await world.lab.close();
+        await cache.lab.close();
       }
     }),
     { numRuns: rounds(12, 300), seed: 5, endOnFailure: process.env.LLAMA_HEADSTART_SOAK === undefined },
