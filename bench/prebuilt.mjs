@@ -131,8 +131,8 @@ async function runChild(modelPath, tokenCount) {
   const prefill = async () => {
     await context.clear();
     let picked = 0;
-    for (let at = 0; at < tokens.length; at += BATCH_SIZE)
-      [picked] = await decode(tokens.slice(at, at + BATCH_SIZE), at);
+    for (let start = 0; start < tokens.length; start += BATCH_SIZE)
+      [picked] = await decode(tokens.slice(start, start + BATCH_SIZE), start);
     return picked;
   };
   const measures = {

@@ -27,9 +27,9 @@
 
 namespace {
 
-constexpr int32_t BATCH_SIZE  = 512;
-constexpr size_t  READ_PIECE  = 256 << 10;
-constexpr size_t  FORK_WIDTH  = 8;
+constexpr int32_t BATCH_SIZE = 512;
+constexpr size_t READ_PIECE = 256 << 10;
+constexpr size_t FORK_WIDTH = 8;
 
 [[noreturn]] void fail(const std::string & why) {
     std::fprintf(stderr, "baseline: %s\n", why.c_str());
@@ -38,7 +38,9 @@ constexpr size_t  FORK_WIDTH  = 8;
 
 class Stopwatch {
   public:
-    double ms() const { return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_).count(); }
+    double ms() const {
+        return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_).count();
+    }
 
   private:
     std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
@@ -46,7 +48,7 @@ class Stopwatch {
 
 std::vector<int32_t> readTokens(const std::string & path) {
     std::vector<int32_t> tokens;
-    FILE *               file = std::fopen(path.c_str(), "rb");
+    FILE * file = std::fopen(path.c_str(), "rb");
     for (int32_t token; file && std::fread(&token, sizeof(token), 1, file) == 1;) {
         tokens.push_back(token);
     }
@@ -58,26 +60,34 @@ std::vector<int32_t> readTokens(const std::string & path) {
 }
 
 struct Baseline {
-    llama_model *        model = nullptr;
-    llama_context *      ctx   = nullptr;
-    llama_memory_t       memory = nullptr;
-    int32_t              vocabulary = 0;
+    llama_model * model = nullptr;
+    llama_context * ctx = nullptr;
+    llama_memory_t memory = nullptr;
+    int32_t vocabulary = 0;
     std::vector<int32_t> prefix;
-    std::string          statePath;
-    Buffer               state, file, copy;
-    size_t               stateSize = 0;
-    bool                 unified   = true;
+    std::string statePath;
+    Buffer state, file, copy;
+    size_t stateSize = 0;
+    bool unified = true;
 
     llama_token greedy(int32_t row) const { return argmax(llama_get_logits_ith(ctx, row), (size_t) vocabulary); }
 
     // One row per token. `outputs` selects the rows whose logits are computed: the last row of each sequence.
-    void decode(std::vector<int32_t> & tokens, std::vector<int32_t> & positions, std::vector<int32_t> & sequences, std::vector<int8_t> & outputs) const {
-        std::vector<int32_t>        one(tokens.size(), 1);
+    void decode(
+        std::vector<int32_t> & tokens,
+        std::vector<int32_t> & positions,
+        std::vector<int32_t> & sequences,
+        std::vector<int8_t> & outputs
+    ) const {
+        std::vector<int32_t> one(tokens.size(), 1);
         std::vector<llama_seq_id *> ids(tokens.size());
         for (size_t i = 0; i < ids.size(); i++) {
             ids[i] = &sequences[i];
         }
-        if (llama_decode(ctx, {(int32_t) tokens.size(), tokens.data(), nullptr, positions.data(), one.data(), ids.data(), outputs.data()}) != 0) {
+        if (llama_decode(
+                ctx, {(int32_t) tokens.size(), tokens.data(), nullptr, positions.data(), one.data(), ids.data(),
+                      outputs.data()}
+            ) != 0) {
             fail("decode");
         }
         llama_synchronize(ctx);
@@ -86,10 +96,11 @@ struct Baseline {
     llama_token prefillInto(int32_t sequence) const {
         llama_token picked = 0;
         for (size_t start = 0; start < prefix.size(); start += BATCH_SIZE) {
-            const size_t         count = std::min((size_t) BATCH_SIZE, prefix.size() - start);
-            const bool           last  = start + count == prefix.size();
-            std::vector<int32_t> tokens(prefix.begin() + (long) start, prefix.begin() + (long) (start + count)), positions(count), sequences(count, sequence);
-            std::vector<int8_t>  outputs(count, 0);
+            const size_t count = std::min((size_t) BATCH_SIZE, prefix.size() - start);
+            const bool last = start + count == prefix.size();
+            std::vector<int32_t> tokens(prefix.begin() + (long) start, prefix.begin() + (long) (start + count)),
+                positions(count), sequences(count, sequence);
+            std::vector<int8_t> outputs(count, 0);
             for (size_t i = 0; i < count; i++) {
                 positions[i] = (int32_t) (start + i);
             }
@@ -130,12 +141,12 @@ struct Baseline {
     // sequence is chosen. The file holds the suffixes, all of the same length, one after the other.
     double fanOut(const std::string & path, size_t width) {
         std::vector<int32_t> tokens = readTokens(path), positions(tokens.size()), sequences(tokens.size());
-        std::vector<int8_t>  outputs(tokens.size(), 0);
-        const size_t         suffixLength = tokens.size() / width;
+        std::vector<int8_t> outputs(tokens.size(), 0);
+        const size_t suffixLength = tokens.size() / width;
         for (size_t i = 0; i < tokens.size(); i++) {
             positions[i] = (int32_t) (prefix.size() + i % suffixLength);
             sequences[i] = (int32_t) (i / suffixLength);
-            outputs[i]   = i % suffixLength == suffixLength - 1;
+            outputs[i] = i % suffixLength == suffixLength - 1;
         }
         fork(width);
         Stopwatch watch;
@@ -152,10 +163,10 @@ struct Baseline {
     double generate(size_t width, size_t steps) {
         fork(width);
         std::vector<int32_t> tokens(width, prefix.back()), positions(width, (int32_t) prefix.size()), sequences(width);
-        std::vector<int8_t>  outputs(width, 1);
+        std::vector<int8_t> outputs(width, 1);
         for (size_t i = 0; i < width; i++) {
             sequences[i] = (int32_t) i;
-            tokens[i]    = prefix[prefix.size() - 1 - i];
+            tokens[i] = prefix[prefix.size() - 1 - i];
         }
         Stopwatch watch;
         for (size_t step = 0; step < steps; step++) {
@@ -186,8 +197,8 @@ struct Baseline {
     double loadFile() {
         llama_memory_clear(memory, false);
         std::vector<int32_t> tokens(prefix.size() + 1);
-        size_t               count = 0;
-        Stopwatch            watch;
+        size_t count = 0;
+        Stopwatch watch;
         if (llama_state_seq_load_file(ctx, statePath.c_str(), 0, tokens.data(), tokens.size(), &count) == 0) {
             fail("load_file");
         }
@@ -195,12 +206,13 @@ struct Baseline {
     }
 
     double readChecksum() {
-        Stopwatch      watch;
-        const int      fd   = open(statePath.c_str(), O_RDONLY | O_CLOEXEC);
+        Stopwatch watch;
+        const int fd = open(statePath.c_str(), O_RDONLY | O_CLOEXEC);
         XXH3_state_t * hash = XXH3_createState();
         XXH3_128bits_reset(hash);
         size_t done = 0;
-        for (ssize_t got; (got = read(fd, file.data() + done, std::min(READ_PIECE, file.size() - done))) > 0; done += (size_t) got) {
+        for (ssize_t got; (got = read(fd, file.data() + done, std::min(READ_PIECE, file.size() - done))) > 0;
+             done += (size_t) got) {
             XXH3_128bits_update(hash, file.data() + done, (size_t) got);
         }
         volatile uint64_t digest = XXH3_128bits_digest(hash).low64;
@@ -229,26 +241,26 @@ Baseline openBaseline(char ** arguments, bool unified) {
     if (!baseline.model) {
         fail("model");
     }
-    baseline.vocabulary            = llama_vocab_n_tokens(llama_model_get_vocab(baseline.model));
+    baseline.vocabulary = llama_vocab_n_tokens(llama_model_get_vocab(baseline.model));
     llama_context_params params = llama_context_default_params();
     params.n_threads = params.n_threads_batch = std::atoi(arguments[2]);
-    params.n_ctx           = (uint32_t) std::atoi(arguments[3]);
-    params.n_seq_max       = (uint32_t) std::atoi(arguments[4]);
-    params.n_batch         = BATCH_SIZE;
-    params.n_ubatch        = BATCH_SIZE;
-    params.n_outputs_max   = BATCH_SIZE;
-    params.kv_unified      = unified;
-    params.swa_full        = false;
-    params.no_perf         = true;
+    params.n_ctx = (uint32_t) std::atoi(arguments[3]);
+    params.n_seq_max = (uint32_t) std::atoi(arguments[4]);
+    params.n_batch = BATCH_SIZE;
+    params.n_ubatch = BATCH_SIZE;
+    params.n_outputs_max = BATCH_SIZE;
+    params.kv_unified = unified;
+    params.swa_full = false;
+    params.no_perf = true;
     params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
     baseline.ctx = llama_init_from_model(baseline.model, params);
     if (!baseline.ctx) {
         fail("context");
     }
-    baseline.memory                = llama_get_memory(baseline.ctx);
+    baseline.memory = llama_get_memory(baseline.ctx);
     ggml_threadpool_params pool = ggml_threadpool_params_default(params.n_threads);
-    pool.poll                   = 0;
-    ggml_threadpool * threads   = ggml_threadpool_new(&pool);
+    pool.poll = 0;
+    ggml_threadpool * threads = ggml_threadpool_new(&pool);
     llama_attach_threadpool(baseline.ctx, threads, threads);
 
     baseline.prefix = readTokens(arguments[5]);
@@ -258,10 +270,10 @@ Baseline openBaseline(char ** arguments, bool unified) {
 
     baseline.prefillInto(0);
     baseline.stateSize = llama_state_seq_get_size(baseline.ctx, 0);
-    baseline.state     = Buffer(baseline.stateSize);
-    baseline.copy      = Buffer(baseline.stateSize);
+    baseline.state = Buffer(baseline.stateSize);
+    baseline.copy = Buffer(baseline.stateSize);
     llama_state_seq_get_data(baseline.ctx, baseline.state.data(), baseline.stateSize, 0);
-    baseline.statePath   = arguments[6];
+    baseline.statePath = arguments[6];
     if (baseline.statePath == "-") {
         return baseline;
     }
@@ -277,7 +289,7 @@ Baseline openBaseline(char ** arguments, bool unified) {
 
 double fanOut(std::istringstream & words, Baseline & baseline) {
     std::string path;
-    size_t      width = 1;
+    size_t width = 1;
     words >> path >> width;
     return baseline.fanOut(path, width);
 }
@@ -292,25 +304,25 @@ int main(int count, char ** arguments) {
     std::cout << "ready" << std::endl;
     for (std::string line; std::getline(std::cin, line);) {
         std::istringstream words(line);
-        std::string        command;
-        const auto         number = [&words] {
+        std::string command;
+        const auto number = [&words] {
             size_t value = 0;
             words >> value;
             return value;
         };
         words >> command;
         const size_t first = command == "fanout" ? 0 : number();
-        const double ms = command == "prefill"      ? baseline.prefill()
-                        : command == "decode"       ? baseline.generate(1, first)
-                        : command == "decode8"      ? baseline.generate(FORK_WIDTH, first)
-                        : command == "generate"     ? baseline.generate(first, number())  // width, steps
-                        : command == "fanout"       ? fanOut(words, baseline)
-                        : command == "setData"      ? baseline.setData()
-                        : command == "seqCp"        ? baseline.seqCp()
-                        : command == "loadFile"     ? baseline.loadFile()
-                        : command == "readChecksum" ? baseline.readChecksum()
-                        : command == "memcpy"       ? baseline.copyBytes()
-                                                    : -1;
+        const double ms = command == "prefill"        ? baseline.prefill()
+                          : command == "decode"       ? baseline.generate(1, first)
+                          : command == "decode8"      ? baseline.generate(FORK_WIDTH, first)
+                          : command == "generate"     ? baseline.generate(first, number())  // width, steps
+                          : command == "fanout"       ? fanOut(words, baseline)
+                          : command == "setData"      ? baseline.setData()
+                          : command == "seqCp"        ? baseline.seqCp()
+                          : command == "loadFile"     ? baseline.loadFile()
+                          : command == "readChecksum" ? baseline.readChecksum()
+                          : command == "memcpy"       ? baseline.copyBytes()
+                                                      : -1;
         if (ms < 0) {
             fail("unknown command " + command);
         }

@@ -34,35 +34,21 @@ const SIGNALS = /** @type {const} */ ({ SIGHUP: 1, SIGINT: 2, SIGTERM: 15 });
  *   output: stdout and stderr together, at most the last 262,144 characters; signal: the signal that ended the command
  */
 export function run(command, args, options = {}) {
-  const { cwd = root, env, inherit = false, onLine, idleTimeoutMs, interruptible = false } = options;
+  const { onLine, idleTimeoutMs, interruptible = false } = options;
   return new Promise((resolve) => {
-    const posix = process.platform !== 'win32';
-    const child = spawn(command, args, {
-      cwd,
-      env: { ...process.env, ...env },
-      stdio: inherit ? 'inherit' : ['ignore', 'pipe', 'pipe'],
-      // On Windows npm is a .cmd file, which needs a shell.
-      shell: !posix && command.endsWith('.cmd'),
-      // A separate process group, so that a time limit also ends grandchildren (git starts git-remote-https).
-      detached: posix && idleTimeoutMs !== undefined,
-    });
-
-    let stdout = '';
-    let output = '';
-    let partial = '';
+    const child = start(command, args, options);
+    const output = new OutputRecorder(onLine);
     let timedOut = false;
     let interrupted = false;
-
-    const end = () => {
-      try {
-        if (posix && child.pid && idleTimeoutMs !== undefined) process.kill(-child.pid, 'SIGTERM');
-        else child.kill();
-      } catch {
-        // The command has already ended.
-      }
-    };
+    const stop = () => stopChild(child, idleTimeoutMs !== undefined);
+    const timer = setIdleTimer(idleTimeoutMs, () => {
+      timedOut = true;
+      stop();
+    });
+    // The terminal's Ctrl-C does not reach a separate process group.
+    const signals = interruptible ? Object.keys(SIGNALS) : idleTimeoutMs !== undefined ? ['SIGINT'] : [];
     const onSignal = (/** @type {keyof typeof SIGNALS} */ signal) => {
-      end();
+      stop();
       process.exitCode = 128 + SIGNALS[signal];
       if (!interruptible) process.exit();
       interrupted = true;
@@ -70,48 +56,91 @@ export function run(command, args, options = {}) {
       child.stdout?.destroy();
       child.stderr?.destroy();
     };
-    // The terminal's Ctrl-C does not reach a separate process group.
-    const signals = interruptible ? Object.keys(SIGNALS) : idleTimeoutMs !== undefined ? ['SIGINT'] : [];
     for (const signal of signals) process.once(signal, onSignal);
 
-    const timer =
-      idleTimeoutMs === undefined
-        ? undefined
-        : setTimeout(() => {
-            timedOut = true;
-            end();
-          }, idleTimeoutMs);
-
-    const onOutput = (/** @type {string} */ text) => {
-      timer?.refresh();
-      output = (output + text).slice(-MAX_OUTPUT_LENGTH);
-      if (!onLine) return;
-      const lines = (partial + text).split(/\r?\n/);
-      partial = lines.pop() ?? '';
-      for (const line of lines) onLine(line);
-    };
-    child.stdout?.setEncoding('utf8').on('data', (text) => {
-      stdout += text;
-      onOutput(text);
-    });
-    child.stderr?.setEncoding('utf8').on('data', onOutput);
-
-    const finish = (/** @type {number} */ code, /** @type {NodeJS.Signals | null} */ signal = null) => {
+    for (const stream of /** @type {const} */ (['stdout', 'stderr'])) {
+      child[stream]?.setEncoding('utf8').on('data', (text) => {
+        timer?.refresh();
+        output.add(stream, text);
+      });
+    }
+    const finish = (/** @type {number} */ code, /** @type {NodeJS.Signals | null} */ endSignal = null) => {
       clearTimeout(timer);
       for (const signal of signals) process.off(signal, onSignal);
-      if (partial) onLine?.(partial);
-      partial = '';
-      resolve({ code, signal, stdout, output, interrupted });
+      resolve({ code, signal: endSignal, ...output.end(), interrupted });
     };
     child.once('error', (error) => {
-      output += String(error.message);
+      output.note(error.message);
       finish(127);
     });
     child.once('close', (code, signal) => {
-      if (timedOut) output += `\nended after ${(idleTimeoutMs ?? 0) / 1000} s without output`;
+      if (timedOut) output.note(`\nended after ${(idleTimeoutMs ?? 0) / 1000} s without output`);
       finish(timedOut ? 124 : (code ?? (signal === 'SIGINT' ? 130 : 1)), signal);
     });
   });
+}
+
+const posix = process.platform !== 'win32';
+
+/** @param {string} command @param {string[]} args @param {RunOptions} options */
+function start(command, args, { cwd = root, env, inherit = false, idleTimeoutMs }) {
+  return spawn(command, args, {
+    cwd,
+    env: { ...process.env, ...env },
+    stdio: inherit ? 'inherit' : ['ignore', 'pipe', 'pipe'],
+    // On Windows npm is a .cmd file, which needs a shell.
+    shell: !posix && command.endsWith('.cmd'),
+    // A separate process group, so that a time limit also ends grandchildren (git starts git-remote-https).
+    detached: posix && idleTimeoutMs !== undefined,
+  });
+}
+
+/** @param {import('node:child_process').ChildProcess} child @param {boolean} hasGroup whether it has its own process group */
+function stopChild(child, hasGroup) {
+  try {
+    if (posix && child.pid && hasGroup) process.kill(-child.pid, 'SIGTERM');
+    else child.kill();
+  } catch {
+    // The command has already ended.
+  }
+}
+
+/** @param {number | undefined} ms @param {() => void} onTimeout */
+const setIdleTimer = (ms, onTimeout) => (ms === undefined ? undefined : setTimeout(onTimeout, ms));
+
+/** Collects the output of a command and splits it into lines. */
+class OutputRecorder {
+  #stdout = '';
+  #output = '';
+  #partialLine = '';
+  #onLine;
+
+  /** @param {((line: string) => void) | undefined} onLine */
+  constructor(onLine) {
+    this.#onLine = onLine;
+  }
+
+  /** @param {'stdout' | 'stderr'} stream @param {string} text */
+  add(stream, text) {
+    if (stream === 'stdout') this.#stdout += text;
+    this.#output = (this.#output + text).slice(-MAX_OUTPUT_LENGTH);
+    if (!this.#onLine) return;
+    const lines = (this.#partialLine + text).split(/\r?\n/);
+    this.#partialLine = lines.pop() ?? '';
+    for (const line of lines) this.#onLine(line);
+  }
+
+  /** Appends text of this process to the output. @param {string} text */
+  note(text) {
+    this.#output += text;
+  }
+
+  /** Passes on the last line, and returns everything. */
+  end() {
+    if (this.#partialLine) this.#onLine?.(this.#partialLine);
+    this.#partialLine = '';
+    return { stdout: this.#stdout, output: this.#output };
+  }
 }
 
 /**

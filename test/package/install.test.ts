@@ -35,7 +35,7 @@ describe('a machine without compilers, with install scripts blocked', () => {
   let before: string[];
 
   beforeAll(async () => {
-    project = await Project.create('clean-room');
+    project = await Project.create('without-compiler');
     before = [...(await project.files()), join('project', 'package-lock.json')].sort();
     await project.install();
   });
