@@ -2,9 +2,9 @@ import { eitherSignal } from '../abort.js';
 import { HeadstartError } from '../errors.js';
 import type { Model } from '../native/model.js';
 import type { Sampler } from '../native/sampler.js';
-import type { ConversationSequence, TokenChoice } from '../session/conversation-sequence.js';
 import { Detokenizer } from './detokenizer.js';
 import { RepetitionGuard, type RepetitionGuardOptions } from './repetition-guard.js';
+import type { ReplySequence, TokenChoice } from './reply-sequence.js';
 import { StopStrings } from './stop-strings.js';
 import type { FinishDetail, FinishReason, LikelyToken, TokenLogProbabilities } from './stream-parts.js';
 import type { UsageCounter } from './usage-counter.js';
@@ -70,7 +70,7 @@ type Ending = Omit<Generated, 'logProbabilities'>;
  */
 export class Generation {
   readonly #model: Model;
-  readonly #sequence: ConversationSequence;
+  readonly #sequence: ReplySequence;
   readonly #request: GenerateRequest;
   readonly #text: Detokenizer;
   readonly #stops: StopStrings;
@@ -86,7 +86,7 @@ export class Generation {
   #ending: Ending | undefined;
   #isOver = false;
 
-  constructor(model: Model, sequence: ConversationSequence, request: GenerateRequest) {
+  constructor(model: Model, sequence: ReplySequence, request: GenerateRequest) {
     this.#model = model;
     this.#sequence = sequence;
     this.#request = request;

@@ -3,26 +3,15 @@ import type { Decoded } from '../engine/decode-request.js';
 import type { SequenceHolder } from '../engine/sequence-pool.js';
 import type { SwappedSequence } from '../engine/swap-store.js';
 import { HeadstartError } from '../errors.js';
-import type { Sampler } from '../native/sampler.js';
+import type { ReplySequence, TokenChoice } from '../generate/reply-sequence.js';
 import { commonPrefixLength } from '../tokens.js';
 import { type LoadedPrefix, PrefixLoader, type SequenceSetup } from './prefix-loader.js';
-
-/** How the token behind a text is chosen. */
-export interface TokenChoice {
-  /** @default the likeliest */
-  sampler?: Sampler | undefined;
-  signal: AbortSignal;
-  /** How many of the likeliest tokens to tell. @default 0 */
-  logProbabilities?: number | undefined;
-  /** Tell the logits behind the text. @default false */
-  logits?: boolean | undefined;
-}
 
 /**
  * The sequence of a conversation, and the tokens that are in it, by position. While idle it may lose the sequence to
  * another; the next prompt brings it back from the template, or from a snapshot.
  */
-export class ConversationSequence implements SequenceHolder {
+export class ConversationSequence implements SequenceHolder, ReplySequence {
   readonly #setup: SequenceSetup;
   readonly #beginnings: PrefixLoader;
   #held: number[] = [];
