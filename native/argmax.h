@@ -9,11 +9,11 @@
 inline int32_t argmax(const float * logits, size_t count) {
     // Side by side, as vectors are: one running maximum waits for itself at every element.
     constexpr size_t LANES = 32;
-    float            highest[LANES];
-    int32_t          sane[LANES];
+    float highest[LANES];
+    int32_t sane[LANES];
     for (size_t lane = 0; lane < LANES; lane++) {
         highest[lane] = -INFINITY;
-        sane[lane]    = 1;
+        sane[lane] = 1;
     }
     const size_t whole = count - count % LANES;
     for (size_t at = 0; at < whole; at += LANES) {

@@ -14,10 +14,10 @@
 #include <mutex>
 
 #ifdef _WIN32
-#    define NOMINMAX
-#    include <windows.h>
+#define NOMINMAX
+#include <windows.h>
 #else
-#    include <dlfcn.h>
+#include <dlfcn.h>
 #endif
 
 namespace fs = std::filesystem;
@@ -25,9 +25,9 @@ namespace fs = std::filesystem;
 namespace {
 
 struct Candidate {
-    fs::path    path;
+    fs::path path;
     std::string name;  // "haswell", or "default" for a module that is the only one
-    int         score = 0;
+    int score = 0;
     std::string problem;  // empty, or why it is not to be had
 };
 
@@ -38,23 +38,27 @@ struct GpuModule {
 };
 
 struct Started {
-    std::string            cpu;  // empty in the static shape
+    std::string cpu;  // empty in the static shape
     std::vector<Candidate> candidates;
     std::vector<GpuModule> modules;  // up to the one that is in use
-    std::string            systemInfo;
+    std::string systemInfo;
 };
 
 #ifdef _WIN32
 const char * const MODULE_SUFFIX = ".dll";
 
-void * openModule(const fs::path & path) { return (void *) LoadLibraryExW(path.c_str(), nullptr, LOAD_WITH_ALTERED_SEARCH_PATH); }
+void * openModule(const fs::path & path) {
+    return (void *) LoadLibraryExW(path.c_str(), nullptr, LOAD_WITH_ALTERED_SEARCH_PATH);
+}
 void * symbolOf(void * module, const char * name) { return (void *) GetProcAddress((HMODULE) module, name); }
-void   closeModule(void * module) { FreeLibrary((HMODULE) module); }
+void closeModule(void * module) { FreeLibrary((HMODULE) module); }
 std::string openProblem() { return "Windows error " + std::to_string(GetLastError()); }
 
 fs::path ownPath() {
     HMODULE self = nullptr;
-    GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT, (LPCWSTR) &ownPath, &self);
+    GetModuleHandleExW(
+        GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT, (LPCWSTR) &ownPath, &self
+    );
     std::wstring buffer(32768, L'\0');
     buffer.resize(GetModuleFileNameW(self, buffer.data(), (DWORD) buffer.size()));
     return buffer;
@@ -64,7 +68,7 @@ const char * const MODULE_SUFFIX = ".so";  // on a Mac too: CMake's suffix for m
 
 void * openModule(const fs::path & path) { return dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL); }
 void * symbolOf(void * module, const char * name) { return dlsym(module, name); }
-void   closeModule(void * module) { dlclose(module); }
+void closeModule(void * module) { dlclose(module); }
 std::string openProblem() {
     const char * problem = dlerror();
     return problem ? problem : "it cannot be loaded";
@@ -77,7 +81,7 @@ fs::path ownPath() {
 #endif
 
 #ifndef HEADSTART_CPU_PREFIX  // cmake/portable.cmake names the libraries
-#    define HEADSTART_CPU_PREFIX "headstart-ggml-cpu"
+#define HEADSTART_CPU_PREFIX "headstart-ggml-cpu"
 #endif
 const std::string CPU_PREFIX = HEADSTART_CPU_PREFIX;
 
@@ -88,13 +92,13 @@ std::string nameOf(const fs::path & path) {
 
 // A module tells itself how well this CPU suits it: 0 is not at all. One without a say is the only one, and runs anywhere.
 Candidate scored(const fs::path & path) {
-    Candidate candidate{ path, nameOf(path), 0, {} };
-    void *    module = openModule(path);
+    Candidate candidate{path, nameOf(path), 0, {}};
+    void * module = openModule(path);
     if (module == nullptr) {
         candidate.problem = openProblem();
         return candidate;
     }
-    auto score      = reinterpret_cast<int (*)()>(symbolOf(module, "ggml_backend_score"));
+    auto score = reinterpret_cast<int (*)()>(symbolOf(module, "ggml_backend_score"));
     candidate.score = score ? score() : 1;
     if (candidate.score == 0) {
         candidate.problem = "this CPU lacks what it needs";
@@ -105,21 +109,24 @@ Candidate scored(const fs::path & path) {
 
 std::vector<Candidate> cpuCandidates(const fs::path & directory) {
     std::vector<Candidate> found;
-    std::error_code        error;
+    std::error_code error;
     for (const auto & entry : fs::directory_iterator(directory, error)) {
         const fs::path path = entry.path();
         if (path.extension() == MODULE_SUFFIX && path.filename().string().rfind(CPU_PREFIX, 0) == 0) {
             found.push_back(scored(path));
         }
     }
-    std::sort(found.begin(), found.end(), [](const Candidate & a, const Candidate & b) { return a.score != b.score ? a.score > b.score : a.name < b.name; });
+    std::sort(found.begin(), found.end(), [](const Candidate & a, const Candidate & b) {
+        return a.score != b.score ? a.score > b.score : a.name < b.name;
+    });
     return found;
 }
 
 std::string listed(const std::vector<Candidate> & candidates) {
     std::string text;
     for (const auto & candidate : candidates) {
-        text += (text.empty() ? "" : "; ") + candidate.name + ": " + (candidate.problem.empty() ? "score " + std::to_string(candidate.score) : candidate.problem);
+        text += (text.empty() ? "" : "; ") + candidate.name + ": " +
+                (candidate.problem.empty() ? "score " + std::to_string(candidate.score) : candidate.problem);
     }
     return text.empty() ? "no module there" : text;
 }
@@ -137,15 +144,17 @@ bool load(Candidate & candidate) {
 
 void loadCpu(Started & started, const std::string & wanted) {
     const fs::path directory = ownPath().parent_path();
-    started.candidates       = cpuCandidates(directory);
+    started.candidates = cpuCandidates(directory);
     for (auto & candidate : started.candidates) {
         if ((wanted.empty() ? candidate.score > 0 : candidate.name == wanted) && load(candidate)) {
             started.cpu = candidate.name;
             return;
         }
     }
-    throw Failure("ADDON_NOT_FOUND", (wanted.empty() ? std::string("No CPU module") : "No CPU module \"" + wanted + "\"") + " could be loaded from " +
-                                         directory.string() + " (" + listed(started.candidates) + ")");
+    throw Failure(
+        "ADDON_NOT_FOUND", (wanted.empty() ? std::string("No CPU module") : "No CPU module \"" + wanted + "\"") +
+                               " could be loaded from " + directory.string() + " (" + listed(started.candidates) + ")"
+    );
 }
 
 bool isGpu(ggml_backend_dev_t device) {
@@ -164,7 +173,7 @@ std::string gpuProblem(const fs::path & path) {
     if (init == nullptr) {
         return "it is no module of ggml";
     }
-    LogCapture               log;
+    LogCapture log;
     const ggml_backend_reg_t backend = init();
     for (size_t i = 0; backend != nullptr && i < ggml_backend_reg_dev_count(backend); i++) {
         if (isGpu(ggml_backend_reg_dev_get(backend, i))) {
@@ -176,9 +185,9 @@ std::string gpuProblem(const fs::path & path) {
 
 void loadGpu(Started & started, const std::vector<std::string> & modules) {
     for (const auto & path : modules) {
-        GpuModule module{ path, gpuProblem(fs::u8path(path)) };
+        GpuModule module{path, gpuProblem(fs::u8path(path))};
         if (module.problem.empty()) {
-            Candidate candidate{ fs::u8path(path), {}, 0, {} };
+            Candidate candidate{fs::u8path(path), {}, 0, {}};
             load(candidate);
             module.problem = candidate.problem;
         }
@@ -196,7 +205,10 @@ Started startProcess(const std::string & cpu, const std::vector<std::string> & m
     loadGpu(started, modules);
 #else
     if (!cpu.empty() || !modules.empty()) {
-        throw Failure("ADDON_NOT_FOUND", "This addon was built for one CPU, without modules: \"" + (cpu.empty() ? modules.front() : cpu) + "\" cannot be loaded into it");
+        throw Failure(
+            "ADDON_NOT_FOUND", "This addon was built for one CPU, without modules: \"" +
+                                   (cpu.empty() ? modules.front() : cpu) + "\" cannot be loaded into it"
+        );
     }
 #endif
     llama_backend_init();
@@ -206,8 +218,8 @@ Started startProcess(const std::string & cpu, const std::vector<std::string> & m
 
 // On the heap for good, as all that belongs to the process; empty while no start has succeeded.
 const Started & startOnce(const std::string & cpu, const std::vector<std::string> & modules) {
-    static std::mutex       mutex;
-    static const Started *  started = nullptr;
+    static std::mutex mutex;
+    static const Started * started = nullptr;
     std::lock_guard<std::mutex> lock(mutex);
     if (started == nullptr) {
         started = new Started(startProcess(cpu, modules));
@@ -219,9 +231,9 @@ Napi::Array devices(Napi::Env env) {
     Napi::Array list = Napi::Array::New(env);
     for (size_t i = 0; i < ggml_backend_dev_count(); i++) {
         ggml_backend_dev_t device = ggml_backend_dev_get(i);
-        size_t             free = 0, total = 0;
+        size_t free = 0, total = 0;
         ggml_backend_dev_memory(device, &free, &total);
-        const bool   isCpu = ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
+        const bool isCpu = ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
         Napi::Object facts = Napi::Object::New(env);
         facts.Set("name", ggml_backend_dev_name(device));
         facts.Set("description", ggml_backend_dev_description(device));
@@ -234,13 +246,15 @@ Napi::Array devices(Napi::Env env) {
     return list;
 }
 
-Napi::Value orNull(Napi::Env env, const std::string & text) { return text.empty() ? env.Null() : Napi::Value(Napi::String::New(env, text)); }
+Napi::Value orNull(Napi::Env env, const std::string & text) {
+    return text.empty() ? env.Null() : Napi::Value(Napi::String::New(env, text));
+}
 
 Napi::Object toJs(Napi::Env env, const Started & started) {
     Napi::Array tried = Napi::Array::New(env);
     for (size_t i = 0; i < started.candidates.size(); i++) {
         const auto & candidate = started.candidates[i];
-        Napi::Object facts     = Napi::Object::New(env);
+        Napi::Object facts = Napi::Object::New(env);
         facts.Set("name", candidate.name);
         facts.Set("path", candidate.path.u8string());
         facts.Set("score", candidate.score);
@@ -266,7 +280,7 @@ Napi::Object toJs(Napi::Env env, const Started & started) {
 
 Napi::Value start(const Napi::CallbackInfo & info) {
     return guard::call(info.Env(), [&]() -> Napi::Value {
-        Napi::Object             options = guard::object(info[0], "options");
+        Napi::Object options = guard::object(info[0], "options");
         std::vector<std::string> modules;
         if (Napi::Value given = guard::field(options, "modules"); given.IsArray()) {
             Napi::Array array = given.As<Napi::Array>();
@@ -280,4 +294,6 @@ Napi::Value start(const Napi::CallbackInfo & info) {
 
 }  // namespace
 
-void defineBackends(Napi::Env env, Napi::Object exports) { exports.Set("start", Napi::Function::New(env, start, "start")); }
+void defineBackends(Napi::Env env, Napi::Object exports) {
+    exports.Set("start", Napi::Function::New(env, start, "start"));
+}

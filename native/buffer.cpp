@@ -7,21 +7,21 @@
 #include <utility>
 
 #ifdef _WIN32
-#    include <windows.h>
+#include <windows.h>
 #else
-#    include <sys/mman.h>
+#include <sys/mman.h>
 #endif
 
 namespace {
 
-constexpr size_t HUGE_PAGE      = (size_t) 2 << 20;
-constexpr size_t SMALL_PAGE     = (size_t) 16 << 10;  // the largest base page in common use
+constexpr size_t HUGE_PAGE = (size_t) 2 << 20;
+constexpr size_t SMALL_PAGE = (size_t) 16 << 10;  // the largest base page in common use
 constexpr size_t MAX_SPARE_SIZE = (size_t) 256 << 20;
 
 struct Spare {
     std::mutex mutex;
-    uint8_t *  data     = nullptr;
-    size_t     capacity = 0;
+    uint8_t * data = nullptr;
+    size_t capacity = 0;
 };
 
 // On the heap for good: threads may free buffers while the process exits.
@@ -41,9 +41,9 @@ uint8_t * mapMemory(size_t capacity) {
     if (memory == MAP_FAILED) {
         throw std::bad_alloc();
     }
-#    ifdef MADV_HUGEPAGE
+#ifdef MADV_HUGEPAGE
     madvise(memory, capacity, MADV_HUGEPAGE);
-#    endif
+#endif
 #endif
     kv::watch(memory, capacity);
     return static_cast<uint8_t *>(memory);
@@ -66,7 +66,7 @@ Buffer::Buffer(size_t size) : size_(size) {
         std::lock_guard<std::mutex> lock(spare().mutex);
         // Not one far too large: it would be held as long as this buffer lives.
         if (spare().data && spare().capacity >= size && spare().capacity <= 2 * size + HUGE_PAGE) {
-            data_     = std::exchange(spare().data, nullptr);
+            data_ = std::exchange(spare().data, nullptr);
             capacity_ = std::exchange(spare().capacity, 0);
             return;
         }
@@ -76,8 +76,8 @@ Buffer::Buffer(size_t size) : size_(size) {
     }
     // A small one in small pages: a huge page for each would cost more memory than anyone accounts for.
     const size_t page = size < HUGE_PAGE ? SMALL_PAGE : HUGE_PAGE;
-    capacity_         = (size + page) / page * page;
-    data_     = mapMemory(capacity_);
+    capacity_ = (size + page) / page * page;
+    data_ = mapMemory(capacity_);
 }
 
 Buffer::~Buffer() {

@@ -18,7 +18,7 @@ class Buffer {
     size_t size() const { return size_; }
 
   private:
-    uint8_t * data_     = nullptr;
-    size_t    size_     = 0;
-    size_t    capacity_ = 0;
+    uint8_t * data_ = nullptr;
+    size_t size_ = 0;
+    size_t capacity_ = 0;
 };

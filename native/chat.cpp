@@ -17,7 +17,9 @@ std::shared_ptr<common_chat_templates> templatesFor(ModelState & state, const st
         return known->second;
     }
     if (chatTemplate.empty() && llama_model_chat_template(state.model, nullptr) == nullptr) {
-        throw Failure("NO_CHAT_TEMPLATE", "This model carries no chat template: pass one as `chatTemplate`, or use token arrays");
+        throw Failure(
+            "NO_CHAT_TEMPLATE", "This model carries no chat template: pass one as `chatTemplate`, or use token arrays"
+        );
     }
     LogCapture log;
     try {
@@ -27,20 +29,26 @@ std::shared_ptr<common_chat_templates> templatesFor(ModelState & state, const st
         }
         return state.templates[chatTemplate] = std::shared_ptr<common_chat_templates>(std::move(parsed));
     } catch (const std::exception & error) {
-        throw Failure("CHAT_TEMPLATE_INVALID", std::string("Expected a chat template that can be parsed: ") + error.what() + log.reason());
+        throw Failure(
+            "CHAT_TEMPLATE_INVALID",
+            std::string("Expected a chat template that can be parsed: ") + error.what() + log.reason()
+        );
     }
 }
 
 // The arguments of a call are JSON inside of a string, which chat templates that want an object parse.
 void requireShallowArguments(const common_json & messages) {
     for (const auto & message : messages) {
-        const common_json * calls = message.is_object() && message.contains("tool_calls") ? &message.at("tool_calls") : nullptr;
+        const common_json * calls =
+            message.is_object() && message.contains("tool_calls") ? &message.at("tool_calls") : nullptr;
         if (calls == nullptr || !calls->is_array()) {
             continue;
         }
         for (const auto & call : *calls) {
-            const common_json * function = call.is_object() && call.contains("function") ? &call.at("function") : nullptr;
-            if (function != nullptr && function->is_object() && function->contains("arguments") && function->at("arguments").is_string()) {
+            const common_json * function =
+                call.is_object() && call.contains("function") ? &call.at("function") : nullptr;
+            if (function != nullptr && function->is_object() && function->contains("arguments") &&
+                function->at("arguments").is_string()) {
                 guard::shallow(function->at("arguments").get<std::string>(), "arguments");
             }
         }
@@ -51,20 +59,24 @@ void requireShallowArguments(const common_json & messages) {
 
 RenderRequest renderRequestFrom(Napi::Object request) {
     RenderRequest result;
-    result.messagesJson        = guard::string(request.Get("messages"), "messages");
-    result.toolsJson           = guard::optionalString(request, "tools", "[]");
-    result.shownToolsJson      = guard::optionalString(request, "shownTools", "");
-    result.chatTemplate        = guard::optionalString(request, "chatTemplate", "");
+    result.messagesJson = guard::string(request.Get("messages"), "messages");
+    result.toolsJson = guard::optionalString(request, "tools", "[]");
+    result.shownToolsJson = guard::optionalString(request, "shownTools", "");
+    result.chatTemplate = guard::optionalString(request, "chatTemplate", "");
     result.addGenerationPrompt = guard::optionalBoolean(request, "addGenerationPrompt", true);
-    result.reasoning           = guard::optionalBoolean(request, "reasoning", true);
-    result.toolChoice        = guard::optionalString(request, "toolChoice", "auto");
+    result.reasoning = guard::optionalBoolean(request, "reasoning", true);
+    result.toolChoice = guard::optionalString(request, "toolChoice", "auto");
     result.parallelToolCalls = guard::optionalBoolean(request, "parallelToolCalls", false);
-    result.schemaJson        = guard::optionalString(request, "jsonSchema", "");
-    result.reasoningFormat   = guard::optionalString(request, "reasoningFormat", "auto");
-    for (const auto & [name, value, choices] : {std::make_tuple("toolChoice", result.toolChoice, std::vector<std::string>{"auto", "required", "none"}),
-                                                std::make_tuple("reasoningFormat", result.reasoningFormat, std::vector<std::string>{"auto", "none"})}) {
+    result.schemaJson = guard::optionalString(request, "jsonSchema", "");
+    result.reasoningFormat = guard::optionalString(request, "reasoningFormat", "auto");
+    for (const auto & [name, value, choices] :
+         {std::make_tuple("toolChoice", result.toolChoice, std::vector<std::string>{"auto", "required", "none"}),
+          std::make_tuple("reasoningFormat", result.reasoningFormat, std::vector<std::string>{"auto", "none"})}) {
         if (std::find(choices.begin(), choices.end(), value) == choices.end()) {
-            throw Failure("INVALID_ARGUMENT", std::string("Expected `") + name + "` to be " + choices.front() + " or another of its values, got \"" + value + "\"");
+            throw Failure(
+                "INVALID_ARGUMENT", std::string("Expected `") + name + "` to be " + choices.front() +
+                                        " or another of its values, got \"" + value + "\""
+            );
         }
     }
     guard::shallow(result.schemaJson, "jsonSchema");
@@ -98,28 +110,34 @@ Rendered renderConversation(ModelState & state, const RenderRequest & request) {
     } catch (const Failure &) {
         throw;
     } catch (const std::exception & error) {
-        throw Failure("INVALID_ARGUMENT", std::string("Expected messages and tools in the OpenAI chat format: ") + error.what());
+        throw Failure(
+            "INVALID_ARGUMENT", std::string("Expected messages and tools in the OpenAI chat format: ") + error.what()
+        );
     }
     inputs.add_generation_prompt = request.addGenerationPrompt;
-    inputs.enable_thinking       = request.reasoning;
-    inputs.tool_choice           = common_chat_tool_choice_parse_oaicompat(request.toolChoice);
-    inputs.parallel_tool_calls   = request.parallelToolCalls;
-    inputs.json_schema           = request.schemaJson;
-    inputs.reasoning_format      = request.reasoningFormat == "none" ? COMMON_REASONING_FORMAT_NONE : COMMON_REASONING_FORMAT_AUTO;
+    inputs.enable_thinking = request.reasoning;
+    inputs.tool_choice = common_chat_tool_choice_parse_oaicompat(request.toolChoice);
+    inputs.parallel_tool_calls = request.parallelToolCalls;
+    inputs.json_schema = request.schemaJson;
+    inputs.reasoning_format =
+        request.reasoningFormat == "none" ? COMMON_REASONING_FORMAT_NONE : COMMON_REASONING_FORMAT_AUTO;
     LogCapture log;
     try {
         common_chat_params applied = common_chat_templates_apply(templates.get(), inputs);
-        const auto         caps    = common_chat_templates_get_caps(templates.get());
-        const auto         tools   = caps.find("supports_tools");
-        Rendered           result;
-        result.prompt        = std::move(applied.prompt);
-        result.format        = common_chat_format_name(applied.format);
+        const auto caps = common_chat_templates_get_caps(templates.get());
+        const auto tools = caps.find("supports_tools");
+        Rendered result;
+        result.prompt = std::move(applied.prompt);
+        result.format = common_chat_format_name(applied.format);
         result.supportsTools = tools != caps.end() && tools->second;
-        result.params        = std::make_shared<common_chat_params>(std::move(applied));
-        result.thread        = state.thread;
+        result.params = std::make_shared<common_chat_params>(std::move(applied));
+        result.thread = state.thread;
         return result;
     } catch (const std::exception & error) {
-        throw Failure("CHAT_TEMPLATE_FAILED", std::string("The chat template refused this conversation: ") + error.what() + log.reason());
+        throw Failure(
+            "CHAT_TEMPLATE_FAILED",
+            std::string("The chat template refused this conversation: ") + error.what() + log.reason()
+        );
     }
 }
 

@@ -8,26 +8,26 @@
 struct common_chat_params;
 
 struct RenderRequest {
-    std::string messagesJson;                        // an array in the OpenAI chat format
-    std::string toolsJson;                           // likewise, or "[]"
-    std::string shownToolsJson;                      // what the chat template gets in their place, or ""
-    std::string chatTemplate;                        // "" for the model's own
-    bool        addGenerationPrompt = true;
-    bool        reasoning           = true;
-    std::string toolChoice          = "auto";
-    bool        parallelToolCalls   = false;
-    std::string schemaJson;                          // of the reply's text, or ""
-    std::string reasoningFormat     = "auto";
+    std::string messagesJson;    // an array in the OpenAI chat format
+    std::string toolsJson;       // likewise, or "[]"
+    std::string shownToolsJson;  // what the chat template gets in their place, or ""
+    std::string chatTemplate;    // "" for the model's own
+    bool addGenerationPrompt = true;
+    bool reasoning = true;
+    std::string toolChoice = "auto";
+    bool parallelToolCalls = false;
+    std::string schemaJson;  // of the reply's text, or ""
+    std::string reasoningFormat = "auto";
 };
 
 struct Rendered {
     std::string prompt;
     std::string format;
-    bool        supportsTools  = false;
-    std::shared_ptr<common_chat_params> params;      // what is about the reply
-    std::shared_ptr<Thread>             thread;      // the model's: it parses replies
+    bool supportsTools = false;
+    std::shared_ptr<common_chat_params> params;  // what is about the reply
+    std::shared_ptr<Thread> thread;              // the model's: it parses replies
 };
 
 RenderRequest renderRequestFrom(Napi::Object request);
-Rendered      renderConversation(ModelState & state, const RenderRequest & request);
-Napi::Value   renderedToObject(Napi::Env env, Rendered & rendered);
+Rendered renderConversation(ModelState & state, const RenderRequest & request);
+Napi::Value renderedToObject(Napi::Env env, Rendered & rendered);

@@ -9,33 +9,43 @@
 #include <thread>
 
 #ifndef _WIN32
-#    include <unistd.h>
+#include <unistd.h>
 #endif
 
 namespace {
 
 ggml_type cacheType(Napi::Object options, const char * name) {
-    static const std::map<std::string, ggml_type> types = {
-        {"f32", GGML_TYPE_F32},   {"f16", GGML_TYPE_F16},   {"bf16", GGML_TYPE_BF16}, {"q8_0", GGML_TYPE_Q8_0},   {"q5_1", GGML_TYPE_Q5_1},
-        {"q5_0", GGML_TYPE_Q5_0}, {"q4_1", GGML_TYPE_Q4_1}, {"q4_0", GGML_TYPE_Q4_0}, {"iq4_nl", GGML_TYPE_IQ4_NL}};
+    static const std::map<std::string, ggml_type> types = {{"f32", GGML_TYPE_F32},      {"f16", GGML_TYPE_F16},
+                                                           {"bf16", GGML_TYPE_BF16},    {"q8_0", GGML_TYPE_Q8_0},
+                                                           {"q5_1", GGML_TYPE_Q5_1},    {"q5_0", GGML_TYPE_Q5_0},
+                                                           {"q4_1", GGML_TYPE_Q4_1},    {"q4_0", GGML_TYPE_Q4_0},
+                                                           {"iq4_nl", GGML_TYPE_IQ4_NL}};
     const std::string asked = guard::optionalString(options, name, "f16");
-    const auto        found = types.find(asked);
+    const auto found = types.find(asked);
     if (found == types.end()) {
-        throw Failure("INVALID_ARGUMENT", std::string("Expected `") + name + "` to be one of f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl, got \"" + asked + "\"");
+        throw Failure(
+            "INVALID_ARGUMENT", std::string("Expected `") + name +
+                                    "` to be one of f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl, got \"" +
+                                    asked + "\""
+        );
     }
     return found->second;
 }
 
-const std::map<std::string, llama_rope_scaling_type> ROPE_SCALINGS = {{"model", LLAMA_ROPE_SCALING_TYPE_UNSPECIFIED},
-                                                                      {"none", LLAMA_ROPE_SCALING_TYPE_NONE},
-                                                                      {"linear", LLAMA_ROPE_SCALING_TYPE_LINEAR},
-                                                                      {"yarn", LLAMA_ROPE_SCALING_TYPE_YARN}};
+const std::map<std::string, llama_rope_scaling_type> ROPE_SCALINGS = {
+    {"model", LLAMA_ROPE_SCALING_TYPE_UNSPECIFIED},
+    {"none", LLAMA_ROPE_SCALING_TYPE_NONE},
+    {"linear", LLAMA_ROPE_SCALING_TYPE_LINEAR},
+    {"yarn", LLAMA_ROPE_SCALING_TYPE_YARN}
+};
 
 llama_rope_scaling_type ropeScaling(Napi::Object options) {
     const std::string asked = guard::optionalString(options, "ropeScaling", "model");
-    const auto        found = ROPE_SCALINGS.find(asked);
+    const auto found = ROPE_SCALINGS.find(asked);
     if (found == ROPE_SCALINGS.end()) {
-        throw Failure("INVALID_ARGUMENT", "Expected `ropeScaling` to be one of model, none, linear, yarn, got \"" + asked + "\"");
+        throw Failure(
+            "INVALID_ARGUMENT", "Expected `ropeScaling` to be one of model, none, linear, yarn, got \"" + asked + "\""
+        );
     }
     return found->second;
 }
@@ -56,14 +66,17 @@ int32_t threadCount(Napi::Object options, const char * name, int32_t fallback) {
 
 std::string compatibilityOf(const ContextState & state) {
     const llama_model * model = state.model->model;
-    char                description[128];
+    char description[128];
     llama_model_desc(model, description, sizeof(description));
     const auto & p = state.params;
-    return std::string(llama_version()) + "|" + description + "|" + std::to_string(llama_model_n_params(model)) + "|" + std::to_string(llama_model_n_embd(model)) +
-           "x" + std::to_string(llama_model_n_layer(model)) + "x" + std::to_string(llama_model_n_head_kv(model)) + "|" + ggml_type_name(p.type_k) + "," +
+    return std::string(llama_version()) + "|" + description + "|" + std::to_string(llama_model_n_params(model)) + "|" +
+           std::to_string(llama_model_n_embd(model)) + "x" + std::to_string(llama_model_n_layer(model)) + "x" +
+           std::to_string(llama_model_n_head_kv(model)) + "|" + ggml_type_name(p.type_k) + "," +
            ggml_type_name(p.type_v) + "|streams=" + std::to_string(p.kv_unified ? 1 : p.n_seq_max) +
-           "|rope=" + std::to_string(p.rope_freq_base) + "," + std::to_string(p.rope_freq_scale) + "," + std::to_string(p.rope_scaling_type) +
-           "|fa=" + std::to_string(p.flash_attn_type == LLAMA_FLASH_ATTN_TYPE_ENABLED) + "|swaFull=" + std::to_string(p.swa_full);
+           "|rope=" + std::to_string(p.rope_freq_base) + "," + std::to_string(p.rope_freq_scale) + "," +
+           std::to_string(p.rope_scaling_type) +
+           "|fa=" + std::to_string(p.flash_attn_type == LLAMA_FLASH_ATTN_TYPE_ENABLED) +
+           "|swaFull=" + std::to_string(p.swa_full);
 }
 
 // Through the registry, as a CPU backend that was loaded at run time has no symbols to link to.
@@ -89,27 +102,33 @@ std::string ropeScalingName(llama_rope_scaling_type type) {
 
 llama_context_params contextParamsFrom(Napi::Object options) {
     llama_context_params params = llama_context_default_params();
-    params.n_ctx           = (uint32_t) guard::optionalInteger(options, "kvCells", 4096, 1, 1 << 28);
-    params.n_batch         = (uint32_t) guard::optionalInteger(options, "batchSize", 512, 1, 1 << 20);
-    params.n_ubatch        = (uint32_t) guard::optionalInteger(options, "microBatchSize", std::min(512u, params.n_batch), 1, params.n_batch);
-    params.n_seq_max       = (uint32_t) guard::optionalInteger(options, "maxSequences", 1, 1, (int64_t) llama_max_parallel_sequences());
-    params.n_outputs_max   = (uint32_t) guard::optionalInteger(options, "maxOutputs", params.n_batch, 1, params.n_batch);
-    params.n_threads       = threadCount(options, "nThreads", 1);
+    params.n_ctx = (uint32_t) guard::optionalInteger(options, "kvCells", 4096, 1, 1 << 28);
+    params.n_batch = (uint32_t) guard::optionalInteger(options, "batchSize", 512, 1, 1 << 20);
+    params.n_ubatch =
+        (uint32_t) guard::optionalInteger(options, "microBatchSize", std::min(512u, params.n_batch), 1, params.n_batch);
+    params.n_seq_max =
+        (uint32_t) guard::optionalInteger(options, "maxSequences", 1, 1, (int64_t) llama_max_parallel_sequences());
+    params.n_outputs_max = (uint32_t) guard::optionalInteger(options, "maxOutputs", params.n_batch, 1, params.n_batch);
+    params.n_threads = threadCount(options, "nThreads", 1);
     params.n_threads_batch = threadCount(options, "nThreadsBatch", params.n_threads);
-    params.kv_unified      = isUnified(options);
-    params.swa_full        = guard::optionalBoolean(options, "fullSlidingWindow", false);
-    params.offload_kqv     = guard::optionalBoolean(options, "offloadKv", true);
-    params.type_k          = cacheType(options, "keyType");
-    params.type_v          = cacheType(options, "valueType");
+    params.kv_unified = isUnified(options);
+    params.swa_full = guard::optionalBoolean(options, "fullSlidingWindow", false);
+    params.offload_kqv = guard::optionalBoolean(options, "offloadKv", true);
+    params.type_k = cacheType(options, "keyType");
+    params.type_v = cacheType(options, "valueType");
     // On or off, never AUTO: nothing tells what AUTO chose, and the choice is part of what a state is compatible with.
-    params.flash_attn_type = guard::optionalBoolean(options, "flashAttention", true) ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    params.flash_attn_type = guard::optionalBoolean(options, "flashAttention", true) ? LLAMA_FLASH_ATTN_TYPE_ENABLED
+                                                                                     : LLAMA_FLASH_ATTN_TYPE_DISABLED;
     params.rope_scaling_type = ropeScaling(options);
-    params.rope_freq_base  = (float) guard::optionalNumber(options, "ropeFrequencyBase", 0);
+    params.rope_freq_base = (float) guard::optionalNumber(options, "ropeFrequencyBase", 0);
     params.rope_freq_scale = (float) guard::optionalNumber(options, "ropeFrequencyScale", 0);
-    params.no_perf         = true;
+    params.no_perf = true;
     for (const float rope : {params.rope_freq_base, params.rope_freq_scale}) {
         if (rope < 0 || !std::isfinite(rope)) {
-            throw Failure("INVALID_ARGUMENT", "Expected `ropeFrequencyBase` and `ropeFrequencyScale` to be 0 (the model's own) or finite floats above");
+            throw Failure(
+                "INVALID_ARGUMENT",
+                "Expected `ropeFrequencyBase` and `ropeFrequencyScale` to be 0 (the model's own) or finite floats above"
+            );
         }
     }
     return params;
@@ -117,22 +136,35 @@ llama_context_params contextParamsFrom(Napi::Object options) {
 
 void requireFits(const ModelState & model, const llama_context_params & params) {
     if (params.n_seq_max > std::min(params.n_ctx, params.n_batch)) {
-        throw Failure("INVALID_ARGUMENT", "Expected `maxSequences` (" + std::to_string(params.n_seq_max) + ") to be at most `kvCells` (" +
-                                              std::to_string(params.n_ctx) + ") and `batchSize` (" + std::to_string(params.n_batch) + ")");
+        throw Failure(
+            "INVALID_ARGUMENT", "Expected `maxSequences` (" + std::to_string(params.n_seq_max) +
+                                    ") to be at most `kvCells` (" + std::to_string(params.n_ctx) +
+                                    ") and `batchSize` (" + std::to_string(params.n_batch) + ")"
+        );
     }
     if (params.n_outputs_max < params.n_seq_max) {
         // llama.cpp sets aside a row of logits for each sequence, and aborts where there may not be so many.
-        throw Failure("INVALID_ARGUMENT", "Expected `maxOutputs` (" + std::to_string(params.n_outputs_max) + ") to be at least `maxSequences` (" +
-                                              std::to_string(params.n_seq_max) + ")");
+        throw Failure(
+            "INVALID_ARGUMENT", "Expected `maxOutputs` (" + std::to_string(params.n_outputs_max) +
+                                    ") to be at least `maxSequences` (" + std::to_string(params.n_seq_max) + ")"
+        );
     }
     if (ggml_is_quantized(params.type_v) && params.flash_attn_type == LLAMA_FLASH_ATTN_TYPE_DISABLED) {
-        throw Failure("INVALID_ARGUMENT", "Expected `flashAttention` to be on for the quantised `valueType` " + std::string(ggml_type_name(params.type_v)));
+        throw Failure(
+            "INVALID_ARGUMENT", "Expected `flashAttention` to be on for the quantised `valueType` " +
+                                    std::string(ggml_type_name(params.type_v))
+        );
     }
     if (model.vocabOnly) {
-        throw Failure("UNSUPPORTED_MODEL", "This model was loaded with `vocabularyOnly`: it has no weights to decode with");
+        throw Failure(
+            "UNSUPPORTED_MODEL", "This model was loaded with `vocabularyOnly`: it has no weights to decode with"
+        );
     }
-    if (llama_model_has_encoder(model.model) || !llama_model_has_decoder(model.model) || llama_model_is_diffusion(model.model)) {
-        throw Failure("UNSUPPORTED_MODEL", "Expected a causal language model (decoder only), got one that encodes or diffuses");
+    if (llama_model_has_encoder(model.model) || !llama_model_has_decoder(model.model) ||
+        llama_model_is_diffusion(model.model)) {
+        throw Failure(
+            "UNSUPPORTED_MODEL", "Expected a causal language model (decoder only), got one that encodes or diffuses"
+        );
     }
     char causal[8] = "";
     char key[128];
@@ -144,13 +176,17 @@ void requireFits(const ModelState & model, const llama_context_params & params) 
     }
 #ifdef _SC_PHYS_PAGES
     // The cache is written at once, so an oversized one does not fail: it drives the machine out of memory.
-    const double memory   = (double) sysconf(_SC_PHYS_PAGES) * (double) sysconf(_SC_PAGESIZE);
+    const double memory = (double) sysconf(_SC_PHYS_PAGES) * (double) sysconf(_SC_PAGESIZE);
     const double headSize = (double) llama_model_n_embd(model.model) / std::max(1, llama_model_n_head(model.model));
-    const double bytes    = (double) params.n_ctx * (double) model.kvHeads * headSize *
-                         ((double) ggml_type_size(params.type_k) / ggml_blck_size(params.type_k) + (double) ggml_type_size(params.type_v) / ggml_blck_size(params.type_v));
+    const double bytes = (double) params.n_ctx * (double) model.kvHeads * headSize *
+                         ((double) ggml_type_size(params.type_k) / ggml_blck_size(params.type_k) +
+                          (double) ggml_type_size(params.type_v) / ggml_blck_size(params.type_v));
     if (bytes > 2 * memory) {
-        throw Failure("OUT_OF_MEMORY", "A KV cache of " + std::to_string(params.n_ctx) + " cells needs about " + std::to_string((int64_t) (bytes / 1e9)) +
-                                           " GB, more than this machine has: lower `kvCells`");
+        throw Failure(
+            "OUT_OF_MEMORY", "A KV cache of " + std::to_string(params.n_ctx) + " cells needs about " +
+                                 std::to_string((int64_t) (bytes / 1e9)) +
+                                 " GB, more than this machine has: lower `kvCells`"
+        );
     }
 #endif
 }
@@ -159,8 +195,8 @@ void createContext(ContextState & state) {
     LogCapture log;
     AssertTrap trap;
     state.params.abort_callback = [](void * userData) {
-        auto &       context = *static_cast<ContextState *>(userData);
-        const auto * abort   = context.loneAbort.load();
+        auto & context = *static_cast<ContextState *>(userData);
+        const auto * abort = context.loneAbort.load();
         return context.closing->load() || (abort && abort->load());
     };
     state.params.abort_callback_data = &state;
@@ -171,15 +207,16 @@ void createContext(ContextState & state) {
     if (state.ctx == nullptr) {
         throw Failure("CONTEXT_FAILED", "llama.cpp could not create the context" + log.reason());
     }
-    state.cells            = llama_n_ctx(state.ctx);
+    state.cells = llama_n_ctx(state.ctx);
     state.cellsPerSequence = llama_n_ctx_seq(state.ctx);
-    state.batchSize        = llama_n_batch(state.ctx);
-    state.microBatchSize   = llama_n_ubatch(state.ctx);
-    state.vocabularySize   = llama_vocab_n_tokens(state.model->vocab);
-    state.maxOutputs       = std::min(state.params.n_outputs_max, state.batchSize);
+    state.batchSize = llama_n_batch(state.ctx);
+    state.microBatchSize = llama_n_ubatch(state.ctx);
+    state.vocabularySize = llama_vocab_n_tokens(state.model->vocab);
+    state.maxOutputs = std::min(state.params.n_outputs_max, state.batchSize);
 
-    ggml_threadpool_params pool = ggml_threadpool_params_default(std::max(state.params.n_threads, state.params.n_threads_batch));
-    pool.poll  = 0;  // idle threads sleep
+    ggml_threadpool_params pool =
+        ggml_threadpool_params_default(std::max(state.params.n_threads, state.params.n_threads_batch));
+    pool.poll = 0;  // idle threads sleep
     state.pool = cpuFunction<decltype(&ggml_threadpool_new)>("ggml_threadpool_new")(&pool);
     if (state.pool == nullptr) {
         throw Failure("OUT_OF_MEMORY", "The system refused to start the context's threads");

@@ -45,7 +45,7 @@ std::shared_ptr<ContextState> Context::open() const {
 
 llama_seq_id Context::sequence(Napi::Value value, const char * what) const {
     const int64_t last = (int64_t) state_->params.n_seq_max - 1;
-    const double  got  = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
+    const double got = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
     if (!(got >= 0 && got <= (double) last) || got != std::floor(got)) {
         Failure failure = guard::invalid(what, "a sequence id from 0 to " + std::to_string(last), value);
         throw Failure(value.IsNumber() ? "SEQUENCE_OUT_OF_RANGE" : "INVALID_ARGUMENT", failure.what());
@@ -56,15 +56,20 @@ llama_seq_id Context::sequence(Napi::Value value, const char * what) const {
 Napi::Value Context::create(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
-        auto state    = std::make_shared<ContextState>();
-        state->params = contextParamsFrom(guard::object(info[1], "options"));  // first: a getter in it may close the model
-        state->model  = unwrap<Model>(info[0], "model", "a Model").state();
-        state->owner  = state->model.get();
+        auto state = std::make_shared<ContextState>();
+        state->params =
+            contextParamsFrom(guard::object(info[1], "options"));  // first: a getter in it may close the model
+        state->model = unwrap<Model>(info[0], "model", "a Model").state();
+        state->owner = state->model.get();
         requireFits(*state->model, state->params);
-        state->thread = Thread::start(CONTEXT_STACK_BYTES, [closing = state->closing] { closing->store(true); }, LINGER);
+        state->thread =
+            Thread::start(CONTEXT_STACK_BYTES, [closing = state->closing] { closing->store(true); }, LINGER);
         Environment::of(env).adopt(state->thread);
         auto & siblings = state->model->contexts;
-        siblings.erase(std::remove_if(siblings.begin(), siblings.end(), [](auto & known) { return known.expired(); }), siblings.end());
+        siblings.erase(
+            std::remove_if(siblings.begin(), siblings.end(), [](auto & known) { return known.expired(); }),
+            siblings.end()
+        );
         siblings.push_back(state);
         Thread & thread = *state->thread;
         return runOn<std::shared_ptr<ContextState>>(
@@ -74,8 +79,11 @@ Napi::Value Context::create(const Napi::CallbackInfo & info) {
                 return state;
             },
             [](Napi::Env env, std::shared_ptr<ContextState> & created) -> Napi::Value {
-                return Environment::of(env).contextClass.New({Napi::External<std::shared_ptr<ContextState>>::New(env, &created)});
-            });
+                return Environment::of(env).contextClass.New(
+                    {Napi::External<std::shared_ptr<ContextState>>::New(env, &created)}
+                );
+            }
+        );
     });
 }
 
@@ -85,14 +93,15 @@ Napi::Value Context::close(const Napi::CallbackInfo & info) {
         if (closing_.IsEmpty()) {
             state_->shutDown();
             // On a thread of its own: the end of the context's is what is waited for, and nobody else shall wait with it.
-            auto        waiter = Thread::start(WAITER_STACK_BYTES);
-            Napi::Value done   = runOn<bool>(
+            auto waiter = Thread::start(WAITER_STACK_BYTES);
+            Napi::Value done = runOn<bool>(
                 env, *waiter,
                 [thread = state_->thread] {
                     thread->waitUntilEnded();
                     return true;
                 },
-                toUndefined);
+                toUndefined
+            );
             waiter->stop();
             closing_ = Napi::Persistent(done.As<Napi::Promise>());
         }
@@ -102,7 +111,7 @@ Napi::Value Context::close(const Napi::CallbackInfo & info) {
 
 Napi::Value Context::info(const Napi::CallbackInfo & info) {
     return guard::call(info.Env(), [&]() -> Napi::Value {
-        auto         state = open();
+        auto state = open();
         Napi::Object facts = Napi::Object::New(info.Env());
         facts.Set("kvCells", state->cells);
         facts.Set("kvCellsPerSequence", state->cellsPerSequence);
@@ -113,7 +122,10 @@ Napi::Value Context::info(const Napi::CallbackInfo & info) {
         facts.Set("nThreads", state->params.n_threads);
         facts.Set("nThreadsBatch", state->params.n_threads_batch);
         facts.Set("kvLayout", state->params.kv_unified ? "unified" : "split");
-        facts.Set("flashAttention", Napi::Boolean::New(info.Env(), state->params.flash_attn_type == LLAMA_FLASH_ATTN_TYPE_ENABLED));
+        facts.Set(
+            "flashAttention",
+            Napi::Boolean::New(info.Env(), state->params.flash_attn_type == LLAMA_FLASH_ATTN_TYPE_ENABLED)
+        );
         facts.Set("fullSlidingWindow", Napi::Boolean::New(info.Env(), state->params.swa_full));
         facts.Set("keyType", ggml_type_name(state->params.type_k));
         facts.Set("valueType", ggml_type_name(state->params.type_v));
@@ -127,7 +139,8 @@ Napi::Value Context::info(const Napi::CallbackInfo & info) {
 
 // `work`, which fills an empty sequence: not at all where the flag that was given is set by then, and where it is set meanwhile
 // the sequence is emptied, before what is queued behind it.
-template <class Work> static auto undoneIfAborted(std::shared_ptr<ContextState> state, llama_seq_id id, Napi::Value given, Work work) {
+template <class Work>
+static auto undoneIfAborted(std::shared_ptr<ContextState> state, llama_seq_id id, Napi::Value given, Work work) {
     return [state, id, abort = AbortFlag::of(given), work] {
         AbortFlag::require(*abort);
         auto result = work();
@@ -142,18 +155,22 @@ template <class Work> static auto undoneIfAborted(std::shared_ptr<ContextState> 
 Napi::Value Context::loadFile(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
-        auto              state = open();
-        const auto        id    = sequence(info[0], "sequence");
-        const std::string path  = guard::path(info[1], "path");
+        auto state = open();
+        const auto id = sequence(info[0], "sequence");
+        const std::string path = guard::path(info[1], "path");
         const auto load = [state, id, path] { return loadWithLlama(*state, id, path); };
-        return runOn<std::vector<int32_t>>(env, *state->thread, undoneIfAborted(state, id, info[2], load), toArray<std::vector<int32_t>>);
+        return runOn<std::vector<int32_t>>(
+            env, *state->thread, undoneIfAborted(state, id, info[2], load), toArray<std::vector<int32_t>>
+        );
     });
 }
 
 Napi::Value Context::counters(const Napi::CallbackInfo & info) {
-    Napi::Object     result = Napi::Object::New(info.Env());
-    const Counters & c      = state_->counters;
-    const auto number = [&](const char * name, uint64_t value, double scale = 1) { result.Set(name, Napi::Number::New(info.Env(), (double) value / scale)); };
+    Napi::Object result = Napi::Object::New(info.Env());
+    const Counters & c = state_->counters;
+    const auto number = [&](const char * name, uint64_t value, double scale = 1) {
+        result.Set(name, Napi::Number::New(info.Env(), (double) value / scale));
+    };
     number("decodes", c.decodes);
     number("decodedTokens", c.decodedTokens);
     number("decodeMs", c.decodeMicros, 1000);
@@ -175,53 +192,61 @@ Napi::Value Context::decode(const Napi::CallbackInfo & info) {
         auto abort = AbortFlag::of(info[5]);
         auto inbox = Environment::of(env).inbox;
         return runOn<std::vector<int32_t>>(
-            env, *state->thread, releasing<std::vector<int32_t>>([batch] { batch->samplers.clear(); }, [state, batch, abort, inbox] { return decodeBatch(*state, *batch, *abort, *inbox); }),
+            env, *state->thread,
+            releasing<std::vector<int32_t>>(
+                [batch] { batch->samplers.clear(); },
+                [state, batch, abort, inbox] { return decodeBatch(*state, *batch, *abort, *inbox); }
+            ),
             [batch](Napi::Env env, std::vector<int32_t> & picks) -> Napi::Value {
                 batch->samplers.clear();
-                return picks.size() == 1 ? Napi::Value(Napi::Number::New(env, picks[0])) : copyToJs(env, picks);  // an array costs a microsecond or two
-            });
+                return picks.size() == 1 ? Napi::Value(Napi::Number::New(env, picks[0]))
+                                         : copyToJs(env, picks);  // an array costs a microsecond or two
+            }
+        );
     });
 }
 
 Napi::Value Context::logits(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
-        auto       state = open();
-        const auto row   = (int32_t) guard::integer(info[0], "row", 0, state->batchSize - 1);
+        auto state = open();
+        const auto row = (int32_t) guard::integer(info[0], "row", 0, state->batchSize - 1);
         return runOn<std::vector<float>>(
             env, *state->thread,
             [state, row] {
                 state->requireOpen();
                 if ((size_t) row >= state->lastOutputs.size() || !state->lastOutputs[(size_t) row]) {
-                    throw Failure("ROW_HAS_NO_OUTPUT", "Expected a row of the newest batch that asked for output, got " + std::to_string(row));
+                    throw Failure(
+                        "ROW_HAS_NO_OUTPUT",
+                        "Expected a row of the newest batch that asked for output, got " + std::to_string(row)
+                    );
                 }
                 const float * logits = llama_get_logits_ith(state->ctx, row);
                 return std::vector<float>(logits, logits + state->vocabularySize);
             },
-            toArray<std::vector<float>>);
+            toArray<std::vector<float>>
+        );
     });
 }
 
 Napi::Value Context::removeSequence(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
-        auto       state = open();
-        const auto id    = sequence(info[0], "sequence");
-        const auto from  = (llama_pos) (info[1].IsUndefined() ? 0 : guard::integer(info[1], "from", 0, INT32_MAX));
-        const auto to    = (llama_pos) (info[2].IsUndefined() ? -1 : guard::integer(info[2], "to", 0, INT32_MAX));
+        auto state = open();
+        const auto id = sequence(info[0], "sequence");
+        const auto from = (llama_pos) (info[1].IsUndefined() ? 0 : guard::integer(info[1], "from", 0, INT32_MAX));
+        const auto to = (llama_pos) (info[2].IsUndefined() ? -1 : guard::integer(info[2], "to", 0, INT32_MAX));
         return runOn<bool>(
-            env, *state->thread,
-            [state, id, from, to] {
-                return removeRange(*state, id, from, to);
-            },
-            [](Napi::Env env, bool & removed) -> Napi::Value { return Napi::Boolean::New(env, removed); });
+            env, *state->thread, [state, id, from, to] { return removeRange(*state, id, from, to); },
+            [](Napi::Env env, bool & removed) -> Napi::Value { return Napi::Boolean::New(env, removed); }
+        );
     });
 }
 
 Napi::Value Context::copySequence(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
-        auto       state  = open();
+        auto state = open();
         const auto source = sequence(info[0], "source");
         const auto target = sequence(info[1], "target");
         return runOn<bool>(
@@ -230,15 +255,16 @@ Napi::Value Context::copySequence(const Napi::CallbackInfo & info) {
                 copyWithin(*state, source, target);
                 return true;
             },
-            toUndefined);
+            toUndefined
+        );
     });
 }
 
 Napi::Value Context::keepSequence(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
-        auto       state = open();
-        const auto id    = sequence(info[0], "sequence");
+        auto state = open();
+        const auto id = sequence(info[0], "sequence");
         return runOn<bool>(
             env, *state->thread,
             [state, id] {
@@ -251,15 +277,16 @@ Napi::Value Context::keepSequence(const Napi::CallbackInfo & info) {
                 }
                 return true;
             },
-            toUndefined);
+            toUndefined
+        );
     });
 }
 
 Napi::Value Context::positionRange(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
-        auto       state = open();
-        const auto id    = sequence(info[0], "sequence");
+        auto state = open();
+        const auto id = sequence(info[0], "sequence");
         return runOn<std::pair<llama_pos, llama_pos>>(
             env, *state->thread,
             [state, id] {
@@ -272,7 +299,8 @@ Napi::Value Context::positionRange(const Napi::CallbackInfo & info) {
                 result.Set("first", range.first);
                 result.Set("last", range.second);
                 return result;
-            });
+            }
+        );
     });
 }
 
@@ -287,28 +315,31 @@ Napi::Value Context::clear(const Napi::CallbackInfo & info) {
                 llama_memory_clear(llama_get_memory(state->ctx), true);
                 return true;
             },
-            toUndefined);
+            toUndefined
+        );
     });
 }
 
 Napi::Value Context::captureSequence(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
-        auto       state  = open();
-        const auto id     = sequence(info[0], "sequence");
-        auto       tokens = guard::int32s(info[1], "tokens");
+        auto state = open();
+        const auto id = sequence(info[0], "sequence");
+        auto tokens = guard::int32s(info[1], "tokens");
         return runOn<std::shared_ptr<const StateBytes>>(
-            env, *state->thread, AbortFlag::heeded(info[2], [state, id, tokens] { return capture(*state, id, tokens); }),
-            [](Napi::Env env, std::shared_ptr<const StateBytes> & bytes) { return SequenceState::wrap(env, bytes); });
+            env, *state->thread,
+            AbortFlag::heeded(info[2], [state, id, tokens] { return capture(*state, id, tokens); }),
+            [](Napi::Env env, std::shared_ptr<const StateBytes> & bytes) { return SequenceState::wrap(env, bytes); }
+        );
     });
 }
 
 Napi::Value Context::restoreSequence(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
-        auto       state = open();
-        const auto id    = sequence(info[0], "sequence");
-        auto       bytes = SequenceState::from(info[1]);
+        auto state = open();
+        const auto id = sequence(info[0], "sequence");
+        auto bytes = SequenceState::from(info[1]);
         const auto restoring = [state, id, bytes] {
             restore(*state, id, *bytes);
             return true;
@@ -320,13 +351,16 @@ Napi::Value Context::restoreSequence(const Napi::CallbackInfo & info) {
 void Context::define(Napi::Env env, Napi::Object exports) {
     Napi::Function type = DefineClass(
         env, "Context",
-        {StaticMethod<&Context::create>("create"), InstanceMethod<&Context::close>("close"), InstanceMethod<&Context::info>("info"),
-         InstanceMethod<&Context::counters>("counters"), InstanceMethod<&Context::decode>("decode"), InstanceMethod<&Context::logits>("logits"),
+        {StaticMethod<&Context::create>("create"), InstanceMethod<&Context::close>("close"),
+         InstanceMethod<&Context::info>("info"), InstanceMethod<&Context::counters>("counters"),
+         InstanceMethod<&Context::decode>("decode"), InstanceMethod<&Context::logits>("logits"),
          InstanceMethod<&Context::logProbabilities>("logProbabilities"), InstanceMethod<&Context::setLoras>("setLoras"),
-         InstanceMethod<&Context::removeSequence>("removeSequence"), InstanceMethod<&Context::copySequence>("copySequence"),
-         InstanceMethod<&Context::keepSequence>("keepSequence"), InstanceMethod<&Context::positionRange>("positionRange"),
-         InstanceMethod<&Context::clear>("clear"), InstanceMethod<&Context::captureSequence>("captureSequence"),
-         InstanceMethod<&Context::restoreSequence>("restoreSequence"), InstanceMethod<&Context::loadFile>("loadFile")});
+         InstanceMethod<&Context::removeSequence>("removeSequence"),
+         InstanceMethod<&Context::copySequence>("copySequence"), InstanceMethod<&Context::keepSequence>("keepSequence"),
+         InstanceMethod<&Context::positionRange>("positionRange"), InstanceMethod<&Context::clear>("clear"),
+         InstanceMethod<&Context::captureSequence>("captureSequence"),
+         InstanceMethod<&Context::restoreSequence>("restoreSequence"), InstanceMethod<&Context::loadFile>("loadFile")}
+    );
     Environment::of(env).contextClass = Napi::Persistent(type);
     exports.Set("Context", type);
 }

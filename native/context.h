@@ -32,7 +32,7 @@ class Context : public Napi::ObjectWrap<Context> {
     Napi::Value loadFile(const Napi::CallbackInfo & info);
 
     std::shared_ptr<ContextState> open() const;
-    llama_seq_id                  sequence(Napi::Value value, const char * what) const;
+    llama_seq_id sequence(Napi::Value value, const char * what) const;
 
     std::shared_ptr<ContextState> state_;
     Napi::Reference<Napi::Promise> closing_;

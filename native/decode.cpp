@@ -13,8 +13,11 @@ void requireContiguous(const ContextState & state, const Batch & batch) {
     for (const int32_t i : batch.starts) {
         const llama_pos expected = llama_memory_seq_pos_max(llama_get_memory(state.ctx), batch.sequences[i]) + 1;
         if (batch.positions[i] != expected) {
-            throw Failure("POSITION_INVALID", "Expected sequence " + std::to_string(batch.sequences[i]) + " to go on at position " + std::to_string(expected) +
-                                                  ", got " + std::to_string(batch.positions[i]));
+            throw Failure(
+                "POSITION_INVALID", "Expected sequence " + std::to_string(batch.sequences[i]) +
+                                        " to go on at position " + std::to_string(expected) + ", got " +
+                                        std::to_string(batch.positions[i])
+            );
         }
     }
 }
@@ -31,19 +34,30 @@ std::vector<int32_t> sequencesOf(const Batch & batch) {
 // Each row within the context's sizes, and the positions of each sequence in order.
 void requireRows(const ContextState & state, Batch & batch) {
     std::vector<int32_t> next(state.params.n_seq_max, -1);
-    const auto           fail = [](const char * code, const std::string & expected, const std::vector<int32_t> & got, size_t i) {
-        return Failure(code, "Expected " + expected + ", got " + std::to_string(got[i]) + " at index " + std::to_string(i));
+    const auto fail = [](const char * code, const std::string & expected, const std::vector<int32_t> & got, size_t i) {
+        return Failure(
+            code, "Expected " + expected + ", got " + std::to_string(got[i]) + " at index " + std::to_string(i)
+        );
     };
     for (size_t i = 0; i < batch.tokens.size(); i++) {
         const int32_t token = batch.tokens[i], position = batch.positions[i], sequence = batch.sequences[i];
         if (token < 0 || token >= state.vocabularySize) {
-            throw fail("TOKEN_OUT_OF_RANGE", "token ids from 0 to " + std::to_string(state.vocabularySize - 1), batch.tokens, i);
+            throw fail(
+                "TOKEN_OUT_OF_RANGE", "token ids from 0 to " + std::to_string(state.vocabularySize - 1), batch.tokens, i
+            );
         }
         if (sequence < 0 || sequence >= (int32_t) state.params.n_seq_max) {
-            throw fail("SEQUENCE_OUT_OF_RANGE", "sequence ids from 0 to " + std::to_string(state.params.n_seq_max - 1), batch.sequences, i);
+            throw fail(
+                "SEQUENCE_OUT_OF_RANGE", "sequence ids from 0 to " + std::to_string(state.params.n_seq_max - 1),
+                batch.sequences, i
+            );
         }
         if (position < 0 || position == INT32_MAX || (next[sequence] >= 0 && position != next[sequence])) {
-            throw fail("POSITION_INVALID", "the positions of sequence " + std::to_string(sequence) + " to go up one by one from 0 or more", batch.positions, i);
+            throw fail(
+                "POSITION_INVALID",
+                "the positions of sequence " + std::to_string(sequence) + " to go up one by one from 0 or more",
+                batch.positions, i
+            );
         }
         if (next[sequence] < 0) {
             batch.starts.push_back((int32_t) i);
@@ -66,7 +80,7 @@ void emptyWhatCannotBeTrimmed(ContextState & state, const std::vector<int32_t> &
 
 Batch batchFrom(const ContextState & state, const Napi::CallbackInfo & info) {
     Batch batch;
-    batch.tokens    = guard::int32s(info[0], "tokens");
+    batch.tokens = guard::int32s(info[0], "tokens");
     batch.positions = guard::int32s(info[1], "positions");
     batch.sequences = guard::int32s(info[2], "sequences");
     const std::vector<uint8_t> outputs = guard::bytes(info[3], "outputs");
@@ -74,16 +88,25 @@ Batch batchFrom(const ContextState & state, const Napi::CallbackInfo & info) {
 
     const size_t count = batch.tokens.size();
     if (batch.positions.size() != count || batch.sequences.size() != count || batch.outputs.size() != count) {
-        throw Failure("INVALID_ARGUMENT", "Expected `tokens`, `positions`, `sequences` and `outputs` of one length, got " + std::to_string(count) + ", " +
-                                              std::to_string(batch.positions.size()) + ", " + std::to_string(batch.sequences.size()) + " and " +
-                                              std::to_string(batch.outputs.size()));
+        throw Failure(
+            "INVALID_ARGUMENT", "Expected `tokens`, `positions`, `sequences` and `outputs` of one length, got " +
+                                    std::to_string(count) + ", " + std::to_string(batch.positions.size()) + ", " +
+                                    std::to_string(batch.sequences.size()) + " and " +
+                                    std::to_string(batch.outputs.size())
+        );
     }
     if (count == 0 || count > state.batchSize) {
-        throw Failure("BATCH_SIZE", "Expected a batch of 1 to " + std::to_string(state.batchSize) + " tokens, got " + std::to_string(count));
+        throw Failure(
+            "BATCH_SIZE",
+            "Expected a batch of 1 to " + std::to_string(state.batchSize) + " tokens, got " + std::to_string(count)
+        );
     }
     batch.rows = (size_t) std::count_if(outputs.begin(), outputs.end(), [](uint8_t flag) { return flag != 0; });
     if (batch.rows > state.maxOutputs) {
-        throw Failure("BATCH_SIZE", "Expected at most " + std::to_string(state.maxOutputs) + " output rows (`maxOutputs`), got " + std::to_string(batch.rows));
+        throw Failure(
+            "BATCH_SIZE", "Expected at most " + std::to_string(state.maxOutputs) + " output rows (`maxOutputs`), got " +
+                              std::to_string(batch.rows)
+        );
     }
     requireRows(state, batch);
     batch.samplers = samplersFrom(info[4], batch.rows, state.owner);
@@ -96,17 +119,18 @@ std::vector<int32_t> decodeBatch(ContextState & state, Batch & batch, const std:
         throw Failure("ABORTED", "The decode was aborted before it began");
     }
     requireContiguous(state, batch);
-    LogCapture                   log;
-    const size_t                 count = batch.tokens.size();
-    std::vector<int32_t>         one(count, 1);
-    std::vector<llama_seq_id *>  sequences(count);
+    LogCapture log;
+    const size_t count = batch.tokens.size();
+    std::vector<int32_t> one(count, 1);
+    std::vector<llama_seq_id *> sequences(count);
     for (size_t i = 0; i < count; i++) {
         sequences[i] = &batch.sequences[i];
     }
-    llama_batch native{(int32_t) count, batch.tokens.data(), nullptr, batch.positions.data(), one.data(), sequences.data(), batch.outputs.data()};
+    llama_batch native{(int32_t) count,  batch.tokens.data(), nullptr, batch.positions.data(), one.data(),
+                       sequences.data(), batch.outputs.data()};
 
     const std::vector<int32_t> changed = sequencesOf(batch);
-    int32_t                    status;
+    int32_t status;
     state.lastOutputs.clear();
     {
         std::unique_lock<std::mutex> planning(state.model->lorasMutex, std::defer_lock);
@@ -116,7 +140,7 @@ std::vector<int32_t> decodeBatch(ContextState & state, Batch & batch, const std:
         }
         Stopwatch watch(state.counters.decodeMicros);
         state.loneAbort = changed.size() == 1 ? &abort : nullptr;
-        status          = llama_decode(state.ctx, native);
+        status = llama_decode(state.ctx, native);
         llama_synchronize(state.ctx);
         state.loneAbort = nullptr;
     }
@@ -133,8 +157,11 @@ std::vector<int32_t> decodeBatch(ContextState & state, Batch & batch, const std:
         throw Failure("ABORTED", "The decode was aborted: read the position of its sequence back", changed);
     }
     if (status != 0) {
-        throw Failure("DECODE_FAILED", "llama.cpp could not decode the batch (status " + std::to_string(status) + ")" + log.reason(),
-                      status < -1 ? changed : std::vector<int32_t>());
+        throw Failure(
+            "DECODE_FAILED",
+            "llama.cpp could not decode the batch (status " + std::to_string(status) + ")" + log.reason(),
+            status < -1 ? changed : std::vector<int32_t>()
+        );
     }
     state.counters.decodes++;
     state.counters.decodedTokens += count;
@@ -146,7 +173,10 @@ std::vector<int32_t> decodeBatch(ContextState & state, Batch & batch, const std:
             if (!sampler && picks.size() + 1 == batch.rows) {
                 inbox.wake();  // it is awake when this is done
             }
-            picks.push_back(sampler ? (*sampler)->pick(state.ctx, (int32_t) i) : argmax(llama_get_logits_ith(state.ctx, (int32_t) i), (size_t) state.vocabularySize));
+            picks.push_back(
+                sampler ? (*sampler)->pick(state.ctx, (int32_t) i)
+                        : argmax(llama_get_logits_ith(state.ctx, (int32_t) i), (size_t) state.vocabularySize)
+            );
         }
     }
     state.lastOutputs = std::move(batch.outputs);

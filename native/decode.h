@@ -6,10 +6,10 @@
 
 struct Batch {
     std::vector<int32_t> tokens, positions, sequences;
-    std::vector<int32_t> starts;    // indices of each sequence's first token
-    std::vector<int8_t>  outputs;
-    SamplerLeases        samplers;  // empty, or one a row
-    size_t               rows = 0;  // with output
+    std::vector<int32_t> starts;  // indices of each sequence's first token
+    std::vector<int8_t> outputs;
+    SamplerLeases samplers;  // empty, or one a row
+    size_t rows = 0;         // with output
 };
 
 // What JavaScript passed (tokens, positions, sequences, outputs, samplers), checked against the context's sizes.

@@ -32,7 +32,7 @@ struct Hashing {
                 throw Failure("ABORTED", "The process is ending");
             }
             const size_t wanted = (size_t) std::min<uint64_t>(left, PIECE);
-            const size_t got    = file.read(buffer.data(), wanted);
+            const size_t got = file.read(buffer.data(), wanted);
             sha256_update(&state, buffer.data(), got);
             if (got < wanted) {
                 return;
@@ -41,13 +41,13 @@ struct Hashing {
         }
     }
 
-    sha256_t             state;
+    sha256_t state;
     std::vector<uint8_t> buffer = std::vector<uint8_t>(PIECE);
 };
 
 std::string hexDigest(sha256_t state) {
     static const char * const digits = "0123456789abcdef";
-    unsigned char             digest[SHA256_DIGEST_SIZE];
+    unsigned char digest[SHA256_DIGEST_SIZE];
     sha256_final(&state, digest);
     std::string hex;
     for (const unsigned char byte : digest) {
@@ -58,7 +58,7 @@ std::string hexDigest(sha256_t state) {
 }
 
 std::vector<Range> rangesFrom(Napi::Value value) {
-    const auto         numbers = guard::elements<double>(value, napi_float64_array, "ranges", "a Float64Array");
+    const auto numbers = guard::elements<double>(value, napi_float64_array, "ranges", "a Float64Array");
     std::vector<Range> ranges;
     for (size_t i = 0; i + 1 < numbers.size(); i += 2) {
         for (const double number : {numbers[i], numbers[i + 1]}) {
@@ -75,20 +75,27 @@ class FileHash : public Napi::ObjectWrap<FileHash> {
   public:
     static constexpr napi_type_tag TAG = {0x6865616473746172, 0x66696c6568617368};
 
-    explicit FileHash(const Napi::CallbackInfo & info) : Napi::ObjectWrap<FileHash>(info) { info.This().As<Napi::Object>().TypeTag(&TAG); }
+    explicit FileHash(const Napi::CallbackInfo & info) : Napi::ObjectWrap<FileHash>(info) {
+        info.This().As<Napi::Object>().TypeTag(&TAG);
+    }
 
     static void define(Napi::Env env, Napi::Object exports) {
-        exports.Set("FileHash", DefineClass(env, "FileHash", {InstanceMethod<&FileHash::add>("add"), InstanceMethod<&FileHash::digest>("digest")}));
+        exports.Set(
+            "FileHash",
+            DefineClass(
+                env, "FileHash", {InstanceMethod<&FileHash::add>("add"), InstanceMethod<&FileHash::digest>("digest")}
+            )
+        );
     }
 
   private:
     // add(path, ranges, abort): what a file has of each range, one after another; it need not reach to a range's end.
     Napi::Value add(const Napi::CallbackInfo & info) {
         return guard::call(info.Env(), [&]() -> Napi::Value {
-            const std::string path   = guard::path(info[0], "path");
-            const auto        ranges = rangesFrom(info[1]);
-            auto              abort  = AbortFlag::of(info[2]);
-            const auto        work   = [hashing = hashing_, path, ranges, abort] {
+            const std::string path = guard::path(info[0], "path");
+            const auto ranges = rangesFrom(info[1]);
+            auto abort = AbortFlag::of(info[2]);
+            const auto work = [hashing = hashing_, path, ranges, abort] {
                 AbortFlag::require(*abort);
                 const File file = File::openToRead(path, File::Links::followed);
                 for (const Range & range : ranges) {
@@ -102,8 +109,12 @@ class FileHash : public Napi::ObjectWrap<FileHash> {
 
     Napi::Value digest(const Napi::CallbackInfo & info) {
         return guard::call(info.Env(), [&]() -> Napi::Value {
-            const auto toHex = [](Napi::Env env, std::string & hex) -> Napi::Value { return Napi::String::New(env, hex); };
-            return runOn<std::string>(info.Env(), fileReader(), [hashing = hashing_] { return hexDigest(hashing->state); }, toHex);
+            const auto toHex = [](Napi::Env env, std::string & hex) -> Napi::Value {
+                return Napi::String::New(env, hex);
+            };
+            return runOn<std::string>(
+                info.Env(), fileReader(), [hashing = hashing_] { return hexDigest(hashing->state); }, toHex
+            );
         });
     }
 

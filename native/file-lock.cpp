@@ -5,18 +5,18 @@
 #include <utility>
 
 #ifdef _WIN32
-#    include <windows.h>
+#include <windows.h>
 #else
-#    include <fcntl.h>
-#    include <sys/file.h>
-#    include <sys/stat.h>
-#    include <unistd.h>
-#    ifdef __linux__
-#        include <sys/vfs.h>
-#    else
-#        include <sys/mount.h>
-#        include <sys/param.h>
-#    endif
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <sys/vfs.h>
+#else
+#include <sys/mount.h>
+#include <sys/param.h>
+#endif
 #endif
 
 namespace {
@@ -35,11 +35,15 @@ std::wstring wide(const std::string & text) {
 
 // Null where somebody holds it. The attributes make the handle one that children do not inherit.
 HANDLE lockAt(const std::string & path) {
-    const HANDLE file = CreateFileW(wide(path).c_str(), GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, nullptr,
-                                    OPEN_ALWAYS, FILE_ATTRIBUTE_NORMAL | FILE_FLAG_OPEN_REPARSE_POINT, nullptr);
+    const HANDLE file = CreateFileW(
+        wide(path).c_str(), GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE,
+        nullptr, OPEN_ALWAYS, FILE_ATTRIBUTE_NORMAL | FILE_FLAG_OPEN_REPARSE_POINT, nullptr
+    );
     if (file == INVALID_HANDLE_VALUE) {
-        throw Failure(GetLastError() == ERROR_DISK_FULL ? "DISK_FULL" : "WRITE_FAILED",
-                      "Could not open the lock file \"" + path + "\": Windows error " + std::to_string(GetLastError()));
+        throw Failure(
+            GetLastError() == ERROR_DISK_FULL ? "DISK_FULL" : "WRITE_FAILED",
+            "Could not open the lock file \"" + path + "\": Windows error " + std::to_string(GetLastError())
+        );
     }
     FILE_REMOTE_PROTOCOL_INFO remote;
     if (GetFileInformationByHandleEx(file, FileRemoteProtocolInfo, &remote, sizeof(remote))) {
@@ -81,7 +85,7 @@ bool isRemote(int fd) {
     if (fstatfs(fd, &facts) != 0) {
         return false;
     }
-#    ifdef __linux__
+#ifdef __linux__
     switch ((uint32_t) facts.f_type) {
         case 0x6969:      // NFS
         case 0x517b:      // SMB
@@ -94,12 +98,11 @@ bool isRemote(int fd) {
         case 0x0bd00bd0:  // Lustre
         case 0x47504653:  // GPFS
             return true;
-        default:
-            return false;
+        default: return false;
     }
-#    else
+#else
     return (facts.f_flags & MNT_LOCAL) == 0;
-#    endif
+#endif
 }
 
 int openLockFile(const std::string & path) {
@@ -107,7 +110,10 @@ int openLockFile(const std::string & path) {
     const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
     if (fd < 0) {
         const bool full = errno == ENOSPC || errno == EDQUOT;
-        throw Failure(full ? "DISK_FULL" : "WRITE_FAILED", "Could not open the lock file \"" + path + "\": " + std::strerror(errno));
+        throw Failure(
+            full ? "DISK_FULL" : "WRITE_FAILED",
+            "Could not open the lock file \"" + path + "\": " + std::strerror(errno)
+        );
     }
     return fd;
 }
@@ -127,14 +133,15 @@ bool lock(int fd, const std::string & path) {
 
 bool isStillAt(int fd, const std::string & path) {
     struct stat opened, named;
-    return fstat(fd, &opened) == 0 && ::stat(path.c_str(), &named) == 0 && opened.st_ino == named.st_ino && opened.st_dev == named.st_dev;
+    return fstat(fd, &opened) == 0 && ::stat(path.c_str(), &named) == 0 && opened.st_ino == named.st_ino &&
+           opened.st_dev == named.st_dev;
 }
 
 // -1 where somebody holds it. A file that was removed or replaced before its lock came guards nothing: the one that is there
 // now is tried instead.
 int lockAt(const std::string & path) {
     for (int attempt = 0; attempt < MAX_REPLACEMENTS; attempt++) {
-        Descriptor  file{openLockFile(path)};
+        Descriptor file{openLockFile(path)};
         struct stat facts;
         if (fstat(file.value, &facts) != 0 || !S_ISREG(facts.st_mode)) {
             throw Failure("WRITE_FAILED", "Expected a regular file to lock at \"" + path + "\"");
@@ -183,7 +190,9 @@ LockedFile::~LockedFile() {
 FileLock::FileLock(const Napi::CallbackInfo & info) : Napi::ObjectWrap<FileLock>(info) {
     Napi::Env env = info.Env();
     if (!info[0].IsExternal()) {
-        throw Napi::Error(env, errorFrom(env, Failure("INVALID_ARGUMENT", "File locks are made by FileLock.tryAcquire()")));
+        throw Napi::Error(
+            env, errorFrom(env, Failure("INVALID_ARGUMENT", "File locks are made by FileLock.tryAcquire()"))
+        );
     }
     info.This().As<Napi::Object>().TypeTag(&TAG);
     file_ = *info[0].As<Napi::External<std::shared_ptr<LockedFile>>>().Data();
@@ -200,10 +209,12 @@ Napi::Value FileLock::tryAcquire(const Napi::CallbackInfo & info) {
                 if (!file) {
                     return env.Null();
                 }
-                Napi::Value lock = Environment::of(env).lockClass.New({Napi::External<std::shared_ptr<LockedFile>>::New(env, &file)});
+                Napi::Value lock =
+                    Environment::of(env).lockClass.New({Napi::External<std::shared_ptr<LockedFile>>::New(env, &file)});
                 file.reset();  // the job may live on for a moment: the lock is the object's alone
                 return lock;
-            });
+            }
+        );
     });
 }
 
@@ -215,9 +226,11 @@ Napi::Value FileLock::release(const Napi::CallbackInfo & info) {
 Napi::Value FileLock::held(const Napi::CallbackInfo & info) { return Napi::Boolean::New(info.Env(), file_ != nullptr); }
 
 void FileLock::define(Napi::Env env, Napi::Object exports) {
-    Napi::Function type = DefineClass(env, "FileLock",
-                                      {StaticMethod<&FileLock::tryAcquire>("tryAcquire"), InstanceMethod<&FileLock::release>("release"),
-                                       InstanceMethod<&FileLock::held>("held")});
+    Napi::Function type = DefineClass(
+        env, "FileLock",
+        {StaticMethod<&FileLock::tryAcquire>("tryAcquire"), InstanceMethod<&FileLock::release>("release"),
+         InstanceMethod<&FileLock::held>("held")}
+    );
     Environment::of(env).lockClass = Napi::Persistent(type);
     exports.Set("FileLock", type);
 }

@@ -10,16 +10,18 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #ifdef _WIN32
-#    include <io.h>
+#include <io.h>
 #else
-#    include <unistd.h>
+#include <unistd.h>
 #endif
 
 namespace {
 
 constexpr size_t MOST_AT_ONCE = 1 << 30;  // bytes in one call of the system
 
-Failure readFailure(const std::string & path) { return Failure("READ_FAILED", "Could not read \"" + path + "\": " + std::strerror(errno)); }
+Failure readFailure(const std::string & path) {
+    return Failure("READ_FAILED", "Could not read \"" + path + "\": " + std::strerror(errno));
+}
 
 Failure writeFailure(const std::string & path) {
     const bool full = errno == ENOSPC || errno == EDQUOT;
@@ -77,10 +79,10 @@ void File::close() {
 uint64_t File::size() const {
 #ifdef _WIN32
     struct _stat64 facts;
-    const bool     known = _fstat64(fd_, &facts) == 0;
+    const bool known = _fstat64(fd_, &facts) == 0;
 #else
     struct stat facts;
-    const bool  known = fstat(fd_, &facts) == 0;
+    const bool known = fstat(fd_, &facts) == 0;
 #endif
     if (!known) {
         throw readFailure(path_);
@@ -148,7 +150,7 @@ void File::syncAndClose() {
 
 void requireRegularFile(const std::string & path, const std::string & what, const char * missing, const char * other) {
     const std::string expected = "Expected " + what + " at \"" + path + "\": ";
-    struct stat       facts;
+    struct stat facts;
     if (stat(path.c_str(), &facts) != 0) {
         throw Failure(missing, expected + std::strerror(errno));
     }

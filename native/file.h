@@ -19,16 +19,16 @@ class File {
     void close();
 
     uint64_t size() const;
-    void     seek(uint64_t position) const;
+    void seek(uint64_t position) const;
     // Returns how many bytes there were: fewer than asked for at the file's end alone.
     size_t read(uint8_t * to, size_t count) const;
-    void   write(const uint8_t * from, size_t count) const;
-    void   syncAndClose();
+    void write(const uint8_t * from, size_t count) const;
+    void syncAndClose();
 
   private:
     File(int fd, const std::string & path) : fd_(fd), path_(path) {}
 
-    int         fd_;
+    int fd_;
     std::string path_;
 };
 

@@ -5,9 +5,9 @@
 
 namespace {
 
-constexpr size_t MAX_NESTING     = 512;
+constexpr size_t MAX_NESTING = 512;
 constexpr size_t MAX_TOKEN_BYTES = 512;
-constexpr size_t MAX_ELEMENTS    = 2 << 20;
+constexpr size_t MAX_ELEMENTS = 2 << 20;
 
 size_t capped(size_t a, size_t b) { return std::min(a + b, (size_t) 1 << 40); }
 
@@ -27,7 +27,9 @@ class Measure {
     }
 
   private:
-    static bool isWord(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-'; }
+    static bool isWord(char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-';
+    }
     static bool isDigit(char c) { return c >= '0' && c <= '9'; }
 
     void step(char c) {
@@ -41,7 +43,9 @@ class Measure {
             const size_t start = at_;
             until('>');
             if (at_ - start > MAX_TOKEN_BYTES) {
-                throw grammarRefusal("a token between < and > is longer than " + std::to_string(MAX_TOKEN_BYTES) + " bytes");
+                throw grammarRefusal(
+                    "a token between < and > is longer than " + std::to_string(MAX_TOKEN_BYTES) + " bytes"
+                );
             }
             item_ = 1;
         } else if (isWord(c)) {
@@ -50,7 +54,7 @@ class Measure {
                 at_++;
             }
             longestName_ = std::max(longestName_, at_ - start);
-            item_        = 1;
+            item_ = 1;
             elements_++;
         } else if (c == '(') {
             if (++nesting_ > MAX_NESTING) {
@@ -89,7 +93,7 @@ class Measure {
     void braces() {
         at_++;
         const size_t min = number();
-        size_t       max = min;
+        size_t max = min;
         if (skip(',')) {
             max = isDigit(peek()) ? number() : SIZE_MAX;
         }
@@ -125,15 +129,18 @@ class Measure {
     }
 
     void repeat(size_t min, size_t max) {
-        const bool   open     = max == SIZE_MAX || max > 2000;  // llama.cpp takes more than 2,000 for any number
-        const size_t copies   = std::max<size_t>(min, 1);
+        const bool open = max == SIZE_MAX || max > 2000;  // llama.cpp takes more than 2,000 for any number
+        const size_t copies = std::max<size_t>(min, 1);
         const size_t optional = open ? 1 : max - min;
-        elements_ = capped(elements_, std::min(copies, (size_t) 1 << 20) * std::min(item_, (size_t) 1 << 20) + optional * (item_ + rule()));
-        item_     = capped(min == 0 ? 0 : item_ * std::min(copies, (size_t) 1 << 20), 1);
+        elements_ = capped(
+            elements_,
+            std::min(copies, (size_t) 1 << 20) * std::min(item_, (size_t) 1 << 20) + optional * (item_ + rule())
+        );
+        item_ = capped(min == 0 ? 0 : item_ * std::min(copies, (size_t) 1 << 20), 1);
     }
 
     const std::string & text_;
-    size_t              at_ = 0, item_ = 0, elements_ = 0, nesting_ = 0, longestName_ = 4;
+    size_t at_ = 0, item_ = 0, elements_ = 0, nesting_ = 0, longestName_ = 4;
 };
 
 }  // namespace

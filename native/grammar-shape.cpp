@@ -7,11 +7,13 @@ namespace {
 
 // llama.cpp compares each of the stacks at one place with each other one.
 constexpr size_t MAX_STACKS = 20 * 1000;
-constexpr size_t MAX_STEPS  = 20 * 1000 * 1000;
+constexpr size_t MAX_STEPS = 20 * 1000 * 1000;
 
 size_t capped(size_t a, size_t b) { return std::min(a + b, (size_t) 1 << 40); }
 
-bool isEnd(const llama_grammar_element & element) { return element.type == LLAMA_GRETYPE_END || element.type == LLAMA_GRETYPE_ALT; }
+bool isEnd(const llama_grammar_element & element) {
+    return element.type == LLAMA_GRETYPE_END || element.type == LLAMA_GRETYPE_ALT;
+}
 bool isReference(const llama_grammar_element & element) { return element.type == LLAMA_GRETYPE_RULE_REF; }
 
 // The rules that have an alternative made of such rules alone; with `terminals`, of such rules and characters or tokens.
@@ -19,10 +21,10 @@ std::vector<bool> closure(const llama_grammar_rules & rules, bool terminals) {
     struct Alternative {
         uint32_t rule, open;
     };
-    std::vector<Alternative>           alternatives;
+    std::vector<Alternative> alternatives;
     std::vector<std::vector<uint32_t>> users(rules.size());
-    std::vector<uint32_t>              found;
-    std::vector<bool>                  member(rules.size());
+    std::vector<uint32_t> found;
+    std::vector<bool> member(rules.size());
     const auto join = [&](uint32_t rule) {
         if (!member[rule]) {
             member[rule] = true;
@@ -31,7 +33,7 @@ std::vector<bool> closure(const llama_grammar_rules & rules, bool terminals) {
     };
     for (uint32_t id = 0; id < rules.size(); id++) {
         Alternative current{id, 0};
-        bool        blocked = false;
+        bool blocked = false;
         for (const auto & element : rules[id]) {
             if (isReference(element)) {
                 users[element.value].push_back((uint32_t) alternatives.size());
@@ -79,12 +81,13 @@ template <class Each> void forEachFirst(const llama_grammar_rule & rule, const s
 // empty only if one of its alternatives has nothing in it.
 class Search {
   public:
-    explicit Search(const llama_grammar_rules & rules) : rules_(rules), empty_(rules.size()), state_(rules.size()), steps_(rules.size()) {
+    explicit Search(const llama_grammar_rules & rules)
+        : rules_(rules), empty_(rules.size()), state_(rules.size()), steps_(rules.size()) {
         for (size_t id = 0; id < rules.size(); id++) {
             bool start = true;
             for (const auto & element : rules[id]) {
                 empty_[id] = empty_[id] || (start && isEnd(element));
-                start      = isEnd(element);
+                start = isEnd(element);
             }
         }
     }
@@ -107,9 +110,11 @@ class Search {
             throw grammarRefusal("a rule begins with itself (left recursion)");
         }
         if (state_[id] == NEW) {
-            state_[id]   = OPEN;
+            state_[id] = OPEN;
             size_t steps = rules_[id].size();
-            forEachFirst(rules_[id], empty_, [&](const llama_grammar_element & element, bool) { steps = capped(steps, isReference(element) ? visit(element.value) : 0); });
+            forEachFirst(rules_[id], empty_, [&](const llama_grammar_element & element, bool) {
+                steps = capped(steps, isReference(element) ? visit(element.value) : 0);
+            });
             state_[id] = DONE;
             steps_[id] = steps;
         }
@@ -117,9 +122,9 @@ class Search {
     }
 
     const llama_grammar_rules & rules_;
-    std::vector<bool>           empty_;
-    std::vector<State>          state_;
-    std::vector<size_t>         steps_;
+    std::vector<bool> empty_;
+    std::vector<State> state_;
+    std::vector<size_t> steps_;
 };
 
 // The left recursion that this search misses: by way of rules that are empty by way of others. Where something follows the
@@ -128,7 +133,8 @@ class Search {
 class Components {
   public:
     explicit Components(const llama_grammar_rules & rules)
-        : rules_(rules), empty_(closure(rules, false)), order_(rules.size()), low_(rules.size()), component_(rules.size()), stacks_(1) {}
+        : rules_(rules), empty_(closure(rules, false)), order_(rules.size()), low_(rules.size()),
+          component_(rules.size()), stacks_(1) {}
 
     void require() {
         for (size_t id = 0; id < rules_.size(); id++) {
@@ -159,7 +165,7 @@ class Components {
     }
 
     void close(uint32_t root) {
-        const auto            start = std::find(open_.rbegin(), open_.rend(), root).base() - 1;
+        const auto start = std::find(open_.rbegin(), open_.rend(), root).base() - 1;
         std::vector<uint32_t> members(start, open_.end());
         open_.erase(start, open_.end());
         const auto number = (uint32_t) stacks_.size();
@@ -185,10 +191,10 @@ class Components {
     }
 
     const llama_grammar_rules & rules_;
-    const std::vector<bool>     empty_;
-    std::vector<uint32_t>       order_, low_, component_, open_;
-    std::vector<size_t>         stacks_;
-    uint32_t                    visited_ = 0;
+    const std::vector<bool> empty_;
+    std::vector<uint32_t> order_, low_, component_, open_;
+    std::vector<size_t> stacks_;
+    uint32_t visited_ = 0;
 };
 
 }  // namespace

@@ -7,7 +7,7 @@
 namespace {
 
 constexpr size_t MAX_TEXT_BYTES = 1 << 20;
-constexpr size_t MAX_RULES      = 100 * 1000;
+constexpr size_t MAX_RULES = 100 * 1000;
 
 const char * skipSpace(const char * at) {
     while (*at == ' ' || *at == '\t' || *at == '\r' || *at == '\n' || *at == '#') {
@@ -47,8 +47,12 @@ void requireTokens(const llama_vocab * vocab, const llama_grammar_rules & rules)
     const auto size = (uint32_t) llama_vocab_n_tokens(vocab);
     for (const auto & rule : rules) {
         for (const auto & element : rule) {
-            if ((element.type == LLAMA_GRETYPE_TOKEN || element.type == LLAMA_GRETYPE_TOKEN_NOT) && element.value >= size) {
-                throw grammarRefusal("it names the token " + std::to_string(element.value) + ", and ids go to " + std::to_string(size - 1));
+            if ((element.type == LLAMA_GRETYPE_TOKEN || element.type == LLAMA_GRETYPE_TOKEN_NOT) &&
+                element.value >= size) {
+                throw grammarRefusal(
+                    "it names the token " + std::to_string(element.value) + ", and ids go to " +
+                    std::to_string(size - 1)
+                );
             }
         }
     }
@@ -62,7 +66,9 @@ Failure grammarRefusal(const std::string & reason) {
 
 void requireGrammar(const llama_vocab * vocab, const std::string & text) {
     if (text.size() > MAX_TEXT_BYTES) {
-        throw grammarRefusal("it has " + std::to_string(text.size()) + " bytes, and may have " + std::to_string(MAX_TEXT_BYTES));
+        throw grammarRefusal(
+            "it has " + std::to_string(text.size()) + " bytes, and may have " + std::to_string(MAX_TEXT_BYTES)
+        );
     }
     if (text.find('\0') != std::string::npos) {
         throw grammarRefusal("it holds a NUL character");

@@ -14,7 +14,7 @@ struct Failure : std::runtime_error {
     Failure(std::string code, const std::string & message, std::vector<int32_t> sequences = {})
         : std::runtime_error(message), code(std::move(code)), sequences(std::move(sequences)) {}
 
-    std::string          code;
+    std::string code;
     std::vector<int32_t> sequences;  // whose content is not what it was before
 };
 
@@ -30,7 +30,10 @@ inline Failure invalid(const std::string & what, const std::string & expected, N
             shown = got.ToString().Utf8Value();
         } else {
             const napi_valuetype type = got.Type();
-            shown = type == napi_string ? "a string" : type == napi_function ? "a function" : type == napi_object ? "an object" : "another type";
+            shown = type == napi_string     ? "a string"
+                    : type == napi_function ? "a function"
+                    : type == napi_object   ? "an object"
+                                            : "another type";
         }
     }
     return Failure("INVALID_ARGUMENT", "Expected `" + what + "` to be " + expected + ", got " + shown);
@@ -105,26 +108,33 @@ inline std::string optionalString(Napi::Object options, const char * name, const
 }
 
 // A copy of a typed array's elements: JavaScript may change or detach the array while a thread works.
-template <class Element> std::vector<Element> elements(Napi::Value value, napi_typedarray_type wanted, const std::string & what, const char * expected) {
-    napi_typedarray_type type   = napi_int8_array;
-    size_t               length = 0;
-    void *               data   = nullptr;
-    if (napi_get_typedarray_info(value.Env(), value, &type, &length, &data, nullptr, nullptr) != napi_ok || type != wanted) {
+template <class Element> std::vector<Element> elements(
+    Napi::Value value, napi_typedarray_type wanted, const std::string & what, const char * expected
+) {
+    napi_typedarray_type type = napi_int8_array;
+    size_t length = 0;
+    void * data = nullptr;
+    if (napi_get_typedarray_info(value.Env(), value, &type, &length, &data, nullptr, nullptr) != napi_ok ||
+        type != wanted) {
         throw invalid(what, expected, value);
     }
     const auto * from = static_cast<const Element *>(data);
     return std::vector<Element>(from, from + length);
 }
 
-inline std::vector<int32_t> int32s(Napi::Value value, const std::string & what) { return elements<int32_t>(value, napi_int32_array, what, "an Int32Array"); }
-inline std::vector<uint8_t> bytes(Napi::Value value, const std::string & what) { return elements<uint8_t>(value, napi_uint8_array, what, "a Uint8Array"); }
+inline std::vector<int32_t> int32s(Napi::Value value, const std::string & what) {
+    return elements<int32_t>(value, napi_int32_array, what, "an Int32Array");
+}
+inline std::vector<uint8_t> bytes(Napi::Value value, const std::string & what) {
+    return elements<uint8_t>(value, napi_uint8_array, what, "a Uint8Array");
+}
 
 // JSON nested at most MAX_JSON_DEPTH deep. llama.cpp's `common` and its template engine recurse over values, so depth is bounded
 // before a parser sees the text.
 constexpr int MAX_JSON_DEPTH = 64;
 
 inline void shallow(const std::string & json, const std::string & what) {
-    int  depth    = 0;
+    int depth = 0;
     bool inString = false;
     for (size_t i = 0; i < json.size(); i++) {
         const char c = json[i];
@@ -138,7 +148,10 @@ inline void shallow(const std::string & json, const std::string & what) {
             inString = true;
         } else if (c == '{' || c == '[') {
             if (++depth > MAX_JSON_DEPTH) {
-                throw Failure("JSON_TOO_DEEP", "Expected `" + what + "` nested at most " + std::to_string(MAX_JSON_DEPTH) + " levels deep");
+                throw Failure(
+                    "JSON_TOO_DEEP",
+                    "Expected `" + what + "` nested at most " + std::to_string(MAX_JSON_DEPTH) + " levels deep"
+                );
             }
         } else if (c == '}' || c == ']') {
             depth--;

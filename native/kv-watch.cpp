@@ -2,16 +2,16 @@
 
 #ifdef HEADSTART_ASSERTIONS
 
-#    include <cstdint>
-#    include <cstdio>
-#    include <cstdlib>
-#    include <map>
-#    include <mutex>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <mutex>
 
 namespace {
 
 struct Watched {
-    std::mutex                     mutex;
+    std::mutex mutex;
     std::map<uintptr_t, uintptr_t> ends;  // by where each begins
 };
 
@@ -34,13 +34,15 @@ void kv::forget(const void * memory) {
 }
 
 void kv::assertNone(const void * from, size_t size) {
-    const auto                  begin = (uintptr_t) from;
+    const auto begin = (uintptr_t) from;
     std::lock_guard<std::mutex> lock(watched().mutex);
-    auto                        next = watched().ends.lower_bound(begin + size);  // the first that begins behind
+    auto next = watched().ends.lower_bound(begin + size);  // the first that begins behind
     if (size == 0 || next == watched().ends.begin() || std::prev(next)->second <= begin) {
         return;
     }
-    std::fprintf(stderr, "llama-headstart: %zu bytes of a sequence state were about to enter the JavaScript heap\n", size);
+    std::fprintf(
+        stderr, "llama-headstart: %zu bytes of a sequence state were about to enter the JavaScript heap\n", size
+    );
     std::abort();
 }
 

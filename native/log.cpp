@@ -2,7 +2,7 @@
 
 #include "thread.h"
 
-#include <json.h>   // common_json, which common's log.h only declares
+#include <json.h>  // common_json, which common's log.h only declares
 #include <llama.h>
 #include <log.h>  // of llama.cpp's common: angle brackets, or this folder's own is meant
 
@@ -23,16 +23,16 @@ int severity(ggml_log_level level) {
 }
 
 struct Sink {
-    std::shared_ptr<Inbox>                   inbox;
+    std::shared_ptr<Inbox> inbox;
     std::shared_ptr<Napi::FunctionReference> logger;
-    int                                      maxSeverity;
+    int maxSeverity;
 };
 
 // On the heap for good: llama.cpp logs from static destructors too.
 struct Log {
-    std::mutex                 mutex;
-    std::map<napi_env, Sink>   sinks;
-    std::atomic<int>           maxSeverity{0};
+    std::mutex mutex;
+    std::map<napi_env, Sink> sinks;
+    std::atomic<int> maxSeverity{0};
 };
 
 Log & theLog() {
@@ -41,8 +41,8 @@ Log & theLog() {
 }
 
 thread_local LogCapture * capture = nullptr;
-thread_local std::string  partial;
-thread_local int          partialSeverity = 4;
+thread_local std::string partial;
+thread_local int partialSeverity = 4;
 
 struct LogLine : Delivery {
     void arrive(Napi::Env env) override {
@@ -58,7 +58,7 @@ struct LogLine : Delivery {
         logger->Call({Napi::Number::New(env, level), Napi::String::New(env, text)});
     }
 
-    int         level;
+    int level;
     std::string text;
 };
 
@@ -69,9 +69,9 @@ void emit(int level, const std::string & text) {
     if (level > theLog().maxSeverity) {
         return;
     }
-    auto line   = std::make_shared<LogLine>();
+    auto line = std::make_shared<LogLine>();
     line->level = level;
-    line->text  = text;
+    line->text = text;
     std::lock_guard<std::mutex> lock(theLog().mutex);
     for (auto & [env, sink] : theLog().sinks) {
         if (level <= sink.maxSeverity) {
@@ -126,7 +126,7 @@ Napi::Value setLogger(const Napi::CallbackInfo & info) {
             throw guard::invalid("logger", "a function or null", info[0]);
         }
         const int level = (int) guard::integer(info[1], "maxLevel", 0, 4);
-        auto      logger = std::make_shared<Napi::FunctionReference>(Napi::Persistent(info[0].As<Napi::Function>()));
+        auto logger = std::make_shared<Napi::FunctionReference>(Napi::Persistent(info[0].As<Napi::Function>()));
         std::lock_guard<std::mutex> lock(theLog().mutex);
         theLog().sinks[env] = Sink{Environment::of(env).inbox, logger, level};
         recount();
@@ -143,12 +143,14 @@ std::string LogCapture::reason() const { return lines.empty() ? "" : "; llama.cp
 
 void installLogHook() { llama_log_set(onLog, nullptr); }
 
-void defineLog(Napi::Env env, Napi::Object exports) { exports.Set("setLogger", Napi::Function::New(env, setLogger, "setLogger")); }
+void defineLog(Napi::Env env, Napi::Object exports) {
+    exports.Set("setLogger", Napi::Function::New(env, setLogger, "setLogger"));
+}
 
 void forgetLogger(Napi::Env env) {
     std::shared_ptr<Napi::FunctionReference> dropped;
-    std::lock_guard<std::mutex>              lock(theLog().mutex);
-    auto                                     sink = theLog().sinks.find(env);
+    std::lock_guard<std::mutex> lock(theLog().mutex);
+    auto sink = theLog().sinks.find(env);
     if (sink != theLog().sinks.end()) {
         dropped = sink->second.logger;
         theLog().sinks.erase(sink);
@@ -192,18 +194,18 @@ int common_log_get_verbosity_thold() {
     return wanted >= 4 ? LOG_LEVEL_DEBUG : wanted == 3 ? LOG_LEVEL_INFO : LOG_LEVEL_WARN;
 }
 
-void                common_log_set_verbosity_thold(int) {}
-bool                common_log_get_jsonl() { return false; }
-void                common_log_set_jsonl(bool) {}
-int                 common_log_get_verbosity(enum ggml_log_level) { return LOG_LEVEL_INFO; }
-void                common_log_default_callback(enum ggml_log_level level, const char * text, void *) { onLog(level, text, nullptr); }
+void common_log_set_verbosity_thold(int) {}
+bool common_log_get_jsonl() { return false; }
+void common_log_set_jsonl(bool) {}
+int common_log_get_verbosity(enum ggml_log_level) { return LOG_LEVEL_INFO; }
+void common_log_default_callback(enum ggml_log_level level, const char * text, void *) { onLog(level, text, nullptr); }
 struct common_log * common_log_init() { return common_log_main(); }
-void                common_log_pause(struct common_log *) {}
-void                common_log_resume(struct common_log *) {}
-void                common_log_free(struct common_log *) {}
-void                common_log_set_file(struct common_log *, const char *) {}
-void                common_log_set_colors(struct common_log *, log_colors) {}
-void                common_log_set_prefix(struct common_log *, bool) {}
-void                common_log_set_timestamps(struct common_log *, bool) {}
-void                common_log_flush(struct common_log *) {}
-void                common_log_add_json(struct common_log *, const char *, const common_json &) {}
+void common_log_pause(struct common_log *) {}
+void common_log_resume(struct common_log *) {}
+void common_log_free(struct common_log *) {}
+void common_log_set_file(struct common_log *, const char *) {}
+void common_log_set_colors(struct common_log *, log_colors) {}
+void common_log_set_prefix(struct common_log *, bool) {}
+void common_log_set_timestamps(struct common_log *, bool) {}
+void common_log_flush(struct common_log *) {}
+void common_log_add_json(struct common_log *, const char *, const common_json &) {}

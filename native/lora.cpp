@@ -18,16 +18,22 @@ namespace {
 
 constexpr double MAX_SCALE = 1e4;
 
-Failure invalid(const std::string & path, const std::string & reason) { return Failure("LORA_INVALID", "Expected a LoRA adapter (GGUF) for this model at \"" + path + "\": " + reason); }
+Failure invalid(const std::string & path, const std::string & reason) {
+    return Failure("LORA_INVALID", "Expected a LoRA adapter (GGUF) for this model at \"" + path + "\": " + reason);
+}
 
 // Those that every backend multiplies with.
 bool isMatrixType(ggml_type type) {
-    static const std::set<ggml_type> types = {GGML_TYPE_F32,  GGML_TYPE_F16,  GGML_TYPE_BF16, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0,  GGML_TYPE_Q5_1,
-                                              GGML_TYPE_Q8_0, GGML_TYPE_Q2_K, GGML_TYPE_Q3_K, GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K, GGML_TYPE_IQ4_NL};
+    static const std::set<ggml_type> types = {GGML_TYPE_F32,  GGML_TYPE_F16,   GGML_TYPE_BF16, GGML_TYPE_Q4_0,
+                                              GGML_TYPE_Q4_1, GGML_TYPE_Q5_0,  GGML_TYPE_Q5_1, GGML_TYPE_Q8_0,
+                                              GGML_TYPE_Q2_K, GGML_TYPE_Q3_K,  GGML_TYPE_Q4_K, GGML_TYPE_Q5_K,
+                                              GGML_TYPE_Q6_K, GGML_TYPE_IQ4_NL};
     return types.count(type) > 0;
 }
 
-bool endsWith(const std::string & text, const std::string & end) { return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0; }
+bool endsWith(const std::string & text, const std::string & end) {
+    return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
 
 // llama.cpp compares two of the dimensions. What else does not fit ends the process in the first decode.
 class Fit {
@@ -39,9 +45,11 @@ class Fit {
     }
 
     void require() {
-        ggml_context *   tensors = nullptr;
-        gguf_init_params params  = {/*no_alloc*/ true, /*ctx*/ &tensors};
-        const std::unique_ptr<gguf_context, void (*)(gguf_context *)> gguf(gguf_init_from_file(path_.c_str(), params), gguf_free);
+        ggml_context * tensors = nullptr;
+        gguf_init_params params = {/*no_alloc*/ true, /*ctx*/ &tensors};
+        const std::unique_ptr<gguf_context, void (*)(gguf_context *)> gguf(
+            gguf_init_from_file(path_.c_str(), params), gguf_free
+        );
         const std::unique_ptr<ggml_context, void (*)(ggml_context *)> owner(tensors, ggml_free);
         if (!gguf) {
             throw invalid(path_, "it is not a GGUF file");
@@ -58,10 +66,12 @@ class Fit {
 
   private:
     void requireKeys(const gguf_context * gguf) {
-        const std::pair<const char *, gguf_type> keys[] = {{"general.type", GGUF_TYPE_STRING},
-                                                           {"general.architecture", GGUF_TYPE_STRING},
-                                                           {"adapter.type", GGUF_TYPE_STRING},
-                                                           {"adapter.lora.alpha", GGUF_TYPE_FLOAT32}};
+        const std::pair<const char *, gguf_type> keys[] = {
+            {"general.type", GGUF_TYPE_STRING},
+            {"general.architecture", GGUF_TYPE_STRING},
+            {"adapter.type", GGUF_TYPE_STRING},
+            {"adapter.lora.alpha", GGUF_TYPE_FLOAT32}
+        };
         for (const auto & [name, type] : keys) {
             const int64_t key = gguf_find_key(gguf, name);
             if (key < 0 || gguf_get_kv_type(gguf, key) != type) {
@@ -82,10 +92,15 @@ class Fit {
         const ggml_tensor * weight = found->second;
         for (const ggml_tensor * tensor : {a, b}) {
             if (!isMatrixType(tensor->type)) {
-                throw invalid(path_, std::string("the type ") + ggml_type_name(tensor->type) + " of \"" + tensor->name + "\" is not supported");
+                throw invalid(
+                    path_, std::string("the type ") + ggml_type_name(tensor->type) + " of \"" + tensor->name +
+                               "\" is not supported"
+                );
             }
             if (tensor->ne[2] != weight->ne[2] || tensor->ne[3] != weight->ne[3]) {
-                throw invalid(path_, std::string("\"") + tensor->name + "\" has another shape than this model's weight");
+                throw invalid(
+                    path_, std::string("\"") + tensor->name + "\" has another shape than this model's weight"
+                );
             }
         }
         if (a->ne[name == "token_embd.weight" ? 0 : 1] != b->ne[0]) {
@@ -96,13 +111,17 @@ class Fit {
         }
     }
 
-    const std::string                                    path_;
+    const std::string path_;
     std::map<std::string, const ggml_tensor *> weights_;
 };
 
-std::string textOf(int32_t (*read)(const llama_adapter_lora *, int32_t, char *, size_t), const llama_adapter_lora * adapter, int32_t index) {
+std::string textOf(
+    int32_t (*read)(const llama_adapter_lora *, int32_t, char *, size_t),
+    const llama_adapter_lora * adapter,
+    int32_t index
+) {
     std::string text(256, '\0');
-    int32_t     length = read(adapter, index, text.data(), text.size());
+    int32_t length = read(adapter, index, text.data(), text.size());
     if (length >= (int32_t) text.size()) {
         text.resize((size_t) length + 1);
         length = read(adapter, index, text.data(), text.size());
@@ -140,10 +159,13 @@ void LoraState::load(const std::string & path) {
     std::lock_guard<std::mutex> lock(model->lorasMutex);
     adapter = llama_adapter_lora_init(model->model, path.c_str());
     if (adapter == nullptr) {
-        throw Failure("LORA_INVALID", "Expected a LoRA adapter (GGUF) for this model at \"" + path + "\"" + log.reason());
+        throw Failure(
+            "LORA_INVALID", "Expected a LoRA adapter (GGUF) for this model at \"" + path + "\"" + log.reason()
+        );
     }
     for (int32_t i = 0; i < llama_adapter_meta_count(adapter); i++) {
-        metadata[textOf(llama_adapter_meta_key_by_index, adapter, i)] = textOf(llama_adapter_meta_val_str_by_index, adapter, i);
+        metadata[textOf(llama_adapter_meta_key_by_index, adapter, i)] =
+            textOf(llama_adapter_meta_val_str_by_index, adapter, i);
     }
     const llama_token * invocation = llama_adapter_get_alora_invocation_tokens(adapter);
     invocationTokens.assign(invocation, invocation + llama_adapter_get_alora_n_invocation_tokens(adapter));
@@ -163,23 +185,27 @@ std::vector<AppliedLora> lorasFrom(Napi::Value value, const ModelState * model) 
     if (!value.IsArray() || value.As<Napi::Array>().Length() > 64) {
         throw guard::invalid("loras", "an array of at most 64 { adapter, scale }", value);
     }
-    Napi::Array              array = value.As<Napi::Array>();
+    Napi::Array array = value.As<Napi::Array>();
     std::vector<AppliedLora> applied;
     for (uint32_t i = 0; i < array.Length(); i++) {
-        const std::string at    = "loras[" + std::to_string(i) + "]";
-        Napi::Object      entry = guard::object(array.Get(i), at);
-        const auto &      lora  = unwrap<Lora>(entry.Get("adapter"), (at + ".adapter").c_str(), "a LoraAdapter").state();
-        const double      scale = guard::optionalNumber(entry, "scale", 1);
+        const std::string at = "loras[" + std::to_string(i) + "]";
+        Napi::Object entry = guard::object(array.Get(i), at);
+        const auto & lora = unwrap<Lora>(entry.Get("adapter"), (at + ".adapter").c_str(), "a LoraAdapter").state();
+        const double scale = guard::optionalNumber(entry, "scale", 1);
         if (lora->closed) {
             throw Failure("CLOSED", "Expected open LoRA adapters, but " + at + " was closed");
         }
         if (lora->owner != model) {
-            throw Failure("INVALID_ARGUMENT", "Expected LoRA adapters of this context's model, got one of another at " + at);
+            throw Failure(
+                "INVALID_ARGUMENT", "Expected LoRA adapters of this context's model, got one of another at " + at
+            );
         }
         if (std::abs(scale) > MAX_SCALE) {
             throw Failure("INVALID_ARGUMENT", "Expected `" + at + ".scale` to be a number from -10000 to 10000");
         }
-        if (std::any_of(applied.begin(), applied.end(), [&](const AppliedLora & other) { return other.lora == lora; })) {
+        if (std::any_of(applied.begin(), applied.end(), [&](const AppliedLora & other) {
+                return other.lora == lora;
+            })) {
             throw Failure("INVALID_ARGUMENT", "Expected each LoRA adapter once, got " + at + " a second time");
         }
         applied.push_back({lora, (float) scale});
@@ -201,24 +227,30 @@ Lora::Lora(const Napi::CallbackInfo & info) : Napi::ObjectWrap<Lora>(info) {
 Napi::Value Lora::load(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
-        auto state    = std::make_shared<LoraState>();
-        state->model  = unwrap<Model>(info[0], "model", "a Model").state();
-        state->owner  = state->model.get();
+        auto state = std::make_shared<LoraState>();
+        state->model = unwrap<Model>(info[0], "model", "a Model").state();
+        state->owner = state->model.get();
         state->thread = state->model->thread;
         const std::string path = guard::path(info[1], "path");
         if (state->model->vocabOnly) {
-            throw Failure("UNSUPPORTED_MODEL", "This model was loaded with `vocabularyOnly`: it has no weights to adapt");
+            throw Failure(
+                "UNSUPPORTED_MODEL", "This model was loaded with `vocabularyOnly`: it has no weights to adapt"
+            );
         }
         state->model->adopt(state);
         Thread & thread = *state->thread;
         return runOn<std::shared_ptr<LoraState>>(
             env, thread,
-            AbortFlag::heeded(info[2], [state, path] {
-                state->load(path);
-                return state;
-            }),
+            AbortFlag::heeded(
+                info[2],
+                [state, path] {
+                    state->load(path);
+                    return state;
+                }
+            ),
             [](Napi::Env env, std::shared_ptr<LoraState> & loaded) -> Napi::Value {
-                Napi::Object lora     = Environment::of(env).loraClass.New({Napi::External<std::shared_ptr<LoraState>>::New(env, &loaded)});
+                Napi::Object lora =
+                    Environment::of(env).loraClass.New({Napi::External<std::shared_ptr<LoraState>>::New(env, &loaded)});
                 Napi::Object metadata = Napi::Object::New(env);
                 for (const auto & [key, value] : loaded->metadata) {
                     metadata.Set(key, value);
@@ -226,7 +258,8 @@ Napi::Value Lora::load(const Napi::CallbackInfo & info) {
                 lora.Set("metadata", metadata);
                 lora.Set("invocationTokens", copyToJs(env, loaded->invocationTokens));
                 return lora;
-            });
+            }
+        );
     });
 }
 
@@ -234,15 +267,16 @@ Napi::Value Lora::close(const Napi::CallbackInfo & info) {
     return guard::call(info.Env(), [&]() -> Napi::Value {
         state_->closed = true;
         // The memory goes with the last context that applies it: this handle lets go now.
-        auto closed   = std::make_shared<LoraState>();
+        auto closed = std::make_shared<LoraState>();
         closed->closed = true;
-        state_         = closed;
+        state_ = closed;
         return info.Env().Undefined();
     });
 }
 
 void Lora::define(Napi::Env env, Napi::Object exports) {
-    Napi::Function type = DefineClass(env, "Lora", {StaticMethod<&Lora::load>("load"), InstanceMethod<&Lora::close>("close")});
+    Napi::Function type =
+        DefineClass(env, "Lora", {StaticMethod<&Lora::load>("load"), InstanceMethod<&Lora::close>("close")});
     Environment::of(env).loraClass = Napi::Persistent(type);
     exports.Set("Lora", type);
 }
@@ -250,23 +284,24 @@ void Lora::define(Napi::Env env, Napi::Object exports) {
 Napi::Value Context::setLoras(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
-        auto state   = open();
+        auto state = open();
         auto applied = lorasFrom(info[0], state->owner);
         return runOn<bool>(
             env, *state->thread,
             [state, applied] {
                 state->requireOpen();
                 std::vector<llama_adapter_lora *> adapters;
-                std::vector<float>                scales;
+                std::vector<float> scales;
                 for (const auto & entry : applied) {
                     adapters.push_back(entry.lora->adapter);
                     scales.push_back(entry.scale);
                 }
                 llama_set_adapters_lora(state->ctx, adapters.data(), adapters.size(), scales.data());
-                state->loras        = applied;  // behind the call: what was applied until now goes here
+                state->loras = applied;  // behind the call: what was applied until now goes here
                 state->lorasChanged = true;
                 return true;
             },
-            toUndefined);
+            toUndefined
+        );
     });
 }

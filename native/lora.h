@@ -18,19 +18,19 @@ struct LoraState : ModelChild {
     void release() override;
 
     std::shared_ptr<ModelState> model;
-    const ModelState *          owner = nullptr;  // for comparison only
-    std::shared_ptr<Thread>     thread;
-    std::atomic<bool>           closed{false};
+    const ModelState * owner = nullptr;  // for comparison only
+    std::shared_ptr<Thread> thread;
+    std::atomic<bool> closed{false};
 
-    llama_adapter_lora *               adapter = nullptr;
+    llama_adapter_lora * adapter = nullptr;
     std::map<std::string, std::string> metadata;
-    std::vector<int32_t>               invocationTokens;
+    std::vector<int32_t> invocationTokens;
 };
 
 // What a context applies. It keeps the adapters in memory, closed or not, until it applies others.
 struct AppliedLora {
     std::shared_ptr<LoraState> lora;
-    float                      scale;
+    float scale;
 };
 
 std::vector<AppliedLora> lorasFrom(Napi::Value value, const ModelState * model);

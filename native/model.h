@@ -17,25 +17,25 @@ struct ContextState;
 struct ModelChild {
     virtual ~ModelChild() = default;
     virtual void shutDown() = 0;  // JavaScript thread
-    virtual void release()  = 0;  // the model's thread
+    virtual void release() = 0;   // the model's thread
 };
 
 // What the threads work with. Contexts hold it too, so the weights stay until the last of them is gone.
 struct ModelState {
     ~ModelState();
 
-    llama_model *           model = nullptr;
-    const llama_vocab *     vocab = nullptr;
+    llama_model * model = nullptr;
+    const llama_vocab * vocab = nullptr;
     std::shared_ptr<Thread> thread;
     // Parsed chat templates by their override text ("" is the model's own); touched on `thread` only.
     std::map<std::string, std::shared_ptr<common_chat_templates>> templates;
-    bool                    vocabOnly = false;
-    int64_t                 kvHeads   = 0;  // of all layers together
+    bool vocabOnly = false;
+    int64_t kvHeads = 0;  // of all layers together
     // llama.cpp's list of a model's adapters has none of its own, and contexts read it when they plan their graphs.
-    std::mutex              lorasMutex;
+    std::mutex lorasMutex;
     // Touched on the JavaScript thread only.
     std::vector<std::weak_ptr<ContextState>> contexts;
-    std::vector<std::weak_ptr<ModelChild>>   children;
+    std::vector<std::weak_ptr<ModelChild>> children;
 
     void adopt(const std::shared_ptr<ModelChild> & child);
 };
@@ -66,7 +66,7 @@ class Model : public Napi::ObjectWrap<Model> {
     Napi::Value render(const Napi::CallbackInfo & info);
 
     std::shared_ptr<ModelState> state_;
-    bool                        closed_ = false;
+    bool closed_ = false;
     Napi::Reference<Napi::Promise> closing_;
 };
 

@@ -58,12 +58,13 @@ Chars escaped(char c) {
 
 // What a piece of a pattern matches.
 struct Part {
-    double size = 0;           // in characters, with every repetition written out
-    double silent = 0;         // what takes no character, likewise
-    Chars  first, all;         // that it may begin with, or hold
-    bool   empty     = true;   // it may match nothing
-    bool   ambiguous = false;  // there may be two ways to match one text: a repetition inside, or alternatives that begin alike
-    bool   forked    = false;  // the latter
+    double size = 0;    // in characters, with every repetition written out
+    double silent = 0;  // what takes no character, likewise
+    Chars first, all;   // that it may begin with, or hold
+    bool empty = true;  // it may match nothing
+    bool ambiguous =
+        false;  // there may be two ways to match one text: a repetition inside, or alternatives that begin alike
+    bool forked = false;  // the latter
 };
 
 struct Times {
@@ -87,7 +88,7 @@ class Scan {
     // What the repetitions so far may have taken characters from.
     struct Taken {
         Chars chars;
-        int   contests = 0;
+        int contests = 0;
 
         void add(const Taken & other) {
             chars |= other.chars;
@@ -100,15 +101,15 @@ class Scan {
     // Up to the group's end.
     Part alternatives() {
         const Taken before = taken_;
-        Taken       after;
-        Part        all = sequence();
+        Taken after;
+        Part all = sequence();
         after.add(taken_);
         while (next() == '|') {
             at_++;
-            taken_          = before;
+            taken_ = before;
             const Part part = sequence();
-            all.forked      = all.forked || part.forked || all.empty || part.empty || (all.first & part.first).any();
-            all.ambiguous   = all.ambiguous || part.ambiguous || all.forked;
+            all.forked = all.forked || part.forked || all.empty || part.empty || (all.first & part.first).any();
+            all.ambiguous = all.ambiguous || part.ambiguous || all.forked;
             all.size += part.size;
             all.silent += part.silent + 1;
             all.first |= part.first;
@@ -129,9 +130,9 @@ class Scan {
             whole.silent += part.silent;
             whole.first |= whole.empty ? part.first : Chars();
             whole.all |= part.all;
-            whole.empty     = whole.empty && part.empty;
+            whole.empty = whole.empty && part.empty;
             whole.ambiguous = whole.ambiguous || part.ambiguous;
-            whole.forked    = whole.forked || part.forked;
+            whole.forked = whole.forked || part.forked;
             requireSize(whole.size);
         }
         return whole;
@@ -139,23 +140,31 @@ class Scan {
 
     void requireSize(double size) {
         if (size > MAX_UNFOLDED) {
-            throw refusal("whose repetitions unfold to no more than " + std::to_string((int) MAX_UNFOLDED) + " characters");
+            throw refusal(
+                "whose repetitions unfold to no more than " + std::to_string((int) MAX_UNFOLDED) + " characters"
+            );
         }
     }
 
     // An atom with all the quantifiers behind it.
     Part repeated() {
         const Taken before = taken_;
-        Part        part   = atom();
-        bool        fixed  = true;
+        Part part = atom();
+        bool fixed = true;
         while (isQuantifier()) {
             const Times times = quantifier();
             if (times.max > 1 && part.ambiguous) {
-                throw refusal("that repeats nothing twice over, as (a+)+ does, and no alternatives that begin alike, as in (a|ab)*: std::regex could try for ever. "
-                              "Take the inner repetition out, or make the alternatives' first characters differ");
+                throw refusal(
+                    "that repeats nothing twice over, as (a+)+ does, and no alternatives that begin alike, as in "
+                    "(a|ab)*: std::regex could try for ever. "
+                    "Take the inner repetition out, or make the alternatives' first characters differ"
+                );
             }
             if (times.max > 1 && part.silent > MAX_SILENT) {
-                throw refusal("whose repetitions hold at most " + std::to_string((int) MAX_SILENT) + " groups, alternatives and borders: std::regex needs stack for each, every time");
+                throw refusal(
+                    "whose repetitions hold at most " + std::to_string((int) MAX_SILENT) +
+                    " groups, alternatives and borders: std::regex needs stack for each, every time"
+                );
             }
             const double written = std::max({1.0, times.min, times.max == INFINITY ? 1.0 : times.max});
             part.size *= written;
@@ -163,7 +172,7 @@ class Scan {
             part.empty = part.empty || times.min == 0;
             if (times.min != times.max) {
                 part.ambiguous = true;
-                fixed          = false;
+                fixed = false;
             }
         }
         take(part, before, fixed && !part.forked);
@@ -174,7 +183,10 @@ class Scan {
         if (!fixed) {
             taken_.add(before);
             if ((before.chars & part.all).any() && ++taken_.contests > MAX_CONTESTS) {
-                throw refusal("with at most " + std::to_string(MAX_CONTESTS + 1) + " repetitions that may match the same characters in a row, as in .*.*: each multiplies the time");
+                throw refusal(
+                    "with at most " + std::to_string(MAX_CONTESTS + 1) +
+                    " repetitions that may match the same characters in a row, as in .*.*: each multiplies the time"
+                );
             }
             taken_.chars |= part.all;
         } else if (!part.empty && !(taken_.chars & part.all).any()) {
@@ -183,7 +195,7 @@ class Scan {
     }
 
     Part atom() {
-        Part       part;
+        Part part;
         const char first = next();
         if (first == '(') {
             return group();
@@ -193,15 +205,16 @@ class Scan {
             part.silent = 1;
             return part;
         }
-        part.size  = 1;
+        part.size = 1;
         part.empty = false;
         if (first == '[') {
             part.all = characterClass();
         } else if (first == '\\') {
-            part.empty     = std::tolower(next(1)) == 'b' || std::isdigit((unsigned char) next(1));  // a border, or what a group matched
+            part.empty = std::tolower(next(1)) == 'b' ||
+                         std::isdigit((unsigned char) next(1));  // a border, or what a group matched
             part.ambiguous = std::isdigit((unsigned char) next(1)) && next(1) != '0';
-            part.all       = escape();
-            part.silent    = part.empty;
+            part.all = escape();
+            part.silent = part.empty;
         } else {
             at_++;
             part.all = first == '.' ? ~Chars() : one((unsigned char) first);
@@ -214,7 +227,10 @@ class Scan {
     Chars escape() {
         const char kind = next(1);
         at_ += 2;
-        for (size_t digits = kind == 'x' ? 2 : kind == 'u' ? 4 : 0; digits > 0 && std::isxdigit((unsigned char) next()); digits--) {
+        for (size_t digits = kind == 'x'   ? 2
+                             : kind == 'u' ? 4
+                                           : 0;
+             digits > 0 && std::isxdigit((unsigned char) next()); digits--) {
             at_++;
         }
         at_ += kind == 'c';
@@ -229,9 +245,9 @@ class Scan {
         const bool looks = next() == '?' && (next(1) == '=' || next(1) == '!');
         at_ += looks || (next() == '?' && next(1) == ':') ? 2 : 0;
         const Taken before = taken_;
-        Part        part   = alternatives();
+        Part part = alternatives();
         if (looks) {  // ahead, and takes nothing
-            taken_     = before;
+            taken_ = before;
             part.empty = true;
             part.first.reset();
             part.all.reset();
@@ -246,8 +262,8 @@ class Scan {
     Chars characterClass() {
         at_++;
         const bool inverted = next() == '^';
-        bool       certain  = true;
-        Chars      chars;
+        bool certain = true;
+        Chars chars;
         at_ += inverted;
         while (at_ < text_.size() && next() != ']') {
             const unsigned char from = member(chars, certain);
@@ -272,12 +288,12 @@ class Scan {
         const char first = next();
         if (first == '[' && (next(1) == ':' || next(1) == '.' || next(1) == '=')) {
             const size_t end = text_.find(std::string{next(1), ']'}, at_ + 2);
-            at_     = end == std::string::npos ? text_.size() : end + 2;
+            at_ = end == std::string::npos ? text_.size() : end + 2;
             certain = false;
             return '\0';
         }
         if (first == '\\') {
-            const auto  kind  = (unsigned char) next(1);
+            const auto kind = (unsigned char) next(1);
             const Chars known = escape();
             chars |= known;
             certain = certain && known.count() < 256 && !std::isupper(kind);
@@ -292,7 +308,7 @@ class Scan {
     bool isQuantifier() const { return next() == '*' || next() == '+' || next() == '?' || next() == '{'; }
 
     Times quantifier() {
-        Times      times;
+        Times times;
         const char kind = next();
         at_++;
         if (kind == '{') {
@@ -319,9 +335,9 @@ class Scan {
     }
 
     const std::string & text_;
-    size_t              at_      = 0;
-    size_t              nesting_ = 0;
-    Taken               taken_;
+    size_t at_ = 0;
+    size_t nesting_ = 0;
+    Taken taken_;
 };
 
 }  // namespace

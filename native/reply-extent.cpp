@@ -10,14 +10,17 @@ namespace {
 // Closing markup of a part, such as </tool_call>, is shorter.
 constexpr size_t MAX_CLOSING_BYTES = 128;
 
-bool isCharacterStart(const std::string & text, size_t at) { return at >= text.size() || ((unsigned char) text[at] & 0xC0) != 0x80; }
+bool isCharacterStart(const std::string & text, size_t at) {
+    return at >= text.size() || ((unsigned char) text[at] & 0xC0) != 0x80;
+}
 
 // One attempt to read a text, generation prompt included.
 class Attempt {
   public:
     // A text that is cut may go on in any way that the format knows.
     Attempt(const ReplyGrammar & grammar, const std::string & text, bool isCut)
-        : context_(text, isCut ? COMMON_PEG_PARSE_FLAG_LENIENT : COMMON_PEG_PARSE_FLAG_NONE), result_(grammar.parser.parse(context_)) {}
+        : context_(text, isCut ? COMMON_PEG_PARSE_FLAG_LENIENT : COMMON_PEG_PARSE_FLAG_NONE),
+          result_(grammar.parser.parse(context_)) {}
 
     bool fits() const { return !result_.fail(); }
 
@@ -32,9 +35,9 @@ class Attempt {
         }
     }
 
-    size_t partsEnd        = 0;
-    size_t openCall        = std::string::npos;
-    bool   endsInReasoning = false;
+    size_t partsEnd = 0;
+    size_t openCall = std::string::npos;
+    bool endsInReasoning = false;
 
   private:
     static bool isCall(const common_peg_ast_node & node) {
@@ -63,13 +66,13 @@ class Attempt {
 
     void extendTo(const common_peg_ast_node & node) {
         if (node.end >= partsEnd) {
-            partsEnd        = node.end;
+            partsEnd = node.end;
             endsInReasoning = node.tag == common_chat_peg_builder::REASONING;
         }
     }
 
     common_peg_parse_context context_;
-    common_peg_parse_result  result_;
+    common_peg_parse_result result_;
 };
 
 // The longest beginning that more text could make a reply of. Found by halving: a beginning of what fits does fit.
@@ -125,10 +128,10 @@ size_t readableLength(const ReplyGrammar & grammar, const std::string & text) {
     if (grammar.parser.empty()) {
         return text.size();  // all of it is text
     }
-    const std::string input  = grammar.generationPrompt + text;
-    const size_t      viable = viableLength(grammar, input);
-    Attempt           read(grammar, input.substr(0, viable), true);
-    size_t            end = read.end();
+    const std::string input = grammar.generationPrompt + text;
+    const size_t viable = viableLength(grammar, input);
+    Attempt read(grammar, input.substr(0, viable), true);
+    size_t end = read.end();
     if (!read.isWhole()) {
         read.measure();
         end = closingEnd(grammar, input, read, std::min(viable, read.openCall));

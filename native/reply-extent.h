@@ -7,8 +7,8 @@
 #include <vector>
 
 struct ReplyGrammar {
-    const common_peg_arena &         parser;
-    const std::string &              generationPrompt;
+    const common_peg_arena & parser;
+    const std::string & generationPrompt;
     const std::vector<std::string> & thinkingEndTags;
 };
 

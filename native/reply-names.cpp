@@ -11,10 +11,10 @@ namespace {
 
 std::string withRealNamesIn(const std::string & text, const StandIns & standIns) {
     std::string result;
-    size_t      from = 0;
+    size_t from = 0;
     for (size_t at = text.find(standIns.mark); at != std::string::npos; at = text.find(standIns.mark, at + 1)) {
         const size_t begin = at + standIns.mark.size();
-        const size_t end   = text.find_first_not_of("0123456789", begin);
+        const size_t end = text.find_first_not_of("0123456789", begin);
         if (end == std::string::npos || end == begin || end - begin > 9 || text[end] != StandIns::END) {
             continue;
         }
@@ -38,9 +38,11 @@ std::string wholeName(const std::string & text, size_t start, size_t end) {
 }
 
 // Where the text of a reply names tools, in order.
-std::vector<std::pair<size_t, std::string>> namesIn(const std::string & text, const common_chat_parser_params & params) {
-    common_peg_parse_context                    context(text, COMMON_PEG_PARSE_FLAG_LENIENT);
-    const auto                                  result = params.parser.parse(context);
+std::vector<std::pair<size_t, std::string>> namesIn(
+    const std::string & text, const common_chat_parser_params & params
+) {
+    common_peg_parse_context context(text, COMMON_PEG_PARSE_FLAG_LENIENT);
+    const auto result = params.parser.parse(context);
     std::vector<std::pair<size_t, std::string>> names;
     context.ast.visit(result, [&](const common_peg_ast_node & node) {
         if (node.tag == common_chat_peg_builder::TOOL_NAME) {
@@ -71,12 +73,14 @@ void readNamesAgain(common_chat_msg & message, const std::string & text, const c
         return;
     }
     const std::string whole = params.generation_prompt + text;
-    const auto        names = namesIn(whole, params);
-    auto              at    = names.begin();
+    const auto names = namesIn(whole, params);
+    auto at = names.begin();
     for (auto & call : message.tool_calls) {
         at = std::find_if(at, names.end(), [&](const auto & name) { return name.second == call.name; });
         if (at == names.end()) {
-            throw Failure("REPLY_INVALID", "Expected a reply whose text names the tool \"" + call.name + "\" that it calls");
+            throw Failure(
+                "REPLY_INVALID", "Expected a reply whose text names the tool \"" + call.name + "\" that it calls"
+            );
         }
         call.name = wholeName(whole, at->first, at->first + call.name.size());
         at++;

@@ -11,7 +11,7 @@
 struct StandIns {
     static constexpr char END = 'e';
 
-    std::string              mark;
+    std::string mark;
     std::vector<std::string> names;
 };
 

@@ -12,7 +12,7 @@ namespace {
 
 constexpr size_t MAX_TEXT_BYTES = 16 << 20;
 // The parser recurses over nested values: a few kilobytes of the model thread's stack a level.
-constexpr size_t MAX_NESTING    = 4096;
+constexpr size_t MAX_NESTING = 4096;
 
 // How deep brackets nest, where what is inside of quotes does not count. What the quotes are, and whether the text begins inside of
 // one, is not known: there is a counter for every answer, so that one of them is right wherever a value begins.
@@ -33,7 +33,10 @@ class Nesting {
             return;
         } else if (c == '{' || c == '[' || c == '(') {
             if (++depth_ > MAX_NESTING) {
-                throw Failure("JSON_TOO_DEEP", "Expected a reply with brackets nested at most " + std::to_string(MAX_NESTING) + " levels deep");
+                throw Failure(
+                    "JSON_TOO_DEEP",
+                    "Expected a reply with brackets nested at most " + std::to_string(MAX_NESTING) + " levels deep"
+                );
             }
         } else if ((c == '}' || c == ']' || c == ')') && depth_ > 0) {
             depth_--;
@@ -42,19 +45,22 @@ class Nesting {
 
   private:
     const char * quotes_;
-    char         open_;
-    bool         escaped_ = false;
-    size_t       depth_   = 0;
+    char open_;
+    bool escaped_ = false;
+    size_t depth_ = 0;
 };
 
 void requireParsable(const std::string & text) {
     if (text.size() > MAX_TEXT_BYTES) {
-        throw Failure("TEXT_TOO_LONG", "Expected a reply of at most " + std::to_string(MAX_TEXT_BYTES) + " bytes, got " + std::to_string(text.size()));
+        throw Failure(
+            "TEXT_TOO_LONG", "Expected a reply of at most " + std::to_string(MAX_TEXT_BYTES) + " bytes, got " +
+                                 std::to_string(text.size())
+        );
     }
     Nesting counters[] = {
-        {"", '\0'},                                    // whatever is written
-        {"\"", '\0'}, {"\"", '"'},                     // JSON
-        {"\"'", '\0'}, {"\"'", '"'}, {"\"'", '\''},    // Python's literals
+        {"", '\0'},                                  // whatever is written
+        {"\"", '\0'},  {"\"", '"'},                  // JSON
+        {"\"'", '\0'}, {"\"'", '"'}, {"\"'", '\''},  // Python's literals
     };
     for (const char c : text) {
         for (Nesting & counter : counters) {
@@ -104,7 +110,7 @@ size_t unitsOf(const std::string & text) {
 Napi::Value toObject(Napi::Env env, ReadReply & read) {
     common_chat_msg & message = read.message;
     Napi::Object reply = Napi::Object::New(env);
-    Napi::Array  calls = Napi::Array::New(env, message.tool_calls.size());
+    Napi::Array calls = Napi::Array::New(env, message.tool_calls.size());
     for (size_t i = 0; i < message.tool_calls.size(); i++) {
         Napi::Object call = Napi::Object::New(env);
         call.Set("id", message.tool_calls[i].id);
@@ -123,7 +129,7 @@ std::vector<std::string> stringsFrom(Napi::Value value, const std::string & what
     if (!value.IsArray()) {
         throw guard::invalid(what, "an array of strings", value);
     }
-    const Napi::Array        array = value.As<Napi::Array>();
+    const Napi::Array array = value.As<Napi::Array>();
     std::vector<std::string> result;
     for (uint32_t i = 0; i < array.Length(); i++) {
         result.push_back(guard::string(array.Get(i), what));
@@ -139,8 +145,8 @@ Napi::Value parserToObject(Napi::Env env, std::shared_ptr<ReplyParser> & parser)
 
 const common_chat_parser_params & ReplyParser::loaded() {
     if (!loaded_) {
-        auto params               = std::make_unique<common_chat_parser_params>();
-        params->format            = format;
+        auto params = std::make_unique<common_chat_parser_params>();
+        params->format = format;
         params->generation_prompt = generationPrompt;
         if (!definition.empty()) {
             params->parser.load(definition);
@@ -158,8 +164,8 @@ common_chat_msg ReplyParser::messageOf(const std::string & text, bool partial) {
 
 ReadReply ReplyParser::read(const std::string & text, ReplyMode mode) {
     std::lock_guard<std::mutex> lock(mutex_);
-    AssertTrap                  trap;
-    LogCapture                  log;
+    AssertTrap trap;
+    LogCapture log;
     try {
         if (mode == ReplyMode::PARTIAL) {
             return {messageOf(text, true), unitsOf(text)};
@@ -168,7 +174,8 @@ ReadReply ReplyParser::read(const std::string & text, ReplyMode mode) {
         if (mode == ReplyMode::WHOLE) {
             reply.message = messageOf(text, false);
         }
-        const std::string readable = text.substr(0, readableLength({loaded().parser, generationPrompt, thinkingEndTags}, text));
+        const std::string readable =
+            text.substr(0, readableLength({loaded().parser, generationPrompt, thinkingEndTags}, text));
         if (mode == ReplyMode::BEGINNING && !readable.empty()) {
             reply.message = messageOf(readable, false);
         }
@@ -177,18 +184,20 @@ ReadReply ReplyParser::read(const std::string & text, ReplyMode mode) {
     } catch (const Failure &) {
         throw;
     } catch (const std::exception & error) {
-        throw Failure("REPLY_INVALID", std::string("Expected a reply in the format of its chat template: ") + error.what());
+        throw Failure(
+            "REPLY_INVALID", std::string("Expected a reply in the format of its chat template: ") + error.what()
+        );
     }
 }
 
 void setReplyFields(Napi::Object object, const common_chat_params & params, const std::shared_ptr<Thread> & thread) {
-    Napi::Env env    = object.Env();
-    auto      parser = std::make_shared<ReplyParser>();
-    parser->thread           = thread;
-    parser->format           = params.format;
+    Napi::Env env = object.Env();
+    auto parser = std::make_shared<ReplyParser>();
+    parser->thread = thread;
+    parser->format = params.format;
     parser->generationPrompt = params.generation_prompt;
-    parser->definition       = params.parser;
-    parser->thinkingEndTags  = params.thinking_end_tags;
+    parser->definition = params.parser;
+    parser->thinkingEndTags = params.thinking_end_tags;
     object.Set("grammar", params.grammar);
     object.Set("grammarLazy", Napi::Boolean::New(env, params.grammar_lazy));
     object.Set("grammarTriggers", triggers(env, params.grammar_triggers));
@@ -213,12 +222,12 @@ ReplyFormat::ReplyFormat(const Napi::CallbackInfo & info) : Napi::ObjectWrap<Rep
 Napi::Value ReplyFormat::parseReply(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
-        auto              parser    = unwrap<ReplyFormat>(info[0], "rendered.parser", "what render() returned as such").parser_;
-        const std::string text      = guard::string(info[1], "text");
-        const bool        partial   = guard::boolean(info[2], "partial");
-        const bool        beginning = guard::boolean(info[3], "beginning");
-        const ReplyMode   mode      = beginning ? ReplyMode::BEGINNING : partial ? ReplyMode::PARTIAL : ReplyMode::WHOLE;
-        const auto        read      = [parser, text, mode] {
+        auto parser = unwrap<ReplyFormat>(info[0], "rendered.parser", "what render() returned as such").parser_;
+        const std::string text = guard::string(info[1], "text");
+        const bool partial = guard::boolean(info[2], "partial");
+        const bool beginning = guard::boolean(info[3], "beginning");
+        const ReplyMode mode = beginning ? ReplyMode::BEGINNING : partial ? ReplyMode::PARTIAL : ReplyMode::WHOLE;
+        const auto read = [parser, text, mode] {
             requireParsable(text);
             return parser->read(text, mode);
         };
@@ -230,18 +239,18 @@ Napi::Value ReplyFormat::parseReply(const Napi::CallbackInfo & info) {
 Napi::Value ReplyFormat::nameReply(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
-        auto           parser   = unwrap<ReplyFormat>(info[0], "rendered.parser", "what render() returned as such").parser_;
+        auto parser = unwrap<ReplyFormat>(info[0], "rendered.parser", "what render() returned as such").parser_;
         const StandIns standIns = {guard::string(info[1], "mark"), stringsFrom(info[2], "names")};
         if (standIns.mark.empty()) {
             throw guard::invalid("mark", "a text", info[1]);
         }
         const auto name = [parser, standIns] {
-            auto named              = std::make_shared<ReplyParser>();
-            named->thread           = parser->thread;
-            named->format           = parser->format;
+            auto named = std::make_shared<ReplyParser>();
+            named->thread = parser->thread;
+            named->format = parser->format;
             named->generationPrompt = parser->generationPrompt;
-            named->thinkingEndTags  = parser->thinkingEndTags;
-            named->definition       = parser->definition.empty() ? "" : withRealNames(parser->definition, standIns);
+            named->thinkingEndTags = parser->thinkingEndTags;
+            named->definition = parser->definition.empty() ? "" : withRealNames(parser->definition, standIns);
             return named;
         };
         return runOn<std::shared_ptr<ReplyParser>>(env, *parser->thread, name, parserToObject);
@@ -249,7 +258,8 @@ Napi::Value ReplyFormat::nameReply(const Napi::CallbackInfo & info) {
 }
 
 void ReplyFormat::define(Napi::Env env, Napi::Object exports) {
-    Napi::Function type = DefineClass(env, "ReplyFormat", std::initializer_list<Napi::ClassPropertyDescriptor<ReplyFormat>>{});
+    Napi::Function type =
+        DefineClass(env, "ReplyFormat", std::initializer_list<Napi::ClassPropertyDescriptor<ReplyFormat>>{});
     Environment::of(env).replyFormatClass = Napi::Persistent(type);
     exports.Set("parseReply", Napi::Function::New(env, parseReply, "parseReply"));
     exports.Set("nameReply", Napi::Function::New(env, nameReply, "nameReply"));

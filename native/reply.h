@@ -19,7 +19,7 @@ enum class ReplyMode {
 
 struct ReadReply {
     common_chat_msg message;
-    size_t          length = 0;  // of what was read, in UTF-16 units
+    size_t length = 0;  // of what was read, in UTF-16 units
 };
 
 // A parser: made by a render, used on the model's thread.
@@ -27,15 +27,15 @@ struct ReplyParser {
     ReadReply read(const std::string & text, ReplyMode mode);
 
     std::shared_ptr<Thread> thread;
-    common_chat_format      format = COMMON_CHAT_FORMAT_CONTENT_ONLY;
-    std::string             generationPrompt, definition;
+    common_chat_format format = COMMON_CHAT_FORMAT_CONTENT_ONLY;
+    std::string generationPrompt, definition;
     std::vector<std::string> thinkingEndTags;
 
   private:
     const common_chat_parser_params & loaded();
-    common_chat_msg                   messageOf(const std::string & text, bool partial);
+    common_chat_msg messageOf(const std::string & text, bool partial);
 
-    std::mutex                                 mutex_;
+    std::mutex mutex_;
     std::unique_ptr<common_chat_parser_params> loaded_;
 };
 

@@ -5,11 +5,13 @@
 namespace {
 
 std::function<bool()> leasedWork(std::shared_ptr<SamplerLease> lease, std::function<void()> work) {
-    return releasing<bool>([lease] { lease->release(); },
-                               [work] {
-                                   work();
-                                   return true;
-                               });
+    return releasing<bool>(
+        [lease] { lease->release(); },
+        [work] {
+            work();
+            return true;
+        }
+    );
 }
 
 // Holds the lease until the promise settles: to what comes behind an `await` the sampler is free.
@@ -42,26 +44,34 @@ Sampler::~Sampler() {
 Napi::Value Sampler::create(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
-        auto state    = std::make_shared<SamplerState>();
+        auto state = std::make_shared<SamplerState>();
         Model & model = unwrap<Model>(info[0], "model", "a Model");
         state->vocabularySize = llama_vocab_n_tokens(model.state()->vocab);
-        auto request  = std::make_shared<SamplerRequest>(samplerRequestFrom(guard::object(info[1], "options"), state->vocabularySize));
-        state->model  = model.state();  // now: a getter in the options may have closed it
-        state->owner  = state->model.get();
+        auto request = std::make_shared<SamplerRequest>(
+            samplerRequestFrom(guard::object(info[1], "options"), state->vocabularySize)
+        );
+        state->model = model.state();  // now: a getter in the options may have closed it
+        state->owner = state->model.get();
         state->thread = state->model->thread;
         state->model->adopt(state);
         Thread & thread = *state->thread;
         return runOn<std::shared_ptr<SamplerState>>(
             env, thread,
-            AbortFlag::heeded(info[2], [state, request] {
-                state->build(std::move(*request));
-                return state;
-            }),
+            AbortFlag::heeded(
+                info[2],
+                [state, request] {
+                    state->build(std::move(*request));
+                    return state;
+                }
+            ),
             [seed = request->params.seed](Napi::Env env, std::shared_ptr<SamplerState> & made) -> Napi::Value {
-                Napi::Object sampler = Environment::of(env).samplerClass.New({Napi::External<std::shared_ptr<SamplerState>>::New(env, &made)});
+                Napi::Object sampler = Environment::of(env).samplerClass.New(
+                    {Napi::External<std::shared_ptr<SamplerState>>::New(env, &made)}
+                );
                 sampler.Set("seed", Napi::Number::New(env, seed));
                 return sampler;
-            });
+            }
+        );
     });
 }
 
@@ -71,14 +81,16 @@ Napi::Value Sampler::accept(const Napi::CallbackInfo & info) {
         const std::vector<int32_t> tokens = guard::int32s(info[0], "tokens");
         for (const int32_t token : tokens) {
             if (token < 0 || token >= state_->vocabularySize) {
-                throw Failure("TOKEN_OUT_OF_RANGE", "Expected token ids from 0 to " + std::to_string(state_->vocabularySize - 1) + ", got " + std::to_string(token));
+                throw Failure(
+                    "TOKEN_OUT_OF_RANGE", "Expected token ids from 0 to " + std::to_string(state_->vocabularySize - 1) +
+                                              ", got " + std::to_string(token)
+                );
             }
         }
         auto lease = std::make_shared<SamplerLease>(state_);
         return runOn<bool>(
-            env, *state_->thread,
-            leasedWork(lease, [lease, tokens] { (*lease)->accept(tokens); }),
-            untilSettled(lease));
+            env, *state_->thread, leasedWork(lease, [lease, tokens] { (*lease)->accept(tokens); }), untilSettled(lease)
+        );
     });
 }
 
@@ -87,9 +99,8 @@ Napi::Value Sampler::reset(const Napi::CallbackInfo & info) {
     return guard::call(env, [&]() -> Napi::Value {
         auto lease = std::make_shared<SamplerLease>(state_);
         return runOn<bool>(
-            env, *state_->thread,
-            leasedWork(lease, [lease] { (*lease)->rebuild(); }),
-            untilSettled(lease));
+            env, *state_->thread, leasedWork(lease, [lease] { (*lease)->rebuild(); }), untilSettled(lease)
+        );
     });
 }
 
@@ -112,10 +123,12 @@ Napi::Value Sampler::failure(const Napi::CallbackInfo & info) {
 }
 
 void Sampler::define(Napi::Env env, Napi::Object exports) {
-    Napi::Function type = DefineClass(env, "Sampler",
-                                      {StaticMethod<&Sampler::create>("create"), InstanceMethod<&Sampler::accept>("accept"),
-                                       InstanceMethod<&Sampler::reset>("reset"), InstanceMethod<&Sampler::close>("close"),
-                                       InstanceMethod<&Sampler::failure>("failure")});
+    Napi::Function type = DefineClass(
+        env, "Sampler",
+        {StaticMethod<&Sampler::create>("create"), InstanceMethod<&Sampler::accept>("accept"),
+         InstanceMethod<&Sampler::reset>("reset"), InstanceMethod<&Sampler::close>("close"),
+         InstanceMethod<&Sampler::failure>("failure")}
+    );
     Environment::of(env).samplerClass = Napi::Persistent(type);
     exports.Set("Sampler", type);
 }
@@ -123,18 +136,22 @@ void Sampler::define(Napi::Env env, Napi::Object exports) {
 Napi::Value Context::logProbabilities(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
-        auto       state = open();
-        const auto row   = (int32_t) guard::integer(info[0], "row", 0, state->batchSize - 1);
+        auto state = open();
+        const auto row = (int32_t) guard::integer(info[0], "row", 0, state->batchSize - 1);
         const auto count = (size_t) guard::integer(info[1], "count", 1, state->vocabularySize);
         return runOn<LogProbabilities>(
             env, *state->thread,
             [state, row, count] {
                 state->requireOpen();
                 if ((size_t) row >= state->lastOutputs.size() || !state->lastOutputs[(size_t) row]) {
-                    throw Failure("ROW_HAS_NO_OUTPUT", "Expected a row of the newest batch that asked for output, got " + std::to_string(row));
+                    throw Failure(
+                        "ROW_HAS_NO_OUTPUT",
+                        "Expected a row of the newest batch that asked for output, got " + std::to_string(row)
+                    );
                 }
                 return logProbabilitiesOf(llama_get_logits_ith(state->ctx, row), state->vocabularySize, count);
             },
-            toObject);
+            toObject
+        );
     });
 }

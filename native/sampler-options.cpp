@@ -8,14 +8,14 @@
 
 namespace {
 
-constexpr double  MAX_BIAS     = 1e6;
-constexpr int64_t MAX_HISTORY  = 1 << 20;
-constexpr size_t  MAX_TRIGGERS = 256;
-constexpr size_t  MAX_BREAKERS = 64;
-constexpr size_t  MAX_BREAKER_BYTES = 40;  // llama.cpp cuts longer ones, in the middle of a character too
-constexpr size_t  MAX_PROMPT_BYTES  = 64 * 1024;
+constexpr double MAX_BIAS = 1e6;
+constexpr int64_t MAX_HISTORY = 1 << 20;
+constexpr size_t MAX_TRIGGERS = 256;
+constexpr size_t MAX_BREAKERS = 64;
+constexpr size_t MAX_BREAKER_BYTES = 40;  // llama.cpp cuts longer ones, in the middle of a character too
+constexpr size_t MAX_PROMPT_BYTES = 64 * 1024;
 // Below, logits divided by it leave the floats.
-constexpr float   MIN_TEMPERATURE = 1e-3f;
+constexpr float MIN_TEMPERATURE = 1e-3f;
 
 std::string shown(double value) {
     std::string text = std::to_string(value);
@@ -24,8 +24,8 @@ std::string shown(double value) {
 }
 
 float within(Napi::Object options, const char * name, double fallback, double min, double max) {
-    Napi::Value  value = options.Get(name);
-    const double got   = value.IsUndefined() ? fallback : value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : NAN;
+    Napi::Value value = options.Get(name);
+    const double got = value.IsUndefined() ? fallback : value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : NAN;
     if (!(got >= min && got <= max)) {
         throw guard::invalid(name, "a number from " + shown(min) + " to " + shown(max), value);
     }
@@ -52,26 +52,29 @@ template <class Each> void forEach(Napi::Object options, const char * name, size
 }
 
 void readTemperature(Napi::Object options, common_params_sampling & params) {
-    params.temp              = within(options, "temperature", 0, 0, 100);
-    params.dynatemp_range    = within(options, "dynamicTemperatureRange", 0, 0, 100);
+    params.temp = within(options, "temperature", 0, 0, 100);
+    params.dynatemp_range = within(options, "dynamicTemperatureRange", 0, 0, 100);
     params.dynatemp_exponent = within(options, "dynamicTemperatureExponent", 1, 0.01, 100);
     if (params.temp < MIN_TEMPERATURE) {
         params.temp = 0;
     }
     if (params.dynatemp_range > 0 && params.temp - params.dynatemp_range < MIN_TEMPERATURE) {
-        throw Failure("INVALID_ARGUMENT", "Expected `dynamicTemperatureRange` to be less than `temperature`: it goes as far below it as above");
+        throw Failure(
+            "INVALID_ARGUMENT",
+            "Expected `dynamicTemperatureRange` to be less than `temperature`: it goes as far below it as above"
+        );
     }
 }
 
 void readPenalties(Napi::Object options, common_params_sampling & params) {
-    params.penalty_last_n  = (int32_t) guard::optionalInteger(options, "penaltyLastTokens", 64, 0, MAX_HISTORY);
-    params.penalty_repeat  = within(options, "repeatPenalty", 1, 0.01, 100);
-    params.penalty_freq    = within(options, "frequencyPenalty", 0, -100, 100);
+    params.penalty_last_n = (int32_t) guard::optionalInteger(options, "penaltyLastTokens", 64, 0, MAX_HISTORY);
+    params.penalty_repeat = within(options, "repeatPenalty", 1, 0.01, 100);
+    params.penalty_freq = within(options, "frequencyPenalty", 0, -100, 100);
     params.penalty_present = within(options, "presencePenalty", 0, -100, 100);
 
     Napi::Object dry = group(options, "dry");
-    params.dry_multiplier     = within(dry, "multiplier", 0, 0, 1e6);
-    params.dry_base           = within(dry, "base", 1.75, 1, 1e6);
+    params.dry_multiplier = within(dry, "multiplier", 0, 0, 1e6);
+    params.dry_base = within(dry, "base", 1.75, 1, 1e6);
     params.dry_allowed_length = (int32_t) guard::optionalInteger(dry, "allowedLength", 2, 1, MAX_HISTORY);
     params.dry_penalty_last_n = (int32_t) guard::optionalInteger(dry, "penaltyLastTokens", 64, 0, MAX_HISTORY);
     if (!dry.Get("sequenceBreakers").IsUndefined()) {
@@ -79,7 +82,10 @@ void readPenalties(Napi::Object options, common_params_sampling & params) {
         forEach(dry, "sequenceBreakers", MAX_BREAKERS, [&](Napi::Value value, const std::string & what) {
             const std::string text = guard::string(value, what);
             if (text.empty() || text.size() > MAX_BREAKER_BYTES || text.find('\0') != std::string::npos) {
-                throw Failure("INVALID_ARGUMENT", "Expected `" + what + "` to be of 1 to " + std::to_string(MAX_BREAKER_BYTES) + " bytes without NUL characters");
+                throw Failure(
+                    "INVALID_ARGUMENT", "Expected `" + what + "` to be of 1 to " + std::to_string(MAX_BREAKER_BYTES) +
+                                            " bytes without NUL characters"
+                );
             }
             params.dry_sequence_breakers.push_back(text);
         });
@@ -87,24 +93,27 @@ void readPenalties(Napi::Object options, common_params_sampling & params) {
 }
 
 void readTruncation(Napi::Object options, common_params_sampling & params) {
-    params.top_k    = (int32_t) guard::optionalInteger(options, "topK", 0, 0, INT32_MAX);
-    params.top_p    = within(options, "topP", 1, 0, 1);
-    params.min_p    = within(options, "minP", 0, 0, 1);
-    params.typ_p    = within(options, "typicalP", 1, 0, 1);
+    params.top_k = (int32_t) guard::optionalInteger(options, "topK", 0, 0, INT32_MAX);
+    params.top_p = within(options, "topP", 1, 0, 1);
+    params.min_p = within(options, "minP", 0, 0, 1);
+    params.typ_p = within(options, "typicalP", 1, 0, 1);
     params.min_keep = (int32_t) guard::optionalInteger(options, "minKeep", 0, 0, MAX_HISTORY);
     params.top_n_sigma = within(options, "topNSigma", 0, 0, 100);
 
     Napi::Object xtc = group(options, "xtc");
     params.xtc_probability = within(xtc, "probability", 0, 0, 1);
-    params.xtc_threshold   = within(xtc, "threshold", 0.1, 0, 1);
+    params.xtc_threshold = within(xtc, "threshold", 0.1, 0, 1);
 
     if (!options.Get("mirostat").IsUndefined()) {
         Napi::Object mirostat = group(options, "mirostat");
-        params.mirostat     = (int32_t) guard::integer(mirostat.Get("version"), "mirostat.version", 0, 2);
+        params.mirostat = (int32_t) guard::integer(mirostat.Get("version"), "mirostat.version", 0, 2);
         params.mirostat_tau = within(mirostat, "tau", 5, 0, 100);
         params.mirostat_eta = within(mirostat, "eta", 0.1, 0, 1);
         if (params.mirostat > 0 && params.temp <= 0) {
-            throw Failure("INVALID_ARGUMENT", "Expected `temperature` to be above 0 with `mirostat`, which is of no effect on a greedy choice");
+            throw Failure(
+                "INVALID_ARGUMENT",
+                "Expected `temperature` to be above 0 with `mirostat`, which is of no effect on a greedy choice"
+            );
         }
     }
 }
@@ -114,8 +123,8 @@ void readBias(Napi::Object options, common_params_sampling & params, int32_t voc
     if (tokens.IsUndefined()) {
         return;
     }
-    const std::vector<int32_t> ids    = guard::int32s(tokens, "biasTokens");
-    Napi::Value                values = options.Get("biasValues");
+    const std::vector<int32_t> ids = guard::int32s(tokens, "biasTokens");
+    Napi::Value values = options.Get("biasValues");
     if (!values.IsTypedArray() || values.As<Napi::TypedArray>().TypedArrayType() != napi_float64_array ||
         values.As<Napi::Float64Array>().ElementLength() != ids.size()) {
         throw guard::invalid("biasValues", "a Float64Array as long as `biasTokens`", values);
@@ -123,28 +132,36 @@ void readBias(Napi::Object options, common_params_sampling & params, int32_t voc
     for (size_t i = 0; i < ids.size(); i++) {
         const double bias = values.As<Napi::Float64Array>()[i];
         if (ids[i] < 0 || ids[i] >= vocabularySize) {
-            throw Failure("TOKEN_OUT_OF_RANGE", "Expected `logitBias` for token ids from 0 to " + std::to_string(vocabularySize - 1) + ", got " + std::to_string(ids[i]));
+            throw Failure(
+                "TOKEN_OUT_OF_RANGE", "Expected `logitBias` for token ids from 0 to " +
+                                          std::to_string(vocabularySize - 1) + ", got " + std::to_string(ids[i])
+            );
         }
         if (!(bias >= -MAX_BIAS && bias <= MAX_BIAS) && bias != -INFINITY) {
-            throw Failure("INVALID_ARGUMENT", "Expected `logitBias` of " + std::to_string(ids[i]) + " to be -Infinity or a number from -1e6 to 1e6");
+            throw Failure(
+                "INVALID_ARGUMENT",
+                "Expected `logitBias` of " + std::to_string(ids[i]) + " to be -Infinity or a number from -1e6 to 1e6"
+            );
         }
         params.logit_bias.push_back({ids[i], (float) bias});
     }
 }
 
 common_grammar_trigger triggerFrom(Napi::Value value, const std::string & what, int32_t vocabularySize) {
-    Napi::Object           object = guard::object(value, what);
-    const std::string      type   = guard::string(object.Get("type"), what + ".type");
+    Napi::Object object = guard::object(value, what);
+    const std::string type = guard::string(object.Get("type"), what + ".type");
     common_grammar_trigger trigger;
     if (type == "token") {
-        trigger.type  = COMMON_GRAMMAR_TRIGGER_TYPE_TOKEN;
+        trigger.type = COMMON_GRAMMAR_TRIGGER_TYPE_TOKEN;
         trigger.token = (llama_token) guard::integer(object.Get("token"), what + ".token", 0, vocabularySize - 1);
         return trigger;
     }
     if (type != "word" && type != "pattern" && type != "patternFull") {
         throw Failure("INVALID_ARGUMENT", "Expected `" + what + ".type` to be word, pattern, patternFull or token");
     }
-    trigger.type  = type == "word" ? COMMON_GRAMMAR_TRIGGER_TYPE_WORD : type == "pattern" ? COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN : COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN_FULL;
+    trigger.type = type == "word"      ? COMMON_GRAMMAR_TRIGGER_TYPE_WORD
+                   : type == "pattern" ? COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN
+                                       : COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN_FULL;
     trigger.value = guard::string(object.Get("value"), what + ".value");
     return trigger;
 }
@@ -152,10 +169,13 @@ common_grammar_trigger triggerFrom(Napi::Value value, const std::string & what, 
 void readGrammar(Napi::Object options, SamplerRequest & request, int32_t vocabularySize) {
     common_params_sampling & params = request.params;
     const std::string grammar = guard::optionalString(options, "grammar", "");
-    params.grammar_lazy      = guard::optionalBoolean(options, "grammarLazy", false);
+    params.grammar_lazy = guard::optionalBoolean(options, "grammarLazy", false);
     params.generation_prompt = guard::optionalString(options, "generationPrompt", "");
     if (params.generation_prompt.size() > MAX_PROMPT_BYTES) {
-        throw Failure("TEXT_TOO_LONG", "Expected `generationPrompt` to be of at most " + std::to_string(MAX_PROMPT_BYTES) + " bytes");
+        throw Failure(
+            "TEXT_TOO_LONG",
+            "Expected `generationPrompt` to be of at most " + std::to_string(MAX_PROMPT_BYTES) + " bytes"
+        );
     }
     forEach(options, "grammarTriggers", MAX_TRIGGERS, [&](Napi::Value value, const std::string & what) {
         params.grammar_triggers.push_back(triggerFrom(value, what, vocabularySize));
@@ -164,11 +184,16 @@ void readGrammar(Napi::Object options, SamplerRequest & request, int32_t vocabul
         request.preserved.push_back(guard::string(value, what).substr(0, MAX_PROMPT_BYTES));
     });
     if (params.grammar_lazy && (grammar.empty() || params.grammar_triggers.empty())) {
-        throw Failure("INVALID_ARGUMENT", "Expected a `grammar` and `grammarTriggers` with `grammarLazy`: without, it would never begin");
+        throw Failure(
+            "INVALID_ARGUMENT",
+            "Expected a `grammar` and `grammarTriggers` with `grammarLazy`: without, it would never begin"
+        );
     }
     if (!grammar.empty()) {
         // Only a grammar made from a chat template covers what the template put in front of the reply.
-        params.grammar = {params.generation_prompt.empty() ? COMMON_GRAMMAR_TYPE_USER : COMMON_GRAMMAR_TYPE_TOOL_CALLS, grammar};
+        params.grammar = {
+            params.generation_prompt.empty() ? COMMON_GRAMMAR_TYPE_USER : COMMON_GRAMMAR_TYPE_TOOL_CALLS, grammar
+        };
     }
 }
 
@@ -183,7 +208,9 @@ SamplerRequest samplerRequestFrom(Napi::Object options, int32_t vocabularySize) 
     readGrammar(options, request, vocabularySize);
     request.ignoreEos = guard::optionalBoolean(options, "ignoreEos", false);
     // The last number would stand for a random seed, and nobody could say which.
-    request.params.seed = (uint32_t) guard::optionalInteger(options, "seed", (int64_t) (std::random_device()() % LLAMA_DEFAULT_SEED), 0, (int64_t) LLAMA_DEFAULT_SEED - 1);
+    request.params.seed = (uint32_t) guard::optionalInteger(
+        options, "seed", (int64_t) (std::random_device()() % LLAMA_DEFAULT_SEED), 0, (int64_t) LLAMA_DEFAULT_SEED - 1
+    );
     request.params.no_perf = true;
     return request;
 }

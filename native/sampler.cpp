@@ -43,11 +43,13 @@ void resolveTriggers(const llama_vocab * vocab, SamplerRequest & request) {
         if (trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_TOKEN) {
             continue;
         }
-        const std::string pattern = trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_WORD ? regex_escape(trigger.value) : trigger.value;
+        const std::string pattern =
+            trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_WORD ? regex_escape(trigger.value) : trigger.value;
         requirePattern(pattern);
-        const llama_token token = trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_WORD ? onlyToken(vocab, trigger.value) : LLAMA_TOKEN_NULL;
+        const llama_token token =
+            trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_WORD ? onlyToken(vocab, trigger.value) : LLAMA_TOKEN_NULL;
         if (token != LLAMA_TOKEN_NULL && preserved.count(token)) {
-            trigger.type  = COMMON_GRAMMAR_TRIGGER_TYPE_TOKEN;
+            trigger.type = COMMON_GRAMMAR_TRIGGER_TYPE_TOKEN;
             trigger.token = token;
         }
     }
@@ -66,7 +68,10 @@ void prepareGrammar(const llama_vocab * vocab, SamplerRequest & request) {
     resolveTriggers(vocab, request);
     for (const llama_token token : common_tokenize(vocab, request.params.generation_prompt, false, true)) {
         if (llama_vocab_is_eog(vocab, token)) {
-            throw Failure("INVALID_ARGUMENT", "Expected a `generationPrompt` without tokens that end generation: a grammar cannot begin with one");
+            throw Failure(
+                "INVALID_ARGUMENT",
+                "Expected a `generationPrompt` without tokens that end generation: a grammar cannot begin with one"
+            );
         }
     }
 }
@@ -88,7 +93,10 @@ void requireCandidates(const llama_vocab * vocab, const common_params_sampling &
         }
     }
     if (forbidden.size() >= (size_t) llama_vocab_n_tokens(vocab)) {
-        throw Failure("NO_CANDIDATES", "Expected `logitBias` to leave at least one token: it forbids all " + std::to_string(forbidden.size()));
+        throw Failure(
+            "NO_CANDIDATES",
+            "Expected `logitBias` to leave at least one token: it forbids all " + std::to_string(forbidden.size())
+        );
     }
 }
 
@@ -96,7 +104,10 @@ void requireCandidates(const llama_vocab * vocab, const common_params_sampling &
 void requireSane(const float * logits, int32_t size) {
     for (int32_t i = 0; i < size; i++) {
         if (!(logits[i] < INFINITY)) {
-            throw Failure("LOGITS_INVALID", "The model computed a logit that is not a number (token " + std::to_string(i) + "): its weights may be damaged");
+            throw Failure(
+                "LOGITS_INVALID", "The model computed a logit that is not a number (token " + std::to_string(i) +
+                                      "): its weights may be damaged"
+            );
         }
     }
 }
@@ -109,7 +120,7 @@ SamplerState::~SamplerState() { common_sampler_free(sampler_); }
 
 void SamplerState::build(SamplerRequest request) {
     const llama_vocab * vocab = model->vocab;
-    AssertTrap          trap;
+    AssertTrap trap;
     prepareGrammar(vocab, request);
     if (request.params.dry_multiplier > 0 && !request.params.dry_sequence_breakers.empty()) {
         requireTokenizer(vocab, "dry.sequenceBreakers");
@@ -123,15 +134,17 @@ void SamplerState::build(SamplerRequest request) {
 }
 
 void SamplerState::create() {
-    AssertTrap       trap;
-    LogCapture       log;
+    AssertTrap trap;
+    LogCapture log;
     common_sampler * made = nullptr;
     try {
         common_params_sampling params = params_;
         made = common_sampler_init(model->model, params);
     } catch (const std::exception & error) {
-        throw Failure(params_.grammar.empty() ? "INVALID_ARGUMENT" : "GRAMMAR_INVALID",
-                      std::string("llama.cpp could not make this sampler: ") + error.what() + log.reason());
+        throw Failure(
+            params_.grammar.empty() ? "INVALID_ARGUMENT" : "GRAMMAR_INVALID",
+            std::string("llama.cpp could not make this sampler: ") + error.what() + log.reason()
+        );
     }
     std::lock_guard<std::mutex> lock(mutex_);
     std::swap(sampler_, made);
@@ -165,7 +178,8 @@ int32_t SamplerState::pick(llama_context * ctx, int32_t row) noexcept {
     }
     const auto fail = [this](const char * code, const std::string & message) {
         std::lock_guard<std::mutex> failureLock(failureMutex_);
-        failure_ = std::make_unique<Failure>(code, message + ". Reset this sampler, or make another: it chooses no more");
+        failure_ =
+            std::make_unique<Failure>(code, message + ". Reset this sampler, or make another: it chooses no more");
         return LLAMA_TOKEN_NULL;
     };
     try {
@@ -175,20 +189,26 @@ int32_t SamplerState::pick(llama_context * ctx, int32_t row) noexcept {
     } catch (const Failure & failure) {
         return fail(failure.code.c_str(), failure.what());
     } catch (const std::exception & error) {
-        return fail(params_.grammar.empty() ? "SAMPLER_FAILED" : "GRAMMAR_DEAD_END", std::string("llama.cpp could not go on with this sampler: ") + error.what());
+        return fail(
+            params_.grammar.empty() ? "SAMPLER_FAILED" : "GRAMMAR_DEAD_END",
+            std::string("llama.cpp could not go on with this sampler: ") + error.what()
+        );
     }
 }
 
 int32_t SamplerState::choose(llama_context * ctx, int32_t row) {
     requireSane(llama_get_logits_ith(ctx, row), vocabularySize);
-    const llama_token              token      = common_sampler_sample(sampler_, ctx, row);
+    const llama_token token = common_sampler_sample(sampler_, ctx, row);
     const llama_token_data_array * candidates = common_sampler_get_candidates(sampler_, /* do_sort */ false);
     // With nothing left, llama.cpp still chooses something; to accept that would end the process.
-    if (candidates->selected < 0 || candidates->selected >= (int64_t) candidates->size || !std::isfinite(candidates->data[candidates->selected].logit)) {
+    if (candidates->selected < 0 || candidates->selected >= (int64_t) candidates->size ||
+        !std::isfinite(candidates->data[candidates->selected].logit)) {
         if (params_.grammar.empty()) {
             throw Failure("NO_CANDIDATES", "Every token was forbidden");
         }
-        throw Failure("GRAMMAR_DEAD_END", "No token of the vocabulary fits the grammar here, or `logitBias` forbids those that do");
+        throw Failure(
+            "GRAMMAR_DEAD_END", "No token of the vocabulary fits the grammar here, or `logitBias` forbids those that do"
+        );
     }
     requireBounded(token);
     common_sampler_accept(sampler_, token, /* is_generated */ true);
@@ -200,11 +220,17 @@ void SamplerState::requireBounded(llama_token token) {
         return;
     }
     awaited_ += common_token_to_piece(model->vocab, token, true).size();
-    const bool expressions = std::any_of(params_.grammar_triggers.begin(), params_.grammar_triggers.end(), [](const common_grammar_trigger & trigger) {
-        return trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN || trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN_FULL;
-    });
+    const bool expressions = std::any_of(
+        params_.grammar_triggers.begin(), params_.grammar_triggers.end(), [](const common_grammar_trigger & trigger) {
+            return trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN ||
+                   trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN_FULL;
+        }
+    );
     if (expressions && awaited_ > MAX_AWAITED_BYTES) {
-        throw Failure("SAMPLER_FAILED", "The reply has grown beyond " + std::to_string(MAX_AWAITED_BYTES) + " bytes, which a trigger pattern may have to match at once");
+        throw Failure(
+            "SAMPLER_FAILED", "The reply has grown beyond " + std::to_string(MAX_AWAITED_BYTES) +
+                                  " bytes, which a trigger pattern may have to match at once"
+        );
     }
 }
 
@@ -240,7 +266,10 @@ SamplerLease::SamplerLease(std::shared_ptr<SamplerState> state) : state_(std::mo
         throw Failure("CLOSED", "Expected an open sampler, but it was closed");
     }
     if (state_->busy.exchange(true)) {
-        throw Failure("SAMPLER_BUSY", "Expected a sampler that no other call is using: it belongs to one sequence, and its calls must await one another");
+        throw Failure(
+            "SAMPLER_BUSY", "Expected a sampler that no other call is using: it belongs to one sequence, and its calls "
+                            "must await one another"
+        );
     }
 }
 
@@ -259,7 +288,11 @@ SamplerLeases samplersFrom(Napi::Value value, size_t rows, const ModelState * mo
         return leases;
     }
     if (!value.IsArray() || value.As<Napi::Array>().Length() != rows) {
-        throw guard::invalid("samplers", "an array with a sampler or null for each of the " + std::to_string(rows) + " rows that ask for output", value);
+        throw guard::invalid(
+            "samplers",
+            "an array with a sampler or null for each of the " + std::to_string(rows) + " rows that ask for output",
+            value
+        );
     }
     Napi::Array array = value.As<Napi::Array>();
     for (uint32_t i = 0; i < rows; i++) {
@@ -270,10 +303,16 @@ SamplerLeases samplersFrom(Napi::Value value, size_t rows, const ModelState * mo
         }
         const auto & state = unwrap<Sampler>(each, "samplers", "made of Samplers and nulls").state();
         if (state->owner != model) {
-            throw Failure("INVALID_ARGUMENT", "Expected samplers of this context's model, got one of another at index " + std::to_string(i));
+            throw Failure(
+                "INVALID_ARGUMENT",
+                "Expected samplers of this context's model, got one of another at index " + std::to_string(i)
+            );
         }
         if (auto failure = state->busy ? nullptr : state->failure()) {
-            throw Failure("SAMPLER_DEAD", std::string("The sampler at index ") + std::to_string(i) + " has failed before: " + failure->what());
+            throw Failure(
+                "SAMPLER_DEAD",
+                std::string("The sampler at index ") + std::to_string(i) + " has failed before: " + failure->what()
+            );
         }
         leases.push_back(std::make_shared<SamplerLease>(state));
     }
@@ -284,7 +323,7 @@ SamplerLeases samplersFrom(Napi::Value value, size_t rows, const ModelState * mo
 
 LogProbabilities logProbabilitiesOf(const float * logits, int32_t vocabularySize, size_t count) {
     const float highest = *std::max_element(logits, logits + vocabularySize);
-    double      sum     = 0;
+    double sum = 0;
     for (int32_t i = 0; i < vocabularySize; i++) {
         sum += std::exp((double) logits[i] - highest);
     }
@@ -292,7 +331,7 @@ LogProbabilities logProbabilitiesOf(const float * logits, int32_t vocabularySize
     top.tokens.resize((size_t) vocabularySize);
     std::iota(top.tokens.begin(), top.tokens.end(), 0);
     // Equal ones by id, so that the order is the same everywhere, and a total one even with NaN among them.
-    const auto rank   = [&](int32_t id) { return std::isnan(logits[id]) ? -INFINITY : logits[id]; };
+    const auto rank = [&](int32_t id) { return std::isnan(logits[id]) ? -INFINITY : logits[id]; };
     const auto before = [&](int32_t a, int32_t b) { return rank(a) != rank(b) ? rank(a) > rank(b) : a < b; };
     std::partial_sort(top.tokens.begin(), top.tokens.begin() + (long) count, top.tokens.end(), before);
     top.tokens.resize(count);

@@ -16,9 +16,9 @@ struct llama_context;
 
 // Options as JavaScript gave them, checked; what needs the vocabulary is still to do.
 struct SamplerRequest {
-    common_params_sampling   params;
+    common_params_sampling params;
     std::vector<std::string> preserved;  // texts of tokens that may be triggers
-    bool                     ignoreEos = false;
+    bool ignoreEos = false;
 };
 
 SamplerRequest samplerRequestFrom(Napi::Object options, int32_t vocabularySize);
@@ -41,24 +41,24 @@ struct SamplerState : ModelChild {
     void release() override;
     void requireUsable() const;
 
-    const ModelState *      owner = nullptr;  // for comparison only: `model` goes with release()
-    int32_t                 vocabularySize = 0;
+    const ModelState * owner = nullptr;  // for comparison only: `model` goes with release()
+    int32_t vocabularySize = 0;
     std::shared_ptr<Thread> thread;
-    std::atomic<bool>       closed{false}, busy{false};
+    std::atomic<bool> closed{false}, busy{false};
 
     std::shared_ptr<ModelState> model;
 
   private:
-    void    create();
+    void create();
     int32_t choose(llama_context * ctx, int32_t row);
-    void    requireBounded(llama_token token);
+    void requireBounded(llama_token token);
 
-    std::mutex               mutex_;
-    common_params_sampling   params_;
-    common_sampler *         sampler_ = nullptr;
-    std::mutex               failureMutex_;  // JavaScript asks for it while a choice is made. Written under both
+    std::mutex mutex_;
+    common_params_sampling params_;
+    common_sampler * sampler_ = nullptr;
+    std::mutex failureMutex_;  // JavaScript asks for it while a choice is made. Written under both
     std::unique_ptr<Failure> failure_;
-    size_t                   awaited_ = 0;
+    size_t awaited_ = 0;
 };
 
 // Releases it on the model's thread, behind all that was asked of it.
@@ -78,7 +78,7 @@ class SamplerLease {
 
   private:
     std::shared_ptr<SamplerState> state_;
-    bool                          held_ = true;
+    bool held_ = true;
 };
 
 using SamplerLeases = std::vector<std::shared_ptr<SamplerLease>>;
@@ -102,11 +102,11 @@ SamplerLeases samplersFrom(Napi::Value value, size_t rows, const ModelState * mo
 // The `count` likeliest tokens of a row of logits, with the logarithms of their probabilities.
 struct LogProbabilities {
     std::vector<int32_t> tokens;
-    std::vector<float>   values;
+    std::vector<float> values;
 };
 
 LogProbabilities logProbabilitiesOf(const float * logits, int32_t vocabularySize, size_t count);
-Napi::Value      toObject(Napi::Env env, LogProbabilities & top);
+Napi::Value toObject(Napi::Env env, LogProbabilities & top);
 
 class Sampler : public Napi::ObjectWrap<Sampler> {
   public:

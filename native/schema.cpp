@@ -13,14 +13,16 @@
 
 namespace {
 
-constexpr size_t STACK_BYTES        = (size_t) 256 << 20;
-constexpr size_t MAX_SCHEMA_BYTES   = 256 * 1024;
-constexpr size_t MAX_PROPERTIES     = 512;   // of one object: the grammar for optional ones grows with their square
-constexpr size_t MAX_NAME_BYTES     = 256;
-constexpr size_t MAX_EXPANSION      = 20 * 1000;
-constexpr double MAX_BOUND          = 1e18;  // the converter counts in 64 bits
+constexpr size_t STACK_BYTES = (size_t) 256 << 20;
+constexpr size_t MAX_SCHEMA_BYTES = 256 * 1024;
+constexpr size_t MAX_PROPERTIES = 512;  // of one object: the grammar for optional ones grows with their square
+constexpr size_t MAX_NAME_BYTES = 256;
+constexpr size_t MAX_EXPANSION = 20 * 1000;
+constexpr double MAX_BOUND = 1e18;  // the converter counts in 64 bits
 
-Failure refusal(const std::string & reason) { return Failure("SCHEMA_INVALID", "Expected a JSON Schema that a grammar can be made of: " + reason.substr(0, 300)); }
+Failure refusal(const std::string & reason) {
+    return Failure("SCHEMA_INVALID", "Expected a JSON Schema that a grammar can be made of: " + reason.substr(0, 300));
+}
 
 // The thread of those who have no model: its stack holds what a schema's depth and a long pattern's matching need.
 Thread & textThread() {
@@ -78,8 +80,11 @@ class Check {
                 }
             }
         }
-        for (const char * bound : {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems", "minLength", "maxLength"}) {
-            if (node.contains(bound) && node.at(bound).is_number() && !(std::abs(node.at(bound).get<double>()) <= MAX_BOUND)) {
+        for (const char * bound :
+             {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems", "minLength",
+              "maxLength"}) {
+            if (node.contains(bound) && node.at(bound).is_number() &&
+                !(std::abs(node.at(bound).get<double>()) <= MAX_BOUND)) {
                 throw refusal(std::string("`") + bound + "` is beyond 10^18");
             }
         }
@@ -98,11 +103,13 @@ class Check {
     // A reference to a reference to itself has nothing at its end, and the converter would look for it for ever.
     void requireEnd(const common_json & start) {
         std::set<std::string> seen;
-        const common_json *   at = &start;
+        const common_json * at = &start;
         while (at && at->is_object() && at->contains("$ref") && at->at("$ref").is_string()) {
             const std::string ref = at->at("$ref").get<std::string>();
             if (ref.compare(0, 2, "#/") != 0) {
-                throw refusal("the reference \"" + ref + "\" does not begin with #/: only those into the same schema are followed");
+                throw refusal(
+                    "the reference \"" + ref + "\" does not begin with #/: only those into the same schema are followed"
+                );
             }
             if (!seen.insert(ref).second) {
                 throw refusal("the reference \"" + ref + "\" leads back to itself");
@@ -112,16 +119,18 @@ class Check {
     }
 
     const common_json * target(const std::string & ref) {
-        const common_json * at    = &root_;
-        size_t              start = 2;
+        const common_json * at = &root_;
+        size_t start = 2;
         while (start <= ref.size()) {
-            const size_t      end  = std::min(ref.find('/', start), ref.size());
+            const size_t end = std::min(ref.find('/', start), ref.size());
             const std::string name = ref.substr(start, end - start);
             start = end + 1;
             if (at->is_object() && at->contains(name)) {
                 at = &at->at(name);
-            } else if (at->is_array() && !name.empty() && name.size() < 9 && name.find_first_not_of("0123456789") == std::string::npos &&
-                       (size_t) std::stoul(name) < at->size()) {
+            } else if (
+                at->is_array() && !name.empty() && name.size() < 9 &&
+                name.find_first_not_of("0123456789") == std::string::npos && (size_t) std::stoul(name) < at->size()
+            ) {
                 at = &at->at((size_t) std::stoul(name));
             } else {
                 throw refusal("the reference \"" + ref + "\" leads nowhere");
@@ -134,8 +143,8 @@ class Check {
 };
 
 std::string convert(const std::string & json) {
-    AssertTrap  trap;
-    LogCapture  log;
+    AssertTrap trap;
+    LogCapture log;
     std::string grammar;
     try {
         const common_json schema = common_json::parse(json);
@@ -164,7 +173,8 @@ Napi::Value jsonSchemaToGrammar(const Napi::CallbackInfo & info) {
         }
         return runOn<std::string>(
             env, textThread(), AbortFlag::heeded(info[1], [json] { return convert(json); }),
-            [](Napi::Env env, std::string & grammar) -> Napi::Value { return Napi::String::New(env, grammar); });
+            [](Napi::Env env, std::string & grammar) -> Napi::Value { return Napi::String::New(env, grammar); }
+        );
     });
 }
 
@@ -177,8 +187,8 @@ void requireToolSchemas(const common_json & tools) {
         return;
     }
     for (const auto & tool : tools) {
-        if (tool.is_object() && tool.contains("function") && tool.at("function").is_object() && tool.at("function").contains("parameters") &&
-            tool.at("function").at("parameters").is_object()) {
+        if (tool.is_object() && tool.contains("function") && tool.at("function").is_object() &&
+            tool.at("function").contains("parameters") && tool.at("function").at("parameters").is_object()) {
             requireSchema(tool.at("function").at("parameters"));
         }
     }

@@ -8,11 +8,15 @@
 
 namespace {
 
-bool isEmpty(const ContextState & state, llama_seq_id sequence) { return llama_memory_seq_pos_max(llama_get_memory(state.ctx), sequence) < 0; }
+bool isEmpty(const ContextState & state, llama_seq_id sequence) {
+    return llama_memory_seq_pos_max(llama_get_memory(state.ctx), sequence) < 0;
+}
 
 void requireEmpty(const ContextState & state, llama_seq_id sequence) {
     if (!isEmpty(state, sequence)) {
-        throw Failure("SEQUENCE_NOT_EMPTY", "Expected sequence " + std::to_string(sequence) + " to be empty: remove it first");
+        throw Failure(
+            "SEQUENCE_NOT_EMPTY", "Expected sequence " + std::to_string(sequence) + " to be empty: remove it first"
+        );
     }
 }
 
@@ -20,12 +24,15 @@ void requireEmpty(const ContextState & state, llama_seq_id sequence) {
 
 bool removeRange(ContextState & state, llama_seq_id sequence, llama_pos from, llama_pos to) {
     state.requireOpen();
-    llama_memory_t  memory = llama_get_memory(state.ctx);
-    const llama_pos last   = llama_memory_seq_pos_max(memory, sequence);
+    llama_memory_t memory = llama_get_memory(state.ctx);
+    const llama_pos last = llama_memory_seq_pos_max(memory, sequence);
     if (from < to && to <= last) {
         // A hole: later tokens were computed with what is gone, and a capture would claim tokens that it does not hold.
-        throw Failure("INVALID_ARGUMENT", "Expected `to` to be behind the last position of sequence " + std::to_string(sequence) + ", " + std::to_string(last) +
-                                              ", got " + std::to_string(to) + ": only the end of a sequence can be removed");
+        throw Failure(
+            "INVALID_ARGUMENT", "Expected `to` to be behind the last position of sequence " + std::to_string(sequence) +
+                                    ", " + std::to_string(last) + ", got " + std::to_string(to) +
+                                    ": only the end of a sequence can be removed"
+        );
     }
     const int32_t window = state.params.swa_full ? 0 : llama_model_n_swa(state.model->model);
     if (from > 0 && window > 0 && last >= from) {
@@ -40,7 +47,9 @@ bool removeRange(ContextState & state, llama_seq_id sequence, llama_pos from, ll
 void copyWithin(ContextState & state, llama_seq_id source, llama_seq_id target) {
     state.requireOpen();
     if (!state.params.kv_unified) {
-        throw Failure("NOT_UNIFIED", "Sequences share cells only in a unified KV cache: capture and restore in split streams");
+        throw Failure(
+            "NOT_UNIFIED", "Sequences share cells only in a unified KV cache: capture and restore in split streams"
+        );
     }
     requireEmpty(state, target);
     if (isEmpty(state, source)) {
@@ -54,19 +63,25 @@ std::shared_ptr<const StateBytes> capture(ContextState & state, llama_seq_id seq
     state.requireOpen();
     const llama_pos last = llama_memory_seq_pos_max(llama_get_memory(state.ctx), sequence);
     if (last + 1 != (llama_pos) tokens.size() || tokens.empty()) {
-        throw Failure("TOKENS_MISMATCH", "Expected the " + std::to_string(last + 1) + " tokens of sequence " + std::to_string(sequence) + " (at least one), got " +
-                                             std::to_string(tokens.size()));
+        throw Failure(
+            "TOKENS_MISMATCH", "Expected the " + std::to_string(last + 1) + " tokens of sequence " +
+                                   std::to_string(sequence) + " (at least one), got " + std::to_string(tokens.size())
+        );
     }
     LogCapture log;
     AssertTrap trap;
-    Stopwatch  watch(state.counters.captureMicros);
-    auto       bytes  = std::make_shared<StateBytes>();
-    bytes->size          = llama_state_seq_get_size(state.ctx, sequence);
-    bytes->buffer        = Buffer(bytes->size);
-    bytes->tokens        = std::move(tokens);
+    Stopwatch watch(state.counters.captureMicros);
+    auto bytes = std::make_shared<StateBytes>();
+    bytes->size = llama_state_seq_get_size(state.ctx, sequence);
+    bytes->buffer = Buffer(bytes->size);
+    bytes->tokens = std::move(tokens);
     bytes->compatibility = state.compatibility;
-    if (bytes->size <= BLOB_HEADER_BYTES || llama_state_seq_get_data(state.ctx, bytes->buffer.data(), bytes->size, sequence) == 0) {
-        throw Failure("CAPTURE_FAILED", "llama.cpp could not give the state of sequence " + std::to_string(sequence) + log.reason());
+    if (bytes->size <= BLOB_HEADER_BYTES ||
+        llama_state_seq_get_data(state.ctx, bytes->buffer.data(), bytes->size, sequence) == 0) {
+        throw Failure(
+            "CAPTURE_FAILED",
+            "llama.cpp could not give the state of sequence " + std::to_string(sequence) + log.reason()
+        );
     }
     state.counters.captures++;
     state.counters.capturedBytes += bytes->size;
@@ -76,25 +91,37 @@ std::shared_ptr<const StateBytes> capture(ContextState & state, llama_seq_id seq
 void restore(ContextState & state, llama_seq_id sequence, const StateBytes & bytes) {
     state.requireOpen();
     if (!bytes.compatibility.empty() && bytes.compatibility != state.compatibility) {
-        throw Failure("STATE_INCOMPATIBLE", "Expected a state of \"" + state.compatibility + "\", got one of \"" + bytes.compatibility + "\"");
+        throw Failure(
+            "STATE_INCOMPATIBLE",
+            "Expected a state of \"" + state.compatibility + "\", got one of \"" + bytes.compatibility + "\""
+        );
     }
     if (bytes.tokens.size() > state.cellsPerSequence) {
-        throw Failure("NO_KV_SLOT", "A state of " + std::to_string(bytes.tokens.size()) + " tokens does not fit " + std::to_string(state.cellsPerSequence) + " cells");
+        throw Failure(
+            "NO_KV_SLOT", "A state of " + std::to_string(bytes.tokens.size()) + " tokens does not fit " +
+                              std::to_string(state.cellsPerSequence) + " cells"
+        );
     }
     requireEmpty(state, sequence);
-    LogCapture     log;
-    AssertTrap     trap;
-    Stopwatch      watch(state.counters.restoreMicros);
+    LogCapture log;
+    AssertTrap trap;
+    Stopwatch watch(state.counters.restoreMicros);
     llama_memory_t memory = llama_get_memory(state.ctx);
-    const size_t   read   = llama_state_seq_set_data(state.ctx, bytes.blob(), bytes.size, sequence);
+    const size_t read = llama_state_seq_set_data(state.ctx, bytes.blob(), bytes.size, sequence);
     if (read == 0 || llama_memory_seq_pos_max(memory, sequence) + 1 != (llama_pos) bytes.tokens.size()) {
         // Tensor writes are queued and flushed even when a restore fails: nothing of this sequence can be trusted.
         llama_memory_seq_rm(memory, sequence, -1, -1);
         // It says why in words only: "failed to find 40 available cells in kv cache", "not enough cells in kv cache".
         if (log.lines.find("cells in kv cache") != std::string::npos) {
-            throw Failure("NO_KV_SLOT", "The KV cache has no room for a state of " + std::to_string(bytes.tokens.size()) + " tokens");
+            throw Failure(
+                "NO_KV_SLOT",
+                "The KV cache has no room for a state of " + std::to_string(bytes.tokens.size()) + " tokens"
+            );
         }
-        throw Failure("RESTORE_FAILED", "llama.cpp could not restore the state into sequence " + std::to_string(sequence) + log.reason());
+        throw Failure(
+            "RESTORE_FAILED",
+            "llama.cpp could not restore the state into sequence " + std::to_string(sequence) + log.reason()
+        );
     }
     state.counters.restores++;
     state.counters.restoredBytes += bytes.size;
@@ -104,10 +131,10 @@ std::vector<int32_t> loadWithLlama(ContextState & state, llama_seq_id sequence, 
     state.requireOpen();
     requireEmpty(state, sequence);
     requireRegularFile(path, "a sequence-state file", "RESTORE_FAILED", "RESTORE_FAILED");
-    LogCapture           log;
-    AssertTrap           trap;
+    LogCapture log;
+    AssertTrap trap;
     std::vector<int32_t> tokens(state.cellsPerSequence);
-    size_t               count = 0;
+    size_t count = 0;
     if (llama_state_seq_load_file(state.ctx, path.c_str(), sequence, tokens.data(), tokens.size(), &count) == 0) {
         llama_memory_seq_rm(llama_get_memory(state.ctx), sequence, -1, -1);
         throw Failure("RESTORE_FAILED", "llama.cpp could not load \"" + path + "\"" + log.reason());

@@ -11,7 +11,7 @@ bool removeRange(ContextState & state, llama_seq_id sequence, llama_pos from, ll
 void copyWithin(ContextState & state, llama_seq_id source, llama_seq_id target);
 
 std::shared_ptr<const StateBytes> capture(ContextState & state, llama_seq_id sequence, std::vector<int32_t> tokens);
-void                              restore(ContextState & state, llama_seq_id sequence, const StateBytes & bytes);
+void restore(ContextState & state, llama_seq_id sequence, const StateBytes & bytes);
 
 // llama.cpp's own reader: for its files, and to show that ours are files of its.
 std::vector<int32_t> loadWithLlama(ContextState & state, llama_seq_id sequence, const std::string & path);

@@ -1,5 +1,5 @@
-#include "file.h"
 #include "state-file.h"
+#include "file.h"
 
 #include <json.h>  // of llama.cpp's common
 #include <llama.h>
@@ -13,13 +13,13 @@
 
 namespace {
 
-constexpr size_t READ_PIECE         = 256 << 10;  // stays in the L2 cache between the read and the checksum
-constexpr size_t WRITE_PIECE        = 1 << 20;
-constexpr size_t HEADER_BYTES       = 12;
-constexpr char   CLOSING_MAGIC[]    = "HDSTART1";
-constexpr size_t MAGIC_BYTES        = 8;
-constexpr size_t CHECKSUM_BYTES     = 16;
-constexpr size_t TRAILER_BYTES      = 4 + CHECKSUM_BYTES + MAGIC_BYTES;
+constexpr size_t READ_PIECE = 256 << 10;  // stays in the L2 cache between the read and the checksum
+constexpr size_t WRITE_PIECE = 1 << 20;
+constexpr size_t HEADER_BYTES = 12;
+constexpr char CLOSING_MAGIC[] = "HDSTART1";
+constexpr size_t MAGIC_BYTES = 8;
+constexpr size_t CHECKSUM_BYTES = 16;
+constexpr size_t TRAILER_BYTES = 4 + CHECKSUM_BYTES + MAGIC_BYTES;
 constexpr size_t MAX_METADATA_BYTES = 1 << 20;
 
 Failure corrupt(const std::string & path, const std::string & why) {
@@ -43,8 +43,8 @@ void readWhole(const File & file, const std::string & path, uint8_t * to, size_t
 
 struct Footer {
     std::string metadata;
-    size_t      coveredBytes = 0;  // what the checksum is over
-    uint8_t     checksum[CHECKSUM_BYTES];
+    size_t coveredBytes = 0;  // what the checksum is over
+    uint8_t checksum[CHECKSUM_BYTES];
 };
 
 Footer readFooter(const File & file, const std::string & path, size_t fileSize) {
@@ -73,12 +73,14 @@ Footer readFooter(const File & file, const std::string & path, size_t fileSize) 
 // `stateBytes` was written into the footer: a file of another length is refused before memory is reserved for it.
 std::string compatibilityOf(const Footer & footer, const std::string & path, size_t tokenCount, size_t stateSize) {
     const common_json metadata = common_json::parse_no_throw(footer.metadata);
-    if (metadata.is_discarded() || !metadata.is_object() || !metadata.contains("compatibility") || !metadata.at("compatibility").is_string() ||
-        !metadata.contains("tokenCount") || !metadata.contains("stateBytes") || !metadata.at("tokenCount").is_number() ||
+    if (metadata.is_discarded() || !metadata.is_object() || !metadata.contains("compatibility") ||
+        !metadata.at("compatibility").is_string() || !metadata.contains("tokenCount") ||
+        !metadata.contains("stateBytes") || !metadata.at("tokenCount").is_number() ||
         !metadata.at("stateBytes").is_number()) {
         throw corrupt(path, "its metadata is damaged");
     }
-    if (metadata.at("tokenCount").get<double>() != (double) tokenCount || metadata.at("stateBytes").get<double>() != (double) stateSize) {
+    if (metadata.at("tokenCount").get<double>() != (double) tokenCount ||
+        metadata.at("stateBytes").get<double>() != (double) stateSize) {
         throw corrupt(path, "its length is not what its metadata says");
     }
     return metadata.at("compatibility");
@@ -109,11 +111,13 @@ void stopIfAborted(const std::atomic<bool> & abort, const std::string & path) {
 
 }  // namespace
 
-std::shared_ptr<const StateBytes> readStateFile(const std::string & path, bool unverified, const std::atomic<bool> & abort) {
+std::shared_ptr<const StateBytes> readStateFile(
+    const std::string & path, bool unverified, const std::atomic<bool> & abort
+) {
     stopIfAborted(abort, path);
-    const File   file     = openEntry(path);
+    const File file = openEntry(path);
     const size_t fileSize = file.size();
-    uint8_t      header[HEADER_BYTES];
+    uint8_t header[HEADER_BYTES];
     if (fileSize < HEADER_BYTES) {
         throw corrupt(path, "it is too short");
     }
@@ -122,26 +126,29 @@ std::shared_ptr<const StateBytes> readStateFile(const std::string & path, bool u
         throw corrupt(path, "it is not a sequence-state file");
     }
     if (readU32(header + 4) != LLAMA_STATE_SEQ_VERSION) {
-        throw Failure("ENTRY_FOREIGN", "Expected version " + std::to_string(LLAMA_STATE_SEQ_VERSION) + " of llama.cpp's sequence-state file at \"" + path +
-                                           "\", got version " + std::to_string(readU32(header + 4)));
+        throw Failure(
+            "ENTRY_FOREIGN", "Expected version " + std::to_string(LLAMA_STATE_SEQ_VERSION) +
+                                 " of llama.cpp's sequence-state file at \"" + path + "\", got version " +
+                                 std::to_string(readU32(header + 4))
+        );
     }
     const size_t tokenCount = readU32(header + 8);
-    Footer       footer;
+    Footer footer;
     if (unverified) {
         footer.coveredBytes = fileSize;
     } else {
         footer = readFooter(file, path, fileSize);
     }
-    const size_t stateEnd   = footer.coveredBytes - footer.metadata.size() - (unverified ? 0 : 4);
+    const size_t stateEnd = footer.coveredBytes - footer.metadata.size() - (unverified ? 0 : 4);
     const size_t stateStart = HEADER_BYTES + tokenCount * sizeof(int32_t);
     if (stateStart >= stateEnd) {
         throw corrupt(path, "it holds no state");
     }
 
-    auto bytes           = std::make_shared<StateBytes>();
-    bytes->metadata      = footer.metadata;
+    auto bytes = std::make_shared<StateBytes>();
+    bytes->metadata = footer.metadata;
     bytes->compatibility = unverified ? "" : compatibilityOf(footer, path, tokenCount, stateEnd - stateStart);
-    bytes->buffer        = Buffer(footer.coveredBytes);
+    bytes->buffer = Buffer(footer.coveredBytes);
     Checksum checksum;
     file.seek(0);
     for (size_t done = 0; done < footer.coveredBytes;) {
@@ -164,30 +171,34 @@ std::shared_ptr<const StateBytes> readStateFile(const std::string & path, bool u
     bytes->tokens.assign(tokens, tokens + tokenCount);
 
     // The blob's header goes over the last token ids (now copied out): no byte of the state moves.
-    bytes->offset            = stateStart - BLOB_HEADER_BYTES;
-    bytes->size              = stateEnd - bytes->offset;
+    bytes->offset = stateStart - BLOB_HEADER_BYTES;
+    bytes->size = stateEnd - bytes->offset;
     const int32_t sequenceId = 0;
     std::memcpy(bytes->buffer.data() + bytes->offset, &BLOB_MAGIC, 4);
     std::memcpy(bytes->buffer.data() + bytes->offset + 4, &sequenceId, 4);
     return bytes;
 }
 
-size_t writeStateFile(const std::string & path, const StateBytes & bytes, const std::string & metadata, const std::atomic<bool> & abort) {
+size_t writeStateFile(
+    const std::string & path, const StateBytes & bytes, const std::string & metadata, const std::atomic<bool> & abort
+) {
     stopIfAborted(abort, path);
     common_json facts = common_json::parse_no_throw(metadata);
     if (facts.is_discarded() || !facts.is_object()) {
         throw Failure("INVALID_ARGUMENT", "Expected `metadata` to be the JSON of an object");
     }
-    facts["tokenCount"]      = bytes.tokens.size();
-    facts["stateBytes"]      = bytes.size - BLOB_HEADER_BYTES;
-    facts["compatibility"]   = bytes.compatibility;
+    facts["tokenCount"] = bytes.tokens.size();
+    facts["stateBytes"] = bytes.size - BLOB_HEADER_BYTES;
+    facts["compatibility"] = bytes.compatibility;
     const std::string footer = facts.dump_safe();
     if (footer.size() > MAX_METADATA_BYTES) {
-        throw Failure("INVALID_ARGUMENT", "Expected `metadata` of at most " + std::to_string(MAX_METADATA_BYTES) + " bytes");
+        throw Failure(
+            "INVALID_ARGUMENT", "Expected `metadata` of at most " + std::to_string(MAX_METADATA_BYTES) + " bytes"
+        );
     }
 
-    File     file = File::create(path);
-    size_t   written = 0;
+    File file = File::create(path);
+    size_t written = 0;
     Checksum checksum;
     const auto put = [&](const void * from, size_t count) {
         const auto * next = static_cast<const uint8_t *>(from);
@@ -223,20 +234,29 @@ size_t writeStateFile(const std::string & path, const StateBytes & bytes, const 
 }
 
 void defineStateFile(Napi::Env env, Napi::Object exports) {
-    exports.Set("readFooter", Napi::Function::New(env, [](const Napi::CallbackInfo & info) -> Napi::Value {
-        return guard::call(info.Env(), [&]() -> Napi::Value {
-            const std::string path = guard::path(info[0], "path");
-            return runOn<std::string>(
-                info.Env(), fileReader(),
-                [path] {
-                    const File file = openEntry(path);
-                    const std::string metadata = readFooter(file, path, file.size()).metadata;
-                    if (!common_json::parse_no_throw(metadata).is_object()) {
-                        throw corrupt(path, "its metadata is damaged");
-                    }
-                    return metadata;
-                },
-                [](Napi::Env env, std::string & metadata) -> Napi::Value { return Napi::String::New(env, metadata); });
-        });
-    }, "readFooter"));
+    exports.Set(
+        "readFooter", Napi::Function::New(
+                          env,
+                          [](const Napi::CallbackInfo & info) -> Napi::Value {
+                              return guard::call(info.Env(), [&]() -> Napi::Value {
+                                  const std::string path = guard::path(info[0], "path");
+                                  return runOn<std::string>(
+                                      info.Env(), fileReader(),
+                                      [path] {
+                                          const File file = openEntry(path);
+                                          const std::string metadata = readFooter(file, path, file.size()).metadata;
+                                          if (!common_json::parse_no_throw(metadata).is_object()) {
+                                              throw corrupt(path, "its metadata is damaged");
+                                          }
+                                          return metadata;
+                                      },
+                                      [](Napi::Env env, std::string & metadata) -> Napi::Value {
+                                          return Napi::String::New(env, metadata);
+                                      }
+                                  );
+                              });
+                          },
+                          "readFooter"
+                      )
+    );
 }

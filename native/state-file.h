@@ -13,10 +13,14 @@
 
 // Throws ENTRY_MISSING, ENTRY_CORRUPT (truncated, altered, not a file of ours), READ_FAILED, ABORTED.
 // `unverified`: take a file without a footer, as llama.cpp writes it; the caller vouches for its bytes.
-std::shared_ptr<const StateBytes> readStateFile(const std::string & path, bool unverified, const std::atomic<bool> & abort);
+std::shared_ptr<const StateBytes> readStateFile(
+    const std::string & path, bool unverified, const std::atomic<bool> & abort
+);
 
 // Writes a new file and syncs it; returns its size in bytes. Throws DISK_FULL, WRITE_FAILED, ABORTED, and leaves no file then.
-size_t writeStateFile(const std::string & path, const StateBytes & bytes, const std::string & metadata, const std::atomic<bool> & abort);
+size_t writeStateFile(
+    const std::string & path, const StateBytes & bytes, const std::string & metadata, const std::atomic<bool> & abort
+);
 
 // The metadata and sizes at a file's end, without its state or checksum: `readFooter(path)`.
 void defineStateFile(Napi::Env env, Napi::Object exports);

@@ -5,14 +5,17 @@
 namespace {
 
 constexpr int64_t MAX_RESERVED_BYTES = (int64_t) 256 << 20;
-constexpr size_t  PAGE_BYTES         = 4096;
+constexpr size_t PAGE_BYTES = 4096;
 
 }  // namespace
 
 SequenceState::SequenceState(const Napi::CallbackInfo & info) : Napi::ObjectWrap<SequenceState>(info) {
     Napi::Env env = info.Env();
     if (!info[0].IsExternal()) {
-        throw Napi::Error(env, errorFrom(env, Failure("INVALID_ARGUMENT", "Sequence states are made by captureSequence() and readFile()")));
+        throw Napi::Error(
+            env,
+            errorFrom(env, Failure("INVALID_ARGUMENT", "Sequence states are made by captureSequence() and readFile()"))
+        );
     }
     info.This().As<Napi::Object>().TypeTag(&TAG);
     bytes_ = *info[0].As<Napi::External<std::shared_ptr<const StateBytes>>>().Data();
@@ -44,13 +47,14 @@ std::shared_ptr<const StateBytes> SequenceState::open() const {
 Napi::Value SequenceState::readFile(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
-        const std::string path       = guard::path(info[0], "path");
-        Napi::Object      options    = info[1].IsUndefined() ? Napi::Object::New(env) : guard::object(info[1], "options");
-        const bool        unverified = guard::optionalBoolean(options, "unverified", false);
-        auto              abort      = AbortFlag::from(options);
+        const std::string path = guard::path(info[0], "path");
+        Napi::Object options = info[1].IsUndefined() ? Napi::Object::New(env) : guard::object(info[1], "options");
+        const bool unverified = guard::optionalBoolean(options, "unverified", false);
+        auto abort = AbortFlag::from(options);
         return runOn<std::shared_ptr<const StateBytes>>(
             env, fileReader(), [path, unverified, abort] { return readStateFile(path, unverified, *abort); },
-            [](Napi::Env env, std::shared_ptr<const StateBytes> & bytes) { return wrap(env, bytes); });
+            [](Napi::Env env, std::shared_ptr<const StateBytes> & bytes) { return wrap(env, bytes); }
+        );
     });
 }
 
@@ -68,22 +72,25 @@ Napi::Value SequenceState::reserve(const Napi::CallbackInfo & info) {
                 }
                 return true;
             },
-            [](Napi::Env env, bool &) { return env.Undefined(); });
+            [](Napi::Env env, bool &) { return env.Undefined(); }
+        );
     });
 }
 
 Napi::Value SequenceState::writeFile(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
-        auto              bytes    = open();
-        const std::string path     = guard::path(info[0], "path");
+        auto bytes = open();
+        const std::string path = guard::path(info[0], "path");
         const std::string metadata = guard::string(info[1], "metadata");
         guard::shallow(metadata, "metadata");
-        Napi::Object      options  = info[2].IsUndefined() ? Napi::Object::New(env) : guard::object(info[2], "options");
-        auto              abort    = AbortFlag::from(options);
+        Napi::Object options = info[2].IsUndefined() ? Napi::Object::New(env) : guard::object(info[2], "options");
+        auto abort = AbortFlag::from(options);
         return runOn<double>(
-            env, fileWriter(), [bytes, path, metadata, abort] { return (double) writeStateFile(path, *bytes, metadata, *abort); },
-            [](Napi::Env env, double & written) -> Napi::Value { return Napi::Number::New(env, written); });
+            env, fileWriter(),
+            [bytes, path, metadata, abort] { return (double) writeStateFile(path, *bytes, metadata, *abort); },
+            [](Napi::Env env, double & written) -> Napi::Value { return Napi::Number::New(env, written); }
+        );
     });
 }
 
@@ -104,7 +111,9 @@ Napi::Value SequenceState::tokens(const Napi::CallbackInfo & info) {
 }
 
 Napi::Value SequenceState::byteLength(const Napi::CallbackInfo & info) {
-    return guard::call(info.Env(), [&]() -> Napi::Value { return Napi::Number::New(info.Env(), (double) open()->size); });
+    return guard::call(info.Env(), [&]() -> Napi::Value {
+        return Napi::Number::New(info.Env(), (double) open()->size);
+    });
 }
 
 Napi::Value SequenceState::metadata(const Napi::CallbackInfo & info) {
@@ -115,17 +124,18 @@ void SequenceState::define(Napi::Env env, Napi::Object exports) {
     Napi::Function type = DefineClass(
         env, "SequenceState",
         {StaticMethod<&SequenceState::readFile>("readFile"), StaticMethod<&SequenceState::reserve>("reserve"),
-         InstanceMethod<&SequenceState::writeFile>("writeFile"),
-         InstanceMethod<&SequenceState::share>("share"), InstanceMethod<&SequenceState::close>("close"), InstanceMethod<&SequenceState::tokens>("tokens"),
-         InstanceMethod<&SequenceState::byteLength>("byteLength"), InstanceMethod<&SequenceState::metadata>("metadata")});
+         InstanceMethod<&SequenceState::writeFile>("writeFile"), InstanceMethod<&SequenceState::share>("share"),
+         InstanceMethod<&SequenceState::close>("close"), InstanceMethod<&SequenceState::tokens>("tokens"),
+         InstanceMethod<&SequenceState::byteLength>("byteLength"), InstanceMethod<&SequenceState::metadata>("metadata")}
+    );
     Environment::of(env).stateClass = Napi::Persistent(type);
     exports.Set("SequenceState", type);
 #ifdef HEADSTART_ASSERTIONS
     // The mistake that kv-watch.h is there to notice, for the test that it does.
     exports.Set("leakState", Napi::Function::New(env, [](const Napi::CallbackInfo & info) -> Napi::Value {
                     return guard::call(info.Env(), [&]() -> Napi::Value {
-                        auto         bytes = from(info[0]);
-                        const auto * last  = bytes->blob() + bytes->size - 1;
+                        auto bytes = from(info[0]);
+                        const auto * last = bytes->blob() + bytes->size - 1;
                         if (guard::string(info[1], "as") == "array") {
                             return copyToJs(info.Env(), last, 1);
                         }

@@ -10,18 +10,18 @@
 
 struct StateBytes {
     std::vector<int32_t> tokens;
-    Buffer               buffer;
-    size_t               offset = 0;  // where the blob that llama_state_seq_set_data takes begins in `buffer`
-    size_t               size   = 0;
-    std::string          compatibility;  // of the context it came from; empty: unknown, and the caller vouches for it
-    std::string          metadata;       // JSON, from the file it was read from
+    Buffer buffer;
+    size_t offset = 0;  // where the blob that llama_state_seq_set_data takes begins in `buffer`
+    size_t size = 0;
+    std::string compatibility;  // of the context it came from; empty: unknown, and the caller vouches for it
+    std::string metadata;       // JSON, from the file it was read from
 
     const uint8_t * blob() const { return buffer.data() + offset; }
 };
 
 // llama.cpp's blob starts with `u32 magic, i32 sequence id` (io_magic in llama-context.cpp); its file has the bytes behind.
-constexpr size_t   BLOB_HEADER_BYTES = 8;
-constexpr uint32_t BLOB_MAGIC        = 0xaf143cd8;
+constexpr size_t BLOB_HEADER_BYTES = 8;
+constexpr uint32_t BLOB_MAGIC = 0xaf143cd8;
 
 class SequenceState : public Napi::ObjectWrap<SequenceState> {
   public:
@@ -30,7 +30,7 @@ class SequenceState : public Napi::ObjectWrap<SequenceState> {
     explicit SequenceState(const Napi::CallbackInfo & info);
     ~SequenceState() override;
 
-    static void        define(Napi::Env env, Napi::Object exports);
+    static void define(Napi::Env env, Napi::Object exports);
     static Napi::Value wrap(Napi::Env env, std::shared_ptr<const StateBytes> bytes);
 
     // The bytes in an argument, or a failure.

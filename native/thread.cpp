@@ -6,12 +6,12 @@
 #include <thread>
 
 #ifdef _WIN32
-#    include <process.h>
-#    include <windows.h>
+#include <process.h>
+#include <windows.h>
 #else
-#    include <pthread.h>
-#    include <sched.h>
-#    include <signal.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #endif
 
 namespace {
@@ -31,7 +31,9 @@ int thisCore() {
 
 Inbox::Inbox(Napi::Env env) : env_(env) {
     napi_value name = Napi::String::New(env, "llama-headstart");
-    if (napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this, &Inbox::drain, &wake_) != napi_ok) {
+    if (napi_create_threadsafe_function(
+            env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this, &Inbox::drain, &wake_
+        ) != napi_ok) {
         throw Failure("INTERNAL", "Node-API refused a thread-safe function");
     }
     napi_unref_threadsafe_function(env, wake_);
@@ -71,7 +73,7 @@ void Inbox::wake() {
 
 void Inbox::close() {
     std::vector<std::shared_ptr<Delivery>> dropped;  // behind the lock: what they hold may log while it goes
-    std::lock_guard<std::mutex>            lock(mutex_);
+    std::lock_guard<std::mutex> lock(mutex_);
     closed_ = true;
     dropped.swap(waiting_);
 }
@@ -102,9 +104,9 @@ namespace {
 
 // On the heap for good: threads may outlive the statics' destructors.
 struct Registry {
-    std::mutex         mutex;
+    std::mutex mutex;
     std::set<Thread *> threads;
-    std::atomic<bool>  parking{false};
+    std::atomic<bool> parking{false};
 };
 
 Registry & registry() {
@@ -144,8 +146,9 @@ void * enter(void * argument) {
 void startDetached(size_t stackBytes, std::function<void()> body) {
     auto start = std::make_unique<Start>(Start{std::move(body)});
 #ifdef _WIN32
-    const uintptr_t handle = _beginthreadex(nullptr, (unsigned) stackBytes, enter, start.get(), STACK_SIZE_PARAM_IS_A_RESERVATION, nullptr);
-    const bool      failed = handle == 0;
+    const uintptr_t handle =
+        _beginthreadex(nullptr, (unsigned) stackBytes, enter, start.get(), STACK_SIZE_PARAM_IS_A_RESERVATION, nullptr);
+    const bool failed = handle == 0;
     if (!failed) {
         CloseHandle((HANDLE) handle);
     }
@@ -162,7 +165,7 @@ void startDetached(size_t stackBytes, std::function<void()> body) {
         sigdelset(&all, fault);
     }
     pthread_sigmask(SIG_BLOCK, &all, &before);
-    pthread_t  id;
+    pthread_t id;
     const bool failed = pthread_create(&id, &attributes, enter, start.get()) != 0;
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     pthread_attr_destroy(&attributes);
@@ -175,11 +178,13 @@ void startDetached(size_t stackBytes, std::function<void()> body) {
 
 }  // namespace
 
-std::shared_ptr<Thread> Thread::start(size_t stackBytes, std::function<void()> interrupt, std::chrono::microseconds linger) {
+std::shared_ptr<Thread> Thread::start(
+    size_t stackBytes, std::function<void()> interrupt, std::chrono::microseconds linger
+) {
     std::shared_ptr<Thread> thread(new Thread);
     stackBytes *= STACK_FACTOR;
     thread->interrupt_ = std::move(interrupt);
-    thread->linger_    = std::thread::hardware_concurrency() > 1 ? linger : std::chrono::microseconds(0);
+    thread->linger_ = std::thread::hardware_concurrency() > 1 ? linger : std::chrono::microseconds(0);
     startDetached(stackBytes, [thread] { thread->run(); });
     return thread;
 }
@@ -205,7 +210,7 @@ void Thread::run() {
             park();
         }
         job();
-        job   = nullptr;
+        job = nullptr;
         busy_ = false;
         linger();
         lock.lock();
@@ -323,7 +328,9 @@ Thread & fileWriter() {
 Environment & Environment::of(Napi::Env env) { return *env.GetInstanceData<Environment>(); }
 
 void Environment::adopt(const std::shared_ptr<Thread> & thread) {
-    threads.erase(std::remove_if(threads.begin(), threads.end(), [](auto & known) { return known.expired(); }), threads.end());
+    threads.erase(
+        std::remove_if(threads.begin(), threads.end(), [](auto & known) { return known.expired(); }), threads.end()
+    );
     threads.push_back(thread);
 }
 
@@ -333,8 +340,8 @@ uint32_t Environment::keep(Napi::Function callback) {
 }
 
 Napi::Value errorFrom(Napi::Env env, const Failure & failure) {
-    Environment &      environment = Environment::of(env);
-    const Napi::String message     = Napi::String::New(env, failure.what());
+    Environment & environment = Environment::of(env);
+    const Napi::String message = Napi::String::New(env, failure.what());
     if (environment.errorFactory.IsEmpty()) {
         Napi::Error error = Napi::Error::New(env, failure.what());
         error.Set("code", Napi::String::New(env, failure.code));

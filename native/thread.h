@@ -43,20 +43,22 @@ class Inbox {
   private:
     static void drain(napi_env env, napi_value, void * context, void *);
 
-    std::mutex                             mutex_;
+    std::mutex mutex_;
     std::vector<std::shared_ptr<Delivery>> waiting_;
-    napi_threadsafe_function               wake_   = nullptr;
-    napi_env                               env_    = nullptr;
-    size_t                                 open_   = 0;
-    bool                                   closed_ = false;
-    std::atomic<int>                       core_{-1};  // where JavaScript ran last
+    napi_threadsafe_function wake_ = nullptr;
+    napi_env env_ = nullptr;
+    size_t open_ = 0;
+    bool closed_ = false;
+    std::atomic<int> core_{-1};  // where JavaScript ran last
 };
 
 class Thread : public std::enable_shared_from_this<Thread> {
   public:
     // `interrupt` may be called from any thread: it asks the job that runs to end early (a decode, a model load).
     // `linger`: how long it looks for the next job before it sleeps, where jobs follow each other sooner than a thread wakes.
-    static std::shared_ptr<Thread> start(size_t stackBytes, std::function<void()> interrupt = {}, std::chrono::microseconds linger = {});
+    static std::shared_ptr<Thread> start(
+        size_t stackBytes, std::function<void()> interrupt = {}, std::chrono::microseconds linger = {}
+    );
 
     // False after stop().
     bool post(std::function<void()> job);
@@ -80,38 +82,42 @@ class Thread : public std::enable_shared_from_this<Thread> {
     void linger();
     void park();
 
-    std::mutex                        mutex_;
-    std::condition_variable           changed_;
+    std::mutex mutex_;
+    std::condition_variable changed_;
     std::deque<std::function<void()>> queue_;
-    std::function<void()>             interrupt_;
-    bool                              stopping_ = false;
-    bool                              ended_    = false;
-    std::atomic<bool>                 busy_{false};
-    std::atomic<bool>                 wanted_{false};  // something is queued, or it shall end: for who lingers
-    std::chrono::microseconds         linger_{0};
+    std::function<void()> interrupt_;
+    bool stopping_ = false;
+    bool ended_ = false;
+    std::atomic<bool> busy_{false};
+    std::atomic<bool> wanted_{false};  // something is queued, or it shall end: for who lingers
+    std::chrono::microseconds linger_{0};
 };
 
 // What one environment (the main thread or a worker) owns: its inbox, its error factory and the threads it started.
 struct Environment {
-    std::shared_ptr<Inbox>             inbox;
-    Napi::FunctionReference            errorFactory;
-    Napi::FunctionReference            modelClass, contextClass, stateClass, samplerClass, loraClass, replyFormatClass, lockClass;
+    std::shared_ptr<Inbox> inbox;
+    Napi::FunctionReference errorFactory;
+    Napi::FunctionReference modelClass, contextClass, stateClass, samplerClass, loraClass, replyFormatClass, lockClass;
     std::vector<std::weak_ptr<Thread>> threads;
 
     // JavaScript functions that jobs refer to by number: a reference itself must never leave this thread.
     std::map<uint32_t, Napi::FunctionReference> callbacks;
-    uint32_t                                    lastCallback = 0;
+    uint32_t lastCallback = 0;
 
     static Environment & of(Napi::Env env);
-    void                 adopt(const std::shared_ptr<Thread> & thread);
-    uint32_t             keep(Napi::Function callback);
+    void adopt(const std::shared_ptr<Thread> & thread);
+    uint32_t keep(Napi::Function callback);
 };
 
 // Runs `work` on `thread` and settles the promise with `convert(env, result)`, or rejects it with what `work` threw.
 // `callback` is a number that Environment::keep gave: it is let go when the promise settles.
-template <class Result>
-Napi::Value runOn(Napi::Env env, Thread & thread, std::function<Result()> work,
-                  std::function<Napi::Value(Napi::Env, Result &)> convert, uint32_t callback = 0) {
+template <class Result> Napi::Value runOn(
+    Napi::Env env,
+    Thread & thread,
+    std::function<Result()> work,
+    std::function<Napi::Value(Napi::Env, Result &)> convert,
+    uint32_t callback = 0
+) {
     struct Job : Delivery {
         explicit Job(Napi::Env env) : deferred(Napi::Promise::Deferred::New(env)) {}
 
@@ -145,18 +151,18 @@ Napi::Value runOn(Napi::Env env, Thread & thread, std::function<Result()> work,
             deferred.Reject(errorFrom(env, *failure));
         }
 
-        std::shared_ptr<Inbox>                          inbox;
-        Napi::Promise::Deferred                         deferred;
-        std::function<Result()>                         work;
+        std::shared_ptr<Inbox> inbox;
+        Napi::Promise::Deferred deferred;
+        std::function<Result()> work;
         std::function<Napi::Value(Napi::Env, Result &)> convert;
-        std::optional<Result>                           result;
-        std::optional<Failure>                          failure;
-        uint32_t                                        callback = 0;
+        std::optional<Result> result;
+        std::optional<Failure> failure;
+        uint32_t callback = 0;
     };
 
-    auto job     = std::make_shared<Job>(env);
-    job->inbox   = Environment::of(env).inbox;
-    job->work    = std::move(work);
+    auto job = std::make_shared<Job>(env);
+    job->inbox = Environment::of(env).inbox;
+    job->work = std::move(work);
     job->convert = std::move(convert);
     job->callback = callback;
     Napi::Promise promise = job->deferred.Promise();
@@ -190,7 +196,9 @@ class AbortFlag : public Napi::ObjectWrap<AbortFlag> {
   public:
     static constexpr napi_type_tag TAG = {0x6865616473746172, 0x61626f7274666c67};
 
-    explicit AbortFlag(const Napi::CallbackInfo & info) : Napi::ObjectWrap<AbortFlag>(info) { info.This().As<Napi::Object>().TypeTag(&TAG); }
+    explicit AbortFlag(const Napi::CallbackInfo & info) : Napi::ObjectWrap<AbortFlag>(info) {
+        info.This().As<Napi::Object>().TypeTag(&TAG);
+    }
 
     static void define(Napi::Env env, Napi::Object exports);
 

@@ -14,7 +14,7 @@ inline napi_status createWatchedString(napi_env env, const char * text, size_t l
     kv::assertNone(text, length == NAPI_AUTO_LENGTH ? std::strlen(text) : length);
     return napi_create_string_utf8(env, text, length, result);
 }
-#    define napi_create_string_utf8 createWatchedString
+#define napi_create_string_utf8 createWatchedString
 #endif
 
 #include <napi.h>

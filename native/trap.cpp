@@ -14,7 +14,7 @@ thread_local int traps = 0;
 // "/where/it/was/built/vendor/llama.cpp/src/llama-vocab.cpp:2539: GGML_ASSERT(...) failed", from "src" on.
 std::string withoutBuildPath(const std::string & message) {
     static const std::string root = "vendor/llama.cpp/";
-    const size_t             at   = message.find(root);
+    const size_t at = message.find(root);
     return at == std::string::npos ? message : message.substr(at + root.size());
 }
 
