@@ -91,7 +91,7 @@ export class PrefixLoader {
   /** Keeps a snapshot of what the sequence holds: as {@link Snapshots.put}. */
   async keep(sequence: number, held: readonly number[], beginsTurn: boolean): Promise<void> {
     const { snapshots, engine } = this.#setup;
-    if (!snapshots.wanted(this.#owner)) {
+    if (!snapshots.wanted(this.#owner, held.length)) {
       return;
     }
     try {

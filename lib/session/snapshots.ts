@@ -30,17 +30,17 @@ export class Snapshots {
   /** Least recently used first. */
   readonly #all = new Set<Snapshot>();
   readonly #byOwner = new WeakMap<object, Kept>();
-  /** Whose snapshots are too large for the budget: not tried again. */
-  readonly #tooLarge = new WeakSet<object>();
+  /** The number of tokens from which an owner's states are too large for the budget. */
+  readonly #tooLong = new WeakMap<object, number>();
   #bytes = 0;
 
   constructor(maxBytes = DEFAULT_BYTES) {
     this.#maxBytes = maxBytes;
   }
 
-  /** Whether a capture for `owner` could be kept at all. */
-  wanted(owner: object): boolean {
-    return this.#maxBytes > 0 && !this.#tooLarge.has(owner);
+  /** Whether a state of this many tokens may fit into the budget. One that did not fit is not captured again. */
+  wanted(owner: object, tokens = 0): boolean {
+    return this.#maxBytes > 0 && tokens < (this.#tooLong.get(owner) ?? Number.POSITIVE_INFINITY);
   }
 
   /**
@@ -50,8 +50,7 @@ export class Snapshots {
    */
   put(owner: object, state: SequenceState, beginsTurn: boolean): void {
     if (state.byteLength > this.#maxBytes) {
-      this.drop(owner);
-      this.#tooLarge.add(owner);
+      this.#tooLong.set(owner, state.tokens.length); // shorter ones are still useful
       state.close();
       return;
     }

@@ -83,13 +83,14 @@ describe('the budget', () => {
     expect(lengthOf(snapshots.get(other))).toBe(10);
   });
 
-  it('keeps nothing of a conversation whose state is larger', async () => {
+  it('keeps no state that is larger, and does not ask for one of as many tokens again', async () => {
     const { at, byteLength } = await openStates();
     const [snapshots, owner] = [new Snapshots(byteLength / 2), {}];
-    expect(snapshots.wanted(owner)).toBe(true);
+    expect(snapshots.wanted(owner, 10)).toBe(true);
     snapshots.put(owner, await at(10), true);
     expect(snapshots.get(owner)).toBeUndefined();
-    expect(snapshots.wanted(owner)).toBe(false);
+    expect(snapshots.wanted(owner, 10)).toBe(false);
+    expect(snapshots.wanted(owner, 9)).toBe(true);
   });
 
   it('is free again when all conversations have gone, or what the model computes has changed', async () => {
