@@ -29,8 +29,9 @@ export async function requireShownMessages(
   for (const conversation of CONVERSATIONS) {
     const prompt = (await render(conversation))?.toLowerCase(); // a chat template may change that
     if (prompt !== undefined) {
-      const asked = conversation.filter(({ role }) => role === 'user');
-      if (!asked.every(({ content }) => prompt.includes(content))) {
+      // Templates for a single turn, such as those of translation models, leave out the history.
+      const newest = conversation.at(-1)?.content ?? '';
+      if (!prompt.includes(newest)) {
         throw new HeadstartError('CHAT_TEMPLATE_INVALID', await messageFor(option));
       }
       return;
@@ -45,7 +46,7 @@ async function messageFor(option: string | undefined): Promise<string> {
   const remedy = (await isFile(option))
     ? 'This is the path of a file: read the file, and pass its text'
     : "Pass the text of a template (a path or the name of a template is not enough), or leave `chatTemplate` out to use the model's own";
-  return `Expected \`chatTemplate\` to be a Jinja template that writes all messages, got ${describe(option)}, which leaves out what the user says. ${remedy}`;
+  return `Expected \`chatTemplate\` to be a Jinja template that writes the messages, got ${describe(option)}, which leaves out what the user says. ${remedy}`;
 }
 
 async function isFile(path: string): Promise<boolean> {

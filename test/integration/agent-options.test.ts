@@ -88,12 +88,18 @@ describe('a chat template that leaves out what the user says', () => {
     ['a path that leads nowhere', 'templates/qwen.jinja', /got "templates\/qwen\.jinja".*a path or the name/],
     ['the path of a file', path, /path of a file: read the file, and pass its text/],
     ['a text', 'You are a helpful assistant.', /got "You are a helpful assistant\."/],
-    ['white space', ' ', /Jinja template that writes all messages/],
+    ['white space', ' ', /Jinja template that writes the messages/],
     ['messages of another name', '{% for m in history %}{{ m.content }}{% endfor %}', /Jinja template/],
-    ['the first message alone', '{{ messages[0].content }}', /writes all messages/],
-    ['roles alone', '{% for m in messages %}{{ m.role }}{% endfor %}', /writes all messages/],
+    ['the first message alone', '{{ messages[0].content }}', /writes the messages/],
+    ['roles alone', '{% for m in messages %}{{ m.role }}{% endfor %}', /writes the messages/],
   ])('is refused at the start: %s', async (_, chatTemplate, message) => {
     await expect(startAgent({ chatTemplate })).rejects.toThrow(failsWith('CHAT_TEMPLATE_INVALID', message));
+  });
+
+  it('is not one that writes the newest message alone, as translation models have it', async () => {
+    const agent = await startAgent({ chatTemplate: '{{ messages[-1].content }}' });
+    const session = await agent.createSession();
+    expect((await session.send('Hello', { maxTokens: 3 })).usage.completionTokens).toBe(3);
   });
 
   it("is refused at the first session if it is the model's own, which texts can be completed with", async () => {
