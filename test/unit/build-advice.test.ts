@@ -196,7 +196,9 @@ describe.skipIf(process.platform === 'win32')('a build that is interrupted', () 
       building.kill(signal);
       const ended = await building.ended;
       expect(ended.code).toBe(code);
-      expect(ended.stderr).toContain('Interrupted. The compiled files are kept. Run the same command again to continue.');
+      expect(ended.stderr).toContain(
+        'Interrupted. The compiled files are kept. Run the same command again to continue.',
+      );
       const left = await readdir(join(home, '.cache', 'llama-headstart'), { recursive: true });
       expect(left.filter((name) => /\.(lock|node|so)$/.test(name))).toEqual([]);
       const { stdout } = await run(['doctor'], ENOUGH);
