@@ -12,7 +12,7 @@ import { isMusl } from '../bin/lib/libc.mjs';
 import { makeDirectory } from '../bin/lib/make-directory.mjs';
 import { megabytes, step } from '../bin/lib/progress.mjs';
 import { isMain, npm, quoteTail, root, run, runMain } from '../bin/lib/run.mjs';
-import { isMade, leaveOut, measure, prebuild } from './prebuild.mjs';
+import { isCached, measure, prebuild, removePrebuilt } from './prebuild.mjs';
 import { setup } from './setup.mjs';
 
 const OWN_PLATFORM = `${process.platform}-${process.arch}`;
