@@ -33,10 +33,10 @@ const MIN_CHUNK = 32;
  * rest of the batch; what one does not need goes to the others.
  */
 export function planBatch(queue: readonly PendingRequest[], limits: BatchLimits): Slice[] {
-  const { batchSize, chunkSize: pieceSize = batchSize } = limits;
+  const { batchSize, chunkSize = batchSize } = limits;
   const single = queue.length === 1 ? queue[0] : (queue.find(isSuspect) ?? soloRequest(queue, limits));
   if (single !== undefined) {
-    return [{ pending: single, count: Math.min(single.remaining, pieceSize) }];
+    return [{ pending: single, count: Math.min(single.remaining, chunkSize) }];
   }
   const slices: Slice[] = [];
   const prompts: PendingRequest[] = [];
@@ -54,7 +54,7 @@ export function planBatch(queue: readonly PendingRequest[], limits: BatchLimits)
   }
   const [prompt] = prompts;
   if (limits.invariance !== undefined && slices.length === 0 && prompt !== undefined) {
-    return [{ pending: prompt, count: Math.min(prompt.remaining, pieceSize) }];
+    return [{ pending: prompt, count: Math.min(prompt.remaining, chunkSize) }];
   }
   if (limits.invariance === undefined && prompts.length > 0) {
     const free = batchSize - slices.length;
@@ -94,14 +94,14 @@ export function fitBatch(slices: readonly Slice[], freeCells: number): Slice[] {
 /** With `invariance`: the request that must be decoded alone now, if any. Replies that may share a batch run between two prompt chunks. */
 function soloRequest(
   queue: readonly PendingRequest[],
-  { invariance: company, afterChunk: afterPiece = false }: BatchLimits,
+  { invariance, afterChunk = false }: BatchLimits,
 ): PendingRequest | undefined {
   const [first] = queue;
-  if (company === 'tokens') {
-    const isChunk = first !== undefined && isPrompt(first) && !(afterPiece && !queue.every(isPrompt));
+  if (invariance === 'tokens') {
+    const isChunk = first !== undefined && isPrompt(first) && !(afterChunk && !queue.every(isPrompt));
     return isChunk ? first : undefined;
   }
-  return company === 'none' ? first : undefined;
+  return invariance === 'none' ? first : undefined;
 }
 
 const isPrompt = (pending: PendingRequest) => pending.remaining > 1;

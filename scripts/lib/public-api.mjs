@@ -1,7 +1,8 @@
 // Reports of the public declarations, one per entry point. A change to the public API is visible as a change of a report.
 
-import { mkdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeDirectory } from '../../bin/lib/make-directory.mjs';
 import { mustRun, root } from '../../bin/lib/run.mjs';
 
 /** Entry points, by the name of their report in test/api. */
@@ -23,7 +24,7 @@ export async function compareReports({ write }) {
   const { Extractor, ExtractorConfig } = await import('@microsoft/api-extractor');
   const reportFolder = join(root, 'test', 'api');
   const reportTempFolder = join(root, '.build', 'api-reports');
-  await mkdir(reportFolder, { recursive: true });
+  await makeDirectory(reportFolder);
   const stale = [];
   for (const [name, file] of Object.entries(ENTRIES)) {
     const config = ExtractorConfig.prepare({

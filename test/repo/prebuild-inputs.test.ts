@@ -10,7 +10,7 @@ const root = fileURLToPath(new URL('../../', import.meta.url));
 it('binaries made earlier are taken for the same sources alone', async () => {
   const copy = await mkdtemp(join(tmpdir(), 'llama-headstart-inputs-'));
   try {
-    for (const part of ['CMakeLists.txt', 'cmake', 'native', 'scripts', 'package.json']) {
+    for (const part of ['CMakeLists.txt', 'cmake', 'native', 'bin', 'scripts', 'package.json']) {
       await cp(join(root, part), join(copy, part), { recursive: true });
     }
     const key = await prebuildInputs('linux-x64', root);

@@ -40,17 +40,17 @@ describe('a batch', () => {
     expect(counts([pendingOf(0, 1), pendingOf(0, 1)])).toEqual([[0, 1]]);
   });
 
-  it('is of the streams, between two pieces of prompts, where those are decoded alone', () => {
+  it('carries replies between two chunks of prompts if chunks are decoded alone', () => {
     const queue = [pendingOf(0, 2000), pendingOf(1, 2000), pendingOf(2, 1), pendingOf(3, 1)];
-    const limits = { ...LIMITS, company: 'tokens', pieceSize: 128 } as const;
+    const limits = { ...LIMITS, invariance: 'tokens', chunkSize: 128 } as const;
     expect(counts(queue, limits)).toEqual([[0, 128]]);
     expect(counts(queue, { ...limits, afterChunk: true })).toEqual([
       [2, 1],
       [3, 1],
     ]);
     expect(counts(queue.slice(0, 2), { ...limits, afterChunk: true })).toEqual([[0, 128]]);
-    const behindItself = [pendingOf(0, 2000), pendingOf(0, 1)];
-    expect(counts(behindItself, { ...limits, afterChunk: true })).toEqual([[0, 128]]);
+    const sameSequence = [pendingOf(0, 2000), pendingOf(0, 1)];
+    expect(counts(sameSequence, { ...limits, afterChunk: true })).toEqual([[0, 128]]);
     expect(counts(queue.slice(2), limits)).toEqual([
       [2, 1],
       [3, 1],
