@@ -1,6 +1,6 @@
 // Building blocks of the throughput benchmarks: fill sequences with the same prefix, then generate in each of them.
 
-import { ReplyText } from '../../dist/generate/detokenizer.js';
+import { Detokenizer } from '../../dist/generate/detokenizer.js';
 
 /**
  * Empties all sequences, then restores `state` into the first `width` of them. With `shared`, all of them use the same KV
@@ -33,7 +33,7 @@ export async function placeSequences(engine, state, width, shared) {
  * @param {number} steps
  */
 export async function generate(model, engine, prefix, sequence, steps) {
-  const reply = new ReplyText(model, new Set());
+  const reply = new Detokenizer(model, new Set());
   let text = '';
   let token = prefix[prefix.length - 1 - sequence];
   for (let done = 0; done < steps; done++) {
