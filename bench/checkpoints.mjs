@@ -1,6 +1,10 @@
-// `npm run bench:checkpoints [-- --json] [--model FILE] [--rounds N] [--history N] [--message N] [--opening N]`: what a checkpoint at the end
-// of a message costs. A turn's message is read behind a history, whole or cut in front of the opening of the reply; then the state at
-// the cut is captured. Processor time of one thread, so that other programs do not count; medians of trials taken in turn in one run.
+// Measures the cost of a checkpoint at the end of a message.
+//
+//   npm run bench:checkpoints [-- --json] [--model FILE] [--rounds N] [--history N] [--message N] [--opening N]
+//
+// After a history, a message and the opening of the reply are decoded: once in one piece, and once in two pieces with a cut between
+// message and opening. Then the state at the cut is captured. The times are processor time of one thread, so that other programs
+// do not count. Trials of all kinds take turns in one run, and the medians are reported.
 
 import { basename } from 'node:path';
 import { systemPrompt } from '../scripts/demo/template.mjs';

@@ -1,4 +1,5 @@
-// `llama-headstart doctor [MODEL.gguf]`: what would be loaded and why, what this machine has, and how long a model's context may be. Exit code 1 where nothing can be loaded.
+// `llama-headstart doctor [MODEL.gguf]`: reports which addon would be loaded and why, what this machine has, and how long a
+// model's context can be. The exit code is 1 if no addon can be loaded.
 
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { readdir, stat, statfs } from 'node:fs/promises';

@@ -1,5 +1,5 @@
-// Makes directories with their parents, and always ends. Node's recursive `mkdir` may not: see lib/files.ts, whose rule this says again,
-// as scripts run before dist is compiled; test/unit/files.test.ts holds them together.
+// Makes a directory and its parents. Unlike Node's recursive `mkdir`, it always ends: lib/files.ts explains why. This is a second copy
+// of that function, because scripts run before dist is compiled. test/unit/files.test.ts runs the same tests on both.
 
 import { mkdir, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
