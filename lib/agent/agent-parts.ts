@@ -18,8 +18,8 @@ import { MessageEnds } from '../prompt/message-end.js';
 import { Renderer } from '../prompt/renderer.js';
 import { Templates } from '../prompt/templates.js';
 import { LLAMA_CPP_SAMPLING, type SamplingOptions } from '../sampling-options.js';
-import { findTemplate, type SessionDefaults, type SessionHost } from '../session/open.js';
-import { Snapshots } from '../session/snapshots.js';
+import { Checkpoints } from '../session/checkpoints.js';
+import { findTemplate, type SessionDefaults, type SessionHost } from '../session/open-session.js';
 import { McpServers } from '../tools/mcp/mcp-servers.js';
 import { ToolSet } from '../tools/tool.js';
 import { type AgentConfig, type ContextSizes, resolveContextSizes } from './agent-config.js';
@@ -105,8 +105,8 @@ async function openEach(config: AgentConfig, onOpened: (close: () => Promise<voi
   const cache = await openCache(model, fingerprint, engine, config);
   onOpened(() => cache.close());
   const gate = new RwLock();
-  const snapshots = new Snapshots();
-  const adapters = new Adapters({ model, engine, cache, gate, onApplied: () => snapshots.clear() });
+  const checkpoints = new Checkpoints();
+  const adapters = new Adapters({ model, engine, cache, gate, onApplied: () => checkpoints.clear() });
   if (loras.length > 0) {
     await adapters.set(loras, signal);
   }
@@ -114,7 +114,7 @@ async function openEach(config: AgentConfig, onOpened: (close: () => Promise<voi
   const { contextSize } = sizes;
   const debugLogger = config.debug ? logger : undefined;
   const messageEnds = new MessageEnds(model, renderer);
-  const services = { model, engine, cache, renderer, messageEnds, contextSize, gate, snapshots };
+  const services = { model, engine, cache, renderer, messageEnds, contextSize, lock: gate, checkpoints };
   return { ...services, templates, defaults, stableTools, adapters, fetching, path, mcp, debugLogger };
 }
 

@@ -21,7 +21,7 @@ import {
 } from '../session/completion.js';
 import { readHistory } from '../session/conversation.js';
 import type { MessageInput } from '../session/message-input.js';
-import { findTemplate, openSession, restoreSession, type SessionHost } from '../session/open.js';
+import { findTemplate, openSession, restoreSession, type SessionHost } from '../session/open-session.js';
 import { OpenSessions } from '../session/open-sessions.js';
 import type { Session } from '../session/session.js';
 import { type SessionOptions, TEMPLATE } from '../session/session-options.js';
@@ -69,13 +69,13 @@ export class AgentServer {
       onOpened: (session, sequence) => this.#sessions.add(session, sequence),
       onClosed: (session) => this.#sessions.delete(session),
     };
-    const { cache, engine, model, gate } = parts;
+    const { cache, engine, model, lock } = parts;
     const find = async (template: TemplateOptions) => {
       this.#requireOpen();
       parseOptions(TEMPLATE_OPTIONS, template, { where: 'the template' });
       return (await findTemplate(this.#parts, template)).boundary;
     };
-    this.templateCache = new AgentTemplateCache({ cache, engine, model, gate, find });
+    this.templateCache = new AgentTemplateCache({ cache, engine, model, gate: lock, find });
     const isMine = (id: string) => this.#sessions.has(id);
     const stopEvents = parts.debugLogger && logEvents(parts.debugLogger, isMine);
     this.#stopLogging = () => {
@@ -249,11 +249,11 @@ export class AgentServer {
 
   async #closeParts(): Promise<void> {
     this.#ending.abort();
-    const { cache, engine, model, snapshots, mcp } = this.#parts;
+    const { cache, engine, model, checkpoints, mcp } = this.#parts;
     await closeAll([
       () => Promise.all(this.#sessions.all().map((session) => session.close())),
       () => mcp.close(),
-      () => snapshots.clear(),
+      () => checkpoints.clear(),
       () => cache.close(),
       () => engine.close(),
       () => model.close(),

@@ -12,7 +12,7 @@ import type { UsageCounter } from './usage-counter.js';
 export interface GenerateRequest {
   prompt: Int32Array;
   /** Where a state of the prompt is worth keeping; undefined keeps none. */
-  snapshot?: SnapshotPlace | undefined;
+  checkpoint?: CheckpointPlace | undefined;
   /** Tokens that prompt and reply may have together. */
   contextSize: number;
   maxTokens: number;
@@ -41,7 +41,7 @@ export interface GenerateRequest {
 }
 
 /** A place in a prompt. */
-export interface SnapshotPlace {
+export interface CheckpointPlace {
   /** Tokens of the prompt in front of it, all of them at most. */
   tokens: number;
   /** Whether the prompt is the first of its turn. */
@@ -136,23 +136,23 @@ export class Generation {
   }
 
   async #first(): Promise<number> {
-    const { prompt, snapshot, usage } = this.#request;
+    const { prompt, checkpoint, usage } = this.#request;
     this.#hasBegun = true;
     const cached = await this.#sequence.align(prompt, this.#choice.signal);
     usage?.prompt(prompt.length, cached);
-    const isInside = snapshot !== undefined && snapshot.tokens < prompt.length;
+    const isInside = checkpoint !== undefined && checkpoint.tokens < prompt.length;
     if (isInside) {
-      await this.#keepSnapshot(snapshot);
+      await this.#keepCheckpoint(checkpoint);
     }
     const token = await this.#read();
-    if (snapshot !== undefined && !isInside) {
-      await this.#keepSnapshot(snapshot);
+    if (checkpoint !== undefined && !isInside) {
+      await this.#keepCheckpoint(checkpoint);
     }
     return token;
   }
 
-  #keepSnapshot({ tokens, beginsTurn }: SnapshotPlace): Promise<void> {
-    return this.#sequence.keepSnapshot(this.#request.prompt.subarray(0, tokens), beginsTurn, this.#choice.signal);
+  #keepCheckpoint({ tokens, beginsTurn }: CheckpointPlace): Promise<void> {
+    return this.#sequence.keepCheckpoint(this.#request.prompt.subarray(0, tokens), beginsTurn, this.#choice.signal);
   }
 
   /** Undefined where the deadline came first. */

@@ -27,7 +27,7 @@ export interface ReplySequence {
    *
    * @param beginsTurn whether the prompt is the first of its turn
    */
-  keepSnapshot(beginning: Int32Array, beginsTurn: boolean, signal: AbortSignal): Promise<void>;
+  keepCheckpoint(beginning: Int32Array, beginsTurn: boolean, signal: AbortSignal): Promise<void>;
   /** Releases the sequence if a failure left it in an unknown state. */
   afterFailure(): void;
 }

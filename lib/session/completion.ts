@@ -8,11 +8,11 @@ import { boolean, group, type OptionsOf } from '../option-types.js';
 import { describe } from '../options.js';
 import type { SamplingOptions } from '../sampling-options.js';
 import { AbandonedStream } from './abandoned-stream.js';
+import { Checkpoints } from './checkpoints.js';
 import { ConversationSequence } from './conversation-sequence.js';
 import { GENERATION, resolveGeneration } from './options.js';
 import { ReaderWatch } from './reader-watch.js';
 import type { SessionServices } from './session-setup.js';
-import { Snapshots } from './snapshots.js';
 import { asAborted } from './turn-errors.js';
 import { TurnLock } from './turn-lock.js';
 
@@ -43,7 +43,7 @@ export type CompletionPart =
   | Omit<FinishPart, 'object'>;
 
 /** No prompt comes behind a completion's that would go on from it. */
-const NO_SNAPSHOTS = new Snapshots(0);
+const NO_CHECKPOINTS = new Checkpoints(0);
 
 /**
  * Goes on from a text, without any chat template.
@@ -80,7 +80,7 @@ export async function* streamComplete(
   prompt: string,
   options: CompletionOptions,
 ): AsyncGenerator<CompletionPart, void, undefined> {
-  const { model, gate, contextSize } = services;
+  const { model, lock, contextSize } = services;
   if (typeof prompt !== 'string') {
     throw new HeadstartError('INVALID_ARGUMENT', `Expected \`prompt\` to be a string, got ${describe(prompt)}`);
   }
@@ -90,12 +90,12 @@ export async function* streamComplete(
   const tokens = await promptTokens(services, prompt, options.parseSpecial ?? false);
   const sequence = new ConversationSequence({
     ...services,
-    snapshots: NO_SNAPSHOTS,
+    checkpoints: NO_CHECKPOINTS,
     template: new Int32Array(),
     useCache: false,
   });
   const sampler = await makeSampler(model, mergeSampling(defaults, generation.sampling), {}, tokens);
-  const passage = new TurnLock(gate, sequence);
+  const passage = new TurnLock(lock, sequence);
   const held: Held = { passage, sequence, offers: new ReaderWatch(sequence, passage) };
   const life = new AbandonedStream(() => giveBack(held));
   let last: FinishPart;

@@ -9,22 +9,22 @@ import { type LoadedPrefix, PrefixLoader, type SequenceSetup } from './prefix-lo
 
 /**
  * The sequence of a conversation, and the tokens that are in it, by position. While idle it may lose the sequence to
- * another; the next prompt brings it back from the template, or from a snapshot.
+ * another; the next prompt brings it back from the template, or from a checkpoint.
  */
 export class ConversationSequence implements SequenceHolder, ReplySequence {
   readonly #setup: SequenceSetup;
-  readonly #beginnings: PrefixLoader;
-  #held: number[] = [];
+  readonly #prefixLoader: PrefixLoader;
+  #tokens: number[] = [];
   #sequence: number | undefined;
   #busy = true;
   /** Its turn has had a sequence: it is not refused another where it lent that. */
-  #isUnderWay = false;
+  #inProgress = false;
   /** A failure left it in a state that nobody knows. */
-  #isUnknown = false;
+  #isUndefined = false;
 
   constructor(setup: SequenceSetup) {
     this.#setup = setup;
-    this.#beginnings = new PrefixLoader(setup, this);
+    this.#prefixLoader = new PrefixLoader(setup, this);
   }
 
   /** Whether it may not be taken away now. */
@@ -34,20 +34,20 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
 
   /** Whether it has lost what it held, or never held anything. */
   get isEmpty(): boolean {
-    return this.#held.length === 0;
+    return this.#tokens.length === 0;
   }
 
   setBusy(busy: boolean): void {
     if (busy) {
       this.#busy = true;
     } else {
-      this.#isUnderWay = false;
-      this.lend();
+      this.#inProgress = false;
+      this.makePreemptible();
     }
   }
 
   /** Others may have the sequence, in the middle of a turn: until it is busy again. */
-  lend(): void {
+  makePreemptible(): void {
     const { sessions } = this.#setup.engine;
     this.#busy = false;
     if (this.#sequence !== undefined) {
@@ -58,14 +58,14 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
 
   /** What may be saved of it before another takes the sequence. */
   held(): { tokens: Int32Array; templateTokens: number } {
-    return { tokens: Int32Array.from(this.#held), templateTokens: this.#setup.template.length };
+    return { tokens: Int32Array.from(this.#tokens), templateTokens: this.#setup.template.length };
   }
 
   /** Another needed the sequence. */
   onEvicted(): void {
     this.#sequence = undefined;
-    this.#held = [];
-    this.#isUnknown = false;
+    this.#tokens = [];
+    this.#isUndefined = false;
   }
 
   release(): void {
@@ -80,14 +80,14 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
   close(): void {
     this.release();
     this.#setup.engine.dropSwapped(this);
-    this.#setup.snapshots.drop(this);
+    this.#setup.checkpoints.drop(this);
   }
 
   /** Leases a sequence and puts the template into it. */
   async start(signal: AbortSignal | undefined): Promise<StartReport> {
     this.#sequence = await this.#setup.engine.sessions.lease(this, signal);
-    const { report, tokens } = await this.#beginnings.template(this.#sequence, signal);
-    this.#held = [...tokens];
+    const { report, tokens } = await this.#prefixLoader.loadTemplate(this.#sequence, signal);
+    this.#tokens = [...tokens];
     return report;
   }
 
@@ -100,37 +100,37 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
     try {
       return await this.#align(prompt, signal);
     } catch (error) {
-      throw this.#noted(error);
+      throw this.#noteFailure(error);
     }
   }
 
   async #align(prompt: Int32Array, signal: AbortSignal): Promise<number> {
     const { engine } = this.#setup;
-    this.#sequence ??= await engine.sessions.lease(this, signal, this.#isUnderWay);
-    this.#isUnderWay = true;
-    if (this.#held.length > 0 && engine.hasSwapped(this)) {
-      await this.#empty(this.#sequence); // all that is in it is the template, or a part of what it comes back to
+    this.#sequence ??= await engine.sessions.lease(this, signal, this.#inProgress);
+    this.#inProgress = true;
+    if (this.#tokens.length > 0 && engine.hasSwapped(this)) {
+      await this.#clear(this.#sequence); // all that is in it is the template, or a part of what it comes back to
     }
     // What was computed again for this prompt was not cached.
     let cached = Number.POSITIVE_INFINITY;
-    if (this.#held.length === 0) {
-      cached = this.#begin(await this.#beginnings.comeBack(this.#sequence, prompt, signal));
+    if (this.#tokens.length === 0) {
+      cached = this.#setLoaded(await this.#prefixLoader.resume(this.#sequence, prompt, signal));
     }
-    const shared = Math.min(commonPrefixLength(this.#held, prompt), prompt.length - 1);
-    if (shared === this.#held.length) {
+    const shared = Math.min(commonPrefixLength(this.#tokens, prompt), prompt.length - 1);
+    if (shared === this.#tokens.length) {
       return Math.min(shared, cached);
     }
     if (engine.canTrim && !(engine.reproducible && shared < this.#setup.template.length)) {
       await engine.context.removeSequence(this.#sequence, shared);
-      this.#held.length = shared;
+      this.#tokens.length = shared;
       return Math.min(shared, cached);
     }
-    await this.#empty(this.#sequence);
-    return this.#begin(await this.#beginnings.longest(this.#sequence, prompt, signal));
+    await this.#clear(this.#sequence);
+    return this.#setLoaded(await this.#prefixLoader.loadLongest(this.#sequence, prompt, signal));
   }
 
-  #begin({ tokens, cached }: LoadedPrefix): number {
-    this.#held = [...tokens];
+  #setLoaded({ tokens, cached }: LoadedPrefix): number {
+    this.#tokens = [...tokens];
     return cached;
   }
 
@@ -148,27 +148,27 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
       try {
         return await this.#setup.engine.decode({
           // Field by field: an object that is spread and then added to gets a shape of its own each time.
-          tokens: tokensFrom(this.#held.length),
+          tokens: tokensFrom(this.#tokens.length),
           sampler: choice.sampler,
           logProbabilities: choice.logProbabilities,
           logits: choice.logits,
           signal: choice.signal,
-          sequence: this.#require(),
-          from: this.#held.length,
+          sequence: this.#requireSequence(),
+          from: this.#tokens.length,
           onDecoded: this.#onDecoded,
         });
       } catch (error) {
         if (!HeadstartError.isInstance(error, 'PREEMPTED')) {
-          throw this.#noted(error);
+          throw this.#noteFailure(error);
         }
-        this.#held = []; // it was emptied for who came before, and is still this conversation's
+        this.#tokens = []; // it was emptied for who came before, and is still this conversation's
       }
     }
   }
 
   readonly #onDecoded = (decoded: Int32Array): void => {
     for (const each of decoded) {
-      this.#held.push(each);
+      this.#tokens.push(each);
     }
   };
 
@@ -176,27 +176,27 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
    * After an abort the sequence is what `#held` says, unless the abort emptied it; a sampler that failed changed nothing;
    * after anything else nothing is known of it.
    */
-  #noted(error: unknown): unknown {
+  #noteFailure(error: unknown): unknown {
     const known = HeadstartError.isInstance(error) && SEQUENCE_UNHARMED.has(error.code) && !error.sequences;
-    this.#isUnknown ||= !known;
+    this.#isUndefined ||= !known;
     return error;
   }
 
   /** Gives the sequence back where a failure left it in a state that nobody knows. */
   afterFailure(): void {
-    if (this.#isUnknown) {
+    if (this.#isUndefined) {
       this.release();
     }
   }
 
   /**
-   * Whether {@link keepSnapshot} is of use: the sequence's end cannot be cut off, and what differs behind an earlier message would cost the
-   * whole conversation. Not if replies are to be the same to the bit: whether a snapshot is still there when it is needed would decide
+   * Whether {@link keepCheckpoint} is of use: the sequence's end cannot be cut off, and what differs behind an earlier message would cost the
+   * whole conversation. Not if replies are to be the same to the bit: whether a checkpoint is still there when it is needed would decide
    * how the prompt is cut.
    */
-  get wantsSnapshots(): boolean {
-    const { engine, snapshots } = this.#setup;
-    return !engine.canTrim && !engine.reproducible && snapshots.wanted(this);
+  get wantsCheckpoints(): boolean {
+    const { engine, checkpoints } = this.#setup;
+    return !engine.canTrim && !engine.reproducible && checkpoints.mayFit(this);
   }
 
   /**
@@ -205,26 +205,26 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
    *
    * @param beginsTurn whether the prompt is the first of its turn
    */
-  async keepSnapshot(beginning: Int32Array, beginsTurn: boolean, signal: AbortSignal): Promise<void> {
-    if (this.#held.length < beginning.length) {
+  async keepCheckpoint(beginning: Int32Array, beginsTurn: boolean, signal: AbortSignal): Promise<void> {
+    if (this.#tokens.length < beginning.length) {
       await this.decode((position) => beginning.subarray(position), { signal });
     }
-    if (this.#held.length === beginning.length && beginning.length > this.#setup.template.length) {
-      await this.#beginnings.keep(this.#require(), this.#held, beginsTurn);
+    if (this.#tokens.length === beginning.length && beginning.length > this.#setup.template.length) {
+      await this.#prefixLoader.keepCheckpoint(this.#requireSequence(), this.#tokens, beginsTurn);
     }
   }
 
   /** A copy of what this comes back to or holds, for files and forks; undefined where that is nothing. Close its state. */
-  async past(): Promise<SwappedSequence | undefined> {
-    const { engine, snapshots, template } = this.#setup;
+  async captureCheckpoint(): Promise<SwappedSequence | undefined> {
+    const { engine, checkpoints, template } = this.#setup;
     const past = await engine.checkpointOf(this, this.#sequence);
-    const state = past === undefined ? snapshots.get(this)?.share() : undefined;
+    const state = past === undefined ? checkpoints.get(this)?.share() : undefined;
     return state === undefined ? past : { tokens: state.tokens, templateTokens: template.length, chunks: [], state };
   }
 
   /** {@link past} with a state that more than the template of these tokens can be had from: they are decoded where there is none. */
-  async pastFor(tokens: Int32Array, signal: AbortSignal): Promise<SwappedSequence | undefined> {
-    const past = await this.past();
+  async captureCheckpointFor(tokens: Int32Array, signal: AbortSignal): Promise<SwappedSequence | undefined> {
+    const past = await this.captureCheckpoint();
     const shared = commonPrefixLength(past?.tokens ?? [], tokens);
     const serves = this.#setup.engine.canTrim || shared === past?.tokens.length;
     if (past?.state !== undefined && serves && shared > this.#setup.template.length) {
@@ -236,7 +236,7 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
     }
     await this.align(tokens, signal);
     await this.decode((position) => tokens.subarray(position), { signal });
-    return this.past();
+    return this.captureCheckpoint();
   }
 
   /** What it is to come back to, though another held it. It owns the state from now on. */
@@ -250,7 +250,7 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
    * @returns call it where the turn did not finish, and set busy to false after: what the turn has read would decide how the
    *   next prompt is cut
    */
-  mark(): (() => Promise<void>) | undefined {
+  rollbackPoint(): (() => Promise<void>) | undefined {
     const { engine } = this.#setup;
     if (!engine.reproducible) {
       return undefined;
@@ -258,12 +258,12 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
     const past = engine.checkpoint(this, this.#sequence);
     const takeBack = async () => {
       const { length } = past.tokens;
-      const own = length > 0 && this.#held.length >= length ? this.#sequence : undefined;
+      const own = length > 0 && this.#tokens.length >= length ? this.#sequence : undefined;
       this.#busy = true;
       if (await engine.rollBack(this, own, past)) {
-        this.#held.length = length;
+        this.#tokens.length = length;
       } else if (this.#sequence !== undefined) {
-        await this.#empty(this.#sequence);
+        await this.#clear(this.#sequence);
       }
     };
     return () => takeBack().catch(() => this.release());
@@ -274,29 +274,29 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
    * on from a copy of its state.
    */
   async forkFrom(source: ConversationSequence): Promise<Pick<StartReport, 'tier' | 'bytes'>> {
-    const { engine, snapshots } = this.#setup;
-    snapshots.share(source, this);
-    const isWhole = source.#held.length > 0 && !engine.hasSwapped(source); // of one just restored the template alone is there
+    const { engine, checkpoints } = this.#setup;
+    checkpoints.share(source, this);
+    const isWhole = source.#tokens.length > 0 && !engine.hasSwapped(source); // of one just restored the template alone is there
     if (source.#sequence !== undefined && isWhole && engine.context.info.kvLayout === 'unified') {
       const sequence = engine.window.admitsFork(source.#sequence) ? engine.sessions.tryLease(this) : undefined;
       if (sequence !== undefined) {
         this.#sequence = sequence;
         await engine.context.copySequence(source.#sequence, sequence);
-        this.#held = [...source.#held];
+        this.#tokens = [...source.#tokens];
         return { tier: 'resident', bytes: 0 };
       }
     }
-    const past = await source.past();
+    const past = await source.captureCheckpoint();
     const bytes = past?.state?.byteLength ?? 0;
     return past !== undefined && this.adopt(past) ? { tier: 'memory', bytes } : { tier: 'bypass', bytes: 0 };
   }
 
-  async #empty(sequence: number): Promise<void> {
+  async #clear(sequence: number): Promise<void> {
     await this.#setup.engine.context.removeSequence(sequence);
-    this.#held = [];
+    this.#tokens = [];
   }
 
-  #require(): number {
+  #requireSequence(): number {
     if (this.#sequence === undefined) {
       throw new HeadstartError('CLOSED', 'Expected a session that holds a sequence');
     }

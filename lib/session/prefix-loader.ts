@@ -5,12 +5,12 @@ import type { SequenceHolder } from '../engine/sequence-pool.js';
 import { HeadstartError } from '../errors.js';
 import type { SequenceState } from '../native/state.js';
 import { isPrefix } from '../tokens.js';
-import type { Snapshots } from './snapshots.js';
+import type { Checkpoints } from './checkpoints.js';
 
 export interface SequenceSetup {
   engine: Engine;
   cache: TemplateCache;
-  snapshots: Snapshots;
+  checkpoints: Checkpoints;
   /** The template's tokens; empty where there is none. */
   template: Int32Array;
   /** Why `template` is empty. */
@@ -29,10 +29,10 @@ export interface LoadedPrefix {
   cached: number;
 }
 
-const NOTHING: LoadedPrefix = { tokens: [], cached: 0 };
+const NO_PREFIX: LoadedPrefix = { tokens: [], cached: 0 };
 
 /**
- * What the empty sequence of a conversation can begin with: its template, a snapshot of what it held at the end of an earlier message, or
+ * What the empty sequence of a conversation can begin with: its template, a checkpoint of what it held at the end of an earlier message, or
  * what was saved of it before another took its sequence. What fails leaves the sequence empty.
  */
 export class PrefixLoader {
@@ -45,7 +45,7 @@ export class PrefixLoader {
   }
 
   /** The template alone: nothing where there is none. */
-  async template(
+  async loadTemplate(
     sequence: number,
     signal: AbortSignal | undefined,
   ): Promise<{ report: StartReport; tokens: Int32Array }> {
@@ -58,57 +58,57 @@ export class PrefixLoader {
   }
 
   /** What was evicted, or else what a new conversation would begin with. */
-  async comeBack(sequence: number, prompt: Int32Array, signal: AbortSignal): Promise<LoadedPrefix> {
+  async resume(sequence: number, prompt: Int32Array, signal: AbortSignal): Promise<LoadedPrefix> {
     const { engine } = this.#setup;
     const restored = await engine.swapIn(this.#owner, sequence, prompt, signal);
     if (restored !== undefined) {
       return { tokens: restored, cached: restored.length };
     }
-    const begun = await this.longest(sequence, prompt, signal);
+    const begun = await this.loadLongest(sequence, prompt, signal);
     try {
       const replayed = await engine.replay(this.#owner, sequence, begun.tokens.length, prompt, signal);
       return replayed === undefined ? begun : { tokens: replayed, cached: begun.cached };
     } catch (error) {
-      await this.#empty(sequence).catch(() => undefined); // a part of it is there: the next turn begins again
+      await this.#clear(sequence).catch(() => undefined); // a part of it is there: the next turn begins again
       throw error;
     }
   }
 
   /** The longest known prefix of the prompt. */
-  async longest(sequence: number, prompt: Int32Array, signal: AbortSignal): Promise<LoadedPrefix> {
+  async loadLongest(sequence: number, prompt: Int32Array, signal: AbortSignal): Promise<LoadedPrefix> {
     const { template } = this.#setup;
-    const snapshot = await this.#snapshot(sequence, prompt, signal);
-    if (snapshot !== undefined) {
-      return { tokens: snapshot, cached: snapshot.length };
+    const checkpoint = await this.#loadCheckpoint(sequence, prompt, signal);
+    if (checkpoint !== undefined) {
+      return { tokens: checkpoint, cached: checkpoint.length };
     }
     if (template.length === 0 || template.length >= prompt.length || !isPrefix(template, prompt)) {
-      return NOTHING;
+      return NO_PREFIX;
     }
-    const { report, tokens } = await this.template(sequence, signal);
+    const { report, tokens } = await this.loadTemplate(sequence, signal);
     return { tokens, cached: report.cachedTokens };
   }
 
-  /** Keeps a snapshot of what the sequence holds: as {@link Snapshots.put}. */
-  async keep(sequence: number, held: readonly number[], beginsTurn: boolean): Promise<void> {
-    const { snapshots, engine } = this.#setup;
-    if (!snapshots.wanted(this.#owner, held.length)) {
+  /** Keeps a checkpoint of what the sequence holds: as {@link Checkpoints.put}. */
+  async keepCheckpoint(sequence: number, held: readonly number[], beginsTurn: boolean): Promise<void> {
+    const { checkpoints, engine } = this.#setup;
+    if (!checkpoints.mayFit(this.#owner, held.length)) {
       return;
     }
     try {
       const state = await engine.context.captureSequence(sequence, Int32Array.from(held));
-      snapshots.put(this.#owner, state, beginsTurn);
+      checkpoints.put(this.#owner, state, beginsTurn);
     } catch (error) {
       if (HeadstartError.isInstance(error, 'CLOSED')) {
         throw error;
       }
-      snapshots.drop(this.#owner);
+      checkpoints.drop(this.#owner);
     }
   }
 
-  /** Undefined where no snapshot goes further than the template. */
-  async #snapshot(sequence: number, prompt: Int32Array, signal: AbortSignal): Promise<Int32Array | undefined> {
-    const { snapshots, template } = this.#setup;
-    const state = snapshots.get(this.#owner, prompt)?.share(); // the budget may drop the store's own meanwhile
+  /** Undefined where no checkpoint goes further than the template. */
+  async #loadCheckpoint(sequence: number, prompt: Int32Array, signal: AbortSignal): Promise<Int32Array | undefined> {
+    const { checkpoints, template } = this.#setup;
+    const state = checkpoints.get(this.#owner, prompt)?.share(); // the budget may drop the store's own meanwhile
     if (state === undefined) {
       return undefined;
     }
@@ -123,7 +123,7 @@ export class PrefixLoader {
 
   /** @returns false where it could not be restored: the sequence is empty then */
   async #restore(sequence: number, state: SequenceState, signal: AbortSignal): Promise<boolean> {
-    const { engine, snapshots } = this.#setup;
+    const { engine, checkpoints } = this.#setup;
     try {
       await engine.withCells(() => engine.context.restoreSequence(sequence, state), signal, sequence);
       return true;
@@ -131,13 +131,13 @@ export class PrefixLoader {
       if (HeadstartError.isInstance(error, 'CLOSED') || HeadstartError.isInstance(error, 'ABORTED')) {
         throw error;
       }
-      snapshots.drop(this.#owner); // a snapshot only saves work
-      await this.#empty(sequence);
+      checkpoints.drop(this.#owner); // a checkpoint only saves work
+      await this.#clear(sequence);
       return false;
     }
   }
 
-  async #empty(sequence: number): Promise<void> {
+  async #clear(sequence: number): Promise<void> {
     await this.#setup.engine.context.removeSequence(sequence);
   }
 }

@@ -64,7 +64,7 @@ export class ReaderWatch {
       if (this.#isOut) {
         this.#passage.stepOut();
       } else {
-        this.#sequence.lend();
+        this.#sequence.makePreemptible();
       }
     }
   };

@@ -7,12 +7,12 @@ import type { ChatMessage } from '../prompt/messages.js';
 import type { Renderer, TemplateSource } from '../prompt/renderer.js';
 import type { SamplingOptions } from '../sampling-options.js';
 import type { ToolSet } from '../tools/tool.js';
+import type { Checkpoints } from './checkpoints.js';
 import type { CompactionOptions } from './compaction/compaction.js';
 import type { ConversationSequence } from './conversation-sequence.js';
 import type { ToolOptions } from './options.js';
 import type { SavedOptions } from './persistence/saved-options.js';
 import type { Session } from './session.js';
-import type { Snapshots } from './snapshots.js';
 
 /** What sessions of one agent share. */
 export interface SessionServices {
@@ -21,10 +21,10 @@ export interface SessionServices {
   cache: TemplateCache;
   renderer: Renderer;
   messageEnds: MessageEnds;
-  snapshots: Snapshots;
+  checkpoints: Checkpoints;
   contextSize: number;
   /** Turns pass it. */
-  gate: RwLock;
+  lock: RwLock;
 }
 
 export interface SessionSetup {

@@ -39,15 +39,15 @@ export class Session implements ToolSession {
   readonly #services: SessionServices;
   readonly #setup: SessionSetup;
   readonly #sequence: ConversationSequence;
-  readonly #offers: ReaderWatch;
+  readonly #readerWatch: ReaderWatch;
   readonly #closing = new AbortController();
   #messages: readonly ChatMessage[];
   #report!: StartReport;
   /** The step of a turn that runs now. A turn whose consumer does not ask for more runs none, and holds up nobody. */
   #step: Promise<unknown> | undefined;
-  readonly #passage: TurnLock;
+  readonly #turnLock: TurnLock;
   /** Of the turn that runs, until the conversation has it. */
-  #takeBack: (() => Promise<void>) | undefined;
+  #rollBack: (() => Promise<void>) | undefined;
   #mismatched = false;
   #inTurn = false;
 
@@ -57,8 +57,8 @@ export class Session implements ToolSession {
     this.#setup = setup;
     this.#messages = Object.freeze([...setup.messages]);
     this.#sequence = new ConversationSequence({ ...services, ...setup });
-    this.#passage = new TurnLock(services.gate, this.#sequence);
-    this.#offers = new ReaderWatch(this.#sequence, this.#passage);
+    this.#turnLock = new TurnLock(services.lock, this.#sequence);
+    this.#readerWatch = new ReaderWatch(this.#sequence, this.#turnLock);
   }
 
   /** @internal What it goes on from, where a file had it. */
@@ -150,22 +150,22 @@ export class Session implements ToolSession {
     let last: FinishPart | undefined;
     let failure: { error: unknown } | undefined;
     try {
-      await this.#passage.enter(eitherSignal(request.signal, request.generation.deadline));
-      this.#takeBack = this.#sequence.mark();
+      await this.#turnLock.enter(eitherSignal(request.signal, request.generation.deadline));
+      this.#rollBack = this.#sequence.rollbackPoint();
       events.begin();
       turn = await this.#stepping(this.#beginTurn({ ...request, asksAgain }, options));
       for (let part = await this.#stepping(turn.next()); part !== undefined; part = await this.#stepping(turn.next())) {
         if (part.type === 'finish') {
           this.#messages = Object.freeze([...turn.conversation]);
-          this.#takeBack = undefined; // the conversation has it
+          this.#rollBack = undefined; // the conversation has it
           events.finished(part);
           last = part;
           break;
         }
-        this.#offers.offer();
+        this.#readerWatch.offer();
         yield part;
-        if (this.#offers.taken()) {
-          await this.#passage.enter(request.signal);
+        if (this.#readerWatch.taken()) {
+          await this.#turnLock.enter(request.signal);
         }
       }
     } catch (error) {
@@ -202,13 +202,13 @@ export class Session implements ToolSession {
   }
 
   async #endTurn(): Promise<void> {
-    this.#offers.end();
-    if (this.#takeBack !== undefined && this.#passage.isOutside) {
+    this.#readerWatch.end();
+    if (this.#rollBack !== undefined && this.#turnLock.isOutside) {
       this.#sequence.release(); // others may change what it was computed with at any moment: it comes back anew
     }
-    await this.#takeBack?.();
-    this.#takeBack = undefined;
-    this.#passage.leave();
+    await this.#rollBack?.();
+    this.#rollBack = undefined;
+    this.#turnLock.leave();
     this.#inTurn = false;
     this.#sequence.setBusy(false);
   }
@@ -265,7 +265,7 @@ export class Session implements ToolSession {
       const { systemPrompt, tools = [] } = source;
       const session = { id: this.id, systemPrompt, tools, messages: this.#messages, options: own };
       const { cache, engine } = this.#services;
-      const past = withState || engine.reproducible ? await this.#past(withState, signal) : undefined;
+      const past = withState || engine.reproducible ? await this.#captureCheckpoint(withState, signal) : undefined;
       try {
         const { tenant } = this.#setup;
         await saveSession(path, session, past && { ...past, key: cache.keyOf(past.tokens, { tenant }), withState });
@@ -276,20 +276,20 @@ export class Session implements ToolSession {
   }
 
   /** What it goes on from; where a state is wanted, one that serves its next turn, though its conversation be decoded again. */
-  async #past(withState: boolean, signal: AbortSignal): Promise<SwappedSequence | undefined> {
+  async #captureCheckpoint(withState: boolean, signal: AbortSignal): Promise<SwappedSequence | undefined> {
     const { engine, renderer, contextSize } = this.#services;
     if (!withState || engine.reproducible) {
-      return this.#sequence.past();
+      return this.#sequence.captureCheckpoint();
     }
-    return this.#computing('The save', async () => {
+    return this.#decoding('The save', async () => {
       const shared = await sharedPrefix(renderer, this.#setup.source, this.#messages);
-      return this.#sequence.pastFor(shared.subarray(0, contextSize - 1), signal);
+      return this.#sequence.captureCheckpointFor(shared.subarray(0, contextSize - 1), signal);
     });
   }
 
   /** Runs what decodes and is no turn: where it fails, what it has read goes again. */
-  async #computing<T>(what: string, work: () => Promise<T>): Promise<T> {
-    const takeBack = this.#sequence.mark();
+  async #decoding<T>(what: string, work: () => Promise<T>): Promise<T> {
+    const takeBack = this.#sequence.rollbackPoint();
     try {
       return await work();
     } catch (error) {
@@ -308,7 +308,7 @@ export class Session implements ToolSession {
   async compact(options: CompactOptions = {}): Promise<CompactionReport | undefined> {
     const { signal, ...compaction } = checkedOptions(COMPACT_OPTIONS, options, { where: '`compaction`' });
     return this.#exclusively('compact', signal, (either) =>
-      this.#computing('The compaction', () =>
+      this.#decoding('The compaction', () =>
         this.#compact({ ...this.#setup.compaction, ...compaction }, this.#setup.sampling, either),
       ),
     );
@@ -322,7 +322,7 @@ export class Session implements ToolSession {
       publish('session', { event: 'close', sessionId: this.id });
     }
     await this.#step?.catch(() => undefined); // no later one gets past the signal
-    this.#passage.leave();
+    this.#turnLock.leave();
     this.#sequence.close();
   }
 
@@ -343,7 +343,7 @@ export class Session implements ToolSession {
         contextSize,
         source: this.#setup.source,
         sequence: this.#sequence,
-        passage: this.#passage,
+        passage: this.#turnLock,
         compaction: this.#setup.compaction,
         onPrompt: (prompt) => this.#checkTemplate(prompt),
       },
@@ -374,7 +374,7 @@ export class Session implements ToolSession {
     this.#requireIdle(what);
     const either = eitherSignal(this.#closing.signal, signal);
     const inside = async () => {
-      await this.#passage.enter(either);
+      await this.#turnLock.enter(either);
       return work(either);
     };
     this.#inTurn = true;
@@ -383,7 +383,7 @@ export class Session implements ToolSession {
     } catch (error) {
       throw this.closed ? new HeadstartError('CLOSED', 'The session was closed meanwhile', { cause: error }) : error;
     } finally {
-      this.#passage.leave();
+      this.#turnLock.leave();
       this.#inTurn = false;
       this.#sequence.setBusy(false);
     }

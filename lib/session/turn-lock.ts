@@ -39,7 +39,7 @@ export class TurnLock {
   stepOut(): void {
     this.#leave?.();
     this.#seen = this.#gate.writes;
-    this.#sequence.lend();
+    this.#sequence.makePreemptible();
   }
 
   leave(): void {

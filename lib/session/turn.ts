@@ -1,6 +1,6 @@
 import { orAborted, throwIfAborted } from '../abort.js';
 import { HeadstartError } from '../errors.js';
-import { type Generated, Generation, type SnapshotPlace } from '../generate/generation.js';
+import { type CheckpointPlace, type Generated, Generation } from '../generate/generation.js';
 import { ReplyReader } from '../generate/reply-reader.js';
 import { asMessages, type PreparedFormat, type Rejected } from '../generate/response-format.js';
 import { makeSampler } from '../generate/sampling.js';
@@ -15,7 +15,7 @@ import type { Prompt, Renderer, TemplateSource } from '../prompt/renderer.js';
 import type { SamplingOptions } from '../sampling-options.js';
 import { runCalls, type ToolOutcome, type ToolRun } from '../tools/execute.js';
 import type { ToolChoice } from '../tools/tool.js';
-import { type Compacted, type CompactionOptions, compactRunning, needsCompaction } from './compaction/compaction.js';
+import { type Compacted, type CompactionOptions, compactDuringTurn, needsCompaction } from './compaction/compaction.js';
 import type { ConversationSequence } from './conversation-sequence.js';
 import type { ResolvedGeneration } from './options.js';
 import { ReplyStream } from './reply-stream.js';
@@ -166,7 +166,7 @@ export class Turn {
     try {
       const generation = new Generation(model, sequence, {
         prompt,
-        snapshot: await this.#snapshotIn(rendered, index),
+        checkpoint: await this.#checkpointIn(rendered, index),
         contextSize,
         maxTokens: options.maxTokens,
         stop: [], // the text alone is searched for them, once it is known
@@ -198,9 +198,9 @@ export class Turn {
   }
 
   /** The end of the newest message: what opens the reply is often left out, or read otherwise, once the reply is history. */
-  async #snapshotIn(prompt: Prompt, index: number): Promise<SnapshotPlace | undefined> {
+  async #checkpointIn(prompt: Prompt, index: number): Promise<CheckpointPlace | undefined> {
     const { sequence, messageEnds } = this.#services;
-    if (!sequence.wantsSnapshots) {
+    if (!sequence.wantsCheckpoints) {
       return undefined;
     }
     const tokens = await messageEnds.in(prompt, { reasoning: this.#request.reasoning });
@@ -229,7 +229,7 @@ export class Turn {
     const { sampling, toolRun } = this.#request;
     const { signal } = toolRun; // there is no time for a summary behind the deadline of the reply either
     try {
-      return await compactRunning({ ...this.#services, sampling, options, signal }, this.#conversation);
+      return await compactDuringTurn({ ...this.#services, sampling, options, signal }, this.#conversation);
     } catch (error) {
       if (hasRoom && HeadstartError.isInstance(error) && NO_SUMMARY.has(error.code)) {
         this.#services.sequence.afterFailure();
@@ -316,7 +316,7 @@ export class Turn {
       const { call, output, isError } = outcome;
       outcomes.set(call.toolCallId, outcome);
       yield { type: 'tool-result', toolCallId: call.toolCallId, toolName: call.toolName, output, isError };
-      sequence.lend(); // whoever took this part is not the last to wait for
+      sequence.makePreemptible(); // whoever took this part is not the last to wait for
     }
     await passage.enter(toolRun.signal); // as long as the turn's time allows
     return outcomes;

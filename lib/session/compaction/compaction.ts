@@ -12,7 +12,7 @@ import {
 } from '../../option-types.js';
 import type { ChatMessage } from '../../prompt/messages.js';
 import { pendingCalls } from '../conversation.js';
-import { type Cut, cutsOfRunning, cutTurns, turnsOf } from './cut.js';
+import { type Cut, cutsDuringTurn, cutTurns, turnsOf } from './cut.js';
 import { type SummaryJob, summarize } from './summary.js';
 
 const DEFAULT_PROMPT =
@@ -83,13 +83,13 @@ export async function compact(job: CompactionJob, messages: readonly ChatMessage
  * {@link compact} of a conversation whose newest turn goes on: as much stays as leaves the prompt below the threshold, its
  * newest step at least.
  */
-export async function compactRunning(
+export async function compactDuringTurn(
   job: CompactionJob,
   messages: readonly ChatMessage[],
 ): Promise<Compacted | undefined> {
   const { renderer, source, contextSize, options, signal } = job;
   let best: Cut | undefined;
-  for (const cut of cutsOfRunning(messages, COMPACTION_OPTIONS.parse(options).preserveRecent)) {
+  for (const cut of cutsDuringTurn(messages, COMPACTION_OPTIONS.parse(options).preserveRecent)) {
     best = cut;
     throwIfAborted(signal);
     const { tokens } = await renderer.prompt(source, withSummary(job, '.', cut));

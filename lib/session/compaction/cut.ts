@@ -24,7 +24,7 @@ export function cutTurns(messages: readonly ChatMessage[], kept: number): Cut | 
  * Ways to cut a conversation whose newest turn goes on, the one that leaves most first: as many turns before it as are to be
  * preserved, then fewer, then fewer and fewer of its own steps. The newest step stays: the model has not seen its results.
  */
-export function* cutsOfRunning(
+export function* cutsDuringTurn(
   messages: readonly ChatMessage[],
   preserveRecent: number,
 ): Generator<Cut, void, undefined> {
@@ -41,15 +41,15 @@ export function* cutsOfRunning(
 
 /** Messages that came in one go, and all that follows up to the next of the user's. */
 export function turnsOf(messages: readonly ChatMessage[]): ChatMessage[][] {
-  return pieces(messages, (message, previous) => message.role === 'user' && previous.role !== 'user');
+  return splitMessages(messages, (message, previous) => message.role === 'user' && previous.role !== 'user');
 }
 
 /** What a turn began with, and then each reply with what follows it. */
 function stepsOf(turn: readonly ChatMessage[]): ChatMessage[][] {
-  return pieces(turn, (message) => message.role === 'assistant');
+  return splitMessages(turn, (message) => message.role === 'assistant');
 }
 
-function pieces(
+function splitMessages(
   messages: readonly ChatMessage[],
   begins: (message: ChatMessage, previous: ChatMessage) => boolean,
 ): ChatMessage[][] {

@@ -41,7 +41,7 @@ interface History {
 }
 
 /** What a session goes on from, and what that belongs to. */
-export interface KeyedPast extends Omit<SwappedSequence, 'templateTokens'> {
+export interface KeyedCheckpoint extends Omit<SwappedSequence, 'templateTokens'> {
   key: string;
 }
 
@@ -54,7 +54,7 @@ export interface KeyedPast extends Omit<SwappedSequence, 'templateTokens'> {
 export async function saveSession(
   path: string,
   session: Omit<SavedSession, 'stateId' | 'history'>,
-  past: (KeyedPast & { withState: boolean }) | undefined,
+  past: (KeyedCheckpoint & { withState: boolean }) | undefined,
 ): Promise<void> {
   const history = past && historyOf(past);
   if (!past?.withState || past.state === undefined) {
@@ -68,7 +68,7 @@ export async function saveSession(
   await writeSession(path, { ...session, stateId, history });
 }
 
-function historyOf({ key, tokens, chunks: pieces }: KeyedPast): History | undefined {
+function historyOf({ key, tokens, chunks: pieces }: KeyedCheckpoint): History | undefined {
   return pieces.length === 0
     ? undefined
     : { key, tokens: [...tokens], pieces: pieces.map((each) => [each.from, [...each.tokens], each.keep]) };
@@ -135,13 +135,13 @@ export async function readSession(path: string): Promise<SavedSession> {
   }
   const outer = parse(text) as { format?: unknown; sha256?: unknown; session?: unknown } | undefined;
   if (outer === undefined && text.startsWith(`{"format":"${FORMAT}"`)) {
-    throw corrupt(path, 'it is cut off');
+    throw corruptFile(path, 'it is cut off');
   }
   if (outer?.format !== FORMAT) {
     throw new HeadstartError('ENTRY_FOREIGN', `Expected a session that this version saved in "${path}"`);
   }
   if (typeof outer.session !== 'string' || outer.sha256 !== sha256(outer.session)) {
-    throw corrupt(path, 'its checksum does not match');
+    throw corruptFile(path, 'its checksum does not match');
   }
   return checked(path, parse(outer.session));
 }
@@ -152,13 +152,13 @@ function checked(path: string, session: unknown): SavedSession {
   const isText = typeof id === 'string' && id !== '' && ['string', 'undefined'].includes(typeof systemPrompt);
   const isList = checkTools(tools) === undefined && Array.isArray(messages) && typeof (options ?? {}) === 'object';
   if (!isText || !isList || !(history === undefined || isHistory(history))) {
-    throw corrupt(path, 'it lacks a part of a session');
+    throw corruptFile(path, 'it lacks a part of a session');
   }
   try {
     const read = readHistory(messages as MessageInput[]);
     return { ...(session as SavedSession), messages: read, options: savedOptions(options ?? {}) };
   } catch (cause) {
-    throw corrupt(path, (cause as Error).message);
+    throw corruptFile(path, (cause as Error).message);
   }
 }
 
@@ -181,7 +181,10 @@ function statePath(path: string): string {
  * What a saved session goes on from; undefined where nothing was kept, or what there is is damaged or another save's: it only
  * saves work. Close its state.
  */
-export async function readPast(path: string, { stateId, history }: SavedSession): Promise<KeyedPast | undefined> {
+export async function readCheckpoint(
+  path: string,
+  { stateId, history }: SavedSession,
+): Promise<KeyedCheckpoint | undefined> {
   const state = stateId === undefined ? undefined : await readState(path, stateId);
   if (history === undefined) {
     return state && { key: String(state.metadata.key), tokens: state.tokens, chunks: [], state };
@@ -251,6 +254,6 @@ function sha256(text: string): string {
   return createHash('sha256').update(text).digest('hex');
 }
 
-function corrupt(path: string, why: string): HeadstartError {
+function corruptFile(path: string, why: string): HeadstartError {
   return new HeadstartError('ENTRY_CORRUPT', `The session in "${path}" is damaged: ${why}`);
 }

@@ -5,7 +5,7 @@ import { isStandardSchema } from '../../tools/schemas/schema.js';
 import { type Tool, ToolSet } from '../../tools/tool.js';
 
 /** Who has the tools that are there now. */
-export interface KnownTools {
+export interface AvailableTools {
   /** The agent's own. */
   own: ToolSet;
   mcp: McpServers;
@@ -17,7 +17,7 @@ export interface KnownTools {
  */
 export async function savedTools(
   definitions: readonly ToolDefinition[],
-  { own, mcp }: KnownTools,
+  { own, mcp }: AvailableTools,
   { tools: given, signal }: { tools?: readonly Tool[] | undefined; signal?: AbortSignal | undefined },
 ): Promise<Tool[]> {
   const ownDefinitions = definitions.filter(({ server }) => server === undefined);

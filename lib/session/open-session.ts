@@ -14,7 +14,7 @@ import { readHistory } from './conversation.js';
 import type { ConversationSequence } from './conversation-sequence.js';
 import type { OpenSessions } from './open-sessions.js';
 import { resolveToolOptions } from './options.js';
-import { readPast, readSession, type SavedSession } from './persistence/saved-session.js';
+import { readCheckpoint, readSession, type SavedSession } from './persistence/saved-session.js';
 import { savedTools } from './persistence/saved-tools.js';
 import { Session } from './session.js';
 import { checkSessionOptions, RESTORE_OPTIONS, type SessionOptions } from './session-options.js';
@@ -55,7 +55,7 @@ export interface SessionHost extends SessionServices {
 }
 
 /** What a session from a file brings along. */
-export interface SessionPast {
+export interface RestoredSession {
   id: string;
   messages: readonly ChatMessage[];
 }
@@ -65,13 +65,13 @@ export interface SessionPast {
  *
  * @throws HeadstartError as `AgentServer.createSession`.
  */
-export async function openSession(host: SessionHost, asked: SessionOptions, past?: SessionPast): Promise<Session> {
+export async function openSession(host: SessionHost, asked: SessionOptions, past?: RestoredSession): Promise<Session> {
   const begin = performance.now();
   checkSessionOptions(asked);
   host.requireOpen();
   throwIfAborted(asked.signal);
   const options = copyOptions(asked);
-  const { defaults, templates, contextSize, model, gate } = host;
+  const { defaults, templates, contextSize, model, lock } = host;
   const messages = past?.messages ?? readHistory(options.messages ?? []);
   const { source, tools, boundary } = await findTemplate(host, options, past !== undefined);
   requireToolChoice(resolveToolOptions(contextSize, options).toolChoice, tools);
@@ -80,7 +80,7 @@ export async function openSession(host: SessionHost, asked: SessionOptions, past
   }
   throwIfAborted(options.signal);
   host.requireOpen();
-  const leave = await gate.read(options.signal);
+  const leave = await lock.read(options.signal);
   const session = await Session.start(
     host,
     {
@@ -185,7 +185,7 @@ async function openSaved(
   saved: SavedSession,
 ): Promise<Session> {
   const tools = await savedTools(saved.tools, { own: host.defaults.tools, mcp: host.mcp }, options);
-  const past = await readPast(path, saved);
+  const past = await readCheckpoint(path, saved);
   let adopted = false;
   try {
     const session = await openSession(

@@ -1,11 +1,11 @@
 import type { SequenceState } from '../native/state.js';
 import { isPrefix } from '../tokens.js';
 
-/** All snapshots of an agent together, in bytes. */
+/** All checkpoints of an agent together, in bytes. */
 const DEFAULT_BYTES = 128 * 1024 ** 2;
 
 /** A state, and the conversations that may go on from it: a fork shares those of its source. */
-interface Snapshot {
+interface Checkpoint {
   readonly state: SequenceState;
   readonly owners: Set<object>;
 }
@@ -14,24 +14,24 @@ interface Snapshot {
  * Two for each conversation. Chat templates that leave out the reasoning of earlier turns make every later prompt differ behind the
  * message that began a turn; other chat templates repeat all steps of a turn.
  */
-interface Kept {
+interface OwnedCheckpoints {
   /** Taken at the message that began the newest turn. */
-  turn?: Snapshot | undefined;
+  turn?: Checkpoint | undefined;
   /** Taken at the newest result of a tool in that turn; until there is one, what an aborted turn falls back to. */
-  step?: Snapshot | undefined;
+  step?: Checkpoint | undefined;
 }
 
 /**
- * The snapshots of all conversations that have any, within one budget: the least recently used goes first. A snapshot only saves
+ * The checkpoints of all conversations that have any, within one budget: the least recently used goes first. A checkpoint only saves
  * work, so a conversation can lose it at any time.
  */
-export class Snapshots {
+export class Checkpoints {
   readonly #maxBytes: number;
   /** Least recently used first. */
-  readonly #all = new Set<Snapshot>();
-  readonly #byOwner = new WeakMap<object, Kept>();
+  readonly #all = new Set<Checkpoint>();
+  readonly #byOwner = new WeakMap<object, OwnedCheckpoints>();
   /** The number of tokens from which an owner's states are too large for the budget. */
-  readonly #tooLong = new WeakMap<object, number>();
+  readonly #minRefusedTokens = new WeakMap<object, number>();
   #bytes = 0;
 
   constructor(maxBytes = DEFAULT_BYTES) {
@@ -39,8 +39,8 @@ export class Snapshots {
   }
 
   /** Whether a state of this many tokens may fit into the budget. One that did not fit is not captured again. */
-  wanted(owner: object, tokens = 0): boolean {
-    return this.#maxBytes > 0 && tokens < (this.#tooLong.get(owner) ?? Number.POSITIVE_INFINITY);
+  mayFit(owner: object, tokens = 0): boolean {
+    return this.#maxBytes > 0 && tokens < (this.#minRefusedTokens.get(owner) ?? Number.POSITIVE_INFINITY);
   }
 
   /**
@@ -50,23 +50,25 @@ export class Snapshots {
    */
   put(owner: object, state: SequenceState, beginsTurn: boolean): void {
     if (state.byteLength > this.#maxBytes) {
-      this.#tooLong.set(owner, state.tokens.length); // shorter ones are still useful
+      this.#minRefusedTokens.set(owner, state.tokens.length); // shorter ones are still useful
       state.close();
       return;
     }
-    const snapshot: Snapshot = { state, owners: new Set([owner]) };
-    const older = this.#of(owner).filter((each) => isProperPrefix(each.state.tokens, state.tokens));
+    const checkpoint: Checkpoint = { state, owners: new Set([owner]) };
+    const older = this.#longestFirst(owner).filter((each) => isProperPrefix(each.state.tokens, state.tokens));
     const { turn } = this.#byOwner.get(owner) ?? {};
     const isStep = !beginsTurn && turn !== undefined && older.includes(turn);
-    this.#set(owner, isStep ? { turn, step: snapshot } : { turn: snapshot, step: older[0] });
-    this.#all.add(snapshot);
+    this.#set(owner, isStep ? { turn, step: checkpoint } : { turn: checkpoint, step: older[0] });
+    this.#all.add(checkpoint);
     this.#bytes += state.byteLength;
     this.#shrink();
   }
 
   /** The longest of the owner's, the whole of which `prompt` begins with; without a prompt the longest. */
   get(owner: object, prompt?: Int32Array): SequenceState | undefined {
-    const found = this.#of(owner).find(({ state }) => prompt === undefined || isProperPrefix(state.tokens, prompt));
+    const found = this.#longestFirst(owner).find(
+      ({ state }) => prompt === undefined || isProperPrefix(state.tokens, prompt),
+    );
     if (found !== undefined) {
       this.#all.delete(found);
       this.#all.add(found);
@@ -88,23 +90,23 @@ export class Snapshots {
 
   /** Drops all: what the model computes has changed. */
   clear(): void {
-    for (const snapshot of this.#all) {
-      this.#evict(snapshot);
+    for (const checkpoint of this.#all) {
+      this.#evict(checkpoint);
     }
   }
 
   /** An owner's, the longest first. */
-  #of(owner: object): Snapshot[] {
+  #longestFirst(owner: object): Checkpoint[] {
     const { turn, step } = this.#byOwner.get(owner) ?? {};
     return [turn, step]
       .filter((each) => each !== undefined)
       .sort((a, b) => b.state.tokens.length - a.state.tokens.length);
   }
 
-  #set(owner: object, kept: Kept): void {
-    const before = this.#of(owner);
+  #set(owner: object, kept: OwnedCheckpoints): void {
+    const before = this.#longestFirst(owner);
     this.#byOwner.set(owner, kept);
-    const now = this.#of(owner);
+    const now = this.#longestFirst(owner);
     for (const each of now) {
       each.owners.add(owner);
     }
@@ -125,22 +127,22 @@ export class Snapshots {
     }
   }
 
-  #evict(snapshot: Snapshot): void {
-    for (const owner of snapshot.owners) {
+  #evict(checkpoint: Checkpoint): void {
+    for (const owner of checkpoint.owners) {
       const { turn, step } = this.#byOwner.get(owner) ?? {};
       this.#byOwner.set(owner, {
-        turn: turn === snapshot ? undefined : turn,
-        step: step === snapshot ? undefined : step,
+        turn: turn === checkpoint ? undefined : turn,
+        step: step === checkpoint ? undefined : step,
       });
     }
-    snapshot.owners.clear();
-    this.#close(snapshot);
+    checkpoint.owners.clear();
+    this.#close(checkpoint);
   }
 
-  #close(snapshot: Snapshot): void {
-    this.#all.delete(snapshot);
-    this.#bytes -= snapshot.state.byteLength;
-    snapshot.state.close();
+  #close(checkpoint: Checkpoint): void {
+    this.#all.delete(checkpoint);
+    this.#bytes -= checkpoint.state.byteLength;
+    checkpoint.state.close();
   }
 }
 
