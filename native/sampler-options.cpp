@@ -11,6 +11,7 @@ namespace {
 constexpr double MAX_BIAS = 1e6;
 constexpr int64_t MAX_HISTORY = 1 << 20;
 constexpr size_t MAX_TRIGGERS = 256;
+constexpr size_t MAX_WORD_BYTES = 4096;
 constexpr size_t MAX_BREAKERS = 64;
 constexpr size_t MAX_BREAKER_BYTES = 40;  // llama.cpp cuts longer ones, in the middle of a character too
 constexpr size_t MAX_PROMPT_BYTES = 64 * 1024;
@@ -147,6 +148,16 @@ void readBias(Napi::Object options, common_params_sampling & params, int32_t voc
     }
 }
 
+// llama.cpp compiles a word as a regular expression, recursing once for each character.
+void requireWord(const std::string & word, const std::string & what) {
+    if (word.empty() || word.size() > MAX_WORD_BYTES || word.find('\0') != std::string::npos) {
+        throw Failure(
+            "GRAMMAR_INVALID", "Expected `" + what + ".value` to be of 1 to " + std::to_string(MAX_WORD_BYTES) +
+                                   " bytes without NUL characters"
+        );
+    }
+}
+
 common_grammar_trigger triggerFrom(Napi::Value value, const std::string & what, int32_t vocabularySize) {
     Napi::Object object = guard::object(value, what);
     const std::string type = guard::string(object.Get("type"), what + ".type");
@@ -159,10 +170,14 @@ common_grammar_trigger triggerFrom(Napi::Value value, const std::string & what, 
     if (type != "word" && type != "pattern" && type != "patternFull") {
         throw Failure("INVALID_ARGUMENT", "Expected `" + what + ".type` to be word, pattern, patternFull or token");
     }
+    // Whether a pattern comes from a render is checked in lib/native/grammar-trigger.ts.
     trigger.type = type == "word"      ? COMMON_GRAMMAR_TRIGGER_TYPE_WORD
                    : type == "pattern" ? COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN
                                        : COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN_FULL;
     trigger.value = guard::string(object.Get("value"), what + ".value");
+    if (type == "word") {
+        requireWord(trigger.value, what);
+    }
     return trigger;
 }
 

@@ -2,7 +2,6 @@
 
 #include "grammar.h"
 #include "log.h"
-#include "pattern.h"
 #include "trap.h"
 
 #include <sampling.h>  // of llama.cpp's common
@@ -16,8 +15,8 @@
 
 namespace {
 
-// A trigger's regular expression runs over all the text so far, by recursion: up to 2 KiB of a context thread's stack a
-// character, with groups as deep as pattern.cpp lets them be. (Nothing tells whether it is still looked for.)
+// std::regex matches a trigger pattern against the whole reply so far. It recurses once or several times for each character, so a
+// longer reply could overflow the stack of the context's thread. llama.cpp does not tell whether the trigger was already found.
 constexpr size_t MAX_AWAITED_BYTES = 16 * 1024;
 
 bool hasTokenizer(const llama_vocab * vocab) { return llama_vocab_type(vocab) != LLAMA_VOCAB_TYPE_NONE; }
@@ -40,14 +39,10 @@ void resolveTriggers(const llama_vocab * vocab, SamplerRequest & request) {
         preserved.insert(onlyToken(vocab, text));
     }
     for (auto & trigger : request.params.grammar_triggers) {
-        if (trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_TOKEN) {
+        if (trigger.type != COMMON_GRAMMAR_TRIGGER_TYPE_WORD) {
             continue;
         }
-        const std::string pattern =
-            trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_WORD ? regex_escape(trigger.value) : trigger.value;
-        requirePattern(pattern);
-        const llama_token token =
-            trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_WORD ? onlyToken(vocab, trigger.value) : LLAMA_TOKEN_NULL;
+        const llama_token token = onlyToken(vocab, trigger.value);
         if (token != LLAMA_TOKEN_NULL && preserved.count(token)) {
             trigger.type = COMMON_GRAMMAR_TRIGGER_TYPE_TOKEN;
             trigger.token = token;

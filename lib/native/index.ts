@@ -10,6 +10,7 @@ export type { DryOptions, MirostatOptions, SamplingOptions, XtcOptions } from '.
 export { selectGpu } from './addon.js';
 export * from './context.js';
 export * from './file-lock.js';
+export type { GrammarTrigger, TemplatePattern } from './grammar-trigger.js';
 export type { Gpu } from './loader.js';
 export { setNativeLogger } from './log.js';
 export * from './lora.js';

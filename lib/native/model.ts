@@ -1,6 +1,7 @@
 import { HeadstartError } from '../errors.js';
 import { addon, type RawAbortFlag, type RawModel, toJson, unlessAborted, withAbort } from './addon.js';
 import { Context, type ContextOptions } from './context.js';
+import { triggersOfRender } from './grammar-trigger.js';
 import { LoraAdapter } from './lora.js';
 import { type ParsedReply, type ParseRequest, parseReply, type ReplyFormat } from './reply.js';
 import { Sampler, type SamplerOptions } from './sampler.js';
@@ -295,7 +296,10 @@ export class Model {
       shownTools: request?.shownTools === undefined ? undefined : toJson('shownTools', request.shownTools),
       jsonSchema: request?.jsonSchema === undefined ? undefined : toJson('jsonSchema', request.jsonSchema),
     };
-    return unlessAborted(options?.signal, (abort) => this.#raw.render(raw, abort));
+    return unlessAborted(options?.signal, async (abort) => {
+      const rendered = await this.#raw.render(raw, abort);
+      return { ...rendered, grammarTriggers: triggersOfRender(rendered.grammarTriggers) };
+    });
   }
 
   /**

@@ -1,5 +1,5 @@
 import { addon, type RawReplyParser, toJson, unlessAborted } from './addon.js';
-import type { GrammarTrigger } from './sampler.js';
+import type { GrammarTrigger } from './grammar-trigger.js';
 
 /** How a model replies under its chat template: what sampling needs to keep it to that, and what reads the reply. */
 export interface ReplyFormat {
@@ -9,7 +9,7 @@ export interface ReplyFormat {
   grammar: string;
   /** Whether the grammar waits for a trigger. */
   grammarLazy: boolean;
-  /** What it waits for. */
+  /** What the grammar waits for. Samplers accept a pattern only as the object in this array. */
   grammarTriggers: GrammarTrigger[];
   /** Texts of control tokens that belong to the reply's text: detokenise with `special` where they occur. */
   preservedTokens: string[];

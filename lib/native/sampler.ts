@@ -1,33 +1,7 @@
 import { HeadstartError } from '../errors.js';
 import type { SamplingOptions } from '../sampling-options.js';
 import { addon, type RawAbortFlag, type RawModel, type RawSampler } from './addon.js';
-
-/** What starts a lazy grammar. */
-export type GrammarTrigger =
-  /** The text `value`, anywhere in the reply. */
-  | {
-      type: 'word';
-      /** The text. */
-      value: string;
-    }
-  /** A regular expression (ECMAScript), searched in the reply; the grammar begins at its first group, or at the match. */
-  | {
-      type: 'pattern';
-      /** The regular expression. */
-      value: string;
-    }
-  /** A regular expression that all of the reply so far must match; the grammar begins at its first group. */
-  | {
-      type: 'patternFull';
-      /** The regular expression. */
-      value: string;
-    }
-  /** A token id. */
-  | {
-      type: 'token';
-      /** The id. */
-      token: number;
-    };
+import { checkedTriggers, type GrammarTrigger } from './grammar-trigger.js';
 
 /**
  * How a sampler chooses tokens. What is not set is neutral: without options the likeliest token wins and nothing is cut off.
@@ -39,16 +13,9 @@ export interface SamplerOptions extends SamplingOptions {
   /** The grammar holds only from a trigger on. @default false */
   grammarLazy?: boolean;
   /**
-   * Needed with `grammarLazy`, at most 256. Patterns run over all of the reply at every token, so with one a reply may grow
-   * to 16 KiB only, and then fails with `SAMPLER_FAILED`; their groups nest at most 4 deep, a repetition holds
-   * at most 16 groups, alternatives and borders, and what takes exponential time is refused: repetitions of repetitions
-   * (`(a+)+`), of alternatives that begin alike (`(a|ab)*`), and more than 4 in a row that may take the same characters. What
-   * is left may still be slow, by up to the fifth power of the reply's length, and no signal ends a match. Measured, at each
-   * token of a reply that does not match: `patternFull` with `[\s\S]*?(<tool_call>)[\s\S]*`, the form of chat templates, 3 ms
-   * at 16 KiB; a searched `.*x` 0.4 s at 4,000 bytes and 5 s at 16 KiB; `.*.*x` 4 s at 800 bytes; `.*.*.*.*x`, the slowest
-   * kind that is taken, 4 s at 100 bytes and 38 s at 150. Begin no searched pattern with a repetition: the search finds the
-   * place itself.
-   * Words and tokens have no limit.
+   * What starts a lazy grammar: at most 256, and at least one with `grammarLazy`. Words and tokens can be chosen freely. Patterns (regular
+   * expressions) are accepted only as the objects that {@link Model.render} returned in `grammarTriggers`, because a pattern can take
+   * exponential time and nothing can stop it. With a pattern a reply may grow to 16 KiB and then fails with `SAMPLER_FAILED`.
    */
   grammarTriggers?: readonly GrammarTrigger[];
   /** Texts of single tokens that triggers may name: those are then matched by token id. */
@@ -88,9 +55,10 @@ export class Sampler {
     if (typeof options !== 'object' || options === null) {
       throw new HeadstartError('INVALID_ARGUMENT', `Expected \`options\` to be an object, got ${typeof options}`);
     }
-    const { logitBias, ...rest } = options;
+    const { logitBias, grammarTriggers, ...rest } = options;
     const bias = logitBias === undefined ? {} : biasArrays(logitBias);
-    return new Sampler(await addon().Sampler.create(model, { ...rest, ...bias }, abort));
+    const checked = { ...rest, ...bias, grammarTriggers: checkedTriggers(grammarTriggers) };
+    return new Sampler(await addon().Sampler.create(model, checked, abort));
   }
 
   /**

@@ -1,4 +1,5 @@
 // Calls that nothing marks: Llama 3's are bare JSON, {"name": ..., "parameters": ...}.
+import { templatePattern } from '../native/grammar-trigger.js';
 import type { ReplyFormat } from '../native/reply.js';
 
 /** What `common`'s rule `space` takes. */
@@ -38,6 +39,6 @@ export function bareCallFormat(free: ReplyFormat, required: ReplyFormat): ReplyF
     ...free,
     grammar: grammar.replace(/^root ::= .*$/m, 'root ::= tool-call'),
     grammarLazy: true,
-    grammarTriggers: [{ type: 'pattern', value: `${TRIGGER}${SPACE}(?:${TYPE})?${NAME})` }],
+    grammarTriggers: [templatePattern('pattern', `${TRIGGER}${SPACE}(?:${TYPE})?${NAME})`)],
   };
 }

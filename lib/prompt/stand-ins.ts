@@ -3,8 +3,8 @@
 // loses one of the two, so a declared tool could not be called and another one was. `common` therefore gets stand-ins that
 // cannot collide, and the real names replace them in what it made: everywhere that a name is text, and not the name of a rule.
 import { HeadstartError } from '../errors.js';
+import { type GrammarTrigger, templatePattern } from '../native/grammar-trigger.js';
 import { type ReplyFormat, replyWithNames } from '../native/reply.js';
-import type { GrammarTrigger } from '../native/sampler.js';
 import { isObject, type Json, type JsonObject, mapBelow } from '../schema-walk.js';
 import type { ArgumentForm } from './exact-arguments.js';
 import type { ToolDefinition } from './renderer.js';
@@ -128,11 +128,14 @@ function withReferences(schema: Json, renamed: (name: string) => unknown): Json 
 }
 
 function withRealNamesInTrigger(trigger: GrammarTrigger, standIns: StandIns): GrammarTrigger {
-  if (trigger.type === 'token') {
-    return trigger;
+  switch (trigger.type) {
+    case 'token':
+      return trigger;
+    case 'word':
+      return { ...trigger, value: realNamesIn(trigger.value, standIns) };
+    default:
+      return templatePattern(trigger.type, realNamesIn(trigger.value, standIns, inPattern));
   }
-  const written = trigger.type === 'word' ? undefined : inPattern;
-  return { ...trigger, value: realNamesIn(trigger.value, standIns, written) };
 }
 
 function inGrammarLiteral(name: string): string {

@@ -1,4 +1,4 @@
-// What llama.cpp's `common` makes for a chat template is what samplers take.
+// Samplers accept the reply formats of all chat templates, including the patterns that this package rewrites.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -15,7 +15,7 @@ beforeAll(async () => {
 });
 afterAll(() => model.close());
 
-it('the grammars and triggers of every chat template make a sampler', async () => {
+it('creates a sampler from the reply format of every chat template', async () => {
   const patterns = new Set<string>();
   for (const name of CHAT_TEMPLATES) {
     const renderer = new Renderer(model, readFileSync(join(MODELS_DIRECTORY, 'templates', name), 'utf8'));

@@ -20,6 +20,7 @@ const options = [
   { grammar: 'root ::= "a" "\\x00"' },
   { grammar: 'root ::= "a"', generationPrompt: '<|im_end|>' },
   { grammar: 'root ::= "a"', grammarLazy: true, grammarTriggers: [{ type: 'pattern', value: '('.repeat(1e6) }] },
+  { grammar: 'root ::= "a"', grammarLazy: true, grammarTriggers: [{ type: 'word', value: '('.repeat(1e6) }] },
   { mirostat: { version: 7 }, temperature: 1 },
   { temperature: Number.NaN },
   { temperature: 1e-30, topP: Number.POSITIVE_INFINITY },
