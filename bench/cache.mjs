@@ -92,8 +92,7 @@ async function measure({ model, baselineProgram, directory }, benchOptions, onPr
       const { usage } = await session.send(MESSAGE, { maxTokens: REPLY_TOKENS });
       const ms = performance.now() - begin;
       if (session.report.tier !== 'miss') throw new Error(`Expected a miss, got ${session.report.tier}`);
-      if (usage.completionTokens !== REPLY_TOKENS)
-        throw new Error(`The reply ended after ${usage.completionTokens} tokens`);
+      if (usage.outputTokens !== REPLY_TOKENS) throw new Error(`The reply ended after ${usage.outputTokens} tokens`);
       await session.close();
       return { ms, begin };
     };

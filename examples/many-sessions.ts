@@ -31,7 +31,7 @@ const replies = await Promise.all(
       city,
       tier: session.report.tier,
       texts: [first.text, second.text],
-      tokens: first.usage.completionTokens + second.usage.completionTokens,
+      tokens: first.usage.outputTokens + second.usage.outputTokens,
     };
   }),
 );

@@ -13,13 +13,13 @@ await using session = await agent.createSession();
 
 console.log('> Why is the sky blue?');
 for await (const part of session.stream('Why is the sky blue?', { maxTokens: 80 })) {
-  if (part.type === 'text') {
+  if (part.type === 'text-delta') {
     process.stdout.write(part.text);
   } else if (part.type === 'finish') {
-    const { promptTokens, cachedTokens, completionTokens, firstTokenMs, tokensPerSecond } = part.usage;
-    console.log(`\n[${part.finishReason}: ${promptTokens} prompt tokens, ${cachedTokens} of them cached; `);
+    const { inputTokens, cachedInputTokens, outputTokens, firstTokenMs, tokensPerSecond } = part.usage;
+    console.log(`\n[${part.finishReason}: ${inputTokens} prompt tokens, ${cachedInputTokens} of them cached; `);
     console.log(
-      ` first token after ${firstTokenMs.toFixed(0)} ms, ${completionTokens} tokens at ${tokensPerSecond.toFixed(0)} a second]`,
+      ` first token after ${firstTokenMs.toFixed(0)} ms, ${outputTokens} tokens at ${tokensPerSecond.toFixed(0)} a second]`,
     );
   }
 }
@@ -30,7 +30,7 @@ let words = 0;
 try {
   console.log('\n> Count to one thousand.');
   for await (const part of session.stream('Count to one thousand, in words.', { signal: stop.signal })) {
-    if (part.type === 'text') {
+    if (part.type === 'text-delta') {
       process.stdout.write(part.text);
       words++;
       if (words === 20) {
@@ -48,7 +48,7 @@ try {
 // Leaving the loop does the same.
 console.log('\n> And in one word?');
 for await (const part of session.stream('Say one word.', { maxTokens: 10, sampling: { temperature: 0.8, seed: 7 } })) {
-  if (part.type === 'text' && part.text.trim() !== '') {
+  if (part.type === 'text-delta' && part.text.trim() !== '') {
     console.log(part.text);
     break;
   }

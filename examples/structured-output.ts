@@ -31,7 +31,7 @@ await Promise.all(
     });
     if (object !== undefined) {
       console.log(
-        `${object.sentiment}, ${object.stars} stars: ${object.dishes.join(', ')} (${usage.completionTokens} tokens)`,
+        `${object.sentiment}, ${object.stars} stars: ${object.dishes.join(', ')} (${usage.outputTokens} tokens)`,
       );
     }
   }),

@@ -50,7 +50,7 @@ const turn = session.stream('How many apples do we have?', {
 for await (const part of turn) {
   if (part.type === 'tool-result') {
     console.log(`<- ${JSON.stringify(part.output)}`);
-  } else if (part.type === 'text') {
+  } else if (part.type === 'text-delta') {
     process.stdout.write(part.text);
   } else if (part.type === 'finish') {
     console.log(`\n[${part.finishReason} after ${part.usage.steps} replies]`);

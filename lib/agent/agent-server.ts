@@ -157,7 +157,7 @@ export class AgentServer {
   }
 
   /**
-   * {@link complete}, as it is generated: parts of `text`, and a `finish` at the end. One that fails yields a `finish` with
+   * {@link complete}, as it is generated: parts of `text-delta`, and a `finish` at the end. One that fails yields a `finish` with
    * `aborted` or `error` and then throws.
    *
    * @throws HeadstartError as {@link complete}.

@@ -44,7 +44,7 @@ function turnLine(event: TurnEvent): string | undefined {
   const cost =
     usage === undefined
       ? ''
-      : `, ${usage.promptTokens} prompt tokens (${usage.cachedTokens} cached), ${usage.completionTokens} generated`;
+      : `, ${usage.inputTokens} prompt tokens (${usage.cachedInputTokens} cached), ${usage.outputTokens} generated`;
   return `turn ${outcome}${cost}, ${ms.toFixed(0)} ms`;
 }
 

@@ -56,11 +56,13 @@ export type TurnEvent =
       /** Absent where it failed. */
       usage?: {
         /** Tokens in the prompts of all steps, the cached ones included. */
-        promptTokens: number;
+        inputTokens: number;
         /** Prompt tokens that were already in the KV cache. */
-        cachedTokens: number;
-        /** Tokens generated. */
-        completionTokens: number;
+        cachedInputTokens: number;
+        /** Generated tokens, the reasoning included. */
+        outputTokens: number;
+        /** Generated tokens that belong to reasoning. */
+        reasoningTokens: number;
       };
       /** Why it failed, or was aborted. */
       error?: unknown;

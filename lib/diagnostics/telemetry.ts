@@ -59,9 +59,9 @@ class SpanMaker {
     this.#turns.delete(turnId);
     if (event.usage !== undefined) {
       span?.setAttributes({
-        'gen_ai.usage.input_tokens': event.usage.promptTokens,
-        'gen_ai.usage.cache_read.input_tokens': event.usage.cachedTokens,
-        'gen_ai.usage.output_tokens': event.usage.completionTokens,
+        'gen_ai.usage.input_tokens': event.usage.inputTokens,
+        'gen_ai.usage.cache_read.input_tokens': event.usage.cachedInputTokens,
+        'gen_ai.usage.output_tokens': event.usage.outputTokens,
       });
     }
     if (event.finishReason !== undefined) {

@@ -46,6 +46,11 @@ export class ReplyReader {
     return this.#reasoning;
   }
 
+  /** How much of the reply is known: the characters of its reasoning; the characters of its text and the calls. */
+  get lengths(): { reasoning: number; other: number } {
+    return { reasoning: this.#reasoning.length, other: this.#text.length + this.calls };
+  }
+
   /**
    * What is certain now: at once, where nothing has to be parsed for it.
    *

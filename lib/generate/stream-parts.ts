@@ -1,38 +1,49 @@
 import type { ToolCall } from '../prompt/messages.js';
 
-/** What a turn cost, all its steps together, without summaries; of one that failed or was aborted, up to there. */
+/**
+ * What a turn cost, added up over its steps. Summaries are not counted. If the turn failed or was aborted, this is the
+ * cost up to then.
+ */
 export interface Usage {
   /** Tokens in the prompts, the cached ones included. */
-  promptTokens: number;
+  inputTokens: number;
   /** Prompt tokens that were already in the KV cache. */
-  cachedTokens: number;
-  /** Tokens generated, without those that ended a reply. */
-  completionTokens: number;
-  /** From the call to the first token, ms. 0 where there was none. */
+  cachedInputTokens: number;
+  /** Generated tokens, the reasoning included, without the tokens that ended a reply. */
+  outputTokens: number;
+  /** Generated tokens that belong to reasoning. The markup that opens a thought is counted, the markup that closes it is not. */
+  reasoningTokens: number;
+  /** From the call to the first token, ms. 0 if there was none. */
   firstTokenMs: number;
-  /** After the first token of each step, without the time that whoever reads the stream took. 0 where no step had a second one. */
+  /**
+   * Generated tokens per second after the first token of each step. The time in which the program processes parts is left
+   * out. 0 if no step had a second token.
+   */
   tokensPerSecond: number;
-  /** Replies that the model generated: one, and one more for each round of tool calls and each reply that was asked for again. */
+  /** Replies that the model generated: one, one more for each round of tool calls, and one more for each reply that was requested again. */
   steps: number;
 }
 
 /**
- * Why generation ended: `stop`, the model or a stop string said so; `length`, `maxTokens`, the context's size or the
- * repetition guard; `tool-calls`, the caller has to answer them, or `maxSteps` was reached; `aborted`, a signal or
- * `timeoutMs`; `error`, what the stream throws next.
+ * Why generation ended:
+ * - `stop`: the model ended its reply, or a stop string did.
+ * - `length`: `maxTokens`, the context size or the repetition guard ended it.
+ * - `tool-calls`: the caller has to answer the calls, or `maxSteps` was reached.
+ * - `aborted`: a signal or `timeoutMs` ended it.
+ * - `error`: the stream throws the error next.
  */
 export type FinishReason = 'stop' | 'length' | 'tool-calls' | 'aborted' | 'error';
 
-/** What exactly ended it, where {@link FinishReason} has several causes. */
+/** The exact cause, if {@link FinishReason} has several. */
 export type FinishDetail = 'stop-string' | 'max-tokens' | 'context' | 'repetition' | 'timeout' | 'max-steps';
 
-/** What a tool returned, as the model is told. */
+/** The result of a tool call, as the model receives it. */
 export interface ToolResult {
   /** The call that it answers. */
   toolCallId: string;
   /** The name of the tool. */
   toolName: string;
-  /** What `execute` returned; of a failure, its message. */
+  /** What `execute` returned. If it failed, the error message. */
   output: unknown;
   /** The tool failed, was refused, ran too long, or was called with wrong arguments. */
   isError: boolean;
@@ -44,64 +55,91 @@ export interface LikelyToken {
   token: number;
   /** Its text; U+FFFD for bytes that are part of a character. */
   text: string;
-  /** -Infinity where it is not among the 100 likeliest. */
+  /** -Infinity if the token is not among the 100 most likely. */
   logProbability: number;
 }
 
-/** A token of the reply, and the likeliest ones in its place. */
+/** A token of the reply, and the most likely tokens in its place. */
 export interface TokenLogProbabilities extends LikelyToken {
-  /** Likeliest first. */
+  /** Most likely first. */
   likely: readonly LikelyToken[];
 }
 
 /** The end of a turn; always the last part. */
 export interface FinishPart {
-  /** Tells it from other parts. */
+  /** Distinguishes this part from others. */
   type: 'finish';
   /** Why the turn ended. */
   finishReason: FinishReason;
-  /** What exactly ended it, where `finishReason` has several causes. */
+  /** The exact cause, if `finishReason` has several. */
   detail?: FinishDetail;
-  /** What the turn cost, all its steps together. */
+  /** What the turn cost, added up over its steps. */
   usage: Usage;
-  /** Of the last step's tokens, where {@link SendOptions.logProbabilities} asked for them. */
+  /** Of the last step's tokens, if {@link SendOptions.logProbabilities} asked for them. */
   logProbabilities?: readonly TokenLogProbabilities[];
   /** With `responseFormat`: the reply, parsed and checked. */
   object?: unknown;
 }
 
-/** What a compaction came to. */
+/** What a compaction did. */
 export interface CompactionReport {
-  /** What the model wrote of the older turns. */
+  /** The model's summary of the older turns. */
   summary: string;
-  /** Messages that the summary stands for. */
+  /** How many messages the summary replaces. */
   replacedMessages: number;
-  /** Tokens of the conversation before, the template included. */
+  /** Tokens of the conversation before the compaction, the template included. */
   tokensBefore: number;
-  /** Tokens of the conversation after, the template included. */
+  /** Tokens of the conversation after the compaction, the template included. */
   tokensAfter: number;
 }
 
-/** @internal A piece of a turn that nobody sees part by part: what it said may be asked for again, and is void then. */
+/** The model begins to write a tool call. */
+export interface ToolInputStart {
+  /** Distinguishes this part from others. */
+  type: 'tool-input-start';
+  /** The id that the call's `tool-call` part will have. */
+  toolCallId: string;
+  /** The name of the tool. */
+  toolName: string;
+}
+
+/** The model wrote more of the arguments of a tool call. */
+export interface ToolInputDelta {
+  /** Distinguishes this part from others. */
+  type: 'tool-input-delta';
+  /** The call, as its `tool-input-start` named it. */
+  toolCallId: string;
+  /** A piece of the arguments' JSON text, never empty. All pieces of a call together are the JSON text of its `input`. */
+  delta: string;
+}
+
+/** @internal A part of a turn whose parts no program reads one by one. After `again` the reply before it is void, and the model replies once more. */
 export type TurnPart = StreamPart | { type: 'again' };
 
-/** A piece of a turn. */
+/**
+ * A part of a turn, as it is generated.
+ *
+ * Each `tool-call` comes after its `tool-input-start` and at least one `tool-input-delta`. A reply that is cut off or
+ * aborted inside a call has the start of that call, and no `tool-call`.
+ */
 export type StreamPart =
   /** A piece of the reply. */
   | {
-      type: 'text';
+      type: 'text-delta';
       /** Never empty, never part of a character. */
       text: string;
     }
   /** A piece of what the model thinks before it replies. */
   | {
-      type: 'reasoning';
+      type: 'reasoning-delta';
       /** Never empty, never part of a character. */
       text: string;
     }
+  | ToolInputStart
+  | ToolInputDelta
   | ({ type: 'tool-call' } & ToolCall)
   | ({ type: 'tool-result' } & ToolResult)
-  /** Before the reply, or before one of its steps, older turns or steps were replaced by a summary. */
+  /** Before the reply, or before one of its steps, a summary replaced older turns or steps. */
   | ({ type: 'compaction' } & CompactionReport)
   | FinishPart;
 
@@ -111,18 +149,18 @@ export interface Reply<T = unknown> {
   text: string;
   /** The last step's reasoning. */
   reasoning: string;
-  /** Of all steps, in order. Those without a result wait for the caller's. */
+  /** Of all steps, in order. The caller answers those without a result. */
   toolCalls: readonly ToolCall[];
   /** Of all steps, in the order in which they came. */
   toolResults: readonly ToolResult[];
   /** Why the turn ended. */
   finishReason: FinishReason;
-  /** What exactly ended it, where `finishReason` has several causes. */
+  /** The exact cause, if `finishReason` has several. */
   detail?: FinishDetail;
-  /** What the turn cost, all its steps together. */
+  /** What the turn cost, added up over its steps. */
   usage: Usage;
-  /** Of the last step's tokens, where {@link SendOptions.logProbabilities} asked for them. */
+  /** Of the last step's tokens, if {@link SendOptions.logProbabilities} asked for them. */
   logProbabilities?: readonly TokenLogProbabilities[];
-  /** With `responseFormat`: the reply, parsed and checked. Absent where the reply was cut off (`finishReason` says so). */
+  /** With `responseFormat`: the reply, parsed and checked. Absent if the reply was cut off (see `finishReason`). */
   object?: T;
 }

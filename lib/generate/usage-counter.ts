@@ -1,38 +1,49 @@
 import type { Usage } from './stream-parts.js';
 
-/** Adds up what the steps of a turn cost, as it is spent: one that fails or is aborted has cost something too. */
+/** Adds up what the steps of a turn cost while they run, so that a failed or aborted turn reports its cost too. */
 export class UsageCounter {
   readonly #begin = performance.now();
-  #promptTokens = 0;
-  #cachedTokens = 0;
-  #completionTokens = 0;
+  #inputTokens = 0;
+  #cachedInputTokens = 0;
+  #outputTokens = 0;
+  #reasoningTokens = 0;
   #firstTokenMs = 0;
   #followingTokens = 0;
   #followingMs = 0;
   #steps = 1;
 
-  /** A step's prompt is about to be read. */
+  /** Counts a prompt that is about to be read. */
   prompt(tokens: number, cachedTokens: number): void {
-    this.#promptTokens += tokens;
-    this.#cachedTokens += cachedTokens;
+    this.#inputTokens += tokens;
+    this.#cachedInputTokens += cachedTokens;
   }
 
-  /** A token was chosen, though it be one that ends the reply. */
+  /** Notes that a token was sampled, even if it ends the reply. */
   chosen(): void {
     this.#firstTokenMs ||= performance.now() - this.#begin;
   }
 
   /**
-   * A token was added to the reply.
+   * Counts a token of the reply.
    *
-   * @param ms how long it was waited for; undefined for the first of a step, which the prompt's reading is part of
+   * @param ms how long it took; undefined for the first of a step, which includes reading the prompt
    */
   token(ms: number | undefined): void {
-    this.#completionTokens++;
+    this.#outputTokens++;
     if (ms !== undefined) {
       this.#followingTokens++;
       this.#followingMs += ms;
     }
+  }
+
+  /** Tokens generated so far. */
+  get outputTokens(): number {
+    return this.#outputTokens;
+  }
+
+  /** Notes that tokens, which {@link token} counted, were reasoning. */
+  reasoning(tokens: number): void {
+    this.#reasoningTokens += tokens;
   }
 
   nextStep(): void {
@@ -41,9 +52,10 @@ export class UsageCounter {
 
   total(): Usage {
     return {
-      promptTokens: this.#promptTokens,
-      cachedTokens: this.#cachedTokens,
-      completionTokens: this.#completionTokens,
+      inputTokens: this.#inputTokens,
+      cachedInputTokens: this.#cachedInputTokens,
+      outputTokens: this.#outputTokens,
+      reasoningTokens: this.#reasoningTokens,
       firstTokenMs: this.#firstTokenMs,
       tokensPerSecond: this.#followingMs > 0 ? (this.#followingTokens * 1000) / this.#followingMs : 0,
       steps: this.#steps,

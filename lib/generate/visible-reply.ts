@@ -43,6 +43,11 @@ export class VisibleReply {
     return this.#reader.reasoning;
   }
 
+  /** See {@link ReplyReader.lengths}. */
+  get lengths(): { reasoning: number; other: number } {
+    return this.#reader.lengths;
+  }
+
   /** Tool calls that have begun. */
   get calls(): number {
     return this.#reader.calls;

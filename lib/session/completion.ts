@@ -36,7 +36,7 @@ export interface Completion extends Omit<FinishPart, 'type' | 'object'> {
 /** A piece of a completion; a `finish` is always the last. */
 export type CompletionPart =
   | {
-      type: 'text';
+      type: 'text-delta';
       /** Never empty, never part of a character. */
       text: string;
     }
@@ -59,7 +59,7 @@ export async function complete(
   let text = '';
   let completion: Completion | undefined;
   for await (const part of streamComplete(services, defaults, prompt, options)) {
-    if (part.type === 'text') {
+    if (part.type === 'text-delta') {
       text += part.text;
     } else {
       const { type: _, ...finish } = part;
@@ -113,7 +113,7 @@ export async function* streamComplete(
     });
     for (let text = await generating.next(); text !== undefined; text = await generating.next()) {
       held.offers.offer();
-      yield { type: 'text', text };
+      yield { type: 'text-delta', text };
       if (held.offers.taken()) {
         await passage.enter(signal);
       }

@@ -1,6 +1,8 @@
 import type { Generated, Generation } from '../generate/generation.js';
+import { ReasoningCounter } from '../generate/reasoning-counter.js';
 import type { StreamPart } from '../generate/stream-parts.js';
-import type { VisibleReply } from '../generate/visible-reply.js';
+import type { UsageCounter } from '../generate/usage-counter.js';
+import type { ReplyRest, VisibleReply } from '../generate/visible-reply.js';
 
 /** A reply on its way: pieces of it in, parts of a stream out. */
 export class ReplyStream {
@@ -8,11 +10,13 @@ export class ReplyStream {
   readonly #reader: VisibleReply;
   /** Text that came with reasoning: the next part. */
   #text = '';
+  readonly #reasoning: ReasoningCounter;
   #failure: { error: unknown } | undefined;
 
-  constructor(generation: Generation, reader: VisibleReply) {
+  constructor(generation: Generation, reader: VisibleReply, usage: UsageCounter) {
     this.#generation = generation;
     this.#reader = reader;
+    this.#reasoning = new ReasoningCounter(reader, usage);
   }
 
   /** Undefined where there is none any more, also because it failed: {@link result} says so. */
@@ -25,9 +29,10 @@ export class ReplyStream {
         }
         const read = this.#reader.push(piece);
         const { text, reasoning } = read instanceof Promise ? await read : read;
+        this.#reasoning.update();
         this.#text = text;
         if (reasoning !== '') {
-          return { type: 'reasoning', text: reasoning };
+          return { type: 'reasoning-delta', text: reasoning };
         }
       }
     } catch (error) {
@@ -36,7 +41,14 @@ export class ReplyStream {
     }
     const text = this.#text;
     this.#text = '';
-    return { type: 'text', text };
+    return { type: 'text-delta', text };
+  }
+
+  /** Ends the reply and returns the rest, as {@link VisibleReply.finish} does. */
+  async finish(cut: boolean): Promise<ReplyRest> {
+    const rest = await this.#reader.finish(cut);
+    this.#reasoning.update();
+    return rest;
   }
 
   /**

@@ -11,6 +11,8 @@ function beginsStep(part: StreamPart, stage: Stage, steps: number): boolean {
   switch (part.type) {
     case 'tool-result':
       return false;
+    case 'tool-input-start':
+    case 'tool-input-delta':
     case 'tool-call':
       return stage === 'results';
     case 'finish':
@@ -41,10 +43,10 @@ export async function collectReply(parts: AsyncIterable<TurnPart>): Promise<Repl
     }
     stage = STAGES[part.type] ?? stage;
     switch (part.type) {
-      case 'text':
+      case 'text-delta':
         text += part.text;
         break;
-      case 'reasoning':
+      case 'reasoning-delta':
         reasoning += part.text;
         break;
       case 'tool-call': {

@@ -57,6 +57,8 @@ export interface TurnRequest {
 interface Step {
   message: AssistantMessage;
   calls: readonly ToolCall[];
+  /** The calls as the model wrote them. */
+  written: readonly ReplyToolCall[];
   generated: Generated;
 }
 
@@ -122,7 +124,7 @@ export class Turn {
         continue;
       }
       this.#add(freeze(step.message));
-      yield* this.#announce(step.calls);
+      yield* this.#announce(step);
       const { finishReason, detail } = step.generated;
       const waiting = yield* this.#answer(step.calls);
       if (!waiting && (step.calls.length === 0 || finishReason !== 'stop')) {
@@ -181,15 +183,15 @@ export class Turn {
         deadline: options.deadline,
         usage,
       });
-      const reading = new ReplyStream(generation, reader);
+      const reading = new ReplyStream(generation, reader, usage);
       yield reading;
       const { result } = reading;
       const isCut = result.finishReason !== 'stop' || reader.stopped || reader.calls > mostCalls;
-      const { toolCalls, ...rest } = await reader.finish(isCut);
+      const { toolCalls, ...rest } = await reading.finish(isCut);
       const generated: Generated = reader.stopped ? { ...result, finishReason: 'stop', detail: 'stop-string' } : result;
       yield* partsOf(rest);
       const written = generated.finishReason === 'aborted' ? [] : toolCalls.slice(0, mostCalls); // there is no time for them
-      return { ...this.#messageOf(reader, written), generated };
+      return { ...this.#messageOf(reader, written), written, generated };
     } finally {
       for (const sampler of samplers) {
         sampler?.close();
@@ -285,8 +287,11 @@ export class Turn {
     return { message, calls };
   }
 
-  async *#announce(calls: readonly ToolCall[]): AsyncGenerator<StreamPart, void, undefined> {
-    for (const call of calls) {
+  *#announce({ calls, written }: Step): Generator<StreamPart, void, undefined> {
+    for (const [index, call] of calls.entries()) {
+      const { toolCallId, toolName } = call;
+      yield { type: 'tool-input-start', toolCallId, toolName };
+      yield { type: 'tool-input-delta', toolCallId, delta: written[index]?.arguments.trim() || '{}' };
       yield { type: 'tool-call', ...call };
     }
   }
@@ -382,10 +387,10 @@ const NO_SUMMARY: ReadonlySet<string> = new Set(['REPLY_INVALID', 'CONTEXT_FULL'
 
 function* partsOf({ text, reasoning }: { text: string; reasoning: string }): Generator<StreamPart, void, undefined> {
   if (reasoning !== '') {
-    yield { type: 'reasoning', text: reasoning };
+    yield { type: 'reasoning-delta', text: reasoning };
   }
   if (text !== '') {
-    yield { type: 'text', text };
+    yield { type: 'text-delta', text };
   }
 }
 

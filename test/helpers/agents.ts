@@ -112,7 +112,7 @@ export async function replies(session: Session, messages: string[], maxTokens = 
 
 /** A reply without the times, which differ between two equal runs. */
 export function withoutTimes({ text, finishReason, usage }: Reply) {
-  return { text, finishReason, promptTokens: usage.promptTokens, completionTokens: usage.completionTokens };
+  return { text, finishReason, inputTokens: usage.inputTokens, outputTokens: usage.outputTokens };
 }
 
 /** `agent.health()` when no session and no resident template is left. */

@@ -99,7 +99,7 @@ describe('a chat template that leaves out what the user says', () => {
   it('is not one that writes the newest message alone, as translation models have it', async () => {
     const agent = await startAgent({ chatTemplate: '{{ messages[-1].content }}' });
     const session = await agent.createSession();
-    expect((await session.send('Hello', { maxTokens: 3 })).usage.completionTokens).toBe(3);
+    expect((await session.send('Hello', { maxTokens: 3 })).usage.outputTokens).toBe(3);
   });
 
   it("is refused at the first session if it is the model's own, which texts can be completed with", async () => {
@@ -109,9 +109,9 @@ describe('a chat template that leaves out what the user says', () => {
     const refusal = failsWith('CHAT_TEMPLATE_INVALID', "The model's own chat template leaves out what the user says");
     await expect(agent.createSession()).rejects.toThrow(refusal);
     await expect(agent.createSession({ systemPrompt: 'Hi.' })).rejects.toThrow(refusal);
-    expect((await agent.complete('The chain is', { maxTokens: 3 })).usage.completionTokens).toBe(3);
+    expect((await agent.complete('The chain is', { maxTokens: 3 })).usage.outputTokens).toBe(3);
     const session = await (await startAgent({ source, chatTemplate: 'chatml' })).createSession(); // llama.cpp knows this name
-    expect((await session.send('Hello', { maxTokens: 3 })).usage.completionTokens).toBe(3);
+    expect((await session.send('Hello', { maxTokens: 3 })).usage.outputTokens).toBe(3);
   });
 });
 

@@ -176,7 +176,7 @@ describe('a LoRA adapter', () => {
     const stream = session.stream('Hello', { maxTokens: 8 });
     let text = '';
     const read = (part: { type: string; text?: string }) => {
-      text += part.type === 'text' ? part.text : '';
+      text += part.type === 'text-delta' ? part.text : '';
     };
     read((await stream.next()).value as never);
     const controller = new AbortController();
@@ -246,7 +246,7 @@ describe('a LoRA adapter', () => {
       for await (const part of stream) {
         parts.push(part);
       }
-      expect(parts.at(-1)).toMatchObject({ finishReason: 'length', usage: { completionTokens: 8 } });
+      expect(parts.at(-1)).toMatchObject({ finishReason: 'length', usage: { outputTokens: 8 } });
     }
     const adapted = await (await startAgent({ ...EXACT, loras })).createSession({ messages: session.messages });
     expect(await replies(session, ['And now?'], 16)).toEqual(await replies(adapted, ['And now?'], 16));
@@ -276,7 +276,7 @@ describe('a LoRA adapter', () => {
       await expect(agent.complete('Hello', { timeoutMs: 20 })).rejects.toMatchObject(late);
       controller.abort();
       await Promise.all([turn, setting]);
-      expect((await session.send('Hello', { maxTokens: 2 })).usage.completionTokens).toBe(2);
+      expect((await session.send('Hello', { maxTokens: 2 })).usage.outputTokens).toBe(2);
     });
 
     it('is waited for no longer than that behind tools, too', async () => {
@@ -334,7 +334,7 @@ describe('a date in the template', () => {
       expect([west, again, east].map(({ report }) => report.tier)).toEqual(['miss', 'resident', 'miss']);
       expect(east.report.key).not.toBe(west.report.key);
       const { usage } = await east.send('Hello', { maxTokens: 1 });
-      expect(usage.cachedTokens).toBe(east.report.templateTokens);
+      expect(usage.cachedInputTokens).toBe(east.report.templateTokens);
       expect(agent.getTemplateCacheStats().prefixMismatches).toBe(0);
       await agent.close();
       // What was learned of the chat template still finds the right place.
@@ -359,7 +359,7 @@ describe('tools of servers', () => {
     const two = await agent.createSession({ tools: [other, ...TOOLS, ...[...listed].reverse()] });
     expect(two.report).toMatchObject({ tier: 'resident', key: one.report.key });
     const { usage } = await two.send('Hello', { maxTokens: 1 });
-    expect(usage.cachedTokens).toBe(two.report.templateTokens);
+    expect(usage.cachedInputTokens).toBe(two.report.templateTokens);
   });
 
   it('keep their order with `stableTools` off; your own always do', async () => {

@@ -83,7 +83,7 @@ describe('an operator', () => {
     await agent.flush();
     expect(await agent.templateCache.clear()).toBe(2);
     expect(await entriesIn(directory)).toEqual([]);
-    expect((await session.send('Hello', { maxTokens: 2 })).usage.completionTokens).toBe(2);
+    expect((await session.send('Hello', { maxTokens: 2 })).usage.outputTokens).toBe(2);
     expect((await agent.createSession()).report.tier).toBe('miss');
     const unsaved = await startAgent({ maxMemoryBytes: 0 });
     await unsaved.createSession();

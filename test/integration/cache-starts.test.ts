@@ -18,7 +18,7 @@ describe('a start from a resident template', () => {
     let started = 0;
     for (let turn = 0; started < 10; turn++) {
       for await (const part of running.stream(`Hello ${turn}`, { maxTokens: 20 })) {
-        if (part.type === 'text') {
+        if (part.type === 'text-delta') {
           const before = steps;
           const session = await agent.createSession();
           expect(session.report.tier).toBe('resident');

@@ -41,7 +41,7 @@ async function open(template: string, settings: AgentSettings = {}, reasoning = 
       const { text: cold } = await uncached.send(content, options);
       await uncached.close();
       const { text, usage } = await session.send(content, options);
-      return { text, cold, cachedTokens: usage.cachedTokens };
+      return { text, cold, cachedTokens: usage.cachedInputTokens };
     },
     /** Tokens of a session's conversation up to the end of the newest user message. */
     async end(session: Session): Promise<number> {
@@ -181,6 +181,6 @@ describe('a turn of several steps', () => {
     const { toolResults } = await session.send(LONG, await options());
     expect(toolResults).toHaveLength(4);
     const { usage } = await session.send('And now?', { maxTokens: MAX_TOKENS });
-    expect(usage.cachedTokens).toBeGreaterThan(session.report.templateTokens + LONG_TOKENS);
+    expect(usage.cachedInputTokens).toBeGreaterThan(session.report.templateTokens + LONG_TOKENS);
   });
 });

@@ -56,11 +56,11 @@ describe('the KV cache in a conversation', () => {
 
   it('grows with the turns: attention models read only what is new', async () => {
     const { template, all } = await usages('dense');
-    expect(all[0]?.cachedTokens).toBe(template);
+    expect(all[0]?.cachedInputTokens).toBe(template);
     for (const [index, usage] of all.entries()) {
-      expect(usage.cachedTokens).toBeLessThan(usage.promptTokens);
+      expect(usage.cachedInputTokens).toBeLessThan(usage.inputTokens);
       if (index > 0) {
-        expect(usage.cachedTokens).toBeGreaterThanOrEqual((all[index - 1] as Usage).promptTokens);
+        expect(usage.cachedInputTokens).toBeGreaterThanOrEqual((all[index - 1] as Usage).inputTokens);
       }
     }
   });
@@ -68,8 +68,8 @@ describe('the KV cache in a conversation', () => {
   it.each(['recurrent', 'sliding-window'] as const)('keeps at least the template with the %s model', async (name) => {
     const { template, all } = await usages(name);
     for (const usage of all) {
-      expect(usage.cachedTokens).toBeGreaterThanOrEqual(template);
-      expect(usage.cachedTokens).toBeLessThan(usage.promptTokens);
+      expect(usage.cachedInputTokens).toBeGreaterThanOrEqual(template);
+      expect(usage.cachedInputTokens).toBeLessThan(usage.inputTokens);
     }
   });
 
@@ -78,8 +78,8 @@ describe('the KV cache in a conversation', () => {
     const session = await agent.createSession({ templateCache: false });
     await agent.createSession(); // takes the one sequence
     const { usage } = await session.send('Hello', { maxTokens: 2 });
-    expect(usage.cachedTokens).toBe(0);
-    expect((await session.send('Again', { maxTokens: 2 })).usage.cachedTokens).toBeGreaterThan(0);
+    expect(usage.cachedInputTokens).toBe(0);
+    expect((await session.send('Again', { maxTokens: 2 })).usage.cachedInputTokens).toBeGreaterThan(0);
   });
 });
 
@@ -187,7 +187,7 @@ describe('a session', () => {
       for await (const part of streamed.stream(content, { maxTokens: 200 })) {
         parts.push(part);
       }
-      const texts = parts.flatMap((part) => (part.type === 'text' ? [part.text] : []));
+      const texts = parts.flatMap((part) => (part.type === 'text-delta' ? [part.text] : []));
       const reply = await whole.send(content, { maxTokens: 200 });
       expect(texts.join('')).toBe(reply.text);
       expect(texts.every((text) => text !== '' && isWellFormed(text))).toBe(true);
@@ -201,7 +201,7 @@ describe('a session', () => {
     const session = await agent.createSession();
     const reply = await session.send('Hello', { maxTokens: 7 });
     expect(reply.finishReason).toBe('length');
-    expect(reply.usage.completionTokens).toBe(7);
+    expect(reply.usage.outputTokens).toBe(7);
   });
 
   it('in split streams starts from memory, as nothing can be resident there', async () => {

@@ -148,7 +148,7 @@ describe('sampling', () => {
     const code = expect.stringMatching(/^(INVALID_ARGUMENT|TOKEN_OUT_OF_RANGE)$/);
     await expect(session.send('Hello', options)).rejects.toMatchObject({ code });
     expect(session.messages).toEqual([]);
-    expect((await session.send('Hello', { maxTokens: 2 })).usage.completionTokens).toBe(2);
+    expect((await session.send('Hello', { maxTokens: 2 })).usage.outputTokens).toBe(2);
   });
 
   it('in the wrong place is told where it belongs', async () => {
@@ -175,7 +175,7 @@ describe('sampling', () => {
     const agent = await startAgent({ sampling: { temperature: 0.8 } });
     for (const sampling of [{ mirostat: { version: 2 } }, { dynamicTemperatureRange: 0.3 }] as const) {
       const session = await agent.createSession({ sampling });
-      expect((await session.send('Hello', { maxTokens: 2 })).usage.completionTokens).toBe(2);
+      expect((await session.send('Hello', { maxTokens: 2 })).usage.outputTokens).toBe(2);
     }
     await expect(agent.createSession({ sampling: { dynamicTemperatureRange: 0.9 } })).rejects.toMatchObject({
       code: 'INVALID_ARGUMENT',
@@ -195,7 +195,7 @@ describe('a stop string', () => {
     const [at, end] = [text.length >> 1, (text.length >> 1) + 5];
     const stop = text.slice(at, end);
     const { parts } = await partsOf({ stop: ['never there', stop] });
-    const texts = parts.flatMap((part) => (part.type === 'text' ? [part.text] : []));
+    const texts = parts.flatMap((part) => (part.type === 'text-delta' ? [part.text] : []));
     expect(texts.join('')).toBe(text.slice(0, text.indexOf(stop)));
     expect(parts.at(-1)).toMatchObject({ type: 'finish', finishReason: 'stop', detail: 'stop-string' });
   });
@@ -223,27 +223,27 @@ describe('a reply', () => {
     expect(whole).toMatchObject({ text: 'Yes', finishReason: 'stop' });
     expect(whole).not.toHaveProperty('detail');
     const cut = await session.send('Hm?', { maxTokens: 3 });
-    expect(cut).toMatchObject({ finishReason: 'length', detail: 'max-tokens', usage: { completionTokens: 3 } });
+    expect(cut).toMatchObject({ finishReason: 'length', detail: 'max-tokens', usage: { outputTokens: 3 } });
     const full = await session.send('Hm?', { sampling: { ignoreEos: true } });
     expect(full).toMatchObject({ finishReason: 'length', detail: 'context' });
-    expect(full.usage.promptTokens + full.usage.completionTokens).toBe(256);
+    expect(full.usage.inputTokens + full.usage.outputTokens).toBe(256);
   });
 
   it('that repeats itself is ended by the guard, where that is on', async () => {
     const stuck: SendOptions = { maxTokens: 400, sampling: { logitBias: { 40: 1e6 } } };
-    expect((await reply(stuck)).usage.completionTokens).toBe(400);
+    expect((await reply(stuck)).usage.outputTokens).toBe(400);
     const guarded = await reply({ ...stuck, repetitionGuard: { minTokens: 32 } });
     expect(guarded).toMatchObject({ finishReason: 'length', detail: 'repetition' });
-    expect(guarded.usage.completionTokens).toBe(32);
+    expect(guarded.usage.outputTokens).toBe(32);
   });
 
   it('keeps what is there of it when its time is over, and the session goes on', async () => {
     const session = await (await startAgent({ contextSize: 8192 })).createSession();
     const late = await session.send('Hello', { timeoutMs: 150, sampling: { ignoreEos: true } });
     expect(late).toMatchObject({ finishReason: 'aborted', detail: 'timeout' });
-    expect(late.usage.completionTokens).toBeGreaterThan(0);
+    expect(late.usage.outputTokens).toBeGreaterThan(0);
     expect(session.messages.at(-1)).toEqual({ role: 'assistant', content: late.text });
-    expect((await session.send('And?', { maxTokens: 3 })).usage.completionTokens).toBe(3);
+    expect((await session.send('And?', { maxTokens: 3 })).usage.outputTokens).toBe(3);
   });
 
   it('that did not begin in its time, or was aborted, is an error in those words', async () => {
@@ -268,7 +268,7 @@ describe('a reply', () => {
     const systemPrompt = 'You oil chains. '.repeat(1000);
     const opening = agent.createSession({ systemPrompt, signal: AbortSignal.abort(reason) });
     await expect(opening).rejects.toMatchObject({ code: 'ABORTED', cause: reason });
-    expect((await session.send('Hello', { maxTokens: 2 })).usage.completionTokens).toBe(2);
+    expect((await session.send('Hello', { maxTokens: 2 })).usage.outputTokens).toBe(2);
   });
 
   it('that is aborted ends with a finish part that says what it cost, and then throws', async () => {
@@ -282,11 +282,11 @@ describe('a reply', () => {
       }
     })();
     await expect(reading).rejects.toMatchObject({ code: 'ABORTED' });
-    expect(parts.map(({ type }) => type)).toEqual(['text', 'finish']);
+    expect(parts.map(({ type }) => type)).toEqual(['text-delta', 'finish']);
     const { usage } = parts.at(-1) as FinishPart;
     expect(parts.at(-1)).toMatchObject({ finishReason: 'aborted', usage: { steps: 1 } });
-    expect(usage.promptTokens).toBeGreaterThan(usage.cachedTokens);
-    expect(usage.completionTokens).toBeGreaterThan(0);
+    expect(usage.inputTokens).toBeGreaterThan(usage.cachedInputTokens);
+    expect(usage.outputTokens).toBeGreaterThan(0);
     expect(session.messages).toEqual([]);
   });
 
@@ -297,11 +297,11 @@ describe('a reply', () => {
     expect(parts).toMatchObject([{ type: 'finish', finishReason: 'error' }]);
     expect(error).toMatchObject({ code: 'NO_CANDIDATES' });
     const { usage } = parts[0] as FinishPart;
-    expect(usage).toMatchObject({ completionTokens: 0, firstTokenMs: 0, tokensPerSecond: 0, steps: 1 });
+    expect(usage).toMatchObject({ outputTokens: 0, firstTokenMs: 0, tokensPerSecond: 0, steps: 1 });
     await expect(session.send('Hello', { sampling: { logitBias: everything } })).rejects.toMatchObject({
       code: 'NO_CANDIDATES',
     });
-    expect((await session.send('Hello', { maxTokens: 2 })).usage.completionTokens).toBe(2);
+    expect((await session.send('Hello', { maxTokens: 2 })).usage.outputTokens).toBe(2);
   });
 });
 
@@ -319,17 +319,17 @@ describe('usage', () => {
       readingMs += performance.now() - asked;
       usage = part.type === 'finish' ? part.usage : usage;
     }
-    const { firstTokenMs, tokensPerSecond, completionTokens } = usage as Usage;
-    expect(completionTokens).toBeGreaterThan(1);
+    const { firstTokenMs, tokensPerSecond, outputTokens } = usage as Usage;
+    expect(outputTokens).toBeGreaterThan(1);
     expect(firstTokenMs).toBeGreaterThan(0);
     expect(firstTokenMs).toBeLessThanOrEqual(firstPartMs);
-    const followingMs = ((completionTokens - 1) * 1000) / tokensPerSecond;
+    const followingMs = ((outputTokens - 1) * 1000) / tokensPerSecond;
     expect(followingMs + firstTokenMs + readingMs).toBeLessThanOrEqual(performance.now() - begin);
   });
 
   it('has a first token and no rate where there is one token only', async () => {
     const one = (await reply({ maxTokens: 1 })).usage;
-    expect(one).toMatchObject({ completionTokens: 1, tokensPerSecond: 0 });
+    expect(one).toMatchObject({ outputTokens: 1, tokensPerSecond: 0 });
     expect(one.firstTokenMs).toBeGreaterThan(0);
     expect((await (await startAgent()).complete('Hello', { maxTokens: 1 })).usage.tokensPerSecond).toBe(0);
   });
@@ -338,7 +338,7 @@ describe('usage', () => {
 describe('log-probabilities', () => {
   it('are told of each token, with the likeliest in its place', async () => {
     const { text, usage, logProbabilities = [] } = await reply({ maxTokens: 6, logProbabilities: 3 });
-    expect(logProbabilities).toHaveLength(usage.completionTokens);
+    expect(logProbabilities).toHaveLength(usage.outputTokens);
     expect(logProbabilities.map((each) => each.text).join('')).toBe(text);
     for (const { token, logProbability, likely } of logProbabilities) {
       expect(likely).toHaveLength(3);
@@ -363,7 +363,7 @@ describe('agent.complete', () => {
     const asItIs = '{% for m in messages %}{{ m.content }}{% endfor %}';
     const cold = await coldReply(microModel('dense'), {}, [{ role: 'user', content: 'The chain is' }], 12, asItIs);
     expect(first.text).toBe(cold.text);
-    expect(first.usage).toMatchObject({ promptTokens: await agent.countTokens('The chain is'), completionTokens: 12 });
+    expect(first.usage).toMatchObject({ inputTokens: await agent.countTokens('The chain is'), outputTokens: 12 });
     expect((await agent.complete('The chain is', options)).text).toBe(first.text);
     const [head = '', rest = ''] = [first.text.slice(0, 5), first.text.slice(5)];
     expect((await agent.complete('The chain is', { ...options, stop: first.text.slice(5, 8) })).text).toBe(
@@ -375,8 +375,8 @@ describe('agent.complete', () => {
   it('takes control tokens in the prompt for text, unless told otherwise', async () => {
     const agent = await startAgent();
     const { usage } = await agent.complete('<|im_start|>', { maxTokens: 1 });
-    expect(usage.promptTokens).toBeGreaterThan(1);
-    expect((await agent.complete('<|im_start|>', { maxTokens: 1, parseSpecial: true })).usage.promptTokens).toBe(1);
+    expect(usage.inputTokens).toBeGreaterThan(1);
+    expect((await agent.complete('<|im_start|>', { maxTokens: 1, parseSpecial: true })).usage.inputTokens).toBe(1);
   });
 
   it('gives its sequence back, however it ends', async () => {
@@ -424,7 +424,7 @@ describe('agent.streamComplete', () => {
     for await (const part of agent.streamComplete('The chain is', options)) {
       parts.push(part);
     }
-    const texts = parts.flatMap((part) => (part.type === 'text' ? [part.text] : []));
+    const texts = parts.flatMap((part) => (part.type === 'text-delta' ? [part.text] : []));
     expect(texts.length).toBeGreaterThan(1);
     expect(texts.join('')).toBe(text);
     const { finishReason, detail, logProbabilities } = ending;
@@ -442,7 +442,7 @@ describe('agent.streamComplete', () => {
       }
     })();
     await expect(reading).rejects.toMatchObject({ code: 'ABORTED', message: 'The completion was aborted' });
-    expect(parts.map(({ type }) => type)).toEqual(['text', 'finish']);
+    expect(parts.map(({ type }) => type)).toEqual(['text-delta', 'finish']);
     expect(parts.at(-1)).toMatchObject({ finishReason: 'aborted' });
   });
 
@@ -454,9 +454,9 @@ describe('agent.streamComplete', () => {
     expect(agent.health()).toMatchObject({ heldSequences: 0, kvCells: { used: 0 } });
     const texts: string[] = [];
     for await (const part of agent.streamComplete('Hello', { maxTokens: 3 })) {
-      if (part.type === 'text') {
+      if (part.type === 'text-delta') {
         texts.push(part.text);
-        expect((await agent.complete('Between', { maxTokens: 2 })).usage.completionTokens).toBe(2);
+        expect((await agent.complete('Between', { maxTokens: 2 })).usage.outputTokens).toBe(2);
       }
     }
     expect(texts.join('')).toBe((await agent.complete('Hello', { maxTokens: 3 })).text);
@@ -475,7 +475,7 @@ describe('agent.countTokens', () => {
     const agent = await startAgent();
     const session = await agent.createSession();
     const { usage } = await session.send('Hello', { maxTokens: 1 });
-    expect(await agent.countTokens([{ role: 'user', content: 'Hello' }])).toBe(usage.promptTokens);
+    expect(await agent.countTokens([{ role: 'user', content: 'Hello' }])).toBe(usage.inputTokens);
     expect(await agent.countTokens('')).toBe(0);
     expect(await agent.countTokens('<|im_end|>')).toBeGreaterThan(1);
   });
@@ -492,10 +492,10 @@ describe('a model without a chat template', () => {
       code: 'NO_CHAT_TEMPLATE',
       message: expect.stringContaining('`chatTemplate`'),
     });
-    expect((await agent.complete('The chain is', { maxTokens: 3 })).usage.completionTokens).toBe(3);
+    expect((await agent.complete('The chain is', { maxTokens: 3 })).usage.outputTokens).toBe(3);
     expect(agent.health()).toMatchObject({ openSessions: 0, activeSessions: 0, kvCells: { used: 0 } });
     const chatTemplate = "{% for m in messages %}{{ m.role + ': ' + m.content + '\\n' }}{% endfor %}";
     const session = await (await startAgent({ source, chatTemplate })).createSession();
-    expect((await session.send('Hello', { maxTokens: 3 })).usage.completionTokens).toBe(3);
+    expect((await session.send('Hello', { maxTokens: 3 })).usage.outputTokens).toBe(3);
   });
 });

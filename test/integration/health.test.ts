@@ -74,7 +74,7 @@ describe('the prefill channel', () => {
     ]);
     const { usage } = await session.send('Hello', { maxTokens: 4 });
     expect(prefills).toHaveLength(2);
-    expect(prefills[1]?.tokens).toBe(usage.promptTokens - usage.cachedTokens);
+    expect(prefills[1]?.tokens).toBe(usage.inputTokens - usage.cachedInputTokens);
   });
 });
 

@@ -146,7 +146,7 @@ it('an abort at any stage of a turn leaves no trace of it, and nothing behind', 
     );
     onMoment = () => {};
     expect(session.messages.length === 2).toBe(outcome !== 'done');
-    expect((await session.send('Hello', { toolChoice: 'none', maxTokens: 2 })).usage.completionTokens).toBe(2);
+    expect((await session.send('Hello', { toolChoice: 'none', maxTokens: 2 })).usage.outputTokens).toBe(2);
     await session.close();
     expect(agent.health()).toMatchObject(NOTHING_HELD);
     return { stages, outcome };

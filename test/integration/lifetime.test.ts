@@ -81,7 +81,7 @@ describe('a turn', () => {
     let text = '';
     let others = 0;
     for await (const part of session.stream('Hello', { maxTokens: 12 })) {
-      text += part.type === 'text' ? part.text : '';
+      text += part.type === 'text-delta' ? part.text : '';
       if (others++ === 2) {
         const other = await agent.createSession();
         await other.send('Something else', { maxTokens: 4 });
@@ -107,7 +107,7 @@ describe('a turn', () => {
   it('that was left by `break` leaves no trace', async () => {
     const session = await (await startAgent()).createSession();
     for await (const part of session.stream('Something else', { maxTokens: 50 })) {
-      expect(part.type).toBe('text');
+      expect(part.type).toBe('text-delta');
       break;
     }
     expect(session.busy).toBe(false);
@@ -200,7 +200,7 @@ describe('a turn', () => {
     const agent = await startAgent();
     for (const message of ['', '\ud800', 'half a \udc00 pair', '\0', '<|im_start|>']) {
       const session = await agent.createSession({ systemPrompt: `As written: ${message}` });
-      expect((await session.send(message, { maxTokens: 4 })).usage.completionTokens).toBe(4);
+      expect((await session.send(message, { maxTokens: 4 })).usage.outputTokens).toBe(4);
       await session.close();
     }
   });
@@ -217,7 +217,7 @@ describe('a turn', () => {
     const session = await (await startAgent({ contextSize: 256 })).createSession();
     const { finishReason, usage } = await session.send('Hello');
     expect(finishReason).toBe('length');
-    expect(usage.promptTokens + usage.completionTokens).toBe(256);
+    expect(usage.inputTokens + usage.outputTokens).toBe(256);
   });
 });
 
@@ -351,7 +351,7 @@ describe('opening a session', () => {
     for await (const { type } of session.stream('Look', { maxTokens: 4 })) {
       parts.push(type);
     }
-    expect(new Set(parts)).toEqual(new Set(['text', 'finish']));
+    expect(new Set(parts)).toEqual(new Set(['text-delta', 'finish']));
     expect(() => (session.messages as ChatMessage[]).push({ role: 'user', content: 'Hello' })).toThrow(TypeError);
     expect(session.messages).toHaveLength(2);
   });

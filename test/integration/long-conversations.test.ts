@@ -43,7 +43,7 @@ describe('session.compact', () => {
     expect(report?.tokensAfter).toBeLessThan(report?.tokensBefore ?? 0);
     expect(contents(session.messages)).toEqual(['Summarise.', report?.summary, 'Fourth.', 'Four.']);
     const { usage } = await session.send('And now?', { maxTokens: 4 });
-    expect(usage.cachedTokens).toBeGreaterThanOrEqual(session.report.templateTokens);
+    expect(usage.cachedInputTokens).toBeGreaterThanOrEqual(session.report.templateTokens);
   });
 
   it.each([2, 3])('keeps calls and their results together, with %i turns kept', async (preserveRecent) => {
@@ -215,7 +215,7 @@ describe('compaction', () => {
       expect(rest.at(-1)).toMatchObject({ toolCallId: called.at(-1), content: RESULT });
       const source = { systemPrompt: SYSTEM_PROMPT, tools: [look] };
       const { text, usage } = await session.send('And?', { maxTokens: 8 });
-      expect(usage.cachedTokens).toBeGreaterThanOrEqual(session.report.templateTokens);
+      expect(usage.cachedInputTokens).toBeGreaterThanOrEqual(session.report.templateTokens);
       expect(text).toBe((await coldReply(microModel(name), source, session.messages.slice(0, -1), 8)).text);
     });
 
@@ -227,7 +227,7 @@ describe('compaction', () => {
         message: expect.stringMatching(/`compaction`.*`maxToolResultLength`/),
       });
       expect(session.messages).toHaveLength(4);
-      expect((await session.send('Hello', { maxTokens: 3 })).usage.completionTokens).toBe(3);
+      expect((await session.send('Hello', { maxTokens: 3 })).usage.outputTokens).toBe(3);
     });
 
     it('that cannot help, as one result alone is too much, is that error too', async () => {
@@ -266,7 +266,7 @@ describe('compaction', () => {
     const agent = await startAgent({ contextSize: 512 });
     const session = await agent.createSession({ messages, compaction: { maxSummaryTokens: 16 } });
     render.mockClear();
-    expect((await session.send('And now?', { maxTokens: 4 })).usage.completionTokens).toBe(4);
+    expect((await session.send('And now?', { maxTokens: 4 })).usage.outputTokens).toBe(4);
     expect(session.messages.length).toBeLessThan(8);
     expect(session.messages.at(-2)).toMatchObject({ content: 'And now?' });
     expect(render.mock.calls.length).toBeLessThan(30);
@@ -289,7 +289,7 @@ describe('compaction', () => {
     });
     const report = await session.compact({ preserveRecent: 0, maxSummaryTokens: 16 });
     expect(report).toMatchObject({ replacedMessages: 4 });
-    expect((await session.send('And now?', { maxTokens: 3 })).usage.completionTokens).toBe(3);
+    expect((await session.send('And now?', { maxTokens: 3 })).usage.outputTokens).toBe(3);
   });
 
   it('by a model that writes no summary changes nothing, while there is room', async () => {
@@ -315,7 +315,7 @@ describe('compaction', () => {
     const full = session.send('word '.repeat(400));
     await expect(full).rejects.toMatchObject({ code: 'CONTEXT_FULL', message: expect.stringMatching(/compaction/) });
     expect(session.messages).toEqual([]);
-    expect((await session.send('Hello', { maxTokens: 3 })).usage.completionTokens).toBe(3);
+    expect((await session.send('Hello', { maxTokens: 3 })).usage.outputTokens).toBe(3);
   });
 
   it('is checked when a session is opened', async () => {
@@ -333,8 +333,8 @@ describe('a message of a megabyte', () => {
     const agent = await startAgent();
     const [session, other] = [await agent.createSession(), await agent.createSession()];
     await expect(session.send('All work and no play. '.repeat(50_000))).rejects.toMatchObject({ code: 'CONTEXT_FULL' });
-    expect((await session.send('\ud83d half', { maxTokens: 3 })).usage.completionTokens).toBe(3); // a lone surrogate
-    expect((await other.send('', { maxTokens: 3 })).usage.completionTokens).toBe(3);
+    expect((await session.send('\ud83d half', { maxTokens: 3 })).usage.outputTokens).toBe(3); // a lone surrogate
+    expect((await other.send('', { maxTokens: 3 })).usage.outputTokens).toBe(3);
   });
 });
 

@@ -78,7 +78,7 @@ describe('a model on the Hub', () => {
       onProgress: (progress) => phases.push(progress),
     });
     const session = await agent.createSession();
-    expect((await session.send('Hello', { maxTokens: 4 })).usage.completionTokens).toBeGreaterThan(0);
+    expect((await session.send('Hello', { maxTokens: 4 })).usage.outputTokens).toBeGreaterThan(0);
     await agent.close();
     expect(new Set(phases.map(({ phase }) => phase))).toEqual(new Set(['resolve', 'download', 'load']));
     const last = phases.findLast(({ phase }) => phase === 'download');

@@ -133,8 +133,8 @@ describe('spans', () => {
     expect(turn?.attributes).toMatchObject({
       'gen_ai.operation.name': 'chat',
       'gen_ai.conversation.id': session.id,
-      'gen_ai.usage.input_tokens': usage.promptTokens,
-      'gen_ai.usage.output_tokens': usage.completionTokens,
+      'gen_ai.usage.input_tokens': usage.inputTokens,
+      'gen_ai.usage.output_tokens': usage.outputTokens,
       'gen_ai.response.finish_reasons': ['tool-calls'],
     });
     expect(call?.parentSpanContext?.spanId).toBe(turn?.spanContext().spanId);

@@ -122,7 +122,7 @@ describe.each(MEMORIES)('in reproducible mode, on %s memory,', (name) => {
         unsubscribe();
       }
       for await (const part of session.stream('Nor this')) {
-        if (part.type === 'text') {
+        if (part.type === 'text-delta') {
           break;
         }
       }
@@ -205,7 +205,7 @@ it.each(['dense-quantised', 'sliding-window', 'recurrent'] as const)(
         if (text === '') {
           await withoutRecording(() => takeSequence(agent)); // it waits until it may have it
         }
-        text += part.type === 'text' ? part.text : '';
+        text += part.type === 'text-delta' ? part.text : '';
       }
       return { text };
     });

@@ -16,8 +16,8 @@ describe('what is rendered as the template', () => {
     for (const message of ['Hello', '\nHello', '42', '\u{1F642}', '']) {
       const session = await agent.createSession();
       const { usage } = await session.send(message, { maxTokens: 1 });
-      expect(usage.cachedTokens).toBe(session.report.templateTokens);
-      expect(usage.promptTokens).toBeGreaterThan(usage.cachedTokens);
+      expect(usage.cachedInputTokens).toBe(session.report.templateTokens);
+      expect(usage.inputTokens).toBeGreaterThan(usage.cachedInputTokens);
       await session.close();
     }
     expect(agent.getTemplateCacheStats().prefixMismatches).toBe(0);

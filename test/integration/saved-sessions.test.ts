@@ -35,7 +35,7 @@ describe('a fork', () => {
     const fork = await session.fork();
     expect(agent.health().kvCells.used).toBe(used);
     const { usage } = await fork.send('And?', { maxTokens: 2 });
-    expect(usage.promptTokens - usage.cachedTokens).toBeLessThan(30);
+    expect(usage.inputTokens - usage.cachedInputTokens).toBeLessThan(30);
   });
 
   it.each([
@@ -47,8 +47,8 @@ describe('a fork', () => {
     await replies(session, ['Hello'], 8);
     const fork = await session.fork();
     expect(fork.report.tier).toBe('memory');
-    const { cachedTokens } = (await (await session.fork()).send('And now?', { maxTokens: 8 })).usage;
-    expect(cachedTokens).toBeGreaterThan(session.report.templateTokens);
+    const { cachedInputTokens } = (await (await session.fork()).send('And now?', { maxTokens: 8 })).usage;
+    expect(cachedInputTokens).toBeGreaterThan(session.report.templateTokens);
     expect(await replies(fork, NEXT, 8)).toEqual(await replies(session, NEXT, 8));
   });
 
@@ -61,7 +61,7 @@ describe('a fork', () => {
     for (const session of [fork, restored]) {
       const { text, usage } = await session.send(NEXT[0] as string, { maxTokens: 8 });
       expect(text).toBe(texts[0]);
-      expect(usage.cachedTokens).toBeGreaterThan(restored.report.templateTokens);
+      expect(usage.cachedInputTokens).toBeGreaterThan(restored.report.templateTokens);
     }
   });
 
@@ -91,7 +91,7 @@ describe('a fork', () => {
     for (const fork of small.forks) {
       const { text, usage } = await fork.send(NEXT[0] as string, { maxTokens: 8 });
       expect(text).toBe(expected[0]);
-      cached.push(usage.cachedTokens > fork.report.templateTokens);
+      cached.push(usage.cachedInputTokens > fork.report.templateTokens);
     }
     expect(cached).toEqual([false, true, true]); // the oldest is read again
   });
@@ -129,9 +129,9 @@ describe('a saved session', () => {
       expect([first.text, ...(await replies(session, NEXT.slice(1), 8))]).toEqual(texts);
       const { templateTokens } = session.report;
       if (state) {
-        expect(first.usage.cachedTokens).toBeGreaterThan(templateTokens);
+        expect(first.usage.cachedInputTokens).toBeGreaterThan(templateTokens);
       } else {
-        expect(first.usage.cachedTokens).toBe(templateTokens);
+        expect(first.usage.cachedInputTokens).toBe(templateTokens);
       }
     },
   );
@@ -148,7 +148,7 @@ describe('a saved session', () => {
     const restored = await (await startAgent({ name, ...EXACT })).restoreSession(path);
     const first = await restored.send(NEXT[0] as string, { maxTokens: 8 });
     expect([first.text, ...(await replies(restored, NEXT.slice(1), 8))]).toEqual(texts);
-    expect(first.usage.cachedTokens).toBeGreaterThan(restored.report.templateTokens + 8);
+    expect(first.usage.cachedInputTokens).toBeGreaterThan(restored.report.templateTokens + 8);
   });
 
   it('keeps the state of one that never held a turn, and of one whose calls wait for results', async () => {
@@ -166,7 +166,7 @@ describe('a saved session', () => {
       const restored = await agent.restoreSession(path);
       const next: TurnInput = messages.length === 0 ? 'Hello' : { role: 'tool', toolCallId: 'call00000', content: '4' };
       const { usage } = await restored.send(next, { maxTokens: 2 });
-      expect(usage.cachedTokens).toBeGreaterThanOrEqual(restored.report.templateTokens + (messages.length && 10));
+      expect(usage.cachedInputTokens).toBeGreaterThanOrEqual(restored.report.templateTokens + (messages.length && 10));
       await restored.close();
     }
   });
@@ -193,7 +193,7 @@ describe('a saved session', () => {
     const signal = AbortSignal.abort();
     await expect(session.save(path, { state: true, signal })).rejects.toMatchObject({ code: 'ABORTED' });
     expect(await readdir(join(path, '..'))).toEqual([]);
-    expect((await session.send('And?', { maxTokens: 2 })).usage.completionTokens).toBe(2);
+    expect((await session.send('And?', { maxTokens: 2 })).usage.outputTokens).toBe(2);
   });
 
   it('goes on with its options: sampling, tools, compaction; those given again win', async () => {
@@ -291,7 +291,7 @@ describe('a saved session', () => {
     const { path } = await saved(true);
     const session = await (await startAgent({ name: 'dense-other', ...EXACT })).restoreSession(path);
     const { usage } = await session.send('And now?', { maxTokens: 4 });
-    expect(usage.cachedTokens).toBeLessThanOrEqual(session.report.templateTokens);
+    expect(usage.cachedInputTokens).toBeLessThanOrEqual(session.report.templateTokens);
   });
 
   it.each<[string, (path: string) => Promise<void>, string]>([

@@ -389,7 +389,7 @@ describe('where KV cells are short', () => {
     );
     const sessions = await Promise.all(Array.from({ length: 260 }, () => agent.createSession()));
     const all = await Promise.all(sessions.map((session) => session.send('Hello', { maxTokens: 40 })));
-    expect(all.every(({ usage }) => usage.completionTokens > 0)).toBe(true);
+    expect(all.every(({ usage }) => usage.outputTokens > 0)).toBe(true);
     expect(most).toBeGreaterThan(32);
   });
 
@@ -431,7 +431,7 @@ describe('where KV cells are short', () => {
     const agent = await startAgent({ nSeqMax: 252, contextSize: 256, batchSize: 512, systemPrompt: 'You are brief.' });
     const sessions = await Promise.all(Array.from({ length: 260 }, () => agent.createSession()));
     const all = await Promise.all(sessions.map((session) => session.send('Hello', { maxTokens: 12 })));
-    expect(all.every(({ usage }) => usage.completionTokens > 0)).toBe(true);
+    expect(all.every(({ usage }) => usage.outputTokens > 0)).toBe(true);
     expect(agent.health()).toMatchObject({ queueLength: 0, activeSessions: 0 });
   });
 
@@ -449,7 +449,7 @@ describe('where KV cells are short', () => {
       for (const session of sessions) {
         const { text, usage } = await session.send('And now?', { maxTokens: 8 });
         texts.push(text);
-        cached.push(usage.cachedTokens - session.report.templateTokens);
+        cached.push(usage.cachedInputTokens - session.report.templateTokens);
       }
       return { texts, savedBytes, cached };
     };
@@ -474,7 +474,7 @@ describe('where KV cells are short', () => {
     expect({ ...rest, stdout: '' }).toEqual(CLEAN);
     const { streams, ...held } = JSON.parse(stdout);
     expect(held).toEqual({ openSessions: 0, heldSequences: 0, used: 0, savedBytes: 0, queueLength: 0 });
-    expect(streams).toMatchObject({ dropped: ['text', 'text'], lorasAreSet: true, next: 'length' });
+    expect(streams).toMatchObject({ dropped: ['text-delta', 'text-delta'], lorasAreSet: true, next: 'length' });
     expect(streams.ends).toContain('The stream was left before its end');
   });
 
@@ -639,7 +639,7 @@ describe('an abort', () => {
       expect(agent.health().queueLength).toBe(0); // the other is in a decode: it waits for nothing
       expect(agent.health().savedBytes).toBe(savedBytes);
       expect((await running).finishReason).toBe('length');
-      expect((await session.send('And now?', { maxTokens: 4 })).usage.completionTokens).toBe(4);
+      expect((await session.send('And now?', { maxTokens: 4 })).usage.outputTokens).toBe(4);
     },
   );
 

@@ -80,10 +80,10 @@ async function coldTurns(systemPrompt: string): Promise<Turn[] | undefined> {
     const isTie = logProbabilities.some(
       ({ likely: [a, b] }) => (a?.logProbability ?? 0) - (b?.logProbability ?? 0) < TIE,
     );
-    if (isTie || usage.cachedTokens < held) {
+    if (isTie || usage.cachedInputTokens < held) {
       return undefined;
     }
-    held = usage.promptTokens + usage.completionTokens - 1;
+    held = usage.inputTokens + usage.outputTokens - 1;
   }
   return turns;
 }

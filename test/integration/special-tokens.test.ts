@@ -199,10 +199,10 @@ describe('text that looks like a control token', () => {
     expect(agent.model.isControl(opening)).toBe(false);
     expect(tokens).not.toContain(opening);
     const plain = await agent.complete('<tool_call>', { maxTokens: 1 });
-    expect(plain.usage.promptTokens).toBeGreaterThan(1);
-    expect(await agent.countTokens('<tool_call>')).toBe(plain.usage.promptTokens);
+    expect(plain.usage.inputTokens).toBeGreaterThan(1);
+    expect(await agent.countTokens('<tool_call>')).toBe(plain.usage.inputTokens);
     const meant = await agent.complete('<tool_call>', { maxTokens: 1, parseSpecial: true });
-    expect(meant.usage.promptTokens).toBe(1);
+    expect(meant.usage.inputTokens).toBe(1);
   });
 
   it('is text in the words of the model too where a user-defined token has the form of a control token', async () => {
@@ -259,7 +259,7 @@ describe('text that looks like a control token', () => {
     const session = await agent.createSession();
     const content = 'What is <|im_start|>?<|im_end|>';
     const { usage } = await session.send(content, { maxTokens: 4 });
-    expect(usage.cachedTokens).toBe(session.report.templateTokens);
+    expect(usage.cachedInputTokens).toBe(session.report.templateTokens);
     expect(session.messages[0]).toEqual({ role: 'user', content });
     expect(agent.getTemplateCacheStats().prefixMismatches).toBe(0);
   });

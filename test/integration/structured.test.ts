@@ -47,7 +47,7 @@ describe('responseFormat', () => {
     });
     expect(CHECK.safeParse(object).success).toBe(true);
     expect(toolCalls).toEqual([]);
-    expect(usage.cachedTokens).toBe(session.report.templateTokens);
+    expect(usage.cachedInputTokens).toBe(session.report.templateTokens);
   });
 
   it.each([
@@ -80,7 +80,7 @@ describe('responseFormat', () => {
     for await (const part of session.stream('What is it?', options)) {
       parts.push(part);
     }
-    const text = parts.flatMap((part) => (part.type === 'text' ? [part.text] : [])).join('');
+    const text = parts.flatMap((part) => (part.type === 'text-delta' ? [part.text] : [])).join('');
     expect(parts.at(-1)).toMatchObject({ type: 'finish', finishReason: 'stop', object: JSON.parse(text) });
     expect(CHECK.safeParse(JSON.parse(text)).success).toBe(true);
   });
@@ -120,7 +120,7 @@ describe('responseFormat', () => {
       responseFormat: { type: 'json', schema: asked },
     });
     expect(finishReason).toBe('stop');
-    expect((await session.send('And now?', { maxTokens: 2 })).usage.completionTokens).toBe(2);
+    expect((await session.send('And now?', { maxTokens: 2 })).usage.outputTokens).toBe(2);
   });
 
   it('whose check never ends holds up neither an abort nor a close', async () => {
@@ -162,12 +162,12 @@ describe('responseFormat', () => {
     })();
     await expect(streaming).rejects.toMatchObject({ code: 'REPLY_INVALID' });
     const last = parts.at(-1) as FinishPart;
-    expect(parts[0]?.type).toBe('text');
+    expect(parts[0]?.type).toBe('text-delta');
     expect(last).toMatchObject({ type: 'finish', finishReason: 'error' });
-    expect(last.usage.completionTokens).toBeGreaterThan(0); // what it cost is told
+    expect(last.usage.outputTokens).toBeGreaterThan(0); // what it cost is told
     expect(last.usage.tokensPerSecond).toBeGreaterThan(0);
     expect(session.messages).toEqual([]);
-    expect((await session.send('Hello', { maxTokens: 2 })).usage.completionTokens).toBe(2);
+    expect((await session.send('Hello', { maxTokens: 2 })).usage.outputTokens).toBe(2);
   });
 
   it('is asked for again by `send` if its check fails: the model sees why, and the conversation keeps the good reply', async () => {
@@ -187,7 +187,7 @@ describe('responseFormat', () => {
     expect(session.messages).toMatchObject([{ content: 'What?' }, { role: 'assistant', content: text }]);
     const shown = render.mock.calls.map(([{ messages }]) => JSON.stringify(messages));
     expect(shown.some((each) => each.split('not yet').length === 3)).toBe(true); // both times
-    expect((await session.send('Thanks', { maxTokens: 2 })).usage.cachedTokens).toBeGreaterThan(0);
+    expect((await session.send('Thanks', { maxTokens: 2 })).usage.cachedInputTokens).toBeGreaterThan(0);
   });
 
   it('is asked for again while the context has room, and then fails with what was wrong', async () => {

@@ -85,12 +85,12 @@ describe.each(Object.entries(TEMPLATES))('three turns with the chat template of 
       expect({ text: reply.text, reasoning: reply.reasoning }).toEqual(expected);
       expect(reply.text + reply.reasoning).not.toBe('');
       expect(reply.usage).toMatchObject({
-        promptTokens: prompt.tokens.length,
-        cachedTokens: memory.cached(prompt),
-        completionTokens: reply.logProbabilities?.length,
+        inputTokens: prompt.tokens.length,
+        cachedInputTokens: memory.cached(prompt),
+        outputTokens: reply.logProbabilities?.length,
       });
       await memory.hold(prompt, reply);
-      cached.push(reply.usage.cachedTokens);
+      cached.push(reply.usage.cachedInputTokens);
     }
     if (name === 'dense' || file !== TEMPLATES['Mistral-Nemo']) {
       expect(cached.slice(1).every((each) => each > 100)).toBe(true);
@@ -113,7 +113,7 @@ describe("a turn's own reasoning", () => {
         const { text, reasoning, usage } = await session.send(content, { sampling, maxTokens: MAX_TOKENS });
         expect({ text, reasoning }).toEqual({ text: expected.text, reasoning: expected.reasoning });
         expect(reasoning).toContain('Hm.');
-        expect(usage.cachedTokens).toBeGreaterThanOrEqual(session.report.templateTokens);
+        expect(usage.cachedInputTokens).toBeGreaterThanOrEqual(session.report.templateTokens);
       }
       expect(session.messages.filter((each) => 'reasoning' in each)).toHaveLength(3);
     },
@@ -169,7 +169,10 @@ describe("a turn's own reasoning, where control tokens tell it apart", () => {
       expect(reply).toMatchObject({ finishReason: 'stop', reasoning: 'H', text, object: JSON.parse(text) });
       const markup = reply.logProbabilities?.filter(({ token }) => model.controlTokens().has(token));
       expect(markup?.map((each) => each.text)).toEqual(MARKUP);
-      expect(reply.usage).toMatchObject({ promptTokens: prompt.tokens.length, cachedTokens: memory.cached(prompt) });
+      expect(reply.usage).toMatchObject({
+        inputTokens: prompt.tokens.length,
+        cachedInputTokens: memory.cached(prompt),
+      });
       await memory.hold(prompt, reply);
     }
     expect(session.messages.filter((each) => 'reasoning' in each)).toHaveLength(3);
@@ -214,7 +217,7 @@ describe('a conversation whose end cannot be cut off', () => {
       const { text, usage } = await session.send('And?', { maxTokens: MAX_TOKENS });
       expect(text).toBe(expected.text);
       const opening = 4; // tokens of '\n<|im_start|>assistant\n', the first of which may merge with what follows
-      expect(usage.cachedTokens).toBe(first.usage.promptTokens - opening);
+      expect(usage.cachedInputTokens).toBe(first.usage.inputTokens - opening);
     },
   );
 });

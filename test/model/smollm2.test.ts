@@ -102,7 +102,7 @@ describe.skipIf(model === undefined)(title, () => {
     const [withTools, without] = [await agent.createSession(), await agent.createSession({ tools: [] })];
     expect(withTools.report.templateTokens - without.report.templateTokens).toBeGreaterThan(100);
     const { usage } = await withTools.send(QUESTION, { maxTokens: 1 });
-    expect(usage.cachedTokens).toBe(withTools.report.templateTokens);
+    expect(usage.cachedInputTokens).toBe(withTools.report.templateTokens);
   });
 
   it('streams characters whole, and leaves out one that `maxTokens` cuts in two', async () => {
@@ -110,7 +110,7 @@ describe.skipIf(model === undefined)(title, () => {
     const session = await agent.createSession({ systemPrompt: 'You repeat what the user says.', tools: [] });
     const pieces: string[] = [];
     for await (const part of session.stream('\u{1F6B2} '.repeat(5), { maxTokens: 15 })) {
-      if (part.type === 'text') {
+      if (part.type === 'text-delta') {
         pieces.push(part.text);
       }
     }

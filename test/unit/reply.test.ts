@@ -2,7 +2,7 @@ import type { StreamPart } from 'llama-headstart';
 import { expect, it } from 'vitest';
 import { collectReply } from '../../lib/session/reply.js';
 
-const text = (of: string): StreamPart => ({ type: 'text', text: of });
+const text = (of: string): StreamPart => ({ type: 'text-delta', text: of });
 const call = (toolCallId: string): StreamPart => ({ type: 'tool-call', toolCallId, toolName: 'look', input: {} });
 const result = (toolCallId: string): StreamPart => ({
   type: 'tool-result',
@@ -13,7 +13,15 @@ const result = (toolCallId: string): StreamPart => ({
 });
 
 async function textOf(steps: number, ...parts: StreamPart[]): Promise<string> {
-  const usage = { promptTokens: 1, cachedTokens: 0, completionTokens: 1, firstTokenMs: 1, tokensPerSecond: 1, steps };
+  const usage = {
+    inputTokens: 1,
+    cachedInputTokens: 0,
+    outputTokens: 1,
+    reasoningTokens: 0,
+    firstTokenMs: 1,
+    tokensPerSecond: 1,
+    steps,
+  };
   async function* stream() {
     yield* parts;
     yield { type: 'finish', finishReason: 'stop', usage } as StreamPart;

@@ -15,7 +15,7 @@ afterAll(() => trace.disable());
 beforeEach(() => exporter.reset());
 
 const turn = { turnId: 't', sessionId: 's' };
-const usage = { promptTokens: 30, cachedTokens: 20, completionTokens: 5 };
+const usage = { inputTokens: 30, cachedInputTokens: 20, outputTokens: 5, reasoningTokens: 0 };
 
 it('a turn with a tool call becomes two spans, one in the other', () => {
   publish('turn', { event: 'start', ...turn, model: '/home/ada/models/tiny.gguf' });

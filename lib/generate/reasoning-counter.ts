@@ -1,0 +1,36 @@
+import type { ReplyReader } from './reply-reader.js';
+import type { UsageCounter } from './usage-counter.js';
+
+/**
+ * Counts the tokens of one reply that belong to reasoning. A token counts for the part that it made longer. A token that
+ * made none longer (markup, part of a character) counts for the part that grows next.
+ */
+export class ReasoningCounter {
+  readonly #reader: Pick<ReplyReader, 'lengths'>;
+  readonly #usage: UsageCounter;
+  #tokens: number;
+  #reasoning = 0;
+  #other = 0;
+
+  constructor(reader: Pick<ReplyReader, 'lengths'>, usage: UsageCounter) {
+    this.#reader = reader;
+    this.#usage = usage;
+    this.#tokens = usage.outputTokens;
+  }
+
+  /** Counts the tokens since the last call. To be called each time the reader has read more. */
+  update(): void {
+    const { reasoning, other } = this.#reader.lengths;
+    const newReasoning = reasoning - this.#reasoning;
+    const newOther = other - this.#other;
+    if (newReasoning + newOther === 0) {
+      return;
+    }
+    const tokens = this.#usage.outputTokens - this.#tokens;
+    // Of a long reply several tokens are read at once. If the reasoning ends among them, its share of the characters decides.
+    this.#usage.reasoning(Math.round((tokens * newReasoning) / (newReasoning + newOther)));
+    this.#tokens += tokens;
+    this.#reasoning = reasoning;
+    this.#other = other;
+  }
+}
