@@ -32,7 +32,7 @@ const tools: ToolDefinition[] = [
   {
     name: 'read_file',
     description: 'Read a text file of the repository, or some lines of it',
-    parameters: {
+    inputSchema: {
       type: 'object',
       properties: { path, from: { type: 'integer' }, to: { type: 'integer' } },
       required: ['path'],
@@ -41,7 +41,7 @@ const tools: ToolDefinition[] = [
   {
     name: 'search',
     description: 'Search all files for a regular expression, and list the lines that match',
-    parameters: {
+    inputSchema: {
       type: 'object',
       properties: { pattern: { type: 'string' }, path, ignoreCase: { type: 'boolean' } },
       required: ['pattern'],
@@ -50,7 +50,7 @@ const tools: ToolDefinition[] = [
   {
     name: 'run_tests',
     description: 'Run the tests, all of them or those of one file, and return what failed',
-    parameters: { type: 'object', properties: { path } },
+    inputSchema: { type: 'object', properties: { path } },
   },
 ];
 

@@ -15,13 +15,13 @@ const tools = [
   tool({
     name: 'get_stock',
     description: 'How many of an article are in stock',
-    parameters: z.object({ article: z.enum(['apples', 'pears']) }),
+    inputSchema: z.object({ article: z.enum(['apples', 'pears']) }),
     execute: ({ article }) => ({ article, count: stock.get(article) }),
   }),
   tool({
     name: 'order',
     description: 'Order more of an article',
-    parameters: z.object({ article: z.enum(['apples', 'pears']), count: z.number().int().min(1).max(100) }),
+    inputSchema: z.object({ article: z.enum(['apples', 'pears']), count: z.number().int().min(1).max(100) }),
     execute: ({ article, count }) => {
       stock.set(article, (stock.get(article) ?? 0) + count);
       return `${count} ${article} ordered`;

@@ -95,11 +95,13 @@ export type { CompactionOptions, CompactOptions } from './session/compaction/com
 export type { Completion, CompletionOptions, CompletionPart } from './session/completion.js';
 export type { TurnInput } from './session/conversation.js';
 export type {
+  ConversationMessage,
   MessageInput,
   MessageText,
   OpenAiAssistantMessage,
   OpenAiToolCall,
   OpenAiToolMessage,
+  SystemMessageInput,
 } from './session/message-input.js';
 export type { GenerationOptions, SendOptions, ToolOptions } from './session/options.js';
 export { Session } from './session/session.js';

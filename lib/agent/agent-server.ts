@@ -19,8 +19,8 @@ import {
   complete,
   streamComplete,
 } from '../session/completion.js';
-import { readHistory } from '../session/conversation.js';
-import type { MessageInput } from '../session/message-input.js';
+import { readConversation } from '../session/conversation.js';
+import type { ConversationMessage } from '../session/message-input.js';
 import { findTemplate, openSession, restoreSession, type SessionHost } from '../session/open-session.js';
 import { OpenSessions } from '../session/open-sessions.js';
 import type { Session } from '../session/session.js';
@@ -171,13 +171,14 @@ export class AgentServer {
   }
 
   /**
-   * Tokens of a text; or of a conversation, as its prompt has them with system prompt, tools and the opening of the reply.
+   * Counts the tokens of a text, or of the prompt for a conversation: with system prompt, tools and the beginning of the reply.
+   * A system message may come first, as in the `messages` of {@link createSession}.
    *
    * @throws HeadstartError `INVALID_ARGUMENT`, `CONFIG_INVALID` (the options), `SCHEMA_INVALID`, `CONTEXT_FULL` (the template alone
    *   fills it), `CLOSED`, and what rendering and tokenising throw.
    */
   async countTokens(
-    input: string | readonly MessageInput[],
+    input: string | readonly ConversationMessage[],
     options: Pick<SessionOptions, 'systemPrompt' | 'tools'> = {},
   ): Promise<number> {
     this.#requireOpen();
@@ -185,8 +186,8 @@ export class AgentServer {
     if (typeof input === 'string') {
       return (await this.#parts.renderer.plainTokens(input)).length;
     }
-    const messages = readHistory(input);
-    const { source } = await findTemplate(this.#parts, options);
+    const { systemPrompt, messages } = readConversation(input, options.systemPrompt);
+    const { source } = await findTemplate(this.#parts, { ...options, systemPrompt });
     return (await this.#parts.renderer.prompt(source, messages)).tokens.length;
   }
 

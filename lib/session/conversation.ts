@@ -1,15 +1,22 @@
 import { describe } from '../options.js';
 import type { ChatMessage, ToolCall, ToolMessage } from '../prompt/messages.js';
-import { invalidMessage, type MessageInput, readMessage } from './message-input.js';
+import {
+  type ConversationMessage,
+  invalidMessage,
+  isSystemMessage,
+  type MessageInput,
+  readMessage,
+  readSystemMessage,
+} from './message-input.js';
 
-/** What a turn begins with: the user's text, or messages, the last of them a user's or the results of tool calls. */
+/** The input of a turn: the user's text, or messages of which the last is a user message or the result of a tool call. */
 export type TurnInput = string | MessageInput | readonly MessageInput[];
 
 /**
  * The messages of a turn, checked, copied and frozen.
  *
- * @param before the conversation so far
- * @throws HeadstartError `INVALID_ARGUMENT` with what is wrong where.
+ * @param before the conversation up to this turn
+ * @throws HeadstartError `INVALID_ARGUMENT`; its message names the wrong message.
  */
 export function readTurn(input: TurnInput, before: readonly ChatMessage[]): ChatMessage[] {
   const messages = readMessages(typeof input === 'string' ? [{ role: 'user', content: input }] : input);
@@ -20,14 +27,49 @@ export function readTurn(input: TurnInput, before: readonly ChatMessage[]): Chat
   return withToolNames(messages, before);
 }
 
-/** Messages to begin a conversation with: as {@link readTurn}, but it may be the model's word last, and calls may wait. */
-export function readHistory(input: readonly MessageInput[]): ChatMessage[] {
-  const messages = readMessages(input);
+/** A system prompt and the messages after it. */
+export interface Conversation {
+  systemPrompt: string | undefined;
+  messages: ChatMessage[];
+}
+
+/**
+ * A conversation to begin with: a system message if there is one, and then the messages of {@link readHistory}.
+ *
+ * @param systemPrompt the one of the options
+ * @throws HeadstartError `INVALID_ARGUMENT`, also for a system message beside a `systemPrompt`.
+ */
+export function readConversation(
+  input: readonly ConversationMessage[],
+  systemPrompt: string | undefined,
+): Conversation {
+  const [first] = Array.isArray(input) ? input : [];
+  if (!isSystemMessage(first)) {
+    return { systemPrompt, messages: readHistory(input as readonly MessageInput[]) };
+  }
+  if (systemPrompt !== undefined) {
+    throw invalidMessage(
+      `Expected one system prompt, got \`systemPrompt\` and a ${first.role} message as the first of \`messages\`: leave one out`,
+    );
+  }
+  const messages = readHistory(input.slice(1) as readonly MessageInput[], 1);
+  return { systemPrompt: readSystemMessage(first, 'message 0'), messages };
+}
+
+/**
+ * Messages to begin a conversation with: as {@link readTurn}, but the last message may be a reply, also one with unanswered
+ * calls.
+ *
+ * @param firstIndex the place of the first message, for errors
+ * @throws HeadstartError `INVALID_ARGUMENT`.
+ */
+export function readHistory(input: readonly MessageInput[], firstIndex = 0): ChatMessage[] {
+  const messages = readMessages(input, firstIndex);
   requireAnswers(messages, true);
   return withToolNames(messages, []);
 }
 
-/** Calls of the newest reply that no result answers yet. */
+/** The calls of the newest reply that have no result yet. */
 export function pendingCalls(messages: readonly ChatMessage[]): readonly ToolCall[] {
   const answered = new Set<string>();
   for (let index = messages.length - 1; index >= 0; index--) {
@@ -43,21 +85,25 @@ export function pendingCalls(messages: readonly ChatMessage[]): readonly ToolCal
   return [];
 }
 
-function readMessages(input: unknown): ChatMessage[] {
+function readMessages(input: unknown, firstIndex = 0): ChatMessage[] {
   return (Array.isArray(input) ? input : [input]).map((message, index) => {
-    const where = Array.isArray(input) ? `message ${index}` : 'the message';
+    const where = Array.isArray(input) ? `message ${firstIndex + index}` : 'the message';
     return Object.freeze(readMessage(message, where));
   });
 }
 
-/** Every call is answered, once, before anybody else speaks, and nothing is answered that was not called. */
+/**
+ * Every call has one result, which comes before the next user message or reply, and every result belongs to a call.
+ *
+ * @param mayWait whether the last calls may have no results yet
+ */
 function requireAnswers(messages: readonly ChatMessage[], mayWait = false): void {
   let open = new Set<string>();
   for (const message of messages) {
     if (message.role === 'tool') {
       if (!open.delete(message.toolCallId)) {
         throw invalidMessage(
-          `Expected a result for a call that waits for one, got one for ${describe(message.toolCallId)}`,
+          `Expected the result of a call that has none yet, got a result for ${describe(message.toolCallId)}`,
         );
       }
       continue;
@@ -67,7 +113,7 @@ function requireAnswers(messages: readonly ChatMessage[], mayWait = false): void
     for (const { toolCallId } of message.role === 'assistant' ? (message.toolCalls ?? []) : []) {
       if (open.has(toolCallId)) {
         throw invalidMessage(
-          `Expected the calls of a message to have ids of their own, got ${describe(toolCallId)} twice`,
+          `Expected the calls of a message to have different ids, got ${describe(toolCallId)} twice`,
         );
       }
       open.add(toolCallId);
@@ -86,7 +132,7 @@ function requireNoneOpen(open: ReadonlySet<string>): void {
   }
 }
 
-/** Chat templates may show the name of a result's tool: that of its call. */
+/** Adds the names of tools to their results: chat templates may show them. */
 function withToolNames(messages: readonly ChatMessage[], before: readonly ChatMessage[]): ChatMessage[] {
   const names = new Map<string, string>();
   for (const message of [...before, ...messages]) {

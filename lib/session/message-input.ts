@@ -1,4 +1,5 @@
-// A message as a program gives it, by our names of its fields or by OpenAI's: checked, and in our form.
+// Reads a message that a program passes in, with the field names of this package or of OpenAI: checks it and returns it in
+// the form of this package.
 import { HeadstartError } from '../errors.js';
 import { describe, nearestName } from '../options.js';
 import { requireExactIntegers } from '../prompt/exact-json.js';
@@ -11,37 +12,37 @@ import {
   type UserMessage,
 } from '../prompt/messages.js';
 
-/** Text of a message: whole, or in parts as other APIs have it. */
+/** The text of a message: a string, or a list of parts as in the OpenAI API. */
 export type MessageText =
   | string
   | readonly {
       readonly type: 'text';
-      /** Parts are put together as they are, with nothing between them. */
+      /** Parts are joined unchanged, with nothing between them. */
       readonly text: string;
     }[];
 
 type WithText<T> = Omit<T, 'content'> & { content: MessageText };
 
-/** A tool call as the OpenAI chat API has it. */
+/** A tool call in the form of the OpenAI chat API. */
 export interface OpenAiToolCall {
   /** Unique in its conversation. */
   id: string;
-  /** The only kind there is. */
+  /** The only kind of call. */
   type: 'function';
-  /** What is called. */
+  /** The called function. */
   function: {
     /** The name of the tool. */
     name: string;
-    /** The arguments as JSON; an empty text is no arguments. */
+    /** The arguments as JSON. An empty string means no arguments. */
     arguments: string;
   };
 }
 
-/** A reply as the OpenAI chat API has it. */
+/** A reply in the form of the OpenAI chat API. */
 export interface OpenAiAssistantMessage {
-  /** Who speaks. */
+  /** Marks a reply of the model. */
   role: 'assistant';
-  /** The text; may be null or absent beside `tool_calls`. */
+  /** The text. It may be null or absent if there are `tool_calls`. */
   content?: MessageText | null;
   /** As {@link AssistantMessage.reasoning}. */
   reasoning_content?: string | null;
@@ -49,21 +50,30 @@ export interface OpenAiAssistantMessage {
   tool_calls?: readonly OpenAiToolCall[] | null;
 }
 
-/** A tool's result as the OpenAI chat API has it. */
+/** The result of a tool in the form of the OpenAI chat API. */
 export interface OpenAiToolMessage {
-  /** Who speaks. */
+  /** Marks the result of a tool. */
   role: 'tool';
   /** As {@link ToolMessage.toolCallId}. */
   tool_call_id: string;
   /** As {@link ToolMessage.toolName}. */
   name?: string;
-  /** What the model is told. */
+  /** The result, as text for the model. */
+  content: MessageText;
+}
+
+/** The system prompt as the first message of a conversation. */
+export interface SystemMessageInput {
+  /** `developer` is OpenAI's newer name for `system`. */
+  role: 'system' | 'developer';
+  /** The system prompt. */
   content: MessageText;
 }
 
 /**
- * A message to send. `assistant` messages put words into the model's mouth, or bring back an older conversation. OpenAI's names of
- * fields do as well as ours; an unknown field is `INVALID_ARGUMENT`, unless it is null, undefined or an empty array.
+ * A message of a turn. `assistant` messages are replies that the model did not write in this session, for example those of
+ * an older conversation. Fields may have their names of this package or of the OpenAI API. An unknown field is
+ * `INVALID_ARGUMENT`, unless it is null, undefined or an empty array.
  */
 export type MessageInput =
   | WithText<UserMessage>
@@ -72,7 +82,10 @@ export type MessageInput =
   | OpenAiAssistantMessage
   | OpenAiToolMessage;
 
-/** The fields of each kind of message, by every name that they may have. */
+/** A message of a conversation to begin with. A system message may only come first. */
+export type ConversationMessage = SystemMessageInput | MessageInput;
+
+/** For each kind of message: every accepted field name, with the name that this package has for it. */
 const FIELDS: Record<ChatMessage['role'], Readonly<Record<string, string>>> = {
   user: { role: 'role', content: 'content' },
   assistant: {
@@ -92,14 +105,29 @@ const FIELDS: Record<ChatMessage['role'], Readonly<Record<string, string>>> = {
     name: 'toolName',
   },
 };
-/** Of a tool call in our form. A stream's part has a `type`. */
+const SYSTEM_FIELDS = { role: 'role', content: 'content' };
+/** Of a tool call in the form of this package. The part of a stream has a `type`. */
 const CALL_FIELDS = { toolCallId: 'toolCallId', toolName: 'toolName', input: 'input', type: 'type' };
-/** Of one in OpenAI's form. A call that was put together from a stream has an `index`. */
+/** Of a tool call in OpenAI's form. A call assembled from a stream has an `index`. */
 const OPENAI_CALL_FIELDS = { id: 'toolCallId', function: 'function', type: 'type', index: 'index' };
 const FUNCTION_FIELDS = { name: 'toolName', arguments: 'arguments' };
 
+export function isSystemMessage(message: unknown): message is SystemMessageInput {
+  return isObject(message) && (message.role === 'system' || message.role === 'developer');
+}
+
 /**
- * @param where what an error calls the message
+ * The text of a system message.
+ *
+ * @param where the name of the message in errors
+ * @throws HeadstartError `INVALID_ARGUMENT`.
+ */
+export function readSystemMessage(message: SystemMessageInput, where: string): string {
+  return readText(renamed(message, SYSTEM_FIELDS, where).content, where);
+}
+
+/**
+ * @param where the name of the message in errors
  * @throws HeadstartError `INVALID_ARGUMENT`.
  */
 export function readMessage(message: unknown, where: string): ChatMessage {
@@ -135,7 +163,8 @@ export function readMessage(message: unknown, where: string): ChatMessage {
 function readRole(role: unknown, where: string): ChatMessage['role'] {
   if (role === 'system' || role === 'developer') {
     throw invalidMessage(
-      `Expected no ${role} message in a turn (${where}): give \`systemPrompt\` to \`createSession\``,
+      `Expected ${where} to be a message of the user, assistant or tool, got a ${role} message: pass it to \`createSession\`, ` +
+        'as `systemPrompt` or as the first of `messages`',
     );
   }
   if (role !== 'user' && role !== 'assistant' && role !== 'tool') {
@@ -145,18 +174,18 @@ function readRole(role: unknown, where: string): ChatMessage['role'] {
 }
 
 /**
- * The fields that say something, by our names.
+ * The fields of an object by the names of this package, without empty ones.
  *
- * @param names every known name of a field, and ours
+ * @param names every accepted field name, with the name that this package has for it
  */
-function renamed(given: object, names: Readonly<Record<string, string>>, where: string): Record<string, unknown> {
+function renamed(message: object, names: Readonly<Record<string, string>>, where: string): Record<string, unknown> {
   const fields: Record<string, unknown> = {};
-  const givenAs: Record<string, string> = {};
-  for (const [name, value] of Object.entries(given)) {
+  const originalNames: Record<string, string> = {};
+  for (const [name, value] of Object.entries(message)) {
     const field = Object.hasOwn(names, name) ? names[name] : undefined;
     const isEmpty = value === undefined || (value === null && name !== 'content');
     if (isEmpty || (field === undefined && Array.isArray(value) && value.length === 0)) {
-      continue; // clients write fields that they do not use: `refusal: null`, `annotations: []`
+      continue; // clients also send fields that they do not use: `refusal: null`, `annotations: []`
     }
     if (field === undefined) {
       const near = nearestName(name, Object.keys(names));
@@ -164,10 +193,10 @@ function renamed(given: object, names: Readonly<Record<string, string>>, where: 
         `Unknown field \`${name}\` in ${where}${near === undefined ? '' : `: did you mean \`${near}\`?`}`,
       );
     }
-    if (givenAs[field] !== undefined) {
-      throw invalidMessage(`Expected \`${givenAs[field]}\` or \`${name}\` in ${where}, got both`);
+    if (originalNames[field] !== undefined) {
+      throw invalidMessage(`Expected \`${originalNames[field]}\` or \`${name}\` in ${where}, got both`);
     }
-    givenAs[field] = name;
+    originalNames[field] = name;
     fields[field] = value;
   }
   return fields;
@@ -185,7 +214,7 @@ function readText(content: unknown, where: string): string {
       const { type, text } = (part ?? {}) as { type?: unknown; text?: unknown };
       if (type !== 'text' || typeof text !== 'string') {
         throw invalidMessage(
-          `Expected the content of ${where} to have text parts only, got one of type ${describe(type)}`,
+          `Expected the content of ${where} to have text parts only, got a part of type ${describe(type)}`,
         );
       }
       return text;
@@ -220,11 +249,11 @@ function readCall(call: unknown, where: string): ToolCall {
 }
 
 function openAiCallFields(call: object, called: object, where: string): Record<string, unknown> {
-  const { function: _, ...own } = renamed(call, OPENAI_CALL_FIELDS, where);
-  return { ...own, ...renamed(called, FUNCTION_FIELDS, `\`function\` of ${where}`) };
+  const { function: _, ...fields } = renamed(call, OPENAI_CALL_FIELDS, where);
+  return { ...fields, ...renamed(called, FUNCTION_FIELDS, `\`function\` of ${where}`) };
 }
 
-/** As JSON. OpenAI has them as a text; some servers with its API send an object. */
+/** The arguments as JSON. OpenAI sends them as JSON already; some servers with the same API send an object. */
 function argumentsOf({ arguments: openAi, input = {} }: Record<string, unknown>): string {
   if (typeof openAi !== 'string') {
     return JSON.stringify(openAi ?? input);

@@ -10,7 +10,7 @@ import { stableToolOrder } from '../prompt/tool-order.js';
 import type { SamplingOptions } from '../sampling-options.js';
 import type { McpServers } from '../tools/mcp/mcp-servers.js';
 import { requireToolChoice, type Tool, ToolSet } from '../tools/tool.js';
-import { readHistory } from './conversation.js';
+import { readConversation } from './conversation.js';
 import type { ConversationSequence } from './conversation-sequence.js';
 import type { OpenSessions } from './open-sessions.js';
 import { resolveToolOptions } from './options.js';
@@ -72,8 +72,10 @@ export async function openSession(host: SessionHost, asked: SessionOptions, past
   throwIfAborted(asked.signal);
   const options = copyOptions(asked);
   const { defaults, templates, contextSize, model, lock } = host;
-  const messages = past?.messages ?? readHistory(options.messages ?? []);
-  const { source, tools, boundary } = await findTemplate(host, options, past !== undefined);
+  const { systemPrompt, messages } = past
+    ? { systemPrompt: options.systemPrompt, messages: past.messages }
+    : readConversation(options.messages ?? [], options.systemPrompt);
+  const { source, tools, boundary } = await findTemplate(host, { ...options, systemPrompt }, past !== undefined);
   requireToolChoice(resolveToolOptions(contextSize, options).toolChoice, tools);
   if (options.sampling !== undefined) {
     await requireSampling(model, mergeSampling(defaults.sampling, options.sampling));

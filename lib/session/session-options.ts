@@ -19,7 +19,7 @@ import { checkedOptions } from '../parse-options.js';
 import { SAMPLING_OPTIONS } from '../sampling-options.js';
 import { checkTools, type Tool } from '../tools/tool.js';
 import { COMPACTION_OPTIONS } from './compaction/compaction.js';
-import type { MessageInput } from './message-input.js';
+import type { ConversationMessage } from './message-input.js';
 import { IN_SEND, TOOL_CALLS } from './options.js';
 
 /** What sessions start from; also of an agent, for sessions that name none. */
@@ -35,8 +35,11 @@ const SESSION = {
   ...TOOL_CALLS,
   /** How tokens are chosen, over the agent's, option by option. */
   sampling: SAMPLING_OPTIONS.optional(),
-  /** A conversation to continue. @default none */
-  messages: value<readonly MessageInput[]>(Array.isArray, 'an array of messages').optional(),
+  /**
+   * A conversation to continue. Its first message may be a system message, which is then the session's system prompt; with a
+   * `systemPrompt` beside it, it is `INVALID_ARGUMENT`. @default none
+   */
+  messages: value<readonly ConversationMessage[]>(Array.isArray, 'an array of messages').optional(),
   /** Shorten the conversation when it gets long; `true` for the defaults. @default false */
   compaction: switchable(COMPACTION_OPTIONS).default(false),
   /** False prefills the template and bypasses the cache. @default true */

@@ -116,7 +116,7 @@ async function execute({ toolCallId, toolName, input }: ToolCall, run: ToolRun, 
     if (typeof own === 'string') {
       requireExactIntegers(own); // they may be why the arguments are a text
     }
-    return found.parameters.parse(own);
+    return found.schema.parse(own);
   };
   const args = await parse().catch((error: unknown) => {
     throw new Error(`The arguments do not fit the tool's parameters: ${messageOf(error)}`);

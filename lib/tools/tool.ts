@@ -18,21 +18,21 @@ import {
 export interface ToolSession {
   /** As `session.id`. */
   readonly id: string;
-  /** The conversation before this turn. */
+  /** The conversation up to this turn. */
   readonly messages: readonly ChatMessage[];
 }
 
-/** What a tool gets beside its arguments. */
+/** The second argument of a tool's `execute`. */
 export interface ToolContext {
-  /** Fires when the turn is aborted or left, the session closed, or the call's time is over. */
+  /** Fires when the turn is aborted or its stream is left, the session is closed, or the time of the call is over. */
   signal: AbortSignal;
-  /** Whose turn it is. */
+  /** The session that the turn belongs to. */
   session: ToolSession;
   /** Unique in its conversation. */
   toolCallId: string;
 }
 
-/** Longer names are refused: models have to write them. */
+/** In characters. The model has to write the name in each call. */
 const MAX_NAME_LENGTH = 256;
 
 const TOOL = {
@@ -41,20 +41,20 @@ const TOOL = {
     isName,
     `1 to ${MAX_NAME_LENGTH} whole characters, without control characters and without white space at its ends`,
   ),
-  /** For the model: what it does and when to use it. @default none */
+  /** What the tool does and when to use it, for the model. @default none */
   description: string().optional(),
   /** JSON Schema or zod schema of the arguments, which are an object. @default no arguments */
-  parameters: value<Schema>(
-    (given) => isStandardSchema(given) || isJsonObject(given),
-    'a JSON Schema object or a zod schema',
-  ).optional(),
+  inputSchema: argumentSchema().optional(),
+  /** Alias of `inputSchema`, as the OpenAI API has it. Both at once are `CONFIG_INVALID`. @default no arguments */
+  parameters: argumentSchema().optional(),
   /**
-   * Does it, with arguments that are its own to change. What it returns (or resolves with) is told to the model: a string as it
-   * is, anything else as JSON. What it throws is told to the model too. @default none: calls are returned to the caller
+   * Runs the tool. The arguments are a copy, which the function may change. The model gets the returned (or resolved) value:
+   * a string unchanged, anything else as JSON. The model gets the message of a thrown error too. @default none: calls are
+   * returned to the caller
    */
-  // biome-ignore lint/suspicious/noExplicitAny: what the arguments are is what `parameters` says
+  // biome-ignore lint/suspicious/noExplicitAny: the type of the arguments follows from `inputSchema`
   execute: callable<(args: any, context: ToolContext) => unknown>().optional(),
-  /** The server that listed it, of tools that came from one (MCP): see `stableTools`. The model does not see it. @default none */
+  /** The MCP server that listed the tool: see `stableTools`. The model does not see it. @default none */
   server: string().optional(),
 };
 
@@ -63,70 +63,88 @@ export interface Tool extends OptionsOf<typeof TOOL> {}
 
 export const TOOL_OPTIONS = openGroup(TOOL);
 
+type WithSchema<S extends Schema> =
+  | {
+      inputSchema: S;
+      parameters?: undefined;
+    }
+  | {
+      /** Alias of `inputSchema`. */
+      parameters: S;
+      inputSchema?: undefined;
+    };
+
 /**
- * Gives a tool whose `parameters` are a zod schema the types of its arguments.
+ * Gives `execute` the types of its arguments, if `inputSchema` is a zod schema.
  *
  * @example
- * tool({ name: 'add', parameters: z.object({ a: z.number(), b: z.number() }), execute: ({ a, b }) => a + b });
+ * tool({ name: 'add', inputSchema: z.object({ a: z.number(), b: z.number() }), execute: ({ a, b }) => a + b });
  */
 export function tool<S extends Schema>(
-  definition: Omit<Tool, 'parameters' | 'execute'> & {
-    parameters: S;
-    execute?: (args: SchemaValue<S>, context: ToolContext) => unknown;
-  },
+  definition: Omit<Tool, 'inputSchema' | 'parameters' | 'execute'> &
+    WithSchema<S> & {
+      execute?: (args: SchemaValue<S>, context: ToolContext) => unknown;
+    },
 ): Tool {
   return definition as Tool;
 }
 
-/** A session's tools, checked: as the model sees them, and what runs them. */
+/** The schema of a tool's arguments, by either name. */
+export function inputSchemaOf({ inputSchema, parameters }: Partial<Tool>): Schema | undefined {
+  return inputSchema ?? parameters;
+}
+
+/** A tool with its schema ready for use. */
+export interface PreparedTool {
+  readonly tool: Tool;
+  readonly schema: PreparedSchema;
+}
+
+/** A session's tools, checked: as the model sees them, and as they run. */
 export class ToolSet {
   static readonly none = new ToolSet([], new Map());
-  /** As given, in their order, with JSON Schemas whose references mean one thing each. */
+  /** In the order of the program, with JSON Schemas in which each reference has one meaning. */
   readonly definitions: readonly ToolDefinition[];
-  /** Each as if it were the only one. */
-  readonly #own: readonly ToolDefinition[];
-  readonly #tools: ReadonlyMap<string, { tool: Tool; parameters: PreparedSchema }>;
+  /** The same, each with the grammar schema that it has alone. */
+  readonly #single: readonly ToolDefinition[];
+  readonly #tools: ReadonlyMap<string, PreparedTool>;
 
-  private constructor(
-    definitions: readonly ToolDefinition[],
-    tools: ReadonlyMap<string, { tool: Tool; parameters: PreparedSchema }>,
-  ) {
-    this.#own = definitions;
-    this.definitions = Object.freeze(withGrammars(definitions, tools));
+  private constructor(definitions: readonly ToolDefinition[], tools: ReadonlyMap<string, PreparedTool>) {
+    this.#single = definitions;
+    this.definitions = Object.freeze(withGrammarSchemas(definitions, tools));
     this.#tools = tools;
   }
 
   /**
-   * Checks tools and copies what the model is told of them: that must not change while they are in use.
+   * Checks tools, and copies the description and schema that the model sees: these must not change during a session.
    *
    * @throws HeadstartError `CONFIG_INVALID`, `SCHEMA_INVALID`.
    */
   static async prepare(tools: readonly Tool[]): Promise<ToolSet> {
-    const prepared = new Map<string, { tool: Tool; parameters: PreparedSchema }>();
+    const prepared = new Map<string, PreparedTool>();
     const definitions: ToolDefinition[] = [];
     for (const each of tools) {
-      const { name, description, parameters, server } = each;
-      const schema = await prepareSchema(parameters ?? NO_ARGUMENTS, `\`parameters\` of the tool "${name}"`, true);
-      requireObject(schema.jsonSchema, name);
-      prepared.set(name, { tool: each, parameters: schema });
+      const { name, description, server } = each;
+      const schema = await prepareInputSchema(each);
+      prepared.set(name, { tool: each, schema });
       definitions.push(
         Object.freeze({
           name,
           ...(server !== undefined && { server }),
           ...(description !== undefined && { description }),
-          ...(parameters !== undefined && { parameters: schema.jsonSchema }),
+          ...(inputSchemaOf(each) !== undefined && { parameters: schema.jsonSchema }),
         }),
       );
     }
     return new ToolSet(definitions, prepared);
   }
 
-  /** These tools, and then others of other names. */
+  /** These tools, followed by others with other names. */
   with(others: ToolSet): ToolSet {
-    return new ToolSet([...this.#own, ...others.#own], new Map([...this.#tools, ...others.#tools]));
+    return new ToolSet([...this.#single, ...others.#single], new Map([...this.#tools, ...others.#tools]));
   }
 
-  get(name: string): { tool: Tool; parameters: PreparedSchema } | undefined {
+  get(name: string): PreparedTool | undefined {
     return this.#tools.get(name);
   }
 
@@ -135,25 +153,29 @@ export class ToolSet {
   }
 }
 
-/** Call formats write arguments by name: others would never come. */
-function requireObject(schema: { type?: unknown }, name: string): void {
-  if (schema.type !== undefined && ![schema.type].flat().includes('object')) {
+/** Formats of calls write arguments by name, so the arguments must be an object. */
+async function prepareInputSchema(tool: Tool): Promise<PreparedSchema> {
+  const what = `\`${tool.parameters === undefined ? 'inputSchema' : 'parameters'}\` of the tool "${tool.name}"`;
+  const schema = await prepareSchema(inputSchemaOf(tool) ?? NO_ARGUMENTS, what, true);
+  const { type } = schema.jsonSchema as { type?: unknown };
+  if (type !== undefined && ![type].flat().includes('object')) {
     throw new HeadstartError(
       'SCHEMA_INVALID',
-      `Expected \`parameters\` of the tool "${name}" to be the schema of an object, got one of the type ${JSON.stringify(schema.type)}`,
+      `Expected ${what} to be the schema of an object, got one of the type ${JSON.stringify(type)}`,
     );
   }
+  return schema;
 }
 
-/** Grammars of calls may have a megabyte together with all that stands around schemas. */
+/** In characters, of all schemas together. A whole grammar of calls may have a megabyte. */
 const MAX_GRAMMAR_LENGTH = 400_000;
 
-/** With what the grammar of calls says of each. */
-function withGrammars(
+/** Adds the schemas that the grammar of calls is made of. The largest ones are shortened until all fit together. */
+function withGrammarSchemas(
   definitions: readonly ToolDefinition[],
-  tools: ReadonlyMap<string, { parameters: PreparedSchema }>,
+  tools: ReadonlyMap<string, PreparedTool>,
 ): ToolDefinition[] {
-  const prepared = definitions.map(({ name }) => tools.get(name)?.parameters as PreparedSchema);
+  const prepared = definitions.map(({ name }) => tools.get(name)?.schema as PreparedSchema);
   let length = prepared.reduce((sum, { grammarLength }) => sum + grammarLength, 0);
   const schemas = prepared.map(({ grammarSchema }) => grammarSchema as JsonObject);
   const longestFirst = [...prepared.keys()].sort((a, b) => lengthOf(prepared[b]) - lengthOf(prepared[a]));
@@ -163,8 +185,10 @@ function withGrammars(
       schemas[index] = prepared[index]?.shortSchema as JsonObject;
     }
   }
-  const said = withOwnReferences(schemas);
-  return definitions.map((definition, index) => Object.freeze({ ...definition, grammarSchema: said[index] as object }));
+  const separate = withOwnReferences(schemas);
+  return definitions.map((definition, index) =>
+    Object.freeze({ ...definition, grammarSchema: separate[index] as object }),
+  );
 }
 
 function lengthOf(prepared: PreparedSchema | undefined): number {
@@ -173,7 +197,7 @@ function lengthOf(prepared: PreparedSchema | undefined): number {
 
 const NO_ARGUMENTS = { type: 'object', properties: {} };
 
-/** @returns what tools have to be and these are not, for `checked` */
+/** @returns what is wrong with tools, in words that complete "Expected ... to be": see `checked` */
 export function checkTools(value: unknown): string | undefined {
   if (!Array.isArray(value)) {
     return 'an array of tools';
@@ -186,7 +210,7 @@ export function checkTools(value: unknown): string | undefined {
     }
     const name = each.name as string;
     if (names.has(name)) {
-      return `an array of tools with names of their own ("${name}" is there twice)`;
+      return `an array of tools with different names (two are called "${name}")`;
     }
     names.add(name);
   }
@@ -206,21 +230,23 @@ function checkTool(each: Partial<Tool>): string | undefined {
   if (mistaken !== undefined) {
     return `known fields (\`${mistaken}\`: did you mean \`${meantField(mistaken)}\`?)`;
   }
+  if (issue === undefined && each.inputSchema !== undefined && each.parameters !== undefined) {
+    return '`inputSchema` or its alias `parameters`, not both';
+  }
   return issue && `${issue.path.map((key) => `\`${String(key)}\``)[0] ?? 'fields'} that is ${issue.message}`;
 }
 
 const FIELDS = Object.keys(TOOL);
-/** What they are called elsewhere. */
+/** The names of these fields in other packages. */
 const OTHER_NAMES: Readonly<Record<string, string>> = {
-  inputSchema: 'parameters',
-  input_schema: 'parameters',
-  schema: 'parameters',
+  input_schema: 'inputSchema',
+  schema: 'inputSchema',
   func: 'execute',
   handler: 'execute',
   run: 'execute',
 };
 
-/** What a field that means nothing here was meant to be; a tool may carry others of its program's own. */
+/** The field that was probably meant by an unknown one. A tool may have other fields, which belong to the program. */
 function meantField(key: string): string | undefined {
   if (FIELDS.includes(key)) {
     return undefined;
@@ -234,7 +260,14 @@ function isName(name: unknown): boolean {
     name !== '' &&
     name.length <= MAX_NAME_LENGTH &&
     !/[\p{Surrogate}\p{Control}]/u.test(name) &&
-    name.trim() === name // parsers of replies trim names
+    name.trim() === name // the parsers of replies trim names
+  );
+}
+
+function argumentSchema() {
+  return value<Schema>(
+    (given) => isStandardSchema(given) || isJsonObject(given),
+    'a JSON Schema object or a zod schema',
   );
 }
 
@@ -248,14 +281,15 @@ function isJsonObject(value: unknown): boolean {
 
 /** Which tools the model may call. */
 export type ToolChoice =
-  /** It decides. */
+  /** The model decides. */
   | 'auto'
-  /** At least one, in its first reply of a turn. */
+  /** The first reply of a turn calls at least one tool. */
   | 'required'
+  /** No reply of the turn calls a tool. */
   | 'none'
-  /** This one, in its first reply of a turn. */
+  /** The first reply of a turn calls this tool. */
   | {
-      /** Of one of the session's tools. */
+      /** The name of one of the session's tools. */
       name: string;
     };
 

@@ -71,7 +71,7 @@ describe('an MCP server that lists odd tools', () => {
     const { servers, warnings } = await connectOdd(atAddress, {
       'tools/list': { tools, nextCursor: null, _meta: null },
     });
-    expect((await servers.tools()).map(({ parameters }) => parameters)).toEqual(USABLE.map(([, read]) => read));
+    expect((await servers.tools()).map(({ inputSchema }) => inputSchema)).toEqual(USABLE.map(([, read]) => read));
     expect(warnings).toEqual([]);
   });
 

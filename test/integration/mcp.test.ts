@@ -67,7 +67,7 @@ describe('MCP servers', () => {
   it.each(TRANSPORTS)('%s offer tools and prompts', async (_, make) => {
     const servers = await connect(await make());
     const echo = (await servers.tools()).find(({ name }) => name === 'echo');
-    expect(echo).toMatchObject({ description: 'echo of here', server: 'here', parameters: { type: 'object' } });
+    expect(echo).toMatchObject({ description: 'echo of here', server: 'here', inputSchema: { type: 'object' } });
     expect(await call(servers, 'echo', { text: 'hällo' })).toBe('hällo');
     expect(await call(servers, 'picture')).toBe('a cat\n[image, image/png, 3 bytes]\nmeow');
     expect(await servers.prompts()).toEqual([
@@ -285,7 +285,7 @@ describe("an agent's MCP servers", () => {
       mcpServers: [stdio('here', { allowedTools: ['echo', 'learn', 'learnt'] })],
     });
     const session = await agent.createSession();
-    const [schema] = (await agent.mcp.tools()).map(({ parameters }) => parameters);
+    const [schema] = (await agent.mcp.tools()).map(({ inputSchema }) => inputSchema);
     expect(schema).toMatchObject({ properties: { text: { type: 'string' } } });
     const { toolResults } = await session.send('Hello', { ...options, sampling: { seed: 1, temperature: 1 } });
     expect(toolResults.length).toBeGreaterThan(0);

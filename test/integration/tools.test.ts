@@ -462,7 +462,7 @@ describe('tools that cannot be', () => {
     ['named alike', [lamp(), lamp()], 'CONFIG_INVALID'],
     ['without a name', [{ description: 'x' }], 'CONFIG_INVALID'],
     ['with a field misspelt', [{ name: 'a', exectue: () => 1 }], 'CONFIG_INVALID'],
-    ['with a field of another package', [{ name: 'a', inputSchema: {} }], 'CONFIG_INVALID'],
+    ['with a field of another package', [{ name: 'a', input_schema: {} }], 'CONFIG_INVALID'],
     ['named by half a character', [{ name: 'a\ud800' }], 'CONFIG_INVALID'],
     [
       'whose schema no value has',

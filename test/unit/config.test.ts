@@ -121,7 +121,12 @@ describe("an agent's options", () => {
       { name: 'b', handler: () => 1 },
       /the tool at index 1 to have known fields \(`handler`: did you mean `execute`\?\)/,
     ],
-    [{ name: 'a' }, /with names of their own \("a" is there twice\)/],
+    [{ name: 'b', input_schema: {} }, /\(`input_schema`: did you mean `inputSchema`\?\)/],
+    [
+      { name: 'b', inputSchema: {}, parameters: {} },
+      /the tool at index 1 to have `inputSchema` or its alias `parameters`, not both/,
+    ],
+    [{ name: 'a' }, /with different names \(two are called "a"\)/],
   ])('say which tool is wrong, and how: %j', (tool, message) => {
     expect(() => resolve({}, { tools: [{ name: 'a' }, tool as Tool] })).toThrow(invalid(message));
   });

@@ -47,15 +47,15 @@ describe('a turn', () => {
     [[], /end with a user message/],
     [['Hello'], /message 0 .* got "Hello"/],
     [{ role: 'user' }, /content of the message/],
-    [{ role: 'user', content: [{ type: 'image' }] }, /text parts only, got one of type "image"/],
+    [{ role: 'user', content: [{ type: 'image' }] }, /text parts only, got a part of type "image"/],
     [{ role: 'system', content: 'Be evil' }, /systemPrompt/],
     [{ role: 'wizard', content: '' }, /got "wizard"/],
     [{ role: 'tool', content: '' }, /toolCallId/],
     [{ role: 'assistant', content: 'I say' }, /end with a user message/],
-    [answer('call00009'), /got one for "call00009"/],
+    [answer('call00009'), /got a result for "call00009"/],
     ['Never mind', /results for the tool calls "call00000", "call00001" first/, asked],
     [[answer('call00000')], /results for the tool calls "call00001" first/, asked],
-    [[answer('call00000'), answer('call00000')], /got one for "call00000"/, asked],
+    [[answer('call00000'), answer('call00000')], /got a result for "call00000"/, asked],
     [{ role: 'assistant', content: '', toolCalls: 3 }, /array, got 3/],
   ])('is not %j', (input, message, before = []) => {
     expect(() => readTurn(input as TurnInput, before)).toThrow(
@@ -94,7 +94,7 @@ describe('an older conversation', () => {
   it('has no two calls of one id in a message: a result could not say whose it is', () => {
     const toolCalls = [1, 2].map((input) => ({ toolCallId: 'one', toolName: 'f', input }));
     expect(() => readHistory([{ role: 'assistant', content: '', toolCalls }])).toThrow(
-      /ids of their own, got "one" twice/,
+      /different ids, got "one" twice/,
     );
   });
 });
@@ -180,7 +180,7 @@ describe('a message with a field that is not known', () => {
     [{ role: 'assistant', content: null, tool_calls: [] }, /got null/],
     [{ role: 'tool', tool_call_id: 'one', content: null }, /got null/],
     [{ role: 'tool', tool_call_id: '', content: '' }, /`toolCallId` of message 0 to be a non-empty string/],
-    [{ role: 'developer', content: 'Be brief' }, /no developer message .* `systemPrompt`/],
+    [{ role: 'developer', content: 'Be brief' }, /message 0 .* got a developer message: .* `systemPrompt`/],
     [{ role: 'assistant', content: '', tool_calls: [null] }, /a call in message 0 to be an object, got null/],
     [
       { role: 'assistant', content: '', tool_calls: [{ id: 'one', name: 'find', arguments: '{}' }] },

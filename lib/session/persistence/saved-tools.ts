@@ -2,7 +2,7 @@
 import type { ToolDefinition } from '../../prompt/renderer.js';
 import type { McpServers } from '../../tools/mcp/mcp-servers.js';
 import { isStandardSchema } from '../../tools/schemas/schema.js';
-import { type Tool, ToolSet } from '../../tools/tool.js';
+import { inputSchemaOf, type Tool, ToolSet } from '../../tools/tool.js';
 
 /** Who has the tools that are there now. */
 export interface AvailableTools {
@@ -31,12 +31,14 @@ export async function savedTools(
 }
 
 /** Where its parameters are those of the file, what the tool's own schema makes of the arguments counts too. */
-function withExecute(definition: ToolDefinition, known: readonly ToolSet[]): Tool {
-  const { tool, parameters } = findTool(definition, known) ?? {};
-  const isSame = JSON.stringify(parameters?.jsonSchema) === JSON.stringify(definition.parameters);
+function withExecute({ parameters, ...definition }: ToolDefinition, known: readonly ToolSet[]): Tool {
+  const { tool, schema } = findTool(definition, known) ?? {};
+  const isSame = JSON.stringify(schema?.jsonSchema) === JSON.stringify(parameters);
+  const current = tool && inputSchemaOf(tool);
+  const inputSchema = isSame && isStandardSchema(current) ? current : parameters;
   return {
     ...definition,
-    ...(isSame && isStandardSchema(tool?.parameters) && { parameters: tool.parameters }),
+    ...(inputSchema !== undefined && { inputSchema }),
     ...(tool?.execute !== undefined && { execute: tool.execute.bind(tool) }),
   };
 }

@@ -15,8 +15,8 @@ export interface McpTool {
   name: string;
   /** What it does, as the server says. */
   description?: string;
-  /** JSON Schema. */
-  parameters: object;
+  /** JSON Schema of its arguments. */
+  inputSchema: object;
   /** Its server's name. */
   server: string;
   /** Calls it. @returns its result, as text @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`. */
@@ -90,7 +90,7 @@ export class McpServers {
       return {
         name: ambiguous.has(name) ? newName(`${server}__${name}`, given) : name,
         ...(tool.description !== undefined && { description: tool.description }),
-        parameters: tool.inputSchema,
+        inputSchema: tool.inputSchema,
         server,
         execute: (args, { signal: called }) => connection.callTool(tool.name, args as Record<string, unknown>, called),
       };

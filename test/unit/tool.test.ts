@@ -1,0 +1,56 @@
+// What a tool may look like, and the types that `tool()` gives to its arguments.
+import { type Tool, type ToolContext, tool } from 'llama-headstart';
+import { describe, expect, expectTypeOf, it } from 'vitest';
+import { z } from 'zod';
+import { ToolSet } from '../../lib/tools/tool.js';
+
+const SWITCH = { type: 'object', properties: { on: { type: 'boolean' } }, required: ['on'] };
+
+describe('the schema of a tool', () => {
+  it.each<[string, Partial<Tool>]>([
+    ['`inputSchema`', { inputSchema: SWITCH }],
+    ['its alias `parameters`', { parameters: SWITCH }],
+    ['one of them beside undefined', { inputSchema: SWITCH, parameters: undefined }],
+  ])('is read from %s, and the model sees the same', async (_, schema) => {
+    const tools = await ToolSet.prepare([{ name: 'lamp', ...schema }]);
+    expect(tools.definitions).toMatchObject([{ name: 'lamp', parameters: SWITCH }]);
+    await expect(tools.get('lamp')?.schema.parse({ on: 1 })).rejects.toMatchObject({ code: 'SCHEMA_MISMATCH' });
+    expect(await tools.get('lamp')?.schema.parse({ on: true })).toEqual({ on: true });
+  });
+
+  it.each(['inputSchema', 'parameters'])('is named `%s` in an error if the program gave it so', async (name) => {
+    for (const schema of [{ type: 'array' }, { type: 'color' }]) {
+      await expect(ToolSet.prepare([{ name: 'lamp', [name]: schema }])).rejects.toMatchObject({
+        code: 'SCHEMA_INVALID',
+        message: expect.stringContaining(`Expected \`${name}\` of the tool "lamp" to be`),
+      });
+    }
+  });
+});
+
+describe('the types of `tool()`', () => {
+  it('follow from a zod schema, by either name', () => {
+    const schema = z.object({ city: z.string(), days: z.number().default(1) });
+    type Arguments = { city: string; days: number };
+    const made = [
+      tool({
+        name: 'weather',
+        inputSchema: schema,
+        execute: (args, context) => {
+          expectTypeOf(args).toEqualTypeOf<Arguments>();
+          expectTypeOf(context).toEqualTypeOf<ToolContext>();
+        },
+      }),
+      tool({ name: 'weather', parameters: schema, execute: (args) => expectTypeOf(args).toEqualTypeOf<Arguments>() }),
+    ];
+    expectTypeOf(made).toEqualTypeOf<Tool[]>();
+    expect(made.map(({ name }) => name)).toEqual(['weather', 'weather']);
+  });
+
+  it('are unknown for a JSON Schema, and refuse two schemas', () => {
+    tool({ name: 'lamp', inputSchema: SWITCH, execute: (args) => expectTypeOf(args).toBeUnknown() });
+    // @ts-expect-error -- both names at once
+    const both = tool({ name: 'lamp', inputSchema: SWITCH, parameters: SWITCH });
+    expect(both).toHaveProperty('parameters');
+  });
+});
