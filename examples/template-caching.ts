@@ -2,7 +2,7 @@
 // state: in this process, and after a restart.
 //
 //   node template-caching.js [MODEL]    a GGUF file, hf:owner/name:QUANTISATION, or an address
-import { AgentServer, type ModelConfig, type Session, type ToolDefinition } from 'llama-headstart';
+import { AgentServer, type ModelConfig, type Session, type Tool } from 'llama-headstart';
 
 const model: ModelConfig = {
   source: process.argv[2] ?? {
@@ -28,7 +28,7 @@ behaviour, look for the tests first. Quote at most ten lines of code at a time, 
 Never invent a function, an option or a version number.`;
 
 const path = { type: 'string', description: 'Relative to the root of the repository' };
-const tools: ToolDefinition[] = [
+const tools: Tool[] = [
   {
     name: 'read_file',
     description: 'Read a text file of the repository, or some lines of it',
