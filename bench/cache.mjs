@@ -1,5 +1,5 @@
 // `npm run bench:cache [-- --json] [--model FILE] [--rounds N] [--entries N]`: measures the start of a session from
-// each tier, with one cache entry and with many, and the cost of a save for a session that runs at the same time.
+// each source, with one cache entry and with many, and the cost of a save for a session that runs at the same time.
 // Results are in milliseconds: medians of alternating trials in one run. The baseline is llama.cpp alone
 // (bench/native/baseline.cpp).
 
@@ -91,7 +91,7 @@ async function measure({ model, baselineProgram, directory }, benchOptions, onPr
       const session = await agent.createSession({ systemPrompt: `${trial} times asked. ${systemPrompt}` });
       const { usage } = await session.send(MESSAGE, { maxTokens: REPLY_TOKENS });
       const ms = performance.now() - begin;
-      if (session.report.tier !== 'miss') throw new Error(`Expected a miss, got ${session.report.tier}`);
+      if (session.report.cache !== 'miss') throw new Error(`Expected a miss, got ${session.report.cache}`);
       if (usage.outputTokens !== REPLY_TOKENS) throw new Error(`The reply ended after ${usage.outputTokens} tokens`);
       await session.close();
       return { ms, begin };
@@ -125,7 +125,7 @@ async function measure({ model, baselineProgram, directory }, benchOptions, onPr
     };
   }
 
-  /** Measures of a start from each tier, on one cache directory. */
+  /** Measures of a start from each source, on one cache directory. */
   async function startsOf(path, suffix) {
     const resident = await start(path);
     const memory = await start(path, noResidents);
@@ -143,7 +143,7 @@ async function measure({ model, baselineProgram, directory }, benchOptions, onPr
           { ...tools.at(-1), description: `Changed for the ${++changed}th time.` },
         ];
         const { report } = await closed(await nearest.createSession({ tools: others }));
-        if (report.match !== 'prefix') throw new Error(`Expected a nearest start, got ${report.tier}`);
+        if (report.cache !== 'prefix') throw new Error(`Expected a nearest start, got ${report.cache}`);
         await nearest.flush();
         await nearest.templateCache.invalidate({ tools: others });
         return report.ms;
@@ -156,13 +156,14 @@ function baselineMeasures(baseline) {
   return Object.fromEntries(BASELINE.map((name) => [`${name}Baseline`, () => baseline.ms(name)]));
 }
 
-async function repeated(agent, tier, times) {
+async function repeated(agent, source, times) {
   const all = [];
   for (let time = 0; time < times; time++) {
     const begin = performance.now();
     const session = await agent.createSession();
     all.push(performance.now() - begin);
-    if (session.report.tier !== tier) throw new Error(`Expected a start from ${tier}, got ${session.report.tier}`);
+    if (session.report.source !== source)
+      throw new Error(`Expected a start from ${source}, got ${session.report.source}`);
     await session.close();
   }
   return median(all);
@@ -170,8 +171,8 @@ async function repeated(agent, tier, times) {
 
 async function startInOtherProcess(options) {
   const { stdout } = await promisify(execFile)(process.execPath, [START, JSON.stringify(options)]);
-  const { tier, ms } = JSON.parse(stdout);
-  if (tier !== 'disk') throw new Error(`Expected a start from disk, got ${tier}`);
+  const { source, ms } = JSON.parse(stdout);
+  if (source !== 'disk') throw new Error(`Expected a start from disk, got ${source}`);
   return ms;
 }
 

@@ -29,7 +29,7 @@ const replies = await Promise.all(
     const second = await session.send('And what is it known for?', { maxTokens: 24 });
     return {
       city,
-      tier: session.report.tier,
+      source: session.report.source,
       texts: [first.text, second.text],
       tokens: first.usage.outputTokens + second.usage.outputTokens,
     };
@@ -37,8 +37,8 @@ const replies = await Promise.all(
 );
 clearInterval(watch);
 
-for (const { city, tier, texts } of replies.slice(0, 4)) {
-  console.log(`${city} (${tier}): ${texts.map((text) => text.trim()).join(' / ')}`);
+for (const { city, source, texts } of replies.slice(0, 4)) {
+  console.log(`${city} (${source}): ${texts.map((text) => text.trim()).join(' / ')}`);
 }
 const seconds = (performance.now() - begin) / 1000;
 const tokens = replies.reduce((sum, reply) => sum + reply.tokens, 0);

@@ -27,7 +27,7 @@ export {
   templateKey,
 } from './cache/key.js';
 export type { CacheOptions } from './cache/options.js';
-export type { StartReport, Tier } from './cache/start-report.js';
+export type { CacheOutcome, StartReport, StateSource, Tier } from './cache/start-report.js';
 export type { TemplateCacheCounts, TemplateCacheStats } from './cache/statistics.js';
 export {
   type StartOptions,

@@ -55,8 +55,8 @@ async function runProcess(model, cacheDir, name, [uncached, cached]) {
         if (!line.startsWith('{"type":')) return;
         events.push(JSON.parse(line));
         const done = events.filter(({ type }) => type === 'session').length;
-        const { tier = '', ms = 0 } = events.at(-1);
-        progress.update({ fraction: done / (uncached + cached), detail: `${tier} ${ms.toFixed(1)} ms` });
+        const { source = '', ms = 0 } = events.at(-1);
+        progress.update({ fraction: done / (uncached + cached), detail: `${source} ${ms.toFixed(1)} ms` });
       },
     });
   });
@@ -69,13 +69,15 @@ async function summarize(model, first, second) {
   const uncached = first.sessions.filter(({ templateCache }) => !templateCache);
   const cached = first.sessions.filter(({ templateCache }) => templateCache);
   const total = (sessions) => sessions.reduce((sum, { ms }) => sum + ms, 0);
-  const pick = ({ tier, ms, cachedTokens, firstTokenMs, reply }) => ({ tier, ms, cachedTokens, firstTokenMs, reply });
+  const pick = ({ source, cache, tier, ms, cachedTokens, firstTokenMs, reply }) => ({
+    ...{ source, cache, tier, ms, cachedTokens, firstTokenMs, reply },
+  });
   return {
     model: { name: model.name, sizeBytes: (await stat(model.path)).size, sha256: await sha256(model.path) },
     machine: { cpu: cpus()[0]?.model ?? 'unknown', threads: availableParallelism() },
     template: {
       tokens: cached[0].templateTokens,
-      stateBytes: second.sessions.find(({ tier }) => tier === 'disk')?.bytes ?? 0,
+      stateBytes: second.sessions.find(({ source }) => source === 'disk')?.bytes ?? 0,
       key: cached[0].key,
     },
     uncached: { sessions: uncached.map(({ ms, reply }) => ({ ms, reply })) },

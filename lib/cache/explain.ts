@@ -8,7 +8,7 @@ import type { MemoryStore } from './memory-store.js';
 import { readTokens } from './nearest.js';
 import { likelyShared, prefixHashes } from './prefix-hash.js';
 import type { ResidentTemplates } from './resident-templates.js';
-import type { Tier } from './start-report.js';
+import { type StateSource, type Tier, tierOf } from './start-report.js';
 
 /** A key component that is another one in the nearest entry. */
 export interface ComponentDifference {
@@ -36,7 +36,11 @@ export interface TokenDifference {
 export interface MissExplanation {
   /** The template's: SHA-256, hex. */
   key: string;
-  /** The tier that a start would come from now; `miss` where there is no entry. */
+  /** Where the state of a start would come from now. */
+  source: StateSource;
+  /** Whether the template is in the cache now. */
+  cache: 'hit' | 'miss';
+  /** `source`, or `miss` if there is no entry. @deprecated Use `source` and `cache`. */
   tier: Tier;
   /** For people, in one sentence. */
   reason: string;
@@ -77,22 +81,20 @@ export async function explainMiss(
   parts: ExplainParts,
 ): Promise<MissExplanation> {
   const key = keyring.keyOf(template);
-  const tier = await presentTier(key, parts);
-  if (tier !== undefined) {
-    return { key, tier, reason: `it is cached: a start comes from ${tier}` };
+  const source = await presentSource(key, parts);
+  const cache = source === 'prefill' ? 'miss' : 'hit';
+  const start = { key, source, cache, tier: tierOf(source, cache) } as const;
+  if (cache === 'hit') {
+    return { ...start, reason: `it is cached: a start comes from ${source}` };
   }
   const nearest = await nearestOf(keyring, template, parts);
   const own = nearest?.shared ?? 0;
   const elsewhere = await otherConfiguration(keyring, template, parts.disk, own);
   if (elsewhere !== undefined) {
-    return { key, tier: 'miss', ...explainElsewhere(template, elsewhere, own) };
+    return { ...start, ...explainElsewhere(template, elsewhere, own) };
   }
   if (nearest === undefined) {
-    return {
-      key,
-      tier: 'miss',
-      reason: 'no entry begins with any of its tokens: it was never cached here, or is gone',
-    };
+    return { ...start, reason: 'no entry begins with any of its tokens: it was never cached here, or is gone' };
   }
   const { shared, known } = nearest;
   const difference = differenceAt(shared, template, known.tokens);
@@ -103,10 +105,10 @@ export async function explainMiss(
         ? `the nearest entry goes on where this template ends, after ${shared} tokens`
         : `token ${shared} differs from the nearest entry's, after ${shared} of ${template.length} that are the same`;
   const facts = { key: known.key, tokens: known.tokens.length, sharedTokens: shared };
-  return { key, tier: 'miss', reason, nearest: facts, difference };
+  return { ...start, reason, nearest: facts, difference };
 }
 
-async function presentTier(key: string, { residents, memory, disk }: ExplainParts): Promise<Tier | undefined> {
+async function presentSource(key: string, { residents, memory, disk }: ExplainParts): Promise<StateSource> {
   if (residents.has(key)) {
     return 'resident';
   }
@@ -115,7 +117,7 @@ async function presentTier(key: string, { residents, memory, disk }: ExplainPart
   }
   await disk?.index.refresh();
   const facts = disk?.index.get(disk.nameOf(key));
-  return facts?.key === key ? 'disk' : undefined;
+  return facts?.key === key ? 'disk' : 'prefill';
 }
 
 /** Of the same configuration and tenant. */

@@ -11,9 +11,9 @@ import type { ResidentTemplate } from './resident-templates.js';
 
 /** A cached template and the head that it shares. */
 export type Neighbour = { shared: number; tokens: number } & (
-  | { tier: 'resident'; resident: ResidentTemplate }
-  | { tier: 'memory'; key: string }
-  | { tier: 'disk'; facts: EntryFacts }
+  | { source: 'resident'; resident: ResidentTemplate }
+  | { source: 'memory'; key: string }
+  | { source: 'disk'; facts: EntryFacts }
 );
 
 /** A named pipe in an entry's place must not wait for its writer, nor a link lead elsewhere. */
@@ -49,18 +49,18 @@ export async function findNearest(
   for (const resident of residents) {
     if (resident.group === search.keyring.group) {
       const shared = usable(search, resident.tokens);
-      offer({ tier: 'resident', shared, tokens: resident.tokens.length, resident });
+      offer({ source: 'resident', shared, tokens: resident.tokens.length, resident });
     }
   }
   for (const [key, { tokens, group }] of memory.entries()) {
     if (group === search.keyring.group) {
-      offer({ tier: 'memory', shared: usable(search, tokens), tokens: tokens.length, key });
+      offer({ source: 'memory', shared: usable(search, tokens), tokens: tokens.length, key });
     }
   }
   if (disk !== undefined) {
     for (const facts of likely(search, disk, best?.shared ?? 0)) {
       const tokens = await readTokens(disk.directory.join(facts.name), facts.tokens);
-      offer({ tier: 'disk', shared: usable(search, tokens), tokens: facts.tokens, facts });
+      offer({ source: 'disk', shared: usable(search, tokens), tokens: facts.tokens, facts });
     }
   }
   return best;

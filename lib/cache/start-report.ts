@@ -1,24 +1,37 @@
-/** Where a session's start came from. */
-export type Tier =
-  /** Forked from a sequence in the same KV cache: nothing copied. */
+/** Where a KV state came from. */
+export type StateSource =
+  /** Forked from a sequence of the same KV cache; nothing is copied. */
   | 'resident'
-  /** Restored from bytes kept in this process. */
+  /** Restored from memory of this process. */
   | 'memory'
   /** Restored from a file. */
   | 'disk'
-  /** Prefilled, and kept for the next. */
+  /** Computed. */
+  | 'prefill';
+
+/** What the template cache had for a start. */
+export type CacheOutcome =
+  /** The whole template. */
+  | 'hit'
+  /** The first part of the template: the rest was prefilled. Counts as a miss, and its tokens as reused. */
+  | 'prefix'
+  /** Nothing: the template was prefilled, and is kept for the next start. */
   | 'miss'
-  /** Prefilled, the cache left alone. */
+  /** The cache was not used. */
   | 'bypass';
+
+/** The values of `tier`, the name of earlier versions. @deprecated Use {@link StateSource} and {@link CacheOutcome}. */
+export type Tier = 'resident' | 'memory' | 'disk' | 'miss' | 'bypass';
 
 /** How one session's start went. */
 export interface StartReport {
-  /** Of a `prefix` match: where the reused tokens came from. */
+  /** Where the template's state came from; for a `prefix` start, where the reused part came from. */
+  source: StateSource;
+  /** Whether the template was in the cache. */
+  cache: CacheOutcome;
+  /** `source`, or `miss` or `bypass` for a prefill. @deprecated Use `source` and `cache`. */
   tier: Tier;
-  /**
-   * `exact`: the whole template was cached. `prefix`: the nearest cached template was the start, and the rest was prefilled; it
-   * counts as a miss per request, and its tokens as reused. `none` for misses and bypasses.
-   */
+  /** `exact` for `cache: 'hit'`, `prefix` for `cache: 'prefix'`, else `none`. @deprecated Use `cache`. */
   match: 'exact' | 'prefix' | 'none';
   /** Tokens in the template. */
   templateTokens: number;
@@ -26,14 +39,28 @@ export interface StartReport {
   cachedTokens: number;
   /** Bytes of state that were read for this start; 0 for resident starts and prefills. */
   bytes: number;
-  /** From the call to the template being ready in the sequence that generates. */
+  /** Milliseconds from the call until the template was in the sequence that generates. */
   ms: number;
-  /** Of those, spent waiting for another start's or process's prefill of the same template. */
+  /** Of those, milliseconds of waiting for another start or process that prefilled the same template. */
   waitedMs?: number;
   /** SHA-256 of the cache entry's key, hex; empty for a bypass. */
   key: string;
-  /** Why nothing better was possible: for misses, prefix matches and bypasses. */
+  /** Why no better start was possible: for misses, prefix starts and bypasses. */
   reason?: string;
-  /** Why the template just prefilled is not kept on disk, where that is known at once: it is larger than a budget. */
+  /** Why the prefilled template is not saved, if that is known at once: it is larger than a budget. */
   notSaved?: string;
+}
+
+/** Adds the fields that earlier versions had. */
+export function startReport(report: Omit<StartReport, 'tier' | 'match'>): StartReport {
+  const { source, cache } = report;
+  const match = cache === 'hit' ? 'exact' : cache === 'prefix' ? 'prefix' : 'none';
+  return { ...report, tier: tierOf(source, cache), match };
+}
+
+export function tierOf(source: StateSource, cache: CacheOutcome): Tier {
+  if (source !== 'prefill') {
+    return source;
+  }
+  return cache === 'bypass' ? 'bypass' : 'miss';
 }

@@ -1,4 +1,4 @@
-import type { StartReport, Tier } from './start-report.js';
+import type { StartReport } from './start-report.js';
 
 /** Counts of one process since its cache was opened, or of all processes on a directory. */
 export interface TemplateCacheCounts {
@@ -125,26 +125,28 @@ export class StatsCounter {
   /** @param prefillMs what the reused state took to compute */
   record(report: StartReport, prefillMs: number): void {
     const { counts } = this;
-    const { tier, match } = report;
+    const { source, cache } = report;
     counts.waits += report.waitedMs === undefined ? 0 : 1;
-    if (tier === 'bypass') {
+    if (cache === 'bypass') {
       counts.bypasses++;
       return;
     }
     counts.requestedTokens += report.templateTokens;
     counts.reusedTokens += report.cachedTokens;
     counts.prefillMsSaved += prefillMs;
-    if (tier === 'memory' || tier === 'disk') {
-      this.bytesByTier[tier] += report.bytes;
+    if (source === 'memory' || source === 'disk') {
+      this.bytesByTier[source] += report.bytes;
     }
-    if (tier === 'miss' || match === 'prefix') {
+    if (cache !== 'hit' || source === 'prefill') {
       counts.misses++;
-      counts.prefixStarts += match === 'prefix' ? 1 : 0;
+      counts.prefixStarts += cache === 'prefix' ? 1 : 0;
       return;
     }
     counts.hits++;
-    this.hitsByTier[tier]++;
-    this.#sample(tier, report.ms - (report.waitedMs ?? 0));
+    this.hitsByTier[source]++;
+    if (source !== 'resident') {
+      this.#restoreMs[this.#restores++ % MAX_SAMPLES] = report.ms - (report.waitedMs ?? 0);
+    }
   }
 
   get hitRate(): number {
@@ -160,12 +162,6 @@ export class StatsCounter {
     const at = (quantile: number) => sorted[Math.ceil(quantile * sorted.length) - 1] ?? 0;
     const sum = sorted.reduce((total, ms) => total + ms, 0);
     return { mean: ratio(sum, sorted.length), p50: at(0.5), p99: at(0.99) };
-  }
-
-  #sample(tier: Tier, ms: number): void {
-    if (tier !== 'resident') {
-      this.#restoreMs[this.#restores++ % MAX_SAMPLES] = ms;
-    }
   }
 }
 

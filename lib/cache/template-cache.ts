@@ -18,7 +18,7 @@ import { MemoryStore } from './memory-store.js';
 import type { CacheOptions } from './options.js';
 import { PrefillEstimate } from './prefill-estimate.js';
 import { ResidentTemplates } from './resident-templates.js';
-import type { StartReport } from './start-report.js';
+import { type StartReport, startReport } from './start-report.js';
 import { StatsCounter, type TemplateCacheStats } from './statistics.js';
 import { type Filled, type StartRequest, TemplateLoader } from './template-loader.js';
 import { largeDirectory, WriteBehind } from './write-behind.js';
@@ -46,7 +46,7 @@ export interface TenantOptions {
 
 /** How a sequence is started on a template. */
 export interface StartOptions extends TenantOptions {
-  /** False prefills and leaves the cache alone: tier `bypass`. @default true */
+  /** False prefills without using the cache; the report says `cache: 'bypass'`. @default true */
   cache?: boolean;
   /** Token counts, rising: the prefill is cut there, and each head kept as an entry of its own. @default none */
   breakpoints?: readonly number[];
@@ -166,7 +166,8 @@ export class TemplateCache {
   /** A start for which there was no template at all. */
   startWithout(reason = 'no template'): StartReport {
     this.#stats.counts.bypasses++;
-    return { tier: 'bypass', match: 'none', templateTokens: 0, cachedTokens: 0, bytes: 0, ms: 0, key: '', reason };
+    const nothing = { templateTokens: 0, cachedTokens: 0, bytes: 0, ms: 0, key: '' };
+    return startReport({ source: 'prefill', cache: 'bypass', ...nothing, reason });
   }
 
   /** A session's prompt did not begin with the template it started from. */
@@ -296,7 +297,8 @@ export class TemplateCache {
   #report(request: StartRequest, filled: Filled, begin: number): StartReport {
     const { prefillMs, ...rest } = filled;
     const { tokens, key } = request;
-    const report: StartReport = { templateTokens: tokens.length, ...rest, key, ms: performance.now() - begin };
+    const ms = performance.now() - begin;
+    const report = startReport({ templateTokens: tokens.length, ...rest, key, ms });
     this.#stats.record(report, (prefillMs * report.cachedTokens) / tokens.length);
     publish({ type: 'start', report });
     return report;

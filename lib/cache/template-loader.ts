@@ -27,7 +27,7 @@ export interface StartRequest {
 }
 
 /** What filling a sequence came to. */
-export interface Filled extends Pick<StartReport, 'tier' | 'match' | 'cachedTokens' | 'bytes'> {
+export interface Filled extends Pick<StartReport, 'source' | 'cache' | 'cachedTokens' | 'bytes'> {
   reason?: string;
   notSaved?: string;
   waitedMs?: number;
@@ -72,7 +72,7 @@ export class TemplateLoader {
       this.#parts.disk?.touch(request.key);
       await residents.fork(resident, request.sequence);
       const { prefillMs } = resident;
-      return { tier: 'resident', match: 'exact', cachedTokens: request.tokens.length, bytes: 0, prefillMs };
+      return { source: 'resident', cache: 'hit', cachedTokens: request.tokens.length, bytes: 0, prefillMs };
     }
     const begin = performance.now();
     return this.#filling.once(
@@ -94,7 +94,7 @@ export class TemplateLoader {
     if (engine.hasWindow) {
       await this.#settleWindow(request, await this.#capture(request.sequence, request.tokens));
     }
-    return { tier: 'bypass', match: 'none', cachedTokens: 0, bytes: 0, prefillMs: 0, reason };
+    return { source: 'prefill', cache: 'bypass', cachedTokens: 0, bytes: 0, prefillMs: 0, reason };
   }
 
   /**
@@ -153,7 +153,7 @@ export class TemplateLoader {
     }
     disk?.touch(key);
     rates.noteRestore(tokens.length, performance.now() - begin);
-    return { tier: 'memory', match: 'exact', cachedTokens: tokens.length, bytes, prefillMs: held.prefillMs };
+    return { source: 'memory', cache: 'hit', cachedTokens: tokens.length, bytes, prefillMs: held.prefillMs };
   }
 
   /** @returns why not, where it is not there or cannot be used */
@@ -180,7 +180,7 @@ export class TemplateLoader {
     saver.keep({ key, keyring, state, tokens, prefillMs });
     disk.touch(key);
     rates.noteRestore(tokens.length, performance.now() - begin);
-    return { tier: 'disk', match: 'exact', cachedTokens: tokens.length, bytes, prefillMs };
+    return { source: 'disk', cache: 'hit', cachedTokens: tokens.length, bytes, prefillMs };
   }
 
   /** Prefills, unless another process does: then waits, for a time, for what it saves. */
@@ -226,7 +226,7 @@ export class TemplateLoader {
       notSaved = saver.save({ key, keyring, state: state.share(), tokens, prefillMs }, lock);
       await this.#settleWindow(request, state);
     }
-    const none = { tier: 'miss', match: 'none', cachedTokens: 0, bytes: 0, reason: problem } as const;
+    const none = { source: 'prefill', cache: 'miss', cachedTokens: 0, bytes: 0, reason: problem } as const;
     return { ...(start ?? none), prefillMs, ...(notSaved !== undefined && { notSaved }) };
   }
 
@@ -248,7 +248,7 @@ export class TemplateLoader {
     }
     const ends = found.shared === found.tokens ? 'which ends there' : 'which differs from there on';
     const reason = `no entry of its own: it shares ${found.shared} of its ${tokens.length} tokens with a cached template of ${found.tokens}, ${ends}`;
-    return { tier: found.tier, match: 'prefix', cachedTokens: found.shared, bytes, reason };
+    return { source: found.source, cache: 'prefix', cachedTokens: found.shared, bytes, reason };
   }
 
   /** @returns the bytes read; undefined where it came to nothing: the sequence may hold something then */
@@ -256,14 +256,14 @@ export class TemplateLoader {
     const { engine, residents } = this.#parts;
     const { sequence } = request;
     let bytes = 0;
-    if (found.tier === 'resident') {
+    if (found.source === 'resident') {
       if (residents.get(found.resident.key) !== found.resident) {
         return undefined; // it left while files were read
       }
       await residents.fork(found.resident, sequence);
     } else {
       const state =
-        found.tier === 'memory'
+        found.source === 'memory'
           ? this.#parts.memory.get(found.key)?.state.share()
           : await this.#readNeighbour(found, request);
       bytes = state?.byteLength ?? 0;
@@ -281,7 +281,7 @@ export class TemplateLoader {
 
   /** The verified state of an entry that the index proposed, if it is what the index said. */
   async #readNeighbour(
-    found: Neighbour & { tier: 'disk' },
+    found: Neighbour & { source: 'disk' },
     { keyring, tokens, signal }: StartRequest,
   ): Promise<SequenceState | undefined> {
     const { disk, engine } = this.#parts;

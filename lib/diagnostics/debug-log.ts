@@ -30,9 +30,9 @@ function sessionLine(event: SessionEvent): string | undefined {
   if (event.event !== 'start') {
     return undefined;
   }
-  const { tier, cachedTokens, templateTokens, ms, reason } = event.report;
+  const { source, cache, cachedTokens, templateTokens, ms, reason } = event.report;
   const why = reason === undefined ? '' : ` (${reason})`;
-  return `${tier}, ${cachedTokens} of ${templateTokens} template tokens cached, ${ms.toFixed(1)} ms${why}`;
+  return `${source} (${cache}), ${cachedTokens} of ${templateTokens} template tokens cached, ${ms.toFixed(1)} ms${why}`;
 }
 
 function turnLine(event: TurnEvent): string | undefined {

@@ -20,7 +20,11 @@ export type SessionEvent =
 
 /** How a session's start went; the message has all of its `report`. */
 export interface SessionStart {
-  /** Where the template came from: see `Tier`. */
+  /** Where the template's state came from: `resident`, `memory`, `disk` or `prefill`. */
+  source: string;
+  /** Whether the template was in the cache: `hit`, `prefix`, `miss` or `bypass`. */
+  cache: string;
+  /** `source`, or `miss` or `bypass` for a prefill. @deprecated Use `source` and `cache`. */
   tier: string;
   /** Tokens in the template. */
   templateTokens: number;

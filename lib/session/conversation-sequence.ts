@@ -273,7 +273,7 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
    * Begins as a copy of `source`: shares its cells where the cache is unified and a sequence is to be had at once, else goes
    * on from a copy of its state.
    */
-  async forkFrom(source: ConversationSequence): Promise<Pick<StartReport, 'tier' | 'bytes'>> {
+  async forkFrom(source: ConversationSequence): Promise<Pick<StartReport, 'source' | 'cache' | 'bytes'>> {
     const { engine, checkpoints } = this.#setup;
     checkpoints.share(source, this);
     const isWhole = source.#tokens.length > 0 && !engine.hasSwapped(source); // of one just restored the template alone is there
@@ -283,12 +283,14 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
         this.#sequence = sequence;
         await engine.context.copySequence(source.#sequence, sequence);
         this.#tokens = [...source.#tokens];
-        return { tier: 'resident', bytes: 0 };
+        return { source: 'resident', cache: 'hit', bytes: 0 };
       }
     }
     const past = await source.captureCheckpoint();
     const bytes = past?.state?.byteLength ?? 0;
-    return past !== undefined && this.adopt(past) ? { tier: 'memory', bytes } : { tier: 'bypass', bytes: 0 };
+    return past !== undefined && this.adopt(past)
+      ? { source: 'memory', cache: 'hit', bytes }
+      : { source: 'prefill', cache: 'bypass', bytes: 0 };
   }
 
   async #clear(sequence: number): Promise<void> {

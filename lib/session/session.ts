@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { eitherSignal, throwIfAborted } from '../abort.js';
-import type { StartReport } from '../cache/start-report.js';
+import { type StartReport, startReport } from '../cache/start-report.js';
 import { publish } from '../diagnostics/events.js';
 import type { SwappedSequence } from '../engine/swap-store.js';
 import { HeadstartError } from '../errors.js';
@@ -224,10 +224,11 @@ export class Session implements ToolSession {
       const { id: _, signal: __, ...setup } = this.#setup;
       const child = new Session(this.#services, { ...setup, messages: this.#messages });
       try {
-        const { tier, bytes } = await child.#sequence.forkFrom(this.#sequence);
+        const start = await child.#sequence.forkFrom(this.#sequence);
         throwIfAborted(signal); // an agent that closes has closed all sessions that it knew of
-        const cachedTokens = tier === 'bypass' ? 0 : this.#report.templateTokens;
-        child.#report = { ...this.#report, tier, bytes, cachedTokens, ms: performance.now() - begin, reason: 'forked' };
+        const cachedTokens = start.cache === 'bypass' ? 0 : this.#report.templateTokens;
+        const ms = performance.now() - begin;
+        child.#report = startReport({ ...this.#report, ...start, cachedTokens, ms, reason: 'forked' });
         setup.onOpened(child, child.#sequence);
         publish('session', { event: 'start', sessionId: child.id, report: child.#report });
         return child;

@@ -31,11 +31,11 @@ async function runSessions(count, templateCache) {
     const ms = performance.now() - begin;
     const { text, usage } = await session.send(question, { maxTokens: replyTokens });
     await session.close();
-    const { tier, templateTokens, cachedTokens, bytes, key, reason } = session.report;
+    const { source, cache, tier, templateTokens, cachedTokens, bytes, key, reason } = session.report;
     emit({
       type: 'session',
       templateCache,
-      ...{ tier, ms, templateTokens, cachedTokens, bytes, key, reason },
+      ...{ source, cache, tier, ms, templateTokens, cachedTokens, bytes, key, reason },
       firstTokenMs: usage.firstTokenMs,
       reply: text,
     });

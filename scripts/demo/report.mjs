@@ -6,10 +6,10 @@ const formatMs = (ms) => (ms < 10 ? `${ms.toFixed(2)} ms` : `${Math.round(ms).to
 const median = (numbers) => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? 0;
 
 /** "1 miss, 9 resident" */
-function tiers(sessions) {
+function sourcesOf(sessions) {
   const counts = new Map();
-  for (const { tier } of sessions) counts.set(tier, (counts.get(tier) ?? 0) + 1);
-  return [...counts].map(([tier, count]) => `${count} ${tier}`).join(', ');
+  for (const { source } of sessions) counts.set(source, (counts.get(source) ?? 0) + 1);
+  return [...counts].map(([source, count]) => `${count} ${source}`).join(', ');
 }
 
 /** Formats rows as a table. The first two columns are aligned to the left, the numbers after them to the right. */
@@ -53,8 +53,8 @@ One template for all sessions: a system prompt and ten tools, ${template.tokens.
 ${table([
   ['ten sessions', 'started from', 'first', 'later (median)', 'all ten'],
   row('without the cache', uncached.sessions, 'prefill'),
-  row('with the cache', first.sessions, tiers(first.sessions)),
-  row('in a second process', second.sessions, tiers(second.sessions)),
+  row('with the cache', first.sessions, sourcesOf(first.sessions)),
+  row('in a second process', second.sessions, sourcesOf(second.sessions)),
 ])}
 
 ${plot([

@@ -50,7 +50,7 @@ export interface Result {
 
 /** The output of the specification's example (test/package/children/example-steps.cjs). */
 export interface Example {
-  tiers: string[];
+  sources: string[];
   stats: object;
   text: string;
 }

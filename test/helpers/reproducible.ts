@@ -2,7 +2,7 @@
 // session, to the bit, with the same session running alone.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { createHash } from 'node:crypto';
-import type { AgentServer, Session, Tier } from 'llama-headstart';
+import type { AgentServer, Session, StateSource } from 'llama-headstart';
 import { ConversationSequence } from '../../lib/session/conversation-sequence.js';
 import { seededRandom } from './native.js';
 import { numberedPrompt } from './prompts.js';
@@ -113,8 +113,8 @@ export async function runSequentially(
 export interface ConcurrentRun {
   /** By session, then by turn. */
   replies: ExactReply[][];
-  /** The tiers from which the sessions' templates started. */
-  tiers: Set<Tier>;
+  /** The sources of the sessions' templates. */
+  sources: Set<StateSource>;
   /** The largest size, between two turns, of the states of sessions without a sequence, in bytes. */
   savedBytes: number;
 }
@@ -141,7 +141,7 @@ export async function runConcurrently(
     await Promise.all((turn % 2 === 0 ? order : [...order].reverse()).map(run));
     savedBytes = Math.max(savedBytes, agent.health().savedBytes);
   }
-  const tiers = new Set([...sessions.values()].map(({ report }) => report.tier));
+  const sources = new Set([...sessions.values()].map(({ report }) => report.source));
   await Promise.all([...sessions.values()].map((session) => session.close()));
-  return { replies: all, tiers, savedBytes };
+  return { replies: all, sources, savedBytes };
 }

@@ -54,7 +54,7 @@ describe('the budgets of the directory', () => {
     await age(directory, keys[2], 1000);
     await first.close();
     const second = await openLab({ directory, cache: { maxEntries: 3 } });
-    expect((await second.start(numberedTemplate(1))).tier).toBe('disk'); // now the newest
+    expect((await second.start(numberedTemplate(1))).source).toBe('disk'); // now the newest
     await expect
       .poll(async () => (await stat(join(directory, `template_${keys[0].slice(0, 16)}.kv`))).mtimeMs)
       .toBeGreaterThan(Date.now() - 100_000);
@@ -90,7 +90,7 @@ describe('the budgets of the directory', () => {
     await save(lab, 2);
     expect(await entriesIn(directory)).toHaveLength(2);
     const again = await openLab({ directory });
-    expect((await again.start(numberedTemplate(1))).tier).toBe('disk');
+    expect((await again.start(numberedTemplate(1))).source).toBe('disk');
   });
 
   it('leave out an entry that is larger than all of them, and say so', async () => {
@@ -104,7 +104,7 @@ describe('the budgets of the directory', () => {
     expect(await entriesIn(directory)).toEqual([]);
     expect(lab.cache.stats()).toMatchObject({ oversized: 1, saves: 0, failedSaves: 0 });
     expect(warnings.join('\n')).toMatch(/is not saved: its \d+ bytes/);
-    expect((await lab.start(numberedTemplate(1))).tier).toBe('resident');
+    expect((await lab.start(numberedTemplate(1))).source).toBe('resident');
   });
 
   it('spare what is pinned: in every process, and after a restart', async () => {
@@ -136,14 +136,14 @@ describe('the budget of resident cells', () => {
     await lab.start(numberedTemplate(1));
     await lab.start(numberedTemplate(3));
     expect(lab.cache.stats()).toMatchObject({ residentTemplates: 2, residentCells: 200, evictions: { resident: 1 } });
-    expect((await lab.start(numberedTemplate(1))).tier).toBe('resident');
-    expect((await lab.start(numberedTemplate(2))).tier).toBe('memory');
+    expect((await lab.start(numberedTemplate(1))).source).toBe('resident');
+    expect((await lab.start(numberedTemplate(2))).source).toBe('memory');
   });
 
   it('lets a template that is larger start from memory', async () => {
     const lab = await openLab({ residents: 4, cache: { maxResidentCells: 50 } });
-    expect((await lab.start(numberedTemplate(1))).tier).toBe('miss');
-    expect((await lab.start(numberedTemplate(1))).tier).toBe('memory');
+    expect((await lab.start(numberedTemplate(1))).cache).toBe('miss');
+    expect((await lab.start(numberedTemplate(1))).source).toBe('memory');
     expect(lab.cache.stats().residentTemplates).toBe(0);
   });
 
@@ -153,7 +153,7 @@ describe('the budget of resident cells', () => {
     for (const seed of [1, 2, 3, 4]) {
       await lab.start(numberedTemplate(seed));
     }
-    expect((await lab.start(numberedTemplate(1))).tier).toBe('resident');
+    expect((await lab.start(numberedTemplate(1))).source).toBe('resident');
     await lab.cache.pin(numberedTemplate(4));
     await lab.start(numberedTemplate(5)); // both places are pinned: one has to go all the same
     expect(lab.cache.stats().residentTemplates).toBe(2);
@@ -164,8 +164,8 @@ describe('a bypass', () => {
   it('of short templates, is reported as that', async () => {
     const lab = await openLab({ cache: { minTokens: 64 } });
     const short = await lab.start(numberedTemplate(1, 63));
-    expect(short).toMatchObject({ tier: 'bypass', reason: expect.stringContaining('`minTokens` (64)'), key: '' });
-    expect((await lab.start(numberedTemplate(1, 64))).tier).toBe('miss');
+    expect(short).toMatchObject({ cache: 'bypass', reason: expect.stringContaining('`minTokens` (64)'), key: '' });
+    expect((await lab.start(numberedTemplate(1, 64))).cache).toBe('miss');
     expect(lab.cache.stats()).toMatchObject({ bypasses: 1, misses: 1, requestedTokens: 64 });
   });
 });
@@ -176,7 +176,7 @@ describe('the break-even check', () => {
     const rates = new PrefillEstimate();
     const lab = await openLab({ directory, residents: 0, cache: { breakEven: true, maxMemoryBytes: 0, rates } });
     expect(await save(lab, 1)).not.toBe(''); // a miss: nothing is known of restores yet
-    expect((await lab.start(numberedTemplate(1))).tier).toBe('disk');
+    expect((await lab.start(numberedTemplate(1))).source).toBe('disk');
     expect(rates.expectedPrefillMs(100)).toBeGreaterThan(0);
     // Both were measured. What follows outweighs them on any machine: a start a minute a token, then a thousand a microsecond.
     const remember = (tokens: number, ms: number) => {
@@ -186,11 +186,11 @@ describe('the break-even check', () => {
     };
     remember(1, 60_000);
     expect(await lab.start(numberedTemplate(1))).toMatchObject({
-      tier: 'bypass',
+      cache: 'bypass',
       reason: expect.stringContaining('`breakEven`'),
     });
     remember(1000, 0.001);
-    expect((await lab.start(numberedTemplate(1))).tier).toBe('disk');
+    expect((await lab.start(numberedTemplate(1))).source).toBe('disk');
     expect(lab.cache.stats()).toMatchObject({ hits: 2, misses: 1, bypasses: 1 });
   });
 });
@@ -312,7 +312,7 @@ describe('the statistics', () => {
     await lab.cache.flush();
     expect(events.map(({ type }) => type)).toEqual(['start', 'save', 'start', 'evict', 'start', 'save']);
     expect(events[1]).toMatchObject({ type: 'save', key });
-    expect(events[2]).toMatchObject({ type: 'start', report: { tier: 'resident', key } });
+    expect(events[2]).toMatchObject({ type: 'start', report: { source: 'resident', key } });
     expect(events[3]).toMatchObject({ type: 'evict', tier: 'resident', key });
   });
 });

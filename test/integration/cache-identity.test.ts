@@ -66,11 +66,11 @@ describe('an entry serves no start', () => {
     const directory = await temporaryDirectory();
     const first = await startOn(directory, one);
     const second = await startOn(directory, other);
-    expect([first.tier, second.tier]).toEqual(['miss', 'miss']);
+    expect([first.cache, second.cache]).toEqual(['miss', 'miss']);
     expect(second.key).not.toBe(first.key);
     // Both are there, side by side.
-    expect((await startOn(directory, one)).tier).toBe('disk');
-    expect((await startOn(directory, other)).tier).toBe('disk');
+    expect((await startOn(directory, one)).source).toBe('disk');
+    expect((await startOn(directory, other)).source).toBe('disk');
   });
 
   it.each([
@@ -82,10 +82,10 @@ describe('an entry serves no start', () => {
     const directory = await temporaryDirectory();
     const tokens = someTokens(80, 1);
     const options: LabOptions = { path: microModel('dense'), directory, cache: { reuse: 'nearest' } };
-    for (const tier of ['miss', 'disk']) {
+    for (const cache of ['miss', 'hit']) {
       for (const each of [options, { ...options, components }]) {
         const lab = await Lab.open(each);
-        expect(await lab.start(tokens)).toMatchObject({ tier, match: tier === 'miss' ? 'none' : 'exact' });
+        expect(await lab.start(tokens)).toMatchObject({ cache });
         await lab.close();
       }
     }
@@ -97,9 +97,9 @@ describe('an entry serves no start', () => {
     await agent.createSession({ tenant: 'a' });
     await agent.flush();
     const other = await agent.createSession({ tenant: 'b', tools: TOOLS });
-    expect(other.report).toMatchObject({ tier: 'miss', match: 'none', cachedTokens: 0 });
+    expect(other.report).toMatchObject({ cache: 'miss', cachedTokens: 0 });
     const same = await agent.createSession({ tenant: 'a', tools: TOOLS });
-    expect(same.report.match).toBe('prefix');
+    expect(same.report.cache).toBe('prefix');
   });
 });
 
@@ -122,14 +122,14 @@ describe('a LoRA adapter', () => {
     for (const loras of choices) {
       await agent.setLoras(loras);
       const session = await agent.createSession();
-      expect(session.report.tier).toBe('miss');
+      expect(session.report.cache).toBe('miss');
       keys.add(session.report.key);
       expect(await replies(session, ['Hello'], 12)).toEqual(await uncachedReplies({ ...EXACT, loras }, ['Hello'], 12));
       await session.close();
     }
     expect(keys.size).toBe(choices.length);
     await agent.setLoras([{ source: one, scale: 1 }]);
-    expect((await agent.createSession()).report).toMatchObject({ tier: 'memory', key: [...keys][1] });
+    expect((await agent.createSession()).report).toMatchObject({ source: 'memory', key: [...keys][1] });
   });
 
   it('of scale 0 is none, and a copy of the file is the same', async () => {
@@ -331,7 +331,7 @@ describe('a date in the template', () => {
       const [west, again] = [await agent.createSession(), await agent.createSession()];
       process.env.TZ = 'Etc/GMT-14';
       const east = await agent.createSession();
-      expect([west, again, east].map(({ report }) => report.tier)).toEqual(['miss', 'resident', 'miss']);
+      expect([west, again, east].map(({ report }) => report.source)).toEqual(['prefill', 'resident', 'prefill']);
       expect(east.report.key).not.toBe(west.report.key);
       const { usage } = await east.send('Hello', { maxTokens: 1 });
       expect(usage.cachedInputTokens).toBe(east.report.templateTokens);
@@ -339,7 +339,7 @@ describe('a date in the template', () => {
       await agent.close();
       // What was learned of the chat template still finds the right place.
       const restarted = await startAgent(settings);
-      expect((await restarted.createSession()).report).toMatchObject({ tier: 'disk', key: east.report.key });
+      expect((await restarted.createSession()).report).toMatchObject({ source: 'disk', key: east.report.key });
     } finally {
       process.env.TZ = zone;
       if (zone === undefined) {
@@ -357,7 +357,7 @@ describe('tools of servers', () => {
     const agent = await startAgent();
     const one = await agent.createSession({ tools: [...TOOLS, ...listed, other] });
     const two = await agent.createSession({ tools: [other, ...TOOLS, ...[...listed].reverse()] });
-    expect(two.report).toMatchObject({ tier: 'resident', key: one.report.key });
+    expect(two.report).toMatchObject({ source: 'resident', key: one.report.key });
     const { usage } = await two.send('Hello', { maxTokens: 1 });
     expect(usage.cachedInputTokens).toBe(two.report.templateTokens);
   });
@@ -401,9 +401,9 @@ describe('a cache directory', () => {
         message: expect.stringMatching(/others can put files into .*its mode is .*chmod go-w.*allowSharedDirectory/),
       });
     }
-    expect((await startOn(directory, { allowSharedDirectory: true })).tier).toBe('miss');
+    expect((await startOn(directory, { allowSharedDirectory: true })).cache).toBe('miss');
     await chmod(directory, 0o755); // others may look: files are 0600
-    expect((await startOn(directory)).tier).toBe('disk');
+    expect((await startOn(directory)).source).toBe('disk');
   });
 
   it('names no tenant', async () => {

@@ -26,16 +26,16 @@ const others: ToolDefinition[] = ['sell', 'rent', 'lend'].map((name) => ({
 }));
 
 describe('for a model whose state can be trimmed', () => {
-  it.each(['resident', 'memory', 'disk'] as const)('a template that shares a head starts from %s', async (tier) => {
+  it.each(['resident', 'memory', 'disk'] as const)('a template that shares a head starts from %s', async (source) => {
     const directory = await temporaryDirectory();
     const options: LabOptions = { path: microModel('dense'), directory, ...NEAREST };
-    const first = await openLab(tier === 'memory' ? { ...options, residents: 0 } : options);
+    const first = await openLab(source === 'memory' ? { ...options, residents: 0 } : options);
     await first.start(template(2));
     await first.cache.flush();
-    const lab = tier === 'disk' ? await openLab(options) : first;
+    const lab = source === 'disk' ? await openLab(options) : first;
     const before = lab.context.counters().decodedTokens;
     const { report, tokens } = await lab.run(template(3), MESSAGE, 6);
-    expect(report).toMatchObject({ tier, match: 'prefix', templateTokens: 250, cachedTokens: 200 });
+    expect(report).toMatchObject({ source, cache: 'prefix', templateTokens: 250, cachedTokens: 200 });
     expect(report.reason).toBe(
       'no entry of its own: it shares 200 of its 250 tokens with a cached template of 250, which differs from there on',
     );
@@ -44,7 +44,7 @@ describe('for a model whose state can be trimmed', () => {
     // It is an entry of its own now, and what it computes is what a cold start computes.
     const cold = await (await openLab({ path: microModel('dense') })).run(template(3), MESSAGE, 6, { cache: false });
     expect(tokens).toEqual(cold.tokens);
-    expect((await lab.run(template(3), MESSAGE, 6)).report).toMatchObject({ match: 'exact', cachedTokens: 250 });
+    expect((await lab.run(template(3), MESSAGE, 6)).report).toMatchObject({ cache: 'hit', cachedTokens: 250 });
   });
 
   it('the nearest of several is taken, on disk and in memory', async () => {
@@ -58,26 +58,26 @@ describe('for a model whose state can be trimmed', () => {
     await first.close();
     const wanted = template(9, 30, near.slice(0, 280));
     const lab = await openLab(options);
-    expect(await lab.start(wanted)).toMatchObject({ tier: 'disk', match: 'prefix', cachedTokens: 280 });
+    expect(await lab.start(wanted)).toMatchObject({ source: 'disk', cache: 'prefix', cachedTokens: 280 });
     const longer = template(7, 30, wanted);
-    expect(await lab.start(longer)).toMatchObject({ tier: 'resident', match: 'prefix', cachedTokens: wanted.length });
+    expect(await lab.start(longer)).toMatchObject({ source: 'resident', cache: 'prefix', cachedTokens: wanted.length });
   });
 
   it('a template that is the head of a cached one needs no prefill at all', async () => {
     const lab = await openLab({ path: microModel('dense'), ...NEAREST });
     await lab.start(template(2));
     const before = lab.context.counters().decodedTokens;
-    expect(await lab.start(HEAD)).toMatchObject({ match: 'prefix', cachedTokens: 200 });
+    expect(await lab.start(HEAD)).toMatchObject({ cache: 'prefix', cachedTokens: 200 });
     expect(lab.context.counters().decodedTokens).toBe(before);
   });
 
   it('a head of a few tokens is not worth it, and `reuse: "exact"` turns it off', async () => {
     const lab = await openLab({ path: microModel('dense'), ...NEAREST });
     await lab.start(someTokens(100, 1));
-    expect((await lab.start(template(3, 50, someTokens(15, 1)))).tier).toBe('miss');
+    expect((await lab.start(template(3, 50, someTokens(15, 1)))).cache).toBe('miss');
     const exact = await openLab({ path: microModel('dense') });
     await exact.start(template(2));
-    expect(await exact.start(template(3))).toMatchObject({ tier: 'miss', match: 'none', cachedTokens: 0 });
+    expect(await exact.start(template(3))).toMatchObject({ cache: 'miss', cachedTokens: 0 });
   });
 
   it('a changed tool list reuses the system prompt and the tools before it, and says the same', async () => {
@@ -87,7 +87,7 @@ describe('for a model whose state can be trimmed', () => {
     const tools = [...TOOLS, others[0] as ToolDefinition];
     const session = await agent.createSession({ tools });
     const { report } = session;
-    expect(report.match).toBe('prefix');
+    expect(report.cache).toBe('prefix');
     expect(report.cachedTokens).toBeGreaterThan(0.6 * report.templateTokens);
     expect(await replies(session, ['Hello', 'And now?'], 12)).toEqual(
       await uncachedReplies({ ...EXACT, tools }, ['Hello', 'And now?'], 12),
@@ -98,7 +98,7 @@ describe('for a model whose state can be trimmed', () => {
     const lab = await openLab({ path: microModel('dense'), layout: 'split', ...NEAREST });
     await lab.start(template(2));
     const { report, tokens } = await lab.run(template(3), MESSAGE, 6);
-    expect(report).toMatchObject({ tier: 'memory', match: 'prefix', cachedTokens: 200 });
+    expect(report).toMatchObject({ source: 'memory', cache: 'prefix', cachedTokens: 200 });
     const cold = await openLab({ path: microModel('dense'), layout: 'split' });
     expect(tokens).toEqual((await cold.run(template(3), MESSAGE, 6, { cache: false })).tokens);
   });
@@ -118,7 +118,7 @@ describe.each(['recurrent', 'hybrid', 'sliding-window'] as const)(
       const lab = await openLab(options);
       const wanted = template(4, 60);
       const { report, tokens } = await lab.run(wanted, MESSAGE, 6);
-      expect(report).toMatchObject({ tier: 'disk', match: 'prefix', cachedTokens: 200 });
+      expect(report).toMatchObject({ source: 'disk', cache: 'prefix', cachedTokens: 200 });
       expect(report.reason).toMatch(/shares 200 of its 260 tokens with a cached template of 200, which ends there$/);
       const cold = await (await openLab({ path: microModel(name) })).run(wanted, MESSAGE, 6, { cache: false });
       expect(tokens).toEqual(cold.tokens);
@@ -129,7 +129,7 @@ describe.each(['recurrent', 'hybrid', 'sliding-window'] as const)(
       const lab = await openLab({ path: microModel(name), ...NEAREST });
       await lab.start(template(2), { breakpoints });
       const warm = await lab.run(template(3), MESSAGE, 6, { breakpoints });
-      expect(warm.report).toMatchObject({ match: 'prefix', cachedTokens: 200 });
+      expect(warm.report).toMatchObject({ cache: 'prefix', cachedTokens: 200 });
       const cold = await (await openLab({ path: microModel(name) })).run(template(3), MESSAGE, 6, {
         cache: false,
         breakpoints,
@@ -156,8 +156,8 @@ describe.each(['recurrent', 'hybrid', 'sliding-window'] as const)(
       }
       const [first, second, third] = reports as [StartReport, StartReport, StartReport];
       expect(first.match).toBe('none');
-      expect(second.match).toBe('prefix'); // system prompt and own tools
-      expect(third.match).toBe('prefix'); // the system prompt
+      expect(second.cache).toBe('prefix'); // system prompt and own tools
+      expect(third.cache).toBe('prefix'); // the system prompt
       expect(second.cachedTokens).toBeGreaterThan(third.cachedTokens);
       const { tokens } = { tokens: await agent.model.tokenize(SYSTEM_PROMPT) };
       expect(third.cachedTokens).toBeGreaterThan(tokens.length);

@@ -13,10 +13,10 @@ describe('an operator', () => {
     const reports = await agent.templateCache.warm([{}, { tools: TOOLS }, { tools: TOOLS, tenant: 'a' }], {
       onProgress: (done) => seen.push(done),
     });
-    expect(reports.map(({ tier }) => tier)).toEqual(['miss', 'miss', 'miss']);
+    expect(reports.map(({ source }) => source)).toEqual(['prefill', 'prefill', 'prefill']);
     expect(seen).toEqual([1, 2, 3]);
     expect(agent.getTemplateCacheStats().entries).toBe(3);
-    expect((await agent.createSession({ tools: TOOLS, tenant: 'a' })).report.tier).toBe('resident');
+    expect((await agent.createSession({ tools: TOOLS, tenant: 'a' })).report.source).toBe('resident');
     await expect(agent.templateCache.warm([{}], { signal: AbortSignal.abort() })).rejects.toMatchObject({
       code: 'ABORTED',
     });
@@ -30,7 +30,7 @@ describe('an operator', () => {
     const agent = await startAgent({ chatTemplate });
     const [report] = await agent.templateCache.warm([{}]);
     expect(report).toEqual({ ...(await agent.createSession()).report, ms: expect.any(Number) });
-    expect(report).toMatchObject({ tier: 'bypass', templateTokens: 0, reason: expect.stringMatching(/share no/) });
+    expect(report).toMatchObject({ cache: 'bypass', templateTokens: 0, reason: expect.stringMatching(/share no/) });
     expect(agent.getTemplateCacheStats().bypasses).toBe(2);
   });
 
@@ -79,12 +79,12 @@ describe('an operator', () => {
     await agent.flush();
     expect(await agent.templateCache.invalidate({ systemPrompt: numberedPrompt(1) })).toBe(true);
     expect(await agent.templateCache.invalidate({ systemPrompt: numberedPrompt(1) })).toBe(false);
-    expect((await agent.createSession({ systemPrompt: numberedPrompt(1) })).report.tier).toBe('miss');
+    expect((await agent.createSession({ systemPrompt: numberedPrompt(1) })).report.cache).toBe('miss');
     await agent.flush();
     expect(await agent.templateCache.clear()).toBe(2);
     expect(await entriesIn(directory)).toEqual([]);
     expect((await session.send('Hello', { maxTokens: 2 })).usage.outputTokens).toBe(2);
-    expect((await agent.createSession()).report.tier).toBe('miss');
+    expect((await agent.createSession()).report.cache).toBe('miss');
     const unsaved = await startAgent({ maxMemoryBytes: 0 });
     await unsaved.createSession();
     expect(await unsaved.templateCache.clear()).toBe(1); // it was resident alone
@@ -121,13 +121,13 @@ describe('a miss is explained', () => {
     await agent.createSession();
     await agent.flush();
     expect(await agent.templateCache.explainMiss({})).toMatchObject({
-      tier: 'resident',
+      source: 'resident',
       reason: expect.stringMatching(/^it is cached/),
     });
-    const { tier, reason, difference } = await agent.templateCache.explainMiss({
+    const { cache, reason, difference } = await agent.templateCache.explainMiss({
       systemPrompt: agentOptions().systemPrompt?.replace('closes at six', 'closes at ten') as string,
     });
-    expect(tier).toBe('miss');
+    expect(cache).toBe('miss');
     expect(reason).toMatch(/^token \d+ differs from the nearest entry's, after \d+ of \d+ that are the same$/);
     expect(difference?.hereText).toContain('ten');
     expect(difference?.entryText).toContain('six');
@@ -182,7 +182,7 @@ describe('a miss is explained', () => {
   it('by there being none at all', async () => {
     const agent = await startAgent({ cacheDir: await temporaryDirectory() });
     expect(await agent.templateCache.explainMiss({})).toMatchObject({
-      tier: 'miss',
+      cache: 'miss',
       reason: expect.stringMatching(/^no entry/),
     });
   });
@@ -199,7 +199,7 @@ describe('two entries whose names collide', () => {
     await rename(path(other), path(key)); // as if the two keys had the same first 16 digits
     const second = await openLab({ directory });
     expect(await second.start(numberedTemplate(1))).toMatchObject({
-      tier: 'miss',
+      cache: 'miss',
       reason: expect.stringMatching(/^foreign/),
     });
     await second.cache.flush();
@@ -207,7 +207,7 @@ describe('two entries whose names collide', () => {
       [`template_${key.slice(0, 16)}.kv`, `template_${key}.kv`].sort(),
     );
     const third = await openLab({ directory });
-    expect((await third.start(numberedTemplate(1))).tier).toBe('disk');
+    expect((await third.start(numberedTemplate(1))).source).toBe('disk');
     expect(third.cache.stats().corruptions).toBe(0);
   });
 });
@@ -219,8 +219,8 @@ describe('a read-only directory', () => {
     await chmod(directory, 0o500);
     onTestFinished(() => chmod(directory, 0o700));
     const lab = await openLab({ directory });
-    expect((await lab.start(numberedTemplate(1))).tier).toBe('disk');
-    expect((await lab.start(numberedTemplate(2))).tier).toBe('miss');
+    expect((await lab.start(numberedTemplate(1))).source).toBe('disk');
+    expect((await lab.start(numberedTemplate(2))).cache).toBe('miss');
     await lab.cache.flush();
     expect(lab.cache.stats()).toMatchObject({ failedSaves: 1 });
   });

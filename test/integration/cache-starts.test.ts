@@ -1,4 +1,4 @@
-// Starts beside others: of sessions that generate, of the same template, of one that fails.
+// What starts report, and starts that run beside others: beside generating sessions, starts of the same template, failing starts.
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { subscribe } from '../../lib/diagnostics/events.js';
 import { startAgent, temporaryDirectory } from '../helpers/agents.js';
@@ -21,7 +21,7 @@ describe('a start from a resident template', () => {
         if (part.type === 'text-delta') {
           const before = steps;
           const session = await agent.createSession();
-          expect(session.report.tier).toBe('resident');
+          expect(session.report.source).toBe('resident');
           expect(steps - before).toBeLessThanOrEqual(1);
           await session.close();
           started++;
@@ -36,7 +36,7 @@ describe('starts of one template at the same time', () => {
     const lab = await openLab({ sessions: 5, directory: await temporaryDirectory() });
     const reports = await Promise.all([1, 2, 3, 4, 5].map(() => lab.start(someTokens(200, 1))));
     const waited = reports.filter(({ waitedMs }) => waitedMs !== undefined);
-    expect(waited.map(({ tier }) => tier)).toEqual(['resident', 'resident', 'resident', 'resident']);
+    expect(waited.map(({ source }) => source)).toEqual(['resident', 'resident', 'resident', 'resident']);
     expect(waited.every(({ waitedMs, ms }) => (waitedMs as number) > 0 && (waitedMs as number) <= ms)).toBe(true);
     expect(lab.cache.stats()).toMatchObject({ waits: 4, misses: 1, hits: 4 });
   });
@@ -48,7 +48,44 @@ describe('starts of one template at the same time', () => {
       expect(result).toMatchObject({ status: 'rejected', reason: { code: 'CONTEXT_FULL' } });
     }
     expect(lab.engine.status()).toMatchObject({ queueLength: 0, heldSequences: 0, kvCells: { used: 0 } });
-    expect((await lab.start(someTokens(200, 1))).tier).toBe('miss');
+    expect((await lab.start(someTokens(200, 1))).cache).toBe('miss');
     expect(lab.cache.stats()).toMatchObject({ hits: 0, misses: 1 });
+  });
+});
+
+describe('a start report', () => {
+  it('says where the state came from and what the cache had, also in the names of earlier versions', async () => {
+    const template = someTokens(100, 1);
+    const longer = Int32Array.of(...template, ...someTokens(20, 2));
+    const options = { residents: 1, directory: await temporaryDirectory(), cache: { reuse: 'nearest' } } as const;
+    const first = await openLab(options);
+    const reports = [await first.start(template), await first.start(template)];
+    await first.start(someTokens(100, 3)); // takes the only resident sequence
+    reports.push(await first.start(template));
+    await first.cache.flush();
+    const second = await openLab(options);
+    reports.push(
+      await second.start(template),
+      await second.start(longer),
+      await second.start(template, { cache: false }),
+    );
+    expect(reports.map(({ source, cache, tier, match }) => [source, cache, tier, match])).toEqual([
+      ['prefill', 'miss', 'miss', 'none'],
+      ['resident', 'hit', 'resident', 'exact'],
+      ['memory', 'hit', 'memory', 'exact'],
+      ['disk', 'hit', 'disk', 'exact'],
+      ['memory', 'prefix', 'memory', 'prefix'], // the only resident sequence was needed
+      ['prefill', 'bypass', 'bypass', 'none'],
+    ]);
+  });
+
+  it.each([
+    ['the cells', {}, ['resident', 'hit', 'resident', 'exact']],
+    ['a copy of the state', { kvLayout: 'split' }, ['memory', 'hit', 'memory', 'exact']],
+  ] as const)('of a fork says that it took over %s', async (_, settings, expected) => {
+    const session = await (await startAgent(settings)).createSession();
+    await session.send('Hello', { maxTokens: 2 });
+    const { source, cache, tier, match } = (await session.fork()).report;
+    expect([source, cache, tier, match]).toEqual(expected);
   });
 });

@@ -95,12 +95,12 @@ describe('a conversation is read again from its last user message only', () => {
     ['whose cells it shares', 'resident', {}],
     ['of whose state it has a copy', 'memory', { kvLayout: 'split' }],
     ['that holds no sequence', 'memory', { nSeqMax: 1 }],
-  ] as const)('by a fork of a session %s', async (_, tier, settings) => {
+  ] as const)('by a fork of a session %s', async (_, source, settings) => {
     const { agent, turn, end } = await open(QWEN, settings);
     const session = await agent.createSession();
     await turn(session, LONG);
     const fork = await session.fork();
-    expect(fork.report.tier).toBe(tier);
+    expect(fork.report.source).toBe(source);
     const known = await end(fork);
     for (const each of [fork, session]) {
       const { text, cold, cachedTokens } = await turn(each, 'And now?');

@@ -128,7 +128,7 @@ describe('many sessions', () => {
     const large = await agent.createSession({ systemPrompt: numberedPrompt(1) }); // takes the one resident place
     expect((await large.send('Hello')).finishReason).toBe('length'); // and now all cells
     const session = await agent.createSession();
-    expect(session.report.tier).toBe('memory');
+    expect(session.report.source).toBe('memory');
     expect(await replies(session, ['Hello'], 8)).toEqual(expected);
   });
 
@@ -153,8 +153,8 @@ describe('a session', () => {
     const bare = await agent.createSession();
     const explicit = await agent.createSession({ systemPrompt: SYSTEM_PROMPT, tools: TOOLS });
     const other = await agent.createSession({ systemPrompt: numberedPrompt(2) });
-    expect(bare.report).toMatchObject({ tier: 'miss', reason: 'absent' });
-    expect(explicit.report).toMatchObject({ tier: 'resident', key: bare.report.key });
+    expect(bare.report).toMatchObject({ cache: 'miss', reason: 'absent' });
+    expect(explicit.report).toMatchObject({ source: 'resident', key: bare.report.key });
     expect(other.report.key).not.toBe(bare.report.key);
     const withoutTools = await agent.createSession({ tools: [] });
     expect(withoutTools.report.templateTokens).toBeLessThan(bare.report.templateTokens);
@@ -163,7 +163,7 @@ describe('a session', () => {
   it('leaves the cache alone when told to', async () => {
     const agent = await startAgent();
     const session = await agent.createSession({ templateCache: false });
-    expect(session.report).toMatchObject({ tier: 'bypass', cachedTokens: 0, key: '' });
+    expect(session.report).toMatchObject({ cache: 'bypass', cachedTokens: 0, key: '' });
     expect(agent.getTemplateCacheStats()).toMatchObject({ hits: 0, misses: 0, bypasses: 1, entries: 0 });
   });
 
@@ -207,13 +207,13 @@ describe('a session', () => {
   it('in split streams starts from memory, as nothing can be resident there', async () => {
     const expected = await uncachedReplies({ kvLayout: 'split' }, TURNS, MAX_TOKENS);
     const agent = await startAgent({ kvLayout: 'split' });
-    const tiers: string[] = [];
+    const sources: string[] = [];
     for (let index = 0; index < 3; index++) {
       const session = await agent.createSession();
-      tiers.push(session.report.tier);
+      sources.push(session.report.source);
       expect(await replies(session, TURNS, MAX_TOKENS)).toEqual(expected);
     }
-    expect(tiers).toEqual(['miss', 'memory', 'memory']);
+    expect(sources).toEqual(['prefill', 'memory', 'memory']);
     expect(agent.getTemplateCacheStats()).toMatchObject({ entries: 1, residentTemplates: 0 });
   });
 });

@@ -1,5 +1,5 @@
 // A session that starts from the cache computes what an uncached one computes, to the bit, where cells sit alike.
-import type { AgentServer, KvLayout, StartOptions, Tier } from 'llama-headstart';
+import type { AgentServer, KvLayout, StartOptions, StateSource } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { agentOptions, replies, startAgent, temporaryDirectory, uncachedReplies } from '../helpers/agents.js';
 import { type Continuation, type Lab, type LabOptions, someTokens } from '../helpers/lab.js';
@@ -25,8 +25,8 @@ async function uncached(options: LabOptions): Promise<Continuation> {
   return run(await openLab(options), { cache: false });
 }
 
-function expectEqual(actual: Continuation, expected: Continuation, tier: Tier): void {
-  expect(actual.report.tier).toBe(tier);
+function expectEqual(actual: Continuation, expected: Continuation, source: StateSource): void {
+  expect(actual.report.source).toBe(source);
   expect(actual.tokens).toEqual(expected.tokens);
   const different = actual.logits.findIndex((row, step) => !sameBits(row, expected.logits[step] as Float32Array));
   expect(different, 'the first step whose logits differ').toBe(-1);
@@ -42,7 +42,7 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
 
     it('a miss computes what an uncached start computes', async () => {
       const lab = await openLab(options);
-      expectEqual(await run(lab), await uncached(options), 'miss');
+      expectEqual(await run(lab), await uncached(options), 'prefill');
     });
 
     if (layout === 'unified') {
@@ -79,7 +79,7 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
         steps: STEPS,
       };
       const { report } = await inOtherProcess('continuation', input);
-      expect(report.tier).toBe('miss');
+      expect(report.source).toBe('prefill');
       expectEqual(await run(await openLab({ ...options, directory })), await uncached(options), 'disk');
     });
   });
@@ -88,15 +88,15 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
 describe.each(MODELS)('an agent with the %s model', (name) => {
   const turns = ['Hello', '\n42', 'And now?'];
 
-  it('says the same from every tier: miss, resident, memory, disk, and the disk of another process', async () => {
+  it('says the same from every source: prefill, resident, memory, disk, and the disk of another process', async () => {
     const expected = await uncachedReplies({ name, tools: TOOLS }, turns);
     const directory = await temporaryDirectory();
     const settings = { name, tools: TOOLS, cacheDir: directory, maxResidentTemplates: 1 };
-    const tiers: Tier[] = [];
+    const sources: StateSource[] = [];
     const startAndCompare = async (agent: AgentServer) => {
       const session = await agent.createSession();
-      tiers.push(session.report.tier);
-      expect(await replies(session, turns), session.report.tier).toEqual(expected);
+      sources.push(session.report.source);
+      expect(await replies(session, turns), session.report.source).toEqual(expected);
       await session.close();
     };
 
@@ -107,10 +107,10 @@ describe.each(MODELS)('an agent with the %s model', (name) => {
     await startAndCompare(first);
     await first.close();
     await startAndCompare(await startAgent(settings));
-    expect(tiers).toEqual(['miss', 'resident', 'memory', 'disk']);
+    expect(sources).toEqual(['prefill', 'resident', 'memory', 'disk']);
 
     const other = await inOtherProcess('agent', { options: agentOptions(settings), messages: turns });
-    expect(other.report.tier).toBe('disk');
+    expect(other.report.source).toBe('disk');
     expect(other.texts).toEqual(expected);
   });
 });

@@ -44,13 +44,13 @@ async function startOn(directory: string, settings: AgentSettings = {}) {
 }
 
 function expectMiss(report: Readonly<StartReport>, reason: RegExp): void {
-  expect(report).toMatchObject({ tier: 'miss', cachedTokens: 0, bytes: 0 });
+  expect(report).toMatchObject({ cache: 'miss', cachedTokens: 0, bytes: 0 });
   expect(report.reason).toMatch(reason);
 }
 
 /** The bad entry was set aside and saved anew: the next start finds it. */
 async function expectMended(directory: string): Promise<void> {
-  expect((await startOn(directory)).report.tier).toBe('disk');
+  expect((await startOn(directory)).report.source).toBe('disk');
   expect((await readdir(directory)).filter((name) => name.endsWith('.tmp'))).toEqual([]);
 }
 
@@ -278,7 +278,7 @@ describe('the cache directory', () => {
     await writeFile(join(directory, 'template_0011223344556677.kv'), 'junk');
     await writeFile(join(directory, 'notes.txt'), 'mine');
     const { report, stats } = await startOn(directory);
-    expect(report.tier).toBe('disk');
+    expect(report.source).toBe('disk');
     expect(stats).toMatchObject({ entries: 1, corruptions: 0 });
     expect(await readFile(join(directory, 'notes.txt'), 'utf8')).toBe('mine');
   });

@@ -338,7 +338,7 @@ describe('opening a session', () => {
     const patient = agent.createSession();
     controller.abort();
     await expect(aborted).rejects.toThrow(code('ABORTED'));
-    expect((await patient).report.tier).toBe('miss');
+    expect((await patient).report.cache).toBe('miss');
     expect(agent.getTemplateCacheStats()).toMatchObject({ misses: 1, hits: 0, residentTemplates: 1 });
   });
 

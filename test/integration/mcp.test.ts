@@ -298,7 +298,7 @@ describe("an agent's MCP servers", () => {
     });
     const later = await agent.createSession();
     expect(later.report.templateTokens).toBeGreaterThan(session.report.templateTokens);
-    expect((await agent.createSession()).report).toMatchObject({ tier: 'resident', match: 'exact' });
+    expect((await agent.createSession()).report).toMatchObject({ source: 'resident', cache: 'hit' });
   });
 
   it('may fail in a turn: the model is told, and the next call starts them again', async () => {

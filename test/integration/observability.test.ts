@@ -157,7 +157,7 @@ describe('`debug`', () => {
     await (await other.createSession()).send('Hello', { maxTokens: 2 });
     await agent.close();
     expect(lines.shift()).toMatch(
-      `session ${session.id}: miss, 0 of ${session.report.templateTokens} template tokens cached, `,
+      `session ${session.id}: prefill (miss), 0 of ${session.report.templateTokens} template tokens cached, `,
     );
     expect(lines.pop()).toMatch(/turn tool-calls, \d+ prompt tokens \(\d+ cached\), \d+ generated, \d+ ms$/);
     expect(lines).not.toHaveLength(0);

@@ -72,8 +72,8 @@ describe.each(MODELS)('in reproducible mode, with %s', (name, source) => {
     );
     await compare(tally, saved.replies, expected, 'saved states');
     await compare(tally, replayed.replies, expected, 'replayed, from disk');
-    expect([...saved.tiers].sort()).toEqual(SESSIONS > 3 ? ['memory', 'miss'] : ['miss']);
-    expect([...replayed.tiers]).toEqual(['disk']);
+    expect([...saved.sources].sort()).toEqual(SESSIONS > 3 ? ['memory', 'prefill'] : ['prefill']);
+    expect([...replayed.sources]).toEqual(['disk']);
     const keepsNone = SESSIONS <= 8 || first.model.info.slidingWindow > 0; // those of a window are read again, always
     expect(saved.savedBytes > 0).toBe(!keepsNone);
     expect(replayed.savedBytes).toBe(0);
@@ -93,7 +93,7 @@ describe.each(MODELS)('in reproducible mode, with %s', (name, source) => {
     await own.close();
     const options = agentOptions(settings({ source, cacheDir, systemPrompt: numberedPrompt(9) }));
     const other = await inOtherProcess('agent', { options, messages });
-    expect(other.report.tier).toBe('disk');
+    expect(other.report.source).toBe('disk');
     expect(other.texts).toEqual(expected.map(({ text }) => text));
     expect(other.logits).toEqual(expected.flatMap(({ logits }) => logits));
   });

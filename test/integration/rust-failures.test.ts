@@ -29,7 +29,7 @@ describe('what is rendered as the template', () => {
     const [lesson] = (await readdir(directory)).filter((name) => name.startsWith('boundary_'));
     await writeFile(join(directory, lesson as string), '{"format":2,"controlTokens":0,"tokens":1}');
     const agent = await startAgent({ cacheDir: directory });
-    expect((await agent.createSession()).report.tier).toBe('disk');
+    expect((await agent.createSession()).report.source).toBe('disk');
   });
 
   it('is found again if what was remembered of the chat template is wrong', async () => {
@@ -48,7 +48,7 @@ describe('what is rendered as the template', () => {
     expect(misled.report.reason).toBe('the first prompt did not begin with the template');
     expect(agent.getTemplateCacheStats().prefixMismatches).toBe(1);
     const next = await agent.createSession();
-    expect(next.report.tier).toBe('disk');
+    expect(next.report.source).toBe('disk');
     expect(await replies(next, ['Hi'], 8)).toEqual(expected);
     expect(agent.getTemplateCacheStats().prefixMismatches).toBe(1);
   });
@@ -61,7 +61,7 @@ describe('a hit', () => {
     await lab.start(template);
     const before = lab.context.counters().decodedTokens;
     const { report } = await lab.run(template, message, 5);
-    expect(report).toMatchObject({ tier: 'resident', cachedTokens: 200 });
+    expect(report).toMatchObject({ source: 'resident', cachedTokens: 200 });
     expect(lab.context.counters().decodedTokens - before).toBe(message.length + 4);
   });
 
@@ -80,7 +80,7 @@ describe('a hit', () => {
       await rm(join(directory, name));
     }
     const second = await inOtherProcess('agent', { options, messages: ['Hello'] });
-    expect(second.report).toMatchObject({ tier: 'miss', reason: 'absent', cachedTokens: 0 });
+    expect(second.report).toMatchObject({ cache: 'miss', reason: 'absent', cachedTokens: 0 });
     expect(second.after).toMatchObject({ hits: 0, misses: 1 });
     expect(second.texts).toEqual(first.texts);
   });
@@ -93,7 +93,7 @@ describe('the key', () => {
     for (const name of ['dense', 'dense-other'] as const) {
       const agent = await startAgent({ ...settings, name });
       const session = await agent.createSession();
-      expect(session.report.tier).toBe('miss');
+      expect(session.report.cache).toBe('miss');
       expect(await replies(session, ['Hello'], 8)).toEqual(await uncachedReplies({ name }, ['Hello'], 8));
       await agent.close();
     }
@@ -134,7 +134,7 @@ describe('a restart', () => {
     const directory = await temporaryDirectory();
     const options = agentOptions({ cacheDir: directory });
     const first = await inOtherProcess('agent', { options, messages: ['Hello'] });
-    expect(first.report.tier).toBe('miss');
+    expect(first.report.cache).toBe('miss');
     expect(first.before).toMatchObject({ entries: 0, totalTokens: 0 });
     const second = await inOtherProcess('agent', { options, messages: ['Hello'] });
     expect(second.before).toMatchObject({
@@ -144,7 +144,7 @@ describe('a restart', () => {
       hits: 0,
       misses: 0,
     });
-    expect(second.report).toMatchObject({ tier: 'disk', cachedTokens: first.report.templateTokens });
+    expect(second.report).toMatchObject({ source: 'disk', cachedTokens: first.report.templateTokens });
     expect(second.after).toMatchObject({ hits: 1, misses: 0, hitRate: 1 });
     expect(second.texts).toEqual(first.texts);
   });
@@ -156,9 +156,9 @@ describe('concurrent starts of one template', () => {
     const [template, message] = [someTokens(300, 1), someTokens(5, 2)];
     const all = await Promise.all(Array.from({ length: 10 }, () => lab.run(template, message, 1)));
     expect(lab.context.counters().decodedTokens).toBe(template.length + 10 * message.length);
-    const tiers = all.map(({ report }) => report.tier).sort();
+    const sources = all.map(({ report }) => report.source).sort();
     const hit = layout === 'unified' ? 'resident' : 'memory';
-    expect(tiers).toEqual([...Array.from({ length: 9 }, () => hit), 'miss'].sort());
+    expect(sources).toEqual([...Array.from({ length: 9 }, () => hit), 'prefill'].sort());
     expect(lab.cache.stats()).toMatchObject({ hits: 9, misses: 1, hitRate: 0.9 });
   });
 
@@ -183,7 +183,7 @@ describe('concurrent starts of one template', () => {
     }
     controller.abort();
     await expect(aborted).rejects.toMatchObject({ code: 'ABORTED' });
-    expect((await Promise.all(others)).map(({ tier }) => tier).sort()).toEqual(['miss', 'resident']);
+    expect((await Promise.all(others)).map(({ source }) => source).sort()).toEqual(['prefill', 'resident']);
     expect(lab.cache.stats()).toMatchObject({ hits: 1, misses: 1 });
   });
 

@@ -20,7 +20,7 @@ describe('a fork', () => {
     await replies(session, ['Hello'], 8);
     const fork = await session.fork();
     expect(fork.id).not.toBe(session.id);
-    expect(fork.report).toMatchObject({ tier: 'resident', reason: 'forked', key: session.report.key });
+    expect(fork.report).toMatchObject({ source: 'resident', reason: 'forked', key: session.report.key });
     expect(fork.messages).toEqual(session.messages);
     const texts = await replies(fork, NEXT, 8);
     expect(session.messages).toHaveLength(2);
@@ -46,7 +46,7 @@ describe('a fork', () => {
     const session = await agent.createSession();
     await replies(session, ['Hello'], 8);
     const fork = await session.fork();
-    expect(fork.report.tier).toBe('memory');
+    expect(fork.report.source).toBe('memory');
     const { cachedInputTokens } = (await (await session.fork()).send('And now?', { maxTokens: 8 })).usage;
     expect(cachedInputTokens).toBeGreaterThan(session.report.templateTokens);
     expect(await replies(fork, NEXT, 8)).toEqual(await replies(session, NEXT, 8));
@@ -57,7 +57,7 @@ describe('a fork', () => {
     const agent = await startAgent({ tools: TOOLS, ...EXACT });
     const restored = await agent.restoreSession(path);
     const fork = await restored.fork();
-    expect(fork.report.tier).toBe('memory');
+    expect(fork.report.source).toBe('memory');
     for (const session of [fork, restored]) {
       const { text, usage } = await session.send(NEXT[0] as string, { maxTokens: 8 });
       expect(text).toBe(texts[0]);
@@ -176,7 +176,7 @@ describe('a saved session', () => {
     const chatTemplate = '{% for m in messages | reverse %}{{ m.content }}{% endfor %}'; // the newest message first
     const agent = await startAgent({ chatTemplate, ...EXACT });
     const session = await agent.createSession();
-    expect(session.report).toMatchObject({ tier: 'bypass', templateTokens: 0 });
+    expect(session.report).toMatchObject({ cache: 'bypass', templateTokens: 0 });
     await replies(session, ['Hello'], 8);
     await session.save(path, { state: true });
     expect(await readdir(join(path, '..'))).toEqual(['session.json']);
@@ -258,7 +258,7 @@ describe('a saved session', () => {
     await session.close();
     const nothing = { systemPrompt: undefined, tools: undefined, compaction: undefined, tenant: undefined } as object;
     const restored = await agent.restoreSession(path, nothing);
-    expect(restored.report).toMatchObject({ tier: 'resident', key: session.report.key });
+    expect(restored.report).toMatchObject({ source: 'resident', key: session.report.key });
     const compact = { preserveRecent: 0, maxSummaryTokens: 4 };
     await replies(restored, ['Hello'], 4);
     expect((await restored.compact({ ...compact, prompt: undefined } as object))?.replacedMessages).toBe(2);

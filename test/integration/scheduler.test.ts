@@ -421,7 +421,7 @@ describe('where KV cells are short', () => {
       }
       const { report } = await agent.createSession({ systemPrompt });
       begun = true;
-      expect(report.tier).toBe(count === 0 ? 'memory' : 'miss');
+      expect(report.source).toBe(count === 0 ? 'memory' : 'prefill');
       expect(turns).toBeLessThan(36); // those that began before it, and a few that slipped in
       await Promise.all(others);
     },

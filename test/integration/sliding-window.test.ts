@@ -149,7 +149,7 @@ describe('sessions on a sliding window', () => {
     const first = await agent.createSession({ systemPrompt: cold?.systemPrompt as string });
     await replies(first, MESSAGES.slice(0, 1), MAX_TOKENS);
     const forks = [await first.fork(), await first.fork(), await first.fork()];
-    expect(forks.map(({ report }) => report.tier)).toContain('memory');
+    expect(forks.map(({ report }) => report.source)).toContain('memory');
     const sessions = [first, ...forks];
     await converseUndisturbed(agent, sessions, Array(4).fill(cold), 1);
     await closeAll(agent, sessions);
@@ -176,7 +176,7 @@ describe('resident templates on a sliding window', () => {
       const found = await Promise.all(
         prompts.map(async (systemPrompt) => {
           const session = await agent.createSession({ systemPrompt });
-          expect(session.report.tier).toBe(round === 0 ? 'miss' : 'resident');
+          expect(session.report.source).toBe(round === 0 ? 'prefill' : 'resident');
           expect(session.report.templateTokens).toBeGreaterThan(WINDOW);
           return firstOf(session);
         }),
@@ -191,18 +191,18 @@ describe('resident templates on a sliding window', () => {
   it('leave, or are none, while sessions share too much of those that have left; later they are again', async () => {
     const agent = await startAgent(SETTINGS);
     const open: Session[] = [];
-    const tierOf = async (number: number) => {
+    const sourceOf = async (number: number) => {
       const session = await agent.createSession({ systemPrompt: numberedPrompt(number) });
       open.push(session);
-      return session.report.tier;
+      return session.report.source;
     };
-    expect([await tierOf(1), await tierOf(1)]).toEqual(['miss', 'resident']);
-    expect([await tierOf(2), await tierOf(2)]).toEqual(['miss', 'memory']); // the cells of 1 would stay with its sessions
-    expect(await tierOf(1)).toBe('resident');
+    expect([await sourceOf(1), await sourceOf(1)]).toEqual(['prefill', 'resident']);
+    expect([await sourceOf(2), await sourceOf(2)]).toEqual(['prefill', 'memory']); // the cells of 1 would stay with its sessions
+    expect(await sourceOf(1)).toBe('resident');
     await Promise.all(open.splice(0).map((session) => session.close()));
-    expect([await tierOf(2), await tierOf(2)]).toEqual(['memory', 'resident']); // nobody shares those of 1 any more
+    expect([await sourceOf(2), await sourceOf(2)]).toEqual(['memory', 'resident']); // nobody shares those of 1 any more
     await Promise.all(open.map((session) => session.send(LONG, { maxTokens: 1 })));
-    expect([await tierOf(3), await tierOf(3)]).toEqual(['miss', 'resident']); // those of 2 are far behind its sessions
+    expect([await sourceOf(3), await sourceOf(3)]).toEqual(['prefill', 'resident']); // those of 2 are far behind its sessions
     await closeAll(agent, open);
   });
 });

@@ -56,12 +56,12 @@ describe.skipIf(model === undefined)(title, () => {
   it('prefills a template once: ten sessions are one miss and nine hits, and all say the same', async () => {
     const agent = await startAgent(await temporaryDirectory());
     const first = await agent.createSession();
-    expect(first.report).toMatchObject({ tier: 'miss', reason: 'absent', cachedTokens: 0 });
+    expect(first.report).toMatchObject({ cache: 'miss', reason: 'absent', cachedTokens: 0 });
     const { templateTokens } = first.report;
     expect(templateTokens).toBeGreaterThan(100);
     const others = await Promise.all(Array.from({ length: 9 }, () => agent.createSession()));
     for (const { report } of others) {
-      expect(report).toMatchObject({ tier: 'resident', cachedTokens: templateTokens, key: first.report.key });
+      expect(report).toMatchObject({ source: 'resident', cachedTokens: templateTokens, key: first.report.key });
     }
     await agent.flush();
     expect(agent.getTemplateCacheStats()).toMatchObject({
@@ -80,7 +80,7 @@ describe.skipIf(model === undefined)(title, () => {
 
   it('finds the template in another process, and says the same', async () => {
     const { directory, saved } = await savedTemplate();
-    expect(saved.report.tier).toBe('miss');
+    expect(saved.report.cache).toBe('miss');
     expect(saved.texts).toEqual([uncached]);
     const agent = await startAgent(directory);
     expect(agent.getTemplateCacheStats()).toMatchObject({
@@ -91,7 +91,7 @@ describe.skipIf(model === undefined)(title, () => {
       hitRate: 0,
     });
     const session = await agent.createSession();
-    expect(session.report).toMatchObject({ tier: 'disk', cachedTokens: saved.report.templateTokens });
+    expect(session.report).toMatchObject({ source: 'disk', cachedTokens: saved.report.templateTokens });
     expect(session.report.bytes).toBeGreaterThan(1_000_000);
     expect((await session.send(QUESTION, { maxTokens: MAX_TOKENS })).text).toBe(uncached);
     expect(agent.getTemplateCacheStats()).toMatchObject({ hits: 1, misses: 0, hitRate: 1 });

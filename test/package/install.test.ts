@@ -82,11 +82,11 @@ describe('a machine without compilers, with install scripts blocked', () => {
     it.each(['example.mjs', 'example.cjs'] as const)(
       '%s starts warm in the same and in the next process',
       async (name) => {
-        const { tiers, stats, text } = await project.example(name, model ?? '');
-        expect(tiers).toEqual(['miss', 'resident', 'disk']);
+        const { sources, stats, text } = await project.example(name, model ?? '');
+        expect(sources).toEqual(['prefill', 'resident', 'disk']);
         expect(stats).toMatchObject({ entries: 1, hits: 1, misses: 1, hitRate: 0.5 });
         expect(text.length).toBeGreaterThan(0);
-        report(`  ${name}: ${tiers.join(', ')}`);
+        report(`  ${name}: ${sources.join(', ')}`);
       },
     );
   });

@@ -138,10 +138,10 @@ describe('`npx llama-headstart build --native`', () => {
   it.skipIf(!model).each(['example.mjs', 'example.cjs'] as const)(
     'builds an addon that runs the example of the specification, %s',
     async (name) => {
-      const { tiers, text } = await project.example(name, model ?? '');
-      expect(tiers).toEqual(['miss', 'resident', 'disk']);
+      const { sources, text } = await project.example(name, model ?? '');
+      expect(sources).toEqual(['prefill', 'resident', 'disk']);
       expect(text.length).toBeGreaterThan(0);
-      report(`  ${name} on that build: ${tiers.join(', ')}`);
+      report(`  ${name} on that build: ${sources.join(', ')}`);
     },
   );
 

@@ -6,6 +6,9 @@ import { expect, it } from 'vitest';
 import { microModel } from '../helpers/models.js';
 
 interface DemoSession {
+  source: string;
+  cache: string;
+  /** Named as in earlier versions. */
   tier: string;
   ms: number;
   cachedTokens: number;
@@ -19,15 +22,16 @@ it('the demo prints one JSON object: a miss and nine forks, then a file and nine
   const { model, machine, template, uncached, cached, totals, stats } = JSON.parse(stdout);
 
   const nine = Array(9).fill('resident');
-  const tiers = (at: number) => cached[at].sessions.map(({ tier }: DemoSession) => tier);
-  expect([tiers(0), tiers(1)]).toEqual([
-    ['miss', ...nine],
+  const starts = (at: number, name: 'source' | 'tier') => cached[at].sessions.map((each: DemoSession) => each[name]);
+  expect([starts(0, 'source'), starts(1, 'source')]).toEqual([
+    ['prefill', ...nine],
     ['disk', ...nine],
   ]);
+  expect(starts(0, 'tier')).toEqual(['miss', ...nine]);
   const sessions: DemoSession[] = cached.flatMap(({ sessions }: { sessions: DemoSession[] }) => sessions);
   expect(new Set([...uncached.sessions, ...sessions].map(({ reply }: DemoSession) => reply)).size).toBe(1);
-  for (const { tier, cachedTokens, ms, firstTokenMs } of sessions) {
-    expect(cachedTokens).toBe(tier === 'miss' ? 0 : template.tokens);
+  for (const { cache, cachedTokens, ms, firstTokenMs } of sessions) {
+    expect(cachedTokens).toBe(cache === 'miss' ? 0 : template.tokens);
     expect([ms, firstTokenMs].every((value) => value > 0)).toBe(true);
   }
   expect(uncached.sessions).toHaveLength(10);

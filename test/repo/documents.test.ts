@@ -55,7 +55,7 @@ async function greedyText(prompt: string, count: number): Promise<string> {
 describe.skipIf(testModel() === undefined)('the documents', () => {
   it('show a README example that runs, misses once and replies', async () => {
     const printed = await runProgram('README.md');
-    expect(printed).toMatch(/tier: 'miss'/);
+    expect(printed).toMatch(/cache: 'miss'/);
     expect(printed).toMatch(/entries: 1,/);
     expect(printed.length).toBeGreaterThan(400);
   });
@@ -66,7 +66,7 @@ describe.skipIf(testModel() === undefined)('the documents', () => {
 
   it('show a page on the template cache whose code runs, with a tenant of its own and an explained miss', async () => {
     const printed = await runProgram('docs/guide/caching.md');
-    expect(printed).toMatch(/tier: 'miss'/);
+    expect(printed).toMatch(/cache: 'miss'/);
     expect(printed).toMatch(/careful/);
     expect(printed).toMatch(/entries: 3,/);
   });

@@ -124,7 +124,7 @@ describe('a cache entry', () => {
         expect(tokens).toEqual(expected);
         // A flipped bit in the version makes the file foreign, not damaged. A foreign file is not deleted.
         const foreign = report.reason?.startsWith('foreign') === true;
-        expect(report).toMatchObject({ tier: 'miss', cachedTokens: 0 });
+        expect(report).toMatchObject({ cache: 'miss', cachedTokens: 0 });
         expect(lab.cache.stats().corruptions - before.corruptions).toBe(foreign ? 0 : 1);
         if (foreign) {
           expect(name).toBe('a bit of the header');
@@ -134,7 +134,7 @@ describe('a cache entry', () => {
           await lab.cache.flush();
         }
         await rm(`${path}.elsewhere`, { force: true });
-        expect((await run(lab)).report.tier).toBe('disk'); // the entry was saved again
+        expect((await run(lab)).report.source).toBe('disk'); // the entry was saved again
       });
     }
     expect((await readdir(directory)).filter((file) => file.endsWith('.corrupt')).length).toBeLessThanOrEqual(8);
@@ -157,7 +157,7 @@ describe('a cache entry', () => {
           await truncate(path, Math.floor(random() * whole.length)).catch(() => undefined);
         }
         const { report, tokens } = await running;
-        expect(['disk', 'miss']).toContain(report.tier);
+        expect(['disk', 'prefill']).toContain(report.source);
         expect(tokens).toEqual(expected);
         await lab.cache.flush();
       });
@@ -181,7 +181,7 @@ describe('a cache entry', () => {
         const swapped = [await run(lab), await run(lab, OTHER)];
         expect(swapped.map(({ tokens }) => tokens)).toEqual(expected);
         await lab.cache.flush();
-        expect([await run(lab), await run(lab, OTHER)].map(({ report }) => report.tier)).toEqual(['disk', 'disk']);
+        expect([await run(lab), await run(lab, OTHER)].map(({ report }) => report.source)).toEqual(['disk', 'disk']);
         expect(lab.cache.stats().corruptions).toBe(0);
       });
     }
@@ -213,7 +213,7 @@ describe('a disk', () => {
     await lab.cache.clear();
     await lab.start(someTokens(64, 1));
     await lab.cache.flush();
-    expect((await lab.start(someTokens(64, 1))).tier).toBe('disk'); // after clear() there is free space
+    expect((await lab.start(someTokens(64, 1))).source).toBe('disk'); // after clear() there is free space
     expect(full.done()).toEqual([]);
   });
 
@@ -233,7 +233,7 @@ describe('a disk', () => {
     for (let index = 0; index < rounds(2, 20); index++) {
       await readOnly.try(`start ${index}`, async () => {
         const all = [await run(lab), await run(lab, OTHER)];
-        expect(all.map(({ report }) => report.tier)).toEqual(['disk', 'miss']);
+        expect(all.map(({ report }) => report.source)).toEqual(['disk', 'prefill']);
         expect(all.map(({ tokens }) => tokens)).toEqual(expected);
         await lab.cache.flush();
         expect(lab.cache.stats()).toMatchObject({ failedSaves: index + 1, saves: 0 });
@@ -265,7 +265,7 @@ describe('the cache directory', () => {
     }
     await run(lab);
     await lab.cache.flush();
-    expect((await run(lab)).report.tier).toBe('disk');
+    expect((await run(lab)).report.source).toBe('disk');
     expect(deletions.done()).toEqual([]);
   });
 
@@ -283,7 +283,7 @@ describe('the cache directory', () => {
       await many.try(`hit ${index}`, async () => {
         lab.engine.residents.evictIdle();
         const [disk, resident] = [await run(lab), await run(lab)];
-        expect([disk.report.tier, resident.report.tier]).toEqual(['disk', 'resident']);
+        expect([disk.report.source, resident.report.source]).toEqual(['disk', 'resident']);
         expect([disk.tokens, resident.tokens]).toEqual([expected, expected]);
       });
     }
@@ -309,7 +309,7 @@ describe('the cache directory', () => {
         // Whatever the clock says, the entries have just been used.
         setClock(index % 3 === 0 ? 0 : -Math.floor(random() * 30 * 86_400_000));
         const { report, tokens } = await run(lab);
-        expect([report.tier, tokens]).toEqual(['disk', expected]);
+        expect([report.source, tokens]).toEqual(['disk', expected]);
         await lab.start(someTokens(64, 100 + index));
         await lab.cache.flush();
         expect(await lab.cache.prune()).toEqual({ entries: 0, temporaryFiles: 0, corruptFiles: 0 });
@@ -324,7 +324,7 @@ describe('the cache directory', () => {
     const future = new Date(Date.now() + 1e10);
     await utimes(path, future, future);
     const lab = await openLab({ directory, cache: { maxAgeMs: 60_000, maxEntries: 10 } });
-    expect((await run(lab)).report.tier).toBe('disk');
+    expect((await run(lab)).report.source).toBe('disk');
     await lab.start(OTHER);
     await lab.cache.flush();
     expect(lab.cache.stats()).toMatchObject({ entries: 2, evictions: { disk: 0 } });

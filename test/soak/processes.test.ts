@@ -64,8 +64,8 @@ describe('processes that start at the same time with an empty cache', () => {
         const all = await startTogether(processes, dense(directory, { sessions: 10, kvCells: 16_384 }), { sessions });
         const decoded = all.reduce((sum, { decodedTokens }) => sum + decodedTokens, 0);
         expect(decoded).toBe(TEMPLATE.length + processes * sessions * (MESSAGE.length + STEPS - 1));
-        const tiers = all.flatMap(({ reports }) => reports.map(({ tier }) => tier));
-        expect(tiers.filter((tier) => tier === 'miss')).toHaveLength(1);
+        const sources = all.flatMap(({ reports }) => reports.map(({ source }) => source));
+        expect(sources.filter((source) => source === 'prefill')).toHaveLength(1);
         for (const tokens of all.flatMap((result) => result.tokens)) {
           expect(tokens).toEqual(await expectedTokens());
         }
@@ -96,7 +96,7 @@ describe('a process that is killed during a save', () => {
           expect(lab.cache.stats()).toMatchObject({ entries: intact, corruptions: 0 });
           const names = await readdir(directory);
           expect(names.filter((name) => /\.tmp$|\.corrupt$|^owner_|^template_.*\.lock$/.test(name))).toEqual([]);
-          expect((await lab.start(Int32Array.from(head))).tier).toBe('disk');
+          expect((await lab.start(Int32Array.from(head))).source).toBe('disk');
           await lab.cache.prune({ maxEntries: 3 });
         } finally {
           await lab.close();
@@ -151,7 +151,7 @@ describe('a process that holds the lock of a template', () => {
         const waiter = await startWaiter(directory);
         await owner.kill();
         const { reports, stats } = await waiter.result();
-        expect(reports[0]).toMatchObject({ tier: 'miss' });
+        expect(reports[0]).toMatchObject({ cache: 'miss' });
         expect(stats).toMatchObject({ saves: 2, failedSaves: 0 });
       });
     }
@@ -165,7 +165,7 @@ describe('a process that holds the lock of a template', () => {
         const owner = await startStoppedOwner(directory);
         const waiter = await startWaiter(directory);
         const { reports, tokens } = await waiter.result();
-        expect(reports[0]?.tier).toBe('miss');
+        expect(reports[0]?.cache).toBe('miss');
         expect(reports[0]?.waitedMs).toBeGreaterThan(0);
         owner.child.kill('SIGCONT');
         const continued = await owner.result();
@@ -173,7 +173,7 @@ describe('a process that holds the lock of a template', () => {
         const lab = await Lab.open(dense(directory));
         onTestFinished(() => lab.close());
         expect(await lab.cache.verify()).toMatchObject({ checked: 2, intact: 2 });
-        expect((await lab.start(Int32Array.from(longTemplate))).tier).toBe('disk');
+        expect((await lab.start(Int32Array.from(longTemplate))).source).toBe('disk');
       });
     }
     expect(holders.wrong).toEqual([]);
@@ -190,7 +190,7 @@ describe('a process that holds the lock of a template', () => {
     setTimeout(() => controller.abort(), 50);
     await expect(aborted).rejects.toMatchObject({ code: 'ABORTED' });
     owner.child.kill('SIGCONT');
-    expect(['disk', 'miss']).toContain((await other).tier);
+    expect(['disk', 'prefill']).toContain((await other).source);
     await owner.result();
   });
 });
@@ -263,12 +263,12 @@ describe('processes of two versions and two layouts on one directory', () => {
           { options: dense(directory, { layout: 'split' as const }), process: {} },
           { options: dense(directory, { layout: 'split' as const }), process: later },
         ];
-        for (const tier of ['miss', 'disk', 'disk']) {
+        for (const source of ['prefill', 'disk', 'disk']) {
           const all = await Promise.all(
             kinds.map((kind) => startTogether(1, kind.options, { sessions: 1, process: kind.process })),
           );
           for (const { reports, tokens, stats } of all.flat()) {
-            expect(reports[0]?.tier).toBe(tier);
+            expect(reports[0]?.source).toBe(source);
             expect(tokens[0]).toEqual(await expectedTokens());
             expect(stats).toMatchObject({ corruptions: 0, failedSaves: 0 });
           }

@@ -2,7 +2,7 @@
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { HeadstartError, type Tier } from 'llama-headstart';
+import { HeadstartError, type StateSource } from 'llama-headstart';
 import { SequenceState } from 'llama-headstart/native';
 import { afterAll, expect, it } from 'vitest';
 import { temporaryDirectory } from '../helpers/agents.js';
@@ -44,14 +44,14 @@ class ModeledCache {
     const before = this.lab.cache.stats();
     const { report, tokens } = await this.lab.run(TEMPLATES[index] as Int32Array, MESSAGE, STEPS);
     await this.lab.cache.flush();
-    const tier = predictedTier(predicted);
-    expect(report.tier).toBe(tier);
+    const source = predictedSource(predicted);
+    expect(report.source).toBe(source);
     expect(tokens).toEqual(this.#replies[index]);
-    const corruptions = tier === 'miss' && predicted.disk === 'damaged' ? 1 : 0;
+    const corruptions = source === 'prefill' && predicted.disk === 'damaged' ? 1 : 0;
     const after = this.lab.cache.stats();
     expect(after.corruptions - before.corruptions).toBe(corruptions);
-    expect([after.hits - before.hits, after.misses - before.misses]).toEqual(tier === 'miss' ? [0, 1] : [1, 0]);
-    if (tier === 'miss') {
+    expect([after.hits - before.hits, after.misses - before.misses]).toEqual(source === 'prefill' ? [0, 1] : [1, 0]);
+    if (source === 'prefill') {
       predicted.disk = 'good';
     }
     predicted.memory = true;
@@ -163,14 +163,14 @@ class ModeledCache {
   }
 }
 
-function predictedTier({ resident, memory, disk }: Prediction): Tier {
+function predictedSource({ resident, memory, disk }: Prediction): StateSource {
   if (resident) {
     return 'resident';
   }
   if (memory) {
     return 'memory';
   }
-  return disk === 'good' ? 'disk' : 'miss';
+  return disk === 'good' ? 'disk' : 'prefill';
 }
 
 /** Opens a cache on which one template can be resident and all can be in memory. */

@@ -1,23 +1,23 @@
-import type { StartReport } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
+import { type StartReport, type StateSource, startReport } from '../../lib/cache/start-report.js';
 import { addCounts, NO_COUNTS, StatsCounter } from '../../lib/cache/statistics.js';
 
-type Tier = StartReport['tier'];
-
-/** A start of a template of 100 tokens. */
-function start(tier: Tier, more: Partial<StartReport> = {}): StartReport {
-  const hit = tier !== 'miss' && tier !== 'bypass';
-  return {
-    tier,
-    match: hit ? 'exact' : 'none',
+/** A start of a template of 100 tokens: by default a hit, or a miss if it was prefilled. */
+function start(source: StateSource, more: Partial<StartReport> = {}): StartReport {
+  const hit = source !== 'prefill';
+  return startReport({
+    source,
+    cache: hit ? 'hit' : 'miss',
     templateTokens: 100,
     cachedTokens: hit ? 100 : 0,
-    bytes: tier === 'memory' || tier === 'disk' ? 1000 : 0,
+    bytes: source === 'memory' || source === 'disk' ? 1000 : 0,
     ms: 1,
     key: '',
     ...more,
-  };
+  });
 }
+
+const BYPASS = { cache: 'bypass' } as const;
 
 function counted(...starts: StartReport[]): StatsCounter {
   const stats = new StatsCounter();
@@ -33,22 +33,22 @@ describe('the statistics', () => {
     expect([hitRate, tokenHitRate, restoreMs]).toEqual([0, 0, { mean: 0, p50: 0, p99: 0 }]);
   });
 
-  it('count every tier but miss and bypass as a hit', () => {
-    const tiers = ['miss', 'resident', 'resident', 'memory', 'disk', 'bypass'] as const;
-    const stats = counted(...tiers.map((tier) => start(tier)));
+  it('count each start whose whole template was cached as a hit', () => {
+    const sources = ['prefill', 'resident', 'resident', 'memory', 'disk'] as const;
+    const stats = counted(...sources.map((source) => start(source)), start('prefill', BYPASS));
     expect(stats.counts).toMatchObject({ hits: 4, misses: 1, bypasses: 1, requestedTokens: 500, reusedTokens: 400 });
     expect(stats.hitsByTier).toEqual({ resident: 2, memory: 1, disk: 1 });
     expect(stats.bytesByTier).toEqual({ memory: 1000, disk: 1000 });
     expect(stats.counts.prefillMsSaved).toBe(400);
   });
 
-  it('leave starts that did not want the cache out of the rates', () => {
-    const stats = counted(start('miss'), start('resident'), start('bypass'), start('bypass'));
+  it('leave starts that bypassed the cache out of the rates', () => {
+    const stats = counted(start('prefill'), start('resident'), start('prefill', BYPASS), start('prefill', BYPASS));
     expect([stats.hitRate, stats.tokenHitRate]).toEqual([0.5, 0.5]);
   });
 
   it('count a start from the nearest template as a miss per request, and its tokens as reused', () => {
-    const stats = counted(start('memory', { match: 'prefix', cachedTokens: 80 }));
+    const stats = counted(start('memory', { cache: 'prefix', cachedTokens: 80 }));
     expect(stats.counts).toMatchObject({ hits: 0, misses: 1, prefixStarts: 1, reusedTokens: 80 });
     expect([stats.hitRate, stats.tokenHitRate]).toEqual([0, 0.8]);
     expect(stats.hitsByTier.memory).toBe(0);

@@ -17,7 +17,7 @@ module.exports = async function example(AgentServer) {
 
   const second = await AgentServer.initialize(config);
   const session3 = await second.createSession();
-  const tiers = [session1, session2, session3].map((session) => session.report.tier);
+  const sources = [session1, session2, session3].map((session) => session.report.source);
   await second.close();
-  process.stdout.write(`${JSON.stringify({ tiers, stats, text: reply.text })}\n`);
+  process.stdout.write(`${JSON.stringify({ sources, stats, text: reply.text })}\n`);
 };
