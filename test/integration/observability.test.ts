@@ -111,7 +111,7 @@ describe('a logger', () => {
     onTestFinished(() => spy.mockRestore());
     const agent = await startAgent({ debug: true });
     const session = await agent.createSession();
-    expect(written).toContainEqual(expect.stringMatching(`^debug: session ${session.id}: miss, .*\n$`));
+    expect(written).toContainEqual(expect.stringMatching(`^debug: session ${session.id}: prefill \\(miss\\), .*\n$`));
     const { length } = written;
     await agent.close();
     await (await startAgent()).createSession();
