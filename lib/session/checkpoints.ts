@@ -1,28 +1,28 @@
 import type { SequenceState } from '../native/state.js';
 import { isPrefix } from '../tokens.js';
 
-/** All checkpoints of an agent together, in bytes. */
+/** Budget for all checkpoints of an agent, in bytes. */
 const DEFAULT_BYTES = 128 * 1024 ** 2;
 
-/** A state, and the conversations that may go on from it: a fork shares those of its source. */
+/** A state, and the conversations that can continue from it. A fork shares the checkpoints of its source. */
 interface Checkpoint {
   readonly state: SequenceState;
   readonly owners: Set<object>;
 }
 
 /**
- * Two for each conversation. Chat templates that leave out the reasoning of earlier turns make every later prompt differ behind the
- * message that began a turn; other chat templates repeat all steps of a turn.
+ * The two checkpoints of a conversation. Some chat templates leave out the reasoning of earlier turns: with them, the prompt of
+ * the next turn differs after the message that began the current turn. Other chat templates repeat all steps of a turn.
  */
 interface OwnedCheckpoints {
-  /** Taken at the message that began the newest turn. */
+  /** Captured at the message that began the newest turn. */
   turn?: Checkpoint | undefined;
-  /** Taken at the newest result of a tool in that turn; until there is one, what an aborted turn falls back to. */
+  /** Captured at the newest tool result of that turn. Before the first result: the checkpoint to use if the turn is aborted. */
   step?: Checkpoint | undefined;
 }
 
 /**
- * The checkpoints of all conversations that have any, within one budget: the least recently used goes first. A checkpoint only saves
+ * The checkpoints of all conversations, within one budget. The least recently used one is evicted first. A checkpoint only saves
  * work, so a conversation can lose it at any time.
  */
 export class Checkpoints {
@@ -30,7 +30,7 @@ export class Checkpoints {
   /** Least recently used first. */
   readonly #all = new Set<Checkpoint>();
   readonly #byOwner = new WeakMap<object, OwnedCheckpoints>();
-  /** The number of tokens from which an owner's states are too large for the budget. */
+  /** By owner: the token count of a state that was too large for the budget. */
   readonly #minRefusedTokens = new WeakMap<object, number>();
   #bytes = 0;
 
@@ -38,19 +38,20 @@ export class Checkpoints {
     this.#maxBytes = maxBytes;
   }
 
-  /** Whether a state of this many tokens may fit into the budget. One that did not fit is not captured again. */
+  /** Whether a state of this many tokens may fit into the budget. False if an earlier state of at most as many tokens did not. */
   mayFit(owner: object, tokens = 0): boolean {
     return this.#maxBytes > 0 && tokens < (this.#minRefusedTokens.get(owner) ?? Number.POSITIVE_INFINITY);
   }
 
   /**
-   * Takes over `state`. Older ones of the owner that are no prefix of it go.
+   * Adds a checkpoint and takes over `state`. Older checkpoints of the owner are dropped unless their tokens are a prefix of
+   * the new ones.
    *
-   * @param beginsTurn false: it replaces that of the step before, and that of the turn stays
+   * @param beginsTurn if false, the new checkpoint replaces the one of the previous step, and the one of the turn stays
    */
   put(owner: object, state: SequenceState, beginsTurn: boolean): void {
     if (state.byteLength > this.#maxBytes) {
-      this.#minRefusedTokens.set(owner, state.tokens.length); // shorter ones are still useful
+      this.#minRefusedTokens.set(owner, state.tokens.length); // shorter states may still fit
       state.close();
       return;
     }
@@ -64,23 +65,23 @@ export class Checkpoints {
     this.#shrink();
   }
 
-  /** The longest of the owner's, the whole of which `prompt` begins with; without a prompt the longest. */
+  /** The owner's longest checkpoint whose tokens are a prefix of `prompt`. Without `prompt`: the longest. */
   get(owner: object, prompt?: Int32Array): SequenceState | undefined {
-    const found = this.#longestFirst(owner).find(
+    const checkpoint = this.#longestFirst(owner).find(
       ({ state }) => prompt === undefined || isProperPrefix(state.tokens, prompt),
     );
-    if (found !== undefined) {
-      this.#all.delete(found);
-      this.#all.add(found);
+    if (checkpoint !== undefined) {
+      this.#all.delete(checkpoint);
+      this.#all.add(checkpoint);
     }
-    return found?.state;
+    return checkpoint?.state;
   }
 
-  /** Lets `to` go on from what `from` may go on from. */
+  /** Gives `to` the checkpoints of `from`. */
   share(from: object, to: object): void {
-    const kept = this.#byOwner.get(from);
-    if (kept !== undefined) {
-      this.#set(to, { ...kept });
+    const checkpoints = this.#byOwner.get(from);
+    if (checkpoints !== undefined) {
+      this.#set(to, { ...checkpoints });
     }
   }
 
@@ -88,14 +89,14 @@ export class Checkpoints {
     this.#set(owner, {});
   }
 
-  /** Drops all: what the model computes has changed. */
+  /** Drops everything, because the model now computes something else. */
   clear(): void {
     for (const checkpoint of this.#all) {
       this.#evict(checkpoint);
     }
   }
 
-  /** An owner's, the longest first. */
+  /** The owner's checkpoints, the longest first. */
   #longestFirst(owner: object): Checkpoint[] {
     const { turn, step } = this.#byOwner.get(owner) ?? {};
     return [turn, step]
@@ -103,14 +104,14 @@ export class Checkpoints {
       .sort((a, b) => b.state.tokens.length - a.state.tokens.length);
   }
 
-  #set(owner: object, kept: OwnedCheckpoints): void {
-    const before = this.#longestFirst(owner);
-    this.#byOwner.set(owner, kept);
-    const now = this.#longestFirst(owner);
-    for (const each of now) {
+  #set(owner: object, checkpoints: OwnedCheckpoints): void {
+    const previous = this.#longestFirst(owner);
+    this.#byOwner.set(owner, checkpoints);
+    const current = this.#longestFirst(owner);
+    for (const each of current) {
       each.owners.add(owner);
     }
-    for (const each of before.filter((one) => !now.includes(one))) {
+    for (const each of previous.filter((one) => !current.includes(one))) {
       each.owners.delete(owner);
       if (each.owners.size === 0) {
         this.#close(each);

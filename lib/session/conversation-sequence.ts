@@ -8,18 +8,19 @@ import { commonPrefixLength } from '../tokens.js';
 import { type LoadedPrefix, PrefixLoader, type SequenceSetup } from './prefix-loader.js';
 
 /**
- * The sequence of a conversation, and the tokens that are in it, by position. While idle it may lose the sequence to
- * another; the next prompt brings it back from the template, or from a checkpoint.
+ * The sequence of a conversation, and the tokens in it. An idle conversation may lose its sequence to another one. The next
+ * prompt then leases a sequence again and loads the longest known prefix into it.
  */
 export class ConversationSequence implements SequenceHolder, ReplySequence {
   readonly #setup: SequenceSetup;
   readonly #prefixLoader: PrefixLoader;
+  /** The tokens in the sequence, by position. */
   #tokens: number[] = [];
   #sequence: number | undefined;
   #busy = true;
-  /** Its turn has had a sequence: it is not refused another where it lent that. */
+  /** The turn has had a sequence. If the turn loses it, `maxQueueSize` does not stop the turn from leasing another. */
   #inProgress = false;
-  /** A failure left it in a state that nobody knows. */
+  /** After a failure, the contents of the sequence are unknown. */
   #isUndefined = false;
 
   constructor(setup: SequenceSetup) {
@@ -27,12 +28,12 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
     this.#prefixLoader = new PrefixLoader(setup, this);
   }
 
-  /** Whether it may not be taken away now. */
+  /** While busy, the sequence cannot be evicted. */
   get busy(): boolean {
     return this.#busy;
   }
 
-  /** Whether it has lost what it held, or never held anything. */
+  /** Whether no tokens are in the sequence, or there is no sequence. */
   get isEmpty(): boolean {
     return this.#tokens.length === 0;
   }
@@ -46,7 +47,7 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
     }
   }
 
-  /** Others may have the sequence, in the middle of a turn: until it is busy again. */
+  /** Lets other conversations take the sequence, also during a turn, until it is busy again. */
   makePreemptible(): void {
     const { sessions } = this.#setup.engine;
     this.#busy = false;
@@ -56,12 +57,12 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
     sessions.idle();
   }
 
-  /** What may be saved of it before another takes the sequence. */
+  /** What the engine can swap out when it evicts this conversation. */
   held(): { tokens: Int32Array; templateTokens: number } {
     return { tokens: Int32Array.from(this.#tokens), templateTokens: this.#setup.template.length };
   }
 
-  /** Another needed the sequence. */
+  /** The engine gave the sequence to another conversation. */
   onEvicted(): void {
     this.#sequence = undefined;
     this.#tokens = [];
@@ -76,14 +77,14 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
     }
   }
 
-  /** Gives the sequence back, and what was kept to bring it back. */
+  /** Releases the sequence, its swapped-out state and its checkpoints. */
   close(): void {
     this.release();
     this.#setup.engine.dropSwapped(this);
     this.#setup.checkpoints.drop(this);
   }
 
-  /** Leases a sequence and puts the template into it. */
+  /** Leases a sequence and loads the template into it. */
   async start(signal: AbortSignal | undefined): Promise<StartReport> {
     this.#sequence = await this.#setup.engine.sessions.lease(this, signal);
     const { report, tokens } = await this.#prefixLoader.loadTemplate(this.#sequence, signal);
@@ -92,9 +93,9 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
   }
 
   /**
-   * Makes the sequence hold a true prefix of the prompt, as long as possible, but at least a token short of it.
+   * Makes the sequence hold the longest possible prefix of the prompt, without the prompt's last token, which is always decoded.
    *
-   * @returns how many of those tokens did not have to be computed for it
+   * @returns how many tokens of the prefix did not have to be decoded
    */
   async align(prompt: Int32Array, signal: AbortSignal): Promise<number> {
     try {
@@ -109,9 +110,9 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
     this.#sequence ??= await engine.sessions.lease(this, signal, this.#inProgress);
     this.#inProgress = true;
     if (this.#tokens.length > 0 && engine.hasSwapped(this)) {
-      await this.#clear(this.#sequence); // all that is in it is the template, or a part of what it comes back to
+      await this.#clear(this.#sequence); // it holds only the template or a part of the state to swap in
     }
-    // What was computed again for this prompt was not cached.
+    // Tokens that were decoded again for this prompt do not count as cached.
     let cached = Number.POSITIVE_INFINITY;
     if (this.#tokens.length === 0) {
       cached = this.#setLoaded(await this.#prefixLoader.resume(this.#sequence, prompt, signal));
@@ -135,10 +136,10 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
   }
 
   /**
-   * Decodes what the sequence lacks of a text, and picks the token behind it. Where the sequence was lost meanwhile, to others
-   * or because nobody read on, that is all which it held as well.
+   * Decodes the tokens of a text that the sequence does not hold yet, and picks the next token. If the sequence was lost since
+   * the last decode, the whole text is aligned and decoded again.
    *
-   * @param tokensFrom the text from a position on; it ends at least a token behind what the sequence holds
+   * @param tokensFrom the tokens of the text from a position on; the text is at least one token longer than the sequence
    */
   async decode(tokensFrom: (position: number) => Int32Array, choice: TokenChoice): Promise<Decoded> {
     for (;;) {
@@ -161,28 +162,28 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
         if (!HeadstartError.isInstance(error, 'PREEMPTED')) {
           throw this.#noteFailure(error);
         }
-        this.#tokens = []; // it was emptied for who came before, and is still this conversation's
+        this.#tokens = []; // an older request needed the cells: the sequence is empty, but still leased
       }
     }
   }
 
   readonly #onDecoded = (decoded: Int32Array): void => {
-    for (const each of decoded) {
-      this.#tokens.push(each);
+    for (const token of decoded) {
+      this.#tokens.push(token);
     }
   };
 
   /**
-   * After an abort the sequence is what `#held` says, unless the abort emptied it; a sampler that failed changed nothing;
-   * after anything else nothing is known of it.
+   * After the errors in {@link SEQUENCE_UNHARMED}, `#tokens` still describes the sequence, unless the error lists damaged
+   * sequences. After any other error the contents are unknown.
    */
   #noteFailure(error: unknown): unknown {
-    const known = HeadstartError.isInstance(error) && SEQUENCE_UNHARMED.has(error.code) && !error.sequences;
-    this.#isUndefined ||= !known;
+    const isUnharmed = HeadstartError.isInstance(error) && SEQUENCE_UNHARMED.has(error.code) && !error.sequences;
+    this.#isUndefined ||= !isUnharmed;
     return error;
   }
 
-  /** Gives the sequence back where a failure left it in a state that nobody knows. */
+  /** Releases the sequence if a failure left unknown contents in it. */
   afterFailure(): void {
     if (this.#isUndefined) {
       this.release();
@@ -190,9 +191,9 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
   }
 
   /**
-   * Whether {@link keepCheckpoint} is of use: the sequence's end cannot be cut off, and what differs behind an earlier message would cost the
-   * whole conversation. Not if replies are to be the same to the bit: whether a checkpoint is still there when it is needed would decide
-   * how the prompt is cut.
+   * Whether to call {@link keepCheckpoint}. Checkpoints are useful if the memory cannot be trimmed: then a prompt that differs
+   * after an earlier message would decode the whole conversation again. They are never kept in `reproducible` mode, because
+   * the presence of a checkpoint would change where the prompt's prefill is cut.
    */
   get wantsCheckpoints(): boolean {
     const { engine, checkpoints } = this.#setup;
@@ -200,10 +201,10 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
   }
 
   /**
-   * Decodes what the sequence lacks of the beginning of a prompt, and keeps its state as it is there. Nothing is kept if the sequence is
-   * further already.
+   * Decodes the beginning of a prompt as far as the sequence lacks it, and keeps a checkpoint there. If the sequence already
+   * holds more tokens, no checkpoint is kept.
    *
-   * @param beginsTurn whether the prompt is the first of its turn
+   * @param beginsTurn whether the prompt is the first one of its turn
    */
   async keepCheckpoint(beginning: Int32Array, beginsTurn: boolean, signal: AbortSignal): Promise<void> {
     if (this.#tokens.length < beginning.length) {
@@ -214,70 +215,79 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
     }
   }
 
-  /** A copy of what this comes back to or holds, for files and forks; undefined where that is nothing. Close its state. */
+  /**
+   * Copies the swapped-out contents, the sequence, or the longest checkpoint, for files and forks. The caller closes the state.
+   *
+   * @returns undefined if there is nothing to copy
+   */
   async captureCheckpoint(): Promise<SwappedSequence | undefined> {
     const { engine, checkpoints, template } = this.#setup;
-    const past = await engine.checkpointOf(this, this.#sequence);
-    const state = past === undefined ? checkpoints.get(this)?.share() : undefined;
-    return state === undefined ? past : { tokens: state.tokens, templateTokens: template.length, chunks: [], state };
+    const contents = await engine.checkpointOf(this, this.#sequence);
+    const state = contents === undefined ? checkpoints.get(this)?.share() : undefined;
+    return state === undefined
+      ? contents
+      : { tokens: state.tokens, templateTokens: template.length, chunks: [], state };
   }
 
-  /** {@link past} with a state that more than the template of these tokens can be had from: they are decoded where there is none. */
+  /**
+   * As {@link captureCheckpoint}, with a state that shares more with `tokens` than the template. If there is no such state,
+   * `tokens` are decoded first.
+   */
   async captureCheckpointFor(tokens: Int32Array, signal: AbortSignal): Promise<SwappedSequence | undefined> {
-    const past = await this.captureCheckpoint();
-    const shared = commonPrefixLength(past?.tokens ?? [], tokens);
-    const serves = this.#setup.engine.canTrim || shared === past?.tokens.length;
-    if (past?.state !== undefined && serves && shared > this.#setup.template.length) {
-      return past;
+    const checkpoint = await this.captureCheckpoint();
+    const shared = commonPrefixLength(checkpoint?.tokens ?? [], tokens);
+    const isUsable = this.#setup.engine.canTrim || shared === checkpoint?.tokens.length;
+    if (checkpoint?.state !== undefined && isUsable && shared > this.#setup.template.length) {
+      return checkpoint;
     }
-    past?.state?.close();
+    checkpoint?.state?.close();
     if (tokens.length === 0) {
-      return undefined; // nothing serves a chat template whose prompts begin differently each time
+      return undefined; // with this chat template each prompt begins differently
     }
     await this.align(tokens, signal);
     await this.decode((position) => tokens.subarray(position), { signal });
     return this.captureCheckpoint();
   }
 
-  /** What it is to come back to, though another held it. It owns the state from now on. */
-  adopt(past: SwappedSequence): boolean {
-    return this.#setup.engine.adopt(this, past);
+  /** Takes over the checkpoint of another conversation or a file: the next prompt continues from it. */
+  adopt(checkpoint: SwappedSequence): boolean {
+    return this.#setup.engine.adopt(this, checkpoint);
   }
 
   /**
-   * Where replies are to be the same to the bit, call it before a turn.
+   * Call it at the beginning of a turn. In `reproducible` mode an unfinished turn must be rolled back, because the tokens that
+   * it decoded would change where the next prompt's prefill is cut.
    *
-   * @returns call it where the turn did not finish, and set busy to false after: what the turn has read would decide how the
-   *   next prompt is cut
+   * @returns a function that rolls the sequence back; call `setBusy(false)` after it. Undefined if not `reproducible`.
    */
   rollbackPoint(): (() => Promise<void>) | undefined {
     const { engine } = this.#setup;
     if (!engine.reproducible) {
       return undefined;
     }
-    const past = engine.checkpoint(this, this.#sequence);
-    const takeBack = async () => {
-      const { length } = past.tokens;
-      const own = length > 0 && this.#tokens.length >= length ? this.#sequence : undefined;
+    const checkpoint = engine.checkpoint(this, this.#sequence);
+    const rollBack = async () => {
+      const { length } = checkpoint.tokens;
+      const sequence = length > 0 && this.#tokens.length >= length ? this.#sequence : undefined;
       this.#busy = true;
-      if (await engine.rollBack(this, own, past)) {
+      if (await engine.rollBack(this, sequence, checkpoint)) {
         this.#tokens.length = length;
       } else if (this.#sequence !== undefined) {
         await this.#clear(this.#sequence);
       }
     };
-    return () => takeBack().catch(() => this.release());
+    return () => rollBack().catch(() => this.release());
   }
 
   /**
-   * Begins as a copy of `source`: shares its cells where the cache is unified and a sequence is to be had at once, else goes
-   * on from a copy of its state.
+   * Starts as a copy of `source`. In a unified KV cache with a free sequence, the copy shares the cells of `source`. Otherwise
+   * it continues from a copy of the state.
    */
   async forkFrom(source: ConversationSequence): Promise<Pick<StartReport, 'source' | 'cache' | 'bytes'>> {
     const { engine, checkpoints } = this.#setup;
     checkpoints.share(source, this);
-    const isWhole = source.#tokens.length > 0 && !engine.hasSwapped(source); // of one just restored the template alone is there
-    if (source.#sequence !== undefined && isWhole && engine.context.info.kvLayout === 'unified') {
+    const isComplete = source.#tokens.length > 0 && !engine.hasSwapped(source); // otherwise its sequence may hold only the template
+    if (source.#sequence !== undefined && isComplete && engine.context.info.kvLayout === 'unified') {
       const sequence = engine.window.admitsFork(source.#sequence) ? engine.sessions.tryLease(this) : undefined;
       if (sequence !== undefined) {
         this.#sequence = sequence;
@@ -286,9 +296,9 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
         return { source: 'resident', cache: 'hit', bytes: 0 };
       }
     }
-    const past = await source.captureCheckpoint();
-    const bytes = past?.state?.byteLength ?? 0;
-    return past !== undefined && this.adopt(past)
+    const checkpoint = await source.captureCheckpoint();
+    const bytes = checkpoint?.state?.byteLength ?? 0;
+    return checkpoint !== undefined && this.adopt(checkpoint)
       ? { source: 'memory', cache: 'hit', bytes }
       : { source: 'prefill', cache: 'bypass', bytes: 0 };
   }
@@ -300,13 +310,13 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
 
   #requireSequence(): number {
     if (this.#sequence === undefined) {
-      throw new HeadstartError('CLOSED', 'Expected a session that holds a sequence');
+      throw new HeadstartError('CLOSED', 'Expected an open session, but its sequence was released');
     }
     return this.#sequence;
   }
 }
 
-/** Failures of a decode that leave its sequence as it was, or as `onDecoded` said. */
+/** Errors of a decode that change the sequence only as reported to `onDecoded`. */
 const SEQUENCE_UNHARMED: ReadonlySet<string> = new Set([
   'ABORTED',
   'PREEMPTED',

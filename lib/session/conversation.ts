@@ -15,16 +15,16 @@ export type TurnInput = string | MessageInput | readonly MessageInput[];
 /**
  * The messages of a turn, checked, copied and frozen.
  *
- * @param before the conversation up to this turn
+ * @param history the conversation up to this turn
  * @throws HeadstartError `INVALID_ARGUMENT`; its message names the wrong message.
  */
-export function readTurn(input: TurnInput, before: readonly ChatMessage[]): ChatMessage[] {
+export function readTurn(input: TurnInput, history: readonly ChatMessage[]): ChatMessage[] {
   const messages = readMessages(typeof input === 'string' ? [{ role: 'user', content: input }] : input);
   if (messages.length === 0 || messages.at(-1)?.role === 'assistant') {
     throw invalidMessage('Expected a turn to end with a user message or the results of tool calls');
   }
-  requireAnswers([...before, ...messages]);
-  return withToolNames(messages, before);
+  requireResults([...history, ...messages]);
+  return withToolNames(messages, history);
 }
 
 /** A system prompt and the messages after it. */
@@ -65,19 +65,19 @@ export function readConversation(
  */
 export function readHistory(input: readonly MessageInput[], firstIndex = 0): ChatMessage[] {
   const messages = readMessages(input, firstIndex);
-  requireAnswers(messages, true);
+  requireResults(messages, true);
   return withToolNames(messages, []);
 }
 
 /** The calls of the newest reply that have no result yet. */
 export function pendingCalls(messages: readonly ChatMessage[]): readonly ToolCall[] {
-  const answered = new Set<string>();
+  const withResult = new Set<string>();
   for (let index = messages.length - 1; index >= 0; index--) {
     const message = messages[index] as ChatMessage;
     if (message.role === 'tool') {
-      answered.add(message.toolCallId);
+      withResult.add(message.toolCallId);
     } else if (message.role === 'assistant') {
-      return (message.toolCalls ?? []).filter(({ toolCallId }) => !answered.has(toolCallId));
+      return (message.toolCalls ?? []).filter(({ toolCallId }) => !withResult.has(toolCallId));
     } else {
       return [];
     }
@@ -93,49 +93,49 @@ function readMessages(input: unknown, firstIndex = 0): ChatMessage[] {
 }
 
 /**
- * Every call has one result, which comes before the next user message or reply, and every result belongs to a call.
+ * Every call has one result, which comes in front of the next user message or reply, and every result belongs to a call.
  *
- * @param mayWait whether the last calls may have no results yet
+ * @param mayLackResults whether the last calls may have no results yet
  */
-function requireAnswers(messages: readonly ChatMessage[], mayWait = false): void {
-  let open = new Set<string>();
+function requireResults(messages: readonly ChatMessage[], mayLackResults = false): void {
+  let unanswered = new Set<string>();
   for (const message of messages) {
     if (message.role === 'tool') {
-      if (!open.delete(message.toolCallId)) {
+      if (!unanswered.delete(message.toolCallId)) {
         throw invalidMessage(
           `Expected the result of a call that has none yet, got a result for ${describe(message.toolCallId)}`,
         );
       }
       continue;
     }
-    requireNoneOpen(open);
-    open = new Set();
+    requireAllAnswered(unanswered);
+    unanswered = new Set();
     for (const { toolCallId } of message.role === 'assistant' ? (message.toolCalls ?? []) : []) {
-      if (open.has(toolCallId)) {
+      if (unanswered.has(toolCallId)) {
         throw invalidMessage(
           `Expected the calls of a message to have different ids, got ${describe(toolCallId)} twice`,
         );
       }
-      open.add(toolCallId);
+      unanswered.add(toolCallId);
     }
   }
-  if (!mayWait) {
-    requireNoneOpen(open);
+  if (!mayLackResults) {
+    requireAllAnswered(unanswered);
   }
 }
 
-function requireNoneOpen(open: ReadonlySet<string>): void {
-  if (open.size > 0) {
+function requireAllAnswered(unanswered: ReadonlySet<string>): void {
+  if (unanswered.size > 0) {
     throw invalidMessage(
-      `Expected results for the tool calls ${[...open].map(describe).join(', ')} first: send { role: 'tool', toolCallId, content } for each`,
+      `Expected results for the tool calls ${[...unanswered].map(describe).join(', ')} first: send { role: 'tool', toolCallId, content } for each`,
     );
   }
 }
 
 /** Adds the names of tools to their results: chat templates may show them. */
-function withToolNames(messages: readonly ChatMessage[], before: readonly ChatMessage[]): ChatMessage[] {
+function withToolNames(messages: readonly ChatMessage[], history: readonly ChatMessage[]): ChatMessage[] {
   const names = new Map<string, string>();
-  for (const message of [...before, ...messages]) {
+  for (const message of [...history, ...messages]) {
     for (const { toolCallId, toolName } of message.role === 'assistant' ? (message.toolCalls ?? []) : []) {
       names.set(toolCallId, toolName);
     }

@@ -21,7 +21,7 @@ import { checkSessionOptions, RESTORE_OPTIONS, type SessionOptions } from './ses
 import type { SessionServices } from './session-setup.js';
 import { asAborted } from './turn-errors.js';
 
-/** What becomes of the caller's own objects is of no account. */
+/** Copies the options, so that later changes to the caller's objects have no effect. */
 function copyOptions({ signal, ...rest }: SessionOptions): SessionOptions & { signal: AbortSignal } {
   const { compaction, sampling, toolChoice } = rest;
   return {
@@ -33,28 +33,28 @@ function copyOptions({ signal, ...rest }: SessionOptions): SessionOptions & { si
   };
 }
 
-/** What sessions have that name nothing else. */
+/** The agent's defaults for sessions. */
 export interface SessionDefaults {
   systemPrompt: string | undefined;
   tools: ToolSet;
   sampling: SamplingOptions;
 }
 
-/** What opening a session takes. */
+/** What the agent provides for opening a session. */
 export interface SessionHost extends SessionServices {
   templates: Templates;
   defaults: SessionDefaults;
-  /** Tools that servers listed are put in an order of our own. */
+  /** Whether the tools of MCP servers are sorted, so that the order of their listings does not change the template. */
   stableTools: boolean;
-  /** Whose tools sessions have beside their own. */
+  /** The MCP servers, whose tools every session has. */
   mcp: McpServers;
-  /** Throws where no session may be opened any more. */
+  /** Throws `CLOSED` if the agent was closed. */
   requireOpen: () => void;
   onOpened: (session: Session, sequence: ConversationSequence) => void;
   onClosed: (session: Session) => void;
 }
 
-/** What a session from a file brings along. */
+/** A session that was read from a file. */
 export interface RestoredSession {
   id: string;
   messages: readonly ChatMessage[];
@@ -65,28 +65,32 @@ export interface RestoredSession {
  *
  * @throws HeadstartError as `AgentServer.createSession`.
  */
-export async function openSession(host: SessionHost, asked: SessionOptions, past?: RestoredSession): Promise<Session> {
-  const begin = performance.now();
-  checkSessionOptions(asked);
+export async function openSession(
+  host: SessionHost,
+  requested: SessionOptions,
+  restored?: RestoredSession,
+): Promise<Session> {
+  const startedAt = performance.now();
+  checkSessionOptions(requested);
   host.requireOpen();
-  throwIfAborted(asked.signal);
-  const options = copyOptions(asked);
+  throwIfAborted(requested.signal);
+  const options = copyOptions(requested);
   const { defaults, templates, contextSize, model, lock } = host;
-  const { systemPrompt, messages } = past
-    ? { systemPrompt: options.systemPrompt, messages: past.messages }
+  const { systemPrompt, messages } = restored
+    ? { systemPrompt: options.systemPrompt, messages: restored.messages }
     : readConversation(options.messages ?? [], options.systemPrompt);
-  const { source, tools, boundary } = await findTemplate(host, { ...options, systemPrompt }, past !== undefined);
+  const { source, tools, boundary } = await findTemplate(host, { ...options, systemPrompt }, restored !== undefined);
   requireToolChoice(resolveToolOptions(contextSize, options).toolChoice, tools);
   if (options.sampling !== undefined) {
     await requireSampling(model, mergeSampling(defaults.sampling, options.sampling));
   }
   throwIfAborted(options.signal);
   host.requireOpen();
-  const leave = await lock.read(options.signal);
+  const unlock = await lock.read(options.signal);
   const session = await Session.start(
     host,
     {
-      id: past?.id,
+      id: restored?.id,
       source,
       tools,
       template: boundary.tokens,
@@ -103,12 +107,12 @@ export async function openSession(host: SessionHost, asked: SessionOptions, past
       onOpened: host.onOpened,
       onClosed: host.onClosed,
     },
-    begin,
+    startedAt,
   )
     .catch((error: unknown) => {
       throw asAborted(error, 'Opening the session');
     })
-    .finally(leave);
+    .finally(unlock);
   try {
     host.requireOpen();
   } catch (error) {
@@ -119,9 +123,9 @@ export async function openSession(host: SessionHost, asked: SessionOptions, past
 }
 
 /**
- * What sessions with this system prompt and these tools share.
+ * Finds the template of sessions with this system prompt and these tools.
  *
- * @param isWhole the options say it all, what they leave out included: a saved session's
+ * @param isRestored the options are those of a saved session: the agent's defaults are not added
  * @throws HeadstartError `CONTEXT_FULL`, `SCHEMA_INVALID`, and what rendering throws.
  */
 export async function findTemplate(
@@ -133,27 +137,27 @@ export async function findTemplate(
     mcp,
   }: Pick<SessionHost, 'defaults' | 'stableTools' | 'templates' | 'contextSize' | 'mcp'>,
   options: { systemPrompt?: string | undefined; tools?: readonly Tool[] | undefined; signal?: AbortSignal | undefined },
-  isWhole = false,
+  isRestored = false,
 ): Promise<{ source: TemplateSource; tools: ToolSet; boundary: Boundary }> {
-  const own = options.tools === undefined ? defaults.tools : await ToolSet.prepare(options.tools);
-  const tools = isWhole ? own : await mcp.extend(own, options.signal);
+  const ownTools = options.tools === undefined ? defaults.tools : await ToolSet.prepare(options.tools);
+  const tools = isRestored ? ownTools : await mcp.extend(ownTools, options.signal);
   const { definitions } = tools;
   const source: TemplateSource = {
-    systemPrompt: options.systemPrompt ?? (isWhole ? undefined : defaults.systemPrompt),
+    systemPrompt: options.systemPrompt ?? (isRestored ? undefined : defaults.systemPrompt),
     tools: stableTools ? stableToolOrder(definitions) : definitions,
   };
   const boundary = await templates.find(source);
   if (boundary.tokens.length >= contextSize) {
     throw new HeadstartError(
       'CONTEXT_FULL',
-      `The template has ${boundary.tokens.length} tokens and leaves no room in a context of ${contextSize}: shorten the system prompt or tools, or raise \`contextSize\``,
+      `The template has ${boundary.tokens.length} tokens and does not fit into a context of ${contextSize}: shorten the system prompt or tools, or raise \`contextSize\``,
     );
   }
   return { source, tools, boundary };
 }
 
 /**
- * Opens a session that was saved, under its old id.
+ * Opens a saved session with its id.
  *
  * @param reserve as {@link OpenSessions.reserve}
  * @throws HeadstartError as `AgentServer.restoreSession`.
@@ -166,17 +170,17 @@ export async function restoreSession(
 ): Promise<Session> {
   checkSessionOptions(options, RESTORE_OPTIONS);
   const saved = await readSession(path);
-  const done = reserve(saved.id);
-  if (done === undefined) {
+  const endReservation = reserve(saved.id);
+  if (endReservation === undefined) {
     throw new HeadstartError(
       'INVALID_ARGUMENT',
-      `The session ${saved.id} is open already: \`fork()\` makes another of it`,
+      `Expected a session that is not open, but session ${saved.id} is open already: use it, close it, or \`fork()\` it`,
     );
   }
   try {
     return await openSaved(host, path, options, saved);
   } finally {
-    done();
+    endReservation();
   }
 }
 
@@ -186,8 +190,8 @@ async function openSaved(
   options: Omit<SessionOptions, 'messages'>,
   saved: SavedSession,
 ): Promise<Session> {
-  const tools = await savedTools(saved.tools, { own: host.defaults.tools, mcp: host.mcp }, options);
-  const past = await readCheckpoint(path, saved);
+  const tools = await savedTools(saved.tools, { agent: host.defaults.tools, mcp: host.mcp }, options);
+  const checkpoint = await readCheckpoint(path, saved);
   let adopted = false;
   try {
     const session = await openSession(
@@ -200,14 +204,17 @@ async function openSaved(
       },
       saved,
     );
-    if (past !== undefined && host.cache.keyOf(past.tokens, { tenant: options.tenant }) === past.key) {
-      session.adopt({ ...past, templateTokens: session.report.templateTokens });
+    if (
+      checkpoint !== undefined &&
+      host.cache.keyOf(checkpoint.tokens, { tenant: options.tenant }) === checkpoint.key
+    ) {
+      session.adopt({ ...checkpoint, templateTokens: session.report.templateTokens });
       adopted = true;
     }
     return session;
   } finally {
     if (!adopted) {
-      past?.state?.close();
+      checkpoint?.state?.close();
     }
   }
 }

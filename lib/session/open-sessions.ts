@@ -1,35 +1,38 @@
 import type { ConversationSequence } from './conversation-sequence.js';
 import type { Session } from './session.js';
 
-/** The sessions of an agent that are open. Those that nobody refers to any more are forgotten, and give back what they hold. */
+/** The open sessions of an agent. A session that was garbage-collected without `close()` is removed, and its sequence is closed. */
 export class OpenSessions {
   readonly #references = new Map<string, WeakRef<Session>>();
-  /** Of sessions that are being opened. */
+  /** Ids of sessions that are being restored. */
   readonly #reserved = new Set<string>();
-  readonly #forgotten = new FinalizationRegistry<{ id: string; sequence: ConversationSequence }>(({ id, sequence }) => {
-    this.#references.delete(id);
-    sequence.close();
-  });
+  readonly #finalization = new FinalizationRegistry<{ id: string; sequence: ConversationSequence }>(
+    ({ id, sequence }) => {
+      this.#references.delete(id);
+      sequence.close();
+    },
+  );
 
   get size(): number {
     return this.#references.size;
   }
 
-  /** @param sequence what it holds: given back when the session is collected */
+  /** @param sequence the session's sequence, which is closed when the session is garbage-collected */
   add(session: Session, sequence: ConversationSequence): void {
     this.#references.set(session.id, new WeakRef(session));
-    this.#forgotten.register(session, { id: session.id, sequence }, session);
+    this.#finalization.register(session, { id: session.id, sequence }, session);
   }
 
   delete(session: Session): void {
     this.#references.delete(session.id);
-    this.#forgotten.unregister(session);
+    this.#finalization.unregister(session);
   }
 
   /**
-   * Keeps an id for a session that is to be opened under it.
+   * Reserves the id of a session that is being restored.
    *
-   * @returns call it once that session is open, or failed to; undefined where the id is taken
+   * @returns a function that ends the reservation: call it when the session is open or has failed to open. Undefined if the id
+   *   is in use.
    */
   reserve(id: string): (() => void) | undefined {
     if (this.#references.has(id) || this.#reserved.has(id)) {

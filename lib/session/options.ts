@@ -23,62 +23,71 @@ import type { ToolChoice } from '../tools/tool.js';
 
 const MAX_STOPS = 64;
 const MAX_STOP_LENGTH = 1024;
-/** A day: longer timers overflow long after anybody waits. */
+/** A day, in ms. `setTimeout` overflows after 24 days. */
 const MAX_TIMEOUT_MS = 24 * 60 * 60 * 1000;
 
 export const GENERATION = {
-  /** Most tokens to generate for one reply. @default what the context has space for */
+  /** Maximum number of tokens of one reply. @default as many as fit into the context */
   maxTokens: value<number>(
-    (given) => given === Number.POSITIVE_INFINITY || (Number.isSafeInteger(given) && (given as number) >= 1),
+    (input) => input === Number.POSITIVE_INFINITY || (Number.isSafeInteger(input) && (input as number) >= 1),
     'an integer from 1 up',
   ).optional(),
-  /** How tokens are chosen: over the session's, the agent's and the model's own defaults, option by option. */
+  /** Sampling options. They override those of session, agent and model option by option. */
   sampling: SAMPLING_OPTIONS.optional(),
   /**
-   * Texts that end a reply, at most 64 of up to 1,024 characters. They are not part of it, and no piece of one is streamed.
-   * Only the text of the reply is searched: what the model thinks, tool calls and their markup are not. A completion
-   * (`complete`) is searched as a whole. @default none
+   * Texts that end a reply: at most 64, each of up to 1,024 characters. A stop string is not part of the reply, and no part of it
+   * is streamed. Only the text of the reply is searched: not reasoning, tool calls and their markup. The whole text of a
+   * completion (`complete`) is searched. @default none
    */
   stop: value<string | readonly string[]>(
-    (given) => stopsOf(given) !== undefined,
+    (input) => stopsOf(input) !== undefined,
     `up to ${MAX_STOPS} non-empty strings of whole characters`,
   ).optional(),
-  /** Ends a reply that says the same over and over, with `length`. @default false */
+  /** Ends a reply that repeats itself, with finish reason `length`. @default false */
   repetitionGuard: switchable(REPETITION_GUARD_OPTIONS as Group<RepetitionGuardOptions>).optional(),
-  /** How many of the likeliest tokens to report at each position of the reply, with their log-probabilities: 0 to 100. @default none */
+  /** Number of most likely tokens to report at each position of the reply, with their log-probabilities: 0 to 100. @default none */
   logProbabilities: integer(0, 100).optional(),
   /**
-   * Ends generation so many ms after the call; what is there of the reply stays, with `aborted`. Before the first token the
-   * turn fails with `ABORTED`. @default none
+   * Time limit in ms, from the call on. The text generated until then is returned with finish reason `aborted`. If there is no
+   * token yet, the turn fails with `ABORTED`. @default none
    */
   timeoutMs: integer(1, MAX_TIMEOUT_MS).optional(),
-  /** Ends the turn with `ABORTED`; the session can be used again. */
+  /** Aborts the turn, with `ABORTED`. The session remains usable. */
   signal: abortSignal().optional(),
 };
 
-/** How a reply is generated. */
+/** Options for the generation of a reply. */
 export interface GenerationOptions extends OptionsOf<typeof GENERATION> {}
 
 export const TOOL_CALLS = {
-  /** Which tools the model may call. @default 'auto' */
+  /** Which tools the model may or must call. @default 'auto' */
   toolChoice: value<ToolChoice>(
-    (given) =>
-      ['auto', 'required', 'none'].includes(given as string) || (isObject(given) && typeof given.name === 'string'),
+    (input) =>
+      ['auto', 'required', 'none'].includes(input as string) || (isObject(input) && typeof input.name === 'string'),
     'auto, required, none or { name }',
   ).default('auto'),
-  /** Most replies in one turn: each but the last has tool calls, or broke its `responseFormat`. 1 to 1,000. @default 16 */
+  /**
+   * Maximum number of replies in one turn, 1 to 1,000. A turn goes on after a reply with tool calls, and after a reply that does
+   * not match `responseFormat`. @default 16
+   */
   maxSteps: integer(1, 1000).default(16),
-  /** Calls of one reply that run at the same time; with 1 the model makes one call at a time. 1 to 64. @default 4 */
+  /** Maximum number of tool calls that run at the same time, 1 to 64. With 1, each reply has one call at most. @default 4 */
   maxParallelTools: integer(1, 64).default(4),
-  /** How long one call may run, ms, once `onToolCall` has let it. @default 60000 */
+  /** Time limit of one tool call in ms, without the time that `onToolCall` takes. @default 60000 */
   toolTimeoutMs: integer(1, MAX_TIMEOUT_MS).default(60_000),
-  /** Longer results are cut, in characters. @default contextSize: about a quarter of the context */
+  /**
+   * Maximum length of a tool result in characters; longer ones are cut. @default as many characters as the context has tokens,
+   * which is about a quarter of the context
+   */
   maxToolResultLength: integer(1).optional(),
-  /** Asked before a tool runs: approves, changes or refuses the call. A person may be asked: no time limit but the turn's. */
+  /**
+   * Called before a tool runs. It approves, changes or refuses the call. Only the time limit of the turn applies to it, so it
+   * may ask a person.
+   */
   onToolCall: callable<ToolCallHook>().optional(),
 };
 
-/** How tools are called. */
+/** Options for tool calls. */
 export interface ToolOptions extends OptionsOf<typeof TOOL_CALLS> {}
 
 const TOOL_CALL_OPTIONS = group(TOOL_CALLS);
@@ -86,42 +95,42 @@ const TOOL_CALL_OPTIONS = group(TOOL_CALLS);
 const SEND = {
   ...GENERATION,
   ...TOOL_CALLS,
-  /** Let the model think first, if its chat template can switch that. @default true */
+  /** Whether the model reasons in front of its reply. It has an effect if the chat template can switch reasoning. @default true */
   reasoning: boolean().default(true),
-  /** The reply must be JSON of a schema; tools are not called in this turn. @default none: a text */
+  /** The reply must be JSON that matches a schema. The model cannot call tools in this turn. @default none: the reply is text */
   responseFormat: value<ResponseFormat>(() => true, "{ type: 'json', schema }").optional(), // checked with its schema
 };
 
 /** Options of one turn. */
 export interface SendOptions<S extends Schema = Schema> extends OptionsOf<typeof SEND> {
-  /** The reply must be JSON of a schema; tools are not called in this turn. @default none: a text */
+  /** The reply must be JSON that matches a schema. The model cannot call tools in this turn. @default none: the reply is text */
   responseFormat?: ResponseFormat<S> | undefined;
 }
 
 export const SEND_OPTIONS = group(SEND);
 
-/** Options of a turn, for those who give them elsewhere. */
+/** The hint for options of a turn that are passed to another call. */
 export const IN_SEND: Place = { names: Object.keys(SEND), where: 'in `send` and `stream`' };
 
-/** Options of a session that no turn has. */
+/** The hint for session options that are passed to a turn. */
 const IN_CREATE_SESSION: Place = {
   names: ['systemPrompt', 'tools', 'messages', 'compaction', 'templateCache', 'tenant'],
   where: 'in `createSession`',
 };
 
-/** Tool options with every default in place. */
+/** Tool options with all defaults filled in. */
 export type ResolvedToolOptions = ResolvedOf<typeof TOOL_CALLS> & { maxToolResultLength: number };
 
-/** Later layers win, option by option. Other options of a layer are left out. */
+/** Merges tool options: later layers override earlier ones option by option. Other options in a layer are ignored. */
 export function resolveToolOptions(contextSize: number, ...layers: readonly ToolOptions[]): ResolvedToolOptions {
-  const own = Object.entries(Object.assign({}, ...layers.map(given))).filter(([name]) =>
+  const entries = Object.entries(Object.assign({}, ...layers.map(given))).filter(([name]) =>
     Object.hasOwn(TOOL_CALLS, name),
   );
-  const { maxToolResultLength = contextSize, ...rest } = TOOL_CALL_OPTIONS.parse(Object.fromEntries(own));
+  const { maxToolResultLength = contextSize, ...rest } = TOOL_CALL_OPTIONS.parse(Object.fromEntries(entries));
   return { ...rest, maxToolResultLength };
 }
 
-/** Generation options with every default in place. */
+/** Generation options with all defaults filled in. */
 export interface ResolvedGeneration {
   maxTokens: number;
   sampling: SamplingOptions;
@@ -132,7 +141,7 @@ export interface ResolvedGeneration {
 }
 
 /**
- * Checks and completes options; `timeoutMs` begins now.
+ * Checks generation options and fills in defaults. The time limit `timeoutMs` starts now.
  *
  * @throws HeadstartError `INVALID_ARGUMENT`.
  */
@@ -152,13 +161,13 @@ export function resolveGeneration(options: unknown, schema: Group<GenerationOpti
   };
 }
 
-/** Undefined where they are not what they should be. */
+/** @returns undefined if the stop strings are invalid */
 function stopsOf(value: unknown): readonly string[] | undefined {
   const stops = typeof value === 'string' ? [value] : value;
   const usable =
     Array.isArray(stops) &&
     stops.length <= MAX_STOPS &&
     stops.every((stop) => typeof stop === 'string' && stop !== '' && stop.length <= MAX_STOP_LENGTH) &&
-    !stops.some((stop: string) => /\p{Surrogate}/u.test(stop)); // half a character: replies have whole ones only
+    !stops.some((stop: string) => /\p{Surrogate}/u.test(stop)); // half of a character, which no reply contains
   return usable ? (stops as string[]) : undefined;
 }

@@ -11,29 +11,29 @@ export interface SequenceSetup {
   engine: Engine;
   cache: TemplateCache;
   checkpoints: Checkpoints;
-  /** The template's tokens; empty where there is none. */
+  /** The template's tokens; empty if there is no template. */
   template: Int32Array;
   /** Why `template` is empty. */
   templateReason?: string | undefined;
   useCache: boolean;
-  /** Whose entries serve it. */
+  /** Only cache entries of this tenant are used. */
   tenant?: string | undefined;
-  /** Where the template's prefill is cut, and its heads kept. */
+  /** Token counts at which the template's prefill is cut, so that its prefixes can be kept. */
   breakpoints?: readonly number[] | undefined;
 }
 
-/** What is in a sequence now. */
+/** The contents of a sequence after loading. */
 export interface LoadedPrefix {
   tokens: ArrayLike<number> & Iterable<number>;
-  /** How many of them, from the first, did not have to be computed for it. */
+  /** How many tokens, counted from the first, did not have to be decoded. */
   cached: number;
 }
 
 const NO_PREFIX: LoadedPrefix = { tokens: [], cached: 0 };
 
 /**
- * What the empty sequence of a conversation can begin with: its template, a checkpoint of what it held at the end of an earlier message, or
- * what was saved of it before another took its sequence. What fails leaves the sequence empty.
+ * Brings a prefix into the empty sequence of a conversation: its template, a checkpoint from the end of an earlier message, or
+ * the state that was swapped out when another session took the sequence. After a failure the sequence is empty.
  */
 export class PrefixLoader {
   readonly #setup: SequenceSetup;
@@ -44,7 +44,7 @@ export class PrefixLoader {
     this.#owner = owner;
   }
 
-  /** The template alone: nothing where there is none. */
+  /** Loads the template. Without a template it loads nothing. */
   async loadTemplate(
     sequence: number,
     signal: AbortSignal | undefined,
@@ -57,24 +57,24 @@ export class PrefixLoader {
     return { report: await cache.start(sequence, template, options), tokens: template };
   }
 
-  /** What was evicted, or else what a new conversation would begin with. */
+  /** Swaps the evicted state in. If there is none, it loads the longest known prefix and replays recorded batches. */
   async resume(sequence: number, prompt: Int32Array, signal: AbortSignal): Promise<LoadedPrefix> {
     const { engine } = this.#setup;
     const restored = await engine.swapIn(this.#owner, sequence, prompt, signal);
     if (restored !== undefined) {
       return { tokens: restored, cached: restored.length };
     }
-    const begun = await this.loadLongest(sequence, prompt, signal);
+    const loaded = await this.loadLongest(sequence, prompt, signal);
     try {
-      const replayed = await engine.replay(this.#owner, sequence, begun.tokens.length, prompt, signal);
-      return replayed === undefined ? begun : { tokens: replayed, cached: begun.cached };
+      const replayed = await engine.replay(this.#owner, sequence, loaded.tokens.length, prompt, signal);
+      return replayed === undefined ? loaded : { tokens: replayed, cached: loaded.cached };
     } catch (error) {
-      await this.#clear(sequence).catch(() => undefined); // a part of it is there: the next turn begins again
+      await this.#clear(sequence).catch(() => undefined); // only a part was replayed: the next turn starts over
       throw error;
     }
   }
 
-  /** The longest known prefix of the prompt. */
+  /** Loads the longest known prefix of the prompt: a checkpoint or the template. */
   async loadLongest(sequence: number, prompt: Int32Array, signal: AbortSignal): Promise<LoadedPrefix> {
     const { template } = this.#setup;
     const checkpoint = await this.#loadCheckpoint(sequence, prompt, signal);
@@ -88,14 +88,14 @@ export class PrefixLoader {
     return { tokens, cached: report.cachedTokens };
   }
 
-  /** Keeps a checkpoint of what the sequence holds: as {@link Checkpoints.put}. */
-  async keepCheckpoint(sequence: number, held: readonly number[], beginsTurn: boolean): Promise<void> {
+  /** Captures the sequence as a checkpoint: see {@link Checkpoints.put}. */
+  async keepCheckpoint(sequence: number, tokens: readonly number[], beginsTurn: boolean): Promise<void> {
     const { checkpoints, engine } = this.#setup;
-    if (!checkpoints.mayFit(this.#owner, held.length)) {
+    if (!checkpoints.mayFit(this.#owner, tokens.length)) {
       return;
     }
     try {
-      const state = await engine.context.captureSequence(sequence, Int32Array.from(held));
+      const state = await engine.context.captureSequence(sequence, Int32Array.from(tokens));
       checkpoints.put(this.#owner, state, beginsTurn);
     } catch (error) {
       if (HeadstartError.isInstance(error, 'CLOSED')) {
@@ -105,10 +105,10 @@ export class PrefixLoader {
     }
   }
 
-  /** Undefined where no checkpoint goes further than the template. */
+  /** @returns the checkpoint's tokens; undefined if no checkpoint is longer than the template */
   async #loadCheckpoint(sequence: number, prompt: Int32Array, signal: AbortSignal): Promise<Int32Array | undefined> {
     const { checkpoints, template } = this.#setup;
-    const state = checkpoints.get(this.#owner, prompt)?.share(); // the budget may drop the store's own meanwhile
+    const state = checkpoints.get(this.#owner, prompt)?.share(); // the store may drop its own reference meanwhile
     if (state === undefined) {
       return undefined;
     }
@@ -121,7 +121,7 @@ export class PrefixLoader {
     }
   }
 
-  /** @returns false where it could not be restored: the sequence is empty then */
+  /** @returns false if the state could not be restored: then the sequence is empty */
   async #restore(sequence: number, state: SequenceState, signal: AbortSignal): Promise<boolean> {
     const { engine, checkpoints } = this.#setup;
     try {

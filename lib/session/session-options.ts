@@ -1,4 +1,4 @@
-// The options of a session, and where an option belongs that is none of a session's.
+// The options of a session. For an option that is unknown here, the error names the call that takes it.
 import { CACHE } from '../cache/options.js';
 import { IN_SAMPLING } from '../generate/sampling.js';
 import { MODEL } from '../model/model-options.js';
@@ -22,7 +22,7 @@ import { COMPACTION_OPTIONS } from './compaction/compaction.js';
 import type { ConversationMessage } from './message-input.js';
 import { IN_SEND, TOOL_CALLS } from './options.js';
 
-/** What sessions start from; also of an agent, for sessions that name none. */
+/** The parts of the template. An agent has them too, as defaults for its sessions. */
 export const TEMPLATE = {
   /** The system prompt. @default the agent's */
   systemPrompt: string().optional(),
@@ -33,20 +33,20 @@ export const TEMPLATE = {
 const SESSION = {
   ...TEMPLATE,
   ...TOOL_CALLS,
-  /** How tokens are chosen, over the agent's, option by option. */
+  /** Sampling options. They override the agent's option by option. */
   sampling: SAMPLING_OPTIONS.optional(),
   /**
-   * A conversation to continue. Its first message may be a system message, which is then the session's system prompt; with a
-   * `systemPrompt` beside it, it is `INVALID_ARGUMENT`. @default none
+   * The messages of a conversation to continue. The first one may be a system message: it is the session's system prompt. A
+   * system message and the option `systemPrompt` together are `INVALID_ARGUMENT`. @default none
    */
   messages: value<readonly ConversationMessage[]>(Array.isArray, 'an array of messages').optional(),
-  /** Shorten the conversation when it gets long; `true` for the defaults. @default false */
+  /** Replaces older turns by a summary when the conversation gets long; `true` for the default options. @default false */
   compaction: switchable(COMPACTION_OPTIONS).default(false),
-  /** False prefills the template and bypasses the cache. @default true */
+  /** Whether to use the template cache. `false` always prefills the template. @default true */
   templateCache: boolean().default(true),
-  /** Whose session it is: cached templates of one tenant never serve another. @default none, which is a tenant of its own */
+  /** The tenant of the session. Tenants never share cached templates. Sessions without a tenant share theirs. @default none */
   tenant: text().optional(),
-  /** Aborts the start with `ABORTED`; not the session. */
+  /** Aborts opening the session, with `ABORTED`. It has no effect later. */
   signal: abortSignal().optional(),
 };
 
@@ -55,11 +55,11 @@ export interface SessionOptions extends OptionsOf<typeof SESSION> {}
 
 const SAVE = {
   /**
-   * Keep the KV state too, in a file beside it (`<path>.kv`, as large as the state): the restored session then continues without
+   * Also saves the KV state, to `<path>.kv`, which is as large as the state. The restored session then continues without
    * prefilling its conversation again. @default false
    */
   state: boolean().default(false),
-  /** Ends it with `ABORTED`. */
+  /** Aborts the save, with `ABORTED`. */
   signal: abortSignal().optional(),
 };
 
@@ -73,10 +73,10 @@ const { messages: _, ...RESTORE } = SESSION;
 export const SESSION_OPTIONS: Group<SessionOptions, unknown> = group(SESSION);
 export const RESTORE_OPTIONS: Group<Omit<SessionOptions, 'messages'>, unknown> = group(RESTORE);
 
-/** For those who look for them elsewhere. */
+/** The hint for session options that are passed to another call. */
 export const IN_CREATE_SESSION: Place = { names: Object.keys(SESSION), where: 'in `createSession`' };
 
-const ELSEWHERE: readonly Place[] = [
+const OTHER_PLACES: readonly Place[] = [
   IN_SAMPLING,
   IN_SEND,
   {
@@ -92,5 +92,5 @@ export function checkSessionOptions(
   options: SessionOptions,
   schema: Group<SessionOptions, unknown> = SESSION_OPTIONS,
 ): void {
-  checkedOptions(schema, options, { where: 'the session options', places: ELSEWHERE });
+  checkedOptions(schema, options, { where: 'the session options', places: OTHER_PLACES });
 }

@@ -14,7 +14,7 @@ import type { ToolOptions } from './options.js';
 import type { SavedOptions } from './persistence/saved-options.js';
 import type { Session } from './session.js';
 
-/** What sessions of one agent share. */
+/** The services that all sessions of an agent share. */
 export interface SessionServices {
   model: Model;
   engine: Engine;
@@ -23,33 +23,35 @@ export interface SessionServices {
   messageEnds: MessageEnds;
   checkpoints: Checkpoints;
   contextSize: number;
-  /** Turns pass it. */
+  /** Turns and starts read-lock it. Changes of adapters write-lock it. */
   lock: RwLock;
 }
 
+/** How one session is set up. */
 export interface SessionSetup {
+  /** Undefined for a new id. */
   id?: string | undefined;
   source: TemplateSource;
   tools: ToolSet;
-  /** The template's tokens; empty where conversations share none. */
+  /** The template's tokens; empty if prompts with this chat template have no common prefix. */
   template: Int32Array;
   /** Why `template` is empty. */
   templateReason?: string | undefined;
   useCache: boolean;
-  /** Whose entries serve it. */
+  /** Only cache entries of this tenant are used. */
   tenant?: string | undefined;
-  /** Where the template's prefill is cut, and its heads kept. */
+  /** Token counts at which the template's prefill is cut, so that its prefixes can be kept. */
   breakpoints?: readonly number[] | undefined;
-  /** The conversation so far. */
+  /** The conversation that the session starts with. */
   messages: readonly ChatMessage[];
-  /** Over the agent's. */
+  /** The session's sampling options, merged with the agent's. */
   sampling: SamplingOptions;
-  /** As they were given. */
+  /** The session's options as the caller passed them, for `save`. */
   options: SavedOptions & ToolOptions;
-  /** Undefined: the conversation is never shortened by itself. */
+  /** Undefined: the conversation is shortened only by `session.compact()`. */
   compaction?: CompactionOptions | undefined;
   signal?: AbortSignal | undefined;
-  /** The template was not how the first prompt began. */
+  /** Called if the first prompt did not begin with the template. */
   onMismatch: (source: TemplateSource) => void;
   onOpened: (session: Session, sequence: ConversationSequence) => void;
   onClosed: (session: Session) => void;

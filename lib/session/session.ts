@@ -20,6 +20,7 @@ import type { SendOptions } from './options.js';
 import { requirePath, requireReplaceable, saveSession } from './persistence/saved-session.js';
 import { ReaderWatch } from './reader-watch.js';
 import { collectReply } from './reply.js';
+import { SessionActivity } from './session-activity.js';
 import { SAVE_OPTIONS, type SaveOptions } from './session-options.js';
 import type { SessionServices, SessionSetup } from './session-setup.js';
 import { sharedPrefix } from './shared-prefix.js';
@@ -30,26 +31,23 @@ import { TurnLock } from './turn-lock.js';
 import { type AskedTurn, readRequest } from './turn-request.js';
 
 /**
- * A conversation. It holds a sequence while one is to be had; while idle it may lose it to another session, and comes back
- * from its template and its own messages.
+ * A conversation. Each turn runs in a sequence of the KV cache. While idle, a session may lose its sequence to another session.
+ * Its next turn then continues from a kept state, or decodes template and messages again.
  */
 export class Session implements ToolSession {
-  /** Unique; the same again after `restoreSession`, another one after `fork`. */
+  /** Unique. A restored session keeps the id; a fork has a new one. */
   readonly id: string;
   readonly #services: SessionServices;
   readonly #setup: SessionSetup;
   readonly #sequence: ConversationSequence;
   readonly #readerWatch: ReaderWatch;
-  readonly #closing = new AbortController();
+  readonly #turnLock: TurnLock;
+  readonly #activity: SessionActivity;
   #messages: readonly ChatMessage[];
   #report!: StartReport;
-  /** The step of a turn that runs now. A turn whose consumer does not ask for more runs none, and holds up nobody. */
-  #step: Promise<unknown> | undefined;
-  readonly #turnLock: TurnLock;
-  /** Of the turn that runs, until the conversation has it. */
+  /** Rolls an unfinished turn back: see `ConversationSequence.rollbackPoint`. */
   #rollBack: (() => Promise<void>) | undefined;
-  #mismatched = false;
-  #inTurn = false;
+  #hasMismatch = false;
 
   private constructor(services: SessionServices, setup: SessionSetup) {
     this.id = setup.id ?? randomUUID();
@@ -59,19 +57,20 @@ export class Session implements ToolSession {
     this.#sequence = new ConversationSequence({ ...services, ...setup });
     this.#turnLock = new TurnLock(services.lock, this.#sequence);
     this.#readerWatch = new ReaderWatch(this.#sequence, this.#turnLock);
+    this.#activity = new SessionActivity(this.#sequence, this.#turnLock);
   }
 
-  /** @internal What it goes on from, where a file had it. */
-  adopt(past: SwappedSequence): void {
-    this.#sequence.adopt(past);
+  /** @internal Continues from the checkpoint of a file. */
+  adopt(checkpoint: SwappedSequence): void {
+    this.#sequence.adopt(checkpoint);
   }
 
-  /** @internal */
-  static async start(services: SessionServices, setup: SessionSetup, begin: number): Promise<Session> {
+  /** @internal @param startedAt when the caller asked for the session, as `performance.now()` */
+  static async start(services: SessionServices, setup: SessionSetup, startedAt: number): Promise<Session> {
     const session = new Session(services, setup);
     try {
       session.#report = await session.#sequence.start(setup.signal);
-      session.#report.ms = performance.now() - begin;
+      session.#report.ms = performance.now() - startedAt;
       setup.onOpened(session, session.#sequence);
       publish('session', { event: 'start', sessionId: session.id, report: session.#report });
       return session;
@@ -88,28 +87,28 @@ export class Session implements ToolSession {
     return this.#report;
   }
 
-  /** The conversation so far: turns that finished. The system prompt is not among them. */
+  /** The messages of all finished turns, without the system prompt. */
   get messages(): readonly ChatMessage[] {
     return this.#messages;
   }
 
-  /** Tool calls of the newest reply that wait for the caller's results. */
+  /** Tool calls of the newest reply that have no result yet. Send a `tool` message for each of them. */
   get pendingToolCalls(): readonly ToolCall[] {
     return pendingCalls(this.#messages);
   }
 
-  /** @internal Whether its sequence is in use right now. */
+  /** @internal Whether the session's sequence is in use, so that it cannot be evicted. */
   get busy(): boolean {
     return this.#sequence.busy;
   }
 
-  /** From the call of `close()` on. */
+  /** Whether `close()` was called. */
   get closed(): boolean {
-    return this.#closing.signal.aborted;
+    return this.#activity.closing.aborted;
   }
 
   /**
-   * Sends a message and resolves with the whole reply, after all rounds of tool calls.
+   * Sends a message and resolves with the complete reply, after all rounds of tool calls.
    *
    * @throws HeadstartError as {@link stream}.
    */
@@ -118,34 +117,33 @@ export class Session implements ToolSession {
   }
 
   /**
-   * Sends a message and yields the reply as it is generated; the last part is a `finish`, and the turn is over then. A turn that
-   * does not finish (aborted, failed, or left by `break`) leaves no trace in `messages`, and the session can be used again. One
-   * that fails yields a `finish` with `aborted` or `error` and then throws.
+   * Sends a message and yields the reply as it is generated. The last part is a `finish`; with it the turn has ended. A turn that
+   * is aborted, fails, or is left by `break` adds nothing to `messages`, and the session remains usable. A turn that is aborted or
+   * fails yields a `finish` with finish reason `aborted` or `error` and then throws.
    *
-   * @param message the user's text; or messages, the last of them a user's or the results of tool calls
+   * @param message the user's text, or messages that end with a user message or with the results of tool calls
    * @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`, `SESSION_BUSY`, `CLOSED`, `ABORTED`, `CONTEXT_FULL`,
    *   `QUEUE_FULL`, `REPLY_INVALID` (with `responseFormat`), and what rendering, sampling and decoding throw.
    */
   stream(message: TurnInput, options: SendOptions = {}): AsyncGenerator<StreamPart, void, undefined> {
-    return this.#parts(message, options, false) as AsyncGenerator<StreamPart, void, undefined>; // none is `again`
+    return this.#parts(message, options, false) as AsyncGenerator<StreamPart, void, undefined>; // without an `again` part
   }
 
-  /** @param asksAgain for a reply that its `responseFormat` does not allow */
+  /** @param asksAgain whether to ask again for a reply that does not match `responseFormat` */
   async *#parts(
     message: TurnInput,
     options: SendOptions,
     asksAgain: boolean,
   ): AsyncGenerator<TurnPart, void, undefined> {
-    this.#requireOpen();
-    const asked = { message, options, closing: this.#closing.signal };
-    const request = readRequest(this, this.#setup, this.#services.contextSize, asked);
-    this.#requireIdle('send');
-    this.#inTurn = true;
+    this.#activity.requireOpen();
+    const input = { message, options, closing: this.#activity.closing };
+    const request = readRequest(this, this.#setup, this.#services.contextSize, input);
+    this.#activity.begin('send');
     const { id: sessionId } = this;
     const { turnId } = request.toolRun;
     const events = new TurnEvents({ turnId, sessionId, model: this.#services.model.path });
-    const told = new AbandonedStream(events.end);
-    const life = new AbandonedStream(() => void this.#endTurn());
+    const abandonedEvents = new AbandonedStream(events.end);
+    const abandonedTurn = new AbandonedStream(() => void this.#endTurn());
     let turn: Turn | undefined;
     let last: FinishPart | undefined;
     let failure: { error: unknown } | undefined;
@@ -153,11 +151,15 @@ export class Session implements ToolSession {
       await this.#turnLock.enter(eitherSignal(request.signal, request.generation.deadline));
       this.#rollBack = this.#sequence.rollbackPoint();
       events.begin();
-      turn = await this.#stepping(this.#beginTurn({ ...request, asksAgain }, options));
-      for (let part = await this.#stepping(turn.next()); part !== undefined; part = await this.#stepping(turn.next())) {
+      turn = await this.#activity.step(this.#beginTurn({ ...request, asksAgain }, options));
+      for (
+        let part = await this.#activity.step(turn.next());
+        part !== undefined;
+        part = await this.#activity.step(turn.next())
+      ) {
         if (part.type === 'finish') {
           this.#messages = Object.freeze([...turn.conversation]);
-          this.#rollBack = undefined; // the conversation has it
+          this.#rollBack = undefined; // the turn is part of the conversation now
           events.finished(part);
           last = part;
           break;
@@ -180,13 +182,13 @@ export class Session implements ToolSession {
         failure = { error: asAborted(error, 'The turn', limit, request.signal) };
       }
     } finally {
-      told.end();
-      life.end();
+      abandonedEvents.end();
+      abandonedTurn.end();
       await turn?.end();
       events.end();
       await this.#endTurn();
     }
-    // The turn is over: who reads no further holds up nobody, and may send the next message from here.
+    // The turn has ended already: the consumer may send the next message before it reads on, or never read on.
     if (last !== undefined) {
       yield last;
     }
@@ -195,39 +197,32 @@ export class Session implements ToolSession {
     }
   }
 
-  /** Before the session closes, this ends. */
-  #stepping<T>(step: Promise<T>): Promise<T> {
-    this.#step = step;
-    return step;
-  }
-
   async #endTurn(): Promise<void> {
     this.#readerWatch.end();
     if (this.#rollBack !== undefined && this.#turnLock.isOutside) {
-      this.#sequence.release(); // others may change what it was computed with at any moment: it comes back anew
+      this.#sequence.release(); // without the lock, adapters may change at any moment
     }
     await this.#rollBack?.();
     this.#rollBack = undefined;
-    this.#turnLock.leave();
-    this.#inTurn = false;
-    this.#sequence.setBusy(false);
+    this.#activity.end();
   }
 
   /**
-   * A session of its own that goes on from here: it shares the template and, in a unified KV cache, every cell so far.
+   * Opens a new session that continues from this conversation. In a unified KV cache both share all cells so far. The sessions
+   * do not affect each other.
    *
    * @throws HeadstartError `SESSION_BUSY`, `CLOSED`.
    */
   async fork(): Promise<Session> {
-    return this.#exclusively('fork', undefined, async (signal) => {
-      const begin = performance.now();
+    return this.#activity.run('fork', undefined, async (signal) => {
+      const startedAt = performance.now();
       const { id: _, signal: __, ...setup } = this.#setup;
       const child = new Session(this.#services, { ...setup, messages: this.#messages });
       try {
         const start = await child.#sequence.forkFrom(this.#sequence);
-        throwIfAborted(signal); // an agent that closes has closed all sessions that it knew of
+        throwIfAborted(signal); // an agent that is closing does not know this session yet
         const cachedTokens = start.cache === 'bypass' ? 0 : this.#report.templateTokens;
-        const ms = performance.now() - begin;
+        const ms = performance.now() - startedAt;
         child.#report = startReport({ ...this.#report, ...start, cachedTokens, ms, reason: 'forked' });
         setup.onOpened(child, child.#sequence);
         publish('session', { event: 'start', sessionId: child.id, report: child.#report });
@@ -242,41 +237,42 @@ export class Session implements ToolSession {
   }
 
   /**
-   * Writes the conversation to a file, whole or not at all: id, system prompt, tool definitions, messages, and the session's
-   * own options (sampling, tools, compaction). `execute` functions, `onToolCall` and `tenant` are the program's to give again.
-   * See `AgentServer.restoreSession`.
+   * Saves the conversation to a file, atomically: id, system prompt, tool definitions, messages, and the session's options
+   * (sampling, tools, compaction). Functions and the tenant are not saved. Pass `onToolCall` and `tenant` again when you restore:
+   * see `AgentServer.restoreSession`.
    *
-   * @param path a new path, or a regular file, which is replaced; a directory, link, device or named pipe there is `WRITE_FAILED`
-   * @param options.state keep the KV state too, in a file beside it (`<path>.kv`, as large as the state): the restored session
-   *   then goes on without reading its conversation again. Where others were given the session's cells and nothing was kept of
-   *   them, it is read again for that. With `reproducible` only what there is is kept, and on a sliding-window model nothing: a
-   *   state put back is not the same to the bit there. @default false
+   * @param path a new path, or a regular file, which is replaced. A directory, link, device or named pipe is `WRITE_FAILED`.
+   * @param options.state also saves the KV state, to `<path>.kv`, which is as large as the state. The restored session then
+   *   continues without decoding its conversation again. If the session lost its cells and no state was kept, `save` decodes the
+   *   conversation again. In `reproducible` mode `save` never decodes, and saves only a state that exists. For a sliding-window
+   *   model it then saves none, because a restored state would not be the same to the bit. @default false
    * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`, `SESSION_BUSY`, `CLOSED`, `ABORTED`; with `state` what decoding throws.
    */
   async save(path: string, options: SaveOptions = {}): Promise<void> {
-    const { state: withState, signal: given } = parseOptions(SAVE_OPTIONS, options, {
+    const { state: withState, signal: callerSignal } = parseOptions(SAVE_OPTIONS, options, {
       where: 'the save options',
       code: 'INVALID_ARGUMENT',
     });
     requirePath(path);
-    await this.#exclusively('save', given, async (signal) => {
+    await this.#activity.run('save', callerSignal, async (signal) => {
       throwIfAborted(signal);
       await requireReplaceable(path);
-      const { source, options: own } = this.#setup;
+      const { source, tenant, options: sessionOptions } = this.#setup;
       const { systemPrompt, tools = [] } = source;
-      const session = { id: this.id, systemPrompt, tools, messages: this.#messages, options: own };
+      const session = { id: this.id, systemPrompt, tools, messages: this.#messages, options: sessionOptions };
       const { cache, engine } = this.#services;
-      const past = withState || engine.reproducible ? await this.#captureCheckpoint(withState, signal) : undefined;
+      const checkpoint =
+        withState || engine.reproducible ? await this.#captureCheckpoint(withState, signal) : undefined;
       try {
-        const { tenant } = this.#setup;
-        await saveSession(path, session, past && { ...past, key: cache.keyOf(past.tokens, { tenant }), withState });
+        const keyed = checkpoint && { ...checkpoint, key: cache.keyOf(checkpoint.tokens, { tenant }), withState };
+        await saveSession(path, session, keyed);
       } finally {
-        past?.state?.close();
+        checkpoint?.state?.close();
       }
     });
   }
 
-  /** What it goes on from; where a state is wanted, one that serves its next turn, though its conversation be decoded again. */
+  /** Copies what the next turn continues from. With `withState`, the conversation is decoded if there is no useful state. */
   async #captureCheckpoint(withState: boolean, signal: AbortSignal): Promise<SwappedSequence | undefined> {
     const { engine, renderer, contextSize } = this.#services;
     if (!withState || engine.reproducible) {
@@ -288,41 +284,42 @@ export class Session implements ToolSession {
     });
   }
 
-  /** Runs what decodes and is no turn: where it fails, what it has read goes again. */
+  /** Runs work that decodes and is no turn. If it fails, the sequence is rolled back. */
   async #decoding<T>(what: string, work: () => Promise<T>): Promise<T> {
-    const takeBack = this.#sequence.rollbackPoint();
+    const rollBack = this.#sequence.rollbackPoint();
     try {
       return await work();
     } catch (error) {
       this.#sequence.afterFailure();
-      await takeBack?.();
+      await rollBack?.();
       throw asAborted(error, what);
     }
   }
 
   /**
-   * Replaces older turns by a summary that the model writes; `compaction` has it done by itself. The template stays.
+   * Replaces older turns by a summary that the model writes. With the option `compaction` this happens automatically. System prompt
+   * and tools stay.
    *
-   * @returns undefined where there is nothing to summarise
+   * @returns undefined if there is nothing to summarize
    * @throws HeadstartError `CONFIG_INVALID`, `SESSION_BUSY`, `CLOSED`, `ABORTED`, `REPLY_INVALID` (the model wrote no summary).
    */
   async compact(options: CompactOptions = {}): Promise<CompactionReport | undefined> {
     const { signal, ...compaction } = checkedOptions(COMPACT_OPTIONS, options, { where: '`compaction`' });
-    return this.#exclusively('compact', signal, (either) =>
+    return this.#activity.run('compact', signal, (either) =>
       this.#decoding('The compaction', () =>
         this.#compact({ ...this.#setup.compaction, ...compaction }, this.#setup.sampling, either),
       ),
     );
   }
 
-  /** Ends a turn that runs and gives the sequence back; the turn's stream throws `CLOSED`. Idempotent. */
+  /** Aborts a turn in progress, whose stream then throws `CLOSED`, and frees the sequence. Idempotent. */
   async close(): Promise<void> {
     if (!this.closed) {
-      this.#closing.abort(new HeadstartError('CLOSED', 'The session was closed'));
+      this.#activity.abort();
       this.#setup.onClosed(this);
       publish('session', { event: 'close', sessionId: this.id });
     }
-    await this.#step?.catch(() => undefined); // no later one gets past the signal
+    await this.#activity.settled();
     this.#turnLock.leave();
     this.#sequence.close();
   }
@@ -365,54 +362,14 @@ export class Session implements ToolSession {
     return compacted?.report;
   }
 
-  /** Runs what no turn may run beside. */
-  async #exclusively<T>(
-    what: string,
-    signal: AbortSignal | undefined,
-    work: (signal: AbortSignal) => Promise<T>,
-  ): Promise<T> {
-    this.#requireOpen();
-    this.#requireIdle(what);
-    const either = eitherSignal(this.#closing.signal, signal);
-    const inside = async () => {
-      await this.#turnLock.enter(either);
-      return work(either);
-    };
-    this.#inTurn = true;
-    try {
-      return await this.#stepping(inside());
-    } catch (error) {
-      throw this.closed ? new HeadstartError('CLOSED', 'The session was closed meanwhile', { cause: error }) : error;
-    } finally {
-      this.#turnLock.leave();
-      this.#inTurn = false;
-      this.#sequence.setBusy(false);
-    }
-  }
-
-  #requireIdle(what: string): void {
-    if (this.#inTurn) {
-      throw new HeadstartError(
-        'SESSION_BUSY',
-        `Expected an idle session to ${what}, but it is generating: wait for its turn to end`,
-      );
-    }
-  }
-
-  /** What was assumed of the chat template may be wrong: the first prompt shows it. */
+  /** The first prompt shows whether the assumed template boundary was right. If not, the next session probes again. */
   #checkTemplate(prompt: Int32Array): void {
     const { source, template, onMismatch } = this.#setup;
-    if (this.#messages.length === 0 && !this.#mismatched && !isPrefix(template, prompt)) {
-      this.#mismatched = true;
+    if (this.#messages.length === 0 && !this.#hasMismatch && !isPrefix(template, prompt)) {
+      this.#hasMismatch = true;
       this.#report.reason = 'the first prompt did not begin with the template';
       this.#services.cache.countPrefixMismatch();
       onMismatch(source);
-    }
-  }
-
-  #requireOpen(): void {
-    if (this.closed) {
-      throw new HeadstartError('CLOSED', 'Expected an open session, but it was closed');
     }
   }
 }

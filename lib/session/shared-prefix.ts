@@ -4,7 +4,10 @@ import { PROBES } from '../prompt/template-boundary.js';
 import { commonPrefixLength } from '../tokens.js';
 import { pendingCalls } from './conversation.js';
 
-/** What every next prompt of a conversation begins with, as far as the chat template lets that be told: probed as templates are. */
+/**
+ * The tokens that the next prompt of a conversation begins with, whatever the next message is: the common prefix of prompts
+ * with several probe messages, as for the template boundary.
+ */
 export async function sharedPrefix(
   renderer: Renderer,
   source: TemplateSource,

@@ -121,7 +121,10 @@ describe('session.compact', () => {
   it('that has no room for anything says so, and changes nothing', async () => {
     const session = await (await startAgent({ contextSize: 1024 })).createSession({ messages: PAST });
     const full = session.compact({ prompt: 'Summarise. '.repeat(400) });
-    await expect(full).rejects.toMatchObject({ code: 'CONTEXT_FULL', message: expect.stringMatching(/`prompt`/) });
+    await expect(full).rejects.toMatchObject({
+      code: 'CONTEXT_FULL',
+      message: expect.stringMatching(/`compaction.prompt`/),
+    });
     expect(session.messages).toHaveLength(PAST.length);
   });
 

@@ -16,72 +16,75 @@ import { type Cut, cutsDuringTurn, cutTurns, turnsOf } from './cut.js';
 import { type SummaryJob, summarize } from './summary.js';
 
 const DEFAULT_PROMPT =
-  'Summarise our conversation so far for yourself, so that you can go on from the summary alone: what was asked, what was ' +
+  'Summarize our conversation so far for yourself, so that you can go on from the summary alone: what was asked, what was ' +
   'decided, facts and names that matter, results of tools, and what is still open. Be brief. Write nothing but the summary.';
 
 const COMPACTION = {
-  /** Before a reply whose prompt takes more than this share of the context, 0.1 to 0.95. @default 0.8 */
+  /** The conversation is shortened if a prompt is longer than this share of the context, 0.1 to 0.95. @default 0.8 */
   threshold: number(0.1, 0.95).default(0.8),
   /**
-   * Newest turns that stay word for word. A turn is a user's message with all that follows it. `session.compact()` summarises
-   * the oldest turn at least. By itself fewer stay where they would fill the context; of the turn that runs, its message and
-   * newest tool calls with their results at least. @default 2
+   * Number of newest turns that are kept unchanged. A turn is a user message and everything up to the next one.
+   * `session.compact()` always summarizes at least the oldest turn. Automatic compaction keeps fewer turns if they would fill the
+   * context. Of the current turn it always keeps the user message and the newest tool calls with their results. @default 2
    */
   preserveRecent: integer(0, 1000).default(2),
-  /** What the model is asked for after the older turns. @default a request for a brief summary */
+  /** The user message that asks the model for a summary, after the older turns. @default a request for a brief summary */
   prompt: text().optional(),
-  /** Most tokens of a summary, at most half of the context. @default an eighth of the context */
+  /** Maximum number of tokens of a summary, at most half of the context. @default an eighth of the context */
   maxSummaryTokens: integer(1).optional(),
 };
 
-/** How long conversations are shortened. */
+/** Options for shortening long conversations. */
 export interface CompactionOptions extends OptionsOf<typeof COMPACTION> {}
 
 export const COMPACTION_OPTIONS: Group<CompactionOptions, ResolvedOf<typeof COMPACTION>> = group(COMPACTION);
 
 const COMPACT = {
   ...COMPACTION,
-  /** Ends it with `ABORTED`. */
+  /** Aborts the compaction, with `ABORTED`. */
   signal: abortSignal().optional(),
 };
 
-/** How a conversation is shortened now. */
+/** Options of `session.compact()`. */
 export interface CompactOptions extends OptionsOf<typeof COMPACT> {}
 
 export const COMPACT_OPTIONS: Group<CompactOptions, unknown> = group(COMPACT);
 
+/** The inputs of a compaction. */
 export interface CompactionJob extends Omit<SummaryJob, 'request' | 'maxTokens'> {
   options: CompactionOptions;
 }
 
+/** A shortened conversation. */
 export interface Compacted {
   messages: readonly ChatMessage[];
   report: CompactionReport;
 }
 
-/** Whether a prompt of so many tokens is to be shortened. */
+/** Whether a prompt of `promptTokens` tokens exceeds the threshold. */
 export function needsCompaction(promptTokens: number, contextSize: number, options: CompactionOptions): boolean {
   return promptTokens > COMPACTION_OPTIONS.parse(options).threshold * contextSize;
 }
 
 /**
- * Lets the model summarise the older turns. The summary is a turn of its own, so that roles go on taking turns. The template
- * and what the sequence holds are used as they are.
+ * Lets the model summarize the older turns. The summary becomes a turn of its own: the request and the model's reply. So user and
+ * assistant messages still alternate. The summary's prompt begins with the template and the conversation, which the sequence
+ * already holds.
  *
- * @returns undefined where there is nothing to summarise
+ * @returns undefined if there is nothing to summarize
  * @throws HeadstartError as {@link summarize}.
  */
 export async function compact(job: CompactionJob, messages: readonly ChatMessage[]): Promise<Compacted | undefined> {
   const { preserveRecent } = COMPACTION_OPTIONS.parse(job.options);
-  const least = pendingCalls(messages).length > 0 ? 1 : 0;
-  const kept = Math.max(least, Math.min(preserveRecent, turnsOf(messages).length - 1));
+  const minKept = pendingCalls(messages).length > 0 ? 1 : 0;
+  const kept = Math.max(minKept, Math.min(preserveRecent, turnsOf(messages).length - 1));
   const cut = cutTurns(messages, kept);
   return cut && shorten(job, messages, cut);
 }
 
 /**
- * {@link compact} of a conversation whose newest turn goes on: as much stays as leaves the prompt below the threshold, its
- * newest step at least.
+ * As {@link compact}, during a turn. It keeps as much as leaves the prompt below the threshold, and always the newest step of
+ * the current turn.
  */
 export async function compactDuringTurn(
   job: CompactionJob,
@@ -121,12 +124,12 @@ function withSummary(job: CompactionJob, summary: string, { kept }: Cut): ChatMe
   return [requestOf(job), Object.freeze({ role: 'assistant', content: summary }), ...kept];
 }
 
-/** What the model is asked for. */
+/** The user message that asks for the summary. */
 function requestOf({ options }: CompactionJob): ChatMessage {
   return Object.freeze({ role: 'user', content: options.prompt ?? DEFAULT_PROMPT });
 }
 
-/** The other half is for what is summarised. */
+/** At most half of the context: the other half is for the text to summarize. */
 function maxSummaryTokens({ options, contextSize }: CompactionJob): number {
   return Math.max(1, Math.min(options.maxSummaryTokens ?? contextSize >> 3, contextSize >> 1));
 }

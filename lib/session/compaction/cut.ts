@@ -1,19 +1,19 @@
-// What a summary stands for, and what stays word for word. Turns, and the calls of a reply with their results, stay whole.
+// Divides a conversation into a part to summarize and a part to keep. Turns, and tool calls with their results, are never divided.
 import type { ChatMessage } from '../../prompt/messages.js';
 
-/** A conversation in two. */
+/** A conversation, divided in two. */
 export interface Cut {
-  /** Older turns, oldest first. */
+  /** The older turns to summarize, the oldest first. */
   turns: readonly ChatMessage[][];
-  /** Older steps of the newest turn: a reply with the results of its calls each. */
+  /** The older steps of the newest turn to summarize. A step is a reply and the results of its calls. */
   steps: readonly ChatMessage[][];
-  /** What the newest turn began with, where `steps` are of it: it stays, and is there when they are summarised. */
+  /** If there are `steps`: the messages that began the newest turn. They are kept, and shown to the model for the summary. */
   opening: readonly ChatMessage[];
-  /** All that stays, `opening` first. */
+  /** The messages to keep, `opening` first. */
   kept: readonly ChatMessage[];
 }
 
-/** Leaves so many of the newest turns; undefined where nothing is older. */
+/** Keeps the newest `kept` turns. Undefined if there are no older ones. */
 export function cutTurns(messages: readonly ChatMessage[], kept: number): Cut | undefined {
   const turns = turnsOf(messages);
   const at = turns.length - kept;
@@ -21,16 +21,17 @@ export function cutTurns(messages: readonly ChatMessage[], kept: number): Cut | 
 }
 
 /**
- * Ways to cut a conversation whose newest turn goes on, the one that leaves most first: as many turns before it as are to be
- * preserved, then fewer, then fewer and fewer of its own steps. The newest step stays: the model has not seen its results.
+ * Yields the cuts that are possible during a turn, the one that keeps most first. It keeps `preserveRecent` turns in front of the
+ * current one, then fewer and fewer, then fewer and fewer steps of the current turn. It always keeps the newest step, because
+ * the model has not seen its results yet.
  */
 export function* cutsDuringTurn(
   messages: readonly ChatMessage[],
   preserveRecent: number,
 ): Generator<Cut, void, undefined> {
   const turns = turnsOf(messages);
-  for (let before = Math.min(preserveRecent, turns.length - 2); before >= 0; before--) {
-    yield cutTurns(messages, before + 1) as Cut;
+  for (let older = Math.min(preserveRecent, turns.length - 2); older >= 0; older--) {
+    yield cutTurns(messages, older + 1) as Cut;
   }
   const [opening, ...steps] = stepsOf(turns.pop() ?? []);
   for (let kept = steps.length >> 1; kept > 0 && opening !== undefined; kept >>= 1) {
@@ -39,12 +40,12 @@ export function* cutsDuringTurn(
   }
 }
 
-/** Messages that came in one go, and all that follows up to the next of the user's. */
+/** Divides messages into turns: consecutive user messages, and everything up to the next user message. */
 export function turnsOf(messages: readonly ChatMessage[]): ChatMessage[][] {
   return splitMessages(messages, (message, previous) => message.role === 'user' && previous.role !== 'user');
 }
 
-/** What a turn began with, and then each reply with what follows it. */
+/** Divides a turn into the messages that began it, and one step for each reply. */
 function stepsOf(turn: readonly ChatMessage[]): ChatMessage[][] {
   return splitMessages(turn, (message) => message.role === 'assistant');
 }
@@ -53,13 +54,13 @@ function splitMessages(
   messages: readonly ChatMessage[],
   begins: (message: ChatMessage, previous: ChatMessage) => boolean,
 ): ChatMessage[][] {
-  const found: ChatMessage[][] = [];
+  const parts: ChatMessage[][] = [];
   for (const [index, message] of messages.entries()) {
     const previous = messages[index - 1];
     if (previous === undefined || begins(message, previous)) {
-      found.push([]);
+      parts.push([]);
     }
-    found.at(-1)?.push(message);
+    parts.at(-1)?.push(message);
   }
-  return found;
+  return parts;
 }

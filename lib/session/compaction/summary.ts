@@ -1,5 +1,4 @@
-// A summary of what a conversation leaves behind, written by the model itself.
-
+// Lets the model summarize the older part of a conversation.
 import { throwIfAborted } from '../../abort.js';
 import { HeadstartError } from '../../errors.js';
 import { Generation } from '../../generate/generation.js';
@@ -12,6 +11,7 @@ import type { SamplingOptions } from '../../sampling-options.js';
 import type { ConversationSequence } from '../conversation-sequence.js';
 import type { Cut } from './cut.js';
 
+/** The inputs of a summary. */
 export interface SummaryJob {
   model: Model;
   renderer: Renderer;
@@ -19,18 +19,20 @@ export interface SummaryJob {
   contextSize: number;
   source: TemplateSource;
   sampling: SamplingOptions;
-  /** What the model is asked for behind what it is to summarise. */
+  /** The user message that asks for the summary, after the messages to summarize. */
   request: ChatMessage;
   maxTokens: number;
   signal: AbortSignal;
 }
 
-/** Of a message that is cut, at least so many characters stay. */
-const LEAST_CHARACTERS = 64;
+/** A shortened message keeps at least this many characters. */
+const MIN_CHARACTERS = 64;
 
 /**
- * @throws HeadstartError `REPLY_INVALID` where the model writes nothing, `CONTEXT_FULL` where nothing fits beside the request,
- *   and what decoding throws.
+ * Generates the summary of the part that `cut` removes.
+ *
+ * @throws HeadstartError `REPLY_INVALID` if the model writes nothing, `CONTEXT_FULL` if no message fits into the context beside
+ *   the request, and the errors of decoding.
  */
 export async function summarize(job: SummaryJob, cut: Cut): Promise<string> {
   const { model, renderer, sequence, contextSize, sampling, maxTokens, signal } = job;
@@ -51,15 +53,15 @@ export async function summarize(job: SummaryJob, cut: Cut): Promise<string> {
       signal,
       deadline: undefined,
     });
-    for (let piece = await generation.next(); piece !== undefined; piece = await generation.next()) {
-      await reader.push(piece);
+    for (let text = await generation.next(); text !== undefined; text = await generation.next()) {
+      await reader.push(text);
     }
     await reader.finish(true);
-    const summary = reader.text.trim() || reader.reasoning.trim(); // some think for longer than they may write
+    const summary = reader.text.trim() || reader.reasoning.trim(); // some models reason until `maxTokens`
     if (summary === '') {
       throw new HeadstartError(
         'REPLY_INVALID',
-        'Expected the model to summarise the conversation, but it wrote nothing',
+        'Expected the model to summarize the conversation, but it wrote nothing',
       );
     }
     return summary;
@@ -69,8 +71,8 @@ export async function summarize(job: SummaryJob, cut: Cut): Promise<string> {
 }
 
 /**
- * What the model reads. Where not all of it fits, the oldest turns and then steps are left out; of the newest, where not even
- * that does, the ends of its messages.
+ * Renders the prompt of the summary. If it does not fit into the context, the oldest turns are left out, then the oldest steps.
+ * If the newest one alone does not fit either, its messages are shortened.
  */
 async function summaryPrompt(job: SummaryJob, { turns, steps, opening }: Cut): Promise<Prompt> {
   const older = (from: number) =>
@@ -83,8 +85,8 @@ async function summaryPrompt(job: SummaryJob, { turns, steps, opening }: Cut): P
   if (prompt === undefined) {
     throw new HeadstartError(
       'CONTEXT_FULL',
-      `There is no room for a summary in a context of ${job.contextSize}: shorten the \`prompt\` of \`compaction\` or its ` +
-        '`maxSummaryTokens`, raise `contextSize`, or start a new session',
+      `A summary does not fit into a context of ${job.contextSize}: shorten \`compaction.prompt\`, lower ` +
+        '`compaction.maxSummaryTokens`, raise `contextSize`, or start a new session',
     );
   }
   return prompt;
@@ -97,20 +99,20 @@ async function promptThatFits(job: SummaryJob, older: readonly ChatMessage[]): P
   return prompt.tokens.length + maxTokens <= contextSize ? prompt : undefined;
 }
 
-/** What `at` gives for the smallest number that it gives anything for: then it does for all larger ones, too. */
+/** Binary search: the result of `attempt` for the smallest number with a result. All larger numbers must have one too. */
 async function firstThatFits<T>(
   low: number,
   high: number,
-  at: (number: number) => Promise<T | undefined>,
+  attempt: (number: number) => Promise<T | undefined>,
 ): Promise<T | undefined> {
   let best: T | undefined;
   while (low <= high) {
     const middle = (low + high) >> 1;
-    const found = await at(middle);
-    if (found === undefined) {
+    const result = await attempt(middle);
+    if (result === undefined) {
       low = middle + 1;
     } else {
-      best = found;
+      best = result;
       high = middle - 1;
     }
   }
@@ -118,8 +120,8 @@ async function firstThatFits<T>(
 }
 
 async function cutPrompt(job: SummaryJob, messages: readonly ChatMessage[]): Promise<Prompt | undefined> {
-  let limit = Math.max(2 * LEAST_CHARACTERS, ...messages.map(longest)) >> 1;
-  for (; limit >= LEAST_CHARACTERS; limit >>= 1) {
+  let limit = Math.max(2 * MIN_CHARACTERS, ...messages.map(longest)) >> 1;
+  for (; limit >= MIN_CHARACTERS; limit >>= 1) {
     const prompt = await promptThatFits(
       job,
       messages.map((message) => shortened(message, limit)),
@@ -131,7 +133,7 @@ async function cutPrompt(job: SummaryJob, messages: readonly ChatMessage[]): Pro
   return undefined;
 }
 
-/** Characters of its longest part that can be cut. */
+/** The length of the message's longest part that can be shortened, in characters. */
 function longest(message: ChatMessage): number {
   const calls = message.role === 'assistant' ? (message.toolCalls ?? []) : [];
   return Math.max(message.content.length, ...calls.map(({ input }) => JSON.stringify(input).length));

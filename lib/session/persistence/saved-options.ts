@@ -1,5 +1,5 @@
-// The options of a session that a file can hold. Not `onToolCall`, which is code, and not `tenant`: whose a session is, the
-// program says.
+// The options of a session that are saved to a file. `onToolCall` is not saved, because it is a function. `tenant` is not saved,
+// because only the program can say which tenant a restored session belongs to.
 import { TOOL_CALLS } from '../options.js';
 import type { SessionOptions } from '../session-options.js';
 
@@ -15,23 +15,23 @@ const NAMES = [
   'templateCache',
 ];
 
-/** Those of a session's options. */
+/** Selects the session options to save and makes them JSON. */
 export function optionsToSave(options: SavedOptions): SavedOptions {
-  const given = Object.entries(options).filter(([name, value]) => NAMES.includes(name) && value !== undefined);
-  const saved: SavedOptions = Object.fromEntries(given);
+  const entries = Object.entries(options).filter(([name, value]) => NAMES.includes(name) && value !== undefined);
+  const saved: SavedOptions = Object.fromEntries(entries);
   const { logitBias } = saved.sampling ?? {};
   if (logitBias === undefined) {
     return saved;
   }
   // JSON has neither maps nor infinity.
-  const entries = logitBias instanceof Map ? [...logitBias] : Object.entries(logitBias);
+  const biases = logitBias instanceof Map ? [...logitBias] : Object.entries(logitBias);
   const bias = Object.fromEntries(
-    entries.map(([token, value]) => [token, value === Number.NEGATIVE_INFINITY ? NEVER : value]),
+    biases.map(([token, value]) => [token, value === Number.NEGATIVE_INFINITY ? NEVER : value]),
   );
   return { ...saved, sampling: { ...saved.sampling, logitBias: bias } };
 }
 
-/** What {@link optionsToSave} made, once it is back from a file. */
+/** Reads the JSON of {@link optionsToSave}. */
 export function savedOptions(saved: SavedOptions): SavedOptions {
   const { logitBias } = saved.sampling ?? {};
   if (logitBias === undefined) {

@@ -1,4 +1,4 @@
-// A session in a file: its messages, its template's source, its options, and beside it, if asked for, its KV state.
+// A session in a file: its messages, system prompt, tool definitions and options. Its KV state is in a second file, if requested.
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { lstat, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -16,66 +16,68 @@ import { optionsToSave, type SavedOptions, savedOptions } from './saved-options.
 
 const FORMAT = 'llama-headstart-session-1';
 
-/** Larger files are no sessions: a context's text is far smaller. */
+/** In bytes. Sessions are far smaller, because the text of a context is. */
 const MAX_FILE_BYTES = 512 * 1024 ** 2;
 
+/** The contents of a session's file. */
 export interface SavedSession {
   id: string;
   systemPrompt?: string | undefined;
   tools: readonly ToolDefinition[];
   messages: readonly ChatMessage[];
   options?: SavedOptions | undefined;
-  /** Names the state file that belongs to this save: an older or newer one is not used. */
+  /** The id of the state file that belongs to this save. A state file with another id is not used. */
   stateId?: string | undefined;
-  /** In `reproducible` mode: in which batches the model read the conversation. */
+  /** In `reproducible` mode: the batches in which the conversation was decoded. */
   history?: History | undefined;
 }
 
-/** What a sequence held, as JSON. */
+/** The tokens of a sequence and the batches that decoded them, as JSON. */
 interface History {
-  /** Of its tokens, as the cache has it: what it was computed with. */
+  /** The cache key of the tokens: it covers model, adapters and everything else that changes KV bytes. */
   key: string;
   tokens: number[];
-  /** From which position, which tokens, and how many of them were kept. */
+  /** The batches: position of the first token, tokens, number of tokens that stayed in the sequence. */
   pieces: [from: number, tokens: number[], keep: number][];
 }
 
-/** What a session goes on from, and what that belongs to. */
+/** The checkpoint of a saved session. */
 export interface KeyedCheckpoint extends Omit<SwappedSequence, 'templateTokens'> {
+  /** The cache key of the tokens. */
   key: string;
 }
 
 /**
- * Writes the files whole, or leaves what was there.
+ * Writes the files of a session. Each file is replaced as a whole or left unchanged.
  *
- * @param past what the session goes on from; its state goes into a file of its own where `withState` says so
+ * @param checkpoint where the restored session continues from; its state is written if `withState` is true
  * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`.
  */
 export async function saveSession(
   path: string,
   session: Omit<SavedSession, 'stateId' | 'history'>,
-  past: (KeyedCheckpoint & { withState: boolean }) | undefined,
+  checkpoint: (KeyedCheckpoint & { withState: boolean }) | undefined,
 ): Promise<void> {
-  const history = past && historyOf(past);
-  if (!past?.withState || past.state === undefined) {
+  const history = checkpoint && historyOf(checkpoint);
+  if (!checkpoint?.withState || checkpoint.state === undefined) {
     await writeSession(path, { ...session, history });
-    await rm(statePath(path), { force: true }).catch(() => undefined); // of an older save
+    await rm(statePath(path), { force: true }).catch(() => undefined); // an older save may have left one
     return;
   }
-  const { key, state } = past;
+  const { key, state } = checkpoint;
   const stateId = randomUUID();
   await replaceFile(statePath(path), (temporary) => state.writeFile(temporary, { stateId, key }));
   await writeSession(path, { ...session, stateId, history });
 }
 
-function historyOf({ key, tokens, chunks: pieces }: KeyedCheckpoint): History | undefined {
-  return pieces.length === 0
+function historyOf({ key, tokens, chunks }: KeyedCheckpoint): History | undefined {
+  return chunks.length === 0
     ? undefined
-    : { key, tokens: [...tokens], pieces: pieces.map((each) => [each.from, [...each.tokens], each.keep]) };
+    : { key, tokens: [...tokens], pieces: chunks.map((chunk) => [chunk.from, [...chunk.tokens], chunk.keep]) };
 }
 
 async function writeSession(path: string, session: SavedSession): Promise<void> {
-  const tools = session.tools.map(({ grammarSchema: _, ...told }) => told); // made again of its parameters
+  const tools = session.tools.map(({ grammarSchema: _, ...definition }) => definition); // it is derived from `parameters`
   const text = JSON.stringify({ ...session, tools, options: optionsToSave(session.options ?? {}) });
   const content = JSON.stringify({ format: FORMAT, sha256: sha256(text), session: text });
   await replaceFile(path, async (temporary) => {
@@ -97,26 +99,26 @@ export function requirePath(path: unknown): void {
 }
 
 /**
- * A save replaces its files by renames, which would put a file in the place of a device, a pipe or a link.
+ * A save renames its files into place, which would replace a device, pipe or link by a regular file.
  *
- * @throws HeadstartError `WRITE_FAILED` if something other than a regular file is at the path of the session or of its state.
+ * @throws HeadstartError `WRITE_FAILED` if the path of the session or of its state exists and is not a regular file.
  */
 export async function requireReplaceable(path: string): Promise<void> {
-  for (const each of [path, statePath(path)]) {
-    const facts = await lstat(each).catch(() => undefined); // what cannot be looked at fails when it is written
-    if (facts !== undefined && !facts.isFile()) {
-      const found = facts.isSymbolicLink()
-        ? 'a link: name the file that it leads to'
+  for (const file of [path, statePath(path)]) {
+    const stats = await lstat(file).catch(() => undefined); // if the path is inaccessible, the write reports it
+    if (stats !== undefined && !stats.isFile()) {
+      const kind = stats.isSymbolicLink()
+        ? 'a symbolic link: pass the path of its target'
         : 'a directory, device, socket or named pipe';
       throw new HeadstartError(
         'WRITE_FAILED',
-        `Expected nothing or a regular file at "${each}", to save a session there, found ${found}`,
+        `Expected "${file}" to be a new path or a regular file, to save a session there, got ${kind}`,
       );
     }
   }
 }
 
-/** @throws HeadstartError `INVALID_ARGUMENT`, `ENTRY_MISSING`, `READ_FAILED`, `ENTRY_FOREIGN` (no session of ours), `ENTRY_CORRUPT`. */
+/** @throws HeadstartError `INVALID_ARGUMENT`, `ENTRY_MISSING`, `READ_FAILED`, `ENTRY_FOREIGN` (not a saved session), `ENTRY_CORRUPT`. */
 export async function readSession(path: string): Promise<SavedSession> {
   requirePath(path);
   let text: string;
@@ -133,30 +135,30 @@ export async function readSession(path: string): Promise<SavedSession> {
       { cause },
     );
   }
-  const outer = parse(text) as { format?: unknown; sha256?: unknown; session?: unknown } | undefined;
-  if (outer === undefined && text.startsWith(`{"format":"${FORMAT}"`)) {
-    throw corruptFile(path, 'it is cut off');
+  const file = parse(text) as { format?: unknown; sha256?: unknown; session?: unknown } | undefined;
+  if (file === undefined && text.startsWith(`{"format":"${FORMAT}"`)) {
+    throw corruptFile(path, 'it is truncated');
   }
-  if (outer?.format !== FORMAT) {
-    throw new HeadstartError('ENTRY_FOREIGN', `Expected a session that this version saved in "${path}"`);
+  if (file?.format !== FORMAT) {
+    throw new HeadstartError('ENTRY_FOREIGN', `Expected "${path}" to be a session saved in the format ${FORMAT}`);
   }
-  if (typeof outer.session !== 'string' || outer.sha256 !== sha256(outer.session)) {
+  if (typeof file.session !== 'string' || file.sha256 !== sha256(file.session)) {
     throw corruptFile(path, 'its checksum does not match');
   }
-  return checked(path, parse(outer.session));
+  return requireSession(path, parse(file.session));
 }
 
-/** The checksum says that it was written so; not that it was written by us. */
-function checked(path: string, session: unknown): SavedSession {
+/** Checks the parts of a session. The checksum is right, but another program may have written the file. */
+function requireSession(path: string, session: unknown): SavedSession {
   const { id, systemPrompt, tools, messages, options, history } = (session ?? {}) as Partial<SavedSession>;
-  const isText = typeof id === 'string' && id !== '' && ['string', 'undefined'].includes(typeof systemPrompt);
-  const isList = checkTools(tools) === undefined && Array.isArray(messages) && typeof (options ?? {}) === 'object';
-  if (!isText || !isList || !(history === undefined || isHistory(history))) {
-    throw corruptFile(path, 'it lacks a part of a session');
+  const hasTexts = typeof id === 'string' && id !== '' && ['string', 'undefined'].includes(typeof systemPrompt);
+  const hasLists = checkTools(tools) === undefined && Array.isArray(messages) && typeof (options ?? {}) === 'object';
+  if (!hasTexts || !hasLists || !(history === undefined || isHistory(history))) {
+    throw corruptFile(path, 'a part of the session is missing or invalid');
   }
   try {
-    const read = readHistory(messages as MessageInput[]);
-    return { ...(session as SavedSession), messages: read, options: savedOptions(options ?? {}) };
+    const checkedMessages = readHistory(messages as MessageInput[]);
+    return { ...(session as SavedSession), messages: checkedMessages, options: savedOptions(options ?? {}) };
   } catch (cause) {
     throw corruptFile(path, (cause as Error).message);
   }
@@ -164,13 +166,13 @@ function checked(path: string, session: unknown): SavedSession {
 
 function isHistory(value: unknown): value is History {
   const { key, tokens, pieces } = (value ?? {}) as Partial<History>;
-  const isPiece = (each: Partial<History['pieces'][number]> | null) =>
-    Array.isArray(each) && isCounts([each[0], each[2]]) && isCounts(each[1]);
+  const isPiece = (piece: Partial<History['pieces'][number]> | null) =>
+    Array.isArray(piece) && isCounts([piece[0], piece[2]]) && isCounts(piece[1]);
   return typeof key === 'string' && isCounts(tokens) && Array.isArray(pieces) && pieces.every(isPiece);
 }
 
 function isCounts(value: unknown): value is number[] {
-  return Array.isArray(value) && value.every((each) => Number.isSafeInteger(each) && each >= 0);
+  return Array.isArray(value) && value.every((count) => Number.isSafeInteger(count) && count >= 0);
 }
 
 function statePath(path: string): string {
@@ -178,8 +180,10 @@ function statePath(path: string): string {
 }
 
 /**
- * What a saved session goes on from; undefined where nothing was kept, or what there is is damaged or another save's: it only
- * saves work. Close its state.
+ * Reads the checkpoint of a saved session. The caller closes its state.
+ *
+ * @returns undefined if there is none. A state file that is damaged or belongs to another save is ignored, because a state only
+ *   saves work.
  */
 export async function readCheckpoint(
   path: string,
@@ -189,8 +193,8 @@ export async function readCheckpoint(
   if (history === undefined) {
     return state && { key: String(state.metadata.key), tokens: state.tokens, chunks: [], state };
   }
-  const pieces = history.pieces.map(([from, tokens, keep]) => ({ from, tokens: Int32Array.from(tokens), keep }));
-  return { key: history.key, tokens: Int32Array.from(history.tokens), chunks: pieces, state };
+  const chunks = history.pieces.map(([from, tokens, keep]) => ({ from, tokens: Int32Array.from(tokens), keep }));
+  return { key: history.key, tokens: Int32Array.from(history.tokens), chunks, state };
 }
 
 async function readState(path: string, stateId: string): Promise<SequenceState | undefined> {
@@ -201,7 +205,7 @@ async function readState(path: string, stateId: string): Promise<SequenceState |
       return state;
     }
   } catch {
-    // It only saves work.
+    // A missing or damaged state only costs time.
   }
   state?.close();
   return undefined;
@@ -219,7 +223,7 @@ async function replaceFile(path: string, write: (temporary: string) => Promise<u
   }
 }
 
-/** Makes the rename durable, where the file system can. */
+/** Makes the rename durable, if the file system supports it. */
 async function syncDirectory(directory: string): Promise<void> {
   const handle = await open(directory, 'r').catch(() => undefined);
   await handle?.sync().catch(() => undefined);
@@ -228,13 +232,20 @@ async function syncDirectory(directory: string): Promise<void> {
 
 async function readText(path: string): Promise<string> {
   if (!(await stat(path)).isFile()) {
-    throw new HeadstartError('READ_FAILED', `Expected a saved session in "${path}", which is no file`); // a pipe is waited for
+    // Checked before `open`, which waits for the other end of a named pipe.
+    throw new HeadstartError(
+      'READ_FAILED',
+      `Expected "${path}" to be the file of a saved session, but it is not a regular file`,
+    );
   }
   const handle = await open(path, 'r');
   try {
     const { size } = await handle.stat();
     if (size > MAX_FILE_BYTES) {
-      throw new HeadstartError('ENTRY_FOREIGN', `Expected a saved session in "${path}", got a file of ${size} bytes`);
+      throw new HeadstartError(
+        'ENTRY_FOREIGN',
+        `Expected "${path}" to be a saved session, got a file of ${size} bytes`,
+      );
     }
     return await handle.readFile('utf8');
   } finally {

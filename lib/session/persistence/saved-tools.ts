@@ -1,38 +1,42 @@
-// A file holds no functions: who runs the tools of a session that was saved.
+// A saved session has tool definitions but no functions. When it is restored, each definition gets the function of an existing tool.
 import type { ToolDefinition } from '../../prompt/renderer.js';
 import type { McpServers } from '../../tools/mcp/mcp-servers.js';
 import { isStandardSchema } from '../../tools/schemas/schema.js';
 import { inputSchemaOf, type Tool, ToolSet } from '../../tools/tool.js';
 
-/** Who has the tools that are there now. */
+/** The tools that a restored session can use. */
 export interface AvailableTools {
-  /** The agent's own. */
-  own: ToolSet;
+  /** The agent's tools without those of MCP servers. */
+  agent: ToolSet;
   mcp: McpServers;
 }
 
 /**
- * The tools of a saved session, in its order. Its own are run by the agent's of the same name, or are `given` again as a whole;
- * those of servers by the same server's, and are kept but where their name is given.
+ * Returns the tools of a saved session, in the saved order. A saved tool runs the agent's tool of the same name. A saved tool of
+ * an MCP server runs the tool of the same server. If the caller passes `tools`, they replace all saved tools except those of MCP
+ * servers with other names.
  */
 export async function savedTools(
   definitions: readonly ToolDefinition[],
-  { own, mcp }: AvailableTools,
-  { tools: given, signal }: { tools?: readonly Tool[] | undefined; signal?: AbortSignal | undefined },
+  { agent, mcp }: AvailableTools,
+  { tools: replacements, signal }: { tools?: readonly Tool[] | undefined; signal?: AbortSignal | undefined },
 ): Promise<Tool[]> {
-  const ownDefinitions = definitions.filter(({ server }) => server === undefined);
-  const servers = await mcp.extend(await ToolSet.prepare(ownDefinitions), signal);
-  const tools = definitions.map((definition) => withExecute(definition, [own, servers]));
-  if (given === undefined) {
+  const withoutServer = definitions.filter(({ server }) => server === undefined);
+  const withServers = await mcp.extend(await ToolSet.prepare(withoutServer), signal);
+  const tools = definitions.map((definition) => withExecute(definition, [agent, withServers]));
+  if (replacements === undefined) {
     return tools;
   }
-  const names = new Set(given.map(({ name }) => name));
-  return [...given, ...tools.filter(({ name, server }) => server !== undefined && !names.has(name))];
+  const names = new Set(replacements.map(({ name }) => name));
+  return [...replacements, ...tools.filter(({ name, server }) => server !== undefined && !names.has(name))];
 }
 
-/** Where its parameters are those of the file, what the tool's own schema makes of the arguments counts too. */
-function withExecute({ parameters, ...definition }: ToolDefinition, known: readonly ToolSet[]): Tool {
-  const { tool, schema } = findTool(definition, known) ?? {};
+/**
+ * Adds the function of the matching tool. If the tool's JSON schema is still the saved one, its Standard Schema is used again
+ * too, because it may transform the arguments.
+ */
+function withExecute({ parameters, ...definition }: ToolDefinition, toolSets: readonly ToolSet[]): Tool {
+  const { tool, schema } = findTool(definition, toolSets) ?? {};
   const isSame = JSON.stringify(schema?.jsonSchema) === JSON.stringify(parameters);
   const current = tool && inputSchemaOf(tool);
   const inputSchema = isSame && isStandardSchema(current) ? current : parameters;
@@ -43,14 +47,14 @@ function withExecute({ parameters, ...definition }: ToolDefinition, known: reado
   };
 }
 
-/** A tool of the same server, or of none: a server never runs what is a session's own, nor the other way round. */
-function findTool({ name, server }: ToolDefinition, known: readonly ToolSet[]) {
+/** Finds a tool of the same MCP server. For a tool without a server it finds only tools without a server. */
+function findTool({ name, server }: ToolDefinition, toolSets: readonly ToolSet[]) {
   return namesOf(name, server)
-    .flatMap((each) => known.map((tools) => tools.get(each)))
-    .find((found) => found !== undefined && found.tool.server === server);
+    .flatMap((candidate) => toolSets.map((tools) => tools.get(candidate)))
+    .find((tool) => tool !== undefined && tool.tool.server === server);
 }
 
-/** A server's tool has its server's name before its own or not, as others have that name too or no longer. */
+/** The names that a server's tool may have now: it has the server's name in front if another tool has the same name. */
 function namesOf(name: string, server: string | undefined): string[] {
   const prefix = `${server}__`;
   return server === undefined ? [name] : [name, name.startsWith(prefix) ? name.slice(prefix.length) : prefix + name];
