@@ -3,6 +3,13 @@ import { defineConfig } from 'vitest/config';
 
 const lib = (file: string) => fileURLToPath(new URL(`lib/${file}`, import.meta.url));
 
+/** Tests import the package by its name, as users do, and get the sources. */
+export const sources = [
+  { find: /^llama-headstart$/, replacement: lib('index.ts') },
+  { find: /^llama-headstart\/native$/, replacement: lib('native/index.ts') },
+  { find: /^llama-headstart\/internal$/, replacement: lib('internal.ts') },
+];
+
 /** One project per kind of test, by what it needs: `npm test -- --project unit`. */
 const project = (name: string, ...folders: string[]) => ({
   extends: true as const,
@@ -10,13 +17,7 @@ const project = (name: string, ...folders: string[]) => ({
 });
 
 export default defineConfig({
-  resolve: {
-    // Tests, like examples, may import the package by its name and get the sources.
-    alias: [
-      { find: /^llama-headstart$/, replacement: lib('index.ts') },
-      { find: /^llama-headstart\/native$/, replacement: lib('native/index.ts') },
-    ],
-  },
+  resolve: { alias: sources },
   test: {
     // The published package has a run of its own: `npm run test:package`.
     projects: [
@@ -27,6 +28,8 @@ export default defineConfig({
     ],
     // One process per file: an addon that crashes takes down only that file, and no test shares a thread by accident.
     pool: 'forks',
+    // Almost every test file imports all of lib. Compiled modules stay in node_modules, so that a run compiles only changed files.
+    experimental: { fsModuleCache: true },
     // Generous, because a loaded two-core machine is normal. No test waits for a clock.
     testTimeout: 120_000,
     hookTimeout: 120_000,

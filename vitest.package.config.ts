@@ -1,7 +1,9 @@
 import { defineConfig } from 'vitest/config';
+import { sources } from './vitest.config.js';
 
-/** `npm run test:package`: tests of what is published, which install it. Of the sources they take names alone. */
+/** `npm run test:package`: tests of the published package, which they install. From the sources they import only names. */
 export default defineConfig({
+  resolve: { alias: sources },
   test: {
     include: ['test/package/**/*.test.ts'],
     pool: 'forks',

@@ -26,7 +26,7 @@ const REPEATS = 25;
 
 async function measure({ model, baselineProgram, directory }, benchOptions, onProgress) {
   const [rounds, entries] = [Number(benchOptions.rounds), Number(benchOptions.entries)];
-  const { AgentServer } = await import('../dist/index.js');
+  const { AgentServer } = await import('llama-headstart');
   const agents = [];
   const options = (dir, more = {}) => ({
     model: { source: model, ...CONTEXT },

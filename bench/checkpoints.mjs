@@ -22,8 +22,8 @@ async function processorMs(work) {
 async function measure({ model: path }, options, onProgress) {
   const numbers = ['rounds', 'history', 'message', 'opening'].map((name) => Number(options[name]));
   const [rounds, history, message, opening] = numbers;
-  const { Engine } = await import('../dist/index.js');
-  const { Model } = await import('../dist/native/index.js');
+  const { Engine } = await import('llama-headstart');
+  const { Model } = await import('llama-headstart/native');
   const model = await Model.load({ path });
   const [cut, end] = [history + message, history + message + opening];
   const tokens = (await model.tokenize(systemPrompt.repeat(Math.ceil(end / 400)))).slice(0, end);

@@ -21,7 +21,7 @@ const MESSAGES = SUBJECTS.map((subject) => `Please tell me about the ${subject} 
 
 async function measure({ model: path, baselineProgram, directory }, benchOptions, onProgress) {
   const rounds = Number(benchOptions.rounds);
-  const { AgentServer } = await import('../dist/index.js');
+  const { AgentServer } = await import('llama-headstart');
   const threads = availableParallelism();
   const options = {
     model: { source: path, cacheDir: null, nSeqMax: SESSIONS, kvCells: KV_CELLS, contextSize: 2560, nThreads: threads },
@@ -68,7 +68,7 @@ async function measure({ model: path, baselineProgram, directory }, benchOptions
 
 /** The template's tokens, and for each session the tokens between the template and the reply, cut to one length. */
 async function tokensOf(agent) {
-  const { Renderer } = await import('../dist/prompt/renderer.js');
+  const { Renderer } = await import('llama-headstart/internal');
   const session = await agent.createSession();
   const length = session.report.templateTokens;
   await session.close();

@@ -38,7 +38,7 @@ async function measure(prepared, options, onProgress) {
 
 /** Writes the files that both sides read: the tokens of the prefix, and its saved state. */
 async function writeFiles({ model: path, directory }, count) {
-  const { Model } = await import('../dist/native/index.js');
+  const { Model } = await import('llama-headstart/native');
   const [tokensFile, stateFile] = [join(directory, 'tokens'), join(directory, 'state.kv')];
   const model = await Model.load({ path });
   const tokens = (await model.tokenize(systemPrompt.repeat(8))).slice(0, count);

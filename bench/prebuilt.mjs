@@ -111,7 +111,7 @@ function report({ model, rounds, threads, cpuModule, prefill, decode }) {
 
 /** The child process: loads the model, then replies to the name of each measure with its duration in milliseconds. */
 async function runChild(modelPath, tokenCount) {
-  const { Model, systemInfo } = await import('../dist/native/index.js');
+  const { Model, systemInfo } = await import('llama-headstart/native');
   const threads = availableParallelism();
   const model = await Model.load({ path: modelPath });
   const context = await model.createContext({

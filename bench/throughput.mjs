@@ -29,8 +29,8 @@ const SESSIONS = [1, 8];
 async function measure({ model: path, baselineProgram, directory }, options, onProgress) {
   const [rounds, steps, count] = [options.rounds, options.steps, options.tokens].map(Number);
   const { layout } = options;
-  const { AgentServer, Engine } = await import('../dist/index.js');
-  const { Model } = await import('../dist/native/index.js');
+  const { AgentServer, Engine } = await import('llama-headstart');
+  const { Model } = await import('llama-headstart/native');
   const threads = availableParallelism();
   const unified = layout === 'unified';
   const sequenceCells = Math.ceil((count + steps + 1) / 256) * 256;

@@ -41,7 +41,7 @@ export {
   type PrefillEvent,
   type SessionEvent,
   type SessionStart,
-  subscribe as subscribeDiagnostics,
+  subscribeDiagnostics,
   type ToolCallEvent,
   type TurnEvent,
 } from './diagnostics/events.js';

@@ -1,13 +1,13 @@
 // Building blocks of the throughput benchmarks: fill sequences with the same prefix, then generate in each of them.
 
-import { Detokenizer } from '../../dist/generate/detokenizer.js';
+import { Detokenizer } from 'llama-headstart/internal';
 
 /**
  * Empties all sequences, then restores `state` into the first `width` of them. With `shared`, all of them use the same KV
  * cells; otherwise each has its own copy.
  *
- * @param {import('../../dist/index.js').Engine} engine
- * @param {import('../../dist/native/index.js').SequenceState} state
+ * @param {import('llama-headstart').Engine} engine
+ * @param {import('llama-headstart/native').SequenceState} state
  * @param {number} width
  * @param {boolean} shared needs a unified KV cache
  */
@@ -26,8 +26,8 @@ export async function placeSequences(engine, state, width, shared) {
  * Generates `steps` tokens in one sequence and turns them into text, as a session does. Each sequence starts with another
  * token, as in the baseline, so that their continuations differ.
  *
- * @param {import('../../dist/native/index.js').Model} model
- * @param {import('../../dist/index.js').Engine} engine
+ * @param {import('llama-headstart/native').Model} model
+ * @param {import('llama-headstart').Engine} engine
  * @param {Int32Array} prefix the tokens that the sequence holds
  * @param {number} sequence
  * @param {number} steps
@@ -48,7 +48,7 @@ export async function generate(model, engine, prefix, sequence, steps) {
  * Generates in sequence 0 with nothing between two steps: JavaScript only awaits one native call and starts the next.
  * Shows how much of a step's cost no JavaScript code can avoid.
  *
- * @param {import('../../dist/native/index.js').Context} context
+ * @param {import('llama-headstart/native').Context} context
  * @param {Int32Array} prefix the tokens that the sequence holds
  * @param {number} steps
  */

@@ -4,7 +4,7 @@
 
 import { readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
-import { Model, SequenceState } from '../../dist/native/index.js';
+import { Model, SequenceState } from 'llama-headstart/native';
 
 const BATCH_SIZE = 512;
 

@@ -1,7 +1,7 @@
 // One line for each session, turn and tool call: what `debug` adds to the log.
 
 import type { Logger } from '../logger.js';
-import { type SessionEvent, subscribe, type ToolCallEvent, type TurnEvent } from './events.js';
+import { type SessionEvent, subscribeDiagnostics, type ToolCallEvent, type TurnEvent } from './events.js';
 
 /**
  * Writes what happens in the sessions that `isMine` knows.
@@ -15,9 +15,9 @@ export function logEvents(logger: Logger, isMine: (sessionId: string) => boolean
     }
   };
   const stops = [
-    subscribe('session', (event) => write(event.sessionId, sessionLine(event))),
-    subscribe('turn', (event) => write(event.sessionId, turnLine(event))),
-    subscribe('tool-call', (event) => write(event.sessionId, toolCallLine(event))),
+    subscribeDiagnostics('session', (event) => write(event.sessionId, sessionLine(event))),
+    subscribeDiagnostics('turn', (event) => write(event.sessionId, turnLine(event))),
+    subscribeDiagnostics('tool-call', (event) => write(event.sessionId, toolCallLine(event))),
   ];
   return () => {
     for (const stop of stops) {

@@ -169,7 +169,7 @@ export function publish<Name extends keyof DiagnosticsEvents>(name: Name, messag
  * @returns how to unsubscribe
  * @throws HeadstartError `INVALID_ARGUMENT`.
  */
-export function subscribe<Name extends keyof DiagnosticsEvents>(
+export function subscribeDiagnostics<Name extends keyof DiagnosticsEvents>(
   name: Name,
   listener: (message: DiagnosticsEvents[Name]) => void,
 ): () => void {

@@ -2,7 +2,7 @@
 // channels. Only where the program has @opentelemetry/api, which does nothing until a tracer is registered with it.
 import { basename } from 'node:path';
 import type { Span, Tracer } from '@opentelemetry/api';
-import { subscribe, type ToolCallEvent, type TurnEvent } from './events.js';
+import { subscribeDiagnostics, type ToolCallEvent, type TurnEvent } from './events.js';
 
 type Api = typeof import('@opentelemetry/api');
 
@@ -30,8 +30,8 @@ class SpanMaker {
   }
 
   start(): void {
-    subscribe('turn', (event) => this.#onTurn(event));
-    subscribe('tool-call', (event) => this.#onToolCall(event));
+    subscribeDiagnostics('turn', (event) => this.#onTurn(event));
+    subscribeDiagnostics('tool-call', (event) => this.#onToolCall(event));
   }
 
   /** Asked each time: a tracer may be registered after us. */

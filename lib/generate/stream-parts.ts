@@ -113,7 +113,7 @@ export interface ToolInputDelta {
   delta: string;
 }
 
-/** @internal A part of a turn whose parts no program reads one by one. After `again` the reply before it is void, and the model replies once more. */
+/** A part of a turn whose parts no program reads one by one. After `again` the reply before it is void, and the model replies once more. */
 export type TurnPart = StreamPart | { type: 'again' };
 
 /**

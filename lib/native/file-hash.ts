@@ -12,9 +12,7 @@ export interface FileRange {
 }
 
 /**
- * SHA-256 over ranges of files, read and hashed on the native thread that reads.
- *
- * @internal
+ * SHA-256 over ranges of files, read and hashed on a native I/O thread.
  */
 export class FileHash {
   readonly #raw = new (addon().FileHash)();

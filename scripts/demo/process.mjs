@@ -2,7 +2,7 @@
 // Arguments: the model, the cache directory, the number of sessions without the cache, the number of sessions with the
 // cache.
 
-import { AgentServer } from '../../dist/index.js';
+import { AgentServer } from 'llama-headstart';
 import { question, replyTokens, systemPrompt, tools } from './template.mjs';
 
 const [model = '', cacheDir = '', uncached = '0', cached = '0'] = process.argv.slice(2);

@@ -1,9 +1,8 @@
 // The reference for replies of sessions: prefills a whole conversation in a new context, without cache and without
 // session.
 import { type ChatMessage, Engine, type TemplateSource } from 'llama-headstart';
+import { Renderer, ReplyReader } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
-import { ReplyReader } from '../../lib/generate/reply-reader.js';
-import { Renderer } from '../../lib/prompt/renderer.js';
 import { EXACT } from './agents.js';
 
 /** The greedy reply to `messages`. */

@@ -3,8 +3,8 @@ import { rmSync } from 'node:fs';
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { HeadstartError } from 'llama-headstart';
 import type { Context, DecodeBatch, SequenceState } from 'llama-headstart/native';
-import { HeadstartError } from 'llama-headstart/native';
 import { afterAll } from 'vitest';
 
 /**

@@ -1,7 +1,7 @@
 // Connects to MCP servers whose answers break the protocol, in child processes and over loopback HTTP.
+
+import { type McpServerConfig, McpServers } from 'llama-headstart';
 import { expect, onTestFinished } from 'vitest';
-import type { McpServerConfig } from '../../lib/tools/mcp/mcp-config.js';
-import { McpServers } from '../../lib/tools/mcp/mcp-servers.js';
 import { serveOddHttp, serveOddSse } from './mcp-http.js';
 import type { Answers } from './odd-mcp-server.js';
 import { compileHelper } from './processes.js';

@@ -10,7 +10,7 @@ import { afterAll } from 'vitest';
 /** The root directory of the repository. */
 export const root = fileURLToPath(new URL('../../', import.meta.url)).replace(/[\\/]$/, '');
 
-export { moduleFile, platformName } from '../../lib/native/places.js';
+export { moduleFile, platformName } from 'llama-headstart/internal';
 
 /** The name of this machine's directory in prebuilds/. On Linux it has the binaries for both libcs. */
 export const prebuildsName = `${process.platform}-${process.arch}`;

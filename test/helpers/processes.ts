@@ -4,9 +4,9 @@ import { cp, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/pro
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { addonFolders, packageVersion } from 'llama-headstart/internal';
 import ts from 'typescript';
 import { expect, onTestFinished } from 'vitest';
-import { addonFolders, packageVersion } from '../../lib/native/places.js';
 import type { Tasks } from './child.js';
 import { requireFreshDist } from './children.js';
 

@@ -3,7 +3,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { createHash } from 'node:crypto';
 import type { AgentServer, Session, StateSource } from 'llama-headstart';
-import { ConversationSequence } from '../../lib/session/conversation-sequence.js';
+import { ConversationSequence } from 'llama-headstart/internal';
 import { seededRandom } from './native.js';
 import { numberedPrompt } from './prompts.js';
 

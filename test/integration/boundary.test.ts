@@ -2,11 +2,10 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { TemplateSource } from 'llama-headstart';
+import { type Boundary, findBoundary, findKnownBoundary, isPrefix, Renderer } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Renderer, type TemplateSource } from '../../lib/prompt/renderer.js';
-import { type Boundary, findBoundary, findKnownBoundary } from '../../lib/prompt/template-boundary.js';
-import { isPrefix } from '../../lib/tokens.js';
 import { SYSTEM_PROMPT, TOOLS } from '../helpers/prompts.js';
 
 const MODELS_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp/models', import.meta.url));

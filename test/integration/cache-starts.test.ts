@@ -1,6 +1,6 @@
+import { subscribeDiagnostics } from 'llama-headstart';
 // What starts report, and starts that run beside others: beside generating sessions, starts of the same template, failing starts.
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { subscribe } from '../../lib/diagnostics/events.js';
 import { startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { someTokens } from '../helpers/lab.js';
 import { openLab } from '../helpers/open-lab.js';
@@ -10,7 +10,7 @@ describe('a start from a resident template', () => {
     const agent = await startAgent();
     let steps = 0;
     onTestFinished(
-      subscribe('decode', () => {
+      subscribeDiagnostics('decode', () => {
         steps++;
       }),
     );

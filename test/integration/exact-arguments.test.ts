@@ -1,10 +1,10 @@
 // Forms of calls in which llama.cpp's `common` lets required arguments be absent, or arguments be of any type.
 import { readFileSync } from 'node:fs';
 import { Ajv } from 'ajv';
-import { Model } from 'llama-headstart/native';
+import type { ToolDefinition } from 'llama-headstart';
+import { Renderer } from 'llama-headstart/internal';
+import { Model, type ReplyFormat } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { ReplyFormat } from '../../lib/native/reply.js';
-import { Renderer, type ToolDefinition } from '../../lib/prompt/renderer.js';
 import { replyUnder } from '../helpers/grammar-replies.js';
 import { GrammarWalk } from '../helpers/grammar-walk.js';
 import { microModel } from '../helpers/models.js';

@@ -3,8 +3,8 @@ import { createHash } from 'node:crypto';
 import { copyFile, open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fingerprintModel, HeadstartError } from 'llama-headstart';
+import { addon } from 'llama-headstart/internal';
 import { expect, it } from 'vitest';
-import { addon } from '../../lib/native/addon.js';
 import { microModel } from '../helpers/models.js';
 import { codeOf, temporaryDirectory } from '../helpers/native.js';
 

@@ -1,9 +1,9 @@
 // A reply that follows the grammar of its format is read as the calls that it makes, by the parser of the same format.
 import { readdirSync, readFileSync } from 'node:fs';
 import type { ToolDefinition } from 'llama-headstart';
+import { Renderer, type ReplyOptions } from 'llama-headstart/internal';
 import { Model, type ReplyFormat } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Renderer, type ReplyOptions } from '../../lib/prompt/renderer.js';
 import { GrammarWalk } from '../helpers/grammar-walk.js';
 import { seededRandom } from '../helpers/native.js';
 import { rounds } from '../helpers/soak.js';

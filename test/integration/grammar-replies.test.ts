@@ -1,8 +1,9 @@
 // Replies that the grammar of a schema lets through are replies that the schema allows.
 import fc from 'fast-check';
+import type { Schema } from 'llama-headstart';
+import { prepareSchema } from 'llama-headstart/internal';
 import { jsonSchemaToGrammar } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { prepareSchema, type Schema } from '../../lib/tools/schemas/schema.js';
 import { microModel } from '../helpers/models.js';
 import { Bench } from '../helpers/sampling.js';
 

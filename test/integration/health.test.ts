@@ -1,14 +1,13 @@
 // What an agent tells of itself while it works.
-import type { AgentHealth } from 'llama-headstart';
+import { type AgentHealth, type DecodeEvent, type PrefillEvent, subscribeDiagnostics } from 'llama-headstart';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
-import { type DecodeEvent, type PrefillEvent, subscribe } from '../../lib/diagnostics/events.js';
 import { startAgent } from '../helpers/agents.js';
 
 let decodes: DecodeEvent[] = [];
 
 beforeEach(() => {
   decodes = [];
-  onTestFinished(subscribe('decode', (event) => decodes.push(event)));
+  onTestFinished(subscribeDiagnostics('decode', (event) => decodes.push(event)));
 });
 
 describe('health', () => {
@@ -52,7 +51,7 @@ describe('health', () => {
     const look = () => seen.push(agent.health());
     const agent = await startAgent({ nSeqMax: 1, contextSize: 512, tools: [{ name: 'look', execute: look }] });
     const sessions = await Promise.all([agent.createSession(), agent.createSession()]);
-    const unsubscribe = subscribe('decode', look);
+    const unsubscribe = subscribeDiagnostics('decode', look);
     await Promise.all(sessions.map((session) => session.send('Hello', { maxTokens: 8, toolChoice: 'none' })));
     unsubscribe();
     expect(Math.max(...seen.map(({ queueLength }) => queueLength))).toBe(1);
@@ -66,7 +65,7 @@ describe('health', () => {
 describe('the prefill channel', () => {
   it('tells of each prompt that went into a sequence, and of what was not in it before', async () => {
     const prefills: PrefillEvent[] = [];
-    onTestFinished(subscribe('prefill', (event) => prefills.push(event)));
+    onTestFinished(subscribeDiagnostics('prefill', (event) => prefills.push(event)));
     const agent = await startAgent({ contextSize: 512 });
     const session = await agent.createSession();
     expect(prefills).toEqual([

@@ -1,11 +1,10 @@
 // Integers that JavaScript's numbers cannot hold are errors, and are neither rounded nor cut off.
 import { readdirSync, readFileSync } from 'node:fs';
 import { type AgentServer, tool } from 'llama-headstart';
+import { Renderer, requireExactIntegers } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { requireExactIntegers } from '../../lib/prompt/exact-json.js';
-import { Renderer } from '../../lib/prompt/renderer.js';
 import { startAgent } from '../helpers/agents.js';
 import { replyUnder } from '../helpers/grammar-replies.js';
 import { GrammarWalk } from '../helpers/grammar-walk.js';

@@ -1,9 +1,8 @@
 // Nothing that a model wrote is lost: what is no thought and no call is text, in whatever form the rest is.
 import { readFileSync } from 'node:fs';
+import { Renderer, ReplyReader } from 'llama-headstart/internal';
 import { Model, type ReplyFormat } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ReplyReader } from '../../lib/generate/reply-reader.js';
-import { Renderer } from '../../lib/prompt/renderer.js';
 import { startAgent } from '../helpers/agents.js';
 import { GrammarWalk } from '../helpers/grammar-walk.js';
 import { seededRandom } from '../helpers/native.js';

@@ -3,11 +3,9 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ChatMessage } from 'llama-headstart';
+import { isPrefix, MessageEnds, Renderer } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { MessageEnds } from '../../lib/prompt/message-end.js';
-import { Renderer } from '../../lib/prompt/renderer.js';
-import { isPrefix } from '../../lib/tokens.js';
 
 const MODELS_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp/models', import.meta.url));
 const CHAT_TEMPLATES = readdirSync(join(MODELS_DIRECTORY, 'templates')).filter((name) => name.endsWith('.jinja'));

@@ -1,9 +1,8 @@
 // Schemas that validators take and llama.cpp's converter to grammars refuses: the grammar then says less.
 import { tool } from 'llama-headstart';
+import { prepareSchema, ToolSet } from 'llama-headstart/internal';
 import { jsonSchemaToGrammar } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
-import { prepareSchema } from '../../lib/tools/schemas/schema.js';
-import { ToolSet } from '../../lib/tools/tool.js';
 import { startAgent } from '../helpers/agents.js';
 
 const named = (count: number, schema: object) =>

@@ -3,10 +3,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ToolDefinition } from 'llama-headstart';
+import { Renderer, ReplyReader } from 'llama-headstart/internal';
 import { Model, type ReplyFormat } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ReplyReader } from '../../lib/generate/reply-reader.js';
-import { Renderer } from '../../lib/prompt/renderer.js';
 import { TOOLS } from '../helpers/prompts.js';
 
 const MODELS_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp/models', import.meta.url));

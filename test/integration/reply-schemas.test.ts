@@ -1,10 +1,8 @@
 // A reply that must be JSON of a schema is held to it by a grammar with every chat template.
 import { readdirSync, readFileSync } from 'node:fs';
+import { type Prompt, prepareSchema, Renderer, ReplyReader } from 'llama-headstart/internal';
 import { Model, type ReplyFormat } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ReplyReader } from '../../lib/generate/reply-reader.js';
-import { type Prompt, Renderer } from '../../lib/prompt/renderer.js';
-import { prepareSchema } from '../../lib/tools/schemas/schema.js';
 import { GrammarWalk } from '../helpers/grammar-walk.js';
 import { microModel } from '../helpers/models.js';
 import { seededRandom } from '../helpers/native.js';

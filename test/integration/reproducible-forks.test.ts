@@ -1,9 +1,8 @@
 // `reproducible` for what goes on elsewhere: forks, and sessions in files. Each says what its original says, to the bit, also
 // after their KV cells and saved states were needed by others.
 import { join } from 'node:path';
-import type { AgentServer, Session, Tool } from 'llama-headstart';
+import { type AgentServer, type Session, subscribeDiagnostics, type Tool } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
-import { subscribe } from '../../lib/diagnostics/events.js';
 import { type AgentSettings, agentOptions, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { inOtherProcess } from '../helpers/processes.js';
 import { type ExactReply, exactReply, withoutRecording } from '../helpers/reproducible.js';
@@ -117,7 +116,7 @@ describe.each(MEMORIES)('in reproducible mode, on %s memory,', (name) => {
         await takeSequence(agent);
         const controller = new AbortController();
         let left = decodes;
-        const unsubscribe = subscribe('decode', () => --left === 0 && controller.abort());
+        const unsubscribe = subscribeDiagnostics('decode', () => --left === 0 && controller.abort());
         await expect(say(session, 'Never mind', controller.signal)).rejects.toMatchObject({ code: 'ABORTED' });
         unsubscribe();
       }

@@ -2,9 +2,8 @@
 // happened to its KV cells meanwhile. `npm run test:reproducible` runs it on real models too, and on yours.
 import { availableParallelism } from 'node:os';
 import { basename } from 'node:path';
-import { AgentServer } from 'llama-headstart';
+import { AgentServer, subscribeDiagnostics } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
-import { subscribe } from '../../lib/diagnostics/events.js';
 // @ts-expect-error: scripts are plain JavaScript
 import { REPRODUCIBLE_MODELS } from '../fixtures/micro-models/models.mjs';
 import { type AgentSettings, agentOptions, startAgent, temporaryDirectory } from '../helpers/agents.js';
@@ -38,7 +37,7 @@ it('in reproducible mode, with an adapter, whose kernels nobody tested, sessions
   const agent = await startAgent(settings({ name: 'dense-quantised' }));
   const lora = await writeLora(directory, 'one', { rank: 64 }, agent.model.info.embeddingSize);
   const widths = new Set<number>();
-  const unsubscribe = subscribe('decode', ({ sequences }) => widths.add(sequences));
+  const unsubscribe = subscribeDiagnostics('decode', ({ sequences }) => widths.add(sequences));
   await runConcurrently(agent, 4, 1, 1);
   expect(Math.max(...widths)).toBeGreaterThan(1);
   widths.clear();

@@ -5,12 +5,12 @@ import {
   Engine,
   HeadstartError,
   type Reply,
+  subscribeDiagnostics,
   TEMPLATE_CACHE_CHANNEL,
   type TemplateCacheEvent,
 } from 'llama-headstart';
 import { type ContextOptions, Model, type Sampler } from 'llama-headstart/native';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { subscribe } from '../../lib/diagnostics/events.js';
 import { EXACT, NOTHING_HELD, replies, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { CLEAN, runChild } from '../helpers/children.js';
 import { someTokens } from '../helpers/lab.js';
@@ -81,7 +81,7 @@ describe('sequences that decode at the same time', () => {
     const { engine } = await open();
     let most = 0;
     onTestFinished(
-      subscribe('decode', ({ sequences }) => {
+      subscribeDiagnostics('decode', ({ sequences }) => {
         most = Math.max(most, sequences);
       }),
     );
@@ -111,7 +111,7 @@ describe('sequences that decode at the same time', () => {
     await Promise.all(sequences.map((sequence) => engine.prefill(sequence, someTokens(3, sequence), 0)));
     let most = 0;
     onTestFinished(
-      subscribe('decode', ({ sequences }) => {
+      subscribeDiagnostics('decode', ({ sequences }) => {
         most = Math.max(most, sequences);
       }),
     );
@@ -128,7 +128,7 @@ describe('sequences that decode at the same time', () => {
     let isRead = false;
     let decodes = 0;
     onTestFinished(
-      subscribe('decode', () => {
+      subscribeDiagnostics('decode', () => {
         decodes += isRead ? 0 : 1;
       }),
     );
@@ -383,7 +383,7 @@ describe('where KV cells are short', () => {
     });
     let most = 0;
     onTestFinished(
-      subscribe('decode', (event) => {
+      subscribeDiagnostics('decode', (event) => {
         most = Math.max(most, event.sequences);
       }),
     );

@@ -1,9 +1,8 @@
 // What `reproducible` finds out of a model when it is loaded, and what follows from it.
-import { Engine, HeadstartError } from 'llama-headstart';
+import { Engine, HeadstartError, subscribeDiagnostics } from 'llama-headstart';
+import { sameBits } from 'llama-headstart/internal';
 import { type Context, Model } from 'llama-headstart/native';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { subscribe } from '../../lib/diagnostics/events.js';
-import { sameBits } from '../../lib/engine/reproducible/self-test.js';
 // @ts-expect-error: scripts are plain JavaScript
 import { REPRODUCIBLE_MODELS } from '../fixtures/micro-models/models.mjs';
 import { someTokens } from '../helpers/lab.js';
@@ -167,7 +166,7 @@ describe('in reproducible mode', () => {
   it.each(['tokens', 'none'] as const)('only what may share a batch does (%s)', async (company) => {
     const engine = new Engine(await open('dense-quantised'), { reproducible: company });
     const steps: { tokens: number; promptTokens: number; sequences: number }[] = [];
-    onTestFinished(subscribe('decode', (step) => steps.push(step)));
+    onTestFinished(subscribeDiagnostics('decode', (step) => steps.push(step)));
     const prompts = Array.from({ length: SEQUENCES }, (_, sequence) => someTokens(30 + 60 * sequence, sequence + 1));
     await Promise.all(
       prompts.map(async (prompt, sequence) => {
@@ -191,7 +190,7 @@ describe('in reproducible mode', () => {
     let { token } = await engine.decode({ sequence: 7, tokens: someTokens(3, 7), from: 0 });
     let kinds = '';
     onTestFinished(
-      subscribe('decode', ({ promptTokens }) => {
+      subscribeDiagnostics('decode', ({ promptTokens }) => {
         kinds += promptTokens > 0 ? 'P' : 't';
       }),
     );

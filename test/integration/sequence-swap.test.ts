@@ -1,8 +1,8 @@
 // A session that lost its sequence comes back by the cheaper way: from its state, or by reading its own tokens again.
 import { Engine, type SequenceHolder } from 'llama-headstart';
+import { SequenceSwap } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
 import { expect, it, onTestFinished } from 'vitest';
-import { SequenceSwap } from '../../lib/engine/sequence-swap.js';
 import { EXACT } from '../helpers/agents.js';
 import { someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';

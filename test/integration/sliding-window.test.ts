@@ -1,9 +1,9 @@
 // The cells of a sliding window are few, and those that sessions share are not freed while they are near them: they have a
 // budget of their own, so that no running session ever runs out of them.
 import type { AgentServer, Session } from 'llama-headstart';
+import { windowCells } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { windowCells } from '../../lib/engine/window-budget.js';
 import { type AgentSettings, EXACT, NOTHING_HELD, replies, startAgent } from '../helpers/agents.js';
 import { someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';

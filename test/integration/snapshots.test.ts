@@ -1,7 +1,7 @@
 // Which states of conversations are kept, within one budget for all of them.
+import { Checkpoints } from 'llama-headstart/internal';
 import type { SequenceState } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
-import { Checkpoints } from '../../lib/session/checkpoints.js';
 import { someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';
 import { openLab } from '../helpers/open-lab.js';

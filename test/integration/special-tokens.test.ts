@@ -10,11 +10,9 @@ import type {
   TemplateSource,
   UserMessage,
 } from 'llama-headstart';
+import { findBoundary, isPrefix, Renderer } from 'llama-headstart/internal';
 import { Model, SequenceState } from 'llama-headstart/native';
 import { afterAll, describe, expect, it } from 'vitest';
-import { Renderer } from '../../lib/prompt/renderer.js';
-import { findBoundary } from '../../lib/prompt/template-boundary.js';
-import { isPrefix } from '../../lib/tokens.js';
 import { startAgent, temporaryDirectory } from '../helpers/agents.js';
 
 const MODELS_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp/models', import.meta.url));

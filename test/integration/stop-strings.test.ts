@@ -1,11 +1,9 @@
 // Stop strings end what a user reads: the text of a reply. Reasoning, markup and arguments may hold the same characters.
 import { readFileSync } from 'node:fs';
 import type { ResponseFormat, SendOptions, StreamPart } from 'llama-headstart';
+import { Renderer, ReplyReader, VisibleReply } from 'llama-headstart/internal';
 import { Model, type ReplyFormat } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ReplyReader } from '../../lib/generate/reply-reader.js';
-import { VisibleReply } from '../../lib/generate/visible-reply.js';
-import { Renderer } from '../../lib/prompt/renderer.js';
 import { startAgent } from '../helpers/agents.js';
 import { likelyText } from '../helpers/likely-text.js';
 import { TOOLS } from '../helpers/prompts.js';

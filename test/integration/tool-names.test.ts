@@ -1,10 +1,9 @@
 // Tools and parameters with names that the grammars of llama.cpp's `common` use for themselves, or cannot tell apart.
 import { readdirSync, readFileSync } from 'node:fs';
-import { Model } from 'llama-headstart/native';
+import type { Tool, ToolDefinition } from 'llama-headstart';
+import { Renderer, requireTools } from 'llama-headstart/internal';
+import { Model, type ReplyFormat, type ReplyToolCall } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { ReplyFormat, ReplyToolCall } from '../../lib/native/reply.js';
-import { Renderer, type ToolDefinition } from '../../lib/prompt/renderer.js';
-import { requireTools, type Tool } from '../../lib/tools/tool.js';
 import { startAgent } from '../helpers/agents.js';
 import { replyUnder } from '../helpers/grammar-replies.js';
 import { GrammarWalk } from '../helpers/grammar-walk.js';

@@ -1,9 +1,9 @@
 // Tools with valid schemas of every kind are described by every chat template, and bound by all of their schema.
 import { readdirSync, readFileSync } from 'node:fs';
+import type { ToolDefinition } from 'llama-headstart';
+import { prepareSchema, Renderer } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Renderer, type ToolDefinition } from '../../lib/prompt/renderer.js';
-import { prepareSchema } from '../../lib/tools/schemas/schema.js';
 import { microModel } from '../helpers/models.js';
 
 const TEMPLATES = new URL('../../vendor/llama.cpp/models/templates/', import.meta.url);

@@ -4,12 +4,16 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { AgentServer, ChatMessage, Reply, TemplateSource } from 'llama-headstart';
+import {
+  commonPrefixLength,
+  findBoundary,
+  isPrefix,
+  MessageEnds,
+  type Prompt,
+  Renderer,
+} from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
-import { MessageEnds } from '../../lib/prompt/message-end.js';
-import { type Prompt, Renderer } from '../../lib/prompt/renderer.js';
-import { findBoundary } from '../../lib/prompt/template-boundary.js';
-import { commonPrefixLength, isPrefix } from '../../lib/tokens.js';
 import { EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { coldReply } from '../helpers/cold.js';
 import { withTokens } from '../helpers/gguf-metadata.js';

@@ -1,6 +1,4 @@
 // A call that its signal did not catch in time has made something by then: it is closed, not left to the collector.
-import { type AppliedLora, type Context, Model } from 'llama-headstart/native';
-import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import {
   addon,
   type RawAddon,
@@ -9,7 +7,9 @@ import {
   type RawModel,
   type RawSampler,
   type RawState,
-} from '../../lib/native/addon.js';
+} from 'llama-headstart/internal';
+import { type AppliedLora, type Context, Model } from 'llama-headstart/native';
+import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { writeLora } from '../helpers/loras.js';
 import { microModel } from '../helpers/models.js';
 import { codeOf, prefill, someTokens, temporaryDirectory } from '../helpers/native.js';

@@ -1,10 +1,10 @@
 // An AbortSignal ends what it was given to with ABORTED, and nothing else.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { HeadstartError } from 'llama-headstart';
 import {
   type Context,
   type DecodeBatch,
-  HeadstartError,
   jsonSchemaToGrammar,
   type LoraAdapter,
   Model,

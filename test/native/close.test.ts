@@ -1,5 +1,6 @@
 // close() can be called at any time, any number of times; what comes after it is refused.
-import { type Context, type HeadstartError, Model, type SequenceState } from 'llama-headstart/native';
+import type { HeadstartError } from 'llama-headstart';
+import { type Context, Model, type SequenceState } from 'llama-headstart/native';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
 import { microModel } from '../helpers/models.js';
 import { batchOf, captureOf, codeOf, prefill, someTokens } from '../helpers/native.js';

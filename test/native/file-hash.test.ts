@@ -2,10 +2,9 @@
 import { createHash } from 'node:crypto';
 import { symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { HeadstartError } from 'llama-headstart/native';
+import { HeadstartError } from 'llama-headstart';
+import { addon, FileHash, type FileRange } from 'llama-headstart/internal';
 import { expect, it } from 'vitest';
-import { addon } from '../../lib/native/addon.js';
-import { FileHash, type FileRange } from '../../lib/native/file-hash.js';
 import { codeOf, seededRandom, temporaryDirectory } from '../helpers/native.js';
 
 const directory = await temporaryDirectory();

@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
+import { addon } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
-import { addon } from '../../lib/native/addon.js';
 import { runChild } from '../helpers/children.js';
 import { microModel } from '../helpers/models.js';
 

@@ -1,5 +1,6 @@
 // The package is quiet until someone asks for its log, and then tells everything.
-import { jsonSchemaToGrammar, type LogLevel, Model, setNativeLogger } from 'llama-headstart/native';
+import type { LogLevel } from 'llama-headstart';
+import { jsonSchemaToGrammar, Model, setNativeLogger } from 'llama-headstart/native';
 import { afterEach, describe, expect, it } from 'vitest';
 import { CLEAN, runChild } from '../helpers/children.js';
 import { microModel, testModel } from '../helpers/models.js';

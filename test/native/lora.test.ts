@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { copyFile, mkdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { FileHash } from 'llama-headstart/internal';
 import { type Context, Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { FileHash } from '../../lib/native/file-hash.js';
 import { LORA_METADATA, type LoraFile, writeLora } from '../helpers/loras.js';
 import { microModel } from '../helpers/models.js';
 import { batchOf, codeOf, someTokens, temporaryDirectory } from '../helpers/native.js';

@@ -1,6 +1,6 @@
+import { hermesReplyFormat } from 'llama-headstart/internal';
 import { jsonSchemaToGrammar, Model, type ReplyFormat, type SamplerOptions } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { hermesReplyFormat } from '../../lib/prompt/hermes.js';
 import { microModel, testModel } from '../helpers/models.js';
 import { codeOf } from '../helpers/native.js';
 import { Bench } from '../helpers/sampling.js';

@@ -1,4 +1,4 @@
-import { HeadstartError } from 'llama-headstart/native';
+import { HeadstartError } from 'llama-headstart';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { microModel } from '../helpers/models.js';
 import { codeOf } from '../helpers/native.js';

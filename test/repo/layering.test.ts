@@ -3,12 +3,14 @@ import { basename, join, posix, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 import { describe, expect, it } from 'vitest';
+import { importsOf } from '../helpers/imports.js';
 
 /**
  * The layers of lib/, highest first. A file imports only from its own layer and from layers below it. A name that ends in a
  * slash is a folder.
  */
 const LAYERS = [
+  'internal.ts',
   'index.ts',
   'agent/',
   'session/',
@@ -33,8 +35,8 @@ const LAYERS = [
   'errors.ts',
 ];
 
-/** The only barrels: the public names. */
-const ENTRY_POINTS = ['index.ts', 'native/index.ts'];
+/** The only barrels: the public names, and those for tests. */
+const ENTRY_POINTS = ['index.ts', 'native/index.ts', 'internal.ts'];
 
 const lib = fileURLToPath(new URL('../../lib', import.meta.url));
 
@@ -127,21 +129,7 @@ function readSources(directory: string): Source[] {
 
 function parse(name: string, text: string): Source {
   const syntax = ts.createSourceFile(name, text, ts.ScriptTarget.Latest, true);
-  const imports: string[] = [];
-  const visit = (node: ts.Node): void => {
-    const specifier = specifierOf(node);
-    if (specifier && ts.isStringLiteralLike(specifier)) imports.push(specifier.text);
-    ts.forEachChild(node, visit);
-  };
-  visit(syntax);
-  return { name, imports, syntax };
-}
-
-function specifierOf(node: ts.Node): ts.Node | undefined {
-  if (ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) return node.moduleSpecifier;
-  if (ts.isImportTypeNode(node) && ts.isLiteralTypeNode(node.argument)) return node.argument.literal;
-  if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) return node.arguments[0];
-  return undefined;
+  return { name, imports: importsOf(syntax), syntax };
 }
 
 /** The layer's index in LAYERS: 0 is the highest layer, -1 means no layer. */

@@ -1,24 +1,32 @@
 // docs/reference/options.md says what the schemas say. `npm run docs` writes the page anew.
+
+import {
+  AGENT_OPTIONS,
+  BUDGET_OPTIONS,
+  CACHE_OPTIONS,
+  COMPACT_OPTIONS,
+  COMPACTION_OPTIONS,
+  COMPLETION_OPTIONS,
+  DRY_OPTIONS,
+  expectedBy,
+  LORA_OPTIONS,
+  MCP_SERVER_OPTIONS,
+  MIROSTAT_OPTIONS,
+  MODEL_OPTIONS,
+  REPETITION_GUARD_OPTIONS,
+  RESOLVE_OPTIONS,
+  RETRY_CONFIG,
+  SAMPLING_OPTIONS,
+  SAVE_OPTIONS,
+  SEND_OPTIONS,
+  SESSION_OPTIONS,
+  SOURCES,
+  TOOL_OPTIONS,
+  VERIFY_OPTIONS,
+  WARM_OPTIONS,
+  XTC_OPTIONS,
+} from 'llama-headstart/internal';
 import { expect, it } from 'vitest';
-import { AGENT_OPTIONS } from '../../lib/agent/agent-options.js';
-import { WARM_OPTIONS } from '../../lib/cache/agent-cache.js';
-import { BUDGET_OPTIONS } from '../../lib/cache/disk/eviction.js';
-import { VERIFY_OPTIONS } from '../../lib/cache/disk/operations.js';
-import { CACHE_OPTIONS } from '../../lib/cache/options.js';
-import { REPETITION_GUARD_OPTIONS } from '../../lib/generate/repetition-guard.js';
-import { LORA_OPTIONS } from '../../lib/model/lora-files.js';
-import { MODEL_OPTIONS } from '../../lib/model/model-options.js';
-import { RESOLVE_OPTIONS } from '../../lib/model/resolve.js';
-import { RETRY_CONFIG } from '../../lib/model/retry.js';
-import { SOURCES } from '../../lib/model/source.js';
-import { expectedBy } from '../../lib/option-types.js';
-import { DRY_OPTIONS, MIROSTAT_OPTIONS, SAMPLING_OPTIONS, XTC_OPTIONS } from '../../lib/sampling-options.js';
-import { COMPACT_OPTIONS, COMPACTION_OPTIONS } from '../../lib/session/compaction/compaction.js';
-import { COMPLETION_OPTIONS } from '../../lib/session/completion.js';
-import { SEND_OPTIONS } from '../../lib/session/options.js';
-import { SAVE_OPTIONS, SESSION_OPTIONS } from '../../lib/session/session-options.js';
-import { MCP_SERVER_OPTIONS } from '../../lib/tools/mcp/mcp-config.js';
-import { TOOL_OPTIONS } from '../../lib/tools/tool.js';
 import { type OptionsGroup, optionsReference } from '../../scripts/options-reference.mjs';
 
 /** In the order of the page. */

@@ -1,7 +1,6 @@
 import fc from 'fast-check';
+import { type BatchLimits, BatchWriter, fitBatch, PendingRequest, planBatch } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
-import { type BatchLimits, BatchWriter, fitBatch, planBatch } from '../../lib/engine/batch.js';
-import { PendingRequest } from '../../lib/engine/decode-request.js';
 
 /** A request of `count` tokens that goes on at position 10 of its sequence. */
 function pendingOf(sequence: number, count: number, done = 0): PendingRequest {

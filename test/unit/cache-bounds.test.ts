@@ -1,9 +1,15 @@
 import fc from 'fast-check';
+import {
+  type DatedEntry,
+  hashPositions,
+  likelyShared,
+  PrefillEstimate,
+  prefixFacts,
+  prefixHashes,
+  stableToolOrder,
+  surplus,
+} from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
-import { type DatedEntry, surplus } from '../../lib/cache/disk/eviction.js';
-import { PrefillEstimate } from '../../lib/cache/prefill-estimate.js';
-import { hashPositions, likelyShared, prefixFacts, prefixHashes } from '../../lib/cache/prefix-hash.js';
-import { stableToolOrder } from '../../lib/prompt/tool-order.js';
 
 const entry = (name: string, bytes: number, lastUsedAt: number, pinned = false): DatedEntry => ({
   name,

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
+import { CellLedger } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
-import { CellLedger } from '../../lib/engine/cell-ledger.js';
 
 describe('the count of KV cells', () => {
   it('counts what forked sequences share once', () => {

@@ -1,5 +1,5 @@
+import { type CellWaiter, CellWaitQueue } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
-import { type CellWaiter, CellWaitQueue } from '../../lib/engine/cell-wait-queue.js';
 
 describe('those who wait for cells', () => {
   const open = (free: number) => {

@@ -1,12 +1,6 @@
-import { AgentServer } from 'llama-headstart';
+import { type AgentOptions, AgentServer, type CacheOptions, type ModelConfig, type Tool } from 'llama-headstart';
+import { group, parseOptions, resolveAgentOptions, resolveContextSizes, text } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
-import { resolveAgentOptions, resolveContextSizes } from '../../lib/agent/agent-config.js';
-import type { AgentOptions } from '../../lib/agent/agent-options.js';
-import type { CacheOptions } from '../../lib/cache/options.js';
-import type { ModelConfig } from '../../lib/model/model-options.js';
-import { group, text } from '../../lib/option-types.js';
-import { parseOptions } from '../../lib/parse-options.js';
-import type { Tool } from '../../lib/tools/tool.js';
 
 const SOURCE = 'model.gguf';
 

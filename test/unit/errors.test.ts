@@ -1,5 +1,5 @@
+import { HeadstartError } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
-import { HeadstartError } from '../../lib/errors.js';
 
 describe('an error', () => {
   const cause = new Error('no such file');

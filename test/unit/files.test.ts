@@ -3,9 +3,9 @@ import { existsSync } from 'node:fs';
 import { chmod, mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { makeDirectory } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 import { makeDirectory as makeDirectoryOfScripts } from '../../bin/lib/make-directory.mjs';
-import { makeDirectory } from '../../lib/files.js';
 import { temporaryDirectory } from '../helpers/agents.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));

@@ -1,7 +1,5 @@
+import { Never, schemaForGrammar, toldSchema } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
-import { schemaForGrammar } from '../../lib/tools/schemas/grammar-schema.js';
-import { Never } from '../../lib/tools/schemas/grammar-values.js';
-import { toldSchema } from '../../lib/tools/schemas/told-schema.js';
 
 const DETAIL = { patterns: true, depth: 32, entries: 400, items: 256 };
 const said = (schema: object, detail = {}) => schemaForGrammar(schema as never, { ...DETAIL, ...detail });

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
+import { idInEdges, type Line, LineReader } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
-import { idInEdges, type Line, LineReader } from '../../lib/tools/mcp/mcp-lines.js';
 
 describe('the lines that an MCP server writes', () => {
   it('are the same however they arrive in pieces', () => {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
+import { MemoryStore } from 'llama-headstart/internal';
+import type { SequenceState } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
-import { MemoryStore } from '../../lib/cache/memory-store.js';
-import type { SequenceState } from '../../lib/native/state.js';
 
 /** The store asks a state for its size, its token count and its end. */
 class Bytes {

@@ -1,7 +1,6 @@
 import type { AssistantMessage, ChatMessage, MessageInput, TurnInput } from 'llama-headstart';
+import { nextCallIds, pendingCalls, readHistory, readTurn } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
-import { pendingCalls, readHistory, readTurn } from '../../lib/session/conversation.js';
-import { nextCallIds } from '../../lib/session/tool-calls.js';
 
 const call = (toolCallId: string, toolName = 'find') => ({ toolCallId, toolName, input: {} });
 const asked: ChatMessage[] = [

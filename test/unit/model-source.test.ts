@@ -1,10 +1,8 @@
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { parseModelSource, resolveAgentOptions, resolveRetryConfig } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
-import { resolveAgentOptions } from '../../lib/agent/agent-config.js';
-import { resolveRetryConfig } from '../../lib/model/retry.js';
-import { parseModelSource } from '../../lib/model/source.js';
 
 const invalid = (message: RegExp | string) =>
   expect.objectContaining({ code: 'CONFIG_INVALID', message: expect.stringMatching(message) });

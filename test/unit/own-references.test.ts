@@ -1,5 +1,5 @@
+import { withOwnReferences } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
-import { withOwnReferences } from '../../lib/tools/schemas/own-references.js';
 
 const item = (definition: object, reference = '#/$defs/Item') => ({
   type: 'object',

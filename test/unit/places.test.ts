@@ -2,8 +2,8 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, isAbsolute, join } from 'node:path';
+import { addonFolders, buildsDirectory, userCache } from 'llama-headstart/internal';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { addonFolders, buildsDirectory, userCache } from '../../lib/native/places.js';
 import { userCache as userCacheOfScripts } from '../../scripts/lib/caches.mjs';
 
 afterEach(() => vi.unstubAllEnvs());

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
+import { RepetitionGuard } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
-import { RepetitionGuard } from '../../lib/generate/repetition-guard.js';
 
 const endsAt = (guard: RepetitionGuard, tokens: number[]) => tokens.findIndex((token) => guard.push(token));
 

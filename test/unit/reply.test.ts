@@ -1,6 +1,6 @@
 import type { StreamPart } from 'llama-headstart';
+import { collectReply } from 'llama-headstart/internal';
 import { expect, it } from 'vitest';
-import { collectReply } from '../../lib/session/reply.js';
 
 const text = (of: string): StreamPart => ({ type: 'text-delta', text: of });
 const call = (toolCallId: string): StreamPart => ({ type: 'tool-call', toolCallId, toolName: 'look', input: {} });

@@ -1,5 +1,5 @@
+import { RwLock } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
-import { RwLock } from '../../lib/engine/rw-lock.js';
 
 describe('a gate', () => {
   it('lets any number in at once, and one alone when they have left; those behind wait', async () => {

@@ -1,5 +1,5 @@
+import { sameBits } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
-import { sameBits } from '../../lib/engine/reproducible/self-test.js';
 
 const rows = (...all: number[][]) => all.map((row) => Float32Array.from(row));
 

@@ -1,8 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { samplingDefaults } from 'llama-headstart';
+import { LLAMA_CPP_SAMPLING, mergeSampling } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
-import { mergeSampling } from '../../lib/generate/sampling.js';
-import { LLAMA_CPP_SAMPLING } from '../../lib/sampling-options.js';
 
 describe("a model's sampling defaults", () => {
   it('are neutral where nothing says otherwise', () => {

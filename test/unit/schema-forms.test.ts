@@ -1,5 +1,5 @@
+import { formsOf } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
-import { formsOf } from '../../lib/prompt/schema-forms.js';
 
 const parametersOf = (properties: object, more: object = {}) =>
   [...formsOf({ name: 'f', description: 'Does it.', parameters: { type: 'object', properties, ...more } })].map(

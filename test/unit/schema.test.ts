@@ -1,6 +1,7 @@
+import type { Schema } from 'llama-headstart';
+import { prepareSchema } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { prepareSchema, type Schema } from '../../lib/tools/schemas/schema.js';
 
 const prepare = (schema: Schema) => prepareSchema(schema, 'it');
 

@@ -1,7 +1,8 @@
 import { once } from 'node:events';
 import fc from 'fast-check';
+import type { SequenceHolder } from 'llama-headstart';
+import { SequencePool } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
-import { type SequenceHolder, SequencePool } from '../../lib/engine/sequence-pool.js';
 
 class Holder implements SequenceHolder {
   busy: boolean;

@@ -1,5 +1,5 @@
+import { shardPaths } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
-import { shardPaths } from '../../lib/model/fingerprint.js';
 
 describe('the files of a model', () => {
   it('are all parts of a split one, from whichever is named', () => {

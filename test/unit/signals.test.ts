@@ -1,7 +1,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { ownSignal } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
-import { ownSignal } from '../../lib/abort.js';
 
 describe('a signal of several', () => {
   it('fires with a time limit that nobody else refers to', async () => {

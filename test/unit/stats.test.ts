@@ -1,6 +1,6 @@
+import type { StartReport, StateSource } from 'llama-headstart';
+import { addCounts, NO_COUNTS, StatsCounter, startReport } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
-import { type StartReport, type StateSource, startReport } from '../../lib/cache/start-report.js';
-import { addCounts, NO_COUNTS, StatsCounter } from '../../lib/cache/statistics.js';
 
 /** A start of a template of 100 tokens: by default a hit, or a miss if it was prefilled. */
 function start(source: StateSource, more: Partial<StartReport> = {}): StartReport {

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
+import { StopStrings } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
-import { StopStrings } from '../../lib/generate/stop-strings.js';
 
 /** What comes out of a text that arrives in pieces. */
 function streamed(stops: string[], pieces: string[]) {

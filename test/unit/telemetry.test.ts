@@ -1,9 +1,9 @@
 // Our events become spans of a real OpenTelemetry tracer.
 import { SpanStatusCode, trace } from '@opentelemetry/api';
 import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base';
+import { subscribeDiagnostics } from 'llama-headstart';
+import { publish, startTelemetry } from 'llama-headstart/internal';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
-import { publish, subscribe } from '../../lib/diagnostics/events.js';
-import { startTelemetry } from '../../lib/diagnostics/telemetry.js';
 
 const exporter = new InMemorySpanExporter();
 
@@ -64,7 +64,7 @@ it('is started once, however often it is asked for', async () => {
 
 it('the events reach whoever subscribes, until they no longer do', () => {
   const seen: unknown[] = [];
-  const unsubscribe = subscribe('decode', (event) => seen.push(event));
+  const unsubscribe = subscribeDiagnostics('decode', (event) => seen.push(event));
   const event = { sequences: 2, tokens: 2, promptTokens: 0, waiting: 0, ms: 7 };
   publish('decode', event);
   unsubscribe();

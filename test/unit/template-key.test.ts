@@ -1,7 +1,6 @@
 import fc from 'fast-check';
+import { type KeyComponents, type KeyInputs, type KvLayout, keyComponents, templateKey } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
-import { type KeyComponents, type KeyInputs, keyComponents, templateKey } from '../../lib/cache/key.js';
-import type { KvLayout } from '../../lib/native/context.js';
 
 const COMPONENTS: KeyComponents = {
   format: 1,

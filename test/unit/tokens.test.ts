@@ -1,6 +1,6 @@
 import fc from 'fast-check';
+import { commonPrefixLength, isPrefix, sameTokens } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
-import { commonPrefixLength, isPrefix, sameTokens } from '../../lib/tokens.js';
 
 const tokens = fc.array(fc.nat({ max: 3 }), { maxLength: 12 }).map((values) => Int32Array.from(values));
 

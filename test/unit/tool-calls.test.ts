@@ -1,8 +1,6 @@
+import { subscribeDiagnostics, type Tool } from 'llama-headstart';
+import { resolveToolOptions, runCalls, type ToolOutcome, type ToolRun, ToolSet } from 'llama-headstart/internal';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { subscribe } from '../../lib/diagnostics/events.js';
-import { resolveToolOptions } from '../../lib/session/options.js';
-import { runCalls, type ToolOutcome, type ToolRun } from '../../lib/tools/execute.js';
-import { type Tool, ToolSet } from '../../lib/tools/tool.js';
 
 const calls = (count: number) =>
   Array.from({ length: count }, (_, index) => ({ toolCallId: `call0000${index}`, toolName: 'wait', input: { index } }));
@@ -104,7 +102,7 @@ describe('the calls of one reply', () => {
 
   it('that nobody waits for any more end for observers too', async () => {
     const ends: string[] = [];
-    onTestFinished(subscribe('tool-call', (event) => event.event === 'end' && ends.push(event.toolCallId)));
+    onTestFinished(subscribeDiagnostics('tool-call', (event) => event.event === 'end' && ends.push(event.toolCallId)));
     const run = await runWith(async ({ index }) => (index === 0 ? 'quick' : new Promise(() => undefined)));
     for await (const { output } of runCalls(calls(2), run)) {
       expect(output).toBe('quick');

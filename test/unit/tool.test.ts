@@ -1,8 +1,8 @@
 // What a tool may look like, and the types that `tool()` gives to its arguments.
 import { type Tool, type ToolContext, tool } from 'llama-headstart';
+import { ToolSet } from 'llama-headstart/internal';
 import { describe, expect, expectTypeOf, it } from 'vitest';
 import { z } from 'zod';
-import { ToolSet } from '../../lib/tools/tool.js';
 
 const SWITCH = { type: 'object', properties: { on: { type: 'boolean' } }, required: ['on'] };
 

@@ -1,6 +1,7 @@
 // Whether a context is longer than the model was made for, and what is to be set then.
+
+import { ropeAdvice, trainingLengthWarning } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
-import { ropeAdvice, trainingLengthWarning } from '../../lib/model/training-length.js';
 
 const MODEL = { architecture: 'llama', trainContextSize: 8192, ropeType: 0 };
 const STRETCHED = { 'llama.rope.scaling.original_context_length': '2048', 'llama.rope.scaling.factor': '4' };

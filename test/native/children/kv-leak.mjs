@@ -1,7 +1,7 @@
 // kv-leak.mjs TYPE MODEL: copies a byte of a captured state into a JavaScript array or string, which the addon must
 // detect.
+import { addon } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
-import { addon } from '../../../dist/native/addon.js';
 
 const [type, path] = process.argv.slice(2);
 const length = 20;

@@ -67,7 +67,7 @@ const WORKS = {
     for (let round = 0; round < 20; round++) void SequenceState.readFile(file).catch(() => {});
   },
   async hash() {
-    const { FileHash } = await import('../../../dist/native/file-hash.js');
+    const { FileHash } = await import('llama-headstart/internal');
     const file = join(directory, `${process.pid}.hole`);
     writeFileSync(file, '');
     truncateSync(file, 2 ** 26); // a sparse file, which uses no disk space
@@ -87,7 +87,7 @@ const WORKS = {
 };
 
 // Registered after the package's listener, so it runs when the package has stopped all its threads.
-const { addon } = await import('../../../dist/native/addon.js');
+const { addon } = await import('llama-headstart/internal');
 addon();
 process.on('exit', () => addon().park() || process.stderr.write('threads were running at the end'));
 

@@ -1,0 +1,93 @@
+/**
+ * What only the tests, benchmarks and scripts of this repository need. Unstable: any release may rename, change or remove a
+ * name without notice. Programs import from `llama-headstart` and `llama-headstart/native`.
+ *
+ * @packageDocumentation
+ */
+
+export { ownSignal } from './abort.js';
+export { resolveAgentOptions, resolveContextSizes } from './agent/agent-config.js';
+export { AGENT_OPTIONS } from './agent/agent-options.js';
+export { WARM_OPTIONS } from './cache/agent-cache.js';
+export { CacheDirectory } from './cache/disk/cache-directory.js';
+export { DirectoryIndex } from './cache/disk/directory-index.js';
+export { DiskStore } from './cache/disk/disk-store.js';
+export { BUDGET_OPTIONS, type DatedEntry, surplus } from './cache/disk/eviction.js';
+export { VERIFY_OPTIONS } from './cache/disk/operations.js';
+export { MemoryStore } from './cache/memory-store.js';
+export { CACHE_OPTIONS } from './cache/options.js';
+export { PrefillEstimate } from './cache/prefill-estimate.js';
+export { hashPositions, likelyShared, prefixFacts, prefixHashes } from './cache/prefix-hash.js';
+export { startReport } from './cache/start-report.js';
+export { addCounts, NO_COUNTS, StatsCounter } from './cache/statistics.js';
+export { publish } from './diagnostics/events.js';
+export { startTelemetry } from './diagnostics/telemetry.js';
+export { type BatchLimits, BatchWriter, fitBatch, planBatch } from './engine/batch.js';
+export { CellLedger } from './engine/cell-ledger.js';
+export { type CellWaiter, CellWaitQueue } from './engine/cell-wait-queue.js';
+export { PendingRequest } from './engine/decode-request.js';
+export { sameBits } from './engine/reproducible/self-test.js';
+export { RwLock } from './engine/rw-lock.js';
+export { SequencePool } from './engine/sequence-pool.js';
+export { SequenceSwap } from './engine/sequence-swap.js';
+export { windowCells } from './engine/window-budget.js';
+export { makeDirectory } from './files.js';
+export { Detokenizer } from './generate/detokenizer.js';
+export { REPETITION_GUARD_OPTIONS, RepetitionGuard } from './generate/repetition-guard.js';
+export { ReplyReader } from './generate/reply-reader.js';
+export { mergeSampling } from './generate/sampling.js';
+export { StopStrings } from './generate/stop-strings.js';
+export { VisibleReply } from './generate/visible-reply.js';
+export { shardPaths } from './model/fingerprint.js';
+export { LORA_OPTIONS } from './model/lora-files.js';
+export { MODEL_OPTIONS } from './model/model-options.js';
+export { RESOLVE_OPTIONS } from './model/resolve.js';
+export { RETRY_CONFIG, resolveRetryConfig } from './model/retry.js';
+export { parseModelSource, SOURCES } from './model/source.js';
+export { ropeAdvice, trainingLengthWarning } from './model/training-length.js';
+export {
+  addon,
+  type RawAddon,
+  type RawContext,
+  type RawLora,
+  type RawModel,
+  type RawSampler,
+  type RawState,
+} from './native/addon.js';
+export { FileHash, type FileRange } from './native/file-hash.js';
+export { addonFolders, buildsDirectory, moduleFile, packageVersion, platformName, userCache } from './native/places.js';
+export { expectedBy, group, text } from './option-types.js';
+export { parseOptions } from './parse-options.js';
+export { requireExactIntegers } from './prompt/exact-json.js';
+export { hermesReplyFormat } from './prompt/hermes.js';
+export { MessageEnds } from './prompt/message-end.js';
+export { type Prompt, Renderer, type ReplyOptions } from './prompt/renderer.js';
+export { formsOf } from './prompt/schema-forms.js';
+export { type Boundary, findBoundary, findKnownBoundary } from './prompt/template-boundary.js';
+export { stableToolOrder } from './prompt/tool-order.js';
+export {
+  DRY_OPTIONS,
+  LLAMA_CPP_SAMPLING,
+  MIROSTAT_OPTIONS,
+  SAMPLING_OPTIONS,
+  XTC_OPTIONS,
+} from './sampling-options.js';
+export { Checkpoints } from './session/checkpoints.js';
+export { COMPACT_OPTIONS, COMPACTION_OPTIONS } from './session/compaction/compaction.js';
+export { COMPLETION_OPTIONS } from './session/completion.js';
+export { pendingCalls, readHistory, readTurn } from './session/conversation.js';
+export { ConversationSequence } from './session/conversation-sequence.js';
+export { resolveToolOptions, SEND_OPTIONS } from './session/options.js';
+export { collectReply } from './session/reply.js';
+export { SAVE_OPTIONS, SESSION_OPTIONS } from './session/session-options.js';
+export { nextCallIds } from './session/tool-calls.js';
+export { commonPrefixLength, isPrefix, sameTokens } from './tokens.js';
+export { runCalls, type ToolOutcome, type ToolRun } from './tools/execute.js';
+export { MCP_SERVER_OPTIONS } from './tools/mcp/mcp-config.js';
+export { idInEdges, type Line, LineReader } from './tools/mcp/mcp-lines.js';
+export { schemaForGrammar } from './tools/schemas/grammar-schema.js';
+export { Never } from './tools/schemas/grammar-values.js';
+export { withOwnReferences } from './tools/schemas/own-references.js';
+export { prepareSchema } from './tools/schemas/schema.js';
+export { toldSchema } from './tools/schemas/told-schema.js';
+export { requireTools, TOOL_OPTIONS, ToolSet } from './tools/tool.js';
