@@ -37,6 +37,8 @@ export { REPETITION_GUARD_OPTIONS, RepetitionGuard } from './generate/repetition
 export { ReplyReader } from './generate/reply-reader.js';
 export { mergeSampling } from './generate/sampling.js';
 export { StopStrings } from './generate/stop-strings.js';
+export { CallIds, toToolCall } from './generate/tool-calls.js';
+export { ToolInputs } from './generate/tool-input.js';
 export { VisibleReply } from './generate/visible-reply.js';
 export { shardPaths } from './model/fingerprint.js';
 export { LORA_OPTIONS } from './model/lora-files.js';
@@ -80,7 +82,6 @@ export { ConversationSequence } from './session/conversation-sequence.js';
 export { resolveToolOptions, SEND_OPTIONS } from './session/options.js';
 export { collectReply } from './session/reply.js';
 export { SAVE_OPTIONS, SESSION_OPTIONS } from './session/session-options.js';
-export { nextCallIds } from './session/tool-calls.js';
 export { commonPrefixLength, isPrefix, sameTokens } from './tokens.js';
 export { runCalls, type ToolOutcome, type ToolRun } from './tools/execute.js';
 export { MCP_SERVER_OPTIONS } from './tools/mcp/mcp-config.js';

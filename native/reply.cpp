@@ -5,6 +5,8 @@
 #include "reply-names.h"
 #include "trap.h"
 
+#include <chat-peg-parser.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -207,6 +209,8 @@ void setReplyFields(Napi::Object object, const common_chat_params & params, cons
     object.Set("supportsThinking", Napi::Boolean::New(env, params.supports_thinking));
     object.Set("thinkingStartTag", params.thinking_start_tag);
     object.Set("thinkingEndTags", strings(env, params.thinking_end_tags));
+    const std::string idTag = std::string("\"") + common_chat_peg_builder::TOOL_ID + "\"";
+    object.Set("hasCallIds", Napi::Boolean::New(env, params.parser.find(idTag) != std::string::npos));
     object.Set("parser", parserToObject(env, parser));
 }
 

@@ -34,7 +34,10 @@ export class ReplyReader {
     this.#hasBareCalls = hasBareCalls(format);
   }
 
-  /** Tool calls that have begun. */
+  /** Tool calls that have begun, as far as the reply has been read. The array is replaced whenever the reply is read again. */
+  begunCalls: readonly ReplyToolCall[] = [];
+
+  /** How many tool calls have begun. */
   calls = 0;
 
   /** All text passed on so far. */
@@ -77,6 +80,7 @@ export class ReplyReader {
       this.#goodLength = this.#readLength;
     }
     this.calls = Math.max(this.calls, toolCalls.length);
+    this.begunCalls = toolCalls;
     return this.#advance(parsed);
   }
 

@@ -119,8 +119,8 @@ export type TurnPart = StreamPart | { type: 'again' };
 /**
  * A part of a turn, as it is generated.
  *
- * Each `tool-call` comes after its `tool-input-start` and at least one `tool-input-delta`. A reply that is cut off or
- * aborted inside a call has the start of that call, and no `tool-call`.
+ * Each `tool-call` comes after its `tool-input-start` and at least one `tool-input-delta`. A start without a `tool-call` is
+ * a call that came to nothing: the reply was cut off or aborted inside it, or turned out to be something else.
  */
 export type StreamPart =
   /** A piece of the reply. */

@@ -48,6 +48,11 @@ export class VisibleReply {
     return this.#reader.lengths;
   }
 
+  /** See {@link ReplyReader.begunCalls}. */
+  get begunCalls(): readonly ReplyToolCall[] {
+    return this.#reader.begunCalls;
+  }
+
   /** Tool calls that have begun. */
   get calls(): number {
     return this.#reader.calls;

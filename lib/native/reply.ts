@@ -23,6 +23,8 @@ export interface ReplyFormat {
   thinkingStartTag: string;
   /** What reasoning may end with. */
   thinkingEndTags: string[];
+  /** Whether the model may write ids of its own for tool calls. */
+  hasCallIds: boolean;
   /** For {@link Model.parseReply}. Good in this thread only, and until the model is closed. */
   parser: ReplyParser;
 }

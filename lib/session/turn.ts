@@ -5,10 +5,11 @@ import { ReplyReader } from '../generate/reply-reader.js';
 import { asMessages, type PreparedFormat, type Rejected } from '../generate/response-format.js';
 import { makeSampler } from '../generate/sampling.js';
 import type { FinishPart, StreamPart, TurnPart } from '../generate/stream-parts.js';
+import { CallIds } from '../generate/tool-calls.js';
+import { type FinishedCall, ToolInputs } from '../generate/tool-input.js';
 import type { UsageCounter } from '../generate/usage-counter.js';
 import { VisibleReply } from '../generate/visible-reply.js';
 import type { Model } from '../native/model.js';
-import type { ReplyToolCall } from '../native/reply.js';
 import type { MessageEnds } from '../prompt/message-end.js';
 import type { AssistantMessage, ChatMessage, ToolCall, ToolMessage } from '../prompt/messages.js';
 import type { Prompt, Renderer, TemplateSource } from '../prompt/renderer.js';
@@ -19,7 +20,6 @@ import { type Compacted, type CompactionOptions, compactDuringTurn, needsCompact
 import type { ConversationSequence } from './conversation-sequence.js';
 import type { ResolvedGeneration } from './options.js';
 import { ReplyStream } from './reply-stream.js';
-import { nextCallIds } from './tool-calls.js';
 import { noRoom } from './turn-errors.js';
 import type { TurnLock } from './turn-lock.js';
 
@@ -56,9 +56,7 @@ export interface TurnRequest {
 /** One step: a prompt, and the reply to it. */
 interface Step {
   message: AssistantMessage;
-  calls: readonly ToolCall[];
-  /** The calls as the model wrote them. */
-  written: readonly ReplyToolCall[];
+  calls: readonly FinishedCall[];
   generated: Generated;
 }
 
@@ -124,9 +122,9 @@ export class Turn {
         continue;
       }
       this.#add(freeze(step.message));
-      yield* this.#announce(step);
+      yield* callParts(step.calls);
       const { finishReason, detail } = step.generated;
-      const waiting = yield* this.#answer(step.calls);
+      const waiting = yield* this.#answer(step.calls.map(({ call }) => call));
       if (!waiting && (step.calls.length === 0 || finishReason !== 'stop')) {
         yield this.#finish(step, { finishReason, ...(detail !== undefined && { detail }), ...checked });
         return;
@@ -153,7 +151,9 @@ export class Turn {
     }
     const hasForm = this.#hasTools || this.#request.format !== undefined; // JSON may come in a code fence
     const reader = new VisibleReply(new ReplyReader(model, format, hasForm), options.stop);
-    const mostCalls = toolRun.maxParallelTools === 1 ? 1 : Number.POSITIVE_INFINITY;
+    const maxCalls = toolRun.maxParallelTools === 1 ? 1 : Number.POSITIVE_INFINITY;
+    const ids = new CallIds([...this.#request.messages, ...this.#added]);
+    const inputs = new ToolInputs(ids, { hasWrittenIds: format.hasCallIds, maxCalls });
     const samplers = [await makeSampler(model, this.#samplingOf(index), format, prompt)];
     const hasPatterns = format.grammarLazy && format.grammarTriggers.some(({ type }) => type.startsWith('pattern'));
     const longReplySampler = async (text: Int32Array) => {
@@ -175,7 +175,7 @@ export class Turn {
         endings: format.additionalStops,
         sampler: samplers[0],
         longReplySampler: hasPatterns ? longReplySampler : undefined,
-        isComplete: () => reader.stopped || reader.calls > mostCalls,
+        isComplete: () => reader.stopped || reader.calls > maxCalls,
         logProbabilities: options.logProbabilities,
         repetition: options.repetition,
         preserved: renderer.preservedTokens(format),
@@ -183,15 +183,16 @@ export class Turn {
         deadline: options.deadline,
         usage,
       });
-      const reading = new ReplyStream(generation, reader, usage);
+      const reading = new ReplyStream(generation, reader, inputs, usage);
       yield reading;
       const { result } = reading;
-      const isCut = result.finishReason !== 'stop' || reader.stopped || reader.calls > mostCalls;
-      const { toolCalls, ...rest } = await reading.finish(isCut);
+      const isCut = result.finishReason !== 'stop' || reader.stopped || reader.calls > maxCalls;
+      const { parts, toolCalls } = await reading.finish(isCut);
       const generated: Generated = reader.stopped ? { ...result, finishReason: 'stop', detail: 'stop-string' } : result;
-      yield* partsOf(rest);
-      const written = generated.finishReason === 'aborted' ? [] : toolCalls.slice(0, mostCalls); // there is no time for them
-      return { ...this.#messageOf(reader, written), written, generated };
+      yield* parts;
+      const written = generated.finishReason === 'aborted' ? [] : toolCalls.slice(0, maxCalls); // there is no time for them
+      const calls = reading.finishCalls(written);
+      return { message: messageOf(reader, calls), calls, generated };
     } finally {
       for (const sampler of samplers) {
         sampler?.close();
@@ -273,27 +274,6 @@ export class Turn {
     return sampling.seed === undefined || index === 0
       ? sampling
       : { ...sampling, seed: (sampling.seed + index) % MAX_SEED };
-  }
-
-  #messageOf(reader: VisibleReply, written: readonly ReplyToolCall[]): Pick<Step, 'message' | 'calls'> {
-    const { messages } = this.#request;
-    const calls = nextCallIds([...messages, ...this.#added], written);
-    const message: AssistantMessage = {
-      role: 'assistant',
-      content: reader.text,
-      ...(reader.reasoning !== '' && { reasoning: reader.reasoning }),
-      ...(calls.length > 0 && { toolCalls: calls }),
-    };
-    return { message, calls };
-  }
-
-  *#announce({ calls, written }: Step): Generator<StreamPart, void, undefined> {
-    for (const [index, call] of calls.entries()) {
-      const { toolCallId, toolName } = call;
-      yield { type: 'tool-input-start', toolCallId, toolName };
-      yield { type: 'tool-input-delta', toolCallId, delta: written[index]?.arguments.trim() || '{}' };
-      yield { type: 'tool-call', ...call };
-    }
   }
 
   /** Runs the calls that have a tool to run; the results stand in the order of the calls. @returns whether others wait */
@@ -385,12 +365,19 @@ const MAX_SEED = 4_294_967_295;
 /** Why there may be none, though all else is well. */
 const NO_SUMMARY: ReadonlySet<string> = new Set(['REPLY_INVALID', 'CONTEXT_FULL']);
 
-function* partsOf({ text, reasoning }: { text: string; reasoning: string }): Generator<StreamPart, void, undefined> {
-  if (reasoning !== '') {
-    yield { type: 'reasoning-delta', text: reasoning };
-  }
-  if (text !== '') {
-    yield { type: 'text-delta', text };
+function messageOf(reader: VisibleReply, calls: readonly FinishedCall[]): AssistantMessage {
+  return {
+    role: 'assistant',
+    content: reader.text,
+    ...(reader.reasoning !== '' && { reasoning: reader.reasoning }),
+    ...(calls.length > 0 && { toolCalls: calls.map(({ call }) => call) }),
+  };
+}
+
+function* callParts(calls: readonly FinishedCall[]): Generator<StreamPart, void, undefined> {
+  for (const { call, parts } of calls) {
+    yield* parts;
+    yield { type: 'tool-call', ...call };
   }
 }
 

@@ -1,7 +1,7 @@
 // A reply that follows the grammar of its format is read as the calls that it makes, by the parser of the same format.
 import { readdirSync, readFileSync } from 'node:fs';
 import type { ToolDefinition } from 'llama-headstart';
-import { Renderer, type ReplyOptions } from 'llama-headstart/internal';
+import { CallIds, Renderer, type ReplyOptions, ToolInputs } from 'llama-headstart/internal';
 import { Model, type ReplyFormat } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { GrammarWalk } from '../helpers/grammar-walk.js';
@@ -11,6 +11,7 @@ import { rounds } from '../helpers/soak.js';
 const MODELS = new URL('../../vendor/llama.cpp/models/', import.meta.url);
 const TEMPLATES = readdirSync(new URL('templates/', MODELS)).filter((file) => file.endsWith('.jinja'));
 const DRAWS = 8;
+const STREAMED_DRAWS = 2;
 
 const TOOLS: readonly ToolDefinition[] = [
   { name: 'stop', description: 'Stops.' },
@@ -68,10 +69,27 @@ function* replies(format: ReplyFormat): Generator<string> {
   }
 }
 
-function lengthsOf(raw: string): number[] {
-  const step = Math.ceil(raw.length / 6);
-  const lengths = Array.from({ length: 6 }, (_, index) => (index + 1) * step - 1);
+function lengthsOf(raw: string, count = 6): number[] {
+  const step = Math.ceil(raw.length / count);
+  const lengths = Array.from({ length: count }, (_, index) => (index + 1) * step - 1);
   return lengths.filter((length) => length < raw.length && !/[\uD800-\uDBFF]/.test(raw[length - 1] ?? ''));
+}
+
+/** Reads a reply piece by piece: what is streamed of its calls is never contradicted by a later piece. */
+async function expectStreamed(rendered: ReplyFormat, raw: string, calls: number): Promise<void> {
+  const inputs = new ToolInputs(new CallIds([]), { hasWrittenIds: rendered.hasCallIds, maxCalls: calls });
+  const parts: ReturnType<typeof inputs.read> = [];
+  for (const length of lengthsOf(raw, 20)) {
+    const { toolCalls } = await model.parseReply({ rendered, text: raw.slice(0, length), partial: true });
+    parts.push(...inputs.read(toolCalls));
+  }
+  const finished = inputs.finish((await model.parseReply({ rendered, text: raw })).toolCalls);
+  parts.push(...finished.flatMap((each) => each.parts));
+  expect(parts.filter(({ type }) => type === 'tool-input-start').length, raw).toBe(calls); // none was started again
+  for (const { call } of finished) {
+    const deltas = parts.filter((part) => part.type === 'tool-input-delta' && part.toolCallId === call.toolCallId);
+    expect(JSON.parse(deltas.map((part) => 'delta' in part && part.delta).join('')), raw).toEqual(call.input);
+  }
 }
 
 const CHOICES: ReplyOptions[] = [{ toolChoice: 'auto', parallelToolCalls: true }, { toolChoice: 'required' }];
@@ -84,7 +102,7 @@ describe.each(CHOICES)('with %j, replies that the grammar allows are calls', (op
       expect(format.grammar).toBe(''); // see agreed-grammar.ts
       return;
     }
-    for (const raw of replies(format)) {
+    for (const [draw, raw] of [...replies(format)].entries()) {
       for (const length of lengthsOf(raw)) {
         await model.parseReply({ rendered: format, text: raw.slice(0, length) }); // no beginning is refused
       }
@@ -94,6 +112,9 @@ describe.each(CHOICES)('with %j, replies that the grammar allows are calls', (op
       for (const call of toolCalls) {
         expect(['stop', 'order']).toContain(call.name);
         expect(JSON.parse(call.arguments || '{}'), raw).toBeTypeOf('object');
+      }
+      if (draw < STREAMED_DRAWS) {
+        await expectStreamed(format, raw, toolCalls.length);
       }
     }
   });

@@ -1,5 +1,5 @@
 import type { AssistantMessage, ChatMessage, MessageInput, TurnInput } from 'llama-headstart';
-import { nextCallIds, pendingCalls, readHistory, readTurn } from 'llama-headstart/internal';
+import { CallIds, pendingCalls, readHistory, readTurn, toToolCall } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
 const call = (toolCallId: string, toolName = 'find') => ({ toolCallId, toolName, input: {} });
@@ -72,16 +72,29 @@ describe('a turn', () => {
 
 describe('the arguments of a call', () => {
   it('cannot be changed by anybody', () => {
-    const written = [{ id: '', name: 'f', arguments: '{"a":{"b":[1]}}' }];
+    const written = toToolCall('call00000', { id: '', name: 'f', arguments: '{"a":{"b":[1]}}' });
     const brought = readHistory([
       { role: 'user', content: 'Look it up' },
       { role: 'assistant', content: '', toolCalls: [{ ...call('call00000'), input: { a: { b: [1] } } }] },
     ]);
     const said = brought.flatMap((message) => (message.role === 'assistant' ? (message.toolCalls ?? []) : []));
-    for (const { input } of [...nextCallIds([], written), ...said]) {
+    for (const { input } of [written, ...said]) {
       expect(input).toEqual({ a: { b: [1] } });
       expect(() => (input as { a: { b: number[] } }).a.b.push(2)).toThrow(TypeError);
     }
+  });
+});
+
+describe('the input of a call', () => {
+  it.each([
+    ['', {}],
+    [' ', {}],
+    ['{"a": 1}', { a: 1 }],
+    ['{"a"', '{"a"'],
+    ['{"a": 9007199254740993}', '{"a": 9007199254740993}'],
+  ])('is the parsed JSON, or the text if JavaScript cannot represent it: %j', (json, input) => {
+    const call = toToolCall('call00000', { id: '', name: 'f', arguments: json });
+    expect(call).toEqual({ toolCallId: 'call00000', toolName: 'f', input });
   });
 });
 
@@ -219,15 +232,8 @@ describe('a message with a field that is not known', () => {
 
 describe('the ids of tool calls', () => {
   it("are the model's own where every chat template takes them, else counted, and unique", () => {
-    const written = ['abcDEF123', 'call-1', '', 'call00000', 'abcDEF123'].map((id) => ({
-      id,
-      name: 'f',
-      arguments: '{}',
-    }));
-    const ids = nextCallIds(asked, written).map(({ toolCallId }) => toolCallId);
-    expect(ids).toEqual(['abcDEF123', 'call00002', 'call00003', 'call00004', 'call00005']);
-    expect(nextCallIds([], [{ id: '', name: 'f', arguments: '{"a"' }])).toEqual([
-      { toolCallId: 'call00000', toolName: 'f', input: '{"a"' },
-    ]);
+    const ids = new CallIds(asked);
+    const given = ['abcDEF123', 'call-1', '', 'call00000', 'abcDEF123'].map((id) => ids.next(id));
+    expect(given).toEqual(['abcDEF123', 'call00002', 'call00003', 'call00004', 'call00005']);
   });
 });

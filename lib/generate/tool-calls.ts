@@ -1,0 +1,55 @@
+import type { ReplyToolCall } from '../native/reply.js';
+import { requireExactIntegers } from '../prompt/exact-json.js';
+import { type ChatMessage, inputFrom, type ToolCall } from '../prompt/messages.js';
+
+/** Mistral's chat templates require this form, and all others accept it. */
+const CALL_ID = /^[A-Za-z0-9]{9}$/;
+
+/**
+ * Gives tool calls ids that are unique in their conversation. The model's own id is used if every chat template accepts it.
+ * Otherwise ids are counted, so that the same conversation renders the same again.
+ */
+export class CallIds {
+  readonly #taken: Set<string>;
+  #count: number;
+
+  /** @param before the conversation so far */
+  constructor(before: readonly ChatMessage[]) {
+    const calls = before.flatMap((message) => (message.role === 'assistant' ? (message.toolCalls ?? []) : []));
+    this.#taken = new Set(calls.map((call) => call.toolCallId));
+    this.#count = this.#taken.size;
+  }
+
+  /** @param written the id that the model wrote; empty if it wrote none */
+  next(written: string): string {
+    let id = written;
+    while (!CALL_ID.test(id) || this.#taken.has(id)) {
+      id = `call${(this.#count++).toString(36).padStart(5, '0')}`;
+    }
+    this.#taken.add(id);
+    return id;
+  }
+}
+
+/** The JSON text of a call's arguments. No text at all means no arguments. */
+export function argumentsText({ arguments: json }: Pick<ReplyToolCall, 'arguments'>): string {
+  return json.trim() === '' ? '{}' : json;
+}
+
+/** A call as programs see it. */
+export function toToolCall(toolCallId: string, written: ReplyToolCall): ToolCall {
+  return { toolCallId, toolName: written.name, input: parseArguments(argumentsText(written)) };
+}
+
+/**
+ * Text that is invalid JSON, or that has integers that JavaScript would round, stays a string. No tool's schema accepts it,
+ * and the model receives the reason as the result of the call.
+ */
+function parseArguments(json: string): unknown {
+  try {
+    requireExactIntegers(json);
+    return inputFrom(json);
+  } catch {
+    return json;
+  }
+}

@@ -1,0 +1,100 @@
+// The arguments of a call are streamed as soon as they are certain, and never taken back.
+import { CallIds, ToolInputs } from 'llama-headstart/internal';
+import type { ReplyToolCall } from 'llama-headstart/native';
+import { describe, expect, it } from 'vitest';
+
+const call = (json: string, name = 'look', id = ''): ReplyToolCall => ({ id, name, arguments: json });
+
+/** Streams the calls of a reply that is read again and again. Returns the parts in short form, those of each call joined. */
+function stream(
+  readings: ReplyToolCall[][],
+  { hasWrittenIds = false, maxCalls = Number.POSITIVE_INFINITY }: { hasWrittenIds?: boolean; maxCalls?: number } = {},
+) {
+  const inputs = new ToolInputs(new CallIds([]), { hasWrittenIds, maxCalls });
+  const early = readings.flatMap((calls) => inputs.read(calls));
+  const finished = inputs.finish((readings.at(-1) as ReplyToolCall[]).slice(0, maxCalls));
+  const parts = [...early, ...finished.flatMap((each) => each.parts)];
+  const texts: Record<string, string> = {};
+  for (const part of parts) {
+    if (part.type === 'tool-input-start') {
+      expect(texts).not.toHaveProperty(part.toolCallId);
+      texts[part.toolCallId] = '';
+    } else {
+      expect(part.delta).not.toBe('');
+      texts[part.toolCallId] += part.delta;
+    }
+  }
+  return { early, calls: finished.map((each) => each.call), texts };
+}
+
+describe('the arguments of a call', () => {
+  it('are sent once two readings agree on them', () => {
+    const { early, calls, texts } = stream([[call('{')], [call('{"a')], [call('{"ab":')], [call('{"ab": 1}')]]);
+    expect(early).toEqual([
+      { type: 'tool-input-start', toolCallId: 'call00000', toolName: 'look' },
+      { type: 'tool-input-delta', toolCallId: 'call00000', delta: '{' },
+      { type: 'tool-input-delta', toolCallId: 'call00000', delta: '"a' },
+      { type: 'tool-input-delta', toolCallId: 'call00000', delta: 'b":' },
+    ]);
+    expect(calls).toEqual([{ toolCallId: 'call00000', toolName: 'look', input: { ab: 1 } }]);
+    expect(texts).toEqual({ call00000: '{"ab": 1}' });
+  });
+
+  it('are sent in one piece if they become known at the end', () => {
+    const { early, texts } = stream([[call('{"a": 1}')]]);
+    expect(early).toEqual([]);
+    expect(texts).toEqual({ call00000: '{"a": 1}' });
+  });
+
+  it('are an empty object if the model wrote none', () => {
+    expect(stream([[call('')], [call(' ')], [call('')]])).toMatchObject({
+      calls: [{ toolCallId: 'call00000', input: {} }],
+      texts: { call00000: '{}' },
+    });
+  });
+
+  it('are cut between characters, never inside one', () => {
+    const { early, texts } = stream([[call('{"a":"x')], [call('{"a":"x😀')], [call('{"a":"x😁"}')]]);
+    expect(early.at(-1)).toEqual({ type: 'tool-input-delta', toolCallId: 'call00000', delta: '{"a":"x' });
+    expect(texts).toEqual({ call00000: '{"a":"x😁"}' });
+  });
+});
+
+describe('a call that turns out to be another one', () => {
+  it.each([
+    ['by its name', [call('{"a'), call('{"a":'), call('{"a": 1}', 'look_up')]],
+    ['by its arguments', [call('{"a"'), call('{"a":1'), call('{"a":1'), call('{"a":"1"}')]],
+    ['for a moment', [call('{"a"'), call('{"a":1'), call('{"b"'), call('{"a":1}')]],
+  ])('%s has a new id, and all of its arguments under that id', (_, readings) => {
+    const { calls, texts } = stream(readings.map((each) => [each]));
+    const last = readings.at(-1) as ReplyToolCall;
+    expect(calls).toMatchObject([{ toolCallId: 'call00001', toolName: last.name, input: JSON.parse(last.arguments) }]);
+    expect(texts.call00001).toBe(last.arguments);
+  });
+});
+
+describe('the id of a call', () => {
+  it('is the id that the model writes after the arguments', () => {
+    const readings = [[call('{')], [call('{"a": 1')], [call('{"a": 1}')], [call('{"a": 1}', 'look', 'abcdefghi')]];
+    const { early, texts } = stream(readings, { hasWrittenIds: true });
+    expect(early).toEqual([
+      { type: 'tool-input-start', toolCallId: 'abcdefghi', toolName: 'look' },
+      { type: 'tool-input-delta', toolCallId: 'abcdefghi', delta: '{"a": 1}' },
+    ]);
+    expect(texts).toEqual({ abcdefghi: '{"a": 1}' });
+  });
+
+  it('is counted at the end if the model could write one and did not', () => {
+    const { early, texts } = stream([[call('{')], [call('{"a": 1}')]], { hasWrittenIds: true });
+    expect(early).toEqual([]);
+    expect(texts).toEqual({ call00000: '{"a": 1}' });
+  });
+});
+
+it('several calls are streamed in their order, and those over the limit are not', () => {
+  const all = [call('{"a": 1}'), call('{"b": 2}'), call('{"c": 3}')];
+  const readings = [[call('{')], ...[1, 1, 2, 2, 3, 3].map((count) => all.slice(0, count))];
+  const { calls, texts } = stream(readings, { maxCalls: 2 });
+  expect(calls.map(({ toolCallId }) => toolCallId)).toEqual(['call00000', 'call00001']);
+  expect(texts).toEqual({ call00000: '{"a": 1}', call00001: '{"b": 2}' });
+});
