@@ -29,7 +29,7 @@ describe('a system message at the beginning of `messages`', () => {
     const agent = await startAgent({ systemPrompt: 'The default of the agent.' });
     const first = await agent.createSession({ messages: [system, question, answer] });
     const second = await agent.createSession({ systemPrompt: PROMPT });
-    expect(first.report.tier).toBe('miss');
+    expect(first.report.cache).toBe('miss');
     expect(second.report).toMatchObject({ key: first.report.key, tier: 'resident', match: 'exact' });
     expect(first.messages).toEqual([question, answer]);
   });
