@@ -51,7 +51,7 @@ export const sources = new WeakMap<AbortSignal, readonly AbortSignal[]>();
  * Fires when one of them does. One of its own each time: many may listen at the same time, and a signal warns of its eleventh
  * listener.
  */
-export function ownSignal(...signals: readonly (AbortSignal | undefined)[]): AbortSignal {
+export function combinedSignal(...signals: readonly (AbortSignal | undefined)[]): AbortSignal {
   const given = signals.filter((signal) => signal !== undefined);
   const own = AbortSignal.any(given);
   sources.set(own, given);
@@ -60,5 +60,5 @@ export function ownSignal(...signals: readonly (AbortSignal | undefined)[]): Abo
 
 /** Fires when one of them does. */
 export function eitherSignal(signal: AbortSignal, other: AbortSignal | undefined): AbortSignal {
-  return other === undefined ? signal : ownSignal(signal, other);
+  return other === undefined ? signal : combinedSignal(signal, other);
 }

@@ -7,7 +7,6 @@
 export type { AgentHealth } from './agent/agent-health.js';
 export type { AgentOptions } from './agent/agent-options.js';
 export { AgentServer } from './agent/agent-server.js';
-export type { AgentTemplateCache, TemplateMissExplanation, TemplateOptions, WarmOptions } from './cache/agent-cache.js';
 export type { DirectoryBudget } from './cache/disk/eviction.js';
 export type {
   CacheEntry,
@@ -27,14 +26,10 @@ export {
   templateKey,
 } from './cache/key.js';
 export type { CacheOptions } from './cache/options.js';
+export type { TenantOptions } from './cache/prefix-cache.js';
 export type { CacheOutcome, StartReport, StateSource, Tier } from './cache/start-report.js';
 export type { TemplateCacheCounts, TemplateCacheStats } from './cache/statistics.js';
-export {
-  type StartOptions,
-  TemplateCache,
-  type TemplateCacheOptions,
-  type TenantOptions,
-} from './cache/template-cache.js';
+export type { TemplateCache, TemplateMissExplanation, TemplateOptions, WarmOptions } from './cache/template-cache.js';
 export {
   type DecodeEvent,
   type DiagnosticsEvents,

@@ -5,10 +5,9 @@
  * @packageDocumentation
  */
 
-export { ownSignal } from './abort.js';
+export { combinedSignal } from './abort.js';
 export { resolveAgentOptions, resolveContextSizes } from './agent/agent-config.js';
 export { AGENT_OPTIONS } from './agent/agent-options.js';
-export { WARM_OPTIONS } from './cache/agent-cache.js';
 export { CacheDirectory } from './cache/disk/cache-directory.js';
 export { DirectoryIndex } from './cache/disk/directory-index.js';
 export { DiskStore } from './cache/disk/disk-store.js';
@@ -17,9 +16,11 @@ export { VERIFY_OPTIONS } from './cache/disk/operations.js';
 export { MemoryStore } from './cache/memory-store.js';
 export { CACHE_OPTIONS } from './cache/options.js';
 export { PrefillEstimate } from './cache/prefill-estimate.js';
-export { hashPositions, likelyShared, prefixFacts, prefixHashes } from './cache/prefix-hash.js';
+export { PrefixCache, type PrefixCacheOptions, type StartOptions } from './cache/prefix-cache.js';
+export { hashPositions, hashPrefixes, likelyShared, prefixHashes } from './cache/prefix-hash.js';
 export { startReport } from './cache/start-report.js';
 export { addCounts, NO_COUNTS, StatsCounter } from './cache/statistics.js';
+export { TemplateCache, WARM_OPTIONS } from './cache/template-cache.js';
 export { publish } from './diagnostics/events.js';
 export { startTelemetry } from './diagnostics/telemetry.js';
 export { type BatchLimits, BatchWriter, fitBatch, planBatch } from './engine/batch.js';

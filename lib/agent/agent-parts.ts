@@ -3,7 +3,7 @@
 import { throwIfAborted } from '../abort.js';
 import { Adapters } from '../cache/adapters.js';
 import { keyComponents, reproducibleComponent } from '../cache/key.js';
-import { TemplateCache } from '../cache/template-cache.js';
+import { PrefixCache } from '../cache/prefix-cache.js';
 import { Engine } from '../engine/engine.js';
 import { RwLock } from '../engine/rw-lock.js';
 import { mergeSampling, requireSampling, samplingDefaults } from '../generate/sampling.js';
@@ -104,9 +104,9 @@ async function openEach(config: AgentConfig, onOpened: (close: () => Promise<voi
   onOpened(() => engine.close());
   const cache = await openCache(model, fingerprint, engine, config);
   onOpened(() => cache.close());
-  const gate = new RwLock();
+  const lock = new RwLock();
   const checkpoints = new Checkpoints();
-  const adapters = new Adapters({ model, engine, cache, gate, onApplied: () => checkpoints.clear() });
+  const adapters = new Adapters({ model, engine, cache, lock, onApplied: () => checkpoints.clear() });
   if (loras.length > 0) {
     await adapters.set(loras, signal);
   }
@@ -114,7 +114,7 @@ async function openEach(config: AgentConfig, onOpened: (close: () => Promise<voi
   const { contextSize } = sizes;
   const debugLogger = config.debug ? logger : undefined;
   const messageEnds = new MessageEnds(model, renderer);
-  const services = { model, engine, cache, renderer, messageEnds, contextSize, lock: gate, checkpoints };
+  const services = { model, engine, cache, renderer, messageEnds, contextSize, lock, checkpoints };
   return { ...services, templates, defaults, stableTools, adapters, fetching, path, mcp, debugLogger };
 }
 
@@ -207,7 +207,7 @@ function openCache(
   fingerprint: string,
   engine: Engine,
   { model: { nGpuLayers }, cache, logger }: AgentConfig,
-): Promise<TemplateCache> {
+): Promise<PrefixCache> {
   const components = keyComponents({
     llamaVersion: systemInfo().llamaVersion,
     fingerprint,
@@ -223,5 +223,5 @@ function openCache(
         })
       : undefined,
   });
-  return TemplateCache.open({ ...cache, engine, components, logger });
+  return PrefixCache.open({ ...cache, engine, components, logger });
 }

@@ -1,6 +1,6 @@
 import { eitherSignal, throwIfAborted } from '../abort.js';
-import { AgentTemplateCache, type TemplateOptions } from '../cache/agent-cache.js';
 import type { TemplateCacheStats } from '../cache/statistics.js';
+import { TemplateCache, type TemplateOptions } from '../cache/template-cache.js';
 import { logEvents } from '../diagnostics/debug-log.js';
 import { startTelemetry } from '../diagnostics/telemetry.js';
 import { HeadstartError } from '../errors.js';
@@ -52,7 +52,7 @@ const LORA_LIST = group({ loras: LORAS });
  */
 export class AgentServer {
   /** Look into the template cache, warm it, tidy it up. */
-  readonly templateCache: AgentTemplateCache;
+  readonly templateCache: TemplateCache;
   readonly #parts: AgentParts & SessionHost;
   readonly #sessions = new OpenSessions();
   readonly #since = performance.now();
@@ -75,7 +75,7 @@ export class AgentServer {
       parseOptions(TEMPLATE_OPTIONS, template, { where: 'the template' });
       return (await findTemplate(this.#parts, template)).boundary;
     };
-    this.templateCache = new AgentTemplateCache({ cache, engine, model, gate: lock, find });
+    this.templateCache = new TemplateCache({ cache, engine, model, lock, find });
     const isMine = (id: string) => this.#sessions.has(id);
     const stopEvents = parts.debugLogger && logEvents(parts.debugLogger, isMine);
     this.#stopLogging = () => {
@@ -214,27 +214,27 @@ export class AgentServer {
     }
   }
 
-  /** How the template cache does. */
+  /** The specification's name for `templateCache.stats()`. */
   getTemplateCacheStats(): TemplateCacheStats {
-    return this.#parts.cache.stats();
+    return this.templateCache.stats();
   }
 
   /** How the agent does right now: queue, sessions, KV cells, tokens per second. */
   health(): AgentHealth {
-    const { engine, cache, path } = this.#parts;
+    const { engine, path } = this.#parts;
     return {
       status: this.#closing === undefined ? 'ok' : 'closing',
       uptimeMs: performance.now() - this.#since,
       model: path,
       openSessions: this.#sessions.size,
       ...engine.status(),
-      templateCache: cache.stats(),
+      templateCache: this.templateCache.stats(),
     };
   }
 
   /** Resolves when every template prefilled so far is on disk, or has failed to get there. */
   flush(): Promise<void> {
-    return this.#parts.cache.flush();
+    return this.templateCache.flush();
   }
 
   /** Ends turns that run, finishes saves, frees context and model. Idempotent. */

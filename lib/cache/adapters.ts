@@ -3,7 +3,7 @@ import type { RwLock } from '../engine/rw-lock.js';
 import type { LoraAdapter } from '../native/lora.js';
 import type { Model } from '../native/model.js';
 import { loraComponent } from './key.js';
-import type { TemplateCache } from './template-cache.js';
+import type { PrefixCache } from './prefix-cache.js';
 
 /** An adapter's file and how strongly it is applied. */
 export interface AdapterFile {
@@ -15,8 +15,8 @@ export interface AdapterFile {
 interface AdaptersParts {
   model: Model;
   engine: Engine;
-  cache: TemplateCache;
-  gate: RwLock;
+  cache: PrefixCache;
+  lock: RwLock;
   /** What was computed before is to be forgotten. */
   onApplied: () => void;
 }
@@ -36,7 +36,7 @@ export class Adapters {
    * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID`, `INVALID_ARGUMENT`, `ABORTED`, `CLOSED`; nothing changed then.
    */
   async set(files: readonly AdapterFile[], signal?: AbortSignal): Promise<void> {
-    const { model, gate } = this.#parts;
+    const { model, lock } = this.#parts;
     const loaded: LoraAdapter[] = [];
     try {
       const described: { adapter: LoraAdapter; contentHash: string; scale: number }[] = [];
@@ -45,7 +45,7 @@ export class Adapters {
         loaded.push(adapter);
         described.push({ adapter, contentHash: await adapter.contentHash({ signal }), scale });
       }
-      await gate.write(() => this.#apply(described), signal);
+      await lock.write(() => this.#apply(described), signal);
     } catch (error) {
       closeAll(loaded);
       throw error;

@@ -1,40 +1,39 @@
-// Why a template would miss: what differs from the nearest entry.
+// Why a start would be a miss: what differs from the nearest entry.
 import { SequenceState } from '../native/state.js';
 import { commonPrefixLength } from '../tokens.js';
+import type { CacheStores } from './cache-stores.js';
 import type { DiskStore } from './disk/disk-store.js';
-import type { EntryFacts, EntryMetadata } from './disk/entry.js';
+import type { EntryMetadata, IndexedEntry } from './disk/entry.js';
 import type { KeyComponents, Keyring } from './key.js';
-import type { MemoryStore } from './memory-store.js';
 import { readTokens } from './nearest.js';
 import { likelyShared, prefixHashes } from './prefix-hash.js';
-import type { ResidentTemplates } from './resident-templates.js';
 import { type StateSource, type Tier, tierOf } from './start-report.js';
 
-/** A key component that is another one in the nearest entry. */
+/** A key component that differs in the nearest entry. */
 export interface ComponentDifference {
-  /** Its name. */
+  /** Name of the component. */
   component: keyof KeyComponents;
-  /** Of this process. Tenants are never named: only that they differ. */
+  /** Its value in this process. For `tenant` only the words `this tenant`. */
   here: string;
-  /** The nearest entry's. */
+  /** Its value in the nearest entry. For `tenant` only the words `another tenant`. */
   entry: string;
 }
 
-/** Where two templates part. */
+/** The first difference between two templates. */
 export interface TokenDifference {
-  /** The first token that differs: its index, from 0. */
+  /** Index of the first token that differs, from 0. */
   index: number;
-  /** Token ids around that place; the first is at `from`. */
+  /** Index of the first token in `here` and `entry`. */
   from: number;
-  /** This template's token ids around that place. */
+  /** Token ids of this template around the difference. */
   here: number[];
-  /** The nearest entry's. */
+  /** Token ids of the nearest entry around the difference. */
   entry: number[];
 }
 
 /** Why a template was not in the cache. */
 export interface MissExplanation {
-  /** The template's: SHA-256, hex. */
+  /** Key of the template: SHA-256, hex. */
   key: string;
   /** Where the state of a start would come from now. */
   source: StateSource;
@@ -42,73 +41,76 @@ export interface MissExplanation {
   cache: 'hit' | 'miss';
   /** `source`, or `miss` if there is no entry. @deprecated Use `source` and `cache`. */
   tier: Tier;
-  /** For people, in one sentence. */
+  /** One sentence for people. */
   reason: string;
-  /** The entry that comes nearest, where there is any. */
+  /** The nearest entry. Absent if no entry shares a token. */
   nearest?: {
-    /** SHA-256, hex. */
+    /** Key of the entry: SHA-256, hex. */
     key: string;
-    /** Tokens in it. */
+    /** Tokens in the entry. */
     tokens: number;
-    /** How many of them, from the first, are the template's too. */
+    /** Length of the prefix that entry and template share, in tokens. */
     sharedTokens: number;
   };
-  /** Where the nearest entry's tokens differ, and it is no other tenant's. */
+  /** The first token that differs from the nearest entry's. Absent if that entry belongs to another tenant. */
   difference?: TokenDifference;
-  /** Where the nearest entry is another configuration's: its tokens may be the same, or differ as well. */
+  /** The key components that differ, if the nearest entry belongs to another configuration. Its tokens may be the same or differ too. */
   components?: ComponentDifference[];
 }
 
-export interface ExplainParts {
-  residents: ResidentTemplates;
-  memory: MemoryStore;
-  disk: DiskStore | undefined;
-}
-
-/** Token ids shown before and behind the first that differs. */
+/** Token ids shown in front of and after the first that differs. */
 const CONTEXT_TOKENS = 8;
-/** Entries of other configurations whose components are read. */
+/** Number of entries of other configurations whose components are read. */
 const MAX_READ = 8;
 
-interface Known {
+interface Template {
   key: string;
   tokens: Int32Array;
+}
+
+interface NearestTemplate extends Template {
+  /** Length of the shared prefix, in tokens. */
+  shared: number;
 }
 
 export async function explainMiss(
   keyring: Keyring,
   template: Int32Array,
-  parts: ExplainParts,
+  stores: CacheStores,
 ): Promise<MissExplanation> {
   const key = keyring.keyOf(template);
-  const source = await presentSource(key, parts);
+  const source = await presentSource(key, stores);
   const cache = source === 'prefill' ? 'miss' : 'hit';
   const start = { key, source, cache, tier: tierOf(source, cache) } as const;
   if (cache === 'hit') {
     return { ...start, reason: `it is cached: a start comes from ${source}` };
   }
-  const nearest = await nearestOf(keyring, template, parts);
-  const own = nearest?.shared ?? 0;
-  const elsewhere = await otherConfiguration(keyring, template, parts.disk, own);
-  if (elsewhere !== undefined) {
-    return { ...start, ...explainElsewhere(template, elsewhere, own) };
+  const nearest = await nearestOf(keyring, template, stores);
+  const shared = nearest?.shared ?? 0;
+  const foreign = await nearestForeign(keyring, template, stores.disk, shared);
+  if (foreign !== undefined) {
+    return { ...start, ...explainForeign(template, foreign, shared) };
   }
   if (nearest === undefined) {
-    return { ...start, reason: 'no entry begins with any of its tokens: it was never cached here, or is gone' };
+    return { ...start, reason: 'no entry begins with any of its tokens: it was never cached here, or was deleted' };
   }
-  const { shared, known } = nearest;
-  const difference = differenceAt(shared, template, known.tokens);
+  const { key: nearestKey, tokens } = nearest;
+  const difference = differenceAt(shared, template, tokens);
   const reason =
-    shared === known.tokens.length
-      ? `the nearest entry ends after ${shared} tokens, and this template goes on`
+    shared === tokens.length
+      ? `the nearest entry ends after ${shared} tokens, and this template continues`
       : shared === template.length
-        ? `the nearest entry goes on where this template ends, after ${shared} tokens`
-        : `token ${shared} differs from the nearest entry's, after ${shared} of ${template.length} that are the same`;
-  const facts = { key: known.key, tokens: known.tokens.length, sharedTokens: shared };
-  return { ...start, reason, nearest: facts, difference };
+        ? `this template ends after ${shared} tokens, and the nearest entry continues`
+        : `token ${shared} differs from the nearest entry's; the first ${shared} of ${template.length} tokens are the same`;
+  return {
+    ...start,
+    reason,
+    nearest: { key: nearestKey, tokens: tokens.length, sharedTokens: shared },
+    difference,
+  };
 }
 
-async function presentSource(key: string, { residents, memory, disk }: ExplainParts): Promise<StateSource> {
+async function presentSource(key: string, { residents, memory, disk }: CacheStores): Promise<StateSource> {
   if (residents.has(key)) {
     return 'resident';
   }
@@ -116,93 +118,99 @@ async function presentSource(key: string, { residents, memory, disk }: ExplainPa
     return 'memory';
   }
   await disk?.index.refresh();
-  const facts = disk?.index.get(disk.nameOf(key));
-  return facts?.key === key ? 'disk' : 'prefill';
+  const entry = disk?.index.get(disk.nameOf(key));
+  return entry?.key === key ? 'disk' : 'prefill';
 }
 
-/** Of the same configuration and tenant. */
+/** The nearest template of the same configuration and tenant. */
 async function nearestOf(
   keyring: Keyring,
   template: Int32Array,
-  { residents, memory, disk }: ExplainParts,
-): Promise<{ shared: number; known: Known } | undefined> {
-  const here = [
-    ...[...residents.values()].map(({ key, tokens, group }) => ({ key, tokens, group })),
-    ...[...memory.entries()].map(([key, { tokens, group }]) => ({ key, tokens, group })),
-  ].filter(({ group }) => group === keyring.group);
-  const [facts] = byShared(disk, template, (each) => each.group === keyring.group);
-  if (facts !== undefined && disk !== undefined) {
-    const tokens = await readTokens(disk.directory.join(facts.name), facts.tokens);
-    here.push({ key: facts.key, tokens, group: facts.group });
+  { residents, memory, disk }: CacheStores,
+): Promise<NearestTemplate | undefined> {
+  const candidates: Template[] = [
+    ...[...residents.values()].filter(({ group }) => group === keyring.group),
+    ...[...memory.entries()]
+      .filter(([, { group }]) => group === keyring.group)
+      .map(([key, { tokens }]) => ({ key, tokens })),
+  ];
+  const [entry] = byShared(disk, template, ({ group }) => group === keyring.group);
+  if (entry !== undefined && disk !== undefined) {
+    candidates.push({ key: entry.key, tokens: await readTokens(disk.directory.join(entry.name), entry.tokens) });
   }
-  const scored = here.map((known) => ({ shared: commonPrefixLength(known.tokens, template), known }));
-  scored.sort((a, b) => b.shared - a.shared);
-  return scored[0] !== undefined && scored[0].shared > 0 ? scored[0] : undefined;
+  const [nearest] = candidates
+    .map(({ key, tokens }) => ({ key, tokens, shared: commonPrefixLength(tokens, template) }))
+    .sort((a, b) => b.shared - a.shared);
+  return nearest !== undefined && nearest.shared > 0 ? nearest : undefined;
 }
 
-interface Elsewhere {
-  shared: number;
-  /** Whether the entry's tokens are the template's, all of them. */
+/** An entry of another configuration or tenant. */
+interface ForeignTemplate extends NearestTemplate {
+  /** Whether entry and template have the same tokens. */
   isSame: boolean;
-  known: Known;
   components: ComponentDifference[];
 }
 
-/** The entry of another configuration that shares the most tokens, where that is more than any of ours does. */
-async function otherConfiguration(
+/** The entry of another configuration that shares the most tokens, if it shares more than `minShared`. */
+async function nearestForeign(
   keyring: Keyring,
   template: Int32Array,
   disk: DiskStore | undefined,
-  nearest: number,
-): Promise<Elsewhere | undefined> {
-  const found: Elsewhere[] = [];
-  for (const facts of byShared(disk, template, ({ group }) => group !== keyring.group).slice(0, MAX_READ)) {
-    const path = disk?.directory.join(facts.name) ?? '';
+  minShared: number,
+): Promise<ForeignTemplate | undefined> {
+  const candidates: ForeignTemplate[] = [];
+  for (const { name, key, tokens: count } of byShared(disk, template, ({ group }) => group !== keyring.group).slice(
+    0,
+    MAX_READ,
+  )) {
+    const path = disk?.directory.join(name) ?? '';
     const metadata = await SequenceState.readMetadata(path).catch(() => undefined);
     const components = compareComponents(keyring.components, (metadata as Partial<EntryMetadata>)?.components);
-    const tokens = await readTokens(path, facts.tokens);
+    const tokens = await readTokens(path, count);
     const shared = commonPrefixLength(tokens, template);
-    // How much another tenant's shares would tell, token by token, what is in it: only a whole template is recognised.
+    // The shared length would reveal another tenant's template token by token, so only an identical template is reported.
     const isSecret = components.some(({ component }) => component === 'tenant');
     const isSame = shared === template.length && shared === tokens.length;
-    if (components.length > 0 && shared > nearest && (isSame || !isSecret)) {
-      found.push({ shared, isSame, known: { key: facts.key, tokens }, components });
+    if (components.length > 0 && shared > minShared && (isSame || !isSecret)) {
+      candidates.push({ key, tokens, shared, isSame, components });
     }
   }
-  found.sort((a, b) => b.shared - a.shared || a.components.length - b.components.length);
-  return found[0];
+  candidates.sort((a, b) => b.shared - a.shared || a.components.length - b.components.length);
+  return candidates[0];
 }
 
-function explainElsewhere(
+/** @param sharedHere the most tokens that an entry of this configuration shares */
+function explainForeign(
   template: Int32Array,
-  { shared, isSame, known, components }: Elsewhere,
-  own: number,
+  { key, tokens, shared, isSame, components }: ForeignTemplate,
+  sharedHere: number,
 ): Pick<MissExplanation, 'reason' | 'nearest' | 'difference' | 'components'> {
   const names = components.map(({ component }) => component).join(', ');
-  const nearest = { key: known.key, tokens: known.tokens.length, sharedTokens: shared };
+  const nearest = { key, tokens: tokens.length, sharedTokens: shared };
   if (isSame) {
-    return { reason: `an entry with the same ${shared} tokens was made under another ${names}`, nearest, components };
+    return { reason: `an entry with the same ${shared} tokens was made with another ${names}`, nearest, components };
   }
-  const most = own === 0 ? 'none made under these shares any' : `those made under these share ${own} at most`;
-  const reason = `the nearest entry shares ${shared} of ${template.length} tokens and was made under another ${names}; ${most}`;
-  return { reason, nearest, components, difference: differenceAt(shared, template, known.tokens) };
+  const here = sharedHere === 0 ? 'share none' : `share at most ${sharedHere}`;
+  const reason = `the nearest entry shares ${shared} of ${template.length} tokens and was made with another ${names}; entries of this configuration ${here}`;
+  return { reason, nearest, components, difference: differenceAt(shared, template, tokens) };
 }
 
+/** Entries that share a prefix according to the index, the longest prefix first. */
 function byShared(
   disk: DiskStore | undefined,
   template: Int32Array,
-  accept: (facts: EntryFacts) => boolean,
-): EntryFacts[] {
+  accept: (entry: IndexedEntry) => boolean,
+): IndexedEntry[] {
   const hashes = prefixHashes(template);
   return [...(disk?.index.values() ?? [])]
     .filter(accept)
-    .map((facts) => ({ facts, shared: likelyShared(facts, hashes) }))
+    .map((entry) => ({ entry, shared: likelyShared(entry, hashes) }))
     .filter(({ shared }) => shared > 0)
     .sort((a, b) => b.shared - a.shared)
-    .map(({ facts }) => facts);
+    .map(({ entry }) => entry);
 }
 
-/** @param entry none where it cannot be read: then nothing is known to differ */
+/** @param entry absent if the entry cannot be read; then no component is reported as different */
 export function compareComponents(here: KeyComponents, entry: KeyComponents = here): ComponentDifference[] {
   const names = [...new Set([...Object.keys(here), ...Object.keys(entry)])] as (keyof KeyComponents)[];
   return names

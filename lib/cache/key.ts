@@ -1,67 +1,70 @@
 import { createHash, type Hash } from 'node:crypto';
+import { LRUCache } from 'lru-cache';
 import type { ContextInfo } from '../native/context.js';
 import type { ModelInfo } from '../native/model.js';
 
-/** Bump when an older package must not read what this one writes. */
+/** Increase it when older versions of the package must not read the entries of this one. */
 export const ENTRY_FORMAT = 1;
 
-/** All that changes the bytes of a KV state, but the tokens themselves. Named, so that a miss can be explained. */
+const MAX_REMEMBERED_TENANTS = 1024;
+
+/** Everything besides the tokens that changes the bytes of a KV state. Each component has a name, so that a miss can be explained. */
 export interface KeyComponents {
-  /** The entry format's number. */
+  /** Number of the entry format. */
   format: number;
-  /** llama.cpp's version. */
+  /** Version of llama.cpp. */
   llamaVersion: string;
-  /** Of the model: see `fingerprintModel`. */
+  /** Fingerprint of the model: see `fingerprintModel`. */
   fingerprint: string;
   /** Element type of the K cache. */
   keyType: string;
   /** Element type of the V cache. */
   valueType: string;
-  /** `LLAMA_ATTN_ROT_DISABLE` changes what is stored for quantised caches. */
+  /** The environment variable `LLAMA_ATTN_ROT_DISABLE`, which changes the contents of quantized KV caches. */
   rotationDisabled: string;
-  /** One KV cache that sequences share, or streams. */
+  /** One KV cache that sequences share, or one stream for each sequence. */
   layout: 'unified' | 'split';
-  /** Streams of the KV cache: 1 when unified, else one for each sequence. */
+  /** Number of streams in the KV cache: 1 if unified, otherwise the number of sequences. */
   streams: number;
-  /** Whether it is on. */
+  /** Whether flash attention is on. */
   flashAttention: boolean;
-  /** How positions beyond the training length are computed; `model` is what the model file says. */
+  /** The method for positions beyond the training length; `model` means the method that the model file names. */
   ropeScaling: string;
   /** RoPE base frequency. */
   ropeFrequencyBase: number;
   /** RoPE frequency scale. */
   ropeFrequencyScale: number;
-  /** Models with long and short RoPE factors choose by the cells that a sequence may use. */
+  /** The RoPE factors in use. Models with long and short factors choose by the number of cells that a sequence may use. */
   ropeFactors: 'none' | 'short' | 'long';
   /** Whether all cells of sliding-window layers are kept. */
   fullSlidingWindow: boolean;
-  /** In `reproducible` mode: ubatch size, where prefill is cut, layers on a GPU, backends and CPU features. Else empty. */
+  /** In `reproducible` mode: ubatch size, cut points of the prefill, GPU layers, backends and CPU features. Otherwise empty. */
   reproducible: string;
-  /** Adapters' content hashes and scales. */
+  /** Content hashes and scales of the adapters. */
   lora: readonly string[];
-  /** Salt: entries of one tenant never serve another. */
+  /** A salt, so that entries of one tenant are never used for another. */
   tenant: string;
 }
 
-/** What a key's components are made of. */
+/** The inputs of {@link keyComponents}. */
 export interface KeyInputs {
-  /** As `systemInfo()` has it. */
+  /** `systemInfo().llamaVersion`. */
   llamaVersion: string;
-  /** As {@link fingerprintModel} makes it. */
+  /** The result of {@link fingerprintModel}. */
   fingerprint: string;
-  /** As `Model.info` has it. */
+  /** `Model.info`. */
   model: ModelInfo;
-  /** As `Model.metadata()` has it. */
+  /** The result of `Model.metadata()`. */
   metadata: Record<string, string>;
-  /** As `Context.info` has it. */
+  /** `Context.info`. */
   context: ContextInfo;
-  /** What else decides the last digits: see {@link reproducibleComponent}. @default nothing */
+  /** See {@link reproducibleComponent}. @default '' */
   reproducible?: string | undefined;
   /** See {@link loraComponent}. @default none */
   lora?: readonly string[];
 }
 
-/** Everything beside the tokens that changes KV bytes, by name. */
+/** The components of a cache key besides the tokens. */
 export function keyComponents({
   llamaVersion,
   fingerprint,
@@ -92,10 +95,10 @@ export function keyComponents({
   };
 }
 
-/** What decides the last digits of what a context computes, beside the other components. */
+/** The component for everything else that changes the last digits of computed values. */
 export function reproducibleComponent(parts: {
   microBatchSize: number;
-  /** Tokens from its start at which a prefill is cut. */
+  /** A prefill is cut at multiples of this number of tokens, counted from its start. */
   pieceSize: number;
   gpuLayers: number;
   /** Backends and CPU features, as llama.cpp prints them. */
@@ -109,12 +112,12 @@ export function templateKey(components: KeyComponents, tokens: Int32Array): stri
   return digest(createHash('sha256').update(canonical(components)).update('\0'), tokens);
 }
 
-/** Names all components at once: entries of one group differ in their tokens only. 16 hex digits. */
+/** A hash of all components, 16 hex digits. Entries of one group differ only in their tokens. */
 export function groupOf(components: KeyComponents): string {
   return createHash('sha256').update(canonical(components)).digest('hex').slice(0, 16);
 }
 
-/** An adapter's part of the key: the order in which they are applied counts, and those of scale 0 are not applied. */
+/** The component for LoRA adapters. The order of the adapters matters. Adapters with scale 0 are left out because they are not applied. */
 export function loraComponent(loras: readonly { contentHash: string; scale: number }[]): readonly string[] {
   return loras.filter(({ scale }) => scale !== 0).map(({ contentHash, scale }) => `${contentHash}@${scale}`);
 }
@@ -123,19 +126,40 @@ export function loraComponent(loras: readonly { contentHash: string; scale: numb
 export class Keyring {
   readonly components: KeyComponents;
   readonly group: string;
-  readonly #begun: Hash;
+  /** The hash of the components, to which the tokens are added. */
+  readonly #hash: Hash;
 
-  /** @param tenant salts the keys; entries carry its hash, never its name */
+  /** @param tenant a salt of the keys; entries contain its hash and never its name */
   constructor(components: KeyComponents, tenant?: string) {
     const salt = tenant === undefined ? '' : createHash('sha256').update(`tenant\0${tenant}`).digest('hex');
     this.components = Object.freeze({ ...components, tenant: salt });
     this.group = groupOf(this.components);
-    this.#begun = createHash('sha256').update(canonical(this.components)).update('\0');
+    this.#hash = createHash('sha256').update(canonical(this.components)).update('\0');
   }
 
-  /** As {@link templateKey}. */
+  /** Computes the same key as {@link templateKey}. */
   keyOf(tokens: Int32Array): string {
-    return digest(this.#begun.copy(), tokens);
+    return digest(this.#hash.copy(), tokens);
+  }
+}
+
+/** The keyrings of all tenants of one configuration. */
+export class Keyrings {
+  readonly components: KeyComponents;
+  readonly #withoutTenant: Keyring;
+  readonly #byTenant: LRUCache<string, Keyring>;
+
+  constructor(components: KeyComponents) {
+    this.components = components;
+    this.#withoutTenant = new Keyring(components);
+    this.#byTenant = new LRUCache({
+      max: MAX_REMEMBERED_TENANTS,
+      memoMethod: (tenant) => new Keyring(components, tenant),
+    });
+  }
+
+  of(tenant: string | undefined): Keyring {
+    return tenant === undefined ? this.#withoutTenant : this.#byTenant.memo(tenant);
   }
 }
 

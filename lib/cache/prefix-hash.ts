@@ -29,7 +29,7 @@ export function prefixHashes(tokens: Int32Array): Uint32Array {
 }
 
 /** What an index keeps of a template's tokens. */
-export interface PrefixFacts {
+export interface PrefixHashes {
   tokens: number;
   /** At {@link hashPositions}. */
   hashes: readonly number[];
@@ -37,7 +37,7 @@ export interface PrefixFacts {
   whole: number;
 }
 
-export function prefixFacts(tokens: Int32Array): PrefixFacts {
+export function hashPrefixes(tokens: Int32Array): PrefixHashes {
   const all = prefixHashes(tokens);
   return {
     tokens: tokens.length,
@@ -47,7 +47,7 @@ export function prefixFacts(tokens: Int32Array): PrefixFacts {
 }
 
 /** How many tokens an entry seems to share with a template from their start, rounded down to a hashed length. */
-export function likelyShared(facts: PrefixFacts, template: Uint32Array): number {
+export function likelyShared(facts: PrefixHashes, template: Uint32Array): number {
   if (facts.tokens < template.length && template[facts.tokens] === facts.whole) {
     return facts.tokens;
   }

@@ -1,40 +1,42 @@
+import type { CacheStores } from './cache-stores.js';
 import type { StartReport } from './start-report.js';
+import { largeDirectoryWarning } from './write-behind.js';
 
-/** Counts of one process since its cache was opened, or of all processes on a directory. */
+/** Counts of one process since it opened the cache, or of all processes that used a directory. */
 export interface TemplateCacheCounts {
-  /** Starts whose whole template came from `resident`, `memory` or `disk`, counted once the state was in the sequence. */
+  /** Starts whose whole template came from `resident`, `memory` or `disk`. Counted when the state is in the sequence. */
   hits: number;
-  /** Starts that prefilled, those that began from a nearer template included. */
+  /** Starts that prefilled, including those that reused a prefix. */
   misses: number;
-  /** Of the misses, those that began from the nearest cached template. */
+  /** Misses that reused a prefix from the nearest cached template. */
   prefixStarts: number;
-  /** Starts that left the cache alone. */
+  /** Starts that did not use the cache. */
   bypasses: number;
-  /** Template tokens of all starts but bypasses. */
+  /** Template tokens of all starts except bypasses. */
   requestedTokens: number;
   /** Of those, tokens whose KV state was not computed again. */
   reusedTokens: number;
-  /** Entries set aside because they were damaged. */
+  /** Damaged entries that were set aside. */
   corruptions: number;
   /** Entries written to the directory. */
   saves: number;
-  /** Saves that failed: disk full, directory not writable. */
+  /** Failed saves, for example because the disk was full or the directory not writable. */
   failedSaves: number;
-  /** Templates not saved because they are larger than a budget. */
+  /** Templates that were not saved because they are larger than a budget. */
   oversized: number;
-  /** Sessions whose prompt turned out not to begin with the template they had started from. */
+  /** Sessions whose prompt did not begin with the template that they had started from. */
   prefixMismatches: number;
-  /** Starts that waited for another's prefill of the same template. */
+  /** Starts that waited for the prefill of the same template by another start or process. */
   waits: number;
-  /** What the prefills that were not needed took when they were done, ms. */
+  /** Total duration of the prefills that reuse made unnecessary, as measured when they were done, ms. */
   prefillMsSaved: number;
 }
 
 /**
- * Counts and sizes. `entries`, `totalTokens` and `bytesOnDisk` are the cache directory's, all configurations' entries included:
- * right straight after a restart and after what this process saves and deletes, and within seconds (a look every two) after
- * what other processes do; `list()`, `verify()` and `prune()` look at once. Without a directory the first two count what this
- * process holds.
+ * Counts and sizes. `entries`, `totalTokens` and `bytesOnDisk` describe the cache directory with the entries of all configurations.
+ * They are exact after a restart and after saves and deletions of this process. Changes by other processes appear within seconds,
+ * because the directory is checked every two seconds; `list()`, `verify()` and `prune()` read it at once. Without a directory,
+ * `entries` and `totalTokens` describe the templates that this process keeps.
  */
 export interface TemplateCacheStats extends TemplateCacheCounts {
   /** Cached templates. */
@@ -45,7 +47,7 @@ export interface TemplateCacheStats extends TemplateCacheCounts {
   hitRate: number;
   /** reusedTokens / requestedTokens, 0 to 1; 0 before the first start. */
   tokenHitRate: number;
-  /** Hits by where their state came from. */
+  /** Hits by the source of their state. */
   hitsByTier: {
     /** Forked from a sequence. */
     resident: number;
@@ -61,7 +63,7 @@ export interface TemplateCacheStats extends TemplateCacheCounts {
     /** From files. */
     disk: number;
   };
-  /** Entries that left for a budget or for others' sake. */
+  /** Entries that were evicted, because of a budget or because other templates needed the space. */
   evictions: {
     /** From the KV cache. */
     resident: number;
@@ -70,7 +72,7 @@ export interface TemplateCacheStats extends TemplateCacheCounts {
     /** From the directory. */
     disk: number;
   };
-  /** Of hits from `memory` and `disk`, the newest 1,024: from call to ready, ms; 0 before the first. */
+  /** Durations of the newest 1,024 hits from `memory` and `disk`, without waiting, ms; 0 before the first. */
   restoreMs: {
     /** Their mean. */
     mean: number;
@@ -79,7 +81,7 @@ export interface TemplateCacheStats extends TemplateCacheCounts {
     /** Their 99th percentile. */
     p99: number;
   };
-  /** What copying states out, to save them, kept the context waiting: in all, ms. */
+  /** Total time that the context waited while states were copied out to be saved, ms. */
   saveBlockedMs: number;
   /** Bytes of the directory's entries; 0 without a directory. */
   bytesOnDisk: number;
@@ -87,11 +89,11 @@ export interface TemplateCacheStats extends TemplateCacheCounts {
   bytesInMemory: number;
   /** Templates in sequences of the KV cache, ready to be forked. */
   residentTemplates: number;
-  /** KV cells that resident templates hold. */
+  /** KV cells that resident templates fill. */
   residentCells: number;
-  /** Of the directory: all processes, over all restarts. Written with saves and at close. Absent without a directory. */
+  /** Counts of all processes that used the directory, also before restarts. Written with saves and at close. Absent without a directory. */
   totals?: TemplateCacheCounts;
-  /** What its owner should know: the directory has grown large. */
+  /** Says that the directory has grown large. */
   warning?: string;
 }
 
@@ -113,7 +115,7 @@ export const NO_COUNTS: Readonly<TemplateCacheCounts> = Object.freeze({
   prefillMsSaved: 0,
 });
 
-/** Counts what happens; sizes are asked of the stores. */
+/** Counts events. The stores know the sizes. */
 export class StatsCounter {
   readonly counts: TemplateCacheCounts = { ...NO_COUNTS };
   readonly hitsByTier = { resident: 0, memory: 0, disk: 0 };
@@ -122,7 +124,7 @@ export class StatsCounter {
   readonly #restoreMs: number[] = [];
   #restores = 0;
 
-  /** @param prefillMs what the reused state took to compute */
+  /** @param prefillMs duration of the prefill that the reused tokens replaced, ms */
   record(report: StartReport, prefillMs: number): void {
     const { counts } = this;
     const { source, cache } = report;
@@ -165,7 +167,42 @@ export class StatsCounter {
   }
 }
 
-/** `a` + `sign` x `b`, count by count. */
+/** @param saveBlockedMs see {@link TemplateCacheStats.saveBlockedMs} */
+export function cacheStatistics(stats: StatsCounter, stores: CacheStores, saveBlockedMs: number): TemplateCacheStats {
+  const { counts, hitsByTier, bytesByTier, evictions, hitRate, tokenHitRate, restoreMs } = stats;
+  const { residents, memory, disk, cumulative } = stores;
+  const warning = disk && largeDirectoryWarning(disk);
+  return {
+    ...(disk === undefined
+      ? sizesInProcess(stores)
+      : { entries: disk.index.size, totalTokens: disk.index.totalTokens }),
+    ...counts,
+    hitRate,
+    tokenHitRate,
+    hitsByTier: { ...hitsByTier },
+    bytesByTier: { ...bytesByTier },
+    evictions: { ...evictions },
+    restoreMs,
+    saveBlockedMs,
+    bytesOnDisk: disk?.index.totalBytes ?? 0,
+    bytesInMemory: memory.bytes,
+    residentTemplates: residents.count,
+    residentCells: residents.cells,
+    ...(cumulative && { totals: cumulative.with(counts) }),
+    ...(warning !== undefined && { warning }),
+  };
+}
+
+/** The templates that this process keeps in the KV cache or in memory. */
+function sizesInProcess({ residents, memory }: CacheStores): { entries: number; totalTokens: number } {
+  const tokens = new Map([...memory.entries()].map(([key, template]) => [key, template.tokens.length]));
+  for (const resident of residents.values()) {
+    tokens.set(resident.key, resident.tokens.length);
+  }
+  return { entries: tokens.size, totalTokens: [...tokens.values()].reduce((total, count) => total + count, 0) };
+}
+
+/** Computes `a + sign * b` for each count. */
 export function addCounts(a: TemplateCacheCounts, b: TemplateCacheCounts, sign: 1 | -1 = 1): TemplateCacheCounts {
   const names = Object.keys(NO_COUNTS) as (keyof TemplateCacheCounts)[];
   return Object.fromEntries(names.map((name) => [name, a[name] + sign * b[name]])) as unknown as TemplateCacheCounts;

@@ -1,66 +1,59 @@
-// Brings a template into an empty sequence: fork, memory, disk, the nearest template's start, or prefill. One start fills a
-// template, in this process and between processes; the others wait and find it.
+// Brings a template into an empty sequence: by a fork, from memory, from disk, from the nearest template, or by a prefill. If several
+// starts of this process or of others need the same template, one computes it and the others wait.
 import type { Engine } from '../engine/engine.js';
 import { HeadstartError } from '../errors.js';
 import type { Logger } from '../logger.js';
 import type { SequenceState } from '../native/state.js';
 import { sameTokens } from '../tokens.js';
-import type { DiskStore } from './disk/disk-store.js';
+import type { CacheStores } from './cache-stores.js';
 import { type EntryLock, waitForLock } from './disk/entry-lock.js';
 import { InFlight } from './in-flight.js';
 import type { Keyring } from './key.js';
-import type { MemoryStore } from './memory-store.js';
-import { findNearest, type Neighbour, usable } from './nearest.js';
+import { findNearest, type NearestTemplate, usable } from './nearest.js';
 import type { PrefillEstimate } from './prefill-estimate.js';
-import type { ResidentTemplates } from './resident-templates.js';
 import type { StartReport } from './start-report.js';
-import type { WriteBehind } from './write-behind.js';
 
 export interface StartRequest {
   key: string;
   keyring: Keyring;
   sequence: number;
   tokens: Int32Array;
-  /** Where the prefill is cut, and a state kept as an entry of its own: rising, inside the template. */
+  /** Rising token counts inside the template. The prefill is cut there, and each prefix is kept as an entry of its own. */
   breakpoints: readonly number[];
   signal: AbortSignal;
 }
 
-/** What filling a sequence came to. */
+/** How a sequence was filled. */
 export interface Filled extends Pick<StartReport, 'source' | 'cache' | 'cachedTokens' | 'bytes'> {
   reason?: string;
   notSaved?: string;
   waitedMs?: number;
-  /** What the whole template takes to prefill, ms. */
+  /** Duration of a prefill of the whole template, ms. */
   prefillMs: number;
 }
 
-export interface StarterParts {
+export interface TemplateLoaderParts extends CacheStores {
   engine: Engine;
-  residents: ResidentTemplates;
-  memory: MemoryStore;
-  disk: DiskStore | undefined;
-  saver: WriteBehind;
-  rates: PrefillEstimate;
-  /** Whether a nearer template may be the start. */
+  prefillEstimate: PrefillEstimate;
+  /** Whether a start may reuse a prefix of another template. */
   nearest: boolean;
   logger: Logger | undefined;
 }
 
-/** Who waits for another process's prefill waits this many times as long as it should take... */
-const PATIENCE = 3;
-/** ...and at least so long, ms: a save comes on top. */
-const LEAST_PATIENCE_MS = 2000;
+/** A start waits for the prefill of another process at most this many times its expected duration... */
+const MAX_WAIT_FACTOR = 3;
+/** ...but at least this long, because the other process also saves the entry. */
+const MIN_WAIT_LIMIT_MS = 2000;
 
 export class TemplateLoader {
-  readonly #parts: StarterParts;
+  readonly #parts: TemplateLoaderParts;
   readonly #filling = new InFlight();
 
-  constructor(parts: StarterParts) {
+  constructor(parts: TemplateLoaderParts) {
     this.#parts = parts;
   }
 
-  /** Resolves when the starts under way have ended. */
+  /** Resolves when the starts in progress have ended. */
   settled(): Promise<void> {
     return this.#filling.settled();
   }
@@ -87,7 +80,7 @@ export class TemplateLoader {
     );
   }
 
-  /** Prefills and leaves the cache alone, cut in the same places as with it. */
+  /** Prefills without using the cache. The prefill is cut at the same places as with the cache. */
   async bypass(request: StartRequest, reason: string): Promise<Filled> {
     const { engine } = this.#parts;
     await this.#decode(request, 0, () => Promise.resolve());
@@ -98,31 +91,31 @@ export class TemplateLoader {
   }
 
   /**
-   * Fills a sequence that sessions can fork, and forks it. Where all those are being filled now, the template is not resident this
-   * time: a start never waits for another template's.
+   * Fills a resident sequence, which later sessions can fork too, and forks it. If no resident sequence is available, the template
+   * does not become resident: a start never waits for another template.
    */
   async #forkNew(request: StartRequest): Promise<Filled> {
     const { residents } = this.#parts;
     const { key, keyring, tokens, sequence } = request;
-    const made = residents.tryLease(key, keyring.group, tokens, sequence);
-    if (made === undefined) {
+    const resident = residents.tryLease(key, keyring.group, tokens, sequence);
+    if (resident === undefined) {
       return this.#load(request);
     }
     try {
-      const filled = await this.#load({ ...request, sequence: made.sequence });
-      made.prefillMs = filled.prefillMs;
-      await residents.fork(made, request.sequence);
-      residents.admit(made);
+      const filled = await this.#load({ ...request, sequence: resident.sequence });
+      resident.prefillMs = filled.prefillMs;
+      await residents.fork(resident, request.sequence);
+      residents.admit(resident);
       return filled;
     } catch (error) {
-      residents.discard(made);
+      residents.discard(resident);
       throw error;
     } finally {
-      residents.settle(made);
+      residents.settle(resident);
     }
   }
 
-  /** Memory, else disk, else prefill. */
+  /** Tries memory, then disk, then prefills. */
   async #load(request: StartRequest): Promise<Filled> {
     const memory = await this.#fromMemory(request);
     if (typeof memory !== 'string') {
@@ -135,15 +128,15 @@ export class TemplateLoader {
     return this.#compute(request, memory === 'absent' ? disk : memory);
   }
 
-  /** @returns why not, where it is not there or cannot be restored */
+  /** @returns the reason if it is not there or cannot be restored */
   async #fromMemory(request: StartRequest): Promise<Filled | string> {
-    const { memory, disk, rates } = this.#parts;
+    const { memory, disk, prefillEstimate } = this.#parts;
     const { key, tokens } = request;
-    const held = memory.get(key);
-    if (held === undefined || !sameTokens(held.tokens, tokens)) {
+    const kept = memory.get(key);
+    if (kept === undefined || !sameTokens(kept.tokens, tokens)) {
       return 'absent';
     }
-    const state = held.state.share(); // the store may drop its own meanwhile
+    const state = kept.state.share(); // the store may close its own during the restore
     const begin = performance.now();
     const bytes = state.byteLength;
     const failure = await this.#restore(request, state).finally(() => state.close());
@@ -152,13 +145,13 @@ export class TemplateLoader {
       return failure;
     }
     disk?.touch(key);
-    rates.noteRestore(tokens.length, performance.now() - begin);
-    return { source: 'memory', cache: 'hit', cachedTokens: tokens.length, bytes, prefillMs: held.prefillMs };
+    prefillEstimate.noteRestore(tokens.length, performance.now() - begin);
+    return { source: 'memory', cache: 'hit', cachedTokens: tokens.length, bytes, prefillMs: kept.prefillMs };
   }
 
-  /** @returns why not, where it is not there or cannot be used */
+  /** @returns the reason if it is not there or cannot be used */
   async #fromDisk(request: StartRequest): Promise<Filled | string> {
-    const { disk, rates, saver } = this.#parts;
+    const { disk, prefillEstimate, writeBehind } = this.#parts;
     const { key, keyring, tokens, signal } = request;
     if (disk === undefined) {
       return 'absent';
@@ -177,20 +170,23 @@ export class TemplateLoader {
       state.close();
       return failure;
     }
-    saver.keep({ key, keyring, state, tokens, prefillMs });
+    writeBehind.keep({ key, keyring, state, tokens, prefillMs });
     disk.touch(key);
-    rates.noteRestore(tokens.length, performance.now() - begin);
+    prefillEstimate.noteRestore(tokens.length, performance.now() - begin);
     return { source: 'disk', cache: 'hit', cachedTokens: tokens.length, bytes, prefillMs };
   }
 
-  /** Prefills, unless another process does: then waits, for a time, for what it saves. */
+  /** Prefills. If another process prefills the same template, waits for its entry first, within a limit. */
   async #compute(request: StartRequest, problem: string): Promise<Filled> {
-    const { disk, rates } = this.#parts;
+    const { disk, prefillEstimate } = this.#parts;
     if (disk === undefined) {
       return this.#prefill(request, problem, undefined);
     }
-    await disk.directory.make().catch(() => undefined); // it may have been deleted meanwhile
-    const limit = Math.max(LEAST_PATIENCE_MS, PATIENCE * rates.expectedPrefillMs(request.tokens.length));
+    await disk.directory.make().catch(() => undefined); // it may have been deleted since the cache was opened
+    const limit = Math.max(
+      MIN_WAIT_LIMIT_MS,
+      MAX_WAIT_FACTOR * prefillEstimate.expectedPrefillMs(request.tokens.length),
+    );
     const foreign = problem.startsWith('foreign');
     const { lock, appeared, waitedMs } = await waitForLock(disk, request.key, foreign, limit, request.signal);
     const waited = waitedMs > 0 ? { waitedMs } : {};
@@ -207,65 +203,65 @@ export class TemplateLoader {
     }
   }
 
-  /** From the nearest cached template on, or from nothing. Takes the lock over once it is done. */
+  /** Prefills what the nearest cached template does not have. Takes over the lock when it succeeds. */
   async #prefill(request: StartRequest, problem: string, lock: EntryLock | undefined): Promise<Filled> {
-    const { rates, saver } = this.#parts;
+    const { prefillEstimate, writeBehind } = this.#parts;
     const { key, keyring, sequence, tokens } = request;
     const start = this.#parts.nearest ? await this.#fromNearest(request) : undefined;
     const from = start?.cachedTokens ?? 0;
     const begin = performance.now();
     await this.#decode(request, from, (cut) => this.#saveBreakpoint(request, cut, performance.now() - begin));
     const ms = performance.now() - begin;
-    rates.notePrefill(tokens.length - from, ms);
-    const prefillMs = from === 0 ? ms : Math.max(ms, rates.expectedPrefillMs(tokens.length));
+    prefillEstimate.notePrefill(tokens.length - from, ms);
+    const prefillMs = from === 0 ? ms : Math.max(ms, prefillEstimate.expectedPrefillMs(tokens.length));
     const state = await this.#capture(sequence, tokens);
     let notSaved: string | undefined;
     if (state === undefined) {
       await lock?.release();
     } else {
-      notSaved = saver.save({ key, keyring, state: state.share(), tokens, prefillMs }, lock);
+      notSaved = writeBehind.save({ key, keyring, state: state.share(), tokens, prefillMs }, lock);
       await this.#settleWindow(request, state);
     }
-    const none = { source: 'prefill', cache: 'miss', cachedTokens: 0, bytes: 0, reason: problem } as const;
-    return { ...(start ?? none), prefillMs, ...(notSaved !== undefined && { notSaved }) };
+    const miss = { source: 'prefill', cache: 'miss', cachedTokens: 0, bytes: 0, reason: problem } as const;
+    return { ...(start ?? miss), prefillMs, ...(notSaved !== undefined && { notSaved }) };
   }
 
-  /** Puts the head that the nearest template shares into the sequence; undefined, and nothing, where there is none. */
+  /** Puts the prefix that the nearest template shares into the sequence. Returns undefined and leaves the sequence empty if there is none. */
   async #fromNearest(request: StartRequest): Promise<Omit<Filled, 'prefillMs'> | undefined> {
     const { engine, residents, memory, disk } = this.#parts;
     const { keyring, sequence, tokens } = request;
     const search = { keyring, template: tokens, canTrim: engine.canTrim };
     await disk?.index.readTail();
-    // Cells of a window that sequences share are never freed: there only states serve.
-    const found = await findNearest(search, engine.hasWindow ? [] : residents.values(), memory, disk);
-    if (found === undefined) {
+    // Cells of a sliding window that sequences share are never freed, so only stored states are used there.
+    const nearest = await findNearest(search, engine.hasWindow ? [] : residents.values(), memory, disk);
+    if (nearest === undefined) {
       return undefined;
     }
-    const bytes = await this.#take(found, request);
+    const bytes = await this.#loadNearest(nearest, request);
     if (bytes === undefined) {
       await engine.context.removeSequence(sequence);
       return undefined;
     }
-    const ends = found.shared === found.tokens ? 'which ends there' : 'which differs from there on';
-    const reason = `no entry of its own: it shares ${found.shared} of its ${tokens.length} tokens with a cached template of ${found.tokens}, ${ends}`;
-    return { source: found.source, cache: 'prefix', cachedTokens: found.shared, bytes, reason };
+    const ends = nearest.shared === nearest.tokens ? 'which ends there' : 'which differs from there on';
+    const reason = `no entry of its own: it shares ${nearest.shared} of its ${tokens.length} tokens with a cached template of ${nearest.tokens}, ${ends}`;
+    return { source: nearest.source, cache: 'prefix', cachedTokens: nearest.shared, bytes, reason };
   }
 
-  /** @returns the bytes read; undefined where it came to nothing: the sequence may hold something then */
-  async #take(found: Neighbour, request: StartRequest): Promise<number | undefined> {
+  /** @returns the number of bytes read; undefined if it failed, and then the sequence may not be empty */
+  async #loadNearest(nearest: NearestTemplate, request: StartRequest): Promise<number | undefined> {
     const { engine, residents } = this.#parts;
     const { sequence } = request;
     let bytes = 0;
-    if (found.source === 'resident') {
-      if (residents.get(found.resident.key) !== found.resident) {
-        return undefined; // it left while files were read
+    if (nearest.source === 'resident') {
+      if (residents.get(nearest.resident.key) !== nearest.resident) {
+        return undefined; // it was evicted while files were read
       }
-      await residents.fork(found.resident, sequence);
+      await residents.fork(nearest.resident, sequence);
     } else {
       const state =
-        found.source === 'memory'
-          ? this.#parts.memory.get(found.key)?.state.share()
-          : await this.#readNeighbour(found, request);
+        nearest.source === 'memory'
+          ? this.#parts.memory.get(nearest.key)?.state.share()
+          : await this.#readNearest(nearest, request);
       bytes = state?.byteLength ?? 0;
       const restoring = state && this.#restore(request, state).finally(() => state.close());
       const failure = restoring === undefined ? 'absent' : await restoring;
@@ -273,43 +269,50 @@ export class TemplateLoader {
         return undefined;
       }
     }
-    if (found.shared < found.tokens && !(await engine.context.removeSequence(sequence, found.shared))) {
+    if (nearest.shared < nearest.tokens && !(await engine.context.removeSequence(sequence, nearest.shared))) {
       return undefined;
     }
     return bytes;
   }
 
-  /** The verified state of an entry that the index proposed, if it is what the index said. */
-  async #readNeighbour(
-    found: Neighbour & { source: 'disk' },
+  /** The verified state of an entry that the index proposed; undefined if the entry is not what the index says. */
+  async #readNearest(
+    nearest: NearestTemplate & { source: 'disk' },
     { keyring, tokens, signal }: StartRequest,
   ): Promise<SequenceState | undefined> {
     const { disk, engine } = this.#parts;
-    const read = await disk?.readEntry(found.facts, signal);
+    const read = await disk?.readEntry(nearest.entry, signal);
     if (read?.state === undefined) {
       return undefined;
     }
-    const own = read.state.tokens;
+    const entryTokens = read.state.tokens;
     const search = { keyring, template: tokens, canTrim: engine.canTrim };
-    if (keyring.keyOf(own) !== found.facts.key || usable(search, own) !== found.shared || own.length !== found.tokens) {
+    const isAsIndexed =
+      keyring.keyOf(entryTokens) === nearest.entry.key &&
+      usable(search, entryTokens) === nearest.shared &&
+      entryTokens.length === nearest.tokens;
+    if (!isAsIndexed) {
       read.state.close();
       return undefined;
     }
-    disk?.touch(found.facts.key);
+    disk?.touch(nearest.entry.key);
     return read.state;
   }
 
-  /** Decodes the template from a position on, cut at breakpoints. */
+  /** Decodes the template from a position on. Cuts the prefill at breakpoints. */
   async #decode(
     { sequence, tokens, breakpoints, signal }: StartRequest,
     from: number,
     onCut: (cut: number) => Promise<void>,
   ): Promise<void> {
-    let at = from;
-    for (const cut of [...breakpoints.filter((each) => each > from && each < tokens.length), tokens.length]) {
-      if (cut > at) {
-        await this.#parts.engine.prefill(sequence, tokens.slice(at, cut), at, { signal });
-        at = cut;
+    let position = from;
+    for (const cut of [
+      ...breakpoints.filter((breakpoint) => breakpoint > from && breakpoint < tokens.length),
+      tokens.length,
+    ]) {
+      if (cut > position) {
+        await this.#parts.engine.prefill(sequence, tokens.slice(position, cut), position, { signal });
+        position = cut;
       }
       if (cut < tokens.length) {
         await onCut(cut);
@@ -318,7 +321,7 @@ export class TemplateLoader {
   }
 
   async #saveBreakpoint({ keyring, sequence, tokens }: StartRequest, cut: number, prefillMs: number): Promise<void> {
-    const { memory, disk, saver } = this.#parts;
+    const { memory, disk, writeBehind } = this.#parts;
     const head = tokens.slice(0, cut);
     const key = keyring.keyOf(head);
     if (memory.has(key) || disk?.index.get(disk.nameOf(key)) !== undefined) {
@@ -326,11 +329,11 @@ export class TemplateLoader {
     }
     const state = await this.#capture(sequence, head);
     if (state !== undefined) {
-      saver.save({ key, keyring, state, tokens: head, prefillMs });
+      writeBehind.save({ key, keyring, state, tokens: head, prefillMs });
     }
   }
 
-  /** @returns what was wrong, or undefined once the state is in the sequence */
+  /** @returns the reason if it failed; undefined if the state is in the sequence */
   async #restore({ sequence, signal }: StartRequest, state: SequenceState): Promise<string | undefined> {
     const { engine, logger } = this.#parts;
     try {
@@ -360,8 +363,8 @@ export class TemplateLoader {
   }
 
   /**
-   * A window's cells that a prefill left masked are never freed once sequences share them, and a state holds none: so the
-   * template goes out and comes back from its own state, on the cold path as on the warm one.
+   * A prefill leaves masked cells in a sliding window, and they are never freed once sequences share them. A state contains no masked
+   * cells. So the template is cleared and restored from its own state, on the cold path as on the warm one.
    */
   async #settleWindow(request: StartRequest, state: SequenceState | undefined): Promise<void> {
     const { engine } = this.#parts;

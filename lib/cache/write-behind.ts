@@ -1,4 +1,4 @@
-// Captured states go into the memory tier, and to disk behind the first session's back.
+// Puts captured states into the memory tier, and writes them to disk in the background.
 import type { Logger } from '../logger.js';
 import type { SequenceState } from '../native/state.js';
 import type { CumulativeCounts } from './disk/cumulative-counts.js';
@@ -10,84 +10,72 @@ import { ENTRY_FORMAT, type Keyring } from './key.js';
 import type { MemoryStore } from './memory-store.js';
 import type { StatsCounter } from './statistics.js';
 
-export interface Capture {
+export interface CapturedTemplate {
   key: string;
   keyring: Keyring;
   state: SequenceState;
   tokens: Int32Array;
+  /** Duration of the prefill of the whole template, ms. */
   prefillMs: number;
 }
 
+interface WriteBehindParts {
+  memory: MemoryStore;
+  disk: DiskStore | undefined;
+  cumulative: CumulativeCounts | undefined;
+  budget: DirectoryBudget;
+  stats: StatsCounter;
+  logger: Logger | undefined;
+}
+
 export class WriteBehind {
-  readonly #memory: MemoryStore;
-  readonly #disk: DiskStore | undefined;
-  readonly #totals: CumulativeCounts | undefined;
-  readonly #budget: DirectoryBudget;
-  readonly #stats: StatsCounter;
-  readonly #logger: Logger | undefined;
+  readonly #parts: WriteBehindParts;
   readonly #saving = new Set<Promise<void>>();
   #warnedOfSize = false;
 
-  constructor(parts: {
-    memory: MemoryStore;
-    disk: DiskStore | undefined;
-    totals: CumulativeCounts | undefined;
-    budget: DirectoryBudget;
-    stats: StatsCounter;
-    logger: Logger | undefined;
-  }) {
-    this.#memory = parts.memory;
-    this.#disk = parts.disk;
-    this.#totals = parts.totals;
-    this.#budget = parts.budget;
-    this.#stats = parts.stats;
-    this.#logger = parts.logger;
+  constructor(parts: WriteBehindParts) {
+    this.#parts = parts;
   }
 
-  /** Hands a verified state to the memory tier, or lets its bytes go. */
-  keep({ key, keyring, state, tokens, prefillMs }: Capture): void {
-    if (!this.#memory.put(key, { state, tokens: tokens.slice(), group: keyring.group, prefillMs })) {
+  /** Moves a verified state to the memory tier, or closes it if it does not fit there. */
+  keep({ key, keyring, state, tokens, prefillMs }: CapturedTemplate): void {
+    if (!this.#parts.memory.put(key, { state, tokens: tokens.slice(), group: keyring.group, prefillMs })) {
       state.close();
     }
   }
 
   /**
-   * Takes the state over, and the lock, which it releases when the entry is on disk or could not get there.
+   * Takes over the state and the lock. Releases the lock when the entry is on disk or could not be saved.
    *
-   * @returns why it is not saved, where that is known at once
+   * @returns the reason if the template cannot be saved and this is known at once
    */
-  save(capture: Capture, lock?: EntryLock): string | undefined {
-    const state = capture.state.share(); // the memory tier may drop its own before the file is written
-    this.keep(capture);
-    const { maxDiskBytes = Infinity } = this.#budget;
-    const bytes = state.byteLength + 4 * capture.tokens.length;
-    if (this.#disk === undefined || bytes > maxDiskBytes) {
+  save(captured: CapturedTemplate, lock?: EntryLock): string | undefined {
+    const { disk } = this.#parts;
+    const state = captured.state.share(); // the memory tier may close its own before the file is written
+    this.keep(captured);
+    const reason = this.#whyTooLarge(captured, state);
+    if (disk === undefined || reason !== undefined) {
       state.close();
-      this.#finish(lock?.release());
-      if (this.#disk === undefined) {
-        return undefined;
-      }
-      this.#stats.counts.oversized++;
-      const reason = `its ${bytes} bytes are more than \`maxDiskBytes\` (${maxDiskBytes})`;
-      this.#logger?.('warn', `template cache: a template of ${capture.tokens.length} tokens is not saved: ${reason}`);
-      publish({ type: 'save-failed', key: capture.key, reason });
-      return reason;
+      this.#track(lock?.release());
+    } else {
+      this.#track(this.#write(disk, captured, state, lock));
     }
-    this.#finish(this.#write(this.#disk, capture, state, lock));
-    return undefined;
+    return reason;
   }
 
-  /** Resolves when every save begun so far is on disk or has failed. */
-  async flush(): Promise<void> {
+  /** Resolves when every save that has begun is on disk or has failed. */
+  async settled(): Promise<void> {
     await Promise.all(this.#saving);
   }
 
   /**
-   * Deletes what the budget has no room for.
+   * Deletes the entries that exceed the budget.
    *
+   * @param names all file names in the directory
    * @param keep the name of an entry that stays
+   * @returns the number of deleted entries
    */
-  async bound(disk: DiskStore, budget: DirectoryBudget, names: readonly string[], keep?: string): Promise<number> {
+  async evict(disk: DiskStore, budget: DirectoryBudget, names: readonly string[], keep?: string): Promise<number> {
     if (!isBounded(budget)) {
       return 0;
     }
@@ -95,36 +83,50 @@ export class WriteBehind {
     const leaving = surplus(entries, budget, Date.now(), keep);
     for (const { name, key } of leaving) {
       await disk.delete(name);
-      this.#stats.evictions.disk++;
+      this.#parts.stats.evictions.disk++;
       publish({ type: 'evict', tier: 'disk', key, reason: 'the budget of the directory' });
     }
     return leaving.length;
   }
 
-  #finish(work: Promise<void> | undefined): void {
+  #whyTooLarge({ key, tokens }: CapturedTemplate, state: SequenceState): string | undefined {
+    const { disk, budget, stats, logger } = this.#parts;
+    const { maxDiskBytes = Infinity } = budget;
+    const bytes = state.byteLength + 4 * tokens.length;
+    if (disk === undefined || bytes <= maxDiskBytes) {
+      return undefined;
+    }
+    stats.counts.oversized++;
+    const reason = `its ${bytes} bytes are more than \`maxDiskBytes\` (${maxDiskBytes})`;
+    logger?.('warn', `template cache: a template of ${tokens.length} tokens is not saved: ${reason}`);
+    publish({ type: 'save-failed', key, reason });
+    return reason;
+  }
+
+  #track(work: Promise<void> | undefined): void {
     if (work !== undefined) {
       const done: Promise<void> = work.catch(() => undefined).finally(() => this.#saving.delete(done));
       this.#saving.add(done);
     }
   }
 
-  async #write(disk: DiskStore, capture: Capture, state: SequenceState, lock: EntryLock | undefined): Promise<void> {
-    const { key, keyring, prefillMs } = capture;
+  async #write(
+    disk: DiskStore,
+    { key, keyring, prefillMs }: CapturedTemplate,
+    state: SequenceState,
+    lock: EntryLock | undefined,
+  ): Promise<void> {
+    const { stats, logger } = this.#parts;
     const begin = performance.now();
+    const createdAt = new Date().toISOString();
+    const { components } = keyring;
     try {
-      const createdAt = new Date().toISOString();
-      const bytes = await disk.write(state, {
-        format: ENTRY_FORMAT,
-        key,
-        components: keyring.components,
-        createdAt,
-        prefillMs,
-      });
-      this.#stats.counts.saves++;
+      const bytes = await disk.write(state, { format: ENTRY_FORMAT, key, components, createdAt, prefillMs });
+      stats.counts.saves++;
       publish({ type: 'save', key, bytes, ms: performance.now() - begin });
     } catch (error) {
-      this.#stats.counts.failedSaves++;
-      this.#logger?.('warn', `template cache: not saved, ${String(error)}`);
+      stats.counts.failedSaves++;
+      logger?.('warn', `template cache: not saved, ${String(error)}`);
       publish({ type: 'save-failed', key, reason: String(error) });
     } finally {
       state.close();
@@ -134,18 +136,19 @@ export class WriteBehind {
   }
 
   async #afterSave(disk: DiskStore, key: string): Promise<void> {
-    if (isBounded(this.#budget)) {
-      await this.bound(disk, this.#budget, await disk.index.refresh(), disk.nameOf(key));
+    const { budget, cumulative, stats, logger } = this.#parts;
+    if (isBounded(budget)) {
+      await this.evict(disk, budget, await disk.index.refresh(), disk.nameOf(key));
     } else if (disk.index.totalBytes > LARGE_DIRECTORY_BYTES && !this.#warnedOfSize) {
       this.#warnedOfSize = true;
-      this.#logger?.('warn', `template cache: ${largeDirectory(disk) ?? ''}`);
+      logger?.('warn', `template cache: ${largeDirectoryWarning(disk) ?? ''}`);
     }
-    await this.#totals?.write(this.#stats.counts);
+    await cumulative?.write(stats.counts);
   }
 }
 
-/** A word on a directory that has grown large and has no budget. */
-export function largeDirectory(disk: DiskStore): string | undefined {
+/** A warning if the directory has grown large without a budget. */
+export function largeDirectoryWarning(disk: DiskStore): string | undefined {
   const { totalBytes, size } = disk.index;
   return totalBytes > LARGE_DIRECTORY_BYTES
     ? `${disk.directory.path} holds ${size} entries of ${(totalBytes / 1024 ** 3).toFixed(1)} GiB: set \`maxDiskBytes\`, \`maxEntries\` or \`maxAgeMs\`, or call prune() with them`

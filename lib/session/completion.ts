@@ -1,4 +1,4 @@
-import { eitherSignal, ownSignal } from '../abort.js';
+import { combinedSignal, eitherSignal } from '../abort.js';
 import { HeadstartError } from '../errors.js';
 import { Generation } from '../generate/generation.js';
 import { makeSampler, mergeSampling } from '../generate/sampling.js';
@@ -86,7 +86,7 @@ export async function* streamComplete(
   }
   const usage = new UsageCounter();
   const generation = resolveGeneration(options, COMPLETION_OPTIONS);
-  const signal = ownSignal(options.signal);
+  const signal = combinedSignal(options.signal);
   const tokens = await promptTokens(services, prompt, options.parseSpecial ?? false);
   const sequence = new ConversationSequence({
     ...services,

@@ -1,4 +1,4 @@
-import { ownSignal, throwIfAborted } from '../abort.js';
+import { combinedSignal, throwIfAborted } from '../abort.js';
 import { HeadstartError } from '../errors.js';
 import { mergeSampling, requireSampling } from '../generate/sampling.js';
 import { given } from '../options.js';
@@ -29,7 +29,7 @@ function copyOptions({ signal, ...rest }: SessionOptions): SessionOptions & { si
     ...(typeof compaction === 'object' && { compaction: { ...compaction } }),
     ...(sampling !== undefined && { sampling: { ...sampling } }),
     ...(typeof toolChoice === 'object' && { toolChoice: { ...toolChoice } }),
-    signal: ownSignal(signal),
+    signal: combinedSignal(signal),
   };
 }
 
@@ -204,10 +204,7 @@ async function openSaved(
       },
       saved,
     );
-    if (
-      checkpoint !== undefined &&
-      host.cache.keyOf(checkpoint.tokens, { tenant: options.tenant }) === checkpoint.key
-    ) {
+    if (checkpoint !== undefined && host.cache.keyring(options.tenant).keyOf(checkpoint.tokens) === checkpoint.key) {
       session.adopt({ ...checkpoint, templateTokens: session.report.templateTokens });
       adopted = true;
     }

@@ -1,5 +1,5 @@
+import type { PrefixCache, StartOptions } from '../cache/prefix-cache.js';
 import type { StartReport } from '../cache/start-report.js';
-import type { StartOptions, TemplateCache } from '../cache/template-cache.js';
 import type { Engine } from '../engine/engine.js';
 import type { SequenceHolder } from '../engine/sequence-pool.js';
 import { HeadstartError } from '../errors.js';
@@ -9,7 +9,7 @@ import type { Checkpoints } from './checkpoints.js';
 
 export interface SequenceSetup {
   engine: Engine;
-  cache: TemplateCache;
+  cache: PrefixCache;
   checkpoints: Checkpoints;
   /** The template's tokens; empty if there is no template. */
   template: Int32Array;

@@ -1,4 +1,4 @@
-import type { TemplateCache } from '../cache/template-cache.js';
+import type { PrefixCache } from '../cache/prefix-cache.js';
 import type { Engine } from '../engine/engine.js';
 import type { RwLock } from '../engine/rw-lock.js';
 import type { Model } from '../native/model.js';
@@ -18,7 +18,7 @@ import type { Session } from './session.js';
 export interface SessionServices {
   model: Model;
   engine: Engine;
-  cache: TemplateCache;
+  cache: PrefixCache;
   renderer: Renderer;
   messageEnds: MessageEnds;
   checkpoints: Checkpoints;

@@ -264,7 +264,7 @@ export class Session implements ToolSession {
       const checkpoint =
         withState || engine.reproducible ? await this.#captureCheckpoint(withState, signal) : undefined;
       try {
-        const keyed = checkpoint && { ...checkpoint, key: cache.keyOf(checkpoint.tokens, { tenant }), withState };
+        const keyed = checkpoint && { ...checkpoint, key: cache.keyring(tenant).keyOf(checkpoint.tokens), withState };
         await saveSession(path, session, keyed);
       } finally {
         checkpoint?.state?.close();

@@ -5,11 +5,16 @@ import {
   type KeyComponents,
   type KvLayout,
   keyComponents,
-  type StartOptions,
   type StartReport,
-  TemplateCache,
-  type TemplateCacheOptions,
+  type TenantOptions,
 } from 'llama-headstart';
+import {
+  PrefixCache,
+  type PrefixCacheOptions,
+  RwLock,
+  type StartOptions,
+  TemplateCache,
+} from 'llama-headstart/internal';
 import { Model, systemInfo } from 'llama-headstart/native';
 
 export interface LabOptions {
@@ -26,7 +31,12 @@ export interface LabOptions {
   /** Components of the cache key that replace the real ones. */
   components?: Partial<KeyComponents>;
   /** More options of the cache. By default only exact matches are reused, and no free disk space is required. */
-  cache?: Partial<TemplateCacheOptions>;
+  cache?: Partial<PrefixCacheOptions>;
+}
+
+/** A template without a chat template. */
+export interface TokenTemplate extends TenantOptions {
+  tokens: Int32Array;
 }
 
 export interface Continuation {
@@ -41,12 +51,15 @@ export interface Continuation {
 export class Lab {
   readonly model: Model;
   readonly engine: Engine;
-  readonly cache: TemplateCache;
+  readonly prefixCache: PrefixCache;
+  readonly cache: TemplateCache<TokenTemplate>;
 
-  private constructor(model: Model, engine: Engine, cache: TemplateCache) {
+  private constructor(model: Model, engine: Engine, prefixCache: PrefixCache) {
     this.model = model;
     this.engine = engine;
-    this.cache = cache;
+    this.prefixCache = prefixCache;
+    const find = async ({ tokens }: TokenTemplate) => ({ tokens });
+    this.cache = new TemplateCache({ cache: prefixCache, engine, model, lock: new RwLock(), find });
   }
 
   static async open(options: LabOptions): Promise<Lab> {
@@ -71,7 +84,7 @@ export class Lab {
       context: context.info,
     });
     Object.assign(components, options.components);
-    const cache = await TemplateCache.open({
+    const prefixCache = await PrefixCache.open({
       engine,
       components,
       dir: directory,
@@ -79,7 +92,7 @@ export class Lab {
       reuse: 'exact',
       ...options.cache,
     });
-    return new Lab(model, engine, cache);
+    return new Lab(model, engine, prefixCache);
   }
 
   get context(): Engine['context'] {
@@ -90,7 +103,7 @@ export class Lab {
   async run(template: Int32Array, message: Int32Array, steps: number, options?: StartOptions): Promise<Continuation> {
     const sequence = await this.engine.sessions.lease({ busy: true, onEvicted: () => undefined });
     try {
-      const report = await this.cache.start(sequence, template, options);
+      const report = await this.prefixCache.start(sequence, template, options);
       const tokens: number[] = [];
       const logits: Float32Array[] = [];
       let batch = message;
@@ -119,7 +132,7 @@ export class Lab {
   }
 
   async close(): Promise<void> {
-    await this.cache.close();
+    await this.prefixCache.close();
     await this.engine.close();
     await this.model.close();
   }

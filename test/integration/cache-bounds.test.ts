@@ -110,7 +110,7 @@ describe('the budgets of the directory', () => {
   it('spare what is pinned: in every process, and after a restart', async () => {
     const directory = await temporaryDirectory();
     const first = await openLab({ directory });
-    await first.cache.pin(numberedTemplate(1)); // before it is there
+    await first.cache.pin({ tokens: numberedTemplate(1) }); // before it is there
     const pinned = await save(first, 1);
     await first.close();
     const second = await openLab({ directory, cache: { maxEntries: 1 } });
@@ -121,7 +121,7 @@ describe('the budgets of the directory', () => {
     expect(keys).toContain(pinned);
     expect(keys).toHaveLength(2); // the newest save stays as well
     expect(await second.cache.inspect(pinned)).toMatchObject({ pinned: true, tokens: 100 });
-    await second.cache.unpin(numberedTemplate(1));
+    await second.cache.unpin({ tokens: numberedTemplate(1) });
     await save(second, 4);
     expect((await second.cache.list()).map(({ key, file }) => file && key)).not.toContain(pinned);
   });
@@ -149,12 +149,12 @@ describe('the budget of resident cells', () => {
 
   it('spares a pinned one while another can go, and never blocks a start for it', async () => {
     const lab = await openLab({ residents: 2 });
-    await lab.cache.pin(numberedTemplate(1));
+    await lab.cache.pin({ tokens: numberedTemplate(1) });
     for (const seed of [1, 2, 3, 4]) {
       await lab.start(numberedTemplate(seed));
     }
     expect((await lab.start(numberedTemplate(1))).source).toBe('resident');
-    await lab.cache.pin(numberedTemplate(4));
+    await lab.cache.pin({ tokens: numberedTemplate(4) });
     await lab.start(numberedTemplate(5)); // both places are pinned: one has to go all the same
     expect(lab.cache.stats().residentTemplates).toBe(2);
   });
@@ -173,15 +173,19 @@ describe('a bypass', () => {
 describe('the break-even check', () => {
   it('leaves the cache alone while prefills are measured to be no slower than restores, and no longer', async () => {
     const directory = await temporaryDirectory();
-    const rates = new PrefillEstimate();
-    const lab = await openLab({ directory, residents: 0, cache: { breakEven: true, maxMemoryBytes: 0, rates } });
+    const prefillEstimate = new PrefillEstimate();
+    const lab = await openLab({
+      directory,
+      residents: 0,
+      cache: { breakEven: true, maxMemoryBytes: 0, prefillEstimate },
+    });
     expect(await save(lab, 1)).not.toBe(''); // a miss: nothing is known of restores yet
     expect((await lab.start(numberedTemplate(1))).source).toBe('disk');
-    expect(rates.expectedPrefillMs(100)).toBeGreaterThan(0);
+    expect(prefillEstimate.expectedPrefillMs(100)).toBeGreaterThan(0);
     // Both were measured. What follows outweighs them on any machine: a start a minute a token, then a thousand a microsecond.
     const remember = (tokens: number, ms: number) => {
       for (let count = 0; count < 100; count++) {
-        rates.noteRestore(tokens, ms);
+        prefillEstimate.noteRestore(tokens, ms);
       }
     };
     remember(1, 60_000);

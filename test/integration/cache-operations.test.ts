@@ -128,7 +128,7 @@ describe('a miss is explained', () => {
       systemPrompt: agentOptions().systemPrompt?.replace('closes at six', 'closes at ten') as string,
     });
     expect(cache).toBe('miss');
-    expect(reason).toMatch(/^token \d+ differs from the nearest entry's, after \d+ of \d+ that are the same$/);
+    expect(reason).toMatch(/^token (\d+) differs from the nearest entry's; the first \1 of \d+ tokens are the same$/);
     expect(difference?.hereText).toContain('ten');
     expect(difference?.entryText).toContain('six');
   });
@@ -142,7 +142,7 @@ describe('a miss is explained', () => {
         tenant === undefined ? {} : { tenant },
       );
       await agent.close();
-      expect(reason).toMatch(/^an entry with the same \d+ tokens was made under another /);
+      expect(reason).toMatch(/^an entry with the same \d+ tokens was made with another /);
       expect(difference).toBeUndefined();
       return components;
     };
@@ -170,7 +170,7 @@ describe('a miss is explained', () => {
     expect(difference?.hereText).toContain('six');
     expect(difference?.entryText).toContain('ten');
     expect(reason).toMatch(
-      /^the nearest entry shares \d+ of \d+ tokens and was made under another keyType; those made under these share \d+ at most$/,
+      /^the nearest entry shares \d+ of \d+ tokens and was made with another keyType; entries of this configuration share at most \d+$/,
     );
     await save(`${prompt}\nAnd secret.`, {}, 'acme');
     const other = await agent.templateCache.explainMiss({ systemPrompt: `${prompt}\nAnd open.` });

@@ -297,7 +297,7 @@ describe('closing an agent', () => {
     while (lab.context.counters().decodes < 2) {
       await new Promise(setImmediate);
     }
-    await lab.cache.close();
+    await lab.prefixCache.close();
     await refused;
     expect(lab.context.counters().decodedTokens).toBeLessThan(template.length);
   });

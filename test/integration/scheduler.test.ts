@@ -287,11 +287,11 @@ describe('where KV cells are short', () => {
 
   it('idle templates that nobody shares go first, then idle sessions, then shared templates', async () => {
     const lab = await openLab({ kvCells: 1024, residents: 2, sessions: 3 });
-    const { engine, cache } = lab;
+    const { engine, prefixCache } = lab;
     const events: string[] = [];
     const [shared, lone] = [someTokens(200, 1), someTokens(150, 2)];
     const sequence = await engine.sessions.lease({ busy: false, onEvicted: () => events.push('idle session') });
-    const { key } = await cache.start(sequence, shared);
+    const { key } = await prefixCache.start(sequence, shared);
     await engine.prefill(sequence, someTokens(150, 3), 200);
     await lab.start(lone); // used last
     const listen = (event: unknown) => {
@@ -658,7 +658,7 @@ describe('an abort', () => {
       const own = await sessions.lease({ busy: true, onEvicted: () => undefined });
       const controller = new AbortController();
       const refused = refusal(lab.engine, 'restoreSequence');
-      const starting = lab.cache.start(own, template, { signal: controller.signal });
+      const starting = lab.prefixCache.start(own, template, { signal: controller.signal });
       starting.catch(() => undefined);
       await refused;
       controller.abort();
@@ -679,9 +679,9 @@ describe('an abort', () => {
     await lab.engine.prefill(holder, someTokens(400, 2), 0);
     const refused = refusal(lab.engine, 'restoreSequence');
     const own = await sessions.lease({ busy: true, onEvicted: () => undefined });
-    const starting = expect(lab.cache.start(own, template)).rejects.toMatchObject({ code: 'CLOSED' });
+    const starting = expect(lab.prefixCache.start(own, template)).rejects.toMatchObject({ code: 'CLOSED' });
     await refused;
-    await lab.cache.close();
+    await lab.prefixCache.close();
     await starting;
   });
 

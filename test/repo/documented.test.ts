@@ -50,7 +50,7 @@ const TYPES = [
   'McpPrompt',
   'McpPromptMessage',
   'AgentHealth',
-  'AgentTemplateCache',
+  'TemplateCache',
 ] as const;
 
 const ENTRIES = [`${root}lib/index.ts`, `${root}lib/native/index.ts`];

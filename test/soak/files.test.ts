@@ -129,7 +129,7 @@ describe('a cache entry', () => {
         if (foreign) {
           expect(name).toBe('a bit of the header');
           await rm(path);
-          await lab.cache.invalidate(TEMPLATE);
+          await lab.cache.invalidate({ tokens: TEMPLATE });
           await run(lab);
           await lab.cache.flush();
         }
@@ -240,7 +240,7 @@ describe('a disk', () => {
       });
     }
     expect(readOnly.done()).toEqual([]);
-    await expect(lab.cache.pin(OTHER)).rejects.toMatchObject({ code: 'WRITE_FAILED' });
+    await expect(lab.cache.pin({ tokens: OTHER })).rejects.toMatchObject({ code: 'WRITE_FAILED' });
     await lab.close();
   });
 });

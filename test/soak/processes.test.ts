@@ -218,16 +218,16 @@ describe('operations of the cache such as prune() and clear()', () => {
     const operations: Record<string, () => Promise<unknown>> = {
       list: () => lab.cache.list(),
       inspect: async () => {
-        const key = lab.cache.keyOf(some());
+        const key = lab.prefixCache.keyring().keyOf(some());
         await lab.cache.inspect(key).catch((error) => expect(error).toMatchObject({ code: 'ENTRY_MISSING' }));
       },
       verify: async () => expect(await lab.cache.verify()).toMatchObject({ corrupt: 0, foreign: 0 }),
       prune: () => lab.cache.prune({ maxEntries: 3 }),
       clear: () => lab.cache.clear(),
-      invalidate: () => lab.cache.invalidate(some()),
-      pin: () => lab.cache.pin(some()),
-      unpin: () => lab.cache.unpin(some()),
-      explainMiss: () => lab.cache.explainMiss(some()),
+      invalidate: () => lab.cache.invalidate({ tokens: some() }),
+      pin: () => lab.cache.pin({ tokens: some() }),
+      unpin: () => lab.cache.unpin({ tokens: some() }),
+      explainMiss: () => lab.cache.explainMiss({ tokens: some() }),
       flush: () => lab.cache.flush(),
     };
     const names = Object.keys(operations);

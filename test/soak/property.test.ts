@@ -73,7 +73,7 @@ class ModeledCache {
     await this.lab.cache.flush();
     const list = await this.lab.cache.list();
     for (const [other, prediction] of this.predictions.entries()) {
-      const key = this.lab.cache.keyOf(TEMPLATES[other] as Int32Array);
+      const key = this.lab.prefixCache.keyring().keyOf(TEMPLATES[other] as Int32Array);
       const tiers = list.find((entry) => entry.key === key)?.tiers ?? [];
       prediction.resident = tiers.includes('resident');
       if (other === index) {
@@ -103,7 +103,7 @@ class ModeledCache {
   }
 
   async invalidate(index: number): Promise<void> {
-    await this.lab.cache.invalidate(TEMPLATES[index] as Int32Array);
+    await this.lab.cache.invalidate({ tokens: TEMPLATES[index] as Int32Array });
     Object.assign(this.#prediction(index), { disk: 'none', memory: false, resident: false });
   }
 
@@ -159,7 +159,13 @@ class ModeledCache {
   }
 
   async #path(index: number): Promise<string> {
-    return join(this.directory, `template_${this.lab.cache.keyOf(TEMPLATES[index] as Int32Array).slice(0, 16)}.kv`);
+    return join(
+      this.directory,
+      `template_${this.lab.prefixCache
+        .keyring()
+        .keyOf(TEMPLATES[index] as Int32Array)
+        .slice(0, 16)}.kv`,
+    );
   }
 }
 

@@ -2,9 +2,9 @@ import fc from 'fast-check';
 import {
   type DatedEntry,
   hashPositions,
+  hashPrefixes,
   likelyShared,
   PrefillEstimate,
-  prefixFacts,
   prefixHashes,
   stableToolOrder,
   surplus,
@@ -66,7 +66,7 @@ describe('the hashes of prefixes', () => {
         while (shared < Math.min(a.length, b.length) && a[shared] === b[shared]) {
           shared++;
         }
-        const likely = likelyShared(prefixFacts(a), prefixHashes(b));
+        const likely = likelyShared(hashPrefixes(a), prefixHashes(b));
         expect(likely).toBeLessThanOrEqual(shared);
         if (shared >= 16) {
           expect(likely * 1.5).toBeGreaterThanOrEqual(shared - 1);

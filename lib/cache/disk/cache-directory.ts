@@ -132,11 +132,11 @@ export class CacheDirectory {
         rm(path, { force: true, recursive: true }).catch(() => undefined),
       );
     });
-    await this.boundCorrupt();
+    await this.deleteOldCorrupt();
   }
 
   /** @returns how many set-aside files were deleted */
-  async boundCorrupt(): Promise<number> {
+  async deleteOldCorrupt(): Promise<number> {
     const names = (await this.names()).filter((name) => name.endsWith('.corrupt'));
     if (names.length <= MAX_CORRUPT_FILES) {
       return 0;

@@ -5,7 +5,7 @@ import { appendFile, open, rm, stat, writeFile } from 'node:fs/promises';
 import { SequenceState } from '../../native/state.js';
 import { groupOf } from '../key.js';
 import type { CacheDirectory } from './cache-directory.js';
-import { type EntryFacts, type EntryMetadata, isEntryName } from './entry.js';
+import { type EntryMetadata, type IndexedEntry, isEntryName } from './entry.js';
 
 /** The version is in the name: packages that write other lines have a file of their own. */
 const INDEX_NAME = 'index-1.jsonl';
@@ -15,7 +15,7 @@ const SCAN_CONCURRENCY = 16;
 
 export class DirectoryIndex {
   readonly #directory: CacheDirectory;
-  readonly #entries = new Map<string, EntryFacts>();
+  readonly #entries = new Map<string, IndexedEntry>();
   /** Names that are no entries, so that each is looked at once. */
   readonly #useless = new Set<string>();
   #tokens = 0;
@@ -45,11 +45,11 @@ export class DirectoryIndex {
     return this.#bytes;
   }
 
-  values(): IterableIterator<EntryFacts> {
+  values(): IterableIterator<IndexedEntry> {
     return this.#entries.values();
   }
 
-  get(name: string): EntryFacts | undefined {
+  get(name: string): IndexedEntry | undefined {
     return this.#entries.get(name);
   }
 
@@ -71,7 +71,7 @@ export class DirectoryIndex {
   }
 
   /** After a save. */
-  async add(facts: EntryFacts): Promise<void> {
+  async add(facts: IndexedEntry): Promise<void> {
     this.#ownChanges.add(facts.name);
     this.#set(facts);
     await this.#append([facts]);
@@ -109,7 +109,7 @@ export class DirectoryIndex {
     return names;
   }
 
-  #take(lines: readonly EntryFacts[], isPresent: (name: string) => boolean): void {
+  #take(lines: readonly IndexedEntry[], isPresent: (name: string) => boolean): void {
     for (const facts of lines) {
       if (isPresent(facts.name) && !this.#ownChanges.has(facts.name)) {
         this.#set(facts);
@@ -126,7 +126,7 @@ export class DirectoryIndex {
     }
   }
 
-  #set(facts: EntryFacts): void {
+  #set(facts: IndexedEntry): void {
     this.#forget(facts.name);
     this.#useless.delete(facts.name);
     this.#entries.set(facts.name, facts);
@@ -135,7 +135,7 @@ export class DirectoryIndex {
   }
 
   /** What was appended since the last look. */
-  async #readLines(): Promise<EntryFacts[]> {
+  async #readLines(): Promise<IndexedEntry[]> {
     const file = await open(this.#directory.join(INDEX_NAME), 'r').catch(() => undefined);
     if (file === undefined) {
       return [];
@@ -159,7 +159,7 @@ export class DirectoryIndex {
     }
   }
 
-  #parse(text: string): EntryFacts[] {
+  #parse(text: string): IndexedEntry[] {
     const lines = text.split('\n');
     lines.pop();
     this.#lines += lines.length;
@@ -168,7 +168,7 @@ export class DirectoryIndex {
 
   /** Entries that no line speaks of: the index is absent, damaged, or another version's process saved them. */
   async #readFooters(names: readonly string[]): Promise<void> {
-    const found: EntryFacts[] = [];
+    const found: IndexedEntry[] = [];
     const next = names[Symbol.iterator]();
     await Promise.all(
       Array.from({ length: SCAN_CONCURRENCY }, async () => {
@@ -189,17 +189,17 @@ export class DirectoryIndex {
     await this.#append(found);
   }
 
-  async #readFooter(name: string): Promise<EntryFacts | undefined> {
+  async #readFooter(name: string): Promise<IndexedEntry | undefined> {
     try {
       const path = this.#directory.join(name);
       const metadata = (await SequenceState.readMetadata(path)) as unknown as EntryMetadata & { tokenCount: number };
-      return factsOf(name, metadata, metadata.tokenCount, (await stat(path)).size);
+      return indexedEntry(name, metadata, metadata.tokenCount, (await stat(path)).size);
     } catch {
       return undefined;
     }
   }
 
-  async #append(facts: readonly EntryFacts[]): Promise<void> {
+  async #append(facts: readonly IndexedEntry[]): Promise<void> {
     if (facts.length === 0) {
       return;
     }
@@ -222,7 +222,12 @@ export class DirectoryIndex {
   }
 }
 
-export function factsOf(name: string, metadata: EntryMetadata, tokens: number, bytes: number): EntryFacts | undefined {
+export function indexedEntry(
+  name: string,
+  metadata: EntryMetadata,
+  tokens: number,
+  bytes: number,
+): IndexedEntry | undefined {
   const { key, components, prefillMs, createdAt, prefix } = metadata;
   const group = components === undefined ? '' : groupOf(components);
   const { hashes = [], whole = -1 } = prefix ?? {};
@@ -230,7 +235,7 @@ export function factsOf(name: string, metadata: EntryMetadata, tokens: number, b
   return isFacts(facts) ? facts : undefined;
 }
 
-function parseLine(line: string): EntryFacts | undefined {
+function parseLine(line: string): IndexedEntry | undefined {
   try {
     const facts: unknown = JSON.parse(line);
     return isFacts(facts) ? facts : undefined;
@@ -239,8 +244,8 @@ function parseLine(line: string): EntryFacts | undefined {
   }
 }
 
-function isFacts(value: unknown): value is EntryFacts {
-  const facts = value as Partial<EntryFacts> | null;
+function isFacts(value: unknown): value is IndexedEntry {
+  const facts = value as Partial<IndexedEntry> | null;
   return (
     typeof facts === 'object' &&
     facts !== null &&

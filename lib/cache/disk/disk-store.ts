@@ -4,10 +4,10 @@ import { HeadstartError } from '../../errors.js';
 import { SequenceState } from '../../native/state.js';
 import { sameTokens } from '../../tokens.js';
 import { ENTRY_FORMAT } from '../key.js';
-import { prefixFacts } from '../prefix-hash.js';
+import { hashPrefixes } from '../prefix-hash.js';
 import type { CacheDirectory } from './cache-directory.js';
-import { type DirectoryIndex, factsOf } from './directory-index.js';
-import { type EntryFacts, type EntryMetadata, entryName, fullEntryName } from './entry.js';
+import { type DirectoryIndex, indexedEntry } from './directory-index.js';
+import { type EntryMetadata, entryName, fullEntryName, type IndexedEntry } from './entry.js';
 
 /** Found, or why not: `absent`, or a reason that names what was wrong. */
 export type DiskLookup =
@@ -40,7 +40,7 @@ export class DiskStore {
   }
 
   /** As {@link read}, of an entry that the index names; its tokens are the caller's to compare. */
-  readEntry(facts: EntryFacts, signal?: AbortSignal): Promise<DiskLookup> {
+  readEntry(facts: IndexedEntry, signal?: AbortSignal): Promise<DiskLookup> {
     return this.#readName(facts.name, facts.key, signal);
   }
 
@@ -85,14 +85,14 @@ export class DiskStore {
   async write(state: SequenceState, metadata: Omit<EntryMetadata, 'prefix'>): Promise<number> {
     await this.directory.make();
     const { tokens } = state;
-    const whole = { ...metadata, prefix: prefixFacts(tokens) };
+    const whole = { ...metadata, prefix: hashPrefixes(tokens) };
     const name = await this.#nameFor(metadata.key);
     const bytes = await this.directory.replace(name, async (temporary) => {
       await this.directory.requireRoom(state.byteLength);
       return state.writeFile(temporary, whole);
     });
     await this.directory.sync();
-    const facts = factsOf(name, whole, tokens.length, bytes);
+    const facts = indexedEntry(name, whole, tokens.length, bytes);
     if (facts !== undefined) {
       await this.index.add(facts);
     }

@@ -1,6 +1,6 @@
 // An entry's file name and what its footer says. See docs/design/template-cache.md, "The disk entry".
 import type { KeyComponents } from '../key.js';
-import type { PrefixFacts } from '../prefix-hash.js';
+import type { PrefixHashes } from '../prefix-hash.js';
 
 /** What a saved entry says about itself, beside the token count, sizes and compatibility that the addon adds. */
 export interface EntryMetadata {
@@ -13,11 +13,11 @@ export interface EntryMetadata {
   /** What this entry saves. */
   prefillMs: number;
   /** What the index is rebuilt from. */
-  prefix?: PrefixFacts;
+  prefix?: PrefixHashes;
 }
 
 /** What the index knows of an entry's file. */
-export interface EntryFacts extends PrefixFacts {
+export interface IndexedEntry extends PrefixHashes {
   name: string;
   key: string;
   /** Of all key components: see `groupOf`. */
@@ -28,6 +28,7 @@ export interface EntryFacts extends PrefixFacts {
   prefillMs: number;
 }
 
+const PIN_NAME = /^template_([0-9a-f]{64})\.pin$/;
 const ENTRY_NAME = /^template_[0-9a-f]{16}([0-9a-f]{48})?\.kv$/;
 
 export function isEntryName(name: string): boolean {
@@ -47,6 +48,11 @@ export function fullEntryName(key: string): string {
 /** A file beside the entry that keeps it from eviction. */
 export function pinName(key: string): string {
   return `template_${key}.pin`;
+}
+
+/** The key that a pin protects; undefined for other files. */
+export function pinnedKey(name: string): string | undefined {
+  return PIN_NAME.exec(name)?.[1];
 }
 
 /** Held while a process prefills and saves the template. */

@@ -2,7 +2,7 @@
 import { stat } from 'node:fs/promises';
 import { group, type OptionsOf, size } from '../../option-types.js';
 import type { CacheDirectory } from './cache-directory.js';
-import { type EntryFacts, pinName } from './entry.js';
+import { type IndexedEntry, pinName } from './entry.js';
 
 export const BUDGET = {
   /** Budget of the cache directory, in bytes of entries; least recently used ones are deleted. @default none */
@@ -19,7 +19,7 @@ export interface DirectoryBudget extends OptionsOf<typeof BUDGET> {}
 export const BUDGET_OPTIONS = group(BUDGET);
 
 /** An entry's file with what decides when it leaves. */
-export interface DatedEntry extends EntryFacts {
+export interface DatedEntry extends IndexedEntry {
   /** When a start last read it, or it was saved; ms since the epoch. */
   lastUsedAt: number;
   pinned: boolean;
@@ -31,7 +31,7 @@ export const LARGE_DIRECTORY_BYTES = 10 * 1024 ** 3;
 /** What each entry's file says of its last use. Files that are gone are left out. */
 export async function dated(
   directory: CacheDirectory,
-  entries: Iterable<EntryFacts>,
+  entries: Iterable<IndexedEntry>,
   names: ReadonlySet<string>,
 ): Promise<DatedEntry[]> {
   const all = await Promise.all(

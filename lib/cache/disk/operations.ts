@@ -1,14 +1,12 @@
-// What an operator does with a cache directory: look, check, tidy up, empty. Each is safe while sessions run and while other
-// processes use the directory: files are read, renamed and deleted whole.
+// What an operator does with the cache: list, verify, prune, clear, pin. Each operation may run while sessions run and while other
+// processes use the directory, because files are only read, renamed or deleted as a whole.
 import { writeFile } from 'node:fs/promises';
 import { throwIfAborted } from '../../abort.js';
 import { HeadstartError } from '../../errors.js';
 import { SequenceState } from '../../native/state.js';
 import { abortSignal, callable, group, type OptionsOf } from '../../option-types.js';
+import type { CacheStores } from '../cache-stores.js';
 import { ENTRY_FORMAT, type KeyComponents, templateKey } from '../key.js';
-import type { MemoryStore } from '../memory-store.js';
-import type { ResidentTemplates } from '../resident-templates.js';
-import type { WriteBehind } from '../write-behind.js';
 import type { DiskStore } from './disk-store.js';
 import { type EntryMetadata, isEntryName, pinName } from './entry.js';
 import { type DatedEntry, type DirectoryBudget, dated } from './eviction.js';
@@ -19,113 +17,105 @@ export interface CacheEntry {
   key: string;
   /** Tokens in the template. */
   tokens: number;
-  /** Size of its file; 0 where it has none. */
+  /** Size of its file in bytes; 0 if it has no file. */
   bytes: number;
-  /** Where it is: the first one is where a start would come from. */
+  /** Where its state is. A start uses the first one. */
   tiers: ('resident' | 'memory' | 'disk')[];
-  /** Whether no budget makes it leave. */
+  /** Whether it is protected from eviction. */
   pinned: boolean;
-  /** What it took to prefill, ms. */
+  /** Duration of its prefill, ms. */
   prefillMs: number;
-  /** The file's name in the cache directory. */
+  /** Name of its file in the cache directory. */
   file?: string;
-  /** When its file was written; absent where it has none. */
+  /** When its file was written. Absent if it has no file. */
   createdAt?: Date;
-  /** When a start last read its file, or it was saved; absent where it has none. */
+  /** When its file was last read by a start or saved. Absent if it has no file. */
   lastUsedAt?: Date;
 }
 
-/** A cached template, and what it was computed with. */
+/** A cached template with the components of its key. */
 export interface CacheEntryDetails extends CacheEntry {
-  /** What its key is made of, beside its tokens. The tenant is a hash. */
+  /** The components of its key besides the tokens. The tenant is a hash. */
   components?: KeyComponents;
 }
 
-/** What was found. */
+/** The result of `verify`. */
 export interface VerifyReport {
-  /** Entries read to their last byte. */
+  /** Entries that were read completely. */
   checked: number;
-  /** Entries whose checksum, tokens and key are right. */
+  /** Entries with a correct checksum and a key that fits their tokens. */
   intact: number;
-  /** Set aside as `*.corrupt`. */
+  /** Damaged entries; they were set aside as `*.corrupt`. */
   corrupt: number;
-  /** Of another format or version: left alone. */
+  /** Entries of another format or version; they were not changed. */
   foreign: number;
   /** Bytes read. */
   bytes: number;
 }
 
-/** What was removed. */
+/** The result of `prune`. */
 export interface PruneReport {
-  /** Entries deleted for the budget. */
+  /** Entries deleted because of a budget. */
   entries: number;
-  /** Temporary files of dead processes deleted. */
+  /** Deleted temporary files of dead processes. */
   temporaryFiles: number;
-  /** Set-aside files deleted: the newest few stay. */
+  /** Deleted `*.corrupt` files. The newest 8 stay. */
   corruptFiles: number;
 }
 
 const VERIFY = {
-  /** Ends it with `ABORTED`; what was set aside by then stays so. */
+  /** Stops with `ABORTED`. Files that were set aside stay set aside. */
   signal: abortSignal().optional(),
-  /** Entries done, and how many there are. */
+  /** Called after each entry with the number of entries done and the number of all entries. */
   onProgress: callable<(done: number, all: number) => void>().optional(),
 };
 
-/** How entries are verified. */
+/** Options of `verify`. */
 export interface VerifyOptions extends OptionsOf<typeof VERIFY> {}
 
 export const VERIFY_OPTIONS = group(VERIFY);
 
-export interface OperationsParts {
-  residents: ResidentTemplates;
-  memory: MemoryStore;
-  disk: DiskStore | undefined;
-  saver: WriteBehind;
-  budget: DirectoryBudget;
-}
-
-export async function listEntries({ residents, memory, disk }: OperationsParts): Promise<CacheEntry[]> {
+export async function listEntries({ residents, memory, disk }: CacheStores): Promise<CacheEntry[]> {
   const entries = new Map<string, CacheEntry>();
-  const found = (key: string, tokens: number, prefillMs: number): CacheEntry => {
-    const known = entries.get(key) ?? { key, tokens, bytes: 0, tiers: [], pinned: residents.isPinned(key), prefillMs };
-    entries.set(key, known);
-    return known;
+  const entryOf = (key: string, tokens: number, prefillMs: number): CacheEntry => {
+    const entry = entries.get(key) ?? { key, tokens, bytes: 0, tiers: [], pinned: residents.isPinned(key), prefillMs };
+    entries.set(key, entry);
+    return entry;
   };
   for (const { key, tokens, prefillMs } of residents.values()) {
-    found(key, tokens.length, prefillMs).tiers.push('resident');
+    entryOf(key, tokens.length, prefillMs).tiers.push('resident');
   }
   for (const [key, { tokens, prefillMs }] of memory.entries()) {
-    found(key, tokens.length, prefillMs).tiers.push('memory');
+    entryOf(key, tokens.length, prefillMs).tiers.push('memory');
   }
-  for (const entry of await datedEntries(disk)) {
-    const known = found(entry.key, entry.tokens, entry.prefillMs);
-    known.tiers.push('disk');
-    known.bytes = entry.bytes;
-    known.pinned ||= entry.pinned;
-    known.file = entry.name;
-    known.createdAt = new Date(entry.createdAt);
-    known.lastUsedAt = new Date(entry.lastUsedAt);
+  for (const file of await datedEntries(disk)) {
+    const entry = entryOf(file.key, file.tokens, file.prefillMs);
+    entry.tiers.push('disk');
+    entry.bytes = file.bytes;
+    entry.pinned ||= file.pinned;
+    entry.file = file.name;
+    entry.createdAt = new Date(file.createdAt);
+    entry.lastUsedAt = new Date(file.lastUsedAt);
   }
   return [...entries.values()];
 }
 
 /** @throws HeadstartError `ENTRY_MISSING` */
-export async function inspectEntry(parts: OperationsParts, key: string): Promise<CacheEntryDetails> {
-  const entry = (await listEntries(parts)).find((each) => each.key === key);
+export async function inspectEntry(stores: CacheStores, key: string): Promise<CacheEntryDetails> {
+  const entry = (await listEntries(stores)).find((candidate) => candidate.key === key);
   if (entry === undefined) {
-    throw new HeadstartError('ENTRY_MISSING', `Expected the key of a cached template, got "${key}": list() gives them`);
+    throw new HeadstartError('ENTRY_MISSING', `Expected the key of a cached template, as in list(), got "${key}"`);
   }
-  if (entry.file === undefined || parts.disk === undefined) {
+  if (entry.file === undefined || stores.disk === undefined) {
     return entry;
   }
-  const metadata = await SequenceState.readMetadata(parts.disk.directory.join(entry.file)).catch(() => undefined);
+  const metadata = await SequenceState.readMetadata(stores.disk.directory.join(entry.file)).catch(() => undefined);
   const { components } = (metadata ?? {}) as Partial<EntryMetadata>;
   return { ...entry, ...(components && { components }) };
 }
 
-/** Reads every entry to its last byte, one after the other, so that restores get in between. */
-export async function verifyEntries({ disk }: OperationsParts, options: VerifyOptions): Promise<VerifyReport> {
+/** Reads one entry after the other, so that restores can run in between. */
+export async function verifyEntries({ disk }: CacheStores, options: VerifyOptions): Promise<VerifyReport> {
   const report: VerifyReport = { checked: 0, intact: 0, corrupt: 0, foreign: 0, bytes: 0 };
   if (disk === undefined) {
     return report;
@@ -145,34 +135,34 @@ async function verifyEntry(
   report: VerifyReport,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const found = await disk.verify(name, signal, (metadata: Partial<EntryMetadata>, tokens) => {
+  const result = await disk.verify(name, signal, (metadata: Partial<EntryMetadata>, tokens) => {
     const { format, key, components } = metadata;
     if (format !== ENTRY_FORMAT || typeof key !== 'string' || components === undefined) {
       return 'foreign';
     }
     return templateKey(components, tokens) === key ? 'intact' : 'corrupt';
   });
-  if (found !== undefined) {
+  if (result !== undefined) {
     report.checked++;
-    report[found.verdict]++;
-    report.bytes += found.bytes;
+    report[result.verdict]++;
+    report.bytes += result.bytes;
   }
 }
 
-export async function pruneDirectory(parts: OperationsParts, budget: DirectoryBudget): Promise<PruneReport> {
-  const { disk, saver } = parts;
+export async function pruneDirectory(stores: CacheStores, budget: DirectoryBudget): Promise<PruneReport> {
+  const { disk, writeBehind } = stores;
   if (disk === undefined) {
     return { entries: 0, temporaryFiles: 0, corruptFiles: 0 };
   }
   const names = await disk.index.refresh();
   const temporaryFiles = await disk.directory.sweep(names);
-  const corruptFiles = await disk.directory.boundCorrupt();
-  const entries = await saver.bound(disk, { ...parts.budget, ...budget }, names);
+  const corruptFiles = await disk.directory.deleteOldCorrupt();
+  const entries = await writeBehind.evict(disk, { ...stores.budget, ...budget }, names);
   return { entries, temporaryFiles, corruptFiles };
 }
 
-/** @returns how many entries went */
-export async function clearEverything({ residents, memory, disk }: OperationsParts): Promise<number> {
+/** @returns the number of deleted entries */
+export async function clearEverything({ residents, memory, disk }: CacheStores): Promise<number> {
   const keys = new Set([
     ...[...residents.values()].map(({ key }) => key),
     ...[...memory.entries()].map(([key]) => key),
@@ -188,26 +178,25 @@ export async function clearEverything({ residents, memory, disk }: OperationsPar
   return keys.size;
 }
 
-/** @returns whether there was anything */
-export async function invalidateKey({ residents, memory, disk }: OperationsParts, key: string): Promise<boolean> {
+/** @returns whether the template was cached */
+export async function invalidateKey({ residents, memory, disk }: CacheStores, key: string): Promise<boolean> {
   const resident = residents.get(key);
-  const known = resident !== undefined || memory.has(key);
+  const wasInProcess = resident !== undefined || memory.has(key);
   if (resident !== undefined) {
     residents.drop(resident, 'the template was invalidated');
   }
   memory.delete(key);
   await disk?.index.refresh();
-  const facts = disk?.index.get(disk.nameOf(key));
-  if (facts?.key !== key) {
-    return known;
+  const entry = disk?.index.get(disk.nameOf(key));
+  if (entry?.key !== key) {
+    return wasInProcess;
   }
-  await disk?.delete(facts.name);
+  await disk?.delete(entry.name);
   return true;
 }
 
-/** A file beside the entry says so to every process, also after a restart. */
-export async function setPinned(parts: OperationsParts, key: string, pinned: boolean): Promise<void> {
-  const { residents, memory, disk } = parts;
+/** A pin is a file next to the entry, so that other processes and later ones see it. */
+export async function setPinned({ residents, memory, disk }: CacheStores, key: string, pinned: boolean): Promise<void> {
   residents.setPinned(key, pinned);
   memory.setPinned(key, pinned);
   if (disk === undefined) {

@@ -1,0 +1,66 @@
+import type { Logger } from '../logger.js';
+import { CacheDirectory } from './disk/cache-directory.js';
+import { CumulativeCounts } from './disk/cumulative-counts.js';
+import { DirectoryIndex } from './disk/directory-index.js';
+import { DiskStore } from './disk/disk-store.js';
+import { pinnedKey } from './disk/entry.js';
+import type { DirectoryBudget } from './disk/eviction.js';
+import { publish } from './events.js';
+import { MemoryStore } from './memory-store.js';
+import type { PrefixCacheOptions } from './prefix-cache.js';
+import { ResidentTemplates } from './resident-templates.js';
+import type { StatsCounter } from './statistics.js';
+import { WriteBehind } from './write-behind.js';
+
+const DEFAULT_MEMORY_BYTES = 256 * 1024 ** 2;
+
+/** The places that keep templates. Everything that belongs to a directory is undefined if the cache has none. */
+export interface CacheStores {
+  residents: ResidentTemplates;
+  memory: MemoryStore;
+  disk: DiskStore | undefined;
+  writeBehind: WriteBehind;
+  /** Statistics of all processes that used the directory. */
+  cumulative: CumulativeCounts | undefined;
+  /** Budget of the directory. */
+  budget: DirectoryBudget;
+}
+
+export function createStores(options: PrefixCacheOptions, stats: StatsCounter): CacheStores {
+  const { engine, logger, dir, maxDiskBytes, maxEntries, maxAgeMs, maxResidentCells } = options;
+  const memory = new MemoryStore(options.maxMemoryBytes ?? DEFAULT_MEMORY_BYTES, (key) => {
+    stats.evictions.memory++;
+    publish({ type: 'evict', tier: 'memory', key, reason: 'the budget of the memory tier' });
+  });
+  const residents = new ResidentTemplates(engine, maxResidentCells, () => stats.evictions.resident++);
+  const disk = typeof dir === 'string' ? openDisk(dir, options.minFreeDiskBytes, stats, logger) : undefined;
+  const cumulative = disk && new CumulativeCounts(disk.directory);
+  const budget = { maxDiskBytes, maxEntries, maxAgeMs };
+  const writeBehind = new WriteBehind({ memory, disk, cumulative, budget, stats, logger });
+  return { residents, memory, disk, writeBehind, cumulative, budget };
+}
+
+function openDisk(
+  path: string,
+  minFreeBytes: number | undefined,
+  stats: StatsCounter,
+  logger: Logger | undefined,
+): DiskStore {
+  const directory = new CacheDirectory(path, minFreeBytes);
+  return new DiskStore(directory, new DirectoryIndex(directory), (key, reason) => {
+    stats.counts.corruptions++;
+    logger?.('warn', `template cache: entry set aside, ${reason}`);
+    publish({ type: 'corrupt', key, reason });
+  });
+}
+
+/** @param names all file names in the directory */
+export function readPins({ residents, memory }: CacheStores, names: readonly string[]): void {
+  for (const name of names) {
+    const key = pinnedKey(name);
+    if (key !== undefined) {
+      residents.setPinned(key, true);
+      memory.setPinned(key, true);
+    }
+  }
+}

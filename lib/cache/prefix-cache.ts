@@ -1,0 +1,221 @@
+import { combinedSignal, throwIfAborted } from '../abort.js';
+import type { Engine } from '../engine/engine.js';
+import { HeadstartError } from '../errors.js';
+import { forgivingLogger, type Logger } from '../logger.js';
+import { SequenceState } from '../native/state.js';
+import { type CacheStores, createStores, readPins } from './cache-stores.js';
+import { DirectoryWatcher } from './disk/directory-watcher.js';
+import type { DiskStore } from './disk/disk-store.js';
+import { publish } from './events.js';
+import { type KeyComponents, type Keyring, Keyrings } from './key.js';
+import type { CacheOptions } from './options.js';
+import { PrefillEstimate } from './prefill-estimate.js';
+import { type StartReport, startReport } from './start-report.js';
+import { StatsCounter } from './statistics.js';
+import { type Filled, type StartRequest, TemplateLoader } from './template-loader.js';
+
+/** What a prefix cache works with. */
+export interface PrefixCacheOptions
+  extends Omit<CacheOptions, 'dir' | 'breakpoints' | 'stableTools' | 'maxResidentTemplates' | 'maxSavedBytes'> {
+  /** The context that templates are computed in. */
+  engine: Engine;
+  /** Everything besides the tokens that changes KV bytes: see `keyComponents`. */
+  components: KeyComponents;
+  /** The cache directory. If null or absent, templates are kept in this process only. */
+  dir?: string | null | undefined;
+  /** Earlier measurements. @default none */
+  prefillEstimate?: PrefillEstimate | undefined;
+  /** Gets a warning for each failure of the cache. @default none */
+  logger?: Logger | undefined;
+}
+
+/** The owner of a template. Entries of one tenant are never used for another. */
+export interface TenantOptions {
+  /** Any name. Templates without a tenant share their entries. @default none */
+  tenant?: string | undefined;
+}
+
+/** How a sequence is started on a template. */
+export interface StartOptions extends TenantOptions {
+  /** False prefills without using the cache; the report says `cache: 'bypass'`. @default true */
+  cache?: boolean;
+  /** Rising token counts. The prefill is cut there, and each prefix is kept as an entry of its own. @default none */
+  breakpoints?: readonly number[];
+  /** Stops the start with `ABORTED`. */
+  signal?: AbortSignal | undefined;
+}
+
+/** See {@link SequenceState.reserve}. */
+const MAX_RESERVED_BYTES = 256 * 1024 ** 2;
+
+/**
+ * An exact-boundary, persistent prefix cache over one engine. It works with token ids and does not know chat templates: `start`
+ * brings a template's tokens into an empty sequence by the cheapest way.
+ *
+ * A problem of the cache is a miss and never a failure: `start` throws only what a plain prefill would throw too.
+ */
+export class PrefixCache {
+  readonly stores: CacheStores;
+  readonly stats = new StatsCounter();
+  readonly #options: PrefixCacheOptions;
+  readonly #loader: TemplateLoader;
+  readonly #prefillEstimate: PrefillEstimate;
+  readonly #closing = new AbortController();
+  #watcher: DirectoryWatcher | undefined;
+  #keyrings: Keyrings;
+
+  private constructor(options: PrefixCacheOptions) {
+    const { engine, logger, components, reuse } = options;
+    this.#options = options;
+    this.#keyrings = new Keyrings(components);
+    this.#prefillEstimate = options.prefillEstimate ?? new PrefillEstimate();
+    this.stores = createStores(options, this.stats);
+    this.#loader = new TemplateLoader({
+      ...this.stores,
+      engine,
+      logger,
+      prefillEstimate: this.#prefillEstimate,
+      nearest: reuse !== 'exact',
+    });
+  }
+
+  /**
+   * Opens the directory and counts its entries. If the directory cannot be used, every start is a miss.
+   *
+   * @throws HeadstartError `CACHE_DIR_SHARED` if other users can write to the directory.
+   */
+  static async open(options: PrefixCacheOptions): Promise<PrefixCache> {
+    const logger = options.logger && forgivingLogger(options.logger);
+    const cache = new PrefixCache({ ...options, logger });
+    const { disk, cumulative } = cache.stores;
+    if (disk !== undefined) {
+      await disk.directory.make().catch(() => undefined);
+      if (!options.allowSharedDirectory) {
+        await disk.directory.requirePrivate();
+      }
+      cache.#watcher = new DirectoryWatcher(disk.directory, disk.index);
+      const [names] = await Promise.all([cache.#watcher.begin(), cumulative?.read()]);
+      readPins(cache.stores, names);
+      await Promise.all([disk.directory.sweep(names), cache.#reserve(disk)]);
+    }
+    return cache;
+  }
+
+  /** Allocates memory for the largest entry, so that the first start from disk does not wait for fresh memory. */
+  async #reserve(disk: DiskStore): Promise<void> {
+    const { group } = this.keyring();
+    const sizes = [...disk.index.values()].filter((entry) => entry.group === group).map(({ bytes }) => bytes);
+    const bytes = sizes.filter((size) => size <= MAX_RESERVED_BYTES).reduce((most, size) => Math.max(most, size), 0);
+    if (bytes > 0) {
+      await SequenceState.reserve(bytes).catch(() => undefined);
+    }
+  }
+
+  /**
+   * Brings a template into an empty sequence.
+   *
+   * @param sequence an empty sequence of the engine's session pool
+   * @param tokens the template's token ids, at least one; do not change the array during the call
+   * @throws HeadstartError `ABORTED`, `CLOSED`, `CONTEXT_FULL`, `TOKEN_OUT_OF_RANGE`, `DECODE_FAILED`; the sequence is then
+   *   empty.
+   */
+  async start(sequence: number, tokens: Int32Array, options: StartOptions = {}): Promise<StartReport> {
+    const begin = performance.now();
+    this.#requireOpen();
+    throwIfAborted(options.signal);
+    requireTokens(tokens);
+    const keyring = this.keyring(options.tenant);
+    const whyBypass = this.#whyBypass(tokens, options);
+    const key = whyBypass === undefined ? keyring.keyOf(tokens) : '';
+    const signal = combinedSignal(options.signal, this.#closing.signal);
+    const request: StartRequest = { key, keyring, sequence, tokens, breakpoints: options.breakpoints ?? [], signal };
+    try {
+      const filled = await (whyBypass === undefined
+        ? this.#loader.fill(request)
+        : this.#loader.bypass(request, whyBypass));
+      return this.#report(request, filled, begin);
+    } catch (error) {
+      await this.#options.engine.context.removeSequence(sequence).catch(() => undefined);
+      this.#requireOpen();
+      if (HeadstartError.isInstance(error, 'PREEMPTED')) {
+        return this.start(sequence, tokens, options); // older requests needed its cells; they have them now
+      }
+      throw error;
+    }
+  }
+
+  /** Counts and reports a start without a template. */
+  startWithout(reason = 'no template'): StartReport {
+    this.stats.counts.bypasses++;
+    const nothing = { templateTokens: 0, cachedTokens: 0, bytes: 0, ms: 0, key: '' };
+    return startReport({ source: 'prefill', cache: 'bypass', ...nothing, reason });
+  }
+
+  /** Counts a session whose prompt did not begin with the template that it started from. */
+  countPrefixMismatch(): void {
+    this.stats.counts.prefixMismatches++;
+  }
+
+  /** The keys of a tenant's templates. */
+  keyring(tenant?: string): Keyring {
+    return this.#keyrings.of(tenant);
+  }
+
+  /**
+   * Use after the adapters of the context changed: entries get other keys, and resident templates are dropped.
+   *
+   * @param lora see `loraComponent`
+   */
+  setLora(lora: readonly string[]): void {
+    this.#keyrings = new Keyrings({ ...this.#keyrings.components, lora });
+    this.stores.residents.dropAll('the adapters changed');
+  }
+
+  /** Aborts starts in progress, finishes saves and frees the states in memory. Idempotent. Close the cache before its engine. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#watcher?.close();
+    await this.#loader.settled();
+    const { writeBehind, cumulative, disk, memory } = this.stores;
+    await writeBehind.settled();
+    await cumulative?.write(this.stats.counts);
+    await disk?.directory.close();
+    memory.clear();
+  }
+
+  #report(request: StartRequest, filled: Filled, begin: number): StartReport {
+    const { prefillMs, ...rest } = filled;
+    const { tokens, key } = request;
+    const ms = performance.now() - begin;
+    const report = startReport({ templateTokens: tokens.length, ...rest, key, ms });
+    this.stats.record(report, (prefillMs * report.cachedTokens) / tokens.length);
+    publish({ type: 'start', report });
+    return report;
+  }
+
+  /** @returns the reason if the start bypasses the cache */
+  #whyBypass(tokens: Int32Array, { cache }: StartOptions): string | undefined {
+    const { minTokens = 0, breakEven = false } = this.#options;
+    if (cache === false) {
+      return 'the cache was switched off for this start';
+    }
+    if (tokens.length < minTokens) {
+      return `the template has ${tokens.length} tokens, fewer than \`minTokens\` (${minTokens})`;
+    }
+    return breakEven && this.#prefillEstimate.prefillIsFaster()
+      ? '`breakEven`: prefills were measured to be no slower than restores'
+      : undefined;
+  }
+
+  #requireOpen(): void {
+    if (this.#closing.signal.aborted) {
+      throw new HeadstartError('CLOSED', 'Expected an open template cache, but it was closed');
+    }
+  }
+}
+
+function requireTokens(tokens: Int32Array): void {
+  if (tokens.length === 0) {
+    throw new HeadstartError('INVALID_ARGUMENT', 'Expected a template of at least one token, got none');
+  }
+}
