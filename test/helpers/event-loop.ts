@@ -1,0 +1,45 @@
+// Waits for states and events instead of for a time.
+import { subscribeDiagnostics } from 'llama-headstart';
+import { onTestFinished } from 'vitest';
+
+/** Lets the event loop turn `count` times. */
+export async function loopTurns(count: number): Promise<void> {
+  for (let turn = 0; turn < count; turn++) {
+    await new Promise(setImmediate);
+  }
+}
+
+/** Resolves once `condition` is true. It is checked in each turn of the event loop. */
+export async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) {
+    await new Promise(setImmediate);
+  }
+}
+
+/** Calls `action` at the end of decode number `count` from now on, or at once if `count` is 0. */
+export function afterDecodes(count: number, action: () => void): void {
+  if (count === 0) {
+    action();
+    return;
+  }
+  let left = count;
+  const unsubscribe = subscribeDiagnostics('decode', () => {
+    left--;
+    if (left === 0) {
+      unsubscribe();
+      action();
+    }
+  });
+  onTestFinished(unsubscribe);
+}
+
+/** The largest number of sequences in one decode, from now on. */
+export function watchBatches(): { readonly maxSequences: number } {
+  const batches = { maxSequences: 0 };
+  onTestFinished(
+    subscribeDiagnostics('decode', ({ sequences }) => {
+      batches.maxSequences = Math.max(batches.maxSequences, sequences);
+    }),
+  );
+  return batches;
+}

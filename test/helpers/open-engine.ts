@@ -1,0 +1,64 @@
+// Opens an engine without a cache and without the chat layer, and closes it when the test ends.
+import { Engine } from 'llama-headstart';
+import { type ContextOptions, Model } from 'llama-headstart/native';
+import { expect, onTestFinished } from 'vitest';
+import { EXACT } from './agents.js';
+import { someTokens } from './lab.js';
+import { type MicroModelName, microModel } from './models.js';
+
+export interface OpenEngine {
+  model: Model;
+  engine: Engine;
+  /** Leases a sequence that cannot be evicted. */
+  lease(): Promise<number>;
+}
+
+/** Opens an engine. The default model is the micro model `dense`. */
+export async function openEngine(options: ContextOptions & { name?: MicroModelName } = {}): Promise<OpenEngine> {
+  const { name = 'dense', ...context } = options;
+  const model = await Model.load({ path: microModel(name) });
+  const engine = new Engine(
+    await model.createContext({ kvCells: 2048, batchSize: 128, maxSequences: 8, ...EXACT, ...context }),
+  );
+  onTestFinished(async () => {
+    await engine.close();
+    await model.close();
+  });
+  return { model, engine, lease: () => leaseBusy(engine) };
+}
+
+/** Leases a sequence that cannot be evicted. */
+export function leaseBusy({ sessions }: Engine): Promise<number> {
+  return sessions.lease({ busy: true, onEvicted: () => undefined });
+}
+
+/** Decodes `prompt` in a sequence, and generates `steps` greedy tokens. */
+export async function generate(engine: Engine, sequence: number, prompt: Int32Array, steps: number): Promise<number[]> {
+  const tokens: number[] = [];
+  let { token } = await engine.decode({ sequence, tokens: prompt, from: 0 });
+  for (let step = 0; step < steps; step++) {
+    tokens.push(token);
+    ({ token } = await engine.decode({ sequence, tokens: Int32Array.of(token), from: prompt.length + step }));
+  }
+  return tokens;
+}
+
+/** Resolves when a decode or a restore has found too few free cells, and its caller has reacted. */
+export function noFreeCells({ context }: Engine, method: 'decode' | 'restoreSequence'): Promise<void> {
+  return new Promise((resolve) => {
+    const call = context[method].bind(context) as (...args: unknown[]) => Promise<never>;
+    context[method] = (...args: unknown[]) => {
+      const calling = call(...args);
+      calling.catch(({ code }) => code === 'NO_KV_SLOT' && setImmediate(resolve));
+      return calling;
+    };
+  });
+}
+
+/** Expects an idle engine, all of whose cells one sequence can use. */
+export async function expectAllFree(engine: Engine): Promise<void> {
+  expect(engine.status()).toMatchObject({ queueLength: 0, heldSequences: 0, kvCells: { used: 0 } });
+  const sequence = await leaseBusy(engine);
+  await engine.prefill(sequence, someTokens(engine.context.info.kvCellsPerSequence, 99), 0);
+  engine.sessions.release(sequence);
+}

@@ -1,0 +1,166 @@
+// An abort ends every kind of wait and decode, and leaves no cells or sequences in use.
+import { describe, expect, it } from 'vitest';
+import { startAgent } from '../helpers/agents.js';
+import { loopTurns, until } from '../helpers/event-loop.js';
+import { someTokens } from '../helpers/lab.js';
+import { expectAllFree, generate, leaseBusy, noFreeCells, openEngine } from '../helpers/open-engine.js';
+import { openLab } from '../helpers/open-lab.js';
+
+describe('an abort', () => {
+  /** A KV cache in which another sequence holds all but `free` cells. */
+  const almostFull = async (free: number) => {
+    const { engine, lease } = await openEngine({ kvCells: 512 });
+    const other = await lease();
+    await engine.prefill(other, someTokens(512 - free, 1), 0);
+    return { engine, other, sequence: await lease() };
+  };
+
+  it('ends the wait for KV cells, and the sequence keeps the tokens decoded until then', async () => {
+    const { engine, other, sequence } = await almostFull(100);
+    const controller = new AbortController();
+    const decoded: number[] = [];
+    const onDecoded = (tokens: Int32Array) => void decoded.push(...tokens);
+    const waits = noFreeCells(engine, 'decode');
+    const waiting = engine.decode({
+      sequence,
+      tokens: someTokens(300, 2),
+      from: 0,
+      signal: controller.signal,
+      onDecoded,
+    });
+    waiting.catch(() => undefined);
+    await waits;
+    controller.abort();
+    await expect(waiting).rejects.toMatchObject({ code: 'ABORTED' });
+    expect((await engine.context.positionRange(sequence)).last + 1).toBe(decoded.length);
+    engine.sessions.release(sequence);
+    engine.sessions.release(other);
+    await expectAllFree(engine);
+  });
+
+  it('ends a decode that is about to find no free KV cells', async () => {
+    const { engine, other, sequence } = await almostFull(56);
+    await engine.prefill(sequence, someTokens(56, 2), 0);
+    const controller = new AbortController();
+    const { signal } = controller;
+    const waiting = engine.decode({ sequence, tokens: Int32Array.of(20), from: 56, signal });
+    setImmediate(() => controller.abort()); // after the scheduler's step, which begins in this turn of the event loop
+    await expect(waiting).rejects.toMatchObject({ code: 'ABORTED' });
+    engine.sessions.release(sequence);
+    engine.sessions.release(other);
+    await expectAllFree(engine);
+  });
+
+  it('ends the wait of a preempted request, without an effect on the other sequence', async () => {
+    const { engine, lease } = await openEngine({ kvCells: 512 });
+    const [first, second] = [await lease(), await lease()];
+    const expected = await generate(engine, first, someTokens(300, 1), 40);
+    await engine.context.removeSequence(first);
+    const controller = new AbortController();
+    const other = engine.decode({
+      sequence: second,
+      tokens: someTokens(400, 2),
+      from: 0,
+      signal: controller.signal,
+      onDecoded: () => undefined,
+    });
+    other.catch(() => undefined);
+    const preempt = engine.context.preempt.bind(engine.context);
+    engine.context.preempt = (sequence) => {
+      preempt(sequence);
+      queueMicrotask(() => controller.abort()); // now the preempted request waits
+    };
+    expect(await generate(engine, first, someTokens(300, 1), 40)).toEqual(expected);
+    await expect(other).rejects.toMatchObject({ code: 'ABORTED', sequences: [second] });
+    engine.sessions.release(first);
+    engine.sessions.release(second);
+    await expectAllFree(engine);
+  });
+
+  it.each([false, true])(
+    'ends the wait for a sequence, and the swapped-out state of the session stays (reproducible: %s)',
+    async (reproducible) => {
+      const agent = await startAgent({ nSeqMax: 1, reproducible });
+      const session = await agent.createSession();
+      await session.send('Hello. '.repeat(60), { maxTokens: 8 });
+      const other = await agent.createSession(); // takes the only sequence
+      const { savedBytes } = agent.health();
+      expect(savedBytes > 0 || !reproducible).toBe(true);
+      const running = other.send('Hello', { maxTokens: 100 });
+      const controller = new AbortController();
+      const waiting = session.send('And now?', { signal: controller.signal, maxTokens: 4 });
+      waiting.catch(() => undefined);
+      await until(() => agent.health().queueLength > 0);
+      controller.abort();
+      await expect(waiting).rejects.toMatchObject({ code: 'ABORTED' });
+      expect(agent.health().queueLength).toBe(0); // the other session decodes and does not wait
+      expect(agent.health().savedBytes).toBe(savedBytes);
+      expect((await running).finishReason).toBe('length');
+      expect((await session.send('And now?', { maxTokens: 4 })).usage.outputTokens).toBe(4);
+    },
+  );
+
+  it.each([0, 1])(
+    'ends the wait for the KV cells of a template that is restored from memory (resident templates: %i)',
+    async (count) => {
+      const lab = await openLab({ kvCells: 512, residents: count, sessions: 2 });
+      const template = someTokens(200, 1);
+      await lab.start(template);
+      if (count > 0) {
+        await lab.start(someTokens(100, 3)); // takes the only sequence for resident templates
+      }
+      const { sessions } = lab.engine;
+      const other = await leaseBusy(lab.engine);
+      await lab.engine.prefill(other, someTokens(400, 2), 0);
+      const sequence = await leaseBusy(lab.engine);
+      const controller = new AbortController();
+      const waits = noFreeCells(lab.engine, 'restoreSequence');
+      const starting = lab.prefixCache.start(sequence, template, { signal: controller.signal });
+      starting.catch(() => undefined);
+      await waits;
+      controller.abort();
+      await expect(starting).rejects.toMatchObject({ code: 'ABORTED' });
+      sessions.release(sequence);
+      sessions.release(other);
+      await lab.prefixCache.clear();
+      await expectAllFree(lab.engine);
+    },
+  );
+
+  it('by closing the cache ends the wait of a template for KV cells with CLOSED', async () => {
+    const lab = await openLab({ kvCells: 512, residents: 0, sessions: 2 });
+    const template = someTokens(200, 1);
+    await lab.start(template);
+    await lab.engine.prefill(await leaseBusy(lab.engine), someTokens(400, 2), 0);
+    const waits = noFreeCells(lab.engine, 'restoreSequence');
+    const starting = expect(lab.prefixCache.start(await leaseBusy(lab.engine), template)).rejects.toMatchObject({
+      code: 'CLOSED',
+    });
+    await waits;
+    await lab.prefixCache.close();
+    await starting;
+  });
+
+  it.each(['dense', 'sliding-window', 'recurrent', 'hybrid'] as const)(
+    'during a decode leaves an empty sequence that can be used again, on %s memory',
+    async (name) => {
+      const { engine, lease } = await openEngine({ name, batchSize: 2048, microBatchSize: 64 });
+      const sequence = await lease();
+      const tokens = someTokens(1500, 1);
+      for (const turns of [0, 1, 20]) {
+        const controller = new AbortController();
+        const decoding = engine.decode({ sequence, tokens, from: 0, signal: controller.signal });
+        decoding.catch(() => undefined);
+        await loopTurns(turns); // the decode of all tokens takes far longer
+        controller.abort();
+        await expect(decoding).rejects.toMatchObject({ code: 'ABORTED' });
+        expect(await engine.context.positionRange(sequence)).toEqual({ first: -1, last: -1 });
+        expect(engine.context.cells.length(sequence)).toBe(0);
+        await engine.prefill(sequence, someTokens(3, 2), 0);
+        await engine.context.removeSequence(sequence);
+      }
+      engine.sessions.release(sequence);
+      await expectAllFree(engine);
+    },
+  );
+});
