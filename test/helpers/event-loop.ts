@@ -43,3 +43,12 @@ export function watchBatches(): { readonly maxSequences: number } {
   );
   return batches;
 }
+
+/** A promise, and the function that resolves it. */
+export function deferred<T = void>(): { promise: Promise<T>; resolve: (value: T) => void } {
+  let resolve: (value: T) => void = () => undefined;
+  const promise = new Promise<T>((resolvePromise) => {
+    resolve = resolvePromise;
+  });
+  return { promise, resolve };
+}

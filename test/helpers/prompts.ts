@@ -32,3 +32,6 @@ export const TOOLS: readonly ToolDefinition[] = [
 export function numberedPrompt(number: number): string {
   return `${SYSTEM_PROMPT}\nYour workshop has the number ${number}.`;
 }
+
+/** A system prompt or message of about 2,000 tokens. */
+export const LONG_PROMPT = Array.from({ length: 25 }, (_, index) => numberedPrompt(index)).join('\n');

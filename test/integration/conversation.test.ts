@@ -1,4 +1,4 @@
-// A session's conversation is the conversation: whatever is in the KV cache, replies are those of a cold run.
+// Whatever is in the KV cache, a session's replies are those of a cold run of the whole conversation.
 import type { ChatMessage, StreamPart, Usage } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { EXACT, replies, startAgent, uncachedReplies } from '../helpers/agents.js';
@@ -12,7 +12,7 @@ const MAX_TOKENS = 16;
 describe.each(['dense', 'sliding-window', 'recurrent', 'hybrid'] as const)(
   'a conversation with the %s model',
   (name) => {
-    it('says in each turn what a cold run of the whole conversation says', async () => {
+    it('gives the reply of a cold run of the whole conversation in each turn', async () => {
       const agent = await startAgent({ name, tools: TOOLS, ...EXACT });
       const session = await agent.createSession();
       for (const content of TURNS) {
@@ -28,7 +28,7 @@ describe.each(['dense', 'sliding-window', 'recurrent', 'hybrid'] as const)(
       expect(session.messages).toHaveLength(2 * TURNS.length);
     });
 
-    it('goes on the same after its sequence was taken for other sessions', async () => {
+    it('continues with the same replies after other sessions took its sequence', async () => {
       const expected = await uncachedReplies({ name }, TURNS, MAX_TOKENS);
       const agent = await startAgent({ name, nSeqMax: 1 });
       const sessions = [await agent.createSession(), await agent.createSession(), await agent.createSession()];
@@ -54,7 +54,7 @@ describe('the KV cache in a conversation', () => {
     return { template: session.report.templateTokens, all };
   };
 
-  it('grows with the turns: attention models read only what is new', async () => {
+  it('keeps all earlier turns with an attention model, which decodes only new messages', async () => {
     const { template, all } = await usages('dense');
     expect(all[0]?.cachedInputTokens).toBe(template);
     for (const [index, usage] of all.entries()) {
@@ -73,23 +73,23 @@ describe('the KV cache in a conversation', () => {
     }
   });
 
-  it('counts as cached only what was: a template that had to be read again was not', async () => {
+  it('does not count a template as cached that had to be decoded again', async () => {
     const agent = await startAgent({ nSeqMax: 1 });
     const session = await agent.createSession({ templateCache: false });
-    await agent.createSession(); // takes the one sequence
+    await agent.createSession(); // takes the only sequence
     const { usage } = await session.send('Hello', { maxTokens: 2 });
     expect(usage.cachedInputTokens).toBe(0);
     expect((await session.send('Again', { maxTokens: 2 })).usage.cachedInputTokens).toBeGreaterThan(0);
   });
 });
 
-/** Without half a surrogate pair; `String.prototype.isWellFormed` is younger than the language that we compile for. */
+/** Whether the text has no lone surrogate. `String.prototype.isWellFormed` is newer than the language version that we compile for. */
 const isWellFormed = (text: string) => Buffer.from(text, 'utf8').toString('utf8') === text;
 
 describe('many sessions', () => {
   it('run at the same time on fewer sequences, each with its own replies', async () => {
     const prompts = Array.from({ length: 6 }, (_, index) => numberedPrompt(index));
-    // Without flash attention, in split streams, company does not matter to the bit.
+    // In split streams without flash attention, other sequences in the batch do not change a bit.
     const settings = { kvLayout: 'split', flashAttention: false } as const;
     const expected: string[][] = [];
     for (const systemPrompt of prompts) {
@@ -105,7 +105,7 @@ describe('many sessions', () => {
     expect(texts).toEqual(expected);
   });
 
-  it('give each other room when the KV cache is full: idle ones come back later', async () => {
+  it('evict each other when the KV cache is full, and continue with the same replies', async () => {
     const turn = `Read this. ${'The chain is oiled and the brake is new. '.repeat(12)}`;
     const settings = { ...EXACT, kvCells: 1024, contextSize: 1024, nSeqMax: 4 };
     const expected = await uncachedReplies(settings, [turn, 'And now?'], 8);
@@ -120,19 +120,19 @@ describe('many sessions', () => {
     expect(texts).toEqual(sessions.map(() => expected));
   });
 
-  it('bring a template back from memory into a full KV cache', async () => {
+  it('restore a template from memory into a full KV cache', async () => {
     const settings = { ...EXACT, kvCells: 512, contextSize: 512, nSeqMax: 2, maxResidentTemplates: 1 };
     const expected = await uncachedReplies(settings, ['Hello'], 8);
     const agent = await startAgent(settings);
     await (await agent.createSession()).close();
-    const large = await agent.createSession({ systemPrompt: numberedPrompt(1) }); // takes the one resident place
-    expect((await large.send('Hello')).finishReason).toBe('length'); // and now all cells
+    const large = await agent.createSession({ systemPrompt: numberedPrompt(1) }); // takes the only sequence for resident templates
+    expect((await large.send('Hello')).finishReason).toBe('length'); // and all cells
     const session = await agent.createSession();
     expect(session.report.source).toBe('memory');
     expect(await replies(session, ['Hello'], 8)).toEqual(expected);
   });
 
-  it('can be opened and closed without end', async () => {
+  it('can be opened and closed again and again', async () => {
     const agent = await startAgent({ nSeqMax: 2 });
     for (let round = 0; round < 50; round++) {
       const session = await agent.createSession();
@@ -148,26 +148,26 @@ describe('many sessions', () => {
 });
 
 describe('a session', () => {
-  it("takes the agent's system prompt and tools where it names none", async () => {
+  it("has the agent's system prompt and tools unless it has its own", async () => {
     const agent = await startAgent({ systemPrompt: SYSTEM_PROMPT, tools: TOOLS });
-    const bare = await agent.createSession();
+    const defaults = await agent.createSession();
     const explicit = await agent.createSession({ systemPrompt: SYSTEM_PROMPT, tools: TOOLS });
     const other = await agent.createSession({ systemPrompt: numberedPrompt(2) });
-    expect(bare.report).toMatchObject({ cache: 'miss', reason: 'absent' });
-    expect(explicit.report).toMatchObject({ source: 'resident', key: bare.report.key });
-    expect(other.report.key).not.toBe(bare.report.key);
+    expect(defaults.report).toMatchObject({ cache: 'miss', reason: 'absent' });
+    expect(explicit.report).toMatchObject({ source: 'resident', key: defaults.report.key });
+    expect(other.report.key).not.toBe(defaults.report.key);
     const withoutTools = await agent.createSession({ tools: [] });
-    expect(withoutTools.report.templateTokens).toBeLessThan(bare.report.templateTokens);
+    expect(withoutTools.report.templateTokens).toBeLessThan(defaults.report.templateTokens);
   });
 
-  it('leaves the cache alone when told to', async () => {
+  it('bypasses the template cache with `templateCache: false`', async () => {
     const agent = await startAgent();
     const session = await agent.createSession({ templateCache: false });
     expect(session.report).toMatchObject({ cache: 'bypass', cachedTokens: 0, key: '' });
     expect(agent.getTemplateCacheStats()).toMatchObject({ hits: 0, misses: 0, bypasses: 1, entries: 0 });
   });
 
-  it('remembers finished turns, and nobody can change them', async () => {
+  it('has frozen messages of all finished turns', async () => {
     const agent = await startAgent();
     const session = await agent.createSession();
     const { text } = await session.send('Hello', { maxTokens: 4 });
@@ -179,7 +179,7 @@ describe('a session', () => {
     expect(() => (session.messages as ChatMessage[]).pop()).toThrow(TypeError);
   });
 
-  it('streams what it sends whole, in well-formed characters', async () => {
+  it('streams the text that `send` returns, in whole characters', async () => {
     const agent = await startAgent({ name: 'hybrid' });
     for (const content of ['Hello', '\u{1F6B2}', '日本語']) {
       const [streamed, whole] = [await agent.createSession(), await agent.createSession()];
@@ -196,7 +196,7 @@ describe('a session', () => {
     }
   });
 
-  it('generates as many tokens as asked for, and says why it ended', async () => {
+  it('generates at most `maxTokens` tokens, and then reports `length`', async () => {
     const agent = await startAgent();
     const session = await agent.createSession();
     const reply = await session.send('Hello', { maxTokens: 7 });
@@ -204,7 +204,7 @@ describe('a session', () => {
     expect(reply.usage.outputTokens).toBe(7);
   });
 
-  it('in split streams starts from memory, as nothing can be resident there', async () => {
+  it('starts from memory in split streams, which have no resident templates', async () => {
     const expected = await uncachedReplies({ kvLayout: 'split' }, TURNS, MAX_TOKENS);
     const agent = await startAgent({ kvLayout: 'split' });
     const sources: string[] = [];

@@ -1,4 +1,4 @@
-// Long conversations: shortened where that is asked for, a clear error where it is not.
+// Long conversations: with compaction they are shortened, without it a full context is a clear error.
 import {
   type ChatMessage,
   type CompactionOptions,
@@ -16,7 +16,7 @@ import { type MicroModelName, microModel, testModel } from '../helpers/models.js
 import { SYSTEM_PROMPT } from '../helpers/prompts.js';
 
 /** Four turns, the second with a tool call. */
-const PAST: MessageInput[] = [
+const HISTORY: MessageInput[] = [
   { role: 'user', content: `First. ${'The chain is oiled. '.repeat(10)}` },
   { role: 'assistant', content: 'One.' },
   { role: 'user', content: 'Second.' },
@@ -28,7 +28,7 @@ const PAST: MessageInput[] = [
   { role: 'user', content: 'Fourth.' },
   { role: 'assistant', content: 'Four.' },
 ];
-/** A turn of about so many tokens. */
+/** A turn of about `tokens` tokens. */
 const turnOf = (number: number, tokens: number): MessageInput[] => [
   { role: 'user', content: `Turn ${number}: ${'the chain is oiled. '.repeat(tokens / 10)}` },
   { role: 'assistant', content: 'Good.' },
@@ -36,51 +36,53 @@ const turnOf = (number: number, tokens: number): MessageInput[] => [
 const contents = (messages: readonly ChatMessage[]) => messages.map(({ content }) => content);
 
 describe('session.compact', () => {
-  it('puts a summary in the place of older turns, and keeps the newest word for word', async () => {
-    const session = await (await startAgent({ contextSize: 2048 })).createSession({ messages: PAST });
-    const report = await session.compact({ preserveRecent: 1, prompt: 'Summarise.', maxSummaryTokens: 12 });
+  it('replaces older turns by a summary, and keeps the newest ones unchanged', async () => {
+    const session = await (await startAgent({ contextSize: 2048 })).createSession({ messages: HISTORY });
+    const report = await session.compact({ preserveRecent: 1, prompt: 'Summarize.', maxSummaryTokens: 12 });
     expect(report).toMatchObject({ replacedMessages: 8, summary: session.messages[1]?.content });
     expect(report?.tokensAfter).toBeLessThan(report?.tokensBefore ?? 0);
-    expect(contents(session.messages)).toEqual(['Summarise.', report?.summary, 'Fourth.', 'Four.']);
+    expect(contents(session.messages)).toEqual(['Summarize.', report?.summary, 'Fourth.', 'Four.']);
     const { usage } = await session.send('And now?', { maxTokens: 4 });
     expect(usage.cachedInputTokens).toBeGreaterThanOrEqual(session.report.templateTokens);
   });
 
-  it.each([2, 3])('keeps calls and their results together, with %i turns kept', async (preserveRecent) => {
-    const session = await (await startAgent({ contextSize: 2048 })).createSession({ messages: PAST });
+  it.each([2, 3])('keeps tool calls and their results together if it keeps %i turns', async (preserveRecent) => {
+    const session = await (await startAgent({ contextSize: 2048 })).createSession({ messages: HISTORY });
     await session.compact({ preserveRecent, maxSummaryTokens: 8 });
     const kept = session.messages.slice(2);
-    expect(contents(kept)).toEqual(contents(PAST.slice(preserveRecent === 2 ? 6 : 2) as ChatMessage[]));
+    expect(contents(kept)).toEqual(contents(HISTORY.slice(preserveRecent === 2 ? 6 : 2) as ChatMessage[]));
     const calls = kept.flatMap((message) => (message.role === 'assistant' ? (message.toolCalls ?? []) : []));
     expect(kept.filter(({ role }) => role === 'tool')).toHaveLength(calls.length);
   });
 
-  it('leaves calls that wait for a result where they are', async () => {
-    const session = await (await startAgent({ contextSize: 2048 })).createSession({ messages: PAST.slice(0, 4) });
+  it('keeps tool calls that have no results yet', async () => {
+    const session = await (await startAgent({ contextSize: 2048 })).createSession({ messages: HISTORY.slice(0, 4) });
     await session.compact({ preserveRecent: 0, maxSummaryTokens: 8 });
     expect(session.pendingToolCalls).toHaveLength(1);
     expect(session.messages).toHaveLength(4);
   });
 
-  it('of a conversation that has not begun is nothing', async () => {
+  it('does nothing in a conversation without messages', async () => {
     expect(await (await (await startAgent()).createSession()).compact()).toBeUndefined();
   });
 
   it.each(['dense', 'sliding-window', 'recurrent'] as const)(
-    'asks the model about what it is to summarise, and nothing else that its sequence holds, on %s memory',
+    'shows the model only the messages to summarize, whatever its sequence holds, on %s memory',
     async (name) => {
-      const session = await (await startAgent({ name, contextSize: 2048, ...EXACT })).createSession({ messages: PAST });
+      const session = await (await startAgent({ name, contextSize: 2048, ...EXACT })).createSession({
+        messages: HISTORY,
+      });
       await session.send('Fifth.', { maxTokens: 4 });
       const older = session.messages.slice(0, 2);
-      const report = await session.compact({ preserveRecent: 4, prompt: 'Summarise.', maxSummaryTokens: 12 });
+      const report = await session.compact({ preserveRecent: 4, prompt: 'Summarize.', maxSummaryTokens: 12 });
       expect(report?.replacedMessages).toBe(2);
-      const asked: ChatMessage[] = [...older, { role: 'user', content: 'Summarise.' }];
-      const cold = await coldReply(microModel(name), { systemPrompt: SYSTEM_PROMPT }, asked, 12);
+      const prompt: ChatMessage[] = [...older, { role: 'user', content: 'Summarize.' }];
+      const cold = await coldReply(microModel(name), { systemPrompt: SYSTEM_PROMPT }, prompt, 12);
       expect(report?.summary).toBe(cold.text.trim());
     },
   );
 
-  /** The longest prompt that is read from here on. */
+  /** The largest number of tokens in one prefill from now on. */
   function watchPrompts(): () => number {
     let longest = 0;
     onTestFinished(
@@ -91,7 +93,7 @@ describe('session.compact', () => {
     return () => longest;
   }
 
-  it('of a turn that leaves no room for a summary is of the beginnings of its messages', async () => {
+  it('summarizes the beginnings of messages if one turn nearly fills the context', async () => {
     const messages: MessageInput[] = [
       { role: 'user', content: 'Read all of this. '.repeat(40) },
       { role: 'assistant', content: '', toolCalls: [{ toolCallId: 'call00000', toolName: 'find', input: {} }] },
@@ -102,49 +104,49 @@ describe('session.compact', () => {
     expect(await agent.countTokens(messages)).toBeGreaterThan(900);
     const session = await agent.createSession({ messages });
     const longest = watchPrompts();
-    const report = await session.compact({ maxSummaryTokens: 128, prompt: 'Summarise.' });
+    const report = await session.compact({ maxSummaryTokens: 128, prompt: 'Summarize.' });
     expect(longest()).toBeGreaterThan(300);
     expect(report).toMatchObject({ replacedMessages: 4 });
     expect(session.messages).toHaveLength(2);
   });
 
-  it('is of half the context at most, however long it may be, and leaves out no more than that takes', async () => {
+  it('limits a summary to half of the context, and summarizes as many turns as fit into the other half', async () => {
     const session = await (await startAgent({ contextSize: 1024 })).createSession({
       messages: [turnOf(1, 300), turnOf(2, 100)].flat(),
     });
     const longest = watchPrompts();
-    await session.compact({ preserveRecent: 0, maxSummaryTokens: 100_000, prompt: 'Summarise.' });
+    await session.compact({ preserveRecent: 0, maxSummaryTokens: 100_000, prompt: 'Summarize.' });
     expect(longest()).toBeGreaterThan(80);
     expect(session.messages).toHaveLength(2);
   });
 
-  it('that has no room for anything says so, and changes nothing', async () => {
-    const session = await (await startAgent({ contextSize: 1024 })).createSession({ messages: PAST });
-    const full = session.compact({ prompt: 'Summarise. '.repeat(400) });
+  it('fails with CONTEXT_FULL if no summary fits into the context, and keeps the conversation', async () => {
+    const session = await (await startAgent({ contextSize: 1024 })).createSession({ messages: HISTORY });
+    const full = session.compact({ prompt: 'Summarize. '.repeat(400) });
     await expect(full).rejects.toMatchObject({
       code: 'CONTEXT_FULL',
       message: expect.stringMatching(/`compaction.prompt`/),
     });
-    expect(session.messages).toHaveLength(PAST.length);
+    expect(session.messages).toHaveLength(HISTORY.length);
   });
 
-  it('by a model that thinks for as long as it may write is what it thought', async () => {
-    // As gpt-oss has it, and no reply without thinking before it.
+  it('uses the reasoning as the summary if the model only reasons', async () => {
+    // As in gpt-oss: every reply begins with reasoning.
     const chatTemplate =
       "{% for m in messages %}{{ '<|start|>' + m.role + '<|message|>' + m.content + '<|end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|start|>assistant<|channel|>analysis<|message|>' }}{% endif %}";
-    const session = await (await startAgent({ contextSize: 2048, chatTemplate })).createSession({ messages: PAST });
+    const session = await (await startAgent({ contextSize: 2048, chatTemplate })).createSession({ messages: HISTORY });
     const { text, reasoning } = await session.send('And?', { maxTokens: 8 });
     expect({ text, isThought: reasoning !== '' }).toEqual({ text: '', isThought: true });
     const report = await session.compact({ maxSummaryTokens: 8 });
     expect(report?.summary).not.toBe('');
   });
 
-  it('that is aborted, or refused, changes nothing', async () => {
-    const session = await (await startAgent({ contextSize: 2048 })).createSession({ messages: PAST });
+  it('keeps the conversation if it is aborted or its options are invalid', async () => {
+    const session = await (await startAgent({ contextSize: 2048 })).createSession({ messages: HISTORY });
     await expect(session.compact({ signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' });
     await expect(session.compact({ preserveRecent: -1 })).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
     await expect(session.compact({ treshold: 0.5 } as never)).rejects.toThrow(/did you mean `threshold`/);
-    expect(session.messages).toHaveLength(PAST.length);
+    expect(session.messages).toHaveLength(HISTORY.length);
     const turn = session.send('Hello', { maxTokens: 4 });
     await expect(session.compact()).rejects.toMatchObject({ code: 'SESSION_BUSY' });
     await turn;
@@ -152,7 +154,7 @@ describe('session.compact', () => {
 });
 
 describe('compaction', () => {
-  it('happens by itself before a turn that would take too much of the context, and is told of', async () => {
+  it('happens automatically before a turn whose prompt exceeds the threshold, and is a part of the stream', async () => {
     const agent = await startAgent({ contextSize: 512 });
     const session = await agent.createSession({
       compaction: { threshold: 0.6, maxSummaryTokens: 16, preserveRecent: 1 },
@@ -169,9 +171,9 @@ describe('compaction', () => {
     expect(agent.getTemplateCacheStats()).toMatchObject({ misses: 1, prefixMismatches: 0 });
   });
 
-  it('is part of the time that a turn has', async () => {
+  it('counts towards the time limit of its turn', async () => {
     const agent = await startAgent({ contextSize: 1024 });
-    const session = await agent.createSession({ messages: PAST, compaction: { threshold: 0.1 } });
+    const session = await agent.createSession({ messages: HISTORY, compaction: { threshold: 0.1 } });
     const parts: string[] = [];
     const reading = (async () => {
       for await (const { type } of session.stream('And now?', { timeoutMs: 1 })) {
@@ -180,7 +182,7 @@ describe('compaction', () => {
     })();
     await expect(reading).rejects.toThrow(/`timeoutMs` \(1 ms\) passed/);
     expect(parts).toEqual(['finish']);
-    expect(session.messages).toHaveLength(PAST.length);
+    expect(session.messages).toHaveLength(HISTORY.length);
   });
 
   describe('between the steps of a turn', () => {
@@ -188,7 +190,7 @@ describe('compaction', () => {
     const look = { name: 'look', description: 'Looks.', execute: () => RESULT };
     const open = async (name: MicroModelName, compaction: CompactionOptions | boolean) => {
       const agent = await startAgent({ name, contextSize: 1024, ...EXACT });
-      return agent.createSession({ tools: [look], compaction, messages: PAST.slice(6) });
+      return agent.createSession({ tools: [look], compaction, messages: HISTORY.slice(6) });
     };
     const options = async (): Promise<SendOptions> => ({
       sampling: await likelyCalls(),
@@ -197,32 +199,35 @@ describe('compaction', () => {
       maxTokens: 60,
     });
 
-    it.each(['dense', 'recurrent'] as const)('keeps calls and results together, on %s memory', async (name) => {
-      const session = await open(name, { maxSummaryTokens: 16 });
-      const parts: StreamPart[] = [];
-      for await (const part of session.stream('Look around', await options())) {
-        parts.push(part);
-      }
-      const of = (type: StreamPart['type']) => parts.filter((part) => part.type === type);
-      expect(of('compaction').length).toBeGreaterThan(1);
-      const called = of('tool-call').map((part) => 'toolCallId' in part && part.toolCallId);
-      expect(new Set(called).size).toBe(12);
-      expect(of('tool-result').map((part) => 'toolCallId' in part && part.toolCallId)).toEqual(called);
-      expect(parts.at(-1)).toMatchObject({ type: 'finish', finishReason: 'tool-calls', usage: { steps: 12 } });
-      const [, { content: summary }, ...rest] = session.messages as [ChatMessage, ChatMessage, ...ChatMessage[]];
-      expect(of('compaction').at(-1)).toMatchObject({ summary });
-      expect(rest[0]).toEqual({ role: 'user', content: 'Look around' });
-      for (const [index, { role }] of rest.slice(1).entries()) {
-        expect(role).toBe(index % 2 === 0 ? 'assistant' : 'tool');
-      }
-      expect(rest.at(-1)).toMatchObject({ toolCallId: called.at(-1), content: RESULT });
-      const source = { systemPrompt: SYSTEM_PROMPT, tools: [look] };
-      const { text, usage } = await session.send('And?', { maxTokens: 8 });
-      expect(usage.cachedInputTokens).toBeGreaterThanOrEqual(session.report.templateTokens);
-      expect(text).toBe((await coldReply(microModel(name), source, session.messages.slice(0, -1), 8)).text);
-    });
+    it.each(['dense', 'recurrent'] as const)(
+      'keeps tool calls and their results together, on %s memory',
+      async (name) => {
+        const session = await open(name, { maxSummaryTokens: 16 });
+        const parts: StreamPart[] = [];
+        for await (const part of session.stream('Look around', await options())) {
+          parts.push(part);
+        }
+        const of = (type: StreamPart['type']) => parts.filter((part) => part.type === type);
+        expect(of('compaction').length).toBeGreaterThan(1);
+        const called = of('tool-call').map((part) => 'toolCallId' in part && part.toolCallId);
+        expect(new Set(called).size).toBe(12);
+        expect(of('tool-result').map((part) => 'toolCallId' in part && part.toolCallId)).toEqual(called);
+        expect(parts.at(-1)).toMatchObject({ type: 'finish', finishReason: 'tool-calls', usage: { steps: 12 } });
+        const [, { content: summary }, ...rest] = session.messages as [ChatMessage, ChatMessage, ...ChatMessage[]];
+        expect(of('compaction').at(-1)).toMatchObject({ summary });
+        expect(rest[0]).toEqual({ role: 'user', content: 'Look around' });
+        for (const [index, { role }] of rest.slice(1).entries()) {
+          expect(role).toBe(index % 2 === 0 ? 'assistant' : 'tool');
+        }
+        expect(rest.at(-1)).toMatchObject({ toolCallId: called.at(-1), content: RESULT });
+        const source = { systemPrompt: SYSTEM_PROMPT, tools: [look] };
+        const { text, usage } = await session.send('And?', { maxTokens: 8 });
+        expect(usage.cachedInputTokens).toBeGreaterThanOrEqual(session.report.templateTokens);
+        expect(text).toBe((await coldReply(microModel(name), source, session.messages.slice(0, -1), 8)).text);
+      },
+    );
 
-    it('that nobody asked for is a clear error, and the turn leaves no trace', async () => {
+    it('does not happen without the option: the turn fails with CONTEXT_FULL and has no effect on the session', async () => {
       const session = await open('dense', false);
       const full = session.send('Look around', await options());
       await expect(full).rejects.toMatchObject({
@@ -233,7 +238,7 @@ describe('compaction', () => {
       expect((await session.send('Hello', { maxTokens: 3 })).usage.outputTokens).toBe(3);
     });
 
-    it('that cannot help, as one result alone is too much, is that error too', async () => {
+    it('fails with CONTEXT_FULL if one tool result alone fills the context', async () => {
       const agent = await startAgent({ contextSize: 512 });
       const tools = [{ ...look, execute: () => 'much '.repeat(2000) }];
       const session = await agent.createSession({ tools, compaction: true });
@@ -248,7 +253,7 @@ describe('compaction', () => {
     });
   });
 
-  it('keeps fewer turns where those to be preserved would fill the context themselves', async () => {
+  it('keeps fewer turns than `preserveRecent` if those would fill the context', async () => {
     const session = await (await startAgent({ contextSize: 512 })).createSession({
       compaction: { preserveRecent: 3, maxSummaryTokens: 16 },
       messages: [1, 2, 3].flatMap((turn): MessageInput[] => [
@@ -262,7 +267,7 @@ describe('compaction', () => {
     expect(kept.at(-1)).toMatchObject({ content: 'And now?' });
   });
 
-  it('shortens a conversation that is many times as long as the context, and renders it a few times only', async () => {
+  it('shortens a conversation that is many times longer than the context in a few renders', async () => {
     const render = vi.spyOn(Model.prototype, 'render');
     onTestFinished(() => render.mockRestore());
     const messages = Array.from({ length: 100 }, (_, turn) => turnOf(turn, 50)).flat();
@@ -275,7 +280,7 @@ describe('compaction', () => {
     expect(render.mock.calls.length).toBeLessThan(30);
   });
 
-  it('of a call whose arguments alone are too much leaves those out', async () => {
+  it('leaves out the arguments of a tool call that alone fill the context', async () => {
     const session = await (await startAgent({ contextSize: 512 })).createSession({
       messages: [
         { role: 'user', content: 'Keep it.' },
@@ -295,7 +300,7 @@ describe('compaction', () => {
     expect((await session.send('And now?', { maxTokens: 3 })).usage.outputTokens).toBe(3);
   });
 
-  it('by a model that writes no summary changes nothing, while there is room', async () => {
+  it('keeps the conversation if the model writes no summary and the prompt still fits', async () => {
     const agent = await startAgent({ contextSize: 1024 });
     const { eos } = agent.model.info.vocabulary;
     const session = await agent.createSession({
@@ -313,7 +318,7 @@ describe('compaction', () => {
     expect(session.messages).toHaveLength(6);
   });
 
-  it('is off where nobody asked: a full context says what to do', async () => {
+  it('is off by default: the error of a full context names the option', async () => {
     const session = await (await startAgent({ contextSize: 256 })).createSession();
     const full = session.send('word '.repeat(400));
     await expect(full).rejects.toMatchObject({ code: 'CONTEXT_FULL', message: expect.stringMatching(/compaction/) });
@@ -321,7 +326,7 @@ describe('compaction', () => {
     expect((await session.send('Hello', { maxTokens: 3 })).usage.outputTokens).toBe(3);
   });
 
-  it('is checked when a session is opened', async () => {
+  it('has its options checked when a session is opened', async () => {
     const agent = await startAgent();
     for (const compaction of [{ threshold: 2 }, { prompt: '' }, { keep: 3 }, 5]) {
       await expect(agent.createSession({ compaction: compaction as never })).rejects.toMatchObject({
@@ -332,7 +337,7 @@ describe('compaction', () => {
 });
 
 describe('a message of a megabyte', () => {
-  it('is a coded error, and harms nobody', async () => {
+  it('fails with CONTEXT_FULL, without an effect on any session', async () => {
     const agent = await startAgent();
     const [session, other] = [await agent.createSession(), await agent.createSession()];
     await expect(session.send('All work and no play. '.repeat(50_000))).rejects.toMatchObject({ code: 'CONTEXT_FULL' });
@@ -342,7 +347,7 @@ describe('a message of a megabyte', () => {
 });
 
 describe.skipIf(testModel() === undefined)('SmolLM2', () => {
-  it('summarises a conversation', async () => {
+  it('writes a summary that names what matters', async () => {
     const { AgentServer } = await import('llama-headstart');
     const model = { source: testModel() as string, cacheDir: null, contextSize: 1024, nThreads: 1 };
     const agent = await AgentServer.initialize({ model, systemPrompt: 'Be brief.', sampling: { temperature: 0 } });

@@ -1,5 +1,5 @@
-// Random turns, tools, aborts, forks, saves, compactions and closes, of several programs at once on one agent with too few sequences
-// and cells for all of them: what each session came to is what it comes to alone, and nothing is left behind.
+// Several programs run random turns, tools, aborts, forks, saves, compactions and closes at the same time on one agent with too few
+// sequences and cells for all of them. Each session has the results that it has alone, and nothing is left in use.
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
@@ -7,7 +7,7 @@ import { type AgentSettings, EXACT, NOTHING_HELD, startAgent, temporaryDirectory
 import { NOT_OBSERVED, type Observe, replay, runProgram, stepsOf } from '../helpers/random-sessions.js';
 import { type Row, withLogits, withRows } from '../helpers/reproducible.js';
 
-// To look for more: LLAMA_HEADSTART_RANDOM_SEED=7 LLAMA_HEADSTART_RANDOM_STEPS=200 npm test -- random-sessions
+// To try other random sessions: LLAMA_HEADSTART_RANDOM_SEED=7 LLAMA_HEADSTART_RANDOM_STEPS=200 npm test -- random-sessions
 const seed = Number(process.env.LLAMA_HEADSTART_RANDOM_SEED ?? 1);
 const steps = Number(process.env.LLAMA_HEADSTART_RANDOM_STEPS ?? 15);
 setFlagsFromString('--expose-gc');
@@ -24,28 +24,28 @@ const SMALL: AgentSettings = {
 };
 const EXACTLY: AgentSettings = { ...SMALL, reproducible: true };
 
-/** What a call came to is told so, and compared so with what it comes to alone. */
+/** How the outcome of a call is recorded, and compared with the outcome of the same call alone. */
 interface Comparison {
   observe: Observe;
   /** @returns whether the two conversations are still the same */
-  compare: (told: unknown, alone: unknown) => boolean;
+  compare: (shared: unknown, alone: unknown) => boolean;
 }
 
 const TO_THE_BIT: Comparison = {
   observe: withLogits,
-  compare: (told, alone) => {
-    expect(told).toEqual(alone);
+  compare: (shared, alone) => {
+    expect(shared).toEqual(alone);
     return true;
   },
 };
 
-/** The last digits hang on company, and now and then a choice on them: up to there the logits are near. */
+/** Other sequences in the batch change the last digits of logits, which may change a choice. Up to there the logits differ by less. */
 const NOISE = 0.05;
-type Told = { value: unknown; rows: Row[] };
+type Outcome = { value: unknown; rows: Row[] };
 const NEARLY: Comparison = {
   observe: withRows,
-  compare: (told, alone) => {
-    const [a, b] = [told, alone] as [Told, Told];
+  compare: (shared, alone) => {
+    const [a, b] = [shared, alone] as [Outcome, Outcome];
     for (const [index, { logits, token }] of a.rows.entries()) {
       const other = b.rows[index] as Row;
       expect(distance(logits, other.logits)).toBeLessThan(NOISE);
@@ -61,18 +61,18 @@ const distance = (a: Float32Array, b: Float32Array): number =>
   a.reduce((most, value, index) => Math.max(most, Math.abs(value - (b[index] as number))), 0);
 
 const AGENTS: [title: string, settings: AgentSettings, comparison: Comparison][] = [
-  ['one cache for all', { ...SMALL, ...EXACT, kvCells: 1024 }, NEARLY],
+  ['a unified KV cache', { ...SMALL, ...EXACT, kvCells: 1024 }, NEARLY],
   ['split streams', { ...SMALL, ...EXACT, kvLayout: 'split', maxResidentTemplates: 0 }, NEARLY],
-  ['one cache for all, recurrent', { ...SMALL, ...EXACT, name: 'recurrent' }, NEARLY],
-  ['one cache for all, a sliding window', { ...SMALL, ...EXACT, name: 'sliding-window' }, NEARLY],
-  ['reproducible, dense', { ...EXACTLY, name: 'dense-quantised' }, TO_THE_BIT],
-  ['reproducible, a sliding window', { ...EXACTLY, name: 'sliding-window' }, TO_THE_BIT],
-  ['reproducible, recurrent', { ...EXACTLY, name: 'recurrent' }, TO_THE_BIT],
-  ['reproducible, hybrid', { ...EXACTLY, name: 'hybrid' }, TO_THE_BIT],
+  ['a unified KV cache, a recurrent model', { ...SMALL, ...EXACT, name: 'recurrent' }, NEARLY],
+  ['a unified KV cache, a sliding-window model', { ...SMALL, ...EXACT, name: 'sliding-window' }, NEARLY],
+  ['reproducible mode, a dense model', { ...EXACTLY, name: 'dense-quantised' }, TO_THE_BIT],
+  ['reproducible mode, a sliding-window model', { ...EXACTLY, name: 'sliding-window' }, TO_THE_BIT],
+  ['reproducible mode, a recurrent model', { ...EXACTLY, name: 'recurrent' }, TO_THE_BIT],
+  ['reproducible mode, a hybrid model', { ...EXACTLY, name: 'hybrid' }, TO_THE_BIT],
 ];
 
-describe.each(AGENTS)('%s', (_, settings, { observe, compare }) => {
-  it(`each of many sessions comes to what it comes to alone (seed ${seed})`, { timeout: 600_000 }, async () => {
+describe.each(AGENTS)('with %s', (_, settings, { observe, compare }) => {
+  it(`many random sessions have the replies that each has alone (seed ${seed})`, { timeout: 600_000 }, async () => {
     const directory = await temporaryDirectory();
     const agent = await startAgent({ ...settings, cacheDir: directory });
     const programs = Array.from({ length: PROGRAMS }, (_unused, index) =>
@@ -81,7 +81,7 @@ describe.each(AGENTS)('%s', (_, settings, { observe, compare }) => {
     const histories = (await Promise.all(programs)).flat();
     await agent.templateCache.clear();
     const collected = () => {
-      collectGarbage(); // some sessions were forgotten
+      collectGarbage(); // the programs forget to close some sessions
       return agent.health();
     };
     await expect.poll(collected, { timeout: 20_000 }).toMatchObject({ ...NOTHING_HELD, savedBytes: 0 });

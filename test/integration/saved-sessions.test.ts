@@ -1,5 +1,4 @@
-// Forks, and sessions in files: they go on as if nothing had been.
-
+// A session that was saved to a file and restored continues as if it had never been closed.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, stat, symlink, truncate, writeFile } from 'node:fs/promises';
@@ -9,119 +8,15 @@ import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { agentOptions, EXACT, replies, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { TOOLS } from '../helpers/prompts.js';
+import { NEXT, savedSession } from '../helpers/saved-session.js';
 
 const MEMORIES = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
-const NEXT = ['And now?', 'Thank you'];
-
-describe('a fork', () => {
-  it.each(MEMORIES)('goes on as its session does, and leaves it alone, on %s memory', async (name) => {
-    const agent = await startAgent({ name, ...EXACT });
-    const session = await agent.createSession();
-    await replies(session, ['Hello'], 8);
-    const fork = await session.fork();
-    expect(fork.id).not.toBe(session.id);
-    expect(fork.report).toMatchObject({ source: 'resident', reason: 'forked', key: session.report.key });
-    expect(fork.messages).toEqual(session.messages);
-    const texts = await replies(fork, NEXT, 8);
-    expect(session.messages).toHaveLength(2);
-    expect(await replies(session, NEXT, 8)).toEqual(texts);
-  });
-
-  it('shares the cells of its session: only what is new is read', async () => {
-    const agent = await startAgent();
-    const session = await agent.createSession();
-    await session.send('Hello. '.repeat(20), { maxTokens: 4 });
-    const { used } = agent.health().kvCells;
-    const fork = await session.fork();
-    expect(agent.health().kvCells.used).toBe(used);
-    const { usage } = await fork.send('And?', { maxTokens: 2 });
-    expect(usage.inputTokens - usage.cachedInputTokens).toBeLessThan(30);
-  });
-
-  it.each([
-    ['in split streams', { kvLayout: 'split', ...EXACT }],
-    ['with one sequence for all', { nSeqMax: 1, ...EXACT }],
-  ] as const)('works %s', async (_, settings) => {
-    const agent = await startAgent(settings);
-    const session = await agent.createSession();
-    await replies(session, ['Hello'], 8);
-    const fork = await session.fork();
-    expect(fork.report.source).toBe('memory');
-    const { cachedInputTokens } = (await (await session.fork()).send('And now?', { maxTokens: 8 })).usage;
-    expect(cachedInputTokens).toBeGreaterThan(session.report.templateTokens);
-    expect(await replies(fork, NEXT, 8)).toEqual(await replies(session, NEXT, 8));
-  });
-
-  it('of one that was just restored goes on from its state too', async () => {
-    const { path, texts } = await saved(true);
-    const agent = await startAgent({ tools: TOOLS, ...EXACT });
-    const restored = await agent.restoreSession(path);
-    const fork = await restored.fork();
-    expect(fork.report.source).toBe('memory');
-    for (const session of [fork, restored]) {
-      const { text, usage } = await session.send(NEXT[0] as string, { maxTokens: 8 });
-      expect(text).toBe(texts[0]);
-      expect(usage.cachedInputTokens).toBeGreaterThan(restored.report.templateTokens);
-    }
-  });
-
-  it('keeps its state within `maxSavedBytes`, by age, until it is used, closed, or of no use', async () => {
-    const open = async (maxSavedBytes?: number) => {
-      const agent = await startAgent({ kvLayout: 'split', ...EXACT, ...(maxSavedBytes && { maxSavedBytes }) });
-      const session = await agent.createSession();
-      await session.send('Hello. '.repeat(20), { maxTokens: 4 });
-      const forks = [await session.fork(), await session.fork(), await session.fork()];
-      return { agent, session, forks, saved: () => agent.health().savedBytes };
-    };
-    const { agent, session, forks, saved } = await open();
-    const all = saved();
-    expect(all).toBe(3 * (forks[0]?.report.bytes ?? 0));
-    const expected = await replies(forks[0] as Session, NEXT, 8);
-    expect(saved()).toBe((all / 3) * 2);
-    await forks[1]?.close();
-    expect(saved()).toBe(all / 3);
-    await agent.setLoras([]); // what the model computes may have changed
-    expect(saved()).toBe(0);
-    expect(await replies(forks[2] as Session, NEXT, 8)).toEqual(expected);
-    expect(await replies(session, NEXT, 8)).toEqual(expected);
-
-    const small = await open((all / 3) * 2);
-    expect(small.saved()).toBe((all / 3) * 2);
-    const cached: boolean[] = [];
-    for (const fork of small.forks) {
-      const { text, usage } = await fork.send(NEXT[0] as string, { maxTokens: 8 });
-      expect(text).toBe(expected[0]);
-      cached.push(usage.cachedInputTokens > fork.report.templateTokens);
-    }
-    expect(cached).toEqual([false, true, true]); // the oldest is read again
-  });
-
-  it('of a session in its turn, or closed, is refused', async () => {
-    const session = await (await startAgent()).createSession();
-    const turn = session.send('Hello', { maxTokens: 4 });
-    await expect(session.fork()).rejects.toMatchObject({ code: 'SESSION_BUSY' });
-    await turn;
-    await session.close();
-    await expect(session.fork()).rejects.toMatchObject({ code: 'CLOSED' });
-  });
-});
-
-async function saved(state: boolean, name: (typeof MEMORIES)[number] = 'dense') {
-  const path = join(await temporaryDirectory(), 'session.json');
-  const agent = await AgentServer.initialize(agentOptions({ name, tools: TOOLS, ...EXACT }));
-  const session = await agent.createSession();
-  await replies(session, ['Hello'], 8);
-  await session.save(path, { state });
-  const facts = { path, id: session.id, messages: session.messages, texts: await replies(session, NEXT, 8) };
-  await agent.close();
-  return facts;
-}
 
 describe('a saved session', () => {
   it.each(MEMORIES.flatMap((name) => [true, false].map((state) => [name, state] as const)))(
-    'goes on in another agent, on %s memory (state kept: %s)',
+    'gives the same replies after it was restored in another agent, on %s memory (with state: %s)',
     async (name, state) => {
-      const { path, id, messages, texts } = await saved(state, name);
+      const { path, id, messages, texts } = await savedSession(state, name);
       const agent = await startAgent({ name, ...EXACT });
       const session = await agent.restoreSession(path);
       expect(session).toMatchObject({ id, messages });
@@ -136,22 +31,25 @@ describe('a saved session', () => {
     },
   );
 
-  it.each(MEMORIES)('keeps its state also where others have its cells, on %s memory', async (name) => {
-    const path = join(await temporaryDirectory(), 'session.json');
-    const agent = await AgentServer.initialize(agentOptions({ name, nSeqMax: 1, ...EXACT }));
-    const session = await agent.createSession();
-    await replies(session, ['Hello. The chain is oiled.'], 8);
-    await (await agent.createSession({ systemPrompt: 'Be brief.' })).send('Hello', { maxTokens: 2 }); // takes the one sequence
-    await session.save(path, { state: true });
-    const texts = await replies(session, NEXT, 8);
-    await agent.close();
-    const restored = await (await startAgent({ name, ...EXACT })).restoreSession(path);
-    const first = await restored.send(NEXT[0] as string, { maxTokens: 8 });
-    expect([first.text, ...(await replies(restored, NEXT.slice(1), 8))]).toEqual(texts);
-    expect(first.usage.cachedInputTokens).toBeGreaterThan(restored.report.templateTokens + 8);
-  });
+  it.each(MEMORIES)(
+    'has a state although another session took its KV cells before the save, on %s memory',
+    async (name) => {
+      const path = join(await temporaryDirectory(), 'session.json');
+      const agent = await AgentServer.initialize(agentOptions({ name, nSeqMax: 1, ...EXACT }));
+      const session = await agent.createSession();
+      await replies(session, ['Hello. The chain is oiled.'], 8);
+      await (await agent.createSession({ systemPrompt: 'Be brief.' })).send('Hello', { maxTokens: 2 }); // takes the only sequence
+      await session.save(path, { state: true });
+      const texts = await replies(session, NEXT, 8);
+      await agent.close();
+      const restored = await (await startAgent({ name, ...EXACT })).restoreSession(path);
+      const first = await restored.send(NEXT[0] as string, { maxTokens: 8 });
+      expect([first.text, ...(await replies(restored, NEXT.slice(1), 8))]).toEqual(texts);
+      expect(first.usage.cachedInputTokens).toBeGreaterThan(restored.report.templateTokens + 8);
+    },
+  );
 
-  it('keeps the state of one that never held a turn, and of one whose calls wait for results', async () => {
+  it('has a state although it had no turn yet, or its tool calls have no results yet', async () => {
     const agent = await startAgent({ nSeqMax: 1, contextSize: 2048, ...EXACT });
     const calls = [{ toolCallId: 'call00000', toolName: 'find_part', input: { name: 'chain' } }];
     const waiting: MessageInput[] = [
@@ -171,7 +69,7 @@ describe('a saved session', () => {
     }
   });
 
-  it('whose prompts begin differently each time keeps no state, and goes on', async () => {
+  it('has no state if its prompts share no prefix, and can be restored', async () => {
     const path = join(await temporaryDirectory(), 'session.json');
     const chatTemplate = '{% for m in messages | reverse %}{{ m.content }}{% endfor %}'; // the newest message first
     const agent = await startAgent({ chatTemplate, ...EXACT });
@@ -185,7 +83,7 @@ describe('a saved session', () => {
     expect(await replies(await agent.restoreSession(path), NEXT, 8)).toEqual(texts);
   });
 
-  it('that is aborted while it is brought back writes nothing, and the session goes on', async () => {
+  it('is not written if the save is aborted, and the session remains usable', async () => {
     const path = join(await temporaryDirectory(), 'session.json');
     const agent = await startAgent({ nSeqMax: 1 });
     const session = await agent.createSession({ messages: [{ role: 'user', content: 'Hello' }] });
@@ -196,7 +94,7 @@ describe('a saved session', () => {
     expect((await session.send('And?', { maxTokens: 2 })).usage.outputTokens).toBe(2);
   });
 
-  it('goes on with its options: sampling, tools, compaction; those given again win', async () => {
+  it('is restored with its options for sampling, tools and compaction, unless they are passed again', async () => {
     const path = join(await temporaryDirectory(), 'session.json');
     const agent = await startAgent({ contextSize: 2048, ...EXACT });
     const first = (await (await agent.createSession()).send('Hello', { maxTokens: 1, logProbabilities: 0 }))
@@ -228,7 +126,7 @@ describe('a saved session', () => {
     expect((await greedy.send('Hello', send)).text).not.toBe(text);
   });
 
-  it("has no system prompt where it was saved without one, whatever the agent's is; one given again wins", async () => {
+  it("is restored without a system prompt if it had none, whatever the agent's is, unless one is passed", async () => {
     const path = join(await temporaryDirectory(), 'session.json');
     const options = agentOptions(EXACT);
     const bare = await AgentServer.initialize({ model: options.model });
@@ -241,12 +139,12 @@ describe('a saved session', () => {
     expect(restored.report.templateTokens).toBe(templateTokens);
     await restored.close();
     const { systemPrompt } = options;
-    const given = await agent.restoreSession(path, { ...(systemPrompt && { systemPrompt }) });
-    expect(given.report.key).toBe((await agent.createSession()).report.key);
-    expect(given.report.templateTokens).toBeGreaterThan(templateTokens);
+    const withPrompt = await agent.restoreSession(path, { ...(systemPrompt && { systemPrompt }) });
+    expect(withPrompt.report.key).toBe((await agent.createSession()).report.key);
+    expect(withPrompt.report.templateTokens).toBeGreaterThan(templateTokens);
   });
 
-  it('keeps what it says where it is given undefined', async () => {
+  it('is restored with its own options if undefined is passed for them', async () => {
     const path = join(await temporaryDirectory(), 'session.json');
     const agent = await startAgent(EXACT);
     const session = await agent.createSession({
@@ -256,39 +154,39 @@ describe('a saved session', () => {
     });
     await session.save(path);
     await session.close();
-    const nothing = { systemPrompt: undefined, tools: undefined, compaction: undefined, tenant: undefined } as object;
-    const restored = await agent.restoreSession(path, nothing);
+    const unset = { systemPrompt: undefined, tools: undefined, compaction: undefined, tenant: undefined } as object;
+    const restored = await agent.restoreSession(path, unset);
     expect(restored.report).toMatchObject({ source: 'resident', key: session.report.key });
     const compact = { preserveRecent: 0, maxSummaryTokens: 4 };
     await replies(restored, ['Hello'], 4);
     expect((await restored.compact({ ...compact, prompt: undefined } as object))?.replacedMessages).toBe(2);
   });
 
-  it('is one file for its owner alone, and one more with its state', async () => {
+  it('is one file that only its owner can read, and a second one for the state', async () => {
     for (const state of [true, false]) {
-      const { path } = await saved(state);
+      const { path } = await savedSession(state);
       const names = (await readdir(join(path, '..'))).sort();
       expect(names).toEqual(state ? ['session.json', 'session.json.kv'] : ['session.json']);
       expect((await stat(path)).mode & 0o777).toBe(0o600);
     }
   });
 
-  it('without its state, with a damaged or another state, is read again, with the same replies', async () => {
+  it('gives the same replies if its state is damaged or belongs to another save', async () => {
     const damages: ((path: string) => Promise<void>)[] = [
       async (path) => truncate(path, (await stat(path)).size >> 1),
       (path) => writeFile(path, 'junk'),
-      async (path) => writeFile(path, await readFile(`${(await saved(true)).path}.kv`)),
+      async (path) => writeFile(path, await readFile(`${(await savedSession(true)).path}.kv`)),
     ];
     for (const damage of damages) {
-      const { path, texts } = await saved(true);
+      const { path, texts } = await savedSession(true);
       await damage(`${path}.kv`);
       const session = await (await startAgent({ ...EXACT })).restoreSession(path);
       expect(await replies(session, NEXT, 8)).toEqual(texts);
     }
   });
 
-  it("does not use a state of another model's", async () => {
-    const { path } = await saved(true);
+  it('does not use its state with another model', async () => {
+    const { path } = await savedSession(true);
     const session = await (await startAgent({ name: 'dense-other', ...EXACT })).restoreSession(path);
     const { usage } = await session.send('And now?', { maxTokens: 4 });
     expect(usage.cachedInputTokens).toBeLessThanOrEqual(session.report.templateTokens);
@@ -297,21 +195,22 @@ describe('a saved session', () => {
   it.each<[string, (path: string) => Promise<void>, string]>([
     ['missing', async () => undefined, 'ENTRY_MISSING'],
     [
-      'cut off',
-      async (path) => writeFile(path, (await readFile((await saved(false)).path)).subarray(0, 200)),
+      'truncated',
+      async (path) => writeFile(path, (await readFile((await savedSession(false)).path)).subarray(0, 200)),
       'ENTRY_CORRUPT',
     ],
     [
       'altered',
-      async (path) => writeFile(path, (await readFile((await saved(false)).path, 'utf8')).replace('Hello', 'Jello')),
+      async (path) =>
+        writeFile(path, (await readFile((await savedSession(false)).path, 'utf8')).replace('Hello', 'Jello')),
       'ENTRY_CORRUPT',
     ],
     ['empty', (path) => writeFile(path, ''), 'ENTRY_FOREIGN'],
-    ['no session', (path) => writeFile(path, '{"messages": []}'), 'ENTRY_FOREIGN'],
+    ['another JSON file', (path) => writeFile(path, '{"messages": []}'), 'ENTRY_FOREIGN'],
     ['a directory', async (path) => void (await mkdir(path)), 'READ_FAILED'],
     ['a pipe', async (path) => void execFileSync('mkfifo', [path]), 'READ_FAILED'],
     ['a device', (path) => symlink('/dev/zero', path), 'READ_FAILED'],
-  ])('that is %s is a coded error', async (_, make, code) => {
+  ])('that is %s fails with a coded error', async (_, make, code) => {
     const path = join(await temporaryDirectory(), 'session.json');
     await make(path);
     const agent = await startAgent();
@@ -319,7 +218,7 @@ describe('a saved session', () => {
     expect(agent.health().openSessions).toBe(0);
   });
 
-  it('is named by a path', async () => {
+  it('cannot be restored without a path', async () => {
     const agent = await startAgent();
     for (const path of [undefined, '', 7, null]) {
       await expect(agent.restoreSession(path as string)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
@@ -333,14 +232,14 @@ describe('a saved session', () => {
     '{"id": "x", "tools": [null], "messages": []}',
     '{"id": "x", "tools": [], "messages": [], "history": {"key": "", "tokens": []}}',
     '{"id": "x", "tools": [], "messages": [], "history": {"key": "", "tokens": [], "pieces": [7]}}',
-  ])('with the right checksum, but %s in it, is a coded error', async (session) => {
+  ])('with a valid checksum and the contents %s fails with ENTRY_CORRUPT', async (session) => {
     const path = join(await temporaryDirectory(), 'session.json');
     const sha256 = createHash('sha256').update(session).digest('hex');
     await writeFile(path, JSON.stringify({ format: 'llama-headstart-session-1', sha256, session }));
     await expect((await startAgent()).restoreSession(path)).rejects.toMatchObject({ code: 'ENTRY_CORRUPT' });
   });
 
-  it.skipIf(process.platform === 'win32')('replaces regular files only, its own and that of its state', async () => {
+  it.skipIf(process.platform === 'win32')('replaces only regular files', async () => {
     const directory = await temporaryDirectory();
     const session = await (await startAgent()).createSession();
     const at = (name: string) => join(directory, name);
@@ -351,7 +250,7 @@ describe('a saved session', () => {
     await symlink(at('nowhere'), at('dangling'));
     const others = ['directory', 'directory/', 'pipe', 'state', 'link', 'dangling'];
     if (spawnSync('mknod', [at('device'), 'c', '1', '3']).status === 0) {
-      others.push('device'); // only root can make one
+      others.push('device'); // only root can create one
     }
     const before = await readdir(directory, { withFileTypes: true });
     for (const path of others.map(at)) {
@@ -368,15 +267,15 @@ describe('a saved session', () => {
     expect(await readFile(at('file'), 'utf8')).toContain(session.id);
   });
 
-  it('is restored once at a time, and saved only where that can be', async () => {
-    const { path } = await saved(false);
+  it('cannot be restored while it is open, nor saved where no file can be written', async () => {
+    const { path } = await savedSession(false);
     const agent = await startAgent();
     const refused = { code: 'INVALID_ARGUMENT', message: expect.stringMatching(/is open already/) };
     const nameless = agent.restoreSession(path, { tools: [{ name: '' }] });
-    await expect(nameless).rejects.toMatchObject({ code: 'CONFIG_INVALID' }); // and its id is free again
+    await expect(nameless).rejects.toMatchObject({ code: 'CONFIG_INVALID' }); // a failed restore frees the id
     const both = await Promise.allSettled([agent.restoreSession(path), agent.restoreSession(path)]);
-    const [session] = both.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : [])) as [Session];
-    expect(both.flatMap((each) => (each.status === 'rejected' ? [each.reason] : []))).toMatchObject([refused]);
+    const [session] = both.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : [])) as [Session];
+    expect(both.flatMap((result) => (result.status === 'rejected' ? [result.reason] : []))).toMatchObject([refused]);
     expect(agent.health().openSessions).toBe(1);
     await expect(agent.restoreSession(path)).rejects.toMatchObject(refused);
     await expect(session.save(join(path, 'no', 'such'))).rejects.toMatchObject({ code: 'WRITE_FAILED' });
@@ -386,7 +285,7 @@ describe('a saved session', () => {
     expect((await agent.restoreSession(path)).id).toBe(session.id);
   });
 
-  it('gives the tools of its agent what their schemas make of the arguments, and themselves as `this`', async () => {
+  it("runs the agent's tools with arguments that their schemas transformed, and with the tool as `this`", async () => {
     class Lamp {
       name = 'lamp';
       description = 'Switches the lamp.';
@@ -405,26 +304,27 @@ describe('a saved session', () => {
     await session.close();
     const changed = Object.assign(new Lamp(), { parameters: z.object({ off: z.boolean() }) });
     const other = await startAgent({ tools: [changed], ...EXACT });
-    for (const [each, output] of [
+    for (const [restoringAgent, output] of [
       [agent, /^(lit|dark) by me$/],
       [other, /^(true|false) by me$/],
     ] as const) {
-      const restored = await each.restoreSession(path);
+      const restored = await restoringAgent.restoreSession(path);
       expect(restored.report.key).toBe(key);
-      const asked = { toolChoice: { name: 'lamp' }, maxSteps: 1, maxParallelTools: 1, maxTokens: 80 } as const;
-      const { toolResults } = await restored.send('Light, please', { ...asked, sampling: { seed: 1, temperature: 1 } });
+      const options = { toolChoice: { name: 'lamp' }, maxSteps: 1, maxParallelTools: 1, maxTokens: 80 } as const;
+      const { toolResults } = await restored.send('Light, please', {
+        ...options,
+        sampling: { seed: 1, temperature: 1 },
+      });
       expect(toolResults).toMatchObject([{ output: expect.stringMatching(output), isError: false }]);
     }
   });
 
-  it('runs the tools of its agent', async () => {
-    const { path } = await saved(false);
-    const tools = TOOLS.map((each) => ({ ...each, execute: () => `${each.name} ran` }));
+  it("runs the agent's tools of the same names", async () => {
+    const { path } = await savedSession(false);
+    const tools = TOOLS.map((tool) => ({ ...tool, execute: () => `${tool.name} ran` }));
     const session = await (await startAgent({ tools, contextSize: 4096, ...EXACT })).restoreSession(path);
     const options = { toolChoice: { name: 'find_part' }, maxSteps: 1, maxParallelTools: 1, maxTokens: 400 };
     const { toolResults } = await session.send('A chain', { ...options, sampling: { logitBias: {} } });
-    for (const { output } of toolResults) {
-      expect(output).toBe('find_part ran');
-    }
+    expect(toolResults).toMatchObject([{ output: 'find_part ran' }]);
   });
 });

@@ -1,4 +1,5 @@
-// Chat templates re-render the past. Each turn keeps what its conversation shares with the sequence, and says what a cold run says.
+// Chat templates may render earlier turns differently later. Each turn reuses the prefix that its prompt shares with the sequence,
+// and gives the reply of a cold run.
 import { readFileSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -37,7 +38,7 @@ const chatTemplate = (file: string) =>
   );
 
 /** Earlier turns, with reasoning and with a tool call, so that chat templates have something to rewrite. */
-const PAST: ChatMessage[] = [
+const HISTORY: ChatMessage[] = [
   { role: 'user', content: 'Do you have chains?' },
   {
     role: 'assistant',
@@ -49,22 +50,22 @@ const PAST: ChatMessage[] = [
   { role: 'assistant', content: 'Yes, four.', reasoning: 'There are four.' },
 ];
 
-/** What a session begins with, and what it keeps of what it held: as much as its memory lets it. */
-async function memoryOf(agent: AgentServer, renderer: Renderer, source: TemplateSource, canTrim: boolean) {
+/** Predicts how many tokens of a prompt a session has cached: from its sequence, its checkpoints and its template. */
+async function cachePredictor(agent: AgentServer, renderer: Renderer, source: TemplateSource, canTrim: boolean) {
   const template = (await findBoundary(renderer, source, agent.model.controlTokens())).tokens;
   const ends = new MessageEnds(agent.model, renderer);
   let held = template;
-  /** Of memory that cannot be trimmed: the newest prompts up to the end of their last message, the newest first. */
+  /** For memory that cannot be trimmed: the newest prompts up to the end of their last message, the newest first. */
   let checkpoints: Int32Array[] = [];
   return {
-    /** How many tokens of a prompt it need not read. */
+    /** The number of cached tokens of a prompt. */
     cached({ tokens }: Prompt): number {
       const shared = Math.min(commonPrefixLength(held, tokens), tokens.length - 1);
-      const isWhole = (known: Int32Array) => known.length < tokens.length && isPrefix(known, tokens);
-      return canTrim ? shared : ([held, ...checkpoints, template].find(isWhole)?.length ?? 0);
+      const isUsable = (prefix: Int32Array) => prefix.length < tokens.length && isPrefix(prefix, tokens);
+      return canTrim ? shared : ([held, ...checkpoints, template].find(isUsable)?.length ?? 0);
     },
-    /** Behind a turn: the last token of a reply that was cut off was not read. */
-    async hold(prompt: Prompt, { finishReason, logProbabilities = [] }: Reply): Promise<void> {
+    /** Call it after each turn. If `maxTokens` ended the reply, its last token was not decoded. */
+    async addTurn(prompt: Prompt, { finishReason, logProbabilities = [] }: Reply): Promise<void> {
       const reply = logProbabilities.map(({ token }) => token);
       held = Int32Array.of(...prompt.tokens, ...(finishReason === 'length' ? reply.slice(0, -1) : reply));
       checkpoints = [prompt.tokens.slice(0, await ends.in(prompt)), ...checkpoints.slice(0, 1)];
@@ -73,13 +74,13 @@ async function memoryOf(agent: AgentServer, renderer: Renderer, source: Template
 }
 
 describe.each(Object.entries(TEMPLATES))('three turns with the chat template of %s', (_, file) => {
-  it.each(MEMORIES)('say what cold runs say, and read only what is new, on %s memory', async (name) => {
+  it.each(MEMORIES)('give the replies of cold runs and decode only what is not cached, on %s memory', async (name) => {
     const template = chatTemplate(file);
     const agent = await startAgent({ name, tools: TOOLS, chatTemplate: template, contextSize: 2048, ...EXACT });
-    const session = await agent.createSession({ messages: PAST as never });
+    const session = await agent.createSession({ messages: HISTORY as never });
     const source = { systemPrompt: SYSTEM_PROMPT, tools: TOOLS };
     const renderer = new Renderer(agent.model, template);
-    const memory = await memoryOf(agent, renderer, source, name === 'dense');
+    const predictor = await cachePredictor(agent, renderer, source, name === 'dense');
     const cached: number[] = [];
     for (const content of TURNS) {
       const conversation: ChatMessage[] = [...session.messages, { role: 'user', content }];
@@ -90,21 +91,21 @@ describe.each(Object.entries(TEMPLATES))('three turns with the chat template of 
       expect(reply.text + reply.reasoning).not.toBe('');
       expect(reply.usage).toMatchObject({
         inputTokens: prompt.tokens.length,
-        cachedInputTokens: memory.cached(prompt),
+        cachedInputTokens: predictor.cached(prompt),
         outputTokens: reply.logProbabilities?.length,
       });
-      await memory.hold(prompt, reply);
+      await predictor.addTurn(prompt, reply);
       cached.push(reply.usage.cachedInputTokens);
     }
     if (name === 'dense' || file !== TEMPLATES['Mistral-Nemo']) {
-      expect(cached.slice(1).every((each) => each > 100)).toBe(true);
+      expect(cached.slice(1).every((count) => count > 100)).toBe(true);
     }
   });
 });
 
-describe("a turn's own reasoning", () => {
+describe("a turn's reasoning", () => {
   it.each(MEMORIES)(
-    'is left out of the next prompts by Qwen3: each turn says what a cold run says, on %s memory',
+    'does not change later replies although Qwen3 leaves it out of later prompts, on %s memory',
     async (name) => {
       const settings = { name, chatTemplate: chatTemplate(TEMPLATES.Qwen3), contextSize: 2048, ...EXACT };
       const session = await (await startAgent(settings)).createSession();
@@ -119,7 +120,7 @@ describe("a turn's own reasoning", () => {
         expect(reasoning).toContain('Hm.');
         expect(usage.cachedInputTokens).toBeGreaterThanOrEqual(session.report.templateTokens);
       }
-      expect(session.messages.filter((each) => 'reasoning' in each)).toHaveLength(3);
+      expect(session.messages.filter((message) => 'reasoning' in message)).toHaveLength(3);
     },
   );
 });
@@ -134,7 +135,7 @@ const HARMONY = {
   '</think>': '<|call|>',
 };
 
-/** An agent's settings: `dense` as if it were a gpt-oss. */
+/** Settings of an agent on the micro model `dense` with the control tokens and the chat template of gpt-oss. */
 async function harmony() {
   const source = join(await temporaryDirectory(), 'harmony.gguf');
   await writeFile(source, withTokens(await readFile(microModel('dense')), HARMONY));
@@ -143,15 +144,15 @@ async function harmony() {
 
 const MARKUP = ['<|channel|>', '<|message|>', '<|end|>', '<|start|>', '<|channel|>', '<|message|>'];
 
-describe("a turn's own reasoning, where control tokens tell it apart", () => {
-  it('is left out of the next prompts by gpt-oss: each turn says what a cold run says, and keeps what it shares', async () => {
+describe("a turn's reasoning, if control tokens mark it", () => {
+  it('does not change later replies although gpt-oss leaves it out, and the shared prefix stays cached', async () => {
     const settings = await harmony();
     const [agent, coldAgent] = [await startAgent(settings), await startAgent(settings)];
     const { model } = agent;
     const tokens = async (text: string) => [...(await model.tokenize(text, { parseSpecial: true }))];
-    // It thinks once, says a letter and has done; then comes the final reply, which is JSON.
-    const pieces = ['<|channel|>', '<|message|>', 'a', 'H', '<|end|>', 'f', '<|start|>'];
-    const likely = (await Promise.all(pieces.map(tokens))).flat();
+    // The model writes one letter of reasoning and ends it. Then it writes the final reply, which is JSON.
+    const texts = ['<|channel|>', '<|message|>', 'a', 'H', '<|end|>', 'f', '<|start|>'];
+    const likely = (await Promise.all(texts.map(tokens))).flat();
     const sampling = {
       logitBias: Object.fromEntries(likely.map((token, index) => [token, 90 - 8 * index])),
       presencePenalty: 90,
@@ -162,7 +163,7 @@ describe("a turn's own reasoning, where control tokens tell it apart", () => {
     const session = await agent.createSession();
     const source = { systemPrompt: SYSTEM_PROMPT };
     const renderer = new Renderer(model, settings.chatTemplate);
-    const memory = await memoryOf(agent, renderer, source, true);
+    const predictor = await cachePredictor(agent, renderer, source, true);
     for (const content of ['good', '\ncost', 'shop']) {
       const conversation: ChatMessage[] = [...session.messages, { role: 'user', content }];
       const prompt = await renderer.prompt(source, conversation);
@@ -172,17 +173,17 @@ describe("a turn's own reasoning, where control tokens tell it apart", () => {
       const reply = await session.send(content, options);
       expect(reply).toMatchObject({ finishReason: 'stop', reasoning: 'H', text, object: JSON.parse(text) });
       const markup = reply.logProbabilities?.filter(({ token }) => model.controlTokens().has(token));
-      expect(markup?.map((each) => each.text)).toEqual(MARKUP);
+      expect(markup?.map(({ text: tokenText }) => tokenText)).toEqual(MARKUP);
       expect(reply.usage).toMatchObject({
         inputTokens: prompt.tokens.length,
-        cachedInputTokens: memory.cached(prompt),
+        cachedInputTokens: predictor.cached(prompt),
       });
-      await memory.hold(prompt, reply);
+      await predictor.addTurn(prompt, reply);
     }
-    expect(session.messages.filter((each) => 'reasoning' in each)).toHaveLength(3);
+    expect(session.messages.filter((message) => 'reasoning' in message)).toHaveLength(3);
   });
 
-  it('is no way for what the model says to become such a token', async () => {
+  it('cannot be forged: markup in the text of a reply never becomes control tokens', async () => {
     const { source: path, chatTemplate: template } = await harmony();
     const model = await Model.load({ path, vocabularyOnly: true });
     const renderer = new Renderer(model, template);
@@ -200,11 +201,11 @@ describe("a turn's own reasoning, where control tokens tell it apart", () => {
   });
 });
 
-describe('a conversation whose end cannot be cut off', () => {
+describe('a conversation on memory that cannot be trimmed', () => {
   it.each(['sliding-window', 'recurrent', 'hybrid'] as const)(
-    'goes on from before the last reply where that is rendered anew, on %s memory',
+    'continues from the end of the last user message if the reply is rendered differently later, on %s memory',
     async (name) => {
-      // Ends the reply with another token than the model's own: what is rendered differs right behind the reply.
+      // Renders replies in upper case, so that later prompts differ from the sequence at the first reply.
       const template =
         "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + (m.content | upper if m.role == 'assistant' else m.content) + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
       const agent = await startAgent({ name, chatTemplate: template, ...EXACT });

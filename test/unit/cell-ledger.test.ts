@@ -2,8 +2,8 @@ import fc from 'fast-check';
 import { CellLedger } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
-describe('the count of KV cells', () => {
-  it('counts what forked sequences share once', () => {
+describe('CellLedger', () => {
+  it('counts the cells that forked sequences share once', () => {
     const cells = new CellLedger(3);
     cells.grow(0, 100);
     cells.copy(0, 1);
@@ -21,7 +21,7 @@ describe('the count of KV cells', () => {
     expect(cells.used).toBe(0);
   });
 
-  it('knows which of them the cache of a sliding window may hold, and who shares those', () => {
+  it('counts the cells of a sliding window, and lists the sequences that share them', () => {
     const cells = new CellLedger(3);
     cells.restore(0, 100, 64);
     cells.copy(0, 1);
@@ -36,7 +36,7 @@ describe('the count of KV cells', () => {
     expect(cells.ownInWindow(1)).toBe(74);
   });
 
-  it('is that of cells which hold a token of some sequence, whatever is done', () => {
+  it('agrees with a simple model of cells after any operations', () => {
     const sequence = fc.nat(3);
     const command = fc.oneof(
       fc.record({ name: fc.constant('grow' as const), sequence, value: fc.integer({ min: 1, max: 9 }) }),
@@ -48,20 +48,20 @@ describe('the count of KV cells', () => {
         const ledger = new CellLedger(4);
         const model: number[][] = [[], [], [], []]; // the cell of each token
         let next = 0;
-        for (const { name, sequence: own, value } of commands) {
-          const held = model[own] as number[];
+        for (const { name, sequence: id, value } of commands) {
+          const cells = model[id] as number[];
           if (name === 'grow') {
-            ledger.grow(own, value);
-            held.push(...Array.from({ length: value }, () => next++));
+            ledger.grow(id, value);
+            cells.push(...Array.from({ length: value }, () => next++));
           } else if (name === 'cut') {
-            ledger.cut(own, value);
-            held.length = Math.min(held.length, value);
-          } else if (model[value]?.length === 0 && value !== own) {
-            ledger.copy(own, value);
-            model[value] = [...held];
+            ledger.cut(id, value);
+            cells.length = Math.min(cells.length, value);
+          } else if (model[value]?.length === 0 && value !== id) {
+            ledger.copy(id, value);
+            model[value] = [...cells];
           }
           expect(ledger.used).toBe(new Set(model.flat()).size);
-          expect(model.map((_, id) => ledger.length(id))).toEqual(model.map(({ length }) => length));
+          expect(model.map((_, sequenceId) => ledger.length(sequenceId))).toEqual(model.map(({ length }) => length));
         }
       }),
     );

@@ -1,55 +1,55 @@
 import { RwLock } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
-describe('a gate', () => {
-  it('lets any number in at once, and one alone when they have left; those behind wait', async () => {
-    const gate = new RwLock();
+describe('RwLock', () => {
+  it('lets several readers in together, then the waiting writer alone, then later readers', async () => {
+    const lock = new RwLock();
     const events: string[] = [];
-    const [one, two] = [await gate.read(), await gate.read()];
-    const alone = gate.write(async () => {
-      events.push('alone');
+    const [one, two] = [await lock.read(), await lock.read()];
+    const writing = lock.write(async () => {
+      events.push('writer');
     });
-    const late = gate.read().then((leave) => {
-      events.push('late');
-      return leave;
+    const lateReader = lock.read().then((unlock) => {
+      events.push('late reader');
+      return unlock;
     });
     one();
-    one(); // twice is once
+    one(); // a second call does nothing
     await new Promise(setImmediate);
     expect(events).toEqual([]);
     two();
-    await alone;
-    (await late)();
-    expect(events).toEqual(['alone', 'late']);
+    await writing;
+    (await lateReader)();
+    expect(events).toEqual(['writer', 'late reader']);
   });
 
-  it('lets those who want to be alone in one after the other, in order', async () => {
-    const gate = new RwLock();
+  it('lets writers in one after the other, in the order of their calls', async () => {
+    const lock = new RwLock();
     const events: number[] = [];
     await Promise.all(
-      [1, 2, 3].map((each) =>
-        gate.write(async () => {
-          events.push(each);
+      [1, 2, 3].map((writer) =>
+        lock.write(async () => {
+          events.push(writer);
           await new Promise(setImmediate);
-          events.push(each);
+          events.push(writer);
         }),
       ),
     );
     expect(events).toEqual([1, 1, 2, 2, 3, 3]);
   });
 
-  it('goes on behind one that was aborted while waiting, or whose work failed', async () => {
-    const gate = new RwLock();
-    const leave = await gate.read();
+  it('lets the next one in after a waiting writer was aborted or a writer failed', async () => {
+    const lock = new RwLock();
+    const unlock = await lock.read();
     const controller = new AbortController();
-    const aborted = gate.write(() => Promise.resolve(), controller.signal);
-    const waiting = gate.read(controller.signal);
-    const failing = gate.write(() => Promise.reject(new Error('no')));
+    const aborted = lock.write(() => Promise.resolve(), controller.signal);
+    const waiting = lock.read(controller.signal);
+    const failing = lock.write(() => Promise.reject(new Error('no')));
     controller.abort();
     await expect(aborted).rejects.toMatchObject({ code: 'ABORTED' });
     await expect(waiting).rejects.toMatchObject({ code: 'ABORTED' });
-    leave();
+    unlock();
     await expect(failing).rejects.toThrow('no');
-    (await gate.read())();
+    (await lock.read())();
   });
 });

@@ -29,28 +29,28 @@ function makePool(size: number) {
   return { pool, emptied, lease };
 }
 
-describe('a pool of sequences', () => {
-  it('hands out each sequence once', async () => {
+describe('SequencePool', () => {
+  it('leases each sequence to one holder', async () => {
     const { pool, lease } = makePool(3);
     const ids = await Promise.all([lease(new Holder()), lease(new Holder()), lease(new Holder())]);
     expect(ids.sort()).toEqual([0, 1, 2]);
     expect([pool.size, pool.heldCount]).toEqual([3, 3]);
   });
 
-  it('takes the sequence of the least recently used idle holder, and empties it before it hands it on', async () => {
+  it('evicts the least recently used idle holder, and empties its sequence before the next lease', async () => {
     const { pool, emptied, lease } = makePool(2);
     const [old, recent] = [new Holder(), new Holder()];
     const oldSequence = await lease(old);
     const recentSequence = await lease(recent);
     pool.touch(oldSequence); // now it is the more recent one
-    const newcomer = new Holder();
-    expect(await lease(newcomer)).toBe(recentSequence);
+    const next = new Holder();
+    expect(await lease(next)).toBe(recentSequence);
     expect(recent.sequence).toBeUndefined();
     expect(old.sequence).toBe(oldSequence);
     expect(emptied).toEqual([recentSequence]);
   });
 
-  it('takes a sequence from a holder that throws, too, and warns', async () => {
+  it('evicts a holder whose `onEvicted` throws, and emits a warning', async () => {
     const { pool, lease } = makePool(1);
     const broken = Object.assign(new Holder(), {
       onEvicted: () => {
@@ -64,7 +64,7 @@ describe('a pool of sequences', () => {
     expect([pool.size, pool.heldCount]).toEqual([1, 1]);
   });
 
-  it('lets callers wait in order while all holders are busy', async () => {
+  it('lets callers wait in the order of their calls while all holders are busy', async () => {
     const { pool, lease } = makePool(1);
     const first = new Holder(true);
     const sequence = await lease(first);
@@ -78,38 +78,38 @@ describe('a pool of sequences', () => {
     expect(order).toEqual(['second', 'third']);
   });
 
-  it('gives a sequence to who waits as soon as its holder is idle', async () => {
+  it('gives a waiting caller a sequence as soon as its holder is idle', async () => {
     const { pool, lease } = makePool(1);
     const holder = new Holder(true);
     const sequence = await lease(holder);
     const waiting = lease(new Holder(true));
-    pool.idle(); // of another holder: this one is still busy
+    pool.idle(); // the only holder is still busy
     holder.busy = false;
     pool.idle();
     expect(await waiting).toBe(sequence);
     expect(holder.sequence).toBeUndefined();
   });
 
-  it('lets a wait be aborted, with the reason, and keeps the place of the others', async () => {
+  it('aborts a waiting caller with the reason of its signal, and keeps the order of the others', async () => {
     const { pool, lease } = makePool(1);
     const sequence = await lease(new Holder(true));
     const controller = new AbortController();
     const aborted = lease(new Holder(true), controller.signal);
-    const patient = lease(new Holder(true));
-    const why = new Error('changed my mind');
-    controller.abort(why);
-    await expect(aborted).rejects.toMatchObject({ code: 'ABORTED', cause: why });
+    const waiting = lease(new Holder(true));
+    const reason = new Error('changed my mind');
+    controller.abort(reason);
+    await expect(aborted).rejects.toMatchObject({ code: 'ABORTED', cause: reason });
     pool.release(sequence);
-    expect(await patient).toBe(sequence);
+    expect(await waiting).toBe(sequence);
   });
 
-  it('refuses an aborted signal at once', async () => {
+  it('rejects a lease with an aborted signal at once', async () => {
     const { pool, lease } = makePool(1);
     await expect(lease(new Holder(), AbortSignal.abort())).rejects.toMatchObject({ code: 'ABORTED' });
     expect(pool.heldCount).toBe(0);
   });
 
-  it('is not disturbed by a signal that fires after the wait', async () => {
+  it('ignores a signal that aborts after the lease', async () => {
     const { pool, lease } = makePool(1);
     const sequence = await lease(new Holder(true));
     const controller = new AbortController();
@@ -122,7 +122,7 @@ describe('a pool of sequences', () => {
     expect(await next).toBe(sequence);
   });
 
-  it('sends who waits away when it closes, and takes nobody after', async () => {
+  it('rejects waiting and later callers with CLOSED once it is closed', async () => {
     const { pool, lease } = makePool(1);
     await lease(new Holder(true));
     const waiting = [lease(new Holder()), lease(new Holder())];
@@ -132,7 +132,7 @@ describe('a pool of sequences', () => {
     }
   });
 
-  it('ignores a release of what it did not hand out', async () => {
+  it('ignores the release of a sequence that is not leased', async () => {
     const { pool, lease } = makePool(2);
     const sequence = await lease(new Holder());
     pool.release(1 - sequence);
@@ -142,45 +142,45 @@ describe('a pool of sequences', () => {
     expect(ids.sort()).toEqual([0, 1]);
   });
 
-  it('never has two holders of one sequence, whatever they do', async () => {
+  it('never leases one sequence to two holders, after any operations', async () => {
     const step = fc.record({
-      what: fc.constantFrom('lease', 'release', 'busy', 'idle', 'evict', 'touch', 'abort'),
-      who: fc.nat({ max: 5 }),
+      action: fc.constantFrom('lease', 'release', 'busy', 'idle', 'evict', 'touch', 'abort'),
+      index: fc.nat({ max: 5 }),
     });
     await fc.assert(
       fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
         const { pool, lease } = makePool(2);
         const holders = Array.from({ length: 6 }, () => new Holder(true));
         const waiting = new Map<Holder, AbortController>();
-        for (const { what, who } of steps) {
-          const holder = holders[who] as Holder;
+        for (const { action, index } of steps) {
+          const holder = holders[index] as Holder;
           const { sequence } = holder;
-          if (what === 'lease' && sequence === undefined && !waiting.has(holder)) {
+          if (action === 'lease' && sequence === undefined && !waiting.has(holder)) {
             const controller = new AbortController();
             waiting.set(holder, controller);
             holder.busy = true;
             lease(holder, controller.signal)
               .catch(() => undefined)
               .finally(() => waiting.delete(holder));
-          } else if (what === 'release' && sequence !== undefined) {
+          } else if (action === 'release' && sequence !== undefined) {
             holder.onEvicted();
             pool.release(sequence);
-          } else if (what === 'busy' || what === 'idle') {
-            holder.busy = what === 'busy' || waiting.has(holder);
+          } else if (action === 'busy' || action === 'idle') {
+            holder.busy = action === 'busy' || waiting.has(holder);
             pool.idle();
-          } else if (what === 'evict') {
+          } else if (action === 'evict') {
             pool.evictIdle();
-          } else if (what === 'touch' && sequence !== undefined) {
+          } else if (action === 'touch' && sequence !== undefined) {
             pool.touch(sequence);
-          } else if (what === 'abort') {
+          } else if (action === 'abort') {
             waiting.get(holder)?.abort();
           }
-          await new Promise(setImmediate); // every promise that can settle has settled
-          const held = holders.flatMap((each) => (each.sequence === undefined ? [] : [each.sequence]));
+          await new Promise(setImmediate); // lets all promises settle that can
+          const held = holders.flatMap((holder) => (holder.sequence === undefined ? [] : [holder.sequence]));
           expect(new Set(held).size).toBe(held.length);
           expect(pool.heldCount).toBe(held.length);
           expect(pool.size).toBe(2);
-          expect(waiting.size === 0 || held.length === 2).toBe(true); // nobody waits beside a free sequence
+          expect(waiting.size === 0 || held.length === 2).toBe(true); // no caller waits while a sequence is free
         }
       }),
     );

@@ -1,0 +1,102 @@
+// A fork continues from the conversation of its session, without reading it again, and both are independent.
+import type { Session } from 'llama-headstart';
+import { describe, expect, it } from 'vitest';
+import { EXACT, replies, startAgent } from '../helpers/agents.js';
+import { TOOLS } from '../helpers/prompts.js';
+import { NEXT, savedSession } from '../helpers/saved-session.js';
+
+describe('a fork', () => {
+  it.each(['dense', 'sliding-window', 'recurrent', 'hybrid'] as const)(
+    'gives the replies that its session gives, and does not change it, on %s memory',
+    async (name) => {
+      const agent = await startAgent({ name, ...EXACT });
+      const session = await agent.createSession();
+      await replies(session, ['Hello'], 8);
+      const fork = await session.fork();
+      expect(fork.id).not.toBe(session.id);
+      expect(fork.report).toMatchObject({ source: 'resident', reason: 'forked', key: session.report.key });
+      expect(fork.messages).toEqual(session.messages);
+      const texts = await replies(fork, NEXT, 8);
+      expect(session.messages).toHaveLength(2);
+      expect(await replies(session, NEXT, 8)).toEqual(texts);
+    },
+  );
+
+  it('shares the KV cells of its session, so that only new messages are decoded', async () => {
+    const agent = await startAgent();
+    const session = await agent.createSession();
+    await session.send('Hello. '.repeat(20), { maxTokens: 4 });
+    const { used } = agent.health().kvCells;
+    const fork = await session.fork();
+    expect(agent.health().kvCells.used).toBe(used);
+    const { usage } = await fork.send('And?', { maxTokens: 2 });
+    expect(usage.inputTokens - usage.cachedInputTokens).toBeLessThan(30);
+  });
+
+  it.each([
+    ['in split streams', { kvLayout: 'split', ...EXACT }],
+    ['if all sessions share one sequence', { nSeqMax: 1, ...EXACT }],
+  ] as const)('continues from a copy of the state %s', async (_, settings) => {
+    const agent = await startAgent(settings);
+    const session = await agent.createSession();
+    await replies(session, ['Hello'], 8);
+    const fork = await session.fork();
+    expect(fork.report.source).toBe('memory');
+    const { cachedInputTokens } = (await (await session.fork()).send('And now?', { maxTokens: 8 })).usage;
+    expect(cachedInputTokens).toBeGreaterThan(session.report.templateTokens);
+    expect(await replies(fork, NEXT, 8)).toEqual(await replies(session, NEXT, 8));
+  });
+
+  it('of a session that was just restored continues from the saved state', async () => {
+    const { path, texts } = await savedSession(true);
+    const agent = await startAgent({ tools: TOOLS, ...EXACT });
+    const restored = await agent.restoreSession(path);
+    const fork = await restored.fork();
+    expect(fork.report.source).toBe('memory');
+    for (const session of [fork, restored]) {
+      const { text, usage } = await session.send(NEXT[0] as string, { maxTokens: 8 });
+      expect(text).toBe(texts[0]);
+      expect(usage.cachedInputTokens).toBeGreaterThan(restored.report.templateTokens);
+    }
+  });
+
+  it('keeps its state within `maxSavedBytes` until the fork is used or closed, and the oldest state is dropped first', async () => {
+    const open = async (maxSavedBytes?: number) => {
+      const agent = await startAgent({ kvLayout: 'split', ...EXACT, ...(maxSavedBytes && { maxSavedBytes }) });
+      const session = await agent.createSession();
+      await session.send('Hello. '.repeat(20), { maxTokens: 4 });
+      const forks = [await session.fork(), await session.fork(), await session.fork()];
+      return { agent, session, forks, saved: () => agent.health().savedBytes };
+    };
+    const { agent, session, forks, saved } = await open();
+    const all = saved();
+    expect(all).toBe(3 * (forks[0]?.report.bytes ?? 0));
+    const expected = await replies(forks[0] as Session, NEXT, 8);
+    expect(saved()).toBe((all / 3) * 2);
+    await forks[1]?.close();
+    expect(saved()).toBe(all / 3);
+    await agent.setLoras([]); // states that were computed with other adapters are dropped
+    expect(saved()).toBe(0);
+    expect(await replies(forks[2] as Session, NEXT, 8)).toEqual(expected);
+    expect(await replies(session, NEXT, 8)).toEqual(expected);
+
+    const small = await open((all / 3) * 2);
+    expect(small.saved()).toBe((all / 3) * 2);
+    const cached: boolean[] = [];
+    for (const fork of small.forks) {
+      const { text, usage } = await fork.send(NEXT[0] as string, { maxTokens: 8 });
+      expect(text).toBe(expected[0]);
+      cached.push(usage.cachedInputTokens > fork.report.templateTokens);
+    }
+    expect(cached).toEqual([false, true, true]); // the state of the oldest fork was dropped
+  });
+
+  it('of a session with a turn in progress fails with SESSION_BUSY, and of a closed one with CLOSED', async () => {
+    const session = await (await startAgent()).createSession();
+    const turn = session.send('Hello', { maxTokens: 4 });
+    await expect(session.fork()).rejects.toMatchObject({ code: 'SESSION_BUSY' });
+    await turn;
+    await session.close();
+    await expect(session.fork()).rejects.toMatchObject({ code: 'CLOSED' });
+  });
+});
