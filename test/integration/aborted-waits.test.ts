@@ -122,7 +122,7 @@ describe('an abort', () => {
       await expect(starting).rejects.toMatchObject({ code: 'ABORTED' });
       sessions.release(sequence);
       sessions.release(other);
-      await lab.prefixCache.clear();
+      await lab.cache.clear();
       await expectAllFree(lab.engine);
     },
   );
