@@ -10,10 +10,13 @@ export const sources = [
   { find: /^llama-headstart\/internal$/, replacement: lib('internal.ts') },
 ];
 
-/** One project per kind of test, by what it needs: `npm test -- --project unit`. */
-const project = (name: string, ...folders: string[]) => ({
+/**
+ * One project per kind of test, by what it needs: `npm test -- --project unit`. Tests that use the addon run in one
+ * process per file: a crash takes down only that file, and no test shares a thread with another by accident.
+ */
+const project = (name: string, folders: string[], options: { isolate?: boolean } = {}) => ({
   extends: true as const,
-  test: { name, include: folders.map((folder) => `test/${folder}/**/*.test.ts`) },
+  test: { name, ...options, include: folders.map((folder) => `test/${folder}/**/*.test.ts`) },
 });
 
 export default defineConfig({
@@ -21,13 +24,14 @@ export default defineConfig({
   test: {
     // The published package has a run of its own: `npm run test:package`.
     projects: [
-      project('unit', 'unit'),
-      project('repo', 'repo'),
-      project('micro', 'native', 'integration', 'soak'),
-      project('model', 'model'),
+      project('unit', ['unit'], { isolate: false }),
+      project('repo', ['repo']),
+      project('micro', ['native', 'integration', 'soak']),
+      project('model', ['model']),
     ],
-    // One process per file: an addon that crashes takes down only that file, and no test shares a thread by accident.
     pool: 'forks',
+    // Vitest leaves one core free by default. A test with a micro model uses one thread.
+    maxWorkers: '100%',
     // Almost every test file imports all of lib. Compiled modules stay in node_modules, so that a run compiles only changed files.
     experimental: { fsModuleCache: true },
     // Generous, because a loaded two-core machine is normal. No test waits for a clock.

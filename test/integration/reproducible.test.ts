@@ -18,7 +18,7 @@ const given = process.env.LLAMA_HEADSTART_REPRODUCIBLE_MODELS?.split(',');
 const MODELS = (given ?? (REPRODUCIBLE_MODELS as MicroModelName[]).map(microModel)).map(
   (source) => [basename(source, '.gguf'), source] as const,
 );
-const SESSIONS = Number(process.env.LLAMA_HEADSTART_REPRODUCIBLE_SESSIONS ?? 32);
+const SESSIONS = Number(process.env.LLAMA_HEADSTART_REPRODUCIBLE_SESSIONS ?? 12);
 const TURNS = 2;
 
 const settings = (more: AgentSettings): AgentSettings => ({
