@@ -91,5 +91,5 @@ export { schemaForGrammar } from './tools/schemas/grammar-schema.js';
 export { Never } from './tools/schemas/grammar-values.js';
 export { withOwnReferences } from './tools/schemas/own-references.js';
 export { prepareSchema } from './tools/schemas/schema.js';
-export { toldSchema } from './tools/schemas/told-schema.js';
+export { shownSchema } from './tools/schemas/shown-schema.js';
 export { requireTools, TOOL_OPTIONS, ToolSet } from './tools/tool.js';

@@ -30,11 +30,32 @@ std::string withRealNamesIn(const std::string & text, const StandIns & standIns)
 // Letters and digits of any alphabet, and what stands inside of most names.
 bool isInWord(char c) { return std::isalnum((unsigned char) c) || c == '_' || c == '-' || (unsigned char) c >= 0x80; }
 
-std::string wholeName(const std::string & text, size_t start, size_t end) {
-    while (end < text.size() && isInWord(text[end])) {
-        end++;
+size_t endOfWord(const std::string & text, size_t at) {
+    while (at < text.size() && isInWord(text[at])) {
+        at++;
     }
-    return text.substr(start, end - start);
+    return at;
+}
+
+// gpt-oss writes the type of the arguments after the name, as in `to=functions.NAME json`. llama.cpp's parser takes any word for this type,
+// so that `get all` would be a call of `get`. Any word but `json` is therefore a part of the name.
+constexpr const char * NAME_AND_TYPE = "to=functions.";
+constexpr const char * TYPE = "json";
+
+std::string wholeName(const std::string & text, size_t start, size_t end) {
+    end = endOfWord(text, end);
+    const std::string before = NAME_AND_TYPE;
+    if (start < before.size() || text.compare(start - before.size(), before.size(), before) != 0) {
+        return text.substr(start, end - start);
+    }
+    for (;;) {
+        const size_t word = text.find_first_not_of(" \t\n\v\f\r", end);
+        const size_t wordEnd = word == std::string::npos ? word : endOfWord(text, word);
+        if (word == wordEnd || text.substr(word, wordEnd - word) == TYPE) {
+            return text.substr(start, end - start);
+        }
+        end = wordEnd;
+    }
 }
 
 // Where the text of a reply names tools, in order.

@@ -1,10 +1,11 @@
-// What `common`'s grammars of tool calls leave too open.
+// Narrows the grammars of tool calls that llama.cpp's `common` makes.
 import type { ReplyFormat } from '../native/reply.js';
 
 /**
- * A call that must be made is made at once: the grammar of most forms lets any text stand before it, in which small models
- * lose their way. And the forms with a marker around each call (Hermes, for one) allow several where one was asked for: `common`
- * heeds `parallelToolCalls` only inside of the marker. What is not narrowed here, the turn ends at its second call.
+ * A required call comes first in the reply: most grammars allow any text in front of it, and small models lose their way in
+ * this text. Formats with a marker around each call (Hermes, for example) allow several calls even if one was requested,
+ * because `common` applies `parallelToolCalls` only inside the marker. In formats that are not narrowed here, the turn ends at
+ * its second call.
  */
 export function narrowed(format: ReplyFormat, required: boolean, parallel: boolean): ReplyFormat {
   let { grammar } = format;
@@ -14,10 +15,10 @@ export function narrowed(format: ReplyFormat, required: boolean, parallel: boole
   if (!parallel) {
     grammar = grammar.replace(/^tool-calls ::= \(tool-call\?? space\)\+$/m, 'tool-calls ::= tool-call space');
   }
-  // gpt-oss's: a name may be followed by the name of a data type, and needs an end in front of that.
+  // gpt-oss may write the type of the arguments after the name. Any other word there would look like a part of the name.
   grammar = grammar.replaceAll(
     '(space "<|constrain|>"? [A-Za-z0-9_-]+)?',
-    '((" " "<|constrain|>"? | "<|constrain|>") [A-Za-z0-9_-]+)?',
+    '(" json" | " "? "<|constrain|>" [A-Za-z0-9_-]+)?',
   );
   return grammar === format.grammar ? format : { ...format, grammar };
 }

@@ -54,6 +54,18 @@ const RESULTS: Readonly<Record<string, readonly [result: unknown, text: string]>
     { content: [{ type: 'image', data: 'AAAA', mimeType: 'image/png' }], structuredContent: { a: 1 } },
     '[image, image/png, 3 bytes]\n{"a":1}',
   ],
+  'structured content with integers beyond 2^53': [
+    { $json: '{"structuredContent":{"ids":[12345678901234567890,-9007199254740993],"1":"a \\"12345678901234567890"}}' },
+    '{"1":"a \\"12345678901234567890","ids":[12345678901234567890,-9007199254740993]}',
+  ],
+  'a text that is an integer beyond 2^53': [
+    { $json: '{"content":[{"type":"text","text":12345678901234567890}]}' },
+    '12345678901234567890',
+  ],
+  'data of an unknown type with an integer beyond 2^53': [
+    { $json: '{"content":[{"type":"row","id":12345678901234567890}]}' },
+    '{"type":"row","id":12345678901234567890}',
+  ],
   'structured content beside a text': [{ content: [textContent('one')], structuredContent: { a: 1 } }, 'one'],
   'not an error, as a text': [{ isError: 'false', content: [textContent('fine')] }, 'fine'],
 };

@@ -113,13 +113,26 @@ describe('a reply that names no tool of the session, but begins with the name of
   const file = 'openai-gpt-oss-120b.jinja';
   const tools = [{ name: 'delete', description: 'Deletes one.' }];
 
-  it.each(['delete_all', 'deleted', 'delete-all', 'deleteé'])('%s is not a call of "delete"', async (name) => {
+  const others = [
+    ...['delete_all', 'deleted', 'delete-all', 'deleteé'],
+    ...[
+      'delete all',
+      'delete all files',
+      'delete  all',
+      'delete\nall',
+      'delete jsonl',
+      'delete all json',
+      'delete Json',
+    ],
+  ];
+  it.each(others)('%j is not a call of "delete"', async (name) => {
     const format = await formatOf(file, {}, tools);
     const calls = async (written: string) =>
       (await callsIn(format, `<|channel|>commentary to=functions.${written}<|message|>{}`)).map((call) => call.name);
     expect(await calls('delete')).toEqual(['delete']);
     expect(await calls('delete json')).toEqual(['delete']);
     expect(await calls('delete<|constrain|>json')).toEqual(['delete']);
+    expect(await calls('delete <|constrain|>json')).toEqual(['delete']);
     expect(await calls(name)).not.toContain('delete');
   });
 
@@ -128,7 +141,7 @@ describe('a reply that names no tool of the session, but begins with the name of
     const walk = new GrammarWalk(format.grammar);
     const random = seededRandom(3);
     for (let draw = 0; draw < 100; draw++) {
-      expect(walk.text(random)).toMatch(/to=functions\.delete(?![\w-])/);
+      expect(walk.text(random)).toMatch(/to=functions\.delete(?:<| <| json<)/);
     }
   });
 });

@@ -1,4 +1,4 @@
-import { Never, schemaForGrammar, toldSchema } from 'llama-headstart/internal';
+import { Never, schemaForGrammar, shownSchema } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
 const DETAIL = { patterns: true, depth: 32, entries: 400, items: 256 };
@@ -218,18 +218,18 @@ describe('what the model is told', () => {
   it('is the schema itself, but for `true` and what its root refers to', () => {
     const tree = { type: 'object', properties: { next: { $ref: '#/$defs/Tree' } } };
     const schema = { $ref: '#/$defs/Alias', $defs: { Alias: { $ref: '#/$defs/Tree' }, Tree: tree } };
-    expect(toldSchema(schema)).toEqual({ ...tree, $defs: schema.$defs });
+    expect(shownSchema(schema)).toEqual({ ...tree, $defs: schema.$defs });
     const older = { $ref: '#/definitions/Tree', definitions: { Tree: { type: 'null' } } };
-    expect(toldSchema(older)).toEqual({ type: 'null', definitions: older.definitions });
+    expect(shownSchema(older)).toEqual({ type: 'null', definitions: older.definitions });
     const odd = { properties: { a: true, b: { pattern: '\\d', minimum: 3, maximum: 1 } }, enum: [true] };
-    expect(toldSchema(odd)).toEqual({ ...odd, properties: { a: {}, b: odd.properties.b } });
+    expect(shownSchema(odd)).toEqual({ ...odd, properties: { a: {}, b: odd.properties.b } });
     for (const same of [{ $ref: '#/$defs/b' }, { $ref: '#/$defs/a', $defs: { a: { $ref: '#/$defs/a' } } }]) {
-      expect(toldSchema(same)).toEqual(same);
+      expect(shownSchema(same)).toEqual(same);
     }
   });
 
   it('ends where no chat template could follow', () => {
     const deep = (levels: number): object => (levels === 0 ? {} : { items: deep(levels - 1) });
-    expect(JSON.stringify(toldSchema(deep(300) as never)).split('items')).toHaveLength(57);
+    expect(JSON.stringify(shownSchema(deep(300) as never)).split('items')).toHaveLength(57);
   });
 });

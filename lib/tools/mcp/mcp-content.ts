@@ -1,6 +1,7 @@
 // What MCP servers answer, as text for the model. Nothing is refused: a tool that has run must not lose its answer.
 import { HeadstartError } from '../../errors.js';
 import { isObject, type JsonObject } from '../../schema-walk.js';
+import { withRealIntegers } from './mcp-integers.js';
 import { isYes } from './mcp-listing.js';
 import { kindOf } from './mcp-schema.js';
 
@@ -101,7 +102,7 @@ function noteOf(content: JsonObject): string {
 
 function textOf(value: unknown): string {
   try {
-    return typeof value === 'string' ? value : JSON.stringify(value);
+    return withRealIntegers(typeof value === 'string' ? value : JSON.stringify(value));
   } catch {
     return '[data that nests too deeply]'; // the stack is full
   }

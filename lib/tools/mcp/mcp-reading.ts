@@ -1,6 +1,7 @@
 // Between a server and the SDK's transports: messages in the form that the SDK accepts, and none that is too long.
 import type { Transformer } from 'node:stream/web';
 import type { JsonObject } from '../../schema-walk.js';
+import { parseMessage } from './mcp-integers.js';
 import { idInEdges, type Line, LineReader, MAX_MESSAGE_BYTES } from './mcp-lines.js';
 import { errorMessage, mendMessage } from './mcp-message.js';
 
@@ -57,7 +58,7 @@ function messagesIn({ text, isTooLong }: Line): JsonObject[] {
     return id === undefined ? [] : [errorMessage(id, TOO_LONG)];
   }
   try {
-    const parsed: unknown = JSON.parse(text);
+    const parsed = parseMessage(text);
     return [parsed]
       .flat()
       .map(mendMessage)

@@ -1,6 +1,5 @@
 // A JSON Schema in words that llama.cpp's converter to grammars has, and in the order in which it looks at them. What these words
 // cannot say is left out: values are checked against the schema itself after generation.
-import { Ajv2020 } from 'ajv/dist/2020.js';
 import { isObject, type Json, type JsonObject, targetOf } from '../../schema-walk.js';
 import {
   integerForGrammar,
@@ -11,7 +10,9 @@ import {
   numberOr,
   stringForGrammar,
 } from './grammar-values.js';
+import { PatternGrammar } from './pattern-grammar.js';
 import { bothSchemas, propertyOf } from './schema-both.js';
+import { quickValidator } from './validator.js';
 
 /** How much of a schema is said. */
 export interface GrammarDetail {
@@ -39,9 +40,10 @@ export class TooLarge extends Error {}
  */
 export function schemaForGrammar(schema: JsonObject, detail: GrammarDetail, isArguments = false): JsonObject | Never {
   const empty = new Set<string>(); // references that no value fits
+  const patternGrammar = detail.patterns ? new PatternGrammar() : undefined;
   for (;;) {
     const known = empty.size;
-    const conversion = new Conversion(schema, detail, empty);
+    const conversion = new Conversion(schema, detail, empty, patternGrammar);
     const converted = conversion.convert(isArguments);
     if (empty.size === known) {
       return converted;
@@ -59,12 +61,14 @@ class Conversion {
   readonly #root: JsonObject;
   readonly #detail: GrammarDetail;
   readonly #empty: Set<string>;
+  readonly #patternGrammar: PatternGrammar | undefined;
   /** The converted targets of references, by name. */
   readonly #definitions: Record<string, JsonObject> = {};
   readonly #names = new Map<string, string>();
   #nodes = 0;
 
-  constructor(root: JsonObject, detail: GrammarDetail, empty: Set<string>) {
+  constructor(root: JsonObject, detail: GrammarDetail, empty: Set<string>, patternGrammar: PatternGrammar | undefined) {
+    this.#patternGrammar = patternGrammar;
     this.#root = root;
     this.#detail = detail;
     this.#empty = empty;
@@ -194,7 +198,7 @@ class Conversion {
       case 'number':
         return numberForGrammar(schema);
       case 'string':
-        return stringForGrammar(schema, this.#detail.patterns);
+        return stringForGrammar(schema, this.#patternGrammar);
       case 'array':
         return this.#array(schema, depth + 1);
       case 'object':
@@ -328,22 +332,13 @@ function valuesOf(schema: JsonObject): Json[] | undefined {
 }
 
 function enumOf(schema: JsonObject, values: readonly Json[], types: readonly string[] | undefined): JsonObject | Never {
-  const fits = validatorOf(schema);
-  const fitting = values.filter(fits);
+  const { enum: _, const: __, ...rest } = schema;
+  const fitting = values.filter(quickValidator(rest));
   const type = types?.length === 1 ? { type: types[0] } : {};
   if (fitting.length === 0) {
     return new Never('none of the values that it lists fits the rest of it');
   }
   return fitting.length === 1 ? { ...type, const: fitting[0] } : { ...type, enum: fitting };
-}
-
-/** With what it says itself alone: references in it lead nowhere, and count as anything. */
-function validatorOf({ enum: _, const: __, ...schema }: JsonObject): (value: Json) => boolean {
-  try {
-    return new Ajv2020({ strict: false, logger: false, validateFormats: false }).compile(schema);
-  } catch {
-    return () => true;
-  }
 }
 
 /** What fits one of several. */

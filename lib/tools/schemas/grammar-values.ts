@@ -1,7 +1,7 @@
 // Schemas of single values (numbers, strings) in words that llama.cpp's converter to grammars has.
 
 import type { JsonObject } from '../../schema-walk.js';
-import { patternForGrammar } from './pattern-grammar.js';
+import type { PatternGrammar } from './pattern-grammar.js';
 import { patternsOf } from './schema-both.js';
 
 /** Why no value fits a schema. */
@@ -77,21 +77,21 @@ const FORMATS: Readonly<Record<string, Bounds>> = {
   'date-time': { min: 20, max: 29 },
 };
 
-/** @param withPatterns otherwise a pattern is left out */
-export function stringForGrammar(schema: JsonObject, withPatterns: boolean): JsonObject | Never {
+/** @param patternGrammar rewrites the patterns; without it they are left out */
+export function stringForGrammar(schema: JsonObject, patternGrammar: PatternGrammar | undefined): JsonObject | Never {
   const { format } = schema;
   const patterns = patternsOf(schema);
   const lengths = { min: numberOr(schema.minLength, 0), max: numberOr(schema.maxLength, Number.POSITIVE_INFINITY) };
   if (lengths.min > lengths.max) {
     return new Never('`minLength` is above `maxLength`');
   }
-  if (patterns.length > 0 && withPatterns) {
-    const said = patternForGrammar(patterns, lengths);
-    if (said === '') {
+  if (patterns.length > 0 && patternGrammar !== undefined) {
+    const pattern = patternGrammar.rewrite(patterns, lengths);
+    if (pattern === '') {
       return new Never('no string fits its `pattern` and length');
     }
-    if (said !== undefined) {
-      return said === '^$' ? { type: 'string', const: '' } : { type: 'string', pattern: said };
+    if (pattern !== undefined) {
+      return pattern === '^$' ? { type: 'string', const: '' } : { type: 'string', pattern };
     }
   }
   const known = typeof format === 'string' && Object.hasOwn(FORMATS, format) ? FORMATS[format] : undefined;

@@ -1,15 +1,19 @@
-// A `pattern` in words that llama.cpp's converter to grammars has. It writes what stands between the quotes of a JSON string:
-// what JSON escapes is escaped here.
-import { CharSet, type Concatenation, type Element, type NoParent } from 'refa';
-import { type Language, type Lengths, languageOfAll } from './pattern-language.js';
+// Rewrites a `pattern` for llama.cpp's converter to grammars. The rewritten pattern describes the text between the quotes of
+// a JSON string, so characters that JSON escapes are escaped here.
+import { CharSet } from 'refa';
+import type { Part, Sequence } from './pattern-alphabet.js';
+import { OverBudget, PatternBudget } from './pattern-budget.js';
+import { type Lengths, stringsOfAll } from './pattern-language.js';
 
-/** Longer ones make grammars that cost more than they are worth. */
+/** In characters. The grammars of longer patterns cost more than they are worth. */
 const MAX_LENGTH = 16_384;
-/** llama.cpp takes more repetitions for any number. */
+/** llama.cpp reads more repetitions as any number. */
 const MAX_REPETITIONS = 2000;
+/** For all patterns of one schema: about 100 ms. */
+const MAX_STEPS = 6000;
 
 const MAX_CHARACTER = 0x10ffff;
-/** What stands in a JSON string as it is. Halves of surrogate pairs are no characters of UTF-8. */
+/** The characters that a JSON string contains unescaped. UTF-8 has no characters for halves of surrogate pairs. */
 const PLAIN = CharSet.empty(MAX_CHARACTER).union([
   { min: 0x20, max: 0x21 },
   { min: 0x23, max: 0x5b },
@@ -27,34 +31,49 @@ const ESCAPES = new Map([
   [0x0d, 'r'],
 ]);
 
-/**
- * @param patterns at least one
- * @param lengths what the strings have beside them
- * @returns a pattern for the converter that allows nothing else, or nearly (what it cannot say is left out); '' if no string
- *   fits; undefined if it cannot be said at all
- */
-export function patternForGrammar(patterns: readonly string[], lengths: Lengths): string | undefined {
-  const { language, isExact } = languageOfAll(patterns, lengths) ?? {};
-  if (language === undefined || isExact === undefined) {
-    return undefined;
-  }
-  if (language.alternatives.length === 0) {
-    return isExact ? '' : undefined;
-  }
-  try {
-    const text = `^${alternatives(language)}$`;
-    return text.length <= MAX_LENGTH ? text : undefined;
-  } catch (error) {
-    if (error instanceof Unsayable) {
-      return undefined;
+/** Rewrites the patterns of one schema. */
+export class PatternGrammar {
+  readonly #budget = new PatternBudget(MAX_STEPS);
+  readonly #rewritten = new Map<string, string | undefined>();
+
+  /**
+   * @param patterns at least one
+   * @param lengths of the strings, beside the patterns
+   * @returns a pattern for the converter that allows the same strings, or some more; '' if no string fits; undefined if it
+   *   would allow nearly every string, or if this is too much work
+   */
+  rewrite(patterns: readonly string[], lengths: Lengths): string | undefined {
+    const key = JSON.stringify([patterns, lengths.min, lengths.max]);
+    if (!this.#rewritten.has(key)) {
+      this.#rewritten.set(key, this.#compute(patterns, lengths));
     }
-    throw error;
+    return this.#rewritten.get(key);
+  }
+
+  #compute(patterns: readonly string[], lengths: Lengths): string | undefined {
+    try {
+      const strings = stringsOfAll(patterns, lengths, this.#budget);
+      if (strings === undefined) {
+        return undefined;
+      }
+      if (strings.language.alternatives.length === 0) {
+        return strings.isExact ? '' : undefined;
+      }
+      const text = `^${alternatives(strings.language)}$`;
+      return text.length <= MAX_LENGTH ? text : undefined;
+    } catch (error) {
+      if (error instanceof Inexpressible || error instanceof OverBudget) {
+        return undefined;
+      }
+      throw error;
+    }
   }
 }
 
-class Unsayable extends Error {}
+/** The converter has no form for a part of the pattern. */
+class Inexpressible extends Error {}
 
-function alternatives({ alternatives: each }: Pick<Language, 'alternatives'>): string {
+function alternatives({ alternatives: each }: { alternatives: readonly Sequence[] }): string {
   const texts = [...new Set(each.map(concatenation))];
   const filled = texts.filter((text) => text !== '');
   if (filled.length === 0) {
@@ -64,11 +83,11 @@ function alternatives({ alternatives: each }: Pick<Language, 'alternatives'>): s
   return filled.length === texts.length ? all : `(?:${all})?`;
 }
 
-function concatenation({ elements }: NoParent<Concatenation>): string {
+function concatenation({ elements }: Sequence): string {
   return elements.map(element).join('');
 }
 
-function element(node: NoParent<Element>): string {
+function element(node: Part): string {
   switch (node.type) {
     case 'CharacterClass':
       return characters(node.characters);
@@ -77,17 +96,17 @@ function element(node: NoParent<Element>): string {
     case 'Quantifier':
       return repeated(node);
     default:
-      throw new Unsayable();
+      throw new Inexpressible();
   }
 }
 
-function repeated({ min, max, alternatives: each }: NoParent<Extract<Element, { type: 'Quantifier' }>>): string {
+function repeated({ min, max, alternatives: each }: Extract<Part, { type: 'Quantifier' }>): string {
   const inner = alternatives({ alternatives: each });
   if (max === 0 || inner === '') {
     return '';
   }
   if (min > MAX_REPETITIONS) {
-    throw new Unsayable();
+    throw new Inexpressible();
   }
   const isOpen = max > MAX_REPETITIONS;
   const times = min === 0 && isOpen ? '*' : min === 1 && isOpen ? '+' : `{${min},${isOpen ? '' : max}}`;
@@ -103,7 +122,7 @@ function characters(set: CharSet): string {
     ...(escaped.length === 0 ? [] : [`[\\x5c]${bracketed(escaped.map(characterRange))}`]),
   ];
   if (texts.length === 0) {
-    throw new Unsayable();
+    throw new Inexpressible();
   }
   return texts.length === 1 ? (texts[0] as string) : `(?:${texts.join('|')})`;
 }
@@ -118,7 +137,7 @@ function bracketed(ranges: readonly { min: number; max: number }[]): string {
   return `[${texts.join('')}]`;
 }
 
-/** Letters and digits as they are, all others by number: grammars and patterns have signs of their own. */
+/** Letters and digits unchanged, all others by number, because they may have a meaning in grammars or patterns. */
 function coded(character: number): string {
   const hex = character.toString(16);
   if (character < 0x80) {

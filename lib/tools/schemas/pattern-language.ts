@@ -1,87 +1,58 @@
-// Which strings a `pattern` allows, as an expression without anchors and lookarounds: grammars have none.
-import {
-  CharSet,
-  type Concatenation,
-  combineTransformers,
-  DFA,
-  type Element,
-  type Expression,
-  JS,
-  NFA,
-  type NoParent,
-  Transformers,
-  transform,
-} from 'refa';
-
-export type Language = NoParent<Expression>;
-type Sequence = NoParent<Concatenation>;
-type Part = NoParent<Element>;
+// The strings that a `pattern` allows, as an expression without anchors and lookarounds: grammars have none.
+import { combineTransformers, type DFA, JS, Transformers, transform } from 'refa';
+import { type Language, type Part, PatternAlphabet, type Sequence, visitParts } from './pattern-alphabet.js';
+import { anything, PatternAutomata } from './pattern-automata.js';
+import type { PatternBudget } from './pattern-budget.js';
 
 /** A length in characters. */
 export interface Lengths {
   min: number;
-  /** `Infinity`: any. */
+  /** `Infinity` for no limit. */
   max: number;
 }
 
-/** Bounds of what is computed for one pattern: some milliseconds. What passes them is checked after generation alone. */
-const MAX_STATES = 2000;
-const MAX_CHARACTER = 0x10ffff;
-const MAX_NODES = 4000;
+const ANY_LENGTH: Lengths = { min: 0, max: Number.POSITIVE_INFINITY };
 
-/** Whole strings: with no alternatives none. If it is not exact, it also holds strings that are forbidden. */
-interface Found {
+/** Whole strings; no string if there are no alternatives. If it is not exact, it also has strings that are forbidden. */
+export interface Strings {
   language: Language;
   isExact: boolean;
 }
 
 /**
- * @param lengths what the strings have beside the patterns
- * @returns what all patterns allow; undefined if that cannot be said
+ * @param lengths of the strings, beside the patterns
+ * @returns the strings that all patterns allow; undefined if no expression without lookarounds can describe them, or if
+ *   this is too much work
  */
-export function languageOfAll(patterns: readonly string[], lengths: Lengths): Found | undefined {
-  const each = patterns.map((pattern, index) => languageOf(pattern, index === 0 ? lengths : ANY_LENGTH));
-  const [first, ...more] = each.filter((found) => found !== undefined);
-  return first && more.reduce(bothLanguages, { ...first, isExact: first.isExact && each.length === more.length + 1 });
-}
-
-const ANY_LENGTH: Lengths = { min: 0, max: Number.POSITIVE_INFINITY };
-
-function bothLanguages(left: Found, right: Found): Found {
-  try {
-    const both = intersection(automatonOf(left.language), automatonOf(right.language));
-    return { language: expressionOf(both), isExact: left.isExact && right.isExact };
-  } catch {
-    return { ...left, isExact: false };
-  }
-}
-
-function languageOf(pattern: string, lengths: Lengths): Found | undefined {
-  const parsed = parse(pattern);
-  if (parsed === undefined) {
-    return undefined;
-  }
-  const wide: Sequence[] = [];
-  const exact: Sequence[] = [];
-  let isExact = true;
-  for (const alternative of parsed.alternatives) {
-    const anchored = withoutAnchors(alternative);
-    const body = anchored && withoutAssertions(anchored.body);
-    if (anchored === undefined || body === undefined) {
+export function stringsOfAll(
+  patterns: readonly string[],
+  lengths: Lengths,
+  budget: PatternBudget,
+): Strings | undefined {
+  const parsed = patterns.map((pattern) => parse(pattern, budget));
+  const readable = parsed.filter((each) => each !== undefined);
+  const alphabet = new PatternAlphabet(readable, budget);
+  return budget.withHalf((half) => {
+    const patternStrings = new PatternStrings(alphabet.maxCharacter, half);
+    const each = readable.map((language, index) =>
+      patternStrings.of(alphabet.compress(language), index === 0 ? lengths : ANY_LENGTH),
+    );
+    const [first, ...more] = each.filter((strings) => strings !== undefined);
+    if (first === undefined) {
       return undefined;
     }
-    wide.push(...body.alternatives);
-    const narrowed: Language | undefined = isExact ? narrow(body, anchored.lookaheads, lengths) : undefined;
-    isExact = narrowed !== undefined;
-    exact.push(...(narrowed?.alternatives ?? []));
-  }
-  return { language: expression(isExact ? exact : wide), isExact };
+    const isComplete = more.length + 1 === patterns.length;
+    const all = more.reduce((left, right) => patternStrings.both(left, right), first);
+    return { language: alphabet.expand(all.language), isExact: all.isExact && isComplete };
+  });
 }
 
 /** Escapes that are errors with the flag `u`, as in /\-/, and that validators take without it. */
 const NEEDLESS_ESCAPE = /\\(?![\^$\\.*+?()[\]{}|/A-Za-z0-9])([\x20-\x7e])/g;
 
-function parse(pattern: string): Language | undefined {
+/** @throws OverBudget */
+function parse(pattern: string, budget: PatternBudget): Language | undefined {
+  budget.spend(pattern.length);
   const hex = (character: string) => `\\x${character.charCodeAt(0).toString(16)}`;
   const source = pattern.replace(/\\\\|\\(.)/gsu, (escaped) =>
     escaped.replace(NEEDLESS_ESCAPE, (_, each) => hex(each)),
@@ -89,30 +60,128 @@ function parse(pattern: string): Language | undefined {
   try {
     return JS.Parser.fromLiteral({ source, flags: 'u' }).parse().expression;
   } catch {
-    return undefined; // with backreferences, for one
+    return undefined; // for example because of a backreference
   }
 }
 
-/** The strings that hold a match of the alternative, and the lookaheads that stand right after its `^`. */
-function withoutAnchors({ elements }: Sequence): { body: Language; lookaheads: Part[] } | undefined {
-  const rest = [...elements];
-  const isAtStart = isEdge(rest[0], 'behind');
-  while (isEdge(rest[0], 'behind')) {
-    rest.shift();
+/** The strings of parsed patterns, in one small alphabet. */
+class PatternStrings {
+  readonly #maxCharacter: number;
+  readonly #budget: PatternBudget;
+  readonly #automata: PatternAutomata;
+
+  constructor(maxCharacter: number, budget: PatternBudget) {
+    this.#maxCharacter = maxCharacter;
+    this.#budget = budget;
+    this.#automata = new PatternAutomata(maxCharacter, budget);
   }
-  const isAtEnd = isEdge(rest.at(-1), 'ahead');
-  while (isEdge(rest.at(-1), 'ahead')) {
-    rest.pop();
+
+  /** The strings that contain a match of the pattern and have such a length. */
+  of(pattern: Language, lengths: Lengths): Strings | undefined {
+    const wide: Sequence[] = [];
+    const exact: Sequence[] = [];
+    let isExact = true;
+    for (const alternative of pattern.alternatives) {
+      const { body, lookaheads } = this.#withoutAnchors(alternative);
+      const plain = this.#withoutAssertions(body);
+      if (plain === undefined) {
+        return undefined;
+      }
+      wide.push(...plain.alternatives);
+      const narrowed: Language | undefined = isExact ? this.#narrow(plain, lookaheads, lengths) : undefined;
+      isExact = narrowed !== undefined;
+      exact.push(...(narrowed?.alternatives ?? []));
+    }
+    return { language: expression(isExact ? exact : wide), isExact };
   }
-  const lookaheads: Part[] = [];
-  while (isAtStart && rest[0]?.type === 'Assertion' && rest[0].kind === 'ahead') {
-    lookaheads.push(rest.shift() as Part);
+
+  both(left: Strings, right: Strings): Strings {
+    try {
+      const both = this.#automata.intersection(this.#automata.of(left.language), this.#automata.of(right.language));
+      return { language: this.#automata.expression(both), isExact: left.isExact && right.isExact };
+    } catch {
+      return { ...left, isExact: false }; // too much work
+    }
   }
-  const whole = [...(isAtStart ? [] : [anything()]), ...rest, ...(isAtEnd ? [] : [anything()])];
-  return { body: expression([sequence(whole)]), lookaheads };
+
+  /** The strings that contain a match of the alternative, and the lookaheads right after its `^`. */
+  #withoutAnchors({ elements }: Sequence): { body: Language; lookaheads: Part[] } {
+    const rest = [...elements];
+    const isAtStart = isEdge(rest[0], 'behind');
+    while (isEdge(rest[0], 'behind')) {
+      rest.shift();
+    }
+    const isAtEnd = isEdge(rest.at(-1), 'ahead');
+    while (isEdge(rest.at(-1), 'ahead')) {
+      rest.pop();
+    }
+    const lookaheads: Part[] = [];
+    while (isAtStart && rest[0]?.type === 'Assertion' && rest[0].kind === 'ahead') {
+      lookaheads.push(rest.shift() as Part);
+    }
+    const any = anything(this.#maxCharacter);
+    return {
+      body: expression([sequence([...(isAtStart ? [] : [any]), ...rest, ...(isAtEnd ? [] : [any])])]),
+      lookaheads,
+    };
+  }
+
+  /** Replaces word boundaries and the like by the characters beside them; undefined if that is impossible. */
+  #withoutAssertions(language: Language): Language | undefined {
+    if (!hasAssertion(language)) {
+      return language;
+    }
+    const onPassStart = (ast: Language) => this.#budget.spend(sizeOf(ast) * STEPS_PER_PASS);
+    try {
+      const applied = transform(withAssertionsApplied, language, { maxPasses: 20, events: { onPassStart } });
+      const settled = expression(applied.alternatives.flatMap((each) => settledAt(each, 'behind')));
+      const both = expression(settled.alternatives.flatMap((each) => settledAt(each, 'ahead')));
+      return hasAssertion(both) ? undefined : both;
+    } catch {
+      return undefined; // too much work
+    }
+  }
+
+  /** The strings of a language that the lookaheads and the length allow; undefined if that is too much work. */
+  #narrow(language: Language, lookaheads: readonly Part[], { min, max }: Lengths): Language | undefined {
+    if (lookaheads.length === 0 && min === 0 && max === Number.POSITIVE_INFINITY) {
+      return language;
+    }
+    const automata = this.#automata;
+    try {
+      let automaton = automata.of(language);
+      for (const lookahead of lookaheads) {
+        automaton = automata.intersection(automaton, this.#beginningWith(lookahead));
+      }
+      if (min > 0 || max < Number.POSITIVE_INFINITY) {
+        const anyOfLength = expression([sequence([anything(this.#maxCharacter, min, max)])]);
+        automaton = automata.intersection(automaton, automata.of(anyOfLength));
+      }
+      return automata.expression(automaton);
+    } catch {
+      return undefined; // too much work, or a lookaround inside a lookahead
+    }
+  }
+
+  /** The strings that a lookahead at their start allows. */
+  #beginningWith(lookahead: Part): DFA {
+    if (lookahead.type !== 'Assertion') {
+      throw new Error('Expected a lookahead');
+    }
+    const automaton = this.#automata.of(
+      expression(
+        lookahead.alternatives.map(({ elements }) =>
+          isEdge(elements.at(-1), 'ahead')
+            ? sequence(elements.slice(0, -1))
+            : sequence([...elements, anything(this.#maxCharacter)]),
+        ),
+      ),
+    );
+    return lookahead.negate ? this.#automata.complement(automaton) : automaton;
+  }
 }
 
-/** Whether it is `^` or `$`: no character stands there. */
+/** Whether a part is `^` or `$`: an assertion that no character stands there. */
 function isEdge(part: Part | undefined, kind: 'ahead' | 'behind'): boolean {
   if (part?.type !== 'Assertion' || !part.negate || part.kind !== kind || part.alternatives.length !== 1) {
     return false;
@@ -127,19 +196,12 @@ const withAssertionsApplied = combineTransformers([
   Transformers.applyAssertions(),
   Transformers.unionCharacters(),
 ]);
+/** Of one part of an expression, in one pass of these transformers. */
+const STEPS_PER_PASS = 2;
 
-/** Word boundaries and the like, said by the characters beside them. */
-function withoutAssertions(language: Language): Language | undefined {
-  if (!hasAssertion(language)) {
-    return language;
-  }
-  const applied = transform(withAssertionsApplied, language, { maxPasses: 20 });
-  const settled = expression(applied.alternatives.flatMap((each) => settledAt(each, 'behind')));
-  const both = expression(settled.alternatives.flatMap((each) => settledAt(each, 'ahead')));
-  return hasAssertion(both) ? undefined : both;
-}
-
-/** What looks beyond an end of the string sees nothing: it holds if it is negated, and nothing fits otherwise. */
+/**
+ * Beyond the ends of a string is nothing: an assertion that looks there holds if it is negated, and otherwise nothing fits.
+ */
 function settledAt({ elements }: Sequence, kind: 'ahead' | 'behind'): Sequence[] {
   const rest = [...elements];
   const outermost = kind === 'behind' ? rest.shift() : rest.pop();
@@ -156,68 +218,19 @@ function settledAt({ elements }: Sequence, kind: 'ahead' | 'behind'): Sequence[]
   return [withEnd([outermost])];
 }
 
-function hasAssertion(node: NoParent<Expression | Concatenation | Element>): boolean {
-  if (node.type === 'Assertion' || node.type === 'Unknown') {
-    return true;
-  }
-  const below = node.type === 'Concatenation' ? node.elements : node.type === 'CharacterClass' ? [] : node.alternatives;
-  return below.some(hasAssertion);
+function hasAssertion(language: Language): boolean {
+  let found = false;
+  visitParts(language, ({ type }) => {
+    found ||= type === 'Assertion' || type === 'Unknown';
+  });
+  return found;
 }
 
-/** The strings of a language that the lookaheads and the length allow; undefined if that grows too large. */
-function narrow(language: Language, lookaheads: readonly Part[], { min, max }: Lengths): Language | undefined {
-  if (lookaheads.length === 0 && min === 0 && max === Number.POSITIVE_INFINITY) {
-    return language;
-  }
-  try {
-    let automaton = automatonOf(language);
-    for (const lookahead of lookaheads) {
-      automaton = intersection(automaton, beginsWith(lookahead));
-    }
-    if (min > 0 || max < Number.POSITIVE_INFINITY) {
-      automaton = intersection(automaton, automatonOf(expression([sequence([anything(min, max)])])));
-    }
-    return expressionOf(automaton);
-  } catch {
-    return undefined; // it has too many states or nodes, or a lookaround inside of a lookahead
-  }
-}
-
-/** The strings that a lookahead at their start allows. */
-function beginsWith(lookahead: Part): DFA {
-  if (lookahead.type !== 'Assertion') {
-    throw new Error('Expected a lookahead');
-  }
-  const automaton = automatonOf(
-    expression(
-      lookahead.alternatives.map(({ elements }) =>
-        isEdge(elements.at(-1), 'ahead') ? sequence(elements.slice(0, -1)) : sequence([...elements, anything()]),
-      ),
-    ),
-  );
-  if (lookahead.negate) {
-    automaton.complement(new DFA.LimitedNodeFactory(MAX_STATES));
-  }
-  return automaton;
-}
-
-function automatonOf(language: Language): DFA {
-  const creation = { maxCharacter: MAX_CHARACTER };
-  return minimal(NFA.fromRegex(language, creation, {}, new NFA.LimitedNodeFactory(MAX_STATES)));
-}
-
-function expressionOf(automaton: DFA): Language {
-  return automaton.isEmpty ? expression([]) : automaton.toRegex({ maxNodes: MAX_NODES });
-}
-
-function intersection(left: DFA, right: DFA): DFA {
-  return minimal(NFA.fromIntersection(left, right, new NFA.LimitedNodeFactory(MAX_STATES)));
-}
-
-function minimal(automaton: NFA): DFA {
-  const deterministic = DFA.fromFA(automaton, new DFA.LimitedNodeFactory(MAX_STATES));
-  deterministic.minimize();
-  return deterministic;
+/** How many parts an expression has, in all levels. */
+function sizeOf(language: Language): number {
+  let size = 0;
+  visitParts(language, () => size++);
+  return size;
 }
 
 function expression(alternatives: Sequence[]): Language {
@@ -226,10 +239,4 @@ function expression(alternatives: Sequence[]): Language {
 
 function sequence(elements: Part[]): Sequence {
   return { type: 'Concatenation', elements };
-}
-
-/** Any characters. */
-function anything(min = 0, max = Number.POSITIVE_INFINITY): Part {
-  const character: Part = { type: 'CharacterClass', characters: CharSet.all(MAX_CHARACTER) };
-  return { type: 'Quantifier', min, max, lazy: false, alternatives: [sequence([character])] };
 }

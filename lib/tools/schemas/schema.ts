@@ -1,11 +1,11 @@
-import { Ajv, type ValidateFunction } from 'ajv';
-import { Ajv2020 } from 'ajv/dist/2020.js';
+import type { ValidateFunction } from 'ajv';
 import { toJSONSchema } from 'zod';
 import { HeadstartError } from '../../errors.js';
 import type { JsonObject } from '../../schema-walk.js';
 import { fitForGrammar, SHORT_DETAIL } from './grammar-fit.js';
 import { Never } from './grammar-values.js';
-import { toldSchema } from './told-schema.js';
+import { shownSchema } from './shown-schema.js';
+import { compileValidator } from './validator.js';
 
 /** What zod's schemas, and others that follow the Standard Schema specification (version 1), have in common. */
 export interface StandardSchema<T = unknown> {
@@ -141,10 +141,6 @@ function schemaText(schema: unknown, what: string): string {
   throw invalid(`Expected ${what} to be a JSON Schema object`);
 }
 
-/** Keywords that draft 7 does not have: all others mean the same in both, but lists of `items`, which are older. */
-const NEW_KEYWORD =
-  /"(?:prefixItems|dependentRequired|dependentSchemas|unevaluated(?:Properties|Items)|(?:min|max)Contains|\$dynamicRef)"/;
-
 async function compile(text: string, what: string, isArguments: boolean): Promise<PreparedSchema> {
   let jsonSchema: JsonObject;
   let validate: ValidateFunction;
@@ -152,7 +148,7 @@ async function compile(text: string, what: string, isArguments: boolean): Promis
     // `$async` is the validator's own: with it, it would answer later, and nobody would wait for it.
     const { $schema, $async: _, ...schema } = parseSchema(text, what);
     jsonSchema = schema;
-    validate = compileValidator(schema, String($schema).includes('2020-12') || NEW_KEYWORD.test(text));
+    validate = compileValidator(schema, { text, $schema });
   } catch (cause) {
     if (HeadstartError.isInstance(cause)) {
       throw cause;
@@ -164,7 +160,7 @@ async function compile(text: string, what: string, isArguments: boolean): Promis
     throw invalid(`Expected ${what} to be a schema that some value fits, but ${fitted.reason}`);
   }
   return {
-    jsonSchema: Object.freeze(toldSchema(jsonSchema)),
+    jsonSchema: Object.freeze(shownSchema(jsonSchema)),
     grammarSchema: Object.freeze(fitted.schema),
     grammarLength: fitted.grammar.length,
     shortSchema: fitted.grammar.length > LONG_GRAMMAR ? await shortSchema(jsonSchema, isArguments) : fitted.schema,
@@ -194,22 +190,6 @@ function parseSchema(text: string, what: string): Record<string, unknown> {
     }
     return value;
   }) as Record<string, unknown>;
-}
-
-function compileValidator(schema: object, isNew: boolean): ValidateFunction {
-  const options = { strict: false, logger: false, validateFormats: false, allErrors: true } as const;
-  // One instance for each: it remembers every schema that it ever compiled.
-  const withFlags = (unicodeRegExp: boolean) =>
-    new (isNew ? Ajv2020 : Ajv)({ ...options, unicodeRegExp }).compile(schema);
-  try {
-    return withFlags(true);
-  } catch (error) {
-    try {
-      return withFlags(false); // /\-/ is an error with the flag `u`, and none without
-    } catch {
-      throw error;
-    }
-  }
 }
 
 function mismatch(problems: readonly string[]): HeadstartError {

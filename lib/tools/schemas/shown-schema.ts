@@ -5,7 +5,7 @@ import { isObject, type Json, type JsonObject, mapBelow, targetOf } from '../../
 const MAX_DEPTH = 56;
 
 /** @param schema valid, as JSON.parse has it; it is not changed */
-export function toldSchema(schema: JsonObject): JsonObject {
+export function shownSchema(schema: JsonObject): JsonObject {
   return cut(withoutTrue(withOpenRoot(schema)), MAX_DEPTH) as JsonObject;
 }
 

@@ -1,0 +1,84 @@
+// Rewriting patterns for a grammar runs on the event loop, so its work has a limit.
+import { schemaForGrammar } from 'llama-headstart/internal';
+import { DFA, NFA } from 'refa';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import type { JsonObject } from '../../lib/schema-walk.js';
+import { schemaForGrammar } from '../../lib/tools/schemas/grammar-schema.js';
+
+type JsonObject = Parameters<typeof schemaForGrammar>[0];
+
+const DETAIL = { patterns: true, depth: 32, entries: 400, items: 256 };
+const rewritten = (schema: JsonObject) => schemaForGrammar({ type: 'string', ...schema }, DETAIL);
+const repeated = (count: number, text: (index: number) => string) =>
+  Array.from({ length: count }, (_, index) => text(index));
+
+/** Each of these took from 0.3 to 14 seconds without a limit. */
+const COSTLY: Record<string, JsonObject> = {
+  'lookaheads with classes of Unicode': {
+    pattern: '^(?=.*\\p{Ll})(?=.*\\p{Lu})(?=.*\\p{Nd})(?=.*\\p{P}).{8,64}$',
+  },
+  'a length of classes of Unicode': { pattern: '^\\p{L}+(\\P{L}\\p{L}+)*$', minLength: 5, maxLength: 400 },
+  'an automaton of exponential size': { pattern: '^(a|b)*a(a|b){14}$', minLength: 1, maxLength: 1000 },
+  'repetitions in repetitions': { pattern: `^${'('.repeat(240)}a${'|b)*'.repeat(240)}$`, minLength: 1, maxLength: 100 },
+  'optional parts in a row': { pattern: `^(${'[ab]*c?'.repeat(400)})*$`, minLength: 1, maxLength: 1000 },
+  'a thousand classes': {
+    pattern: `^(${repeated(1000, (index) => `[\\p{L}${String.fromCharCode(0x2000 + index)}]`).join('')})*$`,
+    maxLength: 9,
+  },
+  'forty patterns at once': { allOf: repeated(40, (index) => `${index}x`).map((pattern) => ({ pattern })) },
+  'word boundaries in a row': { pattern: `^${'\\b\\w+\\b.*'.repeat(500)}$` },
+  'megabytes of pattern': { pattern: `^(${repeated(200_000, (index) => `w${index}`).join('|')})$` },
+};
+
+afterEach(() => vi.restoreAllMocks());
+
+describe('a costly pattern', () => {
+  it.each(Object.entries(COSTLY))('is given up after a fixed amount of work: %s', (_, schema) => {
+    const states = [NFA.nodeFactory, DFA.nodeFactory].map((factory) => vi.spyOn(factory, 'createNode'));
+    rewritten({ ...schema });
+    expect(states.reduce((sum, { mock }) => sum + mock.calls.length, 0)).toBeLessThan(10_000);
+  });
+
+  it('counts once for all properties that have it', () => {
+    const one = { type: 'string', pattern: '^(a|b)*a(a|b){14}$', maxLength: 100 };
+    const states = vi.spyOn(NFA.nodeFactory, 'createNode');
+    schemaForGrammar({ properties: { a: one } }, DETAIL);
+    const ofOne = states.mock.calls.length;
+    schemaForGrammar({ properties: { a: one, b: one, c: one } }, DETAIL);
+    expect([ofOne > 0, states.mock.calls.length]).toEqual([true, 2 * ofOne]);
+  });
+
+  it('leaves the patterns of other properties in the grammar', () => {
+    const costly = Object.values(COSTLY).map(
+      (schema, index) => [`costly${index}`, { type: 'string', ...schema }] as const,
+    );
+    const code = { type: 'string', pattern: '^[a-c]+$', minLength: 3, maxLength: 5 };
+    const properties = { ...Object.fromEntries(costly), code };
+    expect(schemaForGrammar({ type: 'object', properties }, DETAIL)).toMatchObject({
+      properties: { code: { type: 'string', pattern: '^[a-c]{3,5}$' } },
+    });
+  });
+});
+
+describe('an ordinary pattern', () => {
+  it.each<[string, JsonObject, good: string[], bad: string[]]>([
+    [
+      'a name with a length',
+      { pattern: '^[a-z0-9]+(-[a-z0-9]+)*$', maxLength: 5 },
+      ['a-b', 'abcde'],
+      ['a-', 'a-b-c-d'],
+    ],
+    [
+      'letters of any script with a length',
+      { pattern: '^\\p{Lu}+$', minLength: 2, maxLength: 3 },
+      ['ÄЖ', 'ABC'],
+      ['A', 'Ab'],
+    ],
+    ['lookaheads', { pattern: '^(?=.*[a-z])(?=.*[0-9])[a-z0-9]{2,3}$' }, ['a1', '1ba'], ['ab', '12', 'ab12']],
+    ['two patterns', { pattern: '^a.*$', allOf: [{ pattern: 'b$' }] }, ['ab', 'axb'], ['a', 'b', 'ba']],
+  ])('is in the grammar as a whole: %s', (_, schema, good, bad) => {
+    const { pattern } = rewritten(schema) as { pattern: string };
+    const expression = new RegExp(pattern.replace(/\\U00([0-9a-f]{6})/g, '\\u{$1}'), 'u'); // JavaScript's form
+    expect([good, bad].map((texts) => texts.filter((text) => expression.test(text)))).toEqual([good, []]);
+  });
+});
