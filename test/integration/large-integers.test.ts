@@ -37,7 +37,7 @@ describe('an integer beyond 2^53', () => {
       const chatTemplate = name && readFileSync(new URL(`${name}.jinja`, TEMPLATES), 'utf8');
       const agent = await startAgent({ contextSize: 4096, ...(chatTemplate && { chatTemplate }) });
       const calls: unknown[] = [];
-      const tools = [tool({ name: 'find', parameters: SCHEMA, execute: (input) => calls.push(input) })];
+      const tools = [tool({ name: 'find', inputSchema: SCHEMA, execute: (input) => calls.push(input) })];
       const session = await agent.createSession({ tools, sampling: await digitsOf(agent), maxParallelTools: 1 });
       const reply = await session.send('Which?', { toolChoice: 'required', maxSteps: 2, maxTokens: 100 });
       expect(calls).toEqual([]);
@@ -47,6 +47,20 @@ describe('an integer beyond 2^53', () => {
       expect(reply.toolCalls[0]?.input).toMatch(/1{39}/); // all digits, as a text
     },
   );
+});
+
+it('an integer beyond 2^53 in a call that the program answers is there digit by digit: the arguments are JSON text', async () => {
+  const agent = await startAgent({ contextSize: 4096 });
+  const session = await agent.createSession({
+    tools: [{ name: 'find', inputSchema: SCHEMA }],
+    sampling: await digitsOf(agent),
+  });
+  const options = { toolChoice: 'required', maxParallelTools: 1, maxTokens: 100 } as const;
+  const { finishReason } = await session.send('Which?', options);
+  expect(finishReason).toBe('tool-calls');
+  expect(session.pendingToolCalls).toMatchObject([
+    { toolName: 'find', input: expect.stringMatching(/^\s*\{\s*"id"\s*:\s*1{39}\s*\}\s*$/) },
+  ]);
 });
 
 it.each<[string, z.ZodType | object]>([

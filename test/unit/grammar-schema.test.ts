@@ -97,6 +97,11 @@ describe('what a grammar is made of', () => {
       { type: 'integer', enum: [7, 14] },
     ],
     [
+      'few multiples of a fraction are listed',
+      { type: 'number', minimum: 0.06, maximum: 0.08, multipleOf: 0.01 },
+      { type: 'number', enum: [0.06, 0.07, 0.08] },
+    ],
+    [
       'values of other types are not listed',
       { type: 'string', enum: ['a', 1, 'bc'], minLength: 2 },
       { type: 'string', const: 'bc' },

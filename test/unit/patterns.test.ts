@@ -2,8 +2,6 @@
 import { schemaForGrammar } from 'llama-headstart/internal';
 import { DFA, NFA } from 'refa';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import type { JsonObject } from '../../lib/schema-walk.js';
-import { schemaForGrammar } from '../../lib/tools/schemas/grammar-schema.js';
 
 type JsonObject = Parameters<typeof schemaForGrammar>[0];
 

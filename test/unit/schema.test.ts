@@ -32,6 +32,25 @@ describe('values', () => {
     expect(await problemOf(schema, value)).toMatch(problem);
   });
 
+  it.each([
+    [0.07, 0.01],
+    [1.1, 0.1],
+    [19.99, 0.01],
+    [1_234_567.89, 0.01],
+    [-0.3, 0.1],
+    [0.0075, 0.0001],
+  ])('may be multiples of a fraction: %d is one of %d', async (value, multipleOf) => {
+    expect(await problemOf({ type: 'number', multipleOf }, value)).toBeUndefined();
+  });
+
+  it.each([
+    [0.075, 0.01],
+    [0.00751, 0.0001],
+    [1.05, 0.1],
+  ])('must be multiples: %d is none of %d', async (value, multipleOf) => {
+    expect(await problemOf({ type: 'number', multipleOf }, value)).toMatch(/must be multiple of/);
+  });
+
   it('of a schema that asks for checks in the background are checked at once', async () => {
     const schema = { $async: true, type: 'object', properties: { a: { type: 'integer' } } };
     expect(await problemOf(schema, { a: 'one' })).toMatch(/must be integer/);
