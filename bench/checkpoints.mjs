@@ -22,7 +22,7 @@ async function processorMs(work) {
 async function measure({ model: path }, options, onProgress) {
   const numbers = ['rounds', 'history', 'message', 'opening'].map((name) => Number(options[name]));
   const [rounds, history, message, opening] = numbers;
-  const { Engine } = await import('llama-headstart');
+  const { Engine } = await import('llama-headstart/internal');
   const { Model } = await import('llama-headstart/native');
   const model = await Model.load({ path });
   const [cut, end] = [history + message, history + message + opening];

@@ -15,7 +15,7 @@ const MAX_WIDTH = Math.max(...WIDTHS);
 
 async function measure({ model: path }, options, onProgress) {
   const [rounds, steps, count] = [options.rounds, options.steps, options.tokens].map(Number);
-  const { Engine } = await import('llama-headstart');
+  const { Engine } = await import('llama-headstart/internal');
   const { Model } = await import('llama-headstart/native');
   const model = await Model.load({ path });
   const prefix = (await model.tokenize(systemPrompt.repeat(Math.ceil(count / 400)))).slice(0, count);

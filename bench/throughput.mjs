@@ -29,7 +29,8 @@ const SESSIONS = [1, 8];
 async function measure({ model: path, baselineProgram, directory }, options, onProgress) {
   const [rounds, steps, count] = [options.rounds, options.steps, options.tokens].map(Number);
   const { layout } = options;
-  const { AgentServer, Engine } = await import('llama-headstart');
+  const { AgentServer } = await import('llama-headstart');
+  const { Engine } = await import('llama-headstart/internal');
   const { Model } = await import('llama-headstart/native');
   const threads = availableParallelism();
   const unified = layout === 'unified';

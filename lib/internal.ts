@@ -13,40 +13,44 @@ export { DirectoryIndex } from './cache/disk/directory-index.js';
 export { DiskStore } from './cache/disk/disk-store.js';
 export { BUDGET_OPTIONS, type DatedEntry, surplus } from './cache/disk/eviction.js';
 export { VERIFY_OPTIONS } from './cache/disk/operations.js';
+export { type KeyComponents, type KeyInputs, keyComponents, templateKey } from './cache/key.js';
 export { MemoryStore } from './cache/memory-store.js';
 export { CACHE_OPTIONS } from './cache/options.js';
 export { PrefillEstimate } from './cache/prefill-estimate.js';
-export { PrefixCache, type PrefixCacheOptions, type StartOptions } from './cache/prefix-cache.js';
+export { PrefixCache, type PrefixCacheOptions, type StartOptions, type TenantOptions } from './cache/prefix-cache.js';
 export { hashPositions, hashPrefixes, likelyShared, prefixHashes } from './cache/prefix-hash.js';
-export { startReport } from './cache/start-report.js';
+export { type StateSource, startReport } from './cache/start-report.js';
 export { addCounts, NO_COUNTS, StatsCounter } from './cache/statistics.js';
 export { TemplateCache, WARM_OPTIONS } from './cache/template-cache.js';
-export { publish } from './diagnostics/events.js';
+export { type DecodeEvent, type PrefillEvent, publish } from './diagnostics/events.js';
 export { startTelemetry } from './diagnostics/telemetry.js';
 export { type BatchLimits, BatchWriter, fitBatch, planBatch } from './engine/batch.js';
 export { CellLedger } from './engine/cell-ledger.js';
 export { type CellWaiter, CellWaitQueue } from './engine/cell-wait-queue.js';
-export { PendingRequest } from './engine/decode-request.js';
+export { type DecodeRequest, PendingRequest } from './engine/decode-request.js';
+export { Engine } from './engine/engine.js';
 export { sameBits } from './engine/reproducible/self-test.js';
 export { RwLock } from './engine/rw-lock.js';
-export { SequencePool } from './engine/sequence-pool.js';
+export { type SequenceHolder, SequencePool } from './engine/sequence-pool.js';
 export { SequenceSwap } from './engine/sequence-swap.js';
 export { windowCells } from './engine/window-budget.js';
 export { makeDirectory } from './files.js';
 export { Detokenizer } from './generate/detokenizer.js';
 export { REPETITION_GUARD_OPTIONS, RepetitionGuard } from './generate/repetition-guard.js';
 export { ReplyReader } from './generate/reply-reader.js';
-export { mergeSampling } from './generate/sampling.js';
+export { mergeSampling, samplingDefaults } from './generate/sampling.js';
 export { StopStrings } from './generate/stop-strings.js';
+export type { FinishDetail, FinishPart } from './generate/stream-parts.js';
 export { CallIds, toToolCall } from './generate/tool-calls.js';
 export { ToolInputs } from './generate/tool-input.js';
 export { VisibleReply } from './generate/visible-reply.js';
-export { shardPaths } from './model/fingerprint.js';
+export { fingerprintModel, shardPaths } from './model/fingerprint.js';
 export { LORA_OPTIONS } from './model/lora-files.js';
 export { MODEL_OPTIONS } from './model/model-options.js';
-export { RESOLVE_OPTIONS } from './model/resolve.js';
+export type { ModelProgress } from './model/progress.js';
+export { RESOLVE_OPTIONS, type ResolveModelOptions } from './model/resolve.js';
 export { RETRY_CONFIG, resolveRetryConfig } from './model/retry.js';
-export { parseModelSource, SOURCES } from './model/source.js';
+export { type ModelSourceInput, parseModelSource, SOURCES } from './model/source.js';
 export { ropeAdvice, trainingLengthWarning } from './model/training-length.js';
 export {
   addon,
@@ -64,7 +68,13 @@ export { parseOptions } from './parse-options.js';
 export { requireExactIntegers } from './prompt/exact-json.js';
 export { hermesReplyFormat } from './prompt/hermes.js';
 export { MessageEnds } from './prompt/message-end.js';
-export { type Prompt, Renderer, type ReplyOptions } from './prompt/renderer.js';
+export {
+  type Prompt,
+  Renderer,
+  type ReplyOptions,
+  type TemplateSource,
+  type ToolDefinition,
+} from './prompt/renderer.js';
 export { formsOf } from './prompt/schema-forms.js';
 export { type Boundary, findBoundary, findKnownBoundary } from './prompt/template-boundary.js';
 export { stableToolOrder } from './prompt/tool-order.js';
@@ -77,16 +87,18 @@ export {
 } from './sampling-options.js';
 export { Checkpoints } from './session/checkpoints.js';
 export { COMPACT_OPTIONS, COMPACTION_OPTIONS } from './session/compaction/compaction.js';
-export { COMPLETION_OPTIONS } from './session/completion.js';
-export { pendingCalls, readHistory, readTurn } from './session/conversation.js';
+export { COMPLETION_OPTIONS, type CompletionPart } from './session/completion.js';
+export { pendingCalls, readHistory, readTurn, type TurnInput } from './session/conversation.js';
 export { ConversationSequence } from './session/conversation-sequence.js';
-export { resolveToolOptions, SEND_OPTIONS } from './session/options.js';
+export type { ConversationMessage } from './session/message-input.js';
+export { type GenerationOptions, resolveToolOptions, SEND_OPTIONS } from './session/options.js';
 export { collectReply } from './session/reply.js';
 export { SAVE_OPTIONS, SESSION_OPTIONS } from './session/session-options.js';
 export { commonPrefixLength, isPrefix, sameTokens } from './tokens.js';
 export { runCalls, type ToolOutcome, type ToolRun } from './tools/execute.js';
-export { MCP_SERVER_OPTIONS } from './tools/mcp/mcp-config.js';
+export { MCP_SERVER_OPTIONS, type McpStdioServer } from './tools/mcp/mcp-config.js';
 export { idInEdges, type Line, LineReader } from './tools/mcp/mcp-lines.js';
+export { McpServers } from './tools/mcp/mcp-servers.js';
 export { schemaForGrammar } from './tools/schemas/grammar-schema.js';
 export { Never } from './tools/schemas/grammar-values.js';
 export { withOwnReferences } from './tools/schemas/own-references.js';

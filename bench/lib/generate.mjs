@@ -6,7 +6,7 @@ import { Detokenizer } from 'llama-headstart/internal';
  * Empties all sequences, then restores `state` into the first `width` of them. With `shared`, all of them use the same KV
  * cells; otherwise each has its own copy.
  *
- * @param {import('llama-headstart').Engine} engine
+ * @param {import('llama-headstart/internal').Engine} engine
  * @param {import('llama-headstart/native').SequenceState} state
  * @param {number} width
  * @param {boolean} shared needs a unified KV cache
@@ -27,7 +27,7 @@ export async function placeSequences(engine, state, width, shared) {
  * token, as in the baseline, so that their continuations differ.
  *
  * @param {import('llama-headstart/native').Model} model
- * @param {import('llama-headstart').Engine} engine
+ * @param {import('llama-headstart/internal').Engine} engine
  * @param {Int32Array} prefix the tokens that the sequence holds
  * @param {number} sequence
  * @param {number} steps

@@ -75,7 +75,7 @@ export interface FinishPart {
   detail?: FinishDetail;
   /** What the turn cost, added up over its steps. */
   usage: Usage;
-  /** Of the last step's tokens, if {@link SendOptions.logProbabilities} asked for them. */
+  /** Of the last step's tokens, if the option `logProbabilities` asked for them. */
   logProbabilities?: readonly TokenLogProbabilities[];
   /** With `responseFormat`: the reply, parsed and checked. */
   object?: unknown;
@@ -159,7 +159,7 @@ export interface Reply<T = unknown> {
   detail?: FinishDetail;
   /** What the turn cost, added up over its steps. */
   usage: Usage;
-  /** Of the last step's tokens, if {@link SendOptions.logProbabilities} asked for them. */
+  /** Of the last step's tokens, if the option `logProbabilities` asked for them. */
   logProbabilities?: readonly TokenLogProbabilities[];
   /** With `responseFormat`: the reply, parsed and checked. Absent if the reply was cut off (see `finishReason`). */
   object?: T;

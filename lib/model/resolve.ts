@@ -16,7 +16,7 @@ import { RETRY_CONFIG, type ResolvedRetryConfig } from './retry.js';
 import { decoded, type ModelSourceInput, parseModelSource, type UrlModelSource } from './source.js';
 
 const RESOLVE = {
-  /** Where downloads are kept. @default {@link modelsDirectory} */
+  /** Where downloads are kept. @default `LLAMA_HEADSTART_MODELS_DIR`, else `models` in the cache directory of the user */
   modelsDir: text().optional(),
   /** How requests that fail in passing are tried again. @default 3 times, after 1, 2 and 4 seconds */
   retryConfig: RETRY_CONFIG.prefault({}),

@@ -3,6 +3,7 @@
  * built on these classes alone.
  *
  * @packageDocumentation
+ * @module llama-headstart/native
  */
 export { type ErrorCode, HeadstartError } from '../errors.js';
 export type { Logger, LogLevel } from '../logger.js';

@@ -1,13 +1,21 @@
-// Reports of the public declarations, one per entry point. A change to the public API is visible as a change of a report.
+// Reports of the public declarations, so that a change of the public API is visible as a change of a report. There is one report per
+// entry point and one of the types that have no name in an entry point. `llama-headstart/internal` has none, because it promises
+// no compatibility.
 
-import { rm } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeDirectory } from '../../bin/lib/make-directory.mjs';
 import { mustRun, root } from '../../bin/lib/run.mjs';
 
-/** Entry points, by the name of their report in test/api. */
-const ENTRIES = { index: 'index', native: 'native/index' };
+/** The report in test/api, its title, and the declarations of it. */
+const ENTRIES = [
+  { report: 'index.api.md', title: '`llama-headstart`', declarations: 'index.d.ts' },
+  { report: 'native.api.md', title: '`llama-headstart/native`', declarations: 'native/index.d.ts' },
+  { report: 'types.api.md', title: 'types without a name in an entry point', declarations: 'types.d.ts' },
+];
+const REPORTS = join(root, 'test', 'api');
 const TYPES = join(root, '.build', 'types');
+const TEMPORARY = join(root, '.build', 'api-reports');
 
 /**
  * Compares the reports in test/api with the current declarations.
@@ -15,54 +23,72 @@ const TYPES = join(root, '.build', 'types');
  * @returns {Promise<string[]>} the paths of the reports that were out of date
  */
 export async function compareReports({ write }) {
+  await compileDeclarations();
+  await makeDirectory(TEMPORARY);
+  const stale = [];
+  for (const entry of ENTRIES) {
+    const path = join(REPORTS, entry.report);
+    const report = await writeReport(entry);
+    if (report === (await readFile(path, 'utf8').catch(() => ''))) continue;
+    if (write) await writeFile(path, report);
+    stale.push(`test/api/${entry.report}`);
+  }
+  return stale;
+}
+
+async function compileDeclarations() {
   await rm(TYPES, { recursive: true, force: true });
   const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
   await mustRun(process.execPath, [
     ...[tsc, '-p', 'tsconfig.build.json', '--emitDeclarationOnly', '--declarationMap', 'false'],
     ...['--outDir', TYPES],
   ]);
+  const types = await readFile(join(root, 'docs', 'reference', 'types.ts'), 'utf8');
+  await writeFile(join(TYPES, 'types.d.ts'), types.replaceAll('../../lib/', './'));
+}
+
+/**
+ * @param {(typeof ENTRIES)[number]} entry
+ * @returns {Promise<string>} the report
+ */
+async function writeReport({ report, title, declarations }) {
   const { Extractor, ExtractorConfig } = await import('@microsoft/api-extractor');
-  const reportFolder = join(root, 'test', 'api');
-  const reportTempFolder = join(root, '.build', 'api-reports');
-  await makeDirectory(reportFolder);
-  const stale = [];
-  for (const [name, file] of Object.entries(ENTRIES)) {
-    const config = ExtractorConfig.prepare({
-      configObject: {
-        projectFolder: root,
-        mainEntryPointFilePath: join(TYPES, `${file}.d.ts`),
-        compiler: {
-          overrideTsconfig: {
-            compilerOptions: {
-              module: 'nodenext',
-              target: 'es2023',
-              types: ['node'],
-              skipLibCheck: true,
-              strict: true,
-            },
-            files: [join(TYPES, `${file}.d.ts`)],
-          },
-        },
-        apiReport: { enabled: true, reportFileName: `${name}.api.md`, reportFolder, reportTempFolder },
-        docModel: { enabled: false },
-        dtsRollup: { enabled: false },
-        tsdocMetadata: { enabled: false },
-        messages: {
-          compilerMessageReporting: { default: { logLevel: /** @type {any} */ ('none') } },
-          extractorMessageReporting: { default: { logLevel: /** @type {any} */ ('none') } },
-          tsdocMessageReporting: { default: { logLevel: /** @type {any} */ ('none') } },
+  const file = join(TYPES, declarations);
+  const silent = { default: { logLevel: /** @type {any} */ ('none') } };
+  const config = ExtractorConfig.prepare({
+    configObject: {
+      projectFolder: root,
+      mainEntryPointFilePath: file,
+      compiler: {
+        overrideTsconfig: {
+          compilerOptions: { module: 'nodenext', target: 'es2023', types: ['node'], skipLibCheck: true, strict: true },
+          files: [file],
         },
       },
-      configObjectFullPath: undefined,
-      packageJsonFullPath: join(root, 'package.json'),
-    });
-    const { apiReportChanged } = Extractor.invoke(config, {
-      localBuild: write,
-      messageCallback: (message) => {
-        message.handled = true;
+      apiReport: {
+        enabled: true,
+        reportFileName: report,
+        reportFolder: TEMPORARY,
+        reportTempFolder: TEMPORARY,
       },
-    });
-    if (apiReportChanged) stale.push(`test/api/${name}.api.md`);
-  }
-  return stale;
+      docModel: { enabled: false },
+      dtsRollup: { enabled: false },
+      tsdocMetadata: { enabled: false },
+      messages: {
+        compilerMessageReporting: silent,
+        extractorMessageReporting: silent,
+        tsdocMessageReporting: silent,
+      },
+    },
+    configObjectFullPath: undefined,
+    packageJsonFullPath: join(root, 'package.json'),
+  });
+  Extractor.invoke(config, {
+    localBuild: true,
+    messageCallback: (message) => {
+      message.handled = true;
+    },
+  });
+  const body = (await readFile(join(TEMPORARY, report), 'utf8')).replaceAll('\r\n', '\n');
+  return `# Public declarations: ${title}\n\n${body}`;
 }

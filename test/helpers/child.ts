@@ -5,14 +5,12 @@ import { argv, stdin, stdout } from 'node:process';
 import {
   type AgentOptions,
   AgentServer,
-  Engine,
-  type ModelSourceInput,
   type Reply,
-  type ResolveModelOptions,
   resolveModel,
   type SendOptions,
   type SessionOptions,
 } from 'llama-headstart';
+import { Engine, type ModelSourceInput, type ResolveModelOptions } from 'llama-headstart/internal';
 import { Lab, type LabOptions } from './lab.js';
 
 /**

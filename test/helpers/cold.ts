@@ -1,7 +1,7 @@
 // The reference for replies of sessions: prefills a whole conversation in a new context, without cache and without
 // session.
-import { type ChatMessage, Engine, type TemplateSource } from 'llama-headstart';
-import { Renderer, ReplyReader } from 'llama-headstart/internal';
+import type { ChatMessage } from 'llama-headstart';
+import { Engine, Renderer, ReplyReader, type TemplateSource } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
 import { EXACT } from './agents.js';
 

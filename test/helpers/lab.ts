@@ -1,21 +1,18 @@
 // A template cache without the chat layer, for tests: takes arrays of token ids and returns greedy tokens and logits.
+import type { StartReport } from 'llama-headstart';
 import {
   Engine,
   fingerprintModel,
   type KeyComponents,
-  type KvLayout,
   keyComponents,
-  type StartReport,
-  type TenantOptions,
-} from 'llama-headstart';
-import {
   PrefixCache,
   type PrefixCacheOptions,
   RwLock,
   type StartOptions,
   TemplateCache,
+  type TenantOptions,
 } from 'llama-headstart/internal';
-import { Model, systemInfo } from 'llama-headstart/native';
+import { type KvLayout, Model, systemInfo } from 'llama-headstart/native';
 
 export interface LabOptions {
   path: string;

@@ -1,6 +1,7 @@
 // Connects to MCP servers whose answers break the protocol, in child processes and over loopback HTTP.
 
-import { type McpServerConfig, McpServers } from 'llama-headstart';
+import type { McpServerConfig } from 'llama-headstart';
+import { McpServers } from 'llama-headstart/internal';
 import { expect, onTestFinished } from 'vitest';
 import { serveOddHttp, serveOddSse } from './mcp-http.js';
 import type { Answers } from './odd-mcp-server.js';

@@ -1,5 +1,5 @@
 // Opens an engine without a cache and without the chat layer, and closes it when the test ends.
-import { Engine } from 'llama-headstart';
+import { Engine } from 'llama-headstart/internal';
 import { type ContextOptions, Model } from 'llama-headstart/native';
 import { expect, onTestFinished } from 'vitest';
 import { EXACT } from './agents.js';

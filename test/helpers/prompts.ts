@@ -1,5 +1,5 @@
 // A realistic system prompt and tools, long enough to be worth caching.
-import type { ToolDefinition } from 'llama-headstart';
+import type { ToolDefinition } from 'llama-headstart/internal';
 
 export const SYSTEM_PROMPT = [
   'You are a patient assistant in a small workshop that repairs bicycles.',

@@ -2,8 +2,8 @@
 // session, to the bit, with the same session running alone.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { createHash } from 'node:crypto';
-import type { AgentServer, Session, StateSource } from 'llama-headstart';
-import { ConversationSequence } from 'llama-headstart/internal';
+import type { AgentServer, Session } from 'llama-headstart';
+import { ConversationSequence, type StateSource } from 'llama-headstart/internal';
 import { seededRandom } from './native.js';
 import { numberedPrompt } from './prompts.js';
 

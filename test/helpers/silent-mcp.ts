@@ -1,7 +1,8 @@
 // An MCP server in a process of its own that a test can silence, and whose process must end.
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { AgentServer, McpStdioServer } from 'llama-headstart';
+import type { AgentServer } from 'llama-headstart';
+import type { McpStdioServer } from 'llama-headstart/internal';
 import { vi } from 'vitest';
 import { temporaryDirectory } from './agents.js';
 import { compileHelper } from './processes.js';

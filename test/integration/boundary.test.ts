@@ -2,8 +2,14 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { TemplateSource } from 'llama-headstart';
-import { type Boundary, findBoundary, findKnownBoundary, isPrefix, Renderer } from 'llama-headstart/internal';
+import {
+  type Boundary,
+  findBoundary,
+  findKnownBoundary,
+  isPrefix,
+  Renderer,
+  type TemplateSource,
+} from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SYSTEM_PROMPT, TOOLS } from '../helpers/prompts.js';

@@ -1,5 +1,6 @@
 // Where no exact entry exists, the nearest cached template is the start, and only the rest is prefilled.
-import type { StartReport, ToolDefinition } from 'llama-headstart';
+import type { StartReport } from 'llama-headstart';
+import type { ToolDefinition } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 import { EXACT, replies, startAgent, temporaryDirectory, uncachedReplies } from '../helpers/agents.js';
 import { type LabOptions, someTokens } from '../helpers/lab.js';

@@ -1,6 +1,7 @@
 // A session that starts from the cache computes what an uncached one computes, to the bit, where cells sit alike.
-import type { AgentServer, KvLayout, StateSource } from 'llama-headstart';
-import type { StartOptions } from 'llama-headstart/internal';
+import type { AgentServer } from 'llama-headstart';
+import type { StartOptions, StateSource } from 'llama-headstart/internal';
+import type { KvLayout } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
 import { agentOptions, replies, startAgent, temporaryDirectory, uncachedReplies } from '../helpers/agents.js';
 import { type Continuation, type Lab, type LabOptions, someTokens } from '../helpers/lab.js';

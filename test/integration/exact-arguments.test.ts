@@ -1,8 +1,7 @@
 // Forms of calls in which llama.cpp's `common` lets required arguments be absent, or arguments be of any type.
 import { readFileSync } from 'node:fs';
 import { Ajv } from 'ajv';
-import type { ToolDefinition } from 'llama-headstart';
-import { Renderer } from 'llama-headstart/internal';
+import { Renderer, type ToolDefinition } from 'llama-headstart/internal';
 import { Model, type ReplyFormat } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { replyUnder } from '../helpers/grammar-replies.js';

@@ -2,8 +2,8 @@
 import { execFileSync } from 'node:child_process';
 import { mkdir, readdir, readFile, rename, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { KeyComponents, StartReport } from 'llama-headstart';
-import { CacheDirectory, DirectoryIndex, DiskStore } from 'llama-headstart/internal';
+import type { StartReport } from 'llama-headstart';
+import { CacheDirectory, DirectoryIndex, DiskStore, type KeyComponents } from 'llama-headstart/internal';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { type AgentSettings, replies, startAgent, temporaryDirectory, uncachedReplies } from '../helpers/agents.js';
 import { runChild } from '../helpers/children.js';

@@ -2,8 +2,8 @@
 import { createHash } from 'node:crypto';
 import { copyFile, open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fingerprintModel, HeadstartError } from 'llama-headstart';
-import { addon } from 'llama-headstart/internal';
+import { HeadstartError } from 'llama-headstart';
+import { addon, fingerprintModel } from 'llama-headstart/internal';
 import { expect, it } from 'vitest';
 import { microModel } from '../helpers/models.js';
 import { codeOf, temporaryDirectory } from '../helpers/native.js';

@@ -1,7 +1,6 @@
 // A reply that follows the grammar of its format is read as the calls that it makes, by the parser of the same format.
 import { readdirSync, readFileSync } from 'node:fs';
-import type { ToolDefinition } from 'llama-headstart';
-import { CallIds, Renderer, type ReplyOptions, ToolInputs } from 'llama-headstart/internal';
+import { CallIds, Renderer, type ReplyOptions, type ToolDefinition, ToolInputs } from 'llama-headstart/internal';
 import { Model, type ReplyFormat } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { GrammarWalk } from '../helpers/grammar-walk.js';

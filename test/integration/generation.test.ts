@@ -2,16 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type {
-  CompletionPart,
-  FinishPart,
-  GenerationOptions,
-  Reply,
-  SamplingOptions,
-  SendOptions,
-  StreamPart,
-  Usage,
-} from 'llama-headstart';
+import type { Reply, SamplingOptions, SendOptions, StreamPart, Usage } from 'llama-headstart';
+import type { CompletionPart, FinishPart, GenerationOptions } from 'llama-headstart/internal';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { agentOptions, EXACT, startAgent, temporaryDirectory, withoutTimes } from '../helpers/agents.js';
 import { coldReply } from '../helpers/cold.js';

@@ -1,5 +1,6 @@
 // What an agent tells of itself while it works.
-import { type AgentHealth, type DecodeEvent, type PrefillEvent, subscribeDiagnostics } from 'llama-headstart';
+import { type AgentHealth, subscribeDiagnostics } from 'llama-headstart';
+import type { DecodeEvent, PrefillEvent } from 'llama-headstart/internal';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { startAgent } from '../helpers/agents.js';
 

@@ -3,14 +3,8 @@ import { randomBytes } from 'node:crypto';
 import { appendFileSync } from 'node:fs';
 import { copyFile, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import {
-  AgentServer,
-  type ModelProgress,
-  type ModelSource,
-  type ResolveModelOptions,
-  resolveModel,
-  type SamplingOptions,
-} from 'llama-headstart';
+import { AgentServer, type ModelSource, resolveModel, type SamplingOptions } from 'llama-headstart';
+import type { ModelProgress, ResolveModelOptions } from 'llama-headstart/internal';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type AgentSettings, EXACT, replies, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { withMetadata } from '../helpers/gguf-metadata.js';

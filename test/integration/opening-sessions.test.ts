@@ -1,5 +1,6 @@
 // Opening a session: aborts, options, and templates that do not fit.
-import type { ChatMessage, SessionOptions, ToolDefinition } from 'llama-headstart';
+import type { ChatMessage, SessionOptions } from 'llama-headstart';
+import type { ToolDefinition } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 import { startAgent } from '../helpers/agents.js';
 import { LONG_PROMPT } from '../helpers/prompts.js';

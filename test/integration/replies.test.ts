@@ -2,8 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { ToolDefinition } from 'llama-headstart';
-import { Renderer, ReplyReader } from 'llama-headstart/internal';
+import { Renderer, ReplyReader, type ToolDefinition } from 'llama-headstart/internal';
 import { Model, type ReplyFormat } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TOOLS } from '../helpers/prompts.js';

@@ -1,5 +1,6 @@
 // Sequences share decodes and do not affect each other.
-import { type DecodeRequest, HeadstartError } from 'llama-headstart';
+import { HeadstartError } from 'llama-headstart';
+import type { DecodeRequest } from 'llama-headstart/internal';
 import type { Sampler } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
 import { watchBatches } from '../helpers/event-loop.js';

@@ -1,6 +1,6 @@
 // What `reproducible` finds out of a model when it is loaded, and what follows from it.
-import { Engine, HeadstartError, subscribeDiagnostics } from 'llama-headstart';
-import { sameBits } from 'llama-headstart/internal';
+import { HeadstartError, subscribeDiagnostics } from 'llama-headstart';
+import { Engine, sameBits } from 'llama-headstart/internal';
 import { type Context, Model } from 'llama-headstart/native';
 import { describe, expect, it, onTestFinished } from 'vitest';
 // @ts-expect-error: scripts are plain JavaScript

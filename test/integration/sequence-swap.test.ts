@@ -1,6 +1,5 @@
 // A session that lost its sequence comes back by the cheaper way: from its state, or by reading its own tokens again.
-import { Engine, type SequenceHolder } from 'llama-headstart';
-import { SequenceSwap } from 'llama-headstart/internal';
+import { Engine, type SequenceHolder, SequenceSwap } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
 import { expect, it, onTestFinished } from 'vitest';
 import { EXACT } from '../helpers/agents.js';

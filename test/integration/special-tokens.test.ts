@@ -2,15 +2,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type {
-  AgentServer,
-  ChatMessage,
-  MessageInput,
-  SessionOptions,
-  TemplateSource,
-  UserMessage,
-} from 'llama-headstart';
-import { findBoundary, isPrefix, Renderer } from 'llama-headstart/internal';
+import type { AgentServer, ChatMessage, MessageInput, SessionOptions, UserMessage } from 'llama-headstart';
+import { findBoundary, isPrefix, Renderer, type TemplateSource } from 'llama-headstart/internal';
 import { Model, SequenceState } from 'llama-headstart/native';
 import { afterAll, describe, expect, it } from 'vitest';
 import { startAgent, temporaryDirectory } from '../helpers/agents.js';

@@ -1,6 +1,7 @@
 // Replies that are JSON of a schema: forced by grammar, parsed, checked and typed.
 import { readFileSync } from 'node:fs';
-import { type FinishPart, type SendOptions, type StreamPart, tool } from 'llama-headstart';
+import { type SendOptions, type StreamPart, tool } from 'llama-headstart';
+import type { FinishPart } from 'llama-headstart/internal';
 import { describe, expect, expectTypeOf, it, vi } from 'vitest';
 import { z } from 'zod';
 import { startAgent } from '../helpers/agents.js';

@@ -1,6 +1,7 @@
 // A conversation may bring its system prompt along, as its first message.
 import { join } from 'node:path';
-import type { ConversationMessage, SessionOptions } from 'llama-headstart';
+import type { SessionOptions } from 'llama-headstart';
+import type { ConversationMessage } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 import { startAgent, temporaryDirectory } from '../helpers/agents.js';
 

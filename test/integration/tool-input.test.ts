@@ -1,7 +1,7 @@
 // The arguments of tool calls are streamed while the model writes them, in each form that chat templates imply.
 import { readFileSync } from 'node:fs';
-import type { StreamPart, ToolDefinition } from 'llama-headstart';
-import { CallIds, Renderer, ReplyReader, ToolInputs } from 'llama-headstart/internal';
+import type { StreamPart } from 'llama-headstart';
+import { CallIds, Renderer, ReplyReader, type ToolDefinition, ToolInputs } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startAgent } from '../helpers/agents.js';

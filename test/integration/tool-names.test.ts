@@ -1,7 +1,7 @@
 // Tools and parameters with names that the grammars of llama.cpp's `common` use for themselves, or cannot tell apart.
 import { readdirSync, readFileSync } from 'node:fs';
-import type { Tool, ToolDefinition } from 'llama-headstart';
-import { Renderer, requireTools } from 'llama-headstart/internal';
+import type { Tool } from 'llama-headstart';
+import { Renderer, requireTools, type ToolDefinition } from 'llama-headstart/internal';
 import { Model, type ReplyFormat, type ReplyToolCall } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startAgent } from '../helpers/agents.js';

@@ -1,7 +1,6 @@
 // Tools with valid schemas of every kind are described by every chat template, and bound by all of their schema.
 import { readdirSync, readFileSync } from 'node:fs';
-import type { ToolDefinition } from 'llama-headstart';
-import { prepareSchema, Renderer } from 'llama-headstart/internal';
+import { prepareSchema, Renderer, type ToolDefinition } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { microModel } from '../helpers/models.js';

@@ -1,5 +1,5 @@
 // Messages and options that a turn accepts, and those that it rejects without an effect on the session.
-import type { ToolDefinition } from 'llama-headstart';
+import type { ToolDefinition } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 import { EXACT, replies, startAgent, uncachedReplies } from '../helpers/agents.js';
 import { expectLikeNew, withCode } from '../helpers/turns.js';

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { AgentServer, ChatMessage, Reply, TemplateSource } from 'llama-headstart';
+import type { AgentServer, ChatMessage, Reply } from 'llama-headstart';
 import {
   commonPrefixLength,
   findBoundary,
@@ -12,6 +12,7 @@ import {
   MessageEnds,
   type Prompt,
   Renderer,
+  type TemplateSource,
 } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';

@@ -53,7 +53,7 @@ const TYPES = [
   'TemplateCache',
 ] as const;
 
-const ENTRIES = [`${root}lib/index.ts`, `${root}lib/native/index.ts`];
+const ENTRIES = [`${root}lib/index.ts`, `${root}lib/native/index.ts`, `${root}docs/reference/types.ts`];
 /** The package's sources, and the documents' programs beside them. */
 function compile(): ts.Program {
   const { config } = ts.readConfigFile(`${root}tsconfig.json`, ts.sys.readFile);

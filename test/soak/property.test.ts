@@ -2,7 +2,8 @@
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { HeadstartError, type StateSource } from 'llama-headstart';
+import { HeadstartError } from 'llama-headstart';
+import type { StateSource } from 'llama-headstart/internal';
 import { SequenceState } from 'llama-headstart/native';
 import { afterAll, expect, it } from 'vitest';
 import { temporaryDirectory } from '../helpers/agents.js';

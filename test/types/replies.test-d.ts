@@ -4,7 +4,6 @@ import type {
   AgentServer,
   CompactionReport,
   Completion,
-  FinishDetail,
   FinishReason,
   Reply,
   Session,
@@ -13,6 +12,7 @@ import type {
   ToolResult,
   Usage,
 } from 'llama-headstart';
+import type { FinishDetail } from 'llama-headstart/internal';
 import { expectTypeOf } from 'vitest';
 import { z } from 'zod';
 

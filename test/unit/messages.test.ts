@@ -1,5 +1,5 @@
-import type { AssistantMessage, ChatMessage, MessageInput, TurnInput } from 'llama-headstart';
-import { CallIds, pendingCalls, readHistory, readTurn, toToolCall } from 'llama-headstart/internal';
+import type { AssistantMessage, ChatMessage, MessageInput } from 'llama-headstart';
+import { CallIds, pendingCalls, readHistory, readTurn, type TurnInput, toToolCall } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
 const call = (toolCallId: string, toolName = 'find') => ({ toolCallId, toolName, input: {} });

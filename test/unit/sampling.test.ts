@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { samplingDefaults } from 'llama-headstart';
-import { LLAMA_CPP_SAMPLING, mergeSampling } from 'llama-headstart/internal';
+import { LLAMA_CPP_SAMPLING, mergeSampling, samplingDefaults } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
 describe("a model's sampling defaults", () => {

@@ -1,7 +1,6 @@
 import { once } from 'node:events';
 import fc from 'fast-check';
-import type { SequenceHolder } from 'llama-headstart';
-import { SequencePool } from 'llama-headstart/internal';
+import { type SequenceHolder, SequencePool } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
 class Holder implements SequenceHolder {

@@ -1,5 +1,5 @@
-import type { StartReport, StateSource } from 'llama-headstart';
-import { addCounts, NO_COUNTS, StatsCounter, startReport } from 'llama-headstart/internal';
+import type { StartReport } from 'llama-headstart';
+import { addCounts, NO_COUNTS, type StateSource, StatsCounter, startReport } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
 /** A start of a template of 100 tokens: by default a hit, or a miss if it was prefilled. */

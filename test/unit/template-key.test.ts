@@ -1,5 +1,6 @@
 import fc from 'fast-check';
-import { type KeyComponents, type KeyInputs, type KvLayout, keyComponents, templateKey } from 'llama-headstart';
+import { type KeyComponents, type KeyInputs, keyComponents, templateKey } from 'llama-headstart/internal';
+import type { KvLayout } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
 
 const COMPONENTS: KeyComponents = {

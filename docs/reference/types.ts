@@ -1,0 +1,74 @@
+/**
+ * Types that have no name in an entry point, but that the declarations of `llama-headstart` refer to. This file only gives them a
+ * place in the API reference. TypeDoc's check fails if one is missing.
+ *
+ * @module types
+ */
+
+export type { DirectoryBudget } from '../../lib/cache/disk/eviction.js';
+export type {
+  CacheEntry,
+  CacheEntryDetails,
+  PruneReport,
+  VerifyOptions,
+  VerifyReport,
+} from '../../lib/cache/disk/operations.js';
+export type { ComponentDifference, MissExplanation, TokenDifference } from '../../lib/cache/explain.js';
+export type { KeyComponents } from '../../lib/cache/key.js';
+export type { TenantOptions } from '../../lib/cache/prefix-cache.js';
+export type { CacheOutcome, StateSource, Tier } from '../../lib/cache/start-report.js';
+export type { TemplateCacheCounts } from '../../lib/cache/statistics.js';
+export type {
+  TemplateCache,
+  TemplateMissExplanation,
+  TemplateOptions,
+  WarmOptions,
+} from '../../lib/cache/template-cache.js';
+export type {
+  DecodeEvent,
+  PrefillEvent,
+  SessionEvent,
+  SessionStart,
+  ToolCallEvent,
+  TurnEvent,
+} from '../../lib/diagnostics/events.js';
+export type { EngineStatus } from '../../lib/engine/engine.js';
+export type { BatchInvariance } from '../../lib/engine/reproducible/self-test.js';
+export type { RepetitionGuardOptions } from '../../lib/generate/repetition-guard.js';
+export type {
+  FinishDetail,
+  FinishPart,
+  LikelyToken,
+  TokenLogProbabilities,
+  ToolInputDelta,
+  ToolInputStart,
+} from '../../lib/generate/stream-parts.js';
+export type { ModelProgress, OnModelProgress } from '../../lib/model/progress.js';
+export type { ResolvedModel, ResolveModelOptions } from '../../lib/model/resolve.js';
+export type { RetryConfig } from '../../lib/model/retry.js';
+export type {
+  HuggingFaceModelSource,
+  LocalModelSource,
+  ModelSourceInput,
+  UrlModelSource,
+} from '../../lib/model/source.js';
+export type { ToolDefinition } from '../../lib/prompt/renderer.js';
+export type { CompactOptions } from '../../lib/session/compaction/compaction.js';
+export type { CompletionPart } from '../../lib/session/completion.js';
+export type { TurnInput } from '../../lib/session/conversation.js';
+export type {
+  ConversationMessage,
+  MessageText,
+  OpenAiAssistantMessage,
+  OpenAiToolCall,
+  OpenAiToolMessage,
+  SystemMessageInput,
+} from '../../lib/session/message-input.js';
+export type { GenerationOptions, ToolOptions } from '../../lib/session/options.js';
+export type { SaveOptions } from '../../lib/session/session-options.js';
+export type { ToolCallDecision } from '../../lib/tools/approval.js';
+export type { McpHttpServer, McpStdioServer } from '../../lib/tools/mcp/mcp-config.js';
+export type { McpPromptMessage } from '../../lib/tools/mcp/mcp-content.js';
+export type { McpPrompt, McpServers, McpTool } from '../../lib/tools/mcp/mcp-servers.js';
+export type { StandardSchema } from '../../lib/tools/schemas/schema.js';
+export type { ToolSession } from '../../lib/tools/tool.js';
