@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { FileLock } from 'llama-headstart/native';
 import { afterAll, describe, expect, it, onTestFinished } from 'vitest';
 import { temporaryDirectory } from '../helpers/agents.js';
+import { loopTurns } from '../helpers/event-loop.js';
 import { Lab, type LabOptions, someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';
 import { seededRandom } from '../helpers/native.js';
@@ -187,7 +188,8 @@ describe('a process that holds the lock of a template', () => {
     const controller = new AbortController();
     const aborted = lab.start(Int32Array.from(longTemplate), { signal: controller.signal });
     const other = lab.start(Int32Array.from(longTemplate));
-    setTimeout(() => controller.abort(), 50);
+    await loopTurns(50);
+    controller.abort();
     await expect(aborted).rejects.toMatchObject({ code: 'ABORTED' });
     owner.child.kill('SIGCONT');
     expect(['disk', 'prefill']).toContain((await other).source);

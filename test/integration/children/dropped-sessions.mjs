@@ -47,19 +47,18 @@ const resources = () => {
   const { openSessions, heldSequences, kvCells, savedBytes, queueLength } = agent.health();
   return { openSessions, heldSequences, used: kvCells.used, savedBytes, queueLength };
 };
-async function collect(isDone) {
-  for (let round = 0; round < 600 && !isDone(); round++) {
+/** Collects garbage until `isDone`. If that never happens, the test's guard against hanging children ends this process. */
+async function collectUntil(isDone) {
+  while (!isDone()) {
     globalThis.gc();
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await new Promise(setImmediate);
   }
 }
-await collect(() => lorasAreSet);
-const streams = { dropped, lorasAreSet, ends: ends.map(({ error }) => error?.message) };
-if (lorasAreSet) {
-  await setLoras;
-  streams.next = (await kept.send('Hello', { maxTokens: 4 })).finishReason;
-}
+await collectUntil(() => lorasAreSet);
+await setLoras;
+const { finishReason: next } = await kept.send('Hello', { maxTokens: 4 });
+const streams = { dropped, ends: ends.map(({ error }) => error?.message), next };
 await kept.close();
-await collect(() => Object.values(resources()).every((value) => value === 0));
+await collectUntil(() => Object.values(resources()).every((value) => value === 0));
 process.stdout.write(JSON.stringify({ ...resources(), streams }));
 await agent.close();
