@@ -42,7 +42,7 @@ export type { SamplingOptions } from './sampling-options.js';
 export type { CompactionOptions } from './session/compaction/compaction.js';
 export type { Completion, CompletionOptions } from './session/completion.js';
 export type { MessageInput } from './session/message-input.js';
-export type { SendOptions } from './session/options.js';
+export type { SendOptions } from './session/send-options.js';
 export { Session } from './session/session.js';
 export type { SessionOptions } from './session/session-options.js';
 export type { ToolCallHook } from './tools/approval.js';

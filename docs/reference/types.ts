@@ -64,7 +64,7 @@ export type {
   OpenAiToolMessage,
   SystemMessageInput,
 } from '../../lib/session/message-input.js';
-export type { GenerationOptions, ToolOptions } from '../../lib/session/options.js';
+export type { GenerationOptions, ToolOptions } from '../../lib/session/send-options.js';
 export type { SaveOptions } from '../../lib/session/session-options.js';
 export type { ToolCallDecision } from '../../lib/tools/approval.js';
 export type { McpHttpServer, McpStdioServer } from '../../lib/tools/mcp/mcp-config.js';

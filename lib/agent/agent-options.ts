@@ -18,7 +18,7 @@ import {
 import type { Place } from '../options.js';
 import { parseOptions } from '../parse-options.js';
 import { SAMPLING_OPTIONS } from '../sampling-options.js';
-import { IN_SEND } from '../session/options.js';
+import { IN_SEND } from '../session/send-options.js';
 import { IN_CREATE_SESSION, TEMPLATE } from '../session/session-options.js';
 import type { McpServerConfig } from '../tools/mcp/mcp-config.js';
 

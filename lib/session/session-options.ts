@@ -20,7 +20,7 @@ import { SAMPLING_OPTIONS } from '../sampling-options.js';
 import { checkTools, type Tool } from '../tools/tool.js';
 import { COMPACTION_OPTIONS } from './compaction/compaction.js';
 import type { ConversationMessage } from './message-input.js';
-import { IN_SEND, TOOL_CALLS } from './options.js';
+import { IN_SEND, TOOL_CALLS } from './send-options.js';
 
 /** The parts of the template. An agent has them too, as defaults for its sessions. */
 export const TEMPLATE = {

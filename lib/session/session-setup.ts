@@ -10,8 +10,8 @@ import type { ToolSet } from '../tools/tool.js';
 import type { Checkpoints } from './checkpoints.js';
 import type { CompactionOptions } from './compaction/compaction.js';
 import type { ConversationSequence } from './conversation-sequence.js';
-import type { ToolOptions } from './options.js';
 import type { SavedOptions } from './persistence/saved-options.js';
+import type { ToolOptions } from './send-options.js';
 import type { Session } from './session.js';
 
 /** The services that all sessions of an agent share. */

@@ -6,7 +6,7 @@ import { mergeSampling } from '../generate/sampling.js';
 import { UsageCounter } from '../generate/usage-counter.js';
 import { requireToolChoice, type ToolSession } from '../tools/tool.js';
 import { readTurn, type TurnInput } from './conversation.js';
-import { resolveGeneration, resolveToolOptions, SEND_OPTIONS, type SendOptions } from './options.js';
+import { resolveGeneration, resolveToolOptions, SEND_OPTIONS, type SendOptions } from './send-options.js';
 import type { SessionSetup } from './session-setup.js';
 import type { TurnRequest } from './turn.js';
 import { newTurnId } from './turn-events.js';

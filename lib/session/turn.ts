@@ -18,8 +18,8 @@ import { runCalls, type ToolOutcome, type ToolRun } from '../tools/execute.js';
 import type { ToolChoice } from '../tools/tool.js';
 import { type Compacted, type CompactionOptions, compactDuringTurn, needsCompaction } from './compaction/compaction.js';
 import type { ConversationSequence } from './conversation-sequence.js';
-import type { ResolvedGeneration } from './options.js';
 import { ReplyStream } from './reply-stream.js';
+import type { ResolvedGeneration } from './send-options.js';
 import { noRoom } from './turn-errors.js';
 import type { TurnLock } from './turn-lock.js';
 

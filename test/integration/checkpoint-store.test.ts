@@ -1,4 +1,4 @@
-// Which states of conversations are kept, within one budget for all of them.
+// Which checkpoints of conversations are kept within the common budget.
 import { Checkpoints } from 'llama-headstart/internal';
 import type { SequenceState } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
@@ -9,7 +9,7 @@ import { openLab } from '../helpers/open-lab.js';
 const TOKENS = someTokens(100, 1);
 const OTHER = someTokens(100, 2);
 
-/** Captures what a sequence of a recurrent model holds; all states are about as large. */
+/** Captures states of a recurrent model, which all have about the same size. */
 async function openStates() {
   const { engine, context } = await openLab({ path: microModel('recurrent') });
   const capture = async (tokens: Int32Array): Promise<SequenceState> => {
@@ -25,38 +25,38 @@ async function openStates() {
 
 const lengthOf = (state: SequenceState | undefined) => state?.tokens.length;
 
-describe('of a conversation', () => {
-  it('the state at its newest turn is kept, and the one that the turn went on from', async () => {
+describe('a conversation', () => {
+  it('keeps the checkpoints of its two newest turns', async () => {
     const { at } = await openStates();
     const [checkpoints, owner] = [new Checkpoints(), {}];
     for (const length of [10, 20, 30]) {
       checkpoints.put(owner, await at(length), true);
     }
-    const found = [TOKENS, TOKENS.slice(0, 29), TOKENS.slice(0, 19), OTHER].map((prompt) =>
+    const lengths = [TOKENS, TOKENS.slice(0, 29), TOKENS.slice(0, 19), OTHER].map((prompt) =>
       lengthOf(checkpoints.get(owner, prompt)),
     );
-    expect(found).toEqual([30, 20, undefined, undefined]);
+    expect(lengths).toEqual([30, 20, undefined, undefined]);
   });
 
-  it('the state at its newest step is kept beside that of its turn', async () => {
+  it('keeps the checkpoint of its newest step and the one of the turn of that step', async () => {
     const { at } = await openStates();
     const [checkpoints, owner] = [new Checkpoints(), {}];
     checkpoints.put(owner, await at(10), true);
     checkpoints.put(owner, await at(20), true);
     checkpoints.put(owner, await at(30), false);
     checkpoints.put(owner, await at(40), false);
-    const found = [TOKENS, TOKENS.slice(0, 40), TOKENS.slice(0, 20)].map((prompt) =>
+    const lengths = [TOKENS, TOKENS.slice(0, 40), TOKENS.slice(0, 20)].map((prompt) =>
       lengthOf(checkpoints.get(owner, prompt)),
     );
-    expect(found).toEqual([40, 20, undefined]);
+    expect(lengths).toEqual([40, 20, undefined]);
   });
 
-  it('states go that no prompt begins with any more', async () => {
+  it('drops checkpoints whose tokens are no longer a prefix of the newest checkpoint', async () => {
     const { at } = await openStates();
     const [checkpoints, owner] = [new Checkpoints(), {}];
     checkpoints.put(owner, await at(10), true);
     checkpoints.put(owner, await at(20), false);
-    checkpoints.put(owner, await at(30, OTHER), false); // shortened in the middle of its turn
+    checkpoints.put(owner, await at(30, OTHER), false); // the conversation was shortened during the turn
     checkpoints.put(owner, await at(40, OTHER), false);
     expect([TOKENS, OTHER, OTHER.slice(0, 35)].map((prompt) => lengthOf(checkpoints.get(owner, prompt)))).toEqual([
       undefined,
@@ -66,8 +66,8 @@ describe('of a conversation', () => {
   });
 });
 
-describe('the budget', () => {
-  it('lets go of what was used least recently, and counts what forks share once', async () => {
+describe('the budget of all checkpoints', () => {
+  it('evicts the least recently used checkpoint, and counts a checkpoint that forks share once', async () => {
     const { at, byteLength } = await openStates();
     const checkpoints = new Checkpoints(2.5 * byteLength);
     const [source, fork, other] = [{}, {}, {}];
@@ -83,7 +83,7 @@ describe('the budget', () => {
     expect(lengthOf(checkpoints.get(other))).toBe(10);
   });
 
-  it('keeps no state that is larger, and does not ask for one of as many tokens again', async () => {
+  it('refuses a state that is larger than the budget, and later states of at least as many tokens', async () => {
     const { at, byteLength } = await openStates();
     const [checkpoints, owner] = [new Checkpoints(byteLength / 2), {}];
     expect(checkpoints.mayFit(owner, 10)).toBe(true);
@@ -93,7 +93,7 @@ describe('the budget', () => {
     expect(checkpoints.mayFit(owner, 9)).toBe(true);
   });
 
-  it('is free again when all conversations have gone, or what the model computes has changed', async () => {
+  it('is free again after all owners dropped their checkpoints, or after all were cleared', async () => {
     const { at } = await openStates();
     const [checkpoints, owners] = [new Checkpoints(), [{}, {}] as const];
     const states = [await at(10), await at(20)] as const;
