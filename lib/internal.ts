@@ -5,7 +5,7 @@
  * @packageDocumentation
  */
 
-export { combinedSignal } from './abort.js';
+export { combinedSignal, onAbort, orAborted, waitInQueue } from './abort.js';
 export { resolveAgentOptions, resolveContextSizes } from './agent/agent-config.js';
 export { AGENT_OPTIONS } from './agent/agent-options.js';
 export { CacheDirectory } from './cache/disk/cache-directory.js';
@@ -34,7 +34,7 @@ export { RwLock } from './engine/rw-lock.js';
 export { type SequenceHolder, SequencePool } from './engine/sequence-pool.js';
 export { SequenceSwap } from './engine/sequence-swap.js';
 export { windowCells } from './engine/window-budget.js';
-export { makeDirectory } from './files.js';
+export { makeDirectory, replaceFile, replaceText } from './files.js';
 export { Detokenizer } from './generate/detokenizer.js';
 export { REPETITION_GUARD_OPTIONS, RepetitionGuard } from './generate/repetition-guard.js';
 export { ReplyReader } from './generate/reply-reader.js';

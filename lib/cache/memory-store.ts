@@ -1,24 +1,27 @@
+import { LRUCache } from 'lru-cache';
 import type { SequenceState } from '../native/state.js';
 
-/** A verified state and what is known of it. */
-export interface HeldState {
+/** A template with its verified state. */
+export interface StoredTemplate {
   state: SequenceState;
-  /** One for each position: nobody changes it. */
+  /** One token for each position. Never changed. */
   tokens: Int32Array;
   /** See `groupOf`. */
   group: string;
-  /** What it saves. */
+  /** Duration of the prefill that this state replaces, ms. */
   prefillMs: number;
 }
 
-/** The memory tier: verified states by key, least recently used out first, within a budget of bytes. */
+/** The memory tier: templates by key within a budget of bytes. The least recently used template leaves first. */
 export class MemoryStore {
   readonly #maxBytes: number;
   readonly #onEvicted: (key: string) => void;
-  /** Least recently used first. */
-  readonly #states = new Map<string, HeldState>();
+  readonly #templates = new LRUCache<string, StoredTemplate>({
+    maxSize: Number.MAX_SAFE_INTEGER, // `put` keeps the budget, because pinned templates must not leave
+    sizeCalculation: ({ state }) => state.byteLength,
+    dispose: ({ state }) => state.close(),
+  });
   readonly #pinned = new Set<string>();
-  #bytes = 0;
 
   constructor(maxBytes: number, onEvicted: (key: string) => void = () => undefined) {
     this.#maxBytes = maxBytes;
@@ -26,42 +29,42 @@ export class MemoryStore {
   }
 
   get bytes(): number {
-    return this.#bytes;
+    return this.#templates.calculatedSize;
   }
 
   get count(): number {
-    return this.#states.size;
+    return this.#templates.size;
   }
 
-  entries(): IterableIterator<[string, HeldState]> {
-    return this.#states.entries();
+  /** The least recently used template first. */
+  entries(): [string, StoredTemplate][] {
+    const entries: [string, StoredTemplate][] = [];
+    this.#templates.rforEach((template, key) => entries.push([key, template]));
+    return entries;
   }
 
   has(key: string): boolean {
-    return this.#states.has(key);
+    return this.#templates.has(key);
   }
 
-  get(key: string): HeldState | undefined {
-    const held = this.#states.get(key);
-    if (held !== undefined) {
-      this.#states.delete(key);
-      this.#states.set(key, held);
-    }
-    return held;
+  get(key: string): StoredTemplate | undefined {
+    return this.#templates.get(key);
   }
 
-  /** Takes the state over; false, and the caller keeps it, where there is no room for it or it is already there. */
-  put(key: string, held: HeldState): boolean {
-    const { byteLength } = held.state;
-    if (this.#states.has(key) || !this.#makeRoom(byteLength)) {
+  /**
+   * Takes over the state.
+   *
+   * @returns false if the template does not fit or is already here; the caller then still owns the state
+   */
+  put(key: string, template: StoredTemplate): boolean {
+    if (this.#templates.has(key) || !this.#makeSpace(template.state.byteLength)) {
       return false;
     }
-    this.#states.set(key, held);
-    this.#bytes += byteLength;
+    this.#templates.set(key, template);
     return true;
   }
 
-  /** Pinned states are not evicted. The budget holds all the same: where they fill it, others are not kept. */
+  /** Pinned templates are not evicted. They count against the budget: if they fill it, no other template is kept. */
   setPinned(key: string, pinned: boolean): void {
     if (pinned) {
       this.#pinned.add(key);
@@ -71,28 +74,21 @@ export class MemoryStore {
   }
 
   delete(key: string): void {
-    const held = this.#states.get(key);
-    if (held !== undefined) {
-      this.#states.delete(key);
-      this.#bytes -= held.state.byteLength;
-      held.state.close();
-    }
+    this.#templates.delete(key);
   }
 
   clear(): void {
-    for (const key of [...this.#states.keys()]) {
-      this.delete(key);
-    }
+    this.#templates.clear();
   }
 
-  #makeRoom(bytes: number): boolean {
-    const evictable = [...this.#states].filter(([key]) => !this.#pinned.has(key));
-    const free = evictable.reduce((sum, [, { state }]) => sum + state.byteLength, this.#maxBytes - this.#bytes);
+  #makeSpace(bytes: number): boolean {
+    const evictable = this.entries().filter(([key]) => !this.#pinned.has(key));
+    const free = evictable.reduce((sum, [, { state }]) => sum + state.byteLength, this.#maxBytes - this.bytes);
     if (bytes > free) {
       return false;
     }
     for (const [key] of evictable) {
-      if (this.#bytes + bytes <= this.#maxBytes) {
+      if (this.bytes + bytes <= this.#maxBytes) {
         break;
       }
       this.delete(key);

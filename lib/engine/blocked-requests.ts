@@ -1,4 +1,4 @@
-import { abortedError } from '../abort.js';
+import { abortedError, onAbort } from '../abort.js';
 import { HeadstartError } from '../errors.js';
 import type { CellWaiter, CellWaitQueue } from './cell-wait-queue.js';
 import type { PendingRequest } from './decode-request.js';
@@ -36,7 +36,10 @@ export class BlockedRequests {
       this.delete(pending);
       action();
     };
-    const leave = settle(() => pending.reject(abortedRequestError(pending)));
+    const stop = onAbort(
+      signal,
+      settle(() => pending.reject(abortedRequestError(pending))),
+    );
     const waiter: CellWaiter = {
       age: pending.age,
       needed: pending.emptied ? pending.cellsNeeded : pending.remaining,
@@ -45,10 +48,9 @@ export class BlockedRequests {
     };
     this.#waiting.set(pending, () => {
       this.#cellQueue.leave(waiter);
-      signal?.removeEventListener('abort', leave);
+      stop();
     });
     this.#cellQueue.wait(waiter);
-    signal?.addEventListener('abort', leave, { once: true });
   }
 
   /** Removes a request without settling it. */

@@ -1,4 +1,4 @@
-import { throwIfAborted } from '../abort.js';
+import { waitInQueue } from '../abort.js';
 import { isObserved, publish } from '../diagnostics/events.js';
 import { HeadstartError } from '../errors.js';
 import type { Context } from '../native/context.js';
@@ -347,26 +347,11 @@ export class Engine {
   }
 
   #waitForCells(age: number, signal: AbortSignal | undefined): Promise<void> {
-    throwIfAborted(signal);
-    return new Promise((resolve, reject) => {
-      const leave = () => {
-        this.#cellQueue.leave(waiter);
-        reject(new HeadstartError('ABORTED', 'Waiting for KV cells was aborted', { cause: signal?.reason }));
-      };
-      const settle = (action: () => void) => {
-        signal?.removeEventListener('abort', leave);
-        action();
-      };
-      const waiter = {
-        age,
-        needed: 0,
-        claims: true,
-        retry: () => settle(resolve),
-        fail: (error: HeadstartError) => settle(() => reject(error)),
-      };
-      signal?.addEventListener('abort', leave, { once: true });
+    return waitInQueue<void>(signal, (retry, fail) => {
+      const waiter = { age, needed: 0, claims: true, retry, fail };
       this.#cellQueue.wait(waiter);
       this.#scheduler.wake();
+      return () => this.#cellQueue.leave(waiter);
     });
   }
 

@@ -1,4 +1,4 @@
-import { throwIfAborted } from '../abort.js';
+import { throwIfAborted, waitInQueue } from '../abort.js';
 import { HeadstartError } from '../errors.js';
 
 /** The owner of a leased sequence. It can lose the sequence while it is idle. */
@@ -216,25 +216,10 @@ export class SequencePool {
   }
 
   #wait(holder: SequenceHolder, signal: AbortSignal | undefined): Promise<number> {
-    return new Promise((resolve, reject) => {
-      const leave = () => {
-        this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
-        reject(new HeadstartError('ABORTED', 'Waiting for a free sequence was aborted', { cause: signal?.reason }));
-      };
-      const waiter: Waiter = {
-        holder,
-        age: this.#nextAge++,
-        resolve: (sequence) => {
-          signal?.removeEventListener('abort', leave);
-          resolve(sequence);
-        },
-        reject: (error) => {
-          signal?.removeEventListener('abort', leave);
-          reject(error);
-        },
-      };
-      signal?.addEventListener('abort', leave, { once: true });
+    return waitInQueue(signal, (resolve, reject) => {
+      const waiter: Waiter = { holder, age: this.#nextAge++, resolve, reject };
       this.#waiting.push(waiter);
+      return () => this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
     });
   }
 

@@ -1,9 +1,9 @@
 // A model of the Hub: what the revision holds (asked, or remembered), which files are meant, and their download.
 import { createHash } from 'node:crypto';
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { HeadstartError } from '../errors.js';
-import { makeDirectory } from '../files.js';
+import { makeDirectory, replaceText } from '../files.js';
 import { chooseModel } from './choose.js';
 import { downloadFile, isComplete, type RemoteFile } from './download.js';
 import { fileUrl, type HubAccess, type HubFile, type HubListing, hubAccess, isOffline, listRevision } from './hub.js';
@@ -177,7 +177,5 @@ async function readListing(path: string, endpoint: string): Promise<HubListing |
 async function writeListing(path: string, listing: HubListing): Promise<void> {
   await makeDirectory(dirname(path));
   const models = listing.files.filter(({ path: file }) => file.endsWith('.gguf') || file === GENERATION_CONFIG);
-  const temporary = `${path}.${process.pid}.${Math.random().toString(36).slice(2)}`;
-  await writeFile(temporary, JSON.stringify({ ...listing, files: models }));
-  await rename(temporary, path);
+  await replaceText(path, JSON.stringify({ ...listing, files: models }), { durable: false }, 0o666);
 }

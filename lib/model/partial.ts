@@ -1,7 +1,7 @@
 import type { Hash } from 'node:crypto';
-import { type FileHandle, open, readFile, rename, unlink, writeFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { type FileHandle, open, readFile, unlink, writeFile } from 'node:fs/promises';
 import { throwIfAborted } from '../abort.js';
+import { moveIntoPlace } from '../files.js';
 
 const PIECE_BYTES = 1 << 20;
 
@@ -139,8 +139,7 @@ export class Partial {
   /** Gives the file its name: whole, and on the disk. */
   async land(path: string): Promise<void> {
     await this.#file.sync();
-    await rename(this.#path, path);
-    await syncDirectory(dirname(path));
+    await moveIntoPlace(this.#path, path);
   }
 
   async close({ keep }: { keep: boolean }): Promise<void> {
@@ -175,11 +174,4 @@ function originOf({ headers, status }: Response): Origin {
     validator: encoded ? undefined : (strong ?? headers.get('last-modified') ?? undefined),
     total: encoded || length === null || status === 206 ? undefined : Number(length),
   };
-}
-
-/** Not every platform lets a directory be opened. */
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path).catch(() => undefined);
-  await directory?.sync().catch(() => undefined);
-  await directory?.close();
 }

@@ -1,6 +1,6 @@
 // One HTTP request: redirects followed by hand, so that secrets stay with the origin they are for.
 
-import { abortedError, throwIfAborted } from '../abort.js';
+import { abortedError, onAbort, throwIfAborted } from '../abort.js';
 import { HeadstartError } from '../errors.js';
 import { TransientError } from './retry.js';
 
@@ -35,11 +35,10 @@ export async function request(options: HttpRequest): Promise<HttpAnswer> {
   throwIfAborted(signal);
   const abort = new AbortController();
   const watch = new StallWatch(stallTimeoutMs, () => abort.abort());
-  const onAbort = () => abort.abort();
-  signal?.addEventListener('abort', onAbort, { once: true });
+  const stop = onAbort(signal, () => abort.abort());
   const end = () => {
     watch.stop();
-    signal?.removeEventListener('abort', onAbort);
+    stop();
   };
   const failed = (error: unknown): HeadstartError => {
     end();

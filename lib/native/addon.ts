@@ -1,6 +1,6 @@
 // The native addon, typed, and loaded at its first use.
 import { isMainThread } from 'node:worker_threads';
-import { requireUnaborted, throwIfAborted } from '../abort.js';
+import { onAbort, requireUnaborted, throwIfAborted } from '../abort.js';
 import { type ErrorCode, HeadstartError } from '../errors.js';
 import { alreadyLoaded, type Gpu, type LoadedAddon, loadAddon, wantedGpu } from './loader.js';
 import type { ParsedReply, ReplyFormat } from './reply.js';
@@ -213,8 +213,7 @@ export async function withAbort<T>(
   }
   requireUnaborted(signal);
   const flag = new (addon().AbortFlag)();
-  const onAbort = () => flag.set();
-  signal.addEventListener('abort', onAbort, { once: true });
+  const stop = onAbort(signal, () => flag.set());
   try {
     return await call(flag);
   } catch (error) {
@@ -223,7 +222,7 @@ export async function withAbort<T>(
     }
     throw error;
   } finally {
-    signal.removeEventListener('abort', onAbort);
+    stop();
   }
 }
 

@@ -1,4 +1,5 @@
 // One code renders a template's probes and a session's full prompt, so that the one is a prefix of the other.
+import { LRUCache } from 'lru-cache';
 import { HeadstartError } from '../errors.js';
 import type { Model, RenderedPrompt } from '../native/model.js';
 import type { ReplyFormat } from '../native/reply.js';
@@ -84,7 +85,7 @@ export class Renderer {
   readonly #toolSupport = new Map<boolean, boolean>();
   /** Whether it shows calls and results: with and without tools. */
   readonly #callSupport = new Map<boolean, boolean>();
-  readonly #formats = new Map<string, Promise<ReplyFormat>>();
+  readonly #formats = new LRUCache<string, Promise<ReplyFormat>>({ max: MAX_FORMATS });
   #knownForm: Promise<ArgumentForm> | undefined;
   readonly #toolForms: Record<'alone' | 'withSystemPrompt', ToolForms>;
 
@@ -194,10 +195,6 @@ export class Renderer {
       format = made.then(withLongNumbers);
       format.catch(() => this.#formats.delete(name));
       this.#formats.set(name, format);
-      const [oldest] = this.#formats.keys();
-      if (this.#formats.size > MAX_FORMATS && oldest !== undefined) {
-        this.#formats.delete(oldest);
-      }
     }
     return format;
   }

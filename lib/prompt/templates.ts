@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
-import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { makeDirectory } from '../files.js';
+import { LRUCache } from 'lru-cache';
+import { makeDirectory, replaceText } from '../files.js';
 import type { Model } from '../native/model.js';
 import { findBreakpoints } from './breakpoints.js';
 import type { Renderer, TemplateSource } from './renderer.js';
@@ -23,7 +24,7 @@ export class Templates {
   readonly #fingerprint: string;
   readonly #directory: string | undefined;
   readonly #withBreakpoints: boolean;
-  readonly #remembered = new Map<string, Promise<Boundary>>();
+  readonly #remembered = new LRUCache<string, Promise<Boundary>>({ max: MAX_REMEMBERED });
 
   /**
    * @param directory where lessons are kept; undefined keeps none
@@ -50,19 +51,13 @@ export class Templates {
    */
   find(source: TemplateSource): Promise<Boundary> {
     const name = this.#name(source);
-    let found = this.#remembered.get(name);
-    if (found !== undefined) {
-      this.#remembered.delete(name); // to the end: least recently used first
-    } else {
-      found = this.#search(source);
-      found.catch(() => this.#remembered.delete(name));
+    let boundary = this.#remembered.get(name);
+    if (boundary === undefined) {
+      boundary = this.#search(source);
+      boundary.catch(() => this.#remembered.delete(name));
+      this.#remembered.set(name, boundary);
     }
-    this.#remembered.set(name, found);
-    const [oldest] = this.#remembered.keys();
-    if (this.#remembered.size > MAX_REMEMBERED && oldest !== undefined) {
-      this.#remembered.delete(oldest);
-    }
-    return found;
+    return boundary;
   }
 
   /** A conversation did not begin with what was found: the next search probes again. */
@@ -137,15 +132,10 @@ function isCount(value: unknown): value is number {
 }
 
 async function writeLesson(path: string, lesson: BoundaryHint): Promise<void> {
-  const temporary = `${path}.${process.pid}.${Math.random().toString(36).slice(2)}.tmp`;
   try {
     await makeDirectory(dirname(path), 0o700);
-    await writeFile(temporary, JSON.stringify({ format: LESSON_FORMAT, ...lesson }), {
-      mode: 0o600,
-      flag: 'wx',
-    });
-    await rename(temporary, path);
+    await replaceText(path, JSON.stringify({ format: LESSON_FORMAT, ...lesson }), { durable: false });
   } catch {
-    await rm(temporary, { force: true }).catch(() => undefined); // a lesson saves milliseconds: never worth a failure
+    // A hint only saves milliseconds: it is worth no failure.
   }
 }

@@ -1,4 +1,5 @@
 // Which form of a tool a chat template can write: its own, if it can, or one of those in schema-forms.ts.
+import { LRUCache } from 'lru-cache';
 import { HeadstartError } from '../errors.js';
 import { withoutSentinels } from './content-guard.js';
 import type { ToolDefinition } from './renderer.js';
@@ -13,7 +14,7 @@ export type RenderTool = (tool: ToolDefinition, shown: ToolDefinition) => Promis
 /** Finds and remembers the form of each tool. The form depends on chat template and tool alone, never on what was rendered before. */
 export class ToolForms {
   /** Places in {@link allForms}, by the text of the tool. */
-  readonly #places = new Map<string, number>();
+  readonly #places = new LRUCache<string, number>({ max: MAX_REMEMBERED });
   readonly #chatTemplate: string;
 
   /** @param chatTemplate what errors call the chat template */
@@ -39,10 +40,6 @@ export class ToolForms {
       const key = keyOf(tool);
       if (!this.#places.has(key)) {
         this.#places.set(key, await this.#findPlace(tool, render));
-      }
-      const [oldest] = this.#places.keys();
-      if (this.#places.size > MAX_REMEMBERED && oldest !== undefined) {
-        this.#places.delete(oldest);
       }
     }
   }

@@ -1,6 +1,5 @@
-import { eitherSignal, throwIfAborted } from '../abort.js';
+import { eitherSignal, orAborted, throwIfAborted } from '../abort.js';
 import { publish } from '../diagnostics/events.js';
-import { HeadstartError } from '../errors.js';
 import { requireExactIntegers } from '../prompt/exact-json.js';
 import { beginningOf, type ToolCall } from '../prompt/messages.js';
 import { approved, type ToolCallHook } from './approval.js';
@@ -49,7 +48,6 @@ export async function* runCalls(
   const running = new Map<ToolCall, Promise<ToolOutcome>>();
   const left = new AbortController();
   const within: ToolRun = { ...run, signal: eitherSignal(run.signal, left.signal) };
-  const aborted = onceAborted(run.signal);
   try {
     while (waiting.length > 0 || running.size > 0) {
       throwIfAborted(run.signal);
@@ -57,15 +55,12 @@ export async function* runCalls(
         const call = waiting.shift() as ToolCall;
         running.set(call, runCall(call, within));
       }
-      const outcome = await Promise.race([
-        aborted.promise,
-        ...[...running].map(([call, outcome]) => outcome.then((done) => ({ call, done }))),
-      ]);
+      const outcomes = [...running].map(([call, outcome]) => outcome.then((done) => ({ call, done })));
+      const outcome = await orAborted(Promise.race(outcomes), run.signal);
       running.delete(outcome.call);
       yield outcome.done;
     }
   } finally {
-    aborted.stop();
     if (running.size > 0) {
       left.abort(); // nobody waits for them any more
     }
@@ -86,7 +81,6 @@ async function runCall(call: ToolCall, run: ToolRun): Promise<ToolOutcome> {
 async function runLimited(call: ToolCall, run: ToolRun): Promise<ToolOutcome> {
   const limit = new TimeLimit(run.toolTimeoutMs);
   const signal = eitherSignal(run.signal, limit.signal);
-  const late = onceAborted(signal);
   let used = call;
   const attempt = async () => {
     used = await approved(call, run.hook, { signal, session: run.session });
@@ -94,14 +88,13 @@ async function runLimited(call: ToolCall, run: ToolRun): Promise<ToolOutcome> {
     return execute(used, run, signal);
   };
   try {
-    const output = await Promise.race([late.promise, attempt()]);
+    const output = await orAborted(attempt(), signal);
     return { call: used, output, isError: false, content: told(output, run.maxToolResultLength) };
   } catch (error) {
     const isLate = limit.signal.aborted && !run.signal.aborted;
     const message = isLate ? `The tool did not answer within ${run.toolTimeoutMs} ms` : messageOf(error);
     return { call: used, output: message, isError: true, content: told({ error: message }, run.maxToolResultLength) };
   } finally {
-    late.stop();
     limit.stop();
   }
 }
@@ -171,20 +164,4 @@ function messageOf(error: unknown): string {
   } catch {
     return 'the tool failed'; // thrown was what cannot even be made a string
   }
-}
-
-/** A promise that rejects when the signal fires; `stop` lets go of it. */
-function onceAborted(signal: AbortSignal): { promise: Promise<never>; stop: () => void } {
-  let stop = () => {};
-  const promise = new Promise<never>((_, reject) => {
-    const fail = () => reject(new HeadstartError('ABORTED', 'The tool call was aborted', { cause: signal.reason }));
-    if (signal.aborted) {
-      fail();
-    } else {
-      signal.addEventListener('abort', fail, { once: true });
-      stop = () => signal.removeEventListener('abort', fail);
-    }
-  });
-  promise.catch(() => undefined);
-  return { promise, stop };
 }

@@ -3,7 +3,7 @@ import { MemoryStore } from 'llama-headstart/internal';
 import type { SequenceState } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
 
-/** The store asks a state for its size, its token count and its end. */
+/** The members of a state that the store uses. */
 class Bytes {
   closed = false;
   readonly byteLength: number;
@@ -19,95 +19,95 @@ class Bytes {
 }
 
 const state = (byteLength: number) => new Bytes(byteLength) as Bytes & SequenceState;
-const held = (bytes: Bytes & SequenceState) => ({ state: bytes, tokens: bytes.tokens, group: '', prefillMs: 1 });
+const template = (bytes: Bytes & SequenceState) => ({ state: bytes, tokens: bytes.tokens, group: '', prefillMs: 1 });
 
 describe('the memory tier', () => {
-  it('drops the least recently used states to stay in its budget, and lets their bytes go', () => {
+  it('frees the least recently used states to keep its budget', () => {
     const store = new MemoryStore(100);
     const [a, b, c] = [state(40), state(40), state(40)] as const;
-    store.put('a', held(a));
-    store.put('b', held(b));
-    expect(store.get('a')?.state).toBe(a); // now the newer one
-    store.put('c', held(c));
+    store.put('a', template(a));
+    store.put('b', template(b));
+    expect(store.get('a')?.state).toBe(a); // now used more recently than b
+    store.put('c', template(c));
     expect(store.get('b')).toBeUndefined();
     expect([a.closed, b.closed, c.closed]).toEqual([false, true, false]);
     expect([store.bytes, store.count]).toEqual([80, 2]);
   });
 
-  it('leaves a state larger than the whole budget to its caller', () => {
+  it('refuses a state that is larger than the whole budget and does not close it', () => {
     const store = new MemoryStore(100);
     const [small, large] = [state(60), state(101)];
-    store.put('small', held(small));
-    expect(store.put('large', held(large))).toBe(false);
+    store.put('small', template(small));
+    expect(store.put('large', template(large))).toBe(false);
     expect(large.closed).toBe(false);
     expect(store.get('small')?.state).toBe(small);
   });
 
-  it('keeps the state it has under a key', () => {
+  it('keeps the first state of a key and refuses a second one', () => {
     const store = new MemoryStore(100);
     const [first, second] = [state(10), state(20)];
-    expect(store.put('a', held(first))).toBe(true);
-    expect(store.put('a', held(second))).toBe(false);
+    expect(store.put('a', template(first))).toBe(true);
+    expect(store.put('a', template(second))).toBe(false);
     expect(store.get('a')?.state).toBe(first);
     expect(store.bytes).toBe(10);
   });
 
-  it('keeps nothing with a budget of 0, but what has no bytes', () => {
+  it('refuses every state if its budget is 0', () => {
     const store = new MemoryStore(0);
-    expect(store.put('a', held(state(1)))).toBe(false);
+    expect(store.put('a', template(state(1)))).toBe(false);
     expect(store.bytes).toBe(0);
   });
 
-  it('keeps what is pinned, and its budget all the same', () => {
+  it('does not evict pinned states, and still keeps its budget', () => {
     const evicted: string[] = [];
     const store = new MemoryStore(100, (key) => evicted.push(key));
     const [pinned, other, large] = [state(60), state(40), state(90)] as const;
     store.setPinned('pinned', true);
-    store.put('pinned', held(pinned));
-    store.put('other', held(other));
-    expect(store.put('large', held(large))).toBe(false);
+    store.put('pinned', template(pinned));
+    store.put('other', template(other));
+    expect(store.put('large', template(large))).toBe(false);
     expect([pinned.closed, other.closed, large.closed]).toEqual([false, false, false]);
     store.setPinned('pinned', false);
-    expect(store.put('large', held(large))).toBe(true);
+    expect(store.put('large', template(large))).toBe(true);
     expect([pinned.closed, other.closed]).toEqual([true, true]);
     expect(evicted).toEqual(['pinned', 'other']);
   });
 
-  it('lets everything go when cleared', () => {
+  it('frees all states when it is cleared', () => {
     const store = new MemoryStore(100);
     const states = [state(10), state(20)];
-    states.forEach((each, index) => {
-      store.put(String(index), held(each));
-    });
+    for (const [index, bytes] of states.entries()) {
+      store.put(String(index), template(bytes));
+    }
     store.clear();
-    expect(states.every((each) => each.closed)).toBe(true);
+    expect(states.every(({ closed }) => closed)).toBe(true);
     expect([store.bytes, store.count, [...store.entries()].length]).toEqual([0, 0, 0]);
   });
 
-  it('never holds more than its budget, and knows its bytes, whatever is put, asked for and deleted', () => {
+  it('never exceeds its budget and counts its bytes correctly in any order of calls', () => {
     const step = fc.record({
-      what: fc.constantFrom('put', 'get', 'delete'),
+      call: fc.constantFrom('put', 'get', 'delete'),
       key: fc.constantFrom('a', 'b', 'c', 'd'),
-      bytes: fc.nat({ max: 60 }),
+      bytes: fc.integer({ min: 1, max: 60 }),
     });
     fc.assert(
       fc.property(fc.array(step), (steps) => {
         const store = new MemoryStore(100);
-        const all = new Map<Bytes, string>();
-        for (const { what, key, bytes } of steps) {
-          if (what === 'put') {
-            const made = state(bytes);
-            all.set(made, key);
-            if (!store.put(key, held(made))) {
-              made.close();
+        const all: Bytes[] = [];
+        for (const { call, key, bytes } of steps) {
+          if (call === 'put') {
+            const added = state(bytes);
+            all.push(added);
+            if (!store.put(key, template(added))) {
+              added.close();
             }
-          } else if (what === 'get') {
+          } else if (call === 'get') {
             expect((store.get(key)?.state as Bytes | undefined)?.closed ?? false).toBe(false);
           } else {
             store.delete(key);
           }
-          const open = [...all.keys()].filter((each) => !each.closed);
-          expect(store.bytes).toBe(open.reduce((total, each) => total + each.byteLength, 0));
+          const open = all.filter(({ closed }) => !closed);
+          expect(store.bytes).toBe(open.reduce((total, { byteLength }) => total + byteLength, 0));
           expect(store.count).toBe(open.length);
           expect(store.bytes).toBeLessThanOrEqual(100);
         }

@@ -1,9 +1,9 @@
 // The cache directory itself: made for its owner alone, refused where others can write, and swept of what died in it.
 import { randomBytes } from 'node:crypto';
-import { open, readdir, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
+import { readdir, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HeadstartError } from '../../errors.js';
-import { makeDirectory } from '../../files.js';
+import { makeDirectory, replaceFile, replaceText, writeFailure } from '../../files.js';
 import { FileLock } from '../../native/file-lock.js';
 
 const CACHE_TAG =
@@ -71,7 +71,7 @@ export class CacheDirectory {
         },
       );
     } catch (error) {
-      throw asWriteFailure(error, this.path);
+      throw writeFailure(error, this.path);
     }
   }
 
@@ -94,33 +94,21 @@ export class CacheDirectory {
   }
 
   /**
-   * Writes a whole file or leaves the directory as it was: `write` makes the temporary file, which is then renamed.
+   * Replaces a file atomically: see {@link replaceFile}.
    *
    * @throws HeadstartError `DISK_FULL`, `WRITE_FAILED`.
    */
   async replace<Result>(name: string, write: (temporary: string) => Promise<Result>): Promise<Result> {
-    this.#ownerLock ??= this.#lockOwner();
-    await this.#ownerLock;
-    const path = this.join(name);
-    const temporary = `${path}.${this.#owner}.${this.#temporaryFiles++}.tmp`;
-    try {
-      const result = await write(temporary);
-      await rename(temporary, path);
-      return result;
-    } catch (error) {
-      await rm(temporary, { force: true }).catch(() => undefined);
-      throw asWriteFailure(error, path);
-    }
+    return replaceFile(this.join(name), write, { temporary: await this.#temporaryName(name) });
   }
 
   /**
-   * A rename is durable once its directory is synced. Not every file system can (Windows, some over FUSE): the entry is there
-   * all the same, and what a power loss took of it would fail its checksum.
+   * Replaces a small file atomically but without syncs, because its loss costs little.
+   *
+   * @throws HeadstartError `DISK_FULL`, `WRITE_FAILED`.
    */
-  async sync(): Promise<void> {
-    const handle = await open(this.path, 'r').catch(() => undefined);
-    await handle?.sync().catch(() => undefined);
-    await handle?.close();
+  async replaceText(name: string, text: string): Promise<void> {
+    await replaceText(this.join(name), text, { temporary: await this.#temporaryName(name), durable: false });
   }
 
   /** Puts a bad file out of the way; of all those, the newest few stay. */
@@ -185,6 +173,12 @@ export class CacheDirectory {
     }
   }
 
+  async #temporaryName(name: string): Promise<string> {
+    this.#ownerLock ??= this.#lockOwner();
+    await this.#ownerLock;
+    return `${this.join(name)}.${this.#owner}.${this.#temporaryFiles++}.tmp`;
+  }
+
   async #lockOwner(): Promise<FileLock | undefined> {
     return (await FileLock.tryAcquire(this.join(`owner_${this.#owner}.lock`)).catch(() => null)) ?? undefined;
   }
@@ -219,17 +213,4 @@ export class CacheDirectory {
     const facts = await stat(this.join(name)).catch(() => undefined);
     return facts !== undefined && Date.now() - facts.mtimeMs > ORPHAN_MS;
   }
-}
-
-export function asWriteFailure(error: unknown, path: string): HeadstartError {
-  if (HeadstartError.isInstance(error)) {
-    return error;
-  }
-  const code = (error as NodeJS.ErrnoException).code;
-  const message = error instanceof Error ? error.message : String(error);
-  return new HeadstartError(
-    code === 'ENOSPC' || code === 'EDQUOT' ? 'DISK_FULL' : 'WRITE_FAILED',
-    `Could not save ${path}: ${message}`,
-    { cause: error },
-  );
 }

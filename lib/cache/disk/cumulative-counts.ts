@@ -1,5 +1,5 @@
 // Counts of all processes on a directory, over all restarts: one small file, changed under a lock, off every hot path.
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { FileLock } from '../../native/file-lock.js';
 import { addCounts, NO_COUNTS, type TemplateCacheCounts } from '../statistics.js';
 import type { CacheDirectory } from './cache-directory.js';
@@ -52,9 +52,7 @@ export class CumulativeCounts {
     try {
       await this.read();
       const sum = addCounts(this.#stored, change);
-      await this.#directory.replace(TOTALS_NAME, (temporary) =>
-        writeFile(temporary, `${JSON.stringify(sum)}\n`, { mode: 0o600, flag: 'wx' }),
-      );
+      await this.#directory.replaceText(TOTALS_NAME, `${JSON.stringify(sum)}\n`);
       this.#stored = sum;
       this.#written = counts;
     } finally {

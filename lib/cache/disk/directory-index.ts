@@ -1,7 +1,7 @@
 // What is in the directory, without opening every entry: one line an entry in one file, which is derived from the entries'
 // footers, appended to at each save and rebuilt where lines are missing. A lookup never asks it; nearest starts, statistics
 // and budgets do, and whatever an entry itself says wins.
-import { appendFile, open, rm, stat, writeFile } from 'node:fs/promises';
+import { appendFile, open, rm, stat } from 'node:fs/promises';
 import { SequenceState } from '../../native/state.js';
 import { groupOf } from '../key.js';
 import type { CacheDirectory } from './cache-directory.js';
@@ -211,9 +211,7 @@ export class DirectoryIndex {
   /** What others append meanwhile is lost, and read from the footers at the next look. */
   async #compact(): Promise<void> {
     const text = [...this.#entries.values()].map((each) => `${JSON.stringify(each)}\n`).join('');
-    await this.#directory
-      .replace(INDEX_NAME, (temporary) => writeFile(temporary, text, { mode: 0o600, flag: 'wx' }))
-      .catch(() => undefined);
+    await this.#directory.replaceText(INDEX_NAME, text).catch(() => undefined);
   }
 
   /** For `clear`. */

@@ -1,5 +1,6 @@
 // The disk tier: one file an entry, written beside and renamed. See docs/design/template-cache.md, "The disk entry".
 import { lstat, rm, stat, utimes } from 'node:fs/promises';
+import { LRUCache } from 'lru-cache';
 import { HeadstartError } from '../../errors.js';
 import { SequenceState } from '../../native/state.js';
 import { sameTokens } from '../../tokens.js';
@@ -16,11 +17,13 @@ export type DiskLookup =
 
 /** A use is noted on the file at most this often. */
 const TOUCH_MS = 60_000;
+const MAX_TOUCHED = 1024;
 
 export class DiskStore {
   readonly directory: CacheDirectory;
   readonly index: DirectoryIndex;
-  readonly #touched = new Map<string, number>();
+  /** When a use of each entry was last written to its file. */
+  readonly #touched = new LRUCache<string, number>({ max: MAX_TOUCHED });
   readonly #onCorrupt: (key: string, reason: string) => void;
 
   constructor(directory: CacheDirectory, index: DirectoryIndex, onCorrupt: (key: string, reason: string) => void) {
@@ -91,7 +94,6 @@ export class DiskStore {
       await this.directory.requireRoom(state.byteLength);
       return state.writeFile(temporary, whole);
     });
-    await this.directory.sync();
     const facts = indexedEntry(name, whole, tokens.length, bytes);
     if (facts !== undefined) {
       await this.index.add(facts);

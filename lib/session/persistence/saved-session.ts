@@ -1,10 +1,9 @@
 // A session in a file: its messages, system prompt, tool definitions and options. Its KV state is in a second file, if requested.
-import { createHash, randomBytes, randomUUID } from 'node:crypto';
-import { lstat, open, rename, rm, stat } from 'node:fs/promises';
-import { dirname } from 'node:path';
-import { asWriteFailure } from '../../cache/disk/cache-directory.js';
+import { createHash, randomUUID } from 'node:crypto';
+import { lstat, open, rm, stat } from 'node:fs/promises';
 import type { SwappedSequence } from '../../engine/swap-store.js';
 import { HeadstartError } from '../../errors.js';
+import { replaceFile, replaceText } from '../../files.js';
 import { SequenceState } from '../../native/state.js';
 import { describe } from '../../options.js';
 import type { ChatMessage } from '../../prompt/messages.js';
@@ -80,15 +79,7 @@ async function writeSession(path: string, session: SavedSession): Promise<void> 
   const tools = session.tools.map(({ grammarSchema: _, ...definition }) => definition); // it is derived from `parameters`
   const text = JSON.stringify({ ...session, tools, options: optionsToSave(session.options ?? {}) });
   const content = JSON.stringify({ format: FORMAT, sha256: sha256(text), session: text });
-  await replaceFile(path, async (temporary) => {
-    const handle = await open(temporary, 'wx', 0o600);
-    try {
-      await handle.writeFile(content);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-  });
+  await replaceText(path, content);
 }
 
 /** @throws HeadstartError `INVALID_ARGUMENT`. */
@@ -209,25 +200,6 @@ async function readState(path: string, stateId: string): Promise<SequenceState |
   }
   state?.close();
   return undefined;
-}
-
-async function replaceFile(path: string, write: (temporary: string) => Promise<unknown>): Promise<void> {
-  const temporary = `${path}.${process.pid}.${randomBytes(6).toString('hex')}.tmp`;
-  try {
-    await write(temporary);
-    await rename(temporary, path);
-    await syncDirectory(dirname(path));
-  } catch (error) {
-    await rm(temporary, { force: true }).catch(() => undefined);
-    throw asWriteFailure(error, path);
-  }
-}
-
-/** Makes the rename durable, if the file system supports it. */
-async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, 'r').catch(() => undefined);
-  await handle?.sync().catch(() => undefined);
-  await handle?.close();
 }
 
 async function readText(path: string): Promise<string> {

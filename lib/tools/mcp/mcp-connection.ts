@@ -1,5 +1,5 @@
 import type { Client } from '@modelcontextprotocol/client';
-import { abortedError, orAborted } from '../../abort.js';
+import { abortedError, onAbort, orAborted } from '../../abort.js';
 import { HeadstartError } from '../../errors.js';
 import type { Logger } from '../../logger.js';
 import { packageVersion } from '../../native/places.js';
@@ -293,11 +293,10 @@ export class McpConnection {
     let stop = () => {};
     const over = new Promise<never>((_, reject) => {
       const timer = setTimeout(() => reject(new Error(`no connection within ${ms} ms`)), ms);
-      const onEnd = () => reject(this.#closedError());
-      signal.addEventListener('abort', onEnd, { once: true });
+      const stopListening = onAbort(signal, () => reject(this.#closedError()));
       stop = () => {
         clearTimeout(timer);
-        signal.removeEventListener('abort', onEnd);
+        stopListening();
       };
     });
     try {

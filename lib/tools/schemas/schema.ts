@@ -1,4 +1,5 @@
 import type { ValidateFunction } from 'ajv';
+import { LRUCache } from 'lru-cache';
 import { toJSONSchema } from 'zod';
 import { HeadstartError } from '../../errors.js';
 import type { JsonObject } from '../../schema-walk.js';
@@ -66,7 +67,7 @@ export interface PreparedSchema {
 
 /** Compiled JSON Schemas remembered, by their text: sessions bring the same ones again and again. */
 const MAX_COMPILED = 256;
-const compiled = new Map<string, Promise<PreparedSchema>>();
+const compiled = new LRUCache<string, Promise<PreparedSchema>>({ max: MAX_COMPILED });
 
 /**
  * @param isArguments the value is an object, whatever else the schema allows
@@ -118,14 +119,8 @@ function prepareJsonSchema(schema: object, what: string, isArguments: boolean): 
   if (prepared === undefined) {
     prepared = compile(text, what, isArguments);
     prepared.catch(() => compiled.delete(name)); // the next error names the next tool
-    const [oldest] = compiled.keys();
-    if (compiled.size >= MAX_COMPILED && oldest !== undefined) {
-      compiled.delete(oldest);
-    }
-  } else {
-    compiled.delete(name); // to the end: least recently used first
+    compiled.set(name, prepared);
   }
-  compiled.set(name, prepared);
   return prepared;
 }
 
