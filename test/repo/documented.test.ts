@@ -4,54 +4,86 @@ import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 import { describe, expect, it } from 'vitest';
+import { namesIn, sectionOf, shapesIn, tableOf, usedOf } from '../helpers/document-sections.js';
 import { PROGRAMS, programOf, readDocument } from '../helpers/documents.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
-/** The types of the agent API that users write, call or read. */
-const TYPES = [
-  'AgentServer',
-  'AgentOptions',
-  'ModelConfig',
-  'CacheOptions',
-  'RetryConfig',
-  'LoraConfig',
-  'LocalModelSource',
-  'HuggingFaceModelSource',
-  'UrlModelSource',
-  'ModelProgress',
-  'Session',
-  'SessionOptions',
-  'SendOptions',
-  'SamplingOptions',
-  'RepetitionGuardOptions',
-  'ResponseFormat',
-  'CompactionOptions',
-  'CompactionReport',
-  'CompletionOptions',
-  'Completion',
-  'Reply',
-  'FinishPart',
-  'Usage',
-  'LikelyToken',
-  'TokenLogProbabilities',
-  'Tool',
-  'ToolContext',
-  'ToolSession',
-  'ToolCall',
-  'ToolResult',
-  'UserMessage',
-  'AssistantMessage',
-  'ToolMessage',
-  'McpServers',
-  'McpStdioServer',
-  'McpHttpServer',
-  'McpTool',
-  'McpPrompt',
-  'McpPromptMessage',
-  'AgentHealth',
-  'TemplateCache',
-] as const;
+/** All pages of the guide, one after another. */
+const guide = readdirSync(`${root}docs/guide`)
+  .map((name) => readDocument(`docs/guide/${name}`))
+  .join('\n');
+
+const page = (name: string, heading: string) => sectionOf(readDocument(`docs/guide/${name}.md`), heading);
+
+/** Options: a row in a section of the generated reference. */
+const options = (heading: string) => (): string[] =>
+  tableOf(sectionOf(readDocument('docs/reference/options.md'), heading), 'option').flatMap(([cell = '']) =>
+    namesIn(cell),
+  );
+
+/** Fields or methods: a row of a table in the guide, found by the first cells of its header. */
+const rows =
+  (name: string, heading: string, ...header: string[]) =>
+  (): string[] =>
+    tableOf(page(name, heading), ...header).flatMap(([cell = '']) => namesIn(cell));
+
+/** Fields: an object in code formatting with these fields and no others. */
+const shape =
+  (name: string, heading: string) =>
+  (members: readonly string[]): string[] =>
+    shapesIn(page(name, heading)).find((fields) => sameNames(fields, members)) ?? [];
+
+/** Methods and getters: code in the guide uses them on a variable of this name. */
+const usesOf = (variable: string) => (): string[] => usedOf(guide, variable);
+
+const sameNames = (a: readonly string[], b: readonly string[]) => [...a].sort().join() === [...b].sort().join();
+
+/** Where the documents describe the members of each type. A mention anywhere else does not count. */
+const DOCUMENTED: Record<string, (members: readonly string[]) => string[]> = {
+  AgentServer: usesOf('agent'),
+  AgentOptions: options('Agent'),
+  ModelConfig: options('model'),
+  CacheOptions: options('cache'),
+  RetryConfig: options('retryConfig'),
+  LoraConfig: options('loras'),
+  LocalModelSource: options('A local model'),
+  HuggingFaceModelSource: options('A model of the Hugging Face Hub'),
+  UrlModelSource: options('A model at an address'),
+  ModelProgress: shape('models', 'Downloads'),
+  Session: usesOf('session'),
+  SessionOptions: options('Session'),
+  SendOptions: options('Turn'),
+  SamplingOptions: options('sampling'),
+  RepetitionGuardOptions: options('repetitionGuard'),
+  ResponseFormat: shape('structured-output', 'Structured output'),
+  CompactionOptions: options('compaction'),
+  CompactionReport: shape('long-conversations', 'Compact'),
+  CompletionOptions: options('Completion'),
+  Completion: shape('first-agent', 'Complete text without a chat template'),
+  Reply: shape('first-agent', 'Results and streams'),
+  Usage: rows('first-agent', 'Results and streams', 'field of `usage`'),
+  LikelyToken: shape('first-agent', 'Options of a turn'),
+  TokenLogProbabilities: shape('first-agent', 'Options of a turn'),
+  Tool: options('tools'),
+  ToolContext: shape('tools', 'Tools'),
+  ToolSession: shape('tools', 'Tools'),
+  ToolCall: shape('first-agent', 'Messages'),
+  ToolResult: shape('first-agent', 'Results and streams'),
+  UserMessage: shape('first-agent', 'Messages'),
+  AssistantMessage: shape('first-agent', 'Messages'),
+  ToolMessage: shape('first-agent', 'Messages'),
+  McpServers: usesOf('agent.mcp'),
+  McpStdioServer: options('An MCP server that is a child process'),
+  McpHttpServer: options('An MCP server at an address'),
+  McpTool: shape('mcp', 'Tools and prompts'),
+  McpPrompt: shape('mcp', 'Tools and prompts'),
+  McpPromptMessage: shape('mcp', 'Tools and prompts'),
+  AgentHealth: rows('observability', 'Health', 'field'),
+  StartReport: rows('caching', 'What a start costs', 'field of `session.report`'),
+  TemplateCache: rows('caching', 'Look into the cache', 'method'),
+  TemplateCacheStats: rows('caching', 'Statistics and events', 'field'),
+};
 
 const ENTRIES = [`${root}lib/index.ts`, `${root}lib/native/index.ts`, `${root}docs/reference/types.ts`];
 /** The package's sources, and the documents' programs beside them. */
@@ -96,21 +128,79 @@ function membersOf(name: string): string[] {
     .filter((each) => /^[a-z]\w*$/i.test(each));
 }
 
-const codeOf = (text: string) => (text.match(/```[\s\S]*?```|`[^`\n]+`/g) ?? []).join('\n');
-const codeOfGuide = readdirSync(`${root}docs/guide`)
-  .map((name) => codeOf(readDocument(`docs/guide/${name}`)))
-  .join('\n');
-const codeOfReference = codeOf(readDocument('docs/reference/options.md'));
-
-/** The names that do not occur as a whole word in the code. */
-const missingFrom = (code: string, names: readonly string[]) =>
-  names.filter((name) => !new RegExp(`\\b${name}\\b`).test(code));
+/** The names that the documents must have and lack, for each part of a stream: its fields, `type` aside. */
+function fieldsOfParts(): Map<string, string[]> {
+  const { types } = checker.getDeclaredTypeOfSymbol(exported('StreamPart')) as ts.UnionType;
+  return new Map(
+    types.map((part) => {
+      const [tag] = part.getProperties().filter(({ name }) => name === 'type');
+      const { value } = checker.getTypeOfSymbol(tag as ts.Symbol) as ts.StringLiteralType;
+      return [value, part.getProperties().flatMap(({ name }) => (name === 'type' ? [] : [name]))];
+    }),
+  );
+}
 
 describe('the documents', () => {
-  it.each(TYPES)('name every member of %s', (type) => {
-    const names = membersOf(type);
-    expect(names.length).toBeGreaterThan(0);
-    expect(missingFrom(`${codeOfGuide}\n${codeOfReference}`, names)).toEqual([]);
+  it.each(Object.entries(DOCUMENTED))('name every member of %s', (type, documented) => {
+    const members = membersOf(type);
+    expect(members.length).toBeGreaterThan(0);
+    const named = new Set(documented(members));
+    expect(members.filter((member) => !named.has(member))).toEqual([]);
+  });
+
+  it('list every part of a stream with its fields', () => {
+    const table = tableOf(page('first-agent', 'Results and streams'), '`type`', 'fields');
+    const parts = table.map(([type = '', fields = '']) => [type.replaceAll('`', ''), namesIn(fields).sort()] as const);
+    const expected = [...fieldsOfParts()].map(([type, fields]) => [type, fields.sort()] as const);
+    expect(Object.fromEntries(parts)).toEqual(Object.fromEntries(expected));
+  });
+});
+
+describe('a member counts as documented', () => {
+  const text = [
+    '# Title',
+    'Prose about path and `{ inTitle }`.',
+    '## Part',
+    'Here is a path, `path`, `{ type, path? }` and `{ kind, of: { path, size } }`.',
+    '',
+    '| option | type |',
+    '| --- | --- |',
+    '| `type` | `path` |',
+    '',
+    '| other | type |',
+    '| --- | --- |',
+    '| `size` | number |',
+    '## Code',
+    '```ts',
+    '# no heading',
+    'await agent.close(other.agent.flush);',
+    '```',
+  ].join('\n');
+  const part = sectionOf(text, 'Part');
+
+  it('only in its section', () => {
+    expect(part).toContain('Here is a path');
+    expect(part).not.toMatch(/inTitle|agent/);
+    expect(sectionOf(text, 'Code')).toContain('agent.close');
+    expect(() => sectionOf(text, 'Parts')).toThrow("Expected a section 'Parts'");
+  });
+
+  it('only in the first cell of a row of its table', () => {
+    expect(tableOf(part, 'option').flatMap(([cell = '']) => namesIn(cell))).toEqual(['type']);
+    expect(tableOf(part, 'other').flatMap(([cell = '']) => namesIn(cell))).toEqual(['size']);
+    expect(() => tableOf(part, 'method')).toThrow('Expected a table');
+  });
+
+  it('only in an object of exactly the fields of its type', () => {
+    expect(shapesIn(part)).toEqual([
+      ['type', 'path'],
+      ['path', 'size'],
+      ['kind', 'of'],
+    ]);
+  });
+
+  it('only where code uses it on a variable of its type', () => {
+    expect(usedOf(text, 'agent')).toEqual(['close']);
   });
 });
 
@@ -126,7 +216,8 @@ describe('error codes', () => {
     const { types } = checker.getDeclaredTypeOfSymbol(exported('ErrorCode')) as ts.UnionType;
     const codes = types.map((each) => (each as ts.StringLiteralType).value);
     expect(codes).toContain('CONFIG_INVALID');
-    expect(missingFrom(codeOfGuide, codes)).toEqual([]);
+    const listed = new Set([...rows('errors', 'Codes', 'code')(), ...rows('low-level', 'Codes', 'code')()]);
+    expect(codes.filter((code) => !listed.has(code))).toEqual([]);
   });
 });
 

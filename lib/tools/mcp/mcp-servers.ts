@@ -160,7 +160,7 @@ export class McpServers {
     return connection.getPrompt(name, args, signal);
   }
 
-  /** Ends all servers' processes and connections. Idempotent. */
+  /** @internal Ends all servers' processes and connections. Idempotent. */
   async close(): Promise<void> {
     await Promise.all(this.#connections.map((connection) => connection.close()));
   }
