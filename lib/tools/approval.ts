@@ -1,28 +1,28 @@
-// What the program says to a call before it runs.
+// Asks the program before a tool runs.
 import { throwIfAborted } from '../abort.js';
 import { describe } from '../options.js';
 import { inputFrom, type ToolCall } from '../prompt/messages.js';
 import type { ToolSession } from './tool.js';
 
 /**
- * What is to become of a call: `true` or nothing lets it run; `false` or a reason refuses it, and the model is told so;
- * `input` runs it with other arguments. Anything else refuses it too.
+ * The answer of a {@link ToolCallHook}: `true` or nothing lets the call run; `input` runs it with other arguments; `false`,
+ * `refuse` or anything else refuses it, and the model gets an error as the result of the call.
  */
 export type ToolCallDecision =
   | boolean
   | undefined
   | {
-      /** Why not: the model is told. */
+      /** The reason, for the model. */
       refuse: string;
     }
   | {
-      /** The arguments to use instead, JSON data: the conversation says that these were called for. */
+      /** JSON data. These arguments replace those of the model, also in the conversation. */
       input: unknown;
     };
 
 /**
- * Asked before a tool runs, with arguments that were not checked yet. It may take its time, as long as the turn has; the tool's
- * begins behind it.
+ * Called before a tool runs, with arguments that are not checked yet. Only the time limit of the turn counts while it waits:
+ * the time limit of the tool starts afterwards.
  */
 export type ToolCallHook = (
   call: ToolCall,
@@ -30,10 +30,10 @@ export type ToolCallHook = (
 ) => ToolCallDecision | Promise<ToolCallDecision>;
 
 /**
- * Asks the hook, where there is one.
+ * Asks the hook if there is one.
  *
- * @returns the call as it is to run
- * @throws what says why it is not to
+ * @returns the call to run, with the arguments that the hook chose
+ * @throws an Error with the reason if the call is refused; what the hook throws
  */
 export async function approved(
   call: ToolCall,
@@ -44,7 +44,7 @@ export async function approved(
     return call;
   }
   const decision: unknown = await hook(call, context);
-  throwIfAborted(context.signal); // too late: nobody waits for the call any more
+  throwIfAborted(context.signal); // the turn has ended while the hook waited
   if (decision === true || decision === undefined || decision === null) {
     return call;
   }
@@ -56,19 +56,19 @@ export async function approved(
       throw new Error(`Refused: ${decision.refuse}`);
     }
     if ('input' in decision) {
-      return Object.freeze({ ...call, input: otherInput(decision.input) });
+      return Object.freeze({ ...call, input: copyOf(decision.input) });
     }
   }
   throw new Error(
-    `Expected the hook to say true, false, { refuse } or { input }, got ${describe(decision)}: the call did not run`,
+    `Expected \`onToolCall\` to return true, false, { refuse } or { input }, got ${describe(decision)}: the call did not run`,
   );
 }
 
-/** A copy: what the conversation says of a call does not change afterwards. */
-function otherInput(input: unknown): unknown {
+/** The conversation keeps the arguments, so a later change by the hook must not reach them. */
+function copyOf(input: unknown): unknown {
   try {
     return inputFrom(JSON.stringify(input));
   } catch (cause) {
-    throw new Error(`Expected the hook's \`input\` to be JSON data, got ${describe(input)}`, { cause });
+    throw new Error(`Expected \`input\` from \`onToolCall\` to be JSON data, got ${describe(input)}`, { cause });
   }
 }

@@ -6,39 +6,39 @@ import { approved, type ToolCallHook } from './approval.js';
 import type { ToolSession, ToolSet } from './tool.js';
 
 export interface ToolLimits {
-  /** Calls of one reply that run at the same time. */
+  /** Most calls of one reply that run at the same time. */
   maxParallelTools: number;
-  /** How long one call may run, ms. */
+  /** Longest time of one call, in ms. */
   toolTimeoutMs: number;
-  /** Longer results are cut, in characters. */
+  /** Longest result, in characters. Longer results are cut. */
   maxToolResultLength: number;
 }
 
 export interface ToolRun extends ToolLimits {
-  /** For observers. */
+  /** For published events. */
   turnId: string;
   tools: ToolSet;
   session: ToolSession;
   hook: ToolCallHook | undefined;
-  /** Ends the turn. */
+  /** Fires when the turn ends. */
   signal: AbortSignal;
 }
 
-/** How a call went. */
+/** The result of one call. */
 export interface ToolOutcome {
-  /** With the arguments it ran with. */
+  /** With the arguments that the tool got. */
   call: ToolCall;
   output: unknown;
   isError: boolean;
-  /** What the model is told. */
+  /** The text for the model. */
   content: string;
 }
 
 /**
- * Runs the calls of one reply, `maxParallelTools` at a time, and yields their outcomes as they come. A tool that throws,
- * hangs or gets wrong arguments is an outcome too. Who leaves before the last one ends what runs.
+ * Runs the calls of one reply, `maxParallelTools` at a time, and yields the outcome of each call as soon as it ends. A tool
+ * that throws, hangs or gets wrong arguments gives an outcome too. Leaving the generator early aborts the calls that still run.
  *
- * @throws HeadstartError `ABORTED` as soon as the signal fires, whatever the tools do then.
+ * @throws HeadstartError `ABORTED` as soon as the signal fires, without waiting for the tools.
  */
 export async function* runCalls(
   calls: readonly ToolCall[],
@@ -62,7 +62,7 @@ export async function* runCalls(
     }
   } finally {
     if (running.size > 0) {
-      left.abort(); // nobody waits for them any more
+      left.abort(); // nothing reads their outcomes
     }
   }
 }
@@ -77,48 +77,49 @@ async function runCall(call: ToolCall, run: ToolRun): Promise<ToolOutcome> {
   return outcome;
 }
 
-/** Within its time; never rejects. */
+/** Runs a call within its time limit. Never rejects. */
 async function runLimited(call: ToolCall, run: ToolRun): Promise<ToolOutcome> {
   const limit = new TimeLimit(run.toolTimeoutMs);
   const signal = eitherSignal(run.signal, limit.signal);
-  let used = call;
+  let approvedCall = call;
   const attempt = async () => {
-    used = await approved(call, run.hook, { signal, session: run.session });
+    approvedCall = await approved(call, run.hook, { signal, session: run.session });
     limit.start();
-    return execute(used, run, signal);
+    return execute(approvedCall, run, signal);
   };
   try {
     const output = await orAborted(attempt(), signal);
-    return { call: used, output, isError: false, content: told(output, run.maxToolResultLength) };
+    return { call: approvedCall, output, isError: false, content: contentOf(output, run.maxToolResultLength) };
   } catch (error) {
     const isLate = limit.signal.aborted && !run.signal.aborted;
     const message = isLate ? `The tool did not answer within ${run.toolTimeoutMs} ms` : messageOf(error);
-    return { call: used, output: message, isError: true, content: told({ error: message }, run.maxToolResultLength) };
+    const content = contentOf({ error: message }, run.maxToolResultLength);
+    return { call: approvedCall, output: message, isError: true, content };
   } finally {
     limit.stop();
   }
 }
 
 async function execute({ toolCallId, toolName, input }: ToolCall, run: ToolRun, signal: AbortSignal): Promise<unknown> {
-  const found = run.tools.get(toolName);
-  if (found?.tool.execute === undefined) {
+  const prepared = run.tools.get(toolName);
+  if (prepared?.tool.execute === undefined) {
     throw new Error(`There is no tool "${toolName}"`);
   }
-  const own = structuredClone(input); // what the tool does to its arguments, the conversation does not say
+  const copy = structuredClone(input); // the tool may change its arguments; the conversation keeps them
   const parse = async () => {
-    if (typeof own === 'string') {
-      requireExactIntegers(own); // they may be why the arguments are a text
+    if (typeof copy === 'string') {
+      requireExactIntegers(copy); // an integer that JavaScript would round is one reason for arguments that are text
     }
-    return found.schema.parse(own);
+    return prepared.schema.parse(copy);
   };
   const args = await parse().catch((error: unknown) => {
     throw new Error(`The arguments do not fit the tool's parameters: ${messageOf(error)}`);
   });
   throwIfAborted(signal);
-  return found.tool.execute(args, { signal, session: run.session, toolCallId });
+  return prepared.tool.execute(args, { signal, session: run.session, toolCallId });
 }
 
-/** Keeps the process alive: a tool that hangs may hold nothing that does. */
+/** The time limit of one call. Its timer keeps the process alive, because a tool that hangs may not. */
 class TimeLimit {
   readonly #ms: number;
   readonly #controller = new AbortController();
@@ -128,7 +129,7 @@ class TimeLimit {
     this.#ms = ms;
   }
 
-  /** Fires when the time is over. */
+  /** Fires at the end of the time. */
   get signal(): AbortSignal {
     return this.#controller.signal;
   }
@@ -143,13 +144,13 @@ class TimeLimit {
   }
 }
 
-/** @param limit in characters; what is cut off is said */
-function told(output: unknown, limit: number): string {
+/** A result as text, cut to `limit` characters; a cut text says how many are missing. */
+function contentOf(output: unknown, limit: number): string {
   let text: string;
   try {
     text = typeof output === 'string' ? output : (JSON.stringify(output) ?? 'null');
   } catch (error) {
-    text = JSON.stringify({ error: `The tool's result is no JSON data: ${messageOf(error)}` });
+    text = JSON.stringify({ error: `The result of the tool is not JSON data: ${messageOf(error)}` });
   }
   if (text.length <= limit) {
     return text;
@@ -162,6 +163,6 @@ function messageOf(error: unknown): string {
   try {
     return error instanceof Error ? error.message : String(error);
   } catch {
-    return 'the tool failed'; // thrown was what cannot even be made a string
+    return 'the tool failed'; // the thrown value cannot be converted to a string
   }
 }

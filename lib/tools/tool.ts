@@ -5,7 +5,7 @@ import { parseOptions } from '../parse-options.js';
 import type { ChatMessage } from '../prompt/messages.js';
 import type { ToolDefinition } from '../prompt/renderer.js';
 import type { JsonObject } from '../schema-walk.js';
-import { withOwnReferences } from './schemas/own-references.js';
+import { withDistinctReferences } from './schemas/distinct-references.js';
 import {
   isStandardSchema,
   type PreparedSchema,
@@ -185,7 +185,7 @@ function withGrammarSchemas(
       schemas[index] = prepared[index]?.shortSchema as JsonObject;
     }
   }
-  const separate = withOwnReferences(schemas);
+  const separate = withDistinctReferences(schemas);
   return definitions.map((definition, index) =>
     Object.freeze({ ...definition, grammarSchema: separate[index] as object }),
   );

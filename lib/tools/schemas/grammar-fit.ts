@@ -1,15 +1,16 @@
-// llama.cpp's converter refuses some schemas that validators accept: too large, too deep, or with patterns that expand too far. The
-// grammar of such a schema leaves out as little as possible. Values are checked against the whole schema after generation.
+// llama.cpp's converter refuses some schemas that validators accept: schemas that are too large or too deep, or whose patterns expand too
+// far. The grammar of such a schema leaves out as little as possible. After generation, values are checked against the whole
+// schema.
 import { HeadstartError } from '../../errors.js';
 import { jsonSchemaToGrammar } from '../../native/reply.js';
 import type { JsonObject } from '../../schema-walk.js';
 import { type GrammarDetail, schemaForGrammar, TooLarge } from './grammar-schema.js';
 import { Never } from './grammar-values.js';
 
-/** A schema that llama.cpp makes a grammar of. */
+/** A schema that llama.cpp can convert to a grammar. */
 export interface FittedSchema {
   schema: JsonObject;
-  /** The grammar that it makes when it stands alone. */
+  /** The grammar of this schema alone. */
   grammar: string;
 }
 
@@ -23,13 +24,15 @@ const DETAILS: readonly GrammarDetail[] = [
   { patterns: false, depth: 0, entries: 0, items: 0 },
 ];
 
-/** The first detail whose grammar has little more than the names of properties. */
+/** The index of the first level whose grammar has little more than the names of properties. */
 export const SHORT_DETAIL = 4;
 
 /**
- * @param isArguments the value is an object, whatever else the schema allows
- * @param detail the first index in the list of details to try
- * @returns what llama.cpp takes of the schema, or why no value fits it
+ * Finds the most detailed form of a schema that llama.cpp can convert.
+ *
+ * @param isArguments the value is an object, even if the schema allows other types
+ * @param detail the index of the first level of detail to try
+ * @returns this form, or the reason why no value fits the schema
  */
 export async function fitForGrammar(
   schema: JsonObject,
@@ -37,29 +40,29 @@ export async function fitForGrammar(
   detail = 0,
 ): Promise<FittedSchema | Never> {
   for (const each of DETAILS.slice(detail)) {
-    const said = withinSize(() => schemaForGrammar(schema, each, isArguments));
-    if (said instanceof Never) {
-      return said;
+    const converted = withinSize(() => schemaForGrammar(schema, each, isArguments));
+    if (converted instanceof Never) {
+      return converted;
     }
-    const grammar = said && (await grammarOf(said));
+    const grammar = converted && (await grammarOf(converted));
     if (grammar instanceof Never) {
       return grammar;
     }
     if (grammar !== undefined) {
-      return { schema: said as JsonObject, grammar };
+      return { schema: converted as JsonObject, grammar };
     }
   }
   const anything = isArguments ? { type: 'object' } : {};
   return { schema: anything, grammar: await jsonSchemaToGrammar(anything) };
 }
 
-/** Undefined for what llama.cpp refuses. */
+/** The grammar of a schema; undefined if llama.cpp refuses the schema. */
 async function grammarOf(schema: JsonObject): Promise<string | Never | undefined> {
   try {
     return await jsonSchemaToGrammar(schema);
   } catch (error) {
     if (HeadstartError.isInstance(error, 'SCHEMA_INVALID') && error.message.includes('can never end')) {
-      return new Never('every value that fits it holds another one, without end');
+      return new Never('every value that fits it would contain another such value, without end');
     }
     if (HeadstartError.isInstance(error, 'SCHEMA_INVALID') || HeadstartError.isInstance(error, 'JSON_TOO_DEEP')) {
       return undefined;

@@ -1,5 +1,6 @@
-// A JSON Schema in words that llama.cpp's converter to grammars has, and in the order in which it looks at them. What these words
-// cannot say is left out: values are checked against the schema itself after generation.
+// Rewrites a JSON Schema with the keywords that llama.cpp's converter to grammars supports, in combinations that it reads
+// correctly. Constraints that these keywords cannot express are left out: after generation, values are checked against the whole
+// schema.
 import { isObject, type Json, type JsonObject, targetOf } from '../../schema-walk.js';
 import {
   integerForGrammar,
@@ -11,47 +12,47 @@ import {
   stringForGrammar,
 } from './grammar-values.js';
 import { PatternGrammar } from './pattern-grammar.js';
-import { bothSchemas, propertyOf } from './schema-both.js';
+import { intersectSchemas, propertyOf } from './schema-intersection.js';
 import { quickValidator } from './validator.js';
 
-/** How much of a schema is said. */
+/** How much of a schema the grammar enforces. */
 export interface GrammarDetail {
   patterns: boolean;
-  /** Levels of schemas in each other; any value stands below. */
+  /** Levels of nested schemas. Deeper levels allow any value. */
   depth: number;
-  /** Most optional properties of one object that are named: llama.cpp's converter works with their square. */
+  /** Most named optional properties of one object. The work of llama.cpp's converter grows with their square. */
   entries: number;
-  /** Most items that an array may be asked to have. */
+  /** Largest `minItems` of an array. */
   items: number;
 }
 
-/** More nodes make grammars that cost more than they are worth. */
+/** The grammars of larger schemas cost more than they are worth. */
 const MAX_NODES = 10_000;
-/** References that lead to references, and `allOf` in `allOf`. */
+/** Most references that lead to references, and `allOf` in `allOf`. */
 const MAX_HOPS = 64;
 
-/** The schema has more nodes than a grammar is worth. */
+/** The schema has more than {@link MAX_NODES} nodes. */
 export class TooLarge extends Error {}
 
 /**
- * @param schema valid, as JSON.parse has it; it is not changed
- * @param isArguments the value is an object, whatever else the schema allows
+ * @param schema a valid schema as JSON.parse returns it; it is not changed
+ * @param isArguments the value is an object, even if the schema allows other types
  * @throws TooLarge
  */
 export function schemaForGrammar(schema: JsonObject, detail: GrammarDetail, isArguments = false): JsonObject | Never {
   const empty = new Set<string>(); // references that no value fits
   const patternGrammar = detail.patterns ? new PatternGrammar() : undefined;
   for (;;) {
-    const known = empty.size;
+    const sizeBefore = empty.size;
     const conversion = new Conversion(schema, detail, empty, patternGrammar);
     const converted = conversion.convert(isArguments);
-    if (empty.size === known) {
+    if (empty.size === sizeBefore) {
       return converted;
     }
   }
 }
 
-/** What a schema says of one value, and the alternatives that it has to fit too: one of each list. */
+/** The constraints of one value, and lists of alternatives: the value must also fit one schema of each list. */
 interface Parts {
   base: JsonObject;
   choices: Json[][];
@@ -74,10 +75,11 @@ class Conversion {
     this.#empty = empty;
   }
 
-  /** @param isArguments the value is an object, whatever else the schema allows */
+  /** @param isArguments the value is an object, even if the schema allows other types */
   convert(isArguments: boolean): JsonObject | Never {
     const schema = isArguments ? { allOf: [this.#root, { type: 'object' }] } : this.#root;
-    // Forms that write arguments one by one look for their names in the root: what it refers to stands there itself.
+    // Formats that write arguments one by one look for their names in the root, so a reference in the root is replaced by its
+    // definition.
     const converted = this.#inline(schema, 0);
     const isRecursive = Object.keys(this.#definitions).length > 0;
     return converted instanceof Never || !isRecursive ? converted : { ...converted, $defs: this.#definitions };
@@ -91,7 +93,7 @@ class Conversion {
       return {};
     }
     const { $ref } = schema;
-    return typeof $ref === 'string' && Object.keys(schema).every((name) => name === '$ref' || REMARKS.has(name))
+    return typeof $ref === 'string' && Object.keys(schema).every((name) => name === '$ref' || ANNOTATIONS.has(name))
       ? this.#reference($ref)
       : this.#inline(schema, depth);
   }
@@ -115,11 +117,11 @@ class Conversion {
     }
     const target = targetOf(this.#root, reference);
     if (target === undefined) {
-      return {}; // by `$anchor` or `$id`, for which the validator looks
+      return {}; // a reference by `$anchor` or `$id`, which only the validator follows
     }
-    const known = this.#names.get(reference);
-    if (known !== undefined) {
-      return { $ref: `#/$defs/${known}` };
+    const existing = this.#names.get(reference);
+    if (existing !== undefined) {
+      return { $ref: `#/$defs/${existing}` };
     }
     const name = this.#freeName(reference);
     this.#names.set(reference, name);
@@ -142,10 +144,10 @@ class Conversion {
     return name;
   }
 
-  /** With references and `allOf` joined into one. */
+  /** Joins a schema with the targets of its references and with its `allOf`. */
   #parts(schema: JsonObject, hops: number): Parts | Never {
     const { $ref, allOf, anyOf, oneOf, ...own } = withTuples(schema);
-    let base: JsonObject = Object.fromEntries(Object.entries(own).filter(([name]) => !REMARKS.has(name)));
+    let base: JsonObject = Object.fromEntries(Object.entries(own).filter(([name]) => !ANNOTATIONS.has(name)));
     const choices = [anyOf, oneOf].filter((each) => Array.isArray(each));
     const target = typeof $ref === 'string' ? targetOf(this.#root, $ref) : undefined;
     const others = [...(target === undefined ? [] : [target]), ...(Array.isArray(allOf) ? allOf : [])];
@@ -157,7 +159,7 @@ class Conversion {
       if (parts instanceof Never) {
         return parts;
       }
-      base = bothSchemas(base, parts.base);
+      base = intersectSchemas(base, parts.base);
       choices.push(...parts.choices);
     }
     return { base, choices };
@@ -167,11 +169,11 @@ class Conversion {
     return isObject(schema) ? this.#parts(schema, hops) : { base: {}, choices: [] };
   }
 
-  /** The converter looks at nothing beside alternatives: what stands there is part of each. */
+  /** The converter ignores keywords beside alternatives, so each alternative gets them. */
   #choice({ base, choices: [first = [], ...rest] }: Parts, depth: number): JsonObject | Never {
-    const beside = [...(Object.keys(base).length > 0 ? [base] : []), ...rest.map((anyOf) => ({ anyOf }))];
+    const shared = [...(Object.keys(base).length > 0 ? [base] : []), ...rest.map((anyOf) => ({ anyOf }))];
     const converted = first.map((each) =>
-      this.#schema(beside.length > 0 ? { allOf: [each, ...beside] } : each, depth + 1),
+      this.#schema(shared.length > 0 ? { allOf: [each, ...shared] } : each, depth + 1),
     );
     return unionOf(converted);
   }
@@ -259,9 +261,9 @@ class Conversion {
       if (value instanceof Never && isRequired) {
         return new Never(`the property \`${name}\` must be there, and ${value.reason}`);
       }
-      isClosed ||= value instanceof Never; // or it would come as one of the others
-      const isSaid = isRequired || (required.size < most && ++optional <= this.#detail.entries);
-      if (isSaid && !(value instanceof Never)) {
+      isClosed ||= value instanceof Never; // otherwise it would be allowed as an additional property
+      const isNamed = isRequired || (required.size < most && ++optional <= this.#detail.entries);
+      if (isNamed && !(value instanceof Never)) {
         properties[name] = value;
       }
     }
@@ -274,26 +276,26 @@ class Conversion {
     };
   }
 
-  /** What properties may be that have no name of their own: `true` for anything. */
+  /** The schema of properties that are not named; `true` for any value. */
   #otherProperties(schema: JsonObject, depth: number): Json {
     const { properties, additionalProperties, patternProperties } = schema;
     const patterns = isObject(patternProperties) ? Object.values(patternProperties) : [];
     if (isObject(properties) && (additionalProperties === undefined || patterns.length > 0)) {
-      return false; // as the converter has it: the model writes the properties that it knows
+      return false; // as the converter does: the model writes the named properties only
     }
     const converted = unionOf([...patterns, additionalProperties ?? true].map((each) => this.#schema(each, depth)));
     return converted instanceof Never ? false : Object.keys(converted).length === 0 || converted;
   }
 }
 
-/** Keywords that allow and forbid nothing, or were looked at. */
-const REMARKS = new Set([
+/** Keywords without constraints, and keywords that are handled before these are removed. */
+const ANNOTATIONS = new Set([
   ...['$schema', '$id', '$anchor', '$comment', '$defs', 'definitions', 'title', 'description', 'default', 'examples'],
   ...['deprecated', 'readOnly', 'writeOnly'],
 ]);
 
-/** Keywords that say something of values of one type alone: without a `type` they tell which is meant. */
-const TYPE_OF: Readonly<Record<string, readonly string[]>> = {
+/** Keywords that constrain values of one type. In a schema without a `type` they show which type is meant. */
+const KEYWORDS_OF: Readonly<Record<string, readonly string[]>> = {
   string: ['pattern', 'minLength', 'maxLength', 'format'],
   number: ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf'],
   array: ['items', 'prefixItems', 'minItems', 'maxItems', 'contains', 'uniqueItems'],
@@ -303,10 +305,10 @@ const TYPE_OF: Readonly<Record<string, readonly string[]>> = {
   ],
 };
 
-/** Undefined: any. */
+/** The types of a schema; undefined for any type. */
 function typesOf({ type, nullable, ...schema }: JsonObject): string[] | undefined {
   if (type === undefined) {
-    const meant = Object.entries(TYPE_OF).filter(([, keywords]) =>
+    const meant = Object.entries(KEYWORDS_OF).filter(([, keywords]) =>
       keywords.some((name) => Object.hasOwn(schema, name)),
     );
     return meant.length > 0 ? meant.map(([each]) => each) : undefined;
@@ -316,7 +318,7 @@ function typesOf({ type, nullable, ...schema }: JsonObject): string[] | undefine
 }
 
 function hasConstraint(schema: JsonObject): boolean {
-  return Object.values(TYPE_OF).some((keywords) => keywords.some((name) => Object.hasOwn(schema, name)));
+  return Object.values(KEYWORDS_OF).some((keywords) => keywords.some((name) => Object.hasOwn(schema, name)));
 }
 
 /** The values that a schema lists; undefined if it lists none. */
@@ -336,12 +338,12 @@ function enumOf(schema: JsonObject, values: readonly Json[], types: readonly str
   const fitting = values.filter(quickValidator(rest));
   const type = types?.length === 1 ? { type: types[0] } : {};
   if (fitting.length === 0) {
-    return new Never('none of the values that it lists fits the rest of it');
+    return new Never('none of its listed values fits its other keywords');
   }
   return fitting.length === 1 ? { ...type, const: fitting[0] } : { ...type, enum: fitting };
 }
 
-/** What fits one of several. */
+/** The schema of values that fit one of several schemas. */
 function unionOf(converted: readonly (JsonObject | Never)[]): JsonObject | Never {
   const possible = converted.filter((each) => !(each instanceof Never));
   const distinct = [...new Map(possible.map((each) => [JSON.stringify(each), each])).values()];
@@ -361,7 +363,7 @@ function namesIn(propertyNames: Json): string[] | undefined {
   return values?.filter((value) => typeof value === 'string');
 }
 
-/** Drafts before 2020-12 have the items of a tuple in `items`. */
+/** Rewrites the tuples of drafts before 2020-12, whose items are a list in `items`. */
 function withTuples(schema: JsonObject): JsonObject {
   if (!Array.isArray(schema.items)) {
     return schema;

@@ -1,8 +1,7 @@
-// Schemas of single values (numbers, strings) in words that llama.cpp's converter to grammars has.
-
+// Rewrites the schemas of numbers and strings for llama.cpp's converter to grammars.
 import type { JsonObject } from '../../schema-walk.js';
 import type { PatternGrammar } from './pattern-grammar.js';
-import { patternsOf } from './schema-both.js';
+import { patternsOf } from './schema-intersection.js';
 
 /** Why no value fits a schema. */
 export class Never {
@@ -13,11 +12,14 @@ export class Never {
   }
 }
 
-/** Larger integers are refused after generation: the grammar lets the model write them, or it would cut them. */
+/**
+ * Integers beyond 2^53 are refused after generation. The grammar still allows them: otherwise it would end the number after
+ * its first digits, and a wrong number would look right.
+ */
 const BEYOND = 1e17;
-/** llama.cpp takes more repetitions for any number. */
+/** llama.cpp reads more repetitions as any number. */
 export const MAX_REPETITIONS = 2000;
-/** Longest list that multiples of a number are written out in. */
+/** Most multiples of a number that the grammar lists. */
 const MAX_MULTIPLES = 256;
 
 interface Bounds {
@@ -25,7 +27,7 @@ interface Bounds {
   max: number;
 }
 
-/** The converter takes one of two lower bounds for the other, and miscounts digits if there is no upper one. */
+/** The converter confuses two lower bounds, and miscounts digits if there is no upper bound. So it gets one of each. */
 export function integerForGrammar(schema: JsonObject): JsonObject | Never {
   const { minimum, maximum, exclusiveMinimum, exclusiveMaximum } = schema;
   const min = Math.max(Math.ceil(numberOr(minimum, -Infinity)), Math.floor(numberOr(exclusiveMinimum, -Infinity)) + 1);
@@ -43,7 +45,7 @@ export function integerForGrammar(schema: JsonObject): JsonObject | Never {
     : { type: 'integer' };
 }
 
-/** Its bounds are not said. */
+/** Without bounds, which grammars cannot enforce for fractions. */
 export function numberForGrammar(schema: JsonObject): JsonObject | Never {
   const { minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf } = schema;
   const above = numberOr(exclusiveMinimum, -Infinity);
@@ -56,7 +58,7 @@ export function numberForGrammar(schema: JsonObject): JsonObject | Never {
   return Number.isInteger(multipleOf) ? integerForGrammar(schema) : { type: 'number' };
 }
 
-/** The multiples that bounds allow, if these are few; some of them may be no multiples by a rounding error. */
+/** The multiples within the bounds, if they are few. A rounding error may add a number that is not a multiple. */
 export function multiplesOf(schema: JsonObject): number[] | undefined {
   const { multipleOf, minimum, maximum, exclusiveMinimum, exclusiveMaximum } = schema;
   const low = Math.max(numberOr(minimum, -Infinity), numberOr(exclusiveMinimum, -Infinity));
@@ -69,7 +71,7 @@ export function multiplesOf(schema: JsonObject): number[] | undefined {
     : undefined;
 }
 
-/** Lengths of what the formats that the converter knows allow. */
+/** The lengths of strings of each format that the converter enforces. */
 const FORMATS: Readonly<Record<string, Bounds>> = {
   date: { min: 10, max: 10 },
   uuid: { min: 36, max: 36 },

@@ -8,29 +8,29 @@ import { Never } from './grammar-values.js';
 import { shownSchema } from './shown-schema.js';
 import { compileValidator } from './validator.js';
 
-/** What zod's schemas, and others that follow the Standard Schema specification (version 1), have in common. */
+/** A schema that follows the Standard Schema specification (version 1), for example one of zod. */
 export interface StandardSchema<T = unknown> {
-  /** What the specification puts there. */
+  /** The properties that the specification defines. */
   readonly '~standard': {
-    /** Of the specification. */
+    /** The version of the specification. */
     readonly version: 1;
-    /** The library's name. */
+    /** The name of the library. */
     readonly vendor: string;
-    /** Checks a value, and changes it as the schema says. */
+    /** Checks a value, and transforms it if the schema has transforms. */
     readonly validate: (value: unknown) => StandardResult<T> | Promise<StandardResult<T>>;
-    /** Of the Standard JSON Schema specification: the schema as JSON Schema. */
+    /** Converts the schema to JSON Schema, as the Standard JSON Schema specification defines. */
     readonly jsonSchema?:
       | {
-          /** Of what goes in. */
+          /** The JSON Schema of accepted values. */
           input(options: { target: 'draft-2020-12' }): object;
         }
       | undefined;
-    /** For TypeScript alone. */
+    /** Exists only in TypeScript. */
     readonly types?:
       | {
-          /** What may go in. */
+          /** The type of accepted values. */
           readonly input: unknown;
-          /** What comes out. */
+          /** The type of parsed values. */
           readonly output: T;
         }
       | undefined;
@@ -41,36 +41,37 @@ type StandardResult<T> =
   | { readonly value: T; readonly issues?: undefined }
   | { readonly issues: readonly { readonly message: string; readonly path?: readonly unknown[] | undefined }[] };
 
-/** A JSON Schema, or a zod schema (version 4) where zod is installed. */
+/** A JSON Schema, or a zod schema (version 4). */
 export type Schema<T = unknown> = StandardSchema<T> | object;
 
-/** What a schema's values are in TypeScript: known for zod's, unknown for JSON Schemas. */
+/** The type of a schema's values: that of a zod schema, or unknown for a JSON Schema. */
 export type SchemaValue<S> = S extends StandardSchema<infer T> ? T : unknown;
 
-/** A schema as models and validators take it. */
+/** A schema, prepared for prompts, grammars and checks. */
 export interface PreparedSchema {
-  /** As the model is told it. */
+  /** The form that the prompt shows to the model. */
   readonly jsonSchema: object;
-  /** What the grammar says of it. */
+  /** The form that the grammar is made of. */
   readonly grammarSchema: object;
-  /** The length of the grammar. */
+  /** The length of the grammar, in characters. */
   readonly grammarLength: number;
-  /** The little that the grammar says if there is no room for more. */
+  /** A form whose grammar is short, for a set of tools whose grammar would be too long. */
   readonly shortSchema: object;
   /**
-   * The value as the schema has it (zod may fill in defaults and transform).
+   * Checks a value. A zod schema may fill in defaults and transform the value.
    *
-   * @throws HeadstartError `SCHEMA_MISMATCH` that says what is wrong where.
+   * @throws HeadstartError `SCHEMA_MISMATCH`; its message names the wrong part of the value.
    */
   parse(value: unknown): Promise<unknown>;
 }
 
-/** Compiled JSON Schemas remembered, by their text: sessions bring the same ones again and again. */
+/** Most compiled JSON Schemas in the cache. Sessions use the same schemas again and again. */
 const MAX_COMPILED = 256;
 const compiled = new LRUCache<string, Promise<PreparedSchema>>({ max: MAX_COMPILED });
 
 /**
- * @param isArguments the value is an object, whatever else the schema allows
+ * @param what names the schema in errors
+ * @param isArguments the value is an object, even if the schema allows other types
  * @throws HeadstartError `SCHEMA_INVALID` with the reason, also for a schema that no value fits.
  */
 export async function prepareSchema(schema: Schema, what: string, isArguments = false): Promise<PreparedSchema> {
@@ -107,7 +108,10 @@ async function standardJsonSchema(schema: StandardSchema, what: string): Promise
       return toJSONSchema(schema as never, { io: 'input' }); // zod before 4.2
     }
   } catch (cause) {
-    throw invalid(`Expected ${what} to be a schema that JSON Schema can say: ${(cause as Error).message}`, cause);
+    throw invalid(
+      `Expected ${what} to be a schema that can be written as JSON Schema: ${(cause as Error).message}`,
+      cause,
+    );
   }
   throw invalid(`Expected ${what} to be a JSON Schema or a zod 4 schema, got one of ${vendor}`);
 }
@@ -118,7 +122,7 @@ function prepareJsonSchema(schema: object, what: string, isArguments: boolean): 
   let prepared = compiled.get(name);
   if (prepared === undefined) {
     prepared = compile(text, what, isArguments);
-    prepared.catch(() => compiled.delete(name)); // the next error names the next tool
+    prepared.catch(() => compiled.delete(name)); // the next error names the tool of the next call
     compiled.set(name, prepared);
   }
   return prepared;
@@ -140,7 +144,7 @@ async function compile(text: string, what: string, isArguments: boolean): Promis
   let jsonSchema: JsonObject;
   let validate: ValidateFunction;
   try {
-    // `$async` is the validator's own: with it, it would answer later, and nobody would wait for it.
+    // `$async` is a keyword of ajv: with it, `validate` would return a promise, which counts as true.
     const { $schema, $async: _, ...schema } = parseSchema(text, what);
     jsonSchema = schema;
     validate = compileValidator(schema, { text, $schema });
@@ -168,7 +172,7 @@ async function compile(text: string, what: string, isArguments: boolean): Promis
   };
 }
 
-/** Shorter ones are not worth a shorter form. */
+/** In characters. A shorter grammar needs no shorter form. */
 const LONG_GRAMMAR = 8192;
 
 async function shortSchema(schema: JsonObject, isArguments: boolean): Promise<object> {
@@ -188,10 +192,7 @@ function parseSchema(text: string, what: string): Record<string, unknown> {
 }
 
 function mismatch(problems: readonly string[]): HeadstartError {
-  return new HeadstartError(
-    'SCHEMA_MISMATCH',
-    problems.slice(0, 8).join('; ') || 'the value is not what the schema says',
-  );
+  return new HeadstartError('SCHEMA_MISMATCH', problems.slice(0, 8).join('; ') || 'the value does not fit the schema');
 }
 
 function invalid(message: string, cause?: unknown): HeadstartError {

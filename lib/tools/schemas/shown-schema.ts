@@ -1,22 +1,22 @@
-// A JSON Schema as the model is told it: the program's own, in a form that chat templates and the addon take.
+// The form of a JSON Schema that the prompt shows to the model: one that chat templates and the addon accept.
 import { isObject, type Json, type JsonObject, mapBelow, targetOf } from '../../schema-walk.js';
 
-/** Brackets in brackets: the addon takes 64, and tools have some around their schemas. */
+/** Nested brackets: the addon accepts 64, and some of these surround the schema in a tool. */
 const MAX_DEPTH = 56;
 
-/** @param schema valid, as JSON.parse has it; it is not changed */
+/** @param schema a valid schema as JSON.parse returns it; it is not changed */
 export function shownSchema(schema: JsonObject): JsonObject {
   return cut(withoutTrue(withOpenRoot(schema)), MAX_DEPTH) as JsonObject;
 }
 
-/** What may stand beside a reference that is the whole schema. */
+/** The keywords that may be beside a reference that is the whole schema. */
 const BESIDE = new Set(['$defs', 'definitions', 'title', 'description', 'type']);
 
-/** Chat templates look for names of arguments in the root: what the root refers to stands there itself. */
+/** Chat templates look for the names of arguments in the root, so a reference in the root is replaced by its definition. */
 function withOpenRoot(schema: JsonObject): JsonObject {
   const { $ref: _, ...beside } = schema;
   if (!Object.keys(beside).every((name) => BESIDE.has(name))) {
-    return schema; // references may lead there
+    return schema; // other references may lead to these keywords
   }
   const seen = new Set<Json>();
   let root: Json = schema;
@@ -36,7 +36,7 @@ function withOpenRoot(schema: JsonObject): JsonObject {
   };
 }
 
-/** Any value is `{}`: chat templates look into each schema. */
+/** Writes `{}` for `true`, which means the same: chat templates expect objects as schemas. */
 function withoutTrue(schema: Json): Json {
   return schema === true ? {} : isObject(schema) ? mapBelow(schema, withoutTrue) : schema;
 }

@@ -1,19 +1,20 @@
-// The grammar of replies is one for all tools of a session, and llama.cpp names its rules by references alone: what two schemas
-// call alike and mean differently (zod's `#/$defs/__schema0`, `#/$defs/Item`) would be one rule, made of whatever came first.
+// All tools of a session share one grammar of replies, and llama.cpp names the rules of this grammar after references. Two schemas
+// may use one reference for different definitions (zod's `#/$defs/__schema0`, or `#/$defs/Item`). Both would get the rule of
+// the first definition.
 import { createHash } from 'node:crypto';
 import { isObject, type Json, type JsonObject, mapBelow, targetOf } from '../../schema-walk.js';
 
-/** What a schema's references lead to, as text, by reference. */
+/** The definitions that the references of a schema lead to, as JSON, by reference. */
 type Targets = ReadonlyMap<string, string>;
 
-/** Asked for again and again, of the same schemas. */
-const known = new WeakMap<JsonObject, Targets>();
+/** A cache: sessions use the same schemas again and again. */
+const targetsBySchema = new WeakMap<JsonObject, Targets>();
 
 /**
- * Schemas whose references share no name with different meanings: those that did get names of their own, the same ones in
- * whatever order the schemas come. All others stay as they are.
+ * Renames references until each name has one definition in all schemas. Schemas without such a conflict stay unchanged. The new
+ * names do not depend on the order of the schemas.
  */
-export function withOwnReferences(schemas: readonly JsonObject[]): JsonObject[] {
+export function withDistinctReferences(schemas: readonly JsonObject[]): JsonObject[] {
   const meanings = new Map<string, Set<string>>();
   for (const schema of schemas) {
     for (const [reference, target] of targetsOf(schema)) {
@@ -25,29 +26,29 @@ export function withOwnReferences(schemas: readonly JsonObject[]): JsonObject[] 
   return schemas.map((schema) => ([...targetsOf(schema).keys()].some(isAmbiguous) ? renamed(schema) : schema));
 }
 
-/** As llama.cpp's converter names the rule of a reference. */
+/** The name that llama.cpp's converter gives to the rule of a reference. */
 function ruleName(reference: string): string {
   return reference.replace(/[^a-zA-Z0-9-]+/g, '-');
 }
 
 function targetsOf(schema: JsonObject): Targets {
-  let targets = known.get(schema);
+  let targets = targetsBySchema.get(schema);
   if (targets === undefined) {
     targets = findTargets(schema);
-    known.set(schema, targets);
+    targetsBySchema.set(schema, targets);
   }
   return targets;
 }
 
-/** References to nothing are left out: they are refused elsewhere. */
+/** Leaves out references to nothing: another check refuses these. */
 function findTargets(root: JsonObject): Targets {
-  const found = new Map<string, string>();
+  const targets = new Map<string, string>();
   const visit = (schema: Json): Json => {
     if (isObject(schema)) {
       const { $ref } = schema;
-      const target = typeof $ref === 'string' && !found.has($ref) ? targetOf(root, $ref) : undefined;
+      const target = typeof $ref === 'string' && !targets.has($ref) ? targetOf(root, $ref) : undefined;
       if (target !== undefined) {
-        found.set($ref as string, JSON.stringify(target));
+        targets.set($ref as string, JSON.stringify(target));
         visit(target);
       }
       mapBelow(schema, visit);
@@ -55,10 +56,10 @@ function findTargets(root: JsonObject): Targets {
     return schema;
   };
   visit(root);
-  return found;
+  return targets;
 }
 
-/** With every reference to a definition of its own, under a name that no other schema has. */
+/** Gives every reference a definition with a name that no other schema has. */
 function renamed(root: JsonObject): JsonObject {
   const text = JSON.stringify(root);
   const names = new Map(

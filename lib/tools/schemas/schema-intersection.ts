@@ -1,11 +1,8 @@
-// The schema of the values that two schemas allow. What cannot be said of both is left out: the result then allows more.
+// The schema of the values that two schemas allow. If no schema can express that, the result allows more values.
 import { isObject, type Json, type JsonObject } from '../../schema-walk.js';
 
-/**
- * @param a without references and alternatives
- * @param b likewise
- */
-export function bothSchemas(a: JsonObject, b: JsonObject): JsonObject {
+/** Both schemas have no references and no alternatives (`anyOf`, `oneOf`) at their first level. */
+export function intersectSchemas(a: JsonObject, b: JsonObject): JsonObject {
   const joined: Record<string, Json> = { ...a };
   for (const [name, value] of Object.entries(b)) {
     joined[name] = Object.hasOwn(a, name) ? joinKeyword(name, a[name], value) : value;
@@ -13,7 +10,7 @@ export function bothSchemas(a: JsonObject, b: JsonObject): JsonObject {
   return { ...joined, ...propertiesOfBoth(a, b), ...patternsOfBoth(a, b) };
 }
 
-/** Further patterns stand in `allOf`, and nothing else does. */
+/** The first pattern is in `pattern`, the others are in `allOf`, which contains nothing else. */
 function patternsOfBoth(a: JsonObject, b: JsonObject): JsonObject {
   const patterns = [...new Set([...patternsOf(a), ...patternsOf(b)])];
   const [pattern, ...more] = patterns;
@@ -23,7 +20,7 @@ function patternsOfBoth(a: JsonObject, b: JsonObject): JsonObject {
   };
 }
 
-/** All patterns of a schema that was joined. */
+/** All patterns of a schema that {@link intersectSchemas} made. */
 export function patternsOf({ pattern, allOf }: JsonObject): string[] {
   const more = Array.isArray(allOf) ? allOf.flatMap((each) => patternsOf(each as JsonObject)) : [];
   return typeof pattern === 'string' ? [pattern, ...more] : more;
@@ -58,12 +55,12 @@ const JOINS: Readonly<Record<string, Join>> = {
   },
 };
 
-/** What the first says stands, for keywords that cannot be joined. */
+/** For a keyword that cannot be joined, the value of the first schema counts. */
 function joinKeyword(name: string, a: Json, b: Json): Json {
   return (JOINS[name] as ((a: Json, b: Json) => Json) | undefined)?.(a, b) ?? a;
 }
 
-/** Joined once it is looked at: references may lead in circles. */
+/** Not joined before it is needed: references may lead in circles. */
 function all(a: Json, b: Json): Json {
   if (a === true || isSame(a, b)) {
     return b;
@@ -71,29 +68,29 @@ function all(a: Json, b: Json): Json {
   return b === true ? a : { allOf: [a, b] };
 }
 
-/** Integers are numbers. */
+/** The types that both lists allow. An integer is a number too. */
 function commonTypes(a: readonly Json[], b: readonly Json[]): Json {
   const allows = (types: readonly Json[], type: Json) =>
     types.includes(type) || (type === 'integer' && types.includes('number'));
   return [...new Set([...a.filter((type) => allows(b, type)), ...b.filter((type) => allows(a, type))])];
 }
 
-/** What one says of all other properties holds for those that only the other one knows. */
+/** If only one schema names a property, the `additionalProperties` of the other one apply to it. */
 function propertiesOfBoth(a: JsonObject, b: JsonObject): JsonObject {
-  const mine = isObject(a.properties) ? a.properties : {};
-  const others = isObject(b.properties) ? b.properties : {};
-  const names = [...new Set([...Object.keys(mine), ...Object.keys(others)])];
+  const ofA = isObject(a.properties) ? a.properties : {};
+  const ofB = isObject(b.properties) ? b.properties : {};
+  const names = [...new Set([...Object.keys(ofA), ...Object.keys(ofB)])];
   const properties = names.map((name) => [name, all(propertyOf(a, name), propertyOf(b, name))]);
   return names.length > 0 ? { properties: Object.fromEntries(properties) } : {};
 }
 
-/** What an object's schema says of one property, and of its value. */
+/** The schema of one property: its own, those of matching patterns, or that of additional properties. */
 export function propertyOf(schema: JsonObject, name: string): Json {
   const { properties, patternProperties, additionalProperties = true } = schema;
   const named = isObject(properties) && Object.hasOwn(properties, name) ? [properties[name]] : [];
   const patterns = isObject(patternProperties) ? Object.entries(patternProperties) : [];
-  const said = [...named, ...patterns.filter(([pattern]) => matches(pattern, name)).map(([, each]) => each)];
-  return said.length > 0 ? said.reduce(all) : additionalProperties;
+  const schemas = [...named, ...patterns.filter(([pattern]) => matches(pattern, name)).map(([, each]) => each)];
+  return schemas.length > 0 ? schemas.reduce(all) : additionalProperties;
 }
 
 function matches(pattern: string, name: string): boolean {

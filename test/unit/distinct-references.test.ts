@@ -1,4 +1,4 @@
-import { withOwnReferences } from 'llama-headstart/internal';
+import { withDistinctReferences } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
 const item = (definition: object, reference = '#/$defs/Item') => ({
@@ -25,7 +25,7 @@ describe('references of schemas beside each other', () => {
       item({ type: 'string' }),
       { $ref: '#/$defs/Other', $defs: { Other: {} } },
     ];
-    for (const [index, schema] of withOwnReferences(schemas).entries()) {
+    for (const [index, schema] of withDistinctReferences(schemas).entries()) {
       expect(schema).toBe(schemas[index]);
     }
   });
@@ -33,7 +33,7 @@ describe('references of schemas beside each other', () => {
   it('get names of their own where they mean different things, the same ones in any order', () => {
     const schemas = [item({ type: 'string' }), item({ type: 'boolean' }), { type: 'object' }];
     const before = JSON.stringify(schemas);
-    const [text, flag, plain] = withOwnReferences(schemas);
+    const [text, flag, plain] = withDistinctReferences(schemas);
     expect([targetOf(text), targetOf(flag), plain]).toEqual([
       { type: 'string' },
       { type: 'boolean' },
@@ -41,31 +41,31 @@ describe('references of schemas beside each other', () => {
     ]);
     expect(referenceOf(text)).toMatch(/^#\/\$defs\/Item_[0-9a-f]{8}$/);
     expect(referenceOf(text)).not.toBe(referenceOf(flag));
-    expect(withOwnReferences([...schemas].reverse())).toEqual([plain, flag, text]);
+    expect(withDistinctReferences([...schemas].reverse())).toEqual([plain, flag, text]);
     expect(JSON.stringify(schemas)).toBe(before);
   });
 
   it('lead where they led, also into properties, into themselves, and where a name differs in a sign only', () => {
     const tree = item({ type: 'object', properties: { item: { $ref: '#/$defs/Item' } } });
-    const [own] = withOwnReferences([tree, item({ type: 'null' })]);
+    const [own] = withDistinctReferences([tree, item({ type: 'null' })]);
     expect(referenceOf(targetOf(own) as object)).toBe(referenceOf(own));
     const inside = { type: 'object', properties: { a: { type: 'null' }, item: { $ref: '#/properties/a' } } };
     const other = { type: 'object', properties: { a: { type: 'string' }, item: { $ref: '#/properties/a' } } };
-    expect(withOwnReferences([inside, other]).map(targetOf)).toEqual([{ type: 'null' }, { type: 'string' }]);
+    expect(withDistinctReferences([inside, other]).map(targetOf)).toEqual([{ type: 'null' }, { type: 'string' }]);
     const signs = {
       type: 'object',
       properties: { item: { $ref: '#/$defs/a_b' }, other: { $ref: '#/$defs/a.b' } },
       $defs: { a_b: { type: 'null' }, 'a.b': { type: 'string' } },
     };
-    const [apart] = withOwnReferences([signs]) as [typeof signs];
+    const [apart] = withDistinctReferences([signs]) as [typeof signs];
     expect(targetOf(apart)).toEqual({ type: 'null' });
     expect(targetOf({ properties: { item: apart.properties.other }, $defs: apart.$defs })).toEqual({ type: 'string' });
   });
 
   it('are no data that looks like them, and those to nothing are left to who refuses them', () => {
     const data = { type: 'object', properties: { item: { enum: [{ $ref: '#/$defs/Item' }] } }, $defs: { Item: {} } };
-    expect(withOwnReferences([data, item({ type: 'null' })])[0]).toBe(data);
+    expect(withDistinctReferences([data, item({ type: 'null' })])[0]).toBe(data);
     const broken = item({ $ref: '#/$defs/Nothing' });
-    expect(targetOf(withOwnReferences([broken, item({ type: 'null' })])[0])).toEqual({ $ref: '#/$defs/Nothing' });
+    expect(targetOf(withDistinctReferences([broken, item({ type: 'null' })])[0])).toEqual({ $ref: '#/$defs/Nothing' });
   });
 });
