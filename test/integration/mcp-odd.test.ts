@@ -142,7 +142,7 @@ describe('an MCP server that lists odd tools', () => {
     ['a message without a result', { 'tools/list': { $message: { jsonrpc: '2.0' } } }, 'neither a result nor an error'],
   ])('is a failure at the start if its answer is %s', async (_, answers, message) => {
     await expect(connectOdd(atAddress, answers)).rejects.toThrow(
-      failsWith(`"odd": could not list what it offers: .*${message}`),
+      failsWith(`"odd": could not list its tools and prompts: .*${message}`),
     );
   });
 });

@@ -190,7 +190,7 @@ describe('a server that misbehaves', () => {
   it('and hangs while it lists what it offers is a failure at the start', async () => {
     const { url } = await serveStreamableHttp('listless');
     await expect(connect({ type: 'http', name: 'listless', url, connectTimeoutMs: 500 })).rejects.toThrow(
-      failsWith('MCP_FAILED', /"listless": could not list what it offers/),
+      failsWith('MCP_FAILED', /"listless": could not list its tools and prompts/),
     );
   });
 
@@ -199,7 +199,7 @@ describe('a server that misbehaves', () => {
       failsWith('MCP_FAILED', /Could not connect to the MCP server "liar"/),
     );
     await expect(connect(stdio('boaster'))).rejects.toThrow(
-      failsWith('MCP_FAILED', /"boaster": could not list what it offers/),
+      failsWith('MCP_FAILED', /"boaster": could not list its tools and prompts/),
     );
   });
 
@@ -428,7 +428,7 @@ describe('the list of MCP servers', () => {
         { name: 'a', command: 'a' },
         { name: 'a', command: 'b' },
       ],
-      '"a" is there twice',
+      'got "a" twice',
     ],
   ])('%j is refused', async (servers, message) => {
     await expect(McpServers.connect(servers as never)).rejects.toThrow(failsWith('CONFIG_INVALID', message));

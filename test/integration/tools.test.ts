@@ -71,7 +71,7 @@ describe('a tool', () => {
     ['a text', () => 'It is lit.', 'It is lit.', false],
     ['data', async () => ({ lit: true }), '{"lit":true}', false],
     ['nothing', () => undefined, 'null', false],
-    ['what is no JSON', () => 1n, expect.stringContaining('no JSON data'), false],
+    ['a value that JSON cannot express', () => 1n, expect.stringContaining('is not JSON data'), false],
     [
       'a circle',
       () => {
@@ -79,7 +79,7 @@ describe('a tool', () => {
         a.push(a);
         return a;
       },
-      expect.stringContaining('no JSON data'),
+      expect.stringContaining('is not JSON data'),
       false,
     ],
     [

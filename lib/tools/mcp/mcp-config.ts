@@ -1,4 +1,4 @@
-// Servers of the Model Context Protocol: how they are named, and the check of it.
+// The configuration of servers of the Model Context Protocol, and its checks.
 import { HeadstartError } from '../../errors.js';
 import {
   boolean,
@@ -17,32 +17,35 @@ import type { Place } from '../../options.js';
 import { parseOptions } from '../../parse-options.js';
 
 const COMMON = {
-  /** Yours for it: of letters, digits, `_` and `-`. Goes in front of tool names that another server has too. */
+  /** Your name for the server: letters, digits, `_` and `-`. It becomes a prefix of tool names that another server has too. */
   name: value<string>(
-    (given) => typeof given === 'string' && /^[\w-]{1,64}$/.test(given) && !given.includes('__'),
+    (name) => typeof name === 'string' && /^[\w-]{1,64}$/.test(name) && !name.includes('__'),
     '1 to 64 letters, digits, "-" and single "_"',
   ),
-  /** Only these of its tools, by their names there. @default all */
+  /** The names of the tools to use, as the server lists them. @default all */
   allowedTools: strings().optional(),
-  /** False: if it cannot be reached at the start, the agent starts without it, and new sessions try again. @default true */
+  /**
+   * Whether the agent needs the server to start. If this is false and the server cannot be reached, the agent starts without it,
+   * and new sessions try again. @default true
+   */
   required: boolean().default(true),
-  /** How long connecting and listing may take, ms. @default 30000 */
+  /** Longest time to connect, and to list tools and prompts, in ms. @default 30000 */
   connectTimeoutMs: integer(1).default(30_000),
-  /** How long one call may take, ms. @default 60000 */
+  /** Longest time of one call, in ms. @default 60000 */
   callTimeoutMs: integer(1).default(60_000),
 };
 
 const STDIO = {
   ...COMMON,
-  /** Tells it from servers at an address. @default 'stdio' */
+  /** A child process that speaks over its standard streams. @default 'stdio' */
   type: oneOf('stdio').default('stdio'),
-  /** The program: a path, or a name that is looked for in PATH. No shell is used. */
+  /** The program: a path, or a name that is searched in PATH. No shell is used. */
   command: text(),
   /** Its arguments. @default none */
   args: strings().optional(),
-  /** Added to the few harmless variables (PATH, HOME, ...) that it gets anyway. @default none */
+  /** Environment variables beside the few harmless ones (PATH, HOME, ...) that every server gets. @default none */
   env: stringMap().optional(),
-  /** Where it runs. @default the working directory */
+  /** The working directory of the process. @default that of this process */
   cwd: text().optional(),
 };
 
@@ -53,9 +56,9 @@ const HTTP = {
   ...COMMON,
   /** `http` is streamable HTTP; `sse` is its predecessor. */
   type: oneOf('http', 'sse'),
-  /** http or https, without user and password: those are `headers`. */
+  /** An http or https address without user and password. Pass credentials as `headers`. */
   url: webAddress(),
-  /** Sent with each request: a token, for one. @default none */
+  /** Sent with each request, for example a token. @default none */
   headers: stringMap().optional(),
 };
 
@@ -70,7 +73,7 @@ export const MCP_SERVER_OPTIONS = { stdio: group(STDIO), http: group(HTTP) };
 
 const OF_HTTP: Place = { names: ['url', 'headers'], where: 'to a server of `type` "http" or "sse"' };
 const OF_STDIO: Place = { names: ['command', 'args', 'env', 'cwd'], where: 'to a server of `type` "stdio"' };
-/** What a server of this type does not have, and those of another do. */
+/** The options that servers of another type have, by type. */
 const OF_OTHERS = { stdio: OF_HTTP, http: OF_STDIO, sse: OF_STDIO } as const;
 
 /**
@@ -83,10 +86,10 @@ export function resolveMcpServers(servers: unknown): readonly ResolvedMcpServer[
     throw invalid('Expected `mcpServers` to be an array of servers');
   }
   const names = new Set<string>();
-  return servers.map((given: McpServerConfig, index) => {
-    const server = resolveServer(given, `\`mcpServers[${index}]\``);
+  return servers.map((config: McpServerConfig, index) => {
+    const server = resolveServer(config, `\`mcpServers[${index}]\``);
     if (names.has(server.name)) {
-      throw invalid(`Expected servers with names of their own in \`mcpServers\`, "${server.name}" is there twice`);
+      throw invalid(`Expected servers with different names in \`mcpServers\`, got "${server.name}" twice`);
     }
     names.add(server.name);
     return server;

@@ -9,13 +9,13 @@ import { type McpPromptListing, type McpToolListing, readPrompts, readTools } fr
 import { ANY_RESULT, isAnswer, listAll } from './mcp-pages.js';
 import { loadClient, makeTransport } from './mcp-transport.js';
 
-/** After a call that took too long: does the server answer at all? */
+/** After a call that took too long, a ping shows whether the server still answers. In ms. */
 const PING_TIMEOUT_MS = 5000;
 
-/** In characters. */
+/** Of a logged error, in characters. */
 const MAX_REASON_LENGTH = 1000;
 
-/** A server that hangs is not asked what it lists for so many times as long as it held up who asked last. */
+/** After a listing that hung, sessions use the last listing for this many times the duration of the hang. */
 const HANG_PATIENCE = 10;
 
 interface Listing {
@@ -26,8 +26,8 @@ interface Listing {
 const NOTHING: Listing = { tools: [], prompts: [] };
 
 /**
- * One server: connected at the first use, and again at the next one after it went away. What it lists is asked once, and
- * again when it says that this changed.
+ * The connection to one server. It is opened at the first use, and again at the first use after the server went away. The
+ * listing is fetched once, and again after the server reported a change.
  */
 export class McpConnection {
   readonly config: ResolvedMcpServer;
@@ -36,9 +36,9 @@ export class McpConnection {
   #connecting: Promise<Client> | undefined;
   #listing: Listing | undefined;
   #outdated = true;
-  /** For a listing; a call of a tool connects at any time. As `performance.now()`. */
+  /** The earliest time to fetch the listing again, as `performance.now()`. Calls of tools do not wait for it. */
   #askAgainAt = 0;
-  /** Clients that are being closed: a child that does not end by itself is killed after some seconds. */
+  /** The closing of earlier clients. A child process that does not end by itself is killed after some seconds. */
   readonly #ends = new Set<Promise<void>>();
   readonly #ending = new AbortController();
 
@@ -47,13 +47,13 @@ export class McpConnection {
     this.#log = log;
   }
 
-  /** What the server lists now; where it cannot be reached, what it listed before. */
+  /** The current listing; the last one if the server cannot be reached. */
   async listing(signal?: AbortSignal): Promise<Listing> {
-    const known = this.#listing;
-    if (known !== undefined && this.#client !== undefined && !this.#outdated) {
-      return known;
+    const lastListing = this.#listing;
+    if (lastListing !== undefined && this.#client !== undefined && !this.#outdated) {
+      return lastListing;
     }
-    const fallback = known ?? (this.config.required ? undefined : NOTHING);
+    const fallback = lastListing ?? (this.config.required ? undefined : NOTHING);
     if (fallback !== undefined && performance.now() < this.#askAgainAt) {
       return fallback;
     }
@@ -70,7 +70,7 @@ export class McpConnection {
     }
   }
 
-  /** One that hangs holds up a session now and then, not every one. */
+  /** A server that hangs must not delay every new session. */
   #afterFailure(ms: number): void {
     if (ms > this.config.connectTimeoutMs / 2) {
       this.#askAgainAt = performance.now() + HANG_PATIENCE * ms;
@@ -83,7 +83,7 @@ export class McpConnection {
     this.#outdated = false;
     try {
       const { tools: hasTools, prompts: hasPrompts, resources: hasResources } = client.getServerCapabilities() ?? {};
-      // Some servers do not say what they have: they are asked for tools.
+      // A server that announces nothing may have tools all the same.
       const asksForTools = hasTools !== undefined || (hasPrompts === undefined && hasResources === undefined);
       const tools = asksForTools ? await this.#listTools(client, hasTools !== undefined, signal) : [];
       const prompts = hasPrompts === undefined ? [] : await this.#listPrompts(client, signal);
@@ -91,11 +91,11 @@ export class McpConnection {
       return this.#listing;
     } catch (error) {
       this.#outdated = true;
-      throw this.#failure('could not list what it offers', error, signal);
+      throw this.#failure('could not list its tools and prompts', error, signal);
     }
   }
 
-  /** @param isAnnounced whether the server says that it has tools; without, an error only means that it has none */
+  /** @param isAnnounced whether the server announces tools; if not, an error only means that it has none */
   async #listTools(client: Client, isAnnounced: boolean, signal: AbortSignal | undefined): Promise<McpToolListing[]> {
     try {
       const entries = await listAll(client, 'tools', this.#listOptions(signal), (message) => this.#warn(message));
@@ -108,7 +108,7 @@ export class McpConnection {
     }
   }
 
-  /** Without its prompts a server is still of use: its tools are there. */
+  /** If the prompts cannot be listed, the tools of the server still work. */
   async #listPrompts(client: Client, signal: AbortSignal | undefined): Promise<McpPromptListing[]> {
     try {
       const entries = await listAll(client, 'prompts', this.#listOptions(signal), (message) => this.#warn(message));
@@ -137,7 +137,7 @@ export class McpConnection {
   /**
    * Calls a tool.
    *
-   * @returns its result, as text
+   * @returns the result as text
    * @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`.
    */
   async callTool(name: string, args: Record<string, unknown>, signal?: AbortSignal): Promise<string> {
@@ -160,10 +160,10 @@ export class McpConnection {
     );
   }
 
-  /** Ends the server's process, or the connection to it. Idempotent. */
+  /** Ends the child process, or the connection. Idempotent. */
   async close(): Promise<void> {
     this.#ending.abort();
-    await this.#connecting?.catch(() => undefined); // it ends what it has begun
+    await this.#connecting?.catch(() => undefined); // it closes what it has opened
     if (this.#client !== undefined) {
       this.#drop(this.#client);
     }
@@ -199,7 +199,7 @@ export class McpConnection {
     }
   }
 
-  /** Whether the server has to be connected anew. One that does not even answer a ping is dropped. */
+  /** Whether a new connection is needed. A server that does not even answer a ping is closed. */
   async #isGone(client: Client, error: unknown): Promise<boolean> {
     if (this.#client !== client) {
       return true;
@@ -265,10 +265,10 @@ export class McpConnection {
       if (this.#closed) {
         throw this.#closedError(error);
       }
-      const said = stderr.length > 0 ? `; it said: ${stderr.join(' | ')}` : '';
+      const output = stderr.length > 0 ? `; it wrote: ${stderr.join(' | ')}` : '';
       throw new HeadstartError(
         'MCP_FAILED',
-        `Could not connect to the MCP server "${name}": ${reasonOf(error)}${said}`,
+        `Could not connect to the MCP server "${name}": ${reasonOf(error)}${output}`,
         { cause: error },
       );
     }
@@ -276,18 +276,18 @@ export class McpConnection {
       if (this.#client === client) {
         this.#client = undefined;
         if (!this.#closed) {
-          this.#log('warn', `The MCP server "${name}" is gone; it is connected again when it is needed`);
+          this.#log('warn', `The MCP server "${name}" is gone; the next use connects again`);
         }
       }
     };
-    client.onerror = (error) => this.#warn(reasonOf(error).slice(0, MAX_REASON_LENGTH)); // it may quote a whole message
+    client.onerror = (error) => this.#warn(reasonOf(error).slice(0, MAX_REASON_LENGTH)); // an error may quote a whole message
     this.#outdated = true;
     this.#askAgainAt = 0;
     this.#client = client;
     return client;
   }
 
-  /** Fails after so long, and as soon as this is closed. */
+  /** Runs work that fails after `ms` milliseconds, or as soon as this connection is closed. */
   async #within<T>(ms: number, work: () => Promise<T>): Promise<T> {
     const { signal } = this.#ending;
     let stop = () => {};
@@ -332,7 +332,7 @@ export class McpConnection {
   }
 }
 
-/** The request cannot have been acted upon: nobody listened, or an HTTP session was not known. */
+/** Whether the server cannot have run the request: nothing listened at the address, or the HTTP session was unknown. */
 function neverArrived(error: unknown): boolean {
   const { code, cause, status } = error as { code?: unknown; cause?: { code?: unknown }; status?: unknown };
   return status === 404 || [code, cause?.code].some((each) => each === 'ECONNREFUSED' || each === 404);

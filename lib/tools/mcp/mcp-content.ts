@@ -1,33 +1,33 @@
-// What MCP servers answer, as text for the model. Nothing is refused: a tool that has run must not lose its answer.
+// Reads the results of MCP servers as text for the model. No result is refused: a tool that has run must not lose its answer.
 import { HeadstartError } from '../../errors.js';
 import { isObject, type JsonObject } from '../../schema-walk.js';
 import { withRealIntegers } from './mcp-integers.js';
 import { isYes } from './mcp-listing.js';
 import { kindOf } from './mcp-schema.js';
 
-/** A prompt filled in, ready to be sent. */
+/** A message of a filled-in prompt, ready to be sent. */
 export interface McpPromptMessage {
-  /** Who is to say it. */
+  /** The author of the message. */
   role: 'user' | 'assistant';
-  /** Its text; of images and the like, that they were there. */
+  /** The text, with a note in place of each image and the like. */
   content: string;
 }
 
-/** Types of content whose members only describe what a text model cannot see. */
+/** Types of content that a text model cannot read. Their other fields only describe this content. */
 const UNSEEN = new Set(['image', 'audio', 'video', 'resource', 'resource_link']);
-/** Longer facts in a note are cut: an address may be a whole file (`data:`). */
-const MAX_FACT_LENGTH = 200;
+/** Longest part of a note, in characters: an address may be a whole file (`data:`). */
+const MAX_NOTE_PART = 200;
 
 interface Piece {
   text: string;
-  /** False for a note about what cannot be shown. */
+  /** False for a note about content that a text model cannot read. */
   isReadable: boolean;
 }
 
 /**
- * The result of a tool as text, and whether it tells of a failure. Text comes as it is; of what a text model cannot see, a
- * note says that it was there. `structuredContent` counts only if nothing else can be read. It is not checked against the
- * tool's `outputSchema`: the model reads text.
+ * The result of a tool as text, and whether the tool failed. A note replaces content that a text model cannot read.
+ * `structuredContent` is used only if there is no other readable content. It is not checked against the tool's
+ * `outputSchema`, because the model reads text.
  */
 export function readResult(result: JsonObject): { text: string; isError: boolean } {
   const { content, structuredContent, isError, _meta, ...others } = result;
@@ -57,12 +57,12 @@ export function readPromptMessages({ messages }: JsonObject): McpPromptMessage[]
   });
 }
 
-/** What servers before 2024-11-05 call `toolResult`, or whatever a result without content has. */
+/** The data of a result without content: `toolResult` in protocol versions before 2024-11-05, or all other fields. */
 function otherData({ toolResult, ...others }: JsonObject): unknown {
   return toolResult ?? (Object.keys(others).length > 0 ? others : undefined);
 }
 
-/** @param content an array, also in an array, or one piece alone */
+/** @param content an array, an array in an array, or a single piece */
 function readContents(content: unknown): Piece[] {
   return [content].flat(2).map(readContent);
 }
@@ -92,18 +92,18 @@ function hasBytes({ data, blob }: JsonObject): boolean {
 }
 
 function noteOf(content: JsonObject): string {
-  const { type, ...own } = content;
-  const { data, blob, mimeType, uri } = { ...own, ...(isObject(own.resource) ? own.resource : {}) } as JsonObject;
+  const { type, resource, ...fields } = content;
+  const { data, blob, mimeType, uri } = { ...fields, ...(isObject(resource) ? resource : {}) } as JsonObject;
   const bytes = [data, blob].find((each) => typeof each === 'string') as string | undefined;
   const size = bytes !== undefined && `${Math.floor((bytes.length * 3) / 4)} bytes`;
-  const facts = [type ?? 'content', mimeType, uri, size].filter((fact) => typeof fact === 'string');
-  return `[${facts.map((fact) => (fact.length > MAX_FACT_LENGTH ? `${fact.slice(0, MAX_FACT_LENGTH)}...` : fact)).join(', ')}]`;
+  const parts = [type ?? 'content', mimeType, uri, size].filter((part) => typeof part === 'string');
+  return `[${parts.map((part) => (part.length > MAX_NOTE_PART ? `${part.slice(0, MAX_NOTE_PART)}...` : part)).join(', ')}]`;
 }
 
 function textOf(value: unknown): string {
   try {
     return withRealIntegers(typeof value === 'string' ? value : JSON.stringify(value));
   } catch {
-    return '[data that nests too deeply]'; // the stack is full
+    return '[data that nests too deeply]'; // JSON.stringify used up the stack
   }
 }

@@ -1,19 +1,19 @@
-// What an MCP server writes, line by line, in bounded memory.
+// Splits the output of an MCP server into lines, in bounded memory.
 
-/** Over stdio and HTTP alike. A longer message is dropped, and the request that waits for it fails. */
+/** For stdio and HTTP. A longer message is dropped, and its request fails. */
 export const MAX_MESSAGE_BYTES = 32 * 1024 ** 2;
-/** What is kept of a longer line at its beginning and its end: enough to find the id of a message. */
+/** How much of a longer line is kept at its beginning and its end: enough to find the id of the message. */
 const EDGE_BYTES = 1024;
 
 const NEWLINE = 10;
 
 export interface Line {
   text: string;
-  /** Longer than a message may be: `text` is its beginning and its end. */
+  /** Whether the line is longer than {@link MAX_MESSAGE_BYTES}. `text` is then its beginning and its end. */
   isTooLong: boolean;
 }
 
-/** Makes lines of chunks. A chunk is looked at once. */
+/** Makes lines of chunks. Each byte is scanned once. */
 export class LineReader {
   #pieces: Uint8Array[] = [];
   #bytes = 0;
@@ -31,7 +31,7 @@ export class LineReader {
     return lines;
   }
 
-  /** @returns what has come since the last line */
+  /** @returns the bytes since the last line, as a line */
   end(): Line {
     const line = {
       text: Buffer.concat(this.#pieces).toString('utf8').replace(/\r$/, ''),
@@ -57,8 +57,8 @@ const ID = String.raw`"id"\s*:\s*(\d+)`;
 const ID_AT_BEGINNING = new RegExp(String.raw`^\s*\{\s*(?:${VERSION}\s*,\s*)?${ID}`);
 const ID_AT_END = new RegExp(String.raw`${ID}\s*(?:,\s*${VERSION}\s*)?\}\s*$`);
 
-/** The id of a response, of which the beginning and the end are there: it stands in front of the result, or after it. */
+/** The id of a response whose middle is missing. The id is in front of the result or after it. */
 export function idInEdges(text: string): number | undefined {
-  const found = ID_AT_BEGINNING.exec(text) ?? ID_AT_END.exec(text);
-  return found === null ? undefined : Number(found[1]);
+  const match = ID_AT_BEGINNING.exec(text) ?? ID_AT_END.exec(text);
+  return match === null ? undefined : Number(match[1]);
 }

@@ -1,29 +1,29 @@
-// What MCP servers list, entry by entry: an odd one is read if it has a sensible reading, and left out otherwise.
-
+// Reads the listings of MCP servers entry by entry. An entry that breaks the protocol is used if it has one sensible meaning, and left out
+// otherwise.
 import { isObject, type JsonObject } from '../../schema-walk.js';
 import { kindOf, readInputSchema } from './mcp-schema.js';
 
-/** A tool as its server lists it. */
+/** A tool in the listing of a server. */
 export interface McpToolListing {
   name: string;
   description?: string | undefined;
   inputSchema: object;
 }
 
-/** A prompt as its server lists it. */
+/** A prompt in the listing of a server. */
 export interface McpPromptListing {
-  /** The server's name for it. */
+  /** The name that the server gives to the prompt. */
   name: string;
-  /** What it is for, as the server says. @default none */
+  /** The purpose of the prompt, in the words of the server. @default none */
   description?: string | undefined;
-  /** What it wants to be filled in with. @default nothing */
+  /** The arguments of the prompt. @default none */
   arguments?:
     | {
-        /** The key in `getPrompt`'s arguments. */
+        /** The key in the arguments of `getPrompt`. */
         name: string;
-        /** What it is, as the server says. */
+        /** The meaning of the argument, in the words of the server. */
         description?: string | undefined;
-        /** @default false */
+        /** Whether the prompt needs the argument. @default false */
         required?: boolean | undefined;
       }[]
     | undefined;
@@ -31,7 +31,7 @@ export interface McpPromptListing {
 
 type PromptArgument = NonNullable<McpPromptListing['arguments']>[number];
 
-/** Gets what is left out, for example `the tool "a"`, and why. */
+/** Called for each part that is left out, for example `the tool "a"`, with the reason. */
 export type OnLeftOut = (what: string, reason: string) => void;
 
 export function readTools(entries: readonly unknown[], leftOut: OnLeftOut): McpToolListing[] {
@@ -54,7 +54,7 @@ export function readPrompts(entries: readonly unknown[], leftOut: OnLeftOut): Mc
   });
 }
 
-/** Each by its name: of several with one name the last counts. */
+/** The entries by name. If several entries have one name, the last one counts. */
 function readEntries<T extends { name: string }>(
   kind: 'tool' | 'prompt',
   entries: readonly unknown[],
@@ -63,18 +63,18 @@ function readEntries<T extends { name: string }>(
 ): T[] {
   const byName = new Map<string, T>();
   for (const [index, entry] of entries.entries()) {
-    const nameless = `the ${kind} at place ${index + 1} of its list`;
+    const position = `the ${kind} at place ${index + 1} of its list`;
     if (!isObject(entry)) {
-      leftOut(nameless, `it is ${kindOf(entry)}, not an object`);
+      leftOut(position, `it is ${kindOf(entry)}, not an object`);
     } else if (typeof entry.name !== 'string' || entry.name === '') {
-      leftOut(nameless, `its name is ${entry.name === '' ? 'empty' : kindOf(entry.name)}, not a string`);
+      leftOut(position, `its name is ${entry.name === '' ? 'empty' : kindOf(entry.name)}, not a string`);
     } else {
-      const made = read(entry as JsonObject & { name: string });
-      if (made !== undefined) {
-        if (byName.has(made.name)) {
-          leftOut(`the ${kind} "${made.name}"`, 'a later one has the same name');
+      const result = read(entry as JsonObject & { name: string });
+      if (result !== undefined) {
+        if (byName.has(result.name)) {
+          leftOut(`the ${kind} "${result.name}"`, 'a later one has the same name');
         }
-        byName.set(made.name, made);
+        byName.set(result.name, result);
       }
     }
   }
@@ -114,7 +114,7 @@ function readArguments(listed: unknown, what: string, leftOut: OnLeftOut): Promp
   });
 }
 
-/** A boolean as servers write it: also as a string or a number. */
+/** Reads a boolean that a server may also write as a string or a number. */
 export function isYes(value: unknown): boolean {
   return value === true || value === 1 || (typeof value === 'string' && value.toLowerCase() === 'true');
 }

@@ -1,11 +1,11 @@
-// JSON-RPC messages of MCP servers in the form that the SDK's schemas accept. What these refuse never reaches the request that
-// waits for it: the request fails when its time is over, and what the tool has answered is lost.
+// Repairs JSON-RPC messages of MCP servers so that the SDK's schemas accept them. A refused message would never reach its request: the
+// request would fail after its time limit, and the answer of the tool would be lost.
 import { isObject, type JsonObject } from '../../schema-walk.js';
 
 const INTERNAL_ERROR = -32603;
 
-/** @returns the message in its proper form, or undefined if it is no JSON-RPC message (a line of a log, for example) */
-export function mendMessage(message: unknown): JsonObject | undefined {
+/** @returns the message in its proper form, or undefined if it is not a JSON-RPC message (for example a line of a log) */
+export function repairMessage(message: unknown): JsonObject | undefined {
   if (!isObject(message)) {
     return undefined;
   }
@@ -20,11 +20,11 @@ export function mendMessage(message: unknown): JsonObject | undefined {
     return errorMessage(id, error);
   }
   return 'result' in message
-    ? { jsonrpc: '2.0', id, result: mendResult(result) }
+    ? { jsonrpc: '2.0', id, result: repairResult(result) }
     : errorMessage(id, 'it answered with neither a result nor an error');
 }
 
-/** @param error a JSON-RPC error, as a server sends it, or its text */
+/** @param error a JSON-RPC error as the server sends it, or the text of one */
 export function errorMessage(id: unknown, error: unknown): JsonObject {
   const { code, message, data } = isObject(error) ? error : { message: error };
   const number = typeof code === 'string' ? Number(code) : code;
@@ -39,32 +39,32 @@ export function errorMessage(id: unknown, error: unknown): JsonObject {
   };
 }
 
-/** Of requests and notifications. */
+/** For requests and notifications. */
 function withoutNulls(message: JsonObject): JsonObject {
   return Object.fromEntries(Object.entries(message).filter(([, value]) => value !== null));
 }
 
 /** A result that is not an object is the content of one. */
-function mendResult(result: unknown): JsonObject {
+function repairResult(result: unknown): JsonObject {
   if (!isObject(result)) {
     return result === null || result === undefined ? {} : { content: result };
   }
-  const { _meta, ...rest } = result; // nothing in it is used
-  return 'protocolVersion' in rest && ('capabilities' in rest || 'serverInfo' in rest) ? mendGreeting(rest) : rest;
+  const { _meta, ...rest } = result; // this package uses nothing in `_meta`
+  return 'protocolVersion' in rest && ('capabilities' in rest || 'serverInfo' in rest) ? repairGreeting(rest) : rest;
 }
 
-/** Of the result of `initialize`, what is used. */
-function mendGreeting({ protocolVersion, capabilities, serverInfo }: JsonObject): JsonObject {
+/** The used fields of the result of `initialize`. */
+function repairGreeting({ protocolVersion, capabilities, serverInfo }: JsonObject): JsonObject {
   const offered = isObject(capabilities) ? capabilities : {};
   const { name, version } = isObject(serverInfo) ? serverInfo : {};
   const kinds = ['tools', 'prompts', 'resources'].filter((kind) => Boolean(offered[kind]));
   return {
     protocolVersion,
-    capabilities: Object.fromEntries(kinds.map((kind) => [kind, mendCapability(offered[kind])])),
+    capabilities: Object.fromEntries(kinds.map((kind) => [kind, repairCapability(offered[kind])])),
     serverInfo: { name: String(name ?? ''), version: String(version ?? '') },
   };
 }
 
-function mendCapability(capability: unknown): JsonObject {
+function repairCapability(capability: unknown): JsonObject {
   return isObject(capability) && capability.listChanged === true ? { listChanged: true } : {};
 }

@@ -1,21 +1,21 @@
-// Everything that an MCP server lists, page by page, without the SDK's schemas: these refuse a whole page for one odd entry.
+// Fetches a listing of an MCP server page by page. It does not use the SDK's schemas, which refuse a whole page for one invalid entry.
 import type { Client, RequestOptions, StandardSchemaV1 } from '@modelcontextprotocol/client';
 import { HeadstartError } from '../../errors.js';
 import { isObject, type JsonObject } from '../../schema-walk.js';
 import { kindOf } from './mcp-schema.js';
 
-/** A server whose pages never end is asked no longer. */
+/** Pages beyond this number are not fetched: some servers never end. */
 const MAX_PAGES = 64;
 
-/** For the SDK: any result. It is read here. */
+/** Lets the SDK accept any result: this package reads results itself. */
 export const ANY_RESULT: StandardSchemaV1<unknown, JsonObject> = {
   '~standard': { version: 1, vendor: 'llama-headstart', validate: (value) => ({ value: value as JsonObject }) },
 };
 
 /**
- * The entries of all pages, unchecked. If a page after the first one cannot be had, what was listed until then counts.
+ * The unchecked entries of all pages. If a page after the first one fails, the entries of the earlier pages count.
  *
- * @param warn gets why the listing ends early
+ * @param warn is called with the reason if the listing ends early
  * @throws what the SDK throws; HeadstartError `MCP_FAILED` if the first page has no list
  */
 export async function listAll(
@@ -30,7 +30,7 @@ export async function listAll(
   let page = await listPage(client, kind, undefined, options);
   for (let count = 1; ; count++) {
     if (page.entries.length > 0 && page.entries.every((entry) => names.has(nameOf(entry)))) {
-      return entries; // the same again: some servers ignore the cursor
+      return entries; // the same page again: some servers ignore the cursor
     }
     entries.push(...page.entries);
     for (const entry of page.entries) {
@@ -55,20 +55,22 @@ export async function listAll(
       if (!isAnswer(error)) {
         throw error;
       }
-      warn(`page ${count + 1} of its ${kind} could not be read, those before it are used: ${(error as Error).message}`);
+      warn(
+        `page ${count + 1} of its ${kind} could not be read, the earlier pages are used: ${(error as Error).message}`,
+      );
       return entries;
     }
   }
 }
 
-/** Whether the server has answered, and is there. */
+/** Whether an error came from the server's answer, so that the server is alive. */
 export function isAnswer(error: unknown): boolean {
   return HeadstartError.isInstance(error) || typeof (error as { code?: unknown } | null)?.code === 'number';
 }
 
 interface Page {
   entries: readonly unknown[];
-  /** Of the next page. A cursor means something to its server alone: also a number is given back as it came. */
+  /** The cursor of the next page, sent back unchanged even if it is a number: only the server knows its meaning. */
   cursor: unknown;
 }
 
@@ -80,15 +82,15 @@ async function listPage(
 ): Promise<Page> {
   const request = { method: `${kind}/list`, ...(cursor !== undefined && { params: { cursor } }) };
   const { [kind]: listed, content, nextCursor } = await client.request(request, ANY_RESULT, options);
-  const whole = Array.isArray(content) ? content : []; // a list that is the whole result arrives as its content
-  const entries = listed ?? whole; // Go writes an empty list as null
+  const whole = Array.isArray(content) ? content : []; // repairMessage() turns a result that is a list into its content
+  const entries = listed ?? whole; // servers in Go write an empty list as null
   if (!Array.isArray(entries)) {
     throw new HeadstartError('MCP_FAILED', `Expected \`${kind}\` to be an array, got ${kindOf(listed)}`);
   }
   return { entries, cursor: nextCursor };
 }
 
-/** An entry without a name counts as a new one. */
+/** The name of an entry. An entry without a name never equals another one. */
 function nameOf(entry: unknown): unknown {
   return isObject(entry) && typeof entry.name === 'string' ? entry.name : {};
 }

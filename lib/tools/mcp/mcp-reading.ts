@@ -1,21 +1,21 @@
-// Between a server and the SDK's transports: messages in the form that the SDK accepts, and none that is too long.
+// Sits between a server and the SDK's transports: it repairs messages so that the SDK accepts them, and limits their length.
 import type { Transformer } from 'node:stream/web';
 import type { JsonObject } from '../../schema-walk.js';
 import { parseMessage } from './mcp-integers.js';
 import { idInEdges, type Line, LineReader, MAX_MESSAGE_BYTES } from './mcp-lines.js';
-import { errorMessage, mendMessage } from './mcp-message.js';
+import { errorMessage, repairMessage } from './mcp-message.js';
 
 const TOO_LONG = `it sent a message of more than ${MAX_MESSAGE_BYTES / 1024 ** 2} MiB, which is the limit`;
 
-/** Takes the place of the SDK's buffer for a child's standard output, which gives up the server at a message of 10 MiB. */
+/** Replaces the SDK's buffer for the standard output of a child process, which closes the server at a message of 10 MiB. */
 export class StdioMessages {
-  readonly #onOther: (line: string) => void;
+  readonly #onLog: (line: string) => void;
   #lines = new LineReader();
   #messages: JsonObject[] = [];
 
-  /** @param onOther gets the lines that are no messages */
-  constructor(onOther: (line: string) => void) {
-    this.#onOther = onOther;
+  /** @param onLog is called with each line that is not a message */
+  constructor(onLog: (line: string) => void) {
+    this.#onLog = onLog;
   }
 
   append(chunk: Uint8Array): void {
@@ -23,7 +23,7 @@ export class StdioMessages {
       const messages = messagesIn(line);
       this.#messages.push(...messages);
       if (messages.length === 0 && line.text.trim() !== '') {
-        this.#onOther(line.isTooLong ? TOO_LONG : line.text);
+        this.#onLog(line.isTooLong ? TOO_LONG : line.text);
       }
     }
   }
@@ -38,7 +38,7 @@ export class StdioMessages {
   }
 }
 
-/** `fetch` for a server at an address. Rejects if its answer is too long. */
+/** `fetch` for a server at an address. Rejects if the answer is too long. */
 export async function fetchMessages(url: string | URL, init?: RequestInit): Promise<Response> {
   const response = await fetch(url, init);
   const type = response.headers.get('content-type') ?? '';
@@ -46,12 +46,12 @@ export async function fetchMessages(url: string | URL, init?: RequestInit): Prom
     return response;
   }
   if (/^text\/event-stream/i.test(type)) {
-    return withBody(response, response.body.pipeThrough(new TransformStream(mendEvents())));
+    return withBody(response, response.body.pipeThrough(new TransformStream(repairEvents())));
   }
-  return /^application\/json/i.test(type) ? withBody(response, mendBody(await readBody(response.body))) : response;
+  return /^application\/json/i.test(type) ? withBody(response, repairBody(await readBody(response.body))) : response;
 }
 
-/** A message that is too long becomes the failure of its request. */
+/** The messages of a line. A message that is too long becomes an error for its request. */
 function messagesIn({ text, isTooLong }: Line): JsonObject[] {
   if (isTooLong) {
     const id = idInEdges(text);
@@ -61,14 +61,14 @@ function messagesIn({ text, isTooLong }: Line): JsonObject[] {
     const parsed = parseMessage(text);
     return [parsed]
       .flat()
-      .map(mendMessage)
+      .map(repairMessage)
       .filter((message) => message !== undefined);
   } catch {
     return [];
   }
 }
 
-/** @returns none also for a message that nests too deeply to be written again: it goes on as it came */
+/** The repaired messages of a line; none for a message that nests too deeply for JSON.stringify, which is then passed on unchanged. */
 function messageTexts(line: Line): string[] {
   try {
     return messagesIn(line).map((message) => JSON.stringify(message));
@@ -77,21 +77,21 @@ function messageTexts(line: Line): string[] {
   }
 }
 
-/** The lines of an event stream, with the messages in them mended. */
-function mendEvents(): Transformer<Uint8Array, Uint8Array> {
+/** Repairs the messages in the lines of an event stream. */
+function repairEvents(): Transformer<Uint8Array, Uint8Array> {
   const lines = new LineReader();
   const encoder = new TextEncoder();
   return {
     transform(chunk, controller) {
       for (const line of lines.push(chunk)) {
-        controller.enqueue(encoder.encode(`${mendEventLine(line)}\n`));
+        controller.enqueue(encoder.encode(`${repairEventLine(line)}\n`));
       }
     },
-    flush: (controller) => controller.enqueue(encoder.encode(mendEventLine(lines.end()))),
+    flush: (controller) => controller.enqueue(encoder.encode(repairEventLine(lines.end()))),
   };
 }
 
-function mendEventLine(line: Line): string {
+function repairEventLine(line: Line): string {
   const data = /^data:/.test(line.text) ? line.text.slice('data:'.length) : undefined;
   const texts = data === undefined ? [] : messageTexts({ ...line, text: data });
   if (texts.length === 0) {
@@ -113,7 +113,7 @@ async function readBody(body: ReadableStream<Uint8Array>): Promise<string> {
   return Buffer.concat(pieces).toString('utf8');
 }
 
-function mendBody(text: string): string {
+function repairBody(text: string): string {
   const texts = messageTexts({ text, isTooLong: false });
   return texts.length > 1 ? `[${texts.join()}]` : (texts[0] ?? text);
 }

@@ -1,33 +1,33 @@
-// What MCP servers give as `inputSchema`, as the JSON Schema of an object.
+// Reads the `inputSchema` of an MCP tool as the JSON Schema of an object.
 import { isObject, type Json, type JsonObject, mapBelow } from '../../schema-walk.js';
 
-/** Keywords whose value is any data: null means null there. */
+/** Keywords whose value is data, so that null is a value. */
 const DATA = new Set(['default', 'const', 'example']);
-/** PHP writes an empty object as `[]`. */
+/** Keywords whose value is an object. PHP writes an empty object as `[]`. */
 const OBJECTS = new Set(['properties', 'patternProperties', 'dependentSchemas', '$defs', 'definitions', 'items']);
 
 /**
- * The schema with `type: "object"` and `properties`, without keywords that are null, and with objects for PHP's empty arrays.
- * Without a schema: of no arguments.
+ * Adds `type: "object"` and `properties`, removes keywords that are null, and replaces PHP's empty arrays by objects. A missing
+ * schema becomes that of no arguments.
  *
- * @returns a text that says what is wrong if `schema` cannot be read as the schema of an object
+ * @returns the schema, or the reason why `schema` cannot be read as the schema of an object
  */
 export function readInputSchema(schema: unknown): JsonObject | string {
   try {
-    const mended = mend(schema ?? {});
-    if (!isObject(mended)) {
+    const repaired = repair(schema ?? {});
+    if (!isObject(repaired)) {
       return `its \`inputSchema\` is ${kindOf(schema)}`;
     }
-    const { type = 'object', properties = {} } = mended;
+    const { type = 'object', properties = {} } = repaired;
     return [type].flat().includes('object')
-      ? { ...mended, type: 'object', properties }
+      ? { ...repaired, type: 'object', properties }
       : `its \`inputSchema\` is of the type ${JSON.stringify(type)}, not "object"`;
   } catch (error) {
-    return `its \`inputSchema\` nests too deeply (${(error as Error).message})`; // a RangeError: the stack is full
+    return `its \`inputSchema\` nests too deeply (${(error as Error).message})`; // a RangeError: the recursion used up the stack
   }
 }
 
-function mend(schema: Json): Json {
+function repair(schema: Json): Json {
   if (schema === null || isEmptyList(schema)) {
     return {};
   }
@@ -37,14 +37,14 @@ function mend(schema: Json): Json {
   const kept = Object.entries(schema)
     .filter(([name, value]) => value !== null || DATA.has(name))
     .map(([name, value]) => [name, OBJECTS.has(name) && isEmptyList(value) ? {} : value]);
-  return mapBelow(Object.fromEntries(kept), mend);
+  return mapBelow(Object.fromEntries(kept), repair);
 }
 
 function isEmptyList(value: Json): boolean {
   return Array.isArray(value) && value.length === 0;
 }
 
-/** For messages: `null`, `an array`, `a string`. */
+/** The kind of a value, for messages: `null`, `an array`, `a string`. */
 export function kindOf(value: unknown): string {
   if (value === null || value === undefined) {
     return String(value);

@@ -6,30 +6,30 @@ import { McpConnection } from './mcp-connection.js';
 import type { McpPromptMessage } from './mcp-content.js';
 import type { McpPromptListing } from './mcp-listing.js';
 
-/** A tool of a server, as sessions take them. */
+/** A tool of a server, in the form that sessions accept as one of their `tools`. */
 export interface McpTool {
   /**
-   * The server's name for it, with `_` for all but letters, digits, `_` and `-`; `server__tool` where another server has that name
-   * too, or whoever asks.
+   * The name that the server gives to the tool, with `_` for every character other than letters, digits, `_` and `-`. If another
+   * server or the session has a tool of this name, it is `server__tool`.
    */
   name: string;
-  /** What it does, as the server says. */
+  /** The description by the server. */
   description?: string;
-  /** JSON Schema of its arguments. */
+  /** The JSON Schema of the arguments. */
   inputSchema: object;
-  /** Its server's name. */
+  /** The name of the server. */
   server: string;
-  /** Calls it. @returns its result, as text @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`. */
+  /** Calls the tool. @returns the result as text @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`. */
   execute(args: unknown, context: { signal: AbortSignal }): Promise<string>;
 }
 
 /** A prompt that a server offers. */
 export interface McpPrompt extends McpPromptListing {
-  /** Its server's name. */
+  /** The name of the server. */
   server: string;
 }
 
-/** Tool sets that were extended, with the listings that they are of. */
+/** The extended form of each tool set, with the listings that it was made of. */
 type Extended = WeakMap<ToolSet, { listings: readonly object[]; extended: ToolSet }>;
 
 /** The agent's connections to servers of the Model Context Protocol. */
@@ -44,10 +44,9 @@ export class McpServers {
   }
 
   /**
-   * Connects to all of them, and asks what they offer.
+   * Connects to all servers and fetches their listings. If a server that is `required` fails, the others are closed again.
    *
-   * @throws HeadstartError `CONFIG_INVALID`; `MCP_FAILED` when one that is `required` cannot be had: the others are closed
-   *   again; `ABORTED`.
+   * @throws HeadstartError `CONFIG_INVALID`, `MCP_FAILED`, `ABORTED`.
    */
   static async connect(
     configs: readonly McpServerConfig[],
@@ -68,27 +67,27 @@ export class McpServers {
   }
 
   /**
-   * The tools that there are now: servers that said that their list changed are asked again, and those that went away are
-   * connected again.
+   * The current tools. A listing is fetched again if its server reported a change, and servers that went away are connected
+   * again.
    *
-   * @param taken names that others have: a session's own tools, for one
+   * @param taken names that are already used, for example by a session's own tools
    * @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`.
    */
   async tools(taken: readonly string[] = [], signal?: AbortSignal): Promise<McpTool[]> {
-    const found = await Promise.all(
+    const byServer = await Promise.all(
       this.#connections.map(async (connection) => {
         const { tools } = await connection.listing(signal);
         return tools.map((tool) => ({ connection, tool, name: plainName(tool.name) }));
       }),
     );
-    const listed = found.flat();
+    const listed = byServer.flat();
     const names = [...taken, ...listed.map(({ name }) => name)];
     const ambiguous = new Set(names.filter((name, index) => names.indexOf(name) !== index));
-    const given = new Set([...taken, ...names.filter((name) => !ambiguous.has(name))]);
+    const used = new Set([...taken, ...names.filter((name) => !ambiguous.has(name))]);
     return listed.map(({ connection, tool, name }) => {
       const { name: server } = connection.config;
       return {
-        name: ambiguous.has(name) ? newName(`${server}__${name}`, given) : name,
+        name: ambiguous.has(name) ? newName(`${server}__${name}`, used) : name,
         ...(tool.description !== undefined && { description: tool.description }),
         inputSchema: tool.inputSchema,
         server,
@@ -98,14 +97,14 @@ export class McpServers {
   }
 
   /**
-   * @internal A session's own tools, and those of the servers now. Schemas are compiled once for each listing. A tool whose
-   * schema is none is left out.
+   * @internal Adds the current tools of the servers to a session's own tools. Schemas are compiled once for each listing. A tool
+   * with an invalid schema is left out.
    */
   async extend(own: ToolSet, signal?: AbortSignal): Promise<ToolSet> {
     const listings = await Promise.all(this.#connections.map((connection) => connection.listing(signal)));
-    const known = this.#extended.get(own);
-    if (known !== undefined && listings.every((listing, index) => listing === known.listings[index])) {
-      return known.extended;
+    const cached = this.#extended.get(own);
+    if (cached !== undefined && listings.every((listing, index) => listing === cached.listings[index])) {
+      return cached.extended;
     }
     let extended = own;
     for (const each of await this.tools(
@@ -127,22 +126,22 @@ export class McpServers {
   }
 
   /**
-   * The prompts that there are now, of all servers.
+   * The current prompts of all servers.
    *
    * @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`.
    */
   async prompts(signal?: AbortSignal): Promise<McpPrompt[]> {
-    const found = await Promise.all(
+    const byServer = await Promise.all(
       this.#connections.map(async (connection) => {
         const { prompts } = await connection.listing(signal);
         return prompts.map((prompt) => ({ ...prompt, server: connection.config.name }));
       }),
     );
-    return found.flat();
+    return byServer.flat();
   }
 
   /**
-   * A server's prompt, filled in.
+   * Fills in a prompt of a server.
    *
    * @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`.
    */
@@ -154,29 +153,29 @@ export class McpServers {
     const { server, name } = prompt ?? {};
     const connection = this.#connections.find(({ config }) => config.name === server);
     if (connection === undefined) {
-      const known = this.#connections.map(({ config }) => `"${config.name}"`).join(', ') || 'none';
-      throw new HeadstartError('MCP_FAILED', `Expected one of the MCP servers (${known}), got "${server}"`);
+      const names = this.#connections.map(({ config }) => `"${config.name}"`).join(', ') || 'none';
+      throw new HeadstartError('MCP_FAILED', `Expected one of the MCP servers (${names}), got "${server}"`);
     }
     return connection.getPrompt(name, args, signal);
   }
 
-  /** @internal Ends all servers' processes and connections. Idempotent. */
+  /** @internal Ends the child processes and connections of all servers. Idempotent. */
   async close(): Promise<void> {
     await Promise.all(this.#connections.map((connection) => connection.close()));
   }
 }
 
-/** A server may list a name twice, or one that looks like another's longer one: then it is counted. */
-function newName(wanted: string, given: Set<string>): string {
+/** Adds a number if the name is used already: a server may have two tools of one name, or one called `other__tool`. */
+function newName(wanted: string, used: Set<string>): string {
   let name = wanted;
-  for (let count = 2; given.has(name); count++) {
+  for (let count = 2; used.has(name); count++) {
     name = `${wanted}_${count}`;
   }
-  given.add(name);
+  used.add(name);
   return name;
 }
 
-/** What every chat template and every model's call format can carry. */
+/** A name that every chat template and every call format can write. */
 function plainName(name: string): string {
   return name.replace(/[^\w-]/g, '_');
 }
