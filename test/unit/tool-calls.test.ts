@@ -124,7 +124,10 @@ describe('what the hook says', () => {
     async (decision) => {
       let ran = false;
       const run = await runWith(() => (ran = true), { hook: (() => decision) as never });
-      expect(await outcomeOf(run)).toMatchObject({ isError: true, output: expect.stringMatching(/^Expected .*hook/) });
+      expect(await outcomeOf(run)).toMatchObject({
+        isError: true,
+        output: expect.stringMatching(/^Expected `onToolCall` to return/),
+      });
       expect(ran).toBe(false);
     },
   );
