@@ -93,26 +93,6 @@ export interface CompactionReport {
   tokensAfter: number;
 }
 
-/** The model begins to write a tool call. */
-export interface ToolInputStart {
-  /** Distinguishes this part from others. */
-  type: 'tool-input-start';
-  /** The id that the call's `tool-call` part will have. */
-  toolCallId: string;
-  /** The name of the tool. */
-  toolName: string;
-}
-
-/** The model wrote more of the arguments of a tool call. */
-export interface ToolInputDelta {
-  /** Distinguishes this part from others. */
-  type: 'tool-input-delta';
-  /** The call, as its `tool-input-start` named it. */
-  toolCallId: string;
-  /** A piece of the arguments' JSON text, never empty. All pieces of a call together are the JSON text of its `input`. */
-  delta: string;
-}
-
 /** A part of a turn whose parts no program reads one by one. After `again` the reply before it is void, and the model replies once more. */
 export type TurnPart = StreamPart | { type: 'again' };
 
@@ -135,8 +115,22 @@ export type StreamPart =
       /** Never empty, never part of a character. */
       text: string;
     }
-  | ToolInputStart
-  | ToolInputDelta
+  /** The model begins to write a tool call. */
+  | {
+      type: 'tool-input-start';
+      /** The id that the call's `tool-call` part will have. */
+      toolCallId: string;
+      /** The name of the tool. */
+      toolName: string;
+    }
+  /** The model wrote more of the arguments of a tool call. */
+  | {
+      type: 'tool-input-delta';
+      /** The call, as its `tool-input-start` named it. */
+      toolCallId: string;
+      /** A piece of the arguments' JSON text, never empty. All pieces of a call together are the JSON text of its `input`. */
+      delta: string;
+    }
   | ({ type: 'tool-call' } & ToolCall)
   | ({ type: 'tool-result' } & ToolResult)
   /** Before the reply, or before one of its steps, a summary replaced older turns or steps. */

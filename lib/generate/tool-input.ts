@@ -1,9 +1,9 @@
 import type { ReplyToolCall } from '../native/reply.js';
 import type { ToolCall } from '../prompt/messages.js';
-import type { ToolInputDelta, ToolInputStart } from './stream-parts.js';
+import type { StreamPart } from './stream-parts.js';
 import { argumentsText, type CallIds, toToolCall } from './tool-calls.js';
 
-type ToolInputPart = ToolInputStart | ToolInputDelta;
+type ToolInputPart = Extract<StreamPart, { type: 'tool-input-start' | 'tool-input-delta' }>;
 
 /** A whole call, and the parts about it that were not sent yet. */
 export interface FinishedCall {
