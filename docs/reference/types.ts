@@ -40,8 +40,6 @@ export type {
   FinishPart,
   LikelyToken,
   TokenLogProbabilities,
-  ToolInputDelta,
-  ToolInputStart,
 } from '../../lib/generate/stream-parts.js';
 export type { ModelProgress, OnModelProgress } from '../../lib/model/progress.js';
 export type { ResolvedModel, ResolveModelOptions } from '../../lib/model/resolve.js';

@@ -93,8 +93,8 @@ export interface CompactionReport {
   tokensAfter: number;
 }
 
-/** A part of a turn whose parts no program reads one by one. After `again` the reply before it is void, and the model replies once more. */
-export type TurnPart = StreamPart | { type: 'again' };
+/** A part inside of `send`, where no program reads the parts one by one. After `retry` the reply up to then is void, and the model replies again. */
+export type TurnPart = StreamPart | { type: 'retry' };
 
 /**
  * A part of a turn, as it is generated.

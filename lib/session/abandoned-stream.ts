@@ -1,20 +1,19 @@
-/** Runs what is to be done once nobody can reach a stream any more. */
-const registry = new FinalizationRegistry<() => void>((giveBack) => giveBack());
+const registry = new FinalizationRegistry<() => void>((release) => release());
 
 /**
- * A stream whose consumer takes a part and then lets go of it, without `return()`, never gets to its `finally`. What it holds
- * outside of itself is given back when it is collected.
+ * Releases what a stream holds if the program drops the stream without reading it to its end and without `return()`. Then the
+ * generator's `finally` never runs, but garbage collection finds the generator.
  *
- * Keep what this returns in a variable of the stream's generator, and nowhere else: it lives as long as the generator does.
- * `giveBack` must not lead to the generator; an Error that was made in it does, by its stack.
+ * Keep the object in a local variable of the generator and nowhere else: it then lives as long as the generator. `release`
+ * must not refer to the generator. Neither must it refer to an Error created in the generator, because its stack does.
  */
 export class AbandonedStream {
-  /** @param giveBack called once: by {@link end}, or after the collection */
-  constructor(giveBack: () => void) {
-    registry.register(this, giveBack, this);
+  /** @param release called after garbage collection, unless {@link end} was called before */
+  constructor(release: () => void) {
+    registry.register(this, release, this);
   }
 
-  /** The stream came to its end by itself. */
+  /** To be called when the stream ends by itself. */
   end(): void {
     registry.unregister(this);
   }

@@ -1,6 +1,6 @@
 import { combinedSignal, eitherSignal } from '../abort.js';
 import { HeadstartError } from '../errors.js';
-import { Generation } from '../generate/generation.js';
+import { type Generated, Generation } from '../generate/generation.js';
 import { makeSampler, mergeSampling } from '../generate/sampling.js';
 import type { FinishPart } from '../generate/stream-parts.js';
 import { UsageCounter } from '../generate/usage-counter.js';
@@ -18,22 +18,22 @@ import { TurnLock } from './turn-lock.js';
 
 const COMPLETION = {
   ...GENERATION,
-  /** Turn text such as `<|im_start|>` in the prompt into control tokens: only for prompts that nobody else wrote. @default false */
+  /** Turns text such as `<|im_start|>` in the prompt into control tokens. Use it only for prompts that you wrote yourself. @default false */
   parseSpecial: boolean().default(false),
 };
 
-/** How a text is continued. */
+/** Options of a completion. */
 export interface CompletionOptions extends OptionsOf<typeof COMPLETION> {}
 
 export const COMPLETION_OPTIONS = group(COMPLETION);
 
-/** What a model wrote behind a prompt. */
+/** What a model wrote after a prompt. */
 export interface Completion extends Omit<FinishPart, 'type' | 'object'> {
-  /** Without the prompt, and without a stop string that ended it. */
+  /** The generated text, without the prompt and without the stop string that ended it. */
   text: string;
 }
 
-/** A piece of a completion; a `finish` is always the last. */
+/** A part of a completion. The last one is always a `finish`. */
 export type CompletionPart =
   | {
       type: 'text-delta';
@@ -42,11 +42,11 @@ export type CompletionPart =
     }
   | Omit<FinishPart, 'object'>;
 
-/** No prompt comes behind a completion's that would go on from it. */
+/** No later prompt continues a completion. */
 const NO_CHECKPOINTS = new Checkpoints(0);
 
 /**
- * Goes on from a text, without any chat template.
+ * Continues a text without any chat template.
  *
  * @throws HeadstartError as `AgentServer.complete`.
  */
@@ -66,11 +66,11 @@ export async function complete(
       completion = { text, ...finish };
     }
   }
-  return completion as Completion; // a stream that has none throws
+  return completion as Completion; // a stream without a `finish` throws
 }
 
 /**
- * {@link complete}, piece by piece.
+ * {@link complete} as a stream.
  *
  * @throws HeadstartError as `AgentServer.streamComplete`.
  */
@@ -80,7 +80,6 @@ export async function* streamComplete(
   prompt: string,
   options: CompletionOptions,
 ): AsyncGenerator<CompletionPart, void, undefined> {
-  const { model, lock, contextSize } = services;
   if (typeof prompt !== 'string') {
     throw new HeadstartError('INVALID_ARGUMENT', `Expected \`prompt\` to be a string, got ${describe(prompt)}`);
   }
@@ -88,44 +87,30 @@ export async function* streamComplete(
   const generation = resolveGeneration(options, COMPLETION_OPTIONS);
   const signal = combinedSignal(options.signal);
   const tokens = await promptTokens(services, prompt, options.parseSpecial ?? false);
-  const sequence = new ConversationSequence({
-    ...services,
-    checkpoints: NO_CHECKPOINTS,
-    template: new Int32Array(),
-    useCache: false,
-  });
-  const sampler = await makeSampler(model, mergeSampling(defaults, generation.sampling), {}, tokens);
-  const passage = new TurnLock(lock, sequence);
-  const held: Held = { passage, sequence, offers: new ReaderWatch(sequence, passage) };
-  const life = new AbandonedStream(() => giveBack(held));
+  const run = new CompletionRun(services);
+  const sampler = await makeSampler(services.model, mergeSampling(defaults, generation.sampling), {}, tokens);
+  const abandoned = new AbandonedStream(run.release);
   let last: FinishPart;
   let failure: { error: unknown } | undefined;
   try {
-    await passage.enter(eitherSignal(signal, generation.deadline));
-    const generating = new Generation(model, sequence, {
+    await run.lock.enter(eitherSignal(signal, generation.deadline));
+    const generating = new Generation(services.model, run.sequence, {
       ...generation,
       prompt: tokens,
-      contextSize,
+      contextSize: services.contextSize,
       sampler,
       preserved: new Set(),
       signal,
       usage,
     });
     for (let text = await generating.next(); text !== undefined; text = await generating.next()) {
-      held.offers.offer();
+      run.watch.partReady();
       yield { type: 'text-delta', text };
-      if (held.offers.taken()) {
-        await passage.enter(signal);
+      if (run.watch.partTaken()) {
+        await run.lock.enter(signal);
       }
     }
-    const { finishReason, detail, logProbabilities } = generating.result;
-    last = {
-      type: 'finish',
-      finishReason,
-      ...(detail !== undefined && { detail }),
-      usage: usage.total(),
-      ...(generation.logProbabilities !== undefined && { logProbabilities }),
-    };
+    last = finishPart(generating.result, usage, generation.logProbabilities !== undefined);
   } catch (error) {
     const finishReason = HeadstartError.isInstance(error, 'ABORTED') ? 'aborted' : 'error';
     last = { type: 'finish', finishReason, usage: usage.total() };
@@ -133,27 +118,52 @@ export async function* streamComplete(
       error: asAborted(error, 'The completion', { ...generation, timeoutMs: options.timeoutMs }, signal),
     };
   } finally {
-    life.end();
+    abandoned.end();
     sampler?.close();
-    giveBack(held);
+    run.release();
   }
-  yield last; // and holds nothing
+  yield last; // nothing is held any more
   if (failure !== undefined) {
     throw failure.error;
   }
 }
 
-/** What a completion holds outside of its generator. */
-interface Held {
-  passage: TurnLock;
-  sequence: ConversationSequence;
-  offers: ReaderWatch;
+/** The resources of a completion. They live outside of its generator, so that they can be released if that is abandoned. */
+class CompletionRun {
+  readonly sequence: ConversationSequence;
+  readonly lock: TurnLock;
+  readonly watch: ReaderWatch;
+
+  constructor(services: SessionServices) {
+    this.sequence = new ConversationSequence({
+      ...services,
+      checkpoints: NO_CHECKPOINTS,
+      template: new Int32Array(),
+      useCache: false,
+    });
+    this.lock = new TurnLock(services.lock, this.sequence);
+    this.watch = new ReaderWatch(this.sequence, this.lock);
+  }
+
+  readonly release = (): void => {
+    this.watch.stop();
+    this.lock.leave();
+    this.sequence.close();
+  };
 }
 
-function giveBack({ passage, sequence, offers }: Held): void {
-  offers.end();
-  passage.leave();
-  sequence.close();
+function finishPart(
+  { finishReason, detail, logProbabilities }: Generated,
+  usage: UsageCounter,
+  withLogProbabilities: boolean,
+): FinishPart {
+  return {
+    type: 'finish',
+    finishReason,
+    ...(detail !== undefined && { detail }),
+    usage: usage.total(),
+    ...(withLogProbabilities && { logProbabilities }),
+  };
 }
 
 async function promptTokens(
@@ -170,7 +180,7 @@ async function promptTokens(
   if (tokens.length >= contextSize) {
     throw new HeadstartError(
       'CONTEXT_FULL',
-      `The prompt has ${tokens.length} tokens and leaves no room for a reply in a context of ${contextSize}: shorten it or raise \`contextSize\``,
+      `The prompt has ${tokens.length} tokens, which leaves no space for a reply in a context of ${contextSize}. Shorten it or raise \`contextSize\`.`,
     );
   }
   return tokens;

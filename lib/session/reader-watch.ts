@@ -1,71 +1,72 @@
 import type { ConversationSequence } from './conversation-sequence.js';
 import type { TurnLock } from './turn-lock.js';
 
-/** A stream that nobody reads from for so long lets others have its sequence, and change what all compute with. */
+/** If a program does not ask for the next part for so long, the turn makes its sequence preemptible and releases the lock. */
 const STALLED_MS = 1000;
 
 /**
- * Watches whether the parts of a stream are taken. Who does not read on may be waiting, in this very loop, for a sequence: then
- * this one can be had. One timer does for a stream: it looks when the newest part was offered, and waits for the rest.
+ * Watches whether a program reads its stream. A program that stopped reading may be waiting, inside its own loop, for a
+ * sequence that only this turn could give up. A stream has one timer. It is set when a part is ready, and set again for the
+ * rest of the time if a newer part is ready when it fires.
  */
 export class ReaderWatch {
   readonly #sequence: ConversationSequence;
-  readonly #passage: TurnLock;
-  /** Its turn stepped out for others. */
-  #isOut = false;
+  readonly #lock: TurnLock;
+  /** Whether this watch paused the turn. */
+  #hasPaused = false;
   #timer: NodeJS.Timeout | undefined;
-  /** When the newest part was offered; undefined where it has been taken. */
-  #offeredAt: number | undefined;
+  /** When the newest part was ready. Undefined if the program asked for the next one. */
+  #readyAt: number | undefined;
 
-  constructor(sequence: ConversationSequence, passage: TurnLock) {
+  constructor(sequence: ConversationSequence, lock: TurnLock) {
     this.#sequence = sequence;
-    this.#passage = passage;
+    this.#lock = lock;
   }
 
-  /** A part is there to be taken, from now on. */
-  offer(): void {
-    this.#offeredAt = performance.now();
-    this.#timer ??= setTimeout(this.#look, STALLED_MS);
+  /** To be called when a part is ready for the program. */
+  partReady(): void {
+    this.#readyAt = performance.now();
+    this.#timer ??= setTimeout(this.#check, STALLED_MS);
   }
 
   /**
-   * It was taken, and somebody waits for the next.
+   * To be called when the program asks for the next part.
    *
-   * @returns whether the turn has to {@link TurnLock.enter} again before it goes on
+   * @returns whether the turn was paused: it has to {@link TurnLock.enter} before it goes on
    */
-  taken(): boolean {
-    const wasOut = this.#isOut;
-    this.#offeredAt = undefined;
-    this.#isOut = false;
-    if (!wasOut) {
+  partTaken(): boolean {
+    const wasPaused = this.#hasPaused;
+    this.#readyAt = undefined;
+    this.#hasPaused = false;
+    if (!wasPaused) {
       this.#sequence.setBusy(true);
     }
-    return wasOut;
+    return wasPaused;
   }
 
-  /** Nobody waits for the newest part to be taken any more. */
-  end(): void {
+  /** Stops watching, because the stream has ended. */
+  stop(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    this.#offeredAt = undefined;
-    this.#isOut = false;
+    this.#readyAt = undefined;
+    this.#hasPaused = false;
   }
 
-  readonly #look = (): void => {
+  readonly #check = (): void => {
     this.#timer = undefined;
-    if (this.#offeredAt === undefined) {
-      return; // the next offer sets a timer again
+    if (this.#readyAt === undefined) {
+      return; // the next part sets the timer again
     }
-    const left = this.#offeredAt + STALLED_MS - performance.now();
+    const left = this.#readyAt + STALLED_MS - performance.now();
     if (left > 0) {
-      this.#timer = setTimeout(this.#look, left);
+      this.#timer = setTimeout(this.#check, left);
+      return;
+    }
+    this.#hasPaused = !this.#lock.isPaused; // a turn whose tools run is paused already
+    if (this.#hasPaused) {
+      this.#lock.pause();
     } else {
-      this.#isOut = !this.#passage.isOutside; // while its tools run it is
-      if (this.#isOut) {
-        this.#passage.stepOut();
-      } else {
-        this.#sequence.makePreemptible();
-      }
+      this.#sequence.makePreemptible();
     }
   };
 }

@@ -1,30 +1,120 @@
-import type { Generated, Generation } from '../generate/generation.js';
+import { type CheckpointPlace, type Generated, Generation } from '../generate/generation.js';
 import { ReasoningCounter } from '../generate/reasoning-counter.js';
-import type { ReplyDelta } from '../generate/reply-reader.js';
+import { type ReplyDelta, ReplyReader } from '../generate/reply-reader.js';
+import type { ReplySequence } from '../generate/reply-sequence.js';
+import { makeSampler } from '../generate/sampling.js';
 import type { StreamPart } from '../generate/stream-parts.js';
-import type { FinishedCall, ToolInputs } from '../generate/tool-input.js';
+import type { CallIds } from '../generate/tool-calls.js';
+import { type FinishedCall, ToolInputs } from '../generate/tool-input.js';
 import type { UsageCounter } from '../generate/usage-counter.js';
-import type { VisibleReply } from '../generate/visible-reply.js';
-import type { ReplyToolCall } from '../native/reply.js';
+import { VisibleReply } from '../generate/visible-reply.js';
+import type { Model } from '../native/model.js';
+import type { Sampler } from '../native/sampler.js';
+import type { AssistantMessage } from '../prompt/messages.js';
+import type { Prompt, Renderer } from '../prompt/renderer.js';
+import type { SamplingOptions } from '../sampling-options.js';
+import type { ResolvedGeneration } from './send-options.js';
 
-/** Turns the pieces of one generated reply into parts of a stream. */
+export interface ReplyStreamServices {
+  model: Model;
+  renderer: Renderer;
+  sequence: ReplySequence;
+  contextSize: number;
+}
+
+export interface ReplyStreamRequest {
+  prompt: Prompt;
+  checkpoint: CheckpointPlace | undefined;
+  generation: ResolvedGeneration;
+  sampling: SamplingOptions;
+  /** Whether the reply may be more than text and reasoning: calls, or JSON, which may come in a code fence. */
+  hasForm: boolean;
+  /** The reply ends when more calls than that have begun. */
+  maxCalls: number;
+  ids: CallIds;
+  signal: AbortSignal;
+  usage: UsageCounter;
+}
+
+/** The end of a reply. */
+export interface FinishedReply {
+  /** The parts that {@link ReplyStream.next} did not return yet, without those of calls. */
+  parts: readonly StreamPart[];
+  message: AssistantMessage;
+  calls: readonly FinishedCall[];
+  generated: Generated;
+}
+
+/** Generates one reply and returns it as parts of a stream. */
 export class ReplyStream {
-  readonly #generation: Generation;
+  readonly #services: ReplyStreamServices;
+  readonly #request: ReplyStreamRequest;
   readonly #reader: VisibleReply;
   readonly #inputs: ToolInputs;
   readonly #reasoning: ReasoningCounter;
+  readonly #generation: Generation;
+  readonly #samplers: (Sampler | undefined)[];
   /** Parts that came with the last piece and were not returned yet. */
   #ready: StreamPart[] = [];
   #failure: { error: unknown } | undefined;
 
-  constructor(generation: Generation, reader: VisibleReply, inputs: ToolInputs, usage: UsageCounter) {
-    this.#generation = generation;
-    this.#reader = reader;
-    this.#inputs = inputs;
-    this.#reasoning = new ReasoningCounter(reader, usage);
+  /** Close it in any case. */
+  static async open(services: ReplyStreamServices, request: ReplyStreamRequest): Promise<ReplyStream> {
+    const { tokens, format } = request.prompt;
+    return new ReplyStream(services, request, await makeSampler(services.model, request.sampling, format, tokens));
   }
 
-  /** Returns undefined at the end of the reply, also if it failed: {@link result} throws the error. */
+  private constructor(services: ReplyStreamServices, request: ReplyStreamRequest, sampler: Sampler | undefined) {
+    const { prompt, generation, hasForm, maxCalls, ids, usage } = request;
+    this.#services = services;
+    this.#request = request;
+    this.#reader = new VisibleReply(new ReplyReader(services.model, prompt.format, hasForm), generation.stop);
+    this.#inputs = new ToolInputs(ids, { hasWrittenIds: prompt.format.hasCallIds, maxCalls });
+    this.#reasoning = new ReasoningCounter(this.#reader, usage);
+    this.#samplers = [sampler];
+    this.#generation = this.#generate(sampler);
+  }
+
+  #generate(sampler: Sampler | undefined): Generation {
+    const { model, renderer, sequence, contextSize } = this.#services;
+    const { prompt, checkpoint, generation: options, signal, usage } = this.#request;
+    const { format } = prompt;
+    const hasPatterns = format.grammarLazy && format.grammarTriggers.some(({ type }) => type.startsWith('pattern'));
+    return new Generation(model, sequence, {
+      prompt: prompt.tokens,
+      checkpoint,
+      contextSize,
+      maxTokens: options.maxTokens,
+      stop: [], // VisibleReply searches the text of the reply for them
+      endings: format.additionalStops,
+      sampler,
+      longReplySampler: hasPatterns ? this.#samplerWithoutGrammar : undefined,
+      isComplete: () => this.#reader.stopped || this.#hasTooManyCalls,
+      logProbabilities: options.logProbabilities,
+      repetition: options.repetition,
+      preserved: renderer.preservedTokens(format),
+      signal,
+      deadline: options.deadline,
+      usage,
+    });
+  }
+
+  /** Calls that begin so late in a reply are not held to the grammar. Undefined if one has begun already. */
+  readonly #samplerWithoutGrammar = async (text: Int32Array): Promise<Sampler | undefined> => {
+    if (this.#reader.calls > 0) {
+      return undefined;
+    }
+    const { model } = this.#services;
+    const sampler = (await makeSampler(model, this.#request.sampling, {}, text)) ?? (await model.createSampler());
+    this.#samplers.push(sampler);
+    return sampler;
+  };
+
+  get #hasTooManyCalls(): boolean {
+    return this.#reader.calls > this.#request.maxCalls;
+  }
+
+  /** Returns undefined at the end of the reply, also if it failed: {@link finish} throws the error. */
   async next(): Promise<StreamPart | undefined> {
     try {
       while (this.#ready.length === 0) {
@@ -45,31 +135,30 @@ export class ReplyStream {
   }
 
   /**
-   * Ends the reply and returns the rest of its text, and its calls.
-   *
-   * @param cut as {@link VisibleReply.finish} has it
-   */
-  async finish(cut: boolean): Promise<{ parts: StreamPart[]; toolCalls: readonly ReplyToolCall[] }> {
-    const { toolCalls, ...rest } = await this.#reader.finish(cut);
-    this.#reasoning.update();
-    return { parts: textParts(rest), toolCalls };
-  }
-
-  /** Ends the calls, which are some of those that {@link finish} returned: all up to one of them. */
-  finishCalls(written: readonly ReplyToolCall[]): FinishedCall[] {
-    return this.#inputs.finish(written);
-  }
-
-  /**
-   * The end of the reply, once {@link next} returned undefined.
+   * Ends the reply, after {@link next} returned undefined.
    *
    * @throws HeadstartError what generating and reading throw.
    */
-  get result(): Generated {
+  async finish(): Promise<FinishedReply> {
     if (this.#failure !== undefined) {
       throw this.#failure.error;
     }
-    return this.#generation.result;
+    const reader = this.#reader;
+    const { result } = this.#generation;
+    const isCut = result.finishReason !== 'stop' || reader.stopped || this.#hasTooManyCalls;
+    const { toolCalls, ...rest } = await reader.finish(isCut);
+    this.#reasoning.update();
+    const generated: Generated = reader.stopped ? { ...result, finishReason: 'stop', detail: 'stop-string' } : result;
+    // No time is left for calls once `timeoutMs` has passed.
+    const written = generated.finishReason === 'aborted' ? [] : toolCalls.slice(0, this.#request.maxCalls);
+    const calls = this.#inputs.finish(written);
+    return { parts: textParts(rest), message: messageOf(reader, calls), calls, generated };
+  }
+
+  close(): void {
+    for (const sampler of this.#samplers) {
+      sampler?.close();
+    }
   }
 }
 
@@ -78,4 +167,13 @@ function textParts({ text, reasoning }: ReplyDelta): StreamPart[] {
     ...(reasoning === '' ? [] : [{ type: 'reasoning-delta', text: reasoning } as const]),
     ...(text === '' ? [] : [{ type: 'text-delta', text } as const]),
   ];
+}
+
+function messageOf({ text, reasoning }: VisibleReply, calls: readonly FinishedCall[]): AssistantMessage {
+  return {
+    role: 'assistant',
+    content: text,
+    ...(reasoning !== '' && { reasoning }),
+    ...(calls.length > 0 && { toolCalls: calls.map(({ call }) => call) }),
+  };
 }

@@ -1,68 +1,70 @@
 import { HeadstartError } from '../errors.js';
-import type { Reply, StreamPart, ToolResult, TurnPart } from '../generate/stream-parts.js';
+import type { FinishPart, Reply, StreamPart, ToolResult, TurnPart } from '../generate/stream-parts.js';
 import type { ToolCall } from '../prompt/messages.js';
 
-/** A step is text, then calls, then results; each may be missing. */
-type Stage = 'reply' | 'calls' | 'results';
+/** A step consists of text, then calls, then results. Each of them may be missing. */
+type Stage = 'text' | 'calls' | 'results';
 
-const STAGES: Partial<Record<StreamPart['type'], Stage>> = { 'tool-call': 'calls', 'tool-result': 'results' };
+/** Collects the parts of a turn. Text and reasoning are those of the last step. */
+class ReplyCollector {
+  #text = '';
+  #reasoning = '';
+  readonly #toolCalls: ToolCall[] = [];
+  readonly #toolResults: ToolResult[] = [];
+  #steps = 1;
+  #stage: Stage = 'text';
 
-function beginsStep(part: StreamPart, stage: Stage, steps: number): boolean {
-  switch (part.type) {
-    case 'tool-result':
-      return false;
-    case 'tool-input-start':
-    case 'tool-input-delta':
-    case 'tool-call':
-      return stage === 'results';
-    case 'finish':
-      return part.usage.steps > steps; // the last step said nothing
-    default:
-      return stage !== 'reply';
+  add(part: TurnPart): void {
+    if (part.type === 'retry' || this.#isNextStep(part)) {
+      this.#text = '';
+      this.#reasoning = '';
+      this.#steps++;
+      this.#stage = 'text';
+    }
+    if (part.type === 'text-delta') {
+      this.#text += part.text;
+    } else if (part.type === 'reasoning-delta') {
+      this.#reasoning += part.text;
+    } else if (part.type === 'tool-call') {
+      const { type, ...call } = part;
+      this.#toolCalls.push(call);
+      this.#stage = 'calls';
+    } else if (part.type === 'tool-result') {
+      const { type, ...result } = part;
+      this.#toolResults.push(result);
+      this.#stage = 'results';
+    }
+  }
+
+  reply({ type, ...finish }: FinishPart): Reply {
+    const [text, reasoning] = [this.#text, this.#reasoning];
+    return { text, reasoning, toolCalls: this.#toolCalls, toolResults: this.#toolResults, ...finish };
+  }
+
+  #isNextStep(part: StreamPart): boolean {
+    switch (part.type) {
+      case 'tool-result':
+        return false;
+      case 'tool-input-start':
+      case 'tool-input-delta':
+      case 'tool-call':
+        return this.#stage === 'results';
+      case 'finish':
+        return part.usage.steps > this.#steps; // the last step had no parts
+      default:
+        return this.#stage !== 'text';
+    }
   }
 }
 
 /** Reads a stream to its end. */
 export async function collectReply(parts: AsyncIterable<TurnPart>): Promise<Reply> {
-  let text = '';
-  let reasoning = '';
-  const toolCalls: ToolCall[] = [];
-  const toolResults: ToolResult[] = [];
+  const collector = new ReplyCollector();
   let reply: Reply | undefined;
-  let steps = 1;
-  let stage: Stage = 'reply';
   for await (const part of parts) {
-    if (part.type === 'again' || beginsStep(part, stage, steps)) {
-      text = '';
-      reasoning = '';
-      steps++;
-      stage = 'reply';
-    }
-    if (part.type === 'again') {
-      continue;
-    }
-    stage = STAGES[part.type] ?? stage;
-    switch (part.type) {
-      case 'text-delta':
-        text += part.text;
-        break;
-      case 'reasoning-delta':
-        reasoning += part.text;
-        break;
-      case 'tool-call': {
-        const { type: _, ...call } = part;
-        toolCalls.push(call);
-        break;
-      }
-      case 'tool-result': {
-        const { type: _, ...result } = part;
-        toolResults.push(result);
-        break;
-      }
-      case 'finish': {
-        const { type: _, ...finish } = part;
-        reply = { text, reasoning, toolCalls, toolResults, ...finish };
-      }
+    collector.add(part);
+    if (part.type === 'finish') {
+      reply = collector.reply(part);
     }
   }
   if (reply === undefined) {

@@ -28,7 +28,7 @@ import { Turn } from './turn.js';
 import { asAborted } from './turn-errors.js';
 import { TurnEvents } from './turn-events.js';
 import { TurnLock } from './turn-lock.js';
-import { type AskedTurn, readRequest } from './turn-request.js';
+import { type CheckedTurn, readRequest } from './turn-request.js';
 
 /**
  * A conversation. Each turn runs in a sequence of the KV cache. While idle, a session may lose its sequence to another session.
@@ -126,14 +126,14 @@ export class Session implements ToolSession {
    *   `QUEUE_FULL`, `REPLY_INVALID` (with `responseFormat`), and what rendering, sampling and decoding throw.
    */
   stream(message: TurnInput, options: SendOptions = {}): AsyncGenerator<StreamPart, void, undefined> {
-    return this.#parts(message, options, false) as AsyncGenerator<StreamPart, void, undefined>; // without an `again` part
+    return this.#parts(message, options, false) as AsyncGenerator<StreamPart, void, undefined>; // without an `retry` part
   }
 
-  /** @param asksAgain whether to ask again for a reply that does not match `responseFormat` */
+  /** @param retriesInvalid whether to ask again for a reply that does not match `responseFormat` */
   async *#parts(
     message: TurnInput,
     options: SendOptions,
-    asksAgain: boolean,
+    retriesInvalid: boolean,
   ): AsyncGenerator<TurnPart, void, undefined> {
     this.#activity.requireOpen();
     const input = { message, options, closing: this.#activity.closing };
@@ -151,7 +151,7 @@ export class Session implements ToolSession {
       await this.#turnLock.enter(eitherSignal(request.signal, request.generation.deadline));
       this.#rollBack = this.#sequence.rollbackPoint();
       events.begin();
-      turn = await this.#activity.step(this.#beginTurn({ ...request, asksAgain }, options));
+      turn = await this.#activity.step(this.#beginTurn({ ...request, retriesInvalid }, options));
       for (
         let part = await this.#activity.step(turn.next());
         part !== undefined;
@@ -164,9 +164,9 @@ export class Session implements ToolSession {
           last = part;
           break;
         }
-        this.#readerWatch.offer();
+        this.#readerWatch.partReady();
         yield part;
-        if (this.#readerWatch.taken()) {
+        if (this.#readerWatch.partTaken()) {
           await this.#turnLock.enter(request.signal);
         }
       }
@@ -198,8 +198,8 @@ export class Session implements ToolSession {
   }
 
   async #endTurn(): Promise<void> {
-    this.#readerWatch.end();
-    if (this.#rollBack !== undefined && this.#turnLock.isOutside) {
+    this.#readerWatch.stop();
+    if (this.#rollBack !== undefined && this.#turnLock.isPaused) {
       this.#sequence.release(); // without the lock, adapters may change at any moment
     }
     await this.#rollBack?.();
@@ -329,7 +329,7 @@ export class Session implements ToolSession {
     return this.close();
   }
 
-  async #beginTurn(request: AskedTurn & { asksAgain: boolean }, options: SendOptions): Promise<Turn> {
+  async #beginTurn(request: CheckedTurn & { retriesInvalid: boolean }, options: SendOptions): Promise<Turn> {
     throwIfAborted(request.signal);
     const format: PreparedFormat | undefined = await prepareFormat(options.responseFormat);
     const { model, renderer, messageEnds, contextSize } = this.#services;
@@ -341,7 +341,7 @@ export class Session implements ToolSession {
         contextSize,
         source: this.#setup.source,
         sequence: this.#sequence,
-        passage: this.#turnLock,
+        lock: this.#turnLock,
         compaction: this.#setup.compaction,
         onPrompt: (prompt) => this.#checkTemplate(prompt),
       },

@@ -1,15 +1,15 @@
-// What went wrong, in the words of who asked: decodes and queues speak of theirs.
+// Errors of decodes and queues, in the terms of the program's call.
 import { HeadstartError } from '../errors.js';
 
-/** A time limit that was set for a reply. */
+/** A time limit for a reply. */
 export interface TimeLimit {
   deadline?: AbortSignal | undefined;
   timeoutMs?: number | undefined;
 }
 
 /**
- * An abort, told as what was aborted: of the caller's signal, or of a time limit that passed before there was anything to keep.
- * Other errors stay as they are.
+ * Rewrites `ABORTED` so that it names the call that was aborted, and says whether the caller's signal did it or a time limit
+ * that passed before the first token. Returns other errors unchanged.
  *
  * @param what begins the message, for example "The turn"
  */
@@ -19,19 +19,19 @@ export function asAborted(error: unknown, what: string, { deadline, timeoutMs }:
   }
   const isLate = deadline?.aborted === true && signal?.aborted !== true;
   const message = isLate
-    ? `${what} was ended: \`timeoutMs\` (${timeoutMs} ms) passed before there was a reply`
+    ? `${what} was aborted: \`timeoutMs\` (${timeoutMs} ms) passed before the first token. Raise \`timeoutMs\`.`
     : `${what} was aborted`;
   return new HeadstartError('ABORTED', message, { cause: isLate ? deadline.reason : error.cause });
 }
 
-/** A prompt that fills the context. */
-export function noRoom(promptTokens: number, contextSize: number, isShortened: boolean): HeadstartError {
+/** The error for a prompt that fills the context. */
+export function contextFull(promptTokens: number, contextSize: number, isCompacted: boolean): HeadstartError {
+  const remedy = isCompacted
+    ? '`compaction` has already replaced all but its newest part. Raise `contextSize`, or start a new session.'
+    : 'Raise `contextSize`, set `compaction` or call `session.compact()`, or start a new session.';
   return new HeadstartError(
     'CONTEXT_FULL',
-    `The conversation has ${promptTokens} tokens and leaves no room for a reply in a context of ${contextSize}` +
-      (isShortened
-        ? ', though `compaction` left its newest part only: raise `contextSize`, or start a new session'
-        : ': raise `contextSize`, set `compaction` or call `session.compact()`, or start a new session') +
-      '; where results of tools are what fills it, lower `maxToolResultLength`',
+    `The conversation has ${promptTokens} tokens, which leaves no space for a reply in a context of ${contextSize}. ` +
+      `${remedy} If results of tools fill the context, lower \`maxToolResultLength\`.`,
   );
 }

@@ -2,10 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { publish } from '../diagnostics/events.js';
 import type { FinishPart } from '../generate/stream-parts.js';
 
-/** Tells observers when a turn begins and how it ends. */
+/** Publishes the events of a turn's start and end. The end is published once. */
 export class TurnEvents {
   readonly #turn: { turnId: string; sessionId: string; model: string };
-  /** Undefined before it begins, and once its end was told. */
+  /** Undefined before the start, and after the end was published. */
   #begin: number | undefined;
   #finish: FinishPart | undefined;
 
@@ -27,8 +27,8 @@ export class TurnEvents {
   }
 
   /**
-   * However it came: finished, or left before that. What failed has been told. It leads to no session: an observer may keep the
-   * error, whose stack leads to this function and what it knows.
+   * Publishes the end of a turn that finished, or whose stream the program left. After {@link failed} this does nothing. The
+   * function must not refer to the session: an observer may keep the error, whose stack refers to this function.
    */
   readonly end = (): void => {
     const { finishReason, usage } = this.#finish ?? {};

@@ -2,56 +2,57 @@ import type { RwLock } from '../engine/rw-lock.js';
 import type { ConversationSequence } from './conversation-sequence.js';
 
 /**
- * The way of a session, or a completion, through the gate. A turn is outside while its tools run, and while nobody reads on: it
- * computes nothing then, who waits to be alone need not wait for them, and what they ask the agent for does not wait for who waits
- * for this turn.
+ * Tracks how one turn, completion or other activity holds the agent's reader/writer lock. It holds the read lock while it
+ * decodes. It releases the lock while its tools run, and while the program does not read its stream, so that `setLoras()`
+ * (the writer) never waits for user code. {@link enter} acquires the lock again, and drops the KV state if adapters changed
+ * in between.
  */
 export class TurnLock {
-  readonly #gate: RwLock;
+  readonly #lock: RwLock;
   readonly #sequence: ConversationSequence;
-  #leave: (() => void) | undefined;
-  /** How often somebody had been alone when the turn stepped out. */
-  #seen: number | undefined;
+  #unlock: (() => void) | undefined;
+  /** How many writes the lock had seen when the turn was paused. */
+  #writesAtPause: number | undefined;
 
-  constructor(gate: RwLock, sequence: ConversationSequence) {
-    this.#gate = gate;
+  constructor(lock: RwLock, sequence: ConversationSequence) {
+    this.#lock = lock;
     this.#sequence = sequence;
   }
 
-  /** Whether a turn stepped out and did not come back. */
-  get isOutside(): boolean {
-    return this.#seen !== undefined;
+  /** Whether the turn was paused and has not entered again. */
+  get isPaused(): boolean {
+    return this.#writesAtPause !== undefined;
   }
 
   /**
-   * The sequence is busy from here on. While it waits it is not: whom it waits for may need the sequence, and takes away what was
-   * computed with something else.
+   * Acquires the lock and makes the sequence busy. While this waits the sequence is not busy, because the writer may need it
+   * and takes away the KV state of earlier adapters.
    *
    * @throws HeadstartError `ABORTED` while waiting.
    */
   async enter(signal: AbortSignal): Promise<void> {
-    this.#leave = await this.#gate.read(signal);
+    this.#unlock = await this.#lock.read(signal);
     this.#dropStale();
     this.#sequence.setBusy(true);
   }
 
-  /** Until {@link enter}: others may have the sequence, and change what all compute with. */
-  stepOut(): void {
-    this.#leave?.();
-    this.#seen = this.#gate.writes;
+  /** Releases the lock until {@link enter}. Other sessions may preempt the sequence, and adapters may change. */
+  pause(): void {
+    this.#unlock?.();
+    this.#writesAtPause = this.#lock.writes;
     this.#sequence.makePreemptible();
   }
 
   leave(): void {
-    this.#leave?.();
+    this.#unlock?.();
     this.#dropStale();
   }
 
-  /** What was computed with something else is of no use, though the sequence was not idle when the others were. */
+  /** Releases a KV state that other adapters computed. The writer could not do it, because the sequence was not idle. */
   #dropStale(): void {
-    if (this.#seen !== undefined && this.#seen !== this.#gate.writes) {
+    if (this.#writesAtPause !== undefined && this.#writesAtPause !== this.#lock.writes) {
       this.#sequence.release();
     }
-    this.#seen = undefined;
+    this.#writesAtPause = undefined;
   }
 }

@@ -1,4 +1,4 @@
-// A turn as it was asked for: its options over the session's and the defaults, checked before anything is done.
+// Merges the options of a turn with the session's options and the defaults, and checks them before the turn begins.
 
 import { eitherSignal } from '../abort.js';
 import { HeadstartError } from '../errors.js';
@@ -11,10 +11,10 @@ import type { SessionSetup } from './session-setup.js';
 import type { TurnRequest } from './turn.js';
 import { newTurnId } from './turn-events.js';
 
-/** Its `responseFormat` is prepared once it runs. */
-export type AskedTurn = Omit<TurnRequest, 'format' | 'asksAgain'>;
+/** A turn with checked options. Its `responseFormat` is prepared when the turn begins. */
+export type CheckedTurn = Omit<TurnRequest, 'format' | 'retriesInvalid'>;
 
-interface Asked {
+interface TurnArguments {
   message: TurnInput;
   options: SendOptions;
   /** Fires when the session is closed. */
@@ -26,15 +26,15 @@ export function readRequest(
   session: ToolSession,
   setup: SessionSetup,
   contextSize: number,
-  { message, options, closing }: Asked,
-): AskedTurn {
+  { message, options, closing }: TurnArguments,
+): CheckedTurn {
   const generation = resolveGeneration(options, SEND_OPTIONS);
   const { tools } = setup;
   const { maxSteps, toolChoice, onToolCall, ...limits } = resolveToolOptions(contextSize, setup.options, options);
   requireToolChoice(toolChoice, tools);
-  requireNoCalls(options);
+  requireOneGoal(options);
   const signal = eitherSignal(closing, options.signal);
-  // Tools end with the time for the reply: none would come behind their results.
+  // Tools stop at the deadline of the reply, because no reply could follow their results.
   const toolSignal = eitherSignal(signal, generation.deadline);
   return {
     messages: [...session.messages, ...readTurn(message, session.messages)],
@@ -49,11 +49,11 @@ export function readRequest(
   };
 }
 
-function requireNoCalls({ responseFormat, toolChoice = 'auto' }: SendOptions): void {
+function requireOneGoal({ responseFormat, toolChoice = 'auto' }: SendOptions): void {
   if (responseFormat !== undefined && (toolChoice === 'required' || typeof toolChoice === 'object')) {
     throw new HeadstartError(
       'INVALID_ARGUMENT',
-      'Expected `responseFormat` or a `toolChoice` that asks for a call, got both: send them one after the other',
+      'Expected `responseFormat` or a `toolChoice` that requires a call, got both. Send one message for the call, and then one for the JSON.',
     );
   }
 }

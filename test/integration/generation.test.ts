@@ -244,7 +244,7 @@ describe('a reply', () => {
     const long = 'The chain is oiled. '.repeat(600);
     const late = {
       code: 'ABORTED',
-      message: expect.stringMatching(/`timeoutMs` \(1 ms\) passed before there was a reply/),
+      message: expect.stringMatching(/`timeoutMs` \(1 ms\) passed before the first token/),
     };
     await expect(session.send(long, { timeoutMs: 1 })).rejects.toMatchObject(late);
     await expect(agent.complete(long, { timeoutMs: 1 })).rejects.toMatchObject(late);
