@@ -5,7 +5,7 @@ import type { Model } from '../native/model.js';
 import { loraComponent } from './key.js';
 import type { PrefixCache } from './prefix-cache.js';
 
-/** An adapter's file and how strongly it is applied. */
+/** The file of an adapter and its scale. */
 export interface AdapterFile {
   path: string;
   /** @default 1 */
@@ -17,11 +17,11 @@ interface AdaptersParts {
   engine: Engine;
   cache: PrefixCache;
   lock: RwLock;
-  /** What was computed before is to be forgotten. */
+  /** Drops the states that were computed with other adapters. */
   onApplied: () => void;
 }
 
-/** The LoRA adapters of an engine's context. What was computed under others is never used again. */
+/** The LoRA adapters of an engine's context. A state that was computed with other adapters is never used. */
 export class Adapters {
   readonly #parts: AdaptersParts;
   #applied: LoraAdapter[] = [];
@@ -31,21 +31,21 @@ export class Adapters {
   }
 
   /**
-   * Applies these adapters and no others, once no turn and no start computes. Open sessions go on from their messages.
+   * Replaces all adapters by these ones when no turn and no start computes. Open sessions continue from their messages.
    *
-   * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID`, `INVALID_ARGUMENT`, `ABORTED`, `CLOSED`; nothing changed then.
+   * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID`, `INVALID_ARGUMENT`, `ABORTED`, `CLOSED`; nothing has changed then.
    */
   async set(files: readonly AdapterFile[], signal?: AbortSignal): Promise<void> {
     const { model, lock } = this.#parts;
     const loaded: LoraAdapter[] = [];
     try {
-      const described: { adapter: LoraAdapter; contentHash: string; scale: number }[] = [];
+      const loras: { adapter: LoraAdapter; contentHash: string; scale: number }[] = [];
       for (const { path, scale = 1 } of files) {
         const adapter = await model.loadLora(path, { signal });
         loaded.push(adapter);
-        described.push({ adapter, contentHash: await adapter.contentHash({ signal }), scale });
+        loras.push({ adapter, contentHash: await adapter.contentHash({ signal }), scale });
       }
-      await lock.write(() => this.#apply(described), signal);
+      await lock.write(() => this.#apply(loras), signal);
     } catch (error) {
       closeAll(loaded);
       throw error;
@@ -59,7 +59,7 @@ export class Adapters {
     await engine.context.setLoras(loras.map(({ adapter, scale }) => ({ adapter, scale })));
     cache.setLora(loraComponent(loras));
     while (engine.sessions.evictIdle()) {
-      // Each goes on from its template and its own messages.
+      // Their sessions compute the states again.
     }
     engine.clearSwapped();
     onApplied();

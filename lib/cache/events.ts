@@ -1,28 +1,28 @@
 import { channel } from 'node:diagnostics_channel';
 import type { StartReport } from './start-report.js';
 
-/** What is published on `node:diagnostics_channel`, channel `llama-headstart:template-cache`. */
+/** The messages of the `node:diagnostics_channel` named `llama-headstart:template-cache`. */
 export type TemplateCacheEvent =
   | {
       type: 'start';
-      /** How the start went. */
+      /** The report of the start. */
       report: Readonly<StartReport>;
     }
   | {
-      /** A template reached the disk. */
+      /** A template was saved. */
       type: 'save';
       /** SHA-256, hex. */
       key: string;
-      /** Of its file. */
+      /** Size of its file in bytes. */
       bytes: number;
-      /** Milliseconds from capture to commit. */
+      /** Milliseconds from the capture of its state to the rename of its file. */
       ms: number;
     }
   | {
       type: 'save-failed';
       /** SHA-256, hex. */
       key: string;
-      /** For people. */
+      /** One sentence for people. */
       reason: string;
     }
   | {
@@ -30,16 +30,16 @@ export type TemplateCacheEvent =
       type: 'corrupt';
       /** SHA-256, hex. */
       key: string;
-      /** For people. */
+      /** One sentence for people. */
       reason: string;
     }
   | {
       type: 'evict';
-      /** Where it left. */
+      /** The tier that the template left. */
       tier: 'resident' | 'memory' | 'disk';
       /** SHA-256, hex. */
       key: string;
-      /** For people. */
+      /** One sentence for people. */
       reason: string;
     }
   | {
@@ -49,7 +49,7 @@ export type TemplateCacheEvent =
       key: string;
     };
 
-/** The `node:diagnostics_channel` that the template cache publishes on. */
+/** Name of the `node:diagnostics_channel` of the template cache. */
 export const TEMPLATE_CACHE_CHANNEL = 'llama-headstart:template-cache';
 
 const events = channel(TEMPLATE_CACHE_CHANNEL);

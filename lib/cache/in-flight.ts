@@ -1,35 +1,35 @@
 import { orAborted } from '../abort.js';
 
-/** Work under way by key: who comes meanwhile waits for it, and each who waits can be aborted alone. */
+/** Work in progress by key. Later callers wait for it, and each of them can be aborted alone. */
 export class InFlight {
   readonly #running = new Map<string, Promise<void>>();
 
-  /** Runs `first` if nobody works on this key now; else waits for who does, however that ends, and runs `then`. */
+  /** Runs `first` if no work with this key is in progress. Otherwise waits until that work succeeds or fails, and runs `then`. */
   async once<Result>(
     key: string,
     signal: AbortSignal,
     first: () => Promise<Result>,
     then: () => Promise<Result>,
   ): Promise<Result> {
-    const other = this.#running.get(key);
-    if (other !== undefined) {
-      await orAborted(other, signal); // it never rejects
+    const running = this.#running.get(key);
+    if (running !== undefined) {
+      await orAborted(running, signal); // it never rejects
       return then();
     }
-    const mine = first();
-    const done = mine.then(
+    const result = first();
+    const done = result.then(
       () => undefined,
       () => undefined,
     );
     this.#running.set(key, done);
     try {
-      return await mine;
+      return await result;
     } finally {
       this.#running.delete(key);
     }
   }
 
-  /** Resolves when all that runs now has ended. */
+  /** Resolves when all work that is in progress now has ended. */
   async settled(): Promise<void> {
     await Promise.all(this.#running.values());
   }

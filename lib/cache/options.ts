@@ -14,7 +14,7 @@ export const CACHE = {
     (given) => given === null || (typeof given === 'string' && given !== ''),
     'a path or null',
   ).optional(),
-  /** Accept a directory that other users can write to. Such users could change replies. @default false */
+  /** Accept a directory that other users can write to. Those users could change replies. @default false */
   allowSharedDirectory: boolean().default(false),
   /** Budget of the templates kept in this process's memory, in bytes. @default 268435456 (256 MiB) */
   maxMemoryBytes: size().default(256 * MEBIBYTE),

@@ -1,8 +1,8 @@
-// What this machine was measured to do: how long a prefill should take, and whether a restore would be faster.
+// Estimates from measurements in this process: the duration of a prefill, and whether a restore is faster.
 
-/** Before anything was measured. Slow: who waits for another's prefill should rather wait too long than repeat it. */
+/** Used before the first measurement. It is low because waiting too long for another prefill costs less than repeating it. */
 const ASSUMED_TOKENS_PER_MS = 0.1;
-/** Of each new measurement in the running mean. */
+/** Weight of a new measurement in the running mean. */
 const WEIGHT = 0.3;
 
 class RunningMean {
@@ -35,7 +35,7 @@ export class PrefillEstimate {
     return tokens / (this.#prefill.value ?? ASSUMED_TOKENS_PER_MS);
   }
 
-  /** Whether both rates are known and a prefill is no slower than a restore. */
+  /** Whether both were measured and a prefill is no slower than a restore. */
   prefillIsFaster(): boolean {
     const [prefill, restore] = [this.#prefill.value, this.#restore.value];
     return prefill !== undefined && restore !== undefined && prefill >= restore;

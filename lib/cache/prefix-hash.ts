@@ -1,10 +1,10 @@
-// Hashes of token prefixes, to find entries that share a head with a template. They only propose: whoever uses an entry
-// compares its own tokens.
+// Hashes of token prefixes, to find entries that share a prefix with a template. Hashes may collide, so the tokens of an entry are always
+// compared before the entry is used.
 
 /** The shortest prefix worth a restore. */
 export const MIN_SHARED_TOKENS = 16;
 
-/** Prefix lengths that an entry of `length` tokens is found by: two an octave. */
+/** Prefix lengths at which an entry of `length` tokens is hashed: 16, 24, 32, 48, 64 and so on. */
 export function hashPositions(length: number): number[] {
   const positions: number[] = [];
   for (let octave = MIN_SHARED_TOKENS; octave <= length; octave *= 2) {
@@ -16,7 +16,7 @@ export function hashPositions(length: number): number[] {
   return positions;
 }
 
-/** The hash of every prefix, by its length: `length + 1` numbers. */
+/** The hash of every prefix. The index is the length of the prefix, from 0 to the number of tokens. */
 export function prefixHashes(tokens: Int32Array): Uint32Array {
   const hashes = new Uint32Array(tokens.length + 1);
   let hash = 0x811c9dc5;
@@ -28,33 +28,38 @@ export function prefixHashes(tokens: Int32Array): Uint32Array {
   return hashes;
 }
 
-/** What an index keeps of a template's tokens. */
+/** The part of a template's tokens that an index stores. */
 export interface PrefixHashes {
+  /** Number of tokens. */
   tokens: number;
-  /** At {@link hashPositions}. */
+  /** Hashes of the prefixes with the lengths of {@link hashPositions}. */
   hashes: readonly number[];
-  /** Of all tokens. */
+  /** Hash of all tokens. */
   whole: number;
 }
 
 export function hashPrefixes(tokens: Int32Array): PrefixHashes {
-  const all = prefixHashes(tokens);
+  const hashes = prefixHashes(tokens);
   return {
     tokens: tokens.length,
-    hashes: hashPositions(tokens.length).map((position) => all[position] as number),
-    whole: all[tokens.length] as number,
+    hashes: hashPositions(tokens.length).map((position) => hashes[position] as number),
+    whole: hashes[tokens.length] as number,
   };
 }
 
-/** How many tokens an entry seems to share with a template from their start, rounded down to a hashed length. */
-export function likelyShared(facts: PrefixHashes, template: Uint32Array): number {
-  if (facts.tokens < template.length && template[facts.tokens] === facts.whole) {
-    return facts.tokens;
+/**
+ * The length of the prefix that an entry probably shares with a template, rounded down to a hashed length.
+ *
+ * @param template the hashes of the template's prefixes, from {@link prefixHashes}
+ */
+export function likelyShared(entry: PrefixHashes, template: Uint32Array): number {
+  if (entry.tokens < template.length && template[entry.tokens] === entry.whole) {
+    return entry.tokens;
   }
-  const positions = hashPositions(facts.tokens);
+  const positions = hashPositions(entry.tokens);
   for (let index = positions.length - 1; index >= 0; index--) {
     const position = positions[index] as number;
-    if (position < template.length && template[position] === facts.hashes[index]) {
+    if (position < template.length && template[position] === entry.hashes[index]) {
       return position;
     }
   }

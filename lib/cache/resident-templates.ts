@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache';
 import type { Engine } from '../engine/engine.js';
 import type { SequenceHolder } from '../engine/sequence-pool.js';
 import { sameTokens } from '../tokens.js';
@@ -10,9 +11,9 @@ export class ResidentTemplate implements SequenceHolder {
   readonly group: string;
   readonly tokens: Int32Array;
   sequence = -1;
-  /** What it saves. */
+  /** Duration of the prefill that this template replaces, ms. */
   prefillMs = 0;
-  /** While it is being filled nobody may take its sequence. */
+  /** While the template is loaded, its sequence cannot be evicted. */
   filling = true;
   readonly #owner: ResidentTemplates;
 
@@ -23,7 +24,7 @@ export class ResidentTemplate implements SequenceHolder {
     this.tokens = tokens;
   }
 
-  /** A pinned one leaves only when no other can. */
+  /** A pinned template is evicted only if no other can be evicted. */
   get busy(): boolean {
     return this.filling || (this.#owner.isPinned(this.key) && this.#owner.hasUnpinned());
   }
@@ -37,14 +38,16 @@ export class ResidentTemplate implements SequenceHolder {
   }
 }
 
-/** The resident tier: templates in the KV cache, least recently used out first, within a budget of cells. */
+/** The resident tier: templates in the KV cache within a budget of cells. The least recently used template leaves first. */
 export class ResidentTemplates {
   readonly #engine: Engine;
   readonly #maxCells: number;
   readonly #maxTemplate: number;
   readonly #onEvicted: () => void;
-  /** Least recently used first. */
-  readonly #residents = new Map<string, ResidentTemplate>();
+  readonly #residents = new LRUCache<string, ResidentTemplate>({
+    maxSize: Number.MAX_SAFE_INTEGER, // `tryLease` keeps the budget, because busy templates must not leave
+    sizeCalculation: ({ tokens }) => tokens.length,
+  });
   readonly #pinned = new Set<string>();
 
   /** @param maxCells default: half of the KV cache, but one template may be larger */
@@ -60,53 +63,51 @@ export class ResidentTemplates {
     return this.#residents.size;
   }
 
-  /** Cells that resident templates fill, counted as if they shared none. */
+  /** Cells that resident templates fill, as if they shared none. */
   get cells(): number {
-    return [...this.#residents.values()].reduce((sum, { tokens }) => sum + tokens.length, 0);
+    return this.#residents.calculatedSize;
   }
 
-  values(): IterableIterator<ResidentTemplate> {
-    return this.#residents.values();
+  /** The least recently used template first. */
+  values(): ResidentTemplate[] {
+    const residents: ResidentTemplate[] = [];
+    this.#residents.rforEach((resident) => residents.push(resident));
+    return residents;
   }
 
   has(key: string): boolean {
     return this.#residents.has(key);
   }
 
-  /** The template where it is resident, now the most recently used. */
+  /** A resident template with these tokens. Counts as a use. */
   find(key: string, tokens: Int32Array): ResidentTemplate | undefined {
-    const resident = this.#residents.get(key);
+    const resident = this.#residents.peek(key);
     if (resident === undefined || !sameTokens(resident.tokens, tokens)) {
       return undefined;
     }
-    this.touch(resident);
+    this.#residents.get(key);
+    this.#engine.residents.touch(resident.sequence);
     return resident;
   }
 
-  touch(resident: ResidentTemplate): void {
-    this.#residents.delete(resident.key);
-    this.#residents.set(resident.key, resident);
-    this.#engine.residents.touch(resident.sequence);
-  }
-
-  /** Shares its cells with an empty sequence. */
+  /** Shares the template's cells with an empty sequence. */
   fork(resident: ResidentTemplate, sequence: number): Promise<void> {
     return this.#engine.context.copySequence(resident.sequence, sequence);
   }
 
-  /** Whether a template of so many tokens can be resident at all. */
+  /** Whether a template of this many tokens can become resident. */
   admits(tokens: number): boolean {
     return this.#engine.residents.size > 0 && tokens <= this.#maxTemplate;
   }
 
   /**
-   * A sequence for a new resident template, within the budgets of cells; undefined while others are being filled in all there
-   * are, or where sessions share too many cells of a sliding window with templates that have left.
+   * A sequence for a new resident template, within the budgets of cells. Undefined while all resident sequences are being filled, or
+   * if sessions share too many cells of a sliding window with templates that are no longer resident.
    *
-   * @param forSequence whose holder begins with it: no session that began before gives it cells
+   * @param forSequence the sequence that starts from the template; no session older than its holder loses cells
    */
   tryLease(key: string, group: string, tokens: Int32Array, forSequence: number): ResidentTemplate | undefined {
-    for (const resident of [...this.#residents.values()]) {
+    for (const resident of this.values()) {
       if (this.cells + tokens.length <= this.#maxCells) {
         break;
       }
@@ -117,51 +118,52 @@ export class ResidentTemplates {
     if (!this.#engine.window.admitsResident()) {
       return undefined;
     }
-    const made = new ResidentTemplate(this, key, group, tokens.slice());
+    const resident = new ResidentTemplate(this, key, group, tokens.slice());
     const { sessions, residents } = this.#engine;
-    const sequence = residents.tryLease(made, sessions.ageOf(forSequence));
+    const sequence = residents.tryLease(resident, sessions.ageOf(forSequence));
     if (sequence === undefined) {
       return undefined;
     }
-    made.sequence = sequence;
-    return made;
+    resident.sequence = sequence;
+    return resident;
   }
 
-  /** It is filled: sessions may fork it. */
+  /** Call when the sequence holds the template: sessions may fork it from then on. */
   admit(resident: ResidentTemplate): void {
     this.#residents.set(resident.key, resident);
   }
 
-  /** Call when filling ended, well or not. */
+  /** Call when filling has ended, successfully or not. */
   settle(resident: ResidentTemplate): void {
     resident.filling = false;
     this.#engine.residents.idle();
   }
 
-  /** It could not be filled. */
+  /** Releases the sequence of a template that could not be loaded. */
   discard(resident: ResidentTemplate): void {
     this.#engine.residents.release(resident.sequence);
   }
 
-  /** Gives its sequence back. */
+  /** Removes a template and releases its sequence. */
   drop(resident: ResidentTemplate, reason: string): void {
     this.forget(resident, reason);
     this.#engine.residents.release(resident.sequence);
   }
 
   dropAll(reason: string): void {
-    for (const resident of [...this.#residents.values()]) {
+    for (const resident of this.values()) {
       this.drop(resident, reason);
     }
   }
 
+  /** Does not count as a use. */
   get(key: string): ResidentTemplate | undefined {
-    return this.#residents.get(key);
+    return this.#residents.peek(key);
   }
 
-  /** @internal The pool took the sequence. */
+  /** @internal The pool has taken the sequence. */
   forget(resident: ResidentTemplate, reason: string): void {
-    if (this.#residents.get(resident.key) === resident) {
+    if (this.get(resident.key) === resident) {
       this.#residents.delete(resident.key);
       this.#onEvicted();
       publish({ type: 'evict', tier: 'resident', key: resident.key, reason });
@@ -181,6 +183,6 @@ export class ResidentTemplates {
   }
 
   hasUnpinned(): boolean {
-    return [...this.#residents.values()].some(({ key, filling }) => !filling && !this.#pinned.has(key));
+    return this.values().some(({ key, filling }) => !filling && !this.#pinned.has(key));
   }
 }

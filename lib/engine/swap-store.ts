@@ -1,4 +1,5 @@
 // What sessions without a sequence continue from: their tokens, and a state or the batches that rebuild it.
+import { LRUCache } from 'lru-cache';
 import type { SequenceState } from '../native/state.js';
 import type { PrefillChunk } from './reproducible/prefill-log.js';
 import type { SequenceHolder } from './sequence-pool.js';
@@ -26,20 +27,27 @@ interface Entry extends SwappedSequence {
 export class SwapStore {
   readonly maxBytes: number;
   readonly #byHolder = new WeakMap<SequenceHolder, Entry>();
-  /** Entries with a state, and its bytes; the oldest first. */
-  readonly #withState = new Map<Entry, number>();
-  #bytes = 0;
+  /** Never read, so the oldest state is dropped first. */
+  readonly #states: LRUCache<Entry, SequenceState>;
   #generation = 0;
   #closed = false;
 
   /** @param maxBytes budget of all states; a shared state counts once for each holder. The oldest state is dropped first. */
   constructor(maxBytes: number) {
     this.maxBytes = maxBytes;
+    this.#states = new LRUCache({
+      maxSize: Math.max(1, Math.floor(maxBytes)),
+      sizeCalculation: ({ byteLength }) => byteLength,
+      dispose: (state, entry) => {
+        entry.state = undefined;
+        state.close();
+      },
+    });
   }
 
   /** Bytes of all states. */
   get bytes(): number {
-    return this.#bytes;
+    return this.#states.calculatedSize;
   }
 
   /** @param capturing the capture in progress, if there is one; if it fails, only the tokens are kept */
@@ -81,7 +89,7 @@ export class SwapStore {
     if (entry !== undefined) {
       this.#byHolder.delete(holder);
       entry.dropped = true;
-      this.#dropState(entry);
+      this.#states.delete(entry);
     }
   }
 
@@ -89,7 +97,7 @@ export class SwapStore {
   dropStateOf(holder: SequenceHolder): void {
     const entry = this.#byHolder.get(holder);
     if (entry !== undefined) {
-      this.#dropState(entry);
+      this.#states.delete(entry);
     }
   }
 
@@ -101,9 +109,7 @@ export class SwapStore {
   /** Drops everything, because the model now computes something else. */
   clear(): void {
     this.#generation++;
-    for (const entry of [...this.#withState.keys()]) {
-      this.#dropState(entry);
-    }
+    this.#states.clear();
   }
 
   #add(holder: SequenceHolder, contents: SwappedSequence, adopted: boolean): Entry {
@@ -120,20 +126,6 @@ export class SwapStore {
       return;
     }
     entry.state = state;
-    this.#withState.set(entry, state.byteLength);
-    this.#bytes += state.byteLength;
-    for (const [oldest] of this.#withState) {
-      if (this.#bytes <= this.maxBytes) {
-        return;
-      }
-      this.#dropState(oldest);
-    }
-  }
-
-  #dropState(entry: Entry): void {
-    this.#bytes -= this.#withState.get(entry) ?? 0;
-    this.#withState.delete(entry);
-    entry.state?.close();
-    entry.state = undefined;
+    this.#states.set(entry, state);
   }
 }

@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache';
 import type { SequenceState } from '../native/state.js';
 import { isPrefix } from '../tokens.js';
 
@@ -27,15 +28,18 @@ interface OwnedCheckpoints {
  */
 export class Checkpoints {
   readonly #maxBytes: number;
-  /** Least recently used first. */
-  readonly #all = new Set<Checkpoint>();
+  readonly #all: LRUCache<Checkpoint, Checkpoint>;
   readonly #byOwner = new WeakMap<object, OwnedCheckpoints>();
   /** By owner: the token count of a state that was too large for the budget. */
   readonly #minRefusedTokens = new WeakMap<object, number>();
-  #bytes = 0;
 
   constructor(maxBytes = DEFAULT_BYTES) {
     this.#maxBytes = maxBytes;
+    this.#all = new LRUCache({
+      maxSize: Math.max(1, Math.floor(maxBytes)),
+      sizeCalculation: ({ state }) => state.byteLength,
+      dispose: (checkpoint) => this.#close(checkpoint),
+    });
   }
 
   /** Whether a state of this many tokens may fit into the budget. False if an earlier state of at most as many tokens did not. */
@@ -60,9 +64,7 @@ export class Checkpoints {
     const { turn } = this.#byOwner.get(owner) ?? {};
     const isStep = !beginsTurn && turn !== undefined && older.includes(turn);
     this.#set(owner, isStep ? { turn, step: checkpoint } : { turn: checkpoint, step: older[0] });
-    this.#all.add(checkpoint);
-    this.#bytes += state.byteLength;
-    this.#shrink();
+    this.#all.set(checkpoint, checkpoint);
   }
 
   /** The owner's longest checkpoint whose tokens are a prefix of `prompt`. Without `prompt`: the longest. */
@@ -70,11 +72,7 @@ export class Checkpoints {
     const checkpoint = this.#longestFirst(owner).find(
       ({ state }) => prompt === undefined || isProperPrefix(state.tokens, prompt),
     );
-    if (checkpoint !== undefined) {
-      this.#all.delete(checkpoint);
-      this.#all.add(checkpoint);
-    }
-    return checkpoint?.state;
+    return checkpoint && this.#all.get(checkpoint)?.state;
   }
 
   /** Gives `to` the checkpoints of `from`. */
@@ -91,9 +89,7 @@ export class Checkpoints {
 
   /** Drops everything, because the model now computes something else. */
   clear(): void {
-    for (const checkpoint of this.#all) {
-      this.#evict(checkpoint);
-    }
+    this.#all.clear();
   }
 
   /** The owner's checkpoints, the longest first. */
@@ -114,21 +110,13 @@ export class Checkpoints {
     for (const each of previous.filter((one) => !current.includes(one))) {
       each.owners.delete(owner);
       if (each.owners.size === 0) {
-        this.#close(each);
+        this.#all.delete(each);
       }
     }
   }
 
-  #shrink(): void {
-    for (const oldest of this.#all) {
-      if (this.#bytes <= this.#maxBytes) {
-        return;
-      }
-      this.#evict(oldest);
-    }
-  }
-
-  #evict(checkpoint: Checkpoint): void {
+  /** Takes the checkpoint from its owners and frees its state. */
+  #close(checkpoint: Checkpoint): void {
     for (const owner of checkpoint.owners) {
       const { turn, step } = this.#byOwner.get(owner) ?? {};
       this.#byOwner.set(owner, {
@@ -136,13 +124,6 @@ export class Checkpoints {
         step: step === checkpoint ? undefined : step,
       });
     }
-    checkpoint.owners.clear();
-    this.#close(checkpoint);
-  }
-
-  #close(checkpoint: Checkpoint): void {
-    this.#all.delete(checkpoint);
-    this.#bytes -= checkpoint.state.byteLength;
     checkpoint.state.close();
   }
 }

@@ -398,7 +398,7 @@ describe('a cache directory', () => {
       await chmod(directory, mode);
       await expect(AgentServer.initialize(agentOptions({ cacheDir: directory }))).rejects.toMatchObject({
         code: 'CACHE_DIR_SHARED',
-        message: expect.stringMatching(/others can put files into .*its mode is .*chmod go-w.*allowSharedDirectory/),
+        message: expect.stringMatching(/other users can write to .*its mode is .*chmod go-w.*allowSharedDirectory/),
       });
     }
     expect((await startOn(directory, { allowSharedDirectory: true })).cache).toBe('miss');

@@ -1,4 +1,5 @@
-// The cache directory itself: made for its owner alone, refused where others can write, and swept of what died in it.
+// The cache directory: created with access for its owner only, refused if other users can write to it, and cleaned of the files of dead
+// processes.
 import { randomBytes } from 'node:crypto';
 import { readdir, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -11,13 +12,13 @@ const CACHE_TAG =
 const MIN_FREE_RATIO = 0.05;
 const MIN_FREE_BYTES = 2 * 1024 ** 3;
 
-/** Set-aside files that are kept, newest first: enough to look into, never a growing heap. */
+/** Number of set-aside files that are kept for inspection, the newest ones. */
 export const MAX_CORRUPT_FILES = 8;
 
-/** A temporary file whose owner cannot be asked (written elsewhere, or without locks) is dead after an hour. */
+/** Age after which a temporary file is deleted if its owner has no lock, for example on a file system without locks. */
 const ORPHAN_MS = 3_600_000;
 
-/** `<what>.<owner>.<number>.tmp`: the owner holds the lock on `owner_<owner>.lock` for as long as it lives. */
+/** `<name>.<owner>.<number>.tmp`. The owner is a cache in a process. It holds the lock on `owner_<owner>.lock` until it is closed. */
 const TEMPORARY_NAME = /\.([0-9a-f]{16})\.\d+\.tmp$/;
 const OWNER_NAME = /^owner_([0-9a-f]{16})\.lock$/;
 const ENTRY_LOCK_NAME = /^template_[0-9a-f]{64}\.lock$/;
@@ -29,7 +30,7 @@ export class CacheDirectory {
   #ownerLock: Promise<FileLock | undefined> | undefined;
   #temporaryFiles = 0;
 
-  /** @param minFreeBytes nothing is saved that would leave less free; default: the larger of 5 % and 2 GiB */
+  /** @param minFreeBytes free disk space that a save must leave; default: the larger of 5 % and 2 GiB */
   constructor(path: string, minFreeBytes?: number) {
     this.path = path;
     this.#minFreeBytes = minFreeBytes;
@@ -39,22 +40,22 @@ export class CacheDirectory {
     return join(this.path, name);
   }
 
-  /** @throws HeadstartError `CACHE_DIR_SHARED` where others can put files into the directory. */
+  /** @throws HeadstartError `CACHE_DIR_SHARED` if other users can write to the directory. */
   async requirePrivate(): Promise<void> {
-    const facts = await stat(this.path).catch(() => undefined);
+    const stats = await stat(this.path).catch(() => undefined);
     const user = process.getuid?.();
-    if (facts === undefined || !facts.isDirectory() || user === undefined) {
+    if (stats === undefined || !stats.isDirectory() || user === undefined) {
       return;
     }
-    const foreignOwner = facts.uid !== user && facts.uid !== 0;
-    if (foreignOwner || (facts.mode & 0o022) !== 0) {
-      const why = foreignOwner
-        ? `it belongs to user ${facts.uid}, not to ${user}`
-        : `its mode is ${(facts.mode & 0o7777).toString(8).padStart(4, '0')}`;
+    const hasForeignOwner = stats.uid !== user && stats.uid !== 0;
+    if (hasForeignOwner || (stats.mode & 0o022) !== 0) {
+      const why = hasForeignOwner
+        ? `it belongs to user ${stats.uid}, not to ${user}`
+        : `its mode is ${(stats.mode & 0o7777).toString(8).padStart(4, '0')}`;
       throw new HeadstartError(
         'CACHE_DIR_SHARED',
-        `Expected a cache directory that only its owner can write, but others can put files into "${this.path}": ${why}. ` +
-          'Run `chmod go-w` on it, name another with `cacheDir`, or set `allowSharedDirectory` if you trust all who can write there',
+        `Expected a cache directory that only its owner can write to, but other users can write to "${this.path}": ${why}. ` +
+          'Run `chmod go-w` on it, choose another directory with `cache.dir`, or set `cache.allowSharedDirectory` if you trust these users',
       );
     }
   }
@@ -75,20 +76,20 @@ export class CacheDirectory {
     }
   }
 
-  /** All names; none where the directory cannot be read. */
+  /** All file names; none if the directory cannot be read. */
   names(): Promise<string[]> {
     return readdir(this.path).catch(() => []);
   }
 
-  /** @throws HeadstartError `DISK_FULL` where `bytes` more would leave less than the floor. */
-  async requireRoom(bytes: number): Promise<void> {
+  /** @throws HeadstartError `DISK_FULL` if `bytes` more would leave too little free disk space. */
+  async requireFreeSpace(bytes: number): Promise<void> {
     const disk = await statfs(this.path);
-    const floor = this.#minFreeBytes ?? Math.max(MIN_FREE_RATIO * disk.blocks * disk.bsize, MIN_FREE_BYTES);
+    const minFree = this.#minFreeBytes ?? Math.max(MIN_FREE_RATIO * disk.blocks * disk.bsize, MIN_FREE_BYTES);
     const left = disk.bavail * disk.bsize - bytes;
-    if (left < floor) {
+    if (left < minFree) {
       throw new HeadstartError(
         'DISK_FULL',
-        `Saving ${bytes} bytes would leave ${Math.max(0, left)} bytes free in ${this.path}, under the floor of ${Math.round(floor)}`,
+        `Expected at least ${Math.round(minFree)} bytes of free disk space after the save, but saving ${bytes} bytes in ${this.path} would leave ${Math.max(0, left)}. Delete files, or lower \`minFreeDiskBytes\``,
       );
     }
   }
@@ -111,7 +112,7 @@ export class CacheDirectory {
     await replaceText(this.join(name), text, { temporary: await this.#temporaryName(name), durable: false });
   }
 
-  /** Puts a bad file out of the way; of all those, the newest few stay. */
+  /** Renames a damaged file to `*.corrupt`. Of all such files, the newest {@link MAX_CORRUPT_FILES} are kept. */
   async setAside(name: string): Promise<void> {
     const path = this.join(name);
     await rename(path, `${path}.corrupt`).catch(async () => {
@@ -123,7 +124,7 @@ export class CacheDirectory {
     await this.deleteOldCorrupt();
   }
 
-  /** @returns how many set-aside files were deleted */
+  /** @returns the number of deleted files */
   async deleteOldCorrupt(): Promise<number> {
     const names = (await this.names()).filter((name) => name.endsWith('.corrupt'));
     if (names.length <= MAX_CORRUPT_FILES) {
@@ -139,10 +140,10 @@ export class CacheDirectory {
   }
 
   /**
-   * Deletes temporary files whose owners are dead: nobody holds their lock. Those of live processes, stopped ones too, stay.
+   * Deletes the temporary files of dead owners: their lock is free. The files of living processes stay, also of stopped ones.
    *
-   * @param names what is in the directory
-   * @returns how many files were deleted
+   * @param names all file names in the directory
+   * @returns the number of deleted files
    */
   async sweep(names: readonly string[]): Promise<number> {
     let swept = 0;
@@ -153,7 +154,7 @@ export class CacheDirectory {
         alive.set(owner, alive.get(owner) ?? this.#isAlive(owner, names));
       }
       if (ENTRY_LOCK_NAME.test(name)) {
-        await this.#isHeld(name); // removes it where nobody holds it
+        await this.#isHeld(name); // deletes the file if the lock is free
       } else if (
         name.endsWith('.tmp') &&
         !(owner === undefined ? !(await this.#isOld(name)) : await alive.get(owner))
@@ -168,7 +169,7 @@ export class CacheDirectory {
   async close(): Promise<void> {
     const lock = await this.#ownerLock;
     if (lock !== undefined) {
-      await rm(lock.path, { force: true }).catch(() => undefined); // while it is held: nobody can mistake it
+      await rm(lock.path, { force: true }).catch(() => undefined); // while the lock is held, so that no other process gets a lock on a deleted file
       lock.release();
     }
   }
@@ -183,34 +184,34 @@ export class CacheDirectory {
     return (await FileLock.tryAcquire(this.join(`owner_${this.#owner}.lock`)).catch(() => null)) ?? undefined;
   }
 
-  /** Asked of the lock, not of process ids: those mean nothing across containers, and are used again. */
+  /** Asks the lock. Process ids are used again, and mean nothing in another container. */
   async #isAlive(owner: string, names: readonly string[]): Promise<boolean> {
     const name = `owner_${owner}.lock`;
     if (!names.includes(name)) {
-      // It had no lock to hold (a file system without any), or is gone: only age can tell.
-      const files = names.filter((each) => TEMPORARY_NAME.exec(each)?.[1] === owner);
-      return !(await Promise.all(files.map((each) => this.#isOld(each)))).every(Boolean);
+      // The file system has no locks, or the owner is dead. Only the age of its files is known.
+      const files = names.filter((file) => TEMPORARY_NAME.exec(file)?.[1] === owner);
+      return !(await Promise.all(files.map((file) => this.#isOld(file)))).every(Boolean);
     }
     return this.#isHeld(name);
   }
 
-  /** Removes a lock file that nobody holds. */
+  /** Deletes the lock file if the lock is free. */
   async #isHeld(name: string): Promise<boolean> {
     try {
       const lock = await FileLock.tryAcquire(this.join(name));
       if (lock === null) {
         return true;
       }
-      await rm(lock.path, { force: true }).catch(() => undefined); // while it is held: see FileLock
+      await rm(lock.path, { force: true }).catch(() => undefined); // while the lock is held: see FileLock
       lock.release();
       return false;
     } catch {
-      return true; // cannot be told
+      return true; // unknown: the files stay
     }
   }
 
   async #isOld(name: string): Promise<boolean> {
-    const facts = await stat(this.join(name)).catch(() => undefined);
-    return facts !== undefined && Date.now() - facts.mtimeMs > ORPHAN_MS;
+    const stats = await stat(this.join(name)).catch(() => undefined);
+    return stats !== undefined && Date.now() - stats.mtimeMs > ORPHAN_MS;
   }
 }

@@ -1,4 +1,4 @@
-// Counts of all processes on a directory, over all restarts: one small file, changed under a lock, off every hot path.
+// Counts of all processes that used a directory, also before restarts. They are in one small file, which is changed under a lock.
 import { readFile, rm } from 'node:fs/promises';
 import { FileLock } from '../../native/file-lock.js';
 import { addCounts, NO_COUNTS, type TemplateCacheCounts } from '../statistics.js';
@@ -9,9 +9,9 @@ const LOCK_NAME = 'totals.lock';
 
 export class CumulativeCounts {
   readonly #directory: CacheDirectory;
-  /** As last read. */
+  /** The counts in the file when it was last read. */
   #stored: TemplateCacheCounts = { ...NO_COUNTS };
-  /** Of this process's counts, what `#stored` has already. */
+  /** The counts of this process that `#stored` contains. */
   #written: TemplateCacheCounts = { ...NO_COUNTS };
   #writing: Promise<void> = Promise.resolve();
 
@@ -19,22 +19,22 @@ export class CumulativeCounts {
     this.#directory = directory;
   }
 
-  /** All processes', with what this one has counted since the last write. */
+  /** The counts of all processes, including the ones of this process that are not written yet. */
   with(counts: TemplateCacheCounts): TemplateCacheCounts {
     return addCounts(this.#stored, addCounts(counts, this.#written, -1));
   }
 
   async read(): Promise<void> {
     try {
-      const found = JSON.parse(await readFile(this.#directory.join(TOTALS_NAME), 'utf8')) as object;
-      const known = Object.entries(found).filter(([name, value]) => name in NO_COUNTS && Number.isFinite(value));
-      this.#stored = { ...NO_COUNTS, ...Object.fromEntries(known) };
+      const stored = JSON.parse(await readFile(this.#directory.join(TOTALS_NAME), 'utf8')) as object;
+      const counts = Object.entries(stored).filter(([name, value]) => name in NO_COUNTS && Number.isFinite(value));
+      this.#stored = { ...NO_COUNTS, ...Object.fromEntries(counts) };
     } catch {
-      // None yet, or damaged: counted anew from here.
+      // The file is missing or damaged: counting starts again.
     }
   }
 
-  /** Adds what this process has counted since the last time. While another process does the same, it is left to the next time. */
+  /** Adds the counts since the last write. If another process holds the lock for long, the next write adds them. */
   write(counts: TemplateCacheCounts): Promise<void> {
     this.#writing = this.#writing.then(() => this.#write({ ...counts })).catch(() => undefined);
     return this.#writing;
@@ -56,7 +56,7 @@ export class CumulativeCounts {
       this.#stored = sum;
       this.#written = counts;
     } finally {
-      await rm(lock.path, { force: true }).catch(() => undefined); // while it is held
+      await rm(lock.path, { force: true }).catch(() => undefined); // while the lock is held
       lock.release();
     }
   }
@@ -65,7 +65,7 @@ export class CumulativeCounts {
     for (let attempt = 0; attempt < 20; attempt++) {
       const lock = await FileLock.tryAcquire(this.#directory.join(LOCK_NAME)).catch(() => undefined);
       if (lock !== null) {
-        return lock; // undefined where there are no locks: nothing is written there
+        return lock; // undefined if the file system has no locks: nothing is written then
       }
       await new Promise((resolve) => setTimeout(resolve, 5));
     }

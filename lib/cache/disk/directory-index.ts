@@ -1,33 +1,33 @@
-// What is in the directory, without opening every entry: one line an entry in one file, which is derived from the entries'
-// footers, appended to at each save and rebuilt where lines are missing. A lookup never asks it; nearest starts, statistics
-// and budgets do, and whatever an entry itself says wins.
+// An index of the directory, so that not every entry has to be opened: one file with one line for each entry. Lines are derived from the
+// footers of the entries. Each save appends a line, and missing lines are rebuilt. A lookup by key never uses the index; nearest starts,
+// statistics and budgets do. If index and entry disagree, the entry is right.
 import { appendFile, open, rm, stat } from 'node:fs/promises';
 import { SequenceState } from '../../native/state.js';
 import { groupOf } from '../key.js';
 import type { CacheDirectory } from './cache-directory.js';
 import { type EntryMetadata, type IndexedEntry, isEntryName } from './entry.js';
 
-/** The version is in the name: packages that write other lines have a file of their own. */
+/** The name contains the format version: versions of the package with other lines use another file. */
 const INDEX_NAME = 'index-1.jsonl';
-/** Lines of entries that are gone, before the file is written anew. */
+/** Number of lines of deleted entries from which on the file is written again. */
 const MAX_DEAD_LINES = 256;
 const SCAN_CONCURRENCY = 16;
 
 export class DirectoryIndex {
   readonly #directory: CacheDirectory;
   readonly #entries = new Map<string, IndexedEntry>();
-  /** Names that are no entries, so that each is looked at once. */
-  readonly #useless = new Set<string>();
+  /** Names of files that are no valid entries, so that each is read only once. */
+  readonly #invalid = new Set<string>();
   #tokens = 0;
   #bytes = 0;
-  /** Of the index file: read up to here. */
+  /** The index file is read up to this offset. */
   #offset = 0;
   #inode = 0n;
   #lines = 0;
-  /** One look at a time: they share what they know of the file. */
-  #looking: Promise<unknown> = Promise.resolve();
-  /** What this process saved and deleted since the look under way began: it knows better than the list of names. */
-  readonly #ownChanges = new Set<string>();
+  /** The newest refresh. Refreshes run one after the other, because they share the offset. */
+  #refreshing: Promise<unknown> = Promise.resolve();
+  /** Names that this process saved or deleted since the current refresh began. The list of names may be older than these changes. */
+  readonly #changed = new Set<string>();
 
   constructor(directory: CacheDirectory) {
     this.#directory = directory;
@@ -54,54 +54,54 @@ export class DirectoryIndex {
   }
 
   /**
-   * Looks at the directory: entries of other processes come in, those that are gone go out.
+   * Reads the directory, to find the entries that other processes saved or deleted.
    *
-   * @returns all names in the directory
+   * @returns all file names in the directory
    */
   refresh(): Promise<string[]> {
     return this.#oneAtATime(() => this.#refresh());
   }
 
   /**
-   * What other processes saved since the last look, without looking at the directory: what they deleted meanwhile is seen with
-   * the next one.
+   * Reads what other processes saved since the last refresh, without reading the directory. Deleted entries are noticed by the next
+   * refresh.
    */
   readTail(): Promise<void> {
-    return this.#oneAtATime(async () => this.#take(await this.#readLines(), () => true));
+    return this.#oneAtATime(async () => this.#addLines(await this.#readLines(), () => true));
   }
 
-  /** After a save. */
-  async add(facts: IndexedEntry): Promise<void> {
-    this.#ownChanges.add(facts.name);
-    this.#set(facts);
-    await this.#append([facts]);
+  /** Call after a save. */
+  async add(entry: IndexedEntry): Promise<void> {
+    this.#changed.add(entry.name);
+    this.#set(entry);
+    await this.#append([entry]);
   }
 
-  /** Before and after its file goes, and where it was found gone. */
+  /** Call before and after the file is deleted, and when a file turns out to be missing. */
   delete(name: string): void {
-    this.#ownChanges.add(name);
-    this.#forget(name);
+    this.#changed.add(name);
+    this.#remove(name);
   }
 
-  #oneAtATime<Result>(look: () => Promise<Result>): Promise<Result> {
-    const mine = this.#looking.then(() => {
-      this.#ownChanges.clear();
-      return look();
+  #oneAtATime<Result>(refresh: () => Promise<Result>): Promise<Result> {
+    const result = this.#refreshing.then(() => {
+      this.#changed.clear();
+      return refresh();
     });
-    this.#looking = mine.catch(() => undefined);
-    return mine;
+    this.#refreshing = result.catch(() => undefined);
+    return result;
   }
 
   async #refresh(): Promise<string[]> {
     const names = await this.#directory.names();
     const present = new Set(names.filter(isEntryName));
-    this.#take(await this.#readLines(), (name) => present.has(name));
+    this.#addLines(await this.#readLines(), (name) => present.has(name));
     for (const name of [...this.#entries.keys()]) {
-      if (!present.has(name) && !this.#ownChanges.has(name)) {
-        this.#forget(name);
+      if (!present.has(name) && !this.#changed.has(name)) {
+        this.#remove(name);
       }
     }
-    const unknown = [...present].filter((name) => !this.#entries.has(name) && !this.#useless.has(name));
+    const unknown = [...present].filter((name) => !this.#entries.has(name) && !this.#invalid.has(name));
     await this.#readFooters(unknown);
     if (this.#lines > this.#entries.size + MAX_DEAD_LINES && this.#lines > 2 * this.#entries.size) {
       await this.#compact();
@@ -109,32 +109,32 @@ export class DirectoryIndex {
     return names;
   }
 
-  #take(lines: readonly IndexedEntry[], isPresent: (name: string) => boolean): void {
-    for (const facts of lines) {
-      if (isPresent(facts.name) && !this.#ownChanges.has(facts.name)) {
-        this.#set(facts);
+  #addLines(lines: readonly IndexedEntry[], isPresent: (name: string) => boolean): void {
+    for (const entry of lines) {
+      if (isPresent(entry.name) && !this.#changed.has(entry.name)) {
+        this.#set(entry);
       }
     }
   }
 
-  #forget(name: string): void {
-    const facts = this.#entries.get(name);
-    if (facts !== undefined) {
+  #remove(name: string): void {
+    const entry = this.#entries.get(name);
+    if (entry !== undefined) {
       this.#entries.delete(name);
-      this.#tokens -= facts.tokens;
-      this.#bytes -= facts.bytes;
+      this.#tokens -= entry.tokens;
+      this.#bytes -= entry.bytes;
     }
   }
 
-  #set(facts: IndexedEntry): void {
-    this.#forget(facts.name);
-    this.#useless.delete(facts.name);
-    this.#entries.set(facts.name, facts);
-    this.#tokens += facts.tokens;
-    this.#bytes += facts.bytes;
+  #set(entry: IndexedEntry): void {
+    this.#remove(entry.name);
+    this.#invalid.delete(entry.name);
+    this.#entries.set(entry.name, entry);
+    this.#tokens += entry.tokens;
+    this.#bytes += entry.bytes;
   }
 
-  /** What was appended since the last look. */
+  /** The lines that were appended since the last refresh. */
   async #readLines(): Promise<IndexedEntry[]> {
     const file = await open(this.#directory.join(INDEX_NAME), 'r').catch(() => undefined);
     if (file === undefined) {
@@ -149,7 +149,7 @@ export class DirectoryIndex {
       }
       const buffer = Buffer.alloc(Number(size) - this.#offset);
       const { bytesRead } = await file.read(buffer, 0, buffer.length, this.#offset);
-      const end = buffer.subarray(0, bytesRead).lastIndexOf(0x0a) + 1; // a last line without its end is still being written
+      const end = buffer.subarray(0, bytesRead).lastIndexOf(0x0a) + 1; // the last line may not be complete yet
       this.#offset += end;
       return this.#parse(buffer.toString('utf8', 0, end));
     } catch {
@@ -163,30 +163,30 @@ export class DirectoryIndex {
     const lines = text.split('\n');
     lines.pop();
     this.#lines += lines.length;
-    return lines.map(parseLine).filter((facts) => facts !== undefined);
+    return lines.map(parseLine).filter((entry) => entry !== undefined);
   }
 
-  /** Entries that no line speaks of: the index is absent, damaged, or another version's process saved them. */
+  /** Reads entries without a line: the index file is missing or damaged, or another version of the package saved them. */
   async #readFooters(names: readonly string[]): Promise<void> {
-    const found: IndexedEntry[] = [];
+    const entries: IndexedEntry[] = [];
     const next = names[Symbol.iterator]();
     await Promise.all(
       Array.from({ length: SCAN_CONCURRENCY }, async () => {
         for (const name of next) {
-          const facts = await this.#readFooter(name);
-          if (this.#ownChanges.has(name)) {
+          const entry = await this.#readFooter(name);
+          if (this.#changed.has(name)) {
             continue;
           }
-          if (facts === undefined) {
-            this.#useless.add(name); // a lookup will say why
+          if (entry === undefined) {
+            this.#invalid.add(name); // a lookup reports the reason
           } else {
-            this.#set(facts);
-            found.push(facts);
+            this.#set(entry);
+            entries.push(entry);
           }
         }
       }),
     );
-    await this.#append(found);
+    await this.#append(entries);
   }
 
   async #readFooter(name: string): Promise<IndexedEntry | undefined> {
@@ -199,27 +199,28 @@ export class DirectoryIndex {
     }
   }
 
-  async #append(facts: readonly IndexedEntry[]): Promise<void> {
-    if (facts.length === 0) {
+  async #append(entries: readonly IndexedEntry[]): Promise<void> {
+    if (entries.length === 0) {
       return;
     }
-    // One write each time: appends of several processes do not mix. Losing one only costs the reading of a footer.
-    const text = facts.map((each) => `${JSON.stringify(each)}\n`).join('');
+    // One write for all lines, so that the appends of several processes do not mix. A lost line only costs the reading of a footer.
+    const text = entries.map((entry) => `${JSON.stringify(entry)}\n`).join('');
     await appendFile(this.#directory.join(INDEX_NAME), text, { mode: 0o600 }).catch(() => undefined);
   }
 
-  /** What others append meanwhile is lost, and read from the footers at the next look. */
+  /** Lines that other processes append at the same time are lost. The next refresh reads their footers. */
   async #compact(): Promise<void> {
-    const text = [...this.#entries.values()].map((each) => `${JSON.stringify(each)}\n`).join('');
+    const text = [...this.#entries.values()].map((entry) => `${JSON.stringify(entry)}\n`).join('');
     await this.#directory.replaceText(INDEX_NAME, text).catch(() => undefined);
   }
 
-  /** For `clear`. */
+  /** Deletes the index file. */
   async remove(): Promise<void> {
     await rm(this.#directory.join(INDEX_NAME), { force: true }).catch(() => undefined);
   }
 }
 
+/** @returns undefined if the metadata is incomplete */
 export function indexedEntry(
   name: string,
   metadata: EntryMetadata,
@@ -229,30 +230,30 @@ export function indexedEntry(
   const { key, components, prefillMs, createdAt, prefix } = metadata;
   const group = components === undefined ? '' : groupOf(components);
   const { hashes = [], whole = -1 } = prefix ?? {};
-  const facts = { name, key, group, tokens, bytes, createdAt, prefillMs, hashes, whole };
-  return isFacts(facts) ? facts : undefined;
+  const entry = { name, key, group, tokens, bytes, createdAt, prefillMs, hashes, whole };
+  return isIndexedEntry(entry) ? entry : undefined;
 }
 
 function parseLine(line: string): IndexedEntry | undefined {
   try {
-    const facts: unknown = JSON.parse(line);
-    return isFacts(facts) ? facts : undefined;
+    const entry: unknown = JSON.parse(line);
+    return isIndexedEntry(entry) ? entry : undefined;
   } catch {
-    return undefined; // damaged, or two writes mixed: the footer says it again
+    return undefined; // damaged, or a mix of two writes: the footer is read instead
   }
 }
 
-function isFacts(value: unknown): value is IndexedEntry {
-  const facts = value as Partial<IndexedEntry> | null;
+function isIndexedEntry(value: unknown): value is IndexedEntry {
+  const entry = value as Partial<IndexedEntry> | null;
   return (
-    typeof facts === 'object' &&
-    facts !== null &&
-    typeof facts.name === 'string' &&
-    isEntryName(facts.name) &&
-    typeof facts.key === 'string' &&
-    typeof facts.group === 'string' &&
-    typeof facts.createdAt === 'string' &&
-    [facts.tokens, facts.bytes, facts.prefillMs, facts.whole].every(Number.isFinite) &&
-    Array.isArray(facts.hashes)
+    typeof entry === 'object' &&
+    entry !== null &&
+    typeof entry.name === 'string' &&
+    isEntryName(entry.name) &&
+    typeof entry.key === 'string' &&
+    typeof entry.group === 'string' &&
+    typeof entry.createdAt === 'string' &&
+    [entry.tokens, entry.bytes, entry.prefillMs, entry.whole].every(Number.isFinite) &&
+    Array.isArray(entry.hashes)
   );
 }

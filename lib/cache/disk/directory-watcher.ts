@@ -1,23 +1,23 @@
-// Other processes save and delete: an index that nobody asks for a look still has to be right before long.
+// Other processes save and delete entries. The watcher refreshes the index soon after such a change.
 import { stat } from 'node:fs/promises';
 import type { CacheDirectory } from './cache-directory.js';
 import type { DirectoryIndex } from './directory-index.js';
 
-/** How often the directory is asked whether it has changed: one `stat`, off the JavaScript thread. */
-const LOOK_MS = 2000;
-/** File systems' clocks tick in up to two seconds: a change in the same tick as the last one shows in nothing but a look. */
-const TICK_MS = 3000;
+/** How often the modification time of the directory is read. */
+const POLL_MS = 2000;
+/** Some file systems store times in steps of two seconds. A second change in one step does not change the time, so it is looked for. */
+const TIME_STEP_MS = 3000;
 
-/** Refreshes an index soon after its directory has changed. Holds neither the process nor the index. */
+/** Refreshes an index soon after its directory has changed. It keeps neither the process nor the index alive. */
 export class DirectoryWatcher {
   readonly #path: string;
   readonly #index: WeakRef<DirectoryIndex>;
   #timer: NodeJS.Timeout | undefined;
-  #looking: Promise<unknown> = Promise.resolve();
-  /** When the directory changed last, as far as the index has seen: ms since the epoch; -1 where it is gone. */
-  #seen = -1;
-  /** The next look must not rely on that. */
-  #again = false;
+  #polling: Promise<unknown> = Promise.resolve();
+  /** Modification time of the directory at the last poll, ms since the epoch; -1 if there is no directory. */
+  #lastChange = -1;
+  /** The last change was recent: the next poll refreshes even if the time is the same. */
+  #isRecent = false;
 
   constructor(directory: CacheDirectory, index: DirectoryIndex) {
     this.#path = directory.path;
@@ -25,39 +25,39 @@ export class DirectoryWatcher {
   }
 
   /**
-   * The first look, and all that follow.
+   * Refreshes the index and starts polling.
    *
-   * @returns all names in the directory
+   * @returns all file names in the directory
    */
   async begin(): Promise<string[]> {
     await this.#hasChanged();
     const names = (await this.#index.deref()?.refresh()) ?? [];
     this.#timer = setInterval(() => {
-      this.#looking = this.#looking.then(() => this.#look()).catch(() => undefined);
-    }, LOOK_MS);
+      this.#polling = this.#polling.then(() => this.#poll()).catch(() => undefined);
+    }, POLL_MS);
     this.#timer.unref();
     return names;
   }
 
-  /** Resolves when a look under way has ended. */
+  /** Stops polling. Resolves when the current refresh has ended. */
   async close(): Promise<void> {
     clearInterval(this.#timer);
-    await this.#looking;
+    await this.#polling;
   }
 
-  async #look(): Promise<void> {
+  async #poll(): Promise<void> {
     if (this.#index.deref() === undefined) {
-      clearInterval(this.#timer); // forgotten with its cache
+      clearInterval(this.#timer); // the cache was garbage collected
     } else if (await this.#hasChanged()) {
       await this.#index.deref()?.refresh();
     }
   }
 
   async #hasChanged(): Promise<boolean> {
-    const changed = (await stat(this.#path).catch(() => undefined))?.mtimeMs ?? -1;
-    const isNew = changed !== this.#seen || this.#again;
-    this.#seen = changed;
-    this.#again = Math.abs(Date.now() - changed) < TICK_MS;
-    return isNew;
+    const change = (await stat(this.#path).catch(() => undefined))?.mtimeMs ?? -1;
+    const hasChanged = change !== this.#lastChange || this.#isRecent;
+    this.#lastChange = change;
+    this.#isRecent = Math.abs(Date.now() - change) < TIME_STEP_MS;
+    return hasChanged;
   }
 }

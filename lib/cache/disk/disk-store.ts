@@ -1,4 +1,4 @@
-// The disk tier: one file an entry, written beside and renamed. See docs/design/template-cache.md, "The disk entry".
+// The disk tier: one file for each entry. See docs/design/template-cache.md, "The disk entry".
 import { lstat, rm, stat, utimes } from 'node:fs/promises';
 import { LRUCache } from 'lru-cache';
 import { HeadstartError } from '../../errors.js';
@@ -10,12 +10,12 @@ import type { CacheDirectory } from './cache-directory.js';
 import { type DirectoryIndex, indexedEntry } from './directory-index.js';
 import { type EntryMetadata, entryName, fullEntryName, type IndexedEntry } from './entry.js';
 
-/** Found, or why not: `absent`, or a reason that names what was wrong. */
+/** The entry, or the reason why it cannot be used: `absent`, or a description that begins with `foreign`, `corrupt` or `unreadable`. */
 export type DiskLookup =
   | { state: SequenceState; bytes: number; prefillMs: number }
   | { state: undefined; reason: string; corrupt: boolean };
 
-/** A use is noted on the file at most this often. */
+/** A use is written to the file at most this often. */
 const TOUCH_MS = 60_000;
 const MAX_TOUCHED = 1024;
 
@@ -32,25 +32,29 @@ export class DiskStore {
     this.#onCorrupt = onCorrupt;
   }
 
-  /** Reads, verifies and compares: the key whole, and the tokens one by one. Throws `ABORTED` and `CLOSED` alone. */
+  /**
+   * Reads and verifies an entry, and compares the whole key and all tokens.
+   *
+   * @throws HeadstartError only `ABORTED` and `CLOSED`.
+   */
   async read(key: string, tokens: Int32Array, signal?: AbortSignal): Promise<DiskLookup> {
-    const found = await this.#readName(entryName(key), key, signal);
-    if (found.state !== undefined && !sameTokens(found.state.tokens, tokens)) {
-      found.state.close();
+    const lookup = await this.#readName(entryName(key), key, signal);
+    if (lookup.state !== undefined && !sameTokens(lookup.state.tokens, tokens)) {
+      lookup.state.close();
       return this.#setAside(entryName(key), key, "its tokens are not the template's");
     }
-    return found;
+    return lookup;
   }
 
-  /** As {@link read}, of an entry that the index names; its tokens are the caller's to compare. */
-  readEntry(facts: IndexedEntry, signal?: AbortSignal): Promise<DiskLookup> {
-    return this.#readName(facts.name, facts.key, signal);
+  /** Reads an entry of the index, as {@link read} does. The caller compares the tokens. */
+  readEntry({ name, key }: IndexedEntry, signal?: AbortSignal): Promise<DiskLookup> {
+    return this.#readName(name, key, signal);
   }
 
   /**
-   * Reads an entry to its last byte and asks `judge` about the rest; a damaged one is set aside.
+   * Reads an entry completely and lets `judge` check its metadata and tokens. A damaged entry is set aside.
    *
-   * @returns undefined where it is gone or cannot be read
+   * @returns undefined if the entry was deleted or cannot be read
    */
   async verify(
     name: string,
@@ -68,19 +72,19 @@ export class DiskStore {
       }
       return { verdict, bytes };
     } catch (error) {
-      const found = this.#explain(error, name);
-      if (found.state !== undefined || found.reason === 'absent' || found.reason.startsWith('unreadable')) {
+      const lookup = this.#explain(error, name);
+      if (lookup.state !== undefined || lookup.reason === 'absent' || lookup.reason.startsWith('unreadable')) {
         return undefined;
       }
-      if (found.corrupt) {
-        await this.#setAside(name, key, found.reason);
+      if (lookup.corrupt) {
+        await this.#setAside(name, key, lookup.reason);
       }
-      return { verdict: found.corrupt ? 'corrupt' : 'foreign', bytes: 0 };
+      return { verdict: lookup.corrupt ? 'corrupt' : 'foreign', bytes: 0 };
     }
   }
 
   /**
-   * Saves a state as one whole file, or leaves the directory as it was.
+   * Saves a state in one file. A failure leaves the directory as it was.
    *
    * @returns the file's size in bytes
    * @throws HeadstartError `DISK_FULL`, `WRITE_FAILED`.
@@ -88,51 +92,51 @@ export class DiskStore {
   async write(state: SequenceState, metadata: Omit<EntryMetadata, 'prefix'>): Promise<number> {
     await this.directory.make();
     const { tokens } = state;
-    const whole = { ...metadata, prefix: hashPrefixes(tokens) };
+    const footer = { ...metadata, prefix: hashPrefixes(tokens) };
     const name = await this.#nameFor(metadata.key);
     const bytes = await this.directory.replace(name, async (temporary) => {
-      await this.directory.requireRoom(state.byteLength);
-      return state.writeFile(temporary, whole);
+      await this.directory.requireFreeSpace(state.byteLength);
+      return state.writeFile(temporary, footer);
     });
-    const facts = indexedEntry(name, whole, tokens.length, bytes);
-    if (facts !== undefined) {
-      await this.index.add(facts);
+    const entry = indexedEntry(name, footer, tokens.length, bytes);
+    if (entry !== undefined) {
+      await this.index.add(entry);
     }
     return bytes;
   }
 
-  /** Notes a use of the entry on its file, for eviction by last use: now and then, and without waiting. */
+  /** Writes the time of a use to the entry's file, for eviction by last use. Does not wait, and writes at most once a minute. */
   touch(key: string): void {
     const now = Date.now();
     if (Math.abs(now - (this.#touched.get(key) ?? 0)) > TOUCH_MS) {
       this.#touched.set(key, now);
-      noteUse(this.directory.join(this.nameOf(key)), now).catch(() => undefined);
+      setLastUse(this.directory.join(this.nameOf(key)), now).catch(() => undefined);
     }
   }
 
-  /** The name that the entry has, or would get. */
+  /** The file name of the entry, or the name that it would get. */
   nameOf(key: string): string {
     const full = fullEntryName(key);
     return this.index.get(full) === undefined ? entryName(key) : full;
   }
 
-  /** Deletes entries' files. A process that reads one meanwhile reads on. */
+  /** Deletes the file of an entry. A process that is reading it can finish. */
   async delete(name: string): Promise<void> {
     this.index.delete(name);
     await rm(this.directory.join(name), { force: true, recursive: true }).catch(() => undefined);
-    this.index.delete(name); // whoever looked meanwhile may have seen it
+    this.index.delete(name); // again, because a look at the directory may have found it in between
   }
 
-  /** Whether the entry's file is another than it was: what who waits for another process looks at. */
+  /** Identifies the file of an entry: another text means another file. Empty if there is none. */
   async identity(key: string): Promise<string> {
-    const facts = await lstat(this.directory.join(entryName(key)), { bigint: true }).catch(() => undefined);
-    return facts === undefined ? '' : `${facts.ino} ${facts.mtimeNs} ${facts.size}`;
+    const stats = await lstat(this.directory.join(entryName(key)), { bigint: true }).catch(() => undefined);
+    return stats === undefined ? '' : `${stats.ino} ${stats.mtimeNs} ${stats.size}`;
   }
 
   async #readName(name: string, key: string, signal: AbortSignal | undefined): Promise<DiskLookup> {
     const first = await this.#tryRead(name, key, signal);
     if (first.state === undefined && first.corrupt) {
-      // Once more: meanwhile another process may have set it aside and saved it anew, which must not be thrown away.
+      // Try again: another process may have set it aside and saved it again, and the new file must not be set aside.
       const before = await lstat(this.directory.join(name)).catch(() => undefined);
       const second = await this.#tryRead(name, key, signal);
       if (second.state !== undefined || !second.corrupt) {
@@ -151,8 +155,8 @@ export class DiskStore {
   async #tryRead(name: string, key: string, signal: AbortSignal | undefined): Promise<DiskLookup> {
     try {
       const state = await SequenceState.readFile(this.directory.join(name), { signal });
-      const { key: foundKey, format, prefillMs } = state.metadata as Partial<EntryMetadata>;
-      if (format === ENTRY_FORMAT && foundKey === key) {
+      const { key: entryKey, format, prefillMs } = state.metadata as Partial<EntryMetadata>;
+      if (format === ENTRY_FORMAT && entryKey === key) {
         return { state, bytes: state.byteLength, prefillMs: Number(prefillMs) || 0 };
       }
       state.close();
@@ -187,20 +191,20 @@ export class DiskStore {
     return { state: undefined, reason, corrupt: true };
   }
 
-  /** The short name, unless an intact entry of another key or version has it: that one stays. */
+  /** The short name, unless an intact entry of another key or version has it. */
   async #nameFor(key: string): Promise<string> {
     const short = entryName(key);
     try {
-      const holder = (await SequenceState.readMetadata(this.directory.join(short))) as Partial<EntryMetadata>;
-      return holder.key === key && holder.format === ENTRY_FORMAT ? short : fullEntryName(key);
+      const existing = (await SequenceState.readMetadata(this.directory.join(short))) as Partial<EntryMetadata>;
+      return existing.key === key && existing.format === ENTRY_FORMAT ? short : fullEntryName(key);
     } catch (error) {
       return HeadstartError.isInstance(error, 'ENTRY_FOREIGN') ? fullEntryName(key) : short;
     }
   }
 }
 
-/** Never backwards: a clock that jumped back would make the newest use the oldest. */
-async function noteUse(path: string, now: number): Promise<void> {
+/** Never sets an older time. Otherwise a clock that jumped back would make the newest use the oldest. */
+async function setLastUse(path: string, now: number): Promise<void> {
   const { mtimeMs } = await stat(path);
   if (mtimeMs < now) {
     const date = new Date(now);

@@ -1,5 +1,5 @@
-// One prefill between processes: a lock beside the entry, held from the prefill until the entry is saved. It only saves work:
-// who cannot have it in time prefills too.
+// One prefill for several processes: a lock file next to the entry, held from the prefill until the entry is saved. The lock only saves
+// work: a process that does not get it in time prefills too.
 import { rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { throwIfAborted } from '../../abort.js';
@@ -10,16 +10,16 @@ import type { CacheDirectory } from './cache-directory.js';
 import type { DiskStore } from './disk-store.js';
 import { lockName } from './entry.js';
 
-/** Held while this process prefills and saves; `release` may be called twice. */
+/** Held while this process prefills and saves. `release` may be called twice. */
 export interface EntryLock {
   release(): Promise<void>;
 }
 
-/** How the wait for a template that another process may be prefilling ended. */
+/** The result of waiting for a template that another process may be prefilling. */
 export interface LockWait {
-  /** Undefined where there is none to have: this process goes on by itself. */
+  /** Undefined if there are no locks or the wait took too long: this process then prefills without the lock. */
   lock: EntryLock | undefined;
-  /** Somebody else has saved the entry meanwhile: look again. */
+  /** The entry may be there now: read it again. */
   appeared: boolean;
   waitedMs: number;
 }
@@ -28,8 +28,8 @@ const FIRST_POLL_MS = 5;
 const LAST_POLL_MS = 50;
 
 /**
- * @param foreign another key's entry has the name, and is not what we wait for
- * @param limitMs longest wait: an owner that hangs, or is stopped, costs no more
+ * @param foreign whether an entry of another key has the short name
+ * @param limitMs longest wait, for example if the holder of the lock hangs
  * @throws HeadstartError `ABORTED`
  */
 export async function waitForLock(
@@ -40,13 +40,13 @@ export async function waitForLock(
   signal: AbortSignal,
 ): Promise<LockWait> {
   const begin = performance.now();
-  const before = foreign ? await disk.identity(key) : '';
+  const initial = foreign ? await disk.identity(key) : '';
   let poll = FIRST_POLL_MS;
   for (;;) {
     const lock = await tryLock(disk.directory, key);
     const waitedMs = performance.now() - begin;
-    const isNew = (await disk.identity(key)) !== before;
-    // Under the other name that an entry of this key then gets: only a look can tell.
+    const isNew = (await disk.identity(key)) !== initial;
+    // If the short name belongs to another key, the entry gets its full name. Then only reading can tell whether it is there.
     const appeared = isNew || (foreign && lock !== 'taken' && waitedMs > FIRST_POLL_MS);
     if (lock !== 'taken' || appeared || waitedMs > limitMs) {
       return { lock: lock === 'taken' ? undefined : lock, appeared, waitedMs: poll === FIRST_POLL_MS ? 0 : waitedMs };
@@ -59,7 +59,7 @@ export async function waitForLock(
   }
 }
 
-/** Undefined where the file system has no locks, or the directory cannot be written. */
+/** Undefined if the file system has no locks or the directory is not writable. */
 async function tryLock(directory: CacheDirectory, key: string): Promise<EntryLock | undefined | 'taken'> {
   try {
     const lock = await FileLock.tryAcquire(directory.join(lockName(key)));
@@ -72,7 +72,7 @@ async function tryLock(directory: CacheDirectory, key: string): Promise<EntryLoc
   }
 }
 
-/** The file goes while the lock is held: whoever gets a lock on a file that is no longer there tries again. */
+/** Deletes the file while the lock is held. A process that then gets the lock of the deleted file tries again (see FileLock). */
 async function releaseLock(lock: FileLock): Promise<void> {
   if (lock.held) {
     await rm(lock.path, { force: true }).catch(() => undefined);

@@ -1,28 +1,28 @@
-// An entry's file name and what its footer says. See docs/design/template-cache.md, "The disk entry".
+// File name and footer of an entry. See docs/design/template-cache.md, "The disk entry".
 import type { KeyComponents } from '../key.js';
 import type { PrefixHashes } from '../prefix-hash.js';
 
-/** What a saved entry says about itself, beside the token count, sizes and compatibility that the addon adds. */
+/** The metadata in the footer of an entry. The addon adds the token count, sizes and compatibility. */
 export interface EntryMetadata {
   format: number;
-  /** Full key: the file's name holds 16 of its 64 digits. */
+  /** The full key. The file name contains only 16 of its 64 digits. */
   key: string;
   components: KeyComponents;
   /** ISO 8601. */
   createdAt: string;
-  /** What this entry saves. */
+  /** Duration of the prefill that this entry replaces, ms. */
   prefillMs: number;
-  /** What the index is rebuilt from. */
+  /** For rebuilding the index. */
   prefix?: PrefixHashes;
 }
 
-/** What the index knows of an entry's file. */
+/** The index's record of an entry. */
 export interface IndexedEntry extends PrefixHashes {
   name: string;
   key: string;
-  /** Of all key components: see `groupOf`. */
+  /** Hash of all key components: see `groupOf`. */
   group: string;
-  /** Size of the file. */
+  /** Size of the file in bytes. */
   bytes: number;
   createdAt: string;
   prefillMs: number;
@@ -35,17 +35,17 @@ export function isEntryName(name: string): boolean {
   return ENTRY_NAME.test(name);
 }
 
-/** The name that a hit opens. */
+/** The short name of an entry. */
 export function entryName(key: string): string {
   return `template_${key.slice(0, 16)}.kv`;
 }
 
-/** For an entry whose short name belongs to another key. */
+/** The name of an entry if its short name belongs to another key. */
 export function fullEntryName(key: string): string {
   return `template_${key}.kv`;
 }
 
-/** A file beside the entry that keeps it from eviction. */
+/** The file next to an entry that protects it from eviction. */
 export function pinName(key: string): string {
   return `template_${key}.pin`;
 }
@@ -55,7 +55,7 @@ export function pinnedKey(name: string): string | undefined {
   return PIN_NAME.exec(name)?.[1];
 }
 
-/** Held while a process prefills and saves the template. */
+/** The lock that a process holds while it prefills and saves the template. */
 export function lockName(key: string): string {
   return `template_${key}.lock`;
 }

@@ -1,51 +1,51 @@
-// Budgets of the directory: which entries leave. Nothing is deleted unless a budget was asked for.
+// Chooses the entries to delete for the budgets of the directory. Without a budget nothing is deleted.
 import { stat } from 'node:fs/promises';
 import { group, type OptionsOf, size } from '../../option-types.js';
 import type { CacheDirectory } from './cache-directory.js';
 import { type IndexedEntry, pinName } from './entry.js';
 
 export const BUDGET = {
-  /** Budget of the cache directory, in bytes of entries; least recently used ones are deleted. @default none */
+  /** Budget of the cache directory, in bytes of entries. The least recently used entries are deleted first. @default none */
   maxDiskBytes: size().optional(),
-  /** Most entries in the cache directory; least recently used ones are deleted. @default none */
+  /** Maximum number of entries in the cache directory. The least recently used entries are deleted first. @default none */
   maxEntries: size().optional(),
-  /** Entries that no session started from for so long are deleted, ms. @default none */
+  /** Entries that no session has started from for this time are deleted, in ms. @default none */
   maxAgeMs: size().optional(),
 };
 
-/** How much a cache directory may hold. */
+/** Limits of a cache directory. */
 export interface DirectoryBudget extends OptionsOf<typeof BUDGET> {}
 
 export const BUDGET_OPTIONS = group(BUDGET);
 
-/** An entry's file with what decides when it leaves. */
+/** An entry with the data that decides when it is deleted. */
 export interface DatedEntry extends IndexedEntry {
-  /** When a start last read it, or it was saved; ms since the epoch. */
+  /** Time of the last read by a start, or of the save, ms since the epoch. */
   lastUsedAt: number;
   pinned: boolean;
 }
 
-/** From here on statistics and log say that the directory is large, where it has no budget. */
+/** Above this size, statistics and log warn about a directory without a budget. */
 export const LARGE_DIRECTORY_BYTES = 10 * 1024 ** 3;
 
-/** What each entry's file says of its last use. Files that are gone are left out. */
+/** Adds the last use of each entry, from its file. Entries without a file are left out. */
 export async function dated(
   directory: CacheDirectory,
   entries: Iterable<IndexedEntry>,
   names: ReadonlySet<string>,
 ): Promise<DatedEntry[]> {
   const all = await Promise.all(
-    [...entries].map(async (facts) => {
-      const found = await stat(directory.join(facts.name)).catch(() => undefined);
-      const pinned = names.has(pinName(facts.key));
-      return found && { ...facts, bytes: found.size, lastUsedAt: found.mtimeMs, pinned };
+    [...entries].map(async (entry) => {
+      const stats = await stat(directory.join(entry.name)).catch(() => undefined);
+      const pinned = names.has(pinName(entry.key));
+      return stats && { ...entry, bytes: stats.size, lastUsedAt: stats.mtimeMs, pinned };
     }),
   );
   return all.filter((entry) => entry !== undefined);
 }
 
 /**
- * The entries to delete, least recently used first. Pinned ones stay, and so does the newest save.
+ * The entries to delete, the least recently used first. Pinned entries and the entry just saved stay.
  *
  * @param keep the name of the entry just saved
  */
@@ -59,7 +59,7 @@ export function surplus(
   let bytes = entries.reduce((sum, entry) => sum + entry.bytes, 0);
   let count = entries.length;
   const leaving: DatedEntry[] = [];
-  // A clock that jumped back leaves uses in the future: they count as just now, and order among themselves.
+  // If the clock jumped back, some uses lie in the future. They count as just now, in their own order.
   for (const entry of [...entries].sort((a, b) => a.lastUsedAt - b.lastUsedAt)) {
     if (entry.pinned || entry.name === keep) {
       continue;
