@@ -11,7 +11,7 @@ export const CACHE = {
    * @default the environment variable `LLAMA_HEADSTART_CACHE_DIR`, else '.cache/templates'
    */
   dir: value<string | null>(
-    (given) => given === null || (typeof given === 'string' && given !== ''),
+    (dir) => dir === null || (typeof dir === 'string' && dir !== ''),
     'a path or null',
   ).optional(),
   /** Accept a directory that other users can write to. Those users could change replies. @default false */
@@ -31,8 +31,8 @@ export const CACHE = {
    */
   reuse: oneOf('exact', 'nearest').optional(),
   /**
-   * Keep states after the system prompt and after each block of tools (those of one server) as entries of their own: for models
-   * whose state cannot be trimmed, a changed tool then costs only what follows it. @default false
+   * Keep the states after the system prompt and after the tools of each server as entries of their own. On models whose state cannot
+   * be trimmed, a changed tool then costs only the prefill of the tokens from that tool on. @default false
    */
   breakpoints: boolean().default(false),
   /** Sort tools that came from servers (MCP) by server and name, so that an unordered listing hits. @default true */
@@ -42,8 +42,8 @@ export const CACHE = {
   /** KV cells that those templates may fill, one a token. @default half of kvCells */
   maxResidentCells: integer(0).optional(),
   /**
-   * Budget of the states of sessions that hold no KV cells (preempted, forked, restored), in bytes. A session without such a
-   * state prefills its conversation again. @default 268435456 (256 MiB)
+   * Budget for the states of sessions without KV cells (preempted, forked, restored), in bytes. A session without a state prefills
+   * its conversation again. @default 268435456 (256 MiB)
    */
   maxSavedBytes: size().default(256 * MEBIBYTE),
 };

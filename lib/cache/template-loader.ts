@@ -157,11 +157,11 @@ export class TemplateLoader {
       return 'absent';
     }
     const begin = performance.now();
-    const found = await disk.read(key, tokens, signal);
-    if (found.state === undefined) {
-      return found.reason;
+    const lookup = await disk.read(key, tokens, signal);
+    if (lookup.state === undefined) {
+      return lookup.reason;
     }
-    const { state, bytes, prefillMs } = found;
+    const { state, bytes, prefillMs } = lookup;
     const failure = await this.#restore(request, state).catch((error: unknown) => {
       state.close();
       throw error;
@@ -191,10 +191,10 @@ export class TemplateLoader {
     const { lock, appeared, waitedMs } = await waitForLock(disk, request.key, foreign, limit, request.signal);
     const waited = waitedMs > 0 ? { waitedMs } : {};
     try {
-      const found = appeared ? await this.#fromDisk(request) : problem;
-      if (typeof found !== 'string') {
+      const filled = appeared ? await this.#fromDisk(request) : problem;
+      if (typeof filled !== 'string') {
         await lock?.release();
-        return { ...found, ...waited };
+        return { ...filled, ...waited };
       }
       return { ...(await this.#prefill(request, problem, lock)), ...waited };
     } catch (error) {
@@ -226,7 +226,7 @@ export class TemplateLoader {
     return { ...(start ?? miss), prefillMs, ...(notSaved !== undefined && { notSaved }) };
   }
 
-  /** Puts the prefix that the nearest template shares into the sequence. Returns undefined and leaves the sequence empty if there is none. */
+  /** Puts the prefix that the nearest template shares into the sequence. Without one, returns undefined and leaves the sequence empty. */
   async #fromNearest(request: StartRequest): Promise<Omit<Filled, 'prefillMs'> | undefined> {
     const { engine, residents, memory, disk } = this.#parts;
     const { keyring, sequence, tokens } = request;

@@ -169,7 +169,8 @@ export class CacheDirectory {
   async close(): Promise<void> {
     const lock = await this.#ownerLock;
     if (lock !== undefined) {
-      await rm(lock.path, { force: true }).catch(() => undefined); // while the lock is held, so that no other process gets a lock on a deleted file
+      // Deleted while the lock is held, so that no other process gets the lock of a deleted file.
+      await rm(lock.path, { force: true }).catch(() => undefined);
       lock.release();
     }
   }
