@@ -150,7 +150,7 @@ export async function findTemplate(
   if (boundary.tokens.length >= contextSize) {
     throw new HeadstartError(
       'CONTEXT_FULL',
-      `The template has ${boundary.tokens.length} tokens and does not fit into a context of ${contextSize}: shorten the system prompt or tools, or raise \`contextSize\``,
+      `The template has ${boundary.tokens.length} tokens and leaves no space for messages in a context of ${contextSize}: shorten the system prompt or tools, or raise \`contextSize\``,
     );
   }
   return { source, tools, boundary };
