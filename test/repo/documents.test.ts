@@ -76,7 +76,7 @@ describe.skipIf(testModel() === undefined)('the documents', () => {
     const printed = await runProgram('the agent guide', {
       'mcp-server.js': join(root, '.build/examples/mcp-server.js'),
     });
-    expect(printed).toMatch(/^loaded\nmiss true\n(stop|length) true\n/);
+    expect(printed).toMatch(/^loaded\nprefill true\n(stop|length) true\n/);
     expect(printed).toMatch(/\d+ tokens, the first after \d+ ms\n4\ntrue \d+ true\n2\ntrue 6\n\d\n/);
     expect(printed).toMatch(/string number\nfind_book false\n/);
     expect(printed).toMatch(/clock: time_in/);
