@@ -1,11 +1,11 @@
 import type { Model } from '../native/model.js';
 
-/** Tokens in, text out: valid Unicode only. Half a character waits for its other half. */
+/** Turns tokens into text. Returns whole characters only: the bytes of a character that is not complete wait for the rest. */
 export class Detokenizer {
   readonly #model: Model;
   readonly #preserved: ReadonlySet<number>;
   readonly #decoder = new TextDecoder('utf-8', { ignoreBOM: true });
-  /** The decoder may hold a part of a character. */
+  /** Whether the decoder may hold a part of a character. */
   #isCut = false;
 
   /** @param preserved control tokens whose text belongs to the reply */
@@ -24,7 +24,7 @@ export class Detokenizer {
     return this.#decoder.decode(this.#model.tokenToBytes(token, { special }), { stream: true });
   }
 
-  /** U+FFFD where the model itself ended inside a character. */
+  /** Returns U+FFFD if the text ended inside a character. */
   flush(): string {
     return this.#decoder.decode();
   }

@@ -11,32 +11,32 @@ import type { UsageCounter } from './usage-counter.js';
 
 export interface GenerateRequest {
   prompt: Int32Array;
-  /** Where a state of the prompt is worth keeping; undefined keeps none. */
+  /** Where in the prompt to keep a checkpoint; undefined keeps none. */
   checkpoint?: CheckpointPlace | undefined;
-  /** Tokens that prompt and reply may have together. */
+  /** The most tokens that prompt and reply may have together. */
   contextSize: number;
   maxTokens: number;
   stop: readonly string[];
-  /** Texts that the reply's form ends with: the model's own end. */
+  /** Texts with which the reply format ends a reply. They count as the model's own end. */
   endings?: readonly string[] | undefined;
   sampler: Sampler | undefined;
   /**
-   * Gives the sampler to go on with where a reply grows so long that the grammar's triggers cannot be searched in it any
-   * more; undefined goes on with the one that is there. Asked once, with prompt and reply so far.
+   * Returns the sampler for the rest of a reply that has grown too long to search for the grammar's trigger patterns.
+   * Undefined keeps the current one. Called at most once, with the tokens of prompt and reply.
    */
   longReplySampler?: ((text: Int32Array) => Promise<Sampler | undefined>) | undefined;
-  /** Whether what the reply may say has been said: it then ends with `stop`. Asked after each token. */
+  /** Whether the reply is complete: it then ends with `stop`. Called after each token. */
   isComplete?: (() => boolean) | undefined;
-  /** How many of the likeliest tokens to tell at each place; undefined: none. */
+  /** How many of the most likely tokens to report for each token of the reply. Undefined reports nothing. */
   logProbabilities: number | undefined;
   repetition: RepetitionGuardOptions | undefined;
   /** Control tokens whose text belongs to the reply. */
   preserved: ReadonlySet<number>;
-  /** Ends the turn. */
+  /** Aborts the reply: {@link Generation.next} throws. */
   signal: AbortSignal;
-  /** Ends the reply: what is there of it stays. */
+  /** Ends the reply: its text up to then is kept. */
   deadline: AbortSignal | undefined;
-  /** Is told what it costs. */
+  /** Counts the cost. */
   usage?: UsageCounter | undefined;
 }
 
@@ -48,43 +48,43 @@ export interface CheckpointPlace {
   beginsTurn: boolean;
 }
 
-/** What one reply came to. */
+/** How a reply ended, and what is known of its tokens. */
 export interface Generated {
   finishReason: FinishReason;
   detail?: FinishDetail;
   logProbabilities: TokenLogProbabilities[];
 }
 
-/** A little less than the text that the sampler's trigger patterns are searched in, in bytes. */
+/** In bytes: a little less than the longest text in which the sampler searches for trigger patterns. */
 const LONG_REPLY_BYTES = 15 * 1024;
 
-/** As many are asked for, so that a sampled token is among them. */
+/** So many log-probabilities are computed for each token, so that the sampled token is most likely among them. */
 const LIKELY_SEARCHED = 100;
 
 /** How a reply ended. */
 type Ending = Omit<Generated, 'logProbabilities'>;
 
 /**
- * Generates one reply behind a prompt, as pieces of text become certain. It is no generator: each token is waited for once, and
- * between two of them the processor waits for this thread.
+ * Generates one reply, as pieces of text that are certain. This class is no async generator, because a generator awaits more
+ * often for each token, and the next decode waits for this thread.
  */
 export class Generation {
   readonly #model: Model;
   readonly #sequence: ReplySequence;
   readonly #request: GenerateRequest;
-  readonly #text: Detokenizer;
+  readonly #detokenizer: Detokenizer;
   readonly #stops: StopStrings;
   readonly #repetition: RepetitionGuard | undefined;
   readonly #tokens: number[] = [];
   readonly #choice: TokenChoice;
   #hasBegun = false;
-  /** How long the newest token was waited for; undefined for the first, which the prompt's reading is part of. */
-  #waitedMs: number | undefined;
-  /** Of the text so far, while a long reply would change how it goes on. */
+  /** How long the newest token took, ms. Undefined for the first, which includes reading the prompt. */
+  #tokenMs: number | undefined;
+  /** Size of the text so far. Counted only up to the change of the sampler in a long reply. */
   #bytes = 0;
   readonly #logProbabilities: TokenLogProbabilities[] = [];
   #ending: Ending | undefined;
-  #isOver = false;
+  #isFlushed = false;
 
   constructor(model: Model, sequence: ReplySequence, request: GenerateRequest) {
     this.#model = model;
@@ -97,21 +97,21 @@ export class Generation {
       logProbabilities:
         logProbabilities === undefined ? undefined : Math.min(LIKELY_SEARCHED, model.info.vocabulary.size),
     };
-    this.#text = new Detokenizer(model, preserved);
+    this.#detokenizer = new Detokenizer(model, preserved);
     this.#stops = new StopStrings([...stop, ...endings]);
     this.#repetition = repetition && new RepetitionGuard(repetition);
   }
 
   /**
-   * The next piece of text, never empty; undefined once there is none. Nothing is decoded before it is asked for.
+   * Returns the next piece of text, never empty; undefined after the last one. Decodes only as far as needed.
    *
-   * @throws HeadstartError what decoding throws; `ABORTED` also for a deadline that passed before the first token.
+   * @throws HeadstartError what decoding throws; `ABORTED` also if the deadline passed before the first token.
    */
   async next(): Promise<string | undefined> {
     for (;;) {
       this.#ending ??= this.#endedByNewest();
       if (this.#ending !== undefined) {
-        return this.#last(this.#ending);
+        return this.#lastPiece(this.#ending);
       }
       const token = this.#hasBegun ? await this.#following() : await this.#first();
       if (token === undefined) {
@@ -127,7 +127,7 @@ export class Generation {
     }
   }
 
-  /** What the reply came to, once {@link next} gave its last piece. */
+  /** The end of the reply, after {@link next} returned undefined. */
   get result(): Generated {
     return {
       ...(this.#endedByText() ?? (this.#ending as Ending)),
@@ -144,7 +144,7 @@ export class Generation {
     if (isInside) {
       await this.#keepCheckpoint(checkpoint);
     }
-    const token = await this.#read();
+    const token = await this.#decode();
     if (checkpoint !== undefined && !isInside) {
       await this.#keepCheckpoint(checkpoint);
     }
@@ -155,15 +155,15 @@ export class Generation {
     return this.#sequence.keepCheckpoint(this.#request.prompt.subarray(0, tokens), beginsTurn, this.#choice.signal);
   }
 
-  /** Undefined where the deadline came first. */
+  /** Returns undefined if the deadline passed first. */
   async #following(): Promise<number | undefined> {
     if (this.#bytes >= LONG_REPLY_BYTES) {
-      await this.#goOnFreely();
+      await this.#changeSampler();
     }
     const begin = performance.now();
     try {
-      const token = await this.#read();
-      this.#waitedMs = performance.now() - begin;
+      const token = await this.#decode();
+      this.#tokenMs = performance.now() - begin;
       return token;
     } catch (error) {
       const { signal, deadline } = this.#request;
@@ -175,25 +175,25 @@ export class Generation {
     }
   }
 
-  /** The text that is certain now. */
+  /** Returns the text that has become certain. */
   #push(token: number): string {
     this.#tokens.push(token);
-    this.#request.usage?.token(this.#waitedMs);
-    const text = this.#text.push(token);
+    this.#request.usage?.token(this.#tokenMs);
+    const text = this.#detokenizer.push(token);
     if (this.#request.longReplySampler !== undefined) {
       this.#bytes += Buffer.byteLength(text);
     }
     return this.#stops.push(text);
   }
 
-  /** The last piece is what was held back; behind it there is none. */
-  #last({ finishReason }: Ending): string | undefined {
-    const rest = this.#isOver ? '' : this.#rest(finishReason);
-    this.#isOver = true;
+  /** Returns the text that was held back, then undefined. */
+  #lastPiece({ finishReason }: Ending): string | undefined {
+    const rest = this.#isFlushed ? '' : this.#rest(finishReason);
+    this.#isFlushed = true;
     return rest === '' ? undefined : rest;
   }
 
-  /** Whether the reply ends with its newest token: asked once of each, and only when its text has been read. */
+  /** Returns why the reply ends with its newest token, if it does. Called once for each token, after its text was read. */
   #endedByNewest(): Ending | undefined {
     const { maxTokens, contextSize, prompt, isComplete } = this.#request;
     const token = this.#tokens.at(-1);
@@ -226,29 +226,30 @@ export class Generation {
     return { finishReason: 'stop', ...(this.#request.stop.includes(found) && { detail: 'stop-string' }) };
   }
 
-  /** What was held back. A character that was cut in two is left out, unless the model itself ended inside it. */
+  /** The text that was held back. An incomplete character is left out, unless the model itself ended the reply inside it. */
   #rest(reason: FinishReason): string {
-    const last = reason === 'stop' && this.#stops.found === undefined ? this.#stops.push(this.#text.flush()) : '';
+    const last =
+      reason === 'stop' && this.#stops.found === undefined ? this.#stops.push(this.#detokenizer.flush()) : '';
     return last + this.#stops.flush();
   }
 
-  /** The next token. */
-  async #read(): Promise<number> {
+  /** Decodes, and returns the next token. */
+  async #decode(): Promise<number> {
     const { logProbabilities, usage } = this.#request;
     const { token, logProbabilities: likely } = await this.#sequence.decode(this.#from, this.#choice);
-    usage?.chosen();
+    usage?.sampled();
     if (likely !== undefined && !this.#model.isEndOfGeneration(token)) {
-      this.#logProbabilities.push(this.#likelihood(token, likely.tokens, likely.values, logProbabilities ?? 0));
+      this.#logProbabilities.push(this.#probabilitiesOf(token, likely.tokens, likely.values, logProbabilities ?? 0));
     }
     return token;
   }
 
-  async #goOnFreely(): Promise<void> {
-    this.#bytes = Number.NEGATIVE_INFINITY; // once
+  async #changeSampler(): Promise<void> {
+    this.#bytes = Number.NEGATIVE_INFINITY; // never again
     this.#choice.sampler = (await this.#request.longReplySampler?.(this.#from(0))) ?? this.#choice.sampler;
   }
 
-  /** Prompt and reply from a position on: most often the newest token alone. */
+  /** The tokens of prompt and reply from a position on. Usually this is the newest token alone. */
   readonly #from = (position: number): Int32Array => {
     const { prompt } = this.#request;
     const all = new Int32Array(prompt.length + this.#tokens.length - position);
@@ -261,7 +262,7 @@ export class Generation {
     return all;
   };
 
-  #likelihood(token: number, tokens: Int32Array, values: Float32Array, count: number): TokenLogProbabilities {
+  #probabilitiesOf(token: number, tokens: Int32Array, values: Float32Array, count: number): TokenLogProbabilities {
     const describe = (id: number, logProbability: number): LikelyToken => ({
       token: id,
       text: new TextDecoder().decode(this.#model.tokenToBytes(id, { special: true })),

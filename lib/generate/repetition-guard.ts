@@ -1,23 +1,23 @@
 import { group, integer, type OptionsOf } from '../option-types.js';
 
 const REPETITION_GUARD = {
-  /** The longest run of tokens whose repetition is noticed. 1 to 512. @default 64 */
+  /** The length of the longest repeated run of tokens that is detected. 1 to 512 tokens. @default 64 */
   maxRunTokens: integer(1, 512).default(64),
-  /** How often a run must follow itself. 2 to 1,000. @default 4 */
+  /** How many times a run must occur in direct succession. 2 to 1,000. @default 4 */
   repeats: integer(2, 1000).default(4),
-  /** So many tokens must be repetition: short runs have to repeat more often. 1 to 65,536. @default 64 */
+  /** How many tokens all repetitions must have together, so that short runs must occur more often. 1 to 65,536. @default 64 */
   minTokens: integer(1, 65_536).default(64),
 };
 
-/** Ends a reply that says the same over and over. */
+/** Ends a reply that repeats itself. */
 export interface RepetitionGuardOptions extends OptionsOf<typeof REPETITION_GUARD> {}
 
 export const REPETITION_GUARD_OPTIONS = group(REPETITION_GUARD);
 
-/** Notices when the newest tokens are one run of tokens again and again. Costs `maxRunTokens` comparisons a token. */
+/** Detects that the newest tokens are repetitions of one run of tokens. Costs `maxRunTokens` comparisons a token. */
 export class RepetitionGuard {
   readonly #tokens: number[] = [];
-  /** For each run length (index + 1), how many of the newest tokens equal the one a run before. */
+  /** For each run length (index + 1), how many of the newest tokens equal the token that is a run earlier. */
   readonly #matches: Uint32Array;
   readonly #repeats: number;
   readonly #minTokens: number;
@@ -29,7 +29,7 @@ export class RepetitionGuard {
     this.#minTokens = minTokens;
   }
 
-  /** @returns whether the reply repeats itself now */
+  /** @returns whether the reply repeats itself */
   push(token: number): boolean {
     const position = this.#tokens.length;
     this.#tokens.push(token);

@@ -9,24 +9,27 @@ export interface ReplyDelta {
   reasoning: string;
 }
 
-/** A long reply is read again only when it grew by this share of its length: reading costs as much as it is long. */
+/** A long reply is parsed again only after it has grown by this share of its length, because parsing takes time in proportion to the length. */
 const GROWTH = 1 / 256;
 
 /**
- * Takes a reply apart while it grows: text, reasoning, tool calls. Markup is never passed on; what may yet become markup
- * waits.
+ * Separates a growing reply into text, reasoning and tool calls. Markup is never returned. Text that may become markup is held
+ * back.
  */
 export class ReplyReader {
   readonly #model: Model;
-  /** Undefined where the reply is nothing but text. */
+  /** Undefined if the whole reply is text. */
   readonly #format: ReplyFormat | undefined;
   readonly #hasBareCalls: boolean;
   #raw = '';
+  /** Length of the raw reply at the last parse. */
   #readLength = 0;
-  /** What of it had parts when it was read. */
-  #goodLength = 0;
+  /** Length of the raw reply at the last parse that found parts in it. */
+  #partsLength = 0;
   #text = '';
   #reasoning = '';
+  /** Whether the newest known part of the reply is text, and neither reasoning nor a call. */
+  #isInText = false;
 
   constructor(model: Model, format: ReplyFormat, hasForm: boolean) {
     this.#model = model;
@@ -40,11 +43,12 @@ export class ReplyReader {
   /** How many tool calls have begun. */
   calls = 0;
 
-  /** All text passed on so far. */
+  /** All text returned so far. */
   get text(): string {
     return this.#text;
   }
 
+  /** All reasoning returned so far. */
   get reasoning(): string {
     return this.#reasoning;
   }
@@ -55,21 +59,28 @@ export class ReplyReader {
   }
 
   /**
-   * What is certain now: at once, where nothing has to be parsed for it.
+   * Adds a piece of the raw reply. Returns the text and reasoning that have become certain, without a promise if no parsing is
+   * needed.
    *
-   * @param soon parse a long reply now, though it grew by little
+   * @param isUrgent whether the piece matters if it is text: then a long reply is parsed even if it has grown by little
    */
-  push(piece: string, soon = false): ReplyDelta | Promise<ReplyDelta> {
+  push(piece: string, isUrgent = false): ReplyDelta | Promise<ReplyDelta> {
     this.#raw += piece;
     if (this.#format === undefined) {
       this.#text += piece;
       return { text: piece, reasoning: '' };
     }
-    const grew = this.#raw.length - this.#readLength;
-    return grew < this.#raw.length * GROWTH && !soon ? NOTHING : this.#readOn();
+    const grew = this.#raw.length - this.#readLength >= this.#raw.length * GROWTH;
+    return grew || (isUrgent && this.#mayBeInText()) ? this.#parseAgain() : NOTHING;
   }
 
-  async #readOn(): Promise<ReplyDelta> {
+  /** Whether the end of the raw reply may be text. Pieces of reasoning and calls are not, until an end tag of reasoning comes. */
+  #mayBeInText(): boolean {
+    const hasTag = (tag: string) => this.#raw.includes(tag, Math.max(0, this.#readLength - tag.length));
+    return this.#isInText || (this.#format?.thinkingEndTags.some(hasTag) ?? false);
+  }
+
+  async #parseAgain(): Promise<ReplyDelta> {
     this.#readLength = this.#raw.length;
     const parsed = await this.#parse('partial');
     if (parsed === undefined) {
@@ -77,53 +88,63 @@ export class ReplyReader {
     }
     const { content, reasoning, toolCalls } = parsed;
     if (content !== '' || reasoning !== '' || toolCalls.length > 0) {
-      this.#goodLength = this.#readLength;
+      this.#partsLength = this.#readLength;
     }
+    const hasNewCall = toolCalls.length > this.calls;
     this.calls = Math.max(this.calls, toolCalls.length);
     this.begunCalls = toolCalls;
-    return this.#advance(parsed);
+    const delta = this.#advance(parsed);
+    if (hasNewCall || delta.text !== '' || delta.reasoning !== '') {
+      this.#isInText = !hasNewCall && delta.text !== '';
+    }
+    return delta;
   }
 
   /**
-   * The rest. What is no part of the form that the chat template implies is text, so that nothing the model wrote is lost.
+   * Ends the reply and returns the rest. What does not match the reply format is text, so that nothing the model wrote is
+   * lost.
    *
-   * @param cut the reply was ended before the model did: what may have become a tool call is left out
+   * @param cut whether the reply ended before the model ended it: then the beginning of a tool call is left out
    */
   async finish(cut: boolean): Promise<ReplyDelta & { toolCalls: readonly ReplyToolCall[] }> {
     if (this.#format === undefined) {
       return { ...NOTHING, toolCalls: [] };
     }
     const whole = await this.#parse('whole');
-    const isRead = whole !== undefined && (cut || hasArguments(whole.toolCalls.at(-1)));
-    const parsed = isRead ? whole : await this.#parse('beginning');
+    const isWhole = whole !== undefined && (cut || hasArguments(whole.toolCalls.at(-1)));
+    const parsed = isWhole ? whole : await this.#parse('beginning');
     if (parsed === undefined) {
-      return { text: this.#told(this.#raw.slice(this.#plainLength ?? this.#goodLength)), reasoning: '', toolCalls: [] };
+      return {
+        text: this.#appendText(this.#raw.slice(this.#plainLength ?? this.#partsLength)),
+        reasoning: '',
+        toolCalls: [],
+      };
     }
-    const toolCalls = isRead && cut ? wholeCalls(parsed.toolCalls) : parsed.toolCalls;
+    const toolCalls = isWhole && cut ? wholeCalls(parsed.toolCalls) : parsed.toolCalls;
     const delta = this.#advance(parsed);
     const rest = this.#raw.slice(this.#restFrom(parsed));
-    // What is left of a cut reply that fits the form may be the beginning of a call. White space behind a call is nothing.
-    const isText = toolCalls.length === 0 ? !cut || !isRead || rest.trim() === '' : !isRead && rest.trim() !== '';
-    return { ...delta, text: delta.text + this.#told(isText ? rest : ''), toolCalls };
+    // The rest of a cut reply that matches the format may be the beginning of a call. White space after a call is left out.
+    const isText = toolCalls.length === 0 ? !cut || !isWhole || rest.trim() === '' : !isWhole && rest.trim() !== '';
+    return { ...delta, text: delta.text + this.#appendText(isText ? rest : ''), toolCalls };
   }
 
-  #told(text: string): string {
+  #appendText(text: string): string {
     this.#text += text;
     return text;
   }
 
-  /** How long the text is, where the reply is nothing else so far. */
+  /** The length of the text, if the reply so far is nothing else. */
   get #plainLength(): number | undefined {
     return this.#reasoning === '' && this.#raw.startsWith(this.#text) ? this.#text.length : undefined;
   }
 
-  /** Where what was not passed on begins. White space that the parser dropped behind a text belongs to it. */
+  /** Where the part of the raw reply begins that was not returned. White space that the parser dropped after a text belongs to it. */
   #restFrom({ length, toolCalls }: ParsedReply): number {
     const from = toolCalls.length === 0 ? this.#plainLength : undefined;
     return from !== undefined && this.#raw.slice(from, length).trim() === '' ? from : length;
   }
 
-  /** Undefined for what is not in the format. */
+  /** Undefined if the reply does not match the format. */
   async #parse(mode: 'partial' | 'whole' | 'beginning'): Promise<ParsedReply | undefined> {
     const rendered = this.#format as ReplyFormat;
     const modes = { partial: mode === 'partial', beginning: mode === 'beginning' };
@@ -137,20 +158,20 @@ export class ReplyReader {
     }
   }
 
-  /** What was passed on cannot be taken back: only what goes on from it is new. */
+  /** Returned text cannot be taken back. If the parts do not continue what was returned, nothing is returned. */
   #advance(parsed: ParsedReply): ReplyDelta {
     const { reasoning } = parsed;
     const content = this.#withSpace(parsed);
     const text = content.startsWith(this.#text) ? content.slice(this.#text.length) : '';
-    const thought = reasoning.startsWith(this.#reasoning) ? reasoning.slice(this.#reasoning.length) : '';
+    const newReasoning = reasoning.startsWith(this.#reasoning) ? reasoning.slice(this.#reasoning.length) : '';
     this.#text += text;
-    this.#reasoning += thought;
-    return { text, reasoning: thought };
+    this.#reasoning += newReasoning;
+    return { text, reasoning: newReasoning };
   }
 
   /**
-   * Parsers drop the white space around a reply. Where the reply is nothing but text it stays: the conversation, rendered
-   * again, is then what the sequence holds.
+   * Parsers drop the white space around a reply. A reply that is only text keeps it, so that the next prompt matches the
+   * tokens in the sequence.
    */
   #withSpace({ content, reasoning, toolCalls }: ParsedReply): string {
     if (reasoning === '' && toolCalls.length === 0 && this.#isAllText()) {
@@ -161,19 +182,19 @@ export class ReplyReader {
     return isText && this.#raw.startsWith(content, start) ? this.#raw.slice(0, start) + content : content;
   }
 
-  /** Where nothing marks a call, parsers wait from the first brace on for one, and read none behind it. */
+  /** In formats that do not mark calls, parsers hold back all text from the first brace on. Returns whether that is no call. */
   #isAllText(): boolean {
     const brace = this.#hasBareCalls ? this.#raw.indexOf('{') : -1;
     return brace >= 0 && !mayBeBareCall(this.#raw.slice(brace));
   }
 }
 
-/** Of a cut reply all calls but the last are whole; the last is where its arguments are. */
+/** The complete calls of a cut reply: all but the last one, and the last one too if its arguments are complete. */
 function wholeCalls(calls: readonly ReplyToolCall[]): readonly ReplyToolCall[] {
   return isJson(calls.at(-1)?.arguments) ? calls : calls.slice(0, -1);
 }
 
-/** Whether a call, if there is one, was written to the end of its arguments. */
+/** Whether a call has complete arguments. True if there is no call. */
 function hasArguments(call: ReplyToolCall | undefined): boolean {
   return call === undefined || call.arguments.trim() === '' || isJson(call.arguments);
 }

@@ -1,7 +1,7 @@
 import type { Decoded } from '../engine/decode-request.js';
 import type { Sampler } from '../native/sampler.js';
 
-/** How the token after a text is chosen. */
+/** How the next token is chosen. */
 export interface TokenChoice {
   /** @default greedy */
   sampler?: Sampler | undefined;
@@ -12,7 +12,7 @@ export interface TokenChoice {
   logits?: boolean | undefined;
 }
 
-/** What generating a reply needs of the sequence that holds the conversation. */
+/** The sequence that holds the conversation, as far as {@link Generation} needs it. */
 export interface ReplySequence {
   /**
    * Makes the sequence hold the longest prefix of `prompt` that it can get cheaply, at least one token short of all of it.
@@ -20,10 +20,10 @@ export interface ReplySequence {
    * @returns how many of those tokens were not computed for this call
    */
   align(prompt: Int32Array, signal: AbortSignal): Promise<number>;
-  /** Decodes what the sequence lacks of a text, and picks the token after it. */
+  /** Decodes the tokens that the sequence does not hold yet, and chooses the next token. */
   decode(tokensFrom: (position: number) => Int32Array, choice: TokenChoice): Promise<Decoded>;
   /**
-   * Decodes what the sequence lacks of the beginning of a prompt, and keeps a checkpoint there.
+   * Decodes the beginning of a prompt as far as the sequence does not hold it yet, and keeps a checkpoint of it.
    *
    * @param beginsTurn whether the prompt is the first of its turn
    */

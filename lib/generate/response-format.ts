@@ -4,18 +4,18 @@ import { requireExactIntegers } from '../prompt/exact-json.js';
 import type { AssistantMessage, ChatMessage } from '../prompt/messages.js';
 import { isStandardSchema, prepareSchema, type Schema } from '../tools/schemas/schema.js';
 
-/** The reply must be JSON that a schema allows. The grammar makes it so; it is parsed, and checked against all of the schema. */
+/** Requires a reply of JSON that a schema allows. A grammar enforces it. The reply is parsed and checked against the whole schema. */
 export interface ResponseFormat<S extends Schema = Schema> {
-  /** The only one there is. */
+  /** The only type. */
   type: 'json';
   /** JSON Schema, or a zod schema. */
   schema: S;
 }
 
 export interface PreparedFormat {
-  /** What the grammar says of the schema. */
+  /** The part of the schema that the grammar enforces. */
   grammarSchema: object;
-  /** @throws HeadstartError `REPLY_INVALID` with what is wrong. */
+  /** @throws HeadstartError `REPLY_INVALID` with the reason. */
   parse(text: string): Promise<unknown>;
 }
 
@@ -29,7 +29,7 @@ export async function prepareFormat(format: unknown): Promise<PreparedFormat | u
     throw new HeadstartError(
       'INVALID_ARGUMENT',
       `Expected \`responseFormat\` to be { type: 'json', schema } with a JSON Schema or a zod schema, got ${
-        isBareSchema(format) ? "a schema alone: wrap it, { type: 'json', schema: ... }" : describe(format)
+        isBareSchema(format) ? "a schema. Pass { type: 'json', schema }" : describe(format)
       }`,
     );
   }
@@ -44,7 +44,7 @@ export async function prepareFormat(format: unknown): Promise<PreparedFormat | u
       } catch (cause) {
         throw new HeadstartError(
           'REPLY_INVALID',
-          `Expected a reply that its schema allows: ${cause instanceof Error ? cause.message : String(cause)}`,
+          `Expected a reply that matches \`responseFormat.schema\`: ${cause instanceof Error ? cause.message : String(cause)}`,
           { cause },
         );
       }
@@ -52,15 +52,15 @@ export async function prepareFormat(format: unknown): Promise<PreparedFormat | u
   };
 }
 
-/** A reply that its format does not allow. */
+/** A reply that its response format does not allow. */
 export interface Rejected {
   reply: AssistantMessage;
   error: HeadstartError;
 }
 
-/** What the model is shown to do better. */
+/** The messages with which the model is asked to reply again. */
 export function asMessages({ reply, error }: Rejected): ChatMessage[] {
-  return [reply, { role: 'user', content: `${error.message}\nReply again, with JSON that the schema allows.` }];
+  return [reply, { role: 'user', content: `${error.message}\nReply again, with JSON that matches the schema.` }];
 }
 
 function isBareSchema(value: unknown): boolean {

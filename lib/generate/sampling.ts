@@ -5,11 +5,12 @@ import type { Sampler } from '../native/sampler.js';
 import type { Place } from '../options.js';
 import { SAMPLING, type SamplingOptions } from '../sampling-options.js';
 
-/** Options of `sampling`, for those who give them beside it. */
+/** The place of sampling options, for the error about one that stands outside of `sampling`. */
 export const IN_SAMPLING: Place = { names: Object.keys(SAMPLING), where: 'in `sampling`' };
 
 /**
- * Has a sampler made of the options when they come in, not at the first reply: it knows the vocabulary.
+ * Checks sampling options by creating a sampler, because some checks need the vocabulary. Errors then come when the options
+ * are passed, and not at the first reply.
  *
  * @throws HeadstartError as {@link Model.createSampler}.
  */
@@ -19,10 +20,10 @@ export async function requireSampling(model: Model, sampling: SamplingOptions): 
   }
 }
 
-/** Options that choose at random. Some of them need a temperature above 0. */
+/** Options of random sampling. Some of them need a temperature above 0. */
 const RANDOM = ['mirostat', 'dynamicTemperatureRange', 'dynamicTemperatureExponent', 'xtc'] as const;
 
-/** What is set later wins, option by option. A temperature of 0 also wins over earlier options that choose at random. */
+/** Merges options. Each option of a later layer overrides that of earlier layers. A temperature of 0 removes earlier options of random sampling. */
 export function mergeSampling(...layers: readonly (SamplingOptions | undefined)[]): SamplingOptions {
   const merged: Record<string, unknown> = {};
   for (const layer of layers) {
@@ -43,11 +44,11 @@ export function mergeSampling(...layers: readonly (SamplingOptions | undefined)[
 type Numbers = Record<string, unknown>;
 
 /**
- * What a model's makers recommend: `general.sampling.*` of the GGUF file, and over that the repository's
- * `generation_config.json` if one is given. What neither names is absent: an agent takes llama.cpp's default for it.
+ * The sampling options that a model's makers recommend: `general.sampling.*` of the GGUF file, overridden by the
+ * repository's `generation_config.json` if there is one. Options in neither are absent: an agent uses llama.cpp's defaults.
  *
- * @param metadata as `Model.metadata()` has it
- * @param generationConfig the parsed file; anything that is no object counts as none
+ * @param metadata the result of `Model.metadata()`
+ * @param generationConfig the parsed file; anything but an object is ignored
  */
 export function samplingDefaults(
   metadata: Readonly<Record<string, string>>,
@@ -83,7 +84,7 @@ function fromGguf(metadata: Readonly<Record<string, string>>): SamplingOptions {
   });
 }
 
-/** The names of Hugging Face's `GenerationConfig`. `do_sample: false` is the likeliest token. */
+/** The names are those of Hugging Face's `GenerationConfig`. `do_sample: false` means greedy sampling. */
 function fromGenerationConfig(config: Numbers): SamplingOptions {
   const at = (name: string) => finite(config[name]);
   const repeat = optional('repeatPenalty', at('repetition_penalty'));
@@ -111,9 +112,9 @@ function optional<Name extends string>(name: Name, value: number | undefined): {
 }
 
 /**
- * The sampler of one reply; undefined where nothing is to be chosen but the likeliest token.
+ * Creates the sampler of one reply. Undefined means greedy sampling.
  *
- * @param text what is there before it: the penalties look back into it
+ * @param text the tokens before the reply, which penalties look back at
  * @throws HeadstartError `SCHEMA_INVALID` for a grammar that is too large, and as {@link Model.createSampler}.
  */
 export async function makeSampler(
@@ -130,10 +131,10 @@ export async function makeSampler(
   }
   const sampler = await model.createSampler(options).catch((error: unknown) => {
     if (HeadstartError.isInstance(error, 'GRAMMAR_INVALID')) {
-      // Nobody wrote it: it comes of a tool's parameters, or of a `responseFormat`.
+      // The grammar was made from the schema of a tool or of `responseFormat`.
       throw new HeadstartError(
         'SCHEMA_INVALID',
-        `Expected a JSON Schema that a grammar can be made of: ${error.message}`,
+        `Expected a JSON Schema that a grammar can be made of. Simplify the schema: ${error.message}`,
         {
           cause: error,
         },
@@ -141,15 +142,15 @@ export async function makeSampler(
     }
     throw error;
   });
-  const looksBack = lookBack(sampling);
-  if (looksBack > 0) {
-    await sampler.accept(text.slice(-looksBack));
+  const count = lookBackOf(sampling);
+  if (count > 0) {
+    await sampler.accept(text.slice(-count));
   }
   return sampler;
 }
 
-/** They keep the likeliest token, and so change nothing where that is chosen. */
-const KEEP_THE_LIKELIEST: ReadonlySet<string> = new Set([
+/** Options that never remove the most likely token. They have no effect on greedy sampling. */
+const KEEP_THE_MOST_LIKELY: ReadonlySet<string> = new Set([
   'temperature',
   'topK',
   'topP',
@@ -159,15 +160,15 @@ const KEEP_THE_LIKELIEST: ReadonlySet<string> = new Set([
   'seed',
 ]);
 
-/** Whether these options choose the likeliest token, as a decode without a sampler does. */
+/** Whether these options choose the most likely token, as a decode without a sampler does. */
 function isGreedy({ temperature = 0, ...others }: SamplingOptions): boolean {
-  return temperature === 0 && Object.keys(others).every((name) => KEEP_THE_LIKELIEST.has(name));
+  return temperature === 0 && Object.keys(others).every((name) => KEEP_THE_MOST_LIKELY.has(name));
 }
 
 const LOOK_BACK = 64;
 
-/** How many tokens of the text before a reply the penalties see. */
-function lookBack({ repeatPenalty = 1, frequencyPenalty, presencePenalty, penaltyLastTokens, dry }: SamplingOptions) {
+/** How many tokens before the reply the penalties look back at. */
+function lookBackOf({ repeatPenalty = 1, frequencyPenalty, presencePenalty, penaltyLastTokens, dry }: SamplingOptions) {
   const penalties = repeatPenalty !== 1 || frequencyPenalty || presencePenalty ? (penaltyLastTokens ?? LOOK_BACK) : 0;
   return Math.max(penalties, dry?.multiplier ? (dry.penaltyLastTokens ?? LOOK_BACK) : 0);
 }

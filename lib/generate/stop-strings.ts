@@ -1,18 +1,18 @@
 /**
- * Watches a text for strings that end it. What may be the beginning of one is held back until that is decided, so that no
- * part of a stop string is ever passed on.
+ * Searches a growing text for strings that end it. A possible beginning of a stop string is held back until more text decides
+ * it, so that no part of a stop string is ever returned.
  */
 export class StopStrings {
   readonly #stops: readonly string[];
   #held = '';
-  /** The one that was found. */
+  /** The stop string that ended the text. */
   found: string | undefined;
 
   constructor(stops: readonly string[]) {
     this.#stops = stops.filter((stop) => stop !== '');
   }
 
-  /** @returns the text that is certain, of all that was pushed; nothing more once a stop string was found */
+  /** @returns the text that has become certain; always empty after a stop string was found */
   push(text: string): string {
     if (this.found !== undefined || this.#stops.length === 0) {
       return this.found === undefined ? text : '';
@@ -35,7 +35,7 @@ export class StopStrings {
     return all.slice(0, end);
   }
 
-  /** What was held back, once no more text comes. */
+  /** Returns the text that was held back. To be called at the end of the text. */
   flush(): string {
     const rest = this.#held;
     this.#held = '';
@@ -43,7 +43,7 @@ export class StopStrings {
   }
 }
 
-/** How many characters at the end of `text` begin `stop`. */
+/** How many characters at the end of `text` are the beginning of `stop`. */
 function overlap(text: string, stop: string): number {
   for (let length = Math.min(stop.length - 1, text.length); length > 0; length--) {
     if (text.endsWith(stop.slice(0, length))) {

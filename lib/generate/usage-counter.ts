@@ -19,7 +19,7 @@ export class UsageCounter {
   }
 
   /** Notes that a token was sampled, even if it ends the reply. */
-  chosen(): void {
+  sampled(): void {
     this.#firstTokenMs ||= performance.now() - this.#begin;
   }
 

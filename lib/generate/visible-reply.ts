@@ -2,20 +2,20 @@ import type { ReplyToolCall } from '../native/reply.js';
 import type { ReplyDelta, ReplyReader } from './reply-reader.js';
 import { StopStrings } from './stop-strings.js';
 
-/** What is left of a reply when it ends. */
+/** The rest of a reply, and its calls. */
 export interface ReplyRest extends ReplyDelta {
   toolCalls: readonly ReplyToolCall[];
 }
 
 /**
- * The text, reasoning and tool calls of a reply that a stop string may end. Only the text is searched for stop strings: a program
- * that asks for a text up to the first line break does not mean the line breaks in the model's reasoning.
+ * The text, reasoning and tool calls of a reply that a stop string may end. Stop strings are searched for in the text only. A
+ * program that wants the text up to the first line break does not mean line breaks in the model's reasoning.
  */
 export class VisibleReply {
   readonly #reader: ReplyReader;
   readonly #stops: StopStrings;
   readonly #strings: readonly string[];
-  /** The end of the raw reply, where a stop string may stand. */
+  /** The end of the raw reply, which may hold a part of a stop string. */
   #tail = '';
   readonly #tailLength: number;
   #text = '';
@@ -29,12 +29,12 @@ export class VisibleReply {
     this.#tailLength = 2 * Math.max(0, ...stop.map(({ length }) => length));
   }
 
-  /** Whether a stop string ended the text: nothing more comes. */
+  /** Whether a stop string ended the text. Nothing is returned after that. */
   get stopped(): boolean {
     return this.#stopped;
   }
 
-  /** All text passed on so far. */
+  /** All text returned so far. */
   get text(): string {
     return this.#text;
   }
@@ -58,16 +58,17 @@ export class VisibleReply {
     return this.#reader.calls;
   }
 
-  /** Adds a piece of the raw reply. Returns the text and reasoning that are certain now; the beginning of a stop string is held back. */
+  /** Adds a piece of the raw reply. Returns the text and reasoning that have become certain. A possible beginning of a stop string is held back. */
   push(piece: string): ReplyDelta | Promise<ReplyDelta> {
-    const read = this.#reader.push(piece, this.#maybeStopped(piece));
+    const read = this.#reader.push(piece, this.#mayHoldStop(piece));
     return read instanceof Promise ? read.then(this.#visible) : this.#visible(read);
   }
 
   /**
-   * Ends the reply and returns the rest. A stop string may turn up here too: some replies show only at their end what is text.
+   * Ends the reply and returns the rest. The rest may hold a stop string too, because some replies show only at their end which
+   * part is text.
    *
-   * @param cut as {@link ReplyReader.finish} has it
+   * @param cut see {@link ReplyReader.finish}
    */
   async finish(cut: boolean): Promise<ReplyRest> {
     const { calls } = this.#reader;
@@ -79,7 +80,7 @@ export class VisibleReply {
     if (this.#stops.found === undefined || isEnded) {
       return { text: visible, reasoning, toolCalls };
     }
-    // The model ended its reply, and only white space is cut off: then it is whole.
+    // If the model ended its reply and only white space is cut off, the reply is complete.
     this.#stopped = cut || this.#text.trim() !== this.#reader.text.trim();
     return { text: visible, reasoning, toolCalls: this.#stopped ? toolCalls.slice(0, calls) : toolCalls };
   }
@@ -91,8 +92,8 @@ export class VisibleReply {
     return { text: visible, reasoning };
   };
 
-  /** Whether the newest piece may complete a stop string. Only parsing shows whether it stands in the text. */
-  #maybeStopped(piece: string): boolean {
+  /** Whether the newest piece may complete a stop string. Only parsing shows whether that is in the text. */
+  #mayHoldStop(piece: string): boolean {
     if (this.#tailLength === 0) {
       return false;
     }

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { ResponseFormat, SendOptions, StreamPart } from 'llama-headstart';
 import { Renderer, ReplyReader, VisibleReply } from 'llama-headstart/internal';
 import { Model, type ReplyFormat } from 'llama-headstart/native';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { startAgent } from '../helpers/agents.js';
 import { likelyText } from '../helpers/likely-text.js';
 import { TOOLS } from '../helpers/prompts.js';
@@ -144,6 +144,30 @@ describe("a reply's text", () => {
     const { text, read: length } = await read(format, raw, ['STOP'], 1);
     expect(text).toBe(raw.slice(0, raw.indexOf('STOP')));
     expect(length).toBe(raw.indexOf('STOP') + 4);
+  });
+
+  it.each([
+    ['Qwen-Qwen3-0.6B', `<think>${'a b '.repeat(1500)}</think>`],
+    ['Qwen-Qwen2.5-7B-Instruct', `<tool_call>\n{"name": "find_part", "arguments": {"name": "${'a b '.repeat(1500)}"}}`],
+  ])('is not parsed at each stop string outside of it, with %s', async (name, raw) => {
+    const format = await formatOf(name);
+    const parse = vi.spyOn(model, 'parseReply');
+    const parsesWith = async (stop: string) => {
+      parse.mockClear();
+      await read(format, raw, [stop], 4);
+      return parse.mock.calls.length;
+    };
+    const rare = await parsesWith('never there');
+    expect(await parsesWith(' ')).toBeLessThan(rare + 10);
+    parse.mockRestore();
+  });
+
+  it('that begins with a stop string after a long thought ends there', async () => {
+    const format = await formatOf('Qwen-Qwen3-0.6B');
+    const before = `<think>${'Hm. '.repeat(1500)}</think>`;
+    const { text, read: length } = await read(format, `${before}So. ${'And more. '.repeat(20)}`, ['.'], 1);
+    expect(text).toBe('So');
+    expect(length).toBe(before.length + 3);
   });
 
   it('that the model ends by itself is whole, though white space behind it is a stop string', async () => {
