@@ -1,4 +1,4 @@
-/** What went wrong, for programs. The message says it for people. */
+/** The codes of errors, for programs. The message is for people. */
 export type ErrorCode =
   // arguments and configuration
   | 'INVALID_ARGUMENT'
@@ -72,17 +72,17 @@ export type ErrorCode =
   | 'QUEUE_FULL'
   | 'NOT_REPRODUCIBLE';
 
-/** The one error class of this package. Native failures arrive as it too. */
+/** The only error class of this package. Failures of the native addon have it too. */
 export class HeadstartError extends Error {
-  /** Tells it from other errors, across copies of the package too. */
+  /** Identifies errors of this class, also those of another copy of the package. */
   override readonly name = 'HeadstartError';
-  /** What went wrong, for programs. */
+  /** The cause, for programs. */
   readonly code: ErrorCode;
-  /** Of a decode in which a sampler failed: the tokens of all its output rows, -1 for those whose sampler did. */
+  /** The chosen tokens of all output rows of a decode in which a sampler failed; -1 for rows whose sampler failed. */
   declare readonly picks?: Int32Array;
   /**
-   * Of a decode that failed or was aborted inside: the sequences whose content is not what it was. In recurrent and hybrid
-   * models they are empty now; in others read their positions back.
+   * The sequences that changed in a decode that failed or was aborted. In recurrent and hybrid models they are empty now. In other
+   * models, read their positions back.
    */
   declare readonly sequences?: readonly number[];
 

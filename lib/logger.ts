@@ -1,7 +1,7 @@
-/** From the gravest to the most detailed. */
+/** The levels of log lines, the most severe first. */
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
 
-/** Where llama.cpp's lines, and this package's own, go. */
+/** Receives the log lines of llama.cpp and of this package. */
 export type Logger = (level: LogLevel, message: string) => void;
 
 export const LEVELS: readonly LogLevel[] = ['error', 'warn', 'info', 'debug'];
@@ -15,10 +15,10 @@ export function limitedLogger(logger: Logger, most: LogLevel): Logger {
   };
 }
 
-/** A line each, on standard error. */
+/** Writes each message as a line to standard error. */
 export const stderrLogger: Logger = (level, message) => void process.stderr.write(`${level}: ${message}\n`);
 
-/** A logger that throws loses that line and no other: its first error becomes a process warning (`LOGGER_THREW`). */
+/** Catches the errors of a logger. Only the line is lost; the first error becomes a process warning (`LOGGER_THREW`). */
 export function forgivingLogger(logger: Logger): Logger {
   let warned = false;
   return (level, message) => {

@@ -1,9 +1,9 @@
-// The kinds of values that options have, as zod schemas. Each knows in words what it expects: an error message and the
-// reference page (docs/reference/options.md) say the same.
+// The types of options, as zod schemas. Each schema describes its values in words, so that error messages and the reference page
+// (docs/reference/options.md) say the same.
 import { z } from 'zod';
 import { given } from './options.js';
 
-/** What a schema expects, in words that complete "Expected `x` to be ...". */
+/** The values that a schema accepts, in words that complete "Expected `x` to be ...". */
 const EXPECTED = z.registry<{ text: string }>();
 
 function worded<S extends z.ZodType>(schema: S, text: string): S {
@@ -11,7 +11,7 @@ function worded<S extends z.ZodType>(schema: S, text: string): S {
   return schema;
 }
 
-/** What a schema expects, in words; of a schema that is optional or has a default, what a value has to be. */
+/** The values that a schema accepts, in words. Optional schemas and schemas with a default are described by their inner schema. */
 export function expectedBy(schema: z.core.$ZodType): string {
   const text = EXPECTED.get(schema)?.text;
   const { innerType } = schema._zod.def as { innerType?: z.core.$ZodType };
@@ -21,16 +21,16 @@ export function expectedBy(schema: z.core.$ZodType): string {
   return text ?? expectedBy(innerType as z.core.$ZodType);
 }
 
-/** The options that a group with these fields takes. */
+/** The type of options in a group with these fields, as users write them. */
 export type OptionsOf<Shape extends z.core.$ZodLooseShape> = z.input<z.ZodObject<Shape, z.core.$strict>>;
 
-/** What they are when parsed: with defaults. */
+/** The type of the same options after parsing, with defaults. */
 export type ResolvedOf<Shape extends z.core.$ZodLooseShape> = z.output<z.ZodObject<Shape, z.core.$strict>>;
 
-/** The schema of a group whose options have a type of that name. */
+/** The schema of a group. Named types in place of inferred ones keep the declarations readable. */
 export type Group<Input, Output = Input> = z.ZodType<Output, Input>;
 
-/** An object of options; other names are refused. What is parsed is frozen. */
+/** An object of options. Unknown names are refused. The parsed object is frozen. */
 export function group<Shape extends z.core.$ZodLooseShape>(shape: Shape): z.ZodObject<Shape, z.core.$strict> {
   const error = ({ code }: { code?: string }) => (code === 'invalid_type' ? 'an object' : undefined);
   return worded(
@@ -39,18 +39,18 @@ export function group<Shape extends z.core.$ZodLooseShape>(shape: Shape): z.ZodO
   );
 }
 
-/** As {@link group}, for objects that may hold more: it is not copied, and fields that it inherits count. */
+/** Like {@link group}, but the object may have more fields. It is not copied, and inherited fields count. */
 export function openGroup<Shape extends z.core.$ZodLooseShape>(shape: Shape): z.ZodObject<Shape, z.core.$loose> {
   return worded(z.looseObject(shape, { error: 'an object' }), 'an object');
 }
 
-/** @param max of a number of tokens, milliseconds or the like; llama.cpp counts in 32 bits */
+/** An integer, for example a number of tokens. @param max stays below the 32 bits of llama.cpp's counters by default */
 export function integer(min: number, max = 2 ** 28): z.ZodInt {
   const error = `an integer from ${min} to ${max}`;
   return worded(z.int({ error }).min(min, { error }).max(max, { error }), error);
 }
 
-/** Bytes, or milliseconds. */
+/** A number of bytes or milliseconds. */
 export function size(): z.ZodInt {
   const error = 'an integer from 0 up';
   return worded(z.int({ error }).min(0, { error }), error);
@@ -69,7 +69,7 @@ export function string(): z.ZodString {
   return worded(z.string({ error: 'a string' }), 'a string');
 }
 
-/** Not empty. */
+/** A non-empty string. */
 export function text(): z.ZodString {
   const error = 'a non-empty string';
   return worded(z.string({ error }).min(1, { error }), error);
@@ -91,7 +91,7 @@ export function strings(): z.ZodReadonly<z.ZodArray<z.ZodString>> {
   return list(string(), error);
 }
 
-/** @param check returns what was expected instead, in words, of a value that is not right */
+/** @param check describes the expected value if the received one is wrong, and returns undefined if it is right */
 export function checked<Value>(
   check: (value: unknown) => string | undefined,
   expected: string,
@@ -123,7 +123,7 @@ export function stringMap(): z.ZodCustom<Readonly<Record<string, string>>, Reado
   );
 }
 
-/** An address to ask. `fetch` refuses one with a user and a password in it. */
+/** An http or https address. `fetch` refuses addresses that contain a user and a password. */
 export function webAddress(): z.ZodCustom<string, string> {
   return value((given) => {
     const url = typeof given === 'string' && URL.canParse(given) ? new URL(given) : undefined;
@@ -131,7 +131,7 @@ export function webAddress(): z.ZodCustom<string, string> {
   }, 'an http or https address without user and password');
 }
 
-/** `true` for the defaults of a group of options, or some of them. */
+/** A boolean, where `true` means all defaults of a group, or an object with options of the group. */
 export function switchable<Options extends z.ZodType>(options: Options): z.ZodUnion<[z.ZodBoolean, Options]> {
   const error = 'a boolean or an object';
   return worded(z.union([boolean(), options], { error }), error);

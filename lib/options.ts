@@ -1,18 +1,18 @@
-// Words for messages about options: what was meant by an unknown name, and what was received.
+// Words for error messages about options: a suggestion for an unknown name, and a description of the received value.
 
-/** Options of another object, for those who mistake the one for the other. */
+/** The options of another object, which users may confuse with this one. */
 export interface Place {
   names: readonly string[];
   /** Completes "it belongs", for example "in `model`". */
   where: string;
 }
 
-/** The options that are set: undefined is as good as absent. */
+/** The options that are set. A value of undefined counts as absent. */
 export function given<Options extends object>(options: Options): Options {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Options;
 }
 
-/** What options are called by other programs. */
+/** Names that other programs have for our options. */
 const OTHER_NAMES: Readonly<Record<string, string>> = {
   maxBytes: 'maxDiskBytes',
   cacheDir: 'dir',
@@ -24,7 +24,7 @@ const OTHER_NAMES: Readonly<Record<string, string>> = {
   stopSequences: 'stop',
 };
 
-/** What was meant by an unknown name, for the end of a message; nothing where it is like no other. */
+/** A suggestion for an unknown name, for the end of an error message. Empty if no known name is similar. */
 export function hint(name: string, known: readonly string[], places: readonly Place[]): string {
   const renamed = newName(name, known);
   if (renamed !== undefined) {
@@ -52,7 +52,7 @@ function newName(name: string, known: readonly string[]): string | undefined {
   return meant !== undefined && known.includes(meant) ? meant : undefined;
 }
 
-/** A value for a message. */
+/** Describes a value in an error message. */
 export function describe(value: unknown): string {
   if (typeof value === 'string') {
     return JSON.stringify(value);
@@ -62,7 +62,10 @@ export function describe(value: unknown): string {
     : `a value of type ${typeof value}`;
 }
 
-/** The known name that other programs have another name for; the one known name that begins so; else the nearest within two edits, in any case. */
+/**
+ * The known name that an unknown name most likely means: the one that other programs call so; else the only one that begins
+ * with it; else the nearest one within two edits. Upper and lower case are the same.
+ */
 export function nearestName(name: string, known: readonly string[]): string | undefined {
   const renamed = newName(name, known);
   if (renamed !== undefined) {

@@ -1,16 +1,16 @@
-// Options are parsed where they come in: by their schema, with a message that says what was expected and what was received.
+// Checks options by their schema. Error messages say what was expected and what was received.
 import type { z } from 'zod';
 import { type ErrorCode, HeadstartError } from './errors.js';
 import { isObject } from './option-types.js';
 import { describe, given, hint, type Place } from './options.js';
 
-/** How the options are called in messages. */
+/** Names and codes for error messages. */
 export interface ParseContext {
-  /** What holds the options: "the options", "`model`". */
+  /** The object that has the options: "the options", "`model`". */
   where: string;
   /** @default 'CONFIG_INVALID' */
   code?: ErrorCode;
-  /** Where an unknown option may belong, the nearest place first. */
+  /** Other places in which an unknown option may belong, the most likely first. */
   places?: readonly Place[] | ((group: string | undefined) => readonly Place[]);
 }
 
@@ -18,9 +18,9 @@ type Issue = z.core.$ZodIssue;
 type Path = readonly PropertyKey[];
 
 /**
- * Options with the defaults of their schema in place, frozen.
+ * Checks options, fills in the defaults of their schema and freezes the result.
  *
- * @throws HeadstartError with the code of `context`, or `INVALID_ARGUMENT` for what is wrong inside of `sampling`.
+ * @throws HeadstartError with the code of `context`, or `INVALID_ARGUMENT` for an error inside `sampling`.
  */
 export function parseOptions<Schema extends z.ZodType>(
   schema: Schema,
@@ -35,9 +35,9 @@ export function parseOptions<Schema extends z.ZodType>(
 }
 
 /**
- * Options as they were given, frozen and without defaults: those of a layer that others go over.
+ * Checks options and freezes them without filling in defaults, because defaults must not override options of another level.
  *
- * @throws HeadstartError as {@link parseOptions}.
+ * @throws HeadstartError the codes of {@link parseOptions}.
  */
 export function checkedOptions<Input extends object>(
   schema: z.ZodType<unknown, Input>,
@@ -48,7 +48,7 @@ export function checkedOptions<Input extends object>(
   return Object.freeze(given(options));
 }
 
-/** Unknown names first: with a misspelled name, what is missing or wrong besides is seldom the mistake. */
+/** The issue to report. Unknown names come first, because a misspelled name also causes other issues. */
 function firstOf(issues: readonly Issue[], options: unknown): Issue {
   const flat = issues.map((issue) => insideUnion(issue, options));
   const unknown = flat.filter(({ code }) => code === 'unrecognized_keys');
@@ -56,7 +56,7 @@ function firstOf(issues: readonly Issue[], options: unknown): Issue {
   return (unknown[0] ?? flat[0]) as Issue;
 }
 
-/** An option may be a boolean or an object: of an object, the message says what is wrong inside it. */
+/** For an option that may be a boolean or an object: the issue inside the object. */
 function insideUnion(issue: Issue, options: unknown): Issue {
   if (issue.code !== 'invalid_union' || !isObject(valueAt(options, issue.path))) {
     return issue;
@@ -80,9 +80,10 @@ function problem(issue: Issue, schema: z.core.$ZodType, options: unknown, contex
 }
 
 /**
- * "`base` in `dry` in `sampling`": innermost first.
+ * Names a place, the innermost name first: "`base` in `dry` in `sampling`". `outermost` is left out if a group is named and
+ * `outermost` is only a description such as "the options".
  *
- * @param options how many of the names are options, not groups: the name of one group is enough to say where it is
+ * @param options the number of names at the end of the path that are options and not groups
  */
 function placeOf(path: Path, outermost: string, options: 0 | 1): string {
   const names: string[] = [];
@@ -102,7 +103,7 @@ function valueAt(options: unknown, path: Path): unknown {
   return path.reduce((value, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key], options);
 }
 
-/** The options that the group at this place has. */
+/** The names of the options in the group at this path. */
 function namesAt(schema: z.core.$ZodType, path: Path): readonly string[] {
   const { innerType, element, options, shape } = schema._zod.def as {
     innerType?: z.core.$ZodType;

@@ -1,4 +1,4 @@
-// How tokens are chosen: options of an agent, a session, a turn, and of a `Sampler` of llama-headstart/native.
+// The sampling options of an agent, a session, a turn, and of a `Sampler` of llama-headstart/native.
 import {
   boolean,
   type Group,
@@ -19,9 +19,9 @@ const DRY = {
   multiplier: number(0, 1e6).optional(),
   /** 1 to 1e6: the penalty is `multiplier * base ** (length - allowedLength)`. @default 1.75 */
   base: number(1, 1e6).optional(),
-  /** Runs of fewer tokens are free. 1 or more. @default 2 */
+  /** Longest repeated run, in tokens, that has no penalty. 1 or more. @default 2 */
   allowedLength: integer(1, MAX_HISTORY).optional(),
-  /** Tokens of history searched, up to 2^20. @default 64 */
+  /** Newest tokens that are searched for repetitions, up to 2^20. @default 64 */
   penaltyLastTokens: integer(0, MAX_HISTORY).optional(),
   /** Texts that end a run, each of 1 to 40 bytes, at most 64. @default ['\n', ':', '"', '*'] */
   sequenceBreakers: list(text(), 'an array of texts').optional(),
@@ -33,19 +33,19 @@ export interface DryOptions extends OptionsOf<typeof DRY> {}
 export const DRY_OPTIONS: Group<DryOptions> = group(DRY);
 
 const XTC = {
-  /** How often, 0 (never) to 1. @default 0 */
+  /** Probability of use at each token, 0 (never) to 1. @default 0 */
   probability: number(0, 1).optional(),
-  /** What counts as likely, 0 to 1; above 0.5 it has no effect. @default 0.1 */
+  /** Smallest probability of a likely token, 0 to 1; above 0.5 XTC has no effect. @default 0.1 */
   threshold: number(0, 1).optional(),
 };
 
-/** "Exclude top choices": now and then drops all but the least likely of the likely tokens. */
+/** "Exclude top choices": with some probability removes all likely tokens except the least likely of them. */
 export interface XtcOptions extends OptionsOf<typeof XTC> {}
 
 export const XTC_OPTIONS: Group<XtcOptions> = group(XTC);
 
 const MIROSTAT = {
-  /** 0 is off. */
+  /** 1 or 2 is the version of the algorithm, 0 turns it off. */
   version: value<0 | 1 | 2>((given) => [0, 1, 2].includes(given as number), '0, 1 or 2'),
   /** Target surprise in bits, 0 to 100. @default 5 */
   tau: number(0, 100).optional(),
@@ -53,60 +53,60 @@ const MIROSTAT = {
   eta: number(0, 1).optional(),
 };
 
-/** Keeps the surprise of the text near a target. Takes the place of all truncation, XTC and penalties. */
+/** Keeps the surprise of the text near a target. Replaces all truncation, XTC and penalties. */
 export interface MirostatOptions extends OptionsOf<typeof MIROSTAT> {}
 
 export const MIROSTAT_OPTIONS: Group<MirostatOptions> = group(MIROSTAT);
 
-/** Texts and token ids are checked by the sampler, which knows the vocabulary. */
+/** The sampler checks texts and token ids, because it knows the vocabulary. */
 export const SAMPLING = {
-  /** 0 (the likeliest token; below 0.001 counts as 0) to 100. @default 0.8, of a `Sampler` 0 */
+  /** 0 to 100. Below 0.001 the most likely token is always chosen. @default 0.8, of a `Sampler` 0 */
   temperature: number(0, 100).optional(),
-  /** How far the temperature follows the entropy, up and down; less than `temperature`. @default 0 */
+  /** How far the entropy may raise or lower the temperature; less than `temperature`. @default 0 */
   dynamicTemperatureRange: number(0, 100).optional(),
-  /** 0.01 to 100. @default 1 */
+  /** Exponent of the dynamic temperature, 0.01 to 100. @default 1 */
   dynamicTemperatureExponent: number(0.01, 100).optional(),
-  /** Keep the k likeliest tokens; 0 keeps all. @default 40, of a `Sampler` 0 */
+  /** Keep the k most likely tokens; 0 keeps all. @default 40, of a `Sampler` 0 */
   topK: integer(0, 2 ** 31 - 1).optional(),
-  /** Keep the likeliest tokens that together have this probability, 0 to 1. @default 0.95, of a `Sampler` 1 */
+  /** Keep the most likely tokens that together have this probability, 0 to 1. @default 0.95, of a `Sampler` 1 */
   topP: number(0, 1).optional(),
-  /** Keep tokens with at least this share of the likeliest one's probability, 0 to 1. @default 0.05, of a `Sampler` 0 */
+  /** Keep tokens with at least this share of the most likely token's probability, 0 to 1. @default 0.05, of a `Sampler` 0 */
   minP: number(0, 1).optional(),
   /** Locally typical sampling, 0 to 1. @default 1 */
   typicalP: number(0, 1).optional(),
   /** Keep logits within n standard deviations of the highest, 0 (off) to 100. @default 0 */
   topNSigma: number(0, 100).optional(),
-  /** Truncation keeps at least so many tokens. @default 0 */
+  /** Fewest tokens that truncation keeps. @default 0 */
   minKeep: integer(0, MAX_HISTORY).optional(),
-  /** Divides (or multiplies negative) logits of tokens in the history, 0.01 to 100. @default 1 */
+  /** Divides positive logits of recent tokens by this value and multiplies negative ones, 0.01 to 100. @default 1 */
   repeatPenalty: number(0.01, 100).optional(),
-  /** Taken off a token's logit for each time it is in the history, -100 to 100. @default 0 */
+  /** Subtracted from a token's logit for each recent occurrence, -100 to 100. @default 0 */
   frequencyPenalty: number(-100, 100).optional(),
-  /** Taken off once for a token in the history, -100 to 100. @default 0 */
+  /** Subtracted once from the logit of each recent token, -100 to 100. @default 0 */
   presencePenalty: number(-100, 100).optional(),
-  /** Tokens of history for these three penalties, up to 2^20. @default 64 */
+  /** Newest tokens that count as recent for these three penalties, up to 2^20. @default 64 */
   penaltyLastTokens: integer(0, MAX_HISTORY).optional(),
   /** A penalty on repeated runs of tokens. @default off */
   dry: DRY_OPTIONS.optional(),
-  /** Drops the likeliest tokens now and then. @default off */
+  /** Removes the most likely tokens with some probability. @default off */
   xtc: XTC_OPTIONS.optional(),
-  /** Needs a `temperature` above 0. @default off */
+  /** Keeps the surprise of the text near a target. Needs a `temperature` above 0. @default off */
   mirostat: MIROSTAT_OPTIONS.optional(),
-  /** Added to logits by token id: -1e6 to 1e6, or -Infinity for never. @default none */
+  /** Values to add to logits, by token id: -1e6 to 1e6, or -Infinity to exclude a token. @default none */
   logitBias: value<Readonly<Record<number, number>> | ReadonlyMap<number, number>>(
     isObject,
     'an object or a Map of numbers by token id',
   ).optional(),
   /** Never choose a token that ends generation. @default false */
   ignoreEos: boolean().optional(),
-  /** 0 to 4294967294. Equal seeds choose equally from equal logits. @default a random one */
+  /** 0 to 4294967294. The same seed chooses the same tokens from the same logits. @default a random one */
   seed: integer(0, 2 ** 32 - 2).optional(),
 };
 
 /** How tokens are chosen. The order is llama.cpp's: bias, penalties, DRY, top-n-sigma, top-k, typical, top-p, min-p, XTC, temperature, choice. */
 export interface SamplingOptions extends OptionsOf<typeof SAMPLING> {}
 
-/** What llama.cpp's own programs take by default, where that is not neutral (`common_params_sampling`). */
+/** The defaults of llama.cpp's own programs that are not neutral (`common_params_sampling`). */
 export const LLAMA_CPP_SAMPLING: Readonly<SamplingOptions> = Object.freeze({
   temperature: 0.8,
   topK: 40,

@@ -1,4 +1,4 @@
-// Where in a JSON Schema further schemas stand: all else in it is data.
+// Finds the schemas inside a JSON Schema. Everything else in a schema is data.
 
 export type Json = unknown;
 export type JsonObject = Readonly<Record<string, Json>>;
@@ -6,16 +6,16 @@ export type JsonObject = Readonly<Record<string, Json>>;
 /** Keywords whose value is a schema, a list of schemas, or schemas by name. */
 const SCHEMAS = new Set(['items', 'additionalItems', 'contains', 'propertyNames', 'not', 'if', 'then', 'else']);
 const LISTS = new Set(['allOf', 'anyOf', 'oneOf', 'prefixItems']);
-/** A boolean there is a switch, and stays one. */
+/** Keywords whose value is a schema or a boolean. A boolean stays a boolean. */
 const SWITCHES = new Set(['additionalProperties', 'unevaluatedProperties', 'unevaluatedItems']);
 const MAPS = new Set(['properties', 'patternProperties', 'dependentSchemas', '$defs', 'definitions']);
 
-/** The schema with what `change` makes of each schema right below it. */
+/** Applies `change` to each schema directly inside a schema. */
 export function mapBelow(schema: JsonObject, change: (schema: Json) => Json): JsonObject {
   return Object.fromEntries(Object.entries(schema).map(([name, value]) => [name, mapKeyword(name, value, change)]));
 }
 
-/** What a reference into the same schema leads to; undefined if it leads nowhere. */
+/** The target of a reference within a schema; undefined if there is none. */
 export function targetOf(root: JsonObject, reference: string): Json {
   if (reference === '#') {
     return root;
@@ -27,7 +27,7 @@ export function targetOf(root: JsonObject, reference: string): Json {
   return at === root ? undefined : at;
 }
 
-/** Of a JSON Pointer in a URI fragment (RFC 6901, section 6). */
+/** The names in a JSON Pointer in a URI fragment (RFC 6901, section 6). */
 function namesOf(reference: string): string[] {
   if (!reference.startsWith('#/')) {
     return [];
@@ -36,7 +36,7 @@ function namesOf(reference: string): string[] {
     const parts = decodeURIComponent(reference).slice(2).split('/');
     return parts.map((name) => name.replaceAll('~1', '/').replaceAll('~0', '~'));
   } catch {
-    return []; // half of a percent code
+    return []; // a broken percent encoding
   }
 }
 

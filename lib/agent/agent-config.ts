@@ -1,4 +1,4 @@
-// An agent's options with every default in place, checked against each other.
+// Fills in every default of an agent's options and checks the options against each other.
 import { availableParallelism } from 'node:os';
 import type { ResolvedCacheOptions } from '../cache/options.js';
 import { HeadstartError } from '../errors.js';
@@ -9,7 +9,7 @@ import { describe } from '../options.js';
 import { type ResolvedMcpServer, resolveMcpServers } from '../tools/mcp/mcp-config.js';
 import { type AgentOptions, type ParsedAgentOptions, parseAgentOptions } from './agent-options.js';
 
-/** Defaults that depend on other options are in place. */
+/** The options of a model, with the defaults that depend on other options. */
 export interface ResolvedModelConfig extends Omit<ParsedModelConfig, 'source' | 'cacheDir' | 'debug'> {
   source: ModelSource;
   nThreads: number;
@@ -24,7 +24,7 @@ export interface ResolvedCacheConfig extends ResolvedCacheOptions {
   maxResidentTemplates: number;
 }
 
-/** An agent's options, but for what the model itself decides. */
+/** An agent's options with all defaults, except those that depend on the model. */
 export interface AgentConfig extends Omit<ParsedAgentOptions, 'model' | 'cache' | 'mcpServers' | 'debug'> {
   model: Readonly<ResolvedModelConfig>;
   cache: Readonly<ResolvedCacheConfig>;
@@ -46,7 +46,7 @@ const DEFAULT_RESIDENT_TEMPLATES = 4;
 const DEFAULT_DIRECTORY = '.cache/templates';
 
 /**
- * Everything that can be checked without the model is checked here, in front of a download of gigabytes.
+ * Checks everything that does not need the model, because a download of gigabytes may follow.
  *
  * @throws HeadstartError `CONFIG_INVALID`, `INVALID_ARGUMENT` (in `sampling`).
  */
@@ -105,14 +105,14 @@ function oneValue<Value>(...[[name, value], [alias, other]]: [[string, Value], [
   if (value !== undefined && other !== undefined && value !== other) {
     throw new HeadstartError(
       'CONFIG_INVALID',
-      `Expected \`${name}\` or \`${alias}\`, got both with different values, ${describe(value)} and ${describe(other)}: ` +
-        'they are two names of one option',
+      `Expected \`${name}\` or \`${alias}\`, which are two names of one option, got both with different values: ` +
+        `${describe(value)} and ${describe(other)}`,
     );
   }
   return value === undefined ? other : value; // null is a value
 }
 
-/** What contradicts `reproducible`, and what it takes instead. */
+/** Option values that contradict `reproducible`, and the value that it needs. */
 const NOT_REPRODUCIBLE: readonly [group: 'model' | 'cache', name: string, value: unknown, instead: string][] = [
   ['model', 'kvLayout', 'unified', '"split"'],
   ['model', 'flashAttention', true, 'false'],
@@ -131,7 +131,7 @@ function requireReproducible(options: ParsedAgentOptions): void {
   }
 }
 
-/** Contradictions that do not depend on the model. */
+/** Checks the combinations of options that do not depend on the model. */
 function requireNoContradiction(options: ParsedAgentOptions): void {
   const { model, cache, reproducible } = options;
   if (reproducible) {
@@ -159,7 +159,7 @@ function requireNoContradiction(options: ParsedAgentOptions): void {
   }
 }
 
-/** What about the sizes can be checked without the model. */
+/** Checks the sizes that are known without the model. */
 function requireSizes(config: AgentConfig): void {
   const { contextSize, kvCells } = config.model;
   if (contextSize !== undefined) {
@@ -170,7 +170,7 @@ function requireSizes(config: AgentConfig): void {
 }
 
 /**
- * The context's sizes for a model, checked against each other.
+ * Chooses the sizes of the context for a model, and checks them against each other.
  *
  * @throws HeadstartError `CONFIG_INVALID` that names the options to change.
  */
@@ -186,7 +186,7 @@ export function resolveContextSizes(config: AgentConfig, trainContextSize: numbe
       'CONFIG_INVALID',
       unified
         ? `Expected \`kvCells\` (${kvCells}) to be at least \`contextSize\` (${contextSize}): one session must fit`
-        : `Expected \`kvCells\` (${kvCells}) to be at least nSeqMax x contextSize (${nSeqMax} x ${contextSize}) in split streams`,
+        : `Expected \`kvCells\` (${kvCells}) to be at least nSeqMax x contextSize (${nSeqMax} x ${contextSize}) with \`kvLayout\` "split"`,
     );
   }
   requireSequences(config, kvCells);

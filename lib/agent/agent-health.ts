@@ -1,16 +1,16 @@
 import type { TemplateCacheStats } from '../cache/statistics.js';
 import type { EngineStatus } from '../engine/engine.js';
 
-/** How an agent does right now. Asking costs microseconds: made for a health check, or a scrape every few seconds. */
+/** The current state of an agent. Reading it takes microseconds, so it suits health checks and scrapes every few seconds. */
 export interface AgentHealth extends EngineStatus {
-  /** `closing` from the call of `close()` on. */
+  /** `closing` after `close()` was called. */
   status: 'ok' | 'closing';
-  /** Since the agent was initialised, ms. */
+  /** Milliseconds since the agent was initialized. */
   uptimeMs: number;
   /** The model file's path. */
   model: string;
   /** Sessions that are not closed, idle ones included. */
   openSessions: number;
-  /** As `agent.getTemplateCacheStats()` has them. */
+  /** The result of `agent.getTemplateCacheStats()`. */
   templateCache: TemplateCacheStats;
 }

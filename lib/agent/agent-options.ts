@@ -27,11 +27,11 @@ const AGENT = {
   model: MODEL_OPTIONS as Group<ModelConfig, ParsedModelConfig>,
   /** The template cache. @default all defaults */
   cache: (CACHE_OPTIONS as Group<CacheOptions, ResolvedCacheOptions>).prefault({}),
-  /** How tokens are chosen, option by option over what the makers recommend (`useHfParams`). @default llama.cpp's defaults */
+  /** How tokens are chosen. Each option overrides the recommendation of the model's makers (`useHfParams`). @default llama.cpp's defaults */
   sampling: SAMPLING_OPTIONS.prefault({}),
-  /** The system prompt of sessions that name none. @default none */
+  /** The system prompt of sessions that have none of their own. @default none */
   systemPrompt: TEMPLATE.systemPrompt,
-  /** The tools of sessions that name none. @default none */
+  /** The tools of sessions that have none of their own. @default none */
   tools: TEMPLATE.tools,
   /**
    * Servers of the Model Context Protocol. Every session has their tools. Needs the package `@modelcontextprotocol/client`.
@@ -39,33 +39,33 @@ const AGENT = {
    */
   mcpServers: value<readonly McpServerConfig[]>(Array.isArray, 'an array of servers').optional(),
   /**
-   * A greedy or seeded reply is the same to the bit alone, in company, cold, from disk, from memory, after its KV cells were
-   * needed by others, and in another process. Takes split streams, `flashAttention` off and exact template reuse, and tests
-   * the model at load (seconds): one that cannot keep the promise is refused with `NOT_REPRODUCIBLE`. @default false
+   * A greedy or seeded reply is the same to the bit: alone, beside other sessions, after a cold start, from disk, from memory, after a
+   * swap, and in another process. Sets `kvLayout` to split, `flashAttention` to false and `reuse` to exact. The model is tested when it
+   * is loaded (seconds). A model that cannot keep the promise is refused with `NOT_REPRODUCIBLE`. @default false
    */
   reproducible: boolean().default(false),
-  /** Most sessions that wait for others' turns to end; one more is refused with `QUEUE_FULL`. @default any number */
+  /** Most sessions that wait for KV cells; one more is refused with `QUEUE_FULL`. @default any number */
   maxQueueSize: integer(0).optional(),
   /**
-   * Gets this package's and llama.cpp's warnings, and with `debug` more. llama.cpp has one log for all: its lines go to the
-   * logger of the agent initialised last in this thread, until that is closed. What it throws becomes a process warning
-   * (`LOGGER_THREW`).
+   * Receives the warnings of this package and of llama.cpp, and more with `debug`. llama.cpp has one log per process: its lines go
+   * to the logger of the agent that was initialized last in this thread, until that agent is closed. An error that the logger
+   * throws becomes a process warning (`LOGGER_THREW`).
    *
    * @default none: quiet, or with `debug` standard error
    */
   logger: callable<Logger>().optional(),
   /**
-   * Log llama.cpp's lines of level `info` too, what MCP servers write to their standard error, and a line for each session, turn
-   * and tool call: to the `logger`, or without one to standard error. @default false
+   * Also log llama.cpp's lines of level `info`, the standard error of MCP servers, and a line for each session, turn and tool call. The
+   * lines go to the `logger`, or to standard error if there is none. @default false
    */
   debug: boolean().optional(),
   /** Called while the model is downloaded, verified and loaded. @default none */
   onProgress: callable<OnModelProgress>().optional(),
-  /** Aborts the start; what was opened is closed again. @default none */
+  /** Aborts the start. Everything opened so far is closed. @default none */
   signal: abortSignal().optional(),
 };
 
-/** How an agent is made. */
+/** The options of `AgentServer.initialize()`. */
 export interface AgentOptions extends OptionsOf<typeof AGENT> {}
 export type ParsedAgentOptions = ResolvedOf<typeof AGENT>;
 
@@ -73,7 +73,7 @@ export const AGENT_OPTIONS = group(AGENT);
 
 const BESIDE_GROUPS = Object.keys(AGENT).filter((name) => !['model', 'cache', 'sampling'].includes(name));
 
-/** Where an unknown option may belong, seen from a group of the agent's options, or from outside of all groups. */
+/** The groups in which an unknown option may belong. @param group the group that has the unknown option; undefined at the top level */
 function placesFrom(group: string | undefined): readonly Place[] {
   const beside: Place = { names: BESIDE_GROUPS, where: group === undefined ? '' : `beside \`${group}\`` };
   const places: Record<string, Place> = {
@@ -87,7 +87,7 @@ function placesFrom(group: string | undefined): readonly Place[] {
 }
 
 /**
- * Each option, with the defaults of its schema.
+ * Checks the options and fills in the defaults of their schema.
  *
  * @throws HeadstartError `CONFIG_INVALID`, `INVALID_ARGUMENT` (in `sampling`).
  */

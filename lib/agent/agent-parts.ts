@@ -1,4 +1,4 @@
-// What an agent is made of: each part from its options.
+// Creates the parts of an agent from its options, and closes them.
 
 import { throwIfAborted } from '../abort.js';
 import { Adapters } from '../cache/adapters.js';
@@ -29,14 +29,14 @@ export interface AgentParts extends Omit<SessionHost, 'requireOpen' | 'onOpened'
   adapters: Adapters;
   /** The model's file. */
   path: string;
-  /** Gets a line for each session, turn and tool call. */
+  /** Receives a line for each session, turn and tool call. */
   debugLogger: Logger | undefined;
-  /** How what is not on this machine gets here. */
-  fetching: Omit<ResolveModelOptions, 'signal'>;
+  /** Options for downloads of missing files. */
+  downloads: Omit<ResolveModelOptions, 'signal'>;
 }
 
 /**
- * Opens all parts; where one fails, those before it are closed again.
+ * Opens all parts. If one fails, the parts opened so far are closed.
  *
  * @throws HeadstartError as `AgentServer.initialize`.
  */
@@ -45,15 +45,15 @@ export async function openParts(config: AgentConfig): Promise<AgentParts> {
   try {
     return await openEach(config, (close) => opened.unshift(close));
   } catch (error) {
-    await closeAll(opened).catch(() => undefined); // what failed first is what is told
+    await closeAll(opened).catch(() => undefined); // the first error is reported
     throw error;
   }
 }
 
 /**
- * Closes all parts, one after another: one that fails leaves none of the others open.
+ * Closes all parts, one after another, also if some of them fail.
  *
- * @throws what the first that failed threw
+ * @throws the first error
  */
 export async function closeAll(closers: readonly (() => unknown)[]): Promise<void> {
   const failures: unknown[] = [];
@@ -73,22 +73,22 @@ async function openEach(config: AgentConfig, onOpened: (close: () => Promise<voi
   const { signal, logger, onProgress } = config;
   const { modelsDir, retryConfig, useHfParams, source, chatTemplate } = config.model;
   const { stableTools, dir, breakpoints } = config.cache;
-  const fetching = { modelsDir, retryConfig, onProgress, logger };
-  // First: what is wrong with a tool or a server is not to be told behind a download of gigabytes.
+  const downloads = { modelsDir, retryConfig, onProgress, logger };
+  // Tools and servers are checked first, because a download of gigabytes may follow.
   const tools = config.tools === undefined ? ToolSet.none : await ToolSet.prepare(config.tools);
   const mcp = await McpServers.connect(config.mcpServers, { signal, logger });
   onOpened(() => mcp.close());
   const { path, generationConfig } = await resolveModel(source, {
-    ...fetching,
+    ...downloads,
     generationConfig: useHfParams && 'with-model',
     signal,
   });
-  const loras = await resolveLoras(config.model.loras, { ...fetching, signal });
+  const loras = await resolveLoras(config.model.loras, { ...downloads, signal });
   const [model, fingerprint] = await loadModel(path, config);
   onOpened(() => model.close()); // and with it the context
   const renderer = new Renderer(model, chatTemplate);
   if (chatTemplate !== undefined) {
-    await renderer.requireMessages(); // the model's own is checked at the first prompt: completions do not need it
+    await renderer.requireMessages(); // the model's own template is checked at the first prompt, because completions do not need it
   }
   const templates = new Templates(model, renderer, fingerprint, dir ?? undefined, breakpoints);
   const recommended = useHfParams ? await recommendedSampling(model, generationConfig, logger) : {};
@@ -96,7 +96,7 @@ async function openEach(config: AgentConfig, onOpened: (close: () => Promise<voi
   await requireSampling(model, sampling);
   const defaults: SessionDefaults = { systemPrompt: config.systemPrompt, tools, sampling };
   if (config.systemPrompt !== undefined || config.tools !== undefined) {
-    // Rendered while the context is made; what is wrong with it, the first session says.
+    // The template is rendered while the context is created. The first session reports an error in it.
     const host = { defaults, stableTools, templates, contextSize: Number.POSITIVE_INFINITY, mcp };
     findTemplate(host, { signal }).catch(() => undefined);
   }
@@ -115,10 +115,10 @@ async function openEach(config: AgentConfig, onOpened: (close: () => Promise<voi
   const debugLogger = config.debug ? logger : undefined;
   const messageEnds = new MessageEnds(model, renderer);
   const services = { model, engine, cache, renderer, messageEnds, contextSize, lock, checkpoints };
-  return { ...services, templates, defaults, stableTools, adapters, fetching, path, mcp, debugLogger };
+  return { ...services, templates, defaults, stableTools, adapters, downloads, path, mcp, debugLogger };
 }
 
-/** Makers err too: an option that the sampler refuses is left out, with a warning. */
+/** Recommended options may be invalid: an option that the sampler refuses is left out, with a warning. */
 async function recommendedSampling(
   model: Model,
   generationConfig: unknown,
@@ -127,11 +127,11 @@ async function recommendedSampling(
   let usable: SamplingOptions = {};
   for (const [name, value] of Object.entries(samplingDefaults(model.metadata(), generationConfig))) {
     try {
-      const withIt = { ...usable, [name]: value }; // some go with others only
+      const withIt = { ...usable, [name]: value }; // some options are only valid together with others
       await requireSampling(model, withIt);
       usable = withIt;
     } catch (error) {
-      logger?.('warn', `Left out \`${name}\` of what the model's makers recommend: ${(error as Error).message}`);
+      logger?.('warn', `Ignored the recommended sampling option \`${name}\`: ${(error as Error).message}`);
     }
   }
   return usable;
@@ -140,7 +140,7 @@ async function recommendedSampling(
 /** The model and its fingerprint. */
 async function loadModel(path: string, { model: config, onProgress, signal }: AgentConfig): Promise<[Model, string]> {
   const fingerprint = fingerprintModel(path, { signal });
-  fingerprint.catch(() => undefined); // a file that cannot be loaded is reported as that, first
+  fingerprint.catch(() => undefined); // loading the model reports an invalid file
   const model = await Model.load({
     path,
     nGpuLayers: config.nGpuLayers,
@@ -157,7 +157,7 @@ async function loadModel(path: string, { model: config, onProgress, signal }: Ag
   }
 }
 
-/** A context for the model, in the sizes that were asked for, and its engine. */
+/** Creates a context in the configured sizes, and its engine. */
 async function makeEngine(model: Model, config: AgentConfig): Promise<{ engine: Engine; sizes: ContextSizes }> {
   const { signal, maxQueueSize, reproducible } = config;
   const { batchSize, nThreads, nThreadsBatch, kvLayout, keyType, valueType, flashAttention, fullSlidingWindow } =
@@ -191,7 +191,7 @@ async function makeEngine(model: Model, config: AgentConfig): Promise<{ engine: 
   return { engine, sizes };
 }
 
-/** To the logger; if there is none, as a warning of the process. */
+/** Warns the logger or, if there is none, emits a process warning. */
 function warnOfTrainingLength(model: Model, options: ReachOptions, logger: Logger | undefined): void {
   const warning = trainingLengthWarning(model.info, model.metadata(), options);
   if (warning !== undefined && logger !== undefined) {
@@ -201,7 +201,7 @@ function warnOfTrainingLength(model: Model, options: ReachOptions, logger: Logge
   }
 }
 
-/** The template cache of this engine; its key covers all that changes KV bytes. */
+/** Opens the template cache of this engine. Its key covers everything that changes KV bytes. */
 function openCache(
   model: Model,
   fingerprint: string,

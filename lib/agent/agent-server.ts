@@ -34,11 +34,11 @@ import { type AgentParts, closeAll, openParts } from './agent-parts.js';
 const TEMPLATE_OPTIONS = group({ ...TEMPLATE, tenant: text().optional() });
 const COUNT_OPTIONS = group(TEMPLATE);
 const SET_LORAS = {
-  /** Ends it with `ABORTED`; nothing changed then. */
+  /** Aborts the call with `ABORTED`. Nothing has changed then. @default none */
   signal: abortSignal().optional(),
 };
 const SET_LORAS_OPTIONS = group(SET_LORAS);
-/** Adapters, in a group so that messages name them. */
+/** The adapters in a group, so that error messages name the option `loras`. */
 const LORA_LIST = group({ loras: LORAS });
 
 /**
@@ -51,18 +51,18 @@ const LORA_LIST = group({ loras: LORAS });
  * await agent.close();
  */
 export class AgentServer {
-  /** Look into the template cache, warm it, tidy it up. */
+  /** Inspects, warms, prunes and clears the template cache. */
   readonly templateCache: TemplateCache;
   readonly #parts: AgentParts & SessionHost;
   readonly #sessions = new OpenSessions();
   readonly #since = performance.now();
   readonly #stopLogging: () => void;
   /** Fires when the agent is closed. */
-  readonly #ending = new AbortController();
+  readonly #closed = new AbortController();
   #closing: Promise<void> | undefined;
 
-  /** @param quiet ends what the agent's logger gets of llama.cpp */
-  private constructor(parts: AgentParts, quiet: () => void) {
+  /** @param stopNativeLog stops sending llama.cpp's log to the agent's logger */
+  private constructor(parts: AgentParts, stopNativeLog: () => void) {
     this.#parts = {
       ...parts,
       requireOpen: () => this.#requireOpen(),
@@ -76,32 +76,32 @@ export class AgentServer {
       return (await findTemplate(this.#parts, template)).boundary;
     };
     this.templateCache = new TemplateCache({ cache, engine, model, lock, find });
-    const isMine = (id: string) => this.#sessions.has(id);
-    const stopEvents = parts.debugLogger && logEvents(parts.debugLogger, isMine);
+    const isOpen = (id: string) => this.#sessions.has(id);
+    const stopEvents = parts.debugLogger && logEvents(parts.debugLogger, isOpen);
     this.#stopLogging = () => {
       stopEvents?.();
-      quiet();
+      stopNativeLog();
     };
   }
 
   /**
-   * Loads the model, makes its context and opens the template cache.
+   * Loads the model, creates its context and opens the template cache.
    *
    * @throws HeadstartError `CONFIG_INVALID`, `INVALID_ARGUMENT` or `TOKEN_OUT_OF_RANGE` (`sampling`), `SCHEMA_INVALID`, `MCP_FAILED`,
    *   `ADDON_NOT_FOUND`, `ADDON_LOADED`, `MODEL_NOT_FOUND`, `MODEL_INVALID`, `UNSUPPORTED_MODEL`, `LORA_NOT_FOUND`, `LORA_INVALID`,
-   *   `CONTEXT_FAILED`, `OUT_OF_MEMORY`, `NOT_REPRODUCIBLE`, `CACHE_DIR_SHARED`, `ABORTED`, and what {@link resolveModel} throws.
+   *   `CONTEXT_FAILED`, `OUT_OF_MEMORY`, `NOT_REPRODUCIBLE`, `CACHE_DIR_SHARED`, `ABORTED`, and the codes of {@link resolveModel}.
    */
   static async initialize(options: AgentOptions): Promise<AgentServer> {
     const config = resolveAgentOptions(options);
     throwIfAborted(config.signal);
     selectGpu(config.model.gpu);
     const logger = loggerOf(config.logger, config.debug);
-    const quiet = logToNative(logger, config.debug);
+    const stopNativeLog = receiveNativeLog(logger, config.debug);
     try {
       await startTelemetry();
-      return new AgentServer(await openParts({ ...config, logger }), quiet);
+      return new AgentServer(await openParts({ ...config, logger }), stopNativeLog);
     } catch (error) {
-      quiet();
+      stopNativeLog();
       throw error;
     }
   }
@@ -111,7 +111,7 @@ export class AgentServer {
     return this.#parts.model;
   }
 
-  /** Its MCP servers: what tools and prompts they offer now. */
+  /** The MCP servers and their current tools and prompts. */
   get mcp(): McpServers {
     return this.#parts.mcp;
   }
@@ -122,23 +122,24 @@ export class AgentServer {
   }
 
   /**
-   * Opens a session with its template ready in the KV cache. Any number may be open; `nSeqMax` of them hold a sequence.
+   * Opens a session with its template in the KV cache. Any number of sessions may be open; at most `nSeqMax` of them hold a sequence.
    *
    * @throws HeadstartError `CONFIG_INVALID`, `INVALID_ARGUMENT` (`messages`, `toolChoice`, `sampling`), `SCHEMA_INVALID`,
-   *   `QUEUE_FULL`, `CLOSED`, `ABORTED`, `CONTEXT_FULL`, `NO_CHAT_TEMPLATE`, and what rendering and decoding throw.
+   *   `QUEUE_FULL`, `CLOSED`, `ABORTED`, `CONTEXT_FULL`, `NO_CHAT_TEMPLATE`, and the codes of rendering and decoding.
    */
   async createSession(options: SessionOptions = {}): Promise<Session> {
     return openSession(this.#parts, options);
   }
 
   /**
-   * Opens a session that {@link Session.save} wrote, under its old id, with its messages, and its KV state where that was
-   * kept and still fits; else its conversation is read again at the next turn. Tools are the saved ones, run by the agent's
-   * of the same name, and those of MCP servers by the same server's. `options` win over what the file says; `tools` are the
-   * session's own, beside which it keeps those of servers.
+   * Opens a session that {@link Session.save} wrote, with its old id and messages. If its KV state was saved and fits the model, the
+   * session continues from it. Otherwise the next turn prefills the conversation.
+   *
+   * A saved tool runs the agent's tool of the same name, and a saved tool of an MCP server runs the tool of that server. `options`
+   * override the saved ones. `tools` replace the saved tools, except those of MCP servers.
    *
    * @throws HeadstartError `ENTRY_MISSING`, `ENTRY_CORRUPT`, `ENTRY_FOREIGN`, `READ_FAILED`, `INVALID_ARGUMENT` (no path,
-   *   or that session is open), and as {@link createSession}.
+   *   or that session is open), and the codes of {@link createSession}.
    */
   async restoreSession(path: string, options: Omit<SessionOptions, 'messages'> = {}): Promise<Session> {
     this.#requireOpen();
@@ -146,10 +147,10 @@ export class AgentServer {
   }
 
   /**
-   * Goes on from a text, without a chat template.
+   * Continues a text, without a chat template.
    *
-   * @throws HeadstartError `INVALID_ARGUMENT`, `CONTEXT_FULL`, `QUEUE_FULL`, `ABORTED`, `CLOSED`, and what tokenising, sampling and
-   *   decoding throw.
+   * @throws HeadstartError `INVALID_ARGUMENT`, `CONTEXT_FULL`, `QUEUE_FULL`, `ABORTED`, `CLOSED`, and the codes of tokenizing, sampling
+   *   and decoding.
    */
   async complete(prompt: string, options: CompletionOptions = {}): Promise<Completion> {
     this.#requireOpen();
@@ -157,10 +158,10 @@ export class AgentServer {
   }
 
   /**
-   * {@link complete}, as it is generated: parts of `text-delta`, and a `finish` at the end. One that fails yields a `finish` with
+   * Streams a completion: parts of type `text-delta`, and a `finish` at the end. A completion that fails yields a `finish` with
    * `aborted` or `error` and then throws.
    *
-   * @throws HeadstartError as {@link complete}.
+   * @throws HeadstartError the codes of {@link complete}.
    */
   async *streamComplete(
     prompt: string,
@@ -171,11 +172,11 @@ export class AgentServer {
   }
 
   /**
-   * Counts the tokens of a text, or of the prompt for a conversation: with system prompt, tools and the beginning of the reply.
+   * Counts the tokens of a text, or of a conversation's prompt: system prompt, tools, messages and the generation prompt.
    * A system message may come first, as in the `messages` of {@link createSession}.
    *
    * @throws HeadstartError `INVALID_ARGUMENT`, `CONFIG_INVALID` (the options), `SCHEMA_INVALID`, `CONTEXT_FULL` (the template alone
-   *   fills it), `CLOSED`, and what rendering and tokenising throw.
+   *   fills it), `CLOSED`, and the codes of rendering and tokenizing.
    */
   async countTokens(
     input: string | readonly ConversationMessage[],
@@ -192,24 +193,24 @@ export class AgentServer {
   }
 
   /**
-   * Applies these LoRA adapters, and no others, once no turn computes; turns and sessions that begin meanwhile wait. Open sessions
-   * go on with the new adapters from their messages, and so does a turn whose tools were running, or whose stream nobody has read
-   * from for a second.
+   * Replaces the LoRA adapters by these. The call waits until no turn is decoding; new turns and sessions wait for the call. Open sessions
+   * prefill their messages again with the new adapters. So does a turn whose tools were running, or whose stream was not read for
+   * a second. If the call fails, nothing has changed.
    *
-   * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID`, `INVALID_ARGUMENT`, `ABORTED`, `CLOSED`, and what
-   *   {@link resolveModel} throws; nothing changed then.
+   * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID`, `INVALID_ARGUMENT`, `ABORTED`, `CLOSED`, and the codes of
+   *   {@link resolveModel}.
    */
   async setLoras(loras: readonly LoraConfig[], options: OptionsOf<typeof SET_LORAS> = {}): Promise<void> {
     parseOptions(LORA_LIST, { loras }, { where: 'the arguments', code: 'INVALID_ARGUMENT' });
     parseOptions(SET_LORAS_OPTIONS, options, { where: 'the options', code: 'INVALID_ARGUMENT' });
     this.#requireOpen();
-    const signal = eitherSignal(this.#ending.signal, options.signal);
+    const signal = eitherSignal(this.#closed.signal, options.signal);
     try {
-      const files = await resolveLoras(loras, { ...this.#parts.fetching, signal });
+      const files = await resolveLoras(loras, { ...this.#parts.downloads, signal });
       await this.#parts.adapters.set(files, signal);
     } catch (error) {
-      throw this.#ending.signal.aborted
-        ? new HeadstartError('CLOSED', 'The agent was closed meanwhile', { cause: error })
+      throw this.#closed.signal.aborted
+        ? new HeadstartError('CLOSED', 'The agent was closed during setLoras()', { cause: error })
         : error;
     }
   }
@@ -219,7 +220,7 @@ export class AgentServer {
     return this.templateCache.stats();
   }
 
-  /** How the agent does right now: queue, sessions, KV cells, tokens per second. */
+  /** The current state of the agent: queue, sessions, KV cells, tokens per second. */
   health(): AgentHealth {
     const { engine, path } = this.#parts;
     return {
@@ -232,24 +233,24 @@ export class AgentServer {
     };
   }
 
-  /** Resolves when every template prefilled so far is on disk, or has failed to get there. */
+  /** Resolves when every template prefilled so far is on disk, or could not be saved. */
   flush(): Promise<void> {
     return this.templateCache.flush();
   }
 
-  /** Ends turns that run, finishes saves, frees context and model. Idempotent. */
+  /** Ends running turns, finishes saves, and frees context and model. Idempotent. */
   close(): Promise<void> {
     this.#closing ??= this.#closeParts();
     return this.#closing;
   }
 
-  /** As {@link close}, for `await using`. */
+  /** Calls {@link close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 
   async #closeParts(): Promise<void> {
-    this.#ending.abort();
+    this.#closed.abort();
     const { cache, engine, model, checkpoints, mcp } = this.#parts;
     await closeAll([
       () => Promise.all(this.#sessions.all().map((session) => session.close())),
@@ -269,20 +270,20 @@ export class AgentServer {
   }
 }
 
-/** `debug` is never without effect: where nobody takes its lines, they go to standard error. */
-function loggerOf(given: Logger | undefined, debug: boolean): Logger | undefined {
-  const logger = given ?? (debug ? stderrLogger : undefined);
+/** The user's logger, limited to the wanted levels. With `debug` and no logger, lines go to standard error. */
+function loggerOf(userLogger: Logger | undefined, debug: boolean): Logger | undefined {
+  const logger = userLogger ?? (debug ? stderrLogger : undefined);
   return logger && limitedLogger(forgivingLogger(logger), debug ? 'debug' : 'warn');
 }
 
 /**
- * llama.cpp compares the training length with the cells of a unified KV cache, which many sessions share. The agent compares it with
- * what one session may hold: see `trainingLengthWarning`.
+ * llama.cpp compares the training length with the cells of a unified KV cache, which many sessions share. So its warning is wrong for
+ * one session. The agent compares the training length with `contextSize` instead: see `trainingLengthWarning`.
  */
 const FALSE_ALARM = /n_ctx_seq \(\d+\) > n_ctx_train \(\d+\)/;
 
-/** @returns how to stop it, once nobody has it that logs later */
-function logToNative(logger: Logger | undefined, debug: boolean): () => void {
+/** Sends llama.cpp's log to a logger. @returns a function that stops it, unless another logger has replaced this one */
+function receiveNativeLog(logger: Logger | undefined, debug: boolean): () => void {
   if (logger === undefined) {
     return () => {};
   }

@@ -1,16 +1,17 @@
-// One line for each session, turn and tool call: what `debug` adds to the log.
+// Writes the log lines of the option `debug`: one for each session, turn and tool call.
 
 import type { Logger } from '../logger.js';
 import { type SessionEvent, subscribeDiagnostics, type ToolCallEvent, type TurnEvent } from './events.js';
 
 /**
- * Writes what happens in the sessions that `isMine` knows.
+ * Logs the events of some sessions.
  *
- * @returns how to stop
+ * @param isLogged whether the events of a session are logged
+ * @returns a function that stops the logging
  */
-export function logEvents(logger: Logger, isMine: (sessionId: string) => boolean): () => void {
+export function logEvents(logger: Logger, isLogged: (sessionId: string) => boolean): () => void {
   const write = (sessionId: string, line: string | undefined) => {
-    if (line !== undefined && isMine(sessionId)) {
+    if (line !== undefined && isLogged(sessionId)) {
       logger('debug', `session ${sessionId}: ${line}`);
     }
   };

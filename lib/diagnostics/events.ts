@@ -1,4 +1,4 @@
-// What observers can subscribe to (node:diagnostics_channel): names, messages, and the one way to publish them.
+// The channels of node:diagnostics_channel that programs can subscribe to, and their messages.
 import { channel } from 'node:diagnostics_channel';
 import { HeadstartError } from '../errors.js';
 import { describe } from '../options.js';
@@ -18,7 +18,7 @@ export type SessionEvent =
       sessionId: string;
     };
 
-/** How a session's start went; the message has all of its `report`. */
+/** How a session's start went. The message has all fields of `session.report`. */
 export interface SessionStart {
   /** Where the template's state came from: `resident`, `memory`, `disk` or `prefill`. */
   source: string;
@@ -28,11 +28,11 @@ export interface SessionStart {
   tier: string;
   /** Tokens in the template. */
   templateTokens: number;
-  /** Of those, tokens whose KV state was not computed again. */
+  /** Tokens of the template whose KV state was not computed again. */
   cachedTokens: number;
-  /** Milliseconds. */
+  /** Milliseconds from the call until the template was in the session's sequence. */
   ms: number;
-  /** Why nothing better was possible. */
+  /** Why no better start was possible. */
   reason?: string;
 }
 
@@ -40,7 +40,7 @@ export interface SessionStart {
 export type TurnEvent =
   | {
       event: 'start';
-      /** Of this turn alone. */
+      /** Identifies the turn. */
       turnId: string;
       /** As `session.id`. */
       sessionId: string;
@@ -55,9 +55,9 @@ export type TurnEvent =
       sessionId: string;
       /** Milliseconds since its start. */
       ms: number;
-      /** Absent where it failed. */
+      /** Absent if the turn failed. */
       finishReason?: string;
-      /** Absent where it failed. */
+      /** Absent if the turn failed. */
       usage?: {
         /** Tokens in the prompts of all steps, the cached ones included. */
         inputTokens: number;
@@ -68,7 +68,7 @@ export type TurnEvent =
         /** Generated tokens that belong to reasoning. */
         reasoningTokens: number;
       };
-      /** Why it failed, or was aborted. */
+      /** The error of a turn that failed or was aborted. */
       error?: unknown;
     };
 
@@ -76,11 +76,11 @@ export type TurnEvent =
 export type ToolCallEvent =
   | {
       event: 'start';
-      /** The turn that it is part of. */
+      /** The turn that the call is part of. */
       turnId: string;
       /** As `session.id`. */
       sessionId: string;
-      /** Unique in its conversation. */
+      /** Unique in the conversation. */
       toolCallId: string;
       /** The tool's. */
       name: string;
@@ -97,35 +97,35 @@ export type ToolCallEvent =
       name: string;
       /** Milliseconds since its start. */
       ms: number;
-      /** The model was told of a failure. */
+      /** Whether the model received an error as the result. */
       isError: boolean;
     };
 
-/** A prompt, or what of it was not in the KV cache, went into a sequence. */
+/** A prompt, or the part of it that was not in the KV cache, was prefilled. */
 export interface PrefillEvent {
   /** The id of the sequence. */
   sequence: number;
   /** Tokens that were decoded. */
   tokens: number;
-  /** Milliseconds, with the waiting between its batches. */
+  /** Milliseconds, including the time between its batches. */
   ms: number;
 }
 
-/** One decode: a batch of all sessions' work. */
+/** One decode: a batch with tokens of all sessions. */
 export interface DecodeEvent {
   /** Tokens in the batch. */
   tokens: number;
-  /** Of those, tokens of prompts; the others go on with a reply, one for each sequence. */
+  /** Tokens of prompts. The other tokens of the batch belong to replies, one for each sequence. */
   promptTokens: number;
   /** Sequences in the batch. */
   sequences: number;
-  /** Requests that were ready and had to wait for the next one. */
+  /** Requests that have to wait for the next decode. */
   waiting: number;
-  /** From the call to the tokens being chosen, milliseconds. */
+  /** Milliseconds from the call until the next tokens were chosen. */
   ms: number;
 }
 
-/** The messages by channel: `llama-headstart:session` and so on. */
+/** The type of message for each channel; the channel `session` is `llama-headstart:session`, and so on. */
 export interface DiagnosticsEvents {
   /** A session began or ended. */
   session: SessionEvent;
@@ -135,13 +135,13 @@ export interface DiagnosticsEvents {
   'tool-call': ToolCallEvent;
   /** A prompt is in its sequence. */
   prefill: PrefillEvent;
-  /** After each decode. */
+  /** A decode has ended. */
   decode: DecodeEvent;
 }
 
 const PREFIX = 'llama-headstart:';
 
-/** By their short names. Held here: a channel that nobody refers to is collected, with its subscribers. */
+/** The channels by their short names. A channel without a reference is garbage-collected, with its subscribers. */
 const channels = {
   session: channel(`${PREFIX}session`),
   turn: channel(`${PREFIX}turn`),
@@ -150,12 +150,12 @@ const channels = {
   decode: channel(`${PREFIX}decode`),
 } as const satisfies Record<keyof DiagnosticsEvents, unknown>;
 
-/** Whether anybody listens: where not, nothing has to be measured. */
+/** Whether a channel has subscribers. If it has none, nothing is measured for it. */
 export function isObserved(name: keyof DiagnosticsEvents): boolean {
   return channels[name].hasSubscribers;
 }
 
-/** Tells subscribers, at once. A subscriber that throws becomes an uncaught exception of the process, and no failure here. */
+/** Calls the subscribers synchronously. An error of a subscriber becomes an uncaught exception of the process; `publish` returns. */
 export function publish<Name extends keyof DiagnosticsEvents>(name: Name, message: DiagnosticsEvents[Name]): void {
   const { [name]: target } = channels;
   if (target.hasSubscribers) {
@@ -166,7 +166,7 @@ export function publish<Name extends keyof DiagnosticsEvents>(name: Name, messag
 /**
  * Calls `listener` with each message of a channel.
  *
- * @returns how to unsubscribe
+ * @returns a function that unsubscribes
  * @throws HeadstartError `INVALID_ARGUMENT`.
  */
 export function subscribeDiagnostics<Name extends keyof DiagnosticsEvents>(

@@ -1,5 +1,5 @@
-// Spans of turns and tool calls, by OpenTelemetry's conventions for generative AI, made from what is published on our own
-// channels. Only where the program has @opentelemetry/api, which does nothing until a tracer is registered with it.
+// Creates spans for turns and tool calls from the messages of our channels, by OpenTelemetry's conventions for generative AI. This
+// needs @opentelemetry/api, which does nothing until the program registers a tracer.
 import { basename } from 'node:path';
 import type { Span, Tracer } from '@opentelemetry/api';
 import { subscribeDiagnostics, type ToolCallEvent, type TurnEvent } from './events.js';
@@ -11,7 +11,7 @@ const PROVIDER = 'llama_cpp';
 
 let started: Promise<void> | undefined;
 
-/** Idempotent: one set of spans for the whole process, however many agents there are. */
+/** Starts the spans. Idempotent, so that a process with several agents has one set of spans. */
 export function startTelemetry(): Promise<void> {
   started ??= import('@opentelemetry/api').then(
     (api) => new SpanMaker(api).start(),
@@ -34,7 +34,7 @@ class SpanMaker {
     subscribeDiagnostics('tool-call', (event) => this.#onToolCall(event));
   }
 
-  /** Asked each time: a tracer may be registered after us. */
+  /** Looked up for each span, because the program may register a tracer later. */
   get #tracer(): Tracer {
     return this.#api.trace.getTracer('llama-headstart');
   }
