@@ -1,7 +1,7 @@
 // The types of options, as zod schemas. Each schema describes its values in words, so that error messages and the reference page
 // (docs/reference/options.md) say the same.
 import { z } from 'zod';
-import { given } from './options.js';
+import { definedOptions } from './options.js';
 
 /** The values that a schema accepts, in words that complete "Expected `x` to be ...". */
 const EXPECTED = z.registry<{ text: string }>();
@@ -34,7 +34,7 @@ export type Group<Input, Output = Input> = z.ZodType<Output, Input>;
 export function group<Shape extends z.core.$ZodLooseShape>(shape: Shape): z.ZodObject<Shape, z.core.$strict> {
   const error = ({ code }: { code?: string }) => (code === 'invalid_type' ? 'an object' : undefined);
   return worded(
-    z.strictObject(shape, { error }).overwrite((options) => Object.freeze(given(options)) as typeof options),
+    z.strictObject(shape, { error }).overwrite((options) => Object.freeze(definedOptions(options)) as typeof options),
     'an object',
   );
 }

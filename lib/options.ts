@@ -8,7 +8,7 @@ export interface Place {
 }
 
 /** The options that are set. A value of undefined counts as absent. */
-export function given<Options extends object>(options: Options): Options {
+export function definedOptions<Options extends object>(options: Options): Options {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Options;
 }
 
@@ -25,7 +25,7 @@ const OTHER_NAMES: Readonly<Record<string, string>> = {
 };
 
 /** A suggestion for an unknown name, for the end of an error message. Empty if no known name is similar. */
-export function hint(name: string, known: readonly string[], places: readonly Place[]): string {
+export function suggestionFor(name: string, known: readonly string[], places: readonly Place[]): string {
   const renamed = newName(name, known);
   if (renamed !== undefined) {
     return `: did you mean \`${renamed}\`?`;

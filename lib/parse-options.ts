@@ -2,7 +2,7 @@
 import type { z } from 'zod';
 import { type ErrorCode, HeadstartError } from './errors.js';
 import { isObject } from './option-types.js';
-import { describe, given, hint, type Place } from './options.js';
+import { definedOptions, describe, type Place, suggestionFor } from './options.js';
 
 /** Names and codes for error messages. */
 export interface ParseContext {
@@ -45,7 +45,7 @@ export function checkedOptions<Input extends object>(
   context: ParseContext,
 ): Input {
   parseOptions(schema, options, context);
-  return Object.freeze(given(options));
+  return Object.freeze(definedOptions(options));
 }
 
 /** The issue to report. Unknown names come first, because a misspelled name also causes other issues. */
@@ -72,7 +72,7 @@ function problem(issue: Issue, schema: z.core.$ZodType, options: unknown, contex
     const [name = ''] = issue.keys;
     const { places = [] } = context;
     const elsewhere = typeof places === 'function' ? places(path[0]?.toString()) : places;
-    const suggestion = hint(name, namesAt(schema, path), elsewhere);
+    const suggestion = suggestionFor(name, namesAt(schema, path), elsewhere);
     return new HeadstartError(code, `Unknown option \`${name}\` in ${placeOf(path, context.where, 0)}${suggestion}`);
   }
   const option = placeOf(path, context.where, 1);

@@ -1,7 +1,7 @@
 import { combinedSignal, throwIfAborted } from '../abort.js';
 import { HeadstartError } from '../errors.js';
 import { mergeSampling, requireSampling } from '../generate/sampling.js';
-import { given } from '../options.js';
+import { definedOptions } from '../options.js';
 import type { ChatMessage } from '../prompt/messages.js';
 import type { TemplateSource } from '../prompt/renderer.js';
 import type { Boundary } from '../prompt/template-boundary.js';
@@ -199,7 +199,7 @@ async function openSaved(
       {
         ...(saved.systemPrompt !== undefined && { systemPrompt: saved.systemPrompt }),
         ...saved.options,
-        ...given(options),
+        ...definedOptions(options),
         tools,
       },
       saved,

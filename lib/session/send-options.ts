@@ -14,7 +14,7 @@ import {
   switchable,
   value,
 } from '../option-types.js';
-import { given, type Place } from '../options.js';
+import { definedOptions, type Place } from '../options.js';
 import { parseOptions } from '../parse-options.js';
 import { SAMPLING_OPTIONS, type SamplingOptions } from '../sampling-options.js';
 import type { ToolCallHook } from '../tools/approval.js';
@@ -123,7 +123,7 @@ export type ResolvedToolOptions = ResolvedOf<typeof TOOL_CALLS> & { maxToolResul
 
 /** Merges tool options: later layers override earlier ones option by option. Other options in a layer are ignored. */
 export function resolveToolOptions(contextSize: number, ...layers: readonly ToolOptions[]): ResolvedToolOptions {
-  const entries = Object.entries(Object.assign({}, ...layers.map(given))).filter(([name]) =>
+  const entries = Object.entries(Object.assign({}, ...layers.map(definedOptions))).filter(([name]) =>
     Object.hasOwn(TOOL_CALLS, name),
   );
   const { maxToolResultLength = contextSize, ...rest } = TOOL_CALL_OPTIONS.parse(Object.fromEntries(entries));
