@@ -126,7 +126,7 @@ export class Session implements ToolSession {
    *   `QUEUE_FULL`, `REPLY_INVALID` (with `responseFormat`), and what rendering, sampling and decoding throw.
    */
   stream(message: TurnInput, options: SendOptions = {}): AsyncGenerator<StreamPart, void, undefined> {
-    return this.#parts(message, options, false) as AsyncGenerator<StreamPart, void, undefined>; // without an `retry` part
+    return this.#parts(message, options, false) as AsyncGenerator<StreamPart, void, undefined>; // no `retry` part
   }
 
   /** @param retriesInvalid whether to ask again for a reply that does not match `responseFormat` */
@@ -151,14 +151,12 @@ export class Session implements ToolSession {
       await this.#turnLock.enter(eitherSignal(request.signal, request.generation.deadline));
       this.#rollBack = this.#sequence.rollbackPoint();
       events.begin();
-      turn = await this.#activity.step(this.#beginTurn({ ...request, retriesInvalid }, options));
-      for (
-        let part = await this.#activity.step(turn.next());
-        part !== undefined;
-        part = await this.#activity.step(turn.next())
-      ) {
+      const running = await this.#activity.step(this.#beginTurn({ ...request, retriesInvalid }, options));
+      turn = running;
+      const next = () => this.#activity.step(running.next());
+      for (let part = await next(); part !== undefined; part = await next()) {
         if (part.type === 'finish') {
-          this.#messages = Object.freeze([...turn.conversation]);
+          this.#messages = Object.freeze([...running.conversation]);
           this.#rollBack = undefined; // the turn is part of the conversation now
           events.finished(part);
           last = part;
@@ -174,13 +172,7 @@ export class Session implements ToolSession {
       events.failed(error);
       const isAborted = !this.closed && HeadstartError.isInstance(error, 'ABORTED');
       last = { type: 'finish', finishReason: isAborted ? 'aborted' : 'error', usage: request.usage.total() };
-      if (this.closed) {
-        failure = { error: new HeadstartError('CLOSED', 'The session was closed during its turn', { cause: error }) };
-      } else {
-        this.#sequence.afterFailure();
-        const limit = { deadline: request.generation.deadline, timeoutMs: options.timeoutMs };
-        failure = { error: asAborted(error, 'The turn', limit, request.signal) };
-      }
+      failure = { error: this.#turnFailure(error, request, options.timeoutMs) };
     } finally {
       abandonedEvents.end();
       abandonedTurn.end();
@@ -195,6 +187,15 @@ export class Session implements ToolSession {
     if (failure !== undefined) {
       throw failure.error;
     }
+  }
+
+  /** Releases the sequence if it was damaged. @returns the error that the turn's stream throws */
+  #turnFailure(error: unknown, { signal, generation }: CheckedTurn, timeoutMs: number | undefined): unknown {
+    if (this.closed) {
+      return new HeadstartError('CLOSED', 'The session was closed during its turn', { cause: error });
+    }
+    this.#sequence.afterFailure();
+    return asAborted(error, 'The turn', { deadline: generation.deadline, timeoutMs }, signal);
   }
 
   async #endTurn(): Promise<void> {

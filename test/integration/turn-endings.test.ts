@@ -27,7 +27,8 @@ describe('a turn', () => {
   it.each(['dense', 'sliding-window', 'recurrent', 'hybrid'] as const)(
     'of the %s model that is aborted during its prefill has no effect on later replies',
     async (name) => {
-      const session = await (await startAgent({ name, ...EXACT, contextSize: 4096 })).createSession();
+      const settings = { name, ...EXACT, contextSize: 4096, batchSize: 128 };
+      const session = await (await startAgent(settings)).createSession();
       for (const decodes of [0, 1, 2, 4]) {
         const controller = new AbortController();
         const turn = session.send(LONG_PROMPT, { maxTokens: 100, signal: controller.signal });
@@ -35,9 +36,7 @@ describe('a turn', () => {
         await expect(turn, `after ${decodes} decodes`).rejects.toThrow(withCode('ABORTED'));
       }
       expect(session.messages).toEqual([]);
-      expect(await replies(session, ['Hello'], 8)).toEqual(
-        await uncachedReplies({ name, ...EXACT, contextSize: 4096 }, ['Hello'], 8),
-      );
+      expect(await replies(session, ['Hello'], 8)).toEqual(await uncachedReplies(settings, ['Hello'], 8));
     },
   );
 
