@@ -9,6 +9,7 @@ import {
   type ModelConfig,
   type Reply,
   type Session,
+  type StartReport,
 } from 'llama-headstart';
 import { onTestFinished } from 'vitest';
 import { type MicroModelName, microModel } from './models.js';
@@ -89,6 +90,17 @@ export async function startAgent(settings: AgentSettings = {}): Promise<AgentSer
   const agent = await AgentServer.initialize(agentOptions(settings));
   onTestFinished(() => agent.close());
   return agent;
+}
+
+/** Starts one session in a new agent on this cache directory, closes the agent and returns the session's report. */
+export async function startOn(
+  directory: string,
+  { tenant, ...settings }: AgentSettings & { tenant?: string } = {},
+): Promise<StartReport> {
+  const agent = await startAgent({ cacheDir: directory, ...settings });
+  const { report } = await agent.createSession({ ...(tenant !== undefined && { tenant }) });
+  await agent.close();
+  return report;
 }
 
 /** The replies to these messages in one session of a new agent without any cache. */

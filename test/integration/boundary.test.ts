@@ -1,4 +1,4 @@
-// Every chat template that llama.cpp ships: what is found to be shared by all conversations is shared by all.
+// For each chat template of llama.cpp: every conversation begins with the template that the boundary search finds.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -17,16 +17,16 @@ import { SYSTEM_PROMPT, TOOLS } from '../helpers/prompts.js';
 const MODELS_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp/models', import.meta.url));
 const CHAT_TEMPLATES = readdirSync(join(MODELS_DIRECTORY, 'templates')).filter((name) => name.endsWith('.jinja'));
 
-/** Unlike the probes of the search, but each begins with something that tokenisers merge in its own way. */
+/** Messages that the search does not use. Tokenizers merge the beginning of each one in a different way. */
 const MESSAGES = ['Where is it?', '\n\nTwo\nlines', '1234567', '\u{1F6B2} hm', '', "'s"];
 
 /**
- * Chat templates that put the system prompt into the user's turn, where no control token ends it: the search keeps a
- * distance from a merge with the message, and the end of the system prompt is read again with it.
+ * Chat templates that put the system prompt into the user's turn, without a control token after it. The template then ends some tokens
+ * before the end of the system prompt, because the last ones may merge with the message.
  */
 const SYSTEM_PROMPT_IN_USER_TURN = ['google-gemma-2-2b-it.jinja', 'mistralai-Mistral-Nemo-Instruct-2407.jinja'];
 
-/** Without a system prompt and tools these begin with the user's message, to the first token. */
+/** Without a system prompt and tools, the prompt begins with the user's message. */
 const NOTHING_SHARED_WITHOUT_SYSTEM_PROMPT = ['Reka-Edge.jinja'];
 
 let model: Model;
@@ -44,7 +44,7 @@ const rendererFor = (file: string) =>
 const textOf = async ({ tokens }: Boundary) =>
   new TextDecoder().decode(await model.detokenize(tokens, { special: true }));
 
-/** Finds the boundary and checks it against conversations: with one message, and with a turn behind them. */
+/** Finds the boundary and compares it with conversations of one message. */
 async function checkBoundary(renderer: Renderer, source: TemplateSource): Promise<Boundary> {
   const boundary = await findBoundary(renderer, source, model.controlTokens());
   for (const content of MESSAGES) {
@@ -54,13 +54,13 @@ async function checkBoundary(renderer: Renderer, source: TemplateSource): Promis
   }
   if (boundary.lesson !== undefined) {
     const again = await findKnownBoundary(renderer, source, model.controlTokens(), boundary.lesson);
-    expect(again.tokens, 'found again in one render').toEqual(boundary.tokens);
+    expect(again.tokens, 'with the remembered boundary').toEqual(boundary.tokens);
   }
   return boundary;
 }
 
 describe('a chat template that puts the system prompt into the first user turn', () => {
-  it('gives a long prompt its whole template, also after a short one was learned from', async () => {
+  it('has the whole long system prompt in its template, also if the boundary was remembered for a short one', async () => {
     const chatTemplate =
       '{% for m in messages %}{% if m.role == "user" %}<|im_start|>{% if loop.index0 == 1 %}{{ messages[0].content }}\n\n{% endif %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}';
     const renderer = new Renderer(model, chatTemplate);
@@ -73,13 +73,13 @@ describe('a chat template that puts the system prompt into the first user turn',
   });
 });
 
-describe('the chat templates that llama.cpp ships', () => {
-  it('are all here', () => {
+describe('the chat templates of llama.cpp', () => {
+  it('are all tested', () => {
     expect(CHAT_TEMPLATES.length).toBeGreaterThanOrEqual(70);
   });
 
   it.each(CHAT_TEMPLATES)(
-    '%s: all conversations begin with the template, which holds system prompt and tools',
+    '%s: all conversations begin with the template, which contains system prompt and tools',
     async (file) => {
       const renderer = rendererFor(file);
       const boundary = await checkBoundary(renderer, { systemPrompt: SYSTEM_PROMPT, tools: TOOLS });
@@ -91,31 +91,34 @@ describe('the chat templates that llama.cpp ships', () => {
     },
   );
 
-  it.each(CHAT_TEMPLATES)('%s: a system prompt alone is in the template', async (file) => {
+  it.each(CHAT_TEMPLATES)('%s: the template contains a system prompt without tools', async (file) => {
     const text = await textOf(await checkBoundary(rendererFor(file), { systemPrompt: SYSTEM_PROMPT }));
     expect(text).toContain(SYSTEM_PROMPT.slice(0, SYSTEM_PROMPT_IN_USER_TURN.includes(file) ? -20 : undefined));
   });
 
-  it.each(CHAT_TEMPLATES)('%s: tools alone are in the template', async (file) => {
+  it.each(CHAT_TEMPLATES)('%s: the template contains tools without a system prompt', async (file) => {
     const text = await textOf(await checkBoundary(rendererFor(file), { tools: TOOLS }));
     for (const { name } of TOOLS) {
       expect(text).toContain(name);
     }
   });
 
-  it.each(CHAT_TEMPLATES)('%s: without both there is a shorter template, or a reason for none', async (file) => {
-    const { tokens, reason } = await checkBoundary(rendererFor(file), {});
-    if (NOTHING_SHARED_WITHOUT_SYSTEM_PROMPT.includes(file)) {
-      expect(tokens).toHaveLength(0);
-      expect(reason).toBe('conversations share no first token');
-    } else {
-      expect(tokens.length).toBeGreaterThan(0);
-    }
-  });
+  it.each(CHAT_TEMPLATES)(
+    '%s: without both there is a shorter template, or a reason why there is none',
+    async (file) => {
+      const { tokens, reason } = await checkBoundary(rendererFor(file), {});
+      if (NOTHING_SHARED_WITHOUT_SYSTEM_PROMPT.includes(file)) {
+        expect(tokens).toHaveLength(0);
+        expect(reason).toBe('conversations share no first token');
+      } else {
+        expect(tokens.length).toBeGreaterThan(0);
+      }
+    },
+  );
 });
 
 describe('tools', () => {
-  it('reach a chat template that does not describe them in its system message, even if a name is a common word', async () => {
+  it('are described in the system message if the chat template does not describe them, also if a name is a common word', async () => {
     const chatml =
       "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
     const renderer = new Renderer(model, chatml);
@@ -128,7 +131,7 @@ describe('tools', () => {
     expect(text).toContain('<tool_call>');
   });
 
-  it('are described by the chat template itself where it can', async () => {
+  it('are described only once if the chat template describes them', async () => {
     const renderer = rendererFor('Qwen-Qwen2.5-7B-Instruct.jinja');
     const { text } = await renderer.prompt({ systemPrompt: 'Hm.', tools: TOOLS }, [{ role: 'user', content: 'hi' }]);
     expect(text.split('find_part')).toHaveLength(2);

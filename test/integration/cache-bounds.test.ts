@@ -1,4 +1,4 @@
-// Bounds where they were asked for, and statistics that tell the truth.
+// Budgets of all tiers, bypasses, and statistics.
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,14 +12,14 @@ import { entriesIn, numberedTemplate, openLab, save } from '../helpers/open-lab.
 import { inOtherProcess } from '../helpers/processes.js';
 import { TOOLS } from '../helpers/prompts.js';
 
-/** As if the entry was last used so many seconds ago. */
+/** Makes the entry look as if it was last used this many seconds ago. */
 async function age(directory: string, key: string, seconds: number): Promise<void> {
   const date = new Date(Date.now() - seconds * 1000);
   await utimes(join(directory, `template_${key.slice(0, 16)}.kv`), date, date);
 }
 
 describe('the budgets of the directory', () => {
-  it('are off unless set: nothing is ever deleted', async () => {
+  it('are off by default: nothing is deleted', async () => {
     const directory = await temporaryDirectory();
     const lab = await openLab({ directory });
     for (const seed of [1, 2, 3]) {
@@ -29,14 +29,14 @@ describe('the budgets of the directory', () => {
     expect(await entriesIn(directory)).toHaveLength(3);
   });
 
-  it('are missed once it has grown large: statistics and log say so, once', async () => {
+  it('are recommended in statistics and once in the log if the directory has grown large without one', async () => {
     const directory = await temporaryDirectory();
     const warnings: string[] = [];
     const logger = (_: string, message: string) => warnings.push(message);
     await save(await openLab({ directory }), 1);
     const index = join(directory, 'index-1.jsonl');
-    const facts = JSON.parse(await readFile(index, 'utf8'));
-    await writeFile(index, `${JSON.stringify({ ...facts, bytes: 11 * 1024 ** 3 })}\n`);
+    const entry = JSON.parse(await readFile(index, 'utf8'));
+    await writeFile(index, `${JSON.stringify({ ...entry, bytes: 11 * 1024 ** 3 })}\n`);
     const lab = await openLab({ directory, cache: { logger } });
     const large = /holds \d entries of 11\.0 GiB: set `maxDiskBytes`, `maxEntries` or `maxAgeMs`, or call prune\(\)/;
     expect(lab.cache.stats().warning).toMatch(large);
@@ -45,7 +45,7 @@ describe('the budgets of the directory', () => {
     expect(warnings.filter((line) => large.test(line))).toHaveLength(1);
   });
 
-  it('delete least recently used entries first, by the last use of any process', async () => {
+  it('delete the least recently used entries first, whichever process used them', async () => {
     const directory = await temporaryDirectory();
     const first = await openLab({ directory });
     const keys = [await save(first, 1), await save(first, 2), await save(first, 3)] as const;
@@ -54,7 +54,7 @@ describe('the budgets of the directory', () => {
     await age(directory, keys[2], 1000);
     await first.close();
     const second = await openLab({ directory, cache: { maxEntries: 3 } });
-    expect((await second.start(numberedTemplate(1))).source).toBe('disk'); // now the newest
+    expect((await second.start(numberedTemplate(1))).source).toBe('disk'); // now the most recently used
     await expect
       .poll(async () => (await stat(join(directory, `template_${keys[0].slice(0, 16)}.kv`))).mtimeMs)
       .toBeGreaterThan(Date.now() - 100_000);
@@ -63,7 +63,7 @@ describe('the budgets of the directory', () => {
     expect((await second.cache.list()).map(({ key }) => key)).not.toContain(keys[1]);
   });
 
-  it('by bytes, entries and age hold after each save, and never take the newest', async () => {
+  it('for bytes, entries and age are kept after each save, and never delete the newest entry', async () => {
     const directory = await temporaryDirectory();
     const lab = await openLab({ directory });
     await save(lab, 1);
@@ -82,7 +82,7 @@ describe('the budgets of the directory', () => {
     expect((await aged.cache.list()).filter(({ file }) => file).map(({ key }) => key)).toEqual([newest]);
   });
 
-  it('take a use in the future, left by a clock that jumped back, as just now', async () => {
+  it('count a use in the future, after the clock jumped back, as just now', async () => {
     const directory = await temporaryDirectory();
     const lab = await openLab({ directory, cache: { maxAgeMs: 1000_000 } });
     const key = await save(lab, 1);
@@ -93,7 +93,7 @@ describe('the budgets of the directory', () => {
     expect((await again.start(numberedTemplate(1))).source).toBe('disk');
   });
 
-  it('leave out an entry that is larger than all of them, and say so', async () => {
+  it('prevent the save of a template that is larger than the budget, and say so', async () => {
     const directory = await temporaryDirectory();
     const warnings: string[] = [];
     const logger = (_: string, message: string) => warnings.push(message);
@@ -107,10 +107,10 @@ describe('the budgets of the directory', () => {
     expect((await lab.start(numberedTemplate(1))).source).toBe('resident');
   });
 
-  it('spare what is pinned: in every process, and after a restart', async () => {
+  it('never delete a pinned entry, in any process and after a restart', async () => {
     const directory = await temporaryDirectory();
     const first = await openLab({ directory });
-    await first.cache.pin({ tokens: numberedTemplate(1) }); // before it is there
+    await first.cache.pin({ tokens: numberedTemplate(1) }); // before it is cached
     const pinned = await save(first, 1);
     await first.close();
     const second = await openLab({ directory, cache: { maxEntries: 1 } });
@@ -119,7 +119,7 @@ describe('the budgets of the directory', () => {
     await save(second, 3);
     const keys = (await second.cache.list()).filter(({ file }) => file).map(({ key }) => key);
     expect(keys).toContain(pinned);
-    expect(keys).toHaveLength(2); // the newest save stays as well
+    expect(keys).toHaveLength(2); // the newest save stays too
     expect(await second.cache.inspect(pinned)).toMatchObject({ pinned: true, tokens: 100 });
     await second.cache.unpin({ tokens: numberedTemplate(1) });
     await save(second, 4);
@@ -128,7 +128,7 @@ describe('the budgets of the directory', () => {
 });
 
 describe('the budget of resident cells', () => {
-  it('drops the least recently used resident template, and keeps its bytes in memory', async () => {
+  it('evicts the least recently used resident template, which then starts from memory', async () => {
     const lab = await openLab({ residents: 4, cache: { maxResidentCells: 250 } });
     for (const seed of [1, 2]) {
       await lab.start(numberedTemplate(seed));
@@ -140,14 +140,14 @@ describe('the budget of resident cells', () => {
     expect((await lab.start(numberedTemplate(2))).source).toBe('memory');
   });
 
-  it('lets a template that is larger start from memory', async () => {
+  it('makes a larger template start from memory', async () => {
     const lab = await openLab({ residents: 4, cache: { maxResidentCells: 50 } });
     expect((await lab.start(numberedTemplate(1))).cache).toBe('miss');
     expect((await lab.start(numberedTemplate(1))).source).toBe('memory');
     expect(lab.cache.stats().residentTemplates).toBe(0);
   });
 
-  it('spares a pinned one while another can go, and never blocks a start for it', async () => {
+  it('evicts a pinned template only if all others are pinned too', async () => {
     const lab = await openLab({ residents: 2 });
     await lab.cache.pin({ tokens: numberedTemplate(1) });
     for (const seed of [1, 2, 3, 4]) {
@@ -155,13 +155,13 @@ describe('the budget of resident cells', () => {
     }
     expect((await lab.start(numberedTemplate(1))).source).toBe('resident');
     await lab.cache.pin({ tokens: numberedTemplate(4) });
-    await lab.start(numberedTemplate(5)); // both places are pinned: one has to go all the same
+    await lab.start(numberedTemplate(5)); // both resident templates are pinned: one is evicted anyway
     expect(lab.cache.stats().residentTemplates).toBe(2);
   });
 });
 
 describe('a bypass', () => {
-  it('of short templates, is reported as that', async () => {
+  it('of a short template is reported with its reason', async () => {
     const lab = await openLab({ cache: { minTokens: 64 } });
     const short = await lab.start(numberedTemplate(1, 63));
     expect(short).toMatchObject({ cache: 'bypass', reason: expect.stringContaining('`minTokens` (64)'), key: '' });
@@ -171,7 +171,7 @@ describe('a bypass', () => {
 });
 
 describe('the break-even check', () => {
-  it('leaves the cache alone while prefills are measured to be no slower than restores, and no longer', async () => {
+  it('bypasses the cache only while prefills are measured to be no slower than restores', async () => {
     const directory = await temporaryDirectory();
     const prefillEstimate = new PrefillEstimate();
     const lab = await openLab({
@@ -179,28 +179,28 @@ describe('the break-even check', () => {
       residents: 0,
       cache: { breakEven: true, maxMemoryBytes: 0, prefillEstimate },
     });
-    expect(await save(lab, 1)).not.toBe(''); // a miss: nothing is known of restores yet
+    expect(await save(lab, 1)).not.toBe(''); // a miss: no restore was measured yet
     expect((await lab.start(numberedTemplate(1))).source).toBe('disk');
     expect(prefillEstimate.expectedPrefillMs(100)).toBeGreaterThan(0);
-    // Both were measured. What follows outweighs them on any machine: a start a minute a token, then a thousand a microsecond.
-    const remember = (tokens: number, ms: number) => {
+    // Extreme values that outweigh the real measurements on any machine: a minute per token, then a thousand tokens per microsecond.
+    const noteRestores = (tokens: number, ms: number) => {
       for (let count = 0; count < 100; count++) {
         prefillEstimate.noteRestore(tokens, ms);
       }
     };
-    remember(1, 60_000);
+    noteRestores(1, 60_000);
     expect(await lab.start(numberedTemplate(1))).toMatchObject({
       cache: 'bypass',
       reason: expect.stringContaining('`breakEven`'),
     });
-    remember(1000, 0.001);
+    noteRestores(1000, 0.001);
     expect((await lab.start(numberedTemplate(1))).source).toBe('disk');
     expect(lab.cache.stats()).toMatchObject({ hits: 2, misses: 1, bypasses: 1 });
   });
 });
 
 describe('the statistics', () => {
-  it('count tokens, tiers, bytes and what was saved; totals outlive the process and add up between processes', async () => {
+  it('count tokens, sources, bytes and saved time; `totals` adds up all processes, also after a restart', async () => {
     const directory = await temporaryDirectory();
     const options = agentOptions({ cacheDir: directory, tools: TOOLS });
     const first = await inOtherProcess('agent', { options });
@@ -235,7 +235,7 @@ describe('the statistics', () => {
     expect(JSON.parse(await readFile(join(directory, 'totals-1.json'), 'utf8'))).toMatchObject({ hits: 4, misses: 1 });
   });
 
-  it('are right after a restart without the index file, and with a damaged one', async () => {
+  it('are right after a restart if the index file is missing or damaged', async () => {
     const directory = await temporaryDirectory();
     const lab = await openLab({ directory });
     for (const seed of [1, 2, 3]) {
@@ -252,7 +252,7 @@ describe('the statistics', () => {
     }
   });
 
-  it('see before long what other processes saved and deleted, with nobody looking', async () => {
+  it('soon include what other processes saved and deleted, without a call that reads the directory', async () => {
     const options: LabOptions = { path: microModel('dense') };
     await Promise.all(
       (['exact', 'nearest'] as const).map(async (reuse) => {
@@ -277,13 +277,13 @@ describe('the statistics', () => {
         await countSoon({ entries: 0, totalTokens: 0, bytesOnDisk: 0 });
         await saveElsewhere();
         await deleteElsewhere();
-        await save(lab, 3); // its miss may read of an entry that is gone
+        await save(lab, 3); // the index may still list a deleted entry
         await countSoon({ entries: 1, totalTokens: 100 });
       }),
     );
   });
 
-  it('see it at once where an operator looks, and count what this process does itself meanwhile', async () => {
+  it('include it at once after `list`, `verify` and `prune`, and count saves and deletes during these calls', async () => {
     const directory = await temporaryDirectory();
     const [one, two] = [await openLab({ directory }), await openLab({ directory })];
     await save(one, 1);
@@ -301,7 +301,7 @@ describe('the statistics', () => {
     expect(one.cache.stats()).toMatchObject({ entries: 0, totalTokens: 0, bytesOnDisk: 0 });
   });
 
-  it('are published as events while somebody listens', async () => {
+  it('are accompanied by events on the diagnostics channel', async () => {
     const events: TemplateCacheEvent[] = [];
     const listen = (event: unknown) => events.push(event as TemplateCacheEvent);
     subscribe(TEMPLATE_CACHE_CHANNEL, listen);

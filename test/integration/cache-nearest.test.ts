@@ -1,4 +1,4 @@
-// Where no exact entry exists, the nearest cached template is the start, and only the rest is prefilled.
+// A template without an entry reuses the longest prefix that it shares with a cached template. Only the rest is prefilled.
 import type { StartReport } from 'llama-headstart';
 import type { ToolDefinition } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
@@ -13,7 +13,7 @@ const NEAREST = { cache: { reuse: 'nearest' } } as const;
 const HEAD = someTokens(200, 1);
 const MESSAGE = someTokens(9, 5);
 
-/** The head, then `count` tokens of their own. */
+/** A template that begins with `head` and ends with `count` other tokens. */
 function template(seed: number, count = 50, head = HEAD): Int32Array {
   const tokens = new Int32Array(head.length + count);
   tokens.set(head);
@@ -27,7 +27,7 @@ const others: ToolDefinition[] = ['sell', 'rent', 'lend'].map((name) => ({
 }));
 
 describe('for a model whose state can be trimmed', () => {
-  it.each(['resident', 'memory', 'disk'] as const)('a template that shares a head starts from %s', async (source) => {
+  it.each(['resident', 'memory', 'disk'] as const)('a template that shares a prefix starts from %s', async (source) => {
     const directory = await temporaryDirectory();
     const options: LabOptions = { path: microModel('dense'), directory, ...NEAREST };
     const first = await openLab(source === 'memory' ? { ...options, residents: 0 } : options);
@@ -42,13 +42,13 @@ describe('for a model whose state can be trimmed', () => {
     );
     expect(lab.context.counters().decodedTokens - before).toBe(50 + MESSAGE.length + 5);
     expect(lab.cache.stats()).toMatchObject({ hits: 0, hitRate: 0, prefixStarts: 1, reusedTokens: 200 });
-    // It is an entry of its own now, and what it computes is what a cold start computes.
+    // It has an entry of its own now and computes what a cold start computes.
     const cold = await (await openLab({ path: microModel('dense') })).run(template(3), MESSAGE, 6, { cache: false });
     expect(tokens).toEqual(cold.tokens);
     expect((await lab.run(template(3), MESSAGE, 6)).report).toMatchObject({ cache: 'hit', cachedTokens: 250 });
   });
 
-  it('the nearest of several is taken, on disk and in memory', async () => {
+  it('the nearest of several templates is used, on disk and in memory', async () => {
     const directory = await temporaryDirectory();
     const options: LabOptions = { path: microModel('dense'), directory, ...NEAREST };
     const first = await openLab(options);
@@ -64,7 +64,7 @@ describe('for a model whose state can be trimmed', () => {
     expect(await lab.start(longer)).toMatchObject({ source: 'resident', cache: 'prefix', cachedTokens: wanted.length });
   });
 
-  it('a template that is the head of a cached one needs no prefill at all', async () => {
+  it('a template that is a prefix of a cached template needs no prefill', async () => {
     const lab = await openLab({ path: microModel('dense'), ...NEAREST });
     await lab.start(template(2));
     const before = lab.context.counters().decodedTokens;
@@ -72,7 +72,7 @@ describe('for a model whose state can be trimmed', () => {
     expect(lab.context.counters().decodedTokens).toBe(before);
   });
 
-  it('a head of a few tokens is not worth it, and `reuse: "exact"` turns it off', async () => {
+  it('a shared prefix is not used if it is shorter than 16 tokens, or with `reuse: "exact"`', async () => {
     const lab = await openLab({ path: microModel('dense'), ...NEAREST });
     await lab.start(someTokens(100, 1));
     expect((await lab.start(template(3, 50, someTokens(15, 1)))).cache).toBe('miss');
@@ -81,7 +81,7 @@ describe('for a model whose state can be trimmed', () => {
     expect(await exact.start(template(3))).toMatchObject({ cache: 'miss', cachedTokens: 0 });
   });
 
-  it('a changed tool list reuses the system prompt and the tools before it, and says the same', async () => {
+  it('a changed tool list reuses the system prompt and the tools in front of the change, with equal replies', async () => {
     const settings = { ...EXACT, reuse: 'nearest' } as const;
     const agent = await startAgent(settings);
     await agent.createSession({ tools: TOOLS });
@@ -95,7 +95,7 @@ describe('for a model whose state can be trimmed', () => {
     );
   });
 
-  it('in split streams, too', async () => {
+  it('a shared prefix is used in split streams too', async () => {
     const lab = await openLab({ path: microModel('dense'), layout: 'split', ...NEAREST });
     await lab.start(template(2));
     const { report, tokens } = await lab.run(template(3), MESSAGE, 6);
@@ -108,7 +108,7 @@ describe('for a model whose state can be trimmed', () => {
 describe.each(['recurrent', 'hybrid', 'sliding-window'] as const)(
   'for the %s model, whose state cannot be trimmed',
   (name) => {
-    it('only a cached template that is a whole prefix serves', async () => {
+    it('only a cached template that is a whole prefix is used', async () => {
       const directory = await temporaryDirectory();
       const options: LabOptions = { path: microModel(name), directory, ...NEAREST };
       const first = await openLab(options);
@@ -125,7 +125,7 @@ describe.each(['recurrent', 'hybrid', 'sliding-window'] as const)(
       expect(tokens).toEqual(cold.tokens);
     });
 
-    it('breakpoints are entries of their own: a start from one computes what a cold start computes, to the bit', async () => {
+    it('breakpoints are entries of their own, and a start from one computes the same bits as a cold start', async () => {
       const breakpoints = [120, 200];
       const lab = await openLab({ path: microModel(name), ...NEAREST });
       await lab.start(template(2), { breakpoints });
@@ -141,13 +141,13 @@ describe.each(['recurrent', 'hybrid', 'sliding-window'] as const)(
       }
     });
 
-    it('an agent finds the breakpoints: a changed tool costs what follows it', async () => {
+    it('an agent with `breakpoints` prefills only from the changed tool on', async () => {
       const directory = await temporaryDirectory();
       const settings = { ...EXACT, name, cacheDir: directory, reuse: 'nearest', breakpoints: true } as const;
-      const [own, added] = [TOOLS, others.map((tool) => ({ ...tool, server: 'shop' }))];
+      const [local, ofServer] = [TOOLS, others.map((tool) => ({ ...tool, server: 'shop' }))];
       const reports: StartReport[] = [];
       const agent = await startAgent(settings);
-      for (const tools of [[...own, ...added], [...own, ...added.slice(1)], [...own.slice(1)]]) {
+      for (const tools of [[...local, ...ofServer], [...local, ...ofServer.slice(1)], [...local.slice(1)]]) {
         const session = await agent.createSession({ tools });
         reports.push(session.report);
         expect(await replies(session, ['Hello'], 8)).toEqual(
@@ -157,7 +157,7 @@ describe.each(['recurrent', 'hybrid', 'sliding-window'] as const)(
       }
       const [first, second, third] = reports as [StartReport, StartReport, StartReport];
       expect(first.match).toBe('none');
-      expect(second.cache).toBe('prefix'); // system prompt and own tools
+      expect(second.cache).toBe('prefix'); // the system prompt and the local tools
       expect(third.cache).toBe('prefix'); // the system prompt
       expect(second.cachedTokens).toBeGreaterThan(third.cachedTokens);
       const { tokens } = { tokens: await agent.model.tokenize(SYSTEM_PROMPT) };

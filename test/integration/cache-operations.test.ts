@@ -1,4 +1,4 @@
-// What an operator does with a cache and its directory, and how a miss is explained.
+// Operations on a cache and its directory, and explanations of misses.
 import { chmod, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -6,8 +6,8 @@ import { agentOptions, startAgent, temporaryDirectory } from '../helpers/agents.
 import { entriesIn, numberedTemplate, openLab, save } from '../helpers/open-lab.js';
 import { numberedPrompt, TOOLS } from '../helpers/prompts.js';
 
-describe('an operator', () => {
-  it('warms templates before traffic comes: the first session hits', async () => {
+describe('the template cache of an agent', () => {
+  it('warms templates, so that their first session is a hit', async () => {
     const agent = await startAgent({ cacheDir: await temporaryDirectory() });
     const seen: number[] = [];
     const reports = await agent.templateCache.warm([{}, { tools: TOOLS }, { tools: TOOLS, tenant: 'a' }], {
@@ -25,7 +25,7 @@ describe('an operator', () => {
     });
   });
 
-  it('warms nothing where conversations share no beginning, and is told so', async () => {
+  it('reports why nothing was warmed if conversations share no first token', async () => {
     const chatTemplate = '{% for m in messages | reverse %}{{ m.content }}{% endfor %}'; // the newest message first
     const agent = await startAgent({ chatTemplate });
     const [report] = await agent.templateCache.warm([{}]);
@@ -34,7 +34,7 @@ describe('an operator', () => {
     expect(agent.getTemplateCacheStats().bypasses).toBe(2);
   });
 
-  it('lists and inspects what is cached, in which tiers, and what the key is made of', async () => {
+  it('lists templates with their tiers, and shows the components of a key', async () => {
     const directory = await temporaryDirectory();
     const agent = await startAgent({ cacheDir: directory });
     const { report } = await agent.createSession();
@@ -54,7 +54,7 @@ describe('an operator', () => {
     await expect(agent.templateCache.inspect('00')).rejects.toMatchObject({ code: 'ENTRY_MISSING' });
   });
 
-  it('verifies the directory: damaged entries are set aside, foreign ones stay', async () => {
+  it('verifies the directory: sets damaged entries aside and keeps foreign ones', async () => {
     const directory = await temporaryDirectory();
     const lab = await openLab({ directory });
     const [good, bad, moved] = [await save(lab, 1), await save(lab, 2), await save(lab, 3)];
@@ -65,13 +65,13 @@ describe('an operator', () => {
     await rename(path(moved), path('f'.repeat(64)));
     expect(await lab.cache.verify()).toMatchObject({ checked: 3, intact: 2, corrupt: 1, foreign: 0 });
     expect((await entriesIn(directory)).sort()).toEqual(
-      [path(good), path('f'.repeat(64))].map((each) => each.slice(directory.length + 1)).sort(),
+      [path(good), path('f'.repeat(64))].map((file) => file.slice(directory.length + 1)).sort(),
     );
     expect(lab.cache.stats()).toMatchObject({ corruptions: 1, entries: 2 });
     await expect(lab.cache.verify({ signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' });
   });
 
-  it('invalidates one template, or clears all, while sessions go on', async () => {
+  it('invalidates one template or clears all while sessions continue', async () => {
     const directory = await temporaryDirectory();
     const agent = await startAgent({ cacheDir: directory });
     const session = await agent.createSession();
@@ -87,10 +87,10 @@ describe('an operator', () => {
     expect((await agent.createSession()).report.cache).toBe('miss');
     const unsaved = await startAgent({ maxMemoryBytes: 0 });
     await unsaved.createSession();
-    expect(await unsaved.templateCache.clear()).toBe(1); // it was resident alone
+    expect(await unsaved.templateCache.clear()).toBe(1); // resident, without a file
   });
 
-  it('prunes what dead processes left, and with budgets given for once', async () => {
+  it('prunes the files of dead processes, and applies budgets of one call', async () => {
     const directory = await temporaryDirectory();
     const lab = await openLab({ directory });
     await save(lab, 1);
@@ -115,8 +115,8 @@ describe('an operator', () => {
   });
 });
 
-describe('a miss is explained', () => {
-  it('by the first token that differs from the nearest entry, with the text around it', async () => {
+describe('the explanation of a miss', () => {
+  it('shows the first token that differs from the nearest entry, with the text around it', async () => {
     const agent = await startAgent({ cacheDir: await temporaryDirectory() });
     await agent.createSession();
     await agent.flush();
@@ -133,7 +133,7 @@ describe('a miss is explained', () => {
     expect(difference?.entryText).toContain('six');
   });
 
-  it('by the component of the key that differs', async () => {
+  it('names the component of the key that differs', async () => {
     const directory = await temporaryDirectory();
     await (await startAgent({ cacheDir: directory })).createSession({ tenant: 'a' });
     const explain = async (settings: Parameters<typeof startAgent>[0], tenant?: string) => {
@@ -152,7 +152,7 @@ describe('a miss is explained', () => {
     expect(await explain({})).toEqual([{ component: 'tenant', here: 'this tenant', entry: 'another tenant' }]);
   });
 
-  it('by both, where the nearest entry is of another configuration and shares more than any of its own', async () => {
+  it('shows both if an entry of another configuration shares the longest prefix', async () => {
     const directory = await temporaryDirectory();
     const save = async (systemPrompt: string, settings: Parameters<typeof startAgent>[0] = {}, tenant?: string) => {
       const agent = await startAgent({ ...settings, cacheDir: directory });
@@ -174,12 +174,12 @@ describe('a miss is explained', () => {
     );
     await save(`${prompt}\nAnd secret.`, {}, 'acme');
     const other = await agent.templateCache.explainMiss({ systemPrompt: `${prompt}\nAnd open.` });
-    expect(other.components ?? []).not.toContainEqual(expect.objectContaining({ component: 'tenant' })); // nobody's to guess
-    const known = await agent.templateCache.explainMiss({ systemPrompt: `${prompt}\nAnd secret.` });
-    expect(known).toMatchObject({ components: [{ component: 'tenant' }], reason: expect.stringContaining('tenant') });
+    expect(other.components ?? []).not.toContainEqual(expect.objectContaining({ component: 'tenant' })); // prompts of other tenants cannot be guessed
+    const secret = await agent.templateCache.explainMiss({ systemPrompt: `${prompt}\nAnd secret.` });
+    expect(secret).toMatchObject({ components: [{ component: 'tenant' }], reason: expect.stringContaining('tenant') });
   });
 
-  it('by there being none at all', async () => {
+  it('says that no entry shares a token', async () => {
     const agent = await startAgent({ cacheDir: await temporaryDirectory() });
     expect(await agent.templateCache.explainMiss({})).toMatchObject({
       cache: 'miss',
@@ -188,13 +188,13 @@ describe('a miss is explained', () => {
   });
 });
 
-describe('two entries whose names collide', () => {
-  it('are both kept, and both hit', async () => {
+describe('two entries with the same short name', () => {
+  it('are both kept and both used', async () => {
     const directory = await temporaryDirectory();
     const first = await openLab({ directory });
     const [key, other] = [await save(first, 1), await save(first, 2)];
     await first.close();
-    const path = (each: string) => join(directory, `template_${each.slice(0, 16)}.kv`);
+    const path = (entryKey: string) => join(directory, `template_${entryKey.slice(0, 16)}.kv`);
     await rm(path(key));
     await rename(path(other), path(key)); // as if the two keys had the same first 16 digits
     const second = await openLab({ directory });
@@ -213,7 +213,7 @@ describe('two entries whose names collide', () => {
 });
 
 describe('a read-only directory', () => {
-  it.skipIf(process.getuid?.() === 0)('serves what is in it, and counts what was not saved', async () => {
+  it.skipIf(process.getuid?.() === 0)('is read, and failed saves are counted', async () => {
     const directory = await temporaryDirectory();
     await save(await openLab({ directory }), 1);
     await chmod(directory, 0o500);

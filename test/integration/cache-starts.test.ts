@@ -1,12 +1,12 @@
 import { subscribeDiagnostics } from 'llama-headstart';
-// What starts report, and starts that run beside others: beside generating sessions, starts of the same template, failing starts.
+// Reports of starts, and starts that run at the same time as generating sessions or other starts.
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { someTokens } from '../helpers/lab.js';
 import { openLab } from '../helpers/open-lab.js';
 
 describe('a start from a resident template', () => {
-  it('waits for a step of the sessions that generate at most', async () => {
+  it('waits for at most one decode step of generating sessions', async () => {
     const agent = await startAgent();
     let steps = 0;
     onTestFinished(
@@ -32,7 +32,7 @@ describe('a start from a resident template', () => {
 });
 
 describe('starts of one template at the same time', () => {
-  it('count who waited for the one that prefills, and for how long', async () => {
+  it('are one miss, and hits that report how long they waited for it', async () => {
     const lab = await openLab({ sessions: 5, directory: await temporaryDirectory() });
     const reports = await Promise.all([1, 2, 3, 4, 5].map(() => lab.start(someTokens(200, 1))));
     const waited = reports.filter(({ waitedMs }) => waitedMs !== undefined);
@@ -41,7 +41,7 @@ describe('starts of one template at the same time', () => {
     expect(lab.cache.stats()).toMatchObject({ waits: 4, misses: 1, hits: 4 });
   });
 
-  it('that cannot be prefilled all fail with the reason, and nothing is left of them', async () => {
+  it('all fail with the reason if the template does not fit, and release everything', async () => {
     const lab = await openLab({ sessions: 3, kvCells: 256, directory: await temporaryDirectory() });
     const failed = await Promise.allSettled([1, 2, 3].map(() => lab.start(someTokens(600, 1))));
     for (const result of failed) {
@@ -54,7 +54,7 @@ describe('starts of one template at the same time', () => {
 });
 
 describe('a start report', () => {
-  it('says where the state came from and what the cache had, also in the names of earlier versions', async () => {
+  it('names the source of the state and what the cache had, also in the fields of earlier versions', async () => {
     const template = someTokens(100, 1);
     const longer = Int32Array.of(...template, ...someTokens(20, 2));
     const options = { residents: 1, directory: await temporaryDirectory(), cache: { reuse: 'nearest' } } as const;

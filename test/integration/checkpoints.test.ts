@@ -1,5 +1,5 @@
-// On memory that cannot be trimmed a turn goes on from the end of an earlier message, though the chat template does not repeat how the
-// reply was opened.
+// On memory that cannot be trimmed, a turn continues from the end of an earlier message, although the chat template does not repeat the
+// text that opened the reply.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -14,11 +14,11 @@ import { SYSTEM_PROMPT } from '../helpers/prompts.js';
 const MEMORIES = ['hybrid', 'recurrent', 'sliding-window'] as const;
 const TURNS = ['My chain broke.', 'What does a new one cost?', 'And a brake?', 'Do you have both?', 'Thank you!'];
 const MAX_TOKENS = 8;
-/** So long that it shows whether it was read again. */
+/** Long enough to show in the token counts whether it was prefilled again. */
 const LONG = `My chain broke. ${'It was old and worn. '.repeat(20)}`;
 /** It has more. */
 const LONG_TOKENS = 100;
-/** Tokens at the end of a message that may be read again: a merge with what follows could change them. */
+/** Tokens at the end of a message that may be prefilled again, because they could merge with the next text. */
 const MARGIN = 2;
 
 const chatTemplate = (file: string) =>
@@ -27,14 +27,14 @@ const chatTemplate = (file: string) =>
     'utf8',
   );
 
-/** An agent with a chat template that opens each reply with a text which it does not repeat. */
+/** An agent whose chat template opens each reply with a text that later prompts do not repeat. */
 async function open(template: string, settings: AgentSettings = {}, reasoning = true) {
   const all = { name: 'hybrid', contextSize: 2048, chatTemplate: template, ...EXACT, ...settings } as const;
   const agent = await startAgent(all);
   const renderer = new Renderer(agent.model, template);
   return {
     agent,
-    /** The next turn; `cold` is what it says if its conversation is read from the first token on. */
+    /** Runs the next turn. `cold` is the reply of an agent that prefills the whole conversation. */
     async turn(session: Session, content: string) {
       const uncached = await agent.createSession({ templateCache: false, messages: session.messages as never });
       const options = { maxTokens: MAX_TOKENS, reasoning };
@@ -43,7 +43,7 @@ async function open(template: string, settings: AgentSettings = {}, reasoning = 
       const { text, usage } = await session.send(content, options);
       return { text, cold, cachedTokens: usage.cachedInputTokens };
     },
-    /** Tokens of a session's conversation up to the end of the newest user message. */
+    /** Number of tokens up to the end of the newest user message. */
     async end(session: Session): Promise<number> {
       const last = session.messages.findLastIndex(({ role }) => role === 'user');
       const messages = session.messages.slice(0, last + 1);
@@ -73,16 +73,16 @@ const KINDS: [string, string, MicroModelName, boolean][] = [
 async function converse(conversation: Awaited<ReturnType<typeof open>>, turns: readonly string[]) {
   const { agent, turn, end } = conversation;
   const session = await agent.createSession();
-  let known = session.report.templateTokens;
+  let reusable = session.report.templateTokens;
   for (const content of turns) {
     const { text, cold, cachedTokens } = await turn(session, content);
-    expect(cachedTokens).toBeGreaterThanOrEqual(known - MARGIN);
+    expect(cachedTokens).toBeGreaterThanOrEqual(reusable - MARGIN);
     expect(text).toBe(cold);
-    known = await end(session);
+    reusable = await end(session);
   }
 }
 
-describe('a conversation is read again from its last user message only', () => {
+describe('a conversation is prefilled only from its last user message on', () => {
   it.each(MEMORIES)('in five turns with the chat template of Qwen3.5 on %s memory', async (name) => {
     await converse(await open(QWEN, { name }), TURNS);
   });
@@ -92,24 +92,24 @@ describe('a conversation is read again from its last user message only', () => {
   });
 
   it.each([
-    ['whose cells it shares', 'resident', {}],
-    ['of whose state it has a copy', 'memory', { kvLayout: 'split' }],
-    ['that holds no sequence', 'memory', { nSeqMax: 1 }],
-  ] as const)('by a fork of a session %s', async (_, source, settings) => {
+    ['that shares its cells', 'resident', {}],
+    ['that copies its state', 'memory', { kvLayout: 'split' }],
+    ['of a session without a sequence', 'memory', { nSeqMax: 1 }],
+  ] as const)('by a fork %s', async (_, source, settings) => {
     const { agent, turn, end } = await open(QWEN, settings);
     const session = await agent.createSession();
     await turn(session, LONG);
     const fork = await session.fork();
     expect(fork.report.source).toBe(source);
-    const known = await end(fork);
-    for (const each of [fork, session]) {
-      const { text, cold, cachedTokens } = await turn(each, 'And now?');
-      expect(cachedTokens).toBeGreaterThanOrEqual(known - MARGIN);
+    const reusable = await end(fork);
+    for (const conversation of [fork, session]) {
+      const { text, cold, cachedTokens } = await turn(conversation, 'And now?');
+      expect(cachedTokens).toBeGreaterThanOrEqual(reusable - MARGIN);
       expect(text).toBe(cold);
     }
   });
 
-  it('by a session that lost its sequence to others', async () => {
+  it('by a session that lost its sequence', async () => {
     const { agent, turn, end } = await open(QWEN, { nSeqMax: 1 });
     const [first, second] = [await agent.createSession(), await agent.createSession()];
     await turn(first, LONG);
@@ -125,10 +125,10 @@ describe('a conversation is read again from its last user message only', () => {
     await turn(session, LONG);
     const path = join(await temporaryDirectory(), 'conversation.json');
     await session.save(path, { state: true });
-    const known = await end(session);
+    const reusable = await end(session);
     await session.close();
     const { text, cold, cachedTokens } = await turn(await agent.restoreSession(path), 'And now?');
-    expect(cachedTokens).toBeGreaterThanOrEqual(known - MARGIN);
+    expect(cachedTokens).toBeGreaterThanOrEqual(reusable - MARGIN);
     expect(text).toBe(cold);
   });
 
@@ -136,20 +136,20 @@ describe('a conversation is read again from its last user message only', () => {
     const { agent, turn, end } = await open(QWEN, { name: 'sliding-window' });
     const session = await agent.createSession();
     await turn(session, LONG);
-    const known = await end(session);
+    const reusable = await end(session);
     for await (const part of session.stream('Never mind. What else is there?')) {
       expect(part.type).not.toBe('finish');
       break;
     }
     const { text, cold, cachedTokens } = await turn(session, 'And now?');
-    expect(cachedTokens).toBeGreaterThanOrEqual(known - MARGIN);
+    expect(cachedTokens).toBeGreaterThanOrEqual(reusable - MARGIN);
     expect(text).toBe(cold);
   });
 });
 
 describe('a turn of several steps', () => {
   const QWEN3 = chatTemplate('Qwen-Qwen3-0.6B');
-  /** Leaves out results of earlier turns, as many chat templates do with reasoning. */
+  /** A chat template that leaves out tool results of earlier turns, as many leave out reasoning. */
   const FORGETFUL = QWEN3.replace(
     /(<tool_response>\\n' \}\}\s+\{\{- message\.content) \}\}/,
     "$1 if loop.index0 > ns.last_query_index else 'old' }}",
@@ -163,7 +163,7 @@ describe('a turn of several steps', () => {
     maxTokens: 60,
   });
 
-  it('reads no message twice', async () => {
+  it('prefills no message twice', async () => {
     const { agent } = await open(QWEN3, { name: 'recurrent', tools: [look] });
     const session = await agent.createSession();
     const read: number[] = [];
@@ -174,7 +174,7 @@ describe('a turn of several steps', () => {
     expect(Math.max(...read.slice(1))).toBeLessThan(LONG_TOKENS);
   });
 
-  it('is read again from behind its first message if the chat template leaves out the rest', async () => {
+  it('is prefilled again from its first message on if the chat template leaves out the rest', async () => {
     expect(FORGETFUL).not.toBe(QWEN3);
     const { agent } = await open(FORGETFUL, { tools: [look] });
     const session = await agent.createSession();

@@ -1,4 +1,4 @@
-// What a power loss leaves: the order of syncs and renames, as the system sees them.
+// Power loss: the order of the sync and rename calls of a save.
 import { execFileSync } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
@@ -7,13 +7,13 @@ import { expect, it } from 'vitest';
 import { agentOptions, temporaryDirectory } from '../helpers/agents.js';
 import { inOtherProcess } from '../helpers/processes.js';
 
-it('an entry is on the disk before it gets its name, and its name before the save is told of', async ({ skip }) => {
+it('an entry is synced before it is renamed, and its directory before the save is reported', async ({ skip }) => {
   const library = join(await temporaryDirectory(), 'syscalls.so');
   try {
     const source = fileURLToPath(new URL('../helpers/syscalls.c', import.meta.url));
     execFileSync(process.env.CC ?? 'cc', ['-shared', '-fPIC', '-o', library, source, '-ldl'], { stdio: 'pipe' });
   } catch {
-    skip('there is no C compiler that makes a library to preload');
+    skip('no C compiler can build a library for LD_PRELOAD');
   }
   const [cacheDir, log] = [await temporaryDirectory(), join(await temporaryDirectory(), 'log')];
   const env = { LD_PRELOAD: library, SYSCALLS_LOG: log };

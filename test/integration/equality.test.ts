@@ -1,4 +1,4 @@
-// A session that starts from the cache computes what an uncached one computes, to the bit, where cells sit alike.
+// A session that starts from the cache computes the same bits as an uncached session whose cells are at the same places.
 import type { AgentServer } from 'llama-headstart';
 import type { StartOptions, StateSource } from 'llama-headstart/internal';
 import type { KvLayout } from 'llama-headstart/native';
@@ -13,16 +13,16 @@ import { numberedPrompt, TOOLS } from '../helpers/prompts.js';
 const MODELS = ['dense', 'dense-quantised', 'sliding-window', 'recurrent', 'hybrid'] as const;
 const LAYOUTS: readonly KvLayout[] = ['unified', 'split'];
 
-/** Longer than the sliding window (64 tokens), and than two batches (128). */
+/** Longer than the sliding window (64 tokens) and than two batches (128 tokens). */
 const TEMPLATE = someTokens(300, 1);
 const OTHER_TEMPLATE = someTokens(290, 2);
 const MESSAGE = someTokens(9, 3);
-/** Generation leaves the window behind, too. */
+/** Enough steps to move the sliding window. */
 const STEPS = 80;
 
 const run = (lab: Lab, options?: StartOptions) => lab.run(TEMPLATE, MESSAGE, STEPS, options);
 
-/** In a context of its own, without the cache. */
+/** The result in a new context without the cache. */
 async function uncached(options: LabOptions): Promise<Continuation> {
   return run(await openLab(options), { cache: false });
 }
@@ -42,7 +42,7 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
   describe.each(MODELS)('with the %s model', (name) => {
     const options: LabOptions = { path: microModel(name), layout };
 
-    it('a miss computes what an uncached start computes', async () => {
+    it('a miss gives the same logits to the bit', async () => {
       const lab = await openLab(options);
       expectEqual(await run(lab), await uncached(options), 'prefill');
     });
@@ -59,7 +59,7 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
       const lab = await openLab({ ...options, residents: 1 });
       await run(lab);
       if (layout === 'unified') {
-        await lab.start(OTHER_TEMPLATE); // takes the one place there is
+        await lab.start(OTHER_TEMPLATE); // takes the only resident sequence
       }
       expectEqual(await run(lab), await uncached(options), 'memory');
     });
@@ -90,7 +90,7 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
 describe.each(MODELS)('an agent with the %s model', (name) => {
   const turns = ['Hello', '\n42', 'And now?'];
 
-  it('says the same from every source: prefill, resident, memory, disk, and the disk of another process', async () => {
+  it('replies the same from every source: prefill, resident, memory, disk, and the disk entry of another process', async () => {
     const expected = await uncachedReplies({ name, tools: TOOLS }, turns);
     const directory = await temporaryDirectory();
     const settings = { name, tools: TOOLS, cacheDir: directory, maxResidentTemplates: 1 };
@@ -105,7 +105,7 @@ describe.each(MODELS)('an agent with the %s model', (name) => {
     const first = await startAgent(settings);
     await startAndCompare(first);
     await startAndCompare(first);
-    await (await first.createSession({ systemPrompt: numberedPrompt(1) })).close(); // takes the one resident place
+    await (await first.createSession({ systemPrompt: numberedPrompt(1) })).close(); // takes the only resident sequence
     await startAndCompare(first);
     await first.close();
     await startAndCompare(await startAgent(settings));

@@ -1,4 +1,4 @@
-// A model's fingerprint: the GGUF header and two samples of every tensor, over all shards, hashed by OpenSSL here.
+// The fingerprint of a model covers the GGUF header and two samples of every tensor, in all parts. The tests compute the hash with OpenSSL.
 import { createHash } from 'node:crypto';
 import { copyFile, open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ const SAMPLE_BYTES = 4096;
 const directory = await temporaryDirectory();
 const path = microModel('dense');
 
-/** Where the samples of a tensor begin, and how long they are. */
+/** Offset and length of the samples of a tensor. */
 async function samplesOf(file: string): Promise<{ header: number; samples: [start: number, length: number][] }> {
   const { dataOffset, offsets, sizes } = await addon().ggufLayout(file);
   const samples = [...offsets].flatMap((offset, index): [number, number][] => {
@@ -60,7 +60,7 @@ it('covers all parts of a split model, in their order', async () => {
   expect(await fingerprintModel(parts[0] as string)).toBe(await expectedOf(...parts));
 });
 
-it('changes with a weight in a sample, and is that of the same file elsewhere', async () => {
+it('changes with a weight in a sample, and is the same for a copy of the file', async () => {
   const { samples } = await samplesOf(path);
   const [start, length] = samples[0] as [number, number];
   const original = await fingerprintModel(path);
@@ -75,20 +75,20 @@ it('changes with a weight in a sample, and is that of the same file elsewhere', 
   expect(await fingerprintModel(copy)).toBe(original);
 });
 
-it('of what is no model is a coded error', async () => {
+it('fails with a coded error for a file that is no model', async () => {
   const text = join(directory, 'text.gguf');
   await writeFile(text, 'not a model');
   expect(await codeOf(() => fingerprintModel(text))).toBe('MODEL_INVALID');
   expect(await codeOf(() => fingerprintModel(join(directory, 'missing.gguf')))).toBe('MODEL_NOT_FOUND');
 });
 
-it('ends with ABORTED, and the reason, when the signal fires', async () => {
+it('fails with ABORTED and the reason when the signal fires', async () => {
   const abort = new AbortController();
   const outcome = fingerprintModel(path, { signal: abort.signal }).catch((error: unknown) => error);
   abort.abort('enough');
   for (const error of [
     await outcome,
-    await fingerprintModel(path, { signal: AbortSignal.abort('enough') }).catch((each: unknown) => each),
+    await fingerprintModel(path, { signal: AbortSignal.abort('enough') }).catch((error: unknown) => error),
   ]) {
     expect(HeadstartError.isInstance(error, 'ABORTED') && error.cause).toBe('enough');
   }

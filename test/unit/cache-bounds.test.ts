@@ -25,7 +25,7 @@ const entry = (name: string, bytes: number, lastUsedAt: number, pinned = false):
   pinned,
 });
 
-describe('what leaves a directory', () => {
+describe('eviction from a directory', () => {
   const entries = fc.array(
     fc.record({ bytes: fc.nat({ max: 50 }), lastUsedAt: fc.integer({ min: 0, max: 2000 }), pinned: fc.boolean() }),
     { maxLength: 12 },
@@ -35,21 +35,25 @@ describe('what leaves a directory', () => {
     { requiredKeys: [] },
   );
 
-  it('is never pinned nor the newest save, leaves what fits the budget, and nothing that was used before what stays', () => {
+  it('keeps the budget, pinned entries and the newest save, and deletes the least recently used entries first', () => {
     fc.assert(
-      fc.property(entries, budget, (made, limits) => {
-        const all = made.map(({ bytes, lastUsedAt, pinned }, index) => entry(String(index), bytes, lastUsedAt, pinned));
+      fc.property(entries, budget, (records, limits) => {
+        const all = records.map(({ bytes, lastUsedAt, pinned }, index) =>
+          entry(String(index), bytes, lastUsedAt, pinned),
+        );
         const leaving = surplus(all, limits, 1000, '0');
-        const left = all.filter((each) => !leaving.includes(each));
-        const free = left.filter(({ pinned, name }) => !pinned && name !== '0');
+        const staying = all.filter((candidate) => !leaving.includes(candidate));
+        const evictable = staying.filter(({ pinned, name }) => !pinned && name !== '0');
         expect(leaving.some(({ pinned, name }) => pinned || name === '0')).toBe(false);
-        if (free.length > 0) {
-          expect(left.reduce((sum, { bytes }) => sum + bytes, 0)).toBeLessThanOrEqual(limits.maxDiskBytes ?? Infinity);
-          expect(left.length).toBeLessThanOrEqual(limits.maxEntries ?? Infinity);
+        if (evictable.length > 0) {
+          expect(staying.reduce((sum, { bytes }) => sum + bytes, 0)).toBeLessThanOrEqual(
+            limits.maxDiskBytes ?? Infinity,
+          );
+          expect(staying.length).toBeLessThanOrEqual(limits.maxEntries ?? Infinity);
         }
-        for (const { lastUsedAt } of free) {
+        for (const { lastUsedAt } of evictable) {
           expect(1000 - lastUsedAt).toBeLessThanOrEqual(limits.maxAgeMs ?? Infinity);
-          expect(leaving.every((gone) => gone.lastUsedAt <= lastUsedAt)).toBe(true);
+          expect(leaving.every((deleted) => deleted.lastUsedAt <= lastUsedAt)).toBe(true);
         }
       }),
     );
@@ -57,7 +61,7 @@ describe('what leaves a directory', () => {
 });
 
 describe('the hashes of prefixes', () => {
-  it('never promise more than is shared, and at least two thirds of it from 16 tokens on', () => {
+  it('never report more than the shared prefix and, from 16 tokens on, at least two thirds of it', () => {
     const tokens = fc.array(fc.nat({ max: 3 }), { minLength: 0, maxLength: 120 });
     fc.assert(
       fc.property(tokens, tokens, tokens, (head, tailA, tailB) => {
@@ -78,42 +82,42 @@ describe('the hashes of prefixes', () => {
     );
   });
 
-  it('are few, however long a template is', () => {
+  it('are few even for long templates', () => {
     expect(hashPositions(100_000).length).toBeLessThan(30);
     expect(hashPositions(15)).toEqual([]);
     expect(hashPositions(48)).toEqual([16, 24, 32, 48]);
   });
 });
 
-describe('what was measured', () => {
-  it('says how long a prefill should take, and whether a restore is worth it', () => {
-    const rates = new PrefillEstimate();
-    expect(rates.expectedPrefillMs(100)).toBe(1000); // a guess
-    expect(rates.prefillIsFaster()).toBe(false); // unknown: cache
-    rates.notePrefill(100, 100);
-    expect(rates.expectedPrefillMs(100)).toBe(100);
-    rates.noteRestore(100, 10);
-    expect(rates.prefillIsFaster()).toBe(false);
+describe('the prefill estimate', () => {
+  it('gives the expected duration of a prefill, and says whether a prefill is faster than a restore', () => {
+    const estimate = new PrefillEstimate();
+    expect(estimate.expectedPrefillMs(100)).toBe(1000); // assumed before the first measurement
+    expect(estimate.prefillIsFaster()).toBe(false); // not measured yet
+    estimate.notePrefill(100, 100);
+    expect(estimate.expectedPrefillMs(100)).toBe(100);
+    estimate.noteRestore(100, 10);
+    expect(estimate.prefillIsFaster()).toBe(false);
     const slow = new PrefillEstimate();
     slow.notePrefill(100, 10);
     slow.noteRestore(100, 100);
-    slow.notePrefill(0, 0); // nothing was prefilled: nothing was measured
+    slow.notePrefill(0, 0); // no tokens: not a measurement
     expect(slow.prefillIsFaster()).toBe(true);
   });
 });
 
 describe('the order of tools', () => {
-  it('is one for any order in which servers list theirs; your own come first, as you gave them', () => {
-    const own = [{ name: 'z' }, { name: 'a' }];
+  it('does not depend on the order in which servers list them; tools without a server come first, in the given order', () => {
+    const withoutServer = [{ name: 'z' }, { name: 'a' }];
     const listed = ['b', 'a'].flatMap((server) => ['y', 'x'].map((name) => ({ name, server })));
     const expected = ['z', 'a', 'x', 'y', 'x', 'y'];
     fc.assert(
       fc.property(fc.shuffledSubarray(listed, { minLength: listed.length }), (shuffled) => {
-        const ordered = stableToolOrder([...own, ...shuffled]);
+        const ordered = stableToolOrder([...withoutServer, ...shuffled]);
         expect(ordered.map(({ name }) => name)).toEqual(expected);
         expect(ordered.slice(2).map((tool) => ('server' in tool ? tool.server : ''))).toEqual(['a', 'a', 'b', 'b']);
       }),
     );
-    expect(stableToolOrder(own)).toBe(own);
+    expect(stableToolOrder(withoutServer)).toBe(withoutServer);
   });
 });

@@ -46,12 +46,12 @@ const OTHER: { [Name in keyof KeyComponents]: KeyComponents[Name] } = {
 const TOKENS = Int32Array.of(1, 2, 3);
 
 describe('the key of a template', () => {
-  it.each(Object.keys(COMPONENTS) as (keyof KeyComponents)[])('is another one for another `%s`', (name) => {
+  it.each(Object.keys(COMPONENTS) as (keyof KeyComponents)[])('changes with the component `%s`', (name) => {
     const other = { ...COMPONENTS, [name]: OTHER[name] };
     expect(templateKey(other, TOKENS)).not.toBe(templateKey(COMPONENTS, TOKENS));
   });
 
-  it('is another one for other tokens, in whatever place', () => {
+  it('changes with every token and its position', () => {
     const id = fc.integer({ min: 0, max: 2 ** 31 - 1 });
     const list = fc.array(id, { maxLength: 8 });
     fc.assert(
@@ -64,7 +64,7 @@ describe('the key of a template', () => {
     expect(templateKey(COMPONENTS, Int32Array.of(3, 2, 1))).not.toBe(templateKey(COMPONENTS, TOKENS));
   });
 
-  it('does not depend on the order in which its components were put down', () => {
+  it('does not depend on the order of its components', () => {
     const entries = Object.entries(COMPONENTS);
     fc.assert(
       fc.property(fc.shuffledSubarray(entries, { minLength: entries.length }), (shuffled) => {
@@ -74,12 +74,12 @@ describe('the key of a template', () => {
     );
   });
 
-  it('depends on the tokens of a view, not on the buffer around it', () => {
+  it('depends only on the tokens of a view and not on the buffer around it', () => {
     const view = Int32Array.of(9, 1, 2, 3, 9).subarray(1, 4);
     expect(templateKey(COMPONENTS, view)).toBe(templateKey(COMPONENTS, TOKENS));
   });
 
-  it('is the same in every release with the same format: 64 hex digits that files are named after', () => {
+  it('is the same in every release with the same entry format', () => {
     expect(templateKey(COMPONENTS, TOKENS)).toBe('03572c810b8267a14ecb4e19a0aa8bb7d3ad489efb1a3a07122e173a93ec9798');
   });
 });
@@ -94,14 +94,14 @@ describe('the components of a key', () => {
       context: { kvLayout, maxSequences: 6, kvCellsPerSequence },
     }) as unknown as KeyInputs;
 
-  it('say which RoPE factors the size of the context selects', () => {
+  it('contain the RoPE factors that the size of the context selects', () => {
     const scaled = { 'phi3.rope.scaling.original_context_length': '4096' };
     expect(keyComponents(inputs({}, 8192)).ropeFactors).toBe('none');
     expect(keyComponents(inputs(scaled, 4096)).ropeFactors).toBe('short');
     expect(keyComponents(inputs(scaled, 4352)).ropeFactors).toBe('long');
   });
 
-  it('count one stream in a unified cache, and a stream a sequence in a split one', () => {
+  it('contain one stream for a unified cache, and one stream for each sequence of a split cache', () => {
     expect(keyComponents(inputs({}, 256))).toMatchObject({ layout: 'unified', streams: 1 });
     expect(keyComponents(inputs({}, 256, 'split'))).toMatchObject({ layout: 'split', streams: 6 });
   });

@@ -1,0 +1,224 @@
+// Adapters that change while sessions run.
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { MessageInput } from 'llama-headstart';
+import { describe, expect, it } from 'vitest';
+import { EXACT, replies, startAgent, temporaryDirectory, uncachedReplies } from '../helpers/agents.js';
+import { writeLora } from '../helpers/loras.js';
+
+describe('a LoRA adapter', () => {
+  it('is part of the cache key with its scale, and never used with a state that was computed with others', async () => {
+    const directory = await temporaryDirectory();
+    const settings = { ...EXACT, cacheDir: join(directory, 'cache') };
+    const agent = await startAgent(settings);
+    const { embeddingSize } = agent.model.info;
+    const one = await writeLora(directory, 'one', { seed: 1 }, embeddingSize);
+    const two = await writeLora(directory, 'two', { seed: 2 }, embeddingSize);
+    const keys = new Set<string>();
+    const choices = [
+      [],
+      [{ source: one }],
+      [{ source: one, scale: 0.5 }],
+      [{ source: two }],
+      [{ source: one }, { source: two }],
+    ];
+    for (const loras of choices) {
+      await agent.setLoras(loras);
+      const session = await agent.createSession();
+      expect(session.report.cache).toBe('miss');
+      keys.add(session.report.key);
+      expect(await replies(session, ['Hello'], 12)).toEqual(await uncachedReplies({ ...EXACT, loras }, ['Hello'], 12));
+      await session.close();
+    }
+    expect(keys.size).toBe(choices.length);
+    await agent.setLoras([{ source: one, scale: 1 }]);
+    expect((await agent.createSession()).report).toMatchObject({ source: 'memory', key: [...keys][1] });
+  });
+
+  it('of scale 0 counts as no adapter, and a copy of its file as the same adapter', async () => {
+    const directory = await temporaryDirectory();
+    const agent = await startAgent();
+    const { embeddingSize } = agent.model.info;
+    const lora = await writeLora(directory, 'one', { seed: 1 }, embeddingSize);
+    await mkdir(join(directory, 'elsewhere'));
+    const copy = await writeLora(join(directory, 'elsewhere'), 'copy', { seed: 1 }, embeddingSize);
+    const keyWith = async (loras: { source: string; scale?: number }[]) => {
+      await agent.setLoras(loras);
+      const session = await agent.createSession();
+      await session.close();
+      return session.report.key;
+    };
+    expect(await keyWith([{ source: lora, scale: 0 }])).toBe(await keyWith([]));
+    expect(await keyWith([{ source: copy }])).toBe(await keyWith([{ source: lora }]));
+  });
+
+  it('applies to an open session from its next turn on', async () => {
+    const directory = await temporaryDirectory();
+    const agent = await startAgent(EXACT);
+    const lora = await writeLora(directory, 'one', { seed: 1 }, agent.model.info.embeddingSize);
+    const session = await agent.createSession();
+    const other = await agent.createSession();
+    const [first] = await replies(session, ['Hello'], 6);
+    expect(await uncachedReplies(EXACT, ['Hello'], 6)).toEqual([first]);
+    await agent.setLoras([{ source: lora, scale: 4 }]);
+    expect(await replies(other, ['Hello'], 6)).toEqual(
+      await uncachedReplies({ ...EXACT, loras: [{ source: lora, scale: 4 }] }, ['Hello'], 6),
+    );
+    await agent.setLoras([]);
+    expect(await replies(session, ['And now?'], 6)).toEqual(
+      (await uncachedReplies(EXACT, ['Hello', 'And now?'], 6)).slice(1),
+    );
+  });
+
+  it('is applied after the current turn; the wait can be aborted, and a bad file changes nothing', async () => {
+    const directory = await temporaryDirectory();
+    const agent = await startAgent(EXACT);
+    const lora = await writeLora(directory, 'one', { seed: 1 }, agent.model.info.embeddingSize);
+    const session = await agent.createSession();
+    const [expected] = await uncachedReplies(EXACT, ['Hello'], 8);
+    const stream = session.stream('Hello', { maxTokens: 8 });
+    let text = '';
+    const read = (part: { type: string; text?: string }) => {
+      text += part.type === 'text-delta' ? part.text : '';
+    };
+    read((await stream.next()).value as never);
+    const controller = new AbortController();
+    const aborted = agent.setLoras([{ source: lora }], { signal: controller.signal });
+    const waiting = agent.setLoras([{ source: lora }]);
+    controller.abort();
+    await expect(aborted).rejects.toMatchObject({ code: 'ABORTED' });
+    await expect(agent.setLoras([{ source: join(directory, 'none.gguf') }])).rejects.toMatchObject({
+      code: 'LORA_NOT_FOUND',
+    });
+    await expect(agent.setLoras('x' as never)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    for await (const part of stream) {
+      read(part as never);
+    }
+    expect(text).toBe(expected); // the whole turn used the adapters that it began with
+    await waiting;
+    const next = await agent.createSession();
+    expect(await replies(next, ['Hello'], 8)).toEqual(
+      await uncachedReplies({ ...EXACT, loras: [{ source: lora }] }, ['Hello'], 8),
+    );
+  });
+
+  it('applies to a turn that waited for it, although its conversation was in the KV cache', async () => {
+    const directory = await temporaryDirectory();
+    const plain = await startAgent(EXACT);
+    const lora = await writeLora(directory, 'one', { seed: 1 }, plain.model.info.embeddingSize);
+    const agent = await startAgent({ ...EXACT, loras: [{ source: lora, scale: 4 }] });
+    const [session, saved, reader] = [
+      await agent.createSession(),
+      await agent.createSession(),
+      await agent.createSession(),
+    ];
+    const [[first]] = [await replies(session, ['Hello'], 6), await replies(saved, ['Hello'], 6)];
+    const stream = reader.stream('Hello', { maxTokens: 2 });
+    await stream.next();
+    const changing = agent.setLoras([]); // waits for the stream
+    await new Promise(setImmediate);
+    const waiting = session.send('And now?', { maxTokens: 16 });
+    const file = join(directory, 'saved.json');
+    const saving = saved.save(file, { state: true });
+    await stream.return();
+    await changing;
+    const messages: MessageInput[] = [
+      { role: 'user', content: 'Hello' },
+      { role: 'assistant', content: first as string },
+    ];
+    const [expected] = await replies(await plain.createSession({ messages }), ['And now?'], 16);
+    expect((await waiting).text).toBe(expected);
+    await saving;
+    await saved.close();
+    expect(await replies(await agent.restoreSession(file), ['And now?'], 16)).toEqual([expected]);
+  });
+
+  it('does not wait for a stream that nobody reads: the reply continues with the new adapter', async () => {
+    const directory = await temporaryDirectory();
+    const agent = await startAgent(EXACT);
+    const lora = await writeLora(directory, 'one', { seed: 1 }, agent.model.info.embeddingSize);
+    const loras = [{ source: lora, scale: 4 }];
+    const session = await agent.createSession();
+    const streams = [session.stream('Hello', { maxTokens: 8 }), agent.streamComplete('Hello', { maxTokens: 8 })];
+    for (const stream of streams) {
+      await stream.next();
+    }
+    await agent.setLoras(loras);
+    for (const stream of streams) {
+      const parts: object[] = [];
+      for await (const part of stream) {
+        parts.push(part);
+      }
+      expect(parts.at(-1)).toMatchObject({ finishReason: 'length', usage: { outputTokens: 8 } });
+    }
+    const adapted = await (await startAgent({ ...EXACT, loras })).createSession({ messages: session.messages });
+    expect(await replies(session, ['And now?'], 16)).toEqual(await replies(adapted, ['And now?'], 16));
+  });
+
+  describe('that waits for a long turn', () => {
+    const open = async () => {
+      const agent = await startAgent({ contextSize: 8192 });
+      const long = await agent.createSession();
+      const controller = new AbortController();
+      const waitForTurn = async () => {
+        const options = { sampling: { ignoreEos: true }, signal: controller.signal };
+        const turn = expect(long.send('Hello', options)).rejects.toMatchObject({ code: 'ABORTED' });
+        const setting = agent.setLoras([]);
+        await new Promise(setImmediate); // the change waits for the turn now
+        return { turn, setting };
+      };
+      return { agent, waitForTurn, controller };
+    };
+
+    it('makes another turn wait at most for its `timeoutMs`', async () => {
+      const { agent, waitForTurn, controller } = await open();
+      const session = await agent.createSession();
+      const { turn, setting } = await waitForTurn();
+      const late = { code: 'ABORTED', message: expect.stringMatching(/`timeoutMs` \(20 ms\)/) };
+      await expect(session.send('Hello', { timeoutMs: 20 })).rejects.toMatchObject(late);
+      await expect(agent.complete('Hello', { timeoutMs: 20 })).rejects.toMatchObject(late);
+      controller.abort();
+      await Promise.all([turn, setting]);
+      expect((await session.send('Hello', { maxTokens: 2 })).usage.outputTokens).toBe(2);
+    });
+
+    it('makes a turn with tools wait at most for its `timeoutMs`', async () => {
+      const { agent, waitForTurn, controller } = await open();
+      let change: Awaited<ReturnType<typeof waitForTurn>> | undefined;
+      const execute = async () => {
+        change = await waitForTurn();
+      };
+      const session = await agent.createSession({ tools: [{ name: 'look', execute }] });
+      const options = { toolChoice: 'required', maxParallelTools: 1, maxTokens: 60, timeoutMs: 1500 } as const;
+      await expect(session.send('Look', options)).rejects.toMatchObject({ code: 'ABORTED' });
+      controller.abort();
+      await Promise.all([change?.turn, change?.setting]);
+      expect(change).toBeDefined();
+    });
+  });
+
+  it('is applied after a reader paused, left its stream and began another turn', async () => {
+    const directory = await temporaryDirectory();
+    const agent = await startAgent({ nSeqMax: 1 });
+    const lora = await writeLora(directory, 'one', { seed: 1 }, agent.model.info.embeddingSize);
+    const [session, other] = [await agent.createSession(), await agent.createSession()];
+    for await (const _ of session.stream('Hello', { maxTokens: 8 })) {
+      await other.send('Hello', { maxTokens: 2 }); // gets the only sequence once the stream counts as unread
+      break;
+    }
+    await session.send('And now?', { maxTokens: 4 });
+    await agent.setLoras([{ source: lora }]);
+    await session.send('And now?', { maxTokens: 4 });
+  });
+
+  it('does not block sessions that take turns on one sequence', async () => {
+    const agent = await startAgent({ nSeqMax: 1 });
+    const [one, other] = [await agent.createSession(), await agent.createSession()];
+    await replies(one, ['Hello'], 2); // holds the sequence now
+    const reading = other.send('word '.repeat(200), { maxTokens: 2 });
+    const changing = agent.setLoras([]); // waits for the turn, which has no sequence yet
+    await new Promise(setImmediate);
+    const waiting = one.send('And now?', { maxTokens: 2 });
+    await Promise.all([reading, changing, waiting]);
+  });
+});
