@@ -24,7 +24,7 @@ interface StartedCall {
 /**
  * Streams the arguments of a reply's calls while the model writes them. What was sent cannot be taken back. So a name, and
  * each character of the arguments, is sent once two readings of the growing reply agree on it. If the whole reply
- * contradicts what was sent all the same, the call gets a new id, and its arguments are sent again under that id.
+ * nevertheless contradicts what was sent, the call gets a new id, and its arguments are sent again under that id.
  */
 export class ToolInputs {
   readonly #ids: CallIds;

@@ -1,4 +1,4 @@
-// What observers learn of real sessions: events, spans of a real tracer, log lines.
+// Observers of real sessions get events, spans of a real tracer, and log lines.
 import { trace } from '@opentelemetry/api';
 import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base';
 import { type DiagnosticsEvents, type LogLevel, subscribeDiagnostics } from 'llama-headstart';
@@ -15,7 +15,7 @@ const tools = [
     },
   },
 ];
-const sampling = { temperature: 1, seed: 1 }; // the likeliest token of a random model may be a space, for ever
+const sampling = { temperature: 1, seed: 1 }; // greedy, a model with random weights may write spaces forever
 const oneCall = { toolChoice: 'required', maxSteps: 1, maxParallelTools: 1, maxTokens: 400, sampling } as const;
 
 function record<Name extends keyof DiagnosticsEvents>(name: Name): DiagnosticsEvents[Name][] {
@@ -25,7 +25,7 @@ function record<Name extends keyof DiagnosticsEvents>(name: Name): DiagnosticsEv
 }
 
 describe('the channels', () => {
-  it('tell of sessions, turns and tool calls, each with its end', async () => {
+  it('publish start and end of sessions, turns and tool calls', async () => {
     const sessions = record('session');
     const turns = record('turn');
     const calls = record('tool-call');
@@ -51,7 +51,7 @@ describe('the channels', () => {
     ]);
   });
 
-  it('are named: another name, or no listener, is refused', () => {
+  it('refuse an unknown name, and a listener that is no function', () => {
     const bad = [
       ['turns', () => {}],
       ['turn', 'log'],
@@ -66,7 +66,7 @@ describe('the channels', () => {
 });
 
 describe('a logger that throws', () => {
-  it('loses its lines, and nothing else: the process is warned once', async () => {
+  it('loses its lines only, and the process gets one warning', async () => {
     const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
     onTestFinished(() => warned.mockRestore());
     const logger = vi.fn(() => {
@@ -88,7 +88,7 @@ describe('a logger that throws', () => {
 });
 
 describe('a logger', () => {
-  /** The levels of the lines that an agent logs whose server says something and ends. */
+  /** The levels of the lines that an agent logs if its MCP server writes a line and exits. */
   async function levels(settings: AgentSettings): Promise<LogLevel[]> {
     const seen: LogLevel[] = [];
     const server = { name: 'broken', command: process.execPath, args: ['-e', 'console.error("no configuration")'] };
@@ -100,12 +100,12 @@ describe('a logger', () => {
     return seen;
   }
 
-  it('gets warnings, and more only with `debug`', async () => {
+  it('gets warnings, and other levels only with `debug`', async () => {
     expect(new Set(await levels({}))).toEqual(new Set(['warn']));
     expect(new Set(await levels({ debug: true }))).toEqual(new Set(['warn', 'info', 'debug']));
   });
 
-  it('is standard error where `debug` is on and none is given', async () => {
+  it('is standard error if `debug` is on and no logger was passed', async () => {
     const written: string[] = [];
     const spy = vi.spyOn(process.stderr, 'write').mockImplementation((text) => written.push(String(text)) > 0);
     onTestFinished(() => spy.mockRestore());
@@ -120,7 +120,7 @@ describe('a logger', () => {
 });
 
 describe('spans', () => {
-  it('of a turn hold those of its tool calls, and what it cost', async () => {
+  it('of a turn contain the spans of its tool calls, and its usage', async () => {
     const exporter = new InMemorySpanExporter();
     trace.setGlobalTracerProvider(new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] }));
     onTestFinished(() => trace.disable());
@@ -143,7 +143,7 @@ describe('spans', () => {
 });
 
 describe('`debug`', () => {
-  it("logs a line for each of the agent's own sessions, turns and tool calls; without it there are none", async () => {
+  it('logs a line for each session, turn and tool call of its own agent, and nothing if it is off', async () => {
     const lines: string[] = [];
     const quiet: string[] = [];
     const agent = await startAgent({

@@ -1,10 +1,10 @@
-// A reply is taken apart while it grows: whatever the pieces, the parts are the same, and no markup is among them.
+// A growing reply is separated into text, reasoning and calls. The parts do not depend on its pieces, and have no markup.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Renderer, ReplyReader, type ToolDefinition } from 'llama-headstart/internal';
 import { Model, type ReplyFormat } from 'llama-headstart/native';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { TOOLS } from '../helpers/prompts.js';
 
 const MODELS_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp/models', import.meta.url));
@@ -17,7 +17,7 @@ afterAll(() => model.close());
 const formats = new Map<string, ReplyFormat>();
 const formOf: Record<string, ReplyFormat> = {};
 
-/** The form of replies with Qwen3's chat template. */
+/** The reply format of Qwen3's chat template. */
 async function formatWith(tools: readonly ToolDefinition[]): Promise<ReplyFormat> {
   const name = JSON.stringify(tools);
   let format = formats.get(name);
@@ -51,7 +51,7 @@ const CALL = '<tool_call>\n{"name": "find_part", "arguments": {"name": "chain"}}
 const PARSED = { name: 'find_part', input: { name: 'chain' } };
 
 describe.each([1, 3, 1000])('in pieces of %i characters', (size) => {
-  it('reasoning and text are told apart', async () => {
+  it('reasoning and text are separated', async () => {
     const reply = await read('<think>\nA chain is a part.\n</think>\n\nYes, we do.', size);
     expect({ ...reply, reasoning: reply.reasoning.trim() }).toEqual({
       text: 'Yes, we do.',
@@ -60,20 +60,20 @@ describe.each([1, 3, 1000])('in pieces of %i characters', (size) => {
     });
   });
 
-  it('tool calls are no text', async () => {
+  it('tool calls are not part of the text', async () => {
     const reply = await read(`<think>\nHm.\n</think>\n\nLet me see.\n${CALL}\n${CALL}`, size);
     expect(reply.text.trim()).toBe('Let me see.');
     expect(reply.calls).toEqual([PARSED, PARSED]);
   });
 
-  it('a text stays as it is, white space and all', async () => {
+  it('a text keeps its white space', async () => {
     for (const text of [' Hello\n\n', 'a < b <tool', '', '\n']) {
       expect(await read(text, size)).toEqual({ text, reasoning: '', calls: [] });
       expect((await read(text, size, { tools: [] })).text).toBe(text);
     }
   });
 
-  it('a reply cut at any place has whole calls only', async () => {
+  it('a reply that is cut off anywhere has complete calls only', async () => {
     const whole = `${CALL}\n${CALL}`;
     for (let length = 0; length < whole.length; length += 11) {
       const { text, calls } = await read(whole.slice(0, length), Math.max(size, 20), { cut: true });
@@ -106,7 +106,7 @@ describe.each<[string, string, { text?: string; reasoning?: string; calls?: numb
   ],
   ['openai-gpt-oss-120b', ` to=functions.find_part<|channel|>commentary json<|message|>${ARGUMENTS}`, { calls: 1 }],
   ['openai-gpt-oss-120b', `${HARMONY}final<|message|>We do.`, { text: 'We do.', reasoning: 'A chain.' }],
-])('a reply in the form of %s', (file, raw, { text = '', reasoning = '', calls = 0 }) => {
+])('a reply in the format of %s', (file, raw, { text = '', reasoning = '', calls = 0 }) => {
   const readTo = async (length: number, cut: boolean) => {
     const template = readFileSync(join(MODELS_DIRECTORY, 'templates', `${file}.jinja`), 'utf8');
     const messages = [{ role: 'user', content: 'Hi' }] as const;
@@ -122,7 +122,7 @@ describe.each<[string, string, { text?: string; reasoning?: string; calls?: numb
     return { text: deltas.text + rest.text, reasoning: deltas.reasoning + rest.reasoning, toolCalls };
   };
 
-  it('is taken apart', async () => {
+  it('is separated into text, reasoning and calls', async () => {
     const whole = await readTo(raw.length, false);
     expect({ text: whole.text.trim(), reasoning: whole.reasoning.trim() }).toEqual({ text, reasoning });
     expect(whole.toolCalls.map((each) => [each.name, JSON.parse(each.arguments)])).toEqual(
@@ -130,7 +130,7 @@ describe.each<[string, string, { text?: string; reasoning?: string; calls?: numb
     );
   });
 
-  it('and cut at any place shows no markup, and no call but a whole one', async () => {
+  it('shows no markup and no incomplete call if it is cut off anywhere', async () => {
     for (let length = 0; length < raw.length; length++) {
       const part = await readTo(length, true);
       expect(`${text}\n`.startsWith(part.text.trimStart()), part.text).toBe(true);
@@ -140,7 +140,7 @@ describe.each<[string, string, { text?: string; reasoning?: string; calls?: numb
   });
 });
 
-it('a reply that is cut off outside of the markup that its form knows is text, but not a call that was begun', async () => {
+it('a cut reply without the markup of its format is text, except for the beginning of a call', async () => {
   const file = join(MODELS_DIRECTORY, 'templates/openai-gpt-oss-120b.jinja');
   const renderer = new Renderer(model, readFileSync(file, 'utf8'));
   const { format } = await renderer.prompt({ tools: TOOLS }, [{ role: 'user', content: 'Hi' }]);
@@ -156,7 +156,7 @@ it('a reply that is cut off outside of the markup that its form knows is text, b
   expect(read).toEqual([...texts.slice(0, -1), '']);
 });
 
-describe('where nothing marks a call', () => {
+describe('in a format that does not mark calls', () => {
   const texts = [
     'Use f() { return 1; } and {"a": 1}.',
     '{"a": [1, 2], "name": "x"}',
@@ -165,7 +165,7 @@ describe('where nothing marks a call', () => {
     '}{"name"',
     '{',
   ];
-  it.each(texts)('braces are text as they come, and when they are cut off: %j', async (text) => {
+  it.each(texts)('braces are text at once, and if they are cut off: %j', async (text) => {
     const template = readFileSync(join(MODELS_DIRECTORY, 'templates/meta-llama-Llama-3.1-8B-Instruct.jinja'), 'utf8');
     const { format } = await new Renderer(model, template).prompt({ tools: TOOLS }, [{ role: 'user', content: 'Hi' }]);
     for (const cut of [true, false]) {
@@ -174,18 +174,18 @@ describe('where nothing marks a call', () => {
         await reader.push(piece);
       }
       if (!/\{(\s*"name")?$/.test(text)) {
-        expect(reader.text).toBe(text); // it waits for nothing
+        expect(reader.text).toBe(text); // nothing is held back
         await reader.finish(cut);
         expect(reader.text).toBe(text);
       } else if (!cut) {
         await reader.finish(cut);
-        expect(reader.text).toBe(text); // a call that did not come
+        expect(reader.text).toBe(text); // held back as a possible call
       }
     }
   });
 });
 
-it('JSON that a schema asked for is told without the fence that models put around it', async () => {
+it('a structured reply is returned without the code fence that models write around it', async () => {
   const template = readFileSync(join(MODELS_DIRECTORY, 'templates', 'Qwen-Qwen2.5-7B-Instruct.jinja'), 'utf8');
   const jsonSchema = { type: 'object', properties: { on: { type: 'boolean' } }, required: ['on'] };
   const { format } = await new Renderer(model, template).prompt({}, [{ role: 'user', content: 'Hi' }], { jsonSchema });
@@ -199,7 +199,10 @@ it('JSON that a schema asked for is told without the fence that models put aroun
   }
 });
 
-it('a reply of 64 KiB is read in time that grows with its length, not with its square', async () => {
+it('a reply of 64 KiB is parsed a number of times that grows with the logarithm of its length', async () => {
+  const parse = vi.spyOn(model, 'parseReply');
   const { text } = await read('A word and another. '.repeat(3277), 20, { tools: TOOLS });
   expect(text).toHaveLength(65_540);
+  expect(parse.mock.calls.length).toBeLessThan(1000); // of 3,277 pieces
+  parse.mockRestore();
 });

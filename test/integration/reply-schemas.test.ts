@@ -1,4 +1,4 @@
-// A reply that must be JSON of a schema is held to it by a grammar with every chat template.
+// With every chat template, a grammar enforces the schema of a structured reply.
 import { readdirSync, readFileSync } from 'node:fs';
 import { type Prompt, prepareSchema, Renderer, ReplyReader } from 'llama-headstart/internal';
 import { Model, type ReplyFormat } from 'llama-headstart/native';
@@ -27,7 +27,7 @@ beforeAll(async () => {
 });
 afterAll(() => model?.close());
 
-/** Replies that the grammar allows behind the opening of the assistant's turn. */
+/** Random replies that the grammar allows after the generation prompt. */
 function repliesOf({ grammar, generationPrompt }: ReplyFormat, count: number): string[] {
   const walk = new GrammarWalk(grammar);
   const random = seededRandom(7);
@@ -39,7 +39,7 @@ async function promptFor(file: string, jsonSchema: object, reasoning: boolean): 
   return renderer.prompt({}, [{ role: 'user', content: 'x' }], { toolChoice: 'none', jsonSchema, reasoning });
 }
 
-/** What becomes of a reply. */
+/** Reads a reply as a turn does. */
 async function read({ format }: Prompt, reply: string): Promise<{ text: string; reasoning: string }> {
   const reader = new ReplyReader(model, format, true);
   await reader.push(reply);
@@ -55,8 +55,8 @@ function parsed(text: string): unknown {
   }
 }
 
-describe('a reply of a schema', () => {
-  it.each(files)('is JSON of it whatever the model writes, with the chat template %s', async (file) => {
+describe('a structured reply', () => {
+  it.each(files)('matches the schema, whatever the model writes, with the chat template %s', async (file) => {
     const { parse } = await prepareSchema(SCHEMA, 'schema');
     for (const reasoning of [true, false]) {
       const prompt = await promptFor(file, SCHEMA, reasoning);
@@ -82,19 +82,22 @@ describe('a reply of a schema', () => {
     ['inclusionai-ling-3.0-flash', /^.*<\/think>\{/s, true],
     ['meetkai-functionary-medium-v3.2', /^all\n\{/, false],
     ['muse-glimmer', /^ to=user<\|message\|>\{/, false],
-  ])('begins as %s begins replies, with a thought if it has them', async (name, beginning, hasThought) => {
-    const prompt = await promptFor(`${name}.jinja`, SCHEMA, true);
-    const replies = repliesOf(prompt.format, 20);
-    expect(replies.filter((reply) => !beginning.test(reply))).toEqual([]);
-    const thoughtsIn = async (each: Prompt) => {
-      const readings = await Promise.all(repliesOf(each.format, 20).map((reply) => read(each, reply)));
-      return readings.filter(({ reasoning }) => reasoning !== '').length;
-    };
-    expect((await thoughtsIn(prompt)) > 0).toBe(hasThought);
-    expect(await thoughtsIn(await promptFor(`${name}.jinja`, SCHEMA, false))).toBe(0);
-  });
+  ])(
+    'begins as replies begin with the chat template %s, with reasoning if it supports that',
+    async (name, beginning, hasReasoning) => {
+      const prompt = await promptFor(`${name}.jinja`, SCHEMA, true);
+      const replies = repliesOf(prompt.format, 20);
+      expect(replies.filter((reply) => !beginning.test(reply))).toEqual([]);
+      const reasoningRepliesIn = async (each: Prompt) => {
+        const readings = await Promise.all(repliesOf(each.format, 20).map((reply) => read(each, reply)));
+        return readings.filter(({ reasoning }) => reasoning !== '').length;
+      };
+      expect((await reasoningRepliesIn(prompt)) > 0).toBe(hasReasoning);
+      expect(await reasoningRepliesIn(await promptFor(`${name}.jinja`, SCHEMA, false))).toBe(0);
+    },
+  );
 
-  it('begins with the JSON if the chat template writes the text of replies in another way', async () => {
+  it('begins with the JSON if the chat template changes the text of replies', async () => {
     const written = chatTemplate('Kimi-K2-Instruct.jinja');
     const capitals = written.replaceAll('render_content(message)', 'render_content(message) | upper');
     expect(capitals).not.toBe(written);
@@ -106,7 +109,7 @@ describe('a reply of a schema', () => {
   });
 
   it.each(['Kimi-K2-Instruct', 'Qwen-Qwen3-0.6B', 'openai-gpt-oss-120b', 'Qwen3.5-4B'])(
-    'is any JSON for the schema that allows all, with the chat template %s',
+    'may be any JSON if the schema is empty, with the chat template %s',
     async (name) => {
       const prompt = await promptFor(`${name}.jinja`, {}, true);
       for (const reply of repliesOf(prompt.format, 4)) {

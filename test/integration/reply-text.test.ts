@@ -1,4 +1,4 @@
-// Tokens become text one by one: whole characters only, whichever tokens they are cut into.
+// Tokens become text one by one. Each piece has whole characters only, even if tokens split a character.
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
@@ -17,20 +17,20 @@ describe.each(['qwen2', 'gpt-2', 'llama-spm'])("a reply's text in the vocabulary
   });
   afterAll(() => model.close());
 
-  /** What each token adds, and what is left in the end. */
+  /** The text that each token adds, and the rest. */
   function pieces(tokens: Iterable<number>, preserved: readonly number[] = []): string[] {
     const text = new Detokenizer(model, new Set(preserved));
     return [...Array.from(tokens, (token) => text.push(token)), text.flush()];
   }
 
-  /** The same by the definition of UTF-8 in a stream. */
+  /** The same by a streaming UTF-8 decoder. */
   function expected(tokens: readonly number[], preserved: readonly number[]): string[] {
     const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
     const bytes = tokens.map((token) => model.tokenToBytes(token, { special: preserved.includes(token) }));
     return [...bytes.map((each) => decoder.decode(each, { stream: true })), decoder.decode()];
   }
 
-  it('is the text that was made into tokens, and no piece of it holds part of a character', async () => {
+  it('is the text that was tokenized, in pieces of whole characters', async () => {
     for (const text of [
       '\u{1F468}\u200D\u{1F469}\u200D\u{1F467} are\u{1F6B2}',
       '日本語ですか',
@@ -46,16 +46,16 @@ describe.each(['qwen2', 'gpt-2', 'llama-spm'])("a reply's text in the vocabulary
     }
   });
 
-  it('is what UTF-8 says of any tokens, at once, with control tokens among them, shown and not', () => {
+  it('is what a UTF-8 decoder returns for any tokens, with visible and hidden control tokens among them', () => {
     const { size } = model.info.vocabulary;
     const cut = Array.from({ length: size }, (_, token) => token).filter(
       (token) => !control.includes(token) && model.tokenToText(token) === undefined,
     );
     expect(cut.length).toBeGreaterThan(50);
     const token = fc.oneof(fc.constantFrom(...cut), fc.constantFrom(...control), fc.nat(size - 1));
-    const shown = fc.subarray(control.slice(0, 4));
+    const visible = fc.subarray(control.slice(0, 4));
     fc.assert(
-      fc.property(fc.array(token, { maxLength: 12 }), shown, (tokens, preserved) => {
+      fc.property(fc.array(token, { maxLength: 12 }), visible, (tokens, preserved) => {
         expect(pieces(tokens, preserved)).toEqual(expected(tokens, preserved));
       }),
       { numRuns: 500 },

@@ -1,4 +1,4 @@
-// Stop strings end what a user reads: the text of a reply. Reasoning, markup and arguments may hold the same characters.
+// Stop strings end the text of a reply. Reasoning, markup and arguments may contain the same characters.
 import { readFileSync } from 'node:fs';
 import type { ResponseFormat, SendOptions, StreamPart } from 'llama-headstart';
 import { Renderer, ReplyReader, VisibleReply } from 'llama-headstart/internal';
@@ -16,7 +16,7 @@ const LAMP = {
 };
 
 describe('a stop string', () => {
-  it('in what the model thinks changes nothing', async () => {
+  it('in reasoning changes nothing', async () => {
     const agent = await startAgent({ chatTemplate: templateOf('Qwen-Qwen3-0.6B') });
     const session = await agent.createSession();
     const sampling = { ...(await likelyText('<think>Hm.</think>Yes')), penaltyLastTokens: 8 };
@@ -30,7 +30,7 @@ describe('a stop string', () => {
     }
   });
 
-  it('in the text behind what the model thinks ends the reply there', async () => {
+  it('in the text after reasoning ends the reply', async () => {
     const agent = await startAgent({ chatTemplate: templateOf('Qwen-Qwen3-0.6B') });
     const session = await agent.createSession();
     const sampling = { ...(await likelyText('<think>Hm.</think>Yes')), penaltyLastTokens: 8 };
@@ -71,7 +71,7 @@ describe('a stop string', () => {
   });
 
   const responseFormat: ResponseFormat = { type: 'json', schema: { enum: ['yes', 'no'] } };
-  it('in a structured reply cuts it off, and there is no object', async () => {
+  it('in a structured reply cuts it off, and the reply has no object', async () => {
     const session = await (await startAgent({ chatTemplate: templateOf('Qwen-Qwen2.5-7B-Instruct') })).createSession();
     const whole = await (await session.fork()).send('Well?', { responseFormat, maxTokens: 50 });
     expect(['yes', 'no']).toContain(whole.object);
@@ -95,18 +95,18 @@ describe("a reply's text", () => {
     return (await renderer.prompt({ tools: TOOLS }, [{ role: 'user', content: 'Hi' }])).format;
   }
 
-  /** What is passed on of a reply that comes in pieces, and is ended as a turn would. */
+  /** Reads a reply in pieces, and ends it as a turn does. */
   async function read(format: ReplyFormat, raw: string, stop: string[], size: number) {
     const reply = new VisibleReply(new ReplyReader(model, format, true), stop);
     const characters = Array.from(raw);
-    const shown: string[] = [];
+    const returned: string[] = [];
     let length = 0;
     for (; length < characters.length && !reply.stopped; length += size) {
-      shown.push((await reply.push(characters.slice(length, length + size).join(''))).text);
+      returned.push((await reply.push(characters.slice(length, length + size).join(''))).text);
     }
     const { text, toolCalls } = await reply.finish(reply.stopped);
-    shown.push(text);
-    expect(shown.join('')).toBe(reply.text);
+    returned.push(text);
+    expect(returned.join('')).toBe(reply.text);
     return { text: reply.text, stopped: reply.stopped, calls: toolCalls.length, read: length };
   }
 
@@ -119,7 +119,7 @@ describe("a reply's text", () => {
     ['mistralai-Mistral-Nemo-Instruct-2407', '', `[TOOL_CALLS][${CALL.slice(0, -1)}, "id": "abcdefghi"}]`],
     ['openai-gpt-oss-120b', `${HARMONY}final<|message|>`, ''],
     ['meta-llama-Llama-3.1-8B-Instruct', '', ''],
-  ])('ends at the first stop string in it, however it comes, with %s', async (name, before, call) => {
+  ])('ends at its first stop string, in whatever pieces it arrives, with %s', async (name, before, call) => {
     const format = await formatOf(name);
     const raw = `${before}Well, it is, 🚲 so. And.${call}`;
     for (const size of [1, 2, 7]) {
@@ -132,13 +132,13 @@ describe("a reply's text", () => {
     }
   });
 
-  it('that might have been a call up to its end is searched at its end', async () => {
+  it('that was held back as a possible call is searched for stop strings at its end', async () => {
     const format = await formatOf('meta-llama-Llama-3.1-8B-Instruct');
     const cut = await read(format, 'So: {"name": STOP it', ['STOP'], 1);
     expect(cut).toMatchObject({ text: 'So: {"name": ', stopped: true, calls: 0 });
   });
 
-  it('is searched as soon as a stop string stands in a long reply', async () => {
+  it('ends at once at a stop string in a long reply', async () => {
     const format = await formatOf('Qwen-Qwen3-0.6B');
     const raw = `${'A word and another. '.repeat(500)}STOP${' And more.'.repeat(50)}`;
     const { text, read: length } = await read(format, raw, ['STOP'], 1);
@@ -149,7 +149,7 @@ describe("a reply's text", () => {
   it.each([
     ['Qwen-Qwen3-0.6B', `<think>${'a b '.repeat(1500)}</think>`],
     ['Qwen-Qwen2.5-7B-Instruct', `<tool_call>\n{"name": "find_part", "arguments": {"name": "${'a b '.repeat(1500)}"}}`],
-  ])('is not parsed at each stop string outside of it, with %s', async (name, raw) => {
+  ])('is not parsed again for each stop string in reasoning or arguments, with %s', async (name, raw) => {
     const format = await formatOf(name);
     const parse = vi.spyOn(model, 'parseReply');
     const parsesWith = async (stop: string) => {
@@ -162,7 +162,7 @@ describe("a reply's text", () => {
     parse.mockRestore();
   });
 
-  it('that begins with a stop string after a long thought ends there', async () => {
+  it('ends at once at a stop string right after long reasoning', async () => {
     const format = await formatOf('Qwen-Qwen3-0.6B');
     const before = `<think>${'Hm. '.repeat(1500)}</think>`;
     const { text, read: length } = await read(format, `${before}So. ${'And more. '.repeat(20)}`, ['.'], 1);
@@ -170,7 +170,7 @@ describe("a reply's text", () => {
     expect(length).toBe(before.length + 3);
   });
 
-  it('that the model ends by itself is whole, though white space behind it is a stop string', async () => {
+  it('that the model ended is complete, even if white space after it is a stop string', async () => {
     const template = templateOf('Qwen-Qwen2.5-7B-Instruct');
     const jsonSchema = { type: 'object', properties: { on: { type: 'boolean' } }, required: ['on'] };
     const { format } = await new Renderer(model, template).prompt({}, [{ role: 'user', content: 'x' }], { jsonSchema });

@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 const endsAt = (guard: RepetitionGuard, tokens: number[]) => tokens.findIndex((token) => guard.push(token));
 
 describe('the repetition guard', () => {
-  it('ends a run that follows itself often enough, of any length that it watches', () => {
+  it('ends a reply at the required number of repetitions of a run, for runs of any length up to the limit', () => {
     for (const length of [1, 2, 7, 64]) {
       const guard = new RepetitionGuard({ repeats: 3, minTokens: 12 });
       const tokens = Array.from({ length: 400 }, (_, index) => index % length);
@@ -13,7 +13,7 @@ describe('the repetition guard', () => {
     }
   });
 
-  it('does not end a list that goes on', () => {
+  it('does not end a list whose items differ', () => {
     const guard = new RepetitionGuard();
     expect(
       endsAt(
@@ -23,7 +23,7 @@ describe('the repetition guard', () => {
     ).toBe(-1);
   });
 
-  it('ends only what is a run again and again', () => {
+  it('ends a reply only if its newest tokens are repetitions of one run', () => {
     fc.assert(
       fc.property(fc.array(fc.nat(2), { maxLength: 200 }), (tokens) => {
         const at = endsAt(new RepetitionGuard({ maxRunTokens: 8, repeats: 3, minTokens: 9 }), tokens);

@@ -29,11 +29,18 @@ async function textOf(steps: number, ...parts: StreamPart[]): Promise<string> {
   return (await collectReply(stream())).text;
 }
 
-it("a reply's text is that of its last step, though that says nothing", async () => {
+const start = (toolCallId: string): StreamPart => ({ type: 'tool-input-start', toolCallId, toolName: 'look' });
+const delta = (toolCallId: string): StreamPart => ({ type: 'tool-input-delta', toolCallId, delta: '{}' });
+
+it('the text of a reply is the text of its last step, even if that is empty', async () => {
   expect(await textOf(1, text('It '), text('is.'))).toBe('It is.');
   expect(await textOf(1, text('Look:'), call('a'), call('b'), result('b'), result('a'))).toBe('Look:');
   expect(await textOf(2, text('Look:'), call('a'), result('a'), text('Lit.'))).toBe('Lit.');
   expect(await textOf(2, text('Look:'), call('a'), result('a'))).toBe('');
   expect(await textOf(2, text('Look:'), call('a'), result('a'), call('b'), result('b'))).toBe('');
   expect(await textOf(2, call('a'), result('a'), text('Again:'), call('b'))).toBe('Again:');
+  expect(await textOf(1, text('Look'), start('a'), delta('a'), text(':'), start('b'), delta('b'), call('a'))).toBe(
+    'Look:',
+  );
+  expect(await textOf(2, text('Look:'), call('a'), result('a'), start('b'), delta('b'), call('b'))).toBe('');
 });

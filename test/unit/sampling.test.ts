@@ -3,7 +3,7 @@ import { LLAMA_CPP_SAMPLING, mergeSampling, samplingDefaults } from 'llama-heads
 import { describe, expect, it } from 'vitest';
 
 describe("a model's sampling defaults", () => {
-  it('are neutral where nothing says otherwise', () => {
+  it('are neutral if neither file nor repository names any', () => {
     expect(samplingDefaults({})).toEqual({});
     expect(samplingDefaults({ 'general.name': 'x' }, { transformers_version: '4.40' })).toEqual({});
     for (const odd of [null, 7, 'text', [], { temperature: 'hot', top_k: Number.NaN }]) {
@@ -37,7 +37,7 @@ describe("a model's sampling defaults", () => {
     });
   });
 
-  it("come from the repository's generation_config.json, over those of the file", () => {
+  it('come from generation_config.json of the repository, which overrides the file', () => {
     const config = {
       do_sample: true,
       temperature: 0.7,
@@ -55,14 +55,14 @@ describe("a model's sampling defaults", () => {
     });
   });
 
-  it('choose the likeliest token where the repository says not to sample', () => {
+  it('are greedy if the repository says not to sample', () => {
     expect(samplingDefaults({}, { do_sample: false, top_p: 0.5 })).toEqual({ temperature: 0 });
     expect(samplingDefaults({}, { do_sample: true })).toEqual({ temperature: 1 });
   });
 });
 
 describe("llama.cpp's sampling defaults", () => {
-  it('are those of the llama.cpp that is built in', () => {
+  it('are those of the vendored llama.cpp', () => {
     const header = readFileSync(new URL('../../vendor/llama.cpp/common/common.h', import.meta.url), 'utf8');
     const found = (name: string) =>
       Number(new RegExp(`\\b(?:float|int32_t) +${name} += (-?[\\d.]+)f?;`).exec(header)?.[1]);
@@ -74,7 +74,7 @@ describe("llama.cpp's sampling defaults", () => {
       minP: found('min_p'),
     });
     expect(others).toEqual({});
-    // Everything else is off there, as it is in a sampler without options.
+    // Every other option is off by default, as in a sampler without options.
     expect([found('typ_p'), found('penalty_repeat')]).toEqual([1, 1]);
     expect(
       ['xtc_probability', 'dynatemp_range', 'penalty_freq', 'penalty_present', 'dry_multiplier'].map(found),
@@ -83,14 +83,14 @@ describe("llama.cpp's sampling defaults", () => {
 });
 
 describe('sampling options', () => {
-  it('of later layers win, one by one; what is undefined says nothing', () => {
+  it('of a later layer override earlier ones, and undefined options override nothing', () => {
     const merged = mergeSampling({ temperature: 1, topK: 5 }, undefined, { topK: 7 }, {
       temperature: undefined,
     } as never);
     expect(merged).toEqual({ temperature: 1, topK: 7 });
   });
 
-  it('that need a temperature go where a later layer sets none', () => {
+  it('that need a temperature are removed if a later layer sets the temperature to 0', () => {
     const warm = {
       temperature: 1,
       mirostat: { version: 2 },
@@ -100,7 +100,7 @@ describe('sampling options', () => {
     expect(mergeSampling(warm, { topK: 7 }, { temperature: 0 })).toEqual({ temperature: 0, topK: 7 });
     expect(mergeSampling(warm, { temperature: 0.9 })).toEqual({ ...warm, temperature: 0.9 });
     expect(mergeSampling({ temperature: 0 }, warm)).toEqual(warm);
-    const wrong = { temperature: 0, mirostat: { version: 1 } } as const; // the sampler's to refuse
+    const wrong = { temperature: 0, mirostat: { version: 1 } } as const; // stays, and the sampler refuses it
     expect(mergeSampling(warm, wrong)).toEqual(wrong);
   });
 });

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { StopStrings } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
-/** What comes out of a text that arrives in pieces. */
+/** Returns the text that is left of pieces, and the stop string. */
 function streamed(stops: string[], pieces: string[]) {
   const watch = new StopStrings(stops);
   const out = pieces.map((piece) => watch.push(piece));
@@ -10,7 +10,7 @@ function streamed(stops: string[], pieces: string[]) {
 }
 
 describe('stop strings', () => {
-  it('end the text before them, however it is cut into pieces', () => {
+  it('end the text in front of them, in whatever pieces it arrives', () => {
     const text = fc.string({ unit: fc.constantFrom('a', 'b', '\n'), maxLength: 30 });
     const stop = fc.string({ unit: fc.constantFrom('a', 'b', '\n'), minLength: 1, maxLength: 4 });
     fc.assert(
@@ -33,7 +33,7 @@ describe('stop strings', () => {
     );
   });
 
-  it('are held back no longer than they may still match', () => {
+  it('are held back only as long as they may still match', () => {
     const watch = new StopStrings(['END']);
     expect([watch.push('the E'), watch.push('N'), watch.push('emy'), watch.push(' EN'), watch.flush()]).toEqual([
       'the ',
@@ -44,7 +44,7 @@ describe('stop strings', () => {
     ]);
   });
 
-  it('that stand inside one another end the text at the first', () => {
+  it('that contain one another end the text at the first match', () => {
     expect(streamed(['xbcd', 'bc'], ['a', 'x', 'b', 'c', 'd'])).toEqual({ out: 'ax', found: 'bc' });
     expect(streamed(['b', 'ab'], ['xab'])).toEqual({ out: 'x', found: 'ab' });
   });

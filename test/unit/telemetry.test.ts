@@ -1,4 +1,4 @@
-// Our events become spans of a real OpenTelemetry tracer.
+// Events become spans of a real OpenTelemetry tracer.
 import { SpanStatusCode, trace } from '@opentelemetry/api';
 import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base';
 import { subscribeDiagnostics } from 'llama-headstart';
@@ -17,7 +17,7 @@ beforeEach(() => exporter.reset());
 const turn = { turnId: 't', sessionId: 's' };
 const usage = { inputTokens: 30, cachedInputTokens: 20, outputTokens: 5, reasoningTokens: 0 };
 
-it('a turn with a tool call becomes two spans, one in the other', () => {
+it('a turn with a tool call becomes a span with the span of the call inside it', () => {
   publish('turn', { event: 'start', ...turn, model: '/home/ada/models/tiny.gguf' });
   publish('tool-call', { event: 'start', ...turn, toolCallId: 'c', name: 'add' });
   publish('tool-call', { event: 'end', ...turn, toolCallId: 'c', name: 'add', ms: 1, isError: false });
@@ -39,7 +39,7 @@ it('a turn with a tool call becomes two spans, one in the other', () => {
   expect(call?.status.code).toBe(SpanStatusCode.UNSET);
 });
 
-it('a failure is the status of its span', () => {
+it('an error of a turn is the status of its span', () => {
   publish('turn', { event: 'start', ...turn, model: 'tiny' });
   publish('turn', { event: 'end', ...turn, ms: 2, error: Object.assign(new Error('full'), { code: 'CONTEXT_FULL' }) });
   const [chat] = exporter.getFinishedSpans();
@@ -47,7 +47,7 @@ it('a failure is the status of its span', () => {
   expect(chat?.attributes['error.type']).toBe('CONTEXT_FULL');
 });
 
-it('the type of an error is of few kinds, whatever its message says', () => {
+it('the attribute `error.type` is the class of an error, without anything from its message', () => {
   publish('turn', { event: 'start', ...turn, model: 'tiny' });
   publish('turn', { event: 'end', ...turn, ms: 2, error: new TypeError('of request 4711') });
   const [chat] = exporter.getFinishedSpans();
@@ -55,14 +55,14 @@ it('the type of an error is of few kinds, whatever its message says', () => {
   expect(chat?.status.message).toBe('of request 4711');
 });
 
-it('is started once, however often it is asked for', async () => {
+it('telemetry publishes each span once, even if it was started twice', async () => {
   await Promise.all([startTelemetry(), startTelemetry()]);
   publish('turn', { event: 'start', ...turn, model: 'tiny' });
   publish('turn', { event: 'end', ...turn, ms: 2, finishReason: 'stop', usage });
   expect(exporter.getFinishedSpans()).toHaveLength(1);
 });
 
-it('the events reach whoever subscribes, until they no longer do', () => {
+it('events reach a subscriber until it unsubscribes', () => {
   const seen: unknown[] = [];
   const unsubscribe = subscribeDiagnostics('decode', (event) => seen.push(event));
   const event = { sequences: 2, tokens: 2, promptTokens: 0, waiting: 0, ms: 7 };
