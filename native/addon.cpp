@@ -1,8 +1,10 @@
-// Registration: the log hook, what each environment owns, and how it all ends.
+// The entry point of the addon: registers its classes and functions, and ends its threads with the environment or the
+// process.
 #include "backends.h"
 #include "context.h"
 #include "file-hash.h"
 #include "file-lock.h"
+#include "gguf-file.h"
 #include "log.h"
 #include "lora.h"
 #include "model.h"
@@ -20,37 +22,43 @@
 
 namespace {
 
-// A worker that ends, or the main thread that ends normally: its models and contexts go, before the heap they answer to.
+constexpr int PARK_LIMIT_MS = 5000;
+
+// When a worker ends, or the main thread ends normally: ends the threads of this environment before its JavaScript heap
+// is gone.
 void endEnvironment(Environment * environment) {
     environment->inbox->close();
     if (Thread::parking()) {
-        return;  // the process is exiting, and no thread works any more
+        return;  // the process is exiting, and its threads are parked
     }
-    for (auto & known : environment->threads) {
-        if (auto thread = known.lock()) {
+    for (auto & weak : environment->threads) {
+        if (auto thread = weak.lock()) {
             thread->interrupt();
             thread->stop();
         }
     }
-    for (auto & known : environment->threads) {
-        if (auto thread = known.lock()) {
+    for (auto & weak : environment->threads) {
+        if (auto thread = weak.lock()) {
             thread->waitUntilEnded();
         }
     }
 }
 
-// process.exit() runs no cleanup hooks, only JavaScript's "exit" event, where lib/native/addon.ts calls park(), and then, mixed with
-// the destructors of statics that threads may be using, the atexit handlers: the one here is for those who bypass the event.
+// process.exit() runs no cleanup hooks. It emits the event "exit", for which lib/native/addon.ts calls park(), and then
+// runs atexit handlers and destructors of statics, which threads may still use. The atexit handler here is for exits
+// that skip the event.
 void startProcess() {
     static std::once_flag once;
     std::call_once(once, [] {
         installLogHook();
         installAssertTrap();
-        std::atexit([] { Thread::parkAll(5000); });
+        std::atexit([] { Thread::parkAll(PARK_LIMIT_MS); });
     });
 }
 
-Napi::Value park(const Napi::CallbackInfo & info) { return Napi::Boolean::New(info.Env(), Thread::parkAll(5000)); }
+Napi::Value park(const Napi::CallbackInfo & info) {
+    return Napi::Boolean::New(info.Env(), Thread::parkAll(PARK_LIMIT_MS));
+}
 
 void setErrorFactory(const Napi::CallbackInfo & info) {
     if (!info[0].IsFunction()) {
@@ -64,7 +72,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     auto * environment = new Environment;
     env.SetInstanceData(environment);
     environment->inbox = std::make_shared<Inbox>(env);
-    // Behind the inbox: hooks run last in, first out, and threads must be gone before its thread-safe function is.
+    // After the inbox was made: the last hook runs first, and threads must end before the inbox loses its thread-safe
+    // function.
     env.AddCleanupHook([env, environment] {
         forgetLogger(env);
         endEnvironment(environment);
@@ -82,7 +91,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     defineBackends(env, exports);
     defineSchema(env, exports);
     defineLog(env, exports);
-    defineGguf(env, exports);
+    defineGgufLayout(env, exports);
     defineStateFile(env, exports);
     exports.Set("setErrorFactory", Napi::Function::New(env, setErrorFactory, "setErrorFactory"));
     exports.Set("park", Napi::Function::New(env, park, "park"));

@@ -1,6 +1,7 @@
-// In the portable shape ggml is shared and its CPU backend is one of several modules beside this file, each compiled for a generation
-// of CPUs. They are scored here and the best is loaded by its path. Never ggml_backend_load_all(), nor llama_backend_init() with
-// nothing loaded: both look in the current directory, beside the executable and at GGML_BACKEND_PATH, and run what they find.
+// In a portable build ggml is a shared library, and beside the addon are several CPU modules, each compiled for one
+// generation of CPUs. The module with the best score for this CPU is loaded by its path. ggml_backend_load_all() must
+// not be called, nor llama_backend_init() before a backend is loaded: both search the current directory, the directory
+// of the program and GGML_BACKEND_PATH, and run any module there.
 #include "backends.h"
 
 #include "guards.h"
@@ -12,6 +13,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <mutex>
+#include <string_view>
 
 #ifdef _WIN32
 #define NOMINMAX
@@ -26,21 +28,21 @@ namespace {
 
 struct Candidate {
     fs::path path;
-    std::string name;  // "haswell", or "default" for a module that is the only one
+    std::string name;  // such as "haswell"; "default" for the only module of a build without variants
     int score = 0;
-    std::string problem;  // empty, or why it is not to be had
+    std::string problem;  // why it cannot be used, or empty
 };
 
-// A module of a GPU that was asked for.
+// A requested GPU module.
 struct GpuModule {
     std::string path;
-    std::string problem;  // empty: it is in use
+    std::string problem;  // why it cannot be used; empty if it is in use
 };
 
 struct Started {
-    std::string cpu;  // empty in the static shape
+    std::string cpu;  // empty in a static build
     std::vector<Candidate> candidates;
-    std::vector<GpuModule> modules;  // up to the one that is in use
+    std::vector<GpuModule> modules;  // the tried ones: the last may be in use
     std::string systemInfo;
 };
 
@@ -83,14 +85,15 @@ fs::path ownPath() {
 #ifndef HEADSTART_CPU_PREFIX  // cmake/portable.cmake names the libraries
 #define HEADSTART_CPU_PREFIX "headstart-ggml-cpu"
 #endif
-const std::string CPU_PREFIX = HEADSTART_CPU_PREFIX;
+constexpr std::string_view CPU_PREFIX = HEADSTART_CPU_PREFIX;
 
 std::string nameOf(const fs::path & path) {
     const std::string stem = path.stem().string();
     return stem.size() > CPU_PREFIX.size() + 1 ? stem.substr(CPU_PREFIX.size() + 1) : "default";
 }
 
-// A module tells itself how well this CPU suits it: 0 is not at all. One without a say is the only one, and runs anywhere.
+// Each module has a function that returns its score for this CPU; 0 means that it cannot run. A build without variants
+// has one module without that function.
 Candidate scored(const fs::path & path) {
     Candidate candidate{path, nameOf(path), 0, {}};
     void * module = openModule(path);
@@ -101,25 +104,25 @@ Candidate scored(const fs::path & path) {
     auto score = reinterpret_cast<int (*)()>(symbolOf(module, "ggml_backend_score"));
     candidate.score = score ? score() : 1;
     if (candidate.score == 0) {
-        candidate.problem = "this CPU lacks what it needs";
+        candidate.problem = "this CPU lacks instructions that it needs";
     }
     closeModule(module);
     return candidate;
 }
 
 std::vector<Candidate> cpuCandidates(const fs::path & directory) {
-    std::vector<Candidate> found;
+    std::vector<Candidate> candidates;
     std::error_code error;
     for (const auto & entry : fs::directory_iterator(directory, error)) {
-        const fs::path path = entry.path();
+        const fs::path & path = entry.path();
         if (path.extension() == MODULE_SUFFIX && path.filename().string().rfind(CPU_PREFIX, 0) == 0) {
-            found.push_back(scored(path));
+            candidates.push_back(scored(path));
         }
     }
-    std::sort(found.begin(), found.end(), [](const Candidate & a, const Candidate & b) {
+    std::sort(candidates.begin(), candidates.end(), [](const Candidate & a, const Candidate & b) {
         return a.score != b.score ? a.score > b.score : a.name < b.name;
     });
-    return found;
+    return candidates;
 }
 
 std::string listed(const std::vector<Candidate> & candidates) {
@@ -128,7 +131,7 @@ std::string listed(const std::vector<Candidate> & candidates) {
         text += (text.empty() ? "" : "; ") + candidate.name + ": " +
                 (candidate.problem.empty() ? "score " + std::to_string(candidate.score) : candidate.problem);
     }
-    return text.empty() ? "no module there" : text;
+    return text.empty() ? "no module is there" : text;
 }
 
 bool load(Candidate & candidate) {
@@ -142,17 +145,17 @@ bool load(Candidate & candidate) {
     return false;
 }
 
-void loadCpu(Started & started, const std::string & wanted) {
+void loadCpu(Started & started, const std::string & name) {
     const fs::path directory = ownPath().parent_path();
     started.candidates = cpuCandidates(directory);
     for (auto & candidate : started.candidates) {
-        if ((wanted.empty() ? candidate.score > 0 : candidate.name == wanted) && load(candidate)) {
+        if ((name.empty() ? candidate.score > 0 : candidate.name == name) && load(candidate)) {
             started.cpu = candidate.name;
             return;
         }
     }
     throw Failure(
-        "ADDON_NOT_FOUND", (wanted.empty() ? std::string("No CPU module") : "No CPU module \"" + wanted + "\"") +
+        "ADDON_NOT_FOUND", (name.empty() ? std::string("No CPU module") : "No CPU module \"" + name + "\"") +
                                " could be loaded from " + directory.string() + " (" + listed(started.candidates) + ")"
     );
 }
@@ -162,8 +165,8 @@ bool isGpu(ggml_backend_dev_t device) {
     return type != GGML_BACKEND_DEVICE_TYPE_CPU && type != GGML_BACKEND_DEVICE_TYPE_ACCEL;
 }
 
-// Why a GPU's module is not to be had, or an empty string. One that finds no GPU loads all the same, and only says so in the log; so it is
-// asked before ggml takes it in. It stays open: a GPU's runtime, once started, is not made to be unloaded.
+// Why a GPU module cannot be used, or an empty string. A module that finds no GPU only writes that into the log when
+// ggml loads it, so it is asked before. The module stays open, because the runtime of a GPU cannot be unloaded safely.
 std::string gpuProblem(const fs::path & path) {
     void * module = openModule(path);
     if (module == nullptr) {
@@ -171,7 +174,7 @@ std::string gpuProblem(const fs::path & path) {
     }
     auto init = reinterpret_cast<ggml_backend_reg_t (*)()>(symbolOf(module, "ggml_backend_init"));
     if (init == nullptr) {
-        return "it is no module of ggml";
+        return "it is not a module of ggml";
     }
     LogCapture log;
     const ggml_backend_reg_t backend = init();
@@ -206,17 +209,17 @@ Started startProcess(const std::string & cpu, const std::vector<std::string> & m
 #else
     if (!cpu.empty() || !modules.empty()) {
         throw Failure(
-            "ADDON_NOT_FOUND", "This addon was built for one CPU, without modules: \"" +
-                                   (cpu.empty() ? modules.front() : cpu) + "\" cannot be loaded into it"
+            "ADDON_NOT_FOUND", "This addon was built for one CPU, without modules, so it cannot load \"" +
+                                   (cpu.empty() ? modules.front() : cpu) + "\""
         );
     }
 #endif
     llama_backend_init();
-    started.systemInfo = llama_print_system_info();  // writes into one string for all threads: asked once
+    started.systemInfo = llama_print_system_info();  // only once: all threads share its string
     return started;
 }
 
-// On the heap for good, as all that belongs to the process; empty while no start has succeeded.
+// Never freed. Null until a start has succeeded.
 const Started & startOnce(const std::string & cpu, const std::vector<std::string> & modules) {
     static std::mutex mutex;
     static const Started * started = nullptr;
@@ -234,14 +237,14 @@ Napi::Array devices(Napi::Env env) {
         size_t free = 0, total = 0;
         ggml_backend_dev_memory(device, &free, &total);
         const bool isCpu = ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
-        Napi::Object facts = Napi::Object::New(env);
-        facts.Set("name", ggml_backend_dev_name(device));
-        facts.Set("description", ggml_backend_dev_description(device));
-        facts.Set("backend", ggml_backend_reg_name(ggml_backend_dev_backend_reg(device)));
-        facts.Set("type", isGpu(device) ? "gpu" : isCpu ? "cpu" : "accelerator");
-        facts.Set("freeBytes", (double) free);
-        facts.Set("totalBytes", (double) total);
-        list.Set((uint32_t) i, facts);
+        Napi::Object object = Napi::Object::New(env);
+        object.Set("name", ggml_backend_dev_name(device));
+        object.Set("description", ggml_backend_dev_description(device));
+        object.Set("backend", ggml_backend_reg_name(ggml_backend_dev_backend_reg(device)));
+        object.Set("type", isGpu(device) ? "gpu" : isCpu ? "cpu" : "accelerator");
+        object.Set("freeBytes", (double) free);
+        object.Set("totalBytes", (double) total);
+        list.Set((uint32_t) i, object);
     }
     return list;
 }
@@ -254,19 +257,19 @@ Napi::Object toJs(Napi::Env env, const Started & started) {
     Napi::Array tried = Napi::Array::New(env);
     for (size_t i = 0; i < started.candidates.size(); i++) {
         const auto & candidate = started.candidates[i];
-        Napi::Object facts = Napi::Object::New(env);
-        facts.Set("name", candidate.name);
-        facts.Set("path", candidate.path.u8string());
-        facts.Set("score", candidate.score);
-        facts.Set("problem", orNull(env, candidate.problem));
-        tried.Set((uint32_t) i, facts);
+        Napi::Object object = Napi::Object::New(env);
+        object.Set("name", candidate.name);
+        object.Set("path", candidate.path.u8string());
+        object.Set("score", candidate.score);
+        object.Set("problem", orNull(env, candidate.problem));
+        tried.Set((uint32_t) i, object);
     }
     Napi::Array modules = Napi::Array::New(env);
     for (size_t i = 0; i < started.modules.size(); i++) {
-        Napi::Object facts = Napi::Object::New(env);
-        facts.Set("path", started.modules[i].path);
-        facts.Set("problem", orNull(env, started.modules[i].problem));
-        modules.Set((uint32_t) i, facts);
+        Napi::Object object = Napi::Object::New(env);
+        object.Set("path", started.modules[i].path);
+        object.Set("problem", orNull(env, started.modules[i].problem));
+        modules.Set((uint32_t) i, object);
     }
     Napi::Object result = Napi::Object::New(env);
     result.Set("cpu", orNull(env, started.cpu));
@@ -282,8 +285,8 @@ Napi::Value start(const Napi::CallbackInfo & info) {
     return guard::call(info.Env(), [&]() -> Napi::Value {
         Napi::Object options = guard::object(info[0], "options");
         std::vector<std::string> modules;
-        if (Napi::Value given = guard::field(options, "modules"); given.IsArray()) {
-            Napi::Array array = given.As<Napi::Array>();
+        if (Napi::Value paths = guard::field(options, "modules"); paths.IsArray()) {
+            Napi::Array array = paths.As<Napi::Array>();
             for (uint32_t i = 0; i < array.Length(); i++) {
                 modules.push_back(guard::path(array.Get(i), "modules[]"));
             }

@@ -24,7 +24,7 @@ struct Spare {
     size_t capacity = 0;
 };
 
-// On the heap for good: threads may free buffers while the process exits.
+// Never freed: threads may free buffers while the process exits.
 Spare & spare() {
     static Spare * instance = new Spare;
     return *instance;
@@ -64,7 +64,7 @@ void unmapMemory(uint8_t * data, size_t capacity) {
 Buffer::Buffer(size_t size) : size_(size) {
     {
         std::lock_guard<std::mutex> lock(spare().mutex);
-        // Not one far too large: it would be held as long as this buffer lives.
+        // Not a much larger one: its whole memory would be in use as long as this buffer exists.
         if (spare().data && spare().capacity >= size && spare().capacity <= 2 * size + HUGE_PAGE) {
             data_ = std::exchange(spare().data, nullptr);
             capacity_ = std::exchange(spare().capacity, 0);
@@ -74,7 +74,8 @@ Buffer::Buffer(size_t size) : size_(size) {
     if (size > SIZE_MAX - HUGE_PAGE) {
         throw std::bad_alloc();
     }
-    // A small one in small pages: a huge page for each would cost more memory than anyone accounts for.
+    // Small buffers in small pages: with a huge page each, many of them would take far more memory than their sizes add
+    // up to.
     const size_t page = size < HUGE_PAGE ? SMALL_PAGE : HUGE_PAGE;
     capacity_ = (size + page) / page * page;
     data_ = mapMemory(capacity_);

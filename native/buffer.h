@@ -1,5 +1,5 @@
-// Memory for a sequence's bytes: outside the JavaScript heap, in huge pages where the system has them, and used again.
-// A fresh 35 MB costs 2.8 ms of page faults; one buffer is therefore kept for the next user.
+// Memory for the bytes of a sequence state: outside the JavaScript heap, and in huge pages if the system has them. New
+// memory costs page faults (2.8 ms for 35 MB), so one freed buffer is kept for the next use.
 #pragma once
 
 #include <cstddef>

@@ -11,20 +11,22 @@
 
 namespace {
 
+constexpr size_t MAX_PARSED_TEMPLATES = 16;
+
 std::shared_ptr<common_chat_templates> templatesFor(ModelState & state, const std::string & chatTemplate) {
-    auto known = state.templates.find(chatTemplate);
-    if (known != state.templates.end()) {
-        return known->second;
+    auto parsedTemplate = state.templates.find(chatTemplate);
+    if (parsedTemplate != state.templates.end()) {
+        return parsedTemplate->second;
     }
     if (chatTemplate.empty() && llama_model_chat_template(state.model, nullptr) == nullptr) {
         throw Failure(
-            "NO_CHAT_TEMPLATE", "This model carries no chat template: pass one as `chatTemplate`, or use token arrays"
+            "NO_CHAT_TEMPLATE", "This model has no chat template: pass one as `chatTemplate`, or use token arrays"
         );
     }
     LogCapture log;
     try {
         common_chat_templates_ptr parsed = common_chat_templates_init(state.model, chatTemplate);
-        if (state.templates.size() >= 16) {
+        if (state.templates.size() >= MAX_PARSED_TEMPLATES) {
             state.templates.clear();
         }
         return state.templates[chatTemplate] = std::shared_ptr<common_chat_templates>(std::move(parsed));
@@ -36,7 +38,7 @@ std::shared_ptr<common_chat_templates> templatesFor(ModelState & state, const st
     }
 }
 
-// The arguments of a call are JSON inside of a string, which chat templates that want an object parse.
+// The arguments of a call are JSON text in a string, which `common` parses for some chat templates.
 void requireShallowArguments(const common_json & messages) {
     for (const auto & message : messages) {
         const common_json * calls =
@@ -49,10 +51,23 @@ void requireShallowArguments(const common_json & messages) {
                 call.is_object() && call.contains("function") ? &call.at("function") : nullptr;
             if (function != nullptr && function->is_object() && function->contains("arguments") &&
                 function->at("arguments").is_string()) {
-                guard::shallow(function->at("arguments").get<std::string>(), "arguments");
+                guard::requireShallowJson(function->at("arguments").get<std::string>(), "arguments");
             }
         }
     }
+}
+
+void requireChoice(const char * name, const std::string & value, const std::vector<std::string> & choices) {
+    if (std::find(choices.begin(), choices.end(), value) != choices.end()) {
+        return;
+    }
+    std::string listed;
+    for (const auto & choice : choices) {
+        listed += (listed.empty() ? "" : ", ") + choice;
+    }
+    throw Failure(
+        "INVALID_ARGUMENT", std::string("Expected `") + name + "` to be one of " + listed + ", got \"" + value + "\""
+    );
 }
 
 }  // namespace
@@ -69,20 +84,12 @@ RenderRequest renderRequestFrom(Napi::Object request) {
     result.parallelToolCalls = guard::optionalBoolean(request, "parallelToolCalls", false);
     result.schemaJson = guard::optionalString(request, "jsonSchema", "");
     result.reasoningFormat = guard::optionalString(request, "reasoningFormat", "auto");
-    for (const auto & [name, value, choices] :
-         {std::make_tuple("toolChoice", result.toolChoice, std::vector<std::string>{"auto", "required", "none"}),
-          std::make_tuple("reasoningFormat", result.reasoningFormat, std::vector<std::string>{"auto", "none"})}) {
-        if (std::find(choices.begin(), choices.end(), value) == choices.end()) {
-            throw Failure(
-                "INVALID_ARGUMENT", std::string("Expected `") + name + "` to be " + choices.front() +
-                                        " or another of its values, got \"" + value + "\""
-            );
-        }
-    }
-    guard::shallow(result.schemaJson, "jsonSchema");
-    guard::shallow(result.messagesJson, "messages");
-    guard::shallow(result.toolsJson, "tools");
-    guard::shallow(result.shownToolsJson, "shownTools");
+    requireChoice("toolChoice", result.toolChoice, {"auto", "required", "none"});
+    requireChoice("reasoningFormat", result.reasoningFormat, {"auto", "none"});
+    guard::requireShallowJson(result.schemaJson, "jsonSchema");
+    guard::requireShallowJson(result.messagesJson, "messages");
+    guard::requireShallowJson(result.toolsJson, "tools");
+    guard::requireShallowJson(result.shownToolsJson, "shownTools");
     return result;
 }
 
@@ -95,12 +102,13 @@ Rendered renderConversation(ModelState & state, const RenderRequest & request) {
         requireShallowArguments(messages);
         inputs.messages = common_chat_msgs_parse_oaicompat(messages);
         const common_json tools = common_json::parse(request.toolsJson);
-        if (request.toolChoice != "none") {  // without calls no grammar is made of them
+        if (request.toolChoice != "none") {  // with "none" no grammar is made from the schemas
             requireToolSchemas(tools);
         }
         inputs.tools = common_chat_tools_parse_oaicompat(tools);
         if (!request.shownToolsJson.empty()) {
-            // Variables of the program's own replace those that `common` sets. Grammar and parser still come from `tools`.
+            // These variables replace those that `common` sets for the chat template. Grammar and parser still come
+            // from `tools`.
             const auto shown = common_chat_tools_parse_oaicompat(common_json::parse(request.shownToolsJson));
             inputs.chat_template_kwargs["tools"] = common_chat_tools_to_json_oaicompat(shown).dump_safe();
         }

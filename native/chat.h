@@ -1,4 +1,4 @@
-// A conversation rendered by the model's chat template, through llama.cpp's `common`.
+// Renders conversations by a chat template, with llama.cpp's `common`.
 #pragma once
 
 #include "model.h"
@@ -9,14 +9,14 @@ struct common_chat_params;
 
 struct RenderRequest {
     std::string messagesJson;    // an array in the OpenAI chat format
-    std::string toolsJson;       // likewise, or "[]"
-    std::string shownToolsJson;  // what the chat template gets in their place, or ""
+    std::string toolsJson;       // an array in the OpenAI chat format, or "[]"
+    std::string shownToolsJson;  // what the chat template writes instead of the tools, or ""
     std::string chatTemplate;    // "" for the model's own
     bool addGenerationPrompt = true;
     bool reasoning = true;
     std::string toolChoice = "auto";
     bool parallelToolCalls = false;
-    std::string schemaJson;  // of the reply's text, or ""
+    std::string schemaJson;  // the JSON Schema of the reply's text, or ""
     std::string reasoningFormat = "auto";
 };
 
@@ -24,8 +24,8 @@ struct Rendered {
     std::string prompt;
     std::string format;
     bool supportsTools = false;
-    std::shared_ptr<common_chat_params> params;  // what is about the reply
-    std::shared_ptr<Thread> thread;              // the model's: it parses replies
+    std::shared_ptr<common_chat_params> params;  // the format of the reply
+    std::shared_ptr<Thread> thread;              // the model's thread, which parses replies
 };
 
 RenderRequest renderRequestFrom(Napi::Object request);

@@ -20,19 +20,19 @@ ggml_type cacheType(Napi::Object options, const char * name) {
                                                            {"q5_1", GGML_TYPE_Q5_1},    {"q5_0", GGML_TYPE_Q5_0},
                                                            {"q4_1", GGML_TYPE_Q4_1},    {"q4_0", GGML_TYPE_Q4_0},
                                                            {"iq4_nl", GGML_TYPE_IQ4_NL}};
-    const std::string asked = guard::optionalString(options, name, "f16");
-    const auto found = types.find(asked);
-    if (found == types.end()) {
+    const std::string typeName = guard::optionalString(options, name, "f16");
+    const auto type = types.find(typeName);
+    if (type == types.end()) {
         throw Failure(
             "INVALID_ARGUMENT", std::string("Expected `") + name +
                                     "` to be one of f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl, got \"" +
-                                    asked + "\""
+                                    typeName + "\""
         );
     }
-    return found->second;
+    return type->second;
 }
 
-const std::map<std::string, llama_rope_scaling_type> ROPE_SCALINGS = {
+constexpr std::pair<const char *, llama_rope_scaling_type> ROPE_SCALINGS[] = {
     {"model", LLAMA_ROPE_SCALING_TYPE_UNSPECIFIED},
     {"none", LLAMA_ROPE_SCALING_TYPE_NONE},
     {"linear", LLAMA_ROPE_SCALING_TYPE_LINEAR},
@@ -40,30 +40,33 @@ const std::map<std::string, llama_rope_scaling_type> ROPE_SCALINGS = {
 };
 
 llama_rope_scaling_type ropeScaling(Napi::Object options) {
-    const std::string asked = guard::optionalString(options, "ropeScaling", "model");
-    const auto found = ROPE_SCALINGS.find(asked);
-    if (found == ROPE_SCALINGS.end()) {
-        throw Failure(
-            "INVALID_ARGUMENT", "Expected `ropeScaling` to be one of model, none, linear, yarn, got \"" + asked + "\""
-        );
+    const std::string value = guard::optionalString(options, "ropeScaling", "model");
+    for (const auto & [name, scaling] : ROPE_SCALINGS) {
+        if (value == name) {
+            return scaling;
+        }
     }
-    return found->second;
+    throw Failure(
+        "INVALID_ARGUMENT", "Expected `ropeScaling` to be one of model, none, linear, yarn, got \"" + value + "\""
+    );
 }
 
 bool isUnified(Napi::Object options) {
-    const std::string asked = guard::optionalString(options, "kvLayout", "unified");
-    if (asked != "unified" && asked != "split") {
-        throw Failure("INVALID_ARGUMENT", "Expected `kvLayout` to be one of unified, split, got \"" + asked + "\"");
+    const std::string layout = guard::optionalString(options, "kvLayout", "unified");
+    if (layout != "unified" && layout != "split") {
+        throw Failure("INVALID_ARGUMENT", "Expected `kvLayout` to be one of unified, split, got \"" + layout + "\"");
     }
-    return asked == "unified";
+    return layout == "unified";
 }
 
-// Threads of one graph wait for each other in a busy loop: with more of them than cores, one token takes seconds.
+// Never more threads than cores: the threads of a graph wait for each other in a busy loop, and one token would take
+// seconds.
 int32_t threadCount(Napi::Object options, const char * name, int32_t fallback) {
     const int32_t cores = std::max(1, (int32_t) std::thread::hardware_concurrency());
     return std::min(cores, (int32_t) guard::optionalInteger(options, name, fallback, 1, GGML_MAX_N_THREADS));
 }
 
+// States can be restored only into contexts with the same text.
 std::string compatibilityOf(const ContextState & state) {
     const llama_model * model = state.model->model;
     char description[128];
@@ -79,12 +82,12 @@ std::string compatibilityOf(const ContextState & state) {
            "|swaFull=" + std::to_string(p.swa_full);
 }
 
-// Through the registry, as a CPU backend that was loaded at run time has no symbols to link to.
+// From the registry of backends, because the addon cannot link to a CPU backend that is loaded at run time.
 template <class Function> Function cpuFunction(const char * name) {
     ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
     void * address = cpu ? ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(cpu), name) : nullptr;
     if (address == nullptr) {
-        throw Failure("INTERNAL", std::string("The CPU backend does not offer ") + name);
+        throw Failure("INTERNAL", std::string("The CPU backend has no function ") + name);
     }
     return reinterpret_cast<Function>(address);
 }
@@ -116,7 +119,7 @@ llama_context_params contextParamsFrom(Napi::Object options) {
     params.offload_kqv = guard::optionalBoolean(options, "offloadKv", true);
     params.type_k = cacheType(options, "keyType");
     params.type_v = cacheType(options, "valueType");
-    // On or off, never AUTO: nothing tells what AUTO chose, and the choice is part of what a state is compatible with.
+    // Never AUTO: llama.cpp does not tell what AUTO chose, and states are compatible only with the same choice.
     params.flash_attn_type = guard::optionalBoolean(options, "flashAttention", true) ? LLAMA_FLASH_ATTN_TYPE_ENABLED
                                                                                      : LLAMA_FLASH_ATTN_TYPE_DISABLED;
     params.rope_scaling_type = ropeScaling(options);
@@ -126,8 +129,8 @@ llama_context_params contextParamsFrom(Napi::Object options) {
     for (const float rope : {params.rope_freq_base, params.rope_freq_scale}) {
         if (rope < 0 || !std::isfinite(rope)) {
             throw Failure(
-                "INVALID_ARGUMENT",
-                "Expected `ropeFrequencyBase` and `ropeFrequencyScale` to be 0 (the model's own) or finite floats above"
+                "INVALID_ARGUMENT", "Expected `ropeFrequencyBase` and `ropeFrequencyScale` to be finite numbers above "
+                                    "0, or 0 for the model's own"
             );
         }
     }
@@ -143,7 +146,7 @@ void requireFits(const ModelState & model, const llama_context_params & params) 
         );
     }
     if (params.n_outputs_max < params.n_seq_max) {
-        // llama.cpp sets aside a row of logits for each sequence, and aborts where there may not be so many.
+        // llama.cpp reserves a row of logits for each sequence, and aborts if there may not be so many.
         throw Failure(
             "INVALID_ARGUMENT", "Expected `maxOutputs` (" + std::to_string(params.n_outputs_max) +
                                     ") to be at least `maxSequences` (" + std::to_string(params.n_seq_max) + ")"
@@ -151,7 +154,7 @@ void requireFits(const ModelState & model, const llama_context_params & params) 
     }
     if (ggml_is_quantized(params.type_v) && params.flash_attn_type == LLAMA_FLASH_ATTN_TYPE_DISABLED) {
         throw Failure(
-            "INVALID_ARGUMENT", "Expected `flashAttention` to be on for the quantised `valueType` " +
+            "INVALID_ARGUMENT", "Expected `flashAttention` to be on for the quantized `valueType` " +
                                     std::string(ggml_type_name(params.type_v))
         );
     }
@@ -163,7 +166,7 @@ void requireFits(const ModelState & model, const llama_context_params & params) 
     if (llama_model_has_encoder(model.model) || !llama_model_has_decoder(model.model) ||
         llama_model_is_diffusion(model.model)) {
         throw Failure(
-            "UNSUPPORTED_MODEL", "Expected a causal language model (decoder only), got one that encodes or diffuses"
+            "UNSUPPORTED_MODEL", "Expected a causal language model (decoder only), got an encoder or a diffusion model"
         );
     }
     char causal[8] = "";
@@ -175,7 +178,8 @@ void requireFits(const ModelState & model, const llama_context_params & params) 
         throw Failure("UNSUPPORTED_MODEL", "Expected a causal language model, got one with bidirectional attention");
     }
 #ifdef _SC_PHYS_PAGES
-    // The cache is written at once, so an oversized one does not fail: it drives the machine out of memory.
+    // The allocation of a cache that is too large succeeds. Then llama.cpp writes to all of it, and the machine runs
+    // out of memory.
     const double memory = (double) sysconf(_SC_PHYS_PAGES) * (double) sysconf(_SC_PAGESIZE);
     const double headSize = (double) llama_model_n_embd(model.model) / std::max(1, llama_model_n_head(model.model));
     const double bytes = (double) params.n_ctx * (double) model.kvHeads * headSize *
@@ -196,7 +200,7 @@ void createContext(ContextState & state) {
     AssertTrap trap;
     state.params.abort_callback = [](void * userData) {
         auto & context = *static_cast<ContextState *>(userData);
-        const auto * abort = context.loneAbort.load();
+        const auto * abort = context.soloAbort.load();
         return context.closing->load() || (abort && abort->load());
     };
     state.params.abort_callback_data = &state;
@@ -216,7 +220,8 @@ void createContext(ContextState & state) {
 
     ggml_threadpool_params pool =
         ggml_threadpool_params_default(std::max(state.params.n_threads, state.params.n_threads_batch));
-    pool.poll = 0;  // idle threads sleep
+    pool.poll = 0;  // idle threads sleep instead of polling
+    state.freePool = cpuFunction<decltype(&ggml_threadpool_free)>("ggml_threadpool_free");
     state.pool = cpuFunction<decltype(&ggml_threadpool_new)>("ggml_threadpool_new")(&pool);
     if (state.pool == nullptr) {
         throw Failure("OUT_OF_MEMORY", "The system refused to start the context's threads");
@@ -238,7 +243,7 @@ void ContextState::release() {
         ctx = nullptr;
     }
     if (pool) {
-        cpuFunction<decltype(&ggml_threadpool_free)>("ggml_threadpool_free")(pool);
+        freePool(pool);
         pool = nullptr;
     }
     loras.clear();

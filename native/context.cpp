@@ -3,7 +3,6 @@
 #include "decode.h"
 #include "sequences.h"
 
-#include <algorithm>
 #include <chrono>
 #include <climits>
 
@@ -11,24 +10,20 @@ namespace {
 
 constexpr size_t WAITER_STACK_BYTES = (size_t) 256 << 10;
 
-// Committed as used. A sampler's trigger patterns (see sampler.cpp) are what needs most of it.
+// A stack takes memory only as it is used. Trigger patterns of samplers (see sampler.cpp) need most of it.
 constexpr size_t CONTEXT_STACK_BYTES = (size_t) 256 << 20;
 
-// JavaScript takes some 50 us from a decode's tokens to the next decode; to wake a thread that sleeps may take as long again.
-constexpr std::chrono::microseconds LINGER(200);
+// JavaScript needs about 50 us from the tokens of one decode to the next decode. Waking a sleeping thread would take as
+// long again.
+constexpr std::chrono::microseconds SPIN(200);
 
 Napi::Value toUndefined(Napi::Env env, bool &) { return env.Undefined(); }
 
 }  // namespace
 
-Context::Context(const Napi::CallbackInfo & info) : Napi::ObjectWrap<Context>(info) {
-    Napi::Env env = info.Env();
-    if (!info[0].IsExternal()) {
-        throw Napi::Error(env, errorFrom(env, Failure("INVALID_ARGUMENT", "Contexts are made by Context.create()")));
-    }
-    info.This().As<Napi::Object>().TypeTag(&TAG);
-    state_ = *info[0].As<Napi::External<std::shared_ptr<ContextState>>>().Data();
-}
+Context::Context(const Napi::CallbackInfo & info)
+    : Napi::ObjectWrap<Context>(info),
+      state_(nativeState<std::shared_ptr<ContextState>>(info, TAG, "Contexts are made by Context.create()")) {}
 
 Context::~Context() {
     if (state_) {
@@ -45,32 +40,26 @@ std::shared_ptr<ContextState> Context::open() const {
 
 llama_seq_id Context::sequence(Napi::Value value, const char * what) const {
     const int64_t last = (int64_t) state_->params.n_seq_max - 1;
-    const double got = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
-    if (!(got >= 0 && got <= (double) last) || got != std::floor(got)) {
+    const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
+    if (!(number >= 0 && number <= (double) last) || number != std::floor(number)) {
         Failure failure = guard::invalid(what, "a sequence id from 0 to " + std::to_string(last), value);
         throw Failure(value.IsNumber() ? "SEQUENCE_OUT_OF_RANGE" : "INVALID_ARGUMENT", failure.what());
     }
-    return (llama_seq_id) got;
+    return (llama_seq_id) number;
 }
 
 Napi::Value Context::create(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
         auto state = std::make_shared<ContextState>();
-        state->params =
-            contextParamsFrom(guard::object(info[1], "options"));  // first: a getter in it may close the model
+        // Before the model is looked at: a getter in the options may close the model.
+        state->params = contextParamsFrom(guard::object(info[1], "options"));
         state->model = unwrap<Model>(info[0], "model", "a Model").state();
         state->owner = state->model.get();
         requireFits(*state->model, state->params);
-        state->thread =
-            Thread::start(CONTEXT_STACK_BYTES, [closing = state->closing] { closing->store(true); }, LINGER);
-        Environment::of(env).adopt(state->thread);
-        auto & siblings = state->model->contexts;
-        siblings.erase(
-            std::remove_if(siblings.begin(), siblings.end(), [](auto & known) { return known.expired(); }),
-            siblings.end()
-        );
-        siblings.push_back(state);
+        state->thread = Thread::start(CONTEXT_STACK_BYTES, [closing = state->closing] { closing->store(true); }, SPIN);
+        Environment::of(env).addThread(state->thread);
+        addWeak(state->model->contexts, state);
         Thread & thread = *state->thread;
         return runOn<std::shared_ptr<ContextState>>(
             env, thread,
@@ -92,7 +81,7 @@ Napi::Value Context::close(const Napi::CallbackInfo & info) {
     return guard::call(env, [&]() -> Napi::Value {
         if (closing_.IsEmpty()) {
             state_->shutDown();
-            // On a thread of its own: the end of the context's is what is waited for, and nobody else shall wait with it.
+            // A new thread waits for the end of the context's thread, so that no other work has to wait.
             auto waiter = Thread::start(WAITER_STACK_BYTES);
             Napi::Value done = runOn<bool>(
                 env, *waiter,
@@ -112,42 +101,43 @@ Napi::Value Context::close(const Napi::CallbackInfo & info) {
 Napi::Value Context::info(const Napi::CallbackInfo & info) {
     return guard::call(info.Env(), [&]() -> Napi::Value {
         auto state = open();
-        Napi::Object facts = Napi::Object::New(info.Env());
-        facts.Set("kvCells", state->cells);
-        facts.Set("kvCellsPerSequence", state->cellsPerSequence);
-        facts.Set("batchSize", state->batchSize);
-        facts.Set("microBatchSize", state->microBatchSize);
-        facts.Set("maxSequences", state->params.n_seq_max);
-        facts.Set("maxOutputs", state->maxOutputs);
-        facts.Set("nThreads", state->params.n_threads);
-        facts.Set("nThreadsBatch", state->params.n_threads_batch);
-        facts.Set("kvLayout", state->params.kv_unified ? "unified" : "split");
-        facts.Set(
+        Napi::Object object = Napi::Object::New(info.Env());
+        object.Set("kvCells", state->cells);
+        object.Set("kvCellsPerSequence", state->cellsPerSequence);
+        object.Set("batchSize", state->batchSize);
+        object.Set("microBatchSize", state->microBatchSize);
+        object.Set("maxSequences", state->params.n_seq_max);
+        object.Set("maxOutputs", state->maxOutputs);
+        object.Set("nThreads", state->params.n_threads);
+        object.Set("nThreadsBatch", state->params.n_threads_batch);
+        object.Set("kvLayout", state->params.kv_unified ? "unified" : "split");
+        object.Set(
             "flashAttention",
             Napi::Boolean::New(info.Env(), state->params.flash_attn_type == LLAMA_FLASH_ATTN_TYPE_ENABLED)
         );
-        facts.Set("fullSlidingWindow", Napi::Boolean::New(info.Env(), state->params.swa_full));
-        facts.Set("keyType", ggml_type_name(state->params.type_k));
-        facts.Set("valueType", ggml_type_name(state->params.type_v));
-        facts.Set("ropeScaling", ropeScalingName(state->params.rope_scaling_type));
-        facts.Set("ropeFrequencyBase", state->params.rope_freq_base);
-        facts.Set("ropeFrequencyScale", state->params.rope_freq_scale);
-        facts.Set("compatibility", state->compatibility);
-        return facts;
+        object.Set("fullSlidingWindow", Napi::Boolean::New(info.Env(), state->params.swa_full));
+        object.Set("keyType", ggml_type_name(state->params.type_k));
+        object.Set("valueType", ggml_type_name(state->params.type_v));
+        object.Set("ropeScaling", ropeScalingName(state->params.rope_scaling_type));
+        object.Set("ropeFrequencyBase", state->params.rope_freq_base);
+        object.Set("ropeFrequencyScale", state->params.rope_freq_scale);
+        object.Set("compatibility", state->compatibility);
+        return object;
     });
 }
 
-// `work`, which fills an empty sequence: not at all where the flag that was given is set by then, and where it is set meanwhile
-// the sequence is emptied, before what is queued behind it.
-template <class Work>
-static auto undoneIfAborted(std::shared_ptr<ContextState> state, llama_seq_id id, Napi::Value given, Work work) {
-    return [state, id, abort = AbortFlag::of(given), work] {
-        AbortFlag::require(*abort);
+// `work`, which fills an empty sequence. It throws ABORTED instead of starting if the flag of the argument is set by
+// then. If the flag was set while it ran, the sequence is emptied before any later job runs.
+template <class Work> static auto undoneIfAborted(
+    const std::shared_ptr<ContextState> & state, llama_seq_id id, Napi::Value abortFlag, const Work & work
+) {
+    return [state, id, abort = AbortFlag::of(abortFlag), work] {
+        AbortFlag::throwIfSet(*abort);
         auto result = work();
         if (*abort) {
             llama_memory_seq_rm(llama_get_memory(state->ctx), id, -1, -1);
         }
-        AbortFlag::require(*abort);
+        AbortFlag::throwIfSet(*abort);
         return result;
     };
 }
@@ -199,8 +189,8 @@ Napi::Value Context::decode(const Napi::CallbackInfo & info) {
             ),
             [batch](Napi::Env env, std::vector<int32_t> & picks) -> Napi::Value {
                 batch->samplers.clear();
-                return picks.size() == 1 ? Napi::Value(Napi::Number::New(env, picks[0]))
-                                         : copyToJs(env, picks);  // an array costs a microsecond or two
+                // A single number saves the microsecond or two that an array takes.
+                return picks.size() == 1 ? Napi::Value(Napi::Number::New(env, picks[0])) : copyToJs(env, picks);
             }
         );
     });
@@ -214,14 +204,7 @@ Napi::Value Context::logits(const Napi::CallbackInfo & info) {
         return runOn<std::vector<float>>(
             env, *state->thread,
             [state, row] {
-                state->requireOpen();
-                if ((size_t) row >= state->lastOutputs.size() || !state->lastOutputs[(size_t) row]) {
-                    throw Failure(
-                        "ROW_HAS_NO_OUTPUT",
-                        "Expected a row of the newest batch that asked for output, got " + std::to_string(row)
-                    );
-                }
-                const float * logits = llama_get_logits_ith(state->ctx, row);
+                const float * logits = logitsOfRow(*state, row);
                 return std::vector<float>(logits, logits + state->vocabularySize);
             },
             toArray<std::vector<float>>
@@ -269,7 +252,7 @@ Napi::Value Context::keepSequence(const Napi::CallbackInfo & info) {
             env, *state->thread,
             [state, id] {
                 state->requireOpen();
-                // Not llama_memory_seq_keep: in split streams it clears one stream only.
+                // Not llama_memory_seq_keep: with the split layout it clears only one stream.
                 for (llama_seq_id other = 0; other < (llama_seq_id) state->params.n_seq_max; other++) {
                     if (other != id) {
                         llama_memory_seq_rm(llama_get_memory(state->ctx), other, -1, -1);
@@ -328,7 +311,7 @@ Napi::Value Context::captureSequence(const Napi::CallbackInfo & info) {
         auto tokens = guard::int32s(info[1], "tokens");
         return runOn<std::shared_ptr<const StateBytes>>(
             env, *state->thread,
-            AbortFlag::heeded(info[2], [state, id, tokens] { return capture(*state, id, tokens); }),
+            AbortFlag::unlessAborted(info[2], [state, id, tokens] { return capture(*state, id, tokens); }),
             [](Napi::Env env, std::shared_ptr<const StateBytes> & bytes) { return SequenceState::wrap(env, bytes); }
         );
     });

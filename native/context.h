@@ -1,4 +1,5 @@
-// An inference context as JavaScript sees it: each method checks its arguments and posts one step to the context's thread.
+// The JavaScript class of an inference context. Each method checks its arguments and posts one step to the context's
+// thread.
 #pragma once
 
 #include "context-state.h"
@@ -31,7 +32,9 @@ class Context : public Napi::ObjectWrap<Context> {
     Napi::Value restoreSequence(const Napi::CallbackInfo & info);
     Napi::Value loadFile(const Napi::CallbackInfo & info);
 
+    // Throws CLOSED.
     std::shared_ptr<ContextState> open() const;
+    // Throws INVALID_ARGUMENT, SEQUENCE_OUT_OF_RANGE.
     llama_seq_id sequence(Napi::Value value, const char * what) const;
 
     std::shared_ptr<ContextState> state_;

@@ -8,14 +8,15 @@
 
 namespace {
 
-// A batch must go on where its sequences end: on the context's thread, where that cannot change meanwhile.
+// A batch must continue at the end of its sequences. Checked on the context's thread, so that no other job changes the
+// sequences before the decode.
 void requireContiguous(const ContextState & state, const Batch & batch) {
     for (const int32_t i : batch.starts) {
         const llama_pos expected = llama_memory_seq_pos_max(llama_get_memory(state.ctx), batch.sequences[i]) + 1;
         if (batch.positions[i] != expected) {
             throw Failure(
                 "POSITION_INVALID", "Expected sequence " + std::to_string(batch.sequences[i]) +
-                                        " to go on at position " + std::to_string(expected) + ", got " +
+                                        " to continue at position " + std::to_string(expected) + ", got " +
                                         std::to_string(batch.positions[i])
             );
         }
@@ -24,6 +25,7 @@ void requireContiguous(const ContextState & state, const Batch & batch) {
 
 std::vector<int32_t> sequencesOf(const Batch & batch) {
     std::vector<int32_t> ids;
+    ids.reserve(batch.starts.size());
     for (const int32_t i : batch.starts) {
         ids.push_back(batch.sequences[i]);
     }
@@ -31,12 +33,13 @@ std::vector<int32_t> sequencesOf(const Batch & batch) {
     return ids;
 }
 
-// Each row within the context's sizes, and the positions of each sequence in order.
+// Each row must be within the context's sizes, and the positions of each sequence must be in order.
 void requireRows(const ContextState & state, Batch & batch) {
     std::vector<int32_t> next(state.params.n_seq_max, -1);
-    const auto fail = [](const char * code, const std::string & expected, const std::vector<int32_t> & got, size_t i) {
+    const auto fail = [](const char * code, const std::string & expected, const std::vector<int32_t> & values,
+                         size_t i) {
         return Failure(
-            code, "Expected " + expected + ", got " + std::to_string(got[i]) + " at index " + std::to_string(i)
+            code, "Expected " + expected + ", got " + std::to_string(values[i]) + " at index " + std::to_string(i)
         );
     };
     for (size_t i = 0; i < batch.tokens.size(); i++) {
@@ -66,9 +69,9 @@ void requireRows(const ContextState & state, Batch & batch) {
     }
 }
 
-// After an abort or a failure llama.cpp takes the unfinished part of a batch out again, and does not look whether that
-// worked. Recurrent state refuses: what is left of such a sequence is of no use.
-void emptyWhatCannotBeTrimmed(ContextState & state, const std::vector<int32_t> & sequences) {
+// After an abort or a failure llama.cpp removes the unfinished part of the batch, but does not check whether that
+// worked. Recurrent memory cannot remove a part, so its sequences are emptied.
+void emptyUntrimmableSequences(ContextState & state, const std::vector<int32_t> & sequences) {
     if (llama_model_is_recurrent(state.model->model) || llama_model_is_hybrid(state.model->model)) {
         for (int32_t sequence : sequences) {
             llama_memory_seq_rm(llama_get_memory(state.ctx), sequence, -1, -1);
@@ -116,7 +119,7 @@ Batch batchFrom(const ContextState & state, const Napi::CallbackInfo & info) {
 std::vector<int32_t> decodeBatch(ContextState & state, Batch & batch, const std::atomic<bool> & abort, Inbox & inbox) {
     state.requireOpen();
     if (abort) {
-        throw Failure("ABORTED", "The decode was aborted before it began");
+        throw Failure("ABORTED", "The decode was aborted before it started");
     }
     requireContiguous(state, batch);
     LogCapture log;
@@ -139,22 +142,26 @@ std::vector<int32_t> decodeBatch(ContextState & state, Batch & batch, const std:
             state.lorasChanged = false;
         }
         Stopwatch watch(state.counters.decodeMicros);
-        state.loneAbort = changed.size() == 1 ? &abort : nullptr;
+        state.soloAbort = changed.size() == 1 ? &abort : nullptr;
         status = llama_decode(state.ctx, native);
         llama_synchronize(state.ctx);
-        state.loneAbort = nullptr;
+        state.soloAbort = nullptr;
     }
     if (status == 2 || status < -1) {
-        emptyWhatCannotBeTrimmed(state, changed);
+        emptyUntrimmableSequences(state, changed);
     }
     if (status == 1) {
-        throw Failure("NO_KV_SLOT", "The KV cache has no room for a batch of " + std::to_string(count) + " tokens");
+        throw Failure(
+            "NO_KV_SLOT", "The KV cache has not enough free cells for a batch of " + std::to_string(count) + " tokens"
+        );
     }
     if (status == 2) {
         if (*state.closing) {
-            throw Failure("CLOSED", "The decode was ended because its context was closed");
+            throw Failure("CLOSED", "The decode was stopped because its context was closed");
         }
-        throw Failure("ABORTED", "The decode was aborted: read the position of its sequence back", changed);
+        throw Failure(
+            "ABORTED", "The decode was aborted. Read the position of its sequence before the next decode", changed
+        );
     }
     if (status != 0) {
         throw Failure(
@@ -171,7 +178,7 @@ std::vector<int32_t> decodeBatch(ContextState & state, Batch & batch, const std:
         if (batch.outputs[i]) {
             const SamplerLease * sampler = batch.samplers.empty() ? nullptr : batch.samplers[picks.size()].get();
             if (!sampler && picks.size() + 1 == batch.rows) {
-                inbox.wake();  // it is awake when this is done
+                inbox.wake();  // so that JavaScript is awake when the last token is chosen
             }
             picks.push_back(
                 sampler ? (*sampler)->pick(state.ctx, (int32_t) i)
@@ -181,4 +188,14 @@ std::vector<int32_t> decodeBatch(ContextState & state, Batch & batch, const std:
     }
     state.lastOutputs = std::move(batch.outputs);
     return picks;
+}
+
+const float * logitsOfRow(const ContextState & state, int32_t row) {
+    state.requireOpen();
+    if ((size_t) row >= state.lastOutputs.size() || !state.lastOutputs[(size_t) row]) {
+        throw Failure(
+            "ROW_HAS_NO_OUTPUT", "Expected a row of the newest batch that asked for output, got " + std::to_string(row)
+        );
+    }
+    return llama_get_logits_ith(state.ctx, row);
 }

@@ -1,4 +1,4 @@
-// One step of computing: a batch of tokens, and the token that follows each row with output.
+// Decodes a batch of tokens and chooses the next token for each row that has output.
 #pragma once
 
 #include "context-state.h"
@@ -6,14 +6,18 @@
 
 struct Batch {
     std::vector<int32_t> tokens, positions, sequences;
-    std::vector<int32_t> starts;  // indices of each sequence's first token
+    std::vector<int32_t> starts;  // the index of the first token of each sequence
     std::vector<int8_t> outputs;
-    SamplerLeases samplers;  // empty, or one a row
-    size_t rows = 0;         // with output
+    SamplerLeases samplers;  // empty, or one per row with output
+    size_t rows = 0;         // the number of rows with output
 };
 
-// What JavaScript passed (tokens, positions, sequences, outputs, samplers), checked against the context's sizes.
+// The arguments of `decode` (tokens, positions, sequences, outputs, samplers), checked against the context's sizes.
 Batch batchFrom(const ContextState & state, const Napi::CallbackInfo & info);
 
-// On the context's thread: one picked token for each row with output. `inbox` is who waits for them.
+// On the context's thread: one chosen token for each row with output. `inbox` belongs to the environment that waits for
+// the tokens.
 std::vector<int32_t> decodeBatch(ContextState & state, Batch & batch, const std::atomic<bool> & abort, Inbox & inbox);
+
+// On the context's thread: the logits of a row of the newest batch. Throws CLOSED, ROW_HAS_NO_OUTPUT.
+const float * logitsOfRow(const ContextState & state, int32_t row);

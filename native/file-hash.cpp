@@ -14,35 +14,35 @@ extern "C" {
 
 namespace {
 
-constexpr size_t PIECE = 256 << 10;  // stays in the L2 cache between the read and the hash
+constexpr size_t PIECE_BYTES = 256 << 10;  // stays in the L2 cache between the read and the hash
 
 struct Range {
     uint64_t offset, length;
 };
 
-// Touched by the reading thread alone: calls queue there in order.
+// Used only on the thread that reads files, where calls run in order.
 struct Hashing {
     Hashing() { sha256_init(&state); }
 
     void add(const File & file, Range range, const std::atomic<bool> & abort) {
         file.seek(range.offset);
         for (uint64_t left = range.length; left > 0;) {
-            AbortFlag::require(abort);
+            AbortFlag::throwIfSet(abort);
             if (Thread::parking()) {
-                throw Failure("ABORTED", "The process is ending");
+                throw Failure("ABORTED", "The process is exiting");
             }
-            const size_t wanted = (size_t) std::min<uint64_t>(left, PIECE);
-            const size_t got = file.read(buffer.data(), wanted);
-            sha256_update(&state, buffer.data(), got);
-            if (got < wanted) {
-                return;
+            const size_t count = (size_t) std::min<uint64_t>(left, PIECE_BYTES);
+            const size_t readBytes = file.read(buffer.data(), count);
+            sha256_update(&state, buffer.data(), readBytes);
+            if (readBytes < count) {
+                return;  // the end of the file
             }
-            left -= got;
+            left -= readBytes;
         }
     }
 
     sha256_t state;
-    std::vector<uint8_t> buffer = std::vector<uint8_t>(PIECE);
+    std::vector<uint8_t> buffer = std::vector<uint8_t>(PIECE_BYTES);
 };
 
 std::string hexDigest(sha256_t state) {
@@ -63,7 +63,10 @@ std::vector<Range> rangesFrom(Napi::Value value) {
     for (size_t i = 0; i + 1 < numbers.size(); i += 2) {
         for (const double number : {numbers[i], numbers[i + 1]}) {
             if (!(number >= 0 && number <= 9007199254740991.0) || number != std::floor(number)) {
-                throw Failure("INVALID_ARGUMENT", "Expected `ranges` to be offsets and lengths in bytes");
+                throw Failure(
+                    "INVALID_ARGUMENT",
+                    "Expected `ranges` to be pairs of offset and length in bytes, whole numbers of 0 or more"
+                );
             }
         }
         ranges.push_back({(uint64_t) numbers[i], (uint64_t) numbers[i + 1]});
@@ -89,14 +92,14 @@ class FileHash : public Napi::ObjectWrap<FileHash> {
     }
 
   private:
-    // add(path, ranges, abort): what a file has of each range, one after another; it need not reach to a range's end.
+    // add(path, ranges, abort): adds the bytes of each range. The file may end before a range does.
     Napi::Value add(const Napi::CallbackInfo & info) {
         return guard::call(info.Env(), [&]() -> Napi::Value {
             const std::string path = guard::path(info[0], "path");
             const auto ranges = rangesFrom(info[1]);
             auto abort = AbortFlag::of(info[2]);
             const auto work = [hashing = hashing_, path, ranges, abort] {
-                AbortFlag::require(*abort);
+                AbortFlag::throwIfSet(*abort);
                 const File file = File::openToRead(path, File::Links::followed);
                 for (const Range & range : ranges) {
                     hashing->add(file, range, *abort);

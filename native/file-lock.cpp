@@ -22,7 +22,7 @@
 namespace {
 
 Failure unsupported(const std::string & path, const std::string & why) {
-    return Failure("LOCK_UNSUPPORTED", "The file system of \"" + path + "\" has no locks to rely on: " + why);
+    return Failure("LOCK_UNSUPPORTED", "The file system of \"" + path + "\" has no reliable locks: " + why);
 }
 
 #ifdef _WIN32
@@ -33,7 +33,7 @@ std::wstring wide(const std::string & text) {
     return result;
 }
 
-// Null where somebody holds it. The attributes make the handle one that children do not inherit.
+// Null if another owner holds the lock. Without security attributes, child processes do not inherit the handle.
 HANDLE lockAt(const std::string & path) {
     const HANDLE file = CreateFileW(
         wide(path).c_str(), GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE,
@@ -64,10 +64,10 @@ HANDLE lockAt(const std::string & path) {
 
 #else
 
-// How often the file at the path may have been replaced between its opening and its lock.
+// How many times the file may be replaced between its opening and its lock, before the attempt counts as failed.
 constexpr int MAX_REPLACEMENTS = 100;
 
-// Closed on every way out, unless it is taken.
+// Closes a file descriptor, unless take() was called.
 struct Descriptor {
     int value;
     ~Descriptor() {
@@ -78,15 +78,15 @@ struct Descriptor {
     int take() { return std::exchange(value, -1); }
 };
 
-// What another machine keeps is locked through its server, if at all: such a call may wait long, and such a lock may stay
-// behind a client that died.
+// Whether the file system is on another machine. Its locks depend on a server: a call may wait long, and a lock may
+// outlive a dead client.
 bool isRemote(int fd) {
-    struct statfs facts;
-    if (fstatfs(fd, &facts) != 0) {
+    struct statfs system;
+    if (fstatfs(fd, &system) != 0) {
         return false;
     }
 #ifdef __linux__
-    switch ((uint32_t) facts.f_type) {
+    switch ((uint32_t) system.f_type) {
         case 0x6969:      // NFS
         case 0x517b:      // SMB
         case 0xff534d42:  // CIFS
@@ -101,12 +101,13 @@ bool isRemote(int fd) {
         default: return false;
     }
 #else
-    return (facts.f_flags & MNT_LOCAL) == 0;
+    return (system.f_flags & MNT_LOCAL) == 0;
 #endif
 }
 
 int openLockFile(const std::string & path) {
-    // CLOEXEC: a child that inherits the descriptor would keep the lock. NONBLOCK: a FIFO must not wait for its reader.
+    // CLOEXEC: a child process that inherits the descriptor would keep the lock. NONBLOCK: opening a FIFO must not wait
+    // for its reader.
     const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
     if (fd < 0) {
         const bool full = errno == ENOSPC || errno == EDQUOT;
@@ -118,7 +119,7 @@ int openLockFile(const std::string & path) {
     return fd;
 }
 
-// False where somebody holds it.
+// False if another owner holds the lock.
 bool lock(int fd, const std::string & path) {
     while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         if (errno == EWOULDBLOCK) {
@@ -137,13 +138,13 @@ bool isStillAt(int fd, const std::string & path) {
            opened.st_dev == named.st_dev;
 }
 
-// -1 where somebody holds it. A file that was removed or replaced before its lock came guards nothing: the one that is there
-// now is tried instead.
+// -1 if another owner holds the lock. If the file was removed or replaced before it was locked, its lock is worthless,
+// and the file that is now at the path is locked instead.
 int lockAt(const std::string & path) {
     for (int attempt = 0; attempt < MAX_REPLACEMENTS; attempt++) {
         Descriptor file{openLockFile(path)};
-        struct stat facts;
-        if (fstat(file.value, &facts) != 0 || !S_ISREG(facts.st_mode)) {
+        struct stat status;
+        if (fstat(file.value, &status) != 0 || !S_ISREG(status.st_mode)) {
             throw Failure("WRITE_FAILED", "Expected a regular file to lock at \"" + path + "\"");
         }
         if (isRemote(file.value)) {
@@ -179,7 +180,8 @@ LockedFile::~LockedFile() {
     UnlockFileEx((HANDLE) handle_, 0, MAXDWORD, MAXDWORD, &whole);
     CloseHandle((HANDLE) handle_);
 #else
-    // Before the descriptor goes: a child between its fork and its exec has it too, and would keep the lock until then.
+    // Unlocks before it closes: a child process between fork and exec also has the descriptor, and would keep the lock
+    // until exec.
     flock((int) handle_, LOCK_UN);
     ::close((int) handle_);
 #endif
@@ -187,22 +189,15 @@ LockedFile::~LockedFile() {
 
 // --- JavaScript ------------------------------------------------------------------------------------------------------
 
-FileLock::FileLock(const Napi::CallbackInfo & info) : Napi::ObjectWrap<FileLock>(info) {
-    Napi::Env env = info.Env();
-    if (!info[0].IsExternal()) {
-        throw Napi::Error(
-            env, errorFrom(env, Failure("INVALID_ARGUMENT", "File locks are made by FileLock.tryAcquire()"))
-        );
-    }
-    info.This().As<Napi::Object>().TypeTag(&TAG);
-    file_ = *info[0].As<Napi::External<std::shared_ptr<LockedFile>>>().Data();
-}
+FileLock::FileLock(const Napi::CallbackInfo & info)
+    : Napi::ObjectWrap<FileLock>(info),
+      file_(nativeState<std::shared_ptr<LockedFile>>(info, TAG, "File locks are made by FileLock.tryAcquire()")) {}
 
 Napi::Value FileLock::tryAcquire(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
         const std::string path = guard::path(info[0], "path");
-        // The reader: nothing there waits for a sync.
+        // On the reader thread, where no job waits for a sync.
         return runOn<std::shared_ptr<LockedFile>>(
             env, fileReader(), [path] { return LockedFile::tryLock(path); },
             [](Napi::Env env, std::shared_ptr<LockedFile> & file) -> Napi::Value {
@@ -211,7 +206,7 @@ Napi::Value FileLock::tryAcquire(const Napi::CallbackInfo & info) {
                 }
                 Napi::Value lock =
                     Environment::of(env).lockClass.New({Napi::External<std::shared_ptr<LockedFile>>::New(env, &file)});
-                file.reset();  // the job may live on for a moment: the lock is the object's alone
+                file.reset();  // the job may exist for a moment longer, and only the object may hold the lock
                 return lock;
             }
         );

@@ -1,4 +1,5 @@
-// A lock between processes, and within one: `flock`, which the kernel lets go of when its owner dies, however it dies.
+// A lock between processes, and between owners in one process: `flock`, which the kernel releases when its owner dies
+// in any way.
 #pragma once
 
 #include "thread.h"
@@ -6,11 +7,11 @@
 #include <memory>
 #include <string>
 
-// An open file that is locked while this lives.
+// An open file that is locked while this object exists.
 class LockedFile {
   public:
-    // Creates the file where there is none (0600). Null where somebody holds the lock. Throws LOCK_UNSUPPORTED where the file
-    // system has none to rely on, else DISK_FULL or WRITE_FAILED.
+    // Creates the file (0600) if it is missing. Null if another owner holds the lock. Throws LOCK_UNSUPPORTED if the
+    // file system has no reliable locks, DISK_FULL, WRITE_FAILED.
     static std::shared_ptr<LockedFile> tryLock(const std::string & path);
 
     ~LockedFile();

@@ -17,7 +17,7 @@
 
 namespace {
 
-constexpr size_t MOST_AT_ONCE = 1 << 30;  // bytes in one call of the system
+constexpr size_t MAX_CALL_BYTES = 1 << 30;  // of one system call
 
 Failure readFailure(const std::string & path) {
     return Failure("READ_FAILED", "Could not read \"" + path + "\": " + std::strerror(errno));
@@ -29,7 +29,7 @@ Failure writeFailure(const std::string & path) {
 }
 
 Failure notRegular(const std::string & path, const char * what) {
-    return Failure("ENTRY_CORRUPT", "Expected a regular file at \"" + path + "\": it is " + what);
+    return Failure("ENTRY_CORRUPT", "Expected a regular file at \"" + path + "\", got " + what);
 }
 
 }  // namespace
@@ -44,7 +44,7 @@ File File::openToRead(const std::string & path, Links links) {
 #endif
     if (fd < 0) {
         if (errno == ENOENT) {
-            throw Failure("ENTRY_MISSING", "Expected a file at \"" + path + "\", found none");
+            throw Failure("ENTRY_MISSING", "Expected a file at \"" + path + "\", but there is none");
         }
         if (errno == ELOOP) {
             throw notRegular(path, "a symbolic link");
@@ -68,7 +68,7 @@ File File::create(const std::string & path) {
     return File(fd, path);
 }
 
-File::File(File && other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(other.path_) {}
+File::File(File && other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
 
 void File::close() {
     if (fd_ >= 0) {
@@ -78,19 +78,19 @@ void File::close() {
 
 uint64_t File::size() const {
 #ifdef _WIN32
-    struct _stat64 facts;
-    const bool known = _fstat64(fd_, &facts) == 0;
+    struct _stat64 status;
+    const bool succeeded = _fstat64(fd_, &status) == 0;
 #else
-    struct stat facts;
-    const bool known = fstat(fd_, &facts) == 0;
+    struct stat status;
+    const bool succeeded = fstat(fd_, &status) == 0;
 #endif
-    if (!known) {
+    if (!succeeded) {
         throw readFailure(path_);
     }
-    if ((facts.st_mode & S_IFMT) != S_IFREG) {
+    if ((status.st_mode & S_IFMT) != S_IFREG) {
         throw notRegular(path_, "something else");
     }
-    return (uint64_t) facts.st_size;
+    return (uint64_t) status.st_size;
 }
 
 void File::seek(uint64_t position) const {
@@ -107,32 +107,32 @@ void File::seek(uint64_t position) const {
 size_t File::read(uint8_t * to, size_t count) const {
     size_t done = 0;
     while (done < count) {
-        const auto got = ::read(fd_, to + done, (unsigned) std::min(count - done, MOST_AT_ONCE));
-        if (got < 0 && errno == EINTR) {
+        const auto readBytes = ::read(fd_, to + done, (unsigned) std::min(count - done, MAX_CALL_BYTES));
+        if (readBytes < 0 && errno == EINTR) {
             continue;
         }
-        if (got < 0) {
+        if (readBytes < 0) {
             throw readFailure(path_);
         }
-        if (got == 0) {
+        if (readBytes == 0) {
             break;
         }
-        done += (size_t) got;
+        done += (size_t) readBytes;
     }
     return done;
 }
 
 void File::write(const uint8_t * from, size_t count) const {
     while (count > 0) {
-        const auto put = ::write(fd_, from, (unsigned) std::min(count, MOST_AT_ONCE));
-        if (put < 0 && errno == EINTR) {
+        const auto writtenBytes = ::write(fd_, from, (unsigned) std::min(count, MAX_CALL_BYTES));
+        if (writtenBytes < 0 && errno == EINTR) {
             continue;
         }
-        if (put < 0) {
+        if (writtenBytes < 0) {
             throw writeFailure(path_);
         }
-        from += put;
-        count -= (size_t) put;
+        from += writtenBytes;
+        count -= (size_t) writtenBytes;
     }
 }
 
@@ -150,11 +150,11 @@ void File::syncAndClose() {
 
 void requireRegularFile(const std::string & path, const std::string & what, const char * missing, const char * other) {
     const std::string expected = "Expected " + what + " at \"" + path + "\": ";
-    struct stat facts;
-    if (stat(path.c_str(), &facts) != 0) {
+    struct stat status;
+    if (stat(path.c_str(), &status) != 0) {
         throw Failure(missing, expected + std::strerror(errno));
     }
-    if ((facts.st_mode & S_IFMT) != S_IFREG) {
+    if ((status.st_mode & S_IFMT) != S_IFREG) {
         throw Failure(other, expected + "it is not a regular file");
     }
 }

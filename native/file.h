@@ -1,4 +1,5 @@
-// An open file, read or written on the threads for files. Every call says what failed.
+// An open file. It is read and written on the threads for files. Every call throws a Failure with the path and the
+// system's reason.
 #pragma once
 
 #include <cstddef>
@@ -9,9 +10,9 @@ class File {
   public:
     enum class Links { followed, refused };
 
-    // A regular file, or none: ENTRY_MISSING, ENTRY_CORRUPT (a directory, a FIFO, a link that is refused), READ_FAILED.
+    // Opens a regular file. Throws ENTRY_MISSING, ENTRY_CORRUPT (a directory, a FIFO, a refused link), READ_FAILED.
     static File openToRead(const std::string & path, Links links);
-    // A new one, 0600: DISK_FULL, WRITE_FAILED.
+    // Creates a file with the mode 0600. Throws DISK_FULL, WRITE_FAILED, also if there is a file.
     static File create(const std::string & path);
 
     File(File && other) noexcept;
@@ -20,7 +21,7 @@ class File {
 
     uint64_t size() const;
     void seek(uint64_t position) const;
-    // Returns how many bytes there were: fewer than asked for at the file's end alone.
+    // Returns the number of bytes read. It is less than `count` only at the end of the file.
     size_t read(uint8_t * to, size_t count) const;
     void write(const uint8_t * from, size_t count) const;
     void syncAndClose();
@@ -32,6 +33,7 @@ class File {
     std::string path_;
 };
 
-// For what llama.cpp opens itself: it would wait for a FIFO's writer for ever, and a directory opens too. Fails with the code `missing`
-// where there is nothing at `path`, and with `other` where there is no regular file. `what`: "a GGUF file".
+// For files that llama.cpp opens itself: it would wait forever for the writer of a FIFO, and would open a directory.
+// Throws the code `missing` if there is nothing at `path`, and the code `other` if it is not a regular file. `what`,
+// such as "a GGUF file", is for the message.
 void requireRegularFile(const std::string & path, const std::string & what, const char * missing, const char * other);

@@ -1,11 +1,11 @@
-#include "grammar-parts.h"
+#include "grammar-checks.h"
 
 #include <algorithm>
 #include <vector>
 
 namespace {
 
-// llama.cpp compares each of the stacks at one place with each other one.
+// llama.cpp compares all stacks of one place with each other.
 constexpr size_t MAX_STACKS = 20 * 1000;
 constexpr size_t MAX_STEPS = 20 * 1000 * 1000;
 
@@ -16,19 +16,20 @@ bool isEnd(const llama_grammar_element & element) {
 }
 bool isReference(const llama_grammar_element & element) { return element.type == LLAMA_GRETYPE_RULE_REF; }
 
-// The rules that have an alternative made of such rules alone; with `terminals`, of such rules and characters or tokens.
-std::vector<bool> closure(const llama_grammar_rules & rules, bool terminals) {
+// The rules that can produce the empty text. With `terminals`: the rules that can produce any finite text. A rule
+// belongs to the result if all elements of one of its alternatives do; with `terminals`, characters and tokens do too.
+std::vector<bool> productiveRules(const llama_grammar_rules & rules, bool terminals) {
     struct Alternative {
-        uint32_t rule, open;
+        uint32_t rule, open;  // open: the number of referenced rules that are not yet in the result
     };
     std::vector<Alternative> alternatives;
     std::vector<std::vector<uint32_t>> users(rules.size());
-    std::vector<uint32_t> found;
+    std::vector<uint32_t> unvisited;
     std::vector<bool> member(rules.size());
-    const auto join = [&](uint32_t rule) {
+    const auto add = [&](uint32_t rule) {
         if (!member[rule]) {
             member[rule] = true;
-            found.push_back(rule);
+            unvisited.push_back(rule);
         }
     };
     for (uint32_t id = 0; id < rules.size(); id++) {
@@ -42,9 +43,9 @@ std::vector<bool> closure(const llama_grammar_rules & rules, bool terminals) {
                 blocked = blocked || !terminals;
             } else {
                 if (blocked) {
-                    current.open++;  // never all satisfied
+                    current.open++;  // so that it never becomes 0
                 } else if (current.open == 0) {
-                    join(id);
+                    add(id);
                 }
                 alternatives.push_back(current);
                 current = {id, 0};
@@ -52,36 +53,37 @@ std::vector<bool> closure(const llama_grammar_rules & rules, bool terminals) {
             }
         }
     }
-    while (!found.empty()) {
-        const uint32_t rule = found.back();
-        found.pop_back();
+    while (!unvisited.empty()) {
+        const uint32_t rule = unvisited.back();
+        unvisited.pop_back();
         for (const uint32_t user : users[rule]) {
             if (--alternatives[user].open == 0) {
-                join(alternatives[user].rule);
+                add(alternatives[user].rule);
             }
         }
     }
     return member;
 }
 
-// Calls `each(element, last)` for what can stand first in a rule, given which rules may be empty; `last`: nothing follows it.
-template <class Each> void forEachFirst(const llama_grammar_rule & rule, const std::vector<bool> & empty, Each each) {
+// Calls `use(element, last)` for each element that can be the first of a rule. `empty`: the rules that can be empty.
+// `last`: no element follows.
+template <class Use> void forEachFirst(const llama_grammar_rule & rule, const std::vector<bool> & empty, Use use) {
     bool first = true;
     for (size_t i = 0; i < rule.size(); i++) {
         if (isEnd(rule[i])) {
             first = true;
         } else if (first) {
-            each(rule[i], isEnd(rule[i + 1]));
+            use(rule[i], isEnd(rule[i + 1]));
             first = isReference(rule[i]) && empty[rule[i].value];
         }
     }
 }
 
-// llama.cpp's own search for left recursion, at its cost: it walks rules that many share again for each. It takes a rule for
-// empty only if one of its alternatives has nothing in it.
-class Search {
+// Repeats llama.cpp's own search for left recursion and counts its steps, because llama.cpp visits a rule again for
+// each rule that uses it. Like llama.cpp, it treats a rule as empty only if one of its alternatives has no elements.
+class LlamaSearch {
   public:
-    explicit Search(const llama_grammar_rules & rules)
+    explicit LlamaSearch(const llama_grammar_rules & rules)
         : rules_(rules), empty_(rules.size()), state_(rules.size()), steps_(rules.size()) {
         for (size_t id = 0; id < rules.size(); id++) {
             bool start = true;
@@ -127,13 +129,14 @@ class Search {
     std::vector<size_t> steps_;
 };
 
-// The left recursion that this search misses: by way of rules that are empty by way of others. Where something follows the
-// recursion, llama.cpp's stacks grow for ever; where nothing does, as in (x?)+, they do not, and `common` writes such rules.
-// Tarjan's strongly connected components over what can stand first, with the number of stacks that each begins with.
-class Components {
+// Finds left recursion that llama.cpp's search misses: recursion after rules that are empty through other rules. If an
+// element follows the recursion, llama.cpp's stacks grow forever. If none follows, as in (x?)+, they do not, and
+// `common` writes such rules. The algorithm is Tarjan's for strongly connected components, over the elements that can
+// be first. It also counts the stacks that each component begins with.
+class LeftRecursion {
   public:
-    explicit Components(const llama_grammar_rules & rules)
-        : rules_(rules), empty_(closure(rules, false)), order_(rules.size()), low_(rules.size()),
+    explicit LeftRecursion(const llama_grammar_rules & rules)
+        : rules_(rules), empty_(productiveRules(rules, false)), order_(rules.size()), low_(rules.size()),
           component_(rules.size()), stacks_(1) {}
 
     void require() {
@@ -180,7 +183,9 @@ class Components {
                 } else if (component_[element.value] != number) {
                     stacks = capped(stacks, stacks_[component_[element.value]]);
                 } else if (!last) {
-                    throw grammarRefusal("a rule begins with itself (left recursion) behind what may be empty");
+                    throw grammarRefusal(
+                        "a rule begins with itself (left recursion) after an element that may be empty"
+                    );
                 }
             });
         }
@@ -200,9 +205,11 @@ class Components {
 }  // namespace
 
 void requireShape(const llama_grammar_rules & rules, size_t root) {
-    Components(rules).require();
-    Search(rules).require();
-    if (!closure(rules, true)[root]) {
-        throw grammarRefusal("\"root\" can never end: each of its alternatives needs a rule that needs itself");
+    LeftRecursion(rules).require();
+    LlamaSearch(rules).require();
+    if (!productiveRules(rules, true)[root]) {
+        throw grammarRefusal(
+            "\"root\" can never end: each of its alternatives uses a rule that always contains itself"
+        );
     }
 }

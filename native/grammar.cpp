@@ -1,6 +1,6 @@
 #include "grammar.h"
 
-#include "grammar-parts.h"
+#include "grammar-checks.h"
 
 #include <cstring>
 
@@ -20,7 +20,7 @@ const char * skipSpace(const char * at) {
     return at;
 }
 
-// As llama_grammar_parser::parse, which prints to stderr.
+// Like llama_grammar_parser::parse, which prints its errors to stderr.
 void parse(llama_grammar_parser & parser, const std::string & text) {
     try {
         const char * at = skipSpace(text.c_str());
@@ -39,7 +39,7 @@ void parse(llama_grammar_parser & parser, const std::string & text) {
         throw grammarRefusal("it has no rule \"root\"");
     }
     if (parser.rules.size() > MAX_RULES) {
-        throw grammarRefusal("it unfolds into more than " + std::to_string(MAX_RULES) + " rules");
+        throw grammarRefusal("it expands to more than " + std::to_string(MAX_RULES) + " rules");
     }
 }
 
@@ -50,7 +50,7 @@ void requireTokens(const llama_vocab * vocab, const llama_grammar_rules & rules)
             if ((element.type == LLAMA_GRETYPE_TOKEN || element.type == LLAMA_GRETYPE_TOKEN_NOT) &&
                 element.value >= size) {
                 throw grammarRefusal(
-                    "it names the token " + std::to_string(element.value) + ", and ids go to " +
+                    "it names the token " + std::to_string(element.value) + ", but the last id is " +
                     std::to_string(size - 1)
                 );
             }
@@ -67,17 +67,18 @@ Failure grammarRefusal(const std::string & reason) {
 void requireGrammar(const llama_vocab * vocab, const std::string & text) {
     if (text.size() > MAX_TEXT_BYTES) {
         throw grammarRefusal(
-            "it has " + std::to_string(text.size()) + " bytes, and may have " + std::to_string(MAX_TEXT_BYTES)
+            "it has " + std::to_string(text.size()) + " bytes, but at most " + std::to_string(MAX_TEXT_BYTES) +
+            " are allowed"
         );
     }
     if (text.find('\0') != std::string::npos) {
-        throw grammarRefusal("it holds a NUL character");
+        throw grammarRefusal("it contains a NUL character");
     }
-    // llama.cpp ends the process where it was built without that library.
+    // llama.cpp ends the process if it was built without the llguidance library.
     if (std::strncmp(skipSpace(text.c_str()), "%llguidance", 11) == 0) {
         throw grammarRefusal("grammars in the llguidance language are not supported");
     }
-    requireMeasure(text);
+    requireBoundedSize(text);
     llama_grammar_parser parser(vocab);
     parse(parser, text);
     if (vocab) {

@@ -1,5 +1,5 @@
-// The guards that stand between JavaScript's arguments and llama.cpp's asserts: each names what it expected and what it
-// got, and throws a Failure, which reaches JavaScript as a HeadstartError with that code.
+// Checks of arguments, so that none reaches an assert in llama.cpp. A failed check throws a Failure that names the
+// expected and the received value. JavaScript receives a Failure as a HeadstartError with the same code.
 #pragma once
 
 #include "to-js.h"
@@ -15,21 +15,22 @@ struct Failure : std::runtime_error {
         : std::runtime_error(message), code(std::move(code)), sequences(std::move(sequences)) {}
 
     std::string code;
-    std::vector<int32_t> sequences;  // whose content is not what it was before
+    std::vector<int32_t> sequences;  // those whose content the failed call has changed
 };
 
-// The JavaScript error for a failure: made by the factory that lib/native/addon.ts registered, else a plain Error with `code`.
+// The JavaScript error for a failure, from the factory that lib/native/addon.ts registered. Without one, an Error with
+// `code`.
 Napi::Value errorFrom(Napi::Env env, const Failure & failure);
 
 namespace guard {
 
-inline Failure invalid(const std::string & what, const std::string & expected, Napi::Value got) {
+inline Failure invalid(const std::string & what, const std::string & expected, Napi::Value value) {
     std::string shown = "nothing";
-    if (!got.IsEmpty()) {
-        if (got.IsNumber() || got.IsBoolean() || got.IsNull() || got.IsUndefined()) {
-            shown = got.ToString().Utf8Value();
+    if (!value.IsEmpty()) {
+        if (value.IsNumber() || value.IsBoolean() || value.IsNull() || value.IsUndefined()) {
+            shown = value.ToString().Utf8Value();
         } else {
-            const napi_valuetype type = got.Type();
+            const napi_valuetype type = value.Type();
             shown = type == napi_string     ? "a string"
                     : type == napi_function ? "a function"
                     : type == napi_object   ? "an object"
@@ -53,7 +54,7 @@ inline std::string string(Napi::Value value, const std::string & what) {
     return value.As<Napi::String>().Utf8Value();
 }
 
-// A path goes to C functions: a NUL inside would cut it short and name another file.
+// C functions end a path at a NUL, so a path with one inside would name another file.
 inline std::string path(Napi::Value value, const std::string & what) {
     std::string text = string(value, what);
     if (text.empty() || text.find('\0') != std::string::npos) {
@@ -77,14 +78,14 @@ inline double number(Napi::Value value, const std::string & what) {
 }
 
 inline int64_t integer(Napi::Value value, const std::string & what, int64_t min, int64_t max) {
-    const double got = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : NAN;
-    if (!(got >= (double) min && got <= (double) max) || got != std::floor(got)) {
+    const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : NAN;
+    if (!(number >= (double) min && number <= (double) max) || number != std::floor(number)) {
         throw invalid(what, "an integer from " + std::to_string(min) + " to " + std::to_string(max), value);
     }
-    return (int64_t) got;
+    return (int64_t) number;
 }
 
-// Optional fields of an options object: absent and undefined take the default.
+// Optional fields of an options object. An undefined field has the default.
 inline Napi::Value field(Napi::Object options, const char * name) { return options.Get(name); }
 
 inline bool optionalBoolean(Napi::Object options, const char * name, bool fallback) {
@@ -109,13 +110,13 @@ inline std::string optionalString(Napi::Object options, const char * name, const
 
 // A copy of a typed array's elements: JavaScript may change or detach the array while a thread works.
 template <class Element> std::vector<Element> elements(
-    Napi::Value value, napi_typedarray_type wanted, const std::string & what, const char * expected
+    Napi::Value value, napi_typedarray_type elementType, const std::string & what, const char * expected
 ) {
     napi_typedarray_type type = napi_int8_array;
     size_t length = 0;
     void * data = nullptr;
     if (napi_get_typedarray_info(value.Env(), value, &type, &length, &data, nullptr, nullptr) != napi_ok ||
-        type != wanted) {
+        type != elementType) {
         throw invalid(what, expected, value);
     }
     const auto * from = static_cast<const Element *>(data);
@@ -129,11 +130,11 @@ inline std::vector<uint8_t> bytes(Napi::Value value, const std::string & what) {
     return elements<uint8_t>(value, napi_uint8_array, what, "a Uint8Array");
 }
 
-// JSON nested at most MAX_JSON_DEPTH deep. llama.cpp's `common` and its template engine recurse over values, so depth is bounded
-// before a parser sees the text.
+// llama.cpp's `common` and its template engine recurse over nested values, so the depth is limited before a parser
+// reads the text.
 constexpr int MAX_JSON_DEPTH = 64;
 
-inline void shallow(const std::string & json, const std::string & what) {
+inline void requireShallowJson(const std::string & json, const std::string & what) {
     int depth = 0;
     bool inString = false;
     for (size_t i = 0; i < json.size(); i++) {
@@ -159,7 +160,8 @@ inline void shallow(const std::string & json, const std::string & what) {
     }
 }
 
-// Runs a binding: a Failure becomes a thrown HeadstartError, anything else that C++ throws becomes INTERNAL.
+// Runs the body of a function that JavaScript calls. A Failure becomes a HeadstartError, any other C++ exception a
+// HeadstartError `INTERNAL`.
 template <class Body> Napi::Value call(Napi::Env env, Body && body) {
     try {
         return body();

@@ -12,10 +12,10 @@ namespace {
 
 struct Watched {
     std::mutex mutex;
-    std::map<uintptr_t, uintptr_t> ends;  // by where each begins
+    std::map<uintptr_t, uintptr_t> ends;  // the end of each range, by its begin
 };
 
-// On the heap for good: threads may free buffers while the process exits.
+// Never freed: threads may free buffers while the process exits.
 Watched & watched() {
     static Watched * instance = new Watched;
     return *instance;
@@ -36,7 +36,7 @@ void kv::forget(const void * memory) {
 void kv::assertNone(const void * from, size_t size) {
     const auto begin = (uintptr_t) from;
     std::lock_guard<std::mutex> lock(watched().mutex);
-    auto next = watched().ends.lower_bound(begin + size);  // the first that begins behind
+    auto next = watched().ends.lower_bound(begin + size);  // the first range that begins after these bytes
     if (size == 0 || next == watched().ends.begin() || std::prev(next)->second <= begin) {
         return;
     }

@@ -1,5 +1,6 @@
-// Builds with assertions (`npm run build:native -- --debug`, `npm run test:asan`) know where the KV bytes of sequence states
-// are, and end the process when one of them is about to enter the JavaScript heap. In others this is nothing at all.
+// Builds with assertions (`npm run build:native -- --debug`, `npm run test:asan`) record the memory of sequence states,
+// and end the process if a byte of it is about to enter the JavaScript heap. In other builds these functions do
+// nothing.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +11,7 @@ namespace kv {
 void watch(const void * memory, size_t size);
 void forget(const void * memory);
 
-// No byte of `from` lies in memory that is watched.
+// Ends the process if one of the bytes is in watched memory.
 void assertNone(const void * from, size_t size);
 #else
 inline void watch(const void *, size_t) {}

@@ -4,7 +4,7 @@
 
 #include <json.h>  // common_json, which common's log.h only declares
 #include <llama.h>
-#include <log.h>  // of llama.cpp's common: angle brackets, or this folder's own is meant
+#include <log.h>  // of llama.cpp's common; with quotes it would be the file in this folder
 
 #include <cstdarg>
 #include <cstdio>
@@ -28,7 +28,7 @@ struct Sink {
     int maxSeverity;
 };
 
-// On the heap for good: llama.cpp logs from static destructors too.
+// Never freed: llama.cpp logs also from destructors of statics.
 struct Log {
     std::mutex mutex;
     std::map<napi_env, Sink> sinks;
@@ -44,8 +44,8 @@ thread_local LogCapture * capture = nullptr;
 thread_local std::string partial;
 thread_local int partialSeverity = 4;
 
-struct LogLine : Delivery {
-    void arrive(Napi::Env env) override {
+struct LogLine : Message {
+    void receive(Napi::Env env) override {
         std::shared_ptr<Napi::FunctionReference> logger;
         {
             std::lock_guard<std::mutex> lock(theLog().mutex);
@@ -80,7 +80,7 @@ void emit(int level, const std::string & text) {
     }
 }
 
-// llama.cpp ends lines itself and continues some in pieces (GGML_LOG_LEVEL_CONT).
+// One call may have several lines or a part of one. GGML_LOG_LEVEL_CONT continues the line of the call before.
 void onLog(ggml_log_level level, const char * text, void *) {
     if (Thread::parking()) {
         return;
@@ -107,12 +107,13 @@ std::string formatted(const char * format, va_list arguments) {
     return text;
 }
 
-void recount() {
-    int most = 0;
+// After a logger was added or removed.
+void updateMaxSeverity() {
+    int highest = 0;
     for (auto & [env, sink] : theLog().sinks) {
-        most = std::max(most, sink.maxSeverity);
+        highest = std::max(highest, sink.maxSeverity);
     }
-    theLog().maxSeverity = most;
+    theLog().maxSeverity = highest;
 }
 
 Napi::Value setLogger(const Napi::CallbackInfo & info) {
@@ -129,7 +130,7 @@ Napi::Value setLogger(const Napi::CallbackInfo & info) {
         auto logger = std::make_shared<Napi::FunctionReference>(Napi::Persistent(info[0].As<Napi::Function>()));
         std::lock_guard<std::mutex> lock(theLog().mutex);
         theLog().sinks[env] = Sink{Environment::of(env).inbox, logger, level};
-        recount();
+        updateMaxSeverity();
         return env.Undefined();
     });
 }
@@ -154,13 +155,13 @@ void forgetLogger(Napi::Env env) {
     if (sink != theLog().sinks.end()) {
         dropped = sink->second.logger;
         theLog().sinks.erase(sink);
-        recount();
+        updateMaxSeverity();
     }
 }
 
 // --- common's log ----------------------------------------------------------------------------------------------------
-// `common` prints past llama_log_set, from a thread of its own. This file defines every function of its log.h, so that the
-// linker takes these instead of the archive's log.cpp, and its lines go where llama.cpp's go.
+// `common` does not use llama_log_set: it prints from a thread of its own. This file defines all functions of its
+// log.h, so the linker takes these functions instead of those of the archive, and the lines go to the same log.
 
 int printToLog(FILE * stream, const char * format, ...);
 
@@ -178,7 +179,7 @@ void common_log_add(struct common_log *, enum ggml_log_level level, const char *
     va_end(arguments);
 }
 
-// stderr-to-log.h has it in the place of fprintf.
+// Replaces fprintf in sources that include stderr-to-log.h.
 int printToLog(FILE *, const char * format, ...) {
     va_list arguments;
     va_start(arguments, format);
@@ -188,10 +189,10 @@ int printToLog(FILE *, const char * format, ...) {
     return (int) text.size();
 }
 
-// What nobody hears is not even formatted; warnings always are, for LogCapture.
+// Lines above this verbosity are not formatted. Warnings always are, for LogCapture.
 int common_log_get_verbosity_thold() {
-    const int wanted = theLog().maxSeverity;
-    return wanted >= 4 ? LOG_LEVEL_DEBUG : wanted == 3 ? LOG_LEVEL_INFO : LOG_LEVEL_WARN;
+    const int maxSeverity = theLog().maxSeverity;
+    return maxSeverity >= 4 ? LOG_LEVEL_DEBUG : maxSeverity == 3 ? LOG_LEVEL_INFO : LOG_LEVEL_WARN;
 }
 
 void common_log_set_verbosity_thold(int) {}

@@ -1,18 +1,19 @@
-// llama.cpp's log, ggml's and `common`'s, led to JavaScript line by line, and into the messages of our own errors.
+// The log of llama.cpp, ggml and `common`. Its lines go to JavaScript and into the messages of errors.
 #pragma once
 
 #include "to-js.h"
 
 #include <string>
 
-// Once a process, before anything that logs.
+// Once per process, before any code that logs.
 void installLogHook();
 
-// `setLogger(fn | null, maxLevel)`: fn(level, text) for each line of this environment's logger.
+// `setLogger(fn | null, maxLevel)`: calls fn(level, text) for each line.
 void defineLog(Napi::Env env, Napi::Object exports);
 void forgetLogger(Napi::Env env);
 
-// Collects the error and warning lines that this thread logs while it lives: llama.cpp returns null and logs the reason.
+// Collects the errors and warnings that this thread logs while the object exists. llama.cpp logs the reason of an error
+// and returns null.
 class LogCapture {
   public:
     LogCapture();

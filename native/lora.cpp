@@ -2,6 +2,7 @@
 
 #include "context.h"
 #include "file.h"
+#include "llama-string.h"
 #include "log.h"
 #include "trap.h"
 
@@ -11,7 +12,7 @@
 #include <cstring>
 #include <set>
 
-// Not in llama.h, but exported for its own tools: every tensor of a model by name.
+// All tensors of a model by name. llama.cpp exports this function for its own tools; llama.h does not declare it.
 const std::vector<std::pair<std::string, ggml_tensor *>> & llama_internal_get_tensor_map(const llama_model * model);
 
 namespace {
@@ -22,7 +23,7 @@ Failure invalid(const std::string & path, const std::string & reason) {
     return Failure("LORA_INVALID", "Expected a LoRA adapter (GGUF) for this model at \"" + path + "\": " + reason);
 }
 
-// Those that every backend multiplies with.
+// The types that all backends can multiply with.
 bool isMatrixType(ggml_type type) {
     static const std::set<ggml_type> types = {GGML_TYPE_F32,  GGML_TYPE_F16,   GGML_TYPE_BF16, GGML_TYPE_Q4_0,
                                               GGML_TYPE_Q4_1, GGML_TYPE_Q5_0,  GGML_TYPE_Q5_1, GGML_TYPE_Q8_0,
@@ -35,10 +36,11 @@ bool endsWith(const std::string & text, const std::string & end) {
     return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-// llama.cpp compares two of the dimensions. What else does not fit ends the process in the first decode.
-class Fit {
+// Checks that an adapter fits a model. llama.cpp compares only two of the dimensions, and other differences end the
+// process at the first decode.
+class AdapterCheck {
   public:
-    Fit(const std::string & path, const llama_model * model) : path_(path) {
+    AdapterCheck(const std::string & path, const llama_model * model) : path_(path) {
         for (const auto & [name, tensor] : llama_internal_get_tensor_map(model)) {
             weights_[name] = tensor;
         }
@@ -80,16 +82,16 @@ class Fit {
         }
         const float alpha = gguf_get_val_f32(gguf, gguf_find_key(gguf, "adapter.lora.alpha"));
         if (!(std::abs(alpha) <= 1e6f)) {
-            throw invalid(path_, "its `adapter.lora.alpha` is beyond all measure");
+            throw invalid(path_, "its `adapter.lora.alpha` is not from -1,000,000 to 1,000,000");
         }
     }
 
     void requirePair(const std::string & name, const ggml_tensor * a, const ggml_tensor * b) {
-        const auto found = weights_.find(name);
-        if (found == weights_.end() || a == nullptr) {
-            return;  // llama.cpp says so itself
+        const auto entry = weights_.find(name);
+        if (entry == weights_.end() || a == nullptr) {
+            return;  // llama.cpp reports this error itself
         }
-        const ggml_tensor * weight = found->second;
+        const ggml_tensor * weight = entry->second;
         for (const ggml_tensor * tensor : {a, b}) {
             if (!isMatrixType(tensor->type)) {
                 throw invalid(
@@ -115,19 +117,12 @@ class Fit {
     std::map<std::string, const ggml_tensor *> weights_;
 };
 
-std::string textOf(
+std::string metadataText(
     int32_t (*read)(const llama_adapter_lora *, int32_t, char *, size_t),
     const llama_adapter_lora * adapter,
     int32_t index
 ) {
-    std::string text(256, '\0');
-    int32_t length = read(adapter, index, text.data(), text.size());
-    if (length >= (int32_t) text.size()) {
-        text.resize((size_t) length + 1);
-        length = read(adapter, index, text.data(), text.size());
-    }
-    text.resize((size_t) std::max(0, length));
-    return text;
+    return readLlamaString([&](char * to, size_t size) { return read(adapter, index, to, size); });
 }
 
 Napi::Value toUndefined(Napi::Env env, bool &) { return env.Undefined(); }
@@ -140,7 +135,7 @@ LoraState::~LoraState() {
     if (adapter == nullptr) {
         return;
     }
-    // On the model's thread, unless that is over: then the model takes its adapters with it.
+    // On the model's thread. If that thread has ended, the model has freed its adapters.
     thread->post([model = std::move(model), adapter = adapter] {
         std::lock_guard<std::mutex> lock(model->lorasMutex);
         llama_adapter_lora_free(adapter);
@@ -152,7 +147,7 @@ void LoraState::load(const std::string & path) {
     LogCapture log;
     AssertTrap trap;
     try {
-        Fit(path, model->model).require();
+        AdapterCheck(path, model->model).require();
     } catch (const Failure & failure) {
         throw failure.code == "INTERNAL" ? invalid(path, failure.what()) : failure;
     }
@@ -164,8 +159,8 @@ void LoraState::load(const std::string & path) {
         );
     }
     for (int32_t i = 0; i < llama_adapter_meta_count(adapter); i++) {
-        metadata[textOf(llama_adapter_meta_key_by_index, adapter, i)] =
-            textOf(llama_adapter_meta_val_str_by_index, adapter, i);
+        metadata[metadataText(llama_adapter_meta_key_by_index, adapter, i)] =
+            metadataText(llama_adapter_meta_val_str_by_index, adapter, i);
     }
     const llama_token * invocation = llama_adapter_get_alora_invocation_tokens(adapter);
     invocationTokens.assign(invocation, invocation + llama_adapter_get_alora_n_invocation_tokens(adapter));
@@ -215,14 +210,9 @@ std::vector<AppliedLora> lorasFrom(Napi::Value value, const ModelState * model) 
 
 // --- JavaScript ------------------------------------------------------------------------------------------------------
 
-Lora::Lora(const Napi::CallbackInfo & info) : Napi::ObjectWrap<Lora>(info) {
-    Napi::Env env = info.Env();
-    if (!info[0].IsExternal()) {
-        throw Napi::Error(env, errorFrom(env, Failure("INVALID_ARGUMENT", "LoRA adapters are made by Lora.load()")));
-    }
-    info.This().As<Napi::Object>().TypeTag(&TAG);
-    state_ = *info[0].As<Napi::External<std::shared_ptr<LoraState>>>().Data();
-}
+Lora::Lora(const Napi::CallbackInfo & info)
+    : Napi::ObjectWrap<Lora>(info),
+      state_(nativeState<std::shared_ptr<LoraState>>(info, TAG, "LoRA adapters are made by Lora.load()")) {}
 
 Napi::Value Lora::load(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
@@ -237,11 +227,11 @@ Napi::Value Lora::load(const Napi::CallbackInfo & info) {
                 "UNSUPPORTED_MODEL", "This model was loaded with `vocabularyOnly`: it has no weights to adapt"
             );
         }
-        state->model->adopt(state);
+        addWeak<ModelChild>(state->model->children, state);
         Thread & thread = *state->thread;
         return runOn<std::shared_ptr<LoraState>>(
             env, thread,
-            AbortFlag::heeded(
+            AbortFlag::unlessAborted(
                 info[2],
                 [state, path] {
                     state->load(path);
@@ -266,10 +256,10 @@ Napi::Value Lora::load(const Napi::CallbackInfo & info) {
 Napi::Value Lora::close(const Napi::CallbackInfo & info) {
     return guard::call(info.Env(), [&]() -> Napi::Value {
         state_->closed = true;
-        // The memory goes with the last context that applies it: this handle lets go now.
+        // Contexts that apply the adapter still hold it. The last of them frees its memory.
         auto closed = std::make_shared<LoraState>();
         closed->closed = true;
-        state_ = closed;
+        state_ = std::move(closed);
         return info.Env().Undefined();
     });
 }
@@ -297,7 +287,7 @@ Napi::Value Context::setLoras(const Napi::CallbackInfo & info) {
                     scales.push_back(entry.scale);
                 }
                 llama_set_adapters_lora(state->ctx, adapters.data(), adapters.size(), scales.data());
-                state->loras = applied;  // behind the call: what was applied until now goes here
+                state->loras = applied;  // after the call: this frees adapters that were applied until now
                 state->lorasChanged = true;
                 return true;
             },

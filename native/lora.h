@@ -18,7 +18,7 @@ struct LoraState : ModelChild {
     void release() override;
 
     std::shared_ptr<ModelState> model;
-    const ModelState * owner = nullptr;  // for comparison only
+    const ModelState * owner = nullptr;  // only for comparisons: `model` is null after release()
     std::shared_ptr<Thread> thread;
     std::atomic<bool> closed{false};
 
@@ -27,7 +27,8 @@ struct LoraState : ModelChild {
     std::vector<int32_t> invocationTokens;
 };
 
-// What a context applies. It keeps the adapters in memory, closed or not, until it applies others.
+// An adapter that a context applies. The context keeps the adapter in memory, also if it is closed, until other
+// adapters replace it.
 struct AppliedLora {
     std::shared_ptr<LoraState> lora;
     float scale;

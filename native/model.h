@@ -1,4 +1,4 @@
-// A loaded GGUF model: weights, vocabulary, chat template. Owns one thread (large stack) for load, render and tokenise.
+// A loaded GGUF model: weights, vocabulary, chat template. It owns one thread, which loads, renders and tokenizes.
 #pragma once
 
 #include "thread.h"
@@ -13,31 +13,29 @@
 struct common_chat_templates;
 struct ContextState;
 
-// What depends on a model, other than contexts: it is closed with the model, behind the contexts.
+// Something that depends on a model and is not a context. The model closes it after its contexts.
 struct ModelChild {
     virtual ~ModelChild() = default;
-    virtual void shutDown() = 0;  // JavaScript thread
-    virtual void release() = 0;   // the model's thread
+    virtual void shutDown() = 0;  // on the JavaScript thread
+    virtual void release() = 0;   // on the model's thread
 };
 
-// What the threads work with. Contexts hold it too, so the weights stay until the last of them is gone.
+// The native part of a model. Contexts hold it too, so the weights stay in memory until the last context is gone.
 struct ModelState {
     ~ModelState();
 
     llama_model * model = nullptr;
     const llama_vocab * vocab = nullptr;
     std::shared_ptr<Thread> thread;
-    // Parsed chat templates by their override text ("" is the model's own); touched on `thread` only.
+    // Parsed chat templates by their text; "" is the model's own. Used only on `thread`.
     std::map<std::string, std::shared_ptr<common_chat_templates>> templates;
     bool vocabOnly = false;
     int64_t kvHeads = 0;  // of all layers together
-    // llama.cpp's list of a model's adapters has none of its own, and contexts read it when they plan their graphs.
+    // Protects llama.cpp's list of a model's adapters. Contexts read the list when they plan their graphs.
     std::mutex lorasMutex;
-    // Touched on the JavaScript thread only.
+    // Used only on the JavaScript thread.
     std::vector<std::weak_ptr<ContextState>> contexts;
     std::vector<std::weak_ptr<ModelChild>> children;
-
-    void adopt(const std::shared_ptr<ModelChild> & child);
 };
 
 class Model : public Napi::ObjectWrap<Model> {
@@ -49,7 +47,7 @@ class Model : public Napi::ObjectWrap<Model> {
 
     static void define(Napi::Env env, Napi::Object exports);
 
-    // The state of an open model, or a CLOSED failure.
+    // Throws CLOSED.
     std::shared_ptr<ModelState> state() const;
 
   private:
@@ -69,6 +67,3 @@ class Model : public Napi::ObjectWrap<Model> {
     bool closed_ = false;
     Napi::Reference<Napi::Promise> closing_;
 };
-
-// The layout of a GGUF file, for fingerprints: `ggufLayout(path)`.
-void defineGguf(Napi::Env env, Napi::Object exports);

@@ -7,17 +7,17 @@
 
 namespace {
 
-// Closing markup of a part, such as </tool_call>, is shorter.
+// Longer than the closing markup of any part, such as </tool_call>.
 constexpr size_t MAX_CLOSING_BYTES = 128;
 
 bool isCharacterStart(const std::string & text, size_t at) {
     return at >= text.size() || ((unsigned char) text[at] & 0xC0) != 0x80;
 }
 
-// One attempt to read a text, generation prompt included.
+// One attempt to parse a text that includes the generation prompt.
 class Attempt {
   public:
-    // A text that is cut may go on in any way that the format knows.
+    // `isCut`: the text may be continued in any way that follows the format.
     Attempt(const ReplyGrammar & grammar, const std::string & text, bool isCut)
         : context_(text, isCut ? COMMON_PEG_PARSE_FLAG_LENIENT : COMMON_PEG_PARSE_FLAG_NONE),
           result_(grammar.parser.parse(context_)) {}
@@ -28,7 +28,7 @@ class Attempt {
 
     size_t end() const { return result_.end; }
 
-    // Finds where the last whole part ends, and where a call begins that is not whole.
+    // Finds the end of the last complete part, and the beginning of an incomplete call.
     void measure() {
         for (const auto id : result_.nodes) {
             measure(context_.ast.get(id), nullptr);
@@ -49,11 +49,11 @@ class Attempt {
             return;
         }
         if (node.tag == common_chat_peg_builder::TOOL_OPEN) {
-            const common_peg_ast_node & whole = call ? *call : node;
-            if (whole.is_partial) {
-                openCall = whole.start;
+            const common_peg_ast_node & callNode = call ? *call : node;
+            if (callNode.is_partial) {
+                openCall = callNode.start;
             } else {
-                extendTo(whole);
+                extendTo(callNode);
             }
         } else if (node.tag == common_chat_peg_builder::REASONING || node.tag == common_chat_peg_builder::CONTENT) {
             extendTo(node);
@@ -75,27 +75,28 @@ class Attempt {
     common_peg_parse_result result_;
 };
 
-// The longest beginning that more text could make a reply of. Found by halving: a beginning of what fits does fit.
+// The length of the longest beginning that a continuation could turn into a reply. A binary search: if a text fits, all
+// of its beginnings do.
 size_t viableLength(const ReplyGrammar & grammar, const std::string & input) {
     if (Attempt(grammar, input, true).fits()) {
         return input.size();
     }
     size_t viable = 0;
-    size_t broken = input.size();
-    while (viable + 1 < broken) {
-        size_t middle = viable + (broken - viable) / 2;
+    size_t tooLong = input.size();
+    while (viable + 1 < tooLong) {
+        size_t middle = viable + (tooLong - viable) / 2;
         while (middle > viable && !isCharacterStart(input, middle)) {
             middle--;
         }
         if (middle == viable) {
             break;
         }
-        (Attempt(grammar, input.substr(0, middle), true).fits() ? viable : broken) = middle;
+        (Attempt(grammar, input.substr(0, middle), true).fits() ? viable : tooLong) = middle;
     }
     return viable;
 }
 
-// Where the end tag of a thought ends, if one stands at `at`.
+// The end of the tag that ends reasoning, if there is one at `at`; else `at`.
 size_t thinkingEnd(const ReplyGrammar & grammar, const std::string & input, size_t at) {
     size_t begin = at;
     while (begin < input.size() && std::isspace((unsigned char) input[begin])) {
@@ -109,7 +110,7 @@ size_t thinkingEnd(const ReplyGrammar & grammar, const std::string & input, size
     return at;
 }
 
-// Where the markup ends that closes the last part: it is no text.
+// The end of the markup that closes the last part.
 size_t closingEnd(const ReplyGrammar & grammar, const std::string & input, const Attempt & read, size_t limit) {
     for (size_t end = std::min(limit, read.partsEnd + MAX_CLOSING_BYTES); end > read.partsEnd; end--) {
         if (isCharacterStart(input, end)) {
@@ -126,7 +127,7 @@ size_t closingEnd(const ReplyGrammar & grammar, const std::string & input, const
 
 size_t readableLength(const ReplyGrammar & grammar, const std::string & text) {
     if (grammar.parser.empty()) {
-        return text.size();  // all of it is text
+        return text.size();  // the format is plain text
     }
     const std::string input = grammar.generationPrompt + text;
     const size_t viable = viableLength(grammar, input);

@@ -1,4 +1,4 @@
-// How much of a reply its parts stand for. common_chat_parse takes a reply apart, and tells no places.
+// How much of a reply follows its format. common_chat_parse returns the parts of a reply, but not where they are.
 #pragma once
 
 #include <peg-parser.h>  // of llama.cpp's common
@@ -12,6 +12,6 @@ struct ReplyGrammar {
     const std::vector<std::string> & thinkingEndTags;
 };
 
-// The length in bytes of the longest beginning of `text` that is in the format and holds whole calls only. What follows it is text
-// that the format does not know, or the beginning of a call.
+// The length in bytes of the longest beginning of `text` that follows the format and has only complete calls. The rest
+// of the text does not follow the format, or is the beginning of a call.
 size_t readableLength(const ReplyGrammar & grammar, const std::string & text);

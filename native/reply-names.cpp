@@ -27,7 +27,7 @@ std::string withRealNamesIn(const std::string & text, const StandIns & standIns)
     return result + text.substr(from);
 }
 
-// Letters and digits of any alphabet, and what stands inside of most names.
+// Letters and digits of all alphabets, and the punctuation of most names.
 bool isInWord(char c) { return std::isalnum((unsigned char) c) || c == '_' || c == '-' || (unsigned char) c >= 0x80; }
 
 size_t endOfWord(const std::string & text, size_t at) {
@@ -58,7 +58,7 @@ std::string wholeName(const std::string & text, size_t start, size_t end) {
     }
 }
 
-// Where the text of a reply names tools, in order.
+// The names of tools in a reply with their places, in order.
 std::vector<std::pair<size_t, std::string>> namesIn(
     const std::string & text, const common_chat_parser_params & params
 ) {
@@ -89,7 +89,7 @@ std::string withRealNames(const std::string & definition, const StandIns & stand
     return parser.dump();
 }
 
-void readNamesAgain(common_chat_msg & message, const std::string & text, const common_chat_parser_params & params) {
+void completeToolNames(common_chat_msg & message, const std::string & text, const common_chat_parser_params & params) {
     if (message.tool_calls.empty()) {
         return;
     }
@@ -100,7 +100,8 @@ void readNamesAgain(common_chat_msg & message, const std::string & text, const c
         at = std::find_if(at, names.end(), [&](const auto & name) { return name.second == call.name; });
         if (at == names.end()) {
             throw Failure(
-                "REPLY_INVALID", "Expected a reply whose text names the tool \"" + call.name + "\" that it calls"
+                "REPLY_INVALID",
+                "Expected the text of the reply to have the name of the tool \"" + call.name + "\" that it calls"
             );
         }
         call.name = wholeName(whole, at->first, at->first + call.name.size());

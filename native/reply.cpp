@@ -13,11 +13,11 @@
 namespace {
 
 constexpr size_t MAX_TEXT_BYTES = 16 << 20;
-// The parser recurses over nested values: a few kilobytes of the model thread's stack a level.
+// The parser recurses over nested values. Each level needs a few kilobytes of the stack.
 constexpr size_t MAX_NESTING = 4096;
 
-// How deep brackets nest, where what is inside of quotes does not count. What the quotes are, and whether the text begins inside of
-// one, is not known: there is a counter for every answer, so that one of them is right wherever a value begins.
+// Counts how deep brackets nest outside of quotes. It is not known which quotes the format uses, nor whether the text
+// begins inside of quotes. So there is one counter for each possibility, and one of them is right.
 class Nesting {
   public:
     Nesting(const char * quotes, char open) : quotes_(quotes), open_(open) {}
@@ -60,9 +60,9 @@ void requireParsable(const std::string & text) {
         );
     }
     Nesting counters[] = {
-        {"", '\0'},                                  // whatever is written
+        {"", '\0'},                                  // without quotes
         {"\"", '\0'},  {"\"", '"'},                  // JSON
-        {"\"'", '\0'}, {"\"'", '"'}, {"\"'", '\''},  // Python's literals
+        {"\"'", '\0'}, {"\"'", '"'}, {"\"'", '\''},  // Python literals
     };
     for (const char c : text) {
         for (Nesting & counter : counters) {
@@ -99,8 +99,8 @@ Napi::Array triggers(Napi::Env env, const std::vector<common_grammar_trigger> & 
     return array;
 }
 
-// As JavaScript counts characters.
-size_t unitsOf(const std::string & text) {
+// The length of a UTF-8 text in UTF-16 units, as JavaScript counts.
+size_t utf16Length(const std::string & text) {
     size_t units = 0;
     for (const char c : text) {
         const auto byte = (unsigned char) c;
@@ -133,6 +133,7 @@ std::vector<std::string> stringsFrom(Napi::Value value, const std::string & what
     }
     const Napi::Array array = value.As<Napi::Array>();
     std::vector<std::string> result;
+    result.reserve(array.Length());
     for (uint32_t i = 0; i < array.Length(); i++) {
         result.push_back(guard::string(array.Get(i), what));
     }
@@ -160,7 +161,7 @@ const common_chat_parser_params & ReplyParser::loaded() {
 
 common_chat_msg ReplyParser::messageOf(const std::string & text, bool partial) {
     common_chat_msg message = common_chat_parse(text, partial, loaded());
-    readNamesAgain(message, text, loaded());
+    completeToolNames(message, text, loaded());
     return message;
 }
 
@@ -170,7 +171,7 @@ ReadReply ReplyParser::read(const std::string & text, ReplyMode mode) {
     LogCapture log;
     try {
         if (mode == ReplyMode::PARTIAL) {
-            return {messageOf(text, true), unitsOf(text)};
+            return {messageOf(text, true), utf16Length(text)};
         }
         ReadReply reply;
         if (mode == ReplyMode::WHOLE) {
@@ -181,7 +182,7 @@ ReadReply ReplyParser::read(const std::string & text, ReplyMode mode) {
         if (mode == ReplyMode::BEGINNING && !readable.empty()) {
             reply.message = messageOf(readable, false);
         }
-        reply.length = unitsOf(readable);
+        reply.length = utf16Length(readable);
         return reply;
     } catch (const Failure &) {
         throw;
@@ -214,19 +215,14 @@ void setReplyFields(Napi::Object object, const common_chat_params & params, cons
     object.Set("parser", parserToObject(env, parser));
 }
 
-ReplyFormat::ReplyFormat(const Napi::CallbackInfo & info) : Napi::ObjectWrap<ReplyFormat>(info) {
-    Napi::Env env = info.Env();
-    if (!info[0].IsExternal()) {
-        throw Napi::Error(env, errorFrom(env, Failure("INVALID_ARGUMENT", "Reply formats are made by Model.render()")));
-    }
-    info.This().As<Napi::Object>().TypeTag(&TAG);
-    parser_ = *info[0].As<Napi::External<std::shared_ptr<ReplyParser>>>().Data();
-}
+ReplyFormat::ReplyFormat(const Napi::CallbackInfo & info)
+    : Napi::ObjectWrap<ReplyFormat>(info),
+      parser_(nativeState<std::shared_ptr<ReplyParser>>(info, TAG, "Reply formats are made by Model.render()")) {}
 
 Napi::Value ReplyFormat::parseReply(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
-        auto parser = unwrap<ReplyFormat>(info[0], "rendered.parser", "what render() returned as such").parser_;
+        auto parser = unwrap<ReplyFormat>(info[0], "rendered.parser", "the `parser` of a render() result").parser_;
         const std::string text = guard::string(info[1], "text");
         const bool partial = guard::boolean(info[2], "partial");
         const bool beginning = guard::boolean(info[3], "beginning");
@@ -235,18 +231,18 @@ Napi::Value ReplyFormat::parseReply(const Napi::CallbackInfo & info) {
             requireParsable(text);
             return parser->read(text, mode);
         };
-        return runOn<ReadReply>(env, *parser->thread, AbortFlag::heeded(info[4], read), toObject);
+        return runOn<ReadReply>(env, *parser->thread, AbortFlag::unlessAborted(info[4], read), toObject);
     });
 }
 
-// The same parser, for replies with real names in place of the stand-ins that it was made with.
+// The same parser for replies with the real names. The parser was made with stand-ins for them.
 Napi::Value ReplyFormat::nameReply(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
-        auto parser = unwrap<ReplyFormat>(info[0], "rendered.parser", "what render() returned as such").parser_;
+        auto parser = unwrap<ReplyFormat>(info[0], "rendered.parser", "the `parser` of a render() result").parser_;
         const StandIns standIns = {guard::string(info[1], "mark"), stringsFrom(info[2], "names")};
         if (standIns.mark.empty()) {
-            throw guard::invalid("mark", "a text", info[1]);
+            throw guard::invalid("mark", "a non-empty string", info[1]);
         }
         const auto name = [parser, standIns] {
             auto named = std::make_shared<ReplyParser>();

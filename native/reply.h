@@ -1,4 +1,5 @@
-// The format of a model's replies, as its chat template implies it: what a render learns, and the parser that comes with it.
+// The format of a model's replies, which follows from its chat template: the reply fields of a render, and the parser
+// of replies.
 #pragma once
 
 #include "thread.h"
@@ -13,16 +14,16 @@
 // How a reply is read.
 enum class ReplyMode {
     WHOLE,
-    PARTIAL,    // more is to come
-    BEGINNING,  // as far as it is in the format
+    PARTIAL,    // the reply is not complete yet
+    BEGINNING,  // the part of the reply that follows the format
 };
 
 struct ReadReply {
     common_chat_msg message;
-    size_t length = 0;  // of what was read, in UTF-16 units
+    size_t length = 0;  // of the part that was read, in UTF-16 units
 };
 
-// A parser: made by a render, used on the model's thread.
+// Parses replies. A render creates it; it is used on the model's thread.
 struct ReplyParser {
     ReadReply read(const std::string & text, ReplyMode mode);
 
@@ -39,7 +40,7 @@ struct ReplyParser {
     std::unique_ptr<common_chat_parser_params> loaded_;
 };
 
-// The fields of a rendered prompt that are about the reply.
+// Sets the fields of ReplyFormat (lib/native/reply.ts).
 void setReplyFields(Napi::Object object, const common_chat_params & params, const std::shared_ptr<Thread> & thread);
 
 class ReplyFormat : public Napi::ObjectWrap<ReplyFormat> {

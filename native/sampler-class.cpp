@@ -1,10 +1,11 @@
-// The JavaScript class over SamplerState.
+// The JavaScript class of samplers.
 #include "context.h"
+#include "decode.h"
 #include "sampler.h"
 
 namespace {
 
-std::function<bool()> leasedWork(std::shared_ptr<SamplerLease> lease, std::function<void()> work) {
+std::function<bool()> leasedWork(const std::shared_ptr<SamplerLease> & lease, const std::function<void()> & work) {
     return releasing<bool>(
         [lease] { lease->release(); },
         [work] {
@@ -14,8 +15,8 @@ std::function<bool()> leasedWork(std::shared_ptr<SamplerLease> lease, std::funct
     );
 }
 
-// Holds the lease until the promise settles: to what comes behind an `await` the sampler is free.
-std::function<Napi::Value(Napi::Env, bool &)> untilSettled(std::shared_ptr<SamplerLease> lease) {
+// Releases the lease when the promise settles, so that the sampler is free for the code after `await`.
+std::function<Napi::Value(Napi::Env, bool &)> untilSettled(const std::shared_ptr<SamplerLease> & lease) {
     return [lease](Napi::Env env, bool &) {
         lease->release();
         return env.Undefined();
@@ -24,18 +25,13 @@ std::function<Napi::Value(Napi::Env, bool &)> untilSettled(std::shared_ptr<Sampl
 
 }  // namespace
 
-Sampler::Sampler(const Napi::CallbackInfo & info) : Napi::ObjectWrap<Sampler>(info) {
-    Napi::Env env = info.Env();
-    if (!info[0].IsExternal()) {
-        throw Napi::Error(env, errorFrom(env, Failure("INVALID_ARGUMENT", "Samplers are made by Sampler.create()")));
-    }
-    info.This().As<Napi::Object>().TypeTag(&TAG);
-    state_ = *info[0].As<Napi::External<std::shared_ptr<SamplerState>>>().Data();
-}
+Sampler::Sampler(const Napi::CallbackInfo & info)
+    : Napi::ObjectWrap<Sampler>(info),
+      state_(nativeState<std::shared_ptr<SamplerState>>(info, TAG, "Samplers are made by Sampler.create()")) {}
 
 Sampler::~Sampler() {
     if (state_) {
-        // Freed on the model's thread: a grammar can be large.
+        // Freed on the model's thread: freeing a large grammar takes time.
         std::shared_ptr<Thread> thread = state_->thread;
         thread->post([state = std::move(state_)]() mutable { state.reset(); });
     }
@@ -50,14 +46,14 @@ Napi::Value Sampler::create(const Napi::CallbackInfo & info) {
         auto request = std::make_shared<SamplerRequest>(
             samplerRequestFrom(guard::object(info[1], "options"), state->vocabularySize)
         );
-        state->model = model.state();  // now: a getter in the options may have closed it
+        state->model = model.state();  // after the options were read: a getter in them may have closed the model
         state->owner = state->model.get();
         state->thread = state->model->thread;
-        state->model->adopt(state);
+        addWeak<ModelChild>(state->model->children, state);
         Thread & thread = *state->thread;
         return runOn<std::shared_ptr<SamplerState>>(
             env, thread,
-            AbortFlag::heeded(
+            AbortFlag::unlessAborted(
                 info[2],
                 [state, request] {
                     state->build(std::move(*request));
@@ -106,7 +102,7 @@ Napi::Value Sampler::reset(const Napi::CallbackInfo & info) {
 
 Napi::Value Sampler::close(const Napi::CallbackInfo & info) {
     return guard::call(info.Env(), [&]() -> Napi::Value {
-        // A call that uses it finishes first: its lease releases it then.
+        // If a call uses the sampler, the lease of the call releases it at the end.
         if (!state_->closed.exchange(true) && !state_->busy.exchange(true)) {
             releaseLater(state_);
         }
@@ -141,17 +137,8 @@ Napi::Value Context::logProbabilities(const Napi::CallbackInfo & info) {
         const auto count = (size_t) guard::integer(info[1], "count", 1, state->vocabularySize);
         return runOn<LogProbabilities>(
             env, *state->thread,
-            [state, row, count] {
-                state->requireOpen();
-                if ((size_t) row >= state->lastOutputs.size() || !state->lastOutputs[(size_t) row]) {
-                    throw Failure(
-                        "ROW_HAS_NO_OUTPUT",
-                        "Expected a row of the newest batch that asked for output, got " + std::to_string(row)
-                    );
-                }
-                return logProbabilitiesOf(llama_get_logits_ith(state->ctx, row), state->vocabularySize, count);
-            },
-            toObject
+            [state, row, count] { return logProbabilitiesOf(logitsOfRow(*state, row), state->vocabularySize, count); },
+            logProbabilitiesObject
         );
     });
 }

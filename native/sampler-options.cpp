@@ -1,5 +1,5 @@
-// Sampling options, from JavaScript to `common`: named as the field names them, each within bounds that keep its arithmetic
-// finite. Unset means neutral, which is not what `common` does.
+// Reads the sampling options. Each is checked against bounds within which the arithmetic of llama.cpp stays finite. An
+// option that is not set is neutral, unlike in `common`.
 #include "sampler.h"
 
 #include <cfloat>
@@ -13,9 +13,9 @@ constexpr int64_t MAX_HISTORY = 1 << 20;
 constexpr size_t MAX_TRIGGERS = 256;
 constexpr size_t MAX_WORD_BYTES = 4096;
 constexpr size_t MAX_BREAKERS = 64;
-constexpr size_t MAX_BREAKER_BYTES = 40;  // llama.cpp cuts longer ones, in the middle of a character too
+constexpr size_t MAX_BREAKER_BYTES = 40;  // llama.cpp cuts longer ones, also in the middle of a character
 constexpr size_t MAX_PROMPT_BYTES = 64 * 1024;
-// Below, logits divided by it leave the floats.
+// Logits divided by a lower temperature overflow a float. So a lower temperature counts as 0.
 constexpr float MIN_TEMPERATURE = 1e-3f;
 
 std::string shown(double value) {
@@ -26,11 +26,13 @@ std::string shown(double value) {
 
 float within(Napi::Object options, const char * name, double fallback, double min, double max) {
     Napi::Value value = options.Get(name);
-    const double got = value.IsUndefined() ? fallback : value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : NAN;
-    if (!(got >= min && got <= max)) {
+    const double number = value.IsUndefined() ? fallback
+                          : value.IsNumber()  ? value.As<Napi::Number>().DoubleValue()
+                                              : NAN;
+    if (!(number >= min && number <= max)) {
         throw guard::invalid(name, "a number from " + shown(min) + " to " + shown(max), value);
     }
-    return (float) got;
+    return (float) number;
 }
 
 Napi::Object group(Napi::Object options, const char * name) {
@@ -38,7 +40,7 @@ Napi::Object group(Napi::Object options, const char * name) {
     return value.IsUndefined() ? Napi::Object::New(options.Env()) : guard::object(value, name);
 }
 
-template <class Each> void forEach(Napi::Object options, const char * name, size_t max, Each each) {
+template <class Use> void forEach(Napi::Object options, const char * name, size_t max, Use use) {
     Napi::Value value = options.Get(name);
     if (value.IsUndefined()) {
         return;
@@ -48,7 +50,7 @@ template <class Each> void forEach(Napi::Object options, const char * name, size
     }
     Napi::Array array = value.As<Napi::Array>();
     for (uint32_t i = 0; i < array.Length(); i++) {
-        each(array.Get(i), std::string(name) + "[" + std::to_string(i) + "]");
+        use(array.Get(i), std::string(name) + "[" + std::to_string(i) + "]");
     }
 }
 
@@ -61,8 +63,8 @@ void readTemperature(Napi::Object options, common_params_sampling & params) {
     }
     if (params.dynatemp_range > 0 && params.temp - params.dynatemp_range < MIN_TEMPERATURE) {
         throw Failure(
-            "INVALID_ARGUMENT",
-            "Expected `dynamicTemperatureRange` to be less than `temperature`: it goes as far below it as above"
+            "INVALID_ARGUMENT", "Expected `dynamicTemperatureRange` to be less than `temperature`: the sampler uses "
+                                "temperatures from `temperature` minus this range"
         );
     }
 }
@@ -113,7 +115,7 @@ void readTruncation(Napi::Object options, common_params_sampling & params) {
         if (params.mirostat > 0 && params.temp <= 0) {
             throw Failure(
                 "INVALID_ARGUMENT",
-                "Expected `temperature` to be above 0 with `mirostat`, which is of no effect on a greedy choice"
+                "Expected `temperature` to be above 0 with `mirostat`, which has no effect on a greedy choice"
             );
         }
     }
@@ -168,7 +170,7 @@ common_grammar_trigger triggerFrom(Napi::Value value, const std::string & what, 
         return trigger;
     }
     if (type != "word" && type != "pattern" && type != "patternFull") {
-        throw Failure("INVALID_ARGUMENT", "Expected `" + what + ".type` to be word, pattern, patternFull or token");
+        throw Failure("INVALID_ARGUMENT", "Expected `" + what + ".type` to be word, token, pattern or patternFull");
     }
     // Whether a pattern comes from a render is checked in lib/native/grammar-trigger.ts.
     trigger.type = type == "word"      ? COMMON_GRAMMAR_TRIGGER_TYPE_WORD
@@ -201,11 +203,11 @@ void readGrammar(Napi::Object options, SamplerRequest & request, int32_t vocabul
     if (params.grammar_lazy && (grammar.empty() || params.grammar_triggers.empty())) {
         throw Failure(
             "INVALID_ARGUMENT",
-            "Expected a `grammar` and `grammarTriggers` with `grammarLazy`: without, it would never begin"
+            "Expected a `grammar` and `grammarTriggers` with `grammarLazy`: without them it would never start"
         );
     }
     if (!grammar.empty()) {
-        // Only a grammar made from a chat template covers what the template put in front of the reply.
+        // Only the grammar of a chat template also covers the text that the template puts in front of the reply.
         params.grammar = {
             params.generation_prompt.empty() ? COMMON_GRAMMAR_TYPE_USER : COMMON_GRAMMAR_TYPE_TOOL_CALLS, grammar
         };
@@ -222,7 +224,7 @@ SamplerRequest samplerRequestFrom(Napi::Object options, int32_t vocabularySize) 
     readBias(options, request.params, vocabularySize);
     readGrammar(options, request, vocabularySize);
     request.ignoreEos = guard::optionalBoolean(options, "ignoreEos", false);
-    // The last number would stand for a random seed, and nobody could say which.
+    // Not LLAMA_DEFAULT_SEED: llama.cpp would replace it by a random seed and not tell which.
     request.params.seed = (uint32_t) guard::optionalInteger(
         options, "seed", (int64_t) (std::random_device()() % LLAMA_DEFAULT_SEED), 0, (int64_t) LLAMA_DEFAULT_SEED - 1
     );

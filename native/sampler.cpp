@@ -15,15 +15,19 @@
 
 namespace {
 
-// std::regex matches a trigger pattern against the whole reply so far. It recurses once or several times for each character, so a
-// longer reply could overflow the stack of the context's thread. llama.cpp does not tell whether the trigger was already found.
-constexpr size_t MAX_AWAITED_BYTES = 16 * 1024;
+// std::regex matches a trigger pattern against the whole reply so far. It recurses once or several times for each
+// character, so a longer reply could overflow the stack of the context's thread. llama.cpp does not tell whether the
+// trigger was already found.
+constexpr size_t MAX_MATCHED_BYTES = 16 * 1024;
 
 bool hasTokenizer(const llama_vocab * vocab) { return llama_vocab_type(vocab) != LLAMA_VOCAB_TYPE_NONE; }
 
 void requireTokenizer(const llama_vocab * vocab, const char * option) {
     if (!hasTokenizer(vocab)) {
-        throw Failure("NO_TOKENIZER", std::string("This model has no tokeniser, and `") + option + "` is about text");
+        throw Failure(
+            "NO_TOKENIZER",
+            std::string("Expected a model with a tokenizer for the option `") + option + "`, got one without"
+        );
     }
 }
 
@@ -32,7 +36,7 @@ llama_token onlyToken(const llama_vocab * vocab, const std::string & text) {
     return tokens.size() == 1 ? tokens[0] : LLAMA_TOKEN_NULL;
 }
 
-// A trigger word that is one token is matched as that token: its text may be hidden among control tokens.
+// A trigger word that is a preserved token is matched by its id, because control tokens may have no text.
 void resolveTriggers(const llama_vocab * vocab, SamplerRequest & request) {
     std::set<llama_token> preserved;
     for (const auto & text : request.preserved) {
@@ -49,7 +53,7 @@ void resolveTriggers(const llama_vocab * vocab, SamplerRequest & request) {
         }
     }
     preserved.erase(LLAMA_TOKEN_NULL);
-    request.params.preserved_tokens = preserved;
+    request.params.preserved_tokens = std::move(preserved);
 }
 
 void prepareGrammar(const llama_vocab * vocab, SamplerRequest & request) {
@@ -90,17 +94,17 @@ void requireCandidates(const llama_vocab * vocab, const common_params_sampling &
     if (forbidden.size() >= (size_t) llama_vocab_n_tokens(vocab)) {
         throw Failure(
             "NO_CANDIDATES",
-            "Expected `logitBias` to leave at least one token: it forbids all " + std::to_string(forbidden.size())
+            "Expected `logitBias` to allow at least one token: it forbids all " + std::to_string(forbidden.size())
         );
     }
 }
 
-// NaN breaks the order that sorting relies on, and +Infinity makes NaN.
-void requireSane(const float * logits, int32_t size) {
+// Sorting is undefined with NaN, and +Infinity leads to NaN.
+void requireUsableLogits(const float * logits, int32_t size) {
     for (int32_t i = 0; i < size; i++) {
         if (!(logits[i] < INFINITY)) {
             throw Failure(
-                "LOGITS_INVALID", "The model computed a logit that is not a number (token " + std::to_string(i) +
+                "LOGITS_INVALID", "The model computed a logit that is not a finite number (token " + std::to_string(i) +
                                       "): its weights may be damaged"
             );
         }
@@ -144,14 +148,14 @@ void SamplerState::create() {
     std::lock_guard<std::mutex> lock(mutex_);
     std::swap(sampler_, made);
     common_sampler_free(made);
-    awaited_ = 0;
+    sampledBytes_ = 0;
     std::lock_guard<std::mutex> failureLock(failureMutex_);
     failure_.reset();
 }
 
 void SamplerState::rebuild() {
     requireUsable();
-    // Not common_sampler_reset: it leaves the grammar where it stands.
+    // Not common_sampler_reset, which does not reset the grammar.
     create();
 }
 
@@ -173,8 +177,9 @@ int32_t SamplerState::pick(llama_context * ctx, int32_t row) noexcept {
     }
     const auto fail = [this](const char * code, const std::string & message) {
         std::lock_guard<std::mutex> failureLock(failureMutex_);
-        failure_ =
-            std::make_unique<Failure>(code, message + ". Reset this sampler, or make another: it chooses no more");
+        failure_ = std::make_unique<Failure>(
+            code, message + ". This sampler chooses no more tokens: reset it, or create another"
+        );
         return LLAMA_TOKEN_NULL;
     };
     try {
@@ -186,45 +191,46 @@ int32_t SamplerState::pick(llama_context * ctx, int32_t row) noexcept {
     } catch (const std::exception & error) {
         return fail(
             params_.grammar.empty() ? "SAMPLER_FAILED" : "GRAMMAR_DEAD_END",
-            std::string("llama.cpp could not go on with this sampler: ") + error.what()
+            std::string("llama.cpp could not choose a token with this sampler: ") + error.what()
         );
     }
 }
 
 int32_t SamplerState::choose(llama_context * ctx, int32_t row) {
-    requireSane(llama_get_logits_ith(ctx, row), vocabularySize);
+    requireUsableLogits(llama_get_logits_ith(ctx, row), vocabularySize);
     const llama_token token = common_sampler_sample(sampler_, ctx, row);
     const llama_token_data_array * candidates = common_sampler_get_candidates(sampler_, /* do_sort */ false);
-    // With nothing left, llama.cpp still chooses something; to accept that would end the process.
+    // If no token is allowed, llama.cpp still chooses one, and accepting it would end the process.
     if (candidates->selected < 0 || candidates->selected >= (int64_t) candidates->size ||
         !std::isfinite(candidates->data[candidates->selected].logit)) {
         if (params_.grammar.empty()) {
-            throw Failure("NO_CANDIDATES", "Every token was forbidden");
+            throw Failure("NO_CANDIDATES", "`logitBias` or the model forbids every token");
         }
         throw Failure(
-            "GRAMMAR_DEAD_END", "No token of the vocabulary fits the grammar here, or `logitBias` forbids those that do"
+            "GRAMMAR_DEAD_END",
+            "No token of the vocabulary fits the grammar at this place, or `logitBias` forbids the tokens that fit"
         );
     }
-    requireBounded(token);
+    requireMatchableLength(token);
     common_sampler_accept(sampler_, token, /* is_generated */ true);
     return token;
 }
 
-void SamplerState::requireBounded(llama_token token) {
+void SamplerState::requireMatchableLength(llama_token token) {
     if (!params_.grammar_lazy) {
         return;
     }
-    awaited_ += common_token_to_piece(model->vocab, token, true).size();
-    const bool expressions = std::any_of(
+    sampledBytes_ += common_token_to_piece(model->vocab, token, true).size();
+    const bool hasPatterns = std::any_of(
         params_.grammar_triggers.begin(), params_.grammar_triggers.end(), [](const common_grammar_trigger & trigger) {
             return trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN ||
                    trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN_FULL;
         }
     );
-    if (expressions && awaited_ > MAX_AWAITED_BYTES) {
+    if (hasPatterns && sampledBytes_ > MAX_MATCHED_BYTES) {
         throw Failure(
-            "SAMPLER_FAILED", "The reply has grown beyond " + std::to_string(MAX_AWAITED_BYTES) +
-                                  " bytes, which a trigger pattern may have to match at once"
+            "SAMPLER_FAILED", "The reply has grown beyond " + std::to_string(MAX_MATCHED_BYTES) +
+                                  " bytes, the limit for a reply that is matched with trigger patterns"
         );
     }
 }
@@ -247,7 +253,7 @@ void releaseLater(std::shared_ptr<SamplerState> state) {
     thread->post([state = std::move(state)] { state->release(); });
 }
 
-// Of who holds a lease: a sampler that is closed meanwhile is released behind it.
+// Only with a lease: a sampler that is closed during a call is released after it.
 void SamplerState::requireUsable() const {
     if (sampler_ == nullptr) {
         throw Failure("CLOSED", "Expected an open sampler, but it or its model was closed");
@@ -262,8 +268,8 @@ SamplerLease::SamplerLease(std::shared_ptr<SamplerState> state) : state_(std::mo
     }
     if (state_->busy.exchange(true)) {
         throw Failure(
-            "SAMPLER_BUSY", "Expected a sampler that no other call is using: it belongs to one sequence, and its calls "
-                            "must await one another"
+            "SAMPLER_BUSY", "Expected a sampler that no other call is using. A sampler belongs to one sequence: "
+                            "await each call before the next"
         );
     }
 }
@@ -291,16 +297,16 @@ SamplerLeases samplersFrom(Napi::Value value, size_t rows, const ModelState * mo
     }
     Napi::Array array = value.As<Napi::Array>();
     for (uint32_t i = 0; i < rows; i++) {
-        Napi::Value each = array.Get(i);
-        if (each.IsNull() || each.IsUndefined()) {
+        Napi::Value element = array.Get(i);
+        if (element.IsNull() || element.IsUndefined()) {
             leases.push_back(nullptr);
             continue;
         }
-        const auto & state = unwrap<Sampler>(each, "samplers", "made of Samplers and nulls").state();
+        const auto & state = unwrap<Sampler>(element, "samplers", "an array of Samplers and nulls").state();
         if (state->owner != model) {
             throw Failure(
                 "INVALID_ARGUMENT",
-                "Expected samplers of this context's model, got one of another at index " + std::to_string(i)
+                "Expected samplers of this context's model, got one of another model at index " + std::to_string(i)
             );
         }
         if (auto failure = state->busy ? nullptr : state->failure()) {
@@ -325,10 +331,10 @@ LogProbabilities logProbabilitiesOf(const float * logits, int32_t vocabularySize
     LogProbabilities top;
     top.tokens.resize((size_t) vocabularySize);
     std::iota(top.tokens.begin(), top.tokens.end(), 0);
-    // Equal ones by id, so that the order is the same everywhere, and a total one even with NaN among them.
+    // Ties by id, so that the order is the same everywhere. NaN counts as -Infinity, so that the order is total.
     const auto rank = [&](int32_t id) { return std::isnan(logits[id]) ? -INFINITY : logits[id]; };
-    const auto before = [&](int32_t a, int32_t b) { return rank(a) != rank(b) ? rank(a) > rank(b) : a < b; };
-    std::partial_sort(top.tokens.begin(), top.tokens.begin() + (long) count, top.tokens.end(), before);
+    const auto isBefore = [&](int32_t a, int32_t b) { return rank(a) != rank(b) ? rank(a) > rank(b) : a < b; };
+    std::partial_sort(top.tokens.begin(), top.tokens.begin() + (long) count, top.tokens.end(), isBefore);
     top.tokens.resize(count);
     for (const int32_t id : top.tokens) {
         top.values.push_back((float) ((double) logits[id] - highest - std::log(sum)));
@@ -336,7 +342,7 @@ LogProbabilities logProbabilitiesOf(const float * logits, int32_t vocabularySize
     return top;
 }
 
-Napi::Value toObject(Napi::Env env, LogProbabilities & top) {
+Napi::Value logProbabilitiesObject(Napi::Env env, LogProbabilities & top) {
     Napi::Object object = Napi::Object::New(env);
     object.Set("tokens", copyToJs(env, top.tokens));
     object.Set("values", copyToJs(env, top.values));

@@ -1,4 +1,5 @@
-// A sampler: what chooses the next token of one sequence, with its history, its grammar and its random numbers.
+// A sampler chooses the next tokens of one sequence. It has the history of the sequence, a grammar and a random number
+// generator.
 #pragma once
 
 #include "model.h"
@@ -14,10 +15,10 @@
 struct common_sampler;
 struct llama_context;
 
-// Options as JavaScript gave them, checked; what needs the vocabulary is still to do.
+// The checked options. The checks that need the vocabulary follow in SamplerState::build.
 struct SamplerRequest {
     common_params_sampling params;
-    std::vector<std::string> preserved;  // texts of tokens that may be triggers
+    std::vector<std::string> preserved;  // texts of single tokens that may be triggers
     bool ignoreEos = false;
 };
 
@@ -26,22 +27,24 @@ SamplerRequest samplerRequestFrom(Napi::Object options, int32_t vocabularySize);
 struct SamplerState : ModelChild {
     ~SamplerState() override;
 
-    // These three on the model's thread, as release(): grammars take time to parse, and DRY reads the whole vocabulary.
+    // These three and release() on the model's thread: parsing a grammar takes time, and DRY reads the whole
+    // vocabulary.
     void build(SamplerRequest request);
     void rebuild();
     void accept(const std::vector<int32_t> & tokens);
 
-    // On a context's thread: chooses from a row of logits and accepts the choice. -1 where that failed; `failure()` says why.
+    // On a context's thread: chooses from a row of logits and accepts the choice. -1 if that failed; `failure()` has
+    // the reason.
     int32_t pick(llama_context * ctx, int32_t row) noexcept;
 
-    // Null while the sampler works.
+    // Null if no choice has failed.
     std::unique_ptr<Failure> failure();
 
     void shutDown() override { closed = true; }
     void release() override;
     void requireUsable() const;
 
-    const ModelState * owner = nullptr;  // for comparison only: `model` goes with release()
+    const ModelState * owner = nullptr;  // only for comparisons: `model` is null after release()
     int32_t vocabularySize = 0;
     std::shared_ptr<Thread> thread;
     std::atomic<bool> closed{false}, busy{false};
@@ -51,21 +54,21 @@ struct SamplerState : ModelChild {
   private:
     void create();
     int32_t choose(llama_context * ctx, int32_t row);
-    void requireBounded(llama_token token);
+    void requireMatchableLength(llama_token token);
 
     std::mutex mutex_;
     common_params_sampling params_;
     common_sampler * sampler_ = nullptr;
-    std::mutex failureMutex_;  // JavaScript asks for it while a choice is made. Written under both
+    std::mutex failureMutex_;  // apart from mutex_, so that JavaScript can read the failure during a choice
     std::unique_ptr<Failure> failure_;
-    size_t awaited_ = 0;
+    size_t sampledBytes_ = 0;  // counted only with a lazy grammar
 };
 
-// Releases it on the model's thread, behind all that was asked of it.
+// Releases the sampler on the model's thread, after its queued jobs.
 void releaseLater(std::shared_ptr<SamplerState> state);
 
-// A call's hold on a sampler until its promise settles: a second one at the same time is refused, as their order would decide
-// what is sampled.
+// The exclusive use of a sampler by one call, until the promise of the call settles. A second call at the same time is
+// refused, because the order of the two would decide which tokens are chosen.
 class SamplerLease {
   public:
     explicit SamplerLease(std::shared_ptr<SamplerState> state);
@@ -83,9 +86,10 @@ class SamplerLease {
 
 using SamplerLeases = std::vector<std::shared_ptr<SamplerLease>>;
 
-// Work that ends with `release` when it fails; when it succeeds, what settles the promise does that. Not left to destructors: a
-// job's own thread may hold it for a moment longer than JavaScript waits.
-template <class Result> std::function<Result()> releasing(std::function<void()> release, std::function<Result()> work) {
+// `work`, followed by `release` if it fails. If it succeeds, the code that settles the promise releases. Destructors
+// would be too late: the thread of the job may hold the job for a moment after the promise has settled.
+template <class Result>
+std::function<Result()> releasing(const std::function<void()> & release, const std::function<Result()> & work) {
     return [release, work] {
         try {
             return work();
@@ -96,17 +100,17 @@ template <class Result> std::function<Result()> releasing(std::function<void()> 
     };
 }
 
-// A batch's `samplers` field: one, or null, for each of `rows` output rows. Empty where the field is absent.
+// The samplers of a batch: a sampler or null for each of `rows` rows with output. Empty if `value` is undefined.
 SamplerLeases samplersFrom(Napi::Value value, size_t rows, const ModelState * model);
 
-// The `count` likeliest tokens of a row of logits, with the logarithms of their probabilities.
+// The `count` most likely tokens of a row of logits, with the natural logarithms of their probabilities.
 struct LogProbabilities {
     std::vector<int32_t> tokens;
     std::vector<float> values;
 };
 
 LogProbabilities logProbabilitiesOf(const float * logits, int32_t vocabularySize, size_t count);
-Napi::Value toObject(Napi::Env env, LogProbabilities & top);
+Napi::Value logProbabilitiesObject(Napi::Env env, LogProbabilities & top);
 
 class Sampler : public Napi::ObjectWrap<Sampler> {
   public:

@@ -15,24 +15,24 @@ namespace {
 
 constexpr size_t STACK_BYTES = (size_t) 256 << 20;
 constexpr size_t MAX_SCHEMA_BYTES = 256 * 1024;
-constexpr size_t MAX_PROPERTIES = 512;  // of one object: the grammar for optional ones grows with their square
+constexpr size_t MAX_PROPERTIES = 512;  // of one object: the grammar grows with the square of their number
 constexpr size_t MAX_NAME_BYTES = 256;
 constexpr size_t MAX_EXPANSION = 20 * 1000;
-constexpr double MAX_BOUND = 1e18;  // the converter counts in 64 bits
+constexpr double MAX_BOUND = 1e18;  // the converter uses 64-bit integers
 
 Failure refusal(const std::string & reason) {
     return Failure("SCHEMA_INVALID", "Expected a JSON Schema that a grammar can be made of: " + reason.substr(0, 300));
 }
 
-// The thread of those who have no model: its stack holds what a schema's depth and a long pattern's matching need.
+// For conversions, which have no model and so no model's thread. Deep schemas and long patterns need its large stack.
 Thread & textThread() {
     static std::shared_ptr<Thread> * thread = new std::shared_ptr<Thread>(Thread::start(STACK_BYTES));
     return **thread;
 }
 
-class Check {
+class SchemaCheck {
   public:
-    explicit Check(const common_json & root) : root_(root) {}
+    explicit SchemaCheck(const common_json & root) : root_(root) {}
 
     void require() {
         if (!root_.is_object()) {
@@ -42,12 +42,14 @@ class Check {
             throw refusal("it is longer than " + std::to_string(MAX_SCHEMA_BYTES) + " bytes");
         }
         if (visit(root_) > MAX_EXPANSION) {
-            throw refusal("its lists of types multiply beyond measure");
+            throw refusal(
+                "its nested lists of types multiply to more than " + std::to_string(MAX_EXPANSION) + " combinations"
+            );
         }
     }
 
   private:
-    // How many nodes the converter makes of this one: a list of types repeats all below it.
+    // How many nodes the converter makes from this one. A list of types repeats everything below it.
     size_t visit(const common_json & node) {
         size_t below = 0;
         if (node.is_object()) {
@@ -85,7 +87,7 @@ class Check {
               "maxLength"}) {
             if (node.contains(bound) && node.at(bound).is_number() &&
                 !(std::abs(node.at(bound).get<double>()) <= MAX_BOUND)) {
-                throw refusal(std::string("`") + bound + "` is beyond 10^18");
+                throw refusal(std::string("`") + bound + "` is not from -10^18 to 10^18");
             }
         }
         requireOrder(node, "minimum", "maximum");
@@ -96,11 +98,11 @@ class Check {
     void requireOrder(const common_json & node, const char * min, const char * max) {
         if (node.contains(min) && node.contains(max) && node.at(min).is_number() && node.at(max).is_number() &&
             node.at(min).get<double>() > node.at(max).get<double>()) {
-            throw refusal(std::string("`") + min + "` is above `" + max + "`");
+            throw refusal(std::string("`") + min + "` is greater than `" + max + "`");
         }
     }
 
-    // A reference to a reference to itself has nothing at its end, and the converter would look for it for ever.
+    // If references lead in a circle, the converter would follow them forever.
     void requireEnd(const common_json & start) {
         std::set<std::string> seen;
         const common_json * at = &start;
@@ -108,7 +110,8 @@ class Check {
             const std::string ref = at->at("$ref").get<std::string>();
             if (ref.compare(0, 2, "#/") != 0) {
                 throw refusal(
-                    "the reference \"" + ref + "\" does not begin with #/: only those into the same schema are followed"
+                    "the reference \"" + ref +
+                    "\" does not begin with #/: only references into the same schema are supported"
                 );
             }
             if (!seen.insert(ref).second) {
@@ -167,12 +170,12 @@ Napi::Value jsonSchemaToGrammar(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
         const std::string json = guard::string(info[0], "schema");
-        guard::shallow(json, "schema");
+        guard::requireShallowJson(json, "schema");
         if (json.size() > 4 * MAX_SCHEMA_BYTES) {
             throw refusal("it is longer than " + std::to_string(MAX_SCHEMA_BYTES) + " bytes");
         }
         return runOn<std::string>(
-            env, textThread(), AbortFlag::heeded(info[1], [json] { return convert(json); }),
+            env, textThread(), AbortFlag::unlessAborted(info[1], [json] { return convert(json); }),
             [](Napi::Env env, std::string & grammar) -> Napi::Value { return Napi::String::New(env, grammar); }
         );
     });
@@ -180,7 +183,7 @@ Napi::Value jsonSchemaToGrammar(const Napi::CallbackInfo & info) {
 
 }  // namespace
 
-void requireSchema(const common_json & schema) { Check(schema).require(); }
+void requireSchema(const common_json & schema) { SchemaCheck(schema).require(); }
 
 void requireToolSchemas(const common_json & tools) {
     if (!tools.is_array()) {

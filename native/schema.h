@@ -1,4 +1,4 @@
-// JSON Schema: the checks that llama.cpp's converter does not make, and the converter.
+// JSON Schema to grammar: llama.cpp's converter, and the checks that it does not make.
 #pragma once
 
 #include "to-js.h"
@@ -7,12 +7,12 @@
 
 class common_json;
 
-// Throws SCHEMA_INVALID for a schema on which `common`'s converter would recurse for ever or work for hours. Its text is at most
-// guard::MAX_JSON_DEPTH deep.
+// Throws SCHEMA_INVALID if `common`'s converter would recurse forever or work for hours. The text of the schema must
+// nest at most guard::MAX_JSON_DEPTH levels deep.
 void requireSchema(const common_json & schema);
 
-// The schemas of a `tools` array in the OpenAI chat format.
+// The same for the schemas of a `tools` array in the OpenAI chat format.
 void requireToolSchemas(const common_json & tools);
 
-// `jsonSchemaToGrammar(schemaJson)`: a promise of GBNF.
+// `jsonSchemaToGrammar(schemaJson)`: resolves with GBNF.
 void defineSchema(Napi::Env env, Napi::Object exports);

@@ -27,19 +27,19 @@ bool removeRange(ContextState & state, llama_seq_id sequence, llama_pos from, ll
     llama_memory_t memory = llama_get_memory(state.ctx);
     const llama_pos last = llama_memory_seq_pos_max(memory, sequence);
     if (from < to && to <= last) {
-        // A hole: later tokens were computed with what is gone, and a capture would claim tokens that it does not hold.
+        // A removed middle would leave tokens that were computed with the removed ones, and a capture would hold fewer
+        // tokens than it says.
         throw Failure(
-            "INVALID_ARGUMENT", "Expected `to` to be behind the last position of sequence " + std::to_string(sequence) +
+            "INVALID_ARGUMENT", "Expected `to` to be after the last position of sequence " + std::to_string(sequence) +
                                     ", " + std::to_string(last) + ", got " + std::to_string(to) +
                                     ": only the end of a sequence can be removed"
         );
     }
     const int32_t window = state.params.swa_full ? 0 : llama_model_n_swa(state.model->model);
-    if (from > 0 && window > 0 && last >= from) {
-        // What follows would attend to a window of which the older cells may be gone; llama.cpp removes all the same.
-        if (llama_memory_seq_pos_min(memory, sequence) > std::max(0, from - window)) {
-            return false;
-        }
+    // The next tokens would attend to a window whose older cells are gone. llama.cpp does not refuse that.
+    if (from > 0 && window > 0 && last >= from &&
+        llama_memory_seq_pos_min(memory, sequence) > std::max(0, from - window)) {
+        return false;
     }
     return llama_memory_seq_rm(memory, sequence, from == 0 ? -1 : from, to);
 }
@@ -48,7 +48,8 @@ void copyWithin(ContextState & state, llama_seq_id source, llama_seq_id target) 
     state.requireOpen();
     if (!state.params.kv_unified) {
         throw Failure(
-            "NOT_UNIFIED", "Sequences share cells only in a unified KV cache: capture and restore in split streams"
+            "NOT_UNIFIED", "Expected a context with `kvLayout: 'unified'` to fork a sequence: with 'split', capture "
+                           "and restore the state instead"
         );
     }
     requireEmpty(state, target);
@@ -80,7 +81,7 @@ std::shared_ptr<const StateBytes> capture(ContextState & state, llama_seq_id seq
         llama_state_seq_get_data(state.ctx, bytes->buffer.data(), bytes->size, sequence) == 0) {
         throw Failure(
             "CAPTURE_FAILED",
-            "llama.cpp could not give the state of sequence " + std::to_string(sequence) + log.reason()
+            "llama.cpp could not return the state of sequence " + std::to_string(sequence) + log.reason()
         );
     }
     state.counters.captures++;
@@ -98,7 +99,7 @@ void restore(ContextState & state, llama_seq_id sequence, const StateBytes & byt
     }
     if (bytes.tokens.size() > state.cellsPerSequence) {
         throw Failure(
-            "NO_KV_SLOT", "A state of " + std::to_string(bytes.tokens.size()) + " tokens does not fit " +
+            "NO_KV_SLOT", "A state of " + std::to_string(bytes.tokens.size()) + " tokens does not fit into " +
                               std::to_string(state.cellsPerSequence) + " cells"
         );
     }
@@ -109,13 +110,13 @@ void restore(ContextState & state, llama_seq_id sequence, const StateBytes & byt
     llama_memory_t memory = llama_get_memory(state.ctx);
     const size_t read = llama_state_seq_set_data(state.ctx, bytes.blob(), bytes.size, sequence);
     if (read == 0 || llama_memory_seq_pos_max(memory, sequence) + 1 != (llama_pos) bytes.tokens.size()) {
-        // Tensor writes are queued and flushed even when a restore fails: nothing of this sequence can be trusted.
+        // llama.cpp has already written tensors when it fails, so the sequence may hold anything.
         llama_memory_seq_rm(memory, sequence, -1, -1);
-        // It says why in words only: "failed to find 40 available cells in kv cache", "not enough cells in kv cache".
+        // Only its log has the reason: "failed to find 40 available cells in kv cache", "not enough cells in kv cache".
         if (log.lines.find("cells in kv cache") != std::string::npos) {
             throw Failure(
-                "NO_KV_SLOT",
-                "The KV cache has no room for a state of " + std::to_string(bytes.tokens.size()) + " tokens"
+                "NO_KV_SLOT", "The KV cache has not enough free cells for a state of " +
+                                  std::to_string(bytes.tokens.size()) + " tokens"
             );
         }
         throw Failure(

@@ -32,18 +32,18 @@ uint32_t readU32(const uint8_t * from) {
     return value;
 }
 
-// A link may lead anywhere: an entry is none.
+// An entry is never a link: a link could lead to any file.
 File openEntry(const std::string & path) { return File::openToRead(path, File::Links::refused); }
 
 void readWhole(const File & file, const std::string & path, uint8_t * to, size_t count) {
     if (file.read(to, count) != count) {
-        throw corrupt(path, "it ends too early");
+        throw corrupt(path, "it is truncated");
     }
 }
 
 struct Footer {
     std::string metadata;
-    size_t coveredBytes = 0;  // what the checksum is over
+    size_t coveredBytes = 0;  // the length of the part that the checksum covers
     uint8_t checksum[CHECKSUM_BYTES];
 };
 
@@ -70,7 +70,7 @@ Footer readFooter(const File & file, const std::string & path, size_t fileSize) 
     return footer;
 }
 
-// `stateBytes` was written into the footer: a file of another length is refused before memory is reserved for it.
+// Compares the sizes in the metadata with those of the file, before memory is reserved for it.
 std::string compatibilityOf(const Footer & footer, const std::string & path, size_t tokenCount, size_t stateSize) {
     const common_json metadata = common_json::parse_no_throw(footer.metadata);
     if (metadata.is_discarded() || !metadata.is_object() || !metadata.contains("compatibility") ||
@@ -81,7 +81,7 @@ std::string compatibilityOf(const Footer & footer, const std::string & path, siz
     }
     if (metadata.at("tokenCount").get<double>() != (double) tokenCount ||
         metadata.at("stateBytes").get<double>() != (double) stateSize) {
-        throw corrupt(path, "its length is not what its metadata says");
+        throw corrupt(path, "its length differs from the length in its metadata");
     }
     return metadata.at("compatibility");
 }
@@ -103,7 +103,7 @@ class Checksum {
     XXH3_state_t * state_;
 };
 
-void stopIfAborted(const std::atomic<bool> & abort, const std::string & path) {
+void throwIfAborted(const std::atomic<bool> & abort, const std::string & path) {
     if (abort || Thread::parking()) {
         throw Failure("ABORTED", "The transfer of \"" + path + "\" was aborted");
     }
@@ -114,7 +114,7 @@ void stopIfAborted(const std::atomic<bool> & abort, const std::string & path) {
 std::shared_ptr<const StateBytes> readStateFile(
     const std::string & path, bool unverified, const std::atomic<bool> & abort
 ) {
-    stopIfAborted(abort, path);
+    throwIfAborted(abort, path);
     const File file = openEntry(path);
     const size_t fileSize = file.size();
     uint8_t header[HEADER_BYTES];
@@ -142,7 +142,7 @@ std::shared_ptr<const StateBytes> readStateFile(
     const size_t stateEnd = footer.coveredBytes - footer.metadata.size() - (unverified ? 0 : 4);
     const size_t stateStart = HEADER_BYTES + tokenCount * sizeof(int32_t);
     if (stateStart >= stateEnd) {
-        throw corrupt(path, "it holds no state");
+        throw corrupt(path, "it has no state");
     }
 
     auto bytes = std::make_shared<StateBytes>();
@@ -152,7 +152,7 @@ std::shared_ptr<const StateBytes> readStateFile(
     Checksum checksum;
     file.seek(0);
     for (size_t done = 0; done < footer.coveredBytes;) {
-        stopIfAborted(abort, path);
+        throwIfAborted(abort, path);
         const size_t piece = std::min(READ_PIECE, footer.coveredBytes - done);
         readWhole(file, path, bytes->buffer.data() + done, piece);
         if (!unverified) {
@@ -170,7 +170,8 @@ std::shared_ptr<const StateBytes> readStateFile(
     const auto * tokens = reinterpret_cast<const int32_t *>(bytes->buffer.data() + HEADER_BYTES);
     bytes->tokens.assign(tokens, tokens + tokenCount);
 
-    // The blob's header goes over the last token ids (now copied out): no byte of the state moves.
+    // The header of the blob replaces the last token ids, which are already copied. So no byte of the state has to
+    // move.
     bytes->offset = stateStart - BLOB_HEADER_BYTES;
     bytes->size = stateEnd - bytes->offset;
     const int32_t sequenceId = 0;
@@ -182,15 +183,15 @@ std::shared_ptr<const StateBytes> readStateFile(
 size_t writeStateFile(
     const std::string & path, const StateBytes & bytes, const std::string & metadata, const std::atomic<bool> & abort
 ) {
-    stopIfAborted(abort, path);
-    common_json facts = common_json::parse_no_throw(metadata);
-    if (facts.is_discarded() || !facts.is_object()) {
-        throw Failure("INVALID_ARGUMENT", "Expected `metadata` to be the JSON of an object");
+    throwIfAborted(abort, path);
+    common_json fields = common_json::parse_no_throw(metadata);
+    if (fields.is_discarded() || !fields.is_object()) {
+        throw Failure("INVALID_ARGUMENT", "Expected `metadata` to be the JSON text of an object");
     }
-    facts["tokenCount"] = bytes.tokens.size();
-    facts["stateBytes"] = bytes.size - BLOB_HEADER_BYTES;
-    facts["compatibility"] = bytes.compatibility;
-    const std::string footer = facts.dump_safe();
+    fields["tokenCount"] = bytes.tokens.size();
+    fields["stateBytes"] = bytes.size - BLOB_HEADER_BYTES;
+    fields["compatibility"] = bytes.compatibility;
+    const std::string footer = fields.dump_safe();
     if (footer.size() > MAX_METADATA_BYTES) {
         throw Failure(
             "INVALID_ARGUMENT", "Expected `metadata` of at most " + std::to_string(MAX_METADATA_BYTES) + " bytes"
@@ -203,7 +204,7 @@ size_t writeStateFile(
     const auto put = [&](const void * from, size_t count) {
         const auto * next = static_cast<const uint8_t *>(from);
         for (size_t left = count; left > 0;) {
-            stopIfAborted(abort, path);
+            throwIfAborted(abort, path);
             const size_t piece = std::min(WRITE_PIECE, left);
             checksum.add(next, piece);
             file.write(next, piece);
@@ -227,36 +228,35 @@ size_t writeStateFile(
         file.syncAndClose();
         return written + sizeof(tail);
     } catch (...) {
-        file.close();  // first: Windows removes no open file
+        file.close();  // Windows cannot remove an open file
         std::remove(path.c_str());
         throw;
     }
 }
 
+namespace {
+
+std::string readMetadata(const std::string & path) {
+    const File file = openEntry(path);
+    const std::string metadata = readFooter(file, path, file.size()).metadata;
+    if (!common_json::parse_no_throw(metadata).is_object()) {
+        throw corrupt(path, "its metadata is damaged");
+    }
+    return metadata;
+}
+
+Napi::Value readFooterOf(const Napi::CallbackInfo & info) {
+    return guard::call(info.Env(), [&]() -> Napi::Value {
+        const std::string path = guard::path(info[0], "path");
+        return runOn<std::string>(
+            info.Env(), fileReader(), [path] { return readMetadata(path); },
+            [](Napi::Env env, std::string & metadata) -> Napi::Value { return Napi::String::New(env, metadata); }
+        );
+    });
+}
+
+}  // namespace
+
 void defineStateFile(Napi::Env env, Napi::Object exports) {
-    exports.Set(
-        "readFooter", Napi::Function::New(
-                          env,
-                          [](const Napi::CallbackInfo & info) -> Napi::Value {
-                              return guard::call(info.Env(), [&]() -> Napi::Value {
-                                  const std::string path = guard::path(info[0], "path");
-                                  return runOn<std::string>(
-                                      info.Env(), fileReader(),
-                                      [path] {
-                                          const File file = openEntry(path);
-                                          const std::string metadata = readFooter(file, path, file.size()).metadata;
-                                          if (!common_json::parse_no_throw(metadata).is_object()) {
-                                              throw corrupt(path, "its metadata is damaged");
-                                          }
-                                          return metadata;
-                                      },
-                                      [](Napi::Env env, std::string & metadata) -> Napi::Value {
-                                          return Napi::String::New(env, metadata);
-                                      }
-                                  );
-                              });
-                          },
-                          "readFooter"
-                      )
-    );
+    exports.Set("readFooter", Napi::Function::New(env, readFooterOf, "readFooter"));
 }

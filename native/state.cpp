@@ -9,18 +9,15 @@ constexpr size_t PAGE_BYTES = 4096;
 
 }  // namespace
 
-SequenceState::SequenceState(const Napi::CallbackInfo & info) : Napi::ObjectWrap<SequenceState>(info) {
-    Napi::Env env = info.Env();
-    if (!info[0].IsExternal()) {
-        throw Napi::Error(
-            env,
-            errorFrom(env, Failure("INVALID_ARGUMENT", "Sequence states are made by captureSequence() and readFile()"))
-        );
-    }
-    info.This().As<Napi::Object>().TypeTag(&TAG);
-    bytes_ = *info[0].As<Napi::External<std::shared_ptr<const StateBytes>>>().Data();
-    // The collector sees a small object: tell it what hangs on it.
-    Napi::MemoryManagement::AdjustExternalMemory(env, (int64_t) bytes_->size);
+SequenceState::SequenceState(const Napi::CallbackInfo & info)
+    : Napi::ObjectWrap<SequenceState>(info),
+      bytes_(
+          nativeState<std::shared_ptr<const StateBytes>>(
+              info, TAG, "Sequence states are made by captureSequence() and readFile()"
+          )
+      ) {
+    // The garbage collector sees only a small object, so it is told the size of the native memory.
+    Napi::MemoryManagement::AdjustExternalMemory(info.Env(), (int64_t) bytes_->size);
 }
 
 SequenceState::~SequenceState() {
@@ -58,7 +55,8 @@ Napi::Value SequenceState::readFile(const Napi::CallbackInfo & info) {
     });
 }
 
-// The system hands out a page when it is first written to, which may take longer than to read a file into all of them.
+// The system provides a page when it is first written to. For all pages of a state that can take longer than reading
+// the file into them.
 Napi::Value SequenceState::reserve(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
@@ -83,7 +81,7 @@ Napi::Value SequenceState::writeFile(const Napi::CallbackInfo & info) {
         auto bytes = open();
         const std::string path = guard::path(info[0], "path");
         const std::string metadata = guard::string(info[1], "metadata");
-        guard::shallow(metadata, "metadata");
+        guard::requireShallowJson(metadata, "metadata");
         Napi::Object options = info[2].IsUndefined() ? Napi::Object::New(env) : guard::object(info[2], "options");
         auto abort = AbortFlag::from(options);
         return runOn<double>(
@@ -131,7 +129,7 @@ void SequenceState::define(Napi::Env env, Napi::Object exports) {
     Environment::of(env).stateClass = Napi::Persistent(type);
     exports.Set("SequenceState", type);
 #ifdef HEADSTART_ASSERTIONS
-    // The mistake that kv-watch.h is there to notice, for the test that it does.
+    // For the test of kv-watch.h: makes the mistake that it must detect.
     exports.Set("leakState", Napi::Function::New(env, [](const Napi::CallbackInfo & info) -> Napi::Value {
                     return guard::call(info.Env(), [&]() -> Napi::Value {
                         auto bytes = from(info[0]);

@@ -1,4 +1,4 @@
-// A sequence's KV state outside the JavaScript heap: its token ids and the bytes of llama_state_seq_get_data.
+// The KV state of a sequence, outside the JavaScript heap: its token ids and the bytes of llama_state_seq_get_data.
 #pragma once
 
 #include "buffer.h"
@@ -11,15 +11,17 @@
 struct StateBytes {
     std::vector<int32_t> tokens;
     Buffer buffer;
-    size_t offset = 0;  // where the blob that llama_state_seq_set_data takes begins in `buffer`
+    size_t offset = 0;  // where the blob for llama_state_seq_set_data begins in `buffer`
     size_t size = 0;
-    std::string compatibility;  // of the context it came from; empty: unknown, and the caller vouches for it
-    std::string metadata;       // JSON, from the file it was read from
+    std::string
+        compatibility;  // of the captured context; empty if it is unknown and the caller must know that the state fits
+    std::string metadata;  // JSON, from the file of the state
 
     const uint8_t * blob() const { return buffer.data() + offset; }
 };
 
-// llama.cpp's blob starts with `u32 magic, i32 sequence id` (io_magic in llama-context.cpp); its file has the bytes behind.
+// The blob starts with `u32 magic, i32 sequence id` (io_magic in llama-context.cpp). llama.cpp's file has only the
+// bytes after this header.
 constexpr size_t BLOB_HEADER_BYTES = 8;
 constexpr uint32_t BLOB_MAGIC = 0xaf143cd8;
 
@@ -33,7 +35,7 @@ class SequenceState : public Napi::ObjectWrap<SequenceState> {
     static void define(Napi::Env env, Napi::Object exports);
     static Napi::Value wrap(Napi::Env env, std::shared_ptr<const StateBytes> bytes);
 
-    // The bytes in an argument, or a failure.
+    // The state in an argument. Throws INVALID_ARGUMENT, CLOSED.
     static std::shared_ptr<const StateBytes> from(Napi::Value value);
 
   private:

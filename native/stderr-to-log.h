@@ -1,5 +1,5 @@
-// CMakeLists.txt puts this in front of a source of llama.cpp's `common` that prints warnings to stderr, which is the user's:
-// they go where its log goes.
+// CMakeLists.txt includes this in front of a source of llama.cpp's `common` that prints warnings to stderr. The
+// warnings go to the log instead, because stderr belongs to the user's program.
 #pragma once
 
 #include <cstdio>

@@ -1,6 +1,5 @@
 #include "thread.h"
 
-#include <algorithm>
 #include <chrono>
 #include <set>
 #include <thread>
@@ -16,8 +15,8 @@
 
 namespace {
 
-// -1 where nobody tells.
-int thisCore() {
+// -1 if the system does not tell.
+int currentCore() {
 #ifdef __linux__
     return sched_getcpu();
 #else
@@ -39,30 +38,30 @@ Inbox::Inbox(Napi::Env env) : env_(env) {
     napi_unref_threadsafe_function(env, wake_);
 }
 
-void Inbox::open() {
-    core_ = thisCore();
-    if (open_++ == 0) {
+void Inbox::promiseOpened() {
+    core_ = currentCore();
+    if (openPromises_++ == 0) {
         napi_ref_threadsafe_function(env_, wake_);
     }
 }
 
-void Inbox::settle() {
-    if (--open_ == 0) {
+void Inbox::promiseSettled() {
+    if (--openPromises_ == 0) {
         napi_unref_threadsafe_function(env_, wake_);
     }
 }
 
-void Inbox::deliver(std::shared_ptr<Delivery> delivery) {
+void Inbox::deliver(std::shared_ptr<Message> message) {
     std::lock_guard<std::mutex> lock(mutex_);
     if (closed_ || Thread::parking()) {
         return;
     }
-    waiting_.push_back(std::move(delivery));
+    waiting_.push_back(std::move(message));
     napi_call_threadsafe_function(wake_, nullptr, napi_tsfn_nonblocking);
 }
 
 void Inbox::wake() {
-    if (core_ == thisCore() && core_ >= 0) {
+    if (core_ == currentCore() && core_ >= 0) {
         return;
     }
     std::lock_guard<std::mutex> lock(mutex_);
@@ -72,7 +71,8 @@ void Inbox::wake() {
 }
 
 void Inbox::close() {
-    std::vector<std::shared_ptr<Delivery>> dropped;  // behind the lock: what they hold may log while it goes
+    // Destroyed after the lock is released: destructors of messages may log.
+    std::vector<std::shared_ptr<Message>> dropped;
     std::lock_guard<std::mutex> lock(mutex_);
     closed_ = true;
     dropped.swap(waiting_);
@@ -83,17 +83,17 @@ void Inbox::drain(napi_env env, napi_value, void * context, void *) {
         return;
     }
     Inbox & inbox = *static_cast<Inbox *>(context);
-    std::vector<std::shared_ptr<Delivery>> arrived;
+    std::vector<std::shared_ptr<Message>> messages;
     {
         std::lock_guard<std::mutex> lock(inbox.mutex_);
-        arrived.swap(inbox.waiting_);
+        messages.swap(inbox.waiting_);
     }
-    for (auto & delivery : arrived) {
+    for (auto & message : messages) {
         Napi::HandleScope scope(env);
         try {
-            delivery->arrive(env);
-        } catch (const std::exception &) {
-            // The environment is being torn down: nobody is left to hear it.
+            message->receive(env);
+        } catch (const std::exception &) {  // NOLINT(bugprone-empty-catch)
+            // The environment is ending: no JavaScript code can receive the error.
         }
     }
 }
@@ -102,7 +102,7 @@ void Inbox::drain(napi_env env, napi_value, void * context, void *) {
 
 namespace {
 
-// On the heap for good: threads may outlive the statics' destructors.
+// Never freed: threads may outlive the destructors of statics.
 struct Registry {
     std::mutex mutex;
     std::set<Thread *> threads;
@@ -118,10 +118,10 @@ struct Start {
     std::function<void()> body;
 };
 
-// Null on JavaScript's threads.
+// The Thread that runs this code. Null on JavaScript's threads.
 thread_local Thread * current = nullptr;
 
-// With address checks a frame is several times larger. Stacks are committed as used.
+// With the address sanitizer a stack frame is several times larger. A stack takes memory only as it is used.
 #ifdef __SANITIZE_ADDRESS__
 constexpr size_t STACK_FACTOR = 16;
 #else
@@ -142,7 +142,7 @@ void * enter(void * argument) {
 }
 #endif
 
-// std::thread cannot be given a stack size.
+// Not std::thread, which has no option for the size of the stack.
 void startDetached(size_t stackBytes, std::function<void()> body) {
     auto start = std::make_unique<Start>(Start{std::move(body)});
 #ifdef _WIN32
@@ -157,10 +157,10 @@ void startDetached(size_t stackBytes, std::function<void()> body) {
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, stackBytes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    // Signals are Node's business: block them here, so that none is delivered to a thread that Node does not know.
+    // Blocks signals, so that the system delivers none to a thread that Node does not know.
     sigset_t all, before;
     sigfillset(&all);
-    // But for those of the thread's own faults: blocked they end the process too, without a word from who reports crashes.
+    // Faults of this thread itself stay unblocked: a blocked one ends the process before a crash reporter can run.
     for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}) {
         sigdelset(&all, fault);
     }
@@ -173,18 +173,18 @@ void startDetached(size_t stackBytes, std::function<void()> body) {
     if (failed) {
         throw Failure("OUT_OF_MEMORY", "The system refused to start a thread");
     }
-    start.release();
+    (void) start.release();  // enter() owns it now
 }
 
 }  // namespace
 
 std::shared_ptr<Thread> Thread::start(
-    size_t stackBytes, std::function<void()> interrupt, std::chrono::microseconds linger
+    size_t stackBytes, std::function<void()> interrupt, std::chrono::microseconds spin
 ) {
     std::shared_ptr<Thread> thread(new Thread);
     stackBytes *= STACK_FACTOR;
     thread->interrupt_ = std::move(interrupt);
-    thread->linger_ = std::thread::hardware_concurrency() > 1 ? linger : std::chrono::microseconds(0);
+    thread->spin_ = std::thread::hardware_concurrency() > 1 ? spin : std::chrono::microseconds(0);
     startDetached(stackBytes, [thread] { thread->run(); });
     return thread;
 }
@@ -206,13 +206,13 @@ void Thread::run() {
         busy_ = true;
         lock.unlock();
         if (registry().parking) {
-            new std::function<void()>(std::move(job));
+            new std::function<void()>(std::move(job));  // never freed: its destructor could use statics that are gone
             park();
         }
         job();
         job = nullptr;
         busy_ = false;
-        linger();
+        spin();
         lock.lock();
     }
     lock.unlock();
@@ -225,7 +225,7 @@ void Thread::run() {
     changed_.notify_all();
 }
 
-// The process is exiting: statics that jobs use may be gone already. Never returns, never frees.
+// Never returns: the process is exiting, and statics that jobs use may be gone already.
 void Thread::park() {
     busy_ = false;
     for (;;) {
@@ -233,14 +233,14 @@ void Thread::park() {
     }
 }
 
-void Thread::linger() {
-    const auto limit = std::chrono::steady_clock::now() + linger_;
+void Thread::spin() {
+    const auto limit = std::chrono::steady_clock::now() + spin_;
     {
         std::lock_guard<std::mutex> lock(mutex_);
-        wanted_ = !queue_.empty() || stopping_;
+        wakeRequested_ = !queue_.empty() || stopping_;
     }
-    while (!wanted_ && std::chrono::steady_clock::now() < limit) {
-        std::this_thread::yield();  // to JavaScript, where the scheduler woke it on this core
+    while (!wakeRequested_ && std::chrono::steady_clock::now() < limit) {
+        std::this_thread::yield();  // to the JavaScript thread, if the scheduler woke it on this core
     }
 }
 
@@ -253,7 +253,7 @@ bool Thread::post(std::function<void()> job) {
         queue_.push_back(std::move(job));
     }
     changed_.notify_all();
-    wanted_ = true;  // last: who lingers would wait for the lock
+    wakeRequested_ = true;  // after the lock is released: a spinning thread takes the lock next
     return true;
 }
 
@@ -263,7 +263,7 @@ void Thread::stop() {
         stopping_ = true;
     }
     changed_.notify_all();
-    wanted_ = true;
+    wakeRequested_ = true;
 }
 
 bool Thread::stopped() {
@@ -280,7 +280,7 @@ void Thread::interrupt() {
 void Thread::waitUntilEnded() {
     std::unique_lock<std::mutex> lock(mutex_);
     changed_.wait(lock, [this] { return ended_ || registry().parking; });
-    if (!ended_ && current != nullptr) {  // the other may be parked, and never end
+    if (!ended_ && current != nullptr) {  // the other thread may be parked and never end
         lock.unlock();
         current->park();
     }
@@ -294,7 +294,8 @@ bool Thread::parkAll(int limitMs) {
         {
             std::lock_guard<std::mutex> lock(registry().mutex);
             for (Thread * thread : registry().threads) {
-                // Who waits for its end; the lock, or the news could come between their look and their sleep.
+                // Wakes the threads in waitUntilEnded(). Taking the lock first makes sure that none is between its
+                // check and its sleep.
                 thread->mutex_.lock();
                 thread->mutex_.unlock();
                 thread->changed_.notify_all();
@@ -327,14 +328,9 @@ Thread & fileWriter() {
 
 Environment & Environment::of(Napi::Env env) { return *env.GetInstanceData<Environment>(); }
 
-void Environment::adopt(const std::shared_ptr<Thread> & thread) {
-    threads.erase(
-        std::remove_if(threads.begin(), threads.end(), [](auto & known) { return known.expired(); }), threads.end()
-    );
-    threads.push_back(thread);
-}
+void Environment::addThread(const std::shared_ptr<Thread> & thread) { addWeak(threads, thread); }
 
-uint32_t Environment::keep(Napi::Function callback) {
+uint32_t Environment::addCallback(Napi::Function callback) {
     callbacks[++lastCallback] = Napi::Persistent(callback);
     return lastCallback;
 }
@@ -361,9 +357,9 @@ void AbortFlag::define(Napi::Env env, Napi::Object exports) {
     exports.Set("AbortFlag", type);
 }
 
-std::shared_ptr<std::atomic<bool>> AbortFlag::of(Napi::Value given) {
-    if (given.IsUndefined()) {
+std::shared_ptr<std::atomic<bool>> AbortFlag::of(Napi::Value value) {
+    if (value.IsUndefined()) {
         return std::make_shared<std::atomic<bool>>(false);
     }
-    return unwrap<AbortFlag>(given, "abort", "an AbortFlag").flag_;
+    return unwrap<AbortFlag>(value, "abort", "an AbortFlag").flag_;
 }

@@ -1,10 +1,12 @@
-// A thread with a queue and its promises. Models and contexts each own one; two more, for the whole process, do file I/O.
+// A thread with a queue of jobs, and the promises that the jobs settle. Each model and each context owns one thread.
+// Two more threads, for the whole process, read and write files.
 //
-// Who lives how long: a Thread keeps itself alive until its queue is drained after stop(). Jobs hold shared_ptrs to native
-// state and never a JavaScript handle, so they may outlive the objects, and even the environment, that posted them.
+// Lifetimes: a Thread keeps itself alive until stop() was called and its queue is empty. Jobs hold shared_ptrs to
+// native state and never a JavaScript handle, so a job may outlive the object that posted it, and even the environment.
 #pragma once
 
 #include "guards.h"
+#include "weak-list.h"
 
 #include <atomic>
 #include <chrono>
@@ -18,25 +20,27 @@
 #include <string>
 #include <vector>
 
-// What waits to happen on the JavaScript thread.
-struct Delivery {
-    virtual ~Delivery() = default;
-    virtual void arrive(Napi::Env env) = 0;
+// A message from another thread to the JavaScript thread, which calls receive().
+struct Message {
+    virtual ~Message() = default;
+    virtual void receive(Napi::Env env) = 0;
 };
 
-// The way back into one JavaScript environment, for any thread at any time, before and after its end.
+// Delivers messages to one JavaScript environment. Other threads may use it at any time, also after the environment has
+// ended.
 class Inbox {
   public:
     explicit Inbox(Napi::Env env);
 
-    // JavaScript thread: one more promise is open (the process stays alive for it), or one less.
-    void open();
-    void settle();
+    // On the JavaScript thread: counts open promises. The process stays alive while there is one.
+    void promiseOpened();
+    void promiseSettled();
 
-    // Any thread. After close() the delivery is dropped.
-    void deliver(std::shared_ptr<Delivery> delivery);
-    // Any thread: a delivery follows within microseconds. A thread that sleeps takes some 50 of them to wake. Not one that fell
-    // asleep on the caller's core: it would be put there again, and stop who is about to deliver.
+    // Any thread. After close() the message is dropped.
+    void deliver(std::shared_ptr<Message> message);
+    // Any thread: announces a message that follows within microseconds, because a sleeping JavaScript thread takes
+    // about 50 us to wake. Does nothing if the JavaScript thread last ran on the caller's core: it would wake there and
+    // interrupt the caller.
     void wake();
     void close();
 
@@ -44,43 +48,43 @@ class Inbox {
     static void drain(napi_env env, napi_value, void * context, void *);
 
     std::mutex mutex_;
-    std::vector<std::shared_ptr<Delivery>> waiting_;
+    std::vector<std::shared_ptr<Message>> waiting_;
     napi_threadsafe_function wake_ = nullptr;
     napi_env env_ = nullptr;
-    size_t open_ = 0;
+    size_t openPromises_ = 0;
     bool closed_ = false;
-    std::atomic<int> core_{-1};  // where JavaScript ran last
+    std::atomic<int> core_{-1};  // the core on which JavaScript ran last
 };
 
 class Thread : public std::enable_shared_from_this<Thread> {
   public:
-    // `interrupt` may be called from any thread: it asks the job that runs to end early (a decode, a model load).
-    // `linger`: how long it looks for the next job before it sleeps, where jobs follow each other sooner than a thread wakes.
+    // `interrupt` asks the running job (a decode, a model load) to end early. It may be called from any thread. `spin`:
+    // how long the thread looks for another job before it sleeps. A short job is over sooner than a thread wakes.
     static std::shared_ptr<Thread> start(
-        size_t stackBytes, std::function<void()> interrupt = {}, std::chrono::microseconds linger = {}
+        size_t stackBytes, std::function<void()> interrupt = {}, std::chrono::microseconds spin = {}
     );
 
     // False after stop().
     bool post(std::function<void()> job);
 
-    // Ends after the jobs already queued.
+    // The thread ends after the queued jobs.
     void stop();
 
     void interrupt();
     bool stopped();
-    // Or until the process is exiting: then it returns to JavaScript's thread, and parks any other.
+    // If the process exits first, this returns on JavaScript's thread, and parks any other calling thread.
     void waitUntilEnded();
 
-    // At process exit: no thread takes another job; those that run one are interrupted and waited for, with a time limit.
-    // Whether all were found in time.
+    // At process exit: no thread starts another job. Running jobs are interrupted and waited for. False if one still
+    // runs after `limitMs`.
     static bool parkAll(int limitMs);
     static bool parking();
 
   private:
     Thread() = default;
     void run();
-    void linger();
-    void park();
+    void spin();
+    [[noreturn]] void park();
 
     std::mutex mutex_;
     std::condition_variable changed_;
@@ -89,28 +93,28 @@ class Thread : public std::enable_shared_from_this<Thread> {
     bool stopping_ = false;
     bool ended_ = false;
     std::atomic<bool> busy_{false};
-    std::atomic<bool> wanted_{false};  // something is queued, or it shall end: for who lingers
-    std::chrono::microseconds linger_{0};
+    std::atomic<bool> wakeRequested_{false};  // ends spin(): a job is queued, or the thread shall end
+    std::chrono::microseconds spin_{0};
 };
 
-// What one environment (the main thread or a worker) owns: its inbox, its error factory and the threads it started.
+// What one JavaScript environment (the main thread or a worker) owns.
 struct Environment {
     std::shared_ptr<Inbox> inbox;
     Napi::FunctionReference errorFactory;
     Napi::FunctionReference modelClass, contextClass, stateClass, samplerClass, loraClass, replyFormatClass, lockClass;
     std::vector<std::weak_ptr<Thread>> threads;
 
-    // JavaScript functions that jobs refer to by number: a reference itself must never leave this thread.
+    // JavaScript functions by number. Jobs hold the number, because a reference must never leave the JavaScript thread.
     std::map<uint32_t, Napi::FunctionReference> callbacks;
     uint32_t lastCallback = 0;
 
     static Environment & of(Napi::Env env);
-    void adopt(const std::shared_ptr<Thread> & thread);
-    uint32_t keep(Napi::Function callback);
+    void addThread(const std::shared_ptr<Thread> & thread);
+    uint32_t addCallback(Napi::Function callback);
 };
 
-// Runs `work` on `thread` and settles the promise with `convert(env, result)`, or rejects it with what `work` threw.
-// `callback` is a number that Environment::keep gave: it is let go when the promise settles.
+// Runs `work` on `thread`. The promise resolves with `convert(env, result)`, or rejects with the error that `work`
+// threw. `callback` is a number from Environment::addCallback. It is released when the promise settles.
 template <class Result> Napi::Value runOn(
     Napi::Env env,
     Thread & thread,
@@ -118,7 +122,7 @@ template <class Result> Napi::Value runOn(
     std::function<Napi::Value(Napi::Env, Result &)> convert,
     uint32_t callback = 0
 ) {
-    struct Job : Delivery {
+    struct Job : Message {
         explicit Job(Napi::Env env) : deferred(Napi::Promise::Deferred::New(env)) {}
 
         void perform() {
@@ -134,10 +138,10 @@ template <class Result> Napi::Value runOn(
             work = nullptr;
         }
 
-        void arrive(Napi::Env env) override {
-            inbox->settle();
+        void receive(Napi::Env env) override {
+            inbox->promiseSettled();
             Environment::of(env).callbacks.erase(callback);
-            if (!failure) {
+            if (result) {
                 try {
                     deferred.Resolve(convert(env, *result));
                     return;
@@ -167,19 +171,19 @@ template <class Result> Napi::Value runOn(
     job->callback = callback;
     Napi::Promise promise = job->deferred.Promise();
 
-    job->inbox->open();
+    job->inbox->promiseOpened();
     if (!thread.post([job] {
             job->perform();
             job->inbox->deliver(job);
         })) {
         job->failure.emplace("CLOSED", "Expected an open object, but it was closed");
-        job->arrive(env);
+        job->receive(env);
     }
     return promise;
 }
 
-// The native object behind a JavaScript one. The tag is what tells our classes from others, and from one another:
-// `instanceof` believes whatever a prototype says.
+// The native object of a JavaScript object. A type tag identifies the class, because JavaScript code can change what
+// `instanceof` returns.
 template <class Class> Class & unwrap(Napi::Value value, const char * what, const char * expected) {
     if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&Class::TAG)) {
         throw guard::invalid(what, expected, value);
@@ -187,11 +191,22 @@ template <class Class> Class & unwrap(Napi::Value value, const char * what, cons
     return *Class::Unwrap(value.As<Napi::Object>());
 }
 
-// The two threads for files: a restore on the reader never waits for a sync on the writer.
+// For constructors of classes that only the addon creates: the native state that the addon passed. `new` in JavaScript
+// throws.
+template <class State>
+State nativeState(const Napi::CallbackInfo & info, const napi_type_tag & tag, const char * howMade) {
+    if (!info[0].IsExternal()) {
+        throw Napi::Error(info.Env(), errorFrom(info.Env(), Failure("INVALID_ARGUMENT", howMade)));
+    }
+    info.This().As<Napi::Object>().TypeTag(&tag);
+    return *info[0].As<Napi::External<State>>().Data();
+}
+
+// The two threads for files. They are separate so that a restore never waits for a sync.
 Thread & fileReader();
 Thread & fileWriter();
 
-// Set by JavaScript (an AbortSignal fired), read by a thread between two pieces of work.
+// JavaScript sets it when an AbortSignal fires. Threads read it between two steps of their work.
 class AbortFlag : public Napi::ObjectWrap<AbortFlag> {
   public:
     static constexpr napi_type_tag TAG = {0x6865616473746172, 0x61626f7274666c67};
@@ -202,19 +217,18 @@ class AbortFlag : public Napi::ObjectWrap<AbortFlag> {
 
     static void define(Napi::Env env, Napi::Object exports);
 
-    // The flag that was given, or one that nobody sets; of an options object that in its `abort` field.
-    static std::shared_ptr<std::atomic<bool>> of(Napi::Value given);
+    // The flag of an argument. If it is undefined, a flag that is never set.
+    static std::shared_ptr<std::atomic<bool>> of(Napi::Value value);
     static std::shared_ptr<std::atomic<bool>> from(Napi::Object options) { return of(options.Get("abort")); }
 
-    // `work`, which does not begin where the flag that was given is set by then.
-    template <class Work> static auto heeded(Napi::Value given, Work work) {
-        return [flag = of(given), work = std::move(work)] {
-            require(*flag);
+    // `work`, which throws ABORTED instead of starting if the flag of the argument is set by then.
+    template <class Work> static auto unlessAborted(Napi::Value value, Work work) {
+        return [flag = of(value), work = std::move(work)] {
+            throwIfSet(*flag);
             return work();
         };
     }
-    // Throws ABORTED where it is set.
-    static void require(const std::atomic<bool> & flag) {
+    static void throwIfSet(const std::atomic<bool> & flag) {
         if (flag) {
             throw Failure("ABORTED", "The operation was aborted");
         }

@@ -1,5 +1,6 @@
-// The ways of native memory into JavaScript: arrays are copied here and nowhere else (test/unit/native-memory.test.ts sees to
-// that), and the call that makes every string is watched. So a build with assertions notices a KV byte on its way.
+// Copies native memory into JavaScript. Arrays are copied only here (test/unit/native-memory.test.ts checks that), and
+// all strings are made by one watched function. So a build with assertions detects KV bytes that are about to enter the
+// JavaScript heap.
 #pragma once
 
 #include "kv-watch.h"
@@ -9,7 +10,7 @@
 #include <cstring>
 
 #ifdef HEADSTART_ASSERTIONS
-// Before napi.h, whose strings are all made by this call.
+// Before napi.h is included: it makes all strings with this function.
 inline napi_status createWatchedString(napi_env env, const char * text, size_t length, napi_value * result) {
     kv::assertNone(text, length == NAPI_AUTO_LENGTH ? std::strlen(text) : length);
     return napi_create_string_utf8(env, text, length, result);
@@ -39,5 +40,5 @@ inline Napi::Uint8Array copyToJs(Napi::Env env, const std::string & bytes) {
     return copyToJs(env, reinterpret_cast<const uint8_t *>(bytes.data()), bytes.size());
 }
 
-// For runOn: what work returned, as an array.
+// The `convert` of runOn for arrays.
 template <class Elements> Napi::Value toArray(Napi::Env env, Elements & values) { return copyToJs(env, values); }

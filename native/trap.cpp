@@ -11,7 +11,7 @@ namespace {
 
 thread_local int traps = 0;
 
-// "/where/it/was/built/vendor/llama.cpp/src/llama-vocab.cpp:2539: GGML_ASSERT(...) failed", from "src" on.
+// From "/path/of/the/build/vendor/llama.cpp/src/llama-vocab.cpp:2539: GGML_ASSERT(...) failed" the part from "src" on.
 std::string withoutBuildPath(const std::string & message) {
     static const std::string root = "vendor/llama.cpp/";
     const size_t at = message.find(root);
@@ -22,7 +22,7 @@ void onAssert(const char * message) {
     if (traps > 0) {
         throw Failure("INTERNAL", "llama.cpp refused: " + withoutBuildPath(message));
     }
-    std::fprintf(stderr, "llama-headstart: %s\n", message);  // ggml aborts behind this
+    std::fprintf(stderr, "llama-headstart: %s\n", message);  // ggml aborts next
 }
 
 }  // namespace

@@ -1,12 +1,12 @@
-// llama.cpp asserts where others would return an error: on a damaged model, for one. An assert ends the process, and with it
-// everything else that the user runs there.
+// llama.cpp has asserts for conditions that are errors of the input, such as a damaged model file. An assert would end
+// the process of the user.
 #pragma once
 
-// Once a process.
+// Once per process.
 void installAssertTrap();
 
-// While it lives, an assert that fails on this thread throws a Failure, which llama.cpp's own handlers turn into the error
-// that they return. Not for code that computes: other threads of the graph would wait for this one for ever.
+// While it exists, an assert that fails on this thread throws a Failure. llama.cpp's own exception handlers turn it
+// into an error. Not for code that computes a graph: the other threads of the graph would wait forever for this thread.
 class AssertTrap {
   public:
     AssertTrap();

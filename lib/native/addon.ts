@@ -1,11 +1,11 @@
-// The native addon, typed, and loaded at its first use.
+// The types of the native addon, and its loading at the first use.
 import { isMainThread } from 'node:worker_threads';
 import { onAbort, requireUnaborted, throwIfAborted } from '../abort.js';
 import { type ErrorCode, HeadstartError } from '../errors.js';
-import { alreadyLoaded, type Gpu, type LoadedAddon, loadAddon, wantedGpu } from './loader.js';
+import { alreadyLoaded, type Gpu, type LoadedAddon, loadAddon, requestedGpu } from './loader.js';
 import type { ParsedReply, ReplyFormat } from './reply.js';
 
-/** Set from an AbortSignal, read by native threads between two pieces of work. */
+/** Set when an AbortSignal fires. Native threads read it between two steps of their work. */
 export interface RawAbortFlag {
   set(): void;
 }
@@ -61,7 +61,7 @@ export interface RawFileLock {
 }
 
 export interface RawFileHash {
-  /** `ranges`: offset and length of each, flat. */
+  /** `ranges`: offsets and lengths in turn. */
   add(path: string, ranges: Float64Array, abort?: RawAbortFlag): Promise<void>;
   digest(): Promise<string>;
 }
@@ -116,66 +116,65 @@ export interface RawAddon {
   nameReply(parser: RawReplyParser, mark: string, names: readonly string[]): Promise<RawReplyParser>;
   jsonSchemaToGrammar(schema: string, abort?: RawAbortFlag): Promise<string>;
   readFooter(path: string): Promise<string>;
-  /** Stops all threads, for good: false where one was still at work after five seconds. */
+  /** Stops all native threads for the rest of the process. False if one was still running after five seconds. */
   park(): boolean;
-  /** In builds with assertions alone: makes KV bytes JavaScript's, which must end the process. */
+  /** Only in builds with assertions: copies KV bytes into the JavaScript heap, which must end the process. */
   leakState?(state: RawState, as: 'array' | 'string'): unknown;
   start(options: { cpu?: string; modules?: string[] }): RawStarted;
   llamaVersion: string;
   maxSequences: number;
 }
 
-/** What `start` answers: what the process computes on. */
+/** The result of `start`: the devices that the process computes on. */
 export interface RawStarted {
-  /** The CPU module in use; null where it is linked in. */
+  /** The CPU module in use; null in a static build. */
   cpu: string | null;
-  /** All CPU modules that there are, the best first. */
+  /** All CPU modules beside the addon, the best first. */
   tried: { name: string; path: string; score: number; problem: string | null }[];
-  /** The modules of GPUs that the first start asked for, up to the one that is in use. */
+  /** The requested GPU modules of the first start, up to the module in use. */
   modules: { path: string; problem: string | null }[];
   devices: Device[];
   systemInfo: string;
   supportsGpuOffload: boolean;
 }
 
-/** What ggml can compute on. */
+/** A device that ggml can compute on. */
 export interface Device {
-  /** ggml's, for example `CPU` or `CUDA0`. */
+  /** ggml's name, for example `CPU` or `CUDA0`. */
   name: string;
-  /** The hardware's name. */
+  /** The name of the hardware. */
   description: string;
-  /** ggml's name for what drives it: "CPU", "CUDA", "MTL" (Metal), "Vulkan" */
+  /** ggml's name of the backend: "CPU", "CUDA", "MTL" (Metal), "Vulkan". */
   backend: string;
-  /** What kind of device it is. */
+  /** The kind of device. */
   type: 'cpu' | 'accelerator' | 'gpu';
-  /** Memory that is free now. */
+  /** Free memory when the addon was loaded. */
   freeBytes: number;
-  /** Its memory. */
+  /** Memory in total. */
   totalBytes: number;
 }
 
 let loaded: LoadedAddon | undefined;
-let wanted: Gpu | undefined;
+let selectedGpu: Gpu | undefined;
 
 /**
- * The addon, loaded at the first call: an import of this package never fails for a missing binary. The environment
- * variable `LLAMA_HEADSTART_ADDON`, where set, is the path of the `.node` file to load instead of the package's own: a
- * build of yours, for one with sanitizers.
+ * The addon. The first call loads it, so importing this package never fails because of a missing binary. The environment variable
+ * `LLAMA_HEADSTART_ADDON` can name another `.node` file, for example a build with sanitizers.
  *
- * @throws HeadstartError `ADDON_NOT_FOUND` with the platform, what was looked for, and the command that mends it.
+ * @throws HeadstartError `ADDON_NOT_FOUND` with the platform, the files that were tried, and the command that fixes it.
  */
 export function addon(): RawAddon {
   return loadedAddon().raw;
 }
 
-/** The addon with how it was found and what it runs on. */
+/** The addon with its origin and its devices. */
 export function loadedAddon(): LoadedAddon {
   if (loaded === undefined) {
-    loaded = loadAddon(wantedGpu(wanted));
+    loaded = loadAddon(requestedGpu(selectedGpu));
     const { raw } = loaded;
     raw.setErrorFactory((code, message, sequences) => new HeadstartError(code, message, { sequences }));
     if (isMainThread) {
-      // process.exit() destroys C++ statics next: nothing may compute on them then.
+      // process.exit() destroys C++ statics next, and no thread may use them then.
       process.once('exit', () => raw.park());
     }
   }
@@ -183,19 +182,19 @@ export function loadedAddon(): LoadedAddon {
 }
 
 /**
- * Says which GPU to compute on, before the first use of the addon: a process loads one. `LLAMA_HEADSTART_VARIANT`
- * (auto, cpu, cuda, metal, vulkan), where set, wins.
+ * Selects the GPU to compute on. Call it before the first use of the addon, because a process loads one addon. The environment variable
+ * `LLAMA_HEADSTART_VARIANT` (auto, cpu, cuda, metal, vulkan) takes precedence.
  *
- * @throws HeadstartError `ADDON_NOT_FOUND`; `ADDON_LOADED` where this process already computes on something else.
+ * @throws HeadstartError `ADDON_NOT_FOUND`, `ADDON_LOADED` (this process already computes on another device).
  */
 export function selectGpu(gpu: Gpu): void {
   if (loaded === undefined) {
-    wanted = gpu;
+    selectedGpu = gpu;
   }
   const { gpu: used } = loadedAddon();
-  const asked = wantedGpu(gpu);
-  if (asked !== 'auto' && asked !== (used ?? false)) {
-    throw alreadyLoaded(asked, used);
+  const requested = requestedGpu(gpu);
+  if (requested !== 'auto' && requested !== (used ?? false)) {
+    throw alreadyLoaded(requested, used);
   }
 }
 
@@ -227,39 +226,40 @@ export async function withAbort<T>(
 }
 
 /**
- * Runs a native call that nothing interrupts: not at all where `signal` has fired, also while the call waits for its turn. Where it
- * fires later, the call ends, what it made is undone, and only then the promise rejects: nothing of it comes later.
+ * Runs a native call that cannot be interrupted. If `signal` fires before the call starts, also while it is queued, the call does not start.
+ * If it fires later, the call runs to its end, its result is undone, and then the promise rejects.
  *
  * @throws HeadstartError `ABORTED`, with the signal's reason as `cause`.
  */
 export async function unlessAborted<T>(
   signal: AbortSignal | undefined,
   call: (abort: RawAbortFlag | undefined) => Promise<T>,
-  undo: (made: T) => unknown = () => {},
+  undo: (result: T) => unknown = () => {},
 ): Promise<T> {
-  const made = await withAbort(signal, call);
+  const result = await withAbort(signal, call);
   if (signal?.aborted) {
-    await undo(made);
+    await undo(result);
     throwIfAborted(signal);
   }
-  return made;
+  return result;
 }
 
 /**
- * JSON for the native side, with unpaired surrogates replaced as every UTF-8 encoder does.
+ * JSON text for the addon. Unpaired surrogates are replaced, as UTF-8 encoders do.
  *
- * @throws HeadstartError `INVALID_ARGUMENT` for what JSON cannot say, or not in one string, `JSON_TOO_DEEP` for what nests beyond all measure.
+ * @throws HeadstartError `INVALID_ARGUMENT` (not JSON data, or longer than a string can be), `JSON_TOO_DEEP` (nested deeper than
+ *   `JSON.stringify` can go).
  */
 export function toJson(what: string, value: unknown): string {
   try {
-    const text = JSON.stringify(value, (_, each) => (typeof each === 'string' ? wellFormed(each) : each));
+    const text = JSON.stringify(value, (_, part) => (typeof part === 'string' ? wellFormed(part) : part));
     if (text !== undefined) {
       return text;
     }
   } catch (cause) {
-    // Of the two, only the text that is too long for a string has these words: "Invalid string length".
+    // V8's message for a text that is too long is "Invalid string length". The other RangeError is a stack overflow.
     if (cause instanceof RangeError && !cause.message.includes('string length')) {
-      throw new HeadstartError('JSON_TOO_DEEP', `Expected \`${what}\` to nest less deep`, { cause });
+      throw new HeadstartError('JSON_TOO_DEEP', `Expected \`${what}\` to be nested less deeply`, { cause });
     }
     if (cause instanceof RangeError) {
       throw new HeadstartError('INVALID_ARGUMENT', `Expected \`${what}\` to be shorter as JSON text`, { cause });
@@ -271,7 +271,7 @@ export function toJson(what: string, value: unknown): string {
   throw new HeadstartError('INVALID_ARGUMENT', `Expected \`${what}\` to be JSON data, got ${typeof value}`);
 }
 
-// String.prototype.toWellFormed, which Node 20 has and ES2023 does not know.
+// Like String.prototype.toWellFormed, which Node 20 has, but TypeScript's ES2023 library does not.
 const UNPAIRED = /[\uD800-\uDBFF](?![\uDC00-\uDFFF])|(?<![\uD800-\uDBFF])[\uDC00-\uDFFF]/g;
 
 function wellFormed(text: string): string {

@@ -15,74 +15,80 @@ export type RopeScaling = 'model' | 'none' | 'linear' | 'yarn';
 export type KvLayout =
   /** One cache that all sequences share: forks copy nothing. */
   | 'unified'
-  /** A stream for each sequence: no sharing, templates are copied in from memory. */
+  /** A separate part of the cache for each sequence: nothing is shared, and templates are copied in from memory. */
   | 'split';
 
-/** How a context is made. */
+/** Options of a context. */
 export interface ContextOptions {
-  /** Cells of the KV cache in all: one a token and sequence that does not share it. Rounded up to 256. @default 4096 */
+  /**
+   * Cells of the KV cache in total. Each token of a sequence needs one; forks share the cells of their common tokens. Rounded up to a
+   * multiple of 256. @default 4096
+   */
   kvCells?: number;
-  /** Most tokens in one decode. @default 512 */
+  /** The maximum number of tokens in one decode. @default 512 */
   batchSize?: number;
-  /** Most tokens computed at once. @default the smaller of 512 and batchSize */
+  /** The maximum number of tokens computed at once. @default the smaller of 512 and batchSize */
   microBatchSize?: number;
   /**
    * Sequence ids are 0 to maxSequences - 1. At most 256, `batchSize` and `kvCells`. (An agent's `nSeqMax` counts sessions only: its
    * context has sequences for resident templates, too.) @default 1
    */
   maxSequences?: number;
-  /** Most output rows in one decode, from `maxSequences` to `batchSize`: each costs room for a row of logits. @default batchSize */
+  /**
+   * The maximum number of rows with output in one decode, from `maxSequences` to `batchSize`. Each needs memory for a row of logits.
+   * @default batchSize
+   */
   maxOutputs?: number;
-  /** Threads for batches of one token; no more are used than the machine has cores. @default 1 */
+  /** Threads for batches of one token, at most one per core of the machine. @default 1 */
   nThreads?: number;
   /** Threads for larger batches. @default nThreads */
   nThreadsBatch?: number;
-  /** One KV cache that sequences share, or split streams of kvCells / maxSequences each. @default 'unified' */
+  /** One KV cache that sequences share, or a separate part of kvCells / maxSequences cells for each. @default 'unified' */
   kvLayout?: KvLayout;
   /** @default 'f16' */
   keyType?: CacheType;
-  /** Quantised types need flash attention. @default 'f16' */
+  /** Quantized types need flash attention. @default 'f16' */
   valueType?: CacheType;
   /** @default true */
   flashAttention?: boolean;
-  /** Keep all cells of sliding-window layers, not only the window. @default false */
+  /** Keep all cells of sliding-window layers, not only those of the window. @default false */
   fullSlidingWindow?: boolean;
-  /** Keep the KV cache on the GPU, where layers are. @default true */
+  /** Keep the KV cache of layers on the GPU if the layers are there. @default true */
   offloadKv?: boolean;
   /**
-   * How positions beyond the training length are computed: `linear` interpolation or `yarn`, each with `ropeFrequencyScale`; `none`
-   * is no scaling, although the model file has some. `model` is what the model file says. @default 'model'
+   * How positions beyond the training length are computed: `linear` interpolation or `yarn`, each with `ropeFrequencyScale`. `none`:
+   * no scaling, also if the model file has a scaling. `model`: the scaling of the model file. @default 'model'
    */
   ropeScaling?: RopeScaling;
   /** RoPE base frequency; 0 is the model's own. @default 0 */
   ropeFrequencyBase?: number;
   /** RoPE frequency scale; 0 is the model's own. @default 0 */
   ropeFrequencyScale?: number;
-  /** Takes effect before the context is made, and behind that: it is closed then. @default none */
+  /** Stops the creation before it starts. If it fires later, the context is closed when it is ready. @default none */
   signal?: AbortSignal | undefined;
 }
 
-/** What the context was made with, as llama.cpp rounded it. */
+/** The options of a context, as llama.cpp rounded them. */
 export interface ContextInfo {
-  /** Cells of the KV cache in all. */
+  /** Cells of the KV cache in total. */
   kvCells: number;
-  /** Cells that one sequence can use: all of them in a unified cache. */
+  /** Cells that one sequence can use: all cells of a unified cache. */
   kvCellsPerSequence: number;
-  /** Most tokens in one decode. */
+  /** The maximum number of tokens in one decode. */
   batchSize: number;
-  /** Most tokens computed at once. */
+  /** The maximum number of tokens computed at once. */
   microBatchSize: number;
-  /** Sequence ids are below it. */
+  /** Sequence ids are 0 to maxSequences - 1. */
   maxSequences: number;
-  /** Most output rows in one decode. */
+  /** The maximum number of rows with output in one decode. */
   maxOutputs: number;
-  /** For batches of one token. */
+  /** Threads for batches of one token. */
   nThreads: number;
-  /** For larger batches. */
+  /** Threads for larger batches. */
   nThreadsBatch: number;
-  /** Whether sequences share cells. */
+  /** Whether sequences can share cells. */
   kvLayout: KvLayout;
-  /** Whether it is on. */
+  /** Whether flash attention is used. */
   flashAttention: boolean;
   /** Whether all cells of sliding-window layers are kept. */
   fullSlidingWindow: boolean;
@@ -90,75 +96,75 @@ export interface ContextInfo {
   keyType: string;
   /** Element type of the V cache. */
   valueType: string;
-  /** How positions beyond the training length are computed; `model` is what the model file says. */
+  /** How positions beyond the training length are computed; `model`: as the model file says. */
   ropeScaling: RopeScaling;
   /** RoPE base frequency. */
   ropeFrequencyBase: number;
   /** RoPE frequency scale. */
   ropeFrequencyScale: number;
-  /** States are restored only into contexts with the same text here. */
+  /** States can be restored only into contexts with the same text here. */
   compatibility: string;
 }
 
-/** Totals since the context was made. Milliseconds are those of the context's own thread. */
+/** Totals since the context was created. Times are those of the context's thread. */
 export interface ContextCounters {
   /** Batches decoded. */
   decodes: number;
-  /** Tokens in them. */
+  /** Tokens in these batches. */
   decodedTokens: number;
-  /** What they took, ms. */
+  /** Time for these batches, ms. */
   decodeMs: number;
-  /** States copied out. */
+  /** States captured. */
   captures: number;
-  /** Their bytes. */
+  /** Bytes of these states. */
   capturedBytes: number;
-  /** What that took, ms. */
+  /** Time for the captures, ms. */
   captureMs: number;
-  /** States copied in. */
+  /** States restored. */
   restores: number;
-  /** Their bytes. */
+  /** Bytes of these states. */
   restoredBytes: number;
-  /** What that took, ms. */
+  /** Time for the restores, ms. */
   restoreMs: number;
   /** Sequences forked. */
   copies: number;
 }
 
-/** What one decode works on: a row for each token. */
+/** The batch of one decode: a row for each token. */
 export interface DecodeBatch {
-  /** Token ids, n of them. */
+  /** Token ids. The other arrays have the same length. */
   tokens: Int32Array;
-  /** The position of each in its sequence: each sequence goes on where it ends, one by one. */
+  /** The position of each token. A sequence continues at its end, and its positions go up one by one. */
   positions: Int32Array;
-  /** The sequence of each. */
+  /** The sequence of each token. */
   sequences: Int32Array;
-  /** 1 for each row whose output is wanted, else 0. */
+  /** 1 for each row that shall have output, else 0. */
   outputs: Uint8Array;
   /**
-   * What chooses the token of each row with `outputs` set, in order: a sampler of this context's model, each in one row
-   * only, or null for the likeliest token. @default all null
+   * For each row with output, in order: the sampler that chooses its token, or null for the most likely token. Each sampler must be of
+   * this context's model and can be in one row only. @default all null
    */
   samplers?: readonly (Sampler | null)[] | undefined;
-  /** Takes effect before the decode begins; inside it where the batch holds one sequence alone. */
+  /** Stops the decode before it starts. A running decode is stopped only if the batch has a single sequence. */
   signal?: AbortSignal | undefined;
 }
 
-/** Of a row without a sampler. */
-const NO_CHOICE = {
+/** The error of a row without a sampler. */
+const UNUSABLE_LOGITS = {
   code: 'LOGITS_INVALID',
   message: 'The model computed logits that are not numbers: its weights or an adapter may be damaged',
 } as const;
 
 /**
- * An inference context: a KV cache and the one thread that decodes into it. Calls queue and run in order.
+ * An inference context: a KV cache, and a thread that decodes. Calls run in the order in which they are made.
  *
  * Every method but `counters` and `close` throws `CLOSED` after `close()`, `INVALID_ARGUMENT` for arguments of a wrong type, and
  * `SEQUENCE_OUT_OF_RANGE` for ids outside 0 to maxSequences - 1.
  */
 export class Context {
-  /** What it was made with. */
+  /** The options that the context was created with. */
   readonly info: Readonly<ContextInfo>;
-  /** The model that it computes with. */
+  /** The model of the context. */
   readonly model: Readonly<ModelInfo>;
   readonly #raw: RawContext;
 
@@ -179,33 +185,35 @@ export class Context {
   }
 
   /**
-   * Decodes a batch and picks a token for each output row: the likeliest, or what its sampler chooses, which accepts it.
+   * Decodes a batch and chooses a token for each row with output: the most likely one, or the choice of its sampler, which adds the
+   * token to its history.
    *
-   * @returns one token id for each row with `outputs` set, in the batch's order
+   * @returns one token id for each row with output, in the order of the batch
    * @throws HeadstartError before anything changes: `INVALID_ARGUMENT`, `BATCH_SIZE`, `TOKEN_OUT_OF_RANGE`,
-   *   `POSITION_INVALID`, `NO_KV_SLOT` (no room), `ABORTED`, `SAMPLER_BUSY`, `SAMPLER_DEAD`, `CLOSED` (the context, or a sampler); behind the decode, with the
-   *   other rows' tokens in `picks`, when a row has no choice: `GRAMMAR_DEAD_END`, `NO_CANDIDATES`, `SAMPLER_FAILED`,
-   *   `LOGITS_INVALID` (with or without a sampler); from inside it `DECODE_FAILED`, `CLOSED`, and `ABORTED` for a batch of one sequence alone, with
-   *   `sequences` that are not what they were: recurrent and hybrid ones are empty, of others read the positions back.
+   *   `POSITION_INVALID`, `NO_KV_SLOT` (not enough free cells), `ABORTED`, `SAMPLER_BUSY`, `SAMPLER_DEAD`, `CLOSED` (the context, or a
+   *   sampler). After the decode, if no token can be chosen for a row: `GRAMMAR_DEAD_END`, `NO_CANDIDATES`, `SAMPLER_FAILED`,
+   *   `LOGITS_INVALID` (with or without a sampler); `picks` has the tokens of the other rows. During the decode: `DECODE_FAILED`,
+   *   `CLOSED`, and `ABORTED` for a batch of a single sequence; `sequences` are those that have changed: recurrent and hybrid ones are
+   *   empty, and of others `positionRange` returns the rest.
    */
   async decode(batch: DecodeBatch): Promise<Int32Array> {
     const { tokens, positions, sequences, outputs, samplers, signal } = batch ?? {};
     const raw = Array.isArray(samplers) ? samplers.map((sampler) => sampler?.raw ?? sampler) : samplers;
     const decode = (abort?: RawAbortFlag) => this.#raw.decode(tokens, positions, sequences, outputs, raw, abort);
-    // Between two steps the processor waits for this thread: no promise that nobody needs.
-    const picked = await (signal === undefined ? decode() : withAbort(signal, decode));
-    const picks = typeof picked === 'number' ? Int32Array.of(picked) : picked;
+    // Without a signal no additional promise is made, because the context's thread is idle until the next call.
+    const result = await (signal === undefined ? decode() : withAbort(signal, decode));
+    const picks = typeof result === 'number' ? Int32Array.of(result) : result;
     const failed = picks.indexOf(-1);
     if (failed >= 0) {
-      const { code, message } = samplers?.[failed]?.failure ?? NO_CHOICE;
+      const { code, message } = samplers?.[failed]?.failure ?? UNUSABLE_LOGITS;
       throw new HeadstartError(code, message, { picks });
     }
     return picks;
   }
 
   /**
-   * The logits of one row of the newest batch: vocabulary size floats. Called in the same turn as the `decode` that it is
-   * about, without awaiting that first, it answers for this decode, whoever else decodes.
+   * The logits of one row of the newest batch: as many floats as the vocabulary has tokens. If other code decodes too, call this in the
+   * same turn of the event loop as the `decode`, without awaiting the decode first: then no other decode runs in between.
    *
    * @param row index into the batch's tokens
    * @throws HeadstartError `ROW_HAS_NO_OUTPUT`, `INVALID_ARGUMENT` (no row from 0 to `batchSize` - 1).
@@ -215,8 +223,8 @@ export class Context {
   }
 
   /**
-   * The likeliest tokens of one row of the newest batch, with the natural logarithms of their probabilities: of the row's
-   * own logits, before any sampler's options. As {@link logits} it may be called in the same turn as the `decode`.
+   * The most likely tokens of one row of the newest batch, with the natural logarithms of their probabilities. They come from the
+   * logits, without the options of a sampler. Call it like {@link logits}.
    *
    * @param row index into the batch's tokens
    * @param count 1 to the vocabulary's size
@@ -227,31 +235,31 @@ export class Context {
   }
 
   /**
-   * Applies these LoRA adapters, and no others, from the next decode on. What is in the KV cache stays as it was computed:
-   * remove sequences that should follow the change, and restore into them only states captured under the same adapters.
+   * Applies these LoRA adapters, and no others, from the next decode on. The content of the KV cache stays as it was computed, so
+   * remove sequences that shall use the new adapters, and restore into them only states that were captured with the same adapters.
    *
-   * @throws HeadstartError `CLOSED` (an adapter), `INVALID_ARGUMENT` (one of another model, one twice): nothing changed then.
+   * @throws HeadstartError `CLOSED` (an adapter), `INVALID_ARGUMENT` (an adapter of another model, an adapter twice). Nothing has changed then.
    */
   async setLoras(loras: readonly AppliedLora[]): Promise<void> {
     return this.#raw.setLoras(
-      Array.isArray(loras) ? loras.map((each) => ({ ...each, adapter: each?.adapter?.raw })) : loras,
+      Array.isArray(loras) ? loras.map((lora) => ({ ...lora, adapter: lora?.adapter?.raw })) : loras,
     );
   }
 
   /**
-   * Removes the tokens at positions `from` (default 0) up to, not including, `to` (default: the end). None may follow them:
-   * those behind a hole would rest on what is gone.
+   * Removes the end of a sequence: the tokens from position `from` (default 0) up to, but not including, `to` (default: the end). Tokens
+   * in the middle cannot be removed, because later tokens were computed with them.
    *
-   * @returns false where this model's memory cannot remove that part: recurrent and hybrid ones, and sliding windows whose
-   *   older cells are gone. Nothing changed then
-   * @throws HeadstartError `INVALID_ARGUMENT` (also where the sequence goes on at `to`: nothing changed then).
+   * @returns false if the model's memory cannot remove a part: recurrent and hybrid models, and sliding windows whose older cells are
+   *   gone. Nothing has changed then
+   * @throws HeadstartError `INVALID_ARGUMENT` (also if tokens follow at `to`). Nothing has changed then.
    */
   async removeSequence(sequence: number, from?: number, to?: number): Promise<boolean> {
     return this.#raw.removeSequence(sequence, from, to);
   }
 
   /**
-   * Makes `target` share all cells of `source`: nothing is copied.
+   * Forks a sequence: `target` shares all cells of `source`, and nothing is copied.
    *
    * @throws HeadstartError `NOT_UNIFIED`, `SEQUENCE_NOT_EMPTY` (target), `SEQUENCE_EMPTY` (source).
    */
@@ -259,12 +267,12 @@ export class Context {
     return this.#raw.copySequence(source, target);
   }
 
-  /** Removes every other sequence. */
+  /** Removes all other sequences. */
   async keepSequence(sequence: number): Promise<void> {
     return this.#raw.keepSequence(sequence);
   }
 
-  /** The first and last position held, both -1 when empty. The first is above 0 where a sliding window dropped the start. */
+  /** The first and last position of a sequence, both -1 if it is empty. The first is above 0 if a sliding window has dropped the start. */
   async positionRange(sequence: number): Promise<{ first: number; last: number }> {
     return this.#raw.positionRange(sequence);
   }
@@ -275,10 +283,10 @@ export class Context {
   }
 
   /**
-   * The state of a sequence, copied out of the KV cache.
+   * Captures the state of a sequence: a copy of its part of the KV cache.
    *
-   * @param tokens the ids at positions 0 to the last: all of them
-   * @param options.signal takes effect before the copy begins, and behind it: the state is closed then
+   * @param tokens the ids of all tokens of the sequence, from position 0 on
+   * @param options.signal stops the copy before it starts. If it fires later, the state is closed when it is ready
    * @throws HeadstartError `TOKENS_MISMATCH`, `CAPTURE_FAILED`, `OUT_OF_MEMORY`, `ABORTED`.
    */
   async captureSequence(
@@ -292,10 +300,10 @@ export class Context {
   }
 
   /**
-   * Puts a captured state into an empty sequence, which is empty again after any failure.
+   * Restores a captured state into an empty sequence. After a failure the sequence is empty.
    *
-   * @param options.signal takes effect before the copy begins, and at its end: the sequence is emptied then, before what was
-   *   called meanwhile. One that fires later has no effect.
+   * @param options.signal stops the copy before it starts. If it fires during the copy, the sequence is emptied at the end, before any
+   *   later call runs
    * @throws HeadstartError `SEQUENCE_NOT_EMPTY`, `STATE_INCOMPATIBLE`, `NO_KV_SLOT`, `RESTORE_FAILED`, `CLOSED` (the context,
    *   or the state), `ABORTED`.
    */
@@ -308,13 +316,13 @@ export class Context {
   }
 
   /**
-   * Loads a sequence-state file with llama.cpp's own call (`llama_state_seq_load_file`), which reads the files of this
-   * package too. It verifies nothing: a malformed file can spoil the context, until `clear()`, or end the process. Only for
-   * files that you wrote; use {@link SequenceState.readFile} for all others.
+   * Loads a sequence-state file with llama.cpp's own function (`llama_state_seq_load_file`), which reads the files of this package too.
+   * It verifies nothing: a malformed file can make the context unusable until `clear()`, or end the process. Use it only for files that
+   * you wrote yourself, and {@link SequenceState.readFile} for all others.
    *
-   * @param options.signal as of {@link restoreSequence}
+   * @param options.signal as in {@link restoreSequence}
    * @returns the token ids in the file
-   * @throws HeadstartError `SEQUENCE_NOT_EMPTY`, `RESTORE_FAILED` (also for what is no regular file), `ABORTED`.
+   * @throws HeadstartError `SEQUENCE_NOT_EMPTY`, `RESTORE_FAILED` (also if it is not a regular file), `ABORTED`.
    */
   async loadFile(
     sequence: number,
@@ -324,17 +332,17 @@ export class Context {
     return withAbort(options?.signal, (abort) => this.#raw.loadFile(sequence, path, abort));
   }
 
-  /** Totals since the context was made; also after `close()`. */
+  /** Totals since the context was created, also after `close()`. */
   counters(): ContextCounters {
     return this.#raw.counters() as ContextCounters;
   }
 
-  /** Ends a decode that runs, finishes what else is queued, frees the context. Idempotent. */
+  /** Stops a running decode, finishes other queued calls, and frees the context. Idempotent. */
   async close(): Promise<void> {
     return this.#raw.close();
   }
 
-  /** As {@link close}, for `await using`. */
+  /** The same as {@link close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -1,13 +1,13 @@
 import { addon, withAbort } from './addon.js';
 
-/** Bytes hashed in one native call: what a restore waits for at most that comes meanwhile. */
+/** Bytes hashed in one native call. A restore that is requested meanwhile waits for one such call at most. */
 const STEP_BYTES = 4 << 20;
 
-/** Bytes of a file. */
+/** A range of bytes in a file. */
 export interface FileRange {
-  /** The first. */
+  /** The first byte. */
   offset: number;
-  /** How many; of what lies behind the file's end there is nothing. */
+  /** The number of bytes. The range may reach beyond the end of the file, where there is nothing to hash. */
   length: number;
 }
 
@@ -20,7 +20,7 @@ export class FileHash {
   /**
    * Adds ranges of a file, one after another.
    *
-   * @throws HeadstartError `ENTRY_MISSING`, `ENTRY_CORRUPT` (no regular file), `READ_FAILED`, `ABORTED`.
+   * @throws HeadstartError `ENTRY_MISSING`, `ENTRY_CORRUPT` (not a regular file), `READ_FAILED`, `ABORTED`.
    */
   async add(path: string, ranges: Iterable<FileRange>, signal?: AbortSignal): Promise<void> {
     for (const step of stepsOf(ranges)) {
@@ -28,26 +28,26 @@ export class FileHash {
     }
   }
 
-  /** The hash of all that was added, in hexadecimal. */
+  /** The hash of all added ranges, in hexadecimal. */
   async digest(): Promise<string> {
     return this.#raw.digest();
   }
 }
 
-/** Offsets and lengths, flat, of at most {@link STEP_BYTES} at a time. */
+/** Offsets and lengths in turn, of at most {@link STEP_BYTES} per step. */
 function* stepsOf(ranges: Iterable<FileRange>): Generator<number[]> {
   let step: number[] = [];
-  let room = STEP_BYTES;
+  let left = STEP_BYTES;
   for (const { offset, length } of ranges) {
     for (let done = 0; done < length; ) {
-      const piece = Math.min(room, length - done);
+      const piece = Math.min(left, length - done);
       step.push(offset + done, piece);
       done += piece;
-      room -= piece;
-      if (room === 0) {
+      left -= piece;
+      if (left === 0) {
         yield step;
         step = [];
-        room = STEP_BYTES;
+        left = STEP_BYTES;
       }
     }
   }

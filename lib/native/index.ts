@@ -1,6 +1,5 @@
 /**
- * The low-level API: load, tokenise, decode, capture, restore. Everything above it (template cache, sessions, agents) is
- * built on these classes alone.
+ * The low-level API: load, tokenize, decode, capture, restore. The template cache, sessions and agents are built on these classes alone.
  *
  * @packageDocumentation
  * @module llama-headstart/native

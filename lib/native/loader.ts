@@ -1,36 +1,36 @@
-// Chooses an addon, loads and starts it, and explains why none could be. Once a process.
+// Chooses, loads and starts the addon of this process, and explains why no addon could be loaded.
 import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
 import { HeadstartError } from '../errors.js';
 import type { RawAddon, RawStarted } from './addon.js';
 import { type AddonFolder, addonFolders, GPUS, type GpuKind, packageRoot, platformName } from './places.js';
 
-/** Which GPU to compute on. `'auto'`: the one that a build or an installed package offers, else none. `false`: none. */
+/** The GPU to compute on. `'auto'`: a GPU that a build or an installed package supports, else none. `false`: none. */
 export type Gpu = 'auto' | GpuKind | false;
 
-/** What was loaded, and what was not. */
+/** The loaded addon, and those that could not be loaded. */
 export interface LoadedAddon {
   raw: RawAddon;
   started: RawStarted;
   folder: AddonFolder;
-  /** The GPU backend that is in use: one that has found a GPU. */
+  /** The GPU backend in use, which has found a GPU; null for none. */
   gpu: GpuKind | null;
-  /** What was tried before, and why it was not it. */
+  /** Addons and GPU modules that were tried first, and why they are not used. */
   skipped: { path: string; reason: string }[];
 }
 
 /**
- * Loads and starts the first addon that serves `wanted`, in this order: LLAMA_HEADSTART_ADDON; the package folder's own
- * build; builds in the user's cache, the newest first; the prebuilt one, with an installed GPU package. What somebody built by hand
- * is theirs to prefer, so a GPU package comes before it only where its GPU is asked for by name.
+ * Loads and starts the first addon that can use `requested`, in this order: LLAMA_HEADSTART_ADDON; the build in the package's folder; builds
+ * in the user's cache, the newest first; the prebuilt addon, with an installed GPU package. Builds come first because the user made them, so a
+ * GPU package is used instead of a build only if its GPU is requested by name.
  *
- * @throws HeadstartError `ADDON_NOT_FOUND` with the platform, what was looked for, and the command that mends it; `ADDON_LOADED`
- *   where another thread has started the process on something else.
+ * @throws HeadstartError `ADDON_NOT_FOUND` with the platform, the files that were tried, and the command that fixes it; `ADDON_LOADED` if another
+ *   thread of the process has started an addon with another GPU.
  */
-export function loadAddon(wanted: Gpu): LoadedAddon {
+export function loadAddon(requested: Gpu): LoadedAddon {
   const skipped: LoadedAddon['skipped'] = [];
   let first: unknown;
-  for (const folder of inOrder(addonFolders(), wanted)) {
+  for (const folder of inOrder(addonFolders(), requested)) {
     let raw: RawAddon;
     try {
       raw = createRequire(import.meta.url)(resolve(folder.path));
@@ -39,10 +39,10 @@ export function loadAddon(wanted: Gpu): LoadedAddon {
       skipped.push({ path: folder.path, reason: firstLine(cause) });
       continue;
     }
-    // What is started, even in vain, stays in the process: another folder's libraries would mix with it.
-    return start(raw, folder, wanted, skipped);
+    // Libraries stay in the process, even if the start fails. Those of another folder would mix with them, so no other is tried.
+    return start(raw, folder, requested, skipped);
   }
-  throw new HeadstartError('ADDON_NOT_FOUND', notFound(wanted, skipped), { cause: first });
+  throw new HeadstartError('ADDON_NOT_FOUND', notFound(requested, skipped), { cause: first });
 }
 
 const gpusOf = ({ builtIn, modules }: AddonFolder): GpuKind[] => [
@@ -50,33 +50,35 @@ const gpusOf = ({ builtIn, modules }: AddonFolder): GpuKind[] => [
   ...modules.map(({ gpu }) => gpu),
 ];
 
-/** The folders that could serve. What the environment names is taken for what it is. */
-function inOrder(folders: AddonFolder[], wanted: Gpu): AddonFolder[] {
-  if (wanted === 'auto') {
+/** The folders that have the requested GPU. An addon that the environment names is always used. */
+function inOrder(folders: AddonFolder[], requested: Gpu): AddonFolder[] {
+  if (requested === 'auto') {
     return folders;
   }
   return folders.filter((folder) => {
     if (folder.source === 'environment') {
       return true;
     }
-    return wanted === false ? folder.builtIn === null : gpusOf(folder).includes(wanted);
+    return requested === false ? folder.builtIn === null : gpusOf(folder).includes(requested);
   });
 }
 
-/** Starts with the GPU that is wanted, and where any will do without one if need be. */
-function start(raw: RawAddon, folder: AddonFolder, wanted: Gpu, skipped: LoadedAddon['skipped']): LoadedAddon {
+/** Starts an addon with the requested GPU. With `auto` it starts without a GPU if none can be used. */
+function start(raw: RawAddon, folder: AddonFolder, requested: Gpu, skipped: LoadedAddon['skipped']): LoadedAddon {
   const modules =
-    wanted === false || folder.builtIn ? [] : folder.modules.filter(({ gpu }) => wanted === 'auto' || wanted === gpu);
+    requested === false || folder.builtIn
+      ? []
+      : folder.modules.filter(({ gpu }) => requested === 'auto' || requested === gpu);
   const started = startProcess(raw, folder, modules);
   const gpu = gpuIn(started);
   const unusable = unusableGpus(started, folder, modules, gpu);
-  if (wanted !== 'auto' && wanted !== (gpu ?? false)) {
-    const [found] = unusable;
-    throw wanted !== false && found ? cannotUse(wanted, found) : alreadyLoaded(wanted, gpu);
+  if (requested !== 'auto' && requested !== (gpu ?? false)) {
+    const [first] = unusable;
+    throw requested !== false && first ? cannotUse(requested, first) : alreadyLoaded(requested, gpu);
   }
   for (const { gpu: kind, path, package: name, reason } of unusable) {
     skipped.push({ path, reason });
-    process.emitWarning(`${name ?? path} is there but cannot be used, so the ${gpu ?? 'CPU'} computes: ${reason}`, {
+    process.emitWarning(`${name ?? path} is installed but cannot be used, so the ${gpu ?? 'CPU'} is used: ${reason}`, {
       code: 'HEADSTART_GPU_UNAVAILABLE',
       detail: GPU_HINTS[kind],
     });
@@ -89,36 +91,36 @@ function startProcess(raw: RawAddon, folder: AddonFolder, modules: AddonFolder['
   try {
     return raw.start({ ...(cpu && { cpu }), modules: modules.map(({ path }) => path) });
   } catch (cause) {
-    const mend = cpu ? 'Unset LLAMA_HEADSTART_CPU to let the best one be chosen.' : REBUILD;
+    const advice = cpu ? 'Unset LLAMA_HEADSTART_CPU, so that the best module is chosen.' : REBUILD;
     throw new HeadstartError(
       'ADDON_NOT_FOUND',
-      `The native addon for ${here}, ${folder.path}, cannot be started: ${firstLine(cause)}. ${mend}`,
+      `The native addon for ${here}, ${folder.path}, cannot be started: ${firstLine(cause)}. ${advice}`,
       { cause },
     );
   }
 }
 
-/** ggml's names of what drives a GPU. */
+/** The kinds of GPU by ggml's names of their backends. */
 const BACKENDS: Record<string, GpuKind> = { CUDA: 'cuda', MTL: 'metal', Vulkan: 'vulkan' };
 
-/** What has a GPU, and not what was merely loaded: ggml's backends load without one too. */
+/** The kind of the first GPU that was found. Backends can be loaded without a GPU, so the devices decide. */
 const gpuIn = ({ devices }: RawStarted): GpuKind | null =>
   devices.flatMap(({ type, backend }) => (type === 'gpu' ? (BACKENDS[backend] ?? []) : []))[0] ?? null;
 
 type UnusableGpu = AddonFolder['modules'][number] & { reason: string };
 
-/** Of the GPUs that were asked for, those that are not to be had. A start by another thread may have asked for others. */
+/** The requested GPUs that cannot be used. Another thread may have started the addon with other modules. */
 function unusableGpus(
   { modules: tried }: RawStarted,
   { builtIn, path }: AddonFolder,
-  asked: AddonFolder['modules'],
+  requested: AddonFolder['modules'],
   used: GpuKind | null,
 ): UnusableGpu[] {
   if (builtIn) {
     return builtIn === used ? [] : [{ gpu: builtIn, path, package: null, reason: 'it finds no GPU' }];
   }
-  return asked.flatMap((module) => {
-    const problem = tried.find((each) => each.path === module.path)?.problem;
+  return requested.flatMap((module) => {
+    const problem = tried.find(({ path }) => path === module.path)?.problem;
     return problem ? [{ ...module, reason: problem.replace(/\.$/, '') }] : [];
   });
 }
@@ -127,7 +129,7 @@ const here = `${platformName}, Node ${process.versions.node}`;
 
 const REBUILD = 'Run `npx llama-headstart build` to compile it here; `npx llama-headstart doctor` shows what there is.';
 
-/** What each kind of GPU needs on the machine. */
+/** The requirements of each kind of GPU. */
 export const GPU_HINTS: Record<GpuKind, string> = {
   cuda:
     "It needs NVIDIA's driver and a GPU, and the CUDA runtime and cuBLAS of the major version it was built with where the system " +
@@ -136,22 +138,22 @@ export const GPU_HINTS: Record<GpuKind, string> = {
   vulkan: "It needs the Vulkan loader (libvulkan) and a GPU's driver.",
 };
 
-const cannotUse = (wanted: GpuKind, { path, package: name, reason }: UnusableGpu): HeadstartError =>
+const cannotUse = (requested: GpuKind, { path, package: name, reason }: UnusableGpu): HeadstartError =>
   new HeadstartError(
     'ADDON_NOT_FOUND',
-    `No GPU can be used by ${wanted} on ${here}: ${name ? `${name}, ` : ''}${path}: ${reason}. ${GPU_HINTS[wanted]} ` +
-      `\`npx llama-headstart doctor\` shows what there is; \`npx llama-headstart build --${wanted}\` compiles it for this machine.`,
+    `No GPU can be used by ${requested} on ${here}: ${name ? `${name}, ` : ''}${path}: ${reason}. ${GPU_HINTS[requested]} ` +
+      `\`npx llama-headstart doctor\` shows what there is; \`npx llama-headstart build --${requested}\` compiles it for this machine.`,
   );
 
-/** For who asks for another GPU than the one that this process computes on. */
-export const alreadyLoaded = (asked: Gpu, used: GpuKind | null): HeadstartError =>
+/** The error for a request of another GPU than the one in use. */
+export const alreadyLoaded = (requested: Gpu, used: GpuKind | null): HeadstartError =>
   new HeadstartError(
     'ADDON_LOADED',
-    `Expected \`gpu\` ${JSON.stringify(asked)}, but this process already computes on ${used ?? 'the CPU'}: all agents of a ` +
-      'process share one addon, which the first to use it chooses',
+    `Expected \`gpu\` ${JSON.stringify(requested)}, but this process already computes on ${used ?? 'the CPU'}. All agents of a ` +
+      'process share one addon, and the first agent selects it.',
   );
 
-function notFound(wanted: Gpu, skipped: LoadedAddon['skipped']): string {
+function notFound(requested: Gpu, skipped: LoadedAddon['skipped']): string {
   const named = process.env.LLAMA_HEADSTART_ADDON;
   const tried = skipped.map(({ path, reason }) => `${path}: ${reason}`).join('; ');
   if (named) {
@@ -160,10 +162,10 @@ function notFound(wanted: Gpu, skipped: LoadedAddon['skipped']): string {
       "Unset LLAMA_HEADSTART_ADDON to load the package's own."
     );
   }
-  if (wanted !== 'auto' && wanted !== false) {
+  if (requested !== 'auto' && requested !== false) {
     return (
-      `No native addon with ${wanted} for ${here} was found${tried && `: ${tried}`}. Run ` +
-      `\`npx llama-headstart build --${wanted}\`, or \`npm install @llama-headstart/${platformName}-${wanted}\`.`
+      `No native addon with ${requested} for ${here} was found${tried && `: ${tried}`}. Run ` +
+      `\`npx llama-headstart build --${requested}\`, or \`npm install @llama-headstart/${platformName}-${requested}\`.`
     );
   }
   return (
@@ -176,11 +178,12 @@ const firstLine = (error: unknown): string =>
   (error instanceof Error ? error.message : String(error)).split('\n')[0]?.replace(/\.$/, '') ?? '';
 
 /**
- * What LLAMA_HEADSTART_VARIANT says, else the option. The variable wins: who runs a program knows its machine.
+ * The GPU that LLAMA_HEADSTART_VARIANT names, else the option. The variable takes precedence, because it is set for a machine and the option
+ * is part of a program.
  *
- * @throws HeadstartError `CONFIG_INVALID` for a variable that says something else.
+ * @throws HeadstartError `CONFIG_INVALID` for another value of the variable.
  */
-export function wantedGpu(option: Gpu | undefined): Gpu {
+export function requestedGpu(option: Gpu | undefined): Gpu {
   const variable = process.env.LLAMA_HEADSTART_VARIANT;
   if (!variable) {
     return option ?? 'auto';

@@ -3,16 +3,16 @@ import { forgivingLogger, LEVELS, type Logger, type LogLevel } from '../logger.j
 import { describe } from '../options.js';
 import { addon } from './addon.js';
 
-/** Who gets this thread's lines. */
+/** The logger of this thread. */
 let current: Logger | undefined;
 
 /**
- * Sends llama.cpp's, ggml's and `common`'s log lines to `logger`, one call a line. Quiet until called; `null` makes it
- * quiet again. One logger a thread (each worker has its own); llama.cpp's log is the process's, so each hears all of it.
+ * Sends the log lines of llama.cpp, ggml and `common` to `logger`, one call per line. Without a logger, lines are dropped; `null` removes
+ * the logger. Each thread (main or worker) has one logger. llama.cpp has one log per process, so each logger receives all lines.
  *
- * A logger that throws loses that line and no other; the first such error becomes a process warning (`LOGGER_THREW`).
+ * If a logger throws, only that line is lost. The first such error becomes a process warning (`LOGGER_THREW`).
  *
- * @param options.level the most detailed level wanted; default `warn`
+ * @param options.level the most detailed level to log. @default 'warn'
  * @throws HeadstartError `INVALID_ARGUMENT`.
  */
 export function setNativeLogger(logger: Logger | null, options: { level?: LogLevel } = {}): void {
@@ -36,7 +36,7 @@ export function setNativeLogger(logger: Logger | null, options: { level?: LogLev
   addon().setLogger((severity, text) => write(LEVELS[severity - 1] ?? 'debug', text), LEVELS.indexOf(level) + 1);
 }
 
-/** Makes it quiet again, unless another logger has taken this one's place. */
+/** Removes the logger, unless another one has replaced it. */
 export function unsetNativeLogger(logger: Logger): void {
   if (current === logger) {
     setNativeLogger(null);

@@ -6,19 +6,19 @@ import { FileHash } from './file-hash.js';
 import { SharedWork } from './shared-work.js';
 
 /**
- * A LoRA adapter, loaded for one model. Made by {@link Model.loadLora}, applied by {@link Context.setLoras}. It is closed
- * with its model.
+ * A LoRA adapter, loaded for one model. Made by {@link Model.loadLora}, applied by {@link Context.setLoras}. The model's `close()` also
+ * closes it.
  */
 export class LoraAdapter {
   /** The GGUF file. */
   readonly path: string;
   /** All scalar GGUF metadata, as text. */
   readonly metadata: Readonly<Record<string, string>>;
-  /** Of an aLoRA the tokens that invoke it, else empty. Contexts apply it from the start all the same. */
+  /** The tokens that activate an aLoRA adapter; empty for other adapters. Contexts apply an aLoRA adapter from the start nevertheless. */
   readonly invocationTokens: Int32Array;
   /** @internal */
   readonly raw: RawLora;
-  /** The file as it was when it was loaded. */
+  /** The state of the file when the adapter was loaded. */
   readonly #loaded: FileIdentity | undefined;
   readonly #hashing = new SharedWork((signal) => this.#hash(signal));
   #contentHash: string | undefined;
@@ -37,17 +37,17 @@ export class LoraAdapter {
    * @internal
    */
   static async load(model: RawModel, path: string, abort: RawAbortFlag | undefined): Promise<LoraAdapter> {
-    const before = await identify(path); // of a path that is none, the load says what is wrong
+    const before = await identify(path); // the load reports a missing file
     return new LoraAdapter(path, await addon().Lora.load(model, path, abort), before);
   }
 
   /**
-   * SHA-256 of the file, in hexadecimal: what a cache key needs to tell adapters apart. Remembered from the first call that
-   * ends well on; calls at the same time share one reading.
+   * SHA-256 of the file in hexadecimal, by which cache keys distinguish adapters. The file is read once: the hash is remembered, and
+   * concurrent calls share one reading.
    *
-   * @param options.signal ends the call, and the reading where no other call waits for it
-   * @throws HeadstartError `LORA_NOT_FOUND` where the file can no longer be read, `LORA_INVALID` where it was changed since it
-   *   was loaded, `INVALID_ARGUMENT`, `ABORTED`.
+   * @param options.signal ends this call, and the reading if no other call waits for it
+   * @throws HeadstartError `LORA_NOT_FOUND` (the file cannot be read any more), `LORA_INVALID` (the file has changed since the adapter
+   *   was loaded), `INVALID_ARGUMENT`, `ABORTED`.
    */
   async contentHash(options: { signal?: AbortSignal | undefined } = {}): Promise<string> {
     const signal = options?.signal;
@@ -69,32 +69,32 @@ export class LoraAdapter {
     if ((await identify(this.path))?.text !== this.#loaded?.text) {
       throw new HeadstartError(
         'LORA_INVALID',
-        `The LoRA adapter at "${this.path}" was changed since it was loaded: load it again`,
+        `The LoRA adapter at "${this.path}" has changed since it was loaded. Load it again.`,
       );
     }
     return hash.digest();
   }
 
-  /** Contexts that apply it keep doing so. Idempotent. */
+  /** Contexts that apply the adapter continue to do so. Idempotent. */
   close(): void {
     this.raw.close();
   }
 
-  /** As {@link close}, for `using`. */
+  /** The same as {@link close}, for `using`. */
   [Symbol.dispose](): void {
     this.close();
   }
 }
 
-/** An adapter and how strongly it is applied. */
+/** An adapter with its scale. */
 export interface AppliedLora {
-  /** Of this context's model. */
+  /** An adapter of this context's model. */
   adapter: LoraAdapter;
-  /** -10,000 to 10,000; 0 is the same as not at all. @default 1 */
+  /** The strength, from -10,000 to 10,000; 0 is no effect. @default 1 */
   scale?: number;
 }
 
-/** What changes when a file does. */
+/** Values that change with the content of a file. */
 interface FileIdentity {
   text: string;
   /** Bytes. */
@@ -102,6 +102,6 @@ interface FileIdentity {
 }
 
 async function identify(path: string): Promise<FileIdentity | undefined> {
-  const found = await stat(path, { bigint: true }).catch(() => undefined);
-  return found && { text: [found.dev, found.ino, found.size, found.mtimeNs].join(' '), size: Number(found.size) };
+  const stats = await stat(path, { bigint: true }).catch(() => undefined);
+  return stats && { text: [stats.dev, stats.ino, stats.size, stats.mtimeNs].join(' '), size: Number(stats.size) };
 }

@@ -6,93 +6,93 @@ import { LoraAdapter } from './lora.js';
 import { type ParsedReply, type ParseRequest, parseReply, type ReplyFormat } from './reply.js';
 import { Sampler, type SamplerOptions } from './sampler.js';
 
-/** How a model is loaded. */
+/** Options of a load. */
 export interface ModelLoadOptions {
-  /** The GGUF file; of a split model the first part (`...-00001-of-00003.gguf`). */
+  /** The GGUF file. Of a split model it is the first part (`...-00001-of-00003.gguf`). */
   path: string;
-  /** Layers to offload to the GPU. @default -1 (all, where there is a GPU backend) */
+  /** The number of layers on the GPU. @default -1 (all layers, if there is a GPU backend) */
   nGpuLayers?: number;
   /** Map the file instead of reading it. @default true */
   useMmap?: boolean;
   /** Lock the weights in memory. @default false */
   useMlock?: boolean;
-  /** Let backends repack weights for faster kernels (CPU). @default true */
+  /** Let backends rearrange weights for faster computing on the CPU. @default true */
   repackWeights?: boolean;
-  /** Check all tensor data for validity: slow. @default false */
+  /** Check that all tensor data is valid, which is slow. @default false */
   checkTensors?: boolean;
-  /** Load the tokeniser and metadata, no weights. @default false */
+  /** Load only tokenizer and metadata, no weights. @default false */
   vocabularyOnly?: boolean;
-  /** Called with 0 to 1 as the load goes on. What it throws ends the load, which then rejects with it. */
+  /** Called during the load with numbers from 0 to 1. If it throws, the load ends and rejects with that error. */
   onProgress?: (fraction: number) => void;
-  /** Ends the load with `ABORTED`. */
+  /** Stops the load with `ABORTED`. */
   signal?: AbortSignal;
 }
 
 /** A model's vocabulary. */
 export interface VocabularyInfo {
-  /** The tokeniser's kind. `none`: the model takes token ids only. */
+  /** The kind of tokenizer. `none`: the model takes only token ids. */
   type: 'none' | 'spm' | 'bpe' | 'wpm' | 'ugm' | 'rwkv' | 'plamo2' | 'test';
-  /** Number of token ids; valid ids are 0 to size - 1. */
+  /** The number of tokens. Their ids are 0 to size - 1. */
   size: number;
-  /** The token that begins a text. */
+  /** The token at the beginning of a text. */
   bos: number | null;
-  /** The token that ends a text. */
+  /** The token at the end of a text. */
   eos: number | null;
-  /** The token that ends a turn. */
+  /** The token at the end of a turn. */
   eot: number | null;
   /** The token of a line break. */
   newline: number | null;
-  /** The token that fills up. */
+  /** The padding token. */
   pad: number | null;
   /** The token between two texts. */
   separator: number | null;
-  /** The token that stands for a hidden one. */
+  /** The token in place of a masked one. */
   mask: number | null;
   /** Whether a prompt of this model starts with the BOS token. */
   addsBos: boolean;
-  /** Whether a text of this model ends with the EOS token. Prompts of this package never do. */
+  /** Whether a text of this model ends with the EOS token. Prompts of this package never end with it. */
   addsEos: boolean;
 }
 
-/** What a model is, by its own metadata. */
+/** The description of a model, from its metadata. */
 export interface ModelInfo {
-  /** As llama.cpp describes it, for example `llama 256M Q4_1`. */
+  /** llama.cpp's description, for example `llama 256M Q4_1`. */
   description: string;
   /** `general.architecture` of the GGUF file. */
   architecture: string;
-  /** The quantisation's name, for example `Q4_1`. */
+  /** The name of the quantization, for example `Q4_1`. */
   fileType: string;
   /** Number of weights. */
   parameters: number;
   /** Size of all tensors in bytes. */
   sizeBytes: number;
-  /** Tokens of context that the model was trained with. */
+  /** The context size of the training, in tokens. */
   trainContextSize: number;
   /** Width of the hidden state. */
   embeddingSize: number;
   /** Number of layers. */
   layers: number;
-  /** Attention heads of a layer. */
+  /** Attention heads of the first layer. */
   heads: number;
-  /** Attention heads that have keys and values of their own. */
+  /** Key and value heads of the first layer. */
   kvHeads: number;
-  /** Tokens in the attention window of sliding-window layers; 0 where there are none. */
+  /** The attention window of sliding-window layers, in tokens; 0 if there are none. */
   slidingWindow: number;
-  /** llama.cpp's number for the kind of RoPE; -1 is none. */
+  /** llama.cpp's number for the kind of RoPE; -1 for none. */
   ropeType: number;
-  /** All memory is recurrent state (Mamba, RWKV): no partial removal. */
+  /** All memory is recurrent (Mamba, RWKV): no part of a sequence can be removed. */
   recurrent: boolean;
-  /** Attention and recurrent layers both (Jamba, Granite hybrid). */
+  /** The model has attention and recurrent layers (Jamba, Granite hybrid). */
   hybrid: boolean;
-  /** Generates by diffusion, not token by token. */
+  /** The model generates by diffusion and not token by token. */
   diffusion: boolean;
-  /** Has an encoder. */
+  /** The model has an encoder. */
   encoder: boolean;
-  /** Has a decoder. */
+  /** The model has a decoder. */
   decoder: boolean;
   /** The model's own chat template (Jinja), or null. */
   chatTemplate: string | null;
-  /** What its tokens are. */
+  /** The vocabulary. */
   vocabulary: VocabularyInfo;
 }
 
@@ -103,51 +103,50 @@ export interface RenderRequest {
   /** Tools in the OpenAI chat format (`{ type: 'function', function: { name, description, parameters } }`). */
   tools?: readonly object[];
   /**
-   * What the chat template writes in place of `tools`, if it cannot write those: the same tools with simpler schemas. Grammar and
-   * parser come from `tools`. @default `tools`
+   * The tools that the chat template writes, if it cannot write `tools`: the same tools with simpler schemas. Grammar and parser still
+   * come from `tools`. @default `tools`
    */
   shownTools?: readonly object[];
   /**
-   * A chat template (Jinja) instead of the model's own. It is a program, and so is the one in a model file: llama.cpp runs it
-   * without bounds. One that calls itself for ever or nests an object in itself ends the process, one that counts to a billion
-   * takes the memory for it, and no signal ends it: only from those whom you trust.
+   * A chat template (Jinja) instead of the model's own. Chat templates are programs, also those in model files, and llama.cpp runs them
+   * without limits: a template can end the process or use all memory, and no signal stops it. Use only templates that you trust.
    */
   chatTemplate?: string;
-  /** End with the opening of the assistant's turn. @default true */
+  /** End the prompt with the opening of the assistant's turn. @default true */
   addGenerationPrompt?: boolean;
-  /** For templates that can switch reasoning off. @default true */
+  /** Whether the model may reason, for chat templates that can turn reasoning off. @default true */
   reasoning?: boolean;
-  /** Whether the reply may, must or must not call tools: decides the grammar. @default 'auto' */
+  /** Whether the grammar allows, requires or forbids tool calls. @default 'auto' */
   toolChoice?: 'auto' | 'required' | 'none';
-  /** Let the grammar take several tool calls. @default false */
+  /** Let the grammar allow several tool calls. @default false */
   parallelToolCalls?: boolean;
-  /** The reply's text must be JSON of this schema: decides the grammar. */
+  /** The grammar requires that the text of the reply is JSON of this schema. */
   jsonSchema?: object;
-  /** `auto` sets reasoning apart when a reply is parsed, `none` leaves it in the text. @default 'auto' */
+  /** `auto`: parsing a reply separates its reasoning. `none`: reasoning stays in the text. @default 'auto' */
   reasoningFormat?: 'auto' | 'none';
 }
 
-/** A conversation as the model reads it, and the form of the reply to it. */
+/** A conversation as the model reads it, and the format of the reply. */
 export interface RenderedPrompt extends ReplyFormat {
-  /** The prompt's text. It has no BOS token where `vocabulary.addsBos` holds: the tokeniser's user puts it in front. */
+  /** The text of the prompt. If `vocabulary.addsBos` is true, it has no BOS token: tokenize it with `addSpecial`. */
   prompt: string;
-  /** Whether the chat template says that it can describe tools. */
+  /** Whether the chat template declares that it can describe tools. */
   supportsTools: boolean;
 }
 
 /**
- * A loaded GGUF model: weights, vocabulary, chat template. Thread-safe; one model serves any number of contexts.
+ * A loaded GGUF model: weights, vocabulary, chat template. It can have any number of contexts.
  *
- * Every method but `close` throws `CLOSED` after `close()`, but for what was asked before and is remembered: `controlTokens`.
+ * After `close()` every method but `close` throws `CLOSED`. Only results that a method has remembered are still returned.
  */
 export class Model {
-  /** Of a split model the first file. */
+  /** The GGUF file. Of a split model it is the first part. */
   readonly path: string;
-  /** What the model is, by its own metadata. */
+  /** The description of the model, from its metadata. */
   readonly info: Readonly<ModelInfo>;
   readonly #raw: RawModel;
   #controlTokens: ReadonlySet<number> | undefined;
-  /** What is known of tokens: asked after each one that is generated. */
+  /** Caches, because both are looked up for each generated token. */
   readonly #endsGeneration = new Map<number, boolean>();
   readonly #texts = new Map<number, string | null>();
 
@@ -160,8 +159,8 @@ export class Model {
   /**
    * Loads a model on a thread of its own.
    *
-   * @throws HeadstartError `MODEL_NOT_FOUND`, `MODEL_INVALID` (with llama.cpp's own words), `ABORTED`, `OUT_OF_MEMORY`,
-   *   `INVALID_ARGUMENT`; what `onProgress` threw, as it is.
+   * @throws HeadstartError `MODEL_NOT_FOUND`, `MODEL_INVALID` (with llama.cpp's reason), `ABORTED`, `OUT_OF_MEMORY`,
+   *   `INVALID_ARGUMENT`. An error of `onProgress` is thrown as it is.
    */
   static async load(options: ModelLoadOptions): Promise<Model> {
     const { signal, ...rest } = options ?? {};
@@ -197,12 +196,11 @@ export class Model {
   }
 
   /**
-   * The token ids of a text: alone, without BOS or EOS, and with control tokens taken for plain text, where nothing else is
-   * asked for. At most 256 MiB, and at most 400,000 bytes without a break where the model's tokeniser needs one.
+   * The token ids of a text of at most 256 MiB, with a space or line break at least every 400,000 bytes.
    *
-   * @param options.addSpecial add BOS and EOS as the model's settings say. @default false
-   * @param options.parseSpecial turn text such as `<|im_start|>` into control tokens. @default false
-   * @param options.signal takes effect before the tokeniser begins, and behind it: nothing interrupts one
+   * @param options.addSpecial add BOS and EOS tokens as the model's settings say. @default false
+   * @param options.parseSpecial turn text such as `<|im_start|>` into control tokens instead of plain text. @default false
+   * @param options.signal stops the call before it starts. If it fires later, the result is dropped
    * @throws HeadstartError `NO_TOKENIZER`, `TEXT_TOO_LONG`, `TEXT_UNBREAKABLE`, `INVALID_ARGUMENT`, `ABORTED`.
    */
   async tokenize(
@@ -213,11 +211,11 @@ export class Model {
   }
 
   /**
-   * The bytes of the tokens' text: UTF-8, but for tokens that hold part of a character.
+   * The text of tokens as bytes: UTF-8, and parts of characters if a token has only a part of one.
    *
-   * @param options.special give control tokens' text too. @default false
-   * @param options.signal as of {@link tokenize}
-   * @throws HeadstartError `NO_TOKENIZER`, `TOKEN_OUT_OF_RANGE`, `INVALID_ARGUMENT` (no Int32Array), `ABORTED`.
+   * @param options.special include the text of control tokens. @default false
+   * @param options.signal as in {@link tokenize}
+   * @throws HeadstartError `NO_TOKENIZER`, `TOKEN_OUT_OF_RANGE`, `INVALID_ARGUMENT` (not an Int32Array), `ABORTED`.
    */
   async detokenize(
     tokens: Int32Array,
@@ -227,34 +225,34 @@ export class Model {
   }
 
   /**
-   * The bytes of one token, at once: for streaming. Empty for control tokens.
+   * The bytes of one token, synchronously. Empty for control tokens.
    *
-   * @param options.special give a control token's text too. @default false
-   * @throws HeadstartError `NO_TOKENIZER`, `INVALID_ARGUMENT` (no token id of this model).
+   * @param options.special include the text of control tokens. @default false
+   * @throws HeadstartError `NO_TOKENIZER`, `INVALID_ARGUMENT` (not a token id of this model).
    */
   tokenToBytes(token: number, options: { special?: boolean } = {}): Uint8Array {
     return this.#raw.tokenToBytes(token, options?.special ?? false);
   }
 
   /**
-   * The text of one token, at once, and remembered. Empty for control tokens.
+   * The text of one token, synchronously. Empty for control tokens.
    *
-   * @returns undefined where it is not whole characters of UTF-8
+   * @returns undefined if the bytes are not complete UTF-8 characters
    * @throws HeadstartError as {@link tokenToBytes}.
    */
   tokenToText(token: number): string | undefined {
     let text = this.#texts.get(token);
     if (text === undefined) {
-      text = wholeText(this.tokenToBytes(token)) ?? null;
+      text = completeText(this.tokenToBytes(token)) ?? null;
       this.#texts.set(token, text);
     }
     return text ?? undefined;
   }
 
   /**
-   * Whether generation ends with this token (EOS, EOT and their like). False on models without a tokeniser.
+   * Whether generation ends with this token (such as EOS or EOT). False for models without a tokenizer.
    *
-   * @throws HeadstartError `INVALID_ARGUMENT` (no token id of this model).
+   * @throws HeadstartError `INVALID_ARGUMENT` (not a token id of this model).
    */
   isEndOfGeneration(token: number): boolean {
     let ends = this.#endsGeneration.get(token);
@@ -266,24 +264,24 @@ export class Model {
   }
 
   /**
-   * Whether a token is a control token: text of a prompt becomes one only where special tokens are parsed.
+   * Whether a token is a control token. Text becomes a control token only with `parseSpecial`.
    *
-   * @throws HeadstartError `INVALID_ARGUMENT` (no token id of this model).
+   * @throws HeadstartError `INVALID_ARGUMENT` (not a token id of this model).
    */
   isControl(token: number): boolean {
     return this.#raw.tokenFacts(token).control;
   }
 
-  /** The ids that the tokeniser matches whole (control and user-defined tokens): no merge crosses them. */
+  /** The tokens that the tokenizer matches as a whole (control and user-defined tokens): no merge of the tokenizer crosses them. */
   controlTokens(): ReadonlySet<number> {
     this.#controlTokens ??= new Set(this.#raw.controlTokens());
     return this.#controlTokens;
   }
 
   /**
-   * A conversation as the chat template writes it.
+   * Renders a conversation with the chat template.
    *
-   * @param options.signal takes effect before the template runs, and behind it
+   * @param options.signal stops the call before it starts. If it fires later, the result is dropped
    * @throws HeadstartError `NO_CHAT_TEMPLATE`, `CHAT_TEMPLATE_INVALID`, `CHAT_TEMPLATE_FAILED`, `JSON_TOO_DEEP`,
    *   `SCHEMA_INVALID` (a tool's parameters or `jsonSchema`), `INVALID_ARGUMENT` (messages or tools not in the OpenAI chat
    *   format), `ABORTED`.
@@ -303,23 +301,23 @@ export class Model {
   }
 
   /**
-   * Reads a reply in the form of its chat template: text, reasoning, tool calls.
+   * Parses a reply in the format of its chat template into text, reasoning and tool calls.
    *
-   * @param options.signal takes effect before the reading begins, and behind it
-   * @throws HeadstartError `REPLY_INVALID` (the text is not in that form: see `beginning`), `TEXT_TOO_LONG` (16 MiB), `JSON_TOO_DEEP` (more
-   *   than 4,096 open brackets), `INVALID_ARGUMENT`, `ABORTED`.
+   * @param options.signal stops the call before it starts. If it fires later, the result is dropped
+   * @throws HeadstartError `REPLY_INVALID` (the text does not follow the format: see `beginning`), `TEXT_TOO_LONG` (more than 16 MiB),
+   *   `JSON_TOO_DEEP` (more than 4,096 open brackets), `INVALID_ARGUMENT`, `ABORTED`.
    */
   parseReply(request: ParseRequest, options: { signal?: AbortSignal | undefined } = {}): Promise<ParsedReply> {
     return parseReply(request, options?.signal);
   }
 
   /**
-   * A sampler for one sequence at a time.
+   * Creates a sampler. It serves one sequence at a time.
    *
-   * @param cancel.signal takes effect before the grammar is read, and behind it: the sampler is closed then
-   * @throws HeadstartError `INVALID_ARGUMENT` (with the option and its bounds), `TOKEN_OUT_OF_RANGE`, `NO_CANDIDATES` (every
-   *   token forbidden), `GRAMMAR_INVALID` (with the reason), `NO_TOKENIZER` (text options on a model without), `TEXT_TOO_LONG`,
-   *   `ABORTED`.
+   * @param cancel.signal stops the call before it starts. If it fires later, the sampler is closed when it is ready
+   * @throws HeadstartError `INVALID_ARGUMENT` (with the option and its bounds; also a trigger pattern that no render returned),
+   *   `TOKEN_OUT_OF_RANGE`, `NO_CANDIDATES` (every token is forbidden), `GRAMMAR_INVALID` (with the reason), `NO_TOKENIZER` (an option
+   *   needs a tokenizer), `TEXT_TOO_LONG`, `ABORTED`.
    */
   async createSampler(
     options: SamplerOptions = {},
@@ -335,8 +333,8 @@ export class Model {
   /**
    * Loads a LoRA adapter (GGUF) for this model.
    *
-   * @param options.signal takes effect before the load begins, and behind it: the adapter is closed then
-   * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID` (damaged, or of another model), `UNSUPPORTED_MODEL`,
+   * @param options.signal stops the load before it starts. If it fires later, the adapter is closed when it is ready
+   * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID` (damaged, or for another model), `UNSUPPORTED_MODEL`,
    *   `INVALID_ARGUMENT`, `ABORTED`.
    */
   async loadLora(path: string, options: { signal?: AbortSignal | undefined } = {}): Promise<LoraAdapter> {
@@ -348,30 +346,30 @@ export class Model {
   }
 
   /**
-   * A context on this model: a KV cache, and a thread with its threadpool.
+   * Creates a context of this model: a KV cache, and a thread with a threadpool.
    *
-   * @throws HeadstartError `INVALID_ARGUMENT` (with the option and its bounds), `UNSUPPORTED_MODEL` (no weights, or no causal
-   *   language model), `OUT_OF_MEMORY` (more cells than the machine has memory for), `CONTEXT_FAILED` (with llama.cpp's words),
+   * @throws HeadstartError `INVALID_ARGUMENT` (with the option and its bounds), `UNSUPPORTED_MODEL` (without weights, or not a
+   *   causal language model), `OUT_OF_MEMORY` (more cells than the machine has memory for), `CONTEXT_FAILED` (with llama.cpp's reason),
    *   `ABORTED`.
    */
   async createContext(options: ContextOptions): Promise<Context> {
     return Context.create(this.#raw, this.info, options);
   }
 
-  /** Closes the model's contexts, then frees it. Idempotent; resolves when the memory is free. */
+  /** Closes the contexts, samplers and adapters of the model, then frees it. Idempotent. Resolves when the memory is free. */
   async close(): Promise<void> {
     this.#endsGeneration.clear();
     this.#texts.clear();
     return this.#raw.close();
   }
 
-  /** As {@link close}, for `await using`. */
+  /** The same as {@link close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 }
 
-function wholeText(bytes: Uint8Array): string | undefined {
+function completeText(bytes: Uint8Array): string | undefined {
   try {
     return new TextDecoder('utf-8', { ignoreBOM: true, fatal: true }).decode(bytes);
   } catch {

@@ -1,4 +1,4 @@
-// Where addons lie: the user's cache, the package, and the packages of GPU variants.
+// Finds addons: in the user's cache, in the package, and in GPU packages.
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { homedir } from 'node:os';
@@ -11,10 +11,10 @@ export const GPUS = ['cuda', 'metal', 'vulkan'] as const;
 /** A kind of GPU that a backend is built for. */
 export type GpuKind = (typeof GPUS)[number];
 
-/** A folder with an addon in it, and the ways to start it. */
+/** An addon, with the GPU modules beside it. */
 export interface AddonFolder {
   /**
-   * `environment`: named by LLAMA_HEADSTART_ADDON. `checkout`: compiled in the package's own folder. `build`: made by
+   * `environment`: named by LLAMA_HEADSTART_ADDON. `checkout`: compiled in the package's folder. `build`: compiled by
    * `npx llama-headstart build`, in the user's cache. `prebuilt`: part of the package.
    */
   source: 'environment' | 'checkout' | 'build' | 'prebuilt';
@@ -26,19 +26,19 @@ export interface AddonFolder {
   modules: { gpu: GpuKind; path: string; package: string | null }[];
 }
 
-/** What was found of a GPU package, for `doctor`. */
+/** An installed GPU package. */
 export interface GpuPackage {
   name: string;
   gpu: GpuKind;
-  /** null: its package.json says none. */
+  /** null if its package.json has none. */
   version: string | null;
-  /** Its module; null where even its place cannot be told. */
+  /** The path of its module; null if the package cannot be resolved. */
   path: string | null;
-  /** Why it is not used, or null. */
+  /** Why the package cannot be used, or null. */
   problem: string | null;
 }
 
-/** The package's own folder. */
+/** The folder of this package. */
 export const packageRoot = ((): string => {
   let directory = dirname(fileURLToPath(import.meta.url));
   while (!existsSync(join(directory, 'package.json')) && dirname(directory) !== directory) {
@@ -47,27 +47,27 @@ export const packageRoot = ((): string => {
   return directory;
 })();
 
-/** The package's version. */
+/** The version of this package. */
 export const packageVersion: string = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')).version;
 
-/** "linux-x64", and "linux-x64-musl" where libc is musl. */
+/** "linux-x64", or "linux-x64-musl" if libc is musl. */
 export const platformName = [process.platform, process.arch, isMusl() ? 'musl' : '']
   .filter((part) => part !== '')
   .join('-');
 
 /**
- * This package's folder in the user's cache. `XDG_CACHE_HOME` moves it. Always absolute: binaries are loaded from it, and none
- * from below the directory that a program happens to run in.
+ * This package's folder in the user's cache. `XDG_CACHE_HOME` moves it. The path is always absolute, so that no binary is ever loaded
+ * from the current directory of a program.
  *
- * @throws HeadstartError `CONFIG_INVALID` where the user has no home directory, and no variable names the caches.
+ * @throws HeadstartError `CONFIG_INVALID` if the user has no home directory and no variable names the folder of caches.
  */
 export function userCache(): string {
   const { XDG_CACHE_HOME, LOCALAPPDATA } = process.env;
-  const below = {
+  const cacheOf = {
     darwin: () => join(home(), 'Library', 'Caches'),
     win32: () => absolute(LOCALAPPDATA) ?? join(home(), 'AppData', 'Local'),
   }[process.platform as string];
-  const caches = below ? below() : (absolute(XDG_CACHE_HOME) ?? join(home(), '.cache'));
+  const caches = cacheOf ? cacheOf() : (absolute(XDG_CACHE_HOME) ?? join(home(), '.cache'));
   return join(caches, 'llama-headstart');
 }
 
@@ -79,27 +79,27 @@ function home(): string {
   try {
     directory = homedir();
   } catch (error) {
-    cause = error; // a user that the system does not know, as in a container
+    cause = error; // the system does not know the user, as in some containers
   }
-  const found = absolute(directory);
-  if (found === undefined) {
+  const path = absolute(directory);
+  if (path === undefined) {
     throw new HeadstartError(
       'CONFIG_INVALID',
-      `Expected a home directory to keep caches in, found none: set ${CACHE_VARIABLE} to a folder of yours`,
+      `Expected a home directory for caches, but there is none. Set ${CACHE_VARIABLE} to an absolute path.`,
       { cause },
     );
   }
-  return found;
+  return path;
 }
 
-/** What moves the user's cache. */
+/** The environment variable for the folder of caches. */
 export const CACHE_VARIABLE: string =
   { darwin: 'HOME', win32: 'LOCALAPPDATA' }[process.platform as string] ?? 'XDG_CACHE_HOME';
 
-/** Where `npx llama-headstart build` puts what it builds for this version and platform: a folder for each set of options. */
+/** The folder of the builds by `npx llama-headstart build` for this version and platform. Each set of options has a folder in it. */
 export const buildsDirectory = (): string => join(userCache(), 'builds', `${packageVersion}-${platformName}`);
 
-/** Every addon that this process could load, in the loader's order. */
+/** All addons that this process could load, in the order of the loader. */
 export function addonFolders(): AddonFolder[] {
   const named = process.env.LLAMA_HEADSTART_ADDON;
   if (named) {
@@ -116,7 +116,7 @@ export function addonFolders(): AddonFolder[] {
   return [...checkout, ...cachedBuilds(), ...prebuilt];
 }
 
-/** The opt-in packages of GPU variants that Node's resolution finds, usable or not. */
+/** The installed GPU packages, also those that cannot be used. */
 export function gpuPackages(): GpuPackage[] {
   const require = createRequire(join(packageRoot, 'package.json'));
   return GPUS.flatMap((gpu): GpuPackage[] => {
@@ -125,9 +125,9 @@ export function gpuPackages(): GpuPackage[] {
     try {
       manifest = require.resolve(`${name}/package.json`);
     } catch (error) {
-      // Node looks into the manifest too, and throws for one that it cannot read.
-      const isThere = (error as NodeJS.ErrnoException).code !== 'MODULE_NOT_FOUND';
-      return isThere ? [{ name, gpu, version: null, path: null, problem: UNREADABLE }] : [];
+      // Node also reads the package.json, and throws another error if it cannot.
+      const isInstalled = (error as NodeJS.ErrnoException).code !== 'MODULE_NOT_FOUND';
+      return isInstalled ? [{ name, gpu, version: null, path: null, problem: UNREADABLE }] : [];
     }
     const path = join(dirname(manifest), moduleFile(gpu));
     const version = versionIn(manifest);
@@ -135,19 +135,19 @@ export function gpuPackages(): GpuPackage[] {
   });
 }
 
-const UNREADABLE = 'its package.json cannot be read: install it again';
+const UNREADABLE = 'its package.json cannot be read: install the package again';
 
 function packageProblem(version: string | null, path: string): string | null {
   if (version === null) {
     return UNREADABLE;
   }
   if (version !== packageVersion) {
-    return `it is version ${version}, llama-headstart is ${packageVersion}`;
+    return `its version is ${version}, but llama-headstart is ${packageVersion}`;
   }
   return existsSync(path) ? null : `it lacks ${basename(path)}`;
 }
 
-/** null: a manifest that is empty, cut off or unreadable, as an install on a full disk leaves it. */
+/** null if the package.json is empty, truncated or unreadable, for example after an install on a full disk. */
 function versionIn(manifest: string): string | null {
   try {
     const { version } = JSON.parse(readFileSync(manifest, 'utf8'));
@@ -157,7 +157,7 @@ function versionIn(manifest: string): string | null {
   }
 }
 
-/** What node-gyp-build finds: compiled in the package's folder, else prebuilt. */
+/** The addon that node-gyp-build finds: compiled in the package's folder, else prebuilt. */
 function ownAddon(): string | undefined {
   try {
     return createRequire(import.meta.url)('node-gyp-build').resolve(packageRoot) as string;
@@ -166,7 +166,7 @@ function ownAddon(): string | undefined {
   }
 }
 
-/** The newest first. None where there is no cache, or it cannot be read: then the prebuilt one serves. */
+/** The builds in the user's cache, the newest first. Empty if the cache cannot be read. */
 function cachedBuilds(): AddonFolder[] {
   let directory: string;
   let names: string[];
@@ -190,7 +190,7 @@ function folder(source: AddonFolder['source'], path: string): AddonFolder {
   return { source, path, builtIn: builtInGpu(directory), modules: modules.filter((module) => existsSync(module.path)) };
 }
 
-/** A static build says in build.json what is linked into it. */
+/** The GPU backend of a static build, from its build.json. */
 function builtInGpu(directory: string): GpuKind | null {
   try {
     const { shape, gpu } = JSON.parse(readFileSync(join(directory, 'build.json'), 'utf8'));
@@ -200,11 +200,11 @@ function builtInGpu(directory: string): GpuKind | null {
   }
 }
 
-/** The file of one of ggml's modules: "cuda", "cpu-haswell". CMake's suffix for modules is `.so` on a Mac too. */
+/** The file name of a ggml module such as "cuda" or "cpu-haswell". CMake's suffix for modules is `.so` also on a Mac. */
 export const moduleFile = (module: string): string =>
   `headstart-${isMusl() ? 'musl-' : ''}ggml-${module}${process.platform === 'win32' ? '.dll' : '.so'}`;
 
-/** node-gyp-build's own rule. */
+/** The same rule as in node-gyp-build. */
 function isMusl(): boolean {
   return process.platform === 'linux' && existsSync('/etc/alpine-release');
 }

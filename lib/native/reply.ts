@@ -1,72 +1,73 @@
 import { addon, type RawReplyParser, toJson, unlessAborted } from './addon.js';
 import type { GrammarTrigger } from './grammar-trigger.js';
 
-/** How a model replies under its chat template: what sampling needs to keep it to that, and what reads the reply. */
+/** The format of a model's replies, which follows from its chat template: the grammar for sampling, and the parser of replies. */
 export interface ReplyFormat {
-  /** The name of the reply format that llama.cpp's `common` will parse. */
+  /** The name of the reply format in llama.cpp's `common`. */
   format: string;
-  /** GBNF for tool calls or the JSON schema asked for; empty where nothing is to be forced. For {@link SamplerOptions}, as the next four. */
+  /** GBNF for tool calls or for JSON of a schema; empty if there is no grammar. Pass it and the next four to {@link SamplerOptions}. */
   grammar: string;
-  /** Whether the grammar waits for a trigger. */
+  /** Whether the grammar applies only after a trigger. */
   grammarLazy: boolean;
-  /** What the grammar waits for. Samplers accept a pattern only as the object in this array. */
+  /** The triggers of a lazy grammar. Samplers accept a pattern only as the object in this array. */
   grammarTriggers: GrammarTrigger[];
-  /** Texts of control tokens that belong to the reply's text: detokenise with `special` where they occur. */
+  /** Texts of control tokens that belong to the text of a reply: detokenize these tokens with `special`. */
   preservedTokens: string[];
-  /** The opening of the assistant's turn, which the grammar covers. */
+  /** The opening of the assistant's turn. The grammar covers it. */
   generationPrompt: string;
-  /** Texts that end the reply, besides the tokens that end generation. */
+  /** Texts that end a reply, in addition to the tokens that end generation. */
   additionalStops: string[];
-  /** Whether the chat template knows reasoning, and how that is set apart. */
+  /** Whether replies have reasoning that can be separated from their text. */
   supportsThinking: boolean;
-  /** What reasoning begins with; empty where it has no tag. */
+  /** The tag in front of reasoning; empty if there is none. */
   thinkingStartTag: string;
-  /** What reasoning may end with. */
+  /** The tags that can end reasoning. */
   thinkingEndTags: string[];
   /** Whether the model may write ids of its own for tool calls. */
   hasCallIds: boolean;
-  /** For {@link Model.parseReply}. Good in this thread only, and until the model is closed. */
+  /** For {@link Model.parseReply}. It works only in this thread, and until the model is closed. */
   parser: ReplyParser;
 }
 
-/** Opaque. */
+/** The parser of a reply format. It has no public members. */
 export type ReplyParser = RawReplyParser;
 
 /** A tool call in a reply. */
 export interface ReplyToolCall {
-  /** As the model wrote it; empty where the format has none. */
+  /** The id that the model wrote; empty if the format has no ids. */
   id: string;
-  /** The tool's. */
+  /** The name of the tool. */
   name: string;
-  /** JSON text; of a partial reply what is there of it, closed where that can be done. */
+  /** JSON text. In a partial reply it is the part so far, completed to valid JSON if possible. */
   arguments: string;
 }
 
-/** A reply, taken apart. */
+/** The parts of a reply. */
 export interface ParsedReply {
   /** The text, without markup. */
   content: string;
-  /** What was thought before; empty where the format has none. */
+  /** The reasoning in front of the text; empty if the format has none. */
   reasoning: string;
-  /** In their order. */
+  /** The tool calls in their order. */
   toolCalls: ReplyToolCall[];
   /**
-   * How much of the text these parts and their markup are, in characters (UTF-16 units). Without `partial`, what follows is
-   * a call that is not whole, something that only began like markup, or text that is not in the format.
+   * The length of these parts with their markup, in characters (UTF-16 units). Without `partial`, the rest of the text is an incomplete
+   * call, incomplete markup, or text that does not follow the format.
    */
   length: number;
 }
 
-/** A reply to be taken apart. */
+/** A reply to parse. */
 export interface ParseRequest {
-  /** What {@link Model.render} returned for the conversation; of it only `parser` is used. */
+  /** The result of {@link Model.render} for the conversation. Only its `parser` is used. */
   rendered: Pick<ReplyFormat, 'parser'>;
-  /** The reply so far, without the token that ends generation. */
+  /** The text of the reply so far, without the token that ends generation. */
   text: string;
-  /** More is to come: what may still become a tool call is held back. @default false */
+  /** The reply is not complete yet: text that may become a tool call is held back. @default false */
   partial?: boolean;
   /**
-   * Read a text that is not in the format as far as it is: whole calls only. How far that is, `length` says.
+   * If the text does not follow the format, read its longest beginning that does, with complete calls only. `length` is the length of
+   * that beginning.
    *
    * @default false: such a text is `REPLY_INVALID`
    */
@@ -80,8 +81,8 @@ export async function parseReply(request: ParseRequest, signal: AbortSignal | un
 }
 
 /**
- * The parser of a format, for replies with real names in place of the stand-ins that it was made with: `mark`, an index in `names` and
- * an `e`.
+ * The parser of a format, for replies with the real names. The format was made with stand-ins for the names: `mark`, the index in
+ * `names`, and an `e`.
  *
  * @internal
  */
@@ -93,12 +94,12 @@ export async function replyWithNames(
 }
 
 /**
- * GBNF for the JSON texts that a schema allows, for {@link SamplerOptions.grammar}. Of JSON Schema, what llama.cpp's
- * converter knows: types, properties, items, enum, const, anyOf, oneOf, allOf, references into the schema itself, bounds,
- * lengths, patterns, formats date, time, date-time and uuid. It ignores what it does not know.
+ * GBNF for the JSON texts that a schema allows, for {@link SamplerOptions.grammar}. llama.cpp's converter supports types, properties,
+ * items, enum, const, anyOf, oneOf, allOf, references into the schema itself, bounds, lengths, patterns, and the formats date, time,
+ * date-time and uuid. It ignores other keywords.
  *
- * @param options.signal takes effect before the conversion begins, and behind it
- * @throws HeadstartError `SCHEMA_INVALID` (with the reason: also for references elsewhere and schemas that no finite text
+ * @param options.signal stops the conversion before it starts. If it fires later, the result is dropped
+ * @throws HeadstartError `SCHEMA_INVALID` with the reason (also for references to other documents, and for schemas that no finite text
  *   fits), `JSON_TOO_DEEP` (more than 64 levels), `INVALID_ARGUMENT`, `ABORTED`.
  */
 export async function jsonSchemaToGrammar(

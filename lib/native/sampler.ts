@@ -4,13 +4,13 @@ import { addon, type RawAbortFlag, type RawModel, type RawSampler } from './addo
 import { checkedTriggers, type GrammarTrigger } from './grammar-trigger.js';
 
 /**
- * How a sampler chooses tokens. What is not set is neutral: without options the likeliest token wins and nothing is cut off.
- * (An agent's `sampling` has the defaults of llama.cpp's own programs.)
+ * How a sampler chooses tokens. An option that is not set is neutral: without options the sampler chooses the most likely token. (An
+ * agent's `sampling` has the defaults of llama.cpp's own programs.)
  */
 export interface SamplerOptions extends SamplingOptions {
-  /** GBNF that the reply must follow, of at most 1 MiB. It costs time at every token. */
+  /** A grammar (GBNF) that the reply must follow, at most 1 MiB. It costs time at every token. */
   grammar?: string;
-  /** The grammar holds only from a trigger on. @default false */
+  /** The grammar applies only after a trigger. @default false */
   grammarLazy?: boolean;
   /**
    * What starts a lazy grammar: at most 256, and at least one with `grammarLazy`. Words and tokens can be chosen freely. Patterns (regular
@@ -18,25 +18,25 @@ export interface SamplerOptions extends SamplingOptions {
    * exponential time and nothing can stop it. With a pattern a reply may grow to 16 KiB and then fails with `SAMPLER_FAILED`.
    */
   grammarTriggers?: readonly GrammarTrigger[];
-  /** Texts of single tokens that triggers may name: those are then matched by token id. */
+  /** Texts of single tokens. Trigger words with such a text are matched by token id. */
   preservedTokens?: readonly string[];
   /**
-   * What the chat template put in front of the reply, for grammars of {@link Model.render}, which cover it. Leave it out
-   * for grammars of your own.
+   * The text that the chat template puts in front of a reply. Grammars of {@link Model.render} cover this text. Leave it out for your own
+   * grammars.
    */
   generationPrompt?: string;
 }
 
 /**
- * What chooses the next tokens of one sequence: its options, history, grammar and random numbers. Made by
+ * Chooses the next tokens of one sequence. It has options, a history, a grammar and a random number generator. Made by
  * {@link Model.createSampler}, used in {@link Context.decode}.
  *
- * Calls must await one another: a second call on a sampler in use is refused with `SAMPLER_BUSY`. When a choice fails (a
- * grammar that nothing fits, broken logits), the sampler is dead: {@link failure} says why, and all but `reset()` and
- * `close()` throw `SAMPLER_DEAD`. It is closed with its model.
+ * Await each call before the next: a second call on a sampler in use throws `SAMPLER_BUSY`. If a choice fails (no token fits the grammar,
+ * or the logits are unusable), the sampler is dead: {@link failure} has the reason, and all methods but `reset()` and `close()` throw
+ * `SAMPLER_DEAD`. The model's `close()` also closes its samplers.
  */
 export class Sampler {
-  /** What {@link SamplerOptions.seed} was, or the random one that was drawn. */
+  /** {@link SamplerOptions.seed}, or the random seed that was drawn. */
   readonly seed: number;
   /** @internal */
   readonly raw: RawSampler;
@@ -62,37 +62,40 @@ export class Sampler {
   }
 
   /**
-   * Adds tokens to the history that the penalties look at: the prompt's, most of all. The grammar does not see them, and
-   * sampled tokens are added by the decode that chose them.
+   * Adds tokens, such as those of the prompt, to the history for the penalties. The grammar does not see them. A decode adds the tokens
+   * that it chooses by itself.
    *
-   * @throws HeadstartError `TOKEN_OUT_OF_RANGE`, `SAMPLER_BUSY`, `SAMPLER_DEAD`, `CLOSED` (it, or its model),
-   *   `INVALID_ARGUMENT` (no Int32Array).
+   * @throws HeadstartError `TOKEN_OUT_OF_RANGE`, `SAMPLER_BUSY`, `SAMPLER_DEAD`, `CLOSED` (the sampler or its model),
+   *   `INVALID_ARGUMENT` (not an Int32Array).
    */
   async accept(tokens: Int32Array): Promise<void> {
     return this.raw.accept(tokens);
   }
 
   /**
-   * As if new: no history, the grammar at its start, the random numbers of the same seed from the first on. Revives a dead
-   * sampler.
+   * Sets the sampler to its first state: no history, the grammar at its start, the random numbers from the first one of the seed on. A
+   * dead sampler works again.
    *
-   * @throws HeadstartError `SAMPLER_BUSY`, `CLOSED` (it, or its model).
+   * @throws HeadstartError `SAMPLER_BUSY`, `CLOSED` (the sampler or its model).
    */
   async reset(): Promise<void> {
     return this.raw.reset();
   }
 
-  /** Why the last choice failed: `GRAMMAR_DEAD_END`, `NO_CANDIDATES`, `LOGITS_INVALID`, `SAMPLER_FAILED`. Null while it works. Also after `close()`. */
+  /**
+   * Why a choice failed: `GRAMMAR_DEAD_END`, `NO_CANDIDATES`, `LOGITS_INVALID` or `SAMPLER_FAILED`. Null if none has failed. Readable after
+   * `close()`, too.
+   */
   get failure(): HeadstartError | null {
     return this.raw.failure();
   }
 
-  /** Idempotent, and throws nothing. A decode that uses it finishes first. */
+  /** Frees the sampler, after a decode that uses it. Idempotent. */
   close(): void {
     this.raw.close();
   }
 
-  /** As {@link close}, for `using`. */
+  /** The same as {@link close}, for `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -1,6 +1,6 @@
 import { orAborted } from '../abort.js';
 
-/** One run of some work for all who want its result at the same time. Each can be aborted alone; the run ends with the last. */
+/** Shares one run of some work between concurrent callers. Each caller can be aborted alone. When no caller is left, the run is aborted. */
 export class SharedWork<Result> {
   readonly #start: (signal: AbortSignal) => Promise<Result>;
   #run: { result: Promise<Result>; waiting: number; abort: AbortController } | undefined;
@@ -9,7 +9,7 @@ export class SharedWork<Result> {
     this.#start = start;
   }
 
-  /** @throws HeadstartError `ABORTED`, and whatever the work throws. */
+  /** @throws HeadstartError `ABORTED`, and the errors of the work. */
   async join(signal: AbortSignal | undefined): Promise<Result> {
     if (this.#run === undefined) {
       const abort = new AbortController();
@@ -24,7 +24,7 @@ export class SharedWork<Result> {
       if (run.waiting === 0) {
         run.abort.abort(signal?.reason);
         if (this.#run === run) {
-          this.#run = undefined; // who comes now must not join what is being aborted
+          this.#run = undefined; // later callers must not join an aborted run
         }
       }
     }

@@ -1,8 +1,8 @@
 import { addon, type RawState, toJson, unlessAborted, withAbort } from './addon.js';
 
 /**
- * A sequence's KV state outside the JavaScript heap: its token ids and the bytes that llama.cpp restores. Made by
- * {@link Context.captureSequence} and {@link SequenceState.readFile}; any number of sequences can be restored from it.
+ * The KV state of a sequence, outside the JavaScript heap: its token ids and the bytes that llama.cpp restores. Made by
+ * {@link Context.captureSequence} and {@link SequenceState.readFile}. It can be restored any number of times.
  *
  * Every method but `close` throws `CLOSED` after `close()`.
  */
@@ -18,9 +18,8 @@ export class SequenceState {
   /**
    * Reads and checks a file that {@link writeFile} wrote. Its checksum is verified before llama.cpp sees a byte.
    *
-   * @param options.unverified take a file without this package's footer, as llama.cpp itself writes them. A malformed one
-   *   can spoil the context it is restored into, until its `clear()`, or end the process: only for files that you wrote.
-   *   @default false
+   * @param options.unverified read a file without this package's footer, as llama.cpp writes it. A malformed file can make the context
+   *   unusable until `clear()`, or end the process: use it only for files that you wrote yourself. @default false
    * @throws HeadstartError `ENTRY_MISSING`, `ENTRY_CORRUPT`, `ENTRY_FOREIGN`, `READ_FAILED`, `ABORTED`, `OUT_OF_MEMORY`,
    *   `INVALID_ARGUMENT`.
    */
@@ -46,8 +45,8 @@ export class SequenceState {
   }
 
   /**
-   * Gets memory ready for the next {@link readFile} or capture of about this size, and keeps it until then: the system takes
-   * as long to hand out fresh memory as the file takes to read, or several times longer on a virtual machine.
+   * Prepares memory for the next {@link readFile} or capture of about this size. The system needs as long to provide new memory as the
+   * file takes to read, and several times longer on a virtual machine.
    *
    * @param bytes 1 to 268,435,456 (256 MiB)
    * @throws HeadstartError `INVALID_ARGUMENT`, `OUT_OF_MEMORY`.
@@ -66,17 +65,17 @@ export class SequenceState {
     return this.raw.byteLength();
   }
 
-  /** The metadata of the file it was read from; empty for a captured state. */
+  /** The metadata in the file of the state; empty for a captured state. */
   get metadata(): Record<string, unknown> {
     const text = this.raw.metadata();
     return text === '' ? {} : (JSON.parse(text) as Record<string, unknown>);
   }
 
   /**
-   * Writes a new file (it must not exist) and syncs it: llama.cpp's own sequence-state file with a footer behind it. To
-   * replace a file whole, write beside it and rename. After a failure no file is left.
+   * Writes a new file and syncs it: llama.cpp's own sequence-state file, followed by a footer. The file must not exist: to replace a
+   * file, write another one in its directory and rename that. After a failure no file is left.
    *
-   * @returns the file's size in bytes
+   * @returns the size of the file in bytes
    * @param metadata JSON data, at most 64 levels deep and 1 MiB as text
    * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`, `ABORTED`, `JSON_TOO_DEEP`, `INVALID_ARGUMENT`.
    */
@@ -89,17 +88,17 @@ export class SequenceState {
     return withAbort(options?.signal, (abort) => this.raw.writeFile(path, json, { ...(abort && { abort }) }));
   }
 
-  /** Another handle to the same bytes, which stay until the last handle is closed. */
+  /** Another handle to the same bytes. They stay in memory until the last handle is closed. */
   share(): SequenceState {
     return new SequenceState(this.raw.share());
   }
 
-  /** Lets the bytes go. Idempotent; restores and writes under way finish first. */
+  /** Frees the bytes, after restores and writes in progress. Idempotent. */
   close(): void {
     this.raw.close();
   }
 
-  /** As {@link close}, for `using`. */
+  /** The same as {@link close}, for `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -3,29 +3,29 @@ import type { GpuKind } from './places.js';
 
 export type { Device } from './addon.js';
 
-/** The addon's build, and the machine. */
+/** The build of the addon, and the machine. */
 export interface SystemInfo {
   /** llama.cpp's version. */
   llamaVersion: string;
   /** CPU features and backends, as llama.cpp prints them. */
   features: string;
-  /** Most sequences that one context can have. */
+  /** The maximum number of sequences of one context. */
   maxSequences: number;
-  /** Whether layers can be put on a GPU. */
+  /** Whether layers can be offloaded to a GPU. */
   supportsGpuOffload: boolean;
-  /** The addon that was loaded. */
+  /** The path of the loaded addon. */
   addonPath: string;
-  /** Where it comes from: see docs/guide/building.md. */
+  /** The origin of the addon: see docs/guide/building.md. */
   addonSource: 'environment' | 'checkout' | 'build' | 'prebuilt';
-  /** The CPU module in use ("haswell", "zen4", "armv8.2_2"), or null where the addon was compiled for this CPU alone. */
+  /** The CPU module in use ("haswell", "zen4", "armv8.2_2"), or null if the addon was compiled for this CPU only. */
   cpuModule: string | null;
-  /** The GPU backend in use. */
+  /** The GPU backend in use, or null. */
   gpu: GpuKind | null;
-  /** What computes: the CPU, and GPUs. */
+  /** The devices that can compute: the CPU, and GPUs. */
   devices: readonly Device[];
 }
 
-/** What the native addon was built with and runs on. */
+/** Describes the native addon and the machine that it runs on. */
 export function systemInfo(): SystemInfo {
   const { raw, started, folder, gpu } = loadedAddon();
   return {

@@ -110,7 +110,7 @@ describe('close()', () => {
   it('ends a decode in its middle', async () => {
     const long = someTokens(4000, 200);
     let said = '';
-    for (let delay = 0; !said.includes('was ended'); delay = (delay + 1) % 50) {
+    for (let delay = 0; !said.includes('was stopped'); delay = (delay + 1) % 50) {
       const subject = await model.createContext({ kvCells: 4096, batchSize: 4096 });
       const decoding = subject.decode(batchOf(0, 0, long)).then(
         () => '',
@@ -120,7 +120,7 @@ describe('close()', () => {
       await subject.close();
       said = await decoding;
     }
-    expect(said).toBe('CLOSED: The decode was ended because its context was closed');
+    expect(said).toBe('CLOSED: The decode was stopped because its context was closed');
   });
 
   it('of a model refuses a context that is being made', async () => {

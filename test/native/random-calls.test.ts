@@ -6,11 +6,11 @@ import { writeLora } from '../helpers/loras.js';
 import { microModel } from '../helpers/models.js';
 import { temporaryDirectory } from '../helpers/native.js';
 
-// To look for more: LLAMA_HEADSTART_RANDOM_SEED=7 LLAMA_HEADSTART_RANDOM_CALLS=50000 npm test -- random-calls
+// To search longer: LLAMA_HEADSTART_RANDOM_SEED=7 LLAMA_HEADSTART_RANDOM_CALLS=50000 npm test -- random-calls
 const seed = Number(process.env.LLAMA_HEADSTART_RANDOM_SEED ?? 1);
 const calls = Number(process.env.LLAMA_HEADSTART_RANDOM_CALLS ?? 10_000);
 
-/** Calls without arguments fail only on closed objects, which chance may not bring. */
+/** Calls without arguments fail only on closed objects. Some seeds make no such call. */
 const MAY_NEVER_FAIL = [
   'close',
   'controlTokens',
@@ -24,19 +24,19 @@ const MAY_NEVER_FAIL = [
 
 const models = (['dense', 'recurrent', 'hybrid', 'sliding-window', 'no-tokenizer'] as const).map(microModel);
 
-it('random calls give results or coded errors, and spoil nothing', async () => {
+it('random calls give results or coded errors, and leave later results correct', async () => {
   const directory = await temporaryDirectory();
   const [dense = ''] = models;
   const model = await Model.load({ path: dense, vocabularyOnly: true });
   const lora = await writeLora(directory, 'adapter', {}, model.info.embeddingSize);
   await model.close();
   const args = [String(seed), String(calls), JSON.stringify(models), directory, lora];
-  // One of the wrong arguments is a class as the logger: where something is logged just then, it throws, and a warning says so.
+  // A wrong argument may be a class as the logger. If llama.cpp logs a line then, the class throws, and Node.js prints a warning.
   const nodeArgs = ['--disable-warning=LOGGER_THREW'];
   const { stdout, ...end } = await runChild('native/children/random-calls.mjs', args, { nodeArgs });
   expect(end, `seed ${seed}`).toEqual({ code: 0, signal: null, stderr: '' });
 
-  // Each kind of call must have had both, or these calls are not random enough to promise anything.
+  // Each kind of call must have had results and errors. Otherwise the calls are not random enough to show anything.
   const outcomes: [kind: string, counts: [values: number, errors: number]][] = Object.entries(JSON.parse(stdout));
   expect(outcomes.length).toBeGreaterThan(30);
   if (calls >= 10_000) {

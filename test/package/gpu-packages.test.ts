@@ -99,7 +99,7 @@ describe.skipIf(!isLinux)('a GPU package', () => {
   it('is not used if it has another version, and `doctor` says so', async () => {
     await writeManifest(JSON.stringify({ name, version: '0.0.1' }));
     expect((await systemInfo(GPU)).gpu).toBeNull();
-    expect(await doctor()).toContain(`${name} 0.0.1: it is version 0.0.1, llama-headstart is ${version}`);
+    expect(await doctor()).toContain(`${name} 0.0.1: its version is 0.0.1, but llama-headstart is ${version}`);
   });
 
   it.each(['', '{ "name": "@llama-headstart', 'null', '{}'])(

@@ -153,7 +153,7 @@ describe.skipIf(process.platform === 'win32')('a cache that cannot be used', () 
     const nowhere = { HOME: '', XDG_CACHE_HOME: '' };
     const { code, stderr } = await run(['build'], ENOUGH, nowhere);
     expect(code).toBe(1);
-    expect(stderr).toMatch(/Expected a home directory to keep caches in, found none: set (XDG_CACHE_HOME|HOME)/);
+    expect(stderr).toMatch(/Expected a home directory for caches, but there is none. Set (XDG_CACHE_HOME|HOME)/);
     const { stdout } = await run(['doctor'], ENOUGH, nowhere);
     expect(stdout).toMatch(/^Cache: none, NOT USABLE: Expected a home directory/m);
   });

@@ -42,7 +42,7 @@ describe("the user's cache", () => {
   it.skipIf(process.platform === 'win32')('is refused with a code, and what to set, where there is no home', () => {
     vi.stubEnv('HOME', '');
     vi.stubEnv('XDG_CACHE_HOME', '');
-    expect(userCache).toThrow(/Expected a home directory to keep caches in, found none: set (XDG_CACHE_HOME|HOME)/);
+    expect(userCache).toThrow(/Expected a home directory for caches, but there is none. Set (XDG_CACHE_HOME|HOME)/);
     expect(userCache).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
   });
 });

@@ -1,4 +1,4 @@
-#include "grammar-parts.h"
+#include "grammar-checks.h"
 
 #include <algorithm>
 #include <cstring>
@@ -11,17 +11,17 @@ constexpr size_t MAX_ELEMENTS = 2 << 20;
 
 size_t capped(size_t a, size_t b) { return std::min(a + b, (size_t) 1 << 40); }
 
-// Repetitions are unrolled, so a few bytes of text can ask for gigabytes. This reads the text as llama.cpp's parser does, and
-// adds up what it would make of it, before it does.
-class Measure {
+// llama.cpp's parser unrolls repetitions, so a few bytes of text can need gigabytes. This class reads the text as the
+// parser does and counts the elements that the parser would make.
+class ExpandedSize {
   public:
-    explicit Measure(const std::string & text) : text_(text) {}
+    explicit ExpandedSize(const std::string & text) : text_(text) {}
 
-    void require() {
+    void requireBounded() {
         while (at_ < text_.size()) {
             step(text_[at_]);
             if (elements_ > MAX_ELEMENTS) {
-                throw grammarRefusal("it unfolds into more than " + std::to_string(MAX_ELEMENTS) + " elements");
+                throw grammarRefusal("it expands to more than " + std::to_string(MAX_ELEMENTS) + " elements");
             }
         }
     }
@@ -60,7 +60,7 @@ class Measure {
             if (++nesting_ > MAX_NESTING) {
                 throw grammarRefusal("its groups nest deeper than " + std::to_string(MAX_NESTING));
             }
-            elements_ += rule();
+            elements_ += addedRuleSize();
             at_++;
         } else if (c == ')') {
             nesting_ -= nesting_ > 0;
@@ -87,8 +87,8 @@ class Measure {
         return at_ - start;
     }
 
-    // A rule that the parser makes up: its name is the rule's with a number.
-    size_t rule() const { return 16 + longestName_ / 4; }
+    // The size of a rule that the parser adds: its name is the name of a rule with a number.
+    size_t addedRuleSize() const { return 16 + longestName_ / 4; }
 
     void braces() {
         at_++;
@@ -99,7 +99,7 @@ class Measure {
         }
         skip('}');
         if (max < min) {
-            throw grammarRefusal("a repetition {m,n} has m above n");
+            throw grammarRefusal("in a repetition {m,n} m is greater than n");
         }
         repeat(min, max);
     }
@@ -129,12 +129,12 @@ class Measure {
     }
 
     void repeat(size_t min, size_t max) {
-        const bool open = max == SIZE_MAX || max > 2000;  // llama.cpp takes more than 2,000 for any number
+        const bool open = max == SIZE_MAX || max > 2000;  // llama.cpp treats more than 2,000 as no limit
         const size_t copies = std::max<size_t>(min, 1);
         const size_t optional = open ? 1 : max - min;
         elements_ = capped(
-            elements_,
-            std::min(copies, (size_t) 1 << 20) * std::min(item_, (size_t) 1 << 20) + optional * (item_ + rule())
+            elements_, std::min(copies, (size_t) 1 << 20) * std::min(item_, (size_t) 1 << 20) +
+                           optional * (item_ + addedRuleSize())
         );
         item_ = capped(min == 0 ? 0 : item_ * std::min(copies, (size_t) 1 << 20), 1);
     }
@@ -145,4 +145,4 @@ class Measure {
 
 }  // namespace
 
-void requireMeasure(const std::string & text) { Measure(text).require(); }
+void requireBoundedSize(const std::string & text) { ExpandedSize(text).requireBounded(); }

@@ -1,0 +1,30 @@
+/** Random choices. The same seed gives the same choices everywhere. */
+export class Chance {
+  #state;
+
+  constructor(seed) {
+    this.#state = seed >>> 0;
+  }
+
+  /** A number from 0 to 1 (Mulberry32). */
+  number() {
+    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(this.#state ^ (this.#state >>> 15), this.#state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  }
+
+  /** True with this probability. */
+  happens(probability) {
+    return this.number() < probability;
+  }
+
+  /** An integer from 0 to limit - 1. */
+  below(limit) {
+    return Math.floor(this.number() * limit);
+  }
+
+  pick(list) {
+    return list[this.below(list.length)];
+  }
+}
