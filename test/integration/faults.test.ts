@@ -1,4 +1,4 @@
-// A problem of the cache is a miss with a reason, never a failure: no crash, no other reply, nothing left behind.
+// A problem of the cache is a miss with a reason and never a failure: no crash, no changed reply, no file left over.
 import { execFileSync } from 'node:child_process';
 import { mkdir, readdir, readFile, rename, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -30,7 +30,7 @@ async function savedEntry(settings: AgentSettings = {}): Promise<{ directory: st
   return { directory, path: join(directory, name as string) };
 }
 
-/** Starts an agent on the directory, expects the replies of an uncached one, and returns how its first start went. */
+/** Starts an agent on the directory, expects the replies of an uncached agent, and returns report and statistics. */
 async function startOn(directory: string, settings: AgentSettings = {}) {
   const agent = await startAgent({ ...settings, cacheDir: directory });
   const session = await agent.createSession();
@@ -46,8 +46,8 @@ function expectMiss(report: Readonly<StartReport>, reason: RegExp): void {
   expect(report.reason).toMatch(reason);
 }
 
-/** The bad entry was set aside and saved anew: the next start finds it. */
-async function expectMended(directory: string): Promise<void> {
+/** The bad entry was set aside and saved again, so the next start reads it. */
+async function expectSavedAgain(directory: string): Promise<void> {
   expect((await startOn(directory)).report.source).toBe('disk');
   expect((await readdir(directory)).filter((name) => name.endsWith('.tmp'))).toEqual([]);
 }
@@ -70,14 +70,14 @@ describe('an entry that is damaged', () => {
     ['in the length of its metadata', (size: number) => size - 26],
     ['in its checksum', (size: number) => size - 16],
     ['in its closing magic', (size: number) => size - 1],
-  ])('%s is set aside and made again', async (_, at) => {
+  ])('%s is set aside and saved again', async (_, at) => {
     const { directory, path } = await savedEntry();
     await alter(path, at);
     const { report, stats } = await startOn(directory);
     expectMiss(report, /^corrupt: /);
     expect(stats).toMatchObject({ hits: 0, misses: 1, corruptions: 1, saves: 1, entries: 1 });
     expect((await stat(`${path}.corrupt`)).isFile()).toBe(true);
-    await expectMended(directory);
+    await expectSavedAgain(directory);
   });
 
   it.each([
@@ -86,29 +86,29 @@ describe('an entry that is damaged', () => {
     ['in its state', (size: number) => size >> 1],
     ['in its footer', (size: number) => size - 10],
     ['by one byte', (size: number) => size - 1],
-  ])('by being cut %s is set aside and made again', async (_, length) => {
+  ])('because it was truncated %s is set aside and saved again', async (_, length) => {
     const { directory, path } = await savedEntry();
     await truncate(path, length((await stat(path)).size));
     const { report, stats } = await startOn(directory);
     expectMiss(report, /^corrupt: /);
     expect(stats).toMatchObject({ misses: 1, corruptions: 1 });
     expect((await readdir(directory)).filter((name) => name.endsWith('.corrupt'))).toHaveLength(1);
-    await expectMended(directory);
+    await expectSavedAgain(directory);
   });
 
-  it('by bytes behind its end, or that is no entry at all, is set aside', async () => {
+  it('by extra bytes at its end, or by other content, is set aside', async () => {
     const { directory, path } = await savedEntry();
     for (const content of [Buffer.concat([await readFile(path), Buffer.from('x')]), Buffer.from('not an entry')]) {
       await writeFile(path, content);
       expectMiss((await startOn(directory)).report, /^corrupt: /);
     }
     expect(await readFile(`${path}.corrupt`, 'utf8')).toBe('not an entry'); // the newest
-    await expectMended(directory);
+    await expectSavedAgain(directory);
   });
 });
 
 describe('a logger that throws', () => {
-  it('costs a cache its lines, and no start', async () => {
+  it('does not make a start fail', async () => {
     const { directory, path } = await savedEntry();
     const template = someTokens(100, 1);
     const open = (logger?: () => never) =>
@@ -117,7 +117,7 @@ describe('a logger that throws', () => {
     await first.start(template);
     await first.close();
     const entries = (await entriesIn(directory)).map((name) => join(directory, name));
-    await alter(entries.find((each) => each !== path) as string, (size) => size >> 1);
+    await alter(entries.find((entry) => entry !== path) as string, (size) => size >> 1);
     const lab = await open(() => {
       throw new Error('no line');
     });
@@ -126,23 +126,23 @@ describe('a logger that throws', () => {
   });
 });
 
-describe('an entry that is something else', () => {
-  it('belongs to another configuration: it is not used, and not called damaged', async () => {
+describe('a file with the name of an entry', () => {
+  it('that belongs to another configuration is not used and not set aside', async () => {
     const foreign = await savedEntry({ name: 'dense-other' });
     const { directory, path } = await savedEntry();
     await rename(foreign.path, path);
     const { report, stats } = await startOn(directory);
     expectMiss(report, /^foreign: /);
     expect(stats.corruptions).toBe(0);
-    await expectMended(directory);
+    await expectSavedAgain(directory);
   });
 
-  it('belongs to another template: it is not used', async () => {
+  it('that belongs to another template is not used', async () => {
     const other = await savedEntry({ systemPrompt: numberedPrompt(1) });
     const { directory, path } = await savedEntry();
     await rename(other.path, path);
     expectMiss((await startOn(directory)).report, /^foreign: /);
-    await expectMended(directory);
+    await expectSavedAgain(directory);
   });
 
   it.each([
@@ -150,28 +150,28 @@ describe('an entry that is something else', () => {
     ['a named pipe that nobody writes', async (path: string) => execFileSync('mkfifo', [path])],
     ['a link to an entry', async (path: string) => symlink(`${path}.elsewhere`, path)],
     ['a link to itself', async (path: string) => symlink(path, path)],
-  ])('is %s: it is set aside', async (_, make) => {
+  ])('that is %s is set aside', async (_, make) => {
     const { directory, path } = await savedEntry();
     await rename(path, `${path}.elsewhere`);
     await make(path);
     const { report, stats } = await startOn(directory);
     expectMiss(report, /^corrupt: /);
     expect(stats.corruptions).toBe(1);
-    await expectMended(directory);
+    await expectSavedAgain(directory);
   });
 
-  it('is missing: a plain miss', async () => {
+  it('that was deleted is a miss', async () => {
     const { directory, path } = await savedEntry();
     await rm(path);
     const { report, stats } = await startOn(directory);
     expectMiss(report, /^absent$/);
     expect(stats).toMatchObject({ misses: 1, corruptions: 0, entries: 1 });
-    await expectMended(directory);
+    await expectSavedAgain(directory);
   });
 });
 
 describe('a cache directory that cannot be used', () => {
-  it('because a file is in its place makes every start a miss, and counts what was not saved', async () => {
+  it('because a file has its name makes every start a miss and counts failed saves', async () => {
     const path = join(await temporaryDirectory(), 'cache');
     await writeFile(path, 'in the way');
     for (const directory of [path, join(path, 'below')]) {
@@ -184,7 +184,7 @@ describe('a cache directory that cannot be used', () => {
     expect(await readFile(path, 'utf8')).toBe('in the way');
   });
 
-  it('because the disk would get too full saves nothing, and leaves nothing', async () => {
+  it('because too little disk space is free saves nothing and leaves no file', async () => {
     const directory = await temporaryDirectory();
     const { report, stats } = await startOn(directory, { minFreeDiskBytes: Number.MAX_SAFE_INTEGER });
     expectMiss(report, /^absent$/);
@@ -192,13 +192,13 @@ describe('a cache directory that cannot be used', () => {
     expect(await entriesIn(directory)).toEqual([]);
   });
 
-  it('because it was deleted in the meantime is made again', async () => {
+  it('because it was deleted is created again', async () => {
     const directory = join(await temporaryDirectory(), 'cache');
     const agent = await startAgent({ cacheDir: directory, maxResidentTemplates: 1, maxMemoryBytes: 0 });
     const first = await agent.createSession();
     await agent.flush();
     await rm(directory, { recursive: true });
-    await agent.createSession({ systemPrompt: numberedPrompt(1) }); // takes the one resident place
+    await agent.createSession({ systemPrompt: numberedPrompt(1) }); // takes the only resident sequence
     await agent.flush();
     const again = await agent.createSession();
     await agent.flush();
@@ -211,7 +211,7 @@ describe('a cache directory that cannot be used', () => {
 });
 
 describe('a save', () => {
-  it('that cannot be put in its place leaves nothing behind', async () => {
+  it('leaves no temporary file if the rename fails', async () => {
     const directory = await temporaryDirectory();
     const lab = await Lab.open({ path: microModel('dense') });
     onTestFinished(() => lab.close());
@@ -229,14 +229,14 @@ describe('a save', () => {
 });
 
 describe('the cache directory', () => {
-  it('changes no reply, whatever file of it is deleted, cut or overwritten', async () => {
-    const damages: ((path: string) => Promise<void>)[] = [
+  it('changes no reply, whichever of its files is deleted, truncated or overwritten', async () => {
+    const faults: ((path: string) => Promise<void>)[] = [
       (path) => rm(path),
       async (path) => truncate(path, (await stat(path)).size >> 1),
       (path) => writeFile(path, 'something else'),
       (path) => writeFile(path, '{"format":2,"controlTokens":1,"tokens":3}'),
     ];
-    for (const damage of damages) {
+    for (const damage of faults) {
       for (const index of [0, 1, 2, 3, 4]) {
         const { directory } = await savedEntry();
         const names = await readdir(directory);
@@ -247,7 +247,7 @@ describe('the cache directory', () => {
     }
   });
 
-  it('holds one file an entry, for its owner only, and says that it is a cache', async () => {
+  it('contains one file for each entry, readable for its owner only, and a tag that marks it as a cache', async () => {
     const directory = join(await temporaryDirectory(), 'a', 'b');
     await startOn(directory);
     const names = (await readdir(directory)).sort();
@@ -264,14 +264,14 @@ describe('the cache directory', () => {
     }
   });
 
-  it('does not hold the text of a prompt', async () => {
+  it('does not contain the text of a prompt', async () => {
     const { directory } = await savedEntry();
     for (const name of await readdir(directory)) {
       expect((await readFile(join(directory, name))).includes('bicycles')).toBe(false);
     }
   });
 
-  it('with files that are none of ours is read without them', async () => {
+  it('may contain foreign files, which are ignored', async () => {
     const { directory } = await savedEntry();
     await writeFile(join(directory, 'template_0011223344556677.kv'), 'junk');
     await writeFile(join(directory, 'notes.txt'), 'mine');
@@ -281,7 +281,7 @@ describe('the cache directory', () => {
     expect(await readFile(join(directory, 'notes.txt'), 'utf8')).toBe('mine');
   });
 
-  it('that agents share at the same time keeps whole entries', async () => {
+  it('can be used by several agents at the same time', async () => {
     const directory = await temporaryDirectory();
     const agents = await Promise.all([1, 2, 3].map(() => startAgent({ cacheDir: directory })));
     const sessions = await Promise.all(agents.map((agent) => agent.createSession()));
@@ -290,27 +290,33 @@ describe('the cache directory', () => {
       expect(await replies(session, MESSAGES, 8)).toEqual(expected);
     }
     expect(await entriesIn(directory)).toHaveLength(1);
-    await expectMended(directory);
+    await expectSavedAgain(directory);
   });
 });
 
-describe.skipIf(process.platform === 'win32')('a directory that cannot be made', () => {
-  it('is a cache of misses and a coded error of downloads and saves, and never a hang', async () => {
+describe.skipIf(process.platform === 'win32')('a directory that cannot be created', () => {
+  it('makes every start a miss and every download or save a coded error, and never hangs', async () => {
     const directory = await temporaryDirectory();
     await writeFile(join(directory, 'file'), '');
     await symlink(join(directory, 'nowhere', 'at all'), join(directory, 'dangling'));
-    // The child works in a directory that was deleted: nothing relative can be made there.
-    const lost = ['.cache/templates', '.', '/proc/headstart/a', join(directory, 'file'), `${directory}/dangling/a`];
+    // The working directory of the child was deleted, so no relative path can be created.
+    const impossible = [
+      '.cache/templates',
+      '.',
+      '/proc/headstart/a',
+      join(directory, 'file'),
+      `${directory}/dangling/a`,
+    ];
     const { stdout, stderr, code } = await runChild('integration/children/lost-directory.mjs', [
       microModel('dense'),
-      JSON.stringify(lost),
-      JSON.stringify(lost),
+      JSON.stringify(impossible),
+      JSON.stringify(impossible),
     ]);
     expect({ stderr, code }).toEqual({ stderr: '', code: 0 });
     const failed = { replied: true, failedSaves: 1, misses: 1, save: 'WRITE_FAILED', warned: true };
     expect(JSON.parse(stdout)).toEqual({
-      caches: lost.map(() => failed),
-      models: lost.map(() => 'WRITE_FAILED'),
+      caches: impossible.map(() => failed),
+      models: impossible.map(() => 'WRITE_FAILED'),
       relativeModel: 'MODEL_NOT_FOUND',
     });
   });

@@ -1,13 +1,12 @@
-// In the default layout the last digits hang on where cells sit, beside whose, and with whom a prompt is read. What a session says
-// there, warm, among many, is as near to what it says cold and alone as cold runs are to each other: the noise is llama.cpp's, not
-// the cache's.
+// In the default layout, the last digits of logits depend on the places of cells and on the other sequences in a batch. Logits of warm
+// sessions differ from cold ones by no more than cold runs differ from each other: this noise comes from llama.cpp, not from the cache.
 import { AgentServer, type Session } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { type AgentSettings, agentOptions, startAgent } from '../helpers/agents.js';
 import { firstLogits, numberedMessage, openNumbered, shuffled } from '../helpers/reproducible.js';
 
 const NUMBERS = Array.from({ length: 32 }, (_, number) => number);
-/** How far cold runs lie from each other is known from so many, chosen beforehand: then the sessions are measured against it. */
+/** Number of cold runs that determine the noise. */
 const COLD_ROUNDS = 6;
 
 const speak = (session: Session, number: number): Promise<Float32Array> =>
@@ -17,7 +16,7 @@ function distance(a: Float32Array = new Float32Array([Number.NaN]), b: Float32Ar
   return a.reduce((most, value, index) => Math.max(most, Math.abs(value - (b[index] ?? Number.NaN))), 0);
 }
 
-/** In a context of its own. */
+/** The first logits of a session in a new context without the cache. */
 async function coldAlone(settings: AgentSettings, number: number): Promise<Float32Array> {
   const agent = await AgentServer.initialize(agentOptions(settings));
   try {
@@ -27,7 +26,7 @@ async function coldAlone(settings: AgentSettings, number: number): Promise<Float
   }
 }
 
-/** All at once, without the cache, in an order of the round's. */
+/** The first logits of all sessions, run at the same time without the cache. The round chooses their order. */
 async function coldTogether(settings: AgentSettings, round: number): Promise<Float32Array[]> {
   const agent = await AgentServer.initialize(agentOptions(settings));
   try {
@@ -47,7 +46,7 @@ async function coldTogether(settings: AgentSettings, round: number): Promise<Flo
 describe.each(['dense-quantised', 'wide-q4_k', 'sliding-window', 'recurrent'] as const)(
   'in the default layout, on the %s model,',
   (name) => {
-    it('32 sessions on 8 sequences lie no further from their own cold runs than cold runs from each other', async () => {
+    it('warm sessions differ from cold runs by no more than cold runs differ from each other', async () => {
       const settings: AgentSettings = { name, contextSize: 512, batchSize: 128, nSeqMax: 8 };
       const cold = await Promise.all(NUMBERS.map((number) => coldAlone(settings, number)));
       const runs = [cold];
@@ -65,7 +64,7 @@ describe.each(['dense-quantised', 'wide-q4_k', 'sliding-window', 'recurrent'] as
       const warm = await Promise.all(sessions.map(speak));
       const furthest = Math.max(...NUMBERS.map((number) => distance(warm[number], cold[number])));
       expect(furthest).toBeLessThanOrEqual(noise);
-      // What is not noise is much larger: other sessions' logits.
+      // The logits of other sessions differ by much more than noise.
       const others = NUMBERS.slice(1).map((number) => distance(warm[number], cold[number - 1]));
       expect(furthest).toBeLessThan(Math.min(...others));
     });

@@ -1,4 +1,4 @@
-// Whatever goes wrong in a session, sequences and cells are counted back to zero, and its neighbours never notice.
+// After any failure in a session, all sequences and cells are released, and other sessions reply as before.
 import { join } from 'node:path';
 import { type AgentServer, type Session, subscribeDiagnostics } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -12,7 +12,7 @@ const BOOLEAN = {
   additionalProperties: false,
 };
 
-/** Each fails, or ends before its time, in a way of its own. */
+/** Ways in which a session fails or ends early. */
 const MISHAPS: Record<string, (agent: AgentServer, session: Session) => Promise<unknown>> = {
   'an abort before the first token': (_, session) => session.send('Hello', { signal: AbortSignal.timeout(1) }),
   'an abort in the reply': async (_, session) => {
@@ -26,17 +26,17 @@ const MISHAPS: Record<string, (agent: AgentServer, session: Session) => Promise<
       break;
     }
   },
-  'a stream that nobody reads on': (_, session) => session.stream('Hello').next(),
+  'a stream that nobody reads to its end': (_, session) => session.stream('Hello').next(),
   'a message that does not fit': (_, session) => session.send('word '.repeat(5000)),
-  'a message that is none': (_, session) => session.send({ role: 'wizard' } as never),
-  'a sampler that finds nothing': (_, session) =>
+  'an invalid message': (_, session) => session.send({ role: 'wizard' } as never),
+  'a sampler without any token to choose': (_, session) =>
     session.send('Hello', {
       sampling: {
         logitBias: new Map(Array.from({ length: 576 }, (_unused, token) => [token, Number.NEGATIVE_INFINITY])),
       },
     }),
-  'a schema that is none': (_, session) =>
-    session.send('Hello', { responseFormat: { type: 'json', schema: { type: 'colour' } } }),
+  'an invalid schema': (_, session) =>
+    session.send('Hello', { responseFormat: { type: 'json', schema: { type: 'color' } } }),
   'a tool that throws': async (agent) => {
     const execute = () => {
       throw new Error('broken');
@@ -51,14 +51,14 @@ const MISHAPS: Record<string, (agent: AgentServer, session: Session) => Promise<
     });
     await session.send('Light', { toolChoice: 'required', maxTokens: 80 });
   },
-  'a fork that is left alone': (_, session) => session.fork(),
+  'a fork that is never used': (_, session) => session.fork(),
   'a completion that is aborted': (agent) => agent.complete('Hello', { signal: AbortSignal.timeout(1) }),
-  'a completion that is left': async (agent) => {
+  'a completion that nobody reads to its end': async (agent) => {
     for await (const _part of agent.streamComplete('Hello')) {
       break;
     }
   },
-  'a save that is aborted while its conversation is read again': async (_, session) => {
+  'a save that is aborted while its conversation is prefilled': async (_, session) => {
     await session.send('Hello. '.repeat(40), { maxTokens: 4 });
     const directory = await temporaryDirectory();
     await session.save(join(directory, 'session.json'), { state: true, signal: AbortSignal.timeout(1) });
@@ -80,11 +80,11 @@ const MISHAPS: Record<string, (agent: AgentServer, session: Session) => Promise<
 };
 
 describe.each(['dense', 'sliding-window', 'recurrent'] as const)('on %s memory', (name) => {
-  it.each(Object.keys(MISHAPS))('%s leaves nothing behind', async (title) => {
+  it.each(Object.keys(MISHAPS))('%s releases all sequences and cells', async (title) => {
     const agent = await startAgent({ name, maxResidentTemplates: 0, nSeqMax: 3, contextSize: 2048, ...EXACT });
     const turns = ['Hello', 'And now?'];
     const expected = await uncachedReplies({ name, contextSize: 2048, ...EXACT }, turns, 8);
-    const neighbour = async () => {
+    const neighbor = async () => {
       const session = await agent.createSession();
       expect(await replies(session, turns, 8)).toEqual(expected);
       await session.close();
@@ -93,25 +93,25 @@ describe.each(['dense', 'sliding-window', 'recurrent'] as const)('on %s memory',
     for (let round = 0; round < 3; round++) {
       const session = await agent.createSession();
       opened.push(session);
-      const [made] = await Promise.all([MISHAPS[title]?.(agent, session).catch(() => undefined), neighbour()]);
-      if (typeof made === 'object' && made !== null && 'close' in made) {
-        opened.push(made as Session);
+      const [result] = await Promise.all([MISHAPS[title]?.(agent, session).catch(() => undefined), neighbor()]);
+      if (typeof result === 'object' && result !== null && 'close' in result) {
+        opened.push(result as Session);
       }
     }
-    await neighbour();
+    await neighbor();
     await Promise.all(opened.map((session) => session.close()));
     expect(agent.health()).toMatchObject(NOTHING_HELD);
   });
 });
 
-it('an abort at any stage of a turn leaves no trace of it, and nothing behind', async () => {
+it('an abort at any stage of a turn undoes the turn and releases everything', async () => {
   const agent = await startAgent({ maxResidentTemplates: 0, contextSize: 512, ...EXACT });
   const sampling = await likelyCalls();
   let onMoment: (stage: string) => void = () => {};
   for (const channel of ['prefill', 'decode', 'tool-call'] as const) {
     onTestFinished(subscribeDiagnostics(channel, () => onMoment(channel)));
   }
-  /** Aborts at that moment. @returns the stages that the turn was in, moment by moment, and how it ended */
+  /** Runs a turn and aborts it at its nth event. Returns the stage at each event, and how the turn ended. */
   const run = async (moment: number): Promise<{ stages: string[]; outcome: string }> => {
     const controller = new AbortController();
     const stages: string[] = [];
@@ -158,8 +158,8 @@ it('an abort at any stage of a turn leaves no trace of it, and nothing behind', 
     const change = `${whole.stages[moment - 1]}, ${stage}`;
     if (!tried.has(change)) {
       const { outcome } = await run(moment);
-      const isThrough = moment > whole.stages.lastIndexOf('tool'); // then there is nothing left to abort
-      expect({ change, outcome }).toEqual({ change, outcome: isThrough ? expect.any(String) : 'ABORTED' });
+      const isComplete = moment > whole.stages.lastIndexOf('tool'); // nothing is left to abort then
+      expect({ change, outcome }).toEqual({ change, outcome: isComplete ? expect.any(String) : 'ABORTED' });
     }
     tried.add(change);
   }

@@ -1,4 +1,4 @@
-// The MCP client and OpenTelemetry are optional: the package works where none of them is installed.
+// The MCP client and OpenTelemetry are optional packages.
 import { execFile } from 'node:child_process';
 import { cp, mkdir, readFile, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,20 +12,20 @@ import { microModel } from '../helpers/models.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
-it('without any optional package agents and tools work, and MCP servers say what to install', async () => {
+it('agents and tools work without any optional package, and the error of an MCP server says what to install', async () => {
   requireFreshDist();
-  const place = await temporaryDirectory();
-  await cp(join(root, 'dist'), join(place, 'dist'), { recursive: true });
-  await cp(join(root, 'package.json'), join(place, 'package.json'));
-  await cp(join(root, 'test/integration/children/without-peers.mjs'), join(place, 'without-peers.mjs'));
-  await mkdir(join(place, 'node_modules'));
+  const directory = await temporaryDirectory();
+  await cp(join(root, 'dist'), join(directory, 'dist'), { recursive: true });
+  await cp(join(root, 'package.json'), join(directory, 'package.json'));
+  await cp(join(root, 'test/integration/children/without-peers.mjs'), join(directory, 'without-peers.mjs'));
+  await mkdir(join(directory, 'node_modules'));
   const { dependencies } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
   for (const name of Object.keys(dependencies)) {
-    await symlink(join(root, 'node_modules', name), join(place, 'node_modules', name));
+    await symlink(join(root, 'node_modules', name), join(directory, 'node_modules', name));
   }
   const { stdout, stderr } = await promisify(execFile)(
     process.execPath,
-    [join(place, 'without-peers.mjs'), microModel('dense')],
+    [join(directory, 'without-peers.mjs'), microModel('dense')],
     { env: { ...process.env, NODE_OPTIONS: '', LLAMA_HEADSTART_ADDON: addonFolders()[0]?.path } },
   );
   expect(stderr).toBe('');

@@ -1,5 +1,5 @@
-// `reproducible` for what goes on elsewhere: forks, and sessions in files. Each says what its original says, to the bit, also
-// after their KV cells and saved states were needed by others.
+// `reproducible` for forks and saved sessions: each replies with the same bits as its original, also after it lost its KV cells and its
+// saved state.
 import { join } from 'node:path';
 import { type AgentServer, type Session, subscribeDiagnostics, type Tool } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
@@ -14,7 +14,7 @@ const NEXT = ['And now?', 'Thank you'];
 const settings = (more: AgentSettings): AgentSettings => ({
   reproducible: true,
   contextSize: 768,
-  nSeqMax: 1, // whoever takes a turn takes the sequence from the one before
+  nSeqMax: 1, // each turn takes the sequence of the session that ran before
   batchSize: 128,
   ...more,
 });
@@ -32,14 +32,14 @@ async function sayAll(session: Session, messages = NEXT): Promise<ExactReply[]> 
   return all;
 }
 
-/** Somebody else's turn: the sequence is theirs now. */
+/** Gives the only sequence to another session. */
 async function takeSequence(agent: AgentServer): Promise<void> {
   const other = await agent.createSession({ systemPrompt: 'You are somebody else.' });
   await other.send('Hi', { maxTokens: 2 });
   await other.close();
 }
 
-/** What a session alone says after its first turn. */
+/** The replies of a session that runs alone, after its first turn. */
 async function alone(more: AgentSettings, tools: readonly Tool[] = []): Promise<ExactReply[]> {
   const session = await (await startAgent(settings(more))).createSession({
     templateCache: false,
@@ -55,24 +55,24 @@ describe.each(MEMORIES)('in reproducible mode, on %s memory,', (name) => {
     ['with saved states', {}],
     ['with no memory for saved states', { maxSavedBytes: 0 }],
   ] as const)('%s,', (_, memory) => {
-    it('a fork goes on as its session would, in turns with it', async () => {
+    it('a fork replies as its session would, in turns with it', async () => {
       const expected = await alone({ name });
       const agent = await startAgent(settings({ name, ...memory }));
       const session = await agent.createSession();
       await say(session, FIRST);
       const fork = await session.fork();
       await takeSequence(agent);
-      const later = await session.fork(); // its session holds no sequence now
+      const later = await session.fork(); // the session has lost its sequence
       const all: ExactReply[][] = [[], [], []];
       for (const message of NEXT) {
-        for (const [index, each] of [fork, session, later].entries()) {
-          all[index]?.push(await say(each, message));
+        for (const [index, conversation] of [fork, session, later].entries()) {
+          all[index]?.push(await say(conversation, message));
         }
       }
       expect(all).toEqual([expected, expected, expected]);
     });
 
-    it('a fork of a fork that never spoke, and one of a session at its start', async () => {
+    it('forks of an unused fork and of a new session reply as the original', async () => {
       const expected = await alone({ name });
       const agent = await startAgent(settings({ name, ...memory }));
       const session = await agent.createSession();
@@ -84,7 +84,7 @@ describe.each(MEMORIES)('in reproducible mode, on %s memory,', (name) => {
       expect(await sayAll(early)).toEqual(expected);
     });
 
-    it.each([true, false])('a session from a file goes on as it would have (state kept: %s)', async (state) => {
+    it.each([true, false])('a restored session replies as the original (state saved: %s)', async (state) => {
       const expected = await alone({ name });
       const path = join(await temporaryDirectory(), 'session.json');
       const first = await startAgent(settings({ name, ...memory }));
@@ -107,7 +107,7 @@ describe.each(MEMORIES)('in reproducible mode, on %s memory,', (name) => {
       expect(await sayAll(fork)).toEqual(expected);
     });
 
-    it('a turn that is aborted or left is as if it had never been', async () => {
+    it('a turn that is aborted or not read to its end changes no later reply', async () => {
       const expected = await alone({ name });
       const agent = await startAgent(settings({ name, ...memory }));
       const session = await agent.createSession();
@@ -128,7 +128,7 @@ describe.each(MEMORIES)('in reproducible mode, on %s memory,', (name) => {
       expect(await sayAll(session)).toEqual(expected);
     });
 
-    it('a turn goes on behind its tool as if nobody had had its sequence meanwhile', async () => {
+    it('a turn continues after its tool as if it had kept its sequence', async () => {
       const turn = async (more: AgentSettings, inTool: (agent: AgentServer) => Promise<void>) => {
         const agent = await startAgent(settings({ name, ...more, contextSize: 2048 }));
         const ran: string[] = [];
@@ -148,7 +148,7 @@ describe.each(MEMORIES)('in reproducible mode, on %s memory,', (name) => {
       expect(await turn(memory, (agent) => withoutRecording(() => takeSequence(agent)))).toEqual(expected);
     });
 
-    it('a turn that is aborted while its tool runs is as if it had never been', async () => {
+    it('a turn that is aborted while its tool runs changes no later reply', async () => {
       const controller = new AbortController();
       const tools: Tool[] = [{ name: 'a', execute: () => controller.abort() }];
       const expected = await alone({ name }, tools);
@@ -166,7 +166,7 @@ describe.each(MEMORIES)('in reproducible mode, on %s memory,', (name) => {
     });
   });
 
-  it('a session from a file goes on in another process', async () => {
+  it('a restored session replies as the original in another process', async () => {
     const directory = await temporaryDirectory();
     const path = join(directory, 'session.json');
     const options = settings({ name, cacheDir: directory });
@@ -191,7 +191,7 @@ describe.each(MEMORIES)('in reproducible mode, on %s memory,', (name) => {
 });
 
 it.each(['dense-quantised', 'sliding-window', 'recurrent'] as const)(
-  'in reproducible mode, on %s memory, a stream that nobody read on for a while goes on where it was, though others had its sequence',
+  'in reproducible mode, on %s memory, a paused stream continues with the same bits after it lost its sequence',
   async (name) => {
     const expected = await alone({ name });
     const agent = await startAgent(settings({ name, maxSavedBytes: 0 }));
@@ -202,7 +202,7 @@ it.each(['dense-quantised', 'sliding-window', 'recurrent'] as const)(
       const options = { maxTokens: 12, sampling: { temperature: 0.9, seed: 1 } };
       for await (const part of session.stream(NEXT[0] as string, options)) {
         if (text === '') {
-          await withoutRecording(() => takeSequence(agent)); // it waits until it may have it
+          await withoutRecording(() => takeSequence(agent)); // gets the sequence once the stream counts as unread
         }
         text += part.type === 'text-delta' ? part.text : '';
       }

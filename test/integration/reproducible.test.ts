@@ -1,5 +1,5 @@
-// `reproducible`: a reply is the same to the bit, whoever else there is, wherever its template came from, and whatever
-// happened to its KV cells meanwhile. `npm run test:reproducible` runs it on real models too, and on yours.
+// With `reproducible`, a reply has the same bits whatever other sessions run, whatever source its template came from, and whether or not
+// the session lost its KV cells. `npm run test:reproducible` runs this file with real models, and with models that you name.
 import { availableParallelism } from 'node:os';
 import { basename } from 'node:path';
 import { AgentServer, subscribeDiagnostics } from 'llama-headstart';
@@ -14,8 +14,8 @@ import { numberedPrompt } from '../helpers/prompts.js';
 import { type ExactReply, exactReply, runConcurrently, runSequentially } from '../helpers/reproducible.js';
 import { Tally } from '../helpers/soak.js';
 
-const given = process.env.LLAMA_HEADSTART_REPRODUCIBLE_MODELS?.split(',');
-const MODELS = (given ?? (REPRODUCIBLE_MODELS as MicroModelName[]).map(microModel)).map(
+const namedModels = process.env.LLAMA_HEADSTART_REPRODUCIBLE_MODELS?.split(',');
+const MODELS = (namedModels ?? (REPRODUCIBLE_MODELS as MicroModelName[]).map(microModel)).map(
   (source) => [basename(source, '.gguf'), source] as const,
 );
 const SESSIONS = Number(process.env.LLAMA_HEADSTART_REPRODUCIBLE_SESSIONS ?? 12);
@@ -28,11 +28,11 @@ const settings = (more: AgentSettings): AgentSettings => ({
   batchSize: 128,
   keyType: 'f16',
   valueType: 'f16',
-  ...(given && { nThreads: availableParallelism() }),
+  ...(namedModels && { nThreads: availableParallelism() }),
   ...more,
 });
 
-it('in reproducible mode, with an adapter, whose kernels nobody tested, sessions take turns', async () => {
+it('in reproducible mode with an adapter, each batch has one session, because the self-test did not run the kernels of adapters', async () => {
   const directory = await temporaryDirectory();
   const agent = await startAgent(settings({ name: 'dense-quantised' }));
   const lora = await writeLora(directory, 'one', { rank: 64 }, agent.model.info.embeddingSize);
@@ -49,7 +49,7 @@ it('in reproducible mode, with an adapter, whose kernels nobody tested, sessions
 });
 
 describe.each(MODELS)('in reproducible mode, with %s', (name, source) => {
-  it(`${SESSIONS} sessions on 8 sequences say what each says alone, to the bit, from every tier`, async () => {
+  it(`${SESSIONS} sessions on 8 sequences reply with the same bits as alone, from every source`, async () => {
     const tally = new Tally(`replies of ${name}`);
     const agent = await startAgent(settings({ source, cacheDir: null }));
     const expected = await runSequentially(agent, SESSIONS, TURNS, progress(name, 'alone', SESSIONS));
@@ -60,7 +60,7 @@ describe.each(MODELS)('in reproducible mode, with %s', (name, source) => {
     const turns = SESSIONS * TURNS;
     const saved = await runConcurrently(first, SESSIONS, TURNS, 1, progress(name, 'at once, with saved states', turns));
     await first.close();
-    // No room for saved states: who lost its cells decodes again what it held.
+    // Without memory for saved states, a session that lost its cells decodes its tokens again.
     const second = await startAgent(settings({ source, cacheDir, maxSavedBytes: 0, maxMemoryBytes: 0 }));
     const replayed = await runConcurrently(
       second,
@@ -73,23 +73,23 @@ describe.each(MODELS)('in reproducible mode, with %s', (name, source) => {
     await compare(tally, replayed.replies, expected, 'replayed, from disk');
     expect([...saved.sources].sort()).toEqual(SESSIONS > 3 ? ['memory', 'prefill'] : ['prefill']);
     expect([...replayed.sources]).toEqual(['disk']);
-    const keepsNone = SESSIONS <= 8 || first.model.info.slidingWindow > 0; // those of a window are read again, always
+    const keepsNone = SESSIONS <= 8 || first.model.info.slidingWindow > 0; // with a sliding window, tokens are always decoded again
     expect(saved.savedBytes > 0).toBe(!keepsNone);
     expect(replayed.savedBytes).toBe(0);
     expect(tally.done()).toEqual([]);
     expect(tally.tried).toBe(2 * turns);
   });
 
-  it('another process says the same from disk, to the bit', async () => {
+  it('another process replies with the same bits from disk', async () => {
     const cacheDir = await temporaryDirectory();
     const messages = ['Hello there', 'And then?'];
-    const own = await startAgent(settings({ source, cacheDir, systemPrompt: numberedPrompt(9) }));
-    const session = await own.createSession();
+    const agent = await startAgent(settings({ source, cacheDir, systemPrompt: numberedPrompt(9) }));
+    const session = await agent.createSession();
     const expected: ExactReply[] = [];
     for (const message of messages) {
       expected.push(await exactReply(() => session.send(message, { maxTokens: 24 })));
     }
-    await own.close();
+    await agent.close();
     const options = agentOptions(settings({ source, cacheDir, systemPrompt: numberedPrompt(9) }));
     const other = await inOtherProcess('agent', { options, messages });
     expect(other.report.source).toBe('disk');
@@ -98,15 +98,15 @@ describe.each(MODELS)('in reproducible mode, with %s', (name, source) => {
   });
 });
 
-describe.skipIf(given)('a model that cannot keep the promise', () => {
+describe.skipIf(namedModels)('a model whose replies cannot be reproduced', () => {
   it('is refused at load, with NOT_REPRODUCIBLE and the reason', async () => {
-    // Of a window whose cells are all kept a state holds the window alone: restored, it is another.
+    // With all cells of a sliding window kept, a state still holds only the window, so a restored sequence differs.
     const options = agentOptions(settings({ name: 'sliding-window', fullSlidingWindow: true }));
     await expect(AgentServer.initialize(options)).rejects.toMatchObject({
       code: 'NOT_REPRODUCIBLE',
       message: expect.stringContaining('fullSlidingWindow'),
     });
-    // Without a window the option means nothing.
+    // Without a sliding window the option has no effect.
     await startAgent(settings({ name: 'dense', fullSlidingWindow: true }));
   });
 });
@@ -119,10 +119,10 @@ async function compare(tally: Tally, actual: ExactReply[][], expected: ExactRepl
   }
 }
 
-/** Tells how far a long run is: a line for each tenth. */
+/** Prints the progress of a long run, one line for each tenth. */
 function progress(name: string, what: string, all: number): (done: number) => void {
   return (done) => {
-    if (given && (done === all || Math.floor((10 * done) / all) > Math.floor((10 * (done - 1)) / all))) {
+    if (namedModels && (done === all || Math.floor((10 * done) / all) > Math.floor((10 * (done - 1)) / all))) {
       process.stderr.write(`… ${name}, ${what}: ${done} of ${all}\n`);
     }
   };

@@ -1,4 +1,4 @@
-// The system that this package's specification describes never got a hit in production. Each reason is a test here.
+// The system that this package's specification describes never got a hit in production. Each test covers one of the reasons.
 import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Model } from 'llama-headstart/native';
@@ -10,8 +10,8 @@ import { entriesIn, openLab } from '../helpers/open-lab.js';
 import { inOtherProcess } from '../helpers/processes.js';
 import { numberedPrompt, TOOLS } from '../helpers/prompts.js';
 
-describe('what is rendered as the template', () => {
-  it('is how every prompt begins: first turns decode nothing of it again', async () => {
+describe('the rendered template', () => {
+  it('is a prefix of every prompt, so that no first turn decodes it again', async () => {
     const agent = await startAgent({ tools: TOOLS });
     for (const message of ['Hello', '\nHello', '42', '\u{1F642}', '']) {
       const session = await agent.createSession();
@@ -23,7 +23,7 @@ describe('what is rendered as the template', () => {
     expect(agent.getTemplateCacheStats().prefixMismatches).toBe(0);
   });
 
-  it('is not taken from a memory that does not fit what is rendered', async () => {
+  it('is right although the remembered boundary lies inside the text', async () => {
     const directory = await temporaryDirectory();
     await inOtherProcess('agent', { options: agentOptions({ cacheDir: directory }) });
     const [lesson] = (await readdir(directory)).filter((name) => name.startsWith('boundary_'));
@@ -32,7 +32,7 @@ describe('what is rendered as the template', () => {
     expect((await agent.createSession()).report.source).toBe('disk');
   });
 
-  it('is found again if what was remembered of the chat template is wrong', async () => {
+  it('is found again if the remembered boundary of the chat template is wrong', async () => {
     const directory = await temporaryDirectory();
     const expected = await uncachedReplies({}, ['Hi'], 8);
     await inOtherProcess('agent', { options: agentOptions({ cacheDir: directory }) });
@@ -40,7 +40,7 @@ describe('what is rendered as the template', () => {
     const vocabulary = await Model.load({ path: microModel('dense'), vocabularyOnly: true });
     const { length } = await vocabulary.tokenize('assistant\n');
     await vocabulary.close();
-    // As if the probe's own message, up to the reply's control token, were part of the template.
+    // A boundary after the message of the probe, as if that message were part of the template.
     await writeFile(join(directory, lesson as string), JSON.stringify({ format: 2, controlTokens: 0, tokens: length }));
     const agent = await startAgent({ cacheDir: directory });
     const misled = await agent.createSession();
@@ -55,7 +55,7 @@ describe('what is rendered as the template', () => {
 });
 
 describe('a hit', () => {
-  it('is in the context that generates: it decodes the message and the reply, and no more', async () => {
+  it('puts the state into the context that generates: only message and reply are decoded', async () => {
     const lab = await openLab({ path: microModel('dense') });
     const [template, message] = [someTokens(200, 1), someTokens(7, 2)];
     await lab.start(template);
@@ -65,14 +65,14 @@ describe('a hit', () => {
     expect(lab.context.counters().decodedTokens - before).toBe(message.length + 4);
   });
 
-  it('is counted only when the state has arrived', async () => {
+  it('is counted only when the state is in the sequence', async () => {
     const lab = await openLab({ path: microModel('dense') });
     await lab.start(someTokens(200, 1));
     await expect(lab.start(someTokens(200, 1), { signal: AbortSignal.abort() })).rejects.toThrow();
     expect(lab.cache.stats()).toMatchObject({ hits: 0, misses: 1 });
   });
 
-  it('is none where the file is missing: the next start prefills, with the same reply', async () => {
+  it('is not reported if the file is missing: the start prefills, and replies the same', async () => {
     const directory = await temporaryDirectory();
     const options = agentOptions({ cacheDir: directory });
     const first = await inOtherProcess('agent', { options, messages: ['Hello'] });
@@ -87,7 +87,7 @@ describe('a hit', () => {
 });
 
 describe('the key', () => {
-  it('names the model: another one of the same shape misses in the same directory', async () => {
+  it('covers the model: another model of the same shape misses in the same directory', async () => {
     const directory = await temporaryDirectory();
     const settings = { cacheDir: directory };
     for (const name of ['dense', 'dense-other'] as const) {
@@ -109,7 +109,7 @@ describe('the key', () => {
     expect(here.report.key).toBe(one.report.key);
   });
 
-  it('changes with the system prompt, the tools, and what the KV cache is made of', async () => {
+  it('changes with the system prompt, the tools and the settings of the KV cache', async () => {
     const keys = new Set<string>();
     const settings = [
       {},
@@ -120,8 +120,8 @@ describe('the key', () => {
       { flashAttention: false },
       { kvLayout: 'split' },
     ] as const;
-    for (const each of settings) {
-      const agent = await startAgent(each);
+    for (const options of settings) {
+      const agent = await startAgent(options);
       keys.add((await agent.createSession()).report.key);
       await agent.close();
     }
@@ -130,7 +130,7 @@ describe('the key', () => {
 });
 
 describe('a restart', () => {
-  it('keeps what is cached: it is counted at once, and found', async () => {
+  it('keeps cached templates: they are counted at once, and used', async () => {
     const directory = await temporaryDirectory();
     const options = agentOptions({ cacheDir: directory });
     const first = await inOtherProcess('agent', { options, messages: ['Hello'] });
@@ -162,7 +162,7 @@ describe('concurrent starts of one template', () => {
     expect(lab.cache.stats()).toMatchObject({ hits: 9, misses: 1, hitRate: 0.9 });
   });
 
-  it('are one miss and nine hits for an agent, on fewer sequences too', async () => {
+  it('are one miss and nine hits, also with fewer sequences than sessions', async () => {
     const agent = await startAgent({ tools: TOOLS });
     const sessions = await Promise.all(Array.from({ length: 10 }, () => agent.createSession()));
     expect(agent.getTemplateCacheStats()).toMatchObject({ hits: 9, misses: 1, hitRate: 0.9 });
@@ -172,7 +172,7 @@ describe('concurrent starts of one template', () => {
     }
   });
 
-  it('go on if the one that prefills is aborted in the middle: the next does it', async () => {
+  it('continue if the start that prefills is aborted: another one prefills', async () => {
     const lab = await openLab({ path: microModel('dense'), sessions: 3, kvCells: 8192, batchSize: 64 });
     const template = someTokens(3000, 1);
     const controller = new AbortController();
@@ -187,7 +187,7 @@ describe('concurrent starts of one template', () => {
     expect(lab.cache.stats()).toMatchObject({ hits: 1, misses: 1 });
   });
 
-  it('of many templates at once each come to their own, with few places for resident ones', async () => {
+  it('of many templates all get the right template with few resident sequences', async () => {
     const lab = await openLab({ path: microModel('dense'), sessions: 12, residents: 2, kvCells: 8192 });
     const message = someTokens(4, 9);
     const seeds = [1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4];

@@ -1,4 +1,4 @@
-// What `reproducible` finds out of a model when it is loaded, and what follows from it.
+// The self-test of `reproducible` when a model is loaded, and its effect on batches.
 import { HeadstartError, subscribeDiagnostics } from 'llama-headstart';
 import { Engine, sameBits } from 'llama-headstart/internal';
 import { type Context, Model } from 'llama-headstart/native';
@@ -62,11 +62,11 @@ async function requireEmpty(context: Context): Promise<void> {
   }
 }
 
-describe('a model is refused at load with NOT_REPRODUCIBLE where one bit of one logit', () => {
+describe('a model is refused at load with NOT_REPRODUCIBLE if one bit of one logit', () => {
   it.each([
-    [2, 'is another when the same tokens are decoded again', 'decoded twice'],
-    [3, 'is another in another sequence', 'which sequence'],
-    [4, 'is another behind a restored state', 'restored'],
+    [2, 'changes when the same tokens are decoded again', 'decoded twice'],
+    [3, 'changes in another sequence', 'which sequence'],
+    [4, 'changes after a restored state', 'restored'],
   ] as const)('in run %i %s', async (run, _, reason) => {
     const context = await open('dense');
     await expect(Engine.testReproducible(alteredInRun(context, run))).rejects.toMatchObject({
@@ -78,14 +78,14 @@ describe('a model is refused at load with NOT_REPRODUCIBLE where one bit of one 
 });
 
 describe('the self-test', () => {
-  it('lets nothing share a batch where one bit is another in company', async () => {
+  it('allows no shared batch if one bit changes when sequences share a batch', async () => {
     const context = await open('dense-quantised');
     expect(await Engine.testReproducible(alteredInRun(context, 5))).toBe('none');
     await requireEmpty(context);
   });
 
   it.each(['CAPTURE_FAILED', 'RESTORE_FAILED', 'STATE_INCOMPATIBLE'] as const)(
-    'takes %s for a model that cannot keep the promise',
+    'refuses the model after %s',
     async (code) => {
       const cause = new HeadstartError(code, 'no');
       const context = altered(await open('dense'), { captureSequence: () => Promise.reject(cause) });
@@ -94,7 +94,7 @@ describe('the self-test', () => {
   );
 
   it.each(['OUT_OF_MEMORY', 'CLOSED', 'ABORTED'] as const)(
-    'throws %s as it is: that says nothing of the model',
+    'throws %s unchanged, because it says nothing about the model',
     async (code) => {
       const error = new HeadstartError(code, 'not now');
       for (const method of ['captureSequence', 'restoreSequence', 'decode'] as const) {
@@ -104,25 +104,28 @@ describe('the self-test', () => {
     },
   );
 
-  it.each(REPRODUCIBLE_MODELS as MicroModelName[])('lets of %s share a batch what is the same in any', async (name) => {
-    const context = await open(name);
-    const verdict = await Engine.testReproducible(context);
-    await requireEmpty(context);
-    const alone = await logitsOf(context, 1);
-    const differing: number[] = [];
-    for (let width = 2; width <= SEQUENCES; width++) {
-      if (!sameBits(alone, await logitsOf(context, width))) {
-        differing.push(width);
+  it.each(REPRODUCIBLE_MODELS as MicroModelName[])(
+    'lets sequences of %s share a batch only if their logits are the same in every batch',
+    async (name) => {
+      const context = await open(name);
+      const verdict = await Engine.testReproducible(context);
+      await requireEmpty(context);
+      const alone = await logitsOf(context, 1);
+      const differing: number[] = [];
+      for (let width = 2; width <= SEQUENCES; width++) {
+        if (!sameBits(alone, await logitsOf(context, width))) {
+          differing.push(width);
+        }
       }
-    }
-    // The other way round it need not be: some differences are so rare that only one of the two measures meets them.
-    expect({ verdict, differing }).toEqual({ verdict, differing: verdict === 'none' ? differing : [] });
-  });
+      // The verdict may be `none` without a difference here: some are so rare that only one of the two checks meets them.
+      expect({ verdict, differing }).toEqual({ verdict, differing: verdict === 'none' ? differing : [] });
+    },
+  );
 });
 
 /**
- * Of all sequences, behind each of their single tokens; `width` of them share each batch, in another order each time. Some are so
- * long that llama.cpp reads twice the cells (it does in steps of 256), also of the short ones in their batch.
+ * The logits of all sequences after each of their single tokens. `width` sequences share each batch, each time in another order. Some
+ * sequences are so long that llama.cpp reads twice as many cells for the whole batch: it reads them in steps of 256.
  */
 async function logitsOf(context: Context, width: number): Promise<Float32Array[]> {
   await context.clear();
@@ -163,8 +166,8 @@ async function logitsOf(context: Context, width: number): Promise<Float32Array[]
 }
 
 describe('in reproducible mode', () => {
-  it.each(['tokens', 'none'] as const)('only what may share a batch does (%s)', async (company) => {
-    const engine = new Engine(await open('dense-quantised'), { reproducible: company });
+  it.each(['tokens', 'none'] as const)('only sequences that may share a batch do so (%s)', async (batchInvariance) => {
+    const engine = new Engine(await open('dense-quantised'), { reproducible: batchInvariance });
     const steps: { tokens: number; promptTokens: number; sequences: number }[] = [];
     onTestFinished(subscribeDiagnostics('decode', (step) => steps.push(step)));
     const prompts = Array.from({ length: SEQUENCES }, (_, sequence) => someTokens(30 + 60 * sequence, sequence + 1));
@@ -178,14 +181,14 @@ describe('in reproducible mode', () => {
     );
     expect(steps.filter(({ promptTokens, sequences }) => promptTokens > 0 && sequences > 1)).toEqual([]);
     const widest = Math.max(...steps.map(({ sequences }) => sequences));
-    expect(widest > 1).toBe(company === 'tokens');
-    // Prompts are cut at offsets that do not depend on company.
+    expect(widest > 1).toBe(batchInvariance === 'tokens');
+    // Prompts are cut at offsets that do not depend on other sequences.
     expect(steps.map(({ promptTokens }) => promptTokens).filter((count) => count > 0 && count < 128)).toHaveLength(
       prompts.filter(({ length }) => length % 128 > 0).length,
     );
   });
 
-  it('running streams flow beside long prompts, however many of those there are', async () => {
+  it('running streams get tokens between the chunks of many long prompts', async () => {
     const engine = new Engine(await open('dense-quantised'), { reproducible: 'tokens' });
     let { token } = await engine.decode({ sequence: 7, tokens: someTokens(3, 7), from: 0 });
     let kinds = '';
@@ -195,14 +198,14 @@ describe('in reproducible mode', () => {
       }),
     );
     const prompts = [0, 1, 2, 3, 4, 5].map((sequence) => engine.prefill(sequence, someTokens(400, sequence + 1), 0));
-    let reading = true;
-    const read = Promise.all(prompts).then(() => {
-      reading = false;
+    let isPrefilling = true;
+    const prefills = Promise.all(prompts).then(() => {
+      isPrefilling = false;
     });
-    for (let from = 3; reading; from++) {
+    for (let from = 3; isPrefilling; from++) {
       ({ token } = await engine.decode({ sequence: 7, tokens: Int32Array.of(token), from }));
     }
-    await read;
+    await prefills;
     expect(kinds).toContain('tP');
     expect(kinds).not.toContain('PP');
   });

@@ -1,4 +1,4 @@
-// A session that lost its sequence comes back by the cheaper way: from its state, or by reading its own tokens again.
+// A session that lost its sequence continues by the cheaper way: from its saved state, or by prefilling its tokens again.
 import { Engine, type SequenceHolder, SequenceSwap } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
 import { expect, it, onTestFinished } from 'vitest';
@@ -9,7 +9,7 @@ import { microModel } from '../helpers/models.js';
 const TEMPLATE_TOKENS = 200;
 const TOKENS = someTokens(300, 1);
 
-/** What is kept of a sequence of {@link TOKENS}, where reading a token takes so many milliseconds. */
+/** Swaps out a sequence with {@link TOKENS}, in an engine whose prefill takes `promptMsPerToken`. */
 async function evict(
   promptMsPerToken: number,
   more: { maxBytes?: number; templateTokens?: number; kvCells?: number } = {},
@@ -35,7 +35,7 @@ async function evict(
     maxBytes,
   );
   await engine.prefill(0, TOKENS, 0);
-  (await context.captureSequence(0, TOKENS)).close(); // what a copy takes is measured
+  (await context.captureSequence(0, TOKENS)).close(); // measures the duration of a copy
   const holder: SequenceHolder = {
     busy: false,
     held: () => ({ tokens: TOKENS, templateTokens }),
@@ -46,20 +46,20 @@ async function evict(
   return { engine, swap, restored: () => swap.swapIn(holder, 0, someTokens(301, 1)) };
 }
 
-it('from its state where its own tokens would take much longer', async () => {
+it('a sequence is restored from its state if a prefill would take much longer', async () => {
   const { engine, swap, restored } = await evict(1000);
   expect(await restored()).toEqual(TOKENS);
   expect(await engine.context.positionRange(0)).toMatchObject({ last: TOKENS.length - 1 });
-  expect(swap.bytes).toBe(0); // it is used up
+  expect(swap.bytes).toBe(0); // the state is dropped after its use
 });
 
 it.each([
-  ['the template is all that it held', 1000, { templateTokens: TOKENS.length }],
-  ['its own tokens are read in less time than a state is copied', 1e-6, {}],
-  ['nobody knows yet how long reading takes', 0, {}],
-  ['its state is larger than all that may be kept', 1000, { maxBytes: 1000 }],
-  ['the cells are too few for a copy that shares none with its template', 1000, { kvCells: 512 }],
-])('from its tokens where %s', async (_, promptMsPerToken, more) => {
+  ['it held only the template', 1000, { templateTokens: TOKENS.length }],
+  ['a prefill takes less time than a copy of the state', 1e-6, {}],
+  ['the duration of a prefill was not measured yet', 0, {}],
+  ['its state is larger than the budget', 1000, { maxBytes: 1000 }],
+  ['the cells do not suffice for a copy that shares none with its template', 1000, { kvCells: 512 }],
+])('a sequence is prefilled again if %s', async (_, promptMsPerToken, more) => {
   const { engine, swap, restored } = await evict(promptMsPerToken, more);
   expect(await restored()).toBeUndefined();
   expect(await engine.context.positionRange(0)).toMatchObject({ last: -1 });

@@ -1,5 +1,5 @@
-// The cells of a sliding window are few, and those that sessions share are not freed while they are near them: they have a
-// budget of their own, so that no running session ever runs out of them.
+// A sliding window has few cells, and cells that several sequences share are never freed. They have a budget of their own, so that a
+// running session always gets the cells that it needs.
 import type { AgentServer, Session } from 'llama-headstart';
 import { windowCells } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
@@ -9,9 +9,9 @@ import { someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';
 import { numberedPrompt } from '../helpers/prompts.js';
 
-/** Of the micro model, tokens. */
+/** Size of the micro model's window, tokens. */
 const WINDOW = 64;
-/** No cell to spare: the cache of the window has 512, a window for each of seven sequences and 64 for a micro-batch. */
+/** The cache of the window has 512 cells: 64 for each of seven sequences and 64 for a micro-batch. None is left over. */
 const SETTINGS = {
   ...EXACT,
   name: 'sliding-window',
@@ -22,18 +22,18 @@ const SETTINGS = {
   contextSize: 4096,
   kvCells: 16_384,
 } as const satisfies AgentSettings;
-/** With its reply it fills the window, and no cell of it is free again. */
+/** A message that fills the window together with its reply, but frees no cell. */
 const FITTING = 'Is the workshop open today, and until when? Say it in a few words.';
-/** Far past the window. */
+/** A message that is much longer than the window. */
 const LONG = 'Is the workshop open today, and until when? '.repeat(12);
 const MESSAGES = [FITTING, LONG, 'And tomorrow?'];
 const MAX_TOKENS = 8;
-/** What company may move of a log-probability, and more. */
+/** More than the largest difference that other sequences in a batch make in a log-probability. */
 const TIE = 0.02;
 
 interface Turn {
   text: string;
-  /** Tokens that were decoded for it. */
+  /** Tokens decoded in this turn. */
   decoded: number;
 }
 
@@ -42,30 +42,30 @@ interface ColdRun {
   turns: Turn[];
 }
 
-let known: Promise<ColdRun[]> | undefined;
+let coldRunsOnce: Promise<ColdRun[]> | undefined;
 
-/** Four system prompts, and what sessions with them say alone and cold. */
+/** Four system prompts with the turns of a session that runs alone and without the cache. */
 function coldRuns(): Promise<ColdRun[]> {
-  known ??= (async () => {
-    const found: ColdRun[] = [];
-    for (let number = 1; found.length < 4; number++) {
+  coldRunsOnce ??= (async () => {
+    const runs: ColdRun[] = [];
+    for (let number = 1; runs.length < 4; number++) {
       const systemPrompt = numberedPrompt(number);
       const turns = await coldTurns(systemPrompt);
       if (turns !== undefined) {
-        found.push({ systemPrompt, turns });
+        runs.push({ systemPrompt, turns });
       }
     }
-    return found;
+    return runs;
   })();
-  return known;
+  return coldRunsOnce;
 }
 
-/** Undefined where a choice is a tie, or the next prompt spells a reply with other tokens than it was made of. */
+/** Undefined if two tokens are almost equally likely, or if the next prompt tokenizes a reply in another way than it was sampled. */
 async function coldTurns(systemPrompt: string): Promise<Turn[] | undefined> {
   const agent = await startAgent({ ...SETTINGS, systemPrompt });
   const session = await agent.createSession({ templateCache: false });
   const turns: Turn[] = [];
-  let held = 0;
+  let processed = 0;
   for (const message of MESSAGES) {
     const before = agent.health().decodedTokens;
     const {
@@ -80,20 +80,20 @@ async function coldTurns(systemPrompt: string): Promise<Turn[] | undefined> {
     const isTie = logProbabilities.some(
       ({ likely: [a, b] }) => (a?.logProbability ?? 0) - (b?.logProbability ?? 0) < TIE,
     );
-    if (isTie || usage.cachedInputTokens < held) {
+    if (isTie || usage.cachedInputTokens < processed) {
       return undefined;
     }
-    held = usage.inputTokens + usage.outputTokens - 1;
+    processed = usage.inputTokens + usage.outputTokens - 1;
   }
   return turns;
 }
 
-/** All of them at the same time, each with all messages from `from` on: what each said. */
+/** Runs the sessions at the same time, with all messages from index `from` on. Returns the replies of each session. */
 function converse(sessions: readonly Session[], from = 0): Promise<string[][]> {
   return Promise.all(sessions.map((session) => replies(session, MESSAGES.slice(from), MAX_TOKENS)));
 }
 
-/** The same, and nobody had to give its cells back and begin again: that would have been decoded twice. */
+/** Like {@link converse}, and checks that no session lost its cells: then it would have decoded tokens twice. */
 async function converseUndisturbed(
   agent: AgentServer,
   sessions: readonly Session[],
@@ -114,7 +114,7 @@ async function closeAll(agent: AgentServer, sessions: readonly Session[]): Promi
 }
 
 describe('sessions on a sliding window', () => {
-  it('of more templates than places stay open past the window while those leave: each says what it says alone', async () => {
+  it('keep their cells and reply as they do alone, also with more templates than resident sequences', async () => {
     const agent = await startAgent(SETTINGS);
     const cold = (await coldRuns()).slice(0, 3).flatMap((run) => [run, run]);
     const sessions: Session[] = [];
@@ -123,27 +123,27 @@ describe('sessions on a sliding window', () => {
       await replies(session, MESSAGES.slice(0, 1), MAX_TOKENS);
       sessions.push(session);
     }
-    expect(agent.health().heldSequences).toBe(6); // none was idle and lost its cells to another
+    expect(agent.health().heldSequences).toBe(6); // no idle session lost its sequence
     await converseUndisturbed(agent, sessions, cold, 1);
     expect(agent.health().heldSequences).toBe(6);
     await closeAll(agent, sessions);
   });
 
-  it('that come and go, as their templates do, never fail for want of cells', async () => {
+  it('that are opened and closed with changing templates always get enough cells', async () => {
     const agent = await startAgent({ ...SETTINGS, maxResidentTemplates: 2, nSeqMax: 5 });
     const cold = await coldRuns();
     const open: Session[] = [];
     for (let round = 0; round < 5; round++) {
       const chosen = [cold[round % 4], cold[round % 4], cold[(round + 1) % 4]] as ColdRun[];
-      const begun = await Promise.all(chosen.map(({ systemPrompt }) => agent.createSession({ systemPrompt })));
-      expect(await converse(begun)).toEqual(chosen.map(({ turns }) => turns.map(({ text }) => text)));
-      open.push(...begun);
+      const started = await Promise.all(chosen.map(({ systemPrompt }) => agent.createSession({ systemPrompt })));
+      expect(await converse(started)).toEqual(chosen.map(({ turns }) => turns.map(({ text }) => text)));
+      open.push(...started);
       await Promise.all(open.splice(0, open.length - 4).map((session) => session.close()));
     }
     await closeAll(agent, open);
   });
 
-  it('that were forked share cells while there are any, and go on from a copy where there are none', async () => {
+  it('that were forked share cells while enough are free, and otherwise continue from a copy', async () => {
     const agent = await startAgent(SETTINGS);
     const [cold] = await coldRuns();
     const first = await agent.createSession({ systemPrompt: cold?.systemPrompt as string });
@@ -157,11 +157,11 @@ describe('sessions on a sliding window', () => {
 });
 
 describe('resident templates on a sliding window', () => {
-  it('all stay, beside sessions far beyond the window, however they take turns', async () => {
+  it('stay resident while sessions far beyond the window take turns', async () => {
     const settings = { ...EXACT, name: 'sliding-window', reuse: 'exact', nSeqMax: 3, maxResidentTemplates: 4 } as const;
     const agent = await startAgent(settings);
     const prompts = [1, 2, 3, 4].map(numberedPrompt);
-    /** How likely the first token is: company moves its last digits, a cell too few would move it far. */
+    /** Log-probability of the first token. Other sequences change only its last digits; a missing cell would change it a lot. */
     const firstOf = async (session: Session) => {
       const { logProbabilities } = await session.send(LONG, { maxTokens: 80, logProbabilities: 1 });
       await session.close();
@@ -173,7 +173,7 @@ describe('resident templates on a sliding window', () => {
       expected.push(await firstOf(await alone.createSession({ templateCache: false })));
     }
     for (const round of [0, 1, 2]) {
-      const found = await Promise.all(
+      const values = await Promise.all(
         prompts.map(async (systemPrompt) => {
           const session = await agent.createSession({ systemPrompt });
           expect(session.report.source).toBe(round === 0 ? 'prefill' : 'resident');
@@ -181,14 +181,14 @@ describe('resident templates on a sliding window', () => {
           return firstOf(session);
         }),
       );
-      for (const [index, value] of found.entries()) {
+      for (const [index, value] of values.entries()) {
         expect(value).toBeCloseTo(expected[index] as number, 1);
       }
     }
     expect(agent.getTemplateCacheStats()).toMatchObject({ residentTemplates: 4, evictions: { resident: 0 } });
   });
 
-  it('leave, or are none, while sessions share too much of those that have left; later they are again', async () => {
+  it('are evicted or not admitted while open sessions share too many cells of former templates', async () => {
     const agent = await startAgent(SETTINGS);
     const open: Session[] = [];
     const sourceOf = async (number: number) => {
@@ -197,23 +197,23 @@ describe('resident templates on a sliding window', () => {
       return session.report.source;
     };
     expect([await sourceOf(1), await sourceOf(1)]).toEqual(['prefill', 'resident']);
-    expect([await sourceOf(2), await sourceOf(2)]).toEqual(['prefill', 'memory']); // the cells of 1 would stay with its sessions
+    expect([await sourceOf(2), await sourceOf(2)]).toEqual(['prefill', 'memory']); // evicting 1 would not free the cells that its sessions share
     expect(await sourceOf(1)).toBe('resident');
     await Promise.all(open.splice(0).map((session) => session.close()));
-    expect([await sourceOf(2), await sourceOf(2)]).toEqual(['memory', 'resident']); // nobody shares those of 1 any more
+    expect([await sourceOf(2), await sourceOf(2)]).toEqual(['memory', 'resident']); // no session shares the cells of 1 any more
     await Promise.all(open.map((session) => session.send(LONG, { maxTokens: 1 })));
-    expect([await sourceOf(3), await sourceOf(3)]).toEqual(['prefill', 'resident']); // those of 2 are far behind its sessions
+    expect([await sourceOf(3), await sourceOf(3)]).toEqual(['prefill', 'resident']); // the sessions of 2 have moved far beyond its cells
     await closeAll(agent, open);
   });
 });
 
-describe('the size of the cache of a window', () => {
+describe('the computed size of the window cache', () => {
   it.each([
     { maxSequences: 6, batchSize: 64, kvCells: 4096 },
     { maxSequences: 7, batchSize: 64, kvCells: 4096 },
     { maxSequences: 8, batchSize: 200, kvCells: 1000 },
     { maxSequences: 8, batchSize: 64, kvCells: 512 },
-  ])('is as llama.cpp makes it: $maxSequences sequences, batches of $batchSize, $kvCells cells', async (options) => {
+  ])('equals that of llama.cpp: $maxSequences sequences, batches of $batchSize, $kvCells cells', async (options) => {
     const model = await Model.load({ path: microModel('sliding-window') });
     const context = await model.createContext({ ...options, nThreads: 1, maxOutputs: options.maxSequences });
     onTestFinished(async () => {
@@ -221,7 +221,7 @@ describe('the size of the cache of a window', () => {
       await model.close();
     });
     expect(model.info.slidingWindow).toBe(WINDOW);
-    /** Decodes single tokens into a sequence until there is no room, or enough. */
+    /** Decodes up to `most` single tokens into a sequence, until no cell is free. Returns their number. */
     const fill = async (sequence: number, most: number) => {
       for (let position = 0; position < most; position++) {
         const batch = {
@@ -240,12 +240,12 @@ describe('the size of the cache of a window', () => {
       }
       return most;
     };
-    // What two sequences hold is not freed by moving on.
+    // Cells that two sequences share are not freed when a sequence moves on.
     const size = windowCells(context);
     const pairs = options.maxSequences >> 1;
     let filled = 0;
     for (let pair = 0; pair < pairs; pair++) {
-      const isLast = pair === pairs - 1; // it finds less than a window
+      const isLast = pair === pairs - 1; // fewer cells than a window are left for it
       filled += await fill(2 * pair, isLast ? size : Math.floor((size - WINDOW / 2) / (pairs - 1)));
       await context.copySequence(2 * pair, 2 * pair + 1);
     }

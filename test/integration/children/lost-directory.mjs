@@ -1,11 +1,12 @@
-// lost-directory.mjs MODEL CACHE_DIRS MODELS_DIRS (both JSON): works in a directory that was deleted, and with directories that cannot be made. Says how all went.
+// lost-directory.mjs MODEL CACHE_DIRS MODELS_DIRS (both JSON): runs in a deleted working directory, with directories that cannot be
+// created, and prints the results as JSON.
 import { mkdtempSync, rmdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { AgentServer, resolveModel } from 'llama-headstart';
 
 const [, , source, cacheDirs, modelsDirs] = process.argv;
-const url = 'http://127.0.0.1:1/model.gguf'; // never asked: there is no place for the file
+const url = 'http://127.0.0.1:1/model.gguf'; // never requested, because the file cannot be stored
 const gone = mkdtempSync(join(tmpdir(), 'headstart-gone-'));
 process.chdir(gone);
 rmdirSync(gone);
