@@ -76,7 +76,7 @@ export {
   type ToolDefinition,
 } from './prompt/renderer.js';
 export { formsOf } from './prompt/schema-forms.js';
-export { type Boundary, findBoundary, findKnownBoundary } from './prompt/template-boundary.js';
+export { type Boundary, findBoundary, findBoundaryWithHint } from './prompt/template-boundary.js';
 export { stableToolOrder } from './prompt/tool-order.js';
 export {
   DRY_OPTIONS,

@@ -1,33 +1,33 @@
-// Calls that nothing marks: Llama 3's are bare JSON, {"name": ..., "parameters": ...}.
+// Formats whose calls have no marker: calls of Llama 3 are bare JSON, {"name": ..., "parameters": ...}.
 import { templatePattern } from '../native/grammar-trigger.js';
 import type { ReplyFormat } from '../native/reply.js';
 
-/** What `common`'s rule `space` takes. */
+/** The text that the rule `space` of `common` matches. */
 const SPACE = '(?: |\\n{1,2}[ \\t]{0,20})?';
 const NAME = `"name"${SPACE}:${SPACE}"`;
 const TYPE = `"type"${SPACE}:${SPACE}"function"${SPACE},${SPACE}`;
 
-/** Begins the trigger of such a form, and of no other. */
+/** The beginning of the trigger of such a format. No other format has this trigger. */
 const TRIGGER = '^\\s*(\\{';
 const BEGINNINGS = ['{"name":"', '{"type":"function","name":"'];
 
-/** Whether calls are bare in this form. */
+/** Whether calls have no marker in this format. */
 export function hasBareCalls({ grammarTriggers }: ReplyFormat): boolean {
   return grammarTriggers.some((trigger) => trigger.type === 'pattern' && trigger.value.startsWith(TRIGGER));
 }
 
-/** Whether a text begins as a bare call does, as far as it goes. */
+/** Whether a text, perhaps unfinished, begins like a bare call. */
 export function mayBeBareCall(text: string): boolean {
   const packed = text.slice(0, 256).replace(/\s+/g, '');
   return BEGINNINGS.some((each) => each.startsWith(packed) || packed.startsWith(each));
 }
 
 /**
- * The form of a reply that may be a call, for chat templates whose calls begin with no marker: `common` makes no grammar then,
- * as it has nothing to wait for. A reply that begins as a call does (as far as the name's first quote) is held to the rest.
+ * The format of a reply that may be a call, for chat templates whose calls have no marker. `common` makes no grammar then, because
+ * there is no marker to start it. Here the grammar starts when a reply begins like a call, up to the first quote of the name.
  *
- * @param free as `common` has it, without a grammar
- * @param required of the same tools, where a call must be made
+ * @param free the format of `common`, without a grammar
+ * @param required the format for the same tools in which a call is required
  */
 export function bareCallFormat(free: ReplyFormat, required: ReplyFormat): ReplyFormat {
   const { grammar } = required;

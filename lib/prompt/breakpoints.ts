@@ -1,39 +1,39 @@
-// Places inside a template that other templates may share: after the system prompt, and after each block of tools.
-
+// Finds the places inside a template where another template may continue differently: after the system prompt, and after each block of
+// tools.
 import { commonPrefixLength } from '../tokens.js';
 import type { Renderer, TemplateSource, ToolDefinition } from './renderer.js';
 import { MERGE_MARGIN, PROBES } from './template-boundary.js';
 
-/** A tool that stands for any other: what comes before it does not depend on it. */
+/** Stands for any other tool: the text in front of a tool does not depend on this tool. */
 const OTHER_TOOL: ToolDefinition = { name: 'zz_headstart_other', description: 'x' };
 
 /**
- * Token counts, rising, each short of the template. Found by rendering, as the template's end is: with another tool behind the
- * first blocks, the prompt is the same up to there.
+ * Finds breakpoints by rendering: with another tool after the first blocks, the prompt is the same up to the end of these blocks.
  *
- * @param template its tokens
+ * @param template the tokens of the template
+ * @returns rising token counts, each smaller than that of the template
  */
 export async function findBreakpoints(
   renderer: Renderer,
   source: TemplateSource,
   template: Int32Array,
 ): Promise<number[]> {
-  const found: number[] = [];
+  const breakpoints: number[] = [];
   const kept: ToolDefinition[] = [];
   for (const block of blocksOf(source.tools ?? [])) {
     const { tokens } = await renderer.prompt({ ...source, tools: [...kept, OTHER_TOOL] }, [
       { role: 'user', content: PROBES[0] },
     ]);
     const position = commonPrefixLength(tokens, template) - MERGE_MARGIN;
-    if (position > (found.at(-1) ?? 0) && position < template.length) {
-      found.push(position);
+    if (position > (breakpoints.at(-1) ?? 0) && position < template.length) {
+      breakpoints.push(position);
     }
     kept.push(...block);
   }
-  return found;
+  return breakpoints;
 }
 
-/** Neighbours that come from one server, or from none. */
+/** Groups of neighboring tools from one server, or from none. */
 function blocksOf(tools: readonly ToolDefinition[]): ToolDefinition[][] {
   const blocks: ToolDefinition[][] = [];
   for (const tool of tools) {

@@ -1,44 +1,44 @@
-// What a user, a tool or a document says can never become a control token: where such text occurs in content, a random
-// sentinel stands in for it while the chat template is rendered, and it is tokenised as plain text in its place afterwards.
+// Text of users, tools and documents must never become a control token. If content contains such text, a random sentinel replaces it
+// while the chat template is rendered. Afterwards the original text is tokenized as plain text in its place.
 import { randomBytes } from 'node:crypto';
 import type { Model } from '../native/model.js';
 
-/** Tags of the Hermes form, which stand in prompts whose chat template does not have them. */
+/** The tags of the Hermes form. Prompts may contain them although the chat template does not. */
 const HERMES_TAGS = '<tools></tools><tool_call></tool_call><tool_response></tool_response>';
 
-/** A character that no tokeniser merges with its neighbours. */
+/** A character that no tokenizer merges with its neighbors. */
 const UNMERGED = '\u{E000}';
 
 /** Matches nothing. */
-const NOWHERE = /($.)/;
+const NO_MATCH = /($.)/;
 
 /** A piece of a prompt. */
 export interface PromptPiece {
   text: string;
-  /** Content that looks like markup and is none. */
+  /** Whether the text is content that looks like a control token. It is tokenized as plain text. */
   plain: boolean;
 }
 
 interface Markup {
-  /** Control and user-defined tokens. */
+  /** Control and user-defined tokens, by their text. */
   byText: ReadonlyMap<string, number>;
-  /** Control tokens. */
+  /** Matches the texts of control tokens. */
   control: RegExp;
-  /** Control tokens, and user-defined ones that chat templates use. */
+  /** Matches the texts of control tokens, and of user-defined tokens that chat templates use. */
   markup: RegExp;
-  /** User-defined tokens among that: alone in the pieces that `split` makes of a text. */
+  /** Matches the user-defined tokens of `markup`. As an argument of `split`, it puts each of them into a piece of its own. */
   userDefined: RegExp;
-  /** What the chat template may take out of a text; undefined where that is nothing. */
+  /** Matches text that the chat template may remove from content; undefined if it removes nothing. */
   removed: RegExp | undefined;
 }
 
 type ContentMarkup = Pick<Markup, 'control' | 'markup' | 'removed'>;
 
-/** Knows which texts a model's tokeniser would take for markup. */
+/** Tokenizes the prompts of one model and chat template, so that no content becomes a control token. */
 export class PlainText {
   readonly #model: Model;
   readonly #chatTemplate: string;
-  #known: Markup | undefined;
+  #knownMarkup: Markup | undefined;
   #unmergedLength: Promise<number> | undefined;
 
   constructor(model: Model, chatTemplate: string) {
@@ -46,7 +46,7 @@ export class PlainText {
     this.#chatTemplate = chatTemplate;
   }
 
-  /** The guard of one prompt. */
+  /** A new guard, for one prompt. */
   guard(): ContentGuard {
     return new ContentGuard(this.#markup());
   }
@@ -57,13 +57,13 @@ export class PlainText {
     return new Set(texts.flatMap((text) => byText.get(text) ?? []));
   }
 
-  /** Tokens of a text that is no prompt, without BOS: nothing in it is markup. */
+  /** Tokens of a text that is not a prompt, without BOS. Control tokens in it are plain text. */
   plainTokens(text: string): Promise<Int32Array> {
     return this.tokenize([{ text, plain: true }]);
   }
 
-  /** Tokens of a text of the chat template that follows another. */
-  tokensBehind(text: string): Promise<Int32Array> {
+  /** Tokens of a part of the chat template that follows other text. */
+  tokensAfterText(text: string): Promise<Int32Array> {
     return this.#piece(text, false, true);
   }
 
@@ -84,7 +84,7 @@ export class PlainText {
     return tokens;
   }
 
-  /** User-defined tokens are found in plain text too, so these are taken in two. */
+  /** Tokenizers find user-defined tokens in plain text too, so each of these texts is cut into two pieces. */
   #withoutMarkup(text: string): string[] {
     const parts = text.split(this.#markup().userDefined);
     return parts
@@ -92,7 +92,10 @@ export class PlainText {
       .filter((part) => part !== '');
   }
 
-  /** SentencePiece puts a space in front of a text: behind a character that is taken away again it does not count. */
+  /**
+   * SentencePiece puts a space in front of a text. A text that follows another one must not get this space. So it is tokenized
+   * after another character, whose tokens are removed again.
+   */
   async #piece(text: string, plain: boolean, follows: boolean): Promise<Int32Array> {
     const addsSpace = this.#model.info.vocabulary.type === 'spm' && follows;
     if (!addsSpace) {
@@ -104,8 +107,8 @@ export class PlainText {
   }
 
   #markup(): Markup {
-    this.#known ??= this.#findMarkup();
-    return this.#known;
+    this.#knownMarkup ??= this.#findMarkup();
+    return this.#knownMarkup;
   }
 
   #findMarkup(): Markup {
@@ -125,7 +128,7 @@ export class PlainText {
         control.add(text);
         userDefined.add(text);
       } else if (this.#chatTemplate.includes(text) || HERMES_TAGS.includes(text)) {
-        userDefined.add(text); // what is no markup (runs of spaces, HTML tags) is the tokeniser's affair
+        userDefined.add(text); // other user-defined tokens (runs of spaces, HTML tags) are harmless
       }
     }
     const all = new Set([...control, ...userDefined]);
@@ -133,7 +136,7 @@ export class PlainText {
       byText,
       control: new RegExp(alternatives(control), 'g'),
       markup: new RegExp(alternatives(all), 'g'),
-      userDefined: userDefined.size === 0 ? NOWHERE : new RegExp(`(${alternatives(userDefined)})`),
+      userDefined: userDefined.size === 0 ? NO_MATCH : new RegExp(`(${alternatives(userDefined)})`),
       removed: removedBy(this.#chatTemplate),
     };
   }
@@ -141,37 +144,37 @@ export class PlainText {
 
 /** Puts sentinels into the content of one prompt, and finds them in its rendered text. */
 export class ContentGuard {
-  readonly #known: ContentMarkup;
+  readonly #markup: ContentMarkup;
   readonly #mark = randomBytes(9).toString('hex');
   readonly #texts: string[] = [];
 
-  constructor(known: ContentMarkup) {
-    this.#known = known;
+  constructor(markup: ContentMarkup) {
+    this.#markup = markup;
   }
 
-  /** Whether any content had to be guarded. */
+  /** Whether any content was replaced by a sentinel. */
   get isUsed(): boolean {
     return this.#texts.length > 0;
   }
 
-  /** @param own written by the model itself: its own tags may stay */
-  text(content: string, own = false): string {
-    const { control, markup, removed } = this.#known;
-    const looksLike = own ? control : markup;
-    const guarded = content.replace(looksLike, this.#standIn);
+  /** @param isReply whether the model wrote the text: the tags of its replies stay unchanged */
+  text(content: string, isReply = false): string {
+    const { control, markup, removed } = this.#markup;
+    const looksLike = isReply ? control : markup;
+    const guarded = content.replace(looksLike, this.#sentinelFor);
     return removed !== undefined && without(guarded, removed).search(looksLike) >= 0
-      ? guarded.replace(removed, this.#standIn)
+      ? guarded.replace(removed, this.#sentinelFor)
       : guarded;
   }
 
-  /** {@link text} of a name: chat templates put brackets around some, and both together may be markup. */
+  /** {@link text} for a name. Chat templates put brackets around some names, and name and brackets may be a control token. */
   name(name: string): string {
     const guarded = this.text(name);
-    const isMarkup = BRACKETS.some(([open, close]) => `${open}${guarded}${close}`.search(this.#known.markup) >= 0);
-    return isMarkup ? this.#standIn(name) : guarded;
+    const isMarkup = BRACKETS.some(([open, close]) => `${open}${guarded}${close}`.search(this.#markup.markup) >= 0);
+    return isMarkup ? this.#sentinelFor(name) : guarded;
   }
 
-  /** {@link text} for every string in JSON data, names too. */
+  /** {@link text} for every string in JSON data, also for the names of properties. */
   json<T>(value: T): T {
     if (typeof value === 'string') {
       return this.text(value) as T;
@@ -189,7 +192,7 @@ export class ContentGuard {
     if (!this.isUsed) {
       return [{ text: rendered, plain: false }];
     }
-    // A capture group in `split` puts what it matched between the pieces. In any case: chat templates may change that.
+    // `split` puts the text of a capture group between the pieces. The flag `i`: chat templates may change upper and lower case.
     const parts = rendered.split(new RegExp(`x${this.#mark}n(\\d+)x`, 'i'));
     return parts
       .map((part, index) =>
@@ -198,23 +201,22 @@ export class ContentGuard {
       .filter(({ text }) => text !== '');
   }
 
-  /** Equal texts alike: chat templates compare names and ids. */
-  readonly #standIn = (found: string): string => {
-    const known = this.#texts.indexOf(found);
-    const place = known < 0 ? this.#texts.push(found) - 1 : known;
-    return `x${this.#mark}n${place}x`;
+  /** Equal texts get equal sentinels, because chat templates compare names and ids. */
+  readonly #sentinelFor = (text: string): string => {
+    const index = this.#texts.indexOf(text);
+    return `x${this.#mark}n${index < 0 ? this.#texts.push(text) - 1 : index}x`;
   };
 }
 
-/** A text that is the same however often its content is guarded. */
+/** Removes the random part of sentinels: the result is the same for every guard. */
 export function withoutSentinels(text: string): string {
   return text.replace(/x[0-9a-f]{18}(n\d+x)/g, '$1');
 }
 
-/** User-defined tokens of this form are markup wherever they stand (gpt-oss's, which llama.cpp makes user-defined). */
+/** User-defined tokens of this form are always markup. llama.cpp makes the control tokens of gpt-oss user-defined. */
 const LIKE_CONTROL = /^<[|\uFF5C].+[|\uFF5C]>$/;
 
-/** What chat templates put around names: Qwen3-Coder's, `<` and `>` around the keys of a schema. */
+/** Brackets that chat templates put around names. Qwen3-Coder's puts `<` and `>` around the keys of a schema. */
 const BRACKETS = [
   ['<', '>'],
   ['</', '>'],
@@ -222,14 +224,14 @@ const BRACKETS = [
   ['[', ']'],
 ] as const;
 
-/** What a chat template cuts out of texts: behind `content.replace('/think', '')`, `<|im_/thinkend|>` is a control token. */
+/** The text that a chat template removes: after `content.replace('/think', '')`, `<|im_/thinkend|>` is a control token. */
 function removedBy(chatTemplate: string): RegExp | undefined {
   const calls = chatTemplate.matchAll(/\b(?:replace|split)\(\s*(["'])([^"'\\]+)\1/g);
   const texts = new Set(Array.from(calls, ([, , text]) => text as string));
   return texts.size === 0 ? undefined : new RegExp(alternatives(texts), 'g');
 }
 
-/** A text without what is removed from it, and then from what is left: as often as a chat template may do that. */
+/** Removes text repeatedly, because a removal may leave more text to remove. Chat templates remove text a few times at most. */
 function without(text: string, removed: RegExp): string {
   let left = text;
   for (let pass = 0; pass < 4; pass++) {
@@ -238,7 +240,7 @@ function without(text: string, removed: RegExp): string {
   return left;
 }
 
-/** The source of a pattern: the longest first. */
+/** The source of a pattern that matches one of the texts, the longest first. */
 function alternatives(texts: Iterable<string>): string {
   return [...texts]
     .sort((a, b) => b.length - a.length)

@@ -1,25 +1,25 @@
-// In some forms of calls, the grammars of `common` allow a call without its required arguments, and arguments of the wrong type. Here the
-// grammar of each call is made to follow the tool's schema.
+// In some formats, the grammars of `common` allow calls without their required arguments, and arguments of a wrong type. This file rewrites
+// the grammar of each call so that the arguments follow the schema of the tool.
 import { HeadstartError } from '../errors.js';
 import { jsonSchemaToGrammar, type ReplyFormat } from '../native/reply.js';
 import { isObject, type Json, type JsonObject, targetOf } from '../schema-walk.js';
 import { gemmaCall } from './gemma-arguments.js';
 import type { ToolDefinition } from './renderer.js';
 
-/** How the arguments of a call are written. */
+/** The form in which a model writes the arguments of a call. */
 export type ArgumentForm =
-  /** In JSON. */
+  /** JSON. */
   | 'json'
-  /** As an object in a notation of its own (Gemma 4's). */
+  /** An object in the notation of Gemma 4. */
   | 'gemma'
-  /** One by one, each in tags of its own. */
+  /** One by one, each argument in its own tags. */
   | 'tagged'
-  /** Likewise, with any text for a value (Kimi K3's). */
+  /** As `tagged`, with any text as a value (Kimi K3). */
   | 'kimi'
-  /** As Python's keyword arguments (LFM2's). */
+  /** Keyword arguments of Python (LFM2). */
   | 'pythonic';
 
-/** The form that a grammar has for a tool and a parameter with these names, which stand nowhere else in it. */
+/** The form of arguments in a grammar for one tool with one parameter, whose names occur nowhere else in the grammar. */
 export function argumentForm(grammar: string, tool: string, parameter: string): ArgumentForm {
   if (!grammar.includes(`"${parameter}"`)) {
     return grammar.includes(`("${tool}") gemma4-dict\n`) ? 'gemma' : 'json';
@@ -30,10 +30,10 @@ export function argumentForm(grammar: string, tool: string, parameter: string): 
   return grammar.includes(`("${tool}" "(")`) ? 'pythonic' : 'tagged';
 }
 
-/** Begins the names of rules for arguments. */
+/** The beginning of the names of rules for arguments. */
 const KIMI_ARGUMENT = 'kimi-k3-arg-';
 
-/** The tools that `common` makes a parser for: Kimi K3's takes an argument for text if it does not see another type at once. */
+/** The tools that `common` gets to make a parser. Its parser for Kimi K3 reads an argument as text unless the schema clearly has another type. */
 export function toolsForParser(tools: readonly ToolDefinition[], form: ArgumentForm): readonly ToolDefinition[] {
   if (form !== 'kimi') {
     return tools;
@@ -47,7 +47,7 @@ export function toolsForParser(tools: readonly ToolDefinition[], form: ArgumentF
   });
 }
 
-/** Whether a value of the schema may be a string; true if the schema does not rule it out clearly. */
+/** Whether a value of the schema may be a string; true unless the schema clearly excludes it. */
 function mayBeText(schema: Json, root: JsonObject, depth = 0): boolean {
   if (!isObject(schema) || depth > MAX_REFERENCES) {
     return true;
@@ -69,8 +69,10 @@ function mayBeText(schema: Json, root: JsonObject, depth = 0): boolean {
 const MAX_REFERENCES = 16;
 
 /**
- * @param format with a grammar for these tools, which have names that only letters and digits make up
- * @throws HeadstartError as {@link jsonSchemaToGrammar}, but for schemas that no grammar can say: their calls stay as they are.
+ * Rewrites the grammar of the calls of these tools. A call stays unchanged if its schema has no grammar.
+ *
+ * @param format with a grammar for these tools, whose names have letters and digits only
+ * @throws HeadstartError as {@link jsonSchemaToGrammar}, other than `SCHEMA_INVALID`.
  */
 export async function withExactArguments(
   format: ReplyFormat,
@@ -92,7 +94,7 @@ export async function withExactArguments(
 
 const CALLS = { gemma: gemmaCall, kimi: kimiCall, pythonic: pythonicCall, tagged: taggedCall };
 
-/** The grammar of a JSON object is that of a call with parentheses for its braces, and an equals sign for each of its own colons. */
+/** Derives the grammar of a call from that of a JSON object: parentheses replace the outer braces, and `=` the colons after names. */
 async function pythonicCall(grammar: string, name: string, schema: JsonObject): Promise<string> {
   const object = await objectGrammar(name, schema);
   const root = new RegExp(`^${name}-root ::= "{" (.*) "}"$`, 'm');
@@ -107,7 +109,7 @@ async function pythonicCall(grammar: string, name: string, schema: JsonObject): 
   return grammar.replace(new RegExp(`^tool-${name} ::= .*\n`, 'm'), () => rules);
 }
 
-/** Strings in single quotes, and the names of Python's constants. */
+/** Allows strings in single quotes, and the constants of Python. */
 function withPythonLiterals(grammar: string, name: string): string {
   const rule = (type: string) => new RegExp(`^(${name}-${type} ::= .*)$`, 'm');
   return grammar
@@ -117,7 +119,7 @@ function withPythonLiterals(grammar: string, name: string): string {
     .replace(rule('null'), '$1 | "None"');
 }
 
-/** `common` repeats the alternatives in this form, or each argument has a place of its own already. */
+/** `common` allows the arguments in any number and order. In some of its grammars the order is fixed; these stay unchanged. */
 function taggedCall(grammar: string, name: string, schema: JsonObject): string {
   const loose = new RegExp(`^(tool-${name} ::= .* )\\(\\((.*)\\) space\\)\\*(.*)$`, 'm');
   return grammar.replace(
@@ -126,7 +128,7 @@ function taggedCall(grammar: string, name: string, schema: JsonObject): string {
   );
 }
 
-/** Values of which no string can be made are JSON. */
+/** A value that cannot be a string is JSON. */
 async function kimiCall(grammar: string, name: string, schema: JsonObject): Promise<string> {
   const prefix = `${KIMI_ARGUMENT}${name}-`;
   const properties = schema.properties as JsonObject;
@@ -148,40 +150,40 @@ async function kimiCall(grammar: string, name: string, schema: JsonObject): Prom
 }
 
 /**
- * Required arguments in the order of the schema, and then the others, each at most once.
+ * Puts the required arguments into the order of the schema, followed by the others, each at most once.
  *
- * @param written those of the schema in any order, each with its name in it
+ * @param rules the rule of each argument, in any order; each contains the name of its argument
  */
-function inOrder(written: readonly string[], { properties, required }: JsonObject, between: string): string {
+function inOrder(rules: readonly string[], { properties, required }: JsonObject, between: string): string {
   const names = new Set(Array.isArray(required) ? required : []);
   return Object.keys(properties as JsonObject)
     .sort((a, b) => Number(names.has(b)) - Number(names.has(a)))
     .map((key) => {
-      const argument = written.find((each) => each.includes(key));
+      const argument = rules.find((each) => each.includes(key));
       return names.has(key) ? `${argument}${between}` : `(${argument}${between})?`;
     })
     .join(' ');
 }
 
-/** The alternatives of a group, by its text without the parentheses. */
+/** Splits the text of a group, without its parentheses, into alternatives. */
 function alternatives(text: string): string[] {
-  const found = [''];
+  const parts = [''];
   let depth = 0;
   for (const [token] of text.matchAll(TOKENS)) {
     depth += Number(token === '(') - Number(token === ')');
     if (token === '|' && depth === 0) {
-      found.push('');
+      parts.push('');
     } else {
-      found.push(`${found.pop()}${token}`);
+      parts.push(`${parts.pop()}${token}`);
     }
   }
-  return found.map((each) => each.trim());
+  return parts.map((each) => each.trim());
 }
 
 /** Literals, character classes, names of rules, and all other characters of a GBNF grammar. */
 const TOKENS = /"(?:[^"\\]|\\.)*"|\[(?:[^\]\\]|\\.)*\]|[a-zA-Z][\w-]*|./gs;
 
-/** Rules for a JSON object of the schema, with a tool's name in front of theirs; undefined for a schema that no grammar can say. */
+/** The rules of a JSON object, with the name of a tool in front of their names; undefined for a schema without a grammar. */
 async function objectGrammar(name: string, schema: JsonObject): Promise<string | undefined> {
   try {
     const grammar = await jsonSchemaToGrammar({ ...schema, type: 'object', additionalProperties: false });

@@ -1,12 +1,11 @@
-// Gemma 4 writes arguments as `{city:<|"|>Paris<|"|>,days:3}`. The grammar that `common` has for that takes any keys and values. Here it
-// says which keys there are, which of them are required, and the types of values. Bounds, lengths and patterns are checked later.
-
+// Gemma 4 writes arguments as `{city:<|"|>Paris<|"|>,days:3}`. The grammar of `common` allows any keys and values. The rules made here
+// enforce the keys, the required keys and the types of values. Bounds, lengths and patterns are checked after generation.
 import { isObject, type Json, type JsonObject, targetOf } from '../schema-walk.js';
 import { MORE_DIGITS } from './exact-json.js';
 
 const QUOTE = '<|"|>';
 
-/** Rules of `common`. */
+/** Names of rules that `common` defines. */
 const ANY = 'gemma4-value';
 const OBJECT = 'gemma4-dict';
 const TYPES: Readonly<Record<string, string>> = {
@@ -19,7 +18,7 @@ const TYPES: Readonly<Record<string, string>> = {
   object: OBJECT,
 };
 
-/** A grammar in which the call of a tool has arguments of its schema. */
+/** Rewrites a grammar so that the call of a tool has arguments of the tool's schema. */
 export function gemmaCall(grammar: string, name: string, schema: JsonObject): string {
   const rules = new GemmaRules(name, schema);
   const call = `tool-${name} ::= "${name}" ${rules.root}\n${rules.text}`;
@@ -31,9 +30,9 @@ class GemmaRules {
   readonly #prefix: string;
   readonly #schema: JsonObject;
   readonly #rules: string[] = [];
-  /** Names of rules, by reference. */
+  /** The names of the rules for references. */
   readonly #references = new Map<string, string>();
-  /** Of the rule for all arguments. */
+  /** The name of the rule for all arguments. */
   readonly root: string;
 
   constructor(prefix: string, schema: JsonObject) {
@@ -61,7 +60,7 @@ class GemmaRules {
       return this.#reference($ref);
     }
     if (Array.isArray(values) || only !== undefined) {
-      return written(Array.isArray(values) ? values : [only]);
+      return oneOfValues(Array.isArray(values) ? values : [only]);
     }
     const choices = anyOf ?? oneOf;
     if (Array.isArray(choices)) {
@@ -82,11 +81,11 @@ class GemmaRules {
     return TYPES[type] ?? ANY;
   }
 
-  /** Required properties in the order of the schema, and then any of the others. */
+  /** The required properties in the order of the schema, followed by any of the others. */
   #object({ properties, required }: JsonObject): string {
     const entries = Object.entries(properties as JsonObject);
     if (entries.some(([key]) => /[:}]/.test(key))) {
-      return OBJECT; // the parser does not read such keys
+      return OBJECT; // the parser cannot read such keys
     }
     const names = new Set(Array.isArray(required) ? required : []);
     const member = ([key, value]: [string, Json]) => this.#rule(`${literal(key)} ":" space ${this.#value(value)}`);
@@ -99,9 +98,9 @@ class GemmaRules {
   }
 
   #reference(reference: string): string {
-    const known = this.#references.get(reference);
-    if (known !== undefined) {
-      return known;
+    const existing = this.#references.get(reference);
+    if (existing !== undefined) {
+      return existing;
     }
     const name = `${this.#prefix}-ref-${this.#references.size}`;
     this.#references.set(reference, name);
@@ -110,8 +109,8 @@ class GemmaRules {
   }
 }
 
-/** These values, and no others; any if one of them cannot be written. */
-function written(values: readonly Json[]): string {
+/** A rule for one of these values; any value if one of them cannot be written. */
+function oneOfValues(values: readonly Json[]): string {
   const texts = values.map(notation);
   return texts.includes(undefined) ? ANY : `(${texts.map((text) => literal(text as string)).join(' | ')})`;
 }
@@ -124,6 +123,9 @@ function notation(value: Json): string | undefined {
 }
 
 function literal(text: string): string {
-  const escaped = text.replace(/["\\\n\r]/g, (found) => ({ '\n': '\\n', '\r': '\\r' })[found] ?? `\\${found}`);
+  const escaped = text.replace(
+    /["\\\n\r]/g,
+    (character) => ({ '\n': '\\n', '\r': '\\r' })[character] ?? `\\${character}`,
+  );
   return `"${escaped}"`;
 }

@@ -1,5 +1,4 @@
-// All content of a conversation, guarded: what users, tools and documents say, names and ids too.
-
+// Guards all content of a conversation: texts, names and ids.
 import type { ContentGuard } from './content-guard.js';
 import type { ChatMessage, ToolCall } from './messages.js';
 import type { TemplateSource } from './renderer.js';

@@ -1,13 +1,14 @@
-// The Hermes form of tool calls, for chat templates that have none of their own: the tools stand in the system message, and
-// the model calls one with <tool_call>{"name": ..., "arguments": {...}}</tool_call>.
+// The Hermes form of tool calls, for chat templates without tools: the system message describes the tools, and the model calls one with
+// <tool_call>{"name": ..., "arguments": {...}}</tool_call>.
 import type { Model, RenderRequest } from '../native/model.js';
 import type { ReplyFormat } from '../native/reply.js';
 import { type ChatMessage, toOpenAiTool } from './messages.js';
 import type { TemplateSource } from './renderer.js';
 
 /**
- * A chat template that writes tool calls in the Hermes form. `common` learns the form of replies from it: grammar, triggers
- * and parser. Its prompt is not used. There is no line break behind `<tool_call>`: `common` then takes a call with and without.
+ * A chat template with tool calls in the Hermes form. `common` derives the format of replies from it (grammar, triggers and
+ * parser). Its prompt is not used. There is no line break after `<tool_call>`, so that `common` accepts calls with and without
+ * one.
  */
 const HERMES_TEMPLATE = `{%- if tools %}
 {{- '<|im_start|>system\\n<tools>' }}
@@ -45,8 +46,8 @@ const HERMES_TEMPLATE = `{%- if tools %}
 export type HermesOptions = Pick<RenderRequest, 'toolChoice' | 'parallelToolCalls'>;
 
 /**
- * The form of replies where the tools were described in the system message: use it in place of what the render of that
- * prompt says about replies.
+ * The format of replies if the system message describes the tools. The format that the render of such a prompt reports does not
+ * know these tools.
  *
  * @param tools in the OpenAI chat format
  * @throws HeadstartError as {@link Model.render}.
@@ -64,7 +65,7 @@ export async function hermesReplyFormat(
   });
 }
 
-/** The Hermes function-calling prompt (NousResearch), which Qwen's chat templates use too. */
+/** Adds the Hermes function-calling prompt (NousResearch), which the chat templates of Qwen use too. */
 export function withToolsInSystemPrompt(source: TemplateSource): TemplateSource {
   if (source.tools === undefined || source.tools.length === 0) {
     return source;
@@ -84,25 +85,25 @@ export function withToolsInSystemPrompt(source: TemplateSource): TemplateSource 
   return { systemPrompt: source.systemPrompt ? `${source.systemPrompt}\n\n${instructions}` : instructions };
 }
 
-/** Calls and results of a conversation as text, for chat templates that show neither. Roles still take turns. */
+/** Writes calls and results as text, for chat templates that do not show them. User and assistant still alternate. */
 export function withCallsAsText(messages: readonly ChatMessage[]): ChatMessage[] {
-  const shown: ChatMessage[] = [];
+  const written: ChatMessage[] = [];
   let results: string[] = [];
   for (const message of messages) {
     if (message.role === 'tool') {
       results.push(`<tool_response>\n${message.content}\n</tool_response>`);
     } else if (message.role === 'user') {
-      shown.push({ role: 'user', content: [...results, message.content].join('\n') });
+      written.push({ role: 'user', content: [...results, message.content].join('\n') });
       results = [];
     } else {
       if (results.length > 0) {
-        shown.push({ role: 'user', content: results.join('\n') });
+        written.push({ role: 'user', content: results.join('\n') });
         results = [];
       }
-      shown.push(withCallText(message));
+      written.push(withCallText(message));
     }
   }
-  return results.length > 0 ? [...shown, { role: 'user', content: results.join('\n') }] : shown;
+  return results.length > 0 ? [...written, { role: 'user', content: results.join('\n') }] : written;
 }
 
 function withCallText({ content, reasoning, toolCalls = [] }: ChatMessage & { role: 'assistant' }): ChatMessage {

@@ -1,17 +1,17 @@
-// Replies that must be JSON of a schema.
+// The format of replies that must be JSON of a schema.
 import { jsonSchemaToGrammar, type ReplyFormat } from '../native/reply.js';
 
-/** Any JSON. `common` takes the schema that says nothing for none. */
+/** The schema of any JSON. `common` ignores an empty schema, so this one has a keyword. */
 const ANY_JSON = { description: 'JSON' };
 
-/** A schema that `common` does not take for none. */
+/** A schema that `common` does not ignore. */
 export function requiredSchema(schema: object): object {
   return Object.keys(schema).length === 0 ? ANY_JSON : schema;
 }
 
 /**
- * A grammar of `common` that ends a thought before the JSON begins. Some of its grammars let a thought go on without an end (Qwen3.5's):
- * the JSON would then be part of the thought.
+ * Requires the end of a thought in front of the JSON. Some grammars of `common` (for Qwen3.5) allow a thought without an end: the JSON
+ * would then be a part of the thought.
  */
 export function withEndedThought<Format extends ReplyFormat>(format: Format): Format {
   return {
@@ -21,12 +21,12 @@ export function withEndedThought<Format extends ReplyFormat>(format: Format): Fo
 }
 
 /**
- * The form of a JSON reply for chat templates that `common` has no grammar of it for (Kimi K2's, GigaChat 3's and others): the reply
- * begins as the chat template begins replies, and goes on with JSON.
+ * The format of a JSON reply for chat templates for which `common` has no such grammar (Kimi K2, GigaChat 3 and others). The reply
+ * begins as the chat template begins replies, followed by JSON.
  *
- * @param free the form of a reply that may be any text
- * @param opening what the chat template writes between the opening of the assistant's turn and the text of a reply
- * @param mayThink whether the model may think first, if there is the end of a thought in the opening
+ * @param free the format of a reply that may be any text
+ * @param opening the text that the chat template writes between the generation prompt and the text of a reply
+ * @param mayThink whether the model may reason first, if the opening contains the end of a thought
  * @throws HeadstartError `SCHEMA_INVALID`.
  */
 export async function jsonReplyFormat<Format extends ReplyFormat>(
@@ -51,7 +51,7 @@ export async function jsonReplyFormat<Format extends ReplyFormat>(
 
 const THOUGHT = 'headstart-thought';
 
-/** Rules for a text without `end` in it. The rule `headstart-thought-n` follows the first n characters of `end`. */
+/** Rules for a text that does not contain `end`. The rule `headstart-thought-n` applies after the first n characters of `end`. */
 function thoughtRules(end: string): string[] {
   const characters = [...end];
   const different = [...new Set(characters)];

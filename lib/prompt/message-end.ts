@@ -1,5 +1,5 @@
-// Where the last message of a prompt ends. What follows opens the reply, and many chat templates leave a part of that opening out
-// (`<think>`) once the reply is history.
+// Finds the end of the last message in a prompt. The generation prompt follows. Many chat templates do not repeat a part of it (`<think>`)
+// when the reply has become a message of the history, so the next prompt of the conversation may differ there.
 import { HeadstartError } from '../errors.js';
 import type { Model } from '../native/model.js';
 import { commonPrefixLength } from '../tokens.js';
@@ -7,7 +7,7 @@ import type { ChatMessage } from './messages.js';
 import type { Prompt, Renderer, ReplyOptions } from './renderer.js';
 import { MERGE_MARGIN } from './template-boundary.js';
 
-/** A text that no chat template holds. */
+/** A text that no chat template contains. */
 const PROBE = 'headstart_probe_3a7c';
 const USER: ChatMessage = { role: 'user', content: PROBE };
 const HISTORY: readonly ChatMessage[] = [USER, { role: 'assistant', content: 'Yes' }, USER];
@@ -16,7 +16,7 @@ const HISTORY: readonly ChatMessage[] = [USER, { role: 'assistant', content: 'Ye
 export class MessageEnds {
   readonly #model: Model;
   readonly #renderer: Renderer;
-  /** What prompts end with and histories do not repeat: with and without reasoning. */
+  /** The end of prompts that histories do not repeat, with and without reasoning. */
   readonly #unrepeated = new Map<boolean, Promise<Int32Array>>();
 
   constructor(model: Model, renderer: Renderer) {
@@ -25,27 +25,27 @@ export class MessageEnds {
   }
 
   /**
-   * How many tokens of a prompt its messages take, cut so that no merge of tokens crosses the end. The next prompt of the conversation
-   * most likely begins with them.
+   * The number of tokens up to the end of the last message, cut so that no merge of tokens crosses the end. The next prompt of the
+   * conversation most likely begins with these tokens.
    *
-   * Some chat templates (RWKV's, Command R7B's) open the reply whether they are asked to or not. How they open it is found by
-   * rendering a history, and remembered.
+   * Some chat templates (RWKV, Command R7B) write the generation prompt even if llama.cpp does not request it, and llama.cpp cannot
+   * report it then. It is found by rendering a history, and remembered.
    *
    * @throws HeadstartError as {@link Renderer.prompt}.
    */
   async in({ tokens, opening }: Prompt, { reasoning = true }: ReplyOptions = {}): Promise<number> {
     if (opening !== '') {
-      return this.#cut(tokens, tokens.length - (await this.#renderer.tokensBehind(opening)).length);
+      return this.#cut(tokens, tokens.length - (await this.#renderer.tokensAfterText(opening)).length);
     }
     const unrepeated = await this.#unrepeatedOpening(reasoning);
     return this.#cut(tokens, endsWith(tokens, unrepeated) ? tokens.length - unrepeated.length : tokens.length);
   }
 
-  /** A little in front of `end`: just after a control token if there is one, else so far that no merge crosses the place. */
+  /** A position just after a control token near `end`, if there is one; otherwise so far in front of it that no merge crosses it. */
   #cut(prompt: Int32Array, end: number): number {
-    const unmerged = this.#model.controlTokens();
+    const controlTokens = this.#model.controlTokens();
     for (let cut = end; cut >= end - MERGE_MARGIN; cut--) {
-      if (unmerged.has(prompt[cut - 1] as number)) {
+      if (controlTokens.has(prompt[cut - 1] as number)) {
         return cut;
       }
     }
@@ -53,16 +53,16 @@ export class MessageEnds {
   }
 
   #unrepeatedOpening(reasoning: boolean): Promise<Int32Array> {
-    let known = this.#unrepeated.get(reasoning);
-    if (known === undefined) {
-      known = this.#findUnrepeated(reasoning);
-      known.catch(() => this.#unrepeated.delete(reasoning));
-      this.#unrepeated.set(reasoning, known);
+    let opening = this.#unrepeated.get(reasoning);
+    if (opening === undefined) {
+      opening = this.#findUnrepeated(reasoning);
+      opening.catch(() => this.#unrepeated.delete(reasoning));
+      this.#unrepeated.set(reasoning, opening);
     }
-    return known;
+    return opening;
   }
 
-  /** If more differs than the opening, what is found holds the text of the probe, and no other prompt ends with it. */
+  /** If more than the generation prompt differs, the result contains the text of the probe, and no other prompt ends with it. */
   async #findUnrepeated(reasoning: boolean): Promise<Int32Array> {
     try {
       const { tokens } = await this.#renderer.prompt({}, [USER], { reasoning });
@@ -70,7 +70,7 @@ export class MessageEnds {
       return tokens.slice(commonPrefixLength(tokens, next.tokens));
     } catch (error) {
       if (HeadstartError.isInstance(error, 'CHAT_TEMPLATE_FAILED')) {
-        return new Int32Array(); // some refuse a conversation like this one
+        return new Int32Array(); // some chat templates refuse a conversation like this one
       }
       throw error;
     }

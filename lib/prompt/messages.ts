@@ -1,51 +1,54 @@
 import type { ToolDefinition } from './renderer.js';
 
-/** A call of a tool that the model asked for. */
+/** A call of a tool by the model. */
 export interface ToolCall {
-  /** Unique in its conversation: nine letters and digits, which every chat template takes. */
+  /** Unique in its conversation: nine letters and digits, which every chat template accepts. */
   toolCallId: string;
-  /** The name of the tool, as the model wrote it: there may be none of that name. */
+  /** The name of the tool as the model wrote it. There may be no tool of this name. */
   toolName: string;
-  /** The arguments, as the JSON that the model wrote says. Frozen. */
+  /**
+   * The arguments, parsed and frozen. If the model wrote something that is not JSON, or an integer beyond 2^53 that JavaScript would
+   * round, it is the text that the model wrote.
+   */
   input: unknown;
 }
 
-/** What the user said. */
+/** A message of the user. */
 export interface UserMessage {
-  /** Who speaks. */
+  /** Marks a message of the user. */
   role: 'user';
-  /** The text. What looks like a control token in it stays text. */
+  /** The text. Control tokens in it are plain text. */
   content: string;
 }
 
-/** What the model said. */
+/** A reply of the model. */
 export interface AssistantMessage {
-  /** Who speaks. */
+  /** Marks a reply of the model. */
   role: 'assistant';
-  /** The text; empty where the model only called tools. */
+  /** The text; empty if the model only called tools. */
   content: string;
-  /** What the model thought before it answered. Whether it is shown to the model again is up to the chat template. */
+  /** The reasoning in front of the answer. The chat template decides whether later prompts contain it. */
   reasoning?: string;
-  /** Each has to be answered by a {@link ToolMessage} before the conversation goes on. */
+  /** Each call needs a {@link ToolMessage} with its result before the conversation continues. */
   toolCalls?: readonly ToolCall[];
 }
 
 /** The result of a tool call. */
 export interface ToolMessage {
-  /** Who speaks. */
+  /** Marks the result of a tool. */
   role: 'tool';
-  /** The call that this answers. */
+  /** The id of the call that this message answers. */
   toolCallId: string;
   /** The name of the tool, for chat templates that show it. @default that of the call */
   toolName?: string;
-  /** What the model is told. What looks like a control token in it stays text. */
+  /** The result, as text for the model. Control tokens in it are plain text. */
   content: string;
 }
 
-/** A message of a conversation. What the model is told to be is no message: see `systemPrompt`. */
+/** A message of a conversation. The system prompt is not one of its messages: see `systemPrompt`. */
 export type ChatMessage = UserMessage | AssistantMessage | ToolMessage;
 
-/** A message in the OpenAI chat format, which `Model.render` takes. */
+/** A message in the OpenAI chat format, which `Model.render` accepts. */
 export function toOpenAiMessage(message: ChatMessage): object {
   switch (message.role) {
     case 'assistant': {
@@ -73,15 +76,15 @@ function toOpenAiCall({ toolCallId, toolName, input }: ToolCall): object {
   return { id: toolCallId, type: 'function', function: { name: toolName, arguments: JSON.stringify(input) } };
 }
 
-/** At most so many characters from the beginning of a text, without half of one at the end. */
+/** At most `limit` characters from the beginning of a text, without half a surrogate pair at the end. */
 export function beginningOf(text: string, limit: number): string {
   return text.slice(0, limit).replace(/[\uD800-\uDBFF]$/, '');
 }
 
 /**
- * Arguments of a call, from their JSON. The conversation shows them again in each turn: so nobody can change them.
+ * Parses the arguments of a call. They are frozen, because every later prompt of the conversation contains them.
  *
- * @throws SyntaxError, or RangeError for what nests too deep
+ * @throws SyntaxError, or RangeError if they nest too deeply
  */
 export function inputFrom(json: string): unknown {
   return JSON.parse(json, (_, value: unknown) => Object.freeze(value));

@@ -1,9 +1,9 @@
-// Other ways to write a tool's schema, for chat templates that fail on the schema itself. Only the prompt shows them: arguments are
-// still held to the schema. Each form follows from the schema alone, so that a cached template stays the same.
+// Simpler forms of a tool's schema, for chat templates that fail on the schema itself. Only the prompt shows them: the arguments still have
+// to follow the whole schema. Each form depends on the schema alone, so that a cached template stays the same.
 import { isObject, type Json, type JsonObject, mapBelow, targetOf } from '../schema-walk.js';
 import type { ToolDefinition } from './renderer.js';
 
-/** The forms of a tool, from the one that says the most to one without parameters. */
+/** The forms of a tool, from the most detailed one to one without parameters. */
 export function* formsOf(tool: ToolDefinition): Generator<ToolDefinition> {
   const { parameters = {}, description = '' } = tool;
   const spelledOut = spellOut(parameters) as JsonObject;
@@ -20,7 +20,7 @@ export function* formsOf(tool: ToolDefinition): Generator<ToolDefinition> {
   };
 }
 
-/** The same meaning in fewer words of JSON Schema: no boolean schemas, lists of types, tuples, or arrays that do not say of what. */
+/** Writes a schema with fewer keywords: without boolean schemas, lists of types, tuples, and arrays without `items`. */
 function spellOut(schema: Json): Json {
   if (!isObject(schema)) {
     return {};
@@ -39,7 +39,7 @@ function spellOut(schema: Json): Json {
   return withTypes(spelled);
 }
 
-/** Without properties that no value can have. */
+/** Removes properties that no value can have. */
 function withoutImpossible(schema: JsonObject): JsonObject {
   const { properties } = schema;
   return isObject(properties)
@@ -67,40 +67,40 @@ function ofType(schema: JsonObject, type: Json): JsonObject {
     return rest;
   }
   const foreign = Object.entries(KEYWORDS).flatMap(([name, words]) => (name === type ? [] : words));
-  const own = Object.fromEntries(Object.entries(rest).filter(([name]) => !foreign.includes(name)));
-  return type === 'null' ? { ...own, enum: [null] } : { type, ...own };
+  const remaining = Object.fromEntries(Object.entries(rest).filter(([name]) => !foreign.includes(name)));
+  return type === 'null' ? { ...remaining, enum: [null] } : { type, ...remaining };
 }
 
-/** What says something about values of one type only. */
+/** Keywords that apply to values of one type only. */
 const KEYWORDS: Readonly<Record<string, readonly string[]>> = {
   object: ['properties', 'required', 'additionalProperties', 'patternProperties', 'propertyNames'],
   array: ['items', 'minItems', 'maxItems', 'uniqueItems', 'contains'],
   string: ['minLength', 'maxLength', 'pattern', 'format'],
 };
 
-/** Schemas that one form may have: references that are followed everywhere may multiply without end. */
+/** Most schemas of one form: a form contains the targets of references, which may refer to each other without end. */
 const MAX_SCHEMAS = 1000;
 
-/** Less than the schema says, with one type for each value: a reference is what it leads to, a union its first alternative. */
+/** Gives each value a single type: a reference becomes its target, and a union its first alternative. */
 function withOneType(root: JsonObject): JsonObject {
   let schemas = 0;
   const convert = (schema: Json, passed: readonly Json[] = []): JsonObject => {
     if (!isObject(schema) || passed.includes(schema) || ++schemas > MAX_SCHEMAS) {
       return { type: 'any' };
     }
-    const { $ref, $defs: _, definitions: __, anyOf, allOf, const: constant, ...own } = schema;
+    const { $ref, $defs: _, definitions: __, anyOf, allOf, const: constant, ...rest } = schema;
     const below = (each: Json) => convert(each, [...passed, schema]);
     const merged = [
       ...(typeof $ref === 'string' ? [$ref === '#' ? root : targetOf(root, $ref)] : []),
       ...(Array.isArray(anyOf) ? [firstAlternative(anyOf)] : []),
       ...(Array.isArray(allOf) ? allOf : []),
     ].map(below);
-    return mergeTypes([...merged, { ...mapBelow(own, below), ...(constant !== undefined && { enum: [constant] }) }]);
+    return mergeTypes([...merged, { ...mapBelow(rest, below), ...(constant !== undefined && { enum: [constant] }) }]);
   };
   return convert(root);
 }
 
-/** One schema of several that hold together: the last says it, but for properties, which all have. */
+/** Joins schemas that apply to the same value. The last schema counts, but all properties are kept. */
 function mergeTypes(schemas: readonly JsonObject[]): JsonObject {
   const one: JsonObject = Object.assign({}, ...schemas);
   const type = schemas.map((each) => each.type).findLast((each) => each !== undefined && each !== 'any');
@@ -108,7 +108,7 @@ function mergeTypes(schemas: readonly JsonObject[]): JsonObject {
   return { ...one, type: type ?? typeOf(one), ...(one.properties !== undefined && { properties }) };
 }
 
-/** Null says that there may be no value, not what a value is. */
+/** Skips null, which only means that there may be no value. */
 function firstAlternative(alternatives: readonly Json[]): Json {
   const isNull = (each: Json) => isObject(each) && (each.const === null || JSON.stringify(each.enum) === '[null]');
   return alternatives.find((each) => !isNull(each)) ?? alternatives[0];
@@ -127,7 +127,7 @@ function typeOfValue(value: unknown): string {
   return Array.isArray(value) ? 'array' : typeof value;
 }
 
-/** Properties that are lists, objects or unions as a description: chat templates have types for the others at least. */
+/** Describes properties that are lists, objects or unions in words: every chat template can write the simple types. */
 function withDescribedProperties(schema: JsonObject): JsonObject {
   const properties = Object.entries((schema.properties ?? {}) as JsonObject).map(([name, each]) => {
     const { type, description, ...rest } = each as JsonObject;

@@ -1,10 +1,10 @@
-// If a text ends with a tag that holds a name (MiniMax M3's), the grammar spells the name: each letter has a rule of its own, so
-// that the tag is found wherever it begins. A stand-in for a name cannot be replaced there as it is in literals.
+// Some formats end a text with a tag that contains a name (MiniMax M3). Their grammars spell the name: each letter has its own rule, so that
+// the tag is found wherever it begins. A stand-in for such a name is no literal, so it is replaced here.
 
 /**
- * A grammar in which spelled words are other words. A text may then not hold the beginning of its closing tag, up to the name.
+ * Replaces spelled words in a grammar. A text may then not contain the beginning of its closing tag, up to the name.
  *
- * @param words letters and digits only, and the literal that stands for each
+ * @param words the spelled words, of letters and digits only, with the literals that replace them
  */
 export function withSpelledWords(grammar: string, words: ReadonlyMap<string, string>): string {
   const lines = grammar.matchAll(/^(\S+) ::= (.*)$/gm);
@@ -23,7 +23,7 @@ export function withSpelledWords(grammar: string, words: ReadonlyMap<string, str
   return spelled.size === 0 ? grammar : grammar.replace(/^(\S+) ::= .*$/gm, (rule, name) => spelled.get(name) ?? rule);
 }
 
-/** The rule that follows a word, if the rules from `name` on spell it; otherwise undefined. */
+/** The rule after a word, if the rules from `name` on spell this word; otherwise undefined. */
 function endOf(word: string, name: string, rules: ReadonlyMap<string, string>): string | undefined {
   let at: string | undefined = name;
   for (const letter of word) {

@@ -1,7 +1,7 @@
-// `common` names the rules of its grammars and parsers after tools and parameters. It folds characters for that (`user_id` and
-// `user-id` are one rule), and has rules of its own (`tool-call` is also the rule of a tool named `call`). A rule that is defined twice
-// loses one of the two, so a declared tool could not be called and another one was. `common` therefore gets stand-ins that
-// cannot collide, and the real names replace them in what it made: everywhere that a name is text, and not the name of a rule.
+// `common` names the rules of its grammars and parsers after tools and parameters. Two names may give the same rule (`user_id` and
+// `user-id`), or a tool may get the rule that `common` uses itself (`tool-call` for a tool named `call`). One of two rules with the same name
+// is lost, and a call would then reach another tool. So `common` gets stand-ins that cannot collide. The real names replace
+// them in the finished grammar and parser, but not in the names of rules.
 import { HeadstartError } from '../errors.js';
 import { type GrammarTrigger, templatePattern } from '../native/grammar-trigger.js';
 import { type ReplyFormat, replyWithNames } from '../native/reply.js';
@@ -10,19 +10,19 @@ import type { ArgumentForm } from './exact-arguments.js';
 import type { ToolDefinition } from './renderer.js';
 import { withSpelledWords } from './spelled-names.js';
 
-/** Tools under other names, and what those stand for. */
+/** Tools under other names, and their real names. */
 export interface StandIns {
-  /** A tool whose name begins with another's comes first: a parser takes the first one that fits. */
+  /** Longest names first: a parser takes the first name that matches, which must not be the beginning of a longer one. */
   tools: ToolDefinition[];
-  /** Begins each stand-in, and stands nowhere else in the tools. Its index in `names` and an `e` follow. */
+  /** The beginning of each stand-in, which occurs nowhere else in the tools. The index in `names` and an `e` follow. */
   mark: string;
   /** The real names. */
   names: string[];
 }
 
 /**
- * @param form of the format that is to be made. In objects, parameters keep their names: a grammar for JSON spells out, character by
- *   character, the names that further properties must not have.
+ * @param form of the arguments in the format. In objects, parameters keep their names: a grammar for JSON spells out, character by
+ *   character, the names that additional properties must not have.
  */
 export function standInsFor(tools: readonly ToolDefinition[], form: ArgumentForm): StandIns {
   const mark = freeMark(JSON.stringify(tools));
@@ -39,13 +39,13 @@ export function standInsFor(tools: readonly ToolDefinition[], form: ArgumentForm
       const schema = parameters as JsonObject;
       const named = form === 'json' || form === 'gemma' ? schema : withPropertiesNamed(schema, standIn);
       const whole = { ...tool, name: standIn(name), parameters: named };
-      // The parser of pythonic calls asks for an argument if there are properties: without any it is the call of a second tool.
+      // The parser of pythonic calls requires an argument if there are properties. A second tool allows a call without arguments.
       return form === 'pythonic' && mayBeEmpty(schema) ? [whole, { ...tool, name: standIn(name) }] : whole;
     }),
   };
 }
 
-/** A format that `common` made for stand-ins, for replies with the real names. */
+/** Puts the real names into a format that `common` made with stand-ins. */
 export async function withRealNames<Format extends ReplyFormat>(format: Format, standIns: StandIns): Promise<Format> {
   const { mark, names } = standIns;
   const spelled = new Map(names.map((name, index) => [`${mark}${index}${END}`, `"${inGrammarLiteral(name)}"`]));
@@ -60,26 +60,26 @@ export async function withRealNames<Format extends ReplyFormat>(format: Format, 
   };
 }
 
-/** A text with the real names, each as `written` has it. */
+/** Replaces the stand-ins in a text. `written` returns the notation of a name in this text. */
 function realNamesIn(
   text: string,
   { mark, names }: Pick<StandIns, 'mark' | 'names'>,
   written: (name: string) => string = (name) => name,
 ): string {
-  return text.replace(new RegExp(`${mark}(\\d+)${END}`, 'g'), (found, index) => {
+  return text.replace(new RegExp(`${mark}(\\d+)${END}`, 'g'), (standIn, index) => {
     const name = names[Number(index)];
-    return name === undefined ? found : written(name);
+    return name === undefined ? standIn : written(name);
   });
 }
 
-/** An error about stand-ins, about the real names. */
+/** Puts the real names into the message of an error. */
 export function withRealNamesInError(error: unknown, standIns: StandIns): unknown {
   return HeadstartError.isInstance(error) && error.message.includes(standIns.mark)
     ? new HeadstartError(error.code, realNamesIn(error.message, standIns), { cause: error })
     : error;
 }
 
-/** Without it, the stand-in of the first name would begin that of the eleventh. */
+/** Ends a stand-in. Without it, the stand-in of the first name would be the beginning of that of the eleventh. */
 const END = 'e';
 
 /** Literals and character classes of a GBNF grammar. */
@@ -115,7 +115,7 @@ function withPropertiesNamed(schema: JsonObject, standIn: (name: string) => stri
   };
 }
 
-/** References may lead into the properties. */
+/** Renames properties in references that lead into the properties. */
 function withReferences(schema: Json, renamed: (name: string) => unknown): Json {
   if (!isObject(schema)) {
     return schema;
@@ -139,7 +139,7 @@ function withRealNamesInTrigger(trigger: GrammarTrigger, standIns: StandIns): Gr
 }
 
 function inGrammarLiteral(name: string): string {
-  return name.replace(/["\\\n\r]/g, (found) => ESCAPES[found] as string);
+  return name.replace(/["\\\n\r]/g, (character) => ESCAPES[character] as string);
 }
 
 const ESCAPES: Readonly<Record<string, string>> = { '"': '\\"', '\\': '\\\\', '\n': '\\n', '\r': '\\r' };

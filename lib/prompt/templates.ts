@@ -6,17 +6,17 @@ import { makeDirectory, replaceText } from '../files.js';
 import type { Model } from '../native/model.js';
 import { findBreakpoints } from './breakpoints.js';
 import type { Renderer, TemplateSource } from './renderer.js';
-import { type Boundary, type BoundaryHint, findBoundary, findKnownBoundary } from './template-boundary.js';
+import { type Boundary, type BoundaryHint, findBoundary, findBoundaryWithHint } from './template-boundary.js';
 
-/** Templates remembered in this process: a session with a known system prompt and tools renders nothing. */
+/** Most templates in the cache. For a cached template, a new session renders nothing. */
 const MAX_REMEMBERED = 256;
 
-/** Bump when the meaning of a lesson changes. */
-const LESSON_FORMAT = 2;
+/** Raise it when the meaning of a hint changes. */
+const HINT_FORMAT = 2;
 
 /**
- * Turns a system prompt and tools into template tokens, and remembers: the tokens in this process, what the probes taught
- * about the chat template also in the cache directory.
+ * Turns a system prompt and tools into the tokens of a template. It remembers the tokens in this process, and the hints about
+ * boundaries also in the cache directory.
  */
 export class Templates {
   readonly #model: Model;
@@ -27,8 +27,8 @@ export class Templates {
   readonly #remembered = new LRUCache<string, Promise<Boundary>>({ max: MAX_REMEMBERED });
 
   /**
-   * @param directory where lessons are kept; undefined keeps none
-   * @param withBreakpoints whether to look for places inside templates that others may share
+   * @param directory the directory of hints; undefined stores none
+   * @param withBreakpoints whether to look for the places inside a template where other templates may continue differently
    */
   constructor(
     model: Model,
@@ -60,12 +60,12 @@ export class Templates {
     return boundary;
   }
 
-  /** A conversation did not begin with what was found: the next search probes again. */
+  /** Called if a conversation did not begin with its template. The next search probes again. */
   forget(source: TemplateSource): void {
     this.#remembered.delete(this.#name(source));
-    const lesson = this.#lessonPath(source);
-    if (lesson !== undefined) {
-      rm(lesson, { force: true }).catch(() => undefined);
+    const path = this.#hintPath(source);
+    if (path !== undefined) {
+      rm(path, { force: true }).catch(() => undefined);
     }
   }
 
@@ -83,20 +83,20 @@ export class Templates {
 
   async #searchEnd(source: TemplateSource): Promise<Boundary> {
     const controlTokens = this.#model.controlTokens();
-    const lesson = this.#lessonPath(source);
-    const known = lesson === undefined ? undefined : await readLesson(lesson);
-    if (known !== undefined) {
-      return findKnownBoundary(this.#renderer, source, controlTokens, known);
+    const path = this.#hintPath(source);
+    const hint = path === undefined ? undefined : await readHint(path);
+    if (hint !== undefined) {
+      return findBoundaryWithHint(this.#renderer, source, controlTokens, hint);
     }
     const boundary = await findBoundary(this.#renderer, source, controlTokens);
-    if (lesson !== undefined && boundary.lesson !== undefined) {
-      await writeLesson(lesson, boundary.lesson);
+    if (path !== undefined && boundary.hint !== undefined) {
+      await writeHint(path, boundary.hint);
     }
     return boundary;
   }
 
-  /** A lesson holds for a chat template and vocabulary, with or without a system prompt and tools. */
-  #lessonPath(source: TemplateSource): string | undefined {
+  /** A hint is valid for one chat template and vocabulary, with or without a system prompt and tools. */
+  #hintPath(source: TemplateSource): string | undefined {
     if (this.#directory === undefined) {
       return undefined;
     }
@@ -114,16 +114,14 @@ function sha256(text: string): string {
   return createHash('sha256').update(text).digest('hex');
 }
 
-async function readLesson(path: string): Promise<BoundaryHint | undefined> {
+async function readHint(path: string): Promise<BoundaryHint | undefined> {
   try {
     const { format, controlTokens, tokens } = JSON.parse(await readFile(path, 'utf8')) as Partial<
       BoundaryHint & { format: number }
     >;
-    return format === LESSON_FORMAT && isCount(controlTokens) && isCount(tokens)
-      ? { controlTokens, tokens }
-      : undefined;
+    return format === HINT_FORMAT && isCount(controlTokens) && isCount(tokens) ? { controlTokens, tokens } : undefined;
   } catch {
-    return undefined; // none yet, or damaged: learn it again
+    return undefined; // no hint yet, or a damaged one: the search writes it again
   }
 }
 
@@ -131,11 +129,11 @@ function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 
-async function writeLesson(path: string, lesson: BoundaryHint): Promise<void> {
+async function writeHint(path: string, hint: BoundaryHint): Promise<void> {
   try {
     await makeDirectory(dirname(path), 0o700);
-    await replaceText(path, JSON.stringify({ format: LESSON_FORMAT, ...lesson }), { durable: false });
+    await replaceText(path, JSON.stringify({ format: HINT_FORMAT, ...hint }), { durable: false });
   } catch {
-    // A hint only saves milliseconds: it is worth no failure.
+    // A hint only saves milliseconds, so a failure to write it is ignored.
   }
 }

@@ -1,55 +1,55 @@
-// Which form of a tool a chat template can write: its own, if it can, or one of those in schema-forms.ts.
+// Finds the form of a tool that a chat template can write: the unchanged one if possible, or one of those in schema-forms.ts.
 import { LRUCache } from 'lru-cache';
 import { HeadstartError } from '../errors.js';
 import { withoutSentinels } from './content-guard.js';
 import type { ToolDefinition } from './renderer.js';
 import { formsOf } from './schema-forms.js';
 
-/** Tools remembered: by far more than a program has. */
+/** Most tools in the cache: by far more than a program has. */
 const MAX_REMEMBERED = 1024;
 
 /** Renders a conversation that describes one tool, in the form `shown`. */
 export type RenderTool = (tool: ToolDefinition, shown: ToolDefinition) => Promise<unknown>;
 
-/** Finds and remembers the form of each tool. The form depends on chat template and tool alone, never on what was rendered before. */
+/** Finds and remembers the form of each tool. The form depends on the chat template and the tool alone, never on earlier renders. */
 export class ToolForms {
-  /** Places in {@link allForms}, by the text of the tool. */
-  readonly #places = new LRUCache<string, number>({ max: MAX_REMEMBERED });
+  /** Indices of {@link allForms}, by the text of the tool. */
+  readonly #formIndices = new LRUCache<string, number>({ max: MAX_REMEMBERED });
   readonly #chatTemplate: string;
 
-  /** @param chatTemplate what errors call the chat template */
+  /** @param chatTemplate the name of the chat template in errors */
   constructor(chatTemplate: string) {
     this.#chatTemplate = chatTemplate;
   }
 
-  /** The tools in the forms found so far; undefined if these are the tools as they are. */
+  /** The tools in the forms found so far; undefined if no tool needs another form. */
   shown(tools: readonly ToolDefinition[]): ToolDefinition[] | undefined {
-    const places = tools.map((tool) => this.#places.get(keyOf(tool)) ?? 0);
-    return places.every((place) => place === 0)
+    const indices = tools.map((tool) => this.#formIndices.get(keyOf(tool)) ?? 0);
+    return indices.every((index) => index === 0)
       ? undefined
-      : tools.map((tool, index) => allForms(tool)[places[index] as number] as ToolDefinition);
+      : tools.map((tool, index) => allForms(tool)[indices[index] as number] as ToolDefinition);
   }
 
   /**
    * Looks for the first form of each tool that the chat template can write.
    *
-   * @throws HeadstartError `CHAT_TEMPLATE_FAILED` for a tool that it can write in no form.
+   * @throws HeadstartError `CHAT_TEMPLATE_FAILED` for a tool that it cannot write in any form.
    */
   async find(tools: readonly ToolDefinition[], render: RenderTool): Promise<void> {
     for (const tool of tools) {
       const key = keyOf(tool);
-      if (!this.#places.has(key)) {
-        this.#places.set(key, await this.#findPlace(tool, render));
+      if (!this.#formIndices.has(key)) {
+        this.#formIndices.set(key, await this.#findFormIndex(tool, render));
       }
     }
   }
 
-  async #findPlace(tool: ToolDefinition, render: RenderTool): Promise<number> {
+  async #findFormIndex(tool: ToolDefinition, render: RenderTool): Promise<number> {
     let reason: unknown;
-    for (const [place, form] of allForms(tool).entries()) {
+    for (const [index, form] of allForms(tool).entries()) {
       const failure = await failureOf(render(tool, form));
       if (failure === undefined) {
-        return place;
+        return index;
       }
       reason ??= failure;
     }
@@ -64,7 +64,7 @@ export class ToolForms {
   }
 }
 
-/** The first property that the chat template cannot write even if it is the only one. */
+/** The first property that the chat template cannot write, even as the only property. */
 async function failingProperty(tool: ToolDefinition, render: RenderTool): Promise<string | undefined> {
   const { properties = {} } = (tool.parameters ?? {}) as { properties?: Record<string, unknown> };
   for (const [name, schema] of Object.entries(properties)) {
@@ -92,7 +92,7 @@ function allForms(tool: ToolDefinition): ToolDefinition[] {
   return [tool, ...formsOf(tool)];
 }
 
-/** Guarded content has other sentinels in each prompt. */
+/** Without sentinels, which are different in each prompt. */
 function keyOf({ name, description, parameters }: ToolDefinition): string {
   return withoutSentinels(JSON.stringify([name, description, parameters]));
 }

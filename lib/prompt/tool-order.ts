@@ -1,19 +1,19 @@
 import type { ToolDefinition } from './renderer.js';
 
 /**
- * Tools that a server listed come in an order of their own each time. Sorted by server and name, behind the others, they make
- * the same prompt again.
+ * Puts the tools of MCP servers after the others, sorted by server and name. A server may list its tools in another order each
+ * time, and a different order would make a different prompt.
  */
 export function stableToolOrder<Tool extends ToolDefinition>(tools: readonly Tool[]): readonly Tool[] {
   if (tools.every(({ server }) => server === undefined)) {
     return tools;
   }
-  const own = tools.filter(({ server }) => server === undefined);
+  const ofProgram = tools.filter(({ server }) => server === undefined);
   const listed = tools.filter(({ server }) => server !== undefined);
-  return [...own, ...listed.sort((a, b) => compare(a.server ?? '', b.server ?? '') || compare(a.name, b.name))];
+  return [...ofProgram, ...listed.sort((a, b) => compare(a.server ?? '', b.server ?? '') || compare(a.name, b.name))];
 }
 
-/** By code units: the same on every machine, whatever its language. */
+/** Compares code units, which gives the same order for every locale. */
 function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }

@@ -266,7 +266,7 @@ function isName(name: unknown): boolean {
 
 function argumentSchema() {
   return value<Schema>(
-    (given) => isStandardSchema(given) || isJsonObject(given),
+    (schema) => isStandardSchema(schema) || isJsonObject(schema),
     'a JSON Schema object or a zod schema',
   );
 }
@@ -296,10 +296,10 @@ export type ToolChoice =
 /** @throws HeadstartError `INVALID_ARGUMENT` for a choice that these tools do not allow. */
 export function requireToolChoice(choice: ToolChoice, tools: ToolSet): void {
   if (typeof choice === 'object' && tools.get(choice.name) === undefined) {
-    const known = tools.definitions.map(({ name }) => describe(name)).join(', ') || 'none';
+    const names = tools.definitions.map(({ name }) => describe(name)).join(', ') || 'none';
     throw new HeadstartError(
       'INVALID_ARGUMENT',
-      `Expected \`toolChoice\` to name one of this session's tools (${known}), got ${describe(choice.name)}`,
+      `Expected \`toolChoice\` to name one of this session's tools (${names}), got ${describe(choice.name)}`,
     );
   }
   if (choice === 'required' && tools.size === 0) {

@@ -81,7 +81,7 @@ describe('an agent', () => {
   });
 });
 
-describe('a chat template that leaves out what the user says', () => {
+describe('a chat template that leaves out the messages of the user', () => {
   const path = fileURLToPath(new URL('../../vendor/llama.cpp/models/templates/Qwen3-Coder.jinja', import.meta.url));
   it.each<[string, string, RegExp]>([
     ['the name of a template', 'llama3', /text of a template.*leave `chatTemplate` out/],
@@ -106,7 +106,10 @@ describe('a chat template that leaves out what the user says', () => {
     const source = join(await temporaryDirectory(), 'blank.gguf');
     await writeFile(source, withChatTemplate(await readFile(microModel('dense')), ' '));
     const agent = await startAgent({ source });
-    const refusal = failsWith('CHAT_TEMPLATE_INVALID', "The model's own chat template leaves out what the user says");
+    const refusal = failsWith(
+      'CHAT_TEMPLATE_INVALID',
+      "The model's own chat template leaves out the messages of the user",
+    );
     await expect(agent.createSession()).rejects.toThrow(refusal);
     await expect(agent.createSession({ systemPrompt: 'Hi.' })).rejects.toThrow(refusal);
     expect((await agent.complete('The chain is', { maxTokens: 3 })).usage.outputTokens).toBe(3);

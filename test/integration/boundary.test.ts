@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import {
   type Boundary,
   findBoundary,
-  findKnownBoundary,
+  findBoundaryWithHint,
   isPrefix,
   Renderer,
   type TemplateSource,
@@ -52,8 +52,8 @@ async function checkBoundary(renderer: Renderer, source: TemplateSource): Promis
     expect(isPrefix(boundary.tokens, tokens), JSON.stringify(content)).toBe(true);
     expect(tokens.length).toBeGreaterThan(boundary.tokens.length);
   }
-  if (boundary.lesson !== undefined) {
-    const again = await findKnownBoundary(renderer, source, model.controlTokens(), boundary.lesson);
+  if (boundary.hint !== undefined) {
+    const again = await findBoundaryWithHint(renderer, source, model.controlTokens(), boundary.hint);
     expect(again.tokens, 'with the remembered boundary').toEqual(boundary.tokens);
   }
   return boundary;
@@ -68,8 +68,8 @@ describe('a chat template that puts the system prompt into the first user turn',
     const long = { systemPrompt: 'Be careful and say why. '.repeat(50) };
     const probed = await findBoundary(renderer, long, model.controlTokens());
     expect(probed.tokens.length).toBeGreaterThan(250);
-    const lesson = short.lesson ?? { controlTokens: 1, tokens: 6 };
-    expect((await findKnownBoundary(renderer, long, model.controlTokens(), lesson)).tokens).toEqual(probed.tokens);
+    const hint = short.hint ?? { controlTokens: 1, tokens: 6 };
+    expect((await findBoundaryWithHint(renderer, long, model.controlTokens(), hint)).tokens).toEqual(probed.tokens);
   });
 });
 

@@ -26,8 +26,8 @@ describe('the rendered template', () => {
   it('is right although the remembered boundary lies inside the text', async () => {
     const directory = await temporaryDirectory();
     await inOtherProcess('agent', { options: agentOptions({ cacheDir: directory }) });
-    const [lesson] = (await readdir(directory)).filter((name) => name.startsWith('boundary_'));
-    await writeFile(join(directory, lesson as string), '{"format":2,"controlTokens":0,"tokens":1}');
+    const [hint] = (await readdir(directory)).filter((name) => name.startsWith('boundary_'));
+    await writeFile(join(directory, hint as string), '{"format":2,"controlTokens":0,"tokens":1}');
     const agent = await startAgent({ cacheDir: directory });
     expect((await agent.createSession()).report.source).toBe('disk');
   });
@@ -36,12 +36,12 @@ describe('the rendered template', () => {
     const directory = await temporaryDirectory();
     const expected = await uncachedReplies({}, ['Hi'], 8);
     await inOtherProcess('agent', { options: agentOptions({ cacheDir: directory }) });
-    const [lesson] = (await readdir(directory)).filter((name) => name.startsWith('boundary_'));
+    const [hint] = (await readdir(directory)).filter((name) => name.startsWith('boundary_'));
     const vocabulary = await Model.load({ path: microModel('dense'), vocabularyOnly: true });
     const { length } = await vocabulary.tokenize('assistant\n');
     await vocabulary.close();
     // A boundary after the message of the probe, as if that message were part of the template.
-    await writeFile(join(directory, lesson as string), JSON.stringify({ format: 2, controlTokens: 0, tokens: length }));
+    await writeFile(join(directory, hint as string), JSON.stringify({ format: 2, controlTokens: 0, tokens: length }));
     const agent = await startAgent({ cacheDir: directory });
     const misled = await agent.createSession();
     expect(await replies(misled, ['Hi'], 8)).toEqual(expected);

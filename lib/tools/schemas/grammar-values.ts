@@ -96,8 +96,8 @@ export function stringForGrammar(schema: JsonObject, patternGrammar: PatternGram
       return pattern === '^$' ? { type: 'string', const: '' } : { type: 'string', pattern };
     }
   }
-  const known = typeof format === 'string' && Object.hasOwn(FORMATS, format) ? FORMATS[format] : undefined;
-  if (known !== undefined && known.min >= lengths.min && known.max <= lengths.max && patterns.length === 0) {
+  const enforced = typeof format === 'string' && Object.hasOwn(FORMATS, format) ? FORMATS[format] : undefined;
+  if (enforced !== undefined && enforced.min >= lengths.min && enforced.max <= lengths.max && patterns.length === 0) {
     return { type: 'string', format };
   }
   return {

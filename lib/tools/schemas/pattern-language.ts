@@ -219,11 +219,11 @@ function settledAt({ elements }: Sequence, kind: 'ahead' | 'behind'): Sequence[]
 }
 
 function hasAssertion(language: Language): boolean {
-  let found = false;
+  let hasOne = false;
   visitParts(language, ({ type }) => {
-    found ||= type === 'Assertion' || type === 'Unknown';
+    hasOne ||= type === 'Assertion' || type === 'Unknown';
   });
-  return found;
+  return hasOne;
 }
 
 /** How many parts an expression has, in all levels. */
