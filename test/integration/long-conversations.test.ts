@@ -246,7 +246,7 @@ describe('compaction', () => {
       await expect(send).rejects.toMatchObject({
         code: 'CONTEXT_FULL',
         message: expect.stringMatching(
-          /`compaction` left its newest part only: raise `contextSize`.*`maxToolResultLength`/,
+          /`compaction` has already replaced all but its newest part\. Raise `contextSize`.*`maxToolResultLength`/,
         ),
       });
       expect(session.messages).toEqual([]);
