@@ -29,10 +29,6 @@ export class ResidentTemplate implements SequenceHolder {
     return this.filling || (this.#owner.isPinned(this.key) && this.#owner.hasUnpinned());
   }
 
-  get pinned(): boolean {
-    return this.#owner.isPinned(this.key);
-  }
-
   onEvicted(): void {
     this.#owner.forget(this, 'its sequence or cells were needed');
   }
