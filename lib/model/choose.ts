@@ -1,4 +1,4 @@
-// Which files of a folder or repository are the model that is meant.
+// Chooses the files of a model from the files of a folder or repository.
 import { HeadstartError } from '../errors.js';
 import { nearestName } from '../options.js';
 import { shardPaths } from './fingerprint.js';
@@ -13,11 +13,11 @@ export interface ModelWish {
 }
 
 /**
- * The paths of the model's files, of a split model all parts in order.
+ * Returns the paths of the model's files: all parts of a split model in order, or one file.
  *
- * @param paths all that there are, with forward slashes
- * @param where what a message calls the folder or repository
- * @throws HeadstartError `MODEL_NOT_FOUND`, with what there is instead.
+ * @param paths all files of the folder or repository, with forward slashes
+ * @param where the name of the folder or repository in error messages
+ * @throws HeadstartError `MODEL_NOT_FOUND`; the message lists the models that were found.
  */
 export function chooseModel(paths: readonly string[], wish: ModelWish, where: string): string[] {
   const all = wish.folder === undefined ? paths : paths.filter((path) => path.startsWith(`${wish.folder}/`));
@@ -69,14 +69,14 @@ function byQuantization(paths: readonly string[], { quantization }: ModelWish, w
   );
 }
 
-/** First parts stand for split models; projectors and importance matrices are no models. */
+/** The models among the files. A split model is represented by its first part; projectors and importance matrices are not models. */
 function distinctModels(paths: readonly string[]): string[] {
   return paths.filter(
     (path) => path.endsWith('.gguf') && shardPaths(path)[0] === path && !/(^|[-._/])(mmproj|imatrix)\b/i.test(path),
   );
 }
 
-/** As a word of its own: Q4_K is not Q4_K_M. */
+/** Whether a path has the name of a quantization as a whole word: Q4_K does not match Q4_K_M. */
 function hasQuantization(path: string, quantization: string): boolean {
   const name = path.slice(path.lastIndexOf('/') + 1).toLowerCase();
   const wanted = quantization.toLowerCase();

@@ -1,4 +1,4 @@
-// Brings one file to this machine: one process at a time, resumed where it stopped, verified, landed by rename.
+// Downloads one file. One process does the work; the download is resumed where it stopped, verified, and renamed when complete.
 import { createHash, type Hash } from 'node:crypto';
 import { stat, statfs, unlink } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
@@ -9,23 +9,23 @@ import { makeDirectory } from '../files.js';
 import { FileLock } from '../native/file-lock.js';
 import { Partial } from './partial.js';
 import type { ByteProgress } from './progress.js';
-import { type HttpAnswer, request, throwForStatus, withoutQuery } from './request.js';
+import { type HttpResponse, request, throwForStatus, withoutQuery } from './request.js';
 import { type ResolvedRetryConfig, TransientError, withRetries } from './retry.js';
 
 const LOCK_POLL_MS = 200;
 
-/** A file to be had, and what is known of it before. */
+/** A file to download. Fields are undefined if they are not known before the download. */
 export interface RemoteFile {
   url: string;
-  /** Where it lands. */
+  /** The path of the complete file. */
   path: string;
-  /** Sent to the address's own origin only. */
+  /** Headers that are sent only to the origin of the address. */
   secrets?: Readonly<Record<string, string>> | undefined;
   size?: number | undefined;
   sha256?: string | undefined;
-  /** Of a file that git holds itself: SHA-1 over `blob <size>\0` and its content. */
+  /** The hash of a file that is stored in git: SHA-1 over `blob <size>\0` and the content. */
   gitOid?: string | undefined;
-  /** What its first bytes have to be. */
+  /** The bytes that the file must begin with. */
   magic?: string;
 }
 
@@ -33,15 +33,15 @@ export interface DownloadOptions {
   retry: ResolvedRetryConfig;
   progress: ByteProgress;
   signal?: AbortSignal | undefined;
-  /** Tries that failed, and what was done about it. */
+  /** Receives a message for each failed attempt. */
   log: (message: string) => void;
 }
 
 /**
- * Makes sure that the file is at its path, complete and verified.
+ * Makes sure that the complete and verified file is at its path.
  *
  * @throws HeadstartError `DOWNLOAD_FAILED`, `DOWNLOAD_CORRUPT`, `MODEL_NOT_FOUND`, `UNAUTHORIZED`, `DISK_FULL`,
- *   `WRITE_FAILED`, `ABORTED`. What was received stays beside it, for the next time.
+ *   `WRITE_FAILED`, `ABORTED`. Received bytes stay in a file beside it, and the next call continues there.
  */
 export async function downloadFile(file: RemoteFile, options: DownloadOptions): Promise<void> {
   throwIfAborted(options.signal);
@@ -63,7 +63,7 @@ export async function downloadFile(file: RemoteFile, options: DownloadOptions): 
     }
   } finally {
     if (lock !== 'unsupported') {
-      await unlink(lock.path).catch(() => undefined); // allowed to the owner, as the last thing
+      await unlink(lock.path).catch(() => undefined); // the owner of a lock may delete its file just before it releases the lock
       lock.release();
     }
   }
@@ -90,7 +90,7 @@ async function downloadLocked(file: RemoteFile, options: DownloadOptions, suffix
         onRetry: options.log,
       },
     );
-    await partial.land(file.path);
+    await partial.moveTo(file.path);
     finished = true;
   } catch (error) {
     throw diskError(error, file.path);
@@ -99,7 +99,7 @@ async function downloadLocked(file: RemoteFile, options: DownloadOptions, suffix
   }
 }
 
-/** One try: what is missing, appended to what is there. */
+/** One attempt: requests the missing bytes and appends them to the partial file. */
 async function receive(file: RemoteFile, partial: Partial, options: DownloadOptions): Promise<void> {
   const { progress, signal, retry } = options;
   const name = basename(file.path);
@@ -115,7 +115,7 @@ async function receive(file: RemoteFile, partial: Partial, options: DownloadOpti
     await partial.restart();
   }
   const headers: Record<string, string> = { 'accept-encoding': 'identity', ...partial.rangeHeaders() };
-  const answer = await request({
+  const response = await request({
     url: file.url,
     headers,
     secrets: file.secrets,
@@ -123,11 +123,11 @@ async function receive(file: RemoteFile, partial: Partial, options: DownloadOpti
     signal,
   });
   try {
-    if (await settle(answer, partial, file)) {
+    if (await settle(response, partial, file)) {
       return;
     }
     await requireSpace(file, partial);
-    for await (const piece of answer.body()) {
+    for await (const piece of response.body()) {
       await partial.append(piece);
       if (partial.total !== undefined && partial.size > partial.total) {
         break;
@@ -135,14 +135,14 @@ async function receive(file: RemoteFile, partial: Partial, options: DownloadOpti
       progress.report('download', name, partial.size, file.size ?? partial.total);
     }
   } finally {
-    await answer.cancel();
+    await response.cancel();
   }
   await requireAll(file, partial);
 }
 
-/** Makes the partial file end where the answer's body begins. @returns whether nothing is missing */
-async function settle(answer: HttpAnswer, partial: Partial, file: RemoteFile): Promise<boolean> {
-  const { response } = answer;
+/** Makes the partial file end at the position at which the body of the response begins. @returns whether the file is complete */
+async function settle(http: HttpResponse, partial: Partial, file: RemoteFile): Promise<boolean> {
+  const { response } = http;
   if (response.status === 206) {
     if (!partial.continuesWith(response)) {
       await partial.restart();
@@ -156,14 +156,17 @@ async function settle(answer: HttpAnswer, partial: Partial, file: RemoteFile): P
       return true;
     }
     await partial.restart();
-    throw new TransientError(`${withoutQuery(file.url)} has no bytes behind those received before`);
+    throw new TransientError(`${withoutQuery(file.url)} has no bytes after those received before`);
   }
-  throwForStatus(answer, withoutQuery(file.url));
+  throwForStatus(http, withoutQuery(file.url));
   await partial.restart(response);
   if (file.size !== undefined && partial.total !== undefined && partial.total !== file.size) {
-    throw new TransientError(`Expected ${file.size} bytes from ${withoutQuery(file.url)}, it offers ${partial.total}`, {
-      code: 'DOWNLOAD_CORRUPT',
-    });
+    throw new TransientError(
+      `Expected ${file.size} bytes from ${withoutQuery(file.url)}, but the server has ${partial.total}`,
+      {
+        code: 'DOWNLOAD_CORRUPT',
+      },
+    );
   }
   return false;
 }
@@ -217,7 +220,7 @@ async function acquire(file: RemoteFile, options: DownloadOptions): Promise<File
       throw error;
     }
     if (polls === 0) {
-      options.log(`Another process downloads ${name}: waiting for it`);
+      options.log(`Another process downloads ${name}. Waiting for it.`);
     }
     const part = await stat(`${file.path}.part`).catch(() => undefined);
     options.progress.report('wait', name, part?.size ?? 0, file.size);
@@ -228,7 +231,7 @@ async function acquire(file: RemoteFile, options: DownloadOptions): Promise<File
   }
 }
 
-/** Only verified files get their name, so that the size tells enough. */
+/** Whether the file is complete. Only verified files have their final name, so comparing the size is enough. */
 export async function isComplete(file: RemoteFile): Promise<boolean> {
   const facts = await stat(file.path).catch(() => undefined);
   return facts?.isFile() === true && (file.size === undefined || facts.size === file.size);
@@ -244,7 +247,7 @@ async function requireSpace(file: RemoteFile, partial: Partial): Promise<void> {
   if (free < total - partial.size) {
     throw new HeadstartError(
       'DISK_FULL',
-      `Expected ${total - partial.size} free bytes in "${dirname(file.path)}" for ${basename(file.path)}, there are ${free}`,
+      `Expected ${total - partial.size} free bytes in "${dirname(file.path)}" for ${basename(file.path)}, got ${free}`,
     );
   }
 }

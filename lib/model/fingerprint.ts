@@ -3,13 +3,13 @@ import { HeadstartError } from '../errors.js';
 import { addon } from '../native/addon.js';
 import { FileHash, type FileRange } from '../native/file-hash.js';
 
-/** Bytes read at each of two places of every tensor. */
+/** Bytes that are read at each of two positions of every tensor. */
 const SAMPLE_BYTES = 4096;
 
 /**
- * What a model computes with, as one hash: SHA-256 over the GGUF header (all metadata and tensor infos) and a sample of
- * every tensor's data, over all shards. Models that differ in a weight outside every sample, and in nothing else, would
- * share it; fine-tunes and other quantisations differ everywhere.
+ * Identifies a model by its content: SHA-256 over the GGUF header (all metadata and tensor infos) and a sample of every tensor's data,
+ * over all shards. Two models that differ only in weights outside of all samples have the same fingerprint. Fine-tunes and other
+ * quantizations differ in every sample.
  *
  * @throws HeadstartError `MODEL_NOT_FOUND`, `MODEL_INVALID`, `ABORTED`.
  */
@@ -24,7 +24,7 @@ export async function fingerprintModel(
   return hash.digest();
 }
 
-/** All files of a split model (`name-00001-of-00003.gguf`), or the one. */
+/** The paths of all parts of a split model (`name-00001-of-00003.gguf`), or the path of a single file. */
 export function shardPaths(path: string): string[] {
   const match = /^(.*)-(\d{5})-of-(\d{5})\.gguf$/.exec(path);
   if (match === null) {

@@ -1,4 +1,4 @@
-// A model of the Hub: what the revision holds (asked, or remembered), which files are meant, and their download.
+// Downloads a model of the Hub: lists the files of the revision, chooses those of the model, and fetches them.
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -8,28 +8,28 @@ import { chooseModel } from './choose.js';
 import { downloadFile, isComplete, type RemoteFile } from './download.js';
 import { fileUrl, type HubAccess, type HubFile, type HubListing, hubAccess, isOffline, listRevision } from './hub.js';
 import { ByteProgress } from './progress.js';
-import type { Fetching } from './resolve.js';
+import type { DownloadSettings } from './resolve.js';
 import { TransientError, withRetries } from './retry.js';
 import { type HuggingFaceModelSource, isPathInside } from './source.js';
 
 const GENERATION_CONFIG = 'generation_config.json';
 const MAX_GENERATION_CONFIG_BYTES = 1024 ** 2;
-/** The Hub's answer is not waited for longer where an earlier one can be used. */
-const IMPATIENT_MS = 5000;
+/** Longest wait for the Hub's listing if an earlier listing can be used instead. */
+const REFRESH_TIMEOUT_MS = 5000;
 
 /** @returns the path of the model's first file */
-export async function fetchHubModel(source: HuggingFaceModelSource, fetching: Fetching): Promise<string> {
+export async function fetchHubModel(source: HuggingFaceModelSource, settings: DownloadSettings): Promise<string> {
   const access = await hubAccess(source);
-  fetching.onProgress?.({ phase: 'resolve', fraction: 0 });
-  const root = join(fetching.directory, 'huggingface', ...source.repo.split('/'));
-  const listing = await currentListing(source, access, root, fetching);
+  settings.onProgress?.({ phase: 'resolve', fraction: 0 });
+  const root = join(settings.directory, 'huggingface', ...source.repo.split('/'));
+  const listing = await currentListing(source, access, root, settings);
   const wanted = chooseFiles(source, listing);
   const folder = join(root, contentHash(wanted));
   const progress = new ByteProgress(
-    fetching.onProgress,
+    settings.onProgress,
     wanted.map(({ size }) => size),
   );
-  const options = { ...fetching, progress, log: (message: string) => fetching.log('warn', message) };
+  const options = { ...settings, progress, log: (message: string) => settings.log('warn', message) };
   const files = wanted.map(
     (file): RemoteFile => ({ ...remoteFile(source.repo, listing, access, folder, file), magic: 'GGUF' }),
   );
@@ -44,22 +44,22 @@ export async function fetchHubModel(source: HuggingFaceModelSource, fetching: Fe
     await downloadFile(file, options);
     progress.finish(file.size ?? 0);
   }
-  const { generationConfig } = fetching;
+  const { generationConfig } = settings;
   if (!isOffline() && (generationConfig === true || (generationConfig === 'with-model' && isNew))) {
-    await fetchGenerationConfig(source, listing, access, folder, fetching);
+    await fetchGenerationConfig(source, listing, access, folder, settings);
   }
   return (files[0] as RemoteFile).path;
 }
 
-/** Asks the Hub what the revision holds; where it cannot be reached, what it held the last time has to do. */
+/** Lists the files of the revision. If the Hub cannot be reached, the saved listing is used. */
 async function currentListing(
   source: HuggingFaceModelSource,
   access: HubAccess,
   root: string,
-  fetching: Fetching,
+  settings: DownloadSettings,
 ): Promise<HubListing> {
   const { revision = 'main', repo } = source;
-  const { log, retry, signal } = fetching;
+  const { log, retry, signal } = settings;
   const path = join(root, 'refs', `${encodeURIComponent(revision)}.json`);
   const known = await readListing(path, access.endpoint);
   if (known !== undefined && (isOffline() || known.commit === revision)) {
@@ -71,7 +71,7 @@ async function currentListing(
   const patience =
     known === undefined
       ? retry
-      : { ...retry, maxRetries: 0, stallTimeoutMs: Math.min(IMPATIENT_MS, retry.stallTimeoutMs) };
+      : { ...retry, maxRetries: 0, stallTimeoutMs: Math.min(REFRESH_TIMEOUT_MS, retry.stallTimeoutMs) };
   try {
     const listing = await withRetries(patience, () => listRevision(access, source, { ...patience, signal }), {
       signal,
@@ -85,7 +85,7 @@ async function currentListing(
     if (known === undefined || !(error instanceof TransientError)) {
       throw error;
     }
-    log('warn', `Going on with what is known of ${repo}: ${error.message}`);
+    log('warn', `Using the saved file list of ${repo}: ${error.message}`);
     return known;
   }
 }
@@ -93,7 +93,7 @@ async function currentListing(
 function forbidden(what: string): HeadstartError {
   return new HeadstartError(
     'MODEL_NOT_FOUND',
-    `${what} was never fetched to this machine, and HF_HUB_OFFLINE forbids to do it now`,
+    `Expected ${what} to be on this machine, because HF_HUB_OFFLINE forbids downloads. Unset HF_HUB_OFFLINE to download it`,
   );
 }
 
@@ -103,7 +103,7 @@ function chooseFiles(source: HuggingFaceModelSource, listing: HubListing): HubFi
   return paths.map((path) => byPath.get(path) as HubFile);
 }
 
-/** The same files, in whatever commits, have one place. */
+/** A hash of names and contents, so that commits with the same files share a directory. */
 function contentHash(files: readonly HubFile[]): string {
   const contents = files.map(({ path, size, sha256, gitOid }) => [basename(path), size, sha256 ?? gitOid ?? path]);
   return createHash('sha256').update(JSON.stringify(contents)).digest('hex').slice(0, 16);
@@ -121,19 +121,19 @@ function remoteFile(
 }
 
 /**
- * Puts the repository's generation_config.json beside the model. Repositories of converted models seldom have one: then it
- * is the one of the model that they say they were made from. That none is to be had is no failure.
+ * Downloads the repository's generation_config.json to the directory of the model. Repositories of converted models seldom have
+ * this file; then the file of the base model is used, which the repository names. A missing file is not an error.
  */
 async function fetchGenerationConfig(
   source: HuggingFaceModelSource,
   listing: HubListing,
   access: HubAccess,
   folder: string,
-  fetching: Fetching,
+  settings: DownloadSettings,
 ): Promise<void> {
-  const { log, retry, signal } = fetching;
+  const { log, retry, signal } = settings;
   const options = {
-    ...fetching,
+    ...settings,
     progress: new ByteProgress(undefined, []),
     log: (message: string) => log('warn', message),
   };
@@ -143,7 +143,7 @@ async function fetchGenerationConfig(
     if (own !== undefined) {
       return await downloadFile(remoteFile(source.repo, listing, access, folder, own), options);
     }
-    const [base] = fetching.generationConfig === 'with-model' ? [] : listing.baseModels;
+    const [base] = settings.generationConfig === 'with-model' ? [] : listing.baseModels;
     const present = await readFile(join(folder, GENERATION_CONFIG)).catch(() => undefined);
     if (base === undefined || !/^[\w.-]+\/[\w.-]+$/.test(base) || present !== undefined) {
       return;
@@ -161,7 +161,7 @@ async function fetchGenerationConfig(
     if (HeadstartError.isInstance(error, 'ABORTED')) {
       throw error;
     }
-    log('warn', `No ${GENERATION_CONFIG} of ${source.repo} could be had: ${(error as Error).message}`);
+    log('warn', `Could not download ${GENERATION_CONFIG} of ${source.repo}: ${(error as Error).message}`);
   }
 }
 

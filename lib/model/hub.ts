@@ -1,10 +1,10 @@
-// The Hugging Face Hub's API, as much of it as a model needs: what a revision holds, and where its files are.
+// The parts of the Hugging Face Hub's API that downloads need: the files of a revision, and their addresses.
 import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { HeadstartError } from '../errors.js';
 import { expectedBy, webAddress } from '../option-types.js';
-import { type HttpAnswer, readSmall, request, throwForStatus } from './request.js';
+import { type HttpResponse, readSmall, request, throwForStatus } from './request.js';
 import { TransientError } from './retry.js';
 import type { HuggingFaceModelSource } from './source.js';
 
@@ -14,34 +14,34 @@ const MAX_PAGES = 1000;
 
 /** A file of a repository. */
 export interface HubFile {
-  /** In the repository. */
+  /** The path in the repository. */
   path: string;
   size: number;
-  /** Of large files. */
+  /** The hash of a large file. */
   sha256?: string;
-  /** Of files that git holds itself: SHA-1 over `blob <size>\0` and the content. */
+  /** The hash of a file that is stored in git: SHA-1 over `blob <size>\0` and the content. */
   gitOid?: string;
 }
 
-/** What a revision of a repository held when it was asked for. */
+/** The files of a revision of a repository. */
 export interface HubListing {
   endpoint: string;
   commit: string;
   files: HubFile[];
-  /** Repositories that this one was made from, by its own account. */
+  /** Repositories that this repository names as its base models. */
   baseModels: string[];
 }
 
 export interface HubAccess {
   endpoint: string;
-  /** The Authorization header, where there is a token. */
+  /** The Authorization header, if there is a token. */
   secrets: Readonly<Record<string, string>>;
 }
 
 /**
- * A server's address and the token for it: from the source, else the environment, else the user's token file.
+ * The address of the server and its token: from the source, else from the environment, else from the user's token file.
  *
- * @throws HeadstartError `CONFIG_INVALID` for an HF_ENDPOINT that is no address, or a token that no header can carry.
+ * @throws HeadstartError `CONFIG_INVALID` if HF_ENDPOINT is not an address, or the token has characters that a header cannot have.
  */
 export async function hubAccess({ endpoint, token }: HuggingFaceModelSource): Promise<HubAccess> {
   const { HF_TOKEN } = process.env;
@@ -49,7 +49,7 @@ export async function hubAccess({ endpoint, token }: HuggingFaceModelSource): Pr
   if (found && !/^[\x21-\x7e]+$/.test(found)) {
     throw new HeadstartError(
       'CONFIG_INVALID',
-      'Expected an access token of visible ASCII characters, got others in it',
+      'Expected an access token of visible ASCII characters, got one with other characters',
     );
   }
   return {
@@ -75,7 +75,7 @@ export function isOffline(): boolean {
   return /^(1|on|yes|true)$/i.test(process.env.HF_HUB_OFFLINE ?? '');
 }
 
-/** Where a file's content is. */
+/** The address of a file's content. */
 export function fileUrl(endpoint: string, repo: string, revision: string, path: string): string {
   return `${endpoint}/${repo}/resolve/${encodeURIComponent(revision)}/${path.split('/').map(encodeURIComponent).join('/')}`;
 }
@@ -96,7 +96,7 @@ export async function listRevision(
   if (typeof sha !== 'string' || !/^[0-9a-f]{40,64}$/.test(sha)) {
     throw new HeadstartError(
       'DOWNLOAD_FAILED',
-      `Expected ${access.endpoint} to name the commit of ${repo}: is it a Hub?`,
+      `Expected ${access.endpoint} to name the commit of ${repo}. Check that the address is that of a Hub`,
     );
   }
   const files: HubFile[] = [];
@@ -117,7 +117,7 @@ async function savedToken(): Promise<string | undefined> {
     const home = HF_HOME || join(XDG_CACHE_HOME || join(homedir(), '.cache'), 'huggingface');
     return (await readFile(HF_TOKEN_PATH || join(home, 'token'), 'utf8')).trim() || undefined;
   } catch {
-    return undefined; // none was saved, or there is no home
+    return undefined; // no token was saved, or there is no home directory
   }
 }
 
@@ -125,24 +125,24 @@ async function getJson(
   options: Parameters<typeof request>[0],
   what: string,
 ): Promise<{ body: unknown; next: string | undefined }> {
-  const answer = await request(options);
+  const response = await request(options);
   try {
-    throwForStatus(answer, what);
-    const text = (await readSmall(answer, MAX_LISTING_BYTES)).toString('utf8');
-    return { body: JSON.parse(text), next: nextPage(answer, options.url) };
+    throwForStatus(response, what);
+    const text = (await readSmall(response, MAX_LISTING_BYTES)).toString('utf8');
+    return { body: JSON.parse(text), next: nextPage(response, options.url) };
   } catch (error) {
     if (error instanceof SyntaxError) {
       throw new TransientError(`Expected JSON from ${options.url}: ${error.message}`, { cause: error });
     }
     throw error;
   } finally {
-    await answer.cancel();
+    await response.cancel();
   }
 }
 
-/** RFC 8288; only on the origin that has the token already. */
-function nextPage(answer: HttpAnswer, url: string): string | undefined {
-  const target = /<([^>]+)>\s*;[^,]*\brel="?next"?/.exec(answer.response.headers.get('link') ?? '')?.[1];
+/** The address of the next page (RFC 8288). Pages on another origin are ignored, because they must not receive the token. */
+function nextPage({ response }: HttpResponse, url: string): string | undefined {
+  const target = /<([^>]+)>\s*;[^,]*\brel="?next"?/.exec(response.headers.get('link') ?? '')?.[1];
   if (target === undefined || !URL.canParse(target, url)) {
     return undefined;
   }

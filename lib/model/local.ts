@@ -5,7 +5,7 @@ import { HeadstartError } from '../errors.js';
 import { chooseModel } from './choose.js';
 
 /**
- * A model's file, of a split model the first, with all of its parts there.
+ * Finds the file of a model, or the first part of a split model whose parts are all there.
  *
  * @throws HeadstartError `MODEL_NOT_FOUND`.
  */
@@ -44,16 +44,16 @@ function notFound(path: string, why: string, cause: unknown): HeadstartError {
   return new HeadstartError('MODEL_NOT_FOUND', `Expected a GGUF file at "${path}": ${why}`, { cause });
 }
 
-/** The parsed generation_config.json beside a model, where there is one. */
+/** The parsed generation_config.json in the directory of a model; undefined if there is none. */
 export async function generationConfigBeside(model: string): Promise<unknown> {
   try {
     return JSON.parse(await readFile(join(dirname(model), 'generation_config.json'), 'utf8'));
   } catch {
-    return undefined; // not there, or of no use
+    return undefined; // missing or invalid
   }
 }
 
-/** Links count as what they lead to. */
+/** The names of the files in a folder. Links count as their targets. */
 async function namesIn(folder: string): Promise<string[]> {
   const names = await readdir(folder);
   const isFile = await Promise.all(

@@ -6,13 +6,13 @@ import type { ModelSourceInput } from './source.js';
 const MAX_SCALE = 10_000;
 
 const LORA = {
-  /** A GGUF file, from wherever models come from. */
+  /** The adapter's GGUF file: any source that a model may have. */
   source: value<ModelSourceInput>((given) => given !== undefined, 'a model source'), // parseModelSource checks the rest
-  /** How strongly it is applied. @default 1 */
+  /** Factor of the adapter's weights. @default 1 */
   scale: number(-MAX_SCALE, MAX_SCALE).optional(),
 };
 
-/** A LoRA adapter and how strongly it is applied. */
+/** A LoRA adapter and its scale. */
 export interface LoraConfig extends OptionsOf<typeof LORA> {}
 
 export const LORA_OPTIONS: Group<LoraConfig> = group(LORA);
@@ -25,9 +25,9 @@ export interface LoraFile {
 }
 
 /**
- * Brings adapters to this machine.
+ * Downloads the adapters that are not on this machine.
  *
- * @throws HeadstartError `LORA_NOT_FOUND`, and as {@link resolveModel}.
+ * @throws HeadstartError `LORA_NOT_FOUND`, and the codes of {@link resolveModel}.
  */
 export async function resolveLoras(loras: readonly LoraConfig[], options: ResolveModelOptions): Promise<LoraFile[]> {
   const files: LoraFile[] = [];

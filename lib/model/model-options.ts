@@ -25,32 +25,32 @@ const cacheType = () =>
 
 export const MODEL = {
   /**
-   * Where the model comes from: a GGUF file's path or a folder, `hf:owner/name:QUANTIZATION`, an address, or a
+   * The source of the model: the path of a GGUF file or of a folder, `hf:owner/name:QUANTIZATION`, an address, or a
    * {@link ModelSource}.
    */
   source: value<ModelSourceInput>(
     (given) => given !== undefined, // parseModelSource checks the rest
     'a path, "hf:owner/name", or an address',
   ),
-  /** Where downloaded models are kept. @default `llama-headstart/models` in the user's cache directory */
+  /** Directory for downloaded models. @default `llama-headstart/models` in the user's cache directory */
   modelsDir: text().optional(),
-  /** How downloads that fail in passing are tried again. @default 3 times, after 1, 2 and 4 seconds */
+  /** Retries of failed downloads. @default 3 times, after 1, 2 and 4 seconds */
   retryConfig: RETRY_CONFIG.prefault({}),
   /**
-   * Sample as the model's makers recommend, option by option if a request does not say: by the GGUF file's metadata, and by a
-   * `generation_config.json` that lies beside the model or comes along while a Hub model is downloaded. No other file is
-   * fetched for it. False: llama.cpp's defaults only. @default true
+   * Use the sampling options that the model's makers recommend, unless a request sets them. They are read from the GGUF file's metadata
+   * and from a `generation_config.json` in the same directory, which is downloaded together with a Hub model. No file is downloaded for this
+   * alone. `false` uses the defaults of llama.cpp. @default true
    */
   useHfParams: boolean().default(true),
   /**
-   * A chat template instead of the model's own: the source text of a Jinja template, not a path or a name. It is a program that nothing
-   * bounds, as the model's own is. @default the model's own
+   * A chat template that replaces the model's own: the text of a Jinja template, not its path or name. Use only templates that you trust: a
+   * template is a program, and nothing limits its time or memory. @default the model's own
    */
   chatTemplate: text().optional(),
   /** LoRA adapters, applied in this order. @default none */
   loras: LORAS.default([]),
   /**
-   * Tokens that one session may hold. More than the model was trained with gives a warning (`CONTEXT_OVER_TRAINING`): see
+   * Tokens that one session may hold. If they are more than the model's training length, there is a warning (`CONTEXT_OVER_TRAINING`): see
    * `ropeScaling`. @default the smaller of the model's training length and 8,192 (split: 4,096)
    */
   contextSize: integer(1).optional(),
@@ -59,13 +59,13 @@ export const MODEL = {
    * leaves out the scaling that the model file asks for; `model` is what the model file says. @default 'model'
    */
   ropeScaling: (oneOf('model', 'none', 'linear', 'yarn') as Group<RopeScaling>).default('model'),
-  /** RoPE frequency scale: the training length divided by the length that is wanted. @default the model's own */
+  /** RoPE frequency scale: the training length divided by the wanted length. @default the model's own */
   ropeFrequencyScale: number(1e-6, 1).optional(),
   /** RoPE base frequency. @default the model's own */
   ropeFrequencyBase: number(1, 1e12).optional(),
-  /** Cells of the KV cache in all, one a token. @default 2 x contextSize when unified, nSeqMax x contextSize when split */
+  /** Cells of the KV cache for all sessions together, one per token. @default 2 x contextSize when unified, nSeqMax x contextSize when split */
   kvCells: integer(1).optional(),
-  /** Sessions that decode together; more may be open than that. @default 8 */
+  /** Most sessions that decode together. Any number may be open. @default 8 */
   nSeqMax: integer(1, 256).default(8),
   /** Most tokens in one decode. @default 512 */
   batchSize: integer(1, 2 ** 20).default(512),
@@ -73,7 +73,7 @@ export const MODEL = {
   nThreads: integer(1, 512).optional(),
   /** Threads for prompts. @default nThreads */
   nThreadsBatch: integer(1, 512).optional(),
-  /** One KV cache that all sessions share, or a stream for each. @default 'unified', with `reproducible` 'split' */
+  /** One KV cache that all sessions share, or a separate part (stream) for each. @default 'unified', with `reproducible` 'split' */
   kvLayout: (oneOf('unified', 'split') as Group<KvLayout>).optional(),
   /** Element type of the K cache. @default 'f16' */
   keyType: cacheType(),
@@ -81,11 +81,11 @@ export const MODEL = {
   valueType: cacheType(),
   /** Compute attention without storing its matrix. @default true, with `reproducible` false */
   flashAttention: boolean().optional(),
-  /** Keep all cells of sliding-window layers, so that conversations can be trimmed; not with `reproducible`. @default false */
+  /** Keep all cells of sliding-window layers, so that conversations can be trimmed. Not with `reproducible`. @default false */
   fullSlidingWindow: boolean().default(false),
   /**
-   * What to compute on: `'auto'` is the GPU that a build or an installed package offers, else the CPU; `false` is the CPU. One for
-   * all agents of a process; the environment variable `LLAMA_HEADSTART_VARIANT` wins. @default 'auto'
+   * The processor to compute on. `'auto'` is the GPU that a build or an installed package supports, else the CPU. `false` is the CPU. All
+   * agents of a process share it. The environment variable `LLAMA_HEADSTART_VARIANT` overrides it. @default 'auto'
    */
   gpu: value<Gpu>((given) => GPUS.includes(given), "one of 'auto', 'cuda', 'metal', 'vulkan', or false").default(
     'auto',

@@ -3,16 +3,16 @@ import { type FileHandle, open, readFile, unlink, writeFile } from 'node:fs/prom
 import { throwIfAborted } from '../abort.js';
 import { moveIntoPlace } from '../files.js';
 
-const PIECE_BYTES = 1 << 20;
+const CHUNK_BYTES = 1 << 20;
 
-/** What an unfinished download was of. */
+/** Identifies the content of an unfinished download. */
 interface Origin {
-  /** A strong ETag, or a Last-Modified date: the same in a later answer means the same content. */
+  /** A strong ETag, or a Last-Modified date: the same in a later response means the same content. */
   validator?: string | undefined;
   total?: number | undefined;
 }
 
-/** The received beginning of a file, with the hash of it, and what it is the beginning of. */
+/** A partially downloaded file, with the hash of the received bytes and the identity of its content. */
 export class Partial {
   readonly #path: string;
   readonly #file: FileHandle;
@@ -20,7 +20,7 @@ export class Partial {
   #hash: Hash;
   #size = 0;
   #origin: Origin = {};
-  /** What an earlier process left was looked at. */
+  /** Whether the bytes that an earlier process received were read. */
   #restored = false;
 
   private constructor(path: string, file: FileHandle, newHash: () => Hash) {
@@ -45,15 +45,15 @@ export class Partial {
     return this.#size;
   }
 
-  /** Bytes of the whole, as the server said. */
+  /** Bytes of the complete file, as the server reports them. */
   get total(): number | undefined {
     return this.#origin.total;
   }
 
   /**
-   * Takes on what an earlier process left, once.
+   * Continues with the bytes that an earlier process received. Later calls do nothing.
    *
-   * @param trusted the whole will be checked against a known hash, so that a beginning without validator does no harm
+   * @param trusted whether the complete file will be compared with a known hash, so that bytes without a validator may be used
    */
   async restore(options: {
     trusted: boolean;
@@ -70,11 +70,11 @@ export class Partial {
       return this.restart();
     }
     const hash = this.#newHash();
-    const buffer = Buffer.allocUnsafe(PIECE_BYTES);
+    const buffer = Buffer.allocUnsafe(CHUNK_BYTES);
     let hashed = 0;
     while (hashed < size) {
       throwIfAborted(options.signal);
-      const { bytesRead } = await this.#file.read(buffer, 0, PIECE_BYTES, hashed);
+      const { bytesRead } = await this.#file.read(buffer, 0, CHUNK_BYTES, hashed);
       if (bytesRead === 0) {
         break;
       }
@@ -88,7 +88,7 @@ export class Partial {
     this.#restored = true;
   }
 
-  /** Forgets what was received; `response` is what is received now. */
+  /** Drops the received bytes. @param response the response whose body is received next */
   async restart(response?: Response): Promise<void> {
     await this.#file.truncate(0);
     this.#size = 0;
@@ -97,7 +97,7 @@ export class Partial {
     await writeFile(`${this.#path}.json`, JSON.stringify(this.#origin));
   }
 
-  /** Asks for the rest, of the very same content. */
+  /** Headers that request the missing bytes of the same content. */
   rangeHeaders(): Record<string, string> {
     if (this.#size === 0) {
       return {};
@@ -106,7 +106,7 @@ export class Partial {
     return { range: `bytes=${this.#size}-`, ...(validator !== undefined && { 'if-range': validator }) };
   }
 
-  /** Whether a 206 goes on where this ends, in the same content. */
+  /** Whether the body of a 206 response continues at the end of this file, with the same content. */
   continuesWith(response: Response): boolean {
     const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(response.headers.get('content-range') ?? '');
     const { validator } = originOf(response);
@@ -126,7 +126,7 @@ export class Partial {
     this.#size += piece.byteLength;
   }
 
-  /** Of all received, hex. */
+  /** The hash of all received bytes, hex. */
   digest(): string {
     return this.#hash.copy().digest('hex');
   }
@@ -136,8 +136,8 @@ export class Partial {
     return buffer.toString('latin1', 0, bytesRead);
   }
 
-  /** Gives the file its name: whole, and on the disk. */
-  async land(path: string): Promise<void> {
+  /** Syncs the complete file and gives it its final name. */
+  async moveTo(path: string): Promise<void> {
     await this.#file.sync();
     await moveIntoPlace(this.#path, path);
   }

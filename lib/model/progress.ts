@@ -1,29 +1,29 @@
-/** How far a model's way from its source into memory has come. */
+/** The progress of downloading and loading a model. */
 export interface ModelProgress {
   /**
-   * `resolve`: asking the Hub what there is; `wait`: another process downloads the same; `verify`: hashing what was
-   * downloaded before; `download`; `load`: into memory.
+   * `resolve`: listing the files on the Hub; `wait`: another process downloads the same file; `verify`: hashing bytes that were
+   * downloaded before; `download`; `load`: loading the model into memory.
    */
   phase: 'resolve' | 'wait' | 'verify' | 'download' | 'load';
-  /** Of this phase, 0 to 1; 0 while the total is not known. */
+  /** Progress of this phase, 0 to 1; 0 if the total is not known. */
   fraction: number;
-  /** Downloaded so far, of all files; in `verify` hashed so far, of what of this file was downloaded before. */
+  /** Bytes downloaded so far, of all files. In `verify`: bytes of this file hashed so far. */
   bytes?: number;
-  /** What `bytes` will be at the end of the phase, where that is known. */
+  /** The value of `bytes` at the end of the phase, if it is known. */
   total?: number;
-  /** The file that is being worked on, without its folder. */
+  /** The name of the current file, without its folder. */
   file?: string;
 }
 
-/** Gets told how far a model's way has come. */
+/** Receives the progress of downloading and loading a model. */
 export type OnModelProgress = (progress: ModelProgress) => void;
 
 const REPORT_EVERY_MS = 100;
 
-/** Passes on byte counts of several files as one, not too often. */
+/** Reports the sum of the byte counts of several files, at most every 100 ms. */
 export class ByteProgress {
   readonly #onProgress: OnModelProgress | undefined;
-  /** Those that are not complete, in order. Undefined where a size is not known before. */
+  /** Sizes of the files that are not complete, in order. Undefined if a size is not known. */
   readonly #sizes: (number | undefined)[];
   #before = 0;
   #reportedAt = 0;
@@ -33,7 +33,7 @@ export class ByteProgress {
     this.#sizes = [...sizes];
   }
 
-  /** @param size the file's, where it became known */
+  /** @param size of the file, if it is known now */
   report(phase: 'wait' | 'download', file: string, bytes: number, size: number | undefined): void {
     const total = this.#total(size);
     const done = this.#before + bytes;
@@ -41,7 +41,7 @@ export class ByteProgress {
     this.#pass({ phase, fraction, bytes: done, file, ...(total !== undefined && { total }) }, bytes === size);
   }
 
-  /** @param all bytes that are to be hashed */
+  /** @param all number of bytes to hash */
   verified(file: string, bytes: number, all: number): void {
     this.#pass({ phase: 'verify', fraction: bytes / all, bytes, total: all, file }, bytes === all);
   }

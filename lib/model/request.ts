@@ -1,4 +1,4 @@
-// One HTTP request: redirects followed by hand, so that secrets stay with the origin they are for.
+// One HTTP request. Redirects are followed here and not by `fetch`, so that secrets are sent only to their own origin.
 
 import { abortedError, onAbort, throwIfAborted } from '../abort.js';
 import { HeadstartError } from '../errors.js';
@@ -8,19 +8,19 @@ const MAX_REDIRECTS = 10;
 
 export interface HttpRequest {
   url: string;
-  /** Sent to whoever the request ends at. */
+  /** Sent to every origin, also after redirects. */
   headers?: Readonly<Record<string, string>>;
   /** Sent to the origin of `url` only. */
   secrets?: Readonly<Record<string, string>> | undefined;
-  /** Nothing received for so long, ms, is a failure. */
+  /** Longest time without received bytes, ms. */
   stallTimeoutMs: number;
   signal?: AbortSignal | undefined;
 }
 
-/** An answer whose body has to be read, or cancelled. */
-export interface HttpAnswer {
+/** A response. Its body must be read or canceled. */
+export interface HttpResponse {
   response: Response;
-  /** Whether it came from the origin that was asked. */
+  /** Whether the response came from the origin of the request, without a redirect to another origin. */
   sameOrigin: boolean;
   /** The body, with the stall timer running. @throws TransientError, HeadstartError `ABORTED`. */
   body(): AsyncGenerator<Uint8Array, void, undefined>;
@@ -28,9 +28,9 @@ export interface HttpAnswer {
 }
 
 /**
- * @throws TransientError where no answer came; HeadstartError `ABORTED`, `DOWNLOAD_FAILED` for redirects that lead nowhere.
+ * @throws TransientError if there was no response; HeadstartError `ABORTED`, `DOWNLOAD_FAILED` for invalid redirects.
  */
-export async function request(options: HttpRequest): Promise<HttpAnswer> {
+export async function request(options: HttpRequest): Promise<HttpResponse> {
   const { signal, stallTimeoutMs } = options;
   throwIfAborted(signal);
   const abort = new AbortController();
@@ -64,7 +64,7 @@ export async function request(options: HttpRequest): Promise<HttpAnswer> {
           throw failed(error);
         } finally {
           end();
-          abort.abort(); // who left the loop early wants no more of it
+          abort.abort(); // the consumer left the loop before the end
         }
       },
     };
@@ -73,14 +73,14 @@ export async function request(options: HttpRequest): Promise<HttpAnswer> {
   }
 }
 
-/** Reads an answer that must be small. @throws as {@link request}; HeadstartError `DOWNLOAD_FAILED` when it is not. */
-export async function readSmall(answer: HttpAnswer, maxBytes: number): Promise<Buffer> {
+/** Reads a response that must be small. @throws the errors of {@link request}; HeadstartError `DOWNLOAD_FAILED` if it is too large. */
+export async function readSmall({ response, body }: HttpResponse, maxBytes: number): Promise<Buffer> {
   const pieces: Uint8Array[] = [];
   let size = 0;
-  for await (const piece of answer.body()) {
+  for await (const piece of body()) {
     size += piece.byteLength;
     if (size > maxBytes) {
-      throw new HeadstartError('DOWNLOAD_FAILED', `Expected at most ${maxBytes} bytes from ${answer.response.url}`);
+      throw new HeadstartError('DOWNLOAD_FAILED', `Expected at most ${maxBytes} bytes from ${response.url}`);
     }
     pieces.push(piece);
   }
@@ -90,29 +90,28 @@ export async function readSmall(answer: HttpAnswer, maxBytes: number): Promise<B
 /**
  * @throws TransientError, HeadstartError `MODEL_NOT_FOUND`, `UNAUTHORIZED`, `DOWNLOAD_FAILED`.
  */
-export function throwForStatus(answer: HttpAnswer, what: string): void {
-  const { response, sameOrigin } = answer;
+export function throwForStatus({ response, sameOrigin }: HttpResponse, what: string): void {
   if (response.ok) {
     return;
   }
   const { status } = response;
-  // The Hub says more in its own headers.
+  // The Hub describes the error in its own header.
   const reason = response.headers.get('x-error-message') ?? response.statusText;
   const message = `${what} answered ${status}${reason ? ` (${reason})` : ''}`;
-  // A signed address that a redirect led to may have run out; asked again, the origin signs a new one.
+  // The signed address of a redirect may have expired. A new request makes the origin sign a new address.
   if (status === 408 || status === 429 || status >= 500 || (status === 403 && !sameOrigin)) {
     throw new TransientError(message, { retryAfterMs: retryAfterMs(response) });
   }
   if (status === 401 || status === 403) {
     throw new HeadstartError(
       'UNAUTHORIZED',
-      `${message}: it is private, gated or not there. Give a token that may read it`,
+      `${message}: it is private, gated or does not exist. Pass a token that has access`,
     );
   }
   throw new HeadstartError(status === 404 || status === 410 ? 'MODEL_NOT_FOUND' : 'DOWNLOAD_FAILED', message);
 }
 
-/** What Retry-After asks for, ms. */
+/** The wait that the header Retry-After asks for, ms. */
 function retryAfterMs(response: Response): number | undefined {
   const value = response.headers.get('retry-after');
   if (value === null) {
@@ -135,7 +134,7 @@ async function follow(options: HttpRequest, signal: AbortSignal): Promise<{ resp
     }
     await response.body?.cancel();
     const next = parseLocation(location, url);
-    sameOrigin &&= next.origin === origin; // once away, they never come back
+    sameOrigin &&= next.origin === origin; // secrets are not sent again after a redirect to another origin
     url = next;
   }
   throw new HeadstartError('DOWNLOAD_FAILED', `Expected ${options.url} to redirect at most ${MAX_REDIRECTS} times`);
@@ -172,7 +171,7 @@ function failureOf(error: unknown, { url, signal, stallTimeoutMs }: HttpRequest,
   );
 }
 
-/** Signed addresses carry secrets in their query. */
+/** The address without its query, because the query of a signed address contains secrets. */
 export function withoutQuery(url: string): string {
   const { origin, pathname } = new URL(url);
   return origin + pathname;

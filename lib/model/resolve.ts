@@ -16,37 +16,37 @@ import { RETRY_CONFIG, type ResolvedRetryConfig } from './retry.js';
 import { decoded, type ModelSourceInput, parseModelSource, type UrlModelSource } from './source.js';
 
 const RESOLVE = {
-  /** Where downloads are kept. @default `LLAMA_HEADSTART_MODELS_DIR`, else `models` in the cache directory of the user */
+  /** Directory for downloads. @default `LLAMA_HEADSTART_MODELS_DIR`, else `models` in the cache directory of the user */
   modelsDir: text().optional(),
-  /** How requests that fail in passing are tried again. @default 3 times, after 1, 2 and 4 seconds */
+  /** Retries of failed requests. @default 3 times, after 1, 2 and 4 seconds */
   retryConfig: RETRY_CONFIG.prefault({}),
   /**
-   * Also get the sampling that the makers recommend. `true` fetches the repository's `generation_config.json`, or that of the
-   * model it was made from. `'with-model'` takes a file beside the model, and fetches the repository's while it downloads the
-   * model itself. @default false
+   * Also get the sampling options that the makers recommend. `true` downloads the `generation_config.json` of the repository, or of its
+   * base model. `'with-model'` uses a file in the model's directory, and downloads that of the repository only together with the
+   * model. @default false
    */
   generationConfig: value<boolean | 'with-model'>(
     (given) => typeof given === 'boolean' || given === 'with-model',
     "a boolean or 'with-model'",
   ).default(false),
-  /** Called while it is downloaded. */
+  /** Called during the download. @default none */
   onProgress: callable<OnModelProgress>().optional(),
-  /** Gets a warning for what is tried again. @default none */
+  /** Receives a warning for each retry. @default none */
   logger: callable<Logger>().optional(),
-  /** Ends it with `ABORTED`; what was downloaded stays, to be gone on from. */
+  /** Aborts the download with `ABORTED`. Received bytes stay, and the next download continues there. @default none */
   signal: abortSignal().optional(),
 };
 
-/** How a model is brought to this machine. */
+/** The options of `resolveModel()`. */
 export interface ResolveModelOptions extends OptionsOf<typeof RESOLVE> {}
 
 export const RESOLVE_OPTIONS = group(RESOLVE);
 
 /** A model that is on this machine. */
 export interface ResolvedModel {
-  /** Of a split model the first file. */
+  /** The path of the model's file, or of the first part of a split model. */
   path: string;
-  /** The parsed `generation_config.json`, where it was asked for and there is one. */
+  /** The parsed `generation_config.json`; undefined if it was not requested or does not exist. */
   generationConfig: unknown;
 }
 
@@ -54,8 +54,8 @@ const OF_AN_AGENT: readonly Place[] = [
   { names: ['useHfParams'], where: 'in `model` of an agent: here it is `generationConfig`' },
 ];
 
-/** What the sources share. */
-export interface Fetching {
+/** Options of downloads, with defaults, for all kinds of sources. */
+export interface DownloadSettings {
   directory: string;
   retry: ResolvedRetryConfig;
   generationConfig: boolean | 'with-model';
@@ -65,8 +65,8 @@ export interface Fetching {
 }
 
 /**
- * Brings a model, or a LoRA adapter, to this machine, unless it is there already. Downloads resume where they stopped, are
- * done once for all processes, are verified, and get their name only then.
+ * Downloads a model or a LoRA adapter, unless it is on this machine already. A download continues where it stopped, one process does it
+ * for all, and the file gets its final name only after it was verified.
  *
  * @throws HeadstartError `CONFIG_INVALID`, `MODEL_NOT_FOUND`, `UNAUTHORIZED`, `DOWNLOAD_FAILED`, `DOWNLOAD_CORRUPT`,
  *   `DISK_FULL`, `WRITE_FAILED`, `ABORTED`.
@@ -81,8 +81,8 @@ export async function resolveModel(input: ModelSourceInput, options: ResolveMode
     },
   );
   const source = parseModelSource(input);
-  const fetching: Fetching = {
-    // Asked for where something is downloaded: a local model needs none, and not every user has a home.
+  const settings: DownloadSettings = {
+    // Read only for downloads: a local model needs no directory, and not every user has a home directory.
     get directory() {
       return modelsDir ?? modelsDirectory();
     },
@@ -92,29 +92,29 @@ export async function resolveModel(input: ModelSourceInput, options: ResolveMode
     log: forgivingLogger(logger ?? (() => undefined)),
     signal,
   };
-  const path = await pathOf(source, fetching);
-  return { path, generationConfig: fetching.generationConfig ? await generationConfigBeside(path) : undefined };
+  const path = await pathOf(source, settings);
+  return { path, generationConfig: settings.generationConfig ? await generationConfigBeside(path) : undefined };
 }
 
-async function pathOf(source: ReturnType<typeof parseModelSource>, fetching: Fetching): Promise<string> {
+async function pathOf(source: ReturnType<typeof parseModelSource>, settings: DownloadSettings): Promise<string> {
   switch (source.type) {
     case 'local':
       return findLocalModel(source.path);
     case 'huggingface':
-      return fetchHubModel(source, fetching);
+      return fetchHubModel(source, settings);
     case 'url':
-      return fetchUrlModel(source, fetching);
+      return fetchUrlModel(source, settings);
   }
 }
 
-async function fetchUrlModel(source: UrlModelSource, fetching: Fetching): Promise<string> {
+async function fetchUrlModel(source: UrlModelSource, settings: DownloadSettings): Promise<string> {
   const url = new URL(source.url);
   const place = createHash('sha256')
     .update(source.url)
     .update(source.sha256?.toLowerCase() ?? '')
     .digest('hex')
     .slice(0, 16);
-  const folder = join(fetching.directory, 'url', place);
+  const folder = join(settings.directory, 'url', place);
   const names = shardPaths(decoded(url.pathname.split('/').at(-1) || 'model.gguf').replace(/[/\\:\0]/g, '_'));
   const files = names.map((name): RemoteFile => {
     const part = new URL(url);
@@ -127,17 +127,17 @@ async function fetchUrlModel(source: UrlModelSource, fetching: Fetching): Promis
     if (names.length > 1) {
       throw new HeadstartError(
         'CONFIG_INVALID',
-        'Expected no `sha256` in `source` for a split model: it is of one file',
+        'Expected no `sha256` in `source` of a split model, because it is the hash of one file',
       );
     }
     first.sha256 = source.sha256;
   }
   const progress = new ByteProgress(
-    fetching.onProgress,
+    settings.onProgress,
     files.map(() => undefined),
   );
   for (const file of files) {
-    await downloadFile(file, { ...fetching, progress, log: (message) => fetching.log('warn', message) });
+    await downloadFile(file, { ...settings, progress, log: (message) => settings.log('warn', message) });
     progress.finish((await stat(file.path)).size);
   }
   return first.path;

@@ -5,19 +5,19 @@ import { type Group, group, integer, number, type OptionsOf, type ResolvedOf } f
 import { parseOptions } from '../parse-options.js';
 
 const RETRY = {
-  /** Tries after the first that bring nothing new; one that has received more of the file starts the count anew. @default 3 */
+  /** Most retries in a row without progress. An attempt that received new bytes starts the count again. @default 3 */
   maxRetries: integer(0).default(3),
-  /** Wait before the first of them, ms. @default 1000 */
+  /** Wait before the first retry, ms. @default 1000 */
   initialDelayMs: integer(0).default(1000),
-  /** What each further wait is multiplied by. @default 2 */
+  /** Factor from each wait to the next. @default 2 */
   backoffMultiplier: number(1, 100).default(2),
-  /** Longest wait, ms; a server's Retry-After is followed up to it. @default 30000 */
+  /** Longest wait, ms, also if a server's Retry-After asks for more. @default 30000 */
   maxDelayMs: integer(0).default(30_000),
-  /** A connection that brings nothing for so long counts as failed, ms. @default 30000 */
+  /** Longest time without received bytes, ms. After it the attempt has failed. @default 30000 */
   stallTimeoutMs: integer(1).default(30_000),
 };
 
-/** How a download is tried again after a failure that may pass (connection, stall, 408, 429, 5xx, damage). */
+/** Retries of downloads after temporary failures: connection, stall, 408, 429, 5xx, damaged data. */
 export interface RetryConfig extends OptionsOf<typeof RETRY> {}
 export type ResolvedRetryConfig = Readonly<ResolvedOf<typeof RETRY>>;
 
@@ -28,9 +28,9 @@ export function resolveRetryConfig(config: RetryConfig = {}): ResolvedRetryConfi
   return parseOptions(RETRY_CONFIG, config, { where: '`retryConfig`' });
 }
 
-/** A failure that another try may not have. */
+/** A temporary failure: a retry may succeed. */
 export class TransientError extends HeadstartError {
-  /** What the server asked to wait for, ms. */
+  /** The wait that the server asked for, ms. */
   readonly retryAfterMs: number | undefined;
 
   constructor(
@@ -44,12 +44,12 @@ export class TransientError extends HeadstartError {
 
 export interface RetryOptions {
   signal?: AbortSignal | undefined;
-  /** How far the work has come, ever: while that grows, tries are not counted. */
+  /** The most progress so far. Attempts that increase it do not count as retries. */
   progress?: () => number;
   onRetry?: (message: string) => void;
 }
 
-/** @throws HeadstartError of the last try; `ABORTED` while waiting for the next. */
+/** @throws HeadstartError of the last attempt; `ABORTED` during a wait. */
 export async function withRetries<T>(
   retry: ResolvedRetryConfig,
   attempt: () => Promise<T>,
@@ -73,7 +73,7 @@ export async function withRetries<T>(
       const backoff = retry.initialDelayMs * retry.backoffMultiplier ** failures;
       const delay = Math.min(retry.maxDelayMs, Math.max(backoff, error.retryAfterMs ?? 0));
       failures++;
-      onRetry?.(`${error.message}; trying again in ${Math.round(delay)} ms`);
+      onRetry?.(`${error.message}. Trying again in ${Math.round(delay)} ms`);
       await pause(delay, signal);
     }
   }

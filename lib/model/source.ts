@@ -1,4 +1,4 @@
-// Where a model comes from: the sources, their short forms, and their check.
+// The sources of models: their long and short forms, and how they are checked.
 import { fileURLToPath } from 'node:url';
 import { HeadstartError } from '../errors.js';
 import { type Group, group, type OptionsOf, oneOf, stringMap, text, value, webAddress } from '../option-types.js';
@@ -20,8 +20,8 @@ const LOCAL = {
   /** Tells it from other sources. */
   type: oneOf('local'),
   /**
-   * A GGUF file, or a folder that holds one model, as a path or a `file:` URL. Of a split model any part. Relative paths are
-   * relative to the working directory, `~/` is the home directory.
+   * A GGUF file, any part of a split model, or a folder that contains one model, as a path or a `file:` URL. Paths are relative to the
+   * working directory; `~/` is the home directory.
    */
   path: text(),
 };
@@ -34,11 +34,11 @@ const HUGGING_FACE = {
   type: oneOf('huggingface'),
   /** `owner/name`. */
   repo: repository(),
-  /** The GGUF file's path in the repository; of a split model any part. */
+  /** The path of the GGUF file, or of any part of a split model, in the repository. */
   filename: pathInside().optional(),
   /**
-   * Instead of `filename`: the model whose file name has it, in any case.
-   * @default Q4_K_M where the repository has one, else its only GGUF file
+   * Instead of `filename`: the model with this quantization in its file name. Upper and lower case are the same.
+   * @default Q4_K_M if the repository has it, else its only GGUF file
    */
   quantization: text().optional(),
   /** Only files below this folder of the repository. */
@@ -65,9 +65,9 @@ const URL_SOURCE = {
    * (`...-00001-of-00003.gguf`).
    */
   url: webAddress(),
-  /** Sent to the address's own origin, and to no other that it redirects to. */
+  /** Sent to the origin of the address only, not to other origins after redirects. @default none */
   headers: stringMap().optional(),
-  /** What the file's SHA-256 has to be, 64 hex digits. Without it only its size and its first bytes are checked. */
+  /** The expected SHA-256 of the file, 64 hex digits. Without it only the size and the first bytes are checked. @default none */
   sha256: value<string>(
     (given) => typeof given === 'string' && /^[0-9a-f]{64}$/i.test(given),
     '64 hex digits',
@@ -77,7 +77,7 @@ const URL_SOURCE = {
 /** A model at an address. */
 export interface UrlModelSource extends OptionsOf<typeof URL_SOURCE> {}
 
-/** Where a model, or a LoRA adapter, comes from. */
+/** The source of a model or a LoRA adapter. */
 export type ModelSource = LocalModelSource | HuggingFaceModelSource | UrlModelSource;
 
 /**
@@ -88,7 +88,7 @@ export type ModelSourceInput = string | URL | ModelSource;
 
 const SHORT_FORMS =
   'a path, a file: URL, an http(s) address, "hf:owner/name", or { type: "local" | "huggingface" | "url", ... }';
-/** What people call them elsewhere. */
+/** Names that other programs have for the types of sources. */
 const OTHER_NAMES: Record<string, ModelSource['type']> = {
   hf: 'huggingface',
   hub: 'huggingface',
@@ -103,9 +103,9 @@ export const SOURCES = { local: group(LOCAL), huggingface: group(HUGGING_FACE), 
 const NEEDED: Record<ModelSource['type'], string> = { local: 'path', huggingface: 'repo', url: 'url' };
 
 /**
- * A source in its long form, checked.
+ * Checks a source and returns its long form.
  *
- * @param where what a message calls it
+ * @param where the name of the source in error messages
  * @throws HeadstartError `CONFIG_INVALID`.
  */
 export function parseModelSource(input: unknown, where = '`source`'): ModelSource {
@@ -133,7 +133,7 @@ export function parseModelSource(input: unknown, where = '`source`'): ModelSourc
   return source.type === 'local' ? Object.freeze({ ...source, path: localPath(source.path, where) }) : source;
 }
 
-/** @throws HeadstartError `CONFIG_INVALID` for URLs that name no file of this machine. */
+/** @throws HeadstartError `CONFIG_INVALID` for URLs that are not the path of a local file. */
 function localPath(path: string, where: string): string {
   if (!/^(?:file:|[a-z][a-z0-9+.-]+:\/\/)/i.test(path)) {
     return path;
@@ -152,7 +152,7 @@ function localPath(path: string, where: string): string {
   }
 }
 
-/** Whether it stays below the folder that it is joined to, on every platform. */
+/** Whether a relative path stays inside the folder that it is joined to, on every platform. */
 export function isPathInside(path: string): boolean {
   return path !== '' && !/[\\:\0]/.test(path) && path.split('/').every((part) => part !== '' && !/^\.\.?$/.test(part));
 }
@@ -180,7 +180,7 @@ function fromShortForm(short: string): unknown {
   return { type: 'local', path: short };
 }
 
-/** What a part of an address stands for; as it is, where it stands for nothing. */
+/** Decodes a part of an address; returns it unchanged if its encoding is invalid. */
 export function decoded(part: string): string {
   try {
     return decodeURIComponent(part);

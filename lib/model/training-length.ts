@@ -1,9 +1,9 @@
-// How many tokens a model was made for, and what to set for more.
+// The training length of a model, and the RoPE options for longer contexts.
 import { HeadstartError } from '../errors.js';
 import type { RopeScaling } from '../native/context.js';
 import type { ModelInfo } from '../native/model.js';
 
-/** The options that decide how far a context reaches. */
+/** The options that decide how many positions a context can use. */
 export interface ReachOptions {
   contextSize: number;
   ropeScaling?: RopeScaling | undefined;
@@ -13,15 +13,15 @@ export interface ReachOptions {
 
 type KnownModel = Pick<ModelInfo, 'architecture' | 'trainContextSize' | 'ropeType'>;
 
-/** Architectures that look up a learned vector for each position: none exists beyond the training length, and llama.cpp aborts. */
+/** Architectures with a learned vector for each position. Beyond the training length there is no vector, and llama.cpp aborts. */
 const LEARNED_POSITIONS = ['gpt2', 'starcoder'];
 
 /**
- * Whether a context is larger than the model was made for.
+ * Warns if a context is larger than the model's training length.
  *
  * @param metadata of the model file
- * @returns a warning that says what to set
- * @throws HeadstartError `CONFIG_INVALID` for a model that has no positions beyond its training length.
+ * @returns a warning that names the options to set; undefined if the context is not too large
+ * @throws HeadstartError `CONFIG_INVALID` if the model cannot use positions beyond its training length.
  */
 export function trainingLengthWarning(
   model: KnownModel,
@@ -33,17 +33,17 @@ export function trainingLengthWarning(
   if (model.trainContextSize === 0 || contextSize <= reach) {
     return undefined;
   }
-  const size = `\`contextSize\` is ${contextSize} tokens, and the model was made for ${Math.floor(reach)}`;
+  const size = `\`contextSize\` is ${contextSize} tokens, and the model was trained for ${Math.floor(reach)}`;
   if (LEARNED_POSITIONS.includes(model.architecture)) {
-    throw new HeadstartError('CONFIG_INVALID', `${size}, beyond which it has no positions: lower \`contextSize\``);
+    throw new HeadstartError('CONFIG_INVALID', `${size}. It has no positions beyond that: lower \`contextSize\``);
   }
   if (ropeFrequencyBase !== undefined) {
-    return undefined; // how far another base reaches, only a test of the model can tell
+    return undefined; // the effect of another base can only be measured
   }
-  return `${size}: replies beyond that may turn to noise. Lower \`contextSize\`${otherwise(model, metadata, contextSize)}`;
+  return `${size}. Longer conversations may turn to noise. Lower \`contextSize\`${otherwise(model, metadata, contextSize)}`;
 }
 
-/** What to set for a larger context; undefined if the model's positions cannot be scaled. */
+/** The options for a larger context; undefined if the model's positions cannot be scaled. */
 export function ropeAdvice(
   model: KnownModel,
   metadata: Readonly<Record<string, string>>,
@@ -59,7 +59,7 @@ function otherwise(model: KnownModel, metadata: Readonly<Record<string, string>>
   return advice === undefined ? '' : `, or set { ${advice} }`;
 }
 
-/** Tokens that the model handles: its training length, or as far as RoPE scaling stretches the original one. */
+/** Tokens that the model can handle: its training length, or the original training length stretched by RoPE scaling. */
 function reachOf(
   model: KnownModel,
   metadata: Readonly<Record<string, string>>,
@@ -78,7 +78,7 @@ function reachOf(
   );
 }
 
-/** Tokens that the model was trained with before its RoPE was scaled. */
+/** The training length before RoPE scaling, in tokens. */
 function originalLength(model: KnownModel, metadata: Readonly<Record<string, string>>): number {
   const scaling = `${model.architecture}.rope.scaling`;
   return positive(metadata[`${scaling}.original_context_length`], model.trainContextSize);
