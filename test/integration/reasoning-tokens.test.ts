@@ -1,6 +1,8 @@
 // Usage says how many of the generated tokens were reasoning.
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { ReasoningCounter, Renderer, ReplyReader, UsageCounter } from 'llama-headstart/internal';
+import { Model } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
 import { startAgent } from '../helpers/agents.js';
 import { likelyText } from '../helpers/likely-text.js';
@@ -36,5 +38,26 @@ describe('reasoningTokens', () => {
     const { usage, tokens, reasoning } = await replyWith('Yes');
     expect(reasoning).toBe('');
     expect(usage).toMatchObject({ outputTokens: tokens.length, reasoningTokens: 0 });
+  });
+
+  it('is right to 1 % for a long reply, which is not parsed at each token', async () => {
+    const path = fileURLToPath(new URL('../../vendor/llama.cpp/models/ggml-vocab-qwen2.gguf', import.meta.url));
+    const model = await Model.load({ path, vocabularyOnly: true });
+    const { format } = await new Renderer(model, TEMPLATE).prompt({}, [{ role: 'user', content: 'Hi' }]);
+    const reader = new ReplyReader(model, format, true);
+    const usage = new UsageCounter();
+    const counter = new ReasoningCounter(reader, usage);
+    const tokens = ['<think>', ...Array(2000).fill('Hm. '), '</think>', ...Array(1000).fill('Yes ')];
+    for (const token of tokens) {
+      usage.token(undefined);
+      await reader.push(token);
+      counter.update();
+    }
+    await reader.finish(false);
+    counter.update();
+    await model.close();
+    const { outputTokens, reasoningTokens } = usage.total();
+    expect(outputTokens).toBe(tokens.length);
+    expect(Math.abs(reasoningTokens - 2001)).toBeLessThan(20);
   });
 });
