@@ -1,4 +1,4 @@
-// `llama-headstart build`: compiles the addon from the packed sources into the user's cache, where the loader looks first.
+// `llama-headstart build`: compiles the addon from the sources in the package into the user's cache, where the loader looks first.
 
 import { createHash } from 'node:crypto';
 import { accessSync, constants, existsSync } from 'node:fs';
@@ -20,7 +20,7 @@ import { step } from './lib/progress.mjs';
 import { whileLocked } from './lock.mjs';
 import { nextLoaded, tryBuild } from './try-build.mjs';
 
-/** The exit code where the build is there, and the GPU that it is for is not. */
+/** The exit code if the build succeeded but this machine has no GPU for it. */
 const NO_GPU = 3;
 const ACCELERATORS = /** @type {const} */ (['cuda', 'metal', 'vulkan']);
 
@@ -29,28 +29,29 @@ export async function build(args) {
   const options = parse(args);
   if (!existsSync(join(packageRoot, 'vendor', 'llama.cpp', 'CMakeLists.txt'))) {
     throw new Error(
-      `${packageRoot} holds no sources of llama.cpp: install the package anew, or run \`npm run vendor\` there.`,
+      `Expected sources of llama.cpp in ${packageRoot}, found none. Install the package again, or run \`npm run vendor\` there.`,
     );
   }
-  const { key, elsewhere, ...how } = options;
-  // Here too: a machine that cannot build gets advice, and no folders.
-  await checkTools({ ...(how.accelerator && { accelerator: how.accelerator }), compiler: true });
+  const { key, noGpuHere, ...buildOptions } = options;
+  // buildNative checks the tools too. This check comes before the directories are created.
+  await checkTools({ ...(buildOptions.accelerator && { accelerator: buildOptions.accelerator }), compiler: true });
   const trees = join(userCache(), 'build-trees');
   for (const directory of [trees, buildsDirectory()]) await makeFolder(directory);
   const tree = join(trees, `${packageVersion}-${platformName}-${key}`);
-  const { path, trial } = await whileLocked(`${tree}.lock`, () => compile(tree, key, how));
-  await rmdir(trees).catch(() => {}); // where no other build is under way, or left half done
+  const { path, trial } = await whileLocked(`${tree}.lock`, () => compile(tree, key, buildOptions));
+  await rmdir(trees).catch(() => {}); // fails if it contains another build
   process.stdout.write(`${path}\n`);
-  await report(path, trial, elsewhere);
+  await report(path, trial, noGpuHere);
 }
 
 /**
- * @param {string} tree where to compile
- * @param {string} key the folder's name for these options
- * @param {import('./lib/build-native.mjs').BuildOptions} how
- * @returns {Promise<{ path: string, trial: import('./try-build.mjs').Trial }>} the addon's path in the user's cache, and what it is good for
+ * @param {string} tree the build directory
+ * @param {string} key the name of the folder for these options
+ * @param {import('./lib/build-native.mjs').BuildOptions} buildOptions
+ * @returns {Promise<{ path: string, trial: import('./try-build.mjs').Trial }>} the addon's path in the user's cache, and the result of
+ *   loading it
  */
-async function compile(tree, key, how) {
+async function compile(tree, key, buildOptions) {
   const log = join(buildsDirectory(), `${key}.log`);
   process.stderr.write(`llama.cpp is compiled in ${tree}\nIts log will be ${log}\n`);
   const finished = join(tree, 'finished');
@@ -59,16 +60,21 @@ async function compile(tree, key, how) {
     `native addon (${key})`,
     {},
     (progress) => {
-      const places = { directory: tree, output: finished };
-      return buildNative({ ...how, ...places, plain: true, onProgress: (state) => progress.update(state) });
+      const directories = { directory: tree, output: finished };
+      return buildNative({
+        ...buildOptions,
+        ...directories,
+        plain: true,
+        onProgress: (state) => progress.update(state),
+      });
     },
     ({ compiled }) => (compiled === 0 ? 'nothing to compile' : `${compiled} steps`),
   );
-  const trial = await tryBuild(path, how.accelerator);
+  const trial = await tryBuild(path, buildOptions.accelerator);
   if (trial.harmful) {
     throw new Error(
-      `It was built, but this machine cannot use it: ${trial.problem}.\n` +
-        `  So no program will load it, and what was loaded before is loaded still. It lies in ${finished}`,
+      `The build succeeded, but this machine cannot use it: ${trial.problem}.\n` +
+        `  It was not installed, so programs load the same addon as before. The files are in ${finished}`,
     );
   }
   const output = join(buildsDirectory(), key);
@@ -79,17 +85,20 @@ async function compile(tree, key, how) {
 }
 
 /**
- * By two renames: whoever looks for an addon meanwhile finds the old one, the new one or another that is whole, never half of one.
- * @param {string} target @param {string} next @param {string} aside where what was there goes
+ * Replaces a folder by two renames. A program that starts at the same time finds the old folder, the new one or none, so it never loads
+ * an incomplete addon.
+ * @param {string} target @param {string} replacement @param {string} old the new path of the old folder
  */
-async function replaceFolder(target, next, aside) {
-  await rm(aside, { recursive: true, force: true });
+async function replaceFolder(target, replacement, old) {
+  await rm(old, { recursive: true, force: true });
   try {
-    if (existsSync(target)) await rename(target, aside);
-    await rename(next, target);
+    if (existsSync(target)) await rename(target, old);
+    await rename(replacement, target);
   } catch (cause) {
     const { message } = /** @type {Error} */ (cause);
-    throw new Error(`${target} could not be replaced (${message}). Stop the programs that use it and run this again.`);
+    throw new Error(
+      `Could not replace ${target} (${message}). Stop the programs that use it, and run this command again.`,
+    );
   }
 }
 
@@ -101,8 +110,8 @@ async function makeFolder(path) {
   } catch (cause) {
     const { message } = /** @type {Error} */ (cause);
     throw new Error(
-      `A build needs to write to your cache directory, ${userCache()}: ${message}.\n` +
-        `  Set ${CACHE_VARIABLE} to a folder of yours, for the build and for the programs that are to find it.`,
+      `Expected your cache directory to be writable, ${userCache()}: ${message}.\n` +
+        `  Set ${CACHE_VARIABLE} to a writable folder, for the build and for the programs that will load it.`,
     );
   }
 }
@@ -131,12 +140,12 @@ function parse(args) {
     if (!/^\w+=/.test(definition)) throw new Error(`Expected --define NAME=VALUE, got "${definition}".`);
   }
   const shape = values.native ? 'native' : 'portable';
-  // What is compiled otherwise is another build: it neither goes on in the same folder, nor takes the other's place.
+  // Other CMake settings make another build, with its own build directory and its own folder in the cache.
   const hash = createHash('sha256').update(JSON.stringify(definitions)).digest('hex');
   const defined = definitions.length > 0 ? hash.slice(0, 8) : '';
   return {
     key: [accelerators[0], shape, values.debug && 'debug', defined].filter(Boolean).join('-'),
-    elsewhere: values['no-gpu-here'] ?? false,
+    noGpuHere: values['no-gpu-here'] ?? false,
     portable: !values.native,
     debug: values.debug ?? false,
     clean: values.clean ?? false,
@@ -147,32 +156,32 @@ function parse(args) {
 }
 
 /**
- * What it is good for here, and whether programs will load it.
+ * Prints which devices the build can use, and whether programs will load it.
  * @param {string} path
  * @param {import('./try-build.mjs').Trial} trial
- * @param {boolean} elsewhere it is for machines that have a GPU, and this one need not
+ * @param {boolean} noGpuHere whether the build is for other machines, so that this machine needs no GPU
  */
-async function report(path, { devices, problem }, elsewhere) {
+async function report(path, { devices, problem }, noGpuHere) {
   if (problem !== null) {
-    process.stderr.write(`! It is built and kept, but no GPU can be used by it on this machine: ${problem}\n`);
-    if (!elsewhere) {
+    process.stderr.write(`! The build is installed, but it cannot use a GPU of this machine: ${problem}\n`);
+    if (!noGpuHere) {
       process.stderr.write(
-        `  An image for machines with a GPU is built so too: with --no-gpu-here that is no failure (exit code ${NO_GPU}).\n`,
+        `  If you build for other machines, pass --no-gpu-here. Without it the exit code is ${NO_GPU}.\n`,
       );
       process.exitCode = NO_GPU;
     }
   }
   if (devices.length === 0) return;
-  process.stderr.write(`It computes on ${devices.join(', ')}. `);
+  process.stderr.write(`The build can compute on ${devices.join(', ')}. `);
   const next = await nextLoaded();
   process.stderr.write(
     next.path === path
       ? 'The next start of your program loads it.\n'
-      : `The next start of your program loads ${next.path ?? 'none'} all the same (${next.source ?? 'see'}): \`npx llama-headstart doctor\` says why.\n`,
+      : `But the next start of your program loads ${next.path ?? 'no addon'}${next.source ? ` (${next.source})` : ''}. \`npx llama-headstart doctor\` says why.\n`,
   );
-  for (const { name, gpu } of next.left) {
+  for (const { name, gpu } of next.unused) {
     process.stderr.write(
-      `  ${name} comes after it: \`gpu: '${gpu}'\` or LLAMA_HEADSTART_VARIANT=${gpu} asks for that.\n`,
+      `  The package ${name} is not loaded. To load it, set \`gpu: '${gpu}'\` or LLAMA_HEADSTART_VARIANT=${gpu}.\n`,
     );
   }
 }

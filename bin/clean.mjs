@@ -1,4 +1,4 @@
-// `llama-headstart clean`: removes what `build` made. Models and template caches stay.
+// `llama-headstart clean`: removes the builds in the user's cache directory. Models and template caches stay.
 
 import { existsSync } from 'node:fs';
 import { rm, rmdir } from 'node:fs/promises';
@@ -13,6 +13,6 @@ export async function clean(args) {
     if (existsSync(directory)) process.stdout.write(`removing ${directory}\n`);
     await rm(directory, { recursive: true, force: true });
   }
-  // Where nothing else is in it.
+  // Removes the cache directory itself only if it is empty.
   await rmdir(userCache()).catch(() => {});
 }

@@ -26,9 +26,9 @@ import { run } from './lib/run.mjs';
 export async function doctor(args) {
   const { values, positionals } = parseArgs({ args, options: { json: { type: 'boolean' } }, allowPositionals: true });
   if (positionals.length > 1) throw new Error(`Expected one model file, got ${positionals.join(', ')}`);
-  const facts = await examine(positionals[0]);
-  process.stdout.write(values.json ? `${JSON.stringify(facts)}\n` : text(facts));
-  if (facts.loaded === null) process.exitCode = 1;
+  const report = await examine(positionals[0]);
+  process.stdout.write(values.json ? `${JSON.stringify(report)}\n` : text(report));
+  if (report.loaded === null) process.exitCode = 1;
 }
 
 /** @param {string | undefined} model */
@@ -52,19 +52,19 @@ async function examine(model) {
     builds: await directoryState(buildsDirectory),
     unfinished: await unfinishedBuilds(),
     templates: await directoryState(() => resolve('.cache/templates')),
-    model: model === undefined || loaded === null ? null : await modelFacts(model),
+    model: model === undefined || loaded === null ? null : await modelReport(model),
   };
 }
 
-/** What decides how large `contextSize` may be. @param {string} source */
-async function modelFacts(source) {
+/** The training length of a model, and the options for longer contexts. @param {string} source */
+async function modelReport(source) {
   try {
     const { path } = await resolveModel({ type: 'local', path: source });
     const model = await Model.load({ path, vocabularyOnly: true });
     const metadata = model.metadata();
     const { architecture, ropeType } = model.info;
     await model.close();
-    // From the file, as llama.cpp does not read it with the vocabulary alone.
+    // Read from the metadata, because llama.cpp does not set it if it loads only the vocabulary.
     const trainContextSize = Number(metadata[`${architecture}.context_length`] ?? 0);
     const advice = ropeAdvice({ architecture, ropeType, trainContextSize }, metadata, 'contextSize') ?? null;
     const ropeScaling = metadata[`${architecture}.rope.scaling.type`] ?? null;
@@ -94,7 +94,7 @@ function tryToLoad() {
   }
 }
 
-/** What the driver sees, whether or not the addon can use it. */
+/** The GPUs that the NVIDIA driver lists, also if the addon cannot use them. */
 async function nvidiaGpus() {
   const { code, stdout } = await run('nvidia-smi', [
     '--query-gpu=name,driver_version,memory.total',
@@ -105,21 +105,21 @@ async function nvidiaGpus() {
 
 /**
  * @typedef {object} DirectoryState
- * @property {string | null} path null: there is no place for it
+ * @property {string | null} path null if there is no such path
  * @property {boolean} exists
- * @property {boolean} writable or, where it does not exist, whether it could be made
- * @property {string | null} problem why it cannot be read
+ * @property {boolean} writable for a directory that does not exist: whether it could be created
+ * @property {string | null} problem why it cannot be used
  * @property {number} [files]
  * @property {number} [bytes]
  * @property {number} [freeBytes]
  *
- * @param {() => string} where
+ * @param {() => string} getPath
  * @returns {Promise<DirectoryState>}
  */
-async function directoryState(where) {
+async function directoryState(getPath) {
   let path = null;
   try {
-    path = where();
+    path = getPath();
     if (!existsSync(path)) return { path, exists: false, writable: isWritable(nearestExisting(path)), problem: null };
     return { path, exists: true, writable: isWritable(path), problem: null, ...(await contentOf(path)) };
   } catch (error) {
@@ -139,12 +139,12 @@ async function contentOf(path) {
   const { bavail, bsize } = await statfs(path);
   return {
     files: sizes.length,
-    bytes: sizes.reduce((sum, found) => sum + (found?.size ?? 0), 0),
+    bytes: sizes.reduce((sum, entry) => sum + (entry?.size ?? 0), 0),
     freeBytes: bavail * bsize,
   };
 }
 
-/** What an interrupted or failed `build` left, to go on from. @returns {Promise<string[]>} */
+/** The build directories of interrupted and failed builds. @returns {Promise<string[]>} */
 async function unfinishedBuilds() {
   try {
     const trees = join(userCache(), 'build-trees');
@@ -167,36 +167,36 @@ function isWritable(path) {
   }
 }
 
-/** @param {Awaited<ReturnType<typeof examine>>} facts */
-function text(facts) {
-  const { loaded, candidates, variables, tools } = facts;
+/** @param {Awaited<ReturnType<typeof examine>>} report */
+function text(report) {
+  const { loaded, candidates, variables, tools } = report;
   const lines = [
-    `llama-headstart ${facts.version} in ${facts.package}`,
-    `${facts.platform}, Node ${facts.node}${loaded ? `, llama.cpp ${loaded.llama}` : ''}`,
+    `llama-headstart ${report.version} in ${report.package}`,
+    `${report.platform}, Node ${report.node}${loaded ? `, llama.cpp ${loaded.llama}` : ''}`,
     ...Object.entries(variables).map(([name, value]) => `${name}=${value}`),
     '',
-    ...(loaded ? loadedLines(loaded) : [`✗ ${facts.problem}`]),
+    ...(loaded ? loadedLines(loaded) : [`✗ ${report.problem}`]),
     '',
-    'In the order in which the loader looks (only those with that GPU, where `gpu` or LLAMA_HEADSTART_VARIANT names one):',
+    'The loader looks in this order (if `gpu` or LLAMA_HEADSTART_VARIANT names a GPU, only at entries with that GPU):',
     ...(candidates.length === 0
       ? ['  nothing']
       : candidates.map((folder) => `  ${candidateLine(folder, loaded?.path)}`)),
-    ...facts.gpuPackages.map(({ name, version, problem }) => `  ${name} ${version ?? '?'}: ${problem ?? 'usable'}`),
+    ...report.gpuPackages.map(({ name, version, problem }) => `  ${name} ${version ?? '?'}: ${problem ?? 'usable'}`),
     '',
-    ...(facts.nvidia.length > 0 ? facts.nvidia.map((gpu) => `NVIDIA: ${gpu}`) : ['NVIDIA: no driver']),
+    ...(report.nvidia.length > 0 ? report.nvidia.map((gpu) => `NVIDIA: ${gpu}`) : ['NVIDIA: no driver']),
     'To build:',
-    ...Object.entries(tools).map(([tool, version]) => `  ${tool}: ${version ?? 'not there'}`),
-    ...(facts.toolProblems.length > 0
-      ? [`  \`npx llama-headstart build\` lacks: ${facts.toolProblems.join(', ')}`]
+    ...Object.entries(tools).map(([tool, version]) => `  ${tool}: ${version ?? 'not installed'}`),
+    ...(report.toolProblems.length > 0
+      ? [`  \`npx llama-headstart build\` lacks: ${report.toolProblems.join(', ')}`]
       : ['  enough for `npx llama-headstart build`']),
     '',
-    `Cache: ${stateLine(facts.userCache)}`,
-    `Builds: ${stateLine(facts.builds)}`,
-    ...facts.unfinished.map(
-      (tree) => `  not finished: ${tree} (\`build\` with the same options goes on, \`clean\` removes it)`,
+    `Cache: ${stateLine(report.userCache)}`,
+    `Builds: ${stateLine(report.builds)}`,
+    ...report.unfinished.map(
+      (tree) => `  not finished: ${tree} (\`build\` with the same options continues it, \`clean\` removes it)`,
     ),
-    `Templates (here, by default): ${stateLine(facts.templates)}`,
-    ...(facts.model ? ['', ...modelLines(facts.model)] : []),
+    `Templates (default directory): ${stateLine(report.templates)}`,
+    ...(report.model ? ['', ...modelLines(report.model)] : []),
   ];
   return `${lines.join('\n')}\n`;
 }
@@ -208,7 +208,7 @@ function loadedLines({ path, source, gpu, cpu, tried, devices, systemInfo, skipp
     `✓ ${path} (${source}${gpu ? `, ${gpu}` : ''})`,
     ...skipped.map((each) => `  not ${each.path}: ${each.reason}`),
     cpu
-      ? `  CPU module: ${cpu}, ${process.env.LLAMA_HEADSTART_CPU ? 'as LLAMA_HEADSTART_CPU says, of' : 'the best by its score of'} ${scores.join(', ')}`
+      ? `  CPU module: ${cpu}, ${process.env.LLAMA_HEADSTART_CPU ? 'as LLAMA_HEADSTART_CPU says, from' : 'which has the highest score of'} ${scores.join(', ')}`
       : '  compiled for one CPU, without modules',
     `  features: ${systemInfo.trim()}`,
     ...devices.map((device) => `  device: ${device.name} (${device.description}), ${megabytes(device.totalBytes)}`),
@@ -227,16 +227,16 @@ function candidateLine({ source, path, builtIn, modules }, loaded) {
   return `${path === loaded ? '✓' : '·'} ${source}: ${dirname(path)}${gpus.length > 0 ? ` with ${gpus.join(', ')}` : ''}`;
 }
 
-/** @param {Awaited<ReturnType<typeof modelFacts>>} model */
+/** @param {Awaited<ReturnType<typeof modelReport>>} model */
 function modelLines(model) {
   if (model.problem !== null) return [`Model: ✗ ${model.problem}`];
   const { path, architecture, trainContextSize, ropeScaling, advice } = model;
   const scaling = ropeScaling ? `, its RoPE scaling is ${ropeScaling}` : '';
-  const further = advice ? `set { ${advice} }` : 'nothing can be set: its positions cannot be scaled';
+  const longer = advice ? `set { ${advice} }` : 'not possible, because its positions cannot be scaled';
   return [
     `Model: ${path}`,
     `  ${architecture}, trained with ${trainContextSize} tokens${scaling}`,
-    `  for a \`contextSize\` of more: ${further}`,
+    `  for a longer \`contextSize\`: ${longer}`,
   ];
 }
 
@@ -245,6 +245,6 @@ function stateLine({ path, exists, writable, problem, files, bytes = 0, freeByte
   if (problem !== null) return `${path ?? 'none'}, NOT USABLE: ${problem}`;
   const state = exists
     ? `${files} files, ${megabytes(bytes)}, ${megabytes(freeBytes)} free`
-    : `not there yet${writable ? '' : ', and cannot be made'}`;
+    : `does not exist yet${writable ? '' : ', and cannot be created'}`;
   return `${path}, ${state}${writable ? '' : ', NOT WRITABLE'}`;
 }

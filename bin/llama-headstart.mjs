@@ -10,20 +10,21 @@ const HELP = `Usage: llama-headstart <command> [options]
 
   build     compile the native addon from the sources in this package, without network
     --cuda, --metal, --vulkan   compute on a GPU
-    --no-gpu-here               this machine need not have one: it builds for others
-    --native                    one file for exactly this CPU: compiles sooner, runs on this machine only
-    --debug                     without optimisation, with symbols
-    --jobs N                    compile N files at a time (default: one a core)
+    --no-gpu-here               build for other machines: this machine needs no GPU
+    --native                    one file for exactly this CPU: compiles faster, runs only on this machine
+    --debug                     without optimization, with symbols
+    --jobs N                    compile N files at a time (default: one per core)
     --clean                     compile everything again
     --define NAME=VALUE         a CMake setting, such as CMAKE_CUDA_ARCHITECTURES=89; may be repeated
-  doctor [MODEL.gguf]   what would be loaded and why, CPU features, GPUs, versions, caches; of a model, how long its context may be
+  doctor [MODEL.gguf]   report the addon that would be loaded and why, CPU features, GPUs, versions and caches, and the context
+                        length of a model
     --json                      as one JSON object
-  clean     remove what \`build\` made, of all versions
+  clean     remove the builds of all versions
 
   --help, --version
 
-The result of \`build\` lies in your cache directory, the newest is loaded first, and the prebuilt addon last. \`gpu\` in your program
-and LLAMA_HEADSTART_VARIANT take only those with that GPU. Exit code 3: built, but no GPU here could be used by it.
+The result of \`build\` is stored in your cache directory. The newest build is loaded first, and the prebuilt addon last. \`gpu\` in your
+program and LLAMA_HEADSTART_VARIANT select only builds with that GPU. Exit code 3: built, but it cannot use a GPU of this machine.
 `;
 
 const COMMANDS = { build, doctor, clean };

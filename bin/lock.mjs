@@ -1,29 +1,30 @@
-// One build at a time: a file that names the process which works. Without the addon there is no `flock`, so a process that died leaves
-// its file behind, and the next one sees that it is gone.
+// A lock for builds: a file with the id of the process that builds. It is no `flock`, because that needs the addon. If a process dies, its
+// file stays, and the next build sees that the process is gone.
 
 import { rmSync, writeFileSync } from 'node:fs';
 import { readFile, rename, rm } from 'node:fs/promises';
 
 /**
+ * Runs some work while this process holds a lock.
  * @template T
  * @param {string} path of the lock
  * @param {() => Promise<T>} work
  * @returns {Promise<T>}
- * @throws {Error} where another process works
+ * @throws {Error} if another process holds the lock
  */
 export async function whileLocked(path, work) {
-  if (!take(path)) {
+  if (!acquire(path)) {
     const holder = Number(await readFile(path, 'utf8').catch(() => ''));
     if (!(holder > 0) || isAlive(holder)) {
       throw new Error(
-        `Another build with these options is under way${holder > 0 ? `, in process ${holder}` : ''}: wait for its end, or stop it.\n` +
-          `  If there is none, remove ${path}`,
+        `Another build with these options is running${holder > 0 ? `, in process ${holder}` : ''}. Wait until it ends, or stop it.\n` +
+          `  If no build is running, remove ${path}`,
       );
     }
-    // Of two that find it stale, one moves it away.
+    // If two processes find a stale lock, only one of them can rename it.
     await rename(path, `${path}.${process.pid}`).catch(() => {});
     await rm(`${path}.${process.pid}`, { force: true });
-    if (!take(path)) return whileLocked(path, work);
+    if (!acquire(path)) return whileLocked(path, work);
   }
   const release = () => rmSync(path, { force: true });
   process.once('exit', release);
@@ -35,14 +36,14 @@ export async function whileLocked(path, work) {
   }
 }
 
-/** @param {string} path @returns {boolean} whether it is ours now */
-function take(path) {
+/** @param {string} path @returns {boolean} whether this process holds the lock now */
+function acquire(path) {
   try {
     writeFileSync(path, `${process.pid}\n`, { flag: 'wx' });
     return true;
   } catch (error) {
     if (/** @type {NodeJS.ErrnoException} */ (error).code === 'EEXIST') return false;
-    rmSync(path, { force: true }); // a full disk takes the file's name and not its content
+    rmSync(path, { force: true }); // on a full disk the file exists without its content
     throw error;
   }
 }
@@ -53,7 +54,7 @@ function isAlive(pid) {
     process.kill(pid, 0);
     return true;
   } catch (error) {
-    // EPERM: another user's.
+    // EPERM means that the process belongs to another user.
     return /** @type {NodeJS.ErrnoException} */ (error).code !== 'ESRCH';
   }
 }

@@ -1,4 +1,5 @@
-// Whether a build can be used on this machine. It is loaded in a process of its own, which one for another CPU ends.
+// Tries whether this machine can use a build. The build is loaded in a separate process, because a build for another CPU would end the
+// process.
 
 import { join } from 'node:path';
 import { GPU_HINTS } from '../dist/native/loader.js';
@@ -7,30 +8,30 @@ import { run } from './lib/run.mjs';
 
 /**
  * @typedef {object} Trial
- * @property {string[]} devices what it computes on: "CPU (AMD EPYC)"
- * @property {string | null} problem why it is not what was asked for
- * @property {boolean} harmful whether a program that found it would not start: then nothing may find it
+ * @property {string[]} devices the devices that it can compute on: "CPU (AMD EPYC)"
+ * @property {string | null} problem why it does not work as requested
+ * @property {boolean} harmful whether it would keep programs from starting. Such a build is not installed.
  *
  * @param {string} path of the addon
  * @param {'cuda' | 'metal' | 'vulkan'} [accelerator] that it was built for
  * @returns {Promise<Trial>}
  */
 export async function tryBuild(path, accelerator) {
-  const { signal, facts } = await askDoctor({
+  const { signal, report } = await askDoctor({
     LLAMA_HEADSTART_ADDON: path,
     LLAMA_HEADSTART_VARIANT: 'auto',
     LLAMA_HEADSTART_CPU: '',
   });
-  if (facts === null) {
-    const hint = signal === 'SIGILL' ? ': it was compiled for another CPU' : '';
+  if (report === null) {
+    const hint = signal === 'SIGILL' ? '. It was compiled for another CPU' : '';
     return {
       devices: [],
-      problem: `it ends the process that loads it (${signal ?? 'without a word'})${hint}`,
+      problem: `it ends the process that loads it (${signal ?? 'without a message'})${hint}`,
       harmful: true,
     };
   }
-  const { loaded, problem, cause } = facts;
-  // The loader passes by what the system cannot load: a build for a GPU lacks its driver where there is no GPU.
+  const { loaded, problem, cause } = report;
+  // The loader skips a build that the system cannot load. On a machine without a GPU, the driver of a GPU build is missing.
   if (loaded === null && accelerator) {
     return { devices: [], problem: `${cause ?? problem}. ${GPU_HINTS[accelerator]}`, harmful: false };
   }
@@ -44,23 +45,23 @@ export async function tryBuild(path, accelerator) {
 }
 
 /**
- * Which addon the next program loads, in this environment, and the GPU packages that it leaves alone.
- * @returns {Promise<{ path: string | null, source: string | null, left: { name: string, gpu: string }[] }>}
+ * The addon that the next program loads in this environment, and the usable GPU packages that it does not load.
+ * @returns {Promise<{ path: string | null, source: string | null, unused: { name: string, gpu: string }[] }>}
  */
 export async function nextLoaded() {
-  const { facts } = await askDoctor({});
-  const { loaded = null, gpuPackages = [] } = facts ?? {};
+  const { report } = await askDoctor({});
+  const { loaded = null, gpuPackages = [] } = report ?? {};
   const usable = gpuPackages.filter((/** @type {{ problem: string | null }} */ { problem }) => problem === null);
-  return { path: loaded?.path ?? null, source: loaded?.source ?? null, left: loaded?.gpu ? [] : usable };
+  return { path: loaded?.path ?? null, source: loaded?.source ?? null, unused: loaded?.gpu ? [] : usable };
 }
 
-/** @param {NodeJS.ProcessEnv} env */
+/** Runs `doctor --json` in a process of its own. @param {NodeJS.ProcessEnv} env */
 async function askDoctor(env) {
   const program = join(packageRoot, 'bin', 'llama-headstart.mjs');
   const { signal, stdout } = await run(process.execPath, [program, 'doctor', '--json'], { env });
   try {
-    return { signal, facts: JSON.parse(stdout) };
+    return { signal, report: JSON.parse(stdout) };
   } catch {
-    return { signal, facts: null };
+    return { signal, report: null };
   }
 }

@@ -1,4 +1,4 @@
-// What is wrong with an agent's options is told before anything is done for them: the model of these tests is nowhere.
+// An agent reports wrong options before it looks for the model. The model of most of these tests does not exist.
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -17,31 +17,31 @@ const recursive = { type: 'object', properties: { a: { $ref: '#/properties/a' } 
 describe('an agent', () => {
   it.each<[what: string, options: object, code: string, message: RegExp]>([
     [
-      'a name in `sampling`',
+      'an unknown name in `sampling`',
       { sampling: { temprature: 1 } },
       'INVALID_ARGUMENT',
       /`temprature` in `sampling`: did you mean `temperature`/,
     ],
     [
-      'the schema of a tool',
+      'an invalid schema of a tool',
       { tools: [{ name: 'a', parameters: recursive }] },
       'SCHEMA_INVALID',
       /`parameters` of the tool "a"/,
     ],
     [
-      'a server',
+      'a wrong option of a server',
       { mcpServers: [{ name: 'a', url: 'http://localhost/mcp' }] },
       'CONFIG_INVALID',
       /`url` in `mcpServers\[0\]`: it belongs to a server of `type` "http" or "sse"/,
     ],
     [
-      'the source of an adapter',
+      'a wrong source of an adapter',
       { model: { loras: [{ source: 'a.gguf' }, { source: { type: 'hub', repo: 'a/b' } }] } },
       'CONFIG_INVALID',
       /`source` in `loras\[1\]`.*did you mean "huggingface"/,
     ],
     [
-      'cells that one session would not fit in',
+      'too few cells for one session',
       { model: { contextSize: 4096, kvCells: 2048 } },
       'CONFIG_INVALID',
       /`kvCells` \(2048\).*`contextSize` \(4096\)/,
@@ -52,12 +52,15 @@ describe('an agent', () => {
       'CONFIG_INVALID',
       /\(64 \+ 4\) to be at most 32, the smallest of 256 and `batchSize` \(32\)/,
     ],
-  ])('says at once what is wrong with %s', async (_, { model, ...options }: { model?: object }, code, message) => {
-    const initialized = AgentServer.initialize({ model: { source: '/nowhere/model.gguf', ...model }, ...options });
-    await expect(initialized).rejects.toThrow(failsWith(code, message));
-  });
+  ])(
+    'reports %s before it looks for the model',
+    async (_, { model, ...options }: { model?: object }, code, message) => {
+      const initialized = AgentServer.initialize({ model: { source: '/nowhere/model.gguf', ...model }, ...options });
+      await expect(initialized).rejects.toThrow(failsWith(code, message));
+    },
+  );
 
-  it('with nothing wrong but that says that the model is nowhere, and what was perhaps meant', async () => {
+  it('reports a missing model, and suggests the Hub if the path looks like a repository', async () => {
     const start = (source: string) => AgentServer.initialize({ model: { source } });
     await expect(start('/nowhere/model.gguf')).rejects.toThrow(failsWith('MODEL_NOT_FOUND', '/nowhere/model.gguf'));
     await expect(start('bartowski/Some-GGUF')).rejects.toThrow(
@@ -65,7 +68,7 @@ describe('an agent', () => {
     );
   });
 
-  it('says of a chat template that it is none, and that it refuses a conversation', async () => {
+  it('reports an invalid chat template, and one that refuses a conversation', async () => {
     await expect(startAgent({ chatTemplate: '{% for %}' })).rejects.toThrow(failsWith('CHAT_TEMPLATE_INVALID', ''));
     const strict = await startAgent({
       chatTemplate:
@@ -85,24 +88,28 @@ describe('a chat template that leaves out the messages of the user', () => {
   const path = fileURLToPath(new URL('../../vendor/llama.cpp/models/templates/Qwen3-Coder.jinja', import.meta.url));
   it.each<[string, string, RegExp]>([
     ['the name of a template', 'llama3', /text of a template.*leave `chatTemplate` out/],
-    ['a path that leads nowhere', 'templates/qwen.jinja', /got "templates\/qwen\.jinja".*a path or the name/],
-    ['the path of a file', path, /path of a file: read the file, and pass its text/],
+    ['the path of a missing file', 'templates/qwen.jinja', /got "templates\/qwen\.jinja".*a path or the name/],
+    ['the path of an existing file', path, /path of a file: read the file, and pass its text/],
     ['a text', 'You are a helpful assistant.', /got "You are a helpful assistant\."/],
     ['white space', ' ', /Jinja template that writes the messages/],
-    ['messages of another name', '{% for m in history %}{{ m.content }}{% endfor %}', /Jinja template/],
-    ['the first message alone', '{{ messages[0].content }}', /writes the messages/],
-    ['roles alone', '{% for m in messages %}{{ m.role }}{% endfor %}', /writes the messages/],
+    [
+      'a template that reads the messages under another name',
+      '{% for m in history %}{{ m.content }}{% endfor %}',
+      /Jinja template/,
+    ],
+    ['a template that writes only the first message', '{{ messages[0].content }}', /writes the messages/],
+    ['a template that writes only roles', '{% for m in messages %}{{ m.role }}{% endfor %}', /writes the messages/],
   ])('is refused at the start: %s', async (_, chatTemplate, message) => {
     await expect(startAgent({ chatTemplate })).rejects.toThrow(failsWith('CHAT_TEMPLATE_INVALID', message));
   });
 
-  it('is not one that writes the newest message alone, as translation models have it', async () => {
+  it('is not a template that writes only the newest message, as translation models have', async () => {
     const agent = await startAgent({ chatTemplate: '{{ messages[-1].content }}' });
     const session = await agent.createSession();
     expect((await session.send('Hello', { maxTokens: 3 })).usage.outputTokens).toBe(3);
   });
 
-  it("is refused at the first session if it is the model's own, which texts can be completed with", async () => {
+  it("is refused at the first session if it is the model's own, because completions do not need it", async () => {
     const source = join(await temporaryDirectory(), 'blank.gguf');
     await writeFile(source, withChatTemplate(await readFile(microModel('dense')), ' '));
     const agent = await startAgent({ source });
@@ -118,8 +125,8 @@ describe('a chat template that leaves out the messages of the user', () => {
   });
 });
 
-describe('options of other calls', () => {
-  it('that are none are refused, with the right name', async () => {
+describe('unknown options of other calls', () => {
+  it('are refused with the name that was probably meant', async () => {
     const resolved = (options: object) => resolveModel('/nowhere/model.gguf', options);
     await expect(resolved({ useHfParams: true })).rejects.toThrow(
       failsWith('CONFIG_INVALID', 'here it is `generationConfig`'),
@@ -141,10 +148,10 @@ describe('options of other calls', () => {
   });
 });
 
-describe('a context longer than the training', () => {
+describe('a context longer than the training length', () => {
   const longer = { contextSize: 9000, kvCells: 9216, nSeqMax: 1, maxResidentTemplates: 1 }; // trained with 8,192
 
-  /** Of one agent: what the process warns of, and what the logger gets. */
+  /** The process warnings and the log lines of one agent. */
   async function warningsOf(
     settings: AgentSettings,
     withLogger: boolean,
@@ -167,20 +174,20 @@ describe('a context longer than the training', () => {
     return { process: warnings, logger: lines };
   }
 
-  it('is one warning of the process, or one line for the logger', async () => {
-    const expected = expect.stringMatching(/`contextSize` is 9000 tokens, and the model was made for 8192/);
+  it('causes one process warning, or one log line if there is a logger', async () => {
+    const expected = expect.stringMatching(/`contextSize` is 9000 tokens, and the model was trained for 8192/);
     expect(await warningsOf(longer, false)).toEqual({ process: [expected], logger: [] });
     const { process, logger } = await warningsOf(longer, true);
     expect({ process, logger }).toEqual({ process: [], logger: [expected] });
   });
 
-  it('is none once RoPE is scaled as the warning says', async () => {
+  it('causes no warning if RoPE is scaled as the warning says', async () => {
     const settings = { ...longer, ropeScaling: 'yarn', ropeFrequencyScale: 8192 / 9000 } as const;
     expect(await warningsOf(settings, true)).toEqual({ process: [], logger: [] });
   });
 
   it.each(['dense', 'sliding-window', 'recurrent', 'hybrid', 'long-rope'] as const)(
-    'is not what the defaults warn of, on %s memory',
+    'is not set by default on %s memory',
     async (name) => {
       const settings: AgentSettings = { name };
       const options = agentOptions(settings);
@@ -192,7 +199,7 @@ describe('a context longer than the training', () => {
     },
   );
 
-  it('says other things with other RoPE', async () => {
+  it('gives other replies with other RoPE options', async () => {
     const texts = new Set<string>();
     for (const rope of [
       {},

@@ -1,4 +1,4 @@
-// What `npx llama-headstart doctor MODEL` says of a model.
+// What `npx llama-headstart doctor MODEL` reports about a model.
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -16,21 +16,21 @@ async function doctor(...args: string[]): Promise<string> {
 }
 
 describe('doctor', () => {
-  it('says how long the context of a model may be, and what to set for more', async () => {
+  it('reports the training length of a model, and the options for longer contexts', async () => {
     const path = microModel('dense');
     const { model } = JSON.parse(await doctor('--json', path));
     const advice = "ropeScaling: 'yarn', ropeFrequencyScale: 8192 / contextSize";
     expect(model).toMatchObject({ path, architecture: 'qwen2', trainContextSize: 8192, advice, problem: null });
     const text = await doctor(path);
     expect(text).toContain('  qwen2, trained with 8192 tokens\n');
-    expect(text).toContain(`  for a \`contextSize\` of more: set { ${advice} }\n`);
+    expect(text).toContain(`  for a longer \`contextSize\`: set { ${advice} }\n`);
   });
 
-  it('says that the positions of a model without RoPE cannot be scaled', async () => {
-    expect(await doctor(microModel('recurrent'))).toMatch(/of more: nothing can be set/);
+  it('reports that the positions of a model without RoPE cannot be scaled', async () => {
+    expect(await doctor(microModel('recurrent'))).toMatch(/longer `contextSize`: not possible/);
   });
 
-  it('says what is wrong with a model that is not there, and goes on without one', async () => {
+  it('reports a missing model file, and works without a model', async () => {
     expect(await doctor('/nowhere/model.gguf')).toMatch(/^Model: ✗ Expected a GGUF file at "\/nowhere\/model.gguf"/m);
     expect(JSON.parse(await doctor('--json')).model).toBeNull();
   });

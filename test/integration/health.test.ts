@@ -1,4 +1,4 @@
-// What an agent tells of itself while it works.
+// The state that an agent reports while it works.
 import { type AgentHealth, subscribeDiagnostics } from 'llama-headstart';
 import type { DecodeEvent, PrefillEvent } from 'llama-headstart/internal';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
@@ -12,7 +12,7 @@ beforeEach(() => {
 });
 
 describe('health', () => {
-  it('counts sessions, cells and tokens, back to zero when all sessions are closed', async () => {
+  it('counts sessions, cells and tokens, and counts zero after all sessions are closed', async () => {
     const agent = await startAgent({ nSeqMax: 2, maxResidentTemplates: 1, contextSize: 512 });
     expect(agent.health()).toMatchObject({
       status: 'ok',
@@ -47,7 +47,7 @@ describe('health', () => {
     expect(agent.health().status).toBe('closing');
   });
 
-  it('tells who waits for a sequence, and that who only waits for tools computes nothing', async () => {
+  it('counts sessions that wait for a sequence, and does not count turns that wait for tools as active', async () => {
     const seen: AgentHealth[] = [];
     const look = () => seen.push(agent.health());
     const agent = await startAgent({ nSeqMax: 1, contextSize: 512, tools: [{ name: 'look', execute: look }] });
@@ -64,7 +64,7 @@ describe('health', () => {
 });
 
 describe('the prefill channel', () => {
-  it('tells of each prompt that went into a sequence, and of what was not in it before', async () => {
+  it('reports each prefill with the number of tokens that were not in the sequence before', async () => {
     const prefills: PrefillEvent[] = [];
     onTestFinished(subscribeDiagnostics('prefill', (event) => prefills.push(event)));
     const agent = await startAgent({ contextSize: 512 });
@@ -78,8 +78,8 @@ describe('the prefill channel', () => {
   });
 });
 
-describe('an agent that is closed while streams run', () => {
-  it('ends each of them with CLOSED, refuses new work, and resolves', async () => {
+describe('an agent that is closed during streams', () => {
+  it('ends each stream with CLOSED and refuses new work', async () => {
     const agent = await startAgent({ nSeqMax: 2, contextSize: 512 });
     const sessions = await Promise.all([1, 2, 3, 4].map(() => agent.createSession()));
     let onRunning = () => {};
@@ -93,7 +93,7 @@ describe('an agent that is closed while streams run', () => {
         }
       }),
     );
-    await running; // and the others run too, or wait for a sequence
+    await running; // the other streams run too, or wait for a sequence
     await agent.close();
     const results = await outcomes;
     for (const result of results) {

@@ -1,5 +1,5 @@
-// What a machine needs to compile the addon, what its owner is told where something is missing, too old or in the way, and what a build
-// that did not get to its end leaves. The tools are scripts that say a version: nobody has a CMake of 2019 at hand.
+// The advice of `llama-headstart build` about missing and old tools, and the state after interrupted and failed builds. The tools of these
+// tests are scripts that print a version, because old tools are not installed.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -11,7 +11,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 const program = fileURLToPath(new URL('../../bin/llama-headstart.mjs', import.meta.url));
 
-/** What each says of itself at `--version`. */
+/** The output of each tool for `--version`. */
 const ENOUGH = {
   cmake: 'cmake version 3.21.0',
   ninja: '1.11.1',
@@ -27,10 +27,10 @@ beforeEach(async () => {
 
 afterEach(() => rm(home, { recursive: true, force: true }));
 
-/** A CMake that says its version, and else works until nobody listens any more. */
+/** A CMake that prints its version, and builds until its output is closed. */
 const FOREVER = `cmake version 3.21.0'; [ "$1" = --version ] || while echo "[5/10] Building"; do /bin/sleep 0.05; done; echo '`;
 
-/** Starts the command line where these tools, and no others, are on the PATH. */
+/** Starts the command line with only these tools on the PATH. */
 function start(args: string[], tools: Tools, env: NodeJS.ProcessEnv = {}) {
   const bin = join(home, 'bin');
   rmSync(bin, { recursive: true, force: true });
@@ -55,8 +55,8 @@ function start(args: string[], tools: Tools, env: NodeJS.ProcessEnv = {}) {
     pid: child.pid,
     ended,
     kill: (signal: NodeJS.Signals) => child.kill(signal),
-    /** When it has written that to stderr. */
-    async says(text: string) {
+    /** Resolves when stderr contains a text. */
+    async hasPrinted(text: string) {
       while (!written.stderr.includes(text)) {
         await Promise.race([once(child.stderr, 'data'), ended.then(() => Promise.reject(new Error(written.stderr)))]);
       }
@@ -94,7 +94,7 @@ describe.skipIf(process.platform === 'win32')('llama-headstart build', () => {
     },
   );
 
-  it('looks at the compiler that CXX names, whatever it is called', async () => {
+  it('checks the compiler that CXX names', async () => {
     const { stderr } = await run(
       ['build'],
       { ...ENOUGH, 'g++-7': 'x86_64-linux-gnu-g++-7 (Ubuntu 7.5.0-6ubuntu2) 7.5.0' },
@@ -103,22 +103,25 @@ describe.skipIf(process.platform === 'win32')('llama-headstart build', () => {
     expect(stderr).toContain('GCC 9 or newer (g++-7 is 7)');
   });
 
-  it('names all that is missing at once', async () => {
+  it('names all missing tools at once', async () => {
     const { code, stderr } = await run(['build', '--vulkan'], {});
     expect(code).toBe(1);
     expect(stderr).toContain('lacks: CMake, a C++ compiler, ninja or make, the Vulkan SDK (glslc).');
     expect(stderr).toContain('libvulkan-dev');
   });
 
-  it.skipIf(process.platform === 'darwin')('says that Metal is for Macs, and what there is instead', async () => {
-    const { code, stderr } = await run(['build', '--metal'], ENOUGH);
-    expect(code).toBe(1);
-    expect(stderr).toContain('Metal is for Macs. On this machine use --cuda or --vulkan for a GPU');
-    expect(stderr).not.toContain('apt install');
-  });
+  it.skipIf(process.platform === 'darwin')(
+    'refuses Metal on other systems than macOS, and names the alternatives',
+    async () => {
+      const { code, stderr } = await run(['build', '--metal'], ENOUGH);
+      expect(code).toBe(1);
+      expect(stderr).toContain('Metal is for Macs. On this machine use --cuda or --vulkan for a GPU');
+      expect(stderr).not.toContain('apt install');
+    },
+  );
 
   it.each([['--jobs=0'], ['--jobs=many'], ['--define=CUDA'], ['--cuda', '--vulkan'], ['--fast']])(
-    'refuses %j before it does anything',
+    'refuses %j before it creates anything',
     async (...options) => {
       const { code, stderr } = await run(['build', ...options], ENOUGH);
       expect(code).toBe(1);
@@ -127,8 +130,8 @@ describe.skipIf(process.platform === 'win32')('llama-headstart build', () => {
     },
   );
 
-  it('takes tools that are new enough, and goes on to compile', async () => {
-    // Apple's numbers are its own: 9 there is no Clang 9. This CMake can only say its version, so that is where it ends.
+  it('accepts tools that are new enough, and begins to compile', async () => {
+    // Apple numbers its compilers differently: its 9 is not Clang 9. This CMake can only print its version, so the build ends there.
     const tools = { ...ENOUGH, 'c++': 'Apple clang version 9.1.0 (clang-902.0.39.2)' };
     const { stderr } = await run(['build'], tools);
     expect(stderr).toContain('llama.cpp is compiled in ');
@@ -136,20 +139,20 @@ describe.skipIf(process.platform === 'win32')('llama-headstart build', () => {
   });
 });
 
-describe.skipIf(process.platform === 'win32')('a cache that cannot be used', () => {
-  it('is named by `build`, with what moves it, and by `doctor`', async () => {
+describe.skipIf(process.platform === 'win32')('an unusable cache directory', () => {
+  it('is reported by `build`, with the variable that moves it, and by `doctor`', async () => {
     await writeFile(join(home, '.cache'), 'a file where a folder should be');
     const { code, stderr } = await run(['build'], ENOUGH);
     expect(code).toBe(1);
     expect(stderr).toContain(
-      `A build needs to write to your cache directory, ${join(home, '.cache', 'llama-headstart')}`,
+      `Expected your cache directory to be writable, ${join(home, '.cache', 'llama-headstart')}`,
     );
-    expect(stderr).toMatch(/Set (XDG_CACHE_HOME|HOME) to a folder of yours/);
+    expect(stderr).toMatch(/Set (XDG_CACHE_HOME|HOME) to a writable folder/);
     const { stdout } = await run(['doctor'], ENOUGH);
-    expect(stdout).toMatch(/^Cache: .*, not there yet, and cannot be made, NOT WRITABLE$/m);
+    expect(stdout).toMatch(/^Cache: .*, does not exist yet, and cannot be created, NOT WRITABLE$/m);
   });
 
-  it('is asked for where there is no home', async () => {
+  it('is reported if there is no home directory', async () => {
     const nowhere = { HOME: '', XDG_CACHE_HOME: '' };
     const { code, stderr } = await run(['build'], ENOUGH, nowhere);
     expect(code).toBe(1);
@@ -160,39 +163,39 @@ describe.skipIf(process.platform === 'win32')('a cache that cannot be used', () 
 });
 
 describe.skipIf(process.platform === 'win32')('two builds at once', () => {
-  /** The lock of the only build that is under way. */
+  /** The path of the lock of the only running build. */
   const lock = async () => {
     const trees = join(home, '.cache', 'llama-headstart', 'build-trees');
     const name = (await readdir(trees)).find((each) => each.endsWith('.lock'));
     return name === undefined ? undefined : join(trees, name);
   };
 
-  it('with the same options: the second says that the first is under way, and one that died is no hindrance', async () => {
+  it('with the same options run one at a time, and a killed build does not block the next one', async () => {
     const building = start(['build'], { ...ENOUGH, cmake: FOREVER });
-    await building.says('50 %');
+    await building.hasPrinted('50 %');
     const second = await run(['build'], ENOUGH);
     expect(second.code).toBe(1);
-    expect(second.stderr).toContain(`Another build with these options is under way, in process ${building.pid}`);
-    const held = (await lock()) ?? '';
+    expect(second.stderr).toContain(`Another build with these options is running, in process ${building.pid}`);
+    const lockFile = (await lock()) ?? '';
     building.kill('SIGKILL');
     await building.ended;
-    expect(existsSync(held)).toBe(true);
+    expect(existsSync(lockFile)).toBe(true);
     const third = await run(['build'], ENOUGH);
     expect(third.stderr).toContain('llama.cpp is compiled in ');
     expect(await lock()).toBeUndefined();
   });
 });
 
-describe.skipIf(process.platform === 'win32')('a build that is interrupted', () => {
+describe.skipIf(process.platform === 'win32')('an interrupted build', () => {
   it.each([
     ['SIGINT', 130],
     ['SIGTERM', 143],
     ['SIGHUP', 129],
   ] as const)(
-    'by %s says so, ends with %i, and leaves nothing that could be loaded, nor a lock',
+    'reports %s, exits with %i, and leaves no lock and no file that could be loaded',
     async (signal, code) => {
       const building = start(['build'], { ...ENOUGH, cmake: FOREVER });
-      await building.says('50 %');
+      await building.hasPrinted('50 %');
       building.kill(signal);
       const ended = await building.ended;
       expect(ended.code).toBe(code);
@@ -202,20 +205,20 @@ describe.skipIf(process.platform === 'win32')('a build that is interrupted', () 
       const left = await readdir(join(home, '.cache', 'llama-headstart'), { recursive: true });
       expect(left.filter((name) => /\.(lock|node|so)$/.test(name))).toEqual([]);
       const { stdout } = await run(['doctor'], ENOUGH);
-      expect(stdout).toMatch(/^ {2}not finished: .*build-trees.* goes on/m);
+      expect(stdout).toMatch(/^ {2}not finished: .*build-trees.* continues it/m);
     },
   );
 });
 
-describe.skipIf(process.platform === 'win32')('a build that failed', () => {
-  // It tells what it begins from, keeps a cache as CMake does, and fails to compile.
+describe.skipIf(process.platform === 'win32')('a failed build', () => {
+  // A CMake that records whether it had a cache, keeps a cache as CMake does, and fails to compile.
   const FAILING = `cmake version 3.21.0'
 case "$1" in
   -S) [ -e "$4/CMakeCache.txt" ] && echo kept >>"$HOME/begun" || echo "fresh $CXX" >>"$HOME/begun"; : >"$4/CMakeCache.txt" ;;
   --build) echo 'error: too old'; exit 1 ;;
 esac; echo '`;
 
-  it('goes on with the same compiler, and begins anew with another', async () => {
+  it('continues with the same compiler, and starts again with another compiler', async () => {
     const tools = { ...ENOUGH, 'g++': ENOUGH['c++'], cmake: FAILING };
     for (const CXX of ['c++', 'c++', 'g++']) {
       const { code, stderr } = await run(['build'], tools, { CXX });
@@ -226,8 +229,8 @@ esac; echo '`;
   });
 });
 
-describe.skipIf(process.platform === 'win32')('a compiler that nvcc does not take', () => {
-  it('is named, with the variable that names another', async () => {
+describe.skipIf(process.platform === 'win32')('a compiler that nvcc does not support', () => {
+  it('is reported with the variable that selects another compiler', async () => {
     const refusing = `cmake version 3.21.0'
 [ "$1" != --build ] || { echo 'host_config.h:182: fatal error: #error -- unsupported GNU version! gcc versions later than 13'; exit 1; }
 echo '`;
@@ -240,7 +243,7 @@ echo '`;
 });
 
 describe.skipIf(process.platform === 'win32')('llama-headstart doctor', () => {
-  it('says whether this machine could build, and what is in the way', async () => {
+  it('reports whether this machine can build, and the missing tools', async () => {
     const old = await run(['doctor'], { ...ENOUGH, cmake: 'cmake version 3.16.3' });
     expect(old.stdout).toContain('cmake: cmake version 3.16.3');
     expect(old.stdout).toContain('`npx llama-headstart build` lacks: CMake 3.21 or newer (found 3.16)');

@@ -4,11 +4,11 @@ import { describe, expect, it } from 'vitest';
 
 const SOURCE = 'model.gguf';
 
-/** What an agent's options come to; the model has a source. */
+/** The resolved options of an agent whose model has a source. */
 const resolve = (model: Partial<ModelConfig> = {}, options: Omit<AgentOptions, 'model'> = {}) =>
   resolveAgentOptions({ model: { source: SOURCE, ...model }, ...options });
 
-/** Values that no caller may pass, for each option; `undefined` is as good as absent, and so not among them. */
+/** Invalid values of each option. `undefined` counts as absent, so it is not invalid. */
 const WRONG_IN_MODEL: Record<keyof ModelConfig, unknown[]> = {
   source: ['', 7, null, {}, { type: 'elsewhere', path: 'a' }, []],
   modelsDir: ['', 7, null, {}],
@@ -81,7 +81,7 @@ const invalid = (message: RegExp | string) =>
 describe("an agent's options", () => {
   for (const [place, wrong] of Object.entries({ model: WRONG_IN_MODEL, cache: WRONG_IN_CACHE })) {
     for (const [name, values] of Object.entries(wrong)) {
-      it(`refuse a wrong \`${name}\` in \`${place}\` by its name, with what was got`, () => {
+      it(`refuse an invalid \`${name}\` in \`${place}\` with its name and the received value`, () => {
         for (const value of values) {
           const options = { model: { source: SOURCE }, cache: {} };
           Object.assign(options[place as 'model' | 'cache'], { [name]: value });
@@ -96,7 +96,7 @@ describe("an agent's options", () => {
   }
 
   for (const [name, values] of Object.entries(WRONG_IN_AGENT)) {
-    it(`refuse a wrong \`${name}\` by its name, with what was got`, () => {
+    it(`refuse an invalid \`${name}\` with its name and the received value`, () => {
       for (const value of values) {
         expect(() => resolve({}, { [name]: value } as never), String(value)).toThrow(
           invalid(new RegExp(`^Expected \`${name}\` in the options to be .+, got `)),
@@ -121,11 +121,11 @@ describe("an agent's options", () => {
       /the tool at index 1 to have `inputSchema` or its alias `parameters`, not both/,
     ],
     [{ name: 'a' }, /with different names \(two are called "a"\)/],
-  ])('say which tool is wrong, and how: %j', (tool, message) => {
+  ])('name the invalid tool and its fault: %j', (tool, message) => {
     expect(() => resolve({}, { tools: [{ name: 'a' }, tool as Tool] })).toThrow(invalid(message));
   });
 
-  it('leave tools as they are: they may be of a class, and carry more', () => {
+  it('do not copy tools, which may be instances of a class with more fields', () => {
     class Lamp {
       name = 'lamp';
       watts = 5;
@@ -157,21 +157,21 @@ describe("an agent's options", () => {
     }
   });
 
-  it('take two names for the cache directory and for `debug`, and refuse values that differ', () => {
+  it('accept two names for the cache directory and for `debug`, and refuse different values', () => {
     expect(resolve({ cacheDir: 'a' }, { cache: { dir: 'a' } }).cache.dir).toBe('a');
     expect(() => resolve({ cacheDir: 'a' }, { cache: { dir: 'b' } })).toThrow(
-      invalid('^Expected `dir` in `cache` or `cacheDir` in `model`, got both .* "b" and "a"'),
+      invalid('^Expected `dir` in `cache` or `cacheDir` in `model`, .*got both .*: "b" and "a"'),
     );
     expect(() => resolve({ cacheDir: null }, { cache: { dir: 'b' } })).toThrow(invalid('"b" and null'));
     expect(resolve({ debug: true }).debug).toBe(true);
     expect(resolve({}, { debug: true }).debug).toBe(true);
     expect(resolve().debug).toBe(false);
     expect(() => resolve({ debug: true }, { debug: false })).toThrow(
-      invalid('`debug` or `debug` in `model`, got both'),
+      invalid('`debug` or `debug` in `model`, .*got both'),
     );
   });
 
-  it('ask for a source', () => {
+  it('require a source', () => {
     expect(() => resolveAgentOptions({ model: {} as ModelConfig })).toThrow(invalid('Expected `source` in `model`'));
     for (const nothing of [undefined, [], null, 7]) {
       expect(() => resolveAgentOptions({ model: nothing as never })).toThrow(invalid('`model` .*to be an object'));
@@ -193,7 +193,7 @@ describe("an agent's options", () => {
     ['use_hf_params', 'useHfParams'],
     ['retry_config', 'retryConfig'],
     ['models_dir', 'modelsDir'],
-  ])('suggests the option that `%s` was meant to be', (typo, meant) => {
+  ])('suggest an option for the misspelled `%s`', (typo, meant) => {
     expect(() => resolve({ [typo]: 1 })).toThrow(
       invalid(`Unknown option \`${typo}\` in \`model\`: did you mean \`${meant}\`\\?`),
     );
@@ -220,11 +220,11 @@ describe("an agent's options", () => {
       { model: { source: SOURCE, retryConfig: { max_retries: 1 } } },
       '`max_retries` in `retryConfig` in `model`: did you mean',
     ],
-  ])('of %j name the place where an option belongs', async (options, message) => {
+  ])('of %j name the group in which an option belongs', async (options, message) => {
     await expect(AgentServer.initialize(options as never)).rejects.toThrow(invalid(message));
   });
 
-  it('suggests nothing for a name that is like no other', () => {
+  it('suggest nothing for a name that is not similar to any option', () => {
     expect(() => resolve({ zebra: 1 } as never)).toThrow(invalid('Unknown option `zebra` in `model`$'));
     const schema = group({ a: text().optional() });
     for (const name of ['constructor', 'toString', '__proto__']) {
@@ -233,13 +233,13 @@ describe("an agent's options", () => {
     }
   });
 
-  it('takes `undefined` for absent', () => {
+  it('treat `undefined` as absent', () => {
     const absent = (names: object) => Object.fromEntries(Object.keys(names).map((name) => [name, undefined]));
     const options = { ...absent(WRONG_IN_AGENT), cache: absent(WRONG_IN_CACHE) };
     expect(resolve({ ...absent(WRONG_IN_MODEL), source: SOURCE }, options)).toEqual(resolve());
   });
 
-  it('have the defaults that the documentation names, and cannot be changed', () => {
+  it('have the documented defaults, and are frozen', () => {
     const config = resolve();
     expect(config).toMatchObject({
       model: {
@@ -261,7 +261,7 @@ describe("an agent's options", () => {
     }
   });
 
-  it('take what reproducible replies need, and refuse what they cannot go together with', () => {
+  it('get the values that reproducible replies need, and refuse contradicting values', () => {
     expect(resolve({}, { reproducible: true })).toMatchObject({
       model: { kvLayout: 'split', flashAttention: false },
       cache: { reuse: 'exact', maxResidentTemplates: 0 },
@@ -281,19 +281,19 @@ describe("an agent's options", () => {
     }
   });
 
-  it('give prompts as many threads as single tokens, if not told otherwise', () => {
+  it('give prompts as many threads as single tokens by default', () => {
     expect(resolve({ nThreads: 3 }).model.nThreadsBatch).toBe(3);
     expect(resolve({ nThreads: 3, nThreadsBatch: 5 }).model.nThreadsBatch).toBe(5);
   });
 
-  it('keep no resident templates in split streams, and refuse to be asked for some', () => {
+  it('keep no resident templates with `kvLayout` "split", and refuse a number of them', () => {
     expect(resolve({ kvLayout: 'split' }).cache.maxResidentTemplates).toBe(0);
     expect(() => resolve({ kvLayout: 'split' }, { cache: { maxResidentTemplates: 2 } })).toThrow(
       invalid('`maxResidentTemplates`.*"split"'),
     );
   });
 
-  it('refuse a scale for RoPE that is not to be scaled', () => {
+  it('refuse a RoPE scale together with `ropeScaling` "none"', () => {
     const model = { ropeScaling: 'none', ropeFrequencyScale: 0.5 } as const;
     expect(() => resolve(model)).toThrow(invalid('`ropeFrequencyScale`.*`ropeScaling` "none"'));
     expect(resolve({ ropeScaling: 'none' }).model.ropeScaling).toBe('none');
@@ -312,14 +312,14 @@ describe("the context's sizes", () => {
   const sizes = ({ maxResidentTemplates, ...model }: Sizes, trainContextSize = 32_768) =>
     resolveContextSizes(resolve(model, { cache: { maxResidentTemplates } }), trainContextSize);
 
-  it("default to the model's training length, but to no more than 8,192 tokens", () => {
+  it("default to the model's training length, and at most 8,192 tokens", () => {
     expect(sizes({}, 2048).contextSize).toBe(2048);
     expect(sizes({}, 131_072).contextSize).toBe(8192);
     expect(sizes({}, 0).contextSize).toBe(8192);
     expect(sizes({ contextSize: 20_000 }).contextSize).toBe(20_000);
   });
 
-  it('default to cells for two full sessions when shared, and for each session when split', () => {
+  it('default to cells for two full sessions in the unified layout, and for every session in the split layout', () => {
     expect(sizes({ contextSize: 1000 })).toEqual({
       contextSize: 1000,
       kvCells: 2000,
@@ -334,11 +334,11 @@ describe("the context's sizes", () => {
     });
   });
 
-  it('refuse fewer cells than a session may fill', () => {
+  it('refuse fewer cells than one session may fill', () => {
     expect(() => sizes({ contextSize: 1000, kvCells: 999 })).toThrow(invalid('`kvCells` \\(999\\).*`contextSize`'));
     expect(sizes({ contextSize: 1000, kvCells: 1000 }).kvCells).toBe(1000);
     expect(() => sizes({ contextSize: 1000, kvCells: 7999, kvLayout: 'split' })).toThrow(
-      invalid('nSeqMax x contextSize \\(8 x 1000\\) in split'),
+      invalid('nSeqMax x contextSize \\(8 x 1000\\) with `kvLayout` "split"'),
     );
   });
 

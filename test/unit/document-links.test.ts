@@ -1,4 +1,4 @@
-// Relative links in Markdown files, and documents that comments name, exist: file and heading.
+// Checks that the files and headings exist to which Markdown files link, and which comments in sources name.
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
@@ -18,7 +18,7 @@ const sources = files.filter((path) => /(\.(ts|mjs|js|cpp|h|ya?ml|json)|CMakeLis
 const read = (path: string) => readFileSync(join(root, path), 'utf8');
 const withoutCodeBlocks = (text: string) => text.replace(/^```[\s\S]*?^```/gm, '');
 
-/** The headings of a document, as they are written and as GitHub makes anchors of them. */
+/** The headings of a document, and the anchors that GitHub makes of them. */
 function headingsOf(path: string): { titles: string[]; anchors: string[] } {
   const titles = [...withoutCodeBlocks(read(path)).matchAll(/^#+ +(.*)$/gm)].map(([, title = '']) => title);
   const anchors = titles.map((title) =>
@@ -30,7 +30,7 @@ function headingsOf(path: string): { titles: string[]; anchors: string[] } {
   return { titles, anchors };
 }
 
-/** The reason why a link of a document leads nowhere, or nothing. */
+/** The reason why a link of a document is dead; undefined if it is not. */
 function problemOf(document: string, link: string): string | undefined {
   const [path = '', anchor] = link.split('#');
   const target = path === '' ? document : relative(root, join(root, dirname(document), path));
@@ -40,10 +40,7 @@ function problemOf(document: string, link: string): string | undefined {
   return anchor === undefined || headingsOf(target).anchors.includes(anchor) ? undefined : `${link}: no such heading`;
 }
 
-/**
- * The reasons why documents that a source file names do not exist. A comment may name
- * a heading too: docs/guide/tools.md, "Names".
- */
+/** The dead references to documents in a source file. A comment may name a heading too: docs/guide/tools.md, "Names". */
 function problemsOfMentions(source: string): string[] {
   const mentions = [...read(source).matchAll(/(?<![\w/.-])(docs\/[\w/-]+\.md)(?:, "([^"\n]+)")?/g)];
   return mentions.flatMap(([, path = '', title]) => {
@@ -61,12 +58,12 @@ describe('documents', () => {
     expect(problems.filter((problem) => problem !== undefined)).toEqual([]);
   });
 
-  it('that comments and messages of the sources name exist', () => {
+  it('exist if a comment or message in a source file names them', () => {
     const problems = sources.flatMap((source) => problemsOfMentions(source).map((problem) => `${source}: ${problem}`));
     expect(problems).toEqual([]);
   });
 
-  it('with a missing file or heading are noticed', () => {
+  it('are reported if a linked file or heading is missing', () => {
     expect(problemOf('docs/scope.md', 'nothing.md')).toMatch(/no such file/);
     expect(problemOf('docs/scope.md', 'guide/tools.md#nothing')).toMatch(/no such heading/);
     expect(problemOf('docs/scope.md', 'guide/tools.md#names')).toBeUndefined();

@@ -10,13 +10,13 @@ describe('an error', () => {
     expect(error).toMatchObject({ code: 'MODEL_NOT_FOUND', name: 'HeadstartError', message: 'Expected a file', cause });
   });
 
-  it('is known by its code', () => {
+  it('is recognized by its code', () => {
     expect(HeadstartError.isInstance(error)).toBe(true);
     expect(HeadstartError.isInstance(error, 'MODEL_NOT_FOUND')).toBe(true);
     expect(HeadstartError.isInstance(error, 'CLOSED')).toBe(false);
   });
 
-  it('is known across copies of the package', () => {
+  it('is recognized if another copy of the package created it', () => {
     const foreign = Object.assign(new Error('Expected a file'), { name: 'HeadstartError', code: 'CLOSED' });
     expect(HeadstartError.isInstance(foreign, 'CLOSED')).toBe(true);
   });
@@ -29,7 +29,7 @@ describe('an error', () => {
     new Error('x'),
     Object.assign(new Error('x'), { code: 'ENOENT' }),
     Object.assign(new Error('x'), { name: 'HeadstartError' }),
-  ])('is nothing else: %o', (value) => {
+  ])('is not confused with %o', (value) => {
     expect(HeadstartError.isInstance(value)).toBe(false);
   });
 });

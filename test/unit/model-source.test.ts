@@ -53,11 +53,11 @@ describe('a model source', () => {
     [{ type: 'url', url: 'https://x/y.gguf', sha256: 'abc' }, '`sha256`.*64 hex digits'],
     ['hf:owner', 'owner/name:QUANTIZATION'],
     ['', 'Expected `source` to be a path'],
-  ])('of the form %j is refused with what was meant', (source, message) => {
+  ])('of the form %j is refused with a suggestion or the expected value', (source, message) => {
     expect(() => parseModelSource(source)).toThrow(invalid(message));
   });
 
-  it("of the specification's example is taken field by field", () => {
+  it("may be that of the specification's example", () => {
     const { model, cache, debug } = resolveAgentOptions({
       model: {
         source: {
@@ -97,11 +97,11 @@ describe('a model source as a URL', () => {
     ['a text with one slash', url.href.replace('file:///', 'file:/')],
     ['an object', url],
     ['a path', { type: 'local', path: url.href }],
-  ])('of a file is its path, as %s', (_, source) => {
+  ])('is a local path if it is a file: URL, written as %s', (_, source) => {
     expect(parseModelSource(source)).toEqual({ type: 'local', path });
   });
 
-  it('of the web is an address', () => {
+  it('is an address if it is an http(s) URL', () => {
     const address = 'https://example.org/model.gguf';
     expect(parseModelSource(new URL(address))).toEqual({ type: 'url', url: address });
   });
@@ -115,12 +115,12 @@ describe('a model source as a URL', () => {
     'ftp://example.org/model.gguf',
     new URL('oci://example.org/model:tag'),
     { type: 'local', path: 'https://example.org/model.gguf' },
-  ])('of anything else is refused: %s', (source) => {
+  ])('is refused if it is neither: %s', (source) => {
     expect(() => parseModelSource(source)).toThrow(invalid(/Expected `source` to be a path, a file: URL, an http/));
   });
 });
 
-describe('the retries', () => {
+describe('the options of retries', () => {
   it.each([
     [{ max_retries: 3 }, '`max_retries` in `retryConfig`: did you mean `maxRetries`'],
     [{ maxRetries: -1 }, '`maxRetries`'],

@@ -2,7 +2,7 @@ import { shardPaths } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
 describe('the files of a model', () => {
-  it('are all parts of a split one, from whichever is named', () => {
+  it('are all parts of a split model, whichever part is named', () => {
     const all = ['m/a-00001-of-00003.gguf', 'm/a-00002-of-00003.gguf', 'm/a-00003-of-00003.gguf'];
     for (const part of all) {
       expect(shardPaths(part)).toEqual(all);
@@ -10,13 +10,13 @@ describe('the files of a model', () => {
   });
 
   it.each(['a.gguf', 'a-1-of-3.gguf', 'a-00001-of-00003.bin', 'a-00001-of-00003.gguf.part'])(
-    'are the one that is named, if its name is not that of a part: %s',
+    'are only the named file if its name is not that of a part: %s',
     (path) => {
       expect(shardPaths(path)).toEqual([path]);
     },
   );
 
-  it('keep their count of digits past the tenth', () => {
+  it('have five-digit numbers, also from the tenth part on', () => {
     expect(shardPaths('a-00001-of-00012.gguf')[11]).toBe('a-00012-of-00012.gguf');
   });
 });

@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 const tokens = fc.array(fc.nat({ max: 3 }), { maxLength: 12 }).map((values) => Int32Array.from(values));
 
 describe('token comparison', () => {
-  it('counts exactly the tokens that are alike from the start', () => {
+  it('counts the equal tokens from the start', () => {
     fc.assert(
       fc.property(tokens, tokens, (a, b) => {
         const length = commonPrefixLength(a, b);
@@ -15,7 +15,7 @@ describe('token comparison', () => {
     );
   });
 
-  it('knows a prefix: what it continues begins with all of it', () => {
+  it('recognizes a prefix only if all of its tokens match', () => {
     fc.assert(
       fc.property(tokens, tokens, (a, b) => {
         expect(isPrefix(a, Int32Array.of(...a, ...b))).toBe(true);
@@ -26,7 +26,7 @@ describe('token comparison', () => {
     expect(isPrefix(Int32Array.of(1), new Int32Array())).toBe(false);
   });
 
-  it('takes arrays for the same only when every token is, and none is left over', () => {
+  it('treats arrays as equal only if all tokens and the lengths are equal', () => {
     expect(sameTokens(Int32Array.of(1, 2), Int32Array.of(1, 2))).toBe(true);
     expect(sameTokens(Int32Array.of(1, 2), Int32Array.of(1, 2, 3))).toBe(false);
     expect(sameTokens(Int32Array.of(1, 2), Int32Array.of(1))).toBe(false);
