@@ -1,4 +1,4 @@
-// Forms of calls in which llama.cpp's `common` lets required arguments be absent, or arguments be of any type.
+// Formats in which the grammars of llama.cpp's `common` do not enforce required arguments or their types.
 import { readFileSync } from 'node:fs';
 import { Ajv } from 'ajv';
 import { Renderer, type ToolDefinition } from 'llama-headstart/internal';
@@ -18,7 +18,7 @@ const FORMS = [
   'muse-glimmer',
 ];
 
-/** Where thinking cannot be switched off. */
+/** Formats whose reasoning cannot be switched off. */
 const THOUGHT_ENDS: Readonly<Record<string, string>> = { 'Kimi-K3': '<|close|>think<|sep|>' };
 
 let model: Model;
@@ -37,7 +37,7 @@ async function formatOf(form: string, tool: ToolDefinition, options = {}): Promi
   return format;
 }
 
-/** Arguments of calls that the grammar allows. */
+/** The arguments of random calls under the grammar. */
 async function drawn(format: ReplyFormat, count: number, before = ''): Promise<unknown[]> {
   const walk = new GrammarWalk(format.grammar);
   const random = seededRandom(11);
@@ -71,7 +71,7 @@ const SCHEMAS: [string, object][] = [
   ],
   ['that are all optional', { properties: { deep: { type: 'boolean' }, level: { type: 'integer' } } }],
   [
-    'that refer to definitions, and to each other',
+    'with references to definitions and to each other',
     {
       type: 'object',
       properties: { tree: { $ref: '#/$defs/tree' }, other: { $ref: '#/properties/size' }, size: { type: 'integer' } },
@@ -81,8 +81,8 @@ const SCHEMAS: [string, object][] = [
   ],
 ];
 
-describe.each(FORMS)('calls in the form of %s', (form) => {
-  it.each(SCHEMAS)('have the arguments that the schema asks for, %s', async (_, parameters) => {
+describe.each(FORMS)('calls in the format of %s', (form) => {
+  it.each(SCHEMAS)('have arguments that fit the schema, %s', async (_, parameters) => {
     const format = await formatOf(form, { name: 'order', parameters }, { toolChoice: 'required' });
     await (await model.createSampler({ grammar: format.grammar })).close();
     const validate = new Ajv({ strict: false }).compile(parameters);
@@ -94,7 +94,7 @@ describe.each(FORMS)('calls in the form of %s', (form) => {
     expect(new Set(calls.map((input) => Object.keys(input as object).join())).size).toBeGreaterThan(1);
   });
 
-  it('may have none if none is required, also where the model decides whether to call', async () => {
+  it('may have no arguments if none is required, also with toolChoice "auto"', async () => {
     const parameters = { type: 'object', properties: { deep: { type: 'boolean' } } };
     for (const toolChoice of ['required', 'auto']) {
       const format = await formatOf(form, { name: 'order', parameters }, { toolChoice });

@@ -1,4 +1,4 @@
-// A reply that follows the grammar of its format is read as the calls that it makes, by the parser of the same format.
+// The parser of each format reads every reply that the grammar of this format allows.
 import { readdirSync, readFileSync } from 'node:fs';
 import { CallIds, Renderer, type ReplyOptions, type ToolDefinition, ToolInputs } from 'llama-headstart/internal';
 import { Model, type ReplyFormat } from 'llama-headstart/native';
@@ -53,7 +53,7 @@ async function formatOf(file: string, options: ReplyOptions): Promise<ReplyForma
   ).format;
 }
 
-/** Random replies that the grammar allows, without what the prompt has of them. */
+/** Random replies under the grammar, without the part that is in the prompt. */
 function* replies(format: ReplyFormat): Generator<string> {
   const { grammar, grammarLazy, grammarTriggers, generationPrompt, thinkingStartTag, thinkingEndTags } = format;
   const walk = new GrammarWalk(grammar);
@@ -74,7 +74,7 @@ function lengthsOf(raw: string, count = 6): number[] {
   return lengths.filter((length) => length < raw.length && !/[\uD800-\uDBFF]/.test(raw[length - 1] ?? ''));
 }
 
-/** Reads a reply piece by piece: what is streamed of its calls is never contradicted by a later piece. */
+/** Reads a reply piece by piece. A later piece never contradicts the streamed parts of calls. */
 async function expectStreamed(rendered: ReplyFormat, raw: string, calls: number): Promise<void> {
   const inputs = new ToolInputs(new CallIds([]), { hasWrittenIds: rendered.hasCallIds, maxCalls: calls });
   const parts: ReturnType<typeof inputs.read> = [];
@@ -84,7 +84,7 @@ async function expectStreamed(rendered: ReplyFormat, raw: string, calls: number)
   }
   const finished = inputs.finish((await model.parseReply({ rendered, text: raw })).toolCalls);
   parts.push(...finished.flatMap((each) => each.parts));
-  expect(parts.filter(({ type }) => type === 'tool-input-start').length, raw).toBe(calls); // none was started again
+  expect(parts.filter(({ type }) => type === 'tool-input-start').length, raw).toBe(calls); // no call was started twice
   for (const { call } of finished) {
     const deltas = parts.filter((part) => part.type === 'tool-input-delta' && part.toolCallId === call.toolCallId);
     expect(JSON.parse(deltas.map((part) => 'delta' in part && part.delta).join('')), raw).toEqual(call.input);
@@ -93,7 +93,7 @@ async function expectStreamed(rendered: ReplyFormat, raw: string, calls: number)
 
 const CHOICES: ReplyOptions[] = [{ toolChoice: 'auto', parallelToolCalls: true }, { toolChoice: 'required' }];
 
-describe.each(CHOICES)('with %j, replies that the grammar allows are calls', (options) => {
+describe.each(CHOICES)('with %j, the parser reads the calls of replies under the grammar', (options) => {
   const place = CHOICES.indexOf(options);
   it.each(TEMPLATES.filter((_, index) => index % rounds(2, 1) === place % rounds(2, 1)))('with %s', async (file) => {
     const format = await formatOf(file, options);
@@ -103,7 +103,7 @@ describe.each(CHOICES)('with %j, replies that the grammar allows are calls', (op
     }
     for (const [draw, raw] of [...replies(format)].entries()) {
       for (const length of lengthsOf(raw)) {
-        await model.parseReply({ rendered: format, text: raw.slice(0, length) }); // no beginning is refused
+        await model.parseReply({ rendered: format, text: raw.slice(0, length) }); // the parser accepts every beginning
       }
       const { toolCalls, length } = await model.parseReply({ rendered: format, text: raw });
       expect(toolCalls.length, raw).toBeGreaterThan(0);

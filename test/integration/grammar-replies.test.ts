@@ -1,4 +1,4 @@
-// Replies that the grammar of a schema lets through are replies that the schema allows.
+// Replies under the grammar of a schema fit the schema.
 import fc from 'fast-check';
 import type { Schema } from 'llama-headstart';
 import { prepareSchema } from 'llama-headstart/internal';
@@ -14,21 +14,21 @@ beforeAll(async () => {
 });
 afterAll(() => bench.close());
 
-/** What random weights say under a schema's grammar; undefined if they come to no end. */
+/** The reply of a model with random weights under the grammar of a schema; undefined if it does not end. */
 async function draw(schema: object, seed: number, count: number): Promise<string | undefined> {
   const grammar = await jsonSchemaToGrammar(schema);
   const { eos } = bench.model.info.vocabulary;
   const [quote = 0] = await bench.model.tokenize('"');
-  // Else they would hardly ever end a text.
+  // Without this bias, the model would seldom end a text.
   const logitBias = { [quote]: 3, [eos as number]: 100 };
   const sampler = await bench.sampler({ grammar, temperature: 2, seed, logitBias });
   const tokens = await bench.write(sampler, count);
   const text = await bench.textOf(tokens.slice(0, -1));
   const isWhole = bench.model.isEndOfGeneration(tokens.at(-1) as number);
-  return isWhole && !text.includes('\ufffd') ? text : undefined; // llama.cpp lets bytes pass that are no characters
+  return isWhole && !text.includes('\ufffd') ? text : undefined; // llama.cpp allows bytes that are not UTF-8
 }
 
-/** @returns how many replies came to an end */
+/** @returns the number of replies that ended */
 async function requireValid(schema: Schema, seeds: readonly number[], count = 160): Promise<number> {
   const { grammarSchema, parse } = await prepareSchema(schema, 'it');
   let whole = 0;
@@ -104,11 +104,11 @@ const { schemas } = fc.letrec<{ schemas: object }>((tie) => ({
   ),
 }));
 
-describe('what the grammar lets through', () => {
-  it('fits the schema, for schemas of what grammars can say', async () => {
+describe('a reply under a grammar', () => {
+  it('fits the schema, for every kind of schema that grammars can enforce', async () => {
     let whole = 0;
     const property = fc.asyncProperty(schemas, fc.integer({ min: 1, max: 1000 }), async (given, seed) => {
-      const schema = JSON.parse(JSON.stringify(given)) as object; // without what is undefined
+      const schema = JSON.parse(JSON.stringify(given)) as object; // without undefined values
       try {
         whole += await requireValid(schema, [seed, seed + 1]);
       } catch (error) {

@@ -1,4 +1,4 @@
-// Integers that JavaScript's numbers cannot hold are errors, and are neither rounded nor cut off.
+// Integers that JavaScript's numbers cannot hold are errors. They are neither rounded nor cut off.
 import { readdirSync, readFileSync } from 'node:fs';
 import { type AgentServer, tool } from 'llama-headstart';
 import { Renderer, requireExactIntegers } from 'llama-headstart/internal';
@@ -14,7 +14,7 @@ import { seededRandom } from '../helpers/native.js';
 const SCHEMA = { type: 'object', properties: { id: { type: 'integer' } }, required: ['id'] };
 const TEMPLATES = new URL('../../vendor/llama.cpp/models/templates/', import.meta.url);
 
-/** Makes the model write digits for as long as the grammar lets it. */
+/** Makes the model write digits for as long as the grammar allows it. */
 async function digitsOf(agent: AgentServer) {
   const [one] = (await agent.model.tokenize('x1')).slice(-1);
   return { temperature: 0, logitBias: { [one as number]: 50 } };
@@ -32,7 +32,7 @@ describe('an integer beyond 2^53', () => {
   });
 
   it.each([undefined, 'LFM2-8B-A1B', 'google-gemma-4-31B-it', 'Qwen3-Coder'])(
-    "in a tool's arguments is told to the model, with the chat template %s",
+    'in the arguments of a tool gives the model an error, with the chat template %s',
     async (name) => {
       const chatTemplate = name && readFileSync(new URL(`${name}.jinja`, TEMPLATES), 'utf8');
       const agent = await startAgent({ contextSize: 4096, ...(chatTemplate && { chatTemplate }) });
@@ -44,12 +44,12 @@ describe('an integer beyond 2^53', () => {
       expect(reply.toolResults).toMatchObject([
         { isError: true, output: expect.stringMatching(/do not fit .*got 1{39}: take larger ones as strings/) },
       ]);
-      expect(reply.toolCalls[0]?.input).toMatch(/1{39}/); // all digits, as a text
+      expect(reply.toolCalls[0]?.input).toMatch(/1{39}/); // all digits, as text
     },
   );
 });
 
-it('an integer beyond 2^53 in a call that the program answers is there digit by digit: the arguments are JSON text', async () => {
+it('a call that the program answers has JSON text with all digits if an integer is beyond 2^53', async () => {
   const agent = await startAgent({ contextSize: 4096 });
   const session = await agent.createSession({
     tools: [{ name: 'find', inputSchema: SCHEMA }],
@@ -84,8 +84,8 @@ it('identifiers of 64 bits are kept as strings', async () => {
   expect(kept).toEqual([1_111_111_111_111_111_111n]);
 });
 
-it('integers reach the reader of a reply digit by digit in every call format', async () => {
-  const large = 12345678901234567000; // in the grammar; longer ones would have an exponent there
+it('the parser of every call format keeps all digits of an integer', async () => {
+  const large = 12345678901234567000; // a larger number would have an exponent in the grammar
   const model = await Model.load({ path: microModel('dense'), vocabularyOnly: true });
   const parameters = { type: 'object', properties: { id: { const: large } }, required: ['id'] };
   const lost: string[] = [];
@@ -119,7 +119,7 @@ describe('integers', () => {
   );
 
   it.each(['{"a": "12345678901234567890"}', '{"a\\"12345678901234567890": 1.5}', '12345678901234567890.5'])(
-    'are none in %s',
+    'are absent in %s',
     (json) => expect(() => requireExactIntegers(json)).not.toThrow(),
   );
 

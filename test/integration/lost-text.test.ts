@@ -1,4 +1,4 @@
-// Nothing that a model wrote is lost: what is no thought and no call is text, in whatever form the rest is.
+// Nothing that a model wrote is lost: everything outside reasoning and readable calls is text, in every format.
 import { readFileSync } from 'node:fs';
 import { Renderer, ReplyReader } from 'llama-headstart/internal';
 import { Model, type ReplyFormat } from 'llama-headstart/native';
@@ -62,15 +62,9 @@ describe.each([1, 5, 1000])('in pieces of %i characters', (size) => {
     ['a broken call behind a whole one', 'Qwen-Qwen3-0.6B', `${THOUGHT}${CALL}\n${UNKNOWN}`, UNKNOWN, [CALLED]],
     ['half a call', 'Qwen-Qwen3-0.6B', `${THOUGHT}${CALL.slice(0, 50)}`, CALL.slice(0, 50), []],
     ['the beginning of markup', 'Qwen-Qwen3-0.6B', `${THOUGHT}a < b <tool`, 'a < b <tool', []],
+    ['an invalid argument', 'GLM-4.6', `<think>Hm.</think>${GLM.replace('key>name', 'key>size')}`, '<arg_key>size', []],
     [
-      'an argument that is none',
-      'GLM-4.6',
-      `<think>Hm.</think>${GLM.replace('key>name', 'key>size')}`,
-      '<arg_key>size',
-      [],
-    ],
-    [
-      'the end of a call too late',
+      'text in front of the end of a call',
       'GLM-4.6',
       `<think>Hm.</think>${GLM.replace('\n</tool', '\n x</tool')}`,
       ' x</tool',
@@ -78,7 +72,7 @@ describe.each([1, 5, 1000])('in pieces of %i characters', (size) => {
     ],
     ['text outside of all channels', 'openai-gpt-oss-120b', `${GPT} We do.`, 'We do.', []],
     ['a call without a channel', 'openai-gpt-oss-120b', `${GPT}{"name": "chain"}`, '{"name": "chain"}', []],
-  ])('%s is text, with %s', async (_, template, raw, text, calls) => {
+  ])('%s stays text, with %s', async (_, template, raw, text, calls) => {
     const reply = await read(template, raw, { size });
     expect(reply.text).toContain(text);
     expect(reply.text).not.toContain('Hm.');
@@ -87,7 +81,7 @@ describe.each([1, 5, 1000])('in pieces of %i characters', (size) => {
 });
 
 it.each(['openai-gpt-oss-120b', 'CohereForAI-c4ai-command-r-plus-tool_use', 'meetkai-functionary-medium-v3.2'])(
-  'a reply in no known form is text when it is cut off, too, with %s',
+  'a reply in an unknown form is text even if it is cut off, with %s',
   async (template) => {
     for (const raw of ['[1] We have four', '{ "a": 5', '<b>We</b> have', 'We have', ' [', '{"na', ' a < b']) {
       for (const cut of [true, false]) {
@@ -109,7 +103,7 @@ describe('a word anywhere in a reply', () => {
     'openai-gpt-oss-120b',
     'mistralai-Mistral-Nemo-Instruct-2407',
     'meta-llama-Llama-3.1-8B-Instruct',
-  ])('is in its parts, however they are broken by it, with %s', async (template) => {
+  ])('stays in the parts of the reply, with %s', async (template) => {
     const { grammar, grammarTriggers, generationPrompt, thinkingStartTag, thinkingEndTags } = await formatOf(template);
     const walk = new GrammarWalk(grammar);
     const random = seededRandom(11);
@@ -127,7 +121,7 @@ describe('a word anywhere in a reply', () => {
   });
 });
 
-it('a marker of the form in a text is text, where it might begin a call, with Functionary', async () => {
+it('a marker inside a text stays text, with Functionary', async () => {
   const name = 'meetkai-functionary-medium-v3.2';
   const chatTemplate = readFileSync(new URL(`templates/${name}.jinja`, MODELS), 'utf8');
   const agent = await startAgent({ chatTemplate, contextSize: 2048 });

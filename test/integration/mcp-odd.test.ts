@@ -14,7 +14,7 @@ import {
 } from '../helpers/odd-mcp.js';
 import type { Answers } from '../helpers/odd-mcp-server.js';
 
-/** Tools that can be used, and the parameters that they are read with. */
+/** Tools with a sensible meaning, and the schemas that they are read with. */
 const USABLE: readonly [tool: object, parameters: object][] = [
   [{ inputSchema: {} }, NO_ARGUMENTS],
   [{}, NO_ARGUMENTS],
@@ -46,8 +46,8 @@ const USABLE: readonly [tool: object, parameters: object][] = [
   ],
 ];
 
-describe('an MCP server that lists odd tools', () => {
-  it.each(WAYS)('%s offers those that can be read, and leaves the others out with a warning each', async (_, serve) => {
+describe('an MCP server that lists invalid tools', () => {
+  it.each(WAYS)('%s offers the readable ones, and leaves out each other one with a warning', async (_, serve) => {
     const unusable: readonly [entry: unknown, warning: string][] = [
       ['text', 'the tool at place 2 of its list of the MCP server "odd": it is a string, not an object'],
       [null, 'place 3 of its list of the MCP server "odd": it is null'],
@@ -66,7 +66,7 @@ describe('an MCP server that lists odd tools', () => {
     expect(warnings).toEqual(unusable.map(([, warning]) => expect.stringMatching(`^Left out .*${warning}`)));
   });
 
-  it('offers tools with odd or missing fields as far as they can be read, without a warning', async () => {
+  it('offers tools with unusual or missing fields without a warning', async () => {
     const tools = USABLE.map(([tool], index) => ({ name: `tool${index}`, ...tool }));
     const { servers, warnings } = await connectOdd(atAddress, {
       'tools/list': { tools, nextCursor: null, _meta: null },
@@ -75,7 +75,7 @@ describe('an MCP server that lists odd tools', () => {
     expect(warnings).toEqual([]);
   });
 
-  it('offers a tool with an odd description without it, and of two with one name the last', async () => {
+  it('leaves out invalid descriptions, and offers the last one of two tools with one name', async () => {
     const tools = [
       { ...good, name: 'a', description: 7 },
       { ...good, name: 'b', description: null },
@@ -97,7 +97,7 @@ describe('an MCP server that lists odd tools', () => {
     ]);
   });
 
-  it.each(WAYS)('%s is used without a tool whose schema nests without measure', async (_, serve) => {
+  it.each(WAYS)('%s offers its other tools if one schema nests too deeply', async (_, serve) => {
     const deep = `${'{"properties":{"a":'.repeat(4000)}{}${'}}'.repeat(4000)}`;
     const $json = `{"tools":[{"name":"deep","inputSchema":${deep}},${JSON.stringify(good)}]}`;
     const { servers, warnings } = await connectOdd(serve, { 'tools/list': { $json } });
@@ -105,7 +105,7 @@ describe('an MCP server that lists odd tools', () => {
     expect(warnings.join()).toMatch(/the tool "deep" of the MCP server "odd": its `inputSchema` nests too deeply/);
   });
 
-  it("gives an agent's sessions the tools that can be used", async () => {
+  it('gives sessions its readable tools', async () => {
     const config = await inChild({
       'tools/list': { tools: [good, { name: 'odd', inputSchema: {}, title: 7 }, { name: 9 }] },
       'tools/call': { content: [textContent('called')] },
@@ -118,7 +118,7 @@ describe('an MCP server that lists odd tools', () => {
     expect(log.join()).toMatch(/Left out the tool at place 3 .*"odd": its name is a number/);
   });
 
-  it('is read if its list is the whole answer', async () => {
+  it('may answer with the list alone', async () => {
     const { servers, warnings } = await connectOdd(atAddress, { 'tools/list': [good, { name: 7 }] });
     expect((await servers.tools()).map(({ name }) => name)).toEqual(['good']);
     expect(warnings).toEqual([expect.stringMatching('at place 2 of its list .*its name is a number')]);
@@ -127,27 +127,27 @@ describe('an MCP server that lists odd tools', () => {
   it.each([
     ['null', { tools: null }],
     ['nothing', null],
-  ])('has none if it lists %s', async (_, listing) => {
+  ])('has no tools if it lists %s', async (_, listing) => {
     const { servers } = await connectOdd(atAddress, { 'tools/list': listing });
     expect(await servers.tools()).toEqual([]);
   });
 
   it.each([
     [
-      'a list that is none',
+      'a text in place of the list',
       { 'tools/list': { tools: 'all of them' } },
       'Expected `tools` to be an array, got a string',
     ],
     ['an error', { 'tools/list': { $message: { jsonrpc: '2.0', error: 'out of order' } } }, 'out of order'],
     ['a message without a result', { 'tools/list': { $message: { jsonrpc: '2.0' } } }, 'neither a result nor an error'],
-  ])('is a failure at the start if its answer is %s', async (_, answers, message) => {
+  ])('fails the start if its answer is %s', async (_, answers, message) => {
     await expect(connectOdd(atAddress, answers)).rejects.toThrow(
       failsWith(`"odd": could not list its tools and prompts: .*${message}`),
     );
   });
 });
 
-describe('an MCP server that lists tools in odd pages', () => {
+describe('an MCP server that lists tools in invalid pages', () => {
   const named = (name: string) => ({ ...good, name });
   const tools64 = Array.from({ length: 64 }, (_, index) => `tool${index + 1}`);
   it.each<[cursor: string, answers: Answers, names: string[], warning: string]>([
@@ -186,14 +186,14 @@ describe('an MCP server that lists tools in odd pages', () => {
       '',
     ],
     ['leads on without end', { 'tools/list': { $endless: true } }, tools64, 'more than 64 pages'],
-  ])('whose cursor %s offers what it has listed', async (_, answers, names, warning) => {
+  ])('whose cursor %s offers the tools listed until then', async (_, answers, names, warning) => {
     const { servers, warnings } = await connectOdd(atAddress, answers);
     expect((await servers.tools()).map(({ name }) => name)).toEqual(names);
     expect(warnings.join()).toMatch(new RegExp(warning === '' ? '^$' : warning));
   });
 });
 
-describe('an MCP server that greets oddly', () => {
+describe('an MCP server with an invalid greeting', () => {
   const serverInfo = { name: 'odd', version: '1' };
   it.each<[what: string, greeting: object]>([
     [
@@ -211,7 +211,7 @@ describe('an MCP server that greets oddly', () => {
     ['switches', { capabilities: { tools: true, prompts: false }, serverInfo }],
     ['no capabilities', { capabilities: {}, serverInfo }],
     ['null as capabilities', { capabilities: null, serverInfo }],
-  ])('with %s offers its tools', async (_, greeting) => {
+  ])('that has %s offers its tools', async (_, greeting) => {
     const { servers, warnings } = await connectOdd(atAddress, {
       initialize: greeting,
       'tools/list': { tools: [good] },
@@ -220,12 +220,12 @@ describe('an MCP server that greets oddly', () => {
     expect(warnings).toEqual([]);
   });
 
-  it('and says of no tools is asked for tools, and need not know what that is', async () => {
+  it('that announces no tools is asked for tools anyway', async () => {
     const { servers } = await connectOdd(atAddress, { initialize: { capabilities: {}, serverInfo } });
     expect(await servers.tools()).toEqual([]);
   });
 
-  it('and writes a log between its messages is understood', async () => {
+  it('may write a log between its messages', async () => {
     const $lines = ['starting...', '{"level":"info","id":1,"msg":"listing"}', '[1,2]', 'null', ''];
     const { servers, warnings } = await connectOdd(inChild, {
       'tools/list': { $lines, $message: { jsonrpc: '2.0', error: null, extra: 1, result: { tools: [good] } } },
@@ -236,8 +236,8 @@ describe('an MCP server that greets oddly', () => {
   });
 });
 
-describe('an MCP server with odd prompts', () => {
-  it('offers those that can be read, and leaves out the others with a warning each', async () => {
+describe('an MCP server with invalid prompts', () => {
+  it('offers the readable ones, and leaves out each other one with a warning', async () => {
     const prompts = [
       { name: 'good', description: null, arguments: null, title: 7, icons: null, _meta: null },
       'text',
@@ -310,7 +310,7 @@ describe('an MCP server with odd prompts', () => {
       { _meta: null, messages: [{ role: null, content: null }] },
       [{ role: 'user', content: '[content missing]' }],
     ],
-  ])('that answers with %s is read', async (_, result, messages) => {
+  ])('may answer with %s', async (_, result, messages) => {
     const { servers } = await connectOdd(atAddress, {
       'prompts/list': { prompts: [{ name: 'p' }] },
       'tools/list': {},
@@ -319,7 +319,7 @@ describe('an MCP server with odd prompts', () => {
     expect(await servers.getPrompt({ server: 'odd', name: 'p' })).toEqual(messages);
   });
 
-  it('that answers without messages is an error', async () => {
+  it('gives an error for an answer without messages', async () => {
     const { servers } = await connectOdd(atAddress, { 'tools/list': {}, 'prompts/get': { messages: null } });
     await expect(servers.getPrompt({ server: 'odd', name: 'p' })).rejects.toThrow(
       failsWith('"odd": its prompt "p" failed: Expected `messages` to be an array, got null'),

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { atAddress, callTool, connectOdd, failsWith, good, inChild, textContent, WAYS } from '../helpers/odd-mcp.js';
 
 const missing = '[content missing]';
-/** What a tool answers, and what reaches the model. */
+/** Results of tools, and the text for the model. */
 const RESULTS: Readonly<Record<string, readonly [result: unknown, text: string]>> = {
   'an unknown type with text': [{ content: [{ type: 'markdown', text: '# hello' }] }, '# hello'],
   'an unknown type with data': [{ content: [{ type: 'json', json: { a: 1 } }] }, '{"type":"json","json":{"a":1}}'],
@@ -70,7 +70,7 @@ const RESULTS: Readonly<Record<string, readonly [result: unknown, text: string]>
   'not an error, as a text': [{ isError: 'false', content: [textContent('fine')] }, 'fine'],
 };
 
-describe('a tool of an MCP server that answers oddly', () => {
+describe('an MCP tool with an invalid result', () => {
   const names = Object.keys(RESULTS).map((_, index) => `tool${index}`);
   const outputSchema = { type: 'object', properties: { b: { type: 'string' } }, required: ['b'] };
   const answers = {
@@ -78,7 +78,7 @@ describe('a tool of an MCP server that answers oddly', () => {
     ...Object.fromEntries(Object.values(RESULTS).map(([result], index) => [`tools/call tool${index}`, result])),
   };
 
-  it.each(WAYS)('%s gives the model what can be read, whatever its outputSchema says', async (_, serve) => {
+  it.each(WAYS)('%s gives the model the readable part, whatever the outputSchema is', async (_, serve) => {
     const { servers } = await connectOdd(serve, answers);
     const outputs = await Promise.all(names.map((name) => callTool(servers, name)));
     expect(Object.fromEntries(Object.keys(RESULTS).map((what, index) => [what, outputs[index]]))).toEqual(
@@ -101,7 +101,7 @@ describe('a tool of an MCP server that answers oddly', () => {
       { $message: { jsonrpc: '2.0' } },
       /its tool "good" failed: .*neither a result nor an error/,
     ],
-  ])('with %s has failed, and says why', async (_, answer, message) => {
+  ])('fails with the reason: %s', async (_, answer, message) => {
     const { servers, warnings } = await connectOdd(atAddress, {
       'tools/list': { tools: [good] },
       'tools/call': answer,
@@ -119,13 +119,13 @@ describe('a message of an MCP server', () => {
     'tools/call pid': { $pid: true },
   });
 
-  it('may be of 31 MiB', async () => {
+  it('may have 31 MiB', async () => {
     const { servers } = await connectOdd(inChild, sizes(31 * 1024 ** 2));
     expect((await callTool(servers, 'long')).length).toBe(31 * 1024 ** 2);
   });
 
   it.each(WAYS.slice(0, 3))(
-    '%s that is longer than 32 MiB is an error of its tool, and the server lives on',
+    '%s that is longer than 32 MiB gives an error, and the server stays connected',
     async (_, serve) => {
       const { servers } = await connectOdd(serve, sizes(33 * 1024 ** 2));
       const pid = await callTool(servers, 'pid');

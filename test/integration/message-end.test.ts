@@ -10,14 +10,14 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 const MODELS_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp/models', import.meta.url));
 const CHAT_TEMPLATES = readdirSync(join(MODELS_DIRECTORY, 'templates')).filter((name) => name.endsWith('.jinja'));
 
-/** These move text behind the newest user message: the next prompt differs in front of it. */
+/** These chat templates put text after the newest user message, so the next prompt differs in front of this text. */
 const MOVES_TEXT = ['CohereForAI-c4ai-command-r-plus-tool_use.jinja', 'mistralai-Mistral-Nemo-Instruct-2407.jinja'];
 
 const SOURCE = { systemPrompt: 'Be brief.' };
 const USER: ChatMessage = { role: 'user', content: 'Do you have chains and brakes in stock' };
-/** Its line breaks merge with one that opens the reply. */
+/** The line breaks of this chat template merge with one in the generation prompt. */
 const REPLY: ChatMessage = { role: 'assistant', content: '\n\nFour.', reasoning: 'There are four.' };
-/** Of the message all but what a merge of tokens may change. */
+/** The part of a message that no merge of tokens can change. */
 const MOST = 'Do you have';
 
 let model: Model;
@@ -29,7 +29,7 @@ beforeAll(async () => {
 afterAll(() => model.close());
 
 describe('the end of the last message', () => {
-  it.each(CHAT_TEMPLATES)('is where the next prompt still agrees, with the chat template %s', async (file) => {
+  it.each(CHAT_TEMPLATES)('is a prefix of the next prompt, with the chat template %s', async (file) => {
     const chatTemplate = readFileSync(join(MODELS_DIRECTORY, 'templates', file), 'utf8');
     const renderer = new Renderer(model, chatTemplate);
     const ends = new MessageEnds(model, renderer);

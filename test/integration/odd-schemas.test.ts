@@ -1,4 +1,4 @@
-// Schemas that validators take and llama.cpp's converter to grammars refuses: the grammar then says less.
+// Schemas that validators accept and llama.cpp's converter to grammars refuses. Their grammars enforce a part of the schema.
 import { tool } from 'llama-headstart';
 import { prepareSchema, ToolSet } from 'llama-headstart/internal';
 import { jsonSchemaToGrammar } from 'llama-headstart/native';
@@ -28,7 +28,7 @@ const ODD: [string, object][] = [
   ['dynamic references', properties({ a: { $dynamicRef: '#b' } }, { $defs: { b: { $dynamicAnchor: 'b' } } })],
   ['a reference into itself, with more beside it', properties({ a: { $ref: '#', required: ['a'] }, b: {} })],
   [
-    'two circles at once',
+    'two recursive definitions',
     properties(
       { a: { allOf: [{ $ref: '#' }, { $ref: '#/$defs/b' }] } },
       { $defs: { b: properties({ a: { $ref: '#/$defs/b' } }) } },
@@ -36,10 +36,7 @@ const ODD: [string, object][] = [
   ],
   ['an optional property that no value fits', properties({ a: { minimum: 5, maximum: 3 }, b: { type: 'null' } })],
   ['600 properties', properties(named(600, { type: 'string' }))],
-  [
-    '600 properties that must be there',
-    properties(named(600, { type: 'null' }), { required: Object.keys(named(600, {})) }),
-  ],
+  ['600 required properties', properties(named(600, { type: 'null' }), { required: Object.keys(named(600, {})) })],
   ['1,500 properties', properties(named(1500, { type: 'string', description: 'x'.repeat(40) }))],
   ['70 levels', deep(70)],
   ['400 levels', deep(400)],
@@ -78,7 +75,7 @@ describe('the schema of arguments with', () => {
   });
 });
 
-it('many schemas that are too large together say less', async () => {
+it('many schemas that are too large together are enforced in part', async () => {
   const large = properties(named(20, { type: 'string', pattern: '^[a-c]{3}\\p{L}$' }));
   const tools = ['a', 'b', 'c'].map((name) => ({ name, parameters: { ...large, title: name } }));
   const { definitions } = await ToolSet.prepare(tools);
@@ -97,16 +94,19 @@ describe('a session with a tool whose schema has', () => {
   });
   const asked = ['references with ~1', '70 levels'];
 
-  it.each(ODD.filter(([name]) => asked.includes(name)))('%s lives, and calls its tools', async (_, parameters) => {
-    const odd = { name: 'odd', parameters, execute: () => 'done' };
-    const session = await (await startAgent({ contextSize: 4096 })).createSession({ tools: [odd, lamp] });
-    for (const name of ['odd', 'lamp']) {
-      const { toolCalls } = await session.send('Go', { toolChoice: { name }, maxSteps: 1, maxTokens: 400 });
-      expect(toolCalls.map(({ toolName }) => toolName)).toContain(name);
-    }
-  });
+  it.each(ODD.filter(([name]) => asked.includes(name)))(
+    '%s can be opened and calls the tool',
+    async (_, parameters) => {
+      const odd = { name: 'odd', parameters, execute: () => 'done' };
+      const session = await (await startAgent({ contextSize: 4096 })).createSession({ tools: [odd, lamp] });
+      for (const name of ['odd', 'lamp']) {
+        const { toolCalls } = await session.send('Go', { toolChoice: { name }, maxSteps: 1, maxTokens: 400 });
+        expect(toolCalls.map(({ toolName }) => toolName)).toContain(name);
+      }
+    },
+  );
 
-  it('no value that fits is refused, and the error names it', async () => {
+  it('no fitting value is refused, and the error names the tool', async () => {
     const parameters = properties({ count: { type: 'integer', minimum: 5, maximum: 3 } }, { required: ['count'] });
     const agent = await startAgent();
     await expect(agent.createSession({ tools: [{ name: 'odd', parameters }] })).rejects.toMatchObject({

@@ -1,4 +1,4 @@
-// Replies that are JSON of a schema: forced by grammar, parsed, checked and typed.
+// Replies that are JSON of a schema: enforced by a grammar, parsed, checked and typed.
 import { readFileSync } from 'node:fs';
 import { type SendOptions, type StreamPart, tool } from 'llama-headstart';
 import type { FinishPart } from 'llama-headstart/internal';
@@ -18,7 +18,7 @@ describe('responseFormat', () => {
     expect(CHECK.parse(reply.object)).toEqual(JSON.parse(reply.text));
   });
 
-  it('gives an object of a JSON Schema, sampled too', async () => {
+  it('gives an object of a JSON Schema, also with sampling', async () => {
     const session = await (await startAgent({ contextSize: 2048 })).createSession();
     const schema = {
       type: 'object',
@@ -36,7 +36,7 @@ describe('responseFormat', () => {
     expect(session.messages).toHaveLength(2);
   });
 
-  it('works with another template, and calls no tool', async () => {
+  it('works with another chat template, and calls no tool', async () => {
     const agent = await startAgent({
       contextSize: 4096,
       tools: [tool({ name: 'look', parameters: {}, execute: () => 1 })],
@@ -60,7 +60,7 @@ describe('responseFormat', () => {
     'google-gemma-2-2b-it',
     'moonshotai-Kimi-K2',
     'meetkai-functionary-medium-v3.2',
-  ])('works with the chat template of %s, streamed as JSON and nothing else', async (file) => {
+  ])('streams JSON and nothing else with the chat template of %s', async (file) => {
     const path = new URL(`../../vendor/llama.cpp/models/templates/${file}.jinja`, import.meta.url);
     const agent = await startAgent({
       contextSize: 4096,
@@ -69,7 +69,7 @@ describe('responseFormat', () => {
     });
     const session = await agent.createSession();
     const parts: StreamPart[] = [];
-    // gpt-oss may think first, and random weights would think for ever.
+    // gpt-oss may reason first, and a model with random weights would never stop reasoning.
     const [final = 0, markup = 0] = await agent.model.tokenize('f<');
     const sampling = { logitBias: { [final]: 60, [markup]: 50 }, presencePenalty: 60, penaltyLastTokens: 6 };
     const options = {
@@ -86,7 +86,7 @@ describe('responseFormat', () => {
     expect(CHECK.safeParse(JSON.parse(text)).success).toBe(true);
   });
 
-  it('of a reply that a stop string ends has no object, and does not go with a call that must be made', async () => {
+  it('gives no object if a stop string ends the reply, and is refused beside a required call', async () => {
     const tools = [tool({ name: 'look', parameters: {}, execute: () => 1 })];
     const session = await (await startAgent({ contextSize: 4096, tools })).createSession();
     const responseFormat = { type: 'json', schema: CHECK } as const;
@@ -99,14 +99,14 @@ describe('responseFormat', () => {
     }
   });
 
-  it('of a reply that is cut off has no object, and says why', async () => {
+  it('gives no object but the reason if the reply is cut off', async () => {
     const session = await (await startAgent()).createSession();
     const reply = await session.send('What?', { maxTokens: 3, responseFormat: { type: 'json', schema: CHECK } });
     expect(reply.finishReason).toBe('length');
     expect(reply).not.toHaveProperty('object');
   });
 
-  it('whose check asks the agent for more gets it', async () => {
+  it('may use the agent in its check', async () => {
     const agent = await startAgent({ nSeqMax: 1 });
     const session = await agent.createSession();
     const asked = CHECK.refine(async () => {
@@ -124,7 +124,7 @@ describe('responseFormat', () => {
     expect((await session.send('And now?', { maxTokens: 2 })).usage.outputTokens).toBe(2);
   });
 
-  it('whose check never ends holds up neither an abort nor a close', async () => {
+  it('does not delay an abort or a close, even if its check never ends', async () => {
     const agent = await startAgent({ contextSize: 2048 });
     const session = await agent.createSession();
     const controller = new AbortController();
@@ -146,7 +146,7 @@ describe('responseFormat', () => {
     await closing;
   });
 
-  it('is checked where the grammar cannot say it: then the turn fails and leaves no trace', async () => {
+  it('is checked after generation too: a turn that fails does not change the conversation', async () => {
     const session = await (await startAgent({ contextSize: 2048 })).createSession();
     const never = CHECK.refine(() => false, 'not today');
     const responseFormat = { type: 'json', schema: never } as const;
@@ -165,13 +165,13 @@ describe('responseFormat', () => {
     const last = parts.at(-1) as FinishPart;
     expect(parts[0]?.type).toBe('text-delta');
     expect(last).toMatchObject({ type: 'finish', finishReason: 'error' });
-    expect(last.usage.outputTokens).toBeGreaterThan(0); // what it cost is told
+    expect(last.usage.outputTokens).toBeGreaterThan(0); // a failed turn reports its usage too
     expect(last.usage.tokensPerSecond).toBeGreaterThan(0);
     expect(session.messages).toEqual([]);
     expect((await session.send('Hello', { maxTokens: 2 })).usage.outputTokens).toBe(2);
   });
 
-  it('is asked for again by `send` if its check fails: the model sees why, and the conversation keeps the good reply', async () => {
+  it('makes `send` ask again if the check fails, and only the valid reply stays in the conversation', async () => {
     const agent = await startAgent({ contextSize: 4096 });
     const session = await agent.createSession();
     const render = vi.spyOn(agent.model, 'render');
@@ -191,7 +191,7 @@ describe('responseFormat', () => {
     expect((await session.send('Thanks', { maxTokens: 2 })).usage.cachedInputTokens).toBeGreaterThan(0);
   });
 
-  it('is asked for again while the context has room, and then fails with what was wrong', async () => {
+  it('fails with the problem if the context is too full to ask again', async () => {
     const agent = await startAgent({ contextSize: 256, systemPrompt: '' });
     const session = await agent.createSession();
     const schema = CHECK.refine(() => false, 'never '.repeat(60));
@@ -215,10 +215,10 @@ describe('responseFormat', () => {
     ['a schema in itself', tree],
     ['a pattern of digits and words', z.object({ code: z.string().regex(/^[A-Z\d]{2}-\d{3}\w$/) })],
     [
-      'anything',
+      'any value',
       { type: 'object', properties: { a: { enum: [1, 2] }, b: true }, required: ['a'], additionalProperties: false },
     ],
-  ])('holds replies to %s', async (_, schema) => {
+  ])('enforces %s', async (_, schema) => {
     const session = await (await startAgent({ contextSize: 2048 })).createSession();
     for (const seed of [1, 2, 3]) {
       const options = { ...BOUNDED, sampling: { temperature: 1, seed } };
@@ -227,7 +227,7 @@ describe('responseFormat', () => {
         responseFormat: { type: 'json', schema },
       });
       if (finishReason === 'stop') {
-        expect(object).toEqual(expect.any(Object)); // it was checked against the schema itself
+        expect(object).toEqual(expect.any(Object)); // the check against the schema passed
       }
       expect(finishReason).toMatch(/^(stop|length)$/);
     }
@@ -235,7 +235,7 @@ describe('responseFormat', () => {
 
   it.each<[string, unknown, string]>([
     [
-      'that no value has',
+      'that no value fits',
       { type: 'json', schema: { type: 'object', properties: { a: false }, required: ['a'] } },
       'SCHEMA_INVALID',
     ],

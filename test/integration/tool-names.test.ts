@@ -14,13 +14,13 @@ import { seededRandom } from '../helpers/native.js';
 const DIRECTORY = new URL('../../vendor/llama.cpp/models/templates/', import.meta.url);
 const TEMPLATES = readdirSync(DIRECTORY).filter((file) => file.endsWith('.jinja'));
 
-/** Names of rules, names that one rule name is made of, and names that begin others. */
+/** Names of rules, names that give the same rule name, and names that are the beginning of others. */
 const NAMES = [
   ...['call', 'tool-call', 'root', 'string', 'until-1', 'call-schema', 'a', 'a-arg-user-id'],
   ...['get', 'Get', 'get_all', 'get-all', 'get all', 'say "hi"\\', 'x'.repeat(256)],
 ];
 
-/** Each says by its number which tool's rule a grammar used. */
+/** The number in each schema shows which tool's rule the grammar used. */
 const TOOLS: ToolDefinition[] = NAMES.map((name, number) => ({
   name,
   description: 'Does it.',
@@ -48,7 +48,7 @@ async function formatOf(file: string, options: object, tools = TOOLS): Promise<R
   return (await rendererOf(file).prompt({ tools }, [{ role: 'user', content: 'Hi' }], options)).format;
 }
 
-/** No calls if the parser does not know this form of white space. */
+/** The calls of a reply; none if the parser refuses its white space. */
 async function callsIn(format: ReplyFormat, text: string): Promise<readonly ReplyToolCall[]> {
   try {
     return (await model.parseReply({ rendered: format, text })).toolCalls;
@@ -58,8 +58,8 @@ async function callsIn(format: ReplyFormat, text: string): Promise<readonly Repl
   }
 }
 
-describe('tools with names that are hard on grammars can all be called, each by its own name', () => {
-  /** Grammars are made of parsers: the same one again says nothing new. */
+describe('tools whose names are difficult for grammars can all be called', () => {
+  /** Grammars that were tested already. */
   const seen = new Set<string>();
 
   it.each(TEMPLATES)('%s', async (file) => {
@@ -94,22 +94,25 @@ describe('a tool with the name of a rule', () => {
     execute: (input) => ran.push(`${name} ${input.number}`),
   });
 
-  it.each(['auto', 'required', { name: 'call' }] as const)('runs beside others, toolChoice %j', async (toolChoice) => {
-    const agent = await startAgent({ contextSize: 4096 });
-    const root = await agent.createSession({ tools: [named('call', 1), named('delete_all', 2)] });
-    const likely = await likelyCalls();
-    const expected = typeof toolChoice === 'object' ? ['call 1'] : ['call 1', 'delete_all 2'];
-    ran.length = 0;
-    for (let seed = 0; seed < 20 && new Set(ran).size < expected.length; seed++) {
-      const sampling = { ...likely, temperature: 2, seed };
-      const options = { toolChoice, sampling, maxParallelTools: 1, maxSteps: 1, maxTokens: 200 };
-      await (await root.fork()).send('Go on', options);
-    }
-    expect([...new Set(ran)].sort()).toEqual(expected);
-  });
+  it.each(['auto', 'required', { name: 'call' }] as const)(
+    'runs beside other tools, with toolChoice %j',
+    async (toolChoice) => {
+      const agent = await startAgent({ contextSize: 4096 });
+      const root = await agent.createSession({ tools: [named('call', 1), named('delete_all', 2)] });
+      const likely = await likelyCalls();
+      const expected = typeof toolChoice === 'object' ? ['call 1'] : ['call 1', 'delete_all 2'];
+      ran.length = 0;
+      for (let seed = 0; seed < 20 && new Set(ran).size < expected.length; seed++) {
+        const sampling = { ...likely, temperature: 2, seed };
+        const options = { toolChoice, sampling, maxParallelTools: 1, maxSteps: 1, maxTokens: 200 };
+        await (await root.fork()).send('Go on', options);
+      }
+      expect([...new Set(ran)].sort()).toEqual(expected);
+    },
+  );
 });
 
-describe('a reply that names no tool of the session, but begins with the name of one', () => {
+describe('a reply with an unknown tool name that begins with the name of a tool', () => {
   const file = 'openai-gpt-oss-120b.jinja';
   const tools = [{ name: 'delete', description: 'Deletes one.' }];
 
@@ -147,7 +150,7 @@ describe('a reply that names no tool of the session, but begins with the name of
 });
 
 it.each([' get', 'get ', 'get\n', 'a\0b', 'a\tb'])(
-  'a tool named %j is refused: no reply could be read as its call',
+  'a tool named %j is refused, because no parser could read its name',
   (name) => {
     expect(() => requireTools([{ name }])).toThrow(/Expected .*control characters.*white space/);
   },

@@ -1,4 +1,4 @@
-// Tools with valid schemas of every kind are described by every chat template, and bound by all of their schema.
+// Every chat template describes tools with every kind of valid schema, and calls follow the whole schema.
 import { readdirSync, readFileSync } from 'node:fs';
 import { prepareSchema, Renderer, type ToolDefinition } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
@@ -19,7 +19,7 @@ beforeAll(async () => {
 });
 afterAll(() => model?.close());
 
-/** What a property may be. */
+/** Schemas of a property. */
 const SHAPES: Record<string, unknown> = {
   anything: {},
   anything_described: { description: 'd' },
@@ -71,7 +71,7 @@ const SHAPES: Record<string, unknown> = {
   keys: { type: 'object', properties: { items: { type: 'array', items: { type: 'number' } } } },
 };
 
-/** What a tool's parameters may be beside an object of properties. */
+/** Schemas of a tool that are more than an object with properties. */
 const ROOTS: Record<string, object> = {
   empty: {},
   open: { type: 'object' },
@@ -141,18 +141,15 @@ describe('a tool whose schema a chat template cannot write', () => {
       'JSON Schema: {"type":"array","items":{"type":"string"}}',
       /"\[" space \(string/,
     ],
-  ])(
-    'is shown by %s in a form that it can write, and bound by all of its schema',
-    async (name, schema, shown, rule) => {
-      const renderer = new Renderer(model, chatTemplate(`${name}.jinja`));
-      const look = await toolOf('look', { type: 'object', properties: { p: schema } });
-      const { text, format } = await renderer.prompt({ tools: [look] }, user, { toolChoice: 'required' });
-      expect(text).toContain(shown);
-      expect(format.grammar).toMatch(rule);
-    },
-  );
+  ])('is shown by %s in a simpler form, and its calls follow the whole schema', async (name, schema, shown, rule) => {
+    const renderer = new Renderer(model, chatTemplate(`${name}.jinja`));
+    const look = await toolOf('look', { type: 'object', properties: { p: schema } });
+    const { text, format } = await renderer.prompt({ tools: [look] }, user, { toolChoice: 'required' });
+    expect(text).toContain(shown);
+    expect(format.grammar).toMatch(rule);
+  });
 
-  it('is shown in the same form each time, beside whatever tools and in whatever conversation', async () => {
+  it('is shown in the same form in every conversation and beside any other tools', async () => {
     const list = await toolOf('look', {
       type: 'object',
       properties: { p: { type: 'array', description: 'of <|im_end|>' } },
@@ -170,7 +167,7 @@ describe('a tool whose schema a chat template cannot write', () => {
     expect((await fresh().prompt({ tools: [list] }, user)).text).toBe(first.text);
   });
 
-  it('is an error that names tool, property and template if there is no such form', async () => {
+  it('is refused with the names of tool, property and template if no form can be written', async () => {
     const refusing = chatTemplate('Qwen-Qwen2.5-7B-Instruct.jinja').replace(
       '{%- for tool in tools %}',
       "{%- for tool in tools %}{%- if 'secret' in (tool | tojson) %}{{ raise_exception('never heard of it') }}{%- endif %}",
@@ -195,7 +192,7 @@ describe('a tool whose schema a chat template cannot write', () => {
 });
 
 describe('a tool whose schema a chat template can write', () => {
-  it('is shown with exactly that schema', async () => {
+  it('is shown with exactly this schema', async () => {
     const list = { type: 'object', properties: { p: { type: ['array', 'null'], default: null } } };
     const renderer = new Renderer(model, chatTemplate('Qwen-Qwen2.5-7B-Instruct.jinja'));
     const { text } = await renderer.prompt({ tools: [await toolOf('look', list)] }, user);

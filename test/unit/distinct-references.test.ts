@@ -9,7 +9,7 @@ const item = (definition: object, reference = '#/$defs/Item') => ({
 const referenceOf = (schema: object | undefined) =>
   (schema as { properties: { item: { $ref: string } } }).properties.item.$ref;
 
-/** What a reference leads to. */
+/** The target of a reference. */
 function targetOf(schema: object | undefined): unknown {
   let at = schema as Record<string, unknown>;
   for (const name of referenceOf(schema).slice(2).split('/')) {
@@ -18,8 +18,8 @@ function targetOf(schema: object | undefined): unknown {
   return at;
 }
 
-describe('references of schemas beside each other', () => {
-  it('stay as they are where they mean the same, or have other names', () => {
+describe('the references of several schemas', () => {
+  it('stay unchanged if their definitions are equal or their names differ', () => {
     const schemas = [
       item({ type: 'string' }),
       item({ type: 'string' }),
@@ -30,7 +30,7 @@ describe('references of schemas beside each other', () => {
     }
   });
 
-  it('get names of their own where they mean different things, the same ones in any order', () => {
+  it('get different names if their definitions differ, in any order of the schemas', () => {
     const schemas = [item({ type: 'string' }), item({ type: 'boolean' }), { type: 'object' }];
     const before = JSON.stringify(schemas);
     const [text, flag, plain] = withDistinctReferences(schemas);
@@ -45,7 +45,7 @@ describe('references of schemas beside each other', () => {
     expect(JSON.stringify(schemas)).toBe(before);
   });
 
-  it('lead where they led, also into properties, into themselves, and where a name differs in a sign only', () => {
+  it('keep their targets: properties, recursive definitions, and names that differ in a sign only', () => {
     const tree = item({ type: 'object', properties: { item: { $ref: '#/$defs/Item' } } });
     const [own] = withDistinctReferences([tree, item({ type: 'null' })]);
     expect(referenceOf(targetOf(own) as object)).toBe(referenceOf(own));
@@ -62,7 +62,7 @@ describe('references of schemas beside each other', () => {
     expect(targetOf({ properties: { item: apart.properties.other }, $defs: apart.$defs })).toEqual({ type: 'string' });
   });
 
-  it('are no data that looks like them, and those to nothing are left to who refuses them', () => {
+  it('are not read from data, and references to nothing stay unchanged', () => {
     const data = { type: 'object', properties: { item: { enum: [{ $ref: '#/$defs/Item' }] } }, $defs: { Item: {} } };
     expect(withDistinctReferences([data, item({ type: 'null' })])[0]).toBe(data);
     const broken = item({ $ref: '#/$defs/Nothing' });

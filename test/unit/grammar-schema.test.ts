@@ -2,53 +2,53 @@ import { Never, schemaForGrammar, shownSchema } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
 const DETAIL = { patterns: true, depth: 32, entries: 400, items: 256 };
-const said = (schema: object, detail = {}) => schemaForGrammar(schema as never, { ...DETAIL, ...detail });
+const convert = (schema: object, detail = {}) => schemaForGrammar(schema as never, { ...DETAIL, ...detail });
 
 const NUMBERS = { type: 'integer', minimum: 1, maximum: 3 };
 const a = { type: 'object', properties: { a: { type: 'string' } }, additionalProperties: false };
 const either = (...required: string[]) => required.map((name) => ({ required: [name] }));
 
-describe('what a grammar is made of', () => {
+describe('the schema for the grammar', () => {
   it.each<[string, object, object]>([
-    ['what grammars can say stays', { ...a, required: ['a'] }, { ...a, required: ['a'] }],
+    ['keeps what grammars can enforce', { ...a, required: ['a'] }, { ...a, required: ['a'] }],
     [
-      'remarks go, but for descriptions',
+      'has no annotations other than descriptions',
       { type: 'null', title: 'N', description: 'none' },
       { type: 'null', description: 'none' },
     ],
     [
-      '`true` is any value',
+      'reads `true` as any value',
       { properties: { a: true }, required: ['a'] },
       { type: 'object', properties: { a: {} }, required: ['a'], additionalProperties: false },
     ],
     [
-      'what must be there is named',
+      'names required properties',
       { type: 'object', required: ['a'] },
       { type: 'object', properties: { a: {} }, required: ['a'], additionalProperties: true },
     ],
     [
-      'what can never be there is not written',
+      'leaves out properties that no value fits',
       { properties: { a: { type: 'null' }, b: false } },
       { type: 'object', properties: { a: { type: 'null' } }, additionalProperties: false },
     ],
     [
-      'names that are listed are properties',
+      'makes properties of listed names',
       { type: 'object', propertyNames: { enum: ['a'] }, additionalProperties: NUMBERS },
       { type: 'object', properties: { a: NUMBERS }, additionalProperties: false },
     ],
     [
-      'patterns of names hold for known names',
+      'applies patterns of names to named properties',
       { properties: { ab: {} }, patternProperties: { '^a': NUMBERS } },
       { type: 'object', properties: { ab: NUMBERS }, additionalProperties: false },
     ],
     [
-      'an object of no properties is empty',
+      'has no properties if `maxProperties` is 0',
       { type: 'object', properties: { a: {} }, maxProperties: 0 },
       { type: 'object', additionalProperties: false },
     ],
-    ['properties belong to each alternative', { ...a, anyOf: either('a') }, { ...a, required: ['a'] }],
+    ['copies properties into each alternative', { ...a, anyOf: either('a') }, { ...a, required: ['a'] }],
     [
-      'alternatives that ask for different properties stay apart',
+      'separates alternatives with different required properties',
       { type: 'object', properties: { a: NUMBERS, b: NUMBERS }, anyOf: either('a', 'b') },
       {
         anyOf: ['a', 'b'].map((name) => ({
@@ -60,108 +60,116 @@ describe('what a grammar is made of', () => {
       },
     ],
     [
-      'alternatives that no value fits go',
+      'leaves out alternatives that no value fits',
       { anyOf: [false, { type: 'null' }, { allOf: [{ type: 'null' }, { type: 'string' }] }] },
       { type: 'null' },
     ],
-    ['`allOf` is joined', { allOf: [{ minimum: 1 }, { type: 'integer', maximum: 3 }] }, NUMBERS],
+    ['joins `allOf`', { allOf: [{ minimum: 1 }, { type: 'integer', maximum: 3 }] }, NUMBERS],
     [
-      'what stands beside a reference is joined',
+      'joins a reference with the keywords beside it',
       { $ref: '#/$defs/n', maximum: 3, $defs: { n: { type: 'integer', minimum: 1 } } },
       NUMBERS,
     ],
     [
-      'of two lower bounds the higher one counts',
+      'uses the higher one of two lower bounds',
       { type: 'integer', minimum: -9, exclusiveMinimum: 0, maximum: 3.5 },
       NUMBERS,
     ],
-    ['one bound gets another one', { type: 'integer', minimum: 7 }, { type: 'integer', minimum: 7, maximum: 1e17 }],
+    ['adds a second bound', { type: 'integer', minimum: 7 }, { type: 'integer', minimum: 7, maximum: 1e17 }],
     [
-      'the bounds of safe integers are none: more digits are refused, not cut',
+      'leaves out the bounds of safe integers, so that no digits are cut off',
       { type: 'integer', minimum: -9007199254740991, maximum: 9007199254740991 },
       { type: 'integer' },
     ],
     [
-      'bounds of 64 bits are none either',
+      'raises bounds of 64 bits',
       { type: 'integer', minimum: 0, maximum: 2 ** 64 },
       { type: 'integer', minimum: 0, maximum: 1e17 },
     ],
     [
-      'whole multiples are integers',
+      'reads whole multiples as integers',
       { type: 'number', multipleOf: 1, minimum: 1, maximum: 300 },
       { type: 'integer', minimum: 1, maximum: 300 },
     ],
     [
-      'few multiples are listed',
+      'lists multiples if they are few',
       { type: 'integer', minimum: 1, maximum: 20, multipleOf: 7 },
       { type: 'integer', enum: [7, 14] },
     ],
     [
-      'few multiples of a fraction are listed',
+      'lists multiples of a fraction if they are few',
       { type: 'number', minimum: 0.06, maximum: 0.08, multipleOf: 0.01 },
       { type: 'number', enum: [0.06, 0.07, 0.08] },
     ],
     [
-      'values of other types are not listed',
+      'lists no values of other types',
       { type: 'string', enum: ['a', 1, 'bc'], minLength: 2 },
       { type: 'string', const: 'bc' },
     ],
     [
-      'each type has what is said of it',
+      'gives each type its own keywords',
       { type: ['string', 'null'], minLength: 2 },
       { anyOf: [{ type: 'string', minLength: 2 }, { type: 'null' }] },
     ],
-    ['types of which nothing is said stay a list', { type: ['string', 'null'] }, { type: ['string', 'null'] }],
-    ['a keyword tells the type', { maxLength: 2 }, { type: 'string', maxLength: 2 }],
+    ['keeps a list of types without other keywords', { type: ['string', 'null'] }, { type: ['string', 'null'] }],
+    ['derives the type from a keyword', { maxLength: 2 }, { type: 'string', maxLength: 2 }],
     [
-      'a format has no length beside it',
+      'leaves out a format that does not fit the length',
       { type: 'string', format: 'date-time', maxLength: 3 },
       { type: 'string', maxLength: 3 },
     ],
     [
-      'a format whose length fits stays',
+      'keeps a format that fits the length',
       { type: 'string', format: 'date', minLength: 3 },
       { type: 'string', format: 'date' },
     ],
     [
-      'pattern and length are one',
+      'joins pattern and length',
       { type: 'string', pattern: '^[a-c]+$', minLength: 3, maxLength: 5 },
       { type: 'string', pattern: '^[a-c]{3,5}$' },
     ],
-    ['a pattern of nothing', { type: 'string', pattern: '^$' }, { type: 'string', const: '' }],
     [
-      'what is in a pattern is written as JSON has it',
+      'reads a pattern of the empty string as a constant',
+      { type: 'string', pattern: '^$' },
+      { type: 'string', const: '' },
+    ],
+    [
+      'escapes the characters of a pattern as JSON does',
       { type: 'string', pattern: '^a"\\/$' },
       { type: 'string', pattern: '^[a][\\x5c][\\x22][\\x2f]$' },
     ],
     [
-      'tuples end where they end',
+      'keeps the length of a closed tuple',
       { prefixItems: [{ type: 'null' }], items: false },
       { type: 'array', prefixItems: [{ type: 'null' }] },
     ],
     [
-      'tuples of older drafts',
+      'reads tuples of older drafts',
       { items: [{ type: 'null' }], additionalItems: NUMBERS, minItems: 2 },
       { type: 'array', prefixItems: [{ type: 'null' }, NUMBERS] },
     ],
-    ['a list of nothing is empty', { type: 'array', items: false }, { type: 'array', items: {}, maxItems: 0 }],
     [
-      'data that looks like schemas is left alone',
+      'allows only an empty list if no item fits',
+      { type: 'array', items: false },
+      { type: 'array', items: {}, maxItems: 0 },
+    ],
+    [
+      'does not change data that looks like a schema',
       { enum: [{ $ref: '#' }, { pattern: '\\d' }] },
       { enum: [{ $ref: '#' }, { pattern: '\\d' }] },
     ],
   ])('%s', (_, schema, expected) => {
     const before = JSON.stringify(schema);
-    expect(said(schema)).toEqual(expected);
+    expect(convert(schema)).toEqual(expected);
     expect(JSON.stringify(schema)).toBe(before);
   });
 
-  it('follows references however they are written, and names what they lead to', () => {
+  it('follows references in every notation, and names their targets', () => {
     const properties = Object.fromEntries(
       ['#/$defs/a~1b', '#/$defs/c~0d', '#/$defs/e%20f', '#'].map(($ref, index) => [`p${index}`, { $ref }]),
     );
     const $defs = { 'a/b': { type: 'null' }, 'c~d': { type: 'boolean' }, 'e f': NUMBERS };
-    const converted = said({ properties, $defs }) as { properties: Record<string, { $ref: string }>; $defs: object };
+    const converted = convert({ properties, $defs }) as { properties: Record<string, { $ref: string }>; $defs: object };
     const names = Object.values(converted.properties).map(({ $ref }) => $ref.slice('#/$defs/'.length));
     expect(names.map((name) => (converted.$defs as Record<string, unknown>)[name])).toEqual([
       { type: 'null' },
@@ -171,21 +179,21 @@ describe('what a grammar is made of', () => {
     ]);
   });
 
-  it('of a reference that leads elsewhere is anything', () => {
-    expect(said({ properties: { a: { $ref: '#there' }, b: { $ref: 'https://example.org/b' } } })).toMatchObject({
+  it('allows anything for a reference out of the schema', () => {
+    expect(convert({ properties: { a: { $ref: '#there' }, b: { $ref: 'https://example.org/b' } } })).toMatchObject({
       properties: { a: {}, b: {} },
     });
   });
 
-  it('is less where less is asked for', () => {
+  it('has less detail if less detail is requested', () => {
     const schema = { properties: { a: { items: { type: 'string', pattern: '^a$' } }, b: {} } };
-    expect(said(schema, { patterns: false })).toMatchObject({ properties: { a: { items: { type: 'string' } } } });
-    expect(said(schema, { depth: 1 })).toMatchObject({ properties: { a: { items: {} } } });
-    expect(said(schema, { entries: 1 })).toMatchObject({ properties: { a: {} }, additionalProperties: true });
+    expect(convert(schema, { patterns: false })).toMatchObject({ properties: { a: { items: { type: 'string' } } } });
+    expect(convert(schema, { depth: 1 })).toMatchObject({ properties: { a: { items: {} } } });
+    expect(convert(schema, { entries: 1 })).toMatchObject({ properties: { a: {} }, additionalProperties: true });
   });
 });
 
-describe('a schema that no value fits says why', () => {
+describe('a schema that no value fits gives the reason', () => {
   const endless = { $ref: '#/$defs/a', $defs: { a: { $ref: '#/$defs/b' }, b: { $ref: '#/$defs/a' } } };
   it.each<[object, RegExp]>([
     [{ type: 'integer', minimum: 5, maximum: 3 }, /`minimum` is above `maximum`/],
@@ -213,14 +221,14 @@ describe('a schema that no value fits says why', () => {
     [endless, /leads back to itself/],
     [{ $ref: '#' }, /leads back to itself/],
   ])('%j', (schema, reason) => {
-    const result = said(schema);
+    const result = convert(schema);
     expect(result).toBeInstanceOf(Never);
     expect((result as Never).reason).toMatch(reason);
   });
 });
 
-describe('what the model is told', () => {
-  it('is the schema itself, but for `true` and what its root refers to', () => {
+describe('the schema for the prompt', () => {
+  it('is the schema itself, without `true` and references in the root', () => {
     const tree = { type: 'object', properties: { next: { $ref: '#/$defs/Tree' } } };
     const schema = { $ref: '#/$defs/Alias', $defs: { Alias: { $ref: '#/$defs/Tree' }, Tree: tree } };
     expect(shownSchema(schema)).toEqual({ ...tree, $defs: schema.$defs });
@@ -233,7 +241,7 @@ describe('what the model is told', () => {
     }
   });
 
-  it('ends where no chat template could follow', () => {
+  it('is cut at a depth that chat templates can write', () => {
     const deep = (levels: number): object => (levels === 0 ? {} : { items: deep(levels - 1) });
     expect(JSON.stringify(shownSchema(deep(300) as never)).split('items')).toHaveLength(57);
   });

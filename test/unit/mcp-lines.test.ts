@@ -2,8 +2,8 @@ import fc from 'fast-check';
 import { idInEdges, type Line, LineReader } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
-describe('the lines that an MCP server writes', () => {
-  it('are the same however they arrive in pieces', () => {
+describe('the lines of an MCP server', () => {
+  it('are the same for every division into chunks', () => {
     const line = fc.string({ unit: 'grapheme' }).filter((text) => !/[\r\n]/.test(text));
     fc.assert(
       fc.property(fc.array(line), line, fc.infiniteStream(fc.nat(7)), fc.boolean(), (lines, rest, sizes, isCrLf) => {
@@ -26,11 +26,11 @@ describe('the lines that an MCP server writes', () => {
     ['{"result":{"content":[{"text":"', '"}]},"jsonrpc":"2.0","id":7}'],
     ['{"result":{"id":8,"content":[{"text":"', '"}]},"id":7,"jsonrpc":"2.0"}'],
     ['{"jsonrpc":"2.0","result":{"content":[{"text":"', '"}]},"id":7}'],
-  ])('tell whose answer %s...%s is, though its middle is missing', (beginning, end) => {
+  ])('contain the id of a message whose middle is missing: %s...%s', (beginning, end) => {
     expect(idInEdges(`${beginning}xxx${end}`)).toBe(7);
   });
 
-  it('tell nothing of an answer whose id is in its middle', () => {
+  it('contain no id if the id is in the missing middle', () => {
     expect(idInEdges('{"a":1,"id":7,"result":{"id":8}}')).toBeUndefined();
   });
 });

@@ -10,7 +10,7 @@ const asked: ChatMessage[] = [
 const answer = (toolCallId: string) => ({ role: 'tool', toolCallId, content: 'done' }) as const;
 
 describe('a turn', () => {
-  it('is a text, a message, or several', () => {
+  it('is a text, a message, or several messages', () => {
     const message = { role: 'user', content: 'Hello' } as const;
     for (const input of [
       'Hello',
@@ -29,7 +29,7 @@ describe('a turn', () => {
     expect(readTurn('', [])).toEqual([{ role: 'user', content: '' }]);
   });
 
-  it('answers the tool calls that wait, and gets the names of their tools', () => {
+  it('answers pending tool calls, and gets the names of their tools', () => {
     expect(pendingCalls(asked)).toHaveLength(2);
     const results = readTurn([answer('call00001'), answer('call00000')], asked);
     expect(results.map((message) => message.role === 'tool' && message.toolName)).toEqual(['book', 'find']);
@@ -56,13 +56,13 @@ describe('a turn', () => {
     [[answer('call00000')], /results for the tool calls "call00001" first/, asked],
     [[answer('call00000'), answer('call00000')], /got a result for "call00000"/, asked],
     [{ role: 'assistant', content: '', toolCalls: 3 }, /array, got 3/],
-  ])('is not %j', (input, message, before = []) => {
+  ])('is refused: %j', (input, message, before = []) => {
     expect(() => readTurn(input as TurnInput, before)).toThrow(
       expect.objectContaining({ code: 'INVALID_ARGUMENT', message: expect.stringMatching(message) }),
     );
   });
 
-  it('cannot be changed by who sent it', () => {
+  it('is a copy', () => {
     const message = { role: 'user' as const, content: 'Hello' };
     const [read] = readTurn(message, []);
     message.content = 'Bye';
@@ -71,7 +71,7 @@ describe('a turn', () => {
 });
 
 describe('the arguments of a call', () => {
-  it('cannot be changed by anybody', () => {
+  it('are frozen', () => {
     const written = toToolCall('call00000', { id: '', name: 'f', arguments: '{"a":{"b":[1]}}' });
     const brought = readHistory([
       { role: 'user', content: 'Look it up' },
@@ -99,11 +99,11 @@ describe('the input of a call', () => {
 });
 
 describe('an older conversation', () => {
-  it('may end with calls that wait', () => {
+  it('may end with pending calls', () => {
     expect(readHistory(asked as never)).toEqual(asked);
   });
 
-  it('has no two calls of one id in a message: a result could not say whose it is', () => {
+  it('must have different ids in one message', () => {
     const toolCalls = [1, 2].map((input) => ({ toolCallId: 'one', toolName: 'f', input }));
     expect(() => readHistory([{ role: 'assistant', content: '', toolCalls }])).toThrow(
       /different ids, got "one" twice/,
@@ -130,7 +130,7 @@ describe("a message in OpenAI's form", () => {
     { role: 'tool', tool_call_id: 'two', content: [{ type: 'text', text: 'booked' }] },
     { role: 'assistant', content: 'Done', reasoning_content: null, tool_calls: null },
   ];
-  const ours: ChatMessage[] = [
+  const expected: ChatMessage[] = [
     { role: 'user', content: 'Look it up' },
     {
       role: 'assistant',
@@ -146,13 +146,13 @@ describe("a message in OpenAI's form", () => {
     { role: 'assistant', content: 'Done' },
   ];
 
-  it('is read as ours is', () => {
-    expect(readHistory(openAi as MessageInput[])).toEqual(ours);
-    expect(readHistory(ours)).toEqual(ours);
-    expect(readTurn(openAi.slice(2, 4) as TurnInput, ours.slice(0, 2))).toEqual(ours.slice(2, 4));
+  it('is read like a message in the form of this package', () => {
+    expect(readHistory(openAi as MessageInput[])).toEqual(expected);
+    expect(readHistory(expected)).toEqual(expected);
+    expect(readTurn(openAi.slice(2, 4) as TurnInput, expected.slice(0, 2))).toEqual(expected.slice(2, 4));
   });
 
-  it('may be mixed with ours, also in one message', () => {
+  it('may be mixed with the form of this package, also in one message', () => {
     const tool_calls = [call('one'), { id: 'two', type: 'function', function: { name: 'find', arguments: { b: 1 } } }];
     const parts = [{ type: 'tool-call', ...call('one') }];
     const [first, second] = readHistory([
@@ -166,7 +166,7 @@ describe("a message in OpenAI's form", () => {
   });
 });
 
-describe('a message with a field that is not known', () => {
+describe('an invalid message', () => {
   const called = { name: 'find', arguments: '{}' };
 
   it.each<[unknown, RegExp]>([
@@ -231,7 +231,7 @@ describe('a message with a field that is not known', () => {
 });
 
 describe('the ids of tool calls', () => {
-  it("are the model's own where every chat template takes them, else counted, and unique", () => {
+  it('are those of the model if every chat template accepts them, and counted otherwise', () => {
     const ids = new CallIds(asked);
     const given = ['abcDEF123', 'call-1', '', 'call00000', 'abcDEF123'].map((id) => ids.next(id));
     expect(given).toEqual(['abcDEF123', 'call00002', 'call00003', 'call00004', 'call00005']);

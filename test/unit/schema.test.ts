@@ -5,7 +5,7 @@ import { z } from 'zod';
 
 const prepare = (schema: Schema) => prepareSchema(schema, 'it');
 
-/** What is wrong with a value. */
+/** The problem of a value; undefined if it fits. */
 async function problemOf(schema: Schema, value: unknown): Promise<string | undefined> {
   return (await prepare(schema)).parse(value).then(
     () => undefined,
@@ -19,16 +19,26 @@ describe('values', () => {
     ['multiples', { multipleOf: 5 }, 7, /multiple of 5/],
     ['names of properties', { propertyNames: { pattern: '^x' } }, { a: 1 }, /property name must be valid/],
     ['properties by pattern', { patternProperties: { '^x': { type: 'null' } } }, { xy: 1 }, /must be null/],
-    ['how many properties there are', { minProperties: 1 }, {}, /fewer than 1 properties/],
-    ['items that are no two alike', { uniqueItems: true }, [1, 1], /duplicate items/],
-    ['items that have to be there', { contains: { type: 'null' } }, [1], /at least 1 valid item/],
-    ['how often', { contains: { type: 'null' }, maxContains: 1 }, [null, null], /no more than 1 valid item/],
-    ['what may not be', { not: { type: 'string' } }, 'a', /must NOT be valid/],
+    ['the number of properties', { minProperties: 1 }, {}, /fewer than 1 properties/],
+    ['unique items', { uniqueItems: true }, [1, 1], /duplicate items/],
+    ['required items', { contains: { type: 'null' } }, [1], /at least 1 valid item/],
+    [
+      'the number of required items',
+      { contains: { type: 'null' }, maxContains: 1 },
+      [null, null],
+      /no more than 1 valid item/,
+    ],
+    ['`not`', { not: { type: 'string' } }, 'a', /must NOT be valid/],
     ['conditions', { if: { type: 'string' }, else: { required: ['a'] } }, {}, /required property 'a'/],
-    ['what goes with what', { dependentRequired: { a: ['b'] } }, { a: 1 }, /must have property b when property a/],
-    ['what nothing else has said of', { unevaluatedProperties: false }, { a: 1 }, /unevaluated properties/],
-    ['one of several, and one only', { oneOf: [{ type: 'number' }, { minimum: 1 }] }, 2, /exactly one schema/],
-  ])('are checked for what grammars cannot say: %s', async (_, schema, value, problem) => {
+    [
+      'properties that require others',
+      { dependentRequired: { a: ['b'] } },
+      { a: 1 },
+      /must have property b when property a/,
+    ],
+    ['unevaluated properties', { unevaluatedProperties: false }, { a: 1 }, /unevaluated properties/],
+    ['exactly one of several schemas', { oneOf: [{ type: 'number' }, { minimum: 1 }] }, 2, /exactly one schema/],
+  ])('are checked for constraints that grammars cannot enforce: %s', async (_, schema, value, problem) => {
     expect(await problemOf(schema, value)).toMatch(problem);
   });
 
@@ -51,13 +61,13 @@ describe('values', () => {
     expect(await problemOf({ type: 'number', multipleOf }, value)).toMatch(/must be multiple of/);
   });
 
-  it('of a schema that asks for checks in the background are checked at once', async () => {
+  it('are checked at once even if the schema has `$async`', async () => {
     const schema = { $async: true, type: 'object', properties: { a: { type: 'integer' } } };
     expect(await problemOf(schema, { a: 'one' })).toMatch(/must be integer/);
     expect(await problemOf(schema, { a: 1 })).toBeUndefined();
   });
 
-  it('match patterns as JavaScript reads them without flags too', async () => {
+  it('match patterns that are valid only without the flag `u`', async () => {
     const schema = z.object({ code: z.string().regex(/^\d{3}-\d{4}$/) });
     expect(await problemOf(schema, { code: '555-1234' })).toBeUndefined();
     expect(await problemOf(schema, { code: '5551234' })).toMatch(/code/);
@@ -65,7 +75,7 @@ describe('values', () => {
   });
 });
 
-it('a property that objects have anyway is refused: no check would see it', async () => {
+it('a property `__proto__` is refused, because it cannot be checked', async () => {
   const schema = JSON.parse('{"type":"object","properties":{"a":{"properties":{"__proto__":{"type":"integer"}}}}}');
   await expect(prepare(schema)).rejects.toMatchObject({
     code: 'SCHEMA_INVALID',

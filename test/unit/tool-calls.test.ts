@@ -6,7 +6,7 @@ const calls = (count: number) =>
   Array.from({ length: count }, (_, index) => ({ toolCallId: `call0000${index}`, toolName: 'wait', input: { index } }));
 
 async function runWith(execute: Tool['execute'], options: Partial<ToolRun> = {}): Promise<ToolRun> {
-  const tools = await ToolSet.prepare([{ name: 'wait', parameters: {}, ...(execute && { execute }) }]);
+  const tools = await ToolSet.prepare([{ name: 'wait', inputSchema: {}, ...(execute && { execute }) }]);
   return {
     tools,
     turnId: 'turn',
@@ -20,7 +20,7 @@ async function runWith(execute: Tool['execute'], options: Partial<ToolRun> = {})
   };
 }
 
-/** How the one call ended, with arguments 0. */
+/** The outcome of a single call. */
 async function outcomeOf(run: ToolRun): Promise<ToolOutcome> {
   const { value } = await runCalls(calls(1), run).next();
   return value as ToolOutcome;
@@ -29,7 +29,7 @@ async function outcomeOf(run: ToolRun): Promise<ToolOutcome> {
 const later = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
 describe('the calls of one reply', () => {
-  it.each([1, 2, 4])('run %i at a time, and are all answered', async (maxParallelTools) => {
+  it.each([1, 2, 4])('run %i at a time, and all have outcomes', async (maxParallelTools) => {
     let running = 0;
     let most = 0;
     const run = await runWith(
@@ -49,7 +49,7 @@ describe('the calls of one reply', () => {
     expect(most).toBe(maxParallelTools);
   });
 
-  it('come as they are done: a slow one does not hold up the others', async () => {
+  it('give their outcomes as soon as they end: a slow call does not delay others', async () => {
     let release = () => {};
     const slow = new Promise<void>((resolve) => {
       release = resolve;
@@ -78,7 +78,7 @@ describe('the calls of one reply', () => {
     await expect(reading).rejects.toMatchObject({ code: 'ABORTED' });
   });
 
-  it('that still run when nobody waits for them any more are told so by their signal', async () => {
+  it('are aborted if nothing reads their outcomes any more', async () => {
     let left: AbortSignal | undefined;
     const run = await runWith(async ({ index }, { signal }) => {
       if (index === 0) {
@@ -94,13 +94,13 @@ describe('the calls of one reply', () => {
     expect(left?.aborted).toBe(true);
   });
 
-  it('of a tool that is not there are told so', async () => {
+  it('give an error for an unknown tool', async () => {
     const run = await runWith(() => 1);
-    const outcomes = runCalls([{ toolCallId: 'a', toolName: 'nobody', input: {} }], run);
-    expect((await outcomes.next()).value).toMatchObject({ isError: true, output: 'There is no tool "nobody"' });
+    const outcomes = runCalls([{ toolCallId: 'a', toolName: 'unknown', input: {} }], run);
+    expect((await outcomes.next()).value).toMatchObject({ isError: true, output: 'There is no tool "unknown"' });
   });
 
-  it('that nobody waits for any more end for observers too', async () => {
+  it('publish their end even if nothing reads their outcomes', async () => {
     const ends: string[] = [];
     onTestFinished(subscribeDiagnostics('tool-call', (event) => event.event === 'end' && ends.push(event.toolCallId)));
     const run = await runWith(async ({ index }) => (index === 0 ? 'quick' : new Promise(() => undefined)));
@@ -112,15 +112,15 @@ describe('the calls of one reply', () => {
     expect(ends.sort()).toEqual(['call00000', 'call00001']);
   });
 
-  it('are told results that were cut in whole characters', async () => {
+  it('cut long results between whole characters', async () => {
     const { content } = await outcomeOf(await runWith(() => '\u{1F6B2}'.repeat(4), { maxToolResultLength: 3 }));
     expect(content).toBe('\u{1F6B2}\n[cut: 6 more characters]');
   });
 });
 
-describe('what the hook says', () => {
+describe('the answer of `onToolCall`', () => {
   it.each([0, '', 'no', 1, {}, { allow: false }, { refused: 'It is noon' }])(
-    'and is no decision (%j) refuses the call',
+    'refuses the call if it is %j',
     async (decision) => {
       let ran = false;
       const run = await runWith(() => (ran = true), { hook: (() => decision) as never });
@@ -132,7 +132,7 @@ describe('what the hook says', () => {
     },
   );
 
-  it('after the turn ended runs nothing', async () => {
+  it('runs nothing if the turn has ended', async () => {
     const controller = new AbortController();
     let ran = false;
     let decide: (decision: boolean) => void = () => {};
@@ -150,13 +150,13 @@ describe('what the hook says', () => {
     expect(ran).toBe(false);
   });
 
-  it('may take longer than a tool: a person may have to be asked', async () => {
+  it('may take longer than the time limit of a tool', async () => {
     const hook = () => later(50).then(() => true);
     const run = await runWith(() => 'ran', { hook, toolTimeoutMs: 5 });
     expect(await outcomeOf(run)).toMatchObject({ output: 'ran', isError: false });
   });
 
-  it('of other arguments counts as it was when it was said, and has to be JSON data', async () => {
+  it('may give other arguments, which are copied and have to be JSON data', async () => {
     const input = { index: 7 };
     const run = await runWith((args) => args.index, { hook: () => ({ input }) });
     const { call, output } = await outcomeOf(run);
@@ -169,7 +169,7 @@ describe('what the hook says', () => {
   });
 });
 
-it('a check of arguments that takes too long runs nothing afterwards', async () => {
+it('a tool does not run if the check of its arguments took too long', async () => {
   let ran = false;
   const validate = async (value: unknown) => {
     await later(30);
@@ -183,7 +183,7 @@ it('a check of arguments that takes too long runs nothing afterwards', async () 
   expect(ran).toBe(false);
 });
 
-it('what nobody sets of tools is what the documents say', () => {
+it('the options of tools have the documented defaults', () => {
   const { maxSteps, maxParallelTools, toolTimeoutMs, toolChoice } = resolveToolOptions(8192, {});
   expect({ maxSteps, maxParallelTools, toolTimeoutMs, toolChoice }).toEqual({
     maxSteps: 16,
