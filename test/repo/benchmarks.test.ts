@@ -1,10 +1,10 @@
-// A benchmark prints what its readers, people and programs, count on. How fast anything is is no matter here.
+// The output of benchmarks has the documented form. These tests do not check how fast anything is.
 import { basename } from 'node:path';
 import { expect, it } from 'vitest';
 import { runChild } from '../helpers/children.js';
 import { microModel } from '../helpers/models.js';
 
-it('bench:native --json prints medians of both sides, with the floor program built and run', async () => {
+it('bench:native --json prints the medians of this package and of the baseline program', async () => {
   const model = microModel('dense');
   const args = ['--json', '--model', model, '--rounds', '1', '--tokens', '16'];
   const { code, stdout, stderr } = await runChild('../bench/native.mjs', args);

@@ -1,4 +1,4 @@
-// The demo's promise, on a micro model: what its JSON holds, and that every reply is the same.
+// The output of the demo on a micro model: its JSON fields, and the same reply from every session.
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -8,7 +8,7 @@ import { microModel } from '../helpers/models.js';
 interface DemoSession {
   source: string;
   cache: string;
-  /** Named as in earlier versions. */
+  /** The name of earlier versions for `source` and `cache`. */
   tier: string;
   ms: number;
   cachedTokens: number;
@@ -16,7 +16,7 @@ interface DemoSession {
   reply: string;
 }
 
-it('the demo prints one JSON object: a miss and nine forks, then a file and nine forks, and equal replies', async () => {
+it('the demo prints JSON with a miss and nine forks, then a start from disk and nine forks, all with the same reply', async () => {
   const script = fileURLToPath(new URL('../../scripts/demo.mjs', import.meta.url));
   const { stdout } = await promisify(execFile)(process.execPath, [script, '--json', '--model', microModel('dense')]);
   const { model, machine, template, uncached, cached, totals, stats } = JSON.parse(stdout);

@@ -1,5 +1,5 @@
-// The guide or the option reference names every option and every method of the agent API. Programs in documents compile, the
-// guide lists all error codes, and every exported type has a doc comment.
+// The guide and the options reference describe every member of the agent API's types. Programs in documents compile, the guide lists
+// all error codes, and every exported type has a doc comment.
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
@@ -106,7 +106,7 @@ function compile(): ts.Program {
 const program = compile();
 const checker = program.getTypeChecker();
 
-/** What a program gets from the package's entry points. */
+/** The exports of the entry points, and the other types of the API reference. */
 const symbols = ENTRIES.flatMap((entry) => {
   const module = checker.getSymbolAtLocation(program.getSourceFile(entry) as ts.SourceFile) as ts.Symbol;
   return checker
@@ -118,7 +118,7 @@ function exported(name: string): ts.Symbol {
   return symbols.find((each) => each.name === name) as ts.Symbol;
 }
 
-/** Names of a type's members, but for internal ones and those that a language feature has. */
+/** The names of a type's members, without internal members and those whose name is a symbol. */
 function membersOf(name: string): string[] {
   return checker
     .getDeclaredTypeOfSymbol(exported(name))
@@ -128,7 +128,7 @@ function membersOf(name: string): string[] {
     .filter((each) => /^[a-z]\w*$/i.test(each));
 }
 
-/** The names that the documents must have and lack, for each part of a stream: its fields, `type` aside. */
+/** The fields of each part of a stream, without `type`. */
 function fieldsOfParts(): Map<string, string[]> {
   const { types } = checker.getDeclaredTypeOfSymbol(exported('StreamPart')) as ts.UnionType;
   return new Map(
@@ -222,8 +222,8 @@ describe('error codes', () => {
 });
 
 describe('the API reference', () => {
-  it('says of each type what it is: nothing is taken from one that it extends', () => {
-    const silent = symbols.filter((each) => each.getDocumentationComment(checker).length === 0);
-    expect(silent.map(({ name }) => name)).toEqual([]);
+  it('has a doc comment for each type', () => {
+    const undocumented = symbols.filter((each) => each.getDocumentationComment(checker).length === 0);
+    expect(undocumented.map(({ name }) => name)).toEqual([]);
   });
 });

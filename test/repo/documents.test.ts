@@ -1,4 +1,4 @@
-// Runs the code in the documents as it is printed there, on the real model, with the built package.
+// Runs the programs in the documents unchanged, on a real model, with the built package.
 import { execFile } from 'node:child_process';
 import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -14,7 +14,7 @@ import { testModel } from '../helpers/models.js';
 import { batchOf, prefill } from '../helpers/native.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-/** Inside the package, so that its own name resolves. */
+/** A directory inside the package, so that imports of the package by its name work. */
 const directory = join(root, '.build', 'documents');
 
 afterAll(() => rm(directory, { recursive: true, force: true }));
@@ -53,25 +53,25 @@ async function greedyText(prompt: string, count: number): Promise<string> {
 }
 
 describe.skipIf(testModel() === undefined)('the documents', () => {
-  it('show a README example that runs, misses once and replies', async () => {
+  it('have a README program that runs: its first session is a miss, and the model replies', async () => {
     const printed = await runProgram('README.md');
     expect(printed).toMatch(/cache: 'miss'/);
     expect(printed).toMatch(/entries: 1,/);
     expect(printed.length).toBeGreaterThan(400);
   });
 
-  it('show a low-level walk-through that runs and goes on from a restored state', async () => {
+  it('have a low-level program that runs and continues from a restored state', async () => {
     expect(await runProgram('docs/guide/low-level.md')).toBe(await greedyText('The three primary colors are', 12));
   });
 
-  it('show a page on the template cache whose code runs, with a tenant of its own and an explained miss', async () => {
+  it('have a caching program that runs, with a session of a tenant and an explained miss', async () => {
     const printed = await runProgram('docs/guide/caching.md');
     expect(printed).toMatch(/cache: 'miss'/);
     expect(printed).toMatch(/careful/);
     expect(printed).toMatch(/entries: 3,/);
   });
 
-  it('show a guide to the agent API that runs from its first block to its last', async () => {
+  it('have a guide whose blocks run as one program', async () => {
     await compileExamples();
     const printed = await runProgram('the agent guide', {
       'mcp-server.js': join(root, '.build/examples/mcp-server.js'),

@@ -1,4 +1,4 @@
-// The examples run as a reader would run them: compiled, against the built package, on the real model.
+// Runs the examples as a reader would: compiled, with the built package, on a real model.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -16,7 +16,7 @@ beforeAll(async () => {
   examples = await compileExamples();
 });
 
-/** What an example prints; it must end well and say nothing on stderr. */
+/** Runs an example and returns its output. It must exit with 0 and write nothing to stderr. */
 async function run(name: string, ...args: string[]): Promise<string> {
   return runIn(await temporaryDirectory(), name, ...args);
 }
@@ -48,16 +48,16 @@ describe.skipIf(testModel() === undefined)('the example', () => {
       const [, withCache, without] = /in all (\d+) ms; without the cache about (\d+) ms/.exec(text) ?? [];
       return Number(without) - Number(withCache);
     };
-    expect(saved(again)).toBeGreaterThan(saved(printed)); // ten prefills, and before nine of them
+    expect(saved(again)).toBeGreaterThan(saved(printed)); // the second run saves ten prefills, the first run nine
   });
 
-  it('many-sessions finishes more sessions than there are sequences, and gives all of them back', async () => {
+  it('many-sessions finishes more sessions than there are sequences, and closes all of them', async () => {
     const printed = await run('many-sessions', '6');
     expect(printed).toMatch(/6 sessions, \d+ tokens in/);
     expect(printed).toMatch(/0 sessions open, 0 sequences held/);
   });
 
-  it('streaming streams a reply, aborts one, and leaves one', async () => {
+  it('streaming streams a reply, aborts one, and leaves one early', async () => {
     const printed = await run('streaming');
     expect(printed).toMatch(/> Why is the sky blue\?\n.{40,}/s);
     expect(printed).toMatch(/\[(length|stop): \d+ prompt tokens, \d+ of them cached/);
@@ -65,7 +65,7 @@ describe.skipIf(testModel() === undefined)('the example', () => {
     expect(printed).toMatch(/\[2 messages in the conversation\]/);
   });
 
-  it('tools calls a function, and goes on with what it returned', async () => {
+  it('tools calls a function, and continues with its result', async () => {
     const printed = await run('tools');
     expect(printed).toMatch(/-> get_stock\(\{"article":"(apples|pears)"\}\)/);
     expect(printed).toMatch(/<- \{"article":"(apples","count":12|pears","count":0)\}/);
@@ -77,7 +77,7 @@ describe.skipIf(testModel() === undefined)('the example', () => {
     expect(printed.match(/^(positive|mixed|negative), [1-5] stars: .+ \(\d+ tokens\)$/gm)).toHaveLength(2);
   });
 
-  it('mcp calls a tool of a server in a process of its own', async () => {
+  it('mcp calls a tool of a server that is a child process', async () => {
     const printed = await run('mcp');
     expect(printed).toMatch(/Tools: time_in \(of clock\)\n> What time is it in Tokyo\?\n/);
     expect(printed).toMatch(/time_in: \d+:\d\d [AP]M/);
@@ -89,7 +89,7 @@ describe.skipIf(testModel() === undefined)('the example', () => {
     expect(printed.match(/^\d\. (First,|Whales|Salt).+$/gm)).toHaveLength(3);
   });
 
-  it('is tested, whichever it is', () => {
+  it('is tested here, for every example in the folder', () => {
     expect([...tested].sort()).toEqual(Object.keys(examples).sort());
   });
 });

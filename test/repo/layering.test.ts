@@ -40,11 +40,11 @@ const ENTRY_POINTS = ['index.ts', 'native/index.ts', 'internal.ts'];
 
 const lib = fileURLToPath(new URL('../../lib', import.meta.url));
 
-/** A source file of lib, with what the rules ask about. */
+/** A source file of lib. */
 interface Source {
   /** Relative to lib, with forward slashes. */
   name: string;
-  /** What the file imports or re-exports, types and `import()` too. */
+  /** The specifiers of its imports and re-exports, types and `import()` included. */
   imports: string[];
   syntax: ts.SourceFile;
 }

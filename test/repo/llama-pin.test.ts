@@ -1,4 +1,4 @@
-// What moves the llama.cpp pin believes nothing that the tree itself does not say.
+// `npm run update:llama` takes versions from llama.cpp's tree itself, not from the names of packages.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -16,7 +16,7 @@ beforeEach(() => {
 
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
-/** A package as node-llama-cpp is one: a git bundle of a tree that calls itself v0.6.0. */
+/** A package like node-llama-cpp: it contains a git bundle of a tree with the version v0.6.0. */
 function packageWithBundle(): { path: string; tree: string } {
   const git = (...args: string[]) =>
     execFileSync('git', ['-c', 'user.name=a', '-c', 'user.email=a@b', ...args], {
@@ -50,7 +50,7 @@ describe('npm run update:llama', () => {
     expect(() => requireVersion('v0.6.0', 'carrier@1.0.0', 'v0.6.0')).not.toThrow();
   });
 
-  it.each(['', 'latest'])('refuses %j, which is no tag, and changes nothing', (tag) => {
+  it.each(['', 'latest'])('refuses %j, which is not a tag, and changes nothing', (tag) => {
     const pin = () => readFileSync(join(root, 'scripts', 'llama-pin.json'), 'utf8');
     const before = pin();
     const run = () =>

@@ -1,4 +1,4 @@
-// docs/reference/options.md says what the schemas say. `npm run docs` writes the page anew.
+// docs/reference/options.md matches the schemas. `npm run docs` generates the page again.
 
 import {
   AGENT_OPTIONS,
@@ -29,7 +29,7 @@ import {
 import { expect, it } from 'vitest';
 import { type OptionsGroup, optionsReference } from '../../scripts/options-reference.mjs';
 
-/** In the order of the page. */
+/** The groups of options, in the order of the page. */
 const GROUPS: OptionsGroup[] = [
   { title: 'Agent', shape: 'AGENT', schema: AGENT_OPTIONS, about: 'Of `AgentServer.initialize(options)`.' },
   { title: 'model', shape: 'MODEL', schema: MODEL_OPTIONS, about: 'The model and its context, in `initialize`.' },
@@ -126,6 +126,6 @@ const GROUPS: OptionsGroup[] = [
   },
 ];
 
-it('the reference page of all options is what their schemas and doc comments say', async () => {
+it('the reference page of all options matches their schemas and doc comments', async () => {
   await expect(optionsReference(GROUPS, expectedBy)).toMatchFileSnapshot('../../docs/reference/options.md');
 });

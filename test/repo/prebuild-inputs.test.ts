@@ -7,7 +7,7 @@ import { prebuildInputs } from '../../scripts/lib/prebuild-inputs.mjs';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
-it('binaries made earlier are taken for the same sources alone', async () => {
+it('prebuilt binaries are used again only if their sources have not changed', async () => {
   const copy = await mkdtemp(join(tmpdir(), 'llama-headstart-inputs-'));
   try {
     for (const part of ['CMakeLists.txt', 'cmake', 'native', 'bin', 'scripts', 'package.json']) {

@@ -1,4 +1,4 @@
-// The workflows, which nobody can run here: what they name is there.
+// Checks the workflows, which cannot run here: the scripts, files and jobs that they name exist.
 import { execFileSync } from 'node:child_process';
 import {
   existsSync,
@@ -44,7 +44,7 @@ describe.each(workflows)('the workflow $file', ({ text, workflow }) => {
   const steps = jobs.flatMap(([, job]) => job.steps ?? []);
   const commands = steps.flatMap(({ run }) => run ?? []).join('\n');
 
-  it('names npm scripts and files that are there', () => {
+  it('names only existing npm scripts and files', () => {
     const run = [...commands.matchAll(/npm (?:run )?([\w:-]+)/g)].map(([, name = '']) => name);
     const own = new Set(['ci', 'publish', 'view']);
     expect(run.filter((name) => !(name in scripts) && !own.has(name))).toEqual([]);
@@ -57,14 +57,14 @@ describe.each(workflows)('the workflow $file', ({ text, workflow }) => {
     expect(called.filter((file) => !existsSync(join(root, file)))).toEqual([]);
   });
 
-  it('has jobs that wait for jobs that are there, and end some time', () => {
+  it('has jobs that wait only for existing jobs, and have a time limit', () => {
     for (const [name, { needs = [], steps: own, 'timeout-minutes': minutes }] of jobs) {
       expect([needs].flat().filter((each) => !(each in workflow.jobs))).toEqual([]);
       expect(own === undefined || minutes !== undefined, `${name} has a time limit`).toBe(true);
     }
   });
 
-  it('asks its matrix for keys that an entry has', () => {
+  it('uses only keys of its matrix that an entry has', () => {
     const keys = new Set(
       jobs.flatMap(([, { strategy }]) => (strategy?.matrix.include ?? []).flatMap((each) => Object.keys(each))),
     );
@@ -81,7 +81,7 @@ describe.each(workflows)('the workflow $file', ({ text, workflow }) => {
     }
   });
 
-  it('may read the repository, and where it publishes prove where the package comes from, nothing else', () => {
+  it('may only read the repository, and publishes only with provenance', () => {
     expect(workflow.permissions).toEqual({ contents: 'read' });
     for (const [name, job] of jobs) {
       const publishes = (job.steps ?? []).some(({ run }) => run?.includes('npm publish'));
@@ -101,7 +101,7 @@ describe.skipIf(process.platform === 'win32')('a publication', () => {
 
   afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
-  it('that ended half-way goes on with what the registry does not have', () => {
+  it('that was interrupted continues with the packages that the registry does not have', () => {
     const steps = workflows.find(({ file }) => file === 'release.yml')?.workflow.jobs.publish?.steps ?? [];
     const script = steps.find(({ run }) => run?.includes('npm publish'))?.run ?? '';
     const packages = { '.': 'a', 'gpu-packages/@llama-headstart/b': '@l/b', 'gpu-packages/@llama-headstart/c': '@l/c' };
@@ -109,7 +109,7 @@ describe.skipIf(process.platform === 'win32')('a publication', () => {
       mkdirSync(join(directory, folder), { recursive: true });
       writeFileSync(join(directory, folder, 'package.json'), JSON.stringify({ name, version: '1.2.3' }));
     }
-    // A registry that has one package's earlier version, another's this one, and has never heard of the third.
+    // A registry that has this version of @l/b, and no version of the other two packages.
     const npm = `#!/bin/sh
 case "$*" in
   "view @l/b@1.2.3 version") echo 1.2.3 ;;
@@ -132,13 +132,13 @@ esac\n`;
   });
 });
 
-it('every platform whose binaries are built has a machine that tests the package', () => {
+it('every platform with a binary has a job that tests the package', () => {
   const binaries = workflows.find(({ file }) => file === 'binaries.yml')?.workflow;
   const entries = (job: string) => binaries?.jobs[job]?.strategy?.matrix.include ?? [];
   const machine = ({ os, libc }: Record<string, unknown>) => `${os}${libc ? ` ${libc}` : ''}`;
   const tested = new Set(entries('package').map(machine));
   const built = entries('prebuild').map((entry) =>
-    // Cross-compiled on x64.
+    // This binary is cross-compiled on x64.
     entry.platform === 'linux-arm64' && !entry.libc ? 'ubuntu-24.04-arm' : machine(entry),
   );
   expect(built.length).toBeGreaterThan(6);
