@@ -108,7 +108,7 @@ await restarted.close();
 function show(name: string, { report }: Session): void {
   const { source, cache, ms, waitedMs, cachedTokens, templateTokens, bytes } = report;
   const size = bytes > 0 ? `, ${(bytes / 1024 ** 2).toFixed(1)} MiB read` : '';
-  const from = cache === 'hit' ? source : cache === 'prefix' ? `${cache} from ${source}` : cache;
+  const from = cache === 'hit' ? source : cache === 'prefix' ? `miss, with a prefix from ${source}` : cache;
   const waited = waitedMs === undefined ? '' : ` (${waitedMs.toFixed(1)} of them waiting for another's prefill)`;
   console.log(
     `  ${name}: ${from}, ${ms.toFixed(1)} ms${waited}, ${cachedTokens} of ${templateTokens} tokens cached${size}`,
