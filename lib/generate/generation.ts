@@ -113,7 +113,7 @@ export class Generation {
       if (this.#ending !== undefined) {
         return this.#lastPiece(this.#ending);
       }
-      const token = this.#hasBegun ? await this.#following() : await this.#first();
+      const token = this.#hasBegun ? await this.#nextToken() : await this.#firstToken();
       if (token === undefined) {
         this.#ending = { finishReason: 'aborted', detail: 'timeout' };
       } else if (this.#model.isEndOfGeneration(token)) {
@@ -135,7 +135,7 @@ export class Generation {
     };
   }
 
-  async #first(): Promise<number> {
+  async #firstToken(): Promise<number> {
     const { prompt, checkpoint, usage } = this.#request;
     this.#hasBegun = true;
     const cached = await this.#sequence.align(prompt, this.#choice.signal);
@@ -156,7 +156,7 @@ export class Generation {
   }
 
   /** Returns undefined if the deadline passed first. */
-  async #following(): Promise<number | undefined> {
+  async #nextToken(): Promise<number | undefined> {
     if (this.#bytes >= LONG_REPLY_BYTES) {
       await this.#changeSampler();
     }
@@ -236,7 +236,7 @@ export class Generation {
   /** Decodes, and returns the next token. */
   async #decode(): Promise<number> {
     const { logProbabilities, usage } = this.#request;
-    const { token, logProbabilities: likely } = await this.#sequence.decode(this.#from, this.#choice);
+    const { token, logProbabilities: likely } = await this.#sequence.decode(this.#tokensFrom, this.#choice);
     usage?.sampled();
     if (likely !== undefined && !this.#model.isEndOfGeneration(token)) {
       this.#logProbabilities.push(this.#probabilitiesOf(token, likely.tokens, likely.values, logProbabilities ?? 0));
@@ -246,11 +246,11 @@ export class Generation {
 
   async #changeSampler(): Promise<void> {
     this.#bytes = Number.NEGATIVE_INFINITY; // never again
-    this.#choice.sampler = (await this.#request.longReplySampler?.(this.#from(0))) ?? this.#choice.sampler;
+    this.#choice.sampler = (await this.#request.longReplySampler?.(this.#tokensFrom(0))) ?? this.#choice.sampler;
   }
 
   /** The tokens of prompt and reply from a position on. Usually this is the newest token alone. */
-  readonly #from = (position: number): Int32Array => {
+  readonly #tokensFrom = (position: number): Int32Array => {
     const { prompt } = this.#request;
     const all = new Int32Array(prompt.length + this.#tokens.length - position);
     if (position < prompt.length) {
