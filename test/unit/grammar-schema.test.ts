@@ -211,7 +211,7 @@ describe('a schema that no value fits gives the reason', () => {
     [{ properties: { a: false }, required: ['a'] }, /property `a` must be there, and a schema is `false`/],
     [{ properties: {}, required: ['a'], additionalProperties: false }, /property `a` must be there/],
     [{ type: 'object', required: ['a', 'b'], maxProperties: 1 }, /more properties than it may have/],
-    [{ enum: ['a'], type: 'integer' }, /none of the values/],
+    [{ enum: ['a'], type: 'integer' }, /none of its listed values/],
     [{ type: 'string', allOf: [{ type: 'null' }] }, /types exclude each other/],
     [{ anyOf: [false, { type: 'integer', minimum: 2, maximum: 1 }] }, /a schema is `false`/],
     [
