@@ -63,14 +63,18 @@ export interface Tool extends OptionsOf<typeof TOOL> {}
 
 export const TOOL_OPTIONS = openGroup(TOOL);
 
+/** The schema of the arguments, under one of its two names. */
 type WithSchema<S extends Schema> =
   | {
+      /** JSON Schema or zod schema of the arguments. */
       inputSchema: S;
+      /** Absent: `inputSchema` has the schema. */
       parameters?: undefined;
     }
   | {
       /** Alias of `inputSchema`. */
       parameters: S;
+      /** Absent: `parameters` has the schema. */
       inputSchema?: undefined;
     };
 
