@@ -38,7 +38,7 @@ export function onAbort(signal: AbortSignal | undefined, listener: () => void): 
 /**
  * Waits for work that others may wait for too. An abort ends this wait and not the work.
  *
- * @throws HeadstartError `ABORTED`, and what the work throws.
+ * @throws HeadstartError `ABORTED`, and the errors of the work.
  */
 export async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) {

@@ -105,28 +105,28 @@ export function checked<Value>(
 
 /** A value of a type that zod does not know. */
 export function value<Value>(isRight: (value: unknown) => boolean, expected: string): z.ZodCustom<Value, Value> {
-  return checked((given) => (isRight(given) ? undefined : expected), expected);
+  return checked((input) => (isRight(input) ? undefined : expected), expected);
 }
 
 export function callable<Callable>(): z.ZodCustom<Callable, Callable> {
-  return value((given) => typeof given === 'function', 'a function');
+  return value((input) => typeof input === 'function', 'a function');
 }
 
 export function abortSignal(): z.ZodCustom<AbortSignal, AbortSignal> {
-  return value((given) => given instanceof AbortSignal, 'an AbortSignal');
+  return value((input) => input instanceof AbortSignal, 'an AbortSignal');
 }
 
 export function stringMap(): z.ZodCustom<Readonly<Record<string, string>>, Readonly<Record<string, string>>> {
   return value(
-    (given) => isObject(given) && Object.values(given).every((each) => typeof each === 'string'),
+    (input) => isObject(input) && Object.values(input).every((each) => typeof each === 'string'),
     'an object of strings',
   );
 }
 
 /** An http or https address. `fetch` refuses addresses that contain a user and a password. */
 export function webAddress(): z.ZodCustom<string, string> {
-  return value((given) => {
-    const url = typeof given === 'string' && URL.canParse(given) ? new URL(given) : undefined;
+  return value((input) => {
+    const url = typeof input === 'string' && URL.canParse(input) ? new URL(input) : undefined;
     return url !== undefined && /^https?:$/.test(url.protocol) && url.username === '' && url.password === '';
   }, 'an http or https address without user and password');
 }

@@ -46,7 +46,7 @@ export const XTC_OPTIONS: Group<XtcOptions> = group(XTC);
 
 const MIROSTAT = {
   /** 1 or 2 is the version of the algorithm, 0 turns it off. */
-  version: value<0 | 1 | 2>((given) => [0, 1, 2].includes(given as number), '0, 1 or 2'),
+  version: value<0 | 1 | 2>((input) => [0, 1, 2].includes(input as number), '0, 1 or 2'),
   /** Target surprise in bits, 0 to 100. @default 5 */
   tau: number(0, 100).optional(),
   /** Learning rate, 0 to 1. @default 0.1 */

@@ -23,7 +23,7 @@ async function tryToMake(path) {
     await mkdir(path);
     return undefined;
   } catch (error) {
-    const facts = await stat(path).catch(() => undefined);
-    return facts?.isDirectory() ? undefined : /** @type {NodeJS.ErrnoException} */ (error);
+    const stats = await stat(path).catch(() => undefined);
+    return stats?.isDirectory() ? undefined : /** @type {NodeJS.ErrnoException} */ (error);
   }
 }

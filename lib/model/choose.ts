@@ -34,9 +34,9 @@ export function chooseModel(paths: readonly string[], wish: ModelWish, where: st
 }
 
 function byName(paths: readonly string[], { filename = '', folder }: ModelWish, where: string): string {
-  const found = [filename, `${folder}/${filename}`].find((path) => paths.includes(path));
-  if (found !== undefined) {
-    return found;
+  const match = [filename, `${folder}/${filename}`].find((path) => paths.includes(path));
+  if (match !== undefined) {
+    return match;
   }
   const models = paths.filter((path) => path.endsWith('.gguf'));
   const nearest = nearestName(filename, models);

@@ -186,12 +186,12 @@ async function requireAll(file: RemoteFile, partial: Partial): Promise<void> {
 
 async function verify(file: RemoteFile, partial: Partial): Promise<void> {
   const expected = file.sha256?.toLowerCase() ?? file.gitOid;
-  const found = partial.digest();
+  const digest = partial.digest();
   const magic = file.magic === undefined ? undefined : await partial.firstBytes(file.magic.length);
-  if (expected !== undefined && found !== expected) {
+  if (expected !== undefined && digest !== expected) {
     await partial.restart();
     const kind = file.sha256 === undefined ? 'git object id' : 'SHA-256';
-    throw new TransientError(`Expected ${kind} ${expected} of ${basename(file.path)}, got ${found}`, {
+    throw new TransientError(`Expected ${kind} ${expected} of ${basename(file.path)}, got ${digest}`, {
       code: 'DOWNLOAD_CORRUPT',
     });
   }
@@ -233,8 +233,8 @@ async function acquire(file: RemoteFile, options: DownloadOptions): Promise<File
 
 /** Whether the file is complete. Only verified files have their final name, so comparing the size is enough. */
 export async function isComplete(file: RemoteFile): Promise<boolean> {
-  const facts = await stat(file.path).catch(() => undefined);
-  return facts?.isFile() === true && (file.size === undefined || facts.size === file.size);
+  const stats = await stat(file.path).catch(() => undefined);
+  return stats?.isFile() === true && (file.size === undefined || stats.size === file.size);
 }
 
 async function requireSpace(file: RemoteFile, partial: Partial): Promise<void> {

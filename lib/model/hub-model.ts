@@ -139,9 +139,9 @@ async function fetchGenerationConfig(
   };
   const isConfig = ({ path, size }: HubFile) => path === GENERATION_CONFIG && size <= MAX_GENERATION_CONFIG_BYTES;
   try {
-    const own = listing.files.find(isConfig);
-    if (own !== undefined) {
-      return await downloadFile(remoteFile(source.repo, listing, access, folder, own), options);
+    const config = listing.files.find(isConfig);
+    if (config !== undefined) {
+      return await downloadFile(remoteFile(source.repo, listing, access, folder, config), options);
     }
     const [base] = settings.generationConfig === 'with-model' ? [] : listing.baseModels;
     const present = await readFile(join(folder, GENERATION_CONFIG)).catch(() => undefined);

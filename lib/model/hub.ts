@@ -45,8 +45,8 @@ export interface HubAccess {
  */
 export async function hubAccess({ endpoint, token }: HuggingFaceModelSource): Promise<HubAccess> {
   const { HF_TOKEN } = process.env;
-  const found = (token === undefined ? HF_TOKEN || (await savedToken()) : token)?.trim();
-  if (found && !/^[\x21-\x7e]+$/.test(found)) {
+  const accessToken = (token === undefined ? HF_TOKEN || (await savedToken()) : token)?.trim();
+  if (accessToken && !/^[\x21-\x7e]+$/.test(accessToken)) {
     throw new HeadstartError(
       'CONFIG_INVALID',
       'Expected an access token of visible ASCII characters, got one with other characters',
@@ -54,7 +54,7 @@ export async function hubAccess({ endpoint, token }: HuggingFaceModelSource): Pr
   }
   return {
     endpoint: (endpoint ?? endpointOfEnvironment() ?? DEFAULT_ENDPOINT).replace(/\/+$/, ''),
-    secrets: found ? { authorization: `Bearer ${found}` } : {},
+    secrets: accessToken ? { authorization: `Bearer ${accessToken}` } : {},
   };
 }
 

@@ -9,18 +9,18 @@ import { chooseModel } from './choose.js';
  *
  * @throws HeadstartError `MODEL_NOT_FOUND`.
  */
-export async function findLocalModel(given: string): Promise<string> {
-  const path = absolutePath(given.replace(/^~(?=\/|$)/, () => homedir()));
-  const facts = await stat(path).catch((cause: Error) => {
+export async function findLocalModel(input: string): Promise<string> {
+  const path = absolutePath(input.replace(/^~(?=\/|$)/, () => homedir()));
+  const stats = await stat(path).catch((cause: Error) => {
     const hint =
-      /^[\w.-]+\/[\w.-]+$/.test(given) && !given.endsWith('.gguf') ? `; a repository of the Hub is "hf:${given}"` : '';
+      /^[\w.-]+\/[\w.-]+$/.test(input) && !input.endsWith('.gguf') ? `; a repository of the Hub is "hf:${input}"` : '';
     throw notFound(path, `${cause.message}${hint}`, cause);
   });
-  if (facts.isDirectory()) {
+  if (stats.isDirectory()) {
     const [first = ''] = chooseModel(await namesIn(path), {}, `"${path}"`);
     return join(path, first);
   }
-  if (!facts.isFile()) {
+  if (!stats.isFile()) {
     throw new HeadstartError('MODEL_NOT_FOUND', `Expected a GGUF file at "${path}", found a device`);
   }
   const isPart = /-\d{5}-of-\d{5}\.gguf$/.test(path);
@@ -59,7 +59,7 @@ async function namesIn(folder: string): Promise<string[]> {
   const isFile = await Promise.all(
     names.map((name) =>
       stat(join(folder, name)).then(
-        (facts) => facts.isFile(),
+        (stats) => stats.isFile(),
         () => false,
       ),
     ),

@@ -7,7 +7,7 @@ const MAX_SCALE = 10_000;
 
 const LORA = {
   /** The adapter's GGUF file: any source that a model may have. */
-  source: value<ModelSourceInput>((given) => given !== undefined, 'a model source'), // parseModelSource checks the rest
+  source: value<ModelSourceInput>((input) => input !== undefined, 'a model source'), // parseModelSource checks the rest
   /** Factor of the adapter's weights. @default 1 */
   scale: number(-MAX_SCALE, MAX_SCALE).optional(),
 };

@@ -29,7 +29,7 @@ export const MODEL = {
    * {@link ModelSource}.
    */
   source: value<ModelSourceInput>(
-    (given) => given !== undefined, // parseModelSource checks the rest
+    (input) => input !== undefined, // parseModelSource checks the rest
     'a path, "hf:owner/name", or an address',
   ),
   /** Directory for downloaded models. @default `llama-headstart/models` in the user's cache directory */
@@ -56,7 +56,7 @@ export const MODEL = {
   contextSize: integer(1).optional(),
   /**
    * How positions beyond the training length are computed: `yarn` or `linear` interpolation, each with `ropeFrequencyScale`; `none`
-   * leaves out the scaling that the model file asks for; `model` is what the model file says. @default 'model'
+   * leaves out the scaling that the model file asks for; `model` follows the model file. @default 'model'
    */
   ropeScaling: (oneOf('model', 'none', 'linear', 'yarn') as Group<RopeScaling>).default('model'),
   /** RoPE frequency scale: the training length divided by the wanted length. @default the model's own */
@@ -87,7 +87,7 @@ export const MODEL = {
    * The processor to compute on. `'auto'` is the GPU that a build or an installed package supports, else the CPU. `false` is the CPU. All
    * agents of a process share it. The environment variable `LLAMA_HEADSTART_VARIANT` overrides it. @default 'auto'
    */
-  gpu: value<Gpu>((given) => GPUS.includes(given), "one of 'auto', 'cuda', 'metal', 'vulkan', or false").default(
+  gpu: value<Gpu>((input) => GPUS.includes(input), "one of 'auto', 'cuda', 'metal', 'vulkan', or false").default(
     'auto',
   ),
   /** Layers on the GPU, if there is one; -1 is all. @default -1 */
@@ -98,7 +98,7 @@ export const MODEL = {
   useMlock: boolean().default(false),
   /** The specification's name for `dir` of `cache`. @default `dir` of `cache` */
   cacheDir: value<string | null>(
-    (given) => given === null || (typeof given === 'string' && given !== ''),
+    (input) => input === null || (typeof input === 'string' && input !== ''),
     'a path or null',
   ).optional(),
   /** The specification's name for `debug` of the agent. @default `debug` of the agent */

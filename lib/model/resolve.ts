@@ -26,7 +26,7 @@ const RESOLVE = {
    * model. @default false
    */
   generationConfig: value<boolean | 'with-model'>(
-    (given) => typeof given === 'boolean' || given === 'with-model',
+    (input) => typeof input === 'boolean' || input === 'with-model',
     "a boolean or 'with-model'",
   ).default(false),
   /** Called during the download. @default none */

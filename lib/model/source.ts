@@ -7,12 +7,12 @@ import { parseOptions } from '../parse-options.js';
 
 const repository = () =>
   value<string>(
-    (given) => typeof given === 'string' && /^[\w.-]+\/[\w.-]+$/.test(given) && !given.includes('..'),
+    (input) => typeof input === 'string' && /^[\w.-]+\/[\w.-]+$/.test(input) && !input.includes('..'),
     'a repository as "owner/name"',
   );
 const pathInside = () =>
   value<string>(
-    (given) => typeof given === 'string' && isPathInside(given),
+    (input) => typeof input === 'string' && isPathInside(input),
     'a relative path with forward slashes and without ".."',
   );
 
@@ -47,7 +47,7 @@ const HUGGING_FACE = {
   revision: text().optional(),
   /** Access token; `null` sends none. @default HF_TOKEN, then the token that `hf auth login` has saved */
   token: value<string | null>(
-    (given) => given === null || (typeof given === 'string' && given !== ''),
+    (input) => input === null || (typeof input === 'string' && input !== ''),
     'a non-empty string or null',
   ).optional(),
   /** Address of the Hub, or of a server that speaks its API. @default HF_ENDPOINT, then https://huggingface.co */
@@ -69,7 +69,7 @@ const URL_SOURCE = {
   headers: stringMap().optional(),
   /** The expected SHA-256 of the file, 64 hex digits. Without it only the size and the first bytes are checked. @default none */
   sha256: value<string>(
-    (given) => typeof given === 'string' && /^[0-9a-f]{64}$/i.test(given),
+    (input) => typeof input === 'string' && /^[0-9a-f]{64}$/i.test(input),
     '64 hex digits',
   ).optional(),
 };

@@ -206,8 +206,8 @@ describe('a member counts as documented', () => {
 
 describe('the program', () => {
   it.each(Object.keys(PROGRAMS))('in %s compiles', (name) => {
-    const found = ts.getPreEmitDiagnostics(program, program.getSourceFile(`${root}${name}.ts`));
-    expect(found.map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, '\n'))).toEqual([]);
+    const diagnostics = ts.getPreEmitDiagnostics(program, program.getSourceFile(`${root}${name}.ts`));
+    expect(diagnostics.map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, '\n'))).toEqual([]);
   });
 });
 

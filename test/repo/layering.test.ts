@@ -144,12 +144,12 @@ function targetOf(source: Source, specifier: string): string | undefined {
 }
 
 function upwardImports(source: Source): string[] {
-  const own = layerOf(source.name);
+  const layer = layerOf(source.name);
   return source.imports.flatMap((specifier) => {
     const target = targetOf(source, specifier);
-    if (target === undefined || layerOf(target) >= own) return [];
+    if (target === undefined || layerOf(target) >= layer) return [];
     return [
-      `lib/${source.name} imports '${specifier}', but the layer ${LAYERS[layerOf(target)]} is above ${LAYERS[own]}: ` +
+      `lib/${source.name} imports '${specifier}', but the layer ${LAYERS[layerOf(target)]} is above ${LAYERS[layer]}: ` +
         'pass the value in from above, or move the shared code into a layer below',
     ];
   });

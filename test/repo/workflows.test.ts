@@ -46,8 +46,8 @@ describe.each(workflows)('the workflow $file', ({ text, workflow }) => {
 
   it('names only existing npm scripts and files', () => {
     const run = [...commands.matchAll(/npm (?:run )?([\w:-]+)/g)].map(([, name = '']) => name);
-    const own = new Set(['ci', 'publish', 'view']);
-    expect(run.filter((name) => !(name in scripts) && !own.has(name))).toEqual([]);
+    const npmCommands = new Set(['ci', 'publish', 'view']);
+    expect(run.filter((name) => !(name in scripts) && !npmCommands.has(name))).toEqual([]);
     const files = [...commands.matchAll(/(?:^|\s)((?:scripts|\.github)\/[\w./-]+)/g)].map(([, file = '']) => file);
     expect(files.filter((file) => !existsSync(join(root, file)))).toEqual([]);
     for (const file of files.filter((each) => each.endsWith('.sh'))) {
@@ -58,9 +58,9 @@ describe.each(workflows)('the workflow $file', ({ text, workflow }) => {
   });
 
   it('has jobs that wait only for existing jobs, and have a time limit', () => {
-    for (const [name, { needs = [], steps: own, 'timeout-minutes': minutes }] of jobs) {
+    for (const [name, { needs = [], steps: jobSteps, 'timeout-minutes': minutes }] of jobs) {
       expect([needs].flat().filter((each) => !(each in workflow.jobs))).toEqual([]);
-      expect(own === undefined || minutes !== undefined, `${name} has a time limit`).toBe(true);
+      expect(jobSteps === undefined || minutes !== undefined, `${name} has a time limit`).toBe(true);
     }
   });
 
@@ -68,8 +68,8 @@ describe.each(workflows)('the workflow $file', ({ text, workflow }) => {
     const keys = new Set(
       jobs.flatMap(([, { strategy }]) => (strategy?.matrix.include ?? []).flatMap((each) => Object.keys(each))),
     );
-    const asked = [...text.matchAll(/matrix\.(\w+)/g)].map(([, key = '']) => key);
-    expect(asked.filter((key) => !keys.has(key))).toEqual([]);
+    const usedKeys = [...text.matchAll(/matrix\.(\w+)/g)].map(([, key = '']) => key);
+    expect(usedKeys.filter((key) => !keys.has(key))).toEqual([]);
   });
 
   it('pins the major version of each action, one for all workflows', () => {
