@@ -5,7 +5,7 @@ import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { readdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { resolveModel } from '../dist/model/resolve.js';
+import { resolveModel } from '../dist/model/resolve-model.js';
 import { ropeAdvice } from '../dist/model/training-length.js';
 import { loadedAddon } from '../dist/native/addon.js';
 import { Model } from '../dist/native/model.js';

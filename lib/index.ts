@@ -29,7 +29,7 @@ export type {
 export type { Logger, LogLevel } from './logger.js';
 export type { LoraConfig } from './model/lora-files.js';
 export type { ModelConfig } from './model/model-options.js';
-export { resolveModel } from './model/resolve.js';
+export { resolveModel } from './model/resolve-model.js';
 export type { ModelSource } from './model/source.js';
 export type {
   AssistantMessage,

@@ -41,8 +41,8 @@ export type {
   LikelyToken,
   TokenLogProbabilities,
 } from '../../lib/generate/stream-parts.js';
-export type { ModelProgress, OnModelProgress } from '../../lib/model/progress.js';
-export type { ResolvedModel, ResolveModelOptions } from '../../lib/model/resolve.js';
+export type { ModelProgress, OnModelProgress } from '../../lib/model/model-progress.js';
+export type { ResolvedModel, ResolveModelOptions } from '../../lib/model/resolve-model.js';
 export type { RetryConfig } from '../../lib/model/retry.js';
 export type {
   HuggingFaceModelSource,

@@ -3,7 +3,7 @@ import { CACHE_OPTIONS, type CacheOptions, type ResolvedCacheOptions } from '../
 import { IN_SAMPLING } from '../generate/sampling.js';
 import type { Logger } from '../logger.js';
 import { MODEL_OPTIONS, type ModelConfig, type ParsedModelConfig } from '../model/model-options.js';
-import type { OnModelProgress } from '../model/progress.js';
+import type { OnModelProgress } from '../model/model-progress.js';
 import {
   abortSignal,
   boolean,

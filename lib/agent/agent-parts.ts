@@ -10,7 +10,7 @@ import { mergeSampling, requireSampling, samplingDefaults } from '../generate/sa
 import type { Logger } from '../logger.js';
 import { fingerprintModel } from '../model/fingerprint.js';
 import { resolveLoras } from '../model/lora-files.js';
-import { type ResolveModelOptions, resolveModel } from '../model/resolve.js';
+import { type ResolveModelOptions, resolveModel } from '../model/resolve-model.js';
 import { type ReachOptions, trainingLengthWarning } from '../model/training-length.js';
 import { Model } from '../native/model.js';
 import { systemInfo } from '../native/system.js';

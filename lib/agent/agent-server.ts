@@ -6,7 +6,7 @@ import { startTelemetry } from '../diagnostics/telemetry.js';
 import { HeadstartError } from '../errors.js';
 import { forgivingLogger, type Logger, limitedLogger, stderrLogger } from '../logger.js';
 import { LORAS, type LoraConfig, resolveLoras } from '../model/lora-files.js';
-import { resolveModel } from '../model/resolve.js';
+import { resolveModel } from '../model/resolve-model.js';
 import { selectGpu } from '../native/addon.js';
 import { setNativeLogger, unsetNativeLogger } from '../native/log.js';
 import type { Model } from '../native/model.js';

@@ -7,8 +7,8 @@ import { throwIfAborted } from '../abort.js';
 import { HeadstartError } from '../errors.js';
 import { makeDirectory } from '../files.js';
 import { FileLock } from '../native/file-lock.js';
-import { Partial } from './partial.js';
-import type { ByteProgress } from './progress.js';
+import type { ByteProgress } from './model-progress.js';
+import { PartialFile } from './partial-file.js';
 import { type HttpResponse, request, throwForStatus, withoutQuery } from './request.js';
 import { type ResolvedRetryConfig, TransientError, withRetries } from './retry.js';
 
@@ -70,7 +70,7 @@ export async function downloadFile(file: RemoteFile, options: DownloadOptions): 
 }
 
 async function downloadLocked(file: RemoteFile, options: DownloadOptions, suffix: string): Promise<void> {
-  const partial = await Partial.open(file.path + suffix, newHash(file)).catch((error: unknown) => {
+  const partial = await PartialFile.open(file.path + suffix, newHash(file)).catch((error: unknown) => {
     throw diskError(error, file.path);
   });
   let finished = false;
@@ -100,7 +100,7 @@ async function downloadLocked(file: RemoteFile, options: DownloadOptions, suffix
 }
 
 /** One attempt: requests the missing bytes and appends them to the partial file. */
-async function receive(file: RemoteFile, partial: Partial, options: DownloadOptions): Promise<void> {
+async function receive(file: RemoteFile, partial: PartialFile, options: DownloadOptions): Promise<void> {
   const { progress, signal, retry } = options;
   const name = basename(file.path);
   await partial.restore({
@@ -141,7 +141,7 @@ async function receive(file: RemoteFile, partial: Partial, options: DownloadOpti
 }
 
 /** Makes the partial file end at the position at which the body of the response begins. @returns whether the file is complete */
-async function settle(http: HttpResponse, partial: Partial, file: RemoteFile): Promise<boolean> {
+async function settle(http: HttpResponse, partial: PartialFile, file: RemoteFile): Promise<boolean> {
   const { response } = http;
   if (response.status === 206) {
     if (!partial.continuesWith(response)) {
@@ -171,7 +171,7 @@ async function settle(http: HttpResponse, partial: Partial, file: RemoteFile): P
   return false;
 }
 
-async function requireAll(file: RemoteFile, partial: Partial): Promise<void> {
+async function requireAll(file: RemoteFile, partial: PartialFile): Promise<void> {
   const expected = file.size ?? partial.total;
   if (expected === undefined || partial.size === expected) {
     return;
@@ -184,7 +184,7 @@ async function requireAll(file: RemoteFile, partial: Partial): Promise<void> {
   throw new TransientError(message, { code: 'DOWNLOAD_CORRUPT' });
 }
 
-async function verify(file: RemoteFile, partial: Partial): Promise<void> {
+async function verify(file: RemoteFile, partial: PartialFile): Promise<void> {
   const expected = file.sha256?.toLowerCase() ?? file.gitOid;
   const digest = partial.digest();
   const magic = file.magic === undefined ? undefined : await partial.firstBytes(file.magic.length);
@@ -237,7 +237,7 @@ export async function isComplete(file: RemoteFile): Promise<boolean> {
   return stats?.isFile() === true && (file.size === undefined || stats.size === file.size);
 }
 
-async function requireSpace(file: RemoteFile, partial: Partial): Promise<void> {
+async function requireSpace(file: RemoteFile, partial: PartialFile): Promise<void> {
   const total = file.size ?? partial.total;
   const disk = await statfs(dirname(file.path)).catch(() => undefined);
   if (total === undefined || disk === undefined) {

@@ -4,11 +4,11 @@ import { readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { HeadstartError } from '../errors.js';
 import { makeDirectory, replaceText } from '../files.js';
-import { chooseModel } from './choose.js';
+import { chooseModel } from './choose-model.js';
 import { downloadFile, isComplete, type RemoteFile } from './download.js';
 import { fileUrl, type HubAccess, type HubFile, type HubListing, hubAccess, isOffline, listRevision } from './hub.js';
-import { ByteProgress } from './progress.js';
-import type { DownloadSettings } from './resolve.js';
+import { ByteProgress } from './model-progress.js';
+import type { DownloadSettings } from './resolve-model.js';
 import { TransientError, withRetries } from './retry.js';
 import { type HuggingFaceModelSource, isPathInside } from './source.js';
 

@@ -1,6 +1,6 @@
 import { HeadstartError } from '../errors.js';
 import { type Group, group, list, number, type OptionsOf, value } from '../option-types.js';
-import { type ResolveModelOptions, resolveModel } from './resolve.js';
+import { type ResolveModelOptions, resolveModel } from './resolve-model.js';
 import type { ModelSourceInput } from './source.js';
 
 const MAX_SCALE = 10_000;

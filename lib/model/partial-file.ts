@@ -13,7 +13,7 @@ interface Origin {
 }
 
 /** A partially downloaded file, with the hash of the received bytes and the identity of its content. */
-export class Partial {
+export class PartialFile {
   readonly #path: string;
   readonly #file: FileHandle;
   readonly #newHash: () => Hash;
@@ -30,14 +30,14 @@ export class Partial {
     this.#hash = newHash();
   }
 
-  static async open(path: string, newHash: () => Hash): Promise<Partial> {
+  static async open(path: string, newHash: () => Hash): Promise<PartialFile> {
     const file = await open(path, 'r+').catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOENT') {
         throw error;
       }
       return open(path, 'wx+');
     });
-    return new Partial(path, file, newHash);
+    return new PartialFile(path, file, newHash);
   }
 
   /** Bytes received. */

@@ -6,12 +6,12 @@ import { forgivingLogger, type Logger } from '../logger.js';
 import { abortSignal, callable, group, type OptionsOf, text, value } from '../option-types.js';
 import type { Place } from '../options.js';
 import { parseOptions } from '../parse-options.js';
-import { modelsDirectory } from './directory.js';
 import { downloadFile, type RemoteFile } from './download.js';
 import { shardPaths } from './fingerprint.js';
 import { fetchHubModel } from './hub-model.js';
-import { findLocalModel, generationConfigBeside } from './local.js';
-import { ByteProgress, type OnModelProgress } from './progress.js';
+import { findLocalModel, generationConfigBeside } from './local-model.js';
+import { ByteProgress, type OnModelProgress } from './model-progress.js';
+import { modelsDirectory } from './models-directory.js';
 import { RETRY_CONFIG, type ResolvedRetryConfig } from './retry.js';
 import { decoded, type ModelSourceInput, parseModelSource, type UrlModelSource } from './source.js';
 

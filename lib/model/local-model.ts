@@ -2,7 +2,7 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { HeadstartError } from '../errors.js';
-import { chooseModel } from './choose.js';
+import { chooseModel } from './choose-model.js';
 
 /**
  * Finds the file of a model, or the first part of a split model whose parts are all there.
