@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { hermesReplyFormat } from 'llama-headstart/internal';
 import { jsonSchemaToGrammar, Model, type ReplyFormat, type SamplerOptions } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -49,6 +50,20 @@ describe('a reply', () => {
       reasoning: '',
       calls: [parsedCall],
     });
+  });
+
+  test('may have ids of calls if its format says so', async () => {
+    const path = new URL(
+      '../../vendor/llama.cpp/models/templates/mistralai-Mistral-Nemo-Instruct-2407.jinja',
+      import.meta.url,
+    );
+    const chatTemplate = readFileSync(path, 'utf8');
+    const rendered = await bench.model.render({ messages, tools, chatTemplate });
+    expect(rendered.hasCallIds).toBe(true);
+    const text = '[TOOL_CALLS][{"name": "weather", "arguments": {"city": "Paris"}, "id": "abcdefghi"}]';
+    expect((await bench.model.parseReply({ rendered, text })).toolCalls).toMatchObject([{ id: 'abcdefghi' }]);
+    expect((await bench.model.render({ messages, tools })).hasCallIds).toBe(false);
+    expect((await bench.model.render({ messages, chatTemplate })).hasCallIds).toBe(false);
   });
 
   test('with tools, but no call, is its text', async () => {
