@@ -1,3 +1,5 @@
+import type { Usage } from './usage.js';
+
 /** The codes of errors, for programs. The message is for people. */
 export type ErrorCode =
   // arguments and configuration
@@ -69,6 +71,7 @@ export type ErrorCode =
   | 'ABORTED'
   | 'CLOSED'
   | 'SESSION_BUSY'
+  | 'STREAM_USED'
   | 'QUEUE_FULL'
   | 'NOT_REPRODUCIBLE';
 
@@ -85,6 +88,8 @@ export class HeadstartError extends Error {
    * models, read their positions back.
    */
   declare readonly sequences?: readonly number[];
+  /** What a failed turn or completion cost before it failed. */
+  declare usage?: Usage;
 
   constructor(
     code: ErrorCode,

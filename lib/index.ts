@@ -17,6 +17,7 @@ export type { StartReport } from './cache/start-report.js';
 export type { TemplateCacheStats } from './cache/statistics.js';
 export { type DiagnosticsEvents, subscribeDiagnostics } from './diagnostics/events.js';
 export { type ErrorCode, HeadstartError } from './errors.js';
+export type { ReplyStream } from './generate/reply-stream.js';
 export type { ResponseFormat } from './generate/response-format.js';
 export type {
   CompactionReport,
@@ -24,7 +25,6 @@ export type {
   Reply,
   StreamPart,
   ToolResult,
-  Usage,
 } from './generate/stream-parts.js';
 export type { Logger, LogLevel } from './logger.js';
 export type { LoraConfig } from './model/lora-files.js';
@@ -49,3 +49,4 @@ export type { ToolCallHook } from './tools/approval.js';
 export type { McpServerConfig } from './tools/mcp/mcp-config.js';
 export type { Schema, SchemaValue } from './tools/schemas/schema.js';
 export { type Tool, type ToolChoice, type ToolContext, tool } from './tools/tool.js';
+export type { Usage } from './usage.js';

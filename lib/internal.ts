@@ -93,7 +93,6 @@ export { COMPLETION_OPTIONS, type CompletionPart } from './session/completion.js
 export { pendingCalls, readHistory, readTurn, type TurnInput } from './session/conversation.js';
 export { ConversationSequence } from './session/conversation-sequence.js';
 export type { ConversationMessage } from './session/message-input.js';
-export { collectReply } from './session/reply.js';
 export { type GenerationOptions, resolveToolOptions, SEND_OPTIONS } from './session/send-options.js';
 export { SAVE_OPTIONS, SESSION_OPTIONS } from './session/session-options.js';
 export { commonPrefixLength, isPrefix, sameTokens } from './tokens.js';

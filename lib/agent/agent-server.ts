@@ -4,6 +4,7 @@ import { TemplateCache, type TemplateOptions } from '../cache/template-cache.js'
 import { logEvents } from '../diagnostics/debug-log.js';
 import { startTelemetry } from '../diagnostics/telemetry.js';
 import { HeadstartError } from '../errors.js';
+import type { ReplyStream } from '../generate/reply-stream.js';
 import { forgivingLogger, type Logger, limitedLogger, stderrLogger } from '../logger.js';
 import { LORAS, type LoraConfig, resolveLoras } from '../model/lora-files.js';
 import { resolveModel } from '../model/resolve-model.js';
@@ -12,13 +13,7 @@ import { setNativeLogger, unsetNativeLogger } from '../native/log.js';
 import type { Model } from '../native/model.js';
 import { abortSignal, group, type OptionsOf, text } from '../option-types.js';
 import { parseOptions } from '../parse-options.js';
-import {
-  type Completion,
-  type CompletionOptions,
-  type CompletionPart,
-  complete,
-  streamComplete,
-} from '../session/completion.js';
+import { type Completion, type CompletionOptions, type CompletionPart, streamComplete } from '../session/completion.js';
 import { readConversation } from '../session/conversation.js';
 import type { ConversationMessage } from '../session/message-input.js';
 import { findTemplate, openSession, restoreSession, type SessionHost } from '../session/open-session.js';
@@ -154,21 +149,18 @@ export class AgentServer {
    */
   async complete(prompt: string, options: CompletionOptions = {}): Promise<Completion> {
     this.#requireOpen();
-    return complete(this.#parts, this.#parts.defaults.sampling, prompt, options);
+    return this.streamComplete(prompt, options).result;
   }
 
   /**
-   * Streams a completion: parts of type `text-delta`, and a `finish` at the end. A completion that fails yields a `finish` with
-   * `aborted` or `error` and then throws.
+   * Streams a completion: iterate over its parts, which are `text-delta` parts and a `finish` at the end, or await `result`.
+   * Nothing happens before that.
    *
    * @throws HeadstartError the codes of {@link complete}.
    */
-  async *streamComplete(
-    prompt: string,
-    options: CompletionOptions = {},
-  ): AsyncGenerator<CompletionPart, void, undefined> {
+  streamComplete(prompt: string, options: CompletionOptions = {}): ReplyStream<CompletionPart, Completion> {
     this.#requireOpen();
-    yield* streamComplete(this.#parts, this.#parts.defaults.sampling, prompt, options);
+    return streamComplete(this.#parts, this.#parts.defaults.sampling, prompt, options);
   }
 
   /**

@@ -1,38 +1,14 @@
 import type { ToolCall } from '../prompt/messages.js';
-
-/**
- * What a turn cost, added up over its steps. Summaries are not counted. If the turn failed or was aborted, this is the
- * cost up to then.
- */
-export interface Usage {
-  /** Tokens in the prompts, the cached ones included. */
-  inputTokens: number;
-  /** Prompt tokens that were already in the KV cache. */
-  cachedInputTokens: number;
-  /** Generated tokens, the reasoning included, without the tokens that ended a reply. */
-  outputTokens: number;
-  /** Generated tokens that belong to reasoning. The markup that opens a thought is counted, the markup that closes it is not. */
-  reasoningTokens: number;
-  /** From the call to the first token, ms. 0 if there was none. */
-  firstTokenMs: number;
-  /**
-   * Generated tokens per second after the first token of each step. The time in which the program processes parts is left
-   * out. 0 if no step had a second token.
-   */
-  tokensPerSecond: number;
-  /** Replies that the model generated: one, one more for each round of tool calls, and one more for each reply that was requested again. */
-  steps: number;
-}
+import type { Usage } from '../usage.js';
 
 /**
  * Why generation ended:
  * - `stop`: the model ended its reply, or a stop string did.
  * - `length`: `maxTokens`, the context size or the repetition guard ended it.
  * - `tool-calls`: the caller has to answer the calls, or `maxSteps` was reached.
- * - `aborted`: a signal or `timeoutMs` ended it.
- * - `error`: the stream throws the error next.
+ * - `aborted`: `timeoutMs` passed. The reply is what was generated until then.
  */
-export type FinishReason = 'stop' | 'length' | 'tool-calls' | 'aborted' | 'error';
+export type FinishReason = 'stop' | 'length' | 'tool-calls' | 'aborted';
 
 /** The exact cause, if {@link FinishReason} has several. */
 export type FinishDetail = 'stop-string' | 'max-tokens' | 'context' | 'repetition' | 'timeout' | 'max-steps';
@@ -92,9 +68,6 @@ export interface CompactionReport {
   /** Tokens of the conversation after the compaction, the template included. */
   tokensAfter: number;
 }
-
-/** A part inside of `send`, where no program reads the parts one by one. After `retry` the reply up to then is void, and the model replies again. */
-export type TurnPart = StreamPart | { type: 'retry' };
 
 /**
  * A part of a turn, as it is generated.

@@ -1,4 +1,4 @@
-import type { Usage } from './stream-parts.js';
+import type { Usage } from '../usage.js';
 
 /** Adds up what the steps of a turn cost while they run, so that a failed or aborted turn reports its cost too. */
 export class UsageCounter {

@@ -1,19 +1,19 @@
 import { combinedSignal, eitherSignal } from '../abort.js';
 import { HeadstartError } from '../errors.js';
-import { type Generated, Generation } from '../generate/generation.js';
+import { Generation } from '../generate/generation.js';
+import type { PartQueue } from '../generate/part-queue.js';
+import { type ReplyStream, type StreamEnd, StreamedTask } from '../generate/reply-stream.js';
 import { makeSampler, mergeSampling } from '../generate/sampling.js';
 import type { FinishPart } from '../generate/stream-parts.js';
 import { UsageCounter } from '../generate/usage-counter.js';
 import { boolean, group, type OptionsOf } from '../option-types.js';
 import { describe } from '../options.js';
 import type { SamplingOptions } from '../sampling-options.js';
-import { AbandonedStream } from './abandoned-stream.js';
 import { Checkpoints } from './checkpoints.js';
 import { ConversationSequence } from './conversation-sequence.js';
-import { ReaderWatch } from './reader-watch.js';
-import { GENERATION, resolveGeneration } from './send-options.js';
+import { GENERATION, type ResolvedGeneration, resolveGeneration } from './send-options.js';
 import type { SessionServices } from './session-setup.js';
-import { asAborted } from './turn-errors.js';
+import { asAborted, withUsage } from './turn-errors.js';
 import { TurnLock } from './turn-lock.js';
 
 const COMPLETION = {
@@ -46,124 +46,91 @@ export type CompletionPart =
 const NO_CHECKPOINTS = new Checkpoints(0);
 
 /**
- * Continues a text without any chat template.
- *
- * @throws HeadstartError as `AgentServer.complete`.
- */
-export async function complete(
-  services: SessionServices,
-  defaults: SamplingOptions,
-  prompt: string,
-  options: CompletionOptions,
-): Promise<Completion> {
-  let text = '';
-  let completion: Completion | undefined;
-  for await (const part of streamComplete(services, defaults, prompt, options)) {
-    if (part.type === 'text-delta') {
-      text += part.text;
-    } else {
-      const { type: _, ...finish } = part;
-      completion = { text, ...finish };
-    }
-  }
-  return completion as Completion; // a stream without a `finish` throws
-}
-
-/**
- * {@link complete} as a stream.
+ * Continues a text, without a chat template.
  *
  * @throws HeadstartError as `AgentServer.streamComplete`.
  */
-export async function* streamComplete(
+export function streamComplete(
   services: SessionServices,
   defaults: SamplingOptions,
   prompt: string,
   options: CompletionOptions,
-): AsyncGenerator<CompletionPart, void, undefined> {
-  if (typeof prompt !== 'string') {
-    throw new HeadstartError('INVALID_ARGUMENT', `Expected \`prompt\` to be a string, got ${describe(prompt)}`);
-  }
-  const usage = new UsageCounter();
-  const generation = resolveGeneration(options, COMPLETION_OPTIONS);
-  const signal = combinedSignal(options.signal);
-  const tokens = await promptTokens(services, prompt, options.parseSpecial ?? false);
-  const run = new CompletionRun(services);
-  const sampler = await makeSampler(services.model, mergeSampling(defaults, generation.sampling), {}, tokens);
-  const abandoned = new AbandonedStream(run.release);
-  let last: FinishPart;
-  let failure: { error: unknown } | undefined;
+): ReplyStream<CompletionPart, Completion> {
+  return new StreamedTask(async (queue, left) => {
+    if (typeof prompt !== 'string') {
+      throw new HeadstartError('INVALID_ARGUMENT', `Expected \`prompt\` to be a string, got ${describe(prompt)}`);
+    }
+    const generation = resolveGeneration(options, COMPLETION_OPTIONS);
+    const signal = combinedSignal(left, options.signal);
+    const usage = new UsageCounter();
+    const stopDropping = queue.closeOnAbort(signal);
+    try {
+      const tokens = await promptTokens(services, prompt, options.parseSpecial ?? false);
+      return await run(
+        services,
+        { ...generation, sampling: mergeSampling(defaults, generation.sampling), tokens, signal, usage },
+        queue,
+      );
+    } catch (error) {
+      const limit = { deadline: generation.deadline, timeoutMs: options.timeoutMs };
+      throw withUsage(asAborted(error, 'The completion', limit, signal), usage.total());
+    } finally {
+      stopDropping();
+    }
+  });
+}
+
+interface CompletionRun extends ResolvedGeneration {
+  /** Those of the agent and the completion together. */
+  sampling: SamplingOptions;
+  tokens: Int32Array;
+  signal: AbortSignal;
+  usage: UsageCounter;
+}
+
+async function run(
+  services: SessionServices,
+  request: CompletionRun,
+  queue: PartQueue<CompletionPart>,
+): Promise<StreamEnd<CompletionPart, Completion>> {
+  const { model, contextSize } = services;
+  const { tokens, sampling, signal, usage, ...generation } = request;
+  const setup = { checkpoints: NO_CHECKPOINTS, template: new Int32Array(), useCache: false };
+  const sequence = new ConversationSequence({ ...services, ...setup });
+  const lock = new TurnLock(services.lock, sequence);
+  const sampler = await makeSampler(model, sampling, {}, tokens);
   try {
-    await run.lock.enter(eitherSignal(signal, generation.deadline));
-    const generating = new Generation(services.model, run.sequence, {
+    await lock.enter(eitherSignal(signal, generation.deadline));
+    const generating = new Generation(model, sequence, {
       ...generation,
       prompt: tokens,
-      contextSize: services.contextSize,
+      contextSize,
       sampler,
       preserved: new Set(),
       signal,
       usage,
     });
-    for (let text = await generating.next(); text !== undefined; text = await generating.next()) {
-      run.watch.partReady();
-      yield { type: 'text-delta', text };
-      if (run.watch.partTaken()) {
-        await run.lock.enter(signal);
+    let text = '';
+    for (let piece = await generating.next(); piece !== undefined; piece = await generating.next()) {
+      text += piece;
+      queue.push({ type: 'text-delta', text: piece });
+      if (queue.isFull) {
+        await lock.paused(() => queue.untilHalfEmpty(signal), signal);
       }
     }
-    last = finishPart(generating.result, usage, generation.logProbabilities !== undefined);
-  } catch (error) {
-    const finishReason = HeadstartError.isInstance(error, 'ABORTED') ? 'aborted' : 'error';
-    last = { type: 'finish', finishReason, usage: usage.total() };
-    failure = {
-      error: asAborted(error, 'The completion', { ...generation, timeoutMs: options.timeoutMs }, signal),
+    const { finishReason, detail, logProbabilities } = generating.result;
+    const finish = {
+      finishReason,
+      ...(detail !== undefined && { detail }),
+      usage: usage.total(),
+      ...(generation.logProbabilities !== undefined && { logProbabilities }),
     };
+    return { last: { type: 'finish', ...finish }, result: { text, ...finish } };
   } finally {
-    abandoned.end();
     sampler?.close();
-    run.release();
+    lock.leave();
+    sequence.close();
   }
-  yield last; // nothing is held any more
-  if (failure !== undefined) {
-    throw failure.error;
-  }
-}
-
-/** The resources of a completion. They live outside of its generator, so that they can be released if that is abandoned. */
-class CompletionRun {
-  readonly sequence: ConversationSequence;
-  readonly lock: TurnLock;
-  readonly watch: ReaderWatch;
-
-  constructor(services: SessionServices) {
-    this.sequence = new ConversationSequence({
-      ...services,
-      checkpoints: NO_CHECKPOINTS,
-      template: new Int32Array(),
-      useCache: false,
-    });
-    this.lock = new TurnLock(services.lock, this.sequence);
-    this.watch = new ReaderWatch(this.sequence, this.lock);
-  }
-
-  readonly release = (): void => {
-    this.watch.stop();
-    this.lock.leave();
-    this.sequence.close();
-  };
-}
-
-function finishPart(
-  { finishReason, detail, logProbabilities }: Generated,
-  usage: UsageCounter,
-  withLogProbabilities: boolean,
-): FinishPart {
-  return {
-    type: 'finish',
-    finishReason,
-    ...(detail !== undefined && { detail }),
-    usage: usage.total(),
-    ...(withLogProbabilities && { logProbabilities }),
-  };
 }
 
 async function promptTokens(

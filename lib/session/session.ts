@@ -4,28 +4,27 @@ import { type StartReport, startReport } from '../cache/start-report.js';
 import { publish } from '../diagnostics/events.js';
 import type { SwappedSequence } from '../engine/swap-store.js';
 import { HeadstartError } from '../errors.js';
+import type { PartQueue } from '../generate/part-queue.js';
+import { type ReplyStream, type StreamEnd, StreamedTask } from '../generate/reply-stream.js';
 import { type PreparedFormat, prepareFormat } from '../generate/response-format.js';
-import type { CompactionReport, FinishPart, Reply, StreamPart, TurnPart } from '../generate/stream-parts.js';
+import type { CompactionReport, Reply, StreamPart } from '../generate/stream-parts.js';
 import { checkedOptions, parseOptions } from '../parse-options.js';
 import type { ChatMessage, ToolCall } from '../prompt/messages.js';
 import type { SamplingOptions } from '../sampling-options.js';
 import { isPrefix } from '../tokens.js';
 import type { Schema, SchemaValue } from '../tools/schemas/schema.js';
 import type { ToolSession } from '../tools/tool.js';
-import { AbandonedStream } from './abandoned-stream.js';
 import { COMPACT_OPTIONS, type CompactionOptions, type CompactOptions, compact } from './compaction/compaction.js';
 import { pendingCalls, type TurnInput } from './conversation.js';
 import { ConversationSequence } from './conversation-sequence.js';
 import { requirePath, requireReplaceable, saveSession } from './persistence/saved-session.js';
-import { ReaderWatch } from './reader-watch.js';
-import { collectReply } from './reply.js';
 import type { SendOptions } from './send-options.js';
 import { SessionActivity } from './session-activity.js';
 import { SAVE_OPTIONS, type SaveOptions } from './session-options.js';
 import type { SessionServices, SessionSetup } from './session-setup.js';
 import { sharedPrefix } from './shared-prefix.js';
 import { Turn } from './turn.js';
-import { asAborted } from './turn-errors.js';
+import { asAborted, type TimeLimit, withUsage } from './turn-errors.js';
 import { TurnEvents } from './turn-events.js';
 import { TurnLock } from './turn-lock.js';
 import { type CheckedTurn, readRequest } from './turn-request.js';
@@ -40,7 +39,6 @@ export class Session implements ToolSession {
   readonly #services: SessionServices;
   readonly #setup: SessionSetup;
   readonly #sequence: ConversationSequence;
-  readonly #readerWatch: ReaderWatch;
   readonly #turnLock: TurnLock;
   readonly #activity: SessionActivity;
   #messages: readonly ChatMessage[];
@@ -56,7 +54,6 @@ export class Session implements ToolSession {
     this.#messages = Object.freeze([...setup.messages]);
     this.#sequence = new ConversationSequence({ ...services, ...setup });
     this.#turnLock = new TurnLock(services.lock, this.#sequence);
-    this.#readerWatch = new ReaderWatch(this.#sequence, this.#turnLock);
     this.#activity = new SessionActivity(this.#sequence, this.#turnLock);
   }
 
@@ -113,93 +110,94 @@ export class Session implements ToolSession {
    * @throws HeadstartError as {@link stream}.
    */
   async send<S extends Schema>(message: TurnInput, options: SendOptions<S> = {}): Promise<Reply<SchemaValue<S>>> {
-    return (await collectReply(this.#parts(message, options, true))) as Reply<SchemaValue<S>>;
+    return this.stream(message, options).result;
   }
 
   /**
-   * Sends a message and yields the reply as it is generated. The last part is a `finish`; with it the turn has ended. A turn that
-   * is aborted, fails, or is left by `break` adds nothing to `messages`, and the session remains usable. A turn that is aborted or
-   * fails yields a `finish` with finish reason `aborted` or `error` and then throws.
+   * Sends a message and returns the reply as it is generated: iterate over its parts, or await its `result`. The last part is
+   * a `finish`; with it the turn has ended, and its messages are part of the conversation. A turn that is aborted, fails, or
+   * is left by `break` adds nothing to `messages`, and the session remains usable. Then the iteration throws, and `result`
+   * rejects with the same error, whose `usage` says what the turn cost.
+   *
+   * Nothing happens before the stream is iterated or its `result` is awaited.
    *
    * @param message the user's text, or messages that end with a user message or with the results of tool calls
    * @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`, `SESSION_BUSY`, `CLOSED`, `ABORTED`, `CONTEXT_FULL`,
    *   `QUEUE_FULL`, `REPLY_INVALID` (with `responseFormat`), and what rendering, sampling and decoding throw.
    */
-  stream(message: TurnInput, options: SendOptions = {}): AsyncGenerator<StreamPart, void, undefined> {
-    return this.#parts(message, options, false) as AsyncGenerator<StreamPart, void, undefined>; // no `retry` part
+  stream<S extends Schema>(
+    message: TurnInput,
+    options: SendOptions<S> = {},
+  ): ReplyStream<StreamPart, Reply<SchemaValue<S>>> {
+    return new StreamedTask((queue, left) => this.#send(message, options, queue, left)) as ReplyStream<
+      StreamPart,
+      Reply<SchemaValue<S>>
+    >;
   }
 
-  /** @param retriesInvalid whether to ask again for a reply that does not match `responseFormat` */
-  async *#parts(
+  /** Checks what was asked for. The session is busy from here on. */
+  async #send(
     message: TurnInput,
     options: SendOptions,
-    retriesInvalid: boolean,
-  ): AsyncGenerator<TurnPart, void, undefined> {
+    queue: PartQueue<StreamPart>,
+    left: AbortSignal,
+  ): Promise<StreamEnd<StreamPart, Reply>> {
     this.#activity.requireOpen();
-    const input = { message, options, closing: this.#activity.closing };
+    const input = { message, options, signals: [this.#activity.closing, left] };
     const request = readRequest(this, this.#setup, this.#services.contextSize, input);
     this.#activity.begin('send');
-    const { id: sessionId } = this;
-    const { turnId } = request.toolRun;
-    const events = new TurnEvents({ turnId, sessionId, model: this.#services.model.path });
-    const abandonedEvents = new AbandonedStream(events.end);
-    const abandonedTurn = new AbandonedStream(() => void this.#endTurn());
-    let turn: Turn | undefined;
-    let last: FinishPart | undefined;
-    let failure: { error: unknown } | undefined;
+    return this.#activity.step(this.#runTurn(request, options, queue));
+  }
+
+  async #runTurn(
+    request: CheckedTurn,
+    options: SendOptions,
+    queue: PartQueue<StreamPart>,
+  ): Promise<StreamEnd<StreamPart, Reply>> {
+    const { signal, generation, toolRun, usage } = request;
+    const stopDropping = queue.closeOnAbort(signal);
+    const events = new TurnEvents({ turnId: toolRun.turnId, sessionId: this.id, model: this.#services.model.path });
     try {
-      await this.#turnLock.enter(eitherSignal(request.signal, request.generation.deadline));
+      await this.#turnLock.enter(eitherSignal(signal, generation.deadline));
       this.#rollBack = this.#sequence.rollbackPoint();
       events.begin();
-      const running = await this.#activity.step(this.#beginTurn({ ...request, retriesInvalid }, options));
-      turn = running;
-      const next = () => this.#activity.step(running.next());
-      for (let part = await next(); part !== undefined; part = await next()) {
-        if (part.type === 'finish') {
-          this.#messages = Object.freeze([...running.conversation]);
-          this.#rollBack = undefined; // the turn is part of the conversation now
-          events.finished(part);
-          last = part;
-          break;
-        }
-        this.#readerWatch.partReady();
-        yield part;
-        if (this.#readerWatch.partTaken()) {
-          await this.#turnLock.enter(request.signal);
-        }
-      }
+      const turn = await this.#beginTurn(request, options, queue);
+      const end = await turn.run();
+      await this.#untilRead(queue, signal);
+      this.#messages = Object.freeze([...turn.conversation]);
+      this.#rollBack = undefined; // the turn is part of the conversation now
+      events.end(end.result);
+      return end;
     } catch (error) {
-      events.failed(error);
-      const isAborted = !this.closed && HeadstartError.isInstance(error, 'ABORTED');
-      last = { type: 'finish', finishReason: isAborted ? 'aborted' : 'error', usage: request.usage.total() };
-      failure = { error: this.#turnFailure(error, request, options.timeoutMs) };
+      const failure = this.#failure(error, { deadline: generation.deadline, timeoutMs: options.timeoutMs }, signal);
+      events.end({ error: failure });
+      throw withUsage(failure, usage.total());
     } finally {
-      abandonedEvents.end();
-      abandonedTurn.end();
-      await turn?.end();
-      events.end();
+      stopDropping();
       await this.#endTurn();
-    }
-    // The turn has ended already: the consumer may send the next message before it reads on, or never read on.
-    if (last !== undefined) {
-      yield last;
-    }
-    if (failure !== undefined) {
-      throw failure.error;
     }
   }
 
-  /** Releases the sequence if it was damaged. @returns the error that the turn's stream throws */
-  #turnFailure(error: unknown, { signal, generation }: CheckedTurn, timeoutMs: number | undefined): unknown {
+  /**
+   * A turn that a program reads ends when the program asks for the last part. Until then the program may leave the stream:
+   * what the conversation contains does not depend on how far the turn was ahead of its reader.
+   */
+  async #untilRead(queue: PartQueue<StreamPart>, signal: AbortSignal): Promise<void> {
+    if (!queue.isDrained) {
+      this.#turnLock.pause();
+      await queue.untilDrained(signal);
+    }
+  }
+
+  #failure(error: unknown, limit: TimeLimit, signal: AbortSignal): unknown {
     if (this.closed) {
       return new HeadstartError('CLOSED', 'The session was closed during its turn', { cause: error });
     }
     this.#sequence.afterFailure();
-    return asAborted(error, 'The turn', { deadline: generation.deadline, timeoutMs }, signal);
+    return asAborted(error, 'The turn', limit, signal);
   }
 
   async #endTurn(): Promise<void> {
-    this.#readerWatch.stop();
     if (this.#rollBack !== undefined && this.#turnLock.isPaused) {
       this.#sequence.release(); // without the lock, adapters may change at any moment
     }
@@ -330,7 +328,7 @@ export class Session implements ToolSession {
     return this.close();
   }
 
-  async #beginTurn(request: CheckedTurn & { retriesInvalid: boolean }, options: SendOptions): Promise<Turn> {
+  async #beginTurn(request: CheckedTurn, options: SendOptions, queue: PartQueue<StreamPart>): Promise<Turn> {
     throwIfAborted(request.signal);
     const format: PreparedFormat | undefined = await prepareFormat(options.responseFormat);
     const { model, renderer, messageEnds, contextSize } = this.#services;
@@ -343,6 +341,7 @@ export class Session implements ToolSession {
         source: this.#setup.source,
         sequence: this.#sequence,
         lock: this.#turnLock,
+        queue,
         compaction: this.#setup.compaction,
         onPrompt: (prompt) => this.#checkTemplate(prompt),
       },

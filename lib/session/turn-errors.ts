@@ -1,5 +1,6 @@
 // Errors of decodes and queues, in the terms of the program's call.
 import { HeadstartError } from '../errors.js';
+import type { Usage } from '../usage.js';
 
 /** A time limit for a reply. */
 export interface TimeLimit {
@@ -17,11 +18,22 @@ export function asAborted(error: unknown, what: string, { deadline, timeoutMs }:
   if (!HeadstartError.isInstance(error, 'ABORTED')) {
     return error;
   }
+  if (HeadstartError.isInstance(error.cause, 'ABORTED')) {
+    return error.cause; // the reader left the stream
+  }
   const isLate = deadline?.aborted === true && signal?.aborted !== true;
   const message = isLate
     ? `${what} was aborted: \`timeoutMs\` (${timeoutMs} ms) passed before the first token. Raise \`timeoutMs\`.`
     : `${what} was aborted`;
   return new HeadstartError('ABORTED', message, { cause: isLate ? deadline.reason : error.cause });
+}
+
+/** Adds to an error what its turn or completion cost. */
+export function withUsage(error: unknown, usage: Usage): unknown {
+  if (HeadstartError.isInstance(error)) {
+    error.usage = usage;
+  }
+  return error;
 }
 
 /** The error for a prompt that fills the context. */

@@ -3,8 +3,8 @@ import type { ConversationSequence } from './conversation-sequence.js';
 
 /**
  * Tracks how one turn, completion or other activity holds the agent's reader/writer lock. It holds the read lock while it
- * decodes. It releases the lock while its tools run, and while the program does not read its stream, so that `setLoras()`
- * (the writer) never waits for user code. {@link enter} acquires the lock again, and drops the KV state if adapters changed
+ * decodes. It releases the lock while it waits for tools, for a check of the program, or for the reader of its stream, so that
+ * `setLoras()` (the writer) never waits for user code. {@link enter} acquires the lock again, and drops the KV state if adapters changed
  * in between.
  */
 export class TurnLock {
@@ -41,6 +41,18 @@ export class TurnLock {
     this.#unlock?.();
     this.#writesAtPause = this.#lock.writes;
     this.#sequence.makePreemptible();
+  }
+
+  /**
+   * Waits for `work` while paused, then enters again. If `work` fails, the turn stays paused.
+   *
+   * @throws HeadstartError `ABORTED` while entering, and what `work` throws.
+   */
+  async paused<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    this.pause();
+    const result = await work();
+    await this.enter(signal);
+    return result;
   }
 
   leave(): void {

@@ -1,6 +1,6 @@
 // Merges the options of a turn with the session's options and the defaults, and checks them before the turn begins.
 
-import { eitherSignal } from '../abort.js';
+import { combinedSignal, eitherSignal } from '../abort.js';
 import { HeadstartError } from '../errors.js';
 import { mergeSampling } from '../generate/sampling.js';
 import { UsageCounter } from '../generate/usage-counter.js';
@@ -12,13 +12,13 @@ import type { TurnRequest } from './turn.js';
 import { newTurnId } from './turn-events.js';
 
 /** A turn with checked options. Its `responseFormat` is prepared when the turn begins. */
-export type CheckedTurn = Omit<TurnRequest, 'format' | 'retriesInvalid'>;
+export type CheckedTurn = Omit<TurnRequest, 'format'>;
 
 interface TurnArguments {
   message: TurnInput;
   options: SendOptions;
-  /** Fires when the session is closed. */
-  closing: AbortSignal;
+  /** Each ends the turn when it aborts. */
+  signals: readonly AbortSignal[];
 }
 
 /** @throws HeadstartError `INVALID_ARGUMENT`. */
@@ -26,14 +26,14 @@ export function readRequest(
   session: ToolSession,
   setup: SessionSetup,
   contextSize: number,
-  { message, options, closing }: TurnArguments,
+  { message, options, signals }: TurnArguments,
 ): CheckedTurn {
   const generation = resolveGeneration(options, SEND_OPTIONS);
   const { tools } = setup;
   const { maxSteps, toolChoice, onToolCall, ...limits } = resolveToolOptions(contextSize, setup.options, options);
   requireToolChoice(toolChoice, tools);
   requireOneGoal(options);
-  const signal = eitherSignal(closing, options.signal);
+  const signal = combinedSignal(...signals, options.signal);
   // Tools stop at the deadline of the reply, because no reply could follow their results.
   const toolSignal = eitherSignal(signal, generation.deadline);
   return {

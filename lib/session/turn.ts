@@ -1,8 +1,10 @@
 import { orAborted, throwIfAborted } from '../abort.js';
 import { HeadstartError } from '../errors.js';
 import type { CheckpointPlace } from '../generate/generation.js';
+import type { PartQueue } from '../generate/part-queue.js';
+import type { StreamEnd } from '../generate/reply-stream.js';
 import { asMessages, type PreparedFormat, type Rejected } from '../generate/response-format.js';
-import type { FinishPart, StreamPart, TurnPart } from '../generate/stream-parts.js';
+import type { FinishPart, Reply, StreamPart, ToolResult } from '../generate/stream-parts.js';
 import { CallIds } from '../generate/tool-calls.js';
 import type { FinishedCall } from '../generate/tool-input.js';
 import type { UsageCounter } from '../generate/usage-counter.js';
@@ -15,8 +17,8 @@ import { runCalls, type ToolOutcome, type ToolRun } from '../tools/execute.js';
 import type { ToolChoice } from '../tools/tool.js';
 import { type Compacted, type CompactionOptions, compactDuringTurn, needsCompaction } from './compaction/compaction.js';
 import type { ConversationSequence } from './conversation-sequence.js';
-import { type FinishedReply, ReplyStream } from './reply-stream.js';
 import type { ResolvedGeneration } from './send-options.js';
+import { type FinishedReply, StepReply } from './step-reply.js';
 import { contextFull } from './turn-errors.js';
 import type { TurnLock } from './turn-lock.js';
 
@@ -26,6 +28,7 @@ export interface TurnServices {
   messageEnds: MessageEnds;
   sequence: ConversationSequence;
   lock: TurnLock;
+  queue: PartQueue<StreamPart>;
   contextSize: number;
   source: TemplateSource;
   /** Undefined: the conversation is never shortened. */
@@ -43,8 +46,6 @@ export interface TurnRequest {
   maxSteps: number;
   toolRun: ToolRun;
   format: PreparedFormat | undefined;
-  /** Whether the model replies again after a reply that `format` does not allow. Impossible if a program has read its text already. */
-  retriesInvalid: boolean;
   reasoning: boolean;
   signal: AbortSignal;
   usage: UsageCounter;
@@ -58,13 +59,12 @@ export class Turn {
   readonly #added: ChatMessage[] = [];
   readonly #services: TurnServices;
   readonly #request: TurnRequest;
-  readonly #parts = this.#run();
+  readonly #toolCalls: ToolCall[] = [];
+  readonly #toolResults: ToolResult[] = [];
   /** Whether the model failed to write a summary. It would most likely fail at the next step too. */
   #hasNoSummary = false;
   /** Replies that `format` did not allow. They are part of the prompts of this turn only. */
   readonly #rejected: Rejected[] = [];
-  /** The reply in progress. */
-  #reply: ReplyStream | undefined;
 
   constructor(services: TurnServices, request: TurnRequest) {
     this.#services = services;
@@ -77,61 +77,45 @@ export class Turn {
     return this.#conversation;
   }
 
-  /** The next part; undefined after the last one. Parts of a reply do not pass through generators, which would cost time for each token. */
-  async next(): Promise<TurnPart | undefined> {
-    for (;;) {
-      const part = await this.#reply?.next();
-      if (part !== undefined) {
-        return part;
-      }
-      this.#reply = undefined;
-      const { done, value } = await this.#parts.next();
-      if (done) {
-        return undefined;
-      }
-      if (!(value instanceof ReplyStream)) {
-        return value;
-      }
-      this.#reply = value;
-    }
-  }
-
-  /** Ends the turn at its current part. Idempotent. */
-  async end(): Promise<void> {
-    await this.#parts.return();
-  }
-
-  async *#run(): AsyncGenerator<TurnPart | ReplyStream, void, undefined> {
+  /** Generates replies and runs tools until the model has answered, or the caller has to. */
+  async run(): Promise<StreamEnd<StreamPart, Reply>> {
     const { maxSteps, usage } = this.#request;
     for (let index = 0; ; index++) {
-      const reply = yield* this.#step(index);
+      const reply = await this.#step(index);
       const checked = await this.#check(reply, index);
       if (checked === 'retry') {
-        yield { type: 'retry' };
         usage.nextStep();
         continue;
       }
+      const calls = reply.calls.map(({ call }) => call);
       this.#add(freeze(reply.message));
-      yield* callParts(reply.calls);
+      this.#toolCalls.push(...calls);
+      await this.#emit(callParts(reply.calls));
       const { finishReason, detail } = reply.generated;
-      const isWaiting = yield* this.#answer(reply.calls.map(({ call }) => call));
-      if (!isWaiting && (reply.calls.length === 0 || finishReason !== 'stop')) {
-        yield this.#finish(reply, { finishReason, ...(detail !== undefined && { detail }), ...checked });
-        return;
+      const isWaiting = await this.#answer(calls);
+      if (!isWaiting && (calls.length === 0 || finishReason !== 'stop')) {
+        return this.#end(reply, { finishReason, ...(detail !== undefined && { detail }), ...checked });
       }
       if (isWaiting || index + 1 >= maxSteps) {
-        yield this.#finish(reply, { finishReason: 'tool-calls', ...(!isWaiting && { detail: 'max-steps' }) });
-        return;
+        return this.#end(reply, { finishReason: 'tool-calls', ...(!isWaiting && { detail: 'max-steps' }) });
       }
       usage.nextStep();
     }
   }
 
-  async *#step(index: number): AsyncGenerator<StreamPart | ReplyStream, FinishedReply, undefined> {
+  /** Adds parts to the stream. If the queue is full, the turn pauses until its reader has taken half of it. */
+  #emit(parts: readonly StreamPart[]): Promise<void> | undefined {
+    const { queue, lock } = this.#services;
+    const { signal } = this.#request;
+    queue.push(...parts);
+    return queue.isFull ? lock.paused(() => queue.untilHalfEmpty(signal), signal) : undefined;
+  }
+
+  async #step(index: number): Promise<FinishedReply> {
     const { contextSize, compaction } = this.#services;
     const { signal } = this.#request;
     throwIfAborted(signal);
-    const prompt = yield* this.#fittingPrompt(index);
+    const prompt = await this.#fittingPrompt(index);
     if (prompt.tokens.length >= contextSize) {
       throw this.#rejected.at(-1)?.error ?? contextFull(prompt.tokens.length, contextSize, compaction !== undefined);
     }
@@ -140,18 +124,23 @@ export class Turn {
     }
     const reply = await this.#openReply(prompt, index);
     try {
-      yield reply;
+      for (let parts = await reply.next(); parts !== undefined; parts = await reply.next()) {
+        const pause = this.#emit(parts);
+        if (pause !== undefined) {
+          await pause; // without one, each token would wait for the event loop once more
+        }
+      }
       const finished = await reply.finish();
-      yield* finished.parts;
+      await this.#emit(finished.parts);
       return finished;
     } finally {
       reply.close();
     }
   }
 
-  async #openReply(prompt: Prompt, index: number): Promise<ReplyStream> {
+  async #openReply(prompt: Prompt, index: number): Promise<StepReply> {
     const { messages, generation, toolRun, format, signal, usage } = this.#request;
-    return ReplyStream.open(this.#services, {
+    return StepReply.open(this.#services, {
       prompt,
       checkpoint: await this.#checkpointIn(prompt, index),
       generation,
@@ -178,7 +167,7 @@ export class Turn {
   }
 
   /** The prompt of a step. If it takes too much of the context, the conversation is compacted first. */
-  async *#fittingPrompt(index: number): AsyncGenerator<StreamPart, Prompt, undefined> {
+  async #fittingPrompt(index: number): Promise<Prompt> {
     const { compaction, contextSize } = this.#services;
     const prompt = await this.#prompt(index);
     if (compaction === undefined || !needsCompaction(prompt.tokens.length, contextSize, compaction)) {
@@ -190,7 +179,7 @@ export class Turn {
       return prompt;
     }
     this.#conversation = [...compacted.messages];
-    yield { type: 'compaction', ...compacted.report };
+    await this.#emit([{ type: 'compaction', ...compacted.report }]);
     return this.#prompt(index);
   }
 
@@ -248,34 +237,28 @@ export class Turn {
    *
    * @returns whether calls remain that the caller has to answer
    */
-  async *#answer(calls: readonly ToolCall[]): AsyncGenerator<StreamPart, boolean, undefined> {
+  async #answer(calls: readonly ToolCall[]): Promise<boolean> {
     const { toolRun } = this.#request;
     const runnable = calls.filter(({ toolName }) => {
       const prepared = toolRun.tools.get(toolName);
       return prepared === undefined || prepared.tool.execute !== undefined;
     });
-    const outcomes = yield* this.#runTools(runnable);
+    const outcomes = new Map<string, ToolOutcome>();
+    if (runnable.length > 0) {
+      await this.#services.lock.paused(() => this.#runTools(runnable, outcomes), toolRun.signal);
+    }
     this.#addResults(calls, outcomes);
     return runnable.length < calls.length;
   }
 
-  /** While tools run, other sessions may preempt the sequence, and adapters may change. */
-  async *#runTools(calls: readonly ToolCall[]): AsyncGenerator<StreamPart, Map<string, ToolOutcome>, undefined> {
-    const outcomes = new Map<string, ToolOutcome>();
-    if (calls.length === 0) {
-      return outcomes;
-    }
-    const { sequence, lock } = this.#services;
-    const { toolRun } = this.#request;
-    lock.pause();
-    for await (const outcome of runCalls(calls, toolRun)) {
+  async #runTools(calls: readonly ToolCall[], outcomes: Map<string, ToolOutcome>): Promise<void> {
+    for await (const outcome of runCalls(calls, this.#request.toolRun)) {
       const { call, output, isError } = outcome;
       outcomes.set(call.toolCallId, outcome);
-      yield { type: 'tool-result', toolCallId: call.toolCallId, toolName: call.toolName, output, isError };
-      sequence.makePreemptible(); // reading the part made it busy, and other tools still run
+      const result: ToolResult = { toolCallId: call.toolCallId, toolName: call.toolName, output, isError };
+      this.#toolResults.push(result);
+      this.#services.queue.push({ type: 'tool-result', ...result });
     }
-    await lock.enter(toolRun.signal);
-    return outcomes;
   }
 
   #addResults(calls: readonly ToolCall[], outcomes: ReadonlyMap<string, ToolOutcome>): void {
@@ -300,16 +283,17 @@ export class Turn {
 
   /** Checks the reply against `format`. A user's schema may be slow, or call the agent, so the turn is paused during the check. */
   async #check({ message, generated }: FinishedReply, index: number): Promise<Pick<FinishPart, 'object'> | 'retry'> {
-    const { format, retriesInvalid, maxSteps, toolRun } = this.#request;
-    const { lock } = this.#services;
+    const { format, maxSteps, toolRun } = this.#request;
+    const { lock, queue } = this.#services;
     if (format === undefined || generated.finishReason !== 'stop' || generated.detail !== undefined) {
       return {}; // the reply was cut off
     }
-    lock.pause();
+    const parse = () => orAborted(format.parse(message.content), toolRun.signal);
     try {
-      return { object: await orAborted(format.parse(message.content), toolRun.signal) };
+      return { object: await lock.paused(parse, toolRun.signal) };
     } catch (error) {
-      if (!retriesInvalid || index + 1 >= maxSteps || !HeadstartError.isInstance(error, 'REPLY_INVALID')) {
+      // A reply that a program has begun to read cannot be taken back.
+      if (queue.isRead || index + 1 >= maxSteps || !HeadstartError.isInstance(error, 'REPLY_INVALID')) {
         throw error;
       }
       this.#rejected.push({ reply: freeze(message), error });
@@ -318,16 +302,21 @@ export class Turn {
     return 'retry';
   }
 
-  #finish(reply: FinishedReply, ended: Pick<FinishPart, 'finishReason' | 'detail' | 'object'>): FinishPart {
+  #end(
+    { message, generated }: FinishedReply,
+    ended: Pick<FinishPart, 'finishReason' | 'detail' | 'object'>,
+  ): StreamEnd<StreamPart, Reply> {
     const { usage, generation } = this.#request;
     const { object, ...reason } = ended;
-    return {
-      type: 'finish',
+    const finish = {
       ...reason,
       usage: usage.total(),
-      ...(generation.logProbabilities !== undefined && { logProbabilities: reply.generated.logProbabilities }),
+      ...(generation.logProbabilities !== undefined && { logProbabilities: generated.logProbabilities }),
       ...('object' in ended && { object }),
     };
+    const { content: text, reasoning = '' } = message;
+    const [toolCalls, toolResults] = [this.#toolCalls, this.#toolResults];
+    return { last: { type: 'finish', ...finish }, result: { text, reasoning, toolCalls, toolResults, ...finish } };
   }
 }
 
@@ -336,11 +325,8 @@ const MAX_SEED = 4_294_967_295;
 /** Errors of a summary that do not prevent a reply. */
 const NO_SUMMARY: ReadonlySet<string> = new Set(['REPLY_INVALID', 'CONTEXT_FULL']);
 
-function* callParts(calls: readonly FinishedCall[]): Generator<StreamPart, void, undefined> {
-  for (const { call, parts } of calls) {
-    yield* parts;
-    yield { type: 'tool-call', ...call };
-  }
+function callParts(calls: readonly FinishedCall[]): StreamPart[] {
+  return calls.flatMap(({ call, parts }) => [...parts, { type: 'tool-call' as const, ...call }]);
 }
 
 function freeze(message: AssistantMessage): AssistantMessage {

@@ -30,3 +30,6 @@ export const outcomeOf = (work: Promise<unknown>): Promise<string> =>
     () => 'done',
     (error: { code?: string }) => error.code ?? String(error),
   );
+
+/** Begins to read a stream by hand. */
+export const iterate = <Part>(stream: AsyncIterable<Part>): AsyncIterator<Part> => stream[Symbol.asyncIterator]();

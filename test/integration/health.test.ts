@@ -26,14 +26,14 @@ describe('health', () => {
     });
     expect(agent.health().model).toMatch(/micro-dense-v\d+\.gguf$/);
     const sessions = await Promise.all([agent.createSession(), agent.createSession()]);
-    const stream = sessions[0]?.stream('Hello', { maxTokens: 8 });
+    const stream = sessions[0]?.stream('Hello', { maxTokens: 8 })[Symbol.asyncIterator]();
     await stream?.next();
     const during = agent.health();
     expect(during).toMatchObject({ openSessions: 2, heldSequences: 2, residentTemplates: 1 });
     expect(during.activeSessions).toBe(1);
     expect(during.kvCells.used).toBeGreaterThan(sessions[0]?.report.templateTokens as number);
     expect(during.kvCells.used + during.kvCells.free).toBe(1024);
-    for await (const _ of stream as AsyncIterable<unknown>);
+    while (!(await stream?.next())?.done);
     expect(agent.health().tokensPerSecond).toBeGreaterThan(0);
     expect(agent.health().decodes).toBe(decodes.length);
     await Promise.all(sessions.map((session) => session.close()));

@@ -26,7 +26,7 @@ const MISHAPS: Record<string, (agent: AgentServer, session: Session) => Promise<
       break;
     }
   },
-  'a stream that nobody reads to its end': (_, session) => session.stream('Hello').next(),
+  'a stream that nobody reads to its end': (_, session) => session.stream('Hello')[Symbol.asyncIterator]().next(),
   'a message that does not fit': (_, session) => session.send('word '.repeat(5000)),
   'an invalid message': (_, session) => session.send({ role: 'wizard' } as never),
   'a sampler without any token to choose': (_, session) =>

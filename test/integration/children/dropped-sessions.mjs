@@ -20,7 +20,7 @@ async function use(number) {
   if (number % 50 === 0) {
     await session.send('Hello', { maxTokens: 4 });
   } else if (number % 50 === 1) {
-    await session.stream('Hello', { maxTokens: 4 }).next(); // the rest of the stream is never read
+    await session.stream('Hello', { maxTokens: 4 })[Symbol.asyncIterator]().next(); // the rest of the stream is never read
   } else if (number % 50 === 2) {
     await session.fork();
   }
@@ -34,8 +34,9 @@ const ends = [];
 subscribeDiagnostics('turn', (event) => event.event === 'end' && ends.push(event));
 const kept = await agent.createSession();
 // In functions, because values that the top level of a module uses are not garbage collected.
-const dropTurn = async () => (await kept.stream('Hello', { maxTokens: 4 }).next()).value.type;
-const dropCompletion = async () => (await agent.streamComplete('Hello', { maxTokens: 4 }).next()).value.type;
+const dropTurn = async () => (await kept.stream('Hello', { maxTokens: 4 })[Symbol.asyncIterator]().next()).value.type;
+const dropCompletion = async () =>
+  (await agent.streamComplete('Hello', { maxTokens: 4 })[Symbol.asyncIterator]().next()).value.type;
 const dropped = [await dropTurn(), await dropCompletion()];
 // setLoras() waits until no turn computes, so it ends only after the dropped streams were collected.
 let lorasAreSet = false;

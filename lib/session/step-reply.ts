@@ -15,14 +15,14 @@ import type { Prompt, Renderer } from '../prompt/renderer.js';
 import type { SamplingOptions } from '../sampling-options.js';
 import type { ResolvedGeneration } from './send-options.js';
 
-export interface ReplyStreamServices {
+export interface StepReplyServices {
   model: Model;
   renderer: Renderer;
   sequence: ReplySequence;
   contextSize: number;
 }
 
-export interface ReplyStreamRequest {
+export interface StepReplyRequest {
   prompt: Prompt;
   checkpoint: CheckpointPlace | undefined;
   generation: ResolvedGeneration;
@@ -38,33 +38,30 @@ export interface ReplyStreamRequest {
 
 /** The end of a reply. */
 export interface FinishedReply {
-  /** The parts that {@link ReplyStream.next} did not return yet, without those of calls. */
+  /** The parts that {@link StepReply.next} did not return, without those of calls. */
   parts: readonly StreamPart[];
   message: AssistantMessage;
   calls: readonly FinishedCall[];
   generated: Generated;
 }
 
-/** Generates one reply and returns it as parts of a stream. */
-export class ReplyStream {
-  readonly #services: ReplyStreamServices;
-  readonly #request: ReplyStreamRequest;
+/** Generates the reply of one step and returns it as parts of a stream. */
+export class StepReply {
+  readonly #services: StepReplyServices;
+  readonly #request: StepReplyRequest;
   readonly #reader: VisibleReply;
   readonly #inputs: ToolInputs;
   readonly #reasoning: ReasoningCounter;
   readonly #generation: Generation;
   readonly #samplers: (Sampler | undefined)[];
-  /** Parts that came with the last piece and were not returned yet. */
-  #ready: StreamPart[] = [];
-  #failure: { error: unknown } | undefined;
 
   /** Close it in any case. */
-  static async open(services: ReplyStreamServices, request: ReplyStreamRequest): Promise<ReplyStream> {
+  static async open(services: StepReplyServices, request: StepReplyRequest): Promise<StepReply> {
     const { tokens, format } = request.prompt;
-    return new ReplyStream(services, request, await makeSampler(services.model, request.sampling, format, tokens));
+    return new StepReply(services, request, await makeSampler(services.model, request.sampling, format, tokens));
   }
 
-  private constructor(services: ReplyStreamServices, request: ReplyStreamRequest, sampler: Sampler | undefined) {
+  private constructor(services: StepReplyServices, request: StepReplyRequest, sampler: Sampler | undefined) {
     const { prompt, generation, hasForm, maxCalls, ids, usage } = request;
     this.#services = services;
     this.#request = request;
@@ -114,35 +111,24 @@ export class ReplyStream {
     return this.#reader.calls > this.#request.maxCalls;
   }
 
-  /** Returns undefined at the end of the reply, also if it failed: {@link finish} throws the error. */
-  async next(): Promise<StreamPart | undefined> {
-    try {
-      while (this.#ready.length === 0) {
-        const piece = await this.#generation.next();
-        if (piece === undefined) {
-          return undefined;
-        }
-        const read = this.#reader.push(piece);
-        const delta = read instanceof Promise ? await read : read;
-        this.#reasoning.update();
-        this.#ready = [...textParts(delta), ...this.#inputs.read(this.#reader.begunCalls)];
-      }
-    } catch (error) {
-      this.#failure = { error };
-      return undefined;
-    }
-    return this.#ready.shift();
-  }
-
   /**
-   * Ends the reply, after {@link next} returned undefined.
+   * The parts that are certain after the next piece of text, maybe none. Undefined at the end of the reply.
    *
    * @throws HeadstartError what generating and reading throw.
    */
-  async finish(): Promise<FinishedReply> {
-    if (this.#failure !== undefined) {
-      throw this.#failure.error;
+  async next(): Promise<readonly StreamPart[] | undefined> {
+    const piece = await this.#generation.next();
+    if (piece === undefined) {
+      return undefined;
     }
+    const read = this.#reader.push(piece);
+    const delta = read instanceof Promise ? await read : read;
+    this.#reasoning.update();
+    return [...textParts(delta), ...this.#inputs.read(this.#reader.begunCalls)];
+  }
+
+  /** Ends the reply, after {@link next} returned undefined. */
+  async finish(): Promise<FinishedReply> {
     const reader = this.#reader;
     const { result } = this.#generation;
     const isCut = result.finishReason !== 'stop' || reader.stopped || this.#hasTooManyCalls;

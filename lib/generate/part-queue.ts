@@ -1,0 +1,153 @@
+import { orAborted } from '../abort.js';
+import { HeadstartError } from '../errors.js';
+
+/** Parts that a full queue holds. Its turn then waits until the reader has taken half of them. */
+const CAPACITY = 64;
+
+interface Waiting<Part> {
+  resolve: (result: IteratorResult<Part, undefined>) => void;
+  reject: (error: unknown) => void;
+}
+
+/** How a stream ends: with a last part, or with an error. */
+type Ending<Part> = { last: Part } | { error: unknown };
+
+const DONE = { value: undefined, done: true } as const;
+
+/**
+ * The parts between a turn, which adds them, and its reader, who takes them. Before reading begins, parts are dropped: a
+ * program that awaits only the result needs none.
+ */
+export class PartQueue<Part> {
+  readonly #parts: Part[] = [];
+  readonly #waiting: Waiting<Part>[] = [];
+  #isRead = false;
+  /** Parts are no longer taken from the turn. */
+  #isClosed = false;
+  #ending: Ending<Part> | 'taken' | undefined;
+  /** Wakes the turn, which waits for its reader. */
+  #onTaken: (() => void) | undefined;
+
+  /** Whether a program reads the parts. */
+  get isRead(): boolean {
+    return this.#isRead;
+  }
+
+  get isFull(): boolean {
+    return this.#parts.length >= CAPACITY;
+  }
+
+  /** Adds parts, even to a full queue. The turn checks {@link isFull} between two steps. */
+  push(...parts: readonly Part[]): void {
+    if (!this.#isRead || this.#isClosed) {
+      return;
+    }
+    for (const part of parts) {
+      const waiting = this.#waiting.shift();
+      if (waiting === undefined) {
+        this.#parts.push(part);
+      } else {
+        waiting.resolve({ value: part, done: false });
+      }
+    }
+  }
+
+  /**
+   * Resolves when the reader has taken half of what a full queue holds.
+   *
+   * @throws HeadstartError `ABORTED`.
+   */
+  async untilHalfEmpty(signal: AbortSignal): Promise<void> {
+    while (this.#parts.length > CAPACITY / 2) {
+      await this.#nextTake(signal);
+    }
+  }
+
+  /** Whether the reader has taken all parts and asks for another, or there is no reader. */
+  get isDrained(): boolean {
+    return !this.#isRead || this.#waiting.length > 0;
+  }
+
+  /**
+   * Resolves when {@link isDrained}.
+   *
+   * @throws HeadstartError `ABORTED`.
+   */
+  async untilDrained(signal: AbortSignal): Promise<void> {
+    while (!this.isDrained) {
+      await this.#nextTake(signal);
+    }
+  }
+
+  #nextTake(signal: AbortSignal): Promise<void> {
+    const taken = new Promise<void>((resolve) => {
+      this.#onTaken = resolve;
+    });
+    return orAborted(taken, signal);
+  }
+
+  /** Drops the parts that were not taken, and those that are still to come. */
+  close(): void {
+    this.#isClosed = true;
+    this.#parts.length = 0;
+  }
+
+  /**
+   * Closes the queue when the signal aborts: the reader gets no more parts, only the error.
+   *
+   * @returns a function that ends this
+   */
+  closeOnAbort(signal: AbortSignal): () => void {
+    const close = () => this.close();
+    signal.addEventListener('abort', close, { once: true });
+    return () => signal.removeEventListener('abort', close);
+  }
+
+  /** Ends the stream after the parts that are in the queue. */
+  end(ending: Ending<Part>): void {
+    this.#ending = ending;
+    for (const waiting of this.#waiting.splice(0)) {
+      this.#takeEnding().then(waiting.resolve, waiting.reject);
+    }
+  }
+
+  /** @throws HeadstartError `STREAM_USED` if a program has begun to read before. */
+  beginReading(): void {
+    if (this.#isRead) {
+      throw new HeadstartError(
+        'STREAM_USED',
+        'Expected a stream that was not read yet, but it was iterated before. Its `result` has the whole reply.',
+      );
+    }
+    this.#isRead = true;
+  }
+
+  /** Takes the next part; waits if there is none. */
+  take(): Promise<IteratorResult<Part, undefined>> {
+    const part = this.#parts.shift();
+    if (part !== undefined) {
+      this.#onTaken?.();
+      return Promise.resolve({ value: part, done: false });
+    }
+    if (this.#ending !== undefined) {
+      return this.#takeEnding();
+    }
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ resolve, reject });
+      this.#onTaken?.();
+    });
+  }
+
+  /** The last part or the error comes once. */
+  async #takeEnding(): Promise<IteratorResult<Part, undefined>> {
+    const ending = this.#ending;
+    this.#ending = 'taken';
+    if (ending === undefined || ending === 'taken') {
+      return DONE;
+    }
+    if ('error' in ending) {
+      throw ending.error;
+    }
+    return { value: ending.last, done: false };
+  }
+}

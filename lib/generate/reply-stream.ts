@@ -1,0 +1,89 @@
+import { HeadstartError } from '../errors.js';
+import { PartQueue } from './part-queue.js';
+
+/** A finished task: what `result` resolves with, and the stream's last part. */
+export interface StreamEnd<Part, Result> {
+  result: Result;
+  last: Part;
+}
+
+/**
+ * The task behind a stream. It adds parts to `queue`, and waits if the queue is full.
+ *
+ * @param left aborts when the reader leaves the stream
+ */
+export type StreamTask<Part, Result> = (queue: PartQueue<Part>, left: AbortSignal) => Promise<StreamEnd<Part, Result>>;
+
+/** Aborts the task of a reader that was collected without having left its stream. */
+const abandoned = new FinalizationRegistry<AbortController>((leaving) => leave(leaving));
+
+function leave(leaving: AbortController): void {
+  leaving.abort(new HeadstartError('ABORTED', 'The stream was left before its end'));
+}
+
+/**
+ * A reply while it is generated. Iterate over it for its parts, or await `result`, or both. Generation begins with the
+ * first of the two, and then continues at its own pace: it pauses while 64 parts wait for their reader.
+ *
+ * Leaving the iteration (`break`, `return`, an exception in the loop) aborts the turn. A stream whose reader was garbage
+ * collected is left too. A second iteration throws `STREAM_USED`.
+ */
+export interface ReplyStream<Part, Result> extends AsyncIterable<Part, undefined, undefined> {
+  /**
+   * The whole reply. If only `result` is awaited, the reply is generated to its end and no parts are kept. If the stream
+   * is iterated too, `result` settles once the last part was read, and an iteration that begins late misses the parts that
+   * were generated before. `result` rejects with the error that the iteration throws.
+   */
+  readonly result: Promise<Result>;
+}
+
+/** Runs a task once its stream is iterated or its result is awaited. */
+export class StreamedTask<Part, Result> implements ReplyStream<Part, Result> {
+  readonly #queue = new PartQueue<Part>();
+  readonly #leaving = new AbortController();
+  readonly #task: StreamTask<Part, Result>;
+  #result: Promise<Result> | undefined;
+
+  constructor(task: StreamTask<Part, Result>) {
+    this.#task = task;
+  }
+
+  get result(): Promise<Result> {
+    if (this.#result === undefined) {
+      this.#result = this.#run();
+      this.#result.catch(() => undefined); // the iteration throws it too, so it is no unhandled rejection
+    }
+    return this.#result;
+  }
+
+  /** @throws HeadstartError `STREAM_USED` the second time. */
+  [Symbol.asyncIterator](): AsyncIterator<Part, undefined, undefined> {
+    this.#queue.beginReading();
+    const iterator: AsyncIterator<Part, undefined, undefined> = {
+      next: () => {
+        void this.result;
+        return this.#queue.take();
+      },
+      return: async () => {
+        this.#queue.close();
+        leave(this.#leaving);
+        await this.result.catch(() => undefined);
+        await this.#queue.take().catch(() => undefined); // nothing comes after `return`
+        return { value: undefined, done: true };
+      },
+    };
+    abandoned.register(iterator, this.#leaving);
+    return iterator;
+  }
+
+  async #run(): Promise<Result> {
+    try {
+      const { result, last } = await this.#task(this.#queue, this.#leaving.signal);
+      this.#queue.end({ last });
+      return result;
+    } catch (error) {
+      this.#queue.end({ error });
+      throw error;
+    }
+  }
+}
