@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline';
 
 /**
  * The result for a method; `METHOD NAME` goes first, for a tool, prompt or cursor of that name. `{ $message }` is the whole
- * message without its id, `{ $json }` the text of a result, `{ $text }` stands for a text of so many characters, `{ $pid }` for a tool's result with the
+ * message without its id, `{ $json }` the JSON of a result, `{ $errorJson }` that of an error, `{ $text }` stands for a text of so many characters, `{ $pid }` for a tool's result with the
  * process's id, `{ $endless }` for a page with a tool and the next cursor, `{ $lines }` are written first. A method without an answer is not found.
  */
 export type Answers = Record<string, unknown>;
@@ -13,6 +13,7 @@ export type Answers = Record<string, unknown>;
 interface Special {
   $message?: object;
   $json?: string;
+  $errorJson?: string;
   $text?: number;
   $pid?: true;
   $endless?: true;
@@ -45,12 +46,15 @@ export function answerTo(answers: Answers, { id, method, params }: Request): str
     return [JSON.stringify({ jsonrpc: '2.0', id, error: { code: -32601, message: 'Method not found' } })];
   }
   const answer = all[key];
-  const { $message, $json, $text, $pid, $endless, $lines = [] } = (answer ?? {}) as Special;
+  const { $message, $json, $errorJson, $text, $pid, $endless, $lines = [] } = (answer ?? {}) as Special;
   if ($message !== undefined) {
     return [...$lines, JSON.stringify({ ...$message, id })];
   }
   if ($json !== undefined) {
     return [`{"jsonrpc":"2.0","id":${id},"result":${$json}}`];
+  }
+  if ($errorJson !== undefined) {
+    return [`{"jsonrpc":"2.0","id":${id},"error":${$errorJson}}`];
   }
   if ($endless) {
     const page = Number(params?.cursor ?? 1);

@@ -50,16 +50,16 @@ async function read(name: string, raw: string, { size = 1000, cut = false } = {}
 const CALL = '<tool_call>\n{"name": "find_part", "arguments": {"name": "chain"}}\n</tool_call>';
 const CALLED = ['find_part', '{"name": "chain"}', ''];
 const THOUGHT = '<think>\nHm.\n</think>\n\n';
-const UNKNOWN = CALL.replace('find_part', 'nobody');
+const UNKNOWN = CALL.replace('find_part', 'unknown');
 const GLM = '<tool_call>find_part\n<arg_key>name</arg_key>\n<arg_value>chain</arg_value>\n</tool_call>';
 const GPT = '<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant';
 
 describe.each([1, 5, 1000])('in pieces of %i characters', (size) => {
   it.each<[what: string, template: string, raw: string, text: string, calls: string[][]]>([
     ['a call of an unknown tool', 'Qwen-Qwen3-0.6B', `${THOUGHT}${UNKNOWN}`, UNKNOWN, []],
-    ['a call of an unknown tool behind a text', 'Qwen-Qwen3-0.6B', `${THOUGHT}So: ${UNKNOWN}`, `So: ${UNKNOWN}`, []],
-    ['a text behind a call', 'Qwen-Qwen3-0.6B', `${THOUGHT}${CALL}\nDone.`, 'Done.', [CALLED]],
-    ['a broken call behind a whole one', 'Qwen-Qwen3-0.6B', `${THOUGHT}${CALL}\n${UNKNOWN}`, UNKNOWN, [CALLED]],
+    ['a call of an unknown tool after a text', 'Qwen-Qwen3-0.6B', `${THOUGHT}So: ${UNKNOWN}`, `So: ${UNKNOWN}`, []],
+    ['a text after a call', 'Qwen-Qwen3-0.6B', `${THOUGHT}${CALL}\nDone.`, 'Done.', [CALLED]],
+    ['a broken call after a whole one', 'Qwen-Qwen3-0.6B', `${THOUGHT}${CALL}\n${UNKNOWN}`, UNKNOWN, [CALLED]],
     ['half a call', 'Qwen-Qwen3-0.6B', `${THOUGHT}${CALL.slice(0, 50)}`, CALL.slice(0, 50), []],
     ['the beginning of markup', 'Qwen-Qwen3-0.6B', `${THOUGHT}a < b <tool`, 'a < b <tool', []],
     ['an invalid argument', 'GLM-4.6', `<think>Hm.</think>${GLM.replace('key>name', 'key>size')}`, '<arg_key>size', []],

@@ -90,7 +90,7 @@ describe('an MCP server', () => {
       const tools = await servers.tools();
       await server.restart();
       const echo = () => tools.find(({ name }) => name === 'echo')?.execute({ text: 'again' }, { signal });
-      // A request on a connection that ended meanwhile is not sent twice, because the server may have run it.
+      // A request on a connection that ended is not sent again, because the server may have run it.
       expect(await echo()?.catch(echo)).toBe('again');
     });
   });

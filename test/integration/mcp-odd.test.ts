@@ -118,6 +118,15 @@ describe('an MCP server that lists invalid tools', () => {
     expect(log.join()).toMatch(/Left out the tool at place 3 .*"odd": its name is a number/);
   });
 
+  it('may have schemas with integers beyond 2^53', async () => {
+    const schema = '{"type":"object","properties":{"id":{"type":"integer","maximum":9223372036854775807}}}';
+    const { servers, warnings } = await connectOdd(atAddress, {
+      'tools/list': { $json: `{"tools":[{"name":"good","inputSchema":${schema}}]}` },
+    });
+    expect(await servers.tools()).toMatchObject([{ inputSchema: { properties: { id: { maximum: 2 ** 63 } } } }]);
+    expect(warnings).toEqual([]);
+  });
+
   it('may answer with the list alone', async () => {
     const { servers, warnings } = await connectOdd(atAddress, { 'tools/list': [good, { name: 7 }] });
     expect((await servers.tools()).map(({ name }) => name)).toEqual(['good']);

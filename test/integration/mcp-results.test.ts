@@ -95,7 +95,12 @@ describe('an MCP tool with an invalid result', () => {
       { $message: { jsonrpc: '2.0', error: 'broken' } },
       /"odd": its tool "good" failed: .*broken/,
     ],
-    ['an odd error', { $message: { error: { code: 'E1', message: null } } }, /its tool "good" failed: .*E1/],
+    [
+      'an error with an integer beyond 2^53',
+      { $errorJson: '{"code":1,"message":{"id":12345678901234567890}}' },
+      /\{"id":12345678901234567890\}$/,
+    ],
+    ['an invalid error', { $message: { error: { code: 'E1', message: null } } }, /its tool "good" failed: .*E1/],
     [
       'neither result nor error',
       { $message: { jsonrpc: '2.0' } },

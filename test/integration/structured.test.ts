@@ -213,7 +213,7 @@ describe('responseFormat', () => {
   });
   it.each<[string, z.ZodType | object]>([
     ['a tuple', z.object({ pair: z.tuple([z.boolean(), z.null()]) })],
-    ['a tuple with more behind it', z.object({ pair: z.tuple([z.boolean(), z.null()]).rest(z.string()) })],
+    ['a tuple with more items after it', z.object({ pair: z.tuple([z.boolean(), z.null()]).rest(z.string()) })],
     ['a schema in itself', tree],
     ['a pattern of digits and words', z.object({ code: z.string().regex(/^[A-Z\d]{2}-\d{3}\w$/) })],
     [
@@ -237,16 +237,20 @@ describe('responseFormat', () => {
 
   it.each<[string, unknown, string]>([
     [
-      'that no value fits',
+      'a schema that no value fits',
       { type: 'json', schema: { type: 'object', properties: { a: false }, required: ['a'] } },
       'SCHEMA_INVALID',
     ],
-    ['no format', 'json', 'INVALID_ARGUMENT'],
-    ['without a schema', { type: 'json' }, 'INVALID_ARGUMENT'],
-    ['with a schema that is none', { type: 'json', schema: { type: 'colour' } }, 'SCHEMA_INVALID'],
-    ['with a schema without end', { type: 'json', schema: { $ref: '#' } }, 'SCHEMA_INVALID'],
-    ['that JSON Schema cannot say', { type: 'json', schema: z.object({ a: z.bigint() }) }, 'SCHEMA_INVALID'],
-  ])('%s is a coded error', async (_, responseFormat, code) => {
+    ['a string', 'json', 'INVALID_ARGUMENT'],
+    ['an absent schema', { type: 'json' }, 'INVALID_ARGUMENT'],
+    ['an invalid schema', { type: 'json', schema: { type: 'color' } }, 'SCHEMA_INVALID'],
+    ['an endless schema', { type: 'json', schema: { $ref: '#' } }, 'SCHEMA_INVALID'],
+    [
+      'a schema that JSON Schema cannot express',
+      { type: 'json', schema: z.object({ a: z.bigint() }) },
+      'SCHEMA_INVALID',
+    ],
+  ])('refuses %s', async (_, responseFormat, code) => {
     const session = await (await startAgent()).createSession();
     await expect(session.send('What?', { responseFormat: responseFormat as never })).rejects.toMatchObject({ code });
     expect(session.messages).toEqual([]);

@@ -234,8 +234,8 @@ describe('the schema for the prompt', () => {
     expect(shownSchema(schema)).toEqual({ ...tree, $defs: schema.$defs });
     const older = { $ref: '#/definitions/Tree', definitions: { Tree: { type: 'null' } } };
     expect(shownSchema(older)).toEqual({ type: 'null', definitions: older.definitions });
-    const odd = { properties: { a: true, b: { pattern: '\\d', minimum: 3, maximum: 1 } }, enum: [true] };
-    expect(shownSchema(odd)).toEqual({ ...odd, properties: { a: {}, b: odd.properties.b } });
+    const plain = { properties: { a: true, b: { pattern: '\\d', minimum: 3, maximum: 1 } }, enum: [true] };
+    expect(shownSchema(plain)).toEqual({ ...plain, properties: { a: {}, b: plain.properties.b } });
     for (const same of [{ $ref: '#/$defs/b' }, { $ref: '#/$defs/a', $defs: { a: { $ref: '#/$defs/a' } } }]) {
       expect(shownSchema(same)).toEqual(same);
     }

@@ -57,7 +57,7 @@ describe('values', () => {
     [0.075, 0.01],
     [0.00751, 0.0001],
     [1.05, 0.1],
-  ])('must be multiples: %d is none of %d', async (value, multipleOf) => {
+  ])('must be multiples of a fraction: %d is not one of %d', async (value, multipleOf) => {
     expect(await problemOf({ type: 'number', multipleOf }, value)).toMatch(/must be multiple of/);
   });
 

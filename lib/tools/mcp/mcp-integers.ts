@@ -19,9 +19,9 @@ export function parseMessage(json: string): unknown {
   return marked === json || !isListing(message) ? message : JSON.parse(json);
 }
 
-/** A schema has numbers as its bounds: these may be rounded, but must not be strings. */
+/** The numbers of a listing (bounds in schemas, cursors) may be rounded, but must not become strings. */
 function isListing(message: unknown): boolean {
-  return isObject(message) && isObject(message.result) && 'tools' in message.result;
+  return isObject(message) && isObject(message.result) && ('tools' in message.result || 'prompts' in message.result);
 }
 
 /** A text, or JSON, with the real digits in place of marked strings. */

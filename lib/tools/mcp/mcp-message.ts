@@ -1,6 +1,7 @@
 // Repairs JSON-RPC messages of MCP servers so that the SDK's schemas accept them. A refused message would never reach its request: the
 // request would fail after its time limit, and the answer of the tool would be lost.
 import { isObject, type JsonObject } from '../../schema-walk.js';
+import { withRealIntegers } from './mcp-integers.js';
 
 const INTERNAL_ERROR = -32603;
 
@@ -33,7 +34,7 @@ export function errorMessage(id: unknown, error: unknown): JsonObject {
     id,
     error: {
       code: Number.isSafeInteger(number) ? number : INTERNAL_ERROR,
-      message: typeof message === 'string' ? message : JSON.stringify(message ?? error),
+      message: typeof message === 'string' ? message : withRealIntegers(JSON.stringify(message ?? error)),
       ...(data !== undefined && { data }),
     },
   };
