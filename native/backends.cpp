@@ -166,7 +166,8 @@ bool isGpu(ggml_backend_dev_t device) {
 }
 
 // Why a GPU module cannot be used, or an empty string. A module that finds no GPU only writes that into the log when
-// ggml loads it, so it is asked before. The module stays open, because the runtime of a GPU cannot be unloaded safely.
+// ggml loads it, so its devices are counted first. The module stays open, because the runtime of a GPU cannot be
+// unloaded safely.
 std::string gpuProblem(const fs::path & path) {
     void * module = openModule(path);
     if (module == nullptr) {

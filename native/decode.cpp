@@ -194,7 +194,7 @@ const float * logitsOfRow(const ContextState & state, int32_t row) {
     state.requireOpen();
     if ((size_t) row >= state.lastOutputs.size() || !state.lastOutputs[(size_t) row]) {
         throw Failure(
-            "ROW_HAS_NO_OUTPUT", "Expected a row of the newest batch that asked for output, got " + std::to_string(row)
+            "ROW_HAS_NO_OUTPUT", "Expected a row of the newest batch that has output, got " + std::to_string(row)
         );
     }
     return llama_get_logits_ith(state.ctx, row);

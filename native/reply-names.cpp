@@ -37,8 +37,8 @@ size_t endOfWord(const std::string & text, size_t at) {
     return at;
 }
 
-// gpt-oss writes the type of the arguments after the name, as in `to=functions.NAME json`. llama.cpp's parser takes any word for this type,
-// so that `get all` would be a call of `get`. Any word but `json` is therefore a part of the name.
+// gpt-oss writes the type of the arguments after the name, as in `to=functions.NAME json`. llama.cpp's parser takes any
+// word for this type, so that `get all` would be a call of `get`. Any word but `json` is therefore a part of the name.
 constexpr const char * NAME_AND_TYPE = "to=functions.";
 constexpr const char * TYPE = "json";
 

@@ -16,8 +16,8 @@ constexpr size_t MAX_TEXT_BYTES = 16 << 20;
 // The parser recurses over nested values. Each level needs a few kilobytes of the stack.
 constexpr size_t MAX_NESTING = 4096;
 
-// Counts how deep brackets nest outside of quotes. It is not known which quotes the format uses, nor whether the text
-// begins inside of quotes. So there is one counter for each possibility, and one of them is right.
+// Counts how deep brackets nest outside of quotes. The addon does not know which quotes the format uses, nor whether
+// the text begins inside of quotes. So there is one counter for each possibility, and one of them is right.
 class Nesting {
   public:
     Nesting(const char * quotes, char open) : quotes_(quotes), open_(open) {}

@@ -16,7 +16,7 @@ SequenceState::SequenceState(const Napi::CallbackInfo & info)
               info, TAG, "Sequence states are made by captureSequence() and readFile()"
           )
       ) {
-    // The garbage collector sees only a small object, so it is told the size of the native memory.
+    // The garbage collector sees only a small object, so the addon reports the size of the native memory.
     Napi::MemoryManagement::AdjustExternalMemory(info.Env(), (int64_t) bytes_->size);
 }
 

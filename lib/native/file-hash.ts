@@ -1,6 +1,6 @@
 import { addon, withAbort } from './addon.js';
 
-/** Bytes hashed in one native call. A restore that is requested meanwhile waits for one such call at most. */
+/** Bytes hashed in one native call. A restore waits for one such call at most. */
 const STEP_BYTES = 4 << 20;
 
 /** A range of bytes in a file. */

@@ -132,8 +132,8 @@ const REBUILD = 'Run `npx llama-headstart build` to compile it here; `npx llama-
 /** The requirements of each kind of GPU. */
 export const GPU_HINTS: Record<GpuKind, string> = {
   cuda:
-    "It needs NVIDIA's driver and a GPU, and the CUDA runtime and cuBLAS of the major version it was built with where the system " +
-    'looks for libraries (ldconfig, LD_LIBRARY_PATH).',
+    "It needs NVIDIA's driver and a GPU, and the CUDA runtime and cuBLAS of the major version it was built with, in a directory " +
+    'that the system searches for libraries (ldconfig, LD_LIBRARY_PATH).',
   metal: 'It needs a Mac with a GPU that Metal supports.',
   vulkan: "It needs the Vulkan loader (libvulkan) and a GPU's driver.",
 };

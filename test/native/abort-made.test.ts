@@ -1,4 +1,4 @@
-// A call that its signal did not catch in time has made something by then: it is closed, not left to the collector.
+// If a signal fires after a call has created its result, the result is closed and not left to the garbage collector.
 import {
   addon,
   type RawAddon,
@@ -27,8 +27,8 @@ beforeAll(async () => {
 });
 afterAll(() => model?.close());
 
-/** A signal that fires when what `create` makes is there, and not before; and what was made. */
-function firesBehind<Made>(create: (...args: never[]) => Promise<Made>) {
+/** A signal that fires just after `create` has created its result, and the results. */
+function firesAfter<Made>(create: (...args: never[]) => Promise<Made>) {
   const abort = new AbortController();
   const made: Made[] = [];
   const creating = async (...args: never[]) => {
@@ -39,7 +39,7 @@ function firesBehind<Made>(create: (...args: never[]) => Promise<Made>) {
   return { signal: abort.signal, made, creating };
 }
 
-/** `addon()[name]` with another way to make one, while `work` runs. */
+/** Replaces `addon()[name]` while `work` runs. */
 async function replaced(name: keyof RawAddon, value: object, work: () => Promise<void>): Promise<void> {
   const raw = addon() as unknown as Record<string, unknown>;
   const before = raw[name];
@@ -51,8 +51,8 @@ async function replaced(name: keyof RawAddon, value: object, work: () => Promise
   }
 }
 
-it('a context', async () => {
-  const { signal, made, creating } = firesBehind<RawContext>(addon().Context.create as never);
+it('a context is closed', async () => {
+  const { signal, made, creating } = firesAfter<RawContext>(addon().Context.create as never);
   await replaced('Context', { create: creating }, async () => {
     expect(await codeOf(() => model.createContext({ kvCells: 256, signal }))).toBe('ABORTED');
   });
@@ -60,8 +60,8 @@ it('a context', async () => {
   expect(await codeOf(() => made[0]?.info())).toBe('CLOSED');
 });
 
-it('a sampler', async () => {
-  const { signal, made, creating } = firesBehind<RawSampler>(addon().Sampler.create as never);
+it('a sampler is closed', async () => {
+  const { signal, made, creating } = firesAfter<RawSampler>(addon().Sampler.create as never);
   await replaced('Sampler', { create: creating }, async () => {
     expect(await codeOf(() => model.createSampler({ temperature: 1 }, { signal }))).toBe('ABORTED');
   });
@@ -69,8 +69,8 @@ it('a sampler', async () => {
   expect(await codeOf(() => made[0]?.reset())).toBe('CLOSED');
 });
 
-it('a LoRA adapter', async () => {
-  const { signal, made, creating } = firesBehind<RawLora>(addon().Lora.load as never);
+it('a LoRA adapter is closed', async () => {
+  const { signal, made, creating } = firesAfter<RawLora>(addon().Lora.load as never);
   await replaced('Lora', { load: creating }, async () => {
     expect(await codeOf(() => model.loadLora(adapter, { signal }))).toBe('ABORTED');
   });
@@ -79,8 +79,8 @@ it('a LoRA adapter', async () => {
   expect(await codeOf(() => context.setLoras(applied))).toBe('CLOSED');
 });
 
-it('a model', async () => {
-  const { signal, made, creating } = firesBehind<RawModel>(addon().Model.load as never);
+it('a model is closed', async () => {
+  const { signal, made, creating } = firesAfter<RawModel>(addon().Model.load as never);
   await replaced('Model', { load: creating }, async () => {
     expect(await codeOf(() => Model.load({ path: microModel('dense'), signal }))).toBe('ABORTED');
   });
@@ -88,7 +88,7 @@ it('a model', async () => {
   expect(await codeOf(() => made[0]?.info())).toBe('CLOSED');
 });
 
-it('a state from a file', async () => {
+it('a state from a file is closed', async () => {
   const path = `${directory}/state.kv`;
   await prefill(context, 0, tokens);
   const state = await context.captureSequence(0, tokens);
@@ -96,7 +96,7 @@ it('a state from a file', async () => {
   state.close();
   await context.clear();
   const { SequenceState } = await import('llama-headstart/native');
-  const { signal, made, creating } = firesBehind<RawState>(addon().SequenceState.readFile as never);
+  const { signal, made, creating } = firesAfter<RawState>(addon().SequenceState.readFile as never);
   await replaced('SequenceState', { readFile: creating }, async () => {
     expect(await codeOf(() => SequenceState.readFile(path, { signal }))).toBe('ABORTED');
   });
@@ -104,7 +104,7 @@ it('a state from a file', async () => {
   expect(await codeOf(() => made[0]?.byteLength())).toBe('CLOSED');
 });
 
-it('a captured state', async () => {
+it('a captured state is closed', async () => {
   const raws: RawContext[] = [];
   const create = addon().Context.create;
   let watched: Context | undefined;
@@ -117,16 +117,16 @@ it('a captured state', async () => {
     watched = await model.createContext({ kvCells: 256 });
   });
   const [raw] = raws;
-  if (raw === undefined || watched === undefined) throw new Error('no context was made');
+  if (raw === undefined || watched === undefined) throw new Error('no context was created');
   await prefill(watched, 0, tokens);
-  const { signal, made, creating } = firesBehind<RawState>(raw.captureSequence.bind(raw) as never);
+  const { signal, made, creating } = firesAfter<RawState>(raw.captureSequence.bind(raw) as never);
   vi.spyOn(raw, 'captureSequence').mockImplementation(creating as never);
   const capturing = watched.captureSequence(0, tokens, { signal });
   expect(await codeOf(() => capturing)).toBe('ABORTED');
   vi.restoreAllMocks();
   expect(made).toHaveLength(1);
   expect(await codeOf(() => made[0]?.byteLength())).toBe('CLOSED');
-  // And the context goes on.
+  // The context still works.
   (await watched.captureSequence(0, tokens)).close();
   await watched.close();
 });

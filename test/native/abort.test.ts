@@ -1,4 +1,4 @@
-// An AbortSignal ends what it was given to with ABORTED, and nothing else.
+// An AbortSignal ends its own call with ABORTED and does not affect other calls.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { HeadstartError } from 'llama-headstart';
@@ -37,7 +37,7 @@ const errorOf = async (work: () => Promise<unknown>): Promise<HeadstartError> =>
 };
 
 describe('a model load', () => {
-  it('does not begin with a signal that has fired, and passes its reason on', async () => {
+  it('does not start if the signal has already fired, and the error has its reason as cause', async () => {
     const reason = new Error('changed my mind');
     const seen: number[] = [];
     const signal = AbortSignal.abort(reason);
@@ -45,7 +45,7 @@ describe('a model load', () => {
     expect([error.code, error.cause, seen]).toEqual(['ABORTED', reason, []]);
   });
 
-  it('ends when its signal fires, and the next load works', async () => {
+  it('stops when its signal fires, and the next load works', async () => {
     for (let round = 0; round < 20; round++) {
       const abort = new AbortController();
       const load = codeOf(async () => (await Model.load({ path, signal: abort.signal })).close());
@@ -55,13 +55,13 @@ describe('a model load', () => {
     await (await Model.load({ path })).close();
   });
 
-  it('can be ended from its own progress', async () => {
+  it('can be aborted from its own onProgress', async () => {
     const abort = new AbortController();
     const load = codeOf(() => Model.load({ path, signal: abort.signal, onProgress: () => abort.abort() }));
     expect(await load).toBe('ABORTED');
   });
 
-  it('rejects with what its progress listener throws', async () => {
+  it('rejects with the error that onProgress throws', async () => {
     const mistake = new TypeError('a mistake in the listener');
     await expect(
       Model.load({
@@ -83,7 +83,7 @@ describe('a model load', () => {
 });
 
 describe('a decode', () => {
-  it('does not begin with a signal that has fired', async () => {
+  it('does not start if the signal has already fired', async () => {
     await prefill(context, 0, tokens.subarray(0, 10));
     const decode = errorOf(() => context.decode({ ...batchOf(0, 10, tokens), signal: AbortSignal.abort('late') }));
     expect((await decode).code).toBe('ABORTED');
@@ -92,23 +92,23 @@ describe('a decode', () => {
     await context.clear();
   });
 
-  it('that waits is taken out, and its neighbours go on', async () => {
+  it('is removed from the queue when its signal fires, and other calls continue', async () => {
     const abort = new AbortController();
     const running = context.decode(batchOf(0, 0, tokens));
     const waiting = codeOf(() => context.decode({ ...batchOf(0, 500, tokens.subarray(0, 5)), signal: abort.signal }));
-    const behind = context.positionRange(0);
+    const later = context.positionRange(0);
     abort.abort();
     await running;
-    // The flag may come too late for a decode as short as this one.
-    expect((await behind).last).toBe((await waiting) === 'ABORTED' ? 499 : 504);
+    // The decode is so short that the signal may come too late.
+    expect((await later).last).toBe((await waiting) === 'ABORTED' ? 499 : 504);
     await context.clear();
   });
 });
 
-describe('a decode that runs', () => {
+describe('a running decode', () => {
   const kinds = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
 
-  it.each(kinds)('of one %s sequence ends inside, says so, and the sequence can be filled again', async (kind) => {
+  it.each(kinds)('of one %s sequence stops, reports the sequence, and the sequence can be continued', async (kind) => {
     const subject = await Model.load({ path: microModel(kind) });
     const options = { kvCells: 4096, batchSize: 2048, maxSequences: 2 };
     const aborted = await subject.createContext(options);
@@ -123,7 +123,7 @@ describe('a decode that runs', () => {
       expect(last).toBe(-1);
     }
 
-    // What is left of it can be gone on with, to the bit: in the batches that a cold run takes from there.
+    // The rest of the sequence can be continued with the same bits as a cold run that decodes the same batches.
     const from = last + 1;
     const end = from + 100;
     if (from > 0) await cold.decode(batchOf(0, 0, long.subarray(0, from)));
@@ -134,7 +134,7 @@ describe('a decode that runs', () => {
     await subject.close();
   });
 
-  it('of two sequences finishes: an abort of the one must not cost the other', async () => {
+  it('of two sequences runs to its end, so that an abort of one does not affect the other', async () => {
     const both = someTokens(1000, model.info.vocabulary.size);
     const wide = await model.createContext({ kvCells: 4096, batchSize: 2048, maxSequences: 2 });
     for (let round = 0; round < 10; round++) {
@@ -158,7 +158,7 @@ describe('a decode that runs', () => {
   });
 });
 
-/** Aborts a decode again and again, each time a little later, until it was caught inside. */
+/** Aborts a decode again and again, each time a little later, until an abort stops it while it runs. */
 async function abortInside(target: Context, batch: DecodeBatch): Promise<HeadstartError> {
   for (let delay = 0; ; delay = (delay + 1) % 50) {
     const abort = new AbortController();
@@ -178,13 +178,13 @@ async function abortInside(target: Context, batch: DecodeBatch): Promise<Headsta
 }
 
 describe('a file', () => {
-  it('is not written, and none is left, when the signal has fired', async () => {
+  it('is not written if the signal has already fired, and no part is left', async () => {
     const target = join(directory, 'aborted.kv');
     expect(await codeOf(() => state.writeFile(target, {}, { signal: AbortSignal.abort() }))).toBe('ABORTED');
     expect(existsSync(target)).toBe(false);
   });
 
-  it('is written whole or not at all when the signal fires', async () => {
+  it('is written completely or not at all when the signal fires', async () => {
     for (let round = 0; round < 20; round++) {
       const target = join(directory, `race-${round}.kv`);
       const abort = new AbortController();
@@ -196,7 +196,7 @@ describe('a file', () => {
     }
   });
 
-  it('is not read when the signal has fired', async () => {
+  it('is not read if the signal has already fired', async () => {
     const target = join(directory, 'whole.kv');
     await state.writeFile(target);
     const signal = AbortSignal.abort('why');
@@ -207,16 +207,16 @@ describe('a file', () => {
   });
 });
 
-describe('what nothing interrupts', () => {
+describe('calls that cannot be interrupted', () => {
   const words = 'some words '.repeat(2000);
   const calls: [string, (signal: AbortSignal) => Promise<unknown>][] = [
-    ['tokenising', (signal) => model.tokenize(words, { signal })],
-    ['detokenising', (signal) => model.detokenize(tokens, { signal })],
+    ['tokenizing', (signal) => model.tokenize(words, { signal })],
+    ['detokenizing', (signal) => model.detokenize(tokens, { signal })],
     ['rendering', (signal) => model.render(conversation, { signal })],
-    ['reading a reply', (signal) => model.parseReply({ rendered, text: 'Hello' }, { signal })],
-    ['making a grammar', (signal) => jsonSchemaToGrammar({ type: 'object' }, { signal })],
-    ['making a sampler', async (signal) => (await model.createSampler({ grammar }, { signal })).close()],
-    ['making a context', (signal) => model.createContext({ kvCells: 256, signal })],
+    ['parsing a reply', (signal) => model.parseReply({ rendered, text: 'Hello' }, { signal })],
+    ['converting a schema', (signal) => jsonSchemaToGrammar({ type: 'object' }, { signal })],
+    ['creating a sampler', async (signal) => (await model.createSampler({ grammar }, { signal })).close()],
+    ['creating a context', (signal) => model.createContext({ kvCells: 256, signal })],
     ['a capture', (signal) => context.captureSequence(0, tokens, { signal })],
     ['loading an adapter', async (signal) => model.loadLora(await adapter, { signal })],
     ['hashing an adapter', (signal) => loaded.contentHash({ signal })],
@@ -243,21 +243,24 @@ describe('what nothing interrupts', () => {
     rendered = await model.render(conversation);
   });
 
-  it.each(calls)('%s does not begin with a signal that has fired, and passes its reason on', async (name, call) => {
-    if (name === 'a capture') await prefill(context, 0, tokens);
-    const before = context.counters();
-    const error = await errorOf(() => call(AbortSignal.abort('late')));
-    expect([error.code, error.cause]).toEqual(['ABORTED', 'late']);
-    expect(context.counters()).toEqual(before);
-  });
+  it.each(calls)(
+    '%s does not start if the signal has already fired, and the error has its reason as cause',
+    async (name, call) => {
+      if (name === 'a capture') await prefill(context, 0, tokens);
+      const before = context.counters();
+      const error = await errorOf(() => call(AbortSignal.abort('late')));
+      expect([error.code, error.cause]).toEqual(['ABORTED', 'late']);
+      expect(context.counters()).toEqual(before);
+    },
+  );
 
   it.each(calls)(
-    '%s ends with ABORTED when the signal fires meanwhile, and works the next time',
+    '%s ends with ABORTED if the signal fires during the call, and works the next time',
     async (name, call) => {
       if (name === 'a capture') await prefill(context, 0, tokens);
       const abort = new AbortController();
       const outcome = errorOf(() => call(abort.signal));
-      // The adapter's own load has to be past.
+      // The load of the adapter must have ended.
       if (name.includes('adapter')) await adapter;
       abort.abort('changed my mind');
       const error = await outcome;
@@ -267,23 +270,23 @@ describe('what nothing interrupts', () => {
   );
 
   it.each(calls)(
-    '%s that waits behind other work when its signal fires does nothing, and what is behind it runs as ever',
+    '%s does nothing if its signal fires while it is queued, and later calls run',
     async (name, call) => {
       const before = [prefill(context, 0, tokens), model.tokenize('some words '.repeat(50_000))];
       const abort = new AbortController();
       const outcome = errorOf(() => call(abort.signal));
-      const behind = call(new AbortController().signal);
-      // The adapter's own load has to be past.
+      const later = call(new AbortController().signal);
+      // The load of the adapter must have ended.
       if (name.includes('adapter')) await adapter;
       abort.abort('changed my mind');
       expect((await outcome).code).toBe('ABORTED');
-      await behind;
+      await later;
       await Promise.all(before);
       expect(context.counters().captures - capturesBefore).toBe(name === 'a capture' ? 1 : 0);
     },
   );
 
-  it('anything but an AbortSignal is refused', async () => {
+  it('refuse a `signal` that is not an AbortSignal', async () => {
     for (const signal of [5, {}, null, { aborted: false }] as never[]) {
       for (const [, call] of calls) {
         expect(await codeOf(() => call(signal))).toBe('INVALID_ARGUMENT');
@@ -303,24 +306,24 @@ describe.each([
   });
   beforeEach(() => context.clear());
 
-  it('does not begin with a signal that has fired, and passes its reason on', async () => {
+  it('does not start if the signal has already fired, and the error has its reason as cause', async () => {
     const error = await errorOf(() => restore(AbortSignal.abort('late')));
     expect([error.code, error.cause]).toEqual(['ABORTED', 'late']);
   });
 
-  it('that waits behind other work when its signal fires does nothing, and what is behind it runs as ever', async () => {
+  it('does nothing if its signal fires while it is queued, and later calls run', async () => {
     const abort = new AbortController();
     const before = [prefill(context, 0, tokens), context.removeSequence(0)];
     const aborted = codeOf(() => restore(abort.signal));
-    const behind = restore();
+    const later = restore();
     abort.abort();
     await Promise.all(before);
     expect(await aborted).toBe('ABORTED');
-    await behind;
+    await later;
     expect(await context.positionRange(0)).toEqual({ first: 0, last: tokens.length - 1 });
   });
 
-  it('leaves its sequence empty, or full, whenever the signal fires', async () => {
+  it('leaves its sequence either empty or completely restored, whenever the signal fires', async () => {
     for (let round = 0; round < 100; round++) {
       const abort = new AbortController();
       const restored = codeOf(() => restore(abort.signal));

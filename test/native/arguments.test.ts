@@ -1,4 +1,4 @@
-// Whatever a caller passes, the answer is a coded error, and what was open still works.
+// Every wrong argument is a coded error, and open objects still work after it.
 import { cpus } from 'node:os';
 import { type Context, type ContextOptions, type DecodeBatch, Model, SequenceState } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -16,7 +16,7 @@ beforeAll(async () => {
 });
 afterAll(() => model?.close());
 
-// biome-ignore lint/suspicious/noExplicitAny: wrong types are what is tested
+// biome-ignore lint/suspicious/noExplicitAny: the tests pass wrong types
 type Anything = any;
 
 const NOT_STRINGS: Anything[] = [undefined, null, 5, true, {}, [], () => {}, Symbol('s'), 5n];
@@ -25,7 +25,7 @@ const NOT_INTEGERS: Anything[] = [null, '5', true, {}, [], Number.NaN, Infinity,
 describe('Model.load', () => {
   const load = (options: Anything) => codeOf(() => Model.load(options));
 
-  it('refuses options that are no object, and paths that are none', async () => {
+  it('refuses options that are not an object, and invalid paths', async () => {
     for (const options of [undefined, null, 5, 'path', () => {}, ...NOT_STRINGS.map((path) => ({ path }))]) {
       expect(await load(options), String(options)).toBe('INVALID_ARGUMENT');
     }
@@ -49,7 +49,7 @@ describe('Model.load', () => {
     }
   });
 
-  it('says that a missing model is missing', async () => {
+  it('reports a missing model as MODEL_NOT_FOUND', async () => {
     expect(await load({ path: '/nowhere/model.gguf' })).toBe('MODEL_NOT_FOUND');
   });
 });
@@ -88,7 +88,7 @@ describe('createContext', () => {
     }
   });
 
-  it('refuses sizes that do not fit one another', async () => {
+  it('refuses sizes that contradict each other', async () => {
     expect(await create({ maxSequences: 257, kvCells: 1024, batchSize: 512 })).toBe('INVALID_ARGUMENT');
     expect(await create({ maxSequences: 33, batchSize: 32 })).toBe('INVALID_ARGUMENT');
     expect(await create({ maxSequences: 33, kvCells: 32, batchSize: 64 })).toBe('INVALID_ARGUMENT');
@@ -97,7 +97,7 @@ describe('createContext', () => {
     expect(await create({ maxOutputs: 5, maxSequences: 6, batchSize: 64 })).toBe('INVALID_ARGUMENT');
   });
 
-  it('uses no more threads than there are cores', async () => {
+  it('uses at most one thread per core', async () => {
     const greedy = await model.createContext({ kvCells: 256, nThreads: 512, nThreadsBatch: 512 });
     expect(greedy.info.nThreads).toBeLessThanOrEqual(cpus().length);
     expect(greedy.info.nThreadsBatch).toBeLessThanOrEqual(cpus().length);
@@ -105,12 +105,12 @@ describe('createContext', () => {
     await greedy.close();
   });
 
-  it('refuses a quantised V cache without flash attention', async () => {
+  it('refuses a quantized V cache without flash attention', async () => {
     expect(await create({ valueType: 'q8_0', flashAttention: false })).toBe('INVALID_ARGUMENT');
     expect(await create({ valueType: 'q8_0', kvCells: 256 })).toBe('none');
   });
 
-  it('refuses a KV cache larger than the machine, on hybrid models too', async () => {
+  it('refuses a KV cache larger than the memory of the machine, also for hybrid models', async () => {
     expect(await create({ kvCells: 2 ** 28 })).toBe('OUT_OF_MEMORY');
     const hybrid = await Model.load({ path: microModel('hybrid') });
     expect(await codeOf(() => hybrid.createContext({ kvCells: 2 ** 28 }))).toBe('OUT_OF_MEMORY');
@@ -153,7 +153,7 @@ describe('decode', () => {
     expect(await decode({ tokens: detached })).toBe('INVALID_ARGUMENT');
   });
 
-  it('refuses batches that are empty, too large or want too many outputs', async () => {
+  it('refuses batches that are empty, too large, or have too many rows with output', async () => {
     expect(await codeOf(() => context.decode(batchOf(0, 0, new Int32Array(0))))).toBe('BATCH_SIZE');
     expect(await codeOf(() => context.decode(batchOf(0, 0, new Int32Array(33))))).toBe('BATCH_SIZE');
     const batch = batchOf(0, 0, new Int32Array(9));
@@ -180,7 +180,7 @@ describe('decode', () => {
     }
   });
 
-  it('gives rows only to those that asked, of the newest batch', async () => {
+  it('has logits only for the rows with output of the newest batch', async () => {
     expect((await context.decode({ ...batchOf(0, 0, Int32Array.of(1, 2)), outputs: Uint8Array.of(0, 1) })).length).toBe(
       1,
     );
@@ -224,7 +224,7 @@ describe('sequence ids', () => {
 });
 
 describe('other arguments', () => {
-  it('of the tokeniser are checked', async () => {
+  it('of the tokenizer are checked', async () => {
     for (const value of NOT_STRINGS) {
       expect(await codeOf(() => model.tokenize(value)), String(value)).toBe('INVALID_ARGUMENT');
     }
@@ -272,7 +272,7 @@ describe('other arguments', () => {
     state.close();
   });
 
-  it('whose getters throw pass the error on', async () => {
+  it('throw the error of their getters unchanged', async () => {
     const surprise = new Error('from a getter');
     const options = {
       get kvCells(): number {
@@ -283,7 +283,7 @@ describe('other arguments', () => {
   });
 });
 
-it('after all of that the context decodes as if nothing had happened', async () => {
+it('a context decodes correctly after all these errors', async () => {
   await context.clear();
   const fresh = await model.createContext({ kvCells: 512, batchSize: 32, maxSequences: 4, maxOutputs: 8 });
   const tokens = someTokens(50, size);

@@ -1,4 +1,4 @@
-// close() can be called at any time, any number of times; what comes after it is refused.
+// close() can be called at any time, any number of times. Later calls are refused.
 import type { HeadstartError } from 'llama-headstart';
 import { type Context, Model, type SequenceState } from 'llama-headstart/native';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
@@ -20,7 +20,7 @@ beforeEach(async () => {
 afterAll(() => model?.close());
 
 describe('after close()', () => {
-  it('every method of a context refuses, but counters() still counts', async () => {
+  it('every method of a context throws CLOSED, but counters() still returns the totals', async () => {
     await context.close();
     const calls: (() => unknown)[] = [
       () => context.decode(batchOf(0, 0, tokens)),
@@ -41,7 +41,7 @@ describe('after close()', () => {
     expect(context.info.kvCells).toBe(4096);
   });
 
-  it('every method of a model refuses, but info still tells', async () => {
+  it('every method of a model throws CLOSED, but info is still readable', async () => {
     await model.close();
     const calls: (() => unknown)[] = [
       () => model.metadata(),
@@ -60,7 +60,7 @@ describe('after close()', () => {
     expect(model.info.architecture).toBe('qwen2');
   });
 
-  it('every member of a state refuses, and so does a restore of it', async () => {
+  it('every member of a state throws CLOSED, and so does a restore of it', async () => {
     state.close();
     const calls: (() => unknown)[] = [
       () => state.tokens,
@@ -77,7 +77,7 @@ describe('after close()', () => {
 });
 
 describe('close()', () => {
-  it('may be called again, also while the first call is under way', async () => {
+  it('may be called again, also while the first call is in progress', async () => {
     await Promise.all([context.close(), context.close()]);
     await context.close();
     await Promise.all([model.close(), model.close()]);
@@ -86,7 +86,7 @@ describe('close()', () => {
     state.close();
   });
 
-  it('of a model closes its contexts, and frees it though they are still referred to', async () => {
+  it('of a model also closes its contexts', async () => {
     const other = await model.createContext({ kvCells: 256 });
     const decode = codeOf(() => prefill(context, 0, someTokens(4000, 200)));
     await model.close();
@@ -96,7 +96,7 @@ describe('close()', () => {
     await Promise.all([context.close(), other.close()]);
   });
 
-  it('ends a decode that runs and refuses those queued behind it', async () => {
+  it('stops a running decode and refuses queued ones', async () => {
     const calls = [
       codeOf(() => context.decode(batchOf(0, 0, someTokens(2000, 200)))),
       codeOf(() => context.decode(batchOf(1, 0, someTokens(2000, 200)))),
@@ -107,10 +107,10 @@ describe('close()', () => {
     expect(['CLOSED', 'none']).toContain(await calls[0]);
   });
 
-  it('ends a decode in its middle', async () => {
+  it('stops a decode in the middle', async () => {
     const long = someTokens(4000, 200);
-    let said = '';
-    for (let delay = 0; !said.includes('was stopped'); delay = (delay + 1) % 50) {
+    let message = '';
+    for (let delay = 0; !message.includes('was stopped'); delay = (delay + 1) % 50) {
       const subject = await model.createContext({ kvCells: 4096, batchSize: 4096 });
       const decoding = subject.decode(batchOf(0, 0, long)).then(
         () => '',
@@ -118,24 +118,24 @@ describe('close()', () => {
       );
       await new Promise((resolve) => setTimeout(resolve, delay));
       await subject.close();
-      said = await decoding;
+      message = await decoding;
     }
-    expect(said).toBe('CLOSED: The decode was stopped because its context was closed');
+    expect(message).toBe('CLOSED: The decode was stopped because its context was closed');
   });
 
-  it('of a model refuses a context that is being made', async () => {
+  it('of a model refuses a context that is being created', async () => {
     const created = codeOf(() => model.createContext({ kvCells: 256 }));
     await model.close();
     expect(await created).toBe('CLOSED');
   });
 
-  it('of a model finishes the texts under way', async () => {
+  it('of a model finishes tokenizing in progress', async () => {
     const texts = [model.tokenize('one two'), model.tokenize('three')];
     await model.close();
-    expect((await Promise.all(texts)).map((each) => each.length > 0)).toEqual([true, true]);
+    expect((await Promise.all(texts)).map((tokens) => tokens.length > 0)).toEqual([true, true]);
   });
 
-  it('of a state lets restores under way finish, and its other handles live', async () => {
+  it('of a state lets restores in progress finish, and does not close its other handles', async () => {
     const shared = state.share();
     const restored = context.restoreSequence(0, state);
     state.close();
@@ -145,7 +145,7 @@ describe('close()', () => {
     shared.close();
   });
 
-  it('inside a getter of the arguments is seen', async () => {
+  it('inside a getter of the arguments makes the call throw CLOSED', async () => {
     const batch = batchOf(0, 0, tokens);
     const closing = {
       ...batch,

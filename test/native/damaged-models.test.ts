@@ -1,4 +1,4 @@
-// A damaged model is an error with a code, never the end of the process. Each is loaded in a child, where an abort would show.
+// A damaged model is a coded error and never ends the process. A child process loads the models, so that a crash is noticed.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,7 +10,7 @@ import { codeOf, seededRandom, temporaryDirectory } from '../helpers/native.js';
 
 const directory = await temporaryDirectory();
 
-/** What became of each file; fails unless the child ended well and printed nothing else. */
+/** The outcome of each file. Fails if the child crashed or printed anything else. */
 async function outcomesOf(paths: readonly string[]): Promise<string[]> {
   const { stdout, ...end } = await runChild('native/children/damaged-models.mjs', paths);
   const outcomes = stdout
@@ -28,7 +28,7 @@ function write(name: string, bytes: Uint8Array | string): string {
   return path;
 }
 
-it('what is no model at all is refused: empty, text, another format, a directory, a FIFO', async () => {
+it('files that are not models are refused: empty, text, another format, a directory, a FIFO', async () => {
   mkdirSync(join(directory, 'folder.gguf'));
   const paths = [
     write('empty.gguf', ''),
@@ -45,14 +45,14 @@ it('what is no model at all is refused: empty, text, another format, a directory
   expect(await outcomesOf(paths)).toEqual(paths.map(() => 'MODEL_INVALID'));
 });
 
-it('a model that was cut off is refused, wherever', async () => {
+it('a truncated model is refused, at any length', async () => {
   const whole = readFileSync(microModel('dense'));
   const cuts = [1, 4, 8, 16, 23, 24, 25, 40, 100, 500, 1_000, 5_000, 20_000, 60_000, 200_000, whole.length - 1];
   const paths = cuts.map((length) => write(`cut-${length}.gguf`, whole.subarray(0, length)));
   expect(await outcomesOf(paths)).toEqual(paths.map(() => 'MODEL_INVALID'));
 });
 
-// The first bytes hold sizes, types and hyperparameters; the rest of the header is tokens and merges, and the tensor infos.
+// The first bytes are sizes, types and hyperparameters. The rest of the header is tokens, merges and descriptions of tensors.
 const AREAS = { hyperparameters: [0, 900], header: [0, 60_000], everything: [0, Infinity] } as const;
 
 it.each<[keyof typeof AREAS, MicroModelName]>([
@@ -62,7 +62,7 @@ it.each<[keyof typeof AREAS, MicroModelName]>([
   ['hyperparameters', 'sliding-window'],
   ['header', 'dense'],
   ['everything', 'dense-quantised'],
-])('changed bytes in the %s of a %s model give an error or a model', async (area, kind) => {
+])('changed bytes in the %s of a %s model lead to a coded error or a usable model', async (area, kind) => {
   const whole = readFileSync(microModel(kind));
   const [from, to] = AREAS[area];
   const paths = Array.from({ length: 30 }, (_, seed) => {
@@ -77,9 +77,9 @@ it.each<[keyof typeof AREAS, MicroModelName]>([
   expect(new Set(await outcomesOf(paths))).toContain('MODEL_INVALID');
 });
 
-it('an assert of llama.cpp becomes the reason in the message', async () => {
+it('a failed assert of llama.cpp is the reason in the error message', async () => {
   const bytes = readFileSync(microModel('dense'));
-  // Two tokens of one text: llama.cpp asserts that there are as many texts as tokens.
+  // Two tokens with the same text: llama.cpp asserts that there are as many texts as tokens.
   const at = bytes.indexOf('tokenizer.ggml.tokens') + 'tokenizer.ggml.tokens'.length + 4 + 4 + 8;
   bytes.copyWithin(at + 10, at, at + 10);
   const path = write('assert.gguf', bytes);
@@ -89,7 +89,7 @@ it('an assert of llama.cpp becomes the reason in the message', async () => {
   });
 });
 
-it('a split model without its other parts is refused', async () => {
+it('a split model is refused if its other parts are missing', async () => {
   const whole = readFileSync(microModel('dense'));
   const text = (value: string) => Buffer.concat([u64(value.length), Buffer.from(value)]);
   const u64 = (value: number) => {
@@ -111,19 +111,19 @@ it('a split model without its other parts is refused', async () => {
     INT32,
     Buffer.of(100, 0, 0, 0),
   ]);
-  // Filled up to the data's alignment of 32, so that no tensor moves.
+  // Padded to the alignment of 32 bytes, so that the tensors keep their alignment.
   const filler = Buffer.concat([text('filler'), STRING]);
-  const room = 32 - ((pairs.length + filler.length + 8) % 32);
+  const padding = 32 - ((pairs.length + filler.length + 8) % 32);
   const head = Buffer.from(whole.subarray(0, 24));
   head.writeBigUInt64LE(head.readBigUInt64LE(16) + 4n, 16);
   const path = write(
     'model-00001-of-00003.gguf',
-    Buffer.concat([head, pairs, filler, text('.'.repeat(room)), whole.subarray(24)]),
+    Buffer.concat([head, pairs, filler, text('.'.repeat(padding)), whole.subarray(24)]),
   );
   expect(await codeOf(() => Model.load({ path }))).toBe('MODEL_INVALID');
 });
 
-it('after a failed load the next one works', async () => {
+it('a load works after a failed load', async () => {
   expect(await codeOf(() => Model.load({ path: write('broken.gguf', 'GGUF') }))).toBe('MODEL_INVALID');
   const model = await Model.load({ path: microModel('dense') });
   await model.close();

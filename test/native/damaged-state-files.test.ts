@@ -1,4 +1,4 @@
-// Whatever happened to a file, reading it gives a coded error, and never a wrong state.
+// Reading a damaged file is a coded error and never returns a wrong state.
 import { execFileSync } from 'node:child_process';
 import { constants } from 'node:fs';
 import { copyFile, mkdir, open, readFile, symlink, truncate, writeFile } from 'node:fs/promises';
@@ -36,12 +36,12 @@ async function file(content: Uint8Array): Promise<string> {
 
 const read = (path: string) => codeOf(async () => (await SequenceState.readFile(path)).close());
 
-it('the file that the others are made of is intact', async () => {
+it('the file that the damaged files are made from is intact', async () => {
   expect(await read(intact)).toBe('none');
 });
 
-describe('a file that was changed', () => {
-  it('is corrupt when it ends too early, wherever', async () => {
+describe('a changed file', () => {
+  it('is corrupt if it is truncated at any length', async () => {
     const states = bytes.length - TRAILER_BYTES - metadataBytes;
     const edges = [0, 4, 8, HEADER_BYTES, HEADER_BYTES + 4 * TOKENS, states, states + metadataBytes, bytes.length];
     const cuts = new Set([...edges.flatMap((edge) => [edge - 1, edge, edge + 1]), 2000, 20_000]);
@@ -51,7 +51,7 @@ describe('a file that was changed', () => {
     }
   });
 
-  it('is corrupt or foreign with any bit changed, in every part', async () => {
+  it('is corrupt or foreign if any bit in any part is changed', async () => {
     const random = seededRandom(42);
     const states = HEADER_BYTES + 4 * TOKENS;
     const parts = [
@@ -70,7 +70,7 @@ describe('a file that was changed', () => {
     }
   });
 
-  it('is corrupt with bytes behind it, before it, or left out', async () => {
+  it('is corrupt if bytes are added or removed', async () => {
     expect(await read(await file(Buffer.concat([bytes, Buffer.from([0])])))).toBe('ENTRY_CORRUPT');
     expect(await read(await file(Buffer.concat([bytes, bytes])))).toBe('ENTRY_CORRUPT');
     expect(await read(await file(Buffer.concat([Buffer.alloc(16), bytes])))).toBe('ENTRY_CORRUPT');
@@ -78,13 +78,13 @@ describe('a file that was changed', () => {
     expect(await read(await file(middle))).toBe('ENTRY_CORRUPT');
   });
 
-  it('is corrupt when it is empty, all zeros, or text', async () => {
+  it('is corrupt if it is empty, zeros, or text', async () => {
     expect(await read(await file(Buffer.alloc(0)))).toBe('ENTRY_CORRUPT');
     expect(await read(await file(Buffer.alloc(bytes.length)))).toBe('ENTRY_CORRUPT');
     expect(await read(await file(Buffer.from('not a state\n'.repeat(1000))))).toBe('ENTRY_CORRUPT');
   });
 
-  it('is corrupt when its footer belongs to another state', async () => {
+  it('is corrupt if its footer belongs to another state', async () => {
     const other = Buffer.from(bytes);
     other.subarray(0, other.length - (other.length % 2)).swap16();
     const footer = bytes.subarray(bytes.length - TRAILER_BYTES - metadataBytes);
@@ -93,13 +93,13 @@ describe('a file that was changed', () => {
     );
   });
 
-  it('is foreign when it is of another version', async () => {
+  it('is foreign if it has another version', async () => {
     const other = Buffer.from(bytes);
     other.writeUInt32LE(other.readUInt32LE(4) + 1, 4);
     expect(await read(await file(other))).toBe('ENTRY_FOREIGN');
   });
 
-  it('never promises more tokens than it holds', async () => {
+  it('is corrupt if its number of tokens is wrong', async () => {
     for (const tokens of [0, TOKENS - 1, TOKENS + 1, 2 ** 31, 2 ** 32 - 1]) {
       const other = Buffer.from(bytes);
       other.writeUInt32LE(tokens, 8);
@@ -108,8 +108,8 @@ describe('a file that was changed', () => {
   });
 });
 
-describe('what is no file', () => {
-  it('is missing, or says what it is, at once', async () => {
+describe('a path without a regular file', () => {
+  it('is refused with a code, without waiting', async () => {
     expect(await read(join(directory, 'missing.kv'))).toBe('ENTRY_MISSING');
     expect(await read(join(intact, 'under-a-file.kv'))).toBe('READ_FAILED');
     await mkdir(join(directory, 'folder.kv'));
@@ -125,8 +125,8 @@ describe('what is no file', () => {
   });
 });
 
-describe("what is no file, to llama.cpp's own reader", () => {
-  it('is refused at once, and the context goes on', async () => {
+describe("a path without a regular file, for llama.cpp's own reader", () => {
+  it('is refused without waiting, and the context still works', async () => {
     const folder = join(directory, 'theirs');
     await mkdir(folder);
     const paths = [join(folder, 'missing.kv'), join(intact, 'under-a-file.kv'), folder];
@@ -146,7 +146,7 @@ describe("what is no file, to llama.cpp's own reader", () => {
 });
 
 describe('a sparse file of a terabyte', () => {
-  it('is refused without its length in memory', async () => {
+  it('is refused without allocating its size', async () => {
     const path = join(directory, 'sparse.kv');
     await writeFile(path, '');
     await truncate(path, 2 ** 40);
@@ -162,7 +162,7 @@ describe('a sparse file of a terabyte', () => {
 });
 
 describe('readMetadata', () => {
-  it('refuses what has no footer, or a damaged one', async () => {
+  it('refuses a file with a missing or damaged footer', async () => {
     expect(await SequenceState.readMetadata(intact)).toMatchObject({ note: 'a state', tokenCount: TOKENS });
     expect(await codeOf(() => SequenceState.readMetadata(join(directory, 'missing.kv')))).toBe('ENTRY_MISSING');
     const metadata = bytes.length - TRAILER_BYTES - metadataBytes;
@@ -176,7 +176,7 @@ describe('readMetadata', () => {
 });
 
 describe('an unverified file', () => {
-  it('that is damaged does not end the process, and clear() mends the context', async () => {
+  it('that is damaged does not end the process, and clear() makes the context usable again', async () => {
     const model = await Model.load({ path: microModel('dense') });
     const context = await model.createContext({ kvCells: 256 });
     const random = seededRandom(7);

@@ -1,5 +1,5 @@
-// A sequence that was restored, read back or forked goes on exactly as the one that was never interrupted: every logit is the
-// same to the last bit, as long as its cells lie in the same places.
+// A sequence that was restored, read from a file or forked continues exactly like a sequence that was not: every logit has the same bits, if
+// its cells are at the same places.
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Context, type ContextOptions, Model, SequenceState } from 'llama-headstart/native';
@@ -11,7 +11,7 @@ const KINDS = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
 const LAYOUTS: readonly ContextOptions[] = (['unified', 'split'] as const).flatMap((kvLayout) =>
   [true, false].map((flashAttention) => ({ kvLayout, flashAttention })),
 );
-/** More than the sliding window of 64, and no multiple of the batch. */
+/** More than the sliding window of 64, and not a multiple of the batch size. */
 const LENGTH = 150;
 
 const directory = await temporaryDirectory();
@@ -27,7 +27,7 @@ describe.each(KINDS)('with a %s model', (kind) => {
 
   describe.each(LAYOUTS)('$kvLayout, flash attention: $flashAttention', (layout) => {
     const newContext = () => model.createContext({ kvCells: 1024, batchSize: 64, maxSequences: 2, ...layout });
-    let straight: Float32Array[];
+    let uninterrupted: Float32Array[];
     let first: number;
     let state: SequenceState;
 
@@ -35,30 +35,30 @@ describe.each(KINDS)('with a %s model', (kind) => {
       const context = await newContext();
       first = await prefill(context, 0, tokens);
       state = await context.captureSequence(0, tokens);
-      straight = await continueGreedily(context, 0, LENGTH, first);
+      uninterrupted = await continueGreedily(context, 0, LENGTH, first);
       await context.close();
     });
     afterAll(() => state?.close());
 
     const expectTheSame = async (context: Context, sequence: number) => {
-      expect(differences(await continueGreedily(context, sequence, LENGTH, first), straight)).toEqual([]);
+      expect(differences(await continueGreedily(context, sequence, LENGTH, first), uninterrupted)).toEqual([]);
       await context.close();
     };
 
-    it('a cold prefill does it again', async () => {
+    it('a second cold prefill has the same logits', async () => {
       const context = await newContext();
       expect(await prefill(context, 0, tokens)).toBe(first);
       await expectTheSame(context, 0);
     });
 
-    it('a capture changes nothing in the sequence it is taken of', async () => {
+    it('a capture does not change its sequence', async () => {
       const context = await newContext();
       await prefill(context, 0, tokens);
       (await context.captureSequence(0, tokens)).close();
       await expectTheSame(context, 0);
     });
 
-    it('a captured state goes on the same, in any sequence', async () => {
+    it('a captured state continues with the same logits in any sequence', async () => {
       for (const sequence of [0, 1]) {
         const context = await newContext();
         await context.restoreSequence(sequence, state);
@@ -67,17 +67,17 @@ describe.each(KINDS)('with a %s model', (kind) => {
       }
     });
 
-    it('a state restored again and again goes on the same', async () => {
+    it('a state can be restored repeatedly with the same logits', async () => {
       const context = await newContext();
       for (let round = 0; round < 3; round++) {
         await context.restoreSequence(0, state);
-        expect(differences(await continueGreedily(context, 0, LENGTH, first), straight)).toEqual([]);
+        expect(differences(await continueGreedily(context, 0, LENGTH, first), uninterrupted)).toEqual([]);
         await context.removeSequence(0);
       }
       await context.close();
     });
 
-    it('a state from a file goes on the same, read by this package and by llama.cpp itself', async () => {
+    it('a state from a file continues with the same logits, read by this package and by llama.cpp itself', async () => {
       const path = join(directory, `${kind}-${layout.kvLayout}-${layout.flashAttention}.kv`);
       await state.writeFile(path);
       const read = await SequenceState.readFile(path);
@@ -90,7 +90,7 @@ describe.each(KINDS)('with a %s model', (kind) => {
       await expectTheSame(theirs, 0);
     });
 
-    it('a state captured of a restored sequence has the same bytes', async () => {
+    it('a state captured from a restored sequence has the same bytes', async () => {
       const context = await newContext();
       await context.restoreSequence(0, state);
       const again = await context.captureSequence(0, tokens);
@@ -106,7 +106,7 @@ describe.each(KINDS)('with a %s model', (kind) => {
 
     if (layout.kvLayout === 'split') return;
 
-    it('a fork goes on the same', async () => {
+    it('a fork continues with the same logits', async () => {
       const context = await newContext();
       await context.restoreSequence(0, state);
       await context.copySequence(0, 1);
@@ -114,23 +114,23 @@ describe.each(KINDS)('with a %s model', (kind) => {
       await expectTheSame(context, 1);
     });
 
-    it('a fork beside its source goes on the same, and the source after it', async () => {
+    it('a fork and then its source continue with the same logits', async () => {
       const context = await newContext();
       await context.restoreSequence(0, state);
       await context.copySequence(0, 1);
-      expect(differences(await continueGreedily(context, 1, LENGTH, first), straight)).toEqual([]);
+      expect(differences(await continueGreedily(context, 1, LENGTH, first), uninterrupted)).toEqual([]);
       await context.removeSequence(1);
       await expectTheSame(context, 0);
     });
   });
 });
 
-/** Where logits differ in any bit: the step and the largest difference. */
-function differences(got: readonly Float32Array[], wanted: readonly Float32Array[]): string[] {
-  return wanted.flatMap((row, step) => {
-    const other = got[step] ?? new Float32Array(0);
+/** The steps in which logits differ in any bit, with the largest difference. */
+function differences(actual: readonly Float32Array[], expected: readonly Float32Array[]): string[] {
+  return expected.flatMap((row, step) => {
+    const other = actual[step] ?? new Float32Array(0);
     if (Buffer.compare(Buffer.from(row.buffer), Buffer.from(other.buffer)) === 0) return [];
-    const most = row.reduce((max, value, at) => Math.max(max, Math.abs(value - (other[at] ?? Number.NaN))), 0);
-    return [`step ${step}: ${most}`];
+    const largest = row.reduce((max, value, at) => Math.max(max, Math.abs(value - (other[at] ?? Number.NaN))), 0);
+    return [`step ${step}: ${largest}`];
   });
 }

@@ -1,4 +1,4 @@
-// SHA-256 of files, read and hashed on a native thread: what model fingerprints and adapters' content hashes are made of.
+// SHA-256 of files on a native thread, for model fingerprints and the content hashes of adapters.
 import { createHash } from 'node:crypto';
 import { symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -26,24 +26,24 @@ it.each([
     'abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq',
     '248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1',
   ],
-])('the hash of %j is the standard’s (FIPS 180-2)', async (text, expected) => {
+])('the hash of %j is that of the standard (FIPS 180-2)', async (text, expected) => {
   const file = join(directory, `vector-${text.length}`);
   await writeFile(file, text);
   expect(await hashOf(file, [{ offset: 0, length: text.length }])).toBe(expected);
 });
 
-it('every length around a block’s end hashes as OpenSSL does it', async () => {
+it('the hash is that of OpenSSL for every length around the end of a block', async () => {
   for (let length = 0; length <= 200; length++) {
     const expected = createHash('sha256').update(content.subarray(3, 3 + length));
     expect(await hashOf(path, [{ offset: 3, length }])).toBe(expected.digest('hex'));
   }
 });
 
-it('ranges hash one after another, across the pieces that they are read in, and over several files', async () => {
+it('ranges of several files are hashed one after another', async () => {
   const ranges = [
     { offset: 0, length: content.length },
     { offset: 5, length: 0 },
-    { offset: content.length - 10, length: 1000 }, // there are 10
+    { offset: content.length - 10, length: 1000 }, // the file has only 10 of these bytes
     { offset: 1_000_000, length: 9_000_000 },
     { offset: content.length + 5, length: 3 },
   ];
@@ -56,13 +56,13 @@ it('ranges hash one after another, across the pieces that they are read in, and 
   expect(await hash.digest()).toBe(expected.digest('hex'));
 });
 
-it('a link is followed: models are often kept as one', async () => {
+it('a symbolic link is followed, because model files are often links', async () => {
   const link = join(directory, 'link');
   await symlink(path, link);
   expect(await hashOf(link, [{ offset: 0, length: 9 }])).toBe(await hashOf(path, [{ offset: 0, length: 9 }]));
 });
 
-it('what is no file that can be read has a code, and a hash of two at once is no mixture', async () => {
+it('unreadable files are coded errors, and concurrent hashes do not mix', async () => {
   const ranges = [{ offset: 0, length: 10 }];
   expect(await codeOf(() => hashOf(join(directory, 'none'), ranges))).toBe('ENTRY_MISSING');
   expect(await codeOf(() => hashOf(directory, ranges))).toBe('ENTRY_CORRUPT');
@@ -71,10 +71,10 @@ it('what is no file that can be read has a code, and a hash of two at once is no
   expect(first).toBe(second);
 });
 
-it('a signal ends it, between two pieces too', async () => {
+it('a signal stops hashing, also in the middle of a file', async () => {
   const whole = [{ offset: 0, length: content.length }];
   expect(await codeOf(() => hashOf(path, whole, AbortSignal.abort()))).toBe('ABORTED');
-  const large = join(directory, 'large'); // a hole: a gigabyte that takes no room
+  const large = join(directory, 'large'); // a sparse file of a gigabyte, which uses no disk space
   await writeFile(large, '');
   await truncate(large, 2 ** 30);
   const abort = new AbortController();
@@ -85,7 +85,7 @@ it('a signal ends it, between two pieces too', async () => {
   expect(HeadstartError.isInstance(error, 'ABORTED') && error.cause).toBe('enough');
 });
 
-it('bad arguments have a code', async () => {
+it('bad arguments are coded errors', async () => {
   const raw = new (addon().FileHash)() as unknown as { add(...args: unknown[]): Promise<void> };
   const bad: unknown[][] = [
     [],

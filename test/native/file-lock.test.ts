@@ -1,4 +1,4 @@
-// One owner at a time, in this process and in all others, and no owner that is dead.
+// A lock has one living owner at a time, in this process and in all others.
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, readdir, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
@@ -17,7 +17,7 @@ const newPath = () => join(directory, `${count++}.lock`);
 const script = fileURLToPath(new URL('children/file-lock.mjs', import.meta.url));
 const posix = process.platform !== 'win32';
 
-/** A process that takes the lock and goes on running. `line()` is the next line that it says. */
+/** A process that acquires the lock and keeps running. `line()` returns the next line that it prints. */
 function owner(work: string, path: string, env: NodeJS.ProcessEnv = {}) {
   requireFreshDist();
   const child = spawn(process.execPath, [script, work, path], { env: { ...process.env, ...env, NODE_OPTIONS: '' } });
@@ -48,10 +48,10 @@ describe('a file lock', () => {
     (await lockAt(path)).release();
   });
 
-  it('is given to one of many who ask at once', async () => {
+  it('is acquired by one of many concurrent calls', async () => {
     const path = newPath();
     const answers = await Promise.all(Array.from({ length: 20 }, () => FileLock.tryAcquire(path)));
-    const locks = answers.filter((each) => each !== null);
+    const locks = answers.filter((lock) => lock !== null);
     expect(locks.length).toBe(1);
     locks[0]?.release();
   });
@@ -64,29 +64,29 @@ describe('a file lock', () => {
     if (posix) expect(mode & 0o777).toBe(0o600);
   });
 
-  it('does not change a file that is there', async () => {
+  it('does not change an existing file', async () => {
     const path = newPath();
     await writeFile(path, 'something');
     (await lockAt(path)).release();
     expect((await stat(path)).size).toBe(9);
   });
 
-  it.runIf(posix)('on a file that was removed or replaced guards nothing: the path is locked anew', async () => {
+  it.runIf(posix)('can be acquired again after its file was removed or replaced', async () => {
     const path = newPath();
     const removed = await lockAt(path);
     await rm(path);
-    const anew = await lockAt(path);
+    const second = await lockAt(path);
     await rename(path, `${path}.old`);
     await writeFile(path, '');
     const replaced = await lockAt(path);
-    for (const lock of [removed, anew]) lock.release();
+    for (const lock of [removed, second]) lock.release();
     expect(await FileLock.tryAcquire(path)).toBeNull();
     replaced.release();
   });
 });
 
 describe('between processes', () => {
-  it('one owner at a time, and a killed owner owns nothing', async () => {
+  it('a lock has one owner at a time, and is released when its owner is killed', async () => {
     const path = newPath();
     const { child, line } = owner('hold', path);
     expect(await line()).toBe('locked');
@@ -99,7 +99,7 @@ describe('between processes', () => {
     expect(await owner('hold', path).line()).toBe('locked');
   });
 
-  it('a child that the owner started does not keep the lock', async () => {
+  it('a child process of the owner does not keep the lock', async () => {
     const path = newPath();
     const { child, line } = owner('hold and spawn', path);
     expect(await line()).toBe('locked');
@@ -111,18 +111,18 @@ describe('between processes', () => {
     (await lockAt(path)).release();
   });
 
-  it('and threads: a worker that is ended owns nothing', async () => {
+  it('a lock is released when its worker thread is terminated', async () => {
     const end = await runChild('native/children/file-lock.mjs', ['terminate a worker', newPath()]);
     expect(end).toEqual({ code: 0, signal: null, stdout: 'locked, taken by another, locked\n', stderr: '' });
   });
 
-  it('a lock that nobody refers to is released when it is collected', async () => {
+  it('a lock without references is released when it is garbage-collected', async () => {
     const options = { nodeArgs: ['--expose-gc'] };
     const end = await runChild('native/children/file-lock.mjs', ['drop and collect', newPath()], options);
     expect(end).toEqual({ code: 0, signal: null, stdout: 'locked\nlocked\n', stderr: '' });
   });
 
-  it.each(['end by itself', 'exit'])('a process ends in peace with a lock held: %s', async (work) => {
+  it.each(['end by itself', 'exit'])('a process that holds a lock ends without errors: %s', async (work) => {
     const path = newPath();
     const end = await runChild('native/children/file-lock.mjs', [work, path]);
     expect(end).toEqual({ code: 0, signal: null, stdout: 'locked\n', stderr: '' });
@@ -130,8 +130,8 @@ describe('between processes', () => {
   });
 });
 
-describe('where there is no lock to be had', () => {
-  it('says why: a directory, a link, a FIFO, no directory, no path', async () => {
+describe('a lock that cannot be acquired', () => {
+  it('is a coded error for a directory, a link, a FIFO, a missing directory and an invalid path', async () => {
     const [folder, link, fifo] = [newPath(), newPath(), newPath()];
     await mkdir(folder);
     expect(await codeOf(() => FileLock.tryAcquire(folder))).toBe('WRITE_FAILED');
@@ -148,7 +148,7 @@ describe('where there is no lock to be had', () => {
     expect(await readdir(directory)).not.toContain('no');
   });
 
-  it.runIf(process.platform === 'linux')('says that the disk is full', async (context) => {
+  it.runIf(process.platform === 'linux')('is DISK_FULL on a full disk', async (context) => {
     const disk = smallDisk(newPath(), '64k,nr_inodes=2');
     if (disk === undefined) return context.skip();
     const lock = await lockAt(join(disk, 'first'));
@@ -156,24 +156,29 @@ describe('where there is no lock to be had', () => {
     lock.release();
   });
 
-  // No network file system can be mounted here: the C library answers as on one.
+  // Tests cannot mount a network file system, so replaced C functions return its results.
   const AS_ON_A_NETWORK = {
     'no-locks': 'int flock(int fd, int how) { (void) fd; (void) how; errno = ENOLCK; return -1; }',
     'another-machine':
       'int fstatfs(int fd, struct statfs *f) { (void) fd; memset(f, 0, sizeof *f); f->f_type = 0x6969; return 0; }',
   };
-  it.runIf(process.platform === 'linux')('says that the file system has none', async (context) => {
-    for (const [name, source] of Object.entries(AS_ON_A_NETWORK)) {
-      const library = join(directory, `${name}.so`);
-      const includes = ['errno', 'string', 'sys/file', 'sys/vfs'].map((each) => `#include <${each}.h>\n`).join('');
-      try {
-        const args = ['-shared', '-fPIC', '-x', 'c', '-o', library, '-'];
-        execFileSync(process.env.CC ?? 'cc', args, { input: includes + source, stdio: ['pipe', 'ignore', 'ignore'] });
-      } catch {
-        return context.skip();
+  it.runIf(process.platform === 'linux')(
+    'is LOCK_UNSUPPORTED on file systems without reliable locks',
+    async (context) => {
+      for (const [name, source] of Object.entries(AS_ON_A_NETWORK)) {
+        const library = join(directory, `${name}.so`);
+        const includes = ['errno', 'string', 'sys/file', 'sys/vfs']
+          .map((header) => `#include <${header}.h>\n`)
+          .join('');
+        try {
+          const args = ['-shared', '-fPIC', '-x', 'c', '-o', library, '-'];
+          execFileSync(process.env.CC ?? 'cc', args, { input: includes + source, stdio: ['pipe', 'ignore', 'ignore'] });
+        } catch {
+          return context.skip();
+        }
+        const preloaded = [process.env.LD_PRELOAD, library].filter(Boolean).join(':');
+        expect(await owner('exit', newPath(), { LD_PRELOAD: preloaded }).line(), name).toBe('LOCK_UNSUPPORTED');
       }
-      const preloaded = [process.env.LD_PRELOAD, library].filter(Boolean).join(':');
-      expect(await owner('exit', newPath(), { LD_PRELOAD: preloaded }).line(), name).toBe('LOCK_UNSUPPORTED');
-    }
-  });
+    },
+  );
 });

@@ -1,4 +1,4 @@
-// A build with assertions ends the process that copies a KV byte into the JavaScript heap; others have no such call.
+// A build with assertions ends the process if it copies a KV byte into the JavaScript heap. Other builds have no such check.
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
@@ -9,12 +9,12 @@ import { microModel } from '../helpers/models.js';
 
 const asserts = 'leakState' in addon();
 
-it('the sanitized build is one with assertions', () => {
+it('the build with sanitizers has assertions', () => {
   if (process.env.LLAMA_HEADSTART_ASSERTS === '1') expect(asserts).toBe(true);
 });
 
 describe.runIf(asserts)('with assertions', () => {
-  it.each(['array', 'string'])('a KV byte on its way into JavaScript ends the process: %s', async (as) => {
+  it.each(['array', 'string'])('copying a KV byte into a JavaScript %s ends the process', async (as) => {
     const { stdout, stderr, code } = await runChild('native/children/kv-leak.mjs', [as, microModel('dense')]);
     expect(stdout).toBe('captured');
     expect(stderr).toContain('1 bytes of a sequence state were about to enter the JavaScript heap');
@@ -23,7 +23,7 @@ describe.runIf(asserts)('with assertions', () => {
 });
 
 describe.runIf(!asserts)('without assertions', () => {
-  it('nothing of it is in the binary', () => {
+  it('the binary does not have the check', () => {
     const root = fileURLToPath(new URL('../..', import.meta.url));
     const path = process.env.LLAMA_HEADSTART_ADDON ?? createRequire(import.meta.url)('node-gyp-build').path(root);
     const binary = readFileSync(path, 'latin1');

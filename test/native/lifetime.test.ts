@@ -1,4 +1,4 @@
-// A process may end at any moment, in any way, whatever is under way: no crash, no hang, not a word, no half-written file.
+// A process may end at any moment and in any way, with any work in progress: without a crash, a hang, output, or an incomplete file.
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SequenceState } from 'llama-headstart/native';
@@ -11,7 +11,7 @@ const directory = await temporaryDirectory();
 const path = microModel('dense');
 const child = (work: string, end: string) => runChild('native/children/lifetime.mjs', [work, end, path, directory]);
 
-/** Reads, then removes, the state files that the children left behind: each must be whole. How many there were. */
+/** Reads the state files of the children, which must be complete, and removes them. Returns their number. */
 async function wholeFiles(): Promise<number> {
   const names = (await readdir(directory)).filter((name) => name.endsWith('.kv'));
   for (const name of names) {
@@ -36,10 +36,10 @@ const WORKS = [
   'tokenize',
   'close',
 ];
-/** What can be met at an unlucky moment by chance alone is tried more often. */
+/** Work that fails only at a rare moment is tried more often. */
 const ROUNDS: Record<string, number> = { close: 8 };
 
-describe.each(WORKS)('with under way: %s', (work) => {
+describe.each(WORKS)('with work in progress: %s', (work) => {
   it('process.exit() ends the process', async () => {
     for (let round = 0; round < (ROUNDS[work] ?? 2); round++) {
       const [now, later] = await Promise.all([child(work, 'exit'), child(work, 'exit a turn later')]);
@@ -49,7 +49,7 @@ describe.each(WORKS)('with under way: %s', (work) => {
     }
   });
 
-  it('an uncaught error ends the process with its own words', async () => {
+  it('an uncaught error ends the process with its own message', async () => {
     const { stderr, ...end } = await child(work, 'uncaught error');
     expect(end).toEqual({ code: 1, signal: null, stdout: '' });
     expect(stderr).toContain('meant to happen');
@@ -57,7 +57,7 @@ describe.each(WORKS)('with under way: %s', (work) => {
     await wholeFiles();
   });
 
-  it('a process with nothing else to do ends by itself, though nothing was closed', async () => {
+  it('a process without other work ends by itself, even if nothing was closed', async () => {
     expect(await child(work, 'by itself')).toEqual(CLEAN);
     const written = await wholeFiles();
     if (work === 'file write') expect(written).toBe(20);

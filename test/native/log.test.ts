@@ -1,4 +1,4 @@
-// The package is quiet until someone asks for its log, and then tells everything.
+// The package prints nothing by default, and a logger receives all lines.
 import type { LogLevel } from 'llama-headstart';
 import { jsonSchemaToGrammar, Model, setNativeLogger } from 'llama-headstart/native';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -9,17 +9,17 @@ import { codeOf } from '../helpers/native.js';
 const child = (scenario: string, path: string) => runChild('native/children/log.mjs', [scenario, path]);
 
 describe('by default', () => {
-  it('nothing is printed by work that succeeds', async () => {
+  it('successful calls print nothing', async () => {
     for (const name of ['dense', 'hybrid'] as const) {
       expect(await child('everything', microModel(name))).toEqual(CLEAN);
     }
   });
 
-  it('nothing is printed by work that fails', async () => {
+  it('failing calls print nothing', async () => {
     expect(await child('failures', microModel('dense'))).toEqual(CLEAN);
   });
 
-  it.skipIf(testModel() === undefined)('nothing is printed by a real model', async () => {
+  it.skipIf(testModel() === undefined)('a real model prints nothing', async () => {
     expect(await child('everything', testModel() as string)).toEqual(CLEAN);
   });
 });
@@ -33,7 +33,7 @@ describe('setNativeLogger', () => {
   const collect = (level: LogLevel, text: string) => lines.push([level, text]);
   const load = async () => (await Model.load({ path: microModel('dense') })).close();
 
-  it('gets whole lines, up to the level asked for', async () => {
+  it('sends complete lines up to the requested level', async () => {
     setNativeLogger(collect, { level: 'debug' });
     await load();
     expect(lines.some(([, text]) => text.includes('llama_model_loader'))).toBe(true);
@@ -45,20 +45,20 @@ describe('setNativeLogger', () => {
     expect(lines.filter(([level]) => level !== 'error')).toEqual([]);
   });
 
-  it('gets warnings and errors where no level is given', async () => {
+  it('sends warnings and errors without the option `level`', async () => {
     setNativeLogger(collect);
     expect(await codeOf(() => Model.load({ path: import.meta.filename }))).toBe('MODEL_INVALID');
     expect(lines.length).toBeGreaterThan(0);
     expect(lines.filter(([level]) => level !== 'error' && level !== 'warn')).toEqual([]);
   });
 
-  it('gets what a JSON schema has that grammars cannot say', async () => {
+  it('sends a warning about keywords of a JSON schema that a grammar cannot express', async () => {
     setNativeLogger(collect);
     await jsonSchemaToGrammar({ type: 'string', pattern: '^[' });
     expect(lines).toEqual([['warn', expect.stringContaining('pattern ^[ is not supported')]]);
   });
 
-  it("gets the lines of llama.cpp's common library", async () => {
+  it("sends the lines of llama.cpp's library `common`", async () => {
     setNativeLogger(collect, { level: 'debug' });
     const model = await Model.load({ path: microModel('dense') });
     lines.length = 0;
@@ -67,7 +67,7 @@ describe('setNativeLogger', () => {
     expect(lines.map(([, text]) => text).join('\n')).toMatch(/template/i);
   });
 
-  it('is quiet again after null, and after another logger', async () => {
+  it('sends no more lines after null, or after another logger was set', async () => {
     setNativeLogger(collect, { level: 'debug' });
     setNativeLogger(null);
     await load();
@@ -79,18 +79,18 @@ describe('setNativeLogger', () => {
     expect(others.length).toBeGreaterThan(0);
   });
 
-  it('that throws loses no other line, and becomes one warning', async () => {
+  it('sends the next lines to a logger that throws, and emits one process warning', async () => {
     const { stderr, ...end } = await child('throwing logger', microModel('dense'));
     expect(end).toEqual({ code: 0, signal: null, stdout: '' });
     expect(stderr.match(/LOGGER_THREW/g)).toHaveLength(1);
     expect(stderr).toContain('from the logger');
   });
 
-  it('that is never taken back does not keep the process alive', async () => {
+  it('does not keep the process alive if the logger is never removed', async () => {
     expect(await child('logger that is never removed', microModel('dense'))).toEqual(CLEAN);
   });
 
-  it('refuses what is no logger and no level', async () => {
+  it('refuses loggers and levels of wrong types', async () => {
     for (const logger of [undefined, 5, 'x', {}]) {
       expect(await codeOf(() => setNativeLogger(logger as never))).toBe('INVALID_ARGUMENT');
     }

@@ -23,15 +23,15 @@ afterAll(() => model.close());
 
 const write = (name: string, file: LoraFile = {}) => writeLora(directory, name, file, model.info.embeddingSize);
 
-/** The logits behind the prompt, computed anew. */
-async function logits(of: Context = context): Promise<Float32Array> {
-  await of.removeSequence(0);
-  await of.decode(batchOf(0, 0, prompt));
-  return of.logits(prompt.length - 1);
+/** The logits after the prompt, computed again. */
+async function logits(target: Context = context): Promise<Float32Array> {
+  await target.removeSequence(0);
+  await target.decode(batchOf(0, 0, prompt));
+  return target.logits(prompt.length - 1);
 }
 
 describe('a LoRA adapter', () => {
-  test('changes the logits while it is applied, and leaves no trace', async () => {
+  test('changes the logits while it is applied, and not afterwards', async () => {
     const plain = await logits();
     const adapter = await model.loadLora(await write('plain'));
     await context.setLoras([{ adapter, scale: 1 }]);
@@ -45,7 +45,7 @@ describe('a LoRA adapter', () => {
     adapter.close();
   });
 
-  test('whose numbers are none makes no tokens: every choice says so, and the context lives', async () => {
+  test('with NaN weights is LOGITS_INVALID for every row, and the context still works', async () => {
     const plain = await logits();
     const adapter = await model.loadLora(await write('none', { value: Number.NaN }));
     const sampler = await model.createSampler({ temperature: 1 });
@@ -56,13 +56,14 @@ describe('a LoRA adapter', () => {
       expect([failure.code, ...failure.picks]).toEqual(['LOGITS_INVALID', -1]);
     }
     await context.setLoras([]);
-    // Cells that were computed so are in no sequence any more, but still in the cache's memory.
+    // The removed cells are still in the memory of the KV cache, with NaN values.
     await context.clear();
     expect(await logits()).toEqual(plain);
-    for (const each of [adapter, sampler]) each.close();
+    adapter.close();
+    sampler.close();
   });
 
-  test('at scale 0 is not there, and stronger the higher its scale', async () => {
+  test('has no effect at scale 0, and a stronger effect at a higher scale', async () => {
     const plain = await logits();
     const adapter = await model.loadLora(await write('scaled'));
     const distances: number[] = [];
@@ -78,7 +79,7 @@ describe('a LoRA adapter', () => {
     expect(distances[3]).toBeGreaterThan(0);
   });
 
-  test('works beside another, and of one context only', async () => {
+  test('can be combined with another, and affects only its context', async () => {
     const other = await model.createContext({ kvCells: 256, batchSize: 64, nThreads: 1 });
     const plain = await logits();
     const first = await model.loadLora(await write('first', { seed: 1 }));
@@ -93,7 +94,7 @@ describe('a LoRA adapter', () => {
     await other.close();
   });
 
-  test('tells what it is', async () => {
+  test('has metadata and a content hash', async () => {
     const path = await write('described');
     const adapter = await model.loadLora(path);
     expect(adapter.metadata).toMatchObject({ 'general.name': 'a micro adapter', 'adapter.type': 'lora' });
@@ -104,7 +105,7 @@ describe('a LoRA adapter', () => {
     expect(await other.contentHash()).not.toBe(await adapter.contentHash());
   });
 
-  test('is read once for all who ask for its content hash at the same time, and each can be aborted alone', async () => {
+  test('is read once for concurrent calls of contentHash, and each call can be aborted alone', async () => {
     const adapter = await model.loadLora(await write('shared-hash'));
     const reads = vi.spyOn(FileHash.prototype, 'add');
     const abort = new AbortController();
@@ -119,7 +120,7 @@ describe('a LoRA adapter', () => {
     reads.mockRestore();
   });
 
-  test('is hashed anew for who asks when all who asked before have aborted', async () => {
+  test('is hashed again after all earlier calls were aborted', async () => {
     const adapter = await model.loadLora(await write('abandoned-hash', { rank: 512 }));
     const abort = new AbortController();
     const aborted = [1, 2].map(() => codeOf(() => adapter.contentHash({ signal: abort.signal })));
@@ -129,7 +130,7 @@ describe('a LoRA adapter', () => {
     expect(await adapter.contentHash()).toBe(content.digest('hex'));
   });
 
-  test('has no content hash once another file is in its place', async () => {
+  test('has no content hash if its file was replaced', async () => {
     const path = await write('replaced');
     const adapter = await model.loadLora(path);
     await copyFile(await write('replacement', { seed: 9 }), path);
@@ -138,7 +139,7 @@ describe('a LoRA adapter', () => {
     expect(await codeOf(() => adapter.contentHash())).toBe('LORA_NOT_FOUND');
   });
 
-  test('that was closed goes on where it is applied, and can be applied no more', async () => {
+  test('stays applied after it is closed, and cannot be applied again', async () => {
     const adapter = await model.loadLora(await write('closed'));
     await context.setLoras([{ adapter }]);
     const adapted = await logits();
@@ -150,7 +151,7 @@ describe('a LoRA adapter', () => {
     expect(await logits()).not.toEqual(adapted);
   });
 
-  test('goes with its context and its model, applied or not', async () => {
+  test('is closed with its model', async () => {
     const own = await Model.load({ path: microModel('dense') });
     const path = await write('owned');
     const adapters = await Promise.all([own.loadLora(path), own.loadLora(path)]);
@@ -182,8 +183,8 @@ describe('a LoRA adapter', () => {
   });
 });
 
-describe('refused with a code:', () => {
-  test('a file that is not there, is no file, is no adapter, or is cut off', async () => {
+describe('a coded error is the result of', () => {
+  test('a missing file, a directory, a file that is not an adapter, and a truncated adapter', async () => {
     expect(await codeOf(() => model.loadLora(join(directory, 'missing.gguf')))).toBe('LORA_NOT_FOUND');
     await mkdir(join(directory, 'folder'));
     expect(await codeOf(() => model.loadLora(join(directory, 'folder')))).toBe('LORA_INVALID');
@@ -200,12 +201,12 @@ describe('refused with a code:', () => {
   });
 
   test.each<[string, LoraFile]>([
-    ['rows of another length', { inputs: 32 }],
-    ['columns of another length', { outputs: 32 }],
-    ['two ranks', { rankB: 4 }],
-    ['one tensor', { without: 'a' }],
-    ['the other tensor', { without: 'b' }],
-    ['a weight that is not there', { weight: 'blk.99.attn_q.weight' }],
+    ['rows of a wrong length', { inputs: 32 }],
+    ['columns of a wrong length', { outputs: 32 }],
+    ['two different ranks', { rankB: 4 }],
+    ['only its second tensor', { without: 'a' }],
+    ['only its first tensor', { without: 'b' }],
+    ['an unknown weight', { weight: 'blk.99.attn_q.weight' }],
     ['a third dimension', { extra: [2] }],
     ['no metadata', { metadata: [] }],
     ['another architecture', { metadata: changed('general.architecture', 'string', 'llama') }],
@@ -213,7 +214,7 @@ describe('refused with a code:', () => {
     ['another type', { metadata: changed('general.type', 'string', 'model') }],
     ['a type that is a number', { metadata: changed('adapter.type', 'uint32', 1) }],
     ['an alpha that is text', { metadata: changed('adapter.lora.alpha', 'string', '4') }],
-    ['an alpha that is no number', { metadata: changed('adapter.lora.alpha', 'float32', Number.NaN) }],
+    ['an alpha of NaN', { metadata: changed('adapter.lora.alpha', 'float32', Number.NaN) }],
   ])('an adapter with %s', async (name, file) => {
     const path = await write(name.replaceAll(' ', '-'), file);
     expect(await codeOf(() => model.loadLora(path))).toBe('LORA_INVALID');
@@ -253,7 +254,7 @@ describe('refused with a code:', () => {
     expect(await logits()).toEqual(plain);
   });
 
-  test('an adapter on a vocabulary', async () => {
+  test('an adapter for a model that was loaded with vocabularyOnly', async () => {
     const path = await write('vocabulary');
     const vocabulary = await Model.load({ path: microModel('dense'), vocabularyOnly: true });
     expect(await codeOf(() => vocabulary.loadLora(path))).toBe('UNSUPPORTED_MODEL');

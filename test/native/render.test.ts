@@ -1,10 +1,10 @@
-// A conversation is rendered as the chat template writes it; what is no conversation is refused with a code.
+// A conversation is rendered by its chat template, and an invalid conversation is a coded error.
 import { Model, type RenderRequest } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { microModel } from '../helpers/models.js';
 import { codeOf } from '../helpers/native.js';
 
-// biome-ignore lint/suspicious/noExplicitAny: malformed requests are what is tested
+// biome-ignore lint/suspicious/noExplicitAny: the tests pass malformed requests
 type Anything = any;
 
 let model: Model;
@@ -25,7 +25,7 @@ const nested = (levels: number): Anything => {
 };
 
 describe('render', () => {
-  it('writes system prompt, messages and the opening of the answer', async () => {
+  it('writes system prompt, messages and the opening of the reply', async () => {
     const messages = [{ role: 'system', content: 'Be brief.' }, ...hi];
     expect(await promptOf({ messages })).toBe(
       '<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n',
@@ -33,14 +33,14 @@ describe('render', () => {
     expect(await promptOf({ messages, addGenerationPrompt: false })).not.toContain('assistant');
   });
 
-  it('writes tools, and says whether the template can', async () => {
+  it('writes tools, and returns whether the template supports them', async () => {
     const rendered = await model.render({ messages: hi, tools: [tool] });
     expect(rendered.supportsTools).toBe(true);
     expect(rendered.prompt).toContain('"name": "f"');
     expect((await model.render({ messages: hi, chatTemplate: '{{ messages[0].content }}' })).supportsTools).toBe(false);
   });
 
-  it('writes other tools in the place of those that the reply is held to', async () => {
+  it('writes shownTools in the prompt, and makes the grammar from tools', async () => {
     const withFunction = (changes: object) => ({ ...tool, function: { ...tool.function, ...changes } });
     const shownTools = [withFunction({ description: 'Shown' })];
     const parameters = { type: 'object', properties: { city: { type: 'string' } }, required: ['city'] };
@@ -51,11 +51,11 @@ describe('render', () => {
     expect(rendered.grammar).toContain('city');
   });
 
-  it('uses a chat template of the caller', async () => {
+  it('uses the chat template in the request', async () => {
     expect(await promptOf({ messages: hi, chatTemplate: '{{ messages[0].content }}!' })).toBe('Hi!');
   });
 
-  it('keeps every character, and replaces what is no character', async () => {
+  it('keeps every character, and replaces unpaired surrogates', async () => {
     const content = 'NUL \0, quotes " \\ \', emoji 🦙, newline \n\u2028';
     expect(await promptOf({ messages: [{ role: 'user', content }] })).toContain(content);
     expect(await promptOf({ messages: [{ role: 'user', content: 'half a llama: \uD83E' }] })).toContain(
@@ -63,13 +63,13 @@ describe('render', () => {
     );
   });
 
-  it('takes a megabyte of text, and brackets in it mean nothing', async () => {
+  it('accepts a megabyte of text, also of brackets', async () => {
     for (const content of ['word '.repeat(1 << 18), '['.repeat(100_000), '{"a":'.repeat(100_000)]) {
       expect(await promptOf({ messages: [{ role: 'user', content }] })).toContain(content);
     }
   });
 
-  it('takes a thousand messages and a hundred tools', async () => {
+  it('accepts a thousand messages and a hundred tools', async () => {
     const messages = Array.from({ length: 1000 }, (_, at) => ({
       role: at % 2 ? 'assistant' : 'user',
       content: `m${at}`,
@@ -80,8 +80,8 @@ describe('render', () => {
   });
 });
 
-describe('what is no conversation', () => {
-  it('is refused: requests and messages of wrong types', async () => {
+describe('an invalid request', () => {
+  it('is refused for a request or messages of wrong types', async () => {
     for (const request of [undefined, null, 5, 'x', {}, { messages: undefined }]) {
       expect(await render(request), String(request)).toBe('INVALID_ARGUMENT');
     }
@@ -96,7 +96,7 @@ describe('what is no conversation', () => {
     }
   });
 
-  it('is refused: tools of wrong types', async () => {
+  it('is refused for tools of wrong types', async () => {
     for (const tools of [5, 'x', {}, tool, [5], [null], [{}], [{ type: 'function' }], [{ type: 'x', function: {} }]]) {
       expect(await render({ messages: hi, tools }), JSON.stringify(tools)).toBe('INVALID_ARGUMENT');
       const shown = await render({ messages: hi, tools: [tool], shownTools: tools });
@@ -104,13 +104,13 @@ describe('what is no conversation', () => {
     }
   });
 
-  it('is refused: options of wrong types', async () => {
+  it('is refused for options of wrong types', async () => {
     expect(await render({ messages: hi, addGenerationPrompt: 1 })).toBe('INVALID_ARGUMENT');
     expect(await render({ messages: hi, reasoning: 'no' })).toBe('INVALID_ARGUMENT');
     expect(await render({ messages: hi, chatTemplate: 5 })).toBe('INVALID_ARGUMENT');
   });
 
-  it('is refused: nesting deeper than 64, however deep', async () => {
+  it('is refused if it nests deeper than 64 levels', async () => {
     for (const levels of [65, 1000, 100_000]) {
       const deep = nested(levels);
       expect(await render({ messages: [{ role: 'user', content: deep }] }), String(levels)).toBe('JSON_TOO_DEEP');
@@ -120,15 +120,15 @@ describe('what is no conversation', () => {
     }
   });
 
-  it('is refused: arguments of a call, which are JSON in a string, nested deeper than 64', async () => {
+  it('is refused if the arguments of a call, JSON in a string, nest deeper than 64 levels', async () => {
     for (const levels of [65, 1000, 1_000_000]) {
       const call = { name: 'weather', arguments: `{"city": ${'['.repeat(levels - 1)}${']'.repeat(levels - 1)}}` };
-      const asked = { role: 'assistant', tool_calls: [{ type: 'function', function: call }] };
-      expect(await render({ messages: [...hi, asked], tools: [tool] }), String(levels)).toBe('JSON_TOO_DEEP');
+      const message = { role: 'assistant', tool_calls: [{ type: 'function', function: call }] };
+      expect(await render({ messages: [...hi, message], tools: [tool] }), String(levels)).toBe('JSON_TOO_DEEP');
     }
   });
 
-  it('gives an answer or a code for everything that JSON can say', async () => {
+  it('is rendered or refused with a code, for all kinds of JSON values', async () => {
     const calls = (value: Anything) => [
       { messages: [{ role: value, content: 'x' }] },
       { messages: [{ role: 'user', content: value }] },
@@ -157,28 +157,28 @@ describe('what is no conversation', () => {
   });
 });
 
-describe('a chat template that is wrong', () => {
-  it('is refused when it cannot be parsed', async () => {
+describe('a wrong chat template', () => {
+  it('is refused if it cannot be parsed', async () => {
     for (const chatTemplate of ['{% if %}', '{{', '{% for x in %}{% endfor %}', '{% endif %}']) {
       expect(await render({ messages: hi, chatTemplate }), chatTemplate).toBe('CHAT_TEMPLATE_INVALID');
     }
   });
 
-  it('is refused when it fails', async () => {
+  it('is refused if it fails', async () => {
     for (const chatTemplate of ['{{ raise_exception("no") }}', '{{ 1 + {} }}']) {
       expect(await render({ messages: hi, chatTemplate }), chatTemplate).toMatch(/^CHAT_TEMPLATE_(FAILED|INVALID)$/);
     }
   });
 
-  it('is refused when it nests beyond all measure', async () => {
-    // The parser throws from the bottom: address checks follow that up 64 MiB of stack, and take what is above for errors.
+  it('does not end the process if it nests very deeply', async () => {
+    // With sanitizers, an exception from 64 MiB deep in the stack is reported as an error. So the depth is lower there.
     const depth = process.env.LLAMA_HEADSTART_ASSERTS === '1' ? 5_000 : 20_000;
     for (const chatTemplate of [`{{ ${'('.repeat(50_000)}1${')'.repeat(50_000)} }}`, '{% if a %}'.repeat(depth)]) {
       expect(await render({ messages: hi, chatTemplate })).toMatch(/^(none|CHAT_TEMPLATE_(FAILED|INVALID))$/);
     }
   });
 
-  it('leaves the next one alone', async () => {
+  it('does not affect the next render', async () => {
     expect(await promptOf({ messages: hi })).toContain('Hi');
   });
 });

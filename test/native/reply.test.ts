@@ -43,7 +43,7 @@ describe('a reply', () => {
     });
   });
 
-  test('with a tool call is taken apart', async () => {
+  test('with a tool call is parsed into text and call', async () => {
     const rendered = await bench.model.render({ messages, tools });
     expect(await parse(bench.model, rendered, `Let me see.\n${call}`)).toEqual({
       content: 'Let me see.\n',
@@ -66,17 +66,17 @@ describe('a reply', () => {
     expect((await bench.model.render({ messages, chatTemplate })).hasCallIds).toBe(false);
   });
 
-  test('with tools, but no call, is its text', async () => {
+  test('without a call is its text, also if there are tools', async () => {
     const rendered = await bench.model.render({ messages, tools });
     expect((await parse(bench.model, rendered, 'I do not know.')).content).toBe('I do not know.');
   });
 
-  test('with several tool calls has them all where that is asked for', async () => {
+  test('with several tool calls has all of them if parallelToolCalls is set', async () => {
     const rendered = await bench.model.render({ messages, tools, parallelToolCalls: true });
     expect((await parse(bench.model, rendered, `${call}\n${call}`)).calls).toEqual([parsedCall, parsedCall]);
   });
 
-  test('can be read at every length, and never shows markup as text', async () => {
+  test('can be parsed at every length, and never has markup in its text', async () => {
     const rendered = await bench.model.render({ messages, tools });
     const text = `Let me see.\n${call}`;
     for (let length = 0; length <= text.length; length++) {
@@ -90,7 +90,7 @@ describe('a reply', () => {
     }
   });
 
-  test('with reasoning is taken apart where the chat template knows it', async () => {
+  test('with reasoning is parsed into reasoning and text if the chat template supports it', async () => {
     const chatTemplate = THINKING_TEMPLATE;
     const text = '<think>\nParis is in France.\n</think>\n\nSunny.';
     const rendered = await bench.model.render({ messages, chatTemplate });
@@ -118,7 +118,7 @@ describe('a reply', () => {
   test.each([
     ['strings', '["]",'],
     ["Python's strings", "[']',"],
-    ['strings behind an escaped quote', '["\\"]",'],
+    ['strings after an escaped quote', '["\\"]",'],
   ])('nested a million levels deep, with closing brackets inside of %s, is a coded error', async (_, level) => {
     const rendered = await bench.model.render({ messages, tools });
     for (const before of ['', 'He said " and ', "It's "]) {
@@ -127,13 +127,13 @@ describe('a reply', () => {
     }
   });
 
-  test('of a megabyte is read', async () => {
+  test('of a megabyte is parsed', async () => {
     const rendered = await bench.model.render({ messages, tools });
     const text = 'A word and another. '.repeat(50_000);
     expect((await bench.model.parseReply({ rendered, text })).content.trim()).toBe(text.trim());
   });
 
-  test('of 20 MiB is refused, as is what is no reply', async () => {
+  test('of 20 MiB is refused, and so are requests of wrong types', async () => {
     const rendered = await bench.model.render({ messages });
     expect(await codeOf(() => bench.model.parseReply({ rendered, text: 'a'.repeat(20 << 20) }))).toBe('TEXT_TOO_LONG');
     for (const bad of [
@@ -147,7 +147,7 @@ describe('a reply', () => {
     }
   });
 
-  test('cannot be read once the model is closed', async () => {
+  test('cannot be parsed after the model is closed', async () => {
     const model = await Model.load({ path: microModel('dense'), vocabularyOnly: true });
     const rendered = await model.render({ messages });
     await model.close();
@@ -156,12 +156,12 @@ describe('a reply', () => {
 });
 
 describe("a rendered prompt's grammar", () => {
-  test('makes the model call a tool where it must', async () => {
+  test('makes the model call a tool if it is required', async () => {
     const parameters = { type: 'object', properties: { on: { type: 'boolean' } }, required: ['on'] };
     const lamp = { type: 'function', function: { name: 'lamp', description: 'Switches the lamp.', parameters } };
     const rendered = await hermesReplyFormat(bench.model, [lamp], { toolChoice: 'required' });
     expect(rendered.grammarLazy).toBe(false);
-    // Random weights would write anything before the call: the first token of one is likely, once, and then the end.
+    // The model has random weights. The bias makes it start a call first, and then end.
     const [opening] = await bench.model.tokenize('<tool_call>', { parseSpecial: true });
     const likely = { [opening as number]: 90, [bench.model.info.vocabulary.eos as number]: 50 };
     const text = await replyUnder(rendered, { logitBias: likely, presencePenalty: 100 });
@@ -170,7 +170,7 @@ describe("a rendered prompt's grammar", () => {
     ]);
   });
 
-  test('waits for a tool call where the model may', async () => {
+  test('starts only at a tool call if calls are optional', async () => {
     const rendered = await bench.model.render({ messages, tools });
     expect(rendered.grammarLazy).toBe(true);
     expect(rendered.grammarTriggers.length).toBeGreaterThan(0);
@@ -178,7 +178,7 @@ describe("a rendered prompt's grammar", () => {
     expect(await bench.write(sampler, 4)).toEqual(await bench.write(null, 4));
   });
 
-  test('is absent where tools are not to be called', async () => {
+  test('is empty if tools must not be called', async () => {
     const rendered = await bench.model.render({ messages, tools, toolChoice: 'none' });
     expect(rendered.grammar).toBe('');
   });
@@ -190,7 +190,7 @@ describe("a rendered prompt's grammar", () => {
     expect(JSON.parse(content)).toEqual({ sunny: expect.any(Boolean) });
   });
 
-  test('is not made of options that are no options', async () => {
+  test('is refused for wrong options', async () => {
     for (const bad of [
       { toolChoice: 'maybe' },
       { parallelToolCalls: 1 },
@@ -201,7 +201,7 @@ describe("a rendered prompt's grammar", () => {
     }
   });
 
-  test('is not made of schemas without end', async () => {
+  test('is refused for schemas that refer to themselves', async () => {
     const endless = { $ref: '#/$defs/a', $defs: { a: { $ref: '#/$defs/b' }, b: { $ref: '#/$defs/a' } } };
     expect(await codeOf(() => bench.model.render({ messages, jsonSchema: endless }))).toBe('SCHEMA_INVALID');
     const tool = { type: 'function', function: { name: 'f', description: '', parameters: endless } };
@@ -227,7 +227,7 @@ async function replyUnder(rendered: ReplyFormat, options: SamplerOptions = {}): 
 describe('a model whose chat template has no tools', () => {
   const path = testModel();
 
-  test.skipIf(!path)('has its tool calls read in the Hermes form, complete and partial', async () => {
+  test.skipIf(!path)('has tool calls in the Hermes form, which are parsed completely and partially', async () => {
     const model = await Model.load({ path: path as string, vocabularyOnly: true });
     expect((await model.render({ messages, tools })).prompt).not.toContain('weather"');
     const rendered = await hermesReplyFormat(model, tools);
@@ -245,7 +245,7 @@ describe('a model whose chat template has no tools', () => {
     await model.close();
   });
 
-  test.skipIf(!path)('cannot end its reply without a call where one is required', async () => {
+  test.skipIf(!path)('cannot end its reply without a required call', async () => {
     const real = await Bench.open(path as string, '<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n');
     const eos = real.model.info.vocabulary.eos as number;
     const logitBias = { [eos]: 1e5 };
@@ -274,7 +274,7 @@ describe('a JSON schema', () => {
     expect(value.age).toBeLessThanOrEqual(30);
   });
 
-  test('may recur, as long as it can end', async () => {
+  test('may refer to itself if it can end', async () => {
     const tree = {
       $ref: '#/$defs/node',
       $defs: { node: { type: 'object', properties: { next: { $ref: '#/$defs/node' } }, additionalProperties: false } },
@@ -290,18 +290,18 @@ describe('a JSON schema', () => {
   test.each<[string, unknown]>([
     ['that refers to itself', { $ref: '#/$defs/a', $defs: { a: { $ref: '#/$defs/a' } } }],
     ['that refers to itself through allOf', { allOf: [{ $ref: '#/$defs/a' }], $defs: { a: { $ref: '#/$defs/a' } } }],
-    ['that no finite text fits', { $ref: '#/$defs/a', $defs: { a: self } }],
+    ['without a finite text that fits', { $ref: '#/$defs/a', $defs: { a: self } }],
     ['that refers to the network', { $ref: 'https://example.com/schema.json' }],
     ['that refers to nothing', { $ref: '#/$defs/missing' }],
     ['that refers to all of itself', { $ref: '#' }],
-    ['of a type that is none', { type: 'colour' }],
-    ['with bounds the wrong way round', { type: 'integer', minimum: 5, maximum: 1 }],
+    ['of an unknown type', { type: 'color' }],
+    ['with a minimum above its maximum', { type: 'integer', minimum: 5, maximum: 1 }],
     ['with bounds beyond integers', { type: 'integer', minimum: -1e300 }],
-    ['with lengths the wrong way round', { type: 'string', minLength: 5, maxLength: 1 }],
-    ['with lengths beyond measure', { type: 'string', minLength: 1e9 }],
-    ['with an enum of nothing', { enum: [] }],
-    ['with a pattern that is none', { type: 'string', pattern: '^(a$' }],
-    ['whose types multiply', types(20)],
+    ['with a minLength above its maxLength', { type: 'string', minLength: 5, maxLength: 1 }],
+    ['with a huge minLength', { type: 'string', minLength: 1e9 }],
+    ['with an empty enum', { enum: [] }],
+    ['with an invalid pattern', { type: 'string', pattern: '^(a$' }],
+    ['with nested lists of types', types(20)],
     [
       'with thousands of properties',
       { properties: Object.fromEntries(Array.from({ length: 5000 }, (_, i) => [`p${i}`, {}])) },
@@ -312,7 +312,7 @@ describe('a JSON schema', () => {
     expect(await codeOf(() => jsonSchemaToGrammar(schema as object))).toBe('SCHEMA_INVALID');
   });
 
-  test('nested too deep, or no JSON at all, is a coded error', async () => {
+  test('nested too deep, or not JSON, is a coded error', async () => {
     let deep: object = {};
     for (let level = 0; level < 100; level++) deep = { items: deep };
     expect(await codeOf(() => jsonSchemaToGrammar(deep))).toBe('JSON_TOO_DEEP');

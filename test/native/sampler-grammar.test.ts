@@ -14,7 +14,7 @@ afterAll(() => bench.close());
 const endless = { ignoreEos: true };
 
 describe('a grammar', () => {
-  test('is followed to its end, and then generation ends', async () => {
+  test('is followed to its end, where generation ends', async () => {
     for (const seed of [1, 2, 3, 4, 5, 6]) {
       const sampler = await bench.sampler({ grammar: 'root ::= "yes" | "no"', temperature: 1, seed });
       const tokens = await bench.write(sampler, 16);
@@ -23,7 +23,7 @@ describe('a grammar', () => {
     }
   });
 
-  test('is followed by greedy samplers and by those that truncate', async () => {
+  test('is followed by greedy samplers and by samplers with truncation', async () => {
     for (const options of [{}, { temperature: 1, topK: 1 }, { temperature: 1, topP: 0.01, minP: 0.9, typicalP: 0.1 }]) {
       const sampler = await bench.sampler({ grammar: 'root ::= [0-9]{3}', seed: 1, ...options });
       const tokens = await bench.write(sampler, 16);
@@ -41,14 +41,14 @@ describe('a grammar', () => {
     expect(['yes', 'no']).toContain(await bench.textOf((await bench.write(sampler, 16)).slice(0, -1)));
   });
 
-  test('starts over when the sampler is reset', async () => {
+  test('starts again when the sampler is reset', async () => {
     const sampler = await bench.sampler({ grammar: 'root ::= "ab"' });
     const first = await bench.write(sampler, 8);
     await sampler.reset();
     expect(await bench.write(sampler, 8)).toEqual(first);
   });
 
-  test('does not see tokens that are only accepted', async () => {
+  test('does not see tokens of accept()', async () => {
     const sampler = await bench.sampler({ grammar: 'root ::= "yes"' });
     await sampler.accept(bench.prompt);
     expect(await bench.textOf((await bench.write(sampler, 8)).slice(0, -1))).toBe('yes');
@@ -69,7 +69,7 @@ describe('a grammar', () => {
     await forceThrough(options);
   });
 
-  test('takes what follows a trigger token', async () => {
+  test('starts at a trigger token', async () => {
     const token = bench.greedy;
     const grammar = `root ::= <[${token}]> "no"`;
     const sampler = await bench.sampler({ grammar, grammarLazy: true, grammarTriggers: [{ type: 'token', token }] });
@@ -78,25 +78,25 @@ describe('a grammar', () => {
     expect(await bench.textOf(rest.slice(0, -1))).toBe('no');
   });
 
-  test('that covers the generation prompt begins behind it', async () => {
+  test('that covers the generation prompt starts after it', async () => {
     const sampler = await bench.sampler({ grammar: 'root ::= "<a>yes"', generationPrompt: '<a>' });
     expect(await bench.textOf((await bench.write(sampler, 8)).slice(0, -1))).toBe('yes');
   });
 });
 
-/** A bias that makes `text`, one token, certain. */
+/** A bias that makes the only token of `text` certain. */
 async function biasOf(text: string): Promise<Record<number, number>> {
   const [token, ...more] = await bench.model.tokenize(text);
   expect(more).toEqual([]);
   return { [token as number]: 1e5 };
 }
 
-/** The model "says" the trigger, because nothing else is likely: the grammar then holds. */
+/** The bias makes the model write the trigger, after which the grammar applies. */
 async function forceThrough(options: object): Promise<void> {
-  const said = await bench.model.tokenize('a');
+  const [token] = await bench.model.tokenize('a');
   const sampler = await bench.sampler({
     ...options,
-    logitBias: { ...(await biasOf('b')), [said[0] as number]: 2e5 },
+    logitBias: { ...(await biasOf('b')), [token as number]: 2e5 },
     presencePenalty: 100,
     frequencyPenalty: 100,
     repeatPenalty: 100,
@@ -105,18 +105,18 @@ async function forceThrough(options: object): Promise<void> {
   expect(text).toMatch(/ab!!!$/);
 }
 
-describe('a grammar that nothing fits', () => {
+describe('a grammar without a token that fits', () => {
   const deadEnds: [string, object][] = [
-    ['at its end, where nothing may end generation', { grammar: 'root ::= "a"', ...endless }],
-    ['that wants a character no token has', { grammar: 'root ::= "a" "\\x00"' }],
-    ['that takes the empty text only', { grammar: 'root ::= ""', ...endless }],
+    ['at its end, if no token may end generation', { grammar: 'root ::= "a"', ...endless }],
+    ['that needs a character of no token', { grammar: 'root ::= "a" "\\x00"' }],
+    ['that allows only the empty text', { grammar: 'root ::= ""', ...endless }],
   ];
-  const ways = [{}, { temperature: 1, seed: 1 }, { temperature: 1, topK: 3, typicalP: 0.5, topP: 0.5, minP: 0.1 }];
+  const choices = [{}, { temperature: 1, seed: 1 }, { temperature: 1, topK: 3, typicalP: 0.5, topP: 0.5, minP: 0.1 }];
   const mirostats = ([1, 2] as const).map((version) => ({ temperature: 1, mirostat: { version } }));
 
-  test.each(deadEnds)('%s, is a coded error; the sampler is dead and the context lives', async (_, options) => {
-    for (const way of [...ways, ...mirostats]) {
-      const sampler = await bench.sampler({ ...options, ...way });
+  test.each(deadEnds)('%s, is a coded error, and the context still works', async (_, options) => {
+    for (const choice of [...choices, ...mirostats]) {
+      const sampler = await bench.sampler({ ...options, ...choice });
       const tokens = bench.write(sampler, 64);
       expect(await codeOf(() => tokens)).toBe('GRAMMAR_DEAD_END');
       expect(sampler.failure?.code).toBe('GRAMMAR_DEAD_END');
@@ -126,7 +126,7 @@ describe('a grammar that nothing fits', () => {
     }
   });
 
-  test('says so for tokens that a bias forbids', async () => {
+  test('because of a bias is a coded error', async () => {
     const [a] = await bench.model.tokenize('a');
     const forbidden = new Map([...bench.logits.keys()].map((token) => [token, Number.NEGATIVE_INFINITY]));
     forbidden.delete(a as number);
@@ -134,7 +134,7 @@ describe('a grammar that nothing fits', () => {
     expect(await codeOf(() => bench.draw(sampler))).toBe('GRAMMAR_DEAD_END');
   });
 
-  test('lives again after a reset', async () => {
+  test('can be reset', async () => {
     const sampler = await bench.sampler({ grammar: 'root ::= "a"', ...endless });
     expect(await codeOf(() => bench.write(sampler, 8))).toBe('GRAMMAR_DEAD_END');
     await sampler.reset();
@@ -142,7 +142,7 @@ describe('a grammar that nothing fits', () => {
     expect(await bench.textOf(await bench.draw(sampler))).toBe('a');
   });
 
-  test('does not cost other rows of the batch their tokens', async () => {
+  test('does not affect the tokens of other rows', async () => {
     const { context, prompt } = bench;
     const at = prompt.length - 1;
     await context.removeSequence(0, at);
@@ -163,7 +163,7 @@ describe('a grammar that nothing fits', () => {
     expect([...failure.picks]).toEqual([-1, bench.greedy]);
   });
 
-  test('by way of what stood before its trigger', async () => {
+  test('after its trigger token is a coded error', async () => {
     const token = bench.greedy;
     const sampler = await bench.sampler({
       grammar: 'root ::= "never"',

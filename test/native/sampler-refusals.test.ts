@@ -13,7 +13,7 @@ beforeAll(async () => {
 });
 afterAll(() => bench.close());
 
-describe('refused with a code, before llama.cpp sees it:', () => {
+describe('a coded error is the result of', () => {
   test.each(Object.entries(BAD_GRAMMARS))('a grammar %s', async (_, grammar) => {
     expect(await codeOf(() => bench.model.createSampler({ grammar }))).toBe('GRAMMAR_INVALID');
   });
@@ -27,7 +27,7 @@ describe('refused with a code, before llama.cpp sees it:', () => {
     expect(await codeOf(() => bench.model.createSampler({ logitBias: all }))).toBe('NO_CANDIDATES');
   });
 
-  test('a sampler for a row that asked for no output, and anything but a sampler', async () => {
+  test('samplers for rows without output, and objects that are not samplers', async () => {
     const { context, prompt } = bench;
     const sampler = await bench.sampler();
     const at = prompt.length - 1;
@@ -61,19 +61,19 @@ describe('refused with a code, before llama.cpp sees it:', () => {
   });
 });
 
-describe('what is allowed', () => {
-  test('is a grammar of many ordinary parts', async () => {
+describe('a sampler is created for', () => {
+  test('a grammar of many ordinary parts', async () => {
     const values = Array.from({ length: 2000 }, (_, index) => `"value ${index}"`).join(' | ');
     const sampler = await bench.sampler({ grammar: `root ::= (${values}) [a-z]{0,200} # a comment ( "\n`, seed: 1 });
     expect(await bench.textOf(await bench.write(sampler, 6))).toMatch(/^val/);
   });
 
-  test('is a grammar that repeats what may be empty', async () => {
+  test('a grammar that repeats a part that may be empty', async () => {
     const sampler = await bench.sampler({ grammar: 'root ::= ("a"? " "?)+ "b"' });
     expect(await bench.textOf((await bench.write(sampler, 30)).slice(0, -1))).toMatch(/^[a ]*b?$/);
   });
 
-  test('is any option at the ends of its range', async () => {
+  test('any option at the ends of its range', async () => {
     const extremes: SamplerOptions[] = [
       { temperature: 100, topP: 0, minP: 1, typicalP: 0, topNSigma: 100, minKeep: 1 << 20 },
       {
@@ -122,7 +122,7 @@ test('500 random sets of options, right and wrong, give tokens or coded errors',
   expect(codes.get('INVALID_ARGUMENT')).toBeGreaterThan(50);
 }, 300_000);
 
-test('none of it ends the process, and nothing is printed', async () => {
+test('bad sampler options neither end the process nor print anything', async () => {
   expect(await runChild('native/children/samplers.mjs', [microModel('dense')])).toEqual({
     code: 0,
     signal: null,

@@ -12,38 +12,38 @@ beforeAll(async () => {
 afterAll(() => bench.close());
 
 describe('a choice', () => {
-  test('without options is the likeliest token, as without a sampler', async () => {
+  test('without options is the most likely token, as without a sampler', async () => {
     expect(await bench.drawWith({})).toEqual([bench.greedy]);
     expect(await bench.write(await bench.sampler(), 24)).toEqual(await bench.write(null, 24));
   });
 
-  test('at temperature 0 is the likeliest token, whatever else is set', async () => {
+  test('at temperature 0 is the most likely token, with any other options', async () => {
     expect(await bench.drawWith({ temperature: 0, topP: 0.5, xtc: { probability: 0 }, seed: 7 }, 4)).toEqual(
       Array(4).fill(bench.greedy),
     );
     expect(await bench.drawWith({ temperature: 1e-9, seed: 7 }, 4)).toEqual(Array(4).fill(bench.greedy));
   });
 
-  test('of one candidate is the likeliest token at any temperature', async () => {
+  test('from one candidate is the most likely token at any temperature', async () => {
     for (const only of [{ topK: 1 }, { topP: 0 }, { minP: 1 }] as SamplerOptions[]) {
       expect(await bench.drawWith({ temperature: 50, seed: 3, ...only }, 8)).toEqual(Array(8).fill(bench.greedy));
     }
   });
 
-  test('is the same again for the same seed, and another for another', async () => {
+  test('is the same for the same seed, and different for another seed', async () => {
     const first = await bench.drawWith({ temperature: 1, seed: 42 }, 32);
     expect(await bench.drawWith({ temperature: 1, seed: 42 }, 32)).toEqual(first);
     expect(await bench.drawWith({ temperature: 1, seed: 43 }, 32)).not.toEqual(first);
   });
 
-  test('without a seed can be repeated with the one that was drawn', async () => {
+  test('without a seed can be repeated with the drawn seed', async () => {
     const one = await bench.sampler({ temperature: 1 });
     const other = await bench.sampler({ temperature: 1 });
     expect(one.seed).not.toBe(other.seed);
     expect(await bench.drawWith({ temperature: 1, seed: one.seed }, 16)).toEqual(await bench.draw(one, 16));
   });
 
-  test('for one row of a batch leaves the others greedy', async () => {
+  test('for one row of a batch does not affect the other rows', async () => {
     const { context, greedy, prompt } = bench;
     const forced = (greedy + 1) % bench.logits.length;
     await context.removeSequence(0, prompt.length - 1);
@@ -62,14 +62,14 @@ describe('a choice', () => {
 });
 
 describe('truncation', () => {
-  test('by topK leaves the k likeliest', async () => {
+  test('by topK keeps the k most likely tokens', async () => {
     const allowed = new Set(bench.ranked().slice(0, 5));
     const drawn = new Set(await bench.drawWith({ temperature: 100, topK: 5, seed: 1 }, 120));
     expect([...drawn].filter((token) => !allowed.has(token))).toEqual([]);
     expect(drawn.size).toBe(5);
   });
 
-  test('by topP leaves the likeliest that make up the probability', async () => {
+  test('by topP keeps the most likely tokens up to the probability', async () => {
     const probabilities = bench.probabilities();
     const allowed = new Set<number>();
     let sum = 0;
@@ -83,33 +83,33 @@ describe('truncation', () => {
     expect(drawn.size).toBeGreaterThan(1);
   });
 
-  test('by minP leaves those near enough to the likeliest', async () => {
-    const floor = Math.max(...bench.logits) + Math.log(0.01);
+  test('by minP keeps tokens whose probability is near the highest', async () => {
+    const minimum = Math.max(...bench.logits) + Math.log(0.01);
     const drawn = await bench.drawWith({ temperature: 100, minP: 0.01, seed: 1 }, 100);
-    expect(drawn.filter((token) => (bench.logits[token] as number) < floor - 1e-5)).toEqual([]);
+    expect(drawn.filter((token) => (bench.logits[token] as number) < minimum - 1e-5)).toEqual([]);
     expect(new Set(drawn).size).toBeGreaterThan(1);
   });
 
-  test('by topNSigma leaves those within the deviation', async () => {
+  test('by topNSigma keeps tokens within the deviation', async () => {
     const mean = bench.logits.reduce((sum, logit) => sum + logit, 0) / bench.logits.length;
     const variance = bench.logits.reduce((sum, logit) => sum + (logit - mean) ** 2, 0) / bench.logits.length;
-    const floor = Math.max(...bench.logits) - Math.sqrt(variance);
+    const minimum = Math.max(...bench.logits) - Math.sqrt(variance);
     const drawn = await bench.drawWith({ temperature: 100, topNSigma: 1, seed: 1 }, 100);
-    expect(drawn.filter((token) => (bench.logits[token] as number) < floor - 1e-4)).toEqual([]);
+    expect(drawn.filter((token) => (bench.logits[token] as number) < minimum - 1e-4)).toEqual([]);
   });
 
-  test('by typicalP draws from fewer than all', async () => {
+  test('by typicalP draws from fewer tokens', async () => {
     const all = await bench.drawWith({ temperature: 100, seed: 1 }, 100);
     const typical = await bench.drawWith({ temperature: 100, typicalP: 0.02, seed: 1 }, 100);
     expect(new Set(typical).size).toBeLessThan(new Set(all).size);
   });
 
-  test('keeps minKeep tokens', async () => {
+  test('keeps at least minKeep tokens', async () => {
     const drawn = new Set(await bench.drawWith({ temperature: 100, topP: 0, minKeep: 3, seed: 1 }, 60));
     expect(drawn).toEqual(new Set(bench.ranked().slice(0, 3)));
   });
 
-  test('by XTC drops the likeliest', async () => {
+  test('by XTC removes the most likely token', async () => {
     const [first, second] = bench.ranked() as [number, number];
     const two = { logitBias: { [first]: 100, [second]: 100 }, temperature: 1, topK: 2 };
     const drawn = await bench.drawWith({ ...two, xtc: { probability: 1, threshold: 0.01 }, seed: 1 }, 20);
@@ -125,7 +125,7 @@ describe('bias and penalties', () => {
     expect(await bench.drawWith({ logitBias: new Map([[bench.greedy, Number.NEGATIVE_INFINITY]]) })).toEqual([second]);
   });
 
-  test('repeat, frequency and presence penalties lower what was accepted, and only that', async () => {
+  test('repeat, frequency and presence penalties lower only the accepted tokens', async () => {
     const [, second] = bench.ranked() as [number, number];
     const penalties: SamplerOptions[] = [{ repeatPenalty: 100 }, { frequencyPenalty: 100 }, { presencePenalty: 100 }];
     for (const options of penalties) {
@@ -137,19 +137,19 @@ describe('bias and penalties', () => {
     }
   });
 
-  test('penalties forget what is older than penaltyLastTokens', async () => {
+  test('penalties ignore tokens older than penaltyLastTokens', async () => {
     const sampler = await bench.sampler({ presencePenalty: 100, penaltyLastTokens: 2 });
     const others = bench.ranked().slice(-2);
     await sampler.accept(Int32Array.of(bench.greedy, ...others));
     expect(await bench.draw(sampler)).toEqual([bench.greedy]);
   });
 
-  test('sampled tokens join the history by themselves', async () => {
+  test('sampled tokens are added to the history', async () => {
     const drawn = await bench.drawWith({ presencePenalty: 100, penaltyLastTokens: 64 }, 8);
     expect(drawn).toEqual(bench.ranked().slice(0, 8));
   });
 
-  test('DRY ends a repetition', async () => {
+  test('DRY stops a repetition', async () => {
     const { greedy } = bench;
     const other = bench.ranked().at(-1) as number;
     const dry = { multiplier: 100, allowedLength: 1, sequenceBreakers: [] };
@@ -162,7 +162,7 @@ describe('bias and penalties', () => {
     expect(await bench.draw(without)).toEqual([greedy]);
   });
 
-  test('DRY knows its sequence breakers', async () => {
+  test('DRY respects its sequence breakers', async () => {
     const sampler = await bench.sampler({ dry: { multiplier: 1, sequenceBreakers: ['\n', 'ab'] }, temperature: 1 });
     expect(await bench.draw(sampler, 4)).toHaveLength(4);
   });
@@ -175,18 +175,18 @@ describe('bias and penalties', () => {
 });
 
 describe('temperature', () => {
-  test('spreads the choice', async () => {
+  test('makes unlikely tokens more likely', async () => {
     const spread = async (temperature: number) => new Set(await bench.drawWith({ temperature, seed: 5 }, 60)).size;
     expect(await spread(0.01)).toBeLessThan(await spread(100));
   });
 
-  test('follows the entropy where a range is given', async () => {
+  test('depends on the entropy if a range is set', async () => {
     const fixed = await bench.drawWith({ temperature: 1, seed: 5 }, 40);
     const options = { temperature: 1, dynamicTemperatureRange: 0.9, dynamicTemperatureExponent: 8, seed: 5 };
     expect(await bench.drawWith(options, 40)).not.toEqual(fixed);
   });
 
-  test.each([1, 2] as const)('mirostat %i runs, and is the same for the same seed', async (version) => {
+  test.each([1, 2] as const)('mirostat %i chooses the same tokens for the same seed', async (version) => {
     const options = { temperature: 1, mirostat: { version, tau: 3, eta: 0.2 }, seed: 9 };
     const drawn = await bench.drawWith(options, 20);
     expect(await bench.drawWith(options, 20)).toEqual(drawn);
@@ -195,7 +195,7 @@ describe('temperature', () => {
 });
 
 describe('a sampler', () => {
-  test('that was reset starts over', async () => {
+  test('starts from its first state after a reset', async () => {
     const sampler = await bench.sampler({ temperature: 1, presencePenalty: 1, seed: 8 });
     const first = await bench.draw(sampler, 12);
     await sampler.reset();
@@ -216,7 +216,7 @@ describe('a sampler', () => {
     expect(await codeOf(() => bench.draw(sampler))).toBe('none');
   });
 
-  test('takes one row of a batch', async () => {
+  test('can be in one row of a batch only', async () => {
     const { context, prompt } = bench;
     const sampler = await bench.sampler();
     await context.removeSequence(0, prompt.length - 2);
@@ -226,14 +226,14 @@ describe('a sampler', () => {
     expect(await codeOf(() => context.decode(batch))).toBe('none');
   });
 
-  test('is free again when its decode failed', async () => {
+  test('can be used again after its decode failed', async () => {
     const sampler = await bench.sampler();
     const batch = { ...batchOf(0, 900, Int32Array.of(1)), samplers: [sampler] };
     expect(await codeOf(() => bench.context.decode(batch))).toBe('POSITION_INVALID');
     expect(await bench.draw(sampler)).toEqual([bench.greedy]);
   });
 
-  test('refuses everything once closed, and closes twice', async () => {
+  test('throws CLOSED after close(), which can be called twice', async () => {
     const sampler = await bench.sampler();
     sampler.close();
     sampler.close();
@@ -242,7 +242,7 @@ describe('a sampler', () => {
     expect(await codeOf(() => sampler.reset())).toBe('CLOSED');
   });
 
-  test('closed while it samples lets the decode finish', async () => {
+  test('can be closed during a decode, which finishes', async () => {
     const { context, prompt } = bench;
     const sampler = await bench.sampler();
     const at = prompt.length - 1;
@@ -253,7 +253,7 @@ describe('a sampler', () => {
     expect(token).toBeGreaterThanOrEqual(0);
   });
 
-  test('belongs to one model, and goes with it', async () => {
+  test('belongs to one model, and is closed with it', async () => {
     const model = await Model.load({ path: microModel('dense') });
     const sampler = await model.createSampler();
     expect(await codeOf(() => bench.draw(sampler))).toBe('INVALID_ARGUMENT');
@@ -266,7 +266,7 @@ describe('a sampler', () => {
     await context.close();
   });
 
-  test('of a model without a tokeniser works, but for what is text', async () => {
+  test('of a model without a tokenizer works without text options', async () => {
     const model = await Model.load({ path: microModel('no-tokenizer') });
     const context = await model.createContext({ kvCells: 256 });
     const sampler = await model.createSampler({ temperature: 1, topK: 40, repeatPenalty: 1.2, seed: 1 });
@@ -279,7 +279,7 @@ describe('a sampler', () => {
 });
 
 describe('log-probabilities', () => {
-  test('are the log-softmax of the logits, likeliest first', async () => {
+  test('are the log-softmax of the logits, the most likely token first', async () => {
     await bench.write(null, 1);
     const logits = await bench.context.logits(0);
     const highest = Math.max(...logits);
@@ -291,7 +291,7 @@ describe('log-probabilities', () => {
     }
   });
 
-  test('of the whole vocabulary add up to one', async () => {
+  test('of the whole vocabulary add up to a probability of one', async () => {
     await bench.write(null, 1);
     const { values } = await bench.context.logProbabilities(0, bench.logits.length);
     expect(values.reduce((sum, value) => sum + Math.exp(value), 0)).toBeCloseTo(1, 4);
@@ -306,7 +306,7 @@ describe('log-probabilities', () => {
   });
 });
 
-/** Two tokens far above all others, the first a little ahead. */
+/** A bias that makes two tokens far more likely than all others, the first a little more than the second. */
 function raised(first: number, second: number): SamplerOptions {
   return { logitBias: { [first]: 51, [second]: 50 } };
 }

@@ -1,4 +1,4 @@
-// Sequence operations that cannot be done say so, and leave every sequence as it was.
+// Sequence operations that are not possible are coded errors, and change no sequence.
 import { type Context, Model, type SequenceState } from 'llama-headstart/native';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { microModel } from '../helpers/models.js';
@@ -21,7 +21,7 @@ beforeEach(() => Promise.all([unified.clear(), split.clear()]));
 const last = async (context: Context, sequence: number) => (await context.positionRange(sequence)).last;
 
 describe('copySequence', () => {
-  it('shares the cells: the copy takes no room', async () => {
+  it('shares the cells: the copy needs no free cells', async () => {
     await prefill(unified, 0, someTokens(250, model.info.vocabulary.size));
     for (const target of [1, 2, 3]) {
       await unified.copySequence(0, target);
@@ -30,7 +30,7 @@ describe('copySequence', () => {
     expect(unified.counters().copies).toBe(3);
   });
 
-  it('goes only from a full sequence to an empty one', async () => {
+  it('copies only from a sequence with tokens to an empty one', async () => {
     await prefill(unified, 0, tokens);
     await prefill(unified, 1, tokens.subarray(0, 10));
     expect(await codeOf(() => unified.copySequence(0, 1))).toBe('SEQUENCE_NOT_EMPTY');
@@ -40,7 +40,7 @@ describe('copySequence', () => {
     expect([await last(unified, 0), await last(unified, 1), await last(unified, 2)]).toEqual([39, 9, -1]);
   });
 
-  it('needs a unified cache', async () => {
+  it('needs the unified layout', async () => {
     await prefill(split, 0, tokens);
     expect(await codeOf(() => split.copySequence(0, 1))).toBe('NOT_UNIFIED');
     expect(await last(split, 1)).toBe(-1);
@@ -48,7 +48,7 @@ describe('copySequence', () => {
 });
 
 describe('a full KV cache', () => {
-  it('refuses a prompt that is longer, at once and piece by piece, and keeps what was there', async () => {
+  it('refuses a prompt that is too long, in one batch or several, and keeps its content', async () => {
     const long = someTokens(300, model.info.vocabulary.size);
     await prefill(unified, 1, tokens);
     expect(await codeOf(() => unified.decode(batchOf(0, 0, long.subarray(0, 256))))).toBe('NO_KV_SLOT');
@@ -62,7 +62,7 @@ describe('a full KV cache', () => {
     expect(await last(unified, 0)).toBe(255);
   });
 
-  it('refuses a state, and takes it when there is room again', async () => {
+  it('refuses a state, and accepts it when cells are free again', async () => {
     const state = await captureOf(unified, tokens);
     await prefill(unified, 0, someTokens(230, model.info.vocabulary.size));
     expect(await codeOf(() => unified.restoreSequence(1, state))).toBe('NO_KV_SLOT');
@@ -73,7 +73,7 @@ describe('a full KV cache', () => {
     state.close();
   });
 
-  it('refuses a state that is longer than a whole sequence may be', async () => {
+  it('refuses a state that is longer than a sequence can be', async () => {
     const large = await model.createContext({ kvCells: 512, batchSize: 512 });
     const state = await captureOf(large, someTokens(400, model.info.vocabulary.size));
     const small = await model.createContext({ kvCells: 256 });
@@ -85,7 +85,7 @@ describe('a full KV cache', () => {
 });
 
 describe('captureSequence', () => {
-  it('wants the ids of all tokens held', async () => {
+  it('needs the ids of all tokens of the sequence', async () => {
     await prefill(unified, 0, tokens);
     for (const count of [0, 1, 39, 41]) {
       const wrong = someTokens(count, 100);
@@ -97,7 +97,7 @@ describe('captureSequence', () => {
     state.close();
   });
 
-  it('keeps its own copy of the ids', async () => {
+  it('copies the ids', async () => {
     const mine = tokens.slice();
     await prefill(unified, 0, mine);
     const capture = unified.captureSequence(0, mine);
@@ -115,13 +115,13 @@ describe('restoreSequence', () => {
     state = await captureOf(unified, tokens);
   });
 
-  it('wants an empty sequence', async () => {
+  it('needs an empty sequence', async () => {
     await prefill(unified, 0, tokens.subarray(0, 5));
     expect(await codeOf(() => unified.restoreSequence(0, state))).toBe('SEQUENCE_NOT_EMPTY');
     expect(await last(unified, 0)).toBe(4);
   });
 
-  it('refuses the state of another cache type, attention, layout or stream count', async () => {
+  it('refuses a state of another cache type, attention, layout or number of streams', async () => {
     const kinds = [
       { keyType: 'f32' },
       { valueType: 'q8_0' },
@@ -139,7 +139,7 @@ describe('restoreSequence', () => {
     await two.close();
   });
 
-  it('refuses the state of another model', async () => {
+  it('refuses a state of another model', async () => {
     for (const name of ['sliding-window', 'recurrent', 'hybrid', 'dense-quantised'] as const) {
       const other = await Model.load({ path: microModel(name) });
       const context = await other.createContext({ kvCells: 256, maxSequences: 4 });
@@ -148,7 +148,7 @@ describe('restoreSequence', () => {
     }
   });
 
-  it('fits any context of the same kind, whatever its size and number of sequences', async () => {
+  it('accepts a state in contexts of any size and number of sequences', async () => {
     const context = await model.createContext({ kvCells: 1024, maxSequences: 7, batchSize: 64 });
     await context.restoreSequence(6, state);
     expect(await last(context, 6)).toBe(39);
@@ -157,7 +157,7 @@ describe('restoreSequence', () => {
 });
 
 describe('removeSequence', () => {
-  it('cuts a sequence back, and lets it go on from there', async () => {
+  it('removes the end of a sequence, which can continue from there', async () => {
     const first = await prefill(unified, 0, tokens);
     const straight = await continueGreedily(unified, 0, 40, first, 3);
     expect(await unified.removeSequence(0, 40)).toBe(true);
@@ -167,7 +167,7 @@ describe('removeSequence', () => {
     expect(await unified.positionRange(0)).toEqual({ first: -1, last: -1 });
   });
 
-  it('leaves no hole: a part that tokens stand behind is refused, and nothing of it is gone', async () => {
+  it('refuses to remove the middle of a sequence, and changes nothing', async () => {
     const first = await prefill(unified, 0, tokens);
     for (const [from, to] of [
       [5, 10],
@@ -187,7 +187,7 @@ describe('removeSequence', () => {
     expect(await unified.removeSequence(0, 0, 5)).toBe(true);
   });
 
-  it('refuses to cut a sliding window whose older cells are gone, and cuts what it still can', async () => {
+  it('refuses to trim a sliding window whose older cells are gone, and trims as far as it can', async () => {
     const windowed = await Model.load({ path: microModel('sliding-window') });
     const long = someTokens(600, windowed.info.vocabulary.size);
     const options = { kvCells: 1024, batchSize: 256, microBatchSize: 64, maxSequences: 1 };
@@ -198,7 +198,7 @@ describe('removeSequence', () => {
     expect((await context.positionRange(0)).last).toBe(599);
     expect(await context.removeSequence(0, 599)).toBe(true);
     expect((await context.positionRange(0)).last).toBe(598);
-    // What was cut goes on as if it had never been longer.
+    // The trimmed sequence continues like a sequence that never was longer.
     await prefill(cold, 0, long.subarray(0, 599));
     const [again] = await continueGreedily(context, 0, 599, 5, 1);
     const [never] = await continueGreedily(cold, 0, 599, 5, 1);
@@ -206,7 +206,7 @@ describe('removeSequence', () => {
     await windowed.close();
   });
 
-  it('says where a model cannot cut, and changes nothing then', async () => {
+  it('returns false for models whose memory cannot be trimmed, and changes nothing', async () => {
     for (const name of ['recurrent', 'hybrid'] as const) {
       const other = await Model.load({ path: microModel(name) });
       const context = await other.createContext({ kvCells: 256, maxSequences: 2 });
@@ -220,7 +220,7 @@ describe('removeSequence', () => {
   });
 });
 
-it('keepSequence removes every other sequence, in both layouts', async () => {
+it('keepSequence removes all other sequences, in both layouts', async () => {
   for (const context of [unified, split]) {
     for (const sequence of [0, 1, 2]) {
       await prefill(context, sequence, tokens);
@@ -230,7 +230,7 @@ it('keepSequence removes every other sequence, in both layouts', async () => {
   }
 });
 
-it('a model without a tokeniser decodes token ids, and refuses text', async () => {
+it('a model without a tokenizer decodes token ids, and refuses text', async () => {
   const bare = await Model.load({ path: microModel('no-tokenizer') });
   expect(bare.info.vocabulary.type).toBe('none');
   expect(await codeOf(() => bare.tokenize('text'))).toBe('NO_TOKENIZER');

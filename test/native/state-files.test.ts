@@ -1,4 +1,4 @@
-// A state survives its file unchanged, and a file that cannot be written leaves nothing behind.
+// A state in a file is unchanged, and a failed write leaves no file.
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -23,7 +23,7 @@ beforeAll(async () => {
 afterAll(() => model?.close());
 
 describe('a written state', () => {
-  it('reads back with its tokens, size and metadata', async () => {
+  it('can be read with its tokens, size and metadata', async () => {
     const path = join(directory, 'round.kv');
     const metadata = { name: 'π 🦙', nested: { list: [1, 2.5, null, true] }, big: 2 ** 53 };
     const size = await state.writeFile(path, metadata);
@@ -44,7 +44,7 @@ describe('a written state', () => {
     }
   });
 
-  it('is the same file when what was read is written again', async () => {
+  it('has the same bytes if it is read and written again', async () => {
     const [first, second] = [join(directory, 'first.kv'), join(directory, 'second.kv')];
     await state.writeFile(first, { a: 1 });
     const read = await SequenceState.readFile(first);
@@ -53,7 +53,7 @@ describe('a written state', () => {
     expect(Buffer.compare(await readFile(first), await readFile(second))).toBe(0);
   });
 
-  it('starts as a file of llama.cpp: magic, version, tokens', async () => {
+  it('starts like a file of llama.cpp: magic, version, tokens', async () => {
     const path = join(directory, 'layout.kv');
     await state.writeFile(path);
     const bytes = await readFile(path);
@@ -63,7 +63,7 @@ describe('a written state', () => {
     expect(bytes.toString('latin1', bytes.length - 8)).toBe('HDSTART1');
   });
 
-  it('is refused by a context of another kind, from the file too', async () => {
+  it('is refused by a context of another kind', async () => {
     const path = join(directory, 'kind.kv');
     await state.writeFile(path);
     const read = await SequenceState.readFile(path);
@@ -73,7 +73,7 @@ describe('a written state', () => {
     read.close();
   });
 
-  it('may come from many calls at once', async () => {
+  it('can be written and read by many calls at the same time', async () => {
     const paths = Array.from({ length: 20 }, (_, index) => join(directory, `many-${index}.kv`));
     await Promise.all(paths.map((path) => state.writeFile(path)));
     const states = await Promise.all(paths.map((path) => SequenceState.readFile(path)));
@@ -85,7 +85,7 @@ describe('a written state', () => {
 });
 
 describe('a file without a footer, as llama.cpp writes it', () => {
-  it('is read where the caller vouches for it, and not otherwise', async () => {
+  it('is read only with the option unverified', async () => {
     const ours = join(directory, 'ours.kv');
     await state.writeFile(ours);
     const bytes = await readFile(ours);
@@ -110,13 +110,13 @@ describe('a file that cannot be written', () => {
     expect(existsSync(path) ? await readFile(path) : undefined).toEqual(before);
   };
 
-  it('is refused where a file is already, which stays as it is', async () => {
+  it('is refused if there is a file, which stays unchanged', async () => {
     const path = join(directory, 'taken.kv');
     await writeFile(path, 'taken');
     await failing(path, 'WRITE_FAILED');
   });
 
-  it('is refused in a missing directory, under a file, and as a directory', async () => {
+  it('is refused in a missing directory, below a file, and at the path of a directory', async () => {
     await writeFile(join(directory, 'file'), '');
     await mkdir(join(directory, 'folder'));
     await failing(join(directory, 'missing', 'x.kv'), 'WRITE_FAILED');
@@ -125,12 +125,12 @@ describe('a file that cannot be written', () => {
     expect(await codeOf(() => state.writeFile(join(directory, 'n'.repeat(300))))).toBe('WRITE_FAILED');
   });
 
-  it('is refused on a file system that nobody may write', async () => {
+  it('is refused on a read-only file system', async () => {
     if (process.platform !== 'linux') return;
     expect(await codeOf(() => state.writeFile('/proc/llama-headstart.kv'))).toBe('WRITE_FAILED');
   });
 
-  it('says DISK_FULL on a full disk, and leaves no part of it', async ({ skip }) => {
+  it('is DISK_FULL on a full disk, and leaves no part of the file', async ({ skip }) => {
     const disk = smallDisk(join(directory, 'disk'), '64k');
     if (disk === undefined) return skip('no small file system can be mounted here');
     expect(state.byteLength).toBeGreaterThan(64 << 10);

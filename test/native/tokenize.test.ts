@@ -1,4 +1,4 @@
-// Any text becomes tokens and comes back, or is refused with a code.
+// Any text can be tokenized and detokenized, or is refused with a code.
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -19,11 +19,11 @@ beforeAll(async () => {
 });
 afterAll(() => model?.close());
 
-const back = async (text: string, options = {}) =>
+const roundTrip = async (text: string, options = {}) =>
   Buffer.from(await model.detokenize(await model.tokenize(text, options), { special: true })).toString();
 
 describe('text', () => {
-  it('comes back as it was: every script, emoji, NUL, nothing at all', async () => {
+  it('is unchanged after a round trip: all scripts, emoji, NUL, the empty text', async () => {
     const texts = [
       '',
       'plain words',
@@ -36,17 +36,17 @@ describe('text', () => {
       '\u{10FFFF}',
     ];
     for (const text of texts) {
-      expect(await back(text), JSON.stringify(text)).toBe(text);
+      expect(await roundTrip(text), JSON.stringify(text)).toBe(text);
     }
   });
 
-  it('comes back with U+FFFD for each unpaired surrogate', async () => {
-    expect(await back('a\uD800b')).toBe('a\uFFFDb');
-    expect(await back('\uDC00')).toBe('\uFFFD');
-    expect(await back('🦙'.slice(0, 1))).toBe('\uFFFD');
+  it('has U+FFFD for each unpaired surrogate after a round trip', async () => {
+    expect(await roundTrip('a\uD800b')).toBe('a\uFFFDb');
+    expect(await roundTrip('\uDC00')).toBe('\uFFFD');
+    expect(await roundTrip('🦙'.slice(0, 1))).toBe('\uFFFD');
   });
 
-  it('comes back whatever its characters, seeded at random', async () => {
+  it('is unchanged after a round trip with random characters', async () => {
     const random = seededRandom(3);
     for (let round = 0; round < 50; round++) {
       const text = String.fromCodePoint(
@@ -54,29 +54,29 @@ describe('text', () => {
           point >= 0xd800 && point < 0xe000 ? 0x20 : point,
         ),
       );
-      expect(await back(text)).toBe(text);
+      expect(await roundTrip(text)).toBe(text);
     }
   });
 
-  it('of many calls at once comes back to the right caller', async () => {
+  it('of many concurrent calls is returned to the right caller', async () => {
     const texts = Array.from({ length: 100 }, (_, index) => `text number ${index} of many`);
-    expect(await Promise.all(texts.map((text) => back(text)))).toEqual(texts);
+    expect(await Promise.all(texts.map((text) => roundTrip(text)))).toEqual(texts);
   });
 
-  it('gives the bytes of single tokens, which join to the whole', async () => {
+  it('is the concatenation of the bytes of its tokens', async () => {
     const tokens = await model.tokenize('Grüße, 🦙!');
     expect(Buffer.concat([...tokens].map((token) => model.tokenToBytes(token))).toString()).toBe('Grüße, 🦙!');
   });
 });
 
 describe('the text of a single token', () => {
-  it('is that of its bytes, where they are whole characters', async () => {
+  it('is the text of its bytes if they are complete characters', async () => {
     for (const token of await model.tokenize('Grüße, 🦙! \ufeff')) {
-      for (const _ of ['first', 'remembered']) {
+      for (const _ of ['first', 'cached']) {
         const text = model.tokenToText(token);
         const bytes = Buffer.from(model.tokenToBytes(token));
-        const isWhole = Buffer.from(bytes.toString()).equals(bytes);
-        expect(text).toBe(isWhole ? bytes.toString() : undefined);
+        const isComplete = Buffer.from(bytes.toString()).equals(bytes);
+        expect(text).toBe(isComplete ? bytes.toString() : undefined);
       }
     }
     const llama = await model.tokenize('🦙');
@@ -85,7 +85,7 @@ describe('the text of a single token', () => {
 });
 
 describe('control tokens', () => {
-  it('are parsed only where asked for', async () => {
+  it('are parsed only with parseSpecial', async () => {
     const text = '<|im_start|>user';
     const parsed = await model.tokenize(text, { parseSpecial: true });
     const plain = await model.tokenize(text);
@@ -93,18 +93,18 @@ describe('control tokens', () => {
     expect(control.has(parsed[0] as number)).toBe(true);
     expect([...plain].some((token) => control.has(token))).toBe(false);
     expect(plain.length).toBeGreaterThan(parsed.length);
-    expect(await back(text, { parseSpecial: true })).toBe(text);
-    expect(await back(text)).toBe(text);
+    expect(await roundTrip(text, { parseSpecial: true })).toBe(text);
+    expect(await roundTrip(text)).toBe(text);
   });
 
-  it('have no text unless asked for', async () => {
+  it('have a text only with the option special', async () => {
     const tokens = await model.tokenize('<|im_start|>user<|im_end|>', { parseSpecial: true });
     expect(Buffer.from(await model.detokenize(tokens)).toString()).toBe('user');
     expect(model.tokenToBytes(tokens[0] as number)).toEqual(new Uint8Array(0));
     expect(Buffer.from(model.tokenToBytes(tokens[0] as number, { special: true })).toString()).toBe('<|im_start|>');
   });
 
-  it('end generation where the model says so', async () => {
+  it('end generation if they are the EOS or EOT token', async () => {
     const { eos, eot } = model.info.vocabulary;
     expect(model.isEndOfGeneration((eos ?? eot) as number)).toBe(true);
     expect(model.isEndOfGeneration(0)).toBe(false);
@@ -112,10 +112,10 @@ describe('control tokens', () => {
 });
 
 describe('very long text', () => {
-  it('is tokenised when it has breaks, and refused when it has none, by every vocabulary', async () => {
+  it('is tokenized if it has breaks, and refused if it has none, by every vocabulary', async () => {
     expect(vocabularies.length).toBeGreaterThan(10);
     const halves = [0, 1].map((half) => vocabularies.filter((_, at) => at % 2 === half));
-    const children = await Promise.all(halves.map((each) => runChild('native/children/tokenize-extremes.mjs', each)));
+    const children = await Promise.all(halves.map((paths) => runChild('native/children/tokenize-extremes.mjs', paths)));
     for (const [half, { stdout, ...end }] of children.entries()) {
       expect(end, stdout).toEqual({ code: 0, signal: null, stderr: '' });
       const outcomes = stdout
@@ -134,7 +134,7 @@ describe('very long text', () => {
     }
   });
 
-  it('is refused at once beyond 256 MiB', async () => {
+  it('is refused if it is longer than 256 MiB', async () => {
     expect(await codeOf(() => model.tokenize('word '.repeat(54 << 20)))).toBe('TEXT_TOO_LONG');
   });
 });

@@ -1,4 +1,4 @@
-// Worker threads each have the addon to themselves, and may be ended at any moment.
+// Each worker thread has its own instance of the addon, and may end at any moment.
 import { expect, it } from 'vitest';
 import { CLEAN, runChild } from '../helpers/children.js';
 import { microModel } from '../helpers/models.js';
@@ -13,7 +13,7 @@ it.each([
   ['a worker can be terminated while it captures', 'terminate during capture'],
   ['a worker can be terminated while it restores', 'terminate during restore'],
   ['a worker can be terminated while it reads a file', 'terminate during file read'],
-  ['a worker can be terminated while it writes files, and leaves whole ones', 'terminate during file write'],
+  ['a worker can be terminated while it writes files, and leaves only complete files', 'terminate during file write'],
   ['a worker can be terminated while it tokenizes', 'terminate during tokenize'],
   ['a worker can end by an uncaught error while it loads', 'an uncaught error during load'],
   ['a worker can end by an uncaught error while it decodes', 'an uncaught error during decode'],
@@ -21,16 +21,16 @@ it.each([
   ['a worker can end by an uncaught error while it restores', 'an uncaught error during restore'],
   ['a worker can end by an uncaught error while it reads a file', 'an uncaught error during file read'],
   [
-    'a worker can end by an uncaught error while it writes files, and leaves whole ones',
+    'a worker can end by an uncaught error while it writes files, and leaves only complete files',
     'an uncaught error during file write',
   ],
   ['a worker can be terminated while its logger is called', 'terminate while logging'],
-  ['four workers with a model each find the same answer as the main thread', 'four workers'],
-  ["errors are of the thread's own class", 'errors of each thread'],
+  ['four workers with a model each compute the same as the main thread', 'four workers'],
+  ['errors are of the class of their thread', 'errors of each thread'],
   ['a worker that closes nothing ends by itself', 'a worker that forgets to close'],
   ['the process can exit while workers work', 'exit with workers at work'],
-  ['the process can exit while workers that close what they have are terminated', 'exit while workers end'],
-  ['the main thread works on while a worker decodes and is terminated', 'main and worker at once'],
+  ['the process can exit while workers that close their objects are terminated', 'exit while workers end'],
+  ['the main thread continues while a worker decodes and is terminated', 'main and worker at once'],
 ])('%s', async (_, scenario) => {
   for (let round = 0; round < 2; round++) {
     expect(await runChild('native/children/workers.mjs', [scenario, path, directory])).toEqual(CLEAN);

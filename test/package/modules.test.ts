@@ -138,7 +138,7 @@ describe('the CPU modules', () => {
       "import('llama-headstart/native').then((m) => m.systemInfo()).catch((e) => console.log(e.code, e.message))";
     const none = await project.node(['-e', script], { LLAMA_HEADSTART_ADDON: addon });
     expect(none).toMatch(
-      /^ADDON_NOT_FOUND .* cannot be started: No CPU module could be loaded from .*\(no module there\)/,
+      /^ADDON_NOT_FOUND .* cannot be started: No CPU module could be loaded from .*\(no module is there\)/,
     );
     for (const text of [platformName, addon, 'npx llama-headstart build', 'npx llama-headstart doctor']) {
       expect(none).toContain(text);

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { type BatchLimits, BatchWriter, fitBatch, PendingRequest, planBatch } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
-/** A request of `count` tokens that goes on at position 10 of its sequence. */
+/** A request of `count` tokens that continues at position 10 of its sequence. */
 function pendingOf(sequence: number, count: number, done = 0): PendingRequest {
   const tokens = Int32Array.from({ length: count }, (_, index) => 100 * sequence + index);
   const pending = new PendingRequest({ sequence, tokens, from: 10 }, sequence);
@@ -15,11 +15,11 @@ const counts = (queue: PendingRequest[], limits: BatchLimits = LIMITS) =>
   planBatch(queue, limits).map(({ pending, count }) => [pending.request.sequence, count]);
 
 describe('a batch', () => {
-  it('gives a prompt that is alone all the room there is', () => {
+  it('can be filled by a single prompt', () => {
     expect(counts([pendingOf(0, 2000)])).toEqual([[0, 512]]);
   });
 
-  it('holds one token of each stream first, and of prompts as much as keeps the streams flowing', () => {
+  it('has one token of each reply first, and limits prompts so that replies continue', () => {
     expect(counts([pendingOf(0, 2000), pendingOf(1, 1), pendingOf(2, 1)])).toEqual([
       [1, 1],
       [2, 1],
@@ -27,7 +27,7 @@ describe('a batch', () => {
     ]);
   });
 
-  it('shares its room between prompts, and gives long ones what short ones leave', () => {
+  it('is divided between prompts, and long prompts get what short ones do not need', () => {
     expect(counts([pendingOf(0, 2000), pendingOf(1, 20), pendingOf(2, 2000)])).toEqual([
       [0, 170 + 152],
       [1, 20],
@@ -35,11 +35,11 @@ describe('a batch', () => {
     ]);
   });
 
-  it('holds one request of a sequence', () => {
+  it('has at most one request of a sequence', () => {
     expect(counts([pendingOf(0, 1), pendingOf(0, 1)])).toEqual([[0, 1]]);
   });
 
-  it('carries replies between two chunks of prompts if chunks are decoded alone', () => {
+  it('has replies between two chunks of prompts if chunks are decoded alone', () => {
     const queue = [pendingOf(0, 2000), pendingOf(1, 2000), pendingOf(2, 1), pendingOf(3, 1)];
     const limits = { ...LIMITS, invariance: 'tokens', chunkSize: 128 } as const;
     expect(counts(queue, limits)).toEqual([[0, 128]]);
@@ -57,13 +57,13 @@ describe('a batch', () => {
     expect(counts(queue, { ...limits, invariance: 'none', afterChunk: true })).toEqual([[0, 128]]);
   });
 
-  it('holds a request under suspicion alone', () => {
+  it('has a suspected request alone', () => {
     const suspect = pendingOf(1, 1);
     suspect.suspect = true;
     expect(counts([pendingOf(0, 1), suspect])).toEqual([[1, 1]]);
   });
 
-  it('asks for output behind the last token of a request only, with its sampler', () => {
+  it('has output only for the last token of a request, with its sampler', () => {
     const batch = new BatchWriter(16).write([
       { pending: pendingOf(0, 5, 1), count: 2 },
       { pending: pendingOf(1, 3, 1), count: 2 },
@@ -78,7 +78,7 @@ describe('a batch', () => {
     });
   });
 
-  it('says nothing of the batch that was written before it', () => {
+  it('has nothing of the batch before', () => {
     const writer = new BatchWriter(16);
     writer.write([
       { pending: pendingOf(3, 1), count: 1 },
@@ -95,14 +95,14 @@ describe('a batch', () => {
     });
   });
 
-  it('has a sampler for each output row, once one has any', () => {
+  it('has a sampler or null for each output row if one row has a sampler', () => {
     const slices = [0, 1, 2, 3].map((id) => ({ pending: pendingOf(id, id === 1 ? 5 : 1), count: 1 }));
     const sampler = {} as never;
     Object.assign(slices[2]?.pending.request ?? {}, { sampler });
     expect(new BatchWriter(16).write(slices).samplers).toEqual([null, sampler, null]);
   });
 
-  it('is cut to the cells that are free, the oldest first', () => {
+  it('is cut to the free cells, the oldest request first', () => {
     const slices = [pendingOf(3, 20), pendingOf(1, 20), pendingOf(2, 1)].map((pending) => ({
       pending,
       count: pending.remaining,
@@ -117,7 +117,7 @@ describe('a batch', () => {
     expect(fitted(7)).toEqual([[1, 7]]);
   });
 
-  it('keeps within its limits and always holds something, whatever is asked', () => {
+  it('keeps its limits and is never empty, for any requests', () => {
     const request = fc.record({ sequence: fc.nat(20), count: fc.integer({ min: 1, max: 900 }) });
     const limits = fc.record({
       batchSize: fc.integer({ min: 1, max: 600 }),

@@ -1,14 +1,14 @@
-// native/to-js.h is the one way of native memory into JavaScript: there a build with assertions looks for KV bytes.
+// Native memory is copied into JavaScript only in native/to-js.h, where a build with assertions checks for KV bytes.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
 
 const native = fileURLToPath(new URL('../../native', import.meta.url));
-const FUNNEL = 'to-js.h';
+const COPYING_FILE = 'to-js.h';
 
-/** What makes memory JavaScript's: typed arrays, buffers, and Node-API's own calls for these and strings. */
-const WAYS = [
+/** Code that copies memory into JavaScript: typed arrays, buffers, and the functions of Node-API for these and strings. */
+const COPYING = [
   /\b(?:Int|Uint|Float|BigInt|BigUint)\d+(?:Clamped)?Array::New/,
   /\bTypedArrayOf\b/,
   /\b(?:ArrayBuffer|DataView)\b/,
@@ -16,20 +16,20 @@ const WAYS = [
   /\bnapi_create_(?:string|buffer|external_|arraybuffer|typedarray|dataview)/,
 ];
 
-it('native memory becomes an array or a buffer of JavaScript in one file alone', () => {
+it('native memory is copied into arrays and buffers only in one file', () => {
   const sources = readdirSync(native).filter((name) => /\.(?:cpp|h)$/.test(name));
-  expect(sources).toContain(FUNNEL);
+  expect(sources).toContain(COPYING_FILE);
   for (const name of sources) {
     const lines = readFileSync(join(native, name), 'utf8').split('\n');
-    const found = lines.filter((line) => WAYS.some((way) => way.test(line)));
-    if (name === FUNNEL) expect(found.length).toBeGreaterThan(0);
-    else expect(found, name).toEqual([]);
+    const copying = lines.filter((line) => COPYING.some((pattern) => pattern.test(line)));
+    if (name === COPYING_FILE) expect(copying.length).toBeGreaterThan(0);
+    else expect(copying, name).toEqual([]);
   }
 });
 
-it('napi.h is included behind the watched string call', () => {
+it('napi.h is included only after the watched function for strings', () => {
   const including = readdirSync(native).filter((name) =>
     /#include\s*<n(?:ode_)?api\.h>/.test(readFileSync(join(native, name), 'utf8')),
   );
-  expect(including).toEqual([FUNNEL]);
+  expect(including).toEqual([COPYING_FILE]);
 });

@@ -1,4 +1,4 @@
-// Where caches lie, and that no state of them keeps the addon from loading.
+// The user's cache, and that an unusable cache does not keep the addon from loading.
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, isAbsolute, join } from 'node:path';
@@ -8,10 +8,10 @@ import { userCache as userCacheOfScripts } from '../../scripts/lib/caches.mjs';
 
 afterEach(() => vi.unstubAllEnvs());
 
-/** Either the path, or that there is none. */
-const outcome = (ask: () => string) => {
+/** The path, or "refused" for an error. */
+const outcome = (getPath: () => string) => {
   try {
-    return ask();
+    return getPath();
   } catch {
     return 'refused';
   }
@@ -30,31 +30,34 @@ describe("the user's cache", () => {
     { HOME: 'relative', XDG_CACHE_HOME: '' },
   ];
 
-  it.each(cases)('is one directory for scripts and for the loader, and absolute, with %j', (variables) => {
+  it.each(cases)('is the same absolute directory for scripts and for the loader, with %j', (variables) => {
     for (const [name, value] of Object.entries(variables)) {
       vi.stubEnv(name, value);
     }
-    const found = outcome(userCache);
-    expect(outcome(userCacheOfScripts)).toBe(found);
-    expect(found === 'refused' || isAbsolute(found), found).toBe(true);
+    const path = outcome(userCache);
+    expect(outcome(userCacheOfScripts)).toBe(path);
+    expect(path === 'refused' || isAbsolute(path), path).toBe(true);
   });
 
-  it.skipIf(process.platform === 'win32')('is refused with a code, and what to set, where there is no home', () => {
-    vi.stubEnv('HOME', '');
-    vi.stubEnv('XDG_CACHE_HOME', '');
-    expect(userCache).toThrow(/Expected a home directory for caches, but there is none. Set (XDG_CACHE_HOME|HOME)/);
-    expect(userCache).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
-  });
+  it.skipIf(process.platform === 'win32')(
+    'without a home directory is a coded error that names the variable to set',
+    () => {
+      vi.stubEnv('HOME', '');
+      vi.stubEnv('XDG_CACHE_HOME', '');
+      expect(userCache).toThrow(/Expected a home directory for caches, but there is none. Set (XDG_CACHE_HOME|HOME)/);
+      expect(userCache).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
+    },
+  );
 });
 
 describe('the loader', () => {
-  it.skipIf(process.platform !== 'linux')('looks past a cache that is missing, unreadable or nowhere', async () => {
+  it.skipIf(process.platform !== 'linux')('ignores a cache that is missing, unreadable or without a path', async () => {
     const home = await mkdtemp(join(tmpdir(), 'llama-headstart-places-'));
     try {
       vi.stubEnv('XDG_CACHE_HOME', home);
       const without = addonFolders();
       expect(without.filter(({ source }) => source === 'build')).toEqual([]);
-      // A file where a folder should be: what every user, root too, cannot list.
+      // No user can list a file as a folder, not even root.
       await mkdir(dirname(buildsDirectory()), { recursive: true });
       await writeFile(buildsDirectory(), '');
       expect(addonFolders()).toEqual(without);
@@ -66,7 +69,7 @@ describe('the loader', () => {
     }
   });
 
-  it('takes folders of builds alone, and whole: logs and folders without an addon are none', async () => {
+  it('finds only builds with an addon, not logs or unfinished builds', async () => {
     const home = await mkdtemp(join(tmpdir(), 'llama-headstart-places-'));
     try {
       for (const name of ['XDG_CACHE_HOME', 'HOME', 'LOCALAPPDATA']) {
