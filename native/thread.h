@@ -152,7 +152,9 @@ template <class Result> Napi::Value runOn(
                     return;
                 }
             }
-            deferred.Reject(errorFrom(env, *failure));
+            if (failure) {
+                deferred.Reject(errorFrom(env, *failure));
+            }
         }
 
         std::shared_ptr<Inbox> inbox;
