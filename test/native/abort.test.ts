@@ -269,22 +269,19 @@ describe('calls that cannot be interrupted', () => {
     },
   );
 
-  it.each(calls)(
-    '%s does nothing if its signal fires while it is queued, and later calls run',
-    async (name, call) => {
-      const before = [prefill(context, 0, tokens), model.tokenize('some words '.repeat(50_000))];
-      const abort = new AbortController();
-      const outcome = errorOf(() => call(abort.signal));
-      const later = call(new AbortController().signal);
-      // The load of the adapter must have ended.
-      if (name.includes('adapter')) await adapter;
-      abort.abort('changed my mind');
-      expect((await outcome).code).toBe('ABORTED');
-      await later;
-      await Promise.all(before);
-      expect(context.counters().captures - capturesBefore).toBe(name === 'a capture' ? 1 : 0);
-    },
-  );
+  it.each(calls)('%s does nothing if its signal fires while it is queued, and later calls run', async (name, call) => {
+    const before = [prefill(context, 0, tokens), model.tokenize('some words '.repeat(50_000))];
+    const abort = new AbortController();
+    const outcome = errorOf(() => call(abort.signal));
+    const later = call(new AbortController().signal);
+    // The load of the adapter must have ended.
+    if (name.includes('adapter')) await adapter;
+    abort.abort('changed my mind');
+    expect((await outcome).code).toBe('ABORTED');
+    await later;
+    await Promise.all(before);
+    expect(context.counters().captures - capturesBefore).toBe(name === 'a capture' ? 1 : 0);
+  });
 
   it('refuse a `signal` that is not an AbortSignal', async () => {
     for (const signal of [5, {}, null, { aborted: false }] as never[]) {
