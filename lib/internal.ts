@@ -79,6 +79,7 @@ export {
 } from './prompt/renderer.js';
 export { formsOf } from './prompt/schema-forms.js';
 export { type Boundary, findBoundary, findBoundaryWithHint } from './prompt/template-boundary.js';
+export { Templates } from './prompt/templates.js';
 export { stableToolOrder } from './prompt/tool-order.js';
 export {
   DRY_OPTIONS,

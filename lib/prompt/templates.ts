@@ -25,6 +25,8 @@ export class Templates {
   readonly #directory: string | undefined;
   readonly #withBreakpoints: boolean;
   readonly #remembered = new LRUCache<string, Promise<Boundary>>({ max: MAX_REMEMBERED });
+  /** Settles when forgotten hints are deleted, so that no search reads one of them. */
+  #deleting: Promise<unknown> = Promise.resolve();
 
   /**
    * @param directory the directory of hints; undefined stores none
@@ -65,7 +67,7 @@ export class Templates {
     this.#remembered.delete(this.#name(source));
     const path = this.#hintPath(source);
     if (path !== undefined) {
-      rm(path, { force: true }).catch(() => undefined);
+      this.#deleting = Promise.all([this.#deleting, rm(path, { force: true }).catch(() => undefined)]);
     }
   }
 
@@ -83,6 +85,7 @@ export class Templates {
 
   async #searchEnd(source: TemplateSource): Promise<Boundary> {
     const controlTokens = this.#model.controlTokens();
+    await this.#deleting;
     const path = this.#hintPath(source);
     const hint = path === undefined ? undefined : await readHint(path);
     if (hint !== undefined) {

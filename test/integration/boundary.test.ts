@@ -1,5 +1,5 @@
 // For each chat template of llama.cpp: every conversation begins with the template that the boundary search finds.
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import {
@@ -9,9 +9,11 @@ import {
   isPrefix,
   Renderer,
   type TemplateSource,
+  Templates,
 } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { temporaryDirectory } from '../helpers/agents.js';
 import { SYSTEM_PROMPT, TOOLS } from '../helpers/prompts.js';
 
 const MODELS_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp/models', import.meta.url));
@@ -70,6 +72,25 @@ describe('a chat template that puts the system prompt into the first user turn',
     expect(probed.tokens.length).toBeGreaterThan(250);
     const hint = short.hint ?? { controlTokens: 1, tokens: 6 };
     expect((await findBoundaryWithHint(renderer, long, model.controlTokens(), hint)).tokens).toEqual(probed.tokens);
+  });
+});
+
+describe('a remembered boundary that turned out to be wrong', () => {
+  it('is not used by a search that begins right after it was forgotten', async () => {
+    const directory = await temporaryDirectory();
+    const templates = new Templates(model, rendererFor('Qwen-Qwen2.5-7B-Instruct.jinja'), 'fingerprint', directory);
+    const source = { systemPrompt: SYSTEM_PROMPT };
+    const { tokens } = await templates.find(source);
+    const [name = ''] = readdirSync(directory);
+    const hint = JSON.parse(readFileSync(join(directory, name), 'utf8'));
+    const afterMessage = { ...hint, controlTokens: 0, tokens: (await model.tokenize('assistant\n')).length };
+    for (let round = 0; round < 20; round++) {
+      templates.forget(source);
+      await templates.find(source); // writes the hint again
+      writeFileSync(join(directory, name), JSON.stringify(afterMessage));
+      templates.forget(source);
+      expect((await templates.find(source)).tokens).toEqual(tokens);
+    }
   });
 });
 
