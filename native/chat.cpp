@@ -70,32 +70,7 @@ void requireChoice(const char * name, const std::string & value, const std::vect
     );
 }
 
-}  // namespace
-
-RenderRequest renderRequestFrom(Napi::Object request) {
-    RenderRequest result;
-    result.messagesJson = guard::string(request.Get("messages"), "messages");
-    result.toolsJson = guard::optionalString(request, "tools", "[]");
-    result.shownToolsJson = guard::optionalString(request, "shownTools", "");
-    result.chatTemplate = guard::optionalString(request, "chatTemplate", "");
-    result.addGenerationPrompt = guard::optionalBoolean(request, "addGenerationPrompt", true);
-    result.reasoning = guard::optionalBoolean(request, "reasoning", true);
-    result.toolChoice = guard::optionalString(request, "toolChoice", "auto");
-    result.parallelToolCalls = guard::optionalBoolean(request, "parallelToolCalls", false);
-    result.schemaJson = guard::optionalString(request, "jsonSchema", "");
-    result.reasoningFormat = guard::optionalString(request, "reasoningFormat", "auto");
-    requireChoice("toolChoice", result.toolChoice, {"auto", "required", "none"});
-    requireChoice("reasoningFormat", result.reasoningFormat, {"auto", "none"});
-    guard::requireShallowJson(result.schemaJson, "jsonSchema");
-    guard::requireShallowJson(result.messagesJson, "messages");
-    guard::requireShallowJson(result.toolsJson, "tools");
-    guard::requireShallowJson(result.shownToolsJson, "shownTools");
-    return result;
-}
-
-Rendered renderConversation(ModelState & state, const RenderRequest & request) {
-    AssertTrap trap;
-    auto templates = templatesFor(state, request.chatTemplate);
+common_chat_templates_inputs inputsFrom(const RenderRequest & request) {
     common_chat_templates_inputs inputs;
     try {
         const common_json messages = common_json::parse(request.messagesJson);
@@ -129,6 +104,36 @@ Rendered renderConversation(ModelState & state, const RenderRequest & request) {
     inputs.json_schema = request.schemaJson;
     inputs.reasoning_format =
         request.reasoningFormat == "none" ? COMMON_REASONING_FORMAT_NONE : COMMON_REASONING_FORMAT_AUTO;
+    return inputs;
+}
+
+}  // namespace
+
+RenderRequest renderRequestFrom(Napi::Object request) {
+    RenderRequest result;
+    result.messagesJson = guard::string(request.Get("messages"), "messages");
+    result.toolsJson = guard::optionalString(request, "tools", "[]");
+    result.shownToolsJson = guard::optionalString(request, "shownTools", "");
+    result.chatTemplate = guard::optionalString(request, "chatTemplate", "");
+    result.addGenerationPrompt = guard::optionalBoolean(request, "addGenerationPrompt", true);
+    result.reasoning = guard::optionalBoolean(request, "reasoning", true);
+    result.toolChoice = guard::optionalString(request, "toolChoice", "auto");
+    result.parallelToolCalls = guard::optionalBoolean(request, "parallelToolCalls", false);
+    result.schemaJson = guard::optionalString(request, "jsonSchema", "");
+    result.reasoningFormat = guard::optionalString(request, "reasoningFormat", "auto");
+    requireChoice("toolChoice", result.toolChoice, {"auto", "required", "none"});
+    requireChoice("reasoningFormat", result.reasoningFormat, {"auto", "none"});
+    guard::requireShallowJson(result.schemaJson, "jsonSchema");
+    guard::requireShallowJson(result.messagesJson, "messages");
+    guard::requireShallowJson(result.toolsJson, "tools");
+    guard::requireShallowJson(result.shownToolsJson, "shownTools");
+    return result;
+}
+
+Rendered renderConversation(ModelState & state, const RenderRequest & request) {
+    AssertTrap trap;
+    auto templates = templatesFor(state, request.chatTemplate);
+    const common_chat_templates_inputs inputs = inputsFrom(request);
     LogCapture log;
     try {
         common_chat_params applied = common_chat_templates_apply(templates.get(), inputs);

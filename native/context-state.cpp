@@ -1,5 +1,6 @@
 #include "context-state.h"
 
+#include "llama-string.h"
 #include "log.h"
 #include "trap.h"
 
@@ -92,6 +93,70 @@ template <class Function> Function cpuFunction(const char * name) {
     return reinterpret_cast<Function>(address);
 }
 
+void requireSizes(const llama_context_params & params) {
+    if (params.n_seq_max > std::min(params.n_ctx, params.n_batch)) {
+        throw Failure(
+            "INVALID_ARGUMENT", "Expected `maxSequences` (" + std::to_string(params.n_seq_max) +
+                                    ") to be at most `kvCells` (" + std::to_string(params.n_ctx) +
+                                    ") and `batchSize` (" + std::to_string(params.n_batch) + ")"
+        );
+    }
+    if (params.n_outputs_max < params.n_seq_max) {
+        // llama.cpp reserves a row of logits for each sequence, and aborts if there may not be so many.
+        throw Failure(
+            "INVALID_ARGUMENT", "Expected `maxOutputs` (" + std::to_string(params.n_outputs_max) +
+                                    ") to be at least `maxSequences` (" + std::to_string(params.n_seq_max) + ")"
+        );
+    }
+    if (ggml_is_quantized(params.type_v) && params.flash_attn_type == LLAMA_FLASH_ATTN_TYPE_DISABLED) {
+        throw Failure(
+            "INVALID_ARGUMENT", "Expected `flashAttention` to be on for the quantized `valueType` " +
+                                    std::string(ggml_type_name(params.type_v))
+        );
+    }
+}
+
+void requireCausalModel(const ModelState & model) {
+    if (model.vocabOnly) {
+        throw Failure(
+            "UNSUPPORTED_MODEL", "This model was loaded with `vocabularyOnly`: it has no weights to decode with"
+        );
+    }
+    if (llama_model_has_encoder(model.model) || !llama_model_has_decoder(model.model) ||
+        llama_model_is_diffusion(model.model)) {
+        throw Failure(
+            "UNSUPPORTED_MODEL", "Expected a causal language model (decoder only), got an encoder or a diffusion model"
+        );
+    }
+    const auto metadata = [&](const std::string & key) {
+        return readLlamaString([&](char * to, size_t size) {
+            return llama_model_meta_val_str(model.model, key.c_str(), to, size);
+        });
+    };
+    if (metadata(metadata("general.architecture") + ".attention.causal") == "false") {
+        throw Failure("UNSUPPORTED_MODEL", "Expected a causal language model, got one with bidirectional attention");
+    }
+}
+
+// The allocation of a cache that is too large succeeds. Then llama.cpp writes to all of it, and the machine runs out of
+// memory.
+void requireMemory([[maybe_unused]] const ModelState & model, [[maybe_unused]] const llama_context_params & params) {
+#ifdef _SC_PHYS_PAGES
+    const double memory = (double) sysconf(_SC_PHYS_PAGES) * (double) sysconf(_SC_PAGESIZE);
+    const double headSize = (double) llama_model_n_embd(model.model) / std::max(1, llama_model_n_head(model.model));
+    const double bytes = (double) params.n_ctx * (double) model.kvHeads * headSize *
+                         ((double) ggml_type_size(params.type_k) / ggml_blck_size(params.type_k) +
+                          (double) ggml_type_size(params.type_v) / ggml_blck_size(params.type_v));
+    if (bytes > 2 * memory) {
+        throw Failure(
+            "OUT_OF_MEMORY", "A KV cache of " + std::to_string(params.n_ctx) + " cells needs about " +
+                                 std::to_string((int64_t) (bytes / 1e9)) +
+                                 " GB, more than this machine has: lower `kvCells`"
+        );
+    }
+#endif
+}
+
 }  // namespace
 
 std::string ropeScalingName(llama_rope_scaling_type type) {
@@ -138,61 +203,9 @@ llama_context_params contextParamsFrom(Napi::Object options) {
 }
 
 void requireFits(const ModelState & model, const llama_context_params & params) {
-    if (params.n_seq_max > std::min(params.n_ctx, params.n_batch)) {
-        throw Failure(
-            "INVALID_ARGUMENT", "Expected `maxSequences` (" + std::to_string(params.n_seq_max) +
-                                    ") to be at most `kvCells` (" + std::to_string(params.n_ctx) +
-                                    ") and `batchSize` (" + std::to_string(params.n_batch) + ")"
-        );
-    }
-    if (params.n_outputs_max < params.n_seq_max) {
-        // llama.cpp reserves a row of logits for each sequence, and aborts if there may not be so many.
-        throw Failure(
-            "INVALID_ARGUMENT", "Expected `maxOutputs` (" + std::to_string(params.n_outputs_max) +
-                                    ") to be at least `maxSequences` (" + std::to_string(params.n_seq_max) + ")"
-        );
-    }
-    if (ggml_is_quantized(params.type_v) && params.flash_attn_type == LLAMA_FLASH_ATTN_TYPE_DISABLED) {
-        throw Failure(
-            "INVALID_ARGUMENT", "Expected `flashAttention` to be on for the quantized `valueType` " +
-                                    std::string(ggml_type_name(params.type_v))
-        );
-    }
-    if (model.vocabOnly) {
-        throw Failure(
-            "UNSUPPORTED_MODEL", "This model was loaded with `vocabularyOnly`: it has no weights to decode with"
-        );
-    }
-    if (llama_model_has_encoder(model.model) || !llama_model_has_decoder(model.model) ||
-        llama_model_is_diffusion(model.model)) {
-        throw Failure(
-            "UNSUPPORTED_MODEL", "Expected a causal language model (decoder only), got an encoder or a diffusion model"
-        );
-    }
-    char causal[8] = "";
-    char key[128];
-    char architecture[64] = "";
-    llama_model_meta_val_str(model.model, "general.architecture", architecture, sizeof(architecture));
-    snprintf(key, sizeof(key), "%s.attention.causal", architecture);
-    if (llama_model_meta_val_str(model.model, key, causal, sizeof(causal)) > 0 && std::string(causal) == "false") {
-        throw Failure("UNSUPPORTED_MODEL", "Expected a causal language model, got one with bidirectional attention");
-    }
-#ifdef _SC_PHYS_PAGES
-    // The allocation of a cache that is too large succeeds. Then llama.cpp writes to all of it, and the machine runs
-    // out of memory.
-    const double memory = (double) sysconf(_SC_PHYS_PAGES) * (double) sysconf(_SC_PAGESIZE);
-    const double headSize = (double) llama_model_n_embd(model.model) / std::max(1, llama_model_n_head(model.model));
-    const double bytes = (double) params.n_ctx * (double) model.kvHeads * headSize *
-                         ((double) ggml_type_size(params.type_k) / ggml_blck_size(params.type_k) +
-                          (double) ggml_type_size(params.type_v) / ggml_blck_size(params.type_v));
-    if (bytes > 2 * memory) {
-        throw Failure(
-            "OUT_OF_MEMORY", "A KV cache of " + std::to_string(params.n_ctx) + " cells needs about " +
-                                 std::to_string((int64_t) (bytes / 1e9)) +
-                                 " GB, more than this machine has: lower `kvCells`"
-        );
-    }
-#endif
+    requireSizes(params);
+    requireCausalModel(model);
+    requireMemory(model, params);
 }
 
 void createContext(ContextState & state) {

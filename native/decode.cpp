@@ -79,6 +79,80 @@ void emptyUntrimmableSequences(ContextState & state, const std::vector<int32_t> 
     }
 }
 
+// Results of llama_decode, apart from 0 for success. Below INVALID_BATCH it failed after it had changed the sequences.
+constexpr int32_t NO_FREE_CELLS = 1;
+constexpr int32_t ABORTED = 2;
+constexpr int32_t INVALID_BATCH = -1;
+
+// `soloAbort`: the abort flag of a batch of a single sequence.
+int32_t callDecode(ContextState & state, Batch & batch, const std::atomic<bool> * soloAbort) {
+    const size_t count = batch.tokens.size();
+    std::vector<int32_t> one(count, 1);
+    std::vector<llama_seq_id *> sequences(count);
+    for (size_t i = 0; i < count; i++) {
+        sequences[i] = &batch.sequences[i];
+    }
+    llama_batch native{(int32_t) count,  batch.tokens.data(), nullptr, batch.positions.data(), one.data(),
+                       sequences.data(), batch.outputs.data()};
+    std::unique_lock<std::mutex> planning(state.model->lorasMutex, std::defer_lock);
+    if (state.lorasChanged) {
+        planning.lock();
+        state.lorasChanged = false;
+    }
+    Stopwatch watch(state.counters.decodeMicros);
+    state.soloAbort = soloAbort;
+    const int32_t status = llama_decode(state.ctx, native);
+    llama_synchronize(state.ctx);
+    state.soloAbort = nullptr;
+    return status;
+}
+
+Failure decodeFailure(
+    const ContextState & state,
+    const Batch & batch,
+    int32_t status,
+    const std::vector<int32_t> & sequences,
+    const std::string & reason
+) {
+    if (status == NO_FREE_CELLS) {
+        return Failure(
+            "NO_KV_SLOT",
+            "The KV cache has not enough free cells for a batch of " + std::to_string(batch.tokens.size()) + " tokens"
+        );
+    }
+    if (status == ABORTED && *state.closing) {
+        return Failure("CLOSED", "The decode was stopped because its context was closed");
+    }
+    if (status == ABORTED) {
+        return Failure(
+            "ABORTED", "The decode was aborted. Read the position of its sequence before the next decode", sequences
+        );
+    }
+    return Failure(
+        "DECODE_FAILED", "llama.cpp could not decode the batch (status " + std::to_string(status) + ")" + reason,
+        status < INVALID_BATCH ? sequences : std::vector<int32_t>()
+    );
+}
+
+// One token for each row with output: the choice of its sampler, or the most likely token.
+std::vector<int32_t> chooseTokens(const ContextState & state, const Batch & batch, Inbox & inbox) {
+    std::vector<int32_t> tokens;
+    for (size_t i = 0; i < batch.tokens.size(); i++) {
+        if (!batch.outputs[i]) {
+            continue;
+        }
+        const SamplerLease * sampler = batch.samplers.empty() ? nullptr : batch.samplers[tokens.size()].get();
+        if (!sampler && tokens.size() + 1 == batch.rows) {
+            inbox.wake();  // so that JavaScript is awake when the last token is chosen
+        }
+        tokens.push_back(
+            sampler ? (*sampler)->pick(state.ctx, (int32_t) i)
+                    : argmax(llama_get_logits_ith(state.ctx, (int32_t) i), (size_t) state.vocabularySize)
+        );
+    }
+    return tokens;
+}
+
 }  // namespace
 
 Batch batchFrom(const ContextState & state, const Napi::CallbackInfo & info) {
@@ -123,71 +197,20 @@ std::vector<int32_t> decodeBatch(ContextState & state, Batch & batch, const std:
     }
     requireContiguous(state, batch);
     LogCapture log;
-    const size_t count = batch.tokens.size();
-    std::vector<int32_t> one(count, 1);
-    std::vector<llama_seq_id *> sequences(count);
-    for (size_t i = 0; i < count; i++) {
-        sequences[i] = &batch.sequences[i];
-    }
-    llama_batch native{(int32_t) count,  batch.tokens.data(), nullptr, batch.positions.data(), one.data(),
-                       sequences.data(), batch.outputs.data()};
-
-    const std::vector<int32_t> changed = sequencesOf(batch);
-    int32_t status;
     state.lastOutputs.clear();
-    {
-        std::unique_lock<std::mutex> planning(state.model->lorasMutex, std::defer_lock);
-        if (state.lorasChanged) {
-            planning.lock();
-            state.lorasChanged = false;
-        }
-        Stopwatch watch(state.counters.decodeMicros);
-        state.soloAbort = changed.size() == 1 ? &abort : nullptr;
-        status = llama_decode(state.ctx, native);
-        llama_synchronize(state.ctx);
-        state.soloAbort = nullptr;
-    }
-    if (status == 2 || status < -1) {
-        emptyUntrimmableSequences(state, changed);
-    }
-    if (status == 1) {
-        throw Failure(
-            "NO_KV_SLOT", "The KV cache has not enough free cells for a batch of " + std::to_string(count) + " tokens"
-        );
-    }
-    if (status == 2) {
-        if (*state.closing) {
-            throw Failure("CLOSED", "The decode was stopped because its context was closed");
-        }
-        throw Failure(
-            "ABORTED", "The decode was aborted. Read the position of its sequence before the next decode", changed
-        );
+    const std::vector<int32_t> sequences = sequencesOf(batch);
+    const int32_t status = callDecode(state, batch, sequences.size() == 1 ? &abort : nullptr);
+    if (status == ABORTED || status < INVALID_BATCH) {
+        emptyUntrimmableSequences(state, sequences);
     }
     if (status != 0) {
-        throw Failure(
-            "DECODE_FAILED",
-            "llama.cpp could not decode the batch (status " + std::to_string(status) + ")" + log.reason(),
-            status < -1 ? changed : std::vector<int32_t>()
-        );
+        throw decodeFailure(state, batch, status, sequences, log.reason());
     }
     state.counters.decodes++;
-    state.counters.decodedTokens += count;
-
-    std::vector<int32_t> picks;
-    for (size_t i = 0; i < count; i++) {
-        if (batch.outputs[i]) {
-            const SamplerLease * sampler = batch.samplers.empty() ? nullptr : batch.samplers[picks.size()].get();
-            if (!sampler && picks.size() + 1 == batch.rows) {
-                inbox.wake();  // so that JavaScript is awake when the last token is chosen
-            }
-            picks.push_back(
-                sampler ? (*sampler)->pick(state.ctx, (int32_t) i)
-                        : argmax(llama_get_logits_ith(state.ctx, (int32_t) i), (size_t) state.vocabularySize)
-            );
-        }
-    }
+    state.counters.decodedTokens += batch.tokens.size();
+    std::vector<int32_t> tokens = chooseTokens(state, batch, inbox);
     state.lastOutputs = std::move(batch.outputs);
-    return picks;
+    return tokens;
 }
 
 const float * logitsOfRow(const ContextState & state, int32_t row) {

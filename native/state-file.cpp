@@ -19,7 +19,8 @@ constexpr size_t HEADER_BYTES = 12;
 constexpr char CLOSING_MAGIC[] = "HDSTART1";
 constexpr size_t MAGIC_BYTES = 8;
 constexpr size_t CHECKSUM_BYTES = 16;
-constexpr size_t TRAILER_BYTES = 4 + CHECKSUM_BYTES + MAGIC_BYTES;
+constexpr size_t METADATA_LENGTH_BYTES = 4;
+constexpr size_t TRAILER_BYTES = METADATA_LENGTH_BYTES + CHECKSUM_BYTES + MAGIC_BYTES;
 constexpr size_t MAX_METADATA_BYTES = 1 << 20;
 
 Failure corrupt(const std::string & path, const std::string & why) {
@@ -54,7 +55,7 @@ Footer readFooter(const File & file, const std::string & path, size_t fileSize) 
     uint8_t trailer[TRAILER_BYTES];
     file.seek(fileSize - TRAILER_BYTES);
     readWhole(file, path, trailer, TRAILER_BYTES);
-    if (std::memcmp(trailer + 4 + CHECKSUM_BYTES, CLOSING_MAGIC, MAGIC_BYTES) != 0) {
+    if (std::memcmp(trailer + METADATA_LENGTH_BYTES + CHECKSUM_BYTES, CLOSING_MAGIC, MAGIC_BYTES) != 0) {
         throw corrupt(path, "it does not end with this format's footer");
     }
     const size_t length = readU32(trailer);
@@ -63,8 +64,8 @@ Footer readFooter(const File & file, const std::string & path, size_t fileSize) 
     }
     Footer footer;
     footer.metadata.resize(length);
-    footer.coveredBytes = fileSize - TRAILER_BYTES + 4;
-    std::memcpy(footer.checksum, trailer + 4, CHECKSUM_BYTES);
+    footer.coveredBytes = fileSize - TRAILER_BYTES + METADATA_LENGTH_BYTES;
+    std::memcpy(footer.checksum, trailer + METADATA_LENGTH_BYTES, CHECKSUM_BYTES);
     file.seek(fileSize - TRAILER_BYTES - length);
     readWhole(file, path, (uint8_t *) footer.metadata.data(), length);
     return footer;
@@ -109,14 +110,7 @@ void throwIfAborted(const std::atomic<bool> & abort, const std::string & path) {
     }
 }
 
-}  // namespace
-
-std::shared_ptr<const StateBytes> readStateFile(
-    const std::string & path, bool unverified, const std::atomic<bool> & abort
-) {
-    throwIfAborted(abort, path);
-    const File file = openEntry(path);
-    const size_t fileSize = file.size();
+size_t readTokenCount(const File & file, const std::string & path, size_t fileSize) {
     uint8_t header[HEADER_BYTES];
     if (fileSize < HEADER_BYTES) {
         throw corrupt(path, "it is too short");
@@ -132,14 +126,53 @@ std::shared_ptr<const StateBytes> readStateFile(
                                  std::to_string(readU32(header + 4))
         );
     }
-    const size_t tokenCount = readU32(header + 8);
+    return readU32(header + 8);
+}
+
+// Fills the buffer from the beginning of the file. If there is a checksum, the bytes must match it.
+void readCoveredBytes(
+    const File & file,
+    const std::string & path,
+    Buffer & buffer,
+    const uint8_t * expectedChecksum,
+    const std::atomic<bool> & abort
+) {
+    Checksum checksum;
+    file.seek(0);
+    for (size_t done = 0; done < buffer.size();) {
+        throwIfAborted(abort, path);
+        const size_t piece = std::min(READ_PIECE, buffer.size() - done);
+        readWhole(file, path, buffer.data() + done, piece);
+        if (expectedChecksum) {
+            checksum.add(buffer.data() + done, piece);
+        }
+        done += piece;
+    }
+    if (expectedChecksum) {
+        uint8_t actual[CHECKSUM_BYTES];
+        checksum.finish(actual);
+        if (std::memcmp(actual, expectedChecksum, CHECKSUM_BYTES) != 0) {
+            throw corrupt(path, "its checksum does not match");
+        }
+    }
+}
+
+}  // namespace
+
+std::shared_ptr<const StateBytes> readStateFile(
+    const std::string & path, bool unverified, const std::atomic<bool> & abort
+) {
+    throwIfAborted(abort, path);
+    const File file = openEntry(path);
+    const size_t fileSize = file.size();
+    const size_t tokenCount = readTokenCount(file, path, fileSize);
     Footer footer;
     if (unverified) {
         footer.coveredBytes = fileSize;
     } else {
         footer = readFooter(file, path, fileSize);
     }
-    const size_t stateEnd = footer.coveredBytes - footer.metadata.size() - (unverified ? 0 : 4);
+    const size_t stateEnd = footer.coveredBytes - footer.metadata.size() - (unverified ? 0 : METADATA_LENGTH_BYTES);
     const size_t stateStart = HEADER_BYTES + tokenCount * sizeof(int32_t);
     if (stateStart >= stateEnd) {
         throw corrupt(path, "it has no state");
@@ -149,24 +182,7 @@ std::shared_ptr<const StateBytes> readStateFile(
     bytes->metadata = footer.metadata;
     bytes->compatibility = unverified ? "" : compatibilityOf(footer, path, tokenCount, stateEnd - stateStart);
     bytes->buffer = Buffer(footer.coveredBytes);
-    Checksum checksum;
-    file.seek(0);
-    for (size_t done = 0; done < footer.coveredBytes;) {
-        throwIfAborted(abort, path);
-        const size_t piece = std::min(READ_PIECE, footer.coveredBytes - done);
-        readWhole(file, path, bytes->buffer.data() + done, piece);
-        if (!unverified) {
-            checksum.add(bytes->buffer.data() + done, piece);
-        }
-        done += piece;
-    }
-    if (!unverified) {
-        uint8_t actual[CHECKSUM_BYTES];
-        checksum.finish(actual);
-        if (std::memcmp(actual, footer.checksum, CHECKSUM_BYTES) != 0) {
-            throw corrupt(path, "its checksum does not match");
-        }
-    }
+    readCoveredBytes(file, path, bytes->buffer, unverified ? nullptr : footer.checksum, abort);
     const auto * tokens = reinterpret_cast<const int32_t *>(bytes->buffer.data() + HEADER_BYTES);
     bytes->tokens.assign(tokens, tokens + tokenCount);
 
@@ -180,10 +196,7 @@ std::shared_ptr<const StateBytes> readStateFile(
     return bytes;
 }
 
-size_t writeStateFile(
-    const std::string & path, const StateBytes & bytes, const std::string & metadata, const std::atomic<bool> & abort
-) {
-    throwIfAborted(abort, path);
+static std::string footerMetadata(const StateBytes & bytes, const std::string & metadata) {
     common_json fields = common_json::parse_no_throw(metadata);
     if (fields.is_discarded() || !fields.is_object()) {
         throw Failure("INVALID_ARGUMENT", "Expected `metadata` to be the JSON text of an object");
@@ -191,13 +204,20 @@ size_t writeStateFile(
     fields["tokenCount"] = bytes.tokens.size();
     fields["stateBytes"] = bytes.size - BLOB_HEADER_BYTES;
     fields["compatibility"] = bytes.compatibility;
-    const std::string footer = fields.dump_safe();
-    if (footer.size() > MAX_METADATA_BYTES) {
+    std::string text = fields.dump_safe();
+    if (text.size() > MAX_METADATA_BYTES) {
         throw Failure(
             "INVALID_ARGUMENT", "Expected `metadata` of at most " + std::to_string(MAX_METADATA_BYTES) + " bytes"
         );
     }
+    return text;
+}
 
+size_t writeStateFile(
+    const std::string & path, const StateBytes & bytes, const std::string & metadata, const std::atomic<bool> & abort
+) {
+    throwIfAborted(abort, path);
+    const std::string footer = footerMetadata(bytes, metadata);
     File file = File::create(path);
     size_t written = 0;
     Checksum checksum;
