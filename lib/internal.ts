@@ -41,7 +41,7 @@ export { REPETITION_GUARD_OPTIONS, RepetitionGuard } from './generate/repetition
 export { ReplyReader } from './generate/reply-reader.js';
 export { mergeSampling, samplingDefaults } from './generate/sampling.js';
 export { StopStrings } from './generate/stop-strings.js';
-export type { FinishDetail, FinishPart } from './generate/stream-parts.js';
+export type { FinishDetail } from './generate/stream-parts.js';
 export { CallIds, toToolCall } from './generate/tool-calls.js';
 export { ToolInputs } from './generate/tool-input.js';
 export { UsageCounter } from './generate/usage-counter.js';

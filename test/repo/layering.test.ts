@@ -33,6 +33,7 @@ const LAYERS = [
   'abort.ts',
   'tokens.ts',
   'errors.ts',
+  'usage.ts',
 ];
 
 /** The only barrels: the public names, and those for tests. */
