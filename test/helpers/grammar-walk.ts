@@ -1,4 +1,4 @@
-// Random texts that a GBNF grammar allows: what a model under that grammar may write.
+// Writes random texts that a GBNF grammar allows, as a model under this grammar might.
 
 interface CharacterSet {
   kind: 'set';
@@ -16,7 +16,7 @@ type Item =
 const ESCAPES: Record<string, string> = { n: '\n', r: '\r', t: '\t' };
 const HEX_DIGITS: Record<string, number> = { x: 2, u: 4, U: 8 };
 
-/** What is tried for sets that leave much open: what markup, JSON and Python's literals are made of, and other text. */
+/** The characters to choose from in large sets: those of markup, JSON and Python's literals, and some others. */
 const CHARACTERS = Array.from('ab {}[]()<>/|"\'\\:,=.-_\n\t5é🚲', (each) => each.codePointAt(0) as number);
 
 class GrammarReader {
@@ -152,21 +152,21 @@ class GrammarReader {
   }
 }
 
-/** What is still to be written. */
+/** The items that are still to be written. */
 type Rest = { item: Item; next: Rest } | undefined;
 
-/** How many choices a text has about: then the shortest way out is taken. */
+/** After about this number of choices, the shortest end of the text is chosen. */
 const CHOICES = 300;
 
 /** Writes random texts of one grammar. */
 export class GrammarWalk {
   readonly #rules: Map<string, Item[][]>;
-  /** How deep a rule has to go at least. */
+  /** The smallest depth of nested rules below each rule. */
   readonly #heights = new Map<string, number>();
   #random: () => number = Math.random;
   #left = CHOICES;
 
-  /** @throws Error where this reader does not know the grammar's notation. */
+  /** @throws Error for a notation that this reader does not know. */
   constructor(grammar: string) {
     this.#rules = new GrammarReader(grammar).rules();
     for (let changed = true; changed; ) {
@@ -181,17 +181,17 @@ export class GrammarWalk {
     }
   }
 
-  /** @param random from 0 up to 1 */
+  /** @param random returns numbers from 0 to 1 */
   text(random: () => number): string {
     return this.textAfter('', random) as string;
   }
 
-  /** The rest of a text that begins as given; undefined if no text of the grammar does. */
+  /** The rest of a random text with this beginning; undefined if no text of the grammar has it. */
   textAfter(beginning: string, random: () => number): string | undefined {
     this.#left = CHOICES;
     this.#random = random;
     const root: Rest = { item: { kind: 'rule', name: 'root' }, next: undefined };
-    const rest = this.#behind(root, beginning, 0);
+    const rest = this.#after(root, beginning, 0);
     if (rest === undefined) {
       return undefined;
     }
@@ -211,8 +211,8 @@ export class GrammarWalk {
     return text;
   }
 
-  /** What is to be written behind a beginning, found by trying. */
-  #behind(rest: Rest, beginning: string, depth: number): { begun: string; next: Rest } | undefined {
+  /** The items after a beginning, found by trying all choices. */
+  #after(rest: Rest, beginning: string, depth: number): { begun: string; next: Rest } | undefined {
     if (beginning === '' || rest === undefined) {
       return beginning === '' ? { begun: '', next: rest } : undefined;
     }
@@ -221,25 +221,25 @@ export class GrammarWalk {
       if (item.text.startsWith(beginning)) {
         return { begun: item.text.slice(beginning.length), next };
       }
-      return beginning.startsWith(item.text) ? this.#behind(next, beginning.slice(item.text.length), 0) : undefined;
+      return beginning.startsWith(item.text) ? this.#after(next, beginning.slice(item.text.length), 0) : undefined;
     }
     if (item.kind === 'set') {
       const code = beginning.codePointAt(0) as number;
-      return allows(item, code) ? this.#behind(next, beginning.slice(code > 0xffff ? 2 : 1), 0) : undefined;
+      return allows(item, code) ? this.#after(next, beginning.slice(code > 0xffff ? 2 : 1), 0) : undefined;
     }
     if (depth > 100) {
       return undefined;
     }
     for (const choice of this.#shuffled(this.#unfolded(item))) {
-      const found = this.#behind(withItems(choice, next), beginning, depth + 1);
-      if (found !== undefined) {
-        return found;
+      const result = this.#after(withItems(choice, next), beginning, depth + 1);
+      if (result !== undefined) {
+        return result;
       }
     }
     return undefined;
   }
 
-  /** What an item may be in its place. */
+  /** The choices that an item stands for. */
   #unfolded(item: Exclude<Item, { kind: 'text' | 'set' }>): Item[][] {
     if (item.kind === 'rule') {
       return this.#rules.get(item.name) as Item[][];

@@ -1,4 +1,5 @@
-// Every chat template that llama.cpp ships: the next prompt of a conversation begins with this one up to the end of its last message.
+// For every chat template of llama.cpp, the next prompt of a conversation begins with the current one up to the end of its last
+// message.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -15,7 +16,7 @@ const MOVES_TEXT = ['CohereForAI-c4ai-command-r-plus-tool_use.jinja', 'mistralai
 
 const SOURCE = { systemPrompt: 'Be brief.' };
 const USER: ChatMessage = { role: 'user', content: 'Do you have chains and brakes in stock' };
-/** The line breaks of this chat template merge with one in the generation prompt. */
+/** The line breaks of this reply merge with one in the generation prompt. */
 const REPLY: ChatMessage = { role: 'assistant', content: '\n\nFour.', reasoning: 'There are four.' };
 /** The part of a message that no merge of tokens can change. */
 const MOST = 'Do you have';
@@ -28,7 +29,7 @@ beforeAll(async () => {
 
 afterAll(() => model.close());
 
-describe('the end of the last message', () => {
+describe('a prompt up to the end of its last message', () => {
   it.each(CHAT_TEMPLATES)('is a prefix of the next prompt, with the chat template %s', async (file) => {
     const chatTemplate = readFileSync(join(MODELS_DIRECTORY, 'templates', file), 'utf8');
     const renderer = new Renderer(model, chatTemplate);
