@@ -115,7 +115,7 @@ describe('`npx llama-headstart build --native`', () => {
     const { code, stdout, stderr } = await project.run(program, args, env);
     expect(code, stderr).toBe(0);
     expect(stderr).toMatch(/100 %/);
-    expect(stderr).toMatch(/It computes on .*\bCPU\b.*The next start of your program loads it\./);
+    expect(stderr).toMatch(/The build can compute on .*\bCPU\b.*The next start of your program loads it\./);
     built = stdout.trim();
     const files = await filesBelow(cache);
     report(

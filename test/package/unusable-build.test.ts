@@ -69,7 +69,9 @@ describe.skipIf(!isLinux)('`npx llama-headstart build`', () => {
   it('names the GPU that the build computes on, and the next program loads the build', async () => {
     const { code, stdout, stderr } = await build('--cuda')({ GPUS: '1' });
     expect(code, stderr).toBe(0);
-    expect(stderr).toMatch(/It computes on .*CUDA0 \(a fake GPU\).*\. The next start of your program loads it\./);
+    expect(stderr).toMatch(
+      /The build can compute on .*CUDA0 \(a fake GPU\).*\. The next start of your program loads it\./,
+    );
     const { addonPath, gpu } = await loaded({ GPUS: '1' });
     expect({ addonPath, gpu }).toEqual({ addonPath: stdout.trim(), gpu: 'cuda' });
     await clean();
@@ -79,10 +81,10 @@ describe.skipIf(!isLinux)('`npx llama-headstart build`', () => {
     const here = await build('--cuda')();
     expect(here.code, here.stderr).toBe(3);
     expect(here.stderr).toMatch(
-      /! It is built and kept, but no GPU can be used by it on this machine: it finds no GPU\. It needs NVIDIA's driver/,
+      /! The build is installed, but it cannot use a GPU of this machine: it finds no GPU\. It needs NVIDIA's driver/,
     );
-    expect(here.stderr).toContain('with --no-gpu-here that is no failure');
-    expect(here.stderr).toMatch(/It computes on CPU .*\. The next start of your program loads it\./);
+    expect(here.stderr).toContain('If you build for other machines, pass --no-gpu-here.');
+    expect(here.stderr).toMatch(/The build can compute on CPU .*\. The next start of your program loads it\./);
     expect((await loaded()).addonPath).toBe(here.stdout.trim());
     const elsewhere = await build('--cuda', '--no-gpu-here')();
     expect(elsewhere.code, elsewhere.stderr).toBe(0);
@@ -94,7 +96,7 @@ describe.skipIf(!isLinux)('`npx llama-headstart build`', () => {
     const { code, stdout, stderr } = await build('--cuda')({ GPUS: '1', LLAMA_HEADSTART_VARIANT: 'vulkan' });
     expect(code, stderr).toBe(0);
     expect(existsSync(stdout.trim())).toBe(true);
-    expect(stderr).toMatch(/The next start of your program loads none all the same .*doctor` says why/);
+    expect(stderr).toMatch(/But the next start of your program loads no addon\. .*doctor` says why/);
     await clean();
   });
 
@@ -110,9 +112,9 @@ describe.skipIf(!isLinux)('`npx llama-headstart build`', () => {
     await copyFile(whole, addon());
     expect(code).toBe(1);
     expect(stderr).toMatch(
-      /It was built, but this machine cannot use it: it ends the process that loads it \((SIGILL\): it was compiled for another CPU|SIGTRAP\))/,
+      /The build succeeded, but this machine cannot use it: it ends the process that loads it \((SIGILL\)\. It was compiled for another CPU|SIGTRAP\))/,
     );
-    expect(stderr).toContain('what was loaded before is loaded still');
+    expect(stderr).toContain('programs load the same addon as before');
     expect((await loaded()).addonPath).toBe(before.addonPath);
     await clean();
   });
