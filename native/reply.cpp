@@ -1,7 +1,7 @@
 #include "reply.h"
 
 #include "log.h"
-#include "reply-extent.h"
+#include "readable-length.h"
 #include "reply-names.h"
 #include "trap.h"
 

@@ -1,4 +1,4 @@
-#include "reply-extent.h"
+#include "readable-length.h"
 
 #include <chat-peg-parser.h>  // of llama.cpp's common
 
