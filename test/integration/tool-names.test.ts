@@ -112,6 +112,33 @@ describe('a tool with the name of a rule', () => {
   );
 });
 
+it('a name that is longer than that of a tool is not read as this tool, in every call format', async () => {
+  const tools = [{ name: 'zapdelete', description: 'Deletes one.' }];
+  const wrong: string[] = [];
+  const seen = new Set<string>();
+  let calls = 0;
+  for (const file of TEMPLATES) {
+    const format = await formatOf(file, { toolChoice: 'required' }, tools);
+    if (seen.has(format.grammar)) {
+      continue;
+    }
+    seen.add(format.grammar);
+    const walk = new GrammarWalk(format.grammar);
+    const random = seededRandom(3);
+    for (let draw = 0; draw < 2; draw++) {
+      const text = replyUnder(walk, format, random);
+      calls += (await callsIn(format, text)).length;
+      for (const end of [' all', '.all', '/all', ':all', '\nall']) {
+        const changed = text.replaceAll('zapdelete', `zapdelete${end}`);
+        const names = (await callsIn(format, changed)).map(({ name }) => name);
+        wrong.push(...(names.includes('zapdelete') ? [`${file}: ${changed}`] : []));
+      }
+    }
+  }
+  expect(calls).toBeGreaterThan(seen.size);
+  expect(wrong).toEqual([]);
+});
+
 describe('a reply with an unknown tool name that begins with the name of a tool', () => {
   const file = 'openai-gpt-oss-120b.jinja';
   const tools = [{ name: 'delete', description: 'Deletes one.' }];
