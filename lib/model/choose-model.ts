@@ -6,7 +6,7 @@ import { shardPaths } from './fingerprint.js';
 const DEFAULT_QUANTIZATION = 'Q4_K_M';
 const MAX_NAMES = 20;
 
-export interface ModelWish {
+export interface ModelSelection {
   filename?: string | undefined;
   quantization?: string | undefined;
   folder?: string | undefined;
@@ -19,21 +19,22 @@ export interface ModelWish {
  * @param where the name of the folder or repository in error messages
  * @throws HeadstartError `MODEL_NOT_FOUND`; the message lists the models that were found.
  */
-export function chooseModel(paths: readonly string[], wish: ModelWish, where: string): string[] {
-  const all = wish.folder === undefined ? paths : paths.filter((path) => path.startsWith(`${wish.folder}/`));
-  const chosen = wish.filename === undefined ? byQuantization(all, wish, where) : byName(all, wish, where);
+export function chooseModel(paths: readonly string[], selection: ModelSelection, where: string): string[] {
+  const all = selection.folder === undefined ? paths : paths.filter((path) => path.startsWith(`${selection.folder}/`));
+  const chosen =
+    selection.filename === undefined ? byQuantization(all, selection, where) : byName(all, selection, where);
   const parts = shardPaths(chosen);
   const missing = parts.filter((part) => !paths.includes(part));
   if (missing.length > 0) {
     throw new HeadstartError(
       'MODEL_NOT_FOUND',
-      `Expected all ${parts.length} parts of the split model in ${where}, without ${list(missing)}`,
+      `Expected all ${parts.length} parts of the split model in ${where}, missing: ${list(missing)}`,
     );
   }
   return parts;
 }
 
-function byName(paths: readonly string[], { filename = '', folder }: ModelWish, where: string): string {
+function byName(paths: readonly string[], { filename = '', folder }: ModelSelection, where: string): string {
   const match = [filename, `${folder}/${filename}`].find((path) => paths.includes(path));
   if (match !== undefined) {
     return match;
@@ -46,7 +47,7 @@ function byName(paths: readonly string[], { filename = '', folder }: ModelWish, 
   );
 }
 
-function byQuantization(paths: readonly string[], { quantization }: ModelWish, where: string): string {
+function byQuantization(paths: readonly string[], { quantization }: ModelSelection, where: string): string {
   const models = distinctModels(paths);
   if (models.length === 1 && quantization === undefined) {
     return models[0] as string;

@@ -13,7 +13,9 @@ export async function findLocalModel(input: string): Promise<string> {
   const path = absolutePath(input.replace(/^~(?=\/|$)/, () => homedir()));
   const stats = await stat(path).catch((cause: Error) => {
     const hint =
-      /^[\w.-]+\/[\w.-]+$/.test(input) && !input.endsWith('.gguf') ? `; a repository of the Hub is "hf:${input}"` : '';
+      /^[\w.-]+\/[\w.-]+$/.test(input) && !input.endsWith('.gguf')
+        ? `. For a repository of the Hub, use "hf:${input}"`
+        : '';
     throw notFound(path, `${cause.message}${hint}`, cause);
   });
   if (stats.isDirectory()) {
@@ -21,7 +23,7 @@ export async function findLocalModel(input: string): Promise<string> {
     return join(path, first);
   }
   if (!stats.isFile()) {
-    throw new HeadstartError('MODEL_NOT_FOUND', `Expected a GGUF file at "${path}", found a device`);
+    throw new HeadstartError('MODEL_NOT_FOUND', `Expected a GGUF file at "${path}", got a device`);
   }
   const isPart = /-\d{5}-of-\d{5}\.gguf$/.test(path);
   if (!isPart) {

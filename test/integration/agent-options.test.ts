@@ -64,7 +64,7 @@ describe('an agent', () => {
     const start = (source: string) => AgentServer.initialize({ model: { source } });
     await expect(start('/nowhere/model.gguf')).rejects.toThrow(failsWith('MODEL_NOT_FOUND', '/nowhere/model.gguf'));
     await expect(start('bartowski/Some-GGUF')).rejects.toThrow(
-      failsWith('MODEL_NOT_FOUND', 'of the Hub is "hf:bartowski/Some-GGUF"'),
+      failsWith('MODEL_NOT_FOUND', 'For a repository of the Hub, use "hf:bartowski/Some-GGUF"'),
     );
   });
 
