@@ -71,29 +71,18 @@ export async function closeAll(closers: readonly (() => unknown)[]): Promise<voi
 
 async function openEach(config: AgentConfig, onOpened: (close: () => Promise<void>) => void): Promise<AgentParts> {
   const { signal, logger, onProgress } = config;
-  const { modelsDir, retryConfig, useHfParams, source, chatTemplate } = config.model;
-  const { stableTools, dir, breakpoints } = config.cache;
+  const { modelsDir, retryConfig } = config.model;
+  const { stableTools } = config.cache;
   const downloads = { modelsDir, retryConfig, onProgress, logger };
   // Tools and servers are checked first, because a download of gigabytes may follow.
   const tools = config.tools === undefined ? ToolSet.none : await ToolSet.prepare(config.tools);
   const mcp = await McpServers.connect(config.mcpServers, { signal, logger });
   onOpened(() => mcp.close());
-  const { path, generationConfig } = await resolveModel(source, {
-    ...downloads,
-    generationConfig: useHfParams && 'with-model',
-    signal,
-  });
-  const loras = await resolveLoras(config.model.loras, { ...downloads, signal });
+  const { path, generationConfig, loras } = await fetchFiles(config, downloads);
   const [model, fingerprint] = await loadModel(path, config);
-  onOpened(() => model.close()); // and with it the context
-  const renderer = new Renderer(model, chatTemplate);
-  if (chatTemplate !== undefined) {
-    await renderer.requireMessages(); // the model's own template is checked at the first prompt, because completions do not need it
-  }
-  const templates = new Templates(model, renderer, fingerprint, dir ?? undefined, breakpoints);
-  const recommended = useHfParams ? await recommendedSampling(model, generationConfig, logger) : {};
-  const sampling = mergeSampling(LLAMA_CPP_SAMPLING, recommended, config.sampling);
-  await requireSampling(model, sampling);
+  onOpened(() => model.close()); // also closes the context
+  const { renderer, templates } = await openTemplates(model, fingerprint, config);
+  const sampling = await defaultSampling(model, generationConfig, config);
   const defaults: SessionDefaults = { systemPrompt: config.systemPrompt, tools, sampling };
   if (config.systemPrompt !== undefined || config.tools !== undefined) {
     // The template is rendered while the context is created. The first session reports an error in it.
@@ -116,6 +105,37 @@ async function openEach(config: AgentConfig, onOpened: (close: () => Promise<voi
   const messageEnds = new MessageEnds(model, renderer);
   const services = { model, engine, cache, renderer, messageEnds, contextSize, lock, checkpoints };
   return { ...services, templates, defaults, stableTools, adapters, downloads, path, mcp, debugLogger };
+}
+
+/** Downloads the files of the model and of its adapters that are not on this machine. */
+async function fetchFiles({ model, signal }: AgentConfig, downloads: AgentParts['downloads']) {
+  const generationConfig = model.useHfParams && 'with-model';
+  const resolved = await resolveModel(model.source, { ...downloads, generationConfig, signal });
+  return { ...resolved, loras: await resolveLoras(model.loras, { ...downloads, signal }) };
+}
+
+async function openTemplates(model: Model, fingerprint: string, { model: { chatTemplate }, cache }: AgentConfig) {
+  const renderer = new Renderer(model, chatTemplate);
+  if (chatTemplate !== undefined) {
+    // The model's own chat template is checked at the first prompt, because completions do not need it.
+    await renderer.requireMessages();
+  }
+  return {
+    renderer,
+    templates: new Templates(model, renderer, fingerprint, cache.dir ?? undefined, cache.breakpoints),
+  };
+}
+
+/** The sampling options of all requests: llama.cpp's defaults, overridden by the recommended ones and by those of the agent. */
+async function defaultSampling(
+  model: Model,
+  generationConfig: unknown,
+  { model: { useHfParams }, sampling, logger }: AgentConfig,
+): Promise<SamplingOptions> {
+  const recommended = useHfParams ? await recommendedSampling(model, generationConfig, logger) : {};
+  const merged = mergeSampling(LLAMA_CPP_SAMPLING, recommended, sampling);
+  await requireSampling(model, merged);
+  return merged;
 }
 
 /** Recommended options may be invalid: an option that the sampler refuses is left out, with a warning. */
