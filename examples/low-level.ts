@@ -28,7 +28,7 @@ for (const [index, start] of ['First,', 'Whales', 'Salt'].entries()) {
 }
 await rm('facts.kv');
 
-/** Generates behind the prefix, by the likeliest token. */
+/** Continues the prefix, each time with the most likely token. */
 async function continueWith(sequence: number, tokens: Int32Array, count: number): Promise<string> {
   let position = prefix.length;
   let [next = 0] = await context.decode(batch(sequence, position, tokens));

@@ -9,7 +9,7 @@ const source = process.argv[2] ?? 'hf:bartowski/Qwen2.5-Coder-1.5B-Instruct-GGUF
 await using agent = await AgentServer.initialize({
   model: { source, contextSize: 2048 },
   systemPrompt: 'You tell people the time. Use the tool.',
-  sampling: { temperature: 0 }, // the likeliest token: the same reply every time
+  sampling: { temperature: 0 }, // the most likely token: the same reply every time
   mcpServers: [
     { name: 'clock', command: process.execPath, args: [fileURLToPath(new URL('mcp-server.js', import.meta.url))] },
     // { name: 'wiki', type: 'http', url: 'https://example.org/mcp', headers: { authorization: 'Bearer ...' } },

@@ -7,7 +7,7 @@ const source = process.argv[2] ?? 'hf:bartowski/Qwen2.5-Coder-1.5B-Instruct-GGUF
 await using agent = await AgentServer.initialize({
   model: { source, contextSize: 2048 },
   systemPrompt: 'You are a friendly assistant who answers in two or three sentences.',
-  sampling: { temperature: 0 }, // the likeliest token: the same reply every time
+  sampling: { temperature: 0 }, // the most likely token: the same reply every time
 });
 await using session = await agent.createSession();
 

@@ -9,7 +9,7 @@ const source = process.argv[2] ?? 'hf:bartowski/Qwen2.5-Coder-1.5B-Instruct-GGUF
 await using agent = await AgentServer.initialize({
   model: { source, contextSize: 2048 },
   systemPrompt: 'You extract facts from text.',
-  sampling: { temperature: 0 }, // the likeliest token: the same reply every time
+  sampling: { temperature: 0 }, // the most likely token: the same reply every time
 });
 
 const review = z.object({

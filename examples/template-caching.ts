@@ -1,7 +1,7 @@
 // Template caching: the first session with a system prompt and tools prefills them, every later one starts from the kept
 // state: in this process, and after a restart.
 //
-//   node template-caching.js [MODEL]    a GGUF file, hf:owner/name:QUANTISATION, or an address
+//   node template-caching.js [MODEL]    a GGUF file, hf:owner/name:QUANTIZATION, or an address
 import { AgentServer, type ModelConfig, type Session, type Tool } from 'llama-headstart';
 
 const model: ModelConfig = {
@@ -24,7 +24,7 @@ const model: ModelConfig = {
 // too, is another template. What differs from session to session belongs into the first message.
 const systemPrompt = `You are a careful software engineer who helps a small team with its code.
 Answer briefly. Say what you do not know. When a question is about a file, read it before you answer; when it is about
-behaviour, look for the tests first. Quote at most ten lines of code at a time, and name the file that they are from.
+behavior, look for the tests first. Quote at most ten lines of code at a time, and name the file that they are from.
 Never invent a function, an option or a version number.`;
 
 const path = { type: 'string', description: 'Relative to the root of the repository' };

@@ -1,5 +1,5 @@
-// Tools: functions of yours that the model calls. Their arguments are checked, their failures are told to the model.
-// zod says what the arguments are (`npm install zod`); a JSON Schema does, too.
+// Tools are functions that the model calls. Arguments are checked, and the model reads the message of a failure.
+// This example describes the arguments with zod (`npm install zod`). A JSON Schema works as well.
 //
 //   node tools.js [MODEL]
 import { AgentServer, tool } from 'llama-headstart';
@@ -33,7 +33,7 @@ await using agent = await AgentServer.initialize({
   model: { source, contextSize: 2048 },
   systemPrompt: 'You keep the stock of a grocery. Use the tools to find out and to order.',
   tools,
-  sampling: { temperature: 0 }, // the likeliest token: the same reply every time
+  sampling: { temperature: 0 }, // the most likely token: the same reply every time
 });
 await using session = await agent.createSession();
 

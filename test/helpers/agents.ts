@@ -62,7 +62,7 @@ const OF_AGENT: readonly string[] = [
   'signal',
 ] satisfies (keyof AgentOptions)[];
 
-/** The options of an agent on a micro model: `dense` and the likeliest token if nothing else is set, and no cache directory. */
+/** The options of an agent on a micro model: `dense` and the most likely token if nothing else is set, and no cache directory. */
 export function agentOptions(settings: AgentSettings = {}): AgentOptions {
   const { name = 'dense', systemPrompt = SYSTEM_PROMPT, sampling = { temperature: 0 }, ...others } = settings;
   const pick = (isWanted: (option: string) => boolean) =>
