@@ -29,7 +29,7 @@ const SESSIONS = [1, 8];
 async function measure({ model: path, baselineProgram, directory }, options, onProgress) {
   const [rounds, steps, count] = [options.rounds, options.steps, options.tokens].map(Number);
   const { layout } = options;
-  const { AgentServer } = await import('llama-headstart');
+  const { AgentServer, subscribeDiagnostics } = await import('llama-headstart');
   const { Engine } = await import('llama-headstart/internal');
   const { Model } = await import('llama-headstart/native');
   const threads = availableParallelism();
@@ -99,7 +99,11 @@ async function measure({ model: path, baselineProgram, directory }, options, onP
   for (const width of SESSIONS) {
     measures.push([
       `sessions${width}`,
-      () => streamSessions(agent, width, steps, (...args) => recordShare(`sessions${width}`, ...args)),
+      () =>
+        streamSessions(agent, width, steps, {
+          subscribe: subscribeDiagnostics,
+          onShare: (...args) => recordShare(`sessions${width}`, ...args),
+        }),
     ]);
   }
   const medians = await interleave(rounds, Object.fromEntries(measures), onProgress);
@@ -131,27 +135,33 @@ async function measure({ model: path, baselineProgram, directory }, options, onP
 
 /**
  * Streams `count` sessions. Returns the milliseconds for `steps` tokens of each, measured once all have their first
- * token.
+ * token. Until then some turns are ahead; their tokens are not counted.
  */
-async function streamSessions(agent, count, steps, onShare) {
+async function streamSessions(agent, count, steps, { subscribe, onShare }) {
   const streams = [];
   for (let index = 0; index < count; index++) {
     const session = await agent.createSession();
     const options = { maxTokens: steps + 1, sampling: { temperature: 0, ignoreEos: true } };
-    streams.push({ session, parts: session.stream(`Tell me a long story, number ${index}.`, options) });
+    const stream = session.stream(`Tell me a long story, number ${index}.`, options);
+    streams.push({ session, parts: stream[Symbol.asyncIterator]() });
   }
+  let tokens = count * steps;
+  const unsubscribe = subscribe('decode', (batch) => {
+    tokens -= batch.tokens - batch.promptTokens;
+  });
   await Promise.all(streams.map(({ parts }) => parts.next())); // wait until every prompt is prefilled
+  unsubscribe();
   const end = measureShare();
   const begin = performance.now();
   await Promise.all(streams.map(({ parts }) => readAll(parts)));
   const ms = performance.now() - begin;
-  onShare(end(), count * steps);
+  onShare(end(), tokens);
   await Promise.all(streams.map(({ session }) => session.close()));
-  return ms;
+  return (ms * count * steps) / tokens;
 }
 
 async function readAll(parts) {
-  for await (const part of parts) if (part.type === 'finish') return part;
+  while (!(await parts.next()).done);
 }
 
 function report({ model, layout, rows, sessions, bare, jsMsPerSequenceStep }) {
