@@ -8,6 +8,7 @@
 export { combinedSignal, onAbort, orAborted, waitInQueue } from './abort.js';
 export { resolveAgentOptions, resolveContextSizes } from './agent/agent-config.js';
 export { AGENT_OPTIONS } from './agent/agent-options.js';
+export { CACHE_OPTIONS } from './cache/cache-options.js';
 export { CacheDirectory } from './cache/disk/cache-directory.js';
 export { DirectoryIndex } from './cache/disk/directory-index.js';
 export { DiskStore } from './cache/disk/disk-store.js';
@@ -15,7 +16,6 @@ export { BUDGET_OPTIONS, type DatedEntry, surplus } from './cache/disk/eviction.
 export { VERIFY_OPTIONS } from './cache/disk/operations.js';
 export { type KeyComponents, type KeyInputs, keyComponents, templateKey } from './cache/key.js';
 export { MemoryStore } from './cache/memory-store.js';
-export { CACHE_OPTIONS } from './cache/options.js';
 export { PrefillEstimate } from './cache/prefill-estimate.js';
 export { PrefixCache, type PrefixCacheOptions, type StartOptions, type TenantOptions } from './cache/prefix-cache.js';
 export { hashPositions, hashPrefixes, likelyShared, prefixHashes } from './cache/prefix-hash.js';
@@ -77,7 +77,7 @@ export {
   type TemplateSource,
   type ToolDefinition,
 } from './prompt/renderer.js';
-export { formsOf } from './prompt/schema-forms.js';
+export { schemaForms } from './prompt/schema-forms.js';
 export { type Boundary, findBoundary, findBoundaryWithHint } from './prompt/template-boundary.js';
 export { Templates } from './prompt/templates.js';
 export { stableToolOrder } from './prompt/tool-order.js';
@@ -97,10 +97,10 @@ export type { ConversationMessage } from './session/message-input.js';
 export { type GenerationOptions, resolveToolOptions, SEND_OPTIONS } from './session/send-options.js';
 export { SAVE_OPTIONS, SESSION_OPTIONS } from './session/session-options.js';
 export { commonPrefixLength, isPrefix, sameTokens } from './tokens.js';
-export { runCalls, type ToolOutcome, type ToolRun } from './tools/execute.js';
 export { MCP_SERVER_OPTIONS, type McpStdioServer } from './tools/mcp/mcp-config.js';
 export { idInEdges, type Line, LineReader } from './tools/mcp/mcp-lines.js';
 export { McpServers } from './tools/mcp/mcp-servers.js';
+export { runCalls, type ToolOutcome, type ToolRun } from './tools/run-calls.js';
 export { withDistinctReferences } from './tools/schemas/distinct-references.js';
 export { schemaForGrammar } from './tools/schemas/grammar-schema.js';
 export { Never } from './tools/schemas/grammar-values.js';

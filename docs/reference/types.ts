@@ -13,7 +13,7 @@ export type {
   VerifyOptions,
   VerifyReport,
 } from '../../lib/cache/disk/operations.js';
-export type { ComponentDifference, MissExplanation, TokenDifference } from '../../lib/cache/explain.js';
+export type { ComponentDifference, MissExplanation, TokenDifference } from '../../lib/cache/explain-miss.js';
 export type { KeyComponents } from '../../lib/cache/key.js';
 export type { TenantOptions } from '../../lib/cache/prefix-cache.js';
 export type { CacheOutcome, StateSource, Tier } from '../../lib/cache/start-report.js';
@@ -64,9 +64,9 @@ export type {
 } from '../../lib/session/message-input.js';
 export type { GenerationOptions, ToolOptions } from '../../lib/session/send-options.js';
 export type { SaveOptions } from '../../lib/session/session-options.js';
-export type { ToolCallDecision } from '../../lib/tools/approval.js';
 export type { McpHttpServer, McpStdioServer } from '../../lib/tools/mcp/mcp-config.js';
 export type { McpPromptMessage } from '../../lib/tools/mcp/mcp-content.js';
 export type { McpPrompt, McpServers, McpTool } from '../../lib/tools/mcp/mcp-servers.js';
 export type { StandardSchema } from '../../lib/tools/schemas/schema.js';
 export type { ToolSession } from '../../lib/tools/tool.js';
+export type { ToolCallDecision } from '../../lib/tools/tool-call-hook.js';

@@ -1,6 +1,6 @@
 // Fills in every default of an agent's options and checks the options against each other.
 import { availableParallelism } from 'node:os';
-import type { ResolvedCacheOptions } from '../cache/options.js';
+import type { ResolvedCacheOptions } from '../cache/cache-options.js';
 import { HeadstartError } from '../errors.js';
 import type { ParsedModelConfig } from '../model/model-options.js';
 import { type ModelSource, parseModelSource } from '../model/source.js';

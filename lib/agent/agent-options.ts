@@ -1,5 +1,5 @@
 // The options of an agent, in their groups.
-import { CACHE_OPTIONS, type CacheOptions, type ResolvedCacheOptions } from '../cache/options.js';
+import { CACHE_OPTIONS, type CacheOptions, type ResolvedCacheOptions } from '../cache/cache-options.js';
 import { IN_SAMPLING } from '../generate/sampling.js';
 import type { Logger } from '../logger.js';
 import { MODEL_OPTIONS, type ModelConfig, type ParsedModelConfig } from '../model/model-options.js';

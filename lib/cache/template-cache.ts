@@ -24,7 +24,7 @@ import {
   type VerifyReport,
   verifyEntries,
 } from './disk/operations.js';
-import { explainMiss, type MissExplanation, type TokenDifference } from './explain.js';
+import { explainMiss, type MissExplanation, type TokenDifference } from './explain-miss.js';
 import type { PrefixCache, TenantOptions } from './prefix-cache.js';
 import type { StartReport } from './start-report.js';
 import { cacheStatistics, type TemplateCacheStats } from './statistics.js';

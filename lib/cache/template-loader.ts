@@ -7,9 +7,9 @@ import type { SequenceState } from '../native/state.js';
 import { sameTokens } from '../tokens.js';
 import type { CacheStores } from './cache-stores.js';
 import { type EntryLock, waitForLock } from './disk/entry-lock.js';
+import { findNearest, type NearestTemplate, usable } from './find-nearest.js';
 import { InFlight } from './in-flight.js';
 import type { Keyring } from './key.js';
-import { findNearest, type NearestTemplate, usable } from './nearest.js';
 import type { PrefillEstimate } from './prefill-estimate.js';
 import type { StartReport } from './start-report.js';
 

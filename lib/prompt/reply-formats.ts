@@ -4,13 +4,13 @@ import type { Model } from '../native/model.js';
 import type { ReplyFormat } from '../native/reply.js';
 import { withAgreedGrammar } from './agreed-grammar.js';
 import { bareCallFormat } from './bare-calls.js';
-import { narrowed } from './call-grammar.js';
 import { type ChatTemplate, TOOL_PROBE } from './chat-template.js';
 import { type ArgumentForm, argumentForm, toolsForParser, withExactArguments } from './exact-arguments.js';
 import { withLongNumbers } from './exact-json.js';
 import { hermesReplyFormat } from './hermes.js';
 import { jsonReplyFormat, requiredSchema, withEndedThought } from './json-reply.js';
 import { toOpenAiTool } from './messages.js';
+import { withNarrowedCalls } from './narrowed-calls.js';
 import type { ReplyOptions, ToolDefinition } from './renderer.js';
 import { standInsFor, withRealNames, withRealNamesInError } from './stand-ins.js';
 
@@ -96,7 +96,7 @@ export class ReplyFormats {
     const format = await making.catch((error: unknown) => {
       throw withRealNamesInError(error, standIns);
     });
-    const narrow = narrowed(format, toolChoice === 'required', parallelToolCalls);
+    const narrow = withNarrowedCalls(format, toolChoice === 'required', parallelToolCalls);
     const exact = await withExactArguments(narrow, standIns.tools, form);
     return withRealNames(withAgreedGrammar(exact), standIns);
   }

@@ -4,7 +4,7 @@ import { isObject, type Json, type JsonObject, mapBelow, targetOf } from '../sch
 import type { ToolDefinition } from './renderer.js';
 
 /** The forms of a tool, from the most detailed one to one without parameters. */
-export function* formsOf(tool: ToolDefinition): Generator<ToolDefinition> {
+export function* schemaForms(tool: ToolDefinition): Generator<ToolDefinition> {
   const { parameters = {}, description = '' } = tool;
   const spelledOut = spellOut(parameters) as JsonObject;
   yield { ...tool, parameters: spelledOut };

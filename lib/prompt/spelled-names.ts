@@ -6,7 +6,7 @@
  *
  * @param words the spelled words, of letters and digits only, with the literals that replace them
  */
-export function withSpelledWords(grammar: string, words: ReadonlyMap<string, string>): string {
+export function withSpelledNames(grammar: string, words: ReadonlyMap<string, string>): string {
   const lines = grammar.matchAll(/^(\S+) ::= (.*)$/gm);
   const rules = new Map(Array.from(lines, ([, name = '', body = '']) => [name, body] as const));
   const names = [...rules.keys()];

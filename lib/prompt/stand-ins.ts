@@ -8,7 +8,7 @@ import { type ReplyFormat, replyWithNames } from '../native/reply.js';
 import { isObject, type Json, type JsonObject, mapBelow } from '../schema-walk.js';
 import type { ArgumentForm } from './exact-arguments.js';
 import type { ToolDefinition } from './renderer.js';
-import { withSpelledWords } from './spelled-names.js';
+import { withSpelledNames } from './spelled-names.js';
 
 /** Tools under other names, and their real names. */
 export interface StandIns {
@@ -54,7 +54,7 @@ export async function withRealNames<Format extends ReplyFormat>(format: Format, 
   );
   return {
     ...format,
-    grammar: withSpelledWords(grammar, spelled),
+    grammar: withSpelledNames(grammar, spelled),
     grammarTriggers: format.grammarTriggers.map((trigger) => withRealNamesInTrigger(trigger, standIns)),
     parser: await replyWithNames(format, standIns),
   };

@@ -3,7 +3,7 @@ import { LRUCache } from 'lru-cache';
 import { HeadstartError } from '../errors.js';
 import { withoutSentinels } from './content-guard.js';
 import type { ToolDefinition } from './renderer.js';
-import { formsOf } from './schema-forms.js';
+import { schemaForms } from './schema-forms.js';
 
 /** Most tools in the cache: by far more than a program has. */
 const MAX_REMEMBERED = 1024;
@@ -89,7 +89,7 @@ async function failureOf(rendering: Promise<unknown>): Promise<unknown> {
 }
 
 function allForms(tool: ToolDefinition): ToolDefinition[] {
-  return [tool, ...formsOf(tool)];
+  return [tool, ...schemaForms(tool)];
 }
 
 /** Without sentinels, which are different in each prompt. */

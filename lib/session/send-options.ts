@@ -17,9 +17,9 @@ import {
 import { definedOptions, type Place } from '../options.js';
 import { parseOptions } from '../parse-options.js';
 import { SAMPLING_OPTIONS, type SamplingOptions } from '../sampling-options.js';
-import type { ToolCallHook } from '../tools/approval.js';
 import type { Schema } from '../tools/schemas/schema.js';
 import type { ToolChoice } from '../tools/tool.js';
+import type { ToolCallHook } from '../tools/tool-call-hook.js';
 
 const MAX_STOPS = 64;
 const MAX_STOP_LENGTH = 1024;

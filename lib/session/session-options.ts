@@ -1,5 +1,5 @@
 // The options of a session. For an option that is unknown here, the error names the call that takes it.
-import { CACHE } from '../cache/options.js';
+import { CACHE } from '../cache/cache-options.js';
 import { IN_SAMPLING } from '../generate/sampling.js';
 import { MODEL } from '../model/model-options.js';
 import {

@@ -13,7 +13,7 @@ import type { MessageEnds } from '../prompt/message-end.js';
 import type { AssistantMessage, ChatMessage, ToolCall, ToolMessage } from '../prompt/messages.js';
 import type { Prompt, Renderer, TemplateSource } from '../prompt/renderer.js';
 import type { SamplingOptions } from '../sampling-options.js';
-import { runCalls, type ToolOutcome, type ToolRun } from '../tools/execute.js';
+import { runCalls, type ToolOutcome, type ToolRun } from '../tools/run-calls.js';
 import type { ToolChoice } from '../tools/tool.js';
 import { type Compacted, type CompactionOptions, compactDuringTurn, needsCompaction } from './compaction/compaction.js';
 import type { ConversationSequence } from './conversation-sequence.js';

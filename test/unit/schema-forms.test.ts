@@ -1,8 +1,8 @@
-import { formsOf } from 'llama-headstart/internal';
+import { schemaForms } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
 const parametersOf = (properties: object, more: object = {}) =>
-  [...formsOf({ name: 'f', description: 'Does it.', parameters: { type: 'object', properties, ...more } })].map(
+  [...schemaForms({ name: 'f', description: 'Does it.', parameters: { type: 'object', properties, ...more } })].map(
     ({ parameters }) => parameters as { properties: Record<string, unknown> },
   );
 

@@ -4,8 +4,8 @@ import { commonPrefixLength } from '../tokens.js';
 import type { CacheStores } from './cache-stores.js';
 import type { DiskStore } from './disk/disk-store.js';
 import type { EntryMetadata, IndexedEntry } from './disk/entry.js';
+import { readTokens } from './find-nearest.js';
 import type { KeyComponents, Keyring } from './key.js';
-import { readTokens } from './nearest.js';
 import { likelyShared, prefixHashes } from './prefix-hash.js';
 import { type StateSource, type Tier, tierOf } from './start-report.js';
 

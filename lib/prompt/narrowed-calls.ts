@@ -7,7 +7,7 @@ import type { ReplyFormat } from '../native/reply.js';
  * because `common` applies `parallelToolCalls` only inside the marker. In formats that are not narrowed here, the turn ends at
  * its second call.
  */
-export function narrowed(format: ReplyFormat, required: boolean, parallel: boolean): ReplyFormat {
+export function withNarrowedCalls(format: ReplyFormat, required: boolean, parallel: boolean): ReplyFormat {
   let { grammar } = format;
   if (required) {
     grammar = grammar.replace(/^(root ::= .*) until-\d+\??((?: space)? tool-calls?(?:-root)?)$/m, '$1$2');

@@ -2,8 +2,8 @@ import { eitherSignal, orAborted, throwIfAborted } from '../abort.js';
 import { publish } from '../diagnostics/events.js';
 import { requireExactIntegers } from '../prompt/exact-json.js';
 import { beginningOf, type ToolCall } from '../prompt/messages.js';
-import { approved, type ToolCallHook } from './approval.js';
 import type { ToolSession, ToolSet } from './tool.js';
+import { approved, type ToolCallHook } from './tool-call-hook.js';
 
 export interface ToolLimits {
   /** Most calls of one reply that run at the same time. */
