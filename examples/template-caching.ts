@@ -1,5 +1,5 @@
-// Template caching: the first session with a system prompt and tools prefills them, every later one starts from the kept
-// state: in this process, and after a restart.
+// Template caching: the first session with a system prompt and tools prefills them, every later one starts from the
+// kept state: in this process, and after a restart.
 //
 //   node template-caching.js [MODEL]    a GGUF file, hf:owner/name:QUANTIZATION, or an address
 import { AgentServer, type ModelConfig, type Session, type Tool } from 'llama-headstart';
@@ -20,8 +20,8 @@ const model: ModelConfig = {
   cacheDir: '.cache/templates',
 };
 
-// Best practice: one system prompt and one set of tools, written once and used by all sessions. Any change, a single space
-// too, is another template. What differs from session to session belongs into the first message.
+// Best practice: one system prompt and one set of tools, written once and used by all sessions. Any change, a single
+// space too, is another template. What differs from session to session belongs into the first message.
 const systemPrompt = `You are a careful software engineer who helps a small team with its code.
 Answer briefly. Say what you do not know. When a question is about a file, read it before you answer; when it is about
 behavior, look for the tests first. Quote at most ten lines of code at a time, and name the file that they are from.

@@ -1,6 +1,6 @@
 /**
- * What a turn cost, added up over its steps. Summaries are not counted. If the turn failed or was aborted, this is the
- * cost up to then.
+ * The cost of a turn or completion, added up over its steps. Summaries of compactions are not counted. A turn that
+ * fails or is aborted reports its cost up to then.
  */
 export interface Usage {
   /** Tokens in the prompts, the cached ones included. */
@@ -9,15 +9,21 @@ export interface Usage {
   cachedInputTokens: number;
   /** Generated tokens, the reasoning included, without the tokens that ended a reply. */
   outputTokens: number;
-  /** Generated tokens that belong to reasoning. The markup that opens a thought is counted, the markup that closes it is not. */
+  /**
+   * Generated tokens that belong to reasoning. The markup that opens the reasoning is counted, the markup that closes
+   * it is not.
+   */
   reasoningTokens: number;
-  /** From the call to the first token, ms. 0 if there was none. */
+  /** Time from the call to the first token, in ms. 0 if there was no token. */
   firstTokenMs: number;
   /**
    * Generated tokens per second after the first token of each step. Pauses for a slow
    * reader are left out. 0 if no step had a second token.
    */
   tokensPerSecond: number;
-  /** Replies that the model generated: one, one more for each round of tool calls, and one more for each reply that was requested again. */
+  /**
+   * Number of replies that the model generated: one, plus one for each round of tool calls, plus one for each reply
+   * that was requested again because it did not match `responseFormat`.
+   */
   steps: number;
 }

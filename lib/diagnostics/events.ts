@@ -3,13 +3,13 @@ import { channel } from 'node:diagnostics_channel';
 import { HeadstartError } from '../errors.js';
 import { describe } from '../options.js';
 
-/** A session began or ended. */
+/** A session was opened or closed. */
 export type SessionEvent =
   | {
       event: 'start';
       /** As `session.id`. */
       sessionId: string;
-      /** How its start went. */
+      /** How the start of the session went. */
       report: SessionStart;
     }
   | {
@@ -40,7 +40,7 @@ export interface SessionStart {
 export type TurnEvent =
   | {
       event: 'start';
-      /** Identifies the turn. */
+      /** Unique for each turn. */
       turnId: string;
       /** As `session.id`. */
       sessionId: string;
@@ -49,11 +49,11 @@ export type TurnEvent =
     }
   | {
       event: 'end';
-      /** As at its start. */
+      /** As in the `start` event. */
       turnId: string;
       /** As `session.id`. */
       sessionId: string;
-      /** Milliseconds since its start. */
+      /** Milliseconds since the `start` event. */
       ms: number;
       /** Absent if the turn failed. */
       finishReason?: string;
@@ -72,7 +72,7 @@ export type TurnEvent =
       error?: unknown;
     };
 
-/** A tool was called. */
+/** The call of a tool began or ended. */
 export type ToolCallEvent =
   | {
       event: 'start';
@@ -82,20 +82,20 @@ export type ToolCallEvent =
       sessionId: string;
       /** Unique in the conversation. */
       toolCallId: string;
-      /** The tool's. */
+      /** The name of the tool. */
       name: string;
     }
   | {
       event: 'end';
-      /** As at its start. */
+      /** As in the `start` event. */
       turnId: string;
       /** As `session.id`. */
       sessionId: string;
-      /** As at its start. */
+      /** As in the `start` event. */
       toolCallId: string;
-      /** The tool's. */
+      /** The name of the tool. */
       name: string;
-      /** Milliseconds since its start. */
+      /** Milliseconds since the `start` event. */
       ms: number;
       /** Whether the model received an error as the result. */
       isError: boolean;
@@ -107,11 +107,11 @@ export interface PrefillEvent {
   sequence: number;
   /** Tokens that were decoded. */
   tokens: number;
-  /** Milliseconds, including the time between its batches. */
+  /** Milliseconds, including the time between the batches of the prompt. */
   ms: number;
 }
 
-/** One decode: a batch with tokens of all sessions. */
+/** One decode: a batch with tokens of one or more sessions. */
 export interface DecodeEvent {
   /** Tokens in the batch. */
   tokens: number;
@@ -127,13 +127,13 @@ export interface DecodeEvent {
 
 /** The type of message for each channel; the channel `session` is `llama-headstart:session`, and so on. */
 export interface DiagnosticsEvents {
-  /** A session began or ended. */
+  /** A session was opened or closed. */
   session: SessionEvent;
   /** A turn began or ended. */
   turn: TurnEvent;
-  /** A tool was called, or returned. */
+  /** The call of a tool began or ended. */
   'tool-call': ToolCallEvent;
-  /** A prompt is in its sequence. */
+  /** A prompt was prefilled. */
   prefill: PrefillEvent;
   /** A decode has ended. */
   decode: DecodeEvent;
@@ -150,12 +150,15 @@ const channels = {
   decode: channel(`${PREFIX}decode`),
 } as const satisfies Record<keyof DiagnosticsEvents, unknown>;
 
-/** Whether a channel has subscribers. If it has none, nothing is measured for it. */
+/** Whether a channel has subscribers. Nothing is measured for a channel without subscribers. */
 export function isObserved(name: keyof DiagnosticsEvents): boolean {
   return channels[name].hasSubscribers;
 }
 
-/** Calls the subscribers synchronously. An error of a subscriber becomes an uncaught exception of the process; `publish` returns. */
+/**
+ * Calls the subscribers synchronously. An error of a subscriber becomes an uncaught exception of the process; `publish`
+ * returns.
+ */
 export function publish<Name extends keyof DiagnosticsEvents>(name: Name, message: DiagnosticsEvents[Name]): void {
   const { [name]: target } = channels;
   if (target.hasSubscribers) {

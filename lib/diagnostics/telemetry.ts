@@ -1,12 +1,12 @@
-// Creates spans for turns and tool calls from the messages of our channels, by OpenTelemetry's conventions for generative AI. This
-// needs @opentelemetry/api, which does nothing until the program registers a tracer.
+// Creates spans for turns and tool calls from the messages of our channels, by OpenTelemetry's conventions for
+// generative AI. This needs @opentelemetry/api, which does nothing until the program registers a tracer.
 import { basename } from 'node:path';
 import type { Span, Tracer } from '@opentelemetry/api';
 import { subscribeDiagnostics, type ToolCallEvent, type TurnEvent } from './events.js';
 
 type Api = typeof import('@opentelemetry/api');
 
-/** Names of https://opentelemetry.io/docs/specs/semconv/gen-ai/. */
+/** The value of `gen_ai.provider.name`. All names follow https://opentelemetry.io/docs/specs/semconv/gen-ai/. */
 const PROVIDER = 'llama_cpp';
 
 let started: Promise<void> | undefined;

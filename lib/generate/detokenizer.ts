@@ -1,11 +1,14 @@
 import type { Model } from '../native/model.js';
 
-/** Turns tokens into text. Returns whole characters only: the bytes of a character that is not complete wait for the rest. */
+/**
+ * Turns tokens into text. Returns whole characters only: the bytes of a character that is not complete wait for the
+ * rest.
+ */
 export class Detokenizer {
   readonly #model: Model;
   readonly #preserved: ReadonlySet<number>;
   readonly #decoder = new TextDecoder('utf-8', { ignoreBOM: true });
-  /** Whether the decoder may hold a part of a character. */
+  /** Whether the decoder may hold back a part of a character. */
   #isCut = false;
 
   /** @param preserved control tokens whose text belongs to the reply */

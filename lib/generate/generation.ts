@@ -17,7 +17,7 @@ export interface GenerateRequest {
   contextSize: number;
   maxTokens: number;
   stop: readonly string[];
-  /** Texts with which the reply format ends a reply. They count as the model's own end. */
+  /** Texts that end a reply in this reply format. They count as if the model had ended the reply itself. */
   endings?: readonly string[] | undefined;
   sampler: Sampler | undefined;
   /**
@@ -40,15 +40,15 @@ export interface GenerateRequest {
   usage?: UsageCounter | undefined;
 }
 
-/** A place in a prompt. */
+/** The place in a prompt at which a checkpoint is kept. */
 export interface CheckpointPlace {
-  /** Tokens of the prompt in front of it, all of them at most. */
+  /** Number of prompt tokens in front of the place. It may be the whole prompt. */
   tokens: number;
   /** Whether the prompt is the first of its turn. */
   beginsTurn: boolean;
 }
 
-/** How a reply ended, and what is known of its tokens. */
+/** How a reply ended, and the log-probabilities of its tokens. */
 export interface Generated {
   finishReason: FinishReason;
   detail?: FinishDetail;
@@ -58,15 +58,15 @@ export interface Generated {
 /** In bytes: a little less than the longest text in which the sampler searches for trigger patterns. */
 const LONG_REPLY_BYTES = 15 * 1024;
 
-/** So many log-probabilities are computed for each token, so that the sampled token is most likely among them. */
+/** Number of log-probabilities that are computed at each position. The sampled token is almost always among so many. */
 const LIKELY_SEARCHED = 100;
 
 /** How a reply ended. */
 type Ending = Omit<Generated, 'logProbabilities'>;
 
 /**
- * Generates one reply, as pieces of text that are certain. This class is no async generator, because a generator awaits more
- * often for each token, and the next decode waits for this thread.
+ * Generates one reply, as pieces of text that are certain. This class is no async generator, because a generator awaits
+ * more often for each token, and the next decode waits for this thread.
  */
 export class Generation {
   readonly #model: Model;
@@ -105,7 +105,7 @@ export class Generation {
   /**
    * Returns the next piece of text, never empty; undefined after the last one. Decodes only as far as needed.
    *
-   * @throws HeadstartError what decoding throws; `ABORTED` also if the deadline passed before the first token.
+   * @throws HeadstartError the errors of decoding. `ABORTED` also if the deadline passed before the first token.
    */
   async next(): Promise<string | undefined> {
     for (;;) {
@@ -155,7 +155,7 @@ export class Generation {
     return this.#sequence.keepCheckpoint(this.#request.prompt.subarray(0, tokens), beginsTurn, this.#choice.signal);
   }
 
-  /** Returns undefined if the deadline passed first. */
+  /** Returns undefined if the deadline passed before the token was chosen. */
   async #nextToken(): Promise<number | undefined> {
     if (this.#bytes >= LONG_REPLY_BYTES) {
       await this.#changeSampler();
@@ -193,7 +193,9 @@ export class Generation {
     return rest === '' ? undefined : rest;
   }
 
-  /** Returns why the reply ends with its newest token, if it does. Called once for each token, after its text was read. */
+  /**
+   * Returns why the reply ends with its newest token, if it does. Called once for each token, after its text was read.
+   */
   #endedByNewest(): Ending | undefined {
     const { maxTokens, contextSize, prompt, isComplete } = this.#request;
     const token = this.#tokens.at(-1);
@@ -226,7 +228,10 @@ export class Generation {
     return { finishReason: 'stop', ...(this.#request.stop.includes(found) && { detail: 'stop-string' }) };
   }
 
-  /** The text that was held back. An incomplete character is left out, unless the model itself ended the reply inside it. */
+  /**
+   * The text that was held back. An incomplete character is left out, unless the model itself ended the reply inside
+   * it.
+   */
   #rest(reason: FinishReason): string {
     const last =
       reason === 'stop' && this.#stops.found === undefined ? this.#stops.push(this.#detokenizer.flush()) : '';

@@ -1,7 +1,7 @@
 import { orAborted } from '../abort.js';
 import { HeadstartError } from '../errors.js';
 
-/** Parts that a full queue holds. Its turn then waits until the reader has taken half of them. */
+/** Number of parts in a full queue. Its turn then waits until the reader has taken half of them. */
 const CAPACITY = 64;
 
 interface Waiting<Part> {
@@ -15,20 +15,20 @@ type Ending<Part> = { last: Part } | { error: unknown };
 const DONE = { value: undefined, done: true } as const;
 
 /**
- * The parts between a turn, which adds them, and its reader, who takes them. Before reading begins, parts are dropped: a
- * program that awaits only the result needs none.
+ * The parts between a turn, which adds them, and its reader, who takes them. Before reading begins, parts are dropped:
+ * a program that awaits only the result needs none.
  */
 export class PartQueue<Part> {
   readonly #parts: Part[] = [];
   readonly #waiting: Waiting<Part>[] = [];
   #isRead = false;
-  /** Parts are no longer taken from the turn. */
+  /** Whether all further parts are dropped. */
   #isClosed = false;
   #ending: Ending<Part> | 'taken' | undefined;
-  /** Wakes the turn, which waits for its reader. */
+  /** Resumes a turn that waits for its reader. */
   #onTaken: (() => void) | undefined;
 
-  /** Whether a program reads the parts. */
+  /** Whether a program has begun to read the parts. */
   get isRead(): boolean {
     return this.#isRead;
   }
@@ -53,7 +53,7 @@ export class PartQueue<Part> {
   }
 
   /**
-   * Resolves when the reader has taken half of what a full queue holds.
+   * Resolves when the queue is at most half full.
    *
    * @throws HeadstartError `ABORTED`.
    */
@@ -69,7 +69,7 @@ export class PartQueue<Part> {
   }
 
   /**
-   * Resolves when {@link isDrained}.
+   * Resolves when {@link isDrained} is true.
    *
    * @throws HeadstartError `ABORTED`.
    */
@@ -86,16 +86,16 @@ export class PartQueue<Part> {
     return orAborted(taken, signal);
   }
 
-  /** Drops the parts that were not taken, and those that are still to come. */
+  /** Drops the parts in the queue and all further parts. */
   close(): void {
     this.#isClosed = true;
     this.#parts.length = 0;
   }
 
   /**
-   * Closes the queue when the signal aborts: the reader gets no more parts, only the error.
+   * Closes the queue when the signal aborts, so that the reader gets no more parts, only the error.
    *
-   * @returns a function that ends this
+   * @returns a function that stops listening to the signal
    */
   closeOnAbort(signal: AbortSignal): () => void {
     const close = () => this.close();
@@ -111,7 +111,7 @@ export class PartQueue<Part> {
     }
   }
 
-  /** @throws HeadstartError `STREAM_USED` if a program has begun to read before. */
+  /** @throws HeadstartError `STREAM_USED` if a program has begun to read already. */
   beginReading(): void {
     if (this.#isRead) {
       throw new HeadstartError(
@@ -122,7 +122,7 @@ export class PartQueue<Part> {
     this.#isRead = true;
   }
 
-  /** Takes the next part; waits if there is none. */
+  /** Takes the next part. Waits if the queue is empty. */
   take(): Promise<IteratorResult<Part, undefined>> {
     const part = this.#parts.shift();
     if (part !== undefined) {
@@ -138,7 +138,7 @@ export class PartQueue<Part> {
     });
   }
 
-  /** The last part or the error comes once. */
+  /** Returns the last part or throws the error, the first time. */
   async #takeEnding(): Promise<IteratorResult<Part, undefined>> {
     const ending = this.#ending;
     this.#ending = 'taken';

@@ -2,8 +2,8 @@ import type { ReplyReader } from './reply-reader.js';
 import type { UsageCounter } from './usage-counter.js';
 
 /**
- * Counts the tokens of one reply that belong to reasoning. A token counts for the part that it made longer. A token that
- * made none longer (markup, part of a character) counts for the part that grows next.
+ * Counts the tokens of one reply that belong to reasoning. A token counts for the part that it made longer. A token
+ * that made none longer (markup, part of a character) counts for the part that grows next.
  */
 export class ReasoningCounter {
   readonly #reader: Pick<ReplyReader, 'lengths'>;
@@ -18,7 +18,7 @@ export class ReasoningCounter {
     this.#tokens = usage.outputTokens;
   }
 
-  /** Counts the tokens since the last call. To be called each time the reader has read more. */
+  /** Counts the tokens since the last call. Call it each time after the reader has read more. */
   update(): void {
     const { reasoning, other } = this.#reader.lengths;
     const newReasoning = reasoning - this.#reasoning;
@@ -27,7 +27,8 @@ export class ReasoningCounter {
       return;
     }
     const tokens = this.#usage.outputTokens - this.#tokens;
-    // Of a long reply several tokens are read at once. If the reasoning ends among them, its share of the characters decides.
+    // Of a long reply several tokens are read at once. If the reasoning ends among them, its share of the characters
+    // decides.
     this.#usage.reasoning(Math.round((tokens * newReasoning) / (newReasoning + newOther)));
     this.#tokens += tokens;
     this.#reasoning = reasoning;

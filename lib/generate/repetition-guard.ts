@@ -5,7 +5,10 @@ const REPETITION_GUARD = {
   maxRunTokens: integer(1, 512).default(64),
   /** How many times a run must occur in direct succession. 2 to 1,000. @default 4 */
   repeats: integer(2, 1000).default(4),
-  /** How many tokens all repetitions must have together, so that short runs must occur more often. 1 to 65,536. @default 64 */
+  /**
+   * How many tokens all repetitions must have together, so that short runs must occur more often. 1 to 65,536.
+   * @default 64
+   */
   minTokens: integer(1, 65_536).default(64),
 };
 
@@ -14,10 +17,10 @@ export interface RepetitionGuardOptions extends OptionsOf<typeof REPETITION_GUAR
 
 export const REPETITION_GUARD_OPTIONS = group(REPETITION_GUARD);
 
-/** Detects that the newest tokens are repetitions of one run of tokens. Costs `maxRunTokens` comparisons a token. */
+/** Detects that the newest tokens are repetitions of one run of tokens. Makes `maxRunTokens` comparisons per token. */
 export class RepetitionGuard {
   readonly #tokens: number[] = [];
-  /** For each run length (index + 1), how many of the newest tokens equal the token that is a run earlier. */
+  /** For each run length (index + 1): how many of the newest tokens equal the token one run length in front of them. */
   readonly #matches: Uint32Array;
   readonly #repeats: number;
   readonly #minTokens: number;

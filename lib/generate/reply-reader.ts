@@ -3,18 +3,21 @@ import type { Model } from '../native/model.js';
 import type { ParsedReply, ReplyFormat, ReplyToolCall } from '../native/reply.js';
 import { hasBareCalls, mayBeBareCall } from '../prompt/bare-calls.js';
 
-/** New text of a reply. */
+/** New text and reasoning of a reply. */
 export interface ReplyDelta {
   text: string;
   reasoning: string;
 }
 
-/** A long reply is parsed again only after it has grown by this share of its length, because parsing takes time in proportion to the length. */
+/**
+ * A long reply is parsed again only after it has grown by this share of its length, because parsing takes time in
+ * proportion to the length.
+ */
 const GROWTH = 1 / 256;
 
 /**
- * Separates a growing reply into text, reasoning and tool calls. Markup is never returned. Text that may become markup is held
- * back.
+ * Separates a growing reply into text, reasoning and tool calls. Markup is never returned. Text that may become markup
+ * is held back.
  */
 export class ReplyReader {
   readonly #model: Model;
@@ -31,13 +34,16 @@ export class ReplyReader {
   /** Whether the newest known part of the reply is text, and neither reasoning nor a call. */
   #isInText = false;
 
-  constructor(model: Model, format: ReplyFormat, hasForm: boolean) {
+  constructor(model: Model, format: ReplyFormat, isStructured: boolean) {
     this.#model = model;
-    this.#format = hasForm || format.supportsThinking ? format : undefined;
+    this.#format = isStructured || format.supportsThinking ? format : undefined;
     this.#hasBareCalls = hasBareCalls(format);
   }
 
-  /** Tool calls that have begun, as far as the reply has been read. The array is replaced whenever the reply is read again. */
+  /**
+   * Tool calls that have begun, as far as the reply has been read. The array is replaced whenever the reply is read
+   * again.
+   */
   begunCalls: readonly ReplyToolCall[] = [];
 
   /** How many tool calls have begun. */
@@ -53,16 +59,18 @@ export class ReplyReader {
     return this.#reasoning;
   }
 
-  /** How much of the reply is known: the characters of its reasoning; the characters of its text and the calls. */
+  /**
+   * `reasoning`: characters of the reasoning so far. `other`: characters of the text so far, plus the number of calls.
+   */
   get lengths(): { reasoning: number; other: number } {
     return { reasoning: this.#reasoning.length, other: this.#text.length + this.calls };
   }
 
   /**
-   * Adds a piece of the raw reply. Returns the text and reasoning that have become certain, without a promise if no parsing is
-   * needed.
+   * Adds a piece of the raw reply. Returns the text and reasoning that have become certain, without a promise if no
+   * parsing is needed.
    *
-   * @param isUrgent whether the piece matters if it is text: then a long reply is parsed even if it has grown by little
+   * @param isUrgent whether to parse even a long reply that has grown by little, unless the piece cannot be text
    */
   push(piece: string, isUrgent = false): ReplyDelta | Promise<ReplyDelta> {
     this.#raw += piece;
@@ -74,7 +82,10 @@ export class ReplyReader {
     return grew || (isUrgent && this.#mayBeInText()) ? this.#parseAgain() : NOTHING;
   }
 
-  /** Whether the end of the raw reply may be text. Pieces of reasoning and calls are not, until an end tag of reasoning comes. */
+  /**
+   * Whether the end of the raw reply may be text. Pieces of reasoning and calls are not, until an end tag of reasoning
+   * comes.
+   */
   #mayBeInText(): boolean {
     const hasTag = (tag: string) => this.#raw.includes(tag, Math.max(0, this.#readLength - tag.length));
     return this.#isInText || (this.#format?.thinkingEndTags.some(hasTag) ?? false);
@@ -101,10 +112,10 @@ export class ReplyReader {
   }
 
   /**
-   * Ends the reply and returns the rest. What does not match the reply format is text, so that nothing the model wrote is
-   * lost.
+   * Ends the reply and returns the rest. What does not match the reply format is text, so that nothing the model wrote
+   * is lost.
    *
-   * @param cut whether the reply ended before the model ended it: then the beginning of a tool call is left out
+   * @param cut whether the reply was cut off. The beginning of an unfinished tool call is then left out.
    */
   async finish(cut: boolean): Promise<ReplyDelta & { toolCalls: readonly ReplyToolCall[] }> {
     if (this.#format === undefined) {
@@ -123,7 +134,8 @@ export class ReplyReader {
     const toolCalls = isWhole && cut ? wholeCalls(parsed.toolCalls) : parsed.toolCalls;
     const delta = this.#advance(parsed);
     const rest = this.#raw.slice(this.#restFrom(parsed));
-    // The rest of a cut reply that matches the format may be the beginning of a call. White space after a call is left out.
+    // The rest of a cut reply that matches the format may be the beginning of a call. White space after a call is left
+    // out.
     const isText = toolCalls.length === 0 ? !cut || !isWhole || rest.trim() === '' : !isWhole && rest.trim() !== '';
     return { ...delta, text: delta.text + this.#appendText(isText ? rest : ''), toolCalls };
   }
@@ -138,7 +150,10 @@ export class ReplyReader {
     return this.#reasoning === '' && this.#raw.startsWith(this.#text) ? this.#text.length : undefined;
   }
 
-  /** Where the part of the raw reply begins that was not returned. White space that the parser dropped after a text belongs to it. */
+  /**
+   * Where the part of the raw reply begins that was not returned. White space that the parser dropped after a text
+   * belongs to it.
+   */
   #restFrom({ length, toolCalls }: ParsedReply): number {
     const from = toolCalls.length === 0 ? this.#plainLength : undefined;
     return from !== undefined && this.#raw.slice(from, length).trim() === '' ? from : length;
@@ -158,7 +173,7 @@ export class ReplyReader {
     }
   }
 
-  /** Returned text cannot be taken back. If the parts do not continue what was returned, nothing is returned. */
+  /** Returned text cannot be taken back. If the parsed parts do not continue the returned ones, nothing is returned. */
   #advance(parsed: ParsedReply): ReplyDelta {
     const { reasoning } = parsed;
     const content = this.#withSpace(parsed);
@@ -170,8 +185,8 @@ export class ReplyReader {
   }
 
   /**
-   * Parsers drop the white space around a reply. A reply that is only text keeps it, so that the next prompt matches the
-   * tokens in the sequence.
+   * Parsers drop the white space around a reply. A reply that is only text keeps it, so that the next prompt matches
+   * the tokens in the sequence.
    */
   #withSpace({ content, reasoning, toolCalls }: ParsedReply): string {
     if (reasoning === '' && toolCalls.length === 0 && this.#isAllText()) {
@@ -182,7 +197,10 @@ export class ReplyReader {
     return isText && this.#raw.startsWith(content, start) ? this.#raw.slice(0, start) + content : content;
   }
 
-  /** In formats that do not mark calls, parsers hold back all text from the first brace on. Returns whether that is no call. */
+  /**
+   * In formats that do not mark calls, parsers hold back all text from the first brace on. Returns whether that is no
+   * call.
+   */
   #isAllText(): boolean {
     const brace = this.#hasBareCalls ? this.#raw.indexOf('{') : -1;
     return brace >= 0 && !mayBeBareCall(this.#raw.slice(brace));

@@ -8,14 +8,15 @@ export interface TokenChoice {
   signal: AbortSignal;
   /** How many of the most likely tokens to return. @default 0 */
   logProbabilities?: number | undefined;
-  /** Return the logits after the text. @default false */
+  /** Whether to return the logits after the last token. @default false */
   logits?: boolean | undefined;
 }
 
-/** The sequence that holds the conversation, as far as {@link Generation} needs it. */
+/** The operations of a conversation's sequence that a generation needs. */
 export interface ReplySequence {
   /**
-   * Makes the sequence hold the longest prefix of `prompt` that it can get cheaply, at least one token short of all of it.
+   * Makes the sequence hold the longest prefix of `prompt` that it can get cheaply, at least one token short of all of
+   * it.
    *
    * @returns how many of those tokens were not computed for this call
    */
@@ -23,7 +24,7 @@ export interface ReplySequence {
   /** Decodes the tokens that the sequence does not hold yet, and chooses the next token. */
   decode(tokensFrom: (position: number) => Int32Array, choice: TokenChoice): Promise<Decoded>;
   /**
-   * Decodes the beginning of a prompt as far as the sequence does not hold it yet, and keeps a checkpoint of it.
+   * Decodes those tokens of a prompt's beginning that the sequence lacks, and keeps a checkpoint of the beginning.
    *
    * @param beginsTurn whether the prompt is the first of its turn
    */

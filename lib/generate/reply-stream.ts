@@ -1,20 +1,20 @@
 import { HeadstartError } from '../errors.js';
 import { PartQueue } from './part-queue.js';
 
-/** A finished task: what `result` resolves with, and the stream's last part. */
+/** The end of a task: the value of `result`, and the stream's last part. */
 export interface StreamEnd<Part, Result> {
   result: Result;
   last: Part;
 }
 
 /**
- * The task behind a stream. It adds parts to `queue`, and waits if the queue is full.
+ * Generates the parts of a stream. It adds them to `queue`, and waits if the queue is full.
  *
  * @param left aborts when the reader leaves the stream
  */
 export type StreamTask<Part, Result> = (queue: PartQueue<Part>, left: AbortSignal) => Promise<StreamEnd<Part, Result>>;
 
-/** Aborts the task of a reader that was collected without having left its stream. */
+/** Aborts the task of a stream whose iterator was garbage-collected before the stream was left. */
 const abandoned = new FinalizationRegistry<AbortController>((leaving) => leave(leaving));
 
 function leave(leaving: AbortController): void {
@@ -22,17 +22,17 @@ function leave(leaving: AbortController): void {
 }
 
 /**
- * A reply while it is generated. Iterate over it for its parts, or await `result`, or both. Generation begins with the
- * first of the two, and then continues at its own pace: it pauses while 64 parts wait for their reader.
+ * A reply that is being generated. Iterate over it to get its parts, or await `result`, or do both. The first of these
+ * starts the generation. It continues at its own pace, and pauses while 64 parts wait to be read.
  *
- * Leaving the iteration (`break`, `return`, an exception in the loop) aborts the turn. A stream whose reader was garbage
- * collected is left too. A second iteration throws `STREAM_USED`.
+ * Leaving the iteration (`break`, `return`, an exception in the loop) aborts the turn. A stream whose reader was
+ * garbage collected is left too. A second iteration throws `STREAM_USED`.
  */
 export interface ReplyStream<Part, Result> extends AsyncIterable<Part, undefined, undefined> {
   /**
-   * The whole reply. If only `result` is awaited, the reply is generated to its end and no parts are kept. If the stream
-   * is iterated too, `result` settles once the last part was read, and an iteration that begins late misses the parts that
-   * were generated before. `result` rejects with the error that the iteration throws.
+   * The whole reply. If only `result` is awaited, the reply is generated to its end and no parts are kept. If the
+   * stream is iterated too, `result` settles once the last part was read, and an iteration that begins late misses the
+   * parts that were generated before. `result` rejects with the error that the iteration throws.
    */
   readonly result: Promise<Result>;
 }
@@ -51,7 +51,7 @@ export class StreamedTask<Part, Result> implements ReplyStream<Part, Result> {
   get result(): Promise<Result> {
     if (this.#result === undefined) {
       this.#result = this.#run();
-      this.#result.catch(() => undefined); // the iteration throws it too, so it is no unhandled rejection
+      this.#result.catch(() => undefined); // prevents an unhandled rejection: the iteration throws it too
     }
     return this.#result;
   }
@@ -68,7 +68,7 @@ export class StreamedTask<Part, Result> implements ReplyStream<Part, Result> {
         this.#queue.close();
         leave(this.#leaving);
         await this.result.catch(() => undefined);
-        await this.#queue.take().catch(() => undefined); // nothing comes after `return`
+        await this.#queue.take().catch(() => undefined); // no part follows after `return`
         return { value: undefined, done: true };
       },
     };

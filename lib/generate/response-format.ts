@@ -4,7 +4,10 @@ import { requireExactIntegers } from '../prompt/exact-json.js';
 import type { AssistantMessage, ChatMessage } from '../prompt/messages.js';
 import { isStandardSchema, prepareSchema, type Schema } from '../tools/schemas/schema.js';
 
-/** Requires a reply of JSON that a schema allows. A grammar enforces it. The reply is parsed and checked against the whole schema. */
+/**
+ * Requires a reply of JSON that a schema allows. A grammar enforces it. The reply is parsed and checked against the
+ * whole schema.
+ */
 export interface ResponseFormat<S extends Schema = Schema> {
   /** The only type. */
   type: 'json';
@@ -44,7 +47,8 @@ export async function prepareFormat(format: unknown): Promise<PreparedFormat | u
       } catch (cause) {
         throw new HeadstartError(
           'REPLY_INVALID',
-          `Expected a reply that matches \`responseFormat.schema\`: ${cause instanceof Error ? cause.message : String(cause)}`,
+          'Expected a reply that matches `responseFormat.schema`: ' +
+            (cause instanceof Error ? cause.message : String(cause)),
           { cause },
         );
       }
@@ -58,7 +62,7 @@ export interface Rejected {
   error: HeadstartError;
 }
 
-/** The messages with which the model is asked to reply again. */
+/** The messages that ask the model to reply again. */
 export function asMessages({ reply, error }: Rejected): ChatMessage[] {
   return [reply, { role: 'user', content: `${error.message}\nReply again, with JSON that matches the schema.` }];
 }

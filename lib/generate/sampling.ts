@@ -5,12 +5,12 @@ import type { Sampler } from '../native/sampler.js';
 import type { Place } from '../options.js';
 import { SAMPLING, type SamplingOptions } from '../sampling-options.js';
 
-/** The place of sampling options, for the error about one that stands outside of `sampling`. */
+/** The hint for sampling options that are passed outside of `sampling`. */
 export const IN_SAMPLING: Place = { names: Object.keys(SAMPLING), where: 'in `sampling`' };
 
 /**
- * Checks sampling options by creating a sampler, because some checks need the vocabulary. Errors then come when the options
- * are passed, and not at the first reply.
+ * Checks sampling options by creating a sampler, because some checks need the vocabulary. Errors then come when the
+ * options are passed, and not at the first reply.
  *
  * @throws HeadstartError as {@link Model.createSampler}.
  */
@@ -23,7 +23,10 @@ export async function requireSampling(model: Model, sampling: SamplingOptions): 
 /** Options of random sampling. Some of them need a temperature above 0. */
 const RANDOM = ['mirostat', 'dynamicTemperatureRange', 'dynamicTemperatureExponent', 'xtc'] as const;
 
-/** Merges options. Each option of a later layer overrides that of earlier layers. A temperature of 0 removes earlier options of random sampling. */
+/**
+ * Merges options. Each option of a later layer overrides that of earlier layers. A temperature of 0 removes earlier
+ * options of random sampling.
+ */
 export function mergeSampling(...layers: readonly (SamplingOptions | undefined)[]): SamplingOptions {
   const merged: Record<string, unknown> = {};
   for (const layer of layers) {
@@ -45,7 +48,8 @@ type Numbers = Record<string, unknown>;
 
 /**
  * The sampling options that a model's makers recommend: `general.sampling.*` of the GGUF file, overridden by the
- * repository's `generation_config.json` if there is one. Options in neither are absent: an agent uses llama.cpp's defaults.
+ * repository's `generation_config.json` if there is one. Options in neither are absent: an agent uses llama.cpp's
+ * defaults.
  *
  * @param metadata the result of `Model.metadata()`
  * @param generationConfig the parsed file; anything but an object is ignored
@@ -114,7 +118,7 @@ function optional<Name extends string>(name: Name, value: number | undefined): {
 /**
  * Creates the sampler of one reply. Undefined means greedy sampling.
  *
- * @param text the tokens before the reply, which penalties look back at
+ * @param text the tokens in front of the reply; penalties apply to the newest of them too
  * @throws HeadstartError `SCHEMA_INVALID` for a grammar that is too large, and as {@link Model.createSampler}.
  */
 export async function makeSampler(
@@ -165,9 +169,10 @@ function isGreedy({ temperature = 0, ...others }: SamplingOptions): boolean {
   return temperature === 0 && Object.keys(others).every((name) => KEEP_THE_MOST_LIKELY.has(name));
 }
 
+/** llama.cpp's default for penalties, in tokens. */
 const LOOK_BACK = 64;
 
-/** How many tokens before the reply the penalties look back at. */
+/** To how many tokens in front of the reply penalties apply. */
 function lookBackOf({ repeatPenalty = 1, frequencyPenalty, presencePenalty, penaltyLastTokens, dry }: SamplingOptions) {
   const penalties = repeatPenalty !== 1 || frequencyPenalty || presencePenalty ? (penaltyLastTokens ?? LOOK_BACK) : 0;
   return Math.max(penalties, dry?.multiplier ? (dry.penaltyLastTokens ?? LOOK_BACK) : 0);

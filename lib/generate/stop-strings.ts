@@ -1,6 +1,6 @@
 /**
- * Searches a growing text for strings that end it. A possible beginning of a stop string is held back until more text decides
- * it, so that no part of a stop string is ever returned.
+ * Searches a growing text for strings that end it. A possible beginning of a stop string is held back until more text
+ * decides it, so that no part of a stop string is ever returned.
  */
 export class StopStrings {
   readonly #stops: readonly string[];
@@ -35,7 +35,7 @@ export class StopStrings {
     return all.slice(0, end);
   }
 
-  /** Returns the text that was held back. To be called at the end of the text. */
+  /** Returns the text that was held back. Call it at the end of the text. */
   flush(): string {
     const rest = this.#held;
     this.#held = '';

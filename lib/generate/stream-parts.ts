@@ -6,7 +6,7 @@ import type { Usage } from '../usage.js';
  * - `stop`: the model ended its reply, or a stop string did.
  * - `length`: `maxTokens`, the context size or the repetition guard ended it.
  * - `tool-calls`: the caller has to answer the calls, or `maxSteps` was reached.
- * - `aborted`: `timeoutMs` passed. The reply is what was generated until then.
+ * - `aborted`: `timeoutMs` passed. The reply is the text up to then.
  */
 export type FinishReason = 'stop' | 'length' | 'tool-calls' | 'aborted';
 
@@ -15,13 +15,13 @@ export type FinishDetail = 'stop-string' | 'max-tokens' | 'context' | 'repetitio
 
 /** The result of a tool call, as the model receives it. */
 export interface ToolResult {
-  /** The call that it answers. */
+  /** The id of the call. */
   toolCallId: string;
   /** The name of the tool. */
   toolName: string;
   /** What `execute` returned. If it failed, the error message. */
   output: unknown;
-  /** The tool failed, was refused, ran too long, or was called with wrong arguments. */
+  /** Whether the tool failed, was refused, ran too long, or was called with wrong arguments. */
   isError: boolean;
 }
 
@@ -49,15 +49,15 @@ export interface FinishPart {
   finishReason: FinishReason;
   /** The exact cause, if `finishReason` has several. */
   detail?: FinishDetail;
-  /** What the turn cost, added up over its steps. */
+  /** The cost of the turn, added up over its steps. */
   usage: Usage;
-  /** Of the last step's tokens, if the option `logProbabilities` asked for them. */
+  /** The log-probabilities of the last step's tokens, if the option `logProbabilities` is set. */
   logProbabilities?: readonly TokenLogProbabilities[];
   /** With `responseFormat`: the reply, parsed and checked. */
   object?: unknown;
 }
 
-/** What a compaction did. */
+/** The result of a compaction. */
 export interface CompactionReport {
   /** The model's summary of the older turns. */
   summary: string;
@@ -72,8 +72,9 @@ export interface CompactionReport {
 /**
  * A part of a turn, as it is generated.
  *
- * Each `tool-call` comes after its `tool-input-start` and at least one `tool-input-delta`. A start without a `tool-call` is
- * a call that came to nothing: the reply was cut off or aborted inside it, or turned out to be something else.
+ * Each `tool-call` comes after its `tool-input-start` and at least one `tool-input-delta`. A start without a
+ * `tool-call` is a call that came to nothing: the reply was cut off or aborted inside it, or turned out to be something
+ * else.
  */
 export type StreamPart =
   /** A piece of the reply. */
@@ -82,7 +83,7 @@ export type StreamPart =
       /** Never empty, never part of a character. */
       text: string;
     }
-  /** A piece of what the model thinks before it replies. */
+  /** A piece of the model's reasoning in front of the reply. */
   | {
       type: 'reasoning-delta';
       /** Never empty, never part of a character. */
@@ -101,7 +102,10 @@ export type StreamPart =
       type: 'tool-input-delta';
       /** The call, as its `tool-input-start` named it. */
       toolCallId: string;
-      /** A piece of the arguments' JSON text, never empty. All pieces of a call together are the JSON text of its `input`. */
+      /**
+       * A piece of the arguments' JSON text, never empty. All pieces of a call together are the JSON text of its
+       * `input`.
+       */
       delta: string;
     }
   | ({ type: 'tool-call' } & ToolCall)
@@ -116,17 +120,17 @@ export interface Reply<T = unknown> {
   text: string;
   /** The last step's reasoning. */
   reasoning: string;
-  /** Of all steps, in order. The caller answers those without a result. */
+  /** The calls of all steps, in order. The caller answers those without a result. */
   toolCalls: readonly ToolCall[];
-  /** Of all steps, in the order in which they came. */
+  /** The results of all steps, in the order in which the tools returned them. */
   toolResults: readonly ToolResult[];
   /** Why the turn ended. */
   finishReason: FinishReason;
   /** The exact cause, if `finishReason` has several. */
   detail?: FinishDetail;
-  /** What the turn cost, added up over its steps. */
+  /** The cost of the turn, added up over its steps. */
   usage: Usage;
-  /** Of the last step's tokens, if the option `logProbabilities` asked for them. */
+  /** The log-probabilities of the last step's tokens, if the option `logProbabilities` is set. */
   logProbabilities?: readonly TokenLogProbabilities[];
   /** With `responseFormat`: the reply, parsed and checked. Absent if the reply was cut off (see `finishReason`). */
   object?: T;

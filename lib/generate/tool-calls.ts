@@ -6,8 +6,8 @@ import { type ChatMessage, inputFrom, type ToolCall } from '../prompt/messages.j
 const CALL_ID = /^[A-Za-z0-9]{9}$/;
 
 /**
- * Gives tool calls ids that are unique in their conversation. The model's own id is used if every chat template accepts it.
- * Otherwise ids are counted, so that the same conversation renders the same again.
+ * Gives tool calls ids that are unique in their conversation. The model's own id is used if every chat template accepts
+ * it. Otherwise ids are counted, so that the same conversation renders the same again.
  */
 export class CallIds {
   readonly #taken: Set<string>;
@@ -36,14 +36,14 @@ export function argumentsText({ arguments: json }: Pick<ReplyToolCall, 'argument
   return json.trim() === '' ? '{}' : json;
 }
 
-/** A call as programs see it. */
+/** The call in the form that programs receive. */
 export function toToolCall(toolCallId: string, written: ReplyToolCall): ToolCall {
   return { toolCallId, toolName: written.name, input: parseArguments(argumentsText(written)) };
 }
 
 /**
- * Text that is invalid JSON, or that has integers that JavaScript would round, stays a string. No tool's schema accepts it,
- * and the model receives the reason as the result of the call.
+ * Text that is invalid JSON, or that has integers that JavaScript would round, stays a string. No tool's schema accepts
+ * it, and the model receives the reason as the result of the call.
  */
 function parseArguments(json: string): unknown {
   try {

@@ -17,25 +17,25 @@ interface StartedCall {
   name: string;
   /** The arguments sent so far. */
   sent: string;
-  /** A later reading of the reply contradicts what was sent: this id gets no more parts. */
+  /** Whether a later parse of the reply contradicts the sent parts. This id then gets no more parts. */
   isVoid: boolean;
 }
 
 /**
- * Streams the arguments of a reply's calls while the model writes them. What was sent cannot be taken back. So a name, and
- * each character of the arguments, is sent once two readings of the growing reply agree on it. If the whole reply
+ * Streams the arguments of a reply's calls while the model writes them. What was sent cannot be taken back. So a name,
+ * and each character of the arguments, is sent once two readings of the growing reply agree on it. If the whole reply
  * nevertheless contradicts what was sent, the call gets a new id, and its arguments are sent again under that id.
  */
 export class ToolInputs {
   readonly #ids: CallIds;
-  /** Whether the model may write ids: then a call's start waits for its id, or for the end of the reply. */
+  /** Whether the model may write ids. The start of a call then waits for its id, or for the end of the reply. */
   readonly #hasWrittenIds: boolean;
   readonly #maxCalls: number;
   readonly #started: StartedCall[] = [];
-  /** The calls as the reply was last read. */
+  /** The calls at the last parse. */
   #last: readonly ReplyToolCall[] = [];
 
-  /** @param maxCalls calls after so many are left out of the reply */
+  /** @param maxCalls maximum number of calls; later ones are left out of the reply */
   constructor(ids: CallIds, { hasWrittenIds, maxCalls }: { hasWrittenIds: boolean; maxCalls: number }) {
     this.#ids = ids;
     this.#hasWrittenIds = hasWrittenIds;
@@ -43,9 +43,9 @@ export class ToolInputs {
   }
 
   /**
-   * The parts that are certain now.
+   * Returns the parts that have become certain.
    *
-   * @param calls the calls of the reply so far; the same array if the reply was not read again
+   * @param calls the calls of the reply so far; the same array if the reply was not parsed again
    */
   read(calls: readonly ReplyToolCall[]): ToolInputPart[] {
     const last = this.#last;
@@ -57,7 +57,7 @@ export class ToolInputs {
     for (let index = 0; index < Math.min(calls.length, last.length, this.#maxCalls); index++) {
       const [before, now] = [last[index] as ReplyToolCall, calls[index] as ReplyToolCall];
       if (!this.#mayStart(index, before, now)) {
-        break; // ids are given in the order of the calls
+        break; // ids are assigned in the order of the calls
       }
       const started = this.#started[index] ?? this.#start(now, parts);
       started.isVoid ||= started.name !== now.name || !now.arguments.startsWith(started.sent);
@@ -106,7 +106,7 @@ export class ToolInputs {
   }
 }
 
-/** What two texts have in common at their beginning, in whole characters. */
+/** The common prefix of two texts, in whole characters. */
 function commonStart(one: string, other: string): string {
   let length = 0;
   while (length < one.length && one[length] === other[length]) {

@@ -1,6 +1,6 @@
 import type { Usage } from '../usage.js';
 
-/** Adds up what the steps of a turn cost while they run, so that a failed or aborted turn reports its cost too. */
+/** Adds up the cost of a turn's steps while they run, so that a failed or aborted turn reports its cost too. */
 export class UsageCounter {
   readonly #begin = performance.now();
   #inputTokens = 0;
@@ -12,7 +12,7 @@ export class UsageCounter {
   #followingMs = 0;
   #steps = 1;
 
-  /** Counts a prompt that is about to be read. */
+  /** Counts a prompt that is about to be prefilled. */
   prompt(tokens: number, cachedTokens: number): void {
     this.#inputTokens += tokens;
     this.#cachedInputTokens += cachedTokens;
@@ -26,7 +26,7 @@ export class UsageCounter {
   /**
    * Counts a token of the reply.
    *
-   * @param ms how long it took; undefined for the first of a step, which includes reading the prompt
+   * @param ms how long it took; undefined for the first token of a step, which includes the prefill of the prompt
    */
   token(ms: number | undefined): void {
     this.#outputTokens++;
@@ -41,7 +41,7 @@ export class UsageCounter {
     return this.#outputTokens;
   }
 
-  /** Notes that tokens, which {@link token} counted, were reasoning. */
+  /** Counts tokens of reasoning. {@link token} has already counted them as output. */
   reasoning(tokens: number): void {
     this.#reasoningTokens += tokens;
   }

@@ -2,14 +2,14 @@ import type { ReplyToolCall } from '../native/reply.js';
 import type { ReplyDelta, ReplyReader } from './reply-reader.js';
 import { StopStrings } from './stop-strings.js';
 
-/** The rest of a reply, and its calls. */
+/** The rest of a reply, and all its calls. */
 export interface ReplyRest extends ReplyDelta {
   toolCalls: readonly ReplyToolCall[];
 }
 
 /**
- * The text, reasoning and tool calls of a reply that a stop string may end. Stop strings are searched for in the text only. A
- * program that wants the text up to the first line break does not mean line breaks in the model's reasoning.
+ * The text, reasoning and tool calls of a reply that a stop string may end. Stop strings are searched for in the text
+ * only. A program that wants the text up to the first line break does not mean line breaks in the model's reasoning.
  */
 export class VisibleReply {
   readonly #reader: ReplyReader;
@@ -58,15 +58,18 @@ export class VisibleReply {
     return this.#reader.calls;
   }
 
-  /** Adds a piece of the raw reply. Returns the text and reasoning that have become certain. A possible beginning of a stop string is held back. */
+  /**
+   * Adds a piece of the raw reply. Returns the text and reasoning that have become certain. A possible beginning of a
+   * stop string is held back.
+   */
   push(piece: string): ReplyDelta | Promise<ReplyDelta> {
     const read = this.#reader.push(piece, this.#mayHoldStop(piece));
     return read instanceof Promise ? read.then(this.#visible) : this.#visible(read);
   }
 
   /**
-   * Ends the reply and returns the rest. The rest may hold a stop string too, because some replies show only at their end which
-   * part is text.
+   * Ends the reply and returns the rest. The rest may hold a stop string too, because some replies show only at their
+   * end which part is text.
    *
    * @param cut see {@link ReplyReader.finish}
    */
@@ -92,7 +95,7 @@ export class VisibleReply {
     return { text: visible, reasoning };
   };
 
-  /** Whether the newest piece may complete a stop string. Only parsing shows whether that is in the text. */
+  /** Whether the newest piece may complete a stop string. Only parsing shows whether the stop string is in the text. */
   #mayHoldStop(piece: string): boolean {
     if (this.#tailLength === 0) {
       return false;

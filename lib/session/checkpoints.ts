@@ -12,19 +12,23 @@ interface Checkpoint {
 }
 
 /**
- * The two checkpoints of a conversation. Some chat templates leave out the reasoning of earlier turns: with them, the prompt of
- * the next turn differs after the message that began the current turn. Other chat templates repeat all steps of a turn.
+ * The two checkpoints of a conversation. The chat template decides which one the next turn can continue from. If the
+ * template leaves out the reasoning of earlier turns, the next prompt differs from the current one after the message
+ * that began the current turn. If the template repeats all steps of a turn, the next prompt also contains the newest
+ * tool result.
  */
 interface OwnedCheckpoints {
   /** Captured at the message that began the newest turn. */
   turn?: Checkpoint | undefined;
-  /** Captured at the newest tool result of that turn. Before the first result: the checkpoint to use if the turn is aborted. */
+  /**
+   * Captured at the newest tool result of that turn. Until the first result: an older checkpoint, for an aborted turn.
+   */
   step?: Checkpoint | undefined;
 }
 
 /**
- * The checkpoints of all conversations, within one budget. The least recently used one is evicted first. A checkpoint only saves
- * work, so a conversation can lose it at any time.
+ * The checkpoints of all conversations, within one budget. The least recently used one is evicted first. A checkpoint
+ * only saves work, so a conversation can lose it at any time.
  */
 export class Checkpoints {
   readonly #maxBytes: number;
@@ -42,16 +46,20 @@ export class Checkpoints {
     });
   }
 
-  /** Whether a state of this many tokens may fit into the budget. False if an earlier state of at most as many tokens did not. */
+  /**
+   * Whether a state of this many tokens may fit into the budget. False if a state of as many or fewer tokens did not
+   * fit.
+   */
   mayFit(owner: object, tokens = 0): boolean {
     return this.#maxBytes > 0 && tokens < (this.#minRefusedTokens.get(owner) ?? Number.POSITIVE_INFINITY);
   }
 
   /**
-   * Adds a checkpoint and takes over `state`. Older checkpoints of the owner are dropped unless their tokens are a prefix of
-   * the new ones.
+   * Adds a checkpoint and takes over `state`. Older checkpoints of the owner are dropped unless their tokens are a
+   * prefix of the new ones.
    *
-   * @param beginsTurn if false, the new checkpoint replaces the one of the previous step, and the one of the turn stays
+   * @param beginsTurn whether the state belongs to the first prompt of a turn. If not, the new checkpoint replaces that
+   *   of the previous step, and the checkpoint of the turn stays.
    */
   put(owner: object, state: SequenceState, beginsTurn: boolean): void {
     if (state.byteLength > this.#maxBytes) {
@@ -87,7 +95,9 @@ export class Checkpoints {
     this.#set(owner, {});
   }
 
-  /** Drops everything, because the model now computes something else. */
+  /**
+   * Drops all checkpoints. Call it when the agent closes, or when adapters change: other adapters compute other states.
+   */
   clear(): void {
     this.#all.clear();
   }
@@ -115,7 +125,7 @@ export class Checkpoints {
     }
   }
 
-  /** Takes the checkpoint from its owners and frees its state. */
+  /** Removes the checkpoint from its owners and frees its state. */
   #close(checkpoint: Checkpoint): void {
     for (const owner of checkpoint.owners) {
       const { turn, step } = this.#byOwner.get(owner) ?? {};

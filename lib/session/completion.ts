@@ -18,7 +18,11 @@ import { TurnLock } from './turn-lock.js';
 
 const COMPLETION = {
   ...GENERATION,
-  /** Turns text such as `<|im_start|>` in the prompt into control tokens. Use it only for prompts that you wrote yourself. @default false */
+  /**
+   * Turns text such as `<|im_start|>` in the prompt into control tokens. Use it only for prompts that you wrote
+   * yourself.
+   * @default false
+   */
   parseSpecial: boolean().default(false),
 };
 
@@ -27,7 +31,7 @@ export interface CompletionOptions extends OptionsOf<typeof COMPLETION> {}
 
 export const COMPLETION_OPTIONS = group(COMPLETION);
 
-/** What a model wrote after a prompt. */
+/** The text that a model generated after a prompt. */
 export interface Completion extends Omit<FinishPart, 'type' | 'object'> {
   /** The generated text, without the prompt and without the stop string that ended it. */
   text: string;
@@ -42,7 +46,7 @@ export type CompletionPart =
     }
   | Omit<FinishPart, 'object'>;
 
-/** No later prompt continues a completion. */
+/** A completion keeps no checkpoints, because no later prompt continues it. */
 const NO_CHECKPOINTS = new Checkpoints(0);
 
 /**
@@ -81,7 +85,7 @@ export function streamComplete(
 }
 
 interface CompletionRun extends ResolvedGeneration {
-  /** Those of the agent and the completion together. */
+  /** The options of the agent, overridden by those of the completion. */
   sampling: SamplingOptions;
   tokens: Int32Array;
   signal: AbortSignal;
@@ -147,7 +151,8 @@ async function promptTokens(
   if (tokens.length >= contextSize) {
     throw new HeadstartError(
       'CONTEXT_FULL',
-      `The prompt has ${tokens.length} tokens, which leaves no space for a reply in a context of ${contextSize}. Shorten it or raise \`contextSize\`.`,
+      `The prompt has ${tokens.length} tokens, which leaves no space for a reply in a context of ${contextSize}. ` +
+        'Shorten it or raise `contextSize`.',
     );
   }
   return tokens;

@@ -8,8 +8,8 @@ import { commonPrefixLength } from '../tokens.js';
 import { type LoadedPrefix, PrefixLoader, type SequenceSetup } from './prefix-loader.js';
 
 /**
- * The sequence of a conversation, and the tokens in it. An idle conversation may lose its sequence to another one. The next
- * prompt then leases a sequence again and loads the longest known prefix into it.
+ * The sequence of a conversation, and the tokens in it. An idle conversation may lose its sequence to another one. The
+ * next prompt then leases a sequence again and loads the longest known prefix into it.
  */
 export class ConversationSequence implements SequenceHolder, ReplySequence {
   readonly #setup: SequenceSetup;
@@ -18,10 +18,12 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
   #tokens: number[] = [];
   #sequence: number | undefined;
   #busy = true;
-  /** The turn has had a sequence. If the turn loses it, `maxQueueSize` does not stop the turn from leasing another. */
+  /**
+   * Whether the current turn has had a sequence. If the turn loses it, `maxQueueSize` does not apply to the next lease.
+   */
   #inProgress = false;
-  /** After a failure, the contents of the sequence are unknown. */
-  #isUndefined = false;
+  /** Whether a failure left unknown contents in the sequence. */
+  #isUnknown = false;
 
   constructor(setup: SequenceSetup) {
     this.#setup = setup;
@@ -33,7 +35,7 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
     return this.#busy;
   }
 
-  /** Whether no tokens are in the sequence, or there is no sequence. */
+  /** Whether the sequence holds no tokens, or there is no sequence. */
   get isEmpty(): boolean {
     return this.#tokens.length === 0;
   }
@@ -57,16 +59,16 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
     sessions.idle();
   }
 
-  /** What the engine can swap out when it evicts this conversation. */
+  /** The contents that the engine can swap out when it evicts this conversation. */
   held(): { tokens: Int32Array; templateTokens: number } {
     return { tokens: Int32Array.from(this.#tokens), templateTokens: this.#setup.template.length };
   }
 
-  /** The engine gave the sequence to another conversation. */
+  /** Called when the engine has given the sequence to another conversation. */
   onEvicted(): void {
     this.#sequence = undefined;
     this.#tokens = [];
-    this.#isUndefined = false;
+    this.#isUnknown = false;
   }
 
   release(): void {
@@ -93,7 +95,8 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
   }
 
   /**
-   * Makes the sequence hold the longest possible prefix of the prompt, without the prompt's last token, which is always decoded.
+   * Makes the sequence hold the longest possible prefix of the prompt, without the prompt's last token, which is always
+   * decoded.
    *
    * @returns how many tokens of the prefix did not have to be decoded
    */
@@ -136,10 +139,11 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
   }
 
   /**
-   * Decodes the tokens of a text that the sequence does not hold yet, and picks the next token. If the sequence was lost since
-   * the last decode, the whole text is aligned and decoded again.
+   * Decodes the tokens of a text that the sequence does not hold yet, and picks the next token. If the sequence was
+   * lost since the last decode, the whole text is aligned and decoded again.
    *
-   * @param tokensFrom the tokens of the text from a position on; the text is at least one token longer than the sequence
+   * @param tokensFrom returns the tokens of the text from a position on; the text is at least one token longer than the
+   *   sequence
    */
   async decode(tokensFrom: (position: number) => Int32Array, choice: TokenChoice): Promise<Decoded> {
     for (;;) {
@@ -148,7 +152,7 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
       }
       try {
         return await this.#setup.engine.decode({
-          // Field by field: an object that is spread and then added to gets a shape of its own each time.
+          // Listed field by field for speed: with `...choice`, each request would get a hidden class of its own.
           tokens: tokensFrom(this.#tokens.length),
           sampler: choice.sampler,
           logProbabilities: choice.logProbabilities,
@@ -174,26 +178,27 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
   };
 
   /**
-   * After the errors in {@link SEQUENCE_UNHARMED}, `#tokens` still describes the sequence, unless the error lists damaged
-   * sequences. After any other error the contents are unknown.
+   * After the errors in {@link SEQUENCE_UNHARMED}, `#tokens` still describes the sequence, unless the error lists
+   * damaged sequences. After any other error the contents are unknown.
    */
   #noteFailure(error: unknown): unknown {
     const isUnharmed = HeadstartError.isInstance(error) && SEQUENCE_UNHARMED.has(error.code) && !error.sequences;
-    this.#isUndefined ||= !isUnharmed;
+    this.#isUnknown ||= !isUnharmed;
     return error;
   }
 
   /** Releases the sequence if a failure left unknown contents in it. */
   afterFailure(): void {
-    if (this.#isUndefined) {
+    if (this.#isUnknown) {
       this.release();
     }
   }
 
   /**
-   * Whether to call {@link keepCheckpoint}. Checkpoints are useful if the memory cannot be trimmed: then a prompt that differs
-   * after an earlier message would decode the whole conversation again. They are never kept in `reproducible` mode, because
-   * the presence of a checkpoint would change where the prompt's prefill is cut.
+   * Whether to call {@link keepCheckpoint}. Checkpoints are useful only if a sequence cannot be trimmed
+   * (`engine.canTrim`). Without one, a prompt that differs after an earlier message would then decode the whole
+   * conversation again. Checkpoints are never kept in `reproducible` mode, because a checkpoint would change where the
+   * prompt's prefill is cut.
    */
   get wantsCheckpoints(): boolean {
     const { engine, checkpoints } = this.#setup;
@@ -201,8 +206,8 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
   }
 
   /**
-   * Decodes the beginning of a prompt as far as the sequence lacks it, and keeps a checkpoint there. If the sequence already
-   * holds more tokens, no checkpoint is kept.
+   * Decodes those tokens of a prompt's beginning that the sequence lacks, and keeps a checkpoint at the end of the
+   * beginning. If the sequence already holds more tokens, no checkpoint is kept.
    *
    * @param beginsTurn whether the prompt is the first one of its turn
    */
@@ -216,7 +221,8 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
   }
 
   /**
-   * Copies the swapped-out contents, the sequence, or the longest checkpoint, for files and forks. The caller closes the state.
+   * Copies the contents that the next turn would continue from, for a file or a fork. They come from the swapped-out
+   * state, the sequence, or the longest checkpoint. The caller closes the state.
    *
    * @returns undefined if there is nothing to copy
    */
@@ -230,8 +236,8 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
   }
 
   /**
-   * As {@link captureCheckpoint}, with a state that shares more with `tokens` than the template. If there is no such state,
-   * `tokens` are decoded first.
+   * As {@link captureCheckpoint}, but with a state that shares more than the template with `tokens`. If there is no
+   * such state, `tokens` are decoded first.
    */
   async captureCheckpointFor(tokens: Int32Array, signal: AbortSignal): Promise<SwappedSequence | undefined> {
     const checkpoint = await this.captureCheckpoint();
@@ -249,14 +255,18 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
     return this.captureCheckpoint();
   }
 
-  /** Takes over the checkpoint of another conversation or a file: the next prompt continues from it. */
+  /**
+   * Takes over the checkpoint of another conversation or of a file, so that the next prompt continues from it.
+   *
+   * @returns whether the engine accepted the checkpoint
+   */
   adopt(checkpoint: SwappedSequence): boolean {
     return this.#setup.engine.adopt(this, checkpoint);
   }
 
   /**
-   * Call it at the beginning of a turn. In `reproducible` mode an unfinished turn must be rolled back, because the tokens that
-   * it decoded would change where the next prompt's prefill is cut.
+   * Call it at the beginning of a turn. In `reproducible` mode an unfinished turn must be rolled back, because the
+   * tokens that it decoded would change where the next prompt's prefill is cut.
    *
    * @returns a function that rolls the sequence back; call `setBusy(false)` after it. Undefined if not `reproducible`.
    */
@@ -280,13 +290,14 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
   }
 
   /**
-   * Starts as a copy of `source`. In a unified KV cache with a free sequence, the copy shares the cells of `source`. Otherwise
-   * it continues from a copy of the state.
+   * Starts as a copy of `source`. In a unified KV cache with a free sequence, the copy shares the cells of `source`.
+   * Otherwise it continues from a copy of the state.
    */
   async forkFrom(source: ConversationSequence): Promise<Pick<StartReport, 'source' | 'cache' | 'bytes'>> {
     const { engine, checkpoints } = this.#setup;
     checkpoints.share(source, this);
-    const isComplete = source.#tokens.length > 0 && !engine.hasSwapped(source); // otherwise its sequence may hold only the template
+    // While a state is swapped out, the sequence of `source` may hold only the template.
+    const isComplete = source.#tokens.length > 0 && !engine.hasSwapped(source);
     if (source.#sequence !== undefined && isComplete && engine.context.info.kvLayout === 'unified') {
       const sequence = engine.window.admitsFork(source.#sequence) ? engine.sessions.tryLease(this) : undefined;
       if (sequence !== undefined) {
@@ -316,7 +327,7 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
   }
 }
 
-/** Errors of a decode that change the sequence only as reported to `onDecoded`. */
+/** Codes of decode errors after which the sequence holds exactly the tokens that were reported to `onDecoded`. */
 const SEQUENCE_UNHARMED: ReadonlySet<string> = new Set([
   'ABORTED',
   'PREEMPTED',

@@ -9,11 +9,11 @@ import {
   readSystemMessage,
 } from './message-input.js';
 
-/** The input of a turn: the user's text, or messages of which the last is a user message or the result of a tool call. */
+/** The input of a turn: the user's text, or messages that end with a user message or with the result of a tool call. */
 export type TurnInput = string | MessageInput | readonly MessageInput[];
 
 /**
- * The messages of a turn, checked, copied and frozen.
+ * Returns the messages of a turn, checked, copied and frozen.
  *
  * @param history the conversation up to this turn
  * @throws HeadstartError `INVALID_ARGUMENT`; its message names the wrong message.
@@ -34,10 +34,11 @@ export interface Conversation {
 }
 
 /**
- * A conversation to begin with: a system message if there is one, and then the messages of {@link readHistory}.
+ * Reads the conversation that a session starts with: an optional system message, and then messages as in
+ * {@link readHistory}.
  *
- * @param systemPrompt the one of the options
- * @throws HeadstartError `INVALID_ARGUMENT`, also for a system message beside a `systemPrompt`.
+ * @param systemPrompt the option of this name
+ * @throws HeadstartError `INVALID_ARGUMENT`, also if there are both a system message and a `systemPrompt`.
  */
 export function readConversation(
   input: readonly ConversationMessage[],
@@ -49,7 +50,8 @@ export function readConversation(
   }
   if (systemPrompt !== undefined) {
     throw invalidMessage(
-      `Expected one system prompt, got \`systemPrompt\` and a ${first.role} message as the first of \`messages\`: leave one out`,
+      `Expected one system prompt, got \`systemPrompt\` and a ${first.role} message as the first of \`messages\`: ` +
+        'leave one out',
     );
   }
   const messages = readHistory(input.slice(1) as readonly MessageInput[], 1);
@@ -57,10 +59,10 @@ export function readConversation(
 }
 
 /**
- * Messages to begin a conversation with: as {@link readTurn}, but the last message may be a reply, also one with unanswered
- * calls.
+ * Reads the messages of an earlier conversation as {@link readTurn} does, but the last message may be a reply, even one
+ * with unanswered calls.
  *
- * @param firstIndex the place of the first message, for errors
+ * @param firstIndex the index of the first message, for error messages
  * @throws HeadstartError `INVALID_ARGUMENT`.
  */
 export function readHistory(input: readonly MessageInput[], firstIndex = 0): ChatMessage[] {
@@ -93,7 +95,8 @@ function readMessages(input: unknown, firstIndex = 0): ChatMessage[] {
 }
 
 /**
- * Every call has one result, which comes in front of the next user message or reply, and every result belongs to a call.
+ * Checks that every call has one result in front of the next user message or reply, and that every result belongs to a
+ * call.
  *
  * @param mayLackResults whether the last calls may have no results yet
  */
@@ -103,7 +106,7 @@ function requireResults(messages: readonly ChatMessage[], mayLackResults = false
     if (message.role === 'tool') {
       if (!unanswered.delete(message.toolCallId)) {
         throw invalidMessage(
-          `Expected the result of a call that has none yet, got a result for ${describe(message.toolCallId)}`,
+          `Expected the result of an unanswered tool call, got a result for ${describe(message.toolCallId)}`,
         );
       }
       continue;
@@ -127,7 +130,8 @@ function requireResults(messages: readonly ChatMessage[], mayLackResults = false
 function requireAllAnswered(unanswered: ReadonlySet<string>): void {
   if (unanswered.size > 0) {
     throw invalidMessage(
-      `Expected results for the tool calls ${[...unanswered].map(describe).join(', ')} first: send { role: 'tool', toolCallId, content } for each`,
+      `Expected results for the tool calls ${[...unanswered].map(describe).join(', ')} first: ` +
+        "send { role: 'tool', toolCallId, content } for each",
     );
   }
 }

@@ -1,5 +1,5 @@
-// Reads a message that a program passes in, with the field names of this package or of OpenAI: checks it and returns it in
-// the form of this package.
+// Reads the messages that programs pass in, with the field names of this package or of OpenAI's API. Each message is
+// checked and returned with the names of this package.
 import { HeadstartError } from '../errors.js';
 import { describe, nearestName } from '../options.js';
 import { requireExactIntegers } from '../prompt/exact-json.js';
@@ -71,8 +71,8 @@ export interface SystemMessageInput {
 }
 
 /**
- * A message of a turn. `assistant` messages are replies that the model did not write in this session, for example those of
- * an older conversation. Fields may have their names of this package or of the OpenAI API. An unknown field is
+ * A message of a turn. `assistant` messages are replies that the model did not write in this session, for example those
+ * of an older conversation. Field names may be those of this package or of the OpenAI API. An unknown field is
  * `INVALID_ARGUMENT`, unless it is null, undefined or an empty array.
  */
 export type MessageInput =
@@ -82,10 +82,10 @@ export type MessageInput =
   | OpenAiAssistantMessage
   | OpenAiToolMessage;
 
-/** A message of a conversation to begin with. A system message may only come first. */
+/** A message of a conversation that a session starts with. Only the first message may be a system message. */
 export type ConversationMessage = SystemMessageInput | MessageInput;
 
-/** For each kind of message: every accepted field name, with the name that this package has for it. */
+/** By role: every accepted field name, and the name of this field in this package. */
 const FIELDS: Record<ChatMessage['role'], Readonly<Record<string, string>>> = {
   user: { role: 'role', content: 'content' },
   assistant: {
@@ -106,9 +106,9 @@ const FIELDS: Record<ChatMessage['role'], Readonly<Record<string, string>>> = {
   },
 };
 const SYSTEM_FIELDS = { role: 'role', content: 'content' };
-/** Of a tool call in the form of this package. The part of a stream has a `type`. */
+/** The fields of a tool call with the names of this package. A `tool-call` part of a stream has a `type` too. */
 const CALL_FIELDS = { toolCallId: 'toolCallId', toolName: 'toolName', input: 'input', type: 'type' };
-/** Of a tool call in OpenAI's form. A call assembled from a stream has an `index`. */
+/** The fields of a tool call with OpenAI's names. A call that was assembled from a stream has an `index` too. */
 const OPENAI_CALL_FIELDS = { id: 'toolCallId', function: 'function', type: 'type', index: 'index' };
 const FUNCTION_FIELDS = { name: 'toolName', arguments: 'arguments' };
 
@@ -127,6 +127,8 @@ export function readSystemMessage(message: SystemMessageInput, where: string): s
 }
 
 /**
+ * Checks a message and returns a copy with the names of this package.
+ *
  * @param where the name of the message in errors
  * @throws HeadstartError `INVALID_ARGUMENT`.
  */
@@ -174,9 +176,9 @@ function readRole(role: unknown, where: string): ChatMessage['role'] {
 }
 
 /**
- * The fields of an object by the names of this package, without empty ones.
+ * Renames the fields of an object to the names of this package. Empty fields are left out.
  *
- * @param names every accepted field name, with the name that this package has for it
+ * @param names every accepted field name, and the name of this field in this package
  */
 function renamed(message: object, names: Readonly<Record<string, string>>, where: string): Record<string, unknown> {
   const fields: Record<string, unknown> = {};

@@ -40,7 +40,7 @@ export interface SessionDefaults {
   sampling: SamplingOptions;
 }
 
-/** What the agent provides for opening a session. */
+/** The parts of an agent that are needed to open a session. */
 export interface SessionHost extends SessionServices {
   templates: Templates;
   defaults: SessionDefaults;
@@ -125,8 +125,8 @@ export async function openSession(
 /**
  * Finds the template of sessions with this system prompt and these tools.
  *
- * @param isRestored the options are those of a saved session: the agent's defaults are not added
- * @throws HeadstartError `CONTEXT_FULL`, `SCHEMA_INVALID`, and what rendering throws.
+ * @param isRestored whether the options are those of a saved session. The agent's defaults are then not added.
+ * @throws HeadstartError `CONTEXT_FULL`, `SCHEMA_INVALID`, and the errors of rendering.
  */
 export async function findTemplate(
   {
@@ -150,14 +150,15 @@ export async function findTemplate(
   if (boundary.tokens.length >= contextSize) {
     throw new HeadstartError(
       'CONTEXT_FULL',
-      `The template has ${boundary.tokens.length} tokens and leaves no space for messages in a context of ${contextSize}: shorten the system prompt or tools, or raise \`contextSize\``,
+      `The template has ${boundary.tokens.length} tokens and leaves no space for messages in a context of ` +
+        `${contextSize}: shorten the system prompt or tools, or raise \`contextSize\``,
     );
   }
   return { source, tools, boundary };
 }
 
 /**
- * Opens a saved session with its id.
+ * Opens a saved session. It keeps its id.
  *
  * @param reserve as {@link OpenSessions.reserve}
  * @throws HeadstartError as `AgentServer.restoreSession`.
@@ -174,7 +175,8 @@ export async function restoreSession(
   if (endReservation === undefined) {
     throw new HeadstartError(
       'INVALID_ARGUMENT',
-      `Expected a session that is not open, but session ${saved.id} is open already: use it, close it, or \`fork()\` it`,
+      `Expected a session that is not open, but session ${saved.id} is open already: use it, close it, or ` +
+        '`fork()` it',
     );
   }
   try {

@@ -32,8 +32,9 @@ export interface LoadedPrefix {
 const NO_PREFIX: LoadedPrefix = { tokens: [], cached: 0 };
 
 /**
- * Brings a prefix into the empty sequence of a conversation: its template, a checkpoint from the end of an earlier message, or
- * the state that was swapped out when another session took the sequence. After a failure the sequence is empty.
+ * Brings a prefix into the empty sequence of a conversation: its template, a checkpoint from the end of an earlier
+ * message, or the state that was swapped out when another session took the sequence. After a failure the sequence is
+ * empty.
  */
 export class PrefixLoader {
   readonly #setup: SequenceSetup;
@@ -108,7 +109,8 @@ export class PrefixLoader {
   /** @returns the checkpoint's tokens; undefined if no checkpoint is longer than the template */
   async #loadCheckpoint(sequence: number, prompt: Int32Array, signal: AbortSignal): Promise<Int32Array | undefined> {
     const { checkpoints, template } = this.#setup;
-    const state = checkpoints.get(this.#owner, prompt)?.share(); // the store may drop its own reference meanwhile
+    // Shared, because the store may drop its own reference during the restore.
+    const state = checkpoints.get(this.#owner, prompt)?.share();
     if (state === undefined) {
       return undefined;
     }

@@ -35,9 +35,9 @@ export const GENERATION = {
   /** Sampling options. They override those of session, agent and model option by option. */
   sampling: SAMPLING_OPTIONS.optional(),
   /**
-   * Texts that end a reply: at most 64, each of up to 1,024 characters. A stop string is not part of the reply, and no part of it
-   * is streamed. Only the text of the reply is searched: not reasoning, tool calls and their markup. The whole text of a
-   * completion (`complete`) is searched. @default none
+   * Texts that end a reply: at most 64, each of up to 1,024 characters. A stop string is not part of the reply, and no
+   * part of it is streamed. Only the text of the reply is searched, not reasoning, tool calls or markup. The whole text
+   * of a completion (`complete`) is searched. @default none
    */
   stop: value<string | readonly string[]>(
     (input) => stopsOf(input) !== undefined,
@@ -45,11 +45,14 @@ export const GENERATION = {
   ).optional(),
   /** Ends a reply that repeats itself, with finish reason `length`. @default false */
   repetitionGuard: switchable(REPETITION_GUARD_OPTIONS as Group<RepetitionGuardOptions>).optional(),
-  /** Number of most likely tokens to report at each position of the reply, with their log-probabilities: 0 to 100. @default none */
+  /**
+   * Number of most likely tokens to report at each position of the reply, with their log-probabilities: 0 to 100.
+   * @default none
+   */
   logProbabilities: integer(0, 100).optional(),
   /**
-   * Time limit in ms, from the call on. The text generated until then is returned with finish reason `aborted`. If there is no
-   * token yet, the turn fails with `ABORTED`. @default none
+   * Time limit in ms, from the call on. The text generated until then is returned with finish reason `aborted`. If
+   * there is no token yet, the turn fails with `ABORTED`. @default none
    */
   timeoutMs: integer(1, MAX_TIMEOUT_MS).optional(),
   /** Aborts the turn, with `ABORTED`. The session remains usable. */
@@ -67,22 +70,25 @@ export const TOOL_CALLS = {
     'auto, required, none or { name }',
   ).default('auto'),
   /**
-   * Maximum number of replies in one turn, 1 to 1,000. A turn goes on after a reply with tool calls, and after a reply that does
-   * not match `responseFormat`. @default 16
+   * Maximum number of replies in one turn, 1 to 1,000. A turn goes on after a reply with tool calls, and after a reply
+   * that does not match `responseFormat`. @default 16
    */
   maxSteps: integer(1, 1000).default(16),
-  /** Maximum number of tool calls that run at the same time, 1 to 64. With 1, each reply has one call at most. @default 4 */
+  /**
+   * Maximum number of tool calls that run at the same time, 1 to 64. With 1, each reply has one call at most.
+   * @default 4
+   */
   maxParallelTools: integer(1, 64).default(4),
   /** Time limit of one tool call in ms, without the time that `onToolCall` takes. @default 60000 */
   toolTimeoutMs: integer(1, MAX_TIMEOUT_MS).default(60_000),
   /**
-   * Maximum length of a tool result in characters; longer ones are cut. @default as many characters as the context has tokens,
-   * which is about a quarter of the context
+   * Maximum length of a tool result in characters; longer ones are cut. @default as many characters as the context has
+   * tokens, which is about a quarter of the context
    */
   maxToolResultLength: integer(1).optional(),
   /**
-   * Called before a tool runs. It approves, changes or refuses the call. Only the time limit of the turn applies to it, so it
-   * may ask a person.
+   * Called before a tool runs. It approves, changes or refuses the call. Only the time limit of the turn applies to it,
+   * so it may ask a person.
    */
   onToolCall: callable<ToolCallHook>().optional(),
 };
@@ -95,15 +101,24 @@ const TOOL_CALL_OPTIONS = group(TOOL_CALLS);
 const SEND = {
   ...GENERATION,
   ...TOOL_CALLS,
-  /** Whether the model reasons in front of its reply. It has an effect if the chat template can switch reasoning. @default true */
+  /**
+   * Whether the model reasons in front of its reply. Has an effect only if the chat template can switch reasoning.
+   * @default true
+   */
   reasoning: boolean().default(true),
-  /** The reply must be JSON that matches a schema. The model cannot call tools in this turn. @default none: the reply is text */
+  /**
+   * The reply must be JSON that matches a schema. The model cannot call tools in this turn.
+   * @default none: the reply is text
+   */
   responseFormat: value<ResponseFormat>(() => true, "{ type: 'json', schema }").optional(), // checked with its schema
 };
 
 /** Options of one turn. */
 export interface SendOptions<S extends Schema = Schema> extends OptionsOf<typeof SEND> {
-  /** The reply must be JSON that matches a schema. The model cannot call tools in this turn. @default none: the reply is text */
+  /**
+   * The reply must be JSON that matches a schema. The model cannot call tools in this turn.
+   * @default none: the reply is text
+   */
   responseFormat?: ResponseFormat<S> | undefined;
 }
 

@@ -3,14 +3,17 @@ import { HeadstartError } from '../errors.js';
 import type { ConversationSequence } from './conversation-sequence.js';
 import type { TurnLock } from './turn-lock.js';
 
-/** Lets a session do one thing at a time, a turn, fork, save or compaction, and ends it when the session is closed. */
+/**
+ * Lets a session run one activity at a time (a turn, fork, save or compaction), and aborts it when the session is
+ * closed.
+ */
 export class SessionActivity {
   readonly #sequence: ConversationSequence;
   readonly #lock: TurnLock;
   readonly #closing = new AbortController();
   #isActive = false;
-  /** The newest step. A turn has no step in progress while its consumer does not ask for the next part. */
-  #step: Promise<unknown> | undefined;
+  /** The newest activity. */
+  #newest: Promise<unknown> | undefined;
 
   constructor(sequence: ConversationSequence, lock: TurnLock) {
     this.#sequence = sequence;
@@ -53,14 +56,14 @@ export class SessionActivity {
     this.#sequence.setBusy(false);
   }
 
-  /** Registers a step, so that {@link close} waits for it. */
-  step<T>(step: Promise<T>): Promise<T> {
-    this.#step = step;
-    return step;
+  /** Registers the promise of an activity, so that {@link settled} waits for it. */
+  track<T>(activity: Promise<T>): Promise<T> {
+    this.#newest = activity;
+    return activity;
   }
 
   /**
-   * Runs an activity that is no turn. It holds the lock until `work` has settled.
+   * Runs an activity other than a turn. It holds the lock until `work` has settled.
    *
    * @param what completes "an idle session to ..."
    * @param work is called with a signal that aborts with `signal`, or when the session is closed
@@ -74,7 +77,7 @@ export class SessionActivity {
       return work(either);
     };
     try {
-      return await this.step(lockAndWork());
+      return await this.track(lockAndWork());
     } catch (error) {
       const isClosed = this.closing.aborted;
       throw isClosed
@@ -90,8 +93,8 @@ export class SessionActivity {
     this.#closing.abort(new HeadstartError('CLOSED', 'The session was closed'));
   }
 
-  /** Resolves when the current step has ended. After {@link abort} no further step begins. */
+  /** Resolves when the current activity has ended. After {@link abort} no further activity begins. */
   async settled(): Promise<void> {
-    await this.#step?.catch(() => undefined);
+    await this.#newest?.catch(() => undefined);
   }
 }

@@ -1,4 +1,4 @@
-// The options of a session. For an option that is unknown here, the error names the call that takes it.
+// The options of a session. The error for an option of another call names that call.
 import { CACHE } from '../cache/cache-options.js';
 import { IN_SAMPLING } from '../generate/sampling.js';
 import { MODEL } from '../model/model-options.js';
@@ -22,7 +22,7 @@ import { COMPACTION_OPTIONS } from './compaction/compaction.js';
 import type { ConversationMessage } from './message-input.js';
 import { IN_SEND, TOOL_CALLS } from './send-options.js';
 
-/** The parts of the template. An agent has them too, as defaults for its sessions. */
+/** The options that make up the template. An agent has them too, as defaults for its sessions. */
 export const TEMPLATE = {
   /** The system prompt. @default the agent's */
   systemPrompt: string().optional(),
@@ -36,15 +36,21 @@ const SESSION = {
   /** Sampling options. They override the agent's option by option. */
   sampling: SAMPLING_OPTIONS.optional(),
   /**
-   * The messages of a conversation to continue. The first one may be a system message: it is the session's system prompt. A
-   * system message and the option `systemPrompt` together are `INVALID_ARGUMENT`. @default none
+   * The messages of a conversation to continue. The first one may be a system message: it is the session's system
+   * prompt. A system message and the option `systemPrompt` together are `INVALID_ARGUMENT`. @default none
    */
   messages: value<readonly ConversationMessage[]>(Array.isArray, 'an array of messages').optional(),
-  /** Replaces older turns by a summary when the conversation gets long; `true` for the default options. @default false */
+  /**
+   * Replaces older turns by a summary when the conversation gets long; `true` for the default options.
+   * @default false
+   */
   compaction: switchable(COMPACTION_OPTIONS).default(false),
   /** Whether to use the template cache. `false` always prefills the template. @default true */
   templateCache: boolean().default(true),
-  /** The tenant of the session. Tenants never share cached templates. Sessions without a tenant share theirs. @default none */
+  /**
+   * The tenant of the session. Tenants never share cached templates. Sessions without a tenant share theirs.
+   * @default none
+   */
   tenant: text().optional(),
   /** Aborts opening the session, with `ABORTED`. It has no effect later. */
   signal: abortSignal().optional(),
@@ -55,8 +61,8 @@ export interface SessionOptions extends OptionsOf<typeof SESSION> {}
 
 const SAVE = {
   /**
-   * Also saves the KV state, to `<path>.kv`, which is as large as the state. The restored session then continues without
-   * prefilling its conversation again. @default false
+   * Also saves the KV state, to `<path>.kv`, which is as large as the state. The restored session then continues
+   * without prefilling its conversation again. @default false
    */
   state: boolean().default(false),
   /** Aborts the save, with `ABORTED`. */

@@ -23,13 +23,13 @@ export interface SessionServices {
   messageEnds: MessageEnds;
   checkpoints: Checkpoints;
   contextSize: number;
-  /** Turns and starts read-lock it. Changes of adapters write-lock it. */
+  /** Turns and session starts hold it for reading, changes of adapters for writing. */
   lock: RwLock;
 }
 
 /** How one session is set up. */
 export interface SessionSetup {
-  /** Undefined for a new id. */
+  /** Undefined: the session gets a new id. */
   id?: string | undefined;
   source: TemplateSource;
   tools: ToolSet;

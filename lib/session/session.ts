@@ -30,8 +30,8 @@ import { TurnLock } from './turn-lock.js';
 import { type CheckedTurn, readRequest } from './turn-request.js';
 
 /**
- * A conversation. Each turn runs in a sequence of the KV cache. While idle, a session may lose its sequence to another session.
- * Its next turn then continues from a kept state, or decodes template and messages again.
+ * A conversation. Each turn runs in a sequence of the KV cache. While idle, a session may lose its sequence to another
+ * session. Its next turn then continues from a saved state, or decodes template and messages again.
  */
 export class Session implements ToolSession {
   /** Unique. A restored session keeps the id; a fork has a new one. */
@@ -114,16 +114,16 @@ export class Session implements ToolSession {
   }
 
   /**
-   * Sends a message and returns the reply as it is generated: iterate over its parts, or await its `result`. The last part is
-   * a `finish`; with it the turn has ended, and its messages are part of the conversation. A turn that is aborted, fails, or
-   * is left by `break` adds nothing to `messages`, and the session remains usable. Then the iteration throws, and `result`
-   * rejects with the same error, whose `usage` says what the turn cost.
+   * Sends a message and returns the reply as it is generated: iterate over its parts, or await its `result`. The last
+   * part is a `finish`; with it the turn has ended, and its messages are part of the conversation. A turn that is
+   * aborted, fails, or is left by `break` adds nothing to `messages`, and the session remains usable. The iteration
+   * then throws, and `result` rejects with the same error. The error's `usage` is the cost of the turn.
    *
    * Nothing happens before the stream is iterated or its `result` is awaited.
    *
    * @param message the user's text, or messages that end with a user message or with the results of tool calls
    * @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`, `SESSION_BUSY`, `CLOSED`, `ABORTED`, `CONTEXT_FULL`,
-   *   `QUEUE_FULL`, `REPLY_INVALID` (with `responseFormat`), and what rendering, sampling and decoding throw.
+   *   `QUEUE_FULL`, `REPLY_INVALID` (with `responseFormat`), and the errors of rendering, sampling and decoding.
    */
   stream<S extends Schema>(
     message: TurnInput,
@@ -135,7 +135,7 @@ export class Session implements ToolSession {
     >;
   }
 
-  /** Checks what was asked for. The session is busy from here on. */
+  /** Checks the arguments, makes the session busy, and runs the turn. */
   async #send(
     message: TurnInput,
     options: SendOptions,
@@ -146,7 +146,7 @@ export class Session implements ToolSession {
     const input = { message, options, signals: [this.#activity.closing, left] };
     const request = readRequest(this, this.#setup, this.#services.contextSize, input);
     this.#activity.begin('send');
-    return this.#activity.step(this.#runTurn(request, options, queue));
+    return this.#activity.track(this.#runTurn(request, options, queue));
   }
 
   async #runTurn(
@@ -179,8 +179,8 @@ export class Session implements ToolSession {
   }
 
   /**
-   * A turn that a program reads ends when the program asks for the last part. Until then the program may leave the stream:
-   * what the conversation contains does not depend on how far the turn was ahead of its reader.
+   * Waits until the program asks for the last part, if it iterates over the stream. Until then the program may leave
+   * the stream, which discards the turn, no matter how far generation was ahead of the reader.
    */
   async #untilRead(queue: PartQueue<StreamPart>, signal: AbortSignal): Promise<void> {
     if (!queue.isDrained) {
@@ -207,8 +207,8 @@ export class Session implements ToolSession {
   }
 
   /**
-   * Opens a new session that continues from this conversation. In a unified KV cache both share all cells so far. The sessions
-   * do not affect each other.
+   * Opens a new session that continues from this conversation. In a unified KV cache both share all cells so far. The
+   * sessions do not affect each other.
    *
    * @throws HeadstartError `SESSION_BUSY`, `CLOSED`.
    */
@@ -219,7 +219,7 @@ export class Session implements ToolSession {
       const child = new Session(this.#services, { ...setup, messages: this.#messages });
       try {
         const start = await child.#sequence.forkFrom(this.#sequence);
-        throwIfAborted(signal); // an agent that is closing does not know this session yet
+        throwIfAborted(signal); // an agent that is being closed does not know this session yet, so it would stay open
         const cachedTokens = start.cache === 'bypass' ? 0 : this.#report.templateTokens;
         const ms = performance.now() - startedAt;
         child.#report = startReport({ ...this.#report, ...start, cachedTokens, ms, reason: 'forked' });
@@ -236,16 +236,19 @@ export class Session implements ToolSession {
   }
 
   /**
-   * Saves the conversation to a file, atomically: id, system prompt, tool definitions, messages, and the session's options
-   * (sampling, tools, compaction). Functions and the tenant are not saved. Pass `onToolCall` and `tenant` again when you restore:
-   * see `AgentServer.restoreSession`.
+   * Saves the conversation to a file, atomically: id, system prompt, tool definitions, messages, and the session's
+   * options (sampling, tools, compaction). Functions and the tenant are not saved. Pass `onToolCall` and `tenant` again
+   * when you restore: see `AgentServer.restoreSession`.
    *
-   * @param path a new path, or a regular file, which is replaced. A directory, link, device or named pipe is `WRITE_FAILED`.
-   * @param options.state also saves the KV state, to `<path>.kv`, which is as large as the state. The restored session then
-   *   continues without decoding its conversation again. If the session lost its cells and no state was kept, `save` decodes the
-   *   conversation again. In `reproducible` mode `save` never decodes, and saves only a state that exists. For a sliding-window
-   *   model it then saves none, because a restored state would not be the same to the bit. @default false
-   * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`, `SESSION_BUSY`, `CLOSED`, `ABORTED`; with `state` what decoding throws.
+   * @param path a new path, or a regular file, which is replaced. A directory, link, device or named pipe is
+   *   `WRITE_FAILED`.
+   * @param options.state also saves the KV state, to `<path>.kv`, which is as large as the state. The restored session
+   *   then continues without decoding its conversation again. If the session lost its cells and no state was kept,
+   *   `save` decodes the conversation again. In `reproducible` mode `save` never decodes, and saves only a state that
+   *   exists. For a sliding-window model it then saves none, because a restored state would not be the same to the bit.
+   *   @default false
+   * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`, `SESSION_BUSY`, `CLOSED`, `ABORTED`; with `state` the errors of
+   *   decoding.
    */
   async save(path: string, options: SaveOptions = {}): Promise<void> {
     const { state: withState, signal: callerSignal } = parseOptions(SAVE_OPTIONS, options, {
@@ -271,7 +274,10 @@ export class Session implements ToolSession {
     });
   }
 
-  /** Copies what the next turn continues from. With `withState`, the conversation is decoded if there is no useful state. */
+  /**
+   * Copies the contents that the next turn continues from. With `withState`, decodes the conversation if no state is
+   * useful.
+   */
   async #captureCheckpoint(withState: boolean, signal: AbortSignal): Promise<SwappedSequence | undefined> {
     const { engine, renderer, contextSize } = this.#services;
     if (!withState || engine.reproducible) {
@@ -283,7 +289,7 @@ export class Session implements ToolSession {
     });
   }
 
-  /** Runs work that decodes and is no turn. If it fails, the sequence is rolled back. */
+  /** Runs work that decodes outside of a turn. If it fails, the sequence is rolled back. */
   async #decoding<T>(what: string, work: () => Promise<T>): Promise<T> {
     const rollBack = this.#sequence.rollbackPoint();
     try {
@@ -296,11 +302,12 @@ export class Session implements ToolSession {
   }
 
   /**
-   * Replaces older turns by a summary that the model writes. With the option `compaction` this happens automatically. System prompt
-   * and tools stay.
+   * Replaces older turns by a summary that the model writes. With the option `compaction` this happens automatically.
+   * System prompt and tools stay.
    *
    * @returns undefined if there is nothing to summarize
-   * @throws HeadstartError `CONFIG_INVALID`, `SESSION_BUSY`, `CLOSED`, `ABORTED`, `REPLY_INVALID` (the model wrote no summary).
+   * @throws HeadstartError `CONFIG_INVALID`, `SESSION_BUSY`, `CLOSED`, `ABORTED`, `REPLY_INVALID` (the model wrote no
+   *   summary).
    */
   async compact(options: CompactOptions = {}): Promise<CompactionReport | undefined> {
     const { signal, ...compaction } = checkedOptions(COMPACT_OPTIONS, options, { where: '`compaction`' });
@@ -311,7 +318,7 @@ export class Session implements ToolSession {
     );
   }
 
-  /** Aborts a turn in progress, whose stream then throws `CLOSED`, and frees the sequence. Idempotent. */
+  /** Aborts a turn in progress and frees the sequence. The stream of the turn throws `CLOSED`. Idempotent. */
   async close(): Promise<void> {
     if (!this.closed) {
       this.#activity.abort();

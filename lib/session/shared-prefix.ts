@@ -5,8 +5,8 @@ import { commonPrefixLength } from '../tokens.js';
 import { pendingCalls } from './conversation.js';
 
 /**
- * The tokens that the next prompt of a conversation begins with, whatever the next message is: the common prefix of prompts
- * with several probe messages, as for the template boundary.
+ * Returns the tokens with which the next prompt of a conversation begins, whatever the next message says. They are the
+ * common prefix of prompts with several probe messages, as for the template boundary.
  */
 export async function sharedPrefix(
   renderer: Renderer,

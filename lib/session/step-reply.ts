@@ -27,9 +27,9 @@ export interface StepReplyRequest {
   checkpoint: CheckpointPlace | undefined;
   generation: ResolvedGeneration;
   sampling: SamplingOptions;
-  /** Whether the reply may be more than text and reasoning: calls, or JSON, which may come in a code fence. */
-  hasForm: boolean;
-  /** The reply ends when more calls than that have begun. */
+  /** Whether the reply may contain tool calls, or JSON, which some models put into a code fence. */
+  isStructured: boolean;
+  /** Maximum number of calls. The reply ends when one more call begins. */
   maxCalls: number;
   ids: CallIds;
   signal: AbortSignal;
@@ -38,7 +38,7 @@ export interface StepReplyRequest {
 
 /** The end of a reply. */
 export interface FinishedReply {
-  /** The parts that {@link StepReply.next} did not return, without those of calls. */
+  /** The parts that {@link StepReply.next} has not returned yet, without those of calls. */
   parts: readonly StreamPart[];
   message: AssistantMessage;
   calls: readonly FinishedCall[];
@@ -55,17 +55,17 @@ export class StepReply {
   readonly #generation: Generation;
   readonly #samplers: (Sampler | undefined)[];
 
-  /** Close it in any case. */
+  /** The caller closes the reply, also after an error. */
   static async open(services: StepReplyServices, request: StepReplyRequest): Promise<StepReply> {
     const { tokens, format } = request.prompt;
     return new StepReply(services, request, await makeSampler(services.model, request.sampling, format, tokens));
   }
 
   private constructor(services: StepReplyServices, request: StepReplyRequest, sampler: Sampler | undefined) {
-    const { prompt, generation, hasForm, maxCalls, ids, usage } = request;
+    const { prompt, generation, isStructured, maxCalls, ids, usage } = request;
     this.#services = services;
     this.#request = request;
-    this.#reader = new VisibleReply(new ReplyReader(services.model, prompt.format, hasForm), generation.stop);
+    this.#reader = new VisibleReply(new ReplyReader(services.model, prompt.format, isStructured), generation.stop);
     this.#inputs = new ToolInputs(ids, { hasWrittenIds: prompt.format.hasCallIds, maxCalls });
     this.#reasoning = new ReasoningCounter(this.#reader, usage);
     this.#samplers = [sampler];
@@ -82,7 +82,7 @@ export class StepReply {
       checkpoint,
       contextSize,
       maxTokens: options.maxTokens,
-      stop: [], // VisibleReply searches the text of the reply for them
+      stop: [], // `VisibleReply` searches for stop strings, because only it knows which part of the reply is text
       endings: format.additionalStops,
       sampler,
       longReplySampler: hasPatterns ? this.#samplerWithoutGrammar : undefined,
@@ -96,7 +96,10 @@ export class StepReply {
     });
   }
 
-  /** Calls that begin so late in a reply are not held to the grammar. Undefined if one has begun already. */
+  /**
+   * Returns a sampler for the rest of a long reply. The grammar does not apply to calls that begin there. Returns
+   * undefined if a call has begun already.
+   */
   readonly #samplerWithoutGrammar = async (text: Int32Array): Promise<Sampler | undefined> => {
     if (this.#reader.calls > 0) {
       return undefined;
@@ -112,9 +115,10 @@ export class StepReply {
   }
 
   /**
-   * The parts that are certain after the next piece of text, maybe none. Undefined at the end of the reply.
+   * Reads the next piece of text. Returns the parts that have become certain, possibly none. Returns undefined at the
+   * end of the reply.
    *
-   * @throws HeadstartError what generating and reading throw.
+   * @throws HeadstartError the errors of generation and of parsing.
    */
   async next(): Promise<readonly StreamPart[] | undefined> {
     const piece = await this.#generation.next();

@@ -1,4 +1,4 @@
-// Errors of decodes and queues, in the terms of the program's call.
+// Rewrites errors of decodes and queues in terms of the method that the program called.
 import { HeadstartError } from '../errors.js';
 import type { Usage } from '../usage.js';
 
@@ -9,8 +9,8 @@ export interface TimeLimit {
 }
 
 /**
- * Rewrites `ABORTED` so that it names the call that was aborted, and says whether the caller's signal did it or a time limit
- * that passed before the first token. Returns other errors unchanged.
+ * Rewrites `ABORTED` so that it names the call that was aborted, and says whether the caller's signal did it or a time
+ * limit that passed before the first token. Returns other errors unchanged.
  *
  * @param what begins the message, for example "The turn"
  */
@@ -19,7 +19,7 @@ export function asAborted(error: unknown, what: string, { deadline, timeoutMs }:
     return error;
   }
   if (HeadstartError.isInstance(error.cause, 'ABORTED')) {
-    return error.cause; // the reader left the stream
+    return error.cause; // the program left the stream
   }
   const isLate = deadline?.aborted === true && signal?.aborted !== true;
   const message = isLate
@@ -28,7 +28,7 @@ export function asAborted(error: unknown, what: string, { deadline, timeoutMs }:
   return new HeadstartError('ABORTED', message, { cause: isLate ? deadline.reason : error.cause });
 }
 
-/** Adds to an error what its turn or completion cost. */
+/** Adds the cost of its turn or completion to an error. */
 export function withUsage(error: unknown, usage: Usage): unknown {
   if (HeadstartError.isInstance(error)) {
     error.usage = usage;

@@ -3,7 +3,7 @@ import { publish } from '../diagnostics/events.js';
 import type { FinishReason } from '../generate/stream-parts.js';
 import type { Usage } from '../usage.js';
 
-/** Publishes when a turn begins and how it ends. */
+/** Publishes the start and the end of a turn. */
 export class TurnEvents {
   readonly #turn: { turnId: string; sessionId: string; model: string };
   #startedAt: number | undefined;

@@ -2,10 +2,10 @@ import type { RwLock } from '../engine/rw-lock.js';
 import type { ConversationSequence } from './conversation-sequence.js';
 
 /**
- * Tracks how one turn, completion or other activity holds the agent's reader/writer lock. It holds the read lock while it
- * decodes. It releases the lock while it waits for tools, for a check of the program, or for the reader of its stream, so that
- * `setLoras()` (the writer) never waits for user code. {@link enter} acquires the lock again, and drops the KV state if adapters changed
- * in between.
+ * Tracks how one turn, completion or other activity holds the agent's reader/writer lock. The activity holds the read
+ * lock while it decodes. It releases the lock while it waits for tools, for the program's check of a reply, or for the
+ * reader of its stream, so that `setLoras()` (the writer) never waits for user code. {@link enter} acquires the lock
+ * again, and drops the KV state if the adapters changed in between.
  */
 export class TurnLock {
   readonly #lock: RwLock;
@@ -25,8 +25,8 @@ export class TurnLock {
   }
 
   /**
-   * Acquires the lock and makes the sequence busy. While this waits the sequence is not busy, because the writer may need it
-   * and takes away the KV state of earlier adapters.
+   * Acquires the lock and makes the sequence busy. During the wait the sequence is not busy, so that the writer can
+   * remove KV states of earlier adapters.
    *
    * @throws HeadstartError `ABORTED` while waiting.
    */
@@ -46,7 +46,7 @@ export class TurnLock {
   /**
    * Waits for `work` while paused, then enters again. If `work` fails, the turn stays paused.
    *
-   * @throws HeadstartError `ABORTED` while entering, and what `work` throws.
+   * @throws HeadstartError `ABORTED` while entering, and the errors of `work`.
    */
   async paused<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
     this.pause();
@@ -60,7 +60,9 @@ export class TurnLock {
     this.#dropStale();
   }
 
-  /** Releases a KV state that other adapters computed. The writer could not do it, because the sequence was not idle. */
+  /**
+   * Releases a KV state that other adapters computed. The writer could not do it, because the sequence was not idle.
+   */
   #dropStale(): void {
     if (this.#writesAtPause !== undefined && this.#writesAtPause !== this.#lock.writes) {
       this.#sequence.release();

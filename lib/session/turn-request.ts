@@ -17,7 +17,7 @@ export type CheckedTurn = Omit<TurnRequest, 'format'>;
 interface TurnArguments {
   message: TurnInput;
   options: SendOptions;
-  /** Each ends the turn when it aborts. */
+  /** The turn is aborted when one of them aborts. */
   signals: readonly AbortSignal[];
 }
 
@@ -53,7 +53,8 @@ function requireOneGoal({ responseFormat, toolChoice = 'auto' }: SendOptions): v
   if (responseFormat !== undefined && (toolChoice === 'required' || typeof toolChoice === 'object')) {
     throw new HeadstartError(
       'INVALID_ARGUMENT',
-      'Expected `responseFormat` or a `toolChoice` that requires a call, got both. Send one message for the call, and then one for the JSON.',
+      'Expected `responseFormat` or a `toolChoice` that requires a call, got both. Send one message for the call, ' +
+        'and then one for the JSON.',
     );
   }
 }

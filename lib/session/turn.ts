@@ -51,11 +51,14 @@ export interface TurnRequest {
   usage: UsageCounter;
 }
 
-/** A user's message, the model's reply, and all rounds of tool calls between them. A step is one prompt and the reply to it. */
+/**
+ * A user's message, the model's reply, and all rounds of tool calls between them. A step is one prompt and the reply to
+ * it.
+ */
 export class Turn {
   /** The conversation with the messages that the turn added. A compaction may have shortened it. */
   #conversation: ChatMessage[];
-  /** All messages that the turn added, also those that a summary replaced: an id of a call is not used twice in a stream. */
+  /** All messages that the turn added, even if a summary replaced them, so that no call id occurs twice in a stream. */
   readonly #added: ChatMessage[] = [];
   readonly #services: TurnServices;
   readonly #request: TurnRequest;
@@ -77,7 +80,7 @@ export class Turn {
     return this.#conversation;
   }
 
-  /** Generates replies and runs tools until the model has answered, or the caller has to. */
+  /** Generates replies and runs tools until the model has replied without a call, or the caller has to answer calls. */
   async run(): Promise<StreamEnd<StreamPart, Reply>> {
     const { maxSteps, usage } = this.#request;
     for (let index = 0; ; index++) {
@@ -127,7 +130,7 @@ export class Turn {
       for (let parts = await reply.next(); parts !== undefined; parts = await reply.next()) {
         const pause = this.#emit(parts);
         if (pause !== undefined) {
-          await pause; // without one, each token would wait for the event loop once more
+          await pause; // awaited only if there is one, because each extra `await` delays the next token
         }
       }
       const finished = await reply.finish();
@@ -145,7 +148,7 @@ export class Turn {
       checkpoint: await this.#checkpointIn(prompt, index),
       generation,
       sampling: this.#samplingOf(index),
-      hasForm: this.#hasTools || format !== undefined,
+      isStructured: this.#hasTools || format !== undefined,
       maxCalls: toolRun.maxParallelTools === 1 ? 1 : Number.POSITIVE_INFINITY,
       ids: new CallIds([...messages, ...this.#added]),
       signal,
@@ -154,8 +157,8 @@ export class Turn {
   }
 
   /**
-   * The place for a checkpoint: the end of the newest message. Later prompts often leave out the text that opens the reply, or
-   * tokenize it otherwise.
+   * The place for a checkpoint: the end of the newest message. The text after it, which opens the reply, is often left
+   * out of later prompts or tokenized differently.
    */
   async #checkpointIn(prompt: Prompt, index: number): Promise<CheckpointPlace | undefined> {
     const { sequence, messageEnds } = this.#services;
@@ -183,7 +186,10 @@ export class Turn {
     return this.#prompt(index);
   }
 
-  /** @param fits whether the prompt fits without compaction: then the turn continues if the model writes no summary */
+  /**
+   * @param fits whether the prompt fits without compaction. The turn then continues even if the model writes no
+   * summary.
+   */
   async #compact(options: CompactionOptions, fits: boolean): Promise<Compacted | undefined> {
     const { sampling, toolRun } = this.#request;
     const { signal } = toolRun; // the deadline of the reply is a deadline for the summary too
@@ -210,7 +216,7 @@ export class Turn {
     });
   }
 
-  /** A required call is required in the first reply only. Required in each reply, calls would never end. */
+  /** A call is required only in the first reply. If every reply required a call, the turn would never end. */
   #choiceOf(index: number): ToolChoice {
     const { toolChoice, format } = this.#request;
     if (format !== undefined) {
@@ -281,7 +287,10 @@ export class Turn {
     this.#added.push(message);
   }
 
-  /** Checks the reply against `format`. A user's schema may be slow, or call the agent, so the turn is paused during the check. */
+  /**
+   * Checks the reply against `format`. A user's schema may be slow, or call the agent, so the turn is paused during the
+   * check.
+   */
   async #check({ message, generated }: FinishedReply, index: number): Promise<Pick<FinishPart, 'object'> | 'retry'> {
     const { format, maxSteps, toolRun } = this.#request;
     const { lock, queue } = this.#services;
@@ -322,7 +331,7 @@ export class Turn {
 
 const MAX_SEED = 4_294_967_295;
 
-/** Errors of a summary that do not prevent a reply. */
+/** Codes of summary errors after which the turn can continue if its prompt fits. */
 const NO_SUMMARY: ReadonlySet<string> = new Set(['REPLY_INVALID', 'CONTEXT_FULL']);
 
 function callParts(calls: readonly FinishedCall[]): StreamPart[] {

@@ -129,7 +129,9 @@ async function together(input: {
   return { reports: all.map(({ report }) => report), tokens: all.map(({ tokens }) => tokens), decodedTokens, stats };
 }
 
-/** Prints `ready`, then saves templates until the process is killed. Each is `head` with four other tokens at the end. */
+/**
+ * Prints `ready`, then saves templates until the process is killed. Each is `head` with four other tokens at the end.
+ */
 async function saveForever(input: { options: LabOptions; head: number[] }) {
   const lab = await Lab.open(input.options);
   const head = Int32Array.from(input.head);

@@ -1,6 +1,9 @@
 // What a document says about members of a type: rows of tables, fields of object shapes, and calls of methods.
 
-/** The text under a heading, up to the next heading. Without a heading: the text in front of the first one below the title. */
+/**
+ * The text under a heading, up to the next heading. Without a heading: the text in front of the first one below the
+ * title.
+ */
 export function sectionOf(markdown: string, heading: string): string {
   const withoutCode = markdown.replace(/```[\s\S]*?```/g, (block) => block.replace(/^#/gm, ' '));
   const sections = withoutCode.split(/^(?=#+ )/m);

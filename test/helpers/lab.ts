@@ -96,7 +96,9 @@ export class Lab {
     return this.engine.context;
   }
 
-  /** Starts a template in an unused sequence, prefills a message, generates `steps` tokens, and releases the sequence. */
+  /**
+   * Starts a template in an unused sequence, prefills a message, generates `steps` tokens, and releases the sequence.
+   */
   async run(template: Int32Array, message: Int32Array, steps: number, options?: StartOptions): Promise<Continuation> {
     const sequence = await this.engine.sessions.lease({ busy: true, onEvicted: () => undefined });
     try {

@@ -1,5 +1,5 @@
-// Sessions with a tool that switches a lamp. A grammar enforces the format of a call, so models with random weights make
-// valid calls too.
+// Sessions with a tool that switches a lamp. A grammar enforces the format of a call, so models with random weights
+// make valid calls too.
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Reply, SendOptions, Session, Tool } from 'llama-headstart';

@@ -1,12 +1,14 @@
-// An MCP server that speaks JSON-RPC itself, so that it can answer what the SDK's server refuses to send. Its answers are
-// given as JSON: over stdio as the program's argument (`node odd-mcp-server.js ANSWERS`), over HTTP by `serveOddHttp`.
+// An MCP server that speaks JSON-RPC itself, so that it can answer what the SDK's server refuses to send. Its answers
+// are given as JSON: over stdio as the program's argument (`node odd-mcp-server.js ANSWERS`), over HTTP by
+// `serveOddHttp`.
 import { argv, pid, stdin, stdout } from 'node:process';
 import { createInterface } from 'node:readline';
 
 /**
- * The result for a method; `METHOD NAME` goes first, for a tool, prompt or cursor of that name. `{ $message }` is the whole
- * message without its id, `{ $json }` the JSON of a result, `{ $errorJson }` that of an error, `{ $text }` stands for a text of so many characters, `{ $pid }` for a tool's result with the
- * process's id, `{ $endless }` for a page with a tool and the next cursor, `{ $lines }` are written first. A method without an answer is not found.
+ * The result for a method; `METHOD NAME` goes first, for a tool, prompt or cursor of that name. `{ $message }` is the
+ * whole message without its id, `{ $json }` the JSON of a result, `{ $errorJson }` that of an error, `{ $text }` stands
+ * for a text of so many characters, `{ $pid }` for a tool's result with the process's id, `{ $endless }` for a page
+ * with a tool and the next cursor, `{ $lines }` are written first. A method without an answer is not found.
  */
 export type Answers = Record<string, unknown>;
 

@@ -1,4 +1,5 @@
-// After random operations in random order, the cache behaves as a simple model of it predicts, and never changes a reply.
+// After random operations in random order, the cache behaves as a simple model of it predicts, and never changes a
+// reply.
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';

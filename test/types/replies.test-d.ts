@@ -1,5 +1,5 @@
-// The types that programs see of replies and streams. Nothing here runs: the type check of `npm run check` tests it. The
-// types of `tool()` are tested in test/unit/tool.test.ts.
+// The types that programs see of replies and streams. Nothing here runs: the type check of `npm run check` tests it.
+// The types of `tool()` are tested in test/unit/tool.test.ts.
 import type {
   AgentServer,
   CompactionReport,

@@ -16,19 +16,24 @@ import { type Cut, cutsDuringTurn, cutTurns, turnsOf } from './cut.js';
 import { type SummaryJob, summarize } from './summary.js';
 
 const DEFAULT_PROMPT =
-  'Summarize our conversation so far for yourself, so that you can go on from the summary alone: what was asked, what was ' +
-  'decided, facts and names that matter, results of tools, and what is still open. Be brief. Write nothing but the summary.';
+  'Summarize our conversation so far for yourself, so that you can go on from the summary alone: what was asked, ' +
+  'what was decided, facts and names that matter, results of tools, and what is still open. Be brief. Write nothing ' +
+  'but the summary.';
 
 const COMPACTION = {
   /** The conversation is shortened if a prompt is longer than this share of the context, 0.1 to 0.95. @default 0.8 */
   threshold: number(0.1, 0.95).default(0.8),
   /**
    * Number of newest turns that are kept unchanged. A turn is a user message and everything up to the next one.
-   * `session.compact()` always summarizes at least the oldest turn. Automatic compaction keeps fewer turns if they would fill the
-   * context. Of the current turn it always keeps the user message and the newest tool calls with their results. @default 2
+   * `session.compact()` always summarizes at least the oldest turn. Automatic compaction keeps fewer turns if they
+   * would fill the context. Of the current turn it always keeps the user message and the newest tool calls with their
+   * results. @default 2
    */
   preserveRecent: integer(0, 1000).default(2),
-  /** The user message that asks the model for a summary, after the older turns. @default a request for a brief summary */
+  /**
+   * The user message that asks the model for a summary, after the older turns.
+   * @default a request for a brief summary
+   */
   prompt: text().optional(),
   /** Maximum number of tokens of a summary, at most half of the context. @default an eighth of the context */
   maxSummaryTokens: integer(1).optional(),
@@ -67,9 +72,9 @@ export function needsCompaction(promptTokens: number, contextSize: number, optio
 }
 
 /**
- * Lets the model summarize the older turns. The summary becomes a turn of its own: the request and the model's reply. So user and
- * assistant messages still alternate. The summary's prompt begins with the template and the conversation, which the sequence
- * already holds.
+ * Lets the model summarize the older turns. The summary becomes a turn of its own, with the request and the model's
+ * reply, so that user and assistant messages still alternate. The prompt for the summary begins with the template and
+ * the conversation, which the sequence already holds.
  *
  * @returns undefined if there is nothing to summarize
  * @throws HeadstartError as {@link summarize}.
@@ -83,8 +88,8 @@ export async function compact(job: CompactionJob, messages: readonly ChatMessage
 }
 
 /**
- * As {@link compact}, during a turn. It keeps as much as leaves the prompt below the threshold, and always the newest step of
- * the current turn.
+ * As {@link compact}, but during a turn. It keeps as many messages as fit below the threshold, and always the newest
+ * step of the current turn.
  */
 export async function compactDuringTurn(
   job: CompactionJob,

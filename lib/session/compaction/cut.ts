@@ -1,4 +1,5 @@
-// Divides a conversation into a part to summarize and a part to keep. Turns, and tool calls with their results, are never divided.
+// Divides a conversation into a part to summarize and a part to keep. Turns, and tool calls with their results, are
+// never divided.
 import type { ChatMessage } from '../../prompt/messages.js';
 
 /** A conversation, divided in two. */
@@ -7,7 +8,10 @@ export interface Cut {
   turns: readonly ChatMessage[][];
   /** The older steps of the newest turn to summarize. A step is a reply and the results of its calls. */
   steps: readonly ChatMessage[][];
-  /** If there are `steps`: the messages that began the newest turn. They are kept, and shown to the model for the summary. */
+  /**
+   * If there are `steps`: the messages that began the newest turn. They are kept, and also part of the summary's
+   * prompt.
+   */
   opening: readonly ChatMessage[];
   /** The messages to keep, `opening` first. */
   kept: readonly ChatMessage[];
@@ -21,9 +25,9 @@ export function cutTurns(messages: readonly ChatMessage[], kept: number): Cut | 
 }
 
 /**
- * Yields the cuts that are possible during a turn, the one that keeps most first. It keeps `preserveRecent` turns in front of the
- * current one, then fewer and fewer, then fewer and fewer steps of the current turn. It always keeps the newest step, because
- * the model has not seen its results yet.
+ * Yields the possible cuts during a turn. The first one keeps the most: `preserveRecent` turns in front of the current
+ * turn. The following cuts keep fewer turns, and the last ones fewer steps of the current turn. Every cut keeps the
+ * newest step, because the model has not seen its results yet.
  */
 export function* cutsDuringTurn(
   messages: readonly ChatMessage[],

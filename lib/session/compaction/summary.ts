@@ -31,8 +31,8 @@ const MIN_CHARACTERS = 64;
 /**
  * Generates the summary of the part that `cut` removes.
  *
- * @throws HeadstartError `REPLY_INVALID` if the model writes nothing, `CONTEXT_FULL` if no message fits into the context beside
- *   the request, and the errors of decoding.
+ * @throws HeadstartError `REPLY_INVALID` if the model writes nothing, `CONTEXT_FULL` if no message fits into the
+ *   context beside the request, and the errors of decoding.
  */
 export async function summarize(job: SummaryJob, cut: Cut): Promise<string> {
   const { model, renderer, sequence, contextSize, sampling, maxTokens, signal } = job;
@@ -71,8 +71,8 @@ export async function summarize(job: SummaryJob, cut: Cut): Promise<string> {
 }
 
 /**
- * Renders the prompt of the summary. If it does not fit into the context, the oldest turns are left out, then the oldest steps.
- * If the newest one alone does not fit either, its messages are shortened.
+ * Renders the prompt of the summary. If it does not fit into the context, the oldest turns are left out, then the
+ * oldest steps. If the newest one alone does not fit either, its messages are shortened.
  */
 async function summaryPrompt(job: SummaryJob, { turns, steps, opening }: Cut): Promise<Prompt> {
   const older = (from: number) =>
@@ -99,7 +99,10 @@ async function promptThatFits(job: SummaryJob, older: readonly ChatMessage[]): P
   return prompt.tokens.length + maxTokens <= contextSize ? prompt : undefined;
 }
 
-/** Binary search: the result of `attempt` for the smallest number with a result. All larger numbers must have one too. */
+/**
+ * Finds the smallest number for which `attempt` has a result, by binary search, and returns this result. `attempt` must
+ * have a result for all larger numbers too.
+ */
 async function firstThatFits<T>(
   low: number,
   high: number,
@@ -119,6 +122,7 @@ async function firstThatFits<T>(
   return best;
 }
 
+/** Shortens long messages more and more, until the prompt fits. */
 async function cutPrompt(job: SummaryJob, messages: readonly ChatMessage[]): Promise<Prompt | undefined> {
   let limit = Math.max(2 * MIN_CHARACTERS, ...messages.map(longest)) >> 1;
   for (; limit >= MIN_CHARACTERS; limit >>= 1) {

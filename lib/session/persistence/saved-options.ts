@@ -1,5 +1,5 @@
-// The options of a session that are saved to a file. `onToolCall` is not saved, because it is a function. `tenant` is not saved,
-// because only the program can say which tenant a restored session belongs to.
+// The options of a session that are saved to a file. `onToolCall` is not saved, because it is a function. `tenant` is
+// not saved, because only the program can say which tenant a restored session belongs to.
 import { TOOL_CALLS } from '../send-options.js';
 import type { SessionOptions } from '../session-options.js';
 

@@ -1,4 +1,5 @@
-// A session in a file: its messages, system prompt, tool definitions and options. Its KV state is in a second file, if requested.
+// A session in a file: its messages, system prompt, tool definitions and options. Its KV state is in a second file, if
+// requested.
 import { createHash, randomUUID } from 'node:crypto';
 import { lstat, open, rm, stat } from 'node:fs/promises';
 import type { SwappedSequence } from '../../engine/swap-store.js';
@@ -15,7 +16,7 @@ import { optionsToSave, type SavedOptions, savedOptions } from './saved-options.
 
 const FORMAT = 'llama-headstart-session-1';
 
-/** In bytes. Sessions are far smaller, because the text of a context is. */
+/** In bytes. The text of a whole context is far smaller. */
 const MAX_FILE_BYTES = 512 * 1024 ** 2;
 
 /** The contents of a session's file. */
@@ -36,7 +37,7 @@ interface History {
   /** The cache key of the tokens: it covers model, adapters and everything else that changes KV bytes. */
   key: string;
   tokens: number[];
-  /** The batches: position of the first token, tokens, number of tokens that stayed in the sequence. */
+  /** For each batch: the position of its first token, its tokens, and how many of them stayed in the sequence. */
   pieces: [from: number, tokens: number[], keep: number][];
 }
 
@@ -49,7 +50,7 @@ export interface KeyedCheckpoint extends Omit<SwappedSequence, 'templateTokens'>
 /**
  * Writes the files of a session. Each file is replaced as a whole or left unchanged.
  *
- * @param checkpoint where the restored session continues from; its state is written if `withState` is true
+ * @param checkpoint the contents that the restored session continues from; the state is written if `withState` is true
  * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`.
  */
 export async function saveSession(
@@ -76,7 +77,8 @@ function historyOf({ key, tokens, chunks }: KeyedCheckpoint): History | undefine
 }
 
 async function writeSession(path: string, session: SavedSession): Promise<void> {
-  const tools = session.tools.map(({ grammarSchema: _, ...definition }) => definition); // it is derived from `parameters`
+  // `grammarSchema` is derived from `parameters`.
+  const tools = session.tools.map(({ grammarSchema: _, ...definition }) => definition);
   const text = JSON.stringify({ ...session, tools, options: optionsToSave(session.options ?? {}) });
   const content = JSON.stringify({ format: FORMAT, sha256: sha256(text), session: text });
   await replaceText(path, content);
@@ -90,7 +92,8 @@ export function requirePath(path: unknown): void {
 }
 
 /**
- * A save renames its files into place, which would replace a device, pipe or link by a regular file.
+ * Refuses paths that are not regular files. A save renames its files into place, which would replace a device, pipe or
+ * link by a regular file.
  *
  * @throws HeadstartError `WRITE_FAILED` if the path of the session or of its state exists and is not a regular file.
  */
@@ -109,7 +112,10 @@ export async function requireReplaceable(path: string): Promise<void> {
   }
 }
 
-/** @throws HeadstartError `INVALID_ARGUMENT`, `ENTRY_MISSING`, `READ_FAILED`, `ENTRY_FOREIGN` (not a saved session), `ENTRY_CORRUPT`. */
+/**
+ * @throws HeadstartError `INVALID_ARGUMENT`, `ENTRY_MISSING`, `READ_FAILED`, `ENTRY_FOREIGN` (not a saved session),
+ * `ENTRY_CORRUPT`.
+ */
 export async function readSession(path: string): Promise<SavedSession> {
   requirePath(path);
   let text: string;
@@ -173,8 +179,8 @@ function statePath(path: string): string {
 /**
  * Reads the checkpoint of a saved session. The caller closes its state.
  *
- * @returns undefined if there is none. A state file that is damaged or belongs to another save is ignored, because a state only
- *   saves work.
+ * @returns undefined if there is no checkpoint. A state file that is damaged or belongs to another save is ignored,
+ *   because a state only saves work.
  */
 export async function readCheckpoint(
   path: string,

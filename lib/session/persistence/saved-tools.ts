@@ -1,4 +1,5 @@
-// A saved session has tool definitions but no functions. When it is restored, each definition gets the function of an existing tool.
+// A saved session has tool definitions but no functions. When it is restored, each definition gets the function of an
+// existing tool.
 import type { ToolDefinition } from '../../prompt/renderer.js';
 import type { McpServers } from '../../tools/mcp/mcp-servers.js';
 import { isStandardSchema } from '../../tools/schemas/schema.js';
@@ -12,9 +13,9 @@ export interface AvailableTools {
 }
 
 /**
- * Returns the tools of a saved session, in the saved order. A saved tool runs the agent's tool of the same name. A saved tool of
- * an MCP server runs the tool of the same server. If the caller passes `tools`, they replace all saved tools except those of MCP
- * servers with other names.
+ * Returns the tools of a saved session, in the saved order. A saved tool runs the agent's tool of the same name. A
+ * saved tool of an MCP server runs the tool of the same server. If the caller passes `tools`, they replace all saved
+ * tools except those of MCP servers with other names.
  */
 export async function savedTools(
   definitions: readonly ToolDefinition[],
@@ -32,8 +33,8 @@ export async function savedTools(
 }
 
 /**
- * Adds the function of the matching tool. If the tool's JSON schema is still the saved one, its Standard Schema is used again
- * too, because it may transform the arguments.
+ * Adds the function of the matching tool. If the tool's JSON schema is still the saved one, its Standard Schema is used
+ * again too, because it may transform the arguments.
  */
 function withExecute({ parameters, ...definition }: ToolDefinition, toolSets: readonly ToolSet[]): Tool {
   const { tool, schema } = findTool(definition, toolSets) ?? {};
@@ -54,7 +55,9 @@ function findTool({ name, server }: ToolDefinition, toolSets: readonly ToolSet[]
     .find((tool) => tool !== undefined && tool.tool.server === server);
 }
 
-/** The names that a server's tool may have now: it has the server's name in front if another tool has the same name. */
+/**
+ * The names that a server's tool may have now. If another tool has the same name, the server's name is put in front.
+ */
 function namesOf(name: string, server: string | undefined): string[] {
   const prefix = `${server}__`;
   return server === undefined ? [name] : [name, name.startsWith(prefix) ? name.slice(prefix.length) : prefix + name];
