@@ -1,4 +1,4 @@
-// Formats whose calls have no marker: calls of Llama 3 are bare JSON, {"name": ..., "parameters": ...}.
+// Formats whose calls have no marker. For example, calls of Llama 3 are bare JSON: {"name": ..., "parameters": ...}.
 import { templatePattern } from '../native/grammar-trigger.js';
 import type { ReplyFormat } from '../native/reply.js';
 
@@ -23,10 +23,11 @@ export function mayBeBareCall(text: string): boolean {
 }
 
 /**
- * The format of a reply that may be a call, for chat templates whose calls have no marker. `common` makes no grammar then, because
- * there is no marker to start it. Here the grammar starts when a reply begins like a call, up to the first quote of the name.
+ * The format of a reply that may be a call, for chat templates whose calls have no marker. `common` makes no grammar
+ * for them, because no marker could start the grammar. The grammar of this format starts when a reply begins like a
+ * call, up to the opening quote of the name.
  *
- * @param free the format of `common`, without a grammar
+ * @param free the format that `common` makes, without a grammar
  * @param required the format for the same tools in which a call is required
  */
 export function bareCallFormat(free: ReplyFormat, required: ReplyFormat): ReplyFormat {

@@ -1,5 +1,5 @@
-// Finds the places inside a template where another template may continue differently: after the system prompt, and after each block of
-// tools.
+// Finds the positions inside a template at which another template may differ: after the system prompt, and after each
+// block of tools.
 import { commonPrefixLength } from '../tokens.js';
 import type { Renderer, TemplateSource, ToolDefinition } from './renderer.js';
 import { MERGE_MARGIN, PROBES } from './template-boundary.js';
@@ -8,10 +8,11 @@ import { MERGE_MARGIN, PROBES } from './template-boundary.js';
 const OTHER_TOOL: ToolDefinition = { name: 'zz_headstart_other', description: 'x' };
 
 /**
- * Finds breakpoints by rendering: with another tool after the first blocks, the prompt is the same up to the end of these blocks.
+ * Finds breakpoints by rendering. With another tool after the first blocks, the prompt stays the same up to the end of
+ * these blocks.
  *
  * @param template the tokens of the template
- * @returns rising token counts, each smaller than that of the template
+ * @returns ascending token counts, each smaller than the token count of the template
  */
 export async function findBreakpoints(
   renderer: Renderer,
@@ -33,7 +34,7 @@ export async function findBreakpoints(
   return breakpoints;
 }
 
-/** Groups of neighboring tools from one server, or from none. */
+/** Groups adjacent tools that come from the same server, and adjacent tools without a server. */
 function blocksOf(tools: readonly ToolDefinition[]): ToolDefinition[][] {
   const blocks: ToolDefinition[][] = [];
   for (const tool of tools) {

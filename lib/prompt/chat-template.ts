@@ -18,7 +18,7 @@ export class ChatTemplate {
   #showsMessages = false;
   /** Whether the chat template describes tools, with and without a system prompt. */
   readonly #describesTools = new Map<boolean, boolean>();
-  /** Whether it shows calls and results, with and without tools. */
+  /** Whether the chat template shows calls and results, with and without tools. */
   readonly #showsCalls = new Map<boolean, boolean>();
   readonly #toolForms: Record<'alone' | 'withSystemPrompt', ToolForms>;
 
@@ -41,9 +41,9 @@ export class ChatTemplate {
   }
 
   /**
-   * Whether the chat template describes tools in the prompt. The answer may depend on whether there is a system prompt. A chat
-   * template that refuses every tool does not describe tools. Neither does one in which `common` finds no format of calls
-   * (Granite 3.3's): such calls could be neither forced nor parsed.
+   * Whether the chat template describes tools in the prompt. The result may depend on the presence of a system prompt.
+   * It is false for a chat template that refuses every tool. It is also false if `common` finds no call format in the
+   * chat template (Granite 3.3's, for example), because calls could then be neither forced nor parsed.
    */
   async describesTools(withSystemPrompt: boolean): Promise<boolean> {
     let answer = this.#describesTools.get(withSystemPrompt);
@@ -58,7 +58,9 @@ export class ChatTemplate {
     return answer;
   }
 
-  /** Whether the chat template shows calls and their results: some refuse them, some leave them out. */
+  /**
+   * Whether the chat template shows calls and their results. Some chat templates refuse them, and some leave them out.
+   */
   async showsCalls(withTools: boolean): Promise<boolean> {
     let answer = this.#showsCalls.get(withTools);
     if (answer === undefined) {
@@ -77,7 +79,8 @@ export class ChatTemplate {
   }
 
   /**
-   * Renders a conversation. If the chat template fails on the schema of a tool, the prompt shows the tool in a simpler form.
+   * Renders a conversation. If the chat template fails on the schema of a tool, the prompt shows the tool in a simpler
+   * form.
    *
    * @throws HeadstartError as {@link Model.render}.
    */
@@ -146,7 +149,7 @@ async function unlessRefused<T>(rendering: Promise<T>): Promise<T | undefined> {
   }
 }
 
-/** llama.cpp reports a schema without a grammar as a failure of the chat template. */
+/** llama.cpp reports a schema that it cannot convert to a grammar as a failure of the chat template. */
 function asSchemaError(error: unknown): unknown {
   const reason =
     HeadstartError.isInstance(error, 'CHAT_TEMPLATE_FAILED') && /JSON schema error.*/s.exec(error.message)?.[0];

@@ -1,5 +1,6 @@
-// Text of users, tools and documents must never become a control token. If content contains such text, a random sentinel replaces it
-// while the chat template is rendered. Afterwards the original text is tokenized as plain text in its place.
+// Text of users, tools and documents must never become a control token. If content contains the text of a control
+// token, a random sentinel replaces this text while the chat template is rendered. Afterwards the original text is put
+// back, tokenized as plain text.
 import { randomBytes } from 'node:crypto';
 import type { Model } from '../native/model.js';
 
@@ -9,7 +10,7 @@ const HERMES_TAGS = '<tools></tools><tool_call></tool_call><tool_response></tool
 /** A character that no tokenizer merges with its neighbors. */
 const UNMERGED = '\u{E000}';
 
-/** Matches nothing. */
+/** A pattern that matches nothing. */
 const NO_MATCH = /($.)/;
 
 /** A piece of a prompt. */
@@ -26,7 +27,10 @@ interface Markup {
   control: RegExp;
   /** Matches the texts of control tokens, and of user-defined tokens that chat templates use. */
   markup: RegExp;
-  /** Matches the user-defined tokens of `markup`. As an argument of `split`, it puts each of them into a piece of its own. */
+  /**
+   * Matches the user-defined tokens of `markup`. It has a capture group, so `split` returns each of them as a separate
+   * piece.
+   */
   userDefined: RegExp;
   /** Matches text that the chat template may remove from content; undefined if it removes nothing. */
   removed: RegExp | undefined;
@@ -51,7 +55,7 @@ export class PlainText {
     return new ContentGuard(this.#markup());
   }
 
-  /** The control tokens with these texts. */
+  /** The control and user-defined tokens with these texts. */
   tokensOf(texts: readonly string[]): ReadonlySet<number> {
     const { byText } = this.#markup();
     return new Set(texts.flatMap((text) => byText.get(text) ?? []));
@@ -93,8 +97,8 @@ export class PlainText {
   }
 
   /**
-   * SentencePiece puts a space in front of a text. A text that follows another one must not get this space. So it is tokenized
-   * after another character, whose tokens are removed again.
+   * SentencePiece puts a space in front of a text. A text that follows other text must not get this space. It is
+   * therefore tokenized together with a character in front of it, and the tokens of this character are removed again.
    */
   async #piece(text: string, plain: boolean, follows: boolean): Promise<Int32Array> {
     const addsSpace = this.#model.info.vocabulary.type === 'spm' && follows;
@@ -157,7 +161,11 @@ export class ContentGuard {
     return this.#texts.length > 0;
   }
 
-  /** @param isReply whether the model wrote the text: the tags of its replies stay unchanged */
+  /**
+   * Replaces the parts of a text that look like control tokens by sentinels.
+   *
+   * @param isReply whether the model wrote the text; the tags in its replies stay unchanged
+   */
   text(content: string, isReply = false): string {
     const { control, markup, removed } = this.#markup;
     const looksLike = isReply ? control : markup;
@@ -167,14 +175,17 @@ export class ContentGuard {
       : guarded;
   }
 
-  /** {@link text} for a name. Chat templates put brackets around some names, and name and brackets may be a control token. */
+  /**
+   * {@link text} for a name. Chat templates put brackets around some names, and the name in brackets may be a control
+   * token.
+   */
   name(name: string): string {
     const guarded = this.text(name);
     const isMarkup = BRACKETS.some(([open, close]) => `${open}${guarded}${close}`.search(this.#markup.markup) >= 0);
     return isMarkup ? this.#sentinelFor(name) : guarded;
   }
 
-  /** {@link text} for every string in JSON data, also for the names of properties. */
+  /** {@link text} for every string in JSON data, and {@link name} for the names of properties. */
   json<T>(value: T): T {
     if (typeof value === 'string') {
       return this.text(value) as T;
@@ -192,7 +203,8 @@ export class ContentGuard {
     if (!this.isUsed) {
       return [{ text: rendered, plain: false }];
     }
-    // `split` puts the text of a capture group between the pieces. The flag `i`: chat templates may change upper and lower case.
+    // `split` puts the text of a capture group between the pieces. The flag `i` is needed because chat templates may
+    // change the case.
     const parts = rendered.split(new RegExp(`x${this.#mark}n(\\d+)x`, 'i'));
     return parts
       .map((part, index) =>
@@ -224,14 +236,20 @@ const BRACKETS = [
   ['[', ']'],
 ] as const;
 
-/** The text that a chat template removes: after `content.replace('/think', '')`, `<|im_/thinkend|>` is a control token. */
+/**
+ * Matches the texts that a chat template removes: `content.replace('/think', '')` would make `<|im_/thinkend|>` a
+ * control token.
+ */
 function removedBy(chatTemplate: string): RegExp | undefined {
   const calls = chatTemplate.matchAll(/\b(?:replace|split)\(\s*(["'])([^"'\\]+)\1/g);
   const texts = new Set(Array.from(calls, ([, , text]) => text as string));
   return texts.size === 0 ? undefined : new RegExp(alternatives(texts), 'g');
 }
 
-/** Removes text repeatedly, because a removal may leave more text to remove. Chat templates remove text a few times at most. */
+/**
+ * Removes text several times, because a removal may create more text to remove. Chat templates remove text a few times
+ * at most.
+ */
 function without(text: string, removed: RegExp): string {
   let left = text;
   for (let pass = 0; pass < 4; pass++) {
@@ -240,7 +258,7 @@ function without(text: string, removed: RegExp): string {
   return left;
 }
 
-/** The source of a pattern that matches one of the texts, the longest first. */
+/** The source of a pattern that matches any of the texts. It tries longer texts first. */
 function alternatives(texts: Iterable<string>): string {
   return [...texts]
     .sort((a, b) => b.length - a.length)

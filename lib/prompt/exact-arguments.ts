@@ -1,5 +1,5 @@
-// In some formats, the grammars of `common` allow calls without their required arguments, and arguments of a wrong type. This file rewrites
-// the grammar of each call so that the arguments follow the schema of the tool.
+// In some formats, the grammars of llama.cpp's `common` allow calls without required arguments, and arguments of a
+// wrong type. This file rewrites the grammar of each call so that the arguments follow the schema of the tool.
 import { HeadstartError } from '../errors.js';
 import { jsonSchemaToGrammar, type ReplyFormat } from '../native/reply.js';
 import { isObject, type Json, type JsonObject, targetOf } from '../schema-walk.js';
@@ -14,12 +14,15 @@ export type ArgumentForm =
   | 'gemma'
   /** One by one, each argument in its own tags. */
   | 'tagged'
-  /** As `tagged`, with any text as a value (Kimi K3). */
+  /** Like `tagged`, but the grammar allows any text as a value (Kimi K3). */
   | 'kimi'
   /** Keyword arguments of Python (LFM2). */
   | 'pythonic';
 
-/** The form of arguments in a grammar for one tool with one parameter, whose names occur nowhere else in the grammar. */
+/**
+ * The form of arguments in a grammar for one tool with one parameter. Their names must occur nowhere else in the
+ * grammar.
+ */
 export function argumentForm(grammar: string, tool: string, parameter: string): ArgumentForm {
   if (!grammar.includes(`"${parameter}"`)) {
     return grammar.includes(`("${tool}") gemma4-dict\n`) ? 'gemma' : 'json';
@@ -30,10 +33,13 @@ export function argumentForm(grammar: string, tool: string, parameter: string): 
   return grammar.includes(`("${tool}" "(")`) ? 'pythonic' : 'tagged';
 }
 
-/** The beginning of the names of rules for arguments. */
+/** The prefix of the names of rules for arguments of Kimi K3. */
 const KIMI_ARGUMENT = 'kimi-k3-arg-';
 
-/** The tools that `common` gets to make a parser. Its parser for Kimi K3 reads an argument as text unless the schema clearly has another type. */
+/**
+ * The tools from which `common` makes a parser. For Kimi K3, each argument gets one of two types: `object` if the
+ * schema clearly excludes strings, and otherwise `string`, which the parser reads as text.
+ */
 export function toolsForParser(tools: readonly ToolDefinition[], form: ArgumentForm): readonly ToolDefinition[] {
   if (form !== 'kimi') {
     return tools;
@@ -94,7 +100,10 @@ export async function withExactArguments(
 
 const CALLS = { gemma: gemmaCall, kimi: kimiCall, pythonic: pythonicCall, tagged: taggedCall };
 
-/** Derives the grammar of a call from that of a JSON object: parentheses replace the outer braces, and `=` the colons after names. */
+/**
+ * Derives the grammar of a call from the grammar of a JSON object. Parentheses replace the outer braces, and `=`
+ * replaces the colons after names.
+ */
 async function pythonicCall(grammar: string, name: string, schema: JsonObject): Promise<string> {
   const object = await objectGrammar(name, schema);
   const root = new RegExp(`^${name}-root ::= "{" (.*) "}"$`, 'm');
@@ -119,7 +128,9 @@ function withPythonLiterals(grammar: string, name: string): string {
     .replace(rule('null'), '$1 | "None"');
 }
 
-/** `common` allows the arguments in any number and order. In some of its grammars the order is fixed; these stay unchanged. */
+/**
+ * In most grammars of `common`, the arguments have any number and order. Grammars with a fixed order stay unchanged.
+ */
 function taggedCall(grammar: string, name: string, schema: JsonObject): string {
   const loose = new RegExp(`^(tool-${name} ::= .* )\\(\\((.*)\\) space\\)\\*(.*)$`, 'm');
   return grammar.replace(
@@ -128,7 +139,7 @@ function taggedCall(grammar: string, name: string, schema: JsonObject): string {
   );
 }
 
-/** A value that cannot be a string is JSON. */
+/** Requires JSON for a value that cannot be a string. */
 async function kimiCall(grammar: string, name: string, schema: JsonObject): Promise<string> {
   const prefix = `${KIMI_ARGUMENT}${name}-`;
   const properties = schema.properties as JsonObject;
@@ -150,7 +161,7 @@ async function kimiCall(grammar: string, name: string, schema: JsonObject): Prom
 }
 
 /**
- * Puts the required arguments into the order of the schema, followed by the others, each at most once.
+ * Puts the required arguments first, in the order of the schema. The optional arguments follow, each at most once.
  *
  * @param rules the rule of each argument, in any order; each contains the name of its argument
  */
@@ -183,7 +194,7 @@ function alternatives(text: string): string[] {
 /** Literals, character classes, names of rules, and all other characters of a GBNF grammar. */
 const TOKENS = /"(?:[^"\\]|\\.)*"|\[(?:[^\]\\]|\\.)*\]|[a-zA-Z][\w-]*|./gs;
 
-/** The rules of a JSON object, with the name of a tool in front of their names; undefined for a schema without a grammar. */
+/** The rules of a JSON object, each with the name of the tool as a prefix; undefined for a schema without a grammar. */
 async function objectGrammar(name: string, schema: JsonObject): Promise<string | undefined> {
   try {
     const grammar = await jsonSchemaToGrammar({ ...schema, type: 'object', additionalProperties: false });

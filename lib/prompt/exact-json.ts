@@ -2,11 +2,11 @@
 import { HeadstartError } from '../errors.js';
 import type { ReplyFormat } from '../native/reply.js';
 
-/** Quotes, escapes in strings, and numbers: what a scan for numbers outside strings has to see. */
+/** The tokens that a scan for numbers outside strings needs: escapes in strings, quotes, and numbers. */
 const TOKENS = /\\.|"|-?\d[\d.eE+-]*/gs;
 
 /**
- * Replaces the integers that JavaScript would round.
+ * Replaces each integer that JavaScript would round.
  *
  * @param json JSON, or any text
  */
@@ -36,12 +36,15 @@ export function requireExactIntegers(json: string): void {
   replaceInexactIntegers(json, (digits) => {
     throw new HeadstartError(
       'SCHEMA_MISMATCH',
-      `Expected integers that JavaScript holds exactly (up to 2^53), got ${digits.slice(0, 50)}: take larger ones as strings`,
+      `Expected integers that JavaScript holds exactly (up to 2^53), got ${digits.slice(0, 50)}: use strings for larger ` +
+        'integers',
     );
   });
 }
 
-/** llama.cpp's grammars end a number after 16 digits: a longer number would lose its last digits and still look right. */
+/**
+ * llama.cpp's grammars end a number after 16 digits: a longer number would lose its last digits and still look right.
+ */
 export function withLongNumbers(format: ReplyFormat): ReplyFormat {
   const { grammar } = format;
   return { ...format, grammar: grammar.replace(SHORT_NUMBERS, `$1{0,${MORE_DIGITS}}`) };

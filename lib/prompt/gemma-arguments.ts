@@ -1,5 +1,6 @@
-// Gemma 4 writes arguments as `{city:<|"|>Paris<|"|>,days:3}`. The grammar of `common` allows any keys and values. The rules made here
-// enforce the keys, the required keys and the types of values. Bounds, lengths and patterns are checked after generation.
+// Gemma 4 writes arguments as `{city:<|"|>Paris<|"|>,days:3}`. The grammar of `common` allows any keys and values. The
+// rules of this file enforce the keys, the required keys and the types of values. Bounds, lengths and patterns are
+// checked after generation.
 import { isObject, type Json, type JsonObject, targetOf } from '../schema-walk.js';
 import { MORE_DIGITS } from './exact-json.js';
 
@@ -18,7 +19,7 @@ const TYPES: Readonly<Record<string, string>> = {
   object: OBJECT,
 };
 
-/** Rewrites a grammar so that the call of a tool has arguments of the tool's schema. */
+/** Rewrites a grammar so that the arguments of a call follow the schema of its tool. */
 export function gemmaCall(grammar: string, name: string, schema: JsonObject): string {
   const rules = new GemmaRules(name, schema);
   const call = `tool-${name} ::= "${name}" ${rules.root}\n${rules.text}`;
@@ -81,7 +82,7 @@ class GemmaRules {
     return TYPES[type] ?? ANY;
   }
 
-  /** The required properties in the order of the schema, followed by any of the others. */
+  /** The required properties in the order of the schema, followed by any number of the optional ones. */
   #object({ properties, required }: JsonObject): string {
     const entries = Object.entries(properties as JsonObject);
     if (entries.some(([key]) => /[:}]/.test(key))) {

@@ -1,14 +1,14 @@
-// The Hermes form of tool calls, for chat templates without tools: the system message describes the tools, and the model calls one with
-// <tool_call>{"name": ..., "arguments": {...}}</tool_call>.
+// The Hermes form of tool calls, for chat templates that do not describe tools. The system message describes the tools,
+// and the model calls a tool with <tool_call>{"name": ..., "arguments": {...}}</tool_call>.
 import type { Model, RenderRequest } from '../native/model.js';
 import type { ReplyFormat } from '../native/reply.js';
 import { type ChatMessage, toOpenAiTool } from './messages.js';
 import type { TemplateSource } from './renderer.js';
 
 /**
- * A chat template with tool calls in the Hermes form. `common` derives the format of replies from it (grammar, triggers and
- * parser). Its prompt is not used. There is no line break after `<tool_call>`, so that `common` accepts calls with and without
- * one.
+ * A chat template with tool calls in the Hermes form. `common` derives the format of replies from it (grammar, triggers
+ * and parser). The prompt that it renders is not used. There is no line break after `<tool_call>`, so that `common`
+ * accepts calls with and without one.
  */
 const HERMES_TEMPLATE = `{%- if tools %}
 {{- '<|im_start|>system\\n<tools>' }}
@@ -46,8 +46,8 @@ const HERMES_TEMPLATE = `{%- if tools %}
 export type HermesOptions = Pick<RenderRequest, 'toolChoice' | 'parallelToolCalls'>;
 
 /**
- * The format of replies if the system message describes the tools. The format that the render of such a prompt reports does not
- * know these tools.
+ * The format of replies if the system message describes the tools. The format that rendering such a prompt returns does
+ * not contain these tools.
  *
  * @param tools in the OpenAI chat format
  * @throws HeadstartError as {@link Model.render}.
@@ -85,7 +85,10 @@ export function withToolsInSystemPrompt(source: TemplateSource): TemplateSource 
   return { systemPrompt: source.systemPrompt ? `${source.systemPrompt}\n\n${instructions}` : instructions };
 }
 
-/** Writes calls and results as text, for chat templates that do not show them. User and assistant still alternate. */
+/**
+ * Writes calls and results as text, for chat templates that do not show them. Messages of user and assistant still
+ * alternate.
+ */
 export function withCallsAsText(messages: readonly ChatMessage[]): ChatMessage[] {
   const written: ChatMessage[] = [];
   let results: string[] = [];

@@ -10,8 +10,8 @@ export function requiredSchema(schema: object): object {
 }
 
 /**
- * Requires the end of a thought in front of the JSON. Some grammars of `common` (for Qwen3.5) allow a thought without an end: the JSON
- * would then be a part of the thought.
+ * Requires that a thought ends in front of the JSON. Some grammars of `common` (for Qwen3.5) allow a thought without an
+ * end. The JSON would then be a part of the thought.
  */
 export function withEndedThought<Format extends ReplyFormat>(format: Format): Format {
   return {
@@ -21,8 +21,8 @@ export function withEndedThought<Format extends ReplyFormat>(format: Format): Fo
 }
 
 /**
- * The format of a JSON reply for chat templates for which `common` has no such grammar (Kimi K2, GigaChat 3 and others). The reply
- * begins as the chat template begins replies, followed by JSON.
+ * The format of a JSON reply for chat templates for which `common` makes no grammar of JSON replies (Kimi K2, GigaChat
+ * 3 and others). The reply begins with `opening`, followed by JSON.
  *
  * @param free the format of a reply that may be any text
  * @param opening the text that the chat template writes between the generation prompt and the text of a reply
@@ -51,23 +51,26 @@ export async function jsonReplyFormat<Format extends ReplyFormat>(
 
 const THOUGHT = 'headstart-thought';
 
-/** Rules for a text that does not contain `end`. The rule `headstart-thought-n` applies after the first n characters of `end`. */
+/**
+ * Rules for text that does not contain `end`. The rule `headstart-thought-n` follows text that ends with the first n
+ * characters of `end`.
+ */
 function thoughtRules(end: string): string[] {
   const characters = [...end];
   const different = [...new Set(characters)];
-  return characters.map((_, begun) => {
-    const places = different.map((each) => longestBeginning(characters, [...characters.slice(0, begun), each]));
-    const ways = different.flatMap((each, index) => {
-      const place = places[index] as number;
-      return place === 0 || place === characters.length ? [] : [`[${escaped(each)}] ${THOUGHT}-${place}`];
+  return characters.map((_, state) => {
+    const nextStates = different.map((each) => longestPrefix(characters, [...characters.slice(0, state), each]));
+    const transitions = different.flatMap((each, index) => {
+      const next = nextStates[index] as number;
+      return next === 0 || next === characters.length ? [] : [`[${escaped(each)}] ${THOUGHT}-${next}`];
     });
-    const others = different.filter((_, index) => places[index] !== 0).map(escaped);
-    return `${THOUGHT}-${begun} ::= ${['', ...ways, `[^${others.join('')}] ${THOUGHT}-0`].join(' | ')}`;
+    const others = different.filter((_, index) => nextStates[index] !== 0).map(escaped);
+    return `${THOUGHT}-${state} ::= ${['', ...transitions, `[^${others.join('')}] ${THOUGHT}-0`].join(' | ')}`;
   });
 }
 
-/** How many of the first characters of `end` a text ends with. */
-function longestBeginning(end: readonly string[], text: readonly string[]): number {
+/** The length of the longest prefix of `end` with which `text` ends. */
+function longestPrefix(end: readonly string[], text: readonly string[]): number {
   let length = Math.min(end.length, text.length);
   while (end.slice(0, length).join('') !== text.slice(text.length - length).join('')) {
     length--;

@@ -1,5 +1,6 @@
-// Finds the end of the last message in a prompt. The generation prompt follows. Many chat templates do not repeat a part of it (`<think>`)
-// when the reply has become a message of the history, so the next prompt of the conversation may differ there.
+// Finds the end of the last message in a prompt, which the generation prompt follows. Many chat templates leave out a
+// part of the generation prompt (`<think>`) once the reply is in the history. The next prompt of the conversation then
+// differs from there on.
 import { HeadstartError } from '../errors.js';
 import type { Model } from '../native/model.js';
 import { commonPrefixLength } from '../tokens.js';
@@ -25,11 +26,11 @@ export class MessageEnds {
   }
 
   /**
-   * The number of tokens up to the end of the last message, cut so that no merge of tokens crosses the end. The next prompt of the
-   * conversation most likely begins with these tokens.
+   * The number of tokens up to the end of the last message, cut so that no merge of tokens crosses the end. The next
+   * prompt of the conversation most likely begins with these tokens.
    *
-   * Some chat templates (RWKV, Command R7B) write the generation prompt even if llama.cpp does not request it, and llama.cpp cannot
-   * report it then. It is found by rendering a history, and remembered.
+   * Some chat templates (RWKV, Command R7B) write the generation prompt even if llama.cpp does not request it.
+   * llama.cpp then cannot report it, so it is found once by rendering a history.
    *
    * @throws HeadstartError as {@link Renderer.prompt}.
    */
@@ -41,7 +42,10 @@ export class MessageEnds {
     return this.#cut(tokens, endsWith(tokens, unrepeated) ? tokens.length - unrepeated.length : tokens.length);
   }
 
-  /** A position just after a control token near `end`, if there is one; otherwise so far in front of it that no merge crosses it. */
+  /**
+   * The position right after a control token near `end`, if there is one. Otherwise `end` minus a margin, so that no
+   * merge crosses it.
+   */
   #cut(prompt: Int32Array, end: number): number {
     const controlTokens = this.#model.controlTokens();
     for (let cut = end; cut >= end - MERGE_MARGIN; cut--) {
@@ -62,7 +66,10 @@ export class MessageEnds {
     return opening;
   }
 
-  /** If more than the generation prompt differs, the result contains the text of the probe, and no other prompt ends with it. */
+  /**
+   * If more than the generation prompt differs, the result contains the probe. Then no other prompt ends with the
+   * result.
+   */
   async #findUnrepeated(reasoning: boolean): Promise<Int32Array> {
     try {
       const { tokens } = await this.#renderer.prompt({}, [USER], { reasoning });

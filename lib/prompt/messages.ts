@@ -7,8 +7,8 @@ export interface ToolCall {
   /** The name of the tool as the model wrote it. There may be no tool of this name. */
   toolName: string;
   /**
-   * The arguments, parsed and frozen. If the model wrote something that is not JSON, or an integer beyond 2^53 that JavaScript would
-   * round, it is the text that the model wrote.
+   * The arguments, parsed and frozen. If the text of the model is not JSON, or contains an integer that JavaScript
+   * would round (beyond 2^53), `input` is this text.
    */
   input: unknown;
 }
@@ -39,7 +39,7 @@ export interface ToolMessage {
   role: 'tool';
   /** The id of the call that this message answers. */
   toolCallId: string;
-  /** The name of the tool, for chat templates that show it. @default that of the call */
+  /** The name of the tool, for chat templates that show it. @default the name in the call */
   toolName?: string;
   /** The result, as text for the model. Control tokens in it are plain text. */
   content: string;

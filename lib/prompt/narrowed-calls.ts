@@ -2,10 +2,11 @@
 import type { ReplyFormat } from '../native/reply.js';
 
 /**
- * A required call comes first in the reply: most grammars allow any text in front of it, and small models lose their way in
- * this text. Formats with a marker around each call (Hermes, for example) allow several calls even if one was requested,
- * because `common` applies `parallelToolCalls` only inside the marker. In formats that are not narrowed here, the turn ends at
- * its second call.
+ * Makes a required call the first text of a reply. Most grammars allow any text in front of a required call, and small
+ * models may then never write the call. Without `parallel`, it also allows only one call. Formats with a marker around
+ * each call (Hermes, for example) allow several calls even if one was requested, because `common` applies
+ * `parallelToolCalls` only inside the marker. In formats that this function does not narrow, the turn ends at its
+ * second call.
  */
 export function withNarrowedCalls(format: ReplyFormat, required: boolean, parallel: boolean): ReplyFormat {
   let { grammar } = format;
@@ -15,7 +16,8 @@ export function withNarrowedCalls(format: ReplyFormat, required: boolean, parall
   if (!parallel) {
     grammar = grammar.replace(/^tool-calls ::= \(tool-call\?? space\)\+$/m, 'tool-calls ::= tool-call space');
   }
-  // gpt-oss may write the type of the arguments after the name. Any other word there would look like a part of the name.
+  // gpt-oss may write the type of the arguments after the name. Any other word there would be read as a part of the
+  // name.
   grammar = grammar.replaceAll(
     '(space "<|constrain|>"? [A-Za-z0-9_-]+)?',
     '(" json" | " "? "<|constrain|>" [A-Za-z0-9_-]+)?',

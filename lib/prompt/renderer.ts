@@ -1,4 +1,5 @@
-// Renders the prompts of sessions. The same code renders the probes that find a template, so that a template is a prefix of its prompts.
+// Renders the prompts of sessions. The probes that find a template are rendered by the same code, so that the template
+// is a prefix of the prompts of its sessions.
 import { HeadstartError } from '../errors.js';
 import type { Model } from '../native/model.js';
 import type { ReplyFormat } from '../native/reply.js';
@@ -19,7 +20,7 @@ export interface ToolDefinition {
   parameters?: object;
   /** The MCP server that listed the tool: see `stableTools`. The model does not see it. */
   server?: string;
-  /** @internal JSON Schema that the grammar of calls is made of. @default parameters */
+  /** @internal The JSON Schema from which the grammar of calls is made. @default parameters */
   grammarSchema?: object;
 }
 
@@ -37,16 +38,16 @@ export interface ReplyOptions {
   toolChoice?: 'auto' | 'required' | 'none' | { name: string };
   /** Whether one reply may have several calls. @default false */
   parallelToolCalls?: boolean | undefined;
-  /** The reply must be JSON of this schema. */
+  /** A JSON Schema. The reply must be JSON that follows it. */
   jsonSchema?: object | undefined;
-  /** Whether the model may reason, if the chat template can switch that off. @default true */
+  /** Whether the model may reason. Only some chat templates can switch reasoning off. @default true */
   reasoning?: boolean | undefined;
 }
 
 export interface Prompt {
   text: string;
   tokens: Int32Array;
-  /** The generation prompt: the end of `text`, which begins the reply. */
+  /** The generation prompt: the end of `text`, with which the reply begins. */
   opening: string;
   /** The grammar and parser of the reply. */
   format: ReplyFormat;
@@ -57,8 +58,8 @@ const NO_TOKENS: ReadonlySet<number> = new Set();
 /**
  * Renders conversations with one model and one chat template.
  *
- * Some chat templates do not describe tools (SmolLM2's, for example). The system message then describes them in the Hermes
- * form, which most instruct models know, and calls and results are text of this form.
+ * Some chat templates do not describe tools (SmolLM2's, for example). The system message then describes them in the
+ * Hermes form, which most instruct models know, and calls and results are text of this form.
  */
 export class Renderer {
   readonly #model: Model;
@@ -79,13 +80,13 @@ export class Renderer {
     return this.#chatTemplate.text;
   }
 
-  /** Whether prompts contain the date. They are then valid for today only. */
+  /** Whether prompts contain the date. Such prompts are valid for one day only. */
   get usesClock(): boolean {
     return this.chatTemplate.includes('strftime_now');
   }
 
   /**
-   * Checks that the chat template writes the messages of a conversation. Later calls cost nothing.
+   * Checks that the chat template writes the messages of a conversation. The check runs only once.
    *
    * @throws HeadstartError `CHAT_TEMPLATE_INVALID`, `NO_CHAT_TEMPLATE`.
    */
@@ -175,7 +176,7 @@ export class Renderer {
   }
 }
 
-/** Whether the reply has another format than the plain render of the prompt reports. */
+/** Whether these options require a reply format other than the one that rendering the prompt returns. */
 function changesFormat({ toolChoice = 'auto', jsonSchema }: ReplyOptions): boolean {
   return toolChoice !== 'auto' || jsonSchema !== undefined;
 }

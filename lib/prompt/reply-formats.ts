@@ -2,7 +2,6 @@
 import { LRUCache } from 'lru-cache';
 import type { Model } from '../native/model.js';
 import type { ReplyFormat } from '../native/reply.js';
-import { withAgreedGrammar } from './agreed-grammar.js';
 import { bareCallFormat } from './bare-calls.js';
 import { type ChatTemplate, TOOL_PROBE } from './chat-template.js';
 import { type ArgumentForm, argumentForm, toolsForParser, withExactArguments } from './exact-arguments.js';
@@ -11,17 +10,18 @@ import { hermesReplyFormat } from './hermes.js';
 import { jsonReplyFormat, requiredSchema, withEndedThought } from './json-reply.js';
 import { toOpenAiTool } from './messages.js';
 import { withNarrowedCalls } from './narrowed-calls.js';
+import { withParsableGrammar } from './parsable-grammar.js';
 import type { ReplyOptions, ToolDefinition } from './renderer.js';
 import { standInsFor, withRealNames, withRealNamesInError } from './stand-ins.js';
 
-/** Most formats in the cache. Tool choices and schemas come again and again. */
+/** The most formats in the cache. Turns use the same tool choices and schemas repeatedly. */
 const MAX_FORMATS = 32;
 
 /** Texts that no chat template contains. */
 const ARGUMENT_PROBE = 'headstart_argument_3a90';
 const TEXT_PROBE = 'headstart_text_71bc';
 
-/** A format does not depend on the conversation, so a short question stands in for it. */
+/** The conversation for renders: a format does not depend on the conversation. */
 const QUESTION = { role: 'user', content: 'x' } as const;
 
 type CallOptions = ReplyOptions & { toolChoice: 'auto' | 'required' | 'none' };
@@ -81,7 +81,10 @@ export class ReplyFormats {
     return jsonReplyFormat(format, jsonSchema, opening, reasoning);
   }
 
-  /** The format of a reply that may call tools. It is made with stand-ins for their names, which are replaced afterwards. */
+  /**
+   * The format of a reply that may call tools. It is made with stand-ins for names, and the real names replace them
+   * afterwards.
+   */
   async #callFormat(
     tools: readonly ToolDefinition[],
     describesTools: boolean,
@@ -98,7 +101,7 @@ export class ReplyFormats {
     });
     const narrow = withNarrowedCalls(format, toolChoice === 'required', parallelToolCalls);
     const exact = await withExactArguments(narrow, standIns.tools, form);
-    return withRealNames(withAgreedGrammar(exact), standIns);
+    return withRealNames(withParsableGrammar(exact), standIns);
   }
 
   #findArgumentForm(): Promise<ArgumentForm> {

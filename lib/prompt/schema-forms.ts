@@ -1,5 +1,6 @@
-// Simpler forms of a tool's schema, for chat templates that fail on the schema itself. Only the prompt shows them: the arguments still have
-// to follow the whole schema. Each form depends on the schema alone, so that a cached template stays the same.
+// Simpler forms of a tool's schema, for chat templates that fail on the schema itself. Only the prompt shows these
+// forms: the arguments must still follow the whole schema. Each form depends on the schema alone, so that a cached
+// template stays the same.
 import { isObject, type Json, type JsonObject, mapBelow, targetOf } from '../schema-walk.js';
 import type { ToolDefinition } from './renderer.js';
 
@@ -39,7 +40,7 @@ function spellOut(schema: Json): Json {
   return withTypes(spelled);
 }
 
-/** Removes properties that no value can have. */
+/** Removes properties whose schema is `false`: they must not occur. */
 function withoutImpossible(schema: JsonObject): JsonObject {
   const { properties } = schema;
   return isObject(properties)
@@ -78,7 +79,10 @@ const KEYWORDS: Readonly<Record<string, readonly string[]>> = {
   string: ['minLength', 'maxLength', 'pattern', 'format'],
 };
 
-/** Most schemas of one form: a form contains the targets of references, which may refer to each other without end. */
+/**
+ * The most schemas in one form. A form contains the targets of references, and these may refer to each other without
+ * end.
+ */
 const MAX_SCHEMAS = 1000;
 
 /** Gives each value a single type: a reference becomes its target, and a union its first alternative. */
@@ -100,7 +104,7 @@ function withOneType(root: JsonObject): JsonObject {
   return convert(root);
 }
 
-/** Joins schemas that apply to the same value. The last schema counts, but all properties are kept. */
+/** Joins schemas that apply to the same value. Later keywords override earlier ones, but all properties are kept. */
 function mergeTypes(schemas: readonly JsonObject[]): JsonObject {
   const one: JsonObject = Object.assign({}, ...schemas);
   const type = schemas.map((each) => each.type).findLast((each) => each !== undefined && each !== 'any');
@@ -108,7 +112,7 @@ function mergeTypes(schemas: readonly JsonObject[]): JsonObject {
   return { ...one, type: type ?? typeOf(one), ...(one.properties !== undefined && { properties }) };
 }
 
-/** Skips null, which only means that there may be no value. */
+/** The first alternative that allows more than null. */
 function firstAlternative(alternatives: readonly Json[]): Json {
   const isNull = (each: Json) => isObject(each) && (each.const === null || JSON.stringify(each.enum) === '[null]');
   return alternatives.find((each) => !isNull(each)) ?? alternatives[0];
@@ -127,7 +131,10 @@ function typeOfValue(value: unknown): string {
   return Array.isArray(value) ? 'array' : typeof value;
 }
 
-/** Describes properties that are lists, objects or unions in words: every chat template can write the simple types. */
+/**
+ * Moves the schema of each list, object or union into the property's description. Every chat template can write the
+ * simple types.
+ */
 function withDescribedProperties(schema: JsonObject): JsonObject {
   const properties = Object.entries((schema.properties ?? {}) as JsonObject).map(([name, each]) => {
     const { type, description, ...rest } = each as JsonObject;

@@ -1,5 +1,5 @@
-// Checks that a chat template writes the messages of a conversation. The name of a template, the path of a file and any other text are valid
-// Jinja too, but they write no messages.
+// Checks that a chat template writes the messages of a conversation. Any text is valid Jinja, for example the name of a
+// template or the path of a file, but such a text writes no messages.
 import { stat } from 'node:fs/promises';
 import { HeadstartError } from '../errors.js';
 import { describe } from '../options.js';

@@ -1,8 +1,10 @@
-// Some formats end a text with a tag that contains a name (MiniMax M3). Their grammars spell the name: each letter has its own rule, so that
-// the tag is found wherever it begins. A stand-in for such a name is no literal, so it is replaced here.
+// Some formats end a text with a tag that contains a name (MiniMax M3). Their grammars spell the name: each letter has
+// its own rule, so that the tag is found wherever it begins. A spelled stand-in for a name is therefore not a literal,
+// and this file replaces it.
 
 /**
- * Replaces spelled words in a grammar. A text may then not contain the beginning of its closing tag, up to the name.
+ * Replaces spelled words in a grammar. Afterwards, a text cannot contain the part of its closing tag in front of the
+ * name.
  *
  * @param words the spelled words, of letters and digits only, with the literals that replace them
  */

@@ -1,7 +1,8 @@
-// `common` names the rules of its grammars and parsers after tools and parameters. Two names may give the same rule (`user_id` and
-// `user-id`), or a tool may get the rule that `common` uses itself (`tool-call` for a tool named `call`). One of two rules with the same name
-// is lost, and a call would then reach another tool. So `common` gets stand-ins that cannot collide. The real names replace
-// them in the finished grammar and parser, but not in the names of rules.
+// llama.cpp's `common` names the rules of its grammars and parsers after tools and parameters. Two names may give the
+// same rule name (`user_id` and `user-id`), or a tool may get a rule name that `common` uses itself (`tool-call` for a
+// tool named `call`). Of two rules with the same name, one is lost, and a call could then reach the wrong tool. So
+// `common` gets stand-ins that cannot collide. The real names replace them in the finished grammar and parser, but not
+// in the names of rules.
 import { HeadstartError } from '../errors.js';
 import { type GrammarTrigger, templatePattern } from '../native/grammar-trigger.js';
 import { type ReplyFormat, replyWithNames } from '../native/reply.js';
@@ -12,17 +13,20 @@ import { withSpelledNames } from './spelled-names.js';
 
 /** Tools under other names, and their real names. */
 export interface StandIns {
-  /** Longest names first: a parser takes the first name that matches, which must not be the beginning of a longer one. */
+  /**
+   * Longest names first: a parser takes the first name that matches, and this name must not be the beginning of a
+   * longer name.
+   */
   tools: ToolDefinition[];
-  /** The beginning of each stand-in, which occurs nowhere else in the tools. The index in `names` and an `e` follow. */
+  /** The beginning of each stand-in. It occurs nowhere else in the tools. The index in `names` and an `e` follow. */
   mark: string;
   /** The real names. */
   names: string[];
 }
 
 /**
- * @param form of the arguments in the format. In objects, parameters keep their names: a grammar for JSON spells out, character by
- *   character, the names that additional properties must not have.
+ * @param form the form of arguments in the format. In the forms `json` and `gemma`, parameters keep their names,
+ *   because a grammar for JSON spells out, character by character, the names that additional properties must not have.
  */
 export function standInsFor(tools: readonly ToolDefinition[], form: ArgumentForm): StandIns {
   const mark = freeMark(JSON.stringify(tools));
@@ -39,7 +43,8 @@ export function standInsFor(tools: readonly ToolDefinition[], form: ArgumentForm
       const schema = parameters as JsonObject;
       const named = form === 'json' || form === 'gemma' ? schema : withPropertiesNamed(schema, standIn);
       const whole = { ...tool, name: standIn(name), parameters: named };
-      // The parser of pythonic calls requires an argument if there are properties. A second tool allows a call without arguments.
+      // The parser of pythonic calls requires an argument if there are properties. A second tool allows a call without
+      // arguments.
       return form === 'pythonic' && mayBeEmpty(schema) ? [whole, { ...tool, name: standIn(name) }] : whole;
     }),
   };
@@ -79,7 +84,7 @@ export function withRealNamesInError(error: unknown, standIns: StandIns): unknow
     : error;
 }
 
-/** Ends a stand-in. Without it, the stand-in of the first name would be the beginning of that of the eleventh. */
+/** Ends a stand-in. Without it, stand-in 1 would be the beginning of stand-in 10. */
 const END = 'e';
 
 /** Literals and character classes of a GBNF grammar. */

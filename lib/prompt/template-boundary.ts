@@ -5,10 +5,16 @@ import type { Renderer, TemplateSource } from './renderer.js';
 /** User messages that begin with each kind of character that chat templates and tokenizers treat differently. */
 export const PROBES = ['Hello', '42', '\nline', ' space', '\u{1F642}'] as const;
 
-/** If no control token ends the template, so many tokens are dropped at its end: a merge with the message may change them. */
+/**
+ * The number of tokens to drop at the end of a template that no control token ends. A merge with the message may change
+ * them.
+ */
 export const MERGE_MARGIN = 2;
 
-/** The part of a prompt after the boundary, in a conversation with the first probe. It locates the boundary in other prompts. */
+/**
+ * The counts of tokens after the boundary, in a conversation with the first probe. They locate the boundary in other
+ * prompts.
+ */
 export interface BoundaryHint {
   controlTokens: number;
   tokens: number;
@@ -19,15 +25,16 @@ export interface Boundary {
   tokens: Int32Array;
   /** Lets a later search find the boundary in one render; undefined if no control token ends the template. */
   hint: BoundaryHint | undefined;
-  /** Why the template is empty, for people. */
+  /** Why the template is empty, as text for reports. */
   reason?: string;
-  /** The places where the prefill is cut: see `findBreakpoints`. */
+  /** The positions at which the prefill is split: see `findBreakpoints`. */
   breakpoints?: readonly number[];
 }
 
 /**
- * Finds the tokens that begin every conversation with this system prompt and these tools: the longest common prefix of several
- * probe conversations, cut back to just after its last control token, so that no merge of tokens crosses the end.
+ * Finds the tokens that begin every conversation with this system prompt and these tools: the longest common prefix of
+ * several probe conversations, cut back to just after its last control token, so that no merge of tokens crosses the
+ * end.
  */
 export async function findBoundary(
   renderer: Renderer,
@@ -45,7 +52,7 @@ export async function findBoundary(
   const usesControl = cut > 0 && cut >= common / 2;
   const length = usesControl ? cut : Math.max(0, common - MERGE_MARGIN);
   if (length === 0) {
-    return { tokens: new Int32Array(), hint: undefined, reason: 'conversations share no first token' };
+    return { tokens: new Int32Array(), hint: undefined, reason: 'conversations do not begin with the same token' };
   }
   return {
     tokens: first.slice(0, length),
@@ -56,8 +63,9 @@ export async function findBoundary(
 }
 
 /**
- * Finds the boundary in one render, with the hint of an earlier search with the same chat template. If the render does not match
- * the hint, it searches with probes again: the chat template may put the system prompt after the last control token.
+ * Finds the boundary in one render, with the hint of an earlier search with the same chat template. If the render does
+ * not match the hint, it searches with probes again: the chat template may put the system prompt after the last control
+ * token.
  */
 export async function findBoundaryWithHint(
   renderer: Renderer,

@@ -8,15 +8,15 @@ import { findBreakpoints } from './breakpoints.js';
 import type { Renderer, TemplateSource } from './renderer.js';
 import { type Boundary, type BoundaryHint, findBoundary, findBoundaryWithHint } from './template-boundary.js';
 
-/** Most templates in the cache. For a cached template, a new session renders nothing. */
+/** The most templates in the cache. A new session with a cached template renders nothing. */
 const MAX_REMEMBERED = 256;
 
-/** Raise it when the meaning of a hint changes. */
+/** Increase this number when the meaning of a hint changes. */
 const HINT_FORMAT = 2;
 
 /**
- * Turns a system prompt and tools into the tokens of a template. It remembers the tokens in this process, and the hints about
- * boundaries also in the cache directory.
+ * Turns a system prompt and tools into the tokens of a template. It keeps the tokens in memory, and the boundary hints
+ * in the cache directory.
  */
 export class Templates {
   readonly #model: Model;
@@ -25,12 +25,12 @@ export class Templates {
   readonly #directory: string | undefined;
   readonly #withBreakpoints: boolean;
   readonly #remembered = new LRUCache<string, Promise<Boundary>>({ max: MAX_REMEMBERED });
-  /** Settles when forgotten hints are deleted, so that no search reads one of them. */
+  /** Settles when forgotten hints are deleted. Searches wait for it, so that they do not read these hints. */
   #deleting: Promise<unknown> = Promise.resolve();
 
   /**
    * @param directory the directory of hints; undefined stores none
-   * @param withBreakpoints whether to look for the places inside a template where other templates may continue differently
+   * @param withBreakpoints whether to look for the positions inside a template at which other templates may differ
    */
   constructor(
     model: Model,
@@ -62,7 +62,7 @@ export class Templates {
     return boundary;
   }
 
-  /** Called if a conversation did not begin with its template. The next search probes again. */
+  /** Call this if a conversation did not begin with its template. The next search probes again. */
   forget(source: TemplateSource): void {
     this.#remembered.delete(this.#name(source));
     const path = this.#hintPath(source);
@@ -124,7 +124,7 @@ async function readHint(path: string): Promise<BoundaryHint | undefined> {
     >;
     return format === HINT_FORMAT && isCount(controlTokens) && isCount(tokens) ? { controlTokens, tokens } : undefined;
   } catch {
-    return undefined; // no hint yet, or a damaged one: the search writes it again
+    return undefined; // there is no hint yet, or it is damaged: the search writes a new one
   }
 }
 

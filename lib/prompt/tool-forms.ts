@@ -1,17 +1,21 @@
-// Finds the form of a tool that a chat template can write: the unchanged one if possible, or one of those in schema-forms.ts.
+// Finds the form of a tool that a chat template can write: the unchanged tool if possible, or else a form of
+// schema-forms.ts.
 import { LRUCache } from 'lru-cache';
 import { HeadstartError } from '../errors.js';
 import { withoutSentinels } from './content-guard.js';
 import type { ToolDefinition } from './renderer.js';
 import { schemaForms } from './schema-forms.js';
 
-/** Most tools in the cache: by far more than a program has. */
+/** The most tools in the cache: far more than programs usually have. */
 const MAX_REMEMBERED = 1024;
 
 /** Renders a conversation that describes one tool, in the form `shown`. */
 export type RenderTool = (tool: ToolDefinition, shown: ToolDefinition) => Promise<unknown>;
 
-/** Finds and remembers the form of each tool. The form depends on the chat template and the tool alone, never on earlier renders. */
+/**
+ * Finds and remembers the form of each tool. The form depends on the chat template and the tool alone, never on earlier
+ * renders.
+ */
 export class ToolForms {
   /** Indices of {@link allForms}, by the text of the tool. */
   readonly #formIndices = new LRUCache<string, number>({ max: MAX_REMEMBERED });
@@ -54,10 +58,10 @@ export class ToolForms {
       reason ??= failure;
     }
     const property = await failingProperty(tool, render);
-    const what = property === undefined ? '' : `, of which it fails on the property "${property}"`;
+    const place = property === undefined ? '' : `, because of the property "${property}"`;
     throw new HeadstartError(
       'CHAT_TEMPLATE_FAILED',
-      `${this.#chatTemplate} cannot write the tool "${tool.name}" in any form${what}: change the tool, or pass another chat ` +
+      `${this.#chatTemplate} cannot write the tool "${tool.name}" in any form${place}: change the tool, or pass another chat ` +
         `template as \`chatTemplate\`. ${(reason as Error).message}`,
       { cause: reason },
     );

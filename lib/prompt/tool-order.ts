@@ -1,8 +1,8 @@
 import type { ToolDefinition } from './renderer.js';
 
 /**
- * Puts the tools of MCP servers after the others, sorted by server and name. A server may list its tools in another order each
- * time, and a different order would make a different prompt.
+ * Puts the tools of MCP servers after the others, sorted by server and name. A server may list its tools in another
+ * order each time, and a different order would make a different prompt.
  */
 export function stableToolOrder<Tool extends ToolDefinition>(tools: readonly Tool[]): readonly Tool[] {
   if (tools.every(({ server }) => server === undefined)) {

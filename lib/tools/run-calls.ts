@@ -15,7 +15,7 @@ export interface ToolLimits {
 }
 
 export interface ToolRun extends ToolLimits {
-  /** For published events. */
+  /** The id of the turn, for published events. */
   turnId: string;
   tools: ToolSet;
   session: ToolSession;
@@ -26,7 +26,7 @@ export interface ToolRun extends ToolLimits {
 
 /** The result of one call. */
 export interface ToolOutcome {
-  /** With the arguments that the tool got. */
+  /** The call, with the arguments that the tool got. */
   call: ToolCall;
   output: unknown;
   isError: boolean;
@@ -35,8 +35,9 @@ export interface ToolOutcome {
 }
 
 /**
- * Runs the calls of one reply, `maxParallelTools` at a time, and yields the outcome of each call as soon as it ends. A tool
- * that throws, hangs or gets wrong arguments gives an outcome too. Leaving the generator early aborts the calls that still run.
+ * Runs the calls of one reply, `maxParallelTools` at a time, and yields the outcome of each call as soon as the call
+ * ends. A call also has an outcome if its tool throws or hangs, or if its arguments are wrong. Leaving the generator
+ * early aborts the calls that still run.
  *
  * @throws HeadstartError `ABORTED` as soon as the signal fires, without waiting for the tools.
  */
@@ -46,14 +47,14 @@ export async function* runCalls(
 ): AsyncGenerator<ToolOutcome, void, undefined> {
   const waiting = [...calls];
   const running = new Map<ToolCall, Promise<ToolOutcome>>();
-  const left = new AbortController();
-  const within: ToolRun = { ...run, signal: eitherSignal(run.signal, left.signal) };
+  const readerLeft = new AbortController();
+  const innerRun: ToolRun = { ...run, signal: eitherSignal(run.signal, readerLeft.signal) };
   try {
     while (waiting.length > 0 || running.size > 0) {
       throwIfAborted(run.signal);
       while (waiting.length > 0 && running.size < run.maxParallelTools) {
         const call = waiting.shift() as ToolCall;
-        running.set(call, runCall(call, within));
+        running.set(call, runCall(call, innerRun));
       }
       const outcomes = [...running].map(([call, outcome]) => outcome.then((done) => ({ call, done })));
       const outcome = await orAborted(Promise.race(outcomes), run.signal);
@@ -62,7 +63,7 @@ export async function* runCalls(
     }
   } finally {
     if (running.size > 0) {
-      left.abort(); // nothing reads their outcomes
+      readerLeft.abort(); // nothing reads the outcomes of the running calls
     }
   }
 }
@@ -91,8 +92,8 @@ async function runLimited(call: ToolCall, run: ToolRun): Promise<ToolOutcome> {
     const output = await orAborted(attempt(), signal);
     return { call: approvedCall, output, isError: false, content: contentOf(output, run.maxToolResultLength) };
   } catch (error) {
-    const isLate = limit.signal.aborted && !run.signal.aborted;
-    const message = isLate ? `The tool did not answer within ${run.toolTimeoutMs} ms` : messageOf(error);
+    const isTimedOut = limit.signal.aborted && !run.signal.aborted;
+    const message = isTimedOut ? `The tool did not answer within ${run.toolTimeoutMs} ms` : messageOf(error);
     const content = contentOf({ error: message }, run.maxToolResultLength);
     return { call: approvedCall, output: message, isError: true, content };
   } finally {
@@ -108,7 +109,7 @@ async function execute({ toolCallId, toolName, input }: ToolCall, run: ToolRun, 
   const copy = structuredClone(input); // the tool may change its arguments; the conversation keeps them
   const parse = async () => {
     if (typeof copy === 'string') {
-      requireExactIntegers(copy); // an integer that JavaScript would round is one reason for arguments that are text
+      requireExactIntegers(copy); // arguments stay text if JavaScript would round one of their integers
     }
     return prepared.schema.parse(copy);
   };
@@ -119,7 +120,10 @@ async function execute({ toolCallId, toolName, input }: ToolCall, run: ToolRun, 
   return prepared.tool.execute(args, { signal, session: run.session, toolCallId });
 }
 
-/** The time limit of one call. Its timer keeps the process alive, because a tool that hangs may not. */
+/**
+ * The time limit of one call. Its timer keeps the process alive, because a hanging tool may have nothing else that
+ * does.
+ */
 class TimeLimit {
   readonly #ms: number;
   readonly #controller = new AbortController();
@@ -129,13 +133,13 @@ class TimeLimit {
     this.#ms = ms;
   }
 
-  /** Fires at the end of the time. */
+  /** Fires when the time limit is reached. */
   get signal(): AbortSignal {
     return this.#controller.signal;
   }
 
   start(): void {
-    const reason = new DOMException('The time of the tool call is over', 'TimeoutError');
+    const reason = new DOMException('The tool call reached its time limit', 'TimeoutError');
     this.#timer = setTimeout(() => this.#controller.abort(reason), this.#ms);
   }
 
@@ -144,7 +148,7 @@ class TimeLimit {
   }
 }
 
-/** A result as text, cut to `limit` characters; a cut text says how many are missing. */
+/** A result as text, cut to `limit` characters. A cut text ends with the number of missing characters. */
 function contentOf(output: unknown, limit: number): string {
   let text: string;
   try {

@@ -1,12 +1,13 @@
-// Asks the program before a tool runs.
+// Asks the program's `onToolCall` hook before a tool runs.
 import { throwIfAborted } from '../abort.js';
 import { describe } from '../options.js';
 import { inputFrom, type ToolCall } from '../prompt/messages.js';
 import type { ToolSession } from './tool.js';
 
 /**
- * The answer of a {@link ToolCallHook}: `true` or nothing lets the call run; `input` runs it with other arguments; `false`,
- * `refuse` or anything else refuses it, and the model gets an error as the result of the call.
+ * The value that a {@link ToolCallHook} returns. `true` or `undefined` lets the call run. `{ input }` runs the call
+ * with other arguments. `false`, `{ refuse }` or any other value refuses the call: the model gets an error as its
+ * result.
  */
 export type ToolCallDecision =
   | boolean
@@ -21,8 +22,8 @@ export type ToolCallDecision =
     };
 
 /**
- * Called before a tool runs, with arguments that are not checked yet. Only the time limit of the turn counts while it waits:
- * the time limit of the tool starts afterwards.
+ * Called before a tool runs. The arguments have not been checked yet. The time limit of the tool starts when the hook
+ * has returned; until then, only the time limit of the turn applies.
  */
 export type ToolCallHook = (
   call: ToolCall,
@@ -33,7 +34,7 @@ export type ToolCallHook = (
  * Asks the hook if there is one.
  *
  * @returns the call to run, with the arguments that the hook chose
- * @throws an Error with the reason if the call is refused; what the hook throws
+ * @throws Error with the reason if the call is refused, and any error of the hook
  */
 export async function approved(
   call: ToolCall,
@@ -64,7 +65,7 @@ export async function approved(
   );
 }
 
-/** The conversation keeps the arguments, so a later change by the hook must not reach them. */
+/** Copies the arguments: the conversation keeps them, and the hook may change its own object later. */
 function copyOf(input: unknown): unknown {
   try {
     return inputFrom(JSON.stringify(input));

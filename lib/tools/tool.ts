@@ -14,9 +14,9 @@ import {
   type SchemaValue,
 } from './schemas/schema.js';
 
-/** The session that a tool is called in. */
+/** The session in which the model called a tool. */
 export interface ToolSession {
-  /** As `session.id`. */
+  /** The same as `session.id`. */
   readonly id: string;
   /** The conversation up to this turn. */
   readonly messages: readonly ChatMessage[];
@@ -24,7 +24,10 @@ export interface ToolSession {
 
 /** The second argument of a tool's `execute`. */
 export interface ToolContext {
-  /** Fires when the turn is aborted or its stream is left, the session is closed, or the time of the call is over. */
+  /**
+   * Fires when the turn is aborted, its reader leaves the stream, the session is closed, or the call reaches its time
+   * limit.
+   */
   signal: AbortSignal;
   /** The session that the turn belongs to. */
   session: ToolSession;
@@ -32,7 +35,7 @@ export interface ToolContext {
   toolCallId: string;
 }
 
-/** In characters. The model has to write the name in each call. */
+/** In characters. The model has to write the whole name in each call. */
 const MAX_NAME_LENGTH = 256;
 
 const TOOL = {
@@ -43,14 +46,14 @@ const TOOL = {
   ),
   /** What the tool does and when to use it, for the model. @default none */
   description: string().optional(),
-  /** JSON Schema or zod schema of the arguments, which are an object. @default no arguments */
+  /** JSON Schema or zod schema of the arguments. It must be the schema of an object. @default no arguments */
   inputSchema: argumentSchema().optional(),
   /** Alias of `inputSchema`, as the OpenAI API has it. Both at once are `CONFIG_INVALID`. @default no arguments */
   parameters: argumentSchema().optional(),
   /**
-   * Runs the tool. The arguments are a copy, which the function may change. The model gets the returned (or resolved) value:
-   * a string unchanged, anything else as JSON. The model gets the message of a thrown error too. @default none: calls are
-   * returned to the caller
+   * Runs the tool. The arguments are a copy, which the function may change. The model gets the returned (or resolved)
+   * value: a string unchanged, anything else as JSON. The model gets the message of a thrown error too. @default none:
+   * calls are returned to the caller
    */
   // biome-ignore lint/suspicious/noExplicitAny: the type of the arguments follows from `inputSchema`
   execute: callable<(args: any, context: ToolContext) => unknown>().optional(),
@@ -68,18 +71,19 @@ type WithSchema<S extends Schema> =
   | {
       /** JSON Schema or zod schema of the arguments. */
       inputSchema: S;
-      /** Absent: `inputSchema` has the schema. */
+      /** Absent, because `inputSchema` has the schema. */
       parameters?: undefined;
     }
   | {
       /** Alias of `inputSchema`. */
       parameters: S;
-      /** Absent: `parameters` has the schema. */
+      /** Absent, because `parameters` has the schema. */
       inputSchema?: undefined;
     };
 
 /**
- * Gives `execute` the types of its arguments, if `inputSchema` is a zod schema.
+ * Returns the definition unchanged. If `inputSchema` is a zod schema, `execute` gets the types of its arguments from
+ * it.
  *
  * @example
  * tool({ name: 'add', inputSchema: z.object({ a: z.number(), b: z.number() }), execute: ({ a, b }) => a + b });
@@ -93,7 +97,7 @@ export function tool<S extends Schema>(
   return definition as Tool;
 }
 
-/** The schema of a tool's arguments, by either name. */
+/** The schema of a tool's arguments, from `inputSchema` or from its alias `parameters`. */
 export function inputSchemaOf({ inputSchema, parameters }: Partial<Tool>): Schema | undefined {
   return inputSchema ?? parameters;
 }
@@ -104,23 +108,24 @@ export interface PreparedTool {
   readonly schema: PreparedSchema;
 }
 
-/** A session's tools, checked: as the model sees them, and as they run. */
+/** The checked tools of a session: their definitions for the model, and the tools to run. */
 export class ToolSet {
   static readonly none = new ToolSet([], new Map());
-  /** In the order of the program, with JSON Schemas in which each reference has one meaning. */
+  /** In the order of the program. In their grammar schemas, each reference has one definition. */
   readonly definitions: readonly ToolDefinition[];
-  /** The same, each with the grammar schema that it has alone. */
-  readonly #single: readonly ToolDefinition[];
+  /** The definitions without grammar schemas, which depend on all tools of a set. */
+  readonly #plainDefinitions: readonly ToolDefinition[];
   readonly #tools: ReadonlyMap<string, PreparedTool>;
 
   private constructor(definitions: readonly ToolDefinition[], tools: ReadonlyMap<string, PreparedTool>) {
-    this.#single = definitions;
+    this.#plainDefinitions = definitions;
     this.definitions = Object.freeze(withGrammarSchemas(definitions, tools));
     this.#tools = tools;
   }
 
   /**
-   * Checks tools, and copies the description and schema that the model sees: these must not change during a session.
+   * Checks tools. Copies the descriptions and schemas that the model sees, because these must not change during a
+   * session.
    *
    * @throws HeadstartError `CONFIG_INVALID`, `SCHEMA_INVALID`.
    */
@@ -143,9 +148,12 @@ export class ToolSet {
     return new ToolSet(definitions, prepared);
   }
 
-  /** These tools, followed by others with other names. */
+  /** A set of these tools, followed by `others`. All names must be different. */
   with(others: ToolSet): ToolSet {
-    return new ToolSet([...this.#single, ...others.#single], new Map([...this.#tools, ...others.#tools]));
+    return new ToolSet(
+      [...this.#plainDefinitions, ...others.#plainDefinitions],
+      new Map([...this.#tools, ...others.#tools]),
+    );
   }
 
   get(name: string): PreparedTool | undefined {
@@ -157,7 +165,7 @@ export class ToolSet {
   }
 }
 
-/** Formats of calls write arguments by name, so the arguments must be an object. */
+/** Requires the schema of an object, because every call format writes arguments by name. */
 async function prepareInputSchema(tool: Tool): Promise<PreparedSchema> {
   const what = `\`${tool.parameters === undefined ? 'inputSchema' : 'parameters'}\` of the tool "${tool.name}"`;
   const schema = await prepareSchema(inputSchemaOf(tool) ?? NO_ARGUMENTS, what, true);
@@ -171,10 +179,15 @@ async function prepareInputSchema(tool: Tool): Promise<PreparedSchema> {
   return schema;
 }
 
-/** In characters, of all schemas together. A whole grammar of calls may have a megabyte. */
+/**
+ * The longest grammar of all schemas together, in characters. With its other rules, a grammar of calls may reach a
+ * megabyte.
+ */
 const MAX_GRAMMAR_LENGTH = 400_000;
 
-/** Adds the schemas that the grammar of calls is made of. The largest ones are shortened until all fit together. */
+/**
+ * Adds the schemas for the grammar of calls. The longest ones are replaced by their short forms until all fit together.
+ */
 function withGrammarSchemas(
   definitions: readonly ToolDefinition[],
   tools: ReadonlyMap<string, PreparedTool>,
@@ -201,7 +214,10 @@ function lengthOf(prepared: PreparedSchema | undefined): number {
 
 const NO_ARGUMENTS = { type: 'object', properties: {} };
 
-/** @returns what is wrong with tools, in words that complete "Expected ... to be": see `checked` */
+/**
+ * @returns the broken expectation, which completes the message "Expected ... to be" (see `checked`); undefined if all
+ *   tools are valid
+ */
 export function checkTools(value: unknown): string | undefined {
   if (!Array.isArray(value)) {
     return 'an array of tools';
@@ -250,7 +266,10 @@ const OTHER_NAMES: Readonly<Record<string, string>> = {
   run: 'execute',
 };
 
-/** The field that was probably meant by an unknown one. A tool may have other fields, which belong to the program. */
+/**
+ * The known field that an unknown field probably means. All other unknown fields are allowed: they belong to the
+ * program.
+ */
 function meantField(key: string): string | undefined {
   if (FIELDS.includes(key)) {
     return undefined;

@@ -130,7 +130,7 @@ describe('the chat templates of llama.cpp', () => {
       const { tokens, reason } = await checkBoundary(rendererFor(file), {});
       if (NOTHING_SHARED_WITHOUT_SYSTEM_PROMPT.includes(file)) {
         expect(tokens).toHaveLength(0);
-        expect(reason).toBe('conversations share no first token');
+        expect(reason).toBe('conversations do not begin with the same token');
       } else {
         expect(tokens.length).toBeGreaterThan(0);
       }

@@ -25,7 +25,7 @@ describe('the template cache of an agent', () => {
     });
   });
 
-  it('reports why nothing was warmed if conversations share no first token', async () => {
+  it('reports why nothing was warmed if conversations do not begin with the same token', async () => {
     const chatTemplate = '{% for m in messages | reverse %}{{ m.content }}{% endfor %}'; // the newest message first
     const agent = await startAgent({ chatTemplate });
     const [report] = await agent.templateCache.warm([{}]);

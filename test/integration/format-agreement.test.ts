@@ -98,7 +98,7 @@ describe.each(CHOICES)('with %j, the parser reads the calls of replies under the
   it.each(TEMPLATES.filter((_, index) => index % rounds(2, 1) === place % rounds(2, 1)))('with %s', async (file) => {
     const format = await formatOf(file, options);
     if (options.toolChoice === 'auto' && file.includes('functionary-medium-v3.2')) {
-      expect(format.grammar).toBe(''); // see agreed-grammar.ts
+      expect(format.grammar).toBe(''); // see parsable-grammar.ts
       return;
     }
     for (const [draw, raw] of [...replies(format)].entries()) {

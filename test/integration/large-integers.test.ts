@@ -42,7 +42,7 @@ describe('an integer beyond 2^53', () => {
       const reply = await session.send('Which?', { toolChoice: 'required', maxSteps: 2, maxTokens: 100 });
       expect(calls).toEqual([]);
       expect(reply.toolResults).toMatchObject([
-        { isError: true, output: expect.stringMatching(/do not fit .*got 1{39}: take larger ones as strings/) },
+        { isError: true, output: expect.stringMatching(/do not fit .*got 1{39}: use strings for larger integers/) },
       ]);
       expect(reply.toolCalls[0]?.input).toMatch(/1{39}/); // all digits, as text
     },

@@ -39,7 +39,7 @@ describe('an MCP server', () => {
     await expect(call(servers, 'die')).rejects.toThrow(failsWith('MCP_FAILED', 'its tool "die" failed'));
     expect(await call(servers, 'pid')).not.toBe(pid);
     expect((await servers.tools())[0]?.name).toBe(before?.name);
-    expect(log.join()).toMatch(/"here" is gone/);
+    expect(log.join()).toMatch(/"here" was lost/);
   });
 
   it('that no longer answers at all is ended and started again', async () => {

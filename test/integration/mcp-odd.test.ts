@@ -49,12 +49,12 @@ const USABLE: readonly [tool: object, parameters: object][] = [
 describe('an MCP server that lists invalid tools', () => {
   it.each(WAYS)('%s offers the readable ones, and leaves out each other one with a warning', async (_, serve) => {
     const unusable: readonly [entry: unknown, warning: string][] = [
-      ['text', 'the tool at place 2 of its list of the MCP server "odd": it is a string, not an object'],
-      [null, 'place 3 of its list of the MCP server "odd": it is null'],
-      [[good], 'place 4 of its list of the MCP server "odd": it is an array'],
-      [{ inputSchema: {} }, 'place 5 of its list of the MCP server "odd": its name is undefined'],
-      [{ name: 7, inputSchema: {} }, 'place 6 of its list of the MCP server "odd": its name is a number'],
-      [{ name: '', inputSchema: {} }, 'place 7 of its list of the MCP server "odd": its name is empty'],
+      ['text', 'tool number 2 in the list of the MCP server "odd": it is a string, not an object'],
+      [null, 'number 3 in the list of the MCP server "odd": it is null'],
+      [[good], 'number 4 in the list of the MCP server "odd": it is an array'],
+      [{ inputSchema: {} }, 'number 5 in the list of the MCP server "odd": its name is undefined'],
+      [{ name: 7, inputSchema: {} }, 'number 6 in the list of the MCP server "odd": its name is a number'],
+      [{ name: '', inputSchema: {} }, 'number 7 in the list of the MCP server "odd": its name is empty'],
       [{ name: 'a', inputSchema: 'none' }, 'the tool "a" of the MCP server "odd": its `inputSchema` is a string'],
       [{ name: 'b', inputSchema: true }, 'the tool "b" of the MCP server "odd": its `inputSchema` is a boolean'],
       [{ name: 'c', inputSchema: { type: 'string' } }, 'tool "c" of .*its `inputSchema` is of the type "string"'],
@@ -93,7 +93,7 @@ describe('an MCP server that lists invalid tools', () => {
     ]);
     expect(warnings).toEqual([
       expect.stringMatching('the description of the tool "c" of the MCP server "odd": it is an array'),
-      expect.stringMatching('the tool "d" of the MCP server "odd": a later one has the same name'),
+      expect.stringMatching('the tool "d" of the MCP server "odd": a later tool has the same name'),
     ]);
   });
 
@@ -115,7 +115,7 @@ describe('an MCP server that lists invalid tools', () => {
     const session = await agent.createSession();
     const { toolResults } = await session.send('Hello', { toolChoice: { name: 'odd' }, maxSteps: 1, maxTokens: 200 });
     expect(toolResults[0]).toMatchObject({ toolName: 'odd', output: 'called', isError: false });
-    expect(log.join()).toMatch(/Left out the tool at place 3 .*"odd": its name is a number/);
+    expect(log.join()).toMatch(/Left out tool number 3 .*"odd": its name is a number/);
   });
 
   it('may have schemas with integers beyond 2^53', async () => {
@@ -130,7 +130,7 @@ describe('an MCP server that lists invalid tools', () => {
   it('may answer with the list alone', async () => {
     const { servers, warnings } = await connectOdd(atAddress, { 'tools/list': [good, { name: 7 }] });
     expect((await servers.tools()).map(({ name }) => name)).toEqual(['good']);
-    expect(warnings).toEqual([expect.stringMatching('at place 2 of its list .*its name is a number')]);
+    expect(warnings).toEqual([expect.stringMatching('number 2 in the list .*its name is a number')]);
   });
 
   it.each([
@@ -270,11 +270,11 @@ describe('an MCP server with invalid prompts', () => {
     ]);
     expect(warnings).toEqual(
       [
-        'the prompt at place 2 of its list of the MCP server "odd": it is a string',
-        'the prompt at place 3 of its list of the MCP server "odd": its name is a number',
+        'prompt number 2 in the list of the MCP server "odd": it is a string',
+        'prompt number 3 in the list of the MCP server "odd": its name is a number',
         'the arguments of the prompt "map" of the MCP server "odd": they are an object',
         'an argument of the prompt "full" of the MCP server "odd": it has no name',
-        'the prompt "good" of the MCP server "odd": a later one has the same name',
+        'the prompt "good" of the MCP server "odd": a later prompt has the same name',
       ].map((warning) => expect.stringMatching(warning)),
     );
     expect((await servers.tools()).map(({ name }) => name)).toEqual(['good']);

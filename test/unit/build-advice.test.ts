@@ -1,5 +1,5 @@
-// The advice of `llama-headstart build` about missing and old tools, and the state after interrupted and failed builds. The tools of these
-// tests are scripts that print a version, because old tools are not installed.
+// The advice of `llama-headstart build` about missing and old tools, and the state after interrupted and failed builds.
+// The tools of these tests are scripts that print a version, because old tools are not installed.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -131,7 +131,8 @@ describe.skipIf(process.platform === 'win32')('llama-headstart build', () => {
   );
 
   it('accepts tools that are new enough, and begins to compile', async () => {
-    // Apple numbers its compilers differently: its 9 is not Clang 9. This CMake can only print its version, so the build ends there.
+    // Apple numbers its compilers differently: its 9 is not Clang 9. This CMake can only print its version, so the
+    // build ends there.
     const tools = { ...ENOUGH, 'c++': 'Apple clang version 9.1.0 (clang-902.0.39.2)' };
     const { stderr } = await run(['build'], tools);
     expect(stderr).toContain('llama.cpp is compiled in ');

@@ -40,7 +40,9 @@ function problemOf(document: string, link: string): string | undefined {
   return anchor === undefined || headingsOf(target).anchors.includes(anchor) ? undefined : `${link}: no such heading`;
 }
 
-/** The dead references to documents in a source file. A comment may name a heading too: docs/guide/tools.md, "Names". */
+/**
+ * The dead references to documents in a source file. A comment may name a heading too: docs/guide/tools.md, "Names".
+ */
 function problemsOfMentions(source: string): string[] {
   const mentions = [...read(source).matchAll(/(?<![\w/.-])(docs\/[\w/-]+\.md)(?:, "([^"\n]+)")?/g)];
   return mentions.flatMap(([, path = '', title]) => {

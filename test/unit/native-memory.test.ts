@@ -7,7 +7,9 @@ import { expect, it } from 'vitest';
 const native = fileURLToPath(new URL('../../native', import.meta.url));
 const COPYING_FILE = 'to-js.h';
 
-/** Code that copies memory into JavaScript: typed arrays, buffers, and the functions of Node-API for these and strings. */
+/**
+ * Code that copies memory into JavaScript: typed arrays, buffers, and the functions of Node-API for these and strings.
+ */
 const COPYING = [
   /\b(?:Int|Uint|Float|BigInt|BigUint)\d+(?:Clamped)?Array::New/,
   /\bTypedArrayOf\b/,

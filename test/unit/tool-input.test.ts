@@ -5,7 +5,10 @@ import { describe, expect, it } from 'vitest';
 
 const call = (json: string, name = 'look', id = ''): ReplyToolCall => ({ id, name, arguments: json });
 
-/** Streams the calls of a reply that is read again and again. Returns the parts in short form, those of each call joined. */
+/**
+ * Streams the calls of a reply that is read again and again. Returns the parts in short form, those of each call
+ * joined.
+ */
 function stream(
   readings: ReplyToolCall[][],
   { hasWrittenIds = false, maxCalls = Number.POSITIVE_INFINITY }: { hasWrittenIds?: boolean; maxCalls?: number } = {},

@@ -17,7 +17,10 @@ import type { Place } from '../../options.js';
 import { parseOptions } from '../../parse-options.js';
 
 const COMMON = {
-  /** Your name for the server: letters, digits, `_` and `-`. It becomes a prefix of tool names that another server has too. */
+  /**
+   * Your name for the server: letters, digits, `_` and `-`. It becomes the prefix of a tool if another server has a
+   * tool of the same name.
+   */
   name: value<string>(
     (name) => typeof name === 'string' && /^[\w-]{1,64}$/.test(name) && !name.includes('__'),
     '1 to 64 letters, digits, "-" and single "_"',
@@ -25,8 +28,8 @@ const COMMON = {
   /** The names of the tools to use, as the server lists them. @default all */
   allowedTools: strings().optional(),
   /**
-   * Whether the agent needs the server to start. If this is false and the server cannot be reached, the agent starts without it,
-   * and new sessions try again. @default true
+   * Whether the agent fails to start without the server. If this is false and the server cannot be reached, the agent
+   * starts without it, and new sessions try again. @default true
    */
   required: boolean().default(true),
   /** Longest time to connect, and to list tools and prompts, in ms. @default 30000 */
@@ -37,15 +40,18 @@ const COMMON = {
 
 const STDIO = {
   ...COMMON,
-  /** A child process that speaks over its standard streams. @default 'stdio' */
+  /** The server is a child process that exchanges messages over its standard streams. @default 'stdio' */
   type: oneOf('stdio').default('stdio'),
-  /** The program: a path, or a name that is searched in PATH. No shell is used. */
+  /** The program: a path, or a name to look up in `PATH`. It runs without a shell. */
   command: text(),
-  /** Its arguments. @default none */
+  /** The arguments of the program. @default none */
   args: strings().optional(),
-  /** Environment variables beside the few harmless ones (PATH, HOME, ...) that every server gets. @default none */
+  /**
+   * Environment variables in addition to the few harmless ones (`PATH`, `HOME`, ...) that every server gets. @default
+   * none
+   */
   env: stringMap().optional(),
-  /** The working directory of the process. @default that of this process */
+  /** The working directory of the server. @default the working directory of this process */
   cwd: text().optional(),
 };
 
@@ -71,13 +77,13 @@ export type ResolvedMcpServer = ResolvedOf<typeof STDIO> | ResolvedOf<typeof HTT
 
 export const MCP_SERVER_OPTIONS = { stdio: group(STDIO), http: group(HTTP) };
 
-const OF_HTTP: Place = { names: ['url', 'headers'], where: 'to a server of `type` "http" or "sse"' };
-const OF_STDIO: Place = { names: ['command', 'args', 'env', 'cwd'], where: 'to a server of `type` "stdio"' };
-/** The options that servers of another type have, by type. */
-const OF_OTHERS = { stdio: OF_HTTP, http: OF_STDIO, sse: OF_STDIO } as const;
+const HTTP_ONLY: Place = { names: ['url', 'headers'], where: 'to a server of `type` "http" or "sse"' };
+const STDIO_ONLY: Place = { names: ['command', 'args', 'env', 'cwd'], where: 'to a server of `type` "stdio"' };
+/** For each type, the options that only servers of other types have. */
+const OPTIONS_OF_OTHER_TYPES = { stdio: HTTP_ONLY, http: STDIO_ONLY, sse: STDIO_ONLY } as const;
 
 /**
- * Servers with all defaults in place.
+ * Checks the servers, and fills in the defaults.
  *
  * @throws HeadstartError `CONFIG_INVALID`.
  */
@@ -103,7 +109,7 @@ function resolveServer(server: McpServerConfig, where: string): ResolvedMcpServe
     throw invalid(`Expected \`type\` in ${where} to be "stdio", "http" or "sse", got "${type}"${hint}`);
   }
   const { stdio, http } = MCP_SERVER_OPTIONS;
-  return parseOptions(type === 'stdio' ? stdio : http, server, { where, places: [OF_OTHERS[type]] });
+  return parseOptions(type === 'stdio' ? stdio : http, server, { where, places: [OPTIONS_OF_OTHER_TYPES[type]] });
 }
 
 function invalid(message: string): HeadstartError {

@@ -12,22 +12,22 @@ import { loadClient, makeTransport } from './mcp-transport.js';
 /** After a call that took too long, a ping shows whether the server still answers. In ms. */
 const PING_TIMEOUT_MS = 5000;
 
-/** Of a logged error, in characters. */
+/** The longest text of a logged error, in characters. */
 const MAX_REASON_LENGTH = 1000;
 
 /** After a listing that hung, sessions use the last listing for this many times the duration of the hang. */
-const HANG_PATIENCE = 10;
+const RETRY_DELAY_FACTOR = 10;
 
 interface Listing {
   tools: readonly McpToolListing[];
   prompts: readonly McpPromptListing[];
 }
 
-const NOTHING: Listing = { tools: [], prompts: [] };
+const EMPTY_LISTING: Listing = { tools: [], prompts: [] };
 
 /**
- * The connection to one server. It is opened at the first use, and again at the first use after the server went away. The
- * listing is fetched once, and again after the server reported a change.
+ * The connection to one server. It is opened at the first use, and opened again at the first use after it was lost. The
+ * listing is fetched once, and fetched again after the server reported a change.
  */
 export class McpConnection {
   readonly config: ResolvedMcpServer;
@@ -36,25 +36,27 @@ export class McpConnection {
   #connecting: Promise<Client> | undefined;
   #listing: Listing | undefined;
   #outdated = true;
-  /** The earliest time to fetch the listing again, as `performance.now()`. Calls of tools do not wait for it. */
-  #askAgainAt = 0;
-  /** The closing of earlier clients. A child process that does not end by itself is killed after some seconds. */
-  readonly #ends = new Set<Promise<void>>();
-  readonly #ending = new AbortController();
+  /**
+   * The earliest time to fetch the listing again, in the time of `performance.now()`. It does not delay calls of tools.
+   */
+  #retryListingAt = 0;
+  /** Clients that are being closed. A child process that does not end by itself is killed after some seconds. */
+  readonly #closingClients = new Set<Promise<void>>();
+  readonly #closeController = new AbortController();
 
   constructor(config: ResolvedMcpServer, log: Logger) {
     this.config = config;
     this.#log = log;
   }
 
-  /** The current listing; the last one if the server cannot be reached. */
+  /** The current listing, or the last one if the server cannot be reached. */
   async listing(signal?: AbortSignal): Promise<Listing> {
     const lastListing = this.#listing;
     if (lastListing !== undefined && this.#client !== undefined && !this.#outdated) {
       return lastListing;
     }
-    const fallback = lastListing ?? (this.config.required ? undefined : NOTHING);
-    if (fallback !== undefined && performance.now() < this.#askAgainAt) {
+    const fallback = lastListing ?? (this.config.required ? undefined : EMPTY_LISTING);
+    if (fallback !== undefined && performance.now() < this.#retryListingAt) {
       return fallback;
     }
     const begin = performance.now();
@@ -73,7 +75,7 @@ export class McpConnection {
   /** A server that hangs must not delay every new session. */
   #afterFailure(ms: number): void {
     if (ms > this.config.connectTimeoutMs / 2) {
-      this.#askAgainAt = performance.now() + HANG_PATIENCE * ms;
+      this.#retryListingAt = performance.now() + RETRY_DELAY_FACTOR * ms;
     }
   }
 
@@ -83,7 +85,7 @@ export class McpConnection {
     this.#outdated = false;
     try {
       const { tools: hasTools, prompts: hasPrompts, resources: hasResources } = client.getServerCapabilities() ?? {};
-      // A server that announces nothing may have tools all the same.
+      // A server that announces no capability may still have tools.
       const asksForTools = hasTools !== undefined || (hasPrompts === undefined && hasResources === undefined);
       const tools = asksForTools ? await this.#listTools(client, hasTools !== undefined, signal) : [];
       const prompts = hasPrompts === undefined ? [] : await this.#listPrompts(client, signal);
@@ -162,16 +164,16 @@ export class McpConnection {
 
   /** Ends the child process, or the connection. Idempotent. */
   async close(): Promise<void> {
-    this.#ending.abort();
-    await this.#connecting?.catch(() => undefined); // it closes what it has opened
+    this.#closeController.abort();
+    await this.#connecting?.catch(() => undefined); // #connect() closes its client itself if it fails
     if (this.#client !== undefined) {
       this.#drop(this.#client);
     }
-    await Promise.all(this.#ends);
+    await Promise.all(this.#closingClients);
   }
 
   get #closed(): boolean {
-    return this.#ending.signal.aborted;
+    return this.#closeController.signal.aborted;
   }
 
   #closedError(cause?: unknown): HeadstartError {
@@ -199,7 +201,7 @@ export class McpConnection {
     }
   }
 
-  /** Whether a new connection is needed. A server that does not even answer a ping is closed. */
+  /** Whether a new connection is needed. If the server does not answer a ping, its connection is closed. */
   async #isGone(client: Client, error: unknown): Promise<boolean> {
     if (this.#client !== client) {
       return true;
@@ -225,8 +227,8 @@ export class McpConnection {
     const end = client
       .close()
       .catch(() => undefined)
-      .finally(() => this.#ends.delete(end));
-    this.#ends.add(end);
+      .finally(() => this.#closingClients.delete(end));
+    this.#closingClients.add(end);
     return end;
   }
 
@@ -276,20 +278,20 @@ export class McpConnection {
       if (this.#client === client) {
         this.#client = undefined;
         if (!this.#closed) {
-          this.#log('warn', `The MCP server "${name}" is gone; the next use connects again`);
+          this.#log('warn', `The connection to the MCP server "${name}" was lost. The next use connects again.`);
         }
       }
     };
     client.onerror = (error) => this.#warn(reasonOf(error).slice(0, MAX_REASON_LENGTH)); // an error may quote a whole message
     this.#outdated = true;
-    this.#askAgainAt = 0;
+    this.#retryListingAt = 0;
     this.#client = client;
     return client;
   }
 
-  /** Runs work that fails after `ms` milliseconds, or as soon as this connection is closed. */
+  /** Runs work. Rejects after `ms` milliseconds, or as soon as this connection is closed. */
   async #within<T>(ms: number, work: () => Promise<T>): Promise<T> {
-    const { signal } = this.#ending;
+    const { signal } = this.#closeController;
     let stop = () => {};
     const over = new Promise<never>((_, reject) => {
       const timer = setTimeout(() => reject(new Error(`no connection within ${ms} ms`)), ms);
@@ -332,7 +334,10 @@ export class McpConnection {
   }
 }
 
-/** Whether the server cannot have run the request: nothing listened at the address, or the HTTP session was unknown. */
+/**
+ * Whether the server has certainly not run the request: nothing listened at the address, or the HTTP session was
+ * unknown.
+ */
 function neverArrived(error: unknown): boolean {
   const { code, cause, status } = error as { code?: unknown; cause?: { code?: unknown }; status?: unknown };
   return status === 404 || [code, cause?.code].some((each) => each === 'ECONNREFUSED' || each === 404);

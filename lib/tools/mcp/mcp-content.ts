@@ -1,20 +1,21 @@
-// Reads the results of MCP servers as text for the model. No result is refused: a tool that has run must not lose its answer.
+// Reads the results of MCP servers as text for the model. It accepts every result, so that the result of a tool that
+// has run is never lost.
 import { HeadstartError } from '../../errors.js';
 import { isObject, type JsonObject } from '../../schema-walk.js';
 import { withRealIntegers } from './mcp-integers.js';
-import { isYes } from './mcp-listing.js';
+import { readBoolean } from './mcp-listing.js';
 import { kindOf } from './mcp-schema.js';
 
 /** A message of a filled-in prompt, ready to be sent. */
 export interface McpPromptMessage {
   /** The author of the message. */
   role: 'user' | 'assistant';
-  /** The text, with a note in place of each image and the like. */
+  /** The text. A note replaces content that a text model cannot read, for example an image. */
   content: string;
 }
 
-/** Types of content that a text model cannot read. Their other fields only describe this content. */
-const UNSEEN = new Set(['image', 'audio', 'video', 'resource', 'resource_link']);
+/** Types of content that a text model cannot read. A note replaces them. */
+const UNREADABLE_TYPES = new Set(['image', 'audio', 'video', 'resource', 'resource_link']);
 /** Longest part of a note, in characters: an address may be a whole file (`data:`). */
 const MAX_NOTE_PART = 200;
 
@@ -38,11 +39,11 @@ export function readResult(result: JsonObject): { text: string; isError: boolean
       pieces.push({ text: textOf(data), isReadable: true });
     }
   }
-  return { text: pieces.map(({ text }) => text).join('\n'), isError: isYes(isError) };
+  return { text: pieces.map(({ text }) => text).join('\n'), isError: readBoolean(isError) };
 }
 
 /**
- * The messages of a prompt. A role that is not `assistant` is read as `user`.
+ * The messages of a prompt. Any role other than `assistant` is read as `user`.
  *
  * @throws HeadstartError `MCP_FAILED` if the result has no messages.
  */
@@ -82,9 +83,9 @@ function readContent(content: unknown): Piece {
   if (type === 'text') {
     return { text: '', isReadable: true };
   }
-  return hasBytes(content) || UNSEEN.has(String(type))
+  return hasBytes(content) || UNREADABLE_TYPES.has(String(type))
     ? { text: noteOf(content), isReadable: false }
-    : { text: textOf(content), isReadable: true }; // an unknown type: its data
+    : { text: textOf(content), isReadable: true }; // an unknown type: the model gets its data as JSON
 }
 
 function hasBytes({ data, blob }: JsonObject): boolean {

@@ -1,5 +1,5 @@
-// Keeps the digits of integers beyond 2^53 in the results of MCP tools: while a result is parsed and passes through the SDK, a
-// marked string stands for each such integer.
+// Keeps the digits of integers beyond 2^53 in the results of MCP tools. While a result is parsed and passes through the
+// SDK, a marked string replaces each such integer.
 import { randomUUID } from 'node:crypto';
 import { replaceInexactIntegers } from '../../prompt/exact-json.js';
 import { isObject } from '../../schema-walk.js';
@@ -9,7 +9,7 @@ const MARK = `integer ${randomUUID()} `;
 const MARKED = new RegExp(`"?${MARK}(-?\\d+)"?`, 'g');
 
 /**
- * JSON.parse of a JSON-RPC message.
+ * Parses a JSON-RPC message. Integers beyond 2^53 become marked strings, except in listings.
  *
  * @throws SyntaxError
  */
@@ -24,7 +24,7 @@ function isListing(message: unknown): boolean {
   return isObject(message) && isObject(message.result) && ('tools' in message.result || 'prompts' in message.result);
 }
 
-/** A text, or JSON, with the real digits in place of marked strings. */
+/** Replaces the marked strings in a text, or in JSON, by their digits. */
 export function withRealIntegers(text: string): string {
   return text.includes(MARK) ? text.replace(MARKED, '$1') : text;
 }

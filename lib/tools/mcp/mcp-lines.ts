@@ -1,8 +1,8 @@
 // Splits the output of an MCP server into lines, in bounded memory.
 
-/** For stdio and HTTP. A longer message is dropped, and its request fails. */
+/** The longest message, over stdio and over HTTP. A longer message is dropped, and its request fails. */
 export const MAX_MESSAGE_BYTES = 32 * 1024 ** 2;
-/** How much of a longer line is kept at its beginning and its end: enough to find the id of the message. */
+/** The bytes that are kept at the beginning and at the end of a longer line: enough to find the id of the message. */
 const EDGE_BYTES = 1024;
 
 const NEWLINE = 10;
@@ -13,7 +13,7 @@ export interface Line {
   isTooLong: boolean;
 }
 
-/** Makes lines of chunks. Each byte is scanned once. */
+/** Splits chunks into lines. Each byte is scanned once. */
 export class LineReader {
   #pieces: Uint8Array[] = [];
   #bytes = 0;
@@ -57,7 +57,7 @@ const ID = String.raw`"id"\s*:\s*(\d+)`;
 const ID_AT_BEGINNING = new RegExp(String.raw`^\s*\{\s*(?:${VERSION}\s*,\s*)?${ID}`);
 const ID_AT_END = new RegExp(String.raw`${ID}\s*(?:,\s*${VERSION}\s*)?\}\s*$`);
 
-/** The id of a response whose middle is missing. The id is in front of the result or after it. */
+/** The id of a response without its middle part. Servers write the id in front of the result or after it. */
 export function idInEdges(text: string): number | undefined {
   const match = ID_AT_BEGINNING.exec(text) ?? ID_AT_END.exec(text);
   return match === null ? undefined : Number(match[1]);

@@ -1,5 +1,5 @@
-// Reads the listings of MCP servers entry by entry. An entry that breaks the protocol is used if it has one sensible meaning, and left out
-// otherwise.
+// Reads the listings of MCP servers entry by entry. An entry that breaks the protocol is used if its meaning is clear,
+// and left out otherwise.
 import { isObject, type JsonObject } from '../../schema-walk.js';
 import { kindOf, readInputSchema } from './mcp-schema.js';
 
@@ -54,7 +54,7 @@ export function readPrompts(entries: readonly unknown[], leftOut: OnLeftOut): Mc
   });
 }
 
-/** The entries by name. If several entries have one name, the last one counts. */
+/** Reads the valid entries. If several entries have the same name, only the last one is used. */
 function readEntries<T extends { name: string }>(
   kind: 'tool' | 'prompt',
   entries: readonly unknown[],
@@ -63,7 +63,7 @@ function readEntries<T extends { name: string }>(
 ): T[] {
   const byName = new Map<string, T>();
   for (const [index, entry] of entries.entries()) {
-    const position = `the ${kind} at place ${index + 1} of its list`;
+    const position = `${kind} number ${index + 1} in the list`;
     if (!isObject(entry)) {
       leftOut(position, `it is ${kindOf(entry)}, not an object`);
     } else if (typeof entry.name !== 'string' || entry.name === '') {
@@ -72,7 +72,7 @@ function readEntries<T extends { name: string }>(
       const result = read(entry as JsonObject & { name: string });
       if (result !== undefined) {
         if (byName.has(result.name)) {
-          leftOut(`the ${kind} "${result.name}"`, 'a later one has the same name');
+          leftOut(`the ${kind} "${result.name}"`, `a later ${kind} has the same name`);
         }
         byName.set(result.name, result);
       }
@@ -109,12 +109,12 @@ function readArguments(listed: unknown, what: string, leftOut: OnLeftOut): Promp
     return {
       name,
       ...readDescription(description, `the argument "${name}" of ${what}`, leftOut),
-      ...(required !== undefined && { required: isYes(required) }),
+      ...(required !== undefined && { required: readBoolean(required) }),
     };
   });
 }
 
 /** Reads a boolean that a server may also write as a string or a number. */
-export function isYes(value: unknown): boolean {
+export function readBoolean(value: unknown): boolean {
   return value === true || value === 1 || (typeof value === 'string' && value.toLowerCase() === 'true');
 }

@@ -1,11 +1,11 @@
-// Repairs JSON-RPC messages of MCP servers so that the SDK's schemas accept them. A refused message would never reach its request: the
-// request would fail after its time limit, and the answer of the tool would be lost.
+// Repairs JSON-RPC messages of MCP servers so that the SDK's schemas accept them. The SDK drops a message that it
+// refuses. The request would then reach its time limit, and the result of the tool would be lost.
 import { isObject, type JsonObject } from '../../schema-walk.js';
 import { withRealIntegers } from './mcp-integers.js';
 
 const INTERNAL_ERROR = -32603;
 
-/** @returns the message in its proper form, or undefined if it is not a JSON-RPC message (for example a line of a log) */
+/** @returns the repaired message, or undefined if it is not a JSON-RPC message (for example a line of a log) */
 export function repairMessage(message: unknown): JsonObject | undefined {
   if (!isObject(message)) {
     return undefined;
@@ -45,17 +45,19 @@ function withoutNulls(message: JsonObject): JsonObject {
   return Object.fromEntries(Object.entries(message).filter(([, value]) => value !== null));
 }
 
-/** A result that is not an object is the content of one. */
+/** A result that is not an object becomes the `content` of an object. */
 function repairResult(result: unknown): JsonObject {
   if (!isObject(result)) {
     return result === null || result === undefined ? {} : { content: result };
   }
   const { _meta, ...rest } = result; // this package uses nothing in `_meta`
-  return 'protocolVersion' in rest && ('capabilities' in rest || 'serverInfo' in rest) ? repairGreeting(rest) : rest;
+  return 'protocolVersion' in rest && ('capabilities' in rest || 'serverInfo' in rest)
+    ? repairInitializeResult(rest)
+    : rest;
 }
 
-/** The used fields of the result of `initialize`. */
-function repairGreeting({ protocolVersion, capabilities, serverInfo }: JsonObject): JsonObject {
+/** Keeps only the fields of an `initialize` result that this package uses. */
+function repairInitializeResult({ protocolVersion, capabilities, serverInfo }: JsonObject): JsonObject {
   const offered = isObject(capabilities) ? capabilities : {};
   const { name, version } = isObject(serverInfo) ? serverInfo : {};
   const kinds = ['tools', 'prompts', 'resources'].filter((kind) => Boolean(offered[kind]));

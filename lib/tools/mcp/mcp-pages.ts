@@ -1,10 +1,11 @@
-// Fetches a listing of an MCP server page by page. It does not use the SDK's schemas, which refuse a whole page for one invalid entry.
+// Fetches a listing of an MCP server page by page. It does not use the SDK's schemas, which refuse a whole page for one
+// invalid entry.
 import type { Client, RequestOptions, StandardSchemaV1 } from '@modelcontextprotocol/client';
 import { HeadstartError } from '../../errors.js';
 import { isObject, type JsonObject } from '../../schema-walk.js';
 import { kindOf } from './mcp-schema.js';
 
-/** Pages beyond this number are not fetched: some servers never end. */
+/** Later pages are not fetched, because the pages of some servers never end. */
 const MAX_PAGES = 64;
 
 /** Lets the SDK accept any result: this package reads results itself. */
@@ -13,10 +14,11 @@ export const ANY_RESULT: StandardSchemaV1<unknown, JsonObject> = {
 };
 
 /**
- * The unchecked entries of all pages. If a page after the first one fails, the entries of the earlier pages count.
+ * Fetches the unchecked entries of all pages. If a page after the first one fails, it returns the entries of the
+ * earlier pages.
  *
  * @param warn is called with the reason if the listing ends early
- * @throws what the SDK throws; HeadstartError `MCP_FAILED` if the first page has no list
+ * @throws any error of the SDK; HeadstartError `MCP_FAILED` if the first page has no list
  */
 export async function listAll(
   client: Client,
@@ -30,7 +32,7 @@ export async function listAll(
   let page = await listPage(client, kind, undefined, options);
   for (let count = 1; ; count++) {
     if (page.entries.length > 0 && page.entries.every((entry) => names.has(nameOf(entry)))) {
-      return entries; // the same page again: some servers ignore the cursor
+      return entries; // the same page came again, because some servers ignore the cursor
     }
     entries.push(...page.entries);
     for (const entry of page.entries) {
@@ -41,12 +43,12 @@ export async function listAll(
       return entries;
     }
     if (typeof cursor !== 'string' && typeof cursor !== 'number') {
-      warn(`after page ${count} of its ${kind}, the cursor of the next one is ${kindOf(cursor)}: pages end there`);
+      warn(`the cursor after page ${count} of its ${kind} is ${kindOf(cursor)}: later pages are ignored`);
       return entries;
     }
     cursors.add(cursor);
     if (count === MAX_PAGES) {
-      warn(`it lists its ${kind} in more than ${MAX_PAGES} pages: only those of the first ${MAX_PAGES} are used`);
+      warn(`it lists its ${kind} in more than ${MAX_PAGES} pages: only the first ${MAX_PAGES} pages are used`);
       return entries;
     }
     try {
@@ -55,15 +57,14 @@ export async function listAll(
       if (!isAnswer(error)) {
         throw error;
       }
-      warn(
-        `page ${count + 1} of its ${kind} could not be read, the earlier pages are used: ${(error as Error).message}`,
-      );
+      const { message } = error as Error;
+      warn(`page ${count + 1} of its ${kind} could not be read, and only the earlier pages are used: ${message}`);
       return entries;
     }
   }
 }
 
-/** Whether an error came from the server's answer, so that the server is alive. */
+/** Whether the server itself answered with this error, which shows that it is alive. */
 export function isAnswer(error: unknown): boolean {
   return HeadstartError.isInstance(error) || typeof (error as { code?: unknown } | null)?.code === 'number';
 }
@@ -82,7 +83,7 @@ async function listPage(
 ): Promise<Page> {
   const request = { method: `${kind}/list`, ...(cursor !== undefined && { params: { cursor } }) };
   const { [kind]: listed, content, nextCursor } = await client.request(request, ANY_RESULT, options);
-  const whole = Array.isArray(content) ? content : []; // repairMessage() turns a result that is a list into its content
+  const whole = Array.isArray(content) ? content : []; // repairMessage() moves a result that is a list into `content`
   const entries = listed ?? whole; // servers in Go write an empty list as null
   if (!Array.isArray(entries)) {
     throw new HeadstartError('MCP_FAILED', `Expected \`${kind}\` to be an array, got ${kindOf(listed)}`);

@@ -1,4 +1,5 @@
-// Sits between a server and the SDK's transports: it repairs messages so that the SDK accepts them, and limits their length.
+// Reads the messages of a server for the SDK's transports. It repairs messages so that the SDK accepts them, and limits
+// their length.
 import type { Transformer } from 'node:stream/web';
 import type { JsonObject } from '../../schema-walk.js';
 import { parseMessage } from './mcp-integers.js';
@@ -7,7 +8,10 @@ import { errorMessage, repairMessage } from './mcp-message.js';
 
 const TOO_LONG = `it sent a message of more than ${MAX_MESSAGE_BYTES / 1024 ** 2} MiB, which is the limit`;
 
-/** Replaces the SDK's buffer for the standard output of a child process, which closes the server at a message of 10 MiB. */
+/**
+ * Replaces the SDK's buffer for the standard output of a child process. That buffer closes the server at a message of
+ * 10 MiB.
+ */
 export class StdioMessages {
   readonly #onLog: (line: string) => void;
   #lines = new LineReader();
@@ -38,7 +42,7 @@ export class StdioMessages {
   }
 }
 
-/** `fetch` for a server at an address. Rejects if the answer is too long. */
+/** A `fetch` that repairs the messages of a response. Rejects if a JSON response is too long. */
 export async function fetchMessages(url: string | URL, init?: RequestInit): Promise<Response> {
   const response = await fetch(url, init);
   const type = response.headers.get('content-type') ?? '';
@@ -51,7 +55,7 @@ export async function fetchMessages(url: string | URL, init?: RequestInit): Prom
   return /^application\/json/i.test(type) ? withBody(response, repairBody(await readBody(response.body))) : response;
 }
 
-/** The messages of a line. A message that is too long becomes an error for its request. */
+/** The repaired messages of a line. A message that is too long becomes an error for its request. */
 function messagesIn({ text, isTooLong }: Line): JsonObject[] {
   if (isTooLong) {
     const id = idInEdges(text);
@@ -68,7 +72,10 @@ function messagesIn({ text, isTooLong }: Line): JsonObject[] {
   }
 }
 
-/** The repaired messages of a line; none for a message that nests too deeply for JSON.stringify, which is then passed on unchanged. */
+/**
+ * The repaired messages of a line as JSON. Empty if a message nests too deeply for JSON.stringify: the line is then
+ * passed on unchanged.
+ */
 function messageTexts(line: Line): string[] {
   try {
     return messagesIn(line).map((message) => JSON.stringify(message));

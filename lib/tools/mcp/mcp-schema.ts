@@ -1,14 +1,21 @@
 // Reads the `inputSchema` of an MCP tool as the JSON Schema of an object.
 import { isObject, type Json, type JsonObject, mapBelow } from '../../schema-walk.js';
 
-/** Keywords whose value is data, so that null is a value. */
-const DATA = new Set(['default', 'const', 'example']);
+/** Keywords whose value is data, so that null is a valid value. */
+const DATA_KEYWORDS = new Set(['default', 'const', 'example']);
 /** Keywords whose value is an object. PHP writes an empty object as `[]`. */
-const OBJECTS = new Set(['properties', 'patternProperties', 'dependentSchemas', '$defs', 'definitions', 'items']);
+const OBJECT_KEYWORDS = new Set([
+  'properties',
+  'patternProperties',
+  'dependentSchemas',
+  '$defs',
+  'definitions',
+  'items',
+]);
 
 /**
- * Adds `type: "object"` and `properties`, removes keywords that are null, and replaces PHP's empty arrays by objects. A missing
- * schema becomes that of no arguments.
+ * Adds `type: "object"` and `properties`, removes keywords that are null, and replaces PHP's empty arrays by objects. A
+ * missing schema becomes the schema of an object without properties.
  *
  * @returns the schema, or the reason why `schema` cannot be read as the schema of an object
  */
@@ -35,8 +42,8 @@ function repair(schema: Json): Json {
     return schema;
   }
   const kept = Object.entries(schema)
-    .filter(([name, value]) => value !== null || DATA.has(name))
-    .map(([name, value]) => [name, OBJECTS.has(name) && isEmptyList(value) ? {} : value]);
+    .filter(([name, value]) => value !== null || DATA_KEYWORDS.has(name))
+    .map(([name, value]) => [name, OBJECT_KEYWORDS.has(name) && isEmptyList(value) ? {} : value]);
   return mapBelow(Object.fromEntries(kept), repair);
 }
 

@@ -9,11 +9,11 @@ import type { McpPromptListing } from './mcp-listing.js';
 /** A tool of a server, in the form that sessions accept as one of their `tools`. */
 export interface McpTool {
   /**
-   * The name that the server gives to the tool, with `_` for every character other than letters, digits, `_` and `-`. If another
-   * server or the session has a tool of this name, it is `server__tool`.
+   * The name that the server gives to the tool, with `_` in place of every character other than letters, digits, `_`
+   * and `-`. If another server or the session has a tool of the same name, the name is `server__tool`.
    */
   name: string;
-  /** The description by the server. */
+  /** The description from the server. */
   description?: string;
   /** The JSON Schema of the arguments. */
   inputSchema: object;
@@ -29,7 +29,7 @@ export interface McpPrompt extends McpPromptListing {
   server: string;
 }
 
-/** The extended form of each tool set, with the listings that it was made of. */
+/** The extended form of each tool set, and the listings from which it was made. */
 type Extended = WeakMap<ToolSet, { listings: readonly object[]; extended: ToolSet }>;
 
 /** The agent's connections to servers of the Model Context Protocol. */
@@ -44,7 +44,8 @@ export class McpServers {
   }
 
   /**
-   * Connects to all servers and fetches their listings. If a server that is `required` fails, the others are closed again.
+   * Connects to all servers and fetches their listings. If a server that is `required` fails, the others are closed
+   * again.
    *
    * @throws HeadstartError `CONFIG_INVALID`, `MCP_FAILED`, `ABORTED`.
    */
@@ -67,8 +68,7 @@ export class McpServers {
   }
 
   /**
-   * The current tools. A listing is fetched again if its server reported a change, and servers that went away are connected
-   * again.
+   * The current tools. A listing is fetched again if its server reported a change. Lost connections are opened again.
    *
    * @param taken names that are already used, for example by a session's own tools
    * @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`.
@@ -97,8 +97,8 @@ export class McpServers {
   }
 
   /**
-   * @internal Adds the current tools of the servers to a session's own tools. Schemas are compiled once for each listing. A tool
-   * with an invalid schema is left out.
+   * @internal Adds the current tools of the servers to a session's own tools. Schemas are compiled once for each
+   *   listing. A tool with an invalid schema is left out.
    */
   async extend(own: ToolSet, signal?: AbortSignal): Promise<ToolSet> {
     const listings = await Promise.all(this.#connections.map((connection) => connection.listing(signal)));
@@ -165,7 +165,10 @@ export class McpServers {
   }
 }
 
-/** Adds a number if the name is used already: a server may have two tools of one name, or one called `other__tool`. */
+/**
+ * Adds a number if the name is already used: a server may have two tools of the same name, or a tool called
+ * `other__tool`.
+ */
 function newName(wanted: string, used: Set<string>): string {
   let name = wanted;
   for (let count = 2; used.has(name); count++) {

@@ -1,11 +1,12 @@
-// The transport to a server: the standard streams of a child process, or HTTP. The MCP client is loaded only if there are servers.
+// The transport to a server: the standard streams of a child process, or HTTP. The MCP client is loaded only if there
+// are servers.
 import type { Client } from '@modelcontextprotocol/client';
 import { HeadstartError } from '../../errors.js';
 import type { ResolvedMcpServer } from './mcp-config.js';
 import { MAX_MESSAGE_BYTES } from './mcp-lines.js';
 import { fetchMessages, StdioMessages } from './mcp-reading.js';
 
-/** Of a log, in characters. Longer lines are cut. */
+/** The longest line in the log, in characters. Longer lines are cut. */
 const MAX_LINE_LENGTH = 1000;
 
 type Transport = Parameters<Client['connect']>[0];
@@ -23,7 +24,9 @@ export async function loadClient(): Promise<typeof import('@modelcontextprotocol
   }
 }
 
-/** @param onLine is called with each line of a child's standard error, and each line of its output that is not a message */
+/**
+ * @param onLine is called with each line of a child's standard error, and each line of its output that is not a message
+ */
 export async function makeTransport(config: ResolvedMcpServer, onLine: (line: string) => void): Promise<Transport> {
   if ('url' in config) {
     const { StreamableHTTPClientTransport, SSEClientTransport } = await loadClient();
@@ -44,7 +47,8 @@ export async function makeTransport(config: ResolvedMcpServer, onLine: (line: st
     ...(cwd !== undefined && { cwd }),
   });
   const onText = (line: string) => line.trim() !== '' && onLine(line.slice(0, MAX_LINE_LENGTH));
-  // The SDK has no option for its buffer. If a later version renames this field, invalid messages are refused, and all else works.
+  // The SDK has no option for its buffer. If a later SDK renames this field, it refuses invalid messages, and
+  // everything else still works.
   Reflect.set(transport, '_readBuffer', new StdioMessages(onText));
   transport.stderr?.on('data', (chunk: Buffer) => chunk.toString('utf8').split('\n').forEach(onText));
   return transport;

@@ -1,18 +1,18 @@
-// All tools of a session share one grammar of replies, and llama.cpp names the rules of this grammar after references. Two schemas
-// may use one reference for different definitions (zod's `#/$defs/__schema0`, or `#/$defs/Item`). Both would get the rule of
-// the first definition.
+// All tools of a session share one grammar of replies, and llama.cpp names the rules of this grammar after references.
+// Two schemas may use the same reference for different definitions (for example `#/$defs/Item`, or zod's
+// `#/$defs/__schema0`). Both would then get the rule of the first definition.
 import { createHash } from 'node:crypto';
 import { isObject, type Json, type JsonObject, mapBelow, targetOf } from '../../schema-walk.js';
 
-/** The definitions that the references of a schema lead to, as JSON, by reference. */
+/** The targets of the references in a schema, as JSON, by reference. */
 type Targets = ReadonlyMap<string, string>;
 
-/** A cache: sessions use the same schemas again and again. */
+/** A cache, because sessions use the same schemas repeatedly. */
 const targetsBySchema = new WeakMap<JsonObject, Targets>();
 
 /**
- * Renames references until each name has one definition in all schemas. Schemas without such a conflict stay unchanged. The new
- * names do not depend on the order of the schemas.
+ * Renames references so that each name has only one definition in all schemas. Schemas without a conflict stay
+ * unchanged. The new names do not depend on the order of the schemas.
  */
 export function withDistinctReferences(schemas: readonly JsonObject[]): JsonObject[] {
   const meanings = new Map<string, Set<string>>();
@@ -40,7 +40,7 @@ function targetsOf(schema: JsonObject): Targets {
   return targets;
 }
 
-/** Leaves out references to nothing: another check refuses these. */
+/** Leaves out references without a target, which another check refuses. */
 function findTargets(root: JsonObject): Targets {
   const targets = new Map<string, string>();
   const visit = (schema: Json): Json => {
@@ -59,7 +59,7 @@ function findTargets(root: JsonObject): Targets {
   return targets;
 }
 
-/** Gives every reference a definition with a name that no other schema has. */
+/** Renames the definition of every reference to a name that no other schema has. */
 function renamed(root: JsonObject): JsonObject {
   const text = JSON.stringify(root);
   const names = new Map(

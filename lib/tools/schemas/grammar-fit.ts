@@ -1,6 +1,6 @@
-// llama.cpp's converter refuses some schemas that validators accept: schemas that are too large or too deep, or whose patterns expand too
-// far. The grammar of such a schema leaves out as little as possible. After generation, values are checked against the whole
-// schema.
+// llama.cpp's converter refuses some schemas that validators accept: schemas that are too large or too deep, and
+// schemas whose patterns expand too far. The grammar of such a schema leaves out as few constraints as possible. After
+// generation, values are checked against the whole schema.
 import { HeadstartError } from '../../errors.js';
 import { jsonSchemaToGrammar } from '../../native/reply.js';
 import type { JsonObject } from '../../schema-walk.js';
@@ -24,13 +24,13 @@ const DETAILS: readonly GrammarDetail[] = [
   { patterns: false, depth: 0, entries: 0, items: 0 },
 ];
 
-/** The index of the first level whose grammar has little more than the names of properties. */
+/** The index of the first level of detail that enforces little more than the names of properties. */
 export const SHORT_DETAIL = 4;
 
 /**
  * Finds the most detailed form of a schema that llama.cpp can convert.
  *
- * @param isArguments the value is an object, even if the schema allows other types
+ * @param isArguments whether the value must be an object, even if the schema allows other types
  * @param detail the index of the first level of detail to try
  * @returns this form, or the reason why no value fits the schema
  */

@@ -1,6 +1,6 @@
-// Rewrites a JSON Schema with the keywords that llama.cpp's converter to grammars supports, in combinations that it reads
-// correctly. Constraints that these keywords cannot express are left out: after generation, values are checked against the whole
-// schema.
+// Rewrites a JSON Schema with the keywords that llama.cpp's converter to grammars supports, in combinations that it
+// reads correctly. Constraints that these keywords cannot express are left out: after generation, values are checked
+// against the whole schema.
 import { isObject, type Json, type JsonObject, targetOf } from '../../schema-walk.js';
 import {
   integerForGrammar,
@@ -26,17 +26,19 @@ export interface GrammarDetail {
   items: number;
 }
 
-/** The grammars of larger schemas cost more than they are worth. */
+/** The most nodes of a schema. The grammar of a larger schema would take too much time. */
 const MAX_NODES = 10_000;
-/** Most references that lead to references, and `allOf` in `allOf`. */
+/** The longest chain of references to references, or of `allOf` inside `allOf`. */
 const MAX_HOPS = 64;
 
 /** The schema has more than {@link MAX_NODES} nodes. */
 export class TooLarge extends Error {}
 
 /**
+ * Rewrites a schema for the converter. Returns {@link Never} if no value fits the schema.
+ *
  * @param schema a valid schema as JSON.parse returns it; it is not changed
- * @param isArguments the value is an object, even if the schema allows other types
+ * @param isArguments whether the value must be an object, even if the schema allows other types
  * @throws TooLarge
  */
 export function schemaForGrammar(schema: JsonObject, detail: GrammarDetail, isArguments = false): JsonObject | Never {
@@ -75,11 +77,11 @@ class Conversion {
     this.#empty = empty;
   }
 
-  /** @param isArguments the value is an object, even if the schema allows other types */
+  /** @param isArguments whether the value must be an object, even if the schema allows other types */
   convert(isArguments: boolean): JsonObject | Never {
     const schema = isArguments ? { allOf: [this.#root, { type: 'object' }] } : this.#root;
-    // Formats that write arguments one by one look for their names in the root, so a reference in the root is replaced by its
-    // definition.
+    // Formats that write arguments one by one look for their names in the root, so a reference in the root is replaced
+    // by its definition.
     const converted = this.#inline(schema, 0);
     const isRecursive = Object.keys(this.#definitions).length > 0;
     return converted instanceof Never || !isRecursive ? converted : { ...converted, $defs: this.#definitions };
@@ -234,7 +236,7 @@ class Conversion {
         ...(max <= MAX_REPETITIONS && { maxItems: max }),
       };
     }
-    // The converter's tuples have one length.
+    // The converter supports only tuples of a fixed length.
     const length = Math.min(Math.max(prefix.length, min), max);
     const more = Math.min(length, prefix.length + this.#detail.items) - prefix.length;
     const rest = Array.from({ length: Math.max(0, more) }, () => items.at(-1) as JsonObject);
@@ -281,20 +283,20 @@ class Conversion {
     const { properties, additionalProperties, patternProperties } = schema;
     const patterns = isObject(patternProperties) ? Object.values(patternProperties) : [];
     if (isObject(properties) && (additionalProperties === undefined || patterns.length > 0)) {
-      return false; // as the converter does: the model writes the named properties only
+      return false; // the converter does the same: the model writes only the named properties
     }
     const converted = unionOf([...patterns, additionalProperties ?? true].map((each) => this.#schema(each, depth)));
     return converted instanceof Never ? false : Object.keys(converted).length === 0 || converted;
   }
 }
 
-/** Keywords without constraints, and keywords that are handled before these are removed. */
+/** Keywords that constrain nothing, and keywords that are read elsewhere. They are removed from schemas. */
 const ANNOTATIONS = new Set([
   ...['$schema', '$id', '$anchor', '$comment', '$defs', 'definitions', 'title', 'description', 'default', 'examples'],
   ...['deprecated', 'readOnly', 'writeOnly'],
 ]);
 
-/** Keywords that constrain values of one type. In a schema without a `type` they show which type is meant. */
+/** Keywords that constrain values of one type. They imply the type of a schema without a `type`. */
 const KEYWORDS_OF: Readonly<Record<string, readonly string[]>> = {
   string: ['pattern', 'minLength', 'maxLength', 'format'],
   number: ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf'],

@@ -3,7 +3,7 @@ import type { JsonObject } from '../../schema-walk.js';
 import type { PatternGrammar } from './pattern-grammar.js';
 import { patternsOf } from './schema-intersection.js';
 
-/** Why no value fits a schema. */
+/** The result of converting a schema that no value fits. */
 export class Never {
   readonly reason: string;
 
@@ -13,11 +13,11 @@ export class Never {
 }
 
 /**
- * Integers beyond 2^53 are refused after generation. The grammar still allows them: otherwise it would end the number after
- * its first digits, and a wrong number would look right.
+ * The bound of integers in grammars. Integers beyond 2^53 are refused after generation. The grammar still allows them:
+ * otherwise it would end such a number after its first digits, and the wrong number would look right.
  */
-const BEYOND = 1e17;
-/** llama.cpp reads more repetitions as any number. */
+const LARGE_BOUND = 1e17;
+/** llama.cpp treats a larger count of repetitions as unlimited. */
 export const MAX_REPETITIONS = 2000;
 /** Most multiples of a number that the grammar lists. */
 const MAX_MULTIPLES = 256;
@@ -27,7 +27,10 @@ interface Bounds {
   max: number;
 }
 
-/** The converter confuses two lower bounds, and miscounts digits if there is no upper bound. So it gets one of each. */
+/**
+ * The converter confuses two lower bounds, and miscounts digits without an upper bound. So it gets one lower and one
+ * upper bound.
+ */
 export function integerForGrammar(schema: JsonObject): JsonObject | Never {
   const { minimum, maximum, exclusiveMinimum, exclusiveMaximum } = schema;
   const min = Math.max(Math.ceil(numberOr(minimum, -Infinity)), Math.floor(numberOr(exclusiveMinimum, -Infinity)) + 1);
@@ -38,14 +41,14 @@ export function integerForGrammar(schema: JsonObject): JsonObject | Never {
   if (min > Number.MAX_SAFE_INTEGER || max < Number.MIN_SAFE_INTEGER) {
     return new Never('its integers are beyond 2^53, which JavaScript cannot hold exactly');
   }
-  const isBelow = min > Number.MIN_SAFE_INTEGER;
-  const isAbove = max < Number.MAX_SAFE_INTEGER;
-  return isBelow || isAbove
-    ? { type: 'integer', minimum: isBelow ? min : -BEYOND, maximum: isAbove ? max : BEYOND }
+  const hasMin = min > Number.MIN_SAFE_INTEGER;
+  const hasMax = max < Number.MAX_SAFE_INTEGER;
+  return hasMin || hasMax
+    ? { type: 'integer', minimum: hasMin ? min : -LARGE_BOUND, maximum: hasMax ? max : LARGE_BOUND }
     : { type: 'integer' };
 }
 
-/** Without bounds, which grammars cannot enforce for fractions. */
+/** Leaves out the bounds of fractions, which grammars cannot enforce. */
 export function numberForGrammar(schema: JsonObject): JsonObject | Never {
   const { minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf } = schema;
   const above = numberOr(exclusiveMinimum, -Infinity);

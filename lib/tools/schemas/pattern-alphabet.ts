@@ -1,5 +1,5 @@
-// Automata get slow if character classes have hundreds of ranges, as `\p{L}` has. The characters that no class of a pattern
-// tells apart behave alike, so each group of them becomes one character of a small alphabet.
+// Automata get slow if character classes have hundreds of ranges, as `\p{L}` has. Characters that belong to the same
+// classes behave alike, so each group of such characters becomes one character of a small alphabet.
 import { CharBase, CharSet, type Concatenation, type Element, type Expression, type NoParent } from 'refa';
 import type { PatternBudget } from './pattern-budget.js';
 
@@ -8,7 +8,7 @@ export type Sequence = NoParent<Concatenation>;
 export type Part = NoParent<Element>;
 
 const MAX_CHARACTER = 0x10ffff;
-/** A step of the budget is enough for so many comparisons of a range with a class. */
+/** The number of comparisons of a range with a class that cost one step of the budget. */
 const COMPARISONS_PER_STEP = 100;
 
 export class PatternAlphabet {
@@ -47,7 +47,7 @@ export class PatternAlphabet {
   }
 }
 
-/** @param visit gets each part, and in how many repetitions it lies */
+/** @param visit gets each part, and the number of repetitions around the part */
 export function visitParts(language: Language, visit: (part: Part, repetitions: number) => void): void {
   const visitAll = (alternatives: readonly Sequence[], repetitions: number) => {
     for (const part of alternatives.flatMap(({ elements }) => elements)) {

@@ -1,13 +1,13 @@
-// Computes with the languages of patterns as automata, within a budget.
+// Combines the languages of patterns as automata, within a budget.
 import { CharSet, DFA, NFA } from 'refa';
 import { type Language, type Part, type Sequence, visitParts } from './pattern-alphabet.js';
 import type { PatternBudget } from './pattern-budget.js';
 
-/** A regular expression with more parts makes no useful grammar. */
+/** The most parts of a regular expression. An expression with more parts makes no useful grammar. */
 const MAX_PARTS = 2000;
-/** So many transitions between states are made in one step of the budget. */
+/** The number of transitions between states that cost one step of the budget. */
 const TRANSITIONS_PER_STEP = 2;
-/** The cost of a state when an automaton becomes a regular expression, in steps. */
+/** The cost in steps of each state when an automaton is converted to a regular expression. */
 const STEPS_TO_REMOVE_STATE = 10;
 
 export class PatternAutomata {
@@ -55,7 +55,7 @@ export class PatternAutomata {
     return deterministic;
   }
 
-  /** Each state may have a transition for each character of the alphabet. */
+  /** Charges the budget for each new state, which may have a transition for each character of the alphabet. */
   #counted<Node>(factory: { createNode: () => Node }): { createNode: () => Node } {
     const steps = (2 + this.#maxCharacter) / TRANSITIONS_PER_STEP;
     return {
@@ -68,8 +68,8 @@ export class PatternAutomata {
 }
 
 /**
- * An estimate of the transitions that refa makes for an expression: optional parts in a row may follow each other in any
- * combination, and refa links the ends of repetitions in repetitions again for each level.
+ * Estimates the transitions that refa makes for an expression. Consecutive optional parts may follow each other in any
+ * combination. For nested repetitions, refa links the ends again at each level.
  */
 function transitionsOf(language: Language): number {
   let parts = 0;
@@ -81,7 +81,7 @@ function transitionsOf(language: Language): number {
   return parts ** 2 / 64 + links / 4;
 }
 
-/** Strings of any characters, `min` to `max` of them. */
+/** All strings of `min` to `max` characters. */
 export function anything(maxCharacter: number, min = 0, max = Number.POSITIVE_INFINITY): Part {
   const alternatives: Sequence[] = [
     { type: 'Concatenation', elements: [{ type: 'CharacterClass', characters: CharSet.all(maxCharacter) }] },

@@ -1,6 +1,6 @@
 /**
- * Limits the work on patterns, which runs on the event loop. It counts steps of about 10 microseconds instead of time, so
- * that a schema gives the same grammar on every machine.
+ * Limits the work on patterns, which runs on the event loop. It counts steps of about 10 microseconds instead of time,
+ * so that a schema gives the same grammar on every machine.
  */
 export class PatternBudget {
   #left: number;
@@ -9,7 +9,7 @@ export class PatternBudget {
     this.#left = steps;
   }
 
-  /** @throws OverBudget if fewer steps are left; they stay for other patterns. */
+  /** @throws OverBudget if fewer steps are left. The remaining steps stay available to other patterns. */
   spend(steps: number): void {
     if (steps > this.#left) {
       throw new OverBudget();
@@ -17,7 +17,10 @@ export class PatternBudget {
     this.#left -= steps;
   }
 
-  /** Runs work that may spend half of what is left: one costly pattern must not use up the budget of all others. */
+  /**
+   * Runs work that may spend half of the remaining steps, so that one costly pattern does not use up the budget of all
+   * others.
+   */
   withHalf<T>(work: (budget: PatternBudget) => T): T {
     const half = this.#left / 2;
     const budget = new PatternBudget(half);
@@ -29,5 +32,5 @@ export class PatternBudget {
   }
 }
 
-/** A pattern needs more work than its schema may cost. */
+/** A pattern needs more steps than the budget has left. */
 export class OverBudget extends Error {}

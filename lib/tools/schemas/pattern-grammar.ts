@@ -1,19 +1,19 @@
-// Rewrites a `pattern` for llama.cpp's converter to grammars. The rewritten pattern describes the text between the quotes of
-// a JSON string, so characters that JSON escapes are escaped here.
+// Rewrites a `pattern` for llama.cpp's converter to grammars. The rewritten pattern describes the text between the
+// quotes of a JSON string, so characters that JSON escapes are escaped here.
 import { CharSet } from 'refa';
 import type { Part, Sequence } from './pattern-alphabet.js';
 import { OverBudget, PatternBudget } from './pattern-budget.js';
 import { type Lengths, stringsOfAll } from './pattern-language.js';
 
-/** In characters. The grammars of longer patterns cost more than they are worth. */
+/** The longest rewritten pattern, in characters. The grammar of a longer pattern would take too much time. */
 const MAX_LENGTH = 16_384;
-/** llama.cpp reads more repetitions as any number. */
+/** llama.cpp treats a larger count of repetitions as unlimited. */
 const MAX_REPETITIONS = 2000;
-/** For all patterns of one schema: about 100 ms. */
+/** The budget for all patterns of one schema, in steps. */
 const MAX_STEPS = 6000;
 
 const MAX_CHARACTER = 0x10ffff;
-/** The characters that a JSON string contains unescaped. UTF-8 has no characters for halves of surrogate pairs. */
+/** The characters that a JSON string may contain unescaped. Halves of surrogate pairs have no UTF-8 encoding. */
 const PLAIN = CharSet.empty(MAX_CHARACTER).union([
   { min: 0x20, max: 0x21 },
   { min: 0x23, max: 0x5b },
@@ -38,9 +38,9 @@ export class PatternGrammar {
 
   /**
    * @param patterns at least one
-   * @param lengths of the strings, beside the patterns
-   * @returns a pattern for the converter that allows the same strings, or some more; '' if no string fits; undefined if it
-   *   would allow nearly every string, or if this is too much work
+   * @param lengths the lengths that the strings must also have
+   * @returns a pattern for the converter that allows the same strings, or some more strings; '' if no string fits;
+   *   undefined if the pattern would allow nearly every string, or if rewriting would take too much work
    */
   rewrite(patterns: readonly string[], lengths: Lengths): string | undefined {
     const key = JSON.stringify([patterns, lengths.min, lengths.max]);
@@ -137,7 +137,10 @@ function bracketed(ranges: readonly { min: number; max: number }[]): string {
   return `[${texts.join('')}]`;
 }
 
-/** Letters and digits unchanged, all others by number, because they may have a meaning in grammars or patterns. */
+/**
+ * Writes letters and digits unchanged, and all other characters as codes, because these may have a meaning in grammars
+ * or patterns.
+ */
 function coded(character: number): string {
   const hex = character.toString(16);
   if (character < 0x80) {

@@ -1,4 +1,5 @@
-// The strings that a `pattern` allows, as an expression without anchors and lookarounds: grammars have none.
+// Describes the strings that a `pattern` allows by an expression without anchors and lookarounds, because grammars have
+// neither.
 import { combineTransformers, type DFA, JS, Transformers, transform } from 'refa';
 import { type Language, type Part, PatternAlphabet, type Sequence, visitParts } from './pattern-alphabet.js';
 import { anything, PatternAutomata } from './pattern-automata.js';
@@ -13,16 +14,19 @@ export interface Lengths {
 
 const ANY_LENGTH: Lengths = { min: 0, max: Number.POSITIVE_INFINITY };
 
-/** Whole strings; no string if there are no alternatives. If it is not exact, it also has strings that are forbidden. */
+/**
+ * A set of whole strings; empty if there are no alternatives. If the set is not exact, it also contains forbidden
+ * strings.
+ */
 export interface Strings {
   language: Language;
   isExact: boolean;
 }
 
 /**
- * @param lengths of the strings, beside the patterns
+ * @param lengths the lengths that the strings must also have
  * @returns the strings that all patterns allow; undefined if no expression without lookarounds can describe them, or if
- *   this is too much work
+ *   finding one would take too much work
  */
 export function stringsOfAll(
   patterns: readonly string[],
@@ -47,7 +51,7 @@ export function stringsOfAll(
   });
 }
 
-/** Escapes that are errors with the flag `u`, as in /\-/, and that validators take without it. */
+/** Escapes that are errors with the flag `u`, as in /\-/. Validators accept them without this flag. */
 const NEEDLESS_ESCAPE = /\\(?![\^$\\.*+?()[\]{}|/A-Za-z0-9])([\x20-\x7e])/g;
 
 /** @throws OverBudget */
@@ -76,7 +80,7 @@ class PatternStrings {
     this.#automata = new PatternAutomata(maxCharacter, budget);
   }
 
-  /** The strings that contain a match of the pattern and have such a length. */
+  /** The strings that contain a match of the pattern and have one of the lengths. */
   of(pattern: Language, lengths: Lengths): Strings | undefined {
     const wide: Sequence[] = [];
     const exact: Sequence[] = [];
@@ -126,7 +130,7 @@ class PatternStrings {
     };
   }
 
-  /** Replaces word boundaries and the like by the characters beside them; undefined if that is impossible. */
+  /** Replaces word boundaries and other assertions by the characters beside them; undefined if that is impossible. */
   #withoutAssertions(language: Language): Language | undefined {
     if (!hasAssertion(language)) {
       return language;
@@ -196,11 +200,12 @@ const withAssertionsApplied = combineTransformers([
   Transformers.applyAssertions(),
   Transformers.unionCharacters(),
 ]);
-/** Of one part of an expression, in one pass of these transformers. */
+/** The cost in steps of one part of an expression in one pass of these transformers. */
 const STEPS_PER_PASS = 2;
 
 /**
- * Beyond the ends of a string is nothing: an assertion that looks there holds if it is negated, and otherwise nothing fits.
+ * Resolves the assertions at one end of a string. There is no character beyond that end, so a negated assertion always
+ * holds there, and any other assertion never holds.
  */
 function settledAt({ elements }: Sequence, kind: 'ahead' | 'behind'): Sequence[] {
   const rest = [...elements];
@@ -226,7 +231,7 @@ function hasAssertion(language: Language): boolean {
   return hasOne;
 }
 
-/** How many parts an expression has, in all levels. */
+/** The number of parts of an expression, at all levels. */
 function sizeOf(language: Language): number {
   let size = 0;
   visitParts(language, () => size++);

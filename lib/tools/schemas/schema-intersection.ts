@@ -1,7 +1,8 @@
-// The schema of the values that two schemas allow. If no schema can express that, the result allows more values.
+// Makes the schema of the values that both of two schemas allow. If no schema can express this set, the result allows
+// more values.
 import { isObject, type Json, type JsonObject } from '../../schema-walk.js';
 
-/** Both schemas have no references and no alternatives (`anyOf`, `oneOf`) at their first level. */
+/** Requires schemas without references and alternatives (`anyOf`, `oneOf`) at their first level. */
 export function intersectSchemas(a: JsonObject, b: JsonObject): JsonObject {
   const joined: Record<string, Json> = { ...a };
   for (const [name, value] of Object.entries(b)) {
@@ -55,12 +56,12 @@ const JOINS: Readonly<Record<string, Join>> = {
   },
 };
 
-/** For a keyword that cannot be joined, the value of the first schema counts. */
+/** If the values of a keyword cannot be joined, the value of the first schema is used. */
 function joinKeyword(name: string, a: Json, b: Json): Json {
   return (JOINS[name] as ((a: Json, b: Json) => Json) | undefined)?.(a, b) ?? a;
 }
 
-/** Not joined before it is needed: references may lead in circles. */
+/** Writes an `allOf` instead of joining the schemas now, because references may be circular. */
 function all(a: Json, b: Json): Json {
   if (a === true || isSame(a, b)) {
     return b;
@@ -84,7 +85,10 @@ function propertiesOfBoth(a: JsonObject, b: JsonObject): JsonObject {
   return names.length > 0 ? { properties: Object.fromEntries(properties) } : {};
 }
 
-/** The schema of one property: its own, those of matching patterns, or that of additional properties. */
+/**
+ * The schema of one property: its own schema and the schemas of matching patterns, or else the schema of additional
+ * properties.
+ */
 export function propertyOf(schema: JsonObject, name: string): Json {
   const { properties, patternProperties, additionalProperties = true } = schema;
   const named = isObject(properties) && Object.hasOwn(properties, name) ? [properties[name]] : [];

@@ -8,7 +8,7 @@ import { Never } from './grammar-values.js';
 import { shownSchema } from './shown-schema.js';
 import { compileValidator } from './validator.js';
 
-/** A schema that follows the Standard Schema specification (version 1), for example one of zod. */
+/** A schema that follows the Standard Schema specification (version 1), for example a zod schema. */
 export interface StandardSchema<T = unknown> {
   /** The properties that the specification defines. */
   readonly '~standard': {
@@ -44,14 +44,14 @@ type StandardResult<T> =
 /** A JSON Schema, or a zod schema (version 4). */
 export type Schema<T = unknown> = StandardSchema<T> | object;
 
-/** The type of a schema's values: that of a zod schema, or unknown for a JSON Schema. */
+/** The type of a schema's values: the output type of a zod schema, or `unknown` for a JSON Schema. */
 export type SchemaValue<S> = S extends StandardSchema<infer T> ? T : unknown;
 
 /** A schema, prepared for prompts, grammars and checks. */
 export interface PreparedSchema {
   /** The form that the prompt shows to the model. */
   readonly jsonSchema: object;
-  /** The form that the grammar is made of. */
+  /** The form from which the grammar is made. */
   readonly grammarSchema: object;
   /** The length of the grammar, in characters. */
   readonly grammarLength: number;
@@ -65,13 +65,13 @@ export interface PreparedSchema {
   parse(value: unknown): Promise<unknown>;
 }
 
-/** Most compiled JSON Schemas in the cache. Sessions use the same schemas again and again. */
+/** The most compiled JSON Schemas in the cache. Sessions use the same schemas repeatedly. */
 const MAX_COMPILED = 256;
 const compiled = new LRUCache<string, Promise<PreparedSchema>>({ max: MAX_COMPILED });
 
 /**
- * @param what names the schema in errors
- * @param isArguments the value is an object, even if the schema allows other types
+ * @param what the name of the schema in errors
+ * @param isArguments whether the value must be an object, even if the schema allows other types
  * @throws HeadstartError `SCHEMA_INVALID` with the reason, also for a schema that no value fits.
  */
 export async function prepareSchema(schema: Schema, what: string, isArguments = false): Promise<PreparedSchema> {
@@ -113,7 +113,7 @@ async function standardJsonSchema(schema: StandardSchema, what: string): Promise
       cause,
     );
   }
-  throw invalid(`Expected ${what} to be a JSON Schema or a zod 4 schema, got one of ${vendor}`);
+  throw invalid(`Expected ${what} to be a JSON Schema or a zod 4 schema, got a schema of ${vendor}`);
 }
 
 function prepareJsonSchema(schema: object, what: string, isArguments: boolean): Promise<PreparedSchema> {
@@ -122,7 +122,7 @@ function prepareJsonSchema(schema: object, what: string, isArguments: boolean): 
   let prepared = compiled.get(name);
   if (prepared === undefined) {
     prepared = compile(text, what, isArguments);
-    prepared.catch(() => compiled.delete(name)); // the next error names the tool of the next call
+    prepared.catch(() => compiled.delete(name)); // the next failure must name its own tool
     compiled.set(name, prepared);
   }
   return prepared;
@@ -172,7 +172,7 @@ async function compile(text: string, what: string, isArguments: boolean): Promis
   };
 }
 
-/** In characters. A shorter grammar needs no shorter form. */
+/** In characters. Only schemas with a longer grammar get a short form. */
 const LONG_GRAMMAR = 8192;
 
 async function shortSchema(schema: JsonObject, isArguments: boolean): Promise<object> {

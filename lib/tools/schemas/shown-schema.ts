@@ -1,7 +1,7 @@
-// The form of a JSON Schema that the prompt shows to the model: one that chat templates and the addon accept.
+// Makes the form of a JSON Schema that the prompt shows to the model. Chat templates and the addon accept this form.
 import { isObject, type Json, type JsonObject, mapBelow, targetOf } from '../../schema-walk.js';
 
-/** Nested brackets: the addon accepts 64, and some of these surround the schema in a tool. */
+/** The deepest nesting of brackets. The addon accepts 64 levels, and some of these surround the schema of a tool. */
 const MAX_DEPTH = 56;
 
 /** @param schema a valid schema as JSON.parse returns it; it is not changed */
@@ -9,10 +9,12 @@ export function shownSchema(schema: JsonObject): JsonObject {
   return cut(withoutTrue(withOpenRoot(schema)), MAX_DEPTH) as JsonObject;
 }
 
-/** The keywords that may be beside a reference that is the whole schema. */
+/** The keywords that may stand beside a reference in the root. */
 const BESIDE = new Set(['$defs', 'definitions', 'title', 'description', 'type']);
 
-/** Chat templates look for the names of arguments in the root, so a reference in the root is replaced by its definition. */
+/**
+ * Chat templates look for the names of arguments in the root, so a reference in the root is replaced by its definition.
+ */
 function withOpenRoot(schema: JsonObject): JsonObject {
   const { $ref: _, ...beside } = schema;
   if (!Object.keys(beside).every((name) => BESIDE.has(name))) {
@@ -36,7 +38,7 @@ function withOpenRoot(schema: JsonObject): JsonObject {
   };
 }
 
-/** Writes `{}` for `true`, which means the same: chat templates expect objects as schemas. */
+/** Writes `{}` for `true`. Both mean the same, but chat templates expect objects as schemas. */
 function withoutTrue(schema: Json): Json {
   return schema === true ? {} : isObject(schema) ? mapBelow(schema, withoutTrue) : schema;
 }

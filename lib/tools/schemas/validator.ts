@@ -11,14 +11,17 @@ const OPTIONS: Options = {
   multipleOfPrecision: 6,
 };
 
-/** Keywords that draft 7 does not have. The older form of `items`, a list, is the only other difference between the drafts. */
+/**
+ * Keywords that draft 7 does not have. The only other difference between the drafts is that `items` was a list in draft
+ * 7.
+ */
 const NEW_KEYWORD =
   /"(?:prefixItems|dependentRequired|dependentSchemas|unevaluated(?:Properties|Items)|(?:min|max)Contains|\$dynamicRef)"/;
 
 /**
  * @param schema as JSON.parse returns it, without `$schema`
- * @param source the whole schema as JSON, and its `$schema`: they tell the draft
- * @throws Error for a schema that is not valid.
+ * @param source the whole schema as JSON, and its `$schema`; both show the draft
+ * @throws Error if the schema is invalid
  */
 export function compileValidator(schema: object, source: { text: string; $schema: unknown }): ValidateFunction {
   const isNew = String(source.$schema).includes('2020-12') || NEW_KEYWORD.test(source.text);
@@ -29,14 +32,14 @@ export function compileValidator(schema: object, source: { text: string; $schema
     return withFlags(true);
   } catch (error) {
     try {
-      return withFlags(false); // /\-/ is an error with the flag `u`, and none without it
+      return withFlags(false); // /\-/ is an error with the flag `u`, and valid without it
     } catch {
       throw error;
     }
   }
 }
 
-/** Whether values fit one level of a schema. A schema with references or errors in it fits every value. */
+/** Returns a check for one level of a schema. If the schema contains references or errors, every value passes. */
 export function quickValidator(schema: JsonObject): (value: unknown) => boolean {
   try {
     return new Ajv2020(OPTIONS).compile(schema);

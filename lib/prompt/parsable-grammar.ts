@@ -1,21 +1,22 @@
-// Some grammars of `common` allow text that the parser of the same format refuses. A reply that follows such a grammar would not be read
-// as a call. These grammars are narrowed here to what the parsers read. A test draws random replies from the grammars of all
-// chat templates.
+// Some grammars of llama.cpp's `common` allow text that the parser of the same format refuses. A reply that follows
+// such a grammar would not be read as a call. This file narrows these grammars to the text that the parsers read. A
+// test checks this with random replies of the grammars of all chat templates.
 import type { ReplyFormat } from '../native/reply.js';
 
-/** The white space that the parsers skip in front of a key. */
+/** The white space that parsers skip in front of a key. */
 const SPACES = ' \\t\\n\\r\\x0B\\x0C';
 
 type Narrowing = readonly [pattern: RegExp, replacement: string];
 
 const NARROWINGS: readonly Narrowing[] = [
-  // JSON's and Python's strings: a space is not escaped, and control characters are.
+  // Strings of JSON and Python: control characters are escaped, but spaces are not.
   [/\[\^(["'])\\\\\] \| "\\\\" \( \[\1\\\\\/ bfnrt\]/g, '[^$1\\\\\\x00-\\x1F] | "\\\\" ( [$1\\\\/bfnrt]'],
   // Gemma 4's keys: the white space in front of a key does not belong to the key.
   [/^gemma4-dict-key-name ::= \[\^:\}\]\+$/m, `gemma4-dict-key-name ::= [^:}${SPACES}] [^:}]*`],
-  // Functionary 3.2: a call after a text begins with a marker, and the parser stops at this marker without reading a call.
+  // Functionary 3.2: a call after a text begins with a marker, and the parser stops at this marker without reading a
+  // call.
   [/^(root ::= .*>>>") \("all\\n" until-\d+ .* \| tools\)$/m, '$1 tools'],
-  // Kimi K3: a begun thought must end in front of the call.
+  // Kimi K3: a thought must end in front of the call.
   [
     /^(root ::= .*)\(("<\|open\|>think<\|sep\|>")\? (until-\d+) ("<\|close\|>think<\|sep\|>")\?\)\? "<\|open\|>response<\|sep\|>"\? until-\d+ "<\|close\|>response<\|sep\|>"\? /m,
     '$1($2 $3 $4)? ',
@@ -26,8 +27,8 @@ const NARROWINGS: readonly Narrowing[] = [
 const ARGUMENT_TAG = '"<arg_key>"';
 const END_OF_CALL = '"</tool_call>"';
 
-/** Narrows the grammar of a format to what its parser reads. */
-export function withAgreedGrammar(format: ReplyFormat): ReplyFormat {
+/** Narrows the grammar of a format to the text that its parser reads. */
+export function withParsableGrammar(format: ReplyFormat): ReplyFormat {
   if (format.grammar === '') {
     return format;
   }
@@ -46,7 +47,7 @@ export function withAgreedGrammar(format: ReplyFormat): ReplyFormat {
 }
 
 /**
- * A trigger of Functionary 3.2. It matches the marker and the name, but the grammar begins at the name, so it would refuse every
- * call.
+ * A trigger of Functionary 3.2. It matches the marker and the name, but the grammar begins at the name, so it would
+ * refuse every call.
  */
 const MARK_AND_NAME = '>>>(?!all)';
