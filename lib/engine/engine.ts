@@ -48,8 +48,6 @@ export interface EngineStatus {
   activeSessions: number;
   /** Sessions that hold a sequence, the active ones included. */
   heldSequences: number;
-  /** Resident templates. */
-  residentTemplates: number;
   /** KV cells, one per token; forked sequences share cells. Counted by us, because llama.cpp does not report them. */
   kvCells: {
     /** Size of the KV cache. */
@@ -306,7 +304,6 @@ export class Engine {
       queueLength: this.sessions.queueLength + this.#scheduler.waiting,
       activeSessions: this.sessions.busyCount,
       heldSequences: this.sessions.heldCount,
-      residentTemplates: this.residents.heldCount,
       kvCells: { total: kvCells, used, free: Math.max(0, kvCells - used) },
       savedBytes: this.#swap.bytes,
       tokensPerSecond: this.#scheduler.throughput.tokensPerSecond(),

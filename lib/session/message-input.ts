@@ -1,6 +1,7 @@
 // Reads the messages that programs pass in, with the field names of this package or of OpenAI's API. Each message is
 // checked and returned with the names of this package.
 import { HeadstartError } from '../errors.js';
+import { isObject } from '../option-types.js';
 import { describe, nearestName } from '../options.js';
 import { requireExactIntegers } from '../prompt/exact-json.js';
 import {
@@ -269,10 +270,6 @@ function readName(value: unknown, what: string): string {
     throw invalidMessage(`Expected ${what} to be a non-empty string, got ${describe(value)}`);
   }
   return value;
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 export function invalidMessage(message: string, cause?: unknown): HeadstartError {

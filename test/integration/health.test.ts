@@ -29,7 +29,7 @@ describe('health', () => {
     const stream = sessions[0]?.stream('Hello', { maxTokens: 8 })[Symbol.asyncIterator]();
     await stream?.next();
     const during = agent.health();
-    expect(during).toMatchObject({ openSessions: 2, heldSequences: 2, residentTemplates: 1 });
+    expect(during).toMatchObject({ openSessions: 2, heldSequences: 2, templateCache: { residentTemplates: 1 } });
     expect(during.activeSessions).toBe(1);
     expect(during.kvCells.used).toBeGreaterThan(sessions[0]?.report.templateTokens as number);
     expect(during.kvCells.used + during.kvCells.free).toBe(1024);
