@@ -44,7 +44,7 @@ describe('an abort', () => {
     const controller = new AbortController();
     const { signal } = controller;
     const waiting = engine.decode({ sequence, tokens: Int32Array.of(20), from: 56, signal });
-    setImmediate(() => controller.abort()); // after the scheduler's step, which begins in this turn of the event loop
+    setImmediate(() => controller.abort()); // after the scheduler's step, which starts in this turn of the event loop
     await expect(waiting).rejects.toMatchObject({ code: 'ABORTED' });
     engine.sessions.release(sequence);
     engine.sessions.release(other);
@@ -78,7 +78,7 @@ describe('an abort', () => {
   });
 
   it.each([false, true])(
-    'ends the wait for a sequence, and the swapped-out state of the session stays (reproducible: %s)',
+    'ends the wait for a sequence, and the session keeps its swapped-out state (reproducible: %s)',
     async (reproducible) => {
       const agent = await startAgent({ nSeqMax: 1, reproducible });
       const session = await agent.createSession();
@@ -151,7 +151,7 @@ describe('an abort', () => {
         const controller = new AbortController();
         const decoding = engine.decode({ sequence, tokens, from: 0, signal: controller.signal });
         decoding.catch(() => undefined);
-        await loopTurns(turns); // the decode of all tokens takes far longer
+        await loopTurns(turns); // the decode of all tokens takes many more turns
         controller.abort();
         await expect(decoding).rejects.toMatchObject({ code: 'ABORTED' });
         expect(await engine.context.positionRange(sequence)).toEqual({ first: -1, last: -1 });

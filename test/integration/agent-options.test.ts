@@ -1,4 +1,4 @@
-// An agent reports wrong options before it looks for the model. The model of most of these tests does not exist.
+// An agent reports invalid options before it looks for the model. In most of these tests, the model does not exist.
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -29,13 +29,13 @@ describe('an agent', () => {
       /`parameters` of the tool "a"/,
     ],
     [
-      'a wrong option of a server',
+      'an invalid option of an MCP server',
       { mcpServers: [{ name: 'a', url: 'http://localhost/mcp' }] },
       'CONFIG_INVALID',
       /`url` in `mcpServers\[0\]`: it belongs to a server of `type` "http" or "sse"/,
     ],
     [
-      'a wrong source of an adapter',
+      'an invalid source of an adapter',
       { model: { loras: [{ source: 'a.gguf' }, { source: { type: 'hub', repo: 'a/b' } }] } },
       'CONFIG_INVALID',
       /`source` in `loras\[1\]`.*did you mean "huggingface"/,
@@ -68,7 +68,7 @@ describe('an agent', () => {
     );
   });
 
-  it('reports an invalid chat template, and one that refuses a conversation', async () => {
+  it('reports an invalid chat template, and a chat template that refuses a conversation', async () => {
     await expect(startAgent({ chatTemplate: '{% for %}' })).rejects.toThrow(failsWith('CHAT_TEMPLATE_INVALID', ''));
     const strict = await startAgent({
       chatTemplate:
@@ -84,7 +84,7 @@ describe('an agent', () => {
   });
 });
 
-describe('a chat template that leaves out the messages of the user', () => {
+describe('a chat template', () => {
   const path = fileURLToPath(new URL('../../vendor/llama.cpp/models/templates/Qwen3-Coder.jinja', import.meta.url));
   it.each<[string, string, RegExp]>([
     ['the name of a template', 'llama3', /text of a template.*leave `chatTemplate` out/],
@@ -99,17 +99,17 @@ describe('a chat template that leaves out the messages of the user', () => {
     ],
     ['a template that writes only the first message', '{{ messages[0].content }}', /writes the messages/],
     ['a template that writes only roles', '{% for m in messages %}{{ m.role }}{% endfor %}', /writes the messages/],
-  ])('is refused at the start: %s', async (_, chatTemplate, message) => {
+  ])('that leaves out the messages of the user is refused at the start: %s', async (_, chatTemplate, message) => {
     await expect(startAgent({ chatTemplate })).rejects.toThrow(failsWith('CHAT_TEMPLATE_INVALID', message));
   });
 
-  it('is not a template that writes only the newest message, as translation models have', async () => {
+  it('that writes only the newest message is accepted, because translation models have such templates', async () => {
     const agent = await startAgent({ chatTemplate: '{{ messages[-1].content }}' });
     const session = await agent.createSession();
     expect((await session.send('Hello', { maxTokens: 3 })).usage.outputTokens).toBe(3);
   });
 
-  it("is refused at the first session if it is the model's own, because completions do not need it", async () => {
+  it("of the model that leaves out the user's messages is refused at the first session, not at the start", async () => {
     const source = join(await temporaryDirectory(), 'blank.gguf');
     await writeFile(source, withChatTemplate(await readFile(microModel('dense')), ' '));
     const agent = await startAgent({ source });
@@ -120,13 +120,14 @@ describe('a chat template that leaves out the messages of the user', () => {
     await expect(agent.createSession()).rejects.toThrow(refusal);
     await expect(agent.createSession({ systemPrompt: 'Hi.' })).rejects.toThrow(refusal);
     expect((await agent.complete('The chain is', { maxTokens: 3 })).usage.outputTokens).toBe(3);
-    const session = await (await startAgent({ source, chatTemplate: 'chatml' })).createSession(); // llama.cpp knows this name
+    // llama.cpp has a built-in template of the name "chatml".
+    const session = await (await startAgent({ source, chatTemplate: 'chatml' })).createSession();
     expect((await session.send('Hello', { maxTokens: 3 })).usage.outputTokens).toBe(3);
   });
 });
 
-describe('unknown options of other calls', () => {
-  it('are refused with the name that was probably meant', async () => {
+describe('an unknown or invalid option', () => {
+  it('of `resolveModel`, `templateCache` or `countTokens` is refused with the likely name', async () => {
     const resolved = (options: object) => resolveModel('/nowhere/model.gguf', options);
     await expect(resolved({ useHfParams: true })).rejects.toThrow(
       failsWith('CONFIG_INVALID', 'here it is `generationConfig`'),
@@ -170,7 +171,7 @@ describe('a context longer than the training length', () => {
     await agent.createSession();
     await agent.createSession();
     await agent.close();
-    await new Promise(setImmediate); // warnings come with the next tick
+    await new Promise(setImmediate); // the warning events come in the next tick
     return { process: warnings, logger: lines };
   }
 
@@ -181,7 +182,7 @@ describe('a context longer than the training length', () => {
     expect({ process, logger }).toEqual({ process: [], logger: [expected] });
   });
 
-  it('causes no warning if RoPE is scaled as the warning says', async () => {
+  it('causes no warning if RoPE is scaled as the warning suggests', async () => {
     const settings = { ...longer, ropeScaling: 'yarn', ropeFrequencyScale: 8192 / 9000 } as const;
     expect(await warningsOf(settings, true)).toEqual({ process: [], logger: [] });
   });
@@ -198,8 +199,10 @@ describe('a context longer than the training length', () => {
       expect(lines).toEqual([]);
     },
   );
+});
 
-  it('gives other replies with other RoPE options', async () => {
+describe('RoPE options', () => {
+  it('change the replies', async () => {
     const texts = new Set<string>();
     for (const rope of [
       {},

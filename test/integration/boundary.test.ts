@@ -1,4 +1,5 @@
-// For each chat template of llama.cpp: every conversation begins with the template that the boundary search finds.
+// The boundary search finds the template: the tokens of the system prompt and the tools. With every chat template of
+// llama.cpp, each conversation begins with these tokens.
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -19,16 +20,18 @@ import { SYSTEM_PROMPT, TOOLS } from '../helpers/prompts.js';
 const MODELS_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp/models', import.meta.url));
 const CHAT_TEMPLATES = readdirSync(join(MODELS_DIRECTORY, 'templates')).filter((name) => name.endsWith('.jinja'));
 
-/** Messages that the search does not use. Tokenizers merge the beginning of each one in a different way. */
+/**
+ * Messages that differ from the probes of the search. Tokenizers merge the beginning of each message in another way.
+ */
 const MESSAGES = ['Where is it?', '\n\nTwo\nlines', '1234567', '\u{1F6B2} hm', '', "'s"];
 
 /**
- * Chat templates that put the system prompt into the user's turn, without a control token after it. The template then ends some tokens
- * before the end of the system prompt, because the last ones may merge with the message.
+ * Chat templates that put the system prompt into the user's turn, without a control token after it. The search then
+ * drops the last tokens of the system prompt, because they may merge with the message.
  */
 const SYSTEM_PROMPT_IN_USER_TURN = ['google-gemma-2-2b-it.jinja', 'mistralai-Mistral-Nemo-Instruct-2407.jinja'];
 
-/** Without a system prompt and tools, the prompt begins with the user's message. */
+/** With these chat templates, a prompt without a system prompt and tools begins with the user's message. */
 const NOTHING_SHARED_WITHOUT_SYSTEM_PROMPT = ['Reka-Edge.jinja'];
 
 let model: Model;
@@ -62,7 +65,7 @@ async function checkBoundary(renderer: Renderer, source: TemplateSource): Promis
 }
 
 describe('a chat template that puts the system prompt into the first user turn', () => {
-  it('has the whole long system prompt in its template, also if the boundary was remembered for a short one', async () => {
+  it('caches a whole long system prompt, even if the boundary was remembered for a short one', async () => {
     const chatTemplate =
       '{% for m in messages %}{% if m.role == "user" %}<|im_start|>{% if loop.index0 == 1 %}{{ messages[0].content }}\n\n{% endif %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}';
     const renderer = new Renderer(model, chatTemplate);
@@ -75,8 +78,8 @@ describe('a chat template that puts the system prompt into the first user turn',
   });
 });
 
-describe('a remembered boundary that turned out to be wrong', () => {
-  it('is not used by a search that begins right after it was forgotten', async () => {
+describe('a wrong remembered boundary', () => {
+  it('is not used by a search that begins right after the boundary was forgotten', async () => {
     const directory = await temporaryDirectory();
     const templates = new Templates(model, rendererFor('Qwen-Qwen2.5-7B-Instruct.jinja'), 'fingerprint', directory);
     const source = { systemPrompt: SYSTEM_PROMPT };
@@ -125,7 +128,7 @@ describe('the chat templates of llama.cpp', () => {
   });
 
   it.each(CHAT_TEMPLATES)(
-    '%s: without both there is a shorter template, or a reason why there is none',
+    '%s: without system prompt and tools, the template has tokens or a reason why it has none',
     async (file) => {
       const { tokens, reason } = await checkBoundary(rendererFor(file), {});
       if (NOTHING_SHARED_WITHOUT_SYSTEM_PROMPT.includes(file)) {
@@ -139,7 +142,7 @@ describe('the chat templates of llama.cpp', () => {
 });
 
 describe('tools', () => {
-  it('are described in the system message if the chat template does not describe them, also if a name is a common word', async () => {
+  it('are described in the system message if the chat template omits them, even if a name is common', async () => {
     const chatml =
       "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
     const renderer = new Renderer(model, chatml);

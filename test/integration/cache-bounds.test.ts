@@ -1,4 +1,4 @@
-// Budgets of all tiers, bypasses, and statistics.
+// Budgets of the cache tiers, bypasses of the cache, and statistics.
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -19,7 +19,7 @@ async function age(directory: string, key: string, seconds: number): Promise<voi
 }
 
 describe('the budgets of the directory', () => {
-  it('are off by default: nothing is deleted', async () => {
+  it('are off by default: no entry is deleted', async () => {
     const directory = await temporaryDirectory();
     const lab = await openLab({ directory });
     for (const seed of [1, 2, 3]) {
@@ -29,7 +29,7 @@ describe('the budgets of the directory', () => {
     expect(await entriesIn(directory)).toHaveLength(3);
   });
 
-  it('are recommended in statistics and once in the log if the directory has grown large without one', async () => {
+  it('are recommended in the statistics and once in the log if the directory is large and has no budget', async () => {
     const directory = await temporaryDirectory();
     const warnings: string[] = [];
     const logger = (_: string, message: string) => warnings.push(message);
@@ -63,7 +63,7 @@ describe('the budgets of the directory', () => {
     expect((await second.cache.list()).map(({ key }) => key)).not.toContain(keys[1]);
   });
 
-  it('for bytes, entries and age are kept after each save, and never delete the newest entry', async () => {
+  it('for bytes, entries and age are enforced after each save, and never delete the newest entry', async () => {
     const directory = await temporaryDirectory();
     const lab = await openLab({ directory });
     await save(lab, 1);
@@ -82,7 +82,7 @@ describe('the budgets of the directory', () => {
     expect((await aged.cache.list()).filter(({ file }) => file).map(({ key }) => key)).toEqual([newest]);
   });
 
-  it('count a use in the future, after the clock jumped back, as just now', async () => {
+  it('treat an entry as just used if its last use lies in the future, because the clock was set back', async () => {
     const directory = await temporaryDirectory();
     const lab = await openLab({ directory, cache: { maxAgeMs: 1000_000 } });
     const key = await save(lab, 1);
@@ -93,7 +93,7 @@ describe('the budgets of the directory', () => {
     expect((await again.start(numberedTemplate(1))).source).toBe('disk');
   });
 
-  it('prevent the save of a template that is larger than the budget, and say so', async () => {
+  it('prevent the save of a template with more bytes than the budget, and report the reason', async () => {
     const directory = await temporaryDirectory();
     const warnings: string[] = [];
     const logger = (_: string, message: string) => warnings.push(message);
@@ -107,7 +107,7 @@ describe('the budgets of the directory', () => {
     expect((await lab.start(numberedTemplate(1))).source).toBe('resident');
   });
 
-  it('never delete a pinned entry, in any process and after a restart', async () => {
+  it('never delete a pinned entry, whichever process pinned it, and even after a restart', async () => {
     const directory = await temporaryDirectory();
     const first = await openLab({ directory });
     await first.cache.pin({ tokens: numberedTemplate(1) }); // before it is cached
@@ -140,7 +140,7 @@ describe('the budget of resident cells', () => {
     expect((await lab.start(numberedTemplate(2))).source).toBe('memory');
   });
 
-  it('makes a larger template start from memory', async () => {
+  it('keeps a template with more cells from becoming resident: it starts from memory', async () => {
     const lab = await openLab({ residents: 4, cache: { maxResidentCells: 50 } });
     expect((await lab.start(numberedTemplate(1))).cache).toBe('miss');
     expect((await lab.start(numberedTemplate(1))).source).toBe('memory');
@@ -182,7 +182,8 @@ describe('the break-even check', () => {
     expect(await save(lab, 1)).not.toBe(''); // a miss: no restore was measured yet
     expect((await lab.start(numberedTemplate(1))).source).toBe('disk');
     expect(prefillEstimate.expectedPrefillMs(100)).toBeGreaterThan(0);
-    // Extreme values that outweigh the real measurements on any machine: a minute per token, then a thousand tokens per microsecond.
+    // Extreme values outweigh the real measurements on any machine: 1 minute per token, then 1,000 tokens per
+    // microsecond.
     const noteRestores = (tokens: number, ms: number) => {
       for (let count = 0; count < 100; count++) {
         prefillEstimate.noteRestore(tokens, ms);
@@ -200,7 +201,7 @@ describe('the break-even check', () => {
 });
 
 describe('the statistics', () => {
-  it('count tokens, sources, bytes and saved time; `totals` adds up all processes, also after a restart', async () => {
+  it('count tokens, sources, bytes and saved time; `totals` also counts other and earlier processes', async () => {
     const directory = await temporaryDirectory();
     const options = agentOptions({ cacheDir: directory, tools: TOOLS });
     const first = await inOtherProcess('agent', { options });
@@ -235,7 +236,7 @@ describe('the statistics', () => {
     expect(JSON.parse(await readFile(join(directory, 'totals-1.json'), 'utf8'))).toMatchObject({ hits: 4, misses: 1 });
   });
 
-  it('are right after a restart if the index file is missing or damaged', async () => {
+  it('are correct after a restart, even if the index file is missing or damaged', async () => {
     const directory = await temporaryDirectory();
     const lab = await openLab({ directory });
     for (const seed of [1, 2, 3]) {
@@ -252,7 +253,7 @@ describe('the statistics', () => {
     }
   });
 
-  it('soon include what other processes saved and deleted, without a call that reads the directory', async () => {
+  it('soon include the saves and deletes of other processes, without a call that reads the directory', async () => {
     const options: LabOptions = { path: microModel('dense') };
     await Promise.all(
       (['exact', 'nearest'] as const).map(async (reuse) => {
@@ -283,7 +284,7 @@ describe('the statistics', () => {
     );
   });
 
-  it('include it at once after `list`, `verify` and `prune`, and count saves and deletes during these calls', async () => {
+  it('are exact after `list`, `verify` and `prune`, although saves and deletes run at the same time', async () => {
     const directory = await temporaryDirectory();
     const [one, two] = [await openLab({ directory }), await openLab({ directory })];
     await save(one, 1);
@@ -301,7 +302,7 @@ describe('the statistics', () => {
     expect(one.cache.stats()).toMatchObject({ entries: 0, totalTokens: 0, bytesOnDisk: 0 });
   });
 
-  it('are accompanied by events on the diagnostics channel', async () => {
+  it('come with an event for each start, save and eviction on the diagnostics channel', async () => {
     const events: TemplateCacheEvent[] = [];
     const listen = (event: unknown) => events.push(event as TemplateCacheEvent);
     subscribe(TEMPLATE_CACHE_CHANNEL, listen);

@@ -1,4 +1,4 @@
-// Which directory holds the cache, who may write to it, and what it reveals.
+// The location of the cache directory, its permissions, and its content.
 import { chmod, mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { AgentServer } from 'llama-headstart';
@@ -7,7 +7,7 @@ import { agentOptions, startOn, temporaryDirectory } from '../helpers/agents.js'
 import { inOtherProcess } from '../helpers/processes.js';
 
 describe('a cache directory', () => {
-  it('is that of the option, otherwise of LLAMA_HEADSTART_CACHE_DIR, otherwise .cache/templates', async () => {
+  it('is `cacheDir`, otherwise LLAMA_HEADSTART_CACHE_DIR, otherwise .cache/templates', async () => {
     const cwd = await temporaryDirectory();
     const { model, ...rest } = agentOptions();
     const { cacheDir: _, ...unset } = model;
@@ -29,7 +29,7 @@ describe('a cache directory', () => {
     expect(await foldersOfEntries(join(cwd, 'option'), join(cwd, 'variable'))).toEqual(['option']);
   });
 
-  it('is refused with an explanation if other users can write to it, unless `allowSharedDirectory` is set', async () => {
+  it('is refused if other users can write to it, unless `allowSharedDirectory` is set', async () => {
     const directory = join(await temporaryDirectory(), 'shared');
     await mkdir(directory);
     for (const mode of [0o777, 0o770, 0o1777]) {
@@ -40,11 +40,11 @@ describe('a cache directory', () => {
       });
     }
     expect((await startOn(directory, { allowSharedDirectory: true })).cache).toBe('miss');
-    await chmod(directory, 0o755); // other users may list it: its files have mode 0600
+    await chmod(directory, 0o755); // other users may list the directory, because its files have mode 0600
     expect((await startOn(directory)).source).toBe('disk');
   });
 
-  it('contains no name of a tenant', async () => {
+  it('does not contain the name of a tenant', async () => {
     const directory = await temporaryDirectory();
     await startOn(directory, { tenant: 'acme-corporation' });
     for (const name of await readdir(directory)) {

@@ -1,4 +1,4 @@
-// What changes the KV state changes the cache key, and nothing else does.
+// Each setting that changes the KV state changes the cache key. Other settings do not.
 import { describe, expect, it } from 'vitest';
 import { type AgentSettings, startAgent, startOn, temporaryDirectory } from '../helpers/agents.js';
 import { Lab, type LabOptions, someTokens } from '../helpers/lab.js';
@@ -25,8 +25,8 @@ describe('a cached template is not used', () => {
     ],
     ['with another RoPE base', {}, { ropeFrequencyBase: 500_000 }],
     ['with another chat template', {}, { chatTemplate: CHAT_TEMPLATE }],
-    ['for a tenant if it was made without one', {}, { tenant: 'b' }],
-    ['without a tenant if it was made for one', { tenant: 'a' }, {}],
+    ['for a tenant if it was made without a tenant', {}, { tenant: 'b' }],
+    ['without a tenant if it was made for a tenant', { tenant: 'a' }, {}],
     ['for another tenant', { tenant: 'a' }, { tenant: 'b' }],
     [
       'if the number of KV cells selects other RoPE factors',
@@ -84,7 +84,7 @@ describe('a template with a date', () => {
     const directory = await temporaryDirectory();
     const settings = { cacheDir: directory, chatTemplate: CHAT_TEMPLATE };
     try {
-      process.env.TZ = 'Etc/GMT+12'; // the two zones are 26 hours apart, so it is never the same day in both
+      process.env.TZ = 'Etc/GMT+12'; // 26 hours from Etc/GMT-14, so their dates always differ
       const agent = await startAgent(settings); // renders its template in this zone
       const [west, again] = [await agent.createSession(), await agent.createSession()];
       process.env.TZ = 'Etc/GMT-14';
@@ -95,7 +95,7 @@ describe('a template with a date', () => {
       expect(usage.cachedInputTokens).toBe(east.report.templateTokens);
       expect(agent.getTemplateCacheStats().prefixMismatches).toBe(0);
       await agent.close();
-      // The remembered boundary of the chat template is still right.
+      // The boundary that the first agent remembered is still correct.
       const restarted = await startAgent(settings);
       expect((await restarted.createSession()).report).toMatchObject({ source: 'disk', key: east.report.key });
     } finally {
@@ -107,11 +107,11 @@ describe('a template with a date', () => {
   });
 });
 
-describe('a template with tools of servers', () => {
+describe('a template with tools of MCP servers', () => {
   const listed = ['find', 'add', 'list'].map((name) => ({ name, description: `To ${name}`, server: 'notes' }));
   const other = { name: 'now', description: 'The time', server: 'clock' };
 
-  it('is the same in any order in which the servers list their tools', async () => {
+  it('is the same, in whatever order the servers list their tools', async () => {
     const agent = await startAgent();
     const one = await agent.createSession({ tools: [...TOOLS, ...listed, other] });
     const two = await agent.createSession({ tools: [other, ...TOOLS, ...[...listed].reverse()] });
@@ -120,7 +120,7 @@ describe('a template with tools of servers', () => {
     expect(usage.cachedInputTokens).toBe(two.report.templateTokens);
   });
 
-  it('keeps the order of the tools with `stableTools: false`, and always that of tools without a server', async () => {
+  it('keeps the listed order with `stableTools: false`, and always the order of tools without a server', async () => {
     const agent = await startAgent({ stableTools: false });
     const one = await agent.createSession({ tools: [...listed, other] });
     expect((await agent.createSession({ tools: [other, ...listed] })).report.key).not.toBe(one.report.key);

@@ -1,4 +1,5 @@
-// A template without an entry reuses the longest prefix that it shares with a cached template. Only the rest is prefilled.
+// A template without an entry reuses the longest prefix that it shares with a cached template. Only the rest is
+// prefilled.
 import type { StartReport } from 'llama-headstart';
 import type { ToolDefinition } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
@@ -42,7 +43,7 @@ describe('for a model whose state can be trimmed', () => {
     );
     expect(lab.context.counters().decodedTokens - before).toBe(50 + MESSAGE.length + 5);
     expect(lab.cache.stats()).toMatchObject({ hits: 0, hitRate: 0, prefixStarts: 1, reusedTokens: 200 });
-    // It has an entry of its own now and computes what a cold start computes.
+    // The replies equal those of a cold start, and the template now has its own entry.
     const cold = await (await openLab({ path: microModel('dense') })).run(template(3), MESSAGE, 6, { cache: false });
     expect(tokens).toEqual(cold.tokens);
     expect((await lab.run(template(3), MESSAGE, 6)).report).toMatchObject({ cache: 'hit', cachedTokens: 250 });
@@ -81,7 +82,7 @@ describe('for a model whose state can be trimmed', () => {
     expect(await exact.start(template(3))).toMatchObject({ cache: 'miss', cachedTokens: 0 });
   });
 
-  it('a changed tool list reuses the system prompt and the tools in front of the change, with equal replies', async () => {
+  it('a changed tool list reuses the system prompt and the tools in front of the change', async () => {
     const settings = { ...EXACT, reuse: 'nearest' } as const;
     const agent = await startAgent(settings);
     await agent.createSession({ tools: TOOLS });
@@ -125,7 +126,7 @@ describe.each(['recurrent', 'hybrid', 'sliding-window'] as const)(
       expect(tokens).toEqual(cold.tokens);
     });
 
-    it('breakpoints are entries of their own, and a start from one computes the same bits as a cold start', async () => {
+    it('breakpoints have their own entries, and a start from such an entry has the bits of a cold start', async () => {
       const breakpoints = [120, 200];
       const lab = await openLab({ path: microModel(name), ...NEAREST });
       await lab.start(template(2), { breakpoints });
@@ -160,7 +161,7 @@ describe.each(['recurrent', 'hybrid', 'sliding-window'] as const)(
       expect(second.cache).toBe('prefix'); // the system prompt and the local tools
       expect(third.cache).toBe('prefix'); // the system prompt
       expect(second.cachedTokens).toBeGreaterThan(third.cachedTokens);
-      const { tokens } = { tokens: await agent.model.tokenize(SYSTEM_PROMPT) };
+      const tokens = await agent.model.tokenize(SYSTEM_PROMPT);
       expect(third.cachedTokens).toBeGreaterThan(tokens.length);
     });
   },

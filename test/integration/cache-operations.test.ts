@@ -1,4 +1,4 @@
-// Operations on a cache and its directory, and explanations of misses.
+// The methods of `agent.templateCache`: warm, list, verify, invalidate, prune, and the explanation of a miss.
 import { chmod, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -90,7 +90,7 @@ describe('the template cache of an agent', () => {
     expect(await unsaved.templateCache.clear()).toBe(1); // resident, without a file
   });
 
-  it('prunes the files of dead processes, and applies budgets of one call', async () => {
+  it('prunes the files of dead processes, and applies the budgets passed to `prune`', async () => {
     const directory = await temporaryDirectory();
     const lab = await openLab({ directory });
     await save(lab, 1);
@@ -152,7 +152,7 @@ describe('the explanation of a miss', () => {
     expect(await explain({})).toEqual([{ component: 'tenant', here: 'this tenant', entry: 'another tenant' }]);
   });
 
-  it('shows both if an entry of another configuration shares the longest prefix', async () => {
+  it('shows the token and the component if an entry of another configuration shares the longest prefix', async () => {
     const directory = await temporaryDirectory();
     const save = async (systemPrompt: string, settings: Parameters<typeof startAgent>[0] = {}, tenant?: string) => {
       const agent = await startAgent({ ...settings, cacheDir: directory });
@@ -174,12 +174,13 @@ describe('the explanation of a miss', () => {
     );
     await save(`${prompt}\nAnd secret.`, {}, 'acme');
     const other = await agent.templateCache.explainMiss({ systemPrompt: `${prompt}\nAnd open.` });
-    expect(other.components ?? []).not.toContainEqual(expect.objectContaining({ component: 'tenant' })); // prompts of other tenants cannot be guessed
+    // Otherwise a caller could guess the prompts of other tenants.
+    expect(other.components ?? []).not.toContainEqual(expect.objectContaining({ component: 'tenant' }));
     const secret = await agent.templateCache.explainMiss({ systemPrompt: `${prompt}\nAnd secret.` });
     expect(secret).toMatchObject({ components: [{ component: 'tenant' }], reason: expect.stringContaining('tenant') });
   });
 
-  it('says that no entry shares a token', async () => {
+  it('says so if no entry shares a token', async () => {
     const agent = await startAgent({ cacheDir: await temporaryDirectory() });
     expect(await agent.templateCache.explainMiss({})).toMatchObject({
       cache: 'miss',
@@ -188,7 +189,7 @@ describe('the explanation of a miss', () => {
   });
 });
 
-describe('two entries with the same short name', () => {
+describe('two entries whose keys begin with the same 16 digits', () => {
   it('are both kept and both used', async () => {
     const directory = await temporaryDirectory();
     const first = await openLab({ directory });
@@ -196,7 +197,7 @@ describe('two entries with the same short name', () => {
     await first.close();
     const path = (entryKey: string) => join(directory, `template_${entryKey.slice(0, 16)}.kv`);
     await rm(path(key));
-    await rename(path(other), path(key)); // as if the two keys had the same first 16 digits
+    await rename(path(other), path(key)); // simulates keys with the same first 16 digits
     const second = await openLab({ directory });
     expect(await second.start(numberedTemplate(1))).toMatchObject({
       cache: 'miss',

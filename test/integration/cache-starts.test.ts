@@ -1,5 +1,5 @@
-import { subscribeDiagnostics } from 'llama-headstart';
 // Reports of starts, and starts that run at the same time as generating sessions or other starts.
+import { subscribeDiagnostics } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { startAgent, temporaryDirectory } from '../helpers/agents.js';
 import { someTokens } from '../helpers/lab.js';
@@ -22,7 +22,7 @@ describe('a start from a resident template', () => {
           const before = steps;
           const session = await agent.createSession();
           expect(session.report.source).toBe('resident');
-          expect(steps - before).toBeLessThanOrEqual(3); // some end while the start's own calls return
+          expect(steps - before).toBeLessThanOrEqual(3); // some steps end while the calls of the start return
           await session.close();
           started++;
         }
@@ -32,7 +32,7 @@ describe('a start from a resident template', () => {
 });
 
 describe('starts of one template at the same time', () => {
-  it('are one miss, and hits that report how long they waited for it', async () => {
+  it('are one miss, and hits that report how long they waited for the miss', async () => {
     const lab = await openLab({ sessions: 5, directory: await temporaryDirectory() });
     const reports = await Promise.all([1, 2, 3, 4, 5].map(() => lab.start(someTokens(200, 1))));
     const waited = reports.filter(({ waitedMs }) => waitedMs !== undefined);
@@ -41,7 +41,7 @@ describe('starts of one template at the same time', () => {
     expect(lab.cache.stats()).toMatchObject({ waits: 4, misses: 1, hits: 4 });
   });
 
-  it('all fail with the reason if the template does not fit, and release everything', async () => {
+  it('all fail with CONTEXT_FULL if the template does not fit, and release everything', async () => {
     const lab = await openLab({ sessions: 3, kvCells: 256, directory: await temporaryDirectory() });
     const failed = await Promise.allSettled([1, 2, 3].map(() => lab.start(someTokens(600, 1))));
     for (const result of failed) {
@@ -54,7 +54,7 @@ describe('starts of one template at the same time', () => {
 });
 
 describe('a start report', () => {
-  it('names the source of the state and what the cache had, also in the fields of earlier versions', async () => {
+  it('names the source and the cache outcome, also in the fields `tier` and `match` of earlier versions', async () => {
     const template = someTokens(100, 1);
     const longer = Int32Array.of(...template, ...someTokens(20, 2));
     const options = { residents: 1, directory: await temporaryDirectory(), cache: { reuse: 'nearest' } } as const;
@@ -74,15 +74,15 @@ describe('a start report', () => {
       ['resident', 'hit', 'resident', 'exact'],
       ['memory', 'hit', 'memory', 'exact'],
       ['disk', 'hit', 'disk', 'exact'],
-      ['memory', 'prefix', 'memory', 'prefix'], // the only resident sequence was needed
+      ['memory', 'prefix', 'memory', 'prefix'], // the start itself needs the only resident sequence
       ['prefill', 'bypass', 'bypass', 'none'],
     ]);
   });
 
   it.each([
-    ['the cells', {}, ['resident', 'hit', 'resident', 'exact']],
-    ['a copy of the state', { kvLayout: 'split' }, ['memory', 'hit', 'memory', 'exact']],
-  ] as const)('of a fork says that it took over %s', async (_, settings, expected) => {
+    ['shares the cells', {}, ['resident', 'hit', 'resident', 'exact']],
+    ['copied the state', { kvLayout: 'split' }, ['memory', 'hit', 'memory', 'exact']],
+  ] as const)('of a fork says that the fork %s', async (_, settings, expected) => {
     const session = await (await startAgent(settings)).createSession();
     await session.send('Hello', { maxTokens: 2 });
     const { source, cache, tier, match } = (await session.fork()).report;

@@ -1,4 +1,4 @@
-// Which checkpoints of conversations are kept within the common budget.
+// `Checkpoints` keeps checkpoints of several conversations within one budget.
 import { Checkpoints } from 'llama-headstart/internal';
 import type { SequenceState } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
@@ -9,7 +9,7 @@ import { openLab } from '../helpers/open-lab.js';
 const TOKENS = someTokens(100, 1);
 const OTHER = someTokens(100, 2);
 
-/** Captures states of a recurrent model, which all have about the same size. */
+/** Captures states of a recurrent model. All of them have about the same size. */
 async function openStates() {
   const { engine, context } = await openLab({ path: microModel('recurrent') });
   const capture = async (tokens: Int32Array): Promise<SequenceState> => {
@@ -38,7 +38,7 @@ describe('a conversation', () => {
     expect(lengths).toEqual([30, 20, undefined, undefined]);
   });
 
-  it('keeps the checkpoint of its newest step and the one of the turn of that step', async () => {
+  it('keeps the checkpoint of its newest step, and the checkpoint of the turn of that step', async () => {
     const { at } = await openStates();
     const [checkpoints, owner] = [new Checkpoints(), {}];
     checkpoints.put(owner, await at(10), true);
@@ -93,7 +93,7 @@ describe('the budget of all checkpoints', () => {
     expect(checkpoints.mayFit(owner, 9)).toBe(true);
   });
 
-  it('is free again after all owners dropped their checkpoints, or after all were cleared', async () => {
+  it('is free again after all owners dropped their checkpoints, or after `clear`', async () => {
     const { at } = await openStates();
     const [checkpoints, owners] = [new Checkpoints(), [{}, {}] as const];
     const states = [await at(10), await at(20)] as const;

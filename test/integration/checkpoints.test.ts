@@ -1,5 +1,5 @@
-// On memory that cannot be trimmed, a turn continues from the end of an earlier message, although the chat template does not repeat the
-// text that opened the reply.
+// The KV state of some models cannot be trimmed. With such a model, a turn continues from a checkpoint at the end of an
+// earlier message, even if later prompts do not repeat the text that opened the reply.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -14,9 +14,9 @@ import { SYSTEM_PROMPT } from '../helpers/prompts.js';
 const MEMORIES = ['hybrid', 'recurrent', 'sliding-window'] as const;
 const TURNS = ['My chain broke.', 'What does a new one cost?', 'And a brake?', 'Do you have both?', 'Thank you!'];
 const MAX_TOKENS = 8;
-/** Long enough to show in the token counts whether it was prefilled again. */
+/** A message that is long enough to show in the token counts whether it was prefilled again. */
 const LONG = `My chain broke. ${'It was old and worn. '.repeat(20)}`;
-/** It has more. */
+/** A lower bound of the tokens in {@link LONG}. */
 const LONG_TOKENS = 100;
 /** Tokens at the end of a message that may be prefilled again, because they could merge with the next text. */
 const MARGIN = 2;
@@ -27,7 +27,7 @@ const chatTemplate = (file: string) =>
     'utf8',
   );
 
-/** An agent whose chat template opens each reply with a text that later prompts do not repeat. */
+/** Starts an agent. Its chat template opens each reply with a text that later prompts do not repeat. */
 async function open(template: string, settings: AgentSettings = {}, reasoning = true) {
   const all = { name: 'hybrid', contextSize: 2048, chatTemplate: template, ...EXACT, ...settings } as const;
   const agent = await startAgent(all);
@@ -67,7 +67,7 @@ const KINDS: [string, string, MicroModelName, boolean][] = [
   ['MiniMax M2', 'MiniMax-M2', 'hybrid', true],
   ['StepFun', 'StepFun3.5-Flash', 'sliding-window', true],
   ['Qwen3 without reasoning', 'Qwen-Qwen3-0.6B', 'hybrid', false],
-  ['RWKV, which opens replies unasked', 'llama-cpp-rwkv-world', 'recurrent', true],
+  ['RWKV, which opens a reply by default', 'llama-cpp-rwkv-world', 'recurrent', true],
 ];
 
 async function converse(conversation: Awaited<ReturnType<typeof open>>, turns: readonly string[]) {
@@ -82,7 +82,7 @@ async function converse(conversation: Awaited<ReturnType<typeof open>>, turns: r
   }
 }
 
-describe('a conversation is prefilled only from its last user message on', () => {
+describe('a conversation is prefilled again only after its last user message', () => {
   it.each(MEMORIES)('in five turns with the chat template of Qwen3.5 on %s memory', async (name) => {
     await converse(await open(QWEN, { name }), TURNS);
   });
@@ -95,7 +95,7 @@ describe('a conversation is prefilled only from its last user message on', () =>
     ['that shares its cells', 'resident', {}],
     ['that copies its state', 'memory', { kvLayout: 'split' }],
     ['of a session without a sequence', 'memory', { nSeqMax: 1 }],
-  ] as const)('by a fork %s', async (_, source, settings) => {
+  ] as const)('in a fork %s', async (_, source, settings) => {
     const { agent, turn, end } = await open(QWEN, settings);
     const session = await agent.createSession();
     await turn(session, LONG);
@@ -109,7 +109,7 @@ describe('a conversation is prefilled only from its last user message on', () =>
     }
   });
 
-  it('by a session that lost its sequence', async () => {
+  it('in a session that lost its sequence', async () => {
     const { agent, turn, end } = await open(QWEN, { nSeqMax: 1 });
     const [first, second] = [await agent.createSession(), await agent.createSession()];
     await turn(first, LONG);
@@ -119,7 +119,7 @@ describe('a conversation is prefilled only from its last user message on', () =>
     expect(text).toBe(cold);
   });
 
-  it('by a session that was saved with its state', async () => {
+  it('in a session that was saved with its state and restored', async () => {
     const { agent, turn, end } = await open(QWEN, { name: 'recurrent' });
     const session = await agent.createSession();
     await turn(session, LONG);
@@ -174,7 +174,7 @@ describe('a turn of several steps', () => {
     expect(Math.max(...read.slice(1))).toBeLessThan(LONG_TOKENS);
   });
 
-  it('is prefilled again from its first message on if the chat template leaves out the rest', async () => {
+  it('is prefilled again only after its first message if the chat template changes the later messages', async () => {
     expect(FORGETFUL).not.toBe(QWEN3);
     const { agent } = await open(FORGETFUL, { tools: [look] });
     const session = await agent.createSession();

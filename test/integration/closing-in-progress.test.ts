@@ -1,5 +1,5 @@
-// `close()` while calls of all kinds are in progress: each call succeeds or fails with CLOSED, nothing hangs, no incomplete
-// file is left, and the processes of MCP servers have ended.
+// `close()` while calls of all kinds are in progress. Each call succeeds or fails with CLOSED, and no call hangs. No
+// incomplete file remains, and the processes of MCP servers have ended.
 import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -20,7 +20,7 @@ const CLOSERS = [
   ['the agent', (agent: AgentServer) => agent.close()],
 ] as const;
 
-/** Turns of the event loop after which a test calls `close()`, so that it meets different states of the call in progress. */
+/** Tests call `close()` after so many turns of the event loop, to meet different states of the call in progress. */
 const LOOP_TURNS = [0, 1, 5, 30];
 
 async function sessionWithTurns(agent: AgentServer): Promise<Session> {
@@ -95,15 +95,16 @@ describe.each(CLOSERS)('closing %s', (_, close) => {
 
   it.each([
     ['hangs in a call', 'hang'],
-    ['is being connected again', 'pid'],
-  ])('while an MCP server %s ends the turn with CLOSED, and the processes of the server', async (_, name) => {
+    ['is being reconnected', 'pid'],
+  ])('while an MCP server %s ends the turn with CLOSED, and ends the processes of the server', async (_, name) => {
     const mcp = await silentMcp();
     const agent = await startAgent({ contextSize: 4096, mcpServers: [mcp.server] });
     const pid = Number(await callTool(agent, 'pid'));
     const session = await agent.createSession();
     if (name === 'pid') {
       await mcp.silence();
-      await callTool(agent, 'die').catch(() => undefined); // the next call starts the server again, which stays silent
+      // The next call starts the server again, which then stays silent.
+      await callTool(agent, 'die').catch(() => undefined);
     }
     const { promise: called, resolve: onCalled } = deferred();
     const onToolCall = () => {
@@ -137,7 +138,7 @@ describe('closing an agent', () => {
     }
   });
 
-  it('while it connects an MCP server again rejects the waiting calls, and ends the server', async () => {
+  it('while it reconnects an MCP server rejects the waiting calls, and ends the server', async () => {
     const mcp = await silentMcp();
     const agent = await startAgent({ mcpServers: [mcp.server] });
     await mcp.silence();
@@ -154,7 +155,7 @@ describe('closing an agent', () => {
     await ended(...silent);
   });
 
-  it('while it ends an MCP server that no longer answers waits until the process has ended', async () => {
+  it('waits until the process of an MCP server that no longer answers has ended', async () => {
     const mcp = await silentMcp({ callTimeoutMs: 50 });
     const agent = await startAgent({ mcpServers: [mcp.server] });
     const pid = Number(await callTool(agent, 'pid'));
@@ -203,7 +204,7 @@ describe('closing an agent', () => {
     expect(await Promise.all(calls)).toEqual(['CLOSED', 'CLOSED', 'CLOSED', 'CLOSED']);
   });
 
-  it('ends a stream whose reader is behind', async () => {
+  it('ends a stream whose reader has paused', async () => {
     const agent = await startAgent();
     const parts = iterate(agent.streamComplete('Hello', { maxTokens: 200, sampling: { ignoreEos: true } }));
     await parts.next();
@@ -227,7 +228,7 @@ describe('closing an agent', () => {
     expect(await setting).toBe('CLOSED');
   });
 
-  it('lets the process end by itself, whatever was in progress, and leaves no incomplete file', async () => {
+  it('lets the process end by itself, whichever calls were in progress, and leaves no incomplete file', async () => {
     const directory = await temporaryDirectory();
     const { stdout, ...rest } = await runChild('integration/children/closing.mjs', [
       microModel('dense'),

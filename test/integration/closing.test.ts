@@ -1,4 +1,4 @@
-// `close()` of sessions and agents: it ends turns with CLOSED, waits for nothing that cannot end, and can be repeated.
+// `close()` of sessions and agents ends turns with CLOSED, does not wait for readers, and can be repeated.
 import type { AgentServer } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { startAgent } from '../helpers/agents.js';

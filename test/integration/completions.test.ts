@@ -12,8 +12,8 @@ describe('agent.complete', () => {
     const agent = await startAgent(EXACT);
     const options: GenerationOptions = { maxTokens: 12 };
     const first = await agent.complete('The chain is', options);
-    const asItIs = '{% for m in messages %}{{ m.content }}{% endfor %}';
-    const cold = await coldReply(microModel('dense'), {}, [{ role: 'user', content: 'The chain is' }], 12, asItIs);
+    const verbatim = '{% for m in messages %}{{ m.content }}{% endfor %}';
+    const cold = await coldReply(microModel('dense'), {}, [{ role: 'user', content: 'The chain is' }], 12, verbatim);
     expect(first.text).toBe(cold.text);
     expect(first.usage).toMatchObject({ inputTokens: await agent.countTokens('The chain is'), outputTokens: 12 });
     expect((await agent.complete('The chain is', options)).text).toBe(first.text);
@@ -43,7 +43,7 @@ describe('agent.complete', () => {
     expect(agent.health()).toMatchObject({ heldSequences: 0, kvCells: { used: 0 } });
   });
 
-  it('can wait in any number, and so can sessions that share a signal', async () => {
+  it('causes no process warning if many completions and sessions wait, even with one shared signal', async () => {
     const warnings: string[] = [];
     const listen = ({ name }: Error) => void warnings.push(name);
     process.on('warning', listen);
@@ -55,7 +55,7 @@ describe('agent.complete', () => {
       ...Array.from({ length: 12 }, () => agent.complete('Hello', { maxTokens: 2, signal })),
       ...Array.from({ length: 12 }, () => agent.createSession({ signal })),
     ]);
-    await new Promise(setImmediate); // warnings are emitted in a later tick
+    await new Promise(setImmediate); // the warning events come in the next tick
     expect(warnings).toEqual([]);
   });
 
@@ -83,7 +83,7 @@ describe('agent.streamComplete', () => {
     expect(parts.at(-1)).toMatchObject({ type: 'finish', finishReason, detail, logProbabilities });
   });
 
-  it('yields a `finish` part and then throws if it is aborted', async () => {
+  it('throws ABORTED with the usage if it is aborted, without a `finish` part', async () => {
     const agent = await startAgent();
     const controller = new AbortController();
     const parts: CompletionPart[] = [];
@@ -98,7 +98,7 @@ describe('agent.streamComplete', () => {
     expect(parts.map(({ type }) => type)).toEqual(['text-delta']);
   });
 
-  it('releases its sequence when it is left or its agent is closed, and gives it up to others while the program does not read on', async () => {
+  it('releases its sequence when its reader leaves or pauses, and ends with CLOSED if its agent closes', async () => {
     const agent = await startAgent({ nSeqMax: 1 });
     for await (const _ of agent.streamComplete('Hello')) {
       break;
@@ -131,7 +131,7 @@ describe('agent.countTokens', () => {
 });
 
 describe('a model without a chat template', () => {
-  it('completes texts, and needs the option `chatTemplate` for sessions', async () => {
+  it('completes texts, and supports sessions only with the option `chatTemplate`', async () => {
     const source = join(await temporaryDirectory(), 'bare.gguf');
     // Renames the metadata key to another name of the same length.
     const file = (await readFile(microModel('dense'))).toString('latin1');

@@ -1,4 +1,4 @@
-// Whatever is in the KV cache, a session's replies are those of a cold run of the whole conversation.
+// A session replies like a cold run of the whole conversation, whatever the KV cache holds.
 import type { ChatMessage, StreamPart, Usage } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { EXACT, replies, startAgent, uncachedReplies } from '../helpers/agents.js';
@@ -83,13 +83,15 @@ describe('the KV cache in a conversation', () => {
   });
 });
 
-/** Whether the text has no lone surrogate. `String.prototype.isWellFormed` is newer than the language version that we compile for. */
+/**
+ * Whether the text has no lone surrogate. The language version of this project lacks `String.prototype.isWellFormed`.
+ */
 const isWellFormed = (text: string) => Buffer.from(text, 'utf8').toString('utf8') === text;
 
 describe('many sessions', () => {
   it('run at the same time on fewer sequences, each with its own replies', async () => {
     const prompts = Array.from({ length: 6 }, (_, index) => numberedPrompt(index));
-    // In split streams without flash attention, other sequences in the batch do not change a bit.
+    // In split streams without flash attention, other sequences in the batch change no bit of the logits.
     const settings = { kvLayout: 'split', flashAttention: false } as const;
     const expected: string[][] = [];
     for (const systemPrompt of prompts) {
@@ -120,13 +122,14 @@ describe('many sessions', () => {
     expect(texts).toEqual(sessions.map(() => expected));
   });
 
-  it('restore a template from memory into a full KV cache', async () => {
+  it('can restore a template from memory into a full KV cache', async () => {
     const settings = { ...EXACT, kvCells: 512, contextSize: 512, nSeqMax: 2, maxResidentTemplates: 1 };
     const expected = await uncachedReplies(settings, ['Hello'], 8);
     const agent = await startAgent(settings);
     await (await agent.createSession()).close();
-    const large = await agent.createSession({ systemPrompt: numberedPrompt(1) }); // takes the only sequence for resident templates
-    expect((await large.send('Hello')).finishReason).toBe('length'); // and all cells
+    // The next template takes the only sequence for resident templates. Then the reply takes all cells.
+    const large = await agent.createSession({ systemPrompt: numberedPrompt(1) });
+    expect((await large.send('Hello')).finishReason).toBe('length');
     const session = await agent.createSession();
     expect(session.report.source).toBe('memory');
     expect(await replies(session, ['Hello'], 8)).toEqual(expected);
@@ -167,7 +170,7 @@ describe('a session', () => {
     expect(agent.getTemplateCacheStats()).toMatchObject({ hits: 0, misses: 0, bypasses: 1, entries: 0 });
   });
 
-  it('has frozen messages of all finished turns', async () => {
+  it('has the messages of all finished turns, and the caller cannot change them', async () => {
     const agent = await startAgent();
     const session = await agent.createSession();
     const { text } = await session.send('Hello', { maxTokens: 4 });

@@ -1,4 +1,4 @@
-// Downloads through all kinds of faults: of the connection, the server, other processes and the disk.
+// Downloads despite faults of the connection, the server, other processes and the disk.
 import { randomBytes } from 'node:crypto';
 import { appendFileSync } from 'node:fs';
 import { readdir, rm, writeFile } from 'node:fs/promises';
@@ -54,7 +54,7 @@ describe('a download', () => {
     expect(hub.downloads[1]?.headers.range).toBe(`bytes=${half}-`);
   });
 
-  it('fails after maxRetries attempts without new bytes, and the next download continues there', async () => {
+  it('fails after `maxRetries` attempts without new bytes, and the next download resumes it', async () => {
     const { hub, download, directory } = await startHub();
     await receiveHalf(hub, download);
     expect(hub.downloads).toHaveLength(4); // half of the file, then three attempts without new bytes
@@ -64,7 +64,7 @@ describe('a download', () => {
     expect(await filesBelow(directory)).toEqual(['main.json', 'tiny.Q8_0.gguf']);
   });
 
-  it('starts again if the server cannot resume or has other content now', async () => {
+  it('starts again if the server cannot resume or if the content has changed', async () => {
     const { hub, download } = await startHub();
     hub.faults.push({ dropAfter: half }, { ignoreRange: true });
     expect(await hashOf((await download()).path)).toBe(sha256(model));
@@ -119,7 +119,7 @@ describe('a download', () => {
     expect(seen.at(-1)).toMatchObject({ phase: 'download', fraction: 1, bytes: model.length, total: model.length });
   });
 
-  it('waits as long as the Retry-After of a 429 response asks', async () => {
+  it('waits as long as the Retry-After header of a 429 response says, up to `maxDelayMs`', async () => {
     const { hub, download, log } = await startHub();
     hub.faults.push({ status: 429, headers: { 'retry-after': '0.05' } });
     hub.apiFaults.push({ status: 429, headers: { 'retry-after': new Date(Date.now() + 60_000).toUTCString() } });
@@ -224,7 +224,7 @@ describe('a download', () => {
         }
       } catch {} // the disk is full
     };
-    hub.faults.push({ dropAfter: model.length >> 1 }); // so that bytes are missing after the first report
+    hub.faults.push({ dropAfter: model.length >> 1 }); // so that the download needs more bytes after the first report
     const onProgress = ({ phase, bytes = 0 }: ModelProgress) => phase === 'download' && bytes > 0 && fill();
     await expect(download({}, { modelsDir: small, onProgress })).rejects.toThrow(failsWith('DISK_FULL'));
     await rm(filler);

@@ -1,4 +1,5 @@
-// A session that starts from the cache computes the same bits as an uncached session whose cells are at the same places.
+// A session that starts from the cache computes the same bits as an uncached session whose cells are in the same
+// places.
 import type { AgentServer } from 'llama-headstart';
 import type { StartOptions, StateSource } from 'llama-headstart/internal';
 import type { KvLayout } from 'llama-headstart/native';
@@ -90,7 +91,7 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
 describe.each(MODELS)('an agent with the %s model', (name) => {
   const turns = ['Hello', '\n42', 'And now?'];
 
-  it('replies the same from every source: prefill, resident, memory, disk, and the disk entry of another process', async () => {
+  it('replies the same from every source: prefill, resident, memory, disk, and disk in another process', async () => {
     const expected = await uncachedReplies({ name, tools: TOOLS }, turns);
     const directory = await temporaryDirectory();
     const settings = { name, tools: TOOLS, cacheDir: directory, maxResidentTemplates: 1 };

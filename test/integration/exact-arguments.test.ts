@@ -1,4 +1,5 @@
-// Formats in which the grammars of llama.cpp's `common` do not enforce required arguments or their types.
+// In some formats, the grammars of llama.cpp's `common` enforce neither required arguments nor their types. The
+// grammars of this package enforce both.
 import { readFileSync } from 'node:fs';
 import { Ajv } from 'ajv';
 import { Renderer, type ToolDefinition } from 'llama-headstart/internal';
@@ -37,7 +38,7 @@ async function formatOf(form: string, tool: ToolDefinition, options = {}): Promi
   return format;
 }
 
-/** The arguments of random calls under the grammar. */
+/** The arguments of calls in random replies under the grammar. */
 async function drawn(format: ReplyFormat, count: number, before = ''): Promise<unknown[]> {
   const walk = new GrammarWalk(format.grammar);
   const random = seededRandom(11);
@@ -82,7 +83,7 @@ const SCHEMAS: [string, object][] = [
 ];
 
 describe.each(FORMS)('calls in the format of %s', (form) => {
-  it.each(SCHEMAS)('have arguments that fit the schema, %s', async (_, parameters) => {
+  it.each(SCHEMAS)('have arguments %s, which fit the schema', async (_, parameters) => {
     const format = await formatOf(form, { name: 'order', parameters }, { toolChoice: 'required' });
     await (await model.createSampler({ grammar: format.grammar })).close();
     const validate = new Ajv({ strict: false }).compile(parameters);
@@ -94,7 +95,7 @@ describe.each(FORMS)('calls in the format of %s', (form) => {
     expect(new Set(calls.map((input) => Object.keys(input as object).join())).size).toBeGreaterThan(1);
   });
 
-  it('may have no arguments if none is required, also with toolChoice "auto"', async () => {
+  it('may have no arguments if no argument is required, with toolChoice "required" and "auto"', async () => {
     const parameters = { type: 'object', properties: { deep: { type: 'boolean' } } };
     for (const toolChoice of ['required', 'auto']) {
       const format = await formatOf(form, { name: 'order', parameters }, { toolChoice });

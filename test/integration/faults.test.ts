@@ -1,4 +1,4 @@
-// A problem of the cache is a miss with a reason and never a failure: no crash, no changed reply, no file left over.
+// A problem of the cache causes a miss with a reason. It never causes a crash, a changed reply, or a leftover file.
 import { execFileSync } from 'node:child_process';
 import { mkdir, readdir, readFile, rename, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -30,7 +30,9 @@ async function savedEntry(settings: AgentSettings = {}): Promise<{ directory: st
   return { directory, path: join(directory, name as string) };
 }
 
-/** Starts an agent on the directory, expects the replies of an uncached agent, and returns report and statistics. */
+/**
+ * Starts an agent on the directory, expects the replies of an uncached agent, and returns its report and statistics.
+ */
 async function startOn(directory: string, settings: AgentSettings = {}) {
   const agent = await startAgent({ ...settings, cacheDir: directory });
   const session = await agent.createSession();
@@ -46,7 +48,7 @@ function expectMiss(report: Readonly<StartReport>, reason: RegExp): void {
   expect(report.reason).toMatch(reason);
 }
 
-/** The bad entry was set aside and saved again, so the next start reads it. */
+/** Expects that the bad entry was replaced by a good one: the next start reads it from disk. */
 async function expectSavedAgain(directory: string): Promise<void> {
   expect((await startOn(directory)).report.source).toBe('disk');
   expect((await readdir(directory)).filter((name) => name.endsWith('.tmp'))).toEqual([]);
@@ -102,7 +104,8 @@ describe('an entry that is damaged', () => {
       await writeFile(path, content);
       expectMiss((await startOn(directory)).report, /^corrupt: /);
     }
-    expect(await readFile(`${path}.corrupt`, 'utf8')).toBe('not an entry'); // the newest
+    // The newest damaged file replaced the older one.
+    expect(await readFile(`${path}.corrupt`, 'utf8')).toBe('not an entry');
     await expectSavedAgain(directory);
   });
 });
@@ -147,7 +150,7 @@ describe('a file with the name of an entry', () => {
 
   it.each([
     ['a directory', async (path: string) => mkdir(join(path, 'inside'), { recursive: true })],
-    ['a named pipe that nobody writes', async (path: string) => execFileSync('mkfifo', [path])],
+    ['a named pipe without a writer', async (path: string) => execFileSync('mkfifo', [path])],
     ['a link to an entry', async (path: string) => symlink(`${path}.elsewhere`, path)],
     ['a link to itself', async (path: string) => symlink(path, path)],
   ])('that is %s is set aside', async (_, make) => {
@@ -242,7 +245,7 @@ describe('the cache directory', () => {
         const names = await readdir(directory);
         expect(names).toHaveLength(5);
         await damage(join(directory, names[index] as string));
-        await startOn(directory); // compares its replies
+        await startOn(directory); // compares the replies
       }
     }
   });
@@ -295,11 +298,11 @@ describe('the cache directory', () => {
 });
 
 describe.skipIf(process.platform === 'win32')('a directory that cannot be created', () => {
-  it('makes every start a miss and every download or save a coded error, and never hangs', async () => {
+  it('makes each start a miss, makes each download and save fail with an error code, and never hangs', async () => {
     const directory = await temporaryDirectory();
     await writeFile(join(directory, 'file'), '');
     await symlink(join(directory, 'nowhere', 'at all'), join(directory, 'dangling'));
-    // The working directory of the child was deleted, so no relative path can be created.
+    // The child deletes its working directory, so no relative path can be created.
     const impossible = [
       '.cache/templates',
       '.',

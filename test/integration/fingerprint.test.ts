@@ -1,4 +1,5 @@
-// The fingerprint of a model covers the GGUF header and two samples of every tensor, in all parts. The tests compute the hash with OpenSSL.
+// The fingerprint of a model covers the GGUF header and two samples of every tensor, in all parts of the model. The
+// tests compute the expected hash with OpenSSL.
 import { createHash } from 'node:crypto';
 import { copyFile, open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -49,18 +50,18 @@ async function changedAt(position: number, name: string): Promise<string> {
   return copy;
 }
 
-it('covers the header and two samples of every tensor', async () => {
+it('the fingerprint of a model covers the header and two samples of every tensor', async () => {
   expect(await fingerprintModel(path)).toBe(await expectedOf(path));
 });
 
-it('covers all parts of a split model, in their order', async () => {
+it('the fingerprint of a model covers all parts of a split model, in their order', async () => {
   const parts = [1, 2].map((part) => join(directory, `split-0000${part}-of-00002.gguf`));
   await copyFile(path, parts[0] as string);
   await copyFile(microModel('recurrent'), parts[1] as string);
   expect(await fingerprintModel(parts[0] as string)).toBe(await expectedOf(...parts));
 });
 
-it('changes with a weight in a sample, and is the same for a copy of the file', async () => {
+it('the fingerprint of a model changes with a weight in a sample, and is the same for a copy of the file', async () => {
   const { samples } = await samplesOf(path);
   const [start, length] = samples[0] as [number, number];
   const original = await fingerprintModel(path);
@@ -75,14 +76,14 @@ it('changes with a weight in a sample, and is the same for a copy of the file', 
   expect(await fingerprintModel(copy)).toBe(original);
 });
 
-it('fails with a coded error for a file that is no model', async () => {
+it('the fingerprint of a file that is not a model fails with an error code', async () => {
   const text = join(directory, 'text.gguf');
   await writeFile(text, 'not a model');
   expect(await codeOf(() => fingerprintModel(text))).toBe('MODEL_INVALID');
   expect(await codeOf(() => fingerprintModel(join(directory, 'missing.gguf')))).toBe('MODEL_NOT_FOUND');
 });
 
-it('fails with ABORTED and the reason when the signal fires', async () => {
+it('the fingerprint of a model fails with ABORTED and the reason when the signal is aborted', async () => {
   const abort = new AbortController();
   const outcome = fingerprintModel(path, { signal: abort.signal }).catch((error: unknown) => error);
   abort.abort('enough');

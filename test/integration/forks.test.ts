@@ -1,4 +1,5 @@
-// A fork continues from the conversation of its session, without reading it again, and both are independent.
+// A fork continues the conversation of its session without prefilling it again. Fork and session do not affect each
+// other.
 import type { Session } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { EXACT, replies, startAgent } from '../helpers/agents.js';
@@ -7,7 +8,7 @@ import { NEXT, savedSession } from '../helpers/saved-session.js';
 
 describe('a fork', () => {
   it.each(['dense', 'sliding-window', 'recurrent', 'hybrid'] as const)(
-    'gives the replies that its session gives, and does not change it, on %s memory',
+    'gives the same replies as its session, and does not change its session, on %s memory',
     async (name) => {
       const agent = await startAgent({ name, ...EXACT });
       const session = await agent.createSession();
@@ -60,7 +61,7 @@ describe('a fork', () => {
     }
   });
 
-  it('keeps its state within `maxSavedBytes` until the fork is used or closed, and the oldest state is dropped first', async () => {
+  it('has a state within `maxSavedBytes` until it is used or closed: the oldest state is dropped first', async () => {
     const open = async (maxSavedBytes?: number) => {
       const agent = await startAgent({ kvLayout: 'split', ...EXACT, ...(maxSavedBytes && { maxSavedBytes }) });
       const session = await agent.createSession();

@@ -1,4 +1,4 @@
-// The parser of each format reads every reply that the grammar of this format allows.
+// The parser of each call format reads every reply that the grammar of the format allows.
 import { readdirSync, readFileSync } from 'node:fs';
 import { CallIds, Renderer, type ReplyOptions, type ToolDefinition, ToolInputs } from 'llama-headstart/internal';
 import { Model, type ReplyFormat } from 'llama-headstart/native';
@@ -30,7 +30,7 @@ const TOOLS: readonly ToolDefinition[] = [
   },
 ];
 
-/** For a chat template that can write few schemas. */
+/** Tools for chat templates that can write only simple schemas. */
 const TEXT_TOOLS: readonly ToolDefinition[] = [
   { name: 'order', description: 'Orders.', parameters: { type: 'object', properties: { notes: { type: 'string' } } } },
 ];
@@ -53,7 +53,7 @@ async function formatOf(file: string, options: ReplyOptions): Promise<ReplyForma
   ).format;
 }
 
-/** Random replies under the grammar, without the part that is in the prompt. */
+/** Random replies under the grammar, without the text that the generation prompt already contains. */
 function* replies(format: ReplyFormat): Generator<string> {
   const { grammar, grammarLazy, grammarTriggers, generationPrompt, thinkingStartTag, thinkingEndTags } = format;
   const walk = new GrammarWalk(grammar);
@@ -74,7 +74,7 @@ function lengthsOf(raw: string, count = 6): number[] {
   return lengths.filter((length) => length < raw.length && !/[\uD800-\uDBFF]/.test(raw[length - 1] ?? ''));
 }
 
-/** Reads a reply piece by piece. A later piece never contradicts the streamed parts of calls. */
+/** Reads a reply piece by piece, and expects that later pieces never contradict the streamed parts of calls. */
 async function expectStreamed(rendered: ReplyFormat, raw: string, calls: number): Promise<void> {
   const inputs = new ToolInputs(new CallIds([]), { hasWrittenIds: rendered.hasCallIds, maxCalls: calls });
   const parts: ReturnType<typeof inputs.read> = [];
@@ -84,7 +84,7 @@ async function expectStreamed(rendered: ReplyFormat, raw: string, calls: number)
   }
   const finished = inputs.finish((await model.parseReply({ rendered, text: raw })).toolCalls);
   parts.push(...finished.flatMap((each) => each.parts));
-  expect(parts.filter(({ type }) => type === 'tool-input-start').length, raw).toBe(calls); // no call was started twice
+  expect(parts.filter(({ type }) => type === 'tool-input-start').length, raw).toBe(calls); // no call starts twice
   for (const { call } of finished) {
     const deltas = parts.filter((part) => part.type === 'tool-input-delta' && part.toolCallId === call.toolCallId);
     expect(JSON.parse(deltas.map((part) => 'delta' in part && part.delta).join('')), raw).toEqual(call.input);
@@ -98,7 +98,7 @@ describe.each(CHOICES)('with %j, the parser reads the calls of replies under the
   it.each(TEMPLATES.filter((_, index) => index % rounds(2, 1) === place % rounds(2, 1)))('with %s', async (file) => {
     const format = await formatOf(file, options);
     if (options.toolChoice === 'auto' && file.includes('functionary-medium-v3.2')) {
-      expect(format.grammar).toBe(''); // see parsable-grammar.ts
+      expect(format.grammar).toBe(''); // lib/prompt/parsable-grammar.ts says why
       return;
     }
     for (const [draw, raw] of [...replies(format)].entries()) {

@@ -1,4 +1,4 @@
-// The sampling that model makers recommend in generation_config.json and in the GGUF file.
+// Agents use the sampling options that model makers recommend in generation_config.json and in the GGUF file.
 import { copyFile, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { resolveModel, type SamplingOptions } from 'llama-headstart';
@@ -24,7 +24,7 @@ describe('generation_config.json', () => {
     expect((await resolveModel(offline.path, { generationConfig: true })).generationConfig).toEqual(parsed);
   });
 
-  it('is that of the base model if the repository has none', async () => {
+  it('is taken from the base model if the repository has none', async () => {
     const { download, hub } = await startHub();
     hub.baseModel = 'makers/tiny';
     hub.add('makers/tiny', { 'generation_config.json': config });
@@ -37,7 +37,8 @@ describe('generation_config.json', () => {
       hub.requests.filter(({ host, url }) => host === 'hub' && url.includes('generation_config')).length;
     await download();
     const { generationConfig } = await download({}, { generationConfig: 'with-model' });
-    expect([generationConfig, configRequests()]).toEqual([undefined, 0]); // the model had been downloaded before
+    // The first call has already downloaded the model.
+    expect([generationConfig, configRequests()]).toEqual([undefined, 0]);
     const fresh = await temporaryDirectory();
     const along = await download({}, { generationConfig: 'with-model', modelsDir: fresh });
     expect([along.generationConfig, configRequests()]).toEqual([parsed, 1]);
@@ -53,7 +54,7 @@ describe('generation_config.json', () => {
     expect(hub.requests.filter(({ url }) => url.includes('makers/tiny/'))).toEqual([]);
   });
 
-  it('is how an agent samples by default, and options of a request override it', async () => {
+  it('sets the default sampling of an agent, and options of a request override it', async () => {
     const folder = await temporaryDirectory();
     const source = join(folder, 'tiny.gguf');
     await copyFile(microModel('dense'), source);
@@ -76,7 +77,7 @@ describe('generation_config.json', () => {
     expect(warnings.join()).toMatch(/Ignored the recommended sampling option `topP`/);
   });
 
-  it('is used together with the recommendation in the GGUF file, and options that depend on each other stay together', async () => {
+  it('is not necessary if the GGUF file recommends sampling, and dependent options stay together', async () => {
     const source = join(await temporaryDirectory(), 'tiny.gguf');
     const file = await readFile(microModel('dense'));
     const recommended = { temp: 1.5, mirostat: 2, mirostat_tau: 1, mirostat_eta: 0.5 };

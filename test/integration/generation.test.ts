@@ -1,4 +1,4 @@
-// How a reply ends, and what is reported about it: usage and log-probabilities.
+// How a reply ends, and its usage and log-probabilities.
 import { readFileSync } from 'node:fs';
 import type { HeadstartError, Reply, SendOptions, StreamPart, Usage } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
@@ -33,7 +33,7 @@ async function partsOf(options: SendOptions): Promise<{ parts: StreamPart[]; err
 }
 
 describe('a stop string', () => {
-  it('ends the reply in front of it, and no piece of it is streamed', async () => {
+  it('ends the reply in front of it, and no part of it is streamed', async () => {
     const { text } = await reply({});
     const [at, end] = [text.length >> 1, (text.length >> 1) + 5];
     const stop = text.slice(at, end);
@@ -43,7 +43,7 @@ describe('a stop string', () => {
     expect(parts.at(-1)).toMatchObject({ type: 'finish', finishReason: 'stop', detail: 'stop-string' });
   });
 
-  it('that the model only begins changes nothing: text that was held back is sent in the end', async () => {
+  it('that the reply matches only in part changes nothing: the held-back text is sent in the end', async () => {
     const { text } = await reply({});
     const almost = `${text.slice(-4)}never`;
     expect((await reply({ stop: almost })).text).toBe(text);
@@ -51,7 +51,7 @@ describe('a stop string', () => {
 });
 
 describe('a reply', () => {
-  it('that ends with the end text of its reply format was ended by the model', async () => {
+  it('that ends with the end marker of its reply format counts as ended by the model', async () => {
     const agent = await startAgent({ chatTemplate: vendored('poolside-Laguna-XS.2'), contextSize: 2048 });
     const session = await agent.createSession({ tools: [LAMP] });
     const sampling = { ...(await likelyText('No</assistant>')), penaltyLastTokens: 5 };
@@ -89,7 +89,7 @@ describe('a reply', () => {
     expect((await session.send('And?', { maxTokens: 3 })).usage.outputTokens).toBe(3);
   });
 
-  it('without a token before `timeoutMs`, or that is aborted, is an error that names the call', async () => {
+  it('without a token before `timeoutMs`, or that is aborted, fails with an error that names the call', async () => {
     const agent = await startAgent({ contextSize: 8192 });
     const session = await agent.createSession();
     const long = 'The chain is oiled. '.repeat(600);
@@ -100,21 +100,21 @@ describe('a reply', () => {
     await expect(session.send(long, { timeoutMs: 1 })).rejects.toMatchObject(late);
     await expect(agent.complete(long, { timeoutMs: 1 })).rejects.toMatchObject(late);
     const reason = new Error('enough');
-    const soon = () => {
+    const abortSoon = () => {
       const controller = new AbortController();
       setImmediate(() => controller.abort(reason));
       return controller.signal;
     };
     const aborted = (what: string) => ({ code: 'ABORTED', message: `${what} was aborted`, cause: reason });
-    await expect(session.send(long, { signal: soon() })).rejects.toMatchObject(aborted('The turn'));
-    await expect(agent.complete(long, { signal: soon() })).rejects.toMatchObject(aborted('The completion'));
+    await expect(session.send(long, { signal: abortSoon() })).rejects.toMatchObject(aborted('The turn'));
+    await expect(agent.complete(long, { signal: abortSoon() })).rejects.toMatchObject(aborted('The completion'));
     const systemPrompt = 'You oil chains. '.repeat(1000);
     const opening = agent.createSession({ systemPrompt, signal: AbortSignal.abort(reason) });
     await expect(opening).rejects.toMatchObject({ code: 'ABORTED', cause: reason });
     expect((await session.send('Hello', { maxTokens: 2 })).usage.outputTokens).toBe(2);
   });
 
-  it('that is aborted ends with a finish part that reports its usage, and then throws', async () => {
+  it('that is aborted throws ABORTED with the usage, without a `finish` part', async () => {
     const controller = new AbortController();
     const session = await (await startAgent()).createSession();
     const parts: StreamPart[] = [];
@@ -139,7 +139,7 @@ describe('a reply', () => {
     expect(session.messages).toEqual([]);
   });
 
-  it('ends with `error` and throws the reason if no token can be sampled, and the session remains usable', async () => {
+  it('throws NO_CANDIDATES with the usage if no token can be sampled, and the session remains usable', async () => {
     const session = await (await startAgent()).createSession();
     const everything = new Map(Array.from({ length: 576 }, (_, token) => [token, Number.NEGATIVE_INFINITY]));
     const { parts, error } = await partsOf({ sampling: { logitBias: everything } });
@@ -171,7 +171,7 @@ describe('usage', () => {
     expect(followingMs + firstTokenMs).toBeLessThanOrEqual(performance.now() - begin);
   });
 
-  it('has a time to the first token and no rate if there is only one token', async () => {
+  it('has a time to the first token, and 0 tokens per second, if the reply has only one token', async () => {
     const one = (await reply({ maxTokens: 1 })).usage;
     expect(one).toMatchObject({ outputTokens: 1, tokensPerSecond: 0 });
     expect(one.firstTokenMs).toBeGreaterThan(0);
@@ -180,7 +180,7 @@ describe('usage', () => {
 });
 
 describe('log-probabilities', () => {
-  it('are reported for each token, with the most likely tokens in its place', async () => {
+  it('are reported for each token, together with the most likely tokens at its position', async () => {
     const { text, usage, logProbabilities = [] } = await reply({ maxTokens: 6, logProbabilities: 3 });
     expect(logProbabilities).toHaveLength(usage.outputTokens);
     expect(logProbabilities.map((each) => each.text).join('')).toBe(text);

@@ -14,7 +14,7 @@ beforeAll(async () => {
 });
 afterAll(() => bench.close());
 
-/** The reply of a model with random weights under the grammar of a schema; undefined if it does not end. */
+/** The reply of a model with random weights under the grammar of a schema, or undefined if the reply does not end. */
 async function draw(schema: object, seed: number, count: number): Promise<string | undefined> {
   const grammar = await jsonSchemaToGrammar(schema);
   const { eos } = bench.model.info.vocabulary;
@@ -25,7 +25,7 @@ async function draw(schema: object, seed: number, count: number): Promise<string
   const tokens = await bench.write(sampler, count);
   const text = await bench.textOf(tokens.slice(0, -1));
   const isWhole = bench.model.isEndOfGeneration(tokens.at(-1) as number);
-  return isWhole && !text.includes('\ufffd') ? text : undefined; // llama.cpp allows bytes that are not UTF-8
+  return isWhole && !text.includes('\ufffd') ? text : undefined; // llama.cpp's grammars allow bytes that are not UTF-8
 }
 
 /** @returns the number of replies that ended */

@@ -1,4 +1,4 @@
-// A tool that takes its time, or never ends, must not hold up anything else.
+// A tool that is slow or never returns does not delay other work.
 import type { MessageInput, Tool } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { EXACT, startAgent, temporaryDirectory } from '../helpers/agents.js';
@@ -10,7 +10,7 @@ import { microModel } from '../helpers/models.js';
 import { withEnoughTime } from '../helpers/time-limits.js';
 
 describe('a tool that hangs', () => {
-  it('gives an error after its time limit, and its signal fires', async () => {
+  it('gives an error after its time limit, and its signal is aborted', async () => {
     let stopped: AbortSignal | undefined;
     const hangs: Tool['execute'] = (_, { signal }) => {
       stopped = signal;
@@ -21,12 +21,12 @@ describe('a tool that hangs', () => {
     expect(stopped?.aborted).toBe(true);
   });
 
-  it('gives an error also if nothing else keeps the process alive', async () => {
+  it('gives an error even if nothing else keeps the process alive', async () => {
     const child = await runChild('integration/children/hanging-tool.mjs', [microModel('dense')]);
     expect(child).toEqual({ ...CLEAN, stdout: 'The tool did not answer within 50 ms' });
   });
 
-  it('does not delay an abort, and the session stays as it was', async () => {
+  it('does not delay an abort, and the session stays unchanged', async () => {
     const controller = new AbortController();
     const hangs: Tool['execute'] = () => {
       controller.abort();
@@ -52,7 +52,7 @@ describe('a tool that hangs', () => {
       const late = session.send('Light', { ...ONE_CALL, maxSteps: 2, timeoutMs });
       await expect(late).rejects.toMatchObject({ code: 'ABORTED', message: expect.stringContaining('`timeoutMs`') });
       expect(session.messages).toEqual([]);
-      expect(isRunning).toBe(true); // false if the time was over before the call
+      expect(isRunning).toBe(true); // false if the turn timed out before the call
     });
   });
 
@@ -103,7 +103,8 @@ describe('while a tool runs', () => {
 
   it('it may change adapters and open sessions, and the turn continues with the new adapters', async () => {
     const options = { toolChoice: 'required', maxParallelTools: 1, maxSteps: 2, maxTokens: 100 } as const;
-    const settings = { contextSize: 4096, kvLayout: 'split', ...EXACT } as const; // cells of other sequences change the last digits
+    // In a unified cache, the cells of other sequences would change the last digits of logits.
+    const settings = { contextSize: 4096, kvLayout: 'split', ...EXACT } as const;
     const agent = await startAgent(settings);
     const source = await writeLora(await temporaryDirectory(), 'a', { value: 0.3 }, agent.model.info.embeddingSize);
     const seen: string[] = [];

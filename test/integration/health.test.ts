@@ -1,4 +1,4 @@
-// The state that an agent reports while it works.
+// The numbers that `agent.health()` reports while an agent works.
 import { type AgentHealth, subscribeDiagnostics } from 'llama-headstart';
 import type { DecodeEvent, PrefillEvent } from 'llama-headstart/internal';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
@@ -93,7 +93,7 @@ describe('an agent that is closed during streams', () => {
         }
       }),
     );
-    await running; // the other streams run too, or wait for a sequence
+    await running; // the other streams also run or wait for a sequence
     await agent.close();
     const results = await outcomes;
     for (const result of results) {

@@ -1,4 +1,4 @@
-// Models of a Hub: the choice of files, revisions, and access.
+// Models on the Hugging Face Hub: the choice of files, revisions, and access.
 import { randomBytes } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -67,7 +67,7 @@ describe('a model on the Hub', () => {
     await expect(download({ revision: 'other' })).rejects.toThrow(failsWith('MODEL_NOT_FOUND', 'HF_HUB_OFFLINE'));
   });
 
-  it('is not downloaded if HF_HUB_OFFLINE is set, also if the file list of the repository is known', async () => {
+  it('is not downloaded if HF_HUB_OFFLINE is set, even if the file list of the repository is known', async () => {
     const config = Buffer.from('{"temperature":0.7}');
     const { hub, download } = await startHub({
       'tiny-Q4_K_M.gguf': model,
@@ -84,7 +84,7 @@ describe('a model on the Hub', () => {
     expect(hub.requests).toHaveLength(requests);
   });
 
-  it('is that of the revision: branches and tags are checked again, commits are not', async () => {
+  it('comes from the requested revision: branches and tags are checked again, commits are not', async () => {
     const { hub, download, directory } = await startHub();
     await download({ revision: 'v2/beta' });
     expect(hub.requests.map(({ url }) => url).slice(0, 2)).toEqual([
@@ -142,7 +142,7 @@ describe('a model on the Hub', () => {
     await expect(download()).rejects.toThrow(failsWith('MODEL_NOT_FOUND', 'Q4_K_M'));
   });
 
-  it('is downloaded with all of its parts into one directory, whichever part is named', async () => {
+  it('is downloaded with all its parts into one directory, whichever part is requested', async () => {
     const parts = [1, 2, 3].map((index) => `q/tiny-0000${index}-of-00003.gguf`);
     const contents = parts.map((name) => Buffer.concat([Buffer.from('GGUF'), Buffer.from(name), randomBytes(1000)]));
     const { hub, download } = await startHub(

@@ -1,4 +1,4 @@
-// What happens if there are too few KV cells for all sequences: eviction, waiting, preemption, and errors.
+// Eviction, waiting, preemption, and errors if there are too few KV cells for all sequences.
 import * as diagnostics from 'node:diagnostics_channel';
 import { TEMPLATE_CACHE_CHANNEL, type TemplateCacheEvent } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -7,7 +7,7 @@ import { generate, leaseBusy, openEngine } from '../helpers/open-engine.js';
 import { openLab } from '../helpers/open-lab.js';
 
 describe('if there are too few KV cells', () => {
-  it('idle state is evicted first, then the newest request waits, and only a request that can never fit fails', async () => {
+  it('idle sessions are evicted, then the newest request waits, and only a request that can never fit fails', async () => {
     const { engine } = await openEngine({ kvCells: 512 });
     const events: string[] = [];
     const lease = async (name: string) => {
@@ -79,7 +79,7 @@ describe('if there are too few KV cells', () => {
     expect(engine.status()).toMatchObject({ queueLength: 0, kvCells: { used: 0 } });
   });
 
-  it('a preempted request that has reported decoded tokens fails with PREEMPTED, and its sequence is empty', async () => {
+  it('a preempted request that has reported decoded tokens fails with PREEMPTED and an empty sequence', async () => {
     const { engine, lease } = await openEngine({ kvCells: 512 });
     const [first, second] = [await lease(), await lease()];
     const filling = engine.prefill(first, someTokens(400, 1), 0);
@@ -107,7 +107,7 @@ describe('if there are too few KV cells', () => {
     ['in a unified cache', 'unified'],
     ['in split streams', 'split'],
   ] as const)(
-    'a prompt that can never fit fails with CONTEXT_FULL, and other sequences do not, %s',
+    'a prompt that can never fit fails with CONTEXT_FULL, without an effect on other sequences, %s',
     async (_, kvLayout) => {
       const { engine, lease } = await openEngine({ kvCells: 1024, maxSequences: 2, kvLayout });
       const [first, second] = [await lease(), await lease()];

@@ -1,4 +1,4 @@
-// Integers that JavaScript's numbers cannot hold are errors. They are neither rounded nor cut off.
+// Integers that a JavaScript number cannot represent exactly cause errors. They are neither rounded nor cut off.
 import { readdirSync, readFileSync } from 'node:fs';
 import { type AgentServer, tool } from 'llama-headstart';
 import { Renderer, requireExactIntegers } from 'llama-headstart/internal';
@@ -14,14 +14,14 @@ import { seededRandom } from '../helpers/native.js';
 const SCHEMA = { type: 'object', properties: { id: { type: 'integer' } }, required: ['id'] };
 const TEMPLATES = new URL('../../vendor/llama.cpp/models/templates/', import.meta.url);
 
-/** Makes the model write digits for as long as the grammar allows it. */
+/** Sampling options that make the model write digits as long as the grammar allows them. */
 async function digitsOf(agent: AgentServer) {
   const [one] = (await agent.model.tokenize('x1')).slice(-1);
   return { temperature: 0, logitBias: { [one as number]: 50 } };
 }
 
 describe('an integer beyond 2^53', () => {
-  it('in a reply is REPLY_INVALID', async () => {
+  it('in a structured reply fails with REPLY_INVALID', async () => {
     const agent = await startAgent({ contextSize: 2048 });
     const session = await agent.createSession({ sampling: await digitsOf(agent), maxSteps: 1 });
     const failing = session.send('Which?', { responseFormat: { type: 'json', schema: SCHEMA }, maxTokens: 200 });
@@ -32,7 +32,7 @@ describe('an integer beyond 2^53', () => {
   });
 
   it.each([undefined, 'LFM2-8B-A1B', 'google-gemma-4-31B-it', 'Qwen3-Coder'])(
-    'in the arguments of a tool gives the model an error, with the chat template %s',
+    'in the arguments of a call gives the model an error, with the chat template %s',
     async (name) => {
       const chatTemplate = name && readFileSync(new URL(`${name}.jinja`, TEMPLATES), 'utf8');
       const agent = await startAgent({ contextSize: 4096, ...(chatTemplate && { chatTemplate }) });
@@ -49,7 +49,7 @@ describe('an integer beyond 2^53', () => {
   );
 });
 
-it('a call that the program answers has JSON text with all digits if an integer is beyond 2^53', async () => {
+it('an integer beyond 2^53 keeps all digits, as JSON text, in a call that the program answers', async () => {
   const agent = await startAgent({ contextSize: 4096 });
   const session = await agent.createSession({
     tools: [{ name: 'find', inputSchema: SCHEMA }],
@@ -74,7 +74,7 @@ it.each<[string, z.ZodType | object]>([
   expect(toolCalls).toMatchObject([{ input: expect.stringMatching(/1{17}/) }]);
 });
 
-it('identifiers of 64 bits are kept as strings', async () => {
+it('64-bit identifiers keep all digits if the schema declares them as strings', async () => {
   const agent = await startAgent({ contextSize: 4096 });
   const kept: bigint[] = [];
   const parameters = z.object({ id: z.string().regex(/^\d{19}$/) });
@@ -112,19 +112,19 @@ it('the parser of every call format keeps all digits of an integer', async () =>
   expect(lost).toEqual([]);
 });
 
-describe('integers', () => {
+describe('JSON text', () => {
   it.each(['9007199254740991', '-9007199254740991', '100000000000000000000', '[-0, 1234567890123456]', '1e400'])(
-    'are exact in %s',
+    'is accepted if its integers are exact: %s',
     (json) => expect(() => requireExactIntegers(json)).not.toThrow(),
   );
 
   it.each(['{"a": "12345678901234567890"}', '{"a\\"12345678901234567890": 1.5}', '12345678901234567890.5'])(
-    'are absent in %s',
+    'is accepted if its long numbers are strings, keys or fractions: %s',
     (json) => expect(() => requireExactIntegers(json)).not.toThrow(),
   );
 
   it.each(['9007199254740993', '{"a": [-9007199254740993]}', '{"\\"": 12345678901234567890}', '1'.repeat(400)])(
-    'are not exact in %.60s',
+    'is refused if an integer is not exact: %.60s',
     (json) => expect(() => requireExactIntegers(json)).toThrow(/up to 2\^53/),
   );
 });

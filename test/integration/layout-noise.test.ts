@@ -1,15 +1,16 @@
-// In the default layout, the last digits of logits depend on the places of cells and on the other sequences in a batch. Logits of warm
-// sessions differ from cold ones by no more than cold runs differ from each other: this noise comes from llama.cpp, not from the cache.
+// In the default layout, the last digits of logits depend on the places of cells and on the other sequences in a batch.
+// This noise comes from llama.cpp, not from the cache: warm sessions differ from cold runs by no more than cold runs
+// differ from each other.
 import { AgentServer, type Session } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { type AgentSettings, agentOptions, startAgent } from '../helpers/agents.js';
 import { firstLogits, numberedMessage, openNumbered, shuffled } from '../helpers/reproducible.js';
 
 const NUMBERS = Array.from({ length: 32 }, (_, number) => number);
-/** Number of cold runs that determine the noise. */
+/** Number of rounds of cold runs that determine the noise. */
 const COLD_ROUNDS = 6;
 
-const speak = (session: Session, number: number): Promise<Float32Array> =>
+const firstLogitsOf = (session: Session, number: number): Promise<Float32Array> =>
   firstLogits(() => session.send(numberedMessage(number), { maxTokens: 3 }));
 
 function distance(a: Float32Array = new Float32Array([Number.NaN]), b: Float32Array = new Float32Array()): number {
@@ -20,7 +21,7 @@ function distance(a: Float32Array = new Float32Array([Number.NaN]), b: Float32Ar
 async function coldAlone(settings: AgentSettings, number: number): Promise<Float32Array> {
   const agent = await AgentServer.initialize(agentOptions(settings));
   try {
-    return await speak(await openNumbered(agent, number, false), number);
+    return await firstLogitsOf(await openNumbered(agent, number, false), number);
   } finally {
     await agent.close();
   }
@@ -34,7 +35,7 @@ async function coldTogether(settings: AgentSettings, round: number): Promise<Flo
     await Promise.all(
       shuffled(NUMBERS.length, round).map(async (number) => {
         const session = await openNumbered(agent, number, false);
-        all[number] = await speak(session, number);
+        all[number] = await firstLogitsOf(session, number);
       }),
     );
     return all;
@@ -61,7 +62,7 @@ describe.each(['dense-quantised', 'wide-q4_k', 'sliding-window', 'recurrent'] as
 
       const agent = await startAgent(settings);
       const sessions = await Promise.all(NUMBERS.map((number) => openNumbered(agent, number)));
-      const warm = await Promise.all(sessions.map(speak));
+      const warm = await Promise.all(sessions.map(firstLogitsOf));
       const furthest = Math.max(...NUMBERS.map((number) => distance(warm[number], cold[number])));
       expect(furthest).toBeLessThanOrEqual(noise);
       // The logits of other sessions differ by much more than noise.

@@ -13,15 +13,15 @@ const BOOLEAN = {
 };
 
 /** Ways in which a session fails or ends early. */
-const MISHAPS: Record<string, (agent: AgentServer, session: Session) => Promise<unknown>> = {
+const FAILURES: Record<string, (agent: AgentServer, session: Session) => Promise<unknown>> = {
   'an abort before the first token': (_, session) => session.send('Hello', { signal: AbortSignal.timeout(1) }),
-  'an abort in the reply': async (_, session) => {
+  'an abort during the reply': async (_, session) => {
     const controller = new AbortController();
     for await (const part of session.stream('Hello', { signal: controller.signal })) {
       controller.abort(part);
     }
   },
-  'a break': async (_, session) => {
+  'a `break` out of a stream': async (_, session) => {
     for await (const _part of session.stream('Hello')) {
       break;
     }
@@ -80,7 +80,7 @@ const MISHAPS: Record<string, (agent: AgentServer, session: Session) => Promise<
 };
 
 describe.each(['dense', 'sliding-window', 'recurrent'] as const)('on %s memory', (name) => {
-  it.each(Object.keys(MISHAPS))('%s releases all sequences and cells', async (title) => {
+  it.each(Object.keys(FAILURES))('%s releases all sequences and cells', async (title) => {
     const agent = await startAgent({ name, maxResidentTemplates: 0, nSeqMax: 3, contextSize: 2048, ...EXACT });
     const turns = ['Hello', 'And now?'];
     const expected = await uncachedReplies({ name, contextSize: 2048, ...EXACT }, turns, 8);
@@ -93,7 +93,7 @@ describe.each(['dense', 'sliding-window', 'recurrent'] as const)('on %s memory',
     for (let round = 0; round < 3; round++) {
       const session = await agent.createSession();
       opened.push(session);
-      const [result] = await Promise.all([MISHAPS[title]?.(agent, session).catch(() => undefined), neighbor()]);
+      const [result] = await Promise.all([FAILURES[title]?.(agent, session).catch(() => undefined), neighbor()]);
       if (typeof result === 'object' && result !== null && 'close' in result) {
         opened.push(result as Session);
       }
@@ -111,7 +111,10 @@ it('an abort at any stage of a turn undoes the turn and releases everything', as
   for (const channel of ['prefill', 'decode', 'tool-call'] as const) {
     onTestFinished(subscribeDiagnostics(channel, () => onMoment(channel)));
   }
-  /** Runs a turn and aborts it at its nth event. Returns the stage at each event, and how the turn ended. */
+  /**
+   * Runs a turn and aborts it at its event number `moment`. Returns the stage of each event, and the outcome of the
+   * turn.
+   */
   const run = async (moment: number): Promise<{ stages: string[]; outcome: string }> => {
     const controller = new AbortController();
     const stages: string[] = [];
@@ -131,7 +134,7 @@ it('an abort at any stage of a turn undoes the turn and releases everything', as
       ],
       tools: [{ name: 'look', execute: () => step('tool').then(() => 'The brake is new.') }],
       onToolCall: () => step('hook').then(() => true),
-      compaction: { threshold: 0.4, maxSummaryTokens: 4, prompt: 'Summarise.' },
+      compaction: { threshold: 0.4, maxSummaryTokens: 4, prompt: 'Summarize.' },
     });
     stages.length = 0;
     const options = { sampling, maxParallelTools: 1, maxSteps: 2, maxTokens: 60, signal: controller.signal };
@@ -158,7 +161,7 @@ it('an abort at any stage of a turn undoes the turn and releases everything', as
     const change = `${whole.stages[moment - 1]}, ${stage}`;
     if (!tried.has(change)) {
       const { outcome } = await run(moment);
-      const isComplete = moment > whole.stages.lastIndexOf('tool'); // nothing is left to abort then
+      const isComplete = moment > whole.stages.lastIndexOf('tool'); // then the turn may end before the abort
       expect({ change, outcome }).toEqual({ change, outcome: isComplete ? expect.any(String) : 'ABORTED' });
     }
     tried.add(change);

@@ -1,4 +1,4 @@
-// Long conversations: with compaction they are shortened, without it a full context is a clear error.
+// Compaction shortens long conversations. Without compaction, a full context is an error that names the option.
 import {
   type ChatMessage,
   type CompactionOptions,
@@ -82,7 +82,7 @@ describe('session.compact', () => {
     },
   );
 
-  /** The largest number of tokens in one prefill from now on. */
+  /** Returns a function that returns the size of the largest prefill since this call, in tokens. */
   function watchPrompts(): () => number {
     let longest = 0;
     onTestFinished(
@@ -131,7 +131,7 @@ describe('session.compact', () => {
   });
 
   it('uses the reasoning as the summary if the model only reasons', async () => {
-    // As in gpt-oss: every reply begins with reasoning.
+    // As with gpt-oss, every reply begins with reasoning.
     const chatTemplate =
       "{% for m in messages %}{{ '<|start|>' + m.role + '<|message|>' + m.content + '<|end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|start|>assistant<|channel|>analysis<|message|>' }}{% endif %}";
     const session = await (await startAgent({ contextSize: 2048, chatTemplate })).createSession({ messages: HISTORY });
@@ -154,7 +154,7 @@ describe('session.compact', () => {
 });
 
 describe('compaction', () => {
-  it('happens automatically before a turn whose prompt exceeds the threshold, and is a part of the stream', async () => {
+  it('happens automatically before a turn whose prompt exceeds the threshold, and the stream reports it', async () => {
     const agent = await startAgent({ contextSize: 512 });
     const session = await agent.createSession({
       compaction: { threshold: 0.6, maxSummaryTokens: 16, preserveRecent: 1 },
@@ -207,14 +207,14 @@ describe('compaction', () => {
         for await (const part of session.stream('Look around', await options())) {
           parts.push(part);
         }
-        const of = (type: StreamPart['type']) => parts.filter((part) => part.type === type);
-        expect(of('compaction').length).toBeGreaterThan(1);
-        const called = of('tool-call').map((part) => 'toolCallId' in part && part.toolCallId);
+        const ofType = (type: StreamPart['type']) => parts.filter((part) => part.type === type);
+        expect(ofType('compaction').length).toBeGreaterThan(1);
+        const called = ofType('tool-call').map((part) => 'toolCallId' in part && part.toolCallId);
         expect(new Set(called).size).toBe(12);
-        expect(of('tool-result').map((part) => 'toolCallId' in part && part.toolCallId)).toEqual(called);
+        expect(ofType('tool-result').map((part) => 'toolCallId' in part && part.toolCallId)).toEqual(called);
         expect(parts.at(-1)).toMatchObject({ type: 'finish', finishReason: 'tool-calls', usage: { steps: 12 } });
         const [, { content: summary }, ...rest] = session.messages as [ChatMessage, ChatMessage, ...ChatMessage[]];
-        expect(of('compaction').at(-1)).toMatchObject({ summary });
+        expect(ofType('compaction').at(-1)).toMatchObject({ summary });
         expect(rest[0]).toEqual({ role: 'user', content: 'Look around' });
         for (const [index, { role }] of rest.slice(1).entries()) {
           expect(role).toBe(index % 2 === 0 ? 'assistant' : 'tool');
@@ -227,7 +227,7 @@ describe('compaction', () => {
       },
     );
 
-    it('does not happen without the option: the turn fails with CONTEXT_FULL and has no effect on the session', async () => {
+    it('is off without the option: the turn fails with CONTEXT_FULL and has no effect on the session', async () => {
       const session = await open('dense', false);
       const full = session.send('Look around', await options());
       await expect(full).rejects.toMatchObject({
@@ -253,7 +253,7 @@ describe('compaction', () => {
     });
   });
 
-  it('keeps fewer turns than `preserveRecent` if those would fill the context', async () => {
+  it('keeps fewer turns than `preserveRecent` if so many turns would fill the context', async () => {
     const session = await (await startAgent({ contextSize: 512 })).createSession({
       compaction: { preserveRecent: 3, maxSummaryTokens: 16 },
       messages: [1, 2, 3].flatMap((turn): MessageInput[] => [
@@ -326,7 +326,7 @@ describe('compaction', () => {
     expect((await session.send('Hello', { maxTokens: 3 })).usage.outputTokens).toBe(3);
   });
 
-  it('has its options checked when a session is opened', async () => {
+  it('rejects invalid options when a session is opened', async () => {
     const agent = await startAgent();
     for (const compaction of [{ threshold: 2 }, { prompt: '' }, { keep: 3 }, 5]) {
       await expect(agent.createSession({ compaction: compaction as never })).rejects.toMatchObject({
@@ -347,7 +347,7 @@ describe('a message of a megabyte', () => {
 });
 
 describe.skipIf(testModel() === undefined)('SmolLM2', () => {
-  it('writes a summary that names what matters', async () => {
+  it('writes a summary that names a fact of the conversation', async () => {
     const { AgentServer } = await import('llama-headstart');
     const model = { source: testModel() as string, cacheDir: null, contextSize: 1024, nThreads: 1 };
     const agent = await AgentServer.initialize({ model, systemPrompt: 'Be brief.', sampling: { temperature: 0 } });

@@ -1,4 +1,4 @@
-// Adapters that change while sessions run.
+// LoRA adapters that change while sessions run.
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { MessageInput } from 'llama-headstart';
@@ -8,7 +8,7 @@ import { writeLora } from '../helpers/loras.js';
 import { iterate } from '../helpers/turns.js';
 
 describe('a LoRA adapter', () => {
-  it('is part of the cache key with its scale, and never used with a state that was computed with others', async () => {
+  it('is part of the cache key with its scale, and never continues a state of other adapters', async () => {
     const directory = await temporaryDirectory();
     const settings = { ...EXACT, cacheDir: join(directory, 'cache') };
     const agent = await startAgent(settings);
@@ -95,7 +95,7 @@ describe('a LoRA adapter', () => {
     for (let next = await stream.next(); !next.done; next = await stream.next()) {
       read(next.value as never);
     }
-    expect(text).toBe(expected); // the whole turn used the adapters that it began with
+    expect(text).toBe(expected); // the whole turn used the adapters of its beginning
     await waiting;
     const next = await agent.createSession();
     expect(await replies(next, ['Hello'], 8)).toEqual(
@@ -103,7 +103,7 @@ describe('a LoRA adapter', () => {
     );
   });
 
-  it('applies to a turn that waited for it, although its conversation was in the KV cache', async () => {
+  it('applies to a turn that waited for the change, although the conversation was in the KV cache', async () => {
     const directory = await temporaryDirectory();
     const plain = await startAgent(EXACT);
     const lora = await writeLora(directory, 'one', { seed: 1 }, plain.model.info.embeddingSize);
@@ -172,7 +172,7 @@ describe('a LoRA adapter', () => {
       return { agent, waitForTurn, controller };
     };
 
-    it('makes another turn wait at most for its `timeoutMs`', async () => {
+    it('makes another turn wait no longer than its `timeoutMs`', async () => {
       const { agent, waitForTurn, controller } = await open();
       const session = await agent.createSession();
       const { turn, setting } = await waitForTurn();
@@ -184,7 +184,7 @@ describe('a LoRA adapter', () => {
       expect((await session.send('Hello', { maxTokens: 2 })).usage.outputTokens).toBe(2);
     });
 
-    it('makes a turn with tools wait at most for its `timeoutMs`', async () => {
+    it('makes a turn with tools wait no longer than its `timeoutMs`', async () => {
       const { agent, waitForTurn, controller } = await open();
       let change: Awaited<ReturnType<typeof waitForTurn>> | undefined;
       const execute = async () => {
@@ -199,7 +199,7 @@ describe('a LoRA adapter', () => {
     });
   });
 
-  it('is applied after a reader paused, left its stream and began another turn', async () => {
+  it('is applied even after a reader paused, left its stream and began another turn', async () => {
     const directory = await temporaryDirectory();
     const agent = await startAgent({ nSeqMax: 1 });
     const lora = await writeLora(directory, 'one', { seed: 1 }, agent.model.info.embeddingSize);
@@ -216,7 +216,7 @@ describe('a LoRA adapter', () => {
   it('does not block sessions that take turns on one sequence', async () => {
     const agent = await startAgent({ nSeqMax: 1 });
     const [one, other] = [await agent.createSession(), await agent.createSession()];
-    await replies(one, ['Hello'], 2); // holds the sequence now
+    await replies(one, ['Hello'], 2); // now this session holds the sequence
     const reading = other.send('word '.repeat(200), { maxTokens: 2 });
     const changing = agent.setLoras([]); // waits for the turn, which has no sequence yet
     await new Promise(setImmediate);

@@ -1,4 +1,4 @@
-// Nothing that a model wrote is lost: everything outside reasoning and readable calls is text, in every format.
+// No text of a model is lost: in every format, everything outside reasoning and valid calls is text.
 import { readFileSync } from 'node:fs';
 import { Renderer, ReplyReader } from 'llama-headstart/internal';
 import { Model, type ReplyFormat } from 'llama-headstart/native';
@@ -54,7 +54,7 @@ const UNKNOWN = CALL.replace('find_part', 'unknown');
 const GLM = '<tool_call>find_part\n<arg_key>name</arg_key>\n<arg_value>chain</arg_value>\n</tool_call>';
 const GPT = '<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant';
 
-describe.each([1, 5, 1000])('in pieces of %i characters', (size) => {
+describe.each([1, 5, 1000])('in a reply that arrives in pieces of %i characters,', (size) => {
   it.each<[what: string, template: string, raw: string, text: string, calls: string[][]]>([
     ['a call of an unknown tool', 'Qwen-Qwen3-0.6B', `${THOUGHT}${UNKNOWN}`, UNKNOWN, []],
     ['a call of an unknown tool after a text', 'Qwen-Qwen3-0.6B', `${THOUGHT}So: ${UNKNOWN}`, `So: ${UNKNOWN}`, []],

@@ -41,16 +41,16 @@ describe('an agent with many sessions', () => {
   it.each([
     ['is prefilled', 1],
     ['is restored from memory', 0],
-  ])('opens a session whose large template %s, although smaller sessions keep coming and going', async (_, count) => {
+  ])('opens a session whose large template %s, even if small sessions keep opening and closing', async (_, count) => {
     const settings = { ...EXACT, kvCells: 1024, nSeqMax: 7, maxResidentTemplates: count, batchSize: 128 };
     const agent = await startAgent({ ...settings, systemPrompt: 'You are terse.' });
     const systemPrompt = [1, 2, 3, 4, 5].map(numberedPrompt).join('\n');
     if (count === 0) {
-      await (await agent.createSession({ systemPrompt })).close(); // now the template's state is in memory
+      await (await agent.createSession({ systemPrompt })).close(); // now the state of the template is in memory
     }
     let isOpen = false;
     let turns = 0;
-    const comeAndGo = async (number: number) => {
+    const openAndClose = async (number: number) => {
       while (!isOpen && turns < 60) {
         const session = await agent.createSession();
         await session.send('Hello, '.repeat(20 + number), { maxTokens: 60 });
@@ -58,8 +58,8 @@ describe('an agent with many sessions', () => {
         turns++;
       }
     };
-    const others = [1, 2, 3, 4, 5, 6].map(comeAndGo);
-    await until(() => turns >= 12); // now they use all cells
+    const others = [1, 2, 3, 4, 5, 6].map(openAndClose);
+    await until(() => turns >= 12); // now the sessions use all cells
     const { report } = await agent.createSession({ systemPrompt });
     isOpen = true;
     expect(report.source).toBe(count === 0 ? 'memory' : 'prefill');
@@ -67,7 +67,7 @@ describe('an agent with many sessions', () => {
     await Promise.all(others);
   });
 
-  it('finishes the turns of hundreds of sessions in KV cells for two', async () => {
+  it('finishes the turns of hundreds of sessions with KV cells for two sessions', async () => {
     const agent = await startAgent({ nSeqMax: 252, contextSize: 256, batchSize: 512, systemPrompt: 'You are brief.' });
     const sessions = await Promise.all(Array.from({ length: 260 }, () => agent.createSession()));
     const all = await Promise.all(sessions.map((session) => session.send('Hello', { maxTokens: 12 })));
@@ -75,7 +75,7 @@ describe('an agent with many sessions', () => {
     expect(agent.health()).toMatchObject({ queueLength: 0, activeSessions: 0 });
   });
 
-  it('resumes evicted sessions from saved states, and drops the oldest state if `maxSavedBytes` is reached', async () => {
+  it('resumes evicted sessions from saved states, and drops the oldest state beyond `maxSavedBytes`', async () => {
     const first = 'Hello. '.repeat(60);
     const run = async (maxSavedBytes: number) => {
       const agent = await startAgent({ nSeqMax: 1, maxSavedBytes, contextSize: 2048, kvCells: 8192, ...EXACT });
@@ -140,7 +140,7 @@ describe('an agent with many sessions', () => {
     },
   );
 
-  it('limits a thousand unclosed sessions to the sequences that exist, without an effect on other sessions', async () => {
+  it('limits a thousand unclosed sessions to `nSeqMax` sequences, without an effect on other sessions', async () => {
     const agent = await startAgent({ nSeqMax: 4 });
     const kept = await agent.createSession();
     const [expected] = await replies(kept, ['Hello'], 8);
@@ -166,7 +166,7 @@ describe('an agent with many sessions', () => {
     expect((await replies(sessions[0] as never, ['Again'], 4)).length).toBe(1);
   });
 
-  it('lets a turn that lost its sequence while a tool ran wait for another, although the queue is full', async () => {
+  it('lets a turn that lost its sequence during a tool call wait for another, even if the queue is full', async () => {
     const agent = await startAgent({ nSeqMax: 1, maxQueueSize: 1, contextSize: 2048 });
     const others = [await agent.createSession(), await agent.createSession()];
     const turns: Promise<Reply>[] = [];
@@ -181,6 +181,7 @@ describe('an agent with many sessions', () => {
     expect((await turn).toolResults).toMatchObject([{ output: 'lit' }]);
     expect((await Promise.all(turns)).map(({ finishReason }) => finishReason)).toEqual(['length', 'length']);
     const refused = await Promise.allSettled([...others, session].map((each) => each.send('Again', { maxTokens: 4 })));
-    expect(refused.filter(({ status }) => status === 'rejected')).toHaveLength(1); // a new turn has no such right
+    // A new turn is rejected if the queue is full.
+    expect(refused.filter(({ status }) => status === 'rejected')).toHaveLength(1);
   });
 });

@@ -1,4 +1,4 @@
-// MCP servers that fail, hang, die or are down.
+// MCP servers that fail, hang, die or cannot be reached.
 import { readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -14,7 +14,7 @@ describe('an MCP server', () => {
   it.each([
     ['fails', 'fail', /^no such file$/],
     ['throws', 'throw', /"here": its tool "throw" failed.*thrown inside/],
-    ['answers nonsense', 'lie', /"here": its tool "lie" failed/],
+    ['answers with an invalid result', 'lie', /"here": its tool "lie" failed/],
   ])('that %s in a call gives an error, and is used again', async (_, name, message) => {
     const servers = await connect(stdio('here'));
     const pid = await call(servers, 'pid');
@@ -52,7 +52,7 @@ describe('an MCP server', () => {
     });
   });
 
-  it('that never answers with its tools fails the start', async () => {
+  it('that never lists its tools fails the start', async () => {
     const { url } = await serveStreamableHttp('listless');
     await withEnoughTime(100, async (connectTimeoutMs) => {
       await expect(connect({ type: 'http', name: 'listless', url, connectTimeoutMs })).rejects.toThrow(
@@ -61,7 +61,7 @@ describe('an MCP server', () => {
     });
   });
 
-  it('whose greeting or listing is invalid fails the start', async () => {
+  it('whose answer to `initialize` or list of tools is invalid fails the start', async () => {
     await expect(connect(stdio('liar'))).rejects.toThrow(
       failsWith('MCP_FAILED', /Could not connect to the MCP server "liar"/),
     );
@@ -83,7 +83,7 @@ describe('an MCP server', () => {
   it.each([
     ['http', serveStreamableHttp],
     ['sse', serveSse],
-  ] as const)('that was restarted is connected again, after one error at most (%s)', async (type, serve) => {
+  ] as const)('that was restarted is reconnected, after at most one error (%s)', async (type, serve) => {
     const server = await serve('here');
     await withEnoughTime(500, async (callTimeoutMs) => {
       const servers = await connect({ type, name: 'here', url: server.url, callTimeoutMs });
@@ -95,7 +95,7 @@ describe('an MCP server', () => {
     });
   });
 
-  it('that is down keeps its tools, and works again afterwards', async () => {
+  it('that cannot be reached keeps its tools, and works again after its restart', async () => {
     const server = await serveStreamableHttp('here');
     const servers = await connect({ type: 'http', name: 'here', url: server.url });
     const names = (await servers.tools()).map(({ name }) => name);
@@ -121,7 +121,7 @@ describe('an MCP server', () => {
     );
   });
 
-  it('that hangs at each start does not delay every session, if it is not required', async () => {
+  it('that is not required and hangs at its start is not started again for each session', async () => {
     await withEnoughTime(1000, async (connectTimeoutMs) => {
       const silence = join(await temporaryDirectory(), 'silence');
       await writeFile(silence, '');
@@ -131,7 +131,7 @@ describe('an MCP server', () => {
         expect(await agent.mcp.tools()).toEqual([]);
         await agent.createSession();
       }
-      expect(await readFile(silence, 'utf8')).toMatch(/^\d+\n$/); // one line for each start
+      expect(await readFile(silence, 'utf8')).toMatch(/^\d+\n$/); // one line for each start of the server
     });
   });
 

@@ -1,4 +1,4 @@
-// MCP servers that list, greet and offer prompts in ways that break the protocol.
+// MCP servers whose lists, prompts and answers to `initialize` break the protocol.
 import { describe, expect, it } from 'vitest';
 import { startAgent } from '../helpers/agents.js';
 import {
@@ -14,7 +14,7 @@ import {
 } from '../helpers/odd-mcp.js';
 import type { Answers } from '../helpers/odd-mcp-server.js';
 
-/** Tools with a sensible meaning, and the schemas that they are read with. */
+/** Tools with unusual or missing fields, and the input schema that each tool gets. */
 const USABLE: readonly [tool: object, parameters: object][] = [
   [{ inputSchema: {} }, NO_ARGUMENTS],
   [{}, NO_ARGUMENTS],
@@ -47,7 +47,7 @@ const USABLE: readonly [tool: object, parameters: object][] = [
 ];
 
 describe('an MCP server that lists invalid tools', () => {
-  it.each(WAYS)('%s offers the readable ones, and leaves out each other one with a warning', async (_, serve) => {
+  it.each(WAYS)('%s offers the valid tools, and leaves out each invalid tool with a warning', async (_, serve) => {
     const unusable: readonly [entry: unknown, warning: string][] = [
       ['text', 'tool number 2 in the list of the MCP server "odd": it is a string, not an object'],
       [null, 'number 3 in the list of the MCP server "odd": it is null'],
@@ -75,7 +75,7 @@ describe('an MCP server that lists invalid tools', () => {
     expect(warnings).toEqual([]);
   });
 
-  it('leaves out invalid descriptions, and offers the last one of two tools with one name', async () => {
+  it('leaves out invalid descriptions, and offers the last of two tools with the same name', async () => {
     const tools = [
       { ...good, name: 'a', description: 7 },
       { ...good, name: 'b', description: null },
@@ -105,7 +105,7 @@ describe('an MCP server that lists invalid tools', () => {
     expect(warnings.join()).toMatch(/the tool "deep" of the MCP server "odd": its `inputSchema` nests too deeply/);
   });
 
-  it('gives sessions its readable tools', async () => {
+  it('gives its valid tools to sessions', async () => {
     const config = await inChild({
       'tools/list': { tools: [good, { name: 'odd', inputSchema: {}, title: 7 }, { name: 9 }] },
       'tools/call': { content: [textContent('called')] },
@@ -127,7 +127,7 @@ describe('an MCP server that lists invalid tools', () => {
     expect(warnings).toEqual([]);
   });
 
-  it('may answer with the list alone', async () => {
+  it('may answer `tools/list` with an array', async () => {
     const { servers, warnings } = await connectOdd(atAddress, { 'tools/list': [good, { name: 7 }] });
     expect((await servers.tools()).map(({ name }) => name)).toEqual(['good']);
     expect(warnings).toEqual([expect.stringMatching('number 2 in the list .*its name is a number')]);
@@ -202,9 +202,9 @@ describe('an MCP server that lists tools in invalid pages', () => {
   });
 });
 
-describe('an MCP server with an invalid greeting', () => {
+describe('an MCP server with an unusual answer to `initialize`', () => {
   const serverInfo = { name: 'odd', version: '1' };
-  it.each<[what: string, greeting: object]>([
+  it.each<[what: string, answer: object]>([
     [
       'nulls',
       {
@@ -217,12 +217,12 @@ describe('an MCP server with an invalid greeting', () => {
     ['no version', { capabilities: { tools: {} }, serverInfo: { name: 'odd' } }],
     ['no name', { capabilities: { tools: {} }, serverInfo: null }],
     ['arrays for objects', { capabilities: { tools: [], prompts: [], experimental: [] }, serverInfo }],
-    ['switches', { capabilities: { tools: true, prompts: false }, serverInfo }],
+    ['booleans for objects', { capabilities: { tools: true, prompts: false }, serverInfo }],
     ['no capabilities', { capabilities: {}, serverInfo }],
     ['null as capabilities', { capabilities: null, serverInfo }],
-  ])('that has %s offers its tools', async (_, greeting) => {
+  ])('offers its tools although the answer has %s', async (_, answer) => {
     const { servers, warnings } = await connectOdd(atAddress, {
-      initialize: greeting,
+      initialize: answer,
       'tools/list': { tools: [good] },
     });
     expect((await servers.tools()).map(({ name }) => name)).toEqual(['good']);
@@ -234,7 +234,7 @@ describe('an MCP server with an invalid greeting', () => {
     expect(await servers.tools()).toEqual([]);
   });
 
-  it('may write a log between its messages', async () => {
+  it('may write log lines between its messages', async () => {
     const $lines = ['starting...', '{"level":"info","id":1,"msg":"listing"}', '[1,2]', 'null', ''];
     const { servers, warnings } = await connectOdd(inChild, {
       'tools/list': { $lines, $message: { jsonrpc: '2.0', error: null, extra: 1, result: { tools: [good] } } },
@@ -246,7 +246,7 @@ describe('an MCP server with an invalid greeting', () => {
 });
 
 describe('an MCP server with invalid prompts', () => {
-  it('offers the readable ones, and leaves out each other one with a warning', async () => {
+  it('offers the valid prompts, and leaves out each invalid prompt or argument with a warning', async () => {
     const prompts = [
       { name: 'good', description: null, arguments: null, title: 7, icons: null, _meta: null },
       'text',
@@ -281,8 +281,8 @@ describe('an MCP server with invalid prompts', () => {
   });
 
   it.each<[what: string, listing: unknown]>([
-    ['refuses to list them', { $message: { jsonrpc: '2.0', error: { code: -32601, message: 'Method not found' } } }],
-    ['lists something else', { prompts: 7 }],
+    ['refuses to list prompts', { $message: { jsonrpc: '2.0', error: { code: -32601, message: 'Method not found' } } }],
+    ['lists a number instead of prompts', { prompts: 7 }],
   ])('offers its tools if it %s', async (_, listing) => {
     const { servers, warnings } = await connectOdd(atAddress, {
       'prompts/list': listing,
@@ -319,7 +319,7 @@ describe('an MCP server with invalid prompts', () => {
       { _meta: null, messages: [{ role: null, content: null }] },
       [{ role: 'user', content: '[content missing]' }],
     ],
-  ])('may answer with %s', async (_, result, messages) => {
+  ])('may answer `prompts/get` with %s', async (_, result, messages) => {
     const { servers } = await connectOdd(atAddress, {
       'prompts/list': { prompts: [{ name: 'p' }] },
       'tools/list': {},
@@ -328,7 +328,7 @@ describe('an MCP server with invalid prompts', () => {
     expect(await servers.getPrompt({ server: 'odd', name: 'p' })).toEqual(messages);
   });
 
-  it('gives an error for an answer without messages', async () => {
+  it('gives an error if it answers `prompts/get` without messages', async () => {
     const { servers } = await connectOdd(atAddress, { 'tools/list': {}, 'prompts/get': { messages: null } });
     await expect(servers.getPrompt({ server: 'odd', name: 'p' })).rejects.toThrow(
       failsWith('"odd": its prompt "p" failed: Expected `messages` to be an array, got null'),

@@ -48,7 +48,7 @@ describe('the MCP servers of an agent', () => {
     expect(after?.output).not.toBe(before?.output);
   });
 
-  it('may list invalid tools, which are left out with a warning, and names with other characters', async () => {
+  it('may list invalid tools, which are left out with a warning, and names with unusual characters', async () => {
     const agent = await startAgent({
       contextSize: 4096,
       mcpServers: [stdio('odd')],
@@ -62,7 +62,7 @@ describe('the MCP servers of an agent', () => {
     expect(toolResults[0]).toMatchObject({ toolName: 'gr__e_l_ngs', isError: false });
   });
 
-  it('may have a tool with the name of one of its own tools', async () => {
+  it("may have a tool with the name of one of the agent's own tools", async () => {
     const tools = [
       { name: 'echo', description: 'mine', inputSchema: { type: 'object', properties: {} }, execute: () => 'mine' },
     ];
@@ -75,7 +75,7 @@ describe('the MCP servers of an agent', () => {
     );
   });
 
-  it('run their tools in a restored session too, and never the tools of the session itself', async () => {
+  it('run their tools in a restored session too, and never replace the own tools of the session', async () => {
     const path = join(await temporaryDirectory(), 'session.json');
     const pid = { name: 'pid', description: 'mine', execute: () => 'mine' };
     const { execute: _, ...silent } = pid;
@@ -85,17 +85,17 @@ describe('the MCP servers of an agent', () => {
     await session.save(path);
     await session.close();
     const outputs = async (restored: Session, name: string) => {
-      const asked = { ...options, toolChoice: { name }, maxParallelTools: 1, sampling: { seed: 1, temperature: 1 } };
-      return (await (await restored.fork()).send('Hello', asked)).toolResults.map(({ output }) => output);
+      const request = { ...options, toolChoice: { name }, maxParallelTools: 1, sampling: { seed: 1, temperature: 1 } };
+      return (await (await restored.fork()).send('Hello', request)).toolResults.map(({ output }) => output);
     };
-    for (const [given, mine] of [
+    for (const [restoreOptions, ownOutputs] of [
       [{}, []],
       [{ tools: [pid] }, ['mine']],
       [{ tools: [silent] }, []],
     ] as const) {
-      const restored = await agent.restoreSession(path, given);
+      const restored = await agent.restoreSession(path, restoreOptions);
       expect(restored.report.key).toBe(key);
-      expect(await outputs(restored, 'pid')).toEqual(mine);
+      expect(await outputs(restored, 'pid')).toEqual(ownOutputs);
       expect(await outputs(restored, 'here__pid')).toEqual([expect.stringMatching(/^\d+$/)]);
       await restored.close();
     }
@@ -123,13 +123,13 @@ describe('the MCP servers of an agent', () => {
       await openAndSave(await startAgent({ mcpServers: before }));
       const agent = await startAgent({ mcpServers: now });
       const restored = await agent.restoreSession(path);
-      const asked = { ...options, toolChoice: { name }, maxParallelTools: 1, sampling: { seed: 1, temperature: 1 } };
-      const { toolResults } = await restored.send('Hello', asked);
+      const request = { ...options, toolChoice: { name }, maxParallelTools: 1, sampling: { seed: 1, temperature: 1 } };
+      const { toolResults } = await restored.send('Hello', request);
       expect(toolResults).toMatchObject([{ toolName: name, output: expect.stringMatching(/^\d+$/) }]);
     }
   });
 
-  it('end with the agent, and with a failed start', async () => {
+  it('end when the agent is closed, and when its start fails', async () => {
     const agent = await startAgent({ mcpServers: [stdio('here')] });
     const pid = Number(await call(agent.mcp, 'pid'));
     await agent.close();

@@ -34,7 +34,7 @@ describe('an MCP server', () => {
     await vi.waitUntil(async () => (await names()).includes('learnt'), { timeout: 30_000 });
   });
 
-  it('gets its name in front of tool names that another server or the agent has too', async () => {
+  it('adds its name in front of tool names that another server or the agent also has', async () => {
     const servers = await connect(stdio('one'), stdio('two', { allowedTools: ['echo', 'only.two', 'nothing'] }));
     const names = (await servers.tools(['pid'])).map(({ name }) => name);
     expect(new Set(names).size).toBe(names.length);
@@ -47,7 +47,7 @@ describe('an MCP server', () => {
     expect(log.join()).toMatch(/"two" has no tools named "nothing"/);
   });
 
-  it('gets numbers after tool names that are used already', async () => {
+  it('adds numbers after tool names that are already used', async () => {
     const servers = await connect(stdio('one'));
     const names = (await servers.tools(['echo', 'one__echo'])).map(({ name }) => name);
     expect(new Set(names).size).toBe(names.length);
@@ -61,13 +61,13 @@ describe('an MCP server', () => {
     expect(names).toEqual(expect.arrayContaining(['echo', 'hang', 'learn', 'only_paged']));
   });
 
-  it('gets harmless environment variables, the configured ones, and its working directory', async () => {
+  it('gets the configured environment variables and working directory, but no secrets of the environment', async () => {
     vi.stubEnv('HEADSTART_SECRET', 'secret');
     onTestFinished(() => void vi.unstubAllEnvs());
     const cwd = await realpath(await temporaryDirectory());
-    const servers = await connect(stdio('here', { env: { GIVEN: 'given' }, cwd }));
+    const servers = await connect(stdio('here', { env: { CONFIGURED: 'yes' }, cwd }));
     expect(await call(servers, 'environment', { text: 'HEADSTART_SECRET' })).toBe('unset');
-    expect(await call(servers, 'environment', { text: 'GIVEN' })).toBe('given');
+    expect(await call(servers, 'environment', { text: 'CONFIGURED' })).toBe('yes');
     expect(await call(servers, 'directory')).toBe(cwd);
   });
 
@@ -83,7 +83,7 @@ describe('an MCP server', () => {
     expect(server.seen.every(({ authorization }) => authorization === headers.authorization)).toBe(true);
   });
 
-  it('ends when its connections are closed, also twice', async () => {
+  it('ends when its connections are closed, even if they are closed twice', async () => {
     const servers = await connect(stdio('here'));
     const pid = Number(await call(servers, 'pid'));
     const [tool] = await servers.tools();

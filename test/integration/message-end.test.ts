@@ -1,5 +1,5 @@
-// For every chat template of llama.cpp, the next prompt of a conversation begins with the current one up to the end of its last
-// message.
+// With every chat template of llama.cpp, the next prompt of a conversation begins with the current prompt up to the end
+// of the last message.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,15 +11,15 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 const MODELS_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp/models', import.meta.url));
 const CHAT_TEMPLATES = readdirSync(join(MODELS_DIRECTORY, 'templates')).filter((name) => name.endsWith('.jinja'));
 
-/** These chat templates put text after the newest user message, so the next prompt differs in front of this text. */
+/** These chat templates attach text to the newest user message. The next prompt has this text in another place. */
 const MOVES_TEXT = ['CohereForAI-c4ai-command-r-plus-tool_use.jinja', 'mistralai-Mistral-Nemo-Instruct-2407.jinja'];
 
 const SOURCE = { systemPrompt: 'Be brief.' };
 const USER: ChatMessage = { role: 'user', content: 'Do you have chains and brakes in stock' };
-/** The line breaks of this reply merge with one in the generation prompt. */
+/** The line breaks of this reply merge with a line break of the generation prompt. */
 const REPLY: ChatMessage = { role: 'assistant', content: '\n\nFour.', reasoning: 'There are four.' };
-/** The part of a message that no merge of tokens can change. */
-const MOST = 'Do you have';
+/** A part of the message in {@link USER} that no merge of tokens can change. */
+const UNMERGED_PART = 'Do you have';
 
 let model: Model;
 
@@ -39,7 +39,7 @@ describe('a prompt up to the end of its last message', () => {
       const head = prompt.tokens.subarray(0, await ends.in(prompt, { reasoning }));
       const next = await renderer.prompt(SOURCE, [USER, REPLY, USER], { reasoning });
       expect(isPrefix(head, next.tokens)).toBe(!MOVES_TEXT.includes(file));
-      expect(new TextDecoder().decode(await model.detokenize(head, { special: true }))).toContain(MOST);
+      expect(new TextDecoder().decode(await model.detokenize(head, { special: true }))).toContain(UNMERGED_PART);
     }
   });
 });

@@ -1,4 +1,4 @@
-// Models and adapters at addresses, in parts, and on this machine.
+// Models and LoRA adapters from addresses and local files, whole and split.
 import { randomBytes } from 'node:crypto';
 import { copyFile, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -39,7 +39,7 @@ describe('a model at an address', () => {
     expect(hub.downloads).toHaveLength(1);
   });
 
-  it('is resumed only if its content is the same', async () => {
+  it('is resumed only if its content has not changed', async () => {
     const { hub, directory } = await startHub();
     const url = `${hub.cdn}/${REPO}/tiny.Q8_0.gguf`;
     hub.faults.push({ stallAfter: 5000, body: other, etag: '"a"' }, {});
@@ -130,7 +130,7 @@ describe('a LoRA adapter', () => {
 });
 
 describe('a split model', () => {
-  it('gives the same reply as the whole model: from a folder, by any part, from the Hub, and from an address', async () => {
+  it('gives the same reply as the whole model: from a folder, by any part, from the Hub, or an address', async () => {
     const folder = await temporaryDirectory();
     const names = await splitGguf(microModel('dense'), folder, 'tiny', 3);
     const parts = await Promise.all(names.map((name) => readFile(join(folder, name))));
@@ -138,9 +138,9 @@ describe('a split model', () => {
     const settings = { modelsDir: directory, retryConfig };
     const reply = async (more: AgentSettings) => {
       const agent = await startAgent({ ...settings, ...more });
-      const said = await replies(await agent.createSession(), ['Hello'], 12);
+      const texts = await replies(await agent.createSession(), ['Hello'], 12);
       await agent.close();
-      return said;
+      return texts;
     };
     const whole = await reply({});
     const sources = [

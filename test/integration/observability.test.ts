@@ -1,4 +1,4 @@
-// Observers of real sessions get events, spans of a real tracer, and log lines.
+// Real sessions publish events, spans of a real tracer, and log lines.
 import { trace } from '@opentelemetry/api';
 import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base';
 import { type DiagnosticsEvents, type LogLevel, subscribeDiagnostics } from 'llama-headstart';
@@ -15,7 +15,8 @@ const tools = [
     },
   },
 ];
-const sampling = { temperature: 1, seed: 1 }; // greedy, a model with random weights may write spaces forever
+// With greedy sampling, a model with random weights may write spaces forever.
+const sampling = { temperature: 1, seed: 1 };
 const oneCall = { toolChoice: 'required', maxSteps: 1, maxParallelTools: 1, maxTokens: 400, sampling } as const;
 
 function record<Name extends keyof DiagnosticsEvents>(name: Name): DiagnosticsEvents[Name][] {
@@ -51,7 +52,7 @@ describe('the channels', () => {
     ]);
   });
 
-  it('refuse an unknown name, and a listener that is no function', () => {
+  it('refuse an unknown name, and a listener that is not a function', () => {
     const bad = [
       ['turns', () => {}],
       ['turn', 'log'],
@@ -66,7 +67,7 @@ describe('the channels', () => {
 });
 
 describe('a logger that throws', () => {
-  it('loses its lines only, and the process gets one warning', async () => {
+  it('loses only its own lines, and causes one process warning', async () => {
     const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
     onTestFinished(() => warned.mockRestore());
     const logger = vi.fn(() => {
@@ -120,7 +121,7 @@ describe('a logger', () => {
 });
 
 describe('spans', () => {
-  it('of a turn contain the spans of its tool calls, and its usage', async () => {
+  it('of a turn have its usage, and are the parents of the spans of its tool calls', async () => {
     const exporter = new InMemorySpanExporter();
     trace.setGlobalTracerProvider(new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] }));
     onTestFinished(() => trace.disable());
@@ -143,7 +144,7 @@ describe('spans', () => {
 });
 
 describe('`debug`', () => {
-  it('logs a line for each session, turn and tool call of its own agent, and nothing if it is off', async () => {
+  it('logs a line for each session, turn and tool call of its agent, and other agents log no such line', async () => {
     const lines: string[] = [];
     const quiet: string[] = [];
     const agent = await startAgent({

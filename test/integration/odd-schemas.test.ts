@@ -1,4 +1,5 @@
-// Schemas that validators accept and llama.cpp's converter to grammars refuses. Their grammars enforce a part of the schema.
+// Schemas that validators accept but llama.cpp's converter to grammars refuses. For such a schema, the grammar enforces
+// a part.
 import { tool } from 'llama-headstart';
 import { prepareSchema, ToolSet } from 'llama-headstart/internal';
 import { jsonSchemaToGrammar } from 'llama-headstart/native';
@@ -26,7 +27,7 @@ const ODD: [string, object][] = [
   ['references to an anchor', properties({ a: { $ref: '#b' } }, { $defs: { b: { $anchor: 'b', type: 'null' } } })],
   ['references to an identifier', properties({ a: { $ref: 'b' } }, { $id: 'http://x/y', $defs: { b: { $id: 'b' } } })],
   ['dynamic references', properties({ a: { $dynamicRef: '#b' } }, { $defs: { b: { $dynamicAnchor: 'b' } } })],
-  ['a reference into itself, with more beside it', properties({ a: { $ref: '#', required: ['a'] }, b: {} })],
+  ['a recursive reference beside other keywords', properties({ a: { $ref: '#', required: ['a'] }, b: {} })],
   [
     'two recursive definitions',
     properties(
@@ -45,37 +46,37 @@ const ODD: [string, object][] = [
   ['a huge text', properties({ a: { type: 'string', minLength: 1e6, maxLength: 1e12 } })],
   ['huge bounds', properties({ a: { type: 'integer', minimum: -1e300, maximum: 2 ** 64 }, b: { maximum: 1e300 } })],
   ['patterns with backreferences', properties({ a: { type: 'string', pattern: '^(a|b)\\1$' } })],
-  ['patterns that unfold without end', properties({ a: { type: 'string', pattern: '^((a{999}){99}b){99}$' } })],
-  ['patterns that no flag `u` takes', properties({ a: { type: 'string', pattern: '^\\-{2}$' } })],
+  ['patterns that expand to a huge size', properties({ a: { type: 'string', pattern: '^((a{999}){99}b){99}$' } })],
+  ['patterns that are invalid with the flag `u`', properties({ a: { type: 'string', pattern: '^\\-{2}$' } })],
   ['constants that are objects', properties({ a: { const: { b: [1, { c: null }] } } })],
   [
-    '`not`, `if` and the like',
+    '`not`, `if` and `else`',
     properties({ a: { not: { type: 'null' }, if: { type: 'string' }, else: { minimum: 2 } } }),
   ],
   [
-    'patterns of names',
+    'patterns of property names',
     { type: 'object', patternProperties: { '^x-': { type: 'string' } }, additionalProperties: false },
   ],
   ['tuples', properties({ a: { prefixItems: [{}, true, { type: 'null' }], items: false } })],
-  ['types that multiply', properties({ a: multiplied(6) })],
+  ['nested types whose combinations multiply', properties({ a: multiplied(6) })],
   [
-    'alternatives that multiply',
+    'alternatives whose combinations multiply',
     properties({ a: { allOf: Array.from({ length: 12 }, (_, i) => ({ anyOf: [{ minimum: i }, { maxLength: i }] })) } }),
   ],
   ['long names', properties({ ['n'.repeat(1000)]: { type: 'null' } })],
-  ['anything', { $comment: 'all is well' }],
+  ['no keywords that restrict it', { $comment: 'all is well' }],
 ];
 
 describe('the schema of arguments with', () => {
   it.each(ODD)('%s becomes a grammar', async (_, schema) => {
     const { grammarSchema, shortSchema } = await prepareSchema(schema, 'it', true);
-    for (const said of [grammarSchema, shortSchema]) {
-      expect(await jsonSchemaToGrammar(said)).toMatch(/^root ::= /m);
+    for (const converted of [grammarSchema, shortSchema]) {
+      expect(await jsonSchemaToGrammar(converted)).toMatch(/^root ::= /m);
     }
   });
 });
 
-it('many schemas that are too large together are enforced in part', async () => {
+it('schemas of several tools that are too large together are enforced in part', async () => {
   const large = properties(named(20, { type: 'string', pattern: '^[a-c]{3}\\p{L}$' }));
   const tools = ['a', 'b', 'c'].map((name) => ({ name, parameters: { ...large, title: name } }));
   const { definitions } = await ToolSet.prepare(tools);
@@ -92,9 +93,9 @@ describe('a session with a tool whose schema has', () => {
     parameters: properties({ on: { type: 'boolean' } }, { required: ['on'] }),
     execute: () => 'lit',
   });
-  const asked = ['references with ~1', '70 levels'];
+  const tested = ['references with ~1', '70 levels'];
 
-  it.each(ODD.filter(([name]) => asked.includes(name)))(
+  it.each(ODD.filter(([name]) => tested.includes(name)))(
     '%s can be opened and calls the tool',
     async (_, parameters) => {
       const odd = { name: 'odd', parameters, execute: () => 'done' };

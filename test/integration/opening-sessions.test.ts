@@ -17,7 +17,7 @@ describe('opening a session', () => {
     expect(agent.getTemplateCacheStats()).toMatchObject({ hits: 0, misses: 0 });
   });
 
-  it('can be aborted during its prefill, and another session that waits for the same template still opens', async () => {
+  it('can be aborted during its prefill, and a session that waits for the same template still opens', async () => {
     const agent = await startAgent({ contextSize: 8192, systemPrompt: LONG_PROMPT });
     const controller = new AbortController();
     const aborted = agent.createSession({ signal: controller.signal });
@@ -28,7 +28,7 @@ describe('opening a session', () => {
     expect(agent.getTemplateCacheStats()).toMatchObject({ misses: 1, hits: 0, residentTemplates: 1 });
   });
 
-  it('copies its options, so that later changes of the object have no effect', async () => {
+  it('copies the options, so that later changes of the object have no effect', async () => {
     const options: SessionOptions = { tools: [{ name: 'look' }], toolChoice: 'none', compaction: { threshold: 0.9 } };
     const session = await (await startAgent()).createSession(options);
     Object.assign(options, { toolChoice: 'required', maxSteps: 'many', tools: [] });

@@ -12,7 +12,7 @@ import { microModel } from '../helpers/models.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
-it('agents and tools work without any optional package, and the error of an MCP server says what to install', async () => {
+it('agents and tools work without optional packages, and the error for MCP servers says what to install', async () => {
   requireFreshDist();
   const directory = await temporaryDirectory();
   await cp(join(root, 'dist'), join(directory, 'dist'), { recursive: true });

@@ -1,5 +1,6 @@
-// Several programs run random turns, tools, aborts, forks, saves, compactions and closes at the same time on one agent with too few
-// sequences and cells for all of them. Each session has the results that it has alone, and nothing is left in use.
+// Several programs run random turns, tools, aborts, forks, saves, compactions and closes at the same time. They share
+// one agent that has too few sequences and cells for all. Each session gives the same results as alone, and nothing
+// stays in use.
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
@@ -7,7 +8,8 @@ import { type AgentSettings, EXACT, NOTHING_HELD, startAgent, temporaryDirectory
 import { NOT_OBSERVED, type Observe, replay, runProgram, stepsOf } from '../helpers/random-sessions.js';
 import { type Row, withLogits, withRows } from '../helpers/reproducible.js';
 
-// To try other random sessions: LLAMA_HEADSTART_RANDOM_SEED=7 LLAMA_HEADSTART_RANDOM_STEPS=200 npm test -- random-sessions
+// To try other random sessions:
+// LLAMA_HEADSTART_RANDOM_SEED=7 LLAMA_HEADSTART_RANDOM_STEPS=200 npm test -- random-sessions
 const seed = Number(process.env.LLAMA_HEADSTART_RANDOM_SEED ?? 1);
 const steps = Number(process.env.LLAMA_HEADSTART_RANDOM_STEPS ?? 8);
 setFlagsFromString('--expose-gc');
@@ -27,7 +29,7 @@ const EXACTLY: AgentSettings = { ...SMALL, reproducible: true };
 /** How the outcome of a call is recorded, and compared with the outcome of the same call alone. */
 interface Comparison {
   observe: Observe;
-  /** @returns whether the two conversations are still the same */
+  /** @returns whether both conversations still have the same tokens */
   compare: (shared: unknown, alone: unknown) => boolean;
 }
 
@@ -39,7 +41,10 @@ const TO_THE_BIT: Comparison = {
   },
 };
 
-/** Other sequences in the batch change the last digits of logits, which may change a choice. Up to there the logits differ by less. */
+/**
+ * Other sequences in the batch change logits by less than this. The change may alter a sampled token. After such a
+ * token, the conversations differ and are no longer compared.
+ */
 const NOISE = 0.05;
 type Outcome = { value: unknown; rows: Row[] };
 const NEARLY: Comparison = {
@@ -72,7 +77,9 @@ const AGENTS: [title: string, settings: AgentSettings, comparison: Comparison][]
 ];
 
 describe.each(AGENTS)('with %s', (_, settings, { observe, compare }) => {
-  it(`many random sessions have the replies that each has alone (seed ${seed})`, { timeout: 600_000 }, async () => {
+  it(`many random sessions give the same replies as each session alone (seed ${seed})`, {
+    timeout: 600_000,
+  }, async () => {
     const directory = await temporaryDirectory();
     const agent = await startAgent({ ...settings, cacheDir: directory });
     const programs = Array.from({ length: PROGRAMS }, (_unused, index) =>
@@ -81,7 +88,7 @@ describe.each(AGENTS)('with %s', (_, settings, { observe, compare }) => {
     const histories = (await Promise.all(programs)).flat();
     await agent.templateCache.clear();
     const collected = () => {
-      collectGarbage(); // the programs forget to close some sessions
+      collectGarbage(); // the programs leave some sessions open
       return agent.health();
     };
     await expect.poll(collected, { timeout: 20_000 }).toMatchObject({ ...NOTHING_HELD, savedBytes: 0 });

@@ -1,4 +1,4 @@
-// Usage says how many of the generated tokens were reasoning.
+// `usage.reasoningTokens` is the number of generated tokens that were reasoning.
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { ReasoningCounter, Renderer, ReplyReader, UsageCounter } from 'llama-headstart/internal';
@@ -12,7 +12,7 @@ const TEMPLATE = readFileSync(
   'utf8',
 );
 
-/** The reply of a model that most likely writes `text`, with the texts of its tokens. */
+/** The reply of a model whose sampling options favor `text`, with the texts of its tokens. */
 async function replyWith(text: string, maxTokens = 16) {
   const session = await (await startAgent({ chatTemplate: TEMPLATE })).createSession();
   const sampling = { ...(await likelyText(text)), penaltyLastTokens: 8 };
@@ -21,26 +21,26 @@ async function replyWith(text: string, maxTokens = 16) {
 }
 
 describe('reasoningTokens', () => {
-  it('counts the tokens from the opening of the thought to its last character', async () => {
+  it('counts the tokens from the opening marker of the reasoning to its last character', async () => {
     const { usage, tokens, reasoning, text } = await replyWith('<think>Hm.</think>Yes');
     expect({ reasoning: reasoning.startsWith('Hm.'), text: text !== '' }).toEqual({ reasoning: true, text: true });
     expect(tokens.indexOf('</think>')).toBeGreaterThan(1);
     expect(usage).toMatchObject({ outputTokens: tokens.length, reasoningTokens: tokens.indexOf('</think>') });
   });
 
-  it('counts every token of a reply that is cut off inside its thought', async () => {
+  it('counts every token of a reply that is cut off inside its reasoning', async () => {
     const { usage, text } = await replyWith('<think>Hm.</think>Yes', 3);
     expect(text).toBe('');
     expect(usage).toMatchObject({ outputTokens: 3, reasoningTokens: 3 });
   });
 
-  it('is 0 for a reply without a thought', async () => {
+  it('is 0 for a reply without reasoning', async () => {
     const { usage, tokens, reasoning } = await replyWith('Yes');
     expect(reasoning).toBe('');
     expect(usage).toMatchObject({ outputTokens: tokens.length, reasoningTokens: 0 });
   });
 
-  it('is right to 1 % for a long reply, which is not parsed at each token', async () => {
+  it('is within 1 % of the exact number for a long reply, which is not parsed at each token', async () => {
     const path = fileURLToPath(new URL('../../vendor/llama.cpp/models/ggml-vocab-qwen2.gguf', import.meta.url));
     const model = await Model.load({ path, vocabularyOnly: true });
     const { format } = await new Renderer(model, TEMPLATE).prompt({}, [{ role: 'user', content: 'Hi' }]);

@@ -17,13 +17,13 @@ describe.each(['qwen2', 'gpt-2', 'llama-spm'])("a reply's text in the vocabulary
   });
   afterAll(() => model.close());
 
-  /** The text that each token adds, and the rest. */
+  /** The text that each token adds, and the text that is left at the end. */
   function pieces(tokens: Iterable<number>, preserved: readonly number[] = []): string[] {
     const text = new Detokenizer(model, new Set(preserved));
     return [...Array.from(tokens, (token) => text.push(token)), text.flush()];
   }
 
-  /** The same by a streaming UTF-8 decoder. */
+  /** The same texts from a streaming UTF-8 decoder. */
   function expected(tokens: readonly number[], preserved: readonly number[]): string[] {
     const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
     const bytes = tokens.map((token) => model.tokenToBytes(token, { special: preserved.includes(token) }));
@@ -46,13 +46,13 @@ describe.each(['qwen2', 'gpt-2', 'llama-spm'])("a reply's text in the vocabulary
     }
   });
 
-  it('is what a UTF-8 decoder returns for any tokens, with visible and hidden control tokens among them', () => {
+  it('equals the output of a UTF-8 decoder for any tokens, including visible and hidden control tokens', () => {
     const { size } = model.info.vocabulary;
-    const cut = Array.from({ length: size }, (_, token) => token).filter(
+    const partial = Array.from({ length: size }, (_, token) => token).filter(
       (token) => !control.includes(token) && model.tokenToText(token) === undefined,
     );
-    expect(cut.length).toBeGreaterThan(50);
-    const token = fc.oneof(fc.constantFrom(...cut), fc.constantFrom(...control), fc.nat(size - 1));
+    expect(partial.length).toBeGreaterThan(50);
+    const token = fc.oneof(fc.constantFrom(...partial), fc.constantFrom(...control), fc.nat(size - 1));
     const visible = fc.subarray(control.slice(0, 4));
     fc.assert(
       fc.property(fc.array(token, { maxLength: 12 }), visible, (tokens, preserved) => {

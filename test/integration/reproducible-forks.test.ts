@@ -1,5 +1,5 @@
-// `reproducible` for forks and saved sessions: each replies with the same bits as its original, also after it lost its KV cells and its
-// saved state.
+// With `reproducible`, a fork or restored session replies with the same bits as its original, even after it lost its KV
+// cells and its saved state.
 import { join } from 'node:path';
 import { type AgentServer, type Session, subscribeDiagnostics, type Tool } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
@@ -55,7 +55,7 @@ describe.each(MEMORIES)('in reproducible mode, on %s memory,', (name) => {
     ['with saved states', {}],
     ['with no memory for saved states', { maxSavedBytes: 0 }],
   ] as const)('%s,', (_, memory) => {
-    it('a fork replies as its session would, in turns with it', async () => {
+    it('a fork replies as its session would, while both take turns', async () => {
       const expected = await alone({ name });
       const agent = await startAgent(settings({ name, ...memory }));
       const session = await agent.createSession();

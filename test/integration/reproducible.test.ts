@@ -1,5 +1,5 @@
-// With `reproducible`, a reply has the same bits whatever other sessions run, whatever source its template came from, and whether or not
-// the session lost its KV cells. `npm run test:reproducible` runs this file with real models, and with models that you name.
+// With `reproducible`, the bits of a reply do not depend on other sessions, on the source of its template, or on a loss
+// of its KV cells. `npm run test:reproducible` runs this file with real models, and with models that you name.
 import { availableParallelism } from 'node:os';
 import { basename } from 'node:path';
 import { AgentServer, subscribeDiagnostics } from 'llama-headstart';
@@ -32,7 +32,8 @@ const settings = (more: AgentSettings): AgentSettings => ({
   ...more,
 });
 
-it('in reproducible mode with an adapter, each batch has one session, because the self-test did not run the kernels of adapters', async () => {
+// The self-test does not run the kernels of adapters.
+it('in reproducible mode with an adapter, sessions never share a batch', async () => {
   const directory = await temporaryDirectory();
   const agent = await startAgent(settings({ name: 'dense-quantised' }));
   const lora = await writeLora(directory, 'one', { rank: 64 }, agent.model.info.embeddingSize);
@@ -73,8 +74,9 @@ describe.each(MODELS)('in reproducible mode, with %s', (name, source) => {
     await compare(tally, replayed.replies, expected, 'replayed, from disk');
     expect([...saved.sources].sort()).toEqual(SESSIONS > 3 ? ['memory', 'prefill'] : ['prefill']);
     expect([...replayed.sources]).toEqual(['disk']);
-    const keepsNone = SESSIONS <= 8 || first.model.info.slidingWindow > 0; // with a sliding window, tokens are always decoded again
-    expect(saved.savedBytes > 0).toBe(!keepsNone);
+    // With a sliding window, the tokens of an evicted session are always decoded again.
+    const hasNoSavedStates = SESSIONS <= 8 || first.model.info.slidingWindow > 0;
+    expect(saved.savedBytes > 0).toBe(!hasNoSavedStates);
     expect(replayed.savedBytes).toBe(0);
     expect(tally.done()).toEqual([]);
     expect(tally.tried).toBe(2 * turns);
@@ -100,7 +102,8 @@ describe.each(MODELS)('in reproducible mode, with %s', (name, source) => {
 
 describe.skipIf(namedModels)('a model whose replies cannot be reproduced', () => {
   it('is refused at load, with NOT_REPRODUCIBLE and the reason', async () => {
-    // With all cells of a sliding window kept, a state still holds only the window, so a restored sequence differs.
+    // With `fullSlidingWindow`, the cache keeps all cells, but a saved state holds only the window. A restored sequence
+    // would differ.
     const options = agentOptions(settings({ name: 'sliding-window', fullSlidingWindow: true }));
     await expect(AgentServer.initialize(options)).rejects.toMatchObject({
       code: 'NOT_REPRODUCIBLE',

@@ -1,4 +1,5 @@
-// The system that this package's specification describes never got a hit in production. Each test covers one of the reasons.
+// The specification of this package describes a system whose cache never had a hit in production. Each test covers one
+// of the reasons.
 import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Model } from 'llama-headstart/native';
@@ -23,7 +24,7 @@ describe('the rendered template', () => {
     expect(agent.getTemplateCacheStats().prefixMismatches).toBe(0);
   });
 
-  it('is right although the remembered boundary lies inside the text', async () => {
+  it('is correct even if the remembered boundary lies inside the text', async () => {
     const directory = await temporaryDirectory();
     await inOtherProcess('agent', { options: agentOptions({ cacheDir: directory }) });
     const [hint] = (await readdir(directory)).filter((name) => name.startsWith('boundary_'));
@@ -40,7 +41,7 @@ describe('the rendered template', () => {
     const vocabulary = await Model.load({ path: microModel('dense'), vocabularyOnly: true });
     const { length } = await vocabulary.tokenize('assistant\n');
     await vocabulary.close();
-    // A boundary after the message of the probe, as if that message were part of the template.
+    // This boundary lies after the message of the probe, as if that message were part of the template.
     await writeFile(join(directory, hint as string), JSON.stringify({ format: 2, controlTokens: 0, tokens: length }));
     const agent = await startAgent({ cacheDir: directory });
     const misled = await agent.createSession();
@@ -55,7 +56,7 @@ describe('the rendered template', () => {
 });
 
 describe('a hit', () => {
-  it('puts the state into the context that generates: only message and reply are decoded', async () => {
+  it('puts the state into the context that generates, so that only message and reply are decoded', async () => {
     const lab = await openLab({ path: microModel('dense') });
     const [template, message] = [someTokens(200, 1), someTokens(7, 2)];
     await lab.start(template);
@@ -87,7 +88,7 @@ describe('a hit', () => {
 });
 
 describe('the key', () => {
-  it('covers the model: another model of the same shape misses in the same directory', async () => {
+  it('covers the model, so that another model of the same shape misses in the same directory', async () => {
     const directory = await temporaryDirectory();
     const settings = { cacheDir: directory };
     for (const name of ['dense', 'dense-other'] as const) {
@@ -130,7 +131,7 @@ describe('the key', () => {
 });
 
 describe('a restart', () => {
-  it('keeps cached templates: they are counted at once, and used', async () => {
+  it('keeps cached templates, which are counted at once and used', async () => {
     const directory = await temporaryDirectory();
     const options = agentOptions({ cacheDir: directory });
     const first = await inOtherProcess('agent', { options, messages: ['Hello'] });
@@ -150,19 +151,22 @@ describe('a restart', () => {
   });
 });
 
-describe('concurrent starts of one template', () => {
-  it.each(['unified', 'split'] as const)('decode it once in the %s layout', async (layout) => {
-    const lab = await openLab({ path: microModel('dense'), layout, sessions: 10, kvCells: 8192 });
-    const [template, message] = [someTokens(300, 1), someTokens(5, 2)];
-    const all = await Promise.all(Array.from({ length: 10 }, () => lab.run(template, message, 1)));
-    expect(lab.context.counters().decodedTokens).toBe(template.length + 10 * message.length);
-    const sources = all.map(({ report }) => report.source).sort();
-    const hit = layout === 'unified' ? 'resident' : 'memory';
-    expect(sources).toEqual([...Array.from({ length: 9 }, () => hit), 'prefill'].sort());
-    expect(lab.cache.stats()).toMatchObject({ hits: 9, misses: 1, hitRate: 0.9 });
-  });
+describe('concurrent starts', () => {
+  it.each(['unified', 'split'] as const)(
+    'of one template decode the template once in the %s layout',
+    async (layout) => {
+      const lab = await openLab({ path: microModel('dense'), layout, sessions: 10, kvCells: 8192 });
+      const [template, message] = [someTokens(300, 1), someTokens(5, 2)];
+      const all = await Promise.all(Array.from({ length: 10 }, () => lab.run(template, message, 1)));
+      expect(lab.context.counters().decodedTokens).toBe(template.length + 10 * message.length);
+      const sources = all.map(({ report }) => report.source).sort();
+      const hit = layout === 'unified' ? 'resident' : 'memory';
+      expect(sources).toEqual([...Array.from({ length: 9 }, () => hit), 'prefill'].sort());
+      expect(lab.cache.stats()).toMatchObject({ hits: 9, misses: 1, hitRate: 0.9 });
+    },
+  );
 
-  it('are one miss and nine hits, also with fewer sequences than sessions', async () => {
+  it('of one template are one miss and nine hits, even with fewer sequences than sessions', async () => {
     const agent = await startAgent({ tools: TOOLS });
     const sessions = await Promise.all(Array.from({ length: 10 }, () => agent.createSession()));
     expect(agent.getTemplateCacheStats()).toMatchObject({ hits: 9, misses: 1, hitRate: 0.9 });
@@ -172,7 +176,7 @@ describe('concurrent starts of one template', () => {
     }
   });
 
-  it('continue if the start that prefills is aborted: another one prefills', async () => {
+  it('of one template continue if the start that prefills is aborted, because another start prefills', async () => {
     const lab = await openLab({ path: microModel('dense'), sessions: 3, kvCells: 8192, batchSize: 64 });
     const template = someTokens(3000, 1);
     const controller = new AbortController();
@@ -187,7 +191,7 @@ describe('concurrent starts of one template', () => {
     expect(lab.cache.stats()).toMatchObject({ hits: 1, misses: 1 });
   });
 
-  it('of many templates all get the right template with few resident sequences', async () => {
+  it('of many templates each get the right template, even with few resident sequences', async () => {
     const lab = await openLab({ path: microModel('dense'), sessions: 12, residents: 2, kvCells: 8192 });
     const message = someTokens(4, 9);
     const seeds = [1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4];

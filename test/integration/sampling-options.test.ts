@@ -1,4 +1,4 @@
-// Sampling options: their defaults, their effect, and their checks.
+// The defaults, the effect, and the checks of sampling options.
 import type { Reply, SamplingOptions, SendOptions } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { agentOptions, startAgent, withoutTimes } from '../helpers/agents.js';
@@ -34,7 +34,7 @@ describe('sampling', () => {
     expect((await reply({})).text).not.toBe(first.text);
   });
 
-  it('takes each option from the request, else from the session, else from the agent', async () => {
+  it('takes each option from the request, otherwise from the session, otherwise from the agent', async () => {
     const { text } = await reply({ sampling: WARM });
     const agent = await startAgent({ sampling: { temperature: 1.2 } });
     const session = await agent.createSession({ sampling: { seed: 3 } });
@@ -54,7 +54,7 @@ describe('sampling', () => {
     };
     const eos = agent.model.info.vocabulary.eos as number;
     const stuck = { logitBias: { 40: 30, 41: 29 } };
-    /** A value of each option, and the other options beside which it changes the reply. */
+    /** For each option: a value that changes the reply, and the other options that this change needs. */
     const options: { [Name in keyof Required<SamplingOptions>]: [SamplingOptions[Name], SamplingOptions] } = {
       temperature: [1.2, { seed: 7 }],
       dynamicTemperatureRange: [1.1, WARM],
@@ -81,7 +81,7 @@ describe('sampling', () => {
     }
   });
 
-  it('penalizes tokens of the prompt too', async () => {
+  it('also penalizes tokens of the prompt', async () => {
     const free = await reply({ maxTokens: 30 });
     const penalized = await reply({ maxTokens: 30, sampling: { presencePenalty: 100, penaltyLastTokens: 512 } });
     expect(penalized.text).not.toBe(free.text);
@@ -135,7 +135,7 @@ describe('sampling', () => {
     );
   });
 
-  it('is checked when a session is opened, merged with the sampling of the agent', async () => {
+  it('is merged with the sampling of the agent, and then checked, when a session is opened', async () => {
     const agent = await startAgent({ sampling: { temperature: 0.8 } });
     for (const sampling of [{ mirostat: { version: 2 } }, { dynamicTemperatureRange: 0.3 }] as const) {
       const session = await agent.createSession({ sampling });

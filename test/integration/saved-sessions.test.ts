@@ -39,7 +39,8 @@ describe('a saved session', () => {
       const agent = await AgentServer.initialize(agentOptions({ name, nSeqMax: 1, ...EXACT }));
       const session = await agent.createSession();
       await replies(session, ['Hello. The chain is oiled.'], 8);
-      await (await agent.createSession({ systemPrompt: 'Be brief.' })).send('Hello', { maxTokens: 2 }); // takes the only sequence
+      const other = await agent.createSession({ systemPrompt: 'Be brief.' }); // takes the only sequence
+      await other.send('Hello', { maxTokens: 2 });
       await session.save(path, { state: true });
       const texts = await replies(session, NEXT, 8);
       await agent.close();
@@ -50,7 +51,7 @@ describe('a saved session', () => {
     },
   );
 
-  it('has a state although it had no turn yet, or its tool calls have no results yet', async () => {
+  it('has a state even if it had no turn yet, or if its tool calls have no results yet', async () => {
     const agent = await startAgent({ nSeqMax: 1, contextSize: 2048, ...EXACT });
     const calls = [{ toolCallId: 'call00000', toolName: 'find_part', input: { name: 'chain' } }];
     const waiting: MessageInput[] = [
@@ -70,7 +71,7 @@ describe('a saved session', () => {
     }
   });
 
-  it('has no state if its prompts share no prefix, and can be restored', async () => {
+  it('has no state if its prompts share no prefix, but can be restored', async () => {
     const path = join(await temporaryDirectory(), 'session.json');
     const chatTemplate = '{% for m in messages | reverse %}{{ m.content }}{% endfor %}'; // the newest message first
     const agent = await startAgent({ chatTemplate, ...EXACT });
@@ -127,7 +128,7 @@ describe('a saved session', () => {
     expect((await greedy.send('Hello', send)).text).not.toBe(text);
   });
 
-  it("is restored without a system prompt if it had none, whatever the agent's is, unless one is passed", async () => {
+  it('is restored without a system prompt if it had none, even if the agent has one, unless one is passed', async () => {
     const path = join(await temporaryDirectory(), 'session.json');
     const options = agentOptions(EXACT);
     const bare = await AgentServer.initialize({ model: options.model });
@@ -163,7 +164,7 @@ describe('a saved session', () => {
     expect((await restored.compact({ ...compact, prompt: undefined } as object))?.replacedMessages).toBe(2);
   });
 
-  it('is one file that only its owner can read, and a second one for the state', async () => {
+  it('is one file that only its owner can read, plus a second file for the state', async () => {
     for (const state of [true, false]) {
       const { path } = await savedSession(state);
       const names = (await readdir(join(path, '..'))).sort();
@@ -211,7 +212,7 @@ describe('a saved session', () => {
     ['a directory', async (path) => void (await mkdir(path)), 'READ_FAILED'],
     ['a pipe', async (path) => void execFileSync('mkfifo', [path]), 'READ_FAILED'],
     ['a device', (path) => symlink('/dev/zero', path), 'READ_FAILED'],
-  ])('that is %s fails with a coded error', async (_, make, code) => {
+  ])('in a file that is %s fails to restore with an error code', async (_, make, code) => {
     const path = join(await temporaryDirectory(), 'session.json');
     await make(path);
     const agent = await startAgent();
@@ -233,7 +234,7 @@ describe('a saved session', () => {
     '{"id": "x", "tools": [null], "messages": []}',
     '{"id": "x", "tools": [], "messages": [], "history": {"key": "", "tokens": []}}',
     '{"id": "x", "tools": [], "messages": [], "history": {"key": "", "tokens": [], "pieces": [7]}}',
-  ])('with a valid checksum and the contents %s fails with ENTRY_CORRUPT', async (session) => {
+  ])('with a valid checksum and the content %s fails to restore with ENTRY_CORRUPT', async (session) => {
     const path = join(await temporaryDirectory(), 'session.json');
     const sha256 = createHash('sha256').update(session).digest('hex');
     await writeFile(path, JSON.stringify({ format: 'llama-headstart-session-1', sha256, session }));
@@ -268,12 +269,13 @@ describe('a saved session', () => {
     expect(await readFile(at('file'), 'utf8')).toContain(session.id);
   });
 
-  it('cannot be restored while it is open, nor saved where no file can be written', async () => {
+  it('cannot be restored while it is open, nor saved to a path that cannot be written', async () => {
     const { path } = await savedSession(false);
     const agent = await startAgent();
     const refused = { code: 'INVALID_ARGUMENT', message: expect.stringMatching(/is open already/) };
     const nameless = agent.restoreSession(path, { tools: [{ name: '' }] });
-    await expect(nameless).rejects.toMatchObject({ code: 'CONFIG_INVALID' }); // a failed restore frees the id
+    // A failed restore releases the session id.
+    await expect(nameless).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
     const both = await Promise.allSettled([agent.restoreSession(path), agent.restoreSession(path)]);
     const [session] = both.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : [])) as [Session];
     expect(both.flatMap((result) => (result.status === 'rejected' ? [result.reason] : []))).toMatchObject([refused]);
@@ -320,7 +322,7 @@ describe('a saved session', () => {
     }
   });
 
-  it("runs the agent's tools of the same names", async () => {
+  it("runs the agent's tools that have the names of the saved tools", async () => {
     const { path } = await savedSession(false);
     const tools = TOOLS.map((tool) => ({ ...tool, execute: () => `${tool.name} ran` }));
     const session = await (await startAgent({ tools, contextSize: 4096, ...EXACT })).restoreSession(path);

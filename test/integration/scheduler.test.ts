@@ -1,4 +1,4 @@
-// Sequences share decodes and do not affect each other.
+// Sequences share decodes, and do not affect each other.
 import { HeadstartError } from 'llama-headstart';
 import type { DecodeRequest } from 'llama-headstart/internal';
 import type { Sampler } from 'llama-headstart/native';
@@ -8,7 +8,7 @@ import { someTokens } from '../helpers/lab.js';
 import { generate, openEngine } from '../helpers/open-engine.js';
 
 describe('the scheduler', () => {
-  it('decodes eight sequences together, with the tokens that each generates alone', async () => {
+  it('decodes eight sequences together, and each generates the same tokens as alone', async () => {
     const prompts = Array.from({ length: 8 }, (_, index) => someTokens(20 + 60 * index, index + 1));
     const expected: number[][] = [];
     for (const prompt of prompts) {
@@ -24,7 +24,7 @@ describe('the scheduler', () => {
     expect(engine.context.counters().decodes).toBeLessThan(20 + tokens / 32 + 20);
   });
 
-  it('keeps generating in one sequence during the prefill of a long prompt in another', async () => {
+  it('keeps generating in one sequence during the prefill of a long prompt in another sequence', async () => {
     const { engine } = await openEngine();
     let isPrefilled = false;
     const prefill = engine.prefill(0, someTokens(1500, 1), 0).then(() => {
@@ -62,7 +62,7 @@ describe('the scheduler', () => {
     for (let from = 3; decodesNeeded === undefined; from++) {
       stream = await engine.decode({ sequence: 6, tokens: Int32Array.of(stream.token), from });
     }
-    // Beside the generating sequence a batch has 32 tokens of each of two prompts.
+    // Besides the token of the generating sequence, each batch has 32 tokens of each of two prompts.
     expect(decodesNeeded).toBeLessThanOrEqual(5);
     await Promise.all([short, ...long]);
   });
@@ -90,10 +90,10 @@ describe('the scheduler', () => {
     ['tokens in a Float32Array', { tokens: new Float32Array([5]) as never }, 'INVALID_ARGUMENT'],
     ['a negative position', { from: -1 }, 'POSITION_INVALID'],
     ['a fractional position', { from: 0.5 }, 'POSITION_INVALID'],
-    ['a position that is 0 in 32 bits', { from: 2 ** 32 }, 'POSITION_INVALID'],
+    ['a position that overflows to 0 in 32 bits', { from: 2 ** 32 }, 'POSITION_INVALID'],
     ['no position', { from: undefined as never }, 'POSITION_INVALID'],
     ['a fractional sequence id', { sequence: 1.5 }, 'SEQUENCE_OUT_OF_RANGE'],
-    ['a sequence id that is another one in 32 bits', { sequence: 2 ** 32 + 1 }, 'SEQUENCE_OUT_OF_RANGE'],
+    ['a sequence id that overflows to another id in 32 bits', { sequence: 2 ** 32 + 1 }, 'SEQUENCE_OUT_OF_RANGE'],
     ['no sequence', { sequence: undefined as never }, 'SEQUENCE_OUT_OF_RANGE'],
     ['an object instead of a signal', { signal: {} as never }, 'INVALID_ARGUMENT'],
     ['an object instead of a sampler', { sampler: {} as never }, 'INVALID_ARGUMENT'],
@@ -144,7 +144,7 @@ describe('the scheduler', () => {
     const [good, failed] = await Promise.allSettled([generate(engine, 1, prompt, 10), failing]);
     expect(good).toEqual({ status: 'fulfilled', value: expected });
     expect(failed).toMatchObject({ status: 'rejected', reason: { code: 'GRAMMAR_DEAD_END' } });
-    expect(decoded).toEqual([...someTokens(4, 3)]); // its tokens were decoded before the sampler failed
+    expect(decoded).toEqual([...someTokens(4, 3)]); // the request's tokens were decoded before its sampler failed
   });
 
   it('aborts a prefill without an effect on other sequences, and reports which tokens it decoded', async () => {

@@ -1,4 +1,5 @@
-// The self-test of `reproducible` when a model is loaded, and its effect on batches.
+// With `reproducible`, a self-test runs when a model is loaded. Its result determines which sequences may share a
+// batch.
 import { HeadstartError, subscribeDiagnostics } from 'llama-headstart';
 import { Engine, sameBits } from 'llama-headstart/internal';
 import { type Context, Model } from 'llama-headstart/native';
@@ -37,7 +38,7 @@ function altered(context: Context, changes: Partial<Context>): Context {
   });
 }
 
-/** Changes the last bit of one logit in one of the self-test's runs, which begin with an empty context. */
+/** Changes the last bit of one logit in run number `run` of the self-test. Each run begins with `clear()`. */
 function alteredInRun(context: Context, run: number): Context {
   let runs = 0;
   return altered(context, {
@@ -94,7 +95,7 @@ describe('the self-test', () => {
   );
 
   it.each(['OUT_OF_MEMORY', 'CLOSED', 'ABORTED'] as const)(
-    'throws %s unchanged, because it says nothing about the model',
+    'throws %s unchanged, because such an error does not concern reproducibility',
     async (code) => {
       const error = new HeadstartError(code, 'not now');
       for (const method of ['captureSequence', 'restoreSequence', 'decode'] as const) {
@@ -117,15 +118,17 @@ describe('the self-test', () => {
           differing.push(width);
         }
       }
-      // The verdict may be `none` without a difference here: some are so rare that only one of the two checks meets them.
+      // If the verdict is `none`, this test may still find no difference: some differences are so rare that one check
+      // misses them.
       expect({ verdict, differing }).toEqual({ verdict, differing: verdict === 'none' ? differing : [] });
     },
   );
 });
 
 /**
- * The logits of all sequences after each of their single tokens. `width` sequences share each batch, each time in another order. Some
- * sequences are so long that llama.cpp reads twice as many cells for the whole batch: it reads them in steps of 256.
+ * The logits of all sequences after each of 12 single tokens. `width` sequences share each batch, each time in another
+ * order. llama.cpp reads cells in steps of 256. Some sequences are so long that it reads twice as many cells for their
+ * whole batch.
  */
 async function logitsOf(context: Context, width: number): Promise<Float32Array[]> {
   await context.clear();

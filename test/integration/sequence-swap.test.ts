@@ -1,4 +1,4 @@
-// A session that lost its sequence continues by the cheaper way: from its saved state, or by prefilling its tokens again.
+// A session that lost its sequence continues in the faster way: from its saved state, or by a prefill of its tokens.
 import { Engine, type SequenceHolder, SequenceSwap } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
 import { expect, it, onTestFinished } from 'vitest';
@@ -9,7 +9,7 @@ import { microModel } from '../helpers/models.js';
 const TEMPLATE_TOKENS = 200;
 const TOKENS = someTokens(300, 1);
 
-/** Swaps out a sequence with {@link TOKENS}, in an engine whose prefill takes `promptMsPerToken`. */
+/** Swaps out a sequence with {@link TOKENS}, in an engine whose prefill takes `promptMsPerToken` ms per token. */
 async function evict(
   promptMsPerToken: number,
   more: { maxBytes?: number; templateTokens?: number; kvCells?: number } = {},
@@ -43,14 +43,14 @@ async function evict(
   };
   swap.swapOut(0, holder);
   await context.removeSequence(0);
-  return { engine, swap, restored: () => swap.swapIn(holder, 0, someTokens(301, 1)) };
+  return { engine, swap, restore: () => swap.swapIn(holder, 0, someTokens(301, 1)) };
 }
 
 it('a sequence is restored from its state if a prefill would take much longer', async () => {
-  const { engine, swap, restored } = await evict(1000);
-  expect(await restored()).toEqual(TOKENS);
+  const { engine, swap, restore } = await evict(1000);
+  expect(await restore()).toEqual(TOKENS);
   expect(await engine.context.positionRange(0)).toMatchObject({ last: TOKENS.length - 1 });
-  expect(swap.bytes).toBe(0); // the state is dropped after its use
+  expect(swap.bytes).toBe(0); // a state is dropped after its use
 });
 
 it.each([
@@ -58,10 +58,10 @@ it.each([
   ['a prefill takes less time than a copy of the state', 1e-6, {}],
   ['the duration of a prefill was not measured yet', 0, {}],
   ['its state is larger than the budget', 1000, { maxBytes: 1000 }],
-  ['the cells do not suffice for a copy that shares none with its template', 1000, { kvCells: 512 }],
+  ['there are too few cells for a copy that shares no cells with its template', 1000, { kvCells: 512 }],
 ])('a sequence is prefilled again if %s', async (_, promptMsPerToken, more) => {
-  const { engine, swap, restored } = await evict(promptMsPerToken, more);
-  expect(await restored()).toBeUndefined();
+  const { engine, swap, restore } = await evict(promptMsPerToken, more);
+  expect(await restore()).toBeUndefined();
   expect(await engine.context.positionRange(0)).toMatchObject({ last: -1 });
   expect(swap.bytes).toBe(0);
 });

@@ -1,5 +1,5 @@
-// A sliding window has few cells, and cells that several sequences share are never freed. They have a budget of their own, so that a
-// running session always gets the cells that it needs.
+// The cache of a sliding window has few cells. Cells that several sequences share are not freed when one sequence moves
+// on. A separate budget limits the shared cells, so that a running session always gets the cells that it needs.
 import type { AgentServer, Session } from 'llama-headstart';
 import { windowCells } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
@@ -11,7 +11,7 @@ import { numberedPrompt } from '../helpers/prompts.js';
 
 /** Size of the micro model's window, tokens. */
 const WINDOW = 64;
-/** The cache of the window has 512 cells: 64 for each of seven sequences and 64 for a micro-batch. None is left over. */
+/** The window cache has 512 cells: 64 for each of seven sequences, and 64 for a micro-batch. No cell is left over. */
 const SETTINGS = {
   ...EXACT,
   name: 'sliding-window',
@@ -28,7 +28,7 @@ const FITTING = 'Is the workshop open today, and until when? Say it in a few wor
 const LONG = 'Is the workshop open today, and until when? '.repeat(12);
 const MESSAGES = [FITTING, LONG, 'And tomorrow?'];
 const MAX_TOKENS = 8;
-/** More than the largest difference that other sequences in a batch make in a log-probability. */
+/** Other sequences in a batch change a log-probability by less than this. */
 const TIE = 0.02;
 
 interface Turn {
@@ -60,7 +60,10 @@ function coldRuns(): Promise<ColdRun[]> {
   return coldRunsOnce;
 }
 
-/** Undefined if two tokens are almost equally likely, or if the next prompt tokenizes a reply in another way than it was sampled. */
+/**
+ * The turns of a session that runs alone and without the cache. Undefined if two tokens are almost equally likely, or
+ * if the next prompt tokenizes a reply differently from the sampled tokens.
+ */
 async function coldTurns(systemPrompt: string): Promise<Turn[] | undefined> {
   const agent = await startAgent({ ...SETTINGS, systemPrompt });
   const session = await agent.createSession({ templateCache: false });
@@ -93,7 +96,7 @@ function converse(sessions: readonly Session[], from = 0): Promise<string[][]> {
   return Promise.all(sessions.map((session) => replies(session, MESSAGES.slice(from), MAX_TOKENS)));
 }
 
-/** Like {@link converse}, and checks that no session lost its cells: then it would have decoded tokens twice. */
+/** Like {@link converse}. Also checks that no session lost its cells: a session that lost them decodes tokens twice. */
 async function converseUndisturbed(
   agent: AgentServer,
   sessions: readonly Session[],
@@ -114,7 +117,7 @@ async function closeAll(agent: AgentServer, sessions: readonly Session[]): Promi
 }
 
 describe('sessions on a sliding window', () => {
-  it('keep their cells and reply as they do alone, also with more templates than resident sequences', async () => {
+  it('keep their cells and reply as they do alone, even with more templates than resident sequences', async () => {
     const agent = await startAgent(SETTINGS);
     const cold = (await coldRuns()).slice(0, 3).flatMap((run) => [run, run]);
     const sessions: Session[] = [];
@@ -143,7 +146,7 @@ describe('sessions on a sliding window', () => {
     await closeAll(agent, open);
   });
 
-  it('that were forked share cells while enough are free, and otherwise continue from a copy', async () => {
+  it('that were forked share cells while enough cells are free, and otherwise continue from a copy', async () => {
     const agent = await startAgent(SETTINGS);
     const [cold] = await coldRuns();
     const first = await agent.createSession({ systemPrompt: cold?.systemPrompt as string });
@@ -157,11 +160,14 @@ describe('sessions on a sliding window', () => {
 });
 
 describe('resident templates on a sliding window', () => {
-  it('stay resident while sessions far beyond the window take turns', async () => {
+  it('stay resident while sessions decode far more tokens than the window holds', async () => {
     const settings = { ...EXACT, name: 'sliding-window', reuse: 'exact', nSeqMax: 3, maxResidentTemplates: 4 } as const;
     const agent = await startAgent(settings);
     const prompts = [1, 2, 3, 4].map(numberedPrompt);
-    /** Log-probability of the first token. Other sequences change only its last digits; a missing cell would change it a lot. */
+    /**
+     * Log-probability of the first token. Other sequences change only its last digits. A missing cell would change it
+     * much.
+     */
     const firstOf = async (session: Session) => {
       const { logProbabilities } = await session.send(LONG, { maxTokens: 80, logProbabilities: 1 });
       await session.close();
@@ -188,7 +194,7 @@ describe('resident templates on a sliding window', () => {
     expect(agent.getTemplateCacheStats()).toMatchObject({ residentTemplates: 4, evictions: { resident: 0 } });
   });
 
-  it('are evicted or not admitted while open sessions share too many cells of former templates', async () => {
+  it('are evicted or not admitted while open sessions share too many cells of evicted templates', async () => {
     const agent = await startAgent(SETTINGS);
     const open: Session[] = [];
     const sourceOf = async (number: number) => {
@@ -197,12 +203,15 @@ describe('resident templates on a sliding window', () => {
       return session.report.source;
     };
     expect([await sourceOf(1), await sourceOf(1)]).toEqual(['prefill', 'resident']);
-    expect([await sourceOf(2), await sourceOf(2)]).toEqual(['prefill', 'memory']); // evicting 1 would not free the cells that its sessions share
+    // Evicting template 1 would not free the cells that its sessions share.
+    expect([await sourceOf(2), await sourceOf(2)]).toEqual(['prefill', 'memory']);
     expect(await sourceOf(1)).toBe('resident');
     await Promise.all(open.splice(0).map((session) => session.close()));
-    expect([await sourceOf(2), await sourceOf(2)]).toEqual(['memory', 'resident']); // no session shares the cells of 1 any more
+    // Now no session shares the cells of template 1.
+    expect([await sourceOf(2), await sourceOf(2)]).toEqual(['memory', 'resident']);
     await Promise.all(open.map((session) => session.send(LONG, { maxTokens: 1 })));
-    expect([await sourceOf(3), await sourceOf(3)]).toEqual(['prefill', 'resident']); // the sessions of 2 have moved far beyond its cells
+    // The windows of its sessions no longer contain the cells of template 2.
+    expect([await sourceOf(3), await sourceOf(3)]).toEqual(['prefill', 'resident']);
     await closeAll(agent, open);
   });
 });
@@ -245,7 +254,7 @@ describe('the computed size of the window cache', () => {
     const pairs = options.maxSequences >> 1;
     let filled = 0;
     for (let pair = 0; pair < pairs; pair++) {
-      const isLast = pair === pairs - 1; // fewer cells than a window are left for it
+      const isLast = pair === pairs - 1; // fewer cells than a window are left for the last pair
       filled += await fill(2 * pair, isLast ? size : Math.floor((size - WINDOW / 2) / (pairs - 1)));
       await context.copySequence(2 * pair, 2 * pair + 1);
     }

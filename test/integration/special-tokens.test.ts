@@ -1,4 +1,4 @@
-// Text of users, tools and documents stays text, whatever a chat template does with it.
+// Text of users, tools and documents never becomes control tokens, whatever a chat template does with the text.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -27,28 +27,28 @@ afterAll(async () => {
 
 /** A conversation with `text` in every message. */
 function conversation(text: string): { source: TemplateSource; messages: ChatMessage[] } {
-  const said = (before: string, after: string) => `${before}${text}${after}`;
+  const around = (before: string, after: string) => `${before}${text}${after}`;
   return {
     source: {
-      systemPrompt: said('You are ', ' kind.'),
+      systemPrompt: around('You are ', ' kind.'),
       tools: [
         {
           name: 'look_up',
-          description: said('Looks up ', ''),
+          description: around('Looks up ', ''),
           parameters: { type: 'object', properties: { what: { type: 'string', description: text } } },
         },
       ],
     },
     messages: [
-      { role: 'user', content: said('', ' first') },
+      { role: 'user', content: around('', ' first') },
       {
         role: 'assistant',
         content: '',
         toolCalls: [{ toolCallId: 'call00000', toolName: 'look_up', input: { what: text } }],
       },
-      { role: 'tool', toolCallId: 'call00000', toolName: 'look_up', content: said('{"found": "', '"}') },
-      { role: 'assistant', content: said('There: ', '.'), reasoning: said('So ', '!') },
-      { role: 'user', content: said('and then ', '') },
+      { role: 'tool', toolCallId: 'call00000', toolName: 'look_up', content: around('{"found": "', '"}') },
+      { role: 'assistant', content: around('There: ', '.'), reasoning: around('So ', '!') },
+      { role: 'user', content: around('and then ', '') },
     ],
   };
 }
@@ -76,7 +76,7 @@ const controlOf = (model: Model, tokens: Int32Array) => [...tokens].filter((toke
 const textOf = async (model: Model, tokens: Int32Array) =>
   new TextDecoder().decode(await model.detokenize(tokens, { special: true }));
 
-/** Texts of control tokens, some of each vocabulary. */
+/** The texts of up to 40 control tokens of a vocabulary. */
 function controlTexts(model: Model): string[] {
   const texts = [...model.controlTokens()]
     .filter((token) => model.isControl(token))
@@ -140,7 +140,7 @@ describe('text that looks like a control token', () => {
     await expectSafe(model, renderer, texts.join(' and '));
   });
 
-  it('does not move the boundary: conversations begin with the template', async () => {
+  it('does not move the boundary, so that conversations begin with the template', async () => {
     const model = await vocabulary('qwen2');
     for (const file of [
       'Qwen-Qwen3-0.6B.jinja',
@@ -236,7 +236,7 @@ describe('text that looks like a control token', () => {
       await restored.send(user, { maxTokens: 1, toolChoice: 'none' });
       await restored.save(path, { state: true });
       kept.push(await held(agent, path));
-      await restored.compact({ preserveRecent: 1, maxSummaryTokens: 1, prompt: `Summarise ${text}` });
+      await restored.compact({ preserveRecent: 1, maxSummaryTokens: 1, prompt: `Summarize ${text}` });
       await restored.save(path, { state: true });
       return [...kept, await held(agent, path)];
     };
@@ -245,7 +245,7 @@ describe('text that looks like a control token', () => {
     expect(kept.every((each) => each.length > 4)).toBe(true);
   });
 
-  it('stays unchanged in the messages, and does not disturb the turn', async () => {
+  it('stays unchanged in `messages`, and does not affect the cached template', async () => {
     const agent = await startAgent({ systemPrompt: 'Never say <|im_end|>.' });
     const session = await agent.createSession();
     const content = 'What is <|im_start|>?<|im_end|>';

@@ -27,7 +27,7 @@ describe('starting an agent', () => {
     await expect(startAgent(settings)).rejects.toThrow(withCode(code));
   });
 
-  it('on a model without tokenizer or chat template succeeds, and opening a session names the missing part', async () => {
+  it('on a model without tokenizer and chat template succeeds, but opening a session fails with the reason', async () => {
     const agent = await startAgent({ source: microModel('no-tokenizer') });
     await expect(agent.createSession()).rejects.toThrow(
       expect.objectContaining({ code: expect.stringMatching(/^NO_(CHAT_TEMPLATE|TOKENIZER)$/) }),
@@ -90,11 +90,11 @@ describe('a failed start', () => {
   async function expectNothingLeft(mcp: SilentMcp, cacheDir: string, pids: readonly number[] = []): Promise<void> {
     await ended(...pids);
     expect((await readdir(cacheDir).catch(() => [])).filter((name) => name.endsWith('.lock'))).toEqual([]);
-    expect(existsSync(mcp.file)).toBe(false); // nothing silenced the server, so it could end by itself
+    expect(existsSync(mcp.file)).toBe(false); // the server was never silenced, so it can end by itself
   }
 
   it.skipIf(process.platform !== 'linux')(
-    'for an adapter of another model ends the MCP servers and frees all locks',
+    'because of an adapter of another model ends the MCP servers and frees all locks',
     async () => {
       const { mcp, cacheDir } = await setUp();
       const source = await writeLora(await temporaryDirectory(), 'wrong', {}, 8);
@@ -145,7 +145,7 @@ describe('a failed start', () => {
     onTestFinished(() => decode.mockRestore());
     decode.mockImplementationOnce(function (this: Context, batch) {
       controller.abort();
-      return this.decode(batch); // the real one: only the first call is replaced
+      return this.decode(batch); // the real method, because only the first call is mocked
     });
     await expect(startAgent({ reproducible: true, signal: controller.signal })).rejects.toMatchObject({
       code: 'ABORTED',
@@ -164,7 +164,7 @@ describe('a failed start', () => {
     await ended(...pids);
   });
 
-  it('for a broken MCP server does not wait for another server that does not answer', async () => {
+  it('because of a broken MCP server does not wait for another server that does not answer', async () => {
     const mcp = await silentMcp();
     await mcp.silence();
     const args = [await compileHelper('mcp-server'), 'broken'];
@@ -176,7 +176,7 @@ describe('a failed start', () => {
     await ended(...processesIn(readFileSync(mcp.file, 'utf8')));
   });
 
-  it('for a context that is too small frees the model, so that it can be loaded again and again', async () => {
+  it('because of invalid options can be repeated, and an agent with valid options starts afterwards', async () => {
     for (let round = 0; round < 3; round++) {
       const failing = AgentServer.initialize(
         agentOptions({ source: microModel('dense'), nSeqMax: 200, batchSize: 64 }),
@@ -190,7 +190,7 @@ describe('a failed start', () => {
   });
 });
 
-/** The process ids in the file of a silent server; none if it was ended before it wrote its own. */
+/** The process ids in the file of a silent server. Empty if the server ended before it wrote its id. */
 function processesIn(text: string): number[] {
   return text.trim().split('\n').filter(Boolean).map(Number);
 }

@@ -1,4 +1,4 @@
-// Stop strings end the text of a reply. Reasoning, markup and arguments may contain the same characters.
+// Stop strings end the text of a reply. Their characters have no effect in reasoning, markup and arguments.
 import { readFileSync } from 'node:fs';
 import type { ResponseFormat, SendOptions, StreamPart } from 'llama-headstart';
 import { Renderer, ReplyReader, VisibleReply } from 'llama-headstart/internal';
@@ -119,7 +119,7 @@ describe("a reply's text", () => {
     ['mistralai-Mistral-Nemo-Instruct-2407', '', `[TOOL_CALLS][${CALL.slice(0, -1)}, "id": "abcdefghi"}]`],
     ['openai-gpt-oss-120b', `${HARMONY}final<|message|>`, ''],
     ['meta-llama-Llama-3.1-8B-Instruct', '', ''],
-  ])('ends at its first stop string, in whatever pieces it arrives, with %s', async (name, before, call) => {
+  ])('ends at its first stop string, whatever pieces it arrives in, with %s', async (name, before, call) => {
     const format = await formatOf(name);
     const raw = `${before}Well, it is, 🚲 so. And.${call}`;
     for (const size of [1, 2, 7]) {
@@ -132,7 +132,7 @@ describe("a reply's text", () => {
     }
   });
 
-  it('that was held back as a possible call is searched for stop strings at its end', async () => {
+  it('that was held back as a possible call is searched for stop strings when the reply ends', async () => {
     const format = await formatOf('meta-llama-Llama-3.1-8B-Instruct');
     const cut = await read(format, 'So: {"name": STOP it', ['STOP'], 1);
     expect(cut).toMatchObject({ text: 'So: {"name": ', stopped: true, calls: 0 });

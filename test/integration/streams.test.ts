@@ -1,4 +1,4 @@
-// A turn runs as a task of its own: its stream holds a limited number of parts, and readers may be slow, stop or leave.
+// A turn runs as its own task. Its stream holds a limited number of parts, and readers may pause, stop or leave.
 import { join } from 'node:path';
 import {
   type AgentServer,
@@ -14,7 +14,7 @@ import { iterate } from '../helpers/turns.js';
 
 /** More parts than a stream holds, whatever the model writes. */
 const LONG = { maxTokens: 160, sampling: { ignoreEos: true } } as const;
-/** Parts that a stream holds, and a few for a token that makes several. */
+/** An upper bound of the parts that a stream holds: its limit plus a few, because one token may make several parts. */
 const HELD = 70;
 
 const settings = (name: 'dense' | 'sliding-window' | 'hybrid', more: AgentSettings = {}): AgentSettings => ({
@@ -33,19 +33,19 @@ async function readAll<Part>(parts: AsyncIterator<Part>): Promise<Part[]> {
   return all;
 }
 
-/** Counts the tokens that the agent decodes after prompts. */
+/** Returns a function that returns the number of decodes since this call. */
 function countDecodes(): () => number {
   let decodes = 0;
   onTestFinished(subscribeDiagnostics('decode', () => decodes++));
   return () => decodes;
 }
 
-/** Waits until the turns compute nothing: their readers are behind. */
+/** Waits until no turn computes, because their readers have paused. */
 const untilPaused = (agent: AgentServer) =>
   vi.waitUntil(() => agent.health().activeSessions === 0, { timeout: 60_000 });
 
 describe.each(['dense', 'sliding-window', 'hybrid'] as const)('a stream on %s memory', (name) => {
-  it('pauses its turn while its reader is behind, and then continues with the same reply', async () => {
+  it('pauses its turn while its reader pauses, and then continues with the same reply', async () => {
     const agent = await startAgent(settings(name));
     const expected = await (await agent.createSession()).send('Hello', LONG);
     const decodes = countDecodes();
@@ -60,7 +60,7 @@ describe.each(['dense', 'sliding-window', 'hybrid'] as const)('a stream on %s me
     expect(session.messages.at(-1)).toMatchObject({ content: expected.text });
   });
 
-  it('lets others have its sequence while it is paused', async () => {
+  it('leaves its sequence to other sessions while it is paused', async () => {
     const agent = await startAgent(settings(name, { nSeqMax: 1 }));
     const alone = await (await agent.createSession()).send('Hello', LONG);
     const session = await agent.createSession();
@@ -73,7 +73,7 @@ describe.each(['dense', 'sliding-window', 'hybrid'] as const)('a stream on %s me
     expect(session.messages.at(-1)).toMatchObject({ content: alone.text });
   });
 
-  it('ends its turn at once when it is left, as if the message had never been sent', async () => {
+  it('ends its turn at once when its reader leaves, as if the message had never been sent', async () => {
     const agent = await startAgent(settings(name));
     const expected = await replies(await agent.createSession(), ['Hello', 'And now?'], 8);
     const session = await agent.createSession();
@@ -88,7 +88,7 @@ describe.each(['dense', 'sliding-window', 'hybrid'] as const)('a stream on %s me
     expect(await replies(session, ['Hello', 'And now?'], 8)).toEqual(expected);
   });
 
-  it('holds nothing after 200 readers left, stopped or aborted, while adapters changed and others went on', async () => {
+  it('holds nothing after 200 readers left, paused or aborted, while adapters changed and sessions ran', async () => {
     const agent = await startAgent(settings(name, { nSeqMax: 3, contextSize: 512 }));
     const loras: LoraConfig[] = [];
     if (name === 'dense') {
@@ -114,7 +114,7 @@ describe.each(['dense', 'sliding-window', 'hybrid'] as const)('a stream on %s me
         await expect(parts.next()).rejects.toMatchObject({ code: 'ABORTED' });
       } else if (number % 4 === 1) {
         await parts.return?.();
-      } // else nobody reads on
+      } // otherwise the reader pauses forever
       await session.close();
     };
     for (let round = 0; round < 20; round++) {
@@ -126,7 +126,7 @@ describe.each(['dense', 'sliding-window', 'hybrid'] as const)('a stream on %s me
 });
 
 describe('the result of a stream', () => {
-  it('is the whole reply, without and beside iteration, of turns and completions', async () => {
+  it('is the whole reply of a turn or completion, with or without iteration', async () => {
     const agent = await startAgent(EXACT);
     const open = async () => (await agent.createSession()).stream('Hello', LONG);
     expect(await (await open()).result).toMatchObject({ finishReason: 'length', usage: { outputTokens: 160 } });
@@ -142,7 +142,7 @@ describe('the result of a stream', () => {
     }
   });
 
-  it('settles when the last part is read, and then the turn is part of the conversation', async () => {
+  it('resolves when the last part is read, and then the turn is part of the conversation', async () => {
     const session = await (await startAgent(EXACT)).createSession();
     const stream = session.stream('Hello', { maxTokens: 4 });
     const parts = iterate(stream);
@@ -159,7 +159,7 @@ describe('the result of a stream', () => {
     expect(session.messages).toHaveLength(2);
   });
 
-  it('rejects as the iteration throws, with the same error and its usage, and never as an unhandled rejection', async () => {
+  it('rejects with the error that the iteration throws, and never as an unhandled rejection', async () => {
     const unhandled: unknown[] = [];
     const note = (error: unknown) => unhandled.push(error);
     process.on('unhandledRejection', note);
@@ -182,7 +182,7 @@ describe('the result of a stream', () => {
       expect(thrown).toBeInstanceOf(HeadstartError);
       const again: ReplyStream<unknown, unknown> = open();
       await expect(readAll(iterate(again))).rejects.toMatchObject({ code: (thrown as HeadstartError).code });
-      void open().result; // nobody handles it
+      void open().result; // this rejection has no handler
     }
     await new Promise(setImmediate);
     await expect(session.send('Hello', { maxTokens: 2 })).resolves.toMatchObject({ usage: { outputTokens: 2 } });
@@ -191,7 +191,7 @@ describe('the result of a stream', () => {
 });
 
 describe('the iteration of a stream', () => {
-  it('begins once: a second one throws STREAM_USED and does not harm the first', async () => {
+  it('begins once: a second iteration throws STREAM_USED and does not affect the first', async () => {
     const session = await (await startAgent()).createSession();
     const stream = session.stream('Hello', { maxTokens: 4 });
     const parts = iterate(stream);
@@ -201,32 +201,32 @@ describe('the iteration of a stream', () => {
     expect(await parts.next()).toEqual({ value: undefined, done: true });
   });
 
-  it('begins the turn, not the call of `stream`', async () => {
+  it('begins the turn: the call of `stream` alone does not', async () => {
     const session = await (await startAgent()).createSession();
     const stream = session.stream('Hello', { maxTokens: 4 });
     await session.send('First', { maxTokens: 2 });
     await readAll(iterate(stream));
     expect(session.messages.map(({ content }) => content)).toMatchObject({ 0: 'First', 2: 'Hello' });
     const left = iterate(session.stream('Hello'));
-    await left.return?.(); // before it began
+    await left.return?.(); // before the turn began
     expect(await left.next()).toEqual({ value: undefined, done: true });
     expect(session.messages).toHaveLength(4);
   });
 
-  it('that begins late gets the parts that come from then on, and the end', async () => {
+  it('that begins late gets only later parts, and always the `finish` part', async () => {
     const session = await (await startAgent()).createSession();
     const stream = session.stream('Hello', { maxTokens: 4 });
     await stream.result;
     expect(await readAll(iterate(stream))).toMatchObject([{ type: 'finish', finishReason: 'length' }]);
   });
 
-  it('may ask for several parts at once', async () => {
+  it('may request several parts at once', async () => {
     const session = await (await startAgent(EXACT)).createSession();
     const parts = iterate(session.stream('Hello', { maxTokens: 2 }));
-    const asked = await Promise.all(Array.from({ length: 6 }, () => parts.next()));
-    const types = asked.map(({ value }) => value?.type);
+    const results = await Promise.all(Array.from({ length: 6 }, () => parts.next()));
+    const types = results.map(({ value }) => value?.type);
     expect(types.filter((type) => type === 'finish')).toHaveLength(1);
-    expect(asked.at(-1)).toEqual({ value: undefined, done: true });
+    expect(results.at(-1)).toEqual({ value: undefined, done: true });
   });
 
   it('never delays a change of adapters: a paused turn continues with the new ones', async () => {

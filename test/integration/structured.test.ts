@@ -1,4 +1,5 @@
-// Replies that are JSON of a schema: enforced by a grammar, parsed, checked and typed.
+// Structured replies are JSON that fits a schema. A grammar enforces the schema, and the JSON is parsed, checked and
+// typed.
 import { readFileSync } from 'node:fs';
 import { type HeadstartError, type SendOptions, type StreamPart, tool } from 'llama-headstart';
 import { describe, expect, expectTypeOf, it, vi } from 'vitest';
@@ -9,7 +10,7 @@ const CHECK = z.object({ kind: z.enum(['chain', 'brake']), urgent: z.boolean() }
 const BOUNDED = { maxTokens: 400 };
 
 describe('responseFormat', () => {
-  it('gives an object of a zod schema, with its type', async () => {
+  it('gives an object that fits a zod schema, with the type of the schema', async () => {
     const session = await (await startAgent({ contextSize: 2048 })).createSession();
     const reply = await session.send('What is it?', { ...BOUNDED, responseFormat: { type: 'json', schema: CHECK } });
     expect(reply.finishReason).toBe('stop');
@@ -17,7 +18,7 @@ describe('responseFormat', () => {
     expect(CHECK.parse(reply.object)).toEqual(JSON.parse(reply.text));
   });
 
-  it('gives an object of a JSON Schema, also with sampling', async () => {
+  it('gives an object that fits a JSON Schema, even with random sampling', async () => {
     const session = await (await startAgent({ contextSize: 2048 })).createSession();
     const schema = {
       type: 'object',
@@ -35,7 +36,7 @@ describe('responseFormat', () => {
     expect(session.messages).toHaveLength(2);
   });
 
-  it('works with another chat template, and calls no tool', async () => {
+  it('works in a session with tools, and calls no tool', async () => {
     const agent = await startAgent({
       contextSize: 4096,
       tools: [tool({ name: 'look', parameters: {}, execute: () => 1 })],
@@ -85,7 +86,7 @@ describe('responseFormat', () => {
     expect(CHECK.safeParse(JSON.parse(text)).success).toBe(true);
   });
 
-  it('gives no object if a stop string ends the reply, and is refused beside a required call', async () => {
+  it('gives no object if a stop string ends the reply, and is refused together with a required call', async () => {
     const tools = [tool({ name: 'look', parameters: {}, execute: () => 1 })];
     const session = await (await startAgent({ contextSize: 4096, tools })).createSession();
     const responseFormat = { type: 'json', schema: CHECK } as const;
@@ -98,17 +99,17 @@ describe('responseFormat', () => {
     }
   });
 
-  it('gives no object but the reason if the reply is cut off', async () => {
+  it('gives the finish reason and no object if the reply is cut off', async () => {
     const session = await (await startAgent()).createSession();
     const reply = await session.send('What?', { maxTokens: 3, responseFormat: { type: 'json', schema: CHECK } });
     expect(reply.finishReason).toBe('length');
     expect(reply).not.toHaveProperty('object');
   });
 
-  it('may use the agent in its check', async () => {
+  it('may have a schema whose check uses the agent', async () => {
     const agent = await startAgent({ nSeqMax: 1 });
     const session = await agent.createSession();
-    const asked = CHECK.refine(async () => {
+    const schema = CHECK.refine(async () => {
       await agent.setLoras([]);
       const other = await agent.createSession();
       await other.send('Is it?', { maxTokens: 2 });
@@ -117,7 +118,7 @@ describe('responseFormat', () => {
     });
     const { finishReason } = await session.send('What?', {
       ...BOUNDED,
-      responseFormat: { type: 'json', schema: asked },
+      responseFormat: { type: 'json', schema },
     });
     expect(finishReason).toBe('stop');
     expect((await session.send('And now?', { maxTokens: 2 })).usage.outputTokens).toBe(2);
@@ -189,11 +190,11 @@ describe('responseFormat', () => {
     expect(JSON.parse(text)).toEqual(object);
     expect(session.messages).toMatchObject([{ content: 'What?' }, { role: 'assistant', content: text }]);
     const shown = render.mock.calls.map(([{ messages }]) => JSON.stringify(messages));
-    expect(shown.some((each) => each.split('not yet').length === 3)).toBe(true); // both times
+    expect(shown.some((each) => each.split('not yet').length === 3)).toBe(true); // one prompt shows both failed checks
     expect((await session.send('Thanks', { maxTokens: 2 })).usage.cachedInputTokens).toBeGreaterThan(0);
   });
 
-  it('fails with the problem if the context is too full to ask again', async () => {
+  it('fails with the message of the check if the context is too full to ask again', async () => {
     const agent = await startAgent({ contextSize: 256, systemPrompt: '' });
     const session = await agent.createSession();
     const schema = CHECK.refine(() => false, 'never '.repeat(60));
@@ -213,8 +214,8 @@ describe('responseFormat', () => {
   });
   it.each<[string, z.ZodType | object]>([
     ['a tuple', z.object({ pair: z.tuple([z.boolean(), z.null()]) })],
-    ['a tuple with more items after it', z.object({ pair: z.tuple([z.boolean(), z.null()]).rest(z.string()) })],
-    ['a schema in itself', tree],
+    ['a tuple with a rest of other items', z.object({ pair: z.tuple([z.boolean(), z.null()]).rest(z.string()) })],
+    ['a recursive schema', tree],
     ['a pattern of digits and words', z.object({ code: z.string().regex(/^[A-Z\d]{2}-\d{3}\w$/) })],
     [
       'any value',
@@ -244,7 +245,7 @@ describe('responseFormat', () => {
     ['a string', 'json', 'INVALID_ARGUMENT'],
     ['an absent schema', { type: 'json' }, 'INVALID_ARGUMENT'],
     ['an invalid schema', { type: 'json', schema: { type: 'color' } }, 'SCHEMA_INVALID'],
-    ['an endless schema', { type: 'json', schema: { $ref: '#' } }, 'SCHEMA_INVALID'],
+    ['a schema that only refers to itself', { type: 'json', schema: { $ref: '#' } }, 'SCHEMA_INVALID'],
     [
       'a schema that JSON Schema cannot express',
       { type: 'json', schema: z.object({ a: z.bigint() }) },

@@ -1,4 +1,4 @@
-// A conversation may bring its system prompt along, as its first message.
+// The first message of a conversation may be its system prompt.
 import { join } from 'node:path';
 import type { SessionOptions } from 'llama-headstart';
 import type { ConversationMessage } from 'llama-headstart/internal';
@@ -64,7 +64,14 @@ describe('a system message at the beginning of `messages`', () => {
   });
 });
 
-describe('a system message that is refused', () => {
+it('the error of an invalid message counts the system message in front of it', async () => {
+  const agent = await startAgent();
+  await expect(agent.createSession({ messages: [system, question, { role: 'user' } as never] })).rejects.toThrow(
+    refusal(/content of message 2 /),
+  );
+});
+
+describe('a system message is refused', () => {
   it.each<[string, SessionOptions, RegExp]>([
     [
       'beside `systemPrompt`',
@@ -73,7 +80,11 @@ describe('a system message that is refused', () => {
     ],
     ['beside an empty `systemPrompt`', { systemPrompt: '', messages: [system] }, /leave one out/],
     ['after another message', { messages: [question, system] as never }, /message 1 .* got a system message/],
-    ['after another one', { messages: [system, { ...system, role: 'developer' }] }, /message 1 .* a developer message/],
+    [
+      'after another system message',
+      { messages: [system, { ...system, role: 'developer' }] },
+      /message 1 .* a developer message/,
+    ],
     [
       'with an image',
       { messages: [{ role: 'system', content: [{ type: 'image' }] } as never] },
@@ -85,13 +96,6 @@ describe('a system message that is refused', () => {
     const agent = await startAgent();
     await expect(agent.createSession(options)).rejects.toThrow(refusal(message));
     expect(agent.health()).toMatchObject({ openSessions: 0 });
-  });
-
-  it('names the place of a wrong message after it', async () => {
-    const agent = await startAgent();
-    await expect(agent.createSession({ messages: [system, question, { role: 'user' } as never] })).rejects.toThrow(
-      refusal(/content of message 2 /),
-    );
   });
 
   it('in a turn, and in `countTokens` beside `systemPrompt`', async () => {

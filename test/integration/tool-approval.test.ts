@@ -1,4 +1,4 @@
-// Calls that the program approves, changes, refuses or answers itself.
+// The program may approve, change, refuse or answer tool calls.
 import type { Reply, Session, ToolCallHook } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { call, lamp, openSession, roles } from '../helpers/lamp.js';
@@ -69,17 +69,17 @@ describe('a tool without `execute`', () => {
     expect(session.pendingToolCalls).toEqual([]);
   });
 
-  it('waits for its own results only, beside tools that ran', async () => {
+  it('needs only its own results from the program if other tools of the reply ran', async () => {
     const root = await openSession([lamp(() => 'lit', 'mine'), lamp(undefined, 'yours')]);
     const calls = await likelyCalls();
-    const of = async (seed: number): Promise<{ session: Session; reply: Reply }> => {
+    const turnWithBothTools = async (seed: number): Promise<{ session: Session; reply: Reply }> => {
       const session = await root.fork();
       const sampling = { ...calls, temperature: 2, seed };
       const reply = await session.send('Light', { sampling, maxTokens: 200 });
       const names = new Set(reply.toolCalls.map(({ toolName }) => toolName));
-      return names.size === 2 && reply.finishReason === 'tool-calls' ? { session, reply } : of(seed + 1);
+      return names.size === 2 && reply.finishReason === 'tool-calls' ? { session, reply } : turnWithBothTools(seed + 1);
     };
-    const { session, reply } = await of(1);
+    const { session, reply } = await turnWithBothTools(1);
     const ids = (name: string) => reply.toolCalls.flatMap((each) => (each.toolName === name ? each.toolCallId : []));
     expect(reply.usage.steps).toBe(1);
     expect(reply.toolResults.map(({ toolCallId }) => toolCallId).sort()).toEqual(ids('mine'));

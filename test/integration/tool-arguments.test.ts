@@ -7,7 +7,7 @@ import { call, lamp, ONE_CALL, openSession, vendoredTemplate } from '../helpers/
 import { likelyText } from '../helpers/likely-text.js';
 
 describe('the arguments of a call', () => {
-  it('are checked against the whole schema, and wrong ones never reach the tool', async () => {
+  it('are checked against the whole schema, and invalid arguments never reach the tool', async () => {
     let ran = false;
     const inputSchema = z.object({ on: z.boolean().refine(() => false, 'the lamp is gone') });
     const { reply } = await call(tool({ name: 'lamp', inputSchema, execute: () => (ran = true) }));
@@ -49,7 +49,7 @@ describe('schemas with references', () => {
       ['flag', 'flagged'],
       ['count', 'counted'],
     ] as const) {
-      const sampling = { ...(await likelyText(name)), penaltyLastTokens: 8 }; // the prompt has the names too
+      const sampling = { ...(await likelyText(name)), penaltyLastTokens: 8 }; // the prompt also contains the names
       const { toolResults } = await (await session.fork()).send('Go on', { ...ONE_CALL, sampling });
       expect(toolResults).toMatchObject([{ toolName: name, output }]);
     }
@@ -61,7 +61,7 @@ describe('schemas with references', () => {
     required: ['on'],
     additionalProperties: false,
   };
-  it('may consist of a reference, also in formats that write arguments one by one', async () => {
+  it('may consist of a reference, even in call formats that write arguments one by one', async () => {
     const inputSchema = z.object({ on: z.boolean() }).meta({ id: 'Switch' });
     expect(z.toJSONSchema(inputSchema)).toHaveProperty('$ref');
     const tools = [tool({ name: 'lamp', inputSchema, execute: ({ on }) => typeof on })];
@@ -83,7 +83,7 @@ describe('schemas with references', () => {
 
 describe('an invalid tool', () => {
   it.each<[string, unknown, string]>([
-    ['two with one name', [lamp(), lamp()], 'CONFIG_INVALID'],
+    ['with the name of another tool', [lamp(), lamp()], 'CONFIG_INVALID'],
     ['without a name', [{ description: 'x' }], 'CONFIG_INVALID'],
     ['with a misspelled field', [{ name: 'a', exectue: () => 1 }], 'CONFIG_INVALID'],
     ['with the field name of another package', [{ name: 'a', input_schema: {} }], 'CONFIG_INVALID'],
@@ -115,7 +115,7 @@ describe('an invalid tool', () => {
   });
 });
 
-it('half a surrogate pair in a tool or a call is replaced, as every encoder does', async () => {
+it('half a surrogate pair in a tool or a call is replaced, as UTF-8 encoders do', async () => {
   const description = 'Half of \ud83d';
   const inputSchema = { type: 'object', properties: { of: { type: 'string', description } } };
   const session = await (await startAgent({ contextSize: 4096 })).createSession({

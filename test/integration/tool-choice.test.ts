@@ -1,4 +1,4 @@
-// How many calls a reply makes, and of which tools.
+// `toolChoice` and `maxParallelTools` determine the tools and the number of the calls in a reply.
 import type { SendOptions } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { type AgentSettings, startAgent } from '../helpers/agents.js';
@@ -21,7 +21,7 @@ describe('the choice of tools', () => {
     expect(usage.cachedInputTokens).toBe(session.report.templateTokens);
   });
 
-  it('may be automatic: a call that the model begins follows its format, also in formats without a marker', async () => {
+  it('may be automatic: a call that the model begins follows its format, even without a marker', async () => {
     const session = await openSession([lamp(() => 'lit')], {
       chatTemplate: vendoredTemplate('meta-llama-Llama-3.1-8B-Instruct'),
     });
@@ -78,7 +78,7 @@ describe('calls of one reply', () => {
 });
 
 describe('a reply that `maxTokens` cuts off in a call', () => {
-  it.each([4, 8, 16, 24])('has whole calls only after %i tokens, and the session continues', async (maxTokens) => {
+  it.each([4, 8, 16, 24])('after %i tokens has only complete calls, and the session continues', async (maxTokens) => {
     const { reply, session } = await call(
       lamp(() => 'ok'),
       { maxTokens },

@@ -1,4 +1,5 @@
-// The arguments of tool calls are streamed while the model writes them, in each form that chat templates imply.
+// The arguments of tool calls are streamed while the model writes them, in the call formats of all kinds of chat
+// templates.
 import { readFileSync } from 'node:fs';
 import type { StreamPart } from 'llama-headstart';
 import { CallIds, Renderer, ReplyReader, type ToolDefinition, ToolInputs } from 'llama-headstart/internal';
@@ -25,7 +26,7 @@ const TOOLS: readonly ToolDefinition[] = [
     },
   },
 ];
-/** Few texts are calls of this tool, so that random weights soon come to the end of one. */
+/** A tool with few possible calls, so that a model with random weights soon completes a call. */
 const LAMP: ToolDefinition = {
   name: 'lamp',
   parameters: {
@@ -56,7 +57,7 @@ beforeAll(async () => {
 });
 afterAll(() => model.close());
 
-/** Reads a reply one character after the other. Each part is noted with the number of characters read before it. */
+/** Reads a reply character by character. `at` is the number of characters that were read when the part came. */
 async function streamed(file: string, raw: string) {
   const renderer = new Renderer(model, templateOf(file));
   const { format } = await renderer.prompt({ tools: TOOLS }, [{ role: 'user', content: 'Hi' }], {
@@ -88,7 +89,7 @@ describe.each<[file: string, raw: string, ids: string[]]>([
   ['LFM2-8B-A1B', `<|tool_call_start|>${PYTHON}<|tool_call_end|>`, ['call00000']],
   ['Kimi-K2-Instruct', `<|tool_calls_section_begin|>${KIMI}<|tool_calls_section_end|>`, ['call00000']],
   ['CohereForAI-c4ai-command-r7b-12-2024-tool_use', COHERE, ['abcdefghi']],
-])('a call in the form of %s', (file, raw, ids) => {
+])('a call in the format of %s', (file, raw, ids) => {
   it('is streamed before it is complete, under its id, and its pieces are the JSON text of its input', async () => {
     const { parts, calls } = await streamed(file, raw);
     expect(calls).toEqual(ids.map((toolCallId) => ({ toolCallId, toolName: 'order', input: INPUT })));
@@ -146,7 +147,7 @@ describe('a stream', () => {
     }
   });
 
-  it('has the start of a call that is cut off or aborted, and no call', async () => {
+  it('has the start of a call that is cut off or aborted, but no `tool-call` part', async () => {
     const agent = await startAgent({ chatTemplate: templateOf('Qwen-Qwen3-0.6B'), contextSize: 4096 });
     const session = await agent.createSession({ tools: [LAMP] });
     const options = { toolChoice: 'required', reasoning: false, maxParallelTools: 1 } as const;

@@ -1,4 +1,4 @@
-// Tools and parameters with names that the grammars of llama.cpp's `common` use for themselves, or cannot tell apart.
+// Tools and parameters may have names that the grammars of llama.cpp's `common` reserve or cannot tell apart.
 import { readdirSync, readFileSync } from 'node:fs';
 import type { Tool } from 'llama-headstart';
 import { Renderer, requireTools, type ToolDefinition } from 'llama-headstart/internal';
@@ -14,7 +14,7 @@ import { seededRandom } from '../helpers/native.js';
 const DIRECTORY = new URL('../../vendor/llama.cpp/models/templates/', import.meta.url);
 const TEMPLATES = readdirSync(DIRECTORY).filter((file) => file.endsWith('.jinja'));
 
-/** Names of rules, names that give the same rule name, and names that are the beginning of others. */
+/** Names of grammar rules, names that give the same rule name, and names that are the beginning of other names. */
 const NAMES = [
   ...['call', 'tool-call', 'root', 'string', 'until-1', 'call-schema', 'a', 'a-arg-user-id'],
   ...['get', 'Get', 'get_all', 'get-all', 'get all', 'say "hi"\\', 'x'.repeat(256)],
@@ -48,7 +48,7 @@ async function formatOf(file: string, options: object, tools = TOOLS): Promise<R
   return (await rendererOf(file).prompt({ tools }, [{ role: 'user', content: 'Hi' }], options)).format;
 }
 
-/** The calls of a reply; none if the parser refuses its white space. */
+/** The calls of a reply. Empty if the parser refuses the white space of the reply. */
 async function callsIn(format: ReplyFormat, text: string): Promise<readonly ReplyToolCall[]> {
   try {
     return (await model.parseReply({ rendered: format, text })).toolCalls;
@@ -112,7 +112,7 @@ describe('a tool with the name of a rule', () => {
   );
 });
 
-it('a name that is longer than that of a tool is not read as this tool, in every call format', async () => {
+it('a longer name that begins with the name of a tool is not read as that tool, in every call format', async () => {
   const tools = [{ name: 'zapdelete', description: 'Deletes one.' }];
   const wrong: string[] = [];
   const seen = new Set<string>();

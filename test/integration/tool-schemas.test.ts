@@ -71,7 +71,7 @@ const SHAPES: Record<string, unknown> = {
   keys: { type: 'object', properties: { items: { type: 'array', items: { type: 'number' } } } },
 };
 
-/** Schemas of a tool that are more than an object with properties. */
+/** Schemas for the arguments of a tool that are not just an object with properties. */
 const ROOTS: Record<string, object> = {
   empty: {},
   open: { type: 'object' },

@@ -1,4 +1,4 @@
-// Tools that run: their results, and the replies after them.
+// Tool calls run, and the model continues with their results.
 import { type SendOptions, type StreamPart, type Tool, type ToolContext, tool } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { z } from 'zod';
@@ -61,7 +61,7 @@ describe('a tool', () => {
       '{"error":"the tool failed"}',
       true,
     ],
-  ])('may return %s, which the model gets as text', async (_, execute, content, isError) => {
+  ])('may end with %s, which the model gets as text', async (_, execute, content, isError) => {
     const { reply, session } = await call(lamp(execute));
     expect(reply.toolResults).toMatchObject([{ toolName: 'lamp', isError }]);
     expect(session.messages[2]).toMatchObject({ role: 'tool', content });
@@ -76,7 +76,8 @@ describe('a chat template', () => {
     'mistralai-Mistral-Nemo-Instruct-2407',
     'meta-llama-Llama-3.1-8B-Instruct',
     'Qwen3-Coder',
-    'ibm-granite-granite-3.3-2B-Instruct', // describes tools and shows no calls, so this package describes both
+    // This template describes tools but shows no calls, so the package describes both.
+    'ibm-granite-granite-3.3-2B-Instruct',
   ];
   it.each(TEMPLATES)('lets the model make a call, and shows it in the next turn: %s', async (file) => {
     const session = await openSession([lamp(() => 'lit')], { chatTemplate: vendoredTemplate(file) });

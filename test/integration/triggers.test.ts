@@ -1,4 +1,4 @@
-// Samplers accept the reply formats of all chat templates, including the patterns that this package rewrites.
+// Samplers accept the reply formats of all chat templates, including the trigger patterns that this package rewrites.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';

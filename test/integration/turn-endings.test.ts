@@ -1,4 +1,5 @@
-// Turns that end early or late: by an abort, a `break`, an unread stream. Afterwards the session works as before.
+// A turn may end early or late: by an abort, a `break`, or a reader that pauses. Afterwards the session works as
+// before.
 import { describe, expect, it } from 'vitest';
 import { EXACT, replies, startAgent, uncachedReplies } from '../helpers/agents.js';
 import { afterDecodes } from '../helpers/event-loop.js';
@@ -40,7 +41,7 @@ describe('a turn', () => {
     },
   );
 
-  it('whose stream is not read lets another session have its sequence, and continues when it is read again', async () => {
+  it('whose reader pauses leaves its sequence to another session, and continues when it is read again', async () => {
     const agent = await startAgent({ nSeqMax: 1, ...EXACT });
     const session = await agent.createSession();
     let text = '';
@@ -56,7 +57,7 @@ describe('a turn', () => {
     expect([text]).toEqual(await uncachedReplies({ ...EXACT }, ['Hello'], 12));
   });
 
-  it('that is left by `break` has no effect on the session', async () => {
+  it('whose reader leaves by `break` has no effect on the session', async () => {
     const session = await (await startAgent()).createSession();
     for await (const part of session.stream('Something else', { maxTokens: 50 })) {
       expect(part.type).toBe('text-delta');
@@ -76,7 +77,7 @@ describe('a turn', () => {
     expect(session.messages).toHaveLength(4);
   });
 
-  it('has ended when its last part is read, also if the stream is not read to its end', async () => {
+  it('has ended when its `finish` part is read, even if nobody reads the end of the stream', async () => {
     const agent = await startAgent();
     const session = await agent.createSession();
     const replied: string[] = [];

@@ -1,4 +1,4 @@
-// Messages and options that a turn accepts, and those that it rejects without an effect on the session.
+// A turn accepts valid messages and options, and rejects others without an effect on the session.
 import type { ToolDefinition } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 import { EXACT, replies, startAgent, uncachedReplies } from '../helpers/agents.js';
@@ -36,7 +36,7 @@ describe('a turn', () => {
     await expectLikeNew(session);
   });
 
-  it('can still begin after other calls were rejected for invalid arguments', async () => {
+  it('can still begin after other calls of the session and the agent were rejected for invalid arguments', async () => {
     const agent = await startAgent();
     const session = await agent.createSession();
     for (const options of [{ signal: 5 }, null, { preserveRecent: -1 }]) {
@@ -59,7 +59,7 @@ describe('a turn', () => {
     }
   });
 
-  it('fails with CONTEXT_FULL if its conversation is longer than the context, and a shorter one still works', async () => {
+  it('fails with CONTEXT_FULL if its conversation exceeds the context, and a shorter turn still works', async () => {
     const session = await (await startAgent({ contextSize: 512 })).createSession();
     await expect(session.send('word '.repeat(600))).rejects.toThrow(withCode('CONTEXT_FULL'));
     await expect(session.send('word '.repeat(200_000))).rejects.toThrow(withCode('CONTEXT_FULL')); // a megabyte

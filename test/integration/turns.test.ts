@@ -1,5 +1,5 @@
-// Chat templates may render earlier turns differently later. Each turn reuses the prefix that its prompt shares with the sequence,
-// and gives the reply of a cold run.
+// Chat templates may render earlier turns differently in later prompts. Each turn reuses the prefix that its prompt
+// shares with the sequence, and gives the reply of a cold run.
 import { readFileSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -65,7 +65,7 @@ async function cachePredictor(agent: AgentServer, renderer: Renderer, source: Te
       const isUsable = (prefix: Int32Array) => prefix.length < tokens.length && isPrefix(prefix, tokens);
       return canTrim ? shared : ([held, ...checkpoints, template].find(isUsable)?.length ?? 0);
     },
-    /** Call it after each turn. If `maxTokens` ended the reply, its last token was not decoded. */
+    /** Must be called after each turn. If `maxTokens` ended the reply, the last token of the reply was not decoded. */
     async addTurn(prompt: Prompt, { finishReason, logProbabilities = [] }: Reply): Promise<void> {
       const reply = logProbabilities.map(({ token }) => token);
       held = Int32Array.of(...prompt.tokens, ...(finishReason === 'length' ? reply.slice(0, -1) : reply));
@@ -126,7 +126,7 @@ describe("a turn's reasoning", () => {
   );
 });
 
-/** gpt-oss's control tokens, in place of Qwen's. */
+/** Replaces Qwen's control tokens by those of gpt-oss. */
 const HARMONY = {
   '<|im_start|>': '<|end|>',
   '<|im_end|>': '<|return|>',
@@ -204,7 +204,7 @@ describe("a turn's reasoning, if control tokens mark it", () => {
 
 describe('a conversation on memory that cannot be trimmed', () => {
   it.each(['sliding-window', 'recurrent', 'hybrid'] as const)(
-    'continues from the end of the last user message if the reply is rendered differently later, on %s memory',
+    'continues from the end of the last user message if later prompts render the reply differently, on %s memory',
     async (name) => {
       // Renders replies in upper case, so that later prompts differ from the sequence at the first reply.
       const template =
@@ -222,7 +222,7 @@ describe('a conversation on memory that cannot be trimmed', () => {
       );
       const { text, usage } = await session.send('And?', { maxTokens: MAX_TOKENS });
       expect(text).toBe(expected.text);
-      const opening = 4; // tokens of '\n<|im_start|>assistant\n', the first of which may merge with what follows
+      const opening = 4; // tokens of '\n<|im_start|>assistant\n': the first may merge with the next text
       expect(usage.cachedInputTokens).toBe(first.usage.inputTokens - opening);
     },
   );

@@ -1,5 +1,5 @@
-// Closes an agent while calls of all kinds are in progress, prints their outcomes, and ends by itself: nothing may keep
-// the process alive.
+// Closes an agent while calls of all kinds are in progress, and prints their outcomes. Then the process must end by
+// itself.
 import { AgentServer } from 'llama-headstart';
 
 const [, , source, program, directory] = process.argv;

@@ -1,6 +1,6 @@
-// Opens a thousand sessions and drops each without close(), some after a turn and some during a turn. Also drops
-// streams of open sessions. Garbage collection must release everything, and work that waits for the end of the dropped
-// streams must run.
+// Opens a thousand sessions and drops each without close(), some after a turn and some during a turn. Also drops the
+// streams of a session and of a completion. Garbage collection must release everything, and then calls that waited for
+// these streams must run.
 import { AgentServer, subscribeDiagnostics } from 'llama-headstart';
 
 const [, , source] = process.argv;
@@ -20,7 +20,8 @@ async function use(number) {
   if (number % 50 === 0) {
     await session.send('Hello', { maxTokens: 4 });
   } else if (number % 50 === 1) {
-    await session.stream('Hello', { maxTokens: 4 })[Symbol.asyncIterator]().next(); // the rest of the stream is never read
+    // The rest of the stream is never read.
+    await session.stream('Hello', { maxTokens: 4 })[Symbol.asyncIterator]().next();
   } else if (number % 50 === 2) {
     await session.fork();
   }
@@ -33,7 +34,7 @@ for (let number = 0; number < 1000; number++) {
 const ends = [];
 subscribeDiagnostics('turn', (event) => event.event === 'end' && ends.push(event));
 const kept = await agent.createSession();
-// In functions, because values that the top level of a module uses are not garbage collected.
+// These are functions, because values that the top level of a module uses are not garbage collected.
 const dropTurn = async () => (await kept.stream('Hello', { maxTokens: 4 })[Symbol.asyncIterator]().next()).value.type;
 const dropCompletion = async () =>
   (await agent.streamComplete('Hello', { maxTokens: 4 })[Symbol.asyncIterator]().next()).value.type;
@@ -48,7 +49,7 @@ const resources = () => {
   const { openSessions, heldSequences, kvCells, savedBytes, queueLength } = agent.health();
   return { openSessions, heldSequences, used: kvCells.used, savedBytes, queueLength };
 };
-/** Collects garbage until `isDone`. If that never happens, the test's guard against hanging children ends this process. */
+/** Collects garbage until `isDone()`. If that never happens, the time limit of the test ends this process. */
 async function collectUntil(isDone) {
   while (!isDone()) {
     globalThis.gc();

@@ -1,5 +1,5 @@
-// An agent without any optional package: tools with JSON Schemas work, and MCP servers fail with an error that names
-// the package.
+// Runs an agent without any optional package. Tools with JSON Schemas work. MCP servers fail with an error that names
+// the missing package.
 import { argv, stdout } from 'node:process';
 import { AgentServer } from './dist/index.js';
 
