@@ -7,7 +7,7 @@ import { generate, leaseBusy, openEngine } from '../helpers/open-engine.js';
 import { openLab } from '../helpers/open-lab.js';
 
 describe('if there are too few KV cells', () => {
-  it('idle sessions are evicted, then the newest request waits, and only a request that can never fit fails', async () => {
+  it('idle sessions are evicted, then the newest request waits; only a request that can never fit fails', async () => {
     const { engine } = await openEngine({ kvCells: 512 });
     const events: string[] = [];
     const lease = async (name: string) => {

@@ -128,7 +128,7 @@ describe('a saved session', () => {
     expect((await greedy.send('Hello', send)).text).not.toBe(text);
   });
 
-  it('is restored without a system prompt if it had none, even if the agent has one, unless one is passed', async () => {
+  it('without a system prompt is restored without one, even if the agent has one', async () => {
     const path = join(await temporaryDirectory(), 'session.json');
     const options = agentOptions(EXACT);
     const bare = await AgentServer.initialize({ model: options.model });

@@ -27,7 +27,7 @@ describe('starting an agent', () => {
     await expect(startAgent(settings)).rejects.toThrow(withCode(code));
   });
 
-  it('on a model without tokenizer and chat template succeeds, but opening a session fails with the reason', async () => {
+  it('on a model without tokenizer and chat template succeeds, but opening a session fails', async () => {
     const agent = await startAgent({ source: microModel('no-tokenizer') });
     await expect(agent.createSession()).rejects.toThrow(
       expect.objectContaining({ code: expect.stringMatching(/^NO_(CHAT_TEMPLATE|TOKENIZER)$/) }),
