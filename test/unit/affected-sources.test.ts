@@ -22,7 +22,7 @@ it('check:native checks no source if no C++ file has changed', () => {
   expect(affectedSources(['native/exports.map'], INCLUDES)).toEqual([]);
 });
 
-it('check:native knows a header by its quotes', () => {
+it('check:native follows only includes in quotes, and none in comments', () => {
   expect(includedHeaders('#include "model.h"\n\n#include <llama.h>\n// #include "x.h"\n#include "chat.h"\n')).toEqual([
     'model.h',
     'chat.h',

@@ -19,7 +19,7 @@ describe('a batch', () => {
     expect(counts([pendingOf(0, 2000)])).toEqual([[0, 512]]);
   });
 
-  it('has one token of each reply first, and limits prompts so that replies continue', () => {
+  it('starts with one token of each reply, and limits prompts so that replies continue', () => {
     expect(counts([pendingOf(0, 2000), pendingOf(1, 1), pendingOf(2, 1)])).toEqual([
       [1, 1],
       [2, 1],
@@ -27,7 +27,7 @@ describe('a batch', () => {
     ]);
   });
 
-  it('is divided between prompts, and long prompts get what short ones do not need', () => {
+  it('is divided between prompts, and long prompts get the tokens that short prompts do not need', () => {
     expect(counts([pendingOf(0, 2000), pendingOf(1, 20), pendingOf(2, 2000)])).toEqual([
       [0, 170 + 152],
       [1, 20],
@@ -39,7 +39,7 @@ describe('a batch', () => {
     expect(counts([pendingOf(0, 1), pendingOf(0, 1)])).toEqual([[0, 1]]);
   });
 
-  it('has replies between two chunks of prompts if chunks are decoded alone', () => {
+  it('has replies between two prompt chunks if chunks are decoded alone', () => {
     const queue = [pendingOf(0, 2000), pendingOf(1, 2000), pendingOf(2, 1), pendingOf(3, 1)];
     const limits = { ...LIMITS, invariance: 'tokens', chunkSize: 128 } as const;
     expect(counts(queue, limits)).toEqual([[0, 128]]);
@@ -57,13 +57,13 @@ describe('a batch', () => {
     expect(counts(queue, { ...limits, invariance: 'none', afterChunk: true })).toEqual([[0, 128]]);
   });
 
-  it('has a suspected request alone', () => {
+  it('contains a suspected request alone', () => {
     const suspect = pendingOf(1, 1);
     suspect.suspect = true;
     expect(counts([pendingOf(0, 1), suspect])).toEqual([[1, 1]]);
   });
 
-  it('has output only for the last token of a request, with its sampler', () => {
+  it('has output only for the last token of a request', () => {
     const batch = new BatchWriter(16).write([
       { pending: pendingOf(0, 5, 1), count: 2 },
       { pending: pendingOf(1, 3, 1), count: 2 },
@@ -78,7 +78,7 @@ describe('a batch', () => {
     });
   });
 
-  it('has nothing of the batch before', () => {
+  it('contains nothing of the previous batch', () => {
     const writer = new BatchWriter(16);
     writer.write([
       { pending: pendingOf(3, 1), count: 1 },
@@ -102,7 +102,7 @@ describe('a batch', () => {
     expect(new BatchWriter(16).write(slices).samplers).toEqual([null, sampler, null]);
   });
 
-  it('is cut to the free cells, the oldest request first', () => {
+  it('is cut to the free cells, and the oldest request gets its cells first', () => {
     const slices = [pendingOf(3, 20), pendingOf(1, 20), pendingOf(2, 1)].map((pending) => ({
       pending,
       count: pending.remaining,

@@ -1,5 +1,5 @@
-// The advice of `llama-headstart build` about missing and old tools, and the state after interrupted and failed builds.
-// The tools of these tests are scripts that print a version, because old tools are not installed.
+// The advice of `llama-headstart build` about missing and old tools, and the state that interrupted and failed builds
+// leave. The tools of these tests are scripts that print a version, because old tools are not installed.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -80,7 +80,7 @@ describe.skipIf(process.platform === 'win32')('llama-headstart build', () => {
   ];
 
   it.each(cases)(
-    'names %s that is too old, what is needed, and how to get it',
+    'names %s that is too old, the required version, and how to install it',
     async (_what, options, tools, problem) => {
       const { code, stderr } = await run(['build', ...options], tools);
       expect(code).toBe(1);
@@ -111,7 +111,7 @@ describe.skipIf(process.platform === 'win32')('llama-headstart build', () => {
   });
 
   it.skipIf(process.platform === 'darwin')(
-    'refuses Metal on other systems than macOS, and names the alternatives',
+    'refuses Metal on systems other than macOS, and names the alternatives',
     async () => {
       const { code, stderr } = await run(['build', '--metal'], ENOUGH);
       expect(code).toBe(1);

@@ -137,7 +137,7 @@ describe("an agent's options", () => {
     expect(resolve({}, { tools: [lamp] }).tools?.[0]).toBe(lamp);
   });
 
-  it('take the cache directory from the option, else from the environment, else from the default', () => {
+  it('take the cache directory from the option first, then from the environment, then from the default', () => {
     const before = process.env.LLAMA_HEADSTART_CACHE_DIR;
     const directory = (...options: Parameters<typeof resolve>) => resolve(...options).cache.dir;
     try {
@@ -193,7 +193,7 @@ describe("an agent's options", () => {
     ['use_hf_params', 'useHfParams'],
     ['retry_config', 'retryConfig'],
     ['models_dir', 'modelsDir'],
-  ])('suggest an option for the misspelled `%s`', (typo, meant) => {
+  ])('suggest the meant option for the misspelled `%s`', (typo, meant) => {
     expect(() => resolve({ [typo]: 1 })).toThrow(
       invalid(`Unknown option \`${typo}\` in \`model\`: did you mean \`${meant}\`\\?`),
     );
@@ -220,7 +220,7 @@ describe("an agent's options", () => {
       { model: { source: SOURCE, retryConfig: { max_retries: 1 } } },
       '`max_retries` in `retryConfig` in `model`: did you mean',
     ],
-  ])('of %j name the group in which an option belongs', async (options, message) => {
+  ])('name the group in which a misplaced option belongs: %j', async (options, message) => {
     await expect(AgentServer.initialize(options as never)).rejects.toThrow(invalid(message));
   });
 
@@ -286,7 +286,7 @@ describe("an agent's options", () => {
     expect(resolve({ nThreads: 3, nThreadsBatch: 5 }).model.nThreadsBatch).toBe(5);
   });
 
-  it('keep no resident templates with `kvLayout` "split", and refuse a number of them', () => {
+  it('keep no resident templates with `kvLayout` "split", and refuse a `maxResidentTemplates` above 0', () => {
     expect(resolve({ kvLayout: 'split' }).cache.maxResidentTemplates).toBe(0);
     expect(() => resolve({ kvLayout: 'split' }, { cache: { maxResidentTemplates: 2 } })).toThrow(
       invalid('`maxResidentTemplates`.*"split"'),

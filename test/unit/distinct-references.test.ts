@@ -45,10 +45,10 @@ describe('the references of several schemas', () => {
     expect(JSON.stringify(schemas)).toBe(before);
   });
 
-  it('keep their targets: properties, recursive definitions, and names that differ in a sign only', () => {
+  it('keep their targets: properties, recursive definitions, and names that differ only in punctuation', () => {
     const tree = item({ type: 'object', properties: { item: { $ref: '#/$defs/Item' } } });
-    const [own] = withDistinctReferences([tree, item({ type: 'null' })]);
-    expect(referenceOf(targetOf(own) as object)).toBe(referenceOf(own));
+    const [renamed] = withDistinctReferences([tree, item({ type: 'null' })]);
+    expect(referenceOf(targetOf(renamed) as object)).toBe(referenceOf(renamed));
     const inside = { type: 'object', properties: { a: { type: 'null' }, item: { $ref: '#/properties/a' } } };
     const other = { type: 'object', properties: { a: { type: 'string' }, item: { $ref: '#/properties/a' } } };
     expect(withDistinctReferences([inside, other]).map(targetOf)).toEqual([{ type: 'null' }, { type: 'string' }]);
@@ -57,12 +57,14 @@ describe('the references of several schemas', () => {
       properties: { item: { $ref: '#/$defs/a_b' }, other: { $ref: '#/$defs/a.b' } },
       $defs: { a_b: { type: 'null' }, 'a.b': { type: 'string' } },
     };
-    const [apart] = withDistinctReferences([signs]) as [typeof signs];
-    expect(targetOf(apart)).toEqual({ type: 'null' });
-    expect(targetOf({ properties: { item: apart.properties.other }, $defs: apart.$defs })).toEqual({ type: 'string' });
+    const [renamedSigns] = withDistinctReferences([signs]) as [typeof signs];
+    expect(targetOf(renamedSigns)).toEqual({ type: 'null' });
+    expect(targetOf({ properties: { item: renamedSigns.properties.other }, $defs: renamedSigns.$defs })).toEqual({
+      type: 'string',
+    });
   });
 
-  it('are not read from data, and references to nothing stay unchanged', () => {
+  it('are not read from data, and stay unchanged if they have no target', () => {
     const data = { type: 'object', properties: { item: { enum: [{ $ref: '#/$defs/Item' }] } }, $defs: { Item: {} } };
     expect(withDistinctReferences([data, item({ type: 'null' })])[0]).toBe(data);
     const broken = item({ $ref: '#/$defs/Nothing' });

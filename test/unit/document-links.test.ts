@@ -1,4 +1,4 @@
-// Checks that the files and headings exist to which Markdown files link, and which comments in sources name.
+// Checks that every file and heading exists that a Markdown file links to or a comment in a source file mentions.
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
@@ -30,7 +30,7 @@ function headingsOf(path: string): { titles: string[]; anchors: string[] } {
   return { titles, anchors };
 }
 
-/** The reason why a link of a document is dead; undefined if it is not. */
+/** The reason why a link of a document is dead; undefined if the link works. */
 function problemOf(document: string, link: string): string | undefined {
   const [path = '', anchor] = link.split('#');
   const target = path === '' ? document : relative(root, join(root, dirname(document), path));

@@ -74,7 +74,7 @@ describe.each([
 });
 
 describe('makeDirectory', () => {
-  it.skipIf(process.platform === 'win32')('gives the mode to every new directory', async () => {
+  it.skipIf(process.platform === 'win32')('gives every new directory the requested mode', async () => {
     const directory = await temporaryDirectory();
     await makeDirectory(join(directory, 'a', 'b'), 0o700);
     for (const name of ['a', 'a/b']) {
@@ -119,7 +119,7 @@ describe('replaceFile', () => {
     expect([result, await readFile(path, 'utf8'), await readdir(directory)]).toEqual([5, 'third', ['file']]);
   });
 
-  it.skipIf(process.platform === 'win32')('gives a new file the mode that was asked for', async () => {
+  it.skipIf(process.platform === 'win32')('gives a new file the requested mode', async () => {
     const directory = await temporaryDirectory();
     await replaceText(join(directory, 'private'), '');
     await replaceText(join(directory, 'readable'), '', {}, 0o444);
@@ -129,7 +129,7 @@ describe('replaceFile', () => {
     expect(modes).toEqual([0o600, 0o444]);
   });
 
-  it('keeps the old file and leaves no temporary file if it fails', async () => {
+  it('keeps the old file and leaves no temporary file if writing fails', async () => {
     const directory = await temporaryDirectory();
     const path = join(directory, 'file');
     await replaceText(path, 'old');

@@ -10,7 +10,7 @@ const either = (...required: string[]) => required.map((name) => ({ required: [n
 
 describe('the schema for the grammar', () => {
   it.each<[string, object, object]>([
-    ['keeps what grammars can enforce', { ...a, required: ['a'] }, { ...a, required: ['a'] }],
+    ['keeps the constraints that grammars can enforce', { ...a, required: ['a'] }, { ...a, required: ['a'] }],
     [
       'has no annotations other than descriptions',
       { type: 'null', title: 'N', description: 'none' },
@@ -32,7 +32,7 @@ describe('the schema for the grammar', () => {
       { type: 'object', properties: { a: { type: 'null' } }, additionalProperties: false },
     ],
     [
-      'makes properties of listed names',
+      'turns listed names into properties',
       { type: 'object', propertyNames: { enum: ['a'] }, additionalProperties: NUMBERS },
       { type: 'object', properties: { a: NUMBERS }, additionalProperties: false },
     ],
@@ -82,12 +82,12 @@ describe('the schema for the grammar', () => {
       { type: 'integer' },
     ],
     [
-      'raises bounds of 64 bits',
+      'replaces bounds beyond 2^53 by 10^17',
       { type: 'integer', minimum: 0, maximum: 2 ** 64 },
       { type: 'integer', minimum: 0, maximum: 1e17 },
     ],
     [
-      'reads whole multiples as integers',
+      'reads multiples of an integer as integers',
       { type: 'number', multipleOf: 1, minimum: 1, maximum: 300 },
       { type: 'integer', minimum: 1, maximum: 300 },
     ],
@@ -179,13 +179,13 @@ describe('the schema for the grammar', () => {
     ]);
   });
 
-  it('allows anything for a reference out of the schema', () => {
+  it('allows any value for a reference that leads out of the schema', () => {
     expect(convert({ properties: { a: { $ref: '#there' }, b: { $ref: 'https://example.org/b' } } })).toMatchObject({
       properties: { a: {}, b: {} },
     });
   });
 
-  it('has less detail if less detail is requested', () => {
+  it('leaves out patterns, nested schemas and properties if less detail is requested', () => {
     const schema = { properties: { a: { items: { type: 'string', pattern: '^a$' } }, b: {} } };
     expect(convert(schema, { patterns: false })).toMatchObject({ properties: { a: { items: { type: 'string' } } } });
     expect(convert(schema, { depth: 1 })).toMatchObject({ properties: { a: { items: {} } } });

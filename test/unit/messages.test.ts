@@ -3,7 +3,7 @@ import { CallIds, pendingCalls, readHistory, readTurn, type TurnInput, toToolCal
 import { describe, expect, it } from 'vitest';
 
 const call = (toolCallId: string, toolName = 'find') => ({ toolCallId, toolName, input: {} });
-const asked: ChatMessage[] = [
+const historyWithCalls: ChatMessage[] = [
   { role: 'user', content: 'Look it up' },
   { role: 'assistant', content: '', toolCalls: [call('call00000'), call('call00001', 'book')] },
 ];
@@ -30,13 +30,13 @@ describe('a turn', () => {
   });
 
   it('answers pending tool calls, and gets the names of their tools', () => {
-    expect(pendingCalls(asked)).toHaveLength(2);
-    const results = readTurn([answer('call00001'), answer('call00000')], asked);
+    expect(pendingCalls(historyWithCalls)).toHaveLength(2);
+    const results = readTurn([answer('call00001'), answer('call00000')], historyWithCalls);
     expect(results.map((message) => message.role === 'tool' && message.toolName)).toEqual(['book', 'find']);
-    expect(pendingCalls([...asked, ...results])).toEqual([]);
-    expect(readTurn([answer('call00001'), answer('call00000'), { role: 'user', content: 'And?' }], asked)).toHaveLength(
-      3,
-    );
+    expect(pendingCalls([...historyWithCalls, ...results])).toEqual([]);
+    expect(
+      readTurn([answer('call00001'), answer('call00000'), { role: 'user', content: 'And?' }], historyWithCalls),
+    ).toHaveLength(3);
   });
 
   it.each<[unknown, RegExp, ChatMessage[]?]>([
@@ -52,9 +52,9 @@ describe('a turn', () => {
     [{ role: 'tool', content: '' }, /toolCallId/],
     [{ role: 'assistant', content: 'I say' }, /end with a user message/],
     [answer('call00009'), /got a result for "call00009"/],
-    ['Never mind', /results for the tool calls "call00000", "call00001" first/, asked],
-    [[answer('call00000')], /results for the tool calls "call00001" first/, asked],
-    [[answer('call00000'), answer('call00000')], /got a result for "call00000"/, asked],
+    ['Never mind', /results for the tool calls "call00000", "call00001" first/, historyWithCalls],
+    [[answer('call00000')], /results for the tool calls "call00001" first/, historyWithCalls],
+    [[answer('call00000'), answer('call00000')], /got a result for "call00000"/, historyWithCalls],
     [{ role: 'assistant', content: '', toolCalls: 3 }, /array, got 3/],
   ])('is refused: %j', (input, message, before = []) => {
     expect(() => readTurn(input as TurnInput, before)).toThrow(
@@ -73,12 +73,12 @@ describe('a turn', () => {
 describe('the arguments of a call', () => {
   it('are frozen', () => {
     const written = toToolCall('call00000', { id: '', name: 'f', arguments: '{"a":{"b":[1]}}' });
-    const brought = readHistory([
+    const history = readHistory([
       { role: 'user', content: 'Look it up' },
       { role: 'assistant', content: '', toolCalls: [{ ...call('call00000'), input: { a: { b: [1] } } }] },
     ]);
-    const said = brought.flatMap((message) => (message.role === 'assistant' ? (message.toolCalls ?? []) : []));
-    for (const { input } of [written, ...said]) {
+    const readCalls = history.flatMap((message) => (message.role === 'assistant' ? (message.toolCalls ?? []) : []));
+    for (const { input } of [written, ...readCalls]) {
       expect(input).toEqual({ a: { b: [1] } });
       expect(() => (input as { a: { b: number[] } }).a.b.push(2)).toThrow(TypeError);
     }
@@ -100,7 +100,7 @@ describe('the input of a call', () => {
 
 describe('an older conversation', () => {
   it('may end with pending calls', () => {
-    expect(readHistory(asked as never)).toEqual(asked);
+    expect(readHistory(historyWithCalls as never)).toEqual(historyWithCalls);
   });
 
   it('must have different ids in one message', () => {
@@ -231,8 +231,8 @@ describe('an invalid message', () => {
 });
 
 describe('the ids of tool calls', () => {
-  it('are those of the model if every chat template accepts them, and counted otherwise', () => {
-    const ids = new CallIds(asked);
+  it('are the ids from the model if every chat template accepts them, and counted otherwise', () => {
+    const ids = new CallIds(historyWithCalls);
     const given = ['abcDEF123', 'call-1', '', 'call00000', 'abcDEF123'].map((id) => ids.next(id));
     expect(given).toEqual(['abcDEF123', 'call00002', 'call00003', 'call00004', 'call00005']);
   });

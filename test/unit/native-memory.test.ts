@@ -29,7 +29,7 @@ it('native memory is copied into arrays and buffers only in one file', () => {
   }
 });
 
-it('napi.h is included only after the watched function for strings', () => {
+it('napi.h is included only by the file that checks all strings that the addon creates', () => {
   const including = readdirSync(native).filter((name) =>
     /#include\s*<n(?:ode_)?api\.h>/.test(readFileSync(join(native, name), 'utf8')),
   );

@@ -37,7 +37,7 @@ describe('a costly pattern', () => {
     expect(states.reduce((sum, { mock }) => sum + mock.calls.length, 0)).toBeLessThan(10_000);
   });
 
-  it('counts once for all properties that have it', () => {
+  it('uses the budget only once if several properties have it', () => {
     const one = { type: 'string', pattern: '^(a|b)*a(a|b){14}$', maxLength: 100 };
     const states = vi.spyOn(NFA.nodeFactory, 'createNode');
     schemaForGrammar({ properties: { a: one } }, DETAIL);
@@ -74,7 +74,7 @@ describe('an ordinary pattern', () => {
     ],
     ['lookaheads', { pattern: '^(?=.*[a-z])(?=.*[0-9])[a-z0-9]{2,3}$' }, ['a1', '1ba'], ['ab', '12', 'ab12']],
     ['two patterns', { pattern: '^a.*$', allOf: [{ pattern: 'b$' }] }, ['ab', 'axb'], ['a', 'b', 'ba']],
-  ])('is in the grammar as a whole: %s', (_, schema, good, bad) => {
+  ])('is enforced completely by the grammar: %s', (_, schema, good, bad) => {
     const { pattern } = rewritten(schema) as { pattern: string };
     const expression = new RegExp(pattern.replace(/\\U00([0-9a-f]{6})/g, '\\u{$1}'), 'u'); // JavaScript's form
     expect([good, bad].map((texts) => texts.filter((text) => expression.test(text)))).toEqual([good, []]);

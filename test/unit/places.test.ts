@@ -1,4 +1,4 @@
-// The user's cache, and that an unusable cache does not keep the addon from loading.
+// The directory of the user's cache. The addon must also load if this directory is unusable.
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, isAbsolute, join } from 'node:path';
@@ -40,7 +40,7 @@ describe("the user's cache", () => {
   });
 
   it.skipIf(process.platform === 'win32')(
-    'without a home directory is a coded error that names the variable to set',
+    'is refused without a home directory, and the error names the variable to set',
     () => {
       vi.stubEnv('HOME', '');
       vi.stubEnv('XDG_CACHE_HOME', '');

@@ -38,7 +38,7 @@ describe('RwLock', () => {
     expect(events).toEqual([1, 1, 2, 2, 3, 3]);
   });
 
-  it('lets the next one in after a waiting writer was aborted or a writer failed', async () => {
+  it('admits the next reader or writer after a waiting writer was aborted or a writer failed', async () => {
     const lock = new RwLock();
     const unlock = await lock.read();
     const controller = new AbortController();

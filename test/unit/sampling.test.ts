@@ -3,7 +3,7 @@ import { LLAMA_CPP_SAMPLING, mergeSampling, samplingDefaults } from 'llama-heads
 import { describe, expect, it } from 'vitest';
 
 describe("a model's sampling defaults", () => {
-  it('are neutral if neither file nor repository names any', () => {
+  it('are empty if neither the file nor the repository contains any', () => {
     expect(samplingDefaults({})).toEqual({});
     expect(samplingDefaults({ 'general.name': 'x' }, { transformers_version: '4.40' })).toEqual({});
     for (const odd of [null, 7, 'text', [], { temperature: 'hot', top_k: Number.NaN }]) {
@@ -55,29 +55,29 @@ describe("a model's sampling defaults", () => {
     });
   });
 
-  it('are greedy if the repository says not to sample', () => {
+  it('are greedy if the repository sets `do_sample` to false', () => {
     expect(samplingDefaults({}, { do_sample: false, top_p: 0.5 })).toEqual({ temperature: 0 });
     expect(samplingDefaults({}, { do_sample: true })).toEqual({ temperature: 1 });
   });
 });
 
 describe("llama.cpp's sampling defaults", () => {
-  it('are those of the vendored llama.cpp', () => {
+  it('equal the defaults of the vendored llama.cpp', () => {
     const header = readFileSync(new URL('../../vendor/llama.cpp/common/common.h', import.meta.url), 'utf8');
-    const found = (name: string) =>
+    const defaultOf = (name: string) =>
       Number(new RegExp(`\\b(?:float|int32_t) +${name} += (-?[\\d.]+)f?;`).exec(header)?.[1]);
     const { temperature, topK, topP, minP, ...others } = LLAMA_CPP_SAMPLING;
     expect({ temperature, topK, topP, minP }).toEqual({
-      temperature: found('temp'),
-      topK: found('top_k'),
-      topP: found('top_p'),
-      minP: found('min_p'),
+      temperature: defaultOf('temp'),
+      topK: defaultOf('top_k'),
+      topP: defaultOf('top_p'),
+      minP: defaultOf('min_p'),
     });
     expect(others).toEqual({});
     // Every other option is off by default, as in a sampler without options.
-    expect([found('typ_p'), found('penalty_repeat')]).toEqual([1, 1]);
+    expect([defaultOf('typ_p'), defaultOf('penalty_repeat')]).toEqual([1, 1]);
     expect(
-      ['xtc_probability', 'dynatemp_range', 'penalty_freq', 'penalty_present', 'dry_multiplier'].map(found),
+      ['xtc_probability', 'dynatemp_range', 'penalty_freq', 'penalty_present', 'dry_multiplier'].map(defaultOf),
     ).toEqual([0, 0, 0, 0, 0]);
   });
 });

@@ -15,12 +15,12 @@ describe('the forms of a schema for chat templates', () => {
       { description: 'd', anyOf: [{ type: 'string', minLength: 1 }, { enum: [null] }] },
     ],
     ['an enum of several types', { type: ['string', 'null'], enum: ['a', null] }, { enum: ['a', null] }],
-    ['a list of whatever', { type: 'array' }, { type: 'array', items: {} }],
+    ['a list of any items', { type: 'array' }, { type: 'array', items: {} }],
     ['a boolean schema', true, {}],
     ['oneOf', { oneOf: [{ type: 'array' }] }, { anyOf: [{ type: 'array', items: {} }] }],
     ['a tuple', { type: 'array', prefixItems: [{ type: 'string' }] }, { type: 'array', items: { type: 'string' } }],
     ['a tuple of draft 7', { type: 'array', items: [{}, true] }, { type: 'array', items: { anyOf: [{}, {}] } }],
-  ])('have the same meaning with fewer keywords first: %s', (_, schema, expected) => {
+  ])('first keep the meaning with fewer keywords: %s', (_, schema, expected) => {
     expect(parametersOf({ p: schema })[0]?.properties.p).toEqual(expected);
   });
 
@@ -36,11 +36,11 @@ describe('the forms of a schema for chat templates', () => {
       { allOf: [{ properties: { a: { type: 'string' } } }, { type: 'object', properties: { b: { type: 'string' } } }] },
       { type: 'object', properties: { a: { type: 'string' }, b: { type: 'string' } } },
     ],
-  ])('have one type for each value next: %s', (_, schema, expected) => {
+  ])('then give each value a single type: %s', (_, schema, expected) => {
     expect(parametersOf({ p: schema }, { $defs: { d: { type: 'integer' } } })[1]?.properties.p).toEqual(expected);
   });
 
-  it('stay small even if references lead to many others', () => {
+  it('stay small even if each reference leads to many others', () => {
     const many = (to: string) => Object.fromEntries(Array.from({ length: 20 }, (_, at) => [`p${at}`, { $ref: to }]));
     const level = (at: number) => ({ type: 'object', properties: many(`#/$defs/${(at + 1) % 9}`) });
     const $defs = Object.fromEntries(Array.from({ length: 9 }, (_, at) => [at, level(at)]));
@@ -49,7 +49,7 @@ describe('the forms of a schema for chat templates', () => {
     expect(typed?.properties.self).toEqual({ type: 'any' });
   });
 
-  it('finally describe lists and objects in words', () => {
+  it('finally move the schemas of lists and objects into descriptions', () => {
     const [, , described, bare] = parametersOf({ n: { type: 'number' }, l: { type: 'array', description: 'All.' } });
     expect(described?.properties).toEqual({
       n: { type: 'number' },

@@ -49,7 +49,7 @@ describe('values', () => {
     [1_234_567.89, 0.01],
     [-0.3, 0.1],
     [0.0075, 0.0001],
-  ])('may be multiples of a fraction: %d is one of %d', async (value, multipleOf) => {
+  ])('may be multiples of a fraction: %d is a multiple of %d', async (value, multipleOf) => {
     expect(await problemOf({ type: 'number', multipleOf }, value)).toBeUndefined();
   });
 
@@ -57,7 +57,7 @@ describe('values', () => {
     [0.075, 0.01],
     [0.00751, 0.0001],
     [1.05, 0.1],
-  ])('must be multiples of a fraction: %d is not one of %d', async (value, multipleOf) => {
+  ])('are refused if they are not multiples of a fraction: %d is not a multiple of %d', async (value, multipleOf) => {
     expect(await problemOf({ type: 'number', multipleOf }, value)).toMatch(/must be multiple of/);
   });
 

@@ -174,7 +174,7 @@ describe('SequencePool', () => {
           } else if (action === 'abort') {
             waiting.get(holder)?.abort();
           }
-          await new Promise(setImmediate); // lets all promises settle that can
+          await new Promise(setImmediate); // lets every promise settle that is not waiting
           const held = holders.flatMap((holder) => (holder.sequence === undefined ? [] : [holder.sequence]));
           expect(new Set(held).size).toBe(held.length);
           expect(pool.heldCount).toBe(held.length);

@@ -10,7 +10,7 @@ describe('the files of a model', () => {
   });
 
   it.each(['a.gguf', 'a-1-of-3.gguf', 'a-00001-of-00003.bin', 'a-00001-of-00003.gguf.part'])(
-    'are only the named file if its name is not that of a part: %s',
+    'are only the named file if it is not a part of a split model: %s',
     (path) => {
       expect(shardPaths(path)).toEqual([path]);
     },

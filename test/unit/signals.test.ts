@@ -9,7 +9,7 @@ const never = new Promise<never>(() => undefined);
 const listeners = (signal: AbortSignal) => getEventListeners(signal, 'abort').length;
 
 describe('a combined signal', () => {
-  it('fires with a time limit that nothing else refers to', async () => {
+  it('fires after a time limit even if nothing else references the signal of the time limit', async () => {
     setFlagsFromString('--expose-gc');
     const collect = runInNewContext('gc') as () => void;
     const make = () => combinedSignal(new AbortController().signal, AbortSignal.timeout(100));
@@ -21,7 +21,7 @@ describe('a combined signal', () => {
     await fired;
   });
 
-  it('is a new signal, also of one signal or none', () => {
+  it('is a new signal even if it combines only one signal or none', () => {
     const { signal } = new AbortController();
     expect(combinedSignal(signal)).not.toBe(signal);
     expect(combinedSignal().aborted).toBe(false);

@@ -47,21 +47,21 @@ describe('the statistics', () => {
     expect([stats.hitRate, stats.tokenHitRate]).toEqual([0.5, 0.5]);
   });
 
-  it('count a start from the nearest template as a miss per request, and its tokens as reused', () => {
+  it('count a start from the nearest template as a miss, and its shared tokens as reused', () => {
     const stats = counted(start('memory', { cache: 'prefix', cachedTokens: 80 }));
     expect(stats.counts).toMatchObject({ hits: 0, misses: 1, prefixStarts: 1, reusedTokens: 80 });
     expect([stats.hitRate, stats.tokenHitRate]).toEqual([0, 0.8]);
     expect(stats.hitsByTier.memory).toBe(0);
   });
 
-  it('give mean, median and 99th percentile of restores, without what waiting took', () => {
+  it('give mean, median and 99th percentile of restores, without the waiting time', () => {
     const starts = Array.from({ length: 100 }, (_, index) => start('disk', { ms: index + 1 }));
     const { restoreMs } = counted(...starts, start('resident', { ms: 1e9 }));
     expect(restoreMs).toEqual({ mean: 50.5, p50: 50, p99: 99 });
     expect(counted(start('memory', { ms: 105, waitedMs: 100 })).restoreMs.p50).toBe(5);
   });
 
-  it('add up between processes', () => {
+  it('can be added up over processes, and subtracted', () => {
     const two = addCounts({ ...NO_COUNTS, hits: 3 }, { ...NO_COUNTS, hits: 4, waits: 1 });
     expect(two).toMatchObject({ hits: 7, waits: 1, misses: 0 });
     expect(addCounts(two, two, -1)).toEqual(NO_COUNTS);

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { StopStrings } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
-/** Returns the text that is left of pieces, and the stop string. */
+/** Returns the text that the pieces stream, and the stop string that was found. */
 function streamed(stops: string[], pieces: string[]) {
   const watch = new StopStrings(stops);
   const out = pieces.map((piece) => watch.push(piece));
@@ -33,7 +33,7 @@ describe('stop strings', () => {
     );
   });
 
-  it('are held back only as long as they may still match', () => {
+  it('hold text back only as long as they may still match', () => {
     const watch = new StopStrings(['END']);
     expect([watch.push('the E'), watch.push('N'), watch.push('emy'), watch.push(' EN'), watch.flush()]).toEqual([
       'the ',

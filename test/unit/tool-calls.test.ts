@@ -65,7 +65,7 @@ describe('the calls of one reply', () => {
     expect(order).toEqual(['call00001', 'call00002', 'call00000']);
   });
 
-  it('end at once when the turn is aborted, also between two of them', async () => {
+  it('end at once when the turn is aborted, also between two outcomes', async () => {
     const controller = new AbortController();
     const run = await runWith(async ({ index }) => (index === 0 ? 'quick' : new Promise(() => undefined)), {
       signal: controller.signal,
@@ -118,7 +118,7 @@ describe('the calls of one reply', () => {
   });
 });
 
-describe('the answer of `onToolCall`', () => {
+describe('the result of `onToolCall`', () => {
   it.each([0, '', 'no', 1, {}, { allow: false }, { refused: 'It is noon' }])(
     'refuses the call if it is %j',
     async (decision) => {

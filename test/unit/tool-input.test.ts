@@ -1,4 +1,4 @@
-// The arguments of a call are streamed as soon as they are certain, and never taken back.
+// The arguments of a call are streamed as soon as they are certain, and streamed arguments are never changed.
 import { CallIds, ToolInputs } from 'llama-headstart/internal';
 import type { ReplyToolCall } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
@@ -6,8 +6,8 @@ import { describe, expect, it } from 'vitest';
 const call = (json: string, name = 'look', id = ''): ReplyToolCall => ({ id, name, arguments: json });
 
 /**
- * Streams the calls of a reply that is read again and again. Returns the parts in short form, those of each call
- * joined.
+ * Streams the calls of a reply from repeated readings. Returns the early parts, the calls, and the streamed text of
+ * each call.
  */
 function stream(
   readings: ReplyToolCall[][],
@@ -63,12 +63,12 @@ describe('the arguments of a call', () => {
   });
 });
 
-describe('a call that turns out to be another one', () => {
+describe('a call that a later reading changes', () => {
   it.each([
-    ['by its name', [call('{"a'), call('{"a":'), call('{"a": 1}', 'look_up')]],
-    ['by its arguments', [call('{"a"'), call('{"a":1'), call('{"a":1'), call('{"a":"1"}')]],
-    ['for a moment', [call('{"a"'), call('{"a":1'), call('{"b"'), call('{"a":1}')]],
-  ])('%s has a new id, and all of its arguments under that id', (_, readings) => {
+    ['in its name', [call('{"a'), call('{"a":'), call('{"a": 1}', 'look_up')]],
+    ['in its arguments', [call('{"a"'), call('{"a":1'), call('{"a":1'), call('{"a":"1"}')]],
+    ['for one reading', [call('{"a"'), call('{"a":1'), call('{"b"'), call('{"a":1}')]],
+  ])('%s gets a new id, and streams all of its arguments under that id', (_, readings) => {
     const { calls, texts } = stream(readings.map((each) => [each]));
     const last = readings.at(-1) as ReplyToolCall;
     expect(calls).toMatchObject([{ toolCallId: 'call00001', toolName: last.name, input: JSON.parse(last.arguments) }]);
@@ -87,14 +87,14 @@ describe('the id of a call', () => {
     expect(texts).toEqual({ abcdefghi: '{"a": 1}' });
   });
 
-  it('is counted at the end if the model could write one and did not', () => {
+  it('is counted at the end if the model could write an id and did not', () => {
     const { early, texts } = stream([[call('{')], [call('{"a": 1}')]], { hasWrittenIds: true });
     expect(early).toEqual([]);
     expect(texts).toEqual({ call00000: '{"a": 1}' });
   });
 });
 
-it('several calls are streamed in their order, and those over the limit are not', () => {
+it('several calls are streamed in their order, and calls over the limit are not streamed', () => {
   const all = [call('{"a": 1}'), call('{"b": 2}'), call('{"c": 3}')];
   const readings = [[call('{')], ...[1, 1, 2, 2, 3, 3].map((count) => all.slice(0, count))];
   const { calls, texts } = stream(readings, { maxCalls: 2 });

@@ -1,4 +1,4 @@
-// What a tool may look like, and the types that `tool()` gives to its arguments.
+// The schema of a tool under either name, and the types that `tool()` gives to its arguments.
 import { type Tool, type ToolContext, tool } from 'llama-headstart';
 import { ToolSet } from 'llama-headstart/internal';
 import { describe, expect, expectTypeOf, it } from 'vitest';
@@ -18,7 +18,7 @@ describe('the schema of a tool', () => {
     expect(await tools.get('lamp')?.schema.parse({ on: true })).toEqual({ on: true });
   });
 
-  it.each(['inputSchema', 'parameters'])('is named `%s` in an error if the program gave it so', async (name) => {
+  it.each(['inputSchema', 'parameters'])('is called `%s` in an error if the program used this name', async (name) => {
     for (const schema of [{ type: 'array' }, { type: 'color' }]) {
       await expect(ToolSet.prepare([{ name: 'lamp', [name]: schema }])).rejects.toMatchObject({
         code: 'SCHEMA_INVALID',
