@@ -78,7 +78,7 @@ describe('a chat template that puts the system prompt into the first user turn',
   });
 });
 
-describe('a wrong remembered boundary', () => {
+describe('a remembered boundary that is wrong', () => {
   it('is not used by a search that begins right after the boundary was forgotten', async () => {
     const directory = await temporaryDirectory();
     const templates = new Templates(model, rendererFor('Qwen-Qwen2.5-7B-Instruct.jinja'), 'fingerprint', directory);

@@ -214,7 +214,7 @@ describe('two entries whose keys begin with the same 16 digits', () => {
 });
 
 describe('a read-only directory', () => {
-  it.skipIf(process.getuid?.() === 0)('is read, and failed saves are counted', async () => {
+  it.skipIf(process.getuid?.() === 0)('still serves its entries, and failed saves are counted', async () => {
     const directory = await temporaryDirectory();
     await save(await openLab({ directory }), 1);
     await chmod(directory, 0o500);

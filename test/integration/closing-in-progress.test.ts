@@ -52,17 +52,20 @@ describe.each(CLOSERS)('closing %s', (_, close) => {
     }
   });
 
-  it.each([0, 1, 10, 100])('after %i decodes of a compaction ends it, and keeps the conversation', async (decodes) => {
-    const agent = await startAgent();
-    const session = await sessionWithTurns(agent);
-    const { messages } = session;
-    const compacting = outcomeOf(session.compact({ preserveRecent: 0, maxSummaryTokens: 400 }));
-    await new Promise<void>((resolve) => afterDecodes(decodes, resolve));
-    await close(agent, session);
-    expect(await compacting).toBe('CLOSED');
-    expect(session.messages).toBe(messages);
-    expect(agent.health()).toMatchObject({ openSessions: 0, activeSessions: 0, heldSequences: 0, savedBytes: 0 });
-  });
+  it.each([0, 1, 10, 100])(
+    'after %i decodes of a compaction ends the compaction, and keeps the conversation',
+    async (decodes) => {
+      const agent = await startAgent();
+      const session = await sessionWithTurns(agent);
+      const { messages } = session;
+      const compacting = outcomeOf(session.compact({ preserveRecent: 0, maxSummaryTokens: 400 }));
+      await new Promise<void>((resolve) => afterDecodes(decodes, resolve));
+      await close(agent, session);
+      expect(await compacting).toBe('CLOSED');
+      expect(session.messages).toBe(messages);
+      expect(agent.health()).toMatchObject({ openSessions: 0, activeSessions: 0, heldSequences: 0, savedBytes: 0 });
+    },
+  );
 
   it('while a tool runs ends the turn with CLOSED, and aborts the signal of the tool', async () => {
     const agent = await startAgent({ contextSize: 4096 });

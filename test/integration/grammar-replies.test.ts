@@ -107,8 +107,8 @@ const { schemas } = fc.letrec<{ schemas: object }>((tie) => ({
 describe('a reply under a grammar', () => {
   it('fits the schema, for every kind of schema that grammars can enforce', async () => {
     let whole = 0;
-    const property = fc.asyncProperty(schemas, fc.integer({ min: 1, max: 1000 }), async (given, seed) => {
-      const schema = JSON.parse(JSON.stringify(given)) as object; // without undefined values
+    const property = fc.asyncProperty(schemas, fc.integer({ min: 1, max: 1000 }), async (candidate, seed) => {
+      const schema = JSON.parse(JSON.stringify(candidate)) as object; // without undefined values
       try {
         whole += await requireValid(schema, [seed, seed + 1]);
       } catch (error) {

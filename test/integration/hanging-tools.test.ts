@@ -101,7 +101,7 @@ describe('while a tool runs', () => {
     expect(results).not.toContain(true);
   });
 
-  it('it may change adapters and open sessions, and the turn continues with the new adapters', async () => {
+  it('the tool may change adapters and open sessions, and the turn continues with the new adapters', async () => {
     const options = { toolChoice: 'required', maxParallelTools: 1, maxSteps: 2, maxTokens: 100 } as const;
     // In a unified cache, the cells of other sequences would change the last digits of logits.
     const settings = { contextSize: 4096, kvLayout: 'split', ...EXACT } as const;

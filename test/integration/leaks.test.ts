@@ -26,7 +26,7 @@ const FAILURES: Record<string, (agent: AgentServer, session: Session) => Promise
       break;
     }
   },
-  'a stream that nobody reads to its end': (_, session) => session.stream('Hello')[Symbol.asyncIterator]().next(),
+  'a stream that is not read to its end': (_, session) => session.stream('Hello')[Symbol.asyncIterator]().next(),
   'a message that does not fit': (_, session) => session.send('word '.repeat(5000)),
   'an invalid message': (_, session) => session.send({ role: 'wizard' } as never),
   'a sampler without any token to choose': (_, session) =>
@@ -53,7 +53,7 @@ const FAILURES: Record<string, (agent: AgentServer, session: Session) => Promise
   },
   'a fork that is never used': (_, session) => session.fork(),
   'a completion that is aborted': (agent) => agent.complete('Hello', { signal: AbortSignal.timeout(1) }),
-  'a completion that nobody reads to its end': async (agent) => {
+  'a completion that is not read to its end': async (agent) => {
     for await (const _part of agent.streamComplete('Hello')) {
       break;
     }

@@ -134,7 +134,7 @@ describe('a LoRA adapter', () => {
     expect(await replies(await agent.restoreSession(file), ['And now?'], 16)).toEqual([expected]);
   });
 
-  it('does not wait for a stream that nobody reads: the reply continues with the new adapter', async () => {
+  it('does not wait for a stream whose reader has paused: the reply continues with the new adapter', async () => {
     const directory = await temporaryDirectory();
     const agent = await startAgent(EXACT);
     const lora = await writeLora(directory, 'one', { seed: 1 }, agent.model.info.embeddingSize);

@@ -75,7 +75,7 @@ describe('the MCP servers of an agent', () => {
     );
   });
 
-  it('run their tools in a restored session too, and never replace the own tools of the session', async () => {
+  it("run their tools in a restored session too, and never replace the session's own tools", async () => {
     const path = join(await temporaryDirectory(), 'session.json');
     const pid = { name: 'pid', description: 'mine', execute: () => 'mine' };
     const { execute: _, ...silent } = pid;

@@ -98,12 +98,12 @@ describe.each(MEMORIES)('in reproducible mode, on %s memory,', (name) => {
       const agent = await startAgent(settings({ name, ...memory }));
       const restored = await agent.restoreSession(path);
       const fork = await restored.fork();
-      const said: ExactReply[] = [];
+      const received: ExactReply[] = [];
       for (const message of NEXT) {
         await takeSequence(agent);
-        said.push(await say(restored, message));
+        received.push(await say(restored, message));
       }
-      expect(said).toEqual(expected);
+      expect(received).toEqual(expected);
       expect(await sayAll(fork)).toEqual(expected);
     });
 

@@ -212,7 +212,7 @@ describe('a saved session', () => {
     ['a directory', async (path) => void (await mkdir(path)), 'READ_FAILED'],
     ['a pipe', async (path) => void execFileSync('mkfifo', [path]), 'READ_FAILED'],
     ['a device', (path) => symlink('/dev/zero', path), 'READ_FAILED'],
-  ])('in a file that is %s fails to restore with an error code', async (_, make, code) => {
+  ])('fails to restore with an error code if its file is %s', async (_, make, code) => {
     const path = join(await temporaryDirectory(), 'session.json');
     await make(path);
     const agent = await startAgent();

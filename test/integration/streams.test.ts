@@ -213,7 +213,7 @@ describe('the iteration of a stream', () => {
     expect(session.messages).toHaveLength(4);
   });
 
-  it('that begins late gets only later parts, and always the `finish` part', async () => {
+  it('that begins late gets only the later parts, with the `finish` part', async () => {
     const session = await (await startAgent()).createSession();
     const stream = session.stream('Hello', { maxTokens: 4 });
     await stream.result;

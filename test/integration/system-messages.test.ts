@@ -74,11 +74,11 @@ it('the error of an invalid message counts the system message in front of it', a
 describe('a system message is refused', () => {
   it.each<[string, SessionOptions, RegExp]>([
     [
-      'beside `systemPrompt`',
+      'together with `systemPrompt`',
       { systemPrompt: 'Be brief.', messages: [system, question] },
       /`systemPrompt` and a system/,
     ],
-    ['beside an empty `systemPrompt`', { systemPrompt: '', messages: [system] }, /leave one out/],
+    ['together with an empty `systemPrompt`', { systemPrompt: '', messages: [system] }, /leave one out/],
     ['after another message', { messages: [question, system] as never }, /message 1 .* got a system message/],
     [
       'after another system message',
@@ -98,7 +98,7 @@ describe('a system message is refused', () => {
     expect(agent.health()).toMatchObject({ openSessions: 0 });
   });
 
-  it('in a turn, and in `countTokens` beside `systemPrompt`', async () => {
+  it('in a turn, and in `countTokens` together with `systemPrompt`', async () => {
     const agent = await startAgent();
     const session = await agent.createSession();
     await expect(session.send([system, question] as never)).rejects.toThrow(refusal(/first of `messages`/));

@@ -41,7 +41,7 @@ describe('the choice of tools', () => {
   });
 });
 
-describe('a reply that is longer than the text that trigger patterns search', () => {
+describe('a reply that exceeds the length that trigger patterns search', () => {
   it.each(['openai-gpt-oss-120b', 'meta-llama-Llama-3.1-8B-Instruct'])(
     'continues without a grammar: %s',
     async (file) => {

@@ -77,7 +77,7 @@ describe('a turn', () => {
     expect(session.messages).toHaveLength(4);
   });
 
-  it('has ended when its `finish` part is read, even if nobody reads the end of the stream', async () => {
+  it('has ended when its `finish` part is read, even if the stream is not read further', async () => {
     const agent = await startAgent();
     const session = await agent.createSession();
     const replied: string[] = [];
