@@ -47,7 +47,9 @@ describe('a cache directory', () => {
   it('does not contain the name of a tenant', async () => {
     const directory = await temporaryDirectory();
     await startOn(directory, { tenant: 'acme-corporation' });
-    for (const name of await readdir(directory)) {
+    const names = await readdir(directory);
+    expect(names).toContainEqual(expect.stringMatching(/\.kv$/));
+    for (const name of names) {
       expect((await readFile(join(directory, name))).includes('acme')).toBe(false);
     }
   });

@@ -269,7 +269,9 @@ describe('the cache directory', () => {
 
   it('does not contain the text of a prompt', async () => {
     const { directory } = await savedEntry();
-    for (const name of await readdir(directory)) {
+    const names = await readdir(directory);
+    expect(names).toHaveLength(5);
+    for (const name of names) {
       expect((await readFile(join(directory, name))).includes('bicycles')).toBe(false);
     }
   });

@@ -9,8 +9,8 @@ import { microModel } from '../helpers/models.js';
 
 const asserts = 'leakState' in addon();
 
-it('the build with sanitizers has assertions', () => {
-  if (process.env.LLAMA_HEADSTART_ASSERTS === '1') expect(asserts).toBe(true);
+it.runIf(process.env.LLAMA_HEADSTART_ASSERTS === '1')('the build with sanitizers has assertions', () => {
+  expect(asserts).toBe(true);
 });
 
 describe.runIf(asserts)('with assertions', () => {
