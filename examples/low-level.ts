@@ -1,4 +1,4 @@
-// The low-level API: a prefix is prefilled once, its state kept in a file, and three continuations start from it.
+// The low-level API: prefills a prefix once, saves its state to a file, and starts three continuations from the state.
 //
 //   node low-level.js MODEL.gguf
 import { rm } from 'node:fs/promises';
@@ -21,7 +21,7 @@ using state = await SequenceState.readFile('facts.kv');
 await context.restoreSequence(1, state);
 for (const [index, start] of ['First,', 'Whales', 'Salt'].entries()) {
   const sequence = 2;
-  await context.copySequence(1, sequence); // cells are shared: nothing is copied
+  await context.copySequence(1, sequence); // the sequences share cells: no data is copied
   const text = await continueWith(sequence, await model.tokenize(start), 16);
   console.log(`${index + 1}. ${start}${text.trimEnd()}`);
   await context.removeSequence(sequence);
@@ -41,7 +41,7 @@ async function continueWith(sequence: number, tokens: Int32Array, count: number)
   return Buffer.concat(pieces).toString('utf8');
 }
 
-/** A batch of one sequence's next tokens. Output is wanted of the last row alone. */
+/** A batch with the next tokens of one sequence. Only the last token has an output. */
 function batch(sequence: number, from: number, tokens: Int32Array) {
   return {
     tokens,

@@ -1,5 +1,5 @@
-// Many sessions: more conversations at the same time than the KV cache has sequences. Sessions share each decode. An idle
-// session gives up its sequence, and later continues from its saved state or from its template and messages.
+// Many sessions: more conversations at the same time than the KV cache has sequences. Sessions share each decode. An
+// idle session gives up its sequence, and later continues from its saved state or from its template and messages.
 //
 //   node many-sessions.js [MODEL] [SESSIONS]
 import { AgentServer } from 'llama-headstart';

@@ -1,4 +1,4 @@
-// A small server of the Model Context Protocol, for mcp.ts: it tells the time in places. Needs
+// A small server of the Model Context Protocol for mcp.ts. Its tool returns the time in a time zone. It needs
 // `npm install @modelcontextprotocol/server zod`.
 import { McpServer } from '@modelcontextprotocol/server';
 import { StdioServerTransport } from '@modelcontextprotocol/server/stdio';

@@ -1,4 +1,4 @@
-// MCP: tools and prompts from servers of the Model Context Protocol, here mcp-server.ts. Needs
+// MCP: uses the tools and prompts of a Model Context Protocol server, here mcp-server.ts. It needs
 // `npm install @modelcontextprotocol/client`.
 //
 //   node mcp.js [MODEL]

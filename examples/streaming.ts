@@ -1,4 +1,4 @@
-// Streaming: a reply as it is generated, what it cost, and how to stop it.
+// Streaming: prints a reply while it is generated, and its cost. Then stops a reply early.
 //
 //   node streaming.js [MODEL]
 import { AgentServer, HeadstartError } from 'llama-headstart';
@@ -24,7 +24,7 @@ for await (const part of session.stream('Why is the sky blue?', { maxTokens: 80 
   }
 }
 
-// A turn that is stopped leaves no trace: the session goes on as if it had not been asked.
+// An aborted turn adds nothing to the conversation.
 const stop = new AbortController();
 let words = 0;
 try {
@@ -45,7 +45,7 @@ try {
   console.log('\n[aborted]');
 }
 
-// Leaving the loop does the same.
+// Leaving the loop aborts the turn too.
 console.log('\n> And in one word?');
 for await (const part of session.stream('Say one word.', { maxTokens: 10, sampling: { temperature: 0.8, seed: 7 } })) {
   if (part.type === 'text-delta' && part.text.trim() !== '') {

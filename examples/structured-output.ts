@@ -1,5 +1,5 @@
-// Structured output: the reply is JSON of a schema, made so by a grammar while it is generated, then parsed and typed.
-// The schema is zod's (`npm install zod`); a JSON Schema will do, but for the types.
+// Structured output: a grammar makes the reply match a schema, and the program receives it as a typed object. The
+// schema is a zod schema (`npm install zod`). A JSON Schema works as well, but without types.
 //
 //   node structured-output.js [MODEL]
 import { AgentServer } from 'llama-headstart';

@@ -1,7 +1,7 @@
-// Template caching: the first session with a system prompt and tools prefills them, every later one starts from the
-// kept state: in this process, and after a restart.
+// Template caching: the first session with a system prompt and tools prefills them. Later sessions start from the
+// cached state, in this process and after a restart.
 //
-//   node template-caching.js [MODEL]    a GGUF file, hf:owner/name:QUANTIZATION, or an address
+//   node template-caching.js [MODEL]    a GGUF file, hf:owner/name:QUANTIZATION, or a URL
 import { AgentServer, type ModelConfig, type Session, type Tool } from 'llama-headstart';
 
 const model: ModelConfig = {
@@ -67,7 +67,8 @@ for (let count = 2; count <= 10; count++) {
   await session.close();
 }
 const withCache = first.report.ms + laterMs;
-const { prefillMsSaved } = agent.getTemplateCacheStats(); // measured when the template was prefilled, perhaps by an earlier run
+// Computed from the prefill of this template, which an earlier run may have measured.
+const { prefillMsSaved } = agent.getTemplateCacheStats();
 console.log(
   `  in all ${withCache.toFixed(0)} ms; without the cache about ${(withCache + prefillMsSaved).toFixed(0)} ms`,
 );
@@ -76,7 +77,7 @@ console.log(`  session 1 says: ${JSON.stringify(reply.text)}`);
 await first.close();
 
 console.log(
-  '\nAnother system prompt is another template: ten sessions at the same time prefill it once, and take turns on four sequences',
+  '\nA different system prompt is a different template. Ten sessions at the same time prefill it once, and share four sequences',
 );
 const inFrench = { systemPrompt: `${systemPrompt}\nAnswer in French.` };
 const together = await Promise.all(Array.from({ length: 10 }, () => agent.createSession(inFrench)));
@@ -85,7 +86,7 @@ for (const [index, session] of together.entries()) {
 }
 await Promise.all(together.map((session) => session.close()));
 
-await agent.flush(); // saving happens in the background: wait, to find all of it after the restart
+await agent.flush(); // waits for saves in the background, so that the restarted agent finds all entries
 await agent.close();
 
 console.log('\nAfter a restart');

@@ -37,14 +37,14 @@ await using agent = await AgentServer.initialize({
 });
 await using session = await agent.createSession();
 
-// 'required': small models seldom call a tool of their own accord.
+// `toolChoice` forces a call, because small models seldom call a tool on their own.
 const turn = session.stream('How many apples do we have?', {
   toolChoice: { name: 'get_stock' },
   maxSteps: 2,
   maxTokens: 80,
   onToolCall: ({ toolName, input }) => {
     console.log(`-> ${toolName}(${JSON.stringify(input)})`);
-    return true; // false, or { refuse: 'why' }, keeps it from running
+    return true; // false or { refuse: 'why' } refuses the call
   },
 });
 for await (const part of turn) {

@@ -1,9 +1,6 @@
 import type { Model } from '../native/model.js';
 
-/**
- * Turns tokens into text. Returns whole characters only: the bytes of a character that is not complete wait for the
- * rest.
- */
+/** Turns tokens into text. Returns only whole characters: the bytes of an incomplete character are held back. */
 export class Detokenizer {
   readonly #model: Model;
   readonly #preserved: ReadonlySet<number>;

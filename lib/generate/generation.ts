@@ -65,8 +65,8 @@ const LIKELY_SEARCHED = 100;
 type Ending = Omit<Generated, 'logProbabilities'>;
 
 /**
- * Generates one reply, as pieces of text that are certain. This class is no async generator, because a generator awaits
- * more often for each token, and the next decode waits for this thread.
+ * Generates one reply, piece by piece. A returned piece of text no longer changes. This class is not an async
+ * generator, because a generator needs more awaits for each token, and these delay the next decode.
  */
 export class Generation {
   readonly #model: Model;
@@ -193,9 +193,7 @@ export class Generation {
     return rest === '' ? undefined : rest;
   }
 
-  /**
-   * Returns why the reply ends with its newest token, if it does. Called once for each token, after its text was read.
-   */
+  /** Returns why the reply ends with its newest token; undefined if it goes on. Called once for each token. */
   #endedByNewest(): Ending | undefined {
     const { maxTokens, contextSize, prompt, isComplete } = this.#request;
     const token = this.#tokens.at(-1);

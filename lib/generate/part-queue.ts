@@ -15,8 +15,8 @@ type Ending<Part> = { last: Part } | { error: unknown };
 const DONE = { value: undefined, done: true } as const;
 
 /**
- * The parts between a turn, which adds them, and its reader, who takes them. Before reading begins, parts are dropped:
- * a program that awaits only the result needs none.
+ * The queue between a turn, which adds parts, and the reader of its stream, which takes them. Parts that are added
+ * before reading begins are dropped, because a program that awaits only the result needs no parts.
  */
 export class PartQueue<Part> {
   readonly #parts: Part[] = [];

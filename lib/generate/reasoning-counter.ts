@@ -27,8 +27,8 @@ export class ReasoningCounter {
       return;
     }
     const tokens = this.#usage.outputTokens - this.#tokens;
-    // Of a long reply several tokens are read at once. If the reasoning ends among them, its share of the characters
-    // decides.
+    // A long reply is read several tokens at a time. If reasoning ends among them, its share of their characters
+    // counts.
     this.#usage.reasoning(Math.round((tokens * newReasoning) / (newReasoning + newOther)));
     this.#tokens += tokens;
     this.#reasoning = reasoning;

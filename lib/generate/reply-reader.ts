@@ -40,10 +40,7 @@ export class ReplyReader {
     this.#hasBareCalls = hasBareCalls(format);
   }
 
-  /**
-   * Tool calls that have begun, as far as the reply has been read. The array is replaced whenever the reply is read
-   * again.
-   */
+  /** Tool calls that have begun, as of the last parse. Each parse replaces the array. */
   begunCalls: readonly ReplyToolCall[] = [];
 
   /** How many tool calls have begun. */
@@ -82,10 +79,7 @@ export class ReplyReader {
     return grew || (isUrgent && this.#mayBeInText()) ? this.#parseAgain() : NOTHING;
   }
 
-  /**
-   * Whether the end of the raw reply may be text. Pieces of reasoning and calls are not, until an end tag of reasoning
-   * comes.
-   */
+  /** Whether the end of the raw reply may be text. It is not inside reasoning or a call, until reasoning has ended. */
   #mayBeInText(): boolean {
     const hasTag = (tag: string) => this.#raw.includes(tag, Math.max(0, this.#readLength - tag.length));
     return this.#isInText || (this.#format?.thinkingEndTags.some(hasTag) ?? false);
@@ -151,8 +145,8 @@ export class ReplyReader {
   }
 
   /**
-   * Where the part of the raw reply begins that was not returned. White space that the parser dropped after a text
-   * belongs to it.
+   * The position at which the unreturned part of the raw reply begins. White space that the parser dropped is part of
+   * it.
    */
   #restFrom({ length, toolCalls }: ParsedReply): number {
     const from = toolCalls.length === 0 ? this.#plainLength : undefined;
@@ -198,8 +192,8 @@ export class ReplyReader {
   }
 
   /**
-   * In formats that do not mark calls, parsers hold back all text from the first brace on. Returns whether that is no
-   * call.
+   * Whether the reply is certainly text, in a format that does not mark calls. Parsers of such formats hold back all
+   * text from the first brace on, because it may be a call.
    */
   #isAllText(): boolean {
     const brace = this.#hasBareCalls ? this.#raw.indexOf('{') : -1;

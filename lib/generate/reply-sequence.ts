@@ -15,10 +15,9 @@ export interface TokenChoice {
 /** The operations of a conversation's sequence that a generation needs. */
 export interface ReplySequence {
   /**
-   * Makes the sequence hold the longest prefix of `prompt` that it can get cheaply, at least one token short of all of
-   * it.
+   * Makes the sequence hold the longest prefix of `prompt` that can be loaded, without the prompt's last token.
    *
-   * @returns how many of those tokens were not computed for this call
+   * @returns how many tokens of the prefix were not computed for this call
    */
   align(prompt: Int32Array, signal: AbortSignal): Promise<number>;
   /** Decodes the tokens that the sequence does not hold yet, and chooses the next token. */

@@ -25,8 +25,8 @@ function leave(leaving: AbortController): void {
  * A reply that is being generated. Iterate over it to get its parts, or await `result`, or do both. The first of these
  * starts the generation. It continues at its own pace, and pauses while 64 parts wait to be read.
  *
- * Leaving the iteration (`break`, `return`, an exception in the loop) aborts the turn. A stream whose reader was
- * garbage collected is left too. A second iteration throws `STREAM_USED`.
+ * Leaving the iteration (`break`, `return`, an exception in the loop) aborts the turn. So does the garbage collection
+ * of its iterator. A second iteration throws `STREAM_USED`.
  */
 export interface ReplyStream<Part, Result> extends AsyncIterable<Part, undefined, undefined> {
   /**

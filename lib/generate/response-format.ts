@@ -5,8 +5,8 @@ import type { AssistantMessage, ChatMessage } from '../prompt/messages.js';
 import { isStandardSchema, prepareSchema, type Schema } from '../tools/schemas/schema.js';
 
 /**
- * Requires a reply of JSON that a schema allows. A grammar enforces it. The reply is parsed and checked against the
- * whole schema.
+ * Requires the reply to be JSON that matches a schema. A grammar enforces this. The reply is then parsed and fully
+ * checked.
  */
 export interface ResponseFormat<S extends Schema = Schema> {
   /** The only type. */

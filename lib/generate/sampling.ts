@@ -9,8 +9,8 @@ import { SAMPLING, type SamplingOptions } from '../sampling-options.js';
 export const IN_SAMPLING: Place = { names: Object.keys(SAMPLING), where: 'in `sampling`' };
 
 /**
- * Checks sampling options by creating a sampler, because some checks need the vocabulary. Errors then come when the
- * options are passed, and not at the first reply.
+ * Checks sampling options by creating a sampler, because some checks need the vocabulary. So wrong options are reported
+ * when they are passed, and not at the first reply.
  *
  * @throws HeadstartError as {@link Model.createSampler}.
  */

@@ -1,6 +1,6 @@
 /**
  * Searches a growing text for strings that end it. A possible beginning of a stop string is held back until more text
- * decides it, so that no part of a stop string is ever returned.
+ * shows whether it is one, so that no part of a stop string is ever returned.
  */
 export class StopStrings {
   readonly #stops: readonly string[];

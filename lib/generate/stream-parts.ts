@@ -73,8 +73,8 @@ export interface CompactionReport {
  * A part of a turn, as it is generated.
  *
  * Each `tool-call` comes after its `tool-input-start` and at least one `tool-input-delta`. A start without a
- * `tool-call` is a call that came to nothing: the reply was cut off or aborted inside it, or turned out to be something
- * else.
+ * `tool-call` belongs to a call that was never completed: the reply was cut off or aborted inside it, or it turned out
+ * not to be a call.
  */
 export type StreamPart =
   /** A piece of the reply. */

@@ -7,7 +7,7 @@ const CALL_ID = /^[A-Za-z0-9]{9}$/;
 
 /**
  * Gives tool calls ids that are unique in their conversation. The model's own id is used if every chat template accepts
- * it. Otherwise ids are counted, so that the same conversation renders the same again.
+ * it. Otherwise calls are numbered, so that the same conversation always renders the same prompt.
  */
 export class CallIds {
   readonly #taken: Set<string>;

@@ -22,9 +22,9 @@ interface StartedCall {
 }
 
 /**
- * Streams the arguments of a reply's calls while the model writes them. What was sent cannot be taken back. So a name,
- * and each character of the arguments, is sent once two readings of the growing reply agree on it. If the whole reply
- * nevertheless contradicts what was sent, the call gets a new id, and its arguments are sent again under that id.
+ * Streams the arguments of a reply's calls while the model writes them. Sent parts cannot be taken back. So a name and
+ * each character of the arguments are sent only after two parses of the growing reply agree on them. If the whole reply
+ * still contradicts the sent parts, the call gets a new id, and its arguments are sent again under that id.
  */
 export class ToolInputs {
   readonly #ids: CallIds;
