@@ -18,7 +18,7 @@ async function age(directory: string, key: string, seconds: number): Promise<voi
   await utimes(join(directory, `template_${key.slice(0, 16)}.kv`), date, date);
 }
 
-describe('the budgets of the directory', () => {
+describe('the budgets of the cache directory', () => {
   it('are off by default: no entry is deleted', async () => {
     const directory = await temporaryDirectory();
     const lab = await openLab({ directory });
@@ -160,7 +160,7 @@ describe('the budget of resident cells', () => {
   });
 });
 
-describe('a bypass', () => {
+describe('a bypass of the cache', () => {
   it('of a short template is reported with its reason', async () => {
     const lab = await openLab({ cache: { minTokens: 64 } });
     const short = await lab.start(numberedTemplate(1, 63));
@@ -200,7 +200,7 @@ describe('the break-even check', () => {
   });
 });
 
-describe('the statistics', () => {
+describe('the statistics of the cache', () => {
   it('count tokens, sources, bytes and saved time; `totals` also counts other and earlier processes', async () => {
     const directory = await temporaryDirectory();
     const options = agentOptions({ cacheDir: directory, tools: TOOLS });

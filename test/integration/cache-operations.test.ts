@@ -189,7 +189,7 @@ describe('the explanation of a miss', () => {
   });
 });
 
-describe('two entries whose keys begin with the same 16 digits', () => {
+describe('two cache entries whose keys begin with the same 16 digits', () => {
   it('are both kept and both used', async () => {
     const directory = await temporaryDirectory();
     const first = await openLab({ directory });
@@ -213,7 +213,7 @@ describe('two entries whose keys begin with the same 16 digits', () => {
   });
 });
 
-describe('a read-only directory', () => {
+describe('a read-only cache directory', () => {
   it.skipIf(process.getuid?.() === 0)('still serves its entries, and failed saves are counted', async () => {
     const directory = await temporaryDirectory();
     await save(await openLab({ directory }), 1);

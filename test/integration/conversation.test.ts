@@ -73,7 +73,7 @@ describe('the KV cache in a conversation', () => {
     }
   });
 
-  it('does not count a template as cached that had to be decoded again', async () => {
+  it('does not count a template as cached if it had to be decoded again', async () => {
     const agent = await startAgent({ nSeqMax: 1 });
     const session = await agent.createSession({ templateCache: false });
     await agent.createSession(); // takes the only sequence

@@ -7,7 +7,7 @@ import { expect, it } from 'vitest';
 import { agentOptions, temporaryDirectory } from '../helpers/agents.js';
 import { inOtherProcess } from '../helpers/processes.js';
 
-it('an entry is synced before its rename, and its directory is synced before the save is reported', async ({
+it('a cache entry is synced before its rename, and its directory is synced before the save is reported', async ({
   skip,
 }) => {
   const library = join(await temporaryDirectory(), 'syscalls.so');

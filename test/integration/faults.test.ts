@@ -61,7 +61,7 @@ async function alter(path: string, at: (size: number) => number): Promise<void> 
   await writeFile(path, bytes);
 }
 
-describe('an entry that is damaged', () => {
+describe('a cache entry that is damaged', () => {
   it.each([
     ['in its magic', (size: number) => size * 0],
     ['in its token count', () => 8],
@@ -129,7 +129,7 @@ describe('a logger that throws', () => {
   });
 });
 
-describe('a file with the name of an entry', () => {
+describe('a file with the name of a cache entry', () => {
   it('that belongs to another configuration is not used and not set aside', async () => {
     const foreign = await savedEntry({ name: 'dense-other' });
     const { directory, path } = await savedEntry();
@@ -213,7 +213,7 @@ describe('a cache directory that cannot be used', () => {
   });
 });
 
-describe('a save', () => {
+describe('a save of a cache entry', () => {
   it('leaves no temporary file if the rename fails', async () => {
     const directory = await temporaryDirectory();
     const lab = await Lab.open({ path: microModel('dense') });

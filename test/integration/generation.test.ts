@@ -154,7 +154,7 @@ describe('a reply', () => {
 });
 
 describe('usage', () => {
-  it('reports times within the time of the turn', async () => {
+  it('reports times that are no longer than the turn', async () => {
     const session = await (await startAgent()).createSession();
     const begin = performance.now();
     let firstPartMs = 0;

@@ -81,7 +81,7 @@ describe.each([1, 5, 1000])('in a reply that arrives in pieces of %i characters,
 });
 
 it.each(['openai-gpt-oss-120b', 'CohereForAI-c4ai-command-r-plus-tool_use', 'meetkai-functionary-medium-v3.2'])(
-  'a reply in an unknown form is text even if it is cut off, with %s',
+  'a reply in an unknown format is text, even if it is cut off, with %s',
   async (template) => {
     for (const raw of ['[1] We have four', '{ "a": 5', '<b>We</b> have', 'We have', ' [', '{"na', ' a < b']) {
       for (const cut of [true, false]) {

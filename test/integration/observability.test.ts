@@ -25,7 +25,7 @@ function record<Name extends keyof DiagnosticsEvents>(name: Name): DiagnosticsEv
   return events;
 }
 
-describe('the channels', () => {
+describe('the diagnostics channels', () => {
   it('publish start and end of sessions, turns and tool calls', async () => {
     const sessions = record('session');
     const turns = record('turn');
@@ -120,7 +120,7 @@ describe('a logger', () => {
   });
 });
 
-describe('spans', () => {
+describe('OpenTelemetry spans', () => {
   it('of a turn have its usage, and are the parents of the spans of its tool calls', async () => {
     const exporter = new InMemorySpanExporter();
     trace.setGlobalTracerProvider(new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] }));

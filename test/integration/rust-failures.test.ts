@@ -55,7 +55,7 @@ describe('the rendered template', () => {
   });
 });
 
-describe('a hit', () => {
+describe('a cache hit', () => {
   it('puts the state into the context that generates, so that only message and reply are decoded', async () => {
     const lab = await openLab({ path: microModel('dense') });
     const [template, message] = [someTokens(200, 1), someTokens(7, 2)];
@@ -87,7 +87,7 @@ describe('a hit', () => {
   });
 });
 
-describe('the key', () => {
+describe('the cache key', () => {
   it('covers the model, so that another model of the same shape misses in the same directory', async () => {
     const directory = await temporaryDirectory();
     const settings = { cacheDir: directory };

@@ -159,7 +159,7 @@ describe('text that looks like a control token', () => {
     }
   });
 
-  it('is restored after `tojson`, `trim`, `upper` and `lower`', async () => {
+  it('stays unchanged by the filters `tojson`, `trim`, `upper` and `lower`', async () => {
     const model = await vocabulary('qwen2');
     const template =
       "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + (m.content | tojson) + (m.content | trim) + (m.content | upper) + (m.content | lower) + '<|im_end|>' }}{% endfor %}";
@@ -180,7 +180,7 @@ describe('text that looks like a control token', () => {
     expect(controlOf(model, tokens)).toHaveLength(1); // BOS
   });
 
-  it('includes user-defined tokens that chat templates use', async () => {
+  it('may be the text of a user-defined token that chat templates use', async () => {
     const agent = await startAgent({ tools: [{ name: 'look', description: 'Looks.' }] });
     const [opening = -1] = await agent.model.tokenize('<tool_call>', { parseSpecial: true });
     const renderer = new Renderer(agent.model);

@@ -86,7 +86,7 @@ describe('tools whose names are difficult for grammars can all be called', () =>
   });
 });
 
-describe('a tool with the name of a rule', () => {
+describe('a tool with the name of a grammar rule', () => {
   const ran: string[] = [];
   const named = (name: string, number: number): Tool => ({
     name,
