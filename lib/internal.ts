@@ -103,7 +103,7 @@ export { McpServers } from './tools/mcp/mcp-servers.js';
 export { runCalls, type ToolOutcome, type ToolRun } from './tools/run-calls.js';
 export { withDistinctReferences } from './tools/schemas/distinct-references.js';
 export { schemaForGrammar } from './tools/schemas/grammar-schema.js';
-export { Never } from './tools/schemas/grammar-values.js';
+export { Unsatisfiable } from './tools/schemas/grammar-values.js';
 export { prepareSchema } from './tools/schemas/schema.js';
 export { shownSchema } from './tools/schemas/shown-schema.js';
 export { requireTools, TOOL_OPTIONS, ToolSet } from './tools/tool.js';

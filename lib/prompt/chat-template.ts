@@ -109,7 +109,7 @@ export class ChatTemplate {
     }
   }
 
-  /** As {@link render}; undefined if the chat template refuses the conversation. */
+  /** As {@link ChatTemplate.render}; undefined if the chat template refuses the conversation. */
   tryToRender(...conversation: Parameters<ChatTemplate['render']>): Promise<RenderedPrompt | undefined> {
     return unlessRefused(this.render(...conversation));
   }

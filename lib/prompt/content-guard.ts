@@ -176,8 +176,8 @@ export class ContentGuard {
   }
 
   /**
-   * {@link text} for a name. Chat templates put brackets around some names, and the name in brackets may be a control
-   * token.
+   * {@link ContentGuard.text} for a name. Chat templates put brackets around some names, and the name in brackets may
+   * be a control token.
    */
   name(name: string): string {
     const guarded = this.text(name);
@@ -185,7 +185,9 @@ export class ContentGuard {
     return isMarkup ? this.#sentinelFor(name) : guarded;
   }
 
-  /** {@link text} for every string in JSON data, and {@link name} for the names of properties. */
+  /**
+   * {@link ContentGuard.text} for every string in JSON data, and {@link ContentGuard.name} for the names of properties.
+   */
   json<T>(value: T): T {
     if (typeof value === 'string') {
       return this.text(value) as T;
@@ -228,7 +230,10 @@ export function withoutSentinels(text: string): string {
 /** User-defined tokens of this form are always markup. llama.cpp makes the control tokens of gpt-oss user-defined. */
 const LIKE_CONTROL = /^<[|\uFF5C].+[|\uFF5C]>$/;
 
-/** Brackets that chat templates put around names. Qwen3-Coder's puts `<` and `>` around the keys of a schema. */
+/**
+ * Brackets that chat templates put around names. For example, Qwen3-Coder's puts `<` and `>` around the keys of a
+ * schema.
+ */
 const BRACKETS = [
   ['<', '>'],
   ['</', '>'],

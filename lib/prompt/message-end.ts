@@ -17,7 +17,7 @@ const HISTORY: readonly ChatMessage[] = [USER, { role: 'assistant', content: 'Ye
 export class MessageEnds {
   readonly #model: Model;
   readonly #renderer: Renderer;
-  /** The end of prompts that histories do not repeat, with and without reasoning. */
+  /** The part of the generation prompt that histories leave out, with and without reasoning. */
   readonly #unrepeated = new Map<boolean, Promise<Int32Array>>();
 
   constructor(model: Model, renderer: Renderer) {

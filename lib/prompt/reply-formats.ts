@@ -1,4 +1,5 @@
-// Makes the formats of replies: the grammar that a reply has to follow, and the parser that reads the reply.
+// Makes the formats of replies. A format contains the grammar that a reply has to follow, and the parser that reads the
+// reply.
 import { LRUCache } from 'lru-cache';
 import type { Model } from '../native/model.js';
 import type { ReplyFormat } from '../native/reply.js';

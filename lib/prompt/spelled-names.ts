@@ -25,7 +25,7 @@ export function withSpelledNames(grammar: string, words: ReadonlyMap<string, str
   return spelled.size === 0 ? grammar : grammar.replace(/^(\S+) ::= .*$/gm, (rule, name) => spelled.get(name) ?? rule);
 }
 
-/** The rule after a word, if the rules from `name` on spell this word; otherwise undefined. */
+/** The rule after a word if the rules that begin with `name` spell this word; otherwise undefined. */
 function endOf(word: string, name: string, rules: ReadonlyMap<string, string>): string | undefined {
   let at: string | undefined = name;
   for (const letter of word) {

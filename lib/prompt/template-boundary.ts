@@ -2,7 +2,7 @@
 import { commonPrefixLength } from '../tokens.js';
 import type { Renderer, TemplateSource } from './renderer.js';
 
-/** User messages that begin with each kind of character that chat templates and tokenizers treat differently. */
+/** User messages, one for each kind of first character that chat templates or tokenizers treat differently. */
 export const PROBES = ['Hello', '42', '\nline', ' space', '\u{1F642}'] as const;
 
 /**

@@ -6,11 +6,11 @@ import type { ToolSession, ToolSet } from './tool.js';
 import { approved, type ToolCallHook } from './tool-call-hook.js';
 
 export interface ToolLimits {
-  /** Most calls of one reply that run at the same time. */
+  /** The most calls of one reply that run at the same time. */
   maxParallelTools: number;
-  /** Longest time of one call, in ms. */
+  /** The longest time of one call, in ms. */
   toolTimeoutMs: number;
-  /** Longest result, in characters. Longer results are cut. */
+  /** The longest result, in characters. Longer results are cut. */
   maxToolResultLength: number;
 }
 

@@ -173,7 +173,7 @@ async function prepareInputSchema(tool: Tool): Promise<PreparedSchema> {
   if (type !== undefined && ![type].flat().includes('object')) {
     throw new HeadstartError(
       'SCHEMA_INVALID',
-      `Expected ${what} to be the schema of an object, got one of the type ${JSON.stringify(type)}`,
+      `Expected ${what} to be the schema of an object, got a schema of the type ${JSON.stringify(type)}`,
     );
   }
   return schema;

@@ -13,7 +13,7 @@ describe('CellWaitQueue', () => {
     return { queue, woken, wait };
   };
 
-  it('wakes waiting requests by age, as many as the free cells may be enough for', () => {
+  it('wakes the oldest waiting requests first, and only as many as fit into the free cells', () => {
     const { queue, woken, wait } = open(10);
     for (const age of [3, 1, 2, 4]) {
       wait(age, age === 2 ? 50 : 4);

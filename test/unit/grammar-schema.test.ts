@@ -1,4 +1,4 @@
-import { Never, schemaForGrammar, shownSchema } from 'llama-headstart/internal';
+import { schemaForGrammar, shownSchema, Unsatisfiable } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
 const DETAIL = { patterns: true, depth: 32, entries: 400, items: 256 };
@@ -222,8 +222,8 @@ describe('a schema that no value fits gives the reason', () => {
     [{ $ref: '#' }, /leads back to itself/],
   ])('%j', (schema, reason) => {
     const result = convert(schema);
-    expect(result).toBeInstanceOf(Never);
-    expect((result as Never).reason).toMatch(reason);
+    expect(result).toBeInstanceOf(Unsatisfiable);
+    expect((result as Unsatisfiable).reason).toMatch(reason);
   });
 });
 

@@ -62,7 +62,7 @@ describe('a turn', () => {
     );
   });
 
-  it('is a copy', () => {
+  it('is a copy of the input', () => {
     const message = { role: 'user' as const, content: 'Hello' };
     const [read] = readTurn(message, []);
     message.content = 'Bye';

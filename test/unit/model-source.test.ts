@@ -115,7 +115,7 @@ describe('a model source as a URL', () => {
     'ftp://example.org/model.gguf',
     new URL('oci://example.org/model:tag'),
     { type: 'local', path: 'https://example.org/model.gguf' },
-  ])('is refused if it is neither a file: URL nor an http(s) URL: %s', (source) => {
+  ])('is refused if it is neither a valid file: URL nor an http(s) URL: %s', (source) => {
     expect(() => parseModelSource(source)).toThrow(invalid(/Expected `source` to be a path, a file: URL, an http/));
   });
 });

@@ -2,7 +2,7 @@ import { RwLock } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
 describe('RwLock', () => {
-  it('lets several readers in together, then the waiting writer alone, then later readers', async () => {
+  it('admits several readers together, then the waiting writer alone, then later readers', async () => {
     const lock = new RwLock();
     const events: string[] = [];
     const [one, two] = [await lock.read(), await lock.read()];
@@ -23,7 +23,7 @@ describe('RwLock', () => {
     expect(events).toEqual(['writer', 'late reader']);
   });
 
-  it('lets writers in one after the other, in the order of their calls', async () => {
+  it('admits writers one after the other, in the order of their calls', async () => {
     const lock = new RwLock();
     const events: number[] = [];
     await Promise.all(

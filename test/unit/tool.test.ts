@@ -11,7 +11,7 @@ describe('the schema of a tool', () => {
     ['`inputSchema`', { inputSchema: SWITCH }],
     ['its alias `parameters`', { parameters: SWITCH }],
     ['one of them beside undefined', { inputSchema: SWITCH, parameters: undefined }],
-  ])('is read from %s, and the model sees the same', async (_, schema) => {
+  ])('is read from %s, and the model sees the same schema', async (_, schema) => {
     const tools = await ToolSet.prepare([{ name: 'lamp', ...schema }]);
     expect(tools.definitions).toMatchObject([{ name: 'lamp', parameters: SWITCH }]);
     await expect(tools.get('lamp')?.schema.parse({ on: 1 })).rejects.toMatchObject({ code: 'SCHEMA_MISMATCH' });

@@ -71,7 +71,9 @@ export function isAnswer(error: unknown): boolean {
 
 interface Page {
   entries: readonly unknown[];
-  /** The cursor of the next page, sent back unchanged even if it is a number: only the server knows its meaning. */
+  /**
+   * The cursor of the next page. It is sent back unchanged, even a number, because only the server knows its meaning.
+   */
   cursor: unknown;
 }
 

@@ -5,7 +5,7 @@ import { HeadstartError } from '../../errors.js';
 import { jsonSchemaToGrammar } from '../../native/reply.js';
 import type { JsonObject } from '../../schema-walk.js';
 import { type GrammarDetail, schemaForGrammar, TooLarge } from './grammar-schema.js';
-import { Never } from './grammar-values.js';
+import { Unsatisfiable } from './grammar-values.js';
 
 /** A schema that llama.cpp can convert to a grammar. */
 export interface FittedSchema {
@@ -38,14 +38,14 @@ export async function fitForGrammar(
   schema: JsonObject,
   isArguments: boolean,
   detail = 0,
-): Promise<FittedSchema | Never> {
+): Promise<FittedSchema | Unsatisfiable> {
   for (const each of DETAILS.slice(detail)) {
     const converted = withinSize(() => schemaForGrammar(schema, each, isArguments));
-    if (converted instanceof Never) {
+    if (converted instanceof Unsatisfiable) {
       return converted;
     }
     const grammar = converted && (await grammarOf(converted));
-    if (grammar instanceof Never) {
+    if (grammar instanceof Unsatisfiable) {
       return grammar;
     }
     if (grammar !== undefined) {
@@ -57,12 +57,12 @@ export async function fitForGrammar(
 }
 
 /** The grammar of a schema; undefined if llama.cpp refuses the schema. */
-async function grammarOf(schema: JsonObject): Promise<string | Never | undefined> {
+async function grammarOf(schema: JsonObject): Promise<string | Unsatisfiable | undefined> {
   try {
     return await jsonSchemaToGrammar(schema);
   } catch (error) {
     if (HeadstartError.isInstance(error, 'SCHEMA_INVALID') && error.message.includes('can never end')) {
-      return new Never('every value that fits it would contain another such value, without end');
+      return new Unsatisfiable('every value that fits it would contain another such value, without end');
     }
     if (HeadstartError.isInstance(error, 'SCHEMA_INVALID') || HeadstartError.isInstance(error, 'JSON_TOO_DEEP')) {
       return undefined;

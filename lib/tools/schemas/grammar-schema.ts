@@ -6,10 +6,10 @@ import {
   integerForGrammar,
   MAX_REPETITIONS,
   multiplesOf,
-  Never,
   numberForGrammar,
   numberOr,
   stringForGrammar,
+  Unsatisfiable,
 } from './grammar-values.js';
 import { PatternGrammar } from './pattern-grammar.js';
 import { intersectSchemas, propertyOf } from './schema-intersection.js';
@@ -20,9 +20,9 @@ export interface GrammarDetail {
   patterns: boolean;
   /** Levels of nested schemas. Deeper levels allow any value. */
   depth: number;
-  /** Most named optional properties of one object. The work of llama.cpp's converter grows with their square. */
+  /** The most named optional properties of one object. The work of llama.cpp's converter grows with their square. */
   entries: number;
-  /** Largest `minItems` of an array. */
+  /** The largest `minItems` of an array. */
   items: number;
 }
 
@@ -35,13 +35,17 @@ const MAX_HOPS = 64;
 export class TooLarge extends Error {}
 
 /**
- * Rewrites a schema for the converter. Returns {@link Never} if no value fits the schema.
+ * Rewrites a schema for the converter. Returns {@link Unsatisfiable} if no value fits the schema.
  *
  * @param schema a valid schema as JSON.parse returns it; it is not changed
  * @param isArguments whether the value must be an object, even if the schema allows other types
  * @throws TooLarge
  */
-export function schemaForGrammar(schema: JsonObject, detail: GrammarDetail, isArguments = false): JsonObject | Never {
+export function schemaForGrammar(
+  schema: JsonObject,
+  detail: GrammarDetail,
+  isArguments = false,
+): JsonObject | Unsatisfiable {
   const empty = new Set<string>(); // references that no value fits
   const patternGrammar = detail.patterns ? new PatternGrammar() : undefined;
   for (;;) {
@@ -78,18 +82,18 @@ class Conversion {
   }
 
   /** @param isArguments whether the value must be an object, even if the schema allows other types */
-  convert(isArguments: boolean): JsonObject | Never {
+  convert(isArguments: boolean): JsonObject | Unsatisfiable {
     const schema = isArguments ? { allOf: [this.#root, { type: 'object' }] } : this.#root;
     // Formats that write arguments one by one look for their names in the root, so a reference in the root is replaced
     // by its definition.
     const converted = this.#inline(schema, 0);
     const isRecursive = Object.keys(this.#definitions).length > 0;
-    return converted instanceof Never || !isRecursive ? converted : { ...converted, $defs: this.#definitions };
+    return converted instanceof Unsatisfiable || !isRecursive ? converted : { ...converted, $defs: this.#definitions };
   }
 
-  #schema(schema: Json, depth: number): JsonObject | Never {
+  #schema(schema: Json, depth: number): JsonObject | Unsatisfiable {
     if (schema === false) {
-      return new Never('a schema is `false`');
+      return new Unsatisfiable('a schema is `false`');
     }
     if (!isObject(schema) || depth > this.#detail.depth) {
       return {};
@@ -100,22 +104,24 @@ class Conversion {
       : this.#inline(schema, depth);
   }
 
-  #inline(schema: JsonObject, depth: number): JsonObject | Never {
+  #inline(schema: JsonObject, depth: number): JsonObject | Unsatisfiable {
     if (++this.#nodes > MAX_NODES) {
       throw new TooLarge();
     }
     const parts = this.#parts(schema, 0);
-    if (parts instanceof Never) {
+    if (parts instanceof Unsatisfiable) {
       return parts;
     }
     const { description } = schema;
     const converted = parts.choices.length > 0 ? this.#choice(parts, depth) : this.#typed(parts.base, depth);
-    return converted instanceof Never || typeof description !== 'string' ? converted : { ...converted, description };
+    return converted instanceof Unsatisfiable || typeof description !== 'string'
+      ? converted
+      : { ...converted, description };
   }
 
-  #reference(reference: string): JsonObject | Never {
+  #reference(reference: string): JsonObject | Unsatisfiable {
     if (this.#empty.has(reference)) {
-      return new Never(`nothing fits \`${reference}\``);
+      return new Unsatisfiable(`nothing fits \`${reference}\``);
     }
     const target = targetOf(this.#root, reference);
     if (target === undefined) {
@@ -128,7 +134,7 @@ class Conversion {
     const name = this.#freeName(reference);
     this.#names.set(reference, name);
     const converted = isObject(target) ? this.#inline(target, 1) : this.#schema(target, 1);
-    if (converted instanceof Never) {
+    if (converted instanceof Unsatisfiable) {
       this.#empty.add(reference);
       return converted;
     }
@@ -147,18 +153,18 @@ class Conversion {
   }
 
   /** Joins a schema with the targets of its references and with its `allOf`. */
-  #parts(schema: JsonObject, hops: number): Parts | Never {
+  #parts(schema: JsonObject, hops: number): Parts | Unsatisfiable {
     const { $ref, allOf, anyOf, oneOf, ...own } = withTuples(schema);
     let base: JsonObject = Object.fromEntries(Object.entries(own).filter(([name]) => !ANNOTATIONS.has(name)));
     const choices = [anyOf, oneOf].filter((each) => Array.isArray(each));
     const target = typeof $ref === 'string' ? targetOf(this.#root, $ref) : undefined;
     const others = [...(target === undefined ? [] : [target]), ...(Array.isArray(allOf) ? allOf : [])];
     if (hops >= MAX_HOPS && others.length > 0) {
-      return new Never('a reference leads back to itself');
+      return new Unsatisfiable('a reference leads back to itself');
     }
     for (const other of others) {
-      const parts = other === false ? new Never('a schema is `false`') : this.#partsOf(other, hops + 1);
-      if (parts instanceof Never) {
+      const parts = other === false ? new Unsatisfiable('a schema is `false`') : this.#partsOf(other, hops + 1);
+      if (parts instanceof Unsatisfiable) {
         return parts;
       }
       base = intersectSchemas(base, parts.base);
@@ -167,12 +173,12 @@ class Conversion {
     return { base, choices };
   }
 
-  #partsOf(schema: Json, hops: number): Parts | Never {
+  #partsOf(schema: Json, hops: number): Parts | Unsatisfiable {
     return isObject(schema) ? this.#parts(schema, hops) : { base: {}, choices: [] };
   }
 
   /** The converter ignores keywords beside alternatives, so each alternative gets them. */
-  #choice({ base, choices: [first = [], ...rest] }: Parts, depth: number): JsonObject | Never {
+  #choice({ base, choices: [first = [], ...rest] }: Parts, depth: number): JsonObject | Unsatisfiable {
     const shared = [...(Object.keys(base).length > 0 ? [base] : []), ...rest.map((anyOf) => ({ anyOf }))];
     const converted = first.map((each) =>
       this.#schema(shared.length > 0 ? { allOf: [each, ...shared] } : each, depth + 1),
@@ -180,11 +186,11 @@ class Conversion {
     return unionOf(converted);
   }
 
-  #typed(schema: JsonObject, depth: number): JsonObject | Never {
+  #typed(schema: JsonObject, depth: number): JsonObject | Unsatisfiable {
     const values = valuesOf(schema);
     const types = typesOf(schema);
     if (types?.length === 0) {
-      return new Never('its types exclude each other');
+      return new Unsatisfiable('its types exclude each other');
     }
     if (values !== undefined && values.length <= this.#detail.entries * 10) {
       return enumOf(schema, values, types);
@@ -195,7 +201,7 @@ class Conversion {
     return unionOf(types.map((type) => this.#ofType(type, schema, depth)));
   }
 
-  #ofType(type: string, schema: JsonObject, depth: number): JsonObject | Never {
+  #ofType(type: string, schema: JsonObject, depth: number): JsonObject | Unsatisfiable {
     switch (type) {
       case 'integer':
         return integerForGrammar(schema);
@@ -212,21 +218,21 @@ class Conversion {
     }
   }
 
-  #array(schema: JsonObject, depth: number): JsonObject | Never {
+  #array(schema: JsonObject, depth: number): JsonObject | Unsatisfiable {
     const prefix = Array.isArray(schema.prefixItems) ? schema.prefixItems : [];
     const min = numberOr(schema.minItems, 0);
     let max = numberOr(schema.maxItems, Number.POSITIVE_INFINITY);
     const items: JsonObject[] = [];
     for (const each of [...prefix, schema.items ?? true]) {
       const item = this.#schema(each, depth);
-      if (item instanceof Never) {
+      if (item instanceof Unsatisfiable) {
         max = Math.min(max, items.length);
         break;
       }
       items.push(item);
     }
     if (min > max) {
-      return new Never('an array must have more items than it may have');
+      return new Unsatisfiable('an array must have more items than it may have');
     }
     if (prefix.length === 0 || max === 0) {
       return {
@@ -243,11 +249,11 @@ class Conversion {
     return { type: 'array', prefixItems: [...items.slice(0, Math.min(length, prefix.length)), ...rest] };
   }
 
-  #object(schema: JsonObject, depth: number): JsonObject | Never {
+  #object(schema: JsonObject, depth: number): JsonObject | Unsatisfiable {
     const required = new Set(Array.isArray(schema.required) ? (schema.required as string[]) : []);
     const most = numberOr(schema.maxProperties, Number.POSITIVE_INFINITY);
     if (required.size > most) {
-      return new Never('an object must have more properties than it may have');
+      return new Unsatisfiable('an object must have more properties than it may have');
     }
     const properties: Record<string, JsonObject> = {};
     const allowed = namesIn(schema.propertyNames);
@@ -260,12 +266,12 @@ class Conversion {
     ])) {
       const value = this.#schema((allowed?.includes(name) ?? true) && propertyOf(schema, name), depth);
       const isRequired = required.has(name);
-      if (value instanceof Never && isRequired) {
-        return new Never(`the property \`${name}\` must be there, and ${value.reason}`);
+      if (value instanceof Unsatisfiable && isRequired) {
+        return new Unsatisfiable(`the property \`${name}\` must be there, and ${value.reason}`);
       }
-      isClosed ||= value instanceof Never; // otherwise it would be allowed as an additional property
+      isClosed ||= value instanceof Unsatisfiable; // otherwise it would be allowed as an additional property
       const isNamed = isRequired || (required.size < most && ++optional <= this.#detail.entries);
-      if (isNamed && !(value instanceof Never)) {
+      if (isNamed && !(value instanceof Unsatisfiable)) {
         properties[name] = value;
       }
     }
@@ -286,7 +292,7 @@ class Conversion {
       return false; // the converter does the same: the model writes only the named properties
     }
     const converted = unionOf([...patterns, additionalProperties ?? true].map((each) => this.#schema(each, depth)));
-    return converted instanceof Never ? false : Object.keys(converted).length === 0 || converted;
+    return converted instanceof Unsatisfiable ? false : Object.keys(converted).length === 0 || converted;
   }
 }
 
@@ -335,21 +341,25 @@ function valuesOf(schema: JsonObject): Json[] | undefined {
   return isNumber && schema.multipleOf !== undefined ? multiplesOf(schema) : undefined;
 }
 
-function enumOf(schema: JsonObject, values: readonly Json[], types: readonly string[] | undefined): JsonObject | Never {
+function enumOf(
+  schema: JsonObject,
+  values: readonly Json[],
+  types: readonly string[] | undefined,
+): JsonObject | Unsatisfiable {
   const { enum: _, const: __, ...rest } = schema;
   const fitting = values.filter(quickValidator(rest));
   const type = types?.length === 1 ? { type: types[0] } : {};
   if (fitting.length === 0) {
-    return new Never('none of its listed values fits its other keywords');
+    return new Unsatisfiable('none of its listed values fits its other keywords');
   }
   return fitting.length === 1 ? { ...type, const: fitting[0] } : { ...type, enum: fitting };
 }
 
 /** The schema of values that fit one of several schemas. */
-function unionOf(converted: readonly (JsonObject | Never)[]): JsonObject | Never {
-  const possible = converted.filter((each) => !(each instanceof Never));
+function unionOf(converted: readonly (JsonObject | Unsatisfiable)[]): JsonObject | Unsatisfiable {
+  const possible = converted.filter((each) => !(each instanceof Unsatisfiable));
   const distinct = [...new Map(possible.map((each) => [JSON.stringify(each), each])).values()];
-  const [first = converted[0] ?? new Never('it has no alternatives'), ...more] = distinct;
+  const [first = converted[0] ?? new Unsatisfiable('it has no alternatives'), ...more] = distinct;
   if (distinct.some((each) => Object.keys(each).length === 0)) {
     return {};
   }

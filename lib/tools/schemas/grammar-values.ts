@@ -4,7 +4,7 @@ import type { PatternGrammar } from './pattern-grammar.js';
 import { patternsOf } from './schema-intersection.js';
 
 /** The result of converting a schema that no value fits. */
-export class Never {
+export class Unsatisfiable {
   readonly reason: string;
 
   constructor(reason: string) {
@@ -19,7 +19,7 @@ export class Never {
 const LARGE_BOUND = 1e17;
 /** llama.cpp treats a larger count of repetitions as unlimited. */
 export const MAX_REPETITIONS = 2000;
-/** Most multiples of a number that the grammar lists. */
+/** The most multiples of a number that the grammar lists. */
 const MAX_MULTIPLES = 256;
 
 interface Bounds {
@@ -31,15 +31,15 @@ interface Bounds {
  * The converter confuses two lower bounds, and miscounts digits without an upper bound. So it gets one lower and one
  * upper bound.
  */
-export function integerForGrammar(schema: JsonObject): JsonObject | Never {
+export function integerForGrammar(schema: JsonObject): JsonObject | Unsatisfiable {
   const { minimum, maximum, exclusiveMinimum, exclusiveMaximum } = schema;
   const min = Math.max(Math.ceil(numberOr(minimum, -Infinity)), Math.floor(numberOr(exclusiveMinimum, -Infinity)) + 1);
   const max = Math.min(Math.floor(numberOr(maximum, Infinity)), Math.ceil(numberOr(exclusiveMaximum, Infinity)) - 1);
   if (min > max) {
-    return new Never('`minimum` is above `maximum`');
+    return new Unsatisfiable('`minimum` is above `maximum`');
   }
   if (min > Number.MAX_SAFE_INTEGER || max < Number.MIN_SAFE_INTEGER) {
-    return new Never('its integers are beyond 2^53, which JavaScript cannot hold exactly');
+    return new Unsatisfiable('its integers are beyond 2^53, which JavaScript cannot hold exactly');
   }
   const hasMin = min > Number.MIN_SAFE_INTEGER;
   const hasMax = max < Number.MAX_SAFE_INTEGER;
@@ -49,14 +49,14 @@ export function integerForGrammar(schema: JsonObject): JsonObject | Never {
 }
 
 /** Leaves out the bounds of fractions, which grammars cannot enforce. */
-export function numberForGrammar(schema: JsonObject): JsonObject | Never {
+export function numberForGrammar(schema: JsonObject): JsonObject | Unsatisfiable {
   const { minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf } = schema;
   const above = numberOr(exclusiveMinimum, -Infinity);
   const below = numberOr(exclusiveMaximum, Infinity);
   const low = Math.max(numberOr(minimum, -Infinity), above);
   const high = Math.min(numberOr(maximum, Infinity), below);
   if (low > high || (low === high && (low === above || high === below))) {
-    return new Never('`minimum` is above `maximum`');
+    return new Unsatisfiable('`minimum` is above `maximum`');
   }
   return Number.isInteger(multipleOf) ? integerForGrammar(schema) : { type: 'number' };
 }
@@ -83,17 +83,20 @@ const FORMATS: Readonly<Record<string, Bounds>> = {
 };
 
 /** @param patternGrammar rewrites the patterns; without it they are left out */
-export function stringForGrammar(schema: JsonObject, patternGrammar: PatternGrammar | undefined): JsonObject | Never {
+export function stringForGrammar(
+  schema: JsonObject,
+  patternGrammar: PatternGrammar | undefined,
+): JsonObject | Unsatisfiable {
   const { format } = schema;
   const patterns = patternsOf(schema);
   const lengths = { min: numberOr(schema.minLength, 0), max: numberOr(schema.maxLength, Number.POSITIVE_INFINITY) };
   if (lengths.min > lengths.max) {
-    return new Never('`minLength` is above `maxLength`');
+    return new Unsatisfiable('`minLength` is above `maxLength`');
   }
   if (patterns.length > 0 && patternGrammar !== undefined) {
     const pattern = patternGrammar.rewrite(patterns, lengths);
     if (pattern === '') {
-      return new Never('no string fits its `pattern` and length');
+      return new Unsatisfiable('no string fits its `pattern` and length');
     }
     if (pattern !== undefined) {
       return pattern === '^$' ? { type: 'string', const: '' } : { type: 'string', pattern };

@@ -4,7 +4,7 @@ import { toJSONSchema } from 'zod';
 import { HeadstartError } from '../../errors.js';
 import type { JsonObject } from '../../schema-walk.js';
 import { fitForGrammar, SHORT_DETAIL } from './grammar-fit.js';
-import { Never } from './grammar-values.js';
+import { Unsatisfiable } from './grammar-values.js';
 import { shownSchema } from './shown-schema.js';
 import { compileValidator } from './validator.js';
 
@@ -155,7 +155,7 @@ async function compile(text: string, what: string, isArguments: boolean): Promis
     throw invalid(`Expected ${what} to be a valid JSON Schema: ${(cause as Error).message}`, cause);
   }
   const fitted = await fitForGrammar(jsonSchema, isArguments);
-  if (fitted instanceof Never) {
+  if (fitted instanceof Unsatisfiable) {
     throw invalid(`Expected ${what} to be a schema that some value fits, but ${fitted.reason}`);
   }
   return {
@@ -177,7 +177,7 @@ const LONG_GRAMMAR = 8192;
 
 async function shortSchema(schema: JsonObject, isArguments: boolean): Promise<object> {
   const fitted = await fitForGrammar(schema, isArguments, SHORT_DETAIL);
-  return fitted instanceof Never ? { type: 'object' } : fitted.schema;
+  return fitted instanceof Unsatisfiable ? { type: 'object' } : fitted.schema;
 }
 
 function parseSchema(text: string, what: string): Record<string, unknown> {

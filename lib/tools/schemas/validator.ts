@@ -12,8 +12,7 @@ const OPTIONS: Options = {
 };
 
 /**
- * Keywords that draft 7 does not have. The only other difference between the drafts is that `items` was a list in draft
- * 7.
+ * Keywords that draft 7 does not have. The only other difference is that draft 7 writes tuples as a list in `items`.
  */
 const NEW_KEYWORD =
   /"(?:prefixItems|dependentRequired|dependentSchemas|unevaluated(?:Properties|Items)|(?:min|max)Contains|\$dynamicRef)"/;
