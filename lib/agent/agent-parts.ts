@@ -237,7 +237,7 @@ function openCache(
     reproducible: engine.reproducible
       ? reproducibleComponent({
           microBatchSize: engine.context.info.microBatchSize,
-          pieceSize: Engine.chunkSize(engine.context),
+          chunkSize: Engine.chunkSize(engine.context),
           gpuLayers: systemInfo().supportsGpuOffload ? nGpuLayers : 0,
           features: systemInfo().features,
         })

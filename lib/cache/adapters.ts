@@ -21,7 +21,7 @@ interface AdaptersParts {
   onApplied: () => void;
 }
 
-/** The LoRA adapters of an engine's context. A state that was computed with other adapters is never used. */
+/** Sets the LoRA adapters of an engine's context, and drops all states that were computed with other adapters. */
 export class Adapters {
   readonly #parts: AdaptersParts;
   #applied: LoraAdapter[] = [];
@@ -31,9 +31,10 @@ export class Adapters {
   }
 
   /**
-   * Replaces all adapters by these ones when no turn and no start computes. Open sessions continue from their messages.
+   * Replaces all adapters. Waits until no turn and no start computes. Open sessions continue from their messages.
    *
-   * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID`, `INVALID_ARGUMENT`, `ABORTED`, `CLOSED`; nothing has changed then.
+   * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID`, `INVALID_ARGUMENT`, `ABORTED`, `CLOSED`. The adapters are
+   *   then unchanged.
    */
   async set(files: readonly AdapterFile[], signal?: AbortSignal): Promise<void> {
     const { model, lock } = this.#parts;
@@ -59,7 +60,7 @@ export class Adapters {
     await engine.context.setLoras(loras.map(({ adapter, scale }) => ({ adapter, scale })));
     cache.setLora(loraComponent(loras));
     while (engine.sessions.evictIdle()) {
-      // Their sessions compute the states again.
+      // The evicted sessions later compute their states again.
     }
     engine.clearSwapped();
     onApplied();

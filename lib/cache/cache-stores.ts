@@ -14,13 +14,14 @@ import { WriteBehind } from './write-behind.js';
 
 const DEFAULT_MEMORY_BYTES = 256 * 1024 ** 2;
 
-/** The places that keep templates. Everything that belongs to a directory is undefined if the cache has none. */
+/** The tiers that keep templates, and the objects that belong to them. */
 export interface CacheStores {
   residents: ResidentTemplates;
   memory: MemoryStore;
+  /** Undefined if the cache has no directory. */
   disk: DiskStore | undefined;
   writeBehind: WriteBehind;
-  /** Statistics of all processes that used the directory. */
+  /** Counts of all processes that used the directory. Undefined if the cache has no directory. */
   cumulative: CumulativeCounts | undefined;
   /** Budget of the directory. */
   budget: DirectoryBudget;
@@ -30,7 +31,7 @@ export function createStores(options: PrefixCacheOptions, stats: StatsCounter): 
   const { engine, logger, dir, maxDiskBytes, maxEntries, maxAgeMs, maxResidentCells } = options;
   const memory = new MemoryStore(options.maxMemoryBytes ?? DEFAULT_MEMORY_BYTES, (key) => {
     stats.evictions.memory++;
-    publish({ type: 'evict', tier: 'memory', key, reason: 'the budget of the memory tier' });
+    publish({ type: 'evict', tier: 'memory', key, reason: 'it exceeded the budget of the memory tier' });
   });
   const residents = new ResidentTemplates(engine, maxResidentCells, () => stats.evictions.resident++);
   const disk = typeof dir === 'string' ? openDisk(dir, options.minFreeDiskBytes, stats, logger) : undefined;
@@ -54,7 +55,11 @@ function openDisk(
   });
 }
 
-/** @param names all file names in the directory */
+/**
+ * Pins the templates that have a pin in the directory.
+ *
+ * @param names all file names in the directory
+ */
 export function readPins({ residents, memory }: CacheStores, names: readonly string[]): void {
   for (const name of names) {
     const key = pinnedKey(name);

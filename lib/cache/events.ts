@@ -4,6 +4,7 @@ import type { StartReport } from './start-report.js';
 /** The messages of the `node:diagnostics_channel` named `llama-headstart:template-cache`. */
 export type TemplateCacheEvent =
   | {
+      /** A session started. */
       type: 'start';
       /** The report of the start. */
       report: Readonly<StartReport>;
@@ -19,6 +20,7 @@ export type TemplateCacheEvent =
       ms: number;
     }
   | {
+      /** A template could not be saved. */
       type: 'save-failed';
       /** SHA-256, hex. */
       key: string;
@@ -34,8 +36,9 @@ export type TemplateCacheEvent =
       reason: string;
     }
   | {
+      /** A template was evicted from one tier. */
       type: 'evict';
-      /** The tier that the template left. */
+      /** The tier. */
       tier: 'resident' | 'memory' | 'disk';
       /** SHA-256, hex. */
       key: string;

@@ -1,4 +1,4 @@
-// Why a start would be a miss: what differs from the nearest entry.
+// Explains why a start would be a miss: compares the template with the nearest entry.
 import { SequenceState } from '../native/state.js';
 import { commonPrefixLength } from '../tokens.js';
 import type { CacheStores } from './cache-stores.js';
@@ -13,17 +13,17 @@ import { type StateSource, type Tier, tierOf } from './start-report.js';
 export interface ComponentDifference {
   /** Name of the component. */
   component: keyof KeyComponents;
-  /** Its value in this process. For `tenant` only the words `this tenant`. */
+  /** Its value in this process. For `tenant` the text `this tenant`, so that the value stays secret. */
   here: string;
-  /** Its value in the nearest entry. For `tenant` only the words `another tenant`. */
+  /** Its value in the nearest entry. For `tenant` the text `another tenant`. */
   entry: string;
 }
 
 /** The first difference between two templates. */
 export interface TokenDifference {
-  /** Index of the first token that differs, from 0. */
+  /** Index in the template of the first token that differs, from 0. */
   index: number;
-  /** Index of the first token in `here` and `entry`. */
+  /** Index in the template of the first token that `here` and `entry` contain. */
   from: number;
   /** Token ids of this template around the difference. */
   here: number[];
@@ -35,7 +35,7 @@ export interface TokenDifference {
 export interface MissExplanation {
   /** Key of the template: SHA-256, hex. */
   key: string;
-  /** Where the state of a start would come from now. */
+  /** The source of the state if a session started now. */
   source: StateSource;
   /** Whether the template is in the cache now. */
   cache: 'hit' | 'miss';
@@ -54,13 +54,15 @@ export interface MissExplanation {
   };
   /** The first token that differs from the nearest entry's. Absent if that entry belongs to another tenant. */
   difference?: TokenDifference;
-  /** The key components that differ, if the nearest entry belongs to another configuration. Its tokens may be the same or differ too. */
+  /**
+   * The key components that differ, if the nearest entry belongs to another configuration. The tokens may differ too.
+   */
   components?: ComponentDifference[];
 }
 
-/** Token ids shown in front of and after the first that differs. */
+/** Number of token ids to show in front of the first difference, and from it on. */
 const CONTEXT_TOKENS = 8;
-/** Number of entries of other configurations whose components are read. */
+/** Maximum number of entries of other configurations to read. */
 const MAX_READ = 8;
 
 interface Template {
@@ -83,7 +85,7 @@ export async function explainMiss(
   const cache = source === 'prefill' ? 'miss' : 'hit';
   const start = { key, source, cache, tier: tierOf(source, cache) } as const;
   if (cache === 'hit') {
-    return { ...start, reason: `it is cached: a start comes from ${source}` };
+    return { ...start, reason: `it is cached: a start would come from ${source}` };
   }
   const nearest = await nearestOf(keyring, template, stores);
   const shared = nearest?.shared ?? 0;
@@ -92,7 +94,7 @@ export async function explainMiss(
     return { ...start, ...explainForeign(template, foreign, shared) };
   }
   if (nearest === undefined) {
-    return { ...start, reason: 'no entry begins with any of its tokens: it was never cached here, or was deleted' };
+    return { ...start, reason: 'no entry shares a token with it: it was never cached here, or was deleted' };
   }
   const { key: nearestKey, tokens } = nearest;
   const difference = differenceAt(shared, template, tokens);
@@ -210,7 +212,7 @@ function byShared(
     .map(({ entry }) => entry);
 }
 
-/** @param entry absent if the entry cannot be read; then no component is reported as different */
+/** @param entry absent if the entry cannot be read. Then no differences are reported. */
 export function compareComponents(here: KeyComponents, entry: KeyComponents = here): ComponentDifference[] {
   const names = [...new Set([...Object.keys(here), ...Object.keys(entry)])] as (keyof KeyComponents)[];
   return names

@@ -1,4 +1,4 @@
-// If a template has no entry: finds the cached template that shares the longest prefix with it.
+// Finds the cached template that shares the longest prefix with a template that has no entry.
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { commonPrefixLength } from '../tokens.js';
@@ -21,21 +21,25 @@ export type NearestTemplate = {
   | { source: 'disk'; entry: IndexedEntry }
 );
 
-/** Opening must not wait for the writer of a named pipe, nor follow a link, if one has the name of an entry. */
+/** If a named pipe or a link has the name of an entry, opening it must not wait for a writer or follow the link. */
 const READ_FLAGS = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOFOLLOW ?? 0);
 
-/** Number of entries whose tokens are read, of those that the index finds equally near. */
+/** If several entries are equally near according to the index: the maximum number of them to read. */
 const MAX_READ = 4;
 
 export interface NearestSearch {
   keyring: Keyring;
   template: Int32Array;
-  /** Whether a state can be trimmed to a part of its tokens. Otherwise only an entry that is a whole prefix is usable. */
+  /**
+   * Whether a state can be trimmed to fewer tokens. If not, an entry is usable only if the template begins with all of
+   * its tokens.
+   */
   canTrim: boolean;
 }
 
 /**
- * The nearest cached template of the same configuration and tenant; of equally near ones, the one that is cheapest to restore.
+ * Finds the nearest cached template of the same configuration and tenant. If several are equally near, returns the one
+ * that is cheapest to restore.
  *
  * @returns undefined if no template shares enough tokens to be worth a restore
  */
@@ -77,7 +81,7 @@ export function usable({ template, canTrim }: NearestSearch, tokens: Int32Array)
   return canTrim || shared === tokens.length ? shared : 0;
 }
 
-/** The entries that the index finds nearest, if they can share more than `atLeast` tokens. */
+/** The entries that are nearest according to the index, if they may share at least `atLeast` tokens. */
 function likelyNearest(
   { keyring, template, canTrim }: NearestSearch,
   disk: DiskStore,
@@ -95,14 +99,17 @@ function likelyNearest(
   }
   scored.sort((a, b) => b.shared - a.shared);
   const nearest = scored[0]?.shared ?? 0;
-  // A hashed length is at least two thirds of the real one.
+  // The index knows only certain prefix lengths, so the real shared prefix may be up to 1.5 times as long.
   return scored
     .filter(({ shared }) => shared === nearest && shared * 1.5 >= atLeast)
     .slice(0, MAX_READ)
     .map(({ entry }) => entry);
 }
 
-/** The token ids after the 12-byte header of an entry. They are unverified: compare them with the tokens of the verified state. */
+/**
+ * Reads the token ids after the 12-byte header of an entry. They are unverified: the caller must compare them with the
+ * tokens of the verified state.
+ */
 export async function readTokens(path: string, count: number): Promise<Int32Array> {
   const tokens = new Int32Array(count);
   const file = await open(path, READ_FLAGS).catch(() => undefined);

@@ -1,6 +1,8 @@
 import { orAborted } from '../abort.js';
 
-/** Work in progress by key. Later callers wait for it, and each of them can be aborted alone. */
+/**
+ * Runs work once for several callers with the same key. The other callers wait, and each of them can be aborted alone.
+ */
 export class InFlight {
   readonly #running = new Map<string, Promise<void>>();
 
@@ -29,7 +31,7 @@ export class InFlight {
     }
   }
 
-  /** Resolves when all work that is in progress now has ended. */
+  /** Resolves when all work that is in progress at the time of the call has ended. */
   async settled(): Promise<void> {
     await Promise.all(this.#running.values());
   }

@@ -3,7 +3,10 @@ import { LRUCache } from 'lru-cache';
 import type { ContextInfo } from '../native/context.js';
 import type { ModelInfo } from '../native/model.js';
 
-/** Increase it when older versions of the package must not read the entries of this one. */
+/**
+ * Increase this number when the format of entries changes, so that older and newer versions of the package use separate
+ * entries.
+ */
 export const ENTRY_FORMAT = 1;
 
 const MAX_REMEMBERED_TENANTS = 1024;
@@ -28,21 +31,29 @@ export interface KeyComponents {
   streams: number;
   /** Whether flash attention is on. */
   flashAttention: boolean;
-  /** The method for positions beyond the training length; `model` means the method that the model file names. */
+  /**
+   * The RoPE scaling method, for positions beyond the training length. `model`: the method that the model file names.
+   */
   ropeScaling: string;
   /** RoPE base frequency. */
   ropeFrequencyBase: number;
   /** RoPE frequency scale. */
   ropeFrequencyScale: number;
-  /** The RoPE factors in use. Models with long and short factors choose by the number of cells that a sequence may use. */
+  /**
+   * The RoPE factors in use. For a model with long and short factors, the number of cells that a sequence may use
+   * selects the factors.
+   */
   ropeFactors: 'none' | 'short' | 'long';
   /** Whether all cells of sliding-window layers are kept. */
   fullSlidingWindow: boolean;
-  /** In `reproducible` mode: ubatch size, cut points of the prefill, GPU layers, backends and CPU features. Otherwise empty. */
+  /**
+   * In `reproducible` mode: micro-batch size, chunk size of the prefill, GPU layers, backends and CPU features.
+   * Otherwise empty.
+   */
   reproducible: string;
   /** Content hashes and scales of the adapters. */
   lora: readonly string[];
-  /** A salt, so that entries of one tenant are never used for another. */
+  /** A hash of the tenant's name, so that entries of one tenant are never used for another. Empty without a tenant. */
   tenant: string;
 }
 
@@ -95,16 +106,16 @@ export function keyComponents({
   };
 }
 
-/** The component for everything else that changes the last digits of computed values. */
+/** The value of {@link KeyComponents.reproducible}: everything that changes the last digits of computed values. */
 export function reproducibleComponent(parts: {
   microBatchSize: number;
-  /** A prefill is cut at multiples of this number of tokens, counted from its start. */
-  pieceSize: number;
+  /** A prefill is cut every `chunkSize` tokens, counted from its start. */
+  chunkSize: number;
   gpuLayers: number;
   /** Backends and CPU features, as llama.cpp prints them. */
   features: string;
 }): string {
-  return `ubatch ${parts.microBatchSize}, cut ${parts.pieceSize}, GPU layers ${parts.gpuLayers}, ${parts.features.trim()}`;
+  return `ubatch ${parts.microBatchSize}, cut ${parts.chunkSize}, GPU layers ${parts.gpuLayers}, ${parts.features.trim()}`;
 }
 
 /** SHA-256 (hex) over the components and the template's token ids. */
@@ -117,19 +128,22 @@ export function groupOf(components: KeyComponents): string {
   return createHash('sha256').update(canonical(components)).digest('hex').slice(0, 16);
 }
 
-/** The component for LoRA adapters. The order of the adapters matters. Adapters with scale 0 are left out because they are not applied. */
+/**
+ * The value of {@link KeyComponents.lora}, in the order of the adapters. An adapter with scale 0 is left out, because
+ * it is not applied.
+ */
 export function loraComponent(loras: readonly { contentHash: string; scale: number }[]): readonly string[] {
   return loras.filter(({ scale }) => scale !== 0).map(({ contentHash, scale }) => `${contentHash}@${scale}`);
 }
 
-/** The keys of one configuration and tenant. */
+/** Computes the keys of one configuration and tenant. */
 export class Keyring {
   readonly components: KeyComponents;
   readonly group: string;
-  /** The hash of the components, to which the tokens are added. */
+  /** The hash after the components. Each key continues a copy of it with the tokens. */
   readonly #hash: Hash;
 
-  /** @param tenant a salt of the keys; entries contain its hash and never its name */
+  /** @param tenant makes the keys differ from those of other tenants; entries contain its hash and never its name */
   constructor(components: KeyComponents, tenant?: string) {
     const salt = tenant === undefined ? '' : createHash('sha256').update(`tenant\0${tenant}`).digest('hex');
     this.components = Object.freeze({ ...components, tenant: salt });

@@ -12,12 +12,12 @@ export interface StoredTemplate {
   prefillMs: number;
 }
 
-/** The memory tier: templates by key within a budget of bytes. The least recently used template leaves first. */
+/** The memory tier: templates by key, within a budget of bytes. The least recently used template is evicted first. */
 export class MemoryStore {
   readonly #maxBytes: number;
   readonly #onEvicted: (key: string) => void;
   readonly #templates = new LRUCache<string, StoredTemplate>({
-    maxSize: Number.MAX_SAFE_INTEGER, // `put` keeps the budget, because pinned templates must not leave
+    maxSize: Number.MAX_SAFE_INTEGER, // `put` enforces the budget, because pinned templates must not be evicted
     sizeCalculation: ({ state }) => state.byteLength,
     dispose: ({ state }) => state.close(),
   });
@@ -36,7 +36,7 @@ export class MemoryStore {
     return this.#templates.size;
   }
 
-  /** The least recently used template first. */
+  /** All templates, beginning with the least recently used. */
   entries(): [string, StoredTemplate][] {
     const entries: [string, StoredTemplate][] = [];
     this.#templates.rforEach((template, key) => entries.push([key, template]));
@@ -52,9 +52,9 @@ export class MemoryStore {
   }
 
   /**
-   * Takes over the state.
+   * Stores a template and takes ownership of its state.
    *
-   * @returns false if the template does not fit or is already here; the caller then still owns the state
+   * @returns false if the template does not fit or is already stored; the caller then still owns the state
    */
   put(key: string, template: StoredTemplate): boolean {
     if (this.#templates.has(key) || !this.#makeSpace(template.state.byteLength)) {

@@ -1,6 +1,9 @@
-// Estimates from measurements in this process: the duration of a prefill, and whether a restore is faster.
+// Estimates the duration of a prefill, and whether a restore is faster, from measurements in this process.
 
-/** Used before the first measurement. It is low because waiting too long for another prefill costs less than repeating it. */
+/**
+ * The prefill speed before the first measurement. It is low, because the estimate limits the wait for another process:
+ * waiting too long costs less than repeating the prefill.
+ */
 const ASSUMED_TOKENS_PER_MS = 0.1;
 /** Weight of a new measurement in the running mean. */
 const WEIGHT = 0.3;

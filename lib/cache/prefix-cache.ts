@@ -14,7 +14,7 @@ import { type StartReport, startReport } from './start-report.js';
 import { StatsCounter } from './statistics.js';
 import { type Filled, type StartRequest, TemplateLoader } from './template-loader.js';
 
-/** What a prefix cache works with. */
+/** Options of a prefix cache. */
 export interface PrefixCacheOptions
   extends Omit<CacheOptions, 'dir' | 'breakpoints' | 'stableTools' | 'maxResidentTemplates' | 'maxSavedBytes'> {
   /** The context that templates are computed in. */
@@ -23,7 +23,7 @@ export interface PrefixCacheOptions
   components: KeyComponents;
   /** The cache directory. If null or absent, templates are kept in this process only. */
   dir?: string | null | undefined;
-  /** Earlier measurements. @default none */
+  /** An estimate with earlier measurements. @default a new one */
   prefillEstimate?: PrefillEstimate | undefined;
   /** Gets a warning for each failure of the cache. @default none */
   logger?: Logger | undefined;
@@ -35,24 +35,34 @@ export interface TenantOptions {
   tenant?: string | undefined;
 }
 
-/** How a sequence is started on a template. */
+/** Options of a start. */
 export interface StartOptions extends TenantOptions {
-  /** False prefills without using the cache; the report says `cache: 'bypass'`. @default true */
+  /**
+   * Whether to use the cache. If false, the template is prefilled, and the report says `cache: 'bypass'`.
+   *
+   * @default true
+   */
   cache?: boolean;
-  /** Rising token counts. The prefill is cut there, and each prefix is kept as an entry of its own. @default none */
+  /**
+   * Ascending token counts. The prefill is cut after each of them, and a separate entry is saved for each prefix.
+   *
+   * @default none
+   */
   breakpoints?: readonly number[];
   /** Stops the start with `ABORTED`. */
   signal?: AbortSignal | undefined;
 }
 
-/** See {@link SequenceState.reserve}. */
+/** Maximum memory to reserve for restores: see {@link SequenceState.reserve}. */
 const MAX_RESERVED_BYTES = 256 * 1024 ** 2;
 
 /**
- * An exact-boundary, persistent prefix cache over one engine. It works with token ids and does not know chat templates: `start`
- * brings a template's tokens into an empty sequence by the cheapest way.
+ * A persistent prefix cache for one engine. An entry ends exactly where its template ends. The cache works with token
+ * ids and does not know chat templates: `start` brings a template's tokens into an empty sequence in the cheapest
+ * possible way.
  *
- * A problem of the cache is a miss and never a failure: `start` throws only what a plain prefill would throw too.
+ * A problem with the cache causes a miss and never an error: `start` throws only errors that a plain prefill would
+ * throw too.
  */
 export class PrefixCache {
   readonly stores: CacheStores;
@@ -80,7 +90,7 @@ export class PrefixCache {
   }
 
   /**
-   * Opens the directory and counts its entries. If the directory cannot be used, every start is a miss.
+   * Opens the directory and reads its index. If the directory cannot be used, the disk tier is always a miss.
    *
    * @throws HeadstartError `CACHE_DIR_SHARED` if other users can write to the directory.
    */
@@ -101,7 +111,10 @@ export class PrefixCache {
     return cache;
   }
 
-  /** Allocates memory for the largest entry, so that the first start from disk does not wait for fresh memory. */
+  /**
+   * Allocates memory for the largest entry in advance, because new pages from the operating system would slow the first
+   * restore.
+   */
   async #reserve(disk: DiskStore): Promise<void> {
     const { group } = this.keyring();
     const sizes = [...disk.index.values()].filter((entry) => entry.group === group).map(({ bytes }) => bytes);
@@ -138,13 +151,13 @@ export class PrefixCache {
       await this.#options.engine.context.removeSequence(sequence).catch(() => undefined);
       this.#requireOpen();
       if (HeadstartError.isInstance(error, 'PREEMPTED')) {
-        return this.start(sequence, tokens, options); // older requests needed its cells; they have them now
+        return this.start(sequence, tokens, options); // older requests needed the cells, and have them now
       }
       throw error;
     }
   }
 
-  /** Counts and reports a start without a template. */
+  /** Counts the start of a session that has no template. */
   startWithout(reason = 'no template'): StartReport {
     this.stats.counts.bypasses++;
     const nothing = { templateTokens: 0, cachedTokens: 0, bytes: 0, ms: 0, key: '' };
@@ -156,13 +169,13 @@ export class PrefixCache {
     this.stats.counts.prefixMismatches++;
   }
 
-  /** The keys of a tenant's templates. */
+  /** The keyring of a tenant. */
   keyring(tenant?: string): Keyring {
     return this.#keyrings.of(tenant);
   }
 
   /**
-   * Use after the adapters of the context changed: entries get other keys, and resident templates are dropped.
+   * Call it after the adapters of the context have changed. Keys change too, and resident templates are dropped.
    *
    * @param lora see `loraComponent`
    */
@@ -171,7 +184,10 @@ export class PrefixCache {
     this.stores.residents.dropAll('the adapters changed');
   }
 
-  /** Aborts starts in progress, finishes saves and frees the states in memory. Idempotent. Close the cache before its engine. */
+  /**
+   * Aborts starts in progress, waits for saves, and frees the states in memory. Idempotent. Close the cache before its
+   * engine.
+   */
   async close(): Promise<void> {
     this.#closing.abort();
     await this.#watcher?.close();

@@ -1,5 +1,5 @@
-// Hashes of token prefixes, to find entries that share a prefix with a template. Hashes may collide, so the tokens of an entry are always
-// compared before the entry is used.
+// Hashes of token prefixes. They find entries that share a prefix with a template. Hashes may collide, so the tokens of
+// an entry are always compared before the entry is used.
 
 /** The shortest prefix worth a restore. */
 export const MIN_SHARED_TOKENS = 16;
@@ -16,7 +16,7 @@ export function hashPositions(length: number): number[] {
   return positions;
 }
 
-/** The hash of every prefix. The index is the length of the prefix, from 0 to the number of tokens. */
+/** The hashes of all prefixes. The index in the array is the length of the prefix, from 0 to the number of tokens. */
 export function prefixHashes(tokens: Int32Array): Uint32Array {
   const hashes = new Uint32Array(tokens.length + 1);
   let hash = 0x811c9dc5;
@@ -28,7 +28,7 @@ export function prefixHashes(tokens: Int32Array): Uint32Array {
   return hashes;
 }
 
-/** The part of a template's tokens that an index stores. */
+/** The hashes of a template's tokens that the index stores. */
 export interface PrefixHashes {
   /** Number of tokens. */
   tokens: number;

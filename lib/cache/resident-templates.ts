@@ -4,7 +4,7 @@ import type { SequenceHolder } from '../engine/sequence-pool.js';
 import { sameTokens } from '../tokens.js';
 import { publish } from './events.js';
 
-/** A template in a sequence of its own, which sessions fork. */
+/** A template that stays in a separate sequence. Sessions start by forking this sequence. */
 export class ResidentTemplate implements SequenceHolder {
   readonly key: string;
   /** See `groupOf`. */
@@ -24,29 +24,32 @@ export class ResidentTemplate implements SequenceHolder {
     this.tokens = tokens;
   }
 
-  /** A pinned template is evicted only if no other can be evicted. */
+  /** Whether the template cannot be evicted now. A pinned template can be evicted only if no other template can. */
   get busy(): boolean {
     return this.filling || (this.#owner.isPinned(this.key) && this.#owner.hasUnpinned());
   }
 
   onEvicted(): void {
-    this.#owner.forget(this, 'its sequence or cells were needed');
+    this.#owner.forget(this, 'another template or session needed its sequence or cells');
   }
 }
 
-/** The resident tier: templates in the KV cache within a budget of cells. The least recently used template leaves first. */
+/**
+ * The resident tier: templates in the KV cache, within a budget of cells. The least recently used template is evicted
+ * first.
+ */
 export class ResidentTemplates {
   readonly #engine: Engine;
   readonly #maxCells: number;
   readonly #maxTemplate: number;
   readonly #onEvicted: () => void;
   readonly #residents = new LRUCache<string, ResidentTemplate>({
-    maxSize: Number.MAX_SAFE_INTEGER, // `tryLease` keeps the budget, because busy templates must not leave
+    maxSize: Number.MAX_SAFE_INTEGER, // `tryLease` enforces the budget, because busy templates must not be evicted
     sizeCalculation: ({ tokens }) => tokens.length,
   });
   readonly #pinned = new Set<string>();
 
-  /** @param maxCells default: half of the KV cache, but one template may be larger */
+  /** @param maxCells budget of cells. @default half of the KV cache, but one template may be larger */
   constructor(engine: Engine, maxCells: number | undefined, onEvicted: () => void) {
     const { kvCells } = engine.context.info;
     this.#engine = engine;
@@ -59,12 +62,12 @@ export class ResidentTemplates {
     return this.#residents.size;
   }
 
-  /** Cells that resident templates fill, as if they shared none. */
+  /** Cells of all resident templates. Cells that they share count once for each template. */
   get cells(): number {
     return this.#residents.calculatedSize;
   }
 
-  /** The least recently used template first. */
+  /** All resident templates, beginning with the least recently used. */
   values(): ResidentTemplate[] {
     const residents: ResidentTemplate[] = [];
     this.#residents.rforEach((resident) => residents.push(resident));
@@ -75,7 +78,7 @@ export class ResidentTemplates {
     return this.#residents.has(key);
   }
 
-  /** A resident template with these tokens. Counts as a use. */
+  /** The resident template with this key and these tokens. Counts as a use. */
   find(key: string, tokens: Int32Array): ResidentTemplate | undefined {
     const resident = this.#residents.peek(key);
     if (resident === undefined || !sameTokens(resident.tokens, tokens)) {
@@ -97,10 +100,12 @@ export class ResidentTemplates {
   }
 
   /**
-   * A sequence for a new resident template, within the budgets of cells. Undefined while all resident sequences are being filled, or
-   * if sessions share too many cells of a sliding window with templates that are no longer resident.
+   * Leases a sequence for a new resident template, within the budgets of cells.
    *
-   * @param forSequence the sequence that starts from the template; no session older than its holder loses cells
+   * @param forSequence the sequence that starts from the template. No session that is older than its holder loses
+   *   cells.
+   * @returns undefined while all resident sequences are being filled, or if sessions share too many cells of a sliding
+   *   window with templates that are no longer resident
    */
   tryLease(key: string, group: string, tokens: Int32Array, forSequence: number): ResidentTemplate | undefined {
     for (const resident of this.values()) {
@@ -108,7 +113,7 @@ export class ResidentTemplates {
         break;
       }
       if (!resident.busy) {
-        this.drop(resident, 'the budget of resident cells is full');
+        this.drop(resident, 'it exceeded the budget of resident cells');
       }
     }
     if (!this.#engine.window.admitsResident()) {
@@ -124,12 +129,12 @@ export class ResidentTemplates {
     return resident;
   }
 
-  /** Call when the sequence holds the template: sessions may fork it from then on. */
+  /** Call it when the sequence holds the template. From then on sessions may fork it. */
   admit(resident: ResidentTemplate): void {
     this.#residents.set(resident.key, resident);
   }
 
-  /** Call when filling has ended, successfully or not. */
+  /** Call it when filling the sequence has ended, successfully or not. */
   settle(resident: ResidentTemplate): void {
     resident.filling = false;
     this.#engine.residents.idle();
@@ -152,12 +157,12 @@ export class ResidentTemplates {
     }
   }
 
-  /** Does not count as a use. */
+  /** The resident template with this key. Does not count as a use. */
   get(key: string): ResidentTemplate | undefined {
     return this.#residents.peek(key);
   }
 
-  /** @internal The pool has taken the sequence. */
+  /** @internal Call it when the pool has evicted the template's sequence. */
   forget(resident: ResidentTemplate, reason: string): void {
     if (this.get(resident.key) === resident) {
       this.#residents.delete(resident.key);
@@ -178,6 +183,7 @@ export class ResidentTemplates {
     return this.#pinned.has(key);
   }
 
+  /** Whether an unpinned template can be evicted now. */
   hasUnpinned(): boolean {
     return this.values().some(({ key, filling }) => !filling && !this.#pinned.has(key));
   }

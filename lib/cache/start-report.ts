@@ -9,13 +9,16 @@ export type StateSource =
   /** Computed. */
   | 'prefill';
 
-/** What the template cache had for a start. */
+/** How much of the template was cached at a start. */
 export type CacheOutcome =
-  /** The whole template. */
+  /** The whole template was cached. */
   | 'hit'
-  /** The first part of the template: the rest was prefilled. Counts as a miss, and its tokens as reused. */
+  /**
+   * The first part of the template was cached. The rest was prefilled. Counts as a miss, and its cached tokens as
+   * reused.
+   */
   | 'prefix'
-  /** Nothing: the template was prefilled, and is kept for the next start. */
+  /** No part of the template was cached. It was prefilled, and is kept for later starts. */
   | 'miss'
   /** The cache was not used. */
   | 'bypass';
@@ -23,9 +26,9 @@ export type CacheOutcome =
 /** The values of `tier`, the name of earlier versions. @deprecated Use {@link StateSource} and {@link CacheOutcome}. */
 export type Tier = 'resident' | 'memory' | 'disk' | 'miss' | 'bypass';
 
-/** How one session's start went. */
+/** The report of one start. */
 export interface StartReport {
-  /** Where the template's state came from; for a `prefix` start, where the reused part came from. */
+  /** The source of the template's state. For `cache: 'prefix'`, the source of the reused part. */
   source: StateSource;
   /** Whether the template was in the cache. */
   cache: CacheOutcome;
@@ -35,23 +38,25 @@ export interface StartReport {
   match: 'exact' | 'prefix' | 'none';
   /** Tokens in the template. */
   templateTokens: number;
-  /** Of those, tokens whose KV state was not computed again. */
+  /** The template tokens whose KV state was not computed again. */
   cachedTokens: number;
   /** Bytes of state that were read for this start; 0 for resident starts and prefills. */
   bytes: number;
-  /** Milliseconds from the call until the template was in the sequence that generates. */
+  /** Milliseconds from the call until the template was in the session's sequence. */
   ms: number;
-  /** Of those, milliseconds of waiting for another start or process that prefilled the same template. */
+  /** The part of `ms` in which the start waited for another start or process that prefilled the same template. */
   waitedMs?: number;
-  /** SHA-256 of the cache entry's key, hex; empty for a bypass. */
+  /** The key of the cache entry: SHA-256, hex. Empty for a bypass. */
   key: string;
   /** Why no better start was possible: for misses, prefix starts and bypasses. */
   reason?: string;
-  /** Why the prefilled template is not saved, if that is known at once: it is larger than a budget. */
+  /**
+   * Why the prefilled template is not saved: it is larger than a budget. Saves that fail later are not reported here.
+   */
   notSaved?: string;
 }
 
-/** Adds the fields that earlier versions had. */
+/** Adds the deprecated fields `tier` and `match`. */
 export function startReport(report: Omit<StartReport, 'tier' | 'match'>): StartReport {
   const { source, cache } = report;
   const match = cache === 'hit' ? 'exact' : cache === 'prefix' ? 'prefix' : 'none';

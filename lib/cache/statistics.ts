@@ -4,9 +4,9 @@ import { largeDirectoryWarning } from './write-behind.js';
 
 /** Counts of one process since it opened the cache, or of all processes that used a directory. */
 export interface TemplateCacheCounts {
-  /** Starts whose whole template came from `resident`, `memory` or `disk`. Counted when the state is in the sequence. */
+  /** Starts whose whole template came from `resident`, `memory` or `disk`. */
   hits: number;
-  /** Starts that prefilled, including those that reused a prefix. */
+  /** Starts that prefilled the template or a part of it. */
   misses: number;
   /** Misses that reused a prefix from the nearest cached template. */
   prefixStarts: number;
@@ -14,7 +14,7 @@ export interface TemplateCacheCounts {
   bypasses: number;
   /** Template tokens of all starts except bypasses. */
   requestedTokens: number;
-  /** Of those, tokens whose KV state was not computed again. */
+  /** The requested tokens whose KV state was not computed again. */
   reusedTokens: number;
   /** Damaged entries that were set aside. */
   corruptions: number;
@@ -33,15 +33,16 @@ export interface TemplateCacheCounts {
 }
 
 /**
- * Counts and sizes. `entries`, `totalTokens` and `bytesOnDisk` describe the cache directory with the entries of all configurations.
- * They are exact after a restart and after saves and deletions of this process. Changes by other processes appear within seconds,
- * because the directory is checked every two seconds; `list()`, `verify()` and `prune()` read it at once. Without a directory,
- * `entries` and `totalTokens` describe the templates that this process keeps.
+ * Counts and sizes. `entries`, `totalTokens` and `bytesOnDisk` describe the cache directory with the entries of all
+ * configurations. They are exact after a restart and after saves and deletions of this process. Changes by other
+ * processes appear within seconds, because the directory is checked every two seconds; `list()`, `verify()` and
+ * `prune()` read it immediately. Without a directory, `entries` and `totalTokens` describe the templates that this
+ * process keeps.
  */
 export interface TemplateCacheStats extends TemplateCacheCounts {
   /** Cached templates. */
   entries: number;
-  /** Tokens in them. */
+  /** Tokens in the cached templates. */
   totalTokens: number;
   /** hits / (hits + misses), 0 to 1; 0 before the first start. */
   hitRate: number;
@@ -63,7 +64,7 @@ export interface TemplateCacheStats extends TemplateCacheCounts {
     /** From files. */
     disk: number;
   };
-  /** Entries that were evicted, because of a budget or because other templates needed the space. */
+  /** Entries that were evicted, because of a budget or because other templates or sessions needed the space. */
   evictions: {
     /** From the KV cache. */
     resident: number;
@@ -72,7 +73,7 @@ export interface TemplateCacheStats extends TemplateCacheCounts {
     /** From the directory. */
     disk: number;
   };
-  /** Durations of the newest 1,024 hits from `memory` and `disk`, without waiting, ms; 0 before the first. */
+  /** Durations in ms of the newest 1,024 hits from `memory` and `disk`, without waiting; 0 before the first. */
   restoreMs: {
     /** Their mean. */
     mean: number;
@@ -91,9 +92,12 @@ export interface TemplateCacheStats extends TemplateCacheCounts {
   residentTemplates: number;
   /** KV cells that resident templates fill. */
   residentCells: number;
-  /** Counts of all processes that used the directory, also before restarts. Written with saves and at close. Absent without a directory. */
+  /**
+   * Counts of all processes that used the directory, also before restarts. Written with saves and at close. Absent
+   * without a directory.
+   */
   totals?: TemplateCacheCounts;
-  /** Says that the directory has grown large. */
+  /** A warning in words. Present if the entries of the directory are larger than 10 GiB. */
   warning?: string;
 }
 
@@ -115,7 +119,7 @@ export const NO_COUNTS: Readonly<TemplateCacheCounts> = Object.freeze({
   prefillMsSaved: 0,
 });
 
-/** Counts events. The stores know the sizes. */
+/** Counts starts, saves and evictions. Sizes come from the stores. */
 export class StatsCounter {
   readonly counts: TemplateCacheCounts = { ...NO_COUNTS };
   readonly hitsByTier = { resident: 0, memory: 0, disk: 0 };

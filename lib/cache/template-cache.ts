@@ -29,7 +29,7 @@ import type { PrefixCache, TenantOptions } from './prefix-cache.js';
 import type { StartReport } from './start-report.js';
 import { cacheStatistics, type TemplateCacheStats } from './statistics.js';
 
-/** A template: what sessions start from. A missing field has the agent's value. */
+/** A template: the prefix that sessions start from. If a field is missing, the agent's value is used. */
 export interface TemplateOptions extends TemplateSource, TenantOptions {}
 
 const WARM = {
@@ -55,21 +55,22 @@ export interface TemplateMissExplanation extends MissExplanation {
   };
 }
 
-/** @typeParam Template how callers name a template */
+/** @typeParam Template the type that describes a template */
 export interface TemplateCacheParts<Template> {
   cache: PrefixCache;
   engine: Engine;
   model: Model;
-  /** Held for reading while a template is computed. */
+  /** The cache holds a read lock while it computes a template. */
   lock: RwLock;
-  /** The tokens of a template; none, with the reason, if sessions with it share no tokens. */
+  /** Finds the tokens of a template. If its sessions share no tokens, `tokens` is empty and `reason` says why. */
   find(template: Template): Promise<Pick<Boundary, 'tokens' | 'breakpoints' | 'reason'>>;
 }
 
 /**
- * Reached as `agent.templateCache`. Every method may be called while sessions run and while other processes use the directory.
+ * The template cache of an agent, as `agent.templateCache`. You may call every method while sessions run and while
+ * other processes use the directory.
  *
- * @typeParam Template how callers name a template
+ * @typeParam Template the type that describes a template
  */
 export class TemplateCache<Template extends TenantOptions = TemplateOptions> {
   readonly #parts: TemplateCacheParts<Template>;
@@ -80,11 +81,11 @@ export class TemplateCache<Template extends TenantOptions = TemplateOptions> {
   }
 
   /**
-   * Makes templates ready before the first requests: prefills the templates that are not cached, saves them, and makes the last ones
-   * resident. Resolves when all are on disk or could not be saved.
+   * Prepares templates before the first requests: prefills and saves the templates that are not cached. As many of the
+   * last templates as fit stay resident. Resolves when each template is on disk or could not be saved.
    *
    * @returns one report for each template, in order
-   * @throws HeadstartError `INVALID_ARGUMENT`, `ABORTED`, and what `createSession` throws.
+   * @throws HeadstartError `INVALID_ARGUMENT`, `ABORTED`, and all errors of `createSession`.
    */
   async warm(templates: readonly Template[], options: WarmOptions = {}): Promise<StartReport[]> {
     if (!Array.isArray(templates)) {
@@ -108,7 +109,7 @@ export class TemplateCache<Template extends TenantOptions = TemplateOptions> {
     return reports;
   }
 
-  /** Every cached template, also those of other models and configurations in the directory. */
+  /** Lists all cached templates, also those of other models and configurations in the directory. */
   list(): Promise<CacheEntry[]> {
     return listEntries(this.#parts.cache.stores);
   }
@@ -133,7 +134,8 @@ export class TemplateCache<Template extends TenantOptions = TemplateOptions> {
   }
 
   /**
-   * Applies the budgets and deletes files that dead processes left. Budgets given here replace the configured ones.
+   * Applies the budgets and deletes temporary files of dead processes. The fields of `budget` override the configured
+   * budgets.
    *
    * @throws HeadstartError `INVALID_ARGUMENT`.
    */
@@ -142,12 +144,12 @@ export class TemplateCache<Template extends TenantOptions = TemplateOptions> {
     return pruneDirectory(this.#parts.cache.stores, parseOptions(BUDGET_OPTIONS, budget, context));
   }
 
-  /** Deletes all entries, also pinned ones, and returns their number. Open sessions continue. */
+  /** Deletes all templates in every tier, also pinned ones, and returns their number. Open sessions continue. */
   clear(): Promise<number> {
     return clearEverything(this.#parts.cache.stores);
   }
 
-  /** Deletes one template everywhere and returns whether it was cached. The next start prefills it. */
+  /** Deletes one template in every tier and returns whether it was cached. The next start prefills it. */
   async invalidate(template: Template): Promise<boolean> {
     const key = await this.#keyOf(template);
     return key !== undefined && invalidateKey(this.#parts.cache.stores, key);
@@ -179,7 +181,7 @@ export class TemplateCache<Template extends TenantOptions = TemplateOptions> {
     return { ...explanation, difference: { ...difference, hereText, entryText } };
   }
 
-  /** Hits, misses and sizes. */
+  /** Returns counts, such as hits and misses, and sizes. */
   stats(): TemplateCacheStats {
     const { cache, engine } = this.#parts;
     return cacheStatistics(cache.stats, cache.stores, engine.context.counters().captureMs);

@@ -1,5 +1,6 @@
-// Brings a template into an empty sequence: by a fork, from memory, from disk, from the nearest template, or by a prefill. If several
-// starts of this process or of others need the same template, one computes it and the others wait.
+// Brings a template into an empty sequence: by a fork, from memory, from disk, from the nearest template, or by a
+// prefill. If several starts in this or other processes need the same template, one of them computes it and the others
+// wait.
 import type { Engine } from '../engine/engine.js';
 import { HeadstartError } from '../errors.js';
 import type { Logger } from '../logger.js';
@@ -18,12 +19,15 @@ export interface StartRequest {
   keyring: Keyring;
   sequence: number;
   tokens: Int32Array;
-  /** Rising token counts inside the template. The prefill is cut there, and each prefix is kept as an entry of its own. */
+  /**
+   * Ascending token counts inside the template. The prefill is cut after each of them, and each prefix is saved as a
+   * separate entry.
+   */
   breakpoints: readonly number[];
   signal: AbortSignal;
 }
 
-/** How a sequence was filled. */
+/** The result of filling a sequence. */
 export interface Filled extends Pick<StartReport, 'source' | 'cache' | 'cachedTokens' | 'bytes'> {
   reason?: string;
   notSaved?: string;
@@ -58,6 +62,7 @@ export class TemplateLoader {
     return this.#filling.settled();
   }
 
+  /** Fills the sequence in the cheapest possible way. */
   async fill(request: StartRequest): Promise<Filled> {
     const { residents } = this.#parts;
     const resident = residents.find(request.key, request.tokens);
@@ -85,14 +90,15 @@ export class TemplateLoader {
     const { engine } = this.#parts;
     await this.#decode(request, 0, () => Promise.resolve());
     if (engine.hasWindow) {
-      await this.#settleWindow(request, await this.#capture(request.sequence, request.tokens));
+      await this.#dropMaskedCells(request, await this.#capture(request.sequence, request.tokens));
     }
     return { source: 'prefill', cache: 'bypass', cachedTokens: 0, bytes: 0, prefillMs: 0, reason };
   }
 
   /**
-   * Fills a resident sequence, which later sessions can fork too, and forks it. If no resident sequence is available, the template
-   * does not become resident: a start never waits for another template.
+   * Brings the template into a resident sequence and forks that sequence, so that later sessions can fork it too. If no
+   * resident sequence is available now, fills the session's sequence directly, because a start never waits for another
+   * template.
    */
   async #forkNew(request: StartRequest): Promise<Filled> {
     const { residents } = this.#parts;
@@ -125,10 +131,10 @@ export class TemplateLoader {
     if (typeof disk !== 'string') {
       return disk;
     }
-    return this.#compute(request, memory === 'absent' ? disk : memory);
+    return this.#prefillOrWait(request, memory === 'absent' ? disk : memory);
   }
 
-  /** @returns the reason if it is not there or cannot be restored */
+  /** @returns the reason, as text, if the template is not in memory or cannot be restored */
   async #fromMemory(request: StartRequest): Promise<Filled | string> {
     const { memory, disk, prefillEstimate } = this.#parts;
     const { key, tokens } = request;
@@ -136,7 +142,7 @@ export class TemplateLoader {
     if (kept === undefined || !sameTokens(kept.tokens, tokens)) {
       return 'absent';
     }
-    const state = kept.state.share(); // the store may close its own during the restore
+    const state = kept.state.share(); // the store may close its own reference during the restore
     const begin = performance.now();
     const bytes = state.byteLength;
     const failure = await this.#restore(request, state).finally(() => state.close());
@@ -149,7 +155,7 @@ export class TemplateLoader {
     return { source: 'memory', cache: 'hit', cachedTokens: tokens.length, bytes, prefillMs: kept.prefillMs };
   }
 
-  /** @returns the reason if it is not there or cannot be used */
+  /** @returns the reason, as text, if the entry is not on disk or cannot be used */
   async #fromDisk(request: StartRequest): Promise<Filled | string> {
     const { disk, prefillEstimate, writeBehind } = this.#parts;
     const { key, keyring, tokens, signal } = request;
@@ -176,8 +182,8 @@ export class TemplateLoader {
     return { source: 'disk', cache: 'hit', cachedTokens: tokens.length, bytes, prefillMs };
   }
 
-  /** Prefills. If another process prefills the same template, waits for its entry first, within a limit. */
-  async #compute(request: StartRequest, problem: string): Promise<Filled> {
+  /** Prefills. If another process is prefilling the same template, first waits for its entry, within a time limit. */
+  async #prefillOrWait(request: StartRequest, problem: string): Promise<Filled> {
     const { disk, prefillEstimate } = this.#parts;
     if (disk === undefined) {
       return this.#prefill(request, problem, undefined);
@@ -203,7 +209,10 @@ export class TemplateLoader {
     }
   }
 
-  /** Prefills what the nearest cached template does not have. Takes over the lock when it succeeds. */
+  /**
+   * Prefills the tokens that the nearest cached template does not share. If it succeeds, it releases the lock after the
+   * save.
+   */
   async #prefill(request: StartRequest, problem: string, lock: EntryLock | undefined): Promise<Filled> {
     const { prefillEstimate, writeBehind } = this.#parts;
     const { key, keyring, sequence, tokens } = request;
@@ -220,13 +229,17 @@ export class TemplateLoader {
       await lock?.release();
     } else {
       notSaved = writeBehind.save({ key, keyring, state: state.share(), tokens, prefillMs }, lock);
-      await this.#settleWindow(request, state);
+      await this.#dropMaskedCells(request, state);
     }
     const miss = { source: 'prefill', cache: 'miss', cachedTokens: 0, bytes: 0, reason: problem } as const;
     return { ...(start ?? miss), prefillMs, ...(notSaved !== undefined && { notSaved }) };
   }
 
-  /** Puts the prefix that the nearest template shares into the sequence. Without one, returns undefined and leaves the sequence empty. */
+  /**
+   * Brings the prefix that the nearest cached template shares into the sequence.
+   *
+   * @returns undefined if there is no such prefix or it could not be restored; the sequence is then empty
+   */
   async #fromNearest(request: StartRequest): Promise<Omit<Filled, 'prefillMs'> | undefined> {
     const { engine, residents, memory, disk } = this.#parts;
     const { keyring, sequence, tokens } = request;
@@ -242,12 +255,15 @@ export class TemplateLoader {
       await engine.context.removeSequence(sequence);
       return undefined;
     }
-    const ends = nearest.shared === nearest.tokens ? 'which ends there' : 'which differs from there on';
-    const reason = `no entry of its own: it shares ${nearest.shared} of its ${tokens.length} tokens with a cached template of ${nearest.tokens}, ${ends}`;
+    const end = nearest.shared === nearest.tokens ? 'ends there' : 'differs from there on';
+    const reason = `the template has no entry: it shares ${nearest.shared} of its ${tokens.length} tokens with a cached template of ${nearest.tokens} tokens, which ${end}`;
     return { source: nearest.source, cache: 'prefix', cachedTokens: nearest.shared, bytes, reason };
   }
 
-  /** @returns the number of bytes read; undefined if it failed, and then the sequence may not be empty */
+  /**
+   * @returns the number of bytes that were read; undefined if the restore failed, after which the sequence may contain
+   * tokens
+   */
   async #loadNearest(nearest: NearestTemplate, request: StartRequest): Promise<number | undefined> {
     const { engine, residents } = this.#parts;
     const { sequence } = request;
@@ -275,7 +291,10 @@ export class TemplateLoader {
     return bytes;
   }
 
-  /** The verified state of an entry that the index proposed; undefined if the entry is not what the index says. */
+  /**
+   * Reads the state of an entry that was found in the index. Undefined if the entry's tokens differ from those in the
+   * index.
+   */
   async #readNearest(
     nearest: NearestTemplate & { source: 'disk' },
     { keyring, tokens, signal }: StartRequest,
@@ -299,7 +318,7 @@ export class TemplateLoader {
     return read.state;
   }
 
-  /** Decodes the template from a position on. Cuts the prefill at breakpoints. */
+  /** Decodes the template from position `from` on. Cuts the prefill at breakpoints. */
   async #decode(
     { sequence, tokens, breakpoints, signal }: StartRequest,
     from: number,
@@ -333,7 +352,7 @@ export class TemplateLoader {
     }
   }
 
-  /** @returns the reason if it failed; undefined if the state is in the sequence */
+  /** @returns the reason if the restore failed; undefined if the state is in the sequence */
   async #restore({ sequence, signal }: StartRequest, state: SequenceState): Promise<string | undefined> {
     const { engine, logger } = this.#parts;
     try {
@@ -363,10 +382,11 @@ export class TemplateLoader {
   }
 
   /**
-   * A prefill leaves masked cells in a sliding window, and they are never freed once sequences share them. A state contains no masked
-   * cells. So the template is cleared and restored from its own state, on the cold path as on the warm one.
+   * Removes the masked cells that a prefill leaves in a sliding window, because they are never freed once sequences
+   * share them. A state contains no masked cells. So the sequence is cleared and restored from the captured state. Warm
+   * starts restore the same state.
    */
-  async #settleWindow(request: StartRequest, state: SequenceState | undefined): Promise<void> {
+  async #dropMaskedCells(request: StartRequest, state: SequenceState | undefined): Promise<void> {
     const { engine } = this.#parts;
     if (state === undefined) {
       return;

@@ -45,13 +45,14 @@ export class WriteBehind {
   }
 
   /**
-   * Takes over the state and the lock. Releases the lock when the entry is on disk or could not be saved.
+   * Puts the state into the memory tier and writes it to disk in the background. Takes ownership of the state and the
+   * lock. Releases the lock when the entry is on disk or could not be saved.
    *
-   * @returns the reason if the template cannot be saved and this is known at once
+   * @returns the reason if the template is too large for the directory
    */
   save(captured: CapturedTemplate, lock?: EntryLock): string | undefined {
     const { disk } = this.#parts;
-    const state = captured.state.share(); // the memory tier may close its own before the file is written
+    const state = captured.state.share(); // the memory tier may close its own reference before the file is written
     this.keep(captured);
     const reason = this.#whyTooLarge(captured, state);
     if (disk === undefined || reason !== undefined) {
@@ -72,7 +73,7 @@ export class WriteBehind {
    * Deletes the entries that exceed the budget.
    *
    * @param names all file names in the directory
-   * @param keep the name of an entry that stays
+   * @param keep the name of an entry that is not deleted
    * @returns the number of deleted entries
    */
   async evict(disk: DiskStore, budget: DirectoryBudget, names: readonly string[], keep?: string): Promise<number> {
@@ -80,13 +81,13 @@ export class WriteBehind {
       return 0;
     }
     const entries = await dated(disk.directory, disk.index.values(), new Set(names));
-    const leaving = surplus(entries, budget, Date.now(), keep);
-    for (const { name, key } of leaving) {
+    const toDelete = surplus(entries, budget, Date.now(), keep);
+    for (const { name, key } of toDelete) {
       await disk.delete(name);
       this.#parts.stats.evictions.disk++;
-      publish({ type: 'evict', tier: 'disk', key, reason: 'the budget of the directory' });
+      publish({ type: 'evict', tier: 'disk', key, reason: 'it exceeded the budget of the directory' });
     }
-    return leaving.length;
+    return toDelete.length;
   }
 
   #whyTooLarge({ key, tokens }: CapturedTemplate, state: SequenceState): string | undefined {

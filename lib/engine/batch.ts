@@ -1,12 +1,13 @@
-// Chooses what goes into the next decode: one token for each reply, then chunks of prompts.
+// Chooses the tokens of the next decode: one token of each reply, then chunks of prompts.
 import type { DecodeBatch } from '../native/context.js';
 import type { Sampler } from '../native/sampler.js';
 import type { PendingRequest } from './decode-request.js';
 import type { BatchInvariance } from './reproducible/self-test.js';
 
-/** The part of a request that goes into one batch. */
+/** The part of a request that is in one batch. */
 export interface Slice {
   pending: PendingRequest;
+  /** Number of tokens, from `pending.done` on. */
   count: number;
 }
 
@@ -15,22 +16,30 @@ export interface BatchLimits {
   batchSize: number;
   /** Maximum output rows in a batch. */
   maxOutputs: number;
-  /** Maximum prompt tokens in a batch that also carries replies, so that replies keep streaming. */
+  /** Maximum prompt tokens in a batch that also contains tokens of replies, so that replies keep streaming. */
   promptBudget: number;
-  /** With `reproducible`: which requests may share a batch. Chunks of prompts, of `chunkSize` tokens, are decoded alone. @default all may share */
+  /**
+   * With `reproducible`: which requests may share a batch. Chunks of prompts are always decoded alone.
+   *
+   * @default all may share
+   */
   invariance?: BatchInvariance | undefined;
-  /** With `invariance`: the newest decode was a prompt chunk, so replies go first now. @default false */
+  /**
+   * With `invariance`: whether the newest decode was a prompt chunk. If so, replies are decoded next.
+   *
+   * @default false
+   */
   afterChunk?: boolean;
-  /** Tokens in a chunk of a prompt. @default as many as the batch can take */
+  /** Maximum tokens in a chunk of a prompt. @default `batchSize` */
   chunkSize?: number | undefined;
 }
 
-/** Minimum tokens of a prompt in a batch: each batch reads all weights once, so smaller chunks are wasteful. */
+/** Minimum tokens of a prompt in a batch. Each batch reads all weights once, so smaller chunks would be inefficient. */
 const MIN_CHUNK = 32;
 
 /**
- * Chooses from `queue`, whose first request is served first: all single tokens, then prompts. Prompts get equal shares of the
- * rest of the batch; what one does not need goes to the others.
+ * Chooses the requests of the next batch: all single tokens, then prompts, both in the order of `queue`. Prompts get
+ * equal shares of the rest of the batch. If a prompt does not need its whole share, the other prompts get the rest.
  */
 export function planBatch(queue: readonly PendingRequest[], limits: BatchLimits): Slice[] {
   const { batchSize, chunkSize = batchSize } = limits;
@@ -43,7 +52,7 @@ export function planBatch(queue: readonly PendingRequest[], limits: BatchLimits)
   const sequences = new Set<number>();
   for (const pending of queue) {
     if (sequences.has(pending.request.sequence)) {
-      continue; // an earlier request of this sequence is in the batch
+      continue; // an earlier request of this sequence is already in the batch
     }
     sequences.add(pending.request.sequence);
     if (pending.remaining > 1) {
@@ -76,7 +85,8 @@ export function countTokens(slices: readonly Slice[]): number {
 }
 
 /**
- * The part of a batch that fits into the free KV cells. Older requests go first: they finish, and release their cells, soonest.
+ * The part of a batch that fits into the free KV cells. Older requests go first, so that they finish and release their
+ * cells sooner.
  */
 export function fitBatch(slices: readonly Slice[], freeCells: number): Slice[] {
   let left = freeCells;
@@ -91,7 +101,10 @@ export function fitBatch(slices: readonly Slice[], freeCells: number): Slice[] {
   return fitting;
 }
 
-/** With `invariance`: the request that must be decoded alone now, if any. Replies that may share a batch run between two prompt chunks. */
+/**
+ * With `invariance`: the request that must be decoded alone now, if any. Prompt chunks alternate with batches of
+ * replies.
+ */
 function soloRequest(
   queue: readonly PendingRequest[],
   { invariance, afterChunk = false }: BatchLimits,
@@ -128,15 +141,16 @@ function sharePrompts(slices: Slice[], prompts: readonly PendingRequest[], budge
 }
 
 /**
- * Writes batches in the form that the context takes. All batches share the same arrays, because arrays for native code are
- * costly to create and the processor idles between two steps. That is safe: the context has read a batch when `decode` returns.
+ * Writes batches in the form that the context expects. All batches share the same arrays, because new arrays for native
+ * code are expensive, and no decode runs while they are created. Sharing is safe: when `decode` returns its promise,
+ * the context has already read the batch.
  */
 export class BatchWriter {
   readonly #all: Arrays;
-  /** Views of the first elements. They are reused while the batch size stays the same, as it mostly does. */
+  /** Views of the first elements. They are reused as long as the batch size stays the same, which it usually does. */
   #views: Arrays;
 
-  /** @param maxTokens in a batch */
+  /** @param maxTokens maximum tokens in a batch */
   constructor(maxTokens: number) {
     this.#all = {
       tokens: new Int32Array(maxTokens),
@@ -147,7 +161,7 @@ export class BatchWriter {
     this.#views = this.#all;
   }
 
-  /** The batch is valid until the next call. */
+  /** Writes a batch. It is valid until the next call. */
   write(slices: readonly Slice[], signal?: AbortSignal): DecodeBatch {
     const { tokens, positions, sequences, outputs } = this.#all;
     let row = 0;

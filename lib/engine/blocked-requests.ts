@@ -3,14 +3,14 @@ import { HeadstartError } from '../errors.js';
 import type { CellWaiter, CellWaitQueue } from './cell-wait-queue.js';
 import type { PendingRequest } from './decode-request.js';
 
-/** Requests that wait for KV cells. Each one is retried, fails, or is aborted. */
+/** Requests that wait for KV cells. Each one is later retried, rejected or aborted. */
 export class BlockedRequests {
   readonly #cellQueue: CellWaitQueue;
   readonly #onRetry: (pending: PendingRequest) => void;
   /** Each request with the function that removes it from the cell queue. */
   readonly #waiting = new Map<PendingRequest, () => void>();
 
-  /** @param onRetry called when enough cells for this request may be free */
+  /** @param onRetry called with a request when enough cells for it may be free */
   constructor(cellQueue: CellWaitQueue, onRetry: (pending: PendingRequest) => void) {
     this.#cellQueue = cellQueue;
     this.#onRetry = onRetry;
@@ -29,7 +29,7 @@ export class BlockedRequests {
   add(pending: PendingRequest): void {
     const { signal } = pending.request;
     if (signal?.aborted) {
-      pending.reject(abortedRequestError(pending)); // the signal fired during the attempt, when nothing listened to it
+      pending.reject(abortedRequestError(pending)); // the signal fired during the decode, when nothing listened to it
       return;
     }
     const settle = (action: () => void) => () => {

@@ -1,19 +1,23 @@
-/** A run of cells that one or more sequences share, with the number of cells that each of them uses. */
+/** Consecutive cells that one or more sequences use. */
 interface Block {
+  /** For each sequence: how many of the cells it uses, counted from the first. */
   lengths: Map<number, number>;
   cells: number;
-  /** At most this many of the cells are in the sliding-window cache as well. */
+  /** Maximum number of these cells that are also in the sliding-window cache. */
   inWindow: number;
 }
 
 /**
- * Counts the KV cells in use, because llama.cpp does not report them. Each token takes one cell; forked sequences share the
- * cells of their common head.
+ * Counts the KV cells in use, because llama.cpp does not report them. Each token takes one cell. Forked sequences share
+ * the cells of their common prefix.
  */
 export class CellLedger {
   /** The blocks of each sequence, in order of position. */
   readonly #blocks: Block[][];
-  /** Tokens appended to each sequence since its blocks were last read. The decode loop only adds here, which is cheap. */
+  /**
+   * Tokens appended to each sequence since its blocks were last read. Adding to this number is cheap enough for each
+   * decode.
+   */
   readonly #grown: Int32Array;
   #used = 0;
 
@@ -44,7 +48,7 @@ export class CellLedger {
   /**
    * Records that a state was restored into an empty sequence.
    *
-   * @param inWindow how many of its cells are in the sliding-window cache as well
+   * @param inWindow how many of its cells are also in the sliding-window cache
    */
   restore(sequence: number, count: number, inWindow: number): void {
     this.#append(sequence, this.#of(sequence), count, inWindow);
@@ -57,8 +61,8 @@ export class CellLedger {
     let left = length;
     let kept = 0;
     for (const block of blocks) {
-      const own = block.lengths.get(sequence) ?? 0;
-      const keep = Math.min(own, left);
+      const before = block.lengths.get(sequence) ?? 0;
+      const keep = Math.min(before, left);
       left -= keep;
       if (keep > 0) {
         block.lengths.set(sequence, keep);
@@ -66,7 +70,7 @@ export class CellLedger {
       } else {
         block.lengths.delete(sequence);
       }
-      if (keep < own) {
+      if (keep < before) {
         this.#measure(block);
       }
     }
@@ -81,18 +85,21 @@ export class CellLedger {
     }
   }
 
-  /** Whether some cells belong to this sequence alone, and become free when it is removed. */
-  hasOwn(sequence: number): boolean {
+  /** Whether this sequence alone uses some cells, which become free when it is removed. */
+  hasUnshared(sequence: number): boolean {
     return this.#of(sequence).some(({ lengths }) => lengths.size === 1);
   }
 
-  /** At most this many of the cells that belong to this sequence alone are in the sliding-window cache. */
-  ownInWindow(sequence: number): number {
-    const own = this.#of(sequence).filter(({ lengths }) => lengths.size === 1);
-    return own.reduce((total, { inWindow }) => total + inWindow, 0);
+  /** Maximum number of cells in the sliding-window cache that this sequence alone uses. */
+  unsharedInWindow(sequence: number): number {
+    const unshared = this.#of(sequence).filter(({ lengths }) => lengths.size === 1);
+    return unshared.reduce((total, { inWindow }) => total + inWindow, 0);
   }
 
-  /** Blocks that several sequences share: their maximum number of cells in the sliding-window cache, and the sequences. */
+  /**
+   * All blocks that several sequences share: the maximum number of their cells in the sliding-window cache, and the
+   * sequences.
+   */
   *sharedInWindow(): Iterable<{ inWindow: number; holders: number[] }> {
     for (const block of new Set(this.#blocks.flatMap((_, sequence) => this.#of(sequence)))) {
       if (block.lengths.size > 1) {

@@ -17,7 +17,7 @@ export class CellWaitQueue {
   readonly #freeCells: () => number;
   /** Oldest first. */
   readonly #waiting: CellWaiter[] = [];
-  /** How often cells were released. A caller whose attempt failed compares it, and tries again at once if it changed meanwhile. */
+  /** How often cells were released. If it changed during a caller's failed attempt, the caller tries again at once. */
   releases = 0;
 
   constructor(freeCells: () => number) {
@@ -51,7 +51,10 @@ export class CellWaitQueue {
     this.#wake(this.#waiting);
   }
 
-  /** The request with this `age` was preempted. Only older waiters may use its cells; otherwise younger ones would overtake it. */
+  /**
+   * The request with this `age` was preempted. Wakes only older waiters, because younger ones must not overtake that
+   * request.
+   */
   onPreempted(age: number): void {
     this.releases++;
     this.#wake(this.#waiting.filter((waiter) => waiter.age < age));
@@ -61,7 +64,8 @@ export class CellWaitQueue {
     let free = this.#freeCells();
     const waiting = [...waiters];
     for (const waiter of waiting) {
-      // A template that is being prefilled needs 0 cells, and the request that has to start again may be waiting for it.
+      // `needed` is 0 if it is unknown, for example for a template. Such a waiter always tries: another waiter may
+      // depend on it.
       if (waiter === waiting[0] || waiter.needed === 0 || waiter.needed <= free) {
         free -= waiter.needed;
         this.leave(waiter);

@@ -2,7 +2,7 @@ import { HeadstartError } from '../errors.js';
 import type { Sampler } from '../native/sampler.js';
 import { describe } from '../options.js';
 
-/** How a prompt is decoded. */
+/** Options of a prefill. */
 export interface PrefillOptions {
   /** Stops the prefill between two decodes, with `ABORTED`. */
   signal?: AbortSignal | undefined;
@@ -18,9 +18,9 @@ export interface DecodeRequest extends PrefillOptions {
   tokens: Int32Array;
   /** The position of the first token: the current length of the sequence. */
   from: number;
-  /** Chooses the next token. @default the most likely token */
+  /** Chooses the next token. @default chooses the most likely token */
   sampler?: Sampler | null | undefined;
-  /** How many of the most likely next tokens to return, with their log-probabilities. @default 0 */
+  /** The number of most likely next tokens to return with their log-probabilities. @default 0 */
   logProbabilities?: number | undefined;
   /** Return the logits after the last token: one float per vocabulary entry. @default false */
   logits?: boolean | undefined;
@@ -30,28 +30,31 @@ export interface DecodeRequest extends PrefillOptions {
 export interface Decoded {
   /** The chosen next token. */
   token: number;
-  /** Most likely first; natural logarithms. Present if {@link DecodeRequest.logProbabilities} is set. */
+  /** The most likely next tokens, in falling order. Present if {@link DecodeRequest.logProbabilities} is set. */
   logProbabilities?: {
     /** Token ids. */
     tokens: Int32Array;
-    /** The logarithm of the probability of each. */
+    /** The natural logarithm of each token's probability. */
     values: Float32Array;
   };
-  /** Present if {@link DecodeRequest.logits} is set. */
+  /** The logits after the last token. Present if {@link DecodeRequest.logits} is set. */
   logits?: Float32Array;
 }
 
-/** A request in progress: how much of it is decoded, and its promise. */
+/** A request in progress, with its promise and the number of tokens decoded so far. */
 export class PendingRequest {
   readonly request: DecodeRequest;
-  /** Order of arrival, smaller is older. If KV cells run short, the youngest request is preempted. */
+  /** Order of arrival; smaller is older. If KV cells run out, the youngest request is preempted. */
   readonly age: number;
   readonly promise: Promise<Decoded>;
   /** How many tokens of the request are in the sequence. */
   done = 0;
-  /** Its batch failed, and another request may be the cause: this one is tried alone next. */
+  /**
+   * Whether the request was in a batch that failed. It is decoded alone next, to find the request that caused the
+   * failure.
+   */
   suspect = false;
-  /** The request was preempted: its sequence is empty. */
+  /** Whether the request was preempted. Its sequence is then empty. */
   emptied = false;
   resolve!: (decoded: Decoded) => void;
   reject!: (error: unknown) => void;
@@ -69,18 +72,21 @@ export class PendingRequest {
     return this.request.tokens.length - this.done;
   }
 
-  /** KV cells of the sequence once the request is decoded. */
+  /** KV cells that the sequence uses when the request is decoded. */
   get cellsNeeded(): number {
     return this.request.from + this.request.tokens.length;
   }
 
-  /** The request can start again unnoticed, because it has reported no tokens. */
+  /**
+   * Whether the scheduler can decode the request again from its start: it begins an empty sequence and reports no
+   * tokens.
+   */
   get restartable(): boolean {
     return this.request.from === 0 && this.request.onDecoded === undefined;
   }
 }
 
-/** The context's limits, for checking requests. */
+/** The limits of the context, for {@link requestProblem}. */
 export interface RequestLimits {
   maxSequences: number;
   vocabularySize: number;
@@ -89,8 +95,8 @@ export interface RequestLimits {
 const MAX_POSITION = 2 ** 31 - 1;
 
 /**
- * Finds problems that would break a whole batch, or be taken for another request. The context reports all others when it
- * decodes: tokens out of range, and positions that do not continue their sequence.
+ * Finds problems that would make a whole batch fail, or affect another request. The context reports other problems when
+ * it decodes: tokens out of range, and positions that do not continue their sequence.
  */
 export function requestProblem(request: DecodeRequest, limits: RequestLimits): HeadstartError | undefined {
   const { sequence, tokens, from, signal, onDecoded, logProbabilities = 0 } = request;

@@ -1,14 +1,14 @@
-// After a decode: what each request of the batch gets.
+// Passes the results of a decode to the requests of its batch.
 import { HeadstartError } from '../errors.js';
 import type { Slice } from './batch.js';
 import type { Decoded, PendingRequest } from './decode-request.js';
 import type { EngineContext } from './engine-context.js';
 
 /**
- * Requests logits and log-probabilities, which the context keeps only until the next decode. Call it right after that decode was
- * started.
+ * Asks the context for the logits and log-probabilities of a decode. The context keeps them only until the next decode.
+ * Call this right after the decode was started.
  *
- * @returns undefined if no request wants them
+ * @returns undefined if no request needs them
  */
 export function requestExtras(
   context: EngineContext,
@@ -36,7 +36,11 @@ export function requestExtras(
   );
 }
 
-/** Calls a request's `onDecoded` with its newest tokens. An error that it throws concerns that request only. */
+/**
+ * Calls a request's `onDecoded` with its newest tokens.
+ *
+ * @returns the error that `onDecoded` threw, which must reject this request only
+ */
 export function reportDecoded({ request, done }: PendingRequest, count: number): { error: unknown } | undefined {
   try {
     const { tokens, onDecoded } = request;
@@ -47,7 +51,7 @@ export function reportDecoded({ request, done }: PendingRequest, count: number):
   }
 }
 
-/** Settles the promise of a request that is fully decoded: with its token, or with the sampler's error if `token` is negative. */
+/** Settles the promise of a request that is fully decoded. A negative `token` means that its sampler failed. */
 export function settleRequest(
   { request, resolve, reject }: PendingRequest,
   token: number,
@@ -62,7 +66,10 @@ export function settleRequest(
   reject(new HeadstartError(failure?.code ?? 'LOGITS_INVALID', failure?.message ?? message));
 }
 
-/** The tokens of a decode in which a sampler failed: its own row is negative, all others are valid. Rethrows other errors. */
+/**
+ * The chosen tokens of a decode in which a sampler failed. The token of that sampler is negative, and all others are
+ * valid. Rethrows errors that are not from a sampler.
+ */
 export function picksFrom(error: unknown): Int32Array {
   if (HeadstartError.isInstance(error) && error.picks !== undefined) {
     return error.picks;

@@ -7,8 +7,8 @@ import type { DecodeRequest, RequestLimits } from './decode-request.js';
 import { PrefillLog } from './reproducible/prefill-log.js';
 
 /**
- * An engine's context for everything except decoding, which only the scheduler does. Calls run on the context's own thread, in
- * order, between two decodes. KV cells are counted along the way.
+ * The context of an engine. It counts the KV cells in use. Calls run in order on the context's thread, between two
+ * decodes. Only the scheduler may decode.
  */
 export class EngineContext {
   /** The context's parameters. */
@@ -17,7 +17,7 @@ export class EngineContext {
   readonly model: Readonly<ModelInfo>;
   /** Counts the KV cells in use. */
   readonly cells: CellLedger;
-  /** @internal Present with `reproducible`, when results may depend on the batches. */
+  /** @internal Present with `reproducible`. */
   readonly prefillLog: PrefillLog | undefined;
   /** @internal For the scheduler. */
   readonly requestLimits: Readonly<RequestLimits>;
@@ -25,7 +25,10 @@ export class EngineContext {
   readonly #onFreed: () => void;
   #isAdapted = false;
 
-  /** @param onFreed called when KV cells may have been released */
+  /**
+   * @param onFreed called when KV cells were released
+   * @param keepPrefillLog whether to record the batches of each sequence
+   */
   constructor(context: Context, onFreed: () => void, keepPrefillLog = false) {
     this.#context = context;
     this.prefillLog = keepPrefillLog ? new PrefillLog() : undefined;
@@ -41,7 +44,7 @@ export class EngineContext {
   async removeSequence(sequence: number, from = 0, to?: number): Promise<boolean> {
     const removing = this.#context.removeSequence(sequence, from, to);
     if (from === 0 && to === undefined) {
-      this.#cut(sequence, 0); // removing all of a sequence never fails, so count it before the next caller asks
+      this.#cut(sequence, 0); // Removing a whole sequence never fails, so count it at once.
       return removing;
     }
     const removed = await removing;
@@ -54,7 +57,7 @@ export class EngineContext {
   /** As {@link Context.copySequence}. */
   async copySequence(source: number, target: number): Promise<void> {
     const copying = this.#context.copySequence(source, target);
-    this.cells.copy(source, target); // count it before the next caller asks
+    this.cells.copy(source, target); // counted at once, for the next caller
     await copying.catch((error: unknown) => {
       this.cells.cut(target, 0);
       throw error;
@@ -70,8 +73,9 @@ export class EngineContext {
   async restoreSequence(sequence: number, state: SequenceState): Promise<void> {
     await this.#context.restoreSequence(sequence, state);
     const { length } = state.tokens;
-    this.cells.restore(sequence, length, Math.min(length, this.model.slidingWindow)); // a state holds only the window's cells
-    this.prefillLog?.set(sequence, []); // templates need no log, and a session's checkpoint sets its own
+    // A state contains only the cells inside the window.
+    this.cells.restore(sequence, length, Math.min(length, this.model.slidingWindow));
+    this.prefillLog?.set(sequence, []); // A template needs no log. If a session is restored, its log is set afterwards.
   }
 
   /** As {@link Context.positionRange}. */
@@ -95,13 +99,16 @@ export class EngineContext {
     return this.#context.counters();
   }
 
-  /** @internal For the scheduler: a batch appended `count` tokens of the request, starting at index `done`, to its sequence. */
+  /** @internal For the scheduler: records that a batch decoded `count` tokens of the request, from index `done` on. */
   decoded({ sequence, tokens, from }: DecodeRequest, done: number, count: number): void {
     this.cells.grow(sequence, count);
     this.prefillLog?.record(sequence, from + done, tokens.slice(done, done + count));
   }
 
-  /** @internal For the scheduler: empties a sequence for older requests, without waking those that wait for cells. */
+  /**
+   * @internal For the scheduler: empties a sequence for older requests, without waking the requests that wait for
+   * cells.
+   */
   preempt(sequence: number): void {
     this.#context.removeSequence(sequence).catch(() => undefined);
     this.prefillLog?.cut(sequence, 0);

@@ -12,7 +12,7 @@ import { SequenceSwap } from './sequence-swap.js';
 import type { SwappedSequence } from './swap-store.js';
 import { WindowBudget } from './window-budget.js';
 
-/** How an engine is made. */
+/** Options of an engine. */
 export interface EngineOptions {
   /** Sequence ids reserved for resident templates: the highest ids of the context. @default 0 */
   residentSequences?: number;
@@ -21,34 +21,37 @@ export interface EngineOptions {
   /** Memory budget for the states of sessions that hold no sequence (evicted, forked, restored), in bytes. @default 268435456 (256 MiB) */
   maxSavedBytes?: number | undefined;
   /**
-   * Replies are the same to the bit, whatever else is decoded. Pass the result of {@link Engine.testReproducible}; the context
-   * must have split streams and flash attention off.
+   * Makes replies the same to the bit, whatever other requests are decoded. Pass the result of {@link
+   * Engine.testReproducible}. The context must have split streams and flash attention off.
    *
-   * @default logits may differ in their last digits
+   * @default off: logits may differ in their last digits
    */
   reproducible?: BatchInvariance | undefined;
 }
 
 const DEFAULT_SWAP_BYTES = 256 * 1024 ** 2;
 
-/** With `reproducible`: prompts are cut every so many tokens, whatever else is decoded. */
+/** With `reproducible`: number of tokens after which prompts are cut. */
 const CHUNK_TOKENS = 128;
 
-/** Younger than every session: prefilling a resident template never preempts a session. */
+/**
+ * The age of resident templates. It is younger than every session, so that the prefill of a template never preempts a
+ * session.
+ */
 const RESIDENT_AGE = 2 ** 48;
 
 /** A snapshot of an engine's load. */
 export interface EngineStatus {
-  /** Sessions that wait for a sequence or for KV cells, or did not fit into the running decode. */
+  /** Sessions that wait for a sequence, for KV cells, or for the next decode. */
   queueLength: number;
   /**
-   * Sessions that compute: in a turn, and not waiting for a sequence or for tools. This includes completions, starts, and
-   * sessions that wait for KV cells.
+   * Sessions that decode now. This includes completions, starts, and sessions that wait for KV cells. It does not
+   * include sessions that wait for a sequence or for tools.
    */
   activeSessions: number;
-  /** Sessions that hold a sequence, the active ones included. */
+  /** Sessions that hold a sequence, including active sessions. */
   heldSequences: number;
-  /** KV cells, one per token; forked sequences share cells. Counted by us, because llama.cpp does not report them. */
+  /** KV cells, one per token. Forked sequences share cells, which count once. */
   kvCells: {
     /** Size of the KV cache. */
     total: number;
@@ -57,7 +60,7 @@ export interface EngineStatus {
     /** total - used. */
     free: number;
   };
-  /** Bytes of states of sessions that hold no sequence. A shared state counts once for each session. */
+  /** Bytes of the kept states of sessions that hold no sequence. A shared state counts once for each session. */
   savedBytes: number;
   /** Reply tokens per second of all sessions, averaged over the last ten seconds. */
   tokensPerSecond: number;
@@ -68,8 +71,8 @@ export interface EngineStatus {
 }
 
 /**
- * A context that many sessions share. The engine hands out its sequences, schedules its decodes, and releases KV cells when the
- * cache is full.
+ * A context that many sessions share. The engine leases its sequences, schedules its decodes, and evicts idle sequences
+ * when KV cells run out.
  */
 export class Engine {
   /** The context, for everything except decoding. */
@@ -142,22 +145,28 @@ export class Engine {
     );
   }
 
-  /** With `reproducible`: prompts are cut every so many tokens, counted from their start. */
+  /** With `reproducible`: number of tokens after which prompts are cut, counted from their start. */
   static chunkSize({ info }: Pick<Context, 'info'>): number {
     return Math.min(CHUNK_TOKENS, info.batchSize, info.microBatchSize);
   }
 
-  /** Whether replies are the same to the bit, whatever else is decoded. */
+  /** Whether replies are the same to the bit, whatever other requests are decoded. */
   get reproducible(): boolean {
     return this.#invariance !== undefined;
   }
 
-  /** With `reproducible`: which requests may share a batch. With LoRA adapters none, because the self-test ran without them. */
+  /**
+   * With `reproducible`: which requests may share a batch. With LoRA adapters it is `none`, because the self-test ran
+   * without them.
+   */
   get batchInvariance(): BatchInvariance | undefined {
     return this.reproducible && this.context.isAdapted ? 'none' : this.#invariance;
   }
 
-  /** Whether the end of a sequence can be removed. Not on recurrent memory, nor with a sliding window, whose older cells are gone. */
+  /**
+   * Whether tokens at the end of a sequence can be removed. Recurrent memory does not support it. With a sliding window
+   * it is not possible either, because the older cells are gone.
+   */
   get canTrim(): boolean {
     const { recurrent, hybrid } = this.context.model;
     return !recurrent && !hybrid && !this.hasWindow;
@@ -169,12 +178,13 @@ export class Engine {
   }
 
   /**
-   * Appends `tokens` to a sequence and picks the next token. Requests share decodes. A request that runs alone is always cut
-   * into the same batches. When the promise settles, `onDecoded` has reported all tokens that are in the sequence.
+   * Appends `tokens` to a sequence and chooses the next token. Several requests share a decode. If a request runs
+   * alone, it is always cut into the same batches. When the promise settles, `onDecoded` has reported all of these
+   * tokens that are in the sequence.
    *
-   * @throws HeadstartError `PREEMPTED` if the sequence was emptied because older requests needed its cells: decode its tokens
-   *   again; `CONTEXT_FULL` if it does not fit into the KV cache at all; `ABORTED`, with `sequences` if the sequence is empty now;
-   *   the code of a failed sampler; and as {@link Context.decode}.
+   * @throws HeadstartError `PREEMPTED` if the sequence was emptied because older requests needed its cells: decode its
+   *   tokens again. `CONTEXT_FULL` if it can never fit into the KV cache. `ABORTED`, with `sequences` if the sequence
+   *   is empty now. Also the code of a failed sampler, and the errors of {@link Context.decode}.
    */
   decode(request: DecodeRequest): Promise<Decoded> {
     const decoding = this.#scheduler.submit(request);
@@ -187,22 +197,25 @@ export class Engine {
   }
 
   /**
-   * Runs work that needs KV cells for an empty sequence, again and again until it fits. Between attempts it evicts idle resident
-   * templates whose cells no session shares, then idle sessions, then other resident templates, and then waits for a release.
+   * Repeats work that needs KV cells for an empty sequence until the cells suffice. Between two attempts it evicts one
+   * idle holder: first resident templates whose cells no session shares, then sessions, then other resident templates.
+   * If no holder is idle, it waits until cells are released.
    *
-   * @param sequence the sequence that needs the cells: younger requests than its holder are preempted. @default preempts none
-   * @throws HeadstartError `CONTEXT_FULL` if there is nothing to evict or to wait for, `ABORTED` while waiting.
+   * @param sequence the sequence that needs the cells. Requests that are younger than its holder are preempted.
+   *   @default preempts none
+   * @throws HeadstartError `CONTEXT_FULL` if no other sequence can release cells. `ABORTED` while waiting. All errors
+   *   of `attempt`.
    */
   async withCells<T>(attempt: () => Promise<T>, signal?: AbortSignal, sequence?: number): Promise<T> {
     for (;;) {
-      const { releases: freeings } = this.#cellQueue;
+      const { releases: releasesBefore } = this.#cellQueue;
       try {
         return await attempt();
       } catch (error) {
         if (!HeadstartError.isInstance(error, 'NO_KV_SLOT')) {
           throw error;
         }
-        if (this.#evictIdle() || this.#cellQueue.releases > freeings) {
+        if (this.#evictIdle() || this.#cellQueue.releases > releasesBefore) {
           continue;
         }
         if (!this.#othersHoldCells(-1)) {
@@ -214,8 +227,10 @@ export class Engine {
   }
 
   /**
-   * Restores the state of an evicted holder into an empty sequence, if it was kept and is useful for `wanted`.
+   * Restores the kept state of an evicted holder into an empty sequence, if the state shares more tokens with `wanted`
+   * than the template does.
    *
+   * @param wanted the tokens that the holder needs in the sequence
    * @returns the tokens that are in the sequence now; undefined if nothing was restored
    * @throws HeadstartError `ABORTED`, `CLOSED`.
    */
@@ -229,10 +244,11 @@ export class Engine {
   }
 
   /**
-   * With `reproducible`, if {@link swapIn} restored nothing: decodes the tokens of an evicted holder again in the same batches,
-   * after the template has been loaded.
+   * Decodes the tokens of an evicted holder again in the same batches. Call it with `reproducible` if {@link swapIn}
+   * restored nothing, after the template has been loaded.
    *
-   * @param length tokens that are in the sequence
+   * @param length number of tokens that are already in the sequence
+   * @param wanted the tokens that the holder needs in the sequence
    * @returns the tokens that are in the sequence now; undefined if there was nothing to decode
    * @throws HeadstartError as {@link decode}.
    */
@@ -246,13 +262,13 @@ export class Engine {
     return this.#swap.replay(holder, sequence, length, wanted, signal);
   }
 
-  /** Whether something was kept for a holder without a sequence. */
+  /** Whether a checkpoint is kept for a holder without a sequence. */
   hasSwapped(holder: SequenceHolder): boolean {
     return this.#swap.has(holder);
   }
 
   /**
-   * @internal A checkpoint of a holder with its state, for a fork or a file. The caller closes the state.
+   * @internal Makes a checkpoint of a holder with its state, for a fork or a file. The caller must close the state.
    *
    * @param sequence the holder's sequence; undefined if it has none
    * @returns undefined if the holder has no tokens
@@ -262,40 +278,45 @@ export class Engine {
     return this.#swap.checkpointOf(holder, sequence);
   }
 
-  /** @internal The same without a state and without waiting, with `reproducible`: the target of {@link rollBack}. */
+  /**
+   * @internal Makes a checkpoint without a state, and without waiting. {@link rollBack} returns to it. Used with
+   * `reproducible`.
+   */
   checkpoint(holder: SequenceHolder, sequence: number | undefined): SwappedSequence {
     return this.#swap.checkpoint(holder, sequence);
   }
 
   /**
-   * @internal Undoes everything since {@link checkpoint}.
+   * @internal Returns a holder to its {@link checkpoint}.
    *
-   * @returns whether the sequence holds the checkpoint now; if not, the holder restores it later, and its sequence is of no use
+   * @returns whether the sequence now has the tokens of the checkpoint. If not, the holder must empty its sequence; its
+   *   next {@link swapIn} or {@link replay} returns to the checkpoint.
    */
   rollBack(holder: SequenceHolder, sequence: number | undefined, checkpoint: SwappedSequence): Promise<boolean> {
     return this.#swap.rollBack(holder, sequence, checkpoint);
   }
 
   /**
-   * @internal Gives a holder the checkpoint of another, for {@link swapIn}. The engine owns its state from now on.
+   * @internal Gives a holder the checkpoint of another holder, for {@link swapIn}. The engine takes ownership of the
+   *   state.
    *
-   * @returns whether the state was kept: it is useful and within the budget
+   * @returns whether the state was kept, because it can be restored exactly and is within the budget
    */
   adopt(holder: SequenceHolder, checkpoint: SwappedSequence): boolean {
     return this.#swap.adopt(holder, checkpoint);
   }
 
-  /** Drops what was kept for a holder. */
+  /** Drops the checkpoint that is kept for a holder. */
   dropSwapped(holder: SequenceHolder): void {
     this.#swap.drop(holder);
   }
 
-  /** Drops what was kept for all holders, because the model now computes something else. */
+  /** Drops the checkpoints of all holders. Call it after the LoRA adapters have changed. */
   clearSwapped(): void {
     this.#swap.clear();
   }
 
-  /** The engine's load right now. */
+  /** The current load of the engine. */
   status(): EngineStatus {
     const { kvCells } = this.context.info;
     const { used } = this.context.cells;
@@ -317,14 +338,18 @@ export class Engine {
     this.sessions.close();
     this.residents.close();
     this.#scheduler.close();
-    this.#cellQueue.close(() => new HeadstartError('CLOSED', 'The engine was closed'));
+    this.#cellQueue.close(() => new HeadstartError('CLOSED', 'Expected an open engine, but it was closed'));
     this.#swap.close();
     await this.context.close();
   }
 
-  /** Evicts idle resident templates first, if that releases cells. Templates that sessions share, and pinned ones, go last. */
+  /**
+   * Evicts one idle holder: first resident templates whose cells no session shares, then sessions, then other and
+   * pinned resident templates.
+   */
   #evictIdle(): boolean {
-    const isFreed = (sequence: number, { pinned }: SequenceHolder) => !pinned && this.context.cells.hasOwn(sequence);
+    const isFreed = (sequence: number, { pinned }: SequenceHolder) =>
+      !pinned && this.context.cells.hasUnshared(sequence);
     return this.residents.evictIdle(isFreed) || this.sessions.evictIdle() || this.residents.evictIdle();
   }
 
@@ -332,11 +357,12 @@ export class Engine {
     return this.sessions.ageOf(sequence) ?? this.residents.ageOf(sequence) ?? RESIDENT_AGE;
   }
 
-  #othersHoldCells(own: number): boolean {
+  /** Whether a sequence in use, other than `except`, has cells that it will release later. */
+  #othersHoldCells(except: number): boolean {
     for (let sequence = 0; sequence < this.context.info.maxSequences; sequence++) {
       const inUse = () =>
         this.sessions.isBusy(sequence) || this.residents.isBusy(sequence) || this.#scheduler.has(sequence);
-      if (sequence !== own && !this.context.cells.isEmpty(sequence) && inUse()) {
+      if (sequence !== except && !this.context.cells.isEmpty(sequence) && inUse()) {
         return true;
       }
     }
@@ -356,7 +382,7 @@ export class Engine {
     const { kvCells, kvCellsPerSequence } = this.context.info;
     return new HeadstartError(
       'CONTEXT_FULL',
-      `Not enough KV cache for this session: it has ${kvCells} cells in total, ${kvCellsPerSequence} for one sequence. Raise \`kvCells\``,
+      `Not enough KV cache for this session: the cache has ${kvCells} cells in total, ${kvCellsPerSequence} for one sequence. Raise \`kvCells\``,
       { cause },
     );
   }

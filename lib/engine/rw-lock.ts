@@ -1,8 +1,8 @@
 import { orAborted, throwIfAborted } from '../abort.js';
 
 /**
- * A reader/writer lock. Turns and starts are readers and hold it together. A change of what all of them compute with, such as
- * `setLoras()`, is a writer: it waits until no reader holds the lock, and readers that arrive later wait for the writer.
+ * A reader/writer lock. Turns and starts are readers, and several readers hold the lock at the same time. `setLoras()`
+ * is a writer. It waits until no reader holds the lock, and readers that arrive later wait for the writer.
  */
 export class RwLock {
   #readers = 0;
@@ -13,7 +13,7 @@ export class RwLock {
   #writes = 0;
   #onNoReaders: (() => void) | undefined;
 
-  /** How many writers have had the lock. */
+  /** The number of writers that have acquired the lock so far. */
   get writes(): number {
     return this.#writes;
   }
@@ -64,7 +64,7 @@ export class RwLock {
       return await work();
     } finally {
       this.#writers--;
-      previous.then(finish); // after the writers in front of it, also if this one was aborted
+      previous.then(finish); // An aborted writer still waits for earlier writers before it lets later ones continue.
     }
   }
 }

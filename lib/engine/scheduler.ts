@@ -10,19 +10,20 @@ import type { EngineContext } from './engine-context.js';
 import type { BatchInvariance } from './reproducible/self-test.js';
 import { Throughput } from './throughput.js';
 
-/** Decodes of up to this many ms are not interrupted by an abort. */
+/** An abort interrupts the decode of a single token only if the newest decode took at least this long, ms. */
 const BRIEF_MS = 50;
 
-/** What the scheduler needs from its engine. */
+/** The functions of the engine that the scheduler uses. */
 export interface SchedulerHost {
   context: EngineContext;
   cellQueue: CellWaitQueue;
-  /** Evicts an idle sequence. Returns false if there is none. */
+  /** Evicts an idle sequence. Returns false if no sequence is idle. */
   evictIdle(): boolean;
   /** Whether another sequence is in use and will release its cells later. */
   othersHoldCells(sequence: number): boolean;
-  /** Order of arrival of the work that the sequence is used for. */
+  /** Order of arrival of the holder's current work; smaller is older. */
   ageOf(sequence: number): number;
+  /** Makes the error `CONTEXT_FULL`. */
   fullError(cause: unknown): HeadstartError;
   /** KV cells that any sequence may take; infinite in split streams, where each sequence has its own cells. */
   freeCells(): number;
@@ -37,13 +38,13 @@ export interface SchedulerHost {
 }
 
 /**
- * Continuous batching: one decode runs at a time, and all requests that are ready share it. Between two decodes the promises of
- * the first settle, their sessions request the next token, and aborts take effect.
+ * Continuous batching: one decode runs at a time, and all requests that are ready share it. After each decode its
+ * promises settle, the sessions request their next tokens, and aborts take effect.
  */
 export class Scheduler {
   readonly throughput = new Throughput();
   readonly #host: SchedulerHost;
-  /** Requests that are ready; the first is served first. */
+  /** Requests that are ready to be decoded, in order. */
   #queue: PendingRequest[] = [];
   readonly #blocked: BlockedRequests;
   readonly #writer: BatchWriter;
@@ -51,12 +52,12 @@ export class Scheduler {
   #decoding = false;
   /** The number of requests in the newest decode. */
   #inBatch = 0;
-  /** The next step is scheduled for the next turn of the event loop. */
+  /** Whether the next step is scheduled with `setImmediate`. */
   #scheduled = false;
   /** Sequences that received a token from the newest decode and have not requested the next one yet. */
   readonly #awaited = new Set<number>();
   #closed = false;
-  /** Duration of the newest decode. */
+  /** Duration of the newest decode, ms. */
   #stepMs = Number.POSITIVE_INFINITY;
   /** Whether the newest decode was a chunk of one prompt. */
   #wasChunk = false;
@@ -64,7 +65,7 @@ export class Scheduler {
   constructor(host: SchedulerHost) {
     this.#host = host;
     const { batchSize, maxOutputs } = host.context.info;
-    const { throughput: pace } = this;
+    const { throughput } = this;
     const wasChunk = () => this.#wasChunk;
     this.#blocked = new BlockedRequests(host.cellQueue, (pending) => {
       this.#queue.unshift(pending);
@@ -75,7 +76,7 @@ export class Scheduler {
       batchSize,
       maxOutputs,
       get promptBudget() {
-        return pace.promptBudget(batchSize);
+        return throughput.promptBudget(batchSize);
       },
       chunkSize: host.chunkSize,
       get invariance() {
@@ -89,7 +90,8 @@ export class Scheduler {
 
   /** The number of requests that wait for cells or did not fit into the running decode. */
   get waiting(): number {
-    const ready = this.#decoding ? this.#queue.length - this.#inBatch : 0; // otherwise all of them go into the next decode
+    // If no decode is running, the next one takes all requests that are ready.
+    const ready = this.#decoding ? this.#queue.length - this.#inBatch : 0;
     return Math.max(0, ready) + this.#host.cellQueue.length;
   }
 
@@ -124,23 +126,29 @@ export class Scheduler {
     if (signal?.aborted) {
       return abortedError(signal);
     }
-    // Checked first, so that nothing is evicted for a request that can never fit.
+    // Refused before it is queued, so that no sequence is evicted for a request that can never fit.
     return canEverFit(request.from + request.tokens.length) ? undefined : fullError(undefined);
   }
 
-  /** Rejects new requests, and waiting ones before the next decode. A running decode ends when its context closes. */
+  /**
+   * Rejects new requests at once, and waiting requests when the running decode ends. The decode ends when its context
+   * is closed.
+   */
   close(): void {
     this.#closed = true;
   }
 
-  /** Starts the next step after the sessions have handled the last decode's tokens, so that all of them can join it. */
+  /**
+   * Schedules the next step. It starts after the sessions have handled the tokens of the last decode, so that all can
+   * join it.
+   */
   #schedule(): void {
     if (this.#queue.length > 0) {
       this.wake();
     }
   }
 
-  /** Runs the next step in the next turn of the event loop. Call it also when a waiter outside the queue claims cells. */
+  /** Runs the next step with `setImmediate`. Call it also when a waiter outside the queue claims cells. */
   wake(): void {
     if (!this.#decoding && !this.#scheduled) {
       this.#scheduled = true;
@@ -167,7 +175,10 @@ export class Scheduler {
     }
   }
 
-  /** A waiter that restores a state is in no batch. If the youngest request arrived after it, that request is preempted. */
+  /**
+   * Preempts the youngest request if an older waiter claims cells. Such a waiter restores a state, so it is in no
+   * batch.
+   */
   #preemptForClaim(): void {
     const { claim } = this.#host.cellQueue;
     const youngest = claim === undefined ? undefined : youngestOf([...this.#queue, ...this.#blocked.holdingCells()]);
@@ -182,7 +193,7 @@ export class Scheduler {
     const slices = this.#fit(planBatch(this.#queue, this.#limits));
     this.#inBatch = slices.length;
     const begin = performance.now();
-    const { releases: freeings } = this.#host.cellQueue;
+    const { releases: releasesBefore } = this.#host.cellQueue;
     try {
       const decoding = this.#host.context.decode(this.#writer.write(slices, this.#signalOf(slices)));
       const extras = requestExtras(this.#host.context, slices);
@@ -198,7 +209,7 @@ export class Scheduler {
       this.#account(slices, this.#stepMs, end);
       this.#deliver(slices, picks, extras && (await extras));
     } catch (error) {
-      await this.#recover(slices, error, freeings);
+      await this.#recover(slices, error, releasesBefore);
     } finally {
       this.#decoding = false;
       if (this.#closed) {
@@ -209,8 +220,8 @@ export class Scheduler {
   }
 
   /**
-   * An abort interrupts a decode only if no other request shares it, and not a brief one: listening to a signal costs as much as
-   * everything else that JavaScript does in a step.
+   * The signal that may interrupt a decode. There is none if several requests share the decode, or if the decode is
+   * brief: to listen to a signal takes as long as all other JavaScript of a step.
    */
   #signalOf(slices: readonly Slice[]): AbortSignal | undefined {
     const [first] = slices;
@@ -218,7 +229,9 @@ export class Scheduler {
     return slices.length > 1 || isBrief ? undefined : first?.pending.request.signal;
   }
 
-  /** If cells run short, evicts idle sequences first, then cuts the batch. Returns the whole batch if no part of it fits. */
+  /**
+   * If cells run out, evicts idle sequences, and then cuts the batch. Returns the whole batch if no part of it fits.
+   */
   #fit(slices: readonly Slice[]): readonly Slice[] {
     const { freeCells, evictIdle } = this.#host;
     const tokens = countTokens(slices);
@@ -268,11 +281,13 @@ export class Scheduler {
     }
   }
 
-  /** The decode failed. Finds the request that caused the failure. */
-  async #recover(slices: readonly Slice[], error: unknown, freeings: number): Promise<void> {
+  /**
+   * Handles a failed decode: releases cells, rejects the request that caused the failure, or finds out which one did.
+   */
+  async #recover(slices: readonly Slice[], error: unknown, releasesBefore: number): Promise<void> {
     const [first] = slices;
     if (HeadstartError.isInstance(error, 'NO_KV_SLOT')) {
-      this.#releaseCells(slices, error, freeings);
+      this.#releaseCells(slices, error, releasesBefore);
     } else if (HeadstartError.isInstance(error, 'CLOSED') && this.#closed) {
       this.#failAll();
     } else if (slices.length === 1 && first !== undefined) {
@@ -283,7 +298,12 @@ export class Scheduler {
     }
   }
 
-  /** A failed or aborted decode may leave tokens in the KV cache. If sequences can be trimmed, they are removed. */
+  /**
+   * Removes the tokens that a failed or aborted decode left in the KV cache. If the sequence cannot be trimmed, all of
+   * its tokens are removed.
+   *
+   * @returns the error for the request
+   */
   async #afterFailure({ request, done }: PendingRequest, error: unknown): Promise<unknown> {
     if (!HeadstartError.isInstance(error) || error.sequences === undefined) {
       return error;
@@ -296,7 +316,10 @@ export class Scheduler {
     return error.code === 'ABORTED' ? new HeadstartError('ABORTED', error.message, { cause: error.cause }) : error;
   }
 
-  /** Marks all requests of the batch to be tried alone, to find the one that fails. If their sequences cannot be restored, all fail. */
+  /**
+   * Marks all requests of a failed batch to be decoded alone, to find the one that fails. If their sequences were
+   * emptied, all fail.
+   */
   async #suspectAll(slices: readonly Slice[], error: unknown): Promise<void> {
     const changed = HeadstartError.isInstance(error) && error.sequences !== undefined;
     for (const { pending } of slices) {
@@ -310,9 +333,9 @@ export class Scheduler {
     }
   }
 
-  /** Evicts an idle sequence. If there is none, preempts the youngest request until other sequences release cells. */
-  #releaseCells(slices: readonly Slice[], error: unknown, freeings: number): void {
-    if (this.#host.evictIdle() || this.#host.cellQueue.releases > freeings) {
+  /** Evicts an idle sequence. If no sequence is idle, preempts the youngest request, which then waits for cells. */
+  #releaseCells(slices: readonly Slice[], error: unknown, releasesBefore: number): void {
+    if (this.#host.evictIdle() || this.#host.cellQueue.releases > releasesBefore) {
       return;
     }
     const candidates = [...slices.map(({ pending }) => pending), ...this.#blocked.holdingCells()];
@@ -364,7 +387,7 @@ export class Scheduler {
     }
   }
 
-  /** Other requests go first in the next batch. */
+  /** Moves a request to the end of the queue, so that the next batch takes other requests first. */
   #moveToEnd(pending: PendingRequest): void {
     this.#remove(pending);
     this.#queue.push(pending);

@@ -5,18 +5,21 @@ import { HeadstartError } from '../errors.js';
 export interface SequenceHolder {
   /** Whether the holder uses its sequence right now. */
   readonly busy: boolean;
-  /** Whether the holder is among the last to be evicted. @default false */
+  /** Whether the holder is evicted only after all holders that are not pinned. @default false */
   readonly pinned?: boolean;
-  /** The sequence's tokens, read before an eviction so that their state can be kept. If absent, nothing is kept. */
+  /**
+   * The tokens of the sequence. The pool calls it before an eviction, so that the state can be kept. If absent, no
+   * state is kept.
+   */
   held?(): {
-    /** All of them, by position. */
+    /** All tokens, by position. */
     tokens: Int32Array;
-    /** How many of them belong to the template; these come first. */
+    /** How many tokens at the start belong to the template. */
     templateTokens: number;
   };
   /**
-   * The pool has taken the sequence: forget it. The pool empties it before the next holder gets it. Errors thrown here or in
-   * `held` become a process warning (`HOLDER_THREW`).
+   * Called when the pool evicts the holder, which must not use the sequence any more. The pool empties the sequence.
+   * Errors thrown here or in `held` become a process warning (`HOLDER_THREW`).
    */
   onEvicted(): void;
 }
@@ -35,7 +38,7 @@ export interface SequencePoolOptions {
 /** A leased sequence. */
 interface Hold {
   readonly holder: SequenceHolder;
-  /** Order of arrival of the holder's current work; assigned when first read. */
+  /** Order of arrival of the holder's current work; assigned when it is first read. */
   age: number | undefined;
 }
 
@@ -45,8 +48,8 @@ interface Waiter extends Hold {
 }
 
 /**
- * Leases the sequence ids of a context. If no sequence is free, the least recently used idle holder is evicted. If all holders
- * are busy, callers wait in order.
+ * Leases the sequences of a context. If no sequence is free, the least recently used idle holder is evicted. If all
+ * holders are busy, callers wait in the order of their calls.
  */
 export class SequencePool {
   readonly #free: number[];
@@ -109,9 +112,11 @@ export class SequencePool {
   }
 
   /**
-   * Leases an empty sequence; waits for one if necessary.
+   * Leases an empty sequence. Waits if no sequence is available.
    *
-   * @param inProgress the caller's turn has begun and was preempted: it may wait even if the queue is full. @default false
+   * @param inProgress whether the caller's turn has begun and lost its sequence. Such a turn may wait even if the queue
+   *   is full.
+   *   @default false
    * @throws HeadstartError `ABORTED` while waiting, `QUEUE_FULL`, `CLOSED`.
    */
   async lease(holder: SequenceHolder, signal?: AbortSignal, inProgress = false): Promise<number> {
@@ -153,16 +158,16 @@ export class SequencePool {
     }
   }
 
-  /** Takes a sequence back and empties it. The first waiting caller gets it. */
+  /** Ends a lease and empties the sequence. The first waiting caller gets it. */
   release(sequence: number): void {
     if (this.#held.delete(sequence)) {
-      this.#handOn(sequence);
+      this.#assignNext(sequence);
       this.#options.onIdle?.();
     }
   }
 
   /**
-   * Evicts the least recently used idle holder and empties its sequence. Returns false if there is none.
+   * Evicts the least recently used idle holder and empties its sequence. Returns false if no holder can be evicted.
    *
    * @param accept restricts which holders may be evicted. @default all
    */
@@ -171,14 +176,17 @@ export class SequencePool {
       if (!holder.busy && accept(sequence, holder)) {
         this.#held.delete(sequence);
         this.#notify(sequence, holder);
-        this.#handOn(sequence);
+        this.#assignNext(sequence);
         return true;
       }
     }
     return false;
   }
 
-  /** An error of the holder must not stop the eviction, because other callers wait for the sequence. */
+  /**
+   * Notifies the holder of its eviction. Errors of the holder do not stop the eviction, because other callers wait for
+   * the sequence.
+   */
   #notify(sequence: number, holder: SequenceHolder): void {
     try {
       this.#options.onEvict?.(sequence, holder);
@@ -188,7 +196,7 @@ export class SequencePool {
     }
   }
 
-  /** Call this when a holder became idle: another caller may wait for its sequence. */
+  /** Call this when a holder became idle, because another caller may be waiting for a sequence. */
   idle(): void {
     if (this.#waiting.length > 0) {
       this.evictIdle();
@@ -203,7 +211,7 @@ export class SequencePool {
     }
   }
 
-  #handOn(sequence: number): void {
+  #assignNext(sequence: number): void {
     // Calls to a context run in order, so the sequence is empty before the next holder uses it.
     this.#empty(sequence).catch(() => undefined);
     const next = this.#waiting.shift();

@@ -5,7 +5,9 @@ import type { PrefillChunk } from './reproducible/prefill-log.js';
 import type { SequenceHolder } from './sequence-pool.js';
 import { type SwappedSequence, SwapStore } from './swap-store.js';
 
-/** A state is kept if decoding its tokens again would take this many times as long as copying it out and in. */
+/**
+ * A state is kept if decoding its tokens again would take more than this many times as long as copying it out and in.
+ */
 const MIN_SPEEDUP = 2;
 
 export interface SequenceSwapHost {
@@ -13,17 +15,18 @@ export interface SequenceSwapHost {
   canTrim: boolean;
   /** Whether a restored sequence must be the same to the bit. */
   reproducible: boolean;
-  /** The model has a sliding window, whose cells move when they are restored. */
+  /** Whether the model has a sliding window. Its cells change their place when they are restored. */
   hasWindow: boolean;
-  /** Milliseconds per prompt token; 0 while unknown. */
+  /** Milliseconds per prompt token; 0 before the first measurement. */
   promptMsPerToken(): number;
   decode(request: DecodeRequest): Promise<Decoded>;
   withCells<T>(attempt: () => Promise<T>, signal: AbortSignal | undefined, sequence: number): Promise<T>;
 }
 
 /**
- * Swaps sequences out and in. An evicted session's state is captured if restoring it is cheaper than decoding its tokens again.
- * Forked and restored sessions start from such states as well. A state is dropped once it has been restored or proves useless.
+ * Swaps sequences out and in. If a session is evicted, its state is captured if restoring it is cheaper than decoding
+ * its tokens again. Forked and restored sessions start from such states too. A state is dropped after it was restored,
+ * or when it turns out to be of no use.
  */
 export class SequenceSwap {
   readonly #host: SequenceSwapHost;
@@ -56,21 +59,21 @@ export class SequenceSwap {
   /** As `Engine.checkpointOf`. */
   async checkpointOf(holder: SequenceHolder, sequence: number | undefined): Promise<SwappedSequence | undefined> {
     await this.#store.get(holder)?.ready;
-    const saved = this.#store.get(holder);
+    const swapped = this.#store.get(holder);
     const checkpoint = this.checkpoint(holder, sequence);
-    const isHeld = saved === undefined && sequence !== undefined;
+    const isHeld = swapped === undefined && sequence !== undefined;
     const capture = () =>
       isHeld && this.#restoresExactly && this.#host.context.captureSequence(sequence, checkpoint.tokens);
-    const state = saved?.state?.share() ?? ((checkpoint.tokens.length > 0 && (await capture())) || undefined);
+    const state = swapped?.state?.share() ?? ((checkpoint.tokens.length > 0 && (await capture())) || undefined);
     return state === undefined && checkpoint.chunks.length === 0 ? undefined : { ...checkpoint, state };
   }
 
   /** As `Engine.checkpoint`. */
   checkpoint(holder: SequenceHolder, sequence: number | undefined): SwappedSequence {
-    const saved = this.#store.get(holder);
+    const swapped = this.#store.get(holder);
     const held = holder.held?.() ?? { tokens: new Int32Array(), templateTokens: 0 };
-    const { tokens, templateTokens } = saved ?? held;
-    return { tokens, templateTokens, chunks: saved?.chunks ?? this.#chunksOf(sequence), state: undefined };
+    const { tokens, templateTokens } = swapped ?? held;
+    return { tokens, templateTokens, chunks: swapped?.chunks ?? this.#chunksOf(sequence), state: undefined };
   }
 
   /** As `Engine.rollBack`. */
@@ -122,15 +125,15 @@ export class SequenceSwap {
     wanted: Int32Array,
     signal?: AbortSignal,
   ): Promise<Int32Array | undefined> {
-    const saved = this.#store.get(holder);
-    await saved?.ready;
-    if (saved !== undefined && this.#isUseful(saved, wanted)) {
-      const state = saved.state?.share(); // the store may drop its own reference meanwhile
-      if (state !== undefined && (saved.adopted || this.#hasFreeCells(saved.tokens.length))) {
+    const swapped = this.#store.get(holder);
+    await swapped?.ready;
+    if (swapped !== undefined && this.#isUseful(swapped, wanted)) {
+      const state = swapped.state?.share(); // the store may drop its own reference during the restore
+      if (state !== undefined && (swapped.adopted || this.#hasFreeCells(swapped.tokens.length))) {
         if (await this.#restoreState(sequence, state, signal)) {
-          this.#host.context.prefillLog?.set(sequence, saved.chunks);
+          this.#host.context.prefillLog?.set(sequence, swapped.chunks);
           this.#store.drop(holder);
-          return saved.tokens;
+          return swapped.tokens;
         }
       }
       state?.close();
@@ -155,17 +158,17 @@ export class SequenceSwap {
     wanted: Int32Array,
     signal?: AbortSignal,
   ): Promise<Int32Array | undefined> {
-    const saved = this.#host.reproducible ? this.#store.get(holder) : undefined;
-    if (saved === undefined) {
+    const swapped = this.#host.reproducible ? this.#store.get(holder) : undefined;
+    if (swapped === undefined) {
       return undefined;
     }
-    const shared = commonLength(saved.tokens, wanted);
-    const pieces = saved.chunks.filter(({ from }) => from >= length && from < shared);
+    const shared = commonLength(swapped.tokens, wanted);
+    const chunks = swapped.chunks.filter(({ from }) => from >= length && from < shared);
     let end = length;
     try {
-      for (const piece of pieces[0]?.from === length ? pieces : []) {
-        await this.#decodeAgain(sequence, piece, signal);
-        end = piece.from + piece.keep;
+      for (const chunk of chunks[0]?.from === length ? chunks : []) {
+        await this.#decodeAgain(sequence, chunk, signal);
+        end = chunk.from + chunk.keep;
       }
     } catch (error) {
       if (!isTransient(error)) {
@@ -174,15 +177,15 @@ export class SequenceSwap {
       throw error;
     }
     this.#store.drop(holder);
-    return end === length ? undefined : saved.tokens.slice(0, end);
+    return end === length ? undefined : swapped.tokens.slice(0, end);
   }
 
-  /** Drops what was kept for a holder. */
+  /** Drops the checkpoint that is kept for a holder. */
   drop(holder: SequenceHolder): void {
     this.#store.drop(holder);
   }
 
-  /** Drops everything, because the model now computes something else. */
+  /** Drops the checkpoints of all holders. */
   clear(): void {
     this.#store.clear();
   }
@@ -211,6 +214,7 @@ export class SequenceSwap {
     }
   }
 
+  /** Decodes the whole chunk, and then removes the tokens that the sequence no longer held. */
   async #decodeAgain(
     sequence: number,
     { from, tokens, keep }: PrefillChunk,
@@ -222,7 +226,7 @@ export class SequenceSwap {
     }
   }
 
-  /** The batches in which a sequence's tokens were decoded; empty if not recorded. */
+  /** The batches in which the tokens of a sequence were decoded; empty if they were not recorded. */
   #chunksOf(sequence: number | undefined): readonly PrefillChunk[] {
     return sequence === undefined ? [] : (this.#host.context.prefillLog?.of(sequence) ?? []);
   }
@@ -244,7 +248,10 @@ export class SequenceSwap {
     return capturedBytes / Math.max(1, captures) <= this.#store.maxBytes && replayMs > MIN_SPEEDUP * copyMs;
   }
 
-  /** A restored sequence shares no cells with its template. If cells are short, a fork of the template is the better start. */
+  /**
+   * Whether cells are plentiful. A restored sequence shares no cells with its template, so if cells are scarce, a fork
+   * is better.
+   */
   #hasFreeCells(count: number): boolean {
     const { info, cells } = this.#host.context;
     return info.kvLayout === 'split' || info.kvCells - cells.used >= 2 * count;
@@ -257,7 +264,7 @@ export class SequenceSwap {
   }
 }
 
-/** The state is not at fault: the next attempt can use it. */
+/** Whether the error has nothing to do with the state, so that the next attempt can use it. */
 function isTransient(error: unknown): boolean {
   return (
     HeadstartError.isInstance(error, 'ABORTED') ||

@@ -1,4 +1,4 @@
-// What sessions without a sequence continue from: their tokens, and a state or the batches that rebuild it.
+// Keeps checkpoints of sessions that hold no sequence: their tokens, and a state or the batches that rebuild it.
 import { LRUCache } from 'lru-cache';
 import type { SequenceState } from '../native/state.js';
 import type { PrefillChunk } from './reproducible/prefill-log.js';
@@ -8,14 +8,14 @@ import type { SequenceHolder } from './sequence-pool.js';
 export interface SwappedSequence {
   tokens: Int32Array;
   templateTokens: number;
-  /** The batches in which the tokens were decoded; empty if not recorded. */
+  /** The batches in which the tokens were decoded; empty if they were not recorded. */
   chunks: readonly PrefillChunk[];
   /** The KV state, if it was captured. */
   state: SequenceState | undefined;
 }
 
 interface Entry extends SwappedSequence {
-  /** The state came from another holder: see {@link SwapStore.adopt}. */
+  /** Whether the contents came from another holder: see {@link SwapStore.adopt}. */
   adopted: boolean;
   /** Settles when the capture of `state` has ended, successfully or not. */
   ready: Promise<void>;
@@ -23,11 +23,13 @@ interface Entry extends SwappedSequence {
   dropped: boolean;
 }
 
-/** Keeps states by holder, within a budget. Holders are referenced weakly. */
+/**
+ * Keeps the contents of swapped-out sequences by holder, with a budget for their states. Holders are referenced weakly.
+ */
 export class SwapStore {
   readonly maxBytes: number;
   readonly #byHolder = new WeakMap<SequenceHolder, Entry>();
-  /** Never read, so the oldest state is dropped first. */
+  /** States in order of insertion. They are never looked up here, so the oldest is dropped first. */
   readonly #states: LRUCache<Entry, SequenceState>;
   #generation = 0;
   #closed = false;
@@ -78,7 +80,7 @@ export class SwapStore {
     return entry.state !== undefined;
   }
 
-  /** What is kept for a holder, until it is dropped. */
+  /** The contents that are kept for a holder. */
   get(holder: SequenceHolder): Readonly<Entry> | undefined {
     const entry = this.#byHolder.get(holder);
     return entry?.generation === this.#generation ? entry : undefined;
@@ -106,7 +108,7 @@ export class SwapStore {
     this.clear();
   }
 
-  /** Drops everything, because the model now computes something else. */
+  /** Drops the contents of all holders. */
   clear(): void {
     this.#generation++;
     this.#states.clear();

@@ -1,9 +1,15 @@
-/** Target duration of a step that also prefills, in ms: short enough for replies in the same batch to stream smoothly. */
+/**
+ * Target duration of a decode with tokens of replies and prompts, in ms. It is short, so that the replies stream
+ * smoothly.
+ */
 const STEP_MS = 250;
 const MIN_PROMPT_TOKENS = 64;
 const SECONDS = 10;
 
-/** Measures decode speed: limits prompt tokens in batches that also carry replies, and reports tokens per second. */
+/**
+ * Measures the decode speed. It limits prompt tokens in batches that also contain replies, and reports tokens per
+ * second.
+ */
 export class Throughput {
   /** Milliseconds per prompt token, a running mean; 0 until measured. */
   #promptMs = 0;
@@ -12,7 +18,7 @@ export class Throughput {
   /** The newest second in the ring buffer. */
   #second = 0;
 
-  /** The maximum number of prompt tokens in a batch that also carries replies. */
+  /** The maximum number of prompt tokens in a batch that also contains tokens of replies. */
   promptBudget(batchSize: number): number {
     const tokens = this.#promptMs === 0 ? MIN_PROMPT_TOKENS : Math.floor(STEP_MS / this.#promptMs);
     return Math.min(batchSize, Math.max(MIN_PROMPT_TOKENS, tokens));
@@ -21,7 +27,9 @@ export class Throughput {
   /**
    * Records one decode.
    *
-   * @param tokens all tokens of the batch, `promptTokens` of which belong to prompts
+   * @param tokens number of tokens in the batch
+   * @param promptTokens number of these tokens that belong to prompts
+   * @param ms duration of the decode
    * @param now when the decode ended, from `performance.now()`
    */
   record(tokens: number, promptTokens: number, ms: number, now: number): void {
@@ -45,7 +53,7 @@ export class Throughput {
     return this.#bySecond.reduce((total, count) => total + count, 0) / SECONDS;
   }
 
-  /** Clears the counts of seconds that left the window. */
+  /** Clears the counts of seconds that are no longer among the last ten. */
   #advanceTo(now: number): void {
     const newest = Math.floor(now / 1000);
     if (newest > this.#second) {

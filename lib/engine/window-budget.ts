@@ -15,9 +15,10 @@ export function windowCells(context: Pick<EngineContext, 'info' | 'model'>): num
 }
 
 /**
- * The budget of the sliding-window cache. Cells of a single sequence are reused as its window moves on. Shared cells are not,
- * until all other sequences have left them or are far past them. So one window is reserved for each session, and all shared
- * cells have to fit into the rest: those of resident templates, and those that sessions still share with evicted templates.
+ * The budget of the sliding-window cache. If only one sequence uses a cell, llama.cpp reuses the cell after it has left
+ * the window. A shared cell is reused only when at most one sequence still needs it. So one window is reserved for each
+ * session. All shared cells must fit into the rest: the cells of resident templates, and the cells that sessions still
+ * share with evicted templates.
  */
 export class WindowBudget {
   readonly #context: EngineContext;
@@ -25,8 +26,9 @@ export class WindowBudget {
   readonly #window: number;
   readonly #limit: number;
   /**
-   * A sequence with this many cells of its own is far past its shared cells: either llama.cpp has already reused some of its
-   * cells and dropped everything in front of them, or its cells outside the window suffice for the next state or micro-batch.
+   * A sequence with this many unshared cells does not need its shared cells any more. Either llama.cpp has already
+   * reused some of its unshared cells and dropped all cells in front of them, or its cells outside the window suffice
+   * for the next state or micro-batch.
    */
   readonly #far: number;
 
@@ -44,17 +46,20 @@ export class WindowBudget {
     this.#limit = isBounded ? cells - info.microBatchSize - sessions * this.#window : Number.POSITIVE_INFINITY;
   }
 
-  /** Whether one more resident template fits. Evicts idle ones for it, the least recently used first. */
+  /**
+   * Whether one more resident template fits. Evicts idle resident templates for it, beginning with the least recently
+   * used.
+   */
   admitsResident(): boolean {
-    return this.#makeFit(this.#window);
+    return this.#makeSpace(this.#window);
   }
 
   /** Whether another sequence may share all cells of this one. Evicts idle resident templates for it. */
   admitsFork(source: number): boolean {
-    return this.#makeFit(this.#context.cells.ownInWindow(source));
+    return this.#makeSpace(this.#context.cells.unsharedInWindow(source));
   }
 
-  #makeFit(cells: number): boolean {
+  #makeSpace(cells: number): boolean {
     if (this.#limit === Number.POSITIVE_INFINITY) {
       return true;
     }
@@ -69,10 +74,10 @@ export class WindowBudget {
     }
   }
 
-  /** The number of shared cells. @param without counts as if this sequence were empty */
+  /** The number of shared cells. @param without a sequence that counts as empty */
   #shared(without?: number): number {
     const { cells } = this.#context;
-    const isNear = (sequence: number) => sequence !== without && cells.ownInWindow(sequence) < this.#far;
+    const isNear = (sequence: number) => sequence !== without && cells.unsharedInWindow(sequence) < this.#far;
     let shared = this.#window * (this.#residents.heldCount - (without === undefined ? 0 : 1));
     for (const { inWindow, holders } of cells.sharedInWindow()) {
       const near = holders.filter(isNear);

@@ -39,7 +39,7 @@ describe('for a model whose state can be trimmed', () => {
     const { report, tokens } = await lab.run(template(3), MESSAGE, 6);
     expect(report).toMatchObject({ source, cache: 'prefix', templateTokens: 250, cachedTokens: 200 });
     expect(report.reason).toBe(
-      'no entry of its own: it shares 200 of its 250 tokens with a cached template of 250, which differs from there on',
+      'the template has no entry: it shares 200 of its 250 tokens with a cached template of 250 tokens, which differs from there on',
     );
     expect(lab.context.counters().decodedTokens - before).toBe(50 + MESSAGE.length + 5);
     expect(lab.cache.stats()).toMatchObject({ hits: 0, hitRate: 0, prefixStarts: 1, reusedTokens: 200 });
@@ -121,7 +121,9 @@ describe.each(['recurrent', 'hybrid', 'sliding-window'] as const)(
       const wanted = template(4, 60);
       const { report, tokens } = await lab.run(wanted, MESSAGE, 6);
       expect(report).toMatchObject({ source: 'disk', cache: 'prefix', cachedTokens: 200 });
-      expect(report.reason).toMatch(/shares 200 of its 260 tokens with a cached template of 200, which ends there$/);
+      expect(report.reason).toMatch(
+        /shares 200 of its 260 tokens with a cached template of 200 tokens, which ends there$/,
+      );
       const cold = await (await openLab({ path: microModel(name) })).run(wanted, MESSAGE, 6, { cache: false });
       expect(tokens).toEqual(cold.tokens);
     });

@@ -27,13 +27,13 @@ describe('CellLedger', () => {
     cells.copy(0, 1);
     cells.copy(0, 2);
     cells.grow(1, 10);
-    expect([cells.ownInWindow(0), cells.ownInWindow(1)]).toEqual([0, 10]);
-    expect([cells.hasOwn(0), cells.hasOwn(1)]).toEqual([false, true]);
+    expect([cells.unsharedInWindow(0), cells.unsharedInWindow(1)]).toEqual([0, 10]);
+    expect([cells.hasUnshared(0), cells.hasUnshared(1)]).toEqual([false, true]);
     expect([...cells.sharedInWindow()]).toEqual([{ inWindow: 64, holders: [0, 1, 2] }]);
     cells.cut(0, 0);
     cells.cut(2, 0);
     expect([...cells.sharedInWindow()]).toEqual([]);
-    expect(cells.ownInWindow(1)).toBe(74);
+    expect(cells.unsharedInWindow(1)).toBe(74);
   });
 
   it('agrees with a simple model of cells after any operations', () => {

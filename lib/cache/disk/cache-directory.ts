@@ -1,5 +1,5 @@
-// The cache directory: created with access for its owner only, refused if other users can write to it, and cleaned of the files of dead
-// processes.
+// The cache directory. It is created with access for its owner only, and refused if other users can write to it. The
+// files of dead processes are deleted from it.
 import { randomBytes } from 'node:crypto';
 import { readdir, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,13 +12,19 @@ const CACHE_TAG =
 const MIN_FREE_RATIO = 0.05;
 const MIN_FREE_BYTES = 2 * 1024 ** 3;
 
-/** Number of set-aside files that are kept for inspection, the newest ones. */
+/** The number of `*.corrupt` files that are kept for inspection. The newest stay. */
 export const MAX_CORRUPT_FILES = 8;
 
-/** Age after which a temporary file is deleted if its owner has no lock, for example on a file system without locks. */
+/**
+ * If the owner of a temporary file has no lock file (for example on a file system without locks), the file is deleted
+ * at this age.
+ */
 const ORPHAN_MS = 3_600_000;
 
-/** `<name>.<owner>.<number>.tmp`. The owner is a cache in a process. It holds the lock on `owner_<owner>.lock` until it is closed. */
+/**
+ * `<name>.<owner>.<number>.tmp`. The owner is one open cache of one process. It holds the lock on `owner_<owner>.lock`
+ * until it is closed.
+ */
 const TEMPORARY_NAME = /\.([0-9a-f]{16})\.\d+\.tmp$/;
 const OWNER_NAME = /^owner_([0-9a-f]{16})\.lock$/;
 const ENTRY_LOCK_NAME = /^template_[0-9a-f]{64}\.lock$/;
@@ -30,7 +36,7 @@ export class CacheDirectory {
   #ownerLock: Promise<FileLock | undefined> | undefined;
   #temporaryFiles = 0;
 
-  /** @param minFreeBytes free disk space that a save must leave; default: the larger of 5 % and 2 GiB */
+  /** @param minFreeBytes free disk space that a save must leave, in bytes. @default the larger of 5 % and 2 GiB */
   constructor(path: string, minFreeBytes?: number) {
     this.path = path;
     this.#minFreeBytes = minFreeBytes;
@@ -60,7 +66,11 @@ export class CacheDirectory {
     }
   }
 
-  /** @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`. */
+  /**
+   * Creates the directory if it does not exist.
+   *
+   * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`.
+   */
   async make(): Promise<void> {
     try {
       await makeDirectory(this.path, 0o700);
@@ -76,12 +86,12 @@ export class CacheDirectory {
     }
   }
 
-  /** All file names; none if the directory cannot be read. */
+  /** All file names; an empty array if the directory cannot be read. */
   names(): Promise<string[]> {
     return readdir(this.path).catch(() => []);
   }
 
-  /** @throws HeadstartError `DISK_FULL` if `bytes` more would leave too little free disk space. */
+  /** @throws HeadstartError `DISK_FULL` if a file of `bytes` bytes would leave too little free disk space. */
   async requireFreeSpace(bytes: number): Promise<void> {
     const disk = await statfs(this.path);
     const minFree = this.#minFreeBytes ?? Math.max(MIN_FREE_RATIO * disk.blocks * disk.bsize, MIN_FREE_BYTES);
@@ -112,7 +122,10 @@ export class CacheDirectory {
     await replaceText(this.join(name), text, { temporary: await this.#temporaryName(name), durable: false });
   }
 
-  /** Renames a damaged file to `*.corrupt`. Of all such files, the newest {@link MAX_CORRUPT_FILES} are kept. */
+  /**
+   * Renames a damaged file to `*.corrupt`. Keeps the newest {@link MAX_CORRUPT_FILES} of these files and deletes the
+   * others.
+   */
   async setAside(name: string): Promise<void> {
     const path = this.join(name);
     await rename(path, `${path}.corrupt`).catch(async () => {
@@ -124,7 +137,11 @@ export class CacheDirectory {
     await this.deleteOldCorrupt();
   }
 
-  /** @returns the number of deleted files */
+  /**
+   * Deletes all `*.corrupt` files except the newest {@link MAX_CORRUPT_FILES}.
+   *
+   * @returns the number of deleted files
+   */
   async deleteOldCorrupt(): Promise<number> {
     const names = (await this.names()).filter((name) => name.endsWith('.corrupt'));
     if (names.length <= MAX_CORRUPT_FILES) {
@@ -140,10 +157,11 @@ export class CacheDirectory {
   }
 
   /**
-   * Deletes the temporary files of dead owners: their lock is free. The files of living processes stay, also of stopped ones.
+   * Deletes the temporary files and lock files of dead owners. An owner is dead if its lock is free. A process that is
+   * stopped still holds its lock, so its files stay.
    *
    * @param names all file names in the directory
-   * @returns the number of deleted files
+   * @returns the number of deleted temporary files
    */
   async sweep(names: readonly string[]): Promise<number> {
     let swept = 0;
@@ -185,18 +203,20 @@ export class CacheDirectory {
     return (await FileLock.tryAcquire(this.join(`owner_${this.#owner}.lock`)).catch(() => null)) ?? undefined;
   }
 
-  /** Asks the lock. Process ids are used again, and mean nothing in another container. */
+  /**
+   * Checks the owner's lock. A process id would prove nothing: it may be reused, and each container has its own ids.
+   */
   async #isAlive(owner: string, names: readonly string[]): Promise<boolean> {
     const name = `owner_${owner}.lock`;
     if (!names.includes(name)) {
-      // The file system has no locks, or the owner is dead. Only the age of its files is known.
+      // The file system has no locks, or the owner is dead. Only the age of the owner's files can tell.
       const files = names.filter((file) => TEMPORARY_NAME.exec(file)?.[1] === owner);
       return !(await Promise.all(files.map((file) => this.#isOld(file)))).every(Boolean);
     }
     return this.#isHeld(name);
   }
 
-  /** Deletes the lock file if the lock is free. */
+  /** Whether a process holds the lock. If the lock is free, this deletes the lock file. */
   async #isHeld(name: string): Promise<boolean> {
     try {
       const lock = await FileLock.tryAcquire(this.join(name));
@@ -207,7 +227,7 @@ export class CacheDirectory {
       lock.release();
       return false;
     } catch {
-      return true; // unknown: the files stay
+      return true; // The file system cannot tell, so the files stay.
     }
   }
 

@@ -1,4 +1,5 @@
-// Counts of all processes that used a directory, also before restarts. They are in one small file, which is changed under a lock.
+// Counts of all processes that used a directory, also before restarts. They are stored in one small file. A lock
+// protects its changes.
 import { readFile, rm } from 'node:fs/promises';
 import { FileLock } from '../../native/file-lock.js';
 import { addCounts, NO_COUNTS, type TemplateCacheCounts } from '../statistics.js';
@@ -19,7 +20,7 @@ export class CumulativeCounts {
     this.#directory = directory;
   }
 
-  /** The counts of all processes, including the ones of this process that are not written yet. */
+  /** The counts of all processes. @param counts the current counts of this process, which may not be written yet */
   with(counts: TemplateCacheCounts): TemplateCacheCounts {
     return addCounts(this.#stored, addCounts(counts, this.#written, -1));
   }
@@ -34,7 +35,10 @@ export class CumulativeCounts {
     }
   }
 
-  /** Adds the counts since the last write. If another process holds the lock for long, the next write adds them. */
+  /**
+   * Adds the counts since the last write to the file. If another process holds the lock for 100 ms, the next write adds
+   * them.
+   */
   write(counts: TemplateCacheCounts): Promise<void> {
     this.#writing = this.#writing.then(() => this.#write({ ...counts })).catch(() => undefined);
     return this.#writing;
@@ -65,7 +69,7 @@ export class CumulativeCounts {
     for (let attempt = 0; attempt < 20; attempt++) {
       const lock = await FileLock.tryAcquire(this.#directory.join(LOCK_NAME)).catch(() => undefined);
       if (lock !== null) {
-        return lock; // undefined if the file system has no locks: nothing is written then
+        return lock; // undefined if the file system has no locks: then no counts are written
       }
       await new Promise((resolve) => setTimeout(resolve, 5));
     }

@@ -1,22 +1,23 @@
-// An index of the directory, so that not every entry has to be opened: one file with one line for each entry. Lines are derived from the
-// footers of the entries. Each save appends a line, and missing lines are rebuilt. A lookup by key never uses the index; nearest starts,
-// statistics and budgets do. If index and entry disagree, the entry is right.
+// An index of the entries in the directory, so that they need not be opened one by one. It is a file with one line for
+// each entry. A line contains data from the footer of its entry. Each save appends a line, and missing lines are
+// rebuilt. The index serves nearest starts, statistics and budgets. A start with a known key does not need it. If index
+// and entry disagree, the entry is right.
 import { appendFile, open, rm, stat } from 'node:fs/promises';
 import { SequenceState } from '../../native/state.js';
 import { groupOf } from '../key.js';
 import type { CacheDirectory } from './cache-directory.js';
 import { type EntryMetadata, type IndexedEntry, isEntryName } from './entry.js';
 
-/** The name contains the format version: versions of the package with other lines use another file. */
+/** The name contains the format version. A version of the package with another line format uses another file. */
 const INDEX_NAME = 'index-1.jsonl';
-/** Number of lines of deleted entries from which on the file is written again. */
+/** If the file has more lines of deleted entries than this, it is rewritten without them. */
 const MAX_DEAD_LINES = 256;
 const SCAN_CONCURRENCY = 16;
 
 export class DirectoryIndex {
   readonly #directory: CacheDirectory;
   readonly #entries = new Map<string, IndexedEntry>();
-  /** Names of files that are no valid entries, so that each is read only once. */
+  /** Names of files that are not valid entries. They are remembered so that each is read only once. */
   readonly #invalid = new Set<string>();
   #tokens = 0;
   #bytes = 0;
@@ -26,7 +27,10 @@ export class DirectoryIndex {
   #lines = 0;
   /** The newest refresh. Refreshes run one after the other, because they share the offset. */
   #refreshing: Promise<unknown> = Promise.resolve();
-  /** Names that this process saved or deleted since the current refresh began. The list of names may be older than these changes. */
+  /**
+   * Names that this process saved or deleted since the current refresh began. The refresh ignores them, because it may
+   * have listed the directory before these changes.
+   */
   readonly #changed = new Set<string>();
 
   constructor(directory: CacheDirectory) {
@@ -54,7 +58,7 @@ export class DirectoryIndex {
   }
 
   /**
-   * Reads the directory, to find the entries that other processes saved or deleted.
+   * Lists the directory, to find the entries that other processes saved or deleted.
    *
    * @returns all file names in the directory
    */
@@ -63,8 +67,8 @@ export class DirectoryIndex {
   }
 
   /**
-   * Reads what other processes saved since the last refresh, without reading the directory. Deleted entries are noticed by the next
-   * refresh.
+   * Reads the lines that other processes have appended since the last refresh. It does not list the directory, so it
+   * does not notice deleted entries.
    */
   readTail(): Promise<void> {
     return this.#oneAtATime(async () => this.#addLines(await this.#readLines(), () => true));
@@ -77,7 +81,7 @@ export class DirectoryIndex {
     await this.#append([entry]);
   }
 
-  /** Call before and after the file is deleted, and when a file turns out to be missing. */
+  /** Call it before and after deleting a file, and when a file turns out to be missing. */
   delete(name: string): void {
     this.#changed.add(name);
     this.#remove(name);
@@ -166,7 +170,10 @@ export class DirectoryIndex {
     return lines.map(parseLine).filter((entry) => entry !== undefined);
   }
 
-  /** Reads entries without a line: the index file is missing or damaged, or another version of the package saved them. */
+  /**
+   * Reads the footers of entries that have no line in the index. This happens if the index file is missing or damaged,
+   * or if another version of the package saved the entries.
+   */
   async #readFooters(names: readonly string[]): Promise<void> {
     const entries: IndexedEntry[] = [];
     const next = names[Symbol.iterator]();
@@ -178,7 +185,7 @@ export class DirectoryIndex {
             continue;
           }
           if (entry === undefined) {
-            this.#invalid.add(name); // a lookup reports the reason
+            this.#invalid.add(name); // A start that reads this entry reports the reason.
           } else {
             this.#set(entry);
             entries.push(entry);
@@ -203,12 +210,16 @@ export class DirectoryIndex {
     if (entries.length === 0) {
       return;
     }
-    // One write for all lines, so that the appends of several processes do not mix. A lost line only costs the reading of a footer.
+    // All lines are written at once, so that they do not mix with those of other processes. If a line is lost, the
+    // entry's footer is read instead.
     const text = entries.map((entry) => `${JSON.stringify(entry)}\n`).join('');
     await appendFile(this.#directory.join(INDEX_NAME), text, { mode: 0o600 }).catch(() => undefined);
   }
 
-  /** Lines that other processes append at the same time are lost. The next refresh reads their footers. */
+  /**
+   * Rewrites the file. Lines that other processes append at the same time are lost. The next refresh reads those
+   * footers.
+   */
   async #compact(): Promise<void> {
     const text = [...this.#entries.values()].map((entry) => `${JSON.stringify(entry)}\n`).join('');
     await this.#directory.replaceText(INDEX_NAME, text).catch(() => undefined);
@@ -239,7 +250,7 @@ function parseLine(line: string): IndexedEntry | undefined {
     const entry: unknown = JSON.parse(line);
     return isIndexedEntry(entry) ? entry : undefined;
   } catch {
-    return undefined; // damaged, or a mix of two writes: the footer is read instead
+    return undefined; // The line is damaged or mixed with another one. The footer is read instead.
   }
 }
 

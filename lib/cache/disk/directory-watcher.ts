@@ -1,22 +1,27 @@
-// Other processes save and delete entries. The watcher refreshes the index soon after such a change.
 import { stat } from 'node:fs/promises';
 import type { CacheDirectory } from './cache-directory.js';
 import type { DirectoryIndex } from './directory-index.js';
 
 /** How often the modification time of the directory is read. */
 const POLL_MS = 2000;
-/** Some file systems store times in steps of two seconds. A second change in one step does not change the time, so it is looked for. */
+/**
+ * Some file systems store times in steps of two seconds. Two changes within one step have the same time. So the index
+ * is refreshed once more if the last change is more recent than this.
+ */
 const TIME_STEP_MS = 3000;
 
-/** Refreshes an index soon after its directory has changed. It keeps neither the process nor the index alive. */
+/**
+ * Refreshes an index soon after another process has changed the directory. The watcher keeps neither the process nor
+ * the index alive.
+ */
 export class DirectoryWatcher {
   readonly #path: string;
   readonly #index: WeakRef<DirectoryIndex>;
   #timer: NodeJS.Timeout | undefined;
   #polling: Promise<unknown> = Promise.resolve();
-  /** Modification time of the directory at the last poll, ms since the epoch; -1 if there is no directory. */
+  /** Modification time of the directory at the last poll, ms since the epoch; -1 if the directory does not exist. */
   #lastChange = -1;
-  /** The last change was recent: the next poll refreshes even if the time is the same. */
+  /** Whether the last change was recent. Then the next poll refreshes the index even if the time is the same. */
   #isRecent = false;
 
   constructor(directory: CacheDirectory, index: DirectoryIndex) {

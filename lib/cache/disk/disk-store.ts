@@ -10,19 +10,22 @@ import type { CacheDirectory } from './cache-directory.js';
 import { type DirectoryIndex, indexedEntry } from './directory-index.js';
 import { type EntryMetadata, entryName, fullEntryName, type IndexedEntry } from './entry.js';
 
-/** The entry, or the reason why it cannot be used: `absent`, or a description that begins with `foreign`, `corrupt` or `unreadable`. */
+/**
+ * The state of an entry, or the reason why the entry cannot be used. The reason is `absent`, or a text that begins with
+ * `foreign`, `corrupt` or `unreadable`.
+ */
 export type DiskLookup =
   | { state: SequenceState; bytes: number; prefillMs: number }
   | { state: undefined; reason: string; corrupt: boolean };
 
-/** A use is written to the file at most this often. */
+/** Minimum time between two updates of an entry's modification time, ms. */
 const TOUCH_MS = 60_000;
 const MAX_TOUCHED = 1024;
 
 export class DiskStore {
   readonly directory: CacheDirectory;
   readonly index: DirectoryIndex;
-  /** When a use of each entry was last written to its file. */
+  /** For each key: when {@link touch} last wrote the entry's modification time, ms since the epoch. */
   readonly #touched = new LRUCache<string, number>({ max: MAX_TOUCHED });
   readonly #onCorrupt: (key: string, reason: string) => void;
 
@@ -33,7 +36,7 @@ export class DiskStore {
   }
 
   /**
-   * Reads and verifies an entry, and compares the whole key and all tokens.
+   * Reads an entry, verifies its checksum, and compares its key and all of its tokens.
    *
    * @throws HeadstartError only `ABORTED` and `CLOSED`.
    */
@@ -41,12 +44,12 @@ export class DiskStore {
     const lookup = await this.#readName(entryName(key), key, signal);
     if (lookup.state !== undefined && !sameTokens(lookup.state.tokens, tokens)) {
       lookup.state.close();
-      return this.#setAside(entryName(key), key, "its tokens are not the template's");
+      return this.#setAside(entryName(key), key, 'its tokens differ from those of the template');
     }
     return lookup;
   }
 
-  /** Reads an entry of the index, as {@link read} does. The caller compares the tokens. */
+  /** Reads an entry of the index. Unlike {@link read} it does not compare the tokens: the caller does. */
   readEntry({ name, key }: IndexedEntry, signal?: AbortSignal): Promise<DiskLookup> {
     return this.#readName(name, key, signal);
   }
@@ -68,7 +71,7 @@ export class DiskStore {
       const verdict = judge(state.metadata as Partial<EntryMetadata>, state.tokens);
       state.close();
       if (verdict === 'corrupt') {
-        await this.#setAside(name, key, 'its key is not that of its tokens');
+        await this.#setAside(name, key, 'its key does not match its tokens');
       }
       return { verdict, bytes };
     } catch (error) {
@@ -84,7 +87,7 @@ export class DiskStore {
   }
 
   /**
-   * Saves a state in one file. A failure leaves the directory as it was.
+   * Saves a state in one file. If this fails, the existing entries do not change.
    *
    * @returns the file's size in bytes
    * @throws HeadstartError `DISK_FULL`, `WRITE_FAILED`.
@@ -105,7 +108,10 @@ export class DiskStore {
     return bytes;
   }
 
-  /** Writes the time of a use to the entry's file, for eviction by last use. Does not wait, and writes at most once a minute. */
+  /**
+   * Sets the modification time of the entry's file to now, because eviction uses it as the time of the last use. Writes
+   * at most once a minute, in the background.
+   */
   touch(key: string): void {
     const now = Date.now();
     if (Math.abs(now - (this.#touched.get(key) ?? 0)) > TOUCH_MS) {
@@ -114,20 +120,20 @@ export class DiskStore {
     }
   }
 
-  /** The file name of the entry, or the name that it would get. */
+  /** The file name of the key's entry. If no entry exists, the short name. */
   nameOf(key: string): string {
     const full = fullEntryName(key);
     return this.index.get(full) === undefined ? entryName(key) : full;
   }
 
-  /** Deletes the file of an entry. A process that is reading it can finish. */
+  /** Deletes the file of an entry. A process that has already opened the file can finish reading it. */
   async delete(name: string): Promise<void> {
     this.index.delete(name);
     await rm(this.directory.join(name), { force: true, recursive: true }).catch(() => undefined);
-    this.index.delete(name); // again, because a look at the directory may have found it in between
+    this.index.delete(name); // A refresh may have added it again in between.
   }
 
-  /** Identifies the file of an entry: another text means another file. Empty if there is none. */
+  /** A text that changes when the file with the short name is replaced. Empty if there is no such file. */
   async identity(key: string): Promise<string> {
     const stats = await lstat(this.directory.join(entryName(key)), { bigint: true }).catch(() => undefined);
     return stats === undefined ? '' : `${stats.ino} ${stats.mtimeNs} ${stats.size}`;
@@ -136,7 +142,8 @@ export class DiskStore {
   async #readName(name: string, key: string, signal: AbortSignal | undefined): Promise<DiskLookup> {
     const first = await this.#tryRead(name, key, signal);
     if (first.state === undefined && first.corrupt) {
-      // Try again: another process may have set it aside and saved it again, and the new file must not be set aside.
+      // Another process may have set the file aside and saved a new one. That file must not be set aside, so read
+      // again.
       const before = await lstat(this.directory.join(name)).catch(() => undefined);
       const second = await this.#tryRead(name, key, signal);
       if (second.state !== undefined || !second.corrupt) {
@@ -191,7 +198,7 @@ export class DiskStore {
     return { state: undefined, reason, corrupt: true };
   }
 
-  /** The short name, unless an intact entry of another key or version has it. */
+  /** The name for a new entry: the short name, unless an intact entry of another key or version has it. */
   async #nameFor(key: string): Promise<string> {
     const short = entryName(key);
     try {
@@ -203,7 +210,10 @@ export class DiskStore {
   }
 }
 
-/** Never sets an older time. Otherwise a clock that jumped back would make the newest use the oldest. */
+/**
+ * Never sets an older time. Otherwise, after the clock was set back, the most recently used entry would be evicted
+ * first.
+ */
 async function setLastUse(path: string, now: number): Promise<void> {
   const { mtimeMs } = await stat(path);
   if (mtimeMs < now) {

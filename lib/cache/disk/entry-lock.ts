@@ -1,5 +1,6 @@
-// One prefill for several processes: a lock file next to the entry, held from the prefill until the entry is saved. The lock only saves
-// work: a process that does not get it in time prefills too.
+// A lock file next to the entry, so that only one of several processes prefills a template. The process holds the lock
+// from the prefill until the entry is saved. The lock only avoids duplicate work: a process that does not get the lock
+// in time prefills without it.
 import { rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { throwIfAborted } from '../../abort.js';
@@ -10,16 +11,18 @@ import type { CacheDirectory } from './cache-directory.js';
 import type { DiskStore } from './disk-store.js';
 import { lockName } from './entry.js';
 
-/** Held while this process prefills and saves. `release` may be called twice. */
+/** The lock that this process holds while it prefills and saves a template. `release` is idempotent. */
 export interface EntryLock {
   release(): Promise<void>;
 }
 
 /** The result of waiting for a template that another process may be prefilling. */
 export interface LockWait {
-  /** Undefined if there are no locks or the wait took too long: this process then prefills without the lock. */
+  /**
+   * Undefined if the file system has no locks or the wait took too long. This process then prefills without the lock.
+   */
   lock: EntryLock | undefined;
-  /** The entry may be there now: read it again. */
+  /** The entry may have been saved during the wait. The caller must read it again. */
   appeared: boolean;
   waitedMs: number;
 }
@@ -28,8 +31,10 @@ const FIRST_POLL_MS = 5;
 const LAST_POLL_MS = 50;
 
 /**
- * @param foreign whether an entry of another key has the short name
- * @param limitMs longest wait, for example if the holder of the lock hangs
+ * Waits for the lock of a template, or until another process has saved the entry.
+ *
+ * @param foreign whether the file with the short name belongs to another key
+ * @param limitMs maximum wait, because the process that holds the lock may hang
  * @throws HeadstartError `ABORTED`
  */
 export async function waitForLock(
@@ -46,7 +51,8 @@ export async function waitForLock(
     const lock = await tryLock(disk.directory, key);
     const waitedMs = performance.now() - begin;
     const isNew = (await disk.identity(key)) !== initial;
-    // If the short name belongs to another key, the entry gets its full name. Then only reading can tell whether it is there.
+    // If the short name belongs to another key, the entry is saved under its full name. Only reading it shows whether
+    // it exists.
     const appeared = isNew || (foreign && lock !== 'taken' && waitedMs > FIRST_POLL_MS);
     if (lock !== 'taken' || appeared || waitedMs > limitMs) {
       return { lock: lock === 'taken' ? undefined : lock, appeared, waitedMs: poll === FIRST_POLL_MS ? 0 : waitedMs };
@@ -59,7 +65,7 @@ export async function waitForLock(
   }
 }
 
-/** Undefined if the file system has no locks or the directory is not writable. */
+/** @returns undefined if the file system has no locks or the directory is not writable */
 async function tryLock(directory: CacheDirectory, key: string): Promise<EntryLock | undefined | 'taken'> {
   try {
     const lock = await FileLock.tryAcquire(directory.join(lockName(key)));
@@ -72,7 +78,10 @@ async function tryLock(directory: CacheDirectory, key: string): Promise<EntryLoc
   }
 }
 
-/** Deletes the file while the lock is held. A process that then gets the lock of the deleted file tries again (see FileLock). */
+/**
+ * Deletes the file before it releases the lock. If another process then locks the deleted file, it tries again: see
+ * {@link FileLock}.
+ */
 async function releaseLock(lock: FileLock): Promise<void> {
   if (lock.held) {
     await rm(lock.path, { force: true }).catch(() => undefined);

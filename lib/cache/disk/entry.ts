@@ -4,6 +4,7 @@ import type { PrefixHashes } from '../prefix-hash.js';
 
 /** The metadata in the footer of an entry. The addon adds the token count, sizes and compatibility. */
 export interface EntryMetadata {
+  /** See `ENTRY_FORMAT`. */
   format: number;
   /** The full key. The file name contains only 16 of its 64 digits. */
   key: string;
@@ -12,11 +13,11 @@ export interface EntryMetadata {
   createdAt: string;
   /** Duration of the prefill that this entry replaces, ms. */
   prefillMs: number;
-  /** For rebuilding the index. */
+  /** The hashes for the index, so that it can be rebuilt from the footers. */
   prefix?: PrefixHashes;
 }
 
-/** The index's record of an entry. */
+/** The data of one entry in the index. */
 export interface IndexedEntry extends PrefixHashes {
   name: string;
   key: string;
@@ -35,17 +36,17 @@ export function isEntryName(name: string): boolean {
   return ENTRY_NAME.test(name);
 }
 
-/** The short name of an entry. */
+/** The short name of an entry, with the first 16 digits of its key. */
 export function entryName(key: string): string {
   return `template_${key.slice(0, 16)}.kv`;
 }
 
-/** The name of an entry if its short name belongs to another key. */
+/** The name that an entry gets if its short name is taken by an entry of another key. */
 export function fullEntryName(key: string): string {
   return `template_${key}.kv`;
 }
 
-/** The file next to an entry that protects it from eviction. */
+/** The name of the file that protects an entry from eviction. */
 export function pinName(key: string): string {
   return `template_${key}.pin`;
 }
@@ -55,7 +56,7 @@ export function pinnedKey(name: string): string | undefined {
   return PIN_NAME.exec(name)?.[1];
 }
 
-/** The lock that a process holds while it prefills and saves the template. */
+/** The name of the lock file that a process holds while it prefills and saves the template. */
 export function lockName(key: string): string {
   return `template_${key}.lock`;
 }

@@ -1,4 +1,4 @@
-// Chooses the entries to delete for the budgets of the directory. Without a budget nothing is deleted.
+// Chooses the entries that exceed the budgets of the directory. Without a budget no entry is deleted.
 import { stat } from 'node:fs/promises';
 import { group, type OptionsOf, size } from '../../option-types.js';
 import type { CacheDirectory } from './cache-directory.js';
@@ -18,17 +18,24 @@ export interface DirectoryBudget extends OptionsOf<typeof BUDGET> {}
 
 export const BUDGET_OPTIONS = group(BUDGET);
 
-/** An entry with the data that decides when it is deleted. */
+/** An entry with the time of its last use and its pin, on which eviction depends. */
 export interface DatedEntry extends IndexedEntry {
   /** Time of the last read by a start, or of the save, ms since the epoch. */
   lastUsedAt: number;
   pinned: boolean;
 }
 
-/** Above this size, statistics and log warn about a directory without a budget. */
+/**
+ * If the entries of a directory are larger than this, statistics contain a warning. Without a budget the logger gets it
+ * too.
+ */
 export const LARGE_DIRECTORY_BYTES = 10 * 1024 ** 3;
 
-/** Adds the last use of each entry, from its file. Entries without a file are left out. */
+/**
+ * Reads the last use of each entry from its file. Entries without a file are left out.
+ *
+ * @param names all file names in the directory, among them the pins
+ */
 export async function dated(
   directory: CacheDirectory,
   entries: Iterable<IndexedEntry>,
@@ -45,7 +52,7 @@ export async function dated(
 }
 
 /**
- * The entries to delete, the least recently used first. Pinned entries and the entry just saved stay.
+ * The entries to delete, beginning with the least recently used. Pinned entries and the entry just saved stay.
  *
  * @param keep the name of the entry just saved
  */
@@ -58,19 +65,20 @@ export function surplus(
   const { maxDiskBytes = Infinity, maxEntries = Infinity, maxAgeMs = Infinity } = budget;
   let bytes = entries.reduce((sum, entry) => sum + entry.bytes, 0);
   let count = entries.length;
-  const leaving: DatedEntry[] = [];
-  // If the clock jumped back, some uses lie in the future. They count as just now, in their own order.
+  const toDelete: DatedEntry[] = [];
+  // If the clock was set back, some times of use are in the future. Such entries are not too old, and come last in the
+  // order.
   for (const entry of [...entries].sort((a, b) => a.lastUsedAt - b.lastUsedAt)) {
     if (entry.pinned || entry.name === keep) {
       continue;
     }
     if (bytes > maxDiskBytes || count > maxEntries || now - entry.lastUsedAt > maxAgeMs) {
-      leaving.push(entry);
+      toDelete.push(entry);
       bytes -= entry.bytes;
       count--;
     }
   }
-  return leaving;
+  return toDelete;
 }
 
 export function isBounded({ maxDiskBytes, maxEntries, maxAgeMs }: DirectoryBudget): boolean {

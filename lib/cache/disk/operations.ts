@@ -1,5 +1,5 @@
-// What an operator does with the cache: list, verify, prune, clear, pin. Each operation may run while sessions run and while other
-// processes use the directory, because files are only read, renamed or deleted as a whole.
+// Operations on the whole cache: list, inspect, verify, prune, clear, invalidate and pin. They may run while sessions
+// run and while other processes use the directory, because they only read, rename or delete whole files.
 import { writeFile } from 'node:fs/promises';
 import { throwIfAborted } from '../../abort.js';
 import { HeadstartError } from '../../errors.js';
@@ -19,7 +19,7 @@ export interface CacheEntry {
   tokens: number;
   /** Size of its file in bytes; 0 if it has no file. */
   bytes: number;
-  /** Where its state is. A start uses the first one. */
+  /** The tiers that hold its state. A start uses the first one. */
   tiers: ('resident' | 'memory' | 'disk')[];
   /** Whether it is protected from eviction. */
   pinned: boolean;
@@ -114,7 +114,7 @@ export async function inspectEntry(stores: CacheStores, key: string): Promise<Ca
   return { ...entry, ...(components && { components }) };
 }
 
-/** Reads one entry after the other, so that restores can run in between. */
+/** Reads the entries one after the other, so that restores of sessions can run in between. */
 export async function verifyEntries({ disk }: CacheStores, options: VerifyOptions): Promise<VerifyReport> {
   const report: VerifyReport = { checked: 0, intact: 0, corrupt: 0, foreign: 0, bytes: 0 };
   if (disk === undefined) {
@@ -195,7 +195,7 @@ export async function invalidateKey({ residents, memory, disk }: CacheStores, ke
   return true;
 }
 
-/** A pin is a file next to the entry, so that other processes and later ones see it. */
+/** A pin is a file next to the entry, so that other processes see it, also after a restart. */
 export async function setPinned({ residents, memory, disk }: CacheStores, key: string, pinned: boolean): Promise<void> {
   residents.setPinned(key, pinned);
   memory.setPinned(key, pinned);

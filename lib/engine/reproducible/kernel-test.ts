@@ -3,10 +3,13 @@ import { throwIfAborted } from '../../abort.js';
 import type { Context } from '../../native/context.js';
 
 const PROMPT_TOKENS = 24;
-/** Prompt length of the other sequences when only their single tokens matter. */
+/** Prompt length of the other sequences in {@link KernelTest.tokensInBatches}, which tests only single tokens. */
 const SHORT_PROMPT_TOKENS = 3;
 
-/** Numbers of other tokens in the batch: each one that kernels may round up to a tile size, and some large ones. */
+/**
+ * Numbers of other tokens in the batch: all up to 16, because kernels may round them up to a tile size, and some larger
+ * ones.
+ */
 const BATCH_SIZES = [...Array.from({ length: 16 }, (_, index) => index + 1), 24, 32, 48, 64, 96, 128, 192];
 
 interface Row {
@@ -15,13 +18,16 @@ interface Row {
   from: number;
 }
 
-/** How many other tokens are in the batch, and how many of them come first. */
+/** The place of the tested token in a batch: how many other tokens there are, and how many of them come before it. */
 interface Place {
   others: number;
   before: number;
 }
 
-/** Each run starts with an empty context and returns rows of logits of sequence 0 (`alone`: of the named sequence). */
+/**
+ * Runs of the test. Each run empties the context and returns the logits of sequence 0, or with `alone` of the named
+ * sequence.
+ */
 export class KernelTest {
   readonly #context: Context;
   readonly #signal: AbortSignal | undefined;
@@ -44,7 +50,7 @@ export class KernelTest {
       .slice(0, Math.max(1, kvCellsPerSequence - this.#size));
   }
 
-  /** Logits after a prompt, and after as many single tokens as {@link tokensInBatches} decodes. */
+  /** The logits after a prompt, and after as many single tokens as {@link tokensInBatches} decodes. */
   async alone(sequence: number): Promise<Float32Array[]> {
     await this.#context.clear();
     return [await this.#decode([this.#prompt(sequence)], 0), ...(await this.#singleTokens(sequence))];
@@ -65,7 +71,10 @@ export class KernelTest {
     return [afterPrompt, ...(await this.#singleTokens(0))];
   }
 
-  /** Prompts one after the other, then each token in a batch with others: all batch sizes, first and last in the batch. */
+  /**
+   * Like {@link alone}, but each single token is decoded in a batch with tokens of other sequences: in batches of all
+   * sizes, as the first token and as the last.
+   */
   async tokensInBatches(): Promise<Float32Array[]> {
     await this.#context.clear();
     const all = [await this.#decode([this.#prompt(0)], 0)];
@@ -98,7 +107,7 @@ export class KernelTest {
     return Math.max(2, this.#places.length);
   }
 
-  /** Text 0 is the one under test. The prompts of other texts are shorter. */
+  /** Text 0 is the tested text. The prompts of other texts are shorter. */
   #prompt(sequence: number, text = 0, maxTokens = this.#size): Row {
     return this.#row(sequence, text, 0, text === 0 ? this.#size : Math.min(maxTokens, this.#size - 1));
   }
@@ -139,7 +148,7 @@ export class KernelTest {
   }
 }
 
-/** The sequence ids of a batch: sequence 0, which is under test, comes after `before` of the others. */
+/** The sequence ids of a batch. The tested sequence 0 comes after `before` other sequences. */
 function batchOf(others: number, before: number): number[] {
   const ids = Array.from({ length: others }, (_, index) => index + 1);
   ids.splice(before, 0, 0);

@@ -1,4 +1,4 @@
-/** Tokens that went into a sequence in one batch. The first `keep` of them are still there. */
+/** Tokens that were decoded into a sequence in one batch. The sequence still holds the first `keep` of them. */
 export interface PrefillChunk {
   from: number;
   tokens: Int32Array;
@@ -6,8 +6,8 @@ export interface PrefillChunk {
 }
 
 /**
- * Records in which batches each sequence was decoded. If a model's results depend on the batch, decoding the same tokens again
- * in the same batches gives the same bits.
+ * Records the batches in which the tokens of each sequence were decoded. If the logits of a model depend on the batch,
+ * the same tokens must be decoded again in the same batches to get the same bits.
  */
 export class PrefillLog {
   readonly #chunks = new Map<number, PrefillChunk[]>();
@@ -18,7 +18,7 @@ export class PrefillLog {
     this.#chunks.set(sequence, chunks);
   }
 
-  /** The sequence was trimmed to `length` tokens. */
+  /** Records that the sequence was trimmed to `length` tokens. */
   cut(sequence: number, length: number): void {
     const chunks = this.#chunks.get(sequence)?.filter(({ from }) => from < length) ?? [];
     const last = chunks.at(-1);
@@ -32,7 +32,7 @@ export class PrefillLog {
     return [...(this.#chunks.get(sequence) ?? [])];
   }
 
-  /** The sequence now holds a restored state whose tokens were decoded in these chunks. */
+  /** Records that a state was restored into the sequence, and that its tokens had been decoded in these chunks. */
   set(sequence: number, chunks: readonly PrefillChunk[]): void {
     this.#chunks.set(sequence, [...chunks]);
   }

@@ -4,9 +4,9 @@ import type { Context } from '../../native/context.js';
 import { KernelTest } from './kernel-test.js';
 
 /**
- * Which requests may share a batch without changing each other's bits. Chunks of prompts never may: in split streams llama.cpp
- * cuts a mixed batch into parts of equal length, and attention computes a single row differently from several rows. Quantized
- * models round that difference away most of the time, so a test could miss it.
+ * Which requests may share a batch without changing each other's bits. Chunks of prompts never may: in split streams
+ * llama.cpp cuts a mixed batch into parts of equal length, and attention computes a single row differently from several
+ * rows. In quantized models rounding hides this difference most of the time, so a test could miss it.
  */
 export type BatchInvariance =
   /** Single tokens may share a batch; a chunk of a prompt is decoded alone. */
@@ -17,14 +17,17 @@ export type BatchInvariance =
 /**
  * Decodes a prompt and single tokens twice, in another sequence, from a restored state, and in batches with other sequences.
  *
- * @param context an empty one in split streams, with flash attention off; it is empty afterwards
+ * @param context an empty context with split streams and flash attention off; it is empty afterwards
  * @returns which requests may share a batch
  * @throws HeadstartError `NOT_REPRODUCIBLE` with the reason, if even requests that are decoded alone differ; `ABORTED`.
  */
 export async function testReproducible(context: Context, signal?: AbortSignal): Promise<BatchInvariance> {
   const { maxSequences, fullSlidingWindow } = context.info;
   if (context.model.slidingWindow > 0 && fullSlidingWindow) {
-    throw notReproducible('a sliding window whose cells are all kept (`fullSlidingWindow`) is restored without them');
+    throw notReproducible(
+      '`fullSlidingWindow` keeps all cells of sliding-window layers, but a restored state does not contain all of them. ' +
+        'Set `fullSlidingWindow: false`',
+    );
   }
   const test = new KernelTest(context, signal);
   try {
@@ -42,13 +45,13 @@ export async function testReproducible(context: Context, signal?: AbortSignal): 
   }
 }
 
-/** Compares bit by bit: equal NaNs are the same, and -0 differs from 0. */
+/** Compares all bits: NaNs with equal bits are the same, and -0 differs from 0. */
 export function sameBits(a: readonly Float32Array[], b: readonly Float32Array[]): boolean {
   const bytes = ({ buffer, byteOffset, byteLength }: Float32Array) => Buffer.from(buffer, byteOffset, byteLength);
   return a.length === b.length && a.every((row, index) => bytes(row).equals(bytes(b[index] ?? new Float32Array())));
 }
 
-/** Whether the model refused to capture or restore a state. Other errors (no memory, closed) say nothing about the model. */
+/** Whether the model cannot capture or restore states. Other errors (out of memory, closed) have other causes. */
 function isRefused(error: unknown): boolean {
   return (
     HeadstartError.isInstance(error, 'CAPTURE_FAILED') ||
