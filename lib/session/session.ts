@@ -116,8 +116,9 @@ export class Session implements ToolSession {
   /**
    * Sends a message and returns the reply as it is generated: iterate over its parts, or await its `result`. The last
    * part is a `finish`; with it the turn has ended, and its messages are part of the conversation. A turn that is
-   * aborted, fails, or is left by `break` adds nothing to `messages`, and the session remains usable. The iteration
-   * then throws, and `result` rejects with the same error. The error's `usage` is the cost of the turn.
+   * aborted, fails, or is left by `break` adds nothing to `messages`, and the session remains usable. If it is aborted
+   * or fails, the iteration throws. In all three cases `result` rejects, and the error's `usage` is the cost of the
+   * turn.
    *
    * Nothing happens before the stream is iterated or its `result` is awaited.
    *

@@ -23,9 +23,9 @@ export async function temporaryDirectory(): Promise<string> {
 }
 
 /**
- * Settings for tests that compare greedy replies. The position of a session's cells, other sequences in the batch and
- * the batch size change the last digits of logits. With these settings the changes are too small to affect a micro
- * model's greedy choice.
+ * Settings for tests that compare greedy replies. The last digits of logits depend on the position of a session's
+ * cells, on other sequences in the batch and on the batch size. With these settings the differences are too small to
+ * change a micro model's greedy choice.
  */
 export const EXACT = { keyType: 'f32', valueType: 'f32', flashAttention: false } as const;
 
@@ -62,7 +62,10 @@ const OF_AGENT: readonly string[] = [
   'signal',
 ] satisfies (keyof AgentOptions)[];
 
-/** The options of an agent on a micro model: `dense` and the most likely token if nothing else is set, and no cache directory. */
+/**
+ * The options of an agent on a micro model: `dense` and the most likely token if nothing else is set, and no cache
+ * directory.
+ */
 export function agentOptions(settings: AgentSettings = {}): AgentOptions {
   const { name = 'dense', systemPrompt = SYSTEM_PROMPT, sampling = { temperature: 0 }, ...others } = settings;
   const pick = (isWanted: (option: string) => boolean) =>
@@ -72,12 +75,12 @@ export function agentOptions(settings: AgentSettings = {}): AgentOptions {
       source: microModel(name),
       cacheDir: null,
       contextSize: 1024,
-      nThreads: 1, // a micro model gains nothing from more, and loses much on a busy machine
+      nThreads: 1, // more threads do not speed up a micro model, and slow it down on a busy machine
       ...pick((option) => !OF_CACHE.includes(option) && !OF_AGENT.includes(option)),
     },
     cache: {
       minFreeDiskBytes: 0,
-      reuse: 'exact', // a nearest start computes in other batches: tests of it ask for it
+      reuse: 'exact', // `nearest` computes in other batches, so only tests of `nearest` set it
       ...pick((option) => OF_CACHE.includes(option)),
     },
     systemPrompt,
@@ -103,7 +106,7 @@ export async function startOn(
   return report;
 }
 
-/** The replies to these messages in one session of a new agent without any cache. */
+/** Returns the replies to these messages in one session of a new agent without any cache. */
 export async function uncachedReplies(settings: AgentSettings, messages: string[], maxTokens = 24): Promise<string[]> {
   const agent = await AgentServer.initialize(agentOptions({ ...settings, cacheDir: null }));
   try {
@@ -122,7 +125,7 @@ export async function replies(session: Session, messages: string[], maxTokens = 
   return texts;
 }
 
-/** A reply without the times, which differ between two equal runs. */
+/** The fields of a reply that are the same in two equal runs. Times are left out. */
 export function withoutTimes({ text, finishReason, usage }: Reply) {
   return { text, finishReason, inputTokens: usage.inputTokens, outputTokens: usage.outputTokens };
 }

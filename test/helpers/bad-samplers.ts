@@ -5,7 +5,7 @@ const deep = `${'('.repeat(20_000)}"a"${')'.repeat(20_000)}`;
 const alternatives = (depth: number) =>
   Array.from({ length: depth }, (_, i) => `r${i} ::= r${i + 1} "a" | r${i + 1} "b"`).join('\n');
 
-/** Grammars that are refused, by what is wrong with them. */
+/** Grammars that are refused, with a description of each fault. */
 export const BAD_GRAMMARS: Record<string, string> = {
   'of the llguidance library': '%llguidance {}\nstart: "a"',
   'of the llguidance library, after a space': ' %llguidance {}',
@@ -37,7 +37,7 @@ const lazy = (type: 'pattern' | 'patternFull' | 'word', value: string) => ({
   grammarTriggers: [{ type, value }],
 });
 
-/** Options that are refused: what they are, the options, and the expected code. Many have a wrong type. */
+/** Options that are refused: a description, the options, and the expected code. Many have a wrong type. */
 export const BAD_OPTIONS: [string, unknown, string][] = [
   ...[
     'temperature',

@@ -14,8 +14,8 @@ import { Engine, type ModelSourceInput, type ResolveModelOptions } from 'llama-h
 import { Lab, type LabOptions } from './lab.js';
 
 /**
- * From now on, records a SHA-256 of all logits for each decode that chose a token, like `exactReply` of
- * reproducible.ts.
+ * From now on, records a SHA-256 of all logits for each decode that chose a token, as `exactReply` of reproducible.ts
+ * does.
  */
 function hashLogits(): string[] {
   const hashes: string[] = [];
@@ -58,7 +58,7 @@ async function agent(input: {
 }
 
 /**
- * Restores a session from a file and returns its replies to `messages`. In front of each, another session uses the
+ * Restores a session from a file and returns its replies to `messages`. Before each message, another session uses the
  * sequence.
  */
 async function restored(input: { options: AgentOptions; path: string; messages: string[]; settings: SendOptions }) {
@@ -111,7 +111,7 @@ async function together(input: {
   message: number[];
   steps: number;
   sessions: number;
-  /** A template to start first, so that this process has measured the speed of its prefill. */
+  /** A template to start first, so that the process knows the speed of its prefill. */
   before?: number[];
 }) {
   const lab = await Lab.open(input.options);

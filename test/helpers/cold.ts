@@ -1,5 +1,4 @@
-// The reference for replies of sessions: prefills a whole conversation in a new context, without cache and without
-// session.
+// Computes reference replies: prefills a whole conversation in a new context, without a cache and without a session.
 import type { ChatMessage } from 'llama-headstart';
 import { Engine, Renderer, ReplyReader, type TemplateSource } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';

@@ -1,4 +1,5 @@
-// What a document says about members of a type: rows of tables, fields of object shapes, and calls of methods.
+// Finds the members of a type that a document describes, in rows of tables, fields of object shapes, and calls of
+// methods.
 
 /**
  * The text under a heading, up to the next heading. Without a heading: the text in front of the first one below the
@@ -40,7 +41,7 @@ export function shapesIn(section: string): string[][] {
   return code.flatMap((text) => [...objectsIn(text)]).map(fieldsOf);
 }
 
-/** Each `{ ... }` in a text, also those inside others. */
+/** Each `{ ... }` in a text, also nested ones. */
 function objectsIn(text: string): string[] {
   const open: number[] = [];
   const objects: string[] = [];
@@ -61,7 +62,7 @@ function fieldsOf(object: string): string[] {
   return flat.split(',').map((field) => field.trim().split(/[?:]/)[0]?.trim() ?? '');
 }
 
-/** The members that code uses of a variable: `session.send(...)` uses `send` of `session`. */
+/** The members of a variable that code uses: `session.send(...)` uses `send` of `session`. */
 export function usedOf(markdown: string, variable: string): string[] {
   const code = (markdown.match(/```[\s\S]*?```|`[^`\n]+`/g) ?? []).join('\n');
   return [...code.matchAll(new RegExp(`(?<![\\w.])${variable.replace('.', '\\.')}\\.(\\w+)`, 'g'))].map(

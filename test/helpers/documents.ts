@@ -15,7 +15,7 @@ export const AGENT_GUIDE = [
   'docs/guide/errors.md',
 ];
 
-/** Each program, by the name of the documents that it stands in. */
+/** The documents of each program, in order. */
 export const PROGRAMS: Record<string, readonly string[]> = {
   'README.md': ['README.md'],
   'the agent guide': AGENT_GUIDE,

@@ -1,4 +1,4 @@
-// Waits for states and events instead of for a time.
+// Waits for conditions and events, so that tests need no clock.
 import { subscribeDiagnostics } from 'llama-headstart';
 import { onTestFinished } from 'vitest';
 
@@ -16,7 +16,7 @@ export async function until(condition: () => boolean): Promise<void> {
   }
 }
 
-/** Calls `action` at the end of decode number `count` from now on, or at once if `count` is 0. */
+/** Calls `action` at the end of the `count`th decode from now on. If `count` is 0, calls it at once. */
 export function afterDecodes(count: number, action: () => void): void {
   if (count === 0) {
     action();

@@ -37,7 +37,11 @@ export function withChatTemplate(file: Buffer, chatTemplate: string): Buffer {
   return withPairs(changed, [], changed.length - file.length);
 }
 
-/** @param grown how many bytes the part in front of the tensors is longer than in the original, including `pairs` */
+/**
+ * Adds metadata pairs, and a padding that keeps the tensors aligned.
+ *
+ * @param grown by how many bytes the part in front of the tensors is longer than in the original, including `pairs`
+ */
 function withPairs(file: Buffer, pairs: readonly Buffer[], grown: number): Buffer {
   const padding = (length: number) => Buffer.concat([text('padding'), u32(STRING), text('x'.repeat(length))]);
   const over = (((grown + padding(0).length) % ALIGNMENT) + ALIGNMENT) % ALIGNMENT;

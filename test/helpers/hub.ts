@@ -1,5 +1,5 @@
-// A local server with the API of the Hugging Face Hub, and a "CDN" of another origin. Tests choose which requests fail
-// and how.
+// A local server with the API of the Hugging Face Hub, and a second one that serves files like the Hub's CDN. Tests
+// choose which requests fail and how.
 import { createHash } from 'node:crypto';
 import {
   createServer,
@@ -11,13 +11,13 @@ import {
 import type { AddressInfo } from 'node:net';
 import { onTestFinished } from 'vitest';
 
-/** What goes wrong in one download. A field that is not set changes nothing. */
+/** The faults of one download. A field that is not set changes nothing. */
 export interface Fault {
   status?: number;
   headers?: Record<string, string>;
-  /** Closes the connection after so many bytes of the body. */
+  /** Closes the connection after this number of bytes of the body. */
   dropAfter?: number;
-  /** Sends nothing after so many bytes of the body, but keeps the connection open. */
+  /** Stops sending after this number of bytes of the body, but keeps the connection open. */
   stallAfter?: number;
   /** Answers a Range request with the whole file. */
   ignoreRange?: boolean;
@@ -38,9 +38,9 @@ const COMMIT = 'c0ffee'.padEnd(40, '0');
 
 export class FakeHub {
   readonly requests: SeenRequest[] = [];
-  /** Each download from the CDN takes the first of these. */
+  /** Each download from the CDN takes and applies the first of these. */
   readonly faults: Fault[] = [];
-  /** Each request to the API takes the first of these. */
+  /** Each request to the API takes and applies the first of these. */
   readonly apiFaults: Fault[] = [];
   /** Requests without this token get a 401. */
   token: string | undefined;

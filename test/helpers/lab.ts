@@ -1,4 +1,4 @@
-// A template cache without the chat layer, for tests: takes arrays of token ids and returns greedy tokens and logits.
+// A template cache without the chat layer. It takes arrays of token ids, and returns greedy tokens and logits.
 import type { StartReport } from 'llama-headstart';
 import {
   Engine,
@@ -44,7 +44,7 @@ export interface Continuation {
   logits: Float32Array[];
 }
 
-/** A model, an engine and a template cache: as much of an agent as the start of a template needs. */
+/** A model, an engine and a template cache: the parts of an agent that start a template. */
 export class Lab {
   readonly model: Model;
   readonly engine: Engine;

@@ -23,7 +23,7 @@ export async function openSession(tools: readonly Tool[], settings: AgentSetting
   return (await startAgent({ contextSize: 4096, ...settings })).createSession({ tools });
 }
 
-/** Lets a model call a tool once. */
+/** Makes a model call a tool once. */
 export async function call(tool: Tool, options: SendOptions = {}): Promise<{ reply: Reply; session: Session }> {
   const session = await openSession([tool]);
   return { reply: await session.send('Light, please', { ...ONE_CALL, ...options }), session };

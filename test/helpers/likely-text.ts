@@ -19,6 +19,7 @@ export async function likelyText(text: string): Promise<SamplingOptions> {
 /** Sampling options with which a micro model calls a tool in the Hermes format, repeatedly if it may, and then ends. */
 export async function likelyCalls(): Promise<SamplingOptions> {
   const likely = await likelyText('<tool_call>');
-  const newline = { [NEWLINE]: 180 }; // a larger bias, because the prompt ends with a newline, which is penalized at once
+  // A larger bias, because the prompt ends with a newline, so that the penalty applies to it from the start.
+  const newline = { [NEWLINE]: 180 };
   return { ...likely, logitBias: { ...likely.logitBias, ...newline }, penaltyLastTokens: 8 };
 }

@@ -16,7 +16,7 @@ export interface LoraFile {
   /** The value of every element of both tensors. @default random values */
   value?: number;
   metadata?: [key: string, type: string, value: unknown][];
-  /** Leaves one of the two tensors out. */
+  /** The tensor to leave out. */
   without?: 'a' | 'b';
   /** The rank of the second tensor. @default `rank` */
   rankB?: number;

@@ -75,7 +75,7 @@ export function serveStreamableHttp(name: string): Promise<HttpMcpServer> {
   });
 }
 
-/** Streamable HTTP by hand, with the answers of {@link answerTo}: as JSON, or as an event stream. */
+/** Serves streamable HTTP without the SDK. Sends the answers of {@link answerTo} as JSON or as an event stream. */
 export function serveOddHttp(answers: Answers, type: 'application/json' | 'text/event-stream'): Promise<HttpMcpServer> {
   return serve('/mcp', () => async (request, response) => {
     if (request.method !== 'POST') {
@@ -96,7 +96,7 @@ export function serveSse(name: string): Promise<HttpMcpServer> {
   return serveEvents(async (transport) => makeServer(name).connect(transport as never));
 }
 
-/** The older SSE, with the answers of {@link answerTo}. */
+/** Serves the older SSE transport with the answers of {@link answerTo}. */
 export function serveOddSse(answers: Answers): Promise<HttpMcpServer> {
   return serveEvents(async (transport, write) => {
     transport.onmessage = (request) => answerTo(answers, request)?.forEach(write);

@@ -1,5 +1,5 @@
-// A real MCP server whose tools behave well or badly. It runs over stdio as a program (`node mcp-server.js NAME`), or a
-// test serves it over HTTP. The second argument names a file: if the file exists, the server answers nothing and
+// A real MCP server. Some of its tools fail in different ways. It runs over stdio as a program
+// (`node mcp-server.js NAME [FILE]`), or a test serves it over HTTP. If FILE exists, the server answers nothing and
 // appends its process id to the file.
 import { appendFileSync, existsSync } from 'node:fs';
 import { argv, cwd, env, exit, pid, stderr, stdin, stdout } from 'node:process';
@@ -37,7 +37,7 @@ const TOOLS: Record<string, (args: { text?: string }, requestId: unknown) => unk
   },
 };
 
-/** Tools that are not as they should be. */
+/** Tools with unusable schemas or unusual names. */
 const ODD = [
   { name: 'no schema', inputSchema: { type: 'object' as const, properties: { a: { type: 'colour' } } } },
   {

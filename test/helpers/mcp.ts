@@ -46,7 +46,7 @@ export async function call(
 export const failsWith = (code: string, message: RegExp | string = '') =>
   expect.objectContaining({ name: 'HeadstartError', code, message: expect.stringMatching(message) });
 
-/** Each way to reach the server `here`. */
+/** For each transport: a title, and a function that returns a configuration for the server `here`. */
 export const TRANSPORTS: readonly [where: string, make: () => Promise<McpServerConfig>][] = [
   ['in a child process', async () => stdio('here')],
   [

@@ -9,7 +9,7 @@ import { microModel } from './models.js';
 
 export const REPO = 'makers/tiny-GGUF';
 export const retryConfig = { initialDelayMs: 1, maxDelayMs: 5 };
-/** For servers that stall on purpose. A slow machine may make other downloads wait longer than this. */
+/** For servers that stall on purpose. On a slow machine, other downloads may wait longer than this. */
 export const shortStall = { ...retryConfig, stallTimeoutMs: 300 };
 
 /** The content of a model file, and of another one. */
@@ -48,7 +48,7 @@ export async function startHub(files: Record<string, Buffer> = { 'tiny.Q8_0.gguf
   return { hub, directory, log, download };
 }
 
-/** The hash of a file, because vitest takes seconds to compare large buffers. */
+/** The hash of a file. Tests compare hashes, because vitest takes seconds to compare large buffers. */
 export const hashOf = async (path: string) => sha256(await readFile(path));
 
 export const filesBelow = async (directory: string) =>

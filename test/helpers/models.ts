@@ -32,7 +32,8 @@ export function microModel(name: MicroModelName): string {
 }
 
 /**
- * The path of a real model (LLAMA_HEADSTART_TEST_MODEL), or undefined if there is none: tests that need it are skipped.
+ * The path of a real model (LLAMA_HEADSTART_TEST_MODEL). Undefined if the variable is not set: tests of a real model
+ * are then skipped.
  */
 export function testModel(): string | undefined {
   const path = process.env.LLAMA_HEADSTART_TEST_MODEL;

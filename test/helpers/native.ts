@@ -8,8 +8,8 @@ import type { Context, DecodeBatch, SequenceState } from 'llama-headstart/native
 import { afterAll } from 'vitest';
 
 /**
- * The code of the HeadstartError that `work` throws or rejects with, or `'none'` if it succeeds. Throws other errors
- * on.
+ * Returns the code of the HeadstartError that `work` throws or rejects with, or `'none'` if it succeeds. Rethrows other
+ * errors.
  */
 export async function codeOf(work: () => unknown): Promise<string> {
   try {
@@ -21,7 +21,7 @@ export async function codeOf(work: () => unknown): Promise<string> {
   }
 }
 
-/** A pseudo-random generator (Mulberry32) of numbers from 0 to 1: the same ones for the same seed on every machine. */
+/** Mulberry32, a generator of pseudo-random numbers from 0 to 1. A seed gives the same numbers on every machine. */
 export function seededRandom(seed: number): () => number {
   let state = seed >>> 0;
   return () => {

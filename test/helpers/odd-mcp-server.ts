@@ -1,24 +1,31 @@
-// An MCP server that speaks JSON-RPC itself, so that it can answer what the SDK's server refuses to send. Its answers
-// are given as JSON: over stdio as the program's argument (`node odd-mcp-server.js ANSWERS`), over HTTP by
-// `serveOddHttp`.
+// An MCP server that writes JSON-RPC itself, so that it can send answers that the SDK's server refuses to send. As a
+// program on stdio (`node odd-mcp-server.js ANSWERS`) it takes the answers as a JSON argument. Tests serve it over HTTP
+// with `serveOddHttp` and `serveOddSse`.
 import { argv, pid, stdin, stdout } from 'node:process';
 import { createInterface } from 'node:readline';
 
 /**
- * The result for a method; `METHOD NAME` goes first, for a tool, prompt or cursor of that name. `{ $message }` is the
- * whole message without its id, `{ $json }` the JSON of a result, `{ $errorJson }` that of an error, `{ $text }` stands
- * for a text of so many characters, `{ $pid }` for a tool's result with the process's id, `{ $endless }` for a page
- * with a tool and the next cursor, `{ $lines }` are written first. A method without an answer is not found.
+ * The result for each method. A key `METHOD NAME` answers only requests for the tool, prompt or cursor of that name,
+ * and takes precedence over `METHOD`. A request without an answer gets the error "Method not found". An answer may also
+ * be a {@link SpecialAnswer}.
  */
 export type Answers = Record<string, unknown>;
 
-interface Special {
+/** An answer that is more than a plain result. */
+interface SpecialAnswer {
+  /** The whole message, without its id. */
   $message?: object;
+  /** The JSON text of the result. */
   $json?: string;
+  /** The JSON text of the error. */
   $errorJson?: string;
+  /** The result of a tool: a text of this number of characters. */
   $text?: number;
+  /** The result of a tool: the id of the process. */
   $pid?: true;
+  /** A page with one tool, and a cursor to another such page. */
   $endless?: true;
+  /** Lines that are written in front of the answer. */
   $lines?: string[];
 }
 
@@ -48,7 +55,7 @@ export function answerTo(answers: Answers, { id, method, params }: Request): str
     return [JSON.stringify({ jsonrpc: '2.0', id, error: { code: -32601, message: 'Method not found' } })];
   }
   const answer = all[key];
-  const { $message, $json, $errorJson, $text, $pid, $endless, $lines = [] } = (answer ?? {}) as Special;
+  const { $message, $json, $errorJson, $text, $pid, $endless, $lines = [] } = (answer ?? {}) as SpecialAnswer;
   if ($message !== undefined) {
     return [...$lines, JSON.stringify({ ...$message, id })];
   }

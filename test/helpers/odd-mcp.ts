@@ -20,7 +20,7 @@ const overHttp =
   (type: Parameters<typeof serveOddHttp>[1]): Serve =>
   async (answers) => ({ type: 'http', name: 'odd', url: (await serveOddHttp(answers, type)).url });
 
-/** The quickest to start. */
+/** Starts faster than the other transports. */
 export const atAddress = overHttp('application/json');
 
 export const WAYS: readonly [where: string, serve: Serve][] = [
@@ -30,7 +30,7 @@ export const WAYS: readonly [where: string, serve: Serve][] = [
   ['over SSE', async (answers) => ({ type: 'sse', name: 'odd', url: (await serveOddSse(answers)).url })],
 ];
 
-/** A server's tools and prompts, and the warnings until now. */
+/** Connects to a server. Returns the connection, and the warnings that are logged from now on. */
 export async function connectOdd(serve: Serve, answers: Answers): Promise<{ servers: McpServers; warnings: string[] }> {
   const warnings: string[] = [];
   const logger = (level: string, line: string) => void (level === 'warn' && warnings.push(line));
@@ -50,6 +50,6 @@ export const failsWith = (message: RegExp | string) =>
   expect.objectContaining({ name: 'HeadstartError', code: 'MCP_FAILED', message: expect.stringMatching(message) });
 
 export const NO_ARGUMENTS = { type: 'object', properties: {} };
-/** A tool as it should be listed. */
+/** A correct entry of a list of tools. */
 export const good = { name: 'good', inputSchema: NO_ARGUMENTS };
 export const textContent = (text: string) => ({ type: 'text', text });

@@ -43,7 +43,7 @@ export async function generate(engine: Engine, sequence: number, prompt: Int32Ar
   return tokens;
 }
 
-/** Resolves when a decode or a restore has found too few free cells, and its caller has reacted. */
+/** Resolves after a decode or a restore has found too few free cells, and its caller has reacted. */
 export function noFreeCells({ context }: Engine, method: 'decode' | 'restoreSequence'): Promise<void> {
   return new Promise((resolve) => {
     const call = context[method].bind(context) as (...args: unknown[]) => Promise<never>;
@@ -55,7 +55,7 @@ export function noFreeCells({ context }: Engine, method: 'decode' | 'restoreSequ
   });
 }
 
-/** Expects an idle engine, all of whose cells one sequence can use. */
+/** Expects that the engine is idle and that one sequence can use all its cells. */
 export async function expectAllFree(engine: Engine): Promise<void> {
   expect(engine.status()).toMatchObject({ queueLength: 0, heldSequences: 0, kvCells: { used: 0 } });
   const sequence = await leaseBusy(engine);

@@ -33,8 +33,7 @@ export function tarball(): Tarball {
 }
 
 /**
- * Adds a line to the report at the end of `npm run test:package`: installed files and sizes, or the reason of a skipped
- * test.
+ * Adds a line to the report at the end of `npm run test:package`: installed files and sizes, or why a test was skipped.
  */
 export function report(line: string): void {
   if (process.env.LLAMA_HEADSTART_PACKAGE_REPORT) {
@@ -96,7 +95,7 @@ export class Project {
     this.env = env;
   }
 
-  /** @param path directories of PATH, in addition to one that only has Node.js; without any there is no compiler */
+  /** @param path directories of PATH besides one with only Node.js and sh. By default no compiler is in PATH. */
   static async create(name: string, path: string[] = []): Promise<Project> {
     const base = await temporaryFolder(name);
     const [directory, home, programs] = [join(base, 'project'), join(base, 'home'), join(base, 'bin')];
@@ -134,8 +133,8 @@ export class Project {
   }
 
   /**
-   * A file that Node.js can run: the command that npm installs, or on Windows, where that is a shell script, its
-   * program.
+   * The installed command, as a file that Node.js can run. On Windows the command itself is a shell script, so this is
+   * the program that it runs.
    */
   get bin(): string {
     return process.platform === 'win32'
@@ -148,7 +147,7 @@ export class Project {
     return JSON.parse(await this.node([this.bin, 'doctor', '--json'])).userCache.path;
   }
 
-  /** All files of the project and the home directory, without npm's. */
+  /** All files of the project and the home directory, without those of npm. */
   async files(): Promise<string[]> {
     const all = await filesBelow(dirname(this.directory));
     return all

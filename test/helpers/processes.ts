@@ -11,7 +11,7 @@ import type { Tasks } from './child.js';
 import { requireFreshDist } from './children.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-/** Inside the package, so that an import of `llama-headstart` resolves to this package's dist. */
+/** A directory inside the package, so that imports of `llama-headstart` resolve to this package's dist. */
 const directory = join(root, '.build', 'test-children');
 
 let compiled: Promise<unknown> | undefined;
@@ -81,7 +81,7 @@ export async function compileHelper(name: string): Promise<string> {
   return join(directory, `${name}.js`);
 }
 
-/** A process whose task prints `ready` and continues after {@link OtherProcess.go}. */
+/** A process whose task prints `ready`, and then waits for {@link OtherProcess.go}. */
 export class OtherProcess<Result> {
   readonly child: ChildProcess;
   readonly #output: Promise<string>;
@@ -102,7 +102,7 @@ export class OtherProcess<Result> {
     });
     this.#output = new Promise((resolve) => {
       child.once('close', () => {
-        isReady(); // so that nobody waits for a dead process
+        isReady(); // so that `ready()` does not wait for a dead process
         resolve(text);
       });
     });

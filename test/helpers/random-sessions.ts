@@ -1,5 +1,5 @@
-// Programs of random calls on the sessions of one agent. Each program records the calls of a session and their
-// outcomes, so that a test can repeat the same calls in a session that runs alone.
+// Makes random calls on the sessions of one agent. The calls of each session and their outcomes are recorded, so that a
+// test can repeat the same calls in a session that runs alone.
 import { unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -29,7 +29,7 @@ interface Step {
 
 interface OpenSession {
   session: Session;
-  /** Number of its system prompt. */
+  /** The number of its system prompt. */
   number: number;
   lastStep: Step | undefined;
 }
@@ -39,7 +39,7 @@ export const NOT_OBSERVED = Symbol('not observed');
 
 /** The calls of a closed session. */
 export interface SessionHistory {
-  /** Number of its system prompt. */
+  /** The number of its system prompt. */
   number: number;
   lastStep: Step | undefined;
 }
@@ -62,7 +62,7 @@ const LAMP: Tool = {
   },
 };
 
-/** More options of a turn. Most turns have none. */
+/** Additional options for a turn. Most turns have none. */
 const TURN_OPTIONS: readonly SendOptions[] = [
   ...Array<SendOptions>(5).fill({}),
   { toolChoice: 'required', maxTokens: 60 },
@@ -86,7 +86,7 @@ export interface ProgramOptions {
   seed: number;
   /** Number of random calls. */
   steps: number;
-  /** For files of saved sessions. */
+  /** The directory for files of saved sessions. */
   directory: string;
   observe: Observe;
 }
@@ -300,7 +300,7 @@ const dependsOnTiming = (outcome: unknown): boolean => {
   return TIMING_CODES.has(code ?? value?.code ?? '');
 };
 
-/** The result, or 'CONTEXT_FULL': a random conversation may have filled its context. */
+/** The result, or 'CONTEXT_FULL', because a random conversation may fill its context. */
 async function orContextFull<T>(work: Promise<T>): Promise<T | 'CONTEXT_FULL'> {
   try {
     return await work;

@@ -25,7 +25,7 @@ export interface Row {
 /** Receives the logits of the decodes of the current turn. */
 const recorder = new AsyncLocalStorage<(logits: Float32Array, token: number) => void>();
 
-// Sessions do not return logits, so this requests the logits of every decode of a session.
+// Sessions do not return logits. This wrapper requests the logits of every decode of a session.
 const { decode } = ConversationSequence.prototype;
 ConversationSequence.prototype.decode = async function (tokensFrom, choice) {
   const decoded = await decode.call(this, tokensFrom, { ...choice, logits: true });
@@ -55,7 +55,7 @@ export async function withRows<T>(work: () => Promise<T>): Promise<{ value: T; r
   return { value: await recorder.run((logits, token) => rows.push({ logits, token }), work), rows };
 }
 
-/** Runs work inside a turn whose logits are not recorded, because it belongs to another session. */
+/** Runs work of another session inside a recorded turn, without recording its logits. */
 export function withoutRecording<T>(work: () => Promise<T>): Promise<T> {
   return recorder.exit(work);
 }
@@ -115,11 +115,11 @@ export interface ConcurrentRun {
   replies: ExactReply[][];
   /** The sources of the sessions' templates. */
   sources: Set<StateSource>;
-  /** The largest size, between two turns, of the states of sessions without a sequence, in bytes. */
+  /** The largest `savedBytes` of `agent.health()` between two turns. */
   savedBytes: number;
 }
 
-/** Runs one turn of all sessions at the same time, then the next turn. Sessions that wait lose their KV cells. */
+/** Runs one turn of all sessions at the same time, then the next turn. Waiting sessions lose their KV cells. */
 export async function runConcurrently(
   agent: AgentServer,
   count: number,

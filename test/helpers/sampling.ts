@@ -34,7 +34,7 @@ export class Bench {
     return this.model.createSampler(options);
   }
 
-  /** The tokens that `sampler` chooses after the prompt, `times` times from the same logits. */
+  /** Lets `sampler` choose a token after the prompt, `times` times from the same logits. */
   async draw(sampler: Sampler, times = 1): Promise<number[]> {
     const drawn: number[] = [];
     const position = this.prompt.length - 1;

@@ -1,4 +1,4 @@
-// An MCP server in a process of its own that a test can silence, and whose process must end.
+// An MCP server in a child process that a test can silence. Tests expect that its process ends.
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { AgentServer } from 'llama-headstart';

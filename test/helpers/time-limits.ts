@@ -1,11 +1,10 @@
-// Time limits in tests. How long a machine needs for the steps in front of a time limit is unknown, and may be much on
-// a busy one.
+// Tests of time limits. A busy machine may need longer for the steps in front of a time limit than a test expects.
 
 const MAX_MS = 60_000;
 
 /**
- * Runs a scenario with a time limit, in ms. As long as it fails, it runs again with a longer limit: the limit may have
- * been over too early.
+ * Runs a scenario with a time limit in ms. If the scenario fails, it is repeated with a longer limit, because the limit
+ * may have passed too early.
  *
  * @throws the error of the last run
  */

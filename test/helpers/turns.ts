@@ -1,4 +1,4 @@
-// Parts of tests in which turns end early.
+// Functions for tests in which turns end early.
 import type { HeadstartError, Session, StreamPart } from 'llama-headstart';
 import { expect } from 'vitest';
 import { replies, uncachedReplies } from './agents.js';
@@ -18,18 +18,18 @@ export async function readTurn(session: Session, action: () => unknown, signal?:
   return parts;
 }
 
-/** Expects a session without messages that replies as a new session does. */
+/** Expects that a session has no messages and replies as a new session does. */
 export async function expectLikeNew(session: Session): Promise<void> {
   expect(session.messages).toEqual([]);
   expect(await replies(session, ['Hello', 'And now?'], 8)).toEqual(await uncachedReplies({}, ['Hello', 'And now?'], 8));
 }
 
-/** `done`, or the code of the error. */
+/** Resolves with `done`, or with the code of the error. */
 export const outcomeOf = (work: Promise<unknown>): Promise<string> =>
   work.then(
     () => 'done',
     (error: { code?: string }) => error.code ?? String(error),
   );
 
-/** Begins to read a stream by hand. */
+/** The iterator of a stream, for tests that read single parts. */
 export const iterate = <Part>(stream: AsyncIterable<Part>): AsyncIterator<Part> => stream[Symbol.asyncIterator]();

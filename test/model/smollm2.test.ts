@@ -37,7 +37,7 @@ async function ask(agent: AgentServer, templateCache = true): Promise<string> {
   }
 }
 
-/** A directory with the template in it, saved by another process. */
+/** A cache directory into which another process has saved the template. */
 async function savedTemplate() {
   const directory = await temporaryDirectory();
   const input = { options: options(directory), messages: [QUESTION], maxTokens: MAX_TOKENS };
@@ -53,7 +53,7 @@ describe.skipIf(model === undefined)(title, () => {
     await agent.close();
   });
 
-  it('prefills a template once: ten sessions are one miss and nine hits, and all say the same', async () => {
+  it('prefills a template once for ten sessions, which reply as a session without the cache does', async () => {
     const agent = await startAgent(await temporaryDirectory());
     const first = await agent.createSession();
     expect(first.report).toMatchObject({ cache: 'miss', reason: 'absent', cachedTokens: 0 });
@@ -78,7 +78,7 @@ describe.skipIf(model === undefined)(title, () => {
     }
   });
 
-  it('finds the template in another process, and says the same', async () => {
+  it('starts from a template that another process saved, and gives the same reply', async () => {
     const { directory, saved } = await savedTemplate();
     expect(saved.report.cache).toBe('miss');
     expect(saved.texts).toEqual([uncached]);
@@ -97,7 +97,7 @@ describe.skipIf(model === undefined)(title, () => {
     expect(agent.getTemplateCacheStats()).toMatchObject({ hits: 1, misses: 0, hitRate: 1 });
   });
 
-  it('describes tools in the system message, as its chat template does not', async () => {
+  it('describes tools in the system message, because its chat template does not describe them', async () => {
     const agent = await startAgent(null);
     const [withTools, without] = [await agent.createSession(), await agent.createSession({ tools: [] })];
     expect(withTools.report.templateTokens - without.report.templateTokens).toBeGreaterThan(100);
@@ -105,7 +105,7 @@ describe.skipIf(model === undefined)(title, () => {
     expect(usage.cachedInputTokens).toBe(withTools.report.templateTokens);
   });
 
-  it('streams characters whole, and leaves out one that `maxTokens` cuts in two', async () => {
+  it('streams only whole characters, and leaves out one that `maxTokens` cuts in two', async () => {
     const agent = await startAgent(null);
     const session = await agent.createSession({ systemPrompt: 'You repeat what the user says.', tools: [] });
     const pieces: string[] = [];
@@ -118,7 +118,7 @@ describe.skipIf(model === undefined)(title, () => {
     expect(pieces.join('')).not.toContain('\uFFFD');
   });
 
-  it('says the same after every file of the cache directory was cut in half', async () => {
+  it('gives the same reply after every file of the cache directory was cut in half', async () => {
     const { directory } = await savedTemplate();
     for (const name of await readdir(directory)) {
       await truncate(join(directory, name), (await stat(join(directory, name))).size >> 1);

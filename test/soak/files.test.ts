@@ -1,4 +1,4 @@
-// Damaged files, full disks and other faults of files never cause a crash or a wrong reply, and every fault is counted.
+// Damaged files, full disks and other faults never cause a crash or a wrong reply, and every fault is counted.
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import {
@@ -141,7 +141,7 @@ describe('a cache entry', () => {
     expect(damaged.done()).toEqual([]);
   });
 
-  it('that is truncated while it is read causes no crash and no wrong reply', async () => {
+  it('that is truncated during a read causes no crash and no wrong reply', async () => {
     const truncations = new Tally('truncations while an entry is read');
     const random = seededRandom(13);
     const { directory, path } = await savedEntry();
@@ -190,7 +190,7 @@ describe('a cache entry', () => {
 });
 
 describe('a disk', () => {
-  it('that is full has no partial files, and every session still starts', async ({ skip }) => {
+  it('that is full gets no partial files, and every template still starts with the same reply', async ({ skip }) => {
     const full = new Tally('saves to a full disk');
     const directory = smallDisk(join(await temporaryDirectory(), 'disk'), '400k');
     if (directory === undefined) {
@@ -217,7 +217,7 @@ describe('a disk', () => {
     expect(full.done()).toEqual([]);
   });
 
-  it('that is read-only still provides its entries, and failed saves are counted', async ({ skip }) => {
+  it('that is read-only still serves its entries, and failed saves are counted', async ({ skip }) => {
     const directory = smallDisk(join(await temporaryDirectory(), 'disk'), '4m');
     if (directory === undefined) {
       skip('a file system cannot be mounted here (it takes root)');
@@ -269,7 +269,7 @@ describe('the cache directory', () => {
     expect(deletions.done()).toEqual([]);
   });
 
-  it('with thousands of entries is not listed for a hit, and its entries are counted at once', async () => {
+  it('with thousands of entries is not scanned for a hit, and its entries are counted when it is opened', async () => {
     const { directory, path } = await savedEntry();
     const count = rounds(2000, 10_000);
     const many = new Tally(`hits in a directory of ${count.toLocaleString('en')} entries`);
@@ -306,7 +306,7 @@ describe('the cache directory', () => {
     await lab.cache.flush();
     for (let index = 1; index <= rounds(6, 60); index++) {
       await jumps.try(`jump ${index}`, async () => {
-        // Whatever the clock says, the entries have just been used.
+        // The entries have just been used, whatever time the clock shows.
         setClock(index % 3 === 0 ? 0 : -Math.floor(random() * 30 * 86_400_000));
         const { report, tokens } = await run(lab);
         expect([report.source, tokens]).toEqual(['disk', expected]);
@@ -319,7 +319,7 @@ describe('the cache directory', () => {
     expect(jumps.done()).toEqual([]);
   });
 
-  it('keeps entries whose last use is in the future, because a clock has jumped back since', async () => {
+  it('keeps entries whose last use is in the future, because the clock was set back', async () => {
     const { directory, path } = await savedEntry();
     const future = new Date(Date.now() + 1e10);
     await utimes(path, future, future);
@@ -362,7 +362,7 @@ function setClock(offset: number): void {
   } as DateConstructor;
 }
 
-/** Counts calls of `readdir` from now on. */
+/** Counts the calls of `readdir` from now on. */
 function countScans(): { count: number; stop(): void } {
   const original = fs.promises.readdir;
   const scans = {

@@ -180,7 +180,7 @@ describe('a process that holds the lock of a template', () => {
     expect(holders.wrong).toEqual([]);
   });
 
-  it('does not keep a waiting start from being aborted, and other waiting starts are not affected', async () => {
+  it('does not prevent that a waiting start is aborted, and other waiting starts are not affected', async () => {
     const directory = await temporaryDirectory();
     const owner = await startStoppedOwner(directory);
     const lab = await Lab.open(dense(directory));
@@ -198,8 +198,8 @@ describe('a process that holds the lock of a template', () => {
 });
 
 describe('operations of the cache such as prune() and clear()', () => {
-  it('harm no session and no other process that runs at the same time', async () => {
-    const calls = new Tally("operator's calls beside sessions and another process");
+  it('change no reply and damage no entry while sessions and another process run', async () => {
+    const calls = new Tally('cache operations beside sessions and another process');
     const random = seededRandom(23);
     const directory = await temporaryDirectory();
     const options = dense(directory);
@@ -252,8 +252,8 @@ describe('operations of the cache such as prune() and clear()', () => {
   });
 });
 
-describe('processes of two versions and two layouts on one directory', () => {
-  it('use only their own entries and do not damage the others, at the same time', async () => {
+describe('processes of two versions and two layouts that use one directory at the same time', () => {
+  it('use only their own entries and do not damage the others', async () => {
     const shared = new Tally('shared directories of two versions and two layouts');
     const later = await laterVersion();
     for (let round = 0; round < rounds(1, 8); round++) {
@@ -284,7 +284,7 @@ describe('processes of two versions and two layouts on one directory', () => {
           'totals-1.json',
           'totals-2.json',
         ]);
-        expect(await lab.cache.clear()).toBe(4); // clear() also deletes the entries of others, which then miss once
+        expect(await lab.cache.clear()).toBe(4); // also entries of the other processes, which then miss once
         const [afterClear] = await startTogether(1, dense(directory), { sessions: 1, process: later });
         expect(afterClear).toMatchObject({ stats: { misses: 1, saves: 1, corruptions: 0 } });
       });

@@ -23,7 +23,7 @@ interface Prediction {
   resident: boolean;
 }
 
-/** A cache directory, a cache that is opened and closed on it, and the model that predicts its state. */
+/** A cache directory, a cache that is opened and closed on it, and the predictions for its templates. */
 class ModeledCache {
   readonly directory: string;
   lab: Lab;
@@ -181,7 +181,7 @@ function predictedSource({ resident, memory, disk }: Prediction): StateSource {
   return disk === 'good' ? 'disk' : 'prefill';
 }
 
-/** Opens a cache on which one template can be resident and all can be in memory. */
+/** Opens a cache in which one template can be resident, and all templates can be in memory. */
 function openOn(directory: string): Promise<Lab> {
   return Lab.open({ path: microModel('dense'), directory, residents: 1, kvCells: 512 });
 }
@@ -216,7 +216,7 @@ const step = fc.oneof(
 const sequences = new Tally('random sequences of operations');
 afterAll(() => sequences.done());
 
-it('random sequences of starts, aborts, damages, evictions, crashes and restarts end as a model predicts', async () => {
+it('a cache has the predicted state after random starts, aborts, damage, evictions, crashes and restarts', async () => {
   const reference = await uncachedReplies();
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 4, maxLength: 14 }), async (steps) => {

@@ -23,7 +23,7 @@ interface Review {
   note: string;
 }
 
-/** `object` has the output type of the schema, and may be absent because a reply can be cut off. */
+/** `object` has the output type of the schema. It may be absent, because a reply can be cut off. */
 export async function replies(session: Session): Promise<void> {
   const review = await session.send('How was it?', { responseFormat: { type: 'json', schema: REVIEW } });
   expectTypeOf(review).toEqualTypeOf<Reply<Review>>();
@@ -40,7 +40,7 @@ export async function replies(session: Session): Promise<void> {
   expectTypeOf(plain.finishReason).toEqualTypeOf<FinishReason>();
 }
 
-/** The `type` of a part tells which fields it has. */
+/** The `type` of a part determines its fields. */
 export async function parts(session: Session): Promise<void> {
   for await (const part of session.stream('Hello')) {
     expectTypeOf(part).toEqualTypeOf<StreamPart>();
