@@ -38,7 +38,7 @@ describe('an abort', () => {
     await expectAllFree(engine);
   });
 
-  it('ends a decode that is about to find no free KV cells', async () => {
+  it('ends a decode for which no KV cells are free', async () => {
     const { engine, other, sequence } = await almostFull(56);
     await engine.prefill(sequence, someTokens(56, 2), 0);
     const controller = new AbortController();

@@ -58,7 +58,7 @@ async function open(template: string, settings: AgentSettings = {}, reasoning = 
 
 const QWEN = chatTemplate('Qwen3.5-4B');
 
-/** Name, chat template, memory, whether the model may reason. */
+/** For each: the name in the title, the chat template, the micro model, and whether the model may reason. */
 const KINDS: [string, string, MicroModelName, boolean][] = [
   ['QwQ', 'Qwen-QwQ-32B', 'hybrid', true],
   ['Nemotron 3 Nano', 'NVIDIA-Nemotron-3-Nano-30B-A3B-BF16', 'hybrid', true],

@@ -133,7 +133,7 @@ describe('agent.countTokens', () => {
 describe('a model without a chat template', () => {
   it('completes texts, and supports sessions only with the option `chatTemplate`', async () => {
     const source = join(await temporaryDirectory(), 'bare.gguf');
-    // Renames the metadata key to another name of the same length.
+    // Renames the metadata key of the chat template to an unknown key of the same length.
     const file = (await readFile(microModel('dense'))).toString('latin1');
     await writeFile(source, file.replace('tokenizer.chat_template', 'tokenizer.chat_templatX'), 'latin1');
     const agent = await startAgent({ source });

@@ -14,7 +14,7 @@ import { numberedPrompt, TOOLS } from '../helpers/prompts.js';
 const MODELS = ['dense', 'dense-quantised', 'sliding-window', 'recurrent', 'hybrid'] as const;
 const LAYOUTS: readonly KvLayout[] = ['unified', 'split'];
 
-/** Longer than the sliding window (64 tokens) and than two batches (128 tokens). */
+/** Longer than the sliding window of 64 tokens, and longer than two batches of 128 tokens. */
 const TEMPLATE = someTokens(300, 1);
 const OTHER_TEMPLATE = someTokens(290, 2);
 const MESSAGE = someTokens(9, 3);

@@ -1,5 +1,4 @@
-// A fork continues the conversation of its session without prefilling it again. Fork and session do not affect each
-// other.
+// A fork continues the conversation of its session without a new prefill. Fork and session do not affect each other.
 import type { Session } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { EXACT, replies, startAgent } from '../helpers/agents.js';

@@ -103,7 +103,7 @@ describe('while a tool runs', () => {
 
   it('the tool may change adapters and open sessions, and the turn continues with the new adapters', async () => {
     const options = { toolChoice: 'required', maxParallelTools: 1, maxSteps: 2, maxTokens: 100 } as const;
-    // In a unified cache, the cells of other sequences would change the last digits of logits.
+    // In the unified layout, cells of other sequences would change the last digits of logits.
     const settings = { contextSize: 4096, kvLayout: 'split', ...EXACT } as const;
     const agent = await startAgent(settings);
     const source = await writeLora(await temporaryDirectory(), 'a', { value: 0.3 }, agent.model.info.embeddingSize);

@@ -116,7 +116,7 @@ describe('a LoRA adapter', () => {
     const [[first]] = [await replies(session, ['Hello'], 6), await replies(saved, ['Hello'], 6)];
     const stream = reader.stream('Hello', { maxTokens: 2 })[Symbol.asyncIterator]();
     await stream.next();
-    const changing = agent.setLoras([]); // waits for the stream
+    const changing = agent.setLoras([]); // waits while the turn of the stream computes
     await new Promise(setImmediate);
     const waiting = session.send('And now?', { maxTokens: 16 });
     const file = join(directory, 'saved.json');
@@ -205,7 +205,7 @@ describe('a LoRA adapter', () => {
     const lora = await writeLora(directory, 'one', { seed: 1 }, agent.model.info.embeddingSize);
     const [session, other] = [await agent.createSession(), await agent.createSession()];
     for await (const _ of session.stream('Hello', { maxTokens: 8 })) {
-      await other.send('Hello', { maxTokens: 2 }); // gets the only sequence once the stream counts as unread
+      await other.send('Hello', { maxTokens: 2 }); // gets the only sequence when the turn of the stream no longer computes
       break;
     }
     await session.send('And now?', { maxTokens: 4 });
@@ -218,7 +218,7 @@ describe('a LoRA adapter', () => {
     const [one, other] = [await agent.createSession(), await agent.createSession()];
     await replies(one, ['Hello'], 2); // now this session holds the sequence
     const reading = other.send('word '.repeat(200), { maxTokens: 2 });
-    const changing = agent.setLoras([]); // waits for the turn, which has no sequence yet
+    const changing = agent.setLoras([]); // waits for the turn of `other`, which has no sequence yet
     await new Promise(setImmediate);
     const waiting = one.send('And now?', { maxTokens: 2 });
     await Promise.all([reading, changing, waiting]);

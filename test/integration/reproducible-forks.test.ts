@@ -191,7 +191,7 @@ describe.each(MEMORIES)('in reproducible mode, on %s memory,', (name) => {
 });
 
 it.each(['dense-quantised', 'sliding-window', 'recurrent'] as const)(
-  'in reproducible mode, on %s memory, a paused stream continues with the same bits after it lost its sequence',
+  'in reproducible mode, on %s memory, a stream has the same bits although its reader pauses and its sequence is taken',
   async (name) => {
     const expected = await alone({ name });
     const agent = await startAgent(settings({ name, maxSavedBytes: 0 }));
@@ -202,7 +202,8 @@ it.each(['dense-quantised', 'sliding-window', 'recurrent'] as const)(
       const options = { maxTokens: 12, sampling: { temperature: 0.9, seed: 1 } };
       for await (const part of session.stream(NEXT[0] as string, options)) {
         if (text === '') {
-          await withoutRecording(() => takeSequence(agent)); // gets the sequence once the stream counts as unread
+          // The other session gets the sequence when the turn of the stream no longer computes.
+          await withoutRecording(() => takeSequence(agent));
         }
         text += part.type === 'text-delta' ? part.text : '';
       }

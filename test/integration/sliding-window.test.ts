@@ -165,8 +165,8 @@ describe('resident templates on a sliding window', () => {
     const agent = await startAgent(settings);
     const prompts = [1, 2, 3, 4].map(numberedPrompt);
     /**
-     * Log-probability of the first token. Other sequences change only its last digits. A missing cell would change it
-     * much.
+     * The log-probability of the first token. Other sequences change its last digits only. A missing cell would change
+     * more.
      */
     const firstOf = async (session: Session) => {
       const { logProbabilities } = await session.send(LONG, { maxTokens: 80, logProbabilities: 1 });

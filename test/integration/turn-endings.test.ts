@@ -41,7 +41,7 @@ describe('a turn', () => {
     },
   );
 
-  it('whose reader pauses leaves its sequence to another session, and continues when it is read again', async () => {
+  it('whose reader pauses leaves its sequence to another session, and its reader gets the whole reply', async () => {
     const agent = await startAgent({ nSeqMax: 1, ...EXACT });
     const session = await agent.createSession();
     let text = '';

@@ -1,6 +1,6 @@
 // Opens a thousand sessions and drops each without close(), some after a turn and some during a turn. Also drops the
-// streams of a session and of a completion. Garbage collection must release everything, and then calls that waited for
-// these streams must run.
+// streams of a session and of a completion. Garbage collection must release everything, and then setLoras() and another
+// turn of the session must succeed.
 import { AgentServer, subscribeDiagnostics } from 'llama-headstart';
 
 const [, , source] = process.argv;
@@ -39,7 +39,7 @@ const dropTurn = async () => (await kept.stream('Hello', { maxTokens: 4 })[Symbo
 const dropCompletion = async () =>
   (await agent.streamComplete('Hello', { maxTokens: 4 })[Symbol.asyncIterator]().next()).value.type;
 const dropped = [await dropTurn(), await dropCompletion()];
-// setLoras() waits until no turn computes, so it ends only after the dropped streams were collected.
+// setLoras() waits until no turn computes, so a dropped stream must not compute forever.
 let lorasAreSet = false;
 const setLoras = agent.setLoras([]).then(() => {
   lorasAreSet = true;
