@@ -141,7 +141,7 @@ export class PlainText {
       control: new RegExp(alternatives(control), 'g'),
       markup: new RegExp(alternatives(all), 'g'),
       userDefined: userDefined.size === 0 ? NO_MATCH : new RegExp(`(${alternatives(userDefined)})`),
-      removed: removedBy(this.#chatTemplate),
+      removed: removedTexts(this.#chatTemplate),
     };
   }
 }
@@ -168,9 +168,9 @@ export class ContentGuard {
    */
   text(content: string, isReply = false): string {
     const { control, markup, removed } = this.#markup;
-    const looksLike = isReply ? control : markup;
-    const guarded = content.replace(looksLike, this.#sentinelFor);
-    return removed !== undefined && without(guarded, removed).search(looksLike) >= 0
+    const lookAlikes = isReply ? control : markup;
+    const guarded = content.replace(lookAlikes, this.#sentinelFor);
+    return removed !== undefined && withoutTexts(guarded, removed).search(lookAlikes) >= 0
       ? guarded.replace(removed, this.#sentinelFor)
       : guarded;
   }
@@ -245,7 +245,7 @@ const BRACKETS = [
  * Matches the texts that a chat template removes: `content.replace('/think', '')` would make `<|im_/thinkend|>` a
  * control token.
  */
-function removedBy(chatTemplate: string): RegExp | undefined {
+function removedTexts(chatTemplate: string): RegExp | undefined {
   const calls = chatTemplate.matchAll(/\b(?:replace|split)\(\s*(["'])([^"'\\]+)\1/g);
   const texts = new Set(Array.from(calls, ([, , text]) => text as string));
   return texts.size === 0 ? undefined : new RegExp(alternatives(texts), 'g');
@@ -255,12 +255,12 @@ function removedBy(chatTemplate: string): RegExp | undefined {
  * Removes text several times, because a removal may create more text to remove. Chat templates remove text a few times
  * at most.
  */
-function without(text: string, removed: RegExp): string {
-  let left = text;
+function withoutTexts(text: string, removed: RegExp): string {
+  let remaining = text;
   for (let pass = 0; pass < 4; pass++) {
-    left = left.replace(removed, '');
+    remaining = remaining.replace(removed, '');
   }
-  return left;
+  return remaining;
 }
 
 /** The source of a pattern that matches any of the texts. It tries longer texts first. */

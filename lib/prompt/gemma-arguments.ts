@@ -90,11 +90,12 @@ class GemmaRules {
     }
     const names = new Set(Array.isArray(required) ? required : []);
     const member = ([key, value]: [string, Json]) => this.#rule(`${literal(key)} ":" space ${this.#value(value)}`);
-    const must = entries.filter(([key]) => names.has(key)).map(member);
-    const may = entries.filter(([key]) => !names.has(key)).map(member);
-    const other = `(${may.join(' | ')})`;
-    const others = may.length === 0 ? '' : `("," space ${other})*`;
-    const members = must.length === 0 ? `(${other} ${others})?` : `${must.join(' "," space ')} ${others}`;
+    const requiredMembers = entries.filter(([key]) => names.has(key)).map(member);
+    const optionalMembers = entries.filter(([key]) => !names.has(key)).map(member);
+    const other = `(${optionalMembers.join(' | ')})`;
+    const others = optionalMembers.length === 0 ? '' : `("," space ${other})*`;
+    const members =
+      requiredMembers.length === 0 ? `(${other} ${others})?` : `${requiredMembers.join(' "," space ')} ${others}`;
     return entries.length === 0 ? OBJECT : `"{" space ${members} space "}"`;
   }
 

@@ -246,9 +246,9 @@ export function requireTools(tools: readonly Tool[]): void {
 
 function checkTool(each: Partial<Tool>): string | undefined {
   const issue = TOOL_OPTIONS.safeParse(each).error?.issues[0];
-  const mistaken = Object.keys(each ?? {}).find((key) => meantField(key) !== undefined);
-  if (mistaken !== undefined) {
-    return `known fields (\`${mistaken}\`: did you mean \`${meantField(mistaken)}\`?)`;
+  const misnamed = Object.keys(each ?? {}).find((key) => meantField(key) !== undefined);
+  if (misnamed !== undefined) {
+    return `known fields (\`${misnamed}\`: did you mean \`${meantField(misnamed)}\`?)`;
   }
   if (issue === undefined && each.inputSchema !== undefined && each.parameters !== undefined) {
     return '`inputSchema` or its alias `parameters`, not both';

@@ -224,12 +224,12 @@ export class McpConnection {
     if (this.#client === client) {
       this.#client = undefined;
     }
-    const end = client
+    const closing = client
       .close()
       .catch(() => undefined)
-      .finally(() => this.#closingClients.delete(end));
-    this.#closingClients.add(end);
-    return end;
+      .finally(() => this.#closingClients.delete(closing));
+    this.#closingClients.add(closing);
+    return closing;
   }
 
   #connected(signal?: AbortSignal): Promise<Client> {
@@ -247,11 +247,11 @@ export class McpConnection {
 
   async #connect(): Promise<Client> {
     const { name, connectTimeoutMs } = this.config;
-    const outdated = { autoRefresh: false, debounceMs: 0, onChanged: () => this.#markOutdated() };
+    const onListChange = { autoRefresh: false, debounceMs: 0, onChanged: () => this.#markOutdated() };
     const { Client } = await loadClient();
     const client = new Client(
       { name: 'llama-headstart', version: packageVersion },
-      { listChanged: { tools: outdated, prompts: outdated } },
+      { listChanged: { tools: onListChange, prompts: onListChange } },
     );
     const stderr: string[] = [];
     const transport = await makeTransport(this.config, (line) => {
@@ -293,7 +293,7 @@ export class McpConnection {
   async #within<T>(ms: number, work: () => Promise<T>): Promise<T> {
     const { signal } = this.#closeController;
     let stop = () => {};
-    const over = new Promise<never>((_, reject) => {
+    const failure = new Promise<never>((_, reject) => {
       const timer = setTimeout(() => reject(new Error(`no connection within ${ms} ms`)), ms);
       const stopListening = onAbort(signal, () => reject(this.#closedError()));
       stop = () => {
@@ -302,7 +302,7 @@ export class McpConnection {
       };
     });
     try {
-      return await (signal.aborted ? Promise.reject(this.#closedError()) : Promise.race([work(), over]));
+      return await (signal.aborted ? Promise.reject(this.#closedError()) : Promise.race([work(), failure]));
     } finally {
       stop();
     }

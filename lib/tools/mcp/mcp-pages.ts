@@ -85,8 +85,9 @@ async function listPage(
 ): Promise<Page> {
   const request = { method: `${kind}/list`, ...(cursor !== undefined && { params: { cursor } }) };
   const { [kind]: listed, content, nextCursor } = await client.request(request, ANY_RESULT, options);
-  const whole = Array.isArray(content) ? content : []; // repairMessage() moves a result that is a list into `content`
-  const entries = listed ?? whole; // servers in Go write an empty list as null
+  // repairMessage() moves a result that is a list into `content`.
+  const resultList = Array.isArray(content) ? content : [];
+  const entries = listed ?? resultList; // servers in Go write an empty list as null
   if (!Array.isArray(entries)) {
     throw new HeadstartError('MCP_FAILED', `Expected \`${kind}\` to be an array, got ${kindOf(listed)}`);
   }

@@ -100,28 +100,28 @@ export class McpServers {
    * @internal Adds the current tools of the servers to a session's own tools. Schemas are compiled once for each
    *   listing. A tool with an invalid schema is left out.
    */
-  async extend(own: ToolSet, signal?: AbortSignal): Promise<ToolSet> {
+  async extend(sessionTools: ToolSet, signal?: AbortSignal): Promise<ToolSet> {
     const listings = await Promise.all(this.#connections.map((connection) => connection.listing(signal)));
-    const cached = this.#extended.get(own);
+    const cached = this.#extended.get(sessionTools);
     if (cached !== undefined && listings.every((listing, index) => listing === cached.listings[index])) {
       return cached.extended;
     }
-    let extended = own;
-    for (const each of await this.tools(
-      own.definitions.map(({ name }) => name),
+    let extended = sessionTools;
+    for (const tool of await this.tools(
+      sessionTools.definitions.map(({ name }) => name),
       signal,
     )) {
       try {
-        requireTools([each]);
-        extended = extended.with(await ToolSet.prepare([each]));
+        requireTools([tool]);
+        extended = extended.with(await ToolSet.prepare([tool]));
       } catch (error) {
         this.#log(
           'warn',
-          `Left out the tool "${each.name}" of the MCP server "${each.server}": ${(error as Error).message}`,
+          `Left out the tool "${tool.name}" of the MCP server "${tool.server}": ${(error as Error).message}`,
         );
       }
     }
-    this.#extended.set(own, { listings, extended });
+    this.#extended.set(sessionTools, { listings, extended });
     return extended;
   }
 

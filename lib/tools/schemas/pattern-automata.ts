@@ -24,18 +24,18 @@ export class PatternAutomata {
   of(language: Language): DFA {
     this.#budget.spend(transitionsOf(language) / TRANSITIONS_PER_STEP);
     const creation = { maxCharacter: this.#maxCharacter };
-    return this.#minimal(NFA.fromRegex(language, creation, {}, this.#counted(NFA.nodeFactory)));
+    return this.#minimal(NFA.fromRegex(language, creation, {}, this.#chargedFactory(NFA.nodeFactory)));
   }
 
   /** @throws OverBudget */
   intersection(left: DFA, right: DFA): DFA {
-    return this.#minimal(NFA.fromIntersection(left, right, this.#counted(NFA.nodeFactory)));
+    return this.#minimal(NFA.fromIntersection(left, right, this.#chargedFactory(NFA.nodeFactory)));
   }
 
   /** @throws OverBudget */
   complement(automaton: DFA): DFA {
     const result = automaton.copy();
-    result.complement(this.#counted(DFA.nodeFactory));
+    result.complement(this.#chargedFactory(DFA.nodeFactory));
     return result;
   }
 
@@ -50,13 +50,13 @@ export class PatternAutomata {
   }
 
   #minimal(automaton: NFA): DFA {
-    const deterministic = DFA.fromFA(automaton, this.#counted(DFA.nodeFactory));
+    const deterministic = DFA.fromFA(automaton, this.#chargedFactory(DFA.nodeFactory));
     deterministic.minimize();
     return deterministic;
   }
 
   /** Charges the budget for each new state, which may have a transition for each character of the alphabet. */
-  #counted<Node>(factory: { createNode: () => Node }): { createNode: () => Node } {
+  #chargedFactory<Node>(factory: { createNode: () => Node }): { createNode: () => Node } {
     const steps = (2 + this.#maxCharacter) / TRANSITIONS_PER_STEP;
     return {
       createNode: () => {

@@ -3,18 +3,18 @@
  * so that a schema gives the same grammar on every machine.
  */
 export class PatternBudget {
-  #left: number;
+  #remaining: number;
 
   constructor(steps: number) {
-    this.#left = steps;
+    this.#remaining = steps;
   }
 
   /** @throws OverBudget if fewer steps are left. The remaining steps stay available to other patterns. */
   spend(steps: number): void {
-    if (steps > this.#left) {
+    if (steps > this.#remaining) {
       throw new OverBudget();
     }
-    this.#left -= steps;
+    this.#remaining -= steps;
   }
 
   /**
@@ -22,12 +22,12 @@ export class PatternBudget {
    * others.
    */
   withHalf<T>(work: (budget: PatternBudget) => T): T {
-    const half = this.#left / 2;
+    const half = this.#remaining / 2;
     const budget = new PatternBudget(half);
     try {
       return work(budget);
     } finally {
-      this.#left = half + budget.#left;
+      this.#remaining = half + budget.#remaining;
     }
   }
 }

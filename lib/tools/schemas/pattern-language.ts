@@ -138,9 +138,9 @@ class PatternStrings {
     const onPassStart = (ast: Language) => this.#budget.spend(sizeOf(ast) * STEPS_PER_PASS);
     try {
       const applied = transform(withAssertionsApplied, language, { maxPasses: 20, events: { onPassStart } });
-      const settled = expression(applied.alternatives.flatMap((each) => settledAt(each, 'behind')));
-      const both = expression(settled.alternatives.flatMap((each) => settledAt(each, 'ahead')));
-      return hasAssertion(both) ? undefined : both;
+      const resolvedAtStart = expression(applied.alternatives.flatMap((each) => resolvedAt(each, 'behind')));
+      const resolvedAtBothEnds = expression(resolvedAtStart.alternatives.flatMap((each) => resolvedAt(each, 'ahead')));
+      return hasAssertion(resolvedAtBothEnds) ? undefined : resolvedAtBothEnds;
     } catch {
       return undefined; // too much work
     }
@@ -207,7 +207,7 @@ const STEPS_PER_PASS = 2;
  * Resolves the assertions at one end of a string. There is no character beyond that end, so a negated assertion always
  * holds there, and any other assertion never holds.
  */
-function settledAt({ elements }: Sequence, kind: 'ahead' | 'behind'): Sequence[] {
+function resolvedAt({ elements }: Sequence, kind: 'ahead' | 'behind'): Sequence[] {
   const rest = [...elements];
   const outermost = kind === 'behind' ? rest.shift() : rest.pop();
   if (outermost === undefined) {
@@ -215,10 +215,12 @@ function settledAt({ elements }: Sequence, kind: 'ahead' | 'behind'): Sequence[]
   }
   const withEnd = (parts: Part[]) => sequence(kind === 'behind' ? [...parts, ...rest] : [...rest, ...parts]);
   if (outermost.type === 'Assertion' && outermost.kind === kind) {
-    return outermost.negate ? settledAt(sequence(rest), kind) : [];
+    return outermost.negate ? resolvedAt(sequence(rest), kind) : [];
   }
   if (outermost.type === 'Alternation') {
-    return outermost.alternatives.flatMap((each) => settledAt(each, kind).map(({ elements: inner }) => withEnd(inner)));
+    return outermost.alternatives.flatMap((each) =>
+      resolvedAt(each, kind).map(({ elements: inner }) => withEnd(inner)),
+    );
   }
   return [withEnd([outermost])];
 }
