@@ -62,7 +62,7 @@ export class Adapters {
     while (engine.sessions.evictIdle()) {
       // The evicted sessions later compute their states again.
     }
-    engine.clearSwapped();
+    engine.swap.clear();
     onApplied();
   }
 }

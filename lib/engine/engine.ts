@@ -9,7 +9,6 @@ import { type BatchInvariance, testReproducible } from './reproducible/self-test
 import { Scheduler } from './scheduler.js';
 import { type SequenceHolder, SequencePool } from './sequence-pool.js';
 import { SequenceSwap } from './sequence-swap.js';
-import type { SwappedSequence } from './swap-store.js';
 import { WindowBudget } from './window-budget.js';
 
 /** Options of an engine. */
@@ -83,9 +82,10 @@ export class Engine {
   readonly residents: SequencePool;
   /** @internal The budget of the sliding-window cache. */
   readonly window: WindowBudget;
+  /** @internal Keeps the states of evicted sessions, and restores them. */
+  readonly swap: SequenceSwap;
   readonly #scheduler: Scheduler;
   readonly #cellQueue: CellWaitQueue;
-  readonly #swap: SequenceSwap;
   readonly #invariance: BatchInvariance | undefined;
 
   /**
@@ -109,7 +109,7 @@ export class Engine {
     this.#cellQueue = new CellWaitQueue(() => this.context.info.kvCells - this.context.cells.used);
     this.#invariance = options.reproducible;
     this.context = new EngineContext(context, onIdle, this.reproducible);
-    const onEvict = (sequence: number, holder: SequenceHolder) => this.#swap.swapOut(sequence, holder);
+    const onEvict = (sequence: number, holder: SequenceHolder) => this.swap.swapOut(sequence, holder);
     this.sessions = new SequencePool(ids.slice(0, sessionCount), empty, {
       onIdle,
       onEvict,
@@ -131,7 +131,7 @@ export class Engine {
       chunkSize: this.reproducible ? Engine.chunkSize(context) : undefined,
       batchInvariance: () => this.batchInvariance,
     });
-    this.#swap = new SequenceSwap(
+    this.swap = new SequenceSwap(
       {
         context: this.context,
         canTrim: this.canTrim,
@@ -226,96 +226,6 @@ export class Engine {
     }
   }
 
-  /**
-   * Restores the kept state of an evicted holder into an empty sequence, if the state shares more tokens with `wanted`
-   * than the template does.
-   *
-   * @param wanted the tokens that the holder needs in the sequence
-   * @returns the tokens that are in the sequence now; undefined if nothing was restored
-   * @throws HeadstartError `ABORTED`, `CLOSED`.
-   */
-  swapIn(
-    holder: SequenceHolder,
-    sequence: number,
-    wanted: Int32Array,
-    signal?: AbortSignal,
-  ): Promise<Int32Array | undefined> {
-    return this.#swap.swapIn(holder, sequence, wanted, signal);
-  }
-
-  /**
-   * Decodes the tokens of an evicted holder again in the same batches. Call it with `reproducible` if {@link swapIn}
-   * restored nothing, after the template has been loaded.
-   *
-   * @param length number of tokens that are already in the sequence
-   * @param wanted the tokens that the holder needs in the sequence
-   * @returns the tokens that are in the sequence now; undefined if there was nothing to decode
-   * @throws HeadstartError as {@link decode}.
-   */
-  replay(
-    holder: SequenceHolder,
-    sequence: number,
-    length: number,
-    wanted: Int32Array,
-    signal?: AbortSignal,
-  ): Promise<Int32Array | undefined> {
-    return this.#swap.replay(holder, sequence, length, wanted, signal);
-  }
-
-  /** Whether a checkpoint is kept for a holder without a sequence. */
-  hasSwapped(holder: SequenceHolder): boolean {
-    return this.#swap.has(holder);
-  }
-
-  /**
-   * @internal Makes a checkpoint of a holder with its state, for a fork or a file. The caller must close the state.
-   *
-   * @param sequence the holder's sequence; undefined if it has none
-   * @returns undefined if the holder has no tokens
-   * @throws HeadstartError `CLOSED`, `CAPTURE_FAILED`, `OUT_OF_MEMORY`.
-   */
-  checkpointOf(holder: SequenceHolder, sequence: number | undefined): Promise<SwappedSequence | undefined> {
-    return this.#swap.checkpointOf(holder, sequence);
-  }
-
-  /**
-   * @internal Makes a checkpoint without a state, and without waiting. {@link rollBack} returns to it. Used with
-   * `reproducible`.
-   */
-  checkpoint(holder: SequenceHolder, sequence: number | undefined): SwappedSequence {
-    return this.#swap.checkpoint(holder, sequence);
-  }
-
-  /**
-   * @internal Returns a holder to its {@link checkpoint}.
-   *
-   * @returns whether the sequence now has the tokens of the checkpoint. If not, the holder must empty its sequence; its
-   *   next {@link swapIn} or {@link replay} returns to the checkpoint.
-   */
-  rollBack(holder: SequenceHolder, sequence: number | undefined, checkpoint: SwappedSequence): Promise<boolean> {
-    return this.#swap.rollBack(holder, sequence, checkpoint);
-  }
-
-  /**
-   * @internal Gives a holder the checkpoint of another holder, for {@link swapIn}. The engine takes ownership of the
-   *   state.
-   *
-   * @returns whether the state was kept, because it can be restored exactly and is within the budget
-   */
-  adopt(holder: SequenceHolder, checkpoint: SwappedSequence): boolean {
-    return this.#swap.adopt(holder, checkpoint);
-  }
-
-  /** Drops the checkpoint that is kept for a holder. */
-  dropSwapped(holder: SequenceHolder): void {
-    this.#swap.drop(holder);
-  }
-
-  /** Drops the checkpoints of all holders. Call it after the LoRA adapters have changed. */
-  clearSwapped(): void {
-    this.#swap.clear();
-  }
-
   /** The current load of the engine. */
   status(): EngineStatus {
     const { kvCells } = this.context.info;
@@ -326,7 +236,7 @@ export class Engine {
       activeSessions: this.sessions.busyCount,
       heldSequences: this.sessions.heldCount,
       kvCells: { total: kvCells, used, free: Math.max(0, kvCells - used) },
-      savedBytes: this.#swap.bytes,
+      savedBytes: this.swap.bytes,
       tokensPerSecond: this.#scheduler.throughput.tokensPerSecond(),
       decodes,
       decodedTokens,
@@ -339,7 +249,7 @@ export class Engine {
     this.residents.close();
     this.#scheduler.close();
     this.#cellQueue.close(() => new HeadstartError('CLOSED', 'Expected an open engine, but it was closed'));
-    this.#swap.close();
+    this.swap.close();
     await this.context.close();
   }
 

@@ -56,7 +56,13 @@ export class SequenceSwap {
     }
   }
 
-  /** As `Engine.checkpointOf`. */
+  /**
+   * Makes a checkpoint of a holder with its state, for a fork or a file. The caller must close the state.
+   *
+   * @param sequence the holder's sequence; undefined if it has none
+   * @returns undefined if the holder has no tokens
+   * @throws HeadstartError `CLOSED`, `CAPTURE_FAILED`, `OUT_OF_MEMORY`.
+   */
   async checkpointOf(holder: SequenceHolder, sequence: number | undefined): Promise<SwappedSequence | undefined> {
     await this.#store.get(holder)?.ready;
     const swapped = this.#store.get(holder);
@@ -68,7 +74,7 @@ export class SequenceSwap {
     return state === undefined && checkpoint.chunks.length === 0 ? undefined : { ...checkpoint, state };
   }
 
-  /** As `Engine.checkpoint`. */
+  /** Makes a checkpoint without a state, and without waiting. {@link rollBack} returns to it. Used with `reproducible`. */
   checkpoint(holder: SequenceHolder, sequence: number | undefined): SwappedSequence {
     const swapped = this.#store.get(holder);
     const held = holder.held?.() ?? { tokens: new Int32Array(), templateTokens: 0 };
@@ -76,7 +82,12 @@ export class SequenceSwap {
     return { tokens, templateTokens, chunks: swapped?.chunks ?? this.#chunksOf(sequence), state: undefined };
   }
 
-  /** As `Engine.rollBack`. */
+  /**
+   * Returns a holder to its {@link checkpoint}.
+   *
+   * @returns whether the sequence now has the tokens of the checkpoint. If not, the holder must empty its sequence; its
+   *   next {@link swapIn} or {@link replay} returns to the checkpoint.
+   */
   async rollBack(holder: SequenceHolder, sequence: number | undefined, checkpoint: SwappedSequence): Promise<boolean> {
     const { context, canTrim } = this.#host;
     const { length } = checkpoint.tokens;
@@ -101,11 +112,16 @@ export class SequenceSwap {
     return false;
   }
 
+  /** Whether a checkpoint is kept for a holder without a sequence. */
   has(holder: SequenceHolder): boolean {
     return this.#store.get(holder) !== undefined;
   }
 
-  /** As `Engine.adopt`. */
+  /**
+   * Gives a holder the checkpoint of another holder, for {@link swapIn}, and takes ownership of the state.
+   *
+   * @returns whether the state was kept, because it can be restored exactly and is within the budget
+   */
   adopt(holder: SequenceHolder, checkpoint: SwappedSequence): boolean {
     if (this.#restoresExactly) {
       return this.#store.adopt(holder, checkpoint);
@@ -115,9 +131,12 @@ export class SequenceSwap {
   }
 
   /**
-   * As `Engine.swapIn`.
+   * Restores the kept state of an evicted holder into an empty sequence, if the state shares more tokens with `wanted`
+   * than the template does.
    *
+   * @param wanted the tokens that the holder needs in the sequence
    * @returns the tokens that are in the sequence now; undefined if nothing was restored
+   * @throws HeadstartError `ABORTED`, `CLOSED`.
    */
   async swapIn(
     holder: SequenceHolder,
@@ -147,9 +166,13 @@ export class SequenceSwap {
   }
 
   /**
-   * As `Engine.replay`.
+   * Decodes the tokens of an evicted holder again in the same batches. Call it with `reproducible` if {@link swapIn}
+   * restored nothing, after the template has been loaded.
    *
+   * @param length number of tokens that are already in the sequence
+   * @param wanted the tokens that the holder needs in the sequence
    * @returns the tokens that are in the sequence now; undefined if there was nothing to decode
+   * @throws HeadstartError as `Engine.decode`.
    */
   async replay(
     holder: SequenceHolder,
@@ -185,7 +208,7 @@ export class SequenceSwap {
     this.#store.drop(holder);
   }
 
-  /** Drops the checkpoints of all holders. */
+  /** Drops the checkpoints of all holders. Call it after the LoRA adapters have changed. */
   clear(): void {
     this.#store.clear();
   }

@@ -82,7 +82,7 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
   /** Releases the sequence, its swapped-out state and its checkpoints. */
   close(): void {
     this.release();
-    this.#setup.engine.dropSwapped(this);
+    this.#setup.engine.swap.drop(this);
     this.#setup.checkpoints.drop(this);
   }
 
@@ -112,7 +112,7 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
     const { engine } = this.#setup;
     this.#sequence ??= await engine.sessions.lease(this, signal, this.#inProgress);
     this.#inProgress = true;
-    if (this.#tokens.length > 0 && engine.hasSwapped(this)) {
+    if (this.#tokens.length > 0 && engine.swap.has(this)) {
       await this.#clear(this.#sequence); // it holds only the template or a part of the state to swap in
     }
     // Tokens that were decoded again for this prompt do not count as cached.
@@ -228,7 +228,7 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
    */
   async captureCheckpoint(): Promise<SwappedSequence | undefined> {
     const { engine, checkpoints, template } = this.#setup;
-    const contents = await engine.checkpointOf(this, this.#sequence);
+    const contents = await engine.swap.checkpointOf(this, this.#sequence);
     const state = contents === undefined ? checkpoints.get(this)?.share() : undefined;
     return state === undefined
       ? contents
@@ -261,7 +261,7 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
    * @returns whether the engine accepted the checkpoint
    */
   adopt(checkpoint: SwappedSequence): boolean {
-    return this.#setup.engine.adopt(this, checkpoint);
+    return this.#setup.engine.swap.adopt(this, checkpoint);
   }
 
   /**
@@ -275,12 +275,12 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
     if (!engine.reproducible) {
       return undefined;
     }
-    const checkpoint = engine.checkpoint(this, this.#sequence);
+    const checkpoint = engine.swap.checkpoint(this, this.#sequence);
     const rollBack = async () => {
       const { length } = checkpoint.tokens;
       const sequence = length > 0 && this.#tokens.length >= length ? this.#sequence : undefined;
       this.#busy = true;
-      if (await engine.rollBack(this, sequence, checkpoint)) {
+      if (await engine.swap.rollBack(this, sequence, checkpoint)) {
         this.#tokens.length = length;
       } else if (this.#sequence !== undefined) {
         await this.#clear(this.#sequence);
@@ -297,7 +297,7 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
     const { engine, checkpoints } = this.#setup;
     checkpoints.share(source, this);
     // While a state is swapped out, the sequence of `source` may hold only the template.
-    const isComplete = source.#tokens.length > 0 && !engine.hasSwapped(source);
+    const isComplete = source.#tokens.length > 0 && !engine.swap.has(source);
     if (source.#sequence !== undefined && isComplete && engine.context.info.kvLayout === 'unified') {
       const sequence = engine.window.admitsFork(source.#sequence) ? engine.sessions.tryLease(this) : undefined;
       if (sequence !== undefined) {

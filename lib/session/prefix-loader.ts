@@ -61,13 +61,13 @@ export class PrefixLoader {
   /** Swaps the evicted state in. If there is none, it loads the longest known prefix and replays recorded batches. */
   async resume(sequence: number, prompt: Int32Array, signal: AbortSignal): Promise<LoadedPrefix> {
     const { engine } = this.#setup;
-    const restored = await engine.swapIn(this.#owner, sequence, prompt, signal);
+    const restored = await engine.swap.swapIn(this.#owner, sequence, prompt, signal);
     if (restored !== undefined) {
       return { tokens: restored, cached: restored.length };
     }
     const loaded = await this.loadLongest(sequence, prompt, signal);
     try {
-      const replayed = await engine.replay(this.#owner, sequence, loaded.tokens.length, prompt, signal);
+      const replayed = await engine.swap.replay(this.#owner, sequence, loaded.tokens.length, prompt, signal);
       return replayed === undefined ? loaded : { tokens: replayed, cached: loaded.cached };
     } catch (error) {
       await this.#clear(sequence).catch(() => undefined); // only a part was replayed: the next turn starts over
