@@ -36,8 +36,8 @@ export function requireExactIntegers(json: string): void {
   replaceInexactIntegers(json, (digits) => {
     throw new HeadstartError(
       'SCHEMA_MISMATCH',
-      `Expected integers that JavaScript holds exactly (up to 2^53), got ${digits.slice(0, 50)}: use strings for larger ` +
-        'integers',
+      `Expected integers that JavaScript holds exactly (up to 2^53), got ${digits.slice(0, 50)}: ` +
+        'use strings for larger integers',
     );
   });
 }

@@ -45,8 +45,12 @@ async function messageFor(option: string | undefined): Promise<string> {
   }
   const remedy = (await isFile(option))
     ? 'This is the path of a file: read the file, and pass its text'
-    : "Pass the text of a template (a path or the name of a template is not enough), or leave `chatTemplate` out to use the model's own";
-  return `Expected \`chatTemplate\` to be a Jinja template that writes the messages, got ${describe(option)}, which leaves out the messages of the user. ${remedy}`;
+    : 'Pass the text of a template (a path or the name of a template is not enough), ' +
+      "or leave `chatTemplate` out to use the model's own";
+  return (
+    `Expected \`chatTemplate\` to be a Jinja template that writes the messages, got ${describe(option)}, ` +
+    `which leaves out the messages of the user. ${remedy}`
+  );
 }
 
 async function isFile(path: string): Promise<boolean> {

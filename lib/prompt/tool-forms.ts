@@ -61,8 +61,8 @@ export class ToolForms {
     const place = property === undefined ? '' : `, because of the property "${property}"`;
     throw new HeadstartError(
       'CHAT_TEMPLATE_FAILED',
-      `${this.#chatTemplate} cannot write the tool "${tool.name}" in any form${place}: change the tool, or pass another chat ` +
-        `template as \`chatTemplate\`. ${(reason as Error).message}`,
+      `${this.#chatTemplate} cannot write the tool "${tool.name}" in any form${place}: ` +
+        `change the tool, or pass another chat template as \`chatTemplate\`. ${(reason as Error).message}`,
       { cause: reason },
     );
   }

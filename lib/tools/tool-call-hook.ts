@@ -61,7 +61,8 @@ export async function approved(
     }
   }
   throw new Error(
-    `Expected \`onToolCall\` to return true, false, { refuse } or { input }, got ${describe(decision)}: the call did not run`,
+    `Expected \`onToolCall\` to return true, false, { refuse } or { input }, got ${describe(decision)}: ` +
+      'the call did not run',
   );
 }
 

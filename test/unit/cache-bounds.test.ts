@@ -107,7 +107,7 @@ describe('the prefill estimate', () => {
 });
 
 describe('the order of tools', () => {
-  it('does not depend on the order in which servers list them; tools without a server come first, in the given order', () => {
+  it('does not depend on the order of listings, and tools without a server come first in their own order', () => {
     const withoutServer = [{ name: 'z' }, { name: 'a' }];
     const listed = ['b', 'a'].flatMap((server) => ['y', 'x'].map((name) => ({ name, server })));
     const expected = ['z', 'a', 'x', 'y', 'x', 'y'];

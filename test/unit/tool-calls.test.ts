@@ -78,7 +78,7 @@ describe('the calls of one reply', () => {
     await expect(reading).rejects.toMatchObject({ code: 'ABORTED' });
   });
 
-  it('are aborted if nothing reads their outcomes any more', async () => {
+  it('are aborted once nothing reads their outcomes', async () => {
     let left: AbortSignal | undefined;
     const run = await runWith(async ({ index }, { signal }) => {
       if (index === 0) {

@@ -282,7 +282,8 @@ export class McpConnection {
         }
       }
     };
-    client.onerror = (error) => this.#warn(reasonOf(error).slice(0, MAX_REASON_LENGTH)); // an error may quote a whole message
+    // An error may quote a whole message.
+    client.onerror = (error) => this.#warn(reasonOf(error).slice(0, MAX_REASON_LENGTH));
     this.#outdated = true;
     this.#retryListingAt = 0;
     this.#client = client;

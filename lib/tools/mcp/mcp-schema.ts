@@ -30,7 +30,8 @@ export function readInputSchema(schema: unknown): JsonObject | string {
       ? { ...repaired, type: 'object', properties }
       : `its \`inputSchema\` is of the type ${JSON.stringify(type)}, not "object"`;
   } catch (error) {
-    return `its \`inputSchema\` nests too deeply (${(error as Error).message})`; // a RangeError: the recursion used up the stack
+    // The error is a RangeError: the recursion used up the stack.
+    return `its \`inputSchema\` nests too deeply (${(error as Error).message})`;
   }
 }
 
