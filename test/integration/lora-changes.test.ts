@@ -204,8 +204,9 @@ describe('a LoRA adapter', () => {
     const agent = await startAgent({ nSeqMax: 1 });
     const lora = await writeLora(directory, 'one', { seed: 1 }, agent.model.info.embeddingSize);
     const [session, other] = [await agent.createSession(), await agent.createSession()];
-    for await (const _ of session.stream('Hello', { maxTokens: 8 })) {
-      await other.send('Hello', { maxTokens: 2 }); // gets the only sequence when the turn of the stream no longer computes
+    // More parts than a stream holds, so the turn pauses, and the other session gets the only sequence.
+    for await (const _ of session.stream('Hello', { maxTokens: 100, sampling: { ignoreEos: true } })) {
+      await other.send('Hello', { maxTokens: 2 });
       break;
     }
     await session.send('And now?', { maxTokens: 4 });

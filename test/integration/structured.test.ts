@@ -223,6 +223,7 @@ describe('responseFormat', () => {
     ],
   ])('enforces %s', async (_, schema) => {
     const session = await (await startAgent({ contextSize: 2048 })).createSession();
+    const finishReasons: string[] = [];
     for (const seed of [1, 2, 3]) {
       const options = { ...BOUNDED, sampling: { temperature: 1, seed } };
       const { finishReason, object } = await session.send('What?', {
@@ -232,8 +233,9 @@ describe('responseFormat', () => {
       if (finishReason === 'stop') {
         expect(object).toEqual(expect.any(Object)); // the check against the schema passed
       }
-      expect(finishReason).toMatch(/^(stop|length)$/);
+      finishReasons.push(finishReason);
     }
+    expect(finishReasons).toContain('stop');
   });
 
   it.each<[string, unknown, string]>([

@@ -41,22 +41,6 @@ describe('a turn', () => {
     },
   );
 
-  it('whose reader pauses leaves its sequence to another session, and its reader gets the whole reply', async () => {
-    const agent = await startAgent({ nSeqMax: 1, ...EXACT });
-    const session = await agent.createSession();
-    let text = '';
-    let parts = 0;
-    for await (const part of session.stream('Hello', { maxTokens: 12 })) {
-      text += part.type === 'text-delta' ? part.text : '';
-      if (parts++ === 2) {
-        const other = await agent.createSession();
-        await other.send('Something else', { maxTokens: 4 });
-        await other.close();
-      }
-    }
-    expect([text]).toEqual(await uncachedReplies({ ...EXACT }, ['Hello'], 12));
-  });
-
   it('whose reader leaves by `break` has no effect on the session', async () => {
     const session = await (await startAgent()).createSession();
     for await (const part of session.stream('Something else', { maxTokens: 50 })) {

@@ -56,7 +56,7 @@ async function collectUntil(isDone) {
     await new Promise(setImmediate);
   }
 }
-await collectUntil(() => lorasAreSet);
+await collectUntil(() => lorasAreSet && ends.length > 0);
 await setLoras;
 const { finishReason: next } = await kept.send('Hello', { maxTokens: 4 });
 const streams = { dropped, ends: ends.map(({ error }) => error?.message), next };
