@@ -17,7 +17,7 @@ interface AdaptersParts {
   engine: Engine;
   cache: PrefixCache;
   lock: RwLock;
-  /** Drops the states that were computed with other adapters. */
+  /** Called after other adapters were applied. It must drop the states that were computed with the earlier adapters. */
   onApplied: () => void;
 }
 

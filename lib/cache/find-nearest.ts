@@ -57,26 +57,26 @@ export async function findNearest(
   };
   for (const resident of residents) {
     if (resident.group === search.keyring.group) {
-      const shared = usable(search, resident.tokens);
+      const shared = usableTokens(search, resident.tokens);
       consider({ source: 'resident', shared, tokens: resident.tokens.length, resident });
     }
   }
   for (const [key, { tokens, group }] of memory.entries()) {
     if (group === search.keyring.group) {
-      consider({ source: 'memory', shared: usable(search, tokens), tokens: tokens.length, key });
+      consider({ source: 'memory', shared: usableTokens(search, tokens), tokens: tokens.length, key });
     }
   }
   if (disk !== undefined) {
     for (const entry of likelyNearest(search, disk, best?.shared ?? 0)) {
       const tokens = await readTokens(disk.directory.join(entry.name), entry.tokens);
-      consider({ source: 'disk', shared: usable(search, tokens), tokens: entry.tokens, entry });
+      consider({ source: 'disk', shared: usableTokens(search, tokens), tokens: entry.tokens, entry });
     }
   }
   return best;
 }
 
 /** The number of tokens of an entry that the template can reuse. */
-export function usable({ template, canTrim }: NearestSearch, tokens: Int32Array): number {
+export function usableTokens({ template, canTrim }: NearestSearch, tokens: Int32Array): number {
   const shared = commonPrefixLength(tokens, template);
   return canTrim || shared === tokens.length ? shared : 0;
 }

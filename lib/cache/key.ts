@@ -61,13 +61,13 @@ export interface KeyComponents {
 export interface KeyInputs {
   /** `systemInfo().llamaVersion`. */
   llamaVersion: string;
-  /** The result of {@link fingerprintModel}. */
+  /** The result of `fingerprintModel`. */
   fingerprint: string;
   /** `Model.info`. */
   model: ModelInfo;
   /** The result of `Model.metadata()`. */
   metadata: Record<string, string>;
-  /** `Context.info`. */
+  /** The parameters of the context: `Context.info`. */
   context: ContextInfo;
   /** See {@link reproducibleComponent}. @default '' */
   reproducible?: string | undefined;

@@ -8,7 +8,7 @@ import type { SequenceState } from '../native/state.js';
 import { sameTokens } from '../tokens.js';
 import type { CacheStores } from './cache-stores.js';
 import { type EntryLock, waitForLock } from './disk/entry-lock.js';
-import { findNearest, type NearestTemplate, usable } from './find-nearest.js';
+import { findNearest, type NearestTemplate, usableTokens } from './find-nearest.js';
 import { InFlight } from './in-flight.js';
 import type { Keyring } from './key.js';
 import type { PrefillEstimate } from './prefill-estimate.js';
@@ -44,9 +44,9 @@ export interface TemplateLoaderParts extends CacheStores {
   logger: Logger | undefined;
 }
 
-/** A start waits for the prefill of another process at most this many times its expected duration... */
+/** The time limit of a wait for the prefill of another process, as a multiple of the expected duration of the prefill. */
 const MAX_WAIT_FACTOR = 3;
-/** ...but at least this long, because the other process also saves the entry. */
+/** The minimum of this time limit, ms, because the other process also saves the entry. */
 const MIN_WAIT_LIMIT_MS = 2000;
 
 export class TemplateLoader {
@@ -308,7 +308,7 @@ export class TemplateLoader {
     const search = { keyring, template: tokens, canTrim: engine.canTrim };
     const isAsIndexed =
       keyring.keyOf(entryTokens) === nearest.entry.key &&
-      usable(search, entryTokens) === nearest.shared &&
+      usableTokens(search, entryTokens) === nearest.shared &&
       entryTokens.length === nearest.tokens;
     if (!isAsIndexed) {
       read.state.close();

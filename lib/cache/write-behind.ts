@@ -4,7 +4,13 @@ import type { SequenceState } from '../native/state.js';
 import type { CumulativeCounts } from './disk/cumulative-counts.js';
 import type { DiskStore } from './disk/disk-store.js';
 import type { EntryLock } from './disk/entry-lock.js';
-import { type DirectoryBudget, dated, isBounded, LARGE_DIRECTORY_BYTES, surplus } from './disk/eviction.js';
+import {
+  type DirectoryBudget,
+  entriesOverBudget,
+  hasBudget,
+  LARGE_DIRECTORY_BYTES,
+  withLastUse,
+} from './disk/eviction.js';
 import { publish } from './events.js';
 import { ENTRY_FORMAT, type Keyring } from './key.js';
 import type { MemoryStore } from './memory-store.js';
@@ -77,11 +83,11 @@ export class WriteBehind {
    * @returns the number of deleted entries
    */
   async evict(disk: DiskStore, budget: DirectoryBudget, names: readonly string[], keep?: string): Promise<number> {
-    if (!isBounded(budget)) {
+    if (!hasBudget(budget)) {
       return 0;
     }
-    const entries = await dated(disk.directory, disk.index.values(), new Set(names));
-    const toDelete = surplus(entries, budget, Date.now(), keep);
+    const entries = await withLastUse(disk.directory, disk.index.values(), new Set(names));
+    const toDelete = entriesOverBudget(entries, budget, Date.now(), keep);
     for (const { name, key } of toDelete) {
       await disk.delete(name);
       this.#parts.stats.evictions.disk++;
@@ -138,7 +144,7 @@ export class WriteBehind {
 
   async #afterSave(disk: DiskStore, key: string): Promise<void> {
     const { budget, cumulative, stats, logger } = this.#parts;
-    if (isBounded(budget)) {
+    if (hasBudget(budget)) {
       await this.evict(disk, budget, await disk.index.refresh(), disk.nameOf(key));
     } else if (disk.index.totalBytes > LARGE_DIRECTORY_BYTES && !this.#warnedOfSize) {
       this.#warnedOfSize = true;

@@ -40,7 +40,7 @@ export class EngineContext {
     this.requestLimits = { maxSequences, vocabularySize: this.model.vocabulary.size };
   }
 
-  /** As {@link Context.removeSequence}. */
+  /** Like {@link Context.removeSequence}. */
   async removeSequence(sequence: number, from = 0, to?: number): Promise<boolean> {
     const removing = this.#context.removeSequence(sequence, from, to);
     if (from === 0 && to === undefined) {
@@ -54,7 +54,7 @@ export class EngineContext {
     return removed;
   }
 
-  /** As {@link Context.copySequence}. */
+  /** Like {@link Context.copySequence}. */
   async copySequence(source: number, target: number): Promise<void> {
     const copying = this.#context.copySequence(source, target);
     this.cells.copy(source, target); // counted at once, for the next caller
@@ -64,12 +64,12 @@ export class EngineContext {
     });
   }
 
-  /** As {@link Context.captureSequence}. */
+  /** Like {@link Context.captureSequence}. */
   captureSequence(sequence: number, tokens: Int32Array): Promise<SequenceState> {
     return this.#context.captureSequence(sequence, tokens);
   }
 
-  /** As {@link Context.restoreSequence}. */
+  /** Like {@link Context.restoreSequence}. */
   async restoreSequence(sequence: number, state: SequenceState): Promise<void> {
     await this.#context.restoreSequence(sequence, state);
     const { length } = state.tokens;
@@ -78,7 +78,7 @@ export class EngineContext {
     this.prefillLog?.set(sequence, []); // A template needs no log. If a session is restored, its log is set afterwards.
   }
 
-  /** As {@link Context.positionRange}. */
+  /** Like {@link Context.positionRange}. */
   positionRange(sequence: number): Promise<{ first: number; last: number }> {
     return this.#context.positionRange(sequence);
   }
@@ -88,7 +88,7 @@ export class EngineContext {
     return this.#isAdapted;
   }
 
-  /** As {@link Context.setLoras}. */
+  /** Like {@link Context.setLoras}. */
   async setLoras(loras: readonly AppliedLora[]): Promise<void> {
     await this.#context.setLoras(loras);
     this.#isAdapted = loras.length > 0;

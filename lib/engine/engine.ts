@@ -20,8 +20,8 @@ export interface EngineOptions {
   /** Memory budget for the states of sessions that hold no sequence (evicted, forked, restored), in bytes. @default 268435456 (256 MiB) */
   maxSavedBytes?: number | undefined;
   /**
-   * Makes replies the same to the bit, whatever other requests are decoded. Pass the result of {@link
-   * Engine.testReproducible}. The context must have split streams and flash attention off.
+   * Makes replies the same to the bit, whatever other requests are decoded. Pass the result of
+   * {@link Engine.testReproducible}. The context must have split streams and flash attention off.
    *
    * @default off: logits may differ in their last digits
    */

@@ -209,7 +209,7 @@ export class CacheDirectory {
   async #isAlive(owner: string, names: readonly string[]): Promise<boolean> {
     const name = `owner_${owner}.lock`;
     if (!names.includes(name)) {
-      // The file system has no locks, or the owner is dead. Only the age of the owner's files can tell.
+      // The file system has no locks, or the owner is dead. The age of the owner's files decides.
       const files = names.filter((file) => TEMPORARY_NAME.exec(file)?.[1] === owner);
       return !(await Promise.all(files.map((file) => this.#isOld(file)))).every(Boolean);
     }
@@ -227,7 +227,7 @@ export class CacheDirectory {
       lock.release();
       return false;
     } catch {
-      return true; // The file system cannot tell, so the files stay.
+      return true; // The state of the lock is unknown, so the files stay.
     }
   }
 

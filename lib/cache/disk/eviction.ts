@@ -36,7 +36,7 @@ export const LARGE_DIRECTORY_BYTES = 10 * 1024 ** 3;
  *
  * @param names all file names in the directory, among them the pins
  */
-export async function dated(
+export async function withLastUse(
   directory: CacheDirectory,
   entries: Iterable<IndexedEntry>,
   names: ReadonlySet<string>,
@@ -56,7 +56,7 @@ export async function dated(
  *
  * @param keep the name of the entry just saved
  */
-export function surplus(
+export function entriesOverBudget(
   entries: readonly DatedEntry[],
   budget: DirectoryBudget,
   now: number,
@@ -81,6 +81,6 @@ export function surplus(
   return toDelete;
 }
 
-export function isBounded({ maxDiskBytes, maxEntries, maxAgeMs }: DirectoryBudget): boolean {
+export function hasBudget({ maxDiskBytes, maxEntries, maxAgeMs }: DirectoryBudget): boolean {
   return maxDiskBytes !== undefined || maxEntries !== undefined || maxAgeMs !== undefined;
 }

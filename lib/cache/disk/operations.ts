@@ -9,7 +9,7 @@ import type { CacheStores } from '../cache-stores.js';
 import { ENTRY_FORMAT, type KeyComponents, templateKey } from '../key.js';
 import type { DiskStore } from './disk-store.js';
 import { type EntryMetadata, isEntryName, pinName } from './entry.js';
-import { type DatedEntry, type DirectoryBudget, dated } from './eviction.js';
+import { type DatedEntry, type DirectoryBudget, withLastUse } from './eviction.js';
 
 /** A cached template. */
 export interface CacheEntry {
@@ -219,5 +219,5 @@ async function datedEntries(disk: DiskStore | undefined): Promise<DatedEntry[]> 
     return [];
   }
   const names = await disk.index.refresh();
-  return dated(disk.directory, disk.index.values(), new Set(names));
+  return withLastUse(disk.directory, disk.index.values(), new Set(names));
 }
