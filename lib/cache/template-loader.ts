@@ -44,7 +44,7 @@ export interface TemplateLoaderParts extends CacheStores {
   logger: Logger | undefined;
 }
 
-/** The time limit of a wait for the prefill of another process, as a multiple of the expected duration of the prefill. */
+/** The time limit of a wait for another process, as a multiple of the expected duration of its prefill. */
 const MAX_WAIT_FACTOR = 3;
 /** The minimum of this time limit, ms, because the other process also saves the entry. */
 const MIN_WAIT_LIMIT_MS = 2000;
