@@ -219,7 +219,7 @@ export class Generation {
   }
 
   #endedByText(): Ending | undefined {
-    const { found } = this.#stops;
+    const { matched: found } = this.#stops;
     if (found === undefined) {
       return undefined;
     }
@@ -232,7 +232,7 @@ export class Generation {
    */
   #rest(reason: FinishReason): string {
     const last =
-      reason === 'stop' && this.#stops.found === undefined ? this.#stops.push(this.#detokenizer.flush()) : '';
+      reason === 'stop' && this.#stops.matched === undefined ? this.#stops.push(this.#detokenizer.flush()) : '';
     return last + this.#stops.flush();
   }
 

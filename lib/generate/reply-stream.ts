@@ -10,11 +10,14 @@ export interface StreamEnd<Part, Result> {
 /**
  * Generates the parts of a stream. It adds them to `queue`, and waits if the queue is full.
  *
- * @param left aborts when the reader leaves the stream
+ * @param leaveSignal aborts when the reader leaves the stream
  */
-export type StreamTask<Part, Result> = (queue: PartQueue<Part>, left: AbortSignal) => Promise<StreamEnd<Part, Result>>;
+export type StreamTask<Part, Result> = (
+  queue: PartQueue<Part>,
+  leaveSignal: AbortSignal,
+) => Promise<StreamEnd<Part, Result>>;
 
-/** Aborts the task of a stream whose iterator was garbage-collected before the stream was left. */
+/** Aborts the task of a stream whose iterator was garbage-collected. */
 const abandoned = new FinalizationRegistry<AbortController>((leaving) => leave(leaving));
 
 function leave(leaving: AbortController): void {

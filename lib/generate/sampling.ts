@@ -138,7 +138,7 @@ export async function makeSampler(
       // The grammar was made from the schema of a tool or of `responseFormat`.
       throw new HeadstartError(
         'SCHEMA_INVALID',
-        `Expected a JSON Schema that a grammar can be made of. Simplify the schema: ${error.message}`,
+        `Expected a JSON Schema that can be converted to a grammar. Simplify the schema: ${error.message}`,
         {
           cause: error,
         },

@@ -6,7 +6,7 @@ export class StopStrings {
   readonly #stops: readonly string[];
   #held = '';
   /** The stop string that ended the text. */
-  found: string | undefined;
+  matched: string | undefined;
 
   constructor(stops: readonly string[]) {
     this.#stops = stops.filter((stop) => stop !== '');
@@ -14,19 +14,19 @@ export class StopStrings {
 
   /** @returns the text that has become certain; always empty after a stop string was found */
   push(text: string): string {
-    if (this.found !== undefined || this.#stops.length === 0) {
-      return this.found === undefined ? text : '';
+    if (this.matched !== undefined || this.#stops.length === 0) {
+      return this.matched === undefined ? text : '';
     }
     const all = this.#held + text;
     let end = all.length;
     for (const stop of this.#stops) {
       const at = all.indexOf(stop);
-      if (at >= 0 && (at < end || this.found === undefined)) {
+      if (at >= 0 && (at < end || this.matched === undefined)) {
         end = at;
-        this.found = stop;
+        this.matched = stop;
       }
     }
-    if (this.found === undefined) {
+    if (this.matched === undefined) {
       end -= Math.max(...this.#stops.map((stop) => overlap(all, stop)));
       this.#held = all.slice(end);
     } else {

@@ -19,7 +19,7 @@ export interface ToolResult {
   toolCallId: string;
   /** The name of the tool. */
   toolName: string;
-  /** What `execute` returned. If it failed, the error message. */
+  /** The value that `execute` returned, or the error message if `isError` is true. */
   output: unknown;
   /** Whether the tool failed, was refused, ran too long, or was called with wrong arguments. */
   isError: boolean;

@@ -80,7 +80,7 @@ export class VisibleReply {
     const certain = this.#stops.push(text);
     const visible = certain + this.#stops.flush();
     this.#text += visible;
-    if (this.#stops.found === undefined || isEnded) {
+    if (this.#stops.matched === undefined || isEnded) {
       return { text: visible, reasoning, toolCalls };
     }
     // If the model ended its reply and only white space is cut off, the reply is complete.
@@ -91,7 +91,7 @@ export class VisibleReply {
   readonly #visible = ({ text, reasoning }: ReplyDelta): ReplyDelta => {
     const visible = this.#stops.push(text);
     this.#text += visible;
-    this.#stopped = this.#stops.found !== undefined;
+    this.#stopped = this.#stops.matched !== undefined;
     return { text: visible, reasoning };
   };
 

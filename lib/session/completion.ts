@@ -60,12 +60,12 @@ export function streamComplete(
   prompt: string,
   options: CompletionOptions,
 ): ReplyStream<CompletionPart, Completion> {
-  return new StreamedTask(async (queue, left) => {
+  return new StreamedTask(async (queue, leaveSignal) => {
     if (typeof prompt !== 'string') {
       throw new HeadstartError('INVALID_ARGUMENT', `Expected \`prompt\` to be a string, got ${describe(prompt)}`);
     }
     const generation = resolveGeneration(options, COMPLETION_OPTIONS);
-    const signal = combinedSignal(left, options.signal);
+    const signal = combinedSignal(leaveSignal, options.signal);
     const usage = new UsageCounter();
     const stopDropping = queue.closeOnAbort(signal);
     try {

@@ -46,7 +46,7 @@ export interface SessionHost extends SessionServices {
   defaults: SessionDefaults;
   /** Whether the tools of MCP servers are sorted, so that the order of their listings does not change the template. */
   stableTools: boolean;
-  /** The MCP servers, whose tools every session has. */
+  /** The MCP servers. Every session has their tools. */
   mcp: McpServers;
   /** Throws `CLOSED` if the agent was closed. */
   requireOpen: () => void;

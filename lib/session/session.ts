@@ -130,7 +130,7 @@ export class Session implements ToolSession {
     message: TurnInput,
     options: SendOptions<S> = {},
   ): ReplyStream<StreamPart, Reply<SchemaValue<S>>> {
-    return new StreamedTask((queue, left) => this.#send(message, options, queue, left)) as ReplyStream<
+    return new StreamedTask((queue, leaveSignal) => this.#send(message, options, queue, leaveSignal)) as ReplyStream<
       StreamPart,
       Reply<SchemaValue<S>>
     >;
@@ -141,10 +141,10 @@ export class Session implements ToolSession {
     message: TurnInput,
     options: SendOptions,
     queue: PartQueue<StreamPart>,
-    left: AbortSignal,
+    leaveSignal: AbortSignal,
   ): Promise<StreamEnd<StreamPart, Reply>> {
     this.#activity.requireOpen();
-    const input = { message, options, signals: [this.#activity.closing, left] };
+    const input = { message, options, signals: [this.#activity.closing, leaveSignal] };
     const request = readRequest(this, this.#setup, this.#services.contextSize, input);
     this.#activity.begin('send');
     return this.#activity.track(this.#runTurn(request, options, queue));

@@ -239,7 +239,7 @@ export class Turn {
   }
 
   /**
-   * Runs the calls whose tool has an `execute` function. Calls of unknown tools get an error as their result.
+   * Runs the calls of tools with an `execute` function. Calls of unknown tools get an error as their result.
    *
    * @returns whether calls remain that the caller has to answer
    */

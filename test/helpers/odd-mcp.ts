@@ -21,11 +21,11 @@ const overHttp =
   async (answers) => ({ type: 'http', name: 'odd', url: (await serveOddHttp(answers, type)).url });
 
 /** Starts faster than the other transports. */
-export const atAddress = overHttp('application/json');
+export const overHttpJson = overHttp('application/json');
 
-export const WAYS: readonly [where: string, serve: Serve][] = [
+export const TRANSPORTS: readonly [where: string, serve: Serve][] = [
   ['in a child process', inChild],
-  ['over HTTP with JSON', atAddress],
+  ['over HTTP with JSON', overHttpJson],
   ['over HTTP with event streams', overHttp('text/event-stream')],
   ['over SSE', async (answers) => ({ type: 'sse', name: 'odd', url: (await serveOddSse(answers)).url })],
 ];

@@ -2,15 +2,15 @@
 import { describe, expect, it } from 'vitest';
 import { startAgent } from '../helpers/agents.js';
 import {
-  atAddress,
   callTool,
   connectOdd,
   failsWith,
   good,
   inChild,
   NO_ARGUMENTS,
+  overHttpJson,
+  TRANSPORTS,
   textContent,
-  WAYS,
 } from '../helpers/odd-mcp.js';
 import type { Answers } from '../helpers/odd-mcp-server.js';
 
@@ -47,28 +47,31 @@ const USABLE: readonly [tool: object, parameters: object][] = [
 ];
 
 describe('an MCP server that lists invalid tools', () => {
-  it.each(WAYS)('%s offers the valid tools, and leaves out each invalid tool with a warning', async (_, serve) => {
-    const unusable: readonly [entry: unknown, warning: string][] = [
-      ['text', 'tool number 2 in the list of the MCP server "odd": it is a string, not an object'],
-      [null, 'number 3 in the list of the MCP server "odd": it is null'],
-      [[good], 'number 4 in the list of the MCP server "odd": it is an array'],
-      [{ inputSchema: {} }, 'number 5 in the list of the MCP server "odd": its name is undefined'],
-      [{ name: 7, inputSchema: {} }, 'number 6 in the list of the MCP server "odd": its name is a number'],
-      [{ name: '', inputSchema: {} }, 'number 7 in the list of the MCP server "odd": its name is empty'],
-      [{ name: 'a', inputSchema: 'none' }, 'the tool "a" of the MCP server "odd": its `inputSchema` is a string'],
-      [{ name: 'b', inputSchema: true }, 'the tool "b" of the MCP server "odd": its `inputSchema` is a boolean'],
-      [{ name: 'c', inputSchema: { type: 'string' } }, 'tool "c" of .*its `inputSchema` is of the type "string"'],
-      [{ name: 'd', inputSchema: ['a'] }, 'the tool "d" of the MCP server "odd": its `inputSchema` is an array'],
-    ];
-    const tools = [good, ...unusable.map(([entry]) => entry), { ...good, name: 'last' }];
-    const { servers, warnings } = await connectOdd(serve, { 'tools/list': { tools } });
-    expect((await servers.tools()).map(({ name }) => name)).toEqual(['good', 'last']);
-    expect(warnings).toEqual(unusable.map(([, warning]) => expect.stringMatching(`^Left out .*${warning}`)));
-  });
+  it.each(TRANSPORTS)(
+    '%s offers the valid tools, and leaves out each invalid tool with a warning',
+    async (_, serve) => {
+      const unusable: readonly [entry: unknown, warning: string][] = [
+        ['text', 'tool number 2 in the list of the MCP server "odd": it is a string, not an object'],
+        [null, 'number 3 in the list of the MCP server "odd": it is null'],
+        [[good], 'number 4 in the list of the MCP server "odd": it is an array'],
+        [{ inputSchema: {} }, 'number 5 in the list of the MCP server "odd": its name is undefined'],
+        [{ name: 7, inputSchema: {} }, 'number 6 in the list of the MCP server "odd": its name is a number'],
+        [{ name: '', inputSchema: {} }, 'number 7 in the list of the MCP server "odd": its name is empty'],
+        [{ name: 'a', inputSchema: 'none' }, 'the tool "a" of the MCP server "odd": its `inputSchema` is a string'],
+        [{ name: 'b', inputSchema: true }, 'the tool "b" of the MCP server "odd": its `inputSchema` is a boolean'],
+        [{ name: 'c', inputSchema: { type: 'string' } }, 'tool "c" of .*its `inputSchema` is of the type "string"'],
+        [{ name: 'd', inputSchema: ['a'] }, 'the tool "d" of the MCP server "odd": its `inputSchema` is an array'],
+      ];
+      const tools = [good, ...unusable.map(([entry]) => entry), { ...good, name: 'last' }];
+      const { servers, warnings } = await connectOdd(serve, { 'tools/list': { tools } });
+      expect((await servers.tools()).map(({ name }) => name)).toEqual(['good', 'last']);
+      expect(warnings).toEqual(unusable.map(([, warning]) => expect.stringMatching(`^Left out .*${warning}`)));
+    },
+  );
 
   it('offers tools with unusual or missing fields without a warning', async () => {
     const tools = USABLE.map(([tool], index) => ({ name: `tool${index}`, ...tool }));
-    const { servers, warnings } = await connectOdd(atAddress, {
+    const { servers, warnings } = await connectOdd(overHttpJson, {
       'tools/list': { tools, nextCursor: null, _meta: null },
     });
     expect((await servers.tools()).map(({ inputSchema }) => inputSchema)).toEqual(USABLE.map(([, read]) => read));
@@ -83,7 +86,7 @@ describe('an MCP server that lists invalid tools', () => {
       { ...good, name: 'd', description: 'first' },
       { ...good, name: 'd', description: 'second' },
     ];
-    const { servers, warnings } = await connectOdd(atAddress, { 'tools/list': { tools } });
+    const { servers, warnings } = await connectOdd(overHttpJson, { 'tools/list': { tools } });
     const descriptions = (await servers.tools()).map(({ name, description }) => [name, description]);
     expect(descriptions).toEqual([
       ['a', '7'],
@@ -97,7 +100,7 @@ describe('an MCP server that lists invalid tools', () => {
     ]);
   });
 
-  it.each(WAYS)('%s offers its other tools if one schema nests too deeply', async (_, serve) => {
+  it.each(TRANSPORTS)('%s offers its other tools if one schema nests too deeply', async (_, serve) => {
     const deep = `${'{"properties":{"a":'.repeat(4000)}{}${'}}'.repeat(4000)}`;
     const $json = `{"tools":[{"name":"deep","inputSchema":${deep}},${JSON.stringify(good)}]}`;
     const { servers, warnings } = await connectOdd(serve, { 'tools/list': { $json } });
@@ -120,7 +123,7 @@ describe('an MCP server that lists invalid tools', () => {
 
   it('may have schemas with integers beyond 2^53', async () => {
     const schema = '{"type":"object","properties":{"id":{"type":"integer","maximum":9223372036854775807}}}';
-    const { servers, warnings } = await connectOdd(atAddress, {
+    const { servers, warnings } = await connectOdd(overHttpJson, {
       'tools/list': { $json: `{"tools":[{"name":"good","inputSchema":${schema}}]}` },
     });
     expect(await servers.tools()).toMatchObject([{ inputSchema: { properties: { id: { maximum: 2 ** 63 } } } }]);
@@ -128,7 +131,7 @@ describe('an MCP server that lists invalid tools', () => {
   });
 
   it('may answer `tools/list` with an array', async () => {
-    const { servers, warnings } = await connectOdd(atAddress, { 'tools/list': [good, { name: 7 }] });
+    const { servers, warnings } = await connectOdd(overHttpJson, { 'tools/list': [good, { name: 7 }] });
     expect((await servers.tools()).map(({ name }) => name)).toEqual(['good']);
     expect(warnings).toEqual([expect.stringMatching('number 2 in the list .*its name is a number')]);
   });
@@ -137,7 +140,7 @@ describe('an MCP server that lists invalid tools', () => {
     ['null', { tools: null }],
     ['nothing', null],
   ])('has no tools if it lists %s', async (_, listing) => {
-    const { servers } = await connectOdd(atAddress, { 'tools/list': listing });
+    const { servers } = await connectOdd(overHttpJson, { 'tools/list': listing });
     expect(await servers.tools()).toEqual([]);
   });
 
@@ -150,7 +153,7 @@ describe('an MCP server that lists invalid tools', () => {
     ['an error', { 'tools/list': { $message: { jsonrpc: '2.0', error: 'out of order' } } }, 'out of order'],
     ['a message without a result', { 'tools/list': { $message: { jsonrpc: '2.0' } } }, 'neither a result nor an error'],
   ])('fails the start if its answer is %s', async (_, answers, message) => {
-    await expect(connectOdd(atAddress, answers)).rejects.toThrow(
+    await expect(connectOdd(overHttpJson, answers)).rejects.toThrow(
       failsWith(`"odd": could not list its tools and prompts: .*${message}`),
     );
   });
@@ -196,7 +199,7 @@ describe('an MCP server that lists tools in invalid pages', () => {
     ],
     ['leads on without end', { 'tools/list': { $endless: true } }, tools64, 'more than 64 pages'],
   ])('whose cursor %s offers the tools listed until then', async (_, answers, names, warning) => {
-    const { servers, warnings } = await connectOdd(atAddress, answers);
+    const { servers, warnings } = await connectOdd(overHttpJson, answers);
     expect((await servers.tools()).map(({ name }) => name)).toEqual(names);
     expect(warnings.join()).toMatch(new RegExp(warning === '' ? '^$' : warning));
   });
@@ -221,7 +224,7 @@ describe('an MCP server with an unusual answer to `initialize`', () => {
     ['no capabilities', { capabilities: {}, serverInfo }],
     ['null as capabilities', { capabilities: null, serverInfo }],
   ])('offers its tools although the answer has %s', async (_, answer) => {
-    const { servers, warnings } = await connectOdd(atAddress, {
+    const { servers, warnings } = await connectOdd(overHttpJson, {
       initialize: answer,
       'tools/list': { tools: [good] },
     });
@@ -230,7 +233,7 @@ describe('an MCP server with an unusual answer to `initialize`', () => {
   });
 
   it('that announces no tools is asked for tools anyway', async () => {
-    const { servers } = await connectOdd(atAddress, { initialize: { capabilities: {}, serverInfo } });
+    const { servers } = await connectOdd(overHttpJson, { initialize: { capabilities: {}, serverInfo } });
     expect(await servers.tools()).toEqual([]);
   });
 
@@ -259,7 +262,7 @@ describe('an MCP server with invalid prompts', () => {
       },
       { name: 'good', description: 'again' },
     ];
-    const { servers, warnings } = await connectOdd(atAddress, {
+    const { servers, warnings } = await connectOdd(overHttpJson, {
       'prompts/list': { prompts },
       'tools/list': { tools: [good] },
     });
@@ -284,7 +287,7 @@ describe('an MCP server with invalid prompts', () => {
     ['refuses to list prompts', { $message: { jsonrpc: '2.0', error: { code: -32601, message: 'Method not found' } } }],
     ['lists a number instead of prompts', { prompts: 7 }],
   ])('offers its tools if it %s', async (_, listing) => {
-    const { servers, warnings } = await connectOdd(atAddress, {
+    const { servers, warnings } = await connectOdd(overHttpJson, {
       'prompts/list': listing,
       'tools/list': { tools: [good] },
     });
@@ -320,7 +323,7 @@ describe('an MCP server with invalid prompts', () => {
       [{ role: 'user', content: '[content missing]' }],
     ],
   ])('may answer `prompts/get` with %s', async (_, result, messages) => {
-    const { servers } = await connectOdd(atAddress, {
+    const { servers } = await connectOdd(overHttpJson, {
       'prompts/list': { prompts: [{ name: 'p' }] },
       'tools/list': {},
       'prompts/get': result,
@@ -329,7 +332,7 @@ describe('an MCP server with invalid prompts', () => {
   });
 
   it('gives an error if it answers `prompts/get` without messages', async () => {
-    const { servers } = await connectOdd(atAddress, { 'tools/list': {}, 'prompts/get': { messages: null } });
+    const { servers } = await connectOdd(overHttpJson, { 'tools/list': {}, 'prompts/get': { messages: null } });
     await expect(servers.getPrompt({ server: 'odd', name: 'p' })).rejects.toThrow(
       failsWith('"odd": its prompt "p" failed: Expected `messages` to be an array, got null'),
     );

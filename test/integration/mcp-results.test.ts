@@ -1,6 +1,15 @@
 // Results of MCP tools that break the protocol, and very long messages.
 import { describe, expect, it } from 'vitest';
-import { atAddress, callTool, connectOdd, failsWith, good, inChild, textContent, WAYS } from '../helpers/odd-mcp.js';
+import {
+  callTool,
+  connectOdd,
+  failsWith,
+  good,
+  inChild,
+  overHttpJson,
+  TRANSPORTS,
+  textContent,
+} from '../helpers/odd-mcp.js';
 
 const missing = '[content missing]';
 /** Unusual results of tools, and the text that the model gets for each. */
@@ -78,7 +87,7 @@ describe('an MCP tool with an invalid result', () => {
     ...Object.fromEntries(Object.values(RESULTS).map(([result], index) => [`tools/call tool${index}`, result])),
   };
 
-  it.each(WAYS)(
+  it.each(TRANSPORTS)(
     '%s gives the model the readable part, even if the result does not fit the outputSchema',
     async (_, serve) => {
       const { servers } = await connectOdd(serve, answers);
@@ -110,7 +119,7 @@ describe('an MCP tool with an invalid result', () => {
       /its tool "good" failed: .*neither a result nor an error/,
     ],
   ])('fails with the reason: %s', async (_, answer, message) => {
-    const { servers, warnings } = await connectOdd(atAddress, {
+    const { servers, warnings } = await connectOdd(overHttpJson, {
       'tools/list': { tools: [good] },
       'tools/call': answer,
     });
@@ -132,7 +141,7 @@ describe('a message of an MCP server', () => {
     expect((await callTool(servers, 'long')).length).toBe(31 * 1024 ** 2);
   });
 
-  it.each(WAYS.slice(0, 3))(
+  it.each(TRANSPORTS.slice(0, 3))(
     '%s that is longer than 32 MiB gives an error, and the server stays connected',
     async (_, serve) => {
       const { servers } = await connectOdd(serve, sizes(33 * 1024 ** 2));

@@ -190,7 +190,7 @@ describe('a cache entry', () => {
 });
 
 describe('a disk', () => {
-  it('that is full gets no partial files, and every template still starts with the same reply', async ({ skip }) => {
+  it('that is full gets no partial files, and every start still gives the right reply', async ({ skip }) => {
     const full = new Tally('saves to a full disk');
     const directory = smallDisk(join(await temporaryDirectory(), 'disk'), '400k');
     if (directory === undefined) {

@@ -180,7 +180,7 @@ describe('a process that holds the lock of a template', () => {
     expect(holders.wrong).toEqual([]);
   });
 
-  it('does not prevent that a waiting start is aborted, and other waiting starts are not affected', async () => {
+  it('lets a waiting start be aborted, without an effect on other waiting starts', async () => {
     const directory = await temporaryDirectory();
     const owner = await startStoppedOwner(directory);
     const lab = await Lab.open(dense(directory));
@@ -208,7 +208,8 @@ describe('operations of the cache such as prune() and clear()', () => {
     await other.ready();
     const lab = await Lab.open({ ...options, residents: 1, cache: { maxMemoryBytes: 0 } });
     onTestFinished(() => lab.close());
-    // Templates whose greedy replies are clear choices: other sequences in the batch cannot change them.
+    // With these templates the most likely tokens are far ahead of the others, so that other sequences in the batch
+    // cannot change the greedy replies.
     const templates = [21, 22, 24].map((seed) => someTokens(150, seed));
     const message = Int32Array.from(MESSAGE);
     const replies: number[][] = [];

@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 function streamed(stops: string[], pieces: string[]) {
   const watch = new StopStrings(stops);
   const out = pieces.map((piece) => watch.push(piece));
-  return { out: [...out, watch.flush()].join(''), found: watch.found };
+  return { out: [...out, watch.flush()].join(''), found: watch.matched };
 }
 
 describe('stop strings', () => {

@@ -61,7 +61,7 @@ export async function summarize(job: SummaryJob, cut: Cut): Promise<string> {
     if (summary === '') {
       throw new HeadstartError(
         'REPLY_INVALID',
-        'Expected the model to summarize the conversation, but it wrote nothing',
+        'Expected the model to summarize the conversation, but it wrote nothing. Try another `compaction.prompt`.',
       );
     }
     return summary;

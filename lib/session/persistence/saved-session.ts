@@ -106,7 +106,7 @@ export async function requireReplaceable(path: string): Promise<void> {
         : 'a directory, device, socket or named pipe';
       throw new HeadstartError(
         'WRITE_FAILED',
-        `Expected "${file}" to be a new path or a regular file, to save a session there, got ${kind}`,
+        `Expected a new path or a regular file to save the session to, but "${file}" is ${kind}`,
       );
     }
   }
