@@ -11,8 +11,9 @@ import { publish } from './events.js';
 import { type KeyComponents, type Keyring, Keyrings } from './key.js';
 import { PrefillEstimate } from './prefill-estimate.js';
 import { type StartReport, startReport } from './start-report.js';
+import type { Filled, StartRequest } from './start-request.js';
 import { StatsCounter } from './statistics.js';
-import { type Filled, type StartRequest, TemplateLoader } from './template-loader.js';
+import { TemplateLoader } from './template-loader.js';
 
 /** Options of a prefix cache. */
 export interface PrefixCacheOptions

@@ -10,31 +10,8 @@ import type { CacheStores } from './cache-stores.js';
 import { type EntryLock, waitForLock } from './disk/entry-lock.js';
 import { findNearest, type NearestTemplate, usableTokens } from './find-nearest.js';
 import { InFlight } from './in-flight.js';
-import type { Keyring } from './key.js';
 import type { PrefillEstimate } from './prefill-estimate.js';
-import type { StartReport } from './start-report.js';
-
-export interface StartRequest {
-  key: string;
-  keyring: Keyring;
-  sequence: number;
-  tokens: Int32Array;
-  /**
-   * Ascending token counts inside the template. The prefill is cut after each of them, and each prefix is saved as a
-   * separate entry.
-   */
-  breakpoints: readonly number[];
-  signal: AbortSignal;
-}
-
-/** The result of filling a sequence. */
-export interface Filled extends Pick<StartReport, 'source' | 'cache' | 'cachedTokens' | 'bytes'> {
-  reason?: string;
-  notSaved?: string;
-  waitedMs?: number;
-  /** Duration of a prefill of the whole template, ms. */
-  prefillMs: number;
-}
+import type { Filled, StartRequest } from './start-request.js';
 
 export interface TemplateLoaderParts extends CacheStores {
   engine: Engine;

@@ -3,39 +3,13 @@ import { isObserved, publish } from '../diagnostics/events.js';
 import { HeadstartError } from '../errors.js';
 import { type BatchLimits, BatchWriter, countTokens, fitBatch, planBatch, type Slice } from './batch.js';
 import { abortedRequestError, BlockedRequests } from './blocked-requests.js';
-import type { CellWaitQueue } from './cell-wait-queue.js';
 import { type Decoded, type DecodeRequest, PendingRequest, requestProblem } from './decode-request.js';
 import { picksFrom, reportDecoded, requestExtras, settleRequest } from './decode-results.js';
-import type { EngineContext } from './engine-context.js';
-import type { BatchInvariance } from './reproducible/self-test.js';
+import type { SchedulerHost } from './scheduler-host.js';
 import { Throughput } from './throughput.js';
 
 /** An abort interrupts the decode of a single token only if the newest decode took at least this long, ms. */
 const BRIEF_MS = 50;
-
-/** The functions of the engine that the scheduler uses. */
-export interface SchedulerHost {
-  context: EngineContext;
-  cellQueue: CellWaitQueue;
-  /** Evicts an idle sequence. Returns false if no sequence is idle. */
-  evictIdle(): boolean;
-  /** Whether another sequence is in use and will release its cells later. */
-  othersHoldCells(sequence: number): boolean;
-  /** Order of arrival of the holder's current work; smaller is older. */
-  ageOf(sequence: number): number;
-  /** Makes the error `CONTEXT_FULL`. */
-  fullError(cause: unknown): HeadstartError;
-  /** KV cells that any sequence may take; infinite in split streams, where each sequence has its own cells. */
-  freeCells(): number;
-  /** Whether a sequence of this many tokens fits into an otherwise empty KV cache. */
-  canEverFit(tokens: number): boolean;
-  /** Whether the end of a sequence can be removed. */
-  canTrim: boolean;
-  /** See {@link BatchLimits}. */
-  chunkSize?: number | undefined;
-  /** See {@link BatchLimits}. */
-  batchInvariance(): BatchInvariance | undefined;
-}
 
 /**
  * Continuous batching: one decode runs at a time, and all requests that are ready share it. After each decode its

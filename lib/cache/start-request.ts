@@ -1,0 +1,25 @@
+import type { Keyring } from './key.js';
+import type { StartReport } from './start-report.js';
+
+/** A start of a sequence on a template. */
+export interface StartRequest {
+  key: string;
+  keyring: Keyring;
+  sequence: number;
+  tokens: Int32Array;
+  /**
+   * Ascending token counts inside the template. The prefill is cut after each of them, and each prefix is saved as a
+   * separate entry.
+   */
+  breakpoints: readonly number[];
+  signal: AbortSignal;
+}
+
+/** The result of filling a sequence. */
+export interface Filled extends Pick<StartReport, 'source' | 'cache' | 'cachedTokens' | 'bytes'> {
+  reason?: string;
+  notSaved?: string;
+  waitedMs?: number;
+  /** Duration of a prefill of the whole template, ms. */
+  prefillMs: number;
+}
