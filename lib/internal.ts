@@ -12,7 +12,7 @@ export { CACHE_OPTIONS } from './cache/cache-options.js';
 export { CacheDirectory } from './cache/disk/cache-directory.js';
 export { DirectoryIndex } from './cache/disk/directory-index.js';
 export { DiskStore } from './cache/disk/disk-store.js';
-export { BUDGET_OPTIONS, type DatedEntry, entriesOverBudget as surplus } from './cache/disk/eviction.js';
+export { BUDGET_OPTIONS, type DatedEntry, entriesOverBudget } from './cache/disk/eviction.js';
 export { VERIFY_OPTIONS } from './cache/disk/operations.js';
 export { type KeyComponents, type KeyInputs, keyComponents, templateKey } from './cache/key.js';
 export { MemoryStore } from './cache/memory-store.js';

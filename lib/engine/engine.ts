@@ -203,8 +203,8 @@ export class Engine {
    *
    * @param sequence the sequence that needs the cells. Requests that are younger than its holder are preempted.
    *   @default preempts none
-   * @throws HeadstartError `CONTEXT_FULL` if no other sequence can release cells. `ABORTED` while waiting. All errors
-   *   of `attempt`.
+   * @throws HeadstartError `CONTEXT_FULL` if no other sequence can release cells. `ABORTED` while waiting. Also
+   *   all other errors of `attempt`.
    */
   async withCells<T>(attempt: () => Promise<T>, signal?: AbortSignal, sequence?: number): Promise<T> {
     for (;;) {

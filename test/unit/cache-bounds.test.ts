@@ -1,13 +1,13 @@
 import fc from 'fast-check';
 import {
   type DatedEntry,
+  entriesOverBudget,
   hashPositions,
   hashPrefixes,
   likelyShared,
   PrefillEstimate,
   prefixHashes,
   stableToolOrder,
-  surplus,
 } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
@@ -41,10 +41,10 @@ describe('eviction from a directory', () => {
         const all = records.map(({ bytes, lastUsedAt, pinned }, index) =>
           entry(String(index), bytes, lastUsedAt, pinned),
         );
-        const leaving = surplus(all, limits, 1000, '0');
-        const staying = all.filter((candidate) => !leaving.includes(candidate));
+        const toDelete = entriesOverBudget(all, limits, 1000, '0');
+        const staying = all.filter((candidate) => !toDelete.includes(candidate));
         const evictable = staying.filter(({ pinned, name }) => !pinned && name !== '0');
-        expect(leaving.some(({ pinned, name }) => pinned || name === '0')).toBe(false);
+        expect(toDelete.some(({ pinned, name }) => pinned || name === '0')).toBe(false);
         if (evictable.length > 0) {
           expect(staying.reduce((sum, { bytes }) => sum + bytes, 0)).toBeLessThanOrEqual(
             limits.maxDiskBytes ?? Infinity,
@@ -53,7 +53,7 @@ describe('eviction from a directory', () => {
         }
         for (const { lastUsedAt } of evictable) {
           expect(1000 - lastUsedAt).toBeLessThanOrEqual(limits.maxAgeMs ?? Infinity);
-          expect(leaving.every((deleted) => deleted.lastUsedAt <= lastUsedAt)).toBe(true);
+          expect(toDelete.every((deleted) => deleted.lastUsedAt <= lastUsedAt)).toBe(true);
         }
       }),
     );
