@@ -259,7 +259,7 @@ describe('a saved session', () => {
       for (const state of [false, true]) {
         await expect(session.save(path, { state }), path).rejects.toMatchObject({
           code: 'WRITE_FAILED',
-          message: expect.stringContaining('to be a new path or a regular file'),
+          message: expect.stringContaining('Expected a new path or a regular file'),
         });
       }
     }
