@@ -27,7 +27,7 @@ describe('an integer beyond 2^53', () => {
     const failing = session.send('Which?', { responseFormat: { type: 'json', schema: SCHEMA }, maxTokens: 200 });
     await expect(failing).rejects.toMatchObject({
       code: 'REPLY_INVALID',
-      message: expect.stringMatching(/integers that JavaScript holds exactly \(up to 2\^53\), got 1{39}: take/),
+      message: expect.stringMatching(/integers that JavaScript holds exactly \(up to 2\^53\), got 1{39}: use strings/),
     });
   });
 
