@@ -21,7 +21,8 @@ interface OwnedCheckpoints {
   /** Captured at the message that began the newest turn. */
   turn?: Checkpoint | undefined;
   /**
-   * Captured at the newest tool result of that turn. Until the first result: an older checkpoint, for an aborted turn.
+   * Captured at the newest tool result of that turn. Before the first result: an older checkpoint, which is used if the
+   * turn is aborted.
    */
   step?: Checkpoint | undefined;
 }
@@ -47,8 +48,8 @@ export class Checkpoints {
   }
 
   /**
-   * Whether a state of this many tokens may fit into the budget. False if a state of as many or fewer tokens did not
-   * fit.
+   * Whether a state of this many tokens may fit into the budget. False if an earlier state with as many or fewer
+   * tokens did not fit.
    */
   mayFit(owner: object, tokens = 0): boolean {
     return this.#maxBytes > 0 && tokens < (this.#minRefusedTokens.get(owner) ?? Number.POSITIVE_INFINITY);

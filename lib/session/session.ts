@@ -115,7 +115,7 @@ export class Session implements ToolSession {
 
   /**
    * Sends a message and returns the reply as it is generated: iterate over its parts, or await its `result`. The last
-   * part is a `finish`; with it the turn has ended, and its messages are part of the conversation. A turn that is
+   * part is a `finish`. When it arrives, the messages of the turn are part of the conversation. A turn that is
    * aborted, fails, or is left by `break` adds nothing to `messages`, and the session remains usable. If it is aborted
    * or fails, the iteration throws. In all three cases `result` rejects, and the error's `usage` is the cost of the
    * turn.

@@ -329,6 +329,7 @@ export class Turn {
   }
 }
 
+/** llama.cpp takes this number as the request for a random seed, so seeds are smaller. */
 const MAX_SEED = 4_294_967_295;
 
 /** Codes of summary errors after which the turn can continue if its prompt fits. */

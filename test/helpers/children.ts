@@ -6,7 +6,9 @@ import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
-/** A child that runs longer than this has hung. Builds with sanitizers are slower and set LLAMA_HEADSTART_PATIENCE. */
+/**
+ * A child that runs longer than this has hung. Tests of slower debug and sanitizer builds set LLAMA_HEADSTART_PATIENCE.
+ */
 const HANG_MS = 100_000 * Number(process.env.LLAMA_HEADSTART_PATIENCE ?? 1);
 
 export interface ChildResult {
