@@ -160,7 +160,7 @@ export class AgentServer {
    */
   streamComplete(prompt: string, options: CompletionOptions = {}): ReplyStream<CompletionPart, Completion> {
     this.#requireOpen();
-    return streamComplete(this.#parts, this.#parts.defaults.sampling, prompt, options);
+    return streamComplete(this.#parts, this.#parts.defaults.sampling, prompt, options, this.#closed.signal);
   }
 
   /**
@@ -186,8 +186,8 @@ export class AgentServer {
 
   /**
    * Replaces the LoRA adapters by these. The call waits until no turn is decoding; new turns and sessions wait for the call. Open sessions
-   * prefill their messages again with the new adapters. So does a turn whose tools were running, or whose stream was not read for
-   * a second. If the call fails, nothing has changed.
+   * prefill their messages again with the new adapters. So does a turn whose tools were running, or that waited for the
+   * reader of its stream. If the call fails, nothing has changed.
    *
    * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID`, `INVALID_ARGUMENT`, `ABORTED`, `CLOSED`, and the codes of
    *   {@link resolveModel}.

@@ -7,6 +7,8 @@ const CAPACITY = 64;
 interface Waiting<Part> {
   resolve: (result: IteratorResult<Part, undefined>) => void;
   reject: (error: unknown) => void;
+  /** Keeps a reader that awaits a part from being garbage collected: a collected reader leaves its stream. */
+  reader: unknown;
 }
 
 /** How a stream ends: with a last part, or with an error. */
@@ -92,6 +94,15 @@ export class PartQueue<Part> {
     this.#parts.length = 0;
   }
 
+  /** The reader leaves: it gets nothing more, and what it still awaits ends without a part. */
+  leave(): void {
+    this.close();
+    this.#ending = 'taken';
+    for (const waiting of this.#waiting.splice(0)) {
+      waiting.resolve(DONE);
+    }
+  }
+
   /**
    * Closes the queue when the signal aborts, so that the reader gets no more parts, only the error.
    *
@@ -105,7 +116,7 @@ export class PartQueue<Part> {
 
   /** Ends the stream after the parts that are in the queue. */
   end(ending: Ending<Part>): void {
-    this.#ending = ending;
+    this.#ending ??= ending;
     for (const waiting of this.#waiting.splice(0)) {
       this.#takeEnding().then(waiting.resolve, waiting.reject);
     }
@@ -122,8 +133,8 @@ export class PartQueue<Part> {
     this.#isRead = true;
   }
 
-  /** Takes the next part. Waits if the queue is empty. */
-  take(): Promise<IteratorResult<Part, undefined>> {
+  /** Takes the next part for the reader. Waits if the queue is empty. */
+  take(reader: unknown): Promise<IteratorResult<Part, undefined>> {
     const part = this.#parts.shift();
     if (part !== undefined) {
       this.#onTaken?.();
@@ -133,7 +144,7 @@ export class PartQueue<Part> {
       return this.#takeEnding();
     }
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ resolve, reject });
+      this.#waiting.push({ resolve, reject, reader });
       this.#onTaken?.();
     });
   }

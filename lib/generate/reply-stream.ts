@@ -65,13 +65,12 @@ export class StreamedTask<Part, Result> implements ReplyStream<Part, Result> {
     const iterator: AsyncIterator<Part, undefined, undefined> = {
       next: () => {
         void this.result;
-        return this.#queue.take();
+        return this.#queue.take(iterator);
       },
       return: async () => {
-        this.#queue.close();
+        this.#queue.leave();
         leave(this.#leaving);
         await this.result.catch(() => undefined);
-        await this.#queue.take().catch(() => undefined); // no part follows after `return`
         return { value: undefined, done: true };
       },
     };

@@ -52,6 +52,7 @@ const NO_CHECKPOINTS = new Checkpoints(0);
 /**
  * Continues a text, without a chat template.
  *
+ * @param closing aborts when the agent is closed
  * @throws HeadstartError as `AgentServer.streamComplete`.
  */
 export function streamComplete(
@@ -59,25 +60,31 @@ export function streamComplete(
   defaults: SamplingOptions,
   prompt: string,
   options: CompletionOptions,
+  closing: AbortSignal,
 ): ReplyStream<CompletionPart, Completion> {
   return new StreamedTask(async (queue, leaveSignal) => {
     if (typeof prompt !== 'string') {
       throw new HeadstartError('INVALID_ARGUMENT', `Expected \`prompt\` to be a string, got ${describe(prompt)}`);
     }
     const generation = resolveGeneration(options, COMPLETION_OPTIONS);
-    const signal = combinedSignal(leaveSignal, options.signal);
+    const signal = combinedSignal(closing, leaveSignal, options.signal);
     const usage = new UsageCounter();
     const stopDropping = queue.closeOnAbort(signal);
     try {
       const tokens = await promptTokens(services, prompt, options.parseSpecial ?? false);
-      return await run(
+      const end = await run(
         services,
         { ...generation, sampling: mergeSampling(defaults, generation.sampling), tokens, signal, usage },
         queue,
       );
+      await queue.untilDrained(signal); // as in a turn, the reader may leave as long as it has not read all
+      return end;
     } catch (error) {
       const limit = { deadline: generation.deadline, timeoutMs: options.timeoutMs };
-      throw withUsage(asAborted(error, 'The completion', limit, signal), usage.total());
+      const failure = closing.aborted
+        ? new HeadstartError('CLOSED', 'The agent was closed during its completion', { cause: error })
+        : asAborted(error, 'The completion', limit, signal);
+      throw withUsage(failure, usage.total());
     } finally {
       stopDropping();
     }

@@ -170,9 +170,10 @@ export class Session implements ToolSession {
       events.end(end.result);
       return end;
     } catch (error) {
-      const failure = this.#failure(error, { deadline: generation.deadline, timeoutMs: options.timeoutMs }, signal);
+      const limit = { deadline: generation.deadline, timeoutMs: options.timeoutMs };
+      const failure = withUsage(this.#failure(error, limit, signal), usage.total());
       events.end({ error: failure });
-      throw withUsage(failure, usage.total());
+      throw failure;
     } finally {
       stopDropping();
       await this.#endTurn();

@@ -19,7 +19,8 @@ export function asAborted(error: unknown, what: string, { deadline, timeoutMs }:
     return error;
   }
   if (HeadstartError.isInstance(error.cause, 'ABORTED')) {
-    return error.cause; // the program left the stream
+    // The reader left the stream. A new error would refer to the session in its stack, and observers may keep errors.
+    return error.cause;
   }
   const isLate = deadline?.aborted === true && signal?.aborted !== true;
   const message = isLate
@@ -28,12 +29,17 @@ export function asAborted(error: unknown, what: string, { deadline, timeoutMs }:
   return new HeadstartError('ABORTED', message, { cause: isLate ? deadline.reason : error.cause });
 }
 
-/** Adds the cost of its turn or completion to an error. */
+/**
+ * Adds to an error what its turn or completion cost. Several turns may fail with the same error, for example those of one
+ * failed decode, or those whose signals have the same reason. Each turn after the first gets a copy, with its own usage.
+ */
 export function withUsage(error: unknown, usage: Usage): unknown {
-  if (HeadstartError.isInstance(error)) {
-    error.usage = usage;
+  if (!HeadstartError.isInstance(error)) {
+    return error;
   }
-  return error;
+  const own = error.usage === undefined ? error : new HeadstartError(error.code, error.message, { cause: error });
+  own.usage = usage;
+  return own;
 }
 
 /** The error for a prompt that fills the context. */
