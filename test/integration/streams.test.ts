@@ -254,7 +254,7 @@ describe('the result of a stream', () => {
       const stream = agent.streamComplete('Hello', { maxTokens: 4, sampling: { ignoreEos: true } });
       const parts = iterate(stream);
       await parts.next();
-      await vi.waitUntil(() => agent.health().heldSequences === 0, { timeout: 60_000 }); // the completion is complete
+      await vi.waitUntil(() => agent.health().heldSequences === 0, { timeout: 60_000 }); // all is generated
       return { parts, outcome: outcomeOf(stream.result) };
     };
     const [read, left, closed] = [await begin(), await begin(), await begin()];
