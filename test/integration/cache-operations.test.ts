@@ -30,7 +30,11 @@ describe('the template cache of an agent', () => {
     const agent = await startAgent({ chatTemplate });
     const [report] = await agent.templateCache.warm([{}]);
     expect(report).toEqual({ ...(await agent.createSession()).report, ms: expect.any(Number) });
-    expect(report).toMatchObject({ cache: 'bypass', templateTokens: 0, reason: expect.stringMatching(/the same token/) });
+    expect(report).toMatchObject({
+      cache: 'bypass',
+      templateTokens: 0,
+      reason: expect.stringMatching(/the same token/),
+    });
     expect(agent.getTemplateCacheStats().bypasses).toBe(2);
   });
 
