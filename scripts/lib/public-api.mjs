@@ -87,6 +87,7 @@ async function writeReport({ report, title, declarations }) {
       message.handled = true;
     },
   });
-  const body = (await readFile(join(TEMPORARY, report), 'utf8')).replaceAll('\r\n', '\n');
+  const text = (await readFile(join(TEMPORARY, report), 'utf8')).replaceAll('\r\n', '\n');
+  const body = text.replaceAll(/^ *\/\*\*.*?\*\/\n/gms, ''); // a changed comment does not change the API
   return `# Public declarations: ${title}\n\n${body}`;
 }
