@@ -76,9 +76,7 @@ const reply = await first.send('In one sentence: what do you do before you answe
 console.log(`  session 1 says: ${JSON.stringify(reply.text)}`);
 await first.close();
 
-console.log(
-  '\nA different system prompt is a different template. Ten sessions at the same time prefill it once, and share four sequences',
-);
+console.log('\nA different system prompt is a different template: ten sessions at the same time prefill it once');
 const inFrench = { systemPrompt: `${systemPrompt}\nAnswer in French.` };
 const together = await Promise.all(Array.from({ length: 10 }, () => agent.createSession(inFrench)));
 for (const [index, session] of together.entries()) {

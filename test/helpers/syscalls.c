@@ -1,4 +1,4 @@
-// A library to preload into a process. It appends a line to $SYSCALLS_LOG for every successful fsync and rename, in order.
+// A library to preload into a process. Appends a line to $SYSCALLS_LOG for every successful fsync and rename, in order.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
