@@ -26,7 +26,12 @@ export class ResidentTemplate implements SequenceHolder {
 
   /** Whether the template cannot be evicted now. A pinned template can be evicted only if no other template can. */
   get busy(): boolean {
-    return this.filling || (this.#owner.isPinned(this.key) && this.#owner.hasUnpinned());
+    return this.filling || (this.pinned && this.#owner.hasUnpinned());
+  }
+
+  /** If KV cells run out, a pinned template is evicted only after the idle sessions. */
+  get pinned(): boolean {
+    return this.#owner.isPinned(this.key);
   }
 
   onEvicted(): void {

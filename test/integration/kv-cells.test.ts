@@ -65,6 +65,20 @@ describe('if there are too few KV cells', () => {
     expect(events).toEqual(['unshared template', 'idle session', 'shared template']);
   });
 
+  it('a pinned resident template is evicted only after the idle sessions', async () => {
+    const lab = await openLab({ kvCells: 512, residents: 1, sessions: 2 });
+    const pinned = someTokens(150, 1);
+    await lab.cache.pin({ tokens: pinned });
+    await lab.start(pinned);
+    const idle: string[] = [];
+    const sequence = await lab.engine.sessions.lease({ busy: false, onEvicted: () => idle.push('evicted') });
+    await lab.engine.prefill(sequence, someTokens(200, 2), 0);
+    const other = await lab.engine.sessions.lease({ busy: true, onEvicted: () => undefined });
+    await lab.engine.prefill(other, someTokens(300, 3), 0); // needs cells of the session or of the template
+    expect(idle).toEqual(['evicted']);
+    expect(lab.cache.stats().residentTemplates).toBe(1);
+  });
+
   it('the newest request is preempted, and starts over after the older one has released its cells', async () => {
     const { engine, lease } = await openEngine({ kvCells: 512 });
     const [first, second] = [await lease(), await lease()];
