@@ -80,6 +80,7 @@ export class StreamedTask<Part, Result> implements ReplyStream<Part, Result> {
 
   async #run(): Promise<Result> {
     try {
+      this.#leaving.signal.throwIfAborted(); // the reader left before the task began
       const { result, last } = await this.#task(this.#queue, this.#leaving.signal);
       this.#queue.end({ last });
       return result;

@@ -346,9 +346,12 @@ describe('the iteration of a stream', () => {
     await session.send('First', { maxTokens: 2 });
     await readAll(iterate(stream));
     expect(session.messages.map(({ content }) => content)).toMatchObject({ 0: 'First', 2: 'Hello' });
+    const events: string[] = [];
+    onTestFinished(subscribeDiagnostics('turn', ({ event }) => events.push(event)));
     const left = iterate(session.stream('Hello'));
     await left.return?.(); // before the turn began
     expect(await left.next()).toEqual({ value: undefined, done: true });
+    expect(events).toEqual([]);
     expect(session.messages).toHaveLength(4);
   });
 
