@@ -1,7 +1,7 @@
-// `npm run bench:cache [-- --json] [--model FILE] [--rounds N] [--entries N]`: measures the start of a session from
-// each source, with one cache entry and with many, and the cost of a save for a session that runs at the same time.
-// Results are in milliseconds: medians of alternating trials in one run. The baseline is llama.cpp alone
-// (bench/native/baseline.cpp).
+// `npm run bench:cache [-- --json] [--model FILE] [--rounds N] [--entries N]`: measures how long a session takes
+// to start from each source, with one cache entry and with many. Also measures how much a save delays a session that
+// runs at the same time. Each result is the median of its trials in milliseconds. The trials of all measures alternate.
+// The baseline is llama.cpp alone (bench/native/baseline.cpp).
 
 import { execFile } from 'node:child_process';
 import { open, readdir, writeFile } from 'node:fs/promises';
@@ -21,7 +21,7 @@ const CONTEXT = { contextSize: 4096, kvCells: 8192, nSeqMax: 4 };
 const BASELINE = ['memcpy', 'readChecksum', 'setData', 'loadFile', 'seqCp'];
 const REPLY_TOKENS = 32;
 const MESSAGE = 'Count from one to one hundred, in words, and do not stop early.';
-/** A start that takes less than a millisecond is repeated this often. The median is the result of the trial. */
+/** A trial repeats a start that takes less than a millisecond this many times. Its result is their median. */
 const REPEATS = 25;
 
 async function measure({ model, baselineProgram, directory }, benchOptions, onProgress) {
@@ -83,7 +83,7 @@ async function measure({ model, baselineProgram, directory }, benchOptions, onPr
     floor: baselineMs, // the earlier name of `baseline`
   };
 
-  /** Measures the first session of a template up to the last token of its reply, without and with a save. */
+  /** Measures a template's first session, from its creation to the last token of its reply, without and with a save. */
   async function missesOf(without, withSaving) {
     let trial = 0;
     const reply = async (agent) => {
@@ -92,13 +92,14 @@ async function measure({ model, baselineProgram, directory }, benchOptions, onPr
       const { usage } = await session.send(MESSAGE, { maxTokens: REPLY_TOKENS });
       const ms = performance.now() - begin;
       if (session.report.cache !== 'miss') throw new Error(`Expected a miss, got ${session.report.cache}`);
-      if (usage.outputTokens !== REPLY_TOKENS) throw new Error(`The reply ended after ${usage.outputTokens} tokens`);
+      if (usage.outputTokens !== REPLY_TOKENS)
+        throw new Error(`Expected a reply of ${REPLY_TOKENS} tokens, got ${usage.outputTokens}`);
       await session.close();
       return { ms, begin };
     };
     return {
       prefill: async () => {
-        trial++; // the three measures of a round use the same template
+        trial++; // all three trials of a round use the same template
         const session = await without.createSession({
           templateCache: false,
           systemPrompt: `${trial} times asked. ${systemPrompt}`,
@@ -114,7 +115,7 @@ async function measure({ model, baselineProgram, directory }, benchOptions, onPr
       missSaving: async () => {
         const before = withSaving.getTemplateCacheStats();
         const { ms, begin } = await reply(withSaving);
-        // The trial includes the save: if the entry is not on disk at the end of the reply, the trial lasts until it is.
+        // The trial includes the save. If the reply ends first, the trial lasts until the entry is on disk.
         const isSaved = withSaving.getTemplateCacheStats().saves > before.saves;
         await withSaving.flush();
         blockedMs.push(withSaving.getTemplateCacheStats().saveBlockedMs - before.saveBlockedMs);
@@ -125,7 +126,7 @@ async function measure({ model, baselineProgram, directory }, benchOptions, onPr
     };
   }
 
-  /** Measures of a start from each source, on one cache directory. */
+  /** Returns one trial per source. Each trial starts a session from its source, with `path` as the cache directory. */
   async function startsOf(path, suffix) {
     const resident = await start(path);
     const memory = await start(path, noResidents);
@@ -143,7 +144,7 @@ async function measure({ model, baselineProgram, directory }, benchOptions, onPr
           { ...tools.at(-1), description: `Changed for the ${++changed}th time.` },
         ];
         const { report } = await closed(await nearest.createSession({ tools: others }));
-        if (report.cache !== 'prefix') throw new Error(`Expected a nearest start, got ${report.cache}`);
+        if (report.cache !== 'prefix') throw new Error(`Expected the cache result "prefix", got "${report.cache}"`);
         await nearest.flush();
         await nearest.templateCache.invalidate({ tools: others });
         return report.ms;

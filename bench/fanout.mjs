@@ -35,7 +35,7 @@ async function measure({ model: path, baselineProgram, directory }, benchOptions
   const [tokensFile, suffixFile] = [join(directory, 'template'), join(directory, 'suffixes')];
   await writeFile(tokensFile, new Uint8Array(template.buffer));
   await writeFile(suffixFile, new Uint8Array(Int32Array.from(suffixes.flatMap((suffix) => [...suffix])).buffer));
-  const sequences = SESSIONS + 4; // as many as the agent has, with its resident templates
+  const sequences = SESSIONS + 4; // as many as the agent has, including those of its resident templates
   const settings = { model: path, threads, kvCells: KV_CELLS, sequences, tokensFile };
   const baseline = await TimedProgram.start(baselineProgram, settings);
 
@@ -61,12 +61,15 @@ async function measure({ model: path, baselineProgram, directory }, benchOptions
     ownTokens: suffixes[0].length,
     baselineMs,
     floorMs: baselineMs, // the earlier name of `baselineMs`
-    warm: summary(trials.warm.slice(1)), // without the first round, which is a warm-up
+    warm: summary(trials.warm.slice(1)), // the first round is a warm-up
     cold: summary(trials.cold),
   };
 }
 
-/** The template's tokens, and for each session the tokens between the template and the reply, cut to one length. */
+/**
+ * Returns the tokens of the template, and for each session the tokens between the template and the reply. These are
+ * truncated to the length of the shortest.
+ */
 async function tokensOf(agent) {
   const { Renderer } = await import('llama-headstart/internal');
   const session = await agent.createSession();
@@ -112,7 +115,7 @@ async function fanOut(agent) {
   return { firstTokenMs: firstTokenMs.sort((a, b) => a - b), decodedTokens };
 }
 
-/** The median trial, ordered by the time at which the last session had its first token. */
+/** Returns the median trial by the time at which the last session had its first token. */
 function summary(trials) {
   const last = ({ firstTokenMs }) => firstTokenMs.at(-1);
   const sorted = [...trials].sort((a, b) => last(a) - last(b));

@@ -1,5 +1,6 @@
-// A lock for builds: a file with the id of the process that builds. It is no `flock`, because that needs the addon. If a process dies, its
-// file stays, and the next build sees that the process is gone.
+// A lock for builds: a file that contains the id of the building process. It does not use `flock()`, because calling
+// `flock()` needs the addon. If the process dies, its file remains. The next build detects that the process no longer
+// exists, and takes over the lock.
 
 import { rmSync, writeFileSync } from 'node:fs';
 import { readFile, rename, rm } from 'node:fs/promises';
@@ -43,7 +44,7 @@ function acquire(path) {
     return true;
   } catch (error) {
     if (/** @type {NodeJS.ErrnoException} */ (error).code === 'EEXIST') return false;
-    rmSync(path, { force: true }); // on a full disk the file exists without its content
+    rmSync(path, { force: true }); // if the disk is full, the file may have been created without its content
     throw error;
   }
 }

@@ -1,5 +1,5 @@
-// Tries whether this machine can use a build. The build is loaded in a separate process, because a build for another CPU would end the
-// process.
+// Checks whether this machine can use a build. The build is loaded in a separate process, because loading a build for
+// another CPU ends the process.
 
 import { join } from 'node:path';
 import { GPU_HINTS } from '../dist/native/loader.js';
@@ -8,9 +8,9 @@ import { run } from './lib/run.mjs';
 
 /**
  * @typedef {object} Trial
- * @property {string[]} devices the devices that it can compute on: "CPU (AMD EPYC)"
- * @property {string | null} problem why it does not work as requested
- * @property {boolean} harmful whether it would keep programs from starting. Such a build is not installed.
+ * @property {string[]} devices the devices that the build can compute on, for example "CPU (AMD EPYC)"
+ * @property {string | null} problem why the build does not work as requested
+ * @property {boolean} harmful whether the build would keep programs from starting. A harmful build is not installed.
  *
  * @param {string} path of the addon
  * @param {'cuda' | 'metal' | 'vulkan'} [accelerator] that it was built for
@@ -26,12 +26,13 @@ export async function tryBuild(path, accelerator) {
     const hint = signal === 'SIGILL' ? '. It was compiled for another CPU' : '';
     return {
       devices: [],
-      problem: `it ends the process that loads it (${signal ?? 'without a message'})${hint}`,
+      problem: `loading it ends the process (${signal ?? 'without a message'})${hint}`,
       harmful: true,
     };
   }
   const { loaded, problem, cause } = report;
-  // The loader skips a build that the system cannot load. On a machine without a GPU, the driver of a GPU build is missing.
+  // The loader skips a build that the system cannot load. This is harmless for a GPU build: on a machine without a GPU,
+  // its driver is missing.
   if (loaded === null && accelerator) {
     return { devices: [], problem: `${cause ?? problem}. ${GPU_HINTS[accelerator]}`, harmful: false };
   }
@@ -45,7 +46,8 @@ export async function tryBuild(path, accelerator) {
 }
 
 /**
- * The addon that the next program loads in this environment, and the usable GPU packages that it does not load.
+ * Returns the addon that the next program loads in this environment, and the usable GPU packages that this program does
+ * not load.
  * @returns {Promise<{ path: string | null, source: string | null, unused: { name: string, gpu: string }[] }>}
  */
 export async function nextLoaded() {
@@ -55,7 +57,7 @@ export async function nextLoaded() {
   return { path: loaded?.path ?? null, source: loaded?.source ?? null, unused: loaded?.gpu ? [] : usable };
 }
 
-/** Runs `doctor --json` in a process of its own. @param {NodeJS.ProcessEnv} env */
+/** Runs `doctor --json` in a separate process. @param {NodeJS.ProcessEnv} env */
 async function askDoctor(env) {
   const program = join(packageRoot, 'bin', 'llama-headstart.mjs');
   const { signal, stdout } = await run(process.execPath, [program, 'doctor', '--json'], { env });

@@ -1,5 +1,5 @@
-// A thread with a queue of jobs, and the promises that the jobs settle. Each model and each context owns one thread.
-// Two more threads, for the whole process, read and write files.
+// A thread that runs a queue of jobs, and the promises that these jobs settle. Each model and each context owns one
+// thread. Two more threads, for the whole process, read and write files.
 //
 // Lifetimes: a Thread keeps itself alive until stop() was called and its queue is empty. Jobs hold shared_ptrs to
 // native state and never a JavaScript handle, so a job may outlive the object that posted it, and even the environment.
@@ -20,27 +20,27 @@
 #include <string>
 #include <vector>
 
-// A message from another thread to the JavaScript thread, which calls receive().
+// A message from another thread to the JavaScript thread. The JavaScript thread calls receive().
 struct Message {
     virtual ~Message() = default;
     virtual void receive(Napi::Env env) = 0;
 };
 
-// Delivers messages to one JavaScript environment. Other threads may use it at any time, also after the environment has
+// Delivers messages to one JavaScript environment. Other threads may use it at any time, even after the environment has
 // ended.
 class Inbox {
   public:
     explicit Inbox(Napi::Env env);
 
-    // On the JavaScript thread: counts open promises. The process stays alive while there is one.
+    // On the JavaScript thread: count the open promises. The process stays alive while a promise is open.
     void promiseOpened();
     void promiseSettled();
 
     // Any thread. After close() the message is dropped.
     void deliver(std::shared_ptr<Message> message);
-    // Any thread: announces a message that follows within microseconds, because a sleeping JavaScript thread takes
-    // about 50 us to wake. Does nothing if the JavaScript thread last ran on the caller's core: it would wake there and
-    // interrupt the caller.
+    // Any thread: wakes the JavaScript thread early for a message that follows within microseconds, because a sleeping
+    // thread takes about 50 us to wake. Does nothing if the JavaScript thread last ran on the caller's core, because it
+    // would wake on that core and interrupt the caller.
     void wake();
     void close();
 
@@ -59,7 +59,8 @@ class Inbox {
 class Thread : public std::enable_shared_from_this<Thread> {
   public:
     // `interrupt` asks the running job (a decode, a model load) to end early. It may be called from any thread. `spin`:
-    // how long the thread looks for another job before it sleeps. A short job is over sooner than a thread wakes.
+    // how long the idle thread polls for another job before it sleeps. Waking a sleeping thread takes longer than a
+    // short job.
     static std::shared_ptr<Thread> start(
         size_t stackBytes, std::function<void()> interrupt = {}, std::chrono::microseconds spin = {}
     );
@@ -67,16 +68,16 @@ class Thread : public std::enable_shared_from_this<Thread> {
     // False after stop().
     bool post(std::function<void()> job);
 
-    // The thread ends after the queued jobs.
+    // The thread runs the queued jobs and then ends.
     void stop();
 
     void interrupt();
     bool stopped();
-    // If the process exits first, this returns on JavaScript's thread, and parks any other calling thread.
+    // If the process exits first, a call on the JavaScript thread returns, and a call on a Thread parks that Thread.
     void waitUntilEnded();
 
-    // At process exit: no thread starts another job. Running jobs are interrupted and waited for. False if one still
-    // runs after `limitMs`.
+    // At process exit: no thread starts another job. Interrupts the running jobs and waits for them. False if a job
+    // still runs after `limitMs`.
     static bool parkAll(int limitMs);
     static bool parking();
 
@@ -93,11 +94,11 @@ class Thread : public std::enable_shared_from_this<Thread> {
     bool stopping_ = false;
     bool ended_ = false;
     std::atomic<bool> busy_{false};
-    std::atomic<bool> wakeRequested_{false};  // ends spin(): a job is queued, or the thread shall end
+    std::atomic<bool> wakeRequested_{false};  // makes spin() return: a job is queued, or the thread must end
     std::chrono::microseconds spin_{0};
 };
 
-// What one JavaScript environment (the main thread or a worker) owns.
+// The objects that belong to one JavaScript environment (the main thread or a worker).
 struct Environment {
     std::shared_ptr<Inbox> inbox;
     Napi::FunctionReference errorFactory;
@@ -184,8 +185,8 @@ template <class Result> Napi::Value runOn(
     return promise;
 }
 
-// The native object of a JavaScript object. A type tag identifies the class, because JavaScript code can change what
-// `instanceof` returns.
+// Returns the native object that a JavaScript object wraps. A type tag identifies the class, because JavaScript code
+// can change what `instanceof` returns.
 template <class Class> Class & unwrap(Napi::Value value, const char * what, const char * expected) {
     if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&Class::TAG)) {
         throw guard::invalid(what, expected, value);
@@ -193,8 +194,8 @@ template <class Class> Class & unwrap(Napi::Value value, const char * what, cons
     return *Class::Unwrap(value.As<Napi::Object>());
 }
 
-// For constructors of classes that only the addon creates: the native state that the addon passed. `new` in JavaScript
-// throws.
+// For the constructor of a class whose objects only the addon creates. Returns the native state that the addon passed
+// to the constructor. Throws if JavaScript code called `new`.
 template <class State>
 State nativeState(const Napi::CallbackInfo & info, const napi_type_tag & tag, const char * howMade) {
     if (!info[0].IsExternal()) {
@@ -208,7 +209,7 @@ State nativeState(const Napi::CallbackInfo & info, const napi_type_tag & tag, co
 Thread & fileReader();
 Thread & fileWriter();
 
-// JavaScript sets it when an AbortSignal fires. Threads read it between two steps of their work.
+// A flag that JavaScript sets when an AbortSignal fires. Threads read the flag between two steps of their work.
 class AbortFlag : public Napi::ObjectWrap<AbortFlag> {
   public:
     static constexpr napi_type_tag TAG = {0x6865616473746172, 0x61626f7274666c67};
@@ -219,11 +220,12 @@ class AbortFlag : public Napi::ObjectWrap<AbortFlag> {
 
     static void define(Napi::Env env, Napi::Object exports);
 
-    // The flag of an argument. If it is undefined, a flag that is never set.
+    // Returns the flag that the argument wraps. If the argument is undefined, returns a flag that is never set.
     static std::shared_ptr<std::atomic<bool>> of(Napi::Value value);
     static std::shared_ptr<std::atomic<bool>> from(Napi::Object options) { return of(options.Get("abort")); }
 
-    // `work`, which throws ABORTED instead of starting if the flag of the argument is set by then.
+    // Wraps `work`. If the argument's flag is already set when the wrapped function runs, it throws ABORTED instead of
+    // running `work`.
     template <class Work> static auto unlessAborted(Napi::Value value, Work work) {
         return [flag = of(value), work = std::move(work)] {
             throwIfSet(*flag);

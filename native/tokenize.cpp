@@ -7,8 +7,8 @@
 
 namespace {
 
-// Some pre-tokenizers match with a recursive std::regex, which needs about 330 bytes of stack for each byte of text
-// without a break. With this limit they fit into MODEL_STACK_BYTES (model-load.h).
+// Some pre-tokenizers match with a recursive std::regex, which needs about 330 bytes of stack for each byte of an
+// unbroken run. With this limit, the recursion fits into MODEL_STACK_BYTES (model-load.h).
 constexpr size_t MAX_RUN_BYTES = 400 * 1000;
 constexpr size_t MAX_TEXT_BYTES = (size_t) 256 << 20;
 
@@ -27,9 +27,9 @@ void requireTokenizable(const std::string & text) {
         inSpace = space;
         if (run > MAX_RUN_BYTES) {
             throw Failure(
-                "TEXT_UNBREAKABLE", "Expected text with a space or line break at least every " +
-                                        std::to_string(MAX_RUN_BYTES) +
-                                        " bytes: a longer unbroken run could overflow the tokenizer's stack"
+                "TEXT_UNBREAKABLE", "Expected at most " + std::to_string(MAX_RUN_BYTES) +
+                                        " bytes in a row without whitespace, or of nothing but whitespace. A longer "
+                                        "run could overflow the tokenizer's stack."
             );
         }
     }
@@ -39,7 +39,7 @@ void requireTokenizable(const std::string & text) {
 
 void requireTokenizer(const ModelState & state) {
     if (llama_vocab_type(state.vocab) == LLAMA_VOCAB_TYPE_NONE) {
-        throw Failure("NO_TOKENIZER", "This model has no tokenizer: pass token ids");
+        throw Failure("NO_TOKENIZER", "This model has no tokenizer. Pass token ids instead of text.");
     }
 }
 
@@ -70,7 +70,7 @@ std::vector<int32_t> tokenizeText(
     };
     int32_t count = tokenizeInto();
     if (count == INT_MIN) {
-        throw Failure("TEXT_TOO_LONG", "Expected text of fewer tokens than fit an int32");
+        throw Failure("TEXT_TOO_LONG", "Expected text whose number of tokens fits into an int32");
     }
     if (count < 0) {
         tokens.resize((size_t) -count);
@@ -97,7 +97,7 @@ std::vector<int32_t> controlTokens(const ModelState & state) {
         return control;
     }
     for (llama_token token = 0; token < llama_vocab_n_tokens(state.vocab); token++) {
-        // User-defined tokens too: the tokenizer also matches them as a whole.
+        // Includes user-defined tokens, because the tokenizer also matches them as a whole.
         if (llama_vocab_get_attr(state.vocab, token) & (LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_USER_DEFINED)) {
             control.push_back(token);
         }

@@ -53,7 +53,7 @@ std::vector<int32_t> readTokens(const std::string & path) {
         tokens.push_back(token);
     }
     if (!file || tokens.empty()) {
-        fail("tokens in " + path);
+        fail("expected token ids in " + path);
     }
     std::fclose(file);
     return tokens;
@@ -72,7 +72,8 @@ struct Baseline {
 
     llama_token greedy(int32_t row) const { return argmax(llama_get_logits_ith(ctx, row), (size_t) vocabulary); }
 
-    // One row per token. `outputs` selects the rows whose logits are computed: the last row of each sequence.
+    // Decodes one batch with one row per token. `outputs` selects the rows whose logits are computed: the last row of
+    // each sequence.
     void decode(
         std::vector<int32_t> & tokens,
         std::vector<int32_t> & positions,
@@ -88,7 +89,7 @@ struct Baseline {
                 ctx, {(int32_t) tokens.size(), tokens.data(), nullptr, positions.data(), one.data(), ids.data(),
                       outputs.data()}
             ) != 0) {
-            fail("decode");
+            fail("llama_decode failed");
         }
         llama_synchronize(ctx);
     }
@@ -120,7 +121,7 @@ struct Baseline {
 
     void restore(int32_t sequence) {
         if (llama_state_seq_set_data(ctx, state.data(), stateSize, sequence) == 0) {
-            fail("set_data");
+            fail("llama_state_seq_set_data failed");
         }
     }
 
@@ -137,8 +138,8 @@ struct Baseline {
         }
     }
 
-    // Decodes one batch of `width` sequences, each with its own suffix after the same prefix, until the first token of every
-    // sequence is chosen. The file holds the suffixes, all of the same length, one after the other.
+    // Decodes one batch of `width` sequences and chooses the first token of each. All sequences have the same prefix,
+    // and each has its own suffix. The file contains the suffixes one after the other, all of the same length.
     double fanOut(const std::string & path, size_t width) {
         std::vector<int32_t> tokens = readTokens(path), positions(tokens.size()), sequences(tokens.size());
         std::vector<int8_t> outputs(tokens.size(), 0);
@@ -159,7 +160,7 @@ struct Baseline {
         return watch.ms();
     }
 
-    // Generates in `width` sequences with the same prefix, one token per sequence and step.
+    // Generates `steps` tokens in each of `width` sequences with the same prefix.
     double generate(size_t width, size_t steps) {
         fork(width);
         std::vector<int32_t> tokens(width, prefix.back()), positions(width, (int32_t) prefix.size()), sequences(width);
@@ -200,7 +201,7 @@ struct Baseline {
         size_t count = 0;
         Stopwatch watch;
         if (llama_state_seq_load_file(ctx, statePath.c_str(), 0, tokens.data(), tokens.size(), &count) == 0) {
-            fail("load_file");
+            fail("llama_state_seq_load_file failed");
         }
         return watch.ms();
     }
@@ -220,7 +221,7 @@ struct Baseline {
         XXH3_freeState(hash);
         close(fd);
         if (done != file.size()) {
-            fail("read");
+            fail("the state file could not be read to its end");
         }
         return watch.ms();
     }
@@ -239,7 +240,7 @@ Baseline openBaseline(char ** arguments, bool unified) {
     llama_backend_init();
     baseline.model = llama_model_load_from_file(arguments[1], llama_model_default_params());
     if (!baseline.model) {
-        fail("model");
+        fail("the model could not be loaded");
     }
     baseline.vocabulary = llama_vocab_n_tokens(llama_model_get_vocab(baseline.model));
     llama_context_params params = llama_context_default_params();
@@ -255,7 +256,7 @@ Baseline openBaseline(char ** arguments, bool unified) {
     params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
     baseline.ctx = llama_init_from_model(baseline.model, params);
     if (!baseline.ctx) {
-        fail("context");
+        fail("the context could not be created");
     }
     baseline.memory = llama_get_memory(baseline.ctx);
     ggml_threadpool_params pool = ggml_threadpool_params_default(params.n_threads);
@@ -265,7 +266,7 @@ Baseline openBaseline(char ** arguments, bool unified) {
 
     baseline.prefix = readTokens(arguments[5]);
     if (baseline.prefix.size() < params.n_seq_max) {
-        fail("tokens");
+        fail("expected at least one token in TOKENS_FILE per sequence");
     }
 
     baseline.prefillInto(0);
@@ -279,7 +280,7 @@ Baseline openBaseline(char ** arguments, bool unified) {
     }
     FILE * stateFile = std::fopen(arguments[6], "rb");
     if (!stateFile) {
-        fail("state file");
+        fail("the state file could not be opened");
     }
     std::fseek(stateFile, 0, SEEK_END);
     baseline.file = Buffer((size_t) std::ftell(stateFile));

@@ -2,8 +2,9 @@ import type { ReplyReader } from './reply-reader.js';
 import type { UsageCounter } from './usage-counter.js';
 
 /**
- * Counts the tokens of one reply that belong to reasoning. A token counts for the part that it made longer. A token
- * that made none longer (markup, part of a character) counts for the part that grows next.
+ * Counts the tokens of one reply that belong to reasoning. A reply has two parts: the reasoning and the rest (text and
+ * tool calls). A token counts for the part that became longer with it. If neither part became longer, because the token
+ * is markup or an incomplete character, it counts for the part that grows next.
  */
 export class ReasoningCounter {
   readonly #reader: Pick<ReplyReader, 'lengths'>;
@@ -18,7 +19,7 @@ export class ReasoningCounter {
     this.#tokens = usage.outputTokens;
   }
 
-  /** Counts the tokens since the last call. Call it each time after the reader has read more. */
+  /** Counts the tokens since the last call. Call it after each time the reader has read more of the reply. */
   update(): void {
     const { reasoning, other } = this.#reader.lengths;
     const newReasoning = reasoning - this.#reasoning;
@@ -27,8 +28,8 @@ export class ReasoningCounter {
       return;
     }
     const tokens = this.#usage.outputTokens - this.#tokens;
-    // A long reply is read several tokens at a time. If reasoning ends among them, its share of their characters
-    // counts.
+    // The reader reads a long reply several tokens at a time. If reasoning ends among these tokens, they are divided in
+    // proportion to the characters that each part gained.
     this.#usage.reasoning(Math.round((tokens * newReasoning) / (newReasoning + newOther)));
     this.#tokens += tokens;
     this.#reasoning = reasoning;

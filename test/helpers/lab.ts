@@ -20,7 +20,7 @@ export interface LabOptions {
   layout?: KvLayout;
   /** Number of sequences for sessions. @default 2 */
   sessions?: number;
-  /** Number of sequences for resident templates. @default 2, with layout `split` 0 */
+  /** Number of sequences for resident templates. Ignored with the layout `split`, which has none. @default 2 */
   residents?: number;
   kvCells?: number;
   batchSize?: number;
@@ -31,7 +31,7 @@ export interface LabOptions {
   cache?: Partial<PrefixCacheOptions>;
 }
 
-/** A template without a chat template. */
+/** A template in the sense of the template cache: the tokens of a shared prefix. No chat template renders it. */
 export interface TokenTemplate extends TenantOptions {
   tokens: Int32Array;
 }
@@ -44,7 +44,7 @@ export interface Continuation {
   logits: Float32Array[];
 }
 
-/** A model, an engine and a template cache: the parts of an agent that start a template. */
+/** A model, an engine and a template cache: the parts of an agent that load a template into a sequence. */
 export class Lab {
   readonly model: Model;
   readonly engine: Engine;
@@ -97,7 +97,7 @@ export class Lab {
   }
 
   /**
-   * Starts a template in an unused sequence, prefills a message, generates `steps` tokens, and releases the sequence.
+   * Loads a template into an unused sequence, prefills a message, generates `steps` tokens, and releases the sequence.
    */
   async run(template: Int32Array, message: Int32Array, steps: number, options?: StartOptions): Promise<Continuation> {
     const sequence = await this.engine.sessions.lease({ busy: true, onEvicted: () => undefined });
@@ -125,7 +125,7 @@ export class Lab {
     }
   }
 
-  /** Starts a template without a message, to fill the cache. */
+  /** Loads a template into a sequence without a message, to fill the cache. */
   async start(template: Int32Array, options?: StartOptions): Promise<StartReport> {
     return (await this.run(template, new Int32Array(), 0, options)).report;
   }
@@ -137,7 +137,7 @@ export class Lab {
   }
 }
 
-/** Pseudo-random token ids from 10 to 309: the same ones for the same seed. */
+/** Returns pseudo-random token ids from 10 to 309. The same seed gives the same ids. */
 export function someTokens(count: number, seed: number): Int32Array {
   let state = seed * 2654435761 + 1;
   return Int32Array.from({ length: count }, () => {

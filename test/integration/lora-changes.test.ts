@@ -8,7 +8,7 @@ import { writeLora } from '../helpers/loras.js';
 import { iterate } from '../helpers/turns.js';
 
 describe('a LoRA adapter', () => {
-  it('is part of the cache key with its scale, and never continues a state of other adapters', async () => {
+  it('is part of the cache key together with its scale, and never reuses a KV state of other adapters', async () => {
     const directory = await temporaryDirectory();
     const settings = { ...EXACT, cacheDir: join(directory, 'cache') };
     const agent = await startAgent(settings);
@@ -36,7 +36,7 @@ describe('a LoRA adapter', () => {
     expect((await agent.createSession()).report).toMatchObject({ source: 'memory', key: [...keys][1] });
   });
 
-  it('of scale 0 counts as no adapter, and a copy of its file as the same adapter', async () => {
+  it('with scale 0 has the cache key of no adapter, and a copy of its file has the same key as the file', async () => {
     const directory = await temporaryDirectory();
     const agent = await startAgent();
     const { embeddingSize } = agent.model.info;
@@ -71,7 +71,7 @@ describe('a LoRA adapter', () => {
     );
   });
 
-  it('is applied after the current turn; the wait can be aborted, and a bad file changes nothing', async () => {
+  it('is applied after the current turn, can be aborted until then, and changes nothing if it is invalid', async () => {
     const directory = await temporaryDirectory();
     const agent = await startAgent(EXACT);
     const lora = await writeLora(directory, 'one', { seed: 1 }, agent.model.info.embeddingSize);
@@ -95,7 +95,7 @@ describe('a LoRA adapter', () => {
     for (let next = await stream.next(); !next.done; next = await stream.next()) {
       read(next.value as never);
     }
-    expect(text).toBe(expected); // the whole turn used the adapters of its beginning
+    expect(text).toBe(expected); // the whole turn used the adapters that were set when it began
     await waiting;
     const next = await agent.createSession();
     expect(await replies(next, ['Hello'], 8)).toEqual(
@@ -103,7 +103,7 @@ describe('a LoRA adapter', () => {
     );
   });
 
-  it('applies to a turn that waited for the change, although the conversation was in the KV cache', async () => {
+  it('applies to a turn that waited for the change, even if its conversation was already in the KV cache', async () => {
     const directory = await temporaryDirectory();
     const plain = await startAgent(EXACT);
     const lora = await writeLora(directory, 'one', { seed: 1 }, plain.model.info.embeddingSize);
@@ -134,13 +134,13 @@ describe('a LoRA adapter', () => {
     expect(await replies(await agent.restoreSession(file), ['And now?'], 16)).toEqual([expected]);
   });
 
-  it('does not wait for a stream whose reader has paused: the reply continues with the new adapter', async () => {
+  it('is applied while the reader of a stream pauses, and the reply then continues with the new adapter', async () => {
     const directory = await temporaryDirectory();
     const agent = await startAgent(EXACT);
     const lora = await writeLora(directory, 'one', { seed: 1 }, agent.model.info.embeddingSize);
     const loras = [{ source: lora, scale: 4 }];
     const session = await agent.createSession();
-    const options = { maxTokens: 200, sampling: { ignoreEos: true } } as const; // more parts than a stream holds
+    const options = { maxTokens: 200, sampling: { ignoreEos: true } } as const; // more parts than a stream buffers
     const streams = [iterate(session.stream('Hello', options)), iterate(agent.streamComplete('Hello', options))];
     for (const stream of streams) {
       await stream.next();
@@ -172,7 +172,7 @@ describe('a LoRA adapter', () => {
       return { agent, waitForTurn, controller };
     };
 
-    it('makes another turn wait no longer than its `timeoutMs`', async () => {
+    it('delays another turn no longer than the `timeoutMs` of that turn', async () => {
       const { agent, waitForTurn, controller } = await open();
       const session = await agent.createSession();
       const { turn, setting } = await waitForTurn();
@@ -184,7 +184,7 @@ describe('a LoRA adapter', () => {
       expect((await session.send('Hello', { maxTokens: 2 })).usage.outputTokens).toBe(2);
     });
 
-    it('makes a turn with tools wait no longer than its `timeoutMs`', async () => {
+    it('delays a turn with tools no longer than the `timeoutMs` of that turn', async () => {
       const { agent, waitForTurn, controller } = await open();
       let change: Awaited<ReturnType<typeof waitForTurn>> | undefined;
       const execute = async () => {
@@ -204,7 +204,7 @@ describe('a LoRA adapter', () => {
     const agent = await startAgent({ nSeqMax: 1 });
     const lora = await writeLora(directory, 'one', { seed: 1 }, agent.model.info.embeddingSize);
     const [session, other] = [await agent.createSession(), await agent.createSession()];
-    // More parts than a stream holds, so the turn pauses, and the other session gets the only sequence.
+    // The reply has more parts than a stream buffers. So the turn pauses, and the other session gets the only sequence.
     for await (const _ of session.stream('Hello', { maxTokens: 100, sampling: { ignoreEos: true } })) {
       await other.send('Hello', { maxTokens: 2 });
       break;
@@ -214,7 +214,7 @@ describe('a LoRA adapter', () => {
     await session.send('And now?', { maxTokens: 4 });
   });
 
-  it('does not block sessions that take turns on one sequence', async () => {
+  it('changes without a deadlock while two sessions share one sequence', async () => {
     const agent = await startAgent({ nSeqMax: 1 });
     const [one, other] = [await agent.createSession(), await agent.createSession()];
     await replies(one, ['Hello'], 2); // now this session holds the sequence

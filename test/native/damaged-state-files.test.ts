@@ -1,4 +1,4 @@
-// Reading a damaged file is a coded error and never returns a wrong state.
+// Reading a damaged file fails with an error code. It never returns a wrong state.
 import { execFileSync } from 'node:child_process';
 import { constants } from 'node:fs';
 import { copyFile, mkdir, open, readFile, symlink, truncate, writeFile } from 'node:fs/promises';
@@ -36,7 +36,7 @@ async function file(content: Uint8Array): Promise<string> {
 
 const read = (path: string) => codeOf(async () => (await SequenceState.readFile(path)).close());
 
-it('the file that the damaged files are made from is intact', async () => {
+it('an undamaged file can be read', async () => {
   expect(await read(intact)).toBe('none');
 });
 
@@ -93,7 +93,7 @@ describe('a changed file', () => {
     );
   });
 
-  it('is foreign if it has another version', async () => {
+  it('is foreign if it has another format version', async () => {
     const other = Buffer.from(bytes);
     other.writeUInt32LE(other.readUInt32LE(4) + 1, 4);
     expect(await read(await file(other))).toBe('ENTRY_FOREIGN');
@@ -108,8 +108,8 @@ describe('a changed file', () => {
   });
 });
 
-describe('a path without a regular file', () => {
-  it('is refused with a code, without waiting', async () => {
+describe('a path that is not a regular file', () => {
+  it('is refused with an error code, and the read does not block', async () => {
     expect(await read(join(directory, 'missing.kv'))).toBe('ENTRY_MISSING');
     expect(await read(join(intact, 'under-a-file.kv'))).toBe('READ_FAILED');
     await mkdir(join(directory, 'folder.kv'));
@@ -125,8 +125,8 @@ describe('a path without a regular file', () => {
   });
 });
 
-describe("a path without a regular file, for llama.cpp's own reader", () => {
-  it('is refused without waiting, and the context still works', async () => {
+describe("a path that is not a regular file, passed to llama.cpp's own reader", () => {
+  it('is refused without blocking, and the context still works', async () => {
     const folder = join(directory, 'theirs');
     await mkdir(folder);
     const paths = [join(folder, 'missing.kv'), join(intact, 'under-a-file.kv'), folder];
@@ -146,7 +146,7 @@ describe("a path without a regular file, for llama.cpp's own reader", () => {
 });
 
 describe('a sparse file of a terabyte', () => {
-  it('is refused without allocating its size', async () => {
+  it('is refused without allocating a terabyte', async () => {
     const path = join(directory, 'sparse.kv');
     await writeFile(path, '');
     await truncate(path, 2 ** 40);
@@ -175,8 +175,8 @@ describe('readMetadata', () => {
   });
 });
 
-describe('an unverified file', () => {
-  it('that is damaged does not end the process, and clear() makes the context usable again', async () => {
+describe('a damaged file that is read without verification', () => {
+  it('does not end the process, and clear() makes the context usable again', async () => {
     const model = await Model.load({ path: microModel('dense') });
     const context = await model.createContext({ kvCells: 256 });
     const random = seededRandom(7);

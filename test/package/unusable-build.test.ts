@@ -112,7 +112,7 @@ describe.skipIf(!isLinux)('`npx llama-headstart build`', () => {
     await copyFile(whole, addon());
     expect(code).toBe(1);
     expect(stderr).toMatch(
-      /The build succeeded, but this machine cannot use it: it ends the process that loads it \((SIGILL\)\. It was compiled for another CPU|SIGTRAP\))/,
+      /The build succeeded, but this machine cannot use it: loading it ends the process \((SIGILL\)\. It was compiled for another CPU|SIGTRAP\))/,
     );
     expect(stderr).toContain('programs load the same addon as before');
     expect((await loaded()).addonPath).toBe(before.addonPath);

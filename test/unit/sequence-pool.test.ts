@@ -41,7 +41,7 @@ describe('SequencePool', () => {
     const [old, recent] = [new Holder(), new Holder()];
     const oldSequence = await lease(old);
     const recentSequence = await lease(recent);
-    pool.touch(oldSequence); // now it is the more recent one
+    pool.touch(oldSequence); // now `old` is the more recently used holder
     const next = new Holder();
     expect(await lease(next)).toBe(recentSequence);
     expect(recent.sequence).toBeUndefined();
@@ -63,7 +63,7 @@ describe('SequencePool', () => {
     expect([pool.size, pool.heldCount]).toEqual([1, 1]);
   });
 
-  it('lets callers wait in the order of their calls while all holders are busy', async () => {
+  it('serves waiting callers in the order of their calls when all holders are busy', async () => {
     const { pool, lease } = makePool(1);
     const first = new Holder(true);
     const sequence = await lease(first);
@@ -77,7 +77,7 @@ describe('SequencePool', () => {
     expect(order).toEqual(['second', 'third']);
   });
 
-  it('gives a waiting caller a sequence as soon as its holder is idle', async () => {
+  it('evicts a busy holder as soon as it is idle, and leases its sequence to a waiting caller', async () => {
     const { pool, lease } = makePool(1);
     const holder = new Holder(true);
     const sequence = await lease(holder);
@@ -89,7 +89,7 @@ describe('SequencePool', () => {
     expect(holder.sequence).toBeUndefined();
   });
 
-  it('aborts a waiting caller with the reason of its signal, and keeps the order of the others', async () => {
+  it('rejects a waiting caller whose signal aborts, with the reason as `cause`, then serves the next', async () => {
     const { pool, lease } = makePool(1);
     const sequence = await lease(new Holder(true));
     const controller = new AbortController();
@@ -102,7 +102,7 @@ describe('SequencePool', () => {
     expect(await waiting).toBe(sequence);
   });
 
-  it('rejects a lease with an aborted signal at once', async () => {
+  it('rejects a lease at once if its signal is already aborted', async () => {
     const { pool, lease } = makePool(1);
     await expect(lease(new Holder(), AbortSignal.abort())).rejects.toMatchObject({ code: 'ABORTED' });
     expect(pool.heldCount).toBe(0);
@@ -121,7 +121,7 @@ describe('SequencePool', () => {
     expect(await next).toBe(sequence);
   });
 
-  it('rejects waiting and later callers with CLOSED once it is closed', async () => {
+  it('rejects waiting and later callers with CLOSED once the pool is closed', async () => {
     const { pool, lease } = makePool(1);
     await lease(new Holder(true));
     const waiting = [lease(new Holder()), lease(new Holder())];
@@ -141,7 +141,7 @@ describe('SequencePool', () => {
     expect(ids.sort()).toEqual([0, 1]);
   });
 
-  it('never leases one sequence to two holders, after any operations', async () => {
+  it('never leases one sequence to two holders, in any order of operations', async () => {
     const step = fc.record({
       action: fc.constantFrom('lease', 'release', 'busy', 'idle', 'evict', 'touch', 'abort'),
       index: fc.nat({ max: 5 }),
@@ -174,7 +174,7 @@ describe('SequencePool', () => {
           } else if (action === 'abort') {
             waiting.get(holder)?.abort();
           }
-          await new Promise(setImmediate); // lets every promise settle that is not waiting
+          await new Promise(setImmediate); // lets all promises settle that can settle now
           const held = holders.flatMap((holder) => (holder.sequence === undefined ? [] : [holder.sequence]));
           expect(new Set(held).size).toBe(held.length);
           expect(pool.heldCount).toBe(held.length);

@@ -1,4 +1,4 @@
-// Calls of FileLock.
+// Random calls of `FileLock`.
 import { join } from 'node:path';
 import { FileLock } from 'llama-headstart/native';
 import { functionCall, methodCalls } from './make-call.mjs';
@@ -10,7 +10,7 @@ export function fileCalls(args) {
   };
 }
 
-/** Files of other calls are locked too, which must not disturb those calls. */
+/** The path may be a file that other calls read or write. Its lock must not disturb those calls. */
 function acquireCall(args) {
   const { chance } = args;
   const path = chance.happens(0.8) ? join(args.options.directory, `${chance.below(4)}.lock`) : args.anyPath();
