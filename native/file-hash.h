@@ -1,4 +1,4 @@
-// SHA-256 over ranges of files, on the thread that reads files: `new FileHash()`, `add`, `digest`.
+// Defines the JavaScript class FileHash. It computes a SHA-256 over ranges of files on the thread that reads files.
 #pragma once
 
 #include "thread.h"

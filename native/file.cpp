@@ -17,7 +17,7 @@
 
 namespace {
 
-constexpr size_t MAX_CALL_BYTES = 1 << 30;  // of one system call
+constexpr size_t MAX_CALL_BYTES = 1 << 30;  // one system call reads or writes at most this many bytes
 
 Failure readFailure(const std::string & path) {
     return Failure("READ_FAILED", "Could not read \"" + path + "\": " + std::strerror(errno));
@@ -39,7 +39,7 @@ File File::openToRead(const std::string & path, Links links) {
     (void) links;
     const int fd = _open(path.c_str(), _O_RDONLY | _O_BINARY | _O_NOINHERIT);
 #else
-    // NONBLOCK: opening a FIFO must not wait for its writer.
+    // O_NONBLOCK: without it, opening a FIFO would wait for a writer.
     const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | (links == Links::refused ? O_NOFOLLOW : 0));
 #endif
     if (fd < 0) {
@@ -88,7 +88,7 @@ uint64_t File::size() const {
         throw readFailure(path_);
     }
     if ((status.st_mode & S_IFMT) != S_IFREG) {
-        throw notRegular(path_, "something else");
+        throw notRegular(path_, "a directory, FIFO or device");
     }
     return (uint64_t) status.st_size;
 }

@@ -1,5 +1,5 @@
-// Checks of arguments, so that none reaches an assert in llama.cpp. A failed check throws a Failure that names the
-// expected and the received value. JavaScript receives a Failure as a HeadstartError with the same code.
+// Checks the arguments of native functions, so that no invalid argument reaches an assert in llama.cpp. A failed check
+// throws a Failure whose message says what was expected. JavaScript receives a HeadstartError with the same code.
 #pragma once
 
 #include "to-js.h"
@@ -15,11 +15,11 @@ struct Failure : std::runtime_error {
         : std::runtime_error(message), code(std::move(code)), sequences(std::move(sequences)) {}
 
     std::string code;
-    std::vector<int32_t> sequences;  // those whose content the failed call has changed
+    std::vector<int32_t> sequences;  // the sequences whose content the failed call has changed
 };
 
-// The JavaScript error for a failure, from the factory that lib/native/addon.ts registered. Without one, an Error with
-// `code`.
+// Creates the JavaScript error for a failure with the factory that lib/native/addon.ts registered. If no factory is
+// registered, the result is a plain Error with `code`.
 Napi::Value errorFrom(Napi::Env env, const Failure & failure);
 
 namespace guard {
@@ -54,7 +54,7 @@ inline std::string string(Napi::Value value, const std::string & what) {
     return value.As<Napi::String>().Utf8Value();
 }
 
-// C functions end a path at a NUL, so a path with one inside would name another file.
+// C functions read a path only up to the first NUL, so a path that contains a NUL would open a different file.
 inline std::string path(Napi::Value value, const std::string & what) {
     std::string text = string(value, what);
     if (text.empty() || text.find('\0') != std::string::npos) {
@@ -85,7 +85,7 @@ inline int64_t integer(Napi::Value value, const std::string & what, int64_t min,
     return (int64_t) number;
 }
 
-// Optional fields of an options object. An undefined field has the default.
+// Optional fields of an options object. If a field is undefined, its value is `fallback`.
 inline Napi::Value field(Napi::Object options, const char * name) { return options.Get(name); }
 
 inline bool optionalBoolean(Napi::Object options, const char * name, bool fallback) {
@@ -108,7 +108,7 @@ inline std::string optionalString(Napi::Object options, const char * name, const
     return value.IsUndefined() ? fallback : string(value, name);
 }
 
-// A copy of a typed array's elements: JavaScript may change or detach the array while a thread works.
+// Copies the elements of a typed array, because JavaScript may change or detach the array while a thread reads it.
 template <class Element> std::vector<Element> elements(
     Napi::Value value, napi_typedarray_type elementType, const std::string & what, const char * expected
 ) {
@@ -151,7 +151,7 @@ inline void requireShallowJson(const std::string & json, const std::string & wha
             if (++depth > MAX_JSON_DEPTH) {
                 throw Failure(
                     "JSON_TOO_DEEP",
-                    "Expected `" + what + "` nested at most " + std::to_string(MAX_JSON_DEPTH) + " levels deep"
+                    "Expected `" + what + "` to be nested at most " + std::to_string(MAX_JSON_DEPTH) + " levels deep"
                 );
             }
         } else if (c == '}' || c == ']') {
@@ -160,8 +160,8 @@ inline void requireShallowJson(const std::string & json, const std::string & wha
     }
 }
 
-// Runs the body of a function that JavaScript calls. A Failure becomes a HeadstartError, any other C++ exception a
-// HeadstartError `INTERNAL`.
+// Runs the body of a function that JavaScript calls, and turns C++ exceptions into HeadstartErrors. A Failure keeps its
+// code, std::bad_alloc becomes `OUT_OF_MEMORY`, and any other exception becomes `INTERNAL`.
 template <class Body> Napi::Value call(Napi::Env env, Body && body) {
     try {
         return body();

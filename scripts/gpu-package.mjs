@@ -1,7 +1,7 @@
 // `npm run build:gpu-package -- cuda|vulkan [--architectures "80;90"] [--jobs N]`: builds the optional GPU package for
-// this platform in .build/gpu-packages, ready for `npm publish`. The package contains ggml's module for that GPU, which
-// only the prebuilt addon of the same version loads. If no CUDA toolkit is installed, the compiler comes from NVIDIA's
-// Python packages.
+// this platform in .build/gpu-packages, ready for `npm publish`. The package contains ggml's module for CUDA or Vulkan.
+// Only the prebuilt addon of the same version loads this module. If no CUDA toolkit is installed, the script downloads
+// the compiler from NVIDIA's Python packages.
 
 import { copyFile, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -88,14 +88,14 @@ async function writePackage(gpu, module) {
   await writeFile(join(directory, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`);
   await writeFile(
     join(directory, 'README.md'),
-    `# ${name}\n\nllama-headstart ${version} finds and uses this package if both are installed. It needs no import and no option.\n` +
-      `It needs ${[NEEDS[gpu], ...libc()].join(', and ')}.\n` +
-      '`npx llama-headstart doctor` shows whether it is in use, and the reason if it is not.\n',
+    `# ${name}\n\nllama-headstart ${version} uses this package if both are installed. No import or option is necessary.\n` +
+      `This package needs ${[NEEDS[gpu], ...libc()].join(', and ')}.\n` +
+      '`npx llama-headstart doctor` shows whether this package is in use and, if it is not, the reason.\n',
   );
   return { directory, bytes: (await stat(join(directory, file))).size };
 }
 
-/** A module needs the libc version that it was linked with, or a newer one. */
+/** The glibc that a module needs: the version that it was linked with, or a newer version. Empty for other libcs. */
 function libc() {
   const { header } = /** @type {{ header: { glibcVersionRuntime?: string } }} */ (process.report.getReport());
   return header.glibcVersionRuntime ? [`glibc ${header.glibcVersionRuntime} or newer`] : [];
@@ -112,7 +112,8 @@ if (isMain(import.meta)) {
       },
     });
     const [gpu = ''] = positionals;
-    if (gpu !== 'cuda' && gpu !== 'vulkan') throw new Error(`Expected the GPU to be cuda or vulkan, got "${gpu}".`);
+    if (gpu !== 'cuda' && gpu !== 'vulkan')
+      throw new Error(`Expected the first argument to be cuda or vulkan, got "${gpu}".`);
     const { architectures, define: definitions } = values;
     const jobs = parseJobs(values.jobs);
     const { directory, bytes, seconds } = await buildGpuPackage(gpu, {

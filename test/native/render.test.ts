@@ -1,4 +1,4 @@
-// A conversation is rendered by its chat template, and an invalid conversation is a coded error.
+// Tests that `model.render()` turns a conversation into a prompt, and fails with a code if the conversation is invalid.
 import { Model, type RenderRequest } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { microModel } from '../helpers/models.js';
@@ -25,7 +25,7 @@ const nested = (levels: number): Anything => {
 };
 
 describe('render', () => {
-  it('writes system prompt, messages and the opening of the reply', async () => {
+  it('writes the system prompt, the messages and the header of the reply', async () => {
     const messages = [{ role: 'system', content: 'Be brief.' }, ...hi];
     expect(await promptOf({ messages })).toBe(
       '<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n',
@@ -33,14 +33,14 @@ describe('render', () => {
     expect(await promptOf({ messages, addGenerationPrompt: false })).not.toContain('assistant');
   });
 
-  it('writes tools, and returns whether the template supports them', async () => {
+  it('writes the tools, and returns whether the chat template supports tools', async () => {
     const rendered = await model.render({ messages: hi, tools: [tool] });
     expect(rendered.supportsTools).toBe(true);
     expect(rendered.prompt).toContain('"name": "f"');
     expect((await model.render({ messages: hi, chatTemplate: '{{ messages[0].content }}' })).supportsTools).toBe(false);
   });
 
-  it('writes shownTools in the prompt, and makes the grammar from tools', async () => {
+  it('writes `shownTools` into the prompt, but builds the grammar from `tools`', async () => {
     const withFunction = (changes: object) => ({ ...tool, function: { ...tool.function, ...changes } });
     const shownTools = [withFunction({ description: 'Shown' })];
     const parameters = { type: 'object', properties: { city: { type: 'string' } }, required: ['city'] };
@@ -51,11 +51,11 @@ describe('render', () => {
     expect(rendered.grammar).toContain('city');
   });
 
-  it('uses the chat template in the request', async () => {
+  it('uses the chat template of the request instead of that of the model', async () => {
     expect(await promptOf({ messages: hi, chatTemplate: '{{ messages[0].content }}!' })).toBe('Hi!');
   });
 
-  it('keeps every character, and replaces unpaired surrogates', async () => {
+  it('keeps every character except unpaired surrogates, which become U+FFFD', async () => {
     const content = 'NUL \0, quotes " \\ \', emoji 🦙, newline \n\u2028';
     expect(await promptOf({ messages: [{ role: 'user', content }] })).toContain(content);
     expect(await promptOf({ messages: [{ role: 'user', content: 'half a llama: \uD83E' }] })).toContain(
@@ -63,7 +63,7 @@ describe('render', () => {
     );
   });
 
-  it('accepts a megabyte of text, also of brackets', async () => {
+  it('accepts a megabyte of words, and a message that consists of brackets', async () => {
     for (const content of ['word '.repeat(1 << 18), '['.repeat(100_000), '{"a":'.repeat(100_000)]) {
       expect(await promptOf({ messages: [{ role: 'user', content }] })).toContain(content);
     }
@@ -81,7 +81,7 @@ describe('render', () => {
 });
 
 describe('an invalid request', () => {
-  it('is refused for a request or messages of wrong types', async () => {
+  it('is refused if the request or its messages have a wrong type', async () => {
     for (const request of [undefined, null, 5, 'x', {}, { messages: undefined }]) {
       expect(await render(request), String(request)).toBe('INVALID_ARGUMENT');
     }
@@ -96,7 +96,7 @@ describe('an invalid request', () => {
     }
   });
 
-  it('is refused for tools of wrong types', async () => {
+  it('is refused if its tools have a wrong type', async () => {
     for (const tools of [5, 'x', {}, tool, [5], [null], [{}], [{ type: 'function' }], [{ type: 'x', function: {} }]]) {
       expect(await render({ messages: hi, tools }), JSON.stringify(tools)).toBe('INVALID_ARGUMENT');
       const shown = await render({ messages: hi, tools: [tool], shownTools: tools });
@@ -104,13 +104,13 @@ describe('an invalid request', () => {
     }
   });
 
-  it('is refused for options of wrong types', async () => {
+  it('is refused if its options have a wrong type', async () => {
     expect(await render({ messages: hi, addGenerationPrompt: 1 })).toBe('INVALID_ARGUMENT');
     expect(await render({ messages: hi, reasoning: 'no' })).toBe('INVALID_ARGUMENT');
     expect(await render({ messages: hi, chatTemplate: 5 })).toBe('INVALID_ARGUMENT');
   });
 
-  it('is refused if it nests deeper than 64 levels', async () => {
+  it('is refused if a message or tool is nested more than 64 levels deep', async () => {
     for (const levels of [65, 1000, 100_000]) {
       const deep = nested(levels);
       expect(await render({ messages: [{ role: 'user', content: deep }] }), String(levels)).toBe('JSON_TOO_DEEP');
@@ -120,7 +120,7 @@ describe('an invalid request', () => {
     }
   });
 
-  it('is refused if the arguments of a call, JSON in a string, nest deeper than 64 levels', async () => {
+  it('is refused if the JSON text in the arguments of a tool call is nested more than 64 levels deep', async () => {
     for (const levels of [65, 1000, 1_000_000]) {
       const call = { name: 'weather', arguments: `{"city": ${'['.repeat(levels - 1)}${']'.repeat(levels - 1)}}` };
       const message = { role: 'assistant', tool_calls: [{ type: 'function', function: call }] };
@@ -128,7 +128,7 @@ describe('an invalid request', () => {
     }
   });
 
-  it('is rendered or refused with a code, for all kinds of JSON values', async () => {
+  it('never fails without an error code, whatever JSON value a field contains', async () => {
     const calls = (value: Anything) => [
       { messages: [{ role: value, content: 'x' }] },
       { messages: [{ role: 'user', content: value }] },
@@ -157,28 +157,28 @@ describe('an invalid request', () => {
   });
 });
 
-describe('a wrong chat template', () => {
+describe('an invalid chat template', () => {
   it('is refused if it cannot be parsed', async () => {
     for (const chatTemplate of ['{% if %}', '{{', '{% for x in %}{% endfor %}', '{% endif %}']) {
       expect(await render({ messages: hi, chatTemplate }), chatTemplate).toBe('CHAT_TEMPLATE_INVALID');
     }
   });
 
-  it('is refused if it fails', async () => {
+  it('is refused if it raises an error during rendering', async () => {
     for (const chatTemplate of ['{{ raise_exception("no") }}', '{{ 1 + {} }}']) {
       expect(await render({ messages: hi, chatTemplate }), chatTemplate).toMatch(/^CHAT_TEMPLATE_(FAILED|INVALID)$/);
     }
   });
 
-  it('does not end the process if it nests very deeply', async () => {
-    // With sanitizers, an exception from 64 MiB deep in the stack is reported as an error. So the depth is lower there.
+  it('does not crash the process if it is nested very deeply', async () => {
+    // Sanitizers report an exception that is thrown 64 MiB deep in the stack. So the test nests less deeply with them.
     const depth = process.env.LLAMA_HEADSTART_ASSERTS === '1' ? 5_000 : 20_000;
     for (const chatTemplate of [`{{ ${'('.repeat(50_000)}1${')'.repeat(50_000)} }}`, '{% if a %}'.repeat(depth)]) {
       expect(await render({ messages: hi, chatTemplate })).toMatch(/^(none|CHAT_TEMPLATE_(FAILED|INVALID))$/);
     }
   });
 
-  it('does not affect the next render', async () => {
+  it('does not affect the next request', async () => {
     expect(await promptOf({ messages: hi })).toContain('Hi');
   });
 });

@@ -1,4 +1,4 @@
-// The contents of the tarball, and the libraries that its binaries need.
+// Tests the contents of the package's tarball, and the libraries that its binaries need.
 import { execFileSync } from 'node:child_process';
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -36,7 +36,7 @@ describe('the tarball', () => {
     expect(unexpected.map(({ path }) => path)).toEqual([]);
   });
 
-  it('is smaller than its limits', () => {
+  it('stays below the size limits of each part and of the whole', () => {
     const { files, bytes } = tarball();
     for (const { name, pattern, maxBytes } of PARTS) {
       const size = files.filter(({ path }) => pattern.test(path)).reduce((sum, file) => sum + file.size, 0);
@@ -47,14 +47,14 @@ describe('the tarball', () => {
     expect(bytes).toBeLessThan(150 * MEGABYTE);
   });
 
-  it('contains every binary as a file: npm would leave out symbolic links', () => {
+  it('contains every binary as a regular file, because npm leaves out symbolic links', () => {
     const sizes = readdirSync(prebuilds).map((name) => statSync(join(prebuilds, name)).size);
     expect(sizes.length).toBeGreaterThan(3);
     const packed = tarball().files.filter(({ path }) => path.startsWith(`prebuilds/${prebuildsName}/`));
     expect(packed.map(({ size }) => size).sort()).toEqual(sizes.sort());
   });
 
-  it('has no problems that publint finds', async () => {
+  it('passes publint in strict mode', async () => {
     const { code, stdout, stderr } = await runProgram(
       process.execPath,
       [join(root, 'node_modules/publint/src/cli.js'), 'run', tarball().path, '--strict'],
@@ -64,7 +64,7 @@ describe('the tarball', () => {
     expect(code).toBe(0);
   });
 
-  it('has types that resolve from ES modules (attw)', async () => {
+  it('has types that TypeScript finds when an ES module imports the package (attw)', async () => {
     const { code, stdout } = await runProgram(
       process.execPath,
       [
@@ -112,7 +112,7 @@ describe.skipIf(!linux)('the prebuilt binaries for Linux', () => {
     expect(tooNew.map(([version]) => version)).toEqual([]);
   });
 
-  it.each(addons)('%s exports only the functions that Node-API requires', (file) => {
+  it.each(addons)('%s exports only the two functions that Node-API requires', (file) => {
     const exported = readelf(['--dyn-syms', '-W'], file)
       .split('\n')
       .filter((line) => /\b(GLOBAL|WEAK)\b/.test(line) && !/\bUND\b/.test(line))
@@ -129,7 +129,7 @@ describe.skipIf(!linux)('the prebuilt binaries for Linux', () => {
     }
   });
 
-  it('have names for ggml that no other package uses, so that another copy can be in the process', () => {
+  it('give their ggml libraries unique names, so that a process can load another copy of ggml too', () => {
     const headers = binaries
       .filter((file) => /ggml(-base)?-[\d.]+\.so$/.test(file))
       .map((file) => readelf(['-d', '-W'], file));

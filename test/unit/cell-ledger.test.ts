@@ -3,7 +3,7 @@ import { CellLedger } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
 describe('CellLedger', () => {
-  it('counts the cells that forked sequences share once', () => {
+  it('counts a cell only once if forked sequences share it', () => {
     const cells = new CellLedger(3);
     cells.grow(0, 100);
     cells.copy(0, 1);
@@ -21,7 +21,7 @@ describe('CellLedger', () => {
     expect(cells.used).toBe(0);
   });
 
-  it('counts the cells of a sliding window, and lists the sequences that share them', () => {
+  it('counts the unshared cells in a sliding window, and lists the sequences that share the others', () => {
     const cells = new CellLedger(3);
     cells.restore(0, 100, 64);
     cells.copy(0, 1);
@@ -36,7 +36,7 @@ describe('CellLedger', () => {
     expect(cells.unsharedInWindow(1)).toBe(74);
   });
 
-  it('agrees with a simple model of cells after any operations', () => {
+  it('gives the same counts as a naive implementation after every operation', () => {
     const sequence = fc.nat(3);
     const command = fc.oneof(
       fc.record({ name: fc.constant('grow' as const), sequence, value: fc.integer({ min: 1, max: 9 }) }),
@@ -46,7 +46,7 @@ describe('CellLedger', () => {
     fc.assert(
       fc.property(fc.array(command, { maxLength: 40 }), (commands) => {
         const ledger = new CellLedger(4);
-        const model: number[][] = [[], [], [], []]; // the cell of each token
+        const model: number[][] = [[], [], [], []]; // for each sequence, the cell numbers of its tokens
         let next = 0;
         for (const { name, sequence: id, value } of commands) {
           const cells = model[id] as number[];

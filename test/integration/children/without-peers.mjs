@@ -1,5 +1,5 @@
-// Runs an agent without any optional package. Tools with JSON Schemas work. MCP servers fail with an error that names
-// the missing package.
+// Runs without the optional packages. Calls a tool that has a JSON Schema, then tries to start an agent with an MCP
+// server. Prints the tool's output, the error of that agent, and the optional packages that can be imported.
 import { argv, stdout } from 'node:process';
 import { AgentServer } from './dist/index.js';
 
