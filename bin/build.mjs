@@ -1,4 +1,5 @@
-// `llama-headstart build`: compiles the addon from the sources in the package into the user's cache, where the loader looks first.
+// `llama-headstart build`: compiles the addon from the package's sources. Puts the binary into the user's cache, which
+// the loader searches first.
 
 import { createHash } from 'node:crypto';
 import { accessSync, constants, existsSync } from 'node:fs';

@@ -1,5 +1,6 @@
-// `llama-headstart doctor [MODEL.gguf]`: reports which addon would be loaded and why, what this machine has, and how long a
-// model's context can be. The exit code is 1 if no addon can be loaded.
+// `llama-headstart doctor [MODEL.gguf]`: reports which binary of the addon the loader would choose, with the reason, and
+// the hardware of this machine. With a model it also reports the longest context of the model. The exit code is 1 if no
+// binary can be loaded.
 
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { readdir, stat, statfs } from 'node:fs/promises';

@@ -20,8 +20,8 @@ const model: ModelConfig = {
   cacheDir: '.cache/templates',
 };
 
-// Best practice: one system prompt and one set of tools, written once and used by all sessions. Any change, a single
-// space too, is another template. What differs from session to session belongs into the first message.
+// Best practice: write one system prompt and one set of tools, and use them in all sessions. Any change makes a new
+// template, even a single space. Put text that differs between sessions into the first message.
 const systemPrompt = `You are a careful software engineer who helps a small team with its code.
 Answer briefly. Say what you do not know. When a question is about a file, read it before you answer; when it is about
 behavior, look for the tests first. Quote at most ten lines of code at a time, and name the file that they are from.

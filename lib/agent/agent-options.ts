@@ -55,8 +55,8 @@ const AGENT = {
    */
   logger: callable<Logger>().optional(),
   /**
-   * Also log llama.cpp's lines of level `info`, the standard error of MCP servers, and a line for each session, turn and tool call. The
-   * lines go to the `logger`, or to standard error if there is none. @default false
+   * Logs more: llama.cpp's lines of level `info`, the standard error of MCP servers, and one line for each session, turn
+   * and tool call. Without a `logger`, all log lines go to standard error. @default false
    */
   debug: boolean().optional(),
   /** Called while the model is downloaded, verified and loaded. @default none */

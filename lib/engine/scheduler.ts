@@ -194,8 +194,8 @@ export class Scheduler {
   }
 
   /**
-   * The signal that may interrupt a decode. There is none if several requests share the decode, or if the decode is
-   * brief: to listen to a signal takes as long as all other JavaScript of a step.
+   * The signal that may interrupt a decode. A decode that several requests share cannot be interrupted. Neither can a
+   * brief decode, because a listener would double the time that JavaScript takes for it.
    */
   #signalOf(slices: readonly Slice[]): AbortSignal | undefined {
     const [first] = slices;

@@ -106,8 +106,8 @@ export class ReplyReader {
   }
 
   /**
-   * Ends the reply and returns the rest. What does not match the reply format is text, so that nothing the model wrote
-   * is lost.
+   * Ends the reply and returns the rest of it. Output that does not match the reply format is returned as text, so that
+   * no output is lost.
    *
    * @param cut whether the reply was cut off. The beginning of an unfinished tool call is then left out.
    */
