@@ -1,4 +1,4 @@
-import { orAborted } from '../abort.js';
+import { onAbort, orAborted } from '../abort.js';
 import { HeadstartError } from '../errors.js';
 
 /** Number of parts in a full queue. Its turn then waits until the reader has taken half of them. */
@@ -109,9 +109,7 @@ export class PartQueue<Part> {
    * @returns a function that stops listening to the signal
    */
   closeOnAbort(signal: AbortSignal): () => void {
-    const close = () => this.close();
-    signal.addEventListener('abort', close, { once: true });
-    return () => signal.removeEventListener('abort', close);
+    return onAbort(signal, () => this.close());
   }
 
   /** Ends the stream after the parts that are in the queue. */

@@ -125,8 +125,9 @@ async function run(
     for (let piece = await generating.next(); piece !== undefined; piece = await generating.next()) {
       text += piece;
       queue.push({ type: 'text-delta', text: piece });
-      if (queue.isFull) {
-        await lock.paused(() => queue.untilHalfEmpty(signal), signal);
+      const pause = lock.whileFull(queue, signal);
+      if (pause !== undefined) {
+        await pause;
       }
     }
     const { finishReason, detail, logProbabilities } = generating.result;

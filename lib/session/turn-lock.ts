@@ -1,4 +1,5 @@
 import type { RwLock } from '../engine/rw-lock.js';
+import type { PartQueue } from '../generate/part-queue.js';
 import type { ConversationSequence } from './conversation-sequence.js';
 
 /**
@@ -53,6 +54,19 @@ export class TurnLock {
     const result = await work();
     await this.enter(signal);
     return result;
+  }
+
+  /**
+   * Pauses while the queue of a stream is full, until its reader has taken half of the parts.
+   *
+   * @returns undefined if the queue is not full: a generated token then needs no `await`
+   * @throws HeadstartError `ABORTED` while waiting.
+   */
+  whileFull(
+    queue: Pick<PartQueue<unknown>, 'isFull' | 'untilHalfEmpty'>,
+    signal: AbortSignal,
+  ): Promise<void> | undefined {
+    return queue.isFull ? this.paused(() => queue.untilHalfEmpty(signal), signal) : undefined;
   }
 
   leave(): void {

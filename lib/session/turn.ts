@@ -111,7 +111,7 @@ export class Turn {
     const { queue, lock } = this.#services;
     const { signal } = this.#request;
     queue.push(...parts);
-    return queue.isFull ? lock.paused(() => queue.untilHalfEmpty(signal), signal) : undefined;
+    return lock.whileFull(queue, signal);
   }
 
   async #step(index: number): Promise<FinishedReply> {

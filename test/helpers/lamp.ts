@@ -5,7 +5,13 @@ import { fileURLToPath } from 'node:url';
 import type { Reply, SendOptions, Session, Tool } from 'llama-headstart';
 import { type AgentSettings, startAgent } from './agents.js';
 
-const ON = { type: 'object', properties: { on: { type: 'boolean' } }, required: ['on'], additionalProperties: false };
+/** The schema of one required argument, a boolean. */
+export const ON = {
+  type: 'object',
+  properties: { on: { type: 'boolean' } },
+  required: ['on'],
+  additionalProperties: false,
+};
 
 /** A tool with one required argument, a boolean. */
 export const lamp = (execute?: Tool['execute'], name = 'lamp'): Tool => ({

@@ -11,6 +11,7 @@ import {
   type Session,
   type Tool,
 } from 'llama-headstart';
+import { ON } from './lamp.js';
 import { seededRandom } from './native.js';
 import { numberedPrompt } from './prompts.js';
 
@@ -50,12 +51,7 @@ const TIMING_CODES = new Set(['ABORTED', 'CLOSED']);
 /** A tool whose result depends neither on the time nor on other sessions. */
 const LAMP: Tool = {
   name: 'lamp',
-  parameters: {
-    type: 'object',
-    properties: { on: { type: 'boolean' } },
-    required: ['on'],
-    additionalProperties: false,
-  },
+  parameters: ON,
   execute: async () => {
     await sleep(Math.random() * 4);
     return 'done';

@@ -7,7 +7,6 @@ import type { ModelProgress } from 'llama-headstart/internal';
 import { describe, expect, it, vi } from 'vitest';
 import { temporaryDirectory } from '../helpers/agents.js';
 import { sha256 } from '../helpers/hub.js';
-
 import {
   failsWith,
   filesBelow,

@@ -3,14 +3,8 @@ import { join } from 'node:path';
 import { type AgentServer, type Session, subscribeDiagnostics } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { EXACT, NOTHING_HELD, replies, startAgent, temporaryDirectory, uncachedReplies } from '../helpers/agents.js';
+import { ON } from '../helpers/lamp.js';
 import { likelyCalls } from '../helpers/likely-text.js';
-
-const BOOLEAN = {
-  type: 'object',
-  properties: { on: { type: 'boolean' } },
-  required: ['on'],
-  additionalProperties: false,
-};
 
 /** Ways in which a session fails or ends early. */
 const FAILURES: Record<string, (agent: AgentServer, session: Session) => Promise<unknown>> = {
@@ -41,13 +35,13 @@ const FAILURES: Record<string, (agent: AgentServer, session: Session) => Promise
     const execute = () => {
       throw new Error('broken');
     };
-    const session = await agent.createSession({ tools: [{ name: 'lamp', parameters: BOOLEAN, execute }] });
+    const session = await agent.createSession({ tools: [{ name: 'lamp', parameters: ON, execute }] });
     await session.send('Light', { toolChoice: 'required', maxSteps: 2, maxTokens: 80 });
     await session.close();
   },
   'a tool that hangs until the session is closed': async (agent) => {
     const session: Session = await agent.createSession({
-      tools: [{ name: 'lamp', parameters: BOOLEAN, execute: () => new Promise(() => void session.close()) }],
+      tools: [{ name: 'lamp', parameters: ON, execute: () => new Promise(() => void session.close()) }],
     });
     await session.send('Light', { toolChoice: 'required', maxTokens: 80 });
   },

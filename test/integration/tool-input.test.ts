@@ -6,6 +6,7 @@ import { CallIds, Renderer, ReplyReader, type ToolDefinition, ToolInputs } from 
 import { Model } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startAgent } from '../helpers/agents.js';
+import { ON } from '../helpers/lamp.js';
 
 const MODELS = new URL('../../vendor/llama.cpp/models/', import.meta.url);
 const templateOf = (file: string) => readFileSync(new URL(`templates/${file}.jinja`, MODELS), 'utf8');
@@ -27,15 +28,7 @@ const TOOLS: readonly ToolDefinition[] = [
   },
 ];
 /** A tool with few possible calls, so that a model with random weights soon completes a call. */
-const LAMP: ToolDefinition = {
-  name: 'lamp',
-  parameters: {
-    type: 'object',
-    properties: { on: { type: 'boolean' } },
-    required: ['on'],
-    additionalProperties: false,
-  },
-};
+const LAMP: ToolDefinition = { name: 'lamp', parameters: ON };
 const INPUT = { part: 'a "long" chain\nfor 10 \\ 11 gears', count: 12, tags: ['x', 'ü😀'], urgent: true };
 const JSON_TEXT = JSON.stringify(INPUT);
 const TAGGED = Object.entries(INPUT).map(([name, value]) => [
