@@ -1,5 +1,5 @@
-// The entry point of the addon: registers its classes and functions, and ends its threads with the environment or the
-// process.
+// The entry point of the addon. It registers the addon's classes and functions. It ends the addon's threads when the
+// environment or the process ends.
 #include "backends.h"
 #include "context.h"
 #include "file-hash.h"
@@ -24,8 +24,8 @@ namespace {
 
 constexpr int PARK_LIMIT_MS = 5000;
 
-// When a worker ends, or the main thread ends normally: ends the threads of this environment before its JavaScript heap
-// is gone.
+// Ends the threads of this environment before its JavaScript heap is gone. Node.js calls this hook when a worker ends,
+// or when the main thread ends normally.
 void endEnvironment(Environment * environment) {
     environment->inbox->close();
     if (Thread::parking()) {
@@ -44,9 +44,9 @@ void endEnvironment(Environment * environment) {
     }
 }
 
-// process.exit() runs no cleanup hooks. It emits the event "exit", for which lib/native/addon.ts calls park(), and then
-// runs atexit handlers and destructors of statics, which threads may still use. The atexit handler here is for exits
-// that skip the event.
+// process.exit() runs no cleanup hooks. It emits the event "exit", and lib/native/addon.ts then calls park(). After the
+// event, it runs the atexit handlers and destroys static objects that threads may still use. The atexit handler below
+// parks the threads if an exit skips the event.
 void startProcess() {
     static std::once_flag once;
     std::call_once(once, [] {
@@ -72,8 +72,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     auto * environment = new Environment;
     env.SetInstanceData(environment);
     environment->inbox = std::make_shared<Inbox>(env);
-    // After the inbox was made: the last hook runs first, and threads must end before the inbox loses its thread-safe
-    // function.
+    // This hook must be added after the inbox was made. Hooks run in reverse order, and the threads must end before the
+    // inbox loses its thread-safe function.
     env.AddCleanupHook([env, environment] {
         forgetLogger(env);
         endEnvironment(environment);

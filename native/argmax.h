@@ -1,15 +1,15 @@
-// The greedy choice of a token. The baseline of the benchmarks uses it too.
+// Greedy sampling: finds the most likely token. The baseline program of the benchmarks includes this file too.
 #pragma once
 
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 
-// The index of the first of the highest logits. -1 if the logits are not usable: one is NaN or +infinity, or all are
-// -infinity.
+// Returns the index of the highest logit. If several logits are the highest, returns the first index. Returns -1 if the
+// logits are not usable: one is NaN or +infinity, or all are -infinity.
 inline int32_t argmax(const float * logits, size_t count) {
-    // Several maxima side by side, which compilers turn into vector instructions. With one, each comparison would wait
-    // for the one before.
+    // Each lane has its own maximum, so that compilers can use vector instructions. With a single maximum, each
+    // comparison would wait for the previous comparison.
     constexpr size_t LANES = 32;
     float highest[LANES];
     int32_t usable[LANES];

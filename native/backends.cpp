@@ -1,7 +1,8 @@
-// In a portable build ggml is a shared library, and beside the addon are several CPU modules, each compiled for one
-// generation of CPUs. The module with the best score for this CPU is loaded by its path. ggml_backend_load_all() must
-// not be called, nor llama_backend_init() before a backend is loaded: both search the current directory, the directory
-// of the program and GGML_BACKEND_PATH, and run any module there.
+// In a portable build, ggml is a shared library, and the directory of the addon has several CPU modules. Each module is
+// compiled for one generation of CPUs. This file loads the module with the best score for this CPU by its path.
+//
+// Never call ggml_backend_load_all(), and never call llama_backend_init() before a backend is loaded. Both functions
+// search the current directory, the directory of the program and GGML_BACKEND_PATH, and run any module that they find.
 #include "backends.h"
 
 #include "guards.h"
@@ -30,19 +31,19 @@ struct Candidate {
     fs::path path;
     std::string name;  // such as "haswell"; "default" for the only module of a build without variants
     int score = 0;
-    std::string problem;  // why it cannot be used, or empty
+    std::string problem;  // why the module cannot be used; empty if there is no known problem
 };
 
 // A requested GPU module.
 struct GpuModule {
     std::string path;
-    std::string problem;  // why it cannot be used; empty if it is in use
+    std::string problem;  // why the module cannot be used; empty if the module is in use
 };
 
 struct Started {
     std::string cpu;  // empty in a static build
     std::vector<Candidate> candidates;
-    std::vector<GpuModule> modules;  // the tried ones: the last may be in use
+    std::vector<GpuModule> modules;  // the modules that were tried; only the last one can be in use
     std::string systemInfo;
 };
 
@@ -66,7 +67,7 @@ fs::path ownPath() {
     return buffer;
 }
 #else
-const char * const MODULE_SUFFIX = ".so";  // on a Mac too: CMake's suffix for modules
+const char * const MODULE_SUFFIX = ".so";  // on macOS too, because CMake gives modules this suffix
 
 void * openModule(const fs::path & path) { return dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL); }
 void * symbolOf(void * module, const char * name) { return dlsym(module, name); }
@@ -82,7 +83,7 @@ fs::path ownPath() {
 }
 #endif
 
-#ifndef HEADSTART_CPU_PREFIX  // cmake/portable.cmake names the libraries
+#ifndef HEADSTART_CPU_PREFIX  // cmake/portable.cmake defines the real prefix
 #define HEADSTART_CPU_PREFIX "headstart-ggml-cpu"
 #endif
 constexpr std::string_view CPU_PREFIX = HEADSTART_CPU_PREFIX;
@@ -92,8 +93,8 @@ std::string nameOf(const fs::path & path) {
     return stem.size() > CPU_PREFIX.size() + 1 ? stem.substr(CPU_PREFIX.size() + 1) : "default";
 }
 
-// Each module has a function that returns its score for this CPU; 0 means that it cannot run. A build without variants
-// has one module without that function.
+// Reads the score that a module gives itself for this CPU. A score of 0 means that this CPU cannot run the module. A
+// build without variants has a single module, which exports no score function.
 Candidate scored(const fs::path & path) {
     Candidate candidate{path, nameOf(path), 0, {}};
     void * module = openModule(path);
@@ -104,7 +105,7 @@ Candidate scored(const fs::path & path) {
     auto score = reinterpret_cast<int (*)()>(symbolOf(module, "ggml_backend_score"));
     candidate.score = score ? score() : 1;
     if (candidate.score == 0) {
-        candidate.problem = "this CPU lacks instructions that it needs";
+        candidate.problem = "this CPU lacks instructions that the module needs";
     }
     closeModule(module);
     return candidate;
@@ -165,9 +166,9 @@ bool isGpu(ggml_backend_dev_t device) {
     return type != GGML_BACKEND_DEVICE_TYPE_CPU && type != GGML_BACKEND_DEVICE_TYPE_ACCEL;
 }
 
-// Why a GPU module cannot be used, or an empty string. A module that finds no GPU only writes that into the log when
-// ggml loads it, so its devices are counted first. The module stays open, because the runtime of a GPU cannot be
-// unloaded safely.
+// Returns why a GPU module cannot be used, or an empty string. If a module finds no GPU, ggml loads it anyway and only
+// logs a message, so this function counts the module's devices first. The module stays open, because the runtime of a
+// GPU cannot be unloaded safely.
 std::string gpuProblem(const fs::path & path) {
     void * module = openModule(path);
     if (module == nullptr) {
@@ -175,7 +176,7 @@ std::string gpuProblem(const fs::path & path) {
     }
     auto init = reinterpret_cast<ggml_backend_reg_t (*)()>(symbolOf(module, "ggml_backend_init"));
     if (init == nullptr) {
-        return "it is not a module of ggml";
+        return "it is not a ggml module";
     }
     LogCapture log;
     const ggml_backend_reg_t backend = init();
@@ -216,11 +217,12 @@ Started startProcess(const std::string & cpu, const std::vector<std::string> & m
     }
 #endif
     llama_backend_init();
-    started.systemInfo = llama_print_system_info();  // only once: all threads share its string
+    started.systemInfo = llama_print_system_info();  // called only once: all threads share its string
     return started;
 }
 
-// Never freed. Null until a start has succeeded.
+// The first call starts the backends. Later calls return its result, which is never freed. After a failed start, the
+// next call tries again.
 const Started & startOnce(const std::string & cpu, const std::vector<std::string> & modules) {
     static std::mutex mutex;
     static const Started * started = nullptr;

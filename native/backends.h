@@ -1,10 +1,12 @@
-// ggml's backends: chooses the CPU module and the GPU module of this process, and loads each by its absolute path.
+// Chooses the CPU module and the GPU module of ggml for this process, and loads each module by its absolute path.
 #pragma once
 
 #include "to-js.h"
 
-// `start({ cpu?, modules? })`: called before any other function of llama.cpp. Only the first call of the process loads;
-// later calls, also those of other threads, return the result of the first. `cpu` is the name of a CPU module; by
-// default the best one is loaded. `modules` are paths of GPU modules; the first that finds a GPU is loaded. Returns the
-// loaded and the tried modules. A missing GPU is not an error.
+// Defines `start({ cpu?, modules? })`, which must be called before any other function of llama.cpp. Only the first call
+// in the process loads modules. Later calls return the result of the first call, even on other threads.
+//
+// `cpu` is the name of a CPU module. Without `cpu`, the module with the best score is loaded. `modules` are paths of
+// GPU modules. The first of them that finds a GPU is loaded. `start` returns the loaded modules and all modules that
+// were tried. A missing GPU is not an error.
 void defineBackends(Napi::Env env, Napi::Object exports);

@@ -24,7 +24,7 @@ struct Spare {
     size_t capacity = 0;
 };
 
-// Never freed: threads may free buffers while the process exits.
+// The instance is never freed, because threads may still free buffers while the process exits.
 Spare & spare() {
     static Spare * instance = new Spare;
     return *instance;
@@ -64,7 +64,7 @@ void unmapMemory(uint8_t * data, size_t capacity) {
 Buffer::Buffer(size_t size) : size_(size) {
     {
         std::lock_guard<std::mutex> lock(spare().mutex);
-        // Not a much larger one: its whole memory would be in use as long as this buffer exists.
+        // A spare buffer that is much larger is not used: its whole memory would be in use while this buffer exists.
         if (spare().data && spare().capacity >= size && spare().capacity <= 2 * size + HUGE_PAGE) {
             data_ = std::exchange(spare().data, nullptr);
             capacity_ = std::exchange(spare().capacity, 0);
@@ -74,8 +74,8 @@ Buffer::Buffer(size_t size) : size_(size) {
     if (size > SIZE_MAX - HUGE_PAGE) {
         throw std::bad_alloc();
     }
-    // Small buffers in small pages: with a huge page each, many of them would take far more memory than their sizes add
-    // up to.
+    // Small buffers use small pages. If each had a huge page, many small buffers would take far more memory than the
+    // sum of their sizes.
     const size_t page = size < HUGE_PAGE ? SMALL_PAGE : HUGE_PAGE;
     capacity_ = (size + page) / page * page;
     data_ = mapMemory(capacity_);

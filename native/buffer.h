@@ -1,5 +1,5 @@
-// Memory for the bytes of a sequence state: outside the JavaScript heap, and in huge pages if the system has them. New
-// memory costs page faults (2.8 ms for 35 MB), so one freed buffer is kept for the next use.
+// Memory for the bytes of a sequence state. It is outside the JavaScript heap, and in huge pages if the system has
+// them. New memory costs page faults (2.8 ms for 35 MB), so one freed buffer is kept for the next use.
 #pragma once
 
 #include <cstddef>

@@ -38,7 +38,8 @@ std::shared_ptr<common_chat_templates> templatesFor(ModelState & state, const st
     }
 }
 
-// The arguments of a call are JSON text in a string, which `common` parses for some chat templates.
+// The arguments of a tool call are a string with JSON text. `common` parses this text for some chat templates, so its
+// nesting must be limited too.
 void requireShallowArguments(const common_json & messages) {
     for (const auto & message : messages) {
         const common_json * calls =
@@ -77,13 +78,12 @@ common_chat_templates_inputs inputsFrom(const RenderRequest & request) {
         requireShallowArguments(messages);
         inputs.messages = common_chat_msgs_parse_oaicompat(messages);
         const common_json tools = common_json::parse(request.toolsJson);
-        if (request.toolChoice != "none") {  // with "none" no grammar is made from the schemas
+        if (request.toolChoice != "none") {  // with "none", no grammar is made from the schemas
             requireToolSchemas(tools);
         }
         inputs.tools = common_chat_tools_parse_oaicompat(tools);
         if (!request.shownToolsJson.empty()) {
-            // These variables replace those that `common` sets for the chat template. Grammar and parser still come
-            // from `tools`.
+            // The chat template writes these tools into the prompt. The grammar and the parser still come from `tools`.
             const auto shown = common_chat_tools_parse_oaicompat(common_json::parse(request.shownToolsJson));
             inputs.chat_template_kwargs["tools"] = common_chat_tools_to_json_oaicompat(shown).dump_safe();
         }

@@ -1,4 +1,4 @@
-// Renders conversations by a chat template, with llama.cpp's `common`.
+// Renders conversations with a chat template, through llama.cpp's `common` library.
 #pragma once
 
 #include "model.h"
@@ -10,8 +10,8 @@ struct common_chat_params;
 struct RenderRequest {
     std::string messagesJson;    // an array in the OpenAI chat format
     std::string toolsJson;       // an array in the OpenAI chat format, or "[]"
-    std::string shownToolsJson;  // what the chat template writes instead of the tools, or ""
-    std::string chatTemplate;    // "" for the model's own
+    std::string shownToolsJson;  // the tools that the chat template writes instead of `toolsJson`, or ""
+    std::string chatTemplate;    // "" for the chat template of the model
     bool addGenerationPrompt = true;
     bool reasoning = true;
     std::string toolChoice = "auto";
@@ -24,7 +24,7 @@ struct Rendered {
     std::string prompt;
     std::string format;
     bool supportsTools = false;
-    std::shared_ptr<common_chat_params> params;  // the format of the reply
+    std::shared_ptr<common_chat_params> params;  // describe the format of the reply
     std::shared_ptr<Thread> thread;              // the model's thread, which parses replies
 };
 

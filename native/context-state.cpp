@@ -60,14 +60,15 @@ bool isUnified(Napi::Object options) {
     return layout == "unified";
 }
 
-// Never more threads than cores: the threads of a graph wait for each other in a busy loop, and one token would take
-// seconds.
+// Limits the number of threads to the number of cores. The threads of a graph wait for each other in a busy loop, so
+// with more threads than cores, one token would take seconds.
 int32_t threadCount(Napi::Object options, const char * name, int32_t fallback) {
     const int32_t cores = std::max(1, (int32_t) std::thread::hardware_concurrency());
     return std::min(cores, (int32_t) guard::optionalInteger(options, name, fallback, 1, GGML_MAX_N_THREADS));
 }
 
-// States can be restored only into contexts with the same text.
+// Describes everything that a sequence state depends on. A state can be restored only into a context with the same
+// description.
 std::string compatibilityOf(const ContextState & state) {
     const llama_model * model = state.model->model;
     char description[128];
@@ -83,7 +84,8 @@ std::string compatibilityOf(const ContextState & state) {
            "|swaFull=" + std::to_string(p.swa_full);
 }
 
-// From the registry of backends, because the addon cannot link to a CPU backend that is loaded at run time.
+// Looks up a function of the CPU backend in ggml's registry of backends. The addon cannot link to the function, because
+// the backend may be loaded at run time.
 template <class Function> Function cpuFunction(const char * name) {
     ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
     void * address = cpu ? ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(cpu), name) : nullptr;
@@ -102,7 +104,7 @@ void requireSizes(const llama_context_params & params) {
         );
     }
     if (params.n_outputs_max < params.n_seq_max) {
-        // llama.cpp reserves a row of logits for each sequence, and aborts if there may not be so many.
+        // llama.cpp reserves a row of logits for each sequence. It aborts the process if the limit is lower.
         throw Failure(
             "INVALID_ARGUMENT", "Expected `maxOutputs` (" + std::to_string(params.n_outputs_max) +
                                     ") to be at least `maxSequences` (" + std::to_string(params.n_seq_max) + ")"
@@ -138,8 +140,8 @@ void requireCausalModel(const ModelState & model) {
     }
 }
 
-// The allocation of a cache that is too large succeeds. Then llama.cpp writes to all of it, and the machine runs out of
-// memory.
+// Refuses a KV cache that needs more than twice the machine's memory. Its allocation would succeed. But llama.cpp then
+// writes to the whole cache, and the machine would run out of memory.
 void requireMemory([[maybe_unused]] const ModelState & model, [[maybe_unused]] const llama_context_params & params) {
 #ifdef _SC_PHYS_PAGES
     const double memory = (double) sysconf(_SC_PHYS_PAGES) * (double) sysconf(_SC_PAGESIZE);
@@ -184,7 +186,7 @@ llama_context_params contextParamsFrom(Napi::Object options) {
     params.offload_kqv = guard::optionalBoolean(options, "offloadKv", true);
     params.type_k = cacheType(options, "keyType");
     params.type_v = cacheType(options, "valueType");
-    // Never AUTO: llama.cpp does not tell what AUTO chose, and states are compatible only with the same choice.
+    // Not AUTO: llama.cpp does not report what AUTO chose, and states are compatible only with the same choice.
     params.flash_attn_type = guard::optionalBoolean(options, "flashAttention", true) ? LLAMA_FLASH_ATTN_TYPE_ENABLED
                                                                                      : LLAMA_FLASH_ATTN_TYPE_DISABLED;
     params.rope_scaling_type = ropeScaling(options);
@@ -195,7 +197,7 @@ llama_context_params contextParamsFrom(Napi::Object options) {
         if (rope < 0 || !std::isfinite(rope)) {
             throw Failure(
                 "INVALID_ARGUMENT", "Expected `ropeFrequencyBase` and `ropeFrequencyScale` to be finite numbers above "
-                                    "0, or 0 for the model's own"
+                                    "0, or 0 for the value in the model file"
             );
         }
     }

@@ -1,4 +1,4 @@
-// The native part of a context: llama.cpp's context, its threadpool, and the parameters that both were made with.
+// The native part of a context: llama.cpp's context, its threadpool, and the parameters of both.
 #pragma once
 
 #include "lora.h"
@@ -23,8 +23,9 @@ struct ContextState : std::enable_shared_from_this<ContextState> {
 
     // Refuses new work, ends a running decode, and frees the context after the queued jobs. Idempotent.
     void shutDown();
-    // The same without ending a running decode: promises may outlive the JavaScript object.
+    // Does the same, but lets a running decode finish: the promise of a decode may outlive the JavaScript object.
     void retire();
+    // Frees the context. Runs on `thread`.
     void release();
     void requireOpen() const;
 
@@ -34,7 +35,8 @@ struct ContextState : std::enable_shared_from_this<ContextState> {
     ggml_threadpool * pool = nullptr;
     void (*freePool)(ggml_threadpool *) = nullptr;
     std::shared_ptr<std::atomic<bool>> closing = std::make_shared<std::atomic<bool>>(false);
-    // While a batch of a single sequence is decoded, its abort flag. Batches of several sequences run to their end.
+    // The abort flag of the running decode, if its batch has a single sequence. Otherwise null: a batch of several
+    // sequences runs to its end.
     std::atomic<const std::atomic<bool> *> soloAbort{nullptr};
 
     llama_context_params params{};
@@ -42,14 +44,14 @@ struct ContextState : std::enable_shared_from_this<ContextState> {
     int32_t vocabularySize = 0;
     std::string compatibility;
     Counters counters;
-    const ModelState * owner = nullptr;  // only for comparisons: `model` is null after release()
+    const ModelState * owner = nullptr;  // the model, only for comparisons; `model` is null after release()
     // Used only on `thread`.
-    std::vector<int8_t> lastOutputs;  // which rows of the newest decode have output
+    std::vector<int8_t> lastOutputs;  // for each row of the newest decode: whether it has output
     std::vector<AppliedLora> loras;
     bool lorasChanged = false;
 };
 
-// Adds the microseconds of its own lifetime to a counter.
+// Adds the lifetime of this object to a counter, in microseconds.
 class Stopwatch {
   public:
     explicit Stopwatch(std::atomic<uint64_t> & total) : total_(total) {}
@@ -64,12 +66,12 @@ class Stopwatch {
     std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-// Both throw INVALID_ARGUMENT, UNSUPPORTED_MODEL or OUT_OF_MEMORY for values that llama.cpp would answer with an assert
-// or an endless allocation.
+// These two functions throw INVALID_ARGUMENT, UNSUPPORTED_MODEL or OUT_OF_MEMORY for values that would make llama.cpp
+// fail an assert or use all memory.
 llama_context_params contextParamsFrom(Napi::Object options);
 void requireFits(const ModelState & model, const llama_context_params & params);
 
 std::string ropeScalingName(llama_rope_scaling_type type);
 
-// On the context's thread. Throws CONTEXT_FAILED, OUT_OF_MEMORY.
+// Runs on the context's thread. Throws CONTEXT_FAILED, OUT_OF_MEMORY.
 void createContext(ContextState & state);

@@ -8,8 +8,8 @@
 
 namespace {
 
-// A batch must continue at the end of its sequences. Checked on the context's thread, so that no other job changes the
-// sequences before the decode.
+// Each sequence of the batch must continue at its end in the KV cache. The check runs on the context's thread, so that
+// no other job changes the sequences before the decode.
 void requireContiguous(const ContextState & state, const Batch & batch) {
     for (const int32_t i : batch.starts) {
         const llama_pos expected = llama_memory_seq_pos_max(llama_get_memory(state.ctx), batch.sequences[i]) + 1;
@@ -33,7 +33,8 @@ std::vector<int32_t> sequencesOf(const Batch & batch) {
     return ids;
 }
 
-// Each row must be within the context's sizes, and the positions of each sequence must be in order.
+// The token and the sequence of each row must exist, and the positions of each sequence must go up one by one. Fills
+// `batch.starts`.
 void requireRows(const ContextState & state, Batch & batch) {
     std::vector<int32_t> next(state.params.n_seq_max, -1);
     const auto fail = [](const char * code, const std::string & expected, const std::vector<int32_t> & values,
@@ -69,8 +70,9 @@ void requireRows(const ContextState & state, Batch & batch) {
     }
 }
 
-// After an abort or a failure llama.cpp removes the unfinished part of the batch, but does not check whether that
-// worked. Recurrent memory cannot remove a part, so its sequences are emptied.
+// After an abort or a failure, llama.cpp removes the unfinished part of the batch from its sequences. llama.cpp does
+// not check whether the removal worked. Recurrent memory cannot remove a part of a sequence, so this function empties
+// the whole sequences.
 void emptyUntrimmableSequences(ContextState & state, const std::vector<int32_t> & sequences) {
     if (llama_model_is_recurrent(state.model->model) || llama_model_is_hybrid(state.model->model)) {
         for (int32_t sequence : sequences) {
@@ -79,12 +81,13 @@ void emptyUntrimmableSequences(ContextState & state, const std::vector<int32_t> 
     }
 }
 
-// Results of llama_decode, apart from 0 for success. Below INVALID_BATCH it failed after it had changed the sequences.
+// Results of llama_decode; 0 means success. If the result is below INVALID_BATCH, llama_decode failed after it had
+// changed the sequences.
 constexpr int32_t NO_FREE_CELLS = 1;
 constexpr int32_t ABORTED = 2;
 constexpr int32_t INVALID_BATCH = -1;
 
-// `soloAbort`: the abort flag of a batch of a single sequence.
+// `soloAbort` is the abort flag of a batch of a single sequence. It is null for other batches.
 int32_t callDecode(ContextState & state, Batch & batch, const std::atomic<bool> * soloAbort) {
     const size_t count = batch.tokens.size();
     std::vector<int32_t> one(count, 1);
@@ -116,8 +119,8 @@ Failure decodeFailure(
 ) {
     if (status == NO_FREE_CELLS) {
         return Failure(
-            "NO_KV_SLOT",
-            "The KV cache has not enough free cells for a batch of " + std::to_string(batch.tokens.size()) + " tokens"
+            "NO_KV_SLOT", "The KV cache does not have enough free cells for a batch of " +
+                              std::to_string(batch.tokens.size()) + " tokens"
         );
     }
     if (status == ABORTED && *state.closing) {
@@ -134,7 +137,8 @@ Failure decodeFailure(
     );
 }
 
-// One token for each row with output: the choice of its sampler, or the most likely token.
+// Chooses one token for each row with output. The row's sampler chooses it. Without a sampler, the most likely token is
+// chosen.
 std::vector<int32_t> chooseTokens(const ContextState & state, const Batch & batch, Inbox & inbox) {
     std::vector<int32_t> tokens;
     for (size_t i = 0; i < batch.tokens.size(); i++) {
@@ -143,7 +147,7 @@ std::vector<int32_t> chooseTokens(const ContextState & state, const Batch & batc
         }
         const SamplerLease * sampler = batch.samplers.empty() ? nullptr : batch.samplers[tokens.size()].get();
         if (!sampler && tokens.size() + 1 == batch.rows) {
-            inbox.wake();  // so that JavaScript is awake when the last token is chosen
+            inbox.wake();  // so that JavaScript is awake once the last token is chosen
         }
         tokens.push_back(
             sampler ? (*sampler)->pick(state.ctx, (int32_t) i)
@@ -166,7 +170,7 @@ Batch batchFrom(const ContextState & state, const Napi::CallbackInfo & info) {
     const size_t count = batch.tokens.size();
     if (batch.positions.size() != count || batch.sequences.size() != count || batch.outputs.size() != count) {
         throw Failure(
-            "INVALID_ARGUMENT", "Expected `tokens`, `positions`, `sequences` and `outputs` of one length, got " +
+            "INVALID_ARGUMENT", "Expected `tokens`, `positions`, `sequences` and `outputs` of equal length, got " +
                                     std::to_string(count) + ", " + std::to_string(batch.positions.size()) + ", " +
                                     std::to_string(batch.sequences.size()) + " and " +
                                     std::to_string(batch.outputs.size())
@@ -217,7 +221,8 @@ const float * logitsOfRow(const ContextState & state, int32_t row) {
     state.requireOpen();
     if ((size_t) row >= state.lastOutputs.size() || !state.lastOutputs[(size_t) row]) {
         throw Failure(
-            "ROW_HAS_NO_OUTPUT", "Expected a row of the newest batch that has output, got " + std::to_string(row)
+            "ROW_HAS_NO_OUTPUT",
+            "Expected the index of a row with output in the newest batch, got " + std::to_string(row)
         );
     }
     return llama_get_logits_ith(state.ctx, row);

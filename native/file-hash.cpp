@@ -14,13 +14,13 @@ extern "C" {
 
 namespace {
 
-constexpr size_t PIECE_BYTES = 256 << 10;  // stays in the L2 cache between the read and the hash
+constexpr size_t CHUNK_BYTES = 256 << 10;  // so that the bytes are still in the L2 cache when they are hashed
 
 struct Range {
     uint64_t offset, length;
 };
 
-// Used only on the thread that reads files, where calls run in order.
+// Used only on the thread that reads files, which runs calls in order.
 struct Hashing {
     Hashing() { sha256_init(&state); }
 
@@ -31,7 +31,7 @@ struct Hashing {
             if (Thread::parking()) {
                 throw Failure("ABORTED", "The process is exiting");
             }
-            const size_t count = (size_t) std::min<uint64_t>(left, PIECE_BYTES);
+            const size_t count = (size_t) std::min<uint64_t>(left, CHUNK_BYTES);
             const size_t readBytes = file.read(buffer.data(), count);
             sha256_update(&state, buffer.data(), readBytes);
             if (readBytes < count) {
@@ -42,7 +42,7 @@ struct Hashing {
     }
 
     sha256_t state;
-    std::vector<uint8_t> buffer = std::vector<uint8_t>(PIECE_BYTES);
+    std::vector<uint8_t> buffer = std::vector<uint8_t>(CHUNK_BYTES);
 };
 
 std::string hexDigest(sha256_t state) {
@@ -65,7 +65,7 @@ std::vector<Range> rangesFrom(Napi::Value value) {
             if (!(number >= 0 && number <= 9007199254740991.0) || number != std::floor(number)) {
                 throw Failure(
                     "INVALID_ARGUMENT",
-                    "Expected `ranges` to be pairs of offset and length in bytes, whole numbers of 0 or more"
+                    "Expected `ranges` to be pairs of an offset and a length in bytes, each a whole number of 0 or more"
                 );
             }
         }
@@ -92,7 +92,8 @@ class FileHash : public Napi::ObjectWrap<FileHash> {
     }
 
   private:
-    // add(path, ranges, abort): adds the bytes of each range. The file may end before a range does.
+    // add(path, ranges, abort): adds the bytes of each range to the hash. A range may go beyond the end of the file.
+    // Then only the existing bytes are added.
     Napi::Value add(const Napi::CallbackInfo & info) {
         return guard::call(info.Env(), [&]() -> Napi::Value {
             const std::string path = guard::path(info[0], "path");

@@ -33,7 +33,8 @@ std::wstring wide(const std::string & text) {
     return result;
 }
 
-// Null if another owner holds the lock. Without security attributes, child processes do not inherit the handle.
+// Returns null if another owner holds the lock. CreateFileW gets no security attributes, so child processes do not
+// inherit the handle.
 HANDLE lockAt(const std::string & path) {
     const HANDLE file = CreateFileW(
         wide(path).c_str(), GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE,
@@ -64,8 +65,9 @@ HANDLE lockAt(const std::string & path) {
 
 #else
 
-// How many times the file may be replaced between its opening and its lock, before the attempt counts as failed.
-constexpr int MAX_REPLACEMENTS = 100;
+// Another process may replace the file after it is opened and before it is locked. Each time, the next attempt opens
+// the new file.
+constexpr int MAX_ATTEMPTS = 100;
 
 // Closes a file descriptor, unless take() was called.
 struct Descriptor {
@@ -78,8 +80,8 @@ struct Descriptor {
     int take() { return std::exchange(value, -1); }
 };
 
-// Whether the file system is on another machine. Its locks depend on a server: a call may wait long, and a lock may
-// outlive a dead client.
+// Whether the file system is on another machine. The locks of such a file system depend on a server: a call may wait
+// long, and a lock may outlive a dead client.
 bool isRemote(int fd) {
     struct statfs system;
     if (fstatfs(fd, &system) != 0) {
@@ -106,8 +108,8 @@ bool isRemote(int fd) {
 }
 
 int openLockFile(const std::string & path) {
-    // CLOEXEC: a child process that inherits the descriptor would keep the lock. NONBLOCK: opening a FIFO must not wait
-    // for its reader.
+    // O_CLOEXEC: a child process that inherits the descriptor would keep the lock. O_NONBLOCK: opening a FIFO must not
+    // wait for another process.
     const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
     if (fd < 0) {
         const bool full = errno == ENOSPC || errno == EDQUOT;
@@ -119,7 +121,7 @@ int openLockFile(const std::string & path) {
     return fd;
 }
 
-// False if another owner holds the lock.
+// Returns false if another owner holds the lock.
 bool lock(int fd, const std::string & path) {
     while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         if (errno == EWOULDBLOCK) {
@@ -138,10 +140,10 @@ bool isStillAt(int fd, const std::string & path) {
            opened.st_dev == named.st_dev;
 }
 
-// -1 if another owner holds the lock. If the file was removed or replaced before it was locked, its lock is worthless,
-// and the file that is now at the path is locked instead.
+// Returns -1 if another owner holds the lock. If the file was removed or replaced before it was locked, its lock
+// protects nothing. The function then locks the file that is now at the path.
 int lockAt(const std::string & path) {
-    for (int attempt = 0; attempt < MAX_REPLACEMENTS; attempt++) {
+    for (int attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
         Descriptor file{openLockFile(path)};
         struct stat status;
         if (fstat(file.value, &status) != 0 || !S_ISREG(status.st_mode)) {
@@ -180,8 +182,8 @@ LockedFile::~LockedFile() {
     UnlockFileEx((HANDLE) handle_, 0, MAXDWORD, MAXDWORD, &whole);
     CloseHandle((HANDLE) handle_);
 #else
-    // Unlocks before it closes: a child process between fork and exec also has the descriptor, and would keep the lock
-    // until exec.
+    // Closing alone may not release the lock: a child process between fork and exec has the descriptor too, and would
+    // keep the lock until exec.
     flock((int) handle_, LOCK_UN);
     ::close((int) handle_);
 #endif
@@ -197,7 +199,7 @@ Napi::Value FileLock::tryAcquire(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {
         const std::string path = guard::path(info[0], "path");
-        // On the reader thread, where no job waits for a sync.
+        // The reader thread takes the lock, because no job of that thread waits for a sync.
         return runOn<std::shared_ptr<LockedFile>>(
             env, fileReader(), [path] { return LockedFile::tryLock(path); },
             [](Napi::Env env, std::shared_ptr<LockedFile> & file) -> Napi::Value {
@@ -206,7 +208,7 @@ Napi::Value FileLock::tryAcquire(const Napi::CallbackInfo & info) {
                 }
                 Napi::Value lock =
                     Environment::of(env).lockClass.New({Napi::External<std::shared_ptr<LockedFile>>::New(env, &file)});
-                file.reset();  // the job may exist for a moment longer, and only the object may hold the lock
+                file.reset();  // the job lives a moment longer, but only the JavaScript object may hold the lock
                 return lock;
             }
         );

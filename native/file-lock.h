@@ -1,5 +1,5 @@
-// A lock between processes, and between owners in one process: `flock`, which the kernel releases when its owner dies
-// in any way.
+// A file lock that only one owner in all processes can hold. It uses flock(), or LockFileEx() on Windows. The kernel
+// releases the lock when the process of its owner ends in any way.
 #pragma once
 
 #include "thread.h"
@@ -10,8 +10,8 @@
 // An open file that is locked while this object exists.
 class LockedFile {
   public:
-    // Creates the file (0600) if it is missing. Null if another owner holds the lock. Throws LOCK_UNSUPPORTED if the
-    // file system has no reliable locks, DISK_FULL, WRITE_FAILED.
+    // Creates the file with mode 0600 if it is missing. Returns null if another owner holds the lock. Throws DISK_FULL,
+    // WRITE_FAILED, or LOCK_UNSUPPORTED if the file system has no reliable locks.
     static std::shared_ptr<LockedFile> tryLock(const std::string & path);
 
     ~LockedFile();

@@ -39,12 +39,12 @@ File File::openToRead(const std::string & path, Links links) {
     (void) links;
     const int fd = _open(path.c_str(), _O_RDONLY | _O_BINARY | _O_NOINHERIT);
 #else
-    // O_NONBLOCK: without it, opening a FIFO would wait for a writer.
+    // Without O_NONBLOCK, opening a FIFO would wait for a writer.
     const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | (links == Links::refused ? O_NOFOLLOW : 0));
 #endif
     if (fd < 0) {
         if (errno == ENOENT) {
-            throw Failure("ENTRY_MISSING", "Expected a file at \"" + path + "\", but there is none");
+            throw Failure("ENTRY_MISSING", "Expected a file at \"" + path + "\", but nothing is there");
         }
         if (errno == ELOOP) {
             throw notRegular(path, "a symbolic link");

@@ -1,5 +1,5 @@
-// An open file. It is read and written on the threads for files. Every call throws a Failure with the path and the
-// system's reason.
+// An open file. Only the two threads for files read and write it. A method that fails throws a Failure with the path
+// and the system's reason.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,7 @@ class File {
 
     // Opens a regular file. Throws ENTRY_MISSING, ENTRY_CORRUPT (a directory, a FIFO, a refused link), READ_FAILED.
     static File openToRead(const std::string & path, Links links);
-    // Creates a file with the mode 0600. Throws DISK_FULL, WRITE_FAILED, also if there is a file.
+    // Creates a file with mode 0600. Throws DISK_FULL, WRITE_FAILED. If the file already exists, throws WRITE_FAILED.
     static File create(const std::string & path);
 
     File(File && other) noexcept;
@@ -33,7 +33,7 @@ class File {
     std::string path_;
 };
 
-// For files that llama.cpp opens itself: it would wait forever for the writer of a FIFO, and would open a directory.
-// Throws the code `missing` if there is nothing at `path`, and the code `other` if it is not a regular file. `what`,
-// such as "a GGUF file", is for the message.
+// Checks the path of a file that llama.cpp will open. llama.cpp would wait forever for the writer of a FIFO, and would
+// try to read a directory. Throws a Failure with the code `missing` if there is nothing at `path`, or with the code
+// `other` if `path` is not a regular file. The message contains `what`, such as "a GGUF file".
 void requireRegularFile(const std::string & path, const std::string & what, const char * missing, const char * other);

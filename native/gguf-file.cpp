@@ -7,7 +7,7 @@
 
 namespace {
 
-// Offsets and sizes in bytes; offsets count from `dataOffset`.
+// Offsets and sizes are in bytes. The offsets of tensors count from `dataOffset`.
 struct Layout {
     double dataOffset;
     std::vector<double> offsets, sizes;

@@ -1,18 +1,19 @@
-// The single checks of requireGrammar.
+// The checks that requireGrammar (grammar.h) consists of.
 #pragma once
 
 #include "guards.h"
 
-// A private header of llama.cpp. Its public functions print the errors of a grammar to stderr instead of returning
-// them.
+// A private header of llama.cpp. The public functions of llama.cpp print the errors of a grammar to stderr instead of
+// returning them.
 #include "../vendor/llama.cpp/src/llama-grammar.h"
 
 #include <string>
 
 Failure grammarRefusal(const std::string & reason);
 
-// Checks the text before it is parsed: the size that it expands to, and the depth of its groups.
+// Checks the text before it is parsed. Limits the number of elements to which the text expands, and the depth of its
+// groups.
 void requireBoundedSize(const std::string & text);
 
-// Checks the parsed rules: no left recursion, not too many ways to begin, and `root` can end.
+// Checks the parsed rules. They must not be left-recursive or begin in too many ways, and `root` must be able to end.
 void requireShape(const llama_grammar_rules & rules, size_t root);

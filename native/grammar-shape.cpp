@@ -5,7 +5,8 @@
 
 namespace {
 
-// llama.cpp compares all stacks of one place with each other.
+// llama.cpp keeps one stack for each way in which the text can continue, and compares all of these stacks with each
+// other.
 constexpr size_t MAX_STACKS = 20 * 1000;
 constexpr size_t MAX_STEPS = 20 * 1000 * 1000;
 
@@ -16,8 +17,9 @@ bool isEnd(const llama_grammar_element & element) {
 }
 bool isReference(const llama_grammar_element & element) { return element.type == LLAMA_GRETYPE_RULE_REF; }
 
-// The rules that can produce the empty text. With `terminals`: the rules that can produce any finite text. A rule
-// belongs to the result if all elements of one of its alternatives do; with `terminals`, characters and tokens do too.
+// Returns the rules that can produce the empty text or, with `terminals`, any finite text. A rule belongs to the result
+// if one of its alternatives has only elements that belong to it. With `terminals`, characters and tokens belong to it
+// too.
 std::vector<bool> productiveRules(const llama_grammar_rules & rules, bool terminals) {
     struct Alternative {
         uint32_t rule, open;  // open: the number of referenced rules that are not yet in the result
@@ -43,7 +45,7 @@ std::vector<bool> productiveRules(const llama_grammar_rules & rules, bool termin
                 blocked = blocked || !terminals;
             } else {
                 if (blocked) {
-                    current.open++;  // so that it never becomes 0
+                    current.open++;  // so that `open` never becomes 0
                 } else if (current.open == 0) {
                     add(id);
                 }
@@ -65,8 +67,8 @@ std::vector<bool> productiveRules(const llama_grammar_rules & rules, bool termin
     return member;
 }
 
-// Calls `use(element, last)` for each element that can be the first of a rule. `empty`: the rules that can be empty.
-// `last`: no element follows.
+// Calls `use(element, last)` for each element that can be the first of a rule. `empty` says which rules can be empty.
+// `last` is true if no element follows.
 template <class Use> void forEachFirst(const llama_grammar_rule & rule, const std::vector<bool> & empty, Use use) {
     bool first = true;
     for (size_t i = 0; i < rule.size(); i++) {
@@ -79,8 +81,9 @@ template <class Use> void forEachFirst(const llama_grammar_rule & rule, const st
     }
 }
 
-// Repeats llama.cpp's own search for left recursion and counts its steps, because llama.cpp visits a rule again for
-// each rule that uses it. Like llama.cpp, it treats a rule as empty only if one of its alternatives has no elements.
+// Counts the steps of llama.cpp's own search for left recursion. llama.cpp visits a rule again for each rule that uses
+// it, so the search may take very long. Like llama.cpp, this class treats a rule as empty only if one of its
+// alternatives has no elements.
 class LlamaSearch {
   public:
     explicit LlamaSearch(const llama_grammar_rules & rules)
@@ -129,10 +132,12 @@ class LlamaSearch {
     std::vector<size_t> steps_;
 };
 
-// Finds left recursion that llama.cpp's search misses: recursion after rules that are empty through other rules. If an
-// element follows the recursion, llama.cpp's stacks grow forever. If none follows, as in (x?)+, they do not, and
-// `common` writes such rules. The algorithm is Tarjan's for strongly connected components, over the elements that can
-// be first. It also counts the stacks that each component begins with.
+// Finds left recursion that llama.cpp's search misses: recursion after a rule that is empty because all its elements
+// can be empty. If an element follows the recursion, llama.cpp's stacks grow forever, so the grammar is refused. If no
+// element follows, as in (x?)+, the stacks do not grow. Such rules are allowed, because `common` writes them.
+//
+// The class runs Tarjan's algorithm for strongly connected components over the elements that can be first. It also
+// counts the stacks with which each component begins.
 class LeftRecursion {
   public:
     explicit LeftRecursion(const llama_grammar_rules & rules)

@@ -87,7 +87,7 @@ class ExpandedSize {
         return at_ - start;
     }
 
-    // The size of a rule that the parser adds: its name is the name of a rule with a number.
+    // The size of a rule that the parser adds. The name of the added rule is the name of another rule with a number.
     size_t addedRuleSize() const { return 16 + longestName_ / 4; }
 
     void braces() {
@@ -99,7 +99,7 @@ class ExpandedSize {
         }
         skip('}');
         if (max < min) {
-            throw grammarRefusal("in a repetition {m,n} m is greater than n");
+            throw grammarRefusal("in a repetition {m,n}, m is greater than n");
         }
         repeat(min, max);
     }
