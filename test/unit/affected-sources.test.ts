@@ -10,19 +10,19 @@ const INCLUDES = new Map([
   ['native/c.h', []],
 ]);
 
-it('check:native checks a changed source alone', () => {
+it('check:native checks only the C++ source that changed', () => {
   expect(affectedSources(['native/b.cpp'], INCLUDES)).toEqual(['native/b.cpp']);
 });
 
-it('check:native checks all sources that include a changed header, also through other headers', () => {
+it('check:native checks every C++ source that includes a changed header, directly or through other headers', () => {
   expect(affectedSources(['native/a.h'], INCLUDES)).toEqual(['native/a.cpp', 'native/b.cpp']);
 });
 
-it('check:native checks no source if no C++ file has changed', () => {
+it('check:native checks nothing if no C++ file has changed', () => {
   expect(affectedSources(['native/exports.map'], INCLUDES)).toEqual([]);
 });
 
-it('check:native follows only includes in quotes, and none in comments', () => {
+it('check:native follows includes in quotes, and ignores includes in angle brackets or comments', () => {
   expect(includedHeaders('#include "model.h"\n\n#include <llama.h>\n// #include "x.h"\n#include "chat.h"\n')).toEqual([
     'model.h',
     'chat.h',

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { type BatchLimits, BatchWriter, fitBatch, PendingRequest, planBatch } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
-/** A request of `count` tokens that continues at position 10 of its sequence. */
+/** Returns a request of `count` tokens from position 10 of its sequence on. The first `done` tokens are decoded. */
 function pendingOf(sequence: number, count: number, done = 0): PendingRequest {
   const tokens = Int32Array.from({ length: count }, (_, index) => 100 * sequence + index);
   const pending = new PendingRequest({ sequence, tokens, from: 10 }, sequence);
@@ -15,11 +15,11 @@ const counts = (queue: PendingRequest[], limits: BatchLimits = LIMITS) =>
   planBatch(queue, limits).map(({ pending, count }) => [pending.request.sequence, count]);
 
 describe('a batch', () => {
-  it('can be filled by a single prompt', () => {
+  it('is filled by one prompt if there is no other request', () => {
     expect(counts([pendingOf(0, 2000)])).toEqual([[0, 512]]);
   });
 
-  it('starts with one token of each reply, and limits prompts so that replies continue', () => {
+  it('starts with one token of each reply, and gives prompts at most `promptBudget` tokens beside replies', () => {
     expect(counts([pendingOf(0, 2000), pendingOf(1, 1), pendingOf(2, 1)])).toEqual([
       [1, 1],
       [2, 1],
@@ -27,7 +27,7 @@ describe('a batch', () => {
     ]);
   });
 
-  it('is divided between prompts, and long prompts get the tokens that short prompts do not need', () => {
+  it('is divided equally between prompts, and long prompts get the tokens that short prompts do not need', () => {
     expect(counts([pendingOf(0, 2000), pendingOf(1, 20), pendingOf(2, 2000)])).toEqual([
       [0, 170 + 152],
       [1, 20],
@@ -35,11 +35,11 @@ describe('a batch', () => {
     ]);
   });
 
-  it('has at most one request of a sequence', () => {
+  it('contains at most one request of each sequence', () => {
     expect(counts([pendingOf(0, 1), pendingOf(0, 1)])).toEqual([[0, 1]]);
   });
 
-  it('has replies between two prompt chunks if chunks are decoded alone', () => {
+  it('contains only replies after each prompt chunk if prompt chunks are decoded alone', () => {
     const queue = [pendingOf(0, 2000), pendingOf(1, 2000), pendingOf(2, 1), pendingOf(3, 1)];
     const limits = { ...LIMITS, invariance: 'tokens', chunkSize: 128 } as const;
     expect(counts(queue, limits)).toEqual([[0, 128]]);
@@ -57,13 +57,13 @@ describe('a batch', () => {
     expect(counts(queue, { ...limits, invariance: 'none', afterChunk: true })).toEqual([[0, 128]]);
   });
 
-  it('contains a suspected request alone', () => {
+  it('contains no other request beside a request that may have made the previous batch fail', () => {
     const suspect = pendingOf(1, 1);
     suspect.suspect = true;
     expect(counts([pendingOf(0, 1), suspect])).toEqual([[1, 1]]);
   });
 
-  it('has output only for the last token of a request', () => {
+  it('has an output only for the last token of each request', () => {
     const batch = new BatchWriter(16).write([
       { pending: pendingOf(0, 5, 1), count: 2 },
       { pending: pendingOf(1, 3, 1), count: 2 },
@@ -78,7 +78,7 @@ describe('a batch', () => {
     });
   });
 
-  it('contains nothing of the previous batch', () => {
+  it('contains no data of the previous batch', () => {
     const writer = new BatchWriter(16);
     writer.write([
       { pending: pendingOf(3, 1), count: 1 },
@@ -95,14 +95,14 @@ describe('a batch', () => {
     });
   });
 
-  it('has a sampler or null for each output row if one row has a sampler', () => {
+  it('lists a sampler or null for each output row if any row has a sampler', () => {
     const slices = [0, 1, 2, 3].map((id) => ({ pending: pendingOf(id, id === 1 ? 5 : 1), count: 1 }));
     const sampler = {} as never;
     Object.assign(slices[2]?.pending.request ?? {}, { sampler });
     expect(new BatchWriter(16).write(slices).samplers).toEqual([null, sampler, null]);
   });
 
-  it('is cut to the free cells, and the oldest request gets its cells first', () => {
+  it('is cut to the number of free KV cells, and the oldest request gets its cells first', () => {
     const slices = [pendingOf(3, 20), pendingOf(1, 20), pendingOf(2, 1)].map((pending) => ({
       pending,
       count: pending.remaining,
@@ -117,7 +117,7 @@ describe('a batch', () => {
     expect(fitted(7)).toEqual([[1, 7]]);
   });
 
-  it('keeps its limits and is never empty, for any requests', () => {
+  it('stays within its limits and is never empty, for random queues of requests', () => {
     const request = fc.record({ sequence: fc.nat(20), count: fc.integer({ min: 1, max: 900 }) });
     const limits = fc.record({
       batchSize: fc.integer({ min: 1, max: 600 }),

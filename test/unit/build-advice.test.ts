@@ -1,5 +1,6 @@
-// The advice of `llama-headstart build` about missing and old tools, and the state that interrupted and failed builds
-// leave. The tools of these tests are scripts that print a version, because old tools are not installed.
+// Tests the advice of `llama-headstart build` about missing and outdated tools, and the files that interrupted and
+// failed builds leave. The tools in these tests are shell scripts that print a version, because no outdated tool is
+// installed.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -11,7 +12,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 const program = fileURLToPath(new URL('../../bin/llama-headstart.mjs', import.meta.url));
 
-/** The output of each tool for `--version`. */
+/** The output that each tool prints for `--version`. These versions are new enough for a build. */
 const ENOUGH = {
   cmake: 'cmake version 3.21.0',
   ninja: '1.11.1',
@@ -27,10 +28,10 @@ beforeEach(async () => {
 
 afterEach(() => rm(home, { recursive: true, force: true }));
 
-/** A CMake that prints its version, and builds until its output is closed. */
+/** A script instead of CMake. It prints its version for `--version`, and otherwise "builds" until its output closes. */
 const FOREVER = `cmake version 3.21.0'; [ "$1" = --version ] || while echo "[5/10] Building"; do /bin/sleep 0.05; done; echo '`;
 
-/** Starts the command line with only these tools on the PATH. */
+/** Starts `llama-headstart` in a process whose PATH contains only Node.js and these tools. */
 function start(args: string[], tools: Tools, env: NodeJS.ProcessEnv = {}) {
   const bin = join(home, 'bin');
   rmSync(bin, { recursive: true, force: true });
@@ -55,7 +56,7 @@ function start(args: string[], tools: Tools, env: NodeJS.ProcessEnv = {}) {
     pid: child.pid,
     ended,
     kill: (signal: NodeJS.Signals) => child.kill(signal),
-    /** Resolves when stderr contains a text. */
+    /** Resolves when stderr contains `text`. */
     async hasPrinted(text: string) {
       while (!written.stderr.includes(text)) {
         await Promise.race([once(child.stderr, 'data'), ended.then(() => Promise.reject(new Error(written.stderr)))]);
@@ -94,7 +95,7 @@ describe.skipIf(process.platform === 'win32')('llama-headstart build', () => {
     },
   );
 
-  it('checks the compiler that CXX names', async () => {
+  it('checks the version of the compiler that the variable CXX selects', async () => {
     const { stderr } = await run(
       ['build'],
       { ...ENOUGH, 'g++-7': 'x86_64-linux-gnu-g++-7 (Ubuntu 7.5.0-6ubuntu2) 7.5.0' },
@@ -120,9 +121,9 @@ describe.skipIf(process.platform === 'win32')('llama-headstart build', () => {
     },
   );
 
-  it.each([['--jobs=0'], ['--jobs=many'], ['--define=CUDA'], ['--cuda', '--vulkan'], ['--fast']])(
-    'refuses %j before it creates anything',
-    async (...options) => {
+  it.each([[['--jobs=0']], [['--jobs=many']], [['--define=CUDA']], [['--cuda', '--vulkan']], [['--fast']]])(
+    'refuses the invalid options %j and creates no file',
+    async (options) => {
       const { code, stderr } = await run(['build', ...options], ENOUGH);
       expect(code).toBe(1);
       expect(stderr).toMatch(/Expected|Unknown option/);
@@ -130,9 +131,9 @@ describe.skipIf(process.platform === 'win32')('llama-headstart build', () => {
     },
   );
 
-  it('accepts tools that are new enough, and begins to compile', async () => {
-    // Apple numbers its compilers differently: its 9 is not Clang 9. This CMake can only print its version, so the
-    // build ends there.
+  it('begins to compile if all tools are new enough', async () => {
+    // Apple has version numbers of its own: Apple Clang 9 is new enough, LLVM's Clang 9 is not. The build then fails,
+    // because the CMake of this test can only print its version.
     const tools = { ...ENOUGH, 'c++': 'Apple clang version 9.1.0 (clang-902.0.39.2)' };
     const { stderr } = await run(['build'], tools);
     expect(stderr).toContain('llama.cpp is compiled in ');
@@ -141,7 +142,7 @@ describe.skipIf(process.platform === 'win32')('llama-headstart build', () => {
 });
 
 describe.skipIf(process.platform === 'win32')('an unusable cache directory', () => {
-  it('is reported by `build`, with the variable that moves it, and by `doctor`', async () => {
+  it('is reported by `build` and by `doctor`, and `build` names the environment variable to set', async () => {
     await writeFile(join(home, '.cache'), 'a file where a folder should be');
     const { code, stderr } = await run(['build'], ENOUGH);
     expect(code).toBe(1);
@@ -153,7 +154,7 @@ describe.skipIf(process.platform === 'win32')('an unusable cache directory', () 
     expect(stdout).toMatch(/^Cache: .*, does not exist yet, and cannot be created, NOT WRITABLE$/m);
   });
 
-  it('is reported if there is no home directory', async () => {
+  it('is reported if the user has no home directory', async () => {
     const nowhere = { HOME: '', XDG_CACHE_HOME: '' };
     const { code, stderr } = await run(['build'], ENOUGH, nowhere);
     expect(code).toBe(1);
@@ -163,15 +164,15 @@ describe.skipIf(process.platform === 'win32')('an unusable cache directory', () 
   });
 });
 
-describe.skipIf(process.platform === 'win32')('two builds at once', () => {
-  /** The path of the lock of the only running build. */
+describe.skipIf(process.platform === 'win32')('two builds with the same options', () => {
+  /** Returns the path of the only lock file, or undefined if there is none. */
   const lock = async () => {
     const trees = join(home, '.cache', 'llama-headstart', 'build-trees');
     const name = (await readdir(trees)).find((each) => each.endsWith('.lock'));
     return name === undefined ? undefined : join(trees, name);
   };
 
-  it('with the same options run one at a time, and a killed build does not block the next one', async () => {
+  it('never run at the same time: the second one fails, and a killed build does not block the next one', async () => {
     const building = start(['build'], { ...ENOUGH, cmake: FOREVER });
     await building.hasPrinted('50 %');
     const second = await run(['build'], ENOUGH);
@@ -193,7 +194,7 @@ describe.skipIf(process.platform === 'win32')('an interrupted build', () => {
     ['SIGTERM', 143],
     ['SIGHUP', 129],
   ] as const)(
-    'reports %s, exits with %i, and leaves no lock and no file that could be loaded',
+    'reports its interruption by %s, exits with code %i, and leaves no lock file and no library',
     async (signal, code) => {
       const building = start(['build'], { ...ENOUGH, cmake: FOREVER });
       await building.hasPrinted('50 %');
@@ -212,14 +213,14 @@ describe.skipIf(process.platform === 'win32')('an interrupted build', () => {
 });
 
 describe.skipIf(process.platform === 'win32')('a failed build', () => {
-  // A CMake that records whether it had a cache, keeps a cache as CMake does, and fails to compile.
+  // A script instead of CMake. It keeps a CMakeCache.txt as CMake does, records whether it found one, and always fails.
   const FAILING = `cmake version 3.21.0'
 case "$1" in
   -S) [ -e "$4/CMakeCache.txt" ] && echo kept >>"$HOME/begun" || echo "fresh $CXX" >>"$HOME/begun"; : >"$4/CMakeCache.txt" ;;
   --build) echo 'error: too old'; exit 1 ;;
 esac; echo '`;
 
-  it('continues with the same compiler, and starts again with another compiler', async () => {
+  it('is continued by a build with the same compiler, and started again by a build with another one', async () => {
     const tools = { ...ENOUGH, 'g++': ENOUGH['c++'], cmake: FAILING };
     for (const CXX of ['c++', 'c++', 'g++']) {
       const { code, stderr } = await run(['build'], tools, { CXX });
@@ -231,7 +232,7 @@ esac; echo '`;
 });
 
 describe.skipIf(process.platform === 'win32')('a compiler that nvcc does not support', () => {
-  it('is reported with the variable that selects another compiler', async () => {
+  it('is reported together with the environment variable that selects another compiler', async () => {
     const refusing = `cmake version 3.21.0'
 [ "$1" != --build ] || { echo 'host_config.h:182: fatal error: #error -- unsupported GNU version! gcc versions later than 13'; exit 1; }
 echo '`;
@@ -244,7 +245,7 @@ echo '`;
 });
 
 describe.skipIf(process.platform === 'win32')('llama-headstart doctor', () => {
-  it('reports whether this machine can build, and the missing tools', async () => {
+  it('says whether this machine can build the addon, and lists missing and outdated tools', async () => {
     const old = await run(['doctor'], { ...ENOUGH, cmake: 'cmake version 3.16.3' });
     expect(old.stdout).toContain('cmake: cmake version 3.16.3');
     expect(old.stdout).toContain('`npx llama-headstart build` lacks: CMake 3.21 or newer (found 3.16)');

@@ -25,7 +25,7 @@ const entry = (name: string, bytes: number, lastUsedAt: number, pinned = false):
   pinned,
 });
 
-describe('eviction from a directory', () => {
+describe('eviction from the cache directory', () => {
   const entries = fc.array(
     fc.record({ bytes: fc.nat({ max: 50 }), lastUsedAt: fc.integer({ min: 0, max: 2000 }), pinned: fc.boolean() }),
     { maxLength: 12 },
@@ -35,7 +35,7 @@ describe('eviction from a directory', () => {
     { requiredKeys: [] },
   );
 
-  it('keeps the budget, pinned entries and the newest save, and deletes the least recently used entries first', () => {
+  it('keeps the budget, pinned entries and the newest entry, and deletes the least recently used entries first', () => {
     fc.assert(
       fc.property(entries, budget, (records, limits) => {
         const all = records.map(({ bytes, lastUsedAt, pinned }, index) =>
@@ -61,7 +61,7 @@ describe('eviction from a directory', () => {
 });
 
 describe('the hashes of prefixes', () => {
-  it('never report more than the shared prefix and, from 16 tokens on, at least two thirds of it', () => {
+  it('find at least two thirds of a shared prefix of 16 or more tokens, and never more than the shared prefix', () => {
     const tokens = fc.array(fc.nat({ max: 3 }), { minLength: 0, maxLength: 120 });
     fc.assert(
       fc.property(tokens, tokens, tokens, (head, tailA, tailB) => {
@@ -82,7 +82,7 @@ describe('the hashes of prefixes', () => {
     );
   });
 
-  it('are few even for long templates', () => {
+  it('are fewer than 30 even for a template of 100,000 tokens', () => {
     expect(hashPositions(100_000).length).toBeLessThan(30);
     expect(hashPositions(15)).toEqual([]);
     expect(hashPositions(48)).toEqual([16, 24, 32, 48]);
@@ -92,8 +92,8 @@ describe('the hashes of prefixes', () => {
 describe('the prefill estimate', () => {
   it('gives the expected duration of a prefill, and says whether a prefill is faster than a restore', () => {
     const estimate = new PrefillEstimate();
-    expect(estimate.expectedPrefillMs(100)).toBe(1000); // assumed before the first measurement
-    expect(estimate.prefillIsFaster()).toBe(false); // not measured yet
+    expect(estimate.expectedPrefillMs(100)).toBe(1000); // the assumption before the first measurement
+    expect(estimate.prefillIsFaster()).toBe(false); // no measurement yet
     estimate.notePrefill(100, 100);
     expect(estimate.expectedPrefillMs(100)).toBe(100);
     estimate.noteRestore(100, 10);
@@ -101,13 +101,13 @@ describe('the prefill estimate', () => {
     const slow = new PrefillEstimate();
     slow.notePrefill(100, 10);
     slow.noteRestore(100, 100);
-    slow.notePrefill(0, 0); // no tokens: not a measurement
+    slow.notePrefill(0, 0); // a prefill of no tokens is not a measurement
     expect(slow.prefillIsFaster()).toBe(true);
   });
 });
 
-describe('the order of tools', () => {
-  it('does not depend on the order of listings, and tools without a server come first in their own order', () => {
+describe('the stable order of tools', () => {
+  it('does not depend on the order in which MCP servers list them, and begins with the tools without a server', () => {
     const withoutServer = [{ name: 'z' }, { name: 'a' }];
     const listed = ['b', 'a'].flatMap((server) => ['y', 'x'].map((name) => ({ name, server })));
     const expected = ['z', 'a', 'x', 'y', 'x', 'y'];

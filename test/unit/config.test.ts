@@ -4,11 +4,11 @@ import { describe, expect, it } from 'vitest';
 
 const SOURCE = 'model.gguf';
 
-/** The resolved options of an agent whose model has a source. */
+/** Resolves the options of an agent. The model source is always `SOURCE`, unless `model` has another one. */
 const resolve = (model: Partial<ModelConfig> = {}, options: Omit<AgentOptions, 'model'> = {}) =>
   resolveAgentOptions({ model: { source: SOURCE, ...model }, ...options });
 
-/** Invalid values of each option. `undefined` counts as absent, so it is not invalid. */
+/** The invalid values to test for each option. `undefined` is not among them, because it counts as absent. */
 const WRONG_IN_MODEL: Record<keyof ModelConfig, unknown[]> = {
   source: ['', 7, null, {}, { type: 'elsewhere', path: 'a' }, []],
   modelsDir: ['', 7, null, {}],
@@ -81,7 +81,7 @@ const invalid = (message: RegExp | string) =>
 describe("an agent's options", () => {
   for (const [place, wrong] of Object.entries({ model: WRONG_IN_MODEL, cache: WRONG_IN_CACHE })) {
     for (const [name, values] of Object.entries(wrong)) {
-      it(`refuse an invalid \`${name}\` in \`${place}\` with its name and the received value`, () => {
+      it(`refuse an invalid \`${name}\` in \`${place}\` with an error that contains name and received value`, () => {
         for (const value of values) {
           const options = { model: { source: SOURCE }, cache: {} };
           Object.assign(options[place as 'model' | 'cache'], { [name]: value });
@@ -96,7 +96,7 @@ describe("an agent's options", () => {
   }
 
   for (const [name, values] of Object.entries(WRONG_IN_AGENT)) {
-    it(`refuse an invalid \`${name}\` with its name and the received value`, () => {
+    it(`refuse an invalid \`${name}\` with an error that contains name and received value`, () => {
       for (const value of values) {
         expect(() => resolve({}, { [name]: value } as never), String(value)).toThrow(
           invalid(new RegExp(`^Expected \`${name}\` in the options to be .+, got `)),
@@ -121,11 +121,11 @@ describe("an agent's options", () => {
       /the tool at index 1 to have `inputSchema` or its alias `parameters`, not both/,
     ],
     [{ name: 'a' }, /with different names \(two are called "a"\)/],
-  ])('name the invalid tool and its fault: %j', (tool, message) => {
+  ])('are refused with an error that names the invalid tool and its fault: %j', (tool, message) => {
     expect(() => resolve({}, { tools: [{ name: 'a' }, tool as Tool] })).toThrow(invalid(message));
   });
 
-  it('do not copy tools, which may be instances of a class with more fields', () => {
+  it('contain the tool objects themselves, not copies, because a tool may be an instance of a class', () => {
     class Lamp {
       name = 'lamp';
       watts = 5;
@@ -157,7 +157,7 @@ describe("an agent's options", () => {
     }
   });
 
-  it('accept two names for the cache directory and for `debug`, and refuse different values', () => {
+  it('accept the cache directory and `debug` in two places, and refuse different values in the two places', () => {
     expect(resolve({ cacheDir: 'a' }, { cache: { dir: 'a' } }).cache.dir).toBe('a');
     expect(() => resolve({ cacheDir: 'a' }, { cache: { dir: 'b' } })).toThrow(
       invalid('^Expected `dir` in `cache` or `cacheDir` in `model`, .*got both .*: "b" and "a"'),
@@ -171,7 +171,7 @@ describe("an agent's options", () => {
     );
   });
 
-  it('require a source', () => {
+  it('require a model source', () => {
     expect(() => resolveAgentOptions({ model: {} as ModelConfig })).toThrow(invalid('Expected `source` in `model`'));
     for (const nothing of [undefined, [], null, 7]) {
       expect(() => resolveAgentOptions({ model: nothing as never })).toThrow(invalid('`model` .*to be an object'));
@@ -193,7 +193,7 @@ describe("an agent's options", () => {
     ['use_hf_params', 'useHfParams'],
     ['retry_config', 'retryConfig'],
     ['models_dir', 'modelsDir'],
-  ])('suggest the meant option for the misspelled `%s`', (typo, meant) => {
+  ])('suggest the right name for the misspelled option `%s`', (typo, meant) => {
     expect(() => resolve({ [typo]: 1 })).toThrow(
       invalid(`Unknown option \`${typo}\` in \`model\`: did you mean \`${meant}\`\\?`),
     );
@@ -220,11 +220,11 @@ describe("an agent's options", () => {
       { model: { source: SOURCE, retryConfig: { max_retries: 1 } } },
       '`max_retries` in `retryConfig` in `model`: did you mean',
     ],
-  ])('name the group in which a misplaced option belongs: %j', async (options, message) => {
+  ])('name the right place for a misplaced option: %j', async (options, message) => {
     await expect(AgentServer.initialize(options as never)).rejects.toThrow(invalid(message));
   });
 
-  it('suggest nothing for a name that is not similar to any option', () => {
+  it('suggest nothing for an unknown name that is not similar to any option', () => {
     expect(() => resolve({ zebra: 1 } as never)).toThrow(invalid('Unknown option `zebra` in `model`$'));
     const schema = group({ a: text().optional() });
     for (const name of ['constructor', 'toString', '__proto__']) {
@@ -233,7 +233,7 @@ describe("an agent's options", () => {
     }
   });
 
-  it('treat `undefined` as absent', () => {
+  it('treat an option with the value `undefined` as absent', () => {
     const absent = (names: object) => Object.fromEntries(Object.keys(names).map((name) => [name, undefined]));
     const options = { ...absent(WRONG_IN_AGENT), cache: absent(WRONG_IN_CACHE) };
     expect(resolve({ ...absent(WRONG_IN_MODEL), source: SOURCE }, options)).toEqual(resolve());
@@ -261,7 +261,7 @@ describe("an agent's options", () => {
     }
   });
 
-  it('get the values that reproducible replies need, and refuse contradicting values', () => {
+  it('get the values that `reproducible` requires, and refuse values that contradict `reproducible`', () => {
     expect(resolve({}, { reproducible: true })).toMatchObject({
       model: { kvLayout: 'split', flashAttention: false },
       cache: { reuse: 'exact', maxResidentTemplates: 0 },
@@ -281,7 +281,7 @@ describe("an agent's options", () => {
     }
   });
 
-  it('give prompts as many threads as single tokens by default', () => {
+  it('set `nThreadsBatch` to `nThreads` by default', () => {
     expect(resolve({ nThreads: 3 }).model.nThreadsBatch).toBe(3);
     expect(resolve({ nThreads: 3, nThreadsBatch: 5 }).model.nThreadsBatch).toBe(5);
   });
@@ -312,14 +312,14 @@ describe("the context's sizes", () => {
   const sizes = ({ maxResidentTemplates, ...model }: Sizes, trainContextSize = 32_768) =>
     resolveContextSizes(resolve(model, { cache: { maxResidentTemplates } }), trainContextSize);
 
-  it("default to the model's training length, and at most 8,192 tokens", () => {
+  it("default to the model's training length, but to at most 8,192 tokens", () => {
     expect(sizes({}, 2048).contextSize).toBe(2048);
     expect(sizes({}, 131_072).contextSize).toBe(8192);
     expect(sizes({}, 0).contextSize).toBe(8192);
     expect(sizes({ contextSize: 20_000 }).contextSize).toBe(20_000);
   });
 
-  it('default to cells for two full sessions in the unified layout, and for every session in the split layout', () => {
+  it('default to KV cells for two full sessions in the unified layout, and for all sessions in the split layout', () => {
     expect(sizes({ contextSize: 1000 })).toEqual({
       contextSize: 1000,
       kvCells: 2000,
@@ -334,7 +334,7 @@ describe("the context's sizes", () => {
     });
   });
 
-  it('refuse fewer cells than one session may fill', () => {
+  it('refuse fewer KV cells than one full session needs, or than all sessions need in the split layout', () => {
     expect(() => sizes({ contextSize: 1000, kvCells: 999 })).toThrow(invalid('`kvCells` \\(999\\).*`contextSize`'));
     expect(sizes({ contextSize: 1000, kvCells: 1000 }).kvCells).toBe(1000);
     expect(() => sizes({ contextSize: 1000, kvCells: 7999, kvLayout: 'split' })).toThrow(
@@ -343,10 +343,10 @@ describe("the context's sizes", () => {
   });
 
   it.each([
-    ['256 sequences', { nSeqMax: 250, maxResidentTemplates: 7, contextSize: 4096 }, 'at most 256'],
+    ['the limit of 256', { nSeqMax: 250, maxResidentTemplates: 7, contextSize: 4096 }, 'at most 256'],
     ['`batchSize`', { nSeqMax: 10, maxResidentTemplates: 7, batchSize: 16 }, '`batchSize` \\(16\\)'],
     ['`kvCells`', { nSeqMax: 10, maxResidentTemplates: 7, contextSize: 16, kvCells: 16 }, '`kvCells` \\(16\\)'],
-  ])('refuse more sequences than %s allow', (_, config, message) => {
+  ])('refuse more sequences than %s allows', (_, config, message) => {
     expect(() => sizes(config)).toThrow(invalid('nSeqMax \\+ maxResidentTemplates'));
     expect(() => sizes(config)).toThrow(invalid(message));
   });

@@ -9,7 +9,7 @@ const item = (definition: object, reference = '#/$defs/Item') => ({
 const referenceOf = (schema: object | undefined) =>
   (schema as { properties: { item: { $ref: string } } }).properties.item.$ref;
 
-/** The target of a reference. */
+/** Returns the definition to which the reference of `schema` leads. */
 function targetOf(schema: object | undefined): unknown {
   let at = schema as Record<string, unknown>;
   for (const name of referenceOf(schema).slice(2).split('/')) {
@@ -30,7 +30,7 @@ describe('the references of several schemas', () => {
     }
   });
 
-  it('get different names if their definitions differ, in any order of the schemas', () => {
+  it('get different names if two schemas define one name differently, whatever the order of the schemas', () => {
     const schemas = [item({ type: 'string' }), item({ type: 'boolean' }), { type: 'object' }];
     const before = JSON.stringify(schemas);
     const [text, flag, plain] = withDistinctReferences(schemas);
@@ -45,7 +45,7 @@ describe('the references of several schemas', () => {
     expect(JSON.stringify(schemas)).toBe(before);
   });
 
-  it('keep their targets: properties, recursive definitions, and names that differ only in punctuation', () => {
+  it('keep their targets after a renaming, even recursive ones and names that differ only in punctuation', () => {
     const tree = item({ type: 'object', properties: { item: { $ref: '#/$defs/Item' } } });
     const [renamed] = withDistinctReferences([tree, item({ type: 'null' })]);
     expect(referenceOf(targetOf(renamed) as object)).toBe(referenceOf(renamed));
@@ -64,7 +64,7 @@ describe('the references of several schemas', () => {
     });
   });
 
-  it('are not read from data, and stay unchanged if they have no target', () => {
+  it('stay unchanged inside `enum` values, and if they have no target', () => {
     const data = { type: 'object', properties: { item: { enum: [{ $ref: '#/$defs/Item' }] } }, $defs: { Item: {} } };
     expect(withDistinctReferences([data, item({ type: 'null' })])[0]).toBe(data);
     const broken = item({ $ref: '#/$defs/Nothing' });

@@ -1,4 +1,4 @@
-// Checks that every file and heading exists that a Markdown file links to or a comment in a source file mentions.
+// Checks the links in Markdown files and the names of documents in source files. Each file and heading must exist.
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
@@ -18,7 +18,7 @@ const sources = files.filter((path) => /(\.(ts|mjs|js|cpp|h|ya?ml|json)|CMakeLis
 const read = (path: string) => readFileSync(join(root, path), 'utf8');
 const withoutCodeBlocks = (text: string) => text.replace(/^```[\s\S]*?^```/gm, '');
 
-/** The headings of a document, and the anchors that GitHub makes of them. */
+/** Returns the headings of a document and the anchors that GitHub derives from them. */
 function headingsOf(path: string): { titles: string[]; anchors: string[] } {
   const titles = [...withoutCodeBlocks(read(path)).matchAll(/^#+ +(.*)$/gm)].map(([, title = '']) => title);
   const anchors = titles.map((title) =>
@@ -30,7 +30,7 @@ function headingsOf(path: string): { titles: string[]; anchors: string[] } {
   return { titles, anchors };
 }
 
-/** The reason why a link of a document is dead; undefined if the link works. */
+/** Returns the reason why a link of a document is dead, or undefined if the link works. */
 function problemOf(document: string, link: string): string | undefined {
   const [path = '', anchor] = link.split('#');
   const target = path === '' ? document : relative(root, join(root, dirname(document), path));
@@ -41,7 +41,8 @@ function problemOf(document: string, link: string): string | undefined {
 }
 
 /**
- * The dead references to documents in a source file. A comment may name a heading too: docs/guide/tools.md, "Names".
+ * Returns the dead references to documents in a source file. A reference may contain a heading: docs/guide/tools.md,
+ * "Names".
  */
 function problemsOfMentions(source: string): string[] {
   const mentions = [...read(source).matchAll(/(?<![\w/.-])(docs\/[\w/-]+\.md)(?:, "([^"\n]+)")?/g)];
@@ -53,19 +54,19 @@ function problemsOfMentions(source: string): string[] {
   });
 }
 
-describe('documents', () => {
-  it.each(documents)('%s has no dead relative link', (document) => {
+describe('references to documents', () => {
+  it.each(documents)('are alive in all relative links of %s', (document) => {
     const links = [...withoutCodeBlocks(read(document)).matchAll(/\]\(([^)\s]+)\)/g)].map(([, link = '']) => link);
     const problems = links.filter((link) => !/^[a-z]+:/.test(link)).map((link) => problemOf(document, link));
     expect(problems.filter((problem) => problem !== undefined)).toEqual([]);
   });
 
-  it('exist if a comment or message in a source file names them', () => {
+  it('are alive in all comments and messages of source files', () => {
     const problems = sources.flatMap((source) => problemsOfMentions(source).map((problem) => `${source}: ${problem}`));
     expect(problems).toEqual([]);
   });
 
-  it('are reported if a linked file or heading is missing', () => {
+  it('are reported if the file or heading is missing', () => {
     expect(problemOf('docs/scope.md', 'nothing.md')).toMatch(/no such file/);
     expect(problemOf('docs/scope.md', 'guide/tools.md#nothing')).toMatch(/no such heading/);
     expect(problemOf('docs/scope.md', 'guide/tools.md#names')).toBeUndefined();

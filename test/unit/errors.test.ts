@@ -1,7 +1,7 @@
 import { HeadstartError } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 
-describe('an error', () => {
+describe('a HeadstartError', () => {
   const cause = new Error('no such file');
   const error = new HeadstartError('MODEL_NOT_FOUND', 'Expected a file', { cause });
 
@@ -10,7 +10,7 @@ describe('an error', () => {
     expect(error).toMatchObject({ code: 'MODEL_NOT_FOUND', name: 'HeadstartError', message: 'Expected a file', cause });
   });
 
-  it('is recognized by its code', () => {
+  it('is recognized by `HeadstartError.isInstance`, with or without its code', () => {
     expect(HeadstartError.isInstance(error)).toBe(true);
     expect(HeadstartError.isInstance(error, 'MODEL_NOT_FOUND')).toBe(true);
     expect(HeadstartError.isInstance(error, 'CLOSED')).toBe(false);

@@ -1,4 +1,4 @@
-// Directories with their parents, and files that are replaced atomically.
+// Tests `makeDirectory`, which creates missing parents too, and `replaceFile`, which replaces a file atomically.
 import { existsSync } from 'node:fs';
 import { chmod, mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -20,7 +20,7 @@ describe.each([
   ['of lib', makeDirectory],
   ['of scripts', makeDirectoryOfScripts],
 ])('makeDirectory %s', (_, make) => {
-  it('makes all parents and keeps existing directories', async () => {
+  it('creates all missing parents and keeps existing directories', async () => {
     const directory = await temporaryDirectory();
     const deep = join(directory, 'a', 'b', 'c');
     await make(deep);
@@ -32,7 +32,7 @@ describe.each([
     await make('/');
   });
 
-  it('can be called at the same time for the same directories', async () => {
+  it('succeeds in simultaneous calls for the same directories', async () => {
     const directory = await temporaryDirectory();
     await Promise.all(Array.from({ length: 20 }, (_, index) => make(join(directory, 'a', 'b', 'c', `${index % 4}`))));
     expect(await readdir(join(directory, 'a', 'b', 'c'))).toEqual(['0', '1', '2', '3']);
@@ -58,7 +58,7 @@ describe.each([
     expect(existsSync(join(directory, 'nowhere'))).toBe(false);
   });
 
-  it.runIf(process.platform === 'linux')('fails at once if the system never makes the directory', async () => {
+  it.runIf(process.platform === 'linux')('does not retry forever if the system refuses the directory', async () => {
     expect(await failureOf(make('/proc/headstart'))).toMatch(/ENOENT|EACCES/);
     expect(await failureOf(make('/proc/headstart/a/b'))).toMatch(/ENOENT|EACCES/);
     expect(await failureOf(make('/proc/self/fdinfo/a/b'))).toMatch(/ENOENT|EACCES|EPERM/);

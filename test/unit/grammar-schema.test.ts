@@ -22,7 +22,7 @@ describe('the schema for the grammar', () => {
       { type: 'object', properties: { a: {} }, required: ['a'], additionalProperties: false },
     ],
     [
-      'names required properties',
+      'lists each required property as a property',
       { type: 'object', required: ['a'] },
       { type: 'object', properties: { a: {} }, required: ['a'], additionalProperties: true },
     ],
@@ -32,7 +32,7 @@ describe('the schema for the grammar', () => {
       { type: 'object', properties: { a: { type: 'null' } }, additionalProperties: false },
     ],
     [
-      'turns listed names into properties',
+      'turns the names in `propertyNames` into properties',
       { type: 'object', propertyNames: { enum: ['a'] }, additionalProperties: NUMBERS },
       { type: 'object', properties: { a: NUMBERS }, additionalProperties: false },
     ],
@@ -75,9 +75,9 @@ describe('the schema for the grammar', () => {
       { type: 'integer', minimum: -9, exclusiveMinimum: 0, maximum: 3.5 },
       NUMBERS,
     ],
-    ['adds a second bound', { type: 'integer', minimum: 7 }, { type: 'integer', minimum: 7, maximum: 1e17 }],
+    ['adds a missing upper bound', { type: 'integer', minimum: 7 }, { type: 'integer', minimum: 7, maximum: 1e17 }],
     [
-      'leaves out the bounds of safe integers, so that no digits are cut off',
+      'leaves out bounds that equal the limits of safe integers',
       { type: 'integer', minimum: -9007199254740991, maximum: 9007199254740991 },
       { type: 'integer' },
     ],
@@ -87,7 +87,7 @@ describe('the schema for the grammar', () => {
       { type: 'integer', minimum: 0, maximum: 1e17 },
     ],
     [
-      'reads multiples of an integer as integers',
+      'reads numbers that are multiples of an integer as integers',
       { type: 'number', multipleOf: 1, minimum: 1, maximum: 300 },
       { type: 'integer', minimum: 1, maximum: 300 },
     ],
@@ -102,7 +102,7 @@ describe('the schema for the grammar', () => {
       { type: 'number', enum: [0.06, 0.07, 0.08] },
     ],
     [
-      'lists no values of other types',
+      'leaves out listed values of other types',
       { type: 'string', enum: ['a', 1, 'bc'], minLength: 2 },
       { type: 'string', const: 'bc' },
     ],
@@ -179,7 +179,7 @@ describe('the schema for the grammar', () => {
     ]);
   });
 
-  it('allows any value for a reference that leads out of the schema', () => {
+  it('allows any value for a reference to a target outside of the schema', () => {
     expect(convert({ properties: { a: { $ref: '#there' }, b: { $ref: 'https://example.org/b' } } })).toMatchObject({
       properties: { a: {}, b: {} },
     });
@@ -228,7 +228,7 @@ describe('a schema that no value fits gives the reason', () => {
 });
 
 describe('the schema for the prompt', () => {
-  it('is the schema itself, without `true` and references in the root', () => {
+  it('is the original schema with `{}` instead of `true`, and without a reference at its root', () => {
     const tree = { type: 'object', properties: { next: { $ref: '#/$defs/Tree' } } };
     const schema = { $ref: '#/$defs/Alias', $defs: { Alias: { $ref: '#/$defs/Tree' }, Tree: tree } };
     expect(shownSchema(schema)).toEqual({ ...tree, $defs: schema.$defs });

@@ -10,7 +10,7 @@ const historyWithCalls: ChatMessage[] = [
 const answer = (toolCallId: string) => ({ role: 'tool', toolCallId, content: 'done' }) as const;
 
 describe('a turn', () => {
-  it('is a text, a message, or several messages', () => {
+  it('may be a text, a message, or several messages', () => {
     const message = { role: 'user', content: 'Hello' } as const;
     for (const input of [
       'Hello',
@@ -29,7 +29,7 @@ describe('a turn', () => {
     expect(readTurn('', [])).toEqual([{ role: 'user', content: '' }]);
   });
 
-  it('answers pending tool calls, and gets the names of their tools', () => {
+  it('may answer pending tool calls, and each result gets the name of its tool', () => {
     expect(pendingCalls(historyWithCalls)).toHaveLength(2);
     const results = readTurn([answer('call00001'), answer('call00000')], historyWithCalls);
     expect(results.map((message) => message.role === 'tool' && message.toolName)).toEqual(['book', 'find']);
@@ -56,13 +56,13 @@ describe('a turn', () => {
     [[answer('call00000')], /results for the tool calls "call00001" first/, historyWithCalls],
     [[answer('call00000'), answer('call00000')], /got a result for "call00000"/, historyWithCalls],
     [{ role: 'assistant', content: '', toolCalls: 3 }, /array, got 3/],
-  ])('is refused: %j', (input, message, before = []) => {
+  ])('is refused with the reason if it is invalid: %j', (input, message, before = []) => {
     expect(() => readTurn(input as TurnInput, before)).toThrow(
       expect.objectContaining({ code: 'INVALID_ARGUMENT', message: expect.stringMatching(message) }),
     );
   });
 
-  it('is a copy of the input', () => {
+  it('does not change if the program later changes the passed message', () => {
     const message = { role: 'user' as const, content: 'Hello' };
     const [read] = readTurn(message, []);
     message.content = 'Bye';
@@ -92,18 +92,18 @@ describe('the input of a call', () => {
     ['{"a": 1}', { a: 1 }],
     ['{"a"', '{"a"'],
     ['{"a": 9007199254740993}', '{"a": 9007199254740993}'],
-  ])('is the parsed JSON, or the text if JavaScript cannot represent it: %j', (json, input) => {
+  ])('is the parsed JSON, or the text if it is not JSON or if parsing would lose digits: %j', (json, input) => {
     const call = toToolCall('call00000', { id: '', name: 'f', arguments: json });
     expect(call).toEqual({ toolCallId: 'call00000', toolName: 'f', input });
   });
 });
 
-describe('an older conversation', () => {
-  it('may end with pending calls', () => {
+describe('a conversation passed as `messages`', () => {
+  it('may end with pending tool calls', () => {
     expect(readHistory(historyWithCalls as never)).toEqual(historyWithCalls);
   });
 
-  it('must have different ids in one message', () => {
+  it('must not contain two calls with the same id in one message', () => {
     const toolCalls = [1, 2].map((input) => ({ toolCallId: 'one', toolName: 'f', input }));
     expect(() => readHistory([{ role: 'assistant', content: '', toolCalls }])).toThrow(
       /different ids, got "one" twice/,
@@ -152,7 +152,7 @@ describe("a message in OpenAI's form", () => {
     expect(readTurn(openAi.slice(2, 4) as TurnInput, expected.slice(0, 2))).toEqual(expected.slice(2, 4));
   });
 
-  it('may be mixed with the form of this package, also in one message', () => {
+  it('may be mixed with the form of this package, even in one message', () => {
     const tool_calls = [call('one'), { id: 'two', type: 'function', function: { name: 'find', arguments: { b: 1 } } }];
     const parts = [{ type: 'tool-call', ...call('one') }];
     const [first, second] = readHistory([
@@ -223,7 +223,7 @@ describe('an invalid message', () => {
       { role: 'assistant', content: '', tool_calls: [{ id: 'one', function: {} }] },
       /`toolName` of a call in message 0/,
     ],
-  ])('is refused, %j', (message, expected) => {
+  ])('is refused with the reason: %j', (message, expected) => {
     expect(() => readHistory([message] as MessageInput[])).toThrow(
       expect.objectContaining({ code: 'INVALID_ARGUMENT', message: expect.stringMatching(expected) }),
     );
@@ -231,7 +231,7 @@ describe('an invalid message', () => {
 });
 
 describe('the ids of tool calls', () => {
-  it('are the ids from the model if every chat template accepts them, and counted otherwise', () => {
+  it('are the ids that the model wrote if every chat template accepts them, and numbered ids otherwise', () => {
     const ids = new CallIds(historyWithCalls);
     const given = ['abcDEF123', 'call-1', '', 'call00000', 'abcDEF123'].map((id) => ids.next(id));
     expect(given).toEqual(['abcDEF123', 'call00002', 'call00003', 'call00004', 'call00005']);

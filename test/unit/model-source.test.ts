@@ -57,7 +57,7 @@ describe('a model source', () => {
     expect(() => parseModelSource(source)).toThrow(invalid(message));
   });
 
-  it("may be the source in the specification's example", () => {
+  it("may be the one in the specification's example", () => {
     const { model, cache, debug } = resolveAgentOptions({
       model: {
         source: {
@@ -120,12 +120,12 @@ describe('a model source as a URL', () => {
   });
 });
 
-describe('the options of retries', () => {
+describe('`retryConfig`', () => {
   it.each([
     [{ max_retries: 3 }, '`max_retries` in `retryConfig`: did you mean `maxRetries`'],
     [{ maxRetries: -1 }, '`maxRetries`'],
     [{ backoffMultiplier: 0.5 }, '`backoffMultiplier`.*from 1 to 100'],
-  ])('refuse %j', (config, message) => {
+  ])('is refused with the name of its invalid option: %j', (config, message) => {
     expect(() => resolveRetryConfig(config as object)).toThrow(invalid(message));
   });
 });

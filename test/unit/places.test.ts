@@ -1,4 +1,4 @@
-// The directory of the user's cache. The addon must also load if this directory is unusable.
+// Tests the path of the user's cache directory. The addon must load even if this directory is unusable.
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, isAbsolute, join } from 'node:path';
@@ -8,7 +8,7 @@ import { userCache as userCacheOfScripts } from '../../scripts/lib/caches.mjs';
 
 afterEach(() => vi.unstubAllEnvs());
 
-/** The path, or "refused" for an error. */
+/** Returns the path, or "refused" if `getPath` throws. */
 const outcome = (getPath: () => string) => {
   try {
     return getPath();
@@ -30,7 +30,7 @@ describe("the user's cache", () => {
     { HOME: 'relative', XDG_CACHE_HOME: '' },
   ];
 
-  it.each(cases)('is the same absolute directory for scripts and for the loader, with %j', (variables) => {
+  it.each(cases)('is the same absolute directory for scripts and the loader, with the variables %j', (variables) => {
     for (const [name, value] of Object.entries(variables)) {
       vi.stubEnv(name, value);
     }
@@ -57,7 +57,7 @@ describe('the loader', () => {
       vi.stubEnv('XDG_CACHE_HOME', home);
       const without = addonFolders();
       expect(without.filter(({ source }) => source === 'build')).toEqual([]);
-      // No user can list a file as a folder, not even root.
+      // A file at the path of the folder makes listing fail, even for root.
       await mkdir(dirname(buildsDirectory()), { recursive: true });
       await writeFile(buildsDirectory(), '');
       expect(addonFolders()).toEqual(without);

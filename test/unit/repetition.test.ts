@@ -13,7 +13,7 @@ describe('the repetition guard', () => {
     }
   });
 
-  it('does not end a list whose items differ', () => {
+  it('does not end a reply that is a list of different items', () => {
     const guard = new RepetitionGuard();
     expect(
       endsAt(

@@ -3,7 +3,7 @@ import { LLAMA_CPP_SAMPLING, mergeSampling, samplingDefaults } from 'llama-heads
 import { describe, expect, it } from 'vitest';
 
 describe("a model's sampling defaults", () => {
-  it('are empty if neither the file nor the repository contains any', () => {
+  it('are empty if neither the GGUF file nor the repository contains any', () => {
     expect(samplingDefaults({})).toEqual({});
     expect(samplingDefaults({ 'general.name': 'x' }, { transformers_version: '4.40' })).toEqual({});
     for (const odd of [null, 7, 'text', [], { temperature: 'hot', top_k: Number.NaN }]) {
@@ -37,7 +37,7 @@ describe("a model's sampling defaults", () => {
     });
   });
 
-  it('come from generation_config.json of the repository, which overrides the file', () => {
+  it('come from generation_config.json of the repository, which overrides the GGUF file', () => {
     const config = {
       do_sample: true,
       temperature: 0.7,
@@ -100,7 +100,7 @@ describe('sampling options', () => {
     expect(mergeSampling(warm, { topK: 7 }, { temperature: 0 })).toEqual({ temperature: 0, topK: 7 });
     expect(mergeSampling(warm, { temperature: 0.9 })).toEqual({ ...warm, temperature: 0.9 });
     expect(mergeSampling({ temperature: 0 }, warm)).toEqual(warm);
-    const wrong = { temperature: 0, mirostat: { version: 1 } } as const; // stays, and the sampler refuses it
+    const wrong = { temperature: 0, mirostat: { version: 1 } } as const; // not removed, so that the sampler refuses it
     expect(mergeSampling(warm, wrong)).toEqual(wrong);
   });
 });

@@ -20,7 +20,7 @@ describe('the forms of a schema for chat templates', () => {
     ['oneOf', { oneOf: [{ type: 'array' }] }, { anyOf: [{ type: 'array', items: {} }] }],
     ['a tuple', { type: 'array', prefixItems: [{ type: 'string' }] }, { type: 'array', items: { type: 'string' } }],
     ['a tuple of draft 7', { type: 'array', items: [{}, true] }, { type: 'array', items: { anyOf: [{}, {}] } }],
-  ])('first keep the meaning with fewer keywords: %s', (_, schema, expected) => {
+  ])('begin with a form that has the same meaning and fewer keywords: %s', (_, schema, expected) => {
     expect(parametersOf({ p: schema })[0]?.properties.p).toEqual(expected);
   });
 
@@ -36,7 +36,7 @@ describe('the forms of a schema for chat templates', () => {
       { allOf: [{ properties: { a: { type: 'string' } } }, { type: 'object', properties: { b: { type: 'string' } } }] },
       { type: 'object', properties: { a: { type: 'string' }, b: { type: 'string' } } },
     ],
-  ])('then give each value a single type: %s', (_, schema, expected) => {
+  ])('continue with a form that has a single type for each value: %s', (_, schema, expected) => {
     expect(parametersOf({ p: schema }, { $defs: { d: { type: 'integer' } } })[1]?.properties.p).toEqual(expected);
   });
 
@@ -49,7 +49,7 @@ describe('the forms of a schema for chat templates', () => {
     expect(typed?.properties.self).toEqual({ type: 'any' });
   });
 
-  it('finally move the schemas of lists and objects into descriptions', () => {
+  it('end with forms that describe the schemas of lists and objects in text', () => {
     const [, , described, bare] = parametersOf({ n: { type: 'number' }, l: { type: 'array', description: 'All.' } });
     expect(described?.properties).toEqual({
       n: { type: 'number' },

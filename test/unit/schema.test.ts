@@ -5,7 +5,7 @@ import { z } from 'zod';
 
 const prepare = (schema: Schema) => prepareSchema(schema, 'it');
 
-/** The problem of a value; undefined if it fits. */
+/** Returns the problem of a value, or undefined if the value fits the schema. */
 async function problemOf(schema: Schema, value: unknown): Promise<string | undefined> {
   return (await prepare(schema)).parse(value).then(
     () => undefined,
@@ -13,7 +13,7 @@ async function problemOf(schema: Schema, value: unknown): Promise<string | undef
   );
 }
 
-describe('values', () => {
+describe('the values of a schema', () => {
   it.each<[string, object, unknown, RegExp]>([
     ['numbers in bounds', { type: 'number', exclusiveMaximum: 0.5 }, 0.5, /must be < 0.5/],
     ['multiples', { multipleOf: 5 }, 7, /multiple of 5/],
@@ -61,13 +61,13 @@ describe('values', () => {
     expect(await problemOf({ type: 'number', multipleOf }, value)).toMatch(/must be multiple of/);
   });
 
-  it('are checked at once even if the schema has `$async`', async () => {
+  it('are checked even if the schema sets `$async`', async () => {
     const schema = { $async: true, type: 'object', properties: { a: { type: 'integer' } } };
     expect(await problemOf(schema, { a: 'one' })).toMatch(/must be integer/);
     expect(await problemOf(schema, { a: 1 })).toBeUndefined();
   });
 
-  it('match patterns that are valid only without the flag `u`', async () => {
+  it('are checked against patterns that are valid only without the flag `u`', async () => {
     const schema = z.object({ code: z.string().regex(/^\d{3}-\d{4}$/) });
     expect(await problemOf(schema, { code: '555-1234' })).toBeUndefined();
     expect(await problemOf(schema, { code: '5551234' })).toMatch(/code/);

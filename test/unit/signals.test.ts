@@ -1,4 +1,4 @@
-// Abort signals: waits that an abort ends, and signals that combine others.
+// Tests waits that an abort ends, and abort signals that combine other signals.
 import { getEventListeners } from 'node:events';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -30,7 +30,7 @@ describe('a combined signal', () => {
 });
 
 describe('a listener', () => {
-  it('is called once, at once if the signal has fired, and never after it was removed', () => {
+  it('is called one time, immediately if the signal has already fired, and never after its removal', () => {
     const [fires, removed] = [new AbortController(), new AbortController()];
     const calls: string[] = [];
     onAbort(fires.signal, () => calls.push('later'));
@@ -63,7 +63,7 @@ describe('a wait for work', () => {
 });
 
 describe('a wait in a queue', () => {
-  /** A queue, and a wait in it. */
+  /** Begins a wait in a new queue. `entry` is its queue entry, and `left` counts how often the wait left the queue. */
   function wait(signal?: AbortSignal) {
     const queue: { resolve: (value: number) => void; reject: (error: unknown) => void }[] = [];
     let left = 0;

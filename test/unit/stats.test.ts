@@ -2,7 +2,7 @@ import type { StartReport } from 'llama-headstart';
 import { addCounts, NO_COUNTS, type StateSource, StatsCounter, startReport } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
-/** A start of a template of 100 tokens: by default a hit, or a miss if it was prefilled. */
+/** Returns the report of a start with a template of 100 tokens: a miss if its source is "prefill", otherwise a hit. */
 function start(source: StateSource, more: Partial<StartReport> = {}): StartReport {
   const hit = source !== 'prefill';
   return startReport({
@@ -61,7 +61,7 @@ describe('the statistics', () => {
     expect(counted(start('memory', { ms: 105, waitedMs: 100 })).restoreMs.p50).toBe(5);
   });
 
-  it('can be added up over processes, and subtracted', () => {
+  it('of several processes can be added and subtracted', () => {
     const two = addCounts({ ...NO_COUNTS, hits: 3 }, { ...NO_COUNTS, hits: 4, waits: 1 });
     expect(two).toMatchObject({ hits: 7, waits: 1, misses: 0 });
     expect(addCounts(two, two, -1)).toEqual(NO_COUNTS);

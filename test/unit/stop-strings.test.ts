@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { StopStrings } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
-/** Returns the text that the pieces stream, and the stop string that was found. */
+/** Passes the pieces to a `StopStrings`. Returns the text that it lets through, and the stop string that it found. */
 function streamed(stops: string[], pieces: string[]) {
   const watch = new StopStrings(stops);
   const out = pieces.map((piece) => watch.push(piece));
@@ -10,7 +10,7 @@ function streamed(stops: string[], pieces: string[]) {
 }
 
 describe('stop strings', () => {
-  it('end the text in front of them, in whatever pieces it arrives', () => {
+  it('end the text in front of them, however the text is cut into pieces', () => {
     const text = fc.string({ unit: fc.constantFrom('a', 'b', '\n'), maxLength: 30 });
     const stop = fc.string({ unit: fc.constantFrom('a', 'b', '\n'), minLength: 1, maxLength: 4 });
     fc.assert(

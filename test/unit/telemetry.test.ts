@@ -1,4 +1,4 @@
-// Events become spans of a real OpenTelemetry tracer.
+// Tests that events become spans of a real OpenTelemetry tracer.
 import { SpanStatusCode, trace } from '@opentelemetry/api';
 import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base';
 import { subscribeDiagnostics } from 'llama-headstart';
@@ -47,7 +47,7 @@ it('an error of a turn is the status of its span', () => {
   expect(chat?.attributes['error.type']).toBe('CONTEXT_FULL');
 });
 
-it('the attribute `error.type` is the class of an error, without anything from its message', () => {
+it('the attribute `error.type` is the class of an error without a code, and contains nothing of its message', () => {
   publish('turn', { event: 'start', ...turn, model: 'tiny' });
   publish('turn', { event: 'end', ...turn, ms: 2, error: new TypeError('of request 4711') });
   const [chat] = exporter.getFinishedSpans();
@@ -55,14 +55,14 @@ it('the attribute `error.type` is the class of an error, without anything from i
   expect(chat?.status.message).toBe('of request 4711');
 });
 
-it('telemetry publishes each span once, even if it was started twice', async () => {
+it('telemetry that was started twice still publishes each span once', async () => {
   await Promise.all([startTelemetry(), startTelemetry()]);
   publish('turn', { event: 'start', ...turn, model: 'tiny' });
   publish('turn', { event: 'end', ...turn, ms: 2, finishReason: 'stop', usage });
   expect(exporter.getFinishedSpans()).toHaveLength(1);
 });
 
-it('events reach a subscriber until it unsubscribes', () => {
+it('a subscriber gets events of a diagnostics channel until it unsubscribes', () => {
   const seen: unknown[] = [];
   const unsubscribe = subscribeDiagnostics('decode', (event) => seen.push(event));
   const event = { sequences: 2, tokens: 2, promptTokens: 0, waiting: 0, ms: 7 };

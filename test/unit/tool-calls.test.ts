@@ -20,7 +20,7 @@ async function runWith(execute: Tool['execute'], options: Partial<ToolRun> = {})
   };
 }
 
-/** The outcome of a single call. */
+/** Runs a single call and returns its outcome. */
 async function outcomeOf(run: ToolRun): Promise<ToolOutcome> {
   const { value } = await runCalls(calls(1), run).next();
   return value as ToolOutcome;
@@ -29,7 +29,7 @@ async function outcomeOf(run: ToolRun): Promise<ToolOutcome> {
 const later = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
 describe('the calls of one reply', () => {
-  it.each([1, 2, 4])('run %i at a time, and all have outcomes', async (maxParallelTools) => {
+  it.each([1, 2, 4])('run %i at a time, and each has an outcome', async (maxParallelTools) => {
     let running = 0;
     let most = 0;
     const run = await runWith(
@@ -49,7 +49,7 @@ describe('the calls of one reply', () => {
     expect(most).toBe(maxParallelTools);
   });
 
-  it('give their outcomes as soon as they end: a slow call does not delay others', async () => {
+  it('have their outcomes as soon as they end: a slow call does not delay the outcomes of others', async () => {
     let release = () => {};
     const slow = new Promise<void>((resolve) => {
       release = resolve;
@@ -65,7 +65,7 @@ describe('the calls of one reply', () => {
     expect(order).toEqual(['call00001', 'call00002', 'call00000']);
   });
 
-  it('end at once when the turn is aborted, also between two outcomes', async () => {
+  it('end at once when the turn is aborted, even between two outcomes', async () => {
     const controller = new AbortController();
     const run = await runWith(async ({ index }) => (index === 0 ? 'quick' : new Promise(() => undefined)), {
       signal: controller.signal,
@@ -78,7 +78,7 @@ describe('the calls of one reply', () => {
     await expect(reading).rejects.toMatchObject({ code: 'ABORTED' });
   });
 
-  it('are aborted once nothing reads their outcomes', async () => {
+  it('are aborted when their reader leaves', async () => {
     let left: AbortSignal | undefined;
     const run = await runWith(async ({ index }, { signal }) => {
       if (index === 0) {
@@ -100,7 +100,7 @@ describe('the calls of one reply', () => {
     expect((await outcomes.next()).value).toMatchObject({ isError: true, output: 'There is no tool "unknown"' });
   });
 
-  it('publish their end even if nothing reads their outcomes', async () => {
+  it('publish their end even after their reader has left', async () => {
     const ends: string[] = [];
     onTestFinished(subscribeDiagnostics('tool-call', (event) => event.event === 'end' && ends.push(event.toolCallId)));
     const run = await runWith(async ({ index }) => (index === 0 ? 'quick' : new Promise(() => undefined)));
@@ -112,7 +112,7 @@ describe('the calls of one reply', () => {
     expect(ends.sort()).toEqual(['call00000', 'call00001']);
   });
 
-  it('cut long results between whole characters', async () => {
+  it('have long results cut off between two characters, never inside one', async () => {
     const { content } = await outcomeOf(await runWith(() => '\u{1F6B2}'.repeat(4), { maxToolResultLength: 3 }));
     expect(content).toBe('\u{1F6B2}\n[cut: 6 more characters]');
   });
@@ -132,7 +132,7 @@ describe('the result of `onToolCall`', () => {
     },
   );
 
-  it('runs nothing if the turn has ended', async () => {
+  it('is ignored after the end of the turn: the tool does not run', async () => {
     const controller = new AbortController();
     let ran = false;
     let decide: (decision: boolean) => void = () => {};
@@ -156,7 +156,7 @@ describe('the result of `onToolCall`', () => {
     expect(await outcomeOf(run)).toMatchObject({ output: 'ran', isError: false });
   });
 
-  it('may give other arguments, which are copied and have to be JSON data', async () => {
+  it('may replace the arguments by JSON data, which is copied', async () => {
     const input = { index: 7 };
     const run = await runWith((args) => args.index, { hook: () => ({ input }) });
     const { call, output } = await outcomeOf(run);
@@ -169,7 +169,7 @@ describe('the result of `onToolCall`', () => {
   });
 });
 
-it('a tool does not run if the check of its arguments took too long', async () => {
+it('a tool does not run if the check of its arguments exceeds the time limit', async () => {
   let ran = false;
   const validate = async (value: unknown) => {
     await later(30);

@@ -1,4 +1,4 @@
-// The arguments of a call are streamed as soon as they are certain, and streamed arguments are never changed.
+// The stream contains the arguments of a call as soon as they are certain, and never changes streamed arguments.
 import { CallIds, ToolInputs } from 'llama-headstart/internal';
 import type { ReplyToolCall } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
@@ -6,8 +6,8 @@ import { describe, expect, it } from 'vitest';
 const call = (json: string, name = 'look', id = ''): ReplyToolCall => ({ id, name, arguments: json });
 
 /**
- * Streams the calls of a reply from repeated readings. Returns the early parts, the calls, and the streamed text of
- * each call.
+ * Streams the calls of a reply that is parsed again and again while it grows. Each item of `readings` is the result of
+ * one parse. Returns the parts from before the end of the reply, the calls, and the streamed text of each call.
  */
 function stream(
   readings: ReplyToolCall[][],
@@ -31,7 +31,7 @@ function stream(
 }
 
 describe('the arguments of a call', () => {
-  it('are sent once two readings agree on them', () => {
+  it('are streamed once two consecutive parses of the growing reply agree on them', () => {
     const { early, calls, texts } = stream([[call('{')], [call('{"a')], [call('{"ab":')], [call('{"ab": 1}')]]);
     expect(early).toEqual([
       { type: 'tool-input-start', toolCallId: 'call00000', toolName: 'look' },
@@ -43,7 +43,7 @@ describe('the arguments of a call', () => {
     expect(texts).toEqual({ call00000: '{"ab": 1}' });
   });
 
-  it('are sent in one piece if they become known at the end', () => {
+  it('are streamed in one piece if only the last parse of the reply contains them', () => {
     const { early, texts } = stream([[call('{"a": 1}')]]);
     expect(early).toEqual([]);
     expect(texts).toEqual({ call00000: '{"a": 1}' });
@@ -63,7 +63,7 @@ describe('the arguments of a call', () => {
   });
 });
 
-describe('a call that a later reading changes', () => {
+describe('a call that a later parse of the reply changes', () => {
   it.each([
     ['in its name', [call('{"a'), call('{"a":'), call('{"a": 1}', 'look_up')]],
     ['in its arguments', [call('{"a"'), call('{"a":1'), call('{"a":1'), call('{"a":"1"}')]],
@@ -87,14 +87,14 @@ describe('the id of a call', () => {
     expect(texts).toEqual({ abcdefghi: '{"a": 1}' });
   });
 
-  it('is counted at the end if the model could write an id and did not', () => {
+  it('is a numbered id if the model could write an id and did not', () => {
     const { early, texts } = stream([[call('{')], [call('{"a": 1}')]], { hasWrittenIds: true });
     expect(early).toEqual([]);
     expect(texts).toEqual({ call00000: '{"a": 1}' });
   });
 });
 
-it('several calls are streamed in their order, and calls over the limit are not streamed', () => {
+it('the calls of a reply are streamed in their order, and calls beyond the limit are not streamed', () => {
   const all = [call('{"a": 1}'), call('{"b": 2}'), call('{"c": 3}')];
   const readings = [[call('{')], ...[1, 1, 2, 2, 3, 3].map((count) => all.slice(0, count))];
   const { calls, texts } = stream(readings, { maxCalls: 2 });

@@ -1,4 +1,4 @@
-// The schema of a tool under either name, and the types that `tool()` gives to its arguments.
+// Tests both names of a tool's schema, and the types that `tool()` derives from the schema.
 import { type Tool, type ToolContext, tool } from 'llama-headstart';
 import { ToolSet } from 'llama-headstart/internal';
 import { describe, expect, expectTypeOf, it } from 'vitest';
@@ -18,7 +18,7 @@ describe('the schema of a tool', () => {
     expect(await tools.get('lamp')?.schema.parse({ on: true })).toEqual({ on: true });
   });
 
-  it.each(['inputSchema', 'parameters'])('is called `%s` in an error if the program used this name', async (name) => {
+  it.each(['inputSchema', 'parameters'])('has the name `%s` in errors if the program used this name', async (name) => {
     for (const schema of [{ type: 'array' }, { type: 'color' }]) {
       await expect(ToolSet.prepare([{ name: 'lamp', [name]: schema }])).rejects.toMatchObject({
         code: 'SCHEMA_INVALID',
@@ -29,7 +29,7 @@ describe('the schema of a tool', () => {
 });
 
 describe('the types of `tool()`', () => {
-  it('follow from a zod schema, by either name', () => {
+  it('come from a zod schema under either name', () => {
     const schema = z.object({ city: z.string(), days: z.number().default(1) });
     type Arguments = { city: string; days: number };
     const made = [
@@ -47,7 +47,7 @@ describe('the types of `tool()`', () => {
     expect(made.map(({ name }) => name)).toEqual(['weather', 'weather']);
   });
 
-  it('are unknown for a JSON Schema, and refuse two schemas', () => {
+  it('are `unknown` for the arguments of a JSON Schema, and forbid two schemas in one tool', () => {
     tool({ name: 'lamp', inputSchema: SWITCH, execute: (args) => expectTypeOf(args).toBeUnknown() });
     // @ts-expect-error -- both names at once
     const both = tool({ name: 'lamp', inputSchema: SWITCH, parameters: SWITCH });

@@ -1,4 +1,4 @@
-// Warnings about contexts that are longer than the model's training length.
+// Tests the warnings about contexts that are longer than the model's training length.
 import { ropeAdvice, trainingLengthWarning } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
@@ -19,7 +19,7 @@ describe('a context', () => {
     ['stretched by interpolation', {}, { ropeFrequencyScale: 0.5 }, 16_384],
     ['stretched further than by the model file', STRETCHED, { ropeFrequencyScale: 2048 / 50_000 }, 50_000],
     ['with another RoPE base, whose effect is unknown', {}, { ropeFrequencyBase: 1e6 }, 100_000],
-  ] as const)('gives no warning: %s', (_, metadata, options, contextSize) => {
+  ] as const)('causes no warning if it is %s', (_, metadata, options, contextSize) => {
     expect(trainingLengthWarning(MODEL, metadata, { ...options, contextSize })).toBeUndefined();
   });
 
@@ -33,21 +33,21 @@ describe('a context', () => {
     ],
     ['one token longer', {}, {}, 8193, /8193 tokens/],
     ['longer than the model file stretches it', STRETCHED, {}, 8193, /trained for 8192.*2048 \/ 8193/],
-    ['whose stretching is switched off', STRETCHED, { ropeScaling: 'none' }, 4096, /trained for 2048/],
+    ['not stretched, because the option is "none"', STRETCHED, { ropeScaling: 'none' }, 4096, /trained for 2048/],
     ['not stretched far enough', {}, { ropeFrequencyScale: 0.5 }, 20_000, /trained for 16384.*8192 \/ 20000/],
     ['with a method and no scale', {}, { ropeScaling: 'yarn' }, 16_384, /trained for 8192/],
-  ] as const)('gives a warning that names the options to set: %s', (_, metadata, options, contextSize, message) => {
+  ] as const)('causes a warning with the options to set if it is %s', (_, metadata, options, contextSize, message) => {
     expect(trainingLengthWarning(MODEL, metadata, { ...options, contextSize })).toMatch(message);
   });
 
-  it('can only be shortened on a model without RoPE', () => {
+  it('that is too long for a model without RoPE causes the advice to lower `contextSize`', () => {
     const model = { architecture: 'mamba', trainContextSize: 2048, ropeType: -1 };
     const warning = trainingLengthWarning(model, {}, { contextSize: 4096, ropeFrequencyScale: 0.5 });
     expect(warning).toMatch(/Lower `contextSize`$/);
     expect(ropeAdvice(model, {}, 4096)).toBeUndefined();
   });
 
-  it('is refused on a model with learned positions, because llama.cpp would abort', () => {
+  it('that exceeds the learned positions of a model is refused, because llama.cpp would abort', () => {
     const model = { architecture: 'gpt2', trainContextSize: 1024, ropeType: -1 };
     expect(trainingLengthWarning(model, {}, { contextSize: 1024 })).toBeUndefined();
     expect(() => trainingLengthWarning(model, {}, { contextSize: 1025, ropeFrequencyBase: 1e6 })).toThrow(
@@ -55,7 +55,7 @@ describe('a context', () => {
     );
   });
 
-  it('gives no warning if the training length of the model is unknown', () => {
+  it('causes no warning if the training length of the model is unknown', () => {
     expect(trainingLengthWarning({ ...MODEL, trainContextSize: 0 }, {}, { contextSize: 100_000 })).toBeUndefined();
   });
 });
