@@ -1,6 +1,6 @@
 {
-  # Runs the CMake build, so that `node-gyp rebuild`, node-gyp-build and prebuildify work. The action has no inputs, so it
-  # always runs, and CMake decides what is out of date.
+  # Runs the CMake build, so that `node-gyp rebuild`, node-gyp-build and prebuildify work. The action always runs,
+  # because it has no inputs. CMake decides which files are out of date.
   "targets": [{
     "target_name": "llama_headstart",
     "type": "none",

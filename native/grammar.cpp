@@ -20,7 +20,7 @@ const char * skipSpace(const char * at) {
     return at;
 }
 
-// Like llama_grammar_parser::parse, which prints its errors to stderr.
+// Does the same as llama_grammar_parser::parse, which prints its errors to stderr. This function throws them.
 void parse(llama_grammar_parser & parser, const std::string & text) {
     try {
         const char * at = skipSpace(text.c_str());
@@ -50,7 +50,7 @@ void requireTokens(const llama_vocab * vocab, const llama_grammar_rules & rules)
             if ((element.type == LLAMA_GRETYPE_TOKEN || element.type == LLAMA_GRETYPE_TOKEN_NOT) &&
                 element.value >= size) {
                 throw grammarRefusal(
-                    "it names the token " + std::to_string(element.value) + ", but the last id is " +
+                    "it uses the token id " + std::to_string(element.value) + ", but the highest id is " +
                     std::to_string(size - 1)
                 );
             }
@@ -74,7 +74,7 @@ void requireGrammar(const llama_vocab * vocab, const std::string & text) {
     if (text.find('\0') != std::string::npos) {
         throw grammarRefusal("it contains a NUL character");
     }
-    // llama.cpp ends the process if it was built without the llguidance library.
+    // This llama.cpp was built without the llguidance library, so such a grammar would end the process.
     if (std::strncmp(skipSpace(text.c_str()), "%llguidance", 11) == 0) {
         throw grammarRefusal("grammars in the llguidance language are not supported");
     }

@@ -12,10 +12,10 @@ namespace {
 
 struct Watched {
     std::mutex mutex;
-    std::map<uintptr_t, uintptr_t> ends;  // the end of each range, by its begin
+    std::map<uintptr_t, uintptr_t> ends;  // the key is the first address of a range, the value its end
 };
 
-// Never freed: threads may free buffers while the process exits.
+// The instance is never freed, because threads may still free buffers while the process exits.
 Watched & watched() {
     static Watched * instance = new Watched;
     return *instance;

@@ -1,11 +1,11 @@
-// Strings that llama.cpp writes into a buffer of the caller.
+// Reads strings that llama.cpp writes into a buffer of the caller.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <string>
 
-// `read(buffer, size)` returns the length of the whole string, also if it did not fit.
+// `read(buffer, size)` must return the length of the whole string, even if the string did not fit into the buffer.
 template <class Read> std::string readLlamaString(Read read) {
     std::string text(256, '\0');
     int32_t length = read(text.data(), text.size());

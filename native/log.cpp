@@ -4,7 +4,7 @@
 
 #include <json.h>  // common_json, which common's log.h only declares
 #include <llama.h>
-#include <log.h>  // of llama.cpp's common; with quotes it would be the file in this folder
+#include <log.h>  // of llama.cpp's common; "log.h" in quotes would be the file in this folder
 
 #include <cstdarg>
 #include <cstdio>
@@ -12,7 +12,7 @@
 
 namespace {
 
-// Numbers as in lib/native/log.ts: 1 error, 2 warn, 3 info, 4 debug.
+// Returns the numbers of lib/native/log.ts: 1 error, 2 warn, 3 info, 4 debug.
 int severity(ggml_log_level level) {
     switch (level) {
         case GGML_LOG_LEVEL_ERROR: return 1;
@@ -28,7 +28,7 @@ struct Sink {
     int maxSeverity;
 };
 
-// Never freed: llama.cpp logs also from destructors of statics.
+// The instance is never freed, because llama.cpp also logs in destructors of static objects.
 struct Log {
     std::mutex mutex;
     std::map<napi_env, Sink> sinks;
@@ -80,7 +80,8 @@ void emit(int level, const std::string & text) {
     }
 }
 
-// One call may have several lines or a part of one. GGML_LOG_LEVEL_CONT continues the line of the call before.
+// The text of a call may have several lines, or only a part of a line. GGML_LOG_LEVEL_CONT continues the line of the
+// previous call.
 void onLog(ggml_log_level level, const char * text, void *) {
     if (Thread::parking()) {
         return;
@@ -107,7 +108,7 @@ std::string formatted(const char * format, va_list arguments) {
     return text;
 }
 
-// After a logger was added or removed.
+// Must be called after a logger was added or removed.
 void updateMaxSeverity() {
     int highest = 0;
     for (auto & [env, sink] : theLog().sinks) {
@@ -160,8 +161,9 @@ void forgetLogger(Napi::Env env) {
 }
 
 // --- common's log ----------------------------------------------------------------------------------------------------
-// `common` does not use llama_log_set: it prints from a thread of its own. This file defines all functions of its
-// log.h, so the linker takes these functions instead of those of the archive, and the lines go to the same log.
+// `common` does not use llama_log_set: it prints on its own thread. This file defines all functions of the log.h of
+// `common`. The linker prefers these definitions to the archive of `common`, so the lines of `common` go to the same
+// log.
 
 int printToLog(FILE * stream, const char * format, ...);
 
@@ -189,7 +191,7 @@ int printToLog(FILE *, const char * format, ...) {
     return (int) text.size();
 }
 
-// Lines above this verbosity are not formatted. Warnings always are, for LogCapture.
+// `common` does not format lines above this verbosity. Warnings are always formatted, because LogCapture needs them.
 int common_log_get_verbosity_thold() {
     const int maxSeverity = theLog().maxSeverity;
     return maxSeverity >= 4 ? LOG_LEVEL_DEBUG : maxSeverity == 3 ? LOG_LEVEL_INFO : LOG_LEVEL_WARN;

@@ -1,25 +1,25 @@
-// The log of llama.cpp, ggml and `common`. Its lines go to JavaScript and into the messages of errors.
+// Receives the log lines of llama.cpp, ggml and `common`. The lines go to JavaScript and into error messages.
 #pragma once
 
 #include "to-js.h"
 
 #include <string>
 
-// Once per process, before any code that logs.
+// Must be called once per process, before any code that logs.
 void installLogHook();
 
-// `setLogger(fn | null, maxLevel)`: calls fn(level, text) for each line.
+// Defines `setLogger(fn | null, maxLevel)`. It calls `fn(level, text)` for each line of at most that level.
 void defineLog(Napi::Env env, Napi::Object exports);
 void forgetLogger(Napi::Env env);
 
-// Collects the errors and warnings that this thread logs while the object exists. llama.cpp logs the reason of an error
-// and returns null.
+// Collects the errors and warnings that this thread logs while the object exists. A function of llama.cpp that fails
+// returns null and only logs the reason.
 class LogCapture {
   public:
     LogCapture();
     ~LogCapture();
 
-    // "; llama.cpp said: ..." or an empty string.
+    // Returns "; llama.cpp said: " followed by the lines. Returns an empty string if there are no lines.
     std::string reason() const;
 
     std::string lines;

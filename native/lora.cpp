@@ -12,7 +12,8 @@
 #include <cstring>
 #include <set>
 
-// All tensors of a model by name. llama.cpp exports this function for its own tools; llama.h does not declare it.
+// Returns all tensors of a model by name. llama.cpp exports this function for its own tools, but llama.h does not
+// declare it.
 const std::vector<std::pair<std::string, ggml_tensor *>> & llama_internal_get_tensor_map(const llama_model * model);
 
 namespace {
@@ -23,7 +24,7 @@ Failure invalid(const std::string & path, const std::string & reason) {
     return Failure("LORA_INVALID", "Expected a LoRA adapter (GGUF) for this model at \"" + path + "\": " + reason);
 }
 
-// The types that all backends can multiply with.
+// Whether all backends can multiply with matrices of this type.
 bool isMatrixType(ggml_type type) {
     static const std::set<ggml_type> types = {GGML_TYPE_F32,  GGML_TYPE_F16,   GGML_TYPE_BF16, GGML_TYPE_Q4_0,
                                               GGML_TYPE_Q4_1, GGML_TYPE_Q5_0,  GGML_TYPE_Q5_1, GGML_TYPE_Q8_0,
@@ -36,8 +37,8 @@ bool endsWith(const std::string & text, const std::string & end) {
     return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-// Checks that an adapter fits a model. llama.cpp compares only two of the dimensions, and other differences end the
-// process at the first decode.
+// Checks that an adapter fits a model. llama.cpp compares only two of the dimensions. A difference in another dimension
+// would end the process at the first decode.
 class AdapterCheck {
   public:
     AdapterCheck(const std::string & path, const llama_model * model) : path_(path) {
@@ -101,7 +102,7 @@ class AdapterCheck {
             }
             if (tensor->ne[2] != weight->ne[2] || tensor->ne[3] != weight->ne[3]) {
                 throw invalid(
-                    path_, std::string("\"") + tensor->name + "\" has another shape than this model's weight"
+                    path_, std::string("\"") + tensor->name + "\" does not have the shape of this model's weight"
                 );
             }
         }
@@ -109,7 +110,9 @@ class AdapterCheck {
             throw invalid(path_, "the two matrices of \"" + name + "\" have different ranks");
         }
         if (name == "token_embd.weight" && weights_.find("output.weight") == weights_.end()) {
-            throw invalid(path_, "it changes \"token_embd.weight\", which this model uses for its output too");
+            throw invalid(
+                path_, "it changes \"token_embd.weight\", but this model also uses that weight for its output"
+            );
         }
     }
 
@@ -135,7 +138,7 @@ LoraState::~LoraState() {
     if (adapter == nullptr) {
         return;
     }
-    // On the model's thread. If that thread has ended, the model has freed its adapters.
+    // Frees the adapter on the model's thread. If that thread has ended, the model has already freed its adapters.
     thread->post([model = std::move(model), adapter = adapter] {
         std::lock_guard<std::mutex> lock(model->lorasMutex);
         llama_adapter_lora_free(adapter);
@@ -192,7 +195,7 @@ std::vector<AppliedLora> lorasFrom(Napi::Value value, const ModelState * model) 
         }
         if (lora->owner != model) {
             throw Failure(
-                "INVALID_ARGUMENT", "Expected LoRA adapters of this context's model, got one of another at " + at
+                "INVALID_ARGUMENT", "Expected LoRA adapters of this context's model, got one of another model at " + at
             );
         }
         if (std::abs(scale) > MAX_SCALE) {
@@ -201,7 +204,7 @@ std::vector<AppliedLora> lorasFrom(Napi::Value value, const ModelState * model) 
         if (std::any_of(applied.begin(), applied.end(), [&](const AppliedLora & other) {
                 return other.lora == lora;
             })) {
-            throw Failure("INVALID_ARGUMENT", "Expected each LoRA adapter once, got " + at + " a second time");
+            throw Failure("INVALID_ARGUMENT", "Expected each LoRA adapter only once, but " + at + " repeats one");
         }
         applied.push_back({lora, (float) scale});
     }
@@ -256,7 +259,7 @@ Napi::Value Lora::load(const Napi::CallbackInfo & info) {
 Napi::Value Lora::close(const Napi::CallbackInfo & info) {
     return guard::call(info.Env(), [&]() -> Napi::Value {
         state_->closed = true;
-        // Contexts that apply the adapter still hold it. The last of them frees its memory.
+        // Contexts that apply the adapter still keep it in memory. The last of these contexts frees it.
         auto closed = std::make_shared<LoraState>();
         closed->closed = true;
         state_ = std::move(closed);
@@ -287,7 +290,7 @@ Napi::Value Context::setLoras(const Napi::CallbackInfo & info) {
                     scales.push_back(entry.scale);
                 }
                 llama_set_adapters_lora(state->ctx, adapters.data(), adapters.size(), scales.data());
-                state->loras = applied;  // after the call: this frees adapters that were applied until now
+                state->loras = applied;  // after the call, because the assignment may free the previous adapters
                 state->lorasChanged = true;
                 return true;
             },

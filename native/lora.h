@@ -1,4 +1,4 @@
-// A LoRA adapter: low-rank changes to a model's weights, applied by contexts at a scale.
+// A LoRA adapter contains low-rank changes to a model's weights. A context applies it with a scale.
 #pragma once
 
 #include "model.h"
@@ -12,13 +12,13 @@
 struct LoraState : ModelChild {
     ~LoraState() override;
 
-    // On the model's thread.
+    // Runs on the model's thread.
     void load(const std::string & path);
     void shutDown() override { closed = true; }
     void release() override;
 
     std::shared_ptr<ModelState> model;
-    const ModelState * owner = nullptr;  // only for comparisons: `model` is null after release()
+    const ModelState * owner = nullptr;  // the model, only for comparisons; `model` is null after release()
     std::shared_ptr<Thread> thread;
     std::atomic<bool> closed{false};
 
@@ -27,8 +27,8 @@ struct LoraState : ModelChild {
     std::vector<int32_t> invocationTokens;
 };
 
-// An adapter that a context applies. The context keeps the adapter in memory, also if it is closed, until other
-// adapters replace it.
+// An adapter that a context applies. The context keeps the adapter in memory until other adapters replace it, even if
+// the adapter is closed before.
 struct AppliedLora {
     std::shared_ptr<LoraState> lora;
     float scale;

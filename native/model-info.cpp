@@ -54,7 +54,7 @@ Napi::Object modelInfoObject(Napi::Env env, const ModelState & state) {
     object.Set("trainContextSize", llama_model_n_ctx_train(model));
     object.Set("embeddingSize", llama_model_n_embd(model));
     object.Set("layers", llama_model_n_layer(model));
-    // A model loaded with `vocabularyOnly` has no layers, and llama.cpp aborts if it is asked for their heads.
+    // A model loaded with `vocabularyOnly` has no layers. The functions that return numbers of heads would abort.
     const bool hasLayers = llama_model_n_layer(model) > 0;
     object.Set("heads", hasLayers ? llama_model_n_head(model) : 0);
     object.Set("kvHeads", hasLayers ? llama_model_n_head_kv(model) : 0);

@@ -1,10 +1,10 @@
-// A model's description and metadata as JavaScript objects.
+// Converts a model's description and metadata into JavaScript objects.
 #pragma once
 
 #include "model.h"
 
-// ModelInfo of lib/native/model.ts.
+// Returns a ModelInfo (lib/native/model.ts).
 Napi::Object modelInfoObject(Napi::Env env, const ModelState & state);
 
-// All scalar GGUF metadata as text, by key.
+// Returns all scalar GGUF metadata: text values by key.
 Napi::Object metadataObject(Napi::Env env, const ModelState & state);

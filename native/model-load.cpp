@@ -25,7 +25,7 @@ struct ProgressMessage : Message {
     float fraction;
 };
 
-// llama.cpp calls this while it loads. False ends the load.
+// llama.cpp calls this function while it loads a model. Returns false to end the load.
 bool reportProgress(float fraction, void * userData) {
     auto & request = *static_cast<LoadRequest *>(userData);
     if (request.abort->load() || Thread::parking()) {
@@ -49,7 +49,8 @@ llama_load_mode loadMode(bool useMmap, bool useMlock) {
     return useMlock ? LLAMA_LOAD_MODE_MLOCK : LLAMA_LOAD_MODE_NONE;
 }
 
-// The number of KV heads of a hybrid model's layers together, from the list in its metadata. -1 if it has no such list.
+// Returns the sum of the KV heads of all layers of a hybrid model, from the list in its metadata. Returns -1 if the
+// metadata has no such list.
 int64_t listedKvHeads(const llama_model * model, const std::string & path) {
     const std::string architecture = readLlamaString([&](char * to, size_t size) {
         return llama_model_meta_val_str(model, "general.architecture", to, size);
@@ -67,11 +68,11 @@ int64_t listedKvHeads(const llama_model * model, const std::string & path) {
     return std::accumulate(heads, heads + gguf_get_arr_n(gguf.get(), key), (int64_t) 0);
 }
 
-// llama_model_n_head_kv returns the number for the first layer only. In a hybrid model that layer may have no
-// attention.
+// Returns the sum of the KV heads of all layers. llama_model_n_head_kv returns the number for the first layer only. In
+// a hybrid model, that layer may have no attention.
 int64_t countKvHeads(const llama_model * model, const std::string & path) {
     if (llama_model_n_layer(model) == 0) {
-        return 0;  // loaded with `vocabularyOnly`: llama.cpp aborts if it is asked for the heads
+        return 0;  // loaded with `vocabularyOnly`: llama_model_n_head_kv would abort
     }
     const int64_t listed = llama_model_is_hybrid(model) ? listedKvHeads(model, path) : -1;
     return listed >= 0 ? listed : (int64_t) llama_model_n_head_kv(model) * llama_model_n_layer(model);

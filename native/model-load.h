@@ -1,4 +1,4 @@
-// Loading a model file on the model's thread, with progress and abort.
+// Loads a model file on the model's thread. The load reports its progress and can be aborted.
 #pragma once
 
 #include "model.h"
@@ -8,7 +8,8 @@
 #include <memory>
 #include <string>
 
-// Some pre-tokenizers recurse for each character (see tokenize.cpp), and so do chat templates and reply parsers.
+// The model's thread needs a large stack: some pre-tokenizers recurse for each character (see tokenize.cpp), and so do
+// chat templates and reply parsers.
 constexpr size_t MODEL_STACK_BYTES = (size_t) 256 << 20;
 
 struct LoadRequest {
@@ -16,7 +17,7 @@ struct LoadRequest {
     llama_model_params params = llama_model_default_params();
     std::shared_ptr<std::atomic<bool>> abort;
     std::shared_ptr<Inbox> inbox;
-    uint32_t onProgress = 0;  // the number of the callback in the environment, 0 for none
+    uint32_t onProgress = 0;  // the callback's number in the environment; 0 means no callback
     std::chrono::steady_clock::time_point lastProgress;
 };
 

@@ -22,8 +22,8 @@ Model::Model(const Napi::CallbackInfo & info)
 
 Model::~Model() {
     if (state_) {
-        // Freed on the model's thread: unmapping gigabytes takes long, and the parsed chat templates belong to that
-        // thread.
+        // The state is freed on the model's thread, because unmapping gigabytes takes long, and because the parsed chat
+        // templates belong to that thread.
         std::shared_ptr<Thread> thread = state_->thread;
         thread->post([state = std::move(state_)]() mutable { state.reset(); });
     }

@@ -1,4 +1,5 @@
-// A loaded GGUF model: weights, vocabulary, chat template. It owns one thread, which loads, renders and tokenizes.
+// A loaded GGUF model: weights, vocabulary and chat template. The model owns one thread, which loads the model, renders
+// conversations and tokenizes text.
 #pragma once
 
 #include "thread.h"
@@ -13,24 +14,25 @@
 struct common_chat_templates;
 struct ContextState;
 
-// Something that depends on a model and is not a context. The model closes it after its contexts.
+// An object that depends on a model and is not a context: a sampler or a LoRA adapter. The model closes such objects
+// after its contexts.
 struct ModelChild {
     virtual ~ModelChild() = default;
-    virtual void shutDown() = 0;  // on the JavaScript thread
-    virtual void release() = 0;   // on the model's thread
+    virtual void shutDown() = 0;  // runs on the JavaScript thread
+    virtual void release() = 0;   // runs on the model's thread
 };
 
-// The native part of a model. Contexts hold it too, so the weights stay in memory until the last context is gone.
+// The native part of a model. Contexts share it, so the weights stay in memory until the last context is gone.
 struct ModelState {
     ~ModelState();
 
     llama_model * model = nullptr;
     const llama_vocab * vocab = nullptr;
     std::shared_ptr<Thread> thread;
-    // Parsed chat templates by their text; "" is the model's own. Used only on `thread`.
+    // Parsed chat templates by their text. "" is the key of the model's chat template. Used only on `thread`.
     std::map<std::string, std::shared_ptr<common_chat_templates>> templates;
     bool vocabOnly = false;
-    int64_t kvHeads = 0;  // of all layers together
+    int64_t kvHeads = 0;  // the sum over all layers
     // Protects llama.cpp's list of a model's adapters. Contexts read the list when they plan their graphs.
     std::mutex lorasMutex;
     // Used only on the JavaScript thread.

@@ -7,7 +7,7 @@
 
 namespace {
 
-// Longer than the closing markup of any part, such as </tool_call>.
+// A limit above the length of any markup that closes a part, such as </tool_call>.
 constexpr size_t MAX_CLOSING_BYTES = 128;
 
 bool isCharacterStart(const std::string & text, size_t at) {
@@ -17,7 +17,7 @@ bool isCharacterStart(const std::string & text, size_t at) {
 // One attempt to parse a text that includes the generation prompt.
 class Attempt {
   public:
-    // `isCut`: the text may be continued in any way that follows the format.
+    // `isCut` says that the text is incomplete: it fits if some continuation would make it follow the format.
     Attempt(const ReplyGrammar & grammar, const std::string & text, bool isCut)
         : context_(text, isCut ? COMMON_PEG_PARSE_FLAG_LENIENT : COMMON_PEG_PARSE_FLAG_NONE),
           result_(grammar.parser.parse(context_)) {}
@@ -28,7 +28,7 @@ class Attempt {
 
     size_t end() const { return result_.end; }
 
-    // Finds the end of the last complete part, and the beginning of an incomplete call.
+    // Finds the end of the last complete part and the start of an incomplete tool call.
     void measure() {
         for (const auto id : result_.nodes) {
             measure(context_.ast.get(id), nullptr);
@@ -75,8 +75,8 @@ class Attempt {
     common_peg_parse_result result_;
 };
 
-// The length of the longest beginning that a continuation could turn into a reply. A binary search: if a text fits, all
-// of its beginnings do.
+// Returns the length of the longest prefix that some continuation could turn into a reply. This is a binary search: if
+// a text fits, all of its prefixes fit.
 size_t viableLength(const ReplyGrammar & grammar, const std::string & input) {
     if (Attempt(grammar, input, true).fits()) {
         return input.size();
@@ -96,7 +96,7 @@ size_t viableLength(const ReplyGrammar & grammar, const std::string & input) {
     return viable;
 }
 
-// The end of the tag that ends reasoning, if there is one at `at`; else `at`.
+// If a tag that ends reasoning is at `at`, returns the end of that tag. Otherwise returns `at`.
 size_t thinkingEnd(const ReplyGrammar & grammar, const std::string & input, size_t at) {
     size_t begin = at;
     while (begin < input.size() && std::isspace((unsigned char) input[begin])) {
@@ -110,7 +110,7 @@ size_t thinkingEnd(const ReplyGrammar & grammar, const std::string & input, size
     return at;
 }
 
-// The end of the markup that closes the last part.
+// Returns the end of the markup that closes the last part.
 size_t closingEnd(const ReplyGrammar & grammar, const std::string & input, const Attempt & read, size_t limit) {
     for (size_t end = std::min(limit, read.partsEnd + MAX_CLOSING_BYTES); end > read.partsEnd; end--) {
         if (isCharacterStart(input, end)) {

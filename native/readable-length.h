@@ -1,4 +1,5 @@
-// How much of a reply follows its format. common_chat_parse returns the parts of a reply, but not where they are.
+// Measures how much of a reply follows its format. common_chat_parse returns the parts of a reply without their
+// positions.
 #pragma once
 
 #include <peg-parser.h>  // of llama.cpp's common
@@ -12,6 +13,6 @@ struct ReplyGrammar {
     const std::vector<std::string> & thinkingEndTags;
 };
 
-// The length in bytes of the longest beginning of `text` that follows the format and has only complete calls. The rest
-// of the text does not follow the format, or is the beginning of a call.
+// Returns the length in bytes of the longest prefix of `text` that follows the format and has only complete tool calls.
+// The rest of the text does not follow the format, or is an incomplete tool call.
 size_t readableLength(const ReplyGrammar & grammar, const std::string & text);

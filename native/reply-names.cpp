@@ -27,7 +27,7 @@ std::string withRealNamesIn(const std::string & text, const StandIns & standIns)
     return result + text.substr(from);
 }
 
-// Letters and digits of all alphabets, and the punctuation of most names.
+// Whether a byte can be part of a tool name: a letter or digit of any alphabet, or "_" or "-".
 bool isInWord(char c) { return std::isalnum((unsigned char) c) || c == '_' || c == '-' || (unsigned char) c >= 0x80; }
 
 size_t endOfWord(const std::string & text, size_t at) {
@@ -37,8 +37,9 @@ size_t endOfWord(const std::string & text, size_t at) {
     return at;
 }
 
-// gpt-oss writes the type of the arguments after the name, as in `to=functions.NAME json`. llama.cpp's parser takes any
-// word for this type, so that `get all` would be a call of `get`. Any word but `json` is therefore a part of the name.
+// gpt-oss writes the type of the arguments after the name, as in `to=functions.NAME json`. llama.cpp's parser accepts
+// any word as this type and would read `get all` as a call of `get`. The addon therefore treats every word except
+// `json` as a part of the name.
 constexpr const char * NAME_AND_TYPE = "to=functions.";
 constexpr const char * TYPE = "json";
 
@@ -58,7 +59,7 @@ std::string wholeName(const std::string & text, size_t start, size_t end) {
     }
 }
 
-// The names of tools in a reply with their places, in order.
+// Returns the tool names in a reply, each with its position, in the order of the text.
 std::vector<std::pair<size_t, std::string>> namesIn(
     const std::string & text, const common_chat_parser_params & params
 ) {
@@ -101,7 +102,7 @@ void completeToolNames(common_chat_msg & message, const std::string & text, cons
         if (at == names.end()) {
             throw Failure(
                 "REPLY_INVALID",
-                "Expected the text of the reply to have the name of the tool \"" + call.name + "\" that it calls"
+                "Expected the text of the reply to contain \"" + call.name + "\", the name of the tool that it calls"
             );
         }
         call.name = wholeName(whole, at->first, at->first + call.name.size());

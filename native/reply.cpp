@@ -16,8 +16,9 @@ constexpr size_t MAX_TEXT_BYTES = 16 << 20;
 // The parser recurses over nested values. Each level needs a few kilobytes of the stack.
 constexpr size_t MAX_NESTING = 4096;
 
-// Counts how deep brackets nest outside of quotes. The addon does not know which quotes the format uses, nor whether
-// the text begins inside of quotes. So there is one counter for each possibility, and one of them is right.
+// Counts how deep brackets nest outside of quotes. The addon does not know which quotes the format uses, or whether the
+// text begins inside quotes. requireParsable therefore runs one counter for each possibility. One of the counters is
+// right.
 class Nesting {
   public:
     Nesting(const char * quotes, char open) : quotes_(quotes), open_(open) {}
@@ -60,7 +61,7 @@ void requireParsable(const std::string & text) {
         );
     }
     Nesting counters[] = {
-        {"", '\0'},                                  // without quotes
+        {"", '\0'},                                  // a format without quotes
         {"\"", '\0'},  {"\"", '"'},                  // JSON
         {"\"'", '\0'}, {"\"'", '"'}, {"\"'", '\''},  // Python literals
     };
@@ -99,7 +100,7 @@ Napi::Array triggers(Napi::Env env, const std::vector<common_grammar_trigger> & 
     return array;
 }
 
-// The length of a UTF-8 text in UTF-16 units, as JavaScript counts.
+// Returns the length of a UTF-8 text in UTF-16 code units, the unit of JavaScript's `length`.
 size_t utf16Length(const std::string & text) {
     size_t units = 0;
     for (const char c : text) {
@@ -188,7 +189,7 @@ ReadReply ReplyParser::read(const std::string & text, ReplyMode mode) {
         throw;
     } catch (const std::exception & error) {
         throw Failure(
-            "REPLY_INVALID", std::string("Expected a reply in the format of its chat template: ") + error.what()
+            "REPLY_INVALID", std::string("Expected a reply in the format of the chat template: ") + error.what()
         );
     }
 }
@@ -235,7 +236,8 @@ Napi::Value ReplyFormat::parseReply(const Napi::CallbackInfo & info) {
     });
 }
 
-// The same parser for replies with the real names. The parser was made with stand-ins for them.
+// Returns a parser for replies with the real names of tools. The argument is a parser that was made with stand-ins for
+// these names.
 Napi::Value ReplyFormat::nameReply(const Napi::CallbackInfo & info) {
     Napi::Env env = info.Env();
     return guard::call(env, [&]() -> Napi::Value {

@@ -1,5 +1,5 @@
-// The format of a model's replies, which follows from its chat template: the reply fields of a render, and the parser
-// of replies.
+// The format of a model's replies, which depends on the chat template. This file sets the reply fields of a render()
+// result and parses replies.
 #pragma once
 
 #include "thread.h"
@@ -11,19 +11,19 @@
 #include <string>
 #include <vector>
 
-// How a reply is read.
+// Which text a parser receives, and which part of it the parser reads.
 enum class ReplyMode {
-    WHOLE,
-    PARTIAL,    // the reply is not complete yet
-    BEGINNING,  // the part of the reply that follows the format
+    WHOLE,      // a complete reply: reads all of it
+    PARTIAL,    // a reply that is not complete yet: reads all of it
+    BEGINNING,  // any reply: reads only the beginning that follows the format
 };
 
 struct ReadReply {
     common_chat_msg message;
-    size_t length = 0;  // of the part that was read, in UTF-16 units
+    size_t length = 0;  // the length of the part that was read, in UTF-16 code units
 };
 
-// Parses replies. A render creates it; it is used on the model's thread.
+// Parses replies on the model's thread. Each render() creates a parser.
 struct ReplyParser {
     ReadReply read(const std::string & text, ReplyMode mode);
 
@@ -40,7 +40,7 @@ struct ReplyParser {
     std::unique_ptr<common_chat_parser_params> loaded_;
 };
 
-// Sets the fields of ReplyFormat (lib/native/reply.ts).
+// Sets the fields of the type ReplyFormat (lib/native/reply.ts) on `object`.
 void setReplyFields(Napi::Object object, const common_chat_params & params, const std::shared_ptr<Thread> & thread);
 
 class ReplyFormat : public Napi::ObjectWrap<ReplyFormat> {

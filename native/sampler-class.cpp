@@ -31,7 +31,7 @@ Sampler::Sampler(const Napi::CallbackInfo & info)
 
 Sampler::~Sampler() {
     if (state_) {
-        // Freed on the model's thread: freeing a large grammar takes time.
+        // The state is freed on the model's thread, because freeing a large grammar takes time.
         std::shared_ptr<Thread> thread = state_->thread;
         thread->post([state = std::move(state_)]() mutable { state.reset(); });
     }
@@ -46,7 +46,8 @@ Napi::Value Sampler::create(const Napi::CallbackInfo & info) {
         auto request = std::make_shared<SamplerRequest>(
             samplerRequestFrom(guard::object(info[1], "options"), state->vocabularySize)
         );
-        state->model = model.state();  // after the options were read: a getter in them may have closed the model
+        state->model =
+            model.state();  // after the options were read, because a getter of the options may close the model
         state->owner = state->model.get();
         state->thread = state->model->thread;
         addWeak<ModelChild>(state->model->children, state);
@@ -102,7 +103,7 @@ Napi::Value Sampler::reset(const Napi::CallbackInfo & info) {
 
 Napi::Value Sampler::close(const Napi::CallbackInfo & info) {
     return guard::call(info.Env(), [&]() -> Napi::Value {
-        // If a call uses the sampler, the lease of the call releases it at the end.
+        // If a call still uses the sampler, the lease of that call releases the sampler when the call ends.
         if (!state_->closed.exchange(true) && !state_->busy.exchange(true)) {
             releaseLater(state_);
         }

@@ -1,5 +1,5 @@
-// Reads the sampling options. Each is checked against bounds within which the arithmetic of llama.cpp stays finite. An
-// option that is not set is neutral, unlike in `common`.
+// Reads the sampling options. Each number must be within bounds that keep the arithmetic of llama.cpp finite. An option
+// that is not set has no effect, unlike in `common`.
 #include "sampler.h"
 
 #include <cfloat>
@@ -13,9 +13,9 @@ constexpr int64_t MAX_HISTORY = 1 << 20;
 constexpr size_t MAX_TRIGGERS = 256;
 constexpr size_t MAX_WORD_BYTES = 4096;
 constexpr size_t MAX_BREAKERS = 64;
-constexpr size_t MAX_BREAKER_BYTES = 40;  // llama.cpp cuts longer ones, also in the middle of a character
+constexpr size_t MAX_BREAKER_BYTES = 40;  // llama.cpp truncates longer ones, even in the middle of a character
 constexpr size_t MAX_PROMPT_BYTES = 64 * 1024;
-// Logits divided by a lower temperature overflow a float. So a lower temperature counts as 0.
+// Logits divided by a lower temperature overflow a float. A lower temperature therefore counts as 0.
 constexpr float MIN_TEMPERATURE = 1e-3f;
 
 std::string shown(double value) {
@@ -150,7 +150,7 @@ void readBias(Napi::Object options, common_params_sampling & params, int32_t voc
     }
 }
 
-// llama.cpp compiles a word as a regular expression, recursing once for each character.
+// llama.cpp compiles a trigger word as a regular expression. The compiler recurses once for each character.
 void requireWord(const std::string & word, const std::string & what) {
     if (word.empty() || word.size() > MAX_WORD_BYTES || word.find('\0') != std::string::npos) {
         throw Failure(
@@ -172,7 +172,7 @@ common_grammar_trigger triggerFrom(Napi::Value value, const std::string & what, 
     if (type != "word" && type != "pattern" && type != "patternFull") {
         throw Failure("INVALID_ARGUMENT", "Expected `" + what + ".type` to be word, token, pattern or patternFull");
     }
-    // Whether a pattern comes from a render is checked in lib/native/grammar-trigger.ts.
+    // lib/native/grammar-trigger.ts checks that a pattern comes from a render() result.
     trigger.type = type == "word"      ? COMMON_GRAMMAR_TRIGGER_TYPE_WORD
                    : type == "pattern" ? COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN
                                        : COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN_FULL;
@@ -203,11 +203,11 @@ void readGrammar(Napi::Object options, SamplerRequest & request, int32_t vocabul
     if (params.grammar_lazy && (grammar.empty() || params.grammar_triggers.empty())) {
         throw Failure(
             "INVALID_ARGUMENT",
-            "Expected a `grammar` and `grammarTriggers` with `grammarLazy`: without them it would never start"
+            "Expected a `grammar` and `grammarTriggers` with `grammarLazy`: without them, the grammar would never start"
         );
     }
     if (!grammar.empty()) {
-        // Only the grammar of a chat template also covers the text that the template puts in front of the reply.
+        // Only the grammar of a chat template also matches the text that the template puts in front of the reply.
         params.grammar = {
             params.generation_prompt.empty() ? COMMON_GRAMMAR_TYPE_USER : COMMON_GRAMMAR_TYPE_TOOL_CALLS, grammar
         };
@@ -224,7 +224,7 @@ SamplerRequest samplerRequestFrom(Napi::Object options, int32_t vocabularySize) 
     readBias(options, request.params, vocabularySize);
     readGrammar(options, request, vocabularySize);
     request.ignoreEos = guard::optionalBoolean(options, "ignoreEos", false);
-    // Not LLAMA_DEFAULT_SEED: llama.cpp would replace it by a random seed and not tell which.
+    // Not LLAMA_DEFAULT_SEED: llama.cpp would replace it with a random seed and not report that seed.
     request.params.seed = (uint32_t) guard::optionalInteger(
         options, "seed", (int64_t) (std::random_device()() % LLAMA_DEFAULT_SEED), 0, (int64_t) LLAMA_DEFAULT_SEED - 1
     );

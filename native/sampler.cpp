@@ -15,9 +15,9 @@
 
 namespace {
 
-// std::regex matches a trigger pattern against the whole reply so far. It recurses once or several times for each
-// character, so a longer reply could overflow the stack of the context's thread. llama.cpp does not tell whether the
-// trigger was already found.
+// The limit for a reply that std::regex matches with a trigger pattern. std::regex recurses one or more times for each
+// character of the whole reply so far, so a longer reply could overflow the stack of the context's thread. The limit
+// always applies, because llama.cpp does not report whether it already found the trigger.
 constexpr size_t MAX_MATCHED_BYTES = 16 * 1024;
 
 bool hasTokenizer(const llama_vocab * vocab) { return llama_vocab_type(vocab) != LLAMA_VOCAB_TYPE_NONE; }
@@ -36,7 +36,8 @@ llama_token onlyToken(const llama_vocab * vocab, const std::string & text) {
     return tokens.size() == 1 ? tokens[0] : LLAMA_TOKEN_NULL;
 }
 
-// A trigger word that is a preserved token is matched by its id, because control tokens may have no text.
+// Turns each trigger word that is a preserved token into a trigger with the token's id, because control tokens may have
+// no text.
 void resolveTriggers(const llama_vocab * vocab, SamplerRequest & request) {
     std::set<llama_token> preserved;
     for (const auto & text : request.preserved) {
@@ -68,8 +69,8 @@ void prepareGrammar(const llama_vocab * vocab, SamplerRequest & request) {
     for (const llama_token token : common_tokenize(vocab, request.params.generation_prompt, false, true)) {
         if (llama_vocab_is_eog(vocab, token)) {
             throw Failure(
-                "INVALID_ARGUMENT",
-                "Expected a `generationPrompt` without tokens that end generation: a grammar cannot begin with one"
+                "INVALID_ARGUMENT", "Expected a `generationPrompt` without tokens that end generation: no grammar can "
+                                    "begin with such a token"
             );
         }
     }
@@ -94,7 +95,7 @@ void requireCandidates(const llama_vocab * vocab, const common_params_sampling &
     if (forbidden.size() >= (size_t) llama_vocab_n_tokens(vocab)) {
         throw Failure(
             "NO_CANDIDATES",
-            "Expected `logitBias` to allow at least one token: it forbids all " + std::to_string(forbidden.size())
+            "Expected `logitBias` to allow at least one token, but it forbids all " + std::to_string(forbidden.size())
         );
     }
 }
@@ -142,7 +143,7 @@ void SamplerState::create() {
     } catch (const std::exception & error) {
         throw Failure(
             params_.grammar.empty() ? "INVALID_ARGUMENT" : "GRAMMAR_INVALID",
-            std::string("llama.cpp could not make this sampler: ") + error.what() + log.reason()
+            std::string("llama.cpp could not create this sampler: ") + error.what() + log.reason()
         );
     }
     std::lock_guard<std::mutex> lock(mutex_);
@@ -163,7 +164,7 @@ void SamplerState::accept(const std::vector<int32_t> & tokens) {
     std::lock_guard<std::mutex> lock(mutex_);
     requireUsable();
     if (failure_) {
-        throw Failure("SAMPLER_DEAD", std::string("This sampler has failed before: ") + failure_->what());
+        throw Failure("SAMPLER_DEAD", std::string("This sampler failed in an earlier call: ") + failure_->what());
     }
     for (const int32_t token : tokens) {
         common_sampler_accept(sampler_, token, /* is_generated */ false);
@@ -178,7 +179,7 @@ int32_t SamplerState::pick(llama_context * ctx, int32_t row) noexcept {
     const auto fail = [this](const char * code, const std::string & message) {
         std::lock_guard<std::mutex> failureLock(failureMutex_);
         failure_ = std::make_unique<Failure>(
-            code, message + ". This sampler chooses no more tokens: reset it, or create another"
+            code, message + ". This sampler chooses no more tokens: reset it, or create another sampler"
         );
         return LLAMA_TOKEN_NULL;
     };
@@ -200,7 +201,7 @@ int32_t SamplerState::choose(llama_context * ctx, int32_t row) {
     requireUsableLogits(llama_get_logits_ith(ctx, row), vocabularySize);
     const llama_token token = common_sampler_sample(sampler_, ctx, row);
     const llama_token_data_array * candidates = common_sampler_get_candidates(sampler_, /* do_sort */ false);
-    // If no token is allowed, llama.cpp still chooses one, and accepting it would end the process.
+    // If no token is allowed, llama.cpp still chooses a token. Accepting that token would end the process.
     if (candidates->selected < 0 || candidates->selected >= (int64_t) candidates->size ||
         !std::isfinite(candidates->data[candidates->selected].logit)) {
         if (params_.grammar.empty()) {
@@ -208,7 +209,7 @@ int32_t SamplerState::choose(llama_context * ctx, int32_t row) {
         }
         throw Failure(
             "GRAMMAR_DEAD_END",
-            "No token of the vocabulary fits the grammar at this place, or `logitBias` forbids the tokens that fit"
+            "No token of the vocabulary can continue the grammar here, or `logitBias` forbids the tokens that can"
         );
     }
     requireMatchableLength(token);
@@ -253,7 +254,7 @@ void releaseLater(std::shared_ptr<SamplerState> state) {
     thread->post([state = std::move(state)] { state->release(); });
 }
 
-// Only with a lease: a sampler that is closed during a call is released after it.
+// Must be called with a lease. If a sampler is closed during a call, it is released only after that call.
 void SamplerState::requireUsable() const {
     if (sampler_ == nullptr) {
         throw Failure("CLOSED", "Expected an open sampler, but it or its model was closed");
@@ -269,7 +270,7 @@ SamplerLease::SamplerLease(std::shared_ptr<SamplerState> state) : state_(std::mo
     if (state_->busy.exchange(true)) {
         throw Failure(
             "SAMPLER_BUSY", "Expected a sampler that no other call is using. A sampler belongs to one sequence: "
-                            "await each call before the next"
+                            "await each call before you make the next one"
         );
     }
 }
@@ -290,8 +291,7 @@ SamplerLeases samplersFrom(Napi::Value value, size_t rows, const ModelState * mo
     }
     if (!value.IsArray() || value.As<Napi::Array>().Length() != rows) {
         throw guard::invalid(
-            "samplers",
-            "an array with a sampler or null for each of the " + std::to_string(rows) + " rows that ask for output",
+            "samplers", "an array with a sampler or null for each of the " + std::to_string(rows) + " rows with output",
             value
         );
     }
@@ -311,8 +311,8 @@ SamplerLeases samplersFrom(Napi::Value value, size_t rows, const ModelState * mo
         }
         if (auto failure = state->busy ? nullptr : state->failure()) {
             throw Failure(
-                "SAMPLER_DEAD",
-                std::string("The sampler at index ") + std::to_string(i) + " has failed before: " + failure->what()
+                "SAMPLER_DEAD", std::string("The sampler at index ") + std::to_string(i) +
+                                    " failed in an earlier call: " + failure->what()
             );
         }
         leases.push_back(std::make_shared<SamplerLease>(state));
@@ -331,7 +331,8 @@ LogProbabilities logProbabilitiesOf(const float * logits, int32_t vocabularySize
     LogProbabilities top;
     top.tokens.resize((size_t) vocabularySize);
     std::iota(top.tokens.begin(), top.tokens.end(), 0);
-    // Ties by id, so that the order is the same everywhere. NaN counts as -Infinity, so that the order is total.
+    // Equal logits are sorted by token id, so that the order is the same on every machine. NaN counts as -Infinity,
+    // because std::partial_sort needs a total order.
     const auto rank = [&](int32_t id) { return std::isnan(logits[id]) ? -INFINITY : logits[id]; };
     const auto isBefore = [&](int32_t a, int32_t b) { return rank(a) != rank(b) ? rank(a) > rank(b) : a < b; };
     std::partial_sort(top.tokens.begin(), top.tokens.begin() + (long) count, top.tokens.end(), isBefore);

@@ -1,5 +1,5 @@
-// A sampler chooses the next tokens of one sequence. It has the history of the sequence, a grammar and a random number
-// generator.
+// A sampler chooses the next tokens of one sequence. It keeps the recent tokens of the sequence, the state of a grammar
+// and a random number generator.
 #pragma once
 
 #include "model.h"
@@ -15,7 +15,7 @@
 struct common_sampler;
 struct llama_context;
 
-// The checked options. The checks that need the vocabulary follow in SamplerState::build.
+// The checked options of a sampler. SamplerState::build runs the checks that need the vocabulary.
 struct SamplerRequest {
     common_params_sampling params;
     std::vector<std::string> preserved;  // texts of single tokens that may be triggers
@@ -27,24 +27,24 @@ SamplerRequest samplerRequestFrom(Napi::Object options, int32_t vocabularySize);
 struct SamplerState : ModelChild {
     ~SamplerState() override;
 
-    // These three and release() on the model's thread: parsing a grammar takes time, and DRY reads the whole
-    // vocabulary.
+    // These three functions and release() run on the model's thread, because parsing a grammar takes time, and because
+    // DRY reads the whole vocabulary.
     void build(SamplerRequest request);
     void rebuild();
     void accept(const std::vector<int32_t> & tokens);
 
-    // On a context's thread: chooses from a row of logits and accepts the choice. -1 if that failed; `failure()` has
-    // the reason.
+    // Runs on a context's thread. Chooses a token from a row of logits and accepts it. Returns -1 if the choice failed.
+    // `failure()` then returns the reason.
     int32_t pick(llama_context * ctx, int32_t row) noexcept;
 
-    // Null if no choice has failed.
+    // Returns null if no choice has failed.
     std::unique_ptr<Failure> failure();
 
     void shutDown() override { closed = true; }
     void release() override;
     void requireUsable() const;
 
-    const ModelState * owner = nullptr;  // only for comparisons: `model` is null after release()
+    const ModelState * owner = nullptr;  // the model, only for comparisons; `model` is null after release()
     int32_t vocabularySize = 0;
     std::shared_ptr<Thread> thread;
     std::atomic<bool> closed{false}, busy{false};
@@ -59,16 +59,16 @@ struct SamplerState : ModelChild {
     std::mutex mutex_;
     common_params_sampling params_;
     common_sampler * sampler_ = nullptr;
-    std::mutex failureMutex_;  // apart from mutex_, so that JavaScript can read the failure during a choice
+    std::mutex failureMutex_;  // separate from mutex_, so that JavaScript can read the failure while a token is chosen
     std::unique_ptr<Failure> failure_;
     size_t sampledBytes_ = 0;  // counted only with a lazy grammar
 };
 
-// Releases the sampler on the model's thread, after its queued jobs.
+// Releases the sampler on the model's thread, after the queued jobs of that thread.
 void releaseLater(std::shared_ptr<SamplerState> state);
 
-// The exclusive use of a sampler by one call, until the promise of the call settles. A second call at the same time is
-// refused, because the order of the two would decide which tokens are chosen.
+// Gives one call the exclusive use of a sampler until the promise of the call settles. A second call at the same time
+// is refused, because the order of the two calls would decide which tokens are chosen.
 class SamplerLease {
   public:
     explicit SamplerLease(std::shared_ptr<SamplerState> state);
@@ -86,8 +86,9 @@ class SamplerLease {
 
 using SamplerLeases = std::vector<std::shared_ptr<SamplerLease>>;
 
-// `work`, followed by `release` if it fails. If it succeeds, the code that settles the promise releases. Destructors
-// would be too late: the thread of the job may hold the job for a moment after the promise has settled.
+// Wraps `work`. If `work` throws, the wrapped function calls `release`. If `work` succeeds, the code that settles the
+// promise must call `release`. A destructor would call it too late: the thread may keep the job for a moment after the
+// promise has settled.
 template <class Result>
 std::function<Result()> releasing(const std::function<void()> & release, const std::function<Result()> & work) {
     return [release, work] {
@@ -100,7 +101,8 @@ std::function<Result()> releasing(const std::function<void()> & release, const s
     };
 }
 
-// The samplers of a batch: a sampler or null for each of `rows` rows with output. Empty if `value` is undefined.
+// Leases the samplers of a batch. `value` is an array with a sampler or null for each of the `rows` rows with output.
+// The result is empty if `value` is undefined.
 SamplerLeases samplersFrom(Napi::Value value, size_t rows, const ModelState * model);
 
 // The `count` most likely tokens of a row of logits, with the natural logarithms of their probabilities.

@@ -15,16 +15,19 @@ namespace {
 
 constexpr size_t STACK_BYTES = (size_t) 256 << 20;
 constexpr size_t MAX_SCHEMA_BYTES = 256 * 1024;
-constexpr size_t MAX_PROPERTIES = 512;  // of one object: the grammar grows with the square of their number
+constexpr size_t MAX_PROPERTIES = 512;  // of one object; the grammar's size grows with the square of this number
 constexpr size_t MAX_NAME_BYTES = 256;
 constexpr size_t MAX_EXPANSION = 20 * 1000;
 constexpr double MAX_BOUND = 1e18;  // the converter uses 64-bit integers
 
 Failure refusal(const std::string & reason) {
-    return Failure("SCHEMA_INVALID", "Expected a JSON Schema that a grammar can be made of: " + reason.substr(0, 300));
+    return Failure(
+        "SCHEMA_INVALID", "Expected a JSON Schema that can be converted into a grammar: " + reason.substr(0, 300)
+    );
 }
 
-// For conversions, which have no model and so no model's thread. Deep schemas and long patterns need its large stack.
+// The thread that converts schemas. A conversion has no model, so it cannot use a model's thread. Deep schemas and long
+// patterns need a large stack.
 Thread & textThread() {
     static std::shared_ptr<Thread> * thread = new std::shared_ptr<Thread>(Thread::start(STACK_BYTES));
     return **thread;
@@ -49,7 +52,8 @@ class SchemaCheck {
     }
 
   private:
-    // How many nodes the converter makes from this one. A list of types repeats everything below it.
+    // Returns how many nodes the converter makes from this node. If a node has a list of types, the converter repeats
+    // all nodes below it for each type.
     size_t visit(const common_json & node) {
         size_t below = 0;
         if (node.is_object()) {
@@ -102,7 +106,7 @@ class SchemaCheck {
         }
     }
 
-    // If references lead in a circle, the converter would follow them forever.
+    // Follows a chain of references to its end. The converter would follow a circle of references forever.
     void requireEnd(const common_json & start) {
         std::set<std::string> seen;
         const common_json * at = &start;
@@ -136,7 +140,7 @@ class SchemaCheck {
             ) {
                 at = &at->at((size_t) std::stoul(name));
             } else {
-                throw refusal("the reference \"" + ref + "\" leads nowhere");
+                throw refusal("the reference \"" + ref + "\" points to nothing in the schema");
             }
         }
         return at;

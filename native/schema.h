@@ -1,4 +1,4 @@
-// JSON Schema to grammar: llama.cpp's converter, and the checks that it does not make.
+// Converts a JSON Schema into a grammar with llama.cpp's converter, after checks that the converter lacks.
 #pragma once
 
 #include "to-js.h"
@@ -7,12 +7,12 @@
 
 class common_json;
 
-// Throws SCHEMA_INVALID if `common`'s converter would recurse forever or work for hours. The text of the schema must
-// nest at most guard::MAX_JSON_DEPTH levels deep.
+// Throws SCHEMA_INVALID if `common`'s converter would recurse forever or run for hours. The caller must already have
+// checked that the schema is nested at most guard::MAX_JSON_DEPTH levels deep.
 void requireSchema(const common_json & schema);
 
-// The same for the schemas of a `tools` array in the OpenAI chat format.
+// Does the same for each schema of a `tools` array in the OpenAI chat format.
 void requireToolSchemas(const common_json & tools);
 
-// `jsonSchemaToGrammar(schemaJson)`: resolves with GBNF.
+// Defines `jsonSchemaToGrammar(schemaJson)`, whose promise resolves with a GBNF grammar.
 void defineSchema(Napi::Env env, Napi::Object exports);

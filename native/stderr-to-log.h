@@ -1,4 +1,4 @@
-// CMakeLists.txt includes this in front of a source of llama.cpp's `common` that prints warnings to stderr. The
+// CMakeLists.txt includes this file at the start of a source file of `common` that prints warnings to stderr. The
 // warnings go to the log instead, because stderr belongs to the user's program.
 #pragma once
 

@@ -15,7 +15,7 @@
 
 namespace {
 
-// -1 if the system does not tell.
+// Returns the number of the core that runs this thread, or -1 if the system does not report it.
 int currentCore() {
 #ifdef __linux__
     return sched_getcpu();
@@ -71,7 +71,8 @@ void Inbox::wake() {
 }
 
 void Inbox::close() {
-    // Destroyed after the lock is released: destructors of messages may log.
+    // Declared before the lock, so that the messages are destroyed after the lock is released: their destructors may
+    // log, and logging takes the lock.
     std::vector<std::shared_ptr<Message>> dropped;
     std::lock_guard<std::mutex> lock(mutex_);
     closed_ = true;
@@ -102,7 +103,7 @@ void Inbox::drain(napi_env env, napi_value, void * context, void *) {
 
 namespace {
 
-// Never freed: threads may outlive the destructors of statics.
+// The instance is never freed, because threads may still use it after static objects are destroyed.
 struct Registry {
     std::mutex mutex;
     std::set<Thread *> threads;
@@ -121,7 +122,7 @@ struct Start {
 // The Thread that runs this code. Null on JavaScript's threads.
 thread_local Thread * current = nullptr;
 
-// With the address sanitizer a stack frame is several times larger. A stack takes memory only as it is used.
+// With the address sanitizer, a stack frame is several times larger. A large stack costs nothing until it is used.
 #ifdef __SANITIZE_ADDRESS__
 constexpr size_t STACK_FACTOR = 16;
 #else
@@ -142,7 +143,7 @@ void * enter(void * argument) {
 }
 #endif
 
-// Not std::thread, which has no option for the size of the stack.
+// Does not use std::thread, because std::thread has no option for the size of the stack.
 void startDetached(size_t stackBytes, std::function<void()> body) {
     auto start = std::make_unique<Start>(Start{std::move(body)});
 #ifdef _WIN32
@@ -157,10 +158,11 @@ void startDetached(size_t stackBytes, std::function<void()> body) {
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, stackBytes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    // Blocks signals, so that the system delivers none to a thread that Node does not know.
+    // Blocks signals, so that the system never delivers one to a thread that Node.js does not know.
     sigset_t all, before;
     sigfillset(&all);
-    // Faults of this thread itself stay unblocked: a blocked one ends the process before a crash reporter can run.
+    // The signals for faults of the thread itself stay unblocked. A blocked fault would end the process before a crash
+    // reporter can run.
     for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}) {
         sigdelset(&all, fault);
     }
@@ -206,7 +208,9 @@ void Thread::run() {
         busy_ = true;
         lock.unlock();
         if (registry().parking) {
-            new std::function<void()>(std::move(job));  // never freed: its destructor could use statics that are gone
+            new std::function<void()>(
+                std::move(job)
+            );  // never freed: its destructor could use destroyed static objects
             park();
         }
         job();
@@ -225,7 +229,7 @@ void Thread::run() {
     changed_.notify_all();
 }
 
-// Never returns: the process is exiting, and statics that jobs use may be gone already.
+// Never returns. The process is exiting, and the static objects that jobs use may already be destroyed.
 void Thread::park() {
     busy_ = false;
     for (;;) {
@@ -240,7 +244,7 @@ void Thread::spin() {
         wakeRequested_ = !queue_.empty() || stopping_;
     }
     while (!wakeRequested_ && std::chrono::steady_clock::now() < limit) {
-        std::this_thread::yield();  // to the JavaScript thread, if the scheduler woke it on this core
+        std::this_thread::yield();  // lets the JavaScript thread run, if the scheduler woke it on this core
     }
 }
 
@@ -253,7 +257,7 @@ bool Thread::post(std::function<void()> job) {
         queue_.push_back(std::move(job));
     }
     changed_.notify_all();
-    wakeRequested_ = true;  // after the lock is released: a spinning thread takes the lock next
+    wakeRequested_ = true;  // set after the lock is released, because a spinning thread takes the lock next
     return true;
 }
 
@@ -294,8 +298,8 @@ bool Thread::parkAll(int limitMs) {
         {
             std::lock_guard<std::mutex> lock(registry().mutex);
             for (Thread * thread : registry().threads) {
-                // Wakes the threads in waitUntilEnded(). Taking the lock first makes sure that none is between its
-                // check and its sleep.
+                // Wakes the threads that wait in waitUntilEnded(). Taking the lock first ensures that none of them is
+                // between its check and its sleep.
                 thread->mutex_.lock();
                 thread->mutex_.unlock();
                 thread->changed_.notify_all();

@@ -1,5 +1,5 @@
 // A thread that runs a queue of jobs, and the promises that these jobs settle. Each model and each context owns one
-// thread. Two more threads, for the whole process, read and write files.
+// thread. The process has two more threads: one reads files, and one writes files.
 //
 // Lifetimes: a Thread keeps itself alive until stop() was called and its queue is empty. Jobs hold shared_ptrs to
 // native state and never a JavaScript handle, so a job may outlive the object that posted it, and even the environment.
@@ -32,15 +32,16 @@ class Inbox {
   public:
     explicit Inbox(Napi::Env env);
 
-    // On the JavaScript thread: count the open promises. The process stays alive while a promise is open.
+    // These two functions count the open promises. They run on the JavaScript thread. The process stays alive while a
+    // promise is open.
     void promiseOpened();
     void promiseSettled();
 
-    // Any thread. After close() the message is dropped.
+    // Any thread may call this function. After close(), the message is dropped.
     void deliver(std::shared_ptr<Message> message);
-    // Any thread: wakes the JavaScript thread early for a message that follows within microseconds, because a sleeping
-    // thread takes about 50 us to wake. Does nothing if the JavaScript thread last ran on the caller's core, because it
-    // would wake on that core and interrupt the caller.
+    // Any thread may call this function. It wakes the JavaScript thread early, for a message that follows within
+    // microseconds, because a sleeping thread takes about 50 us to wake. It does nothing if the JavaScript thread last
+    // ran on the caller's core: the JavaScript thread would wake on that core and interrupt the caller.
     void wake();
     void close();
 
@@ -58,26 +59,27 @@ class Inbox {
 
 class Thread : public std::enable_shared_from_this<Thread> {
   public:
-    // `interrupt` asks the running job (a decode, a model load) to end early. It may be called from any thread. `spin`:
-    // how long the idle thread polls for another job before it sleeps. Waking a sleeping thread takes longer than a
-    // short job.
+    // `interrupt` asks the running job (a decode, a model load) to end early. Any thread may call it. `spin` is the
+    // time for which the idle thread polls for another job before it sleeps. Polling helps because waking a sleeping
+    // thread takes longer than a short job.
     static std::shared_ptr<Thread> start(
         size_t stackBytes, std::function<void()> interrupt = {}, std::chrono::microseconds spin = {}
     );
 
-    // False after stop().
+    // Returns false, and drops the job, after stop().
     bool post(std::function<void()> job);
 
-    // The thread runs the queued jobs and then ends.
+    // Lets the thread run the queued jobs and then end.
     void stop();
 
     void interrupt();
     bool stopped();
-    // If the process exits first, a call on the JavaScript thread returns, and a call on a Thread parks that Thread.
+    // Waits until this thread has ended. If the process exits first, a call on the JavaScript thread returns, and a
+    // call on another Thread parks that Thread.
     void waitUntilEnded();
 
-    // At process exit: no thread starts another job. Interrupts the running jobs and waits for them. False if a job
-    // still runs after `limitMs`.
+    // Called when the process exits. No thread starts another job. Interrupts the running jobs and waits for them.
+    // Returns false if a job still runs after `limitMs` milliseconds.
     static bool parkAll(int limitMs);
     static bool parking();
 
@@ -105,7 +107,8 @@ struct Environment {
     Napi::FunctionReference modelClass, contextClass, stateClass, samplerClass, loraClass, replyFormatClass, lockClass;
     std::vector<std::weak_ptr<Thread>> threads;
 
-    // JavaScript functions by number. Jobs hold the number, because a reference must never leave the JavaScript thread.
+    // JavaScript functions by number. A job holds the number, because a reference to a function must never leave the
+    // JavaScript thread.
     std::map<uint32_t, Napi::FunctionReference> callbacks;
     uint32_t lastCallback = 0;
 
@@ -205,11 +208,11 @@ State nativeState(const Napi::CallbackInfo & info, const napi_type_tag & tag, co
     return *info[0].As<Napi::External<State>>().Data();
 }
 
-// The two threads for files. They are separate so that a restore never waits for a sync.
+// The two threads for files. They are separate so that a restore, which reads, never waits for a sync, which writes.
 Thread & fileReader();
 Thread & fileWriter();
 
-// A flag that JavaScript sets when an AbortSignal fires. Threads read the flag between two steps of their work.
+// A flag that JavaScript sets when an AbortSignal aborts. Threads read the flag between two steps of their work.
 class AbortFlag : public Napi::ObjectWrap<AbortFlag> {
   public:
     static constexpr napi_type_tag TAG = {0x6865616473746172, 0x61626f7274666c67};

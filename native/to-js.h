@@ -1,6 +1,6 @@
-// Copies native memory into JavaScript. Arrays are copied only here (test/unit/native-memory.test.ts checks that), and
-// all strings are made by one watched function. So a build with assertions detects KV bytes that are about to enter the
-// JavaScript heap.
+// Copies native memory into JavaScript. Only this file copies arrays (test/unit/native-memory.test.ts checks that), and
+// one watched function creates all strings. A build with assertions can therefore detect KV bytes that are about to
+// enter the JavaScript heap.
 #pragma once
 
 #include "kv-watch.h"
@@ -10,7 +10,7 @@
 #include <cstring>
 
 #ifdef HEADSTART_ASSERTIONS
-// Before napi.h is included: it makes all strings with this function.
+// Must be defined before napi.h is included, because napi.h creates all strings with napi_create_string_utf8.
 inline napi_status createWatchedString(napi_env env, const char * text, size_t length, napi_value * result) {
     kv::assertNone(text, length == NAPI_AUTO_LENGTH ? std::strlen(text) : length);
     return napi_create_string_utf8(env, text, length, result);
@@ -24,7 +24,7 @@ inline napi_status createWatchedString(napi_env env, const char * text, size_t l
 #include <string>
 #include <vector>
 
-// A new Int32Array for int32_t, Float32Array for float, and so on.
+// Returns a new typed array: an Int32Array for int32_t, a Float32Array for float, and so on.
 template <class Element> Napi::TypedArrayOf<Element> copyToJs(Napi::Env env, const Element * from, size_t count) {
     kv::assertNone(from, count * sizeof(Element));
     auto array = Napi::TypedArrayOf<Element>::New(env, count);
@@ -40,5 +40,5 @@ inline Napi::Uint8Array copyToJs(Napi::Env env, const std::string & bytes) {
     return copyToJs(env, reinterpret_cast<const uint8_t *>(bytes.data()), bytes.size());
 }
 
-// The `convert` of runOn for arrays.
+// The argument `convert` of runOn (thread.h) for results that become typed arrays.
 template <class Elements> Napi::Value toArray(Napi::Env env, Elements & values) { return copyToJs(env, values); }

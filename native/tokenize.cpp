@@ -28,7 +28,7 @@ void requireTokenizable(const std::string & text) {
         if (run > MAX_RUN_BYTES) {
             throw Failure(
                 "TEXT_UNBREAKABLE", "Expected at most " + std::to_string(MAX_RUN_BYTES) +
-                                        " bytes in a row without whitespace, or of nothing but whitespace. A longer "
+                                        " bytes in a row that are all whitespace, or all without whitespace. A longer "
                                         "run could overflow the tokenizer's stack."
             );
         }
@@ -70,7 +70,7 @@ std::vector<int32_t> tokenizeText(
     };
     int32_t count = tokenizeInto();
     if (count == INT_MIN) {
-        throw Failure("TEXT_TOO_LONG", "Expected text whose number of tokens fits into an int32");
+        throw Failure("TEXT_TOO_LONG", "Expected a text with at most 2,147,483,647 tokens");
     }
     if (count < 0) {
         tokens.resize((size_t) -count);
@@ -97,7 +97,7 @@ std::vector<int32_t> controlTokens(const ModelState & state) {
         return control;
     }
     for (llama_token token = 0; token < llama_vocab_n_tokens(state.vocab); token++) {
-        // Includes user-defined tokens, because the tokenizer also matches them as a whole.
+        // User-defined tokens are included, because the tokenizer matches them as a whole too.
         if (llama_vocab_get_attr(state.vocab, token) & (LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_USER_DEFINED)) {
             control.push_back(token);
         }

@@ -11,7 +11,8 @@ namespace {
 
 thread_local int traps = 0;
 
-// From "/path/of/the/build/vendor/llama.cpp/src/llama-vocab.cpp:2539: GGML_ASSERT(...) failed" the part from "src" on.
+// Removes the build path from a message such as "/path/of/the/build/vendor/llama.cpp/src/llama-vocab.cpp:2539:
+// GGML_ASSERT(...) failed". The result begins with "src".
 std::string withoutBuildPath(const std::string & message) {
     static const std::string root = "vendor/llama.cpp/";
     const size_t at = message.find(root);
@@ -20,7 +21,7 @@ std::string withoutBuildPath(const std::string & message) {
 
 void onAssert(const char * message) {
     if (traps > 0) {
-        throw Failure("INTERNAL", "llama.cpp refused: " + withoutBuildPath(message));
+        throw Failure("INTERNAL", "llama.cpp reported a fatal error: " + withoutBuildPath(message));
     }
     std::fprintf(stderr, "llama-headstart: %s\n", message);  // ggml aborts next
 }

@@ -1,12 +1,13 @@
-// llama.cpp has asserts for conditions that are errors of the input, such as a damaged model file. An assert would end
-// the process of the user.
+// llama.cpp checks some input with asserts, such as a damaged model file. A failed assert would end the user's process.
+// AssertTrap turns it into an error.
 #pragma once
 
-// Once per process.
+// Must be called once per process.
 void installAssertTrap();
 
-// While it exists, an assert that fails on this thread throws a Failure. llama.cpp's own exception handlers turn it
-// into an error. Not for code that computes a graph: the other threads of the graph would wait forever for this thread.
+// While this object exists, an assert that fails on this thread throws a Failure. Exception handlers in llama.cpp may
+// turn the Failure into an error result. Do not use a trap around code that computes a graph: the other threads of the
+// graph would wait forever for this thread.
 class AssertTrap {
   public:
     AssertTrap();

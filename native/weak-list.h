@@ -1,11 +1,11 @@
-// Lists of objects that others own.
+// Lists of objects that other code owns.
 #pragma once
 
 #include <algorithm>
 #include <memory>
 #include <vector>
 
-// Adds an object, and removes those that are gone.
+// Adds an object to the list, and removes the objects that no longer exist.
 template <class Object>
 void addWeak(std::vector<std::weak_ptr<Object>> & list, const std::shared_ptr<Object> & object) {
     list.erase(

@@ -1,10 +1,12 @@
-// The baseline of the benchmarks: llama.cpp alone, with the addon's libraries, threads, threadpool, greedy sampling and
-// buffers. It is a child process that reads one command per line and writes the milliseconds that the command took, so
-// that a benchmark can alternate trials of the baseline with trials of this package.
+// The baseline of the benchmarks: llama.cpp alone, with the libraries, number of threads, threadpool, greedy sampling
+// and buffers of the addon. A benchmark starts this program as a child process. The program reads one command per line
+// and writes the time that the command took in milliseconds. The benchmark can therefore alternate between trials of
+// the baseline and trials of this package.
 //
-//   baseline MODEL THREADS KV_CELLS SEQUENCES TOKENS_FILE STATE_FILE [unified|split]
+// baseline MODEL THREADS KV_CELLS SEQUENCES TOKENS_FILE STATE_FILE [unified|split]
 //
-// TOKENS_FILE: raw int32 token ids. STATE_FILE: a sequence-state file of this package, or "-" if no command needs one.
+// TOKENS_FILE contains raw int32 token ids. STATE_FILE is a sequence-state file of this package, or "-" if no command
+// needs one.
 #include "argmax.h"
 #include "buffer.h"
 
@@ -28,7 +30,7 @@
 namespace {
 
 constexpr int32_t BATCH_SIZE = 512;
-constexpr size_t READ_PIECE = 256 << 10;
+constexpr size_t READ_BYTES = 256 << 10;
 constexpr size_t FORK_WIDTH = 8;
 
 [[noreturn]] void fail(const std::string & why) {
@@ -72,8 +74,8 @@ struct Baseline {
 
     llama_token greedy(int32_t row) const { return argmax(llama_get_logits_ith(ctx, row), (size_t) vocabulary); }
 
-    // Decodes one batch with one row per token. `outputs` selects the rows whose logits are computed: the last row of
-    // each sequence.
+    // Decodes one batch with one row per token. llama.cpp computes logits only for the rows that `outputs` selects: the
+    // last row of each sequence.
     void decode(
         std::vector<int32_t> & tokens,
         std::vector<int32_t> & positions,
@@ -139,7 +141,7 @@ struct Baseline {
     }
 
     // Decodes one batch of `width` sequences and chooses the first token of each. All sequences have the same prefix,
-    // and each has its own suffix. The file contains the suffixes one after the other, all of the same length.
+    // and each sequence has its own suffix. The file contains all suffixes in a row. They have the same length.
     double fanOut(const std::string & path, size_t width) {
         std::vector<int32_t> tokens = readTokens(path), positions(tokens.size()), sequences(tokens.size());
         std::vector<int8_t> outputs(tokens.size(), 0);
@@ -212,7 +214,7 @@ struct Baseline {
         XXH3_state_t * hash = XXH3_createState();
         XXH3_128bits_reset(hash);
         size_t done = 0;
-        for (ssize_t got; (got = read(fd, file.data() + done, std::min(READ_PIECE, file.size() - done))) > 0;
+        for (ssize_t got; (got = read(fd, file.data() + done, std::min(READ_BYTES, file.size() - done))) > 0;
              done += (size_t) got) {
             XXH3_128bits_update(hash, file.data() + done, (size_t) got);
         }

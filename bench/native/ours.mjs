@@ -1,4 +1,5 @@
-// This package's side of bench/native.mjs: a process with the arguments and commands of bench/native/baseline.cpp.
+// The program that bench/native.mjs compares with the baseline. It measures this package. It has the arguments and
+// commands of bench/native/baseline.cpp.
 //
 //   node ours.mjs MODEL THREADS KV_CELLS SEQUENCES TOKENS_FILE STATE_FILE
 
@@ -22,8 +23,8 @@ await decodePrefix();
 const state = await context.captureSequence(0, prefix);
 
 /**
- * Does not zero the KV cache's memory, as in the baseline: that would evict everything else from the processor's
- * caches.
+ * Empties all sequences without zeroing the memory of the KV cache, as the baseline does. Zeroing would evict
+ * everything else from the processor's caches.
  */
 async function removeAllSequences() {
   for (let sequence = 0; sequence < context.info.maxSequences; sequence++) await context.removeSequence(sequence);
@@ -47,7 +48,8 @@ async function timed(work) {
 }
 
 /**
- * Generates in `width` sequences with the same prefix, one token per sequence and step. Each starts with another token.
+ * Generates tokens in `width` sequences with the same prefix: one token per sequence and step. Each sequence starts
+ * with a different token.
  */
 async function generate(width, steps) {
   await removeAllSequences();
