@@ -1,4 +1,4 @@
-// Abort signals: checks, waits that an abort ends, and signals that combine others.
+// Helpers for abort signals: checks, waits that end on an abort, and combined signals.
 import { HeadstartError } from './errors.js';
 
 /** @throws HeadstartError `INVALID_ARGUMENT` if the signal is no AbortSignal, `ABORTED` if it has fired. */
@@ -22,7 +22,7 @@ export function abortedError(signal: AbortSignal | undefined, sequences?: readon
 }
 
 /**
- * Calls `listener` when the signal fires, or at once if it has fired.
+ * Calls `listener` when the signal fires, or at once if the signal has already fired.
  *
  * @returns a function that removes the listener
  */
@@ -36,9 +36,9 @@ export function onAbort(signal: AbortSignal | undefined, listener: () => void): 
 }
 
 /**
- * Waits for work that others may wait for too. An abort ends this wait and not the work.
+ * Waits for work that has several waiters. An abort ends this wait, but the work continues.
  *
- * @throws HeadstartError `ABORTED`, and the errors of the work.
+ * @throws HeadstartError `ABORTED`, or the error of the work.
  */
 export async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) {
@@ -58,8 +58,9 @@ export async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undef
 /**
  * Waits in a queue. An abort ends the wait.
  *
- * @param enter enters the queue with the functions that end the wait, and returns a function that leaves the queue
- * @throws HeadstartError `ABORTED`, and the error that ends the wait.
+ * @param enter puts the request in the queue and returns a function that removes it. The queue ends the wait with
+ *   `resolve` or `reject`.
+ * @throws HeadstartError `ABORTED`, or the error that the queue passed to `reject`.
  */
 export async function waitInQueue<T>(
   signal: AbortSignal | undefined,
@@ -71,7 +72,7 @@ export async function waitInQueue<T>(
     let stop = () => {};
     const settle = (action: () => void) => {
       settled = true;
-      stop(); // at once: a request that left the queue must not leave it again
+      stop(); // from now on an abort must not call `leave`, because the request has left the queue
       action();
     };
     const leave = enter(
@@ -87,11 +88,15 @@ export async function waitInQueue<T>(
   });
 }
 
-/** The signals that each combined signal depends on. Node.js refers to them weakly, and a collected time limit never fires. */
+/**
+ * Keeps the sources of each combined signal alive. Node.js refers to the sources weakly, and a timeout signal that was
+ * garbage-collected never fires.
+ */
 const sources = new WeakMap<AbortSignal, readonly AbortSignal[]>();
 
 /**
- * A new signal that fires when one of these does. A new signal has no listeners yet; Node.js warns if a signal has more than ten.
+ * Returns a new signal that fires when one of `signals` fires. A new signal has no listeners, and that helps because
+ * Node.js warns about a signal with more than ten.
  */
 export function combinedSignal(...signals: readonly (AbortSignal | undefined)[]): AbortSignal {
   const present = signals.filter((signal) => signal !== undefined);
@@ -100,7 +105,7 @@ export function combinedSignal(...signals: readonly (AbortSignal | undefined)[])
   return combined;
 }
 
-/** Fires when one of these does. */
+/** Returns a signal that fires when `signal` or `other` fires. */
 export function eitherSignal(signal: AbortSignal, other: AbortSignal | undefined): AbortSignal {
   return other === undefined ? signal : combinedSignal(signal, other);
 }

@@ -1,6 +1,6 @@
 import type { Usage } from './usage.js';
 
-/** The codes of errors, for programs. The message is for people. */
+/** The codes of errors. Programs should test the code, because messages are written for people. */
 export type ErrorCode =
   // arguments and configuration
   | 'INVALID_ARGUMENT'
@@ -75,20 +75,20 @@ export type ErrorCode =
   | 'QUEUE_FULL'
   | 'NOT_REPRODUCIBLE';
 
-/** The only error class of this package. Failures of the native addon have it too. */
+/** The only error class of this package. The native addon throws it too. */
 export class HeadstartError extends Error {
-  /** Identifies errors of this class, also those of another copy of the package. */
+  /** Identifies errors of this class, even if another copy of the package threw them. */
   override readonly name = 'HeadstartError';
-  /** The cause, for programs. */
+  /** The kind of error, for programs. */
   readonly code: ErrorCode;
-  /** The chosen tokens of all output rows of a decode in which a sampler failed; -1 for rows whose sampler failed. */
+  /** If a sampler failed in a decode: the token chosen for each output row. -1 marks a row whose sampler failed. */
   declare readonly picks?: Int32Array;
   /**
-   * The sequences that changed in a decode that failed or was aborted. In recurrent and hybrid models they are empty now. In other
-   * models, read their positions back.
+   * The sequences that a failed or aborted decode changed. In recurrent and hybrid models these sequences are now
+   * empty. In other models, read with `positionRange()` which tokens are left.
    */
   declare readonly sequences?: readonly number[];
-  /** What a failed turn or completion cost before it failed. */
+  /** The cost of a turn or completion up to its failure. */
   declare usage?: Usage;
 
   constructor(
@@ -107,7 +107,10 @@ export class HeadstartError extends Error {
     }
   }
 
-  /** True for errors of this class, of this or another copy of the package; with `code`, only for that code. */
+  /**
+   * Whether `error` is an error of this class, even if another copy of the package threw it. With `code`, the error
+   * must also have that code.
+   */
   static isInstance(error: unknown, code?: ErrorCode): error is HeadstartError {
     if (!(error instanceof Error) || error.name !== 'HeadstartError' || !('code' in error)) {
       return false;

@@ -1,13 +1,15 @@
-// Directories with their parents, and files that are replaced atomically.
+// Makes directories with their parents, and replaces files atomically.
 import { randomBytes } from 'node:crypto';
 import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { HeadstartError } from './errors.js';
 
 /**
- * Makes a directory with its parents. An existing directory is not changed. Node's recursive `mkdir` never ends if the system reports
- * `ENOENT` although the parent exists: in a deleted working directory, under /proc, below a dangling link. This function tries to make
- * each missing parent once and throws what the system then reports.
+ * Makes a directory with its parents. An existing directory is not changed.
+ *
+ * Node's recursive `mkdir` never ends if the system reports `ENOENT` for a directory whose parent exists. That happens
+ * in a deleted working directory, under /proc and below a dangling link. This function tries only once to make each
+ * missing parent, and then throws the system's error.
  *
  * @param mode permissions of new directories
  * @throws the system's error
@@ -26,13 +28,13 @@ export async function makeDirectory(path: string, mode = 0o777): Promise<void> {
   }
 }
 
-/** @returns the error if `path` is no directory now */
+/** @returns the error if `path` is not a directory afterwards */
 async function tryToMake(path: string, mode: number): Promise<NodeJS.ErrnoException | undefined> {
   try {
     await mkdir(path, { mode });
     return undefined;
   } catch (error) {
-    // A read-only file system or a Windows drive reports other errors than EEXIST for an existing directory.
+    // For an existing directory, a read-only file system or a Windows drive reports an error other than EEXIST.
     const isDirectory = await stat(path).then(
       (stats) => stats.isDirectory(),
       () => false,
@@ -44,14 +46,17 @@ async function tryToMake(path: string, mode: number): Promise<NodeJS.ErrnoExcept
 export interface ReplaceOptions {
   /** Path of the temporary file, in the same directory. @default a random name that ends in `.tmp` */
   temporary?: string;
-  /** Whether the file must survive a power loss. `false` leaves out the syncs, for files that can be rebuilt. @default true */
+  /**
+   * Whether the file must survive a power loss. `false` saves the syncs, for a file that can be rebuilt. @default true
+   */
   durable?: boolean;
 }
 
 /**
- * Replaces a file atomically: other processes see the old file or the new one, and a failure leaves the directory as it was.
+ * Replaces a file atomically: other processes see either the old file or the new one. A failure leaves the directory as
+ * it was.
  *
- * @param write writes and syncs the temporary file, which is then renamed
+ * @param write writes and syncs the temporary file
  * @returns the result of `write`
  * @throws HeadstartError `DISK_FULL`, `WRITE_FAILED`.
  */
@@ -71,7 +76,7 @@ export async function replaceFile<Result>(
 }
 
 /**
- * Replaces a file with a text, as {@link replaceFile} does.
+ * Replaces a file with a text. Works like {@link replaceFile}.
  *
  * @param mode permissions of the new file
  * @throws HeadstartError `DISK_FULL`, `WRITE_FAILED`.
@@ -104,8 +109,8 @@ export async function moveIntoPlace(temporary: string, path: string, durable = t
 }
 
 /**
- * Not every file system can sync a directory (Windows, some with FUSE). The file is there anyway; a power loss may undo the rename, and
- * checksums detect a file that lost a part.
+ * Syncs a directory, so that a rename in it survives a power loss. Windows and some FUSE file systems cannot sync a
+ * directory, and the error is ignored. Checksums detect a file that lost a part of its content.
  */
 async function syncDirectory(path: string): Promise<void> {
   const directory = await open(path, 'r').catch(() => undefined);
@@ -117,7 +122,7 @@ function temporaryName(path: string): string {
   return `${path}.${process.pid}.${randomBytes(6).toString('hex')}.tmp`;
 }
 
-/** Turns an error of the system into a coded one: `DISK_FULL` or `WRITE_FAILED`. */
+/** Converts a system error to a `HeadstartError` with the code `DISK_FULL` or `WRITE_FAILED`. */
 export function writeFailure(error: unknown, path: string): HeadstartError {
   if (HeadstartError.isInstance(error)) {
     return error;

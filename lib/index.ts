@@ -1,8 +1,8 @@
 /**
  * llama.cpp agents for Node.js whose sessions start warm.
  *
- * These are the names that programs write down. Types of their parameters, results and fields that have no name here are part
- * of the API too: write them as `AgentHealth['kvCells']` or `Parameters<Session['save']>`.
+ * Exports the names that programs need most. The types of their parameters, results and fields are part of the API,
+ * even if they are not exported. Write such a type as `AgentHealth['kvCells']` or `Parameters<Session['save']>`.
  *
  * @packageDocumentation
  * @module llama-headstart

@@ -1,6 +1,6 @@
 /**
- * What only the tests, benchmarks and scripts of this repository need. Unstable: any release may rename, change or remove a
- * name without notice. Programs import from `llama-headstart` and `llama-headstart/native`.
+ * Exports for the tests, benchmarks and scripts of this repository. The exports are unstable: any release may rename,
+ * change or remove one without notice. Programs must import from `llama-headstart` and `llama-headstart/native`.
  *
  * @packageDocumentation
  */

@@ -6,7 +6,7 @@ export type Logger = (level: LogLevel, message: string) => void;
 
 export const LEVELS: readonly LogLevel[] = ['error', 'warn', 'info', 'debug'];
 
-/** Passes on the lines up to a level. */
+/** Returns a logger that drops the lines that are less severe than `most`. */
 export function limitedLogger(logger: Logger, most: LogLevel): Logger {
   return (level, message) => {
     if (LEVELS.indexOf(level) <= LEVELS.indexOf(most)) {
@@ -18,7 +18,7 @@ export function limitedLogger(logger: Logger, most: LogLevel): Logger {
 /** Writes each message as a line to standard error. */
 export const stderrLogger: Logger = (level, message) => void process.stderr.write(`${level}: ${message}\n`);
 
-/** Catches the errors of a logger. Only the line is lost; the first error becomes a process warning (`LOGGER_THREW`). */
+/** Returns a logger that never throws. The first error of `logger` becomes a process warning (`LOGGER_THREW`). */
 export function forgivingLogger(logger: Logger): Logger {
   let warned = false;
   return (level, message) => {

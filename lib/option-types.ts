@@ -3,7 +3,7 @@
 import { z } from 'zod';
 import { definedOptions } from './options.js';
 
-/** The values that a schema accepts, in words that complete "Expected `x` to be ...". */
+/** Maps a schema to the words that complete "Expected `x` to be ...". */
 const EXPECTED = z.registry<{ text: string }>();
 
 function worded<S extends z.ZodType>(schema: S, text: string): S {
@@ -11,7 +11,10 @@ function worded<S extends z.ZodType>(schema: S, text: string): S {
   return schema;
 }
 
-/** The values that a schema accepts, in words. Optional schemas and schemas with a default are described by their inner schema. */
+/**
+ * The words for the values that a schema accepts. An optional schema, or one with a default, has its inner schema's
+ * words.
+ */
 export function expectedBy(schema: z.core.$ZodType): string {
   const text = EXPECTED.get(schema)?.text;
   const { innerType } = schema._zod.def as { innerType?: z.core.$ZodType };
@@ -27,7 +30,7 @@ export type OptionsOf<Shape extends z.core.$ZodLooseShape> = z.input<z.ZodObject
 /** The type of the same options after parsing, with defaults. */
 export type ResolvedOf<Shape extends z.core.$ZodLooseShape> = z.output<z.ZodObject<Shape, z.core.$strict>>;
 
-/** The schema of a group. Named types in place of inferred ones keep the declarations readable. */
+/** The type of a group's schema. It names the types of the values, which keeps the generated declarations readable. */
 export type Group<Input, Output = Input> = z.ZodType<Output, Input>;
 
 /** An object of options. Unknown names are refused. The parsed object is frozen. */
@@ -39,12 +42,12 @@ export function group<Shape extends z.core.$ZodLooseShape>(shape: Shape): z.ZodO
   );
 }
 
-/** Like {@link group}, but the object may have more fields. It is not copied, and inherited fields count. */
+/** Like {@link group}, but the object may have more fields. The object is not copied, and inherited fields count. */
 export function openGroup<Shape extends z.core.$ZodLooseShape>(shape: Shape): z.ZodObject<Shape, z.core.$loose> {
   return worded(z.looseObject(shape, { error: 'an object' }), 'an object');
 }
 
-/** An integer, for example a number of tokens. @param max stays below the 32 bits of llama.cpp's counters by default */
+/** An integer, for example a number of tokens. @param max The default fits into llama.cpp's 32-bit counters. */
 export function integer(min: number, max = 2 ** 28): z.ZodInt {
   const error = `an integer from ${min} to ${max}`;
   return worded(z.int({ error }).min(min, { error }).max(max, { error }), error);
@@ -91,7 +94,7 @@ export function strings(): z.ZodReadonly<z.ZodArray<z.ZodString>> {
   return list(string(), error);
 }
 
-/** @param check describes the expected value if the received one is wrong, and returns undefined if it is right */
+/** @param check returns undefined for a correct value, and a description of the expected value for a wrong one */
 export function checked<Value>(
   check: (value: unknown) => string | undefined,
   expected: string,
@@ -123,7 +126,7 @@ export function stringMap(): z.ZodCustom<Readonly<Record<string, string>>, Reado
   );
 }
 
-/** An http or https address. `fetch` refuses addresses that contain a user and a password. */
+/** An http or https address without user and password: `fetch` refuses addresses that contain them. */
 export function webAddress(): z.ZodCustom<string, string> {
   return value((input) => {
     const url = typeof input === 'string' && URL.canParse(input) ? new URL(input) : undefined;
@@ -131,7 +134,7 @@ export function webAddress(): z.ZodCustom<string, string> {
   }, 'an http or https address without user and password');
 }
 
-/** A boolean, where `true` means all defaults of a group, or an object with options of the group. */
+/** A boolean, or an object with the options of a group. `true` means the group's defaults. */
 export function switchable<Options extends z.ZodType>(options: Options): z.ZodUnion<[z.ZodBoolean, Options]> {
   const error = 'a boolean or an object';
   return worded(z.union([boolean(), options], { error }), error);

@@ -1,18 +1,18 @@
 // Words for error messages about options: a suggestion for an unknown name, and a description of the received value.
 
-/** The options of another object, which users may confuse with this one. */
+/** The option names of another object. Users may put these options into the wrong object. */
 export interface Place {
   names: readonly string[];
   /** Completes "it belongs", for example "in `model`". */
   where: string;
 }
 
-/** The options that are set. A value of undefined counts as absent. */
+/** Copies the options, without those whose value is undefined. */
 export function definedOptions<Options extends object>(options: Options): Options {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Options;
 }
 
-/** Names that other programs have for our options. */
+/** Maps names that other programs use to the names of our options. */
 const OTHER_NAMES: Readonly<Record<string, string>> = {
   maxBytes: 'maxDiskBytes',
   cacheDir: 'dir',
@@ -24,7 +24,7 @@ const OTHER_NAMES: Readonly<Record<string, string>> = {
   stopSequences: 'stop',
 };
 
-/** A suggestion for an unknown name, for the end of an error message. Empty if no known name is similar. */
+/** Returns a suggestion to append to an error message about an unknown name, or '' if no known name is similar. */
 export function suggestionFor(name: string, known: readonly string[], places: readonly Place[]): string {
   const renamed = newName(name, known);
   if (renamed !== undefined) {
@@ -63,8 +63,13 @@ export function describe(value: unknown): string {
 }
 
 /**
- * The known name that an unknown name most likely means: the one that other programs call so; else the only one that begins
- * with it; else the nearest one within two edits. Upper and lower case are the same.
+ * Guesses which known name an unknown name means. Tries in this order:
+ *
+ * 1. the option for which other programs use the unknown name,
+ * 2. the only known name that begins with the unknown name,
+ * 3. the nearest known name, if the edit distance is at most two or a third of the unknown name's length.
+ *
+ * Ignores upper and lower case.
  */
 export function nearestName(name: string, known: readonly string[]): string | undefined {
   const renamed = newName(name, known);

@@ -1,16 +1,16 @@
-// Checks options by their schema. Error messages say what was expected and what was received.
+// Checks options against their schema. Error messages name the expected and the received value.
 import type { z } from 'zod';
 import { type ErrorCode, HeadstartError } from './errors.js';
 import { isObject } from './option-types.js';
 import { definedOptions, describe, type Place, suggestionFor } from './options.js';
 
-/** Names and codes for error messages. */
+/** The names and the code that error messages use. */
 export interface ParseContext {
-  /** The object that has the options: "the options", "`model`". */
+  /** Names the object that has the options, for example "the options" or "`model`". */
   where: string;
   /** @default 'CONFIG_INVALID' */
   code?: ErrorCode;
-  /** Other places in which an unknown option may belong, the most likely first. */
+  /** Other objects to which an unknown option may belong, the most likely first. */
   places?: readonly Place[] | ((group: string | undefined) => readonly Place[]);
 }
 
@@ -35,7 +35,8 @@ export function parseOptions<Schema extends z.ZodType>(
 }
 
 /**
- * Checks options and freezes them without filling in defaults, because defaults must not override options of another level.
+ * Checks options and freezes them. Does not fill in defaults, because a default must not override an option of another
+ * level.
  *
  * @throws HeadstartError the codes of {@link parseOptions}.
  */
@@ -56,7 +57,7 @@ function firstOf(issues: readonly Issue[], options: unknown): Issue {
   return (unknown[0] ?? flat[0]) as Issue;
 }
 
-/** For an option that may be a boolean or an object: the issue inside the object. */
+/** If the option may be a boolean or an object, and an object was received, returns the issue inside that object. */
 function insideUnion(issue: Issue, options: unknown): Issue {
   if (issue.code !== 'invalid_union' || !isObject(valueAt(options, issue.path))) {
     return issue;
@@ -80,8 +81,8 @@ function problem(issue: Issue, schema: z.core.$ZodType, options: unknown, contex
 }
 
 /**
- * Names a place, the innermost name first: "`base` in `dry` in `sampling`". `outermost` is left out if a group is named and
- * `outermost` is only a description such as "the options".
+ * Names an option's place, the innermost name first: "`base` in `dry` in `sampling`". Omits `outermost` if the path
+ * names a group and `outermost` is only a description such as "the options".
  *
  * @param options the number of names at the end of the path that are options and not groups
  */

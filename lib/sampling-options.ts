@@ -1,4 +1,4 @@
-// The sampling options of an agent, a session, a turn, and of a `Sampler` of llama-headstart/native.
+// The sampling options. Agents, sessions, turns and the `Sampler` of llama-headstart/native have them.
 import {
   boolean,
   type Group,
@@ -15,15 +15,15 @@ import {
 const MAX_HISTORY = 2 ** 20;
 
 const DRY = {
-  /** 0 (off) to 1e6. @default 0 */
+  /** Factor of the penalty, 0 (off) to 1e6. @default 0 */
   multiplier: number(0, 1e6).optional(),
-  /** 1 to 1e6: the penalty is `multiplier * base ** (length - allowedLength)`. @default 1.75 */
+  /** Base of the penalty, 1 to 1e6. The penalty is `multiplier * base ** (length - allowedLength)`. @default 1.75 */
   base: number(1, 1e6).optional(),
   /** Longest repeated run, in tokens, that has no penalty. 1 or more. @default 2 */
   allowedLength: integer(1, MAX_HISTORY).optional(),
-  /** Newest tokens that are searched for repetitions, up to 2^20. @default 64 */
+  /** Number of newest tokens to search for repeated runs, up to 2^20. @default 64 */
   penaltyLastTokens: integer(0, MAX_HISTORY).optional(),
-  /** Texts that end a run, each of 1 to 40 bytes, at most 64. @default ['\n', ':', '"', '*'] */
+  /** Up to 64 texts that end a run, of 1 to 40 bytes each. @default ['\n', ':', '"', '*'] */
   sequenceBreakers: list(text(), 'an array of texts').optional(),
 };
 
@@ -33,19 +33,19 @@ export interface DryOptions extends OptionsOf<typeof DRY> {}
 export const DRY_OPTIONS: Group<DryOptions> = group(DRY);
 
 const XTC = {
-  /** Probability of use at each token, 0 (never) to 1. @default 0 */
+  /** Probability that XTC applies to a token, 0 (never) to 1. @default 0 */
   probability: number(0, 1).optional(),
-  /** Smallest probability of a likely token, 0 to 1; above 0.5 XTC has no effect. @default 0.1 */
+  /** A token counts as likely from this probability on, 0 to 1. Above 0.5, XTC has no effect. @default 0.1 */
   threshold: number(0, 1).optional(),
 };
 
-/** "Exclude top choices": with some probability removes all likely tokens except the least likely of them. */
+/** "Exclude top choices": sometimes removes all likely tokens except the least likely of them. */
 export interface XtcOptions extends OptionsOf<typeof XTC> {}
 
 export const XTC_OPTIONS: Group<XtcOptions> = group(XTC);
 
 const MIROSTAT = {
-  /** 1 or 2 is the version of the algorithm, 0 turns it off. */
+  /** Version of the algorithm: 1 or 2. 0 turns Mirostat off. */
   version: value<0 | 1 | 2>((input) => [0, 1, 2].includes(input as number), '0, 1 or 2'),
   /** Target surprise in bits, 0 to 100. @default 5 */
   tau: number(0, 100).optional(),
@@ -58,25 +58,28 @@ export interface MirostatOptions extends OptionsOf<typeof MIROSTAT> {}
 
 export const MIROSTAT_OPTIONS: Group<MirostatOptions> = group(MIROSTAT);
 
-/** The sampler checks texts and token ids, because it knows the vocabulary. */
+/** These schemas do not check texts and token ids. The sampler does that, because it knows the vocabulary. */
 export const SAMPLING = {
-  /** 0 to 100. Below 0.001 the most likely token is always chosen. @default 0.8, of a `Sampler` 0 */
+  /** 0 to 100. Below 0.001 the most likely token is always chosen. @default 0.8; in a `Sampler` 0 */
   temperature: number(0, 100).optional(),
-  /** How far the entropy may raise or lower the temperature; less than `temperature`. @default 0 */
+  /** How far the entropy may raise or lower the temperature. Must be less than `temperature`. @default 0 */
   dynamicTemperatureRange: number(0, 100).optional(),
   /** Exponent of the dynamic temperature, 0.01 to 100. @default 1 */
   dynamicTemperatureExponent: number(0.01, 100).optional(),
-  /** Keep the k most likely tokens; 0 keeps all. @default 40, of a `Sampler` 0 */
+  /** Keep the k most likely tokens; 0 keeps all. @default 40; in a `Sampler` 0 */
   topK: integer(0, 2 ** 31 - 1).optional(),
-  /** Keep the most likely tokens that together have this probability, 0 to 1. @default 0.95, of a `Sampler` 1 */
+  /** Keep the most likely tokens that together have this probability, 0 to 1. @default 0.95; in a `Sampler` 1 */
   topP: number(0, 1).optional(),
-  /** Keep tokens with at least this share of the most likely token's probability, 0 to 1. @default 0.05, of a `Sampler` 0 */
+  /**
+   * Keep tokens with at least this share of the most likely token's probability, 0 to 1. @default 0.05; in a `Sampler`
+   * 0
+   */
   minP: number(0, 1).optional(),
-  /** Locally typical sampling, 0 to 1. @default 1 */
+  /** Locally typical sampling: keep the most typical tokens that together have this probability, 0 to 1. @default 1 */
   typicalP: number(0, 1).optional(),
   /** Keep logits within n standard deviations of the highest, 0 (off) to 100. @default 0 */
   topNSigma: number(0, 100).optional(),
-  /** Fewest tokens that truncation keeps. @default 0 */
+  /** Smallest number of tokens that truncation keeps. @default 0 */
   minKeep: integer(0, MAX_HISTORY).optional(),
   /** Divides positive logits of recent tokens by this value and multiplies negative ones, 0.01 to 100. @default 1 */
   repeatPenalty: number(0.01, 100).optional(),
@@ -84,9 +87,9 @@ export const SAMPLING = {
   frequencyPenalty: number(-100, 100).optional(),
   /** Subtracted once from the logit of each recent token, -100 to 100. @default 0 */
   presencePenalty: number(-100, 100).optional(),
-  /** Newest tokens that count as recent for these three penalties, up to 2^20. @default 64 */
+  /** Number of newest tokens that count as recent for these three penalties, up to 2^20. @default 64 */
   penaltyLastTokens: integer(0, MAX_HISTORY).optional(),
-  /** A penalty on repeated runs of tokens. @default off */
+  /** Penalizes repeated runs of tokens. @default off */
   dry: DRY_OPTIONS.optional(),
   /** Removes the most likely tokens with some probability. @default off */
   xtc: XTC_OPTIONS.optional(),
@@ -99,14 +102,17 @@ export const SAMPLING = {
   ).optional(),
   /** Never choose a token that ends generation. @default false */
   ignoreEos: boolean().optional(),
-  /** 0 to 4294967294. The same seed chooses the same tokens from the same logits. @default a random one */
+  /** 0 to 4294967294. With the same seed, the same logits lead to the same tokens. @default a random seed */
   seed: integer(0, 2 ** 32 - 2).optional(),
 };
 
-/** How tokens are chosen. The order is llama.cpp's: bias, penalties, DRY, top-n-sigma, top-k, typical, top-p, min-p, XTC, temperature, choice. */
+/**
+ * How tokens are chosen. The steps run in llama.cpp's order: bias, penalties, DRY, top-n-sigma, top-k, typical, top-p,
+ * min-p, XTC, temperature, choice.
+ */
 export interface SamplingOptions extends OptionsOf<typeof SAMPLING> {}
 
-/** The defaults of llama.cpp's own programs that are not neutral (`common_params_sampling`). */
+/** The defaults of llama.cpp's own programs (`common_params_sampling`), without those that have no effect. */
 export const LLAMA_CPP_SAMPLING: Readonly<SamplingOptions> = Object.freeze({
   temperature: 0.8,
   topK: 40,

@@ -15,7 +15,7 @@ export function mapBelow(schema: JsonObject, change: (schema: Json) => Json): Js
   return Object.fromEntries(Object.entries(schema).map(([name, value]) => [name, mapKeyword(name, value, change)]));
 }
 
-/** The target of a reference within a schema; undefined if there is none. */
+/** The target of a reference within a schema, or undefined if the target does not exist. */
 export function targetOf(root: JsonObject, reference: string): Json {
   if (reference === '#') {
     return root;

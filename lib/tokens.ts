@@ -1,4 +1,4 @@
-/** How many tokens `a` and `b` have in common from their start. */
+/** The number of tokens that `a` and `b` share at their start. */
 export function commonPrefixLength(a: ArrayLike<number>, b: ArrayLike<number>): number {
   const limit = Math.min(a.length, b.length);
   let length = 0;

@@ -70,14 +70,14 @@ function byQuantization(paths: readonly string[], { quantization }: ModelSelecti
   );
 }
 
-/** The models among the files. A split model is represented by its first part; projectors and importance matrices are not models. */
+/** The models among the files, a split model as its first part. Projectors and importance matrices are not models. */
 function distinctModels(paths: readonly string[]): string[] {
   return paths.filter(
     (path) => path.endsWith('.gguf') && shardPaths(path)[0] === path && !/(^|[-._/])(mmproj|imatrix)\b/i.test(path),
   );
 }
 
-/** Whether a path has the name of a quantization as a whole word: Q4_K does not match Q4_K_M. */
+/** Whether the file name contains the quantization as a whole word: Q4_K does not match Q4_K_M. */
 function hasQuantization(path: string, quantization: string): boolean {
   const name = path.slice(path.lastIndexOf('/') + 1).toLowerCase();
   const wanted = quantization.toLowerCase();

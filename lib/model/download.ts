@@ -20,7 +20,7 @@ export interface RemoteFile {
   url: string;
   /** The path of the complete file. */
   path: string;
-  /** Headers that are sent only to the origin of the address. */
+  /** Headers for the origin of `url`. A redirect to another origin does not get them. */
   secrets?: Readonly<Record<string, string>> | undefined;
   size?: number | undefined;
   sha256?: string | undefined;
@@ -42,7 +42,7 @@ export interface DownloadOptions {
  * Makes sure that the complete and verified file is at its path.
  *
  * @throws HeadstartError `DOWNLOAD_FAILED`, `DOWNLOAD_CORRUPT`, `MODEL_NOT_FOUND`, `UNAUTHORIZED`, `DISK_FULL`,
- *   `WRITE_FAILED`, `ABORTED`. Received bytes stay in a file beside it, and the next call continues there.
+ *   `WRITE_FAILED`, `ABORTED`. The received bytes stay in a `.part` file, and the next call continues that file.
  */
 export async function downloadFile(file: RemoteFile, options: DownloadOptions): Promise<void> {
   throwIfAborted(options.signal);
@@ -64,7 +64,7 @@ export async function downloadFile(file: RemoteFile, options: DownloadOptions): 
     }
   } finally {
     if (lock !== 'unsupported') {
-      await unlink(lock.path).catch(() => undefined); // the owner of a lock may delete its file just before it releases the lock
+      await unlink(lock.path).catch(() => undefined); // before the release: FileLock allows this only to the lock's holder
       lock.release();
     }
   }
@@ -141,7 +141,11 @@ async function receive(file: RemoteFile, partial: PartialFile, options: Download
   await requireAll(file, partial);
 }
 
-/** Makes the partial file end at the position at which the body of the response begins. @returns whether the file is complete */
+/**
+ * Makes the partial file end at the position at which the response's body begins.
+ *
+ * @returns whether the file is complete
+ */
 async function settle(http: HttpResponse, partial: PartialFile, file: RemoteFile): Promise<boolean> {
   const { response } = http;
   if (response.status === 206) {
@@ -157,7 +161,7 @@ async function settle(http: HttpResponse, partial: PartialFile, file: RemoteFile
       return true;
     }
     await partial.restart();
-    throw new TransientError(`${withoutQuery(file.url)} has no bytes after those received before`);
+    throw new TransientError(`${withoutQuery(file.url)} could not continue the earlier download`);
   }
   throwForStatus(http, withoutQuery(file.url));
   await partial.restart(response);
@@ -200,7 +204,7 @@ async function verify(file: RemoteFile, partial: PartialFile): Promise<void> {
     await partial.restart();
     throw new HeadstartError(
       'DOWNLOAD_CORRUPT',
-      `Expected a GGUF file from ${withoutQuery(file.url)}, but it begins with ${JSON.stringify(magic)}: is the address that of a web page?`,
+      `Expected a GGUF file from ${withoutQuery(file.url)}, but it begins with ${JSON.stringify(magic)}: is it the address of a web page?`,
     );
   }
 }
@@ -221,7 +225,7 @@ async function acquire(file: RemoteFile, options: DownloadOptions): Promise<File
       throw error;
     }
     if (polls === 0) {
-      options.log(`Another process downloads ${name}. Waiting for it.`);
+      options.log(`Waiting for another process, which is downloading ${name}.`);
     }
     const part = await stat(`${file.path}.part`).catch(() => undefined);
     options.progress.report('wait', name, part?.size ?? 0, file.size);
@@ -232,7 +236,7 @@ async function acquire(file: RemoteFile, options: DownloadOptions): Promise<File
   }
 }
 
-/** Whether the file is complete. Only verified files have their final name, so comparing the size is enough. */
+/** Whether the file is complete. Only a verified file has its final name, so the size is the only other check. */
 export async function isComplete(file: RemoteFile): Promise<boolean> {
   const stats = await stat(file.path).catch(() => undefined);
   return stats?.isFile() === true && (file.size === undefined || stats.size === file.size);

@@ -3,13 +3,13 @@ import { HeadstartError } from '../errors.js';
 import { addon } from '../native/addon.js';
 import { FileHash, type FileRange } from '../native/file-hash.js';
 
-/** Bytes that are read at each of two positions of every tensor. */
+/** Size of a sample in bytes. Each tensor has one at its start and one in its middle. */
 const SAMPLE_BYTES = 4096;
 
 /**
- * Identifies a model by its content: SHA-256 over the GGUF header (all metadata and tensor infos) and a sample of every tensor's data,
- * over all shards. Two models that differ only in weights outside of all samples have the same fingerprint. Fine-tunes and other
- * quantizations differ in every sample.
+ * Identifies a model by its content. The fingerprint is a SHA-256 of all shards: of their GGUF headers (all metadata
+ * and tensor infos) and of samples of every tensor's data. Two models that differ only outside the samples have the
+ * same fingerprint. Fine-tunes and other quantizations differ in every sample.
  *
  * @throws HeadstartError `MODEL_NOT_FOUND`, `MODEL_INVALID`, `ABORTED`.
  */

@@ -14,7 +14,7 @@ import { type HuggingFaceModelSource, isPathInside } from './source.js';
 
 const GENERATION_CONFIG = 'generation_config.json';
 const MAX_GENERATION_CONFIG_BYTES = 1024 ** 2;
-/** Longest wait for the Hub's listing if an earlier listing can be used instead. */
+/** If an earlier listing can be used instead: the longest wait for the Hub's listing. */
 const REFRESH_TIMEOUT_MS = 5000;
 
 /** @returns the path of the model's first file */
@@ -51,7 +51,7 @@ export async function fetchHubModel(source: HuggingFaceModelSource, settings: Do
   return (files[0] as RemoteFile).path;
 }
 
-/** Lists the files of the revision. If the Hub cannot be reached, the saved listing is used. */
+/** Lists the files of the revision. If the Hub cannot be reached, returns the saved listing. */
 async function currentListing(
   source: HuggingFaceModelSource,
   access: HubAccess,
@@ -103,7 +103,7 @@ function chooseFiles(source: HuggingFaceModelSource, listing: HubListing): HubFi
   return paths.map((path) => byPath.get(path) as HubFile);
 }
 
-/** A hash of names and contents, so that commits with the same files share a directory. */
+/** A hash of the files' names and contents. It names their directory, so that commits with the same files share one. */
 function contentHash(files: readonly HubFile[]): string {
   const contents = files.map(({ path, size, sha256, gitOid }) => [basename(path), size, sha256 ?? gitOid ?? path]);
   return createHash('sha256').update(JSON.stringify(contents)).digest('hex').slice(0, 16);
@@ -121,8 +121,9 @@ function remoteFile(
 }
 
 /**
- * Downloads the repository's generation_config.json to the directory of the model. Repositories of converted models seldom have
- * this file; then the file of the base model is used, which the repository names. A missing file is not an error.
+ * Downloads the repository's generation_config.json to the directory of the model. Repositories of converted models
+ * seldom have this file. If it is missing, the file of the base model that the repository names is downloaded. If that
+ * file is missing too, nothing is downloaded.
  */
 async function fetchGenerationConfig(
   source: HuggingFaceModelSource,

@@ -1,4 +1,5 @@
-// The parts of the Hugging Face Hub's API that downloads need: the files of a revision, and their addresses.
+// The parts of the Hugging Face Hub's API that downloads need. They list the files of a revision and build their
+// addresses.
 import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -17,7 +18,7 @@ export interface HubFile {
   /** The path in the repository. */
   path: string;
   size: number;
-  /** The hash of a large file. */
+  /** The SHA-256 of a large file, which is not stored in git. */
   sha256?: string;
   /** The hash of a file that is stored in git: SHA-1 over `blob <size>\0` and the content. */
   gitOid?: string;
@@ -34,14 +35,16 @@ export interface HubListing {
 
 export interface HubAccess {
   endpoint: string;
-  /** The Authorization header, if there is a token. */
+  /** The Authorization header. Empty if there is no token. */
   secrets: Readonly<Record<string, string>>;
 }
 
 /**
- * The address of the server and its token: from the source, else from the environment, else from the user's token file.
+ * Finds the server's address and the access token: in the source, else in the environment, else in the user's token
+ * file.
  *
- * @throws HeadstartError `CONFIG_INVALID` if HF_ENDPOINT is not an address, or the token has characters that a header cannot have.
+ * @throws HeadstartError `CONFIG_INVALID` if HF_ENDPOINT is not an address, or the token has characters that a header
+ *   cannot have.
  */
 export async function hubAccess({ endpoint, token }: HuggingFaceModelSource): Promise<HubAccess> {
   const { HF_TOKEN } = process.env;
@@ -81,6 +84,8 @@ export function fileUrl(endpoint: string, repo: string, revision: string, path: 
 }
 
 /**
+ * Lists the files of a revision.
+ *
  * @throws TransientError; HeadstartError `MODEL_NOT_FOUND`, `UNAUTHORIZED`, `DOWNLOAD_FAILED`, `ABORTED`.
  */
 export async function listRevision(

@@ -5,7 +5,7 @@ import { HeadstartError } from '../errors.js';
 import { chooseModel } from './choose-model.js';
 
 /**
- * Finds the file of a model, or the first part of a split model whose parts are all there.
+ * Returns the path of a model's file. For a split model, checks that all parts exist and returns the first one.
  *
  * @throws HeadstartError `MODEL_NOT_FOUND`.
  */
@@ -46,12 +46,12 @@ function notFound(path: string, why: string, cause: unknown): HeadstartError {
   return new HeadstartError('MODEL_NOT_FOUND', `Expected a GGUF file at "${path}": ${why}`, { cause });
 }
 
-/** The parsed generation_config.json in the directory of a model; undefined if there is none. */
+/** The parsed generation_config.json in the directory of a model, or undefined if it is missing or invalid. */
 export async function generationConfigBeside(model: string): Promise<unknown> {
   try {
     return JSON.parse(await readFile(join(dirname(model), 'generation_config.json'), 'utf8'));
   } catch {
-    return undefined; // missing or invalid
+    return undefined;
   }
 }
 

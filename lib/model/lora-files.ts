@@ -6,7 +6,7 @@ import type { ModelSourceInput } from './source.js';
 const MAX_SCALE = 10_000;
 
 const LORA = {
-  /** The adapter's GGUF file: any source that a model may have. */
+  /** The source of the adapter's GGUF file, in any form that the source of a model may have. */
   source: value<ModelSourceInput>((input) => input !== undefined, 'a model source'), // parseModelSource checks the rest
   /** Factor of the adapter's weights. @default 1 */
   scale: number(-MAX_SCALE, MAX_SCALE).optional(),

@@ -37,26 +37,29 @@ export const MODEL = {
   /** Retries of failed downloads. @default 3 times, after 1, 2 and 4 seconds */
   retryConfig: RETRY_CONFIG.prefault({}),
   /**
-   * Use the sampling options that the model's makers recommend, unless a request sets them. They are read from the GGUF file's metadata
-   * and from a `generation_config.json` in the same directory, which is downloaded together with a Hub model. No file is downloaded for this
-   * alone. `false` uses the defaults of llama.cpp. @default true
+   * Use the sampling options that the model's makers recommend, unless a request sets them. The recommendations come
+   * from the GGUF file's metadata and from a `generation_config.json` in the same directory. That file is downloaded
+   * together with a Hub model, never alone. `false` uses the defaults of llama.cpp. @default true
    */
   useHfParams: boolean().default(true),
   /**
-   * A chat template that replaces the model's own: the text of a Jinja template, not its path or name. Use only templates that you trust: a
-   * template is a program, and nothing limits its time or memory. @default the model's own
+   * A chat template that replaces the model's own: the text of a Jinja template, not its path or name. Use only
+   * templates that you trust, because a template is a program and nothing limits its time or memory. @default the
+   * model's own
    */
   chatTemplate: text().optional(),
   /** LoRA adapters, applied in this order. @default none */
   loras: LORAS.default([]),
   /**
-   * Tokens that one session may hold. If they are more than the model's training length, there is a warning (`CONTEXT_OVER_TRAINING`): see
-   * `ropeScaling`. @default the smaller of the model's training length and 8,192 (split: 4,096)
+   * Most tokens that one session may hold. A value above the model's training length causes a warning
+   * (`CONTEXT_OVER_TRAINING`): see `ropeScaling`. @default the smaller of the model's training length and 8,192 (split:
+   * 4,096)
    */
   contextSize: integer(1).optional(),
   /**
-   * How positions beyond the training length are computed: `yarn` or `linear` interpolation, each with `ropeFrequencyScale`; `none`
-   * leaves out the scaling that the model file asks for; `model` follows the model file. @default 'model'
+   * How positions beyond the training length are computed. `yarn` and `linear` interpolate and need
+   * `ropeFrequencyScale`. `none` ignores the scaling that the model file asks for. `model` follows the model file.
+   * @default 'model'
    */
   ropeScaling: (oneOf('model', 'none', 'linear', 'yarn') as Group<RopeScaling>).default('model'),
   /** RoPE frequency scale: the training length divided by the wanted length. @default the model's own */
@@ -69,28 +72,35 @@ export const MODEL = {
   nSeqMax: integer(1, 256).default(8),
   /** Most tokens in one decode. @default 512 */
   batchSize: integer(1, 2 ** 20).default(512),
-  /** Threads for single tokens. @default the number of cores */
+  /** Threads for batches of one token. @default the number of cores */
   nThreads: integer(1, 512).optional(),
-  /** Threads for prompts. @default nThreads */
+  /** Threads for larger batches, such as prompts. @default nThreads */
   nThreadsBatch: integer(1, 512).optional(),
-  /** One KV cache that all sessions share, or a separate part (stream) for each. @default 'unified', with `reproducible` 'split' */
+  /**
+   * `unified`: all sessions share one KV cache. `split`: each session has a separate part (stream) of it.
+   * @default 'unified', with `reproducible` 'split'
+   */
   kvLayout: (oneOf('unified', 'split') as Group<KvLayout>).optional(),
   /** Element type of the K cache. @default 'f16' */
   keyType: cacheType(),
   /** Element type of the V cache. Quantized types need flash attention. @default 'f16' */
   valueType: cacheType(),
-  /** Compute attention without storing its matrix. @default true, with `reproducible` false */
+  /** Compute attention without storing the whole attention matrix. @default true, with `reproducible` false */
   flashAttention: boolean().optional(),
-  /** Keep all cells of sliding-window layers, so that conversations can be trimmed. Not with `reproducible`. @default false */
+  /**
+   * Keep all cells of sliding-window layers, so that conversations can be trimmed. Cannot be combined with
+   * `reproducible`. @default false
+   */
   fullSlidingWindow: boolean().default(false),
   /**
-   * The processor to compute on. `'auto'` is the GPU that a build or an installed package supports, else the CPU. `false` is the CPU. All
-   * agents of a process share it. The environment variable `LLAMA_HEADSTART_VARIANT` overrides it. @default 'auto'
+   * The processor to compute on. `'auto'` is the GPU that a build or an installed package supports, else the CPU.
+   * `false` is the CPU. All agents of a process use the same processor. The environment variable
+   * `LLAMA_HEADSTART_VARIANT` overrides this option. @default 'auto'
    */
   gpu: value<Gpu>((input) => GPUS.includes(input), "one of 'auto', 'cuda', 'metal', 'vulkan', or false").default(
     'auto',
   ),
-  /** Layers on the GPU, if there is one; -1 is all. @default -1 */
+  /** Number of layers on the GPU, if there is a GPU. -1 means all layers. @default -1 */
   nGpuLayers: integer(-1).default(-1),
   /** Map the model file instead of reading it. @default true */
   useMmap: boolean().default(true),

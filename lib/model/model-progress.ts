@@ -1,13 +1,14 @@
 /** The progress of downloading and loading a model. */
 export interface ModelProgress {
   /**
-   * `resolve`: listing the files on the Hub; `wait`: another process downloads the same file; `verify`: hashing bytes that were
-   * downloaded before; `download`; `load`: loading the model into memory.
+   * `resolve`: listing the files on the Hub. `wait`: waiting for another process that downloads the same file.
+   * `verify`: hashing bytes that were downloaded earlier. `download`: downloading. `load`: loading the model into
+   * memory.
    */
   phase: 'resolve' | 'wait' | 'verify' | 'download' | 'load';
-  /** Progress of this phase, 0 to 1; 0 if the total is not known. */
+  /** Progress of this phase, 0 to 1. 0 if the total is unknown. */
   fraction: number;
-  /** Bytes downloaded so far, of all files. In `verify`: bytes of this file hashed so far. */
+  /** Downloaded bytes of all files so far. In `verify`: hashed bytes of this file so far. */
   bytes?: number;
   /** The value of `bytes` at the end of the phase, if it is known. */
   total?: number;
@@ -23,7 +24,7 @@ const REPORT_EVERY_MS = 100;
 /** Reports the sum of the byte counts of several files, at most every 100 ms. */
 export class ByteProgress {
   readonly #onProgress: OnModelProgress | undefined;
-  /** Sizes of the files that are not complete, in order. Undefined if a size is not known. */
+  /** The sizes of the files that are not complete yet, in order. An unknown size is undefined. */
   readonly #sizes: (number | undefined)[];
   #before = 0;
   #reportedAt = 0;
@@ -33,7 +34,7 @@ export class ByteProgress {
     this.#sizes = [...sizes];
   }
 
-  /** @param size of the file, if it is known now */
+  /** @param size the size of the file, if it is known by now */
   report(phase: 'wait' | 'download', file: string, bytes: number, size: number | undefined): void {
     const total = this.#total(size);
     const done = this.#before + bytes;
@@ -46,7 +47,7 @@ export class ByteProgress {
     this.#pass({ phase: 'verify', fraction: bytes / all, bytes, total: all, file }, bytes === all);
   }
 
-  /** A file is complete. */
+  /** Call this when a file is complete. */
   finish(size: number): void {
     this.#before += size;
     this.#sizes.shift();

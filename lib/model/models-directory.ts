@@ -2,16 +2,17 @@ import { join } from 'node:path';
 import { userCache } from '../native/places.js';
 
 /**
- * The directory of downloaded models, shared by all programs of a user. `LLAMA_HEADSTART_MODELS_DIR` names another.
+ * The directory of downloaded models. All programs of a user share it, unless `LLAMA_HEADSTART_MODELS_DIR` names
+ * another one.
  *
  * ```
  * huggingface/<owner>/<name>/<16 hex digits>/<file>   a model's files; the digits are a hash of their names and contents
- * huggingface/<owner>/<name>/refs/<revision>.json     the files of the revision, as the Hub last listed them
+ * huggingface/<owner>/<name>/refs/<revision>.json     the Hub's newest list of the files of the revision
  * url/<16 hex digits>/<file>                          the digits are a hash of the address
  * ...<file>.part, .part.json, .lock                   an unfinished download, and the lock of the process that works on it
  * ```
  *
- * A file with its final name is complete and verified. Any file may be deleted while no process uses it.
+ * A file gets its final name only when it is complete and verified. Any file may be deleted while no process uses it.
  */
 export function modelsDirectory(): string {
   return process.env.LLAMA_HEADSTART_MODELS_DIR || join(userCache(), 'models');

@@ -7,7 +7,7 @@ const CHUNK_BYTES = 1 << 20;
 
 /** Identifies the content of an unfinished download. */
 interface Origin {
-  /** A strong ETag, or a Last-Modified date: the same in a later response means the same content. */
+  /** A strong ETag or a Last-Modified date. Two responses with the same validator have the same content. */
   validator?: string | undefined;
   total?: number | undefined;
 }
@@ -20,7 +20,7 @@ export class PartialFile {
   #hash: Hash;
   #size = 0;
   #origin: Origin = {};
-  /** Whether the bytes that an earlier process received were read. */
+  /** Whether `restore` has read the bytes that an earlier process received. */
   #restored = false;
 
   private constructor(path: string, file: FileHandle, newHash: () => Hash) {
@@ -40,12 +40,12 @@ export class PartialFile {
     return new PartialFile(path, file, newHash);
   }
 
-  /** Bytes received. */
+  /** Number of received bytes. */
   get size(): number {
     return this.#size;
   }
 
-  /** Bytes of the complete file, as the server reports them. */
+  /** The size of the complete file in bytes, as the server reports it. */
   get total(): number | undefined {
     return this.#origin.total;
   }
@@ -53,7 +53,8 @@ export class PartialFile {
   /**
    * Continues with the bytes that an earlier process received. Later calls do nothing.
    *
-   * @param trusted whether the complete file will be compared with a known hash, so that bytes without a validator may be used
+   * @param options.trusted whether the complete file will be compared with a known hash. Otherwise bytes without a
+   *   validator are dropped.
    */
   async restore(options: {
     trusted: boolean;
@@ -88,7 +89,7 @@ export class PartialFile {
     this.#restored = true;
   }
 
-  /** Drops the received bytes. @param response the response whose body is received next */
+  /** Drops the received bytes. @param response the response whose body will be appended next */
   async restart(response?: Response): Promise<void> {
     await this.#file.truncate(0);
     this.#size = 0;
@@ -126,7 +127,7 @@ export class PartialFile {
     this.#size += piece.byteLength;
   }
 
-  /** The hash of all received bytes, hex. */
+  /** The hash of all received bytes, in hexadecimal. */
   digest(): string {
     return this.#hash.copy().digest('hex');
   }

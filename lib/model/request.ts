@@ -1,4 +1,4 @@
-// One HTTP request. Redirects are followed here and not by `fetch`, so that secrets are sent only to their own origin.
+// One HTTP request. This file follows redirects itself, so that secrets are sent only to their own origin.
 
 import { abortedError, onAbort, throwIfAborted } from '../abort.js';
 import { HeadstartError } from '../errors.js';
@@ -8,7 +8,7 @@ const MAX_REDIRECTS = 10;
 
 export interface HttpRequest {
   url: string;
-  /** Sent to every origin, also after redirects. */
+  /** Sent to every origin, even after redirects. */
   headers?: Readonly<Record<string, string>>;
   /** Sent to the origin of `url` only. */
   secrets?: Readonly<Record<string, string>> | undefined;
@@ -22,7 +22,7 @@ export interface HttpResponse {
   response: Response;
   /** Whether the response came from the origin of the request, without a redirect to another origin. */
   sameOrigin: boolean;
-  /** The body, with the stall timer running. @throws TransientError, HeadstartError `ABORTED`. */
+  /** The chunks of the body. Each chunk restarts the stall timer. @throws TransientError, HeadstartError `ABORTED`. */
   body(): AsyncGenerator<Uint8Array, void, undefined>;
   cancel(): Promise<void>;
 }
@@ -73,7 +73,7 @@ export async function request(options: HttpRequest): Promise<HttpResponse> {
   }
 }
 
-/** Reads a response that must be small. @throws the errors of {@link request}; HeadstartError `DOWNLOAD_FAILED` if it is too large. */
+/** @throws the errors of {@link request}; HeadstartError `DOWNLOAD_FAILED` if the body is larger than `maxBytes`. */
 export async function readSmall({ response, body }: HttpResponse, maxBytes: number): Promise<Buffer> {
   const pieces: Uint8Array[] = [];
   let size = 0;
@@ -88,6 +88,9 @@ export async function readSmall({ response, body }: HttpResponse, maxBytes: numb
 }
 
 /**
+ * Throws an error for a response without success.
+ *
+ * @param what names the resource in the message
  * @throws TransientError, HeadstartError `MODEL_NOT_FOUND`, `UNAUTHORIZED`, `DOWNLOAD_FAILED`.
  */
 export function throwForStatus({ response, sameOrigin }: HttpResponse, what: string): void {
@@ -105,7 +108,7 @@ export function throwForStatus({ response, sameOrigin }: HttpResponse, what: str
   if (status === 401 || status === 403) {
     throw new HeadstartError(
       'UNAUTHORIZED',
-      `${message}: it is private, gated or does not exist. Pass a token that has access`,
+      `${message}: it may be private or gated, or it may not exist. Pass a token that has access`,
     );
   }
   throw new HeadstartError(status === 404 || status === 410 ? 'MODEL_NOT_FOUND' : 'DOWNLOAD_FAILED', message);

@@ -21,9 +21,9 @@ const RESOLVE = {
   /** Retries of failed requests. @default 3 times, after 1, 2 and 4 seconds */
   retryConfig: RETRY_CONFIG.prefault({}),
   /**
-   * Also get the sampling options that the makers recommend. `true` downloads the `generation_config.json` of the repository, or of its
-   * base model. `'with-model'` uses a file in the model's directory, and downloads that of the repository only together with the
-   * model. @default false
+   * Also return the sampling options that the model's makers recommend. `true` downloads the `generation_config.json`
+   * of the repository or of its base model. `'with-model'` reads the file in the model's directory. It downloads the
+   * repository's file only if it also downloads the model. @default false
    */
   generationConfig: value<boolean | 'with-model'>(
     (input) => typeof input === 'boolean' || input === 'with-model',
@@ -33,7 +33,9 @@ const RESOLVE = {
   onProgress: callable<OnModelProgress>().optional(),
   /** Receives a warning for each retry. @default none */
   logger: callable<Logger>().optional(),
-  /** Aborts the download with `ABORTED`. Received bytes stay, and the next download continues there. @default none */
+  /**
+   * Aborts the download with `ABORTED`. The received bytes stay, and the next download continues them. @default none
+   */
   signal: abortSignal().optional(),
 };
 
@@ -51,10 +53,10 @@ export interface ResolvedModel {
 }
 
 const OF_AN_AGENT: readonly Place[] = [
-  { names: ['useHfParams'], where: 'in `model` of an agent: here it is `generationConfig`' },
+  { names: ['useHfParams'], where: 'in `model` of an agent: use `generationConfig` here' },
 ];
 
-/** Options of downloads, with defaults, for all kinds of sources. */
+/** The resolved options of a download, for all kinds of sources. */
 export interface DownloadSettings {
   directory: string;
   retry: ResolvedRetryConfig;
@@ -65,8 +67,9 @@ export interface DownloadSettings {
 }
 
 /**
- * Downloads a model or a LoRA adapter, unless it is on this machine already. A download continues where it stopped, one process does it
- * for all, and the file gets its final name only after it was verified.
+ * Downloads a model or a LoRA adapter, unless it is on this machine already. An interrupted download continues from its
+ * last byte. If several processes need the file, one of them downloads it. A file gets its final name only after
+ * verification.
  *
  * @throws HeadstartError `CONFIG_INVALID`, `MODEL_NOT_FOUND`, `UNAUTHORIZED`, `DOWNLOAD_FAILED`, `DOWNLOAD_CORRUPT`,
  *   `DISK_FULL`, `WRITE_FAILED`, `ABORTED`.
@@ -82,7 +85,7 @@ export async function resolveModel(input: ModelSourceInput, options: ResolveMode
   );
   const source = parseModelSource(input);
   const settings: DownloadSettings = {
-    // Read only for downloads: a local model needs no directory, and not every user has a home directory.
+    // Only downloads read this getter. It throws if the user has no home directory, and a local model needs none.
     get directory() {
       return modelsDir ?? modelsDirectory();
     },

@@ -5,19 +5,22 @@ import { type Group, group, integer, number, type OptionsOf, type ResolvedOf } f
 import { parseOptions } from '../parse-options.js';
 
 const RETRY = {
-  /** Most retries in a row without progress. An attempt that received new bytes starts the count again. @default 3 */
+  /** Most retries in a row without progress. An attempt that receives new bytes resets the count. @default 3 */
   maxRetries: integer(0).default(3),
   /** Wait before the first retry, ms. @default 1000 */
   initialDelayMs: integer(0).default(1000),
-  /** Factor from each wait to the next. @default 2 */
+  /** Factor by which each wait is longer than the last. @default 2 */
   backoffMultiplier: number(1, 100).default(2),
-  /** Longest wait, ms, also if a server's Retry-After asks for more. @default 30000 */
+  /** Longest wait, ms, even if a server's Retry-After asks for more. @default 30000 */
   maxDelayMs: integer(0).default(30_000),
-  /** Longest time without received bytes, ms. After it the attempt has failed. @default 30000 */
+  /** An attempt fails if no bytes arrive for this long, ms. @default 30000 */
   stallTimeoutMs: integer(1).default(30_000),
 };
 
-/** Retries of downloads after temporary failures: connection, stall, 408, 429, 5xx, damaged data. */
+/**
+ * How downloads are retried after temporary failures: a failed connection, a stall, HTTP status 408, 429 or 5xx, or
+ * damaged data.
+ */
 export interface RetryConfig extends OptionsOf<typeof RETRY> {}
 export type ResolvedRetryConfig = Readonly<ResolvedOf<typeof RETRY>>;
 
@@ -28,7 +31,7 @@ export function resolveRetryConfig(config: RetryConfig = {}): ResolvedRetryConfi
   return parseOptions(RETRY_CONFIG, config, { where: '`retryConfig`' });
 }
 
-/** A temporary failure: a retry may succeed. */
+/** A temporary failure. A retry may succeed. */
 export class TransientError extends HeadstartError {
   /** The wait that the server asked for, ms. */
   readonly retryAfterMs: number | undefined;
@@ -44,12 +47,12 @@ export class TransientError extends HeadstartError {
 
 export interface RetryOptions {
   signal?: AbortSignal | undefined;
-  /** The most progress so far. Attempts that increase it do not count as retries. */
+  /** Returns the greatest progress so far. An attempt that increases it resets the count of retries. */
   progress?: () => number;
   onRetry?: (message: string) => void;
 }
 
-/** @throws HeadstartError of the last attempt; `ABORTED` during a wait. */
+/** @throws HeadstartError the error of the last attempt, or `ABORTED` during a wait. */
 export async function withRetries<T>(
   retry: ResolvedRetryConfig,
   attempt: () => Promise<T>,

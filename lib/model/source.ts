@@ -1,4 +1,4 @@
-// The sources of models: their long and short forms, and how they are checked.
+// The long and short forms of model sources, and their checks.
 import { fileURLToPath } from 'node:url';
 import { HeadstartError } from '../errors.js';
 import { type Group, group, type OptionsOf, oneOf, stringMap, text, value, webAddress } from '../option-types.js';
@@ -20,8 +20,8 @@ const LOCAL = {
   /** Tells it from other sources. */
   type: oneOf('local'),
   /**
-   * A GGUF file, any part of a split model, or a folder that contains one model, as a path or a `file:` URL. Paths are relative to the
-   * working directory; `~/` is the home directory.
+   * The path or `file:` URL of a GGUF file, of any part of a split model, or of a folder that contains one model. A
+   * path is relative to the working directory. `~/` is the home directory.
    */
   path: text(),
 };
@@ -37,37 +37,40 @@ const HUGGING_FACE = {
   /** The path of the GGUF file, or of any part of a split model, in the repository. */
   filename: pathInside().optional(),
   /**
-   * Instead of `filename`: the model with this quantization in its file name. Upper and lower case are the same.
+   * Chooses the model with this quantization in its file name, instead of `filename`. Ignores upper and lower case.
    * @default Q4_K_M if the repository has it, else its only GGUF file
    */
   quantization: text().optional(),
-  /** Only files below this folder of the repository. */
+  /** Consider only files below this folder of the repository. */
   folder: pathInside().optional(),
   /** Branch, tag or commit. @default 'main' */
   revision: text().optional(),
-  /** Access token; `null` sends none. @default HF_TOKEN, then the token that `hf auth login` has saved */
+  /** Access token. `null` sends no token. @default HF_TOKEN, else the token that `hf auth login` has saved */
   token: value<string | null>(
     (input) => input === null || (typeof input === 'string' && input !== ''),
     'a non-empty string or null',
   ).optional(),
-  /** Address of the Hub, or of a server that speaks its API. @default HF_ENDPOINT, then https://huggingface.co */
+  /** Address of the Hub, or of a server with the Hub's API. @default HF_ENDPOINT, else https://huggingface.co */
   endpoint: webAddress().optional(),
 };
 
-/** A model on the Hugging Face Hub, or on a server that speaks its API. Downloaded once, then used offline. */
+/** A model on the Hugging Face Hub, or on a server with the Hub's API. It is downloaded once and then used offline. */
 export interface HuggingFaceModelSource extends OptionsOf<typeof HUGGING_FACE> {}
 
 const URL_SOURCE = {
   /** Tells it from other sources. */
   type: oneOf('url'),
   /**
-   * http or https, without user and password: those are `headers`. Of a split model the first part, with its usual name
-   * (`...-00001-of-00003.gguf`).
+   * An http or https address without user and password: pass these in `headers`. For a split model, the address of the
+   * first part, which must have its usual name (`...-00001-of-00003.gguf`).
    */
   url: webAddress(),
-  /** Sent to the origin of the address only, not to other origins after redirects. @default none */
+  /** Headers for the origin of the address. A redirect to another origin does not get them. @default none */
   headers: stringMap().optional(),
-  /** The expected SHA-256 of the file, 64 hex digits. Without it only the size and the first bytes are checked. @default none */
+  /**
+   * The expected SHA-256 of the file, 64 hex digits. Without a hash, only the size and first bytes are checked.
+   * @default none
+   */
   sha256: value<string>(
     (input) => typeof input === 'string' && /^[0-9a-f]{64}$/i.test(input),
     '64 hex digits',
@@ -81,14 +84,17 @@ export interface UrlModelSource extends OptionsOf<typeof URL_SOURCE> {}
 export type ModelSource = LocalModelSource | HuggingFaceModelSource | UrlModelSource;
 
 /**
- * A source, or its short form: a path or a `file:` URL; `hf:owner/name`, `hf:owner/name:QUANTIZATION` or
- * `hf:owner/name/path/to/file.gguf`; an address that begins with http:// or https://.
+ * A source, or one of the short forms:
+ *
+ * - a path or a `file:` URL
+ * - `hf:owner/name`, `hf:owner/name:QUANTIZATION` or `hf:owner/name/path/to/file.gguf`
+ * - an address that begins with http:// or https://
  */
 export type ModelSourceInput = string | URL | ModelSource;
 
 const SHORT_FORMS =
   'a path, a file: URL, an http(s) address, "hf:owner/name", or { type: "local" | "huggingface" | "url", ... }';
-/** Names that other programs have for the types of sources. */
+/** Maps names that other programs use to the types of sources. */
 const OTHER_NAMES: Record<string, ModelSource['type']> = {
   hf: 'huggingface',
   hub: 'huggingface',
@@ -133,7 +139,11 @@ export function parseModelSource(input: unknown, where = '`source`'): ModelSourc
   return source.type === 'local' ? Object.freeze({ ...source, path: localPath(source.path, where) }) : source;
 }
 
-/** @throws HeadstartError `CONFIG_INVALID` for URLs that are not the path of a local file. */
+/**
+ * Converts a `file:` URL to a path.
+ *
+ * @throws HeadstartError `CONFIG_INVALID` for a URL that is not that of a local file.
+ */
 function localPath(path: string, where: string): string {
   if (!/^(?:file:|[a-z][a-z0-9+.-]+:\/\/)/i.test(path)) {
     return path;
@@ -180,7 +190,7 @@ function fromShortForm(short: string): unknown {
   return { type: 'local', path: short };
 }
 
-/** Decodes a part of an address; returns it unchanged if its encoding is invalid. */
+/** Decodes a part of an address. Returns the part unchanged if its encoding is invalid. */
 export function decoded(part: string): string {
   try {
     return decodeURIComponent(part);

@@ -3,7 +3,7 @@ import { HeadstartError } from '../errors.js';
 import type { RopeScaling } from '../native/context.js';
 import type { ModelInfo } from '../native/model.js';
 
-/** The options that decide how many positions a context can use. */
+/** The options that determine how many positions a context can use. */
 export interface ReachOptions {
   contextSize: number;
   ropeScaling?: RopeScaling | undefined;
@@ -13,14 +13,17 @@ export interface ReachOptions {
 
 type KnownModel = Pick<ModelInfo, 'architecture' | 'trainContextSize' | 'ropeType'>;
 
-/** Architectures with a learned vector for each position. Beyond the training length there is no vector, and llama.cpp aborts. */
+/**
+ * Architectures that have a learned vector for each position. A position beyond the training length has no vector, and
+ * llama.cpp ends the process.
+ */
 const LEARNED_POSITIONS = ['gpt2', 'starcoder'];
 
 /**
  * Warns if a context is larger than the model's training length.
  *
- * @param metadata of the model file
- * @returns a warning that names the options to set; undefined if the context is not too large
+ * @param metadata the metadata of the model file
+ * @returns a warning that names the options to set, or undefined if the context is not too large
  * @throws HeadstartError `CONFIG_INVALID` if the model cannot use positions beyond its training length.
  */
 export function trainingLengthWarning(
@@ -35,15 +38,18 @@ export function trainingLengthWarning(
   }
   const size = `\`contextSize\` is ${contextSize} tokens, and the model was trained for ${Math.floor(reach)}`;
   if (LEARNED_POSITIONS.includes(model.architecture)) {
-    throw new HeadstartError('CONFIG_INVALID', `${size}. It has no positions beyond that: lower \`contextSize\``);
+    throw new HeadstartError(
+      'CONFIG_INVALID',
+      `${size}. The model has no positions beyond its training length. Lower \`contextSize\``,
+    );
   }
   if (ropeFrequencyBase !== undefined) {
     return undefined; // the effect of another base can only be measured
   }
-  return `${size}. Longer conversations may turn to noise. Lower \`contextSize\`${otherwise(model, metadata, contextSize)}`;
+  return `${size}. Replies to longer conversations may be nonsense. Lower \`contextSize\`${otherwise(model, metadata, contextSize)}`;
 }
 
-/** The options for a larger context; undefined if the model's positions cannot be scaled. */
+/** Names the options for a larger context. Undefined if the model's positions cannot be scaled. */
 export function ropeAdvice(
   model: KnownModel,
   metadata: Readonly<Record<string, string>>,
@@ -59,7 +65,10 @@ function otherwise(model: KnownModel, metadata: Readonly<Record<string, string>>
   return advice === undefined ? '' : `, or set { ${advice} }`;
 }
 
-/** Tokens that the model can handle: its training length, or the original training length stretched by RoPE scaling. */
+/**
+ * The number of tokens that the model can handle: its training length, or its original training length with RoPE
+ * scaling.
+ */
 function reachOf(
   model: KnownModel,
   metadata: Readonly<Record<string, string>>,

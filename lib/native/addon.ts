@@ -1,11 +1,11 @@
-// The types of the native addon, and its loading at the first use.
+// The types of the native addon. The first use loads the addon.
 import { isMainThread } from 'node:worker_threads';
 import { onAbort, requireUnaborted, throwIfAborted } from '../abort.js';
 import { type ErrorCode, HeadstartError } from '../errors.js';
 import { alreadyLoaded, type Gpu, type LoadedAddon, loadAddon, requestedGpu } from './loader.js';
 import type { ParsedReply, ReplyFormat } from './reply.js';
 
-/** Set when an AbortSignal fires. Native threads read it between two steps of their work. */
+/** A flag that is set when an AbortSignal fires. Native threads check the flag between two steps of their work. */
 export interface RawAbortFlag {
   set(): void;
 }
@@ -61,7 +61,7 @@ export interface RawFileLock {
 }
 
 export interface RawFileHash {
-  /** `ranges`: offsets and lengths in turn. */
+  /** `ranges` alternates offsets and lengths. */
   add(path: string, ranges: Float64Array, abort?: RawAbortFlag): Promise<void>;
   digest(): Promise<string>;
 }
@@ -116,7 +116,7 @@ export interface RawAddon {
   nameReply(parser: RawReplyParser, mark: string, names: readonly string[]): Promise<RawReplyParser>;
   jsonSchemaToGrammar(schema: string, abort?: RawAbortFlag): Promise<string>;
   readFooter(path: string): Promise<string>;
-  /** Stops all native threads for the rest of the process. False if one was still running after five seconds. */
+  /** Stops all native threads for the rest of the process. Returns false if one is still running after five seconds. */
   park(): boolean;
   /** Only in builds with assertions: copies KV bytes into the JavaScript heap, which must end the process. */
   leakState?(state: RawState, as: 'array' | 'string'): unknown;
@@ -129,9 +129,9 @@ export interface RawAddon {
 export interface RawStarted {
   /** The CPU module in use; null in a static build. */
   cpu: string | null;
-  /** All CPU modules beside the addon, the best first. */
+  /** All CPU modules in the folder of the addon, the best first. */
   tried: { name: string; path: string; score: number; problem: string | null }[];
-  /** The requested GPU modules of the first start, up to the module in use. */
+  /** The GPU modules that the first start tried, in order. The last one may be in use. */
   modules: { path: string; problem: string | null }[];
   devices: Device[];
   systemInfo: string;
@@ -146,11 +146,10 @@ export interface Device {
   description: string;
   /** ggml's name of the backend: "CPU", "CUDA", "MTL" (Metal), "Vulkan". */
   backend: string;
-  /** The kind of device. */
   type: 'cpu' | 'accelerator' | 'gpu';
-  /** Free memory when the addon was loaded. */
+  /** Free memory in bytes at the time when the addon was loaded. */
   freeBytes: number;
-  /** Memory in total. */
+  /** Total memory in bytes. */
   totalBytes: number;
 }
 
@@ -158,8 +157,8 @@ let loaded: LoadedAddon | undefined;
 let selectedGpu: Gpu | undefined;
 
 /**
- * The addon. The first call loads it, so importing this package never fails because of a missing binary. The environment variable
- * `LLAMA_HEADSTART_ADDON` can name another `.node` file, for example a build with sanitizers.
+ * Returns the addon. The first call loads it, so that an import of this package does not fail if the binary is missing.
+ * The environment variable `LLAMA_HEADSTART_ADDON` can name another `.node` file, for example a build with sanitizers.
  *
  * @throws HeadstartError `ADDON_NOT_FOUND` with the platform, the files that were tried, and the command that fixes it.
  */
@@ -167,14 +166,14 @@ export function addon(): RawAddon {
   return loadedAddon().raw;
 }
 
-/** The addon with its origin and its devices. */
+/** Returns the addon with its origin and its devices. */
 export function loadedAddon(): LoadedAddon {
   if (loaded === undefined) {
     loaded = loadAddon(requestedGpu(selectedGpu));
     const { raw } = loaded;
     raw.setErrorFactory((code, message, sequences) => new HeadstartError(code, message, { sequences }));
     if (isMainThread) {
-      // process.exit() destroys C++ statics next, and no thread may use them then.
+      // After these listeners, process.exit() destroys C++ statics. No thread may use them by then.
       process.once('exit', () => raw.park());
     }
   }
@@ -226,8 +225,9 @@ export async function withAbort<T>(
 }
 
 /**
- * Runs a native call that cannot be interrupted. If `signal` fires before the call starts, also while it is queued, the call does not start.
- * If it fires later, the call runs to its end, its result is undone, and then the promise rejects.
+ * Runs a native call that cannot be interrupted. If `signal` fires before the call starts, even while the call is
+ * queued, the call does not start. If `signal` fires later, the call runs to its end, `undo` undoes its result, and the
+ * promise rejects.
  *
  * @throws HeadstartError `ABORTED`, with the signal's reason as `cause`.
  */
@@ -245,7 +245,7 @@ export async function unlessAborted<T>(
 }
 
 /**
- * JSON text for the addon. Unpaired surrogates are replaced, as UTF-8 encoders do.
+ * Returns JSON text for the addon. Replaces unpaired surrogates by U+FFFD, as UTF-8 encoders do.
  *
  * @throws HeadstartError `INVALID_ARGUMENT` (not JSON data, or longer than a string can be), `JSON_TOO_DEEP` (nested deeper than
  *   `JSON.stringify` can go).
@@ -271,7 +271,8 @@ export function toJson(what: string, value: unknown): string {
   throw new HeadstartError('INVALID_ARGUMENT', `Expected \`${what}\` to be JSON data, got ${typeof value}`);
 }
 
-// Like String.prototype.toWellFormed, which Node 20 has, but TypeScript's ES2023 library does not.
+// Does the same as String.prototype.toWellFormed. Node 20 has that method, but TypeScript's ES2023 library does not
+// declare it.
 const UNPAIRED = /[\uD800-\uDBFF](?![\uDC00-\uDFFF])|(?<![\uD800-\uDBFF])[\uDC00-\uDFFF]/g;
 
 function wellFormed(text: string): string {

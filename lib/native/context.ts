@@ -13,37 +13,37 @@ export type RopeScaling = 'model' | 'none' | 'linear' | 'yarn';
 
 /** How the KV cache is laid out. */
 export type KvLayout =
-  /** One cache that all sequences share: forks copy nothing. */
+  /** All sequences share one cache. A fork copies nothing. */
   | 'unified'
-  /** A separate part of the cache for each sequence: nothing is shared, and templates are copied in from memory. */
+  /** Each sequence has a separate part of the cache. Sequences share nothing, so a prefix is copied in from memory. */
   | 'split';
 
 /** Options of a context. */
 export interface ContextOptions {
   /**
-   * Cells of the KV cache in total. Each token of a sequence needs one; forks share the cells of their common tokens. Rounded up to a
-   * multiple of 256. @default 4096
+   * Cells of the KV cache in total. Each token of a sequence needs one cell, and forks share the cells of their common
+   * tokens. Rounded up to a multiple of 256. @default 4096
    */
   kvCells?: number;
   /** The maximum number of tokens in one decode. @default 512 */
   batchSize?: number;
-  /** The maximum number of tokens computed at once. @default the smaller of 512 and batchSize */
+  /** The maximum number of tokens that the model computes at once. @default the smaller of 512 and batchSize */
   microBatchSize?: number;
   /**
-   * Sequence ids are 0 to maxSequences - 1. At most 256, `batchSize` and `kvCells`. (An agent's `nSeqMax` counts sessions only: its
-   * context has sequences for resident templates, too.) @default 1
+   * The number of sequences. Their ids are 0 to maxSequences - 1. At most 256, and at most `batchSize` and `kvCells`.
+   * (An agent's `nSeqMax` counts only sessions. Its context also has sequences for resident templates.) @default 1
    */
   maxSequences?: number;
   /**
-   * The maximum number of rows with output in one decode, from `maxSequences` to `batchSize`. Each needs memory for a row of logits.
-   * @default batchSize
+   * The maximum number of rows with output in one decode, from `maxSequences` to `batchSize`. Each output needs memory
+   * for a row of logits. @default batchSize
    */
   maxOutputs?: number;
   /** Threads for batches of one token, at most one per core of the machine. @default 1 */
   nThreads?: number;
   /** Threads for larger batches. @default nThreads */
   nThreadsBatch?: number;
-  /** One KV cache that sequences share, or a separate part of kvCells / maxSequences cells for each. @default 'unified' */
+  /** The layout of the KV cache. With `split`, each sequence has kvCells / maxSequences cells. @default 'unified' */
   kvLayout?: KvLayout;
   /** @default 'f16' */
   keyType?: CacheType;
@@ -51,20 +51,21 @@ export interface ContextOptions {
   valueType?: CacheType;
   /** @default true */
   flashAttention?: boolean;
-  /** Keep all cells of sliding-window layers, not only those of the window. @default false */
+  /** Keep all cells of sliding-window layers, even those outside of the window. @default false */
   fullSlidingWindow?: boolean;
-  /** Keep the KV cache of layers on the GPU if the layers are there. @default true */
+  /** Keep the KV cache of a layer on the GPU if the layer is on the GPU. @default true */
   offloadKv?: boolean;
   /**
-   * How positions beyond the training length are computed: `linear` interpolation or `yarn`, each with `ropeFrequencyScale`. `none`:
-   * no scaling, also if the model file has a scaling. `model`: the scaling of the model file. @default 'model'
+   * How positions beyond the training length are computed. `linear` and `yarn` interpolate and need
+   * `ropeFrequencyScale`. `none` ignores a scaling in the model file. `model` uses the scaling in the model file.
+   * @default 'model'
    */
   ropeScaling?: RopeScaling;
   /** RoPE base frequency; 0 is the model's own. @default 0 */
   ropeFrequencyBase?: number;
   /** RoPE frequency scale; 0 is the model's own. @default 0 */
   ropeFrequencyScale?: number;
-  /** Stops the creation before it starts. If it fires later, the context is closed when it is ready. @default none */
+  /** Prevents the creation if it fires before the start. If it fires later, the new context is closed. @default none */
   signal?: AbortSignal | undefined;
 }
 
@@ -72,13 +73,13 @@ export interface ContextOptions {
 export interface ContextInfo {
   /** Cells of the KV cache in total. */
   kvCells: number;
-  /** Cells that one sequence can use: all cells of a unified cache. */
+  /** Cells that one sequence can use. In a unified cache, these are all cells. */
   kvCellsPerSequence: number;
   /** The maximum number of tokens in one decode. */
   batchSize: number;
-  /** The maximum number of tokens computed at once. */
+  /** The maximum number of tokens that the model computes at once. */
   microBatchSize: number;
-  /** Sequence ids are 0 to maxSequences - 1. */
+  /** The number of sequences. Their ids are 0 to maxSequences - 1. */
   maxSequences: number;
   /** The maximum number of rows with output in one decode. */
   maxOutputs: number;
@@ -86,7 +87,7 @@ export interface ContextInfo {
   nThreads: number;
   /** Threads for larger batches. */
   nThreadsBatch: number;
-  /** Whether sequences can share cells. */
+  /** Whether sequences share cells (`unified`) or have separate parts of the KV cache (`split`). */
   kvLayout: KvLayout;
   /** Whether flash attention is used. */
   flashAttention: boolean;
@@ -96,17 +97,17 @@ export interface ContextInfo {
   keyType: string;
   /** Element type of the V cache. */
   valueType: string;
-  /** How positions beyond the training length are computed; `model`: as the model file says. */
+  /** How positions beyond the training length are computed. `model` means as in the model file. */
   ropeScaling: RopeScaling;
   /** RoPE base frequency. */
   ropeFrequencyBase: number;
   /** RoPE frequency scale. */
   ropeFrequencyScale: number;
-  /** States can be restored only into contexts with the same text here. */
+  /** A text that identifies the format of states. A state can be restored only into a context with the same text. */
   compatibility: string;
 }
 
-/** Totals since the context was created. Times are those of the context's thread. */
+/** Totals since the context was created. Times are measured on the context's thread. */
 export interface ContextCounters {
   /** Batches decoded. */
   decodes: number;
@@ -116,13 +117,13 @@ export interface ContextCounters {
   decodeMs: number;
   /** States captured. */
   captures: number;
-  /** Bytes of these states. */
+  /** Size of the captured states in bytes. */
   capturedBytes: number;
   /** Time for the captures, ms. */
   captureMs: number;
   /** States restored. */
   restores: number;
-  /** Bytes of these states. */
+  /** Size of the restored states in bytes. */
   restoredBytes: number;
   /** Time for the restores, ms. */
   restoreMs: number;
@@ -134,18 +135,20 @@ export interface ContextCounters {
 export interface DecodeBatch {
   /** Token ids. The other arrays have the same length. */
   tokens: Int32Array;
-  /** The position of each token. A sequence continues at its end, and its positions go up one by one. */
+  /** The position of each token. A sequence's positions continue at its end and increase by one from token to token. */
   positions: Int32Array;
   /** The sequence of each token. */
   sequences: Int32Array;
-  /** 1 for each row that shall have output, else 0. */
+  /** 1 for each row that needs output, 0 for each other row. */
   outputs: Uint8Array;
   /**
-   * For each row with output, in order: the sampler that chooses its token, or null for the most likely token. Each sampler must be of
-   * this context's model and can be in one row only. @default all null
+   * For each row with output, in order: the sampler that chooses its token, or null for the most likely token. Each
+   * sampler must belong to this context's model and can serve only one row. @default all null
    */
   samplers?: readonly (Sampler | null)[] | undefined;
-  /** Stops the decode before it starts. A running decode is stopped only if the batch has a single sequence. */
+  /**
+   * Prevents the decode if it fires before the start. Stops a running decode only if its batch has a single sequence.
+   */
   signal?: AbortSignal | undefined;
 }
 
@@ -156,13 +159,14 @@ const UNUSABLE_LOGITS = {
 } as const;
 
 /**
- * An inference context: a KV cache, and a thread that decodes. Calls run in the order in which they are made.
+ * An inference context: a KV cache, and a thread that decodes. The thread runs calls in the order in which they were
+ * made.
  *
  * Every method but `counters` and `close` throws `CLOSED` after `close()`, `INVALID_ARGUMENT` for arguments of a wrong type, and
  * `SEQUENCE_OUT_OF_RANGE` for ids outside 0 to maxSequences - 1.
  */
 export class Context {
-  /** The options that the context was created with. */
+  /** The options of the context, as llama.cpp rounded them. */
   readonly info: Readonly<ContextInfo>;
   /** The model of the context. */
   readonly model: Readonly<ModelInfo>;
@@ -185,22 +189,25 @@ export class Context {
   }
 
   /**
-   * Decodes a batch and chooses a token for each row with output: the most likely one, or the choice of its sampler, which adds the
-   * token to its history.
+   * Decodes a batch and chooses a token for each row with output. A row's sampler chooses the token and adds it to its
+   * own history. In a row without a sampler, the most likely token is chosen.
    *
    * @returns one token id for each row with output, in the order of the batch
-   * @throws HeadstartError before anything changes: `INVALID_ARGUMENT`, `BATCH_SIZE`, `TOKEN_OUT_OF_RANGE`,
-   *   `POSITION_INVALID`, `NO_KV_SLOT` (not enough free cells), `ABORTED`, `SAMPLER_BUSY`, `SAMPLER_DEAD`, `CLOSED` (the context, or a
-   *   sampler). After the decode, if no token can be chosen for a row: `GRAMMAR_DEAD_END`, `NO_CANDIDATES`, `SAMPLER_FAILED`,
-   *   `LOGITS_INVALID` (with or without a sampler); `picks` has the tokens of the other rows. During the decode: `DECODE_FAILED`,
-   *   `CLOSED`, and `ABORTED` for a batch of a single sequence; `sequences` are those that have changed: recurrent and hybrid ones are
-   *   empty, and of others `positionRange` returns the rest.
+   * @throws HeadstartError
+   *   - Before anything changes: `INVALID_ARGUMENT`, `BATCH_SIZE`, `TOKEN_OUT_OF_RANGE`, `POSITION_INVALID`,
+   *     `NO_KV_SLOT` (not enough free cells), `ABORTED`, `SAMPLER_BUSY`, `SAMPLER_DEAD`, `CLOSED` (the context or a
+   *     sampler).
+   *   - During the decode: `DECODE_FAILED`, `CLOSED`, and for a batch of a single sequence `ABORTED`. The error's
+   *     `sequences` are the changed ones. Recurrent and hybrid sequences are then empty. For others, `positionRange`
+   *     returns what is left.
+   *   - After the decode, if no token can be chosen for a row: `GRAMMAR_DEAD_END`, `NO_CANDIDATES`, `SAMPLER_FAILED`,
+   *     `LOGITS_INVALID` (with or without a sampler). The error's `picks` has the tokens of the other rows.
    */
   async decode(batch: DecodeBatch): Promise<Int32Array> {
     const { tokens, positions, sequences, outputs, samplers, signal } = batch ?? {};
     const raw = Array.isArray(samplers) ? samplers.map((sampler) => sampler?.raw ?? sampler) : samplers;
     const decode = (abort?: RawAbortFlag) => this.#raw.decode(tokens, positions, sequences, outputs, raw, abort);
-    // Without a signal no additional promise is made, because the context's thread is idle until the next call.
+    // Without a signal, make no additional promise: the context's thread is idle until the next call.
     const result = await (signal === undefined ? decode() : withAbort(signal, decode));
     const picks = typeof result === 'number' ? Int32Array.of(result) : result;
     const failed = picks.indexOf(-1);
@@ -212,8 +219,9 @@ export class Context {
   }
 
   /**
-   * The logits of one row of the newest batch: as many floats as the vocabulary has tokens. If other code decodes too, call this in the
-   * same turn of the event loop as the `decode`, without awaiting the decode first: then no other decode runs in between.
+   * The logits of one row of the newest batch: one float for each token of the vocabulary. If other code decodes too,
+   * call this method in the same turn of the event loop as `decode`, without awaiting the decode first. Then no other
+   * decode runs between the two calls.
    *
    * @param row index into the batch's tokens
    * @throws HeadstartError `ROW_HAS_NO_OUTPUT`, `INVALID_ARGUMENT` (no row from 0 to `batchSize` - 1).
@@ -223,22 +231,26 @@ export class Context {
   }
 
   /**
-   * The most likely tokens of one row of the newest batch, with the natural logarithms of their probabilities. They come from the
-   * logits, without the options of a sampler. Call it like {@link logits}.
+   * The most likely tokens of one row of the newest batch, with the natural logarithms of their probabilities. The
+   * probabilities follow from the logits alone: a sampler's options do not change them. Call this method in the same
+   * way as {@link logits}.
    *
    * @param row index into the batch's tokens
    * @param count 1 to the vocabulary's size
-   * @throws HeadstartError `ROW_HAS_NO_OUTPUT`, `INVALID_ARGUMENT` (no row from 0 to `batchSize` - 1; the count).
+   * @throws HeadstartError `ROW_HAS_NO_OUTPUT`, `INVALID_ARGUMENT` (no row from 0 to `batchSize` - 1, or a wrong
+   *   count).
    */
   async logProbabilities(row: number, count: number): Promise<{ tokens: Int32Array; values: Float32Array }> {
     return this.#raw.logProbabilities(row, count);
   }
 
   /**
-   * Applies these LoRA adapters, and no others, from the next decode on. The content of the KV cache stays as it was computed, so
-   * remove sequences that shall use the new adapters, and restore into them only states that were captured with the same adapters.
+   * Applies these LoRA adapters, and no others, from the next decode on. The KV cache keeps the values that were
+   * computed with the old adapters. Therefore empty each sequence that must use the new adapters, and restore into it
+   * only states that were captured with the new adapters.
    *
-   * @throws HeadstartError `CLOSED` (an adapter), `INVALID_ARGUMENT` (an adapter of another model, an adapter twice). Nothing has changed then.
+   * @throws HeadstartError `CLOSED` (an adapter), `INVALID_ARGUMENT` (an adapter of another model, an adapter twice).
+   *   After an error, the old adapters still apply.
    */
   async setLoras(loras: readonly AppliedLora[]): Promise<void> {
     return this.#raw.setLoras(
@@ -250,9 +262,10 @@ export class Context {
    * Removes the end of a sequence: the tokens from position `from` (default 0) up to, but not including, `to` (default: the end). Tokens
    * in the middle cannot be removed, because later tokens were computed with them.
    *
-   * @returns false if the model's memory cannot remove a part: recurrent and hybrid models, and sliding windows whose older cells are
-   *   gone. Nothing has changed then
-   * @throws HeadstartError `INVALID_ARGUMENT` (also if tokens follow at `to`). Nothing has changed then.
+   * @returns false if the model's memory cannot remove a part, and then nothing changed. That is the case for recurrent
+   *   and hybrid models, and for sliding windows that have dropped their older cells.
+   * @throws HeadstartError `INVALID_ARGUMENT` (for example, the sequence has a token at `to`). Nothing has changed
+   *   then.
    */
   async removeSequence(sequence: number, from?: number, to?: number): Promise<boolean> {
     return this.#raw.removeSequence(sequence, from, to);
@@ -272,7 +285,10 @@ export class Context {
     return this.#raw.keepSequence(sequence);
   }
 
-  /** The first and last position of a sequence, both -1 if it is empty. The first is above 0 if a sliding window has dropped the start. */
+  /**
+   * The first and last position of a sequence. Both are -1 if the sequence is empty. The first position is above 0 if a
+   * sliding window has dropped the start.
+   */
   async positionRange(sequence: number): Promise<{ first: number; last: number }> {
     return this.#raw.positionRange(sequence);
   }
@@ -286,7 +302,7 @@ export class Context {
    * Captures the state of a sequence: a copy of its part of the KV cache.
    *
    * @param tokens the ids of all tokens of the sequence, from position 0 on
-   * @param options.signal stops the copy before it starts. If it fires later, the state is closed when it is ready
+   * @param options.signal prevents the copy if it fires before the start. If it fires later, the new state is closed
    * @throws HeadstartError `TOKENS_MISMATCH`, `CAPTURE_FAILED`, `OUT_OF_MEMORY`, `ABORTED`.
    */
   async captureSequence(
@@ -302,10 +318,10 @@ export class Context {
   /**
    * Restores a captured state into an empty sequence. After a failure the sequence is empty.
    *
-   * @param options.signal stops the copy before it starts. If it fires during the copy, the sequence is emptied at the end, before any
-   *   later call runs
-   * @throws HeadstartError `SEQUENCE_NOT_EMPTY`, `STATE_INCOMPATIBLE`, `NO_KV_SLOT`, `RESTORE_FAILED`, `CLOSED` (the context,
-   *   or the state), `ABORTED`.
+   * @param options.signal prevents the copy if it fires before the start. If it fires during the copy, the sequence is
+   *   emptied after the copy, before any later call runs
+   * @throws HeadstartError `SEQUENCE_NOT_EMPTY`, `STATE_INCOMPATIBLE`, `NO_KV_SLOT`, `RESTORE_FAILED`, `CLOSED` (the
+   *   context or the state), `ABORTED`.
    */
   async restoreSequence(
     sequence: number,
@@ -316,13 +332,14 @@ export class Context {
   }
 
   /**
-   * Loads a sequence-state file with llama.cpp's own function (`llama_state_seq_load_file`), which reads the files of this package too.
-   * It verifies nothing: a malformed file can make the context unusable until `clear()`, or end the process. Use it only for files that
-   * you wrote yourself, and {@link SequenceState.readFile} for all others.
+   * Loads a sequence-state file with llama.cpp's own function (`llama_state_seq_load_file`). This function can also
+   * read the files of this package, but it verifies nothing. A malformed file can make the context unusable until
+   * `clear()`, or end the process. Use this method only for files that you wrote yourself, and
+   * {@link SequenceState.readFile} for all others.
    *
    * @param options.signal as in {@link restoreSequence}
    * @returns the token ids in the file
-   * @throws HeadstartError `SEQUENCE_NOT_EMPTY`, `RESTORE_FAILED` (also if it is not a regular file), `ABORTED`.
+   * @throws HeadstartError `SEQUENCE_NOT_EMPTY`, `RESTORE_FAILED` (for example, not a regular file), `ABORTED`.
    */
   async loadFile(
     sequence: number,
@@ -332,12 +349,12 @@ export class Context {
     return withAbort(options?.signal, (abort) => this.#raw.loadFile(sequence, path, abort));
   }
 
-  /** Totals since the context was created, also after `close()`. */
+  /** Totals since the context was created. Also works after `close()`. */
   counters(): ContextCounters {
     return this.#raw.counters() as ContextCounters;
   }
 
-  /** Stops a running decode, finishes other queued calls, and frees the context. Idempotent. */
+  /** Stops a running decode, finishes the other queued calls, and frees the context. Idempotent. */
   async close(): Promise<void> {
     return this.#raw.close();
   }

@@ -1,13 +1,13 @@
 import { addon, withAbort } from './addon.js';
 
-/** Bytes hashed in one native call. A restore waits for one such call at most. */
+/** Bytes hashed in one native call. A restore that is queued on the same thread waits for at most one such call. */
 const STEP_BYTES = 4 << 20;
 
 /** A range of bytes in a file. */
 export interface FileRange {
   /** The first byte. */
   offset: number;
-  /** The number of bytes. The range may reach beyond the end of the file, where there is nothing to hash. */
+  /** The number of bytes. If the range extends beyond the end of the file, only the existing bytes are hashed. */
   length: number;
 }
 
@@ -34,7 +34,7 @@ export class FileHash {
   }
 }
 
-/** Offsets and lengths in turn, of at most {@link STEP_BYTES} per step. */
+/** Splits ranges into steps of at most {@link STEP_BYTES}. A step alternates offsets and lengths. */
 function* stepsOf(ranges: Iterable<FileRange>): Generator<number[]> {
   let step: number[] = [];
   let left = STEP_BYTES;

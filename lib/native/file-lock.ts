@@ -1,10 +1,12 @@
 import { addon, type RawFileLock } from './addon.js';
 
 /**
- * A lock on a file, between processes and between owners in one process: `flock` (on Windows `LockFileEx`). The operating system
- * releases it when its process dies in any way. Child processes do not inherit it. Made by {@link FileLock.tryAcquire}.
+ * A lock on a file (`flock`, on Windows `LockFileEx`). It excludes other processes, and other owners in the same
+ * process. The operating system releases the lock when the process dies, whatever the cause. Child processes do not
+ * inherit the lock. Create one with {@link FileLock.tryAcquire}.
  *
- * The lock ends with `release()`, with the worker thread that acquired it, or when this object is garbage-collected: keep a reference.
+ * The lock ends with `release()` or with the worker thread that acquired it. It also ends when this object is
+ * garbage-collected, so keep a reference to the object.
  */
 export class FileLock {
   /** The path of the locked file. */
@@ -17,16 +19,17 @@ export class FileLock {
   }
 
   /**
-   * Locks the file at `path`. If there is no file, an empty one is created that only its owner can read. The call never waits for the
-   * lock: try again later if you want to wait.
+   * Locks the file at `path`. If the file does not exist, an empty file is created that only the user can read. The
+   * call never waits for the lock. To wait, call it again later.
    *
-   * The file stays when the lock is released. The holder of the lock may remove the file just before the release. A waiting process may
-   * then have locked a removed file; `tryAcquire` notices that and locks the file that is now at the path.
+   * The file stays when the lock is released. The holder of the lock may remove the file just before the release. Then
+   * another process may have locked the removed file: `tryAcquire` notices that and locks the file that is now at the
+   * path.
    *
-   * @returns null if the lock is held, by another process or by this one
-   * @throws HeadstartError `LOCK_UNSUPPORTED` (the file system has no locks, or is on another machine, such as NFS, SMB or 9P, where a
-   *   lock may block for long or outlive its owner), `WRITE_FAILED` (the file cannot be opened, or is not a regular file), `DISK_FULL`,
-   *   `INVALID_ARGUMENT`.
+   * @returns null if another process, or this one, already holds the lock
+   * @throws HeadstartError `LOCK_UNSUPPORTED` (a file system without locks, or a network file system such as NFS, SMB
+   *   or 9P, on which a lock may block for a long time or outlive its owner), `WRITE_FAILED` (the file cannot be
+   *   opened, or is not a regular file), `DISK_FULL`, `INVALID_ARGUMENT`.
    */
   static async tryAcquire(path: string): Promise<FileLock | null> {
     const raw = await addon().FileLock.tryAcquire(path);

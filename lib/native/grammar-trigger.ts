@@ -1,6 +1,6 @@
-// Triggers of lazy grammars. Callers may choose words and tokens, but not regular expressions: std::regex matches one against the
-// whole reply at every token, and nothing can stop a match that takes exponential time. So samplers accept only the patterns of chat
-// templates, as the objects that `Model.render` returns.
+// Triggers of lazy grammars. Callers may choose words and tokens, but not regular expressions. The reason: std::regex
+// matches an expression against the whole reply at every token, and nothing can stop a match that takes exponential
+// time. Samplers accept only the patterns of chat templates, as the objects that `Model.render` returns.
 import { HeadstartError } from '../errors.js';
 
 /** What starts a lazy grammar. */
@@ -20,16 +20,17 @@ export type GrammarTrigger =
   | TemplatePattern;
 
 /**
- * A regular expression (ECMAScript) of a chat template. Only `Model.render` makes it, in `grammarTriggers`: a copy is not accepted.
- * `pattern`: searched in the reply; the grammar begins at the first group of the match, or at the match if there is no group.
- * `patternFull`: the whole reply so far must match; the grammar begins at the first group.
+ * A regular expression (ECMAScript) of a chat template. Use the object from the `grammarTriggers` of `Model.render`: a
+ * copy is not accepted. A `pattern` may match any part of the reply. The grammar begins at the first group of the
+ * match, or at the start of the match if the pattern has no group. A `patternFull` must match the whole reply so far.
+ * The grammar begins at the first group.
  */
 export interface TemplatePattern {
   /** Whether the match may begin anywhere in the reply (`pattern`) or must be the whole reply (`patternFull`). */
   readonly type: 'pattern' | 'patternFull';
   /** The regular expression. */
   readonly value: string;
-  /** Opaque: other objects do not have the type. */
+  /** Exists only in the type, so that TypeScript rejects other objects. */
   readonly [fromTemplate]: true;
 }
 
@@ -39,7 +40,7 @@ declare const fromTemplate: unique symbol;
 const templatePatterns = new WeakSet<object>();
 
 /**
- * For patterns that this package writes itself. Never pass text from users, tools or models without escaping it.
+ * Makes a pattern that samplers accept. Escape text from users, tools or models before you pass it in `value`.
  *
  * @internal
  */
@@ -50,7 +51,7 @@ export function templatePattern(type: TemplatePattern['type'], value: string): T
 }
 
 /**
- * The triggers of a render, with patterns that samplers accept.
+ * Returns the triggers of a render. Samplers accept the patterns among them.
  *
  * @internal
  */
@@ -58,11 +59,11 @@ export function triggersOfRender(triggers: readonly GrammarTrigger[]): GrammarTr
   return triggers.map((trigger) => (isPattern(trigger) ? templatePattern(trigger.type, trigger.value) : trigger));
 }
 
-/** More are an error of the addon, which says how many there may be. */
+/** The addon's limit. If there are more triggers, the addon throws an error that names the limit. */
 const MAX_TRIGGERS = 256;
 
 /**
- * A copy of the option `grammarTriggers` for the addon, which checks the rest.
+ * Returns a copy of the option `grammarTriggers` for the addon. The addon checks words and tokens.
  *
  * @throws HeadstartError `INVALID_ARGUMENT` for patterns that do not come from a render.
  * @internal
@@ -75,7 +76,7 @@ function checkedTrigger(trigger: unknown, index: number): unknown {
   if (typeof trigger !== 'object' || trigger === null || templatePatterns.has(trigger)) {
     return trigger;
   }
-  const copy = { ...trigger }; // a getter could return another type to the addon
+  const copy = { ...trigger }; // a getter could return one type to this check and another to the addon
   if (isPattern(copy)) {
     throw new HeadstartError(
       'INVALID_ARGUMENT',

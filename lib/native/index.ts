@@ -1,5 +1,6 @@
 /**
- * The low-level API: load, tokenize, decode, capture, restore. The template cache, sessions and agents are built on these classes alone.
+ * The low-level API: load, tokenize, decode, capture, restore. The template cache, sessions and agents use llama.cpp
+ * only through these classes.
  *
  * @packageDocumentation
  * @module llama-headstart/native

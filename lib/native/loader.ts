@@ -1,4 +1,4 @@
-// Chooses, loads and starts the addon of this process, and explains why no addon could be loaded.
+// Chooses, loads and starts the addon of this process. If none can be loaded, explains why.
 import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
 import { HeadstartError } from '../errors.js';
@@ -8,24 +8,29 @@ import { type AddonFolder, addonFolders, GPUS, type GpuKind, packageRoot, platfo
 /** The GPU to compute on. `'auto'`: a GPU that a build or an installed package supports, else none. `false`: none. */
 export type Gpu = 'auto' | GpuKind | false;
 
-/** The loaded addon, and those that could not be loaded. */
+/** The loaded addon, and the addons and GPU modules that could not be used. */
 export interface LoadedAddon {
   raw: RawAddon;
   started: RawStarted;
   folder: AddonFolder;
-  /** The GPU backend in use, which has found a GPU; null for none. */
+  /** The GPU backend in use, or null if no GPU is used. */
   gpu: GpuKind | null;
-  /** Addons and GPU modules that were tried first, and why they are not used. */
+  /** Addons and GPU modules that were tried earlier, each with the reason why it is not used. */
   skipped: { path: string; reason: string }[];
 }
 
 /**
- * Loads and starts the first addon that can use `requested`, in this order: LLAMA_HEADSTART_ADDON; the build in the package's folder; builds
- * in the user's cache, the newest first; the prebuilt addon, with an installed GPU package. Builds come first because the user made them, so a
- * GPU package is used instead of a build only if its GPU is requested by name.
+ * Loads and starts the first addon that can use `requested`, in this order:
  *
- * @throws HeadstartError `ADDON_NOT_FOUND` with the platform, the files that were tried, and the command that fixes it; `ADDON_LOADED` if another
- *   thread of the process has started an addon with another GPU.
+ * 1. the file that LLAMA_HEADSTART_ADDON names,
+ * 2. the build in the package's folder,
+ * 3. the builds in the user's cache, the newest first,
+ * 4. the prebuilt addon, with an installed GPU package.
+ *
+ * Builds have priority because the user made them. A GPU package replaces a build only if its GPU is requested by name.
+ *
+ * @throws HeadstartError `ADDON_NOT_FOUND` with the platform, the files that were tried, and the command that fixes it;
+ *   `ADDON_LOADED` if another thread of the process has started an addon with another GPU.
  */
 export function loadAddon(requested: Gpu): LoadedAddon {
   const skipped: LoadedAddon['skipped'] = [];
@@ -39,7 +44,8 @@ export function loadAddon(requested: Gpu): LoadedAddon {
       skipped.push({ path: folder.path, reason: firstLine(cause) });
       continue;
     }
-    // Libraries stay in the process, even if the start fails. Those of another folder would mix with them, so no other is tried.
+    // Libraries stay in the process, even if the start fails. Libraries of another folder would mix with them, so the
+    // loader tries no other folder.
     return start(raw, folder, requested, skipped);
   }
   throw new HeadstartError('ADDON_NOT_FOUND', notFound(requested, skipped), { cause: first });
@@ -50,7 +56,7 @@ const gpusOf = ({ builtIn, modules }: AddonFolder): GpuKind[] => [
   ...modules.map(({ gpu }) => gpu),
 ];
 
-/** The folders that have the requested GPU. An addon that the environment names is always used. */
+/** The folders that have the requested GPU, and always the folder that the environment names. */
 function inOrder(folders: AddonFolder[], requested: Gpu): AddonFolder[] {
   if (requested === 'auto') {
     return folders;
@@ -63,7 +69,7 @@ function inOrder(folders: AddonFolder[], requested: Gpu): AddonFolder[] {
   });
 }
 
-/** Starts an addon with the requested GPU. With `auto` it starts without a GPU if none can be used. */
+/** Starts an addon with the requested GPU. With `auto`, it starts without a GPU if no GPU can be used. */
 function start(raw: RawAddon, folder: AddonFolder, requested: Gpu, skipped: LoadedAddon['skipped']): LoadedAddon {
   const modules =
     requested === false || folder.builtIn
@@ -100,16 +106,19 @@ function startProcess(raw: RawAddon, folder: AddonFolder, modules: AddonFolder['
   }
 }
 
-/** The kinds of GPU by ggml's names of their backends. */
+/** Maps ggml's names of backends to kinds of GPU. */
 const BACKENDS: Record<string, GpuKind> = { CUDA: 'cuda', MTL: 'metal', Vulkan: 'vulkan' };
 
-/** The kind of the first GPU that was found. Backends can be loaded without a GPU, so the devices decide. */
+/** The kind of the first GPU among the devices. A loaded backend does not prove that there is a GPU. */
 const gpuIn = ({ devices }: RawStarted): GpuKind | null =>
   devices.flatMap(({ type, backend }) => (type === 'gpu' ? (BACKENDS[backend] ?? []) : []))[0] ?? null;
 
 type UnusableGpu = AddonFolder['modules'][number] & { reason: string };
 
-/** The requested GPUs that cannot be used. Another thread may have started the addon with other modules. */
+/**
+ * The requested GPUs that cannot be used. Modules that were not tried are left out, because another thread started the
+ * addon.
+ */
 function unusableGpus(
   { modules: tried }: RawStarted,
   { builtIn, path }: AddonFolder,
@@ -127,9 +136,10 @@ function unusableGpus(
 
 const here = `${platformName}, Node ${process.versions.node}`;
 
-const REBUILD = 'Run `npx llama-headstart build` to compile it here; `npx llama-headstart doctor` shows what there is.';
+const REBUILD =
+  'Run `npx llama-headstart build` to compile it here; `npx llama-headstart doctor` shows the files and their problems.';
 
-/** The requirements of each kind of GPU. */
+/** The requirements of each GPU backend, for messages. */
 export const GPU_HINTS: Record<GpuKind, string> = {
   cuda:
     "It needs NVIDIA's driver and a GPU, and the CUDA runtime and cuBLAS of the major version it was built with, in a directory " +
@@ -142,7 +152,8 @@ const cannotUse = (requested: GpuKind, { path, package: name, reason }: Unusable
   new HeadstartError(
     'ADDON_NOT_FOUND',
     `No GPU can be used by ${requested} on ${here}: ${name ? `${name}, ` : ''}${path}: ${reason}. ${GPU_HINTS[requested]} ` +
-      `\`npx llama-headstart doctor\` shows what there is; \`npx llama-headstart build --${requested}\` compiles it for this machine.`,
+      `\`npx llama-headstart doctor\` shows the files and their problems; \`npx llama-headstart build --${requested}\` compiles ` +
+      'the backend for this machine.',
   );
 
 /** The error for a request of another GPU than the one in use. */
@@ -178,8 +189,8 @@ const firstLine = (error: unknown): string =>
   (error instanceof Error ? error.message : String(error)).split('\n')[0]?.replace(/\.$/, '') ?? '';
 
 /**
- * The GPU that LLAMA_HEADSTART_VARIANT names, else the option. The variable takes precedence, because it is set for a machine and the option
- * is part of a program.
+ * The GPU that LLAMA_HEADSTART_VARIANT names, else the option. The variable takes precedence because it describes the
+ * machine, while the option is part of a program.
  *
  * @throws HeadstartError `CONFIG_INVALID` for another value of the variable.
  */

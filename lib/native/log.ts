@@ -7,8 +7,9 @@ import { addon } from './addon.js';
 let current: Logger | undefined;
 
 /**
- * Sends the log lines of llama.cpp, ggml and `common` to `logger`, one call per line. Without a logger, lines are dropped; `null` removes
- * the logger. Each thread (main or worker) has one logger. llama.cpp has one log per process, so each logger receives all lines.
+ * Sends the log lines of llama.cpp, ggml and llama.cpp's library `common` to `logger`, one call per line. `null`
+ * removes the logger. Without a logger, lines are dropped. Each thread (main or worker) has one logger. llama.cpp has
+ * one log per process, so the logger of each thread receives all lines.
  *
  * If a logger throws, only that line is lost. The first such error becomes a process warning (`LOGGER_THREW`).
  *

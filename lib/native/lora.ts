@@ -6,19 +6,22 @@ import { FileHash } from './file-hash.js';
 import { SharedWork } from './shared-work.js';
 
 /**
- * A LoRA adapter, loaded for one model. Made by {@link Model.loadLora}, applied by {@link Context.setLoras}. The model's `close()` also
- * closes it.
+ * A LoRA adapter, loaded for one model. {@link Model.loadLora} creates it, {@link Context.setLoras} applies it, and the
+ * model's `close()` also closes it.
  */
 export class LoraAdapter {
   /** The GGUF file. */
   readonly path: string;
   /** All scalar GGUF metadata, as text. */
   readonly metadata: Readonly<Record<string, string>>;
-  /** The tokens that activate an aLoRA adapter; empty for other adapters. Contexts apply an aLoRA adapter from the start nevertheless. */
+  /**
+   * The tokens that activate an aLoRA adapter. Empty for other adapters. A context ignores these tokens and applies the
+   * adapter from the start.
+   */
   readonly invocationTokens: Int32Array;
   /** @internal */
   readonly raw: RawLora;
-  /** The state of the file when the adapter was loaded. */
+  /** The identity of the file when the adapter was loaded. */
   readonly #loaded: FileIdentity | undefined;
   readonly #hashing = new SharedWork((signal) => this.#hash(signal));
   #contentHash: string | undefined;
@@ -37,17 +40,17 @@ export class LoraAdapter {
    * @internal
    */
   static async load(model: RawModel, path: string, abort: RawAbortFlag | undefined): Promise<LoraAdapter> {
-    const before = await identify(path); // the load reports a missing file
+    const before = await identify(path); // undefined if the file is missing: the load then throws
     return new LoraAdapter(path, await addon().Lora.load(model, path, abort), before);
   }
 
   /**
-   * SHA-256 of the file in hexadecimal, by which cache keys distinguish adapters. The file is read once: the hash is remembered, and
-   * concurrent calls share one reading.
+   * SHA-256 of the file, in hexadecimal. Cache keys contain it to distinguish adapters. The file is read once: the hash
+   * is remembered, and concurrent calls share one read.
    *
-   * @param options.signal ends this call, and the reading if no other call waits for it
-   * @throws HeadstartError `LORA_NOT_FOUND` (the file cannot be read any more), `LORA_INVALID` (the file has changed since the adapter
-   *   was loaded), `INVALID_ARGUMENT`, `ABORTED`.
+   * @param options.signal ends this call, and also the read if no other call waits for it
+   * @throws HeadstartError `LORA_NOT_FOUND` (the file can no longer be read), `LORA_INVALID` (the file has changed
+   *   since the adapter was loaded), `INVALID_ARGUMENT`, `ABORTED`.
    */
   async contentHash(options: { signal?: AbortSignal | undefined } = {}): Promise<string> {
     const signal = options?.signal;
@@ -75,7 +78,7 @@ export class LoraAdapter {
     return hash.digest();
   }
 
-  /** Contexts that apply the adapter continue to do so. Idempotent. */
+  /** Closes the adapter. Contexts that apply it continue to do so. Idempotent. */
   close(): void {
     this.raw.close();
   }
@@ -90,7 +93,7 @@ export class LoraAdapter {
 export interface AppliedLora {
   /** An adapter of this context's model. */
   adapter: LoraAdapter;
-  /** The strength, from -10,000 to 10,000; 0 is no effect. @default 1 */
+  /** The strength, from -10,000 to 10,000. 0 has no effect. @default 1 */
   scale?: number;
 }
 

@@ -6,9 +6,9 @@ import { LoraAdapter } from './lora.js';
 import { type ParsedReply, type ParseRequest, parseReply, type ReplyFormat } from './reply.js';
 import { Sampler, type SamplerOptions } from './sampler.js';
 
-/** Options of a load. */
+/** Options of `Model.load()`. */
 export interface ModelLoadOptions {
-  /** The GGUF file. Of a split model it is the first part (`...-00001-of-00003.gguf`). */
+  /** The GGUF file. For a split model, the first part (`...-00001-of-00003.gguf`). */
   path: string;
   /** The number of layers on the GPU. @default -1 (all layers, if there is a GPU backend) */
   nGpuLayers?: number;
@@ -18,11 +18,13 @@ export interface ModelLoadOptions {
   useMlock?: boolean;
   /** Let backends rearrange weights for faster computing on the CPU. @default true */
   repackWeights?: boolean;
-  /** Check that all tensor data is valid, which is slow. @default false */
+  /** Check that all tensor data is valid. This check is slow. @default false */
   checkTensors?: boolean;
-  /** Load only tokenizer and metadata, no weights. @default false */
+  /** Load only the tokenizer and the metadata, but no weights. @default false */
   vocabularyOnly?: boolean;
-  /** Called during the load with numbers from 0 to 1. If it throws, the load ends and rejects with that error. */
+  /**
+   * Called during the load with numbers from 0 to 1. If the function throws, the load ends and rejects with its error.
+   */
   onProgress?: (fraction: number) => void;
   /** Stops the load with `ABORTED`. */
   signal?: AbortSignal;
@@ -46,11 +48,11 @@ export interface VocabularyInfo {
   pad: number | null;
   /** The token between two texts. */
   separator: number | null;
-  /** The token in place of a masked one. */
+  /** The token that replaces a masked token. */
   mask: number | null;
   /** Whether a prompt of this model starts with the BOS token. */
   addsBos: boolean;
-  /** Whether a text of this model ends with the EOS token. Prompts of this package never end with it. */
+  /** Whether a text of this model ends with the EOS token. Prompts of this package never end with the EOS token. */
   addsEos: boolean;
 }
 
@@ -66,7 +68,7 @@ export interface ModelInfo {
   parameters: number;
   /** Size of all tensors in bytes. */
   sizeBytes: number;
-  /** The context size of the training, in tokens. */
+  /** The context size of the model's training, in tokens. */
   trainContextSize: number;
   /** Width of the hidden state. */
   embeddingSize: number;
@@ -76,19 +78,19 @@ export interface ModelInfo {
   heads: number;
   /** Key and value heads of the first layer. */
   kvHeads: number;
-  /** The attention window of sliding-window layers, in tokens; 0 if there are none. */
+  /** The attention window of sliding-window layers, in tokens. 0 if the model has no such layers. */
   slidingWindow: number;
-  /** llama.cpp's number for the kind of RoPE; -1 for none. */
+  /** llama.cpp's number for the kind of RoPE. -1 if the model has no RoPE. */
   ropeType: number;
-  /** All memory is recurrent (Mamba, RWKV): no part of a sequence can be removed. */
+  /** Whether all layers are recurrent (Mamba, RWKV). No part of such a model's sequences can be removed. */
   recurrent: boolean;
-  /** The model has attention and recurrent layers (Jamba, Granite hybrid). */
+  /** Whether the model has both attention and recurrent layers (Jamba, Granite hybrid). */
   hybrid: boolean;
-  /** The model generates by diffusion and not token by token. */
+  /** Whether the model generates by diffusion and not token by token. */
   diffusion: boolean;
-  /** The model has an encoder. */
+  /** Whether the model has an encoder. */
   encoder: boolean;
-  /** The model has a decoder. */
+  /** Whether the model has a decoder. */
   decoder: boolean;
   /** The model's own chat template (Jinja), or null. */
   chatTemplate: string | null;
@@ -103,13 +105,14 @@ export interface RenderRequest {
   /** Tools in the OpenAI chat format (`{ type: 'function', function: { name, description, parameters } }`). */
   tools?: readonly object[];
   /**
-   * The tools that the chat template writes, if it cannot write `tools`: the same tools with simpler schemas. Grammar and parser still
-   * come from `tools`. @default `tools`
+   * The tools to write into the prompt, if the chat template cannot write `tools`: the same tools with simpler schemas.
+   * The grammar and the parser are still those of `tools`. @default `tools`
    */
   shownTools?: readonly object[];
   /**
-   * A chat template (Jinja) instead of the model's own. Chat templates are programs, also those in model files, and llama.cpp runs them
-   * without limits: a template can end the process or use all memory, and no signal stops it. Use only templates that you trust.
+   * A chat template (Jinja) that replaces the model's own. Every chat template is a program, even one in a model file,
+   * and llama.cpp runs it without limits. A template can end the process or use all memory, and no signal stops it. Use
+   * only templates that you trust.
    */
   chatTemplate?: string;
   /** End the prompt with the opening of the assistant's turn. @default true */
@@ -120,15 +123,19 @@ export interface RenderRequest {
   toolChoice?: 'auto' | 'required' | 'none';
   /** Let the grammar allow several tool calls. @default false */
   parallelToolCalls?: boolean;
-  /** The grammar requires that the text of the reply is JSON of this schema. */
+  /** The JSON Schema of the reply. The grammar allows only text that is JSON of this schema. @default none */
   jsonSchema?: object;
-  /** `auto`: parsing a reply separates its reasoning. `none`: reasoning stays in the text. @default 'auto' */
+  /**
+   * `auto`: the parser separates reasoning from the reply's text. `none`: reasoning stays in the text. @default 'auto'
+   */
   reasoningFormat?: 'auto' | 'none';
 }
 
 /** A conversation as the model reads it, and the format of the reply. */
 export interface RenderedPrompt extends ReplyFormat {
-  /** The text of the prompt. If `vocabulary.addsBos` is true, it has no BOS token: tokenize it with `addSpecial`. */
+  /**
+   * The text of the prompt. If `vocabulary.addsBos` is true, the text has no BOS token: tokenize it with `addSpecial`.
+   */
   prompt: string;
   /** Whether the chat template declares that it can describe tools. */
   supportsTools: boolean;
@@ -137,16 +144,17 @@ export interface RenderedPrompt extends ReplyFormat {
 /**
  * A loaded GGUF model: weights, vocabulary, chat template. It can have any number of contexts.
  *
- * After `close()` every method but `close` throws `CLOSED`. Only results that a method has remembered are still returned.
+ * After `close()` every method but `close` throws `CLOSED`. `controlTokens()` still returns a result that it has
+ * cached.
  */
 export class Model {
-  /** The GGUF file. Of a split model it is the first part. */
+  /** The GGUF file. For a split model, the first part. */
   readonly path: string;
   /** The description of the model, from its metadata. */
   readonly info: Readonly<ModelInfo>;
   readonly #raw: RawModel;
   #controlTokens: ReadonlySet<number> | undefined;
-  /** Caches, because both are looked up for each generated token. */
+  /** These maps are caches, because both values are needed for each generated token. */
   readonly #endsGeneration = new Map<number, boolean>();
   readonly #texts = new Map<number, string | null>();
 
@@ -196,11 +204,13 @@ export class Model {
   }
 
   /**
-   * The token ids of a text of at most 256 MiB, with a space or line break at least every 400,000 bytes.
+   * Converts a text to token ids. The text may have at most 256 MiB, and must have a space or line break at least every
+   * 400,000 bytes.
    *
-   * @param options.addSpecial add BOS and EOS tokens as the model's settings say. @default false
-   * @param options.parseSpecial turn text such as `<|im_start|>` into control tokens instead of plain text. @default false
-   * @param options.signal stops the call before it starts. If it fires later, the result is dropped
+   * @param options.addSpecial add BOS and EOS tokens if the model's metadata asks for them. @default false
+   * @param options.parseSpecial convert text such as `<|im_start|>` to a control token, not to tokens of plain text.
+   *   @default false
+   * @param options.signal prevents the call if it fires before the start. If it fires later, the result is dropped
    * @throws HeadstartError `NO_TOKENIZER`, `TEXT_TOO_LONG`, `TEXT_UNBREAKABLE`, `INVALID_ARGUMENT`, `ABORTED`.
    */
   async tokenize(
@@ -211,7 +221,7 @@ export class Model {
   }
 
   /**
-   * The text of tokens as bytes: UTF-8, and parts of characters if a token has only a part of one.
+   * Converts tokens to the bytes of their text, in UTF-8. A token may contain only a part of a character.
    *
    * @param options.special include the text of control tokens. @default false
    * @param options.signal as in {@link tokenize}
@@ -225,7 +235,7 @@ export class Model {
   }
 
   /**
-   * The bytes of one token, synchronously. Empty for control tokens.
+   * Returns the bytes of one token, synchronously. Empty for a control token.
    *
    * @param options.special include the text of control tokens. @default false
    * @throws HeadstartError `NO_TOKENIZER`, `INVALID_ARGUMENT` (not a token id of this model).
@@ -235,7 +245,7 @@ export class Model {
   }
 
   /**
-   * The text of one token, synchronously. Empty for control tokens.
+   * Returns the text of one token, synchronously. Empty for a control token.
    *
    * @returns undefined if the bytes are not complete UTF-8 characters
    * @throws HeadstartError as {@link tokenToBytes}.
@@ -264,7 +274,7 @@ export class Model {
   }
 
   /**
-   * Whether a token is a control token. Text becomes a control token only with `parseSpecial`.
+   * Whether a token is a control token. `tokenize` returns control tokens for text only with `parseSpecial`.
    *
    * @throws HeadstartError `INVALID_ARGUMENT` (not a token id of this model).
    */
@@ -272,7 +282,10 @@ export class Model {
     return this.#raw.tokenFacts(token).control;
   }
 
-  /** The tokens that the tokenizer matches as a whole (control and user-defined tokens): no merge of the tokenizer crosses them. */
+  /**
+   * The tokens that the tokenizer matches as a whole: control and user-defined tokens. The tokenizer merges no
+   * characters across them.
+   */
   controlTokens(): ReadonlySet<number> {
     this.#controlTokens ??= new Set(this.#raw.controlTokens());
     return this.#controlTokens;
@@ -281,7 +294,7 @@ export class Model {
   /**
    * Renders a conversation with the chat template.
    *
-   * @param options.signal stops the call before it starts. If it fires later, the result is dropped
+   * @param options.signal prevents the call if it fires before the start. If it fires later, the result is dropped
    * @throws HeadstartError `NO_CHAT_TEMPLATE`, `CHAT_TEMPLATE_INVALID`, `CHAT_TEMPLATE_FAILED`, `JSON_TOO_DEEP`,
    *   `SCHEMA_INVALID` (a tool's parameters or `jsonSchema`), `INVALID_ARGUMENT` (messages or tools not in the OpenAI chat
    *   format), `ABORTED`.
@@ -301,9 +314,9 @@ export class Model {
   }
 
   /**
-   * Parses a reply in the format of its chat template into text, reasoning and tool calls.
+   * Parses a reply, in the format of its chat template, into text, reasoning and tool calls.
    *
-   * @param options.signal stops the call before it starts. If it fires later, the result is dropped
+   * @param options.signal prevents the call if it fires before the start. If it fires later, the result is dropped
    * @throws HeadstartError `REPLY_INVALID` (the text does not follow the format: see `beginning`), `TEXT_TOO_LONG` (more than 16 MiB),
    *   `JSON_TOO_DEEP` (more than 4,096 open brackets), `INVALID_ARGUMENT`, `ABORTED`.
    */
@@ -314,7 +327,7 @@ export class Model {
   /**
    * Creates a sampler. It serves one sequence at a time.
    *
-   * @param cancel.signal stops the call before it starts. If it fires later, the sampler is closed when it is ready
+   * @param cancel.signal prevents the call if it fires before the start. If it fires later, the new sampler is closed
    * @throws HeadstartError `INVALID_ARGUMENT` (with the option and its bounds; also a trigger pattern that no render returned),
    *   `TOKEN_OUT_OF_RANGE`, `NO_CANDIDATES` (every token is forbidden), `GRAMMAR_INVALID` (with the reason), `NO_TOKENIZER` (an option
    *   needs a tokenizer), `TEXT_TOO_LONG`, `ABORTED`.
@@ -333,7 +346,7 @@ export class Model {
   /**
    * Loads a LoRA adapter (GGUF) for this model.
    *
-   * @param options.signal stops the load before it starts. If it fires later, the adapter is closed when it is ready
+   * @param options.signal prevents the load if it fires before the start. If it fires later, the new adapter is closed
    * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID` (damaged, or for another model), `UNSUPPORTED_MODEL`,
    *   `INVALID_ARGUMENT`, `ABORTED`.
    */
@@ -346,7 +359,7 @@ export class Model {
   }
 
   /**
-   * Creates a context of this model: a KV cache, and a thread with a threadpool.
+   * Creates a context of this model, with its own KV cache, thread and thread pool.
    *
    * @throws HeadstartError `INVALID_ARGUMENT` (with the option and its bounds), `UNSUPPORTED_MODEL` (without weights, or not a
    *   causal language model), `OUT_OF_MEMORY` (more cells than the machine has memory for), `CONTEXT_FAILED` (with llama.cpp's reason),
@@ -356,7 +369,7 @@ export class Model {
     return Context.create(this.#raw, this.info, options);
   }
 
-  /** Closes the contexts, samplers and adapters of the model, then frees it. Idempotent. Resolves when the memory is free. */
+  /** Closes the contexts, samplers and adapters of the model, then frees the model. Resolves after that. Idempotent. */
   async close(): Promise<void> {
     this.#endsGeneration.clear();
     this.#texts.clear();

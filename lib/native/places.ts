@@ -11,7 +11,7 @@ export const GPUS = ['cuda', 'metal', 'vulkan'] as const;
 /** A kind of GPU that a backend is built for. */
 export type GpuKind = (typeof GPUS)[number];
 
-/** An addon, with the GPU modules beside it. */
+/** An addon, with the GPU modules that it can load. */
 export interface AddonFolder {
   /**
    * `environment`: named by LLAMA_HEADSTART_ADDON. `checkout`: compiled in the package's folder. `build`: compiled by
@@ -22,7 +22,7 @@ export interface AddonFolder {
   path: string;
   /** The GPU backend that is linked in, if any. */
   builtIn: GpuKind | null;
-  /** GPU modules that can be loaded into it. */
+  /** GPU modules that the addon can load: from its own folder, or from GPU packages. */
   modules: { gpu: GpuKind; path: string; package: string | null }[];
 }
 
@@ -30,7 +30,7 @@ export interface AddonFolder {
 export interface GpuPackage {
   name: string;
   gpu: GpuKind;
-  /** null if its package.json has none. */
+  /** The version in its package.json, or null if none can be read. */
   version: string | null;
   /** The path of its module; null if the package cannot be resolved. */
   path: string | null;
@@ -56,10 +56,10 @@ export const platformName = [process.platform, process.arch, isMusl() ? 'musl' :
   .join('-');
 
 /**
- * This package's folder in the user's cache. `XDG_CACHE_HOME` moves it. The path is always absolute, so that no binary is ever loaded
- * from the current directory of a program.
+ * This package's folder in the user's cache directory. The variable {@link CACHE_VARIABLE} moves it. The path is always
+ * absolute, so that no binary is ever loaded from the current directory of a program.
  *
- * @throws HeadstartError `CONFIG_INVALID` if the user has no home directory and no variable names the folder of caches.
+ * @throws HeadstartError `CONFIG_INVALID` if the user has no home directory and no variable names a cache directory.
  */
 export function userCache(): string {
   const { XDG_CACHE_HOME, LOCALAPPDATA } = process.env;
@@ -92,14 +92,17 @@ function home(): string {
   return path;
 }
 
-/** The environment variable for the folder of caches. */
+/** The environment variable that sets or moves the user's cache directory. */
 export const CACHE_VARIABLE: string =
   { darwin: 'HOME', win32: 'LOCALAPPDATA' }[process.platform as string] ?? 'XDG_CACHE_HOME';
 
-/** The folder of the builds by `npx llama-headstart build` for this version and platform. Each set of options has a folder in it. */
+/**
+ * The directory of all builds by `npx llama-headstart build` for this version and platform. Each set of options has a
+ * folder.
+ */
 export const buildsDirectory = (): string => join(userCache(), 'builds', `${packageVersion}-${platformName}`);
 
-/** All addons that this process could load, in the order of the loader. */
+/** All addons that this process could load, in the order in which the loader tries them. */
 export function addonFolders(): AddonFolder[] {
   const named = process.env.LLAMA_HEADSTART_ADDON;
   if (named) {
@@ -116,7 +119,7 @@ export function addonFolders(): AddonFolder[] {
   return [...checkout, ...cachedBuilds(), ...prebuilt];
 }
 
-/** The installed GPU packages, also those that cannot be used. */
+/** All installed GPU packages, including those that cannot be used. */
 export function gpuPackages(): GpuPackage[] {
   const require = createRequire(join(packageRoot, 'package.json'));
   return GPUS.flatMap((gpu): GpuPackage[] => {
@@ -125,7 +128,7 @@ export function gpuPackages(): GpuPackage[] {
     try {
       manifest = require.resolve(`${name}/package.json`);
     } catch (error) {
-      // Node also reads the package.json, and throws another error if it cannot.
+      // Node reads the package.json here, and throws an error with another code if it cannot.
       const isInstalled = (error as NodeJS.ErrnoException).code !== 'MODULE_NOT_FOUND';
       return isInstalled ? [{ name, gpu, version: null, path: null, problem: UNREADABLE }] : [];
     }
@@ -147,7 +150,7 @@ function packageProblem(version: string | null, path: string): string | null {
   return existsSync(path) ? null : `it lacks ${basename(path)}`;
 }
 
-/** null if the package.json is empty, truncated or unreadable, for example after an install on a full disk. */
+/** Returns null if the package.json is empty, truncated or unreadable, for example after an install on a full disk. */
 function versionIn(manifest: string): string | null {
   try {
     const { version } = JSON.parse(readFileSync(manifest, 'utf8'));
@@ -157,7 +160,7 @@ function versionIn(manifest: string): string | null {
   }
 }
 
-/** The addon that node-gyp-build finds: compiled in the package's folder, else prebuilt. */
+/** The addon that node-gyp-build finds: the one compiled in the package's folder, else the prebuilt one. */
 function ownAddon(): string | undefined {
   try {
     return createRequire(import.meta.url)('node-gyp-build').resolve(packageRoot) as string;
@@ -200,7 +203,10 @@ function builtInGpu(directory: string): GpuKind | null {
   }
 }
 
-/** The file name of a ggml module such as "cuda" or "cpu-haswell". CMake's suffix for modules is `.so` also on a Mac. */
+/**
+ * The file name of a ggml module such as "cuda" or "cpu-haswell". CMake uses the suffix `.so` for modules even on a
+ * Mac.
+ */
 export const moduleFile = (module: string): string =>
   `headstart-${isMusl() ? 'musl-' : ''}ggml-${module}${process.platform === 'win32' ? '.dll' : '.so'}`;
 

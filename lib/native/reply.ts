@@ -1,17 +1,22 @@
 import { addon, type RawReplyParser, toJson, unlessAborted } from './addon.js';
 import type { GrammarTrigger } from './grammar-trigger.js';
 
-/** The format of a model's replies, which follows from its chat template: the grammar for sampling, and the parser of replies. */
+/**
+ * The format of a model's replies, as its chat template defines it: a grammar for the sampler and a parser of replies.
+ */
 export interface ReplyFormat {
   /** The name of the reply format in llama.cpp's `common`. */
   format: string;
-  /** GBNF for tool calls or for JSON of a schema; empty if there is no grammar. Pass it and the next four to {@link SamplerOptions}. */
+  /**
+   * The grammar (GBNF) of tool calls, or of the JSON that a schema allows. Empty if there is no grammar. Pass this
+   * field and the next four in {@link SamplerOptions}.
+   */
   grammar: string;
   /** Whether the grammar applies only after a trigger. */
   grammarLazy: boolean;
-  /** The triggers of a lazy grammar. Samplers accept a pattern only as the object in this array. */
+  /** The triggers of a lazy grammar. Samplers accept the patterns in this array, but no copies of them. */
   grammarTriggers: GrammarTrigger[];
-  /** Texts of control tokens that belong to the text of a reply: detokenize these tokens with `special`. */
+  /** The texts of control tokens that belong to a reply's text. Detokenize these tokens with `special`. */
   preservedTokens: string[];
   /** The opening of the assistant's turn. The grammar covers it. */
   generationPrompt: string;
@@ -19,13 +24,13 @@ export interface ReplyFormat {
   additionalStops: string[];
   /** Whether replies have reasoning that can be separated from their text. */
   supportsThinking: boolean;
-  /** The tag in front of reasoning; empty if there is none. */
+  /** The tag in front of reasoning. Empty if the format has none. */
   thinkingStartTag: string;
   /** The tags that can end reasoning. */
   thinkingEndTags: string[];
-  /** Whether the model may write ids of its own for tool calls. */
+  /** Whether the model may write an id for each tool call. */
   hasCallIds: boolean;
-  /** For {@link Model.parseReply}. It works only in this thread, and until the model is closed. */
+  /** The parser for {@link Model.parseReply}. It works only in this thread, and only until the model is closed. */
   parser: ReplyParser;
 }
 
@@ -38,7 +43,7 @@ export interface ReplyToolCall {
   id: string;
   /** The name of the tool. */
   name: string;
-  /** JSON text. In a partial reply it is the part so far, completed to valid JSON if possible. */
+  /** The arguments as JSON text. In a partial reply, the text so far, completed to valid JSON if possible. */
   arguments: string;
 }
 
@@ -51,8 +56,8 @@ export interface ParsedReply {
   /** The tool calls in their order. */
   toolCalls: ReplyToolCall[];
   /**
-   * The length of these parts with their markup, in characters (UTF-16 units). Without `partial`, the rest of the text is an incomplete
-   * call, incomplete markup, or text that does not follow the format.
+   * The length of the parsed text with its markup, in UTF-16 code units. Without `partial`, the rest of the text is an
+   * incomplete call, incomplete markup, or text that does not follow the format.
    */
   length: number;
 }
@@ -63,13 +68,12 @@ export interface ParseRequest {
   rendered: Pick<ReplyFormat, 'parser'>;
   /** The text of the reply so far, without the token that ends generation. */
   text: string;
-  /** The reply is not complete yet: text that may become a tool call is held back. @default false */
+  /** Whether more text will follow. If true, the parser holds back text that may become a tool call. @default false */
   partial?: boolean;
   /**
-   * If the text does not follow the format, read its longest beginning that does, with complete calls only. `length` is the length of
-   * that beginning.
-   *
-   * @default false: such a text is `REPLY_INVALID`
+   * If the text does not follow the format, parse only its longest beginning that does. The result then has only
+   * complete calls, and its `length` is the length of that beginning. With `false`, such a text throws `REPLY_INVALID`.
+   * @default false
    */
   beginning?: boolean;
 }
@@ -81,8 +85,8 @@ export async function parseReply(request: ParseRequest, signal: AbortSignal | un
 }
 
 /**
- * The parser of a format, for replies with the real names. The format was made with stand-ins for the names: `mark`, the index in
- * `names`, and an `e`.
+ * Returns a parser for replies with the real names. The format has stand-ins for the names: `mark`, followed by the
+ * index in `names`, followed by an `e`.
  *
  * @internal
  */
@@ -94,13 +98,14 @@ export async function replyWithNames(
 }
 
 /**
- * GBNF for the JSON texts that a schema allows, for {@link SamplerOptions.grammar}. llama.cpp's converter supports types, properties,
- * items, enum, const, anyOf, oneOf, allOf, references into the schema itself, bounds, lengths, patterns, and the formats date, time,
- * date-time and uuid. It ignores other keywords.
+ * Converts a JSON Schema to a grammar (GBNF) for {@link SamplerOptions.grammar}. The grammar allows the JSON texts that
+ * the schema allows. llama.cpp's converter supports types, properties, items, enum, const, anyOf, oneOf, allOf,
+ * references into the schema itself, bounds, lengths, patterns, and the formats date, time, date-time and uuid. It
+ * ignores other keywords.
  *
- * @param options.signal stops the conversion before it starts. If it fires later, the result is dropped
- * @throws HeadstartError `SCHEMA_INVALID` with the reason (also for references to other documents, and for schemas that no finite text
- *   fits), `JSON_TOO_DEEP` (more than 64 levels), `INVALID_ARGUMENT`, `ABORTED`.
+ * @param options.signal prevents the conversion if it fires before the start. If it fires later, the result is dropped
+ * @throws HeadstartError `SCHEMA_INVALID` with the reason (for example, the schema refers to another document, or no
+ *   finite text matches it), `JSON_TOO_DEEP` (more than 64 levels), `INVALID_ARGUMENT`, `ABORTED`.
  */
 export async function jsonSchemaToGrammar(
   schema: object,

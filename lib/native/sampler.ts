@@ -4,39 +4,40 @@ import { addon, type RawAbortFlag, type RawModel, type RawSampler } from './addo
 import { checkedTriggers, type GrammarTrigger } from './grammar-trigger.js';
 
 /**
- * How a sampler chooses tokens. An option that is not set is neutral: without options the sampler chooses the most likely token. (An
- * agent's `sampling` has the defaults of llama.cpp's own programs.)
+ * How a sampler chooses tokens. An option that is not set has no effect: without options, the sampler chooses the most
+ * likely token. (An agent's `sampling` has the defaults of llama.cpp's own programs.)
  */
 export interface SamplerOptions extends SamplingOptions {
-  /** A grammar (GBNF) that the reply must follow, at most 1 MiB. It costs time at every token. */
+  /** A grammar (GBNF) that the reply must follow, at most 1 MiB. A grammar costs time at every token. */
   grammar?: string;
-  /** The grammar applies only after a trigger. @default false */
+  /** Whether the grammar applies only after a trigger. @default false */
   grammarLazy?: boolean;
   /**
-   * What starts a lazy grammar: at most 256, and at least one with `grammarLazy`. Words and tokens can be chosen freely. Patterns (regular
-   * expressions) are accepted only as the objects that {@link Model.render} returned in `grammarTriggers`, because a pattern can take
-   * exponential time and nothing can stop it. With a pattern a reply may grow to 16 KiB and then fails with `SAMPLER_FAILED`.
+   * The triggers that start a lazy grammar: at most 256, and at least one with `grammarLazy`. You can choose words and
+   * tokens freely. A pattern (regular expression) must be an object that {@link Model.render} returned in
+   * `grammarTriggers`, because a pattern can take exponential time and nothing can stop it. With a pattern, a reply
+   * that grows beyond 16 KiB fails with `SAMPLER_FAILED`.
    */
   grammarTriggers?: readonly GrammarTrigger[];
-  /** Texts of single tokens. Trigger words with such a text are matched by token id. */
+  /** Texts of single tokens. If a trigger word is one of these texts, the sampler compares token ids and not text. */
   preservedTokens?: readonly string[];
   /**
-   * The text that the chat template puts in front of a reply. Grammars of {@link Model.render} cover this text. Leave it out for your own
-   * grammars.
+   * The text that the chat template puts in front of a reply. The grammars of {@link Model.render} include this text.
+   * Leave the option out for your own grammars.
    */
   generationPrompt?: string;
 }
 
 /**
- * Chooses the next tokens of one sequence. It has options, a history, a grammar and a random number generator. Made by
- * {@link Model.createSampler}, used in {@link Context.decode}.
+ * Chooses the next tokens of one sequence. A sampler has options, a history, a grammar and a random number generator.
+ * Create it with {@link Model.createSampler}, and pass it to {@link Context.decode}.
  *
- * Await each call before the next: a second call on a sampler in use throws `SAMPLER_BUSY`. If a choice fails (no token fits the grammar,
- * or the logits are unusable), the sampler is dead: {@link failure} has the reason, and all methods but `reset()` and `close()` throw
- * `SAMPLER_DEAD`. The model's `close()` also closes its samplers.
+ * Await each call before the next one: a second call on a sampler in use throws `SAMPLER_BUSY`. If a choice fails (no
+ * token fits the grammar, or the logits are unusable), the sampler is dead. {@link failure} then has the reason, and
+ * all methods but `reset()` and `close()` throw `SAMPLER_DEAD`. The model's `close()` also closes its samplers.
  */
 export class Sampler {
-  /** {@link SamplerOptions.seed}, or the random seed that was drawn. */
+  /** The option `seed`, or the random seed that was chosen instead. */
   readonly seed: number;
   /** @internal */
   readonly raw: RawSampler;
@@ -62,8 +63,8 @@ export class Sampler {
   }
 
   /**
-   * Adds tokens, such as those of the prompt, to the history for the penalties. The grammar does not see them. A decode adds the tokens
-   * that it chooses by itself.
+   * Adds tokens, such as those of the prompt, to the history for the penalties. The grammar ignores them. A decode
+   * itself adds each token that the sampler chooses.
    *
    * @throws HeadstartError `TOKEN_OUT_OF_RANGE`, `SAMPLER_BUSY`, `SAMPLER_DEAD`, `CLOSED` (the sampler or its model),
    *   `INVALID_ARGUMENT` (not an Int32Array).
@@ -73,8 +74,8 @@ export class Sampler {
   }
 
   /**
-   * Sets the sampler to its first state: no history, the grammar at its start, the random numbers from the first one of the seed on. A
-   * dead sampler works again.
+   * Resets the sampler to its initial state: an empty history, the grammar at its start, and the random numbers from
+   * the beginning. A dead sampler works again after a reset.
    *
    * @throws HeadstartError `SAMPLER_BUSY`, `CLOSED` (the sampler or its model).
    */
@@ -83,14 +84,14 @@ export class Sampler {
   }
 
   /**
-   * Why a choice failed: `GRAMMAR_DEAD_END`, `NO_CANDIDATES`, `LOGITS_INVALID` or `SAMPLER_FAILED`. Null if none has failed. Readable after
-   * `close()`, too.
+   * The error of a failed choice: `GRAMMAR_DEAD_END`, `NO_CANDIDATES`, `LOGITS_INVALID` or `SAMPLER_FAILED`. Null if no
+   * choice has failed. Can be read even after `close()`.
    */
   get failure(): HeadstartError | null {
     return this.raw.failure();
   }
 
-  /** Frees the sampler, after a decode that uses it. Idempotent. */
+  /** Frees the sampler. If a decode is using it, the memory is freed after the decode. Idempotent. */
   close(): void {
     this.raw.close();
   }

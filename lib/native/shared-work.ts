@@ -1,6 +1,9 @@
 import { orAborted } from '../abort.js';
 
-/** Shares one run of some work between concurrent callers. Each caller can be aborted alone. When no caller is left, the run is aborted. */
+/**
+ * Runs work once for all concurrent callers. Each caller has its own abort signal. When the last caller has aborted,
+ * the run is aborted too.
+ */
 export class SharedWork<Result> {
   readonly #start: (signal: AbortSignal) => Promise<Result>;
   #run: { result: Promise<Result>; waiting: number; abort: AbortController } | undefined;
@@ -9,7 +12,7 @@ export class SharedWork<Result> {
     this.#start = start;
   }
 
-  /** @throws HeadstartError `ABORTED`, and the errors of the work. */
+  /** Waits for the current run, or starts one. @throws HeadstartError `ABORTED`, or the error of the work. */
   async join(signal: AbortSignal | undefined): Promise<Result> {
     if (this.#run === undefined) {
       const abort = new AbortController();

@@ -1,8 +1,9 @@
 import { addon, type RawState, toJson, unlessAborted, withAbort } from './addon.js';
 
 /**
- * The KV state of a sequence, outside the JavaScript heap: its token ids and the bytes that llama.cpp restores. Made by
- * {@link Context.captureSequence} and {@link SequenceState.readFile}. It can be restored any number of times.
+ * The KV state of a sequence: its token ids, and the bytes that llama.cpp restores. The state is outside the JavaScript
+ * heap and can be restored any number of times. Create one with {@link Context.captureSequence} or
+ * {@link SequenceState.readFile}.
  *
  * Every method but `close` throws `CLOSED` after `close()`.
  */
@@ -16,10 +17,11 @@ export class SequenceState {
   }
 
   /**
-   * Reads and checks a file that {@link writeFile} wrote. Its checksum is verified before llama.cpp sees a byte.
+   * Reads and checks a file that {@link writeFile} wrote. The checksum is verified before llama.cpp receives any byte.
    *
-   * @param options.unverified read a file without this package's footer, as llama.cpp writes it. A malformed file can make the context
-   *   unusable until `clear()`, or end the process: use it only for files that you wrote yourself. @default false
+   * @param options.unverified read a file that llama.cpp wrote, without this package's footer. A malformed file can
+   *   make the context unusable until `clear()`, or end the process. Set it only for files that you wrote yourself.
+   *   @default false
    * @throws HeadstartError `ENTRY_MISSING`, `ENTRY_CORRUPT`, `ENTRY_FOREIGN`, `READ_FAILED`, `ABORTED`, `OUT_OF_MEMORY`,
    *   `INVALID_ARGUMENT`.
    */
@@ -36,7 +38,7 @@ export class SequenceState {
   }
 
   /**
-   * The metadata at the end of a file, without reading its state or verifying its checksum.
+   * Reads the metadata at the end of a file. Does not read the state, and does not verify the checksum.
    *
    * @throws HeadstartError as {@link readFile}.
    */
@@ -45,8 +47,8 @@ export class SequenceState {
   }
 
   /**
-   * Prepares memory for the next {@link readFile} or capture of about this size. The system needs as long to provide new memory as the
-   * file takes to read, and several times longer on a virtual machine.
+   * Prepares memory for the next {@link readFile} or capture of about this size. This saves time later: the system
+   * needs as long to provide new memory as to read the file, and several times longer on a virtual machine.
    *
    * @param bytes 1 to 268,435,456 (256 MiB)
    * @throws HeadstartError `INVALID_ARGUMENT`, `OUT_OF_MEMORY`.
@@ -65,15 +67,16 @@ export class SequenceState {
     return this.raw.byteLength();
   }
 
-  /** The metadata in the file of the state; empty for a captured state. */
+  /** The metadata in the state's file. Empty for a captured state. */
   get metadata(): Record<string, unknown> {
     const text = this.raw.metadata();
     return text === '' ? {} : (JSON.parse(text) as Record<string, unknown>);
   }
 
   /**
-   * Writes a new file and syncs it: llama.cpp's own sequence-state file, followed by a footer. The file must not exist: to replace a
-   * file, write another one in its directory and rename that. After a failure no file is left.
+   * Writes a new file and syncs it. The file has llama.cpp's own sequence-state format, followed by a footer. The path
+   * must not exist. To replace a file, write another file in its directory and rename that file. A failed write leaves
+   * no file.
    *
    * @returns the size of the file in bytes
    * @param metadata JSON data, at most 64 levels deep and 1 MiB as text
@@ -88,12 +91,14 @@ export class SequenceState {
     return withAbort(options?.signal, (abort) => this.raw.writeFile(path, json, { ...(abort && { abort }) }));
   }
 
-  /** Another handle to the same bytes. They stay in memory until the last handle is closed. */
+  /** Returns another handle to the same bytes. The bytes stay in memory until the last handle is closed. */
   share(): SequenceState {
     return new SequenceState(this.raw.share());
   }
 
-  /** Frees the bytes, after restores and writes in progress. Idempotent. */
+  /**
+   * Closes this handle. The bytes of the last handle are freed after its restores and writes in progress. Idempotent.
+   */
   close(): void {
     this.raw.close();
   }

@@ -3,7 +3,7 @@ import type { GpuKind } from './places.js';
 
 export type { Device } from './addon.js';
 
-/** The build of the addon, and the machine. */
+/** Describes the build of the addon, and the machine. */
 export interface SystemInfo {
   /** llama.cpp's version. */
   llamaVersion: string;
@@ -21,11 +21,11 @@ export interface SystemInfo {
   cpuModule: string | null;
   /** The GPU backend in use, or null. */
   gpu: GpuKind | null;
-  /** The devices that can compute: the CPU, and GPUs. */
+  /** The devices that can compute: the CPU, accelerators and GPUs. */
   devices: readonly Device[];
 }
 
-/** Describes the native addon and the machine that it runs on. */
+/** Describes the native addon and the machine on which it runs. */
 export function systemInfo(): SystemInfo {
   const { raw, started, folder, gpu } = loadedAddon();
   return {

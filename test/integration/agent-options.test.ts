@@ -130,7 +130,7 @@ describe('an unknown or invalid option', () => {
   it('of `resolveModel`, `templateCache` or `countTokens` is refused with the likely name', async () => {
     const resolved = (options: object) => resolveModel('/nowhere/model.gguf', options);
     await expect(resolved({ useHfParams: true })).rejects.toThrow(
-      failsWith('CONFIG_INVALID', 'here it is `generationConfig`'),
+      failsWith('CONFIG_INVALID', 'use `generationConfig` here'),
     );
     await expect(resolved({ onprogress: () => {} })).rejects.toThrow(failsWith('CONFIG_INVALID', 'mean `onProgress`'));
     await expect(resolved({ signal: {} })).rejects.toThrow(failsWith('CONFIG_INVALID', 'to be an AbortSignal'));
