@@ -7,7 +7,7 @@ import { expectAllFree, generate, leaseBusy, noFreeCells, openEngine } from '../
 import { openLab } from '../helpers/open-lab.js';
 
 describe('an abort', () => {
-  /** A KV cache in which another sequence holds all but `free` cells. */
+  /** Opens an engine with 512 KV cells. Another sequence holds all cells except `free` of them. */
   const almostFull = async (free: number) => {
     const { engine, lease } = await openEngine({ kvCells: 512 });
     const other = await lease();
@@ -44,7 +44,7 @@ describe('an abort', () => {
     const controller = new AbortController();
     const { signal } = controller;
     const waiting = engine.decode({ sequence, tokens: Int32Array.of(20), from: 56, signal });
-    setImmediate(() => controller.abort()); // after the scheduler's step, which starts in this turn of the event loop
+    setImmediate(() => controller.abort()); // after the scheduler's step of this event-loop turn
     await expect(waiting).rejects.toMatchObject({ code: 'ABORTED' });
     engine.sessions.release(sequence);
     engine.sessions.release(other);
@@ -127,7 +127,7 @@ describe('an abort', () => {
     },
   );
 
-  it('by closing the cache ends the wait of a template for KV cells with CLOSED', async () => {
+  it('by `close()` of the cache ends the wait of a template for KV cells with CLOSED', async () => {
     const lab = await openLab({ kvCells: 512, residents: 0, sessions: 2 });
     const template = someTokens(200, 1);
     await lab.start(template);

@@ -109,7 +109,7 @@ describe('a chat template', () => {
     expect((await session.send('Hello', { maxTokens: 3 })).usage.outputTokens).toBe(3);
   });
 
-  it("of the model that leaves out the user's messages is refused at the first session, not at the start", async () => {
+  it("of the model file that omits the user's messages is refused at the first session, not at the start", async () => {
     const source = join(await temporaryDirectory(), 'blank.gguf');
     await writeFile(source, withChatTemplate(await readFile(microModel('dense')), ' '));
     const agent = await startAgent({ source });
@@ -120,14 +120,14 @@ describe('a chat template', () => {
     await expect(agent.createSession()).rejects.toThrow(refusal);
     await expect(agent.createSession({ systemPrompt: 'Hi.' })).rejects.toThrow(refusal);
     expect((await agent.complete('The chain is', { maxTokens: 3 })).usage.outputTokens).toBe(3);
-    // llama.cpp has a built-in template of the name "chatml".
+    // llama.cpp has a built-in chat template with the name "chatml".
     const session = await (await startAgent({ source, chatTemplate: 'chatml' })).createSession();
     expect((await session.send('Hello', { maxTokens: 3 })).usage.outputTokens).toBe(3);
   });
 });
 
 describe('an unknown or invalid option', () => {
-  it('of `resolveModel`, `templateCache` or `countTokens` is refused with the likely name', async () => {
+  it('of `resolveModel`, `templateCache` or `countTokens` is refused with a suggestion', async () => {
     const resolved = (options: object) => resolveModel('/nowhere/model.gguf', options);
     await expect(resolved({ useHfParams: true })).rejects.toThrow(
       failsWith('CONFIG_INVALID', 'use `generationConfig` here'),
@@ -150,9 +150,10 @@ describe('an unknown or invalid option', () => {
 });
 
 describe('a context longer than the training length', () => {
-  const longer = { contextSize: 9000, kvCells: 9216, nSeqMax: 1, maxResidentTemplates: 1 }; // trained with 8,192
+  /** The training length of the model is 8,192 tokens. */
+  const longer = { contextSize: 9000, kvCells: 9216, nSeqMax: 1, maxResidentTemplates: 1 };
 
-  /** The process warnings and the log lines of one agent. */
+  /** Returns the process warnings and the log lines that one agent causes. */
   async function warningsOf(
     settings: AgentSettings,
     withLogger: boolean,
@@ -188,7 +189,7 @@ describe('a context longer than the training length', () => {
   });
 
   it.each(['dense', 'sliding-window', 'recurrent', 'hybrid', 'long-rope'] as const)(
-    'is not set by default on %s memory',
+    'is never the default, on %s memory',
     async (name) => {
       const settings: AgentSettings = { name };
       const options = agentOptions(settings);

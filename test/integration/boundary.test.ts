@@ -21,7 +21,8 @@ const MODELS_DIRECTORY = fileURLToPath(new URL('../../vendor/llama.cpp/models', 
 const CHAT_TEMPLATES = readdirSync(join(MODELS_DIRECTORY, 'templates')).filter((name) => name.endsWith('.jinja'));
 
 /**
- * Messages that differ from the probes of the search. Tokenizers merge the beginning of each message in another way.
+ * Messages that the search does not use as probes. A tokenizer merges the beginning of each message with the text in
+ * front of it in a different way.
  */
 const MESSAGES = ['Where is it?', '\n\nTwo\nlines', '1234567', '\u{1F6B2} hm', '', "'s"];
 
@@ -65,7 +66,7 @@ async function checkBoundary(renderer: Renderer, source: TemplateSource): Promis
 }
 
 describe('a chat template that puts the system prompt into the first user turn', () => {
-  it('caches a whole long system prompt, even if the boundary was remembered for a short one', async () => {
+  it('allows caching all of a long system prompt, even if the boundary was remembered for a short one', async () => {
     const chatTemplate =
       '{% for m in messages %}{% if m.role == "user" %}<|im_start|>{% if loop.index0 == 1 %}{{ messages[0].content }}\n\n{% endif %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}';
     const renderer = new Renderer(model, chatTemplate);
@@ -142,7 +143,7 @@ describe('the chat templates of llama.cpp', () => {
 });
 
 describe('tools', () => {
-  it('are described in the system message if the chat template omits them, even if a name is common', async () => {
+  it('are described in the system message if the chat template omits them, even a tool named "user"', async () => {
     const chatml =
       "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
     const renderer = new Renderer(model, chatml);

@@ -1,4 +1,4 @@
-// Budgets of the cache tiers, bypasses of the cache, and statistics.
+// Tests the budgets of the cache tiers, starts that bypass the cache, and statistics.
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ import { entriesIn, numberedTemplate, openLab, save } from '../helpers/open-lab.
 import { inOtherProcess } from '../helpers/processes.js';
 import { TOOLS } from '../helpers/prompts.js';
 
-/** Makes the entry look as if it was last used this many seconds ago. */
+/** Sets the time of the entry's last use to `seconds` seconds ago. */
 async function age(directory: string, key: string, seconds: number): Promise<void> {
   const date = new Date(Date.now() - seconds * 1000);
   await utimes(join(directory, `template_${key.slice(0, 16)}.kv`), date, date);
@@ -110,7 +110,7 @@ describe('the budgets of the cache directory', () => {
   it('never delete a pinned entry, whichever process pinned it, and even after a restart', async () => {
     const directory = await temporaryDirectory();
     const first = await openLab({ directory });
-    await first.cache.pin({ tokens: numberedTemplate(1) }); // before it is cached
+    await first.cache.pin({ tokens: numberedTemplate(1) }); // a template can be pinned before it is cached
     const pinned = await save(first, 1);
     await first.close();
     const second = await openLab({ directory, cache: { maxEntries: 1 } });
@@ -140,7 +140,7 @@ describe('the budget of resident cells', () => {
     expect((await lab.start(numberedTemplate(2))).source).toBe('memory');
   });
 
-  it('keeps a template with more cells from becoming resident: it starts from memory', async () => {
+  it('excludes a template that needs more cells than the budget, so that it starts from memory', async () => {
     const lab = await openLab({ residents: 4, cache: { maxResidentCells: 50 } });
     expect((await lab.start(numberedTemplate(1))).cache).toBe('miss');
     expect((await lab.start(numberedTemplate(1))).source).toBe('memory');
@@ -161,7 +161,7 @@ describe('the budget of resident cells', () => {
 });
 
 describe('a bypass of the cache', () => {
-  it('of a short template is reported with its reason', async () => {
+  it('for a short template is reported with its reason', async () => {
     const lab = await openLab({ cache: { minTokens: 64 } });
     const short = await lab.start(numberedTemplate(1, 63));
     expect(short).toMatchObject({ cache: 'bypass', reason: expect.stringContaining('`minTokens` (64)'), key: '' });
@@ -171,7 +171,7 @@ describe('a bypass of the cache', () => {
 });
 
 describe('the break-even check', () => {
-  it('bypasses the cache only while prefills are measured to be no slower than restores', async () => {
+  it('bypasses the cache only while measurements show that a prefill is no slower than a restore', async () => {
     const directory = await temporaryDirectory();
     const prefillEstimate = new PrefillEstimate();
     const lab = await openLab({
@@ -179,7 +179,7 @@ describe('the break-even check', () => {
       residents: 0,
       cache: { breakEven: true, maxMemoryBytes: 0, prefillEstimate },
     });
-    expect(await save(lab, 1)).not.toBe(''); // a miss: no restore was measured yet
+    expect(await save(lab, 1)).not.toBe(''); // a miss, because no restore was measured yet
     expect((await lab.start(numberedTemplate(1))).source).toBe('disk');
     expect(prefillEstimate.expectedPrefillMs(100)).toBeGreaterThan(0);
     // Extreme values outweigh the real measurements on any machine: 1 minute per token, then 1,000 tokens per
@@ -302,7 +302,7 @@ describe('the statistics of the cache', () => {
     expect(one.cache.stats()).toMatchObject({ entries: 0, totalTokens: 0, bytesOnDisk: 0 });
   });
 
-  it('come with an event for each start, save and eviction on the diagnostics channel', async () => {
+  it('are accompanied by an event on the diagnostics channel for each start, save and eviction', async () => {
     const events: TemplateCacheEvent[] = [];
     const listen = (event: unknown) => events.push(event as TemplateCacheEvent);
     subscribe(TEMPLATE_CACHE_CHANNEL, listen);

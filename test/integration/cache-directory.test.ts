@@ -1,4 +1,4 @@
-// The location of the cache directory, its permissions, and its content.
+// Tests the location of the cache directory, its permissions, and its content.
 import { chmod, mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { AgentServer } from 'llama-headstart';

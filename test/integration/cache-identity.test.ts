@@ -33,11 +33,7 @@ describe('a cached template is not used', () => {
       { name: 'long-rope', contextSize: 512, kvCells: 1024 },
       { name: 'long-rope', contextSize: 512, kvCells: 2048 },
     ],
-    [
-      'with all cells of a sliding window',
-      { name: 'sliding-window' },
-      { name: 'sliding-window', fullSlidingWindow: true },
-    ],
+    ['with `fullSlidingWindow`', { name: 'sliding-window' }, { name: 'sliding-window', fullSlidingWindow: true }],
   ] as [string, AgentSettings, AgentSettings][])('%s', async (_, one, other) => {
     const directory = await temporaryDirectory();
     const first = await startOn(directory, one);
@@ -53,7 +49,7 @@ describe('a cached template is not used', () => {
     { ropeFrequencyBase: 12_345 },
     { ropeFrequencyScale: 0.5 },
     { rotationDisabled: '1' },
-  ])('as a whole or in part, with another component of the key: %o', async (components) => {
+  ])('as a whole or in part if a component of the key differs: %o', async (components) => {
     const directory = await temporaryDirectory();
     const tokens = someTokens(80, 1);
     const options: LabOptions = { path: microModel('dense'), directory, cache: { reuse: 'nearest' } };
@@ -66,7 +62,7 @@ describe('a cached template is not used', () => {
     }
   });
 
-  it('in part for another tenant', async () => {
+  it('even in part for another tenant', async () => {
     const directory = await temporaryDirectory();
     const agent = await startAgent({ cacheDir: directory, reuse: 'nearest' });
     await agent.createSession({ tenant: 'a' });
@@ -84,8 +80,8 @@ describe('a template with a date', () => {
     const directory = await temporaryDirectory();
     const settings = { cacheDir: directory, chatTemplate: CHAT_TEMPLATE };
     try {
-      process.env.TZ = 'Etc/GMT+12'; // 26 hours from Etc/GMT-14, so their dates always differ
-      const agent = await startAgent(settings); // renders its template in this zone
+      process.env.TZ = 'Etc/GMT+12'; // 26 hours behind Etc/GMT-14, so the dates of the two zones always differ
+      const agent = await startAgent(settings); // renders its template in this time zone
       const [west, again] = [await agent.createSession(), await agent.createSession()];
       process.env.TZ = 'Etc/GMT-14';
       const east = await agent.createSession();
@@ -111,7 +107,7 @@ describe('a template with tools of MCP servers', () => {
   const listed = ['find', 'add', 'list'].map((name) => ({ name, description: `To ${name}`, server: 'notes' }));
   const other = { name: 'now', description: 'The time', server: 'clock' };
 
-  it('is the same, in whatever order the servers list their tools', async () => {
+  it('is the same for each order in which the servers list their tools', async () => {
     const agent = await startAgent();
     const one = await agent.createSession({ tools: [...TOOLS, ...listed, other] });
     const two = await agent.createSession({ tools: [other, ...TOOLS, ...[...listed].reverse()] });
@@ -120,7 +116,7 @@ describe('a template with tools of MCP servers', () => {
     expect(usage.cachedInputTokens).toBe(two.report.templateTokens);
   });
 
-  it('keeps the listed order with `stableTools: false`, and always the order of tools without a server', async () => {
+  it('depends on the listed order with `stableTools: false`, and always on the order of other tools', async () => {
     const agent = await startAgent({ stableTools: false });
     const one = await agent.createSession({ tools: [...listed, other] });
     expect((await agent.createSession({ tools: [other, ...listed] })).report.key).not.toBe(one.report.key);

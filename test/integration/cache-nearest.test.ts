@@ -14,7 +14,7 @@ const NEAREST = { cache: { reuse: 'nearest' } } as const;
 const HEAD = someTokens(200, 1);
 const MESSAGE = someTokens(9, 5);
 
-/** A template that begins with `head` and ends with `count` other tokens. */
+/** Returns a template that begins with `head` and ends with `count` other tokens. */
 function template(seed: number, count = 50, head = HEAD): Int32Array {
   const tokens = new Int32Array(head.length + count);
   tokens.set(head);
@@ -28,26 +28,29 @@ const others: ToolDefinition[] = ['sell', 'rent', 'lend'].map((name) => ({
 }));
 
 describe('for a model whose state can be trimmed', () => {
-  it.each(['resident', 'memory', 'disk'] as const)('a template that shares a prefix starts from %s', async (source) => {
-    const directory = await temporaryDirectory();
-    const options: LabOptions = { path: microModel('dense'), directory, ...NEAREST };
-    const first = await openLab(source === 'memory' ? { ...options, residents: 0 } : options);
-    await first.start(template(2));
-    await first.cache.flush();
-    const lab = source === 'disk' ? await openLab(options) : first;
-    const before = lab.context.counters().decodedTokens;
-    const { report, tokens } = await lab.run(template(3), MESSAGE, 6);
-    expect(report).toMatchObject({ source, cache: 'prefix', templateTokens: 250, cachedTokens: 200 });
-    expect(report.reason).toBe(
-      'the template has no entry: it shares 200 of its 250 tokens with a cached template of 250 tokens, which differs from there on',
-    );
-    expect(lab.context.counters().decodedTokens - before).toBe(50 + MESSAGE.length + 5);
-    expect(lab.cache.stats()).toMatchObject({ hits: 0, hitRate: 0, prefixStarts: 1, reusedTokens: 200 });
-    // The replies equal those of a cold start, and the template now has its own entry.
-    const cold = await (await openLab({ path: microModel('dense') })).run(template(3), MESSAGE, 6, { cache: false });
-    expect(tokens).toEqual(cold.tokens);
-    expect((await lab.run(template(3), MESSAGE, 6)).report).toMatchObject({ cache: 'hit', cachedTokens: 250 });
-  });
+  it.each(['resident', 'memory', 'disk'] as const)(
+    'a template starts from a prefix that it shares (source: %s)',
+    async (source) => {
+      const directory = await temporaryDirectory();
+      const options: LabOptions = { path: microModel('dense'), directory, ...NEAREST };
+      const first = await openLab(source === 'memory' ? { ...options, residents: 0 } : options);
+      await first.start(template(2));
+      await first.cache.flush();
+      const lab = source === 'disk' ? await openLab(options) : first;
+      const before = lab.context.counters().decodedTokens;
+      const { report, tokens } = await lab.run(template(3), MESSAGE, 6);
+      expect(report).toMatchObject({ source, cache: 'prefix', templateTokens: 250, cachedTokens: 200 });
+      expect(report.reason).toBe(
+        'the template has no entry: it shares 200 of its 250 tokens with a cached template of 250 tokens, which differs from there on',
+      );
+      expect(lab.context.counters().decodedTokens - before).toBe(50 + MESSAGE.length + 5);
+      expect(lab.cache.stats()).toMatchObject({ hits: 0, hitRate: 0, prefixStarts: 1, reusedTokens: 200 });
+      // The replies equal those of a cold start, and the template now has its own entry.
+      const cold = await (await openLab({ path: microModel('dense') })).run(template(3), MESSAGE, 6, { cache: false });
+      expect(tokens).toEqual(cold.tokens);
+      expect((await lab.run(template(3), MESSAGE, 6)).report).toMatchObject({ cache: 'hit', cachedTokens: 250 });
+    },
+  );
 
   it('the nearest of several templates is used, on disk and in memory', async () => {
     const directory = await temporaryDirectory();
@@ -96,7 +99,7 @@ describe('for a model whose state can be trimmed', () => {
     );
   });
 
-  it('a shared prefix is used in split streams too', async () => {
+  it('a shared prefix is also used in the split layout', async () => {
     const lab = await openLab({ path: microModel('dense'), layout: 'split', ...NEAREST });
     await lab.start(template(2));
     const { report, tokens } = await lab.run(template(3), MESSAGE, 6);
@@ -128,7 +131,7 @@ describe.each(['recurrent', 'hybrid', 'sliding-window'] as const)(
       expect(tokens).toEqual(cold.tokens);
     });
 
-    it('breakpoints have their own entries, and a start from such an entry has the bits of a cold start', async () => {
+    it('each breakpoint has a cache entry, and a start from it gives the same bits as a cold start', async () => {
       const breakpoints = [120, 200];
       const lab = await openLab({ path: microModel(name), ...NEAREST });
       await lab.start(template(2), { breakpoints });

@@ -1,4 +1,4 @@
-// The methods of `agent.templateCache`: warm, list, verify, invalidate, prune, and the explanation of a miss.
+// Tests the methods of `agent.templateCache`: warm, list, inspect, verify, invalidate, clear, prune, and explainMiss.
 import { chmod, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -58,7 +58,7 @@ describe('the template cache of an agent', () => {
     await expect(agent.templateCache.inspect('00')).rejects.toMatchObject({ code: 'ENTRY_MISSING' });
   });
 
-  it('verifies the directory: sets damaged entries aside and keeps foreign ones', async () => {
+  it('verifies the directory: a damaged entry is set aside, and a renamed intact entry stays', async () => {
     const directory = await temporaryDirectory();
     const lab = await openLab({ directory });
     const [good, bad, moved] = [await save(lab, 1), await save(lab, 2), await save(lab, 3)];
@@ -75,7 +75,7 @@ describe('the template cache of an agent', () => {
     await expect(lab.cache.verify({ signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' });
   });
 
-  it('invalidates one template or clears all while sessions continue', async () => {
+  it('deletes one template or all templates while sessions continue', async () => {
     const directory = await temporaryDirectory();
     const agent = await startAgent({ cacheDir: directory });
     const session = await agent.createSession();
@@ -91,10 +91,10 @@ describe('the template cache of an agent', () => {
     expect((await agent.createSession()).report.cache).toBe('miss');
     const unsaved = await startAgent({ maxMemoryBytes: 0 });
     await unsaved.createSession();
-    expect(await unsaved.templateCache.clear()).toBe(1); // resident, without a file
+    expect(await unsaved.templateCache.clear()).toBe(1); // the resident template, which has no file
   });
 
-  it('prunes the files of dead processes, and applies the budgets passed to `prune`', async () => {
+  it('deletes the files of dead processes in `prune`, and applies the budgets passed to `prune`', async () => {
     const directory = await temporaryDirectory();
     const lab = await openLab({ directory });
     await save(lab, 1);
@@ -178,13 +178,14 @@ describe('the explanation of a miss', () => {
     );
     await save(`${prompt}\nAnd secret.`, {}, 'acme');
     const other = await agent.templateCache.explainMiss({ systemPrompt: `${prompt}\nAnd open.` });
-    // Otherwise a caller could guess the prompts of other tenants.
+    // A miss that merely shares a prefix with another tenant never mentions tenants. Otherwise a caller could guess the
+    // prompts of other tenants piece by piece.
     expect(other.components ?? []).not.toContainEqual(expect.objectContaining({ component: 'tenant' }));
     const secret = await agent.templateCache.explainMiss({ systemPrompt: `${prompt}\nAnd secret.` });
     expect(secret).toMatchObject({ components: [{ component: 'tenant' }], reason: expect.stringContaining('tenant') });
   });
 
-  it('says so if no entry shares a token', async () => {
+  it('says that no entry shares a token with the template, if that is the reason', async () => {
     const agent = await startAgent({ cacheDir: await temporaryDirectory() });
     expect(await agent.templateCache.explainMiss({})).toMatchObject({
       cache: 'miss',
@@ -201,7 +202,7 @@ describe('two cache entries whose keys begin with the same 16 digits', () => {
     await first.close();
     const path = (entryKey: string) => join(directory, `template_${entryKey.slice(0, 16)}.kv`);
     await rm(path(key));
-    await rename(path(other), path(key)); // simulates keys with the same first 16 digits
+    await rename(path(other), path(key)); // now the file name belongs to one key and the content to the other
     const second = await openLab({ directory });
     expect(await second.start(numberedTemplate(1))).toMatchObject({
       cache: 'miss',

@@ -1,4 +1,4 @@
-// Reports of starts, and starts that run at the same time as generating sessions or other starts.
+// Tests the reports of starts, and starts that run at the same time as generating sessions or other starts.
 import { subscribeDiagnostics } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { startAgent, temporaryDirectory } from '../helpers/agents.js';
@@ -54,7 +54,7 @@ describe('starts of one template at the same time', () => {
 });
 
 describe('a start report', () => {
-  it('names the source and the cache outcome, also in the fields `tier` and `match` of earlier versions', async () => {
+  it('has source and cache outcome, both also in the fields `tier` and `match` of earlier versions', async () => {
     const template = someTokens(100, 1);
     const longer = Int32Array.of(...template, ...someTokens(20, 2));
     const options = { residents: 1, directory: await temporaryDirectory(), cache: { reuse: 'nearest' } } as const;

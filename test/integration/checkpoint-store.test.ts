@@ -9,7 +9,10 @@ import { openLab } from '../helpers/open-lab.js';
 const TOKENS = someTokens(100, 1);
 const OTHER = someTokens(100, 2);
 
-/** Captures states of a recurrent model. All of them have about the same size. */
+/**
+ * Opens a recurrent model. `at` captures its state after the first `length` tokens. All states have about `byteLength`
+ * bytes.
+ */
 async function openStates() {
   const { engine, context } = await openLab({ path: microModel('recurrent') });
   const capture = async (tokens: Int32Array): Promise<SequenceState> => {
@@ -38,7 +41,7 @@ describe('a conversation', () => {
     expect(lengths).toEqual([30, 20, undefined, undefined]);
   });
 
-  it('keeps the checkpoint of its newest step, and the checkpoint of the turn of that step', async () => {
+  it('keeps the checkpoints of its newest step and of the turn to which this step belongs', async () => {
     const { at } = await openStates();
     const [checkpoints, owner] = [new Checkpoints(), {}];
     checkpoints.put(owner, await at(10), true);
@@ -93,7 +96,7 @@ describe('the budget of all checkpoints', () => {
     expect(checkpoints.mayFit(owner, 9)).toBe(true);
   });
 
-  it('is free again after all owners dropped their checkpoints, or after `clear`', async () => {
+  it('is free again after all owners have dropped their checkpoints, or after `clear`', async () => {
     const { at } = await openStates();
     const [checkpoints, owners] = [new Checkpoints(), [{}, {}] as const];
     const states = [await at(10), await at(20)] as const;

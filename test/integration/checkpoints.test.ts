@@ -43,7 +43,7 @@ async function open(template: string, settings: AgentSettings = {}, reasoning = 
       const { text, usage } = await session.send(content, options);
       return { text, cold, cachedTokens: usage.cachedInputTokens };
     },
-    /** Number of tokens up to the end of the newest user message. */
+    /** Returns the number of tokens up to the end of the newest user message. */
     async end(session: Session): Promise<number> {
       const last = session.messages.findLastIndex(({ role }) => role === 'user');
       const messages = session.messages.slice(0, last + 1);
@@ -58,7 +58,7 @@ async function open(template: string, settings: AgentSettings = {}, reasoning = 
 
 const QWEN = chatTemplate('Qwen3.5-4B');
 
-/** For each: the name in the title, the chat template, the micro model, and whether the model may reason. */
+/** Each row: the name in the test title, the chat template, the micro model, and whether the model may reason. */
 const KINDS: [string, string, MicroModelName, boolean][] = [
   ['QwQ', 'Qwen-QwQ-32B', 'hybrid', true],
   ['Nemotron 3 Nano', 'NVIDIA-Nemotron-3-Nano-30B-A3B-BF16', 'hybrid', true],
@@ -149,7 +149,7 @@ describe('a conversation is prefilled again only after its last user message', (
 
 describe('a turn of several steps', () => {
   const QWEN3 = chatTemplate('Qwen-Qwen3-0.6B');
-  /** A chat template that leaves out tool results of earlier turns, as many leave out reasoning. */
+  /** A chat template that leaves out tool results of earlier turns, as many chat templates leave out reasoning. */
   const FORGETFUL = QWEN3.replace(
     /(<tool_response>\\n' \}\}\s+\{\{- message\.content) \}\}/,
     "$1 if loop.index0 > ns.last_query_index else 'old' }}",
@@ -163,7 +163,7 @@ describe('a turn of several steps', () => {
     maxTokens: 60,
   });
 
-  it('prefills no message twice', async () => {
+  it('prefills each message only once', async () => {
     const { agent } = await open(QWEN3, { name: 'recurrent', tools: [look] });
     const session = await agent.createSession();
     const read: number[] = [];

@@ -1,5 +1,5 @@
-// `close()` while calls of all kinds are in progress. Each call succeeds or fails with CLOSED, and no call hangs. No
-// incomplete file remains, and the processes of MCP servers have ended.
+// Tests `close()` while calls of all kinds are in progress. Each call succeeds or fails with CLOSED, and no call hangs.
+// No incomplete file remains, and the processes of MCP servers have ended.
 import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -20,7 +20,7 @@ const CLOSERS = [
   ['the agent', (agent: AgentServer) => agent.close()],
 ] as const;
 
-/** Tests call `close()` after so many turns of the event loop, to meet different states of the call in progress. */
+/** Tests call `close()` after each of these numbers of event-loop turns, to meet different states of the other call. */
 const LOOP_TURNS = [0, 1, 5, 30];
 
 async function sessionWithTurns(agent: AgentServer): Promise<Session> {

@@ -1,4 +1,4 @@
-// `close()` of sessions and agents ends turns with CLOSED, does not wait for readers, and can be repeated.
+// Tests `close()` of sessions and agents: it ends turns with CLOSED, does not wait for readers, and can be repeated.
 import type { AgentServer } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { startAgent } from '../helpers/agents.js';

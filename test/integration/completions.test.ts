@@ -31,7 +31,7 @@ describe('agent.complete', () => {
     expect((await agent.complete('<|im_start|>', { maxTokens: 1, parseSpecial: true })).usage.inputTokens).toBe(1);
   });
 
-  it('releases its sequence, however it ends', async () => {
+  it('releases its sequence, whether it succeeds or fails', async () => {
     const agent = await startAgent({ nSeqMax: 1 });
     await expect(agent.complete('Hello', { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' });
     await expect(agent.complete('')).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });

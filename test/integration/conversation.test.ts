@@ -1,4 +1,4 @@
-// A session replies like a cold run of the whole conversation, whatever the KV cache holds.
+// A session gives the replies of a cold run of the whole conversation, whatever the KV cache contains.
 import type { ChatMessage, StreamPart, Usage } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { EXACT, replies, startAgent, uncachedReplies } from '../helpers/agents.js';
@@ -84,7 +84,8 @@ describe('the KV cache in a conversation', () => {
 });
 
 /**
- * Whether the text has no lone surrogate. The language version of this project lacks `String.prototype.isWellFormed`.
+ * Returns whether the text has no lone surrogate. The language version of this project lacks
+ * `String.prototype.isWellFormed`.
  */
 const isWellFormed = (text: string) => Buffer.from(text, 'utf8').toString('utf8') === text;
 
@@ -135,7 +136,7 @@ describe('many sessions', () => {
     expect(await replies(session, ['Hello'], 8)).toEqual(expected);
   });
 
-  it('can be opened and closed again and again', async () => {
+  it('can be opened and closed fifty times, and their sequences and cached template stay usable', async () => {
     const agent = await startAgent({ nSeqMax: 2 });
     for (let round = 0; round < 50; round++) {
       const session = await agent.createSession();
@@ -207,7 +208,7 @@ describe('a session', () => {
     expect(reply.usage.outputTokens).toBe(7);
   });
 
-  it('starts from memory in split streams, which have no resident templates', async () => {
+  it('starts from memory in the split layout, which has no resident templates', async () => {
     const expected = await uncachedReplies({ kvLayout: 'split' }, TURNS, MAX_TOKENS);
     const agent = await startAgent({ kvLayout: 'split' });
     const sources: string[] = [];

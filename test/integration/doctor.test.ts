@@ -1,4 +1,4 @@
-// What `npx llama-headstart doctor MODEL` reports about a model.
+// Tests the report of `npx llama-headstart doctor MODEL` about a model.
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -15,7 +15,7 @@ async function doctor(...args: string[]): Promise<string> {
   return stdout;
 }
 
-describe('doctor', () => {
+describe('`llama-headstart doctor`', () => {
   it('reports the training length of a model, and the options for longer contexts', async () => {
     const path = microModel('dense');
     const { model } = JSON.parse(await doctor('--json', path));

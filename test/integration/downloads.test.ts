@@ -1,4 +1,4 @@
-// Downloads despite faults of the connection, the server, other processes and the disk.
+// Tests downloads with faults of the connection, the server, other processes and the disk.
 import { randomBytes } from 'node:crypto';
 import { appendFileSync } from 'node:fs';
 import { readdir, rm, writeFile } from 'node:fs/promises';
@@ -28,7 +28,7 @@ useEmptyEnvironment();
 describe('a download', () => {
   const half = Math.floor(model.length / 2);
 
-  /** Leaves a partial file: a download that stalls after half of the file and then gets no response. */
+  /** Leaves a partial file: a download that stalls after half of the file, and whose retries get status 503. */
   async function receiveHalf(hub: FakeHub, download: Download): Promise<void> {
     hub.faults.push({ stallAfter: half }, ...Array.from({ length: 3 }, () => ({ status: 503 })));
     await expect(download({}, { retryConfig: shortStall })).rejects.toThrow(failsWith('DOWNLOAD_FAILED', '503'));
@@ -64,7 +64,7 @@ describe('a download', () => {
     expect(await filesBelow(directory)).toEqual(['main.json', 'tiny.Q8_0.gguf']);
   });
 
-  it('starts again if the server cannot resume or if the content has changed', async () => {
+  it('starts from the beginning if the server cannot resume or if the content has changed', async () => {
     const { hub, download } = await startHub();
     hub.faults.push({ dropAfter: half }, { ignoreRange: true });
     expect(await hashOf((await download()).path)).toBe(sha256(model));
@@ -91,7 +91,7 @@ describe('a download', () => {
     }
   });
 
-  it('survives a damaged partial file of an earlier process', async () => {
+  it('succeeds despite a damaged partial file of an earlier process', async () => {
     const { hub, download, directory } = await startHub();
     await receiveHalf(hub, download);
     const part = join(
@@ -209,7 +209,7 @@ describe('a download', () => {
     await expect(download({}, { modelsDir: file })).rejects.toThrow(failsWith('WRITE_FAILED'));
   });
 
-  it('reports a disk that fills up during the download, and continues once there is space', async ({ skip }) => {
+  it('reports a disk that fills up during the download, and continues once there is free space', async ({ skip }) => {
     const { download, hub } = await startHub();
     const small = smallDisk(join(await temporaryDirectory(), 'disk'), `${Math.ceil(model.length / 1024) + 64}k`);
     if (small === undefined) {

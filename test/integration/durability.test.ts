@@ -1,4 +1,4 @@
-// Power loss: the order of the sync and rename calls of a save.
+// Tests that a power loss cannot damage an entry: a save makes its sync and rename calls in the right order.
 import { execFileSync } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';

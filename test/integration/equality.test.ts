@@ -23,7 +23,7 @@ const STEPS = 80;
 
 const run = (lab: Lab, options?: StartOptions) => lab.run(TEMPLATE, MESSAGE, STEPS, options);
 
-/** The result in a new context without the cache. */
+/** Runs the same tokens in a new context without the cache. */
 async function uncached(options: LabOptions): Promise<Continuation> {
   return run(await openLab(options), { cache: false });
 }
@@ -43,20 +43,20 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
   describe.each(MODELS)('with the %s model', (name) => {
     const options: LabOptions = { path: microModel(name), layout };
 
-    it('a miss gives the same logits to the bit', async () => {
+    it('a miss gives the logits of an uncached session to the bit', async () => {
       const lab = await openLab(options);
       expectEqual(await run(lab), await uncached(options), 'prefill');
     });
 
     if (layout === 'unified') {
-      it('a resident template gives the same logits to the bit', async () => {
+      it('a resident template gives the logits of an uncached session to the bit', async () => {
         const lab = await openLab(options);
         await run(lab);
         expectEqual(await run(lab), await uncached(options), 'resident');
       });
     }
 
-    it('a template from memory gives the same logits to the bit', async () => {
+    it('a template from memory gives the logits of an uncached session to the bit', async () => {
       const lab = await openLab({ ...options, residents: 1 });
       await run(lab);
       if (layout === 'unified') {
@@ -65,7 +65,7 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
       expectEqual(await run(lab), await uncached(options), 'memory');
     });
 
-    it('a template from disk gives the same logits to the bit', async () => {
+    it('a template from disk gives the logits of an uncached session to the bit', async () => {
       const directory = await temporaryDirectory();
       const first = await openLab({ ...options, directory });
       await run(first);
@@ -73,7 +73,7 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
       expectEqual(await run(await openLab({ ...options, directory })), await uncached(options), 'disk');
     });
 
-    it('a template that another process saved gives the same logits to the bit', async () => {
+    it('a template that another process saved gives the logits of an uncached session to the bit', async () => {
       const directory = await temporaryDirectory();
       const input = {
         options: { ...options, directory },
@@ -91,7 +91,7 @@ describe.each(LAYOUTS)('in the %s layout', (layout) => {
 describe.each(MODELS)('an agent with the %s model', (name) => {
   const turns = ['Hello', '\n42', 'And now?'];
 
-  it('replies the same from every source: prefill, resident, memory, disk, and disk in another process', async () => {
+  it('gives the same replies from prefill, resident, memory, disk, and disk in another process', async () => {
     const expected = await uncachedReplies({ name, tools: TOOLS }, turns);
     const directory = await temporaryDirectory();
     const settings = { name, tools: TOOLS, cacheDir: directory, maxResidentTemplates: 1 };

@@ -19,7 +19,7 @@ const FORMS = [
   'muse-glimmer',
 ];
 
-/** Formats whose reasoning cannot be switched off. */
+/** The end marker of the reasoning in each format whose reasoning cannot be switched off. */
 const THOUGHT_ENDS: Readonly<Record<string, string>> = { 'Kimi-K3': '<|close|>think<|sep|>' };
 
 let model: Model;
@@ -38,7 +38,7 @@ async function formatOf(form: string, tool: ToolDefinition, options = {}): Promi
   return format;
 }
 
-/** The arguments of calls in random replies under the grammar. */
+/** Draws `count` random replies under the grammar. Returns the arguments of their calls. */
 async function drawn(format: ReplyFormat, count: number, before = ''): Promise<unknown[]> {
   const walk = new GrammarWalk(format.grammar);
   const random = seededRandom(11);

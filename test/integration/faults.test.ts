@@ -1,4 +1,4 @@
-// A problem of the cache causes a miss with a reason. It never causes a crash, a changed reply, or a leftover file.
+// A fault of the cache causes a miss with a reason. No fault causes a crash, a changed reply, or a leftover file.
 import { execFileSync } from 'node:child_process';
 import { mkdir, readdir, readFile, rename, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -20,7 +20,7 @@ beforeAll(async () => {
 
 const entriesIn = async (directory: string) => (await readdir(directory)).filter((name) => name.endsWith('.kv'));
 
-/** A directory with one saved entry, and the entry's path. */
+/** Saves one entry in a new directory. Returns the paths of the directory and the entry. */
 async function savedEntry(settings: AgentSettings = {}): Promise<{ directory: string; path: string }> {
   const directory = await temporaryDirectory();
   const agent = await startAgent({ ...settings, cacheDir: directory });
@@ -31,7 +31,8 @@ async function savedEntry(settings: AgentSettings = {}): Promise<{ directory: st
 }
 
 /**
- * Starts an agent on the directory, expects the replies of an uncached agent, and returns its report and statistics.
+ * Starts an agent on the directory and expects the replies of an uncached agent. Returns the start report and the
+ * statistics.
  */
 async function startOn(directory: string, settings: AgentSettings = {}) {
   const agent = await startAgent({ ...settings, cacheDir: directory });
@@ -111,7 +112,7 @@ describe('a cache entry that is damaged', () => {
 });
 
 describe('a logger that throws', () => {
-  it('does not make a start fail', async () => {
+  it('does not make a start fail that reports a damaged entry', async () => {
     const { directory, path } = await savedEntry();
     const template = someTokens(100, 1);
     const open = (logger?: () => never) =>
@@ -163,7 +164,7 @@ describe('a file with the name of a cache entry', () => {
     await expectSavedAgain(directory);
   });
 
-  it('that was deleted is a miss', async () => {
+  it('that was deleted causes a miss', async () => {
     const { directory, path } = await savedEntry();
     await rm(path);
     const { report, stats } = await startOn(directory);
@@ -174,7 +175,7 @@ describe('a file with the name of a cache entry', () => {
 });
 
 describe('a cache directory that cannot be used', () => {
-  it('because a file has its name makes every start a miss and counts failed saves', async () => {
+  it('because a file has its name makes every start a miss, and failed saves are counted', async () => {
     const path = join(await temporaryDirectory(), 'cache');
     await writeFile(path, 'in the way');
     for (const directory of [path, join(path, 'below')]) {
@@ -187,7 +188,7 @@ describe('a cache directory that cannot be used', () => {
     expect(await readFile(path, 'utf8')).toBe('in the way');
   });
 
-  it('because too little disk space is free saves nothing and leaves no file', async () => {
+  it('because too little disk space is free gets no entry and no leftover file', async () => {
     const directory = await temporaryDirectory();
     const { report, stats } = await startOn(directory, { minFreeDiskBytes: Number.MAX_SAFE_INTEGER });
     expectMiss(report, /^absent$/);

@@ -1,5 +1,5 @@
 // The fingerprint of a model covers the GGUF header and two samples of every tensor, in all parts of the model. The
-// tests compute the expected hash with OpenSSL.
+// tests compute the expected hash with `node:crypto`.
 import { createHash } from 'node:crypto';
 import { copyFile, open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -13,7 +13,7 @@ const SAMPLE_BYTES = 4096;
 const directory = await temporaryDirectory();
 const path = microModel('dense');
 
-/** Offset and length of the samples of a tensor. */
+/** Returns the length of the header, and the offset and length of each sample, all in bytes. */
 async function samplesOf(file: string): Promise<{ header: number; samples: [start: number, length: number][] }> {
   const { dataOffset, offsets, sizes } = await addon().ggufLayout(file);
   const samples = [...offsets].flatMap((offset, index): [number, number][] => {
@@ -38,7 +38,7 @@ async function expectedOf(...files: string[]): Promise<string> {
   return hash.digest('hex');
 }
 
-/** A copy with one byte changed. */
+/** Copies the model and changes one bit of the byte at `position`. Returns the path of the copy. */
 async function changedAt(position: number, name: string): Promise<string> {
   const copy = join(directory, `${name}.gguf`);
   await copyFile(path, copy);

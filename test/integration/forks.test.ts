@@ -60,7 +60,7 @@ describe('a fork', () => {
     }
   });
 
-  it('has a state within `maxSavedBytes` until it is used or closed: the oldest state is dropped first', async () => {
+  it('has a saved state until it is used or closed; beyond `maxSavedBytes`, the oldest state is dropped', async () => {
     const open = async (maxSavedBytes?: number) => {
       const agent = await startAgent({ kvLayout: 'split', ...EXACT, ...(maxSavedBytes && { maxSavedBytes }) });
       const session = await agent.createSession();

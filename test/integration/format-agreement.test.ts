@@ -53,7 +53,7 @@ async function formatOf(file: string, options: ReplyOptions): Promise<ReplyForma
   ).format;
 }
 
-/** Random replies under the grammar, without the text that the generation prompt already contains. */
+/** Yields random replies under the grammar, without the text that the generation prompt already contains. */
 function* replies(format: ReplyFormat): Generator<string> {
   const { grammar, grammarLazy, grammarTriggers, generationPrompt, thinkingStartTag, thinkingEndTags } = format;
   const walk = new GrammarWalk(grammar);
@@ -93,7 +93,7 @@ async function expectStreamed(rendered: ReplyFormat, raw: string, calls: number)
 
 const CHOICES: ReplyOptions[] = [{ toolChoice: 'auto', parallelToolCalls: true }, { toolChoice: 'required' }];
 
-describe.each(CHOICES)('with %j, the parser reads the calls of replies under the grammar', (options) => {
+describe.each(CHOICES)('with %j, the parser reads the calls of every reply that the grammar allows', (options) => {
   const place = CHOICES.indexOf(options);
   it.each(TEMPLATES.filter((_, index) => index % rounds(2, 1) === place % rounds(2, 1)))('with %s', async (file) => {
     const format = await formatOf(file, options);

@@ -14,7 +14,7 @@ describe('generation_config.json', () => {
   const config = Buffer.from('{"temperature":0.7,"top_k":20,"top_p":0.8,"repetition_penalty":1.1,"do_sample":true}');
   const parsed = JSON.parse(config.toString());
 
-  it('is downloaded with the model on request, and kept in its directory', async () => {
+  it('is downloaded with the model on request, and kept in the directory of the model', async () => {
     const { download, hub } = await startHub({ 'tiny.gguf': model, 'generation_config.json': config });
     expect((await download()).generationConfig).toBeUndefined();
     expect((await download({}, { generationConfig: true })).generationConfig).toEqual(parsed);
@@ -31,7 +31,7 @@ describe('generation_config.json', () => {
     expect((await download({}, { generationConfig: true })).generationConfig).toEqual(parsed);
   });
 
-  it('is downloaded together with a model by default, and never alone', async () => {
+  it('is downloaded only together with its model if the option is "with-model"', async () => {
     const { download, hub } = await startHub({ 'tiny.gguf': model, 'generation_config.json': config });
     const configRequests = () =>
       hub.requests.filter(({ host, url }) => host === 'hub' && url.includes('generation_config')).length;
@@ -46,7 +46,7 @@ describe('generation_config.json', () => {
     expect([again.generationConfig, configRequests()]).toEqual([parsed, 1]);
   });
 
-  it('of the base model is not downloaded together with a model', async () => {
+  it('of the base model is not downloaded if the option is "with-model"', async () => {
     const { download, hub } = await startHub();
     hub.baseModel = 'makers/tiny';
     hub.add('makers/tiny', { 'generation_config.json': config });
@@ -77,7 +77,7 @@ describe('generation_config.json', () => {
     expect(warnings.join()).toMatch(/Ignored the recommended sampling option `topP`/);
   });
 
-  it('is not necessary if the GGUF file recommends sampling, and dependent options stay together', async () => {
+  it('is not needed if the GGUF file recommends sampling, and `temperature: 0` overrides the GGUF file', async () => {
     const source = join(await temporaryDirectory(), 'tiny.gguf');
     const file = await readFile(microModel('dense'));
     const recommended = { temp: 1.5, mirostat: 2, mirostat_tau: 1, mirostat_eta: 0.5 };
@@ -98,7 +98,7 @@ describe('generation_config.json', () => {
     }
   });
 
-  it('does not fail the download if it is missing', async () => {
+  it('does not make the download of the model fail if it is missing', async () => {
     const { download, hub, log } = await startHub({ 'tiny.gguf': model, 'generation_config.json': config });
     hub.faults.push({}, { status: 404 });
     expect((await download({}, { generationConfig: true })).generationConfig).toBeUndefined();

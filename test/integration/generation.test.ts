@@ -1,4 +1,4 @@
-// How a reply ends, and its usage and log-probabilities.
+// Tests how a reply ends, and what its usage and log-probabilities contain.
 import { readFileSync } from 'node:fs';
 import type { HeadstartError, Reply, SendOptions, StreamPart, Usage } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
@@ -43,7 +43,7 @@ describe('a stop string', () => {
     expect(parts.at(-1)).toMatchObject({ type: 'finish', finishReason: 'stop', detail: 'stop-string' });
   });
 
-  it('that the reply matches only in part changes nothing: the held-back text is sent in the end', async () => {
+  it('whose beginning is the end of the reply does not change the reply', async () => {
     const { text } = await reply({});
     const almost = `${text.slice(-4)}never`;
     expect((await reply({ stop: almost })).text).toBe(text);
@@ -80,7 +80,7 @@ describe('a reply', () => {
     expect(guarded.usage.outputTokens).toBe(32);
   });
 
-  it('keeps its text when `timeoutMs` has passed, and the session remains usable', async () => {
+  it('that reaches `timeoutMs` keeps its text, and the session remains usable', async () => {
     const session = await (await startAgent({ contextSize: 8192 })).createSession();
     const late = await session.send('Hello', { timeoutMs: 1000, sampling: { ignoreEos: true } });
     expect(late).toMatchObject({ finishReason: 'aborted', detail: 'timeout' });

@@ -14,7 +14,7 @@ beforeAll(async () => {
 });
 afterAll(() => bench.close());
 
-/** The reply of a model with random weights under the grammar of a schema, or undefined if the reply does not end. */
+/** Returns the reply of a random model under the grammar of a schema, or undefined if the reply does not end. */
 async function draw(schema: object, seed: number, count: number): Promise<string | undefined> {
   const grammar = await jsonSchemaToGrammar(schema);
   const { eos } = bench.model.info.vocabulary;
@@ -105,7 +105,7 @@ const { schemas } = fc.letrec<{ schemas: object }>((tie) => ({
 }));
 
 describe('a reply under a grammar', () => {
-  it('fits the schema, for every kind of schema that grammars can enforce', async () => {
+  it('fits the schema, for random schemas of every kind that grammars can enforce', async () => {
     let whole = 0;
     const property = fc.asyncProperty(schemas, fc.integer({ min: 1, max: 1000 }), async (candidate, seed) => {
       const schema = JSON.parse(JSON.stringify(candidate)) as object; // without undefined values

@@ -26,7 +26,7 @@ describe('a tool that hangs', () => {
     expect(child).toEqual({ ...CLEAN, stdout: 'The tool did not answer within 50 ms' });
   });
 
-  it('does not delay an abort, and the session stays unchanged', async () => {
+  it('does not delay an abort of its turn, and the session stays unchanged', async () => {
     const controller = new AbortController();
     const hangs: Tool['execute'] = () => {
       controller.abort();
@@ -56,7 +56,7 @@ describe('a tool that hangs', () => {
     });
   });
 
-  it('does not delay closing its session', async () => {
+  it('does not delay the close of its session', async () => {
     const session = await openSession([lamp(() => new Promise(() => void session.close()))]);
     await expect(session.send('Light', ONE_CALL)).rejects.toMatchObject({ code: 'CLOSED' });
   });

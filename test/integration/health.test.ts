@@ -1,4 +1,4 @@
-// The numbers that `agent.health()` reports while an agent works.
+// Tests the numbers that `agent.health()` reports while an agent works.
 import { type AgentHealth, subscribeDiagnostics } from 'llama-headstart';
 import type { DecodeEvent, PrefillEvent } from 'llama-headstart/internal';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
@@ -11,8 +11,8 @@ beforeEach(() => {
   onTestFinished(subscribeDiagnostics('decode', (event) => decodes.push(event)));
 });
 
-describe('health', () => {
-  it('counts sessions, cells and tokens, and counts zero after all sessions are closed', async () => {
+describe('`agent.health()`', () => {
+  it('counts sessions, KV cells and decodes, and after all closes only the resident template', async () => {
     const agent = await startAgent({ nSeqMax: 2, maxResidentTemplates: 1, contextSize: 512 });
     expect(agent.health()).toMatchObject({
       status: 'ok',

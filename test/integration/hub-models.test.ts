@@ -1,4 +1,4 @@
-// Models on the Hugging Face Hub: the choice of files, revisions, and access.
+// Tests models on the Hugging Face Hub: the choice of files, revisions, and access.
 import { randomBytes } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -83,7 +83,7 @@ describe('a model on the Hub', () => {
     expect(hub.requests).toHaveLength(requests);
   });
 
-  it('comes from the requested revision: branches and tags are checked again, commits are not', async () => {
+  it('comes from the requested revision; each call checks branches and tags again, but not commits', async () => {
     const { hub, download, directory } = await startHub();
     await download({ revision: 'v2/beta' });
     expect(hub.requests.map(({ url }) => url).slice(0, 2)).toEqual([

@@ -1,4 +1,4 @@
-// Eviction, waiting, preemption, and errors if there are too few KV cells for all sequences.
+// Tests evictions, waits, preemption, and errors if there are too few KV cells for all sequences.
 import * as diagnostics from 'node:diagnostics_channel';
 import { TEMPLATE_CACHE_CHANNEL, type TemplateCacheEvent } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';

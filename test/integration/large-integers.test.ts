@@ -14,7 +14,7 @@ import { seededRandom } from '../helpers/native.js';
 const SCHEMA = { type: 'object', properties: { id: { type: 'integer' } }, required: ['id'] };
 const TEMPLATES = new URL('../../vendor/llama.cpp/models/templates/', import.meta.url);
 
-/** Sampling options that make the model write digits as long as the grammar allows them. */
+/** Returns sampling options with which the model writes the digit 1 as long as the grammar allows it. */
 async function digitsOf(agent: AgentServer) {
   const [one] = (await agent.model.tokenize('x1')).slice(-1);
   return { temperature: 0, logitBias: { [one as number]: 50 } };

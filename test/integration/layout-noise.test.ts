@@ -7,7 +7,7 @@ import { type AgentSettings, agentOptions, startAgent } from '../helpers/agents.
 import { firstLogits, numberedMessage, openNumbered, shuffled } from '../helpers/reproducible.js';
 
 const NUMBERS = Array.from({ length: 32 }, (_, number) => number);
-/** Number of rounds of cold runs that determine the noise. */
+/** The number of rounds of cold runs that determine the noise. */
 const COLD_ROUNDS = 6;
 
 const firstLogitsOf = (session: Session, number: number): Promise<Float32Array> =>
@@ -17,7 +17,7 @@ function distance(a: Float32Array = new Float32Array([Number.NaN]), b: Float32Ar
   return a.reduce((most, value, index) => Math.max(most, Math.abs(value - (b[index] ?? Number.NaN))), 0);
 }
 
-/** The first logits of a session in a new context without the cache. */
+/** Returns the first logits of a session in a new context without the cache. */
 async function coldAlone(settings: AgentSettings, number: number): Promise<Float32Array> {
   const agent = await AgentServer.initialize(agentOptions(settings));
   try {
@@ -27,7 +27,7 @@ async function coldAlone(settings: AgentSettings, number: number): Promise<Float
   }
 }
 
-/** The first logits of all sessions, run at the same time without the cache. The round chooses their order. */
+/** Runs all sessions at the same time without the cache, in an order of the round. Returns their first logits. */
 async function coldTogether(settings: AgentSettings, round: number): Promise<Float32Array[]> {
   const agent = await AgentServer.initialize(agentOptions(settings));
   try {

@@ -98,7 +98,7 @@ describe.each(['dense', 'sliding-window', 'recurrent'] as const)('on %s memory',
   });
 });
 
-it('an abort at any stage of a turn undoes the turn and releases everything', async () => {
+it('an abort at any stage of a turn undoes the turn and releases all sequences and cells', async () => {
   const agent = await startAgent({ maxResidentTemplates: 0, contextSize: 512, ...EXACT });
   const sampling = await likelyCalls();
   let onMoment: (stage: string) => void = () => {};

@@ -15,7 +15,7 @@ import { likelyCalls } from '../helpers/likely-text.js';
 import { type MicroModelName, microModel, testModel } from '../helpers/models.js';
 import { SYSTEM_PROMPT } from '../helpers/prompts.js';
 
-/** Four turns, the second with a tool call. */
+/** Four turns. The second one has a tool call. */
 const HISTORY: MessageInput[] = [
   { role: 'user', content: `First. ${'The chain is oiled. '.repeat(10)}` },
   { role: 'assistant', content: 'One.' },
@@ -28,7 +28,7 @@ const HISTORY: MessageInput[] = [
   { role: 'user', content: 'Fourth.' },
   { role: 'assistant', content: 'Four.' },
 ];
-/** A turn of about `tokens` tokens. */
+/** Returns a turn of about `tokens` tokens. */
 const turnOf = (number: number, tokens: number): MessageInput[] => [
   { role: 'user', content: `Turn ${number}: ${'the chain is oiled. '.repeat(tokens / 10)}` },
   { role: 'assistant', content: 'Good.' },
@@ -36,7 +36,7 @@ const turnOf = (number: number, tokens: number): MessageInput[] => [
 const contents = (messages: readonly ChatMessage[]) => messages.map(({ content }) => content);
 
 describe('session.compact', () => {
-  it('replaces older turns by a summary, and keeps the newest ones unchanged', async () => {
+  it('replaces older turns by a summary, and keeps the newest turns unchanged', async () => {
     const session = await (await startAgent({ contextSize: 2048 })).createSession({ messages: HISTORY });
     const report = await session.compact({ preserveRecent: 1, prompt: 'Summarize.', maxSummaryTokens: 12 });
     expect(report).toMatchObject({ replacedMessages: 8, summary: session.messages[1]?.content });
@@ -82,7 +82,7 @@ describe('session.compact', () => {
     },
   );
 
-  /** Returns a function that returns the size of the largest prefill since this call, in tokens. */
+  /** Watches prefills from now on. The returned function returns the size of the largest one, in tokens. */
   function watchPrompts(): () => number {
     let longest = 0;
     onTestFinished(
@@ -93,7 +93,7 @@ describe('session.compact', () => {
     return () => longest;
   }
 
-  it('summarizes the beginnings of messages if one turn nearly fills the context', async () => {
+  it('summarizes only the beginnings of the messages of a turn that nearly fills the context', async () => {
     const messages: MessageInput[] = [
       { role: 'user', content: 'Read all of this. '.repeat(40) },
       { role: 'assistant', content: '', toolCalls: [{ toolCallId: 'call00000', toolName: 'find', input: {} }] },
@@ -253,7 +253,7 @@ describe('compaction', () => {
     });
   });
 
-  it('keeps fewer turns than `preserveRecent` if so many turns would fill the context', async () => {
+  it('keeps fewer turns than `preserveRecent` if `preserveRecent` turns would fill the context', async () => {
     const session = await (await startAgent({ contextSize: 512 })).createSession({
       compaction: { preserveRecent: 3, maxSummaryTokens: 16 },
       messages: [1, 2, 3].flatMap((turn): MessageInput[] => [
@@ -267,7 +267,7 @@ describe('compaction', () => {
     expect(kept.at(-1)).toMatchObject({ content: 'And now?' });
   });
 
-  it('shortens a conversation that is many times longer than the context in a few renders', async () => {
+  it('shortens a conversation that is many times longer than the context, with fewer than 30 renders', async () => {
     const render = vi.spyOn(Model.prototype, 'render');
     onTestFinished(() => render.mockRestore());
     const messages = Array.from({ length: 100 }, (_, turn) => turnOf(turn, 50)).flat();

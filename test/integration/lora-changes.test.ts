@@ -1,4 +1,4 @@
-// LoRA adapters that change while sessions run.
+// Tests changes of LoRA adapters while sessions run.
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { MessageInput } from 'llama-headstart';
@@ -36,7 +36,7 @@ describe('a LoRA adapter', () => {
     expect((await agent.createSession()).report).toMatchObject({ source: 'memory', key: [...keys][1] });
   });
 
-  it('with scale 0 has the cache key of no adapter, and a copy of its file has the same key as the file', async () => {
+  it('with scale 0 does not change the cache key, and a copy of its file gives the same key as the file', async () => {
     const directory = await temporaryDirectory();
     const agent = await startAgent();
     const { embeddingSize } = agent.model.info;
@@ -172,7 +172,7 @@ describe('a LoRA adapter', () => {
       return { agent, waitForTurn, controller };
     };
 
-    it('delays another turn no longer than the `timeoutMs` of that turn', async () => {
+    it('makes another turn wait no longer than its `timeoutMs`', async () => {
       const { agent, waitForTurn, controller } = await open();
       const session = await agent.createSession();
       const { turn, setting } = await waitForTurn();
@@ -184,7 +184,7 @@ describe('a LoRA adapter', () => {
       expect((await session.send('Hello', { maxTokens: 2 })).usage.outputTokens).toBe(2);
     });
 
-    it('delays a turn with tools no longer than the `timeoutMs` of that turn', async () => {
+    it('makes a turn with tools wait no longer than its `timeoutMs`', async () => {
       const { agent, waitForTurn, controller } = await open();
       let change: Awaited<ReturnType<typeof waitForTurn>> | undefined;
       const execute = async () => {
@@ -214,10 +214,10 @@ describe('a LoRA adapter', () => {
     await session.send('And now?', { maxTokens: 4 });
   });
 
-  it('changes without a deadlock while two sessions share one sequence', async () => {
+  it('is changed without a deadlock while two sessions share one sequence', async () => {
     const agent = await startAgent({ nSeqMax: 1 });
     const [one, other] = [await agent.createSession(), await agent.createSession()];
-    await replies(one, ['Hello'], 2); // now this session holds the sequence
+    await replies(one, ['Hello'], 2); // now `one` holds the sequence
     const reading = other.send('word '.repeat(200), { maxTokens: 2 });
     const changing = agent.setLoras([]); // waits for the turn of `other`, which has no sequence yet
     await new Promise(setImmediate);

@@ -103,7 +103,7 @@ describe('a word anywhere in a reply', () => {
     'openai-gpt-oss-120b',
     'mistralai-Mistral-Nemo-Instruct-2407',
     'meta-llama-Llama-3.1-8B-Instruct',
-  ])('stays in the parts of the reply, with %s', async (template) => {
+  ])('is never lost: it is in the text, the reasoning or a call, with %s', async (template) => {
     const { grammar, grammarTriggers, generationPrompt, thinkingStartTag, thinkingEndTags } = await formatOf(template);
     const walk = new GrammarWalk(grammar);
     const random = seededRandom(11);

@@ -1,4 +1,4 @@
-// Many sessions share few sequences and KV cells: they wait, are evicted and resumed, and all of them finish.
+// Many sessions share few sequences and KV cells. They wait, are evicted and resumed, and all of them finish.
 import { HeadstartError, type Reply } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { EXACT, NOTHING_HELD, replies, startAgent, temporaryDirectory } from '../helpers/agents.js';
@@ -119,7 +119,7 @@ describe('an agent with many sessions', () => {
   });
 
   it.each(['dense', 'sliding-window', 'recurrent', 'hybrid'] as const)(
-    'finishes the turns of 32 sessions of the %s model, although no memory is left for evicted states',
+    'finishes the turns of 32 sessions of the %s model, although evicted states get no memory',
     async (name) => {
       const agent = await startAgent({
         name,

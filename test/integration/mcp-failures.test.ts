@@ -1,4 +1,4 @@
-// MCP servers that fail, hang, die or cannot be reached.
+// Tests MCP servers that fail, hang, die or cannot be reached.
 import { readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -42,7 +42,7 @@ describe('an MCP server', () => {
     expect(log.join()).toMatch(/"here" was lost/);
   });
 
-  it('that no longer answers at all is ended and started again', async () => {
+  it('that no longer answers, even to a ping, is ended and started again', async () => {
     await withEnoughTime(100, async (callTimeoutMs) => {
       const servers = await connect(stdio('here', { callTimeoutMs }));
       const pid = Number(await call(servers, 'pid'));
@@ -61,7 +61,7 @@ describe('an MCP server', () => {
     });
   });
 
-  it('whose answer to `initialize` or list of tools is invalid fails the start', async () => {
+  it('with an invalid answer to `initialize` or an invalid list of tools fails the start', async () => {
     await expect(connect(stdio('liar'))).rejects.toThrow(
       failsWith('MCP_FAILED', /Could not connect to the MCP server "liar"/),
     );
@@ -95,7 +95,7 @@ describe('an MCP server', () => {
     });
   });
 
-  it('that cannot be reached keeps its tools, and works again after its restart', async () => {
+  it('that can no longer be reached keeps its tools, and works again after its restart', async () => {
     const server = await serveStreamableHttp('here');
     const servers = await connect({ type: 'http', name: 'here', url: server.url });
     const names = (await servers.tools()).map(({ name }) => name);
@@ -106,7 +106,7 @@ describe('an MCP server', () => {
     expect(await call(servers, 'echo', { text: 'x' })).toBe('x');
   });
 
-  it('that cannot be started fails the start, with its error output', async () => {
+  it('that cannot be started or reached, or never answers, fails the start with the reason', async () => {
     await expect(connect(stdio('here'), stdio('broken'))).rejects.toThrow(
       failsWith('MCP_FAILED', /MCP server "broken".*cannot find my configuration/),
     );

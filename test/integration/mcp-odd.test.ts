@@ -1,4 +1,4 @@
-// MCP servers whose lists, prompts and answers to `initialize` break the protocol.
+// Tests MCP servers whose lists, prompts and answers to `initialize` break the protocol.
 import { describe, expect, it } from 'vitest';
 import { startAgent } from '../helpers/agents.js';
 import {
@@ -152,7 +152,7 @@ describe('an MCP server that lists invalid tools', () => {
     ],
     ['an error', { 'tools/list': { $message: { jsonrpc: '2.0', error: 'out of order' } } }, 'out of order'],
     ['a message without a result', { 'tools/list': { $message: { jsonrpc: '2.0' } } }, 'neither a result nor an error'],
-  ])('fails the start if its answer is %s', async (_, answers, message) => {
+  ])('makes the start fail if its answer is %s', async (_, answers, message) => {
     await expect(connectOdd(overHttpJson, answers)).rejects.toThrow(
       failsWith(`"odd": could not list its tools and prompts: .*${message}`),
     );
@@ -198,7 +198,7 @@ describe('an MCP server that lists tools in invalid pages', () => {
       '',
     ],
     ['leads on without end', { 'tools/list': { $endless: true } }, tools64, 'more than 64 pages'],
-  ])('whose cursor %s offers the tools listed until then', async (_, answers, names, warning) => {
+  ])('whose cursor %s offers all tools up to that page', async (_, answers, names, warning) => {
     const { servers, warnings } = await connectOdd(overHttpJson, answers);
     expect((await servers.tools()).map(({ name }) => name)).toEqual(names);
     expect(warnings.join()).toMatch(new RegExp(warning === '' ? '^$' : warning));
@@ -232,7 +232,7 @@ describe('an MCP server with an unusual answer to `initialize`', () => {
     expect(warnings).toEqual([]);
   });
 
-  it('that announces no tools is asked for tools anyway', async () => {
+  it('that announces no tools is asked for its tools anyway', async () => {
     const { servers } = await connectOdd(overHttpJson, { initialize: { capabilities: {}, serverInfo } });
     expect(await servers.tools()).toEqual([]);
   });

@@ -1,4 +1,4 @@
-// Results of MCP tools that break the protocol, and very long messages.
+// Tests results of MCP tools that break the protocol, and very long messages.
 import { describe, expect, it } from 'vitest';
 import {
   callTool,
@@ -136,7 +136,7 @@ describe('a message of an MCP server', () => {
     'tools/call pid': { $pid: true },
   });
 
-  it('may have 31 MiB', async () => {
+  it('may be 31 MiB long', async () => {
     const { servers } = await connectOdd(inChild, sizes(31 * 1024 ** 2));
     expect((await callTool(servers, 'long')).length).toBe(31 * 1024 ** 2);
   });

@@ -1,4 +1,4 @@
-// The tools of MCP servers in the sessions of an agent.
+// Tests the tools of MCP servers in the sessions of an agent.
 import { join } from 'node:path';
 import type { AgentServer, Session } from 'llama-headstart';
 import { describe, expect, it, vi } from 'vitest';
@@ -9,7 +9,7 @@ import { ended } from '../helpers/silent-mcp.js';
 describe('the MCP servers of an agent', () => {
   const options = { toolChoice: { name: 'echo' }, maxSteps: 1, maxTokens: 200 } as const;
 
-  it('give tools to every session, and changes reach new sessions', async () => {
+  it('give their tools to every session, and changed tools to new sessions', async () => {
     const agent = await startAgent({
       name: 'dense',
       mcpServers: [stdio('here', { allowedTools: ['echo', 'learn', 'learnt'] })],
@@ -31,7 +31,7 @@ describe('the MCP servers of an agent', () => {
     expect((await agent.createSession()).report).toMatchObject({ source: 'resident', cache: 'hit' });
   });
 
-  it('may fail in a turn: the model gets an error, and the next call connects again', async () => {
+  it('may die in a turn: the model gets an error, and the next call starts the server again', async () => {
     const agent = await startAgent({ mcpServers: [stdio('here', { allowedTools: ['die', 'pid'] })] });
     const session = await agent.createSession();
     const called = async (name: string) => {
@@ -48,7 +48,7 @@ describe('the MCP servers of an agent', () => {
     expect(after?.output).not.toBe(before?.output);
   });
 
-  it('may list invalid tools, which are left out with a warning, and names with unusual characters', async () => {
+  it('may list invalid tools, which are left out with a warning, and tool names with unusual characters', async () => {
     const agent = await startAgent({
       contextSize: 4096,
       mcpServers: [stdio('odd')],

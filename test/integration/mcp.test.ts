@@ -1,4 +1,4 @@
-// Real MCP servers, in child processes and over loopback HTTP.
+// Tests real MCP servers, in child processes and over loopback HTTP.
 import { realpath } from 'node:fs/promises';
 import { McpServers } from 'llama-headstart/internal';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
@@ -26,7 +26,7 @@ describe('an MCP server', () => {
     );
   });
 
-  it.each(TRANSPORTS)('is listed again after it reported a change %s', async (_, make) => {
+  it.each(TRANSPORTS)('that reports a change has its tools listed again %s', async (_, make) => {
     const servers = await connect(await make());
     const names = async () => (await servers.tools()).map(({ name }) => name);
     expect(await names()).not.toContain('learnt');
@@ -34,7 +34,7 @@ describe('an MCP server', () => {
     await vi.waitUntil(async () => (await names()).includes('learnt'), { timeout: 30_000 });
   });
 
-  it('adds its name in front of tool names that another server or the agent also has', async () => {
+  it('has its name in front of tool names that another server or the agent also uses', async () => {
     const servers = await connect(stdio('one'), stdio('two', { allowedTools: ['echo', 'only.two', 'nothing'] }));
     const names = (await servers.tools(['pid'])).map(({ name }) => name);
     expect(new Set(names).size).toBe(names.length);
@@ -47,7 +47,7 @@ describe('an MCP server', () => {
     expect(log.join()).toMatch(/"two" has no tools named "nothing"/);
   });
 
-  it('adds numbers after tool names that are already used', async () => {
+  it('has a number at the end of a tool name if its own name in front does not make the name unique', async () => {
     const servers = await connect(stdio('one'));
     const names = (await servers.tools(['echo', 'one__echo'])).map(({ name }) => name);
     expect(new Set(names).size).toBe(names.length);
@@ -83,7 +83,7 @@ describe('an MCP server', () => {
     expect(server.seen.every(({ authorization }) => authorization === headers.authorization)).toBe(true);
   });
 
-  it('ends when its connections are closed, even if they are closed twice', async () => {
+  it('ends when its connection is closed, even if the connection is closed twice', async () => {
     const servers = await connect(stdio('here'));
     const pid = Number(await call(servers, 'pid'));
     const [tool] = await servers.tools();
@@ -114,7 +114,7 @@ describe('the option `mcpServers`', () => {
       ],
       'got "a" twice',
     ],
-  ])('refuses %j', async (servers, message) => {
+  ])('is refused if it is %j', async (servers, message) => {
     await expect(McpServers.connect(servers as never)).rejects.toThrow(failsWith('CONFIG_INVALID', message));
   });
 });

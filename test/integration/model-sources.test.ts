@@ -1,4 +1,4 @@
-// Models and LoRA adapters from addresses and local files, whole and split.
+// Tests models and LoRA adapters from addresses and local files, whole and split.
 import { randomBytes } from 'node:crypto';
 import { copyFile, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -39,7 +39,7 @@ describe('a model at an address', () => {
     expect(hub.downloads).toHaveLength(1);
   });
 
-  it('is resumed only if its content has not changed', async () => {
+  it('has its download resumed only if its content has not changed', async () => {
     const { hub, directory } = await startHub();
     const url = `${hub.cdn}/${REPO}/tiny.Q8_0.gguf`;
     hub.faults.push({ stallAfter: 5000, body: other, etag: '"a"' }, {});
@@ -63,7 +63,7 @@ describe('a model at an address', () => {
     await resolveModel({ ...tiny, sha256: sha256(model).toUpperCase() }, { modelsDir: directory, retryConfig });
   });
 
-  it('in several parts reports the bytes of all parts, and the total once every size is known', async () => {
+  it('in several parts reports the bytes of all parts, and the total as soon as every size is known', async () => {
     const names = [1, 2].map((index) => `tiny-0000${index}-of-00002.gguf`);
     const parts = [model, Buffer.concat([model, randomBytes(100)])];
     const { hub, directory } = await startHub(Object.fromEntries(names.map((name, at) => [name, parts[at] as Buffer])));
@@ -130,7 +130,7 @@ describe('a LoRA adapter', () => {
 });
 
 describe('a split model', () => {
-  it('gives the same reply as the whole model: from a folder, by any part, from the Hub, or an address', async () => {
+  it('gives the reply of the whole model, from a folder, by any part, from the Hub, or from an address', async () => {
     const folder = await temporaryDirectory();
     const names = await splitGguf(microModel('dense'), folder, 'tiny', 3);
     const parts = await Promise.all(names.map((name) => readFile(join(folder, name))));

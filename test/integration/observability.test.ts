@@ -1,4 +1,4 @@
-// Real sessions publish events, spans of a real tracer, and log lines.
+// Tests the events, the spans of a real tracer, and the log lines of real sessions.
 import { trace } from '@opentelemetry/api';
 import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base';
 import { type DiagnosticsEvents, type LogLevel, subscribeDiagnostics } from 'llama-headstart';
@@ -26,7 +26,7 @@ function record<Name extends keyof DiagnosticsEvents>(name: Name): DiagnosticsEv
 }
 
 describe('the diagnostics channels', () => {
-  it('publish start and end of sessions, turns and tool calls', async () => {
+  it('publish the start and end of sessions, turns and tool calls', async () => {
     const sessions = record('session');
     const turns = record('turn');
     const calls = record('tool-call');
@@ -89,7 +89,7 @@ describe('a logger that throws', () => {
 });
 
 describe('a logger', () => {
-  /** The levels of the lines that an agent logs if its MCP server writes a line and exits. */
+  /** Returns the levels of the lines that an agent logs if its MCP server writes a line and exits. */
   async function levels(settings: AgentSettings): Promise<LogLevel[]> {
     const seen: LogLevel[] = [];
     const server = { name: 'broken', command: process.execPath, args: ['-e', 'console.error("no configuration")'] };

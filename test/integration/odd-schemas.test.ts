@@ -1,5 +1,5 @@
-// Schemas that validators accept but llama.cpp's converter to grammars refuses. For such a schema, the grammar enforces
-// a part.
+// Tests schemas that validators accept but llama.cpp's converter to grammars refuses. For such a schema, the grammar
+// enforces only a part of it.
 import { tool } from 'llama-headstart';
 import { prepareSchema, ToolSet } from 'llama-headstart/internal';
 import { jsonSchemaToGrammar } from 'llama-headstart/native';
@@ -67,8 +67,8 @@ const ODD: [string, object][] = [
   ['no keywords that restrict it', { $comment: 'all is well' }],
 ];
 
-describe('the schema of arguments with', () => {
-  it.each(ODD)('%s becomes a grammar', async (_, schema) => {
+describe('the schema of a tool', () => {
+  it.each(ODD)('becomes a grammar although it has %s', async (_, schema) => {
     const { grammarSchema, shortSchema } = await prepareSchema(schema, 'it', true);
     for (const converted of [grammarSchema, shortSchema]) {
       expect(await jsonSchemaToGrammar(converted)).toMatch(/^root ::= /m);
@@ -87,7 +87,7 @@ it('schemas of several tools that are too large together are enforced in part', 
   expect(lengths.reduce((sum, each) => sum + each)).toBeLessThan(500_000);
 });
 
-describe('a session with a tool whose schema has', () => {
+describe('a session', () => {
   const lamp = tool({
     name: 'lamp',
     parameters: properties({ on: { type: 'boolean' } }, { required: ['on'] }),
@@ -96,7 +96,7 @@ describe('a session with a tool whose schema has', () => {
   const tested = ['references with ~1', '70 levels'];
 
   it.each(ODD.filter(([name]) => tested.includes(name)))(
-    '%s can be opened and calls the tool',
+    'with a tool whose schema has %s can be opened and calls the tool',
     async (_, parameters) => {
       const odd = { name: 'odd', parameters, execute: () => 'done' };
       const session = await (await startAgent({ contextSize: 4096 })).createSession({ tools: [odd, lamp] });
@@ -107,7 +107,7 @@ describe('a session with a tool whose schema has', () => {
     },
   );
 
-  it('no fitting value is refused, and the error names the tool', async () => {
+  it('with a tool whose schema no value fits is refused, and the error names the tool', async () => {
     const parameters = properties({ count: { type: 'integer', minimum: 5, maximum: 3 } }, { required: ['count'] });
     const agent = await startAgent();
     await expect(agent.createSession({ tools: [{ name: 'odd', parameters }] })).rejects.toMatchObject({

@@ -1,4 +1,4 @@
-// Opening a session: aborts, options, and templates that do not fit.
+// Tests the opening of sessions: aborts, options, and templates that do not fit into the context.
 import type { ChatMessage, SessionOptions } from 'llama-headstart';
 import type { ToolDefinition } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';

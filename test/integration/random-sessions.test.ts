@@ -26,7 +26,7 @@ const SMALL: AgentSettings = {
 };
 const EXACTLY: AgentSettings = { ...SMALL, reproducible: true };
 
-/** How the outcome of a call is recorded, and compared with the outcome of the same call alone. */
+/** Records the outcome of each call, and compares it with the outcome of the same call of a session that runs alone. */
 interface Comparison {
   observe: Observe;
   /** @returns whether both conversations still have the same tokens */

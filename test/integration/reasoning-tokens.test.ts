@@ -12,7 +12,7 @@ const TEMPLATE = readFileSync(
   'utf8',
 );
 
-/** The reply of a model whose sampling options favor `text`, with the texts of its tokens. */
+/** Returns a reply whose sampling options favor `text`, together with the texts of its tokens. */
 async function replyWith(text: string, maxTokens = 16) {
   const session = await (await startAgent({ chatTemplate: TEMPLATE })).createSession();
   const sampling = { ...(await likelyText(text)), penaltyLastTokens: 8 };

@@ -18,7 +18,7 @@ afterAll(() => model.close());
 const formats = new Map<string, ReplyFormat>();
 const formOf: Record<string, ReplyFormat> = {};
 
-/** The reply format of Qwen3's chat template. */
+/** Returns the reply format of Qwen3's chat template. */
 async function formatWith(tools: readonly ToolDefinition[]): Promise<ReplyFormat> {
   const name = JSON.stringify(tools);
   let format = formats.get(name);
@@ -74,7 +74,7 @@ describe.each([1, 3, 1000])('in a reply that arrives in pieces of %i characters,
     }
   });
 
-  it('only complete calls count if the reply is cut off anywhere', async () => {
+  it('only complete calls count, at whatever position the reply is cut off', async () => {
     const whole = `${CALL}\n${CALL}`;
     for (let length = 0; length < whole.length; length += 11) {
       const { text, calls } = await read(whole.slice(0, length), Math.max(size, 20), { cut: true });
@@ -131,7 +131,7 @@ describe.each<[string, string, { text?: string; reasoning?: string; calls?: numb
     );
   });
 
-  it('shows no markup and no incomplete call if it is cut off anywhere', async () => {
+  it('shows no markup and no incomplete call, at whatever position it is cut off', async () => {
     for (let length = 0; length < raw.length; length++) {
       const part = await readTo(length, true);
       expect(`${text}\n`.startsWith(part.text.trimStart()), part.text).toBe(true);

@@ -1,4 +1,4 @@
-// With every chat template, a grammar enforces the schema of a structured reply.
+// Tests that a grammar enforces the schema of a structured reply with every chat template.
 import { readdirSync, readFileSync } from 'node:fs';
 import { type Prompt, prepareSchema, Renderer, ReplyReader } from 'llama-headstart/internal';
 import { Model, type ReplyFormat } from 'llama-headstart/native';
@@ -27,7 +27,7 @@ beforeAll(async () => {
 });
 afterAll(() => model?.close());
 
-/** Random replies that the grammar allows after the generation prompt. */
+/** Returns random replies that the grammar allows after the generation prompt. */
 function repliesOf({ grammar, generationPrompt }: ReplyFormat, count: number): string[] {
   const walk = new GrammarWalk(grammar);
   const random = seededRandom(7);
@@ -83,7 +83,7 @@ describe('a structured reply', () => {
     ['meetkai-functionary-medium-v3.2', /^all\n\{/, false],
     ['muse-glimmer', /^ to=user<\|message\|>\{/, false],
   ])(
-    'begins as other replies do with the chat template %s, with reasoning if the template supports it',
+    'begins like other replies with the chat template %s, with reasoning if the template supports it',
     async (name, beginning, hasReasoning) => {
       const prompt = await promptFor(`${name}.jinja`, SCHEMA, true);
       const replies = repliesOf(prompt.format, 20);

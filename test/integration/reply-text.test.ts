@@ -17,13 +17,13 @@ describe.each(['qwen2', 'gpt-2', 'llama-spm'])("a reply's text in the vocabulary
   });
   afterAll(() => model.close());
 
-  /** The text that each token adds, and the text that is left at the end. */
+  /** Returns the text that each token adds, and the text that is left at the end. */
   function pieces(tokens: Iterable<number>, preserved: readonly number[] = []): string[] {
     const text = new Detokenizer(model, new Set(preserved));
     return [...Array.from(tokens, (token) => text.push(token)), text.flush()];
   }
 
-  /** The same texts from a streaming UTF-8 decoder. */
+  /** Returns the texts that a streaming UTF-8 decoder gives for the same tokens. */
   function expected(tokens: readonly number[], preserved: readonly number[]): string[] {
     const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
     const bytes = tokens.map((token) => model.tokenToBytes(token, { special: preserved.includes(token) }));

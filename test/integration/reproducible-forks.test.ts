@@ -39,7 +39,7 @@ async function takeSequence(agent: AgentServer): Promise<void> {
   await other.close();
 }
 
-/** The replies of a session that runs alone, after its first turn. */
+/** Returns the replies of a session that runs alone, without the reply of its first turn. */
 async function alone(more: AgentSettings, tools: readonly Tool[] = []): Promise<ExactReply[]> {
   const session = await (await startAgent(settings(more))).createSession({
     templateCache: false,
@@ -128,7 +128,7 @@ describe.each(MEMORIES)('in reproducible mode, on %s memory,', (name) => {
       expect(await sayAll(session)).toEqual(expected);
     });
 
-    it('a turn continues after its tool as if it had kept its sequence', async () => {
+    it('a turn that lost its sequence during its tool continues as if it had kept the sequence', async () => {
       const turn = async (more: AgentSettings, inTool: (agent: AgentServer) => Promise<void>) => {
         const agent = await startAgent(settings({ name, ...more, contextSize: 2048 }));
         const ran: string[] = [];
@@ -191,10 +191,11 @@ describe.each(MEMORIES)('in reproducible mode, on %s memory,', (name) => {
 });
 
 it.each(['dense-quantised', 'sliding-window', 'recurrent'] as const)(
-  'in reproducible mode, on %s memory, a stream has the same bits although its reader pauses and its sequence is taken',
+  'in reproducible mode, on %s memory, a stream has the same bits even if it pauses and loses its sequence',
   async (name) => {
     const [first, second] = NEXT as [string, string];
-    const long = { maxTokens: 100, sampling: { temperature: 0.9, seed: 1, ignoreEos: true } }; // more than a stream holds
+    // More tokens than a stream buffers.
+    const long = { maxTokens: 100, sampling: { temperature: 0.9, seed: 1, ignoreEos: true } };
     const uncached = await (await startAgent(settings({ name }))).createSession({ templateCache: false });
     await say(uncached, FIRST);
     const expected = [await exactReply(() => uncached.send(first, long)), await say(uncached, second)];

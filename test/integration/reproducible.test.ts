@@ -32,7 +32,7 @@ const settings = (more: AgentSettings): AgentSettings => ({
   ...more,
 });
 
-// The self-test does not run the kernels of adapters.
+// The self-test does not check the kernels of adapters. So adapters forbid shared batches.
 it('in reproducible mode with an adapter, sessions never share a batch', async () => {
   const directory = await temporaryDirectory();
   const agent = await startAgent(settings({ name: 'dense-quantised' }));

@@ -73,7 +73,7 @@ describe('a cache hit', () => {
     expect(lab.cache.stats()).toMatchObject({ hits: 0, misses: 1 });
   });
 
-  it('is not reported if the file is missing: the start prefills, and replies the same', async () => {
+  it('is not reported if the file is missing: the start prefills, and the replies stay the same', async () => {
     const directory = await temporaryDirectory();
     const options = agentOptions({ cacheDir: directory });
     const first = await inOtherProcess('agent', { options, messages: ['Hello'] });

@@ -1,4 +1,4 @@
-// The defaults, the effect, and the checks of sampling options.
+// Tests the defaults, the effect, and the checks of sampling options.
 import type { Reply, SamplingOptions, SendOptions } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { agentOptions, startAgent, withoutTimes } from '../helpers/agents.js';
@@ -81,7 +81,7 @@ describe('sampling', () => {
     }
   });
 
-  it('also penalizes tokens of the prompt', async () => {
+  it('with penalties also penalizes the tokens of the prompt', async () => {
     const free = await reply({ maxTokens: 30 });
     const penalized = await reply({ maxTokens: 30, sampling: { presencePenalty: 100, penaltyLastTokens: 512 } });
     expect(penalized.text).not.toBe(free.text);

@@ -33,7 +33,7 @@ describe('a saved session', () => {
   );
 
   it.each(MEMORIES)(
-    'has a state although another session took its KV cells before the save, on %s memory',
+    'has a state even if another session took its KV cells before the save, on %s memory',
     async (name) => {
       const path = join(await temporaryDirectory(), 'session.json');
       const agent = await AgentServer.initialize(agentOptions({ name, nSeqMax: 1, ...EXACT }));
@@ -241,33 +241,36 @@ describe('a saved session', () => {
     await expect((await startAgent()).restoreSession(path)).rejects.toMatchObject({ code: 'ENTRY_CORRUPT' });
   });
 
-  it.skipIf(process.platform === 'win32')('replaces only regular files', async () => {
-    const directory = await temporaryDirectory();
-    const session = await (await startAgent()).createSession();
-    const at = (name: string) => join(directory, name);
-    await mkdir(at('directory'));
-    execFileSync('mkfifo', [at('pipe'), at('state.kv')]);
-    await writeFile(at('file'), 'kept');
-    await symlink(at('file'), at('link'));
-    await symlink(at('nowhere'), at('dangling'));
-    const others = ['directory', 'directory/', 'pipe', 'state', 'link', 'dangling'];
-    if (spawnSync('mknod', [at('device'), 'c', '1', '3']).status === 0) {
-      others.push('device'); // only root can create one
-    }
-    const before = await readdir(directory, { withFileTypes: true });
-    for (const path of others.map(at)) {
-      for (const state of [false, true]) {
-        await expect(session.save(path, { state }), path).rejects.toMatchObject({
-          code: 'WRITE_FAILED',
-          message: expect.stringContaining('Expected a new path or a regular file'),
-        });
+  it.skipIf(process.platform === 'win32')(
+    'replaces only regular files, never a directory, pipe, link or device',
+    async () => {
+      const directory = await temporaryDirectory();
+      const session = await (await startAgent()).createSession();
+      const at = (name: string) => join(directory, name);
+      await mkdir(at('directory'));
+      execFileSync('mkfifo', [at('pipe'), at('state.kv')]);
+      await writeFile(at('file'), 'kept');
+      await symlink(at('file'), at('link'));
+      await symlink(at('nowhere'), at('dangling'));
+      const others = ['directory', 'directory/', 'pipe', 'state', 'link', 'dangling'];
+      if (spawnSync('mknod', [at('device'), 'c', '1', '3']).status === 0) {
+        others.push('device'); // only root can create one
       }
-    }
-    expect(await readdir(directory, { withFileTypes: true })).toEqual(before);
-    expect(await readFile(at('file'), 'utf8')).toBe('kept');
-    await session.save(at('file'));
-    expect(await readFile(at('file'), 'utf8')).toContain(session.id);
-  });
+      const before = await readdir(directory, { withFileTypes: true });
+      for (const path of others.map(at)) {
+        for (const state of [false, true]) {
+          await expect(session.save(path, { state }), path).rejects.toMatchObject({
+            code: 'WRITE_FAILED',
+            message: expect.stringContaining('Expected a new path or a regular file'),
+          });
+        }
+      }
+      expect(await readdir(directory, { withFileTypes: true })).toEqual(before);
+      expect(await readFile(at('file'), 'utf8')).toBe('kept');
+      await session.save(at('file'));
+      expect(await readFile(at('file'), 'utf8')).toContain(session.id);
+    },
+  );
 
   it('cannot be restored while it is open, nor saved to a path that cannot be written', async () => {
     const { path } = await savedSession(false);

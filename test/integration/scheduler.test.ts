@@ -1,4 +1,4 @@
-// Sequences share decodes, and do not affect each other.
+// Sequences share batches and do not affect each other.
 import { HeadstartError } from 'llama-headstart';
 import type { DecodeRequest } from 'llama-headstart/internal';
 import type { Sampler } from 'llama-headstart/native';
@@ -24,7 +24,7 @@ describe('the scheduler', () => {
     expect(engine.context.counters().decodes).toBeLessThan(20 + tokens / 32 + 20);
   });
 
-  it('keeps generating in one sequence during the prefill of a long prompt in another sequence', async () => {
+  it('generates tokens of one sequence during the prefill of a long prompt in another sequence', async () => {
     const { engine } = await openEngine();
     let isPrefilled = false;
     const prefill = engine.prefill(0, someTokens(1500, 1), 0).then(() => {

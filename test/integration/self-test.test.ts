@@ -28,7 +28,7 @@ async function open(name: MicroModelName): Promise<Context> {
   return context;
 }
 
-/** The context with some of its methods replaced. */
+/** Returns the context with some of its methods replaced. */
 function altered(context: Context, changes: Partial<Context>): Context {
   return new Proxy(context, {
     get(target, name) {
@@ -118,17 +118,16 @@ describe('the self-test', () => {
           differing.push(width);
         }
       }
-      // If the verdict is `none`, this test may still find no difference: some differences are so rare that one check
-      // misses them.
+      // If the verdict is `none`, this test may find no difference, because some differences are rare.
       expect({ verdict, differing }).toEqual({ verdict, differing: verdict === 'none' ? differing : [] });
     },
   );
 });
 
 /**
- * The logits of all sequences after each of 12 single tokens. `width` sequences share each batch, each time in another
- * order. llama.cpp reads cells in steps of 256. Some sequences are so long that it reads twice as many cells for their
- * whole batch.
+ * Returns the logits of all sequences after each of 12 single tokens. `width` sequences share each batch, each time in
+ * another order. llama.cpp reads KV cells in steps of 256. Some sequences have more than 256 tokens, so llama.cpp reads
+ * twice as many cells for each batch that contains such a sequence.
  */
 async function logitsOf(context: Context, width: number): Promise<Float32Array[]> {
   await context.clear();
@@ -169,29 +168,32 @@ async function logitsOf(context: Context, width: number): Promise<Float32Array[]
 }
 
 describe('in reproducible mode', () => {
-  it.each(['tokens', 'none'] as const)('only sequences that may share a batch do so (%s)', async (batchInvariance) => {
-    const engine = new Engine(await open('dense-quantised'), { reproducible: batchInvariance });
-    const steps: { tokens: number; promptTokens: number; sequences: number }[] = [];
-    onTestFinished(subscribeDiagnostics('decode', (step) => steps.push(step)));
-    const prompts = Array.from({ length: SEQUENCES }, (_, sequence) => someTokens(30 + 60 * sequence, sequence + 1));
-    await Promise.all(
-      prompts.map(async (prompt, sequence) => {
-        let { token } = await engine.decode({ sequence, tokens: prompt, from: 0 });
-        for (let from = prompt.length; from < prompt.length + 12; from++) {
-          ({ token } = await engine.decode({ sequence, tokens: Int32Array.of(token), from }));
-        }
-      }),
-    );
-    expect(steps.filter(({ promptTokens, sequences }) => promptTokens > 0 && sequences > 1)).toEqual([]);
-    const widest = Math.max(...steps.map(({ sequences }) => sequences));
-    expect(widest > 1).toBe(batchInvariance === 'tokens');
-    // Prompts are cut at offsets that do not depend on other sequences.
-    expect(steps.map(({ promptTokens }) => promptTokens).filter((count) => count > 0 && count < 128)).toHaveLength(
-      prompts.filter(({ length }) => length % 128 > 0).length,
-    );
-  });
+  it.each(['tokens', 'none'] as const)(
+    'sequences share a batch only if the self-test allows it (%s)',
+    async (batchInvariance) => {
+      const engine = new Engine(await open('dense-quantised'), { reproducible: batchInvariance });
+      const steps: { tokens: number; promptTokens: number; sequences: number }[] = [];
+      onTestFinished(subscribeDiagnostics('decode', (step) => steps.push(step)));
+      const prompts = Array.from({ length: SEQUENCES }, (_, sequence) => someTokens(30 + 60 * sequence, sequence + 1));
+      await Promise.all(
+        prompts.map(async (prompt, sequence) => {
+          let { token } = await engine.decode({ sequence, tokens: prompt, from: 0 });
+          for (let from = prompt.length; from < prompt.length + 12; from++) {
+            ({ token } = await engine.decode({ sequence, tokens: Int32Array.of(token), from }));
+          }
+        }),
+      );
+      expect(steps.filter(({ promptTokens, sequences }) => promptTokens > 0 && sequences > 1)).toEqual([]);
+      const widest = Math.max(...steps.map(({ sequences }) => sequences));
+      expect(widest > 1).toBe(batchInvariance === 'tokens');
+      // Prompts are cut at offsets that do not depend on other sequences.
+      expect(steps.map(({ promptTokens }) => promptTokens).filter((count) => count > 0 && count < 128)).toHaveLength(
+        prompts.filter(({ length }) => length % 128 > 0).length,
+      );
+    },
+  );
 
-  it('running streams get tokens between the chunks of many long prompts', async () => {
+  it('a running reply gets a token between any two chunks of long prompts', async () => {
     const engine = new Engine(await open('dense-quantised'), { reproducible: 'tokens' });
     let { token } = await engine.decode({ sequence: 7, tokens: someTokens(3, 7), from: 0 });
     let kinds = '';

@@ -1,4 +1,4 @@
-// A session that lost its sequence continues in the faster way: from its saved state, or by a prefill of its tokens.
+// A session that lost its sequence continues from its saved state or by a prefill, whichever is faster.
 import { Engine, type SequenceHolder, SequenceSwap } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
 import { expect, it, onTestFinished } from 'vitest';

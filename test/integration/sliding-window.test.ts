@@ -9,7 +9,7 @@ import { someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';
 import { numberedPrompt } from '../helpers/prompts.js';
 
-/** Size of the micro model's window, tokens. */
+/** The size of the micro model's window, in tokens. */
 const WINDOW = 64;
 /** The window cache has 512 cells: 64 for each of seven sequences, and 64 for a micro-batch. No cell is left over. */
 const SETTINGS = {
@@ -44,7 +44,7 @@ interface ColdRun {
 
 let coldRunsOnce: Promise<ColdRun[]> | undefined;
 
-/** Four system prompts with the turns of a session that runs alone and without the cache. */
+/** Returns four system prompts, each with the turns of a session that runs alone and without the cache. */
 function coldRuns(): Promise<ColdRun[]> {
   coldRunsOnce ??= (async () => {
     const runs: ColdRun[] = [];
@@ -61,8 +61,8 @@ function coldRuns(): Promise<ColdRun[]> {
 }
 
 /**
- * The turns of a session that runs alone and without the cache. Undefined if two tokens are almost equally likely, or
- * if the next prompt tokenizes a reply differently from the sampled tokens.
+ * Returns the turns of a session that runs alone and without the cache. Returns undefined if two tokens are almost
+ * equally likely, or if the next prompt tokenizes a reply differently from the sampled tokens.
  */
 async function coldTurns(systemPrompt: string): Promise<Turn[] | undefined> {
   const agent = await startAgent({ ...SETTINGS, systemPrompt });
@@ -165,8 +165,8 @@ describe('resident templates on a sliding window', () => {
     const agent = await startAgent(settings);
     const prompts = [1, 2, 3, 4].map(numberedPrompt);
     /**
-     * The log-probability of the first token. Other sequences change its last digits only. A missing cell would change
-     * more.
+     * Returns the log-probability of the first token. Other sequences change only its last digits. A missing cell would
+     * change it more.
      */
     const firstOf = async (session: Session) => {
       const { logProbabilities } = await session.send(LONG, { maxTokens: 80, logProbabilities: 1 });
@@ -222,42 +222,45 @@ describe('the computed size of the window cache', () => {
     { maxSequences: 7, batchSize: 64, kvCells: 4096 },
     { maxSequences: 8, batchSize: 200, kvCells: 1000 },
     { maxSequences: 8, batchSize: 64, kvCells: 512 },
-  ])('equals that of llama.cpp: $maxSequences sequences, batches of $batchSize, $kvCells cells', async (options) => {
-    const model = await Model.load({ path: microModel('sliding-window') });
-    const context = await model.createContext({ ...options, nThreads: 1, maxOutputs: options.maxSequences });
-    onTestFinished(async () => {
-      await context.close();
-      await model.close();
-    });
-    expect(model.info.slidingWindow).toBe(WINDOW);
-    /** Decodes up to `most` single tokens into a sequence, until no cell is free. Returns their number. */
-    const fill = async (sequence: number, most: number) => {
-      for (let position = 0; position < most; position++) {
-        const batch = {
-          tokens: someTokens(1, position + 1),
-          positions: Int32Array.of(position),
-          sequences: Int32Array.of(sequence),
-          outputs: Uint8Array.of(1),
-        };
-        const full = await context.decode(batch).then(
-          () => false,
-          (error) => error.code === 'NO_KV_SLOT',
-        );
-        if (full) {
-          return position;
+  ])(
+    'equals the size in llama.cpp: $maxSequences sequences, batches of $batchSize, $kvCells cells',
+    async (options) => {
+      const model = await Model.load({ path: microModel('sliding-window') });
+      const context = await model.createContext({ ...options, nThreads: 1, maxOutputs: options.maxSequences });
+      onTestFinished(async () => {
+        await context.close();
+        await model.close();
+      });
+      expect(model.info.slidingWindow).toBe(WINDOW);
+      /** Decodes up to `most` single tokens into a sequence, until no cell is free. Returns their number. */
+      const fill = async (sequence: number, most: number) => {
+        for (let position = 0; position < most; position++) {
+          const batch = {
+            tokens: someTokens(1, position + 1),
+            positions: Int32Array.of(position),
+            sequences: Int32Array.of(sequence),
+            outputs: Uint8Array.of(1),
+          };
+          const full = await context.decode(batch).then(
+            () => false,
+            (error) => error.code === 'NO_KV_SLOT',
+          );
+          if (full) {
+            return position;
+          }
         }
+        return most;
+      };
+      // Cells that two sequences share are not freed when a sequence moves on.
+      const size = windowCells(context);
+      const pairs = options.maxSequences >> 1;
+      let filled = 0;
+      for (let pair = 0; pair < pairs; pair++) {
+        const isLast = pair === pairs - 1; // fewer cells than a window are left for the last pair
+        filled += await fill(2 * pair, isLast ? size : Math.floor((size - WINDOW / 2) / (pairs - 1)));
+        await context.copySequence(2 * pair, 2 * pair + 1);
       }
-      return most;
-    };
-    // Cells that two sequences share are not freed when a sequence moves on.
-    const size = windowCells(context);
-    const pairs = options.maxSequences >> 1;
-    let filled = 0;
-    for (let pair = 0; pair < pairs; pair++) {
-      const isLast = pair === pairs - 1; // fewer cells than a window are left for the last pair
-      filled += await fill(2 * pair, isLast ? size : Math.floor((size - WINDOW / 2) / (pairs - 1)));
-      await context.copySequence(2 * pair, 2 * pair + 1);
-    }
-    expect(filled).toBe(size);
-  });
+      expect(filled).toBe(size);
+    },
+  );
 });

@@ -25,7 +25,7 @@ afterAll(async () => {
   }
 });
 
-/** A conversation with `text` in every message. */
+/** Returns a conversation with `text` in every message. */
 function conversation(text: string): { source: TemplateSource; messages: ChatMessage[] } {
   const around = (before: string, after: string) => `${before}${text}${after}`;
   return {
@@ -53,7 +53,7 @@ function conversation(text: string): { source: TemplateSource; messages: ChatMes
   };
 }
 
-/** A conversation with `text` in the names of a tool, its parameters, its calls and their results. */
+/** Returns a conversation with `text` in the names of a tool, its parameters, its calls and their results. */
 function named(text: string): { source: TemplateSource; messages: ChatMessage[] } {
   const { source, messages } = conversation('a word');
   const toolName = `look_up${text}`;
@@ -76,7 +76,7 @@ const controlOf = (model: Model, tokens: Int32Array) => [...tokens].filter((toke
 const textOf = async (model: Model, tokens: Int32Array) =>
   new TextDecoder().decode(await model.detokenize(tokens, { special: true }));
 
-/** The texts of up to 40 control tokens of a vocabulary. */
+/** Returns the texts of up to 40 control tokens of a vocabulary. */
 function controlTexts(model: Model): string[] {
   const texts = [...model.controlTokens()]
     .filter((token) => model.isControl(token))
@@ -196,7 +196,7 @@ describe('text that looks like a control token', () => {
     expect(meant.usage.inputTokens).toBe(1);
   });
 
-  it('stays text in replies if it has the form of a control token', async () => {
+  it('stays text even if the vocabulary does not mark the token as a control token', async () => {
     const model = await vocabulary('command-r');
     const renderer = new Renderer(model, chatTemplate('CohereForAI-c4ai-command-r-plus-tool_use.jinja'));
     const markupWith = async (text: string) => {
@@ -212,7 +212,7 @@ describe('text that looks like a control token', () => {
   });
 
   it('stays text in the KV cache after replays, restores and summaries', async () => {
-    /** The control tokens in the state of a session. */
+    /** Returns the control tokens in the saved state of a session. */
     const held = async (agent: AgentServer, path: string) => {
       const state = await SequenceState.readFile(`${path}.kv`);
       const tokens = controlOf(agent.model, state.tokens);

@@ -1,4 +1,4 @@
-// Starting an agent: progress, errors, and aborts. A failed start leaves no process, lock or model.
+// Tests the start of an agent: progress, errors, and aborts. A failed start leaves no process, lock or model.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -45,7 +45,7 @@ describe('starting an agent', () => {
   });
 });
 
-/** Calls `action` when the model has been loaded. The start continues meanwhile. */
+/** Returns an `onProgress` function that calls `action` when the model has been loaded. The start then continues. */
 const onLoaded =
   (action: () => void) =>
   ({ phase, fraction }: ModelProgress): void => {
@@ -72,7 +72,7 @@ function abortAt(
   onTestFinished(() => spy.mockRestore());
 }
 
-/** The processes whose command line has this text. */
+/** Returns the ids of the processes whose command line contains `text`. */
 function processesWith(text: string): number[] {
   const ids = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
   return ids.map(Number).filter((pid) => {
@@ -176,7 +176,7 @@ describe('a failed start', () => {
     await ended(...processesIn(readFileSync(mcp.file, 'utf8')));
   });
 
-  it('because of invalid options can be repeated, and an agent with valid options starts afterwards', async () => {
+  it('because of invalid options can be repeated, and an agent with valid options then starts', async () => {
     for (let round = 0; round < 3; round++) {
       const failing = AgentServer.initialize(
         agentOptions({ source: microModel('dense'), nSeqMax: 200, batchSize: 64 }),
@@ -190,7 +190,7 @@ describe('a failed start', () => {
   });
 });
 
-/** The process ids in the file of a silent server. Empty if the server ended before it wrote its id. */
+/** Returns the process ids in the file of a silent server. There is none if the server ended before it wrote its id. */
 function processesIn(text: string): number[] {
   return text.trim().split('\n').filter(Boolean).map(Number);
 }

@@ -71,7 +71,7 @@ describe('a stop string', () => {
   });
 
   const responseFormat: ResponseFormat = { type: 'json', schema: { enum: ['yes', 'no'] } };
-  it('in a structured reply cuts it off, and the reply has no object', async () => {
+  it('in a structured reply cuts off the reply, which then has no object', async () => {
     const session = await (await startAgent({ chatTemplate: templateOf('Qwen-Qwen2.5-7B-Instruct') })).createSession();
     const whole = await (await session.fork()).send('Well?', { responseFormat, maxTokens: 50 });
     expect(['yes', 'no']).toContain(whole.object);
@@ -119,7 +119,7 @@ describe("a reply's text", () => {
     ['mistralai-Mistral-Nemo-Instruct-2407', '', `[TOOL_CALLS][${CALL.slice(0, -1)}, "id": "abcdefghi"}]`],
     ['openai-gpt-oss-120b', `${HARMONY}final<|message|>`, ''],
     ['meta-llama-Llama-3.1-8B-Instruct', '', ''],
-  ])('ends at its first stop string, whatever pieces it arrives in, with %s', async (name, before, call) => {
+  ])('ends at its first stop string, however it is cut into pieces, with %s', async (name, before, call) => {
     const format = await formatOf(name);
     const raw = `${before}Well, it is, 🚲 so. And.${call}`;
     for (const size of [1, 2, 7]) {
@@ -149,7 +149,7 @@ describe("a reply's text", () => {
   it.each([
     ['Qwen-Qwen3-0.6B', `<think>${'a b '.repeat(1500)}</think>`],
     ['Qwen-Qwen2.5-7B-Instruct', `<tool_call>\n{"name": "find_part", "arguments": {"name": "${'a b '.repeat(1500)}"}}`],
-  ])('is not parsed again for each stop string in reasoning or arguments, with %s', async (name, raw) => {
+  ])('is not parsed once more for each stop string in reasoning or arguments, with %s', async (name, raw) => {
     const format = await formatOf(name);
     const parse = vi.spyOn(model, 'parseReply');
     const parsesWith = async (stop: string) => {

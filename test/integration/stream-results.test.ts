@@ -1,4 +1,4 @@
-// The result of a stream, and its iteration: when they begin, how they end, and what they refuse.
+// Tests the result and the iteration of a stream: when they begin, how they end, and what they refuse.
 import { HeadstartError, type ReplyStream, subscribeDiagnostics } from 'llama-headstart';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { startAgent } from '../helpers/agents.js';
@@ -39,7 +39,7 @@ describe.each(MEMORIES)('the result of a stream on %s memory', (name) => {
     await expect(closed.parts.next()).rejects.toMatchObject({ code: 'CLOSED' });
   });
 
-  it('rejects with an error of its own if several turns share the signal that aborts them', async () => {
+  it('rejects with a separate error for each turn if several turns share the signal that aborts them', async () => {
     const agent = await startAgent(settings(name));
     const controller = new AbortController();
     const streams = ['Hello', 'Hello, how are you?'].map(async (message) => {
@@ -96,7 +96,7 @@ describe.each(MEMORIES)('the result of a stream on %s memory', (name) => {
       expect('usage' in (thrown as object)).toBe((thrown as HeadstartError).code !== 'INVALID_ARGUMENT');
       const again: ReplyStream<unknown, unknown> = open();
       await expect(readAll(iterate(again))).rejects.toMatchObject({ code: (thrown as HeadstartError).code });
-      void open().result; // this rejection has no handler
+      void open().result; // nothing handles this rejection
     }
     await new Promise(setImmediate);
     await expect(session.send('Hello', { maxTokens: 2 })).resolves.toMatchObject({ usage: { outputTokens: 2 } });
@@ -130,7 +130,7 @@ describe.each(MEMORIES)('the iteration of a stream on %s memory', (name) => {
     expect(session.messages).toHaveLength(4);
   });
 
-  it('that begins late gets only the later parts, with the `finish` part', async () => {
+  it('that begins after the end of the turn gets only the `finish` part', async () => {
     const session = await (await startAgent(settings(name))).createSession();
     const stream = session.stream('Hello', { maxTokens: 4 });
     await stream.result;

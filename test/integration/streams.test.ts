@@ -13,24 +13,24 @@ setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
 
 const TURNS = ['Hello', 'And now?'];
-/** An upper bound of the parts that a stream holds: its limit plus a few, because one token may make several parts. */
+/** An upper bound of the parts that a stream buffers: its limit plus a few, because a token may cause several parts. */
 const HELD = 70;
 
-/** Returns a function that returns the number of decodes since this call. */
+/** Counts decodes from now on. The returned function returns their number. */
 function countDecodes(): () => number {
   let decodes = 0;
   onTestFinished(subscribeDiagnostics('decode', () => decodes++));
   return () => decodes;
 }
 
-/** A new session that replies as `expected`, beside whatever else the agent does. */
+/** Opens a new session and expects the replies `expected`, whatever else the agent does at the same time. */
 async function neighbor(agent: AgentServer, expected: string[]): Promise<void> {
   const session = await agent.createSession();
   expect(await replies(session, TURNS, 8)).toEqual(expected);
   await session.close();
 }
 
-/** An adapter that changes no reply. */
+/** Writes an adapter that changes no reply. */
 async function zeroAdapter(agent: AgentServer): Promise<LoraConfig[]> {
   const { architecture, embeddingSize } = agent.model.info;
   const metadata = LORA_METADATA.map(([key, type, value]): (typeof LORA_METADATA)[number] => [
@@ -42,7 +42,7 @@ async function zeroAdapter(agent: AgentServer): Promise<LoraConfig[]> {
   return [{ source: await writeLora(await temporaryDirectory(), 'zero', file, embeddingSize), scale: 1 }];
 }
 
-/** Waits until no turn computes, because their readers have paused. */
+/** Waits until no turn computes, because the readers of all turns have paused. */
 const untilPaused = (agent: AgentServer) =>
   vi.waitUntil(() => agent.health().activeSessions === 0, { timeout: 60_000 });
 
@@ -62,7 +62,7 @@ describe.each(MEMORIES)('a stream on %s memory', (name) => {
     expect(session.messages.at(-1)).toMatchObject({ content: expected.text });
   });
 
-  it('continues with the same reply after each pause, although others had its sequence and adapters changed', async () => {
+  it('continues with the same reply after each pause, even if its sequence was lost and adapters changed', async () => {
     const agent = await startAgent(settings(name, { nSeqMax: 1 }));
     const loras = await zeroAdapter(agent);
     const expected = await replies(await agent.createSession(), TURNS, 8);
@@ -81,7 +81,7 @@ describe.each(MEMORIES)('a stream on %s memory', (name) => {
     expect(session.messages.at(-1)).toMatchObject({ content: text });
   });
 
-  it('may be left until the program asks for the part after the last, although the reply is complete', async () => {
+  it('may be left without an effect until its `finish` part is read, even if the reply is complete', async () => {
     const agent = await startAgent(settings(name, { nSeqMax: 1 }));
     const expected = await replies(await agent.createSession(), TURNS, 8);
     const session = await agent.createSession();
@@ -124,7 +124,7 @@ describe.each(MEMORIES)('a stream on %s memory', (name) => {
     expect(session.messages).toEqual([]);
   });
 
-  it('is left when its reader was garbage-collected, and not while its reader awaits a part', async () => {
+  it('ends when its reader was garbage-collected, but not while its reader awaits a part', async () => {
     const agent = await startAgent(settings(name, { batchSize: 32 }));
     const expected = await replies(await agent.createSession(), TURNS, 8);
     const session = await agent.createSession();
@@ -141,7 +141,7 @@ describe.each(MEMORIES)('a stream on %s memory', (name) => {
     expect(await replies(session, TURNS, 8)).toEqual(expected);
   });
 
-  it('changes no bit of a reply in reproducible mode, whether it is paused, left complete, or loses its sequence', async () => {
+  it('changes no bit of a reproducible reply if it is paused, left or loses its sequence', async () => {
     const start = () => startAgent({ name, reproducible: true, nSeqMax: 1, contextSize: 1024 });
     const say = (session: Session, message: string) => exactReply(() => session.send(message, LONG));
     const alone = await (await start()).createSession();

@@ -124,7 +124,7 @@ describe('responseFormat', () => {
     expect((await session.send('And now?', { maxTokens: 2 })).usage.outputTokens).toBe(2);
   });
 
-  it('does not delay an abort or a close, even if its check never ends', async () => {
+  it('does not delay an abort or a close, even if the check of its schema never ends', async () => {
     const agent = await startAgent({ contextSize: 2048 });
     const session = await agent.createSession();
     const controller = new AbortController();
@@ -146,7 +146,7 @@ describe('responseFormat', () => {
     await closing;
   });
 
-  it('is checked after generation too: a turn that fails does not change the conversation', async () => {
+  it('may fail in the check after generation, and the failed turn does not change the conversation', async () => {
     const session = await (await startAgent({ contextSize: 2048 })).createSession();
     const never = CHECK.refine(() => false, 'not today');
     const responseFormat = { type: 'json', schema: never } as const;
@@ -174,7 +174,7 @@ describe('responseFormat', () => {
     expect((await session.send('Hello', { maxTokens: 2 })).usage.outputTokens).toBe(2);
   });
 
-  it('makes `send` ask again if the check fails, and only the valid reply stays in the conversation', async () => {
+  it('makes `send` ask the model again if the check fails, and only the valid reply stays', async () => {
     const agent = await startAgent({ contextSize: 4096 });
     const session = await agent.createSession();
     const render = vi.spyOn(agent.model, 'render');
@@ -194,7 +194,7 @@ describe('responseFormat', () => {
     expect((await session.send('Thanks', { maxTokens: 2 })).usage.cachedInputTokens).toBeGreaterThan(0);
   });
 
-  it('fails with the message of the check if the context is too full to ask again', async () => {
+  it('makes the turn fail with the message of the check if the context is too full to ask again', async () => {
     const agent = await startAgent({ contextSize: 256, systemPrompt: '' });
     const session = await agent.createSession();
     const schema = CHECK.refine(() => false, 'never '.repeat(60));

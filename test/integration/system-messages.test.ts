@@ -56,7 +56,7 @@ describe('a system message at the beginning of `messages`', () => {
     expect(restored.messages).toEqual([question, answer]);
   });
 
-  it('counts for `countTokens` as `systemPrompt` does', async () => {
+  it('counts in `countTokens` like `systemPrompt`', async () => {
     const agent = await startAgent();
     const count = await agent.countTokens([question], { systemPrompt: PROMPT });
     expect(await agent.countTokens([system, question])).toBe(count);
@@ -64,7 +64,7 @@ describe('a system message at the beginning of `messages`', () => {
   });
 });
 
-it('the error of an invalid message counts the system message in front of it', async () => {
+it('the message number in an error counts the system message in front of the invalid message', async () => {
   const agent = await startAgent();
   await expect(agent.createSession({ messages: [system, question, { role: 'user' } as never] })).rejects.toThrow(
     refusal(/content of message 2 /),

@@ -33,7 +33,7 @@ describe('`onToolCall`', () => {
   it.each([
     ['a value that JSON cannot express', { on: 1n }],
     ['nothing', undefined],
-  ])('fails a call by changing its arguments to %s, and the conversation continues', async (_, input) => {
+  ])('makes a call fail if it changes the arguments to %s, and the conversation continues', async (_, input) => {
     const { reply, session } = await call(
       lamp(() => 'ran'),
       { onToolCall: () => ({ input }), maxSteps: 2 },
@@ -42,7 +42,7 @@ describe('`onToolCall`', () => {
     expect(session.messages[1]).toMatchObject({ toolCalls: [{ input: { on: expect.any(Boolean) } }] });
   });
 
-  it('changes arguments for the tool and in the conversation', async () => {
+  it('may change the arguments, both for the tool and in the conversation', async () => {
     const seen: unknown[] = [];
     const { reply, session } = await call(
       lamp((args) => void seen.push(args)),

@@ -21,7 +21,7 @@ describe('the choice of tools', () => {
     expect(usage.cachedInputTokens).toBe(session.report.templateTokens);
   });
 
-  it('may be automatic: a call that the model begins follows its format, even without a marker', async () => {
+  it('may be automatic: a call that the model begins follows its format, even without a call marker', async () => {
     const session = await openSession([lamp(() => 'lit')], {
       chatTemplate: vendoredTemplate('meta-llama-Llama-3.1-8B-Instruct'),
     });
@@ -43,7 +43,7 @@ describe('the choice of tools', () => {
 
 describe('a reply that exceeds the length that trigger patterns search', () => {
   it.each(['openai-gpt-oss-120b', 'meta-llama-Llama-3.1-8B-Instruct'])(
-    'continues without a grammar: %s',
+    'continues without a grammar, with %s',
     async (file) => {
       const agent = await startAgent({ chatTemplate: vendoredTemplate(file), contextSize: 8192 });
       const session = await agent.createSession({ tools: [lamp(() => 'lit')] });
@@ -64,17 +64,20 @@ describe('calls of one reply', () => {
     ['Qwen2.5', { chatTemplate: vendoredTemplate('Qwen-Qwen2.5-7B-Instruct') }],
     ['a template without tools', { chatTemplate: vendoredTemplate('HuggingFaceTB-SmolLM3-3B') }],
   ];
-  it.each(TEMPLATES)('are as many as the model makes, or one with `maxParallelTools: 1`: %s', async (_, settings) => {
-    const session = await openSession([lamp(() => 'lit')], settings);
-    const options = { sampling: await likelyCalls(), maxSteps: 1, maxTokens: 200 };
-    for (const toolChoice of ['auto', 'required'] as const) {
-      const one = await (await session.fork()).send('Light', { ...options, toolChoice, maxParallelTools: 1 });
-      expect(one).toMatchObject({ finishReason: 'tool-calls', toolCalls: [{ toolName: 'lamp' }] });
-      expect(one.toolCalls).toHaveLength(1);
-      const many = await (await session.fork()).send('Light', { ...options, toolChoice, maxParallelTools: 4 });
-      expect(many.toolCalls.length).toBeGreaterThan(1);
-    }
-  });
+  it.each(TEMPLATES)(
+    'are as many as the model makes, or one with `maxParallelTools: 1`, with %s',
+    async (_, settings) => {
+      const session = await openSession([lamp(() => 'lit')], settings);
+      const options = { sampling: await likelyCalls(), maxSteps: 1, maxTokens: 200 };
+      for (const toolChoice of ['auto', 'required'] as const) {
+        const one = await (await session.fork()).send('Light', { ...options, toolChoice, maxParallelTools: 1 });
+        expect(one).toMatchObject({ finishReason: 'tool-calls', toolCalls: [{ toolName: 'lamp' }] });
+        expect(one.toolCalls).toHaveLength(1);
+        const many = await (await session.fork()).send('Light', { ...options, toolChoice, maxParallelTools: 4 });
+        expect(many.toolCalls.length).toBeGreaterThan(1);
+      }
+    },
+  );
 });
 
 describe('a reply that `maxTokens` cuts off in a call', () => {

@@ -83,7 +83,7 @@ describe.each<[file: string, raw: string, ids: string[]]>([
   ['Kimi-K2-Instruct', `<|tool_calls_section_begin|>${KIMI}<|tool_calls_section_end|>`, ['call00000']],
   ['CohereForAI-c4ai-command-r7b-12-2024-tool_use', COHERE, ['abcdefghi']],
 ])('a call in the format of %s', (file, raw, ids) => {
-  it('is streamed before it is complete, under its id, and its pieces are the JSON text of its input', async () => {
+  it('is streamed under its id before it is complete, and its pieces form the JSON text of its input', async () => {
     const { parts, calls } = await streamed(file, raw);
     expect(calls).toEqual(ids.map((toolCallId) => ({ toolCallId, toolName: 'order', input: INPUT })));
     const ends = Array.from(raw.matchAll(/gears/g), (match) => match.index);
@@ -116,7 +116,7 @@ describe('a stream', () => {
     'Qwen3-Coder',
     'meta-llama-Llama-3.1-8B-Instruct',
     'mistralai-Mistral-Nemo-Instruct-2407',
-  ])('has start and arguments of each call in front of the call, with %s', async (file) => {
+  ])('contains start and arguments of each call before the complete call, with %s', async (file) => {
     const agent = await startAgent({ chatTemplate: templateOf(file), contextSize: 4096 });
     const session = await agent.createSession({ tools: [{ ...LAMP, execute: () => 'done' }] });
     const parts: StreamPart[] = [];
@@ -140,7 +140,7 @@ describe('a stream', () => {
     }
   });
 
-  it('has the start of a call that is cut off or aborted, but no `tool-call` part', async () => {
+  it('contains the start of a call that is cut off or aborted, but no `tool-call` part', async () => {
     const agent = await startAgent({ chatTemplate: templateOf('Qwen-Qwen3-0.6B'), contextSize: 4096 });
     const session = await agent.createSession({ tools: [LAMP] });
     const options = { toolChoice: 'required', reasoning: false, maxParallelTools: 1 } as const;

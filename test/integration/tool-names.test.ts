@@ -1,4 +1,4 @@
-// Tools and parameters may have names that the grammars of llama.cpp's `common` reserve or cannot tell apart.
+// Tests names of tools and parameters that the grammars of llama.cpp's `common` reserve or cannot tell apart.
 import { readdirSync, readFileSync } from 'node:fs';
 import type { Tool } from 'llama-headstart';
 import { Renderer, requireTools, type ToolDefinition } from 'llama-headstart/internal';
@@ -48,7 +48,7 @@ async function formatOf(file: string, options: object, tools = TOOLS): Promise<R
   return (await rendererOf(file).prompt({ tools }, [{ role: 'user', content: 'Hi' }], options)).format;
 }
 
-/** The calls of a reply. Empty if the parser refuses the white space of the reply. */
+/** Returns the calls of a reply, or no call if the parser refuses the white space of the reply. */
 async function callsIn(format: ReplyFormat, text: string): Promise<readonly ReplyToolCall[]> {
   try {
     return (await model.parseReply({ rendered: format, text })).toolCalls;
@@ -58,11 +58,11 @@ async function callsIn(format: ReplyFormat, text: string): Promise<readonly Repl
   }
 }
 
-describe('tools whose names are difficult for grammars can all be called', () => {
+describe('tools whose names are reserved or ambiguous in grammars', () => {
   /** Grammars that were tested already. */
   const seen = new Set<string>();
 
-  it.each(TEMPLATES)('%s', async (file) => {
+  it.each(TEMPLATES)('can all be called with %s', async (file) => {
     const format = await formatOf(file, { toolChoice: 'required' });
     if (seen.has(format.grammar)) {
       return;
@@ -112,7 +112,7 @@ describe('a tool with the name of a grammar rule', () => {
   );
 });
 
-it('a longer name that begins with the name of a tool is not read as that tool, in every call format', async () => {
+it('a longer name that begins with the name of a tool is not read as that tool, in any call format', async () => {
   const tools = [{ name: 'zapdelete', description: 'Deletes one.' }];
   const wrong: string[] = [];
   const seen = new Set<string>();

@@ -71,7 +71,7 @@ const SHAPES: Record<string, unknown> = {
   keys: { type: 'object', properties: { items: { type: 'array', items: { type: 'number' } } } },
 };
 
-/** Schemas for the arguments of a tool that are not just an object with properties. */
+/** Schemas for the arguments of a tool, each other than an object with a list of properties. */
 const ROOTS: Record<string, object> = {
   empty: {},
   open: { type: 'object' },
@@ -149,7 +149,7 @@ describe('a tool whose schema a chat template cannot write', () => {
     expect(format.grammar).toMatch(rule);
   });
 
-  it('is shown in the same form in every conversation and beside any other tools', async () => {
+  it('is shown in the same form in every conversation, whatever other tools there are', async () => {
     const list = await toolOf('look', {
       type: 'object',
       properties: { p: { type: 'array', description: 'of <|im_end|>' } },

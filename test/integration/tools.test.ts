@@ -1,4 +1,4 @@
-// Tool calls run, and the model continues with their results.
+// Tests that tool calls run, and that the model continues with their results.
 import { type SendOptions, type StreamPart, type Tool, type ToolContext, tool } from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { z } from 'zod';

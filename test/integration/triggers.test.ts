@@ -15,7 +15,7 @@ beforeAll(async () => {
 });
 afterAll(() => model.close());
 
-it('a sampler can be created from the reply format of every chat template', async () => {
+it('a sampler accepts the reply format of every chat template', async () => {
   const patterns = new Set<string>();
   for (const name of CHAT_TEMPLATES) {
     const renderer = new Renderer(model, readFileSync(join(MODELS_DIRECTORY, 'templates', name), 'utf8'));

@@ -61,7 +61,7 @@ describe('a turn', () => {
     expect(session.messages).toHaveLength(4);
   });
 
-  it('has ended when its `finish` part is read, even if the stream is not read further', async () => {
+  it('has ended as soon as its `finish` part is read, even if nothing reads the stream further', async () => {
     const agent = await startAgent();
     const session = await agent.createSession();
     const replied: string[] = [];

@@ -5,7 +5,7 @@ import { EXACT, replies, startAgent, uncachedReplies } from '../helpers/agents.j
 import { expectLikeNew, withCode } from '../helpers/turns.js';
 
 describe('a turn', () => {
-  it('is not affected if the caller changes the array of tools after the session was opened', async () => {
+  it('is not affected by later changes of the array of tools that was passed to the session', async () => {
     const tools: ToolDefinition[] = [{ name: 'look', description: 'Look around' }];
     const session = await (await startAgent({ ...EXACT })).createSession({ tools });
     tools.push({ name: 'jump' });

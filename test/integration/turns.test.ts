@@ -1,5 +1,5 @@
-// Chat templates may render earlier turns differently in later prompts. Each turn reuses the prefix that its prompt
-// shares with the sequence, and gives the reply of a cold run.
+// Chat templates may render earlier turns differently in later prompts. Each turn must reuse the prefix that its prompt
+// shares with the sequence, and must give the reply of a cold run.
 import { readFileSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -59,13 +59,13 @@ async function cachePredictor(agent: AgentServer, renderer: Renderer, source: Te
   /** For memory that cannot be trimmed: the newest prompts up to the end of their last message, the newest first. */
   let checkpoints: Int32Array[] = [];
   return {
-    /** The number of cached tokens of a prompt. */
+    /** Returns the number of cached tokens of a prompt. */
     cached({ tokens }: Prompt): number {
       const shared = Math.min(commonPrefixLength(held, tokens), tokens.length - 1);
       const isUsable = (prefix: Int32Array) => prefix.length < tokens.length && isPrefix(prefix, tokens);
       return canTrim ? shared : ([held, ...checkpoints, template].find(isUsable)?.length ?? 0);
     },
-    /** Must be called after each turn. If `maxTokens` ended the reply, the last token of the reply was not decoded. */
+    /** Notes a finished turn. If `maxTokens` ended the reply, the last token of the reply was not decoded. */
     async addTurn(prompt: Prompt, { finishReason, logProbabilities = [] }: Reply): Promise<void> {
       const reply = logProbabilities.map(({ token }) => token);
       held = Int32Array.of(...prompt.tokens, ...(finishReason === 'length' ? reply.slice(0, -1) : reply));
@@ -136,7 +136,7 @@ const HARMONY = {
   '</think>': '<|call|>',
 };
 
-/** Settings of an agent on the micro model `dense` with the control tokens and the chat template of gpt-oss. */
+/** Returns settings for the micro model `dense` with the control tokens and the chat template of gpt-oss. */
 async function harmony() {
   const source = join(await temporaryDirectory(), 'harmony.gguf');
   await writeFile(source, withTokens(await readFile(microModel('dense')), HARMONY));
@@ -206,7 +206,8 @@ describe('a conversation on memory that cannot be trimmed', () => {
   it.each(['sliding-window', 'recurrent', 'hybrid'] as const)(
     'continues from the end of the last user message if later prompts render the reply differently, on %s memory',
     async (name) => {
-      // Renders replies in upper case, so that later prompts differ from the sequence at the first reply.
+      // This chat template writes earlier replies in upper case. Later prompts thus differ from the sequence from the
+      // first reply on.
       const template =
         "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + (m.content | upper if m.role == 'assistant' else m.content) + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
       const agent = await startAgent({ name, chatTemplate: template, ...EXACT });

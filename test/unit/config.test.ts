@@ -319,7 +319,7 @@ describe("the context's sizes", () => {
     expect(sizes({ contextSize: 20_000 }).contextSize).toBe(20_000);
   });
 
-  it('default to KV cells for two full sessions in the unified layout, and for all sessions in the split layout', () => {
+  it('default to KV cells for two full sessions in the unified layout, for all sessions in the split layout', () => {
     expect(sizes({ contextSize: 1000 })).toEqual({
       contextSize: 1000,
       kvCells: 2000,
