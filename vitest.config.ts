@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config';
 
 const lib = (file: string) => fileURLToPath(new URL(`lib/${file}`, import.meta.url));
 
-/** Tests import the package by its name, as users do, and get the sources. */
+/** Tests import the package by its name, as users do. These aliases resolve the name to the sources. */
 export const sources = [
   { find: /^llama-headstart$/, replacement: lib('index.ts') },
   { find: /^llama-headstart\/native$/, replacement: lib('native/index.ts') },
@@ -13,12 +13,15 @@ export const sources = [
 /** Micro models compute on one thread. By default Vitest leaves one core free, which is half of a small machine. */
 const ONE_PER_CORE = { maxWorkers: '100%', sequence: { groupOrder: 0 } };
 
-/** Real models, demo, examples and benchmarks compute on all cores. Beside another busy process they are many times slower. */
+/**
+ * Tests of real models, the demo, the examples and the benchmarks compute on all cores. They run one after another, because
+ * a test becomes many times slower while another busy process uses the cores.
+ */
 const ALONE = { maxWorkers: 1, sequence: { groupOrder: 1 } };
 
 /**
- * One project per kind of test, by what it needs: `npm test -- --project unit`. Tests that use the addon run in one
- * process per file: a crash takes down only that file, and no test shares a thread with another by accident.
+ * Makes one project per kind of test, so that a kind can run alone: `npm test -- --project unit`. Each test file that uses
+ * the addon runs in its own process. A crash then ends only one file, and two files never share a thread by accident.
  */
 const project = (name: string, folders: string[], options: object) => ({
   extends: true as const,
@@ -28,7 +31,7 @@ const project = (name: string, folders: string[], options: object) => ({
 export default defineConfig({
   resolve: { alias: sources },
   test: {
-    // The published package has a run of its own: `npm run test:package`.
+    // The tests of the published package run separately: `npm run test:package`.
     projects: [
       project('unit', ['unit'], { ...ONE_PER_CORE, isolate: false }),
       project('micro', ['native', 'integration', 'soak'], ONE_PER_CORE),
@@ -36,9 +39,10 @@ export default defineConfig({
       project('model', ['model'], ALONE),
     ],
     pool: 'forks',
-    // Almost every test file imports all of lib. Compiled modules stay in node_modules, so that a run compiles only changed files.
+    // Vitest keeps compiled modules in node_modules, so that a run compiles only changed files. This saves time, because almost
+    // every test file imports all of lib.
     experimental: { fsModuleCache: true },
-    // Generous, because a loaded two-core machine is normal. No test waits for a clock.
+    // These limits are long, because tests often run on a busy machine with two cores. No test waits for a clock.
     testTimeout: 120_000,
     hookTimeout: 120_000,
   },

@@ -1,6 +1,7 @@
 // `npm run bench:cache [-- --json] [--model FILE] [--rounds N] [--entries N]`: measures how long a session takes
-// to start from each source, with one cache entry and with many. Also measures how much a save delays a session that
-// runs at the same time. Each result is the median of its trials in milliseconds. The trials of all measures alternate.
+// to start from each source, with one cache entry and with many entries. Also measures how much a save delays a session
+// that runs at the same time. Each result is the median of its trials in milliseconds. The trials of all measures
+// alternate.
 // The baseline is llama.cpp alone (bench/native/baseline.cpp).
 
 import { execFile } from 'node:child_process';
@@ -21,7 +22,7 @@ const CONTEXT = { contextSize: 4096, kvCells: 8192, nSeqMax: 4 };
 const BASELINE = ['memcpy', 'readChecksum', 'setData', 'loadFile', 'seqCp'];
 const REPLY_TOKENS = 32;
 const MESSAGE = 'Count from one to one hundred, in words, and do not stop early.';
-/** A trial repeats a start that takes less than a millisecond this many times. Its result is their median. */
+/** If a start takes less than a millisecond, a trial repeats it this many times. The trial's result is the median. */
 const REPEATS = 25;
 
 async function measure({ model, baselineProgram, directory }, benchOptions, onProgress) {
@@ -83,7 +84,10 @@ async function measure({ model, baselineProgram, directory }, benchOptions, onPr
     floor: baselineMs, // the earlier name of `baseline`
   };
 
-  /** Measures a template's first session, from its creation to the last token of its reply, without and with a save. */
+  /**
+   * Measures the first session of a template, with and without a save. The time includes the creation of the session and
+   * the whole reply.
+   */
   async function missesOf(without, withSaving) {
     let trial = 0;
     const reply = async (agent) => {

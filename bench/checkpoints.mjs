@@ -2,9 +2,10 @@
 //
 //   npm run bench:checkpoints [-- --json] [--model FILE] [--rounds N] [--history N] [--message N] [--opening N]
 //
-// After a history, a message and the opening of the reply are decoded: once in one piece, and once in two pieces with a cut between
-// message and opening. Then the state at the cut is captured. The times are processor time of one thread, so that other programs
-// do not count. Trials of all kinds take turns in one run, and the medians are reported.
+// A sequence holds a history. The benchmark prefills a message and the opening of the reply after that history: once in
+// one piece, and once in two pieces with a cut between message and opening. It also captures the state at the cut. All
+// times are processor time of one thread, so that other programs do not affect them. The trials of all measures alternate
+// in one run. The results are medians.
 
 import { basename } from 'node:path';
 import { systemPrompt } from '../scripts/demo/template.mjs';
@@ -30,8 +31,8 @@ async function measure({ model: path }, options, onProgress) {
   const kvCells = Math.ceil((end + 1) / 256) * 256;
   const engine = new Engine(await model.createContext({ kvCells, batchSize: 512, nThreads: 1 }));
   const { context } = engine;
-  const read = (from, to) => engine.prefill(0, tokens.slice(from, to), from);
-  await read(0, history);
+  const prefill = (from, to) => engine.prefill(0, tokens.slice(from, to), from);
+  await prefill(0, history);
   const state = await context.captureSequence(0, tokens.slice(0, history));
   let bytes = 0;
   const capture = async () => {
@@ -44,15 +45,15 @@ async function measure({ model: path }, options, onProgress) {
     await context.removeSequence(0);
     await context.restoreSequence(0, state);
     if (from > history) {
-      await read(history, from);
+      await prefill(history, from);
     }
     return processorMs(work);
   };
   const measures = {
-    wholeMs: after(history, () => read(history, end)),
-    cutMs: after(history, () => read(history, cut).then(() => read(cut, end))),
+    wholeMs: after(history, () => prefill(history, end)),
+    cutMs: after(history, () => prefill(history, cut).then(() => prefill(cut, end))),
     captureMs: after(cut, capture),
-    tokenMs: after(cut, () => read(cut, cut + 1)),
+    tokenMs: after(cut, () => prefill(cut, cut + 1)),
   };
   const medians = await interleave(rounds, measures, onProgress);
   state.close();
@@ -63,9 +64,9 @@ async function measure({ model: path }, options, onProgress) {
 
 function report({ model, history, message, opening, wholeMs, cutMs, captureMs, tokenMs, bytes }) {
   return [
-    `${model}: a message of ${message} tokens and an opening of ${opening} behind ${history}; ms of one thread`,
-    `read whole ${wholeMs.toFixed(2)}, cut in front of the opening ${cutMs.toFixed(2)}, a single token ${tokenMs.toFixed(2)}`,
-    `capture of ${(bytes / 1e6).toFixed(2)} MB ${captureMs.toFixed(2)}`,
+    `${model}: a history of ${history} tokens, a message of ${message}, an opening of ${opening}; times of one thread`,
+    `prefill in one piece ${wholeMs.toFixed(2)} ms, in two pieces ${cutMs.toFixed(2)} ms, of one token ${tokenMs.toFixed(2)} ms`,
+    `capture of ${(bytes / 1e6).toFixed(2)} MB ${captureMs.toFixed(2)} ms`,
     '',
   ].join('\n');
 }

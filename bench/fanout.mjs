@@ -1,7 +1,7 @@
-// `npm run bench:fanout [-- --json] [--model FILE] [--rounds N]`: eight sessions with one template start at the same
-// time, each with a message of about 20 tokens. Measures the milliseconds until each session has its first token, with
-// a warm and with a cold cache. The baseline is a native program that decodes the same tokens in one batch after the
-// same template. Results are medians of alternating trials in one run.
+// `npm run bench:fanout [-- --json] [--model FILE] [--rounds N]`: starts eight sessions with one template at the same
+// time. Each session gets a message of about 20 tokens. Measures the milliseconds until each session has its first
+// token, with a warm and with a cold cache. The baseline is a native program that decodes the same tokens in one batch
+// after the same template. Results are medians of alternating trials in one run.
 
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { writeFile } from 'node:fs/promises';
@@ -16,7 +16,7 @@ const SESSIONS = 8;
 const KV_CELLS = 4096;
 const MAX_TOKENS = 8;
 const COLD_ROUNDS = 3;
-const SUBJECTS = ['river', 'mountain', 'garden', 'station', 'library', 'kitchen', 'harbour', 'theatre'];
+const SUBJECTS = ['river', 'mountain', 'garden', 'station', 'library', 'kitchen', 'harbor', 'theater'];
 const MESSAGES = SUBJECTS.map((subject) => `Please tell me about the ${subject} of this town.`);
 
 async function measure({ model: path, baselineProgram, directory }, benchOptions, onProgress) {
@@ -67,8 +67,8 @@ async function measure({ model: path, baselineProgram, directory }, benchOptions
 }
 
 /**
- * Returns the tokens of the template, and for each session the tokens between the template and the reply. These are
- * truncated to the length of the shortest.
+ * Returns the tokens of the template, and the tokens of each session between the template and the reply. Each session
+ * has the same number of tokens, because longer prompts are truncated to the length of the shortest prompt.
  */
 async function tokensOf(agent) {
   const { Renderer } = await import('llama-headstart/internal');
@@ -115,7 +115,7 @@ async function fanOut(agent) {
   return { firstTokenMs: firstTokenMs.sort((a, b) => a - b), decodedTokens };
 }
 
-/** Returns the median trial by the time at which the last session had its first token. */
+/** Returns the trial in which the last session has the median time to first token. */
 function summary(trials) {
   const last = ({ firstTokenMs }) => firstTokenMs.at(-1);
   const sorted = [...trials].sort((a, b) => last(a) - last(b));

@@ -1,7 +1,7 @@
 // `npm run bench:layouts [-- --json] [--model FILE] [--rounds N] [--steps N] [--tokens N]`: compares a unified KV cache
-// with a split one. Measures tokens per second in 1 to 16 sequences that hold `--tokens` tokens each (default 1024). In
-// the unified cache the sequences share the cells of these tokens, or each has its own copy. Results are medians of
-// alternating trials in one run.
+// with a split KV cache. Measures tokens per second in 1 to 16 sequences that hold `--tokens` tokens each (default
+// 1024). The unified cache is measured twice: with sequences that share the cells of these tokens, and with sequences
+// that have their own copies. Results are medians of alternating trials in one run.
 
 import { availableParallelism } from 'node:os';
 import { basename } from 'node:path';
@@ -70,7 +70,7 @@ function report({ model, tokens, rows }) {
     ].join('   '),
   );
   return [
-    `${model}, ${tokens} tokens per sequence; tokens/s, and the ratio of split to unified shared and copied`,
+    `${model}, ${tokens} tokens per sequence. Rates in tokens/s. Last columns: split / unified shared, split / unified copied`,
     ...lines,
     '',
   ].join('\n');

@@ -15,13 +15,13 @@ const DECODE_STEPS = 64;
 const WIDTH = 8;
 const KV_CELLS = 8192;
 /**
- * Each round starts new processes for both sides. One process is a few percent faster or slower than another of the same
- * program for its whole lifetime; memory placement and the cores of its threads may be the reasons.
+ * Each round starts a new process of each program. A process can be a few percent faster or slower than another process
+ * of the same program for its whole lifetime. Possible reasons are memory placement and the cores of its threads.
  */
 const DEFAULT_ROUNDS = '9';
-/** Trials of decode per round: more than of other measures, because decode varies most and is short. */
+/** Trials of decode per round. Other measures have one trial per round. Decode is short, and its results vary most. */
 const DECODE_TRIALS = 4;
-/** A measure that takes a millisecond or two is repeated this often. The median is the result of the trial. */
+/** If a measure takes a millisecond or two, a trial repeats it this many times. The trial's result is the median. */
 const REPEATS = 7;
 const OURS = fileURLToPath(new URL('native/ours.mjs', import.meta.url));
 
@@ -36,7 +36,7 @@ async function measure(prepared, options, onProgress) {
   return { model: basename(prepared.model), ...resultOf(medians(results), tokenCount) };
 }
 
-/** Writes the files that both sides read: the tokens of the prefix, and its saved state. */
+/** Writes the files that both programs read: the tokens of the prefix, and the saved state of the prefix. */
 async function writeFiles({ model: path, directory }, count) {
   const { Model } = await import('llama-headstart/native');
   const [tokensFile, stateFile] = [join(directory, 'tokens'), join(directory, 'state.kv')];
@@ -60,7 +60,7 @@ async function writeFiles({ model: path, directory }, count) {
   return { files: { tokensFile, stateFile }, tokenCount: tokens.length };
 }
 
-/** @param {boolean} reversed true in every second round, so that no side and no measure always runs first */
+/** @param {boolean} reversed true in every second round, so that no program and no measure always runs first */
 async function measureRound({ model, baselineProgram }, files, reversed) {
   const options = { model, threads: availableParallelism(), kvCells: KV_CELLS, sequences: WIDTH, ...files };
   const startOurs = () => TimedProgram.start(process.execPath, options, [OURS]);
@@ -77,7 +77,7 @@ async function measureRound({ model, baselineProgram }, files, reversed) {
   }
 }
 
-/** These measures need no warm-up round: each side has already run a prefill when it started. */
+/** These measures need no warm-up round, because each program has run a prefill at its start. */
 const slowMeasures = (ours, baseline) => ({
   oursPrefill: () => ours.ms('prefill'),
   llamaPrefill: () => baseline.ms('prefill'),

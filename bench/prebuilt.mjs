@@ -59,7 +59,8 @@ async function main() {
     options: {
       json: { type: 'boolean' },
       model: { type: 'string' },
-      // Even, so that both orders run equally often. With fewer rounds the noise of a virtual machine hides a 7 ms step.
+      // An even number, so that both orders run equally often. A decode step takes about 7 ms. With fewer rounds, the
+      // noise of a virtual machine would be larger than the measured difference.
       rounds: { type: 'string', default: '24' },
       tokens: { type: 'string', default: '512' },
     },

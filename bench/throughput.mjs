@@ -3,14 +3,14 @@
 // layout and greedy sampling. Measures tokens per second in 1 to 32 sequences that share a template. Results are
 // medians of alternating trials in one run.
 //
-// This package's side runs one asynchronous loop per sequence: each asks the engine for the next token and turns it
-// into text. The baseline is one loop that knows all sequences. `sessions` measures whole sessions, each read as a
-// stream of parts.
+// For this package, the benchmark runs one asynchronous loop per sequence. Each loop asks the engine for the next token
+// and turns the token into text. The baseline is one loop over all sequences. `sessions` measures complete sessions.
+// The benchmark reads each session as a stream of parts.
 //
 // `jsMs` is the time in which the JavaScript thread does not wait for events (`performance.eventLoopUtilization`), per
-// sequence and step. It includes the time in which the thread is ready but llama.cpp's threads hold all cores.
-// `jsCpuMs` is the time on a core. `bare` has both values for a loop that only calls `decode` of the native context in
-// one sequence.
+// sequence and step. `jsMs` includes the time in which the thread is ready to run but llama.cpp's threads use all cores.
+// `jsCpuMs` is the thread's processor time per sequence and step. `bare` has both values for a loop that only calls
+// `decode` of the native context for one sequence.
 
 import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
@@ -59,7 +59,7 @@ async function measure({ model: path, baselineProgram, directory }, options, onP
     sampling: { temperature: 0 },
   });
 
-  const shares = {}; // what measureShare() returned, per token, by measure
+  const shares = {}; // the results of measureShare() per token, by measure
   const recordShare = (name, { active, cpu }, tokens) => {
     shares[name] ??= { active: [], cpu: [] };
     shares[name].active.push(active / tokens);
@@ -126,7 +126,7 @@ async function measure({ model: path, baselineProgram, directory }, options, onP
     layout,
     rows,
     sessions,
-    /** JavaScript's time in a loop that only decodes. */
+    /** The time of the JavaScript thread in a loop that only decodes. */
     bare: shareOf('bare'),
     /** The largest `jsMs` of the rows. */
     jsMsPerSequenceStep: Math.max(...rows.map(({ jsMs }) => jsMs)),
@@ -134,8 +134,8 @@ async function measure({ model: path, baselineProgram, directory }, options, onP
 }
 
 /**
- * Streams `count` sessions. Returns the milliseconds for `steps` tokens of each, measured once all have their first
- * token. Until then some turns are ahead; their tokens are not counted.
+ * Streams `count` sessions. Returns the milliseconds in which each session generates `steps` tokens. The measurement
+ * starts when every session has its first token. Tokens that some sessions generate earlier are not counted.
  */
 async function streamSessions(agent, count, steps, { subscribe, onShare }) {
   const streams = [];

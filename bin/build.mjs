@@ -1,5 +1,5 @@
-// `llama-headstart build`: compiles the addon from the package's sources. Puts the binary into the user's cache, which
-// the loader searches first.
+// `llama-headstart build` compiles the addon from the package's sources. It puts the binary into the user's cache
+// directory. The loader searches that directory first.
 
 import { createHash } from 'node:crypto';
 import { accessSync, constants, existsSync } from 'node:fs';
@@ -21,7 +21,7 @@ import { step } from './lib/progress.mjs';
 import { whileLocked } from './lock.mjs';
 import { nextLoaded, tryBuild } from './try-build.mjs';
 
-/** The exit code if the build succeeded but this machine has no GPU for it. */
+/** The exit code if the build succeeded but cannot use a GPU of this machine. */
 const NO_GPU = 3;
 const ACCELERATORS = /** @type {const} */ (['cuda', 'metal', 'vulkan']);
 
@@ -34,13 +34,13 @@ export async function build(args) {
     );
   }
   const { key, noGpuHere, ...buildOptions } = options;
-  // buildNative checks the tools too. This check comes before the directories are created.
+  // `buildNative` repeats this check. Here a missing tool is reported before any directory is created.
   await checkTools({ ...(buildOptions.accelerator && { accelerator: buildOptions.accelerator }), compiler: true });
   const trees = join(userCache(), 'build-trees');
   for (const directory of [trees, buildsDirectory()]) await makeFolder(directory);
   const tree = join(trees, `${packageVersion}-${platformName}-${key}`);
   const { path, trial } = await whileLocked(`${tree}.lock`, () => compile(tree, key, buildOptions));
-  await rmdir(trees).catch(() => {}); // fails if it contains another build
+  await rmdir(trees).catch(() => {}); // fails if the directory contains the tree of another build
   process.stdout.write(`${path}\n`);
   await report(path, trial, noGpuHere);
 }
@@ -49,12 +49,12 @@ export async function build(args) {
  * @param {string} tree the build directory
  * @param {string} key the name of the folder for these options
  * @param {import('./lib/build-native.mjs').BuildOptions} buildOptions
- * @returns {Promise<{ path: string, trial: import('./try-build.mjs').Trial }>} the addon's path in the user's cache, and the result of
- *   loading it
+ * @returns {Promise<{ path: string, trial: import('./try-build.mjs').Trial }>} the addon's path in the user's cache
+ *   directory, and the result of loading the addon
  */
 async function compile(tree, key, buildOptions) {
   const log = join(buildsDirectory(), `${key}.log`);
-  process.stderr.write(`llama.cpp is compiled in ${tree}\nIts log will be ${log}\n`);
+  process.stderr.write(`llama.cpp is compiled in ${tree}\nThe log will be in ${log}\n`);
   const finished = join(tree, 'finished');
   await rm(finished, { recursive: true, force: true });
   const { path } = await step(
@@ -75,7 +75,7 @@ async function compile(tree, key, buildOptions) {
   if (trial.harmful) {
     throw new Error(
       `The build succeeded, but this machine cannot use it: ${trial.problem}.\n` +
-        `  It was not installed, so programs load the same addon as before. The files are in ${finished}`,
+        `  The build was not installed. Programs load the same addon as before. The built files are in ${finished}`,
     );
   }
   const output = join(buildsDirectory(), key);
@@ -86,9 +86,9 @@ async function compile(tree, key, buildOptions) {
 }
 
 /**
- * Replaces a folder by two renames. A program that starts at the same time finds the old folder, the new one or none, so it never loads
- * an incomplete addon.
- * @param {string} target @param {string} replacement @param {string} old the new path of the old folder
+ * Replaces a folder by two renames. A program that starts during the replacement finds the old folder, the new folder or
+ * no folder. It never finds an incomplete addon.
+ * @param {string} target @param {string} replacement @param {string} old the path to which the old folder is moved
  */
 async function replaceFolder(target, replacement, old) {
   await rm(old, { recursive: true, force: true });
@@ -111,8 +111,8 @@ async function makeFolder(path) {
   } catch (cause) {
     const { message } = /** @type {Error} */ (cause);
     throw new Error(
-      `Expected your cache directory to be writable, ${userCache()}: ${message}.\n` +
-        `  Set ${CACHE_VARIABLE} to a writable folder, for the build and for the programs that will load it.`,
+      `Expected your cache directory ${userCache()} to be writable: ${message}.\n` +
+        `  Set ${CACHE_VARIABLE} to a writable folder, for this command and for the programs that will load the build.`,
     );
   }
 }
@@ -134,14 +134,16 @@ function parse(args) {
     },
   });
   const accelerators = ACCELERATORS.filter((name) => values[name]);
-  if (accelerators.length > 1) throw new Error(`Expected one of --${accelerators.join(' and --')}.`);
+  if (accelerators.length > 1) {
+    throw new Error(`Expected at most one accelerator, got --${accelerators.join(' and --')}.`);
+  }
   const jobs = parseJobs(values.jobs);
   const definitions = values.define ?? [];
   for (const definition of definitions) {
     if (!/^\w+=/.test(definition)) throw new Error(`Expected --define NAME=VALUE, got "${definition}".`);
   }
   const shape = values.native ? 'native' : 'portable';
-  // Other CMake settings make another build, with its own build directory and its own folder in the cache.
+  // A build with other CMake settings gets its own build directory and its own folder in the cache.
   const hash = createHash('sha256').update(JSON.stringify(definitions)).digest('hex');
   const defined = definitions.length > 0 ? hash.slice(0, 8) : '';
   return {
@@ -160,14 +162,14 @@ function parse(args) {
  * Prints which devices the build can use, and whether programs will load it.
  * @param {string} path
  * @param {import('./try-build.mjs').Trial} trial
- * @param {boolean} noGpuHere whether the build is for other machines, so that this machine needs no GPU
+ * @param {boolean} noGpuHere whether the build is for other machines. This machine then needs no GPU.
  */
 async function report(path, { devices, problem }, noGpuHere) {
   if (problem !== null) {
     process.stderr.write(`! The build is installed, but it cannot use a GPU of this machine: ${problem}\n`);
     if (!noGpuHere) {
       process.stderr.write(
-        `  If you build for other machines, pass --no-gpu-here. Without it the exit code is ${NO_GPU}.\n`,
+        `  If you build for other machines, pass --no-gpu-here. Without this option the exit code is ${NO_GPU}.\n`,
       );
       process.exitCode = NO_GPU;
     }

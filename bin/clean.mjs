@@ -1,4 +1,4 @@
-// `llama-headstart clean`: removes the builds in the user's cache directory. Models and template caches stay.
+// `llama-headstart clean` removes the builds from the user's cache directory. It keeps models and template caches.
 
 import { existsSync } from 'node:fs';
 import { rm, rmdir } from 'node:fs/promises';

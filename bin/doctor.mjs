@@ -1,6 +1,6 @@
-// `llama-headstart doctor [MODEL.gguf]`: reports which binary of the addon the loader would choose, with the reason, and
-// the hardware of this machine. With a model it also reports the longest context of the model. The exit code is 1 if no
-// binary can be loaded.
+// `llama-headstart doctor [MODEL.gguf]` reports the binary of the addon that the loader would choose, the reason for
+// this choice, and the hardware of this machine. If a model is named, `doctor` also reports the model's training length.
+// The exit code is 1 if no binary can be loaded.
 
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { readdir, stat, statfs } from 'node:fs/promises';
@@ -57,7 +57,7 @@ async function examine(model) {
   };
 }
 
-/** The training length of a model, and the options for longer contexts. @param {string} source */
+/** Returns the training length of a model and the options for a longer context. @param {string} source */
 async function modelReport(source) {
   try {
     const { path } = await resolveModel({ type: 'local', path: source });
@@ -65,7 +65,8 @@ async function modelReport(source) {
     const metadata = model.metadata();
     const { architecture, ropeType } = model.info;
     await model.close();
-    // Read from the metadata, because llama.cpp does not set it if it loads only the vocabulary.
+    // The training length comes from the metadata. llama.cpp does not set it in `model.info` if it loads only the
+    // vocabulary.
     const trainContextSize = Number(metadata[`${architecture}.context_length`] ?? 0);
     const advice = ropeAdvice({ architecture, ropeType, trainContextSize }, metadata, 'contextSize') ?? null;
     const ropeScaling = metadata[`${architecture}.rope.scaling.type`] ?? null;
@@ -95,7 +96,7 @@ function tryToLoad() {
   }
 }
 
-/** The GPUs that the NVIDIA driver lists, also if the addon cannot use them. */
+/** Returns the GPUs that the NVIDIA driver lists, even if the addon cannot use them. */
 async function nvidiaGpus() {
   const { code, stdout } = await run('nvidia-smi', [
     '--query-gpu=name,driver_version,memory.total',
@@ -106,10 +107,10 @@ async function nvidiaGpus() {
 
 /**
  * @typedef {object} DirectoryState
- * @property {string | null} path null if there is no such path
+ * @property {string | null} path null if the path cannot be determined
  * @property {boolean} exists
- * @property {boolean} writable for a directory that does not exist: whether it could be created
- * @property {string | null} problem why it cannot be used
+ * @property {boolean} writable whether this process may write to the directory or, if it does not exist, create it
+ * @property {string | null} problem the reason why the directory cannot be used
  * @property {number} [files]
  * @property {number} [bytes]
  * @property {number} [freeBytes]
@@ -145,7 +146,7 @@ async function contentOf(path) {
   };
 }
 
-/** The build directories of interrupted and failed builds. @returns {Promise<string[]>} */
+/** Lists the build directories of interrupted and failed builds. @returns {Promise<string[]>} */
 async function unfinishedBuilds() {
   try {
     const trees = join(userCache(), 'build-trees');
@@ -178,9 +179,9 @@ function text(report) {
     '',
     ...(loaded ? loadedLines(loaded) : [`✗ ${report.problem}`]),
     '',
-    'The loader looks in this order (if `gpu` or LLAMA_HEADSTART_VARIANT names a GPU, only at entries with that GPU):',
+    'The loader tries these addons in this order (if `gpu` or LLAMA_HEADSTART_VARIANT names a GPU, only those with that GPU):',
     ...(candidates.length === 0
-      ? ['  nothing']
+      ? ['  no addon found']
       : candidates.map((folder) => `  ${candidateLine(folder, loaded?.path)}`)),
     ...report.gpuPackages.map(({ name, version, problem }) => `  ${name} ${version ?? '?'}: ${problem ?? 'usable'}`),
     '',
@@ -189,7 +190,7 @@ function text(report) {
     ...Object.entries(tools).map(([tool, version]) => `  ${tool}: ${version ?? 'not installed'}`),
     ...(report.toolProblems.length > 0
       ? [`  \`npx llama-headstart build\` lacks: ${report.toolProblems.join(', ')}`]
-      : ['  enough for `npx llama-headstart build`']),
+      : ['  These tools are enough for `npx llama-headstart build`.']),
     '',
     `Cache: ${stateLine(report.userCache)}`,
     `Builds: ${stateLine(report.builds)}`,
@@ -209,8 +210,8 @@ function loadedLines({ path, source, gpu, cpu, tried, devices, systemInfo, skipp
     `✓ ${path} (${source}${gpu ? `, ${gpu}` : ''})`,
     ...skipped.map((each) => `  not ${each.path}: ${each.reason}`),
     cpu
-      ? `  CPU module: ${cpu}, ${process.env.LLAMA_HEADSTART_CPU ? 'as LLAMA_HEADSTART_CPU says, from' : 'which has the highest score of'} ${scores.join(', ')}`
-      : '  compiled for one CPU, without modules',
+      ? `  CPU module: ${cpu}, ${process.env.LLAMA_HEADSTART_CPU ? 'which LLAMA_HEADSTART_CPU selects from' : 'which has the highest score of'} ${scores.join(', ')}`
+      : '  compiled for one CPU, without CPU modules',
     `  features: ${systemInfo.trim()}`,
     ...devices.map((device) => `  device: ${device.name} (${device.description}), ${megabytes(device.totalBytes)}`),
   ];
@@ -233,7 +234,7 @@ function modelLines(model) {
   if (model.problem !== null) return [`Model: ✗ ${model.problem}`];
   const { path, architecture, trainContextSize, ropeScaling, advice } = model;
   const scaling = ropeScaling ? `, its RoPE scaling is ${ropeScaling}` : '';
-  const longer = advice ? `set { ${advice} }` : 'not possible, because its positions cannot be scaled';
+  const longer = advice ? `set { ${advice} }` : 'not possible, because the positions of this model cannot be scaled';
   return [
     `Model: ${path}`,
     `  ${architecture}, trained with ${trainContextSize} tokens${scaling}`,

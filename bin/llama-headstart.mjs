@@ -8,23 +8,24 @@ import { doctor } from './doctor.mjs';
 
 const HELP = `Usage: llama-headstart <command> [options]
 
-  build     compile the native addon from the sources in this package, without network
+  build     compile the native addon from the sources in this package, without network access
     --cuda, --metal, --vulkan   compute on a GPU
     --no-gpu-here               build for other machines: this machine needs no GPU
-    --native                    one file for exactly this CPU: compiles faster, runs only on this machine
-    --debug                     without optimization, with symbols
+    --native                    build one file for this CPU: it compiles faster but runs only on this machine
+    --debug                     compile without optimization and with symbols
     --jobs N                    compile N files at a time (default: one per core)
     --clean                     compile everything again
-    --define NAME=VALUE         a CMake setting, such as CMAKE_CUDA_ARCHITECTURES=89; may be repeated
-  doctor [MODEL.gguf]   report the addon that would be loaded and why, CPU features, GPUs, versions and caches, and the context
-                        length of a model
-    --json                      as one JSON object
+    --define NAME=VALUE         pass a setting to CMake, such as CMAKE_CUDA_ARCHITECTURES=89 (repeatable)
+  doctor [MODEL.gguf]   report the addon that a program would load and the reason, CPU features, GPUs, versions, caches,
+                        and the training length of a model
+    --json                      print one JSON object
   clean     remove the builds of all versions
 
   --help, --version
 
-The result of \`build\` is stored in your cache directory. The newest build is loaded first, and the prebuilt addon last. \`gpu\` in your
-program and LLAMA_HEADSTART_VARIANT select only builds with that GPU. Exit code 3: built, but it cannot use a GPU of this machine.
+\`build\` stores the addon in your cache directory. The loader tries the newest build first and the prebuilt addon last.
+If \`gpu\` in your program or LLAMA_HEADSTART_VARIANT names a GPU, the loader tries only builds for that GPU.
+Exit code 3 of \`build\`: the build succeeded, but it cannot use a GPU of this machine.
 `;
 
 const COMMANDS = { build, doctor, clean };

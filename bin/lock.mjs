@@ -1,6 +1,6 @@
-// A lock for builds: a file that contains the id of the building process. It does not use `flock()`, because calling
-// `flock()` needs the addon. If the process dies, its file remains. The next build detects that the process no longer
-// exists, and takes over the lock.
+// A lock for builds. The lock is a file that contains the id of the building process. This module does not use
+// `flock()`, because calling `flock()` needs the addon. If the building process dies, the lock file remains. The next
+// build detects that the process no longer exists, and takes over the lock.
 
 import { rmSync, writeFileSync } from 'node:fs';
 import { readFile, rename, rm } from 'node:fs/promises';
@@ -44,7 +44,7 @@ function acquire(path) {
     return true;
   } catch (error) {
     if (/** @type {NodeJS.ErrnoException} */ (error).code === 'EEXIST') return false;
-    rmSync(path, { force: true }); // if the disk is full, the file may have been created without its content
+    rmSync(path, { force: true }); // on a full disk, the system may have created the file without its content
     throw error;
   }
 }

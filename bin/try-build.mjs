@@ -9,11 +9,11 @@ import { run } from './lib/run.mjs';
 /**
  * @typedef {object} Trial
  * @property {string[]} devices the devices that the build can compute on, for example "CPU (AMD EPYC)"
- * @property {string | null} problem why the build does not work as requested
+ * @property {string | null} problem the reason why the build does not work as requested
  * @property {boolean} harmful whether the build would keep programs from starting. A harmful build is not installed.
  *
- * @param {string} path of the addon
- * @param {'cuda' | 'metal' | 'vulkan'} [accelerator] that it was built for
+ * @param {string} path the addon's path
+ * @param {'cuda' | 'metal' | 'vulkan'} [accelerator] the GPU interface of the build
  * @returns {Promise<Trial>}
  */
 export async function tryBuild(path, accelerator) {
@@ -31,8 +31,8 @@ export async function tryBuild(path, accelerator) {
     };
   }
   const { loaded, problem, cause } = report;
-  // The loader skips a build that the system cannot load. This is harmless for a GPU build: on a machine without a GPU,
-  // its driver is missing.
+  // A GPU build cannot be loaded on a machine without the GPU's driver. That does no harm, because the loader then skips
+  // the build.
   if (loaded === null && accelerator) {
     return { devices: [], problem: `${cause ?? problem}. ${GPU_HINTS[accelerator]}`, harmful: false };
   }

@@ -1,5 +1,5 @@
-// `npm run check:native`: clang-tidy over the C++ sources that differ from main, or over all with `-- --all`. It needs the
-// compile_commands.json of a build.
+// `npm run check:native`: runs clang-tidy on the C++ sources that differ from main. With `-- --all`, checks all sources.
+// clang-tidy needs the compile_commands.json of a build.
 
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -17,14 +17,14 @@ async function compiledSources() {
   const database = join(BUILD_DIRECTORY, 'compile_commands.json');
   if (!existsSync(database))
     throw new Error(
-      `Expected the compile commands of a build at ${database}, but there are none. Run \`npm run build:native\` first.`,
+      `Expected the compile commands of a build at ${database}, found no file. Run \`npm run build:native\` first.`,
     );
   /** @type {{ file: string }[]} */
   const commands = JSON.parse(await readFile(database, 'utf8'));
   return new Set(commands.map(({ file }) => file.slice(root.length + 1)));
 }
 
-/** The files that differ from the place where this branch left main, and files that are not committed. */
+/** Returns the files that differ from the commit at which this branch left main. New files need not be committed. */
 async function changedFiles() {
   const { stdout: base } = await mustRun('git', ['merge-base', 'HEAD', await mainBranch()]);
   const { stdout: changed } = await mustRun('git', [
@@ -39,12 +39,12 @@ async function changedFiles() {
   return `${changed}${added}`.split('\n').filter(Boolean);
 }
 
-/** `main`, or `origin/main` in a clone of another branch. */
+/** Returns `main`, or `origin/main` if the clone has no local branch `main`. */
 async function mainBranch() {
   for (const name of ['main', 'origin/main']) {
     if ((await run('git', ['rev-parse', '--verify', '--quiet', name])).code === 0) return name;
   }
-  throw new Error('Expected a branch main or origin/main to compare with, but there is none. Use `-- --all`.');
+  throw new Error('Expected a branch main or origin/main to compare with, found neither. To check all sources, pass `-- --all`.');
 }
 
 /** @param {boolean} all @returns {Promise<string[]>} the sources to check */
@@ -72,7 +72,7 @@ if (isMain(import.meta)) {
     const sources = await sourcesToCheck(values.all);
     const missing = sources.filter((source) => !compiled.has(source));
     if (missing.length > 0)
-      throw new Error(`The newest build has not compiled ${missing.join(', ')}. Run \`npm run build:native\` first.`);
+      throw new Error(`The newest build did not compile ${missing.join(', ')}. Run \`npm run build:native\` first.`);
     const clangTidy = await ensureClang('clang-tidy');
     const waiting = [...sources];
     /** @type {string[]} */
@@ -86,7 +86,7 @@ if (isMain(import.meta)) {
       }
     };
     await Promise.all(Array.from({ length: availableParallelism() }, work));
-    if (failed.length > 0) throw new Error(`clang-tidy has objections to ${failed.sort().join(', ')}`);
+    if (failed.length > 0) throw new Error(`clang-tidy found problems in ${failed.sort().join(', ')}`);
     process.stderr.write(`✓ ${sources.length} C++ sources checked${values.all ? '' : ' (`-- --all` checks all)'}\n`);
   });
 }

@@ -1,5 +1,5 @@
 // `node scripts/check-release.mjs vX.Y.Z`: checks that the tag, package.json and CHANGELOG.md of a release have the
-// same version, and that CHANGELOG.md has a date and entries for it.
+// same version. Also checks that CHANGELOG.md has a date and entries for this version.
 
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -13,11 +13,11 @@ import { isMain, root, runMain } from '../bin/lib/run.mjs';
  * @param {{ url?: string } | undefined} release.repository the `repository` of package.json
  * @param {string | undefined} release.origin the repository that publishes the release, "owner/name"; undefined if
  *   unknown
- * @returns {string[]} the reasons why this is not a release; empty if everything agrees
+ * @returns {string[]} the reasons why this release must not be published; empty if there are none
  */
 export function releaseProblems({ tag, version, changelog, repository, origin }) {
   const problems = repositoryProblems(repository?.url, origin);
-  if (tag !== `v${version}`) problems.push(`the tag is ${tag}, package.json says ${version}`);
+  if (tag !== `v${version}`) problems.push(`the tag is ${tag}, but package.json has version ${version}`);
   const start = changelog.indexOf(`## [${version}]`);
   if (start === -1) return [...problems, `CHANGELOG.md has no section for ${version}`];
   const [heading = '', ...lines] = changelog.slice(start).split('\n');
@@ -29,7 +29,8 @@ export function releaseProblems({ tag, version, changelog, repository, origin })
 }
 
 /**
- * npm accepts a package with provenance only if its `repository.url` is the repository that publishes it.
+ * Returns the problems of the package's repository address. npm accepts a package with provenance only if its
+ * `repository.url` is the repository that publishes the package.
  * @param {string | undefined} url @param {string | undefined} origin
  */
 function repositoryProblems(url, origin) {

@@ -1,5 +1,5 @@
-// `npm run check`: all checks that need neither a compiler nor a model. The first run downloads npm's packages and a
-// Python wheel with clang-format. The checks run in parallel, and each prints its output when it has ended.
+// `npm run check`: runs all checks that need neither a compiler nor a model. The first run downloads npm's packages and
+// a Python wheel with clang-format. The checks run in parallel. The output of a check appears when the check has ended.
 
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
@@ -12,23 +12,23 @@ const node = (script, ...args) => run(process.execPath, [script, ...args]);
 
 const REPOSITORY_TESTS = ['test/repo/layering.test.ts', 'test/repo/options-reference.test.ts'];
 
-/** In the order in which they start: the slowest first. */
+/** The checks start in this order. The slowest check comes first. */
 const CHECKS = [
   {
-    title: 'public declarations (api-extractor; after a wanted change: `npm run check -- --write`)',
+    title: 'public declarations (api-extractor; `npm run check -- --write` accepts the changes)',
     check: async () => comparePublicApi(),
   },
   {
-    title: 'doc comments (typedoc: every public declaration and property has one)',
+    title: 'doc comments (typedoc: every public declaration and property has a comment)',
     check: () => node('node_modules/typedoc/bin/typedoc', '--emit', 'none', '--logLevel', 'Warn'),
   },
   { title: 'types (tsc)', check: () => node('node_modules/typescript/bin/tsc', '--noEmit') },
   {
-    title: 'layers; the reference page of options matches its schemas (vitest; `npm run docs` writes it)',
+    title: 'layers, and the reference page of the options (vitest; `npm run docs` writes the page)',
     check: () => node('node_modules/vitest/vitest.mjs', 'run', ...REPOSITORY_TESTS),
   },
   {
-    title: 'lint and format (biome; `npm run format` fixes most)',
+    title: 'lint and format (biome; `npm run format` fixes most problems)',
     check: () => node('node_modules/@biomejs/biome/bin/biome', 'check'),
   },
   {
@@ -47,7 +47,7 @@ async function comparePublicApi() {
   return { code: stale.length, output };
 }
 
-/** @param {(typeof CHECKS)[number]} check @returns {Promise<string[]>} the title of the check if it failed, else empty */
+/** @param {(typeof CHECKS)[number]} check @returns {Promise<string[]>} a list with the title of the check if it failed, else an empty list */
 async function runCheck({ title, check }) {
   const begin = performance.now();
   const { code, output } = await check();

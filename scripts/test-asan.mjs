@@ -1,17 +1,18 @@
-// `npm run test:asan [-- vitest arguments]`: runs the tests of the low-level API, including child processes and
-// workers, on an addon that was built together with llama.cpp with address and undefined-behavior checks. The first
-// build takes long. A failed check ends its process and prints a stack to stderr. Needs Linux and GCC.
+// `npm run test:asan [-- vitest arguments]`: runs the tests of the low-level API on an addon with address and
+// undefined-behavior checks. llama.cpp is compiled with the same checks. Child processes and workers of the tests also
+// use this addon. The first build takes long. A failed check prints a stack to stderr and ends its process. This script
+// needs Linux and GCC.
 
 import { isMain, mustRun, root, runMain } from '../bin/lib/run.mjs';
 import { testAssertingAddon } from './lib/asserting-addon.mjs';
 
 /**
- * Node.js is built without sanitizers, so the sanitizer runtime and the C++ library that throws exceptions are
- * preloaded.
+ * The system must load the sanitizer runtime, and the C++ library that throws exceptions, before Node.js, because Node.js
+ * is built without sanitizers.
  */
 const PRELOADED = ['libasan.so', 'libstdc++.so'];
 
-// detect_leaks=0: Node.js does not free all memory at its end, and neither does this package if threads may still use it.
+// detect_leaks=0: Node.js does not free all memory when it ends. This package keeps memory that threads may still use.
 // allocator_may_return_null=1: an allocation that no machine can satisfy returns null, as with other allocators.
 // allow_user_segv_handler=0: Node.js's handler must not replace the handler that prints the stack.
 const ASAN_OPTIONS = 'detect_leaks=0:abort_on_error=1:allocator_may_return_null=1:allow_user_segv_handler=0';
@@ -24,7 +25,7 @@ const PATIENCE = 12;
 async function pathOf(library) {
   const { stdout } = await mustRun(process.env.CC ?? 'gcc', [`-print-file-name=${library}`]);
   const path = stdout.trim();
-  // GCC prints only the name of a library that it does not have.
+  // If GCC does not have the library, it prints only the library's name.
   if (!path.includes('/'))
     throw new Error(`Expected GCC to have ${library}, but it is missing. Install GCC's sanitizer libraries (libasan).`);
   return path;

@@ -1,6 +1,6 @@
-// `npm run test:debug [-- vitest arguments]`: runs the tests of the low-level API, including child processes and
-// workers, on a debug build. There this package's sources are compiled without optimization and with assertions. One of
-// them checks that no KV byte enters the JavaScript heap.
+// `npm run test:debug [-- vitest arguments]`: runs the tests of the low-level API on a debug build. Child processes and
+// workers of the tests also use this build. In a debug build, this package's sources are compiled without optimization
+// and with assertions. One assertion checks that no KV byte enters the JavaScript heap.
 
 import { join } from 'node:path';
 import { isMain, root, runMain } from '../bin/lib/run.mjs';

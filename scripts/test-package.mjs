@@ -1,9 +1,9 @@
 // `npm run test:package [-- --no-arm64] [-- vitest arguments]`: packs the package, installs the tarball in empty
-// projects, and tests it there. Prints what was installed, the sizes, and which tests were skipped for which reason.
+// projects, and tests the installed package. Prints the installed files, the sizes, and the reason of each skipped test.
 //
-// On Linux x64 the package also contains binaries for arm64, which are tested in an emulator. They are compiled first,
-// once for all clones. `--no-arm64` packs and tests without them. `--prebuilt` compiles nothing and uses prebuilds/ as
-// it is.
+// On Linux x64 the package also contains binaries for arm64, which the tests run in an emulator. All clones share these
+// binaries, so they are compiled only once. `--no-arm64` packs and tests the package without them. `--prebuilt` compiles
+// nothing and uses the binaries that are already in prebuilds/.
 
 import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -31,7 +31,7 @@ export async function pack(directory) {
 }
 
 /**
- * Makes prebuilds/ contain the binaries that are packed and tested, and no others.
+ * Ensures that prebuilds/ contains exactly the binaries to pack and test. If `compile` is false, changes nothing.
  * @param {{ compile: boolean, arm64: boolean }} options
  * @returns {Promise<string[]>} lines for the report
  */
@@ -47,7 +47,7 @@ async function ensurePrebuilds({ compile, arm64 }) {
   const lines = [];
   for (const platform of platforms) {
     if (platform === EMULATED_PLATFORM && !(await isCached(platform))) {
-      process.stderr.write(`  ${platform} is also compiled, which doubles the time. Skip it with \`-- --no-arm64\`.\n`);
+      process.stderr.write(`  Also compiling for ${platform}, which doubles the time. To skip this, pass \`-- --no-arm64\`.\n`);
     }
     const { compiled } = await prebuild(platform);
     lines.push(await line(platform, `compiled ${compiled ? 'now' : 'earlier from the same sources'}`));
@@ -63,7 +63,7 @@ async function ensurePrebuilds({ compile, arm64 }) {
  * Packs the package and runs the tests on the tarball.
  * @param {string[]} vitestArguments
  * @param {Awaited<ReturnType<typeof setup>>} models
- * @param {string[]} lines the first lines of the report; those of the tests come after them
+ * @param {string[]} lines the first lines of the report. The tests add their lines after these.
  */
 async function testPackage(vitestArguments, { model, microModels }, lines) {
   const directory = await mkdtemp(join(tmpdir(), 'llama-headstart-package-'));

@@ -1,5 +1,5 @@
 // `npm run test:soak [-- vitest arguments]`: runs the fault tests of test/soak with their full counts, which takes
-// several minutes. The last line has the number of tries and of failures.
+// several minutes. The last line has the number of tries and the number of failures.
 
 import { isMain, runMain } from '../bin/lib/run.mjs';
 import { runWithTallies, sumOf } from './lib/tallies.mjs';

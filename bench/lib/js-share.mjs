@@ -3,11 +3,11 @@
 import { readFileSync } from 'node:fs';
 
 /**
- * Starts a measurement. Call the returned function to end it and to get, in milliseconds:
- * - `active`: the time in which the thread did not wait for events (`performance.eventLoopUtilization`). It includes the time
- *   in which the thread was ready to run but had no core.
- * - `cpu`: the time on a core, waking up and going to sleep included (`process.threadCpuUsage`, or the kernel's counter on
- *   Linux). NaN if neither is available.
+ * Starts a measurement. The returned function ends the measurement and returns two times in milliseconds:
+ * - `active`: the time in which the thread did not wait for events (`performance.eventLoopUtilization`). `active` includes
+ *   the time in which the thread was ready to run but had no core.
+ * - `cpu`: the thread's processor time, including the time to wake up and to go to sleep. The source is
+ *   `process.threadCpuUsage`, or the kernel's counter on Linux. NaN if neither is available.
  *
  * @returns {() => { active: number, cpu: number }}
  */

@@ -1,10 +1,10 @@
-// A cache directory with thousands of entries that uses the disk space of one.
+// Makes a cache directory that has thousands of entries but uses the disk space of one entry.
 import { appendFile, link, mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 /**
- * Makes `target` a copy of the cache directory `source` with `count` more entries. Each additional entry is a hard link
- * to an existing file, under a new name, and an index line with other token hashes.
+ * Copies the cache directory `source` to `target` and adds `count` entries. Each added entry consists of a hard link to
+ * an existing file, under a new name, and an index line with other token hashes.
  *
  * @param {string} source
  * @param {string} target

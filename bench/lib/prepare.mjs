@@ -1,4 +1,4 @@
-// Prepares what every benchmark needs: the addon, the baseline program, a model and an empty directory.
+// Prepares the addon, the baseline program, a model and an empty directory. Every benchmark needs them.
 
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { step } from '../../bin/lib/progress.mjs';
 import { setup } from '../../scripts/setup.mjs';
 
-/** @param {string} [model] a GGUF file instead of SmolLM2 */
+/** @param {string} [model] a GGUF file; default: SmolLM2 */
 export async function prepare(model) {
   const prepared = await setup({ model: model === undefined, quiet: true });
   const path = model ?? prepared.model?.path;

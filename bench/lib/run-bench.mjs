@@ -6,7 +6,7 @@ import { runMain } from '../../bin/lib/run.mjs';
 import { prepare } from './prepare.mjs';
 
 /**
- * Prepares, measures with a progress bar, and prints the result as text or as one JSON object (`--json`).
+ * Prepares and runs a benchmark, shows a progress bar, and prints the result as text or as one JSON object (`--json`).
  *
  * @template Result
  * @param {object} bench

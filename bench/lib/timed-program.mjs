@@ -1,5 +1,5 @@
-// A child process that runs one command at a time and replies with the milliseconds that it took: the baseline
-// (bench/native/baseline.cpp), or our side with the same commands (bench/native/ours.mjs).
+// A child process that runs one command at a time and replies with the milliseconds that the command took. The program is
+// the baseline (bench/native/baseline.cpp), or this package's program with the same commands (bench/native/ours.mjs).
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -13,7 +13,7 @@ export class TimedProgram {
    * @param {string} program
    * @param {{ model: string, threads: number, kvCells: number, sequences: number, tokensFile: string, stateFile?:
    *   string, layout?: 'unified' | 'split' }} options
-   * @param {string[]} [leadingArguments] arguments in front of those that `options` become, such as a script for Node.js
+   * @param {string[]} [leadingArguments] arguments in front of those from `options`, such as a script for Node.js
    */
   static async start(
     program,

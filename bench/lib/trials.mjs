@@ -8,7 +8,7 @@ export function median(values) {
 }
 
 /**
- * Runs every measure once per round. The first round is a warm-up whose results are dropped.
+ * Runs every measure once per round. In front of these rounds, runs a warm-up round whose results are dropped.
  *
  * @param {number} rounds
  * @param {Record<string, () => Promise<number>>} measures by name; each returns milliseconds
@@ -25,14 +25,14 @@ export async function interleave(rounds, measures, onProgress) {
  * @param {number} rounds
  * @param {Record<string, () => Promise<number>>} measures
  * @param {(fraction: number, detail: string) => void} [onProgress]
- * @param {number} [warmUpRounds] rounds whose results are dropped, in front of `rounds`
+ * @param {number} [warmUpRounds] the number of additional rounds that run first and whose results are dropped
  * @returns {Promise<Record<string, number[]>>}
  */
 export async function trials(rounds, measures, onProgress = () => {}, warmUpRounds = 1) {
   const names = Object.keys(measures);
   const results = Object.fromEntries(names.map((name) => [name, []]));
   for (let round = 1 - warmUpRounds; round <= rounds; round++) {
-    // Every second round runs in reverse order, so that no measure always follows the same one.
+    // Every second round runs in reverse order, so that no measure always follows the same other measure.
     for (const name of round % 2 === 0 ? names : [...names].reverse()) {
       const ms = await measures[name]();
       if (round > 0) results[name].push(ms);
@@ -42,7 +42,7 @@ export async function trials(rounds, measures, onProgress = () => {}, warmUpRoun
   return results;
 }
 
-/** The median of each measure over several calls of {@link trials}. @param {Record<string, number[]>[]} passes */
+/** Returns the median of each measure over several calls of {@link trials}. @param {Record<string, number[]>[]} passes */
 export function medians(passes) {
   return Object.fromEntries(
     Object.keys(passes[0]).map((name) => [name, median(passes.flatMap((results) => results[name]))]),

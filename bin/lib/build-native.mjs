@@ -1,4 +1,4 @@
-// Builds the addon in .build/<variant> and copies it to build/Release, where the loader looks for it.
+// Builds the addon in .build/<variant> and copies it to build/Release. The loader finds it there.
 //
 //   npm run build:native [-- --cuda | --metal | --vulkan] [--portable] [--debug] [--jobs N] [--clean]
 //
@@ -21,28 +21,28 @@ const ADDON = 'llama_headstart.node';
 /** cmake/portable.cmake names the libraries of a portable build with this prefix. */
 const LIBRARY_PREFIX = 'headstart-';
 const BASELINE = 'llama_headstart_baseline';
-/** If the disk has fewer free bytes, the next object file may not fit on it. */
+/** If the disk has fewer free bytes than this, the next object file may not fit. */
 const FULL_DISK_BYTES = 16 * 1024 ** 2;
 const ACCELERATORS = /** @type {const} */ (['cuda', 'metal', 'vulkan']);
 const HOST_COMPILER_HINT =
-  "nvcc does not support this machine's compiler, which is too new. Install an older one and set CUDAHOSTCXX=g++-13, or install a newer CUDA toolkit.";
+  "nvcc does not support this machine's C++ compiler, because the compiler is too new. Install an older compiler and name it, for example with CUDAHOSTCXX=g++-13. Or install a newer CUDA toolkit.";
 
 /**
  * @typedef {object} BuildOptions
  * @property {'cuda' | 'metal' | 'vulkan'} [accelerator] default: none, which computes on the CPU
- * @property {boolean} [debug] without optimization, with symbols
+ * @property {boolean} [debug] compile without optimization and with symbols
  * @property {number} [jobs] parallel compiler processes; default: one per core
- * @property {boolean} [portable] ggml as shared libraries with one module per CPU generation, instead of one file for
- *   this CPU
+ * @property {boolean} [portable] build ggml as shared libraries with one module per CPU generation; default: build one
+ *   file for this CPU
  * @property {{ name: string, toolchain: string, env: NodeJS.ProcessEnv }} [cross] a compiler for another platform or an
- *   older libc; `name` is part of the name of the build directory
+ *   older libc. The name of the build directory contains `name`.
  * @property {string} [directory] the build directory; default .build/<variant>
  * @property {boolean} [plain] run CMake directly even if cmake-js is installed
- * @property {boolean} [sanitize] with address and undefined-behavior checks, in .build/sanitize, not installed
+ * @property {boolean} [sanitize] build with address and undefined-behavior checks in .build/sanitize, and install nothing
  * @property {boolean} [clean] compile everything again
  * @property {boolean} [baseline] build the baseline of the benchmarks (bench/native/baseline.cpp) instead of the addon
  * @property {'cuda' | 'vulkan'} [module] build only ggml's module for that GPU, and install nothing
- * @property {string[]} [definitions] more CMake settings: "CMAKE_CUDA_ARCHITECTURES=90"
+ * @property {string[]} [definitions] additional CMake settings, such as "CMAKE_CUDA_ARCHITECTURES=90"
  * @property {string} [output] the directory for the addon; default build/Release
  * @property {(state: { fraction?: number, detail?: string }) => void} [onProgress]
  */
@@ -72,13 +72,13 @@ export async function buildNative(options = {}) {
   return { path: await install(built, libraries, output, manifestOf(options)), compiled };
 }
 
-/** The name of the build directory: one directory per combination of options. @param {BuildOptions} options */
+/** Returns the name of the build directory, which consists of the names of these options. @param {BuildOptions} options */
 function variantOf({ accelerator, cross, debug, portable, sanitize }) {
   const kind = sanitize ? 'sanitize' : debug ? 'debug' : 'release';
   return [cross?.name, portable && 'portable', accelerator, kind].filter(Boolean).join('-');
 }
 
-/** The content of build.json, which the loader and `doctor` read. @param {BuildOptions} options */
+/** Returns the content of build.json. The loader and `doctor` read that file. @param {BuildOptions} options */
 const manifestOf = ({ accelerator, cross, debug = false, definitions = [], portable }) => ({
   shape: portable ? 'portable' : 'static',
   gpu: accelerator ?? null,
@@ -99,7 +99,7 @@ async function compile(directory, config, target, options) {
   const { cross, onProgress = () => {} } = options;
   const logFile = join(directory, 'build.log');
   const log = createWriteStream(logFile);
-  log.on('error', () => {}); // if the disk is full, the compiler reports it too
+  log.on('error', () => {}); // not reported here: if the disk is full, the compiler reports that, too
   let compiled = 0;
   const cmake = async (/** @type {[string, string[]]} */ [command, args]) => {
     const result = await run(command, args, {
@@ -134,7 +134,7 @@ async function compile(directory, config, target, options) {
   }
 }
 
-/** CMake's settings: "NAME=VALUE". @param {BuildOptions} options */
+/** Returns CMake's settings in the form "NAME=VALUE". @param {BuildOptions} options */
 function settingsOf({ accelerator, cross, definitions = [], module, portable, sanitize }) {
   return [
     // llama.cpp enables Metal by default on a Mac. This package enables it only on request.
@@ -147,7 +147,7 @@ function settingsOf({ accelerator, cross, definitions = [], module, portable, sa
   ];
 }
 
-/** Relative to the repository's root if the path is inside it. */
+/** Returns a path inside the repository relative to the repository's root, and any other path unchanged. */
 const shownPath = (/** @type {string} */ path) => {
   const relativePath = relative(root, path);
   return relativePath.startsWith('..') ? path : relativePath;
@@ -157,16 +157,17 @@ const shownPath = (/** @type {string} */ path) => {
 const COMPILER_VARIABLES = ['CC', 'CXX', 'CUDACXX', 'CUDAHOSTCXX'];
 
 /**
- * Everything that a build directory is configured for, as text. It includes the root directory, because a build
- * directory holds absolute paths and cannot be used after the checkout was moved.
+ * Returns a text that describes the configuration of a build directory. The text contains the root directory, because a
+ * build directory contains absolute paths and becomes unusable if the checkout is moved.
  * @param {unknown} args @param {NodeJS.ProcessEnv} env
  */
 const configuredFor = (args, env) =>
   `${JSON.stringify({ root, args, compilers: COMPILER_VARIABLES.map((name) => env[name] ?? null) })}\n`;
 
 /**
- * Whether the settings of a build directory changed. If so, removes CMake's cache: CMake would keep the first compiler
- * that it found, even if that compiler failed. CMake notices changed CMakeLists files itself.
+ * Returns whether the settings of a build directory changed. If they changed, this function removes CMake's cache.
+ * Otherwise CMake would keep the first compiler that it found, even if that compiler failed. This function need not
+ * compare the CMakeLists files, because CMake detects their changes.
  * @param {string} directory
  * @param {string} wanted the result of `configuredFor`
  */
@@ -192,8 +193,8 @@ function parseProgress(line) {
 }
 
 /**
- * The message of a failed build. It quotes the lines with errors, because the last lines are often warnings of another
- * job.
+ * Returns the error message for a failed build. The message quotes the lines with errors, because the last lines are
+ * often warnings from another compiler process.
  * @param {string} output
  * @param {string} directory
  * @param {string} logFile
@@ -204,23 +205,23 @@ async function explainFailure(output, directory, logFile) {
   const shownLines = lines.flatMap((line, index) => (isError.test(line) ? [index, index + 1, index + 2] : []));
   const shown = new Set(shownLines.slice(0, 20));
   const errors = lines.filter((_, index) => shown.has(index)).join('\n');
-  // Tools do not always report a full disk as such.
+  // Some tools fail on a full disk without naming the reason.
   const { bavail, bsize } = await statfs(directory);
   const full = bavail * bsize < FULL_DISK_BYTES ? ': no space left on its disk' : '';
   const hint = /unsupported (GNU|clang) version/i.test(output) ? `\n  ${HOST_COMPILER_HINT}` : '';
   return `The native build failed${full}${quoteTail(errors || output, 20)}${hint}\n  Full log: ${shownPath(logFile)}`;
 }
 
-/** The file names of the libraries that a portable addon needs. @param {string} directory */
+/** Returns the file names of the libraries that a portable addon needs. @param {string} directory */
 async function librariesOf(directory) {
   const list = await readFile(join(directory, 'libraries.txt'), 'utf8');
   return list.split('\n').filter(Boolean);
 }
 
 /**
- * Copies the addon and its libraries into `output`. Each file is copied under a temporary name and then renamed, so
- * that a process which has loaded the old file keeps it. Removes libraries of an earlier build, because the addon would
- * load them.
+ * Copies the addon and its libraries into `output`. Copies each file to a temporary name and then renames the copy. A
+ * process that has loaded the old file keeps that file. Removes the libraries of an earlier build, because the addon
+ * would load them.
  * @param {string} built path of the addon
  * @param {string[]} libraries file names, in the directory of the addon
  * @param {string} output
@@ -250,7 +251,9 @@ async function findBuilt(directory, config, name) {
   for (const built of candidates) {
     if ((await stat(built).catch(() => undefined))?.isFile()) return built;
   }
-  throw new Error(`The build succeeded but left no ${name}. Looked for:\n  ${candidates.join('\n  ')}`);
+  throw new Error(
+    `The build succeeded but did not produce ${name}. Expected it at one of these paths:\n  ${candidates.join('\n  ')}`,
+  );
 }
 
 /** Parses the value of `--jobs`. @param {string | undefined} text */

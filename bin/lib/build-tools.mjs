@@ -1,9 +1,9 @@
-// Checks that this machine has the tools for a build before anything is compiled. The error says how to install what is
+// Before a build, checks that this machine has the necessary tools. The error says how to install the tools that are
 // missing or too old.
 
 import { run } from './run.mjs';
 
-/** The oldest versions that compile llama.cpp (C++17 with <filesystem>, and C++17 in CUDA). */
+/** The oldest tools that can compile llama.cpp, which uses C++17 with <filesystem>, and C++17 in CUDA. */
 const MINIMUM = { cmake: [3, 21], gcc: 9, clang: 10, cuda: [11, 7] };
 
 const INSTALL_HINT =
@@ -69,7 +69,7 @@ async function acceleratorProblem(accelerator) {
   return undefined;
 }
 
-/** The versions of the tools that `doctor` shows, by name; null for a tool that is not installed. */
+/** Returns the version of each tool that `doctor` shows, by the tool's name. The version of a missing tool is null. */
 export async function toolVersions() {
   const entries = await Promise.all(
     ['cmake', 'ninja', 'make', compilerCommand() ?? 'c++', nvcc(), 'glslc', 'ccache'].map(async (command) => {

@@ -1,6 +1,5 @@
-// The commands of a CMake build. In a checkout, where this package is developed and released, cmake-js runs CMake. A
-// user's `npx llama-headstart build` runs CMake directly with the same settings, so that users need not install
-// cmake-js.
+// Makes the commands of a CMake build. In a checkout of this repository, cmake-js runs CMake. A user's
+// `npx llama-headstart build` runs CMake directly with the same settings, so that users need not install cmake-js.
 
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -18,12 +17,12 @@ const require = createRequire(import.meta.url);
 
 /** @returns {((directory: string, config: string) => Driver) | undefined} undefined if cmake-js is not installed */
 export function cmakeJs() {
-  // Only this checkout's cmake-js has a known version. A user's project may have another one.
+  // Only the cmake-js of this checkout is used, because its version is pinned. A user's project may have another version.
   const program = join(root, 'node_modules', 'cmake-js', 'bin', 'cmake-js');
   if (!existsSync(program)) return undefined;
   return (directory, config) => {
     const common = ['--out', directory, '--config', config];
-    // `build` gets the settings too. Without them cmake-js would configure again with its defaults.
+    // `build` also needs the settings. Without them cmake-js would configure the build again with its defaults.
     let definitions = /** @type {string[]} */ ([]);
     return {
       async configure(settings) {
@@ -62,7 +61,7 @@ async function generator() {
   return ['-G', hasNinja ? 'Ninja' : 'Unix Makefiles'];
 }
 
-/** The directories of Node-API's headers. They come from npm packages, so that a build downloads nothing. */
+/** Returns the directories of Node-API's headers. The headers come from npm packages, so that a build downloads nothing. */
 const nodeApi = () => [
   require('node-api-headers').include_dir,
   dirname(require.resolve('node-addon-api/package.json')),

@@ -1,2 +1,2 @@
-/** Makes a directory with its parents; one that exists is left as it is. */
+/** Makes a directory and its missing parents. Does not change an existing directory. */
 export function makeDirectory(path: string): Promise<void>;

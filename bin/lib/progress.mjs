@@ -1,4 +1,4 @@
-// Prints one line per step to stderr. stdout is for the result of a script (`npm run --silent demo -- --json`).
+// Prints one line per step to stderr, because a script prints its result to stdout (`npm run --silent demo -- --json`).
 
 const BAR_WIDTH = 24;
 const ANNOUNCE_AFTER_MS = 1000;
@@ -7,8 +7,8 @@ const REDRAW_EVERY_MS = 100;
 const live = process.stderr.isTTY === true && process.env.TERM !== 'dumb' && !process.env.CI;
 
 /**
- * A step of a script. On a terminal its line is updated in place, with a progress bar and the remaining time. Elsewhere
- * a new line is printed about every 10 %. The last line is "✓ name (3.2 s)".
+ * A step of a script. On a terminal the step updates its line in place and shows a progress bar and the remaining time.
+ * If stderr is no terminal, the step prints a new line about every 10 %. The last line is "✓ name (3.2 s)".
  */
 export class Step {
   #name;
@@ -99,8 +99,8 @@ export class Step {
 }
 
 /**
- * Runs one step and ends its line with ✓, with ✗ if the step failed, or with – if its result is null: the step had no
- * result, but that is not an error.
+ * Runs one step. The step's last line starts with ✗ if `work` failed, with – if the result of `work` is null, and else
+ * with ✓. Null means that the step has no result and that this is not an error.
  * @template T
  * @param {string} name
  * @param {{ quiet?: boolean }} options

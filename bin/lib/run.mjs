@@ -1,4 +1,4 @@
-// Runs commands for the scripts. Imports only modules of Node.js, because scripts run before `npm ci`.
+// Runs commands for the scripts. This file imports only built-in modules, because scripts also run before `npm ci`.
 
 import { spawn } from 'node:child_process';
 import { realpathSync } from 'node:fs';
@@ -18,15 +18,15 @@ const MAX_OUTPUT_LENGTH = 256 * 1024;
  * @property {(line: string) => void} [onLine] called for each line of stdout and stderr
  * @property {number} [idleTimeoutMs] end the command if it prints nothing for this long
  * @property {boolean} [interruptible] a signal that would end this process (Ctrl-C, `kill`) ends the command instead.
- *   The call returns with `interrupted: true`, so that the caller can clean up, and this process will end with the
- *   signal's exit code.
+ *   The call then returns `interrupted: true`, so that the caller can clean up. It also sets this process's exit code to
+ *   that of the signal.
  */
 
 const SIGNALS = /** @type {const} */ ({ SIGHUP: 1, SIGINT: 2, SIGTERM: 15 });
 
 /**
- * Runs a command until it ends. Never rejects: the code is 127 if the command does not exist, and 124 after
- * `idleTimeoutMs`.
+ * Runs a command and waits until it ends. The promise never rejects. The code is 127 if the command cannot be started,
+ * and 124 if the command printed nothing for `idleTimeoutMs`.
  * @param {string} command
  * @param {string[]} args
  * @param {RunOptions} [options]
@@ -45,14 +45,14 @@ export function run(command, args, options = {}) {
       timedOut = true;
       stop();
     });
-    // The terminal's Ctrl-C does not reach a separate process group.
+    // Ctrl-C in a terminal does not reach a command in a separate process group. This process must end that command.
     const signals = interruptible ? Object.keys(SIGNALS) : idleTimeoutMs !== undefined ? ['SIGINT'] : [];
     const onSignal = (/** @type {keyof typeof SIGNALS} */ signal) => {
       stop();
       process.exitCode = 128 + SIGNALS[signal];
       if (!interruptible) process.exit();
       interrupted = true;
-      // A grandchild that is still running ends when it writes to the closed stream.
+      // If a child process of the command is still running, it ends when it writes to the closed stream.
       child.stdout?.destroy();
       child.stderr?.destroy();
     };
@@ -90,7 +90,8 @@ function start(command, args, { cwd = root, env, inherit = false, idleTimeoutMs 
     stdio: inherit ? 'inherit' : ['ignore', 'pipe', 'pipe'],
     // On Windows npm is a .cmd file, which needs a shell.
     shell: !posix && command.endsWith('.cmd'),
-    // A separate process group, so that a time limit also ends grandchildren (git starts git-remote-https).
+    // The command gets a separate process group, so that a time limit also ends the command's child processes. For
+    // example, git starts git-remote-https.
     detached: posix && idleTimeoutMs !== undefined,
   });
 }
@@ -130,12 +131,12 @@ class OutputRecorder {
     for (const line of lines) this.#onLine(line);
   }
 
-  /** Appends text of this process to the output. @param {string} text */
+  /** Appends a message from this process to the command's output. @param {string} text */
   note(text) {
     this.#output += text;
   }
 
-  /** Passes on the last line, and returns everything. */
+  /** Passes an unfinished last line to `onLine`, and returns the whole output. */
   end() {
     if (this.#partialLine) this.#onLine?.(this.#partialLine);
     this.#partialLine = '';
@@ -169,7 +170,7 @@ export function npm(args, options) {
 }
 
 /**
- * The last lines of a command's output, indented, for the end of an error message.
+ * Returns the last lines of a command's output, indented, for the end of an error message.
  * @param {string} output
  * @param {number} [count]
  */
@@ -182,14 +183,15 @@ export function quoteTail(output, count = 8) {
 }
 
 /**
- * Whether this module is the script that Node was started with.
+ * Returns whether Node.js was started with this module as its script.
  * @param {ImportMeta} meta
  */
 export const isMain = (meta) =>
   process.argv[1] !== undefined && fileURLToPath(meta.url) === realpathSync(process.argv[1]);
 
 /**
- * Runs a script's main function; a failure becomes a message and exit code 1, without a stack trace.
+ * Runs a script's main function. If it fails, prints the error's message and sets exit code 1. Prints the stack trace
+ * only if the environment variable DEBUG is set.
  * @param {() => Promise<unknown>} main
  */
 export async function runMain(main) {

@@ -13,7 +13,7 @@ const agent = await AgentServer.initialize({
   cache: { dir: cacheDir },
   systemPrompt,
   tools,
-  sampling: { temperature: 0 }, // cached and uncached sessions reply the same
+  sampling: { temperature: 0 }, // so that cached and uncached sessions give the same reply
 });
 try {
   await runSessions(Number(uncached), false);

@@ -1,11 +1,11 @@
-// The demo's result as text: the table of the specification with this machine's numbers, and a small bar chart.
+// Formats the demo's result as text: the specification's table with this machine's numbers, and a small bar chart.
 
 const PLOT_WIDTH = 50;
 
 const formatMs = (ms) => (ms < 10 ? `${ms.toFixed(2)} ms` : `${Math.round(ms).toLocaleString('en-US')} ms`);
 const median = (numbers) => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? 0;
 
-/** "1 miss, 9 resident" */
+/** Counts the sessions per source: "1 prefill, 9 resident". */
 function sourcesOf(sessions) {
   const counts = new Map();
   for (const { source } of sessions) counts.set(source, (counts.get(source) ?? 0) + 1);
@@ -63,7 +63,7 @@ ${plot([
   ['second process', totals.secondProcessMs],
 ])}
 
-${totals.speedup.toFixed(1)} times faster to start; ${(totals.uncachedMs / totals.secondProcessMs).toFixed(0)} times in the second process.
+With the cache, sessions start ${totals.speedup.toFixed(1)} times faster, and ${(totals.uncachedMs / totals.secondProcessMs).toFixed(0)} times faster in the second process.
 All ${uncached.sessions.length + first.sessions.length + second.sessions.length} replies are equal: ${JSON.stringify(first.sessions[0].reply.split('\n')[0])}
 `;
 }

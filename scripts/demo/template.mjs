@@ -31,7 +31,7 @@ const string = (description) => ({ type: 'string', description });
 const integer = (description) => ({ type: 'integer', description });
 const flag = (description) => ({ type: 'boolean', description });
 
-/** @param {number} required how many of the properties are required, counted from the first */
+/** @param {number} required the number of required properties, counted from the first property */
 const tool = (name, description, properties, required = 1) => ({
   name,
   description,

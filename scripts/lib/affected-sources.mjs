@@ -1,4 +1,4 @@
-// Which sources are compiled differently after some files have changed.
+// Finds the C++ sources that a change of some files affects.
 
 /** @param {string} text the text of a C++ file @returns {string[]} the headers that it includes with quotes */
 export function includedHeaders(text) {
@@ -6,7 +6,7 @@ export function includedHeaders(text) {
 }
 
 /**
- * The changed sources, and the sources that include a changed header, also through other headers.
+ * Returns the changed sources, and the sources that include a changed header directly or through other headers.
  * @param {readonly string[]} changed
  * @param {ReadonlyMap<string, readonly string[]>} includes the headers that each file includes
  * @returns {string[]}

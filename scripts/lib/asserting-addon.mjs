@@ -1,5 +1,5 @@
-// Runs the tests of the low-level API on an addon that was built with assertions. The addon is not installed. The
-// command line's arguments are passed on to vitest.
+// Builds an addon with assertions and runs the tests of the low-level API on it. The addon is not installed. Vitest gets
+// the arguments of the command line.
 
 import { relative } from 'node:path';
 import { buildNative } from '../../bin/lib/build-native.mjs';
@@ -11,7 +11,7 @@ import { setup } from '../setup.mjs';
  * @param {string} name of the build, for the progress line
  * @param {import('../../bin/lib/build-native.mjs').BuildOptions} options
  * @param {number} patience the factor for the time limits of tests, compared with a release build
- * @param {NodeJS.ProcessEnv} env more environment variables for the tests
+ * @param {NodeJS.ProcessEnv} env additional environment variables for the tests
  */
 export async function testAssertingAddon(name, options, patience, env = {}) {
   const { model, microModels } = await setup({ model: true, microModels: true, quiet: true });

@@ -1,5 +1,6 @@
-// NVIDIA's CUDA compiler from Python packages. It compiles the CUDA package on a machine without a CUDA toolkit; a GPU
-// is not needed. If a toolkit is installed (nvcc on PATH, or CUDACXX), that toolkit is used instead.
+// Downloads NVIDIA's CUDA compiler as Python packages, to compile the CUDA package on a machine without a CUDA toolkit.
+// The compiler needs no GPU. If a toolkit is installed (nvcc on PATH, or CUDACXX), scripts/gpu-package.mjs uses that
+// toolkit and downloads nothing.
 
 import { existsSync } from 'node:fs';
 import { chmod, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
@@ -39,8 +40,8 @@ export async function ensureCuda(onProgress = () => {}) {
 }
 
 /**
- * Adds what a compiler needs. The Python packages are meant for running programs: they have no executable bits, no
- * lib64 and no library names without a version.
+ * Adds executable bits, lib64, and library names without a version. A compiler needs them, but the Python packages lack
+ * them, because they are meant for running programs.
  * @param {string} directory
  */
 async function completeToolkit(directory) {
@@ -57,9 +58,9 @@ async function completeToolkit(directory) {
 }
 
 /**
- * Compiles a stub of the driver's library, libcuda.so, which only machines with a GPU have. The linker needs the names
- * of the library and of its functions: without them the module would not depend on the library and could not be loaded.
- * The stub is not part of the downloaded toolkit, because it needs this machine's C compiler.
+ * Compiles a stub of the driver's library, libcuda.so. Only machines with a GPU have the real library. The linker needs
+ * the names of the library and of its functions. Without these names, the module would not depend on the library and
+ * could not be loaded. `ensureTool` does not create the stub, because the stub needs this machine's C compiler.
  * @param {string} directory
  */
 async function ensureDriverStub(directory) {

@@ -1,4 +1,4 @@
-// Emulators of other CPUs for tests, from Debian packages that are unpacked but not installed.
+// Downloads emulators of other CPUs for tests. They come from Debian packages, which are unpacked but not installed.
 
 import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';

@@ -1,11 +1,11 @@
-// Other versions of Node.js for tests, from the npm packages node-<platform>-<arch>.
+// Downloads other versions of Node.js for tests, from the npm packages node-<platform>-<arch>.
 
 import { chmod } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { mustRun, npm, quoteTail } from '../../bin/lib/run.mjs';
 import { ensureTool } from './tools.mjs';
 
-/** The newest version of each supported major version when this was written, and of the majors after it. */
+/** One release of each even major version of Node.js since 20: the newest release when this list was written. */
 export const NODE_VERSIONS = ['20.20.2', '22.23.3', '24.21.0', '26.10.0'];
 
 /**

@@ -14,7 +14,7 @@ await runMain(async () => {
     platform in TARGETS && !isMusl ? await toolchain(/** @type {keyof typeof TARGETS} */ (platform)) : undefined;
   if (!cross && platform !== `${process.platform}-${process.arch}`) {
     throw new Error(
-      `Expected a machine with ${platform}, got ${process.platform}-${process.arch}. This platform cannot be cross-compiled.`,
+      `Expected a machine with ${platform}, got ${process.platform}-${process.arch}. Binaries for ${platform} cannot be cross-compiled.`,
     );
   }
   const isMac = process.platform === 'darwin';

@@ -1,2 +1,2 @@
-/** A hash of everything that a platform's prebuilt binaries are built from: 16 hexadecimal digits. */
+/** Returns a hash (16 hexadecimal digits) of everything that a platform's prebuilt binaries are built from. */
 export function prebuildInputs(platform: string, directory?: string): Promise<string>;

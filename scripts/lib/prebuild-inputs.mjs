@@ -1,11 +1,12 @@
-// Hashes everything that a prebuilt binary is built from. If the hash has not changed, earlier binaries are used again.
+// Hashes everything that a prebuilt binary is built from. As long as the hash does not change, `prebuild` uses binaries
+// that were built earlier.
 
 import { createHash } from 'node:crypto';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { root } from '../../bin/lib/run.mjs';
 
-/** Files and directories. llama-pin.json stands for llama.cpp, and the version in zig.mjs for the compiler. */
+/** The hashed files and directories. llama-pin.json identifies llama.cpp, and the version in zig.mjs the compiler. */
 const SOURCES = [
   'CMakeLists.txt',
   'cmake',
@@ -44,7 +45,7 @@ export async function prebuildInputs(platform, directory = root) {
 /**
  * @param {string} directory
  * @param {string} path
- * @returns {Promise<string[]>} sorted, because the order of a file system varies
+ * @returns {Promise<string[]>} the files at `path`, sorted, because a file system may list them in any order
  */
 async function filesOf(directory, path) {
   if ((await stat(join(directory, path))).isFile()) return [path];

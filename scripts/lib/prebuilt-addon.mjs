@@ -4,8 +4,8 @@ import { execFileSync } from 'node:child_process';
 import { root } from '../../bin/lib/run.mjs';
 
 /**
- * Asks node-gyp-build. PREBUILDS_ONLY makes it ignore the addon in build/. node-gyp-build reads that variable only
- * once, so it runs in a separate process.
+ * Asks node-gyp-build for the addon. The variable PREBUILDS_ONLY makes node-gyp-build ignore the addon in build/.
+ * node-gyp-build runs in a separate process, because it reads the variable only once.
  * @returns {string} the path of the .node file
  * @throws {Error} if there is no prebuilt addon for this platform
  */

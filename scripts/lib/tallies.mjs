@@ -1,5 +1,5 @@
-// Runs vitest and collects the counts that tests report through test/helpers/soak.ts: how much was tried and how much
-// went wrong.
+// Runs vitest and collects the counts that tests report through test/helpers/soak.ts: the number of tries and the number
+// of failures.
 
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -34,5 +34,5 @@ export async function runWithTallies(args, env) {
   }
 }
 
-/** The sum of one count over all tallies. @param {readonly Tally[]} tallies @param {'tried' | 'wrong'} name */
+/** Returns the sum of one count over all tallies. @param {readonly Tally[]} tallies @param {'tried' | 'wrong'} name */
 export const sumOf = (tallies, name) => tallies.reduce((sum, tally) => sum + tally[name], 0);

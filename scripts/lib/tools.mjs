@@ -7,7 +7,7 @@ import { makeDirectory } from '../../bin/lib/make-directory.mjs';
 import { toolsDirectory } from './caches.mjs';
 
 /**
- * @param {string} name with its version: "zig-0.15.2"
+ * @param {string} name the tool's name with its version: "zig-0.15.2"
  * @param {(directory: string) => Promise<void>} fill puts the tool into an empty directory
  * @returns {Promise<string>} the tool's directory
  */

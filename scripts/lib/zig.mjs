@@ -1,5 +1,5 @@
-// The C++ compiler of prebuilt binaries: `zig c++`. It has the symbol versions of every glibc and the headers of every
-// target, so that any Linux machine can build for another platform. It comes from a Python package.
+// Downloads `zig c++`, the C++ compiler of prebuilt binaries, as a Python package. It has the symbol versions of every
+// glibc and the headers of every target, so that any Linux machine can build for another platform.
 
 import { chmod, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -10,10 +10,10 @@ import { ensureTool } from './tools.mjs';
 
 const VERSION = '0.15.2';
 const WHEEL_BYTES = 93_500_000;
-/** The oldest supported glibc: that of Debian 10 and RHEL 8. Amazon Linux 2023 has a newer one. */
+/** The oldest supported version of glibc. Debian 10 and RHEL 8 have this version, Amazon Linux 2023 a newer one. */
 export const GLIBC = '2.28';
 
-/** zig's and CMake's names of the platforms that zig builds prebuilt binaries for. */
+/** The platforms that zig builds prebuilt binaries for, with their names in zig and in CMake. */
 export const TARGETS = {
   'linux-x64': { triple: `x86_64-linux-gnu.${GLIBC}`, processor: 'x86_64' },
   'linux-arm64': { triple: `aarch64-linux-gnu.${GLIBC}`, processor: 'aarch64' },
@@ -72,8 +72,9 @@ export async function zigToolchain(zig, platform) {
   };
 }
 
-// Translates compiler flags. zig has no ARM architectures, only features of a CPU: "armv8.2-a+dotprod+fp16" becomes
-// "generic+v8_2a+dotprod+fullfp16". Since clang 20, 512-bit registers are a separate feature of AVX-512 (evex512).
+// The script translates compiler flags for zig. zig does not know ARM architectures, only CPU features:
+// "armv8.2-a+dotprod+fp16" becomes "generic+v8_2a+dotprod+fullfp16". Since clang 20, 512-bit registers are a separate
+// feature of AVX-512 (evex512).
 const wrapper = (/** @type {string} */ zig, /** @type {string} */ command) => `#!/bin/sh
 for argument do
   shift

@@ -16,7 +16,7 @@ describe('a release', () => {
 
   it('is refused with a reason if tag, version, date or entries do not agree', () => {
     expect(problems({ tag: 'v1.2.1', version: '1.2.0', changelog })).toEqual([
-      'the tag is v1.2.1, package.json says 1.2.0',
+      'the tag is v1.2.1, but package.json has version 1.2.0',
     ]);
     expect(problems({ tag: 'v1.1.0', version: '1.1.0', changelog })).toEqual([
       'CHANGELOG.md has no date for 1.1.0: "## [1.1.0] - unreleased"',

@@ -147,7 +147,7 @@ describe.skipIf(process.platform === 'win32')('an unusable cache directory', () 
     const { code, stderr } = await run(['build'], ENOUGH);
     expect(code).toBe(1);
     expect(stderr).toContain(
-      `Expected your cache directory to be writable, ${join(home, '.cache', 'llama-headstart')}`,
+      `Expected your cache directory ${join(home, '.cache', 'llama-headstart')} to be writable: `,
     );
     expect(stderr).toMatch(/Set (XDG_CACHE_HOME|HOME) to a writable folder/);
     const { stdout } = await run(['doctor'], ENOUGH);
@@ -250,7 +250,7 @@ describe.skipIf(process.platform === 'win32')('llama-headstart doctor', () => {
     expect(old.stdout).toContain('cmake: cmake version 3.16.3');
     expect(old.stdout).toContain('`npx llama-headstart build` lacks: CMake 3.21 or newer (found 3.16)');
     const enough = await run(['doctor'], ENOUGH);
-    expect(enough.stdout).toContain('enough for `npx llama-headstart build`');
+    expect(enough.stdout).toContain('These tools are enough for `npx llama-headstart build`.');
     expect(await readdir(home)).toEqual(['bin']);
   });
 });
