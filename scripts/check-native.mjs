@@ -44,7 +44,9 @@ async function mainBranch() {
   for (const name of ['main', 'origin/main']) {
     if ((await run('git', ['rev-parse', '--verify', '--quiet', name])).code === 0) return name;
   }
-  throw new Error('Expected a branch main or origin/main to compare with, found neither. To check all sources, pass `-- --all`.');
+  throw new Error(
+    'Expected a branch main or origin/main to compare with, found neither. To check all sources, pass `-- --all`.',
+  );
 }
 
 /** @param {boolean} all @returns {Promise<string[]>} the sources to check */

@@ -47,7 +47,9 @@ async function ensurePrebuilds({ compile, arm64 }) {
   const lines = [];
   for (const platform of platforms) {
     if (platform === EMULATED_PLATFORM && !(await isCached(platform))) {
-      process.stderr.write(`  Also compiling for ${platform}, which doubles the time. To skip this, pass \`-- --no-arm64\`.\n`);
+      process.stderr.write(
+        `  Also compiling for ${platform}, which doubles the time. To skip this, pass \`-- --no-arm64\`.\n`,
+      );
     }
     const { compiled } = await prebuild(platform);
     lines.push(await line(platform, `compiled ${compiled ? 'now' : 'earlier from the same sources'}`));
