@@ -126,7 +126,7 @@ esac\n`;
     });
     expect(output.trim().split('\n')).toEqual([
       'publish ./. --ignore-scripts --provenance --access public',
-      '@l/b@1.2.3 is published already',
+      '@l/b@1.2.3 is already published',
       'publish ./gpu-packages/@llama-headstart/c/ --ignore-scripts --provenance --access public',
     ]);
   });
