@@ -208,9 +208,8 @@ void Thread::run() {
         busy_ = true;
         lock.unlock();
         if (registry().parking) {
-            new std::function<void()>(
-                std::move(job)
-            );  // never freed: its destructor could use destroyed static objects
+            // This copy is never freed, because its destructor could use destroyed static objects.
+            new std::function<void()>(std::move(job));
             park();
         }
         job();

@@ -1,4 +1,5 @@
-// If a signal fires after a call has created its result, the result is closed and not left to the garbage collector.
+// If a signal fires after a call has created its result, the call closes the result at once. It does not leave the
+// result to the garbage collector.
 import {
   addon,
   type RawAddon,
@@ -27,7 +28,7 @@ beforeAll(async () => {
 });
 afterAll(() => model?.close());
 
-/** A signal that fires just after `create` has created its result, and the results. */
+/** Wraps `create` as `creating`, so that `signal` fires just after the result exists. `made` collects the results. */
 function firesAfter<Made>(create: (...args: never[]) => Promise<Made>) {
   const abort = new AbortController();
   const made: Made[] = [];
@@ -51,7 +52,7 @@ async function replaced(name: keyof RawAddon, value: object, work: () => Promise
   }
 }
 
-it('a context is closed', async () => {
+it('a context is closed if the signal fires just after its creation', async () => {
   const { signal, made, creating } = firesAfter<RawContext>(addon().Context.create as never);
   await replaced('Context', { create: creating }, async () => {
     expect(await codeOf(() => model.createContext({ kvCells: 256, signal }))).toBe('ABORTED');
@@ -60,7 +61,7 @@ it('a context is closed', async () => {
   expect(await codeOf(() => made[0]?.info())).toBe('CLOSED');
 });
 
-it('a sampler is closed', async () => {
+it('a sampler is closed if the signal fires just after its creation', async () => {
   const { signal, made, creating } = firesAfter<RawSampler>(addon().Sampler.create as never);
   await replaced('Sampler', { create: creating }, async () => {
     expect(await codeOf(() => model.createSampler({ temperature: 1 }, { signal }))).toBe('ABORTED');
@@ -69,7 +70,7 @@ it('a sampler is closed', async () => {
   expect(await codeOf(() => made[0]?.reset())).toBe('CLOSED');
 });
 
-it('a LoRA adapter is closed', async () => {
+it('a LoRA adapter is closed if the signal fires just after it was loaded', async () => {
   const { signal, made, creating } = firesAfter<RawLora>(addon().Lora.load as never);
   await replaced('Lora', { load: creating }, async () => {
     expect(await codeOf(() => model.loadLora(adapter, { signal }))).toBe('ABORTED');
@@ -79,7 +80,7 @@ it('a LoRA adapter is closed', async () => {
   expect(await codeOf(() => context.setLoras(applied))).toBe('CLOSED');
 });
 
-it('a model is closed', async () => {
+it('a model is closed if the signal fires just after it was loaded', async () => {
   const { signal, made, creating } = firesAfter<RawModel>(addon().Model.load as never);
   await replaced('Model', { load: creating }, async () => {
     expect(await codeOf(() => Model.load({ path: microModel('dense'), signal }))).toBe('ABORTED');
@@ -88,7 +89,7 @@ it('a model is closed', async () => {
   expect(await codeOf(() => made[0]?.info())).toBe('CLOSED');
 });
 
-it('a state from a file is closed', async () => {
+it('a state is closed if the signal fires just after it was read from a file', async () => {
   const path = `${directory}/state.kv`;
   await prefill(context, 0, tokens);
   const state = await context.captureSequence(0, tokens);
@@ -104,7 +105,7 @@ it('a state from a file is closed', async () => {
   expect(await codeOf(() => made[0]?.byteLength())).toBe('CLOSED');
 });
 
-it('a captured state is closed', async () => {
+it('a state is closed if the signal fires just after it was captured', async () => {
   const raws: RawContext[] = [];
   const create = addon().Context.create;
   let watched: Context | undefined;

@@ -37,7 +37,7 @@ const errorOf = async (work: () => Promise<unknown>): Promise<HeadstartError> =>
 };
 
 describe('a model load', () => {
-  it('does not start if the signal has already fired, and the error has its reason as cause', async () => {
+  it("does not start if the signal has already fired, and the error's cause is the signal's reason", async () => {
     const reason = new Error('changed my mind');
     const seen: number[] = [];
     const signal = AbortSignal.abort(reason);
@@ -99,7 +99,7 @@ describe('a decode', () => {
     const later = context.positionRange(0);
     abort.abort();
     await running;
-    // The decode is so short that the signal may come too late.
+    // The waiting decode is so short that it may end before the signal fires.
     expect((await later).last).toBe((await waiting) === 'ABORTED' ? 499 : 504);
     await context.clear();
   });
@@ -108,7 +108,7 @@ describe('a decode', () => {
 describe('a running decode', () => {
   const kinds = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
 
-  it.each(kinds)('of one %s sequence stops, reports the sequence, and the sequence can be continued', async (kind) => {
+  it.each(kinds)('of one sequence of a %s model can be aborted, and the sequence can be continued', async (kind) => {
     const subject = await Model.load({ path: microModel(kind) });
     const options = { kvCells: 4096, batchSize: 2048, maxSequences: 2 };
     const aborted = await subject.createContext(options);
@@ -123,7 +123,8 @@ describe('a running decode', () => {
       expect(last).toBe(-1);
     }
 
-    // The rest of the sequence can be continued with the same bits as a cold run that decodes the same batches.
+    // The sequence continues from its end. Its logits have the same bits as in a cold run that decodes the same
+    // batches.
     const from = last + 1;
     const end = from + 100;
     if (from > 0) await cold.decode(batchOf(0, 0, long.subarray(0, from)));
@@ -134,7 +135,7 @@ describe('a running decode', () => {
     await subject.close();
   });
 
-  it('of two sequences runs to its end, so that an abort of one does not affect the other', async () => {
+  it('of two sequences runs to its end even if its signal fires', async () => {
     const both = someTokens(1000, model.info.vocabulary.size);
     const wide = await model.createContext({ kvCells: 4096, batchSize: 2048, maxSequences: 2 });
     for (let round = 0; round < 10; round++) {
@@ -158,7 +159,7 @@ describe('a running decode', () => {
   });
 });
 
-/** Aborts a decode again and again, each time a little later, until an abort stops it while it runs. */
+/** Starts and aborts a decode again and again, each time a little later, until an abort stops a running decode. */
 async function abortInside(target: Context, batch: DecodeBatch): Promise<HeadstartError> {
   for (let delay = 0; ; delay = (delay + 1) % 50) {
     const abort = new AbortController();
@@ -178,7 +179,7 @@ async function abortInside(target: Context, batch: DecodeBatch): Promise<Headsta
 }
 
 describe('a file', () => {
-  it('is not written if the signal has already fired, and no part is left', async () => {
+  it('is not written if the signal has already fired, not even in part', async () => {
     const target = join(directory, 'aborted.kv');
     expect(await codeOf(() => state.writeFile(target, {}, { signal: AbortSignal.abort() }))).toBe('ABORTED');
     expect(existsSync(target)).toBe(false);
@@ -239,12 +240,12 @@ describe('calls that cannot be interrupted', () => {
   beforeEach(async () => {
     await context.clear();
     capturesBefore = context.counters().captures;
-    loaded = await model.loadLora(await adapter); // one that remembers no hash
+    loaded = await model.loadLora(await adapter); // a new adapter, because an adapter remembers its hash
     rendered = await model.render(conversation);
   });
 
   it.each(calls)(
-    '%s does not start if the signal has already fired, and the error has its reason as cause',
+    "%s does not start if the signal has already fired, and the error's cause is the signal's reason",
     async (name, call) => {
       if (name === 'a capture') await prefill(context, 0, tokens);
       const before = context.counters();
@@ -260,7 +261,7 @@ describe('calls that cannot be interrupted', () => {
       if (name === 'a capture') await prefill(context, 0, tokens);
       const abort = new AbortController();
       const outcome = errorOf(() => call(abort.signal));
-      // The load of the adapter must have ended.
+      // The call of the adapter starts only when the adapter's file was written.
       if (name.includes('adapter')) await adapter;
       abort.abort('changed my mind');
       const error = await outcome;
@@ -274,7 +275,7 @@ describe('calls that cannot be interrupted', () => {
     const abort = new AbortController();
     const outcome = errorOf(() => call(abort.signal));
     const later = call(new AbortController().signal);
-    // The load of the adapter must have ended.
+    // The call of the adapter starts only when the adapter's file was written.
     if (name.includes('adapter')) await adapter;
     abort.abort('changed my mind');
     expect((await outcome).code).toBe('ABORTED');
@@ -303,7 +304,7 @@ describe.each([
   });
   beforeEach(() => context.clear());
 
-  it('does not start if the signal has already fired, and the error has its reason as cause', async () => {
+  it("does not start if the signal has already fired, and the error's cause is the signal's reason", async () => {
     const error = await errorOf(() => restore(AbortSignal.abort('late')));
     expect([error.code, error.cause]).toEqual(['ABORTED', 'late']);
   });

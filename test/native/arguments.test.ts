@@ -1,4 +1,4 @@
-// Every wrong argument is a coded error, and open objects still work after it.
+// Every wrong argument causes an error with a code, and open objects still work afterwards.
 import { cpus } from 'node:os';
 import { type Context, type ContextOptions, type DecodeBatch, Model, SequenceState } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -110,7 +110,7 @@ describe('createContext', () => {
     expect(await create({ valueType: 'q8_0', kvCells: 256 })).toBe('none');
   });
 
-  it('refuses a KV cache larger than the memory of the machine, also for hybrid models', async () => {
+  it('refuses a KV cache larger than the memory of the machine, for hybrid models too', async () => {
     expect(await create({ kvCells: 2 ** 28 })).toBe('OUT_OF_MEMORY');
     const hybrid = await Model.load({ path: microModel('hybrid') });
     expect(await codeOf(() => hybrid.createContext({ kvCells: 2 ** 28 }))).toBe('OUT_OF_MEMORY');
@@ -272,7 +272,7 @@ describe('other arguments', () => {
     state.close();
   });
 
-  it('throw the error of their getters unchanged', async () => {
+  it('that have a throwing getter make the call fail with the same error', async () => {
     const surprise = new Error('from a getter');
     const options = {
       get kvCells(): number {
@@ -283,7 +283,7 @@ describe('other arguments', () => {
   });
 });
 
-it('a context decodes correctly after all these errors', async () => {
+it('a context still decodes correctly after many refused calls', async () => {
   await context.clear();
   const fresh = await model.createContext({ kvCells: 512, batchSize: 32, maxSequences: 4, maxOutputs: 8 });
   const tokens = someTokens(50, size);

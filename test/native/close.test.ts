@@ -1,4 +1,4 @@
-// close() can be called at any time, any number of times. Later calls are refused.
+// close() can be called at any time and any number of times. Afterwards, calls of other methods are refused.
 import type { HeadstartError } from 'llama-headstart';
 import { type Context, Model, type SequenceState } from 'llama-headstart/native';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
@@ -60,7 +60,7 @@ describe('after close()', () => {
     expect(model.info.architecture).toBe('qwen2');
   });
 
-  it('every member of a state throws CLOSED, and so does a restore of it', async () => {
+  it('every member of a state throws CLOSED, and so does a restore of the state', async () => {
     state.close();
     const calls: (() => unknown)[] = [
       () => state.tokens,
@@ -77,7 +77,7 @@ describe('after close()', () => {
 });
 
 describe('close()', () => {
-  it('may be called again, also while the first call is in progress', async () => {
+  it('may be called again, even while the first call is in progress', async () => {
     await Promise.all([context.close(), context.close()]);
     await context.close();
     await Promise.all([model.close(), model.close()]);
@@ -96,7 +96,7 @@ describe('close()', () => {
     await Promise.all([context.close(), other.close()]);
   });
 
-  it('stops a running decode and refuses queued ones', async () => {
+  it('of a context stops a running decode and refuses queued calls', async () => {
     const calls = [
       codeOf(() => context.decode(batchOf(0, 0, someTokens(2000, 200)))),
       codeOf(() => context.decode(batchOf(1, 0, someTokens(2000, 200)))),
@@ -107,7 +107,7 @@ describe('close()', () => {
     expect(['CLOSED', 'none']).toContain(await calls[0]);
   });
 
-  it('stops a decode in the middle', async () => {
+  it('of a context stops a decode before it has finished', async () => {
     const long = someTokens(4000, 200);
     let message = '';
     for (let delay = 0; !message.includes('was stopped'); delay = (delay + 1) % 50) {
@@ -123,19 +123,19 @@ describe('close()', () => {
     expect(message).toBe('CLOSED: The decode was stopped because its context was closed');
   });
 
-  it('of a model refuses a context that is being created', async () => {
+  it('of a model makes a createContext() in progress fail with CLOSED', async () => {
     const created = codeOf(() => model.createContext({ kvCells: 256 }));
     await model.close();
     expect(await created).toBe('CLOSED');
   });
 
-  it('of a model finishes tokenizing in progress', async () => {
+  it('of a model lets a tokenize() in progress finish', async () => {
     const texts = [model.tokenize('one two'), model.tokenize('three')];
     await model.close();
     expect((await Promise.all(texts)).map((tokens) => tokens.length > 0)).toEqual([true, true]);
   });
 
-  it('of a state lets restores in progress finish, and does not close its other handles', async () => {
+  it('of a state lets restores in progress finish, and leaves shared handles open', async () => {
     const shared = state.share();
     const restored = context.restoreSequence(0, state);
     state.close();
@@ -145,7 +145,7 @@ describe('close()', () => {
     shared.close();
   });
 
-  it('inside a getter of the arguments makes the call throw CLOSED', async () => {
+  it('inside a getter of an argument makes the call throw CLOSED', async () => {
     const batch = batchOf(0, 0, tokens);
     const closing = {
       ...batch,
@@ -165,7 +165,7 @@ describe('close()', () => {
   });
 });
 
-it('Symbol.asyncDispose and Symbol.dispose close', async () => {
+it('Symbol.asyncDispose and Symbol.dispose close a context, a model and a state', async () => {
   await context[Symbol.asyncDispose]();
   expect(await codeOf(() => context.clear())).toBe('CLOSED');
   await model[Symbol.asyncDispose]();

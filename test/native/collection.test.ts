@@ -1,4 +1,4 @@
-// close() frees memory. If it is forgotten, the garbage collector frees the memory.
+// close() frees memory. If a program never calls close(), the garbage collector frees the memory.
 import { fileURLToPath } from 'node:url';
 import { Model } from 'llama-headstart/native';
 import { expect, it } from 'vitest';
@@ -11,12 +11,12 @@ const scenarios: [promise: string, scenario: string][] = [
   ['the memory of dropped states is freed', 'states'],
   ['a model lives as long as one of its contexts', 'a model with an open context'],
   ['a dropped context finishes its queued calls', 'a decode in progress'],
-  ['closed objects are collected like other objects', 'closed and dropped'],
+  ['closed objects are garbage-collected like other objects', 'closed and dropped'],
 ];
 if (process.platform === 'linux') {
-  // Only here a process can count its threads.
-  scenarios.push(['dropped models are freed, their threads end', 'models']);
-  scenarios.push(['dropped contexts are freed, their threads end', 'contexts']);
+  // Only on Linux can a process count its threads.
+  scenarios.push(['dropped models are freed, and their threads end', 'models']);
+  scenarios.push(['dropped contexts are freed, and their threads end', 'contexts']);
 }
 
 const directory = await temporaryDirectory();

@@ -1,4 +1,5 @@
-// A damaged model is a coded error and never ends the process. A child process loads the models, so that a crash is noticed.
+// A damaged model fails to load with an error code, and never ends the process. A child process loads the models, so
+// that the tests notice a crash.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,7 +11,7 @@ import { codeOf, seededRandom, temporaryDirectory } from '../helpers/native.js';
 
 const directory = await temporaryDirectory();
 
-/** The outcome of each file. Fails if the child crashed or printed anything else. */
+/** Returns the outcome of each file. Fails if the child process crashed or printed anything else. */
 async function outcomesOf(paths: readonly string[]): Promise<string[]> {
   const { stdout, ...end } = await runChild('native/children/damaged-models.mjs', paths);
   const outcomes = stdout
@@ -45,15 +46,15 @@ it('files that are not models are refused: empty, text, another format, a direct
   expect(await outcomesOf(paths)).toEqual(paths.map(() => 'MODEL_INVALID'));
 });
 
-it('a truncated model is refused, at any length', async () => {
+it('a model that is truncated at any length is refused', async () => {
   const whole = readFileSync(microModel('dense'));
   const cuts = [1, 4, 8, 16, 23, 24, 25, 40, 100, 500, 1_000, 5_000, 20_000, 60_000, 200_000, whole.length - 1];
   const paths = cuts.map((length) => write(`cut-${length}.gguf`, whole.subarray(0, length)));
   expect(await outcomesOf(paths)).toEqual(paths.map(() => 'MODEL_INVALID'));
 });
 
-// The first bytes are sizes, types and hyperparameters. The rest of the header is tokens, merges and descriptions of tensors.
-const AREAS = { hyperparameters: [0, 900], header: [0, 60_000], everything: [0, Infinity] } as const;
+// The header begins with sizes, types and hyperparameters. Tokens, merges and descriptions of tensors follow.
+const AREAS = { hyperparameters: [0, 900], header: [0, 60_000], 'whole file': [0, Infinity] } as const;
 
 it.each<[keyof typeof AREAS, MicroModelName]>([
   ['hyperparameters', 'dense'],
@@ -61,8 +62,8 @@ it.each<[keyof typeof AREAS, MicroModelName]>([
   ['hyperparameters', 'recurrent'],
   ['hyperparameters', 'sliding-window'],
   ['header', 'dense'],
-  ['everything', 'dense-quantised'],
-])('changed bytes in the %s of a %s model lead to a coded error or a usable model', async (area, kind) => {
+  ['whole file', 'dense-quantised'],
+])('changed bytes in the %s of a %s model lead to an error code or a usable model', async (area, kind) => {
   const whole = readFileSync(microModel(kind));
   const [from, to] = AREAS[area];
   const paths = Array.from({ length: 30 }, (_, seed) => {
@@ -77,9 +78,9 @@ it.each<[keyof typeof AREAS, MicroModelName]>([
   expect(new Set(await outcomesOf(paths))).toContain('MODEL_INVALID');
 });
 
-it('a failed assert of llama.cpp is the reason in the error message', async () => {
+it('the error message of a damaged model contains the assert of llama.cpp that failed', async () => {
   const bytes = readFileSync(microModel('dense'));
-  // Two tokens with the same text: llama.cpp asserts that there are as many texts as tokens.
+  // Gives two tokens the same text. llama.cpp asserts that there are as many different texts as tokens.
   const at = bytes.indexOf('tokenizer.ggml.tokens') + 'tokenizer.ggml.tokens'.length + 4 + 4 + 8;
   bytes.copyWithin(at + 10, at, at + 10);
   const path = write('assert.gguf', bytes);
@@ -111,7 +112,7 @@ it('a split model is refused if its other parts are missing', async () => {
     INT32,
     Buffer.of(100, 0, 0, 0),
   ]);
-  // Padded to the alignment of 32 bytes, so that the tensors keep their alignment.
+  // The added metadata has a multiple of 32 bytes, so that the tensors keep their alignment.
   const filler = Buffer.concat([text('filler'), STRING]);
   const padding = 32 - ((pairs.length + filler.length + 8) % 32);
   const head = Buffer.from(whole.subarray(0, 24));

@@ -51,7 +51,7 @@ describe('a changed file', () => {
     }
   });
 
-  it('is corrupt or foreign if any bit in any part is changed', async () => {
+  it('is refused as corrupt or foreign if any bit in any part is changed', async () => {
     const random = seededRandom(42);
     const states = HEADER_BYTES + 4 * TOKENS;
     const parts = [
@@ -78,7 +78,7 @@ describe('a changed file', () => {
     expect(await read(await file(middle))).toBe('ENTRY_CORRUPT');
   });
 
-  it('is corrupt if it is empty, zeros, or text', async () => {
+  it('is corrupt if it is empty, has only zeros, or has only text', async () => {
     expect(await read(await file(Buffer.alloc(0)))).toBe('ENTRY_CORRUPT');
     expect(await read(await file(Buffer.alloc(bytes.length)))).toBe('ENTRY_CORRUPT');
     expect(await read(await file(Buffer.from('not a state\n'.repeat(1000))))).toBe('ENTRY_CORRUPT');

@@ -1,5 +1,5 @@
-// A sequence that was restored, read from a file or forked continues exactly like a sequence that was not: every logit has the same bits, if
-// its cells are at the same places.
+// A sequence that was restored, read from a file or forked continues exactly like an uninterrupted sequence. If the
+// cells of both sequences are at the same places, every logit has the same bits.
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Context, type ContextOptions, Model, SequenceState } from 'llama-headstart/native';
@@ -11,7 +11,7 @@ const KINDS = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
 const LAYOUTS: readonly ContextOptions[] = (['unified', 'split'] as const).flatMap((kvLayout) =>
   [true, false].map((flashAttention) => ({ kvLayout, flashAttention })),
 );
-/** More than the sliding window of 64, and not a multiple of the batch size. */
+/** In tokens. Longer than the sliding window of 64 tokens, and not a multiple of the batch size. */
 const LENGTH = 150;
 
 const directory = await temporaryDirectory();
@@ -77,7 +77,7 @@ describe.each(KINDS)('with a %s model', (kind) => {
       await context.close();
     });
 
-    it('a state from a file continues with the same logits, read by this package and by llama.cpp itself', async () => {
+    it('a state from a file continues with the same logits, whether this package or llama.cpp reads it', async () => {
       const path = join(directory, `${kind}-${layout.kvLayout}-${layout.flashAttention}.kv`);
       await state.writeFile(path);
       const read = await SequenceState.readFile(path);
@@ -125,7 +125,7 @@ describe.each(KINDS)('with a %s model', (kind) => {
   });
 });
 
-/** The steps in which logits differ in any bit, with the largest difference. */
+/** Lists the steps in which any bit of the logits differs, with the largest difference. */
 function differences(actual: readonly Float32Array[], expected: readonly Float32Array[]): string[] {
   return expected.flatMap((row, step) => {
     const other = actual[step] ?? new Float32Array(0);

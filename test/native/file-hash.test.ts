@@ -1,4 +1,4 @@
-// SHA-256 of files on a native thread, for model fingerprints and the content hashes of adapters.
+// FileHash computes the SHA-256 of files on a native thread, for fingerprints of models and content hashes of adapters.
 import { createHash } from 'node:crypto';
 import { symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -26,20 +26,20 @@ it.each([
     'abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq',
     '248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1',
   ],
-])('the hash of %j is that of the standard (FIPS 180-2)', async (text, expected) => {
+])('the hash of %j is the hash in the standard (FIPS 180-2)', async (text, expected) => {
   const file = join(directory, `vector-${text.length}`);
   await writeFile(file, text);
   expect(await hashOf(file, [{ offset: 0, length: text.length }])).toBe(expected);
 });
 
-it('the hash is that of OpenSSL for every length around the end of a block', async () => {
+it('the hash equals the hash of OpenSSL for every length around the end of a block', async () => {
   for (let length = 0; length <= 200; length++) {
     const expected = createHash('sha256').update(content.subarray(3, 3 + length));
     expect(await hashOf(path, [{ offset: 3, length }])).toBe(expected.digest('hex'));
   }
 });
 
-it('ranges of several files are hashed one after another', async () => {
+it('the ranges of several add() calls are hashed one after another', async () => {
   const ranges = [
     { offset: 0, length: content.length },
     { offset: 5, length: 0 },
@@ -62,7 +62,7 @@ it('a symbolic link is followed, because model files are often links', async () 
   expect(await hashOf(link, [{ offset: 0, length: 9 }])).toBe(await hashOf(path, [{ offset: 0, length: 9 }]));
 });
 
-it('unreadable files are coded errors, and concurrent hashes do not mix', async () => {
+it('an unreadable file causes an error with a code, and concurrent hashes do not mix', async () => {
   const ranges = [{ offset: 0, length: 10 }];
   expect(await codeOf(() => hashOf(join(directory, 'none'), ranges))).toBe('ENTRY_MISSING');
   expect(await codeOf(() => hashOf(directory, ranges))).toBe('ENTRY_CORRUPT');
@@ -71,7 +71,7 @@ it('unreadable files are coded errors, and concurrent hashes do not mix', async 
   expect(first).toBe(second);
 });
 
-it('a signal stops hashing, also in the middle of a file', async () => {
+it('a signal stops hashing, even in the middle of a file', async () => {
   const whole = [{ offset: 0, length: content.length }];
   expect(await codeOf(() => hashOf(path, whole, AbortSignal.abort()))).toBe('ABORTED');
   const large = join(directory, 'large'); // a sparse file of a gigabyte, which uses no disk space
@@ -85,7 +85,7 @@ it('a signal stops hashing, also in the middle of a file', async () => {
   expect(HeadstartError.isInstance(error, 'ABORTED') && error.cause).toBe('enough');
 });
 
-it('bad arguments are coded errors', async () => {
+it('wrong arguments are refused with INVALID_ARGUMENT', async () => {
   const raw = new (addon().FileHash)() as unknown as { add(...args: unknown[]): Promise<void> };
   const bad: unknown[][] = [
     [],

@@ -1,4 +1,4 @@
-// A lock has one living owner at a time, in this process and in all others.
+// Only one owner holds a lock at a time, in this process and all others. A process that has ended holds no lock.
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, readdir, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
@@ -17,7 +17,7 @@ const newPath = () => join(directory, `${count++}.lock`);
 const script = fileURLToPath(new URL('children/file-lock.mjs', import.meta.url));
 const posix = process.platform !== 'win32';
 
-/** A process that acquires the lock and keeps running. `line()` returns the next line that it prints. */
+/** Starts a process that tries to acquire the lock. `line()` returns the next line that the process prints. */
 function owner(work: string, path: string, env: NodeJS.ProcessEnv = {}) {
   requireFreshDist();
   const child = spawn(process.execPath, [script, work, path], { env: { ...process.env, ...env, NODE_OPTIONS: '' } });
@@ -48,7 +48,7 @@ describe('a file lock', () => {
     (await lockAt(path)).release();
   });
 
-  it('is acquired by one of many concurrent calls', async () => {
+  it('is acquired by only one of many concurrent calls', async () => {
     const path = newPath();
     const answers = await Promise.all(Array.from({ length: 20 }, () => FileLock.tryAcquire(path)));
     const locks = answers.filter((lock) => lock !== null);
@@ -56,7 +56,7 @@ describe('a file lock', () => {
     locks[0]?.release();
   });
 
-  it('leaves an empty file that only its owner can read', async () => {
+  it('leaves an empty file that only the user who created it can read', async () => {
     const path = newPath();
     (await lockAt(path)).release();
     const { size, mode } = await stat(path);
@@ -131,7 +131,7 @@ describe('between processes', () => {
 });
 
 describe('a lock that cannot be acquired', () => {
-  it('is a coded error for a directory, a link, a FIFO, a missing directory and an invalid path', async () => {
+  it('causes an error with a code: a directory, a link, a FIFO, a missing directory, an invalid path', async () => {
     const [folder, link, fifo] = [newPath(), newPath(), newPath()];
     await mkdir(folder);
     expect(await codeOf(() => FileLock.tryAcquire(folder))).toBe('WRITE_FAILED');
@@ -148,7 +148,7 @@ describe('a lock that cannot be acquired', () => {
     expect(await readdir(directory)).not.toContain('no');
   });
 
-  it.runIf(process.platform === 'linux')('is DISK_FULL on a full disk', async (context) => {
+  it.runIf(process.platform === 'linux')('causes DISK_FULL on a full disk', async (context) => {
     const disk = smallDisk(newPath(), '64k,nr_inodes=2');
     if (disk === undefined) return context.skip();
     const lock = await lockAt(join(disk, 'first'));
@@ -156,14 +156,15 @@ describe('a lock that cannot be acquired', () => {
     lock.release();
   });
 
-  // Tests cannot mount a network file system, so replaced C functions return its results.
+  // Tests cannot mount a network file system. These C functions replace functions of libc and return the results that a
+  // network file system would cause.
   const AS_ON_A_NETWORK = {
     'no-locks': 'int flock(int fd, int how) { (void) fd; (void) how; errno = ENOLCK; return -1; }',
     'another-machine':
       'int fstatfs(int fd, struct statfs *f) { (void) fd; memset(f, 0, sizeof *f); f->f_type = 0x6969; return 0; }',
   };
   it.runIf(process.platform === 'linux')(
-    'is LOCK_UNSUPPORTED on file systems without reliable locks',
+    'causes LOCK_UNSUPPORTED on file systems without reliable locks',
     async (context) => {
       for (const [name, source] of Object.entries(AS_ON_A_NETWORK)) {
         const library = join(directory, `${name}.so`);

@@ -1,4 +1,5 @@
-// A build with assertions ends the process if it copies a KV byte into the JavaScript heap. Other builds have no such check.
+// A build with assertions ends the process if it copies a KV byte into the JavaScript heap. Other builds have no such
+// check.
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';

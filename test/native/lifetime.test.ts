@@ -1,4 +1,5 @@
-// A process may end at any moment and in any way, with any work in progress: without a crash, a hang, output, or an incomplete file.
+// A process can end at any moment and in any way while work is in progress. It must not crash or hang, print anything,
+// or leave an incomplete file.
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SequenceState } from 'llama-headstart/native';
@@ -36,11 +37,11 @@ const WORKS = [
   'tokenize',
   'close',
 ];
-/** Work that fails only at a rare moment is tried more often. */
+/** The number of rounds for work whose faults appear only at rare moments. */
 const ROUNDS: Record<string, number> = { close: 8 };
 
 describe.each(WORKS)('with work in progress: %s', (work) => {
-  it('process.exit() ends the process', async () => {
+  it('process.exit() ends the process without a crash or output', async () => {
     for (let round = 0; round < (ROUNDS[work] ?? 2); round++) {
       const [now, later] = await Promise.all([child(work, 'exit'), child(work, 'exit a turn later')]);
       expect(now).toEqual(CLEAN);

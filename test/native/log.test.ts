@@ -1,4 +1,4 @@
-// The package prints nothing by default, and a logger receives all lines.
+// By default, the package prints nothing. A logger receives the lines of llama.cpp.
 import type { LogLevel } from 'llama-headstart';
 import { jsonSchemaToGrammar, Model, setNativeLogger } from 'llama-headstart/native';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -79,7 +79,7 @@ describe('setNativeLogger', () => {
     expect(others.length).toBeGreaterThan(0);
   });
 
-  it('sends the next lines to a logger that throws, and emits one process warning', async () => {
+  it('keeps sending lines to a logger that throws, and emits a single process warning', async () => {
     const { stderr, ...end } = await child('throwing logger', microModel('dense'));
     expect(end).toEqual({ code: 0, signal: null, stdout: '' });
     expect(stderr.match(/LOGGER_THREW/g)).toHaveLength(1);

@@ -23,7 +23,7 @@ afterAll(() => model.close());
 
 const write = (name: string, file: LoraFile = {}) => writeLora(directory, name, file, model.info.embeddingSize);
 
-/** The logits after the prompt, computed again. */
+/** Decodes the prompt again and returns the logits of its last token. */
 async function logits(target: Context = context): Promise<Float32Array> {
   await target.removeSequence(0);
   await target.decode(batchOf(0, 0, prompt));
@@ -45,7 +45,7 @@ describe('a LoRA adapter', () => {
     adapter.close();
   });
 
-  test('with NaN weights is LOGITS_INVALID for every row, and the context still works', async () => {
+  test('with NaN weights makes decodes fail with LOGITS_INVALID, and the context still works', async () => {
     const plain = await logits();
     const adapter = await model.loadLora(await write('none', { value: Number.NaN }));
     const sampler = await model.createSampler({ temperature: 1 });
@@ -139,7 +139,7 @@ describe('a LoRA adapter', () => {
     expect(await codeOf(() => adapter.contentHash())).toBe('LORA_NOT_FOUND');
   });
 
-  test('stays applied after it is closed, and cannot be applied again', async () => {
+  test('stays applied after it is closed, but cannot be applied again', async () => {
     const adapter = await model.loadLora(await write('closed'));
     await context.setLoras([{ adapter }]);
     const adapted = await logits();
@@ -183,7 +183,7 @@ describe('a LoRA adapter', () => {
   });
 });
 
-describe('a coded error is the result of', () => {
+describe('the addon refuses, with an error code,', () => {
   test('a missing file, a directory, a file that is not an adapter, and a truncated adapter', async () => {
     expect(await codeOf(() => model.loadLora(join(directory, 'missing.gguf')))).toBe('LORA_NOT_FOUND');
     await mkdir(join(directory, 'folder'));
@@ -231,7 +231,7 @@ describe('a coded error is the result of', () => {
     await other.close();
   });
 
-  test('bad arguments, which change nothing', async () => {
+  test('wrong arguments of loadLora() and setLoras(), without a change of the logits', async () => {
     const plain = await logits();
     const adapter = await model.loadLora(await write('arguments'));
     const bad = [

@@ -1,4 +1,4 @@
-// 10,000 random calls with random arguments, right and wrong, in random order, from several threads at once.
+// Makes 10,000 random calls in random order from several threads at once. The arguments are random, right and wrong.
 import { Model } from 'llama-headstart/native';
 import { expect, it } from 'vitest';
 import { runChild } from '../helpers/children.js';
@@ -10,7 +10,7 @@ import { temporaryDirectory } from '../helpers/native.js';
 const seed = Number(process.env.LLAMA_HEADSTART_RANDOM_SEED ?? 1);
 const calls = Number(process.env.LLAMA_HEADSTART_RANDOM_CALLS ?? 10_000);
 
-/** Calls without arguments fail only on closed objects. Some seeds make no such call. */
+/** These kinds of calls fail only on closed objects, because they need no arguments. Some seeds make no such call. */
 const MAY_NEVER_FAIL = [
   'close',
   'controlTokens',
@@ -24,14 +24,15 @@ const MAY_NEVER_FAIL = [
 
 const models = (['dense', 'recurrent', 'hybrid', 'sliding-window', 'no-tokenizer'] as const).map(microModel);
 
-it('random calls give results or coded errors, and leave later results correct', async () => {
+it('random calls give results or error codes, and later results stay correct', async () => {
   const directory = await temporaryDirectory();
   const [dense = ''] = models;
   const model = await Model.load({ path: dense, vocabularyOnly: true });
   const lora = await writeLora(directory, 'adapter', {}, model.info.embeddingSize);
   await model.close();
   const args = [String(seed), String(calls), JSON.stringify(models), directory, lora];
-  // A wrong argument may be a class as the logger. If llama.cpp logs a line then, the class throws, and Node.js prints a warning.
+  // A wrong argument for the logger may be a class. If llama.cpp then logs a line, the call of the class throws, and
+  // the package emits this process warning.
   const nodeArgs = ['--disable-warning=LOGGER_THREW'];
   const { stdout, ...end } = await runChild('native/children/random-calls.mjs', args, { nodeArgs });
   expect(end, `seed ${seed}`).toEqual({ code: 0, signal: null, stderr: '' });

@@ -1,4 +1,4 @@
-// Tests that `model.render()` turns a conversation into a prompt, and fails with a code if the conversation is invalid.
+// `model.render()` turns a conversation into a prompt. It fails with an error code if the conversation is invalid.
 import { Model, type RenderRequest } from 'llama-headstart/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { microModel } from '../helpers/models.js';
@@ -51,7 +51,7 @@ describe('render', () => {
     expect(rendered.grammar).toContain('city');
   });
 
-  it('uses the chat template of the request instead of that of the model', async () => {
+  it("uses the chat template of the request instead of the model's", async () => {
     expect(await promptOf({ messages: hi, chatTemplate: '{{ messages[0].content }}!' })).toBe('Hi!');
   });
 
@@ -171,7 +171,8 @@ describe('an invalid chat template', () => {
   });
 
   it('does not crash the process if it is nested very deeply', async () => {
-    // Sanitizers report an exception that is thrown 64 MiB deep in the stack. So the test nests less deeply with them.
+    // Sanitizers report an exception that is thrown 64 MiB deep in the stack, so the template nests less deeply with
+    // sanitizers.
     const depth = process.env.LLAMA_HEADSTART_ASSERTS === '1' ? 5_000 : 20_000;
     for (const chatTemplate of [`{{ ${'('.repeat(50_000)}1${')'.repeat(50_000)} }}`, '{% if a %}'.repeat(depth)]) {
       expect(await render({ messages: hi, chatTemplate })).toMatch(/^(none|CHAT_TEMPLATE_(FAILED|INVALID))$/);

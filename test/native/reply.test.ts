@@ -33,7 +33,7 @@ async function parse(model: Model, rendered: Pick<ReplyFormat, 'parser'>, text: 
 }
 
 describe('a reply', () => {
-  test('without tools is its text', async () => {
+  test('without tools is parsed into its text', async () => {
     const rendered = await bench.model.render({ messages });
     expect(rendered.grammar).toBe('');
     expect(await parse(bench.model, rendered, 'Sunny, 20 °C.')).toEqual({
@@ -43,7 +43,7 @@ describe('a reply', () => {
     });
   });
 
-  test('with a tool call is parsed into text and call', async () => {
+  test('with a tool call is parsed into its text and the call', async () => {
     const rendered = await bench.model.render({ messages, tools });
     expect(await parse(bench.model, rendered, `Let me see.\n${call}`)).toEqual({
       content: 'Let me see.\n',
@@ -52,7 +52,7 @@ describe('a reply', () => {
     });
   });
 
-  test('may have ids of calls if its format says so', async () => {
+  test('has the ids of tool calls if its format has ids', async () => {
     const path = new URL(
       '../../vendor/llama.cpp/models/templates/mistralai-Mistral-Nemo-Instruct-2407.jinja',
       import.meta.url,
@@ -66,17 +66,17 @@ describe('a reply', () => {
     expect((await bench.model.render({ messages, chatTemplate })).hasCallIds).toBe(false);
   });
 
-  test('without a call is its text, also if there are tools', async () => {
+  test('without a tool call is parsed into its text, even if there are tools', async () => {
     const rendered = await bench.model.render({ messages, tools });
     expect((await parse(bench.model, rendered, 'I do not know.')).content).toBe('I do not know.');
   });
 
-  test('with several tool calls has all of them if parallelToolCalls is set', async () => {
+  test('with several tool calls is parsed into all of them if parallelToolCalls is set', async () => {
     const rendered = await bench.model.render({ messages, tools, parallelToolCalls: true });
     expect((await parse(bench.model, rendered, `${call}\n${call}`)).calls).toEqual([parsedCall, parsedCall]);
   });
 
-  test('can be parsed at every length, and never has markup in its text', async () => {
+  test('can be parsed at every length, and its text never contains markup', async () => {
     const rendered = await bench.model.render({ messages, tools });
     const text = `Let me see.\n${call}`;
     for (let length = 0; length <= text.length; length++) {
@@ -104,7 +104,7 @@ describe('a reply', () => {
     expect((await parse(bench.model, whole, text)).content).toContain('Paris is in France.');
   });
 
-  test.each([1, 1000])('nested %i thousand levels deep is an answer or a coded error', async (thousands) => {
+  test.each([1, 1000])('nested %i thousand levels deep is parsed or refused with an error code', async (thousands) => {
     const rendered = await bench.model.render({ messages, tools });
     const nested = '['.repeat(thousands * 1000);
     const text = `<tool_call>\n{"name": "weather", "arguments": {"city": ${nested}`;
@@ -119,7 +119,7 @@ describe('a reply', () => {
     ['strings', '["]",'],
     ["Python's strings", "[']',"],
     ['strings after an escaped quote', '["\\"]",'],
-  ])('nested a million levels deep, with closing brackets inside of %s, is a coded error', async (_, level) => {
+  ])('nested a million levels deep, with closing brackets inside %s, is refused as JSON_TOO_DEEP', async (_, level) => {
     const rendered = await bench.model.render({ messages, tools });
     for (const before of ['', 'He said " and ', "It's "]) {
       const text = `${before}<tool_call>\n{"name": "weather", "arguments": {"city": ${level.repeat(1_000_000)}`;
@@ -156,12 +156,12 @@ describe('a reply', () => {
 });
 
 describe("a rendered prompt's grammar", () => {
-  test('makes the model call a tool if it is required', async () => {
+  test('makes the model call a tool if a call is required', async () => {
     const parameters = { type: 'object', properties: { on: { type: 'boolean' } }, required: ['on'] };
     const lamp = { type: 'function', function: { name: 'lamp', description: 'Switches the lamp.', parameters } };
     const rendered = await hermesReplyFormat(bench.model, [lamp], { toolChoice: 'required' });
     expect(rendered.grammarLazy).toBe(false);
-    // The model has random weights. The bias makes it start a call first, and then end.
+    // The model has random weights. The bias makes it first start a call and then end the reply.
     const [opening] = await bench.model.tokenize('<tool_call>', { parseSpecial: true });
     const likely = { [opening as number]: 90, [bench.model.info.vocabulary.eos as number]: 50 };
     const text = await replyUnder(rendered, { logitBias: likely, presencePenalty: 100 });
@@ -183,14 +183,14 @@ describe("a rendered prompt's grammar", () => {
     expect(rendered.grammar).toBe('');
   });
 
-  test('makes the model write JSON of a schema', async () => {
+  test('makes the model write JSON that matches a schema', async () => {
     const jsonSchema = { type: 'object', properties: { sunny: { type: 'boolean' } }, required: ['sunny'] };
     const rendered = await bench.model.render({ messages, jsonSchema });
     const { content } = await bench.model.parseReply({ rendered, text: await replyUnder(rendered) });
     expect(JSON.parse(content)).toEqual({ sunny: expect.any(Boolean) });
   });
 
-  test('is refused for wrong options', async () => {
+  test('is refused if an option has a wrong value', async () => {
     for (const bad of [
       { toolChoice: 'maybe' },
       { parallelToolCalls: 1 },
@@ -201,7 +201,7 @@ describe("a rendered prompt's grammar", () => {
     }
   });
 
-  test('is refused for schemas that refer to themselves', async () => {
+  test('is refused if a schema refers to itself forever', async () => {
     const endless = { $ref: '#/$defs/a', $defs: { a: { $ref: '#/$defs/b' }, b: { $ref: '#/$defs/a' } } };
     expect(await codeOf(() => bench.model.render({ messages, jsonSchema: endless }))).toBe('SCHEMA_INVALID');
     const tool = { type: 'function', function: { name: 'f', description: '', parameters: endless } };
@@ -227,7 +227,7 @@ async function replyUnder(rendered: ReplyFormat, options: SamplerOptions = {}): 
 describe('a model whose chat template has no tools', () => {
   const path = testModel();
 
-  test.skipIf(!path)('has tool calls in the Hermes form, which are parsed completely and partially', async () => {
+  test.skipIf(!path)('makes tool calls in the Hermes format, and complete and partial calls are parsed', async () => {
     const model = await Model.load({ path: path as string, vocabularyOnly: true });
     expect((await model.render({ messages, tools })).prompt).not.toContain('weather"');
     const rendered = await hermesReplyFormat(model, tools);
@@ -274,7 +274,7 @@ describe('a JSON schema', () => {
     expect(value.age).toBeLessThanOrEqual(30);
   });
 
-  test('may refer to itself if it can end', async () => {
+  test('may refer to itself if a finite text can match it', async () => {
     const tree = {
       $ref: '#/$defs/node',
       $defs: { node: { type: 'object', properties: { next: { $ref: '#/$defs/node' } }, additionalProperties: false } },
@@ -290,13 +290,13 @@ describe('a JSON schema', () => {
   test.each<[string, unknown]>([
     ['that refers to itself', { $ref: '#/$defs/a', $defs: { a: { $ref: '#/$defs/a' } } }],
     ['that refers to itself through allOf', { allOf: [{ $ref: '#/$defs/a' }], $defs: { a: { $ref: '#/$defs/a' } } }],
-    ['without a finite text that fits', { $ref: '#/$defs/a', $defs: { a: self } }],
+    ['that no finite text can match', { $ref: '#/$defs/a', $defs: { a: self } }],
     ['that refers to the network', { $ref: 'https://example.com/schema.json' }],
     ['that refers to nothing', { $ref: '#/$defs/missing' }],
-    ['that refers to all of itself', { $ref: '#' }],
+    ['whose root refers to the root', { $ref: '#' }],
     ['of an unknown type', { type: 'color' }],
     ['with a minimum above its maximum', { type: 'integer', minimum: 5, maximum: 1 }],
-    ['with bounds beyond integers', { type: 'integer', minimum: -1e300 }],
+    ['with bounds beyond 64-bit integers', { type: 'integer', minimum: -1e300 }],
     ['with a minLength above its maxLength', { type: 'string', minLength: 5, maxLength: 1 }],
     ['with a huge minLength', { type: 'string', minLength: 1e9 }],
     ['with an empty enum', { enum: [] }],
@@ -308,11 +308,11 @@ describe('a JSON schema', () => {
     ],
     ['longer than a quarter of a mebibyte', { enum: ['a'.repeat(300_000)] }],
     ['that is an array', []],
-  ])('%s is a coded error', async (_, schema) => {
+  ])('%s is refused as SCHEMA_INVALID', async (_, schema) => {
     expect(await codeOf(() => jsonSchemaToGrammar(schema as object))).toBe('SCHEMA_INVALID');
   });
 
-  test('nested too deep, or not JSON, is a coded error', async () => {
+  test('that nests too deeply or is not JSON is refused with an error code', async () => {
     let deep: object = {};
     for (let level = 0; level < 100; level++) deep = { items: deep };
     expect(await codeOf(() => jsonSchemaToGrammar(deep))).toBe('JSON_TOO_DEEP');

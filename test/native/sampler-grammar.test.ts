@@ -14,7 +14,7 @@ afterAll(() => bench.close());
 const endless = { ignoreEos: true };
 
 describe('a grammar', () => {
-  test('is followed to its end, where generation ends', async () => {
+  test('is followed to its end, and generation then ends', async () => {
     for (const seed of [1, 2, 3, 4, 5, 6]) {
       const sampler = await bench.sampler({ grammar: 'root ::= "yes" | "no"', temperature: 1, seed });
       const tokens = await bench.write(sampler, 16);
@@ -48,13 +48,13 @@ describe('a grammar', () => {
     expect(await bench.write(sampler, 8)).toEqual(first);
   });
 
-  test('does not see tokens of accept()', async () => {
+  test('ignores the tokens that accept() adds to the history', async () => {
     const sampler = await bench.sampler({ grammar: 'root ::= "yes"' });
     await sampler.accept(bench.prompt);
     expect(await bench.textOf((await bench.write(sampler, 8)).slice(0, -1))).toBe('yes');
   });
 
-  test('may name tokens', async () => {
+  test('may contain token ids', async () => {
     const token = bench.ranked().at(-1) as number;
     const sampler = await bench.sampler({ grammar: `root ::= <[${token}]> <[${token}]>` });
     expect((await bench.write(sampler, 8)).slice(0, 2)).toEqual([token, token]);
@@ -78,20 +78,20 @@ describe('a grammar', () => {
     expect(await bench.textOf(rest.slice(0, -1))).toBe('no');
   });
 
-  test('that covers the generation prompt starts after it', async () => {
+  test('that begins with the generation prompt continues after the prompt', async () => {
     const sampler = await bench.sampler({ grammar: 'root ::= "<a>yes"', generationPrompt: '<a>' });
     expect(await bench.textOf((await bench.write(sampler, 8)).slice(0, -1))).toBe('yes');
   });
 });
 
-/** A bias that makes the only token of `text` certain. */
+/** Returns a bias that makes the model choose the token of `text`. The text must be a single token. */
 async function biasOf(text: string): Promise<Record<number, number>> {
   const [token, ...more] = await bench.model.tokenize(text);
   expect(more).toEqual([]);
   return { [token as number]: 1e5 };
 }
 
-/** The bias makes the model write the trigger, after which the grammar applies. */
+/** Makes the model write the trigger with a bias, and expects the text that the grammar then forces. */
 async function forceThrough(options: object): Promise<void> {
   const [token] = await bench.model.tokenize('a');
   const sampler = await bench.sampler({
@@ -108,13 +108,13 @@ async function forceThrough(options: object): Promise<void> {
 describe('a grammar without a token that fits', () => {
   const deadEnds: [string, object][] = [
     ['at its end, if no token may end generation', { grammar: 'root ::= "a"', ...endless }],
-    ['that needs a character of no token', { grammar: 'root ::= "a" "\\x00"' }],
-    ['that allows only the empty text', { grammar: 'root ::= ""', ...endless }],
+    ['because it needs a character that no token contains', { grammar: 'root ::= "a" "\\x00"' }],
+    ['because it allows only the empty text', { grammar: 'root ::= ""', ...endless }],
   ];
   const choices = [{}, { temperature: 1, seed: 1 }, { temperature: 1, topK: 3, typicalP: 0.5, topP: 0.5, minP: 0.1 }];
   const mirostats = ([1, 2] as const).map((version) => ({ temperature: 1, mirostat: { version } }));
 
-  test.each(deadEnds)('%s, is a coded error, and the context still works', async (_, options) => {
+  test.each(deadEnds)('%s, fails with GRAMMAR_DEAD_END, and the context still works', async (_, options) => {
     for (const choice of [...choices, ...mirostats]) {
       const sampler = await bench.sampler({ ...options, ...choice });
       const tokens = bench.write(sampler, 64);
@@ -126,7 +126,7 @@ describe('a grammar without a token that fits', () => {
     }
   });
 
-  test('because of a bias is a coded error', async () => {
+  test('because of a bias fails with GRAMMAR_DEAD_END', async () => {
     const [a] = await bench.model.tokenize('a');
     const forbidden = new Map([...bench.logits.keys()].map((token) => [token, Number.NEGATIVE_INFINITY]));
     forbidden.delete(a as number);
@@ -134,7 +134,7 @@ describe('a grammar without a token that fits', () => {
     expect(await codeOf(() => bench.draw(sampler))).toBe('GRAMMAR_DEAD_END');
   });
 
-  test('can be reset', async () => {
+  test('works again after a reset of its sampler', async () => {
     const sampler = await bench.sampler({ grammar: 'root ::= "a"', ...endless });
     expect(await codeOf(() => bench.write(sampler, 8))).toBe('GRAMMAR_DEAD_END');
     await sampler.reset();
@@ -163,7 +163,7 @@ describe('a grammar without a token that fits', () => {
     expect([...failure.picks]).toEqual([-1, bench.greedy]);
   });
 
-  test('after its trigger token is a coded error', async () => {
+  test('after its trigger token fails with GRAMMAR_DEAD_END', async () => {
     const token = bench.greedy;
     const sampler = await bench.sampler({
       grammar: 'root ::= "never"',

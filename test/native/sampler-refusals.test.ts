@@ -13,7 +13,7 @@ beforeAll(async () => {
 });
 afterAll(() => bench.close());
 
-describe('a coded error is the result of', () => {
+describe('the addon refuses, with an error code,', () => {
   test.each(Object.entries(BAD_GRAMMARS))('a grammar %s', async (_, grammar) => {
     expect(await codeOf(() => bench.model.createSampler({ grammar }))).toBe('GRAMMAR_INVALID');
   });
@@ -73,7 +73,7 @@ describe('a sampler is created for', () => {
     expect(await bench.textOf((await bench.write(sampler, 30)).slice(0, -1))).toMatch(/^[a ]*b?$/);
   });
 
-  test('any option at the ends of its range', async () => {
+  test('each option at the ends of its range', async () => {
     const extremes: SamplerOptions[] = [
       { temperature: 100, topP: 0, minP: 1, typicalP: 0, topNSigma: 100, minKeep: 1 << 20 },
       {
@@ -99,7 +99,7 @@ describe('a sampler is created for', () => {
   });
 });
 
-test('500 random sets of options, right and wrong, give tokens or coded errors', async () => {
+test('500 random sets of right and wrong options give tokens or error codes', async () => {
   const random = seededRandom(2024);
   const codes = new Map<string, number>();
   for (let round = 0; round < 500; round++) {

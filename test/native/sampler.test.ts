@@ -36,7 +36,7 @@ describe('a choice', () => {
     expect(await bench.drawWith({ temperature: 1, seed: 43 }, 32)).not.toEqual(first);
   });
 
-  test('without a seed can be repeated with the drawn seed', async () => {
+  test('without a seed can be repeated with the seed that the sampler reports', async () => {
     const one = await bench.sampler({ temperature: 1 });
     const other = await bench.sampler({ temperature: 1 });
     expect(one.seed).not.toBe(other.seed);
@@ -83,14 +83,14 @@ describe('truncation', () => {
     expect(drawn.size).toBeGreaterThan(1);
   });
 
-  test('by minP keeps tokens whose probability is near the highest', async () => {
+  test('by minP keeps only tokens whose probability is near the highest probability', async () => {
     const minimum = Math.max(...bench.logits) + Math.log(0.01);
     const drawn = await bench.drawWith({ temperature: 100, minP: 0.01, seed: 1 }, 100);
     expect(drawn.filter((token) => (bench.logits[token] as number) < minimum - 1e-5)).toEqual([]);
     expect(new Set(drawn).size).toBeGreaterThan(1);
   });
 
-  test('by topNSigma keeps tokens within the deviation', async () => {
+  test('by topNSigma keeps only tokens within n standard deviations of the highest logit', async () => {
     const mean = bench.logits.reduce((sum, logit) => sum + logit, 0) / bench.logits.length;
     const variance = bench.logits.reduce((sum, logit) => sum + (logit - mean) ** 2, 0) / bench.logits.length;
     const minimum = Math.max(...bench.logits) - Math.sqrt(variance);
@@ -118,7 +118,7 @@ describe('truncation', () => {
 });
 
 describe('bias and penalties', () => {
-  test('logitBias forces a token, and forbids one', async () => {
+  test('logitBias can force a token and forbid a token', async () => {
     const last = bench.ranked().at(-1) as number;
     const [, second] = bench.ranked() as [number, number];
     expect(await bench.drawWith({ logitBias: { [last]: 1e4 } })).toEqual([last]);
@@ -195,7 +195,7 @@ describe('temperature', () => {
 });
 
 describe('a sampler', () => {
-  test('starts from its first state after a reset', async () => {
+  test('starts again from its initial state after a reset', async () => {
     const sampler = await bench.sampler({ temperature: 1, presencePenalty: 1, seed: 8 });
     const first = await bench.draw(sampler, 12);
     await sampler.reset();
@@ -216,7 +216,7 @@ describe('a sampler', () => {
     expect(await codeOf(() => bench.draw(sampler))).toBe('none');
   });
 
-  test('can be in one row of a batch only', async () => {
+  test('can be used for only one row of a batch', async () => {
     const { context, prompt } = bench;
     const sampler = await bench.sampler();
     await context.removeSequence(0, prompt.length - 2);
@@ -242,7 +242,7 @@ describe('a sampler', () => {
     expect(await codeOf(() => sampler.reset())).toBe('CLOSED');
   });
 
-  test('can be closed during a decode, which finishes', async () => {
+  test('can be closed during a decode, and the decode still finishes', async () => {
     const { context, prompt } = bench;
     const sampler = await bench.sampler();
     const at = prompt.length - 1;
@@ -266,7 +266,7 @@ describe('a sampler', () => {
     await context.close();
   });
 
-  test('of a model without a tokenizer works without text options', async () => {
+  test('of a model without a tokenizer works without the options that need a tokenizer', async () => {
     const model = await Model.load({ path: microModel('no-tokenizer') });
     const context = await model.createContext({ kvCells: 256 });
     const sampler = await model.createSampler({ temperature: 1, topK: 40, repeatPenalty: 1.2, seed: 1 });

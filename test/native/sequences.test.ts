@@ -1,4 +1,4 @@
-// Sequence operations that are not possible are coded errors, and change no sequence.
+// An impossible operation on a sequence fails with an error code and changes no sequence.
 import { type Context, Model, type SequenceState } from 'llama-headstart/native';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { microModel } from '../helpers/models.js';
@@ -21,7 +21,7 @@ beforeEach(() => Promise.all([unified.clear(), split.clear()]));
 const last = async (context: Context, sequence: number) => (await context.positionRange(sequence)).last;
 
 describe('copySequence', () => {
-  it('shares the cells: the copy needs no free cells', async () => {
+  it('shares the cells with the copy, which needs no free cells', async () => {
     await prefill(unified, 0, someTokens(250, model.info.vocabulary.size));
     for (const target of [1, 2, 3]) {
       await unified.copySequence(0, target);
@@ -97,7 +97,7 @@ describe('captureSequence', () => {
     state.close();
   });
 
-  it('copies the ids', async () => {
+  it('copies the token ids, so that the caller may change its arrays', async () => {
     const mine = tokens.slice();
     await prefill(unified, 0, mine);
     const capture = unified.captureSequence(0, mine);
@@ -121,7 +121,7 @@ describe('restoreSequence', () => {
     expect(await last(unified, 0)).toBe(4);
   });
 
-  it('refuses a state of another cache type, attention, layout or number of streams', async () => {
+  it('refuses a state of a context with another cache type, attention, layout or number of streams', async () => {
     const kinds = [
       { keyType: 'f32' },
       { valueType: 'q8_0' },
@@ -187,7 +187,7 @@ describe('removeSequence', () => {
     expect(await unified.removeSequence(0, 0, 5)).toBe(true);
   });
 
-  it('refuses to trim a sliding window whose older cells are gone, and trims as far as it can', async () => {
+  it('returns false if the sliding window has lost the cells before the cut, and removes shorter ends', async () => {
     const windowed = await Model.load({ path: microModel('sliding-window') });
     const long = someTokens(600, windowed.info.vocabulary.size);
     const options = { kvCells: 1024, batchSize: 256, microBatchSize: 64, maxSequences: 1 };
@@ -198,7 +198,7 @@ describe('removeSequence', () => {
     expect((await context.positionRange(0)).last).toBe(599);
     expect(await context.removeSequence(0, 599)).toBe(true);
     expect((await context.positionRange(0)).last).toBe(598);
-    // The trimmed sequence continues like a sequence that never was longer.
+    // The trimmed sequence continues like a sequence that was never longer.
     await prefill(cold, 0, long.subarray(0, 599));
     const [again] = await continueGreedily(context, 0, 599, 5, 1);
     const [never] = await continueGreedily(cold, 0, 599, 5, 1);
@@ -206,7 +206,7 @@ describe('removeSequence', () => {
     await windowed.close();
   });
 
-  it('returns false for models whose memory cannot be trimmed, and changes nothing', async () => {
+  it('returns false and changes nothing if the memory of the model cannot remove a part of a sequence', async () => {
     for (const name of ['recurrent', 'hybrid'] as const) {
       const other = await Model.load({ path: microModel(name) });
       const context = await other.createContext({ kvCells: 256, maxSequences: 2 });

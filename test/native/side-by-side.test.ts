@@ -1,10 +1,10 @@
-// Contexts and models that work at the same time compute the same as each alone.
+// Contexts and models that work at the same time compute the same logits as alone.
 import { Model } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
 import { microModel } from '../helpers/models.js';
 import { continueGreedily, prefill, someTokens } from '../helpers/native.js';
 
-/** The logits after a prompt and some greedy steps, in a new context. */
+/** Returns the logits after a prompt and some greedy steps, in a new context. */
 async function answer(model: Model, seed: number): Promise<Float32Array[]> {
   const context = await model.createContext({ kvCells: 512, batchSize: 64, nThreads: 1 });
   const prompt = someTokens(150, model.info.vocabulary.size, seed);
@@ -26,7 +26,7 @@ async function withModels<T>(paths: readonly string[], work: (models: Model[]) =
 const alone = (path: string, seed: number) => withModels([path], ([model]) => answer(model as Model, seed));
 
 describe('at the same time', () => {
-  it('contexts of one model compute the same as each alone', async () => {
+  it('contexts of one model compute the same logits as each context alone', async () => {
     const path = microModel('dense');
     const seeds = [1, 2, 3, 4];
     const together = await withModels([path], ([model]) =>
@@ -35,7 +35,7 @@ describe('at the same time', () => {
     for (const [at, seed] of seeds.entries()) expect(together[at]).toEqual(await alone(path, seed));
   });
 
-  it('models of every kind of memory compute the same as each alone', async () => {
+  it('models of every kind of memory compute the same logits as each model alone', async () => {
     const paths = (['dense', 'dense', 'sliding-window', 'recurrent', 'hybrid'] as const).map(microModel);
     const together = await withModels(paths, (models) => Promise.all(models.map((model) => answer(model, 7))));
     for (const [at, path] of paths.entries()) expect(together[at]).toEqual(await alone(path, 7));

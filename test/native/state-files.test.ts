@@ -1,4 +1,4 @@
-// A state in a file is unchanged, and a failed write leaves no file.
+// A file keeps a state unchanged. A failed write leaves no file.
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -36,7 +36,7 @@ describe('a written state', () => {
     read.close();
   });
 
-  it('is readable by its owner only', async () => {
+  it('is in a file that only the user who wrote it can read', async () => {
     const path = join(directory, 'mode.kv');
     await state.writeFile(path);
     if (process.platform !== 'win32') {
@@ -63,7 +63,7 @@ describe('a written state', () => {
     expect(bytes.toString('latin1', bytes.length - 8)).toBe('HDSTART1');
   });
 
-  it('is refused by a context of another kind', async () => {
+  it('is refused by a context with incompatible options', async () => {
     const path = join(directory, 'kind.kv');
     await state.writeFile(path);
     const read = await SequenceState.readFile(path);
@@ -110,7 +110,7 @@ describe('a file that cannot be written', () => {
     expect(existsSync(path) ? await readFile(path) : undefined).toEqual(before);
   };
 
-  it('is refused if there is a file, which stays unchanged', async () => {
+  it('is refused if the path already has a file, and that file stays unchanged', async () => {
     const path = join(directory, 'taken.kv');
     await writeFile(path, 'taken');
     await failing(path, 'WRITE_FAILED');
@@ -130,7 +130,7 @@ describe('a file that cannot be written', () => {
     expect(await codeOf(() => state.writeFile('/proc/llama-headstart.kv'))).toBe('WRITE_FAILED');
   });
 
-  it('is DISK_FULL on a full disk, and leaves no part of the file', async ({ skip }) => {
+  it('causes DISK_FULL on a full disk, and no part of the file is left', async ({ skip }) => {
     const disk = smallDisk(join(directory, 'disk'), '64k');
     if (disk === undefined) return skip('no small file system can be mounted here');
     expect(state.byteLength).toBeGreaterThan(64 << 10);
@@ -138,13 +138,13 @@ describe('a file that cannot be written', () => {
     expect(await readdir(disk)).toEqual([]);
   });
 
-  it('is refused with metadata that is too large or too deep', async () => {
+  it('is refused if its metadata is too large or nests too deeply', async () => {
     const path = join(directory, 'metadata.kv');
     expect(await codeOf(() => state.writeFile(path, { text: 'x'.repeat(2 << 20) }))).toBe('INVALID_ARGUMENT');
     let deep: object = {};
     for (let level = 0; level < 3000; level++) deep = { deep };
     expect(await codeOf(() => state.writeFile(path, deep))).toBe('JSON_TOO_DEEP');
-    const long = Array(600).fill('x'.repeat(1_000_000)); // more than one string can hold
+    const long = Array(600).fill('x'.repeat(1_000_000)); // as JSON, longer than a string can be
     expect(await codeOf(() => state.writeFile(path, { long }))).toBe('INVALID_ARGUMENT');
     expect(existsSync(path)).toBe(false);
   });

@@ -1,4 +1,4 @@
-// Any text can be tokenized and detokenized, or is refused with a code.
+// Any text can be tokenized and detokenized, or is refused with an error code.
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -112,7 +112,7 @@ describe('control tokens', () => {
 });
 
 describe('very long text', () => {
-  it('is tokenized if it has breaks, and refused if it has none, by every vocabulary', async () => {
+  it('is tokenized if it has breaks, and refused if it has no breaks, with every vocabulary', async () => {
     expect(vocabularies.length).toBeGreaterThan(10);
     const halves = [0, 1].map((half) => vocabularies.filter((_, at) => at % 2 === half));
     const children = await Promise.all(halves.map((paths) => runChild('native/children/tokenize-extremes.mjs', paths)));

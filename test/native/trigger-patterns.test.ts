@@ -16,7 +16,7 @@ beforeAll(async () => {
 });
 afterAll(() => bench.close());
 
-/** A render whose grammar waits for patterns. */
+/** Renders a conversation with a chat template whose grammar has pattern triggers. */
 async function renderWith(template: string): Promise<RenderedPrompt> {
   const rendered = await bench.model.render({
     messages: [{ role: 'user', content: 'Hi' }],
@@ -27,7 +27,7 @@ async function renderWith(template: string): Promise<RenderedPrompt> {
   return rendered;
 }
 
-/** The sampler options of a render, as destructuring gives them. */
+/** Copies the sampler options of a render() result by destructuring. */
 function optionsOf({ grammar, grammarLazy, grammarTriggers, preservedTokens, generationPrompt }: RenderedPrompt) {
   return { grammar, grammarLazy, grammarTriggers, preservedTokens, generationPrompt };
 }
@@ -43,7 +43,7 @@ async function refusal(grammarTriggers: unknown): Promise<unknown> {
 const REFUSED = { code: 'INVALID_ARGUMENT', message: expect.stringContaining('Model.render() returned') };
 
 describe('trigger patterns of a chat template', () => {
-  test('are accepted by samplers, also after a spread of the render', async () => {
+  test('are accepted by samplers, even if the render() result was copied with a spread', async () => {
     const rendered = await renderWith(FUNCTIONARY);
     for (const options of [
       rendered,
@@ -72,7 +72,7 @@ describe('trigger patterns of a chat template', () => {
   });
 
   test.each([FUNCTIONARY, MUSE_GLIMMER])(
-    'of %s fail a reply of more than 16 KiB instead of overflowing the stack',
+    'of %s make a reply of more than 16 KiB fail instead of overflowing the stack',
     async (template) => {
       const { model } = bench;
       const { grammarTriggers } = await renderWith(template);
@@ -98,7 +98,7 @@ describe('trigger patterns of a chat template', () => {
   );
 });
 
-describe('trigger patterns that no render returned are refused', () => {
+describe('trigger patterns that render() did not return are refused', () => {
   const pattern = { type: 'pattern', value: 'ab' };
   test.each<[string, unknown]>([
     ['a plain object', pattern],
@@ -110,7 +110,7 @@ describe('trigger patterns that no render returned are refused', () => {
     expect(await refusal([{ type: 'word', value: 'a' }, trigger])).toEqual(REFUSED);
   });
 
-  test('copies of a render’s patterns', async () => {
+  test('copies of patterns that render() returned', async () => {
     const { grammarTriggers } = await renderWith(FUNCTIONARY);
     const [own] = grammarTriggers;
     expect(await refusal([{ ...own }])).toEqual(REFUSED);
@@ -119,7 +119,7 @@ describe('trigger patterns that no render returned are refused', () => {
     expect(await refusal([Object.create(own as GrammarTrigger)])).not.toBe('accepted');
   });
 
-  test('objects that change their type after the check', async () => {
+  test('even if an object changes its type after the check, because the type is read once', async () => {
     let reads = 0;
     const changing = {
       get type() {
@@ -136,7 +136,7 @@ describe('trigger patterns that no render returned are refused', () => {
     sampler.close();
   });
 
-  test('arrays that return other triggers after the check', async () => {
+  test('even if an array returns another trigger after the check, because each element is read once', async () => {
     const word = { type: 'word', value: 'a' };
     let reads = 0;
     const changing = new Proxy([word], {

@@ -26,9 +26,9 @@ it.each([
   ],
   ['a worker can be terminated while its logger is called', 'terminate while logging'],
   ['four workers with a model each compute the same as the main thread', 'four workers'],
-  ['errors are of the class of their thread', 'errors of each thread'],
+  ['each thread receives errors of its own HeadstartError class', 'errors of each thread'],
   ['a worker that closes nothing ends by itself', 'a worker that forgets to close'],
-  ['the process can exit while workers work', 'exit with workers at work'],
+  ['the process can exit while calls of workers are in progress', 'exit with workers at work'],
   ['the process can exit while workers that close their objects are terminated', 'exit while workers end'],
   ['the main thread continues while a worker decodes and is terminated', 'main and worker at once'],
 ])('%s', async (_, scenario) => {

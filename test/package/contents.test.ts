@@ -86,7 +86,7 @@ describe.skipIf(!linux)('the prebuilt binaries for Linux', () => {
   const folder = join(root, 'prebuilds');
   const readelf = (args: string[], file: string) =>
     execFileSync('readelf', [...args, join(folder, file)], { encoding: 'utf8' });
-  // "linux-x64/headstart-ggml-0.1.0.so". Platforms that were not built have no files here.
+  // Paths such as "linux-x64/headstart-ggml-0.1.0.so". The list contains only platforms that were built.
   const binaries = readdirSync(folder)
     .filter((name) => name.startsWith('linux-'))
     .flatMap((name) => readdirSync(join(folder, name)).map((file) => `${name}/${file}`))

@@ -1,5 +1,5 @@
-// CPUs that are not here, emulated: the older x86-64 generations, and arm64. What cannot be emulated is named in docs/guide/building.md.
-// be emulated.
+// Tests the package on emulated CPUs: older x86-64 generations and arm64. docs/guide/building.md lists the CPUs that
+// cannot be emulated.
 import { readdirSync } from 'node:fs';
 import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -11,7 +11,7 @@ import { Project, report, tarball } from '../helpers/package.js';
 
 const NODE = '20.20.2';
 
-/** qemu's names of CPUs, with the CPU module that must be loaded on each. qemu emulates no instructions beyond AVX2. */
+/** CPUs by their names in qemu, with the module that must be loaded. qemu emulates no instructions beyond AVX2. */
 const GENERATIONS = [
   { cpu: 'qemu64', module: 'x64' },
   { cpu: 'Nehalem', module: 'sse42' },

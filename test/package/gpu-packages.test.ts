@@ -10,7 +10,7 @@ import { megabytes, moduleFile, Project, platformName, prebuildsName, report, ro
 const SYSTEM_INFO = `import('llama-headstart/native').then((m) => console.log(JSON.stringify(m.systemInfo())), (e) => console.log(e.code, e.message))`;
 const select = (gpu: string) =>
   `import('llama-headstart/native').then((m) => { m.selectGpu(${gpu}); console.log('selected', m.systemInfo().gpu); }).catch((e) => console.log(e.code, e.message))`;
-/** The main thread selects `first` and a worker selects `second`. Each prints what it computes on. */
+/** The main thread selects the GPU `first`, and a worker selects `second`. Each prints the GPU that it computes on. */
 const selectInWorker = (first: string, second: string) => `
   const { Worker } = require('node:worker_threads');
   import('llama-headstart/native').then((m) => {
@@ -96,7 +96,7 @@ describe.skipIf(!isLinux)('a GPU package', () => {
     expect(await both('false', "'auto'")).toBe('main null\nselected null\n');
   });
 
-  it('is not used if it has another version, and `doctor` says so', async () => {
+  it('is not used if its version differs from the version of llama-headstart, and `doctor` says so', async () => {
     await writeManifest(JSON.stringify({ name, version: '0.0.1' }));
     expect((await systemInfo(GPU)).gpu).toBeNull();
     expect(await doctor()).toContain(`${name} 0.0.1: its version is 0.0.1, but llama-headstart is ${version}`);

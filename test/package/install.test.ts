@@ -19,7 +19,7 @@ import {
 
 const model = testModel();
 
-/** The packages that users get according to the lockfile: no development tools and nothing optional. */
+/** Lists the packages that users install according to the lockfile, without development tools and optional packages. */
 async function lockedPackages(): Promise<string[]> {
   const { packages } = JSON.parse(await readFile(join(root, 'package-lock.json'), 'utf8')) as {
     packages: Record<string, { dev?: boolean; optional?: boolean; devOptional?: boolean; peer?: boolean }>;

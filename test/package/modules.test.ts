@@ -1,4 +1,4 @@
-// Which CPU module is loaded, and that no library outside of the package is loaded in its place.
+// Tests which CPU module is loaded, and that no library outside the package is loaded instead.
 import { copyFile, mkdir, readdir, rm, symlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -67,7 +67,7 @@ describe('the CPU modules', () => {
     );
   });
 
-  it('are refused with a code if the CPU lacks their instructions or the name is unknown', async () => {
+  it('are refused with an error if the CPU lacks their instructions or the name is unknown', async () => {
     for (const name of [...modules.filter(({ score }) => score === 0).map((module) => module.name), 'no-such-cpu']) {
       const { loaded, problem } = JSON.parse(
         (
@@ -109,7 +109,7 @@ describe('the CPU modules', () => {
     ]) {
       await copyFile(decoy, join(project.directory, `${name}.so`));
     }
-    // ggml also searches the directory of the executable, so this uses a copy of Node.js.
+    // ggml also searches the directory of the executable. The test runs a copy of Node.js in a directory with a decoy.
     const programs = join(directory, 'bin');
     await mkdir(programs);
     await copyFile(process.execPath, join(programs, 'node'));
@@ -143,7 +143,7 @@ describe('the CPU modules', () => {
     for (const text of [platformName, addon, 'npx llama-headstart build', 'npx llama-headstart doctor']) {
       expect(none).toContain(text);
     }
-    // A module that is not a library is named with the system's error.
+    // If a module is not a library, the message has its name and the system's error.
     await symlink(join(prebuilds, '..', '..', 'package.json'), join(folder, moduleFile('cpu-x64')));
     const broken = await project.node(['-e', script], { LLAMA_HEADSTART_ADDON: addon });
     expect(broken).toMatch(/^ADDON_NOT_FOUND .*\(x64: .*(invalid ELF header|Exec format error|mach-o).*\)/);

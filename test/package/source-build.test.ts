@@ -1,5 +1,5 @@
-// Builds the addon from the packed sources as a user does: with the machine's compiler, without network, into the
-// user's cache.
+// Builds the addon from the packed sources as a user does: with the machine's compiler, and into the user's cache. The
+// build has no network.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
@@ -13,7 +13,7 @@ import { filesBelow, megabytes, Project, report, runProgram } from '../helpers/p
 const model = testModel();
 const compilers = (process.env.PATH ?? '').split(delimiter);
 
-/** An empty network namespace, or, if the kernel does not allow one, proxy settings that lead nowhere. */
+/** Cuts a command off the network: with an empty network namespace or, if that is not allowed, with a dead proxy. */
 async function withoutNetwork(): Promise<{ prefix: string[]; env: NodeJS.ProcessEnv }> {
   const { code } = await runProgram('unshare', ['-rn', 'true']);
   if (code === 0) {
@@ -82,7 +82,7 @@ describe('`npx llama-headstart build --native`', () => {
     async () => {
       const before = await runSmoke();
       const [program = '', ...args] = command;
-      // A terminal sends the signal to all processes of the group.
+      // A terminal sends the signal to all processes of a group. The test does the same, so the child leads a group.
       const child = spawn(program, args, {
         cwd: project.directory,
         env,
@@ -145,7 +145,7 @@ describe('`npx llama-headstart build --native`', () => {
     },
   );
 
-  it('is removed completely by `clean`', async () => {
+  it('builds an addon that `clean` removes completely', async () => {
     await project.node([bin, 'clean']);
     expect((await runSmoke()).addonSource).toBe('prebuilt');
     expect(existsSync(cache)).toBe(false);

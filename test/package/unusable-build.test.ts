@@ -92,7 +92,7 @@ describe.skipIf(!isLinux)('`npx llama-headstart build`', () => {
     await clean();
   });
 
-  it('says so if the environment makes programs load another addon than the new build', async () => {
+  it('warns if the environment makes programs load another addon than the new build', async () => {
     const { code, stdout, stderr } = await build('--cuda')({ GPUS: '1', LLAMA_HEADSTART_VARIANT: 'vulkan' });
     expect(code, stderr).toBe(0);
     expect(existsSync(stdout.trim())).toBe(true);

@@ -15,10 +15,10 @@ interface Results {
   testResults: { assertionResults: { fullName: string; status: string }[] }[];
 }
 
-// The npm packages have Node.js only for glibc. On musl only the current Node.js is tested.
+// npm has packages of Node.js only for glibc. On musl, only the Node.js that runs this test is tested.
 const hasVersions = !platformName.endsWith('-musl');
 if (!hasVersions) {
-  report(`Other versions of Node.js than ${process.versions.node}: SKIPPED, npm has none for musl`);
+  report(`Other versions of Node.js than ${process.versions.node}: SKIPPED, npm has no packages of Node.js for musl`);
 }
 
 describe('the prebuilt addon', () => {

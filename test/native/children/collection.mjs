@@ -1,5 +1,5 @@
-// collection.mjs SCENARIO MODEL [FILE] (with --expose-gc): objects that are dropped without close() free their memory
-// when the garbage collector finds them.
+// collection.mjs SCENARIO MODEL [FILE] (with --expose-gc): checks that objects which were never closed free their
+// memory when they are garbage-collected.
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { Model } from 'llama-headstart/native';
@@ -13,7 +13,7 @@ const batch = (length) => ({
   outputs: new Uint8Array(length).fill(1, length - 1),
 });
 
-/** Collects garbage until `done` returns true. Waits for a turn of the event loop each time, which finalizers need. */
+/** Collects garbage until `done` returns true. Finalizers need a turn of the event loop after each collection. */
 async function collectUntil(done, expectation) {
   for (let turn = 0; turn < 2000; turn++) {
     gc();
@@ -23,7 +23,7 @@ async function collectUntil(done, expectation) {
   assert.fail(`${expectation}: not true after 2000 collections`);
 }
 
-/** Calls `make` `times` times and waits until all results have been garbage collected. */
+/** Calls `make` `times` times and waits until all results have been garbage-collected. */
 async function dropped(times, make) {
   let left = times;
   const registry = new FinalizationRegistry(() => left--);
@@ -34,9 +34,9 @@ async function dropped(times, make) {
 }
 
 /**
- * Requires that dropped objects free their memory, for memory that Node.js does not count. Measures the memory of
- * `times` objects, then creates and drops four times as many: the process must not keep more than 2.5 times that
- * memory.
+ * Checks that dropped objects free native memory, which Node.js does not count. First measures the memory of `times`
+ * objects. Then creates and drops four times as many objects. Afterwards, the process must not use more than 2.5 times
+ * the measured memory.
  */
 async function requireFreed(times, make) {
   await dropped(1, make);

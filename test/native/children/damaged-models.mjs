@@ -1,4 +1,5 @@
-// damaged-models.mjs PATH...: loads and uses each file. Prints a line of JSON per file, so that a crash shows the file.
+// damaged-models.mjs PATH...: loads each file as a model and uses it. Prints a line of JSON per file, so that the first
+// missing line shows which file caused a crash.
 import { HeadstartError, Model } from 'llama-headstart/native';
 
 async function use(path) {

@@ -5,10 +5,10 @@ import { once } from 'node:events';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { FileLock, HeadstartError } from 'llama-headstart/native';
 
-/** Longer than any test: the process is killed before. */
+/** Longer than any test. The test kills the process earlier. */
 const FOREVER_MS = 100_000;
 
-/** The outcome as text, and the lock or null. */
+/** Tries to acquire the lock. Returns the outcome as text, and the lock or null. */
 async function tryLock(path) {
   try {
     const lock = await FileLock.tryAcquire(path);
@@ -30,7 +30,7 @@ const ACTIONS = {
     globalThis.kept = await lockAndPrint(path);
     setTimeout(() => {}, FOREVER_MS);
   },
-  /** Also starts a child process that outlives this one. */
+  /** Does the same, and starts a child process that outlives this process. */
   async 'hold and spawn'(path) {
     globalThis.kept = await lockAndPrint(path);
     const child = spawn(process.execPath, ['-e', `console.log('up'); setTimeout(() => {}, ${FOREVER_MS})`], {
@@ -41,7 +41,7 @@ const ACTIONS = {
     process.stdout.write(`${child.pid}\n`);
     setTimeout(() => {}, FOREVER_MS);
   },
-  /** A worker holds the lock and is terminated. */
+  /** Terminates a worker that holds the lock. */
   async 'terminate a worker'(path) {
     const worker = new Worker(new URL(import.meta.url), { workerData: { path } });
     const [inWorker] = await once(worker, 'message');

@@ -1,5 +1,5 @@
-// kv-leak.mjs TYPE MODEL: copies a byte of a captured state into a JavaScript array or string, which the addon must
-// detect.
+// kv-leak.mjs TYPE MODEL: copies a byte of a captured state into a JavaScript array or string. The addon must detect
+// the copy.
 import { addon } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
 

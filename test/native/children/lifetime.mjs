@@ -1,4 +1,5 @@
-// lifetime.mjs WORK END MODEL DIRECTORY: starts WORK, then ends the process in the way END while the work is in progress.
+// lifetime.mjs WORK END MODEL DIRECTORY: starts the work WORK (see WORKS), then ends the process in the way END (see
+// ENDS) while the work is in progress.
 import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Model, SequenceState } from 'llama-headstart/native';
@@ -86,10 +87,10 @@ const WORKS = {
   },
 };
 
-// Registered after the package's listener, so it runs when the package has stopped all its threads.
+// The package's listener was registered first, so this listener runs after the package has stopped all its threads.
 const { addon } = await import('llama-headstart/internal');
 addon();
-process.on('exit', () => addon().park() || process.stderr.write('threads were running at the end'));
+process.on('exit', () => addon().park() || process.stderr.write('threads were still running at the end'));
 
 const ENDS = {
   exit: () => process.exit(0),

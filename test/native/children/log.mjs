@@ -1,4 +1,4 @@
-// log.mjs SCENARIO MODEL: uses the package, which must print nothing. Ends with code 0.
+// log.mjs SCENARIO MODEL: uses the package. The process must print nothing and exit with code 0.
 import { Model, setNativeLogger } from 'llama-headstart/native';
 
 const [scenario, path] = process.argv.slice(2);

@@ -1,6 +1,7 @@
-// random-calls.mjs SEED CALLS MODELS DIRECTORY LORA: random calls with random arguments, right and wrong, from four threads. Each thread has
-// its own objects and many calls in progress. Every call must end in a result or in a coded error. Prints the outcomes of each kind of call as
-// JSON to stdout, and calls with another end to stderr, with the seed.
+// random-calls.mjs SEED CALLS MODELS DIRECTORY LORA: makes random calls with right and wrong arguments on four threads.
+// Each thread has its own objects and many calls in progress. Every call must end with a result or with an error that
+// has a code. Prints to stdout, as JSON, how many calls of each kind ended with a result or with an error code. Prints
+// every other call to stderr, with the seed.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -12,7 +13,7 @@ import { Caller } from './random-calls/caller.mjs';
 
 const WORKERS = 3;
 
-/** Logits after a prompt. They must be the same before and after all calls. */
+/** Returns the logits after a prompt. They must be the same before and after all random calls. */
 async function logitsOf(path) {
   const model = await Model.load({ path });
   const context = await model.createContext({ kvCells: 256 });
@@ -35,7 +36,7 @@ async function optionsFromArguments() {
   return { seed: Number(seed), calls: callsOfThread, models: paths, directory, garbage, halfModel, lora };
 }
 
-/** The outcomes and failures of all threads. */
+/** Makes random calls on all threads. Returns the outcomes and failures of each thread. */
 async function callFromAllThreads(options) {
   const workers = Array.from(
     { length: WORKERS },

@@ -1,4 +1,4 @@
-// samplers.mjs MODEL: creates and uses samplers that would end the process if they were not refused.
+// samplers.mjs MODEL: creates and uses samplers that would end the process if the addon did not refuse them.
 import assert from 'node:assert/strict';
 import { HeadstartError, jsonSchemaToGrammar, Model } from 'llama-headstart/native';
 
@@ -50,6 +50,6 @@ for (const bad of options) {
 const endless = { $ref: '#/$defs/a', $defs: { a: { allOf: [{ $ref: '#/$defs/b' }] }, b: { $ref: '#/$defs/b' } } };
 await assert.rejects(jsonSchemaToGrammar(endless), (error) => HeadstartError.isInstance(error, 'SCHEMA_INVALID'));
 
-// Samplers that are never closed end with the process.
+// The process must end even if samplers are never closed.
 for (const grammar of ['root ::= [a-z]+', 'root ::= "yes"']) await model.createSampler({ grammar });
 console.log('all answered');

@@ -1,5 +1,5 @@
-// workers.mjs SCENARIO MODEL DIRECTORY: worker threads use the addon, end, and are terminated. Ends with code 0 and
-// prints nothing.
+// workers.mjs SCENARIO MODEL DIRECTORY: worker threads use the addon and then end or are terminated. The process must
+// print nothing and exit with code 0.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readdir } from 'node:fs/promises';
@@ -153,12 +153,13 @@ async function uncaught(during, path) {
 }
 
 async function requireWholeFiles(path) {
-  // A write continues when its worker is terminated. This write waits until the earlier ones have ended.
+  // A write continues after its worker is terminated. The write below ends after all earlier writes, because one thread
+  // makes all writes in order.
   await (await captured(path)).writeFile(newFile(directory, 'last'));
   for (const name of await readdir(directory)) (await SequenceState.readFile(join(directory, name))).close();
 }
 
-/** The tasks during which a worker ends, by their names in scenarios. */
+/** The tasks during which a worker ends. The keys are the names in scenarios, and the values are the names in WORK. */
 const INTERRUPTED = Object.entries({
   load: 'load',
   decode: 'decode',
@@ -169,7 +170,7 @@ const INTERRUPTED = Object.entries({
   'file write': 'write',
 });
 
-/** One scenario per interrupted task: runs `end`, then checks the files. */
+/** Returns one scenario per interrupted task. Each scenario runs `end` and then checks the written files. */
 const scenariosOf = (title, end) =>
   Object.fromEntries(
     INTERRUPTED.map(([name, work]) => [

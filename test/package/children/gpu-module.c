@@ -1,4 +1,5 @@
-// A ggml module like ggml-cuda, without a real GPU. It reports $GPUS devices, which cannot compute.
+// A ggml module like ggml-cuda, without a real GPU. The environment variable GPUS says how many devices it reports. The
+// devices cannot compute.
 #include <stdlib.h>
 
 #include "ggml-backend-impl.h"

@@ -1,5 +1,5 @@
 // node smoke.mjs MODEL DIRECTORY: loads a model, prefills, saves the state, and restores it from memory and from a
-// file. Prints hashes of the logits, which must be equal, and the loaded addon.
+// file. Prints a description of the loaded addon, and hashes of the logits. The hashes must be equal.
 import { createHash } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';

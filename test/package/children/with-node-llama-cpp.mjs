@@ -1,4 +1,4 @@
-// node with-node-llama-cpp.mjs MODEL: uses this package and node-llama-cpp alternately in one process, with the same
+// node with-node-llama-cpp.mjs MODEL: uses this package and node-llama-cpp in turns in one process, with the same
 // model.
 import { createHash } from 'node:crypto';
 import { Model } from 'llama-headstart/native';
@@ -39,6 +39,6 @@ for await (const _ of sequence.evaluate([1, 2, 3, 4, 5])) {
 }
 await llama.dispose();
 const after = await logitsHash();
-if (between !== before) throw new Error('llama-headstart computes other logits while node-llama-cpp is loaded');
+if (between !== before) throw new Error('Expected the same logits while node-llama-cpp is loaded, got other logits');
 process.stdout.write(`${JSON.stringify({ before, after, tokenCount })}\n`);
 process.exit(0);

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { Model } from 'llama-headstart/native';
 
-/** An error that a callback or getter of the caller throws. It must come back unchanged. */
+/** An error that a random callback or getter throws. The call must fail with this error, unchanged. */
 export class CallerError extends Error {}
 
 const WRONG_NUMBERS = [
@@ -21,7 +21,7 @@ const SCHEMAS = [
   { type: 'string', pattern: '^[' },
 ];
 
-/** Random arguments, most of them right. */
+/** Makes random arguments. Most of them are right. */
 export class Arguments {
   #fileCount = 0;
 
@@ -31,7 +31,7 @@ export class Arguments {
     this.objects = objects;
   }
 
-  /** Mostly the right value, sometimes any value. */
+  /** Returns mostly the right value, and sometimes any value. */
   mostly(right) {
     return this.chance.happens(0.93) ? right() : this.anything();
   }
@@ -48,12 +48,12 @@ export class Arguments {
     return this.chance.pick(this.chance.happens(0.3) ? WRONG_NUMBERS : values);
   }
 
-  /** Mostly an object of this kind. */
+  /** Returns mostly an object of this kind, and sometimes any value. */
   object(kind) {
     return this.mostly(() => this.objects.pick(kind) ?? this.anything());
   }
 
-  /** Some of these options, most of them right. Rarely one is a getter that closes an object, or throws. */
+  /** Returns some of these options, mostly right ones. Rarely, one is a getter that closes an object or throws. */
   some(options, probability = 0.3) {
     const chosen = {};
     for (const [name, right] of Object.entries(options)) {
@@ -81,7 +81,7 @@ export class Arguments {
     return controller.signal;
   }
 
-  /** The last argument of calls that take a signal: in an array, or no argument. */
+  /** Returns an array with the last argument of a call that takes a signal. The array may be empty. */
   withSignal(probability = 0.2) {
     if (!this.chance.happens(probability)) return [];
     return [this.mostly(() => ({ signal: this.mostly(() => this.signal()) }))];

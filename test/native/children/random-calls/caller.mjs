@@ -17,9 +17,9 @@ assert(CODES.delete('INTERNAL') && CODES.has('CLOSED'));
 
 /** Makes the calls of one thread. */
 export class Caller {
-  /** Descriptions of calls that ended neither in a result nor in a coded error. */
+  /** Descriptions of the calls that ended neither with a result nor with an error code. */
   failures = [];
-  /** By kind of call: the number of results and the number of coded errors. */
+  /** For each kind of call: the number of results and the number of errors with a code. */
   outcomes = {};
   #options;
   #chance;

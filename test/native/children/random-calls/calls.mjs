@@ -1,5 +1,5 @@
-// All kinds of calls: each function of a table makes one random call, `{ shown, run, keep }`. `shown` are its arguments for a report of a
-// failure, `run` makes the call, and `keep` receives its result.
+// All kinds of random calls. Each function of a table prepares one call: `{ shown, run, keep }`. `shown` contains the
+// arguments, for the report of a failure. `run` makes the call. `keep` receives the result.
 import { contextCalls } from './context-calls.mjs';
 import { fileCalls } from './file-calls.mjs';
 import { modelCalls } from './model-calls.mjs';
@@ -7,7 +7,7 @@ import { objectCalls } from './object-calls.mjs';
 import { samplerCalls } from './sampler-calls.mjs';
 import { stateCalls } from './state-calls.mjs';
 
-/** `[kind, make]`, as often as the weight of the kind. */
+/** Returns pairs `[kind, make]`. Each kind occurs as often as its weight says. */
 export function allCalls(args) {
   const tables = [modelCalls, contextCalls, samplerCalls, stateCalls, fileCalls, objectCalls];
   return tables

@@ -1,4 +1,4 @@
-/** Random choices. The same seed gives the same choices everywhere. */
+/** Makes random choices. The same seed gives the same choices on every machine. */
 export class Chance {
   #state;
 
@@ -6,7 +6,7 @@ export class Chance {
     this.#state = seed >>> 0;
   }
 
-  /** A number from 0 to 1 (Mulberry32). */
+  /** A number of at least 0 and less than 1 (Mulberry32). */
   number() {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0;
     let mixed = Math.imul(this.#state ^ (this.#state >>> 15), this.#state | 1);

@@ -1,4 +1,4 @@
-// Calls of Context.
+// Random calls of `Context`.
 import { methodCalls } from './make-call.mjs';
 import { decodeBatch } from './options.mjs';
 

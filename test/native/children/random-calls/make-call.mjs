@@ -1,9 +1,9 @@
-/** A call of a function. `keep` is the kind of object that it returns, if later calls shall use it. */
+/** Prepares a call of a function. `keep` is the kind of the returned object if later calls may use the object. */
 export function functionCall(args, values, run, keep) {
   return { shown: values, run: () => run(...values), keep: keep && ((result) => args.objects.add(keep, result)) };
 }
 
-/** Makes calls of a method on an object of a kind. `values` returns right arguments; some are replaced. */
+/** Prepares calls of a random object's methods. `values` returns right arguments. Wrong values replace some of them. */
 export function methodCalls(args, kind) {
   return (name, values, keep) => () => {
     const owner = args.objects.pick(kind);

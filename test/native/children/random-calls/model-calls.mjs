@@ -1,4 +1,4 @@
-// Calls of Model, and of functions that need no model.
+// Random calls of `Model`, and of functions that need no model.
 import { jsonSchemaToGrammar, Model, setNativeLogger } from 'llama-headstart/native';
 import { functionCall, methodCalls } from './make-call.mjs';
 import { contextOptions, loadOptions, renderRequest, samplerOptions } from './options.mjs';

@@ -1,4 +1,4 @@
-// Calls of any class: closing, getters, and objects of a wrong class.
+// Random calls for objects of any class: `close()`, getters, and objects of a wrong class as arguments.
 import { SequenceState } from 'llama-headstart/native';
 
 const GETTERS = [
@@ -24,7 +24,7 @@ function getterCall({ chance, objects }) {
   return { shown: name, run: () => owner?.[name] };
 }
 
-/** A state whose native object is of another class, or is not native. */
+/** Restores a state whose native object is of another class, or is not native. */
 function foreignCall(args) {
   const { chance, objects } = args;
   const natives = objects.all().filter((object) => typeof object === 'object' && 'raw' in object);
@@ -33,7 +33,7 @@ function foreignCall(args) {
   return { shown: raw, run: () => objects.pick('contexts')?.restoreSequence(0, state) };
 }
 
-/** Rarely of a model, because that closes most other objects. Some closed objects are used again. */
+/** Closes an object, but rarely a model, because that closes most objects. Later calls use some closed objects. */
 function closeCall({ chance, objects }) {
   const kind = chance.happens(0.03) ? 'models' : chance.pick(['contexts', 'states', 'states', 'samplers', 'loras']);
   const owner = objects.pick(kind);

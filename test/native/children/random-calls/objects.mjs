@@ -3,10 +3,10 @@ import { rm } from 'node:fs/promises';
 /** How many objects of each kind a thread keeps, open or closed. */
 const LIMITS = { models: 3, contexts: 4, states: 12, samplers: 8, loras: 2, replies: 4, files: 6, locks: 3 };
 
-/** The kinds that a model's `close()` also closes, and the model. */
+/** The kinds of objects that a model's `close()` closes. */
 const OF_A_MODEL = ['models', 'contexts', 'samplers', 'loras'];
 
-/** The objects that calls of one thread have made and that later calls use. */
+/** The objects that the calls of one thread have created. Later calls use them. */
 export class Objects {
   #chance;
   #lists = Object.fromEntries(Object.keys(LIMITS).map((kind) => [kind, []]));
@@ -21,7 +21,7 @@ export class Objects {
     if (list.length > LIMITS[kind]) this.#drop(kind, list.shift());
   }
 
-  /** One of a kind, or undefined if there is none. */
+  /** Returns a random object of a kind; undefined if there is no such object. */
   pick(kind) {
     return this.#chance.pick(this.#lists[kind]);
   }
@@ -30,7 +30,7 @@ export class Objects {
     return Object.values(this.#lists).flat();
   }
 
-  /** Removes a closed object; for a model, all objects that its `close()` may have closed. */
+  /** Removes a closed object. If it is a model, removes all objects that its `close()` may have closed. */
   forget(kind, object) {
     for (const each of kind === 'models' ? OF_A_MODEL : [kind])
       this.#lists[each] = this.#lists[each].filter((other) => kind !== 'models' && other !== object);

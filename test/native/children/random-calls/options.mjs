@@ -1,4 +1,4 @@
-// Random options of the larger calls. `args` is an Arguments.
+// Random options for calls that take many. `args` is an instance of the class Arguments.
 import { CallerError } from './arguments.mjs';
 
 const GRAMMARS = ['root ::= "a"', 'root ::= [a-z]+', 'root ::= ("a" | "b")* "c"', 'root ::=', 'root ::= root', ''];
@@ -121,7 +121,10 @@ export function renderRequest(args) {
   };
 }
 
-/** A batch that continues up to three sequences at the ends that they had a moment ago. Sometimes it has a wrong value. */
+/**
+ * Makes a batch that continues up to three sequences. Another call may change the sequences before the decode. Some
+ * batches have a wrong value.
+ */
 export async function decodeBatch(args, context) {
   const { chance } = args;
   const rows = await nextRows(args, context);

@@ -1,4 +1,4 @@
-// Calls of Sampler.
+// Random calls of `Sampler`.
 import { methodCalls } from './make-call.mjs';
 
 export function samplerCalls(args) {

@@ -1,4 +1,4 @@
-// Calls of SequenceState.
+// Random calls of `SequenceState`.
 import { SequenceState } from 'llama-headstart/native';
 import { functionCall, methodCalls } from './make-call.mjs';
 
