@@ -137,7 +137,9 @@ describe('many sessions', () => {
   });
 
   it('can be opened and closed fifty times, and their sequences and cached template stay usable', async () => {
-    const agent = await startAgent({ nSeqMax: 2 });
+    const settings = { ...EXACT, nSeqMax: 2 };
+    const expected = await uncachedReplies(settings, ['Hello'], 8);
+    const agent = await startAgent(settings);
     for (let round = 0; round < 50; round++) {
       const session = await agent.createSession();
       if (round % 10 === 0) {
@@ -146,8 +148,11 @@ describe('many sessions', () => {
       await session.close();
     }
     expect(agent.getTemplateCacheStats()).toMatchObject({ hits: 49, misses: 1, residentTemplates: 1 });
-    const both = await Promise.all([agent.createSession(), agent.createSession()]);
-    expect(await Promise.all(both.map((session) => replies(session, ['Hello'], 8)))).toHaveLength(2);
+    const both = [await agent.createSession(), await agent.createSession()];
+    expect(agent.health().heldSequences).toBe(2);
+    for (const session of both) {
+      expect(await replies(session, ['Hello'], 8)).toEqual(expected);
+    }
   });
 });
 

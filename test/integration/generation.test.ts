@@ -4,6 +4,7 @@ import type { HeadstartError, Reply, SendOptions, StreamPart, Usage } from 'llam
 import { describe, expect, it } from 'vitest';
 import { startAgent } from '../helpers/agents.js';
 import { likelyText } from '../helpers/likely-text.js';
+import { withEnoughTime } from '../helpers/time-limits.js';
 
 const WARM = { temperature: 1.2, seed: 7 } as const;
 
@@ -81,12 +82,15 @@ describe('a reply', () => {
   });
 
   it('that reaches `timeoutMs` keeps its text, and the session remains usable', async () => {
-    const session = await (await startAgent({ contextSize: 8192 })).createSession();
-    const late = await session.send('Hello', { timeoutMs: 1000, sampling: { ignoreEos: true } });
-    expect(late).toMatchObject({ finishReason: 'aborted', detail: 'timeout' });
-    expect(late.usage.outputTokens).toBeGreaterThan(0);
-    expect(session.messages.at(-1)).toEqual({ role: 'assistant', content: late.text });
-    expect((await session.send('And?', { maxTokens: 3 })).usage.outputTokens).toBe(3);
+    const agent = await startAgent({ contextSize: 8192 });
+    await withEnoughTime(100, async (timeoutMs) => {
+      const session = await agent.createSession();
+      const late = await session.send('Hello', { timeoutMs, sampling: { ignoreEos: true } });
+      expect(late).toMatchObject({ finishReason: 'aborted', detail: 'timeout' });
+      expect(late.usage.outputTokens).toBeGreaterThan(0);
+      expect(session.messages.at(-1)).toEqual({ role: 'assistant', content: late.text });
+      expect((await session.send('And?', { maxTokens: 3 })).usage.outputTokens).toBe(3);
+    });
   });
 
   it('without a token before `timeoutMs`, or that is aborted, fails with an error that names the call', async () => {

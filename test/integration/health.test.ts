@@ -13,6 +13,7 @@ beforeEach(() => {
 
 describe('`agent.health()`', () => {
   it('counts sessions, KV cells and decodes, and after all closes only the resident template', async () => {
+    const begin = performance.now();
     const agent = await startAgent({ nSeqMax: 2, maxResidentTemplates: 1, contextSize: 512 });
     expect(agent.health()).toMatchObject({
       status: 'ok',
@@ -41,6 +42,7 @@ describe('`agent.health()`', () => {
     expect(after).toMatchObject({ openSessions: 0, activeSessions: 0, heldSequences: 0, queueLength: 0 });
     expect(after.kvCells.used).toBe(sessions[0]?.report.templateTokens);
     expect(after.uptimeMs).toBeGreaterThan(during.uptimeMs);
+    expect(after.uptimeMs).toBeLessThan(performance.now() - begin); // counted from the start of the agent
     const closing = agent.close();
     expect(agent.health().status).toBe('closing');
     await closing;

@@ -14,6 +14,7 @@ import { coldReply } from '../helpers/cold.js';
 import { likelyCalls } from '../helpers/likely-text.js';
 import { type MicroModelName, microModel, testModel } from '../helpers/models.js';
 import { SYSTEM_PROMPT } from '../helpers/prompts.js';
+import { withEnoughTime } from '../helpers/time-limits.js';
 
 /** Four turns. The second one has a tool call. */
 const HISTORY: MessageInput[] = [
@@ -173,16 +174,25 @@ describe('compaction', () => {
 
   it('counts towards the time limit of its turn', async () => {
     const agent = await startAgent({ contextSize: 1024 });
-    const session = await agent.createSession({ messages: HISTORY, compaction: { threshold: 0.1 } });
-    const parts: string[] = [];
-    const reading = (async () => {
-      for await (const { type } of session.stream('And now?', { timeoutMs: 1 })) {
-        parts.push(type);
-      }
-    })();
-    await expect(reading).rejects.toThrow(/`timeoutMs` \(1 ms\) passed/);
-    expect(parts).toEqual([]);
-    expect(session.messages).toHaveLength(HISTORY.length);
+    await withEnoughTime(50, async (timeoutMs) => {
+      const session = await agent.createSession({ messages: HISTORY, compaction: { threshold: 0.1 } });
+      const deadline = performance.now() + timeoutMs + 10;
+      let isCompacting = false;
+      const unsubscribe = subscribeDiagnostics('decode', () => {
+        isCompacting = true;
+        while (performance.now() < deadline); // now the limit has passed, before the summary is complete
+      });
+      const parts: string[] = [];
+      const reading = (async () => {
+        for await (const { type } of session.stream('And now?', { timeoutMs })) {
+          parts.push(type);
+        }
+      })();
+      await expect(reading).rejects.toThrow(`\`timeoutMs\` (${timeoutMs} ms) passed`);
+      unsubscribe();
+      expect({ isCompacting, parts }).toEqual({ isCompacting: true, parts: [] });
+      expect(session.messages).toHaveLength(HISTORY.length);
+    });
   });
 
   describe('between the steps of a turn', () => {

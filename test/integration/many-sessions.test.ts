@@ -132,8 +132,14 @@ describe('an agent with many sessions', () => {
       const sessions = await Promise.all(
         Array.from({ length: 32 }, (_, number) => agent.createSession({ systemPrompt: numberedPrompt(number % 3) })),
       );
-      const texts = await Promise.all(sessions.map((session) => replies(session, ['Hello', 'Go on'], 10)));
-      expect(texts.every((each) => each.length === 2)).toBe(true);
+      const usages = await Promise.all(
+        sessions.map(async (session) => {
+          await session.send('Hello', { maxTokens: 10 });
+          return (await session.send('Go on', { maxTokens: 10 })).usage;
+        }),
+      );
+      expect(usages.every(({ outputTokens }) => outputTokens > 0)).toBe(true);
+      expect(sessions.map(({ messages }) => messages.length)).toEqual(Array(32).fill(4));
       await Promise.all(sessions.map((session) => session.close()));
       await agent.templateCache.clear();
       expect(agent.health()).toMatchObject({ ...NOTHING_HELD, savedBytes: 0, templateCache: { residentTemplates: 0 } });
