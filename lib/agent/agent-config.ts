@@ -1,4 +1,4 @@
-// Fills in every default of an agent's options and checks the options against each other.
+// Fills in the defaults of an agent's options, and checks the options against each other.
 import { availableParallelism } from 'node:os';
 import type { ResolvedCacheOptions } from '../cache/cache-options.js';
 import { HeadstartError } from '../errors.js';
@@ -32,7 +32,7 @@ export interface AgentConfig extends Omit<ParsedAgentOptions, 'model' | 'cache' 
   debug: boolean;
 }
 
-/** Sizes of the context, once the model is known. */
+/** The sizes of the context. They depend on the model. */
 export interface ContextSizes {
   contextSize: number;
   kvCells: number;
@@ -46,7 +46,8 @@ const DEFAULT_RESIDENT_TEMPLATES = 4;
 const DEFAULT_DIRECTORY = '.cache/templates';
 
 /**
- * Checks everything that does not need the model, because a download of gigabytes may follow.
+ * Fills in defaults, and checks everything that does not depend on the model. Checks come first because a download of
+ * gigabytes may follow.
  *
  * @throws HeadstartError `CONFIG_INVALID`, `INVALID_ARGUMENT` (in `sampling`).
  */
@@ -100,7 +101,7 @@ function resolveCache({ model, cache, reproducible }: ParsedAgentOptions): Resol
   });
 }
 
-/** The value of an option that has two names. */
+/** Returns the value of an option that has two names. */
 function oneValue<Value>(...[[name, value], [alias, other]]: [[string, Value], [string, Value]]): Value {
   if (value !== undefined && other !== undefined && value !== other) {
     throw new HeadstartError(
@@ -109,10 +110,10 @@ function oneValue<Value>(...[[name, value], [alias, other]]: [[string, Value], [
         `${describe(value)} and ${describe(other)}`,
     );
   }
-  return value === undefined ? other : value; // null is a value
+  return value === undefined ? other : value; // not `??`, because null is a value
 }
 
-/** Option values that contradict `reproducible`, and the value that it needs. */
+/** Option values that contradict `reproducible`, each with the value that `reproducible` needs. */
 const NOT_REPRODUCIBLE: readonly [group: 'model' | 'cache', name: string, value: unknown, instead: string][] = [
   ['model', 'kvLayout', 'unified', '"split"'],
   ['model', 'flashAttention', true, 'false'],
@@ -140,7 +141,7 @@ function requireNoContradiction(options: ParsedAgentOptions): void {
   if (model.ropeScaling === 'none' && model.ropeFrequencyScale !== undefined) {
     throw new HeadstartError(
       'CONFIG_INVALID',
-      'Expected `ropeFrequencyScale` in `model` to be absent with `ropeScaling` "none", which scales nothing: choose "yarn" or "linear"',
+      'Expected `ropeFrequencyScale` in `model` to be absent with `ropeScaling` "none". To scale, choose "yarn" or "linear"',
     );
   }
   const { kvLayout, valueType, flashAttention = !reproducible } = model;
@@ -172,7 +173,7 @@ function requireSizes(config: AgentConfig): void {
 /**
  * Chooses the sizes of the context for a model, and checks them against each other.
  *
- * @throws HeadstartError `CONFIG_INVALID` that names the options to change.
+ * @throws HeadstartError `CONFIG_INVALID`. The message names the options to change.
  */
 export function resolveContextSizes(config: AgentConfig, trainContextSize: number): ContextSizes {
   const { kvLayout, nSeqMax, ...model } = config.model;
@@ -194,7 +195,7 @@ export function resolveContextSizes(config: AgentConfig, trainContextSize: numbe
   return { contextSize, kvCells, maxSequences: nSeqMax + residentSequences, residentSequences };
 }
 
-/** @param kvCells undefined if the model decides */
+/** @param kvCells undefined if the number depends on the model */
 function requireSequences({ model, cache }: AgentConfig, kvCells?: number): void {
   const { nSeqMax, batchSize } = model;
   const { maxResidentTemplates } = cache;

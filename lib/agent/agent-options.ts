@@ -27,41 +27,48 @@ const AGENT = {
   model: MODEL_OPTIONS as Group<ModelConfig, ParsedModelConfig>,
   /** The template cache. @default all defaults */
   cache: (CACHE_OPTIONS as Group<CacheOptions, ResolvedCacheOptions>).prefault({}),
-  /** How tokens are chosen. Each option overrides the recommendation of the model's makers (`useHfParams`). @default llama.cpp's defaults */
+  /**
+   * How tokens are chosen. Each option overrides the recommendation of the model's makers (`useHfParams`).
+   * @default llama.cpp's defaults
+   */
   sampling: SAMPLING_OPTIONS.prefault({}),
-  /** The system prompt of sessions that have none of their own. @default none */
+  /** The system prompt of sessions without the option `systemPrompt`. @default none */
   systemPrompt: TEMPLATE.systemPrompt,
-  /** The tools of sessions that have none of their own. @default none */
+  /** The tools of sessions without the option `tools`. @default none */
   tools: TEMPLATE.tools,
   /**
-   * Servers of the Model Context Protocol. Every session has their tools. Needs the package `@modelcontextprotocol/client`.
-   * @default none
+   * Servers of the Model Context Protocol. Every session can use the tools of these servers. Needs the package
+   * `@modelcontextprotocol/client`. @default none
    */
   mcpServers: value<readonly McpServerConfig[]>(Array.isArray, 'an array of servers').optional(),
   /**
-   * A greedy or seeded reply is the same to the bit: alone, beside other sessions, after a cold start, from disk, from memory, after a
-   * swap, and in another process. Sets `kvLayout` to split, `flashAttention` to false and `reuse` to exact. The model is tested when it
-   * is loaded (seconds). A model that cannot keep the promise is refused with `NOT_REPRODUCIBLE`. @default false
+   * Makes greedy and seeded replies reproducible to the bit. A reply is the same alone or beside other sessions, after
+   * a cold start, from memory or from disk, after a swap, and in another process. Sets `kvLayout` to split,
+   * `flashAttention` to false and `reuse` to exact. The model is tested when it is loaded, which takes seconds. A model
+   * that fails the test is refused with `NOT_REPRODUCIBLE`. @default false
    */
   reproducible: boolean().default(false),
-  /** Most sessions that wait for KV cells; one more is refused with `QUEUE_FULL`. @default any number */
+  /**
+   * Maximum number of sessions that wait for KV cells. Further sessions are refused with `QUEUE_FULL`. @default any
+   * number
+   */
   maxQueueSize: integer(0).optional(),
   /**
-   * Receives the warnings of this package and of llama.cpp, and more with `debug`. llama.cpp has one log per process: its lines go
-   * to the logger of the agent that was initialized last in this thread, until that agent is closed. An error that the logger
-   * throws becomes a process warning (`LOGGER_THREW`).
+   * Receives the warnings of this package and of llama.cpp, and more lines with `debug`. llama.cpp has one log per
+   * process. Its lines go to the logger of the agent that was initialized last in this thread, until that agent is
+   * closed. An error that the logger throws becomes a process warning (`LOGGER_THREW`).
    *
-   * @default none: quiet, or with `debug` standard error
+   * @default none: log lines are dropped, or with `debug` written to standard error
    */
   logger: callable<Logger>().optional(),
   /**
-   * Logs more: llama.cpp's lines of level `info`, the standard error of MCP servers, and one line for each session, turn
-   * and tool call. Without a `logger`, all log lines go to standard error. @default false
+   * Logs more lines: those of llama.cpp with level `info`, the standard error of MCP servers, and one line for each
+   * session, turn and tool call. Without a `logger`, all log lines go to standard error. @default false
    */
   debug: boolean().optional(),
   /** Called while the model is downloaded, verified and loaded. @default none */
   onProgress: callable<OnModelProgress>().optional(),
-  /** Aborts the start. Everything opened so far is closed. @default none */
+  /** Aborts the start, with `ABORTED`. Everything that was opened so far is closed. @default none */
   signal: abortSignal().optional(),
 };
 
@@ -73,7 +80,11 @@ export const AGENT_OPTIONS = group(AGENT);
 
 const BESIDE_GROUPS = Object.keys(AGENT).filter((name) => !['model', 'cache', 'sampling'].includes(name));
 
-/** The groups in which an unknown option may belong. @param group the group that has the unknown option; undefined at the top level */
+/**
+ * The groups to which an unknown option may belong.
+ *
+ * @param group the group that contains the unknown option. Undefined at the top level.
+ */
 function placesFrom(group: string | undefined): readonly Place[] {
   const beside: Place = { names: BESIDE_GROUPS, where: group === undefined ? '' : `beside \`${group}\`` };
   const places: Record<string, Place> = {

@@ -1,5 +1,4 @@
-// Writes the log lines of the option `debug`: one for each session, turn and tool call.
-
+// Writes the log lines of the option `debug`: one line for each session, turn and tool call.
 import type { Logger } from '../logger.js';
 import { type SessionEvent, subscribeDiagnostics, type ToolCallEvent, type TurnEvent } from './events.js';
 

@@ -9,7 +9,7 @@ export type SessionEvent =
       event: 'start';
       /** As `session.id`. */
       sessionId: string;
-      /** How the start of the session went. */
+      /** Describes the start of the session. */
       report: SessionStart;
     }
   | {
@@ -18,29 +18,29 @@ export type SessionEvent =
       sessionId: string;
     };
 
-/** How a session's start went. The message has all fields of `session.report`. */
+/** Describes the start of a session. In messages, the object has all fields of `session.report`. */
 export interface SessionStart {
   /** Where the template's state came from: `resident`, `memory`, `disk` or `prefill`. */
   source: string;
   /** Whether the template was in the cache: `hit`, `prefix`, `miss` or `bypass`. */
   cache: string;
-  /** `source`, or `miss` or `bypass` for a prefill. @deprecated Use `source` and `cache`. */
+  /** The same as `source`, but `miss` or `bypass` for a prefill. @deprecated Use `source` and `cache`. */
   tier: string;
-  /** Tokens in the template. */
+  /** Number of tokens in the template. */
   templateTokens: number;
   /** Tokens of the template whose KV state was not computed again. */
   cachedTokens: number;
   /** Milliseconds from the call until the template was in the session's sequence. */
   ms: number;
-  /** Why no better start was possible. */
+  /** The reason why no faster start was possible. */
   reason?: string;
 }
 
-/** A turn of a session: one message, until its reply is complete, tool calls included. */
+/** A turn began or ended. A turn lasts from a message to its complete reply, with all tool calls. */
 export type TurnEvent =
   | {
       event: 'start';
-      /** Unique for each turn. */
+      /** The unique id of the turn. */
       turnId: string;
       /** As `session.id`. */
       sessionId: string;
@@ -72,11 +72,11 @@ export type TurnEvent =
       error?: unknown;
     };
 
-/** The call of a tool began or ended. */
+/** A tool call began or ended. */
 export type ToolCallEvent =
   | {
       event: 'start';
-      /** The turn that the call is part of. */
+      /** The id of the turn to which the call belongs. */
       turnId: string;
       /** As `session.id`. */
       sessionId: string;
@@ -101,11 +101,11 @@ export type ToolCallEvent =
       isError: boolean;
     };
 
-/** A prompt, or the part of it that was not in the KV cache, was prefilled. */
+/** The part of a prompt that was not in the KV cache was prefilled. */
 export interface PrefillEvent {
   /** The id of the sequence. */
   sequence: number;
-  /** Tokens that were decoded. */
+  /** Number of decoded tokens. */
   tokens: number;
   /** Milliseconds, including the time between the batches of the prompt. */
   ms: number;
@@ -113,25 +113,27 @@ export interface PrefillEvent {
 
 /** One decode: a batch with tokens of one or more sessions. */
 export interface DecodeEvent {
-  /** Tokens in the batch. */
+  /** Number of tokens in the batch. */
   tokens: number;
-  /** Tokens of prompts. The other tokens of the batch belong to replies, one for each sequence. */
+  /** Number of prompt tokens in the batch. Each other token continues the reply of one sequence. */
   promptTokens: number;
-  /** Sequences in the batch. */
+  /** Number of sequences in the batch. */
   sequences: number;
-  /** Requests that have to wait for the next decode. */
+  /** Number of requests that have to wait for the next decode. */
   waiting: number;
   /** Milliseconds from the call until the next tokens were chosen. */
   ms: number;
 }
 
-/** The type of message for each channel; the channel `session` is `llama-headstart:session`, and so on. */
+/**
+ * The type of message of each channel. The full name of the channel `session` is `llama-headstart:session`, and so on.
+ */
 export interface DiagnosticsEvents {
   /** A session was opened or closed. */
   session: SessionEvent;
   /** A turn began or ended. */
   turn: TurnEvent;
-  /** The call of a tool began or ended. */
+  /** A tool call began or ended. */
   'tool-call': ToolCallEvent;
   /** A prompt was prefilled. */
   prefill: PrefillEvent;
@@ -141,7 +143,10 @@ export interface DiagnosticsEvents {
 
 const PREFIX = 'llama-headstart:';
 
-/** The channels by their short names. A channel without a reference is garbage-collected, with its subscribers. */
+/**
+ * The channels by their short names. Without these references, channels and their subscribers would be
+ * garbage-collected.
+ */
 const channels = {
   session: channel(`${PREFIX}session`),
   turn: channel(`${PREFIX}turn`),
@@ -150,14 +155,14 @@ const channels = {
   decode: channel(`${PREFIX}decode`),
 } as const satisfies Record<keyof DiagnosticsEvents, unknown>;
 
-/** Whether a channel has subscribers. Nothing is measured for a channel without subscribers. */
+/** Whether a channel has subscribers. Callers measure nothing for a channel without subscribers. */
 export function isObserved(name: keyof DiagnosticsEvents): boolean {
   return channels[name].hasSubscribers;
 }
 
 /**
- * Calls the subscribers synchronously. An error of a subscriber becomes an uncaught exception of the process; `publish`
- * returns.
+ * Calls the subscribers synchronously. `publish` never throws: an error of a subscriber becomes an uncaught exception
+ * of the process.
  */
 export function publish<Name extends keyof DiagnosticsEvents>(name: Name, message: DiagnosticsEvents[Name]): void {
   const { [name]: target } = channels;

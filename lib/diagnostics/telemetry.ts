@@ -1,21 +1,22 @@
-// Creates spans for turns and tool calls from the messages of our channels, by OpenTelemetry's conventions for
-// generative AI. This needs @opentelemetry/api, which does nothing until the program registers a tracer.
+// Creates spans for turns and tool calls from the messages of our channels. The spans follow OpenTelemetry's
+// conventions for generative AI. They need the package @opentelemetry/api, which does nothing until the program
+// registers a tracer.
 import { basename } from 'node:path';
 import type { Span, Tracer } from '@opentelemetry/api';
 import { subscribeDiagnostics, type ToolCallEvent, type TurnEvent } from './events.js';
 
 type Api = typeof import('@opentelemetry/api');
 
-/** The value of `gen_ai.provider.name`. All names follow https://opentelemetry.io/docs/specs/semconv/gen-ai/. */
+/** The value of `gen_ai.provider.name`. The conventions are at https://opentelemetry.io/docs/specs/semconv/gen-ai/. */
 const PROVIDER = 'llama_cpp';
 
 let started: Promise<void> | undefined;
 
-/** Starts the spans. Idempotent, so that a process with several agents has one set of spans. */
+/** Begins to create spans. Idempotent, so that a process with several agents has one set of spans. */
 export function startTelemetry(): Promise<void> {
   started ??= import('@opentelemetry/api').then(
     (api) => new SpanMaker(api).start(),
-    () => undefined, // not installed: no spans
+    () => undefined, // without the package there are no spans
   );
   return started;
 }
@@ -34,7 +35,7 @@ class SpanMaker {
     subscribeDiagnostics('tool-call', (event) => this.#onToolCall(event));
   }
 
-  /** Looked up for each span, because the program may register a tracer later. */
+  /** The current tracer. Get it for each span, because the program may register a tracer later. */
   get #tracer(): Tracer {
     return this.#api.trace.getTracer('llama-headstart');
   }

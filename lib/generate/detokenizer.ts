@@ -1,11 +1,11 @@
 import type { Model } from '../native/model.js';
 
-/** Turns tokens into text. Returns only whole characters: the bytes of an incomplete character are held back. */
+/** Converts tokens to text. Returns only whole characters, and holds back the bytes of an incomplete one. */
 export class Detokenizer {
   readonly #model: Model;
   readonly #preserved: ReadonlySet<number>;
   readonly #decoder = new TextDecoder('utf-8', { ignoreBOM: true });
-  /** Whether the decoder may hold back a part of a character. */
+  /** Whether the decoder may be holding back a part of a character. */
   #isCut = false;
 
   /** @param preserved control tokens whose text belongs to the reply */

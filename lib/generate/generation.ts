@@ -11,30 +11,31 @@ import type { UsageCounter } from './usage-counter.js';
 
 export interface GenerateRequest {
   prompt: Int32Array;
-  /** Where in the prompt to keep a checkpoint; undefined keeps none. */
+  /** The place in the prompt at which to keep a checkpoint. With undefined, no checkpoint is kept. */
   checkpoint?: CheckpointPlace | undefined;
-  /** The most tokens that prompt and reply may have together. */
+  /** Maximum number of tokens of prompt and reply together. */
   contextSize: number;
   maxTokens: number;
   stop: readonly string[];
-  /** Texts that end a reply in this reply format. They count as if the model had ended the reply itself. */
+  /** Texts that end a reply in this reply format. Such an end counts as the model's own, and not as a stop string. */
   endings?: readonly string[] | undefined;
   sampler: Sampler | undefined;
   /**
-   * Returns the sampler for the rest of a reply that has grown too long to search for the grammar's trigger patterns.
-   * Undefined keeps the current one. Called at most once, with the tokens of prompt and reply.
+   * Returns another sampler for the rest of a reply, or undefined to keep the current one. Called at most once, with
+   * the tokens of prompt and reply, when the reply has become too long to be searched for the grammar's trigger
+   * patterns.
    */
   longReplySampler?: ((text: Int32Array) => Promise<Sampler | undefined>) | undefined;
-  /** Whether the reply is complete: it then ends with `stop`. Called after each token. */
+  /** Called after each token. Returns true if the reply is complete: the reply then ends with `stop`. */
   isComplete?: (() => boolean) | undefined;
   /** How many of the most likely tokens to report for each token of the reply. Undefined reports nothing. */
   logProbabilities: number | undefined;
   repetition: RepetitionGuardOptions | undefined;
   /** Control tokens whose text belongs to the reply. */
   preserved: ReadonlySet<number>;
-  /** Aborts the reply: {@link Generation.next} throws. */
+  /** Aborts the reply: {@link Generation.next} then throws. */
   signal: AbortSignal;
-  /** Ends the reply: its text up to then is kept. */
+  /** Ends the reply when it fires. The text up to then is kept. */
   deadline: AbortSignal | undefined;
   /** Counts the cost. */
   usage?: UsageCounter | undefined;
@@ -42,31 +43,32 @@ export interface GenerateRequest {
 
 /** The place in a prompt at which a checkpoint is kept. */
 export interface CheckpointPlace {
-  /** Number of prompt tokens in front of the place. It may be the whole prompt. */
+  /** Number of prompt tokens in front of the place. All tokens of the prompt are allowed. */
   tokens: number;
   /** Whether the prompt is the first of its turn. */
   beginsTurn: boolean;
 }
 
-/** How a reply ended, and the log-probabilities of its tokens. */
+/** The end of a reply, and the log-probabilities of its tokens. */
 export interface Generated {
   finishReason: FinishReason;
   detail?: FinishDetail;
   logProbabilities: TokenLogProbabilities[];
 }
 
-/** In bytes: a little less than the longest text in which the sampler searches for trigger patterns. */
+/**
+ * Length of a long reply in bytes: a little less than the longest text that the sampler searches for trigger patterns.
+ */
 const LONG_REPLY_BYTES = 15 * 1024;
 
-/** Number of log-probabilities that are computed at each position. The sampled token is almost always among so many. */
+/** Number of log-probabilities that are computed for each token. The sampled token is almost always among them. */
 const LIKELY_SEARCHED = 100;
 
-/** How a reply ended. */
 type Ending = Omit<Generated, 'logProbabilities'>;
 
 /**
  * Generates one reply, piece by piece. A returned piece of text no longer changes. This class is not an async
- * generator, because a generator needs more awaits for each token, and these delay the next decode.
+ * generator, because a generator needs more awaits for each token, and each await delays the next decode.
  */
 export class Generation {
   readonly #model: Model;
@@ -78,9 +80,9 @@ export class Generation {
   readonly #tokens: number[] = [];
   readonly #choice: TokenChoice;
   #hasBegun = false;
-  /** How long the newest token took, ms. Undefined for the first, which includes reading the prompt. */
+  /** How long the newest token took, ms. Undefined for the first token, because its time includes the prefill. */
   #tokenMs: number | undefined;
-  /** Size of the text so far. Counted only up to the change of the sampler in a long reply. */
+  /** Size of the text so far, in bytes. Counted only until the sampler of a long reply has been replaced. */
   #bytes = 0;
   readonly #logProbabilities: TokenLogProbabilities[] = [];
   #ending: Ending | undefined;
@@ -103,9 +105,10 @@ export class Generation {
   }
 
   /**
-   * Returns the next piece of text, never empty; undefined after the last one. Decodes only as far as needed.
+   * Returns the next piece of text, which is never empty. Returns undefined after the last piece. Decodes only as many
+   * tokens as the piece needs.
    *
-   * @throws HeadstartError the errors of decoding. `ABORTED` also if the deadline passed before the first token.
+   * @throws HeadstartError the errors of decoding, and `ABORTED` if the deadline passes before the first token.
    */
   async next(): Promise<string | undefined> {
     for (;;) {
@@ -186,14 +189,14 @@ export class Generation {
     return this.#stops.push(text);
   }
 
-  /** Returns the text that was held back, then undefined. */
+  /** Returns the text that was held back. Returns undefined if that text is empty or was already returned. */
   #lastPiece({ finishReason }: Ending): string | undefined {
     const rest = this.#isFlushed ? '' : this.#rest(finishReason);
     this.#isFlushed = true;
     return rest === '' ? undefined : rest;
   }
 
-  /** Returns why the reply ends with its newest token; undefined if it goes on. Called once for each token. */
+  /** Returns why the reply ends with its newest token, or undefined if it continues. Called once for each token. */
   #endedByNewest(): Ending | undefined {
     const { maxTokens, contextSize, prompt, isComplete } = this.#request;
     const token = this.#tokens.at(-1);
@@ -227,8 +230,8 @@ export class Generation {
   }
 
   /**
-   * The text that was held back. An incomplete character is left out, unless the model itself ended the reply inside
-   * it.
+   * The text that was held back. Leaves out an incomplete character, unless the model itself ended the reply inside
+   * this character.
    */
   #rest(reason: FinishReason): string {
     const last =
@@ -248,11 +251,11 @@ export class Generation {
   }
 
   async #changeSampler(): Promise<void> {
-    this.#bytes = Number.NEGATIVE_INFINITY; // never again
+    this.#bytes = Number.NEGATIVE_INFINITY; // the sampler changes only once
     this.#choice.sampler = (await this.#request.longReplySampler?.(this.#tokensFrom(0))) ?? this.#choice.sampler;
   }
 
-  /** The tokens of prompt and reply from a position on. Usually this is the newest token alone. */
+  /** The tokens of prompt and reply from a position on. Usually, this is only the newest token. */
   readonly #tokensFrom = (position: number): Int32Array => {
     const { prompt } = this.#request;
     const all = new Int32Array(prompt.length + this.#tokens.length - position);

@@ -1,24 +1,26 @@
 import { onAbort, orAborted } from '../abort.js';
 import { HeadstartError } from '../errors.js';
 
-/** Number of parts in a full queue. Its turn then waits until the reader has taken half of them. */
+/**
+ * Number of parts in a full queue. If the queue is full, the turn waits until the reader has taken half of the parts.
+ */
 const CAPACITY = 64;
 
 interface Waiting<Part> {
   resolve: (result: IteratorResult<Part, undefined>) => void;
   reject: (error: unknown) => void;
-  /** Keeps a reader that awaits a part from being garbage collected: a collected reader leaves its stream. */
+  /** Protects a waiting reader from garbage collection, because a collected reader leaves its stream. */
   reader: unknown;
 }
 
-/** How a stream ends: with a last part, or with an error. */
+/** The end of a stream: a last part, or an error. */
 type Ending<Part> = { last: Part } | { error: unknown };
 
 const DONE = { value: undefined, done: true } as const;
 
 /**
- * The queue between a turn, which adds parts, and the reader of its stream, which takes them. Parts that are added
- * before reading begins are dropped, because a program that awaits only the result needs no parts.
+ * The queue between a turn and the reader of its stream. The turn adds parts, and the reader takes them. Parts that are
+ * added before reading begins are dropped, because a program that awaits only the result needs no parts.
  */
 export class PartQueue<Part> {
   readonly #parts: Part[] = [];
@@ -65,7 +67,7 @@ export class PartQueue<Part> {
     }
   }
 
-  /** Whether the reader has taken all parts and asks for another, or there is no reader. */
+  /** True if the reader has taken all parts and waits for another one, or if there is no reader. */
   get isDrained(): boolean {
     return !this.#isRead || this.#waiting.length > 0;
   }
@@ -94,7 +96,9 @@ export class PartQueue<Part> {
     this.#parts.length = 0;
   }
 
-  /** The reader leaves: it gets nothing more, and what it still awaits ends without a part. */
+  /**
+   * Ends the stream because the reader leaves. The reader gets no more parts, and its pending reads end without one.
+   */
   leave(): void {
     this.close();
     this.#ending = 'taken';
@@ -104,7 +108,7 @@ export class PartQueue<Part> {
   }
 
   /**
-   * Closes the queue when the signal aborts, so that the reader gets no more parts, only the error.
+   * Closes the queue when the signal aborts. The reader then gets no more parts, but only the error.
    *
    * @returns a function that stops listening to the signal
    */
@@ -120,7 +124,7 @@ export class PartQueue<Part> {
     }
   }
 
-  /** @throws HeadstartError `STREAM_USED` if a program has begun to read already. */
+  /** @throws HeadstartError `STREAM_USED` if a program has already begun to read. */
   beginReading(): void {
     if (this.#isRead) {
       throw new HeadstartError(
@@ -147,7 +151,7 @@ export class PartQueue<Part> {
     });
   }
 
-  /** Returns the last part or throws the error, the first time. */
+  /** The first call returns the last part, or throws the error. Later calls return no part. */
   async #takeEnding(): Promise<IteratorResult<Part, undefined>> {
     const ending = this.#ending;
     this.#ending = 'taken';

@@ -2,9 +2,9 @@ import type { ReplyReader } from './reply-reader.js';
 import type { UsageCounter } from './usage-counter.js';
 
 /**
- * Counts the tokens of one reply that belong to reasoning. A reply has two parts: the reasoning and the rest (text and
- * tool calls). A token counts for the part that became longer with it. If neither part became longer, because the token
- * is markup or an incomplete character, it counts for the part that grows next.
+ * Counts the tokens of one reply that belong to reasoning. A reply has two parts: the reasoning, and the rest (text and
+ * tool calls). A token counts for the part that it makes longer. A token of markup or an incomplete character makes
+ * neither part longer: it counts for the part that grows next.
  */
 export class ReasoningCounter {
   readonly #reader: Pick<ReplyReader, 'lengths'>;
@@ -28,8 +28,8 @@ export class ReasoningCounter {
       return;
     }
     const tokens = this.#usage.outputTokens - this.#tokens;
-    // The reader reads a long reply several tokens at a time. If reasoning ends among these tokens, they are divided in
-    // proportion to the characters that each part gained.
+    // The reader reads a long reply several tokens at a time. If the reasoning ends among these tokens, divide them in
+    // proportion to the number of characters by which each part grew.
     this.#usage.reasoning(Math.round((tokens * newReasoning) / (newReasoning + newOther)));
     this.#tokens += tokens;
     this.#reasoning = reasoning;

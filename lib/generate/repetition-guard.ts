@@ -1,26 +1,26 @@
 import { group, integer, type OptionsOf } from '../option-types.js';
 
 const REPETITION_GUARD = {
-  /** The length of the longest repeated run of tokens that is detected. 1 to 512 tokens. @default 64 */
+  /** Maximum length of a repeated run in tokens, 1 to 512. Repetitions of longer runs are not detected. @default 64 */
   maxRunTokens: integer(1, 512).default(64),
-  /** How many times a run must occur in direct succession. 2 to 1,000. @default 4 */
+  /** How many times in succession a run must occur to end the reply, 2 to 1,000. @default 4 */
   repeats: integer(2, 1000).default(4),
   /**
-   * How many tokens all repetitions must have together, so that short runs must occur more often. 1 to 65,536.
+   * How many tokens all repetitions of a run must have together, 1 to 65,536. So a short run must occur more often.
    * @default 64
    */
   minTokens: integer(1, 65_536).default(64),
 };
 
-/** Ends a reply that repeats itself. */
+/** When a reply that repeats itself is ended. */
 export interface RepetitionGuardOptions extends OptionsOf<typeof REPETITION_GUARD> {}
 
 export const REPETITION_GUARD_OPTIONS = group(REPETITION_GUARD);
 
-/** Detects that the newest tokens are repetitions of one run of tokens. Makes `maxRunTokens` comparisons per token. */
+/** Detects whether the newest tokens repeat one run of tokens. Makes `maxRunTokens` comparisons for each token. */
 export class RepetitionGuard {
   readonly #tokens: number[] = [];
-  /** For each run length (index + 1): how many of the newest tokens equal the token one run length in front of them. */
+  /** For each run length (index + 1): the number of newest tokens that equal the token one run length earlier. */
   readonly #matches: Uint32Array;
   readonly #repeats: number;
   readonly #minTokens: number;

@@ -10,8 +10,8 @@ export interface ReplyDelta {
 }
 
 /**
- * A long reply is parsed again only after it has grown by this share of its length, because parsing takes time in
- * proportion to the length.
+ * A long reply is parsed again only after it has grown by this share of its length, because the time of a parse is
+ * proportional to the length.
  */
 const GROWTH = 1 / 256;
 
@@ -31,7 +31,7 @@ export class ReplyReader {
   #partsLength = 0;
   #text = '';
   #reasoning = '';
-  /** Whether the newest known part of the reply is text, and neither reasoning nor a call. */
+  /** Whether the newest part in the last parse is text, and neither reasoning nor a call. */
   #isInText = false;
 
   constructor(model: Model, format: ReplyFormat, isStructured: boolean) {
@@ -40,7 +40,7 @@ export class ReplyReader {
     this.#hasBareCalls = hasBareCalls(format);
   }
 
-  /** Tool calls that have begun, as of the last parse. Each parse replaces the array. */
+  /** The tool calls that had begun at the last parse. Each parse replaces the array. */
   begunCalls: readonly ReplyToolCall[] = [];
 
   /** How many tool calls have begun. */
@@ -57,17 +57,19 @@ export class ReplyReader {
   }
 
   /**
-   * `reasoning`: characters of the reasoning so far. `other`: characters of the text so far, plus the number of calls.
+   * `reasoning` is the number of characters of the reasoning so far. `other` is the number of characters of the text so
+   * far, plus the number of calls.
    */
   get lengths(): { reasoning: number; other: number } {
     return { reasoning: this.#reasoning.length, other: this.#text.length + this.calls };
   }
 
   /**
-   * Adds a piece of the raw reply. Returns the text and reasoning that have become certain, without a promise if no
-   * parsing is needed.
+   * Adds a piece of the raw reply. Returns the text and reasoning that have become certain. The result is a promise
+   * only if the reply must be parsed.
    *
-   * @param isUrgent whether to parse even a long reply that has grown by little, unless the piece cannot be text
+   * @param isUrgent whether to parse a long reply even if it has grown by little. Has no effect if the piece cannot be
+   *   text.
    */
   push(piece: string, isUrgent = false): ReplyDelta | Promise<ReplyDelta> {
     this.#raw += piece;
@@ -79,7 +81,7 @@ export class ReplyReader {
     return grew || (isUrgent && this.#mayBeInText()) ? this.#parseAgain() : NOTHING;
   }
 
-  /** Whether the end of the raw reply may be text. It is not inside reasoning or a call, until reasoning has ended. */
+  /** Whether the end of the raw reply may be text: the last parse ended in text, or reasoning may have ended since. */
   #mayBeInText(): boolean {
     const hasTag = (tag: string) => this.#raw.includes(tag, Math.max(0, this.#readLength - tag.length));
     return this.#isInText || (this.#format?.thinkingEndTags.some(hasTag) ?? false);
@@ -109,7 +111,7 @@ export class ReplyReader {
    * Ends the reply and returns the rest of it. Output that does not match the reply format is returned as text, so that
    * no output is lost.
    *
-   * @param cut whether the reply was cut off. The beginning of an unfinished tool call is then left out.
+   * @param cut whether the reply was cut off. If so, the beginning of an unfinished tool call is left out.
    */
   async finish(cut: boolean): Promise<ReplyDelta & { toolCalls: readonly ReplyToolCall[] }> {
     if (this.#format === undefined) {
@@ -128,8 +130,8 @@ export class ReplyReader {
     const toolCalls = isWhole && cut ? wholeCalls(parsed.toolCalls) : parsed.toolCalls;
     const delta = this.#advance(parsed);
     const rest = this.#raw.slice(this.#restFrom(parsed));
-    // The rest of a cut reply that matches the format may be the beginning of a call. White space after a call is left
-    // out.
+    // If a cut reply matches the format, its rest may be the beginning of a call, and is not text. White space after a
+    // call is left out.
     const isText = toolCalls.length === 0 ? !cut || !isWhole || rest.trim() === '' : !isWhole && rest.trim() !== '';
     return { ...delta, text: delta.text + this.#appendText(isText ? rest : ''), toolCalls };
   }
@@ -139,21 +141,21 @@ export class ReplyReader {
     return text;
   }
 
-  /** The length of the text, if the reply so far is nothing else. */
+  /** The length of the text if the reply so far consists only of text, else undefined. */
   get #plainLength(): number | undefined {
     return this.#reasoning === '' && this.#raw.startsWith(this.#text) ? this.#text.length : undefined;
   }
 
   /**
-   * The position at which the unreturned part of the raw reply begins. White space that the parser dropped is part of
-   * it.
+   * The position at which the unreturned part of the raw reply begins. This part includes the white space that the
+   * parser dropped.
    */
   #restFrom({ length, toolCalls }: ParsedReply): number {
     const from = toolCalls.length === 0 ? this.#plainLength : undefined;
     return from !== undefined && this.#raw.slice(from, length).trim() === '' ? from : length;
   }
 
-  /** Undefined if the reply does not match the format. */
+  /** Parses the raw reply. Resolves with undefined if the reply does not match the format. */
   async #parse(mode: 'partial' | 'whole' | 'beginning'): Promise<ParsedReply | undefined> {
     const rendered = this.#format as ReplyFormat;
     const modes = { partial: mode === 'partial', beginning: mode === 'beginning' };
@@ -167,7 +169,10 @@ export class ReplyReader {
     }
   }
 
-  /** Returned text cannot be taken back. If the parsed parts do not continue the returned ones, nothing is returned. */
+  /**
+   * Returns the text and reasoning that the last parse added. A program may already have used the earlier text, so a
+   * parse that contradicts the earlier text adds nothing.
+   */
   #advance(parsed: ParsedReply): ReplyDelta {
     const { reasoning } = parsed;
     const content = this.#withSpace(parsed);
@@ -179,8 +184,8 @@ export class ReplyReader {
   }
 
   /**
-   * Parsers drop the white space around a reply. A reply that is only text keeps it, so that the next prompt matches
-   * the tokens in the sequence.
+   * Returns the text with the white space around it. Parsers drop this white space. A reply that consists only of text
+   * keeps it, so that the next prompt matches the tokens in the sequence.
    */
   #withSpace({ content, reasoning, toolCalls }: ParsedReply): string {
     if (reasoning === '' && toolCalls.length === 0 && this.#isAllText()) {
@@ -192,8 +197,8 @@ export class ReplyReader {
   }
 
   /**
-   * Whether the reply is certainly text, in a format that does not mark calls. Parsers of such formats hold back all
-   * text from the first brace on, because it may be a call.
+   * Whether the reply is certainly text, although its format does not mark calls. Parsers of such formats hold back all
+   * text from the first brace on, because this text may be a call.
    */
   #isAllText(): boolean {
     const brace = this.#hasBareCalls ? this.#raw.indexOf('{') : -1;
@@ -201,7 +206,7 @@ export class ReplyReader {
   }
 }
 
-/** The complete calls of a cut reply: all but the last one, and the last one too if its arguments are complete. */
+/** The complete calls of a cut reply. Leaves out the last call if its arguments are incomplete. */
 function wholeCalls(calls: readonly ReplyToolCall[]): readonly ReplyToolCall[] {
   return isJson(calls.at(-1)?.arguments) ? calls : calls.slice(0, -1);
 }

@@ -12,18 +12,20 @@ export interface TokenChoice {
   logits?: boolean | undefined;
 }
 
-/** The operations of a conversation's sequence that a generation needs. */
+/** The operations of a conversation's sequence that {@link Generation} needs. */
 export interface ReplySequence {
   /**
-   * Makes the sequence hold the longest prefix of `prompt` that can be loaded, without the prompt's last token.
+   * Makes the sequence hold the longest prefix of `prompt` that can be loaded. The prefix never includes the prompt's
+   * last token.
    *
-   * @returns how many tokens of the prefix were not computed for this call
+   * @returns how many tokens of the prefix were cached, and not computed for this call
    */
   align(prompt: Int32Array, signal: AbortSignal): Promise<number>;
   /** Decodes the tokens that the sequence does not hold yet, and chooses the next token. */
   decode(tokensFrom: (position: number) => Int32Array, choice: TokenChoice): Promise<Decoded>;
   /**
-   * Decodes those tokens of a prompt's beginning that the sequence lacks, and keeps a checkpoint of the beginning.
+   * Keeps a checkpoint of the beginning of a prompt. Before that, decodes those tokens of the beginning that the
+   * sequence does not hold yet.
    *
    * @param beginsTurn whether the prompt is the first of its turn
    */

@@ -8,7 +8,7 @@ export interface StreamEnd<Part, Result> {
 }
 
 /**
- * Generates the parts of a stream. It adds them to `queue`, and waits if the queue is full.
+ * Generates the parts of a stream. The task adds the parts to `queue`, and waits if the queue is full.
  *
  * @param leaveSignal aborts when the reader leaves the stream
  */
@@ -25,22 +25,23 @@ function leave(leaving: AbortController): void {
 }
 
 /**
- * A reply that is being generated. Iterate over it to get its parts, or await `result`, or do both. The first of these
- * starts the generation. It continues at its own pace, and pauses while 64 parts wait to be read.
+ * A reply that is being generated. Iterate over the stream to get its parts, or await `result`, or do both. The first
+ * of these starts the generation. The generation then continues independently of the reader. It pauses while 64 parts
+ * wait to be read.
  *
- * Leaving the iteration (`break`, `return`, an exception in the loop) aborts the turn. So does the garbage collection
- * of its iterator. A second iteration throws `STREAM_USED`.
+ * Leaving the iteration (`break`, `return`, an exception in the loop) aborts the turn. Garbage collection of the
+ * iterator does the same. A second iteration throws `STREAM_USED`.
  */
 export interface ReplyStream<Part, Result> extends AsyncIterable<Part, undefined, undefined> {
   /**
-   * The whole reply. If only `result` is awaited, the reply is generated to its end and no parts are kept. If the
-   * stream is iterated too, `result` settles once the last part was read, and an iteration that begins late misses the
-   * parts that were generated before. `result` rejects with the error that the iteration throws.
+   * The whole reply. If a program only awaits `result`, the reply is generated to its end and no parts are kept. If a
+   * program also iterates over the stream, `result` settles after the last part was read. An iteration that begins late
+   * misses the parts that were generated earlier. `result` rejects with the same error that the iteration throws.
    */
   readonly result: Promise<Result>;
 }
 
-/** Runs a task once its stream is iterated or its result is awaited. */
+/** Runs a task as soon as its stream is iterated or its result is awaited. */
 export class StreamedTask<Part, Result> implements ReplyStream<Part, Result> {
   readonly #queue = new PartQueue<Part>();
   readonly #leaving = new AbortController();

@@ -56,7 +56,7 @@ export async function prepareFormat(format: unknown): Promise<PreparedFormat | u
   };
 }
 
-/** A reply that its response format does not allow. */
+/** A reply that the response format does not allow, with the reason. */
 export interface Rejected {
   reply: AssistantMessage;
   error: HeadstartError;

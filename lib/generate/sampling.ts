@@ -9,8 +9,8 @@ import { SAMPLING, type SamplingOptions } from '../sampling-options.js';
 export const IN_SAMPLING: Place = { names: Object.keys(SAMPLING), where: 'in `sampling`' };
 
 /**
- * Checks sampling options by creating a sampler, because some checks need the vocabulary. So wrong options are reported
- * when they are passed, and not at the first reply.
+ * Checks sampling options by creating a sampler, because some checks need the vocabulary. The purpose is to report
+ * wrong options when they are passed, and not only at the first reply.
  *
  * @throws HeadstartError as {@link Model.createSampler}.
  */
@@ -24,8 +24,8 @@ export async function requireSampling(model: Model, sampling: SamplingOptions): 
 const RANDOM = ['mirostat', 'dynamicTemperatureRange', 'dynamicTemperatureExponent', 'xtc'] as const;
 
 /**
- * Merges options. Each option of a later layer overrides that of earlier layers. A temperature of 0 removes earlier
- * options of random sampling.
+ * Merges options. An option of a later layer overrides the same option of earlier layers. A temperature of 0 removes
+ * the options of random sampling from earlier layers.
  */
 export function mergeSampling(...layers: readonly (SamplingOptions | undefined)[]): SamplingOptions {
   const merged: Record<string, unknown> = {};
@@ -48,11 +48,11 @@ type Numbers = Record<string, unknown>;
 
 /**
  * The sampling options that a model's makers recommend: `general.sampling.*` of the GGUF file, overridden by the
- * repository's `generation_config.json` if there is one. Options in neither are absent: an agent uses llama.cpp's
- * defaults.
+ * repository's `generation_config.json` if there is one. An option that is in neither is absent from the result, and an
+ * agent then uses llama.cpp's default.
  *
  * @param metadata the result of `Model.metadata()`
- * @param generationConfig the parsed file; anything but an object is ignored
+ * @param generationConfig the parsed `generation_config.json`. A value that is not an object is ignored.
  */
 export function samplingDefaults(
   metadata: Readonly<Record<string, string>>,
@@ -63,7 +63,7 @@ export function samplingDefaults(
   return mergeSampling(fromFile, isObject ? fromGenerationConfig(generationConfig as Numbers) : undefined);
 }
 
-/** The keys of llama.cpp's `LLM_KV_GENERAL_SAMPLING_*`. */
+/** Reads the keys that llama.cpp calls `LLM_KV_GENERAL_SAMPLING_*`. */
 function fromGguf(metadata: Readonly<Record<string, string>>): SamplingOptions {
   const at = (name: string) => finite(metadata[`general.sampling.${name}`]);
   const mirostat = at('mirostat');
@@ -88,7 +88,7 @@ function fromGguf(metadata: Readonly<Record<string, string>>): SamplingOptions {
   });
 }
 
-/** The names are those of Hugging Face's `GenerationConfig`. `do_sample: false` means greedy sampling. */
+/** Reads the fields of Hugging Face's `GenerationConfig`. `do_sample: false` means greedy sampling. */
 function fromGenerationConfig(config: Numbers): SamplingOptions {
   const at = (name: string) => finite(config[name]);
   const repeat = optional('repeatPenalty', at('repetition_penalty'));
@@ -116,9 +116,9 @@ function optional<Name extends string>(name: Name, value: number | undefined): {
 }
 
 /**
- * Creates the sampler of one reply. Undefined means greedy sampling.
+ * Creates the sampler of one reply. Resolves with undefined for greedy sampling, which needs no sampler.
  *
- * @param text the tokens in front of the reply; penalties apply to the newest of them too
+ * @param text the tokens in front of the reply. Penalties also apply to the newest of these tokens.
  * @throws HeadstartError `SCHEMA_INVALID` for a grammar that is too large, and as {@link Model.createSampler}.
  */
 export async function makeSampler(
@@ -153,7 +153,7 @@ export async function makeSampler(
   return sampler;
 }
 
-/** Options that never remove the most likely token. They have no effect on greedy sampling. */
+/** Options that never remove the most likely token. Therefore they have no effect on greedy sampling. */
 const KEEP_THE_MOST_LIKELY: ReadonlySet<string> = new Set([
   'temperature',
   'topK',
@@ -172,7 +172,7 @@ function isGreedy({ temperature = 0, ...others }: SamplingOptions): boolean {
 /** llama.cpp's default for penalties, in tokens. */
 const LOOK_BACK = 64;
 
-/** To how many tokens in front of the reply penalties apply. */
+/** The number of tokens in front of the reply to which penalties apply. */
 function lookBackOf({ repeatPenalty = 1, frequencyPenalty, presencePenalty, penaltyLastTokens, dry }: SamplingOptions) {
   const penalties = repeatPenalty !== 1 || frequencyPenalty || presencePenalty ? (penaltyLastTokens ?? LOOK_BACK) : 0;
   return Math.max(penalties, dry?.multiplier ? (dry.penaltyLastTokens ?? LOOK_BACK) : 0);

@@ -1,6 +1,6 @@
 /**
- * Searches a growing text for strings that end it. A possible beginning of a stop string is held back until more text
- * shows whether it is one, so that no part of a stop string is ever returned.
+ * Searches a growing text for strings that end it. Holds back text that may be the beginning of a stop string until
+ * more text arrives. So it never returns a part of a stop string.
  */
 export class StopStrings {
   readonly #stops: readonly string[];
@@ -12,7 +12,7 @@ export class StopStrings {
     this.#stops = stops.filter((stop) => stop !== '');
   }
 
-  /** @returns the text that has become certain; always empty after a stop string was found */
+  /** @returns the text that has become certain. Always empty after a stop string was found. */
   push(text: string): string {
     if (this.matched !== undefined || this.#stops.length === 0) {
       return this.matched === undefined ? text : '';
@@ -43,7 +43,7 @@ export class StopStrings {
   }
 }
 
-/** How many characters at the end of `text` are the beginning of `stop`. */
+/** The number of characters at the end of `text` that are the beginning of `stop`. */
 function overlap(text: string, stop: string): number {
   for (let length = Math.min(stop.length - 1, text.length); length > 0; length--) {
     if (text.endsWith(stop.slice(0, length))) {

@@ -3,14 +3,14 @@ import type { Usage } from '../usage.js';
 
 /**
  * Why generation ended:
- * - `stop`: the model ended its reply, or a stop string did.
- * - `length`: `maxTokens`, the context size or the repetition guard ended it.
+ * - `stop`: the model or a stop string ended the reply.
+ * - `length`: `maxTokens`, the context size or the repetition guard ended the reply.
  * - `tool-calls`: the caller has to answer the calls, or `maxSteps` was reached.
  * - `aborted`: `timeoutMs` passed. The reply is the text up to then.
  */
 export type FinishReason = 'stop' | 'length' | 'tool-calls' | 'aborted';
 
-/** The exact cause, if {@link FinishReason} has several. */
+/** The exact cause, if the {@link FinishReason} has several possible causes. */
 export type FinishDetail = 'stop-string' | 'max-tokens' | 'context' | 'repetition' | 'timeout' | 'max-steps';
 
 /** The result of a tool call, as the model receives it. */
@@ -21,39 +21,39 @@ export interface ToolResult {
   toolName: string;
   /** The value that `execute` returned, or the error message if `isError` is true. */
   output: unknown;
-  /** Whether the tool failed, was refused, ran too long, or was called with wrong arguments. */
+  /** Whether the call failed, was refused, took too long, or had wrong arguments. */
   isError: boolean;
 }
 
 /** A likely token, with the natural logarithm of its probability before any sampling option. */
 export interface LikelyToken {
-  /** Its id. */
+  /** The token's id. */
   token: number;
-  /** Its text; U+FFFD for bytes that are part of a character. */
+  /** The token's text. U+FFFD replaces bytes that are only a part of a character. */
   text: string;
-  /** -Infinity if the token is not among the 100 most likely. */
+  /** The logarithm. -Infinity if the token is not among the 100 most likely tokens. */
   logProbability: number;
 }
 
-/** A token of the reply, and the most likely tokens in its place. */
+/** A token of the reply, and the most likely tokens at its position. */
 export interface TokenLogProbabilities extends LikelyToken {
-  /** Most likely first. */
+  /** The most likely tokens, the most likely one first. */
   likely: readonly LikelyToken[];
 }
 
-/** The end of a turn; always the last part. */
+/** The end of a turn. Always the last part of its stream. */
 export interface FinishPart {
-  /** Distinguishes this part from others. */
+  /** Distinguishes this part from other parts. */
   type: 'finish';
   /** Why the turn ended. */
   finishReason: FinishReason;
-  /** The exact cause, if `finishReason` has several. */
+  /** The exact cause, if `finishReason` has several possible causes. */
   detail?: FinishDetail;
   /** The cost of the turn, added up over its steps. */
   usage: Usage;
   /** The log-probabilities of the last step's tokens, if the option `logProbabilities` is set. */
   logProbabilities?: readonly TokenLogProbabilities[];
-  /** With `responseFormat`: the reply, parsed and checked. */
+  /** With `responseFormat`: the parsed and checked reply. */
   object?: unknown;
 }
 
@@ -61,7 +61,7 @@ export interface FinishPart {
 export interface CompactionReport {
   /** The model's summary of the older turns. */
   summary: string;
-  /** How many messages the summary replaces. */
+  /** The number of messages that the summary replaces. */
   replacedMessages: number;
   /** Tokens of the conversation before the compaction, the template included. */
   tokensBefore: number;
@@ -70,23 +70,23 @@ export interface CompactionReport {
 }
 
 /**
- * A part of a turn, as it is generated.
+ * A part of a turn, streamed while the turn runs.
  *
- * Each `tool-call` comes after its `tool-input-start` and at least one `tool-input-delta`. A start without a
- * `tool-call` belongs to a call that was never completed: the reply was cut off or aborted inside it, or it turned out
- * not to be a call.
+ * Each `tool-call` comes after its `tool-input-start` and at least one `tool-input-delta`. A `tool-input-start` without
+ * a `tool-call` belongs to an unfinished call: the reply was cut off or aborted inside the call, or its text was not a
+ * call in the end.
  */
 export type StreamPart =
   /** A piece of the reply. */
   | {
       type: 'text-delta';
-      /** Never empty, never part of a character. */
+      /** One or more whole characters. */
       text: string;
     }
   /** A piece of the model's reasoning in front of the reply. */
   | {
       type: 'reasoning-delta';
-      /** Never empty, never part of a character. */
+      /** One or more whole characters. */
       text: string;
     }
   /** The model begins to write a tool call. */
@@ -100,38 +100,38 @@ export type StreamPart =
   /** The model wrote more of the arguments of a tool call. */
   | {
       type: 'tool-input-delta';
-      /** The call, as its `tool-input-start` named it. */
+      /** The id in the call's `tool-input-start`. */
       toolCallId: string;
       /**
-       * A piece of the arguments' JSON text, never empty. All pieces of a call together are the JSON text of its
+       * A non-empty piece of the arguments' JSON text. All pieces of a call together are the JSON text of the call's
        * `input`.
        */
       delta: string;
     }
   | ({ type: 'tool-call' } & ToolCall)
   | ({ type: 'tool-result' } & ToolResult)
-  /** Before the reply, or before one of its steps, a summary replaced older turns or steps. */
+  /** A summary replaced older turns or steps. This happens before the turn's first step or between two steps. */
   | ({ type: 'compaction' } & CompactionReport)
   | FinishPart;
 
 /** A whole turn. */
 export interface Reply<T = unknown> {
-  /** The last step's text. */
+  /** The text of the last step. */
   text: string;
-  /** The last step's reasoning. */
+  /** The reasoning of the last step. */
   reasoning: string;
-  /** The calls of all steps, in order. The caller answers those without a result. */
+  /** The calls of all steps, in order. The caller has to answer the calls that have no result. */
   toolCalls: readonly ToolCall[];
   /** The results of all steps, in the order in which the tools returned them. */
   toolResults: readonly ToolResult[];
   /** Why the turn ended. */
   finishReason: FinishReason;
-  /** The exact cause, if `finishReason` has several. */
+  /** The exact cause, if `finishReason` has several possible causes. */
   detail?: FinishDetail;
   /** The cost of the turn, added up over its steps. */
   usage: Usage;
   /** The log-probabilities of the last step's tokens, if the option `logProbabilities` is set. */
   logProbabilities?: readonly TokenLogProbabilities[];
-  /** With `responseFormat`: the reply, parsed and checked. Absent if the reply was cut off (see `finishReason`). */
+  /** With `responseFormat`: the parsed and checked reply. Absent if the reply was cut off (see `finishReason`). */
   object?: T;
 }

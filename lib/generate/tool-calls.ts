@@ -2,12 +2,12 @@ import type { ReplyToolCall } from '../native/reply.js';
 import { requireExactIntegers } from '../prompt/exact-json.js';
 import { type ChatMessage, inputFrom, type ToolCall } from '../prompt/messages.js';
 
-/** Mistral's chat templates require this form, and all others accept it. */
+/** The form of a call's id. Mistral's chat templates require this form, and all others accept it. */
 const CALL_ID = /^[A-Za-z0-9]{9}$/;
 
 /**
- * Gives tool calls ids that are unique in their conversation. The model's own id is used if every chat template accepts
- * it. Otherwise calls are numbered, so that the same conversation always renders the same prompt.
+ * Assigns ids to tool calls. Each id is unique in its conversation. An id that the model wrote is used if every chat
+ * template accepts it. Other calls get a number, so that the same conversation always renders the same prompt.
  */
 export class CallIds {
   readonly #taken: Set<string>;
@@ -20,7 +20,7 @@ export class CallIds {
     this.#count = this.#taken.size;
   }
 
-  /** @param written the id that the model wrote; empty if it wrote none */
+  /** @param written the id that the model wrote. Empty if the model wrote no id. */
   next(written: string): string {
     let id = written;
     while (!CALL_ID.test(id) || this.#taken.has(id)) {
@@ -31,7 +31,7 @@ export class CallIds {
   }
 }
 
-/** The JSON text of a call's arguments. No text at all means no arguments. */
+/** The JSON text of a call's arguments. If the model wrote no text, the call has no arguments. */
 export function argumentsText({ arguments: json }: Pick<ReplyToolCall, 'arguments'>): string {
   return json.trim() === '' ? '{}' : json;
 }
@@ -42,8 +42,8 @@ export function toToolCall(toolCallId: string, written: ReplyToolCall): ToolCall
 }
 
 /**
- * Text that is invalid JSON, or that has integers that JavaScript would round, stays a string. No tool's schema accepts
- * it, and the model receives the reason as the result of the call.
+ * Parses arguments. Text that is invalid JSON, or contains an integer that JavaScript would round, stays a string. No
+ * tool's schema accepts a string, and the model receives the reason as the result of the call.
  */
 function parseArguments(json: string): unknown {
   try {

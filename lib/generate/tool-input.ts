@@ -5,7 +5,7 @@ import { argumentsText, type CallIds, toToolCall } from './tool-calls.js';
 
 type ToolInputPart = Extract<StreamPart, { type: 'tool-input-start' | 'tool-input-delta' }>;
 
-/** A whole call, and the parts about it that were not sent yet. */
+/** A complete call, and those of its parts that were not sent yet. */
 export interface FinishedCall {
   call: ToolCall;
   parts: readonly ToolInputPart[];
@@ -17,25 +17,26 @@ interface StartedCall {
   name: string;
   /** The arguments sent so far. */
   sent: string;
-  /** Whether a later parse of the reply contradicts the sent parts. This id then gets no more parts. */
+  /** Whether a later parse of the reply contradicts the sent parts. If so, no more parts are sent for this id. */
   isVoid: boolean;
 }
 
 /**
- * Streams the arguments of a reply's calls while the model writes them. Sent parts cannot be taken back. So a name and
- * each character of the arguments are sent only after two parses of the growing reply agree on them. If the whole reply
- * still contradicts the sent parts, the call gets a new id, and its arguments are sent again under that id.
+ * Streams the arguments of a reply's calls while the model writes them. A part cannot be withdrawn once it is sent.
+ * Therefore a name, or a character of the arguments, is sent only after two parses of the growing reply agree on it. If
+ * the complete reply still contradicts the sent parts, the call gets a new id, and its arguments are sent again with
+ * that id.
  */
 export class ToolInputs {
   readonly #ids: CallIds;
-  /** Whether the model may write ids. The start of a call then waits for its id, or for the end of the reply. */
+  /** Whether the model may write ids. If so, a call starts only when its id is complete or the reply has ended. */
   readonly #hasWrittenIds: boolean;
   readonly #maxCalls: number;
   readonly #started: StartedCall[] = [];
   /** The calls at the last parse. */
   #last: readonly ReplyToolCall[] = [];
 
-  /** @param maxCalls maximum number of calls; later ones are left out of the reply */
+  /** @param maxCalls maximum number of calls. Later calls are left out of the reply. */
   constructor(ids: CallIds, { hasWrittenIds, maxCalls }: { hasWrittenIds: boolean; maxCalls: number }) {
     this.#ids = ids;
     this.#hasWrittenIds = hasWrittenIds;
@@ -45,7 +46,7 @@ export class ToolInputs {
   /**
    * Returns the parts that have become certain.
    *
-   * @param calls the calls of the reply so far; the same array if the reply was not parsed again
+   * @param calls the calls of the reply so far. The same array as before if the reply was not parsed again.
    */
   read(calls: readonly ReplyToolCall[]): ToolInputPart[] {
     const last = this.#last;

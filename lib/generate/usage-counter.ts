@@ -1,6 +1,6 @@
 import type { Usage } from '../usage.js';
 
-/** Adds up the cost of a turn's steps while they run, so that a failed or aborted turn reports its cost too. */
+/** Adds up the cost of a turn's steps while they run, so that even a failed or aborted turn can report its cost. */
 export class UsageCounter {
   readonly #begin = performance.now();
   #inputTokens = 0;
@@ -18,7 +18,7 @@ export class UsageCounter {
     this.#cachedInputTokens += cachedTokens;
   }
 
-  /** Notes that a token was sampled, even if it ends the reply. */
+  /** Call this when a token was sampled, even if the token ends the reply. */
   sampled(): void {
     this.#firstTokenMs ||= performance.now() - this.#begin;
   }
@@ -26,7 +26,7 @@ export class UsageCounter {
   /**
    * Counts a token of the reply.
    *
-   * @param ms how long it took; undefined for the first token of a step, which includes the prefill of the prompt
+   * @param ms how long the token took. Undefined for the first token of a step, because its time includes the prefill.
    */
   token(ms: number | undefined): void {
     this.#outputTokens++;

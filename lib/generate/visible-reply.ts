@@ -8,14 +8,14 @@ export interface ReplyRest extends ReplyDelta {
 }
 
 /**
- * The text, reasoning and tool calls of a reply that a stop string may end. Stop strings are searched for in the text
- * only. A program that wants the text up to the first line break does not mean line breaks in the model's reasoning.
+ * The text, reasoning and tool calls of a reply that a stop string may end. Only the text is searched for stop strings.
+ * For example, a program that stops at a line break does not mean the line breaks in the model's reasoning.
  */
 export class VisibleReply {
   readonly #reader: ReplyReader;
   readonly #stops: StopStrings;
   readonly #strings: readonly string[];
-  /** The end of the raw reply, which may hold a part of a stop string. */
+  /** The end of the raw reply. It may contain a part of a stop string. */
   #tail = '';
   readonly #tailLength: number;
   #text = '';
@@ -68,8 +68,8 @@ export class VisibleReply {
   }
 
   /**
-   * Ends the reply and returns the rest. The rest may hold a stop string too, because some replies show only at their
-   * end which part is text.
+   * Ends the reply and returns the rest. The rest may contain a stop string, because in some replies it becomes clear
+   * only at the end which part is text.
    *
    * @param cut see {@link ReplyReader.finish}
    */
@@ -83,7 +83,7 @@ export class VisibleReply {
     if (this.#stops.matched === undefined || isEnded) {
       return { text: visible, reasoning, toolCalls };
     }
-    // If the model ended its reply and only white space is cut off, the reply is complete.
+    // If the model ended its reply, and the stop string cuts off only white space, the reply is complete.
     this.#stopped = cut || this.#text.trim() !== this.#reader.text.trim();
     return { text: visible, reasoning, toolCalls: this.#stopped ? toolCalls.slice(0, calls) : toolCalls };
   }
@@ -95,7 +95,9 @@ export class VisibleReply {
     return { text: visible, reasoning };
   };
 
-  /** Whether the newest piece may complete a stop string. Only parsing shows whether the stop string is in the text. */
+  /**
+   * Whether the newest piece may complete a stop string. Only a parse shows whether this stop string is in the text.
+   */
   #mayHoldStop(piece: string): boolean {
     if (this.#tailLength === 0) {
       return false;

@@ -4,12 +4,12 @@ import { commonPrefixLength } from '../tokens.js';
 import type { Renderer, TemplateSource, ToolDefinition } from './renderer.js';
 import { MERGE_MARGIN, PROBES } from './template-boundary.js';
 
-/** Stands for any other tool: the text in front of a tool does not depend on this tool. */
+/** Represents any other tool, because the text in front of a tool does not depend on that tool. */
 const OTHER_TOOL: ToolDefinition = { name: 'zz_headstart_other', description: 'x' };
 
 /**
- * Finds breakpoints by rendering. With another tool after the first blocks, the prompt stays the same up to the end of
- * these blocks.
+ * Finds breakpoints by rendering. It puts another tool after the first blocks of tools. The prompt then stays the same
+ * up to the end of these blocks, and the breakpoint is there.
  *
  * @param template the tokens of the template
  * @returns ascending token counts, each smaller than the token count of the template

@@ -11,7 +11,7 @@ export const TOOL_PROBE = 'headstart_probe_8d1f';
 const RESULT_PROBE = 'headstart result 5c2e';
 
 export class ChatTemplate {
-  /** The Jinja template; empty if there is none. */
+  /** The Jinja template. Empty if the model has none. */
   readonly text: string;
   readonly #model: Model;
   readonly #override: string | undefined;
@@ -41,9 +41,9 @@ export class ChatTemplate {
   }
 
   /**
-   * Whether the chat template describes tools in the prompt. The result may depend on the presence of a system prompt.
-   * It is false for a chat template that refuses every tool. It is also false if `common` finds no call format in the
-   * chat template (Granite 3.3's, for example), because calls could then be neither forced nor parsed.
+   * Whether the chat template describes tools in the prompt. The answer may depend on the presence of a system prompt.
+   * The answer is false for a chat template that refuses every tool. It is also false if `common` finds no call format
+   * in the chat template (Granite 3.3's, for example), because calls could then be neither forced nor parsed.
    */
   async describesTools(withSystemPrompt: boolean): Promise<boolean> {
     let answer = this.#describesTools.get(withSystemPrompt);
@@ -109,7 +109,7 @@ export class ChatTemplate {
     }
   }
 
-  /** As {@link ChatTemplate.render}; undefined if the chat template refuses the conversation. */
+  /** Like {@link ChatTemplate.render}, but resolves with undefined if the chat template refuses the conversation. */
   tryToRender(...conversation: Parameters<ChatTemplate['render']>): Promise<RenderedPrompt | undefined> {
     return unlessRefused(this.render(...conversation));
   }
@@ -149,7 +149,7 @@ async function unlessRefused<T>(rendering: Promise<T>): Promise<T | undefined> {
   }
 }
 
-/** llama.cpp reports a schema that it cannot convert to a grammar as a failure of the chat template. */
+/** Corrects the code of an error: llama.cpp reports a schema without a grammar as a failure of the chat template. */
 function asSchemaError(error: unknown): unknown {
   const reason =
     HeadstartError.isInstance(error, 'CHAT_TEMPLATE_FAILED') && /JSON schema error.*/s.exec(error.message)?.[0];

@@ -1,10 +1,10 @@
 // Text of users, tools and documents must never become a control token. If content contains the text of a control
-// token, a random sentinel replaces this text while the chat template is rendered. Afterwards the original text is put
-// back, tokenized as plain text.
+// token, a random sentinel replaces this text before the chat template is rendered. After rendering, the original text
+// replaces the sentinel and is tokenized as plain text.
 import { randomBytes } from 'node:crypto';
 import type { Model } from '../native/model.js';
 
-/** The tags of the Hermes form. Prompts may contain them although the chat template does not. */
+/** The tags of the Hermes form. A prompt may contain these tags even if the chat template does not. */
 const HERMES_TAGS = '<tools></tools><tool_call></tool_call><tool_response></tool_response>';
 
 /** A character that no tokenizer merges with its neighbors. */
@@ -16,12 +16,12 @@ const NO_MATCH = /($.)/;
 /** A piece of a prompt. */
 export interface PromptPiece {
   text: string;
-  /** Whether the text is content that looks like a control token. It is tokenized as plain text. */
+  /** Whether the text is content that looks like a control token. Such a piece is tokenized as plain text. */
   plain: boolean;
 }
 
 interface Markup {
-  /** Control and user-defined tokens, by their text. */
+  /** The ids of control and user-defined tokens, by their text. */
   byText: ReadonlyMap<string, number>;
   /** Matches the texts of control tokens. */
   control: RegExp;
@@ -32,7 +32,7 @@ interface Markup {
    * piece.
    */
   userDefined: RegExp;
-  /** Matches text that the chat template may remove from content; undefined if it removes nothing. */
+  /** Matches text that the chat template may remove from content. Undefined if the chat template removes nothing. */
   removed: RegExp | undefined;
 }
 
@@ -50,7 +50,7 @@ export class PlainText {
     this.#chatTemplate = chatTemplate;
   }
 
-  /** A new guard, for one prompt. */
+  /** Creates a guard for one prompt. */
   guard(): ContentGuard {
     return new ContentGuard(this.#markup());
   }
@@ -61,17 +61,17 @@ export class PlainText {
     return new Set(texts.flatMap((text) => byText.get(text) ?? []));
   }
 
-  /** Tokens of a text that is not a prompt, without BOS. Control tokens in it are plain text. */
+  /** Tokenizes a text that is not a prompt, without BOS. The text of a control token becomes plain text. */
   plainTokens(text: string): Promise<Int32Array> {
     return this.tokenize([{ text, plain: true }]);
   }
 
-  /** Tokens of a part of the chat template that follows other text. */
+  /** Tokenizes a part of a chat template that follows other text. */
   tokensAfterText(text: string): Promise<Int32Array> {
     return this.#piece(text, false, true);
   }
 
-  /** Tokens of a prompt in pieces, without BOS. */
+  /** Tokenizes the pieces of a prompt, without BOS. */
   async tokenize(pieces: readonly PromptPiece[]): Promise<Int32Array> {
     const parts: Int32Array[] = [];
     for (const { text, plain } of pieces) {
@@ -88,7 +88,9 @@ export class PlainText {
     return tokens;
   }
 
-  /** Tokenizers find user-defined tokens in plain text too, so each of these texts is cut into two pieces. */
+  /**
+   * Cuts the text of each user-defined token into two pieces, because tokenizers find these tokens even in plain text.
+   */
   #withoutMarkup(text: string): string[] {
     const parts = text.split(this.#markup().userDefined);
     return parts
@@ -97,8 +99,9 @@ export class PlainText {
   }
 
   /**
-   * SentencePiece puts a space in front of a text. A text that follows other text must not get this space. It is
-   * therefore tokenized together with a character in front of it, and the tokens of this character are removed again.
+   * Tokenizes a piece. SentencePiece puts a space in front of a text, but a piece that follows another one must not get
+   * this space. Such a piece is tokenized together with a character in front of it. Then the tokens of this character
+   * are removed.
    */
   async #piece(text: string, plain: boolean, follows: boolean): Promise<Int32Array> {
     const addsSpace = this.#model.info.vocabulary.type === 'spm' && follows;
@@ -132,7 +135,7 @@ export class PlainText {
         control.add(text);
         userDefined.add(text);
       } else if (this.#chatTemplate.includes(text) || HERMES_TAGS.includes(text)) {
-        userDefined.add(text); // other user-defined tokens (runs of spaces, HTML tags) are harmless
+        userDefined.add(text); // all others are harmless: runs of spaces, HTML tags
       }
     }
     const all = new Set([...control, ...userDefined]);
@@ -164,7 +167,7 @@ export class ContentGuard {
   /**
    * Replaces the parts of a text that look like control tokens by sentinels.
    *
-   * @param isReply whether the model wrote the text; the tags in its replies stay unchanged
+   * @param isReply whether the model wrote the text. In a reply, user-defined tokens such as tags stay unchanged.
    */
   text(content: string, isReply = false): string {
     const { control, markup, removed } = this.#markup;
@@ -176,8 +179,8 @@ export class ContentGuard {
   }
 
   /**
-   * {@link ContentGuard.text} for a name. Chat templates put brackets around some names, and the name in brackets may
-   * be a control token.
+   * Does the same as {@link ContentGuard.text} for a name. Chat templates put brackets around some names, and the name
+   * in brackets may be a control token.
    */
   name(name: string): string {
     const guarded = this.text(name);
@@ -186,7 +189,8 @@ export class ContentGuard {
   }
 
   /**
-   * {@link ContentGuard.text} for every string in JSON data, and {@link ContentGuard.name} for the names of properties.
+   * Applies {@link ContentGuard.text} to every string in JSON data, and {@link ContentGuard.name} to the names of
+   * properties.
    */
   json<T>(value: T): T {
     if (typeof value === 'string') {
@@ -222,12 +226,15 @@ export class ContentGuard {
   };
 }
 
-/** Removes the random part of sentinels: the result is the same for every guard. */
+/** Removes the random part of sentinels, so that the result is the same for every guard. */
 export function withoutSentinels(text: string): string {
   return text.replace(/x[0-9a-f]{18}(n\d+x)/g, '$1');
 }
 
-/** User-defined tokens of this form are always markup. llama.cpp makes the control tokens of gpt-oss user-defined. */
+/**
+ * User-defined tokens of this form are always markup. For example, llama.cpp makes gpt-oss's control tokens
+ * user-defined.
+ */
 const LIKE_CONTROL = /^<[|\uFF5C].+[|\uFF5C]>$/;
 
 /**
@@ -252,8 +259,8 @@ function removedTexts(chatTemplate: string): RegExp | undefined {
 }
 
 /**
- * Removes text several times, because a removal may create more text to remove. Chat templates remove text a few times
- * at most.
+ * Removes text several times, because a removal may create more text to remove. Four times are enough, because chat
+ * templates remove text fewer times.
  */
 function withoutTexts(text: string, removed: RegExp): string {
   let remaining = text;
@@ -263,7 +270,7 @@ function withoutTexts(text: string, removed: RegExp): string {
   return remaining;
 }
 
-/** The source of a pattern that matches any of the texts. It tries longer texts first. */
+/** The source of a regular expression that matches any of the texts. Longer texts have priority. */
 function alternatives(texts: Iterable<string>): string {
   return [...texts]
     .sort((a, b) => b.length - a.length)

@@ -12,7 +12,7 @@ export type ArgumentForm =
   | 'json'
   /** An object in the notation of Gemma 4. */
   | 'gemma'
-  /** One by one, each argument in its own tags. */
+  /** Each argument in its own tags. */
   | 'tagged'
   /** Like `tagged`, but the grammar allows any text as a value (Kimi K3). */
   | 'kimi'
@@ -20,8 +20,8 @@ export type ArgumentForm =
   | 'pythonic';
 
 /**
- * The form of arguments in a grammar for one tool with one parameter. Their names must occur nowhere else in the
- * grammar.
+ * Recognizes the form of arguments in a grammar for one tool with one parameter. The names of the tool and the
+ * parameter must occur nowhere else in the grammar.
  */
 export function argumentForm(grammar: string, tool: string, parameter: string): ArgumentForm {
   if (!grammar.includes(`"${parameter}"`)) {
@@ -33,12 +33,12 @@ export function argumentForm(grammar: string, tool: string, parameter: string): 
   return grammar.includes(`("${tool}" "(")`) ? 'pythonic' : 'tagged';
 }
 
-/** The prefix of the names of rules for arguments of Kimi K3. */
+/** Names of rules for the arguments of Kimi K3 begin with this prefix. */
 const KIMI_ARGUMENT = 'kimi-k3-arg-';
 
 /**
- * The tools from which `common` makes a parser. For Kimi K3, each argument gets one of two types: `object` if the
- * schema clearly excludes strings, and otherwise `string`, which the parser reads as text.
+ * Returns the tools from which `common` makes a parser. For Kimi K3, each argument gets one of two types. The type is
+ * `object` if the schema clearly excludes strings. Otherwise it is `string`, and the parser reads the argument as text.
  */
 export function toolsForParser(tools: readonly ToolDefinition[], form: ArgumentForm): readonly ToolDefinition[] {
   if (form !== 'kimi') {
@@ -53,7 +53,7 @@ export function toolsForParser(tools: readonly ToolDefinition[], form: ArgumentF
   });
 }
 
-/** Whether a value of the schema may be a string; true unless the schema clearly excludes it. */
+/** Whether a value of the schema may be a string. True unless the schema clearly excludes strings. */
 function mayBeText(schema: Json, root: JsonObject, depth = 0): boolean {
   if (!isObject(schema) || depth > MAX_REFERENCES) {
     return true;
@@ -77,7 +77,7 @@ const MAX_REFERENCES = 16;
 /**
  * Rewrites the grammar of the calls of these tools. A call stays unchanged if its schema has no grammar.
  *
- * @param format with a grammar for these tools, whose names have letters and digits only
+ * @param format has a grammar for these tools, in which tool names contain only letters and digits
  * @throws HeadstartError as {@link jsonSchemaToGrammar}, other than `SCHEMA_INVALID`.
  */
 export async function withExactArguments(
@@ -101,8 +101,8 @@ export async function withExactArguments(
 const CALLS = { gemma: gemmaCall, kimi: kimiCall, pythonic: pythonicCall, tagged: taggedCall };
 
 /**
- * Derives the grammar of a call from the grammar of a JSON object. Parentheses replace the outer braces, and `=`
- * replaces the colons after names.
+ * Derives the grammar of a call from the grammar of a JSON object: parentheses replace the outer braces, and `=`
+ * replaces the colon after each name.
  */
 async function pythonicCall(grammar: string, name: string, schema: JsonObject): Promise<string> {
   const object = await objectGrammar(name, schema);
@@ -129,7 +129,8 @@ function withPythonLiterals(grammar: string, name: string): string {
 }
 
 /**
- * In most grammars of `common`, the arguments have any number and order. Grammars with a fixed order stay unchanged.
+ * Fixes the order of arguments. Most grammars of `common` allow any number of arguments in any order. A grammar that
+ * already has a fixed order stays unchanged.
  */
 function taggedCall(grammar: string, name: string, schema: JsonObject): string {
   const loose = new RegExp(`^(tool-${name} ::= .* )\\(\\((.*)\\) space\\)\\*(.*)$`, 'm');
@@ -139,7 +140,7 @@ function taggedCall(grammar: string, name: string, schema: JsonObject): string {
   );
 }
 
-/** Requires JSON for a value that cannot be a string. */
+/** Fixes the order of arguments, and requires JSON for a value that cannot be a string. */
 async function kimiCall(grammar: string, name: string, schema: JsonObject): Promise<string> {
   const prefix = `${KIMI_ARGUMENT}${name}-`;
   const properties = schema.properties as JsonObject;
@@ -163,7 +164,7 @@ async function kimiCall(grammar: string, name: string, schema: JsonObject): Prom
 /**
  * Puts the required arguments first, in the order of the schema. The optional arguments follow, each at most once.
  *
- * @param rules the rule of each argument, in any order; each contains the name of its argument
+ * @param rules one rule for each argument, in any order. A rule contains the name of its argument.
  */
 function inOrder(rules: readonly string[], { properties, required }: JsonObject, between: string): string {
   const names = new Set(Array.isArray(required) ? required : []);
@@ -191,10 +192,10 @@ function alternatives(text: string): string[] {
   return parts.map((each) => each.trim());
 }
 
-/** Literals, character classes, names of rules, and all other characters of a GBNF grammar. */
+/** Matches the tokens of a GBNF grammar: literals, character classes, names of rules, and other single characters. */
 const TOKENS = /"(?:[^"\\]|\\.)*"|\[(?:[^\]\\]|\\.)*\]|[a-zA-Z][\w-]*|./gs;
 
-/** The rules of a JSON object, each with the name of the tool as a prefix; undefined for a schema without a grammar. */
+/** The rules of a JSON object, each with the tool's name as a prefix. Undefined if the schema has no grammar. */
 async function objectGrammar(name: string, schema: JsonObject): Promise<string | undefined> {
   try {
     const grammar = await jsonSchemaToGrammar({ ...schema, type: 'object', additionalProperties: false });

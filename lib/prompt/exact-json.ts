@@ -1,12 +1,12 @@
-// Integers in JSON. `JSON.parse` rounds integers beyond 2^53 without an error.
+// Protects large integers in JSON: `JSON.parse` rounds integers beyond 2^53 without an error.
 import { HeadstartError } from '../errors.js';
 import type { ReplyFormat } from '../native/reply.js';
 
-/** The tokens that a scan for numbers outside strings needs: escapes in strings, quotes, and numbers. */
+/** Matches the tokens that a search for numbers outside of strings needs: escapes, quotes and numbers. */
 const TOKENS = /\\.|"|-?\d[\d.eE+-]*/gs;
 
 /**
- * Replaces each integer that JavaScript would round.
+ * Replaces each integer that JavaScript would round. Integers in strings stay unchanged.
  *
  * @param json JSON, or any text
  */
@@ -43,7 +43,8 @@ export function requireExactIntegers(json: string): void {
 }
 
 /**
- * llama.cpp's grammars end a number after 16 digits: a longer number would lose its last digits and still look right.
+ * Allows longer numbers. llama.cpp's grammars end a number after 16 digits: a longer number would lose its last digits,
+ * and nobody would notice.
  */
 export function withLongNumbers(format: ReplyFormat): ReplyFormat {
   const { grammar } = format;
@@ -51,5 +52,5 @@ export function withLongNumbers(format: ReplyFormat): ReplyFormat {
 }
 
 const SHORT_NUMBERS = /^((?:[\w-]+-)?integral-part ::= \[0\] \| \[1-9\] \[0-9\])\{0,15\}$/gm;
-/** The digits of a number after its first digit: enough for 128 bits. */
+/** Maximum number of digits after the first digit of a number. Enough for 128-bit integers. */
 export const MORE_DIGITS = 38;

@@ -1,6 +1,6 @@
 // Gemma 4 writes arguments as `{city:<|"|>Paris<|"|>,days:3}`. The grammar of `common` allows any keys and values. The
-// rules of this file enforce the keys, the required keys and the types of values. Bounds, lengths and patterns are
-// checked after generation.
+// rules of this file allow only the schema's keys and types of values, and demand the required keys. Bounds, lengths
+// and patterns are checked after generation.
 import { isObject, type Json, type JsonObject, targetOf } from '../schema-walk.js';
 import { MORE_DIGITS } from './exact-json.js';
 
@@ -19,7 +19,7 @@ const TYPES: Readonly<Record<string, string>> = {
   object: OBJECT,
 };
 
-/** Rewrites a grammar so that the arguments of a call follow the schema of its tool. */
+/** Rewrites a grammar so that the arguments of a call follow the schema of the called tool. */
 export function gemmaCall(grammar: string, name: string, schema: JsonObject): string {
   const rules = new GemmaRules(name, schema);
   const call = `tool-${name} ::= "${name}" ${rules.root}\n${rules.text}`;
@@ -31,7 +31,7 @@ class GemmaRules {
   readonly #prefix: string;
   readonly #schema: JsonObject;
   readonly #rules: string[] = [];
-  /** The names of the rules for references. */
+  /** The name of the rule for each reference. */
   readonly #references = new Map<string, string>();
   /** The name of the rule for all arguments. */
   readonly root: string;
@@ -111,7 +111,7 @@ class GemmaRules {
   }
 }
 
-/** A rule for one of these values; any value if one of them cannot be written. */
+/** A rule for one of these values. Allows any value if one of them cannot be written in Gemma's notation. */
 function oneOfValues(values: readonly Json[]): string {
   const texts = values.map(notation);
   return texts.includes(undefined) ? ANY : `(${texts.map((text) => literal(text as string)).join(' | ')})`;

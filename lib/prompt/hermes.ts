@@ -6,9 +6,9 @@ import { type ChatMessage, toOpenAiTool } from './messages.js';
 import type { TemplateSource } from './renderer.js';
 
 /**
- * A chat template with tool calls in the Hermes form. `common` derives the format of replies from it (grammar, triggers
- * and parser). The prompt that it renders is not used. There is no line break after `<tool_call>`, so that `common`
- * accepts calls with and without one.
+ * A chat template with tool calls in the Hermes form. `common` derives the format of replies from this chat template
+ * (grammar, triggers and parser). The rendered prompt is not used. `<tool_call>` has no line break after it, so that
+ * `common` accepts calls with and without a line break.
  */
 const HERMES_TEMPLATE = `{%- if tools %}
 {{- '<|im_start|>system\\n<tools>' }}
@@ -46,8 +46,8 @@ const HERMES_TEMPLATE = `{%- if tools %}
 export type HermesOptions = Pick<RenderRequest, 'toolChoice' | 'parallelToolCalls'>;
 
 /**
- * The format of replies if the system message describes the tools. The format that rendering such a prompt returns does
- * not contain these tools.
+ * The format of replies if the system message describes the tools. A render of the prompt itself cannot return this
+ * format, because it gets no tools.
  *
  * @param tools in the OpenAI chat format
  * @throws HeadstartError as {@link Model.render}.
@@ -65,7 +65,7 @@ export async function hermesReplyFormat(
   });
 }
 
-/** Adds the Hermes function-calling prompt (NousResearch), which the chat templates of Qwen use too. */
+/** Adds the Hermes function-calling prompt (by NousResearch). The chat templates of Qwen contain the same prompt. */
 export function withToolsInSystemPrompt(source: TemplateSource): TemplateSource {
   if (source.tools === undefined || source.tools.length === 0) {
     return source;
@@ -86,8 +86,8 @@ export function withToolsInSystemPrompt(source: TemplateSource): TemplateSource 
 }
 
 /**
- * Writes calls and results as text, for chat templates that do not show them. Messages of user and assistant still
- * alternate.
+ * Writes calls and results as text, for chat templates that do not show them. Results become user messages, so that the
+ * messages of user and assistant alternate.
  */
 export function withCallsAsText(messages: readonly ChatMessage[]): ChatMessage[] {
   const written: ChatMessage[] = [];

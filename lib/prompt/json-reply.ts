@@ -1,17 +1,17 @@
-// The format of replies that must be JSON of a schema.
+// The format of replies that must be JSON with a given schema.
 import { jsonSchemaToGrammar, type ReplyFormat } from '../native/reply.js';
 
-/** The schema of any JSON. `common` ignores an empty schema, so this one has a keyword. */
+/** A schema that allows any JSON. `common` ignores an empty schema, so this schema has a keyword. */
 const ANY_JSON = { description: 'JSON' };
 
-/** A schema that `common` does not ignore. */
+/** Returns the schema, or for an empty schema one that `common` does not ignore. */
 export function requiredSchema(schema: object): object {
   return Object.keys(schema).length === 0 ? ANY_JSON : schema;
 }
 
 /**
  * Requires that a thought ends in front of the JSON. Some grammars of `common` (for Qwen3.5) allow a thought without an
- * end. The JSON would then be a part of the thought.
+ * end. The JSON would then be part of the thought.
  */
 export function withEndedThought<Format extends ReplyFormat>(format: Format): Format {
   return {
@@ -21,8 +21,8 @@ export function withEndedThought<Format extends ReplyFormat>(format: Format): Fo
 }
 
 /**
- * The format of a JSON reply for chat templates for which `common` makes no grammar of JSON replies (Kimi K2, GigaChat
- * 3 and others). The reply begins with `opening`, followed by JSON.
+ * Makes the format of a JSON reply, for chat templates without such a format in `common` (Kimi K2, GigaChat 3 and
+ * others). The reply begins with `opening`, followed by JSON.
  *
  * @param free the format of a reply that may be any text
  * @param opening the text that the chat template writes between the generation prompt and the text of a reply
@@ -45,15 +45,15 @@ export async function jsonReplyFormat<Format extends ReplyFormat>(
     grammar: [json.replace(/^root ::= (.*)$/m, root), ...(end === undefined ? [] : thoughtRules(end))].join('\n'),
     grammarLazy: false,
     grammarTriggers: [],
-    generationPrompt: '', // the grammar begins after it
+    generationPrompt: '', // the grammar begins after the generation prompt
   };
 }
 
 const THOUGHT = 'headstart-thought';
 
 /**
- * Rules for text that does not contain `end`. The rule `headstart-thought-n` follows text that ends with the first n
- * characters of `end`.
+ * Rules for text that does not contain `end`. The grammar is in the rule `headstart-thought-n` if the text so far ends
+ * with the first n characters of `end`.
  */
 function thoughtRules(end: string): string[] {
   const characters = [...end];

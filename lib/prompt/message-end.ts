@@ -1,6 +1,6 @@
-// Finds the end of the last message in a prompt, which the generation prompt follows. Many chat templates leave out a
-// part of the generation prompt (`<think>`) once the reply is in the history. The next prompt of the conversation then
-// differs from there on.
+// Finds the end of the last message in a prompt. The generation prompt follows this message. Many chat templates leave
+// out a part of the generation prompt (`<think>`) once the reply is in the history. From that part on, the next prompt
+// of the conversation differs.
 import { HeadstartError } from '../errors.js';
 import type { Model } from '../native/model.js';
 import { commonPrefixLength } from '../tokens.js';
@@ -30,7 +30,7 @@ export class MessageEnds {
    * prompt of the conversation most likely begins with these tokens.
    *
    * Some chat templates (RWKV, Command R7B) write the generation prompt even if llama.cpp does not request it.
-   * llama.cpp then cannot report it, so it is found once by rendering a history.
+   * llama.cpp then cannot report the generation prompt. This class finds it by rendering a history once.
    *
    * @throws HeadstartError as {@link Renderer.prompt}.
    */
@@ -43,8 +43,8 @@ export class MessageEnds {
   }
 
   /**
-   * The position right after a control token near `end`, if there is one. Otherwise `end` minus a margin, so that no
-   * merge crosses it.
+   * Returns the position right after a control token near `end`. If there is no such token, returns `end` minus a
+   * margin, so that no merge crosses the position.
    */
   #cut(prompt: Int32Array, end: number): number {
     const controlTokens = this.#model.controlTokens();
@@ -67,8 +67,8 @@ export class MessageEnds {
   }
 
   /**
-   * If more than the generation prompt differs, the result contains the probe. Then no other prompt ends with the
-   * result.
+   * Returns the part of the generation prompt that histories leave out. If more than the generation prompt differs, the
+   * result contains the probe, and then no real prompt ends with the result.
    */
   async #findUnrepeated(reasoning: boolean): Promise<Int32Array> {
     try {
@@ -77,7 +77,7 @@ export class MessageEnds {
       return tokens.slice(commonPrefixLength(tokens, next.tokens));
     } catch (error) {
       if (HeadstartError.isInstance(error, 'CHAT_TEMPLATE_FAILED')) {
-        return new Int32Array(); // some chat templates refuse a conversation like this one
+        return new Int32Array(); // some chat templates refuse such a conversation
       }
       throw error;
     }

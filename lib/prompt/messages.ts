@@ -4,11 +4,11 @@ import type { ToolDefinition } from './renderer.js';
 export interface ToolCall {
   /** Unique in its conversation: nine letters and digits, which every chat template accepts. */
   toolCallId: string;
-  /** The name of the tool as the model wrote it. There may be no tool of this name. */
+  /** The name of the tool as the model wrote it. A tool with this name need not exist. */
   toolName: string;
   /**
-   * The arguments, parsed and frozen. If the text of the model is not JSON, or contains an integer that JavaScript
-   * would round (beyond 2^53), `input` is this text.
+   * The arguments, parsed and frozen. If the model's text is not JSON, or contains an integer that JavaScript would
+   * round (beyond 2^53), `input` is the text itself.
    */
   input: unknown;
 }
@@ -17,7 +17,7 @@ export interface ToolCall {
 export interface UserMessage {
   /** Marks a message of the user. */
   role: 'user';
-  /** The text. Control tokens in it are plain text. */
+  /** The text. The text of a control token in it stays plain text. */
   content: string;
 }
 
@@ -25,11 +25,11 @@ export interface UserMessage {
 export interface AssistantMessage {
   /** Marks a reply of the model. */
   role: 'assistant';
-  /** The text; empty if the model only called tools. */
+  /** The text. Empty if the model only called tools. */
   content: string;
   /** The reasoning in front of the answer. The chat template decides whether later prompts contain it. */
   reasoning?: string;
-  /** Each call needs a {@link ToolMessage} with its result before the conversation continues. */
+  /** The tool calls. Each call needs a {@link ToolMessage} with its result before the conversation continues. */
   toolCalls?: readonly ToolCall[];
 }
 
@@ -41,14 +41,14 @@ export interface ToolMessage {
   toolCallId: string;
   /** The name of the tool, for chat templates that show it. @default the name in the call */
   toolName?: string;
-  /** The result, as text for the model. Control tokens in it are plain text. */
+  /** The result, as text for the model. The text of a control token in it stays plain text. */
   content: string;
 }
 
-/** A message of a conversation. The system prompt is not one of its messages: see `systemPrompt`. */
+/** A message of a conversation. The system prompt is not a message: see `systemPrompt`. */
 export type ChatMessage = UserMessage | AssistantMessage | ToolMessage;
 
-/** A message in the OpenAI chat format, which `Model.render` accepts. */
+/** Converts a message to the OpenAI chat format, which `Model.render` expects. */
 export function toOpenAiMessage(message: ChatMessage): object {
   switch (message.role) {
     case 'assistant': {
@@ -82,9 +82,9 @@ export function beginningOf(text: string, limit: number): string {
 }
 
 /**
- * Parses the arguments of a call. They are frozen, because every later prompt of the conversation contains them.
+ * Parses and freezes the arguments of a call. They must not change, because every later prompt contains them.
  *
- * @throws SyntaxError, or RangeError if they nest too deeply
+ * @throws SyntaxError, or RangeError if the arguments are nested too deeply
  */
 export function inputFrom(json: string): unknown {
   return JSON.parse(json, (_, value: unknown) => Object.freeze(value));

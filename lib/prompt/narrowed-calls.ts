@@ -2,11 +2,14 @@
 import type { ReplyFormat } from '../native/reply.js';
 
 /**
- * Makes a required call the first text of a reply. Most grammars allow any text in front of a required call, and small
- * models may then never write the call. Without `parallel`, it also allows only one call. Formats with a marker around
- * each call (Hermes, for example) allow several calls even if one was requested, because `common` applies
- * `parallelToolCalls` only inside the marker. In formats that this function does not narrow, the turn ends at its
- * second call.
+ * Restricts the grammar of calls in two ways.
+ *
+ * With `required`, the reply must begin with the call. Most grammars allow any text in front of a required call, and
+ * small models may then never write the call.
+ *
+ * Without `parallel`, the reply may have only one call. Formats with a marker around each call (Hermes, for example)
+ * allow several calls even if only one was requested, because `common` applies `parallelToolCalls` only inside the
+ * marker. If this function does not know a format, the reply ends when its second call begins.
  */
 export function withNarrowedCalls(format: ReplyFormat, required: boolean, parallel: boolean): ReplyFormat {
   let { grammar } = format;
@@ -16,7 +19,7 @@ export function withNarrowedCalls(format: ReplyFormat, required: boolean, parall
   if (!parallel) {
     grammar = grammar.replace(/^tool-calls ::= \(tool-call\?? space\)\+$/m, 'tool-calls ::= tool-call space');
   }
-  // gpt-oss may write the type of the arguments after the name. Any other word there would be read as a part of the
+  // gpt-oss may write the type of the arguments after the name. The parser would read any other word as part of the
   // name.
   grammar = grammar.replaceAll(
     '(space "<|constrain|>"? [A-Za-z0-9_-]+)?',

@@ -1,6 +1,6 @@
-// Some grammars of llama.cpp's `common` allow text that the parser of the same format refuses. A reply that follows
-// such a grammar would not be read as a call. This file narrows these grammars to the text that the parsers read. A
-// test checks this with random replies of the grammars of all chat templates.
+// Some grammars of llama.cpp's `common` allow text that the parser of the same format refuses. The parser may then not
+// recognize a call. This file restricts these grammars to text that the parsers accept. A test checks this with random
+// replies from the grammars of all chat templates.
 import type { ReplyFormat } from '../native/reply.js';
 
 /** The white space that parsers skip in front of a key. */
@@ -13,8 +13,7 @@ const NARROWINGS: readonly Narrowing[] = [
   [/\[\^(["'])\\\\\] \| "\\\\" \( \[\1\\\\\/ bfnrt\]/g, '[^$1\\\\\\x00-\\x1F] | "\\\\" ( [$1\\\\/bfnrt]'],
   // Gemma 4's keys: the white space in front of a key does not belong to the key.
   [/^gemma4-dict-key-name ::= \[\^:\}\]\+$/m, `gemma4-dict-key-name ::= [^:}${SPACES}] [^:}]*`],
-  // Functionary 3.2: a call after a text begins with a marker, and the parser stops at this marker without reading a
-  // call.
+  // Functionary 3.2: a call after a text begins with a marker. The parser stops at this marker and reads no call.
   [/^(root ::= .*>>>") \("all\\n" until-\d+ .* \| tools\)$/m, '$1 tools'],
   // Kimi K3: a thought must end in front of the call.
   [
@@ -23,11 +22,11 @@ const NARROWINGS: readonly Narrowing[] = [
   ],
 ];
 
-/** GLM's tag for arguments: the parser expects the end of the call right after the last argument. */
+/** GLM's tag for arguments. GLM's parser expects the end of the call right after the last argument. */
 const ARGUMENT_TAG = '"<arg_key>"';
 const END_OF_CALL = '"</tool_call>"';
 
-/** Narrows the grammar of a format to the text that its parser reads. */
+/** Restricts the grammar of a format to text that the format's parser accepts. */
 export function withParsableGrammar(format: ReplyFormat): ReplyFormat {
   if (format.grammar === '') {
     return format;
@@ -47,7 +46,7 @@ export function withParsableGrammar(format: ReplyFormat): ReplyFormat {
 }
 
 /**
- * A trigger of Functionary 3.2. It matches the marker and the name, but the grammar begins at the name, so it would
- * refuse every call.
+ * A trigger of Functionary 3.2. The trigger matches the marker and the name, but the grammar begins at the name. The
+ * grammar would therefore refuse every call.
  */
 const MARK_AND_NAME = '>>>(?!all)';

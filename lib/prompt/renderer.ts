@@ -1,5 +1,5 @@
-// Renders the prompts of sessions. The probes that find a template are rendered by the same code, so that the template
-// is a prefix of the prompts of its sessions.
+// Renders the prompts of sessions. The same code renders the probes that find a template, so that the template is a
+// prefix of its sessions' prompts.
 import { HeadstartError } from '../errors.js';
 import type { Model } from '../native/model.js';
 import type { ReplyFormat } from '../native/reply.js';
@@ -38,7 +38,7 @@ export interface ReplyOptions {
   toolChoice?: 'auto' | 'required' | 'none' | { name: string };
   /** Whether one reply may have several calls. @default false */
   parallelToolCalls?: boolean | undefined;
-  /** A JSON Schema. The reply must be JSON that follows it. */
+  /** A JSON Schema that the reply must follow. */
   jsonSchema?: object | undefined;
   /** Whether the model may reason. Only some chat templates can switch reasoning off. @default true */
   reasoning?: boolean | undefined;
@@ -58,8 +58,8 @@ const NO_TOKENS: ReadonlySet<number> = new Set();
 /**
  * Renders conversations with one model and one chat template.
  *
- * Some chat templates do not describe tools (SmolLM2's, for example). The system message then describes them in the
- * Hermes form, which most instruct models know, and calls and results are text of this form.
+ * Some chat templates do not describe tools (SmolLM2's, for example). The system message then describes the tools in
+ * the Hermes form, which most instruct models know. Calls and results are then text in this form.
  */
 export class Renderer {
   readonly #model: Model;
@@ -75,7 +75,7 @@ export class Renderer {
     this.#plainText = new PlainText(model, this.chatTemplate);
   }
 
-  /** The Jinja template; empty if there is none. */
+  /** The Jinja template. Empty if the model has none. */
   get chatTemplate(): string {
     return this.#chatTemplate.text;
   }
@@ -95,6 +95,8 @@ export class Renderer {
   }
 
   /**
+   * Renders and tokenizes a conversation, and finds the format of its reply.
+   *
    * @throws HeadstartError as {@link Renderer.requireMessages}, {@link Model.render} and {@link Model.tokenize}.
    */
   async prompt(source: TemplateSource, messages: readonly ChatMessage[], options: ReplyOptions = {}): Promise<Prompt> {
@@ -116,12 +118,12 @@ export class Renderer {
     };
   }
 
-  /** Tokens of a text that is not a prompt, without BOS. Control tokens in it are plain text. */
+  /** Tokenizes a text that is not a prompt, without BOS. The text of a control token becomes plain text. */
   plainTokens(text: string): Promise<Int32Array> {
     return this.#plainText.plainTokens(text);
   }
 
-  /** Tokens of a part of the chat template that follows other text. */
+  /** Tokenizes a part of the chat template that follows other text. */
   tokensAfterText(text: string): Promise<Int32Array> {
     return this.#plainText.tokensAfterText(text);
   }
@@ -146,7 +148,7 @@ export class Renderer {
         {
           parallelToolCalls,
           reasoning,
-          ...(tools.length > 0 && { toolChoice: 'none' }), // ReplyFormats makes the grammar, from other schemas
+          ...(tools.length > 0 && { toolChoice: 'none' }), // no grammar here: ReplyFormats makes it from other schemas
         },
       );
     const hasCalls = messages.some(isAboutCalls);
@@ -154,7 +156,7 @@ export class Renderer {
       return render(withCallsAsText(messages));
     }
     return render(messages).catch((error: unknown) => {
-      // Some chat templates only refuse the order of these messages, for example a user message right after a result.
+      // Some chat templates refuse this order of messages, for example a user message right after a result.
       if (hasCalls && HeadstartError.isInstance(error, 'CHAT_TEMPLATE_FAILED')) {
         return render(withCallsAsText(messages));
       }
@@ -164,7 +166,7 @@ export class Renderer {
 
   async #tokens(pieces: readonly PromptPiece[]): Promise<Int32Array> {
     const { bos, addsBos } = this.#model.info.vocabulary;
-    // Without `addSpecial`, which would also append EOS: a reply must not follow EOS.
+    // `addSpecial` would add BOS, but may also append EOS, and a reply must not follow EOS. So BOS is added here.
     const tokens = await this.#plainText.tokenize(pieces);
     if (!addsBos || bos === null) {
       return tokens;
@@ -176,7 +178,7 @@ export class Renderer {
   }
 }
 
-/** Whether these options require a reply format other than the one that rendering the prompt returns. */
+/** Whether these options need another reply format than the one that the render of the prompt returns. */
 function changesFormat({ toolChoice = 'auto', jsonSchema }: ReplyOptions): boolean {
   return toolChoice !== 'auto' || jsonSchema !== undefined;
 }

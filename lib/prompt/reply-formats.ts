@@ -1,5 +1,5 @@
-// Makes the formats of replies. A format contains the grammar that a reply has to follow, and the parser that reads the
-// reply.
+// Makes the formats of replies. A format contains a grammar, which the reply has to follow, and a parser, which reads
+// the reply.
 import { LRUCache } from 'lru-cache';
 import type { Model } from '../native/model.js';
 import type { ReplyFormat } from '../native/reply.js';
@@ -15,14 +15,14 @@ import { withParsableGrammar } from './parsable-grammar.js';
 import type { ReplyOptions, ToolDefinition } from './renderer.js';
 import { standInsFor, withRealNames, withRealNamesInError } from './stand-ins.js';
 
-/** The most formats in the cache. Turns use the same tool choices and schemas repeatedly. */
+/** The maximum number of cached formats. The cache helps because turns repeat tool choices and schemas. */
 const MAX_FORMATS = 32;
 
 /** Texts that no chat template contains. */
 const ARGUMENT_PROBE = 'headstart_argument_3a90';
 const TEXT_PROBE = 'headstart_text_71bc';
 
-/** The conversation for renders: a format does not depend on the conversation. */
+/** The conversation that is rendered to get a format. A format does not depend on the conversation. */
 const QUESTION = { role: 'user', content: 'x' } as const;
 
 type CallOptions = ReplyOptions & { toolChoice: 'auto' | 'required' | 'none' };
@@ -83,8 +83,8 @@ export class ReplyFormats {
   }
 
   /**
-   * The format of a reply that may call tools. It is made with stand-ins for names, and the real names replace them
-   * afterwards.
+   * Makes the format of a reply that may call tools. The format is first made with stand-ins for names. Then the real
+   * names replace the stand-ins.
    */
   async #callFormat(
     tools: readonly ToolDefinition[],

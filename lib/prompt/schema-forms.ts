@@ -1,6 +1,6 @@
-// Simpler forms of a tool's schema, for chat templates that fail on the schema itself. Only the prompt shows these
-// forms: the arguments must still follow the whole schema. Each form depends on the schema alone, so that a cached
-// template stays the same.
+// Simpler forms of a tool's schema, for chat templates that fail on the schema itself. These forms only appear in the
+// prompt: the arguments must still follow the whole schema. Each form depends on nothing but the schema, so that a
+// cached template stays the same.
 import { isObject, type Json, type JsonObject, mapBelow, targetOf } from '../schema-walk.js';
 import type { ToolDefinition } from './renderer.js';
 
@@ -21,7 +21,10 @@ export function* schemaForms(tool: ToolDefinition): Generator<ToolDefinition> {
   };
 }
 
-/** Writes a schema with fewer keywords: without boolean schemas, lists of types, tuples, and arrays without `items`. */
+/**
+ * Writes a schema with fewer keywords. The result has no boolean schemas, no lists of types, no tuples, and no arrays
+ * without `items`.
+ */
 function spellOut(schema: Json): Json {
   if (!isObject(schema)) {
     return {};
@@ -40,7 +43,7 @@ function spellOut(schema: Json): Json {
   return withTypes(spelled);
 }
 
-/** Removes properties whose schema is `false`: they must not occur. */
+/** Removes properties whose schema is `false`, because such properties must not occur. */
 function withoutImpossible(schema: JsonObject): JsonObject {
   const { properties } = schema;
   return isObject(properties)
@@ -72,7 +75,7 @@ function ofType(schema: JsonObject, type: Json): JsonObject {
   return type === 'null' ? { ...remaining, enum: [null] } : { type, ...remaining };
 }
 
-/** Keywords that apply to values of one type only. */
+/** Keywords that apply only to values of one type. */
 const KEYWORDS: Readonly<Record<string, readonly string[]>> = {
   object: ['properties', 'required', 'additionalProperties', 'patternProperties', 'propertyNames'],
   array: ['items', 'minItems', 'maxItems', 'uniqueItems', 'contains'],
@@ -80,8 +83,8 @@ const KEYWORDS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /**
- * The most schemas in one form. A form contains the targets of references, and these may refer to each other without
- * end.
+ * The maximum number of schemas in one form. A form contains the targets of its references, and these may refer to each
+ * other endlessly.
  */
 const MAX_SCHEMAS = 1000;
 

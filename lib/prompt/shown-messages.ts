@@ -1,5 +1,5 @@
-// Checks that a chat template writes the messages of a conversation. Any text is valid Jinja, for example the name of a
-// template or the path of a file, but such a text writes no messages.
+// Checks that a chat template writes the messages of a conversation. This check is necessary because any text is valid
+// Jinja. For example, the name of a template or the path of a file is valid, but writes no messages.
 import { stat } from 'node:fs/promises';
 import { HeadstartError } from '../errors.js';
 import { describe } from '../options.js';
@@ -18,8 +18,8 @@ const CONVERSATIONS: readonly (readonly ChatMessage[])[] = [
 ];
 
 /**
- * @param render returns the prompt of a conversation, or undefined if the chat template refuses it
- * @param option the option `chatTemplate`; undefined for the model's own chat template
+ * @param render returns the prompt of a conversation, or undefined if the chat template refuses the conversation
+ * @param option the value of the option `chatTemplate`. Undefined for the model's own chat template.
  * @throws HeadstartError `CHAT_TEMPLATE_INVALID` if the chat template leaves out the newest message.
  */
 export async function requireShownMessages(
@@ -41,12 +41,12 @@ export async function requireShownMessages(
 
 async function messageFor(option: string | undefined): Promise<string> {
   if (option === undefined) {
-    return "The model's own chat template leaves out the messages of the user: pass another one as `chatTemplate`";
+    return "The model's own chat template leaves out the messages of the user: pass another template as `chatTemplate`";
   }
   const remedy = (await isFile(option))
     ? 'This is the path of a file: read the file, and pass its text'
     : 'Pass the text of a template (a path or the name of a template is not enough), ' +
-      "or leave `chatTemplate` out to use the model's own";
+      "or leave out `chatTemplate` to use the model's own template";
   return (
     `Expected \`chatTemplate\` to be a Jinja template that writes the messages, got ${describe(option)}, ` +
     `which leaves out the messages of the user. ${remedy}`

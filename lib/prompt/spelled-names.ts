@@ -1,12 +1,12 @@
 // Some formats end a text with a tag that contains a name (MiniMax M3). Their grammars spell the name: each letter has
-// its own rule, so that the tag is found wherever it begins. A spelled stand-in for a name is therefore not a literal,
-// and this file replaces it.
+// its own rule, so that the tag is found at any position. A stand-in for a name is then not a literal but a series of
+// rules, and this file replaces these rules by the real name.
 
 /**
- * Replaces spelled words in a grammar. Afterwards, a text cannot contain the part of its closing tag in front of the
- * name.
+ * Replaces spelled words in a grammar. As a consequence, a text can no longer contain the beginning of its closing tag,
+ * up to the name.
  *
- * @param words the spelled words, of letters and digits only, with the literals that replace them
+ * @param words maps each spelled word, which has only letters and digits, to the literal that replaces it
  */
 export function withSpelledNames(grammar: string, words: ReadonlyMap<string, string>): string {
   const lines = grammar.matchAll(/^(\S+) ::= (.*)$/gm);
@@ -25,7 +25,7 @@ export function withSpelledNames(grammar: string, words: ReadonlyMap<string, str
   return spelled.size === 0 ? grammar : grammar.replace(/^(\S+) ::= .*$/gm, (rule, name) => spelled.get(name) ?? rule);
 }
 
-/** The rule after a word if the rules that begin with `name` spell this word; otherwise undefined. */
+/** If the rules from `name` on spell the word, returns the name of the rule after the word. Otherwise undefined. */
 function endOf(word: string, name: string, rules: ReadonlyMap<string, string>): string | undefined {
   let at: string | undefined = name;
   for (const letter of word) {

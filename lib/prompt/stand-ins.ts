@@ -1,8 +1,8 @@
-// llama.cpp's `common` names the rules of its grammars and parsers after tools and parameters. Two names may give the
-// same rule name (`user_id` and `user-id`), or a tool may get a rule name that `common` uses itself (`tool-call` for a
-// tool named `call`). Of two rules with the same name, one is lost, and a call could then reach the wrong tool. So
-// `common` gets stand-ins that cannot collide. The real names replace them in the finished grammar and parser, but not
-// in the names of rules.
+// llama.cpp's `common` names the rules of its grammars and parsers after tools and parameters. Two names may lead to
+// the same rule name (`user_id` and `user-id`), or to a rule name that `common` uses itself (`tool-call` for a tool
+// named `call`). Of two rules with the same name, one is lost, and a call could then reach the wrong tool. Therefore
+// `common` receives stand-ins that cannot collide. In the finished grammar and parser, the real names replace the
+// stand-ins, but not in the names of rules.
 import { HeadstartError } from '../errors.js';
 import { type GrammarTrigger, templatePattern } from '../native/grammar-trigger.js';
 import { type ReplyFormat, replyWithNames } from '../native/reply.js';
@@ -11,22 +11,24 @@ import type { ArgumentForm } from './exact-arguments.js';
 import type { ToolDefinition } from './renderer.js';
 import { withSpelledNames } from './spelled-names.js';
 
-/** Tools under other names, and their real names. */
+/** Tools with stand-ins for their names, and the real names. */
 export interface StandIns {
   /**
-   * Longest names first: a parser takes the first name that matches, and this name must not be the beginning of a
-   * longer name.
+   * The tools, longest real name first. A parser takes the first name that matches, so a name must come after all
+   * longer names that begin with it.
    */
   tools: ToolDefinition[];
-  /** The beginning of each stand-in. It occurs nowhere else in the tools. The index in `names` and an `e` follow. */
+  /**
+   * The beginning of each stand-in. It occurs nowhere else in the tools. After it come the index in `names` and an `e`.
+   */
   mark: string;
   /** The real names. */
   names: string[];
 }
 
 /**
- * @param form the form of arguments in the format. In the forms `json` and `gemma`, parameters keep their names,
- *   because a grammar for JSON spells out, character by character, the names that additional properties must not have.
+ * @param form the form of arguments in the format. In the forms `json` and `gemma`, parameters keep their names. The
+ *   reason: a JSON grammar spells out, character by character, the names that additional properties must not have.
  */
 export function standInsFor(tools: readonly ToolDefinition[], form: ArgumentForm): StandIns {
   const mark = freeMark(JSON.stringify(tools));
@@ -43,8 +45,8 @@ export function standInsFor(tools: readonly ToolDefinition[], form: ArgumentForm
       const schema = parameters as JsonObject;
       const named = form === 'json' || form === 'gemma' ? schema : withPropertiesNamed(schema, standIn);
       const whole = { ...tool, name: standIn(name), parameters: named };
-      // The parser of pythonic calls requires an argument if there are properties. A second tool allows a call without
-      // arguments.
+      // If a tool has properties, the parser of pythonic calls requires an argument. A second tool without properties
+      // allows calls without arguments.
       return form === 'pythonic' && mayBeEmpty(schema) ? [whole, { ...tool, name: standIn(name) }] : whole;
     }),
   };
@@ -120,7 +122,7 @@ function withPropertiesNamed(schema: JsonObject, standIn: (name: string) => stri
   };
 }
 
-/** Renames properties in references that lead into the properties. */
+/** Renames properties in references that begin with `#/properties/`. */
 function withReferences(schema: Json, renamed: (name: string) => unknown): Json {
   if (!isObject(schema)) {
     return schema;

@@ -2,18 +2,18 @@
 import { commonPrefixLength } from '../tokens.js';
 import type { Renderer, TemplateSource } from './renderer.js';
 
-/** User messages, one for each kind of first character that chat templates or tokenizers treat differently. */
+/** User messages. Chat templates or tokenizers treat the first character of each one differently. */
 export const PROBES = ['Hello', '42', '\nline', ' space', '\u{1F642}'] as const;
 
 /**
- * The number of tokens to drop at the end of a template that no control token ends. A merge with the message may change
- * them.
+ * The number of tokens to drop at the end of a template if its last token is not a control token. A merge with the
+ * message may change these tokens.
  */
 export const MERGE_MARGIN = 2;
 
 /**
- * The counts of tokens after the boundary, in a conversation with the first probe. They locate the boundary in other
- * prompts.
+ * The numbers of tokens after the boundary, in a conversation with the first probe. A later search uses them to locate
+ * the boundary in another prompt.
  */
 export interface BoundaryHint {
   controlTokens: number;
@@ -21,9 +21,9 @@ export interface BoundaryHint {
 }
 
 export interface Boundary {
-  /** The tokens of the template; empty if conversations share no tokens. */
+  /** The tokens of the template. Empty if conversations share no tokens. */
   tokens: Int32Array;
-  /** Lets a later search find the boundary in one render; undefined if no control token ends the template. */
+  /** With a hint, a later search needs only one render. Undefined if the template does not end with a control token. */
   hint: BoundaryHint | undefined;
   /** Why the template is empty, as text for reports. */
   reason?: string;
@@ -32,9 +32,9 @@ export interface Boundary {
 }
 
 /**
- * Finds the tokens that begin every conversation with this system prompt and these tools: the longest common prefix of
- * several probe conversations, cut back to just after its last control token, so that no merge of tokens crosses the
- * end.
+ * Finds the tokens with which every conversation with this system prompt and these tools begins. They are the longest
+ * common prefix of several probe conversations, cut after its last control token, so that no merge of tokens crosses
+ * the end.
  */
 export async function findBoundary(
   renderer: Renderer,
@@ -63,9 +63,9 @@ export async function findBoundary(
 }
 
 /**
- * Finds the boundary in one render, with the hint of an earlier search with the same chat template. If the render does
- * not match the hint, it searches with probes again: the chat template may put the system prompt after the last control
- * token.
+ * Finds the boundary in one render, with the hint of an earlier search for the same chat template. If the render does
+ * not match the hint, searches with probes again. A mismatch is possible because a chat template may put the system
+ * prompt after the last control token.
  */
 export async function findBoundaryWithHint(
   renderer: Renderer,

@@ -8,15 +8,15 @@ import { findBreakpoints } from './breakpoints.js';
 import type { Renderer, TemplateSource } from './renderer.js';
 import { type Boundary, type BoundaryHint, findBoundary, findBoundaryWithHint } from './template-boundary.js';
 
-/** The most templates in the cache. A new session with a cached template renders nothing. */
+/** The maximum number of templates kept in memory. For a template in memory, a new session renders nothing. */
 const MAX_REMEMBERED = 256;
 
 /** Increase this number when the meaning of a hint changes. */
 const HINT_FORMAT = 2;
 
 /**
- * Turns a system prompt and tools into the tokens of a template. It keeps the tokens in memory, and the boundary hints
- * in the cache directory.
+ * Converts a system prompt and tools to the tokens of a template. Keeps the tokens in memory, and the boundary hints in
+ * the cache directory.
  */
 export class Templates {
   readonly #model: Model;
@@ -25,11 +25,13 @@ export class Templates {
   readonly #directory: string | undefined;
   readonly #withBreakpoints: boolean;
   readonly #remembered = new LRUCache<string, Promise<Boundary>>({ max: MAX_REMEMBERED });
-  /** Settles when forgotten hints are deleted. Searches wait for it, so that they do not read these hints. */
+  /**
+   * Settles when forgotten hints are deleted. A search waits for this promise, so that it does not read these hints.
+   */
   #deleting: Promise<unknown> = Promise.resolve();
 
   /**
-   * @param directory the directory of hints; undefined stores none
+   * @param directory the directory of hints. With undefined, no hints are stored.
    * @param withBreakpoints whether to look for the positions inside a template at which other templates may differ
    */
   constructor(
@@ -47,7 +49,7 @@ export class Templates {
   }
 
   /**
-   * The template that sessions with this system prompt and these tools start from.
+   * The template of sessions with this system prompt and these tools.
    *
    * @throws HeadstartError as {@link Renderer.prompt}.
    */
@@ -124,7 +126,7 @@ async function readHint(path: string): Promise<BoundaryHint | undefined> {
     >;
     return format === HINT_FORMAT && isCount(controlTokens) && isCount(tokens) ? { controlTokens, tokens } : undefined;
   } catch {
-    return undefined; // there is no hint yet, or it is damaged: the search writes a new one
+    return undefined; // the hint is missing or damaged: the search writes a new one
   }
 }
 

@@ -1,4 +1,4 @@
-// Finds the form of a tool that a chat template can write: the unchanged tool if possible, or else a form of
+// Finds the form of a tool that a chat template can write. That is the unchanged tool if possible, or else a form from
 // schema-forms.ts.
 import { LRUCache } from 'lru-cache';
 import { HeadstartError } from '../errors.js';
@@ -6,18 +6,18 @@ import { withoutSentinels } from './content-guard.js';
 import type { ToolDefinition } from './renderer.js';
 import { schemaForms } from './schema-forms.js';
 
-/** The most tools in the cache: far more than programs usually have. */
+/** The maximum number of remembered tools. Programs usually have far fewer. */
 const MAX_REMEMBERED = 1024;
 
 /** Renders a conversation that describes one tool, in the form `shown`. */
 export type RenderTool = (tool: ToolDefinition, shown: ToolDefinition) => Promise<unknown>;
 
 /**
- * Finds and remembers the form of each tool. The form depends on the chat template and the tool alone, never on earlier
+ * Finds and remembers the form of each tool. The form depends only on the chat template and the tool, never on earlier
  * renders.
  */
 export class ToolForms {
-  /** Indices of {@link allForms}, by the text of the tool. */
+  /** For each tool (see {@link keyOf}), the index of its form in the result of {@link allForms}. */
   readonly #formIndices = new LRUCache<string, number>({ max: MAX_REMEMBERED });
   readonly #chatTemplate: string;
 
@@ -26,7 +26,7 @@ export class ToolForms {
     this.#chatTemplate = chatTemplate;
   }
 
-  /** The tools in the forms found so far; undefined if no tool needs another form. */
+  /** The tools in the forms found so far. Undefined if no tool needs a simpler form. */
   shown(tools: readonly ToolDefinition[]): ToolDefinition[] | undefined {
     const indices = tools.map((tool) => this.#formIndices.get(keyOf(tool)) ?? 0);
     return indices.every((index) => index === 0)
@@ -35,9 +35,9 @@ export class ToolForms {
   }
 
   /**
-   * Looks for the first form of each tool that the chat template can write.
+   * Finds the first form of each tool that the chat template can write.
    *
-   * @throws HeadstartError `CHAT_TEMPLATE_FAILED` for a tool that it cannot write in any form.
+   * @throws HeadstartError `CHAT_TEMPLATE_FAILED` if the chat template cannot write a tool in any form.
    */
   async find(tools: readonly ToolDefinition[], render: RenderTool): Promise<void> {
     for (const tool of tools) {
@@ -96,7 +96,7 @@ function allForms(tool: ToolDefinition): ToolDefinition[] {
   return [tool, ...schemaForms(tool)];
 }
 
-/** Without sentinels, which are different in each prompt. */
+/** Identifies a tool by its text. Leaves out the random part of sentinels, because it is different in each prompt. */
 function keyOf({ name, description, parameters }: ToolDefinition): string {
   return withoutSentinels(JSON.stringify([name, description, parameters]));
 }

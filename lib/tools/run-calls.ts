@@ -10,7 +10,7 @@ export interface ToolLimits {
   maxParallelTools: number;
   /** The longest time of one call, in ms. */
   toolTimeoutMs: number;
-  /** The longest result, in characters. Longer results are cut. */
+  /** The longest result for the model, in characters. Longer results are cut. */
   maxToolResultLength: number;
 }
 
@@ -20,13 +20,13 @@ export interface ToolRun extends ToolLimits {
   tools: ToolSet;
   session: ToolSession;
   hook: ToolCallHook | undefined;
-  /** Fires when the turn ends. */
+  /** Aborts the calls, for example when the turn is aborted. */
   signal: AbortSignal;
 }
 
 /** The result of one call. */
 export interface ToolOutcome {
-  /** The call, with the arguments that the tool got. */
+  /** The call, with the arguments that the tool received. */
   call: ToolCall;
   output: unknown;
   isError: boolean;
@@ -35,9 +35,9 @@ export interface ToolOutcome {
 }
 
 /**
- * Runs the calls of one reply, `maxParallelTools` at a time, and yields the outcome of each call as soon as the call
- * ends. A call also has an outcome if its tool throws or hangs, or if its arguments are wrong. Leaving the generator
- * early aborts the calls that still run.
+ * Runs the calls of one reply, at most `maxParallelTools` at a time. Yields the outcome of each call as soon as the
+ * call ends. A call has an outcome even if its tool throws or hangs, or if its arguments are wrong. Leaving the
+ * generator early aborts the running calls.
  *
  * @throws HeadstartError `ABORTED` as soon as the signal fires, without waiting for the tools.
  */
@@ -63,7 +63,7 @@ export async function* runCalls(
     }
   } finally {
     if (running.size > 0) {
-      readerLeft.abort(); // nothing reads the outcomes of the running calls
+      readerLeft.abort(); // the reader has left, so nothing needs the outcomes of the running calls
     }
   }
 }
@@ -106,7 +106,7 @@ async function execute({ toolCallId, toolName, input }: ToolCall, run: ToolRun, 
   if (prepared?.tool.execute === undefined) {
     throw new Error(`There is no tool "${toolName}"`);
   }
-  const copy = structuredClone(input); // the tool may change its arguments; the conversation keeps them
+  const copy = structuredClone(input); // the tool may change its copy, and the conversation keeps the original
   const parse = async () => {
     if (typeof copy === 'string') {
       requireExactIntegers(copy); // arguments stay text if JavaScript would round one of their integers
@@ -121,8 +121,7 @@ async function execute({ toolCallId, toolName, input }: ToolCall, run: ToolRun, 
 }
 
 /**
- * The time limit of one call. Its timer keeps the process alive, because a hanging tool may have nothing else that
- * does.
+ * The time limit of one call. The timer keeps the process alive: without it, a hanging tool could let the process exit.
  */
 class TimeLimit {
   readonly #ms: number;
@@ -148,7 +147,9 @@ class TimeLimit {
   }
 }
 
-/** A result as text, cut to `limit` characters. A cut text ends with the number of missing characters. */
+/**
+ * The result as text for the model, cut to `limit` characters. A note with the number of removed characters follows.
+ */
 function contentOf(output: unknown, limit: number): string {
   let text: string;
   try {

@@ -6,8 +6,8 @@ import type { ToolSession } from './tool.js';
 
 /**
  * The value that a {@link ToolCallHook} returns. `true` or `undefined` lets the call run. `{ input }` runs the call
- * with other arguments. `false`, `{ refuse }` or any other value refuses the call: the model gets an error as its
- * result.
+ * with other arguments. `false`, `{ refuse }` or any other value refuses the call, and the model gets an error as the
+ * result of the call.
  */
 export type ToolCallDecision =
   | boolean
@@ -17,13 +17,13 @@ export type ToolCallDecision =
       refuse: string;
     }
   | {
-      /** JSON data. These arguments replace those of the model, also in the conversation. */
+      /** JSON data. These arguments replace the model's arguments, even in the conversation. */
       input: unknown;
     };
 
 /**
  * Called before a tool runs. The arguments have not been checked yet. The time limit of the tool starts when the hook
- * has returned; until then, only the time limit of the turn applies.
+ * has returned. Until then, only the time limit of the turn applies.
  */
 export type ToolCallHook = (
   call: ToolCall,
@@ -33,7 +33,7 @@ export type ToolCallHook = (
 /**
  * Asks the hook if there is one.
  *
- * @returns the call to run, with the arguments that the hook chose
+ * @returns the call to run, with the hook's arguments if the hook returned `{ input }`
  * @throws Error with the reason if the call is refused, and any error of the hook
  */
 export async function approved(

@@ -35,7 +35,7 @@ export interface ToolContext {
   toolCallId: string;
 }
 
-/** In characters. The model has to write the whole name in each call. */
+/** The longest name of a tool, in characters. The model has to write the whole name in each call. */
 const MAX_NAME_LENGTH = 256;
 
 const TOOL = {
@@ -46,14 +46,16 @@ const TOOL = {
   ),
   /** What the tool does and when to use it, for the model. @default none */
   description: string().optional(),
-  /** JSON Schema or zod schema of the arguments. It must be the schema of an object. @default no arguments */
+  /** JSON Schema or zod schema of the arguments, which must be an object. @default no arguments */
   inputSchema: argumentSchema().optional(),
-  /** Alias of `inputSchema`, as the OpenAI API has it. Both at once are `CONFIG_INVALID`. @default no arguments */
+  /**
+   * Alias of `inputSchema`, with the name of the OpenAI API. Both together are `CONFIG_INVALID`. @default no arguments
+   */
   parameters: argumentSchema().optional(),
   /**
    * Runs the tool. The arguments are a copy, which the function may change. The model gets the returned (or resolved)
-   * value: a string unchanged, anything else as JSON. The model gets the message of a thrown error too. @default none:
-   * calls are returned to the caller
+   * value: a string unchanged, any other value as JSON. If the function throws, the model gets the error's message.
+   * @default none: calls are returned to the caller
    */
   // biome-ignore lint/suspicious/noExplicitAny: the type of the arguments follows from `inputSchema`
   execute: callable<(args: any, context: ToolContext) => unknown>().optional(),
@@ -71,19 +73,19 @@ type WithSchema<S extends Schema> =
   | {
       /** JSON Schema or zod schema of the arguments. */
       inputSchema: S;
-      /** Absent, because `inputSchema` has the schema. */
+      /** Must be absent, because `inputSchema` has the schema. */
       parameters?: undefined;
     }
   | {
       /** Alias of `inputSchema`. */
       parameters: S;
-      /** Absent, because `parameters` has the schema. */
+      /** Must be absent, because `parameters` has the schema. */
       inputSchema?: undefined;
     };
 
 /**
- * Returns the definition unchanged. If `inputSchema` is a zod schema, `execute` gets the types of its arguments from
- * it.
+ * Returns the definition unchanged. Its purpose is type inference: if `inputSchema` is a zod schema, the arguments of
+ * `execute` get the types of this schema.
  *
  * @example
  * tool({ name: 'add', inputSchema: z.object({ a: z.number(), b: z.number() }), execute: ({ a, b }) => a + b });
@@ -111,9 +113,9 @@ export interface PreparedTool {
 /** The checked tools of a session: their definitions for the model, and the tools to run. */
 export class ToolSet {
   static readonly none = new ToolSet([], new Map());
-  /** In the order of the program. In their grammar schemas, each reference has one definition. */
+  /** The definitions, in the program's order. In their grammar schemas, each reference has one definition. */
   readonly definitions: readonly ToolDefinition[];
-  /** The definitions without grammar schemas, which depend on all tools of a set. */
+  /** The definitions without grammar schemas, because grammar schemas depend on all tools of a set. */
   readonly #plainDefinitions: readonly ToolDefinition[];
   readonly #tools: ReadonlyMap<string, PreparedTool>;
 
@@ -148,7 +150,7 @@ export class ToolSet {
     return new ToolSet(definitions, prepared);
   }
 
-  /** A set of these tools, followed by `others`. All names must be different. */
+  /** Returns a set of the tools of this set, followed by those of `others`. All names must be different. */
   with(others: ToolSet): ToolSet {
     return new ToolSet(
       [...this.#plainDefinitions, ...others.#plainDefinitions],
@@ -165,7 +167,9 @@ export class ToolSet {
   }
 }
 
-/** Requires the schema of an object, because every call format writes arguments by name. */
+/**
+ * Prepares a tool's schema. The schema must be that of an object, because every call format writes arguments by name.
+ */
 async function prepareInputSchema(tool: Tool): Promise<PreparedSchema> {
   const what = `\`${tool.parameters === undefined ? 'inputSchema' : 'parameters'}\` of the tool "${tool.name}"`;
   const schema = await prepareSchema(inputSchemaOf(tool) ?? NO_ARGUMENTS, what, true);
@@ -180,13 +184,14 @@ async function prepareInputSchema(tool: Tool): Promise<PreparedSchema> {
 }
 
 /**
- * The longest grammar of all schemas together, in characters. With its other rules, a grammar of calls may reach a
- * megabyte.
+ * The maximum length of the grammars of all schemas together, in characters. The whole grammar of calls has further
+ * rules, and may reach a megabyte.
  */
 const MAX_GRAMMAR_LENGTH = 400_000;
 
 /**
- * Adds the schemas for the grammar of calls. The longest ones are replaced by their short forms until all fit together.
+ * Adds the schemas for the grammar of calls. Replaces the longest schemas by their short forms, until all schemas
+ * together fit.
  */
 function withGrammarSchemas(
   definitions: readonly ToolDefinition[],
@@ -215,8 +220,8 @@ function lengthOf(prepared: PreparedSchema | undefined): number {
 const NO_ARGUMENTS = { type: 'object', properties: {} };
 
 /**
- * @returns the broken expectation, which completes the message "Expected ... to be" (see `checked`); undefined if all
- *   tools are valid
+ * @returns undefined if all tools are valid. Otherwise the expectation that completes the message "Expected ... to be"
+ *   (see `checked`).
  */
 export function checkTools(value: unknown): string | undefined {
   if (!Array.isArray(value)) {
@@ -257,7 +262,7 @@ function checkTool(each: Partial<Tool>): string | undefined {
 }
 
 const FIELDS = Object.keys(TOOL);
-/** The names of these fields in other packages. */
+/** Maps names that other packages use to these fields. */
 const OTHER_NAMES: Readonly<Record<string, string>> = {
   input_schema: 'inputSchema',
   schema: 'inputSchema',
@@ -267,8 +272,8 @@ const OTHER_NAMES: Readonly<Record<string, string>> = {
 };
 
 /**
- * The known field that an unknown field probably means. All other unknown fields are allowed: they belong to the
- * program.
+ * The known field that an unknown field probably means. Undefined for all other unknown fields: they are allowed,
+ * because a program may add fields of its own.
  */
 function meantField(key: string): string | undefined {
   if (FIELDS.includes(key)) {
