@@ -104,7 +104,7 @@ void requireSizes(const llama_context_params & params) {
         );
     }
     if (params.n_outputs_max < params.n_seq_max) {
-        // llama.cpp reserves a row of logits for each sequence. It aborts the process if the limit is lower.
+        // llama.cpp reserves a row of logits for each sequence. It aborts the process if `n_outputs_max` is lower.
         throw Failure(
             "INVALID_ARGUMENT", "Expected `maxOutputs` (" + std::to_string(params.n_outputs_max) +
                                     ") to be at least `maxSequences` (" + std::to_string(params.n_seq_max) + ")"
@@ -136,7 +136,9 @@ void requireCausalModel(const ModelState & model) {
         });
     };
     if (metadata(metadata("general.architecture") + ".attention.causal") == "false") {
-        throw Failure("UNSUPPORTED_MODEL", "Expected a causal language model, got one with bidirectional attention");
+        throw Failure(
+            "UNSUPPORTED_MODEL", "Expected a causal language model, got a model with bidirectional attention"
+        );
     }
 }
 

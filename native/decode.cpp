@@ -59,7 +59,7 @@ void requireRows(const ContextState & state, Batch & batch) {
         if (position < 0 || position == INT32_MAX || (next[sequence] >= 0 && position != next[sequence])) {
             throw fail(
                 "POSITION_INVALID",
-                "the positions of sequence " + std::to_string(sequence) + " to go up one by one from 0 or more",
+                "the positions of sequence " + std::to_string(sequence) + " to start at 0 or more and go up one by one",
                 batch.positions, i
             );
         }
@@ -128,7 +128,7 @@ Failure decodeFailure(
     }
     if (status == ABORTED) {
         return Failure(
-            "ABORTED", "The decode was aborted. Read the position of its sequence before the next decode", sequences
+            "ABORTED", "The decode was aborted. Read the new end of its sequence before the next decode", sequences
         );
     }
     return Failure(

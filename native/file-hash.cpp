@@ -14,7 +14,7 @@ extern "C" {
 
 namespace {
 
-constexpr size_t CHUNK_BYTES = 256 << 10;  // so that the bytes are still in the L2 cache when they are hashed
+constexpr size_t CHUNK_BYTES = 256 << 10;  // small enough to stay in the L2 cache until it is hashed
 
 struct Range {
     uint64_t offset, length;

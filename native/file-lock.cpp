@@ -65,8 +65,7 @@ HANDLE lockAt(const std::string & path) {
 
 #else
 
-// Another process may replace the file after it is opened and before it is locked. Each time, the next attempt opens
-// the new file.
+// If another process replaces the file after it is opened and before it is locked, the next attempt opens the new file.
 constexpr int MAX_ATTEMPTS = 100;
 
 // Closes a file descriptor, unless take() was called.

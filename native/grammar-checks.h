@@ -1,4 +1,4 @@
-// The checks that requireGrammar (grammar.h) consists of.
+// Declares the checks that requireGrammar (grammar.h) runs.
 #pragma once
 
 #include "guards.h"

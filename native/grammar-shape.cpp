@@ -5,8 +5,8 @@
 
 namespace {
 
-// llama.cpp keeps one stack for each way in which the text can continue, and compares all of these stacks with each
-// other.
+// llama.cpp keeps one stack for each way in which the text can continue. It compares all of these stacks with each
+// other, so many stacks take a long time.
 constexpr size_t MAX_STACKS = 20 * 1000;
 constexpr size_t MAX_STEPS = 20 * 1000 * 1000;
 
@@ -103,7 +103,7 @@ class LlamaSearch {
             total = capped(total, visit(id));
         }
         if (total > MAX_STEPS) {
-            throw grammarRefusal("too many of its rules can begin in too many ways");
+            throw grammarRefusal("its rules can begin in too many ways");
         }
     }
 

@@ -87,7 +87,7 @@ class ExpandedSize {
         return at_ - start;
     }
 
-    // The size of a rule that the parser adds. The name of the added rule is the name of another rule with a number.
+    // The size of a rule that the parser adds. The parser gives it the name of another rule and a number.
     size_t addedRuleSize() const { return 16 + longestName_ / 4; }
 
     void braces() {

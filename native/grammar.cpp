@@ -20,7 +20,7 @@ const char * skipSpace(const char * at) {
     return at;
 }
 
-// Does the same as llama_grammar_parser::parse, which prints its errors to stderr. This function throws them.
+// Does the same as llama_grammar_parser::parse, but throws the errors, which that function prints to stderr.
 void parse(llama_grammar_parser & parser, const std::string & text) {
     try {
         const char * at = skipSpace(text.c_str());

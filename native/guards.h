@@ -85,7 +85,7 @@ inline int64_t integer(Napi::Value value, const std::string & what, int64_t min,
     return (int64_t) number;
 }
 
-// Optional fields of an options object. If a field is undefined, its value is `fallback`.
+// The following functions read optional fields of an options object. They return `fallback` for an undefined field.
 inline Napi::Value field(Napi::Object options, const char * name) { return options.Get(name); }
 
 inline bool optionalBoolean(Napi::Object options, const char * name, bool fallback) {

@@ -2,7 +2,7 @@
 
 #include "thread.h"
 
-#include <json.h>  // common_json, which common's log.h only declares
+#include <json.h>  // defines common_json, which common's log.h only declares
 #include <llama.h>
 #include <log.h>  // of llama.cpp's common; "log.h" in quotes would be the file in this folder
 
@@ -12,7 +12,7 @@
 
 namespace {
 
-// Returns the numbers of lib/native/log.ts: 1 error, 2 warn, 3 info, 4 debug.
+// Returns the number that lib/native/log.ts gives to a level: 1 error, 2 warn, 3 info, 4 debug.
 int severity(ggml_log_level level) {
     switch (level) {
         case GGML_LOG_LEVEL_ERROR: return 1;

@@ -20,7 +20,8 @@ enum class ReplyMode {
 
 struct ReadReply {
     common_chat_msg message;
-    size_t length = 0;  // the length of the part that was read, in UTF-16 code units
+    // In UTF-16 code units: the length of the beginning that follows the format. With PARTIAL, the length of the text.
+    size_t length = 0;
 };
 
 // Parses replies on the model's thread. Each render() creates a parser.

@@ -46,7 +46,7 @@ template <class Use> void forEach(Napi::Object options, const char * name, size_
         return;
     }
     if (!value.IsArray() || value.As<Napi::Array>().Length() > max) {
-        throw guard::invalid(name, "an array of at most " + std::to_string(max), value);
+        throw guard::invalid(name, "an array of at most " + std::to_string(max) + " elements", value);
     }
     Napi::Array array = value.As<Napi::Array>();
     for (uint32_t i = 0; i < array.Length(); i++) {
@@ -86,8 +86,8 @@ void readPenalties(Napi::Object options, common_params_sampling & params) {
             const std::string text = guard::string(value, what);
             if (text.empty() || text.size() > MAX_BREAKER_BYTES || text.find('\0') != std::string::npos) {
                 throw Failure(
-                    "INVALID_ARGUMENT", "Expected `" + what + "` to be of 1 to " + std::to_string(MAX_BREAKER_BYTES) +
-                                            " bytes without NUL characters"
+                    "INVALID_ARGUMENT", "Expected `" + what + "` to have 1 to " + std::to_string(MAX_BREAKER_BYTES) +
+                                            " bytes and no NUL characters"
                 );
             }
             params.dry_sequence_breakers.push_back(text);
@@ -114,8 +114,8 @@ void readTruncation(Napi::Object options, common_params_sampling & params) {
         params.mirostat_eta = within(mirostat, "eta", 0.1, 0, 1);
         if (params.mirostat > 0 && params.temp <= 0) {
             throw Failure(
-                "INVALID_ARGUMENT",
-                "Expected `temperature` to be above 0 with `mirostat`, which has no effect on a greedy choice"
+                "INVALID_ARGUMENT", "Expected `temperature` to be above 0 with `mirostat`, because mirostat has no "
+                                    "effect on greedy sampling"
             );
         }
     }
@@ -154,8 +154,8 @@ void readBias(Napi::Object options, common_params_sampling & params, int32_t voc
 void requireWord(const std::string & word, const std::string & what) {
     if (word.empty() || word.size() > MAX_WORD_BYTES || word.find('\0') != std::string::npos) {
         throw Failure(
-            "GRAMMAR_INVALID", "Expected `" + what + ".value` to be of 1 to " + std::to_string(MAX_WORD_BYTES) +
-                                   " bytes without NUL characters"
+            "GRAMMAR_INVALID", "Expected `" + what + ".value` to have 1 to " + std::to_string(MAX_WORD_BYTES) +
+                                   " bytes and no NUL characters"
         );
     }
 }
@@ -191,7 +191,7 @@ void readGrammar(Napi::Object options, SamplerRequest & request, int32_t vocabul
     if (params.generation_prompt.size() > MAX_PROMPT_BYTES) {
         throw Failure(
             "TEXT_TOO_LONG",
-            "Expected `generationPrompt` to be of at most " + std::to_string(MAX_PROMPT_BYTES) + " bytes"
+            "Expected `generationPrompt` to have at most " + std::to_string(MAX_PROMPT_BYTES) + " bytes"
         );
     }
     forEach(options, "grammarTriggers", MAX_TRIGGERS, [&](Napi::Value value, const std::string & what) {

@@ -26,7 +26,7 @@ void requireTokenizer(const llama_vocab * vocab, const char * option) {
     if (!hasTokenizer(vocab)) {
         throw Failure(
             "NO_TOKENIZER",
-            std::string("Expected a model with a tokenizer for the option `") + option + "`, got one without"
+            std::string("Expected a model with a tokenizer for the option `") + option + "`, got a model without one"
         );
     }
 }
@@ -100,7 +100,7 @@ void requireCandidates(const llama_vocab * vocab, const common_params_sampling &
     }
 }
 
-// Sorting is undefined with NaN, and +Infinity leads to NaN.
+// Refuses NaN and +Infinity. Sorting is undefined with NaN, and the sampler's arithmetic turns +Infinity into NaN.
 void requireUsableLogits(const float * logits, int32_t size) {
     for (int32_t i = 0; i < size; i++) {
         if (!(logits[i] < INFINITY)) {
@@ -156,7 +156,7 @@ void SamplerState::create() {
 
 void SamplerState::rebuild() {
     requireUsable();
-    // Not common_sampler_reset, which does not reset the grammar.
+    // common_sampler_reset would not reset the grammar, so a new sampler is created.
     create();
 }
 

@@ -119,7 +119,7 @@ struct Start {
     std::function<void()> body;
 };
 
-// The Thread that runs this code. Null on JavaScript's threads.
+// The Thread object of the thread that runs this code. Null on JavaScript threads.
 thread_local Thread * current = nullptr;
 
 // With the address sanitizer, a stack frame is several times larger. A large stack costs nothing until it is used.

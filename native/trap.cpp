@@ -23,7 +23,7 @@ void onAssert(const char * message) {
     if (traps > 0) {
         throw Failure("INTERNAL", "llama.cpp reported a fatal error: " + withoutBuildPath(message));
     }
-    std::fprintf(stderr, "llama-headstart: %s\n", message);  // ggml aborts next
+    std::fprintf(stderr, "llama-headstart: %s\n", message);  // ggml ends the process next
 }
 
 }  // namespace
