@@ -44,7 +44,7 @@ describe('an abort', () => {
     const controller = new AbortController();
     const { signal } = controller;
     const waiting = engine.decode({ sequence, tokens: Int32Array.of(20), from: 56, signal });
-    setImmediate(() => controller.abort()); // after the scheduler's step of this event-loop turn
+    setImmediate(() => controller.abort()); // runs after the scheduler's step in this event-loop turn
     await expect(waiting).rejects.toMatchObject({ code: 'ABORTED' });
     engine.sessions.release(sequence);
     engine.sessions.release(other);
@@ -142,7 +142,7 @@ describe('an abort', () => {
   });
 
   it.each(['dense', 'sliding-window', 'recurrent', 'hybrid'] as const)(
-    'during a decode leaves an empty sequence that can be used again, on %s memory',
+    'during a decode leaves an empty sequence that can be used again, with the %s model',
     async (name) => {
       const { engine, lease } = await openEngine({ name, batchSize: 2048, microBatchSize: 64 });
       const sequence = await lease();

@@ -150,7 +150,7 @@ describe('an unknown or invalid option', () => {
 });
 
 describe('a context longer than the training length', () => {
-  /** The training length of the model is 8,192 tokens. */
+  /** Options of a context that is longer than the training length of the model, 8,192 tokens. */
   const longer = { contextSize: 9000, kvCells: 9216, nSeqMax: 1, maxResidentTemplates: 1 };
 
   /** Returns the process warnings and the log lines that one agent causes. */
@@ -189,7 +189,7 @@ describe('a context longer than the training length', () => {
   });
 
   it.each(['dense', 'sliding-window', 'recurrent', 'hybrid', 'long-rope'] as const)(
-    'is never the default, on %s memory',
+    'is never the default, with the %s model',
     async (name) => {
       const settings: AgentSettings = { name };
       const options = agentOptions(settings);

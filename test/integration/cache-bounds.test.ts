@@ -54,7 +54,7 @@ describe('the budgets of the cache directory', () => {
     await age(directory, keys[2], 1000);
     await first.close();
     const second = await openLab({ directory, cache: { maxEntries: 3 } });
-    expect((await second.start(numberedTemplate(1))).source).toBe('disk'); // now the most recently used
+    expect((await second.start(numberedTemplate(1))).source).toBe('disk'); // now entry 1 was used last
     await expect
       .poll(async () => (await stat(join(directory, `template_${keys[0].slice(0, 16)}.kv`))).mtimeMs)
       .toBeGreaterThan(Date.now() - 100_000);
@@ -119,7 +119,7 @@ describe('the budgets of the cache directory', () => {
     await save(second, 3);
     const keys = (await second.cache.list()).filter(({ file }) => file).map(({ key }) => key);
     expect(keys).toContain(pinned);
-    expect(keys).toHaveLength(2); // the newest save stays too
+    expect(keys).toHaveLength(2); // the pinned entry and the newest one
     expect(await second.cache.inspect(pinned)).toMatchObject({ pinned: true, tokens: 100 });
     await second.cache.unpin({ tokens: numberedTemplate(1) });
     await save(second, 4);
@@ -155,7 +155,7 @@ describe('the budget of resident cells', () => {
     }
     expect((await lab.start(numberedTemplate(1))).source).toBe('resident');
     await lab.cache.pin({ tokens: numberedTemplate(4) });
-    await lab.start(numberedTemplate(5)); // both resident templates are pinned: one is evicted anyway
+    await lab.start(numberedTemplate(5)); // both resident templates are pinned, so a pinned one is evicted
     expect(lab.cache.stats().residentTemplates).toBe(2);
   });
 });

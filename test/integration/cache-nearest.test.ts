@@ -29,7 +29,7 @@ const others: ToolDefinition[] = ['sell', 'rent', 'lend'].map((name) => ({
 
 describe('for a model whose state can be trimmed', () => {
   it.each(['resident', 'memory', 'disk'] as const)(
-    'a template starts from a prefix that it shares (source: %s)',
+    'a template starts from the prefix that it shares with a cached template (source: %s)',
     async (source) => {
       const directory = await temporaryDirectory();
       const options: LabOptions = { path: microModel('dense'), directory, ...NEAREST };
@@ -59,7 +59,7 @@ describe('for a model whose state can be trimmed', () => {
     const near = template(2, 100);
     await first.start(template(4, 40));
     await first.start(near);
-    await first.start(someTokens(300, 8)); // shares nothing
+    await first.start(someTokens(300, 8)); // shares no prefix with the others
     await first.close();
     const wanted = template(9, 30, near.slice(0, 280));
     const lab = await openLab(options);
@@ -163,8 +163,8 @@ describe.each(['recurrent', 'hybrid', 'sliding-window'] as const)(
       }
       const [first, second, third] = reports as [StartReport, StartReport, StartReport];
       expect(first.match).toBe('none');
-      expect(second.cache).toBe('prefix'); // the system prompt and the local tools
-      expect(third.cache).toBe('prefix'); // the system prompt
+      expect(second.cache).toBe('prefix'); // from the system prompt and the local tools
+      expect(third.cache).toBe('prefix'); // from the system prompt
       expect(second.cachedTokens).toBeGreaterThan(third.cachedTokens);
       const tokens = await agent.model.tokenize(SYSTEM_PROMPT);
       expect(third.cachedTokens).toBeGreaterThan(tokens.length);

@@ -75,7 +75,7 @@ describe('a start report', () => {
       ['resident', 'hit', 'resident', 'exact'],
       ['memory', 'hit', 'memory', 'exact'],
       ['disk', 'hit', 'disk', 'exact'],
-      ['memory', 'prefix', 'memory', 'prefix'], // the start itself needs the only resident sequence
+      ['memory', 'prefix', 'memory', 'prefix'], // the new template takes the only resident sequence
       ['prefill', 'bypass', 'bypass', 'none'],
     ]);
   });

@@ -18,7 +18,7 @@ const MAX_TOKENS = 8;
 const LONG = `My chain broke. ${'It was old and worn. '.repeat(20)}`;
 /** A lower bound of the tokens in {@link LONG}. */
 const LONG_TOKENS = 100;
-/** Tokens at the end of a message that may be prefilled again, because they could merge with the next text. */
+/** The number of tokens at the end of a message that may be prefilled again, because they may merge with later text. */
 const MARGIN = 2;
 
 const chatTemplate = (file: string) =>
@@ -83,7 +83,7 @@ async function converse(conversation: Awaited<ReturnType<typeof open>>, turns: r
 }
 
 describe('a conversation is prefilled again only after its last user message', () => {
-  it.each(MEMORIES)('in five turns with the chat template of Qwen3.5 on %s memory', async (name) => {
+  it.each(MEMORIES)('in five turns with the chat template of Qwen3.5 and the %s model', async (name) => {
     await converse(await open(QWEN, { name }), TURNS);
   });
 

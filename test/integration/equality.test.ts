@@ -14,11 +14,11 @@ import { numberedPrompt, TOOLS } from '../helpers/prompts.js';
 const MODELS = ['dense', 'dense-quantised', 'sliding-window', 'recurrent', 'hybrid'] as const;
 const LAYOUTS: readonly KvLayout[] = ['unified', 'split'];
 
-/** Longer than the sliding window of 64 tokens, and longer than two batches of 128 tokens. */
+/** A template that is longer than the sliding window (64 tokens) and longer than two batches (128 tokens each). */
 const TEMPLATE = someTokens(300, 1);
 const OTHER_TEMPLATE = someTokens(290, 2);
 const MESSAGE = someTokens(9, 3);
-/** Enough steps to move the sliding window. */
+/** The number of decoding steps. The sliding window moves during these steps. */
 const STEPS = 80;
 
 const run = (lab: Lab, options?: StartOptions) => lab.run(TEMPLATE, MESSAGE, STEPS, options);

@@ -7,7 +7,7 @@ import { NEXT, savedSession } from '../helpers/saved-session.js';
 
 describe('a fork', () => {
   it.each(['dense', 'sliding-window', 'recurrent', 'hybrid'] as const)(
-    'gives the same replies as its session, and does not change its session, on %s memory',
+    'gives the same replies as its session, and does not change its session, with the %s model',
     async (name) => {
       const agent = await startAgent({ name, ...EXACT });
       const session = await agent.createSession();

@@ -34,7 +34,7 @@ async function partsOf(options: SendOptions): Promise<{ parts: StreamPart[]; err
 }
 
 describe('a stop string', () => {
-  it('ends the reply in front of it, and no part of it is streamed', async () => {
+  it('ends the reply in front of it, and no part of the stop string is streamed', async () => {
     const { text } = await reply({});
     const [at, end] = [text.length >> 1, (text.length >> 1) + 5];
     const stop = text.slice(at, end);
@@ -93,7 +93,7 @@ describe('a reply', () => {
     });
   });
 
-  it('without a token before `timeoutMs`, or that is aborted, fails with an error that names the call', async () => {
+  it('that has no token before `timeoutMs`, or that is aborted, fails with an error that names the call', async () => {
     const agent = await startAgent({ contextSize: 8192 });
     const session = await agent.createSession();
     const long = 'The chain is oiled. '.repeat(600);
@@ -190,7 +190,7 @@ describe('log-probabilities', () => {
     expect(logProbabilities.map((each) => each.text).join('')).toBe(text);
     for (const { token, logProbability, likely } of logProbabilities) {
       expect(likely).toHaveLength(3);
-      expect(likely[0]).toMatchObject({ token, logProbability }); // greedy sampling
+      expect(likely[0]).toMatchObject({ token, logProbability }); // greedy sampling takes the most likely token
       expect(logProbability).toBeLessThan(0);
       expect(likely[1]?.logProbability).toBeLessThanOrEqual(logProbability);
     }

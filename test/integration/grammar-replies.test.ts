@@ -14,7 +14,7 @@ beforeAll(async () => {
 });
 afterAll(() => bench.close());
 
-/** Returns the reply of a random model under the grammar of a schema, or undefined if the reply does not end. */
+/** Samples a reply under the grammar of a schema. Returns undefined if the reply has no end after `count` tokens. */
 async function draw(schema: object, seed: number, count: number): Promise<string | undefined> {
   const grammar = await jsonSchemaToGrammar(schema);
   const { eos } = bench.model.info.vocabulary;

@@ -12,7 +12,7 @@ beforeEach(() => {
 });
 
 describe('`agent.health()`', () => {
-  it('counts sessions, KV cells and decodes, and after all closes only the resident template', async () => {
+  it('counts sessions, KV cells and decodes; closed sessions leave only the resident template', async () => {
     const begin = performance.now();
     const agent = await startAgent({ nSeqMax: 2, maxResidentTemplates: 1, contextSize: 512 });
     expect(agent.health()).toMatchObject({

@@ -23,7 +23,7 @@ describe('if there are too few KV cells', () => {
     const idle = await fill('idle', 250);
     idle.holder.busy = false;
     const running = await fill('running', 200);
-    await fill('second', 200); // in the cells of the idle sequence
+    await fill('second', 200); // takes the cells of the idle sequence
     const third = fill('third', 300);
     const tooLarge = fill('too large', 600);
     await expect(tooLarge).rejects.toMatchObject({ code: 'CONTEXT_FULL' });
@@ -52,7 +52,7 @@ describe('if there are too few KV cells', () => {
     const sequence = await engine.sessions.lease({ busy: false, onEvicted: () => events.push('idle session') });
     const { key } = await prefixCache.start(sequence, shared);
     await engine.prefill(sequence, someTokens(150, 3), 200);
-    await lab.start(unshared); // the most recently used
+    await lab.start(unshared); // now `unshared` is the most recently used template
     const listen = (event: unknown) => {
       const { type, key: evicted } = event as TemplateCacheEvent & { key: string };
       if (type === 'evict') {

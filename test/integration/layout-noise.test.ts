@@ -27,7 +27,7 @@ async function coldAlone(settings: AgentSettings, number: number): Promise<Float
   }
 }
 
-/** Runs all sessions at the same time without the cache, in an order of the round. Returns their first logits. */
+/** Returns the first logits of all sessions, which run at the same time without the cache. `round` selects an order. */
 async function coldTogether(settings: AgentSettings, round: number): Promise<Float32Array[]> {
   const agent = await AgentServer.initialize(agentOptions(settings));
   try {

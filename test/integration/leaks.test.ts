@@ -73,7 +73,7 @@ const FAILURES: Record<string, (agent: AgentServer, session: Session) => Promise
   },
 };
 
-describe.each(['dense', 'sliding-window', 'recurrent'] as const)('on %s memory', (name) => {
+describe.each(['dense', 'sliding-window', 'recurrent'] as const)('with the %s model', (name) => {
   it.each(Object.keys(FAILURES))('%s releases all sequences and cells', async (title) => {
     const agent = await startAgent({ name, maxResidentTemplates: 0, nSeqMax: 3, contextSize: 2048, ...EXACT });
     const turns = ['Hello', 'And now?'];

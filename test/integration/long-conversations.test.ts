@@ -68,7 +68,7 @@ describe('session.compact', () => {
   });
 
   it.each(['dense', 'sliding-window', 'recurrent'] as const)(
-    'shows the model only the messages to summarize, whatever its sequence holds, on %s memory',
+    'shows the model only the messages to summarize, whatever its sequence holds, with the %s model',
     async (name) => {
       const session = await (await startAgent({ name, contextSize: 2048, ...EXACT })).createSession({
         messages: HISTORY,
@@ -210,7 +210,7 @@ describe('compaction', () => {
     });
 
     it.each(['dense', 'recurrent'] as const)(
-      'keeps tool calls and their results together, on %s memory',
+      'keeps tool calls and their results together, with the %s model',
       async (name) => {
         const session = await open(name, { maxSummaryTokens: 16 });
         const parts: StreamPart[] = [];

@@ -173,7 +173,7 @@ describe('a LoRA adapter', () => {
       return { agent, waitForTurn, controller };
     };
 
-    it('makes another turn wait no longer than its `timeoutMs`', async () => {
+    it('makes another turn wait at most the `timeoutMs` of that turn', async () => {
       const { agent, waitForTurn, controller } = await open();
       const session = await agent.createSession();
       const { turn, setting } = await waitForTurn();
@@ -185,7 +185,7 @@ describe('a LoRA adapter', () => {
       expect((await session.send('Hello', { maxTokens: 2 })).usage.outputTokens).toBe(2);
     });
 
-    it('makes a turn with tools wait no longer than its `timeoutMs`', async () => {
+    it('makes a turn with tools wait at most the `timeoutMs` of that turn', async () => {
       await withEnoughTime(500, async (timeoutMs) => {
         const { agent, waitForTurn, controller } = await open();
         let change: Awaited<ReturnType<typeof waitForTurn>> | undefined;

@@ -63,7 +63,7 @@ describe('an agent with many sessions', () => {
     const { report } = await agent.createSession({ systemPrompt });
     isOpen = true;
     expect(report.source).toBe(count === 0 ? 'memory' : 'prefill');
-    expect(turns).toBeLessThan(36); // the turns in progress, and a few that still fit
+    expect(turns).toBeLessThan(36); // only the turns in progress and a few more could run
     await Promise.all(others);
   });
 

@@ -48,7 +48,7 @@ const USABLE: readonly [tool: object, parameters: object][] = [
 
 describe('an MCP server that lists invalid tools', () => {
   it.each(TRANSPORTS)(
-    '%s offers the valid tools, and leaves out each invalid tool with a warning',
+    'offers the valid tools, and leaves out each invalid tool with a warning (%s)',
     async (_, serve) => {
       const unusable: readonly [entry: unknown, warning: string][] = [
         ['text', 'tool number 2 in the list of the MCP server "odd": it is a string, not an object'],
@@ -100,7 +100,7 @@ describe('an MCP server that lists invalid tools', () => {
     ]);
   });
 
-  it.each(TRANSPORTS)('%s offers its other tools if one schema nests too deeply', async (_, serve) => {
+  it.each(TRANSPORTS)('offers its other tools if one schema nests too deeply (%s)', async (_, serve) => {
     const deep = `${'{"properties":{"a":'.repeat(4000)}{}${'}}'.repeat(4000)}`;
     const $json = `{"tools":[{"name":"deep","inputSchema":${deep}},${JSON.stringify(good)}]}`;
     const { servers, warnings } = await connectOdd(serve, { 'tools/list': { $json } });

@@ -88,7 +88,7 @@ describe('an MCP tool with an invalid result', () => {
   };
 
   it.each(TRANSPORTS)(
-    '%s gives the model the readable part, even if the result does not fit the outputSchema',
+    'gives the model the readable part, even if the result does not fit the `outputSchema` (%s)',
     async (_, serve) => {
       const { servers } = await connectOdd(serve, answers);
       const outputs = await Promise.all(names.map((name) => callTool(servers, name)));
@@ -142,7 +142,7 @@ describe('a message of an MCP server', () => {
   });
 
   it.each(TRANSPORTS.slice(0, 3))(
-    '%s that is longer than 32 MiB gives an error, and the server stays connected',
+    'that is longer than 32 MiB gives an error, and the server stays connected (%s)',
     async (_, serve) => {
       const { servers } = await connectOdd(serve, sizes(33 * 1024 ** 2));
       const pid = await callTool(servers, 'pid');

@@ -26,7 +26,7 @@ describe('an MCP server', () => {
     );
   });
 
-  it.each(TRANSPORTS)('that reports a change has its tools listed again %s', async (_, make) => {
+  it.each(TRANSPORTS)('that reports a change has its tools listed again (%s)', async (_, make) => {
     const servers = await connect(await make());
     const names = async () => (await servers.tools()).map(({ name }) => name);
     expect(await names()).not.toContain('learnt');

@@ -1,4 +1,4 @@
-// Tests models and LoRA adapters from addresses and local files, whole and split.
+// Tests models and LoRA adapters from URLs and local files, whole and split.
 import { randomBytes } from 'node:crypto';
 import { copyFile, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -24,7 +24,7 @@ import { splitGguf } from '../helpers/split-gguf.js';
 
 useEmptyEnvironment();
 
-describe('a model at an address', () => {
+describe('a model at a URL', () => {
   it('is downloaded, and its headers are sent to its origin only', async () => {
     const { hub, directory } = await startHub();
     const url = `${hub.endpoint}/${REPO}/resolve/main/tiny.Q8_0.gguf`;
@@ -39,7 +39,7 @@ describe('a model at an address', () => {
     expect(hub.downloads).toHaveLength(1);
   });
 
-  it('has its download resumed only if its content has not changed', async () => {
+  it('is downloaded from the beginning again if its content changed after an interruption', async () => {
     const { hub, directory } = await startHub();
     const url = `${hub.cdn}/${REPO}/tiny.Q8_0.gguf`;
     hub.faults.push({ stallAfter: 5000, body: other, etag: '"a"' }, {});
@@ -84,7 +84,7 @@ describe('a model at an address', () => {
     );
   });
 
-  it('is refused if it redirects more than 10 times, or to an address that is not http or https', async () => {
+  it('is refused if it redirects more than 10 times, or to a URL that is not http or https', async () => {
     const { hub, directory } = await startHub();
     const url = `${hub.cdn}/a/b/c.gguf`;
     hub.faults.push(...Array.from({ length: 11 }, () => ({ status: 302, headers: { location: url } })));
@@ -130,7 +130,7 @@ describe('a LoRA adapter', () => {
 });
 
 describe('a split model', () => {
-  it('gives the reply of the whole model, from a folder, by any part, from the Hub, or from an address', async () => {
+  it('gives the reply of the whole model, from a folder, by any part, from the Hub, or from a URL', async () => {
     const folder = await temporaryDirectory();
     const names = await splitGguf(microModel('dense'), folder, 'tiny', 3);
     const parts = await Promise.all(names.map((name) => readFile(join(folder, name))));

@@ -106,7 +106,7 @@ describe('a logger', () => {
     expect(new Set(await levels({ debug: true }))).toEqual(new Set(['warn', 'info', 'debug']));
   });
 
-  it('is standard error if `debug` is on and no logger was passed', async () => {
+  it('defaults to standard error if `debug` is on', async () => {
     const written: string[] = [];
     const spy = vi.spyOn(process.stderr, 'write').mockImplementation((text) => written.push(String(text)) > 0);
     onTestFinished(() => spy.mockRestore());

@@ -1,5 +1,5 @@
-// Tests schemas that validators accept but llama.cpp's converter to grammars refuses. For such a schema, the grammar
-// enforces only a part of it.
+// Tests schemas that validators accept but llama.cpp's converter to grammars refuses. The grammar enforces only a part
+// of such a schema.
 import { tool } from 'llama-headstart';
 import { prepareSchema, ToolSet } from 'llama-headstart/internal';
 import { jsonSchemaToGrammar } from 'llama-headstart/native';

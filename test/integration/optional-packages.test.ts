@@ -1,4 +1,4 @@
-// The MCP client and OpenTelemetry are optional packages.
+// Tests an installation without the optional packages: the MCP client and OpenTelemetry.
 import { execFile } from 'node:child_process';
 import { cp, mkdir, readFile, symlink } from 'node:fs/promises';
 import { join } from 'node:path';

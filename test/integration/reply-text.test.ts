@@ -40,7 +40,7 @@ describe.each(['qwen2', 'gpt-2', 'llama-spm'])("a reply's text in the vocabulary
       const tokens = await model.tokenize(text);
       expect(tokens.length).toBeGreaterThan(2);
       const all = pieces(tokens);
-      expect(all.join('')).toBe(name === 'llama-spm' ? ` ${text}` : text); // SentencePiece puts a space in front
+      expect(all.join('')).toBe(name === 'llama-spm' ? ` ${text}` : text); // SentencePiece adds a space in front
       expect(all.at(-1)).toBe('');
       expect(all.filter((each) => /[\uFFFD\p{Surrogate}]/u.test(each))).toEqual([]);
     }

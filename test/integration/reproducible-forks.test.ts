@@ -50,7 +50,7 @@ async function alone(more: AgentSettings, tools: readonly Tool[] = []): Promise<
   return sayAll(session);
 }
 
-describe.each(MEMORIES)('in reproducible mode, on %s memory,', (name) => {
+describe.each(MEMORIES)('in reproducible mode, with the %s model,', (name) => {
   describe.each([
     ['with saved states', {}],
     ['with no memory for saved states', { maxSavedBytes: 0 }],
@@ -191,7 +191,7 @@ describe.each(MEMORIES)('in reproducible mode, on %s memory,', (name) => {
 });
 
 it.each(['dense-quantised', 'sliding-window', 'recurrent'] as const)(
-  'in reproducible mode, on %s memory, a stream has the same bits even if it pauses and loses its sequence',
+  'in reproducible mode, with the %s model, a stream has the same bits even if it pauses and loses its sequence',
   async (name) => {
     const [first, second] = NEXT as [string, string];
     // More tokens than a stream buffers.

@@ -81,7 +81,7 @@ describe('sampling', () => {
     }
   });
 
-  it('with penalties also penalizes the tokens of the prompt', async () => {
+  it('applies penalties to the tokens of the prompt too', async () => {
     const free = await reply({ maxTokens: 30 });
     const penalized = await reply({ maxTokens: 30, sampling: { presencePenalty: 100, penaltyLastTokens: 512 } });
     expect(penalized.text).not.toBe(free.text);

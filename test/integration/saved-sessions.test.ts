@@ -15,7 +15,7 @@ const MEMORIES = ['dense', 'sliding-window', 'recurrent', 'hybrid'] as const;
 
 describe('a saved session', () => {
   it.each(MEMORIES.flatMap((name) => [true, false].map((state) => [name, state] as const)))(
-    'gives the same replies after it was restored in another agent, on %s memory (with state: %s)',
+    'gives the same replies after it was restored in another agent, with the %s model (with state: %s)',
     async (name, state) => {
       const { path, id, messages, texts } = await savedSession(state, name);
       const agent = await startAgent({ name, ...EXACT });
@@ -33,7 +33,7 @@ describe('a saved session', () => {
   );
 
   it.each(MEMORIES)(
-    'has a state even if another session took its KV cells before the save, on %s memory',
+    'has a state even if another session took its KV cells before the save, with the %s model',
     async (name) => {
       const path = join(await temporaryDirectory(), 'session.json');
       const agent = await AgentServer.initialize(agentOptions({ name, nSeqMax: 1, ...EXACT }));

@@ -33,7 +33,7 @@ const TIE = 0.02;
 
 interface Turn {
   text: string;
-  /** Tokens decoded in this turn. */
+  /** The number of tokens that this turn decoded. */
   decoded: number;
 }
 
@@ -116,7 +116,7 @@ async function closeAll(agent: AgentServer, sessions: readonly Session[]): Promi
   expect(agent.health()).toMatchObject(NOTHING_HELD);
 }
 
-describe('sessions on a sliding window', () => {
+describe('sessions of a sliding-window model', () => {
   it('keep their cells and reply as they do alone, even with more templates than resident sequences', async () => {
     const agent = await startAgent(SETTINGS);
     const cold = (await coldRuns()).slice(0, 3).flatMap((run) => [run, run]);
@@ -159,7 +159,7 @@ describe('sessions on a sliding window', () => {
   });
 });
 
-describe('resident templates on a sliding window', () => {
+describe('resident templates of a sliding-window model', () => {
   it('stay resident while sessions decode far more tokens than the window holds', async () => {
     const settings = { ...EXACT, name: 'sliding-window', reuse: 'exact', nSeqMax: 3, maxResidentTemplates: 4 } as const;
     const agent = await startAgent(settings);
@@ -232,7 +232,7 @@ describe('the computed size of the window cache', () => {
         await model.close();
       });
       expect(model.info.slidingWindow).toBe(WINDOW);
-      /** Decodes up to `most` single tokens into a sequence, until no cell is free. Returns their number. */
+      /** Decodes up to `most` single tokens into a sequence, until no cell is free. Returns the number of tokens. */
       const fill = async (sequence: number, most: number) => {
         for (let position = 0; position < most; position++) {
           const batch = {

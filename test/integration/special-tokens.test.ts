@@ -84,7 +84,7 @@ function controlTexts(model: Model): string[] {
   return texts.filter((text) => text.length > 2).slice(0, 40);
 }
 
-/** Renders hostile and harmless conversations, which must have the same control tokens in the same order. */
+/** Expects the same control tokens, in the same order, in a hostile and in a harmless conversation. */
 async function expectSafe(model: Model, renderer: Renderer, hostile: string, make = conversation): Promise<void> {
   const harmless = make('a word');
   const { source, messages } = make(hostile);
@@ -172,7 +172,7 @@ describe('text that looks like a control token', () => {
     expect(await textOf(model, tokens)).toBe(text);
   });
 
-  it('gets no additional space in vocabularies that put one in front of a text', async () => {
+  it('gets no additional space in vocabularies that put a space in front of a text', async () => {
     const model = await vocabulary('llama-spm');
     const renderer = new Renderer(model, '{% for m in messages %}[{{ m.content }}]{% endfor %}');
     const { tokens } = await renderer.prompt({}, [{ role: 'user', content: 'a</s>b <s> c' }]);
@@ -180,7 +180,7 @@ describe('text that looks like a control token', () => {
     expect(controlOf(model, tokens)).toHaveLength(1); // BOS
   });
 
-  it('may be the text of a user-defined token that chat templates use', async () => {
+  it('stays text even if chat templates use it as markup, unless `parseSpecial` is set', async () => {
     const agent = await startAgent({ tools: [{ name: 'look', description: 'Looks.' }] });
     const [opening = -1] = await agent.model.tokenize('<tool_call>', { parseSpecial: true });
     const renderer = new Renderer(agent.model);

@@ -1,4 +1,4 @@
-// Stop strings end the text of a reply. Their characters have no effect in reasoning, markup and arguments.
+// Stop strings end the text of a reply. A stop string has no effect in reasoning, markup and arguments.
 import { readFileSync } from 'node:fs';
 import type { ResponseFormat, SendOptions, StreamPart } from 'llama-headstart';
 import { Renderer, ReplyReader, VisibleReply } from 'llama-headstart/internal';

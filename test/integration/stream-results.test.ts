@@ -5,7 +5,7 @@ import { startAgent } from '../helpers/agents.js';
 import { LONG, MEMORIES, readAll, settings } from '../helpers/streams.js';
 import { iterate, outcomeOf } from '../helpers/turns.js';
 
-describe.each(MEMORIES)('the result of a stream on %s memory', (name) => {
+describe.each(MEMORIES)('the result of a stream with the %s model', (name) => {
   it('is the whole reply of a turn or completion, with or without iteration', async () => {
     const agent = await startAgent(settings(name));
     const open = async () => (await agent.createSession()).stream('Hello', LONG);
@@ -28,7 +28,7 @@ describe.each(MEMORIES)('the result of a stream on %s memory', (name) => {
       const stream = agent.streamComplete('Hello', { maxTokens: 4, sampling: { ignoreEos: true } });
       const parts = iterate(stream);
       await parts.next();
-      await vi.waitUntil(() => agent.health().heldSequences === 0, { timeout: 60_000 }); // all is generated
+      await vi.waitUntil(() => agent.health().heldSequences === 0, { timeout: 60_000 }); // the reply is complete
       return { parts, outcome: outcomeOf(stream.result) };
     };
     const [read, left, closed] = [await begin(), await begin(), await begin()];
@@ -104,7 +104,7 @@ describe.each(MEMORIES)('the result of a stream on %s memory', (name) => {
   });
 });
 
-describe.each(MEMORIES)('the iteration of a stream on %s memory', (name) => {
+describe.each(MEMORIES)('the iteration of a stream with the %s model', (name) => {
   it('begins once: a second iteration throws STREAM_USED and does not affect the first', async () => {
     const session = await (await startAgent(settings(name))).createSession();
     const stream = session.stream('Hello', { maxTokens: 4 });
@@ -137,7 +137,7 @@ describe.each(MEMORIES)('the iteration of a stream on %s memory', (name) => {
     expect(await readAll(iterate(stream))).toMatchObject([{ type: 'finish', finishReason: 'length' }]);
   });
 
-  it('ends without an error for parts that were asked for when it is left', async () => {
+  it('resolves pending requests for parts without an error when its reader leaves', async () => {
     const session = await (await startAgent(settings(name))).createSession();
     const parts = iterate(session.stream('Hello', LONG));
     const pending = [parts.next(), parts.next()];

@@ -46,7 +46,7 @@ async function zeroAdapter(agent: AgentServer): Promise<LoraConfig[]> {
 const untilPaused = (agent: AgentServer) =>
   vi.waitUntil(() => agent.health().activeSessions === 0, { timeout: 60_000 });
 
-describe.each(MEMORIES)('a stream on %s memory', (name) => {
+describe.each(MEMORIES)('a stream with the %s model', (name) => {
   it('pauses its turn while its reader pauses, and then continues with the same reply', async () => {
     const agent = await startAgent(settings(name));
     const expected = await (await agent.createSession()).send('Hello', LONG);
@@ -193,7 +193,7 @@ describe.each(MEMORIES)('a stream on %s memory', (name) => {
     expect(await replies(session, ['Hello', 'And now?'], 8)).toEqual(expected);
   });
 
-  it('holds nothing after 200 readers left, paused or aborted, while adapters changed and sessions ran', async () => {
+  it('holds no sequence or cell after 200 readers left, paused or aborted, while adapters changed', async () => {
     const agent = await startAgent(settings(name, { nSeqMax: 3, contextSize: 512 }));
     const loras = await zeroAdapter(agent);
     const first = await agent.createSession();

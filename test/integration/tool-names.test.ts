@@ -14,7 +14,7 @@ import { seededRandom } from '../helpers/native.js';
 const DIRECTORY = new URL('../../vendor/llama.cpp/models/templates/', import.meta.url);
 const TEMPLATES = readdirSync(DIRECTORY).filter((file) => file.endsWith('.jinja'));
 
-/** Names of grammar rules, names that give the same rule name, and names that are the beginning of other names. */
+/** Names of grammar rules, names that lead to the same rule name, and names that are the beginning of other names. */
 const NAMES = [
   ...['call', 'tool-call', 'root', 'string', 'until-1', 'call-schema', 'a', 'a-arg-user-id'],
   ...['get', 'Get', 'get_all', 'get-all', 'get all', 'say "hi"\\', 'x'.repeat(256)],

@@ -19,7 +19,7 @@ beforeAll(async () => {
 });
 afterAll(() => model?.close());
 
-/** Schemas of a property. */
+/** Schemas of properties. The keys are the names of the properties. */
 const SHAPES: Record<string, unknown> = {
   anything: {},
   anything_described: { description: 'd' },
@@ -71,7 +71,7 @@ const SHAPES: Record<string, unknown> = {
   keys: { type: 'object', properties: { items: { type: 'array', items: { type: 'number' } } } },
 };
 
-/** Schemas for the arguments of a tool, each other than an object with a list of properties. */
+/** Unusual schemas for the arguments of a tool. The usual schema is an object with properties. */
 const ROOTS: Record<string, object> = {
   empty: {},
   open: { type: 'object' },

@@ -79,7 +79,7 @@ describe('a chat template', () => {
     // This template describes tools but shows no calls, so the package describes both.
     'ibm-granite-granite-3.3-2B-Instruct',
   ];
-  it.each(TEMPLATES)('lets the model make a call, and shows it in the next turn: %s', async (file) => {
+  it.each(TEMPLATES)('lets the model make a call, and shows the call in the next turn: %s', async (file) => {
     const session = await openSession([lamp(() => 'lit')], { chatTemplate: vendoredTemplate(file) });
     const options: SendOptions = { ...ONE_CALL, reasoning: false, maxTokens: 400 };
     const { toolCalls, toolResults } = await session.send('Light', options);

@@ -56,7 +56,7 @@ async function cachePredictor(agent: AgentServer, renderer: Renderer, source: Te
   const template = (await findBoundary(renderer, source, agent.model.controlTokens())).tokens;
   const ends = new MessageEnds(agent.model, renderer);
   let held = template;
-  /** For memory that cannot be trimmed: the newest prompts up to the end of their last message, the newest first. */
+  /** If the KV state cannot be trimmed: the two newest prompts up to the end of their last message, newest first. */
   let checkpoints: Int32Array[] = [];
   return {
     /** Returns the number of cached tokens of a prompt. */
@@ -75,38 +75,41 @@ async function cachePredictor(agent: AgentServer, renderer: Renderer, source: Te
 }
 
 describe.each(Object.entries(TEMPLATES))('three turns with the chat template of %s', (_, file) => {
-  it.each(MEMORIES)('give the replies of cold runs and decode only what is not cached, on %s memory', async (name) => {
-    const template = chatTemplate(file);
-    const agent = await startAgent({ name, tools: TOOLS, chatTemplate: template, contextSize: 2048, ...EXACT });
-    const session = await agent.createSession({ messages: HISTORY as never });
-    const source = { systemPrompt: SYSTEM_PROMPT, tools: TOOLS };
-    const renderer = new Renderer(agent.model, template);
-    const predictor = await cachePredictor(agent, renderer, source, name === 'dense');
-    const cached: number[] = [];
-    for (const content of TURNS) {
-      const conversation: ChatMessage[] = [...session.messages, { role: 'user', content }];
-      const prompt = await renderer.prompt(source, conversation, { parallelToolCalls: true });
-      const expected = await coldReply(microModel(name), source, conversation, MAX_TOKENS, template);
-      const reply = await session.send(content, { maxTokens: MAX_TOKENS, logProbabilities: 0 });
-      expect({ text: reply.text, reasoning: reply.reasoning }).toEqual(expected);
-      expect(reply.text + reply.reasoning).not.toBe('');
-      expect(reply.usage).toMatchObject({
-        inputTokens: prompt.tokens.length,
-        cachedInputTokens: predictor.cached(prompt),
-        outputTokens: reply.logProbabilities?.length,
-      });
-      await predictor.addTurn(prompt, reply);
-      cached.push(reply.usage.cachedInputTokens);
-    }
-    if (name === 'dense' || file !== TEMPLATES['Mistral-Nemo']) {
-      expect(cached.slice(1).every((count) => count > 100)).toBe(true);
-    }
-  });
+  it.each(MEMORIES)(
+    'give the replies of cold runs and decode only what is not cached, with the %s model',
+    async (name) => {
+      const template = chatTemplate(file);
+      const agent = await startAgent({ name, tools: TOOLS, chatTemplate: template, contextSize: 2048, ...EXACT });
+      const session = await agent.createSession({ messages: HISTORY as never });
+      const source = { systemPrompt: SYSTEM_PROMPT, tools: TOOLS };
+      const renderer = new Renderer(agent.model, template);
+      const predictor = await cachePredictor(agent, renderer, source, name === 'dense');
+      const cached: number[] = [];
+      for (const content of TURNS) {
+        const conversation: ChatMessage[] = [...session.messages, { role: 'user', content }];
+        const prompt = await renderer.prompt(source, conversation, { parallelToolCalls: true });
+        const expected = await coldReply(microModel(name), source, conversation, MAX_TOKENS, template);
+        const reply = await session.send(content, { maxTokens: MAX_TOKENS, logProbabilities: 0 });
+        expect({ text: reply.text, reasoning: reply.reasoning }).toEqual(expected);
+        expect(reply.text + reply.reasoning).not.toBe('');
+        expect(reply.usage).toMatchObject({
+          inputTokens: prompt.tokens.length,
+          cachedInputTokens: predictor.cached(prompt),
+          outputTokens: reply.logProbabilities?.length,
+        });
+        await predictor.addTurn(prompt, reply);
+        cached.push(reply.usage.cachedInputTokens);
+      }
+      if (name === 'dense' || file !== TEMPLATES['Mistral-Nemo']) {
+        expect(cached.slice(1).every((count) => count > 100)).toBe(true);
+      }
+    },
+  );
 });
 
 describe("a turn's reasoning", () => {
   it.each(MEMORIES)(
-    'does not change later replies although Qwen3 leaves it out of later prompts, on %s memory',
+    'does not change later replies although Qwen3 leaves it out of later prompts, with the %s model',
     async (name) => {
       const settings = { name, chatTemplate: chatTemplate(TEMPLATES.Qwen3), contextSize: 2048, ...EXACT };
       const session = await (await startAgent(settings)).createSession();
@@ -202,9 +205,9 @@ describe("a turn's reasoning, if control tokens mark it", () => {
   });
 });
 
-describe('a conversation on memory that cannot be trimmed', () => {
+describe('a conversation with a model whose KV state cannot be trimmed', () => {
   it.each(['sliding-window', 'recurrent', 'hybrid'] as const)(
-    'continues from the end of the last user message if later prompts render the reply differently, on %s memory',
+    'continues from the end of the last user message if later prompts render the reply differently, with the %s model',
     async (name) => {
       // This chat template writes earlier replies in upper case. Later prompts thus differ from the sequence from the
       // first reply on.
@@ -223,7 +226,7 @@ describe('a conversation on memory that cannot be trimmed', () => {
       );
       const { text, usage } = await session.send('And?', { maxTokens: MAX_TOKENS });
       expect(text).toBe(expected.text);
-      const opening = 4; // tokens of '\n<|im_start|>assistant\n': the first may merge with the next text
+      const opening = 4; // tokens of '\n<|im_start|>assistant\n': the first token may merge with the next text
       expect(usage.cachedInputTokens).toBe(first.usage.inputTokens - opening);
     },
   );

@@ -132,8 +132,8 @@ describe.skipIf(process.platform === 'win32')('llama-headstart build', () => {
   );
 
   it('begins to compile if all tools are new enough', async () => {
-    // Apple has version numbers of its own: Apple Clang 9 is new enough, LLVM's Clang 9 is not. The build then fails,
-    // because the CMake of this test can only print its version.
+    // Apple numbers the versions of its Clang differently, so version 9 of Apple's Clang is accepted. The build then
+    // fails, because the CMake of this test can only print its version.
     const tools = { ...ENOUGH, 'c++': 'Apple clang version 9.1.0 (clang-902.0.39.2)' };
     const { stderr } = await run(['build'], tools);
     expect(stderr).toContain('llama.cpp is compiled in ');

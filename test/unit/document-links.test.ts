@@ -55,13 +55,13 @@ function problemsOfMentions(source: string): string[] {
 }
 
 describe('references to documents', () => {
-  it.each(documents)('are alive in all relative links of %s', (document) => {
+  it.each(documents)('lead to existing files and headings, in all relative links of %s', (document) => {
     const links = [...withoutCodeBlocks(read(document)).matchAll(/\]\(([^)\s]+)\)/g)].map(([, link = '']) => link);
     const problems = links.filter((link) => !/^[a-z]+:/.test(link)).map((link) => problemOf(document, link));
     expect(problems.filter((problem) => problem !== undefined)).toEqual([]);
   });
 
-  it('are alive in all comments and messages of source files', () => {
+  it('lead to existing files and headings, in all comments and messages of source files', () => {
     const problems = sources.flatMap((source) => problemsOfMentions(source).map((problem) => `${source}: ${problem}`));
     expect(problems).toEqual([]);
   });

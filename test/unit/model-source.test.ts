@@ -101,7 +101,7 @@ describe('a model source as a URL', () => {
     expect(parseModelSource(source)).toEqual({ type: 'local', path });
   });
 
-  it('is an address if it is an http(s) URL', () => {
+  it('has the type "url" if it is an http(s) URL', () => {
     const address = 'https://example.org/model.gguf';
     expect(parseModelSource(new URL(address))).toEqual({ type: 'url', url: address });
   });

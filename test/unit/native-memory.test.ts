@@ -8,7 +8,8 @@ const native = fileURLToPath(new URL('../../native', import.meta.url));
 const COPYING_FILE = 'to-js.h';
 
 /**
- * Code that copies memory into JavaScript: typed arrays, buffers, and the functions of Node-API for these and strings.
+ * Patterns of code that copies memory into JavaScript: typed arrays, buffers, and the functions of Node-API for arrays,
+ * buffers and strings.
  */
 const COPYING = [
   /\b(?:Int|Uint|Float|BigInt|BigUint)\d+(?:Clamped)?Array::New/,

@@ -76,7 +76,7 @@ describe('an ordinary pattern', () => {
     ['two patterns', { pattern: '^a.*$', allOf: [{ pattern: 'b$' }] }, ['ab', 'axb'], ['a', 'b', 'ba']],
   ])('is enforced completely by the grammar: %s', (_, schema, good, bad) => {
     const { pattern } = rewritten(schema) as { pattern: string };
-    const expression = new RegExp(pattern.replace(/\\U00([0-9a-f]{6})/g, '\\u{$1}'), 'u'); // JavaScript's form
+    const expression = new RegExp(pattern.replace(/\\U00([0-9a-f]{6})/g, '\\u{$1}'), 'u'); // JavaScript's notation
     expect([good, bad].map((texts) => texts.filter((text) => expression.test(text)))).toEqual([good, []]);
   });
 });

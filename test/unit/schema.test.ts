@@ -13,7 +13,7 @@ async function problemOf(schema: Schema, value: unknown): Promise<string | undef
   );
 }
 
-describe('the values of a schema', () => {
+describe('values that have to fit a schema', () => {
   it.each<[string, object, unknown, RegExp]>([
     ['numbers in bounds', { type: 'number', exclusiveMaximum: 0.5 }, 0.5, /must be < 0.5/],
     ['multiples', { multipleOf: 5 }, 7, /multiple of 5/],

@@ -16,7 +16,7 @@ describe('the files of a model', () => {
     },
   );
 
-  it('have five-digit numbers, also from the tenth part on', () => {
+  it('have five-digit numbers in their names, even from the tenth part on', () => {
     expect(shardPaths('a-00001-of-00012.gguf')[11]).toBe('a-00012-of-00012.gguf');
   });
 });

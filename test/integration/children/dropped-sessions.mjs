@@ -34,7 +34,7 @@ for (let number = 0; number < 1000; number++) {
 const ends = [];
 subscribeDiagnostics('turn', (event) => event.event === 'end' && ends.push(event));
 const kept = await agent.createSession();
-// These are functions, because values that the top level of a module uses are not garbage collected.
+// These are functions, because values that the top level of a module uses are not garbage-collected.
 const dropTurn = async () => (await kept.stream('Hello', { maxTokens: 4 })[Symbol.asyncIterator]().next()).value.type;
 const dropCompletion = async () =>
   (await agent.streamComplete('Hello', { maxTokens: 4 })[Symbol.asyncIterator]().next()).value.type;
