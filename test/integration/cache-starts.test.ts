@@ -6,7 +6,7 @@ import { someTokens } from '../helpers/lab.js';
 import { openLab } from '../helpers/open-lab.js';
 
 describe('a start from a resident template', () => {
-  it('waits for at most one decode step of generating sessions', async () => {
+  it('takes no longer than three decode steps of a generating session', async () => {
     const agent = await startAgent();
     let steps = 0;
     onTestFinished(

@@ -92,7 +92,7 @@ const isWellFormed = (text: string) => Buffer.from(text, 'utf8').toString('utf8'
 describe('many sessions', () => {
   it('run at the same time on fewer sequences, and each session gets its own replies', async () => {
     const prompts = Array.from({ length: 6 }, (_, index) => numberedPrompt(index));
-    // In split streams without flash attention, other sequences in the batch change no bit of the logits.
+    // In the split layout without flash attention, other sequences in the batch change no bit of the logits.
     const settings = { kvLayout: 'split', flashAttention: false } as const;
     const expected: string[][] = [];
     for (const systemPrompt of prompts) {

@@ -34,7 +34,7 @@ describe('a fork', () => {
   });
 
   it.each([
-    ['in split streams', { kvLayout: 'split', ...EXACT }],
+    ['in the split layout', { kvLayout: 'split', ...EXACT }],
     ['if all sessions share one sequence', { nSeqMax: 1, ...EXACT }],
   ] as const)('continues from a copy of the state %s', async (_, settings) => {
     const agent = await startAgent(settings);

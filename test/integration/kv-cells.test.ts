@@ -118,8 +118,8 @@ describe('if there are too few KV cells', () => {
   });
 
   it.each([
-    ['in a unified cache', 'unified'],
-    ['in split streams', 'split'],
+    ['in the unified layout', 'unified'],
+    ['in the split layout', 'split'],
   ] as const)(
     'a prompt that can never fit fails with CONTEXT_FULL, without an effect on other sequences, %s',
     async (_, kvLayout) => {

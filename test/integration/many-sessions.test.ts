@@ -22,7 +22,7 @@ describe('an agent with many sessions', () => {
 
   it.each([
     ['resident templates', { nSeqMax: 252, maxResidentTemplates: 4 }],
-    ['split streams', { nSeqMax: 256, kvLayout: 'split' }],
+    ['the split layout', { nSeqMax: 256, kvLayout: 'split' }],
   ] as const)('decodes more than 32 sequences together, with %s', async (_, sequences) => {
     const agent = await startAgent({
       ...sequences,

@@ -66,10 +66,10 @@ const distance = (a: Float32Array, b: Float32Array): number =>
   a.reduce((most, value, index) => Math.max(most, Math.abs(value - (b[index] as number))), 0);
 
 const AGENTS: [title: string, settings: AgentSettings, comparison: Comparison][] = [
-  ['a unified KV cache', { ...SMALL, ...EXACT, kvCells: 1024 }, NEARLY],
-  ['split streams', { ...SMALL, ...EXACT, kvLayout: 'split', maxResidentTemplates: 0 }, NEARLY],
-  ['a unified KV cache, a recurrent model', { ...SMALL, ...EXACT, name: 'recurrent' }, NEARLY],
-  ['a unified KV cache, a sliding-window model', { ...SMALL, ...EXACT, name: 'sliding-window' }, NEARLY],
+  ['the unified layout', { ...SMALL, ...EXACT, kvCells: 1024 }, NEARLY],
+  ['the split layout', { ...SMALL, ...EXACT, kvLayout: 'split', maxResidentTemplates: 0 }, NEARLY],
+  ['the unified layout, a recurrent model', { ...SMALL, ...EXACT, name: 'recurrent' }, NEARLY],
+  ['the unified layout, a sliding-window model', { ...SMALL, ...EXACT, name: 'sliding-window' }, NEARLY],
   ['reproducible mode, a dense model', { ...EXACTLY, name: 'dense-quantised' }, TO_THE_BIT],
   ['reproducible mode, a sliding-window model', { ...EXACTLY, name: 'sliding-window' }, TO_THE_BIT],
   ['reproducible mode, a recurrent model', { ...EXACTLY, name: 'recurrent' }, TO_THE_BIT],
