@@ -55,7 +55,7 @@ describe('a model load', () => {
     await (await Model.load({ path })).close();
   });
 
-  it('can be aborted from its own onProgress', async () => {
+  it('can be aborted by its own onProgress callback', async () => {
     const abort = new AbortController();
     const load = codeOf(() => Model.load({ path, signal: abort.signal, onProgress: () => abort.abort() }));
     expect(await load).toBe('ABORTED');
@@ -261,7 +261,7 @@ describe('calls that cannot be interrupted', () => {
       if (name === 'a capture') await prefill(context, 0, tokens);
       const abort = new AbortController();
       const outcome = errorOf(() => call(abort.signal));
-      // The call of the adapter starts only when the adapter's file was written.
+      // A call about an adapter first waits for the file of the adapter.
       if (name.includes('adapter')) await adapter;
       abort.abort('changed my mind');
       const error = await outcome;
@@ -275,7 +275,7 @@ describe('calls that cannot be interrupted', () => {
     const abort = new AbortController();
     const outcome = errorOf(() => call(abort.signal));
     const later = call(new AbortController().signal);
-    // The call of the adapter starts only when the adapter's file was written.
+    // A call about an adapter first waits for the file of the adapter.
     if (name.includes('adapter')) await adapter;
     abort.abort('changed my mind');
     expect((await outcome).code).toBe('ABORTED');

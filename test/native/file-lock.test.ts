@@ -131,7 +131,7 @@ describe('between processes', () => {
 });
 
 describe('a lock that cannot be acquired', () => {
-  it('causes an error with a code: a directory, a link, a FIFO, a missing directory, an invalid path', async () => {
+  it('causes an error with a code for a directory, a link, a FIFO, a missing directory or a wrong path', async () => {
     const [folder, link, fifo] = [newPath(), newPath(), newPath()];
     await mkdir(folder);
     expect(await codeOf(() => FileLock.tryAcquire(folder))).toBe('WRITE_FAILED');

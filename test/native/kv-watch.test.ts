@@ -24,7 +24,7 @@ describe.runIf(asserts)('with assertions', () => {
 });
 
 describe.runIf(!asserts)('without assertions', () => {
-  it('the binary does not have the check', () => {
+  it('the binary does not contain the check for copied KV bytes', () => {
     const root = fileURLToPath(new URL('../..', import.meta.url));
     const path = process.env.LLAMA_HEADSTART_ADDON ?? createRequire(import.meta.url)('node-gyp-build').path(root);
     const binary = readFileSync(path, 'latin1');

@@ -67,7 +67,7 @@ describe('setNativeLogger', () => {
     expect(lines.map(([, text]) => text).join('\n')).toMatch(/template/i);
   });
 
-  it('sends no more lines after null, or after another logger was set', async () => {
+  it('sends no more lines to a logger that was removed or replaced', async () => {
     setNativeLogger(collect, { level: 'debug' });
     setNativeLogger(null);
     await load();

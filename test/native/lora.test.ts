@@ -79,7 +79,7 @@ describe('a LoRA adapter', () => {
     expect(distances[3]).toBeGreaterThan(0);
   });
 
-  test('can be combined with another, and affects only its context', async () => {
+  test('can be combined with another adapter, and affects only the context that applies it', async () => {
     const other = await model.createContext({ kvCells: 256, batchSize: 64, nThreads: 1 });
     const plain = await logits();
     const first = await model.loadLora(await write('first', { seed: 1 }));
@@ -211,7 +211,7 @@ describe('the addon refuses, with an error code,', () => {
     ['no metadata', { metadata: [] }],
     ['another architecture', { metadata: changed('general.architecture', 'string', 'llama') }],
     ['an architecture that is a number', { metadata: changed('general.architecture', 'uint32', 1) }],
-    ['another type', { metadata: changed('general.type', 'string', 'model') }],
+    ['another general.type', { metadata: changed('general.type', 'string', 'model') }],
     ['a type that is a number', { metadata: changed('adapter.type', 'uint32', 1) }],
     ['an alpha that is text', { metadata: changed('adapter.lora.alpha', 'string', '4') }],
     ['an alpha of NaN', { metadata: changed('adapter.lora.alpha', 'float32', Number.NaN) }],

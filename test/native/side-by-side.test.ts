@@ -1,4 +1,4 @@
-// Contexts and models that work at the same time compute the same logits as alone.
+// Contexts and models that work at the same time compute the same logits as each of them alone.
 import { Model } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
 import { microModel } from '../helpers/models.js';
