@@ -289,7 +289,10 @@ describe('a JSON schema', () => {
       : { type: ['object', 'array', 'string'], properties: { a: types(depth - 1) }, items: types(depth - 1) };
   test.each<[string, unknown]>([
     ['whose reference refers to itself', { $ref: '#/$defs/a', $defs: { a: { $ref: '#/$defs/a' } } }],
-    ['whose reference in allOf refers to itself', { allOf: [{ $ref: '#/$defs/a' }], $defs: { a: { $ref: '#/$defs/a' } } }],
+    [
+      'whose reference in allOf refers to itself',
+      { allOf: [{ $ref: '#/$defs/a' }], $defs: { a: { $ref: '#/$defs/a' } } },
+    ],
     ['that no finite text can match', { $ref: '#/$defs/a', $defs: { a: self } }],
     ['that refers to a URL', { $ref: 'https://example.com/schema.json' }],
     ['that refers to nothing', { $ref: '#/$defs/missing' }],
