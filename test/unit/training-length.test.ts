@@ -51,7 +51,7 @@ describe('a context', () => {
     const model = { architecture: 'gpt2', trainContextSize: 1024, ropeType: -1 };
     expect(trainingLengthWarning(model, {}, { contextSize: 1024 })).toBeUndefined();
     expect(() => trainingLengthWarning(model, {}, { contextSize: 1025, ropeFrequencyBase: 1e6 })).toThrow(
-      expect.objectContaining({ code: 'CONFIG_INVALID', message: expect.stringContaining('lower `contextSize`') }),
+      expect.objectContaining({ code: 'CONFIG_INVALID', message: expect.stringContaining('Lower `contextSize`') }),
     );
   });
 
