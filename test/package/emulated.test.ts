@@ -22,7 +22,7 @@ const GENERATIONS = [
 ];
 
 const emulators = await ensureEmulators().catch((error: Error) => {
-  report(`Emulated CPUs, arm64 among them: SKIPPED, ${error.message}`);
+  report(`Tests on emulated CPUs, including arm64: SKIPPED, ${error.message}`);
   return null;
 });
 
@@ -44,15 +44,13 @@ describe.skipIf(emulators === null)('under emulation', () => {
     const result = JSON.parse(stdout);
     expect(result.cpuModule).toBe(module);
     expect([result.fromMemory, result.fromFile]).toEqual([result.cold, result.cold]);
-    report(`  qemu-x86_64 -cpu ${cpu}: ${result.cpuModule}, warm equal to cold to the bit`);
+    report(`  qemu-x86_64 -cpu ${cpu}: loads ${result.cpuModule}, warm logits equal cold logits`);
   });
 
   // The emulated system has Debian's glibc, so the binaries for musl cannot be tested here.
   const packed = tarball().files.some(({ path }) => path === 'prebuilds/linux-arm64/llama-headstart.glibc.node');
   if (!packed) {
-    report(
-      'arm64: SKIPPED, the tarball has no binaries for it. `npm run test:package` without --no-arm64 builds them.',
-    );
+    report('arm64: SKIPPED, the tarball has no arm64 binaries. `npm run test:package` without --no-arm64 builds them.');
   }
 
   describe.skipIf(!packed)('arm64', () => {
@@ -86,7 +84,7 @@ describe.skipIf(emulators === null)('under emulation', () => {
     ])('a CPU like $cpu loads the module $module and starts warm', async ({ cpu, module }) => {
       const { cpuModule } = await run(cpu);
       expect(cpuModule).toBe(module);
-      report(`  qemu-aarch64 -cpu ${cpu}: ${cpuModule}, warm equal to cold to the bit`);
+      report(`  qemu-aarch64 -cpu ${cpu}: loads ${cpuModule}, warm logits equal cold logits`);
     });
 
     it('starts warm with every module', async () => {
@@ -98,7 +96,7 @@ describe.skipIf(emulators === null)('under emulation', () => {
         expect(cpuModule).toBe(module);
       }
       expect(modules.length).toBeGreaterThan(5);
-      report(`  qemu-aarch64 -cpu max, forced: ${modules.join(', ')}, warm equal to cold to the bit`);
+      report(`  qemu-aarch64 -cpu max, with LLAMA_HEADSTART_CPU: warm logits equal cold logits: ${modules.join(', ')}`);
     });
   });
 });

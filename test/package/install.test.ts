@@ -97,9 +97,9 @@ describe('a machine without compilers, with install scripts blocked', () => {
     const trial = await runProgram('setpriv', [...withoutHome, 'true']);
     if (trial.code !== 0) {
       report(
-        `  a user without a home: SKIPPED, this user cannot switch to another one (${trial.stderr.split('\n')[0]})`,
+        `  a user without a home directory: SKIPPED, setpriv cannot switch the user (${trial.stderr.split('\n')[0]})`,
       );
-      skip('this user cannot switch to another one');
+      skip('setpriv cannot switch the user');
     }
     await chmod(dirname(project.directory), 0o755);
     const folder = await temporaryFolder('unknown-user');

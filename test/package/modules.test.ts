@@ -51,7 +51,8 @@ describe('the CPU modules', () => {
     const { cpuModule } = await runSmoke();
     const best = [...modules].sort((a, b) => b.score - a.score)[0];
     expect(cpuModule).toBe(best?.name);
-    report(`CPU module here: ${cpuModule}, of ${modules.map(({ name, score }) => `${name} ${score}`).join(', ')}`);
+    const scores = modules.map(({ name, score }) => `${name} ${score}`).join(', ');
+    report(`CPU module on this machine: ${cpuModule}. Scores: ${scores}`);
   });
 
   it('compute the same logits warm and cold, with every module that this machine can run', async () => {
@@ -63,7 +64,7 @@ describe('the CPU modules', () => {
     const usable = modules.filter(({ score }) => score > 0).map(({ name }) => name);
     const unusable = modules.filter(({ score }) => score === 0).map(({ name }) => name);
     report(
-      `  forced here, warm equal to cold to the bit: ${usable.join(', ')}; this CPU cannot run: ${unusable.join(', ') || 'none'}`,
+      `  warm logits equal cold logits: ${usable.join(', ')}; this CPU cannot run: ${unusable.join(', ') || 'none'}`,
     );
   });
 
@@ -157,6 +158,6 @@ describe('node-llama-cpp', () => {
     const { before, after, tokenCount } = JSON.parse(await project.node([program, microModel('dense')]));
     expect(after).toEqual(before);
     expect(tokenCount).toBeGreaterThan(0);
-    report('  node-llama-cpp 3.22.1 in the same process: both compute, llama-headstart with the same logits as before');
+    report('  with node-llama-cpp 3.22.1 in one process: both compute, and llama-headstart computes the same logits');
   });
 });

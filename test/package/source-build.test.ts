@@ -19,7 +19,7 @@ async function withoutNetwork(): Promise<{ prefix: string[]; env: NodeJS.Process
   if (code === 0) {
     return { prefix: ['unshare', '-rn'], env: {} };
   }
-  report('  source build: network namespaces are not allowed, so proxy settings that lead nowhere replace them');
+  report('  source build: network namespaces are not allowed, so a dead proxy blocks the network');
   const nowhere = 'http://127.0.0.1:9';
   return { prefix: [], env: { http_proxy: nowhere, https_proxy: nowhere, HTTP_PROXY: nowhere, HTTPS_PROXY: nowhere } };
 }
