@@ -1,4 +1,5 @@
-// The low-level API: prefills a prefix once, saves its state to a file, and starts three continuations from the state.
+// The low-level API. This program prefills a prefix once, saves its state to a file, and generates three continuations
+// from this state.
 //
 //   node low-level.js MODEL.gguf
 import { rm } from 'node:fs/promises';
@@ -21,14 +22,14 @@ using state = await SequenceState.readFile('facts.kv');
 await context.restoreSequence(1, state);
 for (const [index, start] of ['First,', 'Whales', 'Salt'].entries()) {
   const sequence = 2;
-  await context.copySequence(1, sequence); // the sequences share cells: no data is copied
+  await context.copySequence(1, sequence); // both sequences share their cells, so no data is copied
   const text = await continueWith(sequence, await model.tokenize(start), 16);
   console.log(`${index + 1}. ${start}${text.trimEnd()}`);
   await context.removeSequence(sequence);
 }
 await rm('facts.kv');
 
-/** Continues the prefix, each time with the most likely token. */
+/** Continues the prefix and the given tokens, always with the most likely token. Returns the generated text. */
 async function continueWith(sequence: number, tokens: Int32Array, count: number): Promise<string> {
   let position = prefix.length;
   let [next = 0] = await context.decode(batch(sequence, position, tokens));
@@ -41,7 +42,7 @@ async function continueWith(sequence: number, tokens: Int32Array, count: number)
   return Buffer.concat(pieces).toString('utf8');
 }
 
-/** A batch with the next tokens of one sequence. Only the last token has an output. */
+/** Makes a batch of the next tokens of one sequence. Only the last token has an output. */
 function batch(sequence: number, from: number, tokens: Int32Array) {
   return {
     tokens,

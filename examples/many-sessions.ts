@@ -1,5 +1,6 @@
-// Many sessions: more conversations at the same time than the KV cache has sequences. Sessions share each decode. An
-// idle session gives up its sequence, and later continues from its saved state or from its template and messages.
+// Many sessions. This program runs more conversations at the same time than the KV cache has sequences. The sessions
+// share each decode. An idle session loses its sequence if another session needs one. Later the idle session continues
+// from its saved state, or from its template and messages.
 //
 //   node many-sessions.js [MODEL] [SESSIONS]
 import { AgentServer } from 'llama-headstart';
@@ -43,7 +44,7 @@ for (const { city, source, texts } of replies.slice(0, 4)) {
 const seconds = (performance.now() - begin) / 1000;
 const tokens = replies.reduce((sum, reply) => sum + reply.tokens, 0);
 console.log(
-  `${replies.length} sessions, ${tokens} tokens in ${seconds.toFixed(1)} s: ${(tokens / seconds).toFixed(0)} tokens a second in all`,
+  `${replies.length} sessions, ${tokens} tokens in ${seconds.toFixed(1)} s: ${(tokens / seconds).toFixed(0)} tokens per second`,
 );
 const { openSessions, heldSequences } = agent.health();
 console.log(`${openSessions} sessions open, ${heldSequences} sequences held`);

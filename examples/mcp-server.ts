@@ -1,4 +1,4 @@
-// A small server of the Model Context Protocol for mcp.ts. Its tool returns the time in a time zone. It needs
+// A small Model Context Protocol server for mcp.ts. Its tool returns the time in a time zone. First run
 // `npm install @modelcontextprotocol/server zod`.
 import { McpServer } from '@modelcontextprotocol/server';
 import { StdioServerTransport } from '@modelcontextprotocol/server/stdio';

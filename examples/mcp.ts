@@ -1,4 +1,4 @@
-// MCP: uses the tools and prompts of a Model Context Protocol server, here mcp-server.ts. It needs
+// MCP. This program uses the tools and prompts of a Model Context Protocol server: mcp-server.ts. First run
 // `npm install @modelcontextprotocol/client`.
 //
 //   node mcp.js [MODEL]
@@ -20,7 +20,7 @@ const tools = await agent.mcp.tools();
 console.log(`Tools: ${tools.map(({ server, name }) => `${name} (of ${server})`).join(', ')}`);
 const [prompt] = await agent.mcp.prompts();
 if (prompt === undefined) {
-  throw new Error('Expected the server to offer a prompt');
+  throw new Error('Expected the server to list a prompt, got none');
 }
 const [question] = await agent.mcp.getPrompt(prompt, { city: 'Tokyo' });
 console.log(`> ${question?.content}`);

@@ -1,4 +1,5 @@
-// Streaming: prints a reply while it is generated, and its cost. Then stops a reply early.
+// Streaming. This program prints a reply while the model generates it, and then the number and speed of its tokens. Then
+// it stops one reply with a signal, and another with `break`.
 //
 //   node streaming.js [MODEL]
 import { AgentServer, HeadstartError } from 'llama-headstart';
@@ -19,7 +20,7 @@ for await (const part of session.stream('Why is the sky blue?', { maxTokens: 80 
     const { inputTokens, cachedInputTokens, outputTokens, firstTokenMs, tokensPerSecond } = part.usage;
     console.log(`\n[${part.finishReason}: ${inputTokens} prompt tokens, ${cachedInputTokens} of them cached; `);
     console.log(
-      ` first token after ${firstTokenMs.toFixed(0)} ms, ${outputTokens} tokens at ${tokensPerSecond.toFixed(0)} a second]`,
+      ` first token after ${firstTokenMs.toFixed(0)} ms, ${outputTokens} tokens at ${tokensPerSecond.toFixed(0)} per second]`,
     );
   }
 }
@@ -45,7 +46,7 @@ try {
   console.log('\n[aborted]');
 }
 
-// Leaving the loop aborts the turn too.
+// `break` aborts the turn too.
 console.log('\n> And in one word?');
 for await (const part of session.stream('Say one word.', { maxTokens: 10, sampling: { temperature: 0.8, seed: 7 } })) {
   if (part.type === 'text-delta' && part.text.trim() !== '') {

@@ -1,5 +1,5 @@
-// Structured output: a grammar makes the reply match a schema, and the program receives it as a typed object. The
-// schema is a zod schema (`npm install zod`). A JSON Schema works as well, but without types.
+// Structured output. A grammar makes the reply match a schema, and the program receives the reply as a typed object.
+// This schema is a zod schema (`npm install zod`). A JSON Schema works as well, but gives the object no type.
 //
 //   node structured-output.js [MODEL]
 import { AgentServer } from 'llama-headstart';

@@ -1,7 +1,9 @@
-// Template caching: the first session with a system prompt and tools prefills them. Later sessions start from the
-// cached state, in this process and after a restart.
+// Template caching. The first session prefills the system prompt and the tools, and their state is cached. Later
+// sessions start from the cached state, in this process and after a restart.
 //
-//   node template-caching.js [MODEL]    a GGUF file, hf:owner/name:QUANTIZATION, or a URL
+//   node template-caching.js [MODEL]
+//
+// MODEL is the path of a GGUF file, hf:owner/name:QUANTIZATION, or a URL.
 import { AgentServer, type ModelConfig, type Session, type Tool } from 'llama-headstart';
 
 const model: ModelConfig = {
@@ -20,8 +22,8 @@ const model: ModelConfig = {
   cacheDir: '.cache/templates',
 };
 
-// Best practice: write one system prompt and one set of tools, and use them in all sessions. Any change makes a new
-// template, even a single space. Put text that differs between sessions into the first message.
+// Use the same system prompt and the same tools in all sessions. Any change makes a new template, even a single space.
+// Put text that differs between sessions into the first message.
 const systemPrompt = `You are a careful software engineer who helps a small team with its code.
 Answer briefly. Say what you do not know. When a question is about a file, read it before you answer; when it is about
 behavior, look for the tests first. Quote at most ten lines of code at a time, and name the file that they are from.
@@ -67,7 +69,7 @@ for (let count = 2; count <= 10; count++) {
   await session.close();
 }
 const withCache = first.report.ms + laterMs;
-// Computed from the prefill of this template, which an earlier run may have measured.
+// The cache computes `prefillMsSaved` from the time that the prefill of this template took, perhaps in an earlier run.
 const { prefillMsSaved } = agent.getTemplateCacheStats();
 console.log(
   `  in all ${withCache.toFixed(0)} ms; without the cache about ${(withCache + prefillMsSaved).toFixed(0)} ms`,
@@ -84,7 +86,7 @@ for (const [index, session] of together.entries()) {
 }
 await Promise.all(together.map((session) => session.close()));
 
-await agent.flush(); // waits for saves in the background, so that the restarted agent finds all entries
+await agent.flush(); // waits for the saves in the background, so that the restarted agent finds all entries
 await agent.close();
 
 console.log('\nAfter a restart');
@@ -100,7 +102,7 @@ console.log(`  Hits: ${stats.hits}`);
 console.log(`  Misses: ${stats.misses}`);
 console.log(`  Hit rate: ${(stats.hitRate * 100).toFixed(2)}%`);
 if (stats.hitRate < 0.5) {
-  console.log('  Low: are system prompts and tools the same everywhere? See templateCache.explainMiss().');
+  console.log('  Most starts missed. templateCache.explainMiss() shows how their templates differ.');
 }
 await restarted.close();
 
@@ -108,7 +110,8 @@ function show(name: string, { report }: Session): void {
   const { source, cache, ms, waitedMs, cachedTokens, templateTokens, bytes } = report;
   const size = bytes > 0 ? `, ${(bytes / 1024 ** 2).toFixed(1)} MiB read` : '';
   const from = cache === 'hit' ? source : cache === 'prefix' ? `miss, with a prefix from ${source}` : cache;
-  const waited = waitedMs === undefined ? '' : ` (${waitedMs.toFixed(1)} of them waiting for another's prefill)`;
+  const waited =
+    waitedMs === undefined ? '' : ` (${waitedMs.toFixed(1)} ms waiting for the prefill of another session)`;
   console.log(
     `  ${name}: ${from}, ${ms.toFixed(1)} ms${waited}, ${cachedTokens} of ${templateTokens} tokens cached${size}`,
   );

@@ -1,5 +1,5 @@
-// Tools are functions that the model calls. Arguments are checked, and the model reads the message of a failure.
-// This example describes the arguments with zod (`npm install zod`). A JSON Schema works as well.
+// Tools are functions that the model calls. The agent checks the arguments of a call. If the call fails, the model gets
+// the error message. This program describes the arguments with zod (`npm install zod`). A JSON Schema works as well.
 //
 //   node tools.js [MODEL]
 import { AgentServer, tool } from 'llama-headstart';
@@ -37,14 +37,14 @@ await using agent = await AgentServer.initialize({
 });
 await using session = await agent.createSession();
 
-// `toolChoice` forces a call, because small models seldom call a tool on their own.
+// Small models seldom call a tool on their own, so `toolChoice` forces a call.
 const turn = session.stream('How many apples do we have?', {
   toolChoice: { name: 'get_stock' },
   maxSteps: 2,
   maxTokens: 80,
   onToolCall: ({ toolName, input }) => {
     console.log(`-> ${toolName}(${JSON.stringify(input)})`);
-    return true; // false or { refuse: 'why' } refuses the call
+    return true; // `false` or `{ refuse: 'why' }` would refuse the call
   },
 });
 for await (const part of turn) {

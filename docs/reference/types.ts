@@ -1,6 +1,6 @@
 /**
- * Types that have no name in an entry point, but that the declarations of `llama-headstart` refer to. This file only gives them a
- * place in the API reference. TypeDoc's check fails if one is missing.
+ * Types that no entry point exports, although the public declarations of `llama-headstart` refer to them. This file only
+ * adds these types to the API reference. TypeDoc's check fails if a type is missing.
  *
  * @module types
  */
