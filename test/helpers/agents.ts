@@ -1,4 +1,4 @@
-// Starts agents on micro models. They are closed, and their directories removed, when the test ends.
+// Starts agents on micro models. When the test ends, these helpers close the agents and remove their directories.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,7 +15,7 @@ import { onTestFinished } from 'vitest';
 import { type MicroModelName, microModel } from './models.js';
 import { SYSTEM_PROMPT } from './prompts.js';
 
-/** An empty directory that is removed when the test ends. */
+/** Makes an empty directory that is removed when the test ends. */
 export async function temporaryDirectory(): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'headstart-test-'));
   onTestFinished(() => rm(directory, { recursive: true, force: true }));
@@ -29,7 +29,7 @@ export async function temporaryDirectory(): Promise<string> {
  */
 export const EXACT = { keyType: 'f32', valueType: 'f32', flashAttention: false } as const;
 
-/** The options of an agent, without their groups. */
+/** The options of an agent in one flat object, without the groups `model` and `cache`. */
 export type AgentSettings = Partial<ModelConfig> &
   CacheOptions & { name?: MicroModelName } & Omit<AgentOptions, 'model' | 'cache'>;
 
@@ -63,7 +63,7 @@ const OF_AGENT: readonly string[] = [
 ] satisfies (keyof AgentOptions)[];
 
 /**
- * The options of an agent on a micro model: `dense` and the most likely token if nothing else is set, and no cache
+ * Returns the options of an agent on a micro model. The defaults are the model `dense`, greedy sampling and no cache
  * directory.
  */
 export function agentOptions(settings: AgentSettings = {}): AgentOptions {
@@ -80,7 +80,7 @@ export function agentOptions(settings: AgentSettings = {}): AgentOptions {
     },
     cache: {
       minFreeDiskBytes: 0,
-      reuse: 'exact', // `nearest` computes in other batches, so only tests of `nearest` set it
+      reuse: 'exact', // with `nearest`, the batches differ, so only tests of `nearest` set that
       ...pick((option) => OF_CACHE.includes(option)),
     },
     systemPrompt,
@@ -125,12 +125,12 @@ export async function replies(session: Session, messages: string[], maxTokens = 
   return texts;
 }
 
-/** The fields of a reply that are the same in two equal runs. Times are left out. */
+/** Returns the fields of a reply that are the same in two equal runs: all except the times. */
 export function withoutTimes({ text, finishReason, usage }: Reply) {
   return { text, finishReason, inputTokens: usage.inputTokens, outputTokens: usage.outputTokens };
 }
 
-/** `agent.health()` when no session and no resident template is left. */
+/** The result of `agent.health()` if no session is open and no template is resident. */
 export const NOTHING_HELD = {
   openSessions: 0,
   activeSessions: 0,

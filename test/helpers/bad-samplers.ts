@@ -1,11 +1,11 @@
-// Sampler options that are refused, with the expected error codes. llama.cpp's `common` would end the process or never
-// return for many of them.
+// Sampler options that the package must refuse, with the expected error codes. With many of these options, llama.cpp's
+// library `common` would end the process or never return.
 
 const deep = `${'('.repeat(20_000)}"a"${')'.repeat(20_000)}`;
 const alternatives = (depth: number) =>
   Array.from({ length: depth }, (_, i) => `r${i} ::= r${i + 1} "a" | r${i + 1} "b"`).join('\n');
 
-/** Grammars that are refused, with a description of each fault. */
+/** Grammars that the package must refuse, by a description of the fault. */
 export const BAD_GRAMMARS: Record<string, string> = {
   'of the llguidance library': '%llguidance {}\nstart: "a"',
   'of the llguidance library, after a space': ' %llguidance {}',
@@ -37,7 +37,7 @@ const lazy = (type: 'pattern' | 'patternFull' | 'word', value: string) => ({
   grammarTriggers: [{ type, value }],
 });
 
-/** Options that are refused: a description, the options, and the expected code. Many have a wrong type. */
+/** Options that the package must refuse: a description, the options, and the expected code. Many have a wrong type. */
 export const BAD_OPTIONS: [string, unknown, string][] = [
   ...[
     'temperature',
@@ -61,7 +61,11 @@ export const BAD_OPTIONS: [string, unknown, string][] = [
     ]),
   ),
   ['a negative temperature', { temperature: -1 }, 'INVALID_ARGUMENT'],
-  ['a range as wide as the temperature', { temperature: 1, dynamicTemperatureRange: 1 }, 'INVALID_ARGUMENT'],
+  [
+    'a dynamic temperature range as wide as the temperature',
+    { temperature: 1, dynamicTemperatureRange: 1 },
+    'INVALID_ARGUMENT',
+  ],
   ['the seed that means a random seed', { seed: 0xffffffff }, 'INVALID_ARGUMENT'],
   ['mirostat 3', { temperature: 1, mirostat: { version: 3 } }, 'INVALID_ARGUMENT'],
   ['mirostat -1', { temperature: 1, mirostat: { version: -1 } }, 'INVALID_ARGUMENT'],
@@ -77,7 +81,7 @@ export const BAD_OPTIONS: [string, unknown, string][] = [
   ['a bias of an invalid token id', { logitBias: { a: 1 } }, 'INVALID_ARGUMENT'],
   ['a bias of Infinity', { logitBias: { 1: Number.POSITIVE_INFINITY } }, 'INVALID_ARGUMENT'],
   ['a bias of NaN', { logitBias: { 1: Number.NaN } }, 'INVALID_ARGUMENT'],
-  ['a bias of a word', { logitBias: { 1: 'much' } }, 'INVALID_ARGUMENT'],
+  ['a word as the value of a bias', { logitBias: { 1: 'much' } }, 'INVALID_ARGUMENT'],
   ['a number as grammar', { grammar: 5 }, 'INVALID_ARGUMENT'],
   ['a lazy grammar without triggers', { grammar, grammarLazy: true }, 'INVALID_ARGUMENT'],
   [
@@ -90,12 +94,12 @@ export const BAD_OPTIONS: [string, unknown, string][] = [
   ['a string as triggers', { grammar, grammarTriggers: 'a' }, 'INVALID_ARGUMENT'],
   ['a null as trigger', { grammar, grammarTriggers: [null] }, 'INVALID_ARGUMENT'],
   ['257 triggers', { grammar, grammarTriggers: new Array(257).fill({ type: 'word', value: 'a' }) }, 'INVALID_ARGUMENT'],
-  ['a pattern of no chat template', lazy('pattern', 'ab'), 'INVALID_ARGUMENT'],
-  ['a full pattern of no chat template', lazy('patternFull', '(a+)+b'), 'INVALID_ARGUMENT'],
-  ['a pattern without a value', { grammar, grammarTriggers: [{ type: 'pattern' }] }, 'INVALID_ARGUMENT'],
-  ['an empty word', lazy('word', ''), 'GRAMMAR_INVALID'],
-  ['a word of more than 4,096 bytes', lazy('word', 'é'.repeat(2049)), 'GRAMMAR_INVALID'],
-  ['a word with a NUL', lazy('word', 'a\0'), 'GRAMMAR_INVALID'],
+  ['a trigger pattern that no chat template has', lazy('pattern', 'ab'), 'INVALID_ARGUMENT'],
+  ['a full trigger pattern that no chat template has', lazy('patternFull', '(a+)+b'), 'INVALID_ARGUMENT'],
+  ['a trigger pattern without a value', { grammar, grammarTriggers: [{ type: 'pattern' }] }, 'INVALID_ARGUMENT'],
+  ['an empty trigger word', lazy('word', ''), 'GRAMMAR_INVALID'],
+  ['a trigger word of more than 4,096 bytes', lazy('word', 'é'.repeat(2049)), 'GRAMMAR_INVALID'],
+  ['a trigger word with a NUL', lazy('word', 'a\0'), 'GRAMMAR_INVALID'],
   ['a long generation prompt', { grammar, generationPrompt: 'a'.repeat(1e5) }, 'TEXT_TOO_LONG'],
   ['a generation prompt that the grammar refuses', { grammar, generationPrompt: 'b' }, 'GRAMMAR_INVALID'],
   ['a generation prompt that ends generation', { grammar, generationPrompt: '<|im_end|>' }, 'INVALID_ARGUMENT'],

@@ -14,8 +14,8 @@ import { Engine, type ModelSourceInput, type ResolveModelOptions } from 'llama-h
 import { Lab, type LabOptions } from './lab.js';
 
 /**
- * From now on, records a SHA-256 of all logits for each decode that chose a token, as `exactReply` of reproducible.ts
- * does.
+ * Starts to record a SHA-256 of all logits for each decode that chooses a token, like `exactReply` of reproducible.ts.
+ * Returns the list of the hashes, which grows with each such decode.
  */
 function hashLogits(): string[] {
   const hashes: string[] = [];
@@ -88,7 +88,7 @@ async function continuation(input: { options: LabOptions; template: number[]; me
   return { report, tokens, logits: logits.map((row) => [...row]) };
 }
 
-/** Deletes all entries of a cache directory and returns how many there were. */
+/** Deletes all entries of a cache directory and returns the number of deleted entries. */
 async function empty(input: { options: LabOptions }) {
   const lab = await Lab.open(input.options);
   const { entries } = await lab.cache.prune({ maxEntries: 0 });
@@ -111,7 +111,7 @@ async function together(input: {
   message: number[];
   steps: number;
   sessions: number;
-  /** A template to start first, so that the process knows the speed of its prefill. */
+  /** The process starts this template first, so that it knows the speed of its prefill. */
   before?: number[];
 }) {
   const lab = await Lab.open(input.options);
@@ -130,7 +130,8 @@ async function together(input: {
 }
 
 /**
- * Prints `ready`, then saves templates until the process is killed. Each is `head` with four other tokens at the end.
+ * Prints `ready`, then saves templates until the process is killed. Each template consists of `head` and four tokens that
+ * differ from template to template.
  */
 async function saveForever(input: { options: LabOptions; head: number[] }) {
   const lab = await Lab.open(input.options);
@@ -158,5 +159,5 @@ const tasks = { agent, restored, continuation, empty, resolve, together, saveFor
 export type Tasks = typeof tasks;
 
 const [, , name, input] = argv;
-// JSON keeps every float32 exactly, because it has all digits of a double.
+// JSON keeps every float32 exactly, because `JSON.stringify` writes all significant digits of a double.
 stdout.write(JSON.stringify(await tasks[name as keyof Tasks](JSON.parse(input as string))));

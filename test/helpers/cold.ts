@@ -4,7 +4,7 @@ import { Engine, Renderer, ReplyReader, type TemplateSource } from 'llama-headst
 import { Model } from 'llama-headstart/native';
 import { EXACT } from './agents.js';
 
-/** The greedy reply to `messages`. */
+/** Returns the greedy reply to `messages`. */
 export async function coldReply(
   path: string,
   source: TemplateSource,

@@ -1,10 +1,7 @@
 // Finds the members of a type that a document describes, in rows of tables, fields of object shapes, and calls of
 // methods.
 
-/**
- * The text under a heading, up to the next heading. Without a heading: the text in front of the first one below the
- * title.
- */
+/** Returns a heading and the text below it, up to the next heading of any level. */
 export function sectionOf(markdown: string, heading: string): string {
   const withoutCode = markdown.replace(/```[\s\S]*?```/g, (block) => block.replace(/^#/gm, ' '));
   const sections = withoutCode.split(/^(?=#+ )/m);
@@ -13,7 +10,7 @@ export function sectionOf(markdown: string, heading: string): string {
   return section;
 }
 
-/** The rows of the table whose header row begins with the given cells; each row is its cells. */
+/** Returns the cells of each row of the table whose header row begins with these cells. */
 export function tableOf(section: string, ...header: string[]): string[][] {
   const cellsOf = (line: string) =>
     line
@@ -30,18 +27,18 @@ export function tableOf(section: string, ...header: string[]): string[][] {
   return lines.slice(start + 2, end === -1 ? undefined : end).map(cellsOf);
 }
 
-/** The names in code formatting in a table's cell. `warm(templates)` is `warm`, `detail?` is `detail`. */
+/** Returns the names in code formatting in a table's cell: `warm` for `warm(templates)`, `detail` for `detail?`. */
 export const namesIn = (cell: string): string[] =>
   [...cell.matchAll(/`([a-z]\w*)[^`]*`/gi)].map(([, name]) => name as string);
 
-/** The fields of each object shape in inline code: `{ id, name?, type: 'x' }` has the fields id, name and type. */
+/** Returns the fields of each object in inline code: for `{ id, name?, type: 'x' }`, the fields id, name and type. */
 export function shapesIn(section: string): string[][] {
   const prose = section.replace(/```[\s\S]*?```/g, '');
   const code = [...prose.matchAll(/`([^`]+)`/g)].map(([, text]) => (text as string).replace(/\s+/g, ' '));
   return code.flatMap((text) => [...objectsIn(text)]).map(fieldsOf);
 }
 
-/** Each `{ ... }` in a text, also nested ones. */
+/** Returns the content of each `{ ... }` in a text, including nested ones. */
 function objectsIn(text: string): string[] {
   const open: number[] = [];
   const objects: string[] = [];
@@ -62,7 +59,7 @@ function fieldsOf(object: string): string[] {
   return flat.split(',').map((field) => field.trim().split(/[?:]/)[0]?.trim() ?? '');
 }
 
-/** The members of a variable that code uses: `session.send(...)` uses `send` of `session`. */
+/** Returns the members of a variable that code uses. For example, `session.send(...)` uses the member `send` of `session`. */
 export function usedOf(markdown: string, variable: string): string[] {
   const code = (markdown.match(/```[\s\S]*?```|`[^`\n]+`/g) ?? []).join('\n');
   return [...code.matchAll(new RegExp(`(?<![\\w.])${variable.replace('.', '\\.')}\\.(\\w+)`, 'g'))].map(

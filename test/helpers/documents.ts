@@ -1,4 +1,4 @@
-// The documents of this repository: which ones contain programs, and how to read them.
+// Lists the documents of this repository that contain programs, and reads documents.
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
@@ -23,10 +23,10 @@ export const PROGRAMS: Record<string, readonly string[]> = {
   'docs/guide/low-level.md': ['docs/guide/low-level.md'],
 };
 
-/** The text of a document, by its path from the repository's root. */
+/** Returns the text of a document. `path` is relative to the repository's root. */
 export const readDocument = (path: string): string => readFileSync(`${root}${path}`, 'utf8');
 
-/** The TypeScript blocks of some documents, in order. */
+/** Returns the TypeScript blocks of these documents, in order. */
 export function programOf(paths: readonly string[]): string {
   const blocks = paths.flatMap((path) =>
     [...readDocument(path).matchAll(/```ts\n(.*?)```/gs)].map(([, block]) => block),

@@ -2,21 +2,21 @@
 import { subscribeDiagnostics } from 'llama-headstart';
 import { onTestFinished } from 'vitest';
 
-/** Lets the event loop turn `count` times. */
+/** Waits for `count` turns of the event loop. */
 export async function loopTurns(count: number): Promise<void> {
   for (let turn = 0; turn < count; turn++) {
     await new Promise(setImmediate);
   }
 }
 
-/** Resolves once `condition` is true. It is checked in each turn of the event loop. */
+/** Calls `condition` in each turn of the event loop, and resolves when `condition` returns true. */
 export async function until(condition: () => boolean): Promise<void> {
   while (!condition()) {
     await new Promise(setImmediate);
   }
 }
 
-/** Calls `action` at the end of the `count`th decode from now on. If `count` is 0, calls it at once. */
+/** Calls `action` at the end of the `count`th decode from now on. If `count` is 0, calls `action` at once. */
 export function afterDecodes(count: number, action: () => void): void {
   if (count === 0) {
     action();
@@ -33,7 +33,7 @@ export function afterDecodes(count: number, action: () => void): void {
   onTestFinished(unsubscribe);
 }
 
-/** The largest number of sequences in one decode, from now on. */
+/** Records the largest number of sequences in one decode, from now on. */
 export function watchBatches(): { readonly maxSequences: number } {
   const batches = { maxSequences: 0 };
   onTestFinished(
@@ -44,7 +44,7 @@ export function watchBatches(): { readonly maxSequences: number } {
   return batches;
 }
 
-/** A promise, and the function that resolves it. */
+/** Returns a promise and the function that resolves it. */
 export function deferred<T = void>(): { promise: Promise<T>; resolve: (value: T) => void } {
   let resolve: (value: T) => void = () => undefined;
   const promise = new Promise<T>((resolvePromise) => {

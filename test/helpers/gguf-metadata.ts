@@ -1,10 +1,10 @@
 // Changes the metadata of GGUF files. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 const [FLOAT32, STRING] = [6, 8];
-/** Magic, version, number of tensors, number of pairs. */
+/** The size of the magic number, the version, the number of tensors and the number of metadata pairs. */
 const HEADER_BYTES = 24;
 const ALIGNMENT = 32;
 
-/** A copy of the file with these numbers added to its metadata. */
+/** Returns a copy of the file that has these additional numbers in its metadata. */
 export function withMetadata(file: Buffer, numbers: Readonly<Record<string, number>>): Buffer {
   const pairs = Object.entries(numbers).map(([key, value]) => Buffer.concat([text(key), u32(FLOAT32), f32(value)]));
   return withPairs(
@@ -14,13 +14,13 @@ export function withMetadata(file: Buffer, numbers: Readonly<Record<string, numb
   );
 }
 
-/** A copy of the file with other texts for some tokens of its vocabulary. */
+/** Returns a copy of the file in which some tokens of the vocabulary have other texts. */
 export function withTokens(file: Buffer, texts: Readonly<Record<string, string>>): Buffer {
   let changed = file;
   for (const [old, replacement] of Object.entries(texts)) {
     const start = changed.indexOf(text(old));
     if (start < 0) {
-      throw new Error(`Expected a file with a token ${old}`);
+      throw new Error(`Expected a file with the token ${old}, found no such token`);
     }
     const end = start + text(old).length;
     changed = Buffer.concat([changed.subarray(0, start), text(replacement), changed.subarray(end)]);
@@ -28,7 +28,7 @@ export function withTokens(file: Buffer, texts: Readonly<Record<string, string>>
   return withPairs(changed, [], changed.length - file.length);
 }
 
-/** A copy of the file with another chat template in place of its own. */
+/** Returns a copy of the file with another chat template. */
 export function withChatTemplate(file: Buffer, chatTemplate: string): Buffer {
   const key = Buffer.concat([text('tokenizer.chat_template'), u32(STRING)]);
   const start = file.indexOf(key) + key.length;
@@ -38,14 +38,14 @@ export function withChatTemplate(file: Buffer, chatTemplate: string): Buffer {
 }
 
 /**
- * Adds metadata pairs, and a padding that keeps the tensors aligned.
+ * Adds metadata pairs, and one more pair as padding that keeps the tensors aligned.
  *
- * @param grown by how many bytes the part in front of the tensors is longer than in the original, including `pairs`
+ * @param grown how many bytes longer the part in front of the tensors is than in the original, including `pairs`
  */
 function withPairs(file: Buffer, pairs: readonly Buffer[], grown: number): Buffer {
   const padding = (length: number) => Buffer.concat([text('padding'), u32(STRING), text('x'.repeat(length))]);
   const over = (((grown + padding(0).length) % ALIGNMENT) + ALIGNMENT) % ALIGNMENT;
-  const all = [...pairs, padding((ALIGNMENT - over) % ALIGNMENT)]; // keeps the tensors aligned
+  const all = [...pairs, padding((ALIGNMENT - over) % ALIGNMENT)];
   const header = Buffer.from(file.subarray(0, HEADER_BYTES));
   header.writeBigUInt64LE(header.readBigUInt64LE(16) + BigInt(all.length), 16);
   return Buffer.concat([header, ...all, file.subarray(HEADER_BYTES)]);

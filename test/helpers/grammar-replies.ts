@@ -1,7 +1,7 @@
 import type { ReplyFormat } from 'llama-headstart/native';
 import type { GrammarWalk } from './grammar-walk.js';
 
-/** A random reply under the grammar of a format, without the beginning that the generation prompt already contains. */
+/** Returns a random reply that a format's grammar allows, without the beginning that the generation prompt contains. */
 export function replyUnder(walk: GrammarWalk, format: ReplyFormat, random: () => number): string {
   const { grammarLazy, generationPrompt } = format;
   const text = walk.text(random);

@@ -1,4 +1,4 @@
-// Writes random texts that a GBNF grammar allows, as a model under this grammar might.
+// Writes random texts that a GBNF grammar allows. A model under this grammar may write the same texts.
 
 interface CharacterSet {
   kind: 'set';
@@ -16,7 +16,7 @@ type Item =
 const ESCAPES: Record<string, string> = { n: '\n', r: '\r', t: '\t' };
 const HEX_DIGITS: Record<string, number> = { x: 2, u: 4, U: 8 };
 
-/** The characters to choose from in large sets: those of markup, JSON and Python's literals, and some others. */
+/** From a large set, only these characters are chosen: characters of markup, JSON and Python literals, and some others. */
 const CHARACTERS = Array.from('ab {}[]()<>/|"\'\\:,=.-_\n\t5é🚲', (each) => each.codePointAt(0) as number);
 
 class GrammarReader {
@@ -152,10 +152,10 @@ class GrammarReader {
   }
 }
 
-/** The items that are still to be written. */
+/** The items that the walk must still write, as a linked list. */
 type Rest = { item: Item; next: Rest } | undefined;
 
-/** After about this number of choices, the shortest end of the text is chosen. */
+/** After about this number of choices, the walk takes only choices that end the text soon. */
 const CHOICES = 300;
 
 /** Writes random texts of one grammar. */
@@ -186,7 +186,7 @@ export class GrammarWalk {
     return this.textAfter('', random) as string;
   }
 
-  /** The rest of a random text with this beginning; undefined if no text of the grammar has it. */
+  /** Returns the rest of a random text with this beginning, or undefined if the grammar allows no such text. */
   textAfter(beginning: string, random: () => number): string | undefined {
     this.#left = CHOICES;
     this.#random = random;
@@ -211,7 +211,7 @@ export class GrammarWalk {
     return text;
   }
 
-  /** The items after a beginning, found by trying all choices. */
+  /** Tries all choices to find the items that follow a beginning. */
   #after(rest: Rest, beginning: string, depth: number): { begun: string; next: Rest } | undefined {
     if (beginning === '' || rest === undefined) {
       return beginning === '' ? { begun: '', next: rest } : undefined;
@@ -239,7 +239,7 @@ export class GrammarWalk {
     return undefined;
   }
 
-  /** The choices that an item stands for. */
+  /** Returns the choices that an item stands for. */
   #unfolded(item: Exclude<Item, { kind: 'text' | 'set' }>): Item[][] {
     if (item.kind === 'rule') {
       return this.#rules.get(item.name) as Item[][];

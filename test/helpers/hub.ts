@@ -1,4 +1,4 @@
-// A local server with the API of the Hugging Face Hub, and a second one that serves files like the Hub's CDN. Tests
+// A local server with the API of the Hugging Face Hub, and a second server that serves files like the Hub's CDN. Tests
 // choose which requests fail and how.
 import { createHash } from 'node:crypto';
 import {
@@ -11,7 +11,7 @@ import {
 import type { AddressInfo } from 'node:net';
 import { onTestFinished } from 'vitest';
 
-/** The faults of one download. A field that is not set changes nothing. */
+/** The faults of one download. A field that is not set has no effect. */
 export interface Fault {
   status?: number;
   headers?: Record<string, string>;
@@ -21,7 +21,7 @@ export interface Fault {
   stallAfter?: number;
   /** Answers a Range request with the whole file. */
   ignoreRange?: boolean;
-  /** Sent instead of the file. */
+  /** The server sends this body instead of the file. */
   body?: Buffer;
   etag?: string;
   /** The answer starts when this promise resolves. */
@@ -38,11 +38,11 @@ const COMMIT = 'c0ffee'.padEnd(40, '0');
 
 export class FakeHub {
   readonly requests: SeenRequest[] = [];
-  /** Each download from the CDN takes and applies the first of these. */
+  /** Each download from the CDN removes the first fault from this list and applies it. */
   readonly faults: Fault[] = [];
-  /** Each request to the API takes and applies the first of these. */
+  /** Each request to the API removes the first fault from this list and applies it. */
   readonly apiFaults: Fault[] = [];
-  /** Requests without this token get a 401. */
+  /** If this token is set, a request without it gets the status 401. */
   token: string | undefined;
   pageSize = 1000;
   baseModel: string | undefined;

@@ -1,7 +1,7 @@
-// The modules that a source file imports, in every syntax.
+// Finds the modules that a source file imports, in every syntax.
 import ts from 'typescript';
 
-/** The specifiers of imports, re-exports, `import()` calls and import types, in the file's order. */
+/** Returns the specifiers of imports, re-exports, `import()` calls and import types, in the file's order. */
 export function importsOf(file: ts.SourceFile): string[] {
   const specifiers: string[] = [];
   const visit = (node: ts.Node): void => {
@@ -20,7 +20,7 @@ function specifierOf(node: ts.Node): ts.Node | undefined {
   return undefined;
 }
 
-/** `import(...)`, `require(...)`, and the functions of vitest that load or replace a module. */
+/** Returns whether a callee is `import`, `require`, or a function of vitest that loads or replaces a module. */
 function loadsModule(callee: ts.Expression): boolean {
   if (callee.kind === ts.SyntaxKind.ImportKeyword) return true;
   if (ts.isIdentifier(callee)) return callee.text === 'require';

@@ -20,18 +20,18 @@ export interface LabOptions {
   layout?: KvLayout;
   /** Number of sequences for sessions. @default 2 */
   sessions?: number;
-  /** Number of sequences for resident templates. Ignored with the layout `split`, which has none. @default 2 */
+  /** Number of sequences for resident templates. The layout `split` ignores it and has none. @default 2 */
   residents?: number;
   kvCells?: number;
   batchSize?: number;
   flashAttention?: boolean;
   /** Components of the cache key that replace the real ones. */
   components?: Partial<KeyComponents>;
-  /** More options of the cache. By default only exact matches are reused, and no free disk space is required. */
+  /** Additional options of the cache. By default the cache reuses only exact matches and requires no free disk space. */
   cache?: Partial<PrefixCacheOptions>;
 }
 
-/** A template in the sense of the template cache: the tokens of a shared prefix. No chat template renders it. */
+/** A template of the template cache: the tokens of a shared prefix. No chat template is involved. */
 export interface TokenTemplate extends TenantOptions {
   tokens: Int32Array;
 }

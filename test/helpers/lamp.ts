@@ -1,5 +1,5 @@
-// Sessions with a tool that switches a lamp. A grammar enforces the format of a call, so models with random weights
-// make valid calls too.
+// Sessions with a tool that switches a lamp. A grammar enforces the format of a call, so that even models with random
+// weights make valid calls.
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Reply, SendOptions, Session, Tool } from 'llama-headstart';
@@ -21,10 +21,10 @@ export const lamp = (execute?: Tool['execute'], name = 'lamp'): Tool => ({
   ...(execute && { execute }),
 });
 
-/** One call, and no reply after it. */
+/** The options of a turn that makes one call and then ends without a reply. */
 export const ONE_CALL: SendOptions = { toolChoice: 'required', maxParallelTools: 1, maxSteps: 1, maxTokens: 300 };
 
-/** A session of a new agent on a micro model. */
+/** Opens a session of a new agent on a micro model. */
 export async function openSession(tools: readonly Tool[], settings: AgentSettings = {}): Promise<Session> {
   return (await startAgent({ contextSize: 4096, ...settings })).createSession({ tools });
 }
@@ -35,12 +35,12 @@ export async function call(tool: Tool, options: SendOptions = {}): Promise<{ rep
   return { reply: await session.send('Light, please', { ...ONE_CALL, ...options }), session };
 }
 
-/** One of the chat templates that llama.cpp brings. */
+/** Reads one of the chat templates in llama.cpp's repository. */
 export const vendoredTemplate = (name: string): string =>
   readFileSync(
     fileURLToPath(new URL(`../../vendor/llama.cpp/models/templates/${name}.jinja`, import.meta.url)),
     'utf8',
   );
 
-/** The roles of a session's messages. */
+/** Returns the roles of a session's messages. */
 export const roles = (session: Session) => session.messages.map(({ role }) => role);

@@ -3,11 +3,12 @@ import type { SamplingOptions } from 'llama-headstart';
 import { Model } from 'llama-headstart/native';
 import { microModel } from './models.js';
 
-/** A token of the micro models. */
+/** The token of a newline in the micro models. */
 const NEWLINE = 10;
 
 /**
- * Sampling options with which a micro model first writes `text`, whose tokens must all differ, and then ends if it may.
+ * Returns sampling options with which a micro model first writes `text` and then ends its reply if it may. All tokens of
+ * `text` must differ.
  */
 export async function likelyText(text: string): Promise<SamplingOptions> {
   const model = await Model.load({ path: microModel('dense'), vocabularyOnly: true });
@@ -16,10 +17,13 @@ export async function likelyText(text: string): Promise<SamplingOptions> {
   return { logitBias: Object.fromEntries(tokens.map((token, index) => [token, 90 - 8 * index])), presencePenalty: 100 };
 }
 
-/** Sampling options with which a micro model calls a tool in the Hermes format, repeatedly if it may, and then ends. */
+/**
+ * Returns sampling options with which a micro model calls a tool in the Hermes format and then ends its reply. The model
+ * makes several calls if it may.
+ */
 export async function likelyCalls(): Promise<SamplingOptions> {
   const likely = await likelyText('<tool_call>');
-  // A larger bias, because the prompt ends with a newline, so that the penalty applies to it from the start.
+  // The newline needs a larger bias. The prompt ends with a newline, so the penalty applies to this token from the start.
   const newline = { [NEWLINE]: 180 };
   return { ...likely, logitBias: { ...likely.logitBias, ...newline }, penaltyLastTokens: 8 };
 }

@@ -20,7 +20,7 @@ export interface LoraFile {
   without?: 'a' | 'b';
   /** The rank of the second tensor. @default `rank` */
   rankB?: number;
-  /** More dimensions of both tensors. */
+  /** Additional dimensions of both tensors. */
   extra?: number[];
 }
 

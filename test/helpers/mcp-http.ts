@@ -1,5 +1,5 @@
-// MCP servers over HTTP on this machine: streamable HTTP with the SDK's transport, and the older SSE, which the SDK's
-// server no longer supports.
+// MCP servers over HTTP on this machine. Streamable HTTP uses the SDK's transport. This file implements the older SSE
+// transport itself, because the SDK's server no longer supports it.
 import { randomUUID } from 'node:crypto';
 import { createServer, type Server as HttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -13,7 +13,7 @@ export interface HttpMcpServer {
   url: string;
   /** The headers of all requests so far. */
   seen: IncomingMessage['headers'][];
-  /** Restarts the server at the same port. It forgets all sessions. */
+  /** Restarts the server at the same port. The restarted server knows no earlier sessions. */
   restart(): Promise<void>;
   stop(): Promise<void>;
 }

@@ -1,5 +1,5 @@
 // A real MCP server. Some of its tools fail in different ways. It runs over stdio as a program
-// (`node mcp-server.js NAME [FILE]`), or a test serves it over HTTP. If FILE exists, the server answers nothing and
+// (`node mcp-server.js NAME [FILE]`), or a test serves it over HTTP. If FILE exists, the server answers no request and
 // appends its process id to the file.
 import { appendFileSync, existsSync } from 'node:fs';
 import { argv, cwd, env, exit, pid, stderr, stdin, stdout } from 'node:process';
@@ -39,7 +39,7 @@ const TOOLS: Record<string, (args: { text?: string }, requestId: unknown) => unk
 
 /** Tools with unusable schemas or unusual names. */
 const ODD = [
-  { name: 'no schema', inputSchema: { type: 'object' as const, properties: { a: { type: 'colour' } } } },
+  { name: 'no schema', inputSchema: { type: 'object' as const, properties: { a: { type: 'color' } } } },
   {
     name: 'endless',
     inputSchema: { type: 'object' as const, properties: { a: { $ref: '#/properties/a' } }, required: ['a'] },
@@ -67,7 +67,7 @@ export function makeServer(name: string): Server {
   });
   server.setRequestHandler('tools/call', async ({ params }, context) => {
     if (params.name === 'learn') {
-      names.push('learnt');
+      names.push('learned');
       await server.sendToolListChanged();
       return { content: [] };
     }

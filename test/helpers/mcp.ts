@@ -8,13 +8,13 @@ import { compileHelper } from './processes.js';
 /** The path of the compiled server. */
 export const program = await compileHelper('mcp-server');
 
-/** The lines that servers logged in the current test. */
+/** The lines that were logged in the current test. */
 export const log: string[] = [];
 afterEach(() => {
   log.length = 0;
 });
 
-/** A server in a child process. */
+/** Returns the configuration of a server in a child process. */
 export const stdio = (name: string, more: Partial<McpStdioServer> = {}): McpStdioServer => ({
   name,
   command: process.execPath,

@@ -1,4 +1,4 @@
-// A Hub on this machine with real model files, and downloads from it.
+// Starts a Hub on this machine with real model files, and downloads from this Hub.
 import { readdir, readFile } from 'node:fs/promises';
 import { type ModelSource, resolveModel } from 'llama-headstart';
 import type { ResolveModelOptions } from 'llama-headstart/internal';
@@ -9,10 +9,10 @@ import { microModel } from './models.js';
 
 export const REPO = 'makers/tiny-GGUF';
 export const retryConfig = { initialDelayMs: 1, maxDelayMs: 5 };
-/** For servers that stall on purpose. On a slow machine, other downloads may wait longer than this. */
+/** Only for servers that stall on purpose. On a slow machine, other downloads may wait longer than this limit. */
 export const shortStall = { ...retryConfig, stallTimeoutMs: 300 };
 
-/** The content of a model file, and of another one. */
+/** The contents of two different model files. */
 export const model = await readFile(microModel('dense'));
 export const other = await readFile(microModel('dense-other'));
 
@@ -32,7 +32,7 @@ export function useEmptyEnvironment(): void {
 
 export type Download = Awaited<ReturnType<typeof startHub>>['download'];
 
-/** A Hub with one repository, a directory for models, and a function that downloads a model into it. */
+/** Starts a Hub with one repository. The returned `download` downloads a model into `directory`. */
 export async function startHub(files: Record<string, Buffer> = { 'tiny.Q8_0.gguf': model }) {
   const hub = await FakeHub.start();
   hub.add(REPO, files);

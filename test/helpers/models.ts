@@ -14,7 +14,7 @@ export type MicroModelName =
   | 'recurrent'
   | 'hybrid';
 
-/** The path of a micro model (test/fixtures/micro-models) in the directory LLAMA_HEADSTART_MICRO_MODELS. */
+/** Returns the path of a micro model (test/fixtures/micro-models) in the directory LLAMA_HEADSTART_MICRO_MODELS. */
 export function microModel(name: MicroModelName): string {
   const directory = process.env.LLAMA_HEADSTART_MICRO_MODELS;
   const remedy =
@@ -32,8 +32,8 @@ export function microModel(name: MicroModelName): string {
 }
 
 /**
- * The path of a real model (LLAMA_HEADSTART_TEST_MODEL). Undefined if the variable is not set: tests of a real model
- * are then skipped.
+ * Returns the path of the real model, which the variable LLAMA_HEADSTART_TEST_MODEL contains. If the variable is not set,
+ * returns undefined. Tests of a real model are then skipped.
  */
 export function testModel(): string | undefined {
   const path = process.env.LLAMA_HEADSTART_TEST_MODEL;

@@ -21,7 +21,7 @@ export async function codeOf(work: () => unknown): Promise<string> {
   }
 }
 
-/** Mulberry32, a generator of pseudo-random numbers from 0 to 1. A seed gives the same numbers on every machine. */
+/** Returns a Mulberry32 generator of pseudo-random numbers from 0 to 1. A seed gives the same numbers on every machine. */
 export function seededRandom(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
@@ -32,13 +32,13 @@ export function seededRandom(seed: number): () => number {
   };
 }
 
-/** `count` pseudo-random token ids below `size`: the same ones for the same seed. */
+/** Returns `count` pseudo-random token ids below `size`. The same seed gives the same ids. */
 export function someTokens(count: number, size: number, seed = 1): Int32Array {
   const random = seededRandom(seed);
   return Int32Array.from({ length: count }, () => Math.floor(random() * size));
 }
 
-/** A batch with the next tokens of one sequence, with output for the last token. */
+/** Returns a batch with the next tokens of one sequence. The batch requests output for the last token. */
 export function batchOf(sequence: number, from: number, tokens: Int32Array): DecodeBatch {
   const outputs = new Uint8Array(tokens.length);
   outputs[tokens.length - 1] = 1;
@@ -88,14 +88,14 @@ export async function captureOf(context: Context, tokens: Int32Array, sequence =
 
 const temporaryDirectories: string[] = [];
 
-// Registered when the module is loaded. vitest does not call an afterAll that is registered inside a hook or a test.
+// This module registers the hook when it is loaded, because vitest ignores an afterAll inside a hook or a test.
 afterAll(() => {
   for (const directory of temporaryDirectories) {
     rmSync(directory, { recursive: true, force: true });
   }
 });
 
-/** A directory that is removed after all tests of the file. */
+/** Makes a directory that is removed after all tests of the file. */
 export async function temporaryDirectory(): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'llama-headstart-test-'));
   temporaryDirectories.push(directory);

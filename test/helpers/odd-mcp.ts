@@ -20,7 +20,7 @@ const overHttp =
   (type: Parameters<typeof serveOddHttp>[1]): Serve =>
   async (answers) => ({ type: 'http', name: 'odd', url: (await serveOddHttp(answers, type)).url });
 
-/** Starts faster than the other transports. */
+/** This transport starts faster than the others. */
 export const overHttpJson = overHttp('application/json');
 
 export const TRANSPORTS: readonly [where: string, serve: Serve][] = [
@@ -30,7 +30,7 @@ export const TRANSPORTS: readonly [where: string, serve: Serve][] = [
   ['over SSE', async (answers) => ({ type: 'sse', name: 'odd', url: (await serveOddSse(answers)).url })],
 ];
 
-/** Connects to a server. Returns the connection, and the warnings that are logged from now on. */
+/** Connects to a server. Returns the connection, and a list to which later warnings are added. */
 export async function connectOdd(serve: Serve, answers: Answers): Promise<{ servers: McpServers; warnings: string[] }> {
   const warnings: string[] = [];
   const logger = (level: string, line: string) => void (level === 'warn' && warnings.push(line));

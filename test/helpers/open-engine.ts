@@ -43,7 +43,7 @@ export async function generate(engine: Engine, sequence: number, prompt: Int32Ar
   return tokens;
 }
 
-/** Resolves after a decode or a restore has found too few free cells, and its caller has reacted. */
+/** Resolves when a decode or a restore has failed because of too few free cells, and the caller has handled the failure. */
 export function noFreeCells({ context }: Engine, method: 'decode' | 'restoreSequence'): Promise<void> {
   return new Promise((resolve) => {
     const call = context[method].bind(context) as (...args: unknown[]) => Promise<never>;

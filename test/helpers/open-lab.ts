@@ -11,15 +11,15 @@ export async function openLab(options: Partial<LabOptions> = {}): Promise<Lab> {
   return lab;
 }
 
-/** The sorted file names of the entries in a cache directory. */
+/** Returns the sorted file names of the entries in a cache directory. */
 export async function entriesIn(directory: string): Promise<string[]> {
   return (await readdir(directory)).filter((name) => name.endsWith('.kv')).sort();
 }
 
-/** A template of pseudo-random tokens: another one for each seed. */
+/** Returns a template of pseudo-random tokens. Each seed gives a different template. */
 export const numberedTemplate = (seed: number, count = 100): Int32Array => someTokens(count, seed);
 
-/** Starts a numbered template, waits for its save, and returns its key. */
+/** Starts a numbered template, waits until the template is saved, and returns its key. */
 export async function save(lab: Lab, seed: number, count?: number): Promise<string> {
   const { key } = await lab.start(numberedTemplate(seed, count));
   await lab.cache.flush();

@@ -1,4 +1,5 @@
-// Projects that install the packed package as a user does, with an empty directory, an empty cache and a chosen PATH.
+// Makes projects that install the packed package as a user does. A project has an empty directory, an empty cache and a
+// chosen PATH.
 import { execFile } from 'node:child_process';
 import { appendFileSync, readFileSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
@@ -12,7 +13,7 @@ export const root = fileURLToPath(new URL('../../', import.meta.url)).replace(/[
 
 export { moduleFile, platformName } from 'llama-headstart/internal';
 
-/** The name of this machine's directory in prebuilds/. On Linux it has the binaries for both libcs. */
+/** The name of this machine's directory in prebuilds/. On Linux the directory contains the binaries for both libcs. */
 export const prebuildsName = `${process.platform}-${process.arch}`;
 export const prebuilds = join(root, 'prebuilds', prebuildsName);
 
@@ -33,7 +34,8 @@ export function tarball(): Tarball {
 }
 
 /**
- * Adds a line to the report at the end of `npm run test:package`: installed files and sizes, or why a test was skipped.
+ * Adds a line to the report at the end of `npm run test:package`. A line has installed files and sizes, or the reason
+ * of a skipped test.
  */
 export function report(line: string): void {
   if (process.env.LLAMA_HEADSTART_PACKAGE_REPORT) {
@@ -70,12 +72,12 @@ export function runProgram(
 
 const temporaryFolders: string[] = [];
 
-// Registered when the module is loaded. vitest does not call an afterAll that is registered inside a hook or a test.
+// This module registers the hook when it is loaded, because vitest ignores an afterAll inside a hook or a test.
 afterAll(() => Promise.all(temporaryFolders.map((folder) => rm(folder, { recursive: true, force: true }))));
 
 /**
- * A directory that is removed after all tests of the file. Its name has spaces and non-ASCII letters, as users'
- * directories do.
+ * Makes a directory that is removed after all tests of the file. Its name contains spaces and non-ASCII letters, because
+ * users have such directories.
  */
 export async function temporaryFolder(name: string): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), `llama-headstart ${name} für 数 `));
@@ -95,7 +97,7 @@ export class Project {
     this.env = env;
   }
 
-  /** @param path directories of PATH besides one with only Node.js and sh. By default no compiler is in PATH. */
+  /** @param path additional directories of PATH, which else contains only Node.js and sh, and therefore no compiler */
   static async create(name: string, path: string[] = []): Promise<Project> {
     const base = await temporaryFolder(name);
     const [directory, home, programs] = [join(base, 'project'), join(base, 'home'), join(base, 'bin')];
@@ -114,7 +116,7 @@ export class Project {
     );
     const env = {
       ...Object.fromEntries(inherited),
-      // The names of the home and cache directories on all systems.
+      // These variables name the home and cache directories on all operating systems.
       HOME: home,
       USERPROFILE: home,
       LOCALAPPDATA: join(home, 'AppData', 'Local'),
@@ -133,8 +135,8 @@ export class Project {
   }
 
   /**
-   * The installed command, as a file that Node.js can run. On Windows the command itself is a shell script, so this is
-   * the program that it runs.
+   * The installed command as a file that Node.js can run. On Windows the command is a shell script. There this is the
+   * program that the script runs.
    */
   get bin(): string {
     return process.platform === 'win32'
@@ -147,7 +149,7 @@ export class Project {
     return JSON.parse(await this.node([this.bin, 'doctor', '--json'])).userCache.path;
   }
 
-  /** All files of the project and the home directory, without those of npm. */
+  /** Lists all files of the project and the home directory, except the files of npm. */
   async files(): Promise<string[]> {
     const all = await filesBelow(dirname(this.directory));
     return all
@@ -181,7 +183,7 @@ export class Project {
     return runProgram(command, args, { cwd: this.directory, env: { ...this.env, ...env } });
   }
 
-  /** Runs the specification's example in the project and returns its output. Removes all files that this creates. */
+  /** Runs the specification's example in the project and returns its output. Removes all files that the run created. */
   async example(name: 'example.mjs' | 'example.cjs', model: string): Promise<Example> {
     const programs = [await this.child(name), await this.child('example-steps.cjs')];
     const output = JSON.parse(await this.node([programs[0] ?? '', model]));
@@ -203,7 +205,7 @@ export class Project {
   }
 }
 
-/** The npm of this Node.js. */
+/** Returns the path of the npm that belongs to this Node.js. */
 function npmCli(): string {
   const cli = process.env.npm_execpath;
   if (cli && basename(cli) === 'npm-cli.js') {
@@ -213,7 +215,7 @@ function npmCli(): string {
   return join(dirname(process.execPath), library, 'node_modules', 'npm', 'bin', 'npm-cli.js');
 }
 
-/** All files in a directory and its subdirectories: paths relative to the directory, and sizes in bytes. */
+/** Lists all files in a directory and its subdirectories: paths relative to the directory, and sizes in bytes. */
 export async function filesBelow(directory: string): Promise<{ path: string; size: number }[]> {
   const entries = await readdir(directory, { recursive: true, withFileTypes: true });
   const files = entries.filter((entry) => !entry.isDirectory()).map((entry) => join(entry.parentPath, entry.name));

@@ -19,7 +19,7 @@ let compiled: Promise<unknown> | undefined;
 export interface ProcessOptions {
   /** Kills the process. */
   signal?: AbortSignal;
-  /** Added to this process's environment. */
+  /** Additional environment variables. */
   env?: NodeJS.ProcessEnv;
   cwd?: string;
   /** A directory with another build of the package and of child.ts: see {@link laterVersion}. @default this build */
@@ -51,8 +51,8 @@ function compileChildren(): Promise<unknown> {
 }
 
 /**
- * Builds the package as a later version: with another version number and other formats of cache entries and derived
- * files. Removed when the test ends.
+ * Makes a copy of the build that acts like a later version of the package. It has another version number, and other
+ * formats of cache entries and derived files. The copy is removed when the test ends.
  */
 export async function laterVersion(): Promise<Required<Pick<ProcessOptions, 'build' | 'env'>>> {
   await compileChildren();
@@ -81,7 +81,7 @@ export async function compileHelper(name: string): Promise<string> {
   return join(directory, `${name}.js`);
 }
 
-/** A process whose task prints `ready`, and then waits for {@link OtherProcess.go}. */
+/** A process whose task prints `ready` and then waits for {@link OtherProcess.go}. */
 export class OtherProcess<Result> {
   readonly child: ChildProcess;
   readonly #output: Promise<string>;
@@ -133,7 +133,7 @@ export class OtherProcess<Result> {
     this.child.stdin?.write('go\n');
   }
 
-  /** The result of the task. */
+  /** Waits until the process ends, and returns the result of the task. */
   async result(): Promise<Result> {
     return JSON.parse((await this.#output).slice('ready\n'.length));
   }
@@ -145,7 +145,10 @@ export class OtherProcess<Result> {
   }
 }
 
-/** Writes a temporary file and renames it, because other test files may compile the same helper at the same time. */
+/**
+ * Compiles a helper into a temporary file and renames that file, because other test files may compile the same helper at
+ * the same time.
+ */
 async function compile(name: string): Promise<void> {
   const source = await readFile(new URL(`${name}.ts`, import.meta.url), 'utf8');
   const { outputText } = ts.transpileModule(source, {

@@ -28,7 +28,7 @@ export const TOOLS: readonly ToolDefinition[] = [
   },
 ];
 
-/** A different system prompt for each number. */
+/** Returns a different system prompt for each number. */
 export function numberedPrompt(number: number): string {
   return `${SYSTEM_PROMPT}\nYour workshop has the number ${number}.`;
 }

@@ -30,7 +30,7 @@ interface Step {
 
 interface OpenSession {
   session: Session;
-  /** The number of its system prompt. */
+  /** The number of the session's system prompt. */
   number: number;
   lastStep: Step | undefined;
 }
@@ -40,12 +40,12 @@ export const NOT_OBSERVED = Symbol('not observed');
 
 /** The calls of a closed session. */
 export interface SessionHistory {
-  /** The number of its system prompt. */
+  /** The number of the session's system prompt. */
   number: number;
   lastStep: Step | undefined;
 }
 
-/** Codes of outcomes that depend on timing. They leave the conversation unchanged, so they are not recorded. */
+/** Error codes that depend on timing. A call with such an error leaves the conversation unchanged, so it is not recorded. */
 const TIMING_CODES = new Set(['ABORTED', 'CLOSED']);
 
 /** A tool whose result depends neither on the time nor on other sessions. */
@@ -116,7 +116,7 @@ class RandomProgram {
       try {
         await this.#actions[name]?.(target);
       } catch (error) {
-        throw new Error(`${name}, step ${step} of program ${this.#options.seed}`, { cause: error });
+        throw new Error(`The call ${name} failed in step ${step} of program ${this.#options.seed}`, { cause: error });
       }
     }
     while (this.#sessions[0] !== undefined) {
@@ -241,7 +241,7 @@ class RandomProgram {
     return `${start} ${this.#below(100)}. ${'Go on. '.repeat(this.#below(30))}`;
   }
 
-  /** A random whole number from 0 to `count` - 1. */
+  /** Returns a random whole number from 0 to `count` - 1. */
   #below(count: number): number {
     return Math.floor(this.#random() * count);
   }
@@ -258,7 +258,7 @@ export async function replay(agent: AgentServer, history: SessionHistory, observ
   return outcomes;
 }
 
-/** The steps of a history, oldest first. */
+/** Returns the steps of a history, oldest first. */
 export function stepsOf({ lastStep }: SessionHistory): Step[] {
   const steps: Step[] = [];
   for (let step = lastStep; step !== undefined; step = step.previous) {
@@ -271,7 +271,7 @@ function record(target: OpenSession, call: Call, outcome: unknown): void {
   target.lastStep = { call, outcome, previous: target.lastStep };
 }
 
-/** The result of a call, or the code of the error that it throws. */
+/** Makes a call and returns its result, or the code of the error that the call throws. */
 async function perform(session: Session, call: Call, signal?: AbortSignal): Promise<unknown> {
   const more = signal && { signal };
   try {
@@ -296,7 +296,7 @@ const dependsOnTiming = (outcome: unknown): boolean => {
   return TIMING_CODES.has(code ?? value?.code ?? '');
 };
 
-/** The result, or 'CONTEXT_FULL', because a random conversation may fill its context. */
+/** Returns the result, or 'CONTEXT_FULL' for an error with this code. A random conversation may fill its context. */
 async function orContextFull<T>(work: Promise<T>): Promise<T | 'CONTEXT_FULL'> {
   try {
     return await work;

@@ -1,5 +1,5 @@
-// Runs many sessions at the same time in `reproducible` mode and records their logits, so that a test can compare each
-// session, to the bit, with the same session running alone.
+// Runs many sessions at the same time in `reproducible` mode and records their logits. A test can then compare each
+// session with the same session running alone, down to the last bit.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { createHash } from 'node:crypto';
 import type { AgentServer, Session } from 'llama-headstart';
@@ -70,11 +70,11 @@ export function openNumbered(agent: AgentServer, number: number, templateCache =
   return agent.createSession({ systemPrompt: numberedPrompt(number % 3), templateCache });
 }
 
-/** The message of session `number` in a turn. */
+/** Returns the message of session `number` in a turn. */
 export const numberedMessage = (number: number, turn = 0): string =>
   `${turn === 0 ? 'Hello' : 'And then'}, my number is ${number}. ${'Go on. '.repeat(number % 7)}`;
 
-/** The numbers from 0 to `count` - 1 in a pseudo-random order. */
+/** Returns the numbers from 0 to `count` - 1 in a pseudo-random order. */
 export function shuffled(count: number, seed: number): number[] {
   const random = seededRandom(seed);
   return Array.from({ length: count }, (_, number) => ({ number, rank: random() }))
@@ -111,7 +111,7 @@ export async function runSequentially(
 }
 
 export interface ConcurrentRun {
-  /** By session, then by turn. */
+  /** The replies by session, then by turn. */
   replies: ExactReply[][];
   /** The sources of the sessions' templates. */
   sources: Set<StateSource>;

@@ -53,7 +53,7 @@ export class Bench {
     return this.draw(await this.sampler(options), times);
   }
 
-  /** Generates after the prompt with `sampler`: up to `count` tokens, or until generation ends. */
+  /** Generates up to `count` tokens after the prompt with `sampler`. Stops earlier if generation ends. */
   async write(sampler: Sampler | null, count: number): Promise<number[]> {
     const written: number[] = [];
     let position = this.prompt.length - 1;
@@ -73,12 +73,12 @@ export class Bench {
     return new TextDecoder().decode(await this.model.detokenize(Int32Array.from(tokens)));
   }
 
-  /** All token ids, the most likely first. */
+  /** Returns all token ids. The most likely token comes first. */
   ranked(): number[] {
     return [...this.logits.keys()].sort((a, b) => (this.logits[b] as number) - (this.logits[a] as number));
   }
 
-  /** The probability of every token, indexed by token id. */
+  /** Returns the probability of every token, indexed by token id. */
   probabilities(): number[] {
     const highest = Math.max(...this.logits);
     const weights = [...this.logits].map((logit) => Math.exp(logit - highest));

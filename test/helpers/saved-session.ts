@@ -1,4 +1,4 @@
-// A session with one turn that was saved to a file, and the replies of its next turns.
+// Saves a session with one turn to a file, and returns the replies of its next turns.
 import { join } from 'node:path';
 import { AgentServer } from 'llama-headstart';
 import { agentOptions, EXACT, replies, temporaryDirectory } from './agents.js';
@@ -8,7 +8,7 @@ import { TOOLS } from './prompts.js';
 /** The turns after the save. */
 export const NEXT = ['And now?', 'Thank you'];
 
-/** @param state whether the KV state is saved too */
+/** @param state whether to save the KV state in addition to the messages */
 export async function savedSession(state: boolean, name: MicroModelName = 'dense') {
   const path = join(await temporaryDirectory(), 'session.json');
   const agent = await AgentServer.initialize(agentOptions({ name, tools: TOOLS, ...EXACT }));

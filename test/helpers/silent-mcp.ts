@@ -1,4 +1,4 @@
-// An MCP server in a child process that a test can silence. Tests expect that its process ends.
+// An MCP server in a child process. A test can make the server stop answering. Then the package must end the process.
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { AgentServer } from 'llama-headstart';
@@ -7,17 +7,17 @@ import { vi } from 'vitest';
 import { temporaryDirectory } from './agents.js';
 import { compileHelper } from './processes.js';
 
-/** A hang guard, far longer than any process needs. */
+/** A time limit for tests that hang. It is much longer than any process needs. */
 const TIMEOUT = { timeout: 60_000 };
 
 export interface SilentMcp {
   /** The entry for `mcpServers`. The server has the tools `hang`, `die`, `pid` and `freeze`. */
   server: McpStdioServer;
-  /** Makes later processes of the server answer nothing. */
+  /** Makes processes of the server that start later answer no request. */
   silence(): Promise<void>;
-  /** Resolves with the ids of the silent processes once there is one. */
+  /** Waits for the first silent process, and resolves with the ids of all silent processes. */
   silentPids(): Promise<number[]>;
-  /** The file that silences the server. Each process has its path in the command line. */
+  /** If this file exists, a new process of the server is silent. Each process has the path in its command line. */
   file: string;
 }
 

@@ -16,7 +16,7 @@ export function smallDisk(path: string, size: string): string | undefined {
   return path;
 }
 
-/** Makes a mounted file system read-only, also for root. */
+/** Makes a mounted file system read-only, even for root. */
 export function makeReadOnly(path: string): void {
   execFileSync('mount', ['-o', 'remount,ro', path], { stdio: 'ignore' });
 }

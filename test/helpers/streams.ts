@@ -1,8 +1,8 @@
-// Parts of tests that read streams by hand.
+// Settings and functions for tests that read the parts of a stream one by one.
 import type { AgentSettings } from './agents.js';
 import { EXACT } from './agents.js';
 
-/** More parts than a stream holds, whatever the model writes. */
+/** The options of a turn that has more parts than a stream buffers. */
 export const LONG = { maxTokens: 160, sampling: { ignoreEos: true } } as const;
 export const MEMORIES = ['dense', 'sliding-window', 'hybrid'] as const;
 

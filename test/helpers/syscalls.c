@@ -1,4 +1,5 @@
-// A library to preload into a process. Appends a line to $SYSCALLS_LOG for every successful fsync and rename, in order.
+// A library that tests preload into a process. For every successful fsync and rename, the library appends a line to
+// $SYSCALLS_LOG, in order.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>

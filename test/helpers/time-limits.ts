@@ -1,10 +1,11 @@
-// Tests of time limits. A busy machine may need longer for the steps in front of a time limit than a test expects.
+// Helps to test time limits on a busy machine. There the first steps of a test may take so long that the limit passes too
+// early.
 
 const MAX_MS = 60_000;
 
 /**
- * Runs a scenario with a time limit in ms. If the scenario fails, it is repeated with a longer limit, because the limit
- * may have passed too early.
+ * Runs a scenario with a time limit in ms. If the scenario fails, repeats it with a limit that is four times as long, up
+ * to 60 s.
  *
  * @throws the error of the last run
  */

@@ -12,7 +12,7 @@ describe('the MCP servers of an agent', () => {
   it('give their tools to every session, and changed tools to new sessions', async () => {
     const agent = await startAgent({
       name: 'dense',
-      mcpServers: [stdio('here', { allowedTools: ['echo', 'learn', 'learnt'] })],
+      mcpServers: [stdio('here', { allowedTools: ['echo', 'learn', 'learned'] })],
     });
     const session = await agent.createSession();
     const [schema] = (await agent.mcp.tools()).map(({ inputSchema }) => inputSchema);
@@ -23,7 +23,7 @@ describe('the MCP servers of an agent', () => {
       expect({ toolName, isError }).toEqual({ toolName: 'echo', isError: false });
     }
     await call(agent.mcp, 'learn');
-    await vi.waitUntil(async () => (await agent.mcp.tools()).some(({ name }) => name === 'learnt'), {
+    await vi.waitUntil(async () => (await agent.mcp.tools()).some(({ name }) => name === 'learned'), {
       timeout: 30_000,
     });
     const later = await agent.createSession();

@@ -29,9 +29,9 @@ describe('an MCP server', () => {
   it.each(TRANSPORTS)('that reports a change has its tools listed again (%s)', async (_, make) => {
     const servers = await connect(await make());
     const names = async () => (await servers.tools()).map(({ name }) => name);
-    expect(await names()).not.toContain('learnt');
+    expect(await names()).not.toContain('learned');
     await call(servers, 'learn');
-    await vi.waitUntil(async () => (await names()).includes('learnt'), { timeout: 30_000 });
+    await vi.waitUntil(async () => (await names()).includes('learned'), { timeout: 30_000 });
   });
 
   it('has its name in front of tool names that another server or the agent also uses', async () => {
