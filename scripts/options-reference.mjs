@@ -33,7 +33,7 @@ export function optionsReference(groups, expectedBy) {
       const cells = [`\`${name}\``, typeOf(name, option), isRequired(option) ? 'required' : fallback || 'none', text];
       return `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;
     });
-    return `## ${title}\n\n${about}\n\n| option | type | default | |\n| --- | --- | --- | --- |\n${rows.join('\n')}\n`;
+    return `## ${title}\n\n${about}\n\n| option | type | default | meaning |\n| --- | --- | --- | --- |\n${rows.join('\n')}\n`;
   });
   return [HEAD, ...sections].join('\n');
 }
