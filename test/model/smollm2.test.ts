@@ -105,7 +105,7 @@ describe.skipIf(model === undefined)(title, () => {
     expect(usage.cachedInputTokens).toBe(withTools.report.templateTokens);
   });
 
-  it('streams only whole characters, and leaves out one that `maxTokens` cuts in two', async () => {
+  it('streams only whole characters, and omits a character that `maxTokens` cuts in two', async () => {
     const agent = await startAgent(null);
     const session = await agent.createSession({ systemPrompt: 'You repeat what the user says.', tools: [] });
     const pieces: string[] = [];
@@ -114,7 +114,7 @@ describe.skipIf(model === undefined)(title, () => {
         pieces.push(part.text);
       }
     }
-    expect(pieces).toContain('\u{1F6B2}'); // three tokens of the model each
+    expect(pieces).toContain('\u{1F6B2}'); // this character consists of three tokens
     expect(pieces.join('')).not.toContain('\uFFFD');
   });
 

@@ -1,4 +1,4 @@
-// The output of benchmarks has the documented form. These tests do not check how fast anything is.
+// Checks that the output of the benchmarks has the documented form. These tests do not check any speed.
 import { basename } from 'node:path';
 import { expect, it } from 'vitest';
 import { runChild } from '../helpers/children.js';

@@ -1,4 +1,4 @@
-// The output of the demo on a micro model: its JSON fields, and the same reply from every session.
+// Checks the demo's output on a micro model: the JSON fields, and the same reply from every session.
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -8,7 +8,7 @@ import { microModel } from '../helpers/models.js';
 interface DemoSession {
   source: string;
   cache: string;
-  /** The name of earlier versions for `source` and `cache`. */
+  /** Earlier versions had this field instead of `source` and `cache`. */
   tier: string;
   ms: number;
   cachedTokens: number;
@@ -16,7 +16,7 @@ interface DemoSession {
   reply: string;
 }
 
-it('the demo prints JSON with a miss and nine forks, then a start from disk and nine forks, all with the same reply', async () => {
+it('the demo prints JSON, and replies the same after a prefill, a start from disk and a start from a resident template', async () => {
   const script = fileURLToPath(new URL('../../scripts/demo.mjs', import.meta.url));
   const { stdout } = await promisify(execFile)(process.execPath, [script, '--json', '--model', microModel('dense')]);
   const { model, machine, template, uncached, cached, totals, stats } = JSON.parse(stdout);

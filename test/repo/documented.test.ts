@@ -1,5 +1,5 @@
-// The guide and the options reference describe every member of the agent API's types. Programs in documents compile, the guide lists
-// all error codes, and every exported type has a doc comment.
+// Checks that the guide and the options reference describe every member of the agent API's types. Also checks that the
+// programs in documents compile, that the guide lists all error codes, and that every exported type has a doc comment.
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
@@ -16,30 +16,30 @@ const guide = readdirSync(`${root}docs/guide`)
 
 const page = (name: string, heading: string) => sectionOf(readDocument(`docs/guide/${name}.md`), heading);
 
-/** Options: a row in a section of the generated reference. */
+/** Returns a function that finds options: the rows of a section of the generated reference. */
 const options = (heading: string) => (): string[] =>
   tableOf(sectionOf(readDocument('docs/reference/options.md'), heading), 'option').flatMap(([cell = '']) =>
     namesIn(cell),
   );
 
-/** Fields or methods: a row of a table in the guide, found by the first cells of its header. */
+/** Returns a function that finds fields or methods: the rows of the guide's table whose header begins with `header`. */
 const rows =
   (name: string, heading: string, ...header: string[]) =>
   (): string[] =>
     tableOf(page(name, heading), ...header).flatMap(([cell = '']) => namesIn(cell));
 
-/** Fields: an object in code formatting with these fields and no others. */
+/** Returns a function that finds fields: those of an object in code formatting that has exactly the type's fields. */
 const shape =
   (name: string, heading: string) =>
   (members: readonly string[]): string[] =>
     shapesIn(page(name, heading)).find((fields) => sameNames(fields, members)) ?? [];
 
-/** Methods and getters: code in the guide uses them on a variable of this name. */
+/** Returns a function that finds methods and getters that code in the guide uses on a variable of this name. */
 const usesOf = (variable: string) => (): string[] => usedOf(guide, variable);
 
 const sameNames = (a: readonly string[], b: readonly string[]) => [...a].sort().join() === [...b].sort().join();
 
-/** Where the documents describe the members of each type. A mention anywhere else does not count. */
+/** For each type: a function that finds its members in the documents. A mention in another place does not count. */
 const DOCUMENTED: Record<string, (members: readonly string[]) => string[]> = {
   AgentServer: usesOf('agent'),
   AgentOptions: options('Agent'),
@@ -86,7 +86,7 @@ const DOCUMENTED: Record<string, (members: readonly string[]) => string[]> = {
 };
 
 const ENTRIES = [`${root}lib/index.ts`, `${root}lib/native/index.ts`, `${root}docs/reference/types.ts`];
-/** The package's sources, and the documents' programs beside them. */
+/** Compiles the package's sources and the programs of the documents. */
 function compile(): ts.Program {
   const { config } = ts.readConfigFile(`${root}tsconfig.json`, ts.sys.readFile);
   const { options } = ts.parseJsonConfigFileContent(config, ts.sys, root);
@@ -118,7 +118,7 @@ function exported(name: string): ts.Symbol {
   return symbols.find((each) => each.name === name) as ts.Symbol;
 }
 
-/** The names of a type's members, without internal members and those whose name is a symbol. */
+/** Returns the names of a type's members, except internal members and members whose name is a symbol. */
 function membersOf(name: string): string[] {
   return checker
     .getDeclaredTypeOfSymbol(exported(name))
@@ -128,7 +128,7 @@ function membersOf(name: string): string[] {
     .filter((each) => /^[a-z]\w*$/i.test(each));
 }
 
-/** The fields of each part of a stream, without `type`. */
+/** Returns the fields of each part of a stream, without `type`. */
 function fieldsOfParts(): Map<string, string[]> {
   const { types } = checker.getDeclaredTypeOfSymbol(exported('StreamPart')) as ts.UnionType;
   return new Map(
@@ -191,7 +191,7 @@ describe('a member counts as documented', () => {
     expect(() => tableOf(part, 'method')).toThrow('Expected a table');
   });
 
-  it('only in an object of exactly the fields of its type', () => {
+  it('only in an object that has exactly the fields of its type', () => {
     expect(shapesIn(part)).toEqual([
       ['type', 'path'],
       ['path', 'size'],
@@ -199,7 +199,7 @@ describe('a member counts as documented', () => {
     ]);
   });
 
-  it('only where code uses it on a variable of its type', () => {
+  it('only if code uses it on a variable of its type', () => {
     expect(usedOf(text, 'agent')).toEqual(['close']);
   });
 });

@@ -14,7 +14,7 @@ import { testModel } from '../helpers/models.js';
 import { batchOf, prefill } from '../helpers/native.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-/** A directory inside the package, so that imports of the package by its name work. */
+/** The directory is inside the package, so that programs can import the package by its name. */
 const directory = join(root, '.build', 'documents');
 
 afterAll(() => rm(directory, { recursive: true, force: true }));
@@ -37,7 +37,7 @@ async function runProgram(name: string, programs: Record<string, string> = {}): 
   return stdout;
 }
 
-/** The text that a freshly prefilled sequence generates after a prompt. */
+/** Returns the text that a new sequence generates after a prompt. */
 async function greedyText(prompt: string, count: number): Promise<string> {
   const model = await Model.load({ path: testModel() as string });
   const context = await model.createContext({ kvCells: 4096, maxSequences: 3, nThreads: 2 });

@@ -57,7 +57,7 @@ describe.skipIf(testModel() === undefined)('the example', () => {
     expect(printed).toMatch(/0 sessions open, 0 sequences held/);
   });
 
-  it('streaming streams a reply, aborts one, and leaves one early', async () => {
+  it('streaming streams a reply, aborts another reply, and stops reading a third reply', async () => {
     const printed = await run('streaming');
     expect(printed).toMatch(/> Why is the sky blue\?\n.{40,}/s);
     expect(printed).toMatch(/\[(length|stop): \d+ prompt tokens, \d+ of them cached/);
@@ -89,7 +89,7 @@ describe.skipIf(testModel() === undefined)('the example', () => {
     expect(printed.match(/^\d\. (First,|Whales|Salt).+$/gm)).toHaveLength(3);
   });
 
-  it('is tested here, for every example in the folder', () => {
+  it('in each file of the folder examples/ has a test', () => {
     expect([...tested].sort()).toEqual(Object.keys(examples).sort());
   });
 });

@@ -22,7 +22,7 @@ const LAYERS = [
   'model/',
   'native/',
   'diagnostics/',
-  // The kernel: small files that everything may use.
+  // The kernel: small files that every file may use.
   'sampling-options.ts',
   'parse-options.ts',
   'option-types.ts',
@@ -36,16 +36,16 @@ const LAYERS = [
   'usage.ts',
 ];
 
-/** The only barrels: the public names, and those for tests. */
+/** The only barrels. The first two export the public names. internal.ts exports names for tests and benchmarks. */
 const ENTRY_POINTS = ['index.ts', 'native/index.ts', 'internal.ts'];
 
 const lib = fileURLToPath(new URL('../../lib', import.meta.url));
 
 /** A source file of lib. */
 interface Source {
-  /** Relative to lib, with forward slashes. */
+  /** The path relative to lib, with forward slashes. */
   name: string;
-  /** The specifiers of its imports and re-exports, types and `import()` included. */
+  /** The specifiers of its imports and re-exports, including imports of types and `import()`. */
   imports: string[];
   syntax: ts.SourceFile;
 }
@@ -133,12 +133,12 @@ function parse(name: string, text: string): Source {
   return { name, imports: importsOf(syntax), syntax };
 }
 
-/** The layer's index in LAYERS: 0 is the highest layer, -1 means no layer. */
+/** Returns the index in LAYERS of a file's layer. 0 is the highest layer. -1 means that the file is in no layer. */
 function layerOf(name: string): number {
   return LAYERS.findIndex((layer) => name === layer || (layer.endsWith('/') && name.startsWith(layer)));
 }
 
-/** The file that a relative import refers to, relative to lib, as a .ts file; undefined for packages. */
+/** Returns the .ts file that a relative import refers to, as a path relative to lib, or undefined for a package. */
 function targetOf(source: Source, specifier: string): string | undefined {
   if (!specifier.startsWith('.')) return undefined;
   return posix.normalize(posix.join(posix.dirname(source.name), specifier)).replace(/\.js$/, '.ts');
@@ -161,7 +161,8 @@ function wrongPaths(source: Source): string[] {
     const target = targetOf(source, specifier);
     if (target === undefined) return [];
     const where = `lib/${source.name} imports '${specifier}'`;
-    if (!specifier.endsWith('.js')) return [`${where}: write the suffix .js, Node resolves the compiled file by it`];
+    if (!specifier.endsWith('.js'))
+      return [`${where}: write the suffix .js, because Node.js imports the compiled file`];
     if (target.startsWith('..')) return [`${where}: lib must not import from outside itself`];
     return existsSync(join(lib, target)) ? [] : [`${where}: lib/${target} does not exist`];
   });
@@ -178,7 +179,7 @@ function hasDefaultExport({ syntax }: Source): boolean {
   });
 }
 
-/** A barrel has an `export *`, or nothing but re-exports. */
+/** Returns whether a file is a barrel: a file with an `export *`, or a file that contains only re-exports. */
 function isBarrel({ syntax }: Source): boolean {
   const reExports = syntax.statements.filter(
     (statement) => ts.isExportDeclaration(statement) && statement.moduleSpecifier,

@@ -16,7 +16,7 @@ beforeEach(() => {
 
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
-/** A package like node-llama-cpp: it contains a git bundle of a tree with the version v0.6.0. */
+/** Makes a package like node-llama-cpp. It contains a git bundle of a tree with the version v0.6.0. */
 function packageWithBundle(): { path: string; tree: string } {
   const git = (...args: string[]) =>
     execFileSync('git', ['-c', 'user.name=a', '-c', 'user.email=a@b', ...args], {
@@ -37,13 +37,13 @@ function packageWithBundle(): { path: string; tree: string } {
 }
 
 describe('npm run update:llama', () => {
-  it("takes tree and version from the package's bundle", async () => {
+  it("reads the tree's hash and version from the package's bundle", async () => {
     const { path, tree } = packageWithBundle();
     expect(await readBundle(path, 'package/llama/gitRelease.bundle')).toEqual({ tree, version: 'v0.6.0' });
     await expect(readBundle(path, 'package/elsewhere.bundle')).rejects.toThrow(/elsewhere/);
   });
 
-  it('refuses a package that carries another version', () => {
+  it('refuses a package that contains another version', () => {
     expect(() => requireVersion('v0.7.0', 'carrier@1.0.0', 'v0.6.0')).toThrow(
       'Expected carrier@1.0.0 to contain llama.cpp v0.7.0, got v0.6.0. Name another package with --npm.',
     );

@@ -7,7 +7,10 @@ import { readDocument } from '../helpers/documents.js';
 const document = readDocument('docs/guide/low-level.md');
 const section = sectionOf(document, 'Classes');
 
-/** The names in code formatting in the part of the section about a class: its paragraph and table, or its row of the last table. */
+/**
+ * Returns the names in code formatting that the section has about a class: in the paragraph and the table of the class, or
+ * in the row of the class in the last table.
+ */
 function namesOf(className: string): string[] {
   const blocks = section.split(/^(?=\*\*`|The other classes)/m);
   const block = blocks.find((each) => each.startsWith(`**\`${className}\`**`)) ?? '';
@@ -18,7 +21,7 @@ function namesOf(className: string): string[] {
 const isClass = (value: unknown): value is { prototype: object } =>
   typeof value === 'function' && Object.getOwnPropertyNames(value.prototype ?? {}).length > 1;
 
-/** Every class has `close()`, which the rules explain once. */
+/** Members that the tables need not list. The section "Rules" explains `close()` for all classes. */
 const IN_THE_RULES = ['constructor', 'close'];
 
 describe('docs/guide/low-level.md', () => {

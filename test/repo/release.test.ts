@@ -14,7 +14,7 @@ describe('a release', () => {
     expect(problems({ tag: 'v1.2.0', version: '1.2.0', changelog })).toEqual([]);
   });
 
-  it('is refused with a reason if tag, version, date or entries do not agree', () => {
+  it('is refused with a reason if tag and version differ, or if the changelog has no section, date or entries', () => {
     expect(problems({ tag: 'v1.2.1', version: '1.2.0', changelog })).toEqual([
       'the tag is v1.2.1, but package.json has version 1.2.0',
     ]);
@@ -28,7 +28,7 @@ describe('a release', () => {
     ]);
   });
 
-  it('is refused if package.json names another repository than the one that publishes it', () => {
+  it('is refused if the repository in package.json is not the repository that publishes the release', () => {
     const release = { tag: 'v1.2.0', version: '1.2.0', changelog };
     const problemsOf = (named: { url?: string } | undefined, publisher: string | undefined = origin) =>
       releaseProblems({ ...release, repository: named, origin: publisher });

@@ -1,4 +1,5 @@
-// Tests, benchmarks, scripts and examples use the package's entry points, so files in lib/ can move without changing a test.
+// Checks that tests, benchmarks, scripts and examples import only the package's entry points. Then files in lib/ can move
+// without a change of a test.
 import { readdirSync, readFileSync } from 'node:fs';
 import { posix, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,7 +12,7 @@ const root = fileURLToPath(new URL('../../', import.meta.url));
 const FOLDERS = ['test', 'bench', 'scripts', 'examples'];
 
 interface Source {
-  /** Relative to the repository's root, with forward slashes. */
+  /** The path relative to the repository's root, with forward slashes. */
   name: string;
   syntax: ts.SourceFile;
 }
@@ -29,7 +30,7 @@ const sourcesIn = (folder: string): Source[] =>
     .filter((name) => /\.m?ts$|\.mjs$/.test(name) && !name.includes('/node_modules/'))
     .map(read);
 
-/** The imports that name a file of lib/ or dist/ instead of an entry point. */
+/** Returns a message for each import that names a file of lib/ or dist/ instead of an entry point. */
 function pathsIntoPackage({ name, syntax }: Source): string[] {
   return importsOf(syntax)
     .filter((specifier) => specifier.startsWith('.'))
@@ -41,7 +42,7 @@ function pathsIntoPackage({ name, syntax }: Source): string[] {
     );
 }
 
-/** The names in the braces of imports from, or exports to, a module. */
+/** Returns the names in the braces of a file's imports and re-exports from the modules that `isWanted` selects. */
 function namesOf({ syntax }: Source, isWanted: (specifier: string) => boolean): string[] {
   const names: string[] = [];
   const visit = (node: ts.Node): void => {
@@ -58,7 +59,7 @@ function namesOf({ syntax }: Source, isWanted: (specifier: string) => boolean): 
   return names;
 }
 
-/** Names that `const { name } = await import(...)` takes from a module. */
+/** Returns the names that `const { name } = await import(...)` takes from a module. */
 const loadedNames = ({ syntax }: Source, module: string): string[] =>
   [...syntax.text.matchAll(/\{([^{}]*)\} = await import\('([^']+)'\)/g)]
     .filter(([, , specifier]) => specifier === module)
@@ -67,7 +68,7 @@ const loadedNames = ({ syntax }: Source, module: string): string[] =>
 describe('tests, benchmarks, scripts and examples', () => {
   const sources = FOLDERS.flatMap(sourcesIn);
 
-  it('import the package by its entry points only', () => {
+  it('import only the entry points of the package', () => {
     expect(sources.flatMap(pathsIntoPackage)).toEqual([]);
   });
 

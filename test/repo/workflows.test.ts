@@ -1,4 +1,4 @@
-// Checks the workflows, which cannot run here: the scripts, files and jobs that they name exist.
+// Checks the workflows without running them: the scripts, files and jobs that a workflow names must exist.
 import { execFileSync } from 'node:child_process';
 import {
   existsSync,
@@ -64,7 +64,7 @@ describe.each(workflows)('the workflow $file', ({ text, workflow }) => {
     }
   });
 
-  it('uses only keys of its matrix that an entry has', () => {
+  it('uses only matrix keys that an entry of its matrix has', () => {
     const keys = new Set(
       jobs.flatMap(([, { strategy }]) => (strategy?.matrix.include ?? []).flatMap((each) => Object.keys(each))),
     );
@@ -72,7 +72,7 @@ describe.each(workflows)('the workflow $file', ({ text, workflow }) => {
     expect(usedKeys.filter((key) => !keys.has(key))).toEqual([]);
   });
 
-  it('pins the major version of each action, one for all workflows', () => {
+  it('pins each action to a major version, the same in all workflows', () => {
     const used = workflows.flatMap((each) => [...each.text.matchAll(/uses: ([\w-]+\/[\w./-]+)@(\S+)/g)]);
     const versions = new Map(used.map(([, action = '', version = '']) => [action, version]));
     for (const [, action = '', version = ''] of used) {
@@ -81,7 +81,7 @@ describe.each(workflows)('the workflow $file', ({ text, workflow }) => {
     }
   });
 
-  it('may only read the repository, and publishes only with provenance', () => {
+  it('has only read access to the repository, and publishes only with provenance', () => {
     expect(workflow.permissions).toEqual({ contents: 'read' });
     for (const [name, job] of jobs) {
       const publishes = (job.steps ?? []).some(({ run }) => run?.includes('npm publish'));
@@ -109,7 +109,7 @@ describe.skipIf(process.platform === 'win32')('a publication', () => {
       mkdirSync(join(directory, folder), { recursive: true });
       writeFileSync(join(directory, folder, 'package.json'), JSON.stringify({ name, version: '1.2.3' }));
     }
-    // A registry that has this version of @l/b, and no version of the other two packages.
+    // This `npm` simulates a registry that has the version of @l/b, but no version of the other two packages.
     const npm = `#!/bin/sh
 case "$*" in
   "view @l/b@1.2.3 version") echo 1.2.3 ;;
@@ -138,7 +138,7 @@ it('every platform with a binary has a job that tests the package', () => {
   const machine = ({ os, libc }: Record<string, unknown>) => `${os}${libc ? ` ${libc}` : ''}`;
   const tested = new Set(entries('package').map(machine));
   const built = entries('prebuild').map((entry) =>
-    // This binary is cross-compiled on x64.
+    // This binary is cross-compiled on x64, but tested on arm64.
     entry.platform === 'linux-arm64' && !entry.libc ? 'ubuntu-24.04-arm' : machine(entry),
   );
   expect(built.length).toBeGreaterThan(6);

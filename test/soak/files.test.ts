@@ -31,7 +31,7 @@ const OTHER = someTokens(64, 2);
 const MESSAGE = someTokens(5, 3);
 const STEPS = 3;
 const RealDate = Date;
-/** Without resident templates and without the memory tier, so that every start reads the disk. */
+/** The options of a lab without resident templates and without the memory tier. Every start then reads the disk. */
 const DISK_ONLY = { residents: 0, cache: { maxMemoryBytes: 0 } } as const;
 
 const run = (lab: Lab, template = TEMPLATE) => lab.run(template, MESSAGE, STEPS);
@@ -54,7 +54,7 @@ async function savedEntry(template = TEMPLATE): Promise<{ directory: string; pat
 type Random = () => number;
 type Damage = (path: string, size: number, random: Random) => Promise<void>;
 
-/** Flips one bit at a random offset from `from` to `to`, which depend on the size of the file. */
+/** Returns a function that flips one bit of a file. `from` and `to` compute the range of offsets from the file's size. */
 const flip =
   (from: (size: number) => number, to: (size: number) => number): Damage =>
   async (path, size, random) => {
@@ -107,7 +107,7 @@ const DAMAGES: Record<string, Damage> = {
 };
 
 describe('a cache entry', () => {
-  it('with random damage is a counted miss and does not change the reply', async () => {
+  it('with random damage counts as a miss and does not change the reply', async () => {
     const damaged = new Tally('random corruptions');
     const random = seededRandom(11);
     const { directory, path } = await savedEntry();
@@ -165,7 +165,7 @@ describe('a cache entry', () => {
     expect(truncations.done()).toEqual([]);
   });
 
-  it('with the content of another entry is foreign, and both templates are saved again', async () => {
+  it('with the content of another entry is not used, and both templates are saved again', async () => {
     const swaps = new Tally('swapped entries');
     const { directory, path } = await savedEntry();
     const lab = await openLab({ directory, ...DISK_ONLY });
@@ -190,11 +190,11 @@ describe('a cache entry', () => {
 });
 
 describe('a disk', () => {
-  it('that is full gets no partial files, and every start still gives the right reply', async ({ skip }) => {
+  it('that is full receives no partial files, and every start still gives the right reply', async ({ skip }) => {
     const full = new Tally('saves to a full disk');
     const directory = smallDisk(join(await temporaryDirectory(), 'disk'), '400k');
     if (directory === undefined) {
-      skip('a small file system cannot be mounted here (it takes root)');
+      skip('this user cannot mount a small file system (only root can)');
       return;
     }
     const lab = await openLab({ directory, ...DISK_ONLY, cache: { maxMemoryBytes: 0, allowSharedDirectory: true } });
@@ -220,7 +220,7 @@ describe('a disk', () => {
   it('that is read-only still serves its entries, and failed saves are counted', async ({ skip }) => {
     const directory = smallDisk(join(await temporaryDirectory(), 'disk'), '4m');
     if (directory === undefined) {
-      skip('a file system cannot be mounted here (it takes root)');
+      skip('this user cannot mount a file system (only root can)');
       return;
     }
     const first = await openLab({ directory, cache: { allowSharedDirectory: true } });
@@ -246,7 +246,7 @@ describe('a disk', () => {
 });
 
 describe('the cache directory', () => {
-  it('may be deleted at any moment without a wrong reply', async () => {
+  it('may be deleted at any moment, and no reply becomes wrong', async () => {
     const deletions = new Tally('deletions of the directory');
     const random = seededRandom(17);
     const directory = join(await temporaryDirectory(), 'cache');
@@ -269,7 +269,7 @@ describe('the cache directory', () => {
     expect(deletions.done()).toEqual([]);
   });
 
-  it('with thousands of entries is not scanned for a hit, and its entries are counted when it is opened', async () => {
+  it('with thousands of entries is read once when it is opened, and not for a hit', async () => {
     const { directory, path } = await savedEntry();
     const count = rounds(2000, 10_000);
     const many = new Tally(`hits in a directory of ${count.toLocaleString('en')} entries`);
@@ -292,7 +292,7 @@ describe('the cache directory', () => {
     expect(many.done()).toEqual([]);
   });
 
-  it('loses no entry while the clock jumps back and forward again', async () => {
+  it('loses no entry while the system clock jumps back and forward', async () => {
     const jumps = new Tally('jumps of the clock');
     const random = seededRandom(19);
     const directory = await temporaryDirectory();
@@ -306,7 +306,7 @@ describe('the cache directory', () => {
     await lab.cache.flush();
     for (let index = 1; index <= rounds(6, 60); index++) {
       await jumps.try(`jump ${index}`, async () => {
-        // The entries have just been used, whatever time the clock shows.
+        // The jump must not evict an entry, because all entries were used a moment ago.
         setClock(index % 3 === 0 ? 0 : -Math.floor(random() * 30 * 86_400_000));
         const { report, tokens } = await run(lab);
         expect([report.source, tokens]).toEqual(['disk', expected]);
@@ -331,7 +331,7 @@ describe('the cache directory', () => {
   });
 });
 
-/** Adds `count` entries: hard links to one file under different names, and their lines in the index. */
+/** Adds `count` entries. Each consists of a hard link to the same file under a new name, and a line in the index. */
 async function fillDirectory(directory: string, path: string, count: number): Promise<void> {
   const [line] = (await readFile(join(directory, 'index-1.jsonl'), 'utf8')).split('\n');
   const original = JSON.parse(line as string);
@@ -346,7 +346,7 @@ async function fillDirectory(directory: string, path: string, count: number): Pr
   await appendFile(join(directory, 'index-1.jsonl'), lines.join(''));
 }
 
-/** Moves the time that `Date` returns by `offset` milliseconds until the test ends. */
+/** Shifts the time that `Date` returns by `offset` milliseconds until the test ends. */
 function setClock(offset: number): void {
   onTestFinished(() => {
     globalThis.Date = RealDate;

@@ -1,4 +1,4 @@
-// Several real processes use one cache directory. They are killed and stopped at random moments.
+// Several real processes use one cache directory. Some are killed or stopped at random moments.
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FileLock } from 'llama-headstart/native';
@@ -51,7 +51,7 @@ async function startTogether(
 }
 
 describe('processes that start at the same time with an empty cache', () => {
-  const cold = new Tally('cold starts of processes together');
+  const cold = new Tally('cold starts of several processes');
   afterAll(() => cold.done());
 
   it.each([
@@ -123,7 +123,7 @@ describe('a process that holds the lock of a template', () => {
     owner.go();
     const lockNames = async () =>
       (await readdir(directory)).filter((name) => /^template_[0-9a-f]{64}\.lock$/.test(name));
-    /** Whether the lock is held. The lock file exists a moment before it is locked. */
+    /** Returns whether a process holds the lock. The lock file exists a moment before a process locks it. */
     const isHeld = async () => {
       const [name] = await lockNames();
       const lock = name === undefined ? undefined : await FileLock.tryAcquire(join(directory, name));
@@ -159,7 +159,7 @@ describe('a process that holds the lock of a template', () => {
     expect(holders.wrong).toEqual([]);
   });
 
-  it('does not block others for long when it is stopped, and does no harm when it continues', async () => {
+  it('does not block other processes for long when it is stopped, and damages nothing when it continues', async () => {
     for (let round = 0; round < rounds(1, 5); round++) {
       await holders.try(`stopped, round ${round}`, async () => {
         const directory = await temporaryDirectory();
@@ -199,7 +199,7 @@ describe('a process that holds the lock of a template', () => {
 
 describe('operations of the cache such as prune() and clear()', () => {
   it('change no reply and damage no entry while sessions and another process run', async () => {
-    const calls = new Tally('cache operations beside sessions and another process');
+    const calls = new Tally('cache operations during sessions and another process');
     const random = seededRandom(23);
     const directory = await temporaryDirectory();
     const options = dense(directory);
@@ -208,8 +208,8 @@ describe('operations of the cache such as prune() and clear()', () => {
     await other.ready();
     const lab = await Lab.open({ ...options, residents: 1, cache: { maxMemoryBytes: 0 } });
     onTestFinished(() => lab.close());
-    // With these templates the most likely tokens are far ahead of the others, so that other sequences in the batch
-    // cannot change the greedy replies.
+    // With these templates the chosen tokens are much more likely than all other tokens. Other sequences in the batch
+    // therefore cannot change the greedy replies.
     const templates = [21, 22, 24].map((seed) => someTokens(150, seed));
     const message = Int32Array.from(MESSAGE);
     const replies: number[][] = [];
@@ -254,7 +254,7 @@ describe('operations of the cache such as prune() and clear()', () => {
 });
 
 describe('processes of two versions and two layouts that use one directory at the same time', () => {
-  it('use only their own entries and do not damage the others', async () => {
+  it('reuse no entries of each other and damage none', async () => {
     const shared = new Tally('shared directories of two versions and two layouts');
     const later = await laterVersion();
     for (let round = 0; round < rounds(1, 8); round++) {
@@ -285,7 +285,8 @@ describe('processes of two versions and two layouts that use one directory at th
           'totals-1.json',
           'totals-2.json',
         ]);
-        expect(await lab.cache.clear()).toBe(4); // also entries of the other processes, which then miss once
+        // clear() also removes the entries of the other processes. Their next start is a miss.
+        expect(await lab.cache.clear()).toBe(4);
         const [afterClear] = await startTogether(1, dense(directory), { sessions: 1, process: later });
         expect(afterClear).toMatchObject({ stats: { misses: 1, saves: 1, corruptions: 0 } });
       });

@@ -1,5 +1,5 @@
-// After random operations in random order, the cache behaves as a simple model of it predicts, and never changes a
-// reply.
+// After random operations in random order, the cache behaves as a simple model of the cache predicts, and never changes
+// a reply.
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -23,7 +23,7 @@ interface Prediction {
   resident: boolean;
 }
 
-/** A cache directory, a cache that is opened and closed on it, and the predictions for its templates. */
+/** A cache directory, the cache that is open on this directory, and the predictions for its templates. */
 class ModeledCache {
   readonly directory: string;
   lab: Lab;
@@ -64,8 +64,8 @@ class ModeledCache {
   }
 
   /**
-   * Aborts a start. The start may already have ended, so the state of its template is read from the cache. The other
-   * templates must be unchanged.
+   * Aborts a start. The start may already have ended, so this function reads the state of its template from the cache.
+   * The other templates must be unchanged.
    */
   async abort(index: number): Promise<void> {
     const controller = new AbortController();
@@ -127,7 +127,7 @@ class ModeledCache {
     }
   }
 
-  /** Writes the files that a killed process leaves behind, and restarts. The cache must remove them. */
+  /** Writes the files that a killed process leaves, and opens the cache again. The cache must remove these files. */
   async crash(index: number): Promise<void> {
     await this.lab.close();
     const owner = `${index}`.repeat(16);
@@ -195,7 +195,7 @@ async function stateOf(path: string): Promise<Prediction['disk']> {
   }
 }
 
-/** The tokens after each template and the message, computed without the cache. */
+/** Computes the tokens after each template and the message without the cache. */
 async function uncachedReplies(): Promise<number[][]> {
   const lab = await Lab.open({ path: microModel('dense') });
   const all: number[][] = [];

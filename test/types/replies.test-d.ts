@@ -1,5 +1,5 @@
-// The types that programs see of replies and streams. Nothing here runs: the type check of `npm run check` tests it.
-// The types of `tool()` are tested in test/unit/tool.test.ts.
+// Tests the types of replies and streams. Nothing here runs, because the type check of `npm run check` finds wrong types.
+// test/unit/tool.test.ts tests the types of `tool()`.
 import type {
   AgentServer,
   CompactionReport,
@@ -23,7 +23,7 @@ interface Review {
   note: string;
 }
 
-/** `object` has the output type of the schema. It may be absent, because a reply can be cut off. */
+/** `object` has the output type of the schema. `object` may be absent, because a reply can be cut off. */
 export async function replies(session: Session): Promise<void> {
   const review = await session.send('How was it?', { responseFormat: { type: 'json', schema: REVIEW } });
   expectTypeOf(review).toEqualTypeOf<Reply<Review>>();
@@ -78,7 +78,7 @@ export async function parts(session: Session): Promise<void> {
   }
 }
 
-/** Completions have the same parts, but only text and an end. */
+/** The stream of a completion has the same kinds of parts, but only `text-delta` and `finish`. */
 export async function completions(agent: AgentServer): Promise<void> {
   expectTypeOf(await agent.complete('Once')).toEqualTypeOf<Completion>();
   for await (const part of agent.streamComplete('Once')) {
