@@ -30,20 +30,21 @@ async function measure({ model: path }, options, onProgress) {
   const tokens = (await model.tokenize(systemPrompt.repeat(Math.ceil(end / 400)))).slice(0, end);
   const kvCells = Math.ceil((end + 1) / 256) * 256;
   const engine = new Engine(await model.createContext({ kvCells, batchSize: 512, nThreads: 1 }));
-  const { context } = engine;
-  const prefill = (from, to) => engine.prefill(0, tokens.slice(from, to), from);
+  const sequence = engine.createSequence();
+  await engine.sessions.lease(sequence);
+  const prefill = (from, to) => engine.prefill(sequence, tokens.slice(from, to));
   await prefill(0, history);
-  const state = await context.captureSequence(0, tokens.slice(0, history));
+  const state = await sequence.capture();
   let bytes = 0;
   const capture = async () => {
-    const captured = await context.captureSequence(0, tokens.slice(0, cut));
+    const captured = await sequence.capture();
     bytes = captured.byteLength;
     captured.close();
   };
   /** Measures `work` in a sequence that holds the first `from` tokens. */
   const after = (from, work) => async () => {
-    await context.removeSequence(0);
-    await context.restoreSequence(0, state);
+    await sequence.clear();
+    await sequence.restore(state);
     if (from > history) {
       await prefill(history, from);
     }

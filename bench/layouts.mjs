@@ -6,7 +6,7 @@
 import { availableParallelism } from 'node:os';
 import { basename } from 'node:path';
 import { systemPrompt } from '../scripts/demo/template.mjs';
-import { generate, placeSequences } from './lib/generate.mjs';
+import { generate, leaseAll, placeSequences } from './lib/generate.mjs';
 import { runBench } from './lib/run-bench.mjs';
 import { interleave } from './lib/trials.mjs';
 
@@ -30,16 +30,17 @@ async function measure({ model: path }, options, onProgress) {
       kvLayout,
     });
     const engine = new Engine(context);
-    await engine.prefill(0, prefix, 0);
-    return { engine, state: await engine.context.captureSequence(0, prefix) };
+    const sequences = await leaseAll(engine);
+    await engine.prefill(sequences[0], prefix);
+    return { engine, sequences, state: await sequences[0].capture() };
   };
   const [unified, split] = [await prepareLayout('unified'), await prepareLayout('split')];
   const trial =
-    ({ engine, state }, width, shared) =>
+    ({ engine, sequences, state }, width, shared) =>
     async () => {
-      await placeSequences(engine, state, width, shared);
+      await placeSequences(sequences, state, width, shared);
       const begin = performance.now();
-      await Promise.all(Array.from({ length: width }, (_, id) => generate(model, engine, prefix, id, steps)));
+      await Promise.all(sequences.slice(0, width).map((sequence) => generate(model, engine, prefix, sequence, steps)));
       return performance.now() - begin;
     };
   const measures = WIDTHS.flatMap((width) => [

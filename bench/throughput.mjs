@@ -16,7 +16,7 @@ import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
 import { systemPrompt } from '../scripts/demo/template.mjs';
-import { generate, generateBare, placeSequences } from './lib/generate.mjs';
+import { generate, generateBare, leaseAll, placeSequences } from './lib/generate.mjs';
 import { measureShare } from './lib/js-share.mjs';
 import { runBench } from './lib/run-bench.mjs';
 import { TimedProgram } from './lib/timed-program.mjs';
@@ -46,8 +46,9 @@ async function measure({ model: path, baselineProgram, directory }, options, onP
   });
   const engine = new Engine(context);
   const prefix = (await model.tokenize(systemPrompt.repeat(Math.ceil(count / 400)))).slice(0, count);
-  await engine.prefill(0, prefix, 0);
-  const state = await engine.context.captureSequence(0, prefix);
+  const sequences = await leaseAll(engine);
+  await engine.prefill(sequences[0], prefix);
+  const state = await sequences[0].capture();
   const tokensFile = join(directory, 'tokens');
   await writeFile(tokensFile, new Uint8Array(prefix.buffer));
   const settings = { model: path, threads, kvCells, sequences: MAX_WIDTH, tokensFile, layout };
@@ -73,10 +74,12 @@ async function measure({ model: path, baselineProgram, directory }, options, onP
     [
       `ours${width}`,
       async () => {
-        await placeSequences(engine, state, width, unified);
+        await placeSequences(sequences, state, width, unified);
         const end = measureShare();
         const begin = performance.now();
-        await Promise.all(Array.from({ length: width }, (_, id) => generate(model, engine, prefix, id, steps)));
+        await Promise.all(
+          sequences.slice(0, width).map((sequence) => generate(model, engine, prefix, sequence, steps)),
+        );
         const ms = performance.now() - begin;
         recordShare(`ours${width}`, end(), width * steps);
         return ms;
@@ -87,7 +90,7 @@ async function measure({ model: path, baselineProgram, directory }, options, onP
   measures.push([
     'bare',
     async () => {
-      await placeSequences(engine, state, 1, unified);
+      await placeSequences(sequences, state, 1, unified);
       const end = measureShare();
       const begin = performance.now();
       await generateBare(context, prefix, steps);

@@ -3,22 +3,33 @@
 import { Detokenizer } from 'llama-headstart/internal';
 
 /**
- * Empties all sequences, then restores `state` into the first `width` sequences. If `shared` is true, these sequences
- * use the same KV cells. Otherwise each has its own copy.
+ * Leases all sequences of an engine.
  *
  * @param {import('llama-headstart/internal').Engine} engine
+ * @returns {Promise<import('llama-headstart/internal').Sequence[]>}
+ */
+export async function leaseAll(engine) {
+  const sequences = Array.from({ length: engine.context.info.maxSequences }, () => engine.createSequence());
+  for (const sequence of sequences) await engine.sessions.lease(sequence);
+  return sequences;
+}
+
+/**
+ * Empties all sequences, then restores `state` into the first `width` of them. With `shared`, all of them use the same KV
+ * cells; otherwise each has its own copy.
+ *
+ * @param {readonly import('llama-headstart/internal').Sequence[]} sequences
  * @param {import('llama-headstart/native').SequenceState} state
  * @param {number} width
  * @param {boolean} shared needs a unified KV cache
  */
-export async function placeSequences(engine, state, width, shared) {
-  for (let sequence = 0; sequence < engine.context.info.maxSequences; sequence++) {
-    await engine.context.removeSequence(sequence);
-  }
-  await engine.context.restoreSequence(0, state);
-  for (let sequence = 1; sequence < width; sequence++) {
-    if (shared) await engine.context.copySequence(0, sequence);
-    else await engine.context.restoreSequence(sequence, state);
+export async function placeSequences(sequences, state, width, shared) {
+  for (const sequence of sequences) await sequence.clear();
+  const [first, ...others] = sequences.slice(0, width);
+  await first.restore(state);
+  for (const sequence of others) {
+    if (shared) await sequence.forkFrom(first);
+    else await sequence.restore(state);
   }
 }
 
@@ -29,16 +40,15 @@ export async function placeSequences(engine, state, width, shared) {
  * @param {import('llama-headstart/native').Model} model
  * @param {import('llama-headstart/internal').Engine} engine
  * @param {Int32Array} prefix the tokens that the sequence holds
- * @param {number} sequence
+ * @param {import('llama-headstart/internal').Sequence} sequence
  * @param {number} steps
  */
 export async function generate(model, engine, prefix, sequence, steps) {
   const reply = new Detokenizer(model, new Set());
   let text = '';
-  let token = prefix[prefix.length - 1 - sequence];
+  let token = prefix[prefix.length - 1 - sequence.id];
   for (let done = 0; done < steps; done++) {
-    const tokens = Int32Array.of(token);
-    ({ token } = await engine.decode({ sequence, tokens, from: prefix.length + done }));
+    ({ token } = await engine.decode({ sequence, tokens: Int32Array.of(token) }));
     if (!model.isEndOfGeneration(token)) text += reply.push(token);
   }
   return text;

@@ -1,5 +1,6 @@
 import { combinedSignal, throwIfAborted } from '../abort.js';
 import type { Engine } from '../engine/engine.js';
+import type { Sequence } from '../engine/sequence.js';
 import { HeadstartError } from '../errors.js';
 import { forgivingLogger, type Logger } from '../logger.js';
 import { SequenceState } from '../native/state.js';
@@ -128,12 +129,12 @@ export class PrefixCache {
   /**
    * Brings a template into an empty sequence.
    *
-   * @param sequence an empty sequence of the engine's session pool
+   * @param sequence an empty sequence, leased from the engine's session pool
    * @param tokens the template's token ids, at least one; do not change the array during the call
    * @throws HeadstartError `ABORTED`, `CLOSED`, `CONTEXT_FULL`, `TOKEN_OUT_OF_RANGE`, `DECODE_FAILED`; the sequence is then
    *   empty.
    */
-  async start(sequence: number, tokens: Int32Array, options: StartOptions = {}): Promise<StartReport> {
+  async start(sequence: Sequence, tokens: Int32Array, options: StartOptions = {}): Promise<StartReport> {
     const begin = performance.now();
     this.#requireOpen();
     throwIfAborted(options.signal);
@@ -149,7 +150,7 @@ export class PrefixCache {
         : this.#loader.bypass(request, whyBypass));
       return this.#report(request, filled, begin);
     } catch (error) {
-      await this.#options.engine.context.removeSequence(sequence).catch(() => undefined);
+      await sequence.clear().catch(() => undefined);
       this.#requireOpen();
       if (HeadstartError.isInstance(error, 'PREEMPTED')) {
         return this.start(sequence, tokens, options); // older requests needed the cells, and have them now

@@ -1,42 +1,19 @@
 import { LRUCache } from 'lru-cache';
 import type { Engine } from '../engine/engine.js';
-import type { SequenceHolder } from '../engine/sequence-pool.js';
+import type { Sequence } from '../engine/sequence.js';
 import { sameTokens } from '../tokens.js';
 import { publish } from './events.js';
 
 /** A template that stays in a separate sequence. Sessions start by forking this sequence. */
-export class ResidentTemplate implements SequenceHolder {
-  readonly key: string;
+export interface ResidentTemplate {
+  key: string;
   /** See `groupOf`. */
-  readonly group: string;
-  readonly tokens: Int32Array;
-  sequence = -1;
+  group: string;
+  tokens: Int32Array;
+  /** Busy while the template is loaded. */
+  sequence: Sequence;
   /** Duration of the prefill that this template replaces, ms. */
-  prefillMs = 0;
-  /** While the template is loaded, its sequence cannot be evicted. */
-  filling = true;
-  readonly #owner: ResidentTemplates;
-
-  constructor(owner: ResidentTemplates, key: string, group: string, tokens: Int32Array) {
-    this.#owner = owner;
-    this.key = key;
-    this.group = group;
-    this.tokens = tokens;
-  }
-
-  /** Whether the template cannot be evicted now. A pinned template can be evicted only if no other template can. */
-  get busy(): boolean {
-    return this.filling || (this.pinned && this.#owner.hasUnpinned());
-  }
-
-  /** If KV cells run out, a pinned template is evicted only after the idle sessions. */
-  get pinned(): boolean {
-    return this.#owner.isPinned(this.key);
-  }
-
-  onEvicted(): void {
-    this.#owner.forget(this, 'another template or session needed its sequence or cells');
-  }
+  prefillMs: number;
 }
 
 /**
@@ -95,8 +72,8 @@ export class ResidentTemplates {
   }
 
   /** Shares the template's cells with an empty sequence. */
-  fork(resident: ResidentTemplate, sequence: number): Promise<void> {
-    return this.#engine.context.copySequence(resident.sequence, sequence);
+  fork(resident: ResidentTemplate, sequence: Sequence): Promise<void> {
+    return sequence.forkFrom(resident.sequence);
   }
 
   /** Whether a template of this many tokens can become resident. */
@@ -107,42 +84,47 @@ export class ResidentTemplates {
   /**
    * Leases a sequence for a new resident template, within the budgets of cells.
    *
-   * @param forSequence the sequence that starts from the template. No session that is older than its holder loses
-   *   cells.
+   * @param forSequence the sequence that starts from the template. No session that is older than it loses cells.
    * @returns undefined while all resident sequences are being filled, or if sessions share too many cells of a sliding
    *   window with templates that are no longer resident
    */
-  tryLease(key: string, group: string, tokens: Int32Array, forSequence: number): ResidentTemplate | undefined {
-    for (const resident of this.values()) {
-      if (this.cells + tokens.length <= this.#maxCells) {
-        break;
-      }
-      if (!resident.busy) {
-        this.drop(resident, 'it exceeded the budget of resident cells');
-      }
-    }
+  tryLease(key: string, group: string, tokens: Int32Array, forSequence: Sequence): ResidentTemplate | undefined {
+    this.#makeSpace(tokens.length);
     if (!this.#engine.window.admitsResident()) {
       return undefined;
     }
-    const resident = new ResidentTemplate(this, key, group, tokens.slice());
     const { sessions, residents } = this.#engine;
-    const sequence = residents.tryLease(resident, sessions.ageOf(forSequence));
-    if (sequence === undefined) {
-      return undefined;
+    const sequence = this.#engine.createSequence({
+      onEvicted: () => this.#forget(resident, 'another template or session needed its sequence or cells'),
+    });
+    const resident: ResidentTemplate = { key, group, tokens: tokens.slice(), sequence, prefillMs: 0 };
+    return residents.tryLease(sequence, sessions.ageOf(forSequence)) ? resident : undefined;
+  }
+
+  /** Drops the least recently used templates until a new one of this many tokens is within the budget of cells. */
+  #makeSpace(tokens: number): void {
+    const idle = this.values().filter(({ sequence }) => !sequence.busy);
+    const pinnedLast = [
+      ...idle.filter(({ sequence }) => !sequence.pinned),
+      ...idle.filter(({ sequence }) => sequence.pinned),
+    ];
+    for (const resident of pinnedLast) {
+      if (this.cells + tokens <= this.#maxCells) {
+        break;
+      }
+      this.drop(resident, 'it exceeded the budget of resident cells');
     }
-    resident.sequence = sequence;
-    return resident;
   }
 
   /** Call it when the sequence holds the template. From then on sessions may fork it. */
   admit(resident: ResidentTemplate): void {
+    resident.sequence.pinned = this.isPinned(resident.key);
     this.#residents.set(resident.key, resident);
   }
 
   /** Call it when filling the sequence has ended, successfully or not. */
   settle(resident: ResidentTemplate): void {
-    resident.filling = false;
-    this.#engine.residents.idle();
+    this.#engine.residents.setIdle(resident.sequence);
   }
 
   /** Releases the sequence of a template that could not be loaded. */
@@ -152,7 +134,7 @@ export class ResidentTemplates {
 
   /** Removes a template and releases its sequence. */
   drop(resident: ResidentTemplate, reason: string): void {
-    this.forget(resident, reason);
+    this.#forget(resident, reason);
     this.#engine.residents.release(resident.sequence);
   }
 
@@ -167,8 +149,7 @@ export class ResidentTemplates {
     return this.#residents.peek(key);
   }
 
-  /** @internal Call it when the pool has evicted the template's sequence. */
-  forget(resident: ResidentTemplate, reason: string): void {
+  #forget(resident: ResidentTemplate, reason: string): void {
     if (this.get(resident.key) === resident) {
       this.#residents.delete(resident.key);
       this.#onEvicted();
@@ -182,14 +163,13 @@ export class ResidentTemplates {
     } else {
       this.#pinned.delete(key);
     }
+    const resident = this.get(key);
+    if (resident !== undefined) {
+      resident.sequence.pinned = pinned;
+    }
   }
 
   isPinned(key: string): boolean {
     return this.#pinned.has(key);
-  }
-
-  /** Whether an unpinned template can be evicted now. */
-  hasUnpinned(): boolean {
-    return this.values().some(({ key, filling }) => !filling && !this.#pinned.has(key));
   }
 }

@@ -1,3 +1,4 @@
+import type { Sequence } from '../engine/sequence.js';
 import type { Keyring } from './key.js';
 import type { StartReport } from './start-report.js';
 
@@ -5,7 +6,8 @@ import type { StartReport } from './start-report.js';
 export interface StartRequest {
   key: string;
   keyring: Keyring;
-  sequence: number;
+  /** A leased, empty sequence. */
+  sequence: Sequence;
   tokens: Int32Array;
   /**
    * Ascending token counts inside the template. The prefill is cut after each of them, and each prefix is saved as a

@@ -201,7 +201,8 @@ export class TemplateCache<Template extends TenantOptions = TemplateOptions> {
     const release = await lock.read(signal);
     const { sessions } = engine;
     try {
-      const sequence = await sessions.lease({ busy: true, onEvicted: () => undefined }, signal);
+      const sequence = engine.createSequence();
+      await sessions.lease(sequence, signal);
       try {
         return await cache.start(sequence, tokens, { tenant: template.tenant, breakpoints: breakpoints ?? [], signal });
       } finally {

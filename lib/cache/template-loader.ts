@@ -2,6 +2,7 @@
 // prefill. If several starts in this or other processes need the same template, one of them computes it and the others
 // wait.
 import type { Engine } from '../engine/engine.js';
+import type { Sequence } from '../engine/sequence.js';
 import { HeadstartError } from '../errors.js';
 import type { Logger } from '../logger.js';
 import type { SequenceState } from '../native/state.js';
@@ -67,7 +68,7 @@ export class TemplateLoader {
     const { engine } = this.#parts;
     await this.#decode(request, 0, () => Promise.resolve());
     if (engine.hasWindow) {
-      await this.#dropMaskedCells(request, await this.#capture(request.sequence, request.tokens));
+      await this.#dropMaskedCells(request, await this.#capture(request.sequence));
     }
     return { source: 'prefill', cache: 'bypass', cachedTokens: 0, bytes: 0, prefillMs: 0, reason };
   }
@@ -200,7 +201,7 @@ export class TemplateLoader {
     const ms = performance.now() - begin;
     prefillEstimate.notePrefill(tokens.length - from, ms);
     const prefillMs = from === 0 ? ms : Math.max(ms, prefillEstimate.expectedPrefillMs(tokens.length));
-    const state = await this.#capture(sequence, tokens);
+    const state = await this.#capture(sequence);
     let notSaved: string | undefined;
     if (state === undefined) {
       await lock?.release();
@@ -229,7 +230,7 @@ export class TemplateLoader {
     }
     const bytes = await this.#loadNearest(nearest, request);
     if (bytes === undefined) {
-      await engine.context.removeSequence(sequence);
+      await sequence.clear();
       return undefined;
     }
     const end = nearest.shared === nearest.tokens ? 'ends there' : 'differs from there on';
@@ -242,7 +243,7 @@ export class TemplateLoader {
    * tokens
    */
   async #loadNearest(nearest: NearestTemplate, request: StartRequest): Promise<number | undefined> {
-    const { engine, residents } = this.#parts;
+    const { residents } = this.#parts;
     const { sequence } = request;
     let bytes = 0;
     if (nearest.source === 'resident') {
@@ -262,7 +263,7 @@ export class TemplateLoader {
         return undefined;
       }
     }
-    if (nearest.shared < nearest.tokens && !(await engine.context.removeSequence(sequence, nearest.shared))) {
+    if (nearest.shared < nearest.tokens && !(await sequence.trim(nearest.shared))) {
       return undefined;
     }
     return bytes;
@@ -307,7 +308,7 @@ export class TemplateLoader {
       tokens.length,
     ]) {
       if (cut > position) {
-        await this.#parts.engine.prefill(sequence, tokens.slice(position, cut), position, { signal });
+        await this.#parts.engine.prefill(sequence, tokens.slice(position, cut), { signal });
         position = cut;
       }
       if (cut < tokens.length) {
@@ -323,7 +324,7 @@ export class TemplateLoader {
     if (memory.has(key) || disk?.index.get(disk.nameOf(key)) !== undefined) {
       return;
     }
-    const state = await this.#capture(sequence, head);
+    const state = await this.#capture(sequence);
     if (state !== undefined) {
       writeBehind.save({ key, keyring, state, tokens: head, prefillMs });
     }
@@ -333,22 +334,22 @@ export class TemplateLoader {
   async #restore({ sequence, signal }: StartRequest, state: SequenceState): Promise<string | undefined> {
     const { engine, logger } = this.#parts;
     try {
-      await engine.withCells(() => engine.context.restoreSequence(sequence, state), signal, sequence);
+      await engine.withCells(() => sequence.restore(state), signal, sequence);
       return undefined;
     } catch (error) {
       if (HeadstartError.isInstance(error, 'CLOSED') || HeadstartError.isInstance(error, 'ABORTED')) {
         throw error;
       }
       logger?.('warn', `template cache: ${String(error)}`);
-      await engine.context.removeSequence(sequence);
+      await sequence.clear();
       return `not restored: ${error instanceof Error ? error.message : String(error)}`;
     }
   }
 
-  async #capture(sequence: number, tokens: Int32Array): Promise<SequenceState | undefined> {
-    const { engine, logger } = this.#parts;
+  async #capture(sequence: Sequence): Promise<SequenceState | undefined> {
+    const { logger } = this.#parts;
     try {
-      return await engine.context.captureSequence(sequence, tokens);
+      return await sequence.capture();
     } catch (error) {
       if (HeadstartError.isInstance(error, 'CLOSED')) {
         throw error;
@@ -370,7 +371,7 @@ export class TemplateLoader {
     }
     try {
       if (engine.hasWindow) {
-        await engine.context.removeSequence(request.sequence);
+        await request.sequence.clear();
         if ((await this.#restore(request, state)) !== undefined) {
           await this.#decode(request, 0, () => Promise.resolve());
         }

@@ -3,6 +3,7 @@ import type { DecodeBatch } from '../native/context.js';
 import type { Sampler } from '../native/sampler.js';
 import type { PendingRequest } from './decode-request.js';
 import type { BatchInvariance } from './reproducible/self-test.js';
+import type { Sequence } from './sequence.js';
 
 /** The part of a request that is in one batch. */
 export interface Slice {
@@ -39,7 +40,8 @@ const MIN_CHUNK = 32;
 
 /**
  * Chooses the requests of the next batch: all single tokens, then prompts, both in the order of `queue`. Prompts get
- * equal shares of the rest of the batch. If a prompt does not need its whole share, the other prompts get the rest.
+ * equal shares of the rest of the batch. If a prompt does not need its whole share, the other prompts get the rest. Prompts
+ * of the highest priority go first; the others get what these leave.
  */
 export function planBatch(queue: readonly PendingRequest[], limits: BatchLimits): Slice[] {
   const { batchSize, chunkSize = batchSize } = limits;
@@ -49,7 +51,7 @@ export function planBatch(queue: readonly PendingRequest[], limits: BatchLimits)
   }
   const slices: Slice[] = [];
   const prompts: PendingRequest[] = [];
-  const sequences = new Set<number>();
+  const sequences = new Set<Sequence>();
   for (const pending of queue) {
     if (sequences.has(pending.request.sequence)) {
       continue; // an earlier request of this sequence is already in the batch
@@ -120,13 +122,26 @@ function soloRequest(
 const isPrompt = (pending: PendingRequest) => pending.remaining > 1;
 
 function sharePrompts(slices: Slice[], prompts: readonly PendingRequest[], budget: number, maxOutputs: number): void {
-  const share = Math.max(MIN_CHUNK, Math.floor(budget / Math.max(1, prompts.length)));
   let left = budget;
-  const outputs = () => slices.length; // each slice has at most one output row
+  for (let waiting = prompts; waiting.length > 0 && left > 0; ) {
+    const highest = Math.max(...waiting.map(priorityOf));
+    const urgent = waiting.filter((pending) => priorityOf(pending) === highest);
+    left -= shareAmong(slices, urgent, left, maxOutputs);
+    waiting = waiting.filter((pending) => priorityOf(pending) !== highest);
+  }
+}
+
+const priorityOf = ({ request }: PendingRequest) => request.priority ?? 0;
+
+/** @returns the number of tokens that were added to the batch */
+function shareAmong(slices: Slice[], prompts: readonly PendingRequest[], budget: number, maxOutputs: number): number {
+  const share = Math.max(MIN_CHUNK, Math.floor(budget / prompts.length));
+  let left = budget;
   const chunks: Slice[] = [];
   for (const pending of prompts) {
     const count = Math.min(pending.remaining, share, left);
-    if (count > 0 && outputs() < maxOutputs) {
+    if (count > 0 && slices.length < maxOutputs) {
+      // each slice has at most one output row
       const chunk = { pending, count };
       chunks.push(chunk);
       slices.push(chunk);
@@ -138,6 +153,7 @@ function sharePrompts(slices: Slice[], prompts: readonly PendingRequest[], budge
     chunk.count += more;
     left -= more;
   }
+  return budget - left;
 }
 
 /**
@@ -169,10 +185,11 @@ export class BatchWriter {
     let rows = 0;
     for (const { pending, count } of slices) {
       const { request, done } = pending;
-      for (let index = done; index < done + count; index++, row++) {
-        tokens[row] = request.tokens[index] as number;
-        positions[row] = request.from + index;
-        sequences[row] = request.sequence;
+      const { id, length } = request.sequence;
+      for (let index = 0; index < count; index++, row++) {
+        tokens[row] = request.tokens[done + index] as number;
+        positions[row] = length + index;
+        sequences[row] = id;
         outputs[row] = 0;
       }
       if (done + count === request.tokens.length) {

@@ -2,6 +2,7 @@ import { abortedError, onAbort } from '../abort.js';
 import { HeadstartError } from '../errors.js';
 import type { CellWaiter, CellWaitQueue } from './cell-wait-queue.js';
 import type { PendingRequest } from './decode-request.js';
+import type { Sequence } from './sequence.js';
 
 /** Requests that wait for KV cells. Each one is later retried, rejected or aborted. */
 export class BlockedRequests {
@@ -17,7 +18,7 @@ export class BlockedRequests {
   }
 
   /** Whether a request of this sequence waits. */
-  has(sequence: number): boolean {
+  has(sequence: Sequence): boolean {
     return [...this.#waiting.keys()].some(({ request }) => request.sequence === sequence);
   }
 
@@ -59,14 +60,14 @@ export class BlockedRequests {
     this.#waiting.delete(pending);
   }
 
-  /** A preempted request that has already reported tokens cannot restart here: its session has to rebuild the sequence. */
+  /** A preempted request whose sequence held tokens cannot restart here: its session has to rebuild the sequence. */
   #retry(pending: PendingRequest): void {
     if (pending.emptied && !pending.restartable) {
       pending.reject(
         new HeadstartError(
           'PREEMPTED',
           'The sequence was emptied because older requests needed its cells: decode its tokens again',
-          { sequences: [pending.request.sequence] },
+          { sequences: [pending.request.sequence.id] },
         ),
       );
       return;
@@ -78,5 +79,5 @@ export class BlockedRequests {
 
 /** The error of an aborted request that is in no batch. */
 export function abortedRequestError({ request, emptied }: PendingRequest): HeadstartError {
-  return abortedError(request.signal, emptied ? [request.sequence] : undefined);
+  return abortedError(request.signal, emptied ? [request.sequence.id] : undefined);
 }

@@ -1,23 +1,22 @@
 import { HeadstartError } from '../errors.js';
 import type { Sampler } from '../native/sampler.js';
 import { describe } from '../options.js';
+import { Sequence } from './sequence.js';
 
 /** Options of a prefill. */
 export interface PrefillOptions {
   /** Stops the prefill between two decodes, with `ABORTED`. */
   signal?: AbortSignal | undefined;
-  /** Called after each batch with the tokens that are now in the sequence. */
-  onDecoded?: ((tokens: Int32Array) => void) | undefined;
 }
 
 /** Tokens to append to a sequence. */
 export interface DecodeRequest extends PrefillOptions {
-  /** The id of a sequence that the caller has leased. */
-  sequence: number;
+  /** A leased sequence. */
+  sequence: Sequence;
   /** At least one token. Do not change the array while the request runs. */
   tokens: Int32Array;
-  /** The position of the first token: the current length of the sequence. */
-  from: number;
+  /** Prompts of a higher priority are prefilled first. @default 0 */
+  priority?: number | undefined;
   /** Chooses the next token. @default chooses the most likely token */
   sampler?: Sampler | null | undefined;
   /** The number of most likely next tokens to return with their log-probabilities. @default 0 */
@@ -56,12 +55,17 @@ export class PendingRequest {
   suspect = false;
   /** Whether the request was preempted. Its sequence is then empty. */
   emptied = false;
+  /** After a preemption: KV cells that the sequence needs to hold its earlier tokens and the request. */
+  cellsNeeded = 0;
+  /** Whether the scheduler can decode the request again from its start: it begins an empty sequence. */
+  readonly restartable: boolean;
   resolve!: (decoded: Decoded) => void;
   reject!: (error: unknown) => void;
 
   constructor(request: DecodeRequest, age: number) {
     this.request = request;
     this.age = age;
+    this.restartable = request.sequence.isEmpty;
     this.promise = new Promise((resolve, reject) => {
       this.resolve = resolve;
       this.reject = reject;
@@ -71,35 +75,19 @@ export class PendingRequest {
   get remaining(): number {
     return this.request.tokens.length - this.done;
   }
-
-  /** KV cells that the sequence uses when the request is decoded. */
-  get cellsNeeded(): number {
-    return this.request.from + this.request.tokens.length;
-  }
-
-  /**
-   * Whether the scheduler can decode the request again from its start: it begins an empty sequence and reports no
-   * tokens.
-   */
-  get restartable(): boolean {
-    return this.request.from === 0 && this.request.onDecoded === undefined;
-  }
 }
 
 /** The limits of the context, for {@link requestProblem}. */
 export interface RequestLimits {
-  maxSequences: number;
   vocabularySize: number;
 }
 
-const MAX_POSITION = 2 ** 31 - 1;
-
 /**
  * Finds problems that would make a whole batch fail, or affect another request. The context reports other problems when
- * it decodes: tokens out of range, and positions that do not continue their sequence.
+ * it decodes: tokens out of range.
  */
 export function requestProblem(request: DecodeRequest, limits: RequestLimits): HeadstartError | undefined {
-  const { sequence, tokens, from, signal, onDecoded, logProbabilities = 0 } = request;
+  const { sequence, tokens, signal, logProbabilities = 0 } = request;
   if (!(tokens instanceof Int32Array) || tokens.length === 0) {
     const received = tokens instanceof Int32Array ? 'an empty one' : describe(tokens);
     return new HeadstartError(
@@ -107,28 +95,18 @@ export function requestProblem(request: DecodeRequest, limits: RequestLimits): H
       `Expected \`tokens\` to be an Int32Array with at least one token, got ${received}`,
     );
   }
-  if (!isIntegerBelow(sequence, limits.maxSequences)) {
-    const expected = `an integer from 0 to ${limits.maxSequences - 1}`;
-    return new HeadstartError(
-      'SEQUENCE_OUT_OF_RANGE',
-      `Expected \`sequence\` to be ${expected}, got ${describe(sequence)}`,
-    );
-  }
-  if (!isIntegerBelow(from, MAX_POSITION)) {
-    const expected = 'the length of the sequence, an integer of at least 0';
-    return new HeadstartError('POSITION_INVALID', `Expected \`from\` to be ${expected}, got ${describe(from)}`);
+  if (!(sequence instanceof Sequence) || !sequence.isLeased) {
+    const received = sequence instanceof Sequence ? 'one that was released or evicted' : describe(sequence);
+    return new HeadstartError('INVALID_ARGUMENT', `Expected \`sequence\` to be a leased sequence, got ${received}`);
   }
   if (!isIntegerBelow(logProbabilities, limits.vocabularySize + 1)) {
     const expected = `an integer from 0 to ${limits.vocabularySize}`;
     const got = describe(logProbabilities);
     return new HeadstartError('INVALID_ARGUMENT', `Expected \`logProbabilities\` to be ${expected}, got ${got}`);
   }
-  if (signal !== undefined && typeof signal?.aborted !== 'boolean') {
-    return new HeadstartError('INVALID_ARGUMENT', `Expected \`signal\` to be an AbortSignal, got ${describe(signal)}`);
-  }
-  return onDecoded === undefined || typeof onDecoded === 'function'
+  return signal === undefined || typeof signal?.aborted === 'boolean'
     ? undefined
-    : new HeadstartError('INVALID_ARGUMENT', `Expected \`onDecoded\` to be a function, got ${describe(onDecoded)}`);
+    : new HeadstartError('INVALID_ARGUMENT', `Expected \`signal\` to be an AbortSignal, got ${describe(signal)}`);
 }
 
 function isIntegerBelow(value: unknown, limit: number): boolean {

@@ -36,21 +36,6 @@ export function requestExtras(
   );
 }
 
-/**
- * Calls a request's `onDecoded` with its newest tokens.
- *
- * @returns the error that `onDecoded` threw, which must reject this request only
- */
-export function reportDecoded({ request, done }: PendingRequest, count: number): { error: unknown } | undefined {
-  try {
-    const { tokens, onDecoded } = request;
-    onDecoded?.(count === tokens.length ? tokens : tokens.subarray(done, done + count));
-    return undefined;
-  } catch (error) {
-    return { error };
-  }
-}
-
 /** Settles the promise of a request that is fully decoded. A negative `token` means that its sampler failed. */
 export function settleRequest(
   { request, resolve, reject }: PendingRequest,

@@ -2,85 +2,58 @@ import type { Context, ContextCounters, ContextInfo, DecodeBatch } from '../nati
 import type { AppliedLora } from '../native/lora.js';
 import type { ModelInfo } from '../native/model.js';
 import type { SequenceState } from '../native/state.js';
-import { CellLedger } from './cell-ledger.js';
-import type { DecodeRequest, RequestLimits } from './decode-request.js';
-import { PrefillLog } from './reproducible/prefill-log.js';
+import type { RequestLimits } from './decode-request.js';
 
 /**
- * The context of an engine. It counts the KV cells in use. Calls run in order on the context's thread, between two
- * decodes. Only the scheduler may decode.
+ * The context of an engine. Calls run in order on the context's thread, between two decodes. Only the scheduler may
+ * decode, and only a {@link Sequence} may change sequences, because it records what they hold.
  */
 export class EngineContext {
   /** The context's parameters. */
   readonly info: Readonly<ContextInfo>;
   /** The context's model. */
   readonly model: Readonly<ModelInfo>;
-  /** Counts the KV cells in use. */
-  readonly cells: CellLedger;
-  /** @internal Present with `reproducible`. */
-  readonly prefillLog: PrefillLog | undefined;
+  /** @internal Whether sequences record the batches in which their tokens were decoded, for `reproducible`. */
+  readonly keepsPrefillLog: boolean;
+  /** @internal Called when KV cells were released. */
+  readonly onFreed: () => void;
   /** @internal For the scheduler. */
   readonly requestLimits: Readonly<RequestLimits>;
   readonly #context: Context;
-  readonly #onFreed: () => void;
   #isAdapted = false;
 
-  /**
-   * @param onFreed called when KV cells were released
-   * @param keepPrefillLog whether to record the batches of each sequence
-   */
-  constructor(context: Context, onFreed: () => void, keepPrefillLog = false) {
+  constructor(context: Context, onFreed: () => void, keepsPrefillLog = false) {
     this.#context = context;
-    this.prefillLog = keepPrefillLog ? new PrefillLog() : undefined;
-    this.#onFreed = onFreed;
+    this.onFreed = onFreed;
+    this.keepsPrefillLog = keepsPrefillLog;
     this.info = context.info;
     this.model = context.model;
-    const { maxSequences } = this.info;
-    this.cells = new CellLedger(maxSequences);
-    this.requestLimits = { maxSequences, vocabularySize: this.model.vocabulary.size };
+    this.requestLimits = { vocabularySize: this.model.vocabulary.size };
   }
 
   /** Like {@link Context.removeSequence}. */
-  async removeSequence(sequence: number, from = 0, to?: number): Promise<boolean> {
-    const removing = this.#context.removeSequence(sequence, from, to);
-    if (from === 0 && to === undefined) {
-      this.#cut(sequence, 0); // Removing a whole sequence never fails, so count it at once.
-      return removing;
-    }
-    const removed = await removing;
-    if (removed && to === undefined) {
-      this.#cut(sequence, from);
-    }
-    return removed;
+  removeSequence(id: number, from?: number): Promise<boolean> {
+    return this.#context.removeSequence(id, from);
   }
 
   /** Like {@link Context.copySequence}. */
-  async copySequence(source: number, target: number): Promise<void> {
-    const copying = this.#context.copySequence(source, target);
-    this.cells.copy(source, target); // counted at once, for the next caller
-    await copying.catch((error: unknown) => {
-      this.cells.cut(target, 0);
-      throw error;
-    });
+  copySequence(source: number, target: number): Promise<void> {
+    return this.#context.copySequence(source, target);
   }
 
   /** Like {@link Context.captureSequence}. */
-  captureSequence(sequence: number, tokens: Int32Array): Promise<SequenceState> {
-    return this.#context.captureSequence(sequence, tokens);
+  captureSequence(id: number, tokens: Int32Array): Promise<SequenceState> {
+    return this.#context.captureSequence(id, tokens);
   }
 
   /** Like {@link Context.restoreSequence}. */
-  async restoreSequence(sequence: number, state: SequenceState): Promise<void> {
-    await this.#context.restoreSequence(sequence, state);
-    const { length } = state.tokens;
-    // A state contains only the cells inside the window.
-    this.cells.restore(sequence, length, Math.min(length, this.model.slidingWindow));
-    this.prefillLog?.set(sequence, []); // A template needs no log. If a session is restored, its log is set afterwards.
+  restoreSequence(id: number, state: SequenceState): Promise<void> {
+    return this.#context.restoreSequence(id, state);
   }
 
   /** Like {@link Context.positionRange}. */
-  positionRange(sequence: number): Promise<{ first: number; last: number }> {
-    return this.#context.positionRange(sequence);
+  positionRange(id: number): Promise<{ first: number; last: number }> {
+    return this.#context.positionRange(id);
   }
 
   /** Whether LoRA adapters are applied. */
@@ -97,22 +70,6 @@ export class EngineContext {
   /** Counters of decoded tokens and captured states. */
   counters(): ContextCounters {
     return this.#context.counters();
-  }
-
-  /** @internal For the scheduler: records that a batch decoded `count` tokens of the request, from index `done` on. */
-  decoded({ sequence, tokens, from }: DecodeRequest, done: number, count: number): void {
-    this.cells.grow(sequence, count);
-    this.prefillLog?.record(sequence, from + done, tokens.slice(done, done + count));
-  }
-
-  /**
-   * @internal For the scheduler: empties a sequence for older requests, without waking the requests that wait for
-   * cells.
-   */
-  preempt(sequence: number): void {
-    this.#context.removeSequence(sequence).catch(() => undefined);
-    this.prefillLog?.cut(sequence, 0);
-    this.cells.cut(sequence, 0);
   }
 
   /** @internal For the scheduler. */
@@ -133,14 +90,5 @@ export class EngineContext {
   /** Idempotent. */
   close(): Promise<void> {
     return this.#context.close();
-  }
-
-  #cut(sequence: number, length: number): void {
-    const before = this.cells.used;
-    this.prefillLog?.cut(sequence, length);
-    this.cells.cut(sequence, length);
-    if (this.cells.used < before) {
-      this.#onFreed();
-    }
   }
 }

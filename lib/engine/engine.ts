@@ -7,7 +7,8 @@ import type { Decoded, DecodeRequest, PrefillOptions } from './decode-request.js
 import { EngineContext } from './engine-context.js';
 import { type BatchInvariance, testReproducible } from './reproducible/self-test.js';
 import { Scheduler } from './scheduler.js';
-import { type SequenceHolder, SequencePool } from './sequence-pool.js';
+import { Sequence, type SequenceOptions } from './sequence.js';
+import { SequencePool } from './sequence-pool.js';
 import { SequenceSwap } from './sequence-swap.js';
 import { WindowBudget } from './window-budget.js';
 
@@ -104,19 +105,17 @@ export class Engine {
     const sharedCells = kvLayout === 'unified' && !context.model.recurrent ? kvCells : Number.POSITIVE_INFINITY;
     const sessionCount = maxSequences - (options.residentSequences ?? 0);
     const ids = Array.from({ length: maxSequences }, (_, id) => id);
-    const empty = (sequence: number) => this.context.removeSequence(sequence);
     const onIdle = () => this.#cellQueue.onReleased();
-    this.#cellQueue = new CellWaitQueue(() => this.context.info.kvCells - this.context.cells.used);
+    this.#cellQueue = new CellWaitQueue(() => this.context.info.kvCells - this.usedCells);
     this.#invariance = options.reproducible;
     this.context = new EngineContext(context, onIdle, this.reproducible);
-    const onEvict = (sequence: number, holder: SequenceHolder) => this.swap.swapOut(sequence, holder);
-    this.sessions = new SequencePool(ids.slice(0, sessionCount), empty, {
+    this.sessions = new SequencePool(ids.slice(0, sessionCount), {
       onIdle,
-      onEvict,
+      onEvict: (sequence) => this.swap.swapOut(sequence),
       maxQueueSize: options.maxQueueSize,
     });
-    this.residents = new SequencePool(ids.slice(sessionCount), empty, { onIdle, firstAge: RESIDENT_AGE });
-    this.window = new WindowBudget(this.context, this.residents, sessionCount);
+    this.residents = new SequencePool(ids.slice(sessionCount), { onIdle, firstAge: RESIDENT_AGE });
+    this.window = new WindowBudget(this.context, this.residents, this.sessions);
     this.#scheduler = new Scheduler({
       context: this.context,
       cellQueue: this.#cellQueue,
@@ -126,7 +125,7 @@ export class Engine {
       ageOf: (sequence) => this.#ageOf(sequence),
       fullError: (cause) => this.#fullError(cause),
       // Recurrent states take no cells, and each split stream has its own.
-      freeCells: () => sharedCells - this.context.cells.used,
+      freeCells: () => sharedCells - this.usedCells,
       canEverFit: (tokens) => context.model.recurrent || tokens <= context.info.kvCellsPerSequence,
       chunkSize: this.reproducible ? Engine.chunkSize(context) : undefined,
       batchInvariance: () => this.batchInvariance,
@@ -134,6 +133,7 @@ export class Engine {
     this.swap = new SequenceSwap(
       {
         context: this.context,
+        usedCells: () => this.usedCells,
         canTrim: this.canTrim,
         reproducible: this.reproducible,
         hasWindow: this.hasWindow,
@@ -172,6 +172,17 @@ export class Engine {
     return !recurrent && !hybrid && !this.hasWindow;
   }
 
+  /** KV cells in use. Forked sequences share cells, which count once. */
+  get usedCells(): number {
+    let used = 0;
+    for (const pool of [this.sessions, this.residents]) {
+      for (const { ownCells } of pool.leased) {
+        used += ownCells;
+      }
+    }
+    return used;
+  }
+
   /** Whether some layers keep only the cells of a sliding window. */
   get hasWindow(): boolean {
     return this.context.model.slidingWindow > 0 && !this.context.info.fullSlidingWindow;
@@ -179,8 +190,7 @@ export class Engine {
 
   /**
    * Appends `tokens` to a sequence and chooses the next token. Several requests share a decode. If a request runs
-   * alone, it is always cut into the same batches. When the promise settles, `onDecoded` has reported all of these
-   * tokens that are in the sequence.
+   * alone, it is always cut into the same batches. If it fails, the sequence keeps the tokens decoded until then.
    *
    * @throws HeadstartError `PREEMPTED` if the sequence was emptied because older requests needed its cells: decode its
    *   tokens again. `CONTEXT_FULL` if it can never fit into the KV cache. `ABORTED`, with `sequences` if the sequence
@@ -192,21 +202,26 @@ export class Engine {
   }
 
   /** Like {@link decode}, with greedy sampling. */
-  async prefill(sequence: number, tokens: Int32Array, from: number, options: PrefillOptions = {}): Promise<number> {
-    return (await this.decode({ ...options, sequence, tokens, from })).token;
+  async prefill(sequence: Sequence, tokens: Int32Array, options: PrefillOptions = {}): Promise<number> {
+    return (await this.decode({ ...options, sequence, tokens })).token;
+  }
+
+  /** Makes an empty sequence. Lease an id for it from {@link sessions} or {@link residents}. */
+  createSequence(options?: SequenceOptions): Sequence {
+    return new Sequence(this.context, options);
   }
 
   /**
    * Repeats work that needs KV cells for an empty sequence until the cells suffice. Between two attempts it evicts one
-   * idle holder: first resident templates whose cells no session shares, then sessions, then other resident templates.
-   * If no holder is idle, it waits until cells are released.
+   * idle sequence: first resident templates whose cells no session shares, then sessions, then other resident templates.
+   * If no sequence is idle, it waits until cells are released.
    *
-   * @param sequence the sequence that needs the cells. Requests that are younger than its holder are preempted.
+   * @param sequence the sequence that needs the cells. Younger requests are preempted.
    *   @default preempts none
    * @throws HeadstartError `CONTEXT_FULL` if no other sequence can release cells. `ABORTED` while waiting. Also
    *   all other errors of `attempt`.
    */
-  async withCells<T>(attempt: () => Promise<T>, signal?: AbortSignal, sequence?: number): Promise<T> {
+  async withCells<T>(attempt: () => Promise<T>, signal?: AbortSignal, sequence?: Sequence): Promise<T> {
     for (;;) {
       const { releases: releasesBefore } = this.#cellQueue;
       try {
@@ -218,7 +233,7 @@ export class Engine {
         if (this.#evictIdle() || this.#cellQueue.releases > releasesBefore) {
           continue;
         }
-        if (!this.#othersHoldCells(-1)) {
+        if (!this.#othersHoldCells()) {
           throw this.#fullError(error);
         }
         await this.#waitForCells(sequence === undefined ? Number.MAX_SAFE_INTEGER : this.#ageOf(sequence), signal);
@@ -229,12 +244,12 @@ export class Engine {
   /** The current load of the engine. */
   status(): EngineStatus {
     const { kvCells } = this.context.info;
-    const { used } = this.context.cells;
+    const used = this.usedCells;
     const { decodes, decodedTokens } = this.context.counters();
     return {
       queueLength: this.sessions.queueLength + this.#scheduler.waiting,
       activeSessions: this.sessions.busyCount,
-      heldSequences: this.sessions.heldCount,
+      heldSequences: this.sessions.leased.size,
       kvCells: { total: kvCells, used, free: Math.max(0, kvCells - used) },
       savedBytes: this.swap.bytes,
       tokensPerSecond: this.#scheduler.throughput.tokensPerSecond(),
@@ -254,29 +269,23 @@ export class Engine {
   }
 
   /**
-   * Evicts one idle holder: first resident templates whose cells no session shares, then sessions, then other and
+   * Evicts one idle sequence: first resident templates whose cells no session shares, then sessions, then other and
    * pinned resident templates.
    */
   #evictIdle(): boolean {
-    const isFreed = (sequence: number, { pinned }: SequenceHolder) =>
-      !pinned && this.context.cells.hasUnshared(sequence);
+    const isFreed = ({ pinned, hasUnsharedCells }: Sequence) => !pinned && hasUnsharedCells;
     return this.residents.evictIdle(isFreed) || this.sessions.evictIdle() || this.residents.evictIdle();
   }
 
-  #ageOf(sequence: number): number {
+  #ageOf(sequence: Sequence): number {
     return this.sessions.ageOf(sequence) ?? this.residents.ageOf(sequence) ?? RESIDENT_AGE;
   }
 
   /** Whether a sequence in use, other than `except`, has cells that it will release later. */
-  #othersHoldCells(except: number): boolean {
-    for (let sequence = 0; sequence < this.context.info.maxSequences; sequence++) {
-      const inUse = () =>
-        this.sessions.isBusy(sequence) || this.residents.isBusy(sequence) || this.#scheduler.has(sequence);
-      if (sequence !== except && !this.context.cells.isEmpty(sequence) && inUse()) {
-        return true;
-      }
-    }
-    return false;
+  #othersHoldCells(except?: Sequence): boolean {
+    const holdsCells = (sequence: Sequence) =>
+      sequence !== except && !sequence.isEmpty && (sequence.busy || this.#scheduler.has(sequence));
+    return [...this.sessions.leased, ...this.residents.leased].some(holdsCells);
   }
 
   #waitForCells(age: number, signal: AbortSignal | undefined): Promise<void> {
@@ -300,7 +309,8 @@ export class Engine {
 
 async function observePrefill({ sequence, tokens }: DecodeRequest, decoding: Promise<Decoded>): Promise<Decoded> {
   const begin = performance.now();
+  const { id } = sequence;
   const decoded = await decoding;
-  publish('prefill', { sequence, tokens: tokens.length, ms: performance.now() - begin });
+  publish('prefill', { sequence: id, tokens: tokens.length, ms: performance.now() - begin });
   return decoded;
 }

@@ -2,6 +2,7 @@ import type { HeadstartError } from '../errors.js';
 import type { CellWaitQueue } from './cell-wait-queue.js';
 import type { EngineContext } from './engine-context.js';
 import type { BatchInvariance } from './reproducible/self-test.js';
+import type { Sequence } from './sequence.js';
 
 /** The functions of the engine that the scheduler uses. */
 export interface SchedulerHost {
@@ -10,9 +11,9 @@ export interface SchedulerHost {
   /** Evicts an idle sequence. Returns false if no sequence is idle. */
   evictIdle(): boolean;
   /** Whether another sequence is in use and will release its cells later. */
-  othersHoldCells(sequence: number): boolean;
-  /** Order of arrival of the holder's current work; smaller is older. */
-  ageOf(sequence: number): number;
+  othersHoldCells(sequence: Sequence): boolean;
+  /** Order of arrival of the sequence's current work; smaller is older. */
+  ageOf(sequence: Sequence): number;
   /** Makes the error `CONTEXT_FULL`. */
   fullError(cause: unknown): HeadstartError;
   /** KV cells that any sequence may take; infinite in split streams, where each sequence has its own cells. */

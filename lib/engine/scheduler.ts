@@ -4,8 +4,9 @@ import { HeadstartError } from '../errors.js';
 import { type BatchLimits, BatchWriter, countTokens, fitBatch, planBatch, type Slice } from './batch.js';
 import { abortedRequestError, BlockedRequests } from './blocked-requests.js';
 import { type Decoded, type DecodeRequest, PendingRequest, requestProblem } from './decode-request.js';
-import { picksFrom, reportDecoded, requestExtras, settleRequest } from './decode-results.js';
+import { picksFrom, requestExtras, settleRequest } from './decode-results.js';
 import type { SchedulerHost } from './scheduler-host.js';
+import type { Sequence } from './sequence.js';
 import { Throughput } from './throughput.js';
 
 /** An abort interrupts the decode of a single token only if the newest decode took at least this long, ms. */
@@ -29,7 +30,7 @@ export class Scheduler {
   /** Whether the next step is scheduled with `setImmediate`. */
   #scheduled = false;
   /** Sequences that received a token from the newest decode and have not requested the next one yet. */
-  readonly #awaited = new Set<number>();
+  readonly #awaited = new Set<Sequence>();
   #closed = false;
   /** Duration of the newest decode, ms. */
   #stepMs = Number.POSITIVE_INFINITY;
@@ -70,7 +71,7 @@ export class Scheduler {
   }
 
   /** Whether the sequence has a request in progress. */
-  has(sequence: number): boolean {
+  has(sequence: Sequence): boolean {
     return this.#queue.some(({ request }) => request.sequence === sequence) || this.#blocked.has(sequence);
   }
 
@@ -101,7 +102,7 @@ export class Scheduler {
       return abortedError(signal);
     }
     // Refused before it is queued, so that no sequence is evicted for a request that can never fit.
-    return canEverFit(request.from + request.tokens.length) ? undefined : fullError(undefined);
+    return canEverFit(request.sequence.length + request.tokens.length) ? undefined : fullError(undefined);
   }
 
   /**
@@ -139,7 +140,7 @@ export class Scheduler {
     if (this.#decoding) {
       return;
     }
-    this.#dropAborted();
+    this.#dropEnded();
     if (this.#closed) {
       this.#failAll();
     }
@@ -220,22 +221,15 @@ export class Scheduler {
     let output = 0;
     for (let index = 0; index < slices.length; index++) {
       const { pending, count } = slices[index] as Slice;
-      const failure = reportDecoded(pending, count);
       pending.done += count;
       pending.suspect = false;
-      const isDecoded = pending.remaining === 0;
-      const token = isDecoded ? (picks[output++] as number) : -1;
-      if (!isDecoded && failure === undefined) {
+      if (pending.remaining > 0) {
         this.#moveToEnd(pending);
         continue;
       }
       this.#remove(pending);
-      if (failure === undefined) {
-        this.#awaited.add(pending.request.sequence);
-        settleRequest(pending, token, extras?.[index]);
-      } else {
-        pending.reject(failure.error);
-      }
+      this.#awaited.add(pending.request.sequence);
+      settleRequest(pending, picks[output++] as number, extras?.[index]);
     }
   }
 
@@ -244,7 +238,9 @@ export class Scheduler {
     let promptTokens = 0;
     for (const { pending, count } of slices) {
       const { request, done } = pending;
-      this.#host.context.decoded(request, done, count);
+      if (request.sequence.isLeased) {
+        request.sequence.append(request.tokens, done, done + count);
+      }
       tokens += count;
       promptTokens += request.tokens.length > 1 ? count : 0;
     }
@@ -278,12 +274,13 @@ export class Scheduler {
    *
    * @returns the error for the request
    */
-  async #afterFailure({ request, done }: PendingRequest, error: unknown): Promise<unknown> {
+  async #afterFailure({ request }: PendingRequest, error: unknown): Promise<unknown> {
     if (!HeadstartError.isInstance(error) || error.sequences === undefined) {
       return error;
     }
-    const { context, canTrim } = this.#host;
-    await context.removeSequence(request.sequence, canTrim ? request.from + done : 0).catch(() => undefined);
+    const { canTrim } = this.#host;
+    const { sequence } = request;
+    await sequence.trim(canTrim ? sequence.length : 0).catch(() => undefined);
     if (!canTrim) {
       return error;
     }
@@ -331,8 +328,9 @@ export class Scheduler {
     this.#remove(pending);
     this.#blocked.delete(pending);
     pending.emptied = true;
+    pending.cellsNeeded = pending.request.sequence.length + pending.remaining;
     pending.done = 0;
-    this.#host.context.preempt(pending.request.sequence);
+    pending.request.sequence.preempt();
     this.#block(pending);
     this.#host.cellQueue.onPreempted(pending.age);
   }
@@ -342,12 +340,13 @@ export class Scheduler {
     this.#blocked.add(pending);
   }
 
-  #dropAborted(): void {
+  #dropEnded(): void {
     for (let index = 0; index < this.#queue.length; index++) {
       const pending = this.#queue[index] as PendingRequest;
-      if (pending.request.signal?.aborted) {
+      const { signal, sequence } = pending.request;
+      if (signal?.aborted || !sequence.isLeased) {
         this.#queue.splice(index--, 1);
-        pending.reject(abortedRequestError(pending));
+        pending.reject(sequence.isLeased ? abortedRequestError(pending) : releasedError());
       }
     }
   }
@@ -383,4 +382,8 @@ function youngestOf(candidates: readonly PendingRequest[]): PendingRequest | und
 
 function closedError(): HeadstartError {
   return new HeadstartError('CLOSED', 'Expected an open engine, but it was closed');
+}
+
+function releasedError(): HeadstartError {
+  return new HeadstartError('CLOSED', 'Expected a leased sequence, but it was released before its request was decoded');
 }

@@ -1,207 +1,156 @@
 import { throwIfAborted, waitInQueue } from '../abort.js';
 import { HeadstartError } from '../errors.js';
-
-/** The owner of a leased sequence. It can lose the sequence while it is idle. */
-export interface SequenceHolder {
-  /** Whether the holder uses its sequence right now. */
-  readonly busy: boolean;
-  /** Whether the holder is evicted only after all holders that are not pinned. @default false */
-  readonly pinned?: boolean;
-  /**
-   * The tokens of the sequence. The pool calls it before an eviction, so that the state can be kept. If absent, no
-   * state is kept.
-   */
-  held?(): {
-    /** All tokens, by position. */
-    tokens: Int32Array;
-    /** How many tokens at the start belong to the template. */
-    templateTokens: number;
-  };
-  /**
-   * Called when the pool evicts the holder, which must not use the sequence any more. The pool empties the sequence.
-   * Errors thrown here or in `held` become a process warning (`HOLDER_THREW`).
-   */
-  onEvicted(): void;
-}
+import type { Sequence } from './sequence.js';
 
 export interface SequencePoolOptions {
-  /** Called when a holder became idle or released its sequence. */
+  /** Called when a sequence became idle or was released. */
   onIdle?: (() => void) | undefined;
-  /** Called before an eviction. */
-  onEvict?: ((sequence: number, holder: SequenceHolder) => void) | undefined;
-  /** Maximum callers that wait for a sequence. @default no limit */
+  /** Called before an eviction, while the sequence still holds its tokens. */
+  onEvict?: ((sequence: Sequence) => void) | undefined;
+  /** Maximum callers that wait for an id. @default no limit */
   maxQueueSize?: number | undefined;
   /** The age of the first lease. @default 0 */
   firstAge?: number | undefined;
 }
 
-/** A leased sequence. */
-interface Hold {
-  readonly holder: SequenceHolder;
-  /** Order of arrival of the holder's current work; assigned when it is first read. */
-  age: number | undefined;
-}
-
-interface Waiter extends Hold {
-  resolve(sequence: number): void;
+interface Waiter {
+  sequence: Sequence;
+  resolve(): void;
   reject(error: Error): void;
 }
 
 /**
- * Leases the sequences of a context. If no sequence is free, the least recently used idle holder is evicted. If all
- * holders are busy, callers wait in the order of their calls.
+ * Leases the ids of a context to sequences. If no id is free, the least recently used idle sequence is evicted. If all
+ * sequences are busy, callers wait in the order of their calls.
  */
 export class SequencePool {
   readonly #free: number[];
-  readonly #empty: (sequence: number) => Promise<unknown>;
   /** Least recently used first. */
-  readonly #held = new Map<number, Hold>();
+  readonly #leased = new Set<Sequence>();
   readonly #waiting: Waiter[] = [];
   readonly #options: SequencePoolOptions;
   #nextAge: number;
   #closed = false;
 
-  /** @param empty removes all tokens of a sequence */
-  constructor(
-    sequences: readonly number[],
-    empty: (sequence: number) => Promise<unknown>,
-    options: SequencePoolOptions = {},
-  ) {
-    this.#free = [...sequences].reverse();
-    this.#empty = empty;
+  constructor(ids: readonly number[], options: SequencePoolOptions = {}) {
+    this.#free = [...ids].reverse();
     this.#options = options;
     this.#nextAge = options.firstAge ?? 0;
   }
 
   get size(): number {
-    return this.#free.length + this.#held.size;
+    return this.#free.length + this.#leased.size;
   }
 
-  /** The number of leased sequences. */
-  get heldCount(): number {
-    return this.#held.size;
+  /** The leased sequences, beginning with the least recently used. */
+  get leased(): ReadonlySet<Sequence> {
+    return this.#leased;
   }
 
-  /** The number of callers that wait for a sequence. */
+  /** The number of callers that wait for an id. */
   get queueLength(): number {
     return this.#waiting.length;
   }
 
-  /** The number of holders that use their sequence right now. */
+  /** The number of leased sequences in use. */
   get busyCount(): number {
-    return [...this.#held.values()].filter(({ holder }) => holder.busy).length;
-  }
-
-  /** Whether this sequence is leased. */
-  holds(sequence: number): boolean {
-    return this.#held.has(sequence);
-  }
-
-  /** Whether this sequence is leased and in use. */
-  isBusy(sequence: number): boolean {
-    return this.#held.get(sequence)?.holder.busy ?? false;
-  }
-
-  /** Order of arrival of the holder's current work: smaller is older. */
-  ageOf(sequence: number): number | undefined {
-    const hold = this.#held.get(sequence);
-    if (hold !== undefined) {
-      hold.age ??= this.#nextAge++;
+    let count = 0;
+    for (const { busy } of this.#leased) {
+      count += busy ? 1 : 0;
     }
-    return hold?.age;
+    return count;
+  }
+
+  /** Order of arrival of the sequence's current work: smaller is older. Undefined if this pool did not lease it. */
+  ageOf(sequence: Sequence): number | undefined {
+    if (!this.#leased.has(sequence)) {
+      return undefined;
+    }
+    sequence.age ??= this.#nextAge++;
+    return sequence.age;
   }
 
   /**
-   * Leases an empty sequence. Waits if no sequence is available.
+   * Leases an id to an empty sequence. Waits if no id is available.
    *
-   * @param inProgress whether the caller's turn has begun and lost its sequence. Such a turn may wait even if the queue
-   *   is full.
+   * @param inProgress whether the caller's turn has begun and lost its id. Such a turn may wait even if the queue is
+   *   full.
    *   @default false
    * @throws HeadstartError `ABORTED` while waiting, `QUEUE_FULL`, `CLOSED`.
    */
-  async lease(holder: SequenceHolder, signal?: AbortSignal, inProgress = false): Promise<number> {
+  async lease(sequence: Sequence, signal?: AbortSignal, inProgress = false): Promise<void> {
     throwIfAborted(signal);
-    const sequence = this.tryLease(holder);
-    if (sequence === undefined) {
+    if (!this.tryLease(sequence)) {
       if (!inProgress) {
         this.#requireQueueSpace();
       }
-      return this.#wait(holder, signal);
+      await this.#wait(sequence, signal);
     }
-    return sequence;
   }
 
   /**
-   * Leases an empty sequence only if one is free or an idle holder can be evicted.
+   * Leases an id only if one is free or an idle sequence can be evicted.
    *
    * @param age order of arrival of the caller's work. @default the newest
+   * @returns whether the sequence has an id now
    */
-  tryLease(holder: SequenceHolder, age?: number): number | undefined {
+  tryLease(sequence: Sequence, age?: number): boolean {
     this.#requireOpen();
     if (this.#free.length === 0) {
       this.evictIdle();
     }
-    const sequence = this.#free.pop();
-    if (sequence !== undefined) {
-      this.#held.set(sequence, { holder, age: age ?? this.#nextAge++ });
+    const id = this.#free.pop();
+    if (id === undefined) {
+      return false;
     }
-    return sequence;
+    this.#assign(sequence, id, age ?? this.#nextAge++);
+    return true;
   }
 
-  /** Marks a sequence as just used. Its holder's next work gets a new age. */
-  touch(sequence: number): void {
-    const hold = this.#held.get(sequence);
-    if (hold !== undefined) {
-      hold.age = undefined;
-      this.#held.delete(sequence);
-      this.#held.set(sequence, hold);
+  /** Marks a sequence as just used. Its next work gets a new age. */
+  touch(sequence: Sequence): void {
+    if (this.#leased.delete(sequence)) {
+      sequence.age = undefined;
+      this.#leased.add(sequence);
     }
   }
 
-  /** Ends a lease and empties the sequence. The first waiting caller gets it. */
-  release(sequence: number): void {
-    if (this.#held.delete(sequence)) {
-      this.#assignNext(sequence);
+  /** Marks a sequence as idle and just used, so that it can be evicted. */
+  setIdle(sequence: Sequence): void {
+    sequence.busy = false;
+    this.touch(sequence);
+    if (this.#waiting.length > 0) {
+      this.evictIdle();
+    }
+    this.#options.onIdle?.();
+  }
+
+  /** Empties a sequence and ends its lease. The first waiting caller gets its id. */
+  release(sequence: Sequence): void {
+    if (this.#leased.delete(sequence)) {
+      this.#assignNext(sequence.leave());
       this.#options.onIdle?.();
     }
   }
 
   /**
-   * Evicts the least recently used idle holder and empties its sequence. Returns false if no holder can be evicted.
+   * Evicts the least recently used idle sequence. Pinned sequences are evicted last. Returns false if no sequence can be
+   * evicted.
    *
-   * @param accept restricts which holders may be evicted. @default all
+   * @param accept restricts which sequences may be evicted. @default all
    */
-  evictIdle(accept: (sequence: number, holder: SequenceHolder) => boolean = () => true): boolean {
-    for (const [sequence, { holder }] of this.#held) {
-      if (!holder.busy && accept(sequence, holder)) {
-        this.#held.delete(sequence);
-        this.#notify(sequence, holder);
-        this.#assignNext(sequence);
-        return true;
-      }
+  evictIdle(accept: (sequence: Sequence) => boolean = () => true): boolean {
+    const idle = [...this.#leased].filter((sequence) => !sequence.busy && accept(sequence));
+    const evicted = idle.find(({ pinned }) => !pinned) ?? idle[0];
+    if (evicted === undefined) {
+      return false;
     }
-    return false;
-  }
-
-  /**
-   * Notifies the holder of its eviction. Errors of the holder do not stop the eviction, because other callers wait for
-   * the sequence.
-   */
-  #notify(sequence: number, holder: SequenceHolder): void {
-    try {
-      this.#options.onEvict?.(sequence, holder);
-      holder.onEvicted();
-    } catch (error) {
-      process.emitWarning(`The holder of an evicted sequence threw: ${error}`, { code: 'HOLDER_THREW' });
-    }
-  }
-
-  /** Call this when a holder became idle, because another caller may be waiting for a sequence. */
-  idle(): void {
-    if (this.#waiting.length > 0) {
-      this.evictIdle();
-    }
-    this.#options.onIdle?.();
+    this.#leased.delete(evicted);
+    this.#options.onEvict?.(evicted);
+    const id = evicted.leave();
+    evicted.notifyEvicted();
+    this.#assignNext(id);
+    return true;
   }
 
   close(): void {
@@ -211,21 +160,26 @@ export class SequencePool {
     }
   }
 
-  #assignNext(sequence: number): void {
-    // Calls to a context run in order, so the sequence is empty before the next holder uses it.
-    this.#empty(sequence).catch(() => undefined);
+  #assign(sequence: Sequence, id: number, age: number | undefined): void {
+    sequence.assign(id);
+    sequence.age = age;
+    this.#leased.add(sequence);
+  }
+
+  #assignNext(id: number): void {
     const next = this.#waiting.shift();
     if (next === undefined) {
-      this.#free.push(sequence);
+      this.#free.push(id);
     } else {
-      this.#held.set(sequence, { holder: next.holder, age: next.age });
-      next.resolve(sequence);
+      this.#assign(next.sequence, id, next.sequence.age);
+      next.resolve();
     }
   }
 
-  #wait(holder: SequenceHolder, signal: AbortSignal | undefined): Promise<number> {
-    return waitInQueue(signal, (resolve, reject) => {
-      const waiter: Waiter = { holder, age: this.#nextAge++, resolve, reject };
+  #wait(sequence: Sequence, signal: AbortSignal | undefined): Promise<void> {
+    sequence.age = this.#nextAge++;
+    return waitInQueue<void>(signal, (resolve, reject) => {
+      const waiter: Waiter = { sequence, resolve, reject };
       this.#waiting.push(waiter);
       return () => this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
     });

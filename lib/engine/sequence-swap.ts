@@ -1,8 +1,9 @@
 import { HeadstartError } from '../errors.js';
+import { commonPrefixLength } from '../tokens.js';
 import type { Decoded, DecodeRequest } from './decode-request.js';
 import type { EngineContext } from './engine-context.js';
 import type { PrefillChunk } from './reproducible/prefill-log.js';
-import type { SequenceHolder } from './sequence-pool.js';
+import type { Sequence } from './sequence.js';
 import { type SwappedSequence, SwapStore } from './swap-store.js';
 
 /**
@@ -12,6 +13,8 @@ const MIN_SPEEDUP = 2;
 
 export interface SequenceSwapHost {
   context: EngineContext;
+  /** KV cells in use. */
+  usedCells(): number;
   canTrim: boolean;
   /** Whether a restored sequence must be the same to the bit. */
   reproducible: boolean;
@@ -20,11 +23,11 @@ export interface SequenceSwapHost {
   /** Milliseconds per prompt token; 0 before the first measurement. */
   promptMsPerToken(): number;
   decode(request: DecodeRequest): Promise<Decoded>;
-  withCells<T>(attempt: () => Promise<T>, signal: AbortSignal | undefined, sequence: number): Promise<T>;
+  withCells<T>(attempt: () => Promise<T>, signal: AbortSignal | undefined, sequence: Sequence): Promise<T>;
 }
 
 /**
- * Swaps sequences out and in. If a session is evicted, its state is captured if restoring it is cheaper than decoding
+ * Swaps sequences out and in. If a sequence is evicted, its state is captured if restoring it is cheaper than decoding
  * its tokens again. Forked and restored sessions start from such states too. A state is dropped after it was restored,
  * or when it turns out to be of no use.
  */
@@ -43,172 +46,143 @@ export class SequenceSwap {
   }
 
   /** Captures a sequence that is about to be emptied, if that is worthwhile. */
-  swapOut(sequence: number, holder: SequenceHolder): void {
-    const held = holder.held?.();
-    if (held === undefined || held.tokens.length <= held.templateTokens) {
+  swapOut(sequence: Sequence): void {
+    const { templateLength } = sequence;
+    if (sequence.length <= templateLength) {
       return;
     }
-    const { context, reproducible } = this.#host;
-    const chunks = this.#chunksOf(sequence);
-    const capturing = this.#isWorthSaving(held) ? context.captureSequence(sequence, held.tokens) : undefined;
-    if (capturing !== undefined || reproducible) {
-      this.#store.put(holder, { ...held, chunks }, capturing);
+    const capturing = this.#isWorthSaving(sequence) ? sequence.capture() : undefined;
+    if (capturing !== undefined || this.#host.reproducible) {
+      this.#store.put(sequence, contentsOf(sequence), capturing);
     }
   }
 
   /**
-   * Makes a checkpoint of a holder with its state, for a fork or a file. The caller must close the state.
+   * Makes a checkpoint of a sequence with its state, for a fork or a file. The caller must close the state.
    *
-   * @param sequence the holder's sequence; undefined if it has none
-   * @returns undefined if the holder has no tokens
+   * @returns undefined if the sequence has no tokens
    * @throws HeadstartError `CLOSED`, `CAPTURE_FAILED`, `OUT_OF_MEMORY`.
    */
-  async checkpointOf(holder: SequenceHolder, sequence: number | undefined): Promise<SwappedSequence | undefined> {
-    await this.#store.get(holder)?.ready;
-    const swapped = this.#store.get(holder);
-    const checkpoint = this.checkpoint(holder, sequence);
-    const isHeld = swapped === undefined && sequence !== undefined;
-    const capture = () =>
-      isHeld && this.#restoresExactly && this.#host.context.captureSequence(sequence, checkpoint.tokens);
-    const state = swapped?.state?.share() ?? ((checkpoint.tokens.length > 0 && (await capture())) || undefined);
+  async checkpointOf(sequence: Sequence): Promise<SwappedSequence | undefined> {
+    await this.#store.get(sequence)?.ready;
+    const swapped = this.#store.get(sequence);
+    const checkpoint = this.checkpoint(sequence);
+    const canCapture = swapped === undefined && sequence.length > 0 && this.#restoresExactly;
+    const state = swapped?.state?.share() ?? (canCapture ? await sequence.capture() : undefined);
     return state === undefined && checkpoint.chunks.length === 0 ? undefined : { ...checkpoint, state };
   }
 
   /** Makes a checkpoint without a state, and without waiting. {@link rollBack} returns to it. Used with `reproducible`. */
-  checkpoint(holder: SequenceHolder, sequence: number | undefined): SwappedSequence {
-    const swapped = this.#store.get(holder);
-    const held = holder.held?.() ?? { tokens: new Int32Array(), templateTokens: 0 };
-    const { tokens, templateTokens } = swapped ?? held;
-    return { tokens, templateTokens, chunks: swapped?.chunks ?? this.#chunksOf(sequence), state: undefined };
+  checkpoint(sequence: Sequence): SwappedSequence {
+    const { tokens, chunks } = this.#store.get(sequence) ?? contentsOf(sequence);
+    return { tokens, templateTokens: sequence.templateLength, chunks, state: undefined };
   }
 
   /**
-   * Returns a holder to its {@link checkpoint}.
+   * Returns a sequence to its {@link checkpoint}.
    *
-   * @returns whether the sequence now has the tokens of the checkpoint. If not, the holder must empty its sequence; its
+   * @returns whether the sequence now has the tokens of the checkpoint. If not, the caller must empty the sequence; its
    *   next {@link swapIn} or {@link replay} returns to the checkpoint.
    */
-  async rollBack(holder: SequenceHolder, sequence: number | undefined, checkpoint: SwappedSequence): Promise<boolean> {
-    const { context, canTrim } = this.#host;
+  async rollBack(sequence: Sequence, checkpoint: SwappedSequence): Promise<boolean> {
     const { length } = checkpoint.tokens;
-    const current = this.#chunksOf(sequence);
+    const current = sequence.log?.chunks ?? [];
     const isUnchanged = checkpoint.chunks.every(({ tokens, keep }, index) => {
       const chunk = current[index];
       return chunk?.tokens === tokens && chunk.keep >= keep;
     });
-    if (
-      sequence !== undefined &&
-      canTrim &&
-      isUnchanged &&
-      !this.has(holder) &&
-      context.cells.length(sequence) >= length
-    ) {
-      await context.removeSequence(sequence, length);
-      return true;
+    const isHeld = sequence.isLeased && length > 0 && sequence.length >= length && !this.has(sequence);
+    if (isHeld && this.#host.canTrim && isUnchanged) {
+      return sequence.trim(length);
     }
-    if (this.#store.get(holder)?.tokens !== checkpoint.tokens) {
-      this.#store.adopt(holder, checkpoint);
+    if (this.#store.get(sequence)?.tokens !== checkpoint.tokens) {
+      this.#store.adopt(sequence, checkpoint);
     } // otherwise it was never restored, and its state is still in the store
     return false;
   }
 
-  /** Whether a checkpoint is kept for a holder without a sequence. */
-  has(holder: SequenceHolder): boolean {
-    return this.#store.get(holder) !== undefined;
+  /** Whether a checkpoint is kept for a sequence. */
+  has(sequence: Sequence): boolean {
+    return this.#store.get(sequence) !== undefined;
   }
 
   /**
-   * Gives a holder the checkpoint of another holder, for {@link swapIn}, and takes ownership of the state.
+   * Gives a sequence the checkpoint of another one, for {@link swapIn}, and takes ownership of the state.
    *
    * @returns whether the state was kept, because it can be restored exactly and is within the budget
    */
-  adopt(holder: SequenceHolder, checkpoint: SwappedSequence): boolean {
+  adopt(sequence: Sequence, checkpoint: SwappedSequence): boolean {
     if (this.#restoresExactly) {
-      return this.#store.adopt(holder, checkpoint);
+      return this.#store.adopt(sequence, checkpoint);
     }
     checkpoint.state?.close();
-    return this.#store.adopt(holder, { ...checkpoint, state: undefined });
+    return this.#store.adopt(sequence, { ...checkpoint, state: undefined });
   }
 
   /**
-   * Restores the kept state of an evicted holder into an empty sequence, if the state shares more tokens with `wanted`
-   * than the template does.
+   * Restores the kept state of an evicted sequence, which is empty, if the state shares more tokens with `wanted` than
+   * the template does.
    *
-   * @param wanted the tokens that the holder needs in the sequence
-   * @returns the tokens that are in the sequence now; undefined if nothing was restored
+   * @param wanted the tokens that the sequence needs
+   * @returns whether the state was restored
    * @throws HeadstartError `ABORTED`, `CLOSED`.
    */
-  async swapIn(
-    holder: SequenceHolder,
-    sequence: number,
-    wanted: Int32Array,
-    signal?: AbortSignal,
-  ): Promise<Int32Array | undefined> {
-    const swapped = this.#store.get(holder);
+  async swapIn(sequence: Sequence, wanted: Int32Array, signal?: AbortSignal): Promise<boolean> {
+    const swapped = this.#store.get(sequence);
     await swapped?.ready;
     if (swapped !== undefined && this.#isUseful(swapped, wanted)) {
       const state = swapped.state?.share(); // the store may drop its own reference during the restore
       if (state !== undefined && (swapped.adopted || this.#hasFreeCells(swapped.tokens.length))) {
         if (await this.#restoreState(sequence, state, signal)) {
-          this.#host.context.prefillLog?.set(sequence, swapped.chunks);
-          this.#store.drop(holder);
-          return swapped.tokens;
+          sequence.log?.set(swapped.chunks);
+          this.#store.drop(sequence);
+          return true;
         }
       }
       state?.close();
-      this.#store.dropStateOf(holder);
+      this.#store.dropStateOf(sequence);
       if (this.#host.reproducible) {
-        return undefined; // the caller replays the chunks
+        return false; // the caller replays the chunks
       }
     }
-    this.#store.drop(holder);
-    return undefined;
+    this.#store.drop(sequence);
+    return false;
   }
 
   /**
-   * Decodes the tokens of an evicted holder again in the same batches. Call it with `reproducible` if {@link swapIn}
+   * Decodes the tokens of an evicted sequence again in the same batches. Call it with `reproducible` if {@link swapIn}
    * restored nothing, after the template has been loaded.
    *
-   * @param length number of tokens that are already in the sequence
-   * @param wanted the tokens that the holder needs in the sequence
-   * @returns the tokens that are in the sequence now; undefined if there was nothing to decode
+   * @param wanted the tokens that the sequence needs
    * @throws HeadstartError as `Engine.decode`.
    */
-  async replay(
-    holder: SequenceHolder,
-    sequence: number,
-    length: number,
-    wanted: Int32Array,
-    signal?: AbortSignal,
-  ): Promise<Int32Array | undefined> {
-    const swapped = this.#host.reproducible ? this.#store.get(holder) : undefined;
+  async replay(sequence: Sequence, wanted: Int32Array, signal?: AbortSignal): Promise<void> {
+    const swapped = this.#host.reproducible ? this.#store.get(sequence) : undefined;
     if (swapped === undefined) {
-      return undefined;
+      return;
     }
-    const shared = commonLength(swapped.tokens, wanted);
+    const { length } = sequence;
+    const shared = commonPrefixLength(swapped.tokens, wanted);
     const chunks = swapped.chunks.filter(({ from }) => from >= length && from < shared);
-    let end = length;
     try {
       for (const chunk of chunks[0]?.from === length ? chunks : []) {
         await this.#decodeAgain(sequence, chunk, signal);
-        end = chunk.from + chunk.keep;
       }
     } catch (error) {
       if (!isTransient(error)) {
-        this.#store.drop(holder);
+        this.#store.drop(sequence);
       }
       throw error;
     }
-    this.#store.drop(holder);
-    return end === length ? undefined : swapped.tokens.slice(0, end);
+    this.#store.drop(sequence);
   }
 
-  /** Drops the checkpoint that is kept for a holder. */
-  drop(holder: SequenceHolder): void {
-    this.#store.drop(holder);
+  /** Drops the checkpoint that is kept for a sequence. */
+  drop(sequence: Sequence): void {
+    this.#store.drop(sequence);
   }
 
-  /** Drops the checkpoints of all holders. Call it after the LoRA adapters have changed. */
+  /** Drops the checkpoints of all sequences. Call it after the LoRA adapters have changed. */
   clear(): void {
     this.#store.clear();
   }
@@ -219,13 +193,12 @@ export class SequenceSwap {
 
   /** @returns false if the state cannot be restored */
   async #restoreState(
-    sequence: number,
+    sequence: Sequence,
     state: SwappedSequence['state'] & object,
     signal?: AbortSignal,
   ): Promise<boolean> {
-    const { context, withCells } = this.#host;
     try {
-      await withCells(() => context.restoreSequence(sequence, state), signal, sequence);
+      await this.#host.withCells(() => sequence.restore(state), signal, sequence);
       return true;
     } catch (error) {
       if (isTransient(error)) {
@@ -239,19 +212,15 @@ export class SequenceSwap {
 
   /** Decodes the whole chunk, and then removes the tokens that the sequence no longer held. */
   async #decodeAgain(
-    sequence: number,
-    { from, tokens, keep }: PrefillChunk,
+    sequence: Sequence,
+    { tokens, keep }: PrefillChunk,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    await this.#host.decode({ sequence, tokens, from, signal, onDecoded: () => undefined });
+    const { length } = sequence;
+    await this.#host.decode({ sequence, tokens, signal });
     if (keep < tokens.length) {
-      await this.#host.context.removeSequence(sequence, from + keep);
+      await sequence.trim(length + keep);
     }
-  }
-
-  /** The batches in which the tokens of a sequence were decoded; empty if they were not recorded. */
-  #chunksOf(sequence: number | undefined): readonly PrefillChunk[] {
-    return sequence === undefined ? [] : (this.#host.context.prefillLog?.of(sequence) ?? []);
   }
 
   /** Whether a restored state computes the same bits as the original. */
@@ -259,12 +228,12 @@ export class SequenceSwap {
     return !(this.#host.reproducible && this.#host.hasWindow);
   }
 
-  #isWorthSaving({ tokens, templateTokens }: Pick<SwappedSequence, 'tokens' | 'templateTokens'>): boolean {
+  #isWorthSaving({ length, templateLength }: Sequence): boolean {
     const { context, reproducible } = this.#host;
     if (reproducible) {
       return this.#restoresExactly;
     }
-    const replayMs = (tokens.length - templateTokens) * this.#host.promptMsPerToken();
+    const replayMs = (length - templateLength) * this.#host.promptMsPerToken();
     const { captures, capturedBytes, captureMs } = context.counters();
     // The estimate assumes that this state is about as large as earlier ones.
     const copyMs = captures === 0 ? 1 : (2 * captureMs) / captures;
@@ -276,15 +245,19 @@ export class SequenceSwap {
    * is better.
    */
   #hasFreeCells(count: number): boolean {
-    const { info, cells } = this.#host.context;
-    return info.kvLayout === 'split' || info.kvCells - cells.used >= 2 * count;
+    const { info } = this.#host.context;
+    return info.kvLayout === 'split' || info.kvCells - this.#host.usedCells() >= 2 * count;
   }
 
   /** Whether these tokens share more with `wanted` than the template does. */
   #isUseful({ tokens, templateTokens }: SwappedSequence, wanted: Int32Array): boolean {
-    const shared = commonLength(tokens, wanted);
+    const shared = commonPrefixLength(tokens, wanted);
     return this.#host.canTrim ? shared > templateTokens : shared === tokens.length;
   }
+}
+
+function contentsOf({ tokens, templateLength, log }: Sequence): Omit<SwappedSequence, 'state'> {
+  return { tokens: tokens.slice(), templateTokens: templateLength, chunks: log?.chunks ?? [] };
 }
 
 /** Whether the error has nothing to do with the state, so that the next attempt can use it. */
@@ -294,12 +267,4 @@ function isTransient(error: unknown): boolean {
     HeadstartError.isInstance(error, 'CLOSED') ||
     HeadstartError.isInstance(error, 'PREEMPTED')
   );
-}
-
-function commonLength(a: Int32Array, b: Int32Array): number {
-  let length = 0;
-  while (length < a.length && length < b.length && a[length] === b[length]) {
-    length++;
-  }
-  return length;
 }

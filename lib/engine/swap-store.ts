@@ -2,7 +2,7 @@
 import { LRUCache } from 'lru-cache';
 import type { SequenceState } from '../native/state.js';
 import type { PrefillChunk } from './reproducible/prefill-log.js';
-import type { SequenceHolder } from './sequence-pool.js';
+import type { Sequence } from './sequence.js';
 
 /** The contents of a sequence that its session no longer holds. */
 export interface SwappedSequence {
@@ -15,7 +15,7 @@ export interface SwappedSequence {
 }
 
 interface Entry extends SwappedSequence {
-  /** Whether the contents came from another holder: see {@link SwapStore.adopt}. */
+  /** Whether the contents came from another sequence: see {@link SwapStore.adopt}. */
   adopted: boolean;
   /** Settles when the capture of `state` has ended, successfully or not. */
   ready: Promise<void>;
@@ -24,17 +24,17 @@ interface Entry extends SwappedSequence {
 }
 
 /**
- * Keeps the contents of swapped-out sequences by holder, with a budget for their states. Holders are referenced weakly.
+ * Keeps the contents of swapped-out sequences, with a budget for their states. Sequences are referenced weakly.
  */
 export class SwapStore {
   readonly maxBytes: number;
-  readonly #byHolder = new WeakMap<SequenceHolder, Entry>();
+  readonly #bySequence = new WeakMap<Sequence, Entry>();
   /** States in order of insertion. They are never looked up here, so the oldest is dropped first. */
   readonly #states: LRUCache<Entry, SequenceState>;
   #generation = 0;
   #closed = false;
 
-  /** @param maxBytes budget of all states; a shared state counts once for each holder. The oldest state is dropped first. */
+  /** @param maxBytes budget of all states; a shared state counts once for each sequence. The oldest state is dropped first. */
   constructor(maxBytes: number) {
     this.maxBytes = maxBytes;
     this.#states = new LRUCache({
@@ -54,11 +54,11 @@ export class SwapStore {
 
   /** @param capturing the capture in progress, if there is one; if it fails, only the tokens are kept */
   put(
-    holder: SequenceHolder,
+    sequence: Sequence,
     contents: Omit<SwappedSequence, 'state'>,
     capturing: Promise<SequenceState> | undefined,
   ): void {
-    const entry = this.#add(holder, { ...contents, state: undefined }, false);
+    const entry = this.#add(sequence, { ...contents, state: undefined }, false);
     entry.ready = (async () => {
       const state = await capturing?.catch(() => undefined);
       if (state !== undefined) {
@@ -68,36 +68,36 @@ export class SwapStore {
   }
 
   /**
-   * Keeps the contents of another holder's sequence for this one, and takes over their state.
+   * Keeps the contents of another sequence for this one, and takes over their state.
    *
    * @returns whether the state fits into the budget; without it the tokens are decoded again
    */
-  adopt(holder: SequenceHolder, { state, ...contents }: SwappedSequence): boolean {
-    const entry = this.#add(holder, { ...contents, state: undefined }, true);
+  adopt(sequence: Sequence, { state, ...contents }: SwappedSequence): boolean {
+    const entry = this.#add(sequence, { ...contents, state: undefined }, true);
     if (state !== undefined) {
       this.#keep(entry, state);
     }
     return entry.state !== undefined;
   }
 
-  /** The contents that are kept for a holder. */
-  get(holder: SequenceHolder): Readonly<Entry> | undefined {
-    const entry = this.#byHolder.get(holder);
+  /** The contents that are kept for a sequence. */
+  get(sequence: Sequence): Readonly<Entry> | undefined {
+    const entry = this.#bySequence.get(sequence);
     return entry?.generation === this.#generation ? entry : undefined;
   }
 
-  drop(holder: SequenceHolder): void {
-    const entry = this.#byHolder.get(holder);
+  drop(sequence: Sequence): void {
+    const entry = this.#bySequence.get(sequence);
     if (entry !== undefined) {
-      this.#byHolder.delete(holder);
+      this.#bySequence.delete(sequence);
       entry.dropped = true;
       this.#states.delete(entry);
     }
   }
 
   /** Drops only the state. */
-  dropStateOf(holder: SequenceHolder): void {
-    const entry = this.#byHolder.get(holder);
+  dropStateOf(sequence: Sequence): void {
+    const entry = this.#bySequence.get(sequence);
     if (entry !== undefined) {
       this.#states.delete(entry);
     }
@@ -108,16 +108,16 @@ export class SwapStore {
     this.clear();
   }
 
-  /** Drops the contents of all holders. */
+  /** Drops the contents of all sequences. */
   clear(): void {
     this.#generation++;
     this.#states.clear();
   }
 
-  #add(holder: SequenceHolder, contents: SwappedSequence, adopted: boolean): Entry {
-    this.drop(holder);
+  #add(sequence: Sequence, contents: SwappedSequence, adopted: boolean): Entry {
+    this.drop(sequence);
     const entry = { ...contents, adopted, ready: Promise.resolve(), generation: this.#generation, dropped: false };
-    this.#byHolder.set(holder, entry);
+    this.#bySequence.set(sequence, entry);
     return entry;
   }
 

@@ -1,4 +1,5 @@
 import type { EngineContext } from './engine-context.js';
+import type { Sequence } from './sequence.js';
 import type { SequencePool } from './sequence-pool.js';
 
 /** llama.cpp rounds the size of the sliding-window cache up to a multiple of this. */
@@ -21,8 +22,8 @@ export function windowCells(context: Pick<EngineContext, 'info' | 'model'>): num
  * share with evicted templates.
  */
 export class WindowBudget {
-  readonly #context: EngineContext;
   readonly #residents: SequencePool;
+  readonly #sessions: SequencePool;
   readonly #window: number;
   readonly #limit: number;
   /**
@@ -32,18 +33,17 @@ export class WindowBudget {
    */
   readonly #far: number;
 
-  /** @param sessions the number of sequences for sessions */
-  constructor(context: EngineContext, residents: SequencePool, sessions: number) {
+  constructor(context: EngineContext, residents: SequencePool, sessions: SequencePool) {
     const { info, model } = context;
     const cells = windowCells(context);
-    this.#context = context;
     this.#residents = residents;
+    this.#sessions = sessions;
     this.#window = model.slidingWindow;
     // A window cache as large as the full cache never runs out first, and split streams share nothing.
     this.#far = this.#window + Math.max(this.#window, info.microBatchSize);
     const isBounded =
       this.#window > 0 && !info.fullSlidingWindow && info.kvLayout === 'unified' && cells < info.kvCells;
-    this.#limit = isBounded ? cells - info.microBatchSize - sessions * this.#window : Number.POSITIVE_INFINITY;
+    this.#limit = isBounded ? cells - info.microBatchSize - sessions.size * this.#window : Number.POSITIVE_INFINITY;
   }
 
   /**
@@ -55,8 +55,8 @@ export class WindowBudget {
   }
 
   /** Whether another sequence may share all cells of this one. Evicts idle resident templates for it. */
-  admitsFork(source: number): boolean {
-    return this.#makeSpace(this.#context.cells.unsharedInWindow(source));
+  admitsFork(source: Sequence): boolean {
+    return this.#makeSpace(source.unsharedInWindow);
   }
 
   #makeSpace(cells: number): boolean {
@@ -75,15 +75,17 @@ export class WindowBudget {
   }
 
   /** The number of shared cells. @param without a sequence that counts as empty */
-  #shared(without?: number): number {
-    const { cells } = this.#context;
-    const isNear = (sequence: number) => sequence !== without && cells.unsharedInWindow(sequence) < this.#far;
-    let shared = this.#window * (this.#residents.heldCount - (without === undefined ? 0 : 1));
-    for (const { inWindow, holders } of cells.sharedInWindow()) {
-      const near = holders.filter(isNear);
-      if (near.length > 1) {
-        const isCounted = near.some((sequence) => this.#residents.holds(sequence));
-        shared += isCounted ? Math.max(0, inWindow - this.#window) : inWindow;
+  #shared(without?: Sequence): number {
+    const residents = this.#residents.leased;
+    const isNear = (sequence: Sequence) => sequence !== without && sequence.unsharedInWindow < this.#far;
+    let shared = this.#window * (residents.size - (without === undefined ? 0 : 1));
+    for (const sequence of [...residents, ...this.#sessions.leased]) {
+      for (const { inWindow, holders } of sequence.sharedInWindow()) {
+        const near = holders.filter(isNear);
+        if (near.length > 1) {
+          const isCounted = near.some((holder) => residents.has(holder));
+          shared += isCounted ? Math.max(0, inWindow - this.#window) : inWindow;
+        }
       }
     }
     return shared;

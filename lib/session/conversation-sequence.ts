@@ -1,25 +1,22 @@
 import type { StartReport } from '../cache/start-report.js';
 import type { Decoded } from '../engine/decode-request.js';
-import type { SequenceHolder } from '../engine/sequence-pool.js';
+import type { Sequence } from '../engine/sequence.js';
 import type { SwappedSequence } from '../engine/swap-store.js';
 import { HeadstartError } from '../errors.js';
 import type { ReplySequence, TokenChoice } from '../generate/reply-sequence.js';
 import { commonPrefixLength } from '../tokens.js';
-import { type LoadedPrefix, PrefixLoader, type SequenceSetup } from './prefix-loader.js';
+import { PrefixLoader, type SequenceSetup } from './prefix-loader.js';
 
 /**
- * The sequence of a conversation, and the tokens in it. An idle conversation may lose its sequence to another one. The
- * next prompt then leases a sequence again and loads the longest known prefix into it.
+ * The sequence of a conversation. While it is idle, the engine may evict it. The next prompt then leases an id again and
+ * loads the longest known prefix.
  */
-export class ConversationSequence implements SequenceHolder, ReplySequence {
+export class ConversationSequence implements ReplySequence {
   readonly #setup: SequenceSetup;
+  readonly #sequence: Sequence;
   readonly #prefixLoader: PrefixLoader;
-  /** The tokens in the sequence, by position. */
-  #tokens: number[] = [];
-  #sequence: number | undefined;
-  #busy = true;
   /**
-   * Whether the current turn has had a sequence. If the turn loses it, `maxQueueSize` does not apply to the next lease.
+   * Whether the current turn has had an id. If the turn loses it, `maxQueueSize` does not apply to the next lease.
    */
   #inProgress = false;
   /** Whether a failure left unknown contents in the sequence. */
@@ -27,71 +24,45 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
 
   constructor(setup: SequenceSetup) {
     this.#setup = setup;
-    this.#prefixLoader = new PrefixLoader(setup, this);
+    this.#sequence = setup.engine.createSequence({ templateLength: setup.template.length });
+    this.#prefixLoader = new PrefixLoader(setup, this.#sequence);
   }
 
   /** While busy, the sequence cannot be evicted. */
   get busy(): boolean {
-    return this.#busy;
-  }
-
-  /** Whether the sequence holds no tokens, or there is no sequence. */
-  get isEmpty(): boolean {
-    return this.#tokens.length === 0;
+    return this.#sequence.busy;
   }
 
   setBusy(busy: boolean): void {
     if (busy) {
-      this.#busy = true;
+      this.#sequence.busy = true;
     } else {
       this.#inProgress = false;
       this.makePreemptible();
     }
   }
 
-  /** Lets other conversations take the sequence, also during a turn, until it is busy again. */
+  /** Lets other conversations evict the sequence, also during a turn, until it is busy again. */
   makePreemptible(): void {
-    const { sessions } = this.#setup.engine;
-    this.#busy = false;
-    if (this.#sequence !== undefined) {
-      sessions.touch(this.#sequence);
-    }
-    sessions.idle();
-  }
-
-  /** The contents that the engine can swap out when it evicts this conversation. */
-  held(): { tokens: Int32Array; templateTokens: number } {
-    return { tokens: Int32Array.from(this.#tokens), templateTokens: this.#setup.template.length };
-  }
-
-  /** Called when the engine has given the sequence to another conversation. */
-  onEvicted(): void {
-    this.#sequence = undefined;
-    this.#tokens = [];
-    this.#isUnknown = false;
+    this.#setup.engine.sessions.setIdle(this.#sequence);
   }
 
   release(): void {
-    if (this.#sequence !== undefined) {
-      const sequence = this.#sequence;
-      this.onEvicted();
-      this.#setup.engine.sessions.release(sequence);
-    }
+    this.#isUnknown = false;
+    this.#setup.engine.sessions.release(this.#sequence);
   }
 
   /** Releases the sequence, its swapped-out state and its checkpoints. */
   close(): void {
     this.release();
-    this.#setup.engine.swap.drop(this);
-    this.#setup.checkpoints.drop(this);
+    this.#setup.engine.swap.drop(this.#sequence);
+    this.#setup.checkpoints.drop(this.#sequence);
   }
 
-  /** Leases a sequence and loads the template into it. */
+  /** Leases an id and loads the template. */
   async start(signal: AbortSignal | undefined): Promise<StartReport> {
-    this.#sequence = await this.#setup.engine.sessions.lease(this, signal);
-    const { report, tokens } = await this.#prefixLoader.loadTemplate(this.#sequence, signal);
-    this.#tokens = [...tokens];
-    return report;
+    await this.#setup.engine.sessions.lease(this.#sequence, signal);
+    return this.#prefixLoader.loadTemplate(signal);
   }
 
   /**
@@ -110,32 +81,28 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
 
   async #align(prompt: Int32Array, signal: AbortSignal): Promise<number> {
     const { engine } = this.#setup;
-    this.#sequence ??= await engine.sessions.lease(this, signal, this.#inProgress);
+    const sequence = this.#sequence;
+    if (!sequence.isLeased) {
+      this.#isUnknown = false;
+      await engine.sessions.lease(sequence, signal, this.#inProgress);
+    }
     this.#inProgress = true;
-    if (this.#tokens.length > 0 && engine.swap.has(this)) {
-      await this.#clear(this.#sequence); // it holds only the template or a part of the state to swap in
+    if (!sequence.isEmpty && engine.swap.has(sequence)) {
+      await sequence.clear(); // it holds only the template or a part of the state to swap in
     }
     // Tokens that were decoded again for this prompt do not count as cached.
-    let cached = Number.POSITIVE_INFINITY;
-    if (this.#tokens.length === 0) {
-      cached = this.#setLoaded(await this.#prefixLoader.resume(this.#sequence, prompt, signal));
-    }
-    const shared = Math.min(commonPrefixLength(this.#tokens, prompt), prompt.length - 1);
-    if (shared === this.#tokens.length) {
+    const cached = sequence.isEmpty ? await this.#prefixLoader.resume(prompt, signal) : Number.POSITIVE_INFINITY;
+    const shared = Math.min(commonPrefixLength(sequence.tokens, prompt), prompt.length - 1);
+    if (shared === sequence.length) {
       return Math.min(shared, cached);
     }
     if (engine.canTrim && !(engine.reproducible && shared < this.#setup.template.length)) {
-      await engine.context.removeSequence(this.#sequence, shared);
-      this.#tokens.length = shared;
-      return Math.min(shared, cached);
+      if (await sequence.trim(shared)) {
+        return Math.min(shared, cached);
+      }
     }
-    await this.#clear(this.#sequence);
-    return this.#setLoaded(await this.#prefixLoader.loadLongest(this.#sequence, prompt, signal));
-  }
-
-  #setLoaded({ tokens, cached }: LoadedPrefix): number {
-    this.#tokens = [...tokens];
-    return cached;
+    await sequence.clear();
+    return this.#prefixLoader.loadLongest(prompt, signal);
   }
 
   /**
@@ -146,40 +113,33 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
    *   sequence
    */
   async decode(tokensFrom: (position: number) => Int32Array, choice: TokenChoice): Promise<Decoded> {
+    const sequence = this.#sequence;
     for (;;) {
-      if (this.isEmpty) {
+      if (sequence.isEmpty) {
         await this.align(tokensFrom(0), choice.signal);
       }
       try {
         return await this.#setup.engine.decode({
           // Listed field by field for speed: with `...choice`, each request would get a hidden class of its own.
-          tokens: tokensFrom(this.#tokens.length),
+          tokens: tokensFrom(sequence.length),
           sampler: choice.sampler,
           logProbabilities: choice.logProbabilities,
           logits: choice.logits,
           signal: choice.signal,
-          sequence: this.#requireSequence(),
-          from: this.#tokens.length,
-          onDecoded: this.#onDecoded,
+          sequence,
         });
       } catch (error) {
+        // An older request may have needed the cells. The sequence is then empty, but still leased.
         if (!HeadstartError.isInstance(error, 'PREEMPTED')) {
           throw this.#noteFailure(error);
         }
-        this.#tokens = []; // an older request needed the cells: the sequence is empty, but still leased
       }
     }
   }
 
-  readonly #onDecoded = (decoded: Int32Array): void => {
-    for (const token of decoded) {
-      this.#tokens.push(token);
-    }
-  };
-
   /**
-   * After the errors in {@link SEQUENCE_UNHARMED}, `#tokens` still describes the sequence, unless the error lists
-   * damaged sequences. After any other error the contents are unknown.
+   * After the errors in {@link SEQUENCE_UNHARMED}, the sequence knows its contents, unless the error lists damaged
+   * sequences. After any other error the contents are unknown.
    */
   #noteFailure(error: unknown): unknown {
     const isUnharmed = HeadstartError.isInstance(error) && SEQUENCE_UNHARMED.has(error.code) && !error.sequences;
@@ -202,7 +162,7 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
    */
   get wantsCheckpoints(): boolean {
     const { engine, checkpoints } = this.#setup;
-    return !engine.canTrim && !engine.reproducible && checkpoints.mayFit(this);
+    return !engine.canTrim && !engine.reproducible && checkpoints.mayFit(this.#sequence);
   }
 
   /**
@@ -212,11 +172,11 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
    * @param beginsTurn whether the prompt is the first one of its turn
    */
   async keepCheckpoint(beginning: Int32Array, beginsTurn: boolean, signal: AbortSignal): Promise<void> {
-    if (this.#tokens.length < beginning.length) {
+    if (this.#sequence.length < beginning.length) {
       await this.decode((position) => beginning.subarray(position), { signal });
     }
-    if (this.#tokens.length === beginning.length && beginning.length > this.#setup.template.length) {
-      await this.#prefixLoader.keepCheckpoint(this.#requireSequence(), this.#tokens, beginsTurn);
+    if (this.#sequence.length === beginning.length && beginning.length > this.#setup.template.length) {
+      await this.#prefixLoader.keepCheckpoint(beginsTurn);
     }
   }
 
@@ -228,8 +188,8 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
    */
   async captureCheckpoint(): Promise<SwappedSequence | undefined> {
     const { engine, checkpoints, template } = this.#setup;
-    const contents = await engine.swap.checkpointOf(this, this.#sequence);
-    const state = contents === undefined ? checkpoints.get(this)?.share() : undefined;
+    const contents = await engine.swap.checkpointOf(this.#sequence);
+    const state = contents === undefined ? checkpoints.get(this.#sequence)?.share() : undefined;
     return state === undefined
       ? contents
       : { tokens: state.tokens, templateTokens: template.length, chunks: [], state };
@@ -261,7 +221,7 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
    * @returns whether the engine accepted the checkpoint
    */
   adopt(checkpoint: SwappedSequence): boolean {
-    return this.#setup.engine.swap.adopt(this, checkpoint);
+    return this.#setup.engine.swap.adopt(this.#sequence, checkpoint);
   }
 
   /**
@@ -275,15 +235,11 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
     if (!engine.reproducible) {
       return undefined;
     }
-    const checkpoint = engine.swap.checkpoint(this, this.#sequence);
+    const checkpoint = engine.swap.checkpoint(this.#sequence);
     const rollBack = async () => {
-      const { length } = checkpoint.tokens;
-      const sequence = length > 0 && this.#tokens.length >= length ? this.#sequence : undefined;
-      this.#busy = true;
-      if (await engine.swap.rollBack(this, sequence, checkpoint)) {
-        this.#tokens.length = length;
-      } else if (this.#sequence !== undefined) {
-        await this.#clear(this.#sequence);
+      this.#sequence.busy = true;
+      if (!(await engine.swap.rollBack(this.#sequence, checkpoint)) && this.#sequence.isLeased) {
+        await this.#sequence.clear();
       }
     };
     return () => rollBack().catch(() => this.release());
@@ -295,15 +251,12 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
    */
   async forkFrom(source: ConversationSequence): Promise<Pick<StartReport, 'source' | 'cache' | 'bytes'>> {
     const { engine, checkpoints } = this.#setup;
-    checkpoints.share(source, this);
+    checkpoints.share(source.#sequence, this.#sequence);
     // While a state is swapped out, the sequence of `source` may hold only the template.
-    const isComplete = source.#tokens.length > 0 && !engine.swap.has(source);
-    if (source.#sequence !== undefined && isComplete && engine.context.info.kvLayout === 'unified') {
-      const sequence = engine.window.admitsFork(source.#sequence) ? engine.sessions.tryLease(this) : undefined;
-      if (sequence !== undefined) {
-        this.#sequence = sequence;
-        await engine.context.copySequence(source.#sequence, sequence);
-        this.#tokens = [...source.#tokens];
+    const isComplete = !source.#sequence.isEmpty && !engine.swap.has(source.#sequence);
+    if (isComplete && engine.context.info.kvLayout === 'unified' && engine.window.admitsFork(source.#sequence)) {
+      if (engine.sessions.tryLease(this.#sequence)) {
+        await this.#sequence.forkFrom(source.#sequence);
         return { source: 'resident', cache: 'hit', bytes: 0 };
       }
     }
@@ -313,21 +266,9 @@ export class ConversationSequence implements SequenceHolder, ReplySequence {
       ? { source: 'memory', cache: 'hit', bytes }
       : { source: 'prefill', cache: 'bypass', bytes: 0 };
   }
-
-  async #clear(sequence: number): Promise<void> {
-    await this.#setup.engine.context.removeSequence(sequence);
-    this.#tokens = [];
-  }
-
-  #requireSequence(): number {
-    if (this.#sequence === undefined) {
-      throw new HeadstartError('CLOSED', 'Expected an open session, but its sequence was released');
-    }
-    return this.#sequence;
-  }
 }
 
-/** Codes of decode errors after which the sequence holds exactly the tokens that were reported to `onDecoded`. */
+/** Codes of decode errors after which the sequence holds exactly the tokens that it knows. */
 const SEQUENCE_UNHARMED: ReadonlySet<string> = new Set([
   'ABORTED',
   'PREEMPTED',

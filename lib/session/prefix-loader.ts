@@ -1,7 +1,7 @@
 import type { PrefixCache, StartOptions } from '../cache/prefix-cache.js';
 import type { StartReport } from '../cache/start-report.js';
 import type { Engine } from '../engine/engine.js';
-import type { SequenceHolder } from '../engine/sequence-pool.js';
+import type { Sequence } from '../engine/sequence.js';
 import { HeadstartError } from '../errors.js';
 import type { SequenceState } from '../native/state.js';
 import { isPrefix } from '../tokens.js';
@@ -22,15 +22,6 @@ export interface SequenceSetup {
   breakpoints?: readonly number[] | undefined;
 }
 
-/** The contents of a sequence after loading. */
-export interface LoadedPrefix {
-  tokens: ArrayLike<number> & Iterable<number>;
-  /** How many tokens, counted from the first, did not have to be decoded. */
-  cached: number;
-}
-
-const NO_PREFIX: LoadedPrefix = { tokens: [], cached: 0 };
-
 /**
  * Brings a prefix into the empty sequence of a conversation: its template, a checkpoint from the end of an earlier
  * message, or the state that was swapped out when another session took the sequence. After a failure the sequence is
@@ -38,108 +29,108 @@ const NO_PREFIX: LoadedPrefix = { tokens: [], cached: 0 };
  */
 export class PrefixLoader {
   readonly #setup: SequenceSetup;
-  readonly #owner: SequenceHolder;
+  readonly #sequence: Sequence;
 
-  constructor(setup: SequenceSetup, owner: SequenceHolder) {
+  constructor(setup: SequenceSetup, sequence: Sequence) {
     this.#setup = setup;
-    this.#owner = owner;
+    this.#sequence = sequence;
   }
 
   /** Loads the template. Without a template it loads nothing. */
-  async loadTemplate(
-    sequence: number,
-    signal: AbortSignal | undefined,
-  ): Promise<{ report: StartReport; tokens: Int32Array }> {
+  async loadTemplate(signal: AbortSignal | undefined): Promise<StartReport> {
     const { template, templateReason, useCache, tenant, breakpoints = [], cache } = this.#setup;
     if (template.length === 0) {
-      return { report: cache.startWithout(templateReason), tokens: template };
+      return cache.startWithout(templateReason);
     }
     const options: StartOptions = { cache: useCache, tenant, breakpoints, signal };
-    return { report: await cache.start(sequence, template, options), tokens: template };
+    return cache.start(this.#sequence, template, options);
   }
 
-  /** Swaps the evicted state in. If there is none, it loads the longest known prefix and replays recorded batches. */
-  async resume(sequence: number, prompt: Int32Array, signal: AbortSignal): Promise<LoadedPrefix> {
+  /**
+   * Swaps the evicted state in. If there is none, it loads the longest known prefix and replays recorded batches.
+   *
+   * @returns how many of the loaded tokens did not have to be decoded
+   */
+  async resume(prompt: Int32Array, signal: AbortSignal): Promise<number> {
     const { engine } = this.#setup;
-    const restored = await engine.swap.swapIn(this.#owner, sequence, prompt, signal);
-    if (restored !== undefined) {
-      return { tokens: restored, cached: restored.length };
+    if (await engine.swap.swapIn(this.#sequence, prompt, signal)) {
+      return this.#sequence.length;
     }
-    const loaded = await this.loadLongest(sequence, prompt, signal);
+    const cached = await this.loadLongest(prompt, signal);
     try {
-      const replayed = await engine.swap.replay(this.#owner, sequence, loaded.tokens.length, prompt, signal);
-      return replayed === undefined ? loaded : { tokens: replayed, cached: loaded.cached };
+      await engine.swap.replay(this.#sequence, prompt, signal);
+      return cached;
     } catch (error) {
-      await this.#clear(sequence).catch(() => undefined); // only a part was replayed: the next turn starts over
+      await this.#clear().catch(() => undefined); // only a part was replayed: the next turn starts over
       throw error;
     }
   }
 
-  /** Loads the longest known prefix of the prompt: a checkpoint or the template. */
-  async loadLongest(sequence: number, prompt: Int32Array, signal: AbortSignal): Promise<LoadedPrefix> {
+  /**
+   * Loads the longest known prefix of the prompt: a checkpoint or the template.
+   *
+   * @returns how many of the loaded tokens did not have to be decoded
+   */
+  async loadLongest(prompt: Int32Array, signal: AbortSignal): Promise<number> {
     const { template } = this.#setup;
-    const checkpoint = await this.#loadCheckpoint(sequence, prompt, signal);
-    if (checkpoint !== undefined) {
-      return { tokens: checkpoint, cached: checkpoint.length };
+    if (await this.#loadCheckpoint(prompt, signal)) {
+      return this.#sequence.length;
     }
     if (template.length === 0 || template.length >= prompt.length || !isPrefix(template, prompt)) {
-      return NO_PREFIX;
+      return 0;
     }
-    const { report, tokens } = await this.loadTemplate(sequence, signal);
-    return { tokens, cached: report.cachedTokens };
+    const { cachedTokens } = await this.loadTemplate(signal);
+    return cachedTokens;
   }
 
   /** Captures the sequence as a checkpoint: see {@link Checkpoints.put}. */
-  async keepCheckpoint(sequence: number, tokens: readonly number[], beginsTurn: boolean): Promise<void> {
-    const { checkpoints, engine } = this.#setup;
-    if (!checkpoints.mayFit(this.#owner, tokens.length)) {
+  async keepCheckpoint(beginsTurn: boolean): Promise<void> {
+    const { checkpoints } = this.#setup;
+    if (!checkpoints.mayFit(this.#sequence, this.#sequence.length)) {
       return;
     }
     try {
-      const state = await engine.context.captureSequence(sequence, Int32Array.from(tokens));
-      checkpoints.put(this.#owner, state, beginsTurn);
+      checkpoints.put(this.#sequence, await this.#sequence.capture(), beginsTurn);
     } catch (error) {
       if (HeadstartError.isInstance(error, 'CLOSED')) {
         throw error;
       }
-      checkpoints.drop(this.#owner);
+      checkpoints.drop(this.#sequence);
     }
   }
 
-  /** @returns the checkpoint's tokens; undefined if no checkpoint is longer than the template */
-  async #loadCheckpoint(sequence: number, prompt: Int32Array, signal: AbortSignal): Promise<Int32Array | undefined> {
+  /** @returns whether a checkpoint that is longer than the template was loaded */
+  async #loadCheckpoint(prompt: Int32Array, signal: AbortSignal): Promise<boolean> {
     const { checkpoints, template } = this.#setup;
     // Shared, because the store may drop its own reference during the restore.
-    const state = checkpoints.get(this.#owner, prompt)?.share();
+    const state = checkpoints.get(this.#sequence, prompt)?.share();
     if (state === undefined) {
-      return undefined;
+      return false;
     }
     try {
-      const { tokens } = state;
-      const isUseful = tokens.length > template.length;
-      return isUseful && (await this.#restore(sequence, state, signal)) ? tokens : undefined;
+      return state.tokens.length > template.length && (await this.#restore(state, signal));
     } finally {
       state.close();
     }
   }
 
   /** @returns false if the state could not be restored: then the sequence is empty */
-  async #restore(sequence: number, state: SequenceState, signal: AbortSignal): Promise<boolean> {
+  async #restore(state: SequenceState, signal: AbortSignal): Promise<boolean> {
     const { engine, checkpoints } = this.#setup;
     try {
-      await engine.withCells(() => engine.context.restoreSequence(sequence, state), signal, sequence);
+      await engine.withCells(() => this.#sequence.restore(state), signal, this.#sequence);
       return true;
     } catch (error) {
       if (HeadstartError.isInstance(error, 'CLOSED') || HeadstartError.isInstance(error, 'ABORTED')) {
         throw error;
       }
-      checkpoints.drop(this.#owner); // a checkpoint only saves work
-      await this.#clear(sequence);
+      checkpoints.drop(this.#sequence); // a checkpoint only saves work
+      await this.#clear();
       return false;
     }
   }
 
-  async #clear(sequence: number): Promise<void> {
-    await this.#setup.engine.context.removeSequence(sequence);
+  async #clear(): Promise<void> {
+    await this.#sequence.clear();
   }
 }

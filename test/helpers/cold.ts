@@ -19,10 +19,12 @@ export async function coldReply(
     const renderer = new Renderer(model, chatTemplate);
     const { tokens, format } = await renderer.prompt(source, messages, { parallelToolCalls: true });
     const reply: number[] = [];
-    let token = await engine.prefill(0, tokens, 0);
+    const sequence = engine.createSequence();
+    await engine.sessions.lease(sequence);
+    let token = await engine.prefill(sequence, tokens);
     while (!model.isEndOfGeneration(token) && reply.length < maxTokens) {
       reply.push(token);
-      token = await engine.prefill(0, Int32Array.of(token), tokens.length + reply.length - 1);
+      token = await engine.prefill(sequence, Int32Array.of(token));
     }
     const reader = new ReplyReader(model, format, (source.tools ?? []).length > 0);
     await reader.push(new TextDecoder().decode(await model.detokenize(Int32Array.from(reply))));

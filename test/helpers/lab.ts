@@ -100,23 +100,21 @@ export class Lab {
    * Loads a template into an unused sequence, prefills a message, generates `steps` tokens, and releases the sequence.
    */
   async run(template: Int32Array, message: Int32Array, steps: number, options?: StartOptions): Promise<Continuation> {
-    const sequence = await this.engine.sessions.lease({ busy: true, onEvicted: () => undefined });
+    const sequence = this.engine.createSequence();
+    await this.engine.sessions.lease(sequence);
     try {
       const report = await this.prefixCache.start(sequence, template, options);
       const tokens: number[] = [];
       const logits: Float32Array[] = [];
       let batch = message;
-      let position = template.length;
       for (let step = 0; step < steps; step++) {
         const { token, logits: row } = await this.engine.decode({
           sequence,
           tokens: batch,
-          from: position,
           logits: true,
         });
         logits.push(row as Float32Array);
         tokens.push(token);
-        position += batch.length;
         batch = Int32Array.of(token);
       }
       return { report, tokens, logits };

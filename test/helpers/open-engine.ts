@@ -1,5 +1,5 @@
 // Opens an engine without a cache and without the chat layer, and closes it when the test ends.
-import { Engine } from 'llama-headstart/internal';
+import { Engine, type Sequence } from 'llama-headstart/internal';
 import { type ContextOptions, Model } from 'llama-headstart/native';
 import { expect, onTestFinished } from 'vitest';
 import { EXACT } from './agents.js';
@@ -10,7 +10,7 @@ export interface OpenEngine {
   model: Model;
   engine: Engine;
   /** Leases a sequence that cannot be evicted. */
-  lease(): Promise<number>;
+  lease(): Promise<Sequence>;
 }
 
 /** Opens an engine. The default model is the micro model `dense`. */
@@ -28,17 +28,33 @@ export async function openEngine(options: ContextOptions & { name?: MicroModelNa
 }
 
 /** Leases a sequence that cannot be evicted. */
-export function leaseBusy({ sessions }: Engine): Promise<number> {
-  return sessions.lease({ busy: true, onEvicted: () => undefined });
+export async function leaseBusy(engine: Engine): Promise<Sequence> {
+  const sequence = engine.createSequence();
+  await engine.sessions.lease(sequence);
+  return sequence;
 }
 
-/** Decodes `prompt` in a sequence, and generates `steps` greedy tokens. */
-export async function generate(engine: Engine, sequence: number, prompt: Int32Array, steps: number): Promise<number[]> {
+/** Leases sequences that cannot be evicted. */
+export function leaseMany(engine: Engine, count: number): Promise<Sequence[]> {
+  return Promise.all(Array.from({ length: count }, () => leaseBusy(engine)));
+}
+
+/** Decodes `prompt` in an empty sequence, and generates `steps` greedy tokens. By default a new sequence. */
+export async function generate(
+  engine: Engine,
+  prompt: Int32Array,
+  steps: number,
+  target?: Sequence,
+): Promise<number[]> {
+  const sequence = target ?? (await leaseBusy(engine));
   const tokens: number[] = [];
-  let { token } = await engine.decode({ sequence, tokens: prompt, from: 0 });
+  let { token } = await engine.decode({ sequence, tokens: prompt });
   for (let step = 0; step < steps; step++) {
     tokens.push(token);
-    ({ token } = await engine.decode({ sequence, tokens: Int32Array.of(token), from: prompt.length + step }));
+    ({ token } = await engine.decode({ sequence, tokens: Int32Array.of(token) }));
+  }
+  if (target === undefined) {
+    engine.sessions.release(sequence);
   }
   return tokens;
 }
@@ -59,6 +75,6 @@ export function noFreeCells({ context }: Engine, method: 'decode' | 'restoreSequ
 export async function expectAllFree(engine: Engine): Promise<void> {
   expect(engine.status()).toMatchObject({ queueLength: 0, heldSequences: 0, kvCells: { used: 0 } });
   const sequence = await leaseBusy(engine);
-  await engine.prefill(sequence, someTokens(engine.context.info.kvCellsPerSequence, 99), 0);
+  await engine.prefill(sequence, someTokens(engine.context.info.kvCellsPerSequence, 99));
   engine.sessions.release(sequence);
 }

@@ -11,28 +11,21 @@ describe('an abort', () => {
   const almostFull = async (free: number) => {
     const { engine, lease } = await openEngine({ kvCells: 512 });
     const other = await lease();
-    await engine.prefill(other, someTokens(512 - free, 1), 0);
+    await engine.prefill(other, someTokens(512 - free, 1));
     return { engine, other, sequence: await lease() };
   };
 
   it('ends the wait for KV cells, and the sequence keeps the tokens decoded until then', async () => {
     const { engine, other, sequence } = await almostFull(100);
     const controller = new AbortController();
-    const decoded: number[] = [];
-    const onDecoded = (tokens: Int32Array) => void decoded.push(...tokens);
     const waits = noFreeCells(engine, 'decode');
-    const waiting = engine.decode({
-      sequence,
-      tokens: someTokens(300, 2),
-      from: 0,
-      signal: controller.signal,
-      onDecoded,
-    });
+    const waiting = engine.decode({ sequence, tokens: someTokens(300, 2), signal: controller.signal });
     waiting.catch(() => undefined);
     await waits;
     controller.abort();
     await expect(waiting).rejects.toMatchObject({ code: 'ABORTED' });
-    expect((await engine.context.positionRange(sequence)).last + 1).toBe(decoded.length);
+    expect((await engine.context.positionRange(sequence.id)).last + 1).toBe(sequence.length);
+    expect(sequence.length).toBeGreaterThan(0);
     engine.sessions.release(sequence);
     engine.sessions.release(other);
     await expectAllFree(engine);
@@ -40,10 +33,10 @@ describe('an abort', () => {
 
   it('ends a decode for which no KV cells are free', async () => {
     const { engine, other, sequence } = await almostFull(56);
-    await engine.prefill(sequence, someTokens(56, 2), 0);
+    await engine.prefill(sequence, someTokens(56, 2));
     const controller = new AbortController();
     const { signal } = controller;
-    const waiting = engine.decode({ sequence, tokens: Int32Array.of(20), from: 56, signal });
+    const waiting = engine.decode({ sequence, tokens: Int32Array.of(20), signal });
     setImmediate(() => controller.abort()); // runs after the scheduler's step in this event-loop turn
     await expect(waiting).rejects.toMatchObject({ code: 'ABORTED' });
     engine.sessions.release(sequence);
@@ -54,24 +47,19 @@ describe('an abort', () => {
   it('ends the wait of a preempted request, without an effect on the other sequence', async () => {
     const { engine, lease } = await openEngine({ kvCells: 512 });
     const [first, second] = [await lease(), await lease()];
-    const expected = await generate(engine, first, someTokens(300, 1), 40);
-    await engine.context.removeSequence(first);
+    const expected = await generate(engine, someTokens(300, 1), 40, first);
+    await first.clear();
+    await engine.prefill(second, someTokens(10, 3));
     const controller = new AbortController();
-    const other = engine.decode({
-      sequence: second,
-      tokens: someTokens(400, 2),
-      from: 0,
-      signal: controller.signal,
-      onDecoded: () => undefined,
-    });
+    const other = engine.decode({ sequence: second, tokens: someTokens(400, 2), signal: controller.signal });
     other.catch(() => undefined);
-    const preempt = engine.context.preempt.bind(engine.context);
-    engine.context.preempt = (sequence) => {
-      preempt(sequence);
+    const preempt = second.preempt.bind(second);
+    second.preempt = () => {
+      preempt();
       queueMicrotask(() => controller.abort()); // now the preempted request waits
     };
-    expect(await generate(engine, first, someTokens(300, 1), 40)).toEqual(expected);
-    await expect(other).rejects.toMatchObject({ code: 'ABORTED', sequences: [second] });
+    expect(await generate(engine, someTokens(300, 1), 40, first)).toEqual(expected);
+    await expect(other).rejects.toMatchObject({ code: 'ABORTED', sequences: [second.id] });
     engine.sessions.release(first);
     engine.sessions.release(second);
     await expectAllFree(engine);
@@ -111,7 +99,7 @@ describe('an abort', () => {
       }
       const { sessions } = lab.engine;
       const other = await leaseBusy(lab.engine);
-      await lab.engine.prefill(other, someTokens(400, 2), 0);
+      await lab.engine.prefill(other, someTokens(400, 2));
       const sequence = await leaseBusy(lab.engine);
       const controller = new AbortController();
       const waits = noFreeCells(lab.engine, 'restoreSequence');
@@ -131,7 +119,7 @@ describe('an abort', () => {
     const lab = await openLab({ kvCells: 512, residents: 0, sessions: 2 });
     const template = someTokens(200, 1);
     await lab.start(template);
-    await lab.engine.prefill(await leaseBusy(lab.engine), someTokens(400, 2), 0);
+    await lab.engine.prefill(await leaseBusy(lab.engine), someTokens(400, 2));
     const waits = noFreeCells(lab.engine, 'restoreSequence');
     const starting = expect(lab.prefixCache.start(await leaseBusy(lab.engine), template)).rejects.toMatchObject({
       code: 'CLOSED',
@@ -149,15 +137,15 @@ describe('an abort', () => {
       const tokens = someTokens(1500, 1);
       for (const turns of [0, 1, 20]) {
         const controller = new AbortController();
-        const decoding = engine.decode({ sequence, tokens, from: 0, signal: controller.signal });
+        const decoding = engine.decode({ sequence, tokens, signal: controller.signal });
         decoding.catch(() => undefined);
         await loopTurns(turns); // the decode of all tokens takes many more turns
         controller.abort();
         await expect(decoding).rejects.toMatchObject({ code: 'ABORTED' });
-        expect(await engine.context.positionRange(sequence)).toEqual({ first: -1, last: -1 });
-        expect(engine.context.cells.length(sequence)).toBe(0);
-        await engine.prefill(sequence, someTokens(3, 2), 0);
-        await engine.context.removeSequence(sequence);
+        expect(await engine.context.positionRange(sequence.id)).toEqual({ first: -1, last: -1 });
+        expect(sequence.length).toBe(0);
+        await engine.prefill(sequence, someTokens(3, 2));
+        await sequence.clear();
       }
       engine.sessions.release(sequence);
       await expectAllFree(engine);

@@ -4,6 +4,7 @@ import type { SequenceState } from 'llama-headstart/native';
 import { describe, expect, it } from 'vitest';
 import { someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';
+import { leaseBusy } from '../helpers/open-engine.js';
 import { openLab } from '../helpers/open-lab.js';
 
 const TOKENS = someTokens(100, 1);
@@ -14,11 +15,12 @@ const OTHER = someTokens(100, 2);
  * bytes.
  */
 async function openStates() {
-  const { engine, context } = await openLab({ path: microModel('recurrent') });
+  const { engine } = await openLab({ path: microModel('recurrent') });
+  const sequence = await leaseBusy(engine);
   const capture = async (tokens: Int32Array): Promise<SequenceState> => {
-    await context.removeSequence(0);
-    await engine.prefill(0, tokens, 0);
-    return context.captureSequence(0, tokens);
+    await sequence.clear();
+    await engine.prefill(sequence, tokens);
+    return sequence.capture();
   };
   const first = await capture(TOKENS.slice(0, 10));
   const { byteLength } = first;

@@ -9,6 +9,7 @@ import { type AgentSettings, replies, startAgent, temporaryDirectory, uncachedRe
 import { runChild } from '../helpers/children.js';
 import { Lab, someTokens } from '../helpers/lab.js';
 import { microModel } from '../helpers/models.js';
+import { leaseBusy } from '../helpers/open-engine.js';
 import { numberedPrompt } from '../helpers/prompts.js';
 
 const MESSAGES = ['Hello', '\nAnd now?'];
@@ -220,8 +221,9 @@ describe('a save of a cache entry', () => {
     const lab = await Lab.open({ path: microModel('dense') });
     onTestFinished(() => lab.close());
     const tokens = someTokens(20, 1);
-    await lab.engine.prefill(0, tokens, 0);
-    const state = await lab.context.captureSequence(0, tokens);
+    const sequence = await leaseBusy(lab.engine);
+    await lab.engine.prefill(sequence, tokens);
+    const state = await sequence.capture();
     const key = 'ab'.repeat(32);
     await mkdir(join(directory, `template_${key.slice(0, 16)}.kv`, 'in the way'), { recursive: true });
     const metadata = { format: 1, key, components: {} as KeyComponents, createdAt: '', prefillMs: 0 };

@@ -1,13 +1,14 @@
 // With `reproducible`, a self-test runs when a model is loaded. Its result determines which sequences may share a
 // batch.
 import { HeadstartError, subscribeDiagnostics } from 'llama-headstart';
-import { Engine, sameBits } from 'llama-headstart/internal';
+import { Engine, type Sequence, sameBits } from 'llama-headstart/internal';
 import { type Context, Model } from 'llama-headstart/native';
 import { describe, expect, it, onTestFinished } from 'vitest';
 // @ts-expect-error: scripts are plain JavaScript
 import { REPRODUCIBLE_MODELS } from '../fixtures/micro-models/models.mjs';
 import { someTokens } from '../helpers/lab.js';
 import { type MicroModelName, microModel } from '../helpers/models.js';
+import { generate, leaseMany } from '../helpers/open-engine.js';
 import { shuffled } from '../helpers/reproducible.js';
 
 const SEQUENCES = 8;
@@ -168,47 +169,38 @@ async function logitsOf(context: Context, width: number): Promise<Float32Array[]
 }
 
 describe('in reproducible mode', () => {
-  it.each(['tokens', 'none'] as const)(
-    'sequences share a batch only if the self-test allows it (%s)',
-    async (batchInvariance) => {
-      const engine = new Engine(await open('dense-quantised'), { reproducible: batchInvariance });
-      const steps: { tokens: number; promptTokens: number; sequences: number }[] = [];
-      onTestFinished(subscribeDiagnostics('decode', (step) => steps.push(step)));
-      const prompts = Array.from({ length: SEQUENCES }, (_, sequence) => someTokens(30 + 60 * sequence, sequence + 1));
-      await Promise.all(
-        prompts.map(async (prompt, sequence) => {
-          let { token } = await engine.decode({ sequence, tokens: prompt, from: 0 });
-          for (let from = prompt.length; from < prompt.length + 12; from++) {
-            ({ token } = await engine.decode({ sequence, tokens: Int32Array.of(token), from }));
-          }
-        }),
-      );
-      expect(steps.filter(({ promptTokens, sequences }) => promptTokens > 0 && sequences > 1)).toEqual([]);
-      const widest = Math.max(...steps.map(({ sequences }) => sequences));
-      expect(widest > 1).toBe(batchInvariance === 'tokens');
-      // Prompts are cut at offsets that do not depend on other sequences.
-      expect(steps.map(({ promptTokens }) => promptTokens).filter((count) => count > 0 && count < 128)).toHaveLength(
-        prompts.filter(({ length }) => length % 128 > 0).length,
-      );
-    },
-  );
+  it.each(['tokens', 'none'] as const)('only sequences that may share a batch do so (%s)', async (batchInvariance) => {
+    const engine = new Engine(await open('dense-quantised'), { reproducible: batchInvariance });
+    const steps: { tokens: number; promptTokens: number; sequences: number }[] = [];
+    onTestFinished(subscribeDiagnostics('decode', (step) => steps.push(step)));
+    const prompts = Array.from({ length: SEQUENCES }, (_, sequence) => someTokens(30 + 60 * sequence, sequence + 1));
+    await Promise.all(prompts.map((prompt) => generate(engine, prompt, 12)));
+    expect(steps.filter(({ promptTokens, sequences }) => promptTokens > 0 && sequences > 1)).toEqual([]);
+    const widest = Math.max(...steps.map(({ sequences }) => sequences));
+    expect(widest > 1).toBe(batchInvariance === 'tokens');
+    // Prompts are cut at offsets that do not depend on other sequences.
+    expect(steps.map(({ promptTokens }) => promptTokens).filter((count) => count > 0 && count < 128)).toHaveLength(
+      prompts.filter(({ length }) => length % 128 > 0).length,
+    );
+  });
 
   it('a running reply gets a token between any two chunks of long prompts', async () => {
     const engine = new Engine(await open('dense-quantised'), { reproducible: 'tokens' });
-    let { token } = await engine.decode({ sequence: 7, tokens: someTokens(3, 7), from: 0 });
+    const [sequence, ...others] = (await leaseMany(engine, 7)) as [Sequence, ...Sequence[]];
+    let { token } = await engine.decode({ sequence, tokens: someTokens(3, 7) });
     let kinds = '';
     onTestFinished(
       subscribeDiagnostics('decode', ({ promptTokens }) => {
         kinds += promptTokens > 0 ? 'P' : 't';
       }),
     );
-    const prompts = [0, 1, 2, 3, 4, 5].map((sequence) => engine.prefill(sequence, someTokens(400, sequence + 1), 0));
+    const prompts = others.map((other, index) => engine.prefill(other, someTokens(400, index + 1)));
     let isPrefilling = true;
     const prefills = Promise.all(prompts).then(() => {
       isPrefilling = false;
     });
-    for (let from = 3; isPrefilling; from++) {
-      ({ token } = await engine.decode({ sequence: 7, tokens: Int32Array.of(token), from }));
+    while (isPrefilling) {
+      ({ token } = await engine.decode({ sequence, tokens: Int32Array.of(token) }));
     }
     await prefills;
     expect(kinds).toContain('tP');

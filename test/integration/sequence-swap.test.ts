@@ -1,5 +1,5 @@
-// A session that lost its sequence continues from its saved state or by a prefill, whichever is faster.
-import { Engine, type SequenceHolder, SequenceSwap } from 'llama-headstart/internal';
+// A session that lost its sequence continues in the faster way: from its saved state, or by a prefill of its tokens.
+import { Engine, SequenceSwap } from 'llama-headstart/internal';
 import { Model } from 'llama-headstart/native';
 import { expect, it, onTestFinished } from 'vitest';
 import { EXACT } from '../helpers/agents.js';
@@ -25,6 +25,7 @@ async function evict(
   const swap = new SequenceSwap(
     {
       context,
+      usedCells: () => engine.usedCells,
       canTrim: true,
       reproducible: false,
       hasWindow: false,
@@ -34,22 +35,19 @@ async function evict(
     },
     maxBytes,
   );
-  await engine.prefill(0, TOKENS, 0);
-  (await context.captureSequence(0, TOKENS)).close(); // measures the duration of a copy
-  const holder: SequenceHolder = {
-    busy: false,
-    held: () => ({ tokens: TOKENS, templateTokens }),
-    onEvicted: () => undefined,
-  };
-  swap.swapOut(0, holder);
-  await context.removeSequence(0);
-  return { engine, swap, restore: () => swap.swapIn(holder, 0, someTokens(301, 1)) };
+  const sequence = engine.createSequence({ templateLength: templateTokens });
+  await engine.sessions.lease(sequence);
+  await engine.prefill(sequence, TOKENS);
+  (await sequence.capture()).close(); // measures the duration of a copy
+  swap.swapOut(sequence);
+  await sequence.clear();
+  return { sequence, swap, restore: () => swap.swapIn(sequence, someTokens(301, 1)) };
 }
 
 it('a sequence is restored from its state if a prefill would take much longer', async () => {
-  const { engine, swap, restore } = await evict(1000);
-  expect(await restore()).toEqual(TOKENS);
-  expect(await engine.context.positionRange(0)).toMatchObject({ last: TOKENS.length - 1 });
+  const { sequence, swap, restore } = await evict(1000);
+  expect(await restore()).toBe(true);
+  expect(sequence.tokens).toEqual(TOKENS);
   expect(swap.bytes).toBe(0); // a state is dropped after its use
 });
 
@@ -60,8 +58,8 @@ it.each([
   ['its state is larger than the budget', 1000, { maxBytes: 1000 }],
   ['there are too few cells for a copy that shares no cells with its template', 1000, { kvCells: 512 }],
 ])('a sequence is prefilled again if %s', async (_, promptMsPerToken, more) => {
-  const { engine, swap, restore } = await evict(promptMsPerToken, more);
-  expect(await restore()).toBeUndefined();
-  expect(await engine.context.positionRange(0)).toMatchObject({ last: -1 });
+  const { sequence, swap, restore } = await evict(promptMsPerToken, more);
+  expect(await restore()).toBe(false);
+  expect(sequence.length).toBe(0);
   expect(swap.bytes).toBe(0);
 });

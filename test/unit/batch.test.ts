@@ -1,18 +1,39 @@
 import fc from 'fast-check';
-import { type BatchLimits, BatchWriter, fitBatch, PendingRequest, planBatch } from 'llama-headstart/internal';
-import { describe, expect, it } from 'vitest';
+import {
+  type BatchLimits,
+  BatchWriter,
+  type EngineContext,
+  fitBatch,
+  PendingRequest,
+  planBatch,
+  Sequence,
+} from 'llama-headstart/internal';
+import { beforeEach, describe, expect, it } from 'vitest';
 
-/** Returns a request of `count` tokens from position 10 of its sequence on. The first `done` tokens are decoded. */
-function pendingOf(sequence: number, count: number, done = 0): PendingRequest {
-  const tokens = Int32Array.from({ length: count }, (_, index) => 100 * sequence + index);
-  const pending = new PendingRequest({ sequence, tokens, from: 10 }, sequence);
+const sequences = new Map<number, Sequence>();
+beforeEach(() => sequences.clear());
+
+/** A sequence with this id. Nothing is decoded here, so it needs no context. */
+function sequenceOf(id: number): Sequence {
+  const sequence = sequences.get(id) ?? new Sequence({ keepsPrefillLog: false } as EngineContext);
+  sequences.set(id, sequence);
+  sequence.assign(id);
+  return sequence;
+}
+
+/** A request of `count` tokens that continues its sequence, which holds 10 tokens and the first `done` of the request. */
+function pendingOf(id: number, count: number, done = 0, priority = 0): PendingRequest {
+  const tokens = Int32Array.from({ length: count }, (_, index) => 100 * id + index);
+  const sequence = sequenceOf(id);
+  sequence.append(new Int32Array(10 + done), Math.min(sequence.length, 10 + done), 10 + done);
+  const pending = new PendingRequest({ sequence, tokens, priority }, id);
   pending.done = done;
   return pending;
 }
 
 const LIMITS = { batchSize: 512, maxOutputs: 256, promptBudget: 64 };
 const counts = (queue: PendingRequest[], limits: BatchLimits = LIMITS) =>
-  planBatch(queue, limits).map(({ pending, count }) => [pending.request.sequence, count]);
+  planBatch(queue, limits).map(({ pending, count }) => [pending.request.sequence.id, count]);
 
 describe('a batch', () => {
   it('is filled by one prompt if there is no other request', () => {
@@ -63,7 +84,16 @@ describe('a batch', () => {
     expect(counts([pendingOf(0, 1), suspect])).toEqual([[1, 1]]);
   });
 
-  it('has an output only for the last token of each request', () => {
+  it('has prompts of the highest priority first, and others get the tokens that these leave', () => {
+    expect(counts([pendingOf(0, 400), pendingOf(1, 300, 0, 1), pendingOf(2, 100, 0, 1)])).toEqual([
+      [1, 300],
+      [2, 100],
+      [0, 112],
+    ]);
+    expect(counts([pendingOf(3, 400), pendingOf(4, 600, 0, 1)])).toEqual([[4, 512]]);
+  });
+
+  it('has output only for the last token of a request', () => {
     const batch = new BatchWriter(16).write([
       { pending: pendingOf(0, 5, 1), count: 2 },
       { pending: pendingOf(1, 3, 1), count: 2 },
@@ -108,7 +138,7 @@ describe('a batch', () => {
       count: pending.remaining,
     }));
     const fitted = (free: number) =>
-      fitBatch(slices, free).map(({ pending, count }) => [pending.request.sequence, count]);
+      fitBatch(slices, free).map(({ pending, count }) => [pending.request.sequence.id, count]);
     expect(fitted(30)).toEqual([
       [1, 20],
       [2, 1],

@@ -1,185 +1,167 @@
-import { once } from 'node:events';
 import fc from 'fast-check';
-import { type SequenceHolder, SequencePool } from 'llama-headstart/internal';
+import { type EngineContext, Sequence, SequencePool } from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
-class Holder implements SequenceHolder {
-  busy: boolean;
-  sequence: number | undefined;
-
-  constructor(busy = false) {
-    this.busy = busy;
-  }
-
-  onEvicted(): void {
-    this.sequence = undefined;
-  }
-}
-
-/** A pool, and the sequences it has emptied so far. */
+/** A pool with the ids from 0 to `size` - 1. Nothing is decoded, so a record of the emptied ids replaces the context. */
 function makePool(size: number) {
   const emptied: number[] = [];
-  const ids = Array.from({ length: size }, (_, id) => id);
-  const pool = new SequencePool(ids, async (sequence) => emptied.push(sequence));
-  const lease = async (holder: Holder, signal?: AbortSignal) => {
-    holder.sequence = await pool.lease(holder, signal);
-    return holder.sequence;
+  const context = {
+    removeSequence: async (id: number) => emptied.push(id) > 0,
+    onFreed: () => undefined,
+    keepsPrefillLog: false,
+  } as unknown as EngineContext;
+  const pool = new SequencePool(Array.from({ length: size }, (_, id) => id));
+  const create = (busy = true) => Object.assign(new Sequence(context), { busy });
+  const lease = async (sequence = create(), signal?: AbortSignal) => {
+    await pool.lease(sequence, signal);
+    return sequence;
   };
-  return { pool, emptied, lease };
+  return { pool, emptied, create, lease };
 }
 
 describe('SequencePool', () => {
-  it('leases each sequence to one holder', async () => {
+  it('leases each id to one sequence', async () => {
     const { pool, lease } = makePool(3);
-    const ids = await Promise.all([lease(new Holder()), lease(new Holder()), lease(new Holder())]);
-    expect(ids.sort()).toEqual([0, 1, 2]);
-    expect([pool.size, pool.heldCount]).toEqual([3, 3]);
+    const sequences = await Promise.all([lease(), lease(), lease()]);
+    expect(sequences.map(({ id }) => id).sort()).toEqual([0, 1, 2]);
+    expect([pool.size, pool.leased.size]).toEqual([3, 3]);
   });
 
-  it('evicts the least recently used idle holder, and empties its sequence before the next lease', async () => {
-    const { pool, emptied, lease } = makePool(2);
-    const [old, recent] = [new Holder(), new Holder()];
-    const oldSequence = await lease(old);
-    const recentSequence = await lease(recent);
-    pool.touch(oldSequence); // now `old` is the more recently used holder
-    const next = new Holder();
-    expect(await lease(next)).toBe(recentSequence);
-    expect(recent.sequence).toBeUndefined();
-    expect(old.sequence).toBe(oldSequence);
-    expect(emptied).toEqual([recentSequence]);
+  it('evicts the least recently used idle sequence, and empties its id before the next lease', async () => {
+    const { pool, emptied, create, lease } = makePool(2);
+    const old = await lease(create(false));
+    const recent = await lease(create(false));
+    const recentId = recent.id;
+    pool.touch(old); // now `old` is the more recently used one
+    expect((await lease()).id).toBe(recentId);
+    expect([recent.isLeased, old.isLeased]).toEqual([false, true]);
+    expect(emptied).toEqual([recentId]);
   });
 
-  it('evicts a holder whose `onEvicted` throws, and emits a warning', async () => {
+  it('evicts a pinned sequence only after all idle sequences that are not pinned', async () => {
+    const { create, lease } = makePool(2);
+    const pinned = await lease(Object.assign(create(false), { pinned: true }));
+    const other = await lease(create(false));
+    await lease();
+    expect([pinned.isLeased, other.isLeased]).toEqual([true, false]);
+    await lease();
+    expect(pinned.isLeased).toBe(false);
+  });
+
+  it('serves waiting callers in the order of their calls when all sequences are busy', async () => {
     const { pool, lease } = makePool(1);
-    const broken = Object.assign(new Holder(), {
-      onEvicted: () => {
-        throw new Error('broken');
-      },
-    });
-    await lease(broken);
-    const warned = once(process, 'warning');
-    expect(await lease(new Holder())).toBe(0);
-    expect((await warned)[0]).toMatchObject({ code: 'HOLDER_THREW', message: expect.stringMatching(/broken/) });
-    expect([pool.size, pool.heldCount]).toEqual([1, 1]);
-  });
-
-  it('serves waiting callers in the order of their calls when all holders are busy', async () => {
-    const { pool, lease } = makePool(1);
-    const first = new Holder(true);
-    const sequence = await lease(first);
+    const first = await lease();
     const order: string[] = [];
-    const [second, third] = [new Holder(true), new Holder(true)];
-    const waiting = [lease(second).then(() => order.push('second')), lease(third).then(() => order.push('third'))];
-    pool.release(sequence);
-    await waiting[0];
-    pool.release(sequence);
-    await waiting[1];
+    const second = lease().then((sequence) => {
+      order.push('second');
+      pool.release(sequence);
+    });
+    const third = lease().then(() => order.push('third'));
+    pool.release(first);
+    await Promise.all([second, third]);
     expect(order).toEqual(['second', 'third']);
   });
 
-  it('evicts a busy holder as soon as it is idle, and leases its sequence to a waiting caller', async () => {
+  it('evicts a busy sequence as soon as it is idle, and leases its id to a waiting caller', async () => {
     const { pool, lease } = makePool(1);
-    const holder = new Holder(true);
-    const sequence = await lease(holder);
-    const waiting = lease(new Holder(true));
-    pool.idle(); // the only holder is still busy
-    holder.busy = false;
-    pool.idle();
-    expect(await waiting).toBe(sequence);
-    expect(holder.sequence).toBeUndefined();
+    const first = await lease();
+    const waiting = lease();
+    pool.setIdle(first);
+    expect((await waiting).id).toBe(0);
+    expect(first.isLeased).toBe(false);
   });
 
   it('rejects a waiting caller whose signal aborts, with the reason as `cause`, then serves the next', async () => {
     const { pool, lease } = makePool(1);
-    const sequence = await lease(new Holder(true));
+    const sequence = await lease();
     const controller = new AbortController();
-    const aborted = lease(new Holder(true), controller.signal);
-    const waiting = lease(new Holder(true));
+    const aborted = lease(undefined, controller.signal);
+    const waiting = lease();
     const reason = new Error('changed my mind');
     controller.abort(reason);
     await expect(aborted).rejects.toMatchObject({ code: 'ABORTED', cause: reason });
     pool.release(sequence);
-    expect(await waiting).toBe(sequence);
+    expect((await waiting).id).toBe(0);
   });
 
   it('rejects a lease at once if its signal is already aborted', async () => {
     const { pool, lease } = makePool(1);
-    await expect(lease(new Holder(), AbortSignal.abort())).rejects.toMatchObject({ code: 'ABORTED' });
-    expect(pool.heldCount).toBe(0);
+    await expect(lease(undefined, AbortSignal.abort())).rejects.toMatchObject({ code: 'ABORTED' });
+    expect(pool.leased.size).toBe(0);
   });
 
   it('ignores a signal that aborts after the lease', async () => {
     const { pool, lease } = makePool(1);
-    const sequence = await lease(new Holder(true));
+    const sequence = await lease();
     const controller = new AbortController();
-    const waiting = lease(new Holder(true), controller.signal);
-    const next = lease(new Holder(true));
+    const waiting = lease(undefined, controller.signal);
+    const next = lease();
     pool.release(sequence);
-    await waiting;
+    const leased = await waiting;
     controller.abort();
-    pool.release(sequence);
-    expect(await next).toBe(sequence);
+    pool.release(leased);
+    expect((await next).id).toBe(0);
   });
 
   it('rejects waiting and later callers with CLOSED once the pool is closed', async () => {
     const { pool, lease } = makePool(1);
-    await lease(new Holder(true));
-    const waiting = [lease(new Holder()), lease(new Holder())];
+    await lease();
+    const waiting = [lease(), lease()];
     pool.close();
-    for (const wait of [...waiting, lease(new Holder())]) {
+    for (const wait of [...waiting, lease()]) {
       await expect(wait).rejects.toMatchObject({ code: 'CLOSED' });
     }
   });
 
   it('ignores the release of a sequence that is not leased', async () => {
-    const { pool, lease } = makePool(2);
-    const sequence = await lease(new Holder());
-    pool.release(1 - sequence);
+    const { pool, create, lease } = makePool(2);
+    const sequence = await lease();
+    pool.release(create());
     pool.release(sequence);
     pool.release(sequence);
-    const ids = await Promise.all([lease(new Holder(true)), lease(new Holder(true))]);
+    const ids = (await Promise.all([lease(), lease()])).map(({ id }) => id);
     expect(ids.sort()).toEqual([0, 1]);
   });
 
-  it('never leases one sequence to two holders, in any order of operations', async () => {
+  it('never leases one id to two sequences, in any order of operations', async () => {
     const step = fc.record({
       action: fc.constantFrom('lease', 'release', 'busy', 'idle', 'evict', 'touch', 'abort'),
       index: fc.nat({ max: 5 }),
     });
     await fc.assert(
       fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
-        const { pool, lease } = makePool(2);
-        const holders = Array.from({ length: 6 }, () => new Holder(true));
-        const waiting = new Map<Holder, AbortController>();
+        const { pool, create } = makePool(2);
+        const sequences = Array.from({ length: 6 }, () => create());
+        const waiting = new Map<Sequence, AbortController>();
         for (const { action, index } of steps) {
-          const holder = holders[index] as Holder;
-          const { sequence } = holder;
-          if (action === 'lease' && sequence === undefined && !waiting.has(holder)) {
+          const sequence = sequences[index] as Sequence;
+          if (action === 'lease' && !sequence.isLeased && !waiting.has(sequence)) {
             const controller = new AbortController();
-            waiting.set(holder, controller);
-            holder.busy = true;
-            lease(holder, controller.signal)
+            waiting.set(sequence, controller);
+            sequence.busy = true;
+            pool
+              .lease(sequence, controller.signal)
               .catch(() => undefined)
-              .finally(() => waiting.delete(holder));
-          } else if (action === 'release' && sequence !== undefined) {
-            holder.onEvicted();
+              .finally(() => waiting.delete(sequence));
+          } else if (action === 'release') {
             pool.release(sequence);
-          } else if (action === 'busy' || action === 'idle') {
-            holder.busy = action === 'busy' || waiting.has(holder);
-            pool.idle();
+          } else if (action === 'busy') {
+            sequence.busy = true;
+          } else if (action === 'idle' && !waiting.has(sequence)) {
+            pool.setIdle(sequence);
           } else if (action === 'evict') {
             pool.evictIdle();
-          } else if (action === 'touch' && sequence !== undefined) {
+          } else if (action === 'touch') {
             pool.touch(sequence);
           } else if (action === 'abort') {
-            waiting.get(holder)?.abort();
+            waiting.get(sequence)?.abort();
           }
           await new Promise(setImmediate); // lets all promises settle that can settle now
-          const held = holders.flatMap((holder) => (holder.sequence === undefined ? [] : [holder.sequence]));
-          expect(new Set(held).size).toBe(held.length);
-          expect(pool.heldCount).toBe(held.length);
-          expect(pool.size).toBe(2);
-          expect(waiting.size === 0 || held.length === 2).toBe(true); // no caller waits while a sequence is free
+          const leased = sequences.filter(({ isLeased }) => isLeased);
+          expect(new Set(leased.map(({ id }) => id)).size).toBe(leased.length);
+          expect([...pool.leased].every((each) => leased.includes(each))).toBe(true);
+          expect([pool.leased.size, pool.size]).toEqual([leased.length, 2]);
+          expect(waiting.size === 0 || leased.length === 2).toBe(true); // no caller waits while an id is free
         }
       }),
     );

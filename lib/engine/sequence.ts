@@ -1,0 +1,276 @@
+import type { SequenceState } from '../native/state.js';
+import type { EngineContext } from './engine-context.js';
+import { PrefillLog } from './reproducible/prefill-log.js';
+
+export interface SequenceOptions {
+  /** Number of tokens at the start that a template provides. If the sequence holds no others, its state is not kept. */
+  templateLength?: number | undefined;
+  /** Called after the engine has evicted the sequence. */
+  onEvicted?: (() => void) | undefined;
+}
+
+/**
+ * A sequence of the KV cache, with its tokens. A pool leases an id of the context to it, and takes the id away while the
+ * sequence is idle if another sequence needs the id or the KV cells. The sequence is then empty, and can be leased an id
+ * again.
+ *
+ * A fork shares the KV cells of its parent's first tokens. Each token beyond them takes one cell.
+ */
+export class Sequence {
+  /** Number of tokens at the start that a template provides. */
+  readonly templateLength: number;
+  /** Whether the sequence is in use. Only idle sequences are evicted. */
+  busy = true;
+  /** Whether the sequence is evicted only after all idle sequences of its pool that are not pinned. */
+  pinned = false;
+  /** Order of arrival of the current work: smaller is older. The pool assigns it when it is first read. */
+  age: number | undefined;
+  /** The batches in which the tokens were decoded. Present with `reproducible`. */
+  readonly log: PrefillLog | undefined;
+  readonly #context: EngineContext;
+  readonly #onEvicted: (() => void) | undefined;
+  #id: number | undefined;
+  #tokens = new Int32Array(256);
+  #length = 0;
+  /** The sequence that this one shares its first cells with. */
+  #parent: Sequence | undefined;
+  /** How many cells this sequence shares with its parent. */
+  #sharedLength = 0;
+  readonly #forks = new Set<Sequence>();
+  /** Tokens in front of this position have no cell in a sliding-window cache: see {@link cellsInWindow}. */
+  #windowStart = 0;
+
+  constructor(context: EngineContext, { templateLength = 0, onEvicted }: SequenceOptions = {}) {
+    this.#context = context;
+    this.templateLength = templateLength;
+    this.#onEvicted = onEvicted;
+    this.log = context.keepsPrefillLog ? new PrefillLog() : undefined;
+  }
+
+  /** Whether the sequence has an id of the context. */
+  get isLeased(): boolean {
+    return this.#id !== undefined;
+  }
+
+  /** The id in the context. Throws if the sequence is not leased. */
+  get id(): number {
+    if (this.#id === undefined) {
+      throw new Error('Expected a leased sequence');
+    }
+    return this.#id;
+  }
+
+  /** Number of tokens in the sequence. */
+  get length(): number {
+    return this.#length;
+  }
+
+  get isEmpty(): boolean {
+    return this.#length === 0;
+  }
+
+  /** The tokens in the sequence, by position. A view: it is valid until the sequence changes. */
+  get tokens(): Int32Array {
+    return this.#tokens.subarray(0, this.#length);
+  }
+
+  /** Number of KV cells that this sequence adds to those of its parent. */
+  get ownCells(): number {
+    return this.#length - this.#sharedLength;
+  }
+
+  /** Whether this sequence alone uses some of its cells, so that they become free when it is emptied. */
+  get hasUnsharedCells(): boolean {
+    return this.#length > this.#unsharedFrom;
+  }
+
+  /** Maximum number of cells in the sliding-window cache that this sequence alone uses. */
+  get unsharedInWindow(): number {
+    return this.#cellsInWindow(this.#unsharedFrom, this.#length);
+  }
+
+  /** @internal For the pool. The sequence is empty. */
+  assign(id: number): void {
+    this.#id = id;
+  }
+
+  /** @internal For the pool: empties the sequence and takes its id away. */
+  leave(): number {
+    const { id } = this;
+    this.clear().catch(() => undefined); // calls run in order: the id is empty before its next owner uses it
+    this.#id = undefined;
+    return id;
+  }
+
+  /** @internal For the pool. */
+  notifyEvicted(): void {
+    this.#onEvicted?.();
+  }
+
+  /** @internal For the scheduler: records the tokens from index `from` to `to` as decoded. */
+  append(tokens: Int32Array, from: number, to: number): void {
+    const end = this.#length + to - from;
+    if (end > this.#tokens.length) {
+      const larger = new Int32Array(Math.max(end, 2 * this.#tokens.length));
+      larger.set(this.tokens);
+      this.#tokens = larger;
+    }
+    this.log?.record(this.#length, tokens.slice(from, to));
+    for (let index = from; index < to; index++) {
+      this.#tokens[this.#length++] = tokens[index] as number;
+    }
+  }
+
+  /** Removes all tokens. */
+  async clear(): Promise<void> {
+    const removing = this.#context.removeSequence(this.id);
+    this.#cut(0, true); // Removing a whole sequence never fails, so it is recorded at once.
+    await removing;
+  }
+
+  /**
+   * Removes the tokens from position `length` on.
+   *
+   * @returns false if the memory cannot be trimmed there. Nothing has changed then.
+   */
+  async trim(length: number): Promise<boolean> {
+    if (length === 0) {
+      await this.clear();
+      return true;
+    }
+    const isTrimmed = await this.#context.removeSequence(this.id, length);
+    if (isTrimmed) {
+      this.#cut(length, true);
+    }
+    return isTrimmed;
+  }
+
+  /** @internal For the scheduler: empties the sequence for older requests, without waking requests that wait for cells. */
+  preempt(): void {
+    this.#context.removeSequence(this.id).catch(() => undefined);
+    this.#cut(0, false);
+  }
+
+  /** Makes this empty sequence a copy of `source`. Both share all cells. Needs a unified KV cache. */
+  async forkFrom(source: Sequence): Promise<void> {
+    const copying = this.#context.copySequence(source.id, this.id);
+    this.#setContents(source.tokens, source.#windowStart); // recorded at once, for the next caller
+    this.log?.set(source.log?.chunks ?? []);
+    this.#parent = source;
+    this.#sharedLength = source.length;
+    source.#forks.add(this);
+    await copying.catch((error: unknown) => {
+      this.#cut(0, true);
+      throw error;
+    });
+  }
+
+  /** @throws HeadstartError `CAPTURE_FAILED`, `OUT_OF_MEMORY`, `CLOSED`. */
+  capture(): Promise<SequenceState> {
+    return this.#context.captureSequence(this.id, this.tokens);
+  }
+
+  /** Restores a state into this empty sequence. After a failure it is empty. */
+  async restore(state: SequenceState): Promise<void> {
+    await this.#context.restoreSequence(this.id, state);
+    const { tokens } = state;
+    // A state contains only the cells inside the window.
+    this.#setContents(tokens, Math.max(0, tokens.length - this.#context.model.slidingWindow));
+    this.log?.set([]); // A template needs no log. If a session is restored, its log is set afterwards.
+  }
+
+  /**
+   * All groups of cells that several sequences share, beginning in this sequence: the maximum number of cells in the
+   * sliding-window cache, and the sequences that use them.
+   */
+  *sharedInWindow(): Iterable<{ inWindow: number; holders: Sequence[] }> {
+    let from = this.#sharedLength;
+    for (const end of this.#forkPoints().filter((point) => point > from)) {
+      yield { inWindow: this.#cellsInWindow(from, end), holders: this.#holdersOf(end) };
+      from = end;
+    }
+  }
+
+  /** The lengths that forks share with this sequence, directly or through other forks, ascending. */
+  #forkPoints(): number[] {
+    const points = [...this.#forks].flatMap((fork) => [
+      fork.#sharedLength,
+      ...fork.#forkPoints().map((point) => Math.min(point, fork.#sharedLength)),
+    ]);
+    return [...new Set(points)].sort((a, b) => a - b);
+  }
+
+  /** The sequences that share the cell in front of position `end`. */
+  #holdersOf(end: number): Sequence[] {
+    const forks = [...this.#forks].filter((fork) => fork.#sharedLength >= end);
+    return [this, ...forks.flatMap((fork) => fork.#holdersOf(end))];
+  }
+
+  /** From this position on, no other sequence uses the cells. */
+  get #unsharedFrom(): number {
+    let from = this.#sharedLength;
+    for (const fork of this.#forks) {
+      from = Math.max(from, fork.#sharedLength);
+    }
+    return from;
+  }
+
+  #cellsInWindow(from: number, to: number): number {
+    return Math.max(0, to - Math.max(from, this.#windowStart));
+  }
+
+  #setContents(tokens: Int32Array, windowStart: number): void {
+    this.#tokens = new Int32Array(Math.max(256, tokens.length + 256));
+    this.#tokens.set(tokens);
+    this.#length = tokens.length;
+    this.#windowStart = windowStart;
+  }
+
+  /** Records that the tokens from position `length` on were removed. */
+  #cut(length: number, wakesWaiting: boolean): void {
+    const freesCells = length < this.#length && this.hasUnsharedCells;
+    this.log?.cut(length);
+    this.#releaseForks(length);
+    this.#length = Math.min(this.#length, length);
+    if (length < this.#sharedLength) {
+      this.#share(this.#parent, length);
+    }
+    if (length === 0) {
+      this.#windowStart = 0;
+    }
+    if (freesCells && wakesWaiting) {
+      this.#context.onFreed();
+    }
+  }
+
+  /**
+   * Forks keep the cells that this sequence gives up. The fork that shares most of them becomes the parent of the other
+   * forks.
+   */
+  #releaseForks(length: number): void {
+    const affected = [...this.#forks].filter((fork) => fork.#sharedLength > length);
+    const [heir, ...others] = affected.sort((a, b) => b.#sharedLength - a.#sharedLength);
+    if (heir === undefined) {
+      return;
+    }
+    for (const fork of others) {
+      fork.#share(heir, fork.#sharedLength);
+    }
+    if (length >= this.#sharedLength) {
+      heir.#share(this, length);
+    } else {
+      heir.#share(this.#parent, Math.min(heir.#sharedLength, this.#sharedLength));
+    }
+  }
+
+  #share(parent: Sequence | undefined, length: number): void {
+    if (this.#parent !== undefined) {
+      this.#parent.#forks.delete(this);
+    }
+    this.#parent = length > 0 ? parent : undefined;
+    this.#sharedLength = this.#parent === undefined ? 0 : length;
+    if (this.#parent !== undefined) {
+      this.#parent.#forks.add(this);
+    }
+  }
+}

@@ -1,0 +1,122 @@
+// A sequence knows its tokens and its KV cells, whatever it shares with forks.
+import type { Engine, Sequence } from 'llama-headstart/internal';
+import { describe, expect, it } from 'vitest';
+import { someTokens } from '../helpers/lab.js';
+import { leaseMany, openEngine } from '../helpers/open-engine.js';
+
+/** A reference model: each sequence is a list of cells, and forks have the same cells in their lists. */
+class CellLists {
+  readonly #cells = new Map<Sequence, object[]>();
+
+  of(sequence: Sequence): object[] {
+    const cells = this.#cells.get(sequence) ?? [];
+    this.#cells.set(sequence, cells);
+    return cells;
+  }
+
+  /** The cells of the sequence, each with the sequences that use it. */
+  usersOf(sequence: Sequence): Sequence[][] {
+    return this.of(sequence).map((cell) =>
+      [...this.#cells].filter(([, cells]) => cells.includes(cell)).map(([user]) => user),
+    );
+  }
+
+  get used(): number {
+    return new Set([...this.#cells.values()].flat()).size;
+  }
+}
+
+function random(seed: number): (below: number) => number {
+  let state = seed;
+  return (below) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return (state >>> 8) % below;
+  };
+}
+
+/** One random operation on one sequence, in the engine and in the reference model. */
+async function step(engine: Engine, sequences: readonly Sequence[], lists: CellLists, below: (max: number) => number) {
+  const sequence = sequences[below(sequences.length)] as Sequence;
+  const cells = lists.of(sequence);
+  const other = sequences[below(sequences.length)] as Sequence;
+  const action = below(4);
+  if (action === 0 && cells.length < 60) {
+    const count = 1 + below(12);
+    await engine.prefill(sequence, someTokens(count, below(9)));
+    cells.push(...Array.from({ length: count }, () => ({})));
+  } else if (action === 1 && sequence.isEmpty && !other.isEmpty) {
+    await sequence.forkFrom(other);
+    cells.push(...lists.of(other));
+    expect(sequence.tokens).toEqual(other.tokens);
+  } else if (action === 2 && cells.length > 0) {
+    const length = below(cells.length + 1);
+    expect(await sequence.trim(length)).toBe(true);
+    cells.length = length;
+  } else if (action === 3 && below(3) === 0) {
+    await sequence.clear();
+    cells.length = 0;
+  }
+}
+
+describe('sequences that share cells', () => {
+  it.each([1, 2])('count each cell once, for any forks and trims (seed %i)', async (seed) => {
+    const { engine } = await openEngine({ maxSequences: 6 });
+    const sequences = await leaseMany(engine, 6);
+    const lists = new CellLists();
+    const below = random(seed);
+    for (let count = 0; count < 100; count++) {
+      await step(engine, sequences, lists, below);
+      expect(engine.usedCells).toBe(lists.used);
+      for (const sequence of sequences) {
+        const users = lists.usersOf(sequence);
+        expect(sequence.length).toBe(users.length);
+        expect(sequence.hasUnsharedCells).toBe(users.some(({ length }) => length === 1));
+        expect(sequence.unsharedInWindow).toBe(users.filter(({ length }) => length === 1).length);
+      }
+      const shared = sequences.flatMap((sequence) => [...sequence.sharedInWindow()]);
+      const expected = new Map<string, number>();
+      for (const users of new Map(
+        sequences.flatMap((each) => lists.of(each).map((cell, at) => [cell, lists.usersOf(each)[at] as Sequence[]])),
+      ).values()) {
+        const name = users
+          .map(({ id }) => id)
+          .sort()
+          .join();
+        expected.set(name, (expected.get(name) ?? 0) + (users.length > 1 ? 1 : 0));
+      }
+      const actual = new Map<string, number>();
+      for (const { inWindow, holders } of shared) {
+        const name = holders
+          .map(({ id }) => id)
+          .sort()
+          .join();
+        actual.set(name, (actual.get(name) ?? 0) + inWindow);
+      }
+      expect([...actual].sort()).toEqual([...expected].filter(([, cells]) => cells > 0).sort());
+    }
+    // The KV cache has exactly as many free cells as the engine says.
+    for (const sequence of sequences.slice(1)) {
+      await sequence.clear();
+    }
+    const free = engine.context.info.kvCells - engine.usedCells;
+    await engine.prefill(sequences[1] as Sequence, someTokens(free, 5));
+    expect(engine.usedCells).toBe(engine.context.info.kvCells);
+  });
+});
+
+describe('a sequence restored from a state', () => {
+  it('has only the cells of its window in the sliding-window cache', async () => {
+    const { engine } = await openEngine({ name: 'sliding-window', maxSequences: 2 });
+    const [source, target] = (await leaseMany(engine, 2)) as [Sequence, Sequence];
+    const { slidingWindow } = engine.context.model;
+    const tokens = someTokens(slidingWindow + 50, 1);
+    await engine.prefill(source, tokens);
+    const state = await source.capture();
+    await target.restore(state);
+    state.close();
+    expect(target.tokens).toEqual(tokens);
+    expect([source.unsharedInWindow, target.unsharedInWindow]).toEqual([tokens.length, slidingWindow]);
+    await engine.prefill(target, someTokens(10, 2));
+    expect(target.unsharedInWindow).toBe(slidingWindow + 10);
+  });
+});
