@@ -19,9 +19,8 @@ import { TurnLock } from './turn-lock.js';
 const COMPLETION = {
   ...GENERATION,
   /**
-   * Turns text such as `<|im_start|>` in the prompt into control tokens. Use it only for prompts that you wrote
-   * yourself.
-   * @default false
+   * Converts text such as `<|im_start|>` in the prompt to control tokens. Set this only for prompts that you wrote
+   * yourself. @default false
    */
   parseSpecial: boolean().default(false),
 };
@@ -37,11 +36,11 @@ export interface Completion extends Omit<FinishPart, 'type' | 'object'> {
   text: string;
 }
 
-/** A part of a completion. The last one is always a `finish`. */
+/** A part of a completion. The last part is always a `finish`. */
 export type CompletionPart =
   | {
       type: 'text-delta';
-      /** Never empty, never part of a character. */
+      /** One or more whole characters. */
       text: string;
     }
   | Omit<FinishPart, 'object'>;
@@ -77,7 +76,7 @@ export function streamComplete(
         { ...generation, sampling: mergeSampling(defaults, generation.sampling), tokens, signal, usage },
         queue,
       );
-      await queue.untilDrained(signal); // as in a turn, the reader may leave as long as it has not read all
+      await queue.untilDrained(signal); // until then, as in a turn, the reader may still leave the stream
       return end;
     } catch (error) {
       const limit = { deadline: generation.deadline, timeoutMs: options.timeoutMs };

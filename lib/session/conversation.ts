@@ -16,7 +16,7 @@ export type TurnInput = string | MessageInput | readonly MessageInput[];
  * Returns the messages of a turn, checked, copied and frozen.
  *
  * @param history the conversation up to this turn
- * @throws HeadstartError `INVALID_ARGUMENT`; its message names the wrong message.
+ * @throws HeadstartError `INVALID_ARGUMENT`. The error names the wrong message by its index.
  */
 export function readTurn(input: TurnInput, history: readonly ChatMessage[]): ChatMessage[] {
   const messages = readMessages(typeof input === 'string' ? [{ role: 'user', content: input }] : input);
@@ -37,8 +37,8 @@ export interface Conversation {
  * Reads the conversation that a session starts with: an optional system message, and then messages as in
  * {@link readHistory}.
  *
- * @param systemPrompt the option of this name
- * @throws HeadstartError `INVALID_ARGUMENT`, also if there are both a system message and a `systemPrompt`.
+ * @param systemPrompt the option `systemPrompt`
+ * @throws HeadstartError `INVALID_ARGUMENT`, for example if there are both a system message and a `systemPrompt`.
  */
 export function readConversation(
   input: readonly ConversationMessage[],
@@ -59,8 +59,8 @@ export function readConversation(
 }
 
 /**
- * Reads the messages of an earlier conversation as {@link readTurn} does, but the last message may be a reply, even one
- * with unanswered calls.
+ * Reads the messages of an earlier conversation. Works like {@link readTurn}, but the last message may be a reply, even
+ * a reply with unanswered calls.
  *
  * @param firstIndex the index of the first message, for error messages
  * @throws HeadstartError `INVALID_ARGUMENT`.
@@ -95,8 +95,8 @@ function readMessages(input: unknown, firstIndex = 0): ChatMessage[] {
 }
 
 /**
- * Checks that every call has one result in front of the next user message or reply, and that every result belongs to a
- * call.
+ * Checks that every call has exactly one result, before the next user message or reply, and that every result belongs
+ * to a call.
  *
  * @param mayLackResults whether the last calls may have no results yet
  */
@@ -136,7 +136,7 @@ function requireAllAnswered(unanswered: ReadonlySet<string>): void {
   }
 }
 
-/** Adds the names of tools to their results: chat templates may show them. */
+/** Adds the names of tools to their results, because chat templates may show these names. */
 function withToolNames(messages: readonly ChatMessage[], history: readonly ChatMessage[]): ChatMessage[] {
   const names = new Map<string, string>();
   for (const message of [...history, ...messages]) {

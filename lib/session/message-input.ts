@@ -1,5 +1,5 @@
-// Reads the messages that programs pass in, with the field names of this package or of OpenAI's API. Each message is
-// checked and returned with the names of this package.
+// Reads the messages of programs, with the field names of this package or of OpenAI's API. Checks each message and
+// returns it with the field names of this package.
 import { HeadstartError } from '../errors.js';
 import { isObject } from '../option-types.js';
 import { describe, nearestName } from '../options.js';
@@ -43,11 +43,11 @@ export interface OpenAiToolCall {
 export interface OpenAiAssistantMessage {
   /** Marks a reply of the model. */
   role: 'assistant';
-  /** The text. It may be null or absent if there are `tool_calls`. */
+  /** The text. May be null or absent if there are `tool_calls`. */
   content?: MessageText | null;
-  /** As {@link AssistantMessage.reasoning}. */
+  /** The same as {@link AssistantMessage.reasoning}. */
   reasoning_content?: string | null;
-  /** As {@link AssistantMessage.toolCalls}. */
+  /** The same as {@link AssistantMessage.toolCalls}. */
   tool_calls?: readonly OpenAiToolCall[] | null;
 }
 
@@ -55,9 +55,9 @@ export interface OpenAiAssistantMessage {
 export interface OpenAiToolMessage {
   /** Marks the result of a tool. */
   role: 'tool';
-  /** As {@link ToolMessage.toolCallId}. */
+  /** The same as {@link ToolMessage.toolCallId}. */
   tool_call_id: string;
-  /** As {@link ToolMessage.toolName}. */
+  /** The same as {@link ToolMessage.toolName}. */
   name?: string;
   /** The result, as text for the model. */
   content: MessageText;
@@ -72,9 +72,9 @@ export interface SystemMessageInput {
 }
 
 /**
- * A message of a turn. `assistant` messages are replies that the model did not write in this session, for example those
- * of an older conversation. Field names may be those of this package or of the OpenAI API. An unknown field is
- * `INVALID_ARGUMENT`, unless it is null, undefined or an empty array.
+ * A message of a turn. An `assistant` message is a reply that the model did not write in this session, for example a
+ * reply of an older conversation. The field names may be those of this package or of the OpenAI API. An unknown field
+ * is `INVALID_ARGUMENT`, unless its value is null, undefined or an empty array.
  */
 export type MessageInput =
   | WithText<UserMessage>
@@ -86,7 +86,7 @@ export type MessageInput =
 /** A message of a conversation that a session starts with. Only the first message may be a system message. */
 export type ConversationMessage = SystemMessageInput | MessageInput;
 
-/** By role: every accepted field name, and the name of this field in this package. */
+/** For each role: every accepted field name, and the name of that field in this package. */
 const FIELDS: Record<ChatMessage['role'], Readonly<Record<string, string>>> = {
   user: { role: 'role', content: 'content' },
   assistant: {
@@ -107,9 +107,9 @@ const FIELDS: Record<ChatMessage['role'], Readonly<Record<string, string>>> = {
   },
 };
 const SYSTEM_FIELDS = { role: 'role', content: 'content' };
-/** The fields of a tool call with the names of this package. A `tool-call` part of a stream has a `type` too. */
+/** The fields of a tool call, with the names of this package. A `tool-call` part of a stream also has a `type`. */
 const CALL_FIELDS = { toolCallId: 'toolCallId', toolName: 'toolName', input: 'input', type: 'type' };
-/** The fields of a tool call with OpenAI's names. A call that was assembled from a stream has an `index` too. */
+/** The fields of a tool call, with OpenAI's names. A call that was assembled from a stream also has an `index`. */
 const OPENAI_CALL_FIELDS = { id: 'toolCallId', function: 'function', type: 'type', index: 'index' };
 const FUNCTION_FIELDS = { name: 'toolName', arguments: 'arguments' };
 
@@ -177,9 +177,9 @@ function readRole(role: unknown, where: string): ChatMessage['role'] {
 }
 
 /**
- * Renames the fields of an object to the names of this package. Empty fields are left out.
+ * Renames the fields of an object to the names of this package. Leaves out empty fields.
  *
- * @param names every accepted field name, and the name of this field in this package
+ * @param names every accepted field name, and the name of that field in this package
  */
 function renamed(message: object, names: Readonly<Record<string, string>>, where: string): Record<string, unknown> {
   const fields: Record<string, unknown> = {};
@@ -256,7 +256,7 @@ function openAiCallFields(call: object, called: object, where: string): Record<s
   return { ...fields, ...renamed(called, FUNCTION_FIELDS, `\`function\` of ${where}`) };
 }
 
-/** The arguments as JSON. OpenAI sends them as JSON already; some servers with the same API send an object. */
+/** The arguments as JSON text. OpenAI sends JSON text, but some servers with the same API send an object. */
 function argumentsOf({ arguments: openAi, input = {} }: Record<string, unknown>): string {
   if (typeof openAi !== 'string') {
     return JSON.stringify(openAi ?? input);

@@ -2,12 +2,12 @@ import type { ConversationSequence } from './conversation-sequence.js';
 import type { Session } from './session.js';
 
 /**
- * The open sessions of an agent. A session that was garbage-collected without `close()` is removed, and its sequence is
- * closed.
+ * The open sessions of an agent. If a session is garbage-collected without `close()`, it is removed here and its
+ * sequence is closed.
  */
 export class OpenSessions {
   readonly #references = new Map<string, WeakRef<Session>>();
-  /** Ids of sessions that are being restored. */
+  /** The ids of sessions that are being restored. */
   readonly #reserved = new Set<string>();
   readonly #finalization = new FinalizationRegistry<{ id: string; sequence: ConversationSequence }>(
     ({ id, sequence }) => {
@@ -34,8 +34,8 @@ export class OpenSessions {
   /**
    * Reserves the id of a session that is being restored.
    *
-   * @returns a function that ends the reservation: call it when the session is open or has failed to open. Undefined if
-   *   the id is in use.
+   * @returns undefined if the id is in use. Otherwise a function that ends the reservation: call it when the session is
+   *   open or has failed to open.
    */
   reserve(id: string): (() => void) | undefined {
     if (this.#references.has(id) || this.#reserved.has(id)) {

@@ -32,12 +32,12 @@ export const GENERATION = {
     (input) => input === Number.POSITIVE_INFINITY || (Number.isSafeInteger(input) && (input as number) >= 1),
     'an integer from 1 up',
   ).optional(),
-  /** Sampling options. They override those of session, agent and model option by option. */
+  /** Sampling options. Each one overrides the same option of the session, the agent and the model. */
   sampling: SAMPLING_OPTIONS.optional(),
   /**
-   * Texts that end a reply: at most 64, each of up to 1,024 characters. A stop string is not part of the reply, and no
-   * part of it is streamed. Only the text of the reply is searched, not reasoning, tool calls or markup. The whole text
-   * of a completion (`complete`) is searched. @default none
+   * Texts that end a reply: at most 64, each of up to 1,024 characters. The reply does not include the stop string that
+   * ended it, and no part of that stop string is streamed. Only the text of the reply is searched, not reasoning, tool
+   * calls or markup. In a completion (`complete`), everything is searched. @default none
    */
   stop: value<string | readonly string[]>(
     (input) => stopsOf(input) !== undefined,
@@ -46,13 +46,13 @@ export const GENERATION = {
   /** Ends a reply that repeats itself, with finish reason `length`. @default false */
   repetitionGuard: switchable(REPETITION_GUARD_OPTIONS as Group<RepetitionGuardOptions>).optional(),
   /**
-   * Number of most likely tokens to report at each position of the reply, with their log-probabilities: 0 to 100.
-   * @default none
+   * Number of most likely tokens to report at each position of the reply, with their log-probabilities, 0 to 100.
+   * @default none: no log-probabilities are reported
    */
   logProbabilities: integer(0, 100).optional(),
   /**
-   * Time limit in ms, from the call on. The text generated until then is returned with finish reason `aborted`. If
-   * there is no token yet, the turn fails with `ABORTED`. @default none
+   * Time limit in ms, measured from the call. When it is reached, the text so far is returned with the finish reason
+   * `aborted`. If there is no token yet, the turn fails with `ABORTED`. @default none
    */
   timeoutMs: integer(1, MAX_TIMEOUT_MS).optional(),
   /** Aborts the turn, with `ABORTED`. The session remains usable. */
@@ -70,25 +70,25 @@ export const TOOL_CALLS = {
     'auto, required, none or { name }',
   ).default('auto'),
   /**
-   * Maximum number of replies in one turn, 1 to 1,000. A turn goes on after a reply with tool calls, and after a reply
-   * that does not match `responseFormat`. @default 16
+   * Maximum number of replies in one turn, 1 to 1,000. A turn continues after a reply with tool calls, and after a
+   * reply that does not match `responseFormat`. @default 16
    */
   maxSteps: integer(1, 1000).default(16),
   /**
-   * Maximum number of tool calls that run at the same time, 1 to 64. With 1, each reply has one call at most.
+   * Maximum number of tool calls that run at the same time, 1 to 64. With 1, each reply has at most one call.
    * @default 4
    */
   maxParallelTools: integer(1, 64).default(4),
-  /** Time limit of one tool call in ms, without the time that `onToolCall` takes. @default 60000 */
+  /** Time limit of one tool call in ms. The time of `onToolCall` is not counted. @default 60000 */
   toolTimeoutMs: integer(1, MAX_TIMEOUT_MS).default(60_000),
   /**
-   * Maximum length of a tool result in characters; longer ones are cut. @default as many characters as the context has
-   * tokens, which is about a quarter of the context
+   * Maximum length of a tool result in characters. Longer results are cut. @default as many characters as the context
+   * has tokens, which fill about a quarter of the context
    */
   maxToolResultLength: integer(1).optional(),
   /**
-   * Called before a tool runs. It approves, changes or refuses the call. Only the time limit of the turn applies to it,
-   * so it may ask a person.
+   * Called before a tool runs. The function approves, changes or refuses the call. Only the time limit of the turn
+   * applies to the function, so it may ask a person.
    */
   onToolCall: callable<ToolCallHook>().optional(),
 };
@@ -102,8 +102,8 @@ const SEND = {
   ...GENERATION,
   ...TOOL_CALLS,
   /**
-   * Whether the model reasons in front of its reply. Has an effect only if the chat template can switch reasoning.
-   * @default true
+   * Whether the model reasons in front of its reply. Has an effect only if the chat template can switch reasoning on
+   * and off. @default true
    */
   reasoning: boolean().default(true),
   /**
@@ -124,10 +124,10 @@ export interface SendOptions<S extends Schema = Schema> extends OptionsOf<typeof
 
 export const SEND_OPTIONS = group(SEND);
 
-/** The hint for options of a turn that are passed to another call. */
+/** The hint for turn options that were passed to another call. */
 export const IN_SEND: Place = { names: Object.keys(SEND), where: 'in `send` and `stream`' };
 
-/** The hint for session options that are passed to a turn. */
+/** The hint for session options that were passed to a turn. */
 const IN_CREATE_SESSION: Place = {
   names: ['systemPrompt', 'tools', 'messages', 'compaction', 'templateCache', 'tenant'],
   where: 'in `createSession`',
@@ -136,7 +136,9 @@ const IN_CREATE_SESSION: Place = {
 /** Tool options with all defaults filled in. */
 export type ResolvedToolOptions = ResolvedOf<typeof TOOL_CALLS> & { maxToolResultLength: number };
 
-/** Merges tool options: later layers override earlier ones option by option. Other options in a layer are ignored. */
+/**
+ * Merges tool options. An option of a later layer overrides the same option of earlier layers. Ignores other options.
+ */
 export function resolveToolOptions(contextSize: number, ...layers: readonly ToolOptions[]): ResolvedToolOptions {
   const entries = Object.entries(Object.assign({}, ...layers.map(definedOptions))).filter(([name]) =>
     Object.hasOwn(TOOL_CALLS, name),
@@ -183,6 +185,6 @@ function stopsOf(value: unknown): readonly string[] | undefined {
     Array.isArray(stops) &&
     stops.length <= MAX_STOPS &&
     stops.every((stop) => typeof stop === 'string' && stop !== '' && stop.length <= MAX_STOP_LENGTH) &&
-    !stops.some((stop: string) => /\p{Surrogate}/u.test(stop)); // half of a character, which no reply contains
+    !stops.some((stop: string) => /\p{Surrogate}/u.test(stop)); // no reply contains half of a surrogate pair
   return usable ? (stops as string[]) : undefined;
 }

@@ -4,15 +4,15 @@ import type { ConversationSequence } from './conversation-sequence.js';
 import type { TurnLock } from './turn-lock.js';
 
 /**
- * Lets a session run one activity at a time (a turn, fork, save or compaction), and aborts it when the session is
- * closed.
+ * Makes sure that a session runs only one activity at a time (a turn, fork, save or compaction). Aborts the activity
+ * when the session is closed.
  */
 export class SessionActivity {
   readonly #sequence: ConversationSequence;
   readonly #lock: TurnLock;
   readonly #closing = new AbortController();
   #isActive = false;
-  /** The newest activity. */
+  /** The promise of the newest activity. */
   #newest: Promise<unknown> | undefined;
 
   constructor(sequence: ConversationSequence, lock: TurnLock) {
@@ -33,9 +33,9 @@ export class SessionActivity {
   }
 
   /**
-   * Begins an activity; call {@link end} after it.
+   * Begins an activity. Call {@link end} after the activity.
    *
-   * @param what completes "an idle session to ..."
+   * @param what completes the error message "Expected an idle session to ..."
    * @throws HeadstartError `CLOSED`, `SESSION_BUSY`.
    */
   begin(what: string): void {
@@ -49,7 +49,7 @@ export class SessionActivity {
     this.#isActive = true;
   }
 
-  /** Ends the activity: the lock is released and the sequence is idle. */
+  /** Ends the activity: releases the lock and makes the sequence idle. */
   end(): void {
     this.#lock.leave();
     this.#isActive = false;
@@ -63,11 +63,11 @@ export class SessionActivity {
   }
 
   /**
-   * Runs an activity other than a turn. It holds the lock until `work` has settled.
+   * Runs an activity other than a turn. Holds the lock until `work` has settled.
    *
-   * @param what completes "an idle session to ..."
-   * @param work is called with a signal that aborts with `signal`, or when the session is closed
-   * @throws HeadstartError `CLOSED`, `SESSION_BUSY`, `ABORTED`, and whatever `work` throws.
+   * @param what completes the error message "Expected an idle session to ..."
+   * @param work receives a signal that aborts when `signal` aborts or the session is closed
+   * @throws HeadstartError `CLOSED`, `SESSION_BUSY`, `ABORTED`, and the errors of `work`.
    */
   async run<T>(what: string, signal: AbortSignal | undefined, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     this.begin(what);
@@ -93,7 +93,7 @@ export class SessionActivity {
     this.#closing.abort(new HeadstartError('CLOSED', 'The session was closed'));
   }
 
-  /** Resolves when the current activity has ended. After {@link abort} no further activity begins. */
+  /** Resolves when the current activity has ended. Call {@link abort} first, so that no further activity begins. */
   async settled(): Promise<void> {
     await this.#newest?.catch(() => undefined);
   }

@@ -1,4 +1,4 @@
-// The options of a session. The error for an option of another call names that call.
+// The options of a session. If a program passes an option of another call, the error names that call.
 import { CACHE } from '../cache/cache-options.js';
 import { IN_SAMPLING } from '../generate/sampling.js';
 import { MODEL } from '../model/model-options.js';
@@ -24,35 +24,35 @@ import { IN_SEND, TOOL_CALLS } from './send-options.js';
 
 /** The options that make up the template. An agent has them too, as defaults for its sessions. */
 export const TEMPLATE = {
-  /** The system prompt. @default the agent's */
+  /** The system prompt. @default the agent's system prompt */
   systemPrompt: string().optional(),
-  /** The tools that the model may call. @default the agent's */
+  /** The tools that the model may call. @default the agent's tools */
   tools: checked<readonly Tool[]>(checkTools, 'an array of tools').optional(),
 };
 
 const SESSION = {
   ...TEMPLATE,
   ...TOOL_CALLS,
-  /** Sampling options. They override the agent's option by option. */
+  /** Sampling options. Each one overrides the same option of the agent. */
   sampling: SAMPLING_OPTIONS.optional(),
   /**
-   * The messages of a conversation to continue. The first one may be a system message: it is the session's system
-   * prompt. A system message and the option `systemPrompt` together are `INVALID_ARGUMENT`. @default none
+   * The messages of a conversation to continue. If the first message is a system message, it is the session's system
+   * prompt. A system message together with the option `systemPrompt` is `INVALID_ARGUMENT`. @default none
    */
   messages: value<readonly ConversationMessage[]>(Array.isArray, 'an array of messages').optional(),
   /**
-   * Replaces older turns by a summary when the conversation gets long; `true` for the default options.
+   * Replaces older turns by a summary when the conversation becomes long. `true` means the default options.
    * @default false
    */
   compaction: switchable(COMPACTION_OPTIONS).default(false),
   /** Whether to use the template cache. `false` always prefills the template. @default true */
   templateCache: boolean().default(true),
   /**
-   * The tenant of the session. Tenants never share cached templates. Sessions without a tenant share theirs.
-   * @default none
+   * The tenant of the session. Different tenants never share cached templates. All sessions without a tenant share
+   * their cached templates. @default none
    */
   tenant: text().optional(),
-  /** Aborts opening the session, with `ABORTED`. It has no effect later. */
+  /** Aborts the opening of the session, with `ABORTED`. Has no effect on an open session. */
   signal: abortSignal().optional(),
 };
 
@@ -61,8 +61,8 @@ export interface SessionOptions extends OptionsOf<typeof SESSION> {}
 
 const SAVE = {
   /**
-   * Also saves the KV state, to `<path>.kv`, which is as large as the state. The restored session then continues
-   * without prefilling its conversation again. @default false
+   * Also saves the KV state, in the file `<path>.kv`. The file is as large as the state in the KV cache. The restored
+   * session then continues without another prefill of its conversation. @default false
    */
   state: boolean().default(false),
   /** Aborts the save, with `ABORTED`. */
@@ -79,7 +79,7 @@ const { messages: _, ...RESTORE } = SESSION;
 export const SESSION_OPTIONS: Group<SessionOptions, unknown> = group(SESSION);
 export const RESTORE_OPTIONS: Group<Omit<SessionOptions, 'messages'>, unknown> = group(RESTORE);
 
-/** The hint for session options that are passed to another call. */
+/** The hint for session options that were passed to another call. */
 export const IN_CREATE_SESSION: Place = { names: Object.keys(SESSION), where: 'in `createSession`' };
 
 const OTHER_PLACES: readonly Place[] = [

@@ -23,7 +23,7 @@ export interface SessionServices {
   messageEnds: MessageEnds;
   checkpoints: Checkpoints;
   contextSize: number;
-  /** Turns and session starts hold it for reading, changes of adapters for writing. */
+  /** Turns and session starts hold the read lock. A change of adapters holds the write lock. */
   lock: RwLock;
 }
 
@@ -33,25 +33,25 @@ export interface SessionSetup {
   id?: string | undefined;
   source: TemplateSource;
   tools: ToolSet;
-  /** The template's tokens; empty if prompts with this chat template have no common prefix. */
+  /** The template's tokens. Empty if prompts with this chat template have no common prefix. */
   template: Int32Array;
   /** Why `template` is empty. */
   templateReason?: string | undefined;
   useCache: boolean;
-  /** Only cache entries of this tenant are used. */
+  /** The session uses only cache entries of this tenant. */
   tenant?: string | undefined;
-  /** Token counts at which the template's prefill is cut, so that its prefixes can be kept. */
+  /** Token counts at which the template's prefill is split, so that its prefixes can be kept. */
   breakpoints?: readonly number[] | undefined;
   /** The conversation that the session starts with. */
   messages: readonly ChatMessage[];
-  /** The session's sampling options, merged with the agent's. */
+  /** The session's sampling options, merged with those of the agent. */
   sampling: SamplingOptions;
   /** The session's options as the caller passed them, for `save`. */
   options: SavedOptions & ToolOptions;
   /** Undefined: the conversation is shortened only by `session.compact()`. */
   compaction?: CompactionOptions | undefined;
   signal?: AbortSignal | undefined;
-  /** Called if the first prompt did not begin with the template. */
+  /** Called if the first prompt does not begin with the template. */
   onMismatch: (source: TemplateSource) => void;
   onOpened: (session: Session, sequence: ConversationSequence) => void;
   onClosed: (session: Session) => void;

@@ -30,11 +30,11 @@ import { TurnLock } from './turn-lock.js';
 import { type CheckedTurn, readRequest } from './turn-request.js';
 
 /**
- * A conversation. Each turn runs in a sequence of the KV cache. While idle, a session may lose its sequence to another
- * session. Its next turn then continues from a saved state, or decodes template and messages again.
+ * A conversation. Each turn runs in a sequence of the KV cache. An idle session may lose its sequence to another
+ * session. Its next turn then continues from a saved state, or decodes the template and the messages again.
  */
 export class Session implements ToolSession {
-  /** Unique. A restored session keeps the id; a fork has a new one. */
+  /** The unique id of the session. A restored session keeps its id. A fork has a new id. */
   readonly id: string;
   readonly #services: SessionServices;
   readonly #setup: SessionSetup;
@@ -43,7 +43,7 @@ export class Session implements ToolSession {
   readonly #activity: SessionActivity;
   #messages: readonly ChatMessage[];
   #report!: StartReport;
-  /** Rolls an unfinished turn back: see `ConversationSequence.rollbackPoint`. */
+  /** Rolls back an unfinished turn: see `ConversationSequence.rollbackPoint`. */
   #rollBack: (() => Promise<void>) | undefined;
   #hasMismatch = false;
 
@@ -79,7 +79,7 @@ export class Session implements ToolSession {
     }
   }
 
-  /** How this session's start went. */
+  /** Describes the start of this session. */
   get report(): Readonly<StartReport> {
     return this.#report;
   }
@@ -114,13 +114,14 @@ export class Session implements ToolSession {
   }
 
   /**
-   * Sends a message and returns the reply as it is generated: iterate over its parts, or await its `result`. The last
-   * part is a `finish`. When it arrives, the messages of the turn are part of the conversation. A turn that is
-   * aborted, fails, or is left by `break` adds nothing to `messages`, and the session remains usable. If it is aborted
-   * or fails, the iteration throws. In all three cases `result` rejects, and the error's `usage` is the cost of the
-   * turn.
+   * Sends a message and returns the reply as a stream: iterate over its parts, or await its `result`. The last part is
+   * a `finish`. When this part arrives, the messages of the turn are part of the conversation.
    *
-   * Nothing happens before the stream is iterated or its `result` is awaited.
+   * A turn that is aborted, fails, or is left by `break` adds nothing to `messages`, and the session remains usable. In
+   * all three cases `result` rejects, and the error's `usage` is the cost of the turn. If the turn is aborted or fails,
+   * the iteration throws too.
+   *
+   * The turn starts when the stream is iterated or its `result` is awaited.
    *
    * @param message the user's text, or messages that end with a user message or with the results of tool calls
    * @throws HeadstartError `INVALID_ARGUMENT`, `SCHEMA_INVALID`, `SESSION_BUSY`, `CLOSED`, `ABORTED`, `CONTEXT_FULL`,
@@ -181,8 +182,8 @@ export class Session implements ToolSession {
   }
 
   /**
-   * Waits until the program asks for the last part, if it iterates over the stream. Until then the program may leave
-   * the stream, which discards the turn, no matter how far generation was ahead of the reader.
+   * If the program iterates over the stream, waits until it requests the last part. Until then the program may leave
+   * the stream, even if the whole reply is already generated. Leaving discards the turn.
    */
   async #untilRead(queue: PartQueue<StreamPart>, signal: AbortSignal): Promise<void> {
     if (!queue.isDrained) {
@@ -201,7 +202,7 @@ export class Session implements ToolSession {
 
   async #endTurn(): Promise<void> {
     if (this.#rollBack !== undefined && this.#turnLock.isPaused) {
-      this.#sequence.release(); // without the lock, adapters may change at any moment
+      this.#sequence.release(); // the turn holds no lock now, so adapters may change at any moment
     }
     await this.#rollBack?.();
     this.#rollBack = undefined;
@@ -209,8 +210,8 @@ export class Session implements ToolSession {
   }
 
   /**
-   * Opens a new session that continues from this conversation. In a unified KV cache both share all cells so far. The
-   * sessions do not affect each other.
+   * Opens a new session that continues from this conversation. In a unified KV cache, the two sessions share all cells
+   * up to the fork. Later turns of one session do not affect the other.
    *
    * @throws HeadstartError `SESSION_BUSY`, `CLOSED`.
    */
@@ -221,7 +222,7 @@ export class Session implements ToolSession {
       const child = new Session(this.#services, { ...setup, messages: this.#messages });
       try {
         const start = await child.#sequence.forkFrom(this.#sequence);
-        throwIfAborted(signal); // an agent that is being closed does not know this session yet, so it would stay open
+        throwIfAborted(signal); // an agent that is being closed does not know the fork yet, and would not close it
         const cachedTokens = start.cache === 'bypass' ? 0 : this.#report.templateTokens;
         const ms = performance.now() - startedAt;
         child.#report = startReport({ ...this.#report, ...start, cachedTokens, ms, reason: 'forked' });
@@ -238,19 +239,20 @@ export class Session implements ToolSession {
   }
 
   /**
-   * Saves the conversation to a file, atomically: id, system prompt, tool definitions, messages, and the session's
-   * options (sampling, tools, compaction). Functions and the tenant are not saved. Pass `onToolCall` and `tenant` again
-   * when you restore: see `AgentServer.restoreSession`.
+   * Saves the conversation to a file, atomically. The file contains the id, the system prompt, the tool definitions,
+   * the messages and the session's options (sampling, tools, compaction). Functions and the tenant are not saved. Pass
+   * `onToolCall` and `tenant` again when you restore the session: see `AgentServer.restoreSession`.
    *
-   * @param path a new path, or a regular file, which is replaced. A directory, link, device or named pipe is
-   *   `WRITE_FAILED`.
-   * @param options.state also saves the KV state, to `<path>.kv`, which is as large as the state. The restored session
-   *   then continues without decoding its conversation again. If the session lost its cells and no state was kept,
-   *   `save` decodes the conversation again. In `reproducible` mode `save` never decodes, and saves only a state that
-   *   exists. For a sliding-window model it then saves none, because a restored state would not be the same to the bit.
-   *   @default false
-   * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`, `SESSION_BUSY`, `CLOSED`, `ABORTED`; with `state` the errors of
-   *   decoding.
+   * With `options.state`, the file `<path>.kv` receives the KV state, and the restored session continues without
+   * decoding its conversation again. If the session has lost its cells and no state was kept, `save` decodes the
+   * conversation again. In `reproducible` mode `save` never decodes, and saves only a state that exists. With a
+   * sliding-window model, this mode saves no state, because a restored state would not be the same to the bit.
+   *
+   * @param path a new path, or the path of a regular file, which is replaced. A directory, link, device or named pipe
+   *   is `WRITE_FAILED`.
+   * @param options.state whether to save the KV state. @default false
+   * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`, `SESSION_BUSY`, `CLOSED`, `ABORTED`; with `state` also the
+   *   errors of decoding.
    */
   async save(path: string, options: SaveOptions = {}): Promise<void> {
     const { state: withState, signal: callerSignal } = parseOptions(SAVE_OPTIONS, options, {
@@ -277,8 +279,8 @@ export class Session implements ToolSession {
   }
 
   /**
-   * Copies the contents that the next turn continues from. With `withState`, decodes the conversation if no state is
-   * useful.
+   * Copies the contents from which the next turn continues. With `withState`, decodes the conversation if there is no
+   * useful state.
    */
   async #captureCheckpoint(withState: boolean, signal: AbortSignal): Promise<SwappedSequence | undefined> {
     const { engine, renderer, contextSize } = this.#services;
@@ -304,8 +306,8 @@ export class Session implements ToolSession {
   }
 
   /**
-   * Replaces older turns by a summary that the model writes. With the option `compaction` this happens automatically.
-   * System prompt and tools stay.
+   * Replaces older turns by a summary that the model writes. The system prompt and the tools stay. With the option
+   * `compaction`, turns do this automatically.
    *
    * @returns undefined if there is nothing to summarize
    * @throws HeadstartError `CONFIG_INVALID`, `SESSION_BUSY`, `CLOSED`, `ABORTED`, `REPLY_INVALID` (the model wrote no
@@ -332,7 +334,7 @@ export class Session implements ToolSession {
     this.#sequence.close();
   }
 
-  /** As {@link close}, for `await using`. */
+  /** The same as {@link close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
@@ -371,7 +373,7 @@ export class Session implements ToolSession {
     return compacted?.report;
   }
 
-  /** The first prompt shows whether the assumed template boundary was right. If not, the next session probes again. */
+  /** Checks the assumed template boundary with the first prompt. If it was wrong, the next session probes again. */
   #checkTemplate(prompt: Int32Array): void {
     const { source, template, onMismatch } = this.#setup;
     if (this.#messages.length === 0 && !this.#hasMismatch && !isPrefix(template, prompt)) {

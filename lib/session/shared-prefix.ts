@@ -5,8 +5,8 @@ import { commonPrefixLength } from '../tokens.js';
 import { pendingCalls } from './conversation.js';
 
 /**
- * Returns the tokens with which the next prompt of a conversation begins, whatever the next message says. They are the
- * common prefix of prompts with several probe messages, as for the template boundary.
+ * Returns the tokens with which the next prompt of a conversation begins, whatever the next message is. These tokens
+ * are the common prefix of prompts with several probe messages. The template boundary is found in the same way.
  */
 export async function sharedPrefix(
   renderer: Renderer,

@@ -27,7 +27,9 @@ export interface StepReplyRequest {
   checkpoint: CheckpointPlace | undefined;
   generation: ResolvedGeneration;
   sampling: SamplingOptions;
-  /** Whether the reply may contain tool calls, or JSON, which some models put into a code fence. */
+  /**
+   * Whether the reply may contain tool calls or JSON. Some models put JSON into a code fence, which must be removed.
+   */
   isStructured: boolean;
   /** Maximum number of calls. The reply ends when one more call begins. */
   maxCalls: number;
@@ -38,7 +40,7 @@ export interface StepReplyRequest {
 
 /** The end of a reply. */
 export interface FinishedReply {
-  /** The parts that {@link StepReply.next} has not returned yet, without those of calls. */
+  /** The text and reasoning that {@link StepReply.next} has not returned yet. The parts of calls are in `calls`. */
   parts: readonly StreamPart[];
   message: AssistantMessage;
   calls: readonly FinishedCall[];
@@ -55,7 +57,7 @@ export class StepReply {
   readonly #generation: Generation;
   readonly #samplers: (Sampler | undefined)[];
 
-  /** The caller closes the reply, also after an error. */
+  /** Prepares the generation of a reply. The caller must close the reply, even after an error. */
   static async open(services: StepReplyServices, request: StepReplyRequest): Promise<StepReply> {
     const { tokens, format } = request.prompt;
     return new StepReply(services, request, await makeSampler(services.model, request.sampling, format, tokens));
@@ -97,8 +99,8 @@ export class StepReply {
   }
 
   /**
-   * Returns a sampler for the rest of a long reply. The grammar does not apply to calls that begin there. Returns
-   * undefined if a call has begun already.
+   * Returns a sampler for the rest of a long reply. It has no grammar, so a later call of this reply is not
+   * constrained. Returns undefined if a call has already begun.
    */
   readonly #samplerWithoutGrammar = async (text: Int32Array): Promise<Sampler | undefined> => {
     if (this.#reader.calls > 0) {

@@ -1,4 +1,4 @@
-// Rewrites errors of decodes and queues in terms of the method that the program called.
+// Rewrites errors of decodes and queues, so that the message names the method that the program called.
 import { HeadstartError } from '../errors.js';
 import type { Usage } from '../usage.js';
 
@@ -9,8 +9,8 @@ export interface TimeLimit {
 }
 
 /**
- * Rewrites `ABORTED` so that it names the call that was aborted, and says whether the caller's signal did it or a time
- * limit that passed before the first token. Returns other errors unchanged.
+ * Rewrites an `ABORTED` error. The new message names the aborted call, and tells whether `timeoutMs` passed before the
+ * first token. Returns other errors unchanged.
  *
  * @param what begins the message, for example "The turn"
  */
@@ -19,7 +19,7 @@ export function asAborted(error: unknown, what: string, { deadline, timeoutMs }:
     return error;
   }
   if (HeadstartError.isInstance(error.cause, 'ABORTED')) {
-    // The reader left the stream. A new error would refer to the session in its stack, and observers may keep errors.
+    // The reader left the stream. Subscribers may keep the error, and a new error's stack could keep the session alive.
     return error.cause;
   }
   const isLate = deadline?.aborted === true && signal?.aborted !== true;
@@ -30,8 +30,8 @@ export function asAborted(error: unknown, what: string, { deadline, timeoutMs }:
 }
 
 /**
- * Adds to an error what its turn or completion cost. Several turns may fail with the same error, for example those of one
- * failed decode, or those whose signals have the same reason. Each turn after the first gets a copy, with its own usage.
+ * Adds the cost of the turn or completion to its error. Several turns may fail with the same error object, for example
+ * if they share a failed decode or an abort reason. Each turn after the first gets a copy, with its own usage.
  */
 export function withUsage(error: unknown, usage: Usage): unknown {
   if (!HeadstartError.isInstance(error)) {
@@ -50,6 +50,6 @@ export function contextFull(promptTokens: number, contextSize: number, isCompact
   return new HeadstartError(
     'CONTEXT_FULL',
     `The conversation has ${promptTokens} tokens, which leaves no space for a reply in a context of ${contextSize}. ` +
-      `${remedy} If results of tools fill the context, lower \`maxToolResultLength\`.`,
+      `${remedy} If tool results fill the context, lower \`maxToolResultLength\`.`,
   );
 }

@@ -5,14 +5,14 @@ import type { ConversationSequence } from './conversation-sequence.js';
 /**
  * Tracks how one turn, completion or other activity holds the agent's reader/writer lock. The activity holds the read
  * lock while it decodes. It releases the lock while it waits for tools, for the program's check of a reply, or for the
- * reader of its stream, so that `setLoras()` (the writer) never waits for user code. {@link enter} acquires the lock
- * again, and drops the KV state if the adapters changed in between.
+ * reader of its stream. So `setLoras()` (the writer) never waits for user code. {@link enter} acquires the lock again,
+ * and drops the KV state if the adapters have changed in between.
  */
 export class TurnLock {
   readonly #lock: RwLock;
   readonly #sequence: ConversationSequence;
   #unlock: (() => void) | undefined;
-  /** How many writes the lock had seen when the turn was paused. */
+  /** The number of writes up to the pause of the turn: see `RwLock.writes`. Undefined if the turn is not paused. */
   #writesAtPause: number | undefined;
 
   constructor(lock: RwLock, sequence: ConversationSequence) {
@@ -26,8 +26,8 @@ export class TurnLock {
   }
 
   /**
-   * Acquires the lock and makes the sequence busy. During the wait the sequence is not busy, so that the writer can
-   * remove KV states of earlier adapters.
+   * Acquires the lock, and then makes the sequence busy. During the wait the sequence is not busy, so that the writer
+   * can remove KV states of earlier adapters.
    *
    * @throws HeadstartError `ABORTED` while waiting.
    */
@@ -45,9 +45,9 @@ export class TurnLock {
   }
 
   /**
-   * Waits for `work` while paused, then enters again. If `work` fails, the turn stays paused.
+   * Pauses the turn, waits for `work`, and enters again. If `work` fails, the turn stays paused.
    *
-   * @throws HeadstartError `ABORTED` while entering, and the errors of `work`.
+   * @throws HeadstartError `ABORTED` while it enters, and the errors of `work`.
    */
   async paused<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
     this.pause();
@@ -57,9 +57,9 @@ export class TurnLock {
   }
 
   /**
-   * Pauses while the queue of a stream is full, until its reader has taken half of the parts.
+   * If the queue of a stream is full, pauses the turn until the reader has taken half of the parts.
    *
-   * @returns undefined if the queue is not full: a generated token then needs no `await`
+   * @returns undefined if the queue is not full, so that the caller needs no `await` for each generated token
    * @throws HeadstartError `ABORTED` while waiting.
    */
   whileFull(
@@ -75,7 +75,8 @@ export class TurnLock {
   }
 
   /**
-   * Releases a KV state that other adapters computed. The writer could not do it, because the sequence was not idle.
+   * Releases a KV state that was computed with earlier adapters. The writer could not release this state, because the
+   * sequence was not idle.
    */
   #dropStale(): void {
     if (this.#writesAtPause !== undefined && this.#writesAtPause !== this.#lock.writes) {

@@ -17,7 +17,7 @@ export type CheckedTurn = Omit<TurnRequest, 'format'>;
 interface TurnArguments {
   message: TurnInput;
   options: SendOptions;
-  /** The turn is aborted when one of them aborts. */
+  /** The turn is aborted when one of these signals aborts. */
   signals: readonly AbortSignal[];
 }
 

@@ -52,21 +52,22 @@ export interface TurnRequest {
 }
 
 /**
- * A user's message, the model's reply, and all rounds of tool calls between them. A step is one prompt and the reply to
- * it.
+ * A user's message, the model's reply, and all rounds of tool calls between them. A step is one prompt and its reply.
  */
 export class Turn {
-  /** The conversation with the messages that the turn added. A compaction may have shortened it. */
+  /** The conversation, including the messages of this turn. A compaction may have shortened it. */
   #conversation: ChatMessage[];
-  /** All messages that the turn added, even if a summary replaced them, so that no call id occurs twice in a stream. */
+  /**
+   * All messages that the turn added, even those that a summary replaced. Their ids must not be used for new calls.
+   */
   readonly #added: ChatMessage[] = [];
   readonly #services: TurnServices;
   readonly #request: TurnRequest;
   readonly #toolCalls: ToolCall[] = [];
   readonly #toolResults: ToolResult[] = [];
-  /** Whether the model failed to write a summary. It would most likely fail at the next step too. */
+  /** Whether the model failed to write a summary. It would most likely fail again at the next step. */
   #hasNoSummary = false;
-  /** Replies that `format` did not allow. They are part of the prompts of this turn only. */
+  /** Replies that `format` did not allow. They are part of this turn's prompts, but not of the conversation. */
   readonly #rejected: Rejected[] = [];
 
   constructor(services: TurnServices, request: TurnRequest) {
@@ -106,7 +107,7 @@ export class Turn {
     }
   }
 
-  /** Adds parts to the stream. If the queue is full, the turn pauses until its reader has taken half of it. */
+  /** Adds parts to the stream. If the queue is full, the turn pauses until the reader has taken half of the parts. */
   #emit(parts: readonly StreamPart[]): Promise<void> | undefined {
     const { queue, lock } = this.#services;
     const { signal } = this.#request;
@@ -130,7 +131,7 @@ export class Turn {
       for (let parts = await reply.next(); parts !== undefined; parts = await reply.next()) {
         const pause = this.#emit(parts);
         if (pause !== undefined) {
-          await pause; // awaited only if there is one, because each extra `await` delays the next token
+          await pause; // an unconditional `await` would delay each token
         }
       }
       const finished = await reply.finish();
@@ -157,8 +158,8 @@ export class Turn {
   }
 
   /**
-   * The place for a checkpoint: the end of the newest message. The text after it, which opens the reply, is often left
-   * out of later prompts or tokenized differently.
+   * The place for a checkpoint: the end of the newest message. Later prompts often leave out the text after this place,
+   * which opens the reply, or tokenize it differently.
    */
   async #checkpointIn(prompt: Prompt, index: number): Promise<CheckpointPlace | undefined> {
     const { sequence, messageEnds } = this.#services;
@@ -169,7 +170,7 @@ export class Turn {
     return { tokens, beginsTurn: index === 0 };
   }
 
-  /** The prompt of a step. If it takes too much of the context, the conversation is compacted first. */
+  /** Renders the prompt of a step. If the prompt fills too much of the context, compacts the conversation first. */
   async #fittingPrompt(index: number): Promise<Prompt> {
     const { compaction, contextSize } = this.#services;
     const prompt = await this.#prompt(index);
@@ -187,12 +188,12 @@ export class Turn {
   }
 
   /**
-   * @param fits whether the prompt fits without compaction. The turn then continues even if the model writes no
-   * summary.
+   * @param fits whether the prompt fits without compaction. If it fits, the turn continues even if the model writes no
+   *   summary.
    */
   async #compact(options: CompactionOptions, fits: boolean): Promise<Compacted | undefined> {
     const { sampling, toolRun } = this.#request;
-    const { signal } = toolRun; // the deadline of the reply is a deadline for the summary too
+    const { signal } = toolRun; // fires at the deadline of the reply, which also limits the summary
     try {
       return await compactDuringTurn({ ...this.#services, sampling, options, signal }, this.#conversation);
     } catch (error) {
@@ -230,7 +231,7 @@ export class Turn {
     return toolRun.tools.size > 0 && toolChoice !== 'none' && format === undefined;
   }
 
-  /** Each step of a seeded turn has a seed of its own, the same in every run. */
+  /** Each step of a seeded turn has a different seed. The seeds are the same in every run. */
   #samplingOf(index: number): SamplingOptions {
     const { sampling } = this.#request;
     return sampling.seed === undefined || index === 0
@@ -269,7 +270,7 @@ export class Turn {
 
   #addResults(calls: readonly ToolCall[], outcomes: ReadonlyMap<string, ToolOutcome>): void {
     if ([...outcomes.values()].some(({ call }) => !calls.includes(call))) {
-      const message = this.#conversation.pop() as AssistantMessage; // a hook changed calls: keep them as they ran
+      const message = this.#conversation.pop() as AssistantMessage; // a hook changed the arguments of calls: keep these
       const toolCalls = calls.map((call) => outcomes.get(call.toolCallId)?.call ?? call);
       this.#conversation.push(freeze({ ...message, toolCalls }));
     }
@@ -288,8 +289,8 @@ export class Turn {
   }
 
   /**
-   * Checks the reply against `format`. A user's schema may be slow, or call the agent, so the turn is paused during the
-   * check.
+   * Checks the reply against `format`. Pauses the turn during the check, because a user's schema may be slow or may
+   * call the agent.
    */
   async #check({ message, generated }: FinishedReply, index: number): Promise<Pick<FinishPart, 'object'> | 'retry'> {
     const { format, maxSteps, toolRun } = this.#request;
@@ -301,7 +302,7 @@ export class Turn {
     try {
       return { object: await lock.paused(parse, toolRun.signal) };
     } catch (error) {
-      // A reply that a program has begun to read cannot be taken back.
+      // Once a program has begun to read the reply, another reply cannot replace it.
       if (queue.isRead || index + 1 >= maxSteps || !HeadstartError.isInstance(error, 'REPLY_INVALID')) {
         throw error;
       }
@@ -329,7 +330,7 @@ export class Turn {
   }
 }
 
-/** llama.cpp takes this number as the request for a random seed, so seeds are smaller. */
+/** Seeds are smaller than this number, because llama.cpp takes the number itself as a request for a random seed. */
 const MAX_SEED = 4_294_967_295;
 
 /** Codes of summary errors after which the turn can continue if its prompt fits. */

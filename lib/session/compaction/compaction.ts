@@ -21,17 +21,17 @@ const DEFAULT_PROMPT =
   'but the summary.';
 
 const COMPACTION = {
-  /** The conversation is shortened if a prompt is longer than this share of the context, 0.1 to 0.95. @default 0.8 */
+  /** Compaction starts when a prompt fills more than this share of the context, 0.1 to 0.95. @default 0.8 */
   threshold: number(0.1, 0.95).default(0.8),
   /**
-   * Number of newest turns that are kept unchanged. A turn is a user message and everything up to the next one.
+   * Number of newest turns to keep unchanged. A turn is a user message and everything up to the next user message.
    * `session.compact()` always summarizes at least the oldest turn. Automatic compaction keeps fewer turns if they
-   * would fill the context. Of the current turn it always keeps the user message and the newest tool calls with their
-   * results. @default 2
+   * would fill the context, but always keeps the current turn's user message and newest tool calls with their results.
+   * @default 2
    */
   preserveRecent: integer(0, 1000).default(2),
   /**
-   * The user message that asks the model for a summary, after the older turns.
+   * The user message that asks the model for a summary. It follows the turns to summarize.
    * @default a request for a brief summary
    */
   prompt: text().optional(),
@@ -39,7 +39,7 @@ const COMPACTION = {
   maxSummaryTokens: integer(1).optional(),
 };
 
-/** Options for shortening long conversations. */
+/** Options for the compaction of long conversations. */
 export interface CompactionOptions extends OptionsOf<typeof COMPACTION> {}
 
 export const COMPACTION_OPTIONS: Group<CompactionOptions, ResolvedOf<typeof COMPACTION>> = group(COMPACTION);
@@ -72,9 +72,9 @@ export function needsCompaction(promptTokens: number, contextSize: number, optio
 }
 
 /**
- * Lets the model summarize the older turns. The summary becomes a turn of its own, with the request and the model's
- * reply, so that user and assistant messages still alternate. The prompt for the summary begins with the template and
- * the conversation, which the sequence already holds.
+ * Lets the model summarize the older turns. The summary becomes one turn of the conversation, with the request as the
+ * user message and the summary as the reply. So user and assistant messages still alternate. The prompt for the summary
+ * is cheap, because it begins with the template and the conversation, which the sequence already holds.
  *
  * @returns undefined if there is nothing to summarize
  * @throws HeadstartError as {@link summarize}.
@@ -88,8 +88,8 @@ export async function compact(job: CompactionJob, messages: readonly ChatMessage
 }
 
 /**
- * As {@link compact}, but during a turn. It keeps as many messages as fit below the threshold, and always the newest
- * step of the current turn.
+ * Does the same as {@link compact} during a turn. Keeps as many messages as fit below the threshold, and always the
+ * newest step of the current turn.
  */
 export async function compactDuringTurn(
   job: CompactionJob,
@@ -134,7 +134,7 @@ function requestOf({ options }: CompactionJob): ChatMessage {
   return Object.freeze({ role: 'user', content: options.prompt ?? DEFAULT_PROMPT });
 }
 
-/** At most half of the context: the other half is for the text to summarize. */
+/** At most half of the context, because the text to summarize needs the other half. */
 function maxSummaryTokens({ options, contextSize }: CompactionJob): number {
   return Math.max(1, Math.min(options.maxSummaryTokens ?? contextSize >> 3, contextSize >> 1));
 }

@@ -1,5 +1,4 @@
-// Divides a conversation into a part to summarize and a part to keep. Turns, and tool calls with their results, are
-// never divided.
+// Divides a conversation into a part to summarize and a part to keep. Never separates a tool call from its result.
 import type { ChatMessage } from '../../prompt/messages.js';
 
 /** A conversation, divided in two. */
@@ -9,15 +8,15 @@ export interface Cut {
   /** The older steps of the newest turn to summarize. A step is a reply and the results of its calls. */
   steps: readonly ChatMessage[][];
   /**
-   * If there are `steps`: the messages that began the newest turn. They are kept, and also part of the summary's
-   * prompt.
+   * If there are `steps`: the messages that began the newest turn. These messages are kept, and the prompt of the
+   * summary also contains them.
    */
   opening: readonly ChatMessage[];
   /** The messages to keep, `opening` first. */
   kept: readonly ChatMessage[];
 }
 
-/** Keeps the newest `kept` turns. Undefined if there are no older ones. */
+/** Returns the cut that keeps the newest `kept` turns. Undefined if there are no older turns. */
 export function cutTurns(messages: readonly ChatMessage[], kept: number): Cut | undefined {
   const turns = turnsOf(messages);
   const at = turns.length - kept;
@@ -25,9 +24,9 @@ export function cutTurns(messages: readonly ChatMessage[], kept: number): Cut | 
 }
 
 /**
- * Yields the possible cuts during a turn. The first one keeps the most: `preserveRecent` turns in front of the current
- * turn. The following cuts keep fewer turns, and the last ones fewer steps of the current turn. Every cut keeps the
- * newest step, because the model has not seen its results yet.
+ * Yields the possible cuts during a turn. The first cut keeps the most: the current turn, and `preserveRecent` turns
+ * before it. Each following cut keeps fewer turns. The last cuts keep only some steps of the current turn. Every cut
+ * keeps the newest step, because the model has not seen the results of this step yet.
  */
 export function* cutsDuringTurn(
   messages: readonly ChatMessage[],
@@ -44,7 +43,9 @@ export function* cutsDuringTurn(
   }
 }
 
-/** Divides messages into turns: consecutive user messages, and everything up to the next user message. */
+/**
+ * Divides messages into turns. A turn consists of consecutive user messages and everything up to the next user message.
+ */
 export function turnsOf(messages: readonly ChatMessage[]): ChatMessage[][] {
   return splitMessages(messages, (message, previous) => message.role === 'user' && previous.role !== 'user');
 }

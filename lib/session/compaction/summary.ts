@@ -31,8 +31,8 @@ const MIN_CHARACTERS = 64;
 /**
  * Generates the summary of the part that `cut` removes.
  *
- * @throws HeadstartError `REPLY_INVALID` if the model writes nothing, `CONTEXT_FULL` if no message fits into the
- *   context beside the request, and the errors of decoding.
+ * @throws HeadstartError `REPLY_INVALID` if the model writes nothing, `CONTEXT_FULL` if even a shortened message does
+ *   not fit into the context together with the request, and the errors of decoding.
  */
 export async function summarize(job: SummaryJob, cut: Cut): Promise<string> {
   const { model, renderer, sequence, contextSize, sampling, maxTokens, signal } = job;
@@ -57,7 +57,7 @@ export async function summarize(job: SummaryJob, cut: Cut): Promise<string> {
       await reader.push(text);
     }
     await reader.finish(true);
-    const summary = reader.text.trim() || reader.reasoning.trim(); // some models reason until `maxTokens`
+    const summary = reader.text.trim() || reader.reasoning.trim(); // some models reason until `maxTokens` is reached
     if (summary === '') {
       throw new HeadstartError(
         'REPLY_INVALID',
@@ -71,8 +71,8 @@ export async function summarize(job: SummaryJob, cut: Cut): Promise<string> {
 }
 
 /**
- * Renders the prompt of the summary. If it does not fit into the context, the oldest turns are left out, then the
- * oldest steps. If the newest one alone does not fit either, its messages are shortened.
+ * Renders the prompt of the summary. If the prompt does not fit into the context, leaves out the oldest turns, and then
+ * the oldest steps. If even the newest turn or step alone does not fit, shortens its messages.
  */
 async function summaryPrompt(job: SummaryJob, { turns, steps, opening }: Cut): Promise<Prompt> {
   const older = (from: number) =>
@@ -101,7 +101,7 @@ async function promptThatFits(job: SummaryJob, older: readonly ChatMessage[]): P
 
 /**
  * Finds the smallest number for which `attempt` has a result, by binary search, and returns this result. `attempt` must
- * have a result for all larger numbers too.
+ * also have a result for all larger numbers.
  */
 async function firstThatFits<T>(
   low: number,
@@ -122,7 +122,9 @@ async function firstThatFits<T>(
   return best;
 }
 
-/** Shortens long messages more and more, until the prompt fits. */
+/**
+ * Shortens long messages step by step until the prompt fits. Undefined if it does not fit with the shortest messages.
+ */
 async function cutPrompt(job: SummaryJob, messages: readonly ChatMessage[]): Promise<Prompt | undefined> {
   let limit = Math.max(2 * MIN_CHARACTERS, ...messages.map(longest)) >> 1;
   for (; limit >= MIN_CHARACTERS; limit >>= 1) {

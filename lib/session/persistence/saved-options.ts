@@ -1,5 +1,5 @@
 // The options of a session that are saved to a file. `onToolCall` is not saved, because it is a function. `tenant` is
-// not saved, because only the program can say which tenant a restored session belongs to.
+// not saved, because the program must decide to which tenant a restored session belongs.
 import { TOOL_CALLS } from '../send-options.js';
 import type { SessionOptions } from '../session-options.js';
 
@@ -15,7 +15,7 @@ const NAMES = [
   'templateCache',
 ];
 
-/** Selects the session options to save and makes them JSON. */
+/** Selects the session options to save, and converts them to JSON data. */
 export function optionsToSave(options: SavedOptions): SavedOptions {
   const entries = Object.entries(options).filter(([name, value]) => NAMES.includes(name) && value !== undefined);
   const saved: SavedOptions = Object.fromEntries(entries);
@@ -31,7 +31,7 @@ export function optionsToSave(options: SavedOptions): SavedOptions {
   return { ...saved, sampling: { ...saved.sampling, logitBias: bias } };
 }
 
-/** Reads the JSON of {@link optionsToSave}. */
+/** Converts the JSON data of {@link optionsToSave} back to options. */
 export function savedOptions(saved: SavedOptions): SavedOptions {
   const { logitBias } = saved.sampling ?? {};
   if (logitBias === undefined) {

@@ -1,5 +1,5 @@
-// A session in a file: its messages, system prompt, tool definitions and options. Its KV state is in a second file, if
-// requested.
+// Saves a session to a file: its messages, system prompt, tool definitions and options. On request, a second file
+// receives the KV state.
 import { createHash, randomUUID } from 'node:crypto';
 import { lstat, open, rm, stat } from 'node:fs/promises';
 import type { SwappedSequence } from '../../engine/swap-store.js';
@@ -16,7 +16,7 @@ import { optionsToSave, type SavedOptions, savedOptions } from './saved-options.
 
 const FORMAT = 'llama-headstart-session-1';
 
-/** In bytes. The text of a whole context is far smaller. */
+/** Maximum size of a session's file in bytes. The text of a whole context is far smaller. */
 const MAX_FILE_BYTES = 512 * 1024 ** 2;
 
 /** The contents of a session's file. */
@@ -34,10 +34,12 @@ export interface SavedSession {
 
 /** The tokens of a sequence and the batches that decoded them, as JSON. */
 interface History {
-  /** The cache key of the tokens: it covers model, adapters and everything else that changes KV bytes. */
+  /** The cache key of the tokens. It depends on the model, the adapters and everything else that changes KV bytes. */
   key: string;
   tokens: number[];
-  /** For each batch: the position of its first token, its tokens, and how many of them stayed in the sequence. */
+  /**
+   * For each batch: the position of its first token, its tokens, and how many of these tokens stayed in the sequence.
+   */
   pieces: [from: number, tokens: number[], keep: number][];
 }
 
@@ -50,7 +52,8 @@ export interface KeyedCheckpoint extends Omit<SwappedSequence, 'templateTokens'>
 /**
  * Writes the files of a session. Each file is replaced as a whole or left unchanged.
  *
- * @param checkpoint the contents that the restored session continues from; the state is written if `withState` is true
+ * @param checkpoint the contents from which the restored session continues. Its state is written if `withState` is
+ *   true.
  * @throws HeadstartError `WRITE_FAILED`, `DISK_FULL`.
  */
 export async function saveSession(
@@ -61,7 +64,7 @@ export async function saveSession(
   const history = checkpoint && historyOf(checkpoint);
   if (!checkpoint?.withState || checkpoint.state === undefined) {
     await writeSession(path, { ...session, history });
-    await rm(statePath(path), { force: true }).catch(() => undefined); // an older save may have left one
+    await rm(statePath(path), { force: true }).catch(() => undefined); // an earlier save may have left a state file
     return;
   }
   const { key, state } = checkpoint;
@@ -77,7 +80,7 @@ function historyOf({ key, tokens, chunks }: KeyedCheckpoint): History | undefine
 }
 
 async function writeSession(path: string, session: SavedSession): Promise<void> {
-  // `grammarSchema` is derived from `parameters`.
+  // `grammarSchema` is not saved, because it is derived from `parameters`.
   const tools = session.tools.map(({ grammarSchema: _, ...definition }) => definition);
   const text = JSON.stringify({ ...session, tools, options: optionsToSave(session.options ?? {}) });
   const content = JSON.stringify({ format: FORMAT, sha256: sha256(text), session: text });
@@ -92,14 +95,14 @@ export function requirePath(path: unknown): void {
 }
 
 /**
- * Refuses paths that are not regular files. A save renames its files into place, which would replace a device, pipe or
- * link by a regular file.
+ * Refuses paths that are not regular files. A save renames new files to these paths, and the rename would replace a
+ * device, pipe or link by a regular file.
  *
  * @throws HeadstartError `WRITE_FAILED` if the path of the session or of its state exists and is not a regular file.
  */
 export async function requireReplaceable(path: string): Promise<void> {
   for (const file of [path, statePath(path)]) {
-    const stats = await lstat(file).catch(() => undefined); // if the path is inaccessible, the write reports it
+    const stats = await lstat(file).catch(() => undefined); // if the path is inaccessible, the write fails later
     if (stats !== undefined && !stats.isFile()) {
       const kind = stats.isSymbolicLink()
         ? 'a symbolic link: pass the path of its target'
@@ -113,8 +116,10 @@ export async function requireReplaceable(path: string): Promise<void> {
 }
 
 /**
+ * Reads and checks the file of a session.
+ *
  * @throws HeadstartError `INVALID_ARGUMENT`, `ENTRY_MISSING`, `READ_FAILED`, `ENTRY_FOREIGN` (not a saved session),
- * `ENTRY_CORRUPT`.
+ *   `ENTRY_CORRUPT`.
  */
 export async function readSession(path: string): Promise<SavedSession> {
   requirePath(path);
@@ -145,7 +150,9 @@ export async function readSession(path: string): Promise<SavedSession> {
   return requireSession(path, parse(file.session));
 }
 
-/** Checks the parts of a session. The checksum is right, but another program may have written the file. */
+/**
+ * Checks the parts of a session. A correct checksum proves nothing, because another program may have written the file.
+ */
 function requireSession(path: string, session: unknown): SavedSession {
   const { id, systemPrompt, tools, messages, options, history } = (session ?? {}) as Partial<SavedSession>;
   const hasTexts = typeof id === 'string' && id !== '' && ['string', 'undefined'].includes(typeof systemPrompt);
@@ -177,10 +184,10 @@ function statePath(path: string): string {
 }
 
 /**
- * Reads the checkpoint of a saved session. The caller closes its state.
+ * Reads the checkpoint of a saved session. Ignores a state file that is damaged or belongs to another save, because a
+ * state only saves time. The caller must close the checkpoint's state.
  *
- * @returns undefined if there is no checkpoint. A state file that is damaged or belongs to another save is ignored,
- *   because a state only saves work.
+ * @returns undefined if there is no checkpoint
  */
 export async function readCheckpoint(
   path: string,
@@ -202,7 +209,7 @@ async function readState(path: string, stateId: string): Promise<SequenceState |
       return state;
     }
   } catch {
-    // A missing or damaged state only costs time.
+    // Without the state, the restored session only needs more time.
   }
   state?.close();
   return undefined;
@@ -210,7 +217,7 @@ async function readState(path: string, stateId: string): Promise<SequenceState |
 
 async function readText(path: string): Promise<string> {
   if (!(await stat(path)).isFile()) {
-    // Checked before `open`, which waits for the other end of a named pipe.
+    // This check must precede `open`, because `open` waits for the other end of a named pipe.
     throw new HeadstartError(
       'READ_FAILED',
       `Expected "${path}" to be the file of a saved session, but it is not a regular file`,

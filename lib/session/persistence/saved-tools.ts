@@ -1,5 +1,5 @@
-// A saved session has tool definitions but no functions. When it is restored, each definition gets the function of an
-// existing tool.
+// A saved session has tool definitions but no functions. When the session is restored, each definition gets the
+// function of an existing tool.
 import type { ToolDefinition } from '../../prompt/renderer.js';
 import type { McpServers } from '../../tools/mcp/mcp-servers.js';
 import { isStandardSchema } from '../../tools/schemas/schema.js';
@@ -33,8 +33,8 @@ export async function savedTools(
 }
 
 /**
- * Adds the function of the matching tool. If the tool's JSON schema is still the saved one, its Standard Schema is used
- * again too, because it may transform the arguments.
+ * Adds the function of the matching tool. If the tool's JSON schema is still the saved one, also uses the tool's
+ * Standard Schema again, because this schema may transform the arguments.
  */
 function withExecute({ parameters, ...definition }: ToolDefinition, toolSets: readonly ToolSet[]): Tool {
   const { tool, schema } = findTool(definition, toolSets) ?? {};
@@ -48,7 +48,9 @@ function withExecute({ parameters, ...definition }: ToolDefinition, toolSets: re
   };
 }
 
-/** Finds a tool of the same MCP server. For a tool without a server it finds only tools without a server. */
+/**
+ * Finds the tool with the same name of the same MCP server. For a tool without a server, finds one without a server.
+ */
 function findTool({ name, server }: ToolDefinition, toolSets: readonly ToolSet[]) {
   return namesOf(name, server)
     .flatMap((candidate) => toolSets.map((tools) => tools.get(candidate)))
@@ -56,7 +58,8 @@ function findTool({ name, server }: ToolDefinition, toolSets: readonly ToolSet[]
 }
 
 /**
- * The names that a server's tool may have now. If another tool has the same name, the server's name is put in front.
+ * The names that a server's tool may have now. Such a tool's name gets the server's name as a prefix if another tool
+ * has the same name.
  */
 function namesOf(name: string, server: string | undefined): string[] {
   const prefix = `${server}__`;
