@@ -17,7 +17,7 @@ interface AdaptersParts {
   engine: Engine;
   cache: PrefixCache;
   lock: RwLock;
-  /** Called after other adapters were applied. It must drop the states that were computed with the earlier adapters. */
+  /** Called after other adapters were applied. Must drop the states that were computed with the earlier adapters. */
   onApplied: () => void;
 }
 
@@ -31,10 +31,11 @@ export class Adapters {
   }
 
   /**
-   * Replaces all adapters. Waits until no turn and no start computes. Open sessions continue from their messages.
+   * Replaces all adapters. First waits until no turn or session start holds the lock. Open sessions lose their KV
+   * states and continue from their messages.
    *
-   * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID`, `INVALID_ARGUMENT`, `ABORTED`, `CLOSED`. The adapters are
-   *   then unchanged.
+   * @throws HeadstartError `LORA_NOT_FOUND`, `LORA_INVALID`, `INVALID_ARGUMENT`, `ABORTED`, `CLOSED`. After an error,
+   *   the adapters are unchanged.
    */
   async set(files: readonly AdapterFile[], signal?: AbortSignal): Promise<void> {
     const { model, lock } = this.#parts;
@@ -60,7 +61,7 @@ export class Adapters {
     await engine.context.setLoras(loras.map(({ adapter, scale }) => ({ adapter, scale })));
     cache.setLora(loraComponent(loras));
     while (engine.sessions.evictIdle()) {
-      // The evicted sessions later compute their states again.
+      // The next turn of each evicted session computes its state again.
     }
     engine.swap.clear();
     onApplied();

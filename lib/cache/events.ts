@@ -16,7 +16,7 @@ export type TemplateCacheEvent =
       key: string;
       /** Size of its file in bytes. */
       bytes: number;
-      /** Milliseconds from the capture of its state to the rename of its file. */
+      /** Duration of the write in ms: from its start to the rename of the file. */
       ms: number;
     }
   | {

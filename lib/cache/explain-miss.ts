@@ -1,4 +1,4 @@
-// Explains why a start would be a miss: compares the template with the nearest entry.
+// Explains why a start would be a miss. The explanation compares the template with the nearest entry.
 import { SequenceState } from '../native/state.js';
 import { commonPrefixLength } from '../tokens.js';
 import type { CacheStores } from './cache-stores.js';
@@ -13,17 +13,17 @@ import { type StateSource, type Tier, tierOf } from './start-report.js';
 export interface ComponentDifference {
   /** Name of the component. */
   component: keyof KeyComponents;
-  /** Its value in this process. For `tenant` the text `this tenant`, so that the value stays secret. */
+  /** Its value in this process. For `tenant`, the text `this tenant`, so that the value stays secret. */
   here: string;
-  /** Its value in the nearest entry. For `tenant` the text `another tenant`. */
+  /** Its value in the nearest entry. For `tenant`, the text `another tenant`. */
   entry: string;
 }
 
 /** The first difference between two templates. */
 export interface TokenDifference {
-  /** Index in the template of the first token that differs, from 0. */
+  /** Index of the first token that differs, counted from 0. */
   index: number;
-  /** Index in the template of the first token that `here` and `entry` contain. */
+  /** Index of the first token in `here` and `entry`, counted from 0. */
   from: number;
   /** Token ids of this template around the difference. */
   here: number[];
@@ -31,15 +31,15 @@ export interface TokenDifference {
   entry: number[];
 }
 
-/** Why a template was not in the cache. */
+/** Explains whether and why a start with a template would be a miss. */
 export interface MissExplanation {
   /** Key of the template: SHA-256, hex. */
   key: string;
-  /** The source of the state if a session started now. */
+  /** The source of the state if a session starts now. */
   source: StateSource;
   /** Whether the template is in the cache now. */
   cache: 'hit' | 'miss';
-  /** `source`, or `miss` if there is no entry. @deprecated Use `source` and `cache`. */
+  /** The same as `source`, but `miss` if there is no entry. @deprecated Use `source` and `cache`. */
   tier: Tier;
   /** One sentence for people. */
   reason: string;
@@ -52,15 +52,15 @@ export interface MissExplanation {
     /** Length of the prefix that entry and template share, in tokens. */
     sharedTokens: number;
   };
-  /** The first token that differs from the nearest entry's. Absent if that entry belongs to another tenant. */
+  /** The first difference from the nearest entry. Absent if that entry belongs to another tenant. */
   difference?: TokenDifference;
   /**
-   * The key components that differ, if the nearest entry belongs to another configuration. The tokens may differ too.
+   * If the nearest entry belongs to another configuration: the key components that differ. The tokens may also differ.
    */
   components?: ComponentDifference[];
 }
 
-/** Number of token ids to show in front of the first difference, and from it on. */
+/** Number of token ids to show before the first difference, and the same number from the difference on. */
 const CONTEXT_TOKENS = 8;
 /** Maximum number of entries of other configurations to read. */
 const MAX_READ = 8;
@@ -94,7 +94,7 @@ export async function explainMiss(
     return { ...start, ...explainForeign(template, foreign, shared) };
   }
   if (nearest === undefined) {
-    return { ...start, reason: 'no entry shares a token with it: it was never cached here, or was deleted' };
+    return { ...start, reason: 'no entry shares a token with it: it was never cached here, or its entry was deleted' };
   }
   const { key: nearestKey, tokens } = nearest;
   const difference = differenceAt(shared, template, tokens);
@@ -153,7 +153,7 @@ interface ForeignTemplate extends NearestTemplate {
   components: ComponentDifference[];
 }
 
-/** The entry of another configuration that shares the most tokens, if it shares more than `minShared`. */
+/** Of the entries of other configurations, the one that shares the most tokens. It must share more than `minShared`. */
 async function nearestForeign(
   keyring: Keyring,
   template: Int32Array,
@@ -181,7 +181,7 @@ async function nearestForeign(
   return candidates[0];
 }
 
-/** @param sharedHere the most tokens that an entry of this configuration shares */
+/** @param sharedHere the largest number of tokens that an entry of this configuration shares with the template */
 function explainForeign(
   template: Int32Array,
   { key, tokens, shared, isSame, components }: ForeignTemplate,
@@ -197,7 +197,7 @@ function explainForeign(
   return { reason, nearest, components, difference: differenceAt(shared, template, tokens) };
 }
 
-/** Entries that share a prefix according to the index, the longest prefix first. */
+/** The entries that share a prefix with the template according to the index, the longest prefix first. */
 function byShared(
   disk: DiskStore | undefined,
   template: Int32Array,
@@ -212,7 +212,7 @@ function byShared(
     .map(({ entry }) => entry);
 }
 
-/** @param entry absent if the entry cannot be read. Then no differences are reported. */
+/** @param entry undefined if the entry cannot be read. No differences are reported then. */
 export function compareComponents(here: KeyComponents, entry: KeyComponents = here): ComponentDifference[] {
   const names = [...new Set([...Object.keys(here), ...Object.keys(entry)])] as (keyof KeyComponents)[];
   return names

@@ -11,7 +11,10 @@ export const ENTRY_FORMAT = 1;
 
 const MAX_REMEMBERED_TENANTS = 1024;
 
-/** Everything besides the tokens that changes the bytes of a KV state. Each component has a name, so that a miss can be explained. */
+/**
+ * Everything besides the tokens that changes the bytes of a KV state. Each component has a name, so that the
+ * explanation of a miss can name it.
+ */
 export interface KeyComponents {
   /** Number of the entry format. */
   format: number;
@@ -25,14 +28,17 @@ export interface KeyComponents {
   valueType: string;
   /** The environment variable `LLAMA_ATTN_ROT_DISABLE`, which changes the contents of quantized KV caches. */
   rotationDisabled: string;
-  /** One KV cache that sequences share, or one stream for each sequence. */
+  /**
+   * The layout of the KV cache. With `unified`, all sequences share it. With `split`, each sequence has its own stream.
+   */
   layout: 'unified' | 'split';
   /** Number of streams in the KV cache: 1 if unified, otherwise the number of sequences. */
   streams: number;
   /** Whether flash attention is on. */
   flashAttention: boolean;
   /**
-   * The RoPE scaling method, for positions beyond the training length. `model`: the method that the model file names.
+   * The RoPE scaling method, for positions beyond the training length. `model` means the method that the model file
+   * names.
    */
   ropeScaling: string;
   /** RoPE base frequency. */
@@ -40,8 +46,8 @@ export interface KeyComponents {
   /** RoPE frequency scale. */
   ropeFrequencyScale: number;
   /**
-   * The RoPE factors in use. For a model with long and short factors, the number of cells that a sequence may use
-   * selects the factors.
+   * The RoPE factors in use. If a model has long and short factors, the choice depends on the number of cells that a
+   * sequence may use.
    */
   ropeFactors: 'none' | 'short' | 'long';
   /** Whether all cells of sliding-window layers are kept. */
@@ -53,7 +59,7 @@ export interface KeyComponents {
   reproducible: string;
   /** Content hashes and scales of the adapters. */
   lora: readonly string[];
-  /** A hash of the tenant's name, so that entries of one tenant are never used for another. Empty without a tenant. */
+  /** A hash of the tenant's name, so that different tenants never share entries. Empty without a tenant. */
   tenant: string;
 }
 
@@ -75,7 +81,7 @@ export interface KeyInputs {
   lora?: readonly string[];
 }
 
-/** The components of a cache key besides the tokens. */
+/** Returns the components of a cache key besides the tokens. */
 export function keyComponents({
   llamaVersion,
   fingerprint,
@@ -106,10 +112,12 @@ export function keyComponents({
   };
 }
 
-/** The value of {@link KeyComponents.reproducible}: everything that changes the last digits of computed values. */
+/**
+ * Returns the value of {@link KeyComponents.reproducible}: everything that changes the last bits of computed values.
+ */
 export function reproducibleComponent(parts: {
   microBatchSize: number;
-  /** A prefill is cut every `chunkSize` tokens, counted from its start. */
+  /** A prefill is split after every `chunkSize` tokens, counted from its start. */
   chunkSize: number;
   gpuLayers: number;
   /** Backends and CPU features, as llama.cpp prints them. */
@@ -129,8 +137,8 @@ export function groupOf(components: KeyComponents): string {
 }
 
 /**
- * The value of {@link KeyComponents.lora}, in the order of the adapters. An adapter with scale 0 is left out, because
- * it is not applied.
+ * Returns the value of {@link KeyComponents.lora}, in the order of the adapters. Leaves out an adapter with scale 0,
+ * because it has no effect.
  */
 export function loraComponent(loras: readonly { contentHash: string; scale: number }[]): readonly string[] {
   return loras.filter(({ scale }) => scale !== 0).map(({ contentHash, scale }) => `${contentHash}@${scale}`);
@@ -140,10 +148,13 @@ export function loraComponent(loras: readonly { contentHash: string; scale: numb
 export class Keyring {
   readonly components: KeyComponents;
   readonly group: string;
-  /** The hash after the components. Each key continues a copy of it with the tokens. */
+  /** The hash of the components. To compute a key, a copy of this hash continues with the tokens. */
   readonly #hash: Hash;
 
-  /** @param tenant makes the keys differ from those of other tenants; entries contain its hash and never its name */
+  /**
+   * @param tenant makes the keys differ from those of other tenants. Entries contain a hash of this name, never the
+   *   name.
+   */
   constructor(components: KeyComponents, tenant?: string) {
     const salt = tenant === undefined ? '' : createHash('sha256').update(`tenant\0${tenant}`).digest('hex');
     this.components = Object.freeze({ ...components, tenant: salt });

@@ -1,8 +1,8 @@
-// Estimates the duration of a prefill, and whether a restore is faster, from measurements in this process.
+// Estimates from measurements in this process how long a prefill takes, and whether a restore is faster.
 
 /**
- * The prefill speed before the first measurement. It is low, because the estimate limits the wait for another process:
- * waiting too long costs less than repeating the prefill.
+ * The assumed prefill speed before the first measurement. The value is low on purpose: the estimate limits the wait for
+ * another process, and a wait that is too long costs less than a second prefill.
  */
 const ASSUMED_TOKENS_PER_MS = 0.1;
 /** Weight of a new measurement in the running mean. */
@@ -38,7 +38,7 @@ export class PrefillEstimate {
     return tokens / (this.#prefill.value ?? ASSUMED_TOKENS_PER_MS);
   }
 
-  /** Whether both were measured and a prefill is no slower than a restore. */
+  /** Whether a prefill is at least as fast as a restore. False until both were measured. */
   prefillIsFaster(): boolean {
     const [prefill, restore] = [this.#prefill.value, this.#restore.value];
     return prefill !== undefined && restore !== undefined && prefill >= restore;

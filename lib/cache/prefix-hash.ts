@@ -1,10 +1,10 @@
-// Hashes of token prefixes. They find entries that share a prefix with a template. Hashes may collide, so the tokens of
-// an entry are always compared before the entry is used.
+// Hashes of token prefixes. With these hashes, the cache finds entries that share a prefix with a template. Hashes may
+// collide, so the tokens of an entry are always compared before the entry is used.
 
-/** The shortest prefix worth a restore. */
+/** Minimum length of a shared prefix in tokens. A shorter prefix is not worth a restore. */
 export const MIN_SHARED_TOKENS = 16;
 
-/** Prefix lengths at which an entry of `length` tokens is hashed: 16, 24, 32, 48, 64 and so on. */
+/** The prefix lengths that are hashed for an entry of `length` tokens: 16, 24, 32, 48, 64 and so on. */
 export function hashPositions(length: number): number[] {
   const positions: number[] = [];
   for (let octave = MIN_SHARED_TOKENS; octave <= length; octave *= 2) {
@@ -16,7 +16,7 @@ export function hashPositions(length: number): number[] {
   return positions;
 }
 
-/** The hashes of all prefixes. The index in the array is the length of the prefix, from 0 to the number of tokens. */
+/** The hashes of all prefixes. The array index is the length of the prefix, from 0 to the number of tokens. */
 export function prefixHashes(tokens: Int32Array): Uint32Array {
   const hashes = new Uint32Array(tokens.length + 1);
   let hash = 0x811c9dc5;

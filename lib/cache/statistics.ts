@@ -2,7 +2,7 @@ import type { CacheStores } from './cache-stores.js';
 import type { StartReport } from './start-report.js';
 import { largeDirectoryWarning } from './write-behind.js';
 
-/** Counts of one process since it opened the cache, or of all processes that used a directory. */
+/** The counts of one process since it opened the cache, or the sums of all processes that used a directory. */
 export interface TemplateCacheCounts {
   /** Starts whose whole template came from `resident`, `memory` or `disk`. */
   hits: number;
@@ -20,33 +20,36 @@ export interface TemplateCacheCounts {
   corruptions: number;
   /** Entries written to the directory. */
   saves: number;
-  /** Failed saves, for example because the disk was full or the directory not writable. */
+  /** Failed saves, for example because the disk was full or the directory was not writable. */
   failedSaves: number;
   /** Templates that were not saved because they are larger than a budget. */
   oversized: number;
-  /** Sessions whose prompt did not begin with the template that they had started from. */
+  /** Sessions whose first prompt did not begin with the template of their start. */
   prefixMismatches: number;
-  /** Starts that waited for the prefill of the same template by another start or process. */
+  /** Starts that waited because another start or process was prefilling the same template. */
   waits: number;
-  /** Total duration of the prefills that reuse made unnecessary, as measured when they were done, ms. */
+  /**
+   * Total time of the prefills that were avoided, in ms. The times were measured when the templates were first
+   * prefilled.
+   */
   prefillMsSaved: number;
 }
 
 /**
- * Counts and sizes. `entries`, `totalTokens` and `bytesOnDisk` describe the cache directory with the entries of all
- * configurations. They are exact after a restart and after saves and deletions of this process. Changes by other
- * processes appear within seconds, because the directory is checked every two seconds; `list()`, `verify()` and
- * `prune()` read it immediately. Without a directory, `entries` and `totalTokens` describe the templates that this
- * process keeps.
+ * Counts and sizes. `entries`, `totalTokens` and `bytesOnDisk` describe the cache directory, with the entries of all
+ * configurations. These sizes are exact after a restart, and after saves and deletions of this process. Changes by
+ * other processes appear within seconds, because the directory is checked every two seconds. `list()`, `verify()` and
+ * `prune()` read the directory immediately. Without a directory, `entries` and `totalTokens` describe the templates
+ * that this process keeps.
  */
 export interface TemplateCacheStats extends TemplateCacheCounts {
-  /** Cached templates. */
+  /** Number of cached templates. */
   entries: number;
-  /** Tokens in the cached templates. */
+  /** Number of tokens in the cached templates. */
   totalTokens: number;
-  /** hits / (hits + misses), 0 to 1; 0 before the first start. */
+  /** hits / (hits + misses), 0 to 1. 0 before the first start. */
   hitRate: number;
-  /** reusedTokens / requestedTokens, 0 to 1; 0 before the first start. */
+  /** reusedTokens / requestedTokens, 0 to 1. 0 before the first start. */
   tokenHitRate: number;
   /** Hits by the source of their state. */
   hitsByTier: {
@@ -57,14 +60,14 @@ export interface TemplateCacheStats extends TemplateCacheCounts {
     /** Read from a file. */
     disk: number;
   };
-  /** Bytes of state restored. */
+  /** Size of all restored states in bytes, by their source. */
   bytesByTier: {
     /** From memory. */
     memory: number;
     /** From files. */
     disk: number;
   };
-  /** Entries that were evicted, because of a budget or because other templates or sessions needed the space. */
+  /** Evicted entries. The cause is a budget, or other templates or sessions that needed the space. */
   evictions: {
     /** From the KV cache. */
     resident: number;
@@ -73,7 +76,9 @@ export interface TemplateCacheStats extends TemplateCacheCounts {
     /** From the directory. */
     disk: number;
   };
-  /** Durations in ms of the newest 1,024 hits from `memory` and `disk`, without waiting; 0 before the first. */
+  /**
+   * Durations of the newest 1,024 hits from `memory` and `disk`, in ms. Waits are not counted. 0 before the first hit.
+   */
   restoreMs: {
     /** Their mean. */
     mean: number;
@@ -82,22 +87,22 @@ export interface TemplateCacheStats extends TemplateCacheCounts {
     /** Their 99th percentile. */
     p99: number;
   };
-  /** Total time that the context waited while states were copied out to be saved, ms. */
+  /** Total time that the context was blocked while states were captured for a save, ms. */
   saveBlockedMs: number;
-  /** Bytes of the directory's entries; 0 without a directory. */
+  /** Size of the directory's entries in bytes. 0 without a directory. */
   bytesOnDisk: number;
-  /** Bytes of states in this process, outside the JavaScript heap. */
+  /** Size of the states in the memory tier in bytes. These states are outside the JavaScript heap. */
   bytesInMemory: number;
-  /** Templates in sequences of the KV cache, ready to be forked. */
+  /** Number of templates in sequences of the KV cache, ready to be forked. */
   residentTemplates: number;
-  /** KV cells that resident templates fill. */
+  /** Number of KV cells that resident templates fill. */
   residentCells: number;
   /**
-   * Counts of all processes that used the directory, also before restarts. Written with saves and at close. Absent
-   * without a directory.
+   * The sums of the counts of all processes that used the directory, even of earlier runs. Processes write their counts
+   * after each save and at close. Absent without a directory.
    */
   totals?: TemplateCacheCounts;
-  /** A warning in words. Present if the entries of the directory are larger than 10 GiB. */
+  /** A warning text. Present if the entries of the directory are larger than 10 GiB in total. */
   warning?: string;
 }
 
@@ -119,7 +124,7 @@ export const NO_COUNTS: Readonly<TemplateCacheCounts> = Object.freeze({
   prefillMsSaved: 0,
 });
 
-/** Counts starts, saves and evictions. Sizes come from the stores. */
+/** Counts starts, saves and evictions. Does not know sizes, which come from the stores. */
 export class StatsCounter {
   readonly counts: TemplateCacheCounts = { ...NO_COUNTS };
   readonly hitsByTier = { resident: 0, memory: 0, disk: 0 };
@@ -128,7 +133,7 @@ export class StatsCounter {
   readonly #restoreMs: number[] = [];
   #restores = 0;
 
-  /** @param prefillMs duration of the prefill that the reused tokens replaced, ms */
+  /** Counts a start. @param prefillMs duration of the prefill that the reused tokens replaced, ms */
   record(report: StartReport, prefillMs: number): void {
     const { counts } = this;
     const { source, cache } = report;

@@ -29,13 +29,13 @@ import type { PrefixCache, TenantOptions } from './prefix-cache.js';
 import type { StartReport } from './start-report.js';
 import { cacheStatistics, type TemplateCacheStats } from './statistics.js';
 
-/** A template: the prefix that sessions start from. If a field is missing, the agent's value is used. */
+/** A template: the prefix with which sessions start. For a missing field, the agent's value is used. */
 export interface TemplateOptions extends TemplateSource, TenantOptions {}
 
 const WARM = {
   /** Stops with `ABORTED`. Templates that are ready stay. */
   signal: abortSignal().optional(),
-  /** Called after each template with the number of ready templates and the report of this one. */
+  /** Called after each template, with the number of ready templates and the report of the newest one. */
   onProgress: callable<(done: number, report: StartReport) => void>().optional(),
 };
 
@@ -46,11 +46,11 @@ export const WARM_OPTIONS = group(WARM);
 
 /** A {@link MissExplanation} with the text around the first token that differs. */
 export interface TemplateMissExplanation extends MissExplanation {
-  /** The first token that differs from the nearest entry's. Absent if that entry belongs to another tenant. */
+  /** The first difference from the nearest entry. Absent if that entry belongs to another tenant. */
   difference?: TokenDifference & {
-    /** Text of this template around that token. */
+    /** Text of this template around the difference. */
     hereText: string;
-    /** Text of the nearest entry around that token. */
+    /** Text of the nearest entry around the difference. */
     entryText: string;
   };
 }
@@ -62,7 +62,7 @@ export interface TemplateCacheParts<Template> {
   model: Model;
   /** The cache holds a read lock while it computes a template. */
   lock: RwLock;
-  /** Finds the tokens of a template. If its sessions share no tokens, `tokens` is empty and `reason` says why. */
+  /** Finds the tokens of a template. If its sessions share no tokens, `tokens` is empty and `reason` tells why. */
   find(template: Template): Promise<Pick<Boundary, 'tokens' | 'breakpoints' | 'reason'>>;
 }
 
@@ -81,8 +81,8 @@ export class TemplateCache<Template extends TenantOptions = TemplateOptions> {
   }
 
   /**
-   * Prepares templates before the first requests: prefills and saves the templates that are not cached. As many of the
-   * last templates as fit stay resident. Resolves when each template is on disk or could not be saved.
+   * Prepares templates before the first requests: prefills and saves the templates that are not cached. The last
+   * templates of the list stay resident, as many as fit. Resolves when each template is on disk or could not be saved.
    *
    * @returns one report for each template, in order
    * @throws HeadstartError `INVALID_ARGUMENT`, `ABORTED`, and all errors of `createSession`.
@@ -109,13 +109,13 @@ export class TemplateCache<Template extends TenantOptions = TemplateOptions> {
     return reports;
   }
 
-  /** Lists all cached templates, also those of other models and configurations in the directory. */
+  /** Lists all cached templates, including those of other models and configurations in the directory. */
   list(): Promise<CacheEntry[]> {
     return listEntries(this.#parts.cache.stores);
   }
 
   /**
-   * One entry of {@link list}, with the components of its key.
+   * Returns one entry of {@link list}, with the components of its key.
    *
    * @throws HeadstartError `ENTRY_MISSING`.
    */
@@ -124,7 +124,7 @@ export class TemplateCache<Template extends TenantOptions = TemplateOptions> {
   }
 
   /**
-   * Reads every entry of the directory completely. Damaged entries are set aside as `*.corrupt`.
+   * Reads and checks every entry of the directory completely. Sets damaged entries aside as `*.corrupt`.
    *
    * @throws HeadstartError `INVALID_ARGUMENT`, `ABORTED`.
    */
@@ -134,8 +134,8 @@ export class TemplateCache<Template extends TenantOptions = TemplateOptions> {
   }
 
   /**
-   * Applies the budgets and deletes temporary files of dead processes. The fields of `budget` override the configured
-   * budgets.
+   * Deletes entries that exceed a budget, and files that dead processes left behind. The fields of `budget` override
+   * the configured budgets.
    *
    * @throws HeadstartError `INVALID_ARGUMENT`.
    */
@@ -144,7 +144,7 @@ export class TemplateCache<Template extends TenantOptions = TemplateOptions> {
     return pruneDirectory(this.#parts.cache.stores, parseOptions(BUDGET_OPTIONS, budget, context));
   }
 
-  /** Deletes all templates in every tier, also pinned ones, and returns their number. Open sessions continue. */
+  /** Deletes all templates in every tier, even pinned ones, and returns their number. Open sessions continue. */
   clear(): Promise<number> {
     return clearEverything(this.#parts.cache.stores);
   }
@@ -156,7 +156,8 @@ export class TemplateCache<Template extends TenantOptions = TemplateOptions> {
   }
 
   /**
-   * Protects a template from eviction, also in other processes and after a restart. The template need not be cached yet.
+   * Protects a template from eviction, even by other processes and after a restart. The template need not be cached
+   * yet.
    *
    * @throws HeadstartError `WRITE_FAILED`.
    */
@@ -169,7 +170,9 @@ export class TemplateCache<Template extends TenantOptions = TemplateOptions> {
     await this.#setPinned(template, false);
   }
 
-  /** Says where a start with this template would come from now and, for a miss, what differs from the nearest entry. */
+  /**
+   * Tells from which source a start with this template would come now. For a miss, compares it with the nearest entry.
+   */
   async explainMiss(template: Template): Promise<TemplateMissExplanation> {
     const { cache, find } = this.#parts;
     const { tokens } = await find(template);
@@ -187,7 +190,7 @@ export class TemplateCache<Template extends TenantOptions = TemplateOptions> {
     return cacheStatistics(cache.stats, cache.stores, engine.context.counters().captureMs);
   }
 
-  /** Resolves when every save that has begun is on disk or has failed. */
+  /** Resolves when each save that has begun is on disk or has failed. */
   async flush(): Promise<void> {
     await this.#parts.cache.stores.writeBehind.settled();
   }
@@ -213,7 +216,7 @@ export class TemplateCache<Template extends TenantOptions = TemplateOptions> {
     }
   }
 
-  /** Undefined if sessions with these options have no template. */
+  /** Returns the key of a template. Undefined if sessions with these options have no template. */
   async #keyOf(template: Template): Promise<string | undefined> {
     const { cache, find } = this.#parts;
     const { tokens } = await find(template);

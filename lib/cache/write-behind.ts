@@ -43,7 +43,7 @@ export class WriteBehind {
     this.#parts = parts;
   }
 
-  /** Moves a verified state to the memory tier, or closes it if it does not fit there. */
+  /** Moves a verified state to the memory tier. Closes the state if it does not fit there. */
   keep({ key, keyring, state, tokens, prefillMs }: CapturedTemplate): void {
     if (!this.#parts.memory.put(key, { state, tokens: tokens.slice(), group: keyring.group, prefillMs })) {
       state.close();
@@ -51,14 +51,14 @@ export class WriteBehind {
   }
 
   /**
-   * Puts the state into the memory tier and writes it to disk in the background. Takes ownership of the state and the
-   * lock. Releases the lock when the entry is on disk or could not be saved.
+   * Puts the state into the memory tier, and writes it to disk in the background. Takes ownership of the state and of
+   * the lock. Releases the lock when the entry is on disk or could not be saved.
    *
    * @returns the reason if the template is too large for the directory
    */
   save(captured: CapturedTemplate, lock?: EntryLock): string | undefined {
     const { disk } = this.#parts;
-    const state = captured.state.share(); // the memory tier may close its own reference before the file is written
+    const state = captured.state.share(); // the memory tier may close its own handle before the file is written
     this.keep(captured);
     const reason = this.#whyTooLarge(captured, state);
     if (disk === undefined || reason !== undefined) {
@@ -70,7 +70,7 @@ export class WriteBehind {
     return reason;
   }
 
-  /** Resolves when every save that has begun is on disk or has failed. */
+  /** Resolves when each save that has begun is on disk or has failed. */
   async settled(): Promise<void> {
     await Promise.all(this.#saving);
   }
@@ -79,7 +79,7 @@ export class WriteBehind {
    * Deletes the entries that exceed the budget.
    *
    * @param names all file names in the directory
-   * @param keep the name of an entry that is not deleted
+   * @param keep the name of an entry that must stay
    * @returns the number of deleted entries
    */
   async evict(disk: DiskStore, budget: DirectoryBudget, names: readonly string[], keep?: string): Promise<number> {
@@ -154,7 +154,7 @@ export class WriteBehind {
   }
 }
 
-/** A warning if the directory has grown large without a budget. */
+/** Returns a warning if the entries of the directory are very large in total. */
 export function largeDirectoryWarning(disk: DiskStore): string | undefined {
   const { totalBytes, size } = disk.index;
   return totalBytes > LARGE_DIRECTORY_BYTES

@@ -1,5 +1,5 @@
-// The cache directory. It is created with access for its owner only, and refused if other users can write to it. The
-// files of dead processes are deleted from it.
+// The cache directory. A new directory is accessible only to its owner. A directory that other users can write to is
+// refused. Files that dead processes left in the directory are deleted.
 import { randomBytes } from 'node:crypto';
 import { readdir, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,18 +12,18 @@ const CACHE_TAG =
 const MIN_FREE_RATIO = 0.05;
 const MIN_FREE_BYTES = 2 * 1024 ** 3;
 
-/** The number of `*.corrupt` files that are kept for inspection. The newest stay. */
+/** The number of `*.corrupt` files to keep for inspection. The newest files stay. */
 export const MAX_CORRUPT_FILES = 8;
 
 /**
- * If the owner of a temporary file has no lock file (for example on a file system without locks), the file is deleted
- * at this age.
+ * If the owner of a temporary file has no lock file (for example on a file system without locks), the temporary file is
+ * deleted when it reaches this age.
  */
 const ORPHAN_MS = 3_600_000;
 
 /**
- * `<name>.<owner>.<number>.tmp`. The owner is one open cache of one process. It holds the lock on `owner_<owner>.lock`
- * until it is closed.
+ * `<name>.<owner>.<number>.tmp`. The owner is an open cache in a process. This cache holds the lock on
+ * `owner_<owner>.lock` until it is closed.
  */
 const TEMPORARY_NAME = /\.([0-9a-f]{16})\.\d+\.tmp$/;
 const OWNER_NAME = /^owner_([0-9a-f]{16})\.lock$/;
@@ -86,7 +86,7 @@ export class CacheDirectory {
     }
   }
 
-  /** All file names; an empty array if the directory cannot be read. */
+  /** All file names in the directory. An empty array if the directory cannot be read. */
   names(): Promise<string[]> {
     return readdir(this.path).catch(() => []);
   }
@@ -114,7 +114,7 @@ export class CacheDirectory {
   }
 
   /**
-   * Replaces a small file atomically but without syncs, because its loss costs little.
+   * Replaces a small file atomically. Does not sync the file, because the loss of the file costs little.
    *
    * @throws HeadstartError `DISK_FULL`, `WRITE_FAILED`.
    */
@@ -123,8 +123,7 @@ export class CacheDirectory {
   }
 
   /**
-   * Renames a damaged file to `*.corrupt`. Keeps the newest {@link MAX_CORRUPT_FILES} of these files and deletes the
-   * others.
+   * Renames a damaged file to `*.corrupt`. Then keeps only the newest {@link MAX_CORRUPT_FILES} of these files.
    */
   async setAside(name: string): Promise<void> {
     const path = this.join(name);
@@ -157,8 +156,8 @@ export class CacheDirectory {
   }
 
   /**
-   * Deletes the temporary files and lock files of dead owners. An owner is dead if its lock is free. A process that is
-   * stopped still holds its lock, so its files stay.
+   * Deletes the temporary files and lock files of dead owners. An owner is dead if its lock is free. A suspended
+   * process still holds its lock, so its files stay.
    *
    * @param names all file names in the directory
    * @returns the number of deleted temporary files
@@ -187,7 +186,7 @@ export class CacheDirectory {
   async close(): Promise<void> {
     const lock = await this.#ownerLock;
     if (lock !== undefined) {
-      // Deleted while the lock is held, so that no other process gets the lock of a deleted file.
+      // Delete the file while this process holds the lock, so that no other process gets the lock of a deleted file.
       await rm(lock.path, { force: true }).catch(() => undefined);
       lock.release();
     }
@@ -204,12 +203,13 @@ export class CacheDirectory {
   }
 
   /**
-   * Checks the owner's lock. A process id would prove nothing: it may be reused, and each container has its own ids.
+   * Checks the owner's lock. A process id would prove nothing, because ids are reused and each container has its own
+   * ids.
    */
   async #isAlive(owner: string, names: readonly string[]): Promise<boolean> {
     const name = `owner_${owner}.lock`;
     if (!names.includes(name)) {
-      // The file system has no locks, or the owner is dead. The age of the owner's files decides.
+      // Either the file system has no locks, or the owner is dead. Only the age of the owner's files can decide.
       const files = names.filter((file) => TEMPORARY_NAME.exec(file)?.[1] === owner);
       return !(await Promise.all(files.map((file) => this.#isOld(file)))).every(Boolean);
     }
@@ -223,11 +223,11 @@ export class CacheDirectory {
       if (lock === null) {
         return true;
       }
-      await rm(lock.path, { force: true }).catch(() => undefined); // while the lock is held: see FileLock
+      await rm(lock.path, { force: true }).catch(() => undefined); // before the release: see FileLock
       lock.release();
       return false;
     } catch {
-      return true; // The state of the lock is unknown, so the files stay.
+      return true; // the state of the lock is unknown, so the files stay
     }
   }
 

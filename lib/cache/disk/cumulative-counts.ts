@@ -1,5 +1,5 @@
-// Counts of all processes that used a directory, also before restarts. They are stored in one small file. A lock
-// protects its changes.
+// Adds up the counts of all processes that used a directory, even of earlier runs. The sums are in one small file. A
+// lock protects changes of this file.
 import { readFile, rm } from 'node:fs/promises';
 import { FileLock } from '../../native/file-lock.js';
 import { addCounts, NO_COUNTS, type TemplateCacheCounts } from '../statistics.js';
@@ -10,9 +10,9 @@ const LOCK_NAME = 'totals.lock';
 
 export class CumulativeCounts {
   readonly #directory: CacheDirectory;
-  /** The counts in the file when it was last read. */
+  /** The counts in the file at the time of the last read. */
   #stored: TemplateCacheCounts = { ...NO_COUNTS };
-  /** The counts of this process that `#stored` contains. */
+  /** The counts of this process that are already part of `#stored`. */
   #written: TemplateCacheCounts = { ...NO_COUNTS };
   #writing: Promise<void> = Promise.resolve();
 
@@ -20,7 +20,7 @@ export class CumulativeCounts {
     this.#directory = directory;
   }
 
-  /** The counts of all processes. @param counts the current counts of this process, which may not be written yet */
+  /** The counts of all processes. @param counts the current counts of this process. They need not be written yet. */
   with(counts: TemplateCacheCounts): TemplateCacheCounts {
     return addCounts(this.#stored, addCounts(counts, this.#written, -1));
   }
@@ -31,13 +31,13 @@ export class CumulativeCounts {
       const counts = Object.entries(stored).filter(([name, value]) => name in NO_COUNTS && Number.isFinite(value));
       this.#stored = { ...NO_COUNTS, ...Object.fromEntries(counts) };
     } catch {
-      // The file is missing or damaged: counting starts again.
+      // The file is missing or damaged, so counting starts again.
     }
   }
 
   /**
-   * Adds the counts since the last write to the file. If another process holds the lock for 100 ms, the next write adds
-   * them.
+   * Adds the counts since the last write to the file. If another process holds the lock for 100 ms, writes nothing. The
+   * next write then adds these counts too.
    */
   write(counts: TemplateCacheCounts): Promise<void> {
     this.#writing = this.#writing.then(() => this.#write({ ...counts })).catch(() => undefined);
@@ -60,7 +60,7 @@ export class CumulativeCounts {
       this.#stored = sum;
       this.#written = counts;
     } finally {
-      await rm(lock.path, { force: true }).catch(() => undefined); // while the lock is held
+      await rm(lock.path, { force: true }).catch(() => undefined); // before the release: see FileLock
       lock.release();
     }
   }
@@ -69,7 +69,7 @@ export class CumulativeCounts {
     for (let attempt = 0; attempt < 20; attempt++) {
       const lock = await FileLock.tryAcquire(this.#directory.join(LOCK_NAME)).catch(() => undefined);
       if (lock !== null) {
-        return lock; // undefined if the file system has no locks: then no counts are written
+        return lock; // undefined if the file system has no locks, and then no counts are written
       }
       await new Promise((resolve) => setTimeout(resolve, 5));
     }

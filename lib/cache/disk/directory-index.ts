@@ -1,31 +1,31 @@
-// An index of the entries in the directory, so that they need not be opened one by one. It is a file with one line for
-// each entry. A line contains data from the footer of its entry. Each save appends a line, and missing lines are
-// rebuilt. The index serves nearest starts, statistics and budgets. A start with a known key does not need it. If index
-// and entry disagree, the entry is right.
+// An index of the entries in the directory, so that the entries need not be opened one by one. The index is a file with
+// one line for each entry. A line contains data from the footer of its entry. Each save appends a line, and missing
+// lines are rebuilt. The index is used for nearest starts, statistics and budgets. A start with a known key does not
+// need the index. If the index and an entry disagree, the entry is right.
 import { appendFile, open, rm, stat } from 'node:fs/promises';
 import { SequenceState } from '../../native/state.js';
 import { groupOf } from '../key.js';
 import type { CacheDirectory } from './cache-directory.js';
 import { type EntryMetadata, type IndexedEntry, isEntryName } from './entry.js';
 
-/** The name contains the format version. A version of the package with another line format uses another file. */
+/** The name contains the version of the line format. A package version with another format uses another file. */
 const INDEX_NAME = 'index-1.jsonl';
-/** If the file has more lines of deleted entries than this, it is rewritten without them. */
+/** If the file has more lines of deleted entries than this number, it is rewritten without these lines. */
 const MAX_DEAD_LINES = 256;
 const SCAN_CONCURRENCY = 16;
 
 export class DirectoryIndex {
   readonly #directory: CacheDirectory;
   readonly #entries = new Map<string, IndexedEntry>();
-  /** Names of files that are not valid entries. They are remembered so that each is read only once. */
+  /** Names of files that are not valid entries. They are remembered, so that each file is read only once. */
   readonly #invalid = new Set<string>();
   #tokens = 0;
   #bytes = 0;
-  /** The index file is read up to this offset. */
+  /** The offset up to which the index file was read. */
   #offset = 0;
   #inode = 0n;
   #lines = 0;
-  /** The newest refresh. Refreshes run one after the other, because they share the offset. */
+  /** The newest refresh. Refreshes run one after another, because they share the offset. */
   #refreshing: Promise<unknown> = Promise.resolve();
   /**
    * Names that this process saved or deleted since the current refresh began. The refresh ignores them, because it may
@@ -58,7 +58,7 @@ export class DirectoryIndex {
   }
 
   /**
-   * Lists the directory, to find the entries that other processes saved or deleted.
+   * Lists the directory to find the entries that other processes saved or deleted.
    *
    * @returns all file names in the directory
    */
@@ -67,21 +67,21 @@ export class DirectoryIndex {
   }
 
   /**
-   * Reads the lines that other processes have appended since the last refresh. It does not list the directory, so it
-   * does not notice deleted entries.
+   * Reads the lines that other processes have appended since the last refresh. Does not list the directory, and so does
+   * not notice deleted entries.
    */
   readTail(): Promise<void> {
     return this.#oneAtATime(async () => this.#addLines(await this.#readLines(), () => true));
   }
 
-  /** Call after a save. */
+  /** Call this after a save. */
   async add(entry: IndexedEntry): Promise<void> {
     this.#changed.add(entry.name);
     this.#set(entry);
     await this.#append([entry]);
   }
 
-  /** Call it before and after deleting a file, and when a file turns out to be missing. */
+  /** Call this before and after the deletion of a file, and if a file is missing. */
   delete(name: string): void {
     this.#changed.add(name);
     this.#remove(name);
@@ -138,7 +138,7 @@ export class DirectoryIndex {
     this.#bytes += entry.bytes;
   }
 
-  /** The lines that were appended since the last refresh. */
+  /** Reads the lines that were appended since the last refresh. */
   async #readLines(): Promise<IndexedEntry[]> {
     const file = await open(this.#directory.join(INDEX_NAME), 'r').catch(() => undefined);
     if (file === undefined) {
@@ -153,7 +153,7 @@ export class DirectoryIndex {
       }
       const buffer = Buffer.alloc(Number(size) - this.#offset);
       const { bytesRead } = await file.read(buffer, 0, buffer.length, this.#offset);
-      const end = buffer.subarray(0, bytesRead).lastIndexOf(0x0a) + 1; // the last line may not be complete yet
+      const end = buffer.subarray(0, bytesRead).lastIndexOf(0x0a) + 1; // the last line may still be incomplete
       this.#offset += end;
       return this.#parse(buffer.toString('utf8', 0, end));
     } catch {
@@ -185,7 +185,7 @@ export class DirectoryIndex {
             continue;
           }
           if (entry === undefined) {
-            this.#invalid.add(name); // A start that reads this entry reports the reason.
+            this.#invalid.add(name); // a start that reads this entry reports the reason
           } else {
             this.#set(entry);
             entries.push(entry);
@@ -210,15 +210,15 @@ export class DirectoryIndex {
     if (entries.length === 0) {
       return;
     }
-    // All lines are written at once, so that they do not mix with those of other processes. If a line is lost, the
-    // entry's footer is read instead.
+    // Write all lines at once, so that they do not mix with the lines of other processes. If a line is lost, the next
+    // refresh reads the entry's footer instead.
     const text = entries.map((entry) => `${JSON.stringify(entry)}\n`).join('');
     await appendFile(this.#directory.join(INDEX_NAME), text, { mode: 0o600 }).catch(() => undefined);
   }
 
   /**
-   * Rewrites the file. Lines that other processes append at the same time are lost. The next refresh reads those
-   * footers.
+   * Rewrites the file. Lines that other processes append at the same time are lost. The next refresh reads the footers
+   * of their entries instead.
    */
   async #compact(): Promise<void> {
     const text = [...this.#entries.values()].map((entry) => `${JSON.stringify(entry)}\n`).join('');
@@ -250,7 +250,7 @@ function parseLine(line: string): IndexedEntry | undefined {
     const entry: unknown = JSON.parse(line);
     return isIndexedEntry(entry) ? entry : undefined;
   } catch {
-    return undefined; // The line is damaged or mixed with another one. The footer is read instead.
+    return undefined; // the line is damaged or mixed with another one: a refresh reads the entry's footer instead
   }
 }
 

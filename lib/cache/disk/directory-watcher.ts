@@ -2,26 +2,26 @@ import { stat } from 'node:fs/promises';
 import type { CacheDirectory } from './cache-directory.js';
 import type { DirectoryIndex } from './directory-index.js';
 
-/** How often the modification time of the directory is read. */
+/** Time between two reads of the directory's modification time, ms. */
 const POLL_MS = 2000;
 /**
- * Some file systems store times in steps of two seconds. Two changes within one step have the same time. So the index
- * is refreshed once more if the last change is more recent than this.
+ * If the last change is more recent than this, ms, the index is refreshed once more. The reason: some file systems
+ * store times in steps of two seconds, so two changes within one step have the same time.
  */
 const TIME_STEP_MS = 3000;
 
 /**
- * Refreshes an index soon after another process has changed the directory. The watcher keeps neither the process nor
- * the index alive.
+ * Refreshes an index soon after another process has changed the directory. The watcher does not keep the process alive,
+ * and does not protect the index from garbage collection.
  */
 export class DirectoryWatcher {
   readonly #path: string;
   readonly #index: WeakRef<DirectoryIndex>;
   #timer: NodeJS.Timeout | undefined;
   #polling: Promise<unknown> = Promise.resolve();
-  /** Modification time of the directory at the last poll, ms since the epoch; -1 if the directory does not exist. */
+  /** Modification time of the directory at the last poll, ms since the epoch. -1 if the directory does not exist. */
   #lastChange = -1;
-  /** Whether the last change was recent. Then the next poll refreshes the index even if the time is the same. */
+  /** Whether the last change was recent. If so, the next poll refreshes the index even if the time is the same. */
   #isRecent = false;
 
   constructor(directory: CacheDirectory, index: DirectoryIndex) {
@@ -52,7 +52,7 @@ export class DirectoryWatcher {
 
   async #poll(): Promise<void> {
     if (this.#index.deref() === undefined) {
-      clearInterval(this.#timer); // the cache was garbage collected
+      clearInterval(this.#timer); // the cache was garbage-collected
     } else if (await this.#hasChanged()) {
       await this.#index.deref()?.refresh();
     }

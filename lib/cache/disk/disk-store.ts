@@ -25,7 +25,7 @@ const MAX_TOUCHED = 1024;
 export class DiskStore {
   readonly directory: CacheDirectory;
   readonly index: DirectoryIndex;
-  /** For each key: when {@link touch} last wrote the entry's modification time, ms since the epoch. */
+  /** For each key: the time of the last write by {@link touch}, ms since the epoch. */
   readonly #touched = new LRUCache<string, number>({ max: MAX_TOUCHED });
   readonly #onCorrupt: (key: string, reason: string) => void;
 
@@ -38,7 +38,7 @@ export class DiskStore {
   /**
    * Reads an entry, verifies its checksum, and compares its key and all of its tokens.
    *
-   * @throws HeadstartError only `ABORTED` and `CLOSED`.
+   * @throws HeadstartError `ABORTED`, `CLOSED`. All other failures are part of the result.
    */
   async read(key: string, tokens: Int32Array, signal?: AbortSignal): Promise<DiskLookup> {
     const lookup = await this.#readName(entryName(key), key, signal);
@@ -49,13 +49,13 @@ export class DiskStore {
     return lookup;
   }
 
-  /** Reads an entry of the index. Unlike {@link read} it does not compare the tokens: the caller does. */
+  /** Reads an entry of the index. Unlike {@link read}, does not compare the tokens: the caller must do that. */
   readEntry({ name, key }: IndexedEntry, signal?: AbortSignal): Promise<DiskLookup> {
     return this.#readName(name, key, signal);
   }
 
   /**
-   * Reads an entry completely and lets `judge` check its metadata and tokens. A damaged entry is set aside.
+   * Reads an entry completely, and lets `judge` check its metadata and tokens. Sets a damaged entry aside.
    *
    * @returns undefined if the entry was deleted or cannot be read
    */
@@ -87,7 +87,7 @@ export class DiskStore {
   }
 
   /**
-   * Saves a state in one file. If this fails, the existing entries do not change.
+   * Saves a state in one file. If the save fails, the existing entries do not change.
    *
    * @returns the file's size in bytes
    * @throws HeadstartError `DISK_FULL`, `WRITE_FAILED`.
@@ -109,8 +109,8 @@ export class DiskStore {
   }
 
   /**
-   * Sets the modification time of the entry's file to now, because eviction uses it as the time of the last use. Writes
-   * at most once a minute, in the background.
+   * Sets the modification time of the entry's file to now, because eviction takes it as the time of the last use.
+   * Writes the time in the background, at most once a minute.
    */
   touch(key: string): void {
     const now = Date.now();
@@ -120,7 +120,7 @@ export class DiskStore {
     }
   }
 
-  /** The file name of the key's entry. If no entry exists, the short name. */
+  /** The file name of the key's entry. If the entry does not exist, the short name. */
   nameOf(key: string): string {
     const full = fullEntryName(key);
     return this.index.get(full) === undefined ? entryName(key) : full;
@@ -130,10 +130,10 @@ export class DiskStore {
   async delete(name: string): Promise<void> {
     this.index.delete(name);
     await rm(this.directory.join(name), { force: true, recursive: true }).catch(() => undefined);
-    this.index.delete(name); // A refresh may have added it again in between.
+    this.index.delete(name); // a refresh may have added the entry again in between
   }
 
-  /** A text that changes when the file with the short name is replaced. Empty if there is no such file. */
+  /** A text that changes when the file with the short name is replaced. Empty if the file does not exist. */
   async identity(key: string): Promise<string> {
     const stats = await lstat(this.directory.join(entryName(key)), { bigint: true }).catch(() => undefined);
     return stats === undefined ? '' : `${stats.ino} ${stats.mtimeNs} ${stats.size}`;
@@ -142,8 +142,8 @@ export class DiskStore {
   async #readName(name: string, key: string, signal: AbortSignal | undefined): Promise<DiskLookup> {
     const first = await this.#tryRead(name, key, signal);
     if (first.state === undefined && first.corrupt) {
-      // Another process may have set the file aside and saved a new one. That file must not be set aside, so read
-      // again.
+      // Another process may have set the damaged file aside and saved a new one. The new file must not be set aside, so
+      // read again.
       const before = await lstat(this.directory.join(name)).catch(() => undefined);
       const second = await this.#tryRead(name, key, signal);
       if (second.state !== undefined || !second.corrupt) {
@@ -198,7 +198,7 @@ export class DiskStore {
     return { state: undefined, reason, corrupt: true };
   }
 
-  /** The name for a new entry: the short name, unless an intact entry of another key or version has it. */
+  /** The name for a new entry: the short name, unless an intact entry of another key or version has this name. */
   async #nameFor(key: string): Promise<string> {
     const short = entryName(key);
     try {
@@ -211,8 +211,8 @@ export class DiskStore {
 }
 
 /**
- * Never sets an older time. Otherwise, after the clock was set back, the most recently used entry would be evicted
- * first.
+ * Sets the time of the last use, but never to an earlier time than before. Otherwise, after the clock was set back, the
+ * most recently used entry would be evicted first.
  */
 async function setLastUse(path: string, now: number): Promise<void> {
   const { mtimeMs } = await stat(path);

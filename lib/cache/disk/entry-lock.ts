@@ -1,6 +1,6 @@
-// A lock file next to the entry, so that only one of several processes prefills a template. The process holds the lock
-// from the prefill until the entry is saved. The lock only avoids duplicate work: a process that does not get the lock
-// in time prefills without it.
+// Uses a lock file next to the entry, so that only one of several processes prefills a template. This process holds the
+// lock from the prefill until the entry is saved. The lock only prevents duplicate work: a process that does not get
+// the lock in time prefills without the lock.
 import { rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { throwIfAborted } from '../../abort.js';
@@ -19,10 +19,11 @@ export interface EntryLock {
 /** The result of waiting for a template that another process may be prefilling. */
 export interface LockWait {
   /**
-   * Undefined if the file system has no locks or the wait took too long. This process then prefills without the lock.
+   * The lock. Undefined if the file system has no locks or the wait took too long: this process then prefills without
+   * it.
    */
   lock: EntryLock | undefined;
-  /** The entry may have been saved during the wait. The caller must read it again. */
+  /** Whether the entry may have been saved during the wait. If true, the caller must read the entry again. */
   appeared: boolean;
   waitedMs: number;
 }
@@ -34,7 +35,7 @@ const LAST_POLL_MS = 50;
  * Waits for the lock of a template, or until another process has saved the entry.
  *
  * @param foreign whether the file with the short name belongs to another key
- * @param limitMs maximum wait, because the process that holds the lock may hang
+ * @param limitMs maximum wait in ms. It is necessary because the process that holds the lock may hang.
  * @throws HeadstartError `ABORTED`
  */
 export async function waitForLock(
@@ -51,8 +52,8 @@ export async function waitForLock(
     const lock = await tryLock(disk.directory, key);
     const waitedMs = performance.now() - begin;
     const isNew = (await disk.identity(key)) !== initial;
-    // If the short name belongs to another key, the entry is saved under its full name. Only reading it shows whether
-    // it exists.
+    // If the short name belongs to another key, the entry is saved under its full name. Only a read shows whether that
+    // file exists.
     const appeared = isNew || (foreign && lock !== 'taken' && waitedMs > FIRST_POLL_MS);
     if (lock !== 'taken' || appeared || waitedMs > limitMs) {
       return { lock: lock === 'taken' ? undefined : lock, appeared, waitedMs: poll === FIRST_POLL_MS ? 0 : waitedMs };
@@ -79,8 +80,8 @@ async function tryLock(directory: CacheDirectory, key: string): Promise<EntryLoc
 }
 
 /**
- * Deletes the file before it releases the lock. If another process then locks the deleted file, it tries again: see
- * {@link FileLock}.
+ * Deletes the lock file and then releases the lock. If another process has locked the deleted file, `FileLock` notices
+ * that and locks a new file: see {@link FileLock.tryAcquire}.
  */
 async function releaseLock(lock: FileLock): Promise<void> {
   if (lock.held) {

@@ -1,4 +1,4 @@
-// File name and footer of an entry. See docs/design/template-cache.md, "The disk entry".
+// The file name and footer of an entry. See docs/design/template-cache.md, "The disk entry".
 import type { KeyComponents } from '../key.js';
 import type { PrefixHashes } from '../prefix-hash.js';
 
@@ -6,14 +6,14 @@ import type { PrefixHashes } from '../prefix-hash.js';
 export interface EntryMetadata {
   /** See `ENTRY_FORMAT`. */
   format: number;
-  /** The full key. The file name contains only 16 of its 64 digits. */
+  /** The full key. The short file name contains only 16 of its 64 digits. */
   key: string;
   components: KeyComponents;
-  /** ISO 8601. */
+  /** The time of the save, in ISO 8601. */
   createdAt: string;
   /** Duration of the prefill that this entry replaces, ms. */
   prefillMs: number;
-  /** The hashes for the index, so that it can be rebuilt from the footers. */
+  /** The hashes for the index, so that the index can be rebuilt from the footers. */
   prefix?: PrefixHashes;
 }
 
@@ -41,7 +41,7 @@ export function entryName(key: string): string {
   return `template_${key.slice(0, 16)}.kv`;
 }
 
-/** The name that an entry gets if its short name is taken by an entry of another key. */
+/** The name that an entry gets if an entry of another key already has the short name. */
 export function fullEntryName(key: string): string {
   return `template_${key}.kv`;
 }
@@ -51,7 +51,7 @@ export function pinName(key: string): string {
   return `template_${key}.pin`;
 }
 
-/** The key that a pin protects; undefined for other files. */
+/** The key that a pin file protects. Undefined for other files. */
 export function pinnedKey(name: string): string | undefined {
   return PIN_NAME.exec(name)?.[1];
 }

@@ -1,15 +1,21 @@
-// Chooses the entries that exceed the budgets of the directory. Without a budget no entry is deleted.
+// Chooses the entries to delete because a budget of the directory is exceeded. Without a budget, no entry is deleted.
 import { stat } from 'node:fs/promises';
 import { group, type OptionsOf, size } from '../../option-types.js';
 import type { CacheDirectory } from './cache-directory.js';
 import { type IndexedEntry, pinName } from './entry.js';
 
 export const BUDGET = {
-  /** Budget of the cache directory, in bytes of entries. The least recently used entries are deleted first. @default none */
+  /**
+   * Maximum size of all entries in the cache directory, in bytes. The least recently used entries are deleted first.
+   * @default none
+   */
   maxDiskBytes: size().optional(),
   /** Maximum number of entries in the cache directory. The least recently used entries are deleted first. @default none */
   maxEntries: size().optional(),
-  /** Entries that no session has started from for this time are deleted, in ms. @default none */
+  /**
+   * Maximum time since a session last started from an entry, in ms. Entries that exceed this time are deleted. @default
+   * none
+   */
   maxAgeMs: size().optional(),
 };
 
@@ -18,23 +24,23 @@ export interface DirectoryBudget extends OptionsOf<typeof BUDGET> {}
 
 export const BUDGET_OPTIONS = group(BUDGET);
 
-/** An entry with the time of its last use and its pin, on which eviction depends. */
+/** An entry with the data that eviction needs: the time of its last use, and whether it is pinned. */
 export interface DatedEntry extends IndexedEntry {
-  /** Time of the last read by a start, or of the save, ms since the epoch. */
+  /** The time at which a start last read the entry, or else the time of its save, ms since the epoch. */
   lastUsedAt: number;
   pinned: boolean;
 }
 
 /**
- * If the entries of a directory are larger than this, statistics contain a warning. Without a budget the logger gets it
- * too.
+ * If the entries of a directory are larger than this, in bytes, the statistics contain a warning. If there is no
+ * budget, the logger also gets this warning.
  */
 export const LARGE_DIRECTORY_BYTES = 10 * 1024 ** 3;
 
 /**
- * Reads the last use of each entry from its file. Entries without a file are left out.
+ * Reads the time of each entry's last use from its file. Leaves out entries without a file.
  *
- * @param names all file names in the directory, among them the pins
+ * @param names all file names in the directory, including the pins
  */
 export async function withLastUse(
   directory: CacheDirectory,
@@ -52,9 +58,9 @@ export async function withLastUse(
 }
 
 /**
- * The entries to delete, beginning with the least recently used. Pinned entries and the entry just saved stay.
+ * Returns the entries to delete, the least recently used one first. Pinned entries and the entry `keep` stay.
  *
- * @param keep the name of the entry just saved
+ * @param keep the name of the entry that was just saved
  */
 export function entriesOverBudget(
   entries: readonly DatedEntry[],
@@ -66,8 +72,8 @@ export function entriesOverBudget(
   let bytes = entries.reduce((sum, entry) => sum + entry.bytes, 0);
   let count = entries.length;
   const toDelete: DatedEntry[] = [];
-  // If the clock was set back, some times of use are in the future. Such entries are not too old, and come last in the
-  // order.
+  // If the clock was set back, the last use of some entries is in the future. Such entries are not too old, and they
+  // come last in the order.
   for (const entry of [...entries].sort((a, b) => a.lastUsedAt - b.lastUsedAt)) {
     if (entry.pinned || entry.name === keep) {
       continue;

@@ -17,56 +17,56 @@ export interface CacheEntry {
   key: string;
   /** Tokens in the template. */
   tokens: number;
-  /** Size of its file in bytes; 0 if it has no file. */
+  /** Size of its file in bytes. 0 if it has no file. */
   bytes: number;
-  /** The tiers that hold its state. A start uses the first one. */
+  /** The tiers that hold its state. A start uses the first of these tiers. */
   tiers: ('resident' | 'memory' | 'disk')[];
-  /** Whether it is protected from eviction. */
+  /** Whether the template is protected from eviction. */
   pinned: boolean;
   /** Duration of its prefill, ms. */
   prefillMs: number;
   /** Name of its file in the cache directory. */
   file?: string;
-  /** When its file was written. Absent if it has no file. */
+  /** The time at which its file was written. Absent if it has no file. */
   createdAt?: Date;
-  /** When its file was last read by a start or saved. Absent if it has no file. */
+  /** The time at which a start last read its file, or else the time of the save. Absent if it has no file. */
   lastUsedAt?: Date;
 }
 
 /** A cached template with the components of its key. */
 export interface CacheEntryDetails extends CacheEntry {
-  /** The components of its key besides the tokens. The tenant is a hash. */
+  /** The components of its key besides the tokens. For the tenant, this is a hash of the name. */
   components?: KeyComponents;
 }
 
 /** The result of `verify`. */
 export interface VerifyReport {
-  /** Entries that were read completely. */
+  /** Number of entries that were read completely. */
   checked: number;
-  /** Entries with a correct checksum and a key that fits their tokens. */
+  /** Number of entries with a correct checksum and a key that matches their tokens. */
   intact: number;
-  /** Damaged entries; they were set aside as `*.corrupt`. */
+  /** Number of damaged entries. They were set aside as `*.corrupt`. */
   corrupt: number;
-  /** Entries of another format or version; they were not changed. */
+  /** Number of entries of another format or version. They were not changed. */
   foreign: number;
-  /** Bytes read. */
+  /** Number of bytes that were read. */
   bytes: number;
 }
 
 /** The result of `prune`. */
 export interface PruneReport {
-  /** Entries deleted because of a budget. */
+  /** Number of entries that were deleted because of a budget. */
   entries: number;
-  /** Deleted temporary files of dead processes. */
+  /** Number of deleted temporary files. Dead processes had left these files. */
   temporaryFiles: number;
-  /** Deleted `*.corrupt` files. The newest 8 stay. */
+  /** Number of deleted `*.corrupt` files. The newest 8 stay. */
   corruptFiles: number;
 }
 
 const VERIFY = {
   /** Stops with `ABORTED`. Files that were set aside stay set aside. */
   signal: abortSignal().optional(),
-  /** Called after each entry with the number of entries done and the number of all entries. */
+  /** Called after each entry, with the number of finished entries and the number of all entries. */
   onProgress: callable<(done: number, all: number) => void>().optional(),
 };
 
@@ -114,7 +114,7 @@ export async function inspectEntry(stores: CacheStores, key: string): Promise<Ca
   return { ...entry, ...(components && { components }) };
 }
 
-/** Reads the entries one after the other, so that restores of sessions can run in between. */
+/** Verifies the entries one after another, so that restores of sessions can run in between. */
 export async function verifyEntries({ disk }: CacheStores, options: VerifyOptions): Promise<VerifyReport> {
   const report: VerifyReport = { checked: 0, intact: 0, corrupt: 0, foreign: 0, bytes: 0 };
   if (disk === undefined) {
@@ -195,7 +195,9 @@ export async function invalidateKey({ residents, memory, disk }: CacheStores, ke
   return true;
 }
 
-/** A pin is a file next to the entry, so that other processes see it, also after a restart. */
+/**
+ * Pins or unpins a template. A pin is a file next to the entry: so it applies to other processes and after a restart.
+ */
 export async function setPinned({ residents, memory, disk }: CacheStores, key: string, pinned: boolean): Promise<void> {
   residents.setPinned(key, pinned);
   memory.setPinned(key, pinned);
