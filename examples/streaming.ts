@@ -1,5 +1,5 @@
-// Streaming. This program prints a reply while the model generates it, and then the number and speed of its tokens. Then
-// it stops one reply with a signal, and another with `break`.
+// Streaming. This program prints a reply while the model generates it, and then the number and speed of its tokens.
+// Afterwards it stops one reply with a signal, and another one with `break`.
 //
 //   node streaming.js [MODEL]
 import { AgentServer, HeadstartError } from 'llama-headstart';
