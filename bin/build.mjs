@@ -86,8 +86,8 @@ async function compile(tree, key, buildOptions) {
 }
 
 /**
- * Replaces a folder by two renames. A program that starts during the replacement finds the old folder, the new folder or
- * no folder. It never finds an incomplete addon.
+ * Replaces a folder by two renames. A program that starts during the replacement finds the old folder, the new folder
+ * or no folder. It never finds an incomplete addon.
  * @param {string} target @param {string} replacement @param {string} old the path to which the old folder is moved
  */
 async function replaceFolder(target, replacement, old) {

@@ -1,6 +1,6 @@
 // `llama-headstart doctor [MODEL.gguf]` reports the binary of the addon that the loader would choose, the reason for
-// this choice, and the hardware of this machine. If a model is named, `doctor` also reports the model's training length.
-// The exit code is 1 if no binary can be loaded.
+// this choice, and the hardware of this machine. If a model is named, `doctor` also reports the model's training
+// length. The exit code is 1 if no binary can be loaded.
 
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { readdir, stat, statfs } from 'node:fs/promises';

@@ -31,8 +31,8 @@ export async function tryBuild(path, accelerator) {
     };
   }
   const { loaded, problem, cause } = report;
-  // A GPU build cannot be loaded on a machine without the GPU's driver. That does no harm, because the loader then skips
-  // the build.
+  // A GPU build cannot be loaded on a machine without the GPU's driver. That does no harm, because the loader then
+  // skips the build.
   if (loaded === null && accelerator) {
     return { devices: [], problem: `${cause ?? problem}. ${GPU_HINTS[accelerator]}`, harmful: false };
   }

@@ -1,5 +1,5 @@
-// `npm run check:native`: runs clang-tidy on the C++ sources that differ from main. With `-- --all`, checks all sources.
-// clang-tidy needs the compile_commands.json of a build.
+// `npm run check:native`: runs clang-tidy on the C++ sources that differ from main. With `-- --all`, checks all
+// sources. clang-tidy needs the compile_commands.json of a build.
 
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -24,7 +24,7 @@ async function compiledSources() {
   return new Set(commands.map(({ file }) => file.slice(root.length + 1)));
 }
 
-/** Returns the files that differ from the commit at which this branch left main. New files need not be committed. */
+/** Returns the files that differ from the commit at which this branch left main, including files not yet committed. */
 async function changedFiles() {
   const { stdout: base } = await mustRun('git', ['merge-base', 'HEAD', await mainBranch()]);
   const { stdout: changed } = await mustRun('git', [

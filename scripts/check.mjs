@@ -47,7 +47,10 @@ async function comparePublicApi() {
   return { code: stale.length, output };
 }
 
-/** @param {(typeof CHECKS)[number]} check @returns {Promise<string[]>} a list with the title of the check if it failed, else an empty list */
+/**
+ * @param {(typeof CHECKS)[number]} check
+ * @returns {Promise<string[]>} a list with the title of the check if it failed, else an empty list
+ */
 async function runCheck({ title, check }) {
   const begin = performance.now();
   const { code, output } = await check();

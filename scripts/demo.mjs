@@ -48,7 +48,9 @@ async function prepareModel(path) {
   return { path: dense, name: basename(dense) };
 }
 
-/** Runs demo/process.mjs and shows a line of progress. Returns the sessions and the statistics that the process printed. */
+/**
+ * Runs demo/process.mjs and shows a line of progress. Returns the sessions and the statistics that the process printed.
+ */
 async function runProcess(model, cacheDir, name, [uncached, cached]) {
   const events = [];
   await step(`${name}: ${uncached + cached} sessions`, {}, async (progress) => {

@@ -13,15 +13,15 @@ This page is generated from the schemas in \`lib/\`. To change it, change a sche
 `;
 
 /**
- * @param {readonly { title: string, call?: string, shape: string, schema: object, about: string }[]} groups `shape` is the name
- *   of the constant in lib that declares the options of `schema`
+ * @param {readonly { title: string, call?: string, shape: string, schema: object, about: string }[]} groups `shape` is
+ *   the name of the constant in lib that declares the options of `schema`
  * @param {(schema: object) => string} expectedBy returns the words for the values that a schema accepts
  * @returns {string} the page
  */
 export function optionsReference(groups, expectedBy) {
   const comments = readShapes(new URL('../lib', import.meta.url).pathname);
   const titles = new Set(groups.map(({ title }) => title));
-  /** @returns the same words as in the error message; a link if there is a group with the option's name */
+  /** @returns the words that an error message uses, as a link if there is a group with the option's name */
   const typeOf = (name, option) => {
     const words = expectedBy(option).replace(/^an? /, '');
     return titles.has(name) ? `[${words}](#${name.toLowerCase()})` : words;

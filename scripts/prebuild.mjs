@@ -2,9 +2,9 @@
 // prebuilds/<platform>. node-gyp-build finds them there. prebuildify runs scripts/lib/prebuild-gyp.mjs, which compiles
 // the addon. Then prebuildify puts the files in place.
 //
-// Any Linux machine can build the Linux binaries (for glibc 2.28 or newer), because zig cross-compiles them. This script
-// stores these binaries in the user's cache, so that no clone compiles the same sources again. `--again` compiles them
-// in any case. The binaries for another operating system must be built on that system.
+// Any Linux machine can build the Linux binaries (for glibc 2.28 or newer), because zig cross-compiles them. This
+// script stores these binaries in the user's cache, so that no clone compiles the same sources again. `--again`
+// compiles them in any case. The binaries for another operating system must be built on that system.
 
 import { existsSync } from 'node:fs';
 import { cp, readdir, rm, stat } from 'node:fs/promises';
@@ -50,7 +50,8 @@ export async function prebuild(platform, { again = false } = {}) {
 }
 
 /**
- * Returns whether the user's cache has a platform's binaries of the same sources. If it has, `prebuild` compiles nothing.
+ * Returns whether the user's cache has a platform's binaries of the same sources. If it has, `prebuild` compiles
+ * nothing.
  * @param {string} platform
  */
 export const isCached = async (platform) => existsSync(join(toolsDirectory(), await cachedName(platform)));

@@ -7,8 +7,8 @@ import { isMain, mustRun, root, runMain } from '../bin/lib/run.mjs';
 import { testAssertingAddon } from './lib/asserting-addon.mjs';
 
 /**
- * The system must load the sanitizer runtime, and the C++ library that throws exceptions, before Node.js, because Node.js
- * is built without sanitizers.
+ * Node.js is built without sanitizers. Therefore two libraries must be preloaded: the sanitizer runtime, and the C++
+ * library that throws exceptions.
  */
 const PRELOADED = ['libasan.so', 'libstdc++.so'];
 

@@ -1,8 +1,8 @@
-// `npm run test:reproducible [-- --sessions N] [FILE...]`: runs N sessions at the same time in `reproducible` mode. Then
-// runs each session alone, and compares the bytes of all logits. Without files, the script tests SmolLM2 (Q4_1), the
-// micro models (F16, Q8_0, Q4_K, IQ2_XXS; sliding-window, recurrent, hybrid) and TinyLlama (IQ2_XXS). This takes about
-// 20 minutes. The last line has the number of compared replies and the number of replies that differ. `npm test` makes
-// the same comparison with the micro models.
+// `npm run test:reproducible [-- --sessions N] [FILE...]`: runs N sessions at the same time in `reproducible` mode.
+// Then runs each session alone, and compares the bytes of all logits. Without files, the script tests SmolLM2 (Q4_1),
+// the micro models (F16, Q8_0, Q4_K, IQ2_XXS; sliding-window, recurrent, hybrid) and TinyLlama (IQ2_XXS). This takes
+// about 20 minutes. The last line has the number of compared replies and the number of replies that differ. `npm test`
+// makes the same comparison with the micro models.
 
 import { basename, resolve } from 'node:path';
 import { parseArgs } from 'node:util';

@@ -12,7 +12,9 @@ import { makeDirectory } from '../bin/lib/make-directory.mjs';
 import { step } from '../bin/lib/progress.mjs';
 import { isMain, mustRun, npm, quoteTail, root, run, runMain } from '../bin/lib/run.mjs';
 
-/** @type {{ version: string, commit: string, tree: string, upstream: string, npmPackage: string, npmBundle: string }} */
+/**
+ * @type {{ version: string, commit: string, tree: string, upstream: string, npmPackage: string, npmBundle: string }}
+ */
 export const pin = JSON.parse(await readFile(new URL('llama-pin.json', import.meta.url), 'utf8'));
 
 const target = join(root, 'vendor', 'llama.cpp');
@@ -71,7 +73,12 @@ export async function ensureVendor({ onProgress = () => {} } = {}) {
   );
 }
 
-/** Records that the pinned tree is in place, and returns `source`. @template T @param {T} source @returns {Promise<T>} */
+/**
+ * Records that the pinned tree is in place, and returns `source`.
+ * @template T
+ * @param {T} source
+ * @returns {Promise<T>}
+ */
 async function stamped(source) {
   await writeFile(stampFile, `${pin.tree}\n`);
   return source;

@@ -2,8 +2,8 @@
 //
 //   npm run build:native [-- --cuda | --metal | --vulkan] [--portable] [--debug] [--jobs N] [--clean]
 //
-// CMakeLists.txt describes the build. This script runs it: it checks the tools first, shows one line of progress, keeps
-// the full log, and explains failures.
+// CMakeLists.txt describes the build. This script runs the build: it checks the tools first, shows one line of
+// progress, keeps the full log, and explains failures.
 
 import { createWriteStream } from 'node:fs';
 import { copyFile, readdir, readFile, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
@@ -38,7 +38,8 @@ const HOST_COMPILER_HINT =
  *   older libc. The name of the build directory contains `name`.
  * @property {string} [directory] the build directory; default .build/<variant>
  * @property {boolean} [plain] run CMake directly even if cmake-js is installed
- * @property {boolean} [sanitize] build with address and undefined-behavior checks in .build/sanitize, and install nothing
+ * @property {boolean} [sanitize] build with address and undefined-behavior checks in .build/sanitize, and install
+ *   nothing
  * @property {boolean} [clean] compile everything again
  * @property {boolean} [baseline] build the baseline of the benchmarks (bench/native/baseline.cpp) instead of the addon
  * @property {'cuda' | 'vulkan'} [module] build only ggml's module for that GPU, and install nothing
@@ -72,7 +73,10 @@ export async function buildNative(options = {}) {
   return { path: await install(built, libraries, output, manifestOf(options)), compiled };
 }
 
-/** Returns the name of the build directory, which consists of the names of these options. @param {BuildOptions} options */
+/**
+ * Returns the name of the build directory, which consists of the names of these options.
+ * @param {BuildOptions} options
+ */
 function variantOf({ accelerator, cross, debug, portable, sanitize }) {
   const kind = sanitize ? 'sanitize' : debug ? 'debug' : 'release';
   return [cross?.name, portable && 'portable', accelerator, kind].filter(Boolean).join('-');

@@ -17,7 +17,8 @@ const require = createRequire(import.meta.url);
 
 /** @returns {((directory: string, config: string) => Driver) | undefined} undefined if cmake-js is not installed */
 export function cmakeJs() {
-  // Only the cmake-js of this checkout is used, because its version is pinned. A user's project may have another version.
+  // Only the cmake-js of this checkout is used, because its version is pinned. A user's project may have another
+  // version.
   const program = join(root, 'node_modules', 'cmake-js', 'bin', 'cmake-js');
   if (!existsSync(program)) return undefined;
   return (directory, config) => {
@@ -54,14 +55,18 @@ export const plainCMake = (directory, config) => ({
   ],
 });
 
-/** @returns {Promise<string[]>} arguments that select ninja if it is installed, else make; on Windows CMake's default */
+/**
+ * @returns {Promise<string[]>} arguments that select ninja if it is installed, else make; on Windows CMake's default
+ */
 async function generator() {
   if (process.platform === 'win32') return [];
   const hasNinja = (await run('ninja', ['--version'])).code === 0;
   return ['-G', hasNinja ? 'Ninja' : 'Unix Makefiles'];
 }
 
-/** Returns the directories of Node-API's headers. The headers come from npm packages, so that a build downloads nothing. */
+/**
+ * Returns the directories of Node-API's headers. The headers come from npm packages, so that a build downloads nothing.
+ */
 const nodeApi = () => [
   require('node-api-headers').include_dir,
   dirname(require.resolve('node-addon-api/package.json')),

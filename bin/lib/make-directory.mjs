@@ -1,6 +1,6 @@
-// Makes a directory and its missing parents. Unlike Node's recursive `mkdir`, this function always returns. lib/files.ts
-// contains the same function and explains the difference. Scripts need this copy, because they run before dist is
-// compiled. test/unit/files.test.ts runs the same tests on both functions.
+// Makes a directory and its missing parents. Unlike Node's recursive `mkdir`, this function always returns.
+// lib/files.ts contains the same function and explains the difference. Scripts need this copy, because they run before
+// dist is compiled. test/unit/files.test.ts runs the same tests on both functions.
 
 import { mkdir, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -18,7 +18,10 @@ export async function makeDirectory(path) {
   }
 }
 
-/** @param {string} path @returns {Promise<NodeJS.ErrnoException | undefined>} the error if `path` is no directory now */
+/**
+ * @param {string} path
+ * @returns {Promise<NodeJS.ErrnoException | undefined>} the error if `path` is no directory now
+ */
 async function tryToMake(path) {
   try {
     await mkdir(path);

@@ -13,13 +13,13 @@ const MAX_OUTPUT_LENGTH = 256 * 1024;
 /**
  * @typedef {object} RunOptions
  * @property {string} [cwd] default: the repository's root
- * @property {NodeJS.ProcessEnv} [env] added to this process's environment
+ * @property {NodeJS.ProcessEnv} [env] additional environment variables for the command
  * @property {boolean} [inherit] the command writes to this process's stdout and stderr, and its output is not returned
  * @property {(line: string) => void} [onLine] called for each line of stdout and stderr
  * @property {number} [idleTimeoutMs] end the command if it prints nothing for this long
  * @property {boolean} [interruptible] a signal that would end this process (Ctrl-C, `kill`) ends the command instead.
- *   The call then returns `interrupted: true`, so that the caller can clean up. It also sets this process's exit code to
- *   that of the signal.
+ *   The call then returns `interrupted: true`, so that the caller can clean up. The call also sets `process.exitCode`
+ *   to the exit code of the signal.
  */
 
 const SIGNALS = /** @type {const} */ ({ SIGHUP: 1, SIGINT: 2, SIGTERM: 15 });
@@ -96,7 +96,10 @@ function start(command, args, { cwd = root, env, inherit = false, idleTimeoutMs 
   });
 }
 
-/** @param {import('node:child_process').ChildProcess} child @param {boolean} hasGroup whether it has its own process group */
+/**
+ * @param {import('node:child_process').ChildProcess} child
+ * @param {boolean} hasGroup whether it has its own process group
+ */
 function stopChild(child, hasGroup) {
   try {
     if (posix && child.pid && hasGroup) process.kill(-child.pid, 'SIGTERM');

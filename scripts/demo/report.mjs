@@ -22,7 +22,7 @@ function table(rows) {
     .join('\n');
 }
 
-/** One bar per row. The longest bar has PLOT_WIDTH characters. */
+/** Draws one bar per row. The longest bar has PLOT_WIDTH characters. */
 function plot(rows) {
   const longest = Math.max(...rows.map(([, value]) => value));
   const labelWidth = Math.max(...rows.map(([label]) => label.length));

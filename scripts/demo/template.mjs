@@ -1,5 +1,5 @@
-// The template of the demo's sessions: the system prompt and ten tools of a realistic coding agent, about 1,500 tokens in
-// SmolLM2's vocabulary. Measured results in the documentation depend on this text.
+// The template of the demo's sessions: the system prompt and ten tools of a realistic coding agent, about 1,500 tokens
+// in SmolLM2's vocabulary. Measured results in the documentation depend on this text.
 
 export const systemPrompt = `You are Forge, a careful software engineer who works in the user's repository through tools.
 

@@ -1,2 +1,2 @@
-/** This package's directory in the user's cache. Throws if there is no home directory. */
+/** Returns this package's directory in the user's cache directory. Throws if there is no home directory. */
 export function userCache(): string;

@@ -1,4 +1,5 @@
-// Downloads pinned versions of clang-format and clang-tidy as Python wheels, so that every machine gets the same results.
+// Downloads pinned versions of clang-format and clang-tidy as Python wheels, so that every machine gets the same
+// results.
 
 import { chmod, rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -23,7 +24,10 @@ export async function ensureClang(name) {
   return join(directory, folder, 'data', 'bin', name);
 }
 
-/** Lists this repository's C++ files, without those in vendor/. @returns {Promise<string[]>} relative to the repository's root */
+/**
+ * Lists this repository's C++ files, without those in vendor/.
+ * @returns {Promise<string[]>} relative to the repository's root
+ */
 export async function nativeSources() {
   const { stdout } = await mustRun('git', ['ls-files', '--', 'native/*.cpp', 'native/*.h', 'bench/native/*.cpp']);
   return stdout.split('\n').filter(Boolean);

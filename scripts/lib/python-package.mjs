@@ -48,7 +48,10 @@ export async function unpackWheel(wheel, directory) {
   await mustRun(python, ['-m', 'zipfile', '-e', wheel, directory]);
 }
 
-/** Returns the size in bytes of all files in a directory, even while another process writes them. @param {string} directory */
+/**
+ * Returns the size in bytes of all files in a directory, even while another process writes them.
+ * @param {string} directory
+ */
 async function sizeOf(directory) {
   const names = await readdir(directory, { recursive: true }).catch(() => []);
   const sizes = await Promise.all(

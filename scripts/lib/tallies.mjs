@@ -1,5 +1,5 @@
-// Runs vitest and collects the counts that tests report through test/helpers/soak.ts: the number of tries and the number
-// of failures.
+// Runs vitest and collects the counts that tests report through test/helpers/soak.ts: the number of tries and the
+// number of failures.
 
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -15,7 +15,7 @@ import { root, run } from '../../bin/lib/run.mjs';
 
 /**
  * @param {string[]} args arguments of `vitest run`
- * @param {NodeJS.ProcessEnv} env added to this process's environment
+ * @param {NodeJS.ProcessEnv} env additional environment variables for the tests
  * @returns {Promise<{ code: number, tallies: Tally[] }>}
  */
 export async function runWithTallies(args, env) {
