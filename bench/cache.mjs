@@ -81,12 +81,12 @@ async function measure({ model, baselineProgram, directory }, benchOptions, onPr
     ms: { ...pick(['prefill', 'miss', 'missSaving']), saveBlocked: median(blockedMs.slice(1)), ...pick(tiers) },
     ms10k: pick(tiers, '10k'),
     baseline: baselineMs,
-    floor: baselineMs, // the earlier name of `baseline`
+    floor: baselineMs, // the earlier name of `baseline`, for programs that still read it
   };
 
   /**
-   * Measures the first session of a template, with and without a save. The time includes the creation of the session and
-   * the whole reply.
+   * Measures the first session of a template, with and without a save. The time includes the creation of the session
+   * and the whole reply.
    */
   async function missesOf(without, withSaving) {
     let trial = 0;

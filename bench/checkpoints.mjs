@@ -4,8 +4,8 @@
 //
 // A sequence holds a history. The benchmark prefills a message and the opening of the reply after that history: once in
 // one piece, and once in two pieces with a cut between message and opening. It also captures the state at the cut. All
-// times are processor time of one thread, so that other programs do not affect them. The trials of all measures alternate
-// in one run. The results are medians.
+// times are processor time of one thread, so that other programs do not affect them. The trials of all measures
+// alternate in one run. The results are medians.
 
 import { basename } from 'node:path';
 import { systemPrompt } from '../scripts/demo/template.mjs';

@@ -35,7 +35,7 @@ async function measure({ model: path, baselineProgram, directory }, benchOptions
   const [tokensFile, suffixFile] = [join(directory, 'template'), join(directory, 'suffixes')];
   await writeFile(tokensFile, new Uint8Array(template.buffer));
   await writeFile(suffixFile, new Uint8Array(Int32Array.from(suffixes.flatMap((suffix) => [...suffix])).buffer));
-  const sequences = SESSIONS + 4; // as many as the agent has, including those of its resident templates
+  const sequences = SESSIONS + 4; // the agent has the same number: one per session, and 4 for resident templates
   const settings = { model: path, threads, kvCells: KV_CELLS, sequences, tokensFile };
   const baseline = await TimedProgram.start(baselineProgram, settings);
 
@@ -60,7 +60,7 @@ async function measure({ model: path, baselineProgram, directory }, benchOptions
     templateTokens: template.length,
     ownTokens: suffixes[0].length,
     baselineMs,
-    floorMs: baselineMs, // the earlier name of `baselineMs`
+    floorMs: baselineMs, // the earlier name of `baselineMs`, for programs that still read it
     warm: summary(trials.warm.slice(1)), // the first round is a warm-up
     cold: summary(trials.cold),
   };
@@ -115,7 +115,7 @@ async function fanOut(agent) {
   return { firstTokenMs: firstTokenMs.sort((a, b) => a - b), decodedTokens };
 }
 
-/** Returns the trial in which the last session has the median time to first token. */
+/** Sorts the trials by the time until the last session had its first token, and returns the middle trial. */
 function summary(trials) {
   const last = ({ firstTokenMs }) => firstTokenMs.at(-1);
   const sorted = [...trials].sort((a, b) => last(a) - last(b));

@@ -8,9 +8,9 @@
 // The benchmark reads each session as a stream of parts.
 //
 // `jsMs` is the time in which the JavaScript thread does not wait for events (`performance.eventLoopUtilization`), per
-// sequence and step. `jsMs` includes the time in which the thread is ready to run but llama.cpp's threads use all cores.
-// `jsCpuMs` is the thread's processor time per sequence and step. `bare` has both values for a loop that only calls
-// `decode` of the native context for one sequence.
+// sequence and step. `jsMs` includes the time in which the thread is ready to run but llama.cpp's threads use all
+// cores. `jsCpuMs` is the thread's processor time per sequence and step. `bare` has both values for a loop that only
+// calls `decode` of the native context for one sequence.
 
 import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';

@@ -1,4 +1,5 @@
-// Building blocks of the throughput benchmarks: fill sequences with the same prefix, then generate in each of them.
+// Functions for the throughput benchmarks. They fill sequences with the same prefix, and generate tokens in each
+// sequence.
 
 import { Detokenizer } from 'llama-headstart/internal';
 
@@ -34,8 +35,8 @@ export async function placeSequences(sequences, state, width, shared) {
 }
 
 /**
- * Generates `steps` tokens in one sequence and turns them into text, as a session does. As in the baseline, each sequence
- * starts with a different token, so that the continuations differ.
+ * Generates `steps` tokens in one sequence and turns them into text, as a session does. As in the baseline, each
+ * sequence starts with a different token, so that the continuations differ.
  *
  * @param {import('llama-headstart/native').Model} model
  * @param {import('llama-headstart/internal').Engine} engine

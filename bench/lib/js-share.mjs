@@ -4,8 +4,8 @@ import { readFileSync } from 'node:fs';
 
 /**
  * Starts a measurement. The returned function ends the measurement and returns two times in milliseconds:
- * - `active`: the time in which the thread did not wait for events (`performance.eventLoopUtilization`). `active` includes
- *   the time in which the thread was ready to run but had no core.
+ * - `active`: the time in which the thread did not wait for events (`performance.eventLoopUtilization`). `active`
+ *   includes the time in which the thread was ready to run but had no core.
  * - `cpu`: the thread's processor time, including the time to wake up and to go to sleep. The source is
  *   `process.threadCpuUsage`, or the kernel's counter on Linux. NaN if neither is available.
  *

@@ -1,5 +1,6 @@
-// A child process that runs one command at a time and replies with the milliseconds that the command took. The program is
-// the baseline (bench/native/baseline.cpp), or this package's program with the same commands (bench/native/ours.mjs).
+// A child process that runs one command at a time and replies with the milliseconds that the command took. The program
+// is the baseline (bench/native/baseline.cpp), or this package's program with the same commands
+// (bench/native/ours.mjs).
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -42,7 +42,10 @@ export async function trials(rounds, measures, onProgress = () => {}, warmUpRoun
   return results;
 }
 
-/** Returns the median of each measure over several calls of {@link trials}. @param {Record<string, number[]>[]} passes */
+/**
+ * Returns the median of each measure over several calls of {@link trials}.
+ * @param {Record<string, number[]>[]} passes
+ */
 export function medians(passes) {
   return Object.fromEntries(
     Object.keys(passes[0]).map((name) => [name, median(passes.flatMap((results) => results[name]))]),
