@@ -80,7 +80,7 @@ export function agentOptions(settings: AgentSettings = {}): AgentOptions {
     },
     cache: {
       minFreeDiskBytes: 0,
-      reuse: 'exact', // with `nearest`, the batches differ, so only tests of `nearest` set that
+      reuse: 'exact', // `nearest` changes the batches, so only tests of `nearest` use that value
       ...pick((option) => OF_CACHE.includes(option)),
     },
     systemPrompt,

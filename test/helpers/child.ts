@@ -130,8 +130,8 @@ async function together(input: {
 }
 
 /**
- * Prints `ready`, then saves templates until the process is killed. Each template consists of `head` and four tokens that
- * differ from template to template.
+ * Prints `ready`, then saves templates until the process is killed. Each template consists of `head` and four tokens
+ * that differ from template to template.
  */
 async function saveForever(input: { options: LabOptions; head: number[] }) {
   const lab = await Lab.open(input.options);

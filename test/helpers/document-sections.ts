@@ -59,7 +59,10 @@ function fieldsOf(object: string): string[] {
   return flat.split(',').map((field) => field.trim().split(/[?:]/)[0]?.trim() ?? '');
 }
 
-/** Returns the members of a variable that code uses. For example, `session.send(...)` uses the member `send` of `session`. */
+/**
+ * Returns the members of a variable that code uses. For example, `session.send(...)` uses the member `send` of
+ * `session`.
+ */
 export function usedOf(markdown: string, variable: string): string[] {
   const code = (markdown.match(/```[\s\S]*?```|`[^`\n]+`/g) ?? []).join('\n');
   return [...code.matchAll(new RegExp(`(?<![\\w.])${variable.replace('.', '\\.')}\\.(\\w+)`, 'g'))].map(

@@ -16,7 +16,9 @@ type Item =
 const ESCAPES: Record<string, string> = { n: '\n', r: '\r', t: '\t' };
 const HEX_DIGITS: Record<string, number> = { x: 2, u: 4, U: 8 };
 
-/** From a large set, only these characters are chosen: characters of markup, JSON and Python literals, and some others. */
+/**
+ * In a large set, the walk chooses only these characters: those of markup, JSON and Python literals, and some others.
+ */
 const CHARACTERS = Array.from('ab {}[]()<>/|"\'\\:,=.-_\n\t5é🚲', (each) => each.codePointAt(0) as number);
 
 class GrammarReader {

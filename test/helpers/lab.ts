@@ -20,14 +20,16 @@ export interface LabOptions {
   layout?: KvLayout;
   /** Number of sequences for sessions. @default 2 */
   sessions?: number;
-  /** Number of sequences for resident templates. The layout `split` ignores it and has none. @default 2 */
+  /** Number of sequences for resident templates. With the layout `split` the number is always 0. @default 2 */
   residents?: number;
   kvCells?: number;
   batchSize?: number;
   flashAttention?: boolean;
   /** Components of the cache key that replace the real ones. */
   components?: Partial<KeyComponents>;
-  /** Additional options of the cache. By default the cache reuses only exact matches and requires no free disk space. */
+  /**
+   * Additional options of the cache. By default the cache reuses only exact matches and requires no free disk space.
+   */
   cache?: Partial<PrefixCacheOptions>;
 }
 

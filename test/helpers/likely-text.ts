@@ -7,8 +7,8 @@ import { microModel } from './models.js';
 const NEWLINE = 10;
 
 /**
- * Returns sampling options with which a micro model first writes `text` and then ends its reply if it may. All tokens of
- * `text` must differ.
+ * Returns sampling options with which a micro model first writes `text` and then ends its reply if it may. All tokens
+ * of `text` must differ.
  */
 export async function likelyText(text: string): Promise<SamplingOptions> {
   const model = await Model.load({ path: microModel('dense'), vocabularyOnly: true });
@@ -18,12 +18,13 @@ export async function likelyText(text: string): Promise<SamplingOptions> {
 }
 
 /**
- * Returns sampling options with which a micro model calls a tool in the Hermes format and then ends its reply. The model
- * makes several calls if it may.
+ * Returns sampling options with which a micro model calls a tool in the Hermes format and then ends its reply. The
+ * model makes several calls if it may.
  */
 export async function likelyCalls(): Promise<SamplingOptions> {
   const likely = await likelyText('<tool_call>');
-  // The newline needs a larger bias. The prompt ends with a newline, so the penalty applies to this token from the start.
+  // The newline needs a larger bias. The prompt ends with a newline, so the penalty applies to this token from the
+  // start.
   const newline = { [NEWLINE]: 180 };
   return { ...likely, logitBias: { ...likely.logitBias, ...newline }, penaltyLastTokens: 8 };
 }

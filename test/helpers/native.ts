@@ -21,7 +21,9 @@ export async function codeOf(work: () => unknown): Promise<string> {
   }
 }
 
-/** Returns a Mulberry32 generator of pseudo-random numbers from 0 to 1. A seed gives the same numbers on every machine. */
+/**
+ * Returns a Mulberry32 generator of pseudo-random numbers from 0 to 1. A seed gives the same numbers on every machine.
+ */
 export function seededRandom(seed: number): () => number {
   let state = seed >>> 0;
   return () => {

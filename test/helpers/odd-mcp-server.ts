@@ -1,6 +1,6 @@
-// An MCP server that writes JSON-RPC without the SDK, so that it can send answers that the SDK's server refuses to send.
-// As a program on stdio (`node odd-mcp-server.js ANSWERS`), the server takes its answers as a JSON argument. Tests serve
-// it over HTTP with `serveOddHttp` and `serveOddSse`.
+// An MCP server that writes JSON-RPC without the SDK, so that it can send answers that the SDK's server refuses to
+// send. As a program on stdio (`node odd-mcp-server.js ANSWERS`), the server takes its answers as a JSON argument.
+// Tests serve it over HTTP with `serveOddHttp` and `serveOddSse`.
 import { argv, pid, stdin, stdout } from 'node:process';
 import { createInterface } from 'node:readline';
 

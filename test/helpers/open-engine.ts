@@ -59,7 +59,9 @@ export async function generate(
   return tokens;
 }
 
-/** Resolves when a decode or a restore has failed because of too few free cells, and the caller has handled the failure. */
+/**
+ * Resolves when a decode or a restore has failed because of too few free cells, and the caller has handled the failure.
+ */
 export function noFreeCells({ context }: Engine, method: 'decode' | 'restoreSequence'): Promise<void> {
   return new Promise((resolve) => {
     const call = context[method].bind(context) as (...args: unknown[]) => Promise<never>;

@@ -76,8 +76,8 @@ const temporaryFolders: string[] = [];
 afterAll(() => Promise.all(temporaryFolders.map((folder) => rm(folder, { recursive: true, force: true }))));
 
 /**
- * Makes a directory that is removed after all tests of the file. Its name contains spaces and non-ASCII letters, because
- * users have such directories.
+ * Makes a directory that is removed after all tests of the file. Its name contains spaces and non-ASCII letters,
+ * because users have such directories.
  */
 export async function temporaryFolder(name: string): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), `llama-headstart ${name} für 数 `));
@@ -97,7 +97,7 @@ export class Project {
     this.env = env;
   }
 
-  /** @param path additional directories of PATH, which else contains only Node.js and sh, and therefore no compiler */
+  /** @param path additional directories of PATH. Without them, PATH has only Node.js and sh, and thus no compiler. */
   static async create(name: string, path: string[] = []): Promise<Project> {
     const base = await temporaryFolder(name);
     const [directory, home, programs] = [join(base, 'project'), join(base, 'home'), join(base, 'bin')];

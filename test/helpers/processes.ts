@@ -146,8 +146,8 @@ export class OtherProcess<Result> {
 }
 
 /**
- * Compiles a helper into a temporary file and renames that file, because other test files may compile the same helper at
- * the same time.
+ * Compiles a helper into a temporary file and renames that file, because other test files may compile the same helper
+ * at the same time.
  */
 async function compile(name: string): Promise<void> {
   const source = await readFile(new URL(`${name}.ts`, import.meta.url), 'utf8');

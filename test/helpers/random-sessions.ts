@@ -45,7 +45,10 @@ export interface SessionHistory {
   lastStep: Step | undefined;
 }
 
-/** Error codes that depend on timing. A call with such an error leaves the conversation unchanged, so it is not recorded. */
+/**
+ * Error codes that depend on timing. A call with such an error leaves the conversation unchanged, so it is not
+ * recorded.
+ */
 const TIMING_CODES = new Set(['ABORTED', 'CLOSED']);
 
 /** A tool whose result depends neither on the time nor on other sessions. */

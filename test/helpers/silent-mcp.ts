@@ -13,7 +13,7 @@ const TIMEOUT = { timeout: 60_000 };
 export interface SilentMcp {
   /** The entry for `mcpServers`. The server has the tools `hang`, `die`, `pid` and `freeze`. */
   server: McpStdioServer;
-  /** Makes processes of the server that start later answer no request. */
+  /** Makes the server silent: processes of the server that start after this call answer no request. */
   silence(): Promise<void>;
   /** Waits for the first silent process, and resolves with the ids of all silent processes. */
   silentPids(): Promise<number[]>;

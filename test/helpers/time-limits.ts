@@ -1,11 +1,11 @@
-// Helps to test time limits on a busy machine. There the first steps of a test may take so long that the limit passes too
-// early.
+// Helps to test time limits on a busy machine. There the first steps of a test may take so long that the limit passes
+// too early.
 
 const MAX_MS = 60_000;
 
 /**
- * Runs a scenario with a time limit in ms. If the scenario fails, repeats it with a limit that is four times as long, up
- * to 60 s.
+ * Runs a scenario with a time limit in ms. If the scenario fails, repeats it with a limit that is four times as long,
+ * up to 60 s.
  *
  * @throws the error of the last run
  */

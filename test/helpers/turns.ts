@@ -31,5 +31,5 @@ export const outcomeOf = (work: Promise<unknown>): Promise<string> =>
     (error: { code?: string }) => error.code ?? String(error),
   );
 
-/** The iterator of a stream, for tests that read single parts. */
+/** Returns the iterator of a stream, for tests that read single parts. */
 export const iterate = <Part>(stream: AsyncIterable<Part>): AsyncIterator<Part> => stream[Symbol.asyncIterator]();

@@ -6,8 +6,8 @@ import { describe, expect, it } from 'vitest';
 import { importsOf } from '../helpers/imports.js';
 
 /**
- * The layers of lib/, highest first. A file imports only from its own layer and from layers below it. A name that ends in a
- * slash is a folder.
+ * The layers of lib/, highest first. A file imports only from its own layer and from layers below it. A name that ends
+ * in a slash is a folder.
  */
 const LAYERS = [
   'internal.ts',

@@ -8,8 +8,8 @@ const document = readDocument('docs/guide/low-level.md');
 const section = sectionOf(document, 'Classes');
 
 /**
- * Returns the names in code formatting that the section has about a class: in the paragraph and the table of the class, or
- * in the row of the class in the last table.
+ * Returns the names in code formatting that the section has about a class: in the paragraph and the table of the class,
+ * or in the row of the class in the last table.
  */
 function namesOf(className: string): string[] {
   const blocks = section.split(/^(?=\*\*`|The other classes)/m);

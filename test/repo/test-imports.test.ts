@@ -1,5 +1,5 @@
-// Checks that tests, benchmarks, scripts and examples import only the package's entry points. Then files in lib/ can move
-// without a change of a test.
+// Checks that tests, benchmarks, scripts and examples import only the package's entry points. Then files in lib/ can
+// move without a change of a test.
 import { readdirSync, readFileSync } from 'node:fs';
 import { posix, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';

@@ -54,7 +54,9 @@ async function savedEntry(template = TEMPLATE): Promise<{ directory: string; pat
 type Random = () => number;
 type Damage = (path: string, size: number, random: Random) => Promise<void>;
 
-/** Returns a function that flips one bit of a file. `from` and `to` compute the range of offsets from the file's size. */
+/**
+ * Returns a function that flips one bit of a file. `from` and `to` compute the range of offsets from the file's size.
+ */
 const flip =
   (from: (size: number) => number, to: (size: number) => number): Damage =>
   async (path, size, random) => {

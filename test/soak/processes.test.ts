@@ -254,7 +254,7 @@ describe('operations of the cache such as prune() and clear()', () => {
 });
 
 describe('processes of two versions and two layouts that use one directory at the same time', () => {
-  it('reuse no entries of each other and damage none', async () => {
+  it('use only their own entries, and damage no entry of another process', async () => {
     const shared = new Tally('shared directories of two versions and two layouts');
     const later = await laterVersion();
     for (let round = 0; round < rounds(1, 8); round++) {

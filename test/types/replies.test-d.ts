@@ -1,5 +1,5 @@
-// Tests the types of replies and streams. Nothing here runs, because the type check of `npm run check` finds wrong types.
-// test/unit/tool.test.ts tests the types of `tool()`.
+// Tests the types of replies and streams. Nothing here runs, because the type check of `npm run check` finds wrong
+// types. test/unit/tool.test.ts tests the types of `tool()`.
 import type {
   AgentServer,
   CompactionReport,
@@ -48,7 +48,7 @@ export async function parts(session: Session): Promise<void> {
       case 'text-delta':
       case 'reasoning-delta':
         expectTypeOf(part.text).toBeString();
-        // @ts-expect-error -- text has no call
+        // @ts-expect-error -- a part with text has no `toolCallId`
         part.toolCallId;
         break;
       case 'tool-input-start':
@@ -87,7 +87,7 @@ export async function completions(agent: AgentServer): Promise<void> {
       expectTypeOf(part.text).toBeString();
     } else {
       expectTypeOf(part.usage).toEqualTypeOf<Usage>();
-      // @ts-expect-error -- a completion has no response format
+      // @ts-expect-error -- a completion has no `object`, because it has no response format
       part.object;
     }
   }
