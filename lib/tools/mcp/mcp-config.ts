@@ -18,37 +18,37 @@ import { parseOptions } from '../../parse-options.js';
 
 const COMMON = {
   /**
-   * Your name for the server: letters, digits, `_` and `-`. It becomes the prefix of a tool if another server has a
-   * tool of the same name.
+   * Your name for the server: letters, digits, `_` and `-`. If two servers have a tool of the same name, the name of
+   * the server becomes a prefix of the tool's name.
    */
   name: value<string>(
     (name) => typeof name === 'string' && /^[\w-]{1,64}$/.test(name) && !name.includes('__'),
     '1 to 64 letters, digits, "-" and single "_"',
   ),
-  /** The names of the tools to use, as the server lists them. @default all */
+  /** The names of the tools to use, as the server lists them. @default all tools */
   allowedTools: strings().optional(),
   /**
-   * Whether the agent fails to start without the server. If this is false and the server cannot be reached, the agent
-   * starts without it, and new sessions try again. @default true
+   * Whether the agent needs the server to start. If this is false and the server cannot be reached, the agent starts
+   * without the server, and new sessions try again to reach it. @default true
    */
   required: boolean().default(true),
-  /** Longest time to connect, and to list tools and prompts, in ms. @default 30000 */
+  /** Maximum time to connect, and also to list tools and prompts, in ms. @default 30000 */
   connectTimeoutMs: integer(1).default(30_000),
-  /** Longest time of one call, in ms. @default 60000 */
+  /** Maximum time of one call, in ms. @default 60000 */
   callTimeoutMs: integer(1).default(60_000),
 };
 
 const STDIO = {
   ...COMMON,
-  /** The server is a child process that exchanges messages over its standard streams. @default 'stdio' */
+  /** `stdio` is a child process that exchanges messages over its standard streams. @default 'stdio' */
   type: oneOf('stdio').default('stdio'),
   /** The program: a path, or a name to look up in `PATH`. It runs without a shell. */
   command: text(),
   /** The arguments of the program. @default none */
   args: strings().optional(),
   /**
-   * Environment variables in addition to the few harmless ones (`PATH`, `HOME`, ...) that every server gets. @default
-   * none
+   * Environment variables of the server. Every server also gets a few harmless variables of this process (`PATH`,
+   * `HOME`, ...). @default none
    */
   env: stringMap().optional(),
   /** The working directory of the server. @default the working directory of this process */
@@ -60,11 +60,11 @@ export interface McpStdioServer extends OptionsOf<typeof STDIO> {}
 
 const HTTP = {
   ...COMMON,
-  /** `http` is streamable HTTP; `sse` is its predecessor. */
+  /** `http` is streamable HTTP. `sse` is the older transport with server-sent events. */
   type: oneOf('http', 'sse'),
   /** An http or https address without user and password. Pass credentials as `headers`. */
   url: webAddress(),
-  /** Sent with each request, for example a token. @default none */
+  /** Headers of each request, for example with a token. @default none */
   headers: stringMap().optional(),
 };
 
@@ -83,7 +83,7 @@ const STDIO_ONLY: Place = { names: ['command', 'args', 'env', 'cwd'], where: 'to
 const OPTIONS_OF_OTHER_TYPES = { stdio: HTTP_ONLY, http: STDIO_ONLY, sse: STDIO_ONLY } as const;
 
 /**
- * Checks the servers, and fills in the defaults.
+ * Checks the options of all servers, and fills in the defaults.
  *
  * @throws HeadstartError `CONFIG_INVALID`.
  */

@@ -9,13 +9,13 @@ import { type McpPromptListing, type McpToolListing, readPrompts, readTools } fr
 import { ANY_RESULT, isAnswer, listAll } from './mcp-pages.js';
 import { loadClient, makeTransport } from './mcp-transport.js';
 
-/** After a call that took too long, a ping shows whether the server still answers. In ms. */
+/** Time limit of a ping in ms. After a call that took too long, a ping shows whether the server still answers. */
 const PING_TIMEOUT_MS = 5000;
 
 /** The longest text of a logged error, in characters. */
 const MAX_REASON_LENGTH = 1000;
 
-/** After a listing that hung, sessions use the last listing for this many times the duration of the hang. */
+/** If a listing hangs, sessions use the previous listing. They do so for this many times the duration of the hang. */
 const RETRY_DELAY_FACTOR = 10;
 
 interface Listing {
@@ -26,8 +26,8 @@ interface Listing {
 const EMPTY_LISTING: Listing = { tools: [], prompts: [] };
 
 /**
- * The connection to one server. It is opened at the first use, and opened again at the first use after it was lost. The
- * listing is fetched once, and fetched again after the server reported a change.
+ * The connection to one server. The first use opens the connection. If the connection is lost, the next use opens it
+ * again. The listing is fetched once, and again after the server reports a change.
  */
 export class McpConnection {
   readonly config: ResolvedMcpServer;
@@ -37,10 +37,11 @@ export class McpConnection {
   #listing: Listing | undefined;
   #outdated = true;
   /**
-   * The earliest time to fetch the listing again, in the time of `performance.now()`. It does not delay calls of tools.
+   * The earliest time at which to fetch the listing again, as `performance.now()`. Tool calls do not wait for this
+   * time.
    */
   #retryListingAt = 0;
-  /** Clients that are being closed. A child process that does not end by itself is killed after some seconds. */
+  /** Clients that are being closed. If a child process does not end by itself, the SDK kills it after some seconds. */
   readonly #closingClients = new Set<Promise<void>>();
   readonly #closeController = new AbortController();
 
@@ -72,20 +73,20 @@ export class McpConnection {
     }
   }
 
-  /** A server that hangs must not delay every new session. */
+  /** Postpones the next listing if this one took long. Otherwise a hanging server would delay every new session. */
   #afterFailure(ms: number): void {
     if (ms > this.config.connectTimeoutMs / 2) {
       this.#retryListingAt = performance.now() + RETRY_DELAY_FACTOR * ms;
     }
   }
 
-  /** @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`. */
+  /** Fetches the listing. @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`. */
   async refresh(signal?: AbortSignal): Promise<Listing> {
     const client = await this.#connected(signal);
     this.#outdated = false;
     try {
       const { tools: hasTools, prompts: hasPrompts, resources: hasResources } = client.getServerCapabilities() ?? {};
-      // A server that announces no capability may still have tools.
+      // A server may have tools although it announces no capability at all.
       const asksForTools = hasTools !== undefined || (hasPrompts === undefined && hasResources === undefined);
       const tools = asksForTools ? await this.#listTools(client, hasTools !== undefined, signal) : [];
       const prompts = hasPrompts === undefined ? [] : await this.#listPrompts(client, signal);
@@ -97,7 +98,9 @@ export class McpConnection {
     }
   }
 
-  /** @param isAnnounced whether the server announces tools; if not, an error only means that it has none */
+  /**
+   * @param isAnnounced whether the server announces tools. If not, an error only means that the server has no tools.
+   */
   async #listTools(client: Client, isAnnounced: boolean, signal: AbortSignal | undefined): Promise<McpToolListing[]> {
     try {
       const entries = await listAll(client, 'tools', this.#listOptions(signal), (message) => this.#warn(message));
@@ -110,7 +113,7 @@ export class McpConnection {
     }
   }
 
-  /** If the prompts cannot be listed, the tools of the server still work. */
+  /** Lists the prompts. A failure only causes a warning, so that the tools of the server still work. */
   async #listPrompts(client: Client, signal: AbortSignal | undefined): Promise<McpPromptListing[]> {
     try {
       const entries = await listAll(client, 'prompts', this.#listOptions(signal), (message) => this.#warn(message));
@@ -162,10 +165,10 @@ export class McpConnection {
     );
   }
 
-  /** Ends the child process, or the connection. Idempotent. */
+  /** Ends the child process or closes the connection. Idempotent. */
   async close(): Promise<void> {
     this.#closeController.abort();
-    await this.#connecting?.catch(() => undefined); // #connect() closes its client itself if it fails
+    await this.#connecting?.catch(() => undefined); // if #connect() fails, it closes its client itself
     if (this.#client !== undefined) {
       this.#drop(this.#client);
     }
@@ -201,7 +204,7 @@ export class McpConnection {
     }
   }
 
-  /** Whether a new connection is needed. If the server does not answer a ping, its connection is closed. */
+  /** Whether a new connection is needed. Closes the connection if the server does not answer a ping. */
   async #isGone(client: Client, error: unknown): Promise<boolean> {
     if (this.#client !== client) {
       return true;
@@ -282,7 +285,7 @@ export class McpConnection {
         }
       }
     };
-    // An error may quote a whole message.
+    // The text is cut, because an error may quote a whole message.
     client.onerror = (error) => this.#warn(reasonOf(error).slice(0, MAX_REASON_LENGTH));
     this.#outdated = true;
     this.#retryListingAt = 0;
@@ -290,7 +293,7 @@ export class McpConnection {
     return client;
   }
 
-  /** Runs work. Rejects after `ms` milliseconds, or as soon as this connection is closed. */
+  /** Runs `work`. Rejects after `ms` milliseconds, or as soon as this connection is closed. */
   async #within<T>(ms: number, work: () => Promise<T>): Promise<T> {
     const { signal } = this.#closeController;
     let stop = () => {};
@@ -336,8 +339,8 @@ export class McpConnection {
 }
 
 /**
- * Whether the server has certainly not run the request: nothing listened at the address, or the HTTP session was
- * unknown.
+ * Whether it is certain that the server did not run the request. That is the case if nothing listened at the address,
+ * or if the server did not know the HTTP session.
  */
 function neverArrived(error: unknown): boolean {
   const { code, cause, status } = error as { code?: unknown; cause?: { code?: unknown }; status?: unknown };

@@ -1,5 +1,5 @@
-// Reads the results of MCP servers as text for the model. It accepts every result, so that the result of a tool that
-// has run is never lost.
+// Converts the results of MCP servers to text for the model. Accepts every result, so that no result of a finished tool
+// is lost.
 import { HeadstartError } from '../../errors.js';
 import { isObject, type JsonObject } from '../../schema-walk.js';
 import { withRealIntegers } from './mcp-integers.js';
@@ -16,19 +16,19 @@ export interface McpPromptMessage {
 
 /** Types of content that a text model cannot read. A note replaces them. */
 const UNREADABLE_TYPES = new Set(['image', 'audio', 'video', 'resource', 'resource_link']);
-/** Longest part of a note, in characters: an address may be a whole file (`data:`). */
+/** Maximum length of a part of a note, in characters. An address may contain a whole file (`data:`). */
 const MAX_NOTE_PART = 200;
 
 interface Piece {
   text: string;
-  /** False for a note about content that a text model cannot read. */
+  /** False if the text is a note about content that a text model cannot read. */
   isReadable: boolean;
 }
 
 /**
- * The result of a tool as text, and whether the tool failed. A note replaces content that a text model cannot read.
- * `structuredContent` is used only if there is no other readable content. It is not checked against the tool's
- * `outputSchema`, because the model reads text.
+ * Returns the result of a tool as text, and whether the tool failed. A note replaces content that a text model cannot
+ * read. `structuredContent` is used only if there is no other readable content. It is not checked against the tool's
+ * `outputSchema`, because the model reads only text.
  */
 export function readResult(result: JsonObject): { text: string; isError: boolean } {
   const { content, structuredContent, isError, _meta, ...others } = result;
@@ -43,7 +43,7 @@ export function readResult(result: JsonObject): { text: string; isError: boolean
 }
 
 /**
- * The messages of a prompt. Any role other than `assistant` is read as `user`.
+ * Returns the messages of a prompt. Every role other than `assistant` becomes `user`.
  *
  * @throws HeadstartError `MCP_FAILED` if the result has no messages.
  */
@@ -58,7 +58,9 @@ export function readPromptMessages({ messages }: JsonObject): McpPromptMessage[]
   });
 }
 
-/** The data of a result without content: `toolResult` in protocol versions before 2024-11-05, or all other fields. */
+/**
+ * The data of a result without content: `toolResult` (before protocol version 2024-11-05), or else all other fields.
+ */
 function otherData({ toolResult, ...others }: JsonObject): unknown {
   return toolResult ?? (Object.keys(others).length > 0 ? others : undefined);
 }
@@ -105,6 +107,6 @@ function textOf(value: unknown): string {
   try {
     return withRealIntegers(typeof value === 'string' ? value : JSON.stringify(value));
   } catch {
-    return '[data that nests too deeply]'; // JSON.stringify used up the stack
+    return '[data that nests too deeply]'; // JSON.stringify overflowed the stack
   }
 }

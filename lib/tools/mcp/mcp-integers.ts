@@ -1,10 +1,10 @@
-// Keeps the digits of integers beyond 2^53 in the results of MCP tools. While a result is parsed and passes through the
-// SDK, a marked string replaces each such integer.
+// Keeps the digits of integers beyond 2^53 in the results of MCP tools. A marked string replaces each such integer
+// before the result is parsed and given to the SDK. Afterwards the digits replace the marked string.
 import { randomUUID } from 'node:crypto';
 import { replaceInexactIntegers } from '../../prompt/exact-json.js';
 import { isObject } from '../../schema-walk.js';
 
-/** Random, so that no server can write it. */
+/** The mark. It is random, so that no server can write it. */
 const MARK = `integer ${randomUUID()} `;
 const MARKED = new RegExp(`"?${MARK}(-?\\d+)"?`, 'g');
 

@@ -1,8 +1,8 @@
-// Splits the output of an MCP server into lines, in bounded memory.
+// Splits the output of an MCP server into lines, and limits the memory for them.
 
-/** The longest message, over stdio and over HTTP. A longer message is dropped, and its request fails. */
+/** Maximum length of a message, over stdio and over HTTP. A longer message is dropped, and its request fails. */
 export const MAX_MESSAGE_BYTES = 32 * 1024 ** 2;
-/** The bytes that are kept at the beginning and at the end of a longer line: enough to find the id of the message. */
+/** Number of bytes to keep at each end of a longer line. These bytes are enough to find the id of the message. */
 const EDGE_BYTES = 1024;
 
 const NEWLINE = 10;
@@ -57,7 +57,7 @@ const ID = String.raw`"id"\s*:\s*(\d+)`;
 const ID_AT_BEGINNING = new RegExp(String.raw`^\s*\{\s*(?:${VERSION}\s*,\s*)?${ID}`);
 const ID_AT_END = new RegExp(String.raw`${ID}\s*(?:,\s*${VERSION}\s*)?\}\s*$`);
 
-/** The id of a response without its middle part. Servers write the id in front of the result or after it. */
+/** Finds the id of a response whose middle part was dropped. Servers write the id before or after the result. */
 export function idInEdges(text: string): number | undefined {
   const match = ID_AT_BEGINNING.exec(text) ?? ID_AT_END.exec(text);
   return match === null ? undefined : Number(match[1]);

@@ -1,5 +1,5 @@
-// Reads the listings of MCP servers entry by entry. An entry that breaks the protocol is used if its meaning is clear,
-// and left out otherwise.
+// Reads the listings of MCP servers entry by entry. An entry that breaks the protocol is used if its meaning is clear.
+// Otherwise it is left out.
 import { isObject, type JsonObject } from '../../schema-walk.js';
 import { kindOf, readInputSchema } from './mcp-schema.js';
 
@@ -31,7 +31,7 @@ export interface McpPromptListing {
 
 type PromptArgument = NonNullable<McpPromptListing['arguments']>[number];
 
-/** Called for each part that is left out, for example `the tool "a"`, with the reason. */
+/** Called for each part that is left out. `what` names the part, for example `the tool "a"`. */
 export type OnLeftOut = (what: string, reason: string) => void;
 
 export function readTools(entries: readonly unknown[], leftOut: OnLeftOut): McpToolListing[] {
@@ -114,7 +114,7 @@ function readArguments(listed: unknown, what: string, leftOut: OnLeftOut): Promp
   });
 }
 
-/** Reads a boolean that a server may also write as a string or a number. */
+/** Reads a boolean. Some servers write booleans as strings or numbers. */
 export function readBoolean(value: unknown): boolean {
   return value === true || value === 1 || (typeof value === 'string' && value.toLowerCase() === 'true');
 }

@@ -1,5 +1,5 @@
-// Repairs JSON-RPC messages of MCP servers so that the SDK's schemas accept them. The SDK drops a message that it
-// refuses. The request would then reach its time limit, and the result of the tool would be lost.
+// Repairs JSON-RPC messages of MCP servers, so that the SDK's schemas accept them. Without repair, the SDK would drop
+// an invalid message. The request would then reach its time limit, and the result of the tool would be lost.
 import { isObject, type JsonObject } from '../../schema-walk.js';
 import { withRealIntegers } from './mcp-integers.js';
 
@@ -25,7 +25,7 @@ export function repairMessage(message: unknown): JsonObject | undefined {
     : errorMessage(id, 'it answered with neither a result nor an error');
 }
 
-/** @param error a JSON-RPC error as the server sends it, or the text of one */
+/** Makes an error response. @param error the JSON-RPC error as the server sent it, or the text of an error */
 export function errorMessage(id: unknown, error: unknown): JsonObject {
   const { code, message, data } = isObject(error) ? error : { message: error };
   const number = typeof code === 'string' ? Number(code) : code;
@@ -40,12 +40,12 @@ export function errorMessage(id: unknown, error: unknown): JsonObject {
   };
 }
 
-/** For requests and notifications. */
+/** Removes fields that are null from a request or notification. */
 function withoutNulls(message: JsonObject): JsonObject {
   return Object.fromEntries(Object.entries(message).filter(([, value]) => value !== null));
 }
 
-/** A result that is not an object becomes the `content` of an object. */
+/** Repairs a result. A result that is not an object becomes the `content` of a new object. */
 function repairResult(result: unknown): JsonObject {
   if (!isObject(result)) {
     return result === null || result === undefined ? {} : { content: result };

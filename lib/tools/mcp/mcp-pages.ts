@@ -1,24 +1,24 @@
-// Fetches a listing of an MCP server page by page. It does not use the SDK's schemas, which refuse a whole page for one
-// invalid entry.
+// Fetches a listing of an MCP server page by page. Does not use the SDK's schemas, because they refuse a whole page if
+// one entry is invalid.
 import type { Client, RequestOptions, StandardSchemaV1 } from '@modelcontextprotocol/client';
 import { HeadstartError } from '../../errors.js';
 import { isObject, type JsonObject } from '../../schema-walk.js';
 import { kindOf } from './mcp-schema.js';
 
-/** Later pages are not fetched, because the pages of some servers never end. */
+/** Maximum number of pages. Later pages are not fetched, because the listings of some servers never end. */
 const MAX_PAGES = 64;
 
-/** Lets the SDK accept any result: this package reads results itself. */
+/** A schema with which the SDK accepts any result. This package checks results itself. */
 export const ANY_RESULT: StandardSchemaV1<unknown, JsonObject> = {
   '~standard': { version: 1, vendor: 'llama-headstart', validate: (value) => ({ value: value as JsonObject }) },
 };
 
 /**
- * Fetches the unchecked entries of all pages. If a page after the first one fails, it returns the entries of the
- * earlier pages.
+ * Fetches the entries of all pages, without checking the entries. If a page after the first one fails, returns the
+ * entries of the earlier pages.
  *
- * @param warn is called with the reason if the listing ends early
- * @throws any error of the SDK; HeadstartError `MCP_FAILED` if the first page has no list
+ * @param warn is called with the reason if the listing is incomplete
+ * @throws the errors of the SDK; HeadstartError `MCP_FAILED` if the first page has no list
  */
 export async function listAll(
   client: Client,
@@ -32,7 +32,7 @@ export async function listAll(
   let page = await listPage(client, kind, undefined, options);
   for (let count = 1; ; count++) {
     if (page.entries.length > 0 && page.entries.every((entry) => names.has(nameOf(entry)))) {
-      return entries; // the same page came again, because some servers ignore the cursor
+      return entries; // some servers ignore the cursor and send the same page again
     }
     entries.push(...page.entries);
     for (const entry of page.entries) {
@@ -64,7 +64,7 @@ export async function listAll(
   }
 }
 
-/** Whether the server itself answered with this error, which shows that it is alive. */
+/** Whether the server itself answered with this error. Such an answer shows that the server is alive. */
 export function isAnswer(error: unknown): boolean {
   return HeadstartError.isInstance(error) || typeof (error as { code?: unknown } | null)?.code === 'number';
 }
@@ -72,7 +72,8 @@ export function isAnswer(error: unknown): boolean {
 interface Page {
   entries: readonly unknown[];
   /**
-   * The cursor of the next page. It is sent back unchanged, even a number, because only the server knows its meaning.
+   * The cursor of the next page. A cursor of any type is sent back unchanged, because only the server knows its
+   * meaning.
    */
   cursor: unknown;
 }
@@ -85,7 +86,7 @@ async function listPage(
 ): Promise<Page> {
   const request = { method: `${kind}/list`, ...(cursor !== undefined && { params: { cursor } }) };
   const { [kind]: listed, content, nextCursor } = await client.request(request, ANY_RESULT, options);
-  // repairMessage() moves a result that is a list into `content`.
+  // If the result itself was a list, repairMessage() has moved it to `content`.
   const resultList = Array.isArray(content) ? content : [];
   const entries = listed ?? resultList; // servers in Go write an empty list as null
   if (!Array.isArray(entries)) {
@@ -94,7 +95,7 @@ async function listPage(
   return { entries, cursor: nextCursor };
 }
 
-/** The name of an entry. An entry without a name never equals another one. */
+/** The name of an entry. For an entry without a name, an object that equals no other name. */
 function nameOf(entry: unknown): unknown {
   return isObject(entry) && typeof entry.name === 'string' ? entry.name : {};
 }

@@ -1,4 +1,4 @@
-// Reads the messages of a server for the SDK's transports. It repairs messages so that the SDK accepts them, and limits
+// Reads the messages of a server for the SDK's transports. Repairs messages so that the SDK accepts them, and limits
 // their length.
 import type { Transformer } from 'node:stream/web';
 import type { JsonObject } from '../../schema-walk.js';
@@ -9,8 +9,8 @@ import { errorMessage, repairMessage } from './mcp-message.js';
 const TOO_LONG = `it sent a message of more than ${MAX_MESSAGE_BYTES / 1024 ** 2} MiB, which is the limit`;
 
 /**
- * Replaces the SDK's buffer for the standard output of a child process. That buffer closes the server at a message of
- * 10 MiB.
+ * Replaces the SDK's buffer for the standard output of a child process. The SDK's buffer would close the server at a
+ * message of 10 MiB.
  */
 export class StdioMessages {
   readonly #onLog: (line: string) => void;
@@ -55,7 +55,7 @@ export async function fetchMessages(url: string | URL, init?: RequestInit): Prom
   return /^application\/json/i.test(type) ? withBody(response, repairBody(await readBody(response.body))) : response;
 }
 
-/** The repaired messages of a line. A message that is too long becomes an error for its request. */
+/** Returns the repaired messages of a line. If a message is too long, returns an error response for its request. */
 function messagesIn({ text, isTooLong }: Line): JsonObject[] {
   if (isTooLong) {
     const id = idInEdges(text);
@@ -73,8 +73,8 @@ function messagesIn({ text, isTooLong }: Line): JsonObject[] {
 }
 
 /**
- * The repaired messages of a line as JSON. Empty if a message nests too deeply for JSON.stringify: the line is then
- * passed on unchanged.
+ * Returns the repaired messages of a line as JSON. Empty if a message is nested too deeply for JSON.stringify: callers
+ * then keep the line unchanged.
  */
 function messageTexts(line: Line): string[] {
   try {

@@ -1,7 +1,7 @@
 // Reads the `inputSchema` of an MCP tool as the JSON Schema of an object.
 import { isObject, type Json, type JsonObject, mapBelow } from '../../schema-walk.js';
 
-/** Keywords whose value is data, so that null is a valid value. */
+/** Keywords whose value is data. For these keywords, null is a valid value. */
 const DATA_KEYWORDS = new Set(['default', 'const', 'example']);
 /** Keywords whose value is an object. PHP writes an empty object as `[]`. */
 const OBJECT_KEYWORDS = new Set([
@@ -14,8 +14,8 @@ const OBJECT_KEYWORDS = new Set([
 ]);
 
 /**
- * Adds `type: "object"` and `properties`, removes keywords that are null, and replaces PHP's empty arrays by objects. A
- * missing schema becomes the schema of an object without properties.
+ * Repairs the schema of a tool. Adds `type: "object"` and `properties`, removes keywords that are null, and replaces
+ * PHP's empty arrays by objects. A missing schema becomes the schema of an object without properties.
  *
  * @returns the schema, or the reason why `schema` cannot be read as the schema of an object
  */
@@ -30,7 +30,7 @@ export function readInputSchema(schema: unknown): JsonObject | string {
       ? { ...repaired, type: 'object', properties }
       : `its \`inputSchema\` is of the type ${JSON.stringify(type)}, not "object"`;
   } catch (error) {
-    // The error is a RangeError: the recursion used up the stack.
+    // The error is a RangeError, because the recursion overflowed the stack.
     return `its \`inputSchema\` nests too deeply (${(error as Error).message})`;
   }
 }
@@ -52,7 +52,7 @@ function isEmptyList(value: Json): boolean {
   return Array.isArray(value) && value.length === 0;
 }
 
-/** The kind of a value, for messages: `null`, `an array`, `a string`. */
+/** The kind of a value, for messages: for example `null`, `an array` or `a string`. */
 export function kindOf(value: unknown): string {
   if (value === null || value === undefined) {
     return String(value);

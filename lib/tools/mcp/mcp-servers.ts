@@ -6,11 +6,11 @@ import { McpConnection } from './mcp-connection.js';
 import type { McpPromptMessage } from './mcp-content.js';
 import type { McpPromptListing } from './mcp-listing.js';
 
-/** A tool of a server, in the form that sessions accept as one of their `tools`. */
+/** A tool of a server. Sessions accept this form in their option `tools`. */
 export interface McpTool {
   /**
-   * The name that the server gives to the tool, with `_` in place of every character other than letters, digits, `_`
-   * and `-`. If another server or the session has a tool of the same name, the name is `server__tool`.
+   * The name that the server gives to the tool. `_` replaces every character other than letters, digits, `_` and `-`.
+   * If another server or the session has a tool of the same name, the name is `server__tool`.
    */
   name: string;
   /** The description from the server. */
@@ -29,7 +29,7 @@ export interface McpPrompt extends McpPromptListing {
   server: string;
 }
 
-/** The extended form of each tool set, and the listings from which it was made. */
+/** Maps each tool set to its extended form and the listings that are part of it. */
 type Extended = WeakMap<ToolSet, { listings: readonly object[]; extended: ToolSet }>;
 
 /** The agent's connections to servers of the Model Context Protocol. */
@@ -44,8 +44,7 @@ export class McpServers {
   }
 
   /**
-   * Connects to all servers and fetches their listings. If a server that is `required` fails, the others are closed
-   * again.
+   * Connects to all servers and fetches their listings. If a `required` server fails, closes all connections.
    *
    * @throws HeadstartError `CONFIG_INVALID`, `MCP_FAILED`, `ABORTED`.
    */
@@ -68,7 +67,7 @@ export class McpServers {
   }
 
   /**
-   * The current tools. A listing is fetched again if its server reported a change. Lost connections are opened again.
+   * Returns the current tools. Fetches a listing again if its server reported a change. Opens lost connections again.
    *
    * @param taken names that are already used, for example by a session's own tools
    * @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`.
@@ -97,8 +96,8 @@ export class McpServers {
   }
 
   /**
-   * @internal Adds the current tools of the servers to a session's own tools. Schemas are compiled once for each
-   *   listing. A tool with an invalid schema is left out.
+   * @internal Adds the current tools of the servers to a session's own tools. Compiles schemas once for each listing.
+   *   Leaves out a tool with an invalid schema.
    */
   async extend(sessionTools: ToolSet, signal?: AbortSignal): Promise<ToolSet> {
     const listings = await Promise.all(this.#connections.map((connection) => connection.listing(signal)));
@@ -126,7 +125,7 @@ export class McpServers {
   }
 
   /**
-   * The current prompts of all servers.
+   * Returns the current prompts of all servers.
    *
    * @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`.
    */
@@ -141,7 +140,7 @@ export class McpServers {
   }
 
   /**
-   * Fills in a prompt of a server.
+   * Returns the messages of a prompt, filled in with arguments by the server.
    *
    * @throws HeadstartError `MCP_FAILED`, `ABORTED`, `CLOSED`.
    */
@@ -166,8 +165,8 @@ export class McpServers {
 }
 
 /**
- * Adds a number if the name is already used: a server may have two tools of the same name, or a tool called
- * `other__tool`.
+ * Makes a name unique by adding a number. The name may be in use, because a server may have two tools of the same name,
+ * or a tool called `other__tool`.
  */
 function newName(wanted: string, used: Set<string>): string {
   let name = wanted;
@@ -178,7 +177,7 @@ function newName(wanted: string, used: Set<string>): string {
   return name;
 }
 
-/** A name that every chat template and every call format can write. */
+/** Replaces characters, so that every chat template and every call format can write the name. */
 function plainName(name: string): string {
   return name.replace(/[^\w-]/g, '_');
 }

@@ -1,5 +1,5 @@
-// The transport to a server: the standard streams of a child process, or HTTP. The MCP client is loaded only if there
-// are servers.
+// The transport to a server: the standard streams of a child process, or HTTP. The MCP client is loaded only if servers
+// are configured.
 import type { Client } from '@modelcontextprotocol/client';
 import { HeadstartError } from '../../errors.js';
 import type { ResolvedMcpServer } from './mcp-config.js';
@@ -25,7 +25,8 @@ export async function loadClient(): Promise<typeof import('@modelcontextprotocol
 }
 
 /**
- * @param onLine is called with each line of a child's standard error, and each line of its output that is not a message
+ * @param onLine is called with each line of a child's standard error, and with each line of its standard output that is
+ *   not a message
  */
 export async function makeTransport(config: ResolvedMcpServer, onLine: (line: string) => void): Promise<Transport> {
   if ('url' in config) {
@@ -47,8 +48,8 @@ export async function makeTransport(config: ResolvedMcpServer, onLine: (line: st
     ...(cwd !== undefined && { cwd }),
   });
   const onText = (line: string) => line.trim() !== '' && onLine(line.slice(0, MAX_LINE_LENGTH));
-  // The SDK has no option for its buffer. If a later SDK renames this field, it refuses invalid messages, and
-  // everything else still works.
+  // The SDK has no option for its buffer, so set the private field. If a later SDK renames this field, invalid messages
+  // are refused, and everything else still works.
   Reflect.set(transport, '_readBuffer', new StdioMessages(onText));
   transport.stderr?.on('data', (chunk: Buffer) => chunk.toString('utf8').split('\n').forEach(onText));
   return transport;

@@ -1,13 +1,13 @@
-// All tools of a session share one grammar of replies, and llama.cpp names the rules of this grammar after references.
-// Two schemas may use the same reference for different definitions (for example `#/$defs/Item`, or zod's
-// `#/$defs/__schema0`). Both would then get the rule of the first definition.
+// Gives references unique names. All tools of a session share one grammar of replies, and llama.cpp names the rules of
+// this grammar after references. Two schemas may use the same reference for different definitions, for example
+// `#/$defs/Item` or zod's `#/$defs/__schema0`. Both schemas would then get the rule of the first definition.
 import { createHash } from 'node:crypto';
 import { isObject, type Json, type JsonObject, mapBelow, targetOf } from '../../schema-walk.js';
 
-/** The targets of the references in a schema, as JSON, by reference. */
+/** Maps each reference in a schema to its target, as JSON. */
 type Targets = ReadonlyMap<string, string>;
 
-/** A cache, because sessions use the same schemas repeatedly. */
+/** Caches the targets, because sessions use the same schemas repeatedly. */
 const targetsBySchema = new WeakMap<JsonObject, Targets>();
 
 /**
@@ -40,7 +40,7 @@ function targetsOf(schema: JsonObject): Targets {
   return targets;
 }
 
-/** Leaves out references without a target, which another check refuses. */
+/** Finds the targets of all references. Leaves out references without a target, because another check refuses them. */
 function findTargets(root: JsonObject): Targets {
   const targets = new Map<string, string>();
   const visit = (schema: Json): Json => {
@@ -59,7 +59,7 @@ function findTargets(root: JsonObject): Targets {
   return targets;
 }
 
-/** Renames the definition of every reference to a name that no other schema has. */
+/** Renames the definition of every reference. No other schema has the new names. */
 function renamed(root: JsonObject): JsonObject {
   const text = JSON.stringify(root);
   const names = new Map(

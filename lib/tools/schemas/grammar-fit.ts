@@ -1,6 +1,6 @@
-// llama.cpp's converter refuses some schemas that validators accept: schemas that are too large or too deep, and
-// schemas whose patterns expand too far. The grammar of such a schema leaves out as few constraints as possible. After
-// generation, values are checked against the whole schema.
+// Fits schemas to llama.cpp's converter. The converter refuses some schemas that validators accept: schemas that are
+// too large or too deep, and schemas with patterns that expand too far. The grammar of such a schema leaves out as few
+// constraints as possible. After generation, values are checked against the whole schema.
 import { HeadstartError } from '../../errors.js';
 import { jsonSchemaToGrammar } from '../../native/reply.js';
 import type { JsonObject } from '../../schema-walk.js';
@@ -14,7 +14,7 @@ export interface FittedSchema {
   grammar: string;
 }
 
-/** From the most detailed grammar to the least detailed one. */
+/** The levels of detail, the most detailed one first. */
 const DETAILS: readonly GrammarDetail[] = [
   { patterns: true, depth: 32, entries: 200, items: 256 },
   { patterns: false, depth: 32, entries: 200, items: 64 },
@@ -32,7 +32,7 @@ export const SHORT_DETAIL = 4;
  *
  * @param isArguments whether the value must be an object, even if the schema allows other types
  * @param detail the index of the first level of detail to try
- * @returns this form, or the reason why no value fits the schema
+ * @returns the form, or the reason why no value fits the schema
  */
 export async function fitForGrammar(
   schema: JsonObject,
@@ -56,7 +56,7 @@ export async function fitForGrammar(
   return { schema: anything, grammar: await jsonSchemaToGrammar(anything) };
 }
 
-/** The grammar of a schema; undefined if llama.cpp refuses the schema. */
+/** The grammar of a schema. Undefined if llama.cpp refuses the schema. */
 async function grammarOf(schema: JsonObject): Promise<string | Unsatisfiable | undefined> {
   try {
     return await jsonSchemaToGrammar(schema);

@@ -1,6 +1,6 @@
-// Rewrites a JSON Schema with the keywords that llama.cpp's converter to grammars supports, in combinations that it
-// reads correctly. Constraints that these keywords cannot express are left out: after generation, values are checked
-// against the whole schema.
+// Rewrites a JSON Schema for llama.cpp's converter to grammars. The result uses only keywords that the converter
+// supports, in combinations that it reads correctly. Constraints that these keywords cannot express are left out. After
+// generation, values are checked against the whole schema.
 import { isObject, type Json, type JsonObject, targetOf } from '../../schema-walk.js';
 import {
   integerForGrammar,
@@ -18,17 +18,20 @@ import { quickValidator } from './validator.js';
 /** How much of a schema the grammar enforces. */
 export interface GrammarDetail {
   patterns: boolean;
-  /** Levels of nested schemas. Deeper levels allow any value. */
+  /** Number of levels of nested schemas. Deeper levels allow any value. */
   depth: number;
-  /** The most named optional properties of one object. The work of llama.cpp's converter grows with their square. */
+  /**
+   * Maximum number of named optional properties of one object. The work of llama.cpp's converter grows with the square
+   * of this number.
+   */
   entries: number;
-  /** The largest `minItems` of an array. */
+  /** The largest `minItems` of an array that the grammar enforces. */
   items: number;
 }
 
-/** The most nodes of a schema. The grammar of a larger schema would take too much time. */
+/** Maximum number of nodes of a schema. The grammar of a larger schema would take too much time. */
 const MAX_NODES = 10_000;
-/** The longest chain of references to references, or of `allOf` inside `allOf`. */
+/** Maximum length of a chain of references to references, or of `allOf` inside `allOf`. */
 const MAX_HOPS = 64;
 
 /** The schema has more than {@link MAX_NODES} nodes. */
@@ -37,7 +40,7 @@ export class TooLarge extends Error {}
 /**
  * Rewrites a schema for the converter. Returns {@link Unsatisfiable} if no value fits the schema.
  *
- * @param schema a valid schema as JSON.parse returns it; it is not changed
+ * @param schema a valid schema as JSON.parse returns it. This object is not changed.
  * @param isArguments whether the value must be an object, even if the schema allows other types
  * @throws TooLarge
  */
@@ -58,7 +61,7 @@ export function schemaForGrammar(
   }
 }
 
-/** The constraints of one value, and lists of alternatives: the value must also fit one schema of each list. */
+/** The constraints of one value. The value must fit `base`, and also one schema of each list in `choices`. */
 interface Parts {
   base: JsonObject;
   choices: Json[][];
@@ -84,8 +87,8 @@ class Conversion {
   /** @param isArguments whether the value must be an object, even if the schema allows other types */
   convert(isArguments: boolean): JsonObject | Unsatisfiable {
     const schema = isArguments ? { allOf: [this.#root, { type: 'object' }] } : this.#root;
-    // Formats that write arguments one by one look for their names in the root, so a reference in the root is replaced
-    // by its definition.
+    // Some reply formats write each argument separately, and look for the names of arguments in the root. So replace a
+    // reference in the root by its definition.
     const converted = this.#inline(schema, 0);
     const isRecursive = Object.keys(this.#definitions).length > 0;
     return converted instanceof Unsatisfiable || !isRecursive ? converted : { ...converted, $defs: this.#definitions };
@@ -125,7 +128,7 @@ class Conversion {
     }
     const target = targetOf(this.#root, reference);
     if (target === undefined) {
-      return {}; // a reference by `$anchor` or `$id`, which only the validator follows
+      return {}; // only the validator follows references by `$anchor` or `$id`
     }
     const existing = this.#names.get(reference);
     if (existing !== undefined) {
@@ -177,7 +180,7 @@ class Conversion {
     return isObject(schema) ? this.#parts(schema, hops) : { base: {}, choices: [] };
   }
 
-  /** The converter ignores keywords beside alternatives, so each alternative gets them. */
+  /** Adds the keywords beside alternatives to each alternative, because the converter ignores them elsewhere. */
   #choice({ base, choices: [first = [], ...rest] }: Parts, depth: number): JsonObject | Unsatisfiable {
     const shared = [...(Object.keys(base).length > 0 ? [base] : []), ...rest.map((anyOf) => ({ anyOf }))];
     const converted = first.map((each) =>
@@ -269,7 +272,7 @@ class Conversion {
       if (value instanceof Unsatisfiable && isRequired) {
         return new Unsatisfiable(`the property \`${name}\` must be there, and ${value.reason}`);
       }
-      isClosed ||= value instanceof Unsatisfiable; // otherwise it would be allowed as an additional property
+      isClosed ||= value instanceof Unsatisfiable; // an open object would allow the name as an additional property
       const isNamed = isRequired || (required.size < most && ++optional <= this.#detail.entries);
       if (isNamed && !(value instanceof Unsatisfiable)) {
         properties[name] = value;
@@ -284,25 +287,25 @@ class Conversion {
     };
   }
 
-  /** The schema of properties that are not named; `true` for any value. */
+  /** The schema of properties without a name in `properties`. `true` allows any value. */
   #otherProperties(schema: JsonObject, depth: number): Json {
     const { properties, additionalProperties, patternProperties } = schema;
     const patterns = isObject(patternProperties) ? Object.values(patternProperties) : [];
     if (isObject(properties) && (additionalProperties === undefined || patterns.length > 0)) {
-      return false; // the converter does the same: the model writes only the named properties
+      return false; // the converter does the same, so that the model writes only the named properties
     }
     const converted = unionOf([...patterns, additionalProperties ?? true].map((each) => this.#schema(each, depth)));
     return converted instanceof Unsatisfiable ? false : Object.keys(converted).length === 0 || converted;
   }
 }
 
-/** Keywords that constrain nothing, and keywords that are read elsewhere. They are removed from schemas. */
+/** Keywords that constrain nothing, and keywords that other code reads. They are removed from schemas. */
 const ANNOTATIONS = new Set([
   ...['$schema', '$id', '$anchor', '$comment', '$defs', 'definitions', 'title', 'description', 'default', 'examples'],
   ...['deprecated', 'readOnly', 'writeOnly'],
 ]);
 
-/** Keywords that constrain values of one type. They imply the type of a schema without a `type`. */
+/** For each type, the keywords that constrain only its values. They imply the type of a schema without a `type`. */
 const KEYWORDS_OF: Readonly<Record<string, readonly string[]>> = {
   string: ['pattern', 'minLength', 'maxLength', 'format'],
   number: ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf'],
@@ -313,7 +316,7 @@ const KEYWORDS_OF: Readonly<Record<string, readonly string[]>> = {
   ],
 };
 
-/** The types of a schema; undefined for any type. */
+/** The types of a schema. Undefined if the schema allows any type. */
 function typesOf({ type, nullable, ...schema }: JsonObject): string[] | undefined {
   if (type === undefined) {
     const meant = Object.entries(KEYWORDS_OF).filter(([, keywords]) =>
@@ -329,7 +332,7 @@ function hasConstraint(schema: JsonObject): boolean {
   return Object.values(KEYWORDS_OF).some((keywords) => keywords.some((name) => Object.hasOwn(schema, name)));
 }
 
-/** The values that a schema lists; undefined if it lists none. */
+/** The values that a schema lists. Undefined if the schema lists no values. */
 function valuesOf(schema: JsonObject): Json[] | undefined {
   if (Object.hasOwn(schema, 'const')) {
     return [schema.const];
@@ -375,7 +378,7 @@ function namesIn(propertyNames: Json): string[] | undefined {
   return values?.filter((value) => typeof value === 'string');
 }
 
-/** Rewrites the tuples of drafts before 2020-12, whose items are a list in `items`. */
+/** Rewrites tuples of drafts before 2020-12. These drafts have the list of a tuple's items in `items`. */
 function withTuples(schema: JsonObject): JsonObject {
   if (!Array.isArray(schema.items)) {
     return schema;

@@ -13,13 +13,13 @@ export class Unsatisfiable {
 }
 
 /**
- * The bound of integers in grammars. Integers beyond 2^53 are refused after generation. The grammar still allows them:
- * otherwise it would end such a number after its first digits, and the wrong number would look right.
+ * The bound of integers in grammars. The grammar allows integers beyond 2^53, and they are refused after generation. A
+ * smaller bound would end such a number after its first digits, and the wrong number would not be noticed.
  */
 const LARGE_BOUND = 1e17;
 /** llama.cpp treats a larger count of repetitions as unlimited. */
 export const MAX_REPETITIONS = 2000;
-/** The most multiples of a number that the grammar lists. */
+/** Maximum number of multiples that the grammar lists. */
 const MAX_MULTIPLES = 256;
 
 interface Bounds {
@@ -28,8 +28,8 @@ interface Bounds {
 }
 
 /**
- * The converter confuses two lower bounds, and miscounts digits without an upper bound. So it gets one lower and one
- * upper bound.
+ * Gives the converter exactly one lower and one upper bound. The converter confuses two lower bounds, and miscounts
+ * digits if there is no upper bound.
  */
 export function integerForGrammar(schema: JsonObject): JsonObject | Unsatisfiable {
   const { minimum, maximum, exclusiveMinimum, exclusiveMaximum } = schema;
@@ -48,7 +48,7 @@ export function integerForGrammar(schema: JsonObject): JsonObject | Unsatisfiabl
     : { type: 'integer' };
 }
 
-/** Leaves out the bounds of fractions, which grammars cannot enforce. */
+/** Leaves out the bounds of fractions, because grammars cannot enforce them. */
 export function numberForGrammar(schema: JsonObject): JsonObject | Unsatisfiable {
   const { minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf } = schema;
   const above = numberOr(exclusiveMinimum, -Infinity);
@@ -61,7 +61,7 @@ export function numberForGrammar(schema: JsonObject): JsonObject | Unsatisfiable
   return Number.isInteger(multipleOf) ? integerForGrammar(schema) : { type: 'number' };
 }
 
-/** The multiples within the bounds, if they are few. A rounding error may add a number that is not a multiple. */
+/** Lists the multiples within the bounds if they are few. A rounding error may add a number that is not a multiple. */
 export function multiplesOf(schema: JsonObject): number[] | undefined {
   const { multipleOf, minimum, maximum, exclusiveMinimum, exclusiveMaximum } = schema;
   const low = Math.max(numberOr(minimum, -Infinity), numberOr(exclusiveMinimum, -Infinity));
@@ -74,7 +74,7 @@ export function multiplesOf(schema: JsonObject): number[] | undefined {
     : undefined;
 }
 
-/** The lengths of strings of each format that the converter enforces. */
+/** The possible lengths of strings, for each format that the converter enforces. */
 const FORMATS: Readonly<Record<string, Bounds>> = {
   date: { min: 10, max: 10 },
   uuid: { min: 36, max: 36 },
@@ -82,7 +82,7 @@ const FORMATS: Readonly<Record<string, Bounds>> = {
   'date-time': { min: 20, max: 29 },
 };
 
-/** @param patternGrammar rewrites the patterns; without it they are left out */
+/** @param patternGrammar rewrites the patterns. If undefined, patterns are left out. */
 export function stringForGrammar(
   schema: JsonObject,
   patternGrammar: PatternGrammar | undefined,

@@ -1,5 +1,5 @@
-// Automata get slow if character classes have hundreds of ranges, as `\p{L}` has. Characters that belong to the same
-// classes behave alike, so each group of such characters becomes one character of a small alphabet.
+// Automata are slow if character classes have hundreds of ranges, such as `\p{L}`. All characters that belong to the
+// same classes behave alike. Therefore each group of such characters becomes one character of a small alphabet.
 import { CharBase, CharSet, type Concatenation, type Element, type Expression, type NoParent } from 'refa';
 import type { PatternBudget } from './pattern-budget.js';
 
@@ -8,7 +8,7 @@ export type Sequence = NoParent<Concatenation>;
 export type Part = NoParent<Element>;
 
 const MAX_CHARACTER = 0x10ffff;
-/** The number of comparisons of a range with a class that cost one step of the budget. */
+/** Number of comparisons (of a range with a class) that cost one step of the budget. */
 const COMPARISONS_PER_STEP = 100;
 
 export class PatternAlphabet {
@@ -31,14 +31,14 @@ export class PatternAlphabet {
     this.maxCharacter = this.#base.sets.length - 1;
   }
 
-  /** The language in the small alphabet. */
+  /** Converts a language to the small alphabet. */
   compress(language: Language): Language {
     return mapClasses(language, (characters) =>
       CharSet.fromCharacters(this.maxCharacter, this.#base.split(characters)),
     );
   }
 
-  /** The language in the real characters again. */
+  /** Converts a language back to real characters. */
   expand(language: Language): Language {
     return mapClasses(language, (characters) => {
       const groups = this.#base.sets.filter((_, index) => characters.has(index));
@@ -47,7 +47,7 @@ export class PatternAlphabet {
   }
 }
 
-/** @param visit gets each part, and the number of repetitions around the part */
+/** Visits all parts of a language. @param visit receives each part and the number of repetitions around this part */
 export function visitParts(language: Language, visit: (part: Part, repetitions: number) => void): void {
   const visitAll = (alternatives: readonly Sequence[], repetitions: number) => {
     for (const part of alternatives.flatMap(({ elements }) => elements)) {

@@ -1,13 +1,13 @@
-// Combines the languages of patterns as automata, within a budget.
+// Combines the languages of patterns by means of automata, within a budget.
 import { CharSet, DFA, NFA } from 'refa';
 import { type Language, type Part, type Sequence, visitParts } from './pattern-alphabet.js';
 import type { PatternBudget } from './pattern-budget.js';
 
-/** The most parts of a regular expression. An expression with more parts makes no useful grammar. */
+/** Maximum number of parts of a regular expression. An expression with more parts makes no useful grammar. */
 const MAX_PARTS = 2000;
-/** The number of transitions between states that cost one step of the budget. */
+/** Number of transitions between states that cost one step of the budget. */
 const TRANSITIONS_PER_STEP = 2;
-/** The cost in steps of each state when an automaton is converted to a regular expression. */
+/** Cost of each state in steps when an automaton is converted to a regular expression. */
 const STEPS_TO_REMOVE_STATE = 10;
 
 export class PatternAutomata {
@@ -20,7 +20,7 @@ export class PatternAutomata {
     this.#budget = budget;
   }
 
-  /** @throws OverBudget, and an Error for a language with lookarounds. */
+  /** Returns the automaton of a language. @throws OverBudget, and an Error for a language with lookarounds. */
   of(language: Language): DFA {
     this.#budget.spend(transitionsOf(language) / TRANSITIONS_PER_STEP);
     const creation = { maxCharacter: this.#maxCharacter };
@@ -39,7 +39,7 @@ export class PatternAutomata {
     return result;
   }
 
-  /** @throws OverBudget, and an Error for an expression of too many parts. */
+  /** Converts an automaton to an expression. @throws OverBudget, and an Error for an expression with too many parts. */
   expression(automaton: DFA): Language {
     if (automaton.isEmpty) {
       return { type: 'Expression', alternatives: [] };
@@ -68,8 +68,9 @@ export class PatternAutomata {
 }
 
 /**
- * Estimates the transitions that refa makes for an expression. Consecutive optional parts may follow each other in any
- * combination. For nested repetitions, refa links the ends again at each level.
+ * Estimates the number of transitions that refa makes for an expression. The number grows with the square of the parts,
+ * because any of several optional parts may follow another one. For nested repetitions, refa links the ends again at
+ * each level.
  */
 function transitionsOf(language: Language): number {
   let parts = 0;
@@ -81,7 +82,7 @@ function transitionsOf(language: Language): number {
   return parts ** 2 / 64 + links / 4;
 }
 
-/** All strings of `min` to `max` characters. */
+/** An expression for all strings of `min` to `max` characters. */
 export function anything(maxCharacter: number, min = 0, max = Number.POSITIVE_INFINITY): Part {
   const alternatives: Sequence[] = [
     { type: 'Concatenation', elements: [{ type: 'CharacterClass', characters: CharSet.all(maxCharacter) }] },

@@ -1,6 +1,6 @@
 /**
- * Limits the work on patterns, which runs on the event loop. It counts steps of about 10 microseconds instead of time,
- * so that a schema gives the same grammar on every machine.
+ * Limits the work on patterns, because this work blocks the event loop. Counts steps of about 10 microseconds instead
+ * of time, so that a schema gives the same grammar on every machine.
  */
 export class PatternBudget {
   #remaining: number;
@@ -9,7 +9,7 @@ export class PatternBudget {
     this.#remaining = steps;
   }
 
-  /** @throws OverBudget if fewer steps are left. The remaining steps stay available to other patterns. */
+  /** @throws OverBudget if fewer steps are left. The steps that are left stay available for other patterns. */
   spend(steps: number): void {
     if (steps > this.#remaining) {
       throw new OverBudget();
@@ -18,8 +18,8 @@ export class PatternBudget {
   }
 
   /**
-   * Runs work that may spend half of the remaining steps, so that one costly pattern does not use up the budget of all
-   * others.
+   * Runs work that may spend at most half of the remaining steps, so that one costly pattern does not use up the budget
+   * of all others.
    */
   withHalf<T>(work: (budget: PatternBudget) => T): T {
     const half = this.#remaining / 2;
@@ -32,5 +32,5 @@ export class PatternBudget {
   }
 }
 
-/** A pattern needs more steps than the budget has left. */
+/** Thrown if a pattern needs more steps than the budget has left. */
 export class OverBudget extends Error {}

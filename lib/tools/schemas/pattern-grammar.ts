@@ -1,11 +1,11 @@
 // Rewrites a `pattern` for llama.cpp's converter to grammars. The rewritten pattern describes the text between the
-// quotes of a JSON string, so characters that JSON escapes are escaped here.
+// quotes of a JSON string. Therefore it contains the JSON escapes of characters that JSON escapes.
 import { CharSet } from 'refa';
 import type { Part, Sequence } from './pattern-alphabet.js';
 import { OverBudget, PatternBudget } from './pattern-budget.js';
 import { type Lengths, stringsOfAll } from './pattern-language.js';
 
-/** The longest rewritten pattern, in characters. The grammar of a longer pattern would take too much time. */
+/** Maximum length of a rewritten pattern, in characters. The grammar of a longer pattern would take too much time. */
 const MAX_LENGTH = 16_384;
 /** llama.cpp treats a larger count of repetitions as unlimited. */
 const MAX_REPETITIONS = 2000;
@@ -20,7 +20,10 @@ const PLAIN = CharSet.empty(MAX_CHARACTER).union([
   { min: 0x5d, max: 0xd7ff },
   { min: 0xe000, max: MAX_CHARACTER },
 ]);
-/** The letter that JSON writes after a backslash, by character. Other control characters are left out. */
+/**
+ * For each character with a short JSON escape, the letter after the backslash. Patterns allow no other control
+ * characters.
+ */
 const ESCAPES = new Map([
   [0x22, '"'],
   [0x5c, '\\'],
@@ -37,10 +40,12 @@ export class PatternGrammar {
   readonly #rewritten = new Map<string, string | undefined>();
 
   /**
-   * @param patterns at least one
-   * @param lengths the lengths that the strings must also have
-   * @returns a pattern for the converter that allows the same strings, or some more strings; '' if no string fits;
-   *   undefined if the pattern would allow nearly every string, or if rewriting would take too much work
+   * Combines patterns and lengths in one pattern for the converter.
+   *
+   * @param patterns at least one pattern
+   * @param lengths the range of lengths that the strings must also have
+   * @returns a pattern that allows the same strings, or some more strings. '' if no string fits. Undefined if the
+   *   pattern would allow nearly every string, or if rewriting would take too much work.
    */
   rewrite(patterns: readonly string[], lengths: Lengths): string | undefined {
     const key = JSON.stringify([patterns, lengths.min, lengths.max]);
@@ -70,7 +75,7 @@ export class PatternGrammar {
   }
 }
 
-/** The converter has no form for a part of the pattern. */
+/** Thrown if the converter's patterns cannot express a part of the pattern. */
 class Inexpressible extends Error {}
 
 function alternatives({ alternatives: each }: { alternatives: readonly Sequence[] }): string {
@@ -138,8 +143,8 @@ function bracketed(ranges: readonly { min: number; max: number }[]): string {
 }
 
 /**
- * Writes letters and digits unchanged, and all other characters as codes, because these may have a meaning in grammars
- * or patterns.
+ * Writes letters and digits unchanged. Writes all other characters as codes, because they may have a special meaning in
+ * grammars or patterns.
  */
 function coded(character: number): string {
   const hex = character.toString(16);

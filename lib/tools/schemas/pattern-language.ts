@@ -1,22 +1,22 @@
-// Describes the strings that a `pattern` allows by an expression without anchors and lookarounds, because grammars have
-// neither.
+// Describes the strings that a `pattern` allows by an expression without anchors and lookarounds. Grammars have no
+// anchors and no lookarounds.
 import { combineTransformers, type DFA, JS, Transformers, transform } from 'refa';
 import { type Language, type Part, PatternAlphabet, type Sequence, visitParts } from './pattern-alphabet.js';
 import { anything, PatternAutomata } from './pattern-automata.js';
 import type { PatternBudget } from './pattern-budget.js';
 
-/** A length in characters. */
+/** A range of lengths, in characters. */
 export interface Lengths {
   min: number;
-  /** `Infinity` for no limit. */
+  /** `Infinity` if there is no limit. */
   max: number;
 }
 
 const ANY_LENGTH: Lengths = { min: 0, max: Number.POSITIVE_INFINITY };
 
 /**
- * A set of whole strings; empty if there are no alternatives. If the set is not exact, it also contains forbidden
- * strings.
+ * A set of whole strings. Without alternatives, the set is empty. A set that is not exact also contains some strings
+ * that the pattern forbids.
  */
 export interface Strings {
   language: Language;
@@ -24,9 +24,9 @@ export interface Strings {
 }
 
 /**
- * @param lengths the lengths that the strings must also have
- * @returns the strings that all patterns allow; undefined if no expression without lookarounds can describe them, or if
- *   finding one would take too much work
+ * @param lengths the range of lengths that the strings must also have
+ * @returns the strings that all patterns allow. Undefined if no expression without lookarounds can describe these
+ *   strings, or if it would take too much work to find one.
  */
 export function stringsOfAll(
   patterns: readonly string[],
@@ -51,7 +51,7 @@ export function stringsOfAll(
   });
 }
 
-/** Escapes that are errors with the flag `u`, as in /\-/. Validators accept them without this flag. */
+/** Matches escapes that are errors with the flag `u`, as in /\-/. Validators accept them without this flag. */
 const NEEDLESS_ESCAPE = /\\(?![\^$\\.*+?()[\]{}|/A-Za-z0-9])([\x20-\x7e])/g;
 
 /** @throws OverBudget */
@@ -80,7 +80,7 @@ class PatternStrings {
     this.#automata = new PatternAutomata(maxCharacter, budget);
   }
 
-  /** The strings that contain a match of the pattern and have one of the lengths. */
+  /** Returns the strings that contain a match of the pattern and have an allowed length. */
   of(pattern: Language, lengths: Lengths): Strings | undefined {
     const wide: Sequence[] = [];
     const exact: Sequence[] = [];
@@ -108,7 +108,7 @@ class PatternStrings {
     }
   }
 
-  /** The strings that contain a match of the alternative, and the lookaheads right after its `^`. */
+  /** Returns the strings that contain a match of the alternative, and the lookaheads right after its `^`. */
   #withoutAnchors({ elements }: Sequence): { body: Language; lookaheads: Part[] } {
     const rest = [...elements];
     const isAtStart = isEdge(rest[0], 'behind');
@@ -130,7 +130,10 @@ class PatternStrings {
     };
   }
 
-  /** Replaces word boundaries and other assertions by the characters beside them; undefined if that is impossible. */
+  /**
+   * Replaces word boundaries and other assertions by restrictions of the characters beside them. Returns undefined if
+   * that is impossible.
+   */
   #withoutAssertions(language: Language): Language | undefined {
     if (!hasAssertion(language)) {
       return language;
@@ -146,7 +149,7 @@ class PatternStrings {
     }
   }
 
-  /** The strings of a language that the lookaheads and the length allow; undefined if that is too much work. */
+  /** Returns the strings of a language that the lookaheads and lengths allow. Undefined if that is too much work. */
   #narrow(language: Language, lookaheads: readonly Part[], { min, max }: Lengths): Language | undefined {
     if (lookaheads.length === 0 && min === 0 && max === Number.POSITIVE_INFINITY) {
       return language;
@@ -167,7 +170,7 @@ class PatternStrings {
     }
   }
 
-  /** The strings that a lookahead at their start allows. */
+  /** Returns the strings that a lookahead at their start allows. */
   #beginningWith(lookahead: Part): DFA {
     if (lookahead.type !== 'Assertion') {
       throw new Error('Expected a lookahead');
@@ -185,7 +188,7 @@ class PatternStrings {
   }
 }
 
-/** Whether a part is `^` or `$`: an assertion that no character stands there. */
+/** Whether a part is `^` or `$`. Both are assertions that there is no character before or after the position. */
 function isEdge(part: Part | undefined, kind: 'ahead' | 'behind'): boolean {
   if (part?.type !== 'Assertion' || !part.negate || part.kind !== kind || part.alternatives.length !== 1) {
     return false;
@@ -204,8 +207,8 @@ const withAssertionsApplied = combineTransformers([
 const STEPS_PER_PASS = 2;
 
 /**
- * Resolves the assertions at one end of a string. There is no character beyond that end, so a negated assertion always
- * holds there, and any other assertion never holds.
+ * Resolves the assertions at one end of a string. Beyond that end there is no character. So a negated assertion is
+ * always true there, and any other assertion is always false.
  */
 function resolvedAt({ elements }: Sequence, kind: 'ahead' | 'behind'): Sequence[] {
   const rest = [...elements];
@@ -233,7 +236,7 @@ function hasAssertion(language: Language): boolean {
   return hasOne;
 }
 
-/** The number of parts of an expression, at all levels. */
+/** The number of parts of an expression, counted at all levels. */
 function sizeOf(language: Language): number {
   let size = 0;
   visitParts(language, () => size++);

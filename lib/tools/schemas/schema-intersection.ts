@@ -1,8 +1,8 @@
-// Makes the schema of the values that both of two schemas allow. If no schema can express this set, the result allows
+// Combines two schemas to a schema of the values that both allow. If no schema can express this set, the result allows
 // more values.
 import { isObject, type Json, type JsonObject } from '../../schema-walk.js';
 
-/** Requires schemas without references and alternatives (`anyOf`, `oneOf`) at their first level. */
+/** The first level of both schemas must not contain references or alternatives (`anyOf`, `oneOf`). */
 export function intersectSchemas(a: JsonObject, b: JsonObject): JsonObject {
   const joined: Record<string, Json> = { ...a };
   for (const [name, value] of Object.entries(b)) {
@@ -11,7 +11,7 @@ export function intersectSchemas(a: JsonObject, b: JsonObject): JsonObject {
   return { ...joined, ...propertiesOfBoth(a, b), ...patternsOfBoth(a, b) };
 }
 
-/** The first pattern is in `pattern`, the others are in `allOf`, which contains nothing else. */
+/** Puts the first pattern into `pattern`, and all other patterns into `allOf`. This `allOf` contains nothing else. */
 function patternsOfBoth(a: JsonObject, b: JsonObject): JsonObject {
   const patterns = [...new Set([...patternsOf(a), ...patternsOf(b)])];
   const [pattern, ...more] = patterns;
@@ -56,12 +56,12 @@ const JOINS: Readonly<Record<string, Join>> = {
   },
 };
 
-/** If the values of a keyword cannot be joined, the value of the first schema is used. */
+/** Joins the two values of a keyword. If that is impossible, uses the value of the first schema. */
 function joinKeyword(name: string, a: Json, b: Json): Json {
   return (JOINS[name] as ((a: Json, b: Json) => Json) | undefined)?.(a, b) ?? a;
 }
 
-/** Writes an `allOf` instead of joining the schemas now, because references may be circular. */
+/** Returns an `allOf` of two schemas. Does not join the schemas now, because their references may be circular. */
 function all(a: Json, b: Json): Json {
   if (a === true || isSame(a, b)) {
     return b;
@@ -69,14 +69,16 @@ function all(a: Json, b: Json): Json {
   return b === true ? a : { allOf: [a, b] };
 }
 
-/** The types that both lists allow. An integer is a number too. */
+/** The types that both lists allow. `number` includes `integer`. */
 function commonTypes(a: readonly Json[], b: readonly Json[]): Json {
   const allows = (types: readonly Json[], type: Json) =>
     types.includes(type) || (type === 'integer' && types.includes('number'));
   return [...new Set([...a.filter((type) => allows(b, type)), ...b.filter((type) => allows(a, type))])];
 }
 
-/** If only one schema names a property, the `additionalProperties` of the other one apply to it. */
+/**
+ * Joins the properties. If only one schema names a property, it must also fit `additionalProperties` of the other one.
+ */
 function propertiesOfBoth(a: JsonObject, b: JsonObject): JsonObject {
   const ofA = isObject(a.properties) ? a.properties : {};
   const ofB = isObject(b.properties) ? b.properties : {};
@@ -86,8 +88,8 @@ function propertiesOfBoth(a: JsonObject, b: JsonObject): JsonObject {
 }
 
 /**
- * The schema of one property: its own schema and the schemas of matching patterns, or else the schema of additional
- * properties.
+ * The schema of one property: its own schema joined with those of matching patterns. If there are none, the schema of
+ * additional properties.
  */
 export function propertyOf(schema: JsonObject, name: string): Json {
   const { properties, patternProperties, additionalProperties = true } = schema;

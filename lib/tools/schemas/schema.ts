@@ -18,14 +18,14 @@ export interface StandardSchema<T = unknown> {
     readonly vendor: string;
     /** Checks a value, and transforms it if the schema has transforms. */
     readonly validate: (value: unknown) => StandardResult<T> | Promise<StandardResult<T>>;
-    /** Converts the schema to JSON Schema, as the Standard JSON Schema specification defines. */
+    /** Converts the schema to JSON Schema: see the Standard JSON Schema specification. */
     readonly jsonSchema?:
       | {
           /** The JSON Schema of accepted values. */
           input(options: { target: 'draft-2020-12' }): object;
         }
       | undefined;
-    /** Exists only in TypeScript. */
+    /** The types of values. This property exists only in TypeScript. */
     readonly types?:
       | {
           /** The type of accepted values. */
@@ -47,7 +47,7 @@ export type Schema<T = unknown> = StandardSchema<T> | object;
 /** The type of a schema's values: the output type of a zod schema, or `unknown` for a JSON Schema. */
 export type SchemaValue<S> = S extends StandardSchema<infer T> ? T : unknown;
 
-/** A schema, prepared for prompts, grammars and checks. */
+/** A schema that is prepared for prompts, grammars and checks. */
 export interface PreparedSchema {
   /** The form that the prompt shows to the model. */
   readonly jsonSchema: object;
@@ -55,24 +55,27 @@ export interface PreparedSchema {
   readonly grammarSchema: object;
   /** The length of the grammar, in characters. */
   readonly grammarLength: number;
-  /** A form whose grammar is short, for a set of tools whose grammar would be too long. */
+  /** A form with a short grammar. It is used if the grammar of all tools of a set would be too long. */
   readonly shortSchema: object;
   /**
    * Checks a value. A zod schema may fill in defaults and transform the value.
    *
-   * @throws HeadstartError `SCHEMA_MISMATCH`; its message names the wrong part of the value.
+   * @throws HeadstartError `SCHEMA_MISMATCH`. The message names the wrong part of the value.
    */
   parse(value: unknown): Promise<unknown>;
 }
 
-/** The most compiled JSON Schemas in the cache. Sessions use the same schemas repeatedly. */
+/**
+ * Maximum number of compiled JSON Schemas in the cache. The cache helps because sessions use the same schemas
+ * repeatedly.
+ */
 const MAX_COMPILED = 256;
 const compiled = new LRUCache<string, Promise<PreparedSchema>>({ max: MAX_COMPILED });
 
 /**
  * @param what the name of the schema in errors
  * @param isArguments whether the value must be an object, even if the schema allows other types
- * @throws HeadstartError `SCHEMA_INVALID` with the reason, also for a schema that no value fits.
+ * @throws HeadstartError `SCHEMA_INVALID` with the reason. A schema that no value fits is invalid, too.
  */
 export async function prepareSchema(schema: Schema, what: string, isArguments = false): Promise<PreparedSchema> {
   if (!isStandardSchema(schema)) {
@@ -122,7 +125,7 @@ function prepareJsonSchema(schema: object, what: string, isArguments: boolean): 
   let prepared = compiled.get(name);
   if (prepared === undefined) {
     prepared = compile(text, what, isArguments);
-    prepared.catch(() => compiled.delete(name)); // the next failure must name its own tool
+    prepared.catch(() => compiled.delete(name)); // do not cache the error, because it names this tool
     compiled.set(name, prepared);
   }
   return prepared;
@@ -144,7 +147,7 @@ async function compile(text: string, what: string, isArguments: boolean): Promis
   let jsonSchema: JsonObject;
   let validate: ValidateFunction;
   try {
-    // `$async` is a keyword of ajv: with it, `validate` would return a promise, which counts as true.
+    // Remove ajv's keyword `$async`: with it, `validate` would return a promise, which counts as true.
     const { $schema, $async: _, ...schema } = parseSchema(text, what);
     jsonSchema = schema;
     validate = compileValidator(schema, { text, $schema });
@@ -172,7 +175,7 @@ async function compile(text: string, what: string, isArguments: boolean): Promis
   };
 }
 
-/** In characters. Only schemas with a longer grammar get a short form. */
+/** Length of a long grammar, in characters. Only schemas with a longer grammar get a short form. */
 const LONG_GRAMMAR = 8192;
 
 async function shortSchema(schema: JsonObject, isArguments: boolean): Promise<object> {

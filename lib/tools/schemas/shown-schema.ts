@@ -1,19 +1,21 @@
-// Makes the form of a JSON Schema that the prompt shows to the model. Chat templates and the addon accept this form.
+// Makes the form of a JSON Schema that the prompt shows to the model. Both chat templates and the addon accept this
+// form.
 import { isObject, type Json, type JsonObject, mapBelow, targetOf } from '../../schema-walk.js';
 
-/** The deepest nesting of brackets. The addon accepts 64 levels, and some of these surround the schema of a tool. */
+/** Maximum nesting of brackets. The addon accepts 64 levels, and some of these levels surround the schema of a tool. */
 const MAX_DEPTH = 56;
 
-/** @param schema a valid schema as JSON.parse returns it; it is not changed */
+/** @param schema a valid schema as JSON.parse returns it. This object is not changed. */
 export function shownSchema(schema: JsonObject): JsonObject {
   return cut(withoutTrue(withOpenRoot(schema)), MAX_DEPTH) as JsonObject;
 }
 
-/** The keywords that may stand beside a reference in the root. */
+/** The keywords that are allowed beside a reference in the root. */
 const BESIDE = new Set(['$defs', 'definitions', 'title', 'description', 'type']);
 
 /**
- * Chat templates look for the names of arguments in the root, so a reference in the root is replaced by its definition.
+ * Replaces a reference in the root by its definition, because chat templates look for the names of arguments in the
+ * root.
  */
 function withOpenRoot(schema: JsonObject): JsonObject {
   const { $ref: _, ...beside } = schema;

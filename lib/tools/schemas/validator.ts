@@ -7,24 +7,24 @@ const OPTIONS: Options = {
   strict: false,
   logger: false,
   validateFormats: false,
-  // Division is not exact: 0.07 / 0.01 is 7.000000000000001. A quotient may differ from an integer by 10^-6.
+  // Division is not exact: 0.07 / 0.01 is 7.000000000000001. So a quotient may differ from an integer by 10^-6.
   multipleOfPrecision: 6,
 };
 
 /**
- * Keywords that draft 7 does not have. The only other difference is that draft 7 writes tuples as a list in `items`.
+ * Matches keywords that draft 7 does not have. The only other difference: draft 7 writes tuples as a list in `items`.
  */
 const NEW_KEYWORD =
   /"(?:prefixItems|dependentRequired|dependentSchemas|unevaluated(?:Properties|Items)|(?:min|max)Contains|\$dynamicRef)"/;
 
 /**
- * @param schema as JSON.parse returns it, without `$schema`
- * @param source the whole schema as JSON, and its `$schema`; both show the draft
+ * @param schema the schema as JSON.parse returns it, without `$schema`
+ * @param source the whole schema as JSON text, and its `$schema`. Both show which draft the schema uses.
  * @throws Error if the schema is invalid
  */
 export function compileValidator(schema: object, source: { text: string; $schema: unknown }): ValidateFunction {
   const isNew = String(source.$schema).includes('2020-12') || NEW_KEYWORD.test(source.text);
-  // A new instance each time, because an instance keeps every schema that it ever compiled.
+  // Use a new instance each time, because an instance keeps every schema that it ever compiled.
   const withFlags = (unicodeRegExp: boolean) =>
     new (isNew ? Ajv2020 : Ajv)({ ...OPTIONS, allErrors: true, unicodeRegExp }).compile(schema);
   try {
