@@ -1,6 +1,6 @@
 // Fills in the defaults of an agent's options, and checks the options against each other.
 import { availableParallelism } from 'node:os';
-import type { ResolvedCacheOptions } from '../cache/cache-options.js';
+import { defaultMemoryBytes, type ResolvedCacheOptions } from '../cache/cache-options.js';
 import { HeadstartError } from '../errors.js';
 import type { ParsedModelConfig } from '../model/model-options.js';
 import { type ModelSource, parseModelSource } from '../model/source.js';
@@ -20,6 +20,7 @@ export interface ResolvedModelConfig extends Omit<ParsedModelConfig, 'source' | 
 
 export interface ResolvedCacheConfig extends ResolvedCacheOptions {
   dir: string | null;
+  maxMemoryBytes: number;
   reuse: 'exact' | 'nearest';
   maxResidentTemplates: number;
 }
@@ -95,6 +96,7 @@ function resolveCache({ model, cache, reproducible }: ParsedAgentOptions): Resol
   const dir = oneValue(['dir` in `cache', cache.dir], ['cacheDir` in `model', model.cacheDir]);
   return Object.freeze({
     ...cache,
+    maxMemoryBytes: cache.maxMemoryBytes ?? defaultMemoryBytes(),
     reuse: cache.reuse ?? (reproducible ? 'exact' : 'nearest'),
     maxResidentTemplates: isSplit ? 0 : (cache.maxResidentTemplates ?? DEFAULT_RESIDENT_TEMPLATES),
     dir: dir === undefined ? process.env.LLAMA_HEADSTART_CACHE_DIR || DEFAULT_DIRECTORY : dir,

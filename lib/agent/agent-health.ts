@@ -1,5 +1,6 @@
 import type { TemplateCacheStats } from '../cache/statistics.js';
 import type { EngineStatus } from '../engine/engine.js';
+import type { StateStoreStatus } from '../engine/state-store.js';
 
 /** The current state of an agent. Reading it takes microseconds, so it suits health checks and scrapes every few seconds. */
 export interface AgentHealth extends EngineStatus {
@@ -11,6 +12,8 @@ export interface AgentHealth extends EngineStatus {
   model: string;
   /** Sessions that are not closed, idle ones included. */
   openSessions: number;
+  /** KV states that are in memory, but not in the KV cache. Their budget is `cache.maxMemoryBytes`. */
+  states: StateStoreStatus;
   /** The result of `agent.getTemplateCacheStats()`. */
   templateCache: TemplateCacheStats;
 }

@@ -6,6 +6,7 @@ import { keyComponents, reproducibleComponent } from '../cache/key.js';
 import { PrefixCache } from '../cache/prefix-cache.js';
 import { Engine } from '../engine/engine.js';
 import { RwLock } from '../engine/rw-lock.js';
+import { StateStore } from '../engine/state-store.js';
 import { mergeSampling, requireSampling, samplingDefaults } from '../generate/sampling.js';
 import type { Logger } from '../logger.js';
 import { fingerprintModel } from '../model/fingerprint.js';
@@ -27,6 +28,8 @@ import { type AgentConfig, type ContextSizes, resolveContextSizes } from './agen
 /** All parts, open. */
 export interface AgentParts extends Omit<SessionHost, 'requireOpen' | 'onOpened' | 'onClosed'> {
   adapters: Adapters;
+  /** All states of sequences that are in memory, but not in the KV cache. */
+  states: StateStore;
   /** The model's file. */
   path: string;
   /** Receives a line for each session, turn and tool call. */
@@ -91,11 +94,14 @@ async function openEach(config: AgentConfig, onOpened: (close: () => Promise<voi
   }
   const { engine, sizes } = await makeEngine(model, config);
   onOpened(() => engine.close());
-  const cache = await openCache(model, fingerprint, engine, config);
+  const states = new StateStore(config.cache.maxMemoryBytes);
+  onOpened(async () => states.close());
+  const cache = await openCache(model, fingerprint, engine, states, config);
   onOpened(() => cache.close());
   const lock = new RwLock();
-  const checkpoints = new Checkpoints();
-  const adapters = new Adapters({ model, engine, cache, lock, onApplied: () => checkpoints.clear() });
+  const checkpoints = new Checkpoints(states);
+  const clearConversations = () => states.clear('request', 'conversation');
+  const adapters = new Adapters({ model, engine, cache, lock, onApplied: clearConversations });
   if (loras.length > 0) {
     await adapters.set(loras, signal);
   }
@@ -103,7 +109,7 @@ async function openEach(config: AgentConfig, onOpened: (close: () => Promise<voi
   const { contextSize } = sizes;
   const debugLogger = config.debug ? logger : undefined;
   const messageEnds = new MessageEnds(model, renderer);
-  const services = { model, engine, cache, renderer, messageEnds, contextSize, lock, checkpoints };
+  const services = { model, engine, cache, renderer, messageEnds, contextSize, lock, states, checkpoints };
   return { ...services, templates, defaults, stableTools, adapters, downloads, path, mcp, debugLogger };
 }
 
@@ -226,6 +232,7 @@ function openCache(
   model: Model,
   fingerprint: string,
   engine: Engine,
+  states: StateStore,
   { model: { nGpuLayers }, cache, logger }: AgentConfig,
 ): Promise<PrefixCache> {
   const components = keyComponents({
@@ -243,5 +250,5 @@ function openCache(
         })
       : undefined,
   });
-  return PrefixCache.open({ ...cache, engine, components, logger });
+  return PrefixCache.open({ ...cache, engine, states, components, logger });
 }

@@ -1,8 +1,11 @@
 // The options of the template cache.
+import { totalmem } from 'node:os';
 import { boolean, group, integer, type OptionsOf, oneOf, type ResolvedOf, size, value } from '../option-types.js';
 import { BUDGET } from './disk/eviction.js';
 
 const MEBIBYTE = 1024 ** 2;
+
+const MIN_MEMORY_BYTES = 512 * MEBIBYTE;
 
 export const CACHE = {
   /**
@@ -17,8 +20,12 @@ export const CACHE = {
   ).optional(),
   /** Accept a directory that other users can write to. Those users could change replies. @default false */
   allowSharedDirectory: boolean().default(false),
-  /** Budget of the templates kept in this process's memory, in bytes. @default 268435456 (256 MiB) */
-  maxMemoryBytes: size().default(256 * MEBIBYTE),
+  /**
+   * Budget of all KV states in this process's memory, outside the KV cache, in bytes: templates and conversations.
+   *
+   * @default the larger of 512 MiB and one eighth of physical memory
+   */
+  maxMemoryBytes: size().optional(),
   ...BUDGET,
   /**
    * Free disk space that a save must leave, in bytes. A template is not saved if it would leave less.
@@ -51,8 +58,10 @@ export const CACHE = {
   /** Maximum KV cells of those templates, one cell per token. @default half of kvCells */
   maxResidentCells: integer(0).optional(),
   /**
-   * Budget for the states of sessions without KV cells (preempted, forked, restored), in bytes. A session without a state prefills
-   * its conversation again. @default 268435456 (256 MiB)
+   * Deprecated: states of sessions share `maxMemoryBytes`.
+   *
+   * @default 268435456 (256 MiB)
+   * @deprecated Use `maxMemoryBytes`.
    */
   maxSavedBytes: size().default(256 * MEBIBYTE),
 };
@@ -62,3 +71,14 @@ export interface CacheOptions extends OptionsOf<typeof CACHE> {}
 export type ResolvedCacheOptions = ResolvedOf<typeof CACHE>;
 
 export const CACHE_OPTIONS = group(CACHE);
+
+/**
+ * The default of `maxMemoryBytes`.
+ *
+ * @param physical bytes of physical memory
+ * @param limit memory limit of this process, for example in a container; 0 if it is unknown, larger than `physical` if
+ *   there is none
+ */
+export function defaultMemoryBytes(physical = totalmem(), limit = process.constrainedMemory()): number {
+  return Math.max(MIN_MEMORY_BYTES, Math.floor(Math.min(physical, limit || physical) / 8));
+}

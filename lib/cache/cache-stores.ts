@@ -1,3 +1,4 @@
+import type { StateStore, StoredState } from '../engine/state-store.js';
 import type { Logger } from '../logger.js';
 import { CacheDirectory } from './disk/cache-directory.js';
 import { CumulativeCounts } from './disk/cumulative-counts.js';
@@ -6,18 +7,16 @@ import { DiskStore } from './disk/disk-store.js';
 import { pinnedKey } from './disk/entry.js';
 import type { DirectoryBudget } from './disk/eviction.js';
 import { publish } from './events.js';
-import { MemoryStore } from './memory-store.js';
 import type { PrefixCacheOptions } from './prefix-cache.js';
 import { ResidentTemplates } from './resident-templates.js';
 import type { StatsCounter } from './statistics.js';
 import { WriteBehind } from './write-behind.js';
 
-const DEFAULT_MEMORY_BYTES = 256 * 1024 ** 2;
-
 /** The tiers that keep templates, and the objects that belong to them. */
 export interface CacheStores {
   residents: ResidentTemplates;
-  memory: MemoryStore;
+  /** Keeps the memory tier, beside other states of the agent. */
+  states: StateStore;
   /** Undefined if the cache has no directory. */
   disk: DiskStore | undefined;
   writeBehind: WriteBehind;
@@ -28,17 +27,13 @@ export interface CacheStores {
 }
 
 export function createStores(options: PrefixCacheOptions, stats: StatsCounter): CacheStores {
-  const { engine, logger, dir, maxDiskBytes, maxEntries, maxAgeMs, maxResidentCells } = options;
-  const memory = new MemoryStore(options.maxMemoryBytes ?? DEFAULT_MEMORY_BYTES, (key) => {
-    stats.evictions.memory++;
-    publish({ type: 'evict', tier: 'memory', key, reason: 'it exceeded the budget of the memory tier' });
-  });
+  const { engine, states, logger, dir, maxDiskBytes, maxEntries, maxAgeMs, maxResidentCells } = options;
   const residents = new ResidentTemplates(engine, maxResidentCells, () => stats.evictions.resident++);
   const disk = typeof dir === 'string' ? openDisk(dir, options.minFreeDiskBytes, stats, logger) : undefined;
   const cumulative = disk && new CumulativeCounts(disk.directory);
   const budget = { maxDiskBytes, maxEntries, maxAgeMs };
-  const writeBehind = new WriteBehind({ memory, disk, cumulative, budget, stats, logger });
-  return { residents, memory, disk, writeBehind, cumulative, budget };
+  const writeBehind = new WriteBehind({ states, disk, cumulative, budget, stats, logger });
+  return { residents, states, disk, writeBehind, cumulative, budget };
 }
 
 function openDisk(
@@ -60,12 +55,19 @@ function openDisk(
  *
  * @param names all file names in the directory
  */
-export function readPins({ residents, memory }: CacheStores, names: readonly string[]): void {
+export function readPins({ residents, states }: CacheStores, names: readonly string[]): void {
   for (const name of names) {
     const key = pinnedKey(name);
     if (key !== undefined) {
       residents.setPinned(key, true);
-      memory.setPinned(key, true);
+      states.setPinned(key, true);
     }
   }
+}
+
+/** The templates in memory, beginning with the least recently used. */
+export function storedTemplates(states: StateStore): (StoredState & { key: string })[] {
+  return states
+    .values('template')
+    .filter((stored): stored is StoredState & { key: string } => stored.key !== undefined);
 }

@@ -1,7 +1,7 @@
 // Explains why a start would be a miss. The explanation compares the template with the nearest entry.
 import { SequenceState } from '../native/state.js';
 import { commonPrefixLength } from '../tokens.js';
-import type { CacheStores } from './cache-stores.js';
+import { type CacheStores, storedTemplates } from './cache-stores.js';
 import type { DiskStore } from './disk/disk-store.js';
 import type { EntryMetadata, IndexedEntry } from './disk/entry.js';
 import { readTokens } from './find-nearest.js';
@@ -112,11 +112,11 @@ export async function explainMiss(
   };
 }
 
-async function presentSource(key: string, { residents, memory, disk }: CacheStores): Promise<StateSource> {
+async function presentSource(key: string, { residents, states, disk }: CacheStores): Promise<StateSource> {
   if (residents.has(key)) {
     return 'resident';
   }
-  if (memory.has(key)) {
+  if (states.find(key) !== undefined) {
     return 'memory';
   }
   await disk?.index.refresh();
@@ -128,13 +128,11 @@ async function presentSource(key: string, { residents, memory, disk }: CacheStor
 async function nearestOf(
   keyring: Keyring,
   template: Int32Array,
-  { residents, memory, disk }: CacheStores,
+  { residents, states, disk }: CacheStores,
 ): Promise<NearestTemplate | undefined> {
   const candidates: Template[] = [
     ...[...residents.values()].filter(({ group }) => group === keyring.group),
-    ...[...memory.entries()]
-      .filter(([, { group }]) => group === keyring.group)
-      .map(([key, { tokens }]) => ({ key, tokens })),
+    ...storedTemplates(states).filter(({ group }) => group === keyring.group),
   ];
   const [entry] = byShared(disk, template, ({ group }) => group === keyring.group);
   if (entry !== undefined && disk !== undefined) {

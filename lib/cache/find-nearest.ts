@@ -1,11 +1,11 @@
 // Finds the cached template that shares the longest prefix with a template that has no entry.
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
+import type { StateStore, StoredState } from '../engine/state-store.js';
 import { commonPrefixLength } from '../tokens.js';
 import type { DiskStore } from './disk/disk-store.js';
 import type { IndexedEntry } from './disk/entry.js';
 import type { Keyring } from './key.js';
-import type { MemoryStore } from './memory-store.js';
 import { likelyShared, MIN_SHARED_TOKENS, prefixHashes } from './prefix-hash.js';
 import type { ResidentTemplate } from './resident-templates.js';
 
@@ -17,7 +17,7 @@ export type NearestTemplate = {
   tokens: number;
 } & (
   | { source: 'resident'; resident: ResidentTemplate }
-  | { source: 'memory'; key: string }
+  | { source: 'memory'; stored: StoredState }
   | { source: 'disk'; entry: IndexedEntry }
 );
 
@@ -46,7 +46,7 @@ export interface NearestSearch {
 export async function findNearest(
   search: NearestSearch,
   residents: Iterable<ResidentTemplate>,
-  memory: MemoryStore,
+  states: StateStore,
   disk: DiskStore | undefined,
 ): Promise<NearestTemplate | undefined> {
   let best: NearestTemplate | undefined;
@@ -61,9 +61,10 @@ export async function findNearest(
       consider({ source: 'resident', shared, tokens: resident.tokens.length, resident });
     }
   }
-  for (const [key, { tokens, group }] of memory.entries()) {
-    if (group === search.keyring.group) {
-      consider({ source: 'memory', shared: usableTokens(search, tokens), tokens: tokens.length, key });
+  for (const stored of states.values('template')) {
+    if (stored.group === search.keyring.group) {
+      const shared = usableTokens(search, stored.tokens);
+      consider({ source: 'memory', shared, tokens: stored.tokens.length, stored });
     }
   }
   if (disk !== undefined) {

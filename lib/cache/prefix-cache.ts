@@ -1,6 +1,7 @@
 import { combinedSignal, throwIfAborted } from '../abort.js';
 import type { Engine } from '../engine/engine.js';
 import type { Sequence } from '../engine/sequence.js';
+import type { StateStore } from '../engine/state-store.js';
 import { HeadstartError } from '../errors.js';
 import { forgivingLogger, type Logger } from '../logger.js';
 import { SequenceState } from '../native/state.js';
@@ -18,9 +19,14 @@ import { TemplateLoader } from './template-loader.js';
 
 /** Options of a prefix cache. */
 export interface PrefixCacheOptions
-  extends Omit<CacheOptions, 'dir' | 'breakpoints' | 'stableTools' | 'maxResidentTemplates' | 'maxSavedBytes'> {
+  extends Omit<
+    CacheOptions,
+    'dir' | 'breakpoints' | 'stableTools' | 'maxResidentTemplates' | 'maxMemoryBytes' | 'maxSavedBytes'
+  > {
   /** The context that templates are computed in. */
   engine: Engine;
+  /** Keeps the states of templates in memory. It belongs to the caller. */
+  states: StateStore;
   /** Everything besides the tokens that changes KV bytes: see `keyComponents`. */
   components: KeyComponents;
   /** The cache directory. If null or absent, templates are kept in this process only. */
@@ -194,11 +200,11 @@ export class PrefixCache {
     this.#closing.abort();
     await this.#watcher?.close();
     await this.#loader.settled();
-    const { writeBehind, cumulative, disk, memory } = this.stores;
+    const { writeBehind, cumulative, disk, states } = this.stores;
     await writeBehind.settled();
     await cumulative?.write(this.stats.counts);
     await disk?.directory.close();
-    memory.clear();
+    states.clear('template');
   }
 
   #report(request: StartRequest, filled: Filled, begin: number): StartReport {

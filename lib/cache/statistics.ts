@@ -1,4 +1,4 @@
-import type { CacheStores } from './cache-stores.js';
+import { type CacheStores, storedTemplates } from './cache-stores.js';
 import type { StartReport } from './start-report.js';
 import { largeDirectoryWarning } from './write-behind.js';
 
@@ -91,7 +91,7 @@ export interface TemplateCacheStats extends TemplateCacheCounts {
   saveBlockedMs: number;
   /** Size of the directory's entries in bytes. 0 without a directory. */
   bytesOnDisk: number;
-  /** Size of the states in the memory tier in bytes. These states are outside the JavaScript heap. */
+  /** Size of the templates in the memory tier in bytes. `health().states` reports all states in memory. */
   bytesInMemory: number;
   /** Number of templates in sequences of the KV cache, ready to be forked. */
   residentTemplates: number;
@@ -179,7 +179,7 @@ export class StatsCounter {
 /** @param saveBlockedMs see {@link TemplateCacheStats.saveBlockedMs} */
 export function cacheStatistics(stats: StatsCounter, stores: CacheStores, saveBlockedMs: number): TemplateCacheStats {
   const { counts, hitsByTier, bytesByTier, evictions, hitRate, tokenHitRate, restoreMs } = stats;
-  const { residents, memory, disk, cumulative } = stores;
+  const { residents, states, disk, cumulative } = stores;
   const warning = disk && largeDirectoryWarning(disk);
   return {
     ...(disk === undefined
@@ -194,7 +194,7 @@ export function cacheStatistics(stats: StatsCounter, stores: CacheStores, saveBl
     restoreMs,
     saveBlockedMs,
     bytesOnDisk: disk?.index.totalBytes ?? 0,
-    bytesInMemory: memory.bytes,
+    bytesInMemory: states.status().byKind.template.bytes,
     residentTemplates: residents.count,
     residentCells: residents.cells,
     ...(cumulative && { totals: cumulative.with(counts) }),
@@ -203,8 +203,8 @@ export function cacheStatistics(stats: StatsCounter, stores: CacheStores, saveBl
 }
 
 /** The templates that this process keeps in the KV cache or in memory. */
-function sizesInProcess({ residents, memory }: CacheStores): { entries: number; totalTokens: number } {
-  const tokens = new Map([...memory.entries()].map(([key, template]) => [key, template.tokens.length]));
+function sizesInProcess({ residents, states }: CacheStores): { entries: number; totalTokens: number } {
+  const tokens = new Map(storedTemplates(states).map(({ key, tokens: { length } }) => [key, length]));
   for (const resident of residents.values()) {
     tokens.set(resident.key, resident.tokens.length);
   }

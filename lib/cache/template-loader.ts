@@ -2,10 +2,8 @@
 // prefill. If several starts in this or other processes need the same template, one of them computes it and the others
 // wait.
 import type { Engine } from '../engine/engine.js';
-import type { Sequence } from '../engine/sequence.js';
-import { HeadstartError } from '../errors.js';
+import type { StoredState } from '../engine/state-store.js';
 import type { Logger } from '../logger.js';
-import type { SequenceState } from '../native/state.js';
 import { sameTokens } from '../tokens.js';
 import type { CacheStores } from './cache-stores.js';
 import { type EntryLock, waitForLock } from './disk/entry-lock.js';
@@ -13,6 +11,7 @@ import { findNearest, type NearestTemplate, usableTokens } from './find-nearest.
 import { InFlight } from './in-flight.js';
 import type { PrefillEstimate } from './prefill-estimate.js';
 import type { Filled, StartRequest } from './start-request.js';
+import { type CopiedState, StateCopier } from './state-copier.js';
 
 export interface TemplateLoaderParts extends CacheStores {
   engine: Engine;
@@ -29,10 +28,12 @@ const MIN_WAIT_LIMIT_MS = 2000;
 
 export class TemplateLoader {
   readonly #parts: TemplateLoaderParts;
+  readonly #copier: StateCopier;
   readonly #filling = new InFlight();
 
   constructor(parts: TemplateLoaderParts) {
     this.#parts = parts;
+    this.#copier = new StateCopier(parts);
   }
 
   /** Resolves when the starts in progress have ended. */
@@ -68,7 +69,8 @@ export class TemplateLoader {
     const { engine } = this.#parts;
     await this.#decode(request, 0, () => Promise.resolve());
     if (engine.hasWindow) {
-      await this.#dropMaskedCells(request, await this.#capture(request.sequence));
+      const captured = await this.#copier.capture(request, request.key);
+      await this.#dropMaskedCells(request, captured).finally(() => captured?.transfer.end());
     }
     return { source: 'prefill', cache: 'bypass', cachedTokens: 0, bytes: 0, prefillMs: 0, reason };
   }
@@ -114,23 +116,23 @@ export class TemplateLoader {
 
   /** @returns the reason, as text, if the template is not in memory or cannot be restored */
   async #fromMemory(request: StartRequest): Promise<Filled | string> {
-    const { memory, disk, prefillEstimate } = this.#parts;
+    const { states, disk, prefillEstimate } = this.#parts;
     const { key, tokens } = request;
-    const kept = memory.get(key);
-    if (kept === undefined || !sameTokens(kept.tokens, tokens)) {
+    const stored = states.find(key);
+    if (stored === undefined || !sameTokens(stored.tokens, tokens)) {
       return 'absent';
     }
-    const state = kept.state.share(); // the store may close its own reference during the restore
     const begin = performance.now();
+    const { prefillMs = 0, state } = stored;
     const bytes = state.byteLength;
-    const failure = await this.#restore(request, state).finally(() => state.close());
+    const failure = await this.#restoreStored(request, stored);
     if (failure !== undefined) {
-      memory.delete(key);
+      states.drop(stored);
       return failure;
     }
     disk?.touch(key);
     prefillEstimate.noteRestore(tokens.length, performance.now() - begin);
-    return { source: 'memory', cache: 'hit', cachedTokens: tokens.length, bytes, prefillMs: kept.prefillMs };
+    return { source: 'memory', cache: 'hit', cachedTokens: tokens.length, bytes, prefillMs };
   }
 
   /** @returns the reason, as text, if the entry is not on disk or cannot be used */
@@ -141,23 +143,30 @@ export class TemplateLoader {
       return 'absent';
     }
     const begin = performance.now();
-    const lookup = await disk.read(key, tokens, signal);
-    if (lookup.state === undefined) {
-      return lookup.reason;
+    const read = await this.#copier.read(request, await disk.sizeOf(key), () => disk.read(key, tokens, signal));
+    if (typeof read === 'string') {
+      return read;
     }
-    const { state, bytes, prefillMs } = lookup;
-    const failure = await this.#restore(request, state).catch((error: unknown) => {
-      state.close();
-      throw error;
-    });
-    if (failure !== undefined) {
-      state.close();
-      return failure;
+    const { state, transfer, prefillMs } = read;
+    const bytes = state.byteLength;
+    try {
+      const failure = await this.#copier.restore(request, state, transfer);
+      if (failure !== undefined) {
+        return failure;
+      }
+      writeBehind.keep({ key, keyring, state, transfer, tokens, prefillMs });
+    } finally {
+      transfer.end(); // closes the state unless it was kept
     }
-    writeBehind.keep({ key, keyring, state, tokens, prefillMs });
     disk.touch(key);
     prefillEstimate.noteRestore(tokens.length, performance.now() - begin);
     return { source: 'disk', cache: 'hit', cachedTokens: tokens.length, bytes, prefillMs };
+  }
+
+  /** Restores a state of the store into the sequence. @returns the reason if the restore failed */
+  async #restoreStored(request: StartRequest, stored: StoredState): Promise<string | undefined> {
+    const release = this.#parts.states.hold(stored);
+    return this.#copier.restore(request, stored.state).finally(release);
   }
 
   /** Prefills. If another process is prefilling the same template, first waits for its entry, within a time limit. */
@@ -193,7 +202,7 @@ export class TemplateLoader {
    */
   async #prefill(request: StartRequest, problem: string, lock: EntryLock | undefined): Promise<Filled> {
     const { prefillEstimate, writeBehind } = this.#parts;
-    const { key, keyring, sequence, tokens } = request;
+    const { key, keyring, tokens } = request;
     const start = this.#parts.nearest ? await this.#fromNearest(request) : undefined;
     const from = start?.cachedTokens ?? 0;
     const begin = performance.now();
@@ -201,13 +210,14 @@ export class TemplateLoader {
     const ms = performance.now() - begin;
     prefillEstimate.notePrefill(tokens.length - from, ms);
     const prefillMs = from === 0 ? ms : Math.max(ms, prefillEstimate.expectedPrefillMs(tokens.length));
-    const state = await this.#capture(sequence);
+    const captured = await this.#copier.capture(request, key);
     let notSaved: string | undefined;
-    if (state === undefined) {
+    if (captured === undefined) {
       await lock?.release();
     } else {
-      notSaved = writeBehind.save({ key, keyring, state: state.share(), tokens, prefillMs }, lock);
-      await this.#dropMaskedCells(request, state);
+      await this.#dropMaskedCells(request, captured).finally(() => {
+        notSaved = writeBehind.save({ key, keyring, ...captured, tokens, prefillMs }, lock);
+      });
     }
     const miss = { source: 'prefill', cache: 'miss', cachedTokens: 0, bytes: 0, reason: problem } as const;
     return { ...(start ?? miss), prefillMs, ...(notSaved !== undefined && { notSaved }) };
@@ -219,12 +229,12 @@ export class TemplateLoader {
    * @returns undefined if there is no such prefix or it could not be restored; the sequence is then empty
    */
   async #fromNearest(request: StartRequest): Promise<Omit<Filled, 'prefillMs'> | undefined> {
-    const { engine, residents, memory, disk } = this.#parts;
+    const { engine, residents, states, disk } = this.#parts;
     const { keyring, sequence, tokens } = request;
     const search = { keyring, template: tokens, canTrim: engine.canTrim };
     await disk?.index.readTail();
     // Cells of a sliding window that sequences share are never freed, so only stored states are used there.
-    const nearest = await findNearest(search, engine.hasWindow ? [] : residents.values(), memory, disk);
+    const nearest = await findNearest(search, engine.hasWindow ? [] : residents.values(), states, disk);
     if (nearest === undefined) {
       return undefined;
     }
@@ -243,57 +253,70 @@ export class TemplateLoader {
    * tokens
    */
   async #loadNearest(nearest: NearestTemplate, request: StartRequest): Promise<number | undefined> {
-    const { residents } = this.#parts;
-    const { sequence } = request;
-    let bytes = 0;
+    const bytes = await this.#copyNearest(nearest, request);
+    if (bytes === undefined || nearest.shared === nearest.tokens) {
+      return bytes;
+    }
+    return (await request.sequence.trim(nearest.shared)) ? bytes : undefined;
+  }
+
+  /** Brings the whole nearest template into the sequence. @returns as {@link #loadNearest} */
+  async #copyNearest(nearest: NearestTemplate, request: StartRequest): Promise<number | undefined> {
+    const { residents, states } = this.#parts;
     if (nearest.source === 'resident') {
       if (residents.get(nearest.resident.key) !== nearest.resident) {
         return undefined; // it was evicted while files were read
       }
-      await residents.fork(nearest.resident, sequence);
-    } else {
-      const state =
-        nearest.source === 'memory'
-          ? this.#parts.memory.get(nearest.key)?.state.share()
-          : await this.#readNearest(nearest, request);
-      bytes = state?.byteLength ?? 0;
-      const restoring = state && this.#restore(request, state).finally(() => state.close());
-      const failure = restoring === undefined ? 'absent' : await restoring;
-      if (failure !== undefined) {
-        return undefined;
-      }
+      await residents.fork(nearest.resident, request.sequence);
+      return 0;
     }
-    if (nearest.shared < nearest.tokens && !(await sequence.trim(nearest.shared))) {
+    if (nearest.source === 'disk') {
+      return this.#restoreNearest(nearest, request);
+    }
+    const { stored } = nearest;
+    if (!states.has(stored)) {
       return undefined;
     }
-    return bytes;
+    const bytes = stored.state.byteLength;
+    return (await this.#restoreStored(request, stored)) === undefined ? bytes : undefined;
   }
 
   /**
-   * Reads the state of an entry that was found in the index. Undefined if the entry's tokens differ from those in the
-   * index.
+   * Restores an entry that was found in the index, unless its tokens differ from those in the index.
+   *
+   * @returns as {@link #loadNearest}
    */
-  async #readNearest(
+  async #restoreNearest(
     nearest: NearestTemplate & { source: 'disk' },
-    { keyring, tokens, signal }: StartRequest,
-  ): Promise<SequenceState | undefined> {
+    request: StartRequest,
+  ): Promise<number | undefined> {
     const { disk, engine } = this.#parts;
-    const read = await disk?.readEntry(nearest.entry, signal);
-    if (read?.state === undefined) {
+    const { keyring, tokens, signal } = request;
+    const { entry } = nearest;
+    if (disk === undefined) {
       return undefined;
     }
-    const entryTokens = read.state.tokens;
-    const search = { keyring, template: tokens, canTrim: engine.canTrim };
-    const isAsIndexed =
-      keyring.keyOf(entryTokens) === nearest.entry.key &&
-      usableTokens(search, entryTokens) === nearest.shared &&
-      entryTokens.length === nearest.tokens;
-    if (!isAsIndexed) {
-      read.state.close();
+    const read = await this.#copier.read(request, entry.bytes, () => disk.readEntry(entry, signal));
+    if (typeof read === 'string') {
       return undefined;
     }
-    disk?.touch(nearest.entry.key);
-    return read.state;
+    const { state, transfer } = read;
+    try {
+      const entryTokens = state.tokens;
+      const search = { keyring, template: tokens, canTrim: engine.canTrim };
+      const isAsIndexed =
+        keyring.keyOf(entryTokens) === entry.key &&
+        usableTokens(search, entryTokens) === nearest.shared &&
+        entryTokens.length === nearest.tokens;
+      if (!isAsIndexed) {
+        return undefined;
+      }
+      disk.touch(entry.key);
+      const bytes = state.byteLength;
+      return (await this.#copier.restore(request, state, transfer)) === undefined ? bytes : undefined;
+    } finally {
+      transfer.end();
+    }
   }
 
   /** Decodes the template from position `from` on. Cuts the prefill at breakpoints. */
@@ -317,45 +340,17 @@ export class TemplateLoader {
     }
   }
 
-  async #saveBreakpoint({ keyring, sequence, tokens }: StartRequest, cut: number, prefillMs: number): Promise<void> {
-    const { memory, disk, writeBehind } = this.#parts;
+  async #saveBreakpoint(request: StartRequest, cut: number, prefillMs: number): Promise<void> {
+    const { states, disk, writeBehind } = this.#parts;
+    const { keyring, tokens } = request;
     const head = tokens.slice(0, cut);
     const key = keyring.keyOf(head);
-    if (memory.has(key) || disk?.index.get(disk.nameOf(key)) !== undefined) {
+    if (states.find(key) !== undefined || disk?.index.get(disk.nameOf(key)) !== undefined) {
       return;
     }
-    const state = await this.#capture(sequence);
-    if (state !== undefined) {
-      writeBehind.save({ key, keyring, state, tokens: head, prefillMs });
-    }
-  }
-
-  /** @returns the reason if the restore failed; undefined if the state is in the sequence */
-  async #restore({ sequence, signal }: StartRequest, state: SequenceState): Promise<string | undefined> {
-    const { engine, logger } = this.#parts;
-    try {
-      await engine.withCells(() => sequence.restore(state), signal, sequence);
-      return undefined;
-    } catch (error) {
-      if (HeadstartError.isInstance(error, 'CLOSED') || HeadstartError.isInstance(error, 'ABORTED')) {
-        throw error;
-      }
-      logger?.('warn', `template cache: ${String(error)}`);
-      await sequence.clear();
-      return `not restored: ${error instanceof Error ? error.message : String(error)}`;
-    }
-  }
-
-  async #capture(sequence: Sequence): Promise<SequenceState | undefined> {
-    const { logger } = this.#parts;
-    try {
-      return await sequence.capture();
-    } catch (error) {
-      if (HeadstartError.isInstance(error, 'CLOSED')) {
-        throw error;
-      }
-      logger?.('warn', `template cache: not captured, ${String(error)}`);
-      return undefined;
+    const captured = await this.#copier.capture(request, key);
+    if (captured !== undefined) {
+      writeBehind.save({ key, keyring, ...captured, tokens: head, prefillMs });
     }
   }
 
@@ -364,20 +359,15 @@ export class TemplateLoader {
    * share them. A state contains no masked cells. So the sequence is cleared and restored from the captured state. Warm
    * starts restore the same state.
    */
-  async #dropMaskedCells(request: StartRequest, state: SequenceState | undefined): Promise<void> {
+  async #dropMaskedCells(request: StartRequest, captured: CopiedState | undefined): Promise<void> {
     const { engine } = this.#parts;
-    if (state === undefined) {
+    if (captured === undefined || !engine.hasWindow) {
       return;
     }
-    try {
-      if (engine.hasWindow) {
-        await request.sequence.clear();
-        if ((await this.#restore(request, state)) !== undefined) {
-          await this.#decode(request, 0, () => Promise.resolve());
-        }
-      }
-    } finally {
-      state.close();
+    const { state, transfer } = captured;
+    await request.sequence.clear();
+    if ((await this.#copier.restore(request, state, transfer)) !== undefined) {
+      await this.#decode(request, 0, () => Promise.resolve());
     }
   }
 }

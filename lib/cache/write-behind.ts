@@ -1,4 +1,6 @@
 // Puts captured states into the memory tier, and writes them to disk in the background.
+import type { StateStore, StoredState } from '../engine/state-store.js';
+import type { StateTransfer } from '../engine/state-transfers.js';
 import type { Logger } from '../logger.js';
 import type { SequenceState } from '../native/state.js';
 import type { CumulativeCounts } from './disk/cumulative-counts.js';
@@ -13,20 +15,21 @@ import {
 } from './disk/eviction.js';
 import { publish } from './events.js';
 import { ENTRY_FORMAT, type Keyring } from './key.js';
-import type { MemoryStore } from './memory-store.js';
 import type { StatsCounter } from './statistics.js';
 
 export interface CapturedTemplate {
   key: string;
   keyring: Keyring;
   state: SequenceState;
+  /** Owns the state until the state is stored. */
+  transfer: StateTransfer;
   tokens: Int32Array;
   /** Duration of the prefill of the whole template, ms. */
   prefillMs: number;
 }
 
 interface WriteBehindParts {
-  memory: MemoryStore;
+  states: StateStore;
   disk: DiskStore | undefined;
   cumulative: CumulativeCounts | undefined;
   budget: DirectoryBudget;
@@ -43,29 +46,41 @@ export class WriteBehind {
     this.#parts = parts;
   }
 
-  /** Moves a verified state to the memory tier. Closes the state if it does not fit there. */
-  keep({ key, keyring, state, tokens, prefillMs }: CapturedTemplate): void {
-    if (!this.#parts.memory.put(key, { state, tokens: tokens.slice(), group: keyring.group, prefillMs })) {
-      state.close();
-    }
+  /** Moves a verified state from its transfer to the memory tier. @returns undefined if it does not fit there */
+  keep({ key, keyring, state, transfer, tokens, prefillMs }: CapturedTemplate): StoredState | undefined {
+    const stored: StoredState = {
+      kind: 'template',
+      key,
+      group: keyring.group,
+      state,
+      tokens: tokens.slice(),
+      prefillMs,
+      onEvicted: () => {
+        this.#parts.stats.evictions.memory++;
+        publish({ type: 'evict', tier: 'memory', key, reason: 'other states needed its memory' });
+      },
+    };
+    return this.#parts.states.put(stored, transfer) ? stored : undefined;
   }
 
   /**
-   * Puts the state into the memory tier, and writes it to disk in the background. Takes ownership of the state and of
-   * the lock. Releases the lock when the entry is on disk or could not be saved.
+   * Puts the state into the memory tier and writes it to disk in the background. A state that does not fit into memory
+   * stays in its transfer until it is written. Takes ownership of the transfer and the lock. Releases the lock when the
+   * entry is on disk or could not be saved.
    *
    * @returns the reason if the template is too large for the directory
    */
   save(captured: CapturedTemplate, lock?: EntryLock): string | undefined {
-    const { disk } = this.#parts;
-    const state = captured.state.share(); // the memory tier may close its own handle before the file is written
-    this.keep(captured);
-    const reason = this.#whyTooLarge(captured, state);
+    const { disk, states } = this.#parts;
+    const stored = this.keep(captured);
+    const releaseState = stored === undefined ? () => captured.transfer.end() : states.hold(stored);
+    const reason = this.#whyTooLarge(captured);
     if (disk === undefined || reason !== undefined) {
-      state.close();
+      releaseState();
       this.#track(lock?.release());
     } else {
-      this.#track(this.#write(disk, captured, state, lock));
+      const written = this.#write(disk, captured, releaseState);
+      this.#track(written.finally(() => lock?.release()).then(() => this.#afterSave(disk, captured.key)));
     }
     return reason;
   }
@@ -96,7 +111,7 @@ export class WriteBehind {
     return toDelete.length;
   }
 
-  #whyTooLarge({ key, tokens }: CapturedTemplate, state: SequenceState): string | undefined {
+  #whyTooLarge({ key, state, tokens }: CapturedTemplate): string | undefined {
     const { disk, budget, stats, logger } = this.#parts;
     const { maxDiskBytes = Infinity } = budget;
     const bytes = state.byteLength + 4 * tokens.length;
@@ -119,9 +134,8 @@ export class WriteBehind {
 
   async #write(
     disk: DiskStore,
-    { key, keyring, prefillMs }: CapturedTemplate,
-    state: SequenceState,
-    lock: EntryLock | undefined,
+    { key, keyring, state, prefillMs }: CapturedTemplate,
+    releaseState: () => void,
   ): Promise<void> {
     const { stats, logger } = this.#parts;
     const begin = performance.now();
@@ -136,10 +150,8 @@ export class WriteBehind {
       logger?.('warn', `template cache: not saved, ${String(error)}`);
       publish({ type: 'save-failed', key, reason: String(error) });
     } finally {
-      state.close();
-      await lock?.release();
+      releaseState();
     }
-    await this.#afterSave(disk, key);
   }
 
   async #afterSave(disk: DiskStore, key: string): Promise<void> {

@@ -1,14 +1,33 @@
-import { LRUCache } from 'lru-cache';
+import { StateSizes } from '../engine/state-sizes.js';
+import type { StateStore, StoredState } from '../engine/state-store.js';
+import type { StateTransfer } from '../engine/state-transfers.js';
 import type { SequenceState } from '../native/state.js';
 import { isPrefix } from '../tokens.js';
 
-/** Budget for all checkpoints of an agent, in bytes. */
-const DEFAULT_BYTES = 128 * 1024 ** 2;
+/** A conversation. */
+export interface CheckpointOwner {
+  /** Whether one of its turns is in progress. */
+  readonly inProgress: boolean;
+}
+
+/** What to capture for a checkpoint. */
+export interface CheckpointRequest {
+  owner: CheckpointOwner;
+  /** Key group: see `groupOf`. */
+  group: string;
+  /** The contents of the sequence. */
+  tokens: Int32Array;
+  /**
+   * Whether the state belongs to the first prompt of a turn. If not, the new checkpoint replaces that of the previous
+   * step, and the checkpoint of the turn stays.
+   */
+  beginsTurn: boolean;
+}
 
 /** A state, and the conversations that can continue from it. A fork shares the checkpoints of its source. */
 interface Checkpoint {
-  readonly state: SequenceState;
-  readonly owners: Set<object>;
+  readonly stored: StoredState;
+  readonly owners: Set<CheckpointOwner>;
 }
 
 /**
@@ -28,90 +47,93 @@ interface OwnedCheckpoints {
 }
 
 /**
- * The checkpoints of all conversations, within one budget. The least recently used one is evicted first. A checkpoint
- * only saves work, so a conversation can lose it at any time.
+ * Knows which states in the store are checkpoints of which conversation. A checkpoint only saves work, so the store may
+ * drop it at any time.
  */
 export class Checkpoints {
-  readonly #maxBytes: number;
-  readonly #all: LRUCache<Checkpoint, Checkpoint>;
-  readonly #byOwner = new WeakMap<object, OwnedCheckpoints>();
-  /** By owner: the token count of a state that was too large for the budget. */
-  readonly #minRefusedTokens = new WeakMap<object, number>();
+  readonly #states: StateStore;
+  readonly #sizes = new StateSizes();
+  readonly #byOwner = new WeakMap<CheckpointOwner, OwnedCheckpoints>();
 
-  constructor(maxBytes = DEFAULT_BYTES) {
-    this.#maxBytes = maxBytes;
-    this.#all = new LRUCache({
-      maxSize: Math.max(1, Math.floor(maxBytes)),
-      sizeCalculation: ({ state }) => state.byteLength,
-      dispose: (checkpoint) => this.#close(checkpoint),
-    });
+  constructor(states: StateStore) {
+    this.#states = states;
+  }
+
+  /** Whether a state of this many tokens may fit into the store. */
+  mayFit(tokens = 0): boolean {
+    return (this.#sizes.expect(tokens) ?? 1) <= this.#states.maxBytes;
   }
 
   /**
-   * Whether a state of this many tokens may fit into the budget. False if an earlier state with as many or fewer
-   * tokens did not fit.
-   */
-  mayFit(owner: object, tokens = 0): boolean {
-    return this.#maxBytes > 0 && tokens < (this.#minRefusedTokens.get(owner) ?? Number.POSITIVE_INFINITY);
-  }
-
-  /**
-   * Adds a checkpoint and takes over `state`. Older checkpoints of the owner are dropped unless their tokens are a
-   * prefix of the new ones.
+   * Captures a checkpoint, unless the store has no space for it. Drops older checkpoints of the owner unless their
+   * tokens are a prefix of the new ones.
    *
-   * @param beginsTurn whether the state belongs to the first prompt of a turn. If not, the new checkpoint replaces that
-   *   of the previous step, and the checkpoint of the turn stays.
+   * @param capture copies the state out of the sequence
+   * @throws whatever `capture` throws.
    */
-  put(owner: object, state: SequenceState, beginsTurn: boolean): void {
-    if (state.byteLength > this.#maxBytes) {
-      this.#minRefusedTokens.set(owner, state.tokens.length); // shorter states may still fit
-      state.close();
+  async keep(request: CheckpointRequest, capture: () => Promise<SequenceState>): Promise<void> {
+    const { length } = request.tokens;
+    const owner = { kind: 'conversation', inProgress: () => request.owner.inProgress } as const;
+    const transfer = this.mayFit(length) ? this.#states.transfers.begin(owner, this.#sizes.expect(length)) : undefined;
+    if (transfer === undefined) {
       return;
     }
-    const checkpoint: Checkpoint = { state, owners: new Set([owner]) };
-    const older = this.#longestFirst(owner).filter((each) => isProperPrefix(each.state.tokens, state.tokens));
-    const { turn } = this.#byOwner.get(owner) ?? {};
-    const isStep = !beginsTurn && turn !== undefined && older.includes(turn);
-    this.#set(owner, isStep ? { turn, step: checkpoint } : { turn: checkpoint, step: older[0] });
-    this.#all.set(checkpoint, checkpoint);
+    try {
+      const state = await capture();
+      this.#sizes.note(length, state.byteLength);
+      if (transfer.accept(state)) {
+        this.#put(request, state, transfer);
+      }
+    } finally {
+      transfer.end(); // closes the state unless it was stored
+    }
   }
 
   /** The owner's longest checkpoint whose tokens are a prefix of `prompt`. Without `prompt`: the longest. */
-  get(owner: object, prompt?: Int32Array): SequenceState | undefined {
-    const checkpoint = this.#longestFirst(owner).find(
-      ({ state }) => prompt === undefined || isProperPrefix(state.tokens, prompt),
-    );
-    return checkpoint && this.#all.get(checkpoint)?.state;
+  get(owner: CheckpointOwner, prompt?: Int32Array): StoredState | undefined {
+    return this.#longestFirst(owner).find(({ stored }) => prompt === undefined || isProperPrefix(stored.tokens, prompt))
+      ?.stored;
+  }
+
+  /** Keeps a checkpoint in memory while it is used. @returns a function that ends this */
+  hold(stored: StoredState): () => void {
+    return this.#states.hold(stored);
   }
 
   /** Gives `to` the checkpoints of `from`. */
-  share(from: object, to: object): void {
+  share(from: CheckpointOwner, to: CheckpointOwner): void {
     const checkpoints = this.#byOwner.get(from);
     if (checkpoints !== undefined) {
       this.#set(to, { ...checkpoints });
     }
   }
 
-  drop(owner: object): void {
+  drop(owner: CheckpointOwner): void {
     this.#set(owner, {});
   }
 
-  /**
-   * Drops all checkpoints. Call it when the agent closes, or when adapters change: other adapters compute other states.
-   */
-  clear(): void {
-    this.#all.clear();
+  #put({ owner, group, tokens, beginsTurn }: CheckpointRequest, state: SequenceState, transfer: StateTransfer): void {
+    const owners = new Set([owner]);
+    const inProgress = () => [...owners].some((each) => each.inProgress);
+    const checkpoint: Checkpoint = { stored: { kind: 'conversation', group, state, tokens, inProgress }, owners };
+    if (this.#states.put(checkpoint.stored, transfer)) {
+      const older = this.#longestFirst(owner).filter(({ stored }) => isProperPrefix(stored.tokens, tokens));
+      const { turn } = this.#byOwner.get(owner) ?? {};
+      const isStep = !beginsTurn && turn !== undefined && older.includes(turn);
+      this.#set(owner, isStep ? { turn, step: checkpoint } : { turn: checkpoint, step: older[0] });
+    }
   }
 
-  /** The owner's checkpoints, the longest first. */
-  #longestFirst(owner: object): Checkpoint[] {
+  /** The owner's checkpoints that are still in the store, the longest first. */
+  #longestFirst(owner: CheckpointOwner): Checkpoint[] {
     const { turn, step } = this.#byOwner.get(owner) ?? {};
     return [turn, step]
       .filter((each) => each !== undefined)
-      .sort((a, b) => b.state.tokens.length - a.state.tokens.length);
+      .filter(({ stored }) => this.#states.has(stored))
+      .sort((a, b) => b.stored.tokens.length - a.stored.tokens.length);
   }
 
-  #set(owner: object, checkpoints: OwnedCheckpoints): void {
+  #set(owner: CheckpointOwner, checkpoints: OwnedCheckpoints): void {
     const previous = this.#longestFirst(owner);
     this.#byOwner.set(owner, checkpoints);
     const current = this.#longestFirst(owner);
@@ -121,21 +143,9 @@ export class Checkpoints {
     for (const each of previous.filter((one) => !current.includes(one))) {
       each.owners.delete(owner);
       if (each.owners.size === 0) {
-        this.#all.delete(each);
+        this.#states.drop(each.stored);
       }
     }
-  }
-
-  /** Removes the checkpoint from its owners and frees its state. */
-  #close(checkpoint: Checkpoint): void {
-    for (const owner of checkpoint.owners) {
-      const { turn, step } = this.#byOwner.get(owner) ?? {};
-      this.#byOwner.set(owner, {
-        turn: turn === checkpoint ? undefined : turn,
-        step: step === checkpoint ? undefined : step,
-      });
-    }
-    checkpoint.state.close();
   }
 }
 

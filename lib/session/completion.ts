@@ -1,4 +1,5 @@
 import { combinedSignal, eitherSignal } from '../abort.js';
+import { StateStore } from '../engine/state-store.js';
 import { HeadstartError } from '../errors.js';
 import { Generation } from '../generate/generation.js';
 import type { PartQueue } from '../generate/part-queue.js';
@@ -46,7 +47,7 @@ export type CompletionPart =
   | Omit<FinishPart, 'object'>;
 
 /** A completion keeps no checkpoints, because no later prompt continues it. */
-const NO_CHECKPOINTS = new Checkpoints(0);
+const NO_CHECKPOINTS = new Checkpoints(new StateStore(0));
 
 /**
  * Continues a text, without a chat template.

@@ -25,12 +25,17 @@ export class ConversationSequence implements ReplySequence {
   constructor(setup: SequenceSetup) {
     this.#setup = setup;
     this.#sequence = setup.engine.createSequence({ templateLength: setup.template.length });
-    this.#prefixLoader = new PrefixLoader(setup, this.#sequence);
+    this.#prefixLoader = new PrefixLoader(setup, this.#sequence, this);
   }
 
   /** While busy, the sequence cannot be evicted. */
   get busy(): boolean {
     return this.#sequence.busy;
+  }
+
+  /** Whether a turn is in progress. */
+  get inProgress(): boolean {
+    return this.#inProgress;
   }
 
   setBusy(busy: boolean): void {
@@ -56,7 +61,7 @@ export class ConversationSequence implements ReplySequence {
   close(): void {
     this.release();
     this.#setup.engine.swap.drop(this.#sequence);
-    this.#setup.checkpoints.drop(this.#sequence);
+    this.#setup.checkpoints.drop(this);
   }
 
   /** Leases an id and loads the template. */
@@ -162,7 +167,7 @@ export class ConversationSequence implements ReplySequence {
    */
   get wantsCheckpoints(): boolean {
     const { engine, checkpoints } = this.#setup;
-    return !engine.canTrim && !engine.reproducible && checkpoints.mayFit(this.#sequence);
+    return !engine.canTrim && !engine.reproducible && checkpoints.mayFit();
   }
 
   /**
@@ -189,7 +194,7 @@ export class ConversationSequence implements ReplySequence {
   async captureCheckpoint(): Promise<SwappedSequence | undefined> {
     const { engine, checkpoints, template } = this.#setup;
     const contents = await engine.swap.checkpointOf(this.#sequence);
-    const state = contents === undefined ? checkpoints.get(this.#sequence)?.share() : undefined;
+    const state = contents === undefined ? checkpoints.get(this)?.state.share() : undefined;
     return state === undefined
       ? contents
       : { tokens: state.tokens, templateTokens: template.length, chunks: [], state };
@@ -251,7 +256,7 @@ export class ConversationSequence implements ReplySequence {
    */
   async forkFrom(source: ConversationSequence): Promise<Pick<StartReport, 'source' | 'cache' | 'bytes'>> {
     const { engine, checkpoints } = this.#setup;
-    checkpoints.share(source.#sequence, this.#sequence);
+    checkpoints.share(source, this);
     // While a state is swapped out, the sequence of `source` may hold only the template.
     const isComplete = !source.#sequence.isEmpty && !engine.swap.has(source.#sequence);
     if (isComplete && engine.context.info.kvLayout === 'unified' && engine.window.admitsFork(source.#sequence)) {

@@ -5,7 +5,7 @@ import type { Sequence } from '../engine/sequence.js';
 import { HeadstartError } from '../errors.js';
 import type { SequenceState } from '../native/state.js';
 import { isPrefix } from '../tokens.js';
-import type { Checkpoints } from './checkpoints.js';
+import type { CheckpointOwner, Checkpoints } from './checkpoints.js';
 
 export interface SequenceSetup {
   engine: Engine;
@@ -30,10 +30,12 @@ export interface SequenceSetup {
 export class PrefixLoader {
   readonly #setup: SequenceSetup;
   readonly #sequence: Sequence;
+  readonly #owner: CheckpointOwner;
 
-  constructor(setup: SequenceSetup, sequence: Sequence) {
+  constructor(setup: SequenceSetup, sequence: Sequence, owner: CheckpointOwner) {
     this.#setup = setup;
     this.#sequence = sequence;
+    this.#owner = owner;
   }
 
   /** Loads the template. Without a template it loads nothing. */
@@ -83,34 +85,34 @@ export class PrefixLoader {
     return cachedTokens;
   }
 
-  /** Captures the sequence as a checkpoint: see {@link Checkpoints.put}. */
+  /** Captures the sequence as a checkpoint: see {@link Checkpoints.keep}. */
   async keepCheckpoint(beginsTurn: boolean): Promise<void> {
-    const { checkpoints } = this.#setup;
-    if (!checkpoints.mayFit(this.#sequence, this.#sequence.length)) {
-      return;
-    }
+    const { checkpoints, cache, tenant } = this.#setup;
+    const { group } = cache.keyring(tenant);
+    const tokens = this.#sequence.tokens.slice();
     try {
-      checkpoints.put(this.#sequence, await this.#sequence.capture(), beginsTurn);
+      const request = { owner: this.#owner, group, tokens, beginsTurn };
+      await checkpoints.keep(request, () => this.#sequence.capture());
     } catch (error) {
       if (HeadstartError.isInstance(error, 'CLOSED')) {
         throw error;
       }
-      checkpoints.drop(this.#sequence);
+      checkpoints.drop(this.#owner);
     }
   }
 
   /** @returns whether a checkpoint that is longer than the template was loaded */
   async #loadCheckpoint(prompt: Int32Array, signal: AbortSignal): Promise<boolean> {
     const { checkpoints, template } = this.#setup;
-    // Shared, because the store may drop its own reference during the restore.
-    const state = checkpoints.get(this.#sequence, prompt)?.share();
-    if (state === undefined) {
+    const checkpoint = checkpoints.get(this.#owner, prompt);
+    if (checkpoint === undefined || checkpoint.tokens.length <= template.length) {
       return false;
     }
+    const release = checkpoints.hold(checkpoint);
     try {
-      return state.tokens.length > template.length && (await this.#restore(state, signal));
+      return await this.#restore(checkpoint.state, signal);
     } finally {
-      state.close();
+      release();
     }
   }
 
@@ -124,7 +126,7 @@ export class PrefixLoader {
       if (HeadstartError.isInstance(error, 'CLOSED') || HeadstartError.isInstance(error, 'ABORTED')) {
         throw error;
       }
-      checkpoints.drop(this.#sequence); // a checkpoint only saves work
+      checkpoints.drop(this.#owner); // a checkpoint only saves work
       await this.#clear();
       return false;
     }

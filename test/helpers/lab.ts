@@ -9,6 +9,7 @@ import {
   type PrefixCacheOptions,
   RwLock,
   type StartOptions,
+  StateStore,
   TemplateCache,
   type TenantOptions,
 } from 'llama-headstart/internal';
@@ -30,7 +31,7 @@ export interface LabOptions {
   /**
    * Additional options of the cache. By default the cache reuses only exact matches and requires no free disk space.
    */
-  cache?: Partial<PrefixCacheOptions>;
+  cache?: Partial<PrefixCacheOptions> & { maxMemoryBytes?: number };
 }
 
 /** A template of the template cache: the tokens of a shared prefix. No chat template is involved. */
@@ -83,13 +84,15 @@ export class Lab {
       context: context.info,
     });
     Object.assign(components, options.components);
+    const { maxMemoryBytes = 2 ** 28, ...cache } = options.cache ?? {};
     const prefixCache = await PrefixCache.open({
       engine,
+      states: new StateStore(maxMemoryBytes),
       components,
       dir: directory,
       minFreeDiskBytes: 0,
       reuse: 'exact',
-      ...options.cache,
+      ...cache,
     });
     return new Lab(model, engine, prefixCache);
   }

@@ -1,5 +1,12 @@
 import { type AgentOptions, AgentServer, type CacheOptions, type ModelConfig, type Tool } from 'llama-headstart';
-import { group, parseOptions, resolveAgentOptions, resolveContextSizes, text } from 'llama-headstart/internal';
+import {
+  defaultMemoryBytes,
+  group,
+  parseOptions,
+  resolveAgentOptions,
+  resolveContextSizes,
+  text,
+} from 'llama-headstart/internal';
 import { describe, expect, it } from 'vitest';
 
 const SOURCE = 'model.gguf';
@@ -251,7 +258,7 @@ describe("an agent's options", () => {
         valueType: 'f16',
         flashAttention: true,
       },
-      cache: { dir: '.cache/templates', maxResidentTemplates: 4, maxMemoryBytes: 268_435_456 },
+      cache: { dir: '.cache/templates', maxResidentTemplates: 4, maxMemoryBytes: defaultMemoryBytes() },
       reproducible: false,
     });
     expect(config.model.nThreads).toBeGreaterThan(0);
@@ -259,6 +266,14 @@ describe("an agent's options", () => {
     for (const frozen of [config, config.model, config.cache, config.model.retryConfig, config.sampling]) {
       expect(Object.isFrozen(frozen)).toBe(true);
     }
+  });
+
+  it('budget one eighth of the memory that the process may use, but at least 512 MiB, for states', () => {
+    const gibibyte = 1024 ** 3;
+    expect(defaultMemoryBytes(64 * gibibyte, 0)).toBe(8 * gibibyte); // the limit is unknown
+    expect(defaultMemoryBytes(64 * gibibyte, 2 ** 63)).toBe(8 * gibibyte); // there is no limit
+    expect(defaultMemoryBytes(64 * gibibyte, 16 * gibibyte)).toBe(2 * gibibyte);
+    expect(defaultMemoryBytes(64 * gibibyte, gibibyte)).toBe(gibibyte / 2);
   });
 
   it('get the values that `reproducible` requires, and refuse values that contradict `reproducible`', () => {

@@ -49,6 +49,12 @@ export class DiskStore {
     return lookup;
   }
 
+  /** Size of the entry's file in bytes; 0 if there is none. */
+  async sizeOf(key: string): Promise<number> {
+    const indexed = this.index.get(this.nameOf(key));
+    return indexed?.bytes ?? (await stat(this.directory.join(entryName(key))).catch(() => undefined))?.size ?? 0;
+  }
+
   /** Reads an entry of the index. Unlike {@link read}, does not compare the tokens: the caller must do that. */
   readEntry({ name, key }: IndexedEntry, signal?: AbortSignal): Promise<DiskLookup> {
     return this.#readName(name, key, signal);

@@ -5,7 +5,7 @@ import { throwIfAborted } from '../../abort.js';
 import { HeadstartError } from '../../errors.js';
 import { SequenceState } from '../../native/state.js';
 import { abortSignal, callable, group, type OptionsOf } from '../../option-types.js';
-import type { CacheStores } from '../cache-stores.js';
+import { type CacheStores, storedTemplates } from '../cache-stores.js';
 import { ENTRY_FORMAT, type KeyComponents, templateKey } from '../key.js';
 import type { DiskStore } from './disk-store.js';
 import { type EntryMetadata, isEntryName, pinName } from './entry.js';
@@ -75,7 +75,7 @@ export interface VerifyOptions extends OptionsOf<typeof VERIFY> {}
 
 export const VERIFY_OPTIONS = group(VERIFY);
 
-export async function listEntries({ residents, memory, disk }: CacheStores): Promise<CacheEntry[]> {
+export async function listEntries({ residents, states, disk }: CacheStores): Promise<CacheEntry[]> {
   const entries = new Map<string, CacheEntry>();
   const entryOf = (key: string, tokens: number, prefillMs: number): CacheEntry => {
     const entry = entries.get(key) ?? { key, tokens, bytes: 0, tiers: [], pinned: residents.isPinned(key), prefillMs };
@@ -85,7 +85,7 @@ export async function listEntries({ residents, memory, disk }: CacheStores): Pro
   for (const { key, tokens, prefillMs } of residents.values()) {
     entryOf(key, tokens.length, prefillMs).tiers.push('resident');
   }
-  for (const [key, { tokens, prefillMs }] of memory.entries()) {
+  for (const { key, tokens, prefillMs = 0 } of storedTemplates(states)) {
     entryOf(key, tokens.length, prefillMs).tiers.push('memory');
   }
   for (const file of await datedEntries(disk)) {
@@ -115,7 +115,7 @@ export async function inspectEntry(stores: CacheStores, key: string): Promise<Ca
 }
 
 /** Verifies the entries one after another, so that restores of sessions can run in between. */
-export async function verifyEntries({ disk }: CacheStores, options: VerifyOptions): Promise<VerifyReport> {
+export async function verifyEntries({ disk, states }: CacheStores, options: VerifyOptions): Promise<VerifyReport> {
   const report: VerifyReport = { checked: 0, intact: 0, corrupt: 0, foreign: 0, bytes: 0 };
   if (disk === undefined) {
     return report;
@@ -123,7 +123,8 @@ export async function verifyEntries({ disk }: CacheStores, options: VerifyOption
   const names = (await disk.index.refresh()).filter(isEntryName);
   for (const [index, name] of names.entries()) {
     throwIfAborted(options.signal);
-    await verifyEntry(disk, name, report, options.signal);
+    const transfer = await states.transfers.wait({ kind: 'request' }, disk.index.get(name)?.bytes, options.signal);
+    await verifyEntry(disk, name, report, options.signal).finally(() => transfer.end());
     options.onProgress?.(index + 1, names.length);
   }
   return report;
@@ -162,13 +163,10 @@ export async function pruneDirectory(stores: CacheStores, budget: DirectoryBudge
 }
 
 /** @returns the number of deleted entries */
-export async function clearEverything({ residents, memory, disk }: CacheStores): Promise<number> {
-  const keys = new Set([
-    ...[...residents.values()].map(({ key }) => key),
-    ...[...memory.entries()].map(([key]) => key),
-  ]);
+export async function clearEverything({ residents, states, disk }: CacheStores): Promise<number> {
+  const keys = new Set([...residents.values(), ...storedTemplates(states)].map(({ key }) => key));
   residents.dropAll('the cache was cleared');
-  memory.clear();
+  states.clear('template');
   await disk?.index.refresh();
   for (const { key, name } of [...(disk?.index.values() ?? [])]) {
     keys.add(key);
@@ -179,17 +177,19 @@ export async function clearEverything({ residents, memory, disk }: CacheStores):
 }
 
 /** @returns whether the template was cached */
-export async function invalidateKey({ residents, memory, disk }: CacheStores, key: string): Promise<boolean> {
+export async function invalidateKey({ residents, states, disk }: CacheStores, key: string): Promise<boolean> {
   const resident = residents.get(key);
-  const wasInProcess = resident !== undefined || memory.has(key);
+  const stored = states.find(key);
   if (resident !== undefined) {
     residents.drop(resident, 'the template was invalidated');
   }
-  memory.delete(key);
+  if (stored !== undefined) {
+    states.drop(stored);
+  }
   await disk?.index.refresh();
   const entry = disk?.index.get(disk.nameOf(key));
   if (entry?.key !== key) {
-    return wasInProcess;
+    return resident !== undefined || stored !== undefined;
   }
   await disk?.delete(entry.name);
   return true;
@@ -198,9 +198,9 @@ export async function invalidateKey({ residents, memory, disk }: CacheStores, ke
 /**
  * Pins or unpins a template. A pin is a file next to the entry: so it applies to other processes and after a restart.
  */
-export async function setPinned({ residents, memory, disk }: CacheStores, key: string, pinned: boolean): Promise<void> {
+export async function setPinned({ residents, states, disk }: CacheStores, key: string, pinned: boolean): Promise<void> {
   residents.setPinned(key, pinned);
-  memory.setPinned(key, pinned);
+  states.setPinned(key, pinned);
   if (disk === undefined) {
     return;
   }

@@ -1,0 +1,135 @@
+// Copies states out of sequences and back into them.
+import type { Engine } from '../engine/engine.js';
+import type { Sequence } from '../engine/sequence.js';
+import { StateSizes } from '../engine/state-sizes.js';
+import type { StateStore } from '../engine/state-store.js';
+import type { StateTransfer } from '../engine/state-transfers.js';
+import { HeadstartError } from '../errors.js';
+import type { Logger } from '../logger.js';
+import type { SequenceState } from '../native/state.js';
+import type { DiskLookup } from './disk/disk-store.js';
+import type { StartRequest } from './start-request.js';
+
+/** A state that is in memory, but not in the store yet. */
+export interface CopiedState {
+  state: SequenceState;
+  /** Owns the state. */
+  transfer: StateTransfer;
+}
+
+export interface StateCopierParts {
+  engine: Engine;
+  states: StateStore;
+  logger: Logger | undefined;
+}
+
+/** A failed copy is never an error, because the template can be prefilled instead. */
+export class StateCopier {
+  readonly #parts: StateCopierParts;
+  readonly #sizes = new StateSizes();
+
+  constructor(parts: StateCopierParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Captures the state of a sequence. Waits while another state exceeds the memory budget.
+   *
+   * @returns undefined if the state could not be captured
+   * @throws HeadstartError `ABORTED`, `CLOSED`.
+   */
+  async capture(
+    { sequence, signal }: Pick<StartRequest, 'sequence' | 'signal'>,
+    key: string,
+  ): Promise<CopiedState | undefined> {
+    const { states, logger } = this.#parts;
+    const { length } = sequence;
+    const expected = this.#sizes.expect(length);
+    const transfer = await states.transfers.waitWithCells({ kind: 'template', key }, expected, signal);
+    if (transfer === undefined) {
+      logger?.('warn', 'template cache: not captured, the restore of another large state waits for KV cells');
+      return undefined;
+    }
+    try {
+      const state = await sequence.capture();
+      this.#sizes.note(length, state.byteLength);
+      if (transfer.accept(state)) {
+        return { state, transfer };
+      }
+      logger?.('warn', 'template cache: not captured, not enough memory: raise `maxMemoryBytes`');
+    } catch (error) {
+      transfer.end();
+      if (HeadstartError.isInstance(error, 'CLOSED')) {
+        throw error;
+      }
+      logger?.('warn', `template cache: not captured, ${String(error)}`);
+    }
+    return undefined;
+  }
+
+  /**
+   * Reads a state from disk. Waits while another state exceeds the memory budget.
+   *
+   * @param bytes size of the file; 0 if it is unknown
+   * @returns the read state, or the reason why it cannot be used
+   * @throws HeadstartError `ABORTED`, `CLOSED`.
+   */
+  async read(
+    { key, signal }: StartRequest,
+    bytes: number,
+    read: () => Promise<DiskLookup>,
+  ): Promise<(CopiedState & { prefillMs: number }) | string> {
+    const transfer = await this.#parts.states.transfers.wait({ kind: 'template', key }, bytes, signal);
+    try {
+      const lookup = await read();
+      if (lookup.state === undefined) {
+        transfer.end();
+        return lookup.reason;
+      }
+      const { state, prefillMs } = lookup;
+      return transfer.accept(state)
+        ? { state, transfer, prefillMs }
+        : 'unreadable: the file has grown and is too large for the memory budget';
+    } catch (error) {
+      transfer.end();
+      throw error;
+    }
+  }
+
+  /**
+   * Restores a state into the empty sequence of the request.
+   *
+   * @param transfer the transfer that owns the state, if it is not in the store
+   * @returns the reason if the restore failed: the sequence is then empty
+   * @throws HeadstartError `ABORTED`, `CLOSED`.
+   */
+  async restore(
+    { sequence, signal }: StartRequest,
+    state: SequenceState,
+    transfer?: StateTransfer,
+  ): Promise<string | undefined> {
+    const { engine, logger } = this.#parts;
+    try {
+      await engine.withCells(() => this.#tryRestore(sequence, state, transfer), signal, sequence);
+      return undefined;
+    } catch (error) {
+      if (HeadstartError.isInstance(error, 'CLOSED') || HeadstartError.isInstance(error, 'ABORTED')) {
+        throw error;
+      }
+      logger?.('warn', `template cache: ${String(error)}`);
+      await sequence.clear();
+      return `not restored: ${error instanceof Error ? error.message : String(error)}`;
+    }
+  }
+
+  /** Tells the transfer whether it waits for KV cells, because starts that hold cells must not wait for it then. */
+  async #tryRestore(sequence: Sequence, state: SequenceState, transfer: StateTransfer | undefined): Promise<void> {
+    try {
+      await sequence.restore(state);
+    } catch (error) {
+      transfer?.setWaitsForCells(HeadstartError.isInstance(error, 'NO_KV_SLOT'));
+      throw error;
+    }
+    transfer?.setWaitsForCells(false);
+  }
+}

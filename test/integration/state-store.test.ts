@@ -1,0 +1,117 @@
+// Every state outside the KV cache counts against one budget: `cache.maxMemoryBytes`.
+import { type AgentHealth, type AgentServer, subscribeDiagnostics } from 'llama-headstart';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { agentOptions, startAgent, temporaryDirectory } from '../helpers/agents.js';
+import { type MicroModelName, microModel } from '../helpers/models.js';
+import { entriesIn, numberedTemplate, openLab } from '../helpers/open-lab.js';
+import { inOtherProcess } from '../helpers/processes.js';
+
+/** Size of one template's state in bytes, and the agent's start report. */
+async function measureTemplate(name: MicroModelName) {
+  const agent = await startAgent({ name, maxResidentTemplates: 0 });
+  const session = await agent.createSession();
+  const { bytes, count } = agent.health().states;
+  expect(count).toBe(1);
+  await agent.close();
+  return { bytes, templateTokens: session.report.templateTokens };
+}
+
+/** Samples the health of an agent after each decode, and after each prefill. */
+function sampleStates(agent: AgentServer): AgentHealth['states'][] {
+  const samples: AgentHealth['states'][] = [];
+  for (const channel of ['decode', 'prefill', 'turn', 'session'] as const) {
+    onTestFinished(subscribeDiagnostics(channel, () => samples.push(agent.health().states)));
+  }
+  return samples;
+}
+
+describe('a template of three times the budget', () => {
+  it.each(['dense', 'sliding-window', 'recurrent'] as const)(
+    'is saved and restarts from disk, in this process and in another (%s memory)',
+    async (name) => {
+      const { bytes, templateTokens } = await measureTemplate(name);
+      const cacheDir = await temporaryDirectory();
+      const settings = { name, cacheDir, maxResidentTemplates: 0, maxMemoryBytes: Math.floor(bytes / 3) };
+      const first = await startAgent(settings);
+      const { report } = await first.createSession();
+      expect(report).toMatchObject({ source: 'prefill', cache: 'miss' });
+      await first.flush();
+      expect(report.notSaved).toBeUndefined();
+      expect(await entriesIn(cacheDir)).toHaveLength(1);
+      expect(first.health().states).toMatchObject({ bytes: 0, count: 0, transferBytes: 0 });
+      const again = await first.createSession();
+      expect(again.report).toMatchObject({ source: 'disk', cache: 'hit', cachedTokens: templateTokens, bytes });
+      expect(first.health().states).toMatchObject({ bytes: 0, count: 0, transferBytes: 0 });
+      await first.close();
+      const other = await inOtherProcess('agent', { options: agentOptions(settings) });
+      expect(other.report).toMatchObject({ source: 'disk', cache: 'hit', cachedTokens: templateTokens, bytes });
+    },
+  );
+
+  it('displaces no state in memory, and its bytes are reported while it is captured, written and read', async () => {
+    const lab = await openLab({ path: microModel('dense'), residents: 0, directory: await temporaryDirectory() });
+    const { states } = lab.prefixCache.stores;
+    await lab.start(numberedTemplate(1, 50));
+    const small = states.status();
+    expect(small.count).toBe(1);
+    await lab.cache.clear();
+    const bounded = await openLab({
+      residents: 0,
+      directory: await temporaryDirectory(),
+      cache: { maxMemoryBytes: 2 * small.bytes },
+    });
+    const { status } = { status: () => bounded.prefixCache.stores.states.status() };
+    await bounded.start(numberedTemplate(1, 50));
+    await bounded.cache.flush();
+    await bounded.start(numberedTemplate(2, 300));
+    expect(status().bytes).toBe(small.bytes);
+    expect(status().transferBytes).toBeGreaterThan(5 * small.bytes); // it is being written
+    await bounded.cache.flush();
+    expect(status()).toMatchObject({ bytes: small.bytes, count: 1, transferBytes: 0 });
+    expect((await bounded.start(numberedTemplate(1, 50))).source).toBe('memory');
+    expect((await bounded.start(numberedTemplate(2, 300))).source).toBe('disk');
+    expect(bounded.cache.stats()).toMatchObject({ evictions: { memory: 0 }, bytesInMemory: small.bytes });
+  });
+
+  it('is saved also if several such templates start at the same time', async () => {
+    const directory = await temporaryDirectory();
+    const lab = await openLab({ residents: 0, sessions: 4, directory, cache: { maxMemoryBytes: 1 } });
+    const seeds = [1, 2, 3, 4];
+    const sources = async () =>
+      (await Promise.all(seeds.map((seed) => lab.start(numberedTemplate(seed))))).map(({ source }) => source);
+    expect(await sources()).toEqual(seeds.map(() => 'prefill'));
+    await lab.cache.flush();
+    expect(await entriesIn(directory)).toHaveLength(seeds.length);
+    expect(await sources()).toEqual(seeds.map(() => 'disk'));
+    expect(lab.prefixCache.stores.states.status()).toMatchObject({ bytes: 0, transferBytes: 0 });
+  });
+});
+
+describe('the memory of many sessions', () => {
+  it('stays within the budget at every moment, with 64 sessions that each have checkpoints', async () => {
+    const { bytes } = await measureTemplate('recurrent');
+    const maxMemoryBytes = Math.floor(6.5 * bytes);
+    const agent = await startAgent({ name: 'recurrent', nSeqMax: 4, contextSize: 512, maxMemoryBytes });
+    const samples = sampleStates(agent);
+    const sessions = await Promise.all(Array.from({ length: 64 }, () => agent.createSession()));
+    await Promise.all(sessions.map((session, index) => session.send(`Hello ${index}`, { maxTokens: 2 })));
+    expect(samples.length).toBeGreaterThan(64);
+    for (const { bytes: kept, maxBytes } of samples) {
+      expect(maxBytes).toBe(maxMemoryBytes);
+      expect(kept).toBeLessThanOrEqual(maxBytes);
+    }
+    const largest = Math.max(...samples.map(({ bytes: kept, transferBytes }) => kept + transferBytes));
+    expect(largest).toBeLessThanOrEqual(maxMemoryBytes + 1.1 * bytes); // one transfer may exceed it
+    const { count, byKind } = agent.health().states;
+    expect(count).toBe(6);
+    expect(byKind.conversation.count + byKind.template.count).toBe(count);
+    expect(agent.getTemplateCacheStats().bytesInMemory).toBe(byKind.template.bytes);
+    await Promise.all(sessions.map((session) => session.close()));
+    expect(agent.health().states.byKind.conversation).toEqual({ count: 0, bytes: 0 });
+  });
+
+  it('is half a gibibyte or more by default', async () => {
+    const agent = await startAgent();
+    expect(agent.health().states.maxBytes).toBeGreaterThanOrEqual(512 * 1024 ** 2);
+  });
+});
