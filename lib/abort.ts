@@ -95,8 +95,8 @@ export async function waitInQueue<T>(
 const sources = new WeakMap<AbortSignal, readonly AbortSignal[]>();
 
 /**
- * Returns a new signal that fires when one of `signals` fires. A new signal has no listeners, and that helps because
- * Node.js warns about a signal with more than ten.
+ * Returns a new signal that fires when one of `signals` fires. Listeners on the new signal do not count as listeners of
+ * `signals`: Node.js warns about a signal with more than ten listeners.
  */
 export function combinedSignal(...signals: readonly (AbortSignal | undefined)[]): AbortSignal {
   const present = signals.filter((signal) => signal !== undefined);

@@ -60,19 +60,19 @@ export const MIROSTAT_OPTIONS: Group<MirostatOptions> = group(MIROSTAT);
 
 /** These schemas do not check texts and token ids. The sampler does that, because it knows the vocabulary. */
 export const SAMPLING = {
-  /** 0 to 100. Below 0.001 the most likely token is always chosen. @default 0.8; in a `Sampler` 0 */
+  /** 0 to 100. Below 0.001 the most likely token is always chosen. @default 0.8 (0 in a `Sampler`) */
   temperature: number(0, 100).optional(),
-  /** How far the entropy may raise or lower the temperature. Must be less than `temperature`. @default 0 */
+  /** Largest change of the temperature by the entropy, up or down. Must be less than `temperature`. @default 0 */
   dynamicTemperatureRange: number(0, 100).optional(),
   /** Exponent of the dynamic temperature, 0.01 to 100. @default 1 */
   dynamicTemperatureExponent: number(0.01, 100).optional(),
-  /** Keep the k most likely tokens; 0 keeps all. @default 40; in a `Sampler` 0 */
+  /** Keep the k most likely tokens; 0 keeps all. @default 40 (0 in a `Sampler`) */
   topK: integer(0, 2 ** 31 - 1).optional(),
-  /** Keep the most likely tokens that together have this probability, 0 to 1. @default 0.95; in a `Sampler` 1 */
+  /** Keep the most likely tokens that together have this probability, 0 to 1. @default 0.95 (1 in a `Sampler`) */
   topP: number(0, 1).optional(),
   /**
-   * Keep tokens with at least this share of the most likely token's probability, 0 to 1. @default 0.05; in a `Sampler`
-   * 0
+   * Keep tokens with at least this share of the most likely token's probability, 0 to 1.
+   * @default 0.05 (0 in a `Sampler`)
    */
   minP: number(0, 1).optional(),
   /** Locally typical sampling: keep the most typical tokens that together have this probability, 0 to 1. @default 1 */

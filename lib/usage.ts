@@ -3,22 +3,22 @@
  * fails or is aborted reports its cost up to then.
  */
 export interface Usage {
-  /** Tokens in the prompts, the cached ones included. */
+  /** Tokens in the prompts, including the cached tokens. */
   inputTokens: number;
   /** Prompt tokens that were already in the KV cache. */
   cachedInputTokens: number;
-  /** Generated tokens, the reasoning included, without the tokens that ended a reply. */
+  /** Generated tokens, including reasoning, but without the tokens that ended a reply. */
   outputTokens: number;
   /**
-   * Generated tokens that belong to reasoning. The markup that opens the reasoning is counted, the markup that closes
-   * it is not.
+   * Generated tokens that belong to reasoning. The markup that opens the reasoning is counted. The markup that closes
+   * the reasoning is not counted.
    */
   reasoningTokens: number;
   /** Time from the call to the first token, in ms. 0 if there was no token. */
   firstTokenMs: number;
   /**
-   * Generated tokens per second after the first token of each step. Pauses for a slow
-   * reader are left out. 0 if no step had a second token.
+   * Generated tokens per second, after the first token of each step. Pauses for a slow reader are not counted. 0 if no
+   * step had a second token.
    */
   tokensPerSecond: number;
   /**

@@ -28,7 +28,7 @@ export interface GenerateRequest {
   longReplySampler?: ((text: Int32Array) => Promise<Sampler | undefined>) | undefined;
   /** Called after each token. Returns true if the reply is complete: the reply then ends with `stop`. */
   isComplete?: (() => boolean) | undefined;
-  /** How many of the most likely tokens to report for each token of the reply. Undefined reports nothing. */
+  /** Number of most likely tokens to report for each token of the reply. If undefined, nothing is reported. */
   logProbabilities: number | undefined;
   repetition: RepetitionGuardOptions | undefined;
   /** Control tokens whose text belongs to the reply. */

@@ -63,18 +63,18 @@ export interface CompactionReport {
   summary: string;
   /** The number of messages that the summary replaces. */
   replacedMessages: number;
-  /** Tokens of the conversation before the compaction, the template included. */
+  /** Tokens of the conversation before the compaction, including the template. */
   tokensBefore: number;
-  /** Tokens of the conversation after the compaction, the template included. */
+  /** Tokens of the conversation after the compaction, including the template. */
   tokensAfter: number;
 }
 
 /**
  * A part of a turn, streamed while the turn runs.
  *
- * Each `tool-call` comes after its `tool-input-start` and at least one `tool-input-delta`. A `tool-input-start` without
- * a `tool-call` belongs to an unfinished call: the reply was cut off or aborted inside the call, or its text was not a
- * call in the end.
+ * Each `tool-call` comes after its `tool-input-start` and at least one `tool-input-delta`. A `tool-input-start` may
+ * have no `tool-call`. The reason: the reply was cut off or aborted inside the call, or more text showed that it was no
+ * call.
  */
 export type StreamPart =
   /** A piece of the reply. */

@@ -70,7 +70,10 @@ function byQuantization(paths: readonly string[], { quantization }: ModelSelecti
   );
 }
 
-/** The models among the files, a split model as its first part. Projectors and importance matrices are not models. */
+/**
+ * The models among the files. A split model appears only as its first part. Leaves out projectors and importance
+ * matrices.
+ */
 function distinctModels(paths: readonly string[]): string[] {
   return paths.filter(
     (path) => path.endsWith('.gguf') && shardPaths(path)[0] === path && !/(^|[-._/])(mmproj|imatrix)\b/i.test(path),

@@ -51,7 +51,7 @@ export const MODEL = {
   /** LoRA adapters, applied in this order. @default none */
   loras: LORAS.default([]),
   /**
-   * Most tokens that one session may hold. A value above the model's training length causes a warning
+   * Maximum number of tokens that one session may hold. A value above the model's training length causes a warning
    * (`CONTEXT_OVER_TRAINING`): see `ropeScaling`. @default the smaller of the model's training length and 8,192 (split:
    * 4,096)
    */
@@ -66,11 +66,14 @@ export const MODEL = {
   ropeFrequencyScale: number(1e-6, 1).optional(),
   /** RoPE base frequency. @default the model's own */
   ropeFrequencyBase: number(1, 1e12).optional(),
-  /** Cells of the KV cache for all sessions together, one per token. @default 2 x contextSize when unified, nSeqMax x contextSize when split */
+  /**
+   * Number of cells in the KV cache for all sessions together. Each token needs one cell.
+   * @default 2 x contextSize when unified, nSeqMax x contextSize when split
+   */
   kvCells: integer(1).optional(),
-  /** Most sessions that decode together. Any number may be open. @default 8 */
+  /** Maximum number of sessions that decode at the same time. Any number of sessions may be open. @default 8 */
   nSeqMax: integer(1, 256).default(8),
-  /** Most tokens in one decode. @default 512 */
+  /** Maximum number of tokens in one decode. @default 512 */
   batchSize: integer(1, 2 ** 20).default(512),
   /** Threads for batches of one token. @default the number of cores */
   nThreads: integer(1, 512).optional(),
@@ -102,9 +105,9 @@ export const MODEL = {
   ),
   /** Number of layers on the GPU, if there is a GPU. -1 means all layers. @default -1 */
   nGpuLayers: integer(-1).default(-1),
-  /** Map the model file instead of reading it. @default true */
+  /** Map the model file into memory instead of reading it. @default true */
   useMmap: boolean().default(true),
-  /** Lock the model in memory. @default false */
+  /** Lock the model in memory, so that the system cannot swap it out. @default false */
   useMlock: boolean().default(false),
   /** The specification's name for `dir` of `cache`. @default `dir` of `cache` */
   cacheDir: value<string | null>(

@@ -64,7 +64,7 @@ export async function request(options: HttpRequest): Promise<HttpResponse> {
           throw failed(error);
         } finally {
           end();
-          abort.abort(); // the consumer left the loop before the end
+          abort.abort(); // ends the request if the consumer left the loop early
         }
       },
     };

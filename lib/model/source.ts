@@ -17,7 +17,7 @@ const pathInside = () =>
   );
 
 const LOCAL = {
-  /** Tells it from other sources. */
+  /** Distinguishes this kind of source from the others. */
   type: oneOf('local'),
   /**
    * The path or `file:` URL of a GGUF file, of any part of a split model, or of a folder that contains one model. A
@@ -30,7 +30,7 @@ const LOCAL = {
 export interface LocalModelSource extends OptionsOf<typeof LOCAL> {}
 
 const HUGGING_FACE = {
-  /** Tells it from other sources. */
+  /** Distinguishes this kind of source from the others. */
   type: oneOf('huggingface'),
   /** `owner/name`. */
   repo: repository(),
@@ -58,7 +58,7 @@ const HUGGING_FACE = {
 export interface HuggingFaceModelSource extends OptionsOf<typeof HUGGING_FACE> {}
 
 const URL_SOURCE = {
-  /** Tells it from other sources. */
+  /** Distinguishes this kind of source from the others. */
   type: oneOf('url'),
   /**
    * An http or https address without user and password: pass these in `headers`. For a split model, the address of the

@@ -44,7 +44,7 @@ export function trainingLengthWarning(
     );
   }
   if (ropeFrequencyBase !== undefined) {
-    return undefined; // the effect of another base can only be measured
+    return undefined; // the effect of another base cannot be computed
   }
   return `${size}. Replies to longer conversations may be nonsense. Lower \`contextSize\`${otherwise(model, metadata, contextSize)}`;
 }

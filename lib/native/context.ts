@@ -11,7 +11,7 @@ export type CacheType = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q5_1' | 'q5_0' | 'q4_
 /** How positions beyond the training length are computed. */
 export type RopeScaling = 'model' | 'none' | 'linear' | 'yarn';
 
-/** How the KV cache is laid out. */
+/** The layout of the KV cache. */
 export type KvLayout =
   /** All sequences share one cache. A fork copies nothing. */
   | 'unified'
@@ -45,11 +45,11 @@ export interface ContextOptions {
   nThreadsBatch?: number;
   /** The layout of the KV cache. With `split`, each sequence has kvCells / maxSequences cells. @default 'unified' */
   kvLayout?: KvLayout;
-  /** @default 'f16' */
+  /** Element type of the K cache. @default 'f16' */
   keyType?: CacheType;
-  /** Quantized types need flash attention. @default 'f16' */
+  /** Element type of the V cache. Quantized types need flash attention. @default 'f16' */
   valueType?: CacheType;
-  /** @default true */
+  /** Compute attention without storing the whole attention matrix. @default true */
   flashAttention?: boolean;
   /** Keep all cells of sliding-window layers, even those outside of the window. @default false */
   fullSlidingWindow?: boolean;

@@ -12,7 +12,7 @@ export interface ModelLoadOptions {
   path: string;
   /** The number of layers on the GPU. @default -1 (all layers, if there is a GPU backend) */
   nGpuLayers?: number;
-  /** Map the file instead of reading it. @default true */
+  /** Map the file into memory instead of reading it. @default true */
   useMmap?: boolean;
   /** Lock the weights in memory. @default false */
   useMlock?: boolean;
@@ -74,9 +74,9 @@ export interface ModelInfo {
   embeddingSize: number;
   /** Number of layers. */
   layers: number;
-  /** Attention heads of the first layer. */
+  /** Number of attention heads in the first layer. */
   heads: number;
-  /** Key and value heads of the first layer. */
+  /** Number of key and value heads in the first layer. */
   kvHeads: number;
   /** The attention window of sliding-window layers, in tokens. 0 if the model has no such layers. */
   slidingWindow: number;

@@ -97,8 +97,8 @@ export const CACHE_VARIABLE: string =
   { darwin: 'HOME', win32: 'LOCALAPPDATA' }[process.platform as string] ?? 'XDG_CACHE_HOME';
 
 /**
- * The directory of all builds by `npx llama-headstart build` for this version and platform. Each set of options has a
- * folder.
+ * The directory of all builds by `npx llama-headstart build` for this version and platform. Each set of build options
+ * has its own folder.
  */
 export const buildsDirectory = (): string => join(userCache(), 'builds', `${packageVersion}-${platformName}`);
 

@@ -8,8 +8,8 @@ import { MERGE_MARGIN, PROBES } from './template-boundary.js';
 const OTHER_TOOL: ToolDefinition = { name: 'zz_headstart_other', description: 'x' };
 
 /**
- * Finds breakpoints by rendering. It puts another tool after the first blocks of tools. The prompt then stays the same
- * up to the end of these blocks, and the breakpoint is there.
+ * Finds breakpoints by rendering prompts in which another tool follows the first blocks of tools. Such a prompt begins
+ * like the template, up to the end of these blocks. The breakpoint is at that end.
  *
  * @param template the tokens of the template
  * @returns ascending token counts, each smaller than the token count of the template

@@ -259,8 +259,7 @@ function removedTexts(chatTemplate: string): RegExp | undefined {
 }
 
 /**
- * Removes text several times, because a removal may create more text to remove. Four times are enough, because chat
- * templates remove text fewer times.
+ * Removes text four times, because a removal may create more text to remove. No chat template removes text more often.
  */
 function withoutTexts(text: string, removed: RegExp): string {
   let remaining = text;

@@ -43,8 +43,8 @@ export function requireExactIntegers(json: string): void {
 }
 
 /**
- * Allows longer numbers. llama.cpp's grammars end a number after 16 digits: a longer number would lose its last digits,
- * and nobody would notice.
+ * Allows longer numbers. llama.cpp's grammars end a number after 16 digits: a longer number would lose its last digits
+ * without an error.
  */
 export function withLongNumbers(format: ReplyFormat): ReplyFormat {
   const { grammar } = format;

@@ -82,7 +82,9 @@ class GemmaRules {
     return TYPES[type] ?? ANY;
   }
 
-  /** The required properties in the order of the schema, followed by any number of the optional ones. */
+  /**
+   * A rule for an object: the required properties in the order of the schema, then any number of optional properties.
+   */
   #object({ properties, required }: JsonObject): string {
     const entries = Object.entries(properties as JsonObject);
     if (entries.some(([key]) => /[:}]/.test(key))) {

@@ -46,10 +46,10 @@ const HERMES_TEMPLATE = `{%- if tools %}
 export type HermesOptions = Pick<RenderRequest, 'toolChoice' | 'parallelToolCalls'>;
 
 /**
- * The format of replies if the system message describes the tools. A render of the prompt itself cannot return this
- * format, because it gets no tools.
+ * Returns the format of replies if the system message describes the tools. The render of the prompt cannot return this
+ * format, because it receives no tools.
  *
- * @param tools in the OpenAI chat format
+ * @param tools the tools, in the OpenAI chat format
  * @throws HeadstartError as {@link Model.render}.
  */
 export async function hermesReplyFormat(

@@ -17,7 +17,7 @@ export interface ToolCall {
 export interface UserMessage {
   /** Marks a message of the user. */
   role: 'user';
-  /** The text. The text of a control token in it stays plain text. */
+  /** The text. If it contains the text of a control token, that part stays plain text. */
   content: string;
 }
 
@@ -41,7 +41,7 @@ export interface ToolMessage {
   toolCallId: string;
   /** The name of the tool, for chat templates that show it. @default the name in the call */
   toolName?: string;
-  /** The result, as text for the model. The text of a control token in it stays plain text. */
+  /** The result, as text for the model. If it contains the text of a control token, that part stays plain text. */
   content: string;
 }
 

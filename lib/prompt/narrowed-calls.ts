@@ -1,4 +1,4 @@
-// Narrows the grammars of tool calls that llama.cpp's `common` makes.
+// Restricts the grammars that llama.cpp's `common` makes for tool calls.
 import type { ReplyFormat } from '../native/reply.js';
 
 /**

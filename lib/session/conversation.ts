@@ -16,7 +16,7 @@ export type TurnInput = string | MessageInput | readonly MessageInput[];
  * Returns the messages of a turn, checked, copied and frozen.
  *
  * @param history the conversation up to this turn
- * @throws HeadstartError `INVALID_ARGUMENT`. The error names the wrong message by its index.
+ * @throws HeadstartError `INVALID_ARGUMENT`. The error tells which message is wrong.
  */
 export function readTurn(input: TurnInput, history: readonly ChatMessage[]): ChatMessage[] {
   const messages = readMessages(typeof input === 'string' ? [{ role: 'user', content: input }] : input);

@@ -29,7 +29,7 @@ export interface SessionServices {
 
 /** How one session is set up. */
 export interface SessionSetup {
-  /** Undefined: the session gets a new id. */
+  /** The id of the session. If undefined, the session gets a new id. */
   id?: string | undefined;
   source: TemplateSource;
   tools: ToolSet;
@@ -48,7 +48,7 @@ export interface SessionSetup {
   sampling: SamplingOptions;
   /** The session's options as the caller passed them, for `save`. */
   options: SavedOptions & ToolOptions;
-  /** Undefined: the conversation is shortened only by `session.compact()`. */
+  /** The options of automatic compaction. If undefined, only `session.compact()` shortens the conversation. */
   compaction?: CompactionOptions | undefined;
   signal?: AbortSignal | undefined;
   /** Called if the first prompt does not begin with the template. */

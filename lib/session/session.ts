@@ -62,7 +62,7 @@ export class Session implements ToolSession {
     this.#sequence.adopt(checkpoint);
   }
 
-  /** @internal @param startedAt when the caller asked for the session, as `performance.now()` */
+  /** @internal @param startedAt the time of the caller's request for the session, as `performance.now()` */
   static async start(services: SessionServices, setup: SessionSetup, startedAt: number): Promise<Session> {
     const session = new Session(services, setup);
     try {

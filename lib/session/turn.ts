@@ -31,7 +31,7 @@ export interface TurnServices {
   queue: PartQueue<StreamPart>;
   contextSize: number;
   source: TemplateSource;
-  /** Undefined: the conversation is never shortened. */
+  /** The options of compaction. If undefined, the turn never shortens the conversation. */
   compaction: CompactionOptions | undefined;
   /** Called with the first prompt of the turn, before anything is decoded. */
   onPrompt: (prompt: Int32Array) => void;
