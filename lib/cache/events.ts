@@ -12,9 +12,9 @@ export type TemplateCacheEvent =
   | {
       /** A template was saved. */
       type: 'save';
-      /** SHA-256, hex. */
+      /** The key of the template: SHA-256, hex. */
       key: string;
-      /** Size of its file in bytes. */
+      /** Size of the file in bytes. */
       bytes: number;
       /** Duration of the write in ms: from its start to the rename of the file. */
       ms: number;
@@ -22,7 +22,7 @@ export type TemplateCacheEvent =
   | {
       /** A template could not be saved. */
       type: 'save-failed';
-      /** SHA-256, hex. */
+      /** The key of the template: SHA-256, hex. */
       key: string;
       /** One sentence for people. */
       reason: string;
@@ -30,7 +30,7 @@ export type TemplateCacheEvent =
   | {
       /** An entry was damaged and set aside. */
       type: 'corrupt';
-      /** SHA-256, hex. */
+      /** The key of the template: SHA-256, hex. */
       key: string;
       /** One sentence for people. */
       reason: string;
@@ -40,7 +40,7 @@ export type TemplateCacheEvent =
       type: 'evict';
       /** The tier. */
       tier: 'resident' | 'memory' | 'disk';
-      /** SHA-256, hex. */
+      /** The key of the template: SHA-256, hex. */
       key: string;
       /** One sentence for people. */
       reason: string;
@@ -48,7 +48,7 @@ export type TemplateCacheEvent =
   | {
       /** A start waits for another process that prefills the same template. */
       type: 'wait';
-      /** SHA-256, hex. */
+      /** The key of the template: SHA-256, hex. */
       key: string;
     };
 

@@ -13,9 +13,9 @@ import { type StateSource, type Tier, tierOf } from './start-report.js';
 export interface ComponentDifference {
   /** Name of the component. */
   component: keyof KeyComponents;
-  /** Its value in this process. For `tenant`, the text `this tenant`, so that the value stays secret. */
+  /** The component's value in this process. For `tenant`, the text `this tenant`, so that the value stays secret. */
   here: string;
-  /** Its value in the nearest entry. For `tenant`, the text `another tenant`. */
+  /** The component's value in the nearest entry. For `tenant`, the text `another tenant`. */
   entry: string;
 }
 

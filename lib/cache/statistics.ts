@@ -80,11 +80,11 @@ export interface TemplateCacheStats extends TemplateCacheCounts {
    * Durations of the newest 1,024 hits from `memory` and `disk`, in ms. Waits are not counted. 0 before the first hit.
    */
   restoreMs: {
-    /** Their mean. */
+    /** The mean. */
     mean: number;
-    /** Their median. */
+    /** The median. */
     p50: number;
-    /** Their 99th percentile. */
+    /** The 99th percentile. */
     p99: number;
   };
   /** Total time that the context was blocked while states were captured for a save, ms. */

@@ -46,7 +46,7 @@ export class WriteBehind {
     this.#parts = parts;
   }
 
-  /** Moves a verified state from its transfer to the memory tier. @returns undefined if it does not fit there */
+  /** Moves a verified state from its transfer to the memory tier. @returns undefined if the state does not fit there */
   keep({ key, keyring, state, transfer, tokens, prefillMs }: CapturedTemplate): StoredState | undefined {
     const stored: StoredState = {
       kind: 'template',

@@ -7,14 +7,14 @@ import { describe } from '../options.js';
 export type SessionEvent =
   | {
       event: 'start';
-      /** As `session.id`. */
+      /** The same as `session.id`. */
       sessionId: string;
       /** Describes the start of the session. */
       report: SessionStart;
     }
   | {
       event: 'close';
-      /** As `session.id`. */
+      /** The same as `session.id`. */
       sessionId: string;
     };
 
@@ -30,7 +30,7 @@ export interface SessionStart {
   templateTokens: number;
   /** Tokens of the template whose KV state was not computed again. */
   cachedTokens: number;
-  /** Milliseconds from the call until the template was in the session's sequence. */
+  /** Time from the call until the template was in the session's sequence, in ms. */
   ms: number;
   /** The reason why no faster start was possible. */
   reason?: string;
@@ -42,28 +42,28 @@ export type TurnEvent =
       event: 'start';
       /** The unique id of the turn. */
       turnId: string;
-      /** As `session.id`. */
+      /** The same as `session.id`. */
       sessionId: string;
       /** The model file's path. */
       model: string;
     }
   | {
       event: 'end';
-      /** As in the `start` event. */
+      /** The same as in the `start` event. */
       turnId: string;
-      /** As `session.id`. */
+      /** The same as `session.id`. */
       sessionId: string;
       /** Milliseconds since the `start` event. */
       ms: number;
-      /** Absent if the turn failed. */
+      /** Why the turn ended. Absent if the turn failed. */
       finishReason?: string;
-      /** Absent if the turn failed. */
+      /** The cost of the turn. Absent if the turn failed. */
       usage?: {
-        /** Tokens in the prompts of all steps, the cached ones included. */
+        /** Tokens in the prompts of all steps, including the cached tokens. */
         inputTokens: number;
         /** Prompt tokens that were already in the KV cache. */
         cachedInputTokens: number;
-        /** Generated tokens, the reasoning included. */
+        /** Generated tokens, including reasoning. */
         outputTokens: number;
         /** Generated tokens that belong to reasoning. */
         reasoningTokens: number;
@@ -78,7 +78,7 @@ export type ToolCallEvent =
       event: 'start';
       /** The id of the turn to which the call belongs. */
       turnId: string;
-      /** As `session.id`. */
+      /** The same as `session.id`. */
       sessionId: string;
       /** Unique in the conversation. */
       toolCallId: string;
@@ -87,11 +87,11 @@ export type ToolCallEvent =
     }
   | {
       event: 'end';
-      /** As in the `start` event. */
+      /** The same as in the `start` event. */
       turnId: string;
-      /** As `session.id`. */
+      /** The same as `session.id`. */
       sessionId: string;
-      /** As in the `start` event. */
+      /** The same as in the `start` event. */
       toolCallId: string;
       /** The name of the tool. */
       name: string;
@@ -107,7 +107,7 @@ export interface PrefillEvent {
   sequence: number;
   /** Number of decoded tokens. */
   tokens: number;
-  /** Milliseconds, including the time between the batches of the prompt. */
+  /** Duration in ms, including the time between the batches of the prompt. */
   ms: number;
 }
 
@@ -121,7 +121,7 @@ export interface DecodeEvent {
   sequences: number;
   /** Number of requests that have to wait for the next decode. */
   waiting: number;
-  /** Milliseconds from the call until the next tokens were chosen. */
+  /** Time from the call until the next tokens were chosen, in ms. */
   ms: number;
 }
 

@@ -89,7 +89,7 @@ export class Session implements ToolSession {
     return this.#messages;
   }
 
-  /** Tool calls of the newest reply that have no result yet. Send a `tool` message for each of them. */
+  /** The tool calls of the newest reply that have no result yet. Send a `tool` message for each of these calls. */
   get pendingToolCalls(): readonly ToolCall[] {
     return pendingCalls(this.#messages);
   }

@@ -6,11 +6,11 @@ import type { ToolSession, ToolSet } from './tool.js';
 import { approved, type ToolCallHook } from './tool-call-hook.js';
 
 export interface ToolLimits {
-  /** The most calls of one reply that run at the same time. */
+  /** Maximum number of calls of one reply that run at the same time. */
   maxParallelTools: number;
-  /** The longest time of one call, in ms. */
+  /** Time limit of one call, in ms. */
   toolTimeoutMs: number;
-  /** The longest result for the model, in characters. Longer results are cut. */
+  /** Maximum length of a result for the model, in characters. Longer results are cut. */
   maxToolResultLength: number;
 }
 

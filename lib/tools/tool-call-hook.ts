@@ -45,7 +45,7 @@ export async function approved(
     return call;
   }
   const decision: unknown = await hook(call, context);
-  throwIfAborted(context.signal); // the turn has ended while the hook waited
+  throwIfAborted(context.signal); // the turn may have been aborted during the call of the hook
   if (decision === true || decision === undefined || decision === null) {
     return call;
   }

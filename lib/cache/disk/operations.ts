@@ -13,29 +13,31 @@ import { type DatedEntry, type DirectoryBudget, withLastUse } from './eviction.j
 
 /** A cached template. */
 export interface CacheEntry {
-  /** SHA-256, hex. */
+  /** The key of the template: SHA-256, hex. */
   key: string;
-  /** Tokens in the template. */
+  /** Number of tokens in the template. */
   tokens: number;
-  /** Size of its file in bytes. 0 if it has no file. */
+  /** Size of the template's file in bytes. 0 if the template has no file. */
   bytes: number;
-  /** The tiers that hold its state. A start uses the first of these tiers. */
+  /** The tiers that hold the template's state. A start uses the first of these tiers. */
   tiers: ('resident' | 'memory' | 'disk')[];
   /** Whether the template is protected from eviction. */
   pinned: boolean;
-  /** Duration of its prefill, ms. */
+  /** Duration of the template's prefill, ms. */
   prefillMs: number;
-  /** Name of its file in the cache directory. */
+  /** Name of the template's file in the cache directory. Absent if the template has no file. */
   file?: string;
-  /** The time at which its file was written. Absent if it has no file. */
+  /** The time at which the template's file was written. Absent if the template has no file. */
   createdAt?: Date;
-  /** The time at which a start last read its file, or else the time of the save. Absent if it has no file. */
+  /**
+   * The time at which a start last read the template's file, or else the time of the save. Absent if there is no file.
+   */
   lastUsedAt?: Date;
 }
 
 /** A cached template with the components of its key. */
 export interface CacheEntryDetails extends CacheEntry {
-  /** The components of its key besides the tokens. For the tenant, this is a hash of the name. */
+  /** The components of the key besides the tokens. The component `tenant` is a hash of the tenant's name. */
   components?: KeyComponents;
 }
 
@@ -196,7 +198,7 @@ export async function invalidateKey({ residents, states, disk }: CacheStores, ke
 }
 
 /**
- * Pins or unpins a template. A pin is a file next to the entry: so it applies to other processes and after a restart.
+ * Pins or unpins a template. A pin is a file next to the entry, so that other processes and later runs respect it.
  */
 export async function setPinned({ residents, states, disk }: CacheStores, key: string, pinned: boolean): Promise<void> {
   residents.setPinned(key, pinned);

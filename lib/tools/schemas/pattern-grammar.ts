@@ -1,5 +1,5 @@
 // Rewrites a `pattern` for llama.cpp's converter to grammars. The rewritten pattern describes the text between the
-// quotes of a JSON string. Therefore it contains the JSON escapes of characters that JSON escapes.
+// quotes of a JSON string. Therefore it matches the escaped form of each character that JSON escapes.
 import { CharSet } from 'refa';
 import type { Part, Sequence } from './pattern-alphabet.js';
 import { OverBudget, PatternBudget } from './pattern-budget.js';
