@@ -12,7 +12,7 @@ export interface TokenChoice {
   logits?: boolean | undefined;
 }
 
-/** The operations of a conversation's sequence that {@link Generation} needs. */
+/** The operations of a conversation's sequence that `Generation` needs. */
 export interface ReplySequence {
   /**
    * Makes the sequence hold the longest prefix of `prompt` that can be loaded. The prefix never includes the prompt's
