@@ -1,6 +1,5 @@
 // Keeps every KV state that is outside the KV cache, within one budget of bytes.
 import { LRUCache } from 'lru-cache';
-import { HeadstartError } from '../errors.js';
 import type { SequenceState } from '../native/state.js';
 import { type StateTransfer, StateTransfers } from './state-transfers.js';
 
@@ -134,7 +133,7 @@ export class StateStore {
   hold(stored: StoredState): () => void {
     const entry = this.#entries.get(stored);
     if (entry === undefined) {
-      throw new HeadstartError('CLOSED', 'Expected a stored state, but it was dropped');
+      throw new Error('Expected a stored state, but it was dropped');
     }
     entry.usedAt = this.#now();
     entry.holds++;

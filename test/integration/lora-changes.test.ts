@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { MessageInput } from 'llama-headstart';
 import { describe, expect, it } from 'vitest';
 import { EXACT, replies, startAgent, temporaryDirectory, uncachedReplies } from '../helpers/agents.js';
-import { writeLora } from '../helpers/loras.js';
+import { LORA_METADATA, writeLora } from '../helpers/loras.js';
 import { withEnoughTime } from '../helpers/time-limits.js';
 import { iterate } from '../helpers/turns.js';
 
@@ -70,6 +70,25 @@ describe('a LoRA adapter', () => {
     expect(await replies(session, ['And now?'], 6)).toEqual(
       (await uncachedReplies(EXACT, ['Hello', 'And now?'], 6)).slice(1),
     );
+  });
+
+  it('drops the states of conversations from memory, and keeps those of templates', async () => {
+    const agent = await startAgent({ name: 'sliding-window', maxResidentTemplates: 0 });
+    const architecture = agent.model.metadata()['general.architecture'];
+    const metadata = LORA_METADATA.map(([key, type, value]): (typeof LORA_METADATA)[number] => [
+      key,
+      type,
+      key === 'general.architecture' ? architecture : value,
+    ]);
+    const lora = await writeLora(await temporaryDirectory(), 'one', { metadata }, agent.model.info.embeddingSize);
+    const session = await agent.createSession();
+    await replies(session, ['Hello'], 4);
+    const { byKind } = agent.health().states;
+    expect(byKind).toMatchObject({ template: { count: 1 }, conversation: { count: 1 } });
+    await agent.setLoras([{ source: lora }]);
+    expect(agent.health().states.byKind).toEqual({ ...byKind, conversation: { count: 0, bytes: 0 } });
+    await agent.setLoras([]);
+    expect((await agent.createSession()).report.source).toBe('memory');
   });
 
   it('is applied after the current turn, can be aborted until then, and changes nothing if it is invalid', async () => {

@@ -1,8 +1,16 @@
 // Every state outside the KV cache counts against one budget: `cache.maxMemoryBytes`.
-import { type AgentHealth, type AgentServer, subscribeDiagnostics } from 'llama-headstart';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import {
+  type AgentHealth,
+  type AgentServer,
+  type StartReport,
+  subscribeDiagnostics,
+  TEMPLATE_CACHE_CHANNEL,
+  type TemplateCacheEvent,
+} from 'llama-headstart';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { agentOptions, startAgent, temporaryDirectory } from '../helpers/agents.js';
-import { type MicroModelName, microModel } from '../helpers/models.js';
+import type { MicroModelName } from '../helpers/models.js';
 import { entriesIn, numberedTemplate, openLab } from '../helpers/open-lab.js';
 import { inOtherProcess } from '../helpers/processes.js';
 
@@ -49,18 +57,16 @@ describe('a template of three times the budget', () => {
   );
 
   it('displaces no state in memory, and its bytes are reported while it is captured, written and read', async () => {
-    const lab = await openLab({ path: microModel('dense'), residents: 0, directory: await temporaryDirectory() });
-    const { states } = lab.prefixCache.stores;
+    const lab = await openLab({ residents: 0 });
     await lab.start(numberedTemplate(1, 50));
-    const small = states.status();
+    const small = lab.prefixCache.stores.states.status();
     expect(small.count).toBe(1);
-    await lab.cache.clear();
     const bounded = await openLab({
       residents: 0,
       directory: await temporaryDirectory(),
       cache: { maxMemoryBytes: 2 * small.bytes },
     });
-    const { status } = { status: () => bounded.prefixCache.stores.states.status() };
+    const status = () => bounded.prefixCache.stores.states.status();
     await bounded.start(numberedTemplate(1, 50));
     await bounded.cache.flush();
     await bounded.start(numberedTemplate(2, 300));
@@ -84,6 +90,47 @@ describe('a template of three times the budget', () => {
     expect(await entriesIn(directory)).toHaveLength(seeds.length);
     expect(await sources()).toEqual(seeds.map(() => 'disk'));
     expect(lab.prefixCache.stores.states.status()).toMatchObject({ bytes: 0, transferBytes: 0 });
+  });
+});
+
+describe('a template in memory', () => {
+  it('is evicted if other templates need its memory, which is counted and reported as an event', async () => {
+    const lab = await openLab({ residents: 0 });
+    await lab.start(numberedTemplate(1));
+    const { bytes } = lab.prefixCache.stores.states.status();
+    const evictions: TemplateCacheEvent[] = [];
+    const listen = (event: unknown) => {
+      evictions.push(...[event as TemplateCacheEvent].filter(({ type }) => type === 'evict'));
+    };
+    subscribe(TEMPLATE_CACHE_CHANNEL, listen);
+    onTestFinished(() => {
+      unsubscribe(TEMPLATE_CACHE_CHANNEL, listen);
+    });
+    const bounded = await openLab({ residents: 0, cache: { maxMemoryBytes: 2.5 * bytes } });
+    const keys: string[] = [];
+    for (const seed of [1, 2, 3]) {
+      keys.push((await bounded.start(numberedTemplate(seed))).key);
+    }
+    expect(evictions).toMatchObject([{ tier: 'memory', key: keys[0] }]);
+    expect(bounded.cache.stats()).toMatchObject({ evictions: { memory: 1 }, entries: 2, bytesInMemory: 2 * bytes });
+  });
+});
+
+describe('a start that captures a template larger than the budget', () => {
+  it('does not wait for a restore that waits for its KV cells', async () => {
+    const directory = await temporaryDirectory();
+    const settings = { residents: 0, directory, kvCells: 256, batchSize: 32, cache: { maxMemoryBytes: 1 } };
+    const first = await openLab(settings);
+    const [saved, unknown] = [numberedTemplate(1, 200), numberedTemplate(2, 200)];
+    await first.start(saved);
+    await first.cache.flush();
+    const lab = await openLab(settings);
+    let restoring: Promise<StartReport> | undefined;
+    // The file is read while the other template is prefilled. Its restore then finds too few cells.
+    onTestFinished(subscribeDiagnostics('decode', () => (restoring ??= lab.start(saved))));
+    expect((await lab.start(unknown)).source).toBe('prefill');
+    expect((await restoring)?.source).toBe('disk');
+    expect(lab.prefixCache.stores.states.status()).toMatchObject({ transferBytes: 0 });
   });
 });
 

@@ -49,10 +49,15 @@ export class DiskStore {
     return lookup;
   }
 
-  /** Size of the entry's file in bytes; 0 if there is none. */
+  /** Size in bytes of the largest file that {@link read} may read; 0 if there is none. */
   async sizeOf(key: string): Promise<number> {
     const indexed = this.index.get(this.nameOf(key));
-    return indexed?.bytes ?? (await stat(this.directory.join(entryName(key))).catch(() => undefined))?.size ?? 0;
+    if (indexed !== undefined) {
+      return indexed.bytes;
+    }
+    const paths = [entryName(key), fullEntryName(key)].map((name) => this.directory.join(name));
+    const files = await Promise.all(paths.map((path) => stat(path).catch(() => undefined)));
+    return Math.max(...files.map((file) => file?.size ?? 0));
   }
 
   /** Reads an entry of the index. Unlike {@link read}, does not compare the tokens: the caller must do that. */
