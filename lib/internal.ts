@@ -19,6 +19,7 @@ export { PrefillEstimate } from './cache/prefill-estimate.js';
 export { PrefixCache, type PrefixCacheOptions, type StartOptions, type TenantOptions } from './cache/prefix-cache.js';
 export { hashPositions, hashPrefixes, likelyShared, prefixHashes } from './cache/prefix-hash.js';
 export { type StateSource, startReport } from './cache/start-report.js';
+export { StateCopier } from './cache/state-copier.js';
 export { addCounts, NO_COUNTS, StatsCounter } from './cache/statistics.js';
 export { TemplateCache, WARM_OPTIONS } from './cache/template-cache.js';
 export { type DecodeEvent, type PrefillEvent, publish } from './diagnostics/events.js';

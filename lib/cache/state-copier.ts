@@ -1,8 +1,9 @@
 // Copies states out of sequences and back into them.
+import { combinedSignal } from '../abort.js';
 import type { Engine } from '../engine/engine.js';
 import type { Sequence } from '../engine/sequence.js';
 import { StateSizes } from '../engine/state-sizes.js';
-import type { StateStore } from '../engine/state-store.js';
+import type { StateOwner, StateStore } from '../engine/state-store.js';
 import type { StateTransfer } from '../engine/state-transfers.js';
 import { HeadstartError } from '../errors.js';
 import type { Logger } from '../logger.js';
@@ -23,31 +24,36 @@ export interface StateCopierParts {
   logger: Logger | undefined;
 }
 
+/** Maximum time that a start waits for the save of another large template, because its disk may hang. */
+const MAX_WAIT_MS = 30_000;
+
 /** A failed copy is never an error, because the template can be prefilled instead. */
 export class StateCopier {
   readonly #parts: StateCopierParts;
+  readonly #maxWaitMs: number;
   readonly #sizes = new StateSizes();
 
-  constructor(parts: StateCopierParts) {
+  constructor(parts: StateCopierParts, maxWaitMs = MAX_WAIT_MS) {
     this.#parts = parts;
+    this.#maxWaitMs = maxWaitMs;
   }
 
   /**
-   * Captures the state of a sequence. Waits while another state exceeds the memory budget.
+   * Captures the state of a sequence. While another state exceeds the memory budget, it waits if this one exceeds the
+   * budget too.
    *
    * @returns undefined if the state could not be captured
    * @throws HeadstartError `ABORTED`, `CLOSED`.
    */
   async capture(
     { sequence, signal }: Pick<StartRequest, 'sequence' | 'signal'>,
-    key: string,
+    owner: StateOwner,
   ): Promise<CopiedState | undefined> {
-    const { states, logger } = this.#parts;
+    const { logger } = this.#parts;
     const { length } = sequence;
-    const expected = this.#sizes.expect(length);
-    const transfer = await states.transfers.waitWithCells({ kind: 'template', key }, expected, signal);
+    const transfer = await this.#captureTransfer(owner, this.#sizes.expect(length), signal);
     if (transfer === undefined) {
-      logger?.('warn', 'template cache: not captured, the restore of another large state waits for KV cells');
+      logger?.('warn', 'template cache: not captured, another state already exceeds `maxMemoryBytes`');
       return undefined;
     }
     try {
@@ -68,18 +74,19 @@ export class StateCopier {
   }
 
   /**
-   * Reads a state from disk. Waits while another state exceeds the memory budget.
+   * Reads a state from disk. While another state exceeds the memory budget, it waits if this one exceeds the budget too.
    *
    * @param bytes size of the file; 0 if it is unknown
-   * @returns the read state, or the reason why it cannot be used
+   * @returns the read state and when the read began, or the reason why the state cannot be used
    * @throws HeadstartError `ABORTED`, `CLOSED`.
    */
   async read(
     { key, signal }: StartRequest,
     bytes: number,
     read: () => Promise<DiskLookup>,
-  ): Promise<(CopiedState & { prefillMs: number }) | string> {
+  ): Promise<(CopiedState & { prefillMs: number; begin: number }) | string> {
     const transfer = await this.#parts.states.transfers.wait({ kind: 'template', key }, bytes, signal);
+    const begin = performance.now();
     try {
       const lookup = await read();
       if (lookup.state === undefined) {
@@ -88,7 +95,7 @@ export class StateCopier {
       }
       const { state, prefillMs } = lookup;
       return transfer.accept(state)
-        ? { state, transfer, prefillMs }
+        ? { state, transfer, prefillMs, begin }
         : 'unreadable: the file has grown and is too large for the memory budget';
     } catch (error) {
       transfer.end();
@@ -119,6 +126,23 @@ export class StateCopier {
       logger?.('warn', `template cache: ${String(error)}`);
       await sequence.clear();
       return `not restored: ${error instanceof Error ? error.message : String(error)}`;
+    }
+  }
+
+  /** @returns undefined if the start should not wait (any longer) */
+  async #captureTransfer(
+    owner: StateOwner,
+    bytes: number | undefined,
+    signal: AbortSignal,
+  ): Promise<StateTransfer | undefined> {
+    const limit = AbortSignal.timeout(this.#maxWaitMs);
+    try {
+      return await this.#parts.states.transfers.waitWithCells(owner, bytes, combinedSignal(signal, limit));
+    } catch (error) {
+      if (HeadstartError.isInstance(error, 'ABORTED') && !signal.aborted) {
+        return undefined;
+      }
+      throw error;
     }
   }
 

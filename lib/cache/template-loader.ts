@@ -69,7 +69,7 @@ export class TemplateLoader {
     const { engine } = this.#parts;
     await this.#decode(request, 0, () => Promise.resolve());
     if (engine.hasWindow) {
-      const captured = await this.#copier.capture(request, request.key);
+      const captured = await this.#copier.capture(request, { kind: 'request' });
       await this.#dropMaskedCells(request, captured).finally(() => captured?.transfer.end());
     }
     return { source: 'prefill', cache: 'bypass', cachedTokens: 0, bytes: 0, prefillMs: 0, reason };
@@ -142,12 +142,11 @@ export class TemplateLoader {
     if (disk === undefined) {
       return 'absent';
     }
-    const begin = performance.now();
     const read = await this.#copier.read(request, await disk.sizeOf(key), () => disk.read(key, tokens, signal));
     if (typeof read === 'string') {
       return read;
     }
-    const { state, transfer, prefillMs } = read;
+    const { state, transfer, prefillMs, begin } = read;
     const bytes = state.byteLength;
     try {
       const failure = await this.#copier.restore(request, state, transfer);
@@ -210,7 +209,7 @@ export class TemplateLoader {
     const ms = performance.now() - begin;
     prefillEstimate.notePrefill(tokens.length - from, ms);
     const prefillMs = from === 0 ? ms : Math.max(ms, prefillEstimate.expectedPrefillMs(tokens.length));
-    const captured = await this.#copier.capture(request, key);
+    const captured = await this.#copier.capture(request, { kind: 'template', key });
     let notSaved: string | undefined;
     if (captured === undefined) {
       await lock?.release();
@@ -348,7 +347,7 @@ export class TemplateLoader {
     if (states.find(key) !== undefined || disk?.index.get(disk.nameOf(key)) !== undefined) {
       return;
     }
-    const captured = await this.#copier.capture(request, key);
+    const captured = await this.#copier.capture(request, { kind: 'template', key });
     if (captured !== undefined) {
       writeBehind.save({ key, keyring, ...captured, tokens: head, prefillMs });
     }

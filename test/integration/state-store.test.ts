@@ -8,9 +8,11 @@ import {
   TEMPLATE_CACHE_CHANNEL,
   type TemplateCacheEvent,
 } from 'llama-headstart';
+import { StateCopier } from 'llama-headstart/internal';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { agentOptions, startAgent, temporaryDirectory } from '../helpers/agents.js';
 import type { MicroModelName } from '../helpers/models.js';
+import { leaseBusy } from '../helpers/open-engine.js';
 import { entriesIn, numberedTemplate, openLab } from '../helpers/open-lab.js';
 import { inOtherProcess } from '../helpers/processes.js';
 
@@ -131,6 +133,30 @@ describe('a start that captures a template larger than the budget', () => {
     expect((await lab.start(unknown)).source).toBe('prefill');
     expect((await restoring)?.source).toBe('disk');
     expect(lab.prefixCache.stores.states.status()).toMatchObject({ transferBytes: 0 });
+  });
+});
+
+describe('a capture', () => {
+  it('is given up if another state exceeds the budget for too long, and no wait continues after an abort', async () => {
+    const { engine, prefixCache } = await openLab({ cache: { maxMemoryBytes: 1 } });
+    const { states } = prefixCache.stores;
+    const sequence = await leaseBusy(engine);
+    await engine.prefill(sequence, numberedTemplate(1));
+    const [owner, abort] = [{ kind: 'template' } as const, new AbortController()];
+    const request = { sequence, signal: abort.signal };
+    const hanging = states.transfers.begin(owner, 1e9);
+    const parts = { engine, states, logger: undefined };
+    expect(await new StateCopier(parts, 1).capture(request, owner)).toBeUndefined();
+    const copier = new StateCopier(parts);
+    const waiting = copier.capture(request, owner);
+    hanging?.end();
+    const captured = await waiting;
+    expect(captured?.state.tokens).toEqual(numberedTemplate(1));
+    const aborted = copier.capture(request, owner);
+    abort.abort();
+    await expect(aborted).rejects.toMatchObject({ code: 'ABORTED' });
+    captured?.transfer.end();
+    expect(states.status().transferBytes).toBe(0);
   });
 });
 
